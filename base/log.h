@@ -1,0 +1,101 @@
+// One event, one line. A Log takes events from any thread and formats them on its own thread, so
+// the mail path pays for one buffer and no formatting. Typed functions, one per event, stand in
+// smtpd/maillog.h and delivery/maillog.h; nothing else builds mail events.
+#pragma once
+
+#include "base/time.h"
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace postrider {
+
+enum class Level : std::uint8_t { debug, info, warn, error };
+
+// id: the message or session the event is about; may be empty. Keys are string literals; values
+// are kept raw and escaped when the line is formatted.
+class LogEvent {
+ public:
+  LogEvent(Level level, const char* name, std::string_view id = {});
+  LogEvent&& add(const char* key, std::string_view value) &&;
+  LogEvent&& add(const char* key, std::uint64_t value) &&;
+  LogEvent& add(const char* key, std::string_view value) &;
+
+  Level level() const { return level_; }
+  const char* name() const { return name_; }
+  std::string_view id() const { return std::string_view(packed_).substr(0, id_size_); }
+  TimePoint when;  // set by Log::write
+
+  // Calls visit(const char* key, std::string_view value) for each field in order.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    std::size_t at = id_size_;
+    while (at < packed_.size()) {
+      const char* key = nullptr;
+      std::uint32_t size = 0;
+      std::memcpy(&key, packed_.data() + at, sizeof key);
+      std::memcpy(&size, packed_.data() + at + sizeof key, sizeof size);
+      at += sizeof key + sizeof size;
+      visit(key, std::string_view(packed_).substr(at, size));
+      at += size;
+    }
+  }
+  std::string_view value(std::string_view key) const;  // empty if there is no such field
+
+ private:
+  Level level_;
+  const char* name_;
+  std::uint32_t id_size_;
+  std::string packed_;  // id, then per field: key pointer, length, bytes
+};
+
+// Appends one line, without its end, to `line`.
+using LogFormat = std::function<void(const LogEvent& event, std::string& line)>;
+// "2026-11-23T13:34:44.123Z info accepted id=... from=<...> size=4096"
+void format_text(const LogEvent& event, std::string& line);
+// {"time":"...","level":"info","event":"accepted","id":"...","from":"..."}
+void format_json(const LogEvent& event, std::string& line);
+
+// Thread-safe.
+class Log {
+ public:
+  virtual ~Log() = default;
+  virtual bool enabled(Level level) const = 0;
+  virtual void write(LogEvent event) = 0;
+};
+
+// For tests and tools: drops everything.
+class NullLog : public Log {
+ public:
+  bool enabled(Level) const override { return false; }
+  void write(LogEvent) override {}
+};
+
+// Where formatted lines go.
+struct LogTarget {
+  enum class Kind { standard_error, file, syslog } kind = Kind::standard_error;
+  std::string path;  // of a file
+};
+
+// Writes through spdlog from its own thread. Holds at most 64k waiting events; beyond that events
+// are dropped and counted in a line of their own: a full log disk does not stop mail.
+class BackgroundLog : public Log {
+ public:
+  BackgroundLog(LogTarget target, LogFormat format, Level least);
+  ~BackgroundLog() override;  // writes what is waiting
+  bool enabled(Level level) const override;
+  void write(LogEvent event) override;
+  void reconfigure(LogFormat format, Level least);  // reload
+  void reopen();                                    // after the file was rotated
+  void flush();                                     // returns when all written so far is out
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace postrider

@@ -1,0 +1,50 @@
+#include "base/loop.h"
+
+#include "base/log.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+
+#include <exception>
+
+namespace postrider {
+
+Loop::Loop(unsigned number)
+    : number_(number), context_(1), keep_running_(context_.get_executor()), deadlines_(context_) {}
+
+Loop::~Loop() = default;
+
+void Loop::run() {
+  context_.run();
+}
+
+void Loop::stop() {
+  context_.stop();
+}
+
+void Loop::finish() {
+  post([this] {
+    deadlines_.stop();
+    keep_running_.reset();
+  });
+}
+
+void Loop::post(std::function<void()> work) {
+  asio::post(context_, std::move(work));
+}
+
+void Loop::spawn(Task<void> task, Log& log, const char* name) {
+  ++children_;
+  asio::co_spawn(context_, std::move(task), [this, &log, name](const std::exception_ptr& thrown) {
+    --children_;
+    if (!thrown)
+      return;
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::exception& error) {
+      log.write(LogEvent(Level::error, "bug").add("where", name).add("what", error.what()));
+    }
+  });
+}
+
+}  // namespace postrider

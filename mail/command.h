@@ -1,0 +1,64 @@
+// SMTP commands as a server reads them (RFC 5321 §4.1, with the parameters of RFC 1870, 2852's
+// siblings left out, 3030, 3461, 4954, 6152, 6531). Parsing only: whether a command is allowed now
+// is the session's business.
+#pragma once
+
+#include "base/result.h"
+#include "mail/address.h"
+#include "mail/envelope.h"
+#include "mail/reply.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace postrider::mail {
+
+// "mail FROM:<a@b>" -> verb "mail", arguments "FROM:<a@b>". Trailing white space is dropped. The
+// line has no CRLF and may hold any other byte.
+struct CommandLine {
+  std::string_view verb;
+  std::string_view arguments;
+};
+CommandLine split_command(std::string_view line);
+
+// A refusal is a Reply, with the code that RFC and attacks.md ask for (501, 552, 553, 555, ...).
+template <class T>
+using Parsed = boost::system::result<T, Reply>;
+
+struct MailCommand {
+  std::string sender;  // empty: null reverse-path
+  std::optional<std::uint64_t> size;
+  BodyType body = BodyType::seven_bit;
+  bool body_given = false;
+  bool smtputf8 = false;
+  Return ret = Return::unspecified;
+  std::string envelope_id;          // ENVID, xtext as given, checked
+  std::optional<std::string> auth;  // AUTH=, decoded; "<>" is empty
+};
+struct MailRules {
+  std::uint64_t size_limit = 0;  // 552 5.3.4 above it
+  bool smtputf8 = true;
+  bool binary_mime = true;
+};
+Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rules);
+
+// smtputf8: whether MAIL asked for it.
+Parsed<Recipient> parse_rcpt(std::string_view arguments, bool smtputf8);
+
+struct BdatCommand {
+  std::uint64_t size = 0;
+  bool last = false;
+};
+Parsed<BdatCommand> parse_bdat(std::string_view arguments);
+
+// EHLO and HELO: a domain or an address literal, at most 255 octets. Lenient about names that
+// exist in practice (underscores, single labels), strict about controls, spaces and 8-bit.
+Parsed<std::string> parse_helo(std::string_view arguments);
+
+// RFC 3461 §4: xtext. decode refuses controls (attacks.md A16).
+std::optional<std::string> decode_xtext(std::string_view text);
+std::string encode_xtext(std::string_view text);
+
+}  // namespace postrider::mail

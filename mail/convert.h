@@ -1,0 +1,17 @@
+// Down-conversion for a hop without 8BITMIME (RFC 6152 §3): 8-bit leaves of a MIME tree become
+// quoted-printable, or base64 when that is shorter; nothing else changes. Depth at most 100.
+#pragma once
+
+#include "base/result.h"
+
+#include <string>
+#include <string_view>
+
+namespace postrider::mail {
+
+// The content in 7 bits. Errc::unsupported when that cannot be done without loss: an 8-bit header,
+// a signed part (multipart/signed), message/* with 8-bit inside, a broken structure.
+// binary: the source is BINARYMIME, whose lines may have any length and bare line ends.
+Result<std::string> to_seven_bit(std::string_view content, bool binary);
+
+}  // namespace postrider::mail

@@ -1,0 +1,79 @@
+// Header sections (RFC 5322 §2.2, §3.6), read without building a tree. Linear, no recursion.
+#pragma once
+
+#include "base/time.h"
+#include "mail/message_id.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace postrider::mail {
+
+struct HeaderField {
+  std::string_view name;   // without the colon
+  std::string_view value;  // behind the colon, folding kept, without the last CRLF
+  std::string_view whole;  // with its last CRLF
+};
+
+// Walks the fields at the start of `content`. A line without a colon, or an empty line, ends the
+// section. Accepts LF alone as a line end (local submission before clean-up).
+class HeaderScanner {
+ public:
+  explicit HeaderScanner(std::string_view content) : rest_(content) {}
+  bool next(HeaderField& field);
+  // Where the section ends and the empty line (if any) begins, once next() gave false.
+  std::size_t consumed() const { return consumed_; }
+
+ private:
+  std::string_view rest_;
+  std::size_t consumed_ = 0;
+};
+
+// Facts that the receiving side needs, gathered from the first bytes of a message.
+struct HeaderFacts {
+  std::size_t received_fields = 0;
+  bool has_date = false;
+  bool has_message_id = false;
+  bool has_from = false;
+  std::size_t size = 0;  // of the header section
+};
+HeaderFacts header_facts(std::string_view content);
+
+// The size of the header section with the empty line behind it; the whole if there is none.
+std::size_t header_section_size(std::string_view content);
+
+// RFC 5322 §3.3: "Mon, 23 Nov 2026 13:34:44 +0000", always in UTC.
+std::string format_date(TimePoint when);
+
+// RFC 5321 §4.4 with the protocol keywords of RFC 3848 and 6531.
+struct TraceInfo {
+  std::string helo;         // escaped when written (attacks.md O06)
+  std::string client;       // address literal, "[192.0.2.1]" or "[IPv6:...]"; empty: local
+  std::string client_name;  // verified name, or empty
+  std::string by;           // our host name
+  std::string protocol;     // "SMTP", "ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA", "UTF8SMTP", ...
+  std::string tls;          // "TLSv1.3 cipher ..." comment, or empty
+  std::string recipient;    // the "for" clause; empty if there are several
+  MessageId id;
+  TimePoint when;
+};
+// "Received: from ... by ... with ESMTP id ...; date\r\n", folded, no line above 998 octets.
+std::string received_field(const TraceInfo& info);
+
+// "<20261123133444.4F2...@host>"
+std::string make_message_id(MessageId id, std::string_view host);
+
+// Local submission: bare LF and CRLF both become CRLF, bare CR becomes a space, NUL is dropped.
+class LineEndCleaner {
+ public:
+  void feed(std::string_view in, std::string& out);
+  void finish(std::string& out);  // a last line without an end gets one
+
+ private:
+  bool after_cr_ = false;
+  bool at_line_start_ = true;
+};
+
+}  // namespace postrider::mail

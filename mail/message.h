@@ -1,0 +1,41 @@
+// A message as it moves through the program: immutable, shared, cheap to hand on.
+#pragma once
+
+#include "base/time.h"
+#include "mail/envelope.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace postrider::mail {
+
+// The content as it will go on the wire, CRLF line ends, not dot-stuffed: `trace` (the header
+// fields that we add on top) followed by the bytes received. The latter are in memory or in a
+// spool file.
+struct Content {
+  std::string trace;
+  std::shared_ptr<const std::string> bytes;  // null: in the file
+  std::string file;                          // name below <spool>/body; empty: in memory
+  std::uint64_t size = 0;                    // of bytes or file, without trace
+  bool has_8bit = false;                     // an octet above 127 in it
+  bool has_8bit_header = false;              // such an octet in its header section
+  std::uint32_t longest_line = 0;            // octets without CRLF
+  bool ends_with_crlf = true;
+};
+
+// Where a message came from, for listings and logs.
+struct Origin {
+  std::string client;    // "helo.name[192.0.2.1]" or "local uid 1000"; escaped when shown
+  std::string protocol;  // "ESMTP", "local", "notice"
+};
+
+struct Message {
+  MessageId id;
+  TimePoint received;
+  Envelope envelope;
+  Content content;
+  Origin origin;
+};
+
+}  // namespace postrider::mail

@@ -1,0 +1,44 @@
+// Delivery status notifications (RFC 3461, 3462, 3464, 6522, 6533): failure, delay, and relayed or
+// delivered notices as ordinary messages with a null sender.
+#pragma once
+
+#include "base/time.h"
+#include "mail/message.h"
+#include "mail/outcome.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::mail {
+
+enum class NoticeKind : std::uint8_t { failure, delay, success };
+
+struct NoticeRecipient {
+  Recipient recipient;
+  Outcome outcome;
+  TimePoint last_attempt;
+  TimePoint will_retry_until;     // delay only
+  const char* action = "failed";  // RFC 3464 §2.3.3: failed, delayed, delivered, relayed, expanded
+};
+
+struct NoticeInput {
+  NoticeKind kind = NoticeKind::failure;
+  const Message* original = nullptr;
+  std::string_view original_text;  // what is at hand of the original: all of it or its beginning
+  bool original_complete = true;
+  std::vector<NoticeRecipient> recipients;  // at least one
+  std::string reporting_mta;                // our host name
+  std::string boundary;                     // unique, from the caller
+  MessageId id;                             // of the notice
+  TimePoint now;
+  std::string to;  // the original's sender, or postmaster for a double bounce
+};
+
+// The whole text, CRLF line ends: headers, a part for people, message/delivery-status (or
+// global-delivery-status), and the original as RET says: headers, or all of it up to 50,000 octets.
+// 7-bit unless the original needs 8 bits or UTF-8.
+std::string compose_notice(const NoticeInput& input);
+
+}  // namespace postrider::mail

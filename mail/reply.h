@@ -1,0 +1,63 @@
+// SMTP replies as values (RFC 5321 §4.2, RFC 2034, RFC 3463).
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::mail {
+
+// "5.7.1"; class 0 means none. Subject and detail have at most three digits.
+struct EnhancedCode {
+  std::uint8_t klass = 0;
+  std::uint16_t subject = 0;
+  std::uint16_t detail = 0;
+  explicit operator bool() const { return klass != 0; }
+  friend bool operator==(const EnhancedCode&, const EnhancedCode&) = default;
+};
+std::string to_string(EnhancedCode code);  // empty if there is none
+// A code at the very start of the text; nullopt unless it is well formed (attacks.md I08).
+std::optional<EnhancedCode> parse_enhanced_code(std::string_view text);
+
+// A reply that we send or have received. Text lines are joined by '\n' and hold no CR, LF or NUL.
+struct Reply {
+  Reply() = default;
+  Reply(int code_, EnhancedCode enhanced_, std::string text_)
+      : code(code_), enhanced(enhanced_), text(std::move(text_)) {}
+
+  int code = 0;  // 200 to 599
+  EnhancedCode enhanced;
+  std::string text;  // without the codes
+
+  bool is_positive() const { return code >= 200 && code < 300; }
+  bool is_intermediate() const { return code >= 300 && code < 400; }
+  bool is_temporary() const { return code >= 400 && code < 500; }
+  bool is_permanent() const { return code >= 500 && code < 600; }
+  // For the wire: CRLF after every line, the enhanced code on each (RFC 2034).
+  std::string wire() const;
+  // For people: "550 5.1.1 No such user", several lines joined by a space.
+  std::string str() const;
+  friend bool operator==(const Reply&, const Reply&) = default;
+};
+
+// Takes the bytes of a remote server as they arrive and gives whole replies, each with limits:
+// line length 4 KiB, 100 lines, 16 KiB of kept text; more is cut from the text, and beyond 64 KiB a
+// reply is malformed. Lines may end in LF alone. All lines must bear the same code.
+class ReplyParser {
+ public:
+  // Consumes bytes up to the end of the first complete reply; `used` says how many. nullopt: more
+  // bytes are needed. An error (Errc::malformed, Errc::too_long): the connection is out of step.
+  Result<std::optional<Reply>> feed(std::string_view bytes, std::size_t& used);
+
+ private:
+  std::string line_;
+  Reply reply_;
+  std::size_t lines_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace postrider::mail

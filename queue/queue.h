@@ -1,0 +1,242 @@
+// Custody of mail. Receiving hands messages in, delivery takes them out and says what came of them;
+// neither knows the other, both may stop and come back.
+//
+//   accept() --commit--> fresh --Lease--> delivery --record()--> gone
+//                          |                  |
+//                          +------ queued <---+ (retry, parked)      queued --due--> Lease
+//
+// One thread owns the only writing SQLite connection. It takes everything that waits (submissions,
+// records, changes), runs it as one transaction, commits with full sync, then answers each waiter
+// on its own loop: one posted message per loop and batch. No timer delays a commit.
+//
+// Promises:
+//  - Once accept() has returned without error, the message survives a crash; after an error nothing
+//    of it is left.
+//  - A recipient is attempted at least once; once an end has been recorded, never again.
+//  - A message delivered at once costs one insertion and one deletion and is never read back.
+//  - A full disk is Admission::disk_low; any other failure of storage is Admission::failed and
+//  lasts
+//    until the database has been reopened and checked. Records that could not be stored are kept in
+//    memory and stored again.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/result.h"
+#include "mail/message.h"
+#include "mail/outcome.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider::queue {
+
+struct Settings {
+  std::string spool;                             // the folder: queue.db, body/, drop/, lock
+  Duration lifetime{std::chrono::hours(120)};    // then what is left bounces
+  Duration delay_notice{std::chrono::hours(4)};  // 0: none
+  std::uint64_t room_needed = 75U << 20U;        // free bytes below which new mail is refused
+  std::size_t fresh_messages = 4096;             // handed to delivery straight from accept()
+  std::size_t fresh_bytes = 64U << 20U;
+  std::size_t leased_messages = 2048;  // due work in memory at one time
+  std::size_t leased_bytes = 64U << 20U;
+  std::size_t leased_per_domain = 200;
+};
+
+enum class Admission : std::uint8_t { open, disk_low, failed, stopping };
+
+// The body of a large message while it arrives: written as it comes, removed unless accepted.
+// Used on one loop; writes go to the page cache, finish() syncs on the pool for blocking work.
+class BodyFile {
+ public:
+  BodyFile() = default;
+  BodyFile(BodyFile&& other) noexcept;
+  BodyFile& operator=(BodyFile&& other) noexcept;
+  ~BodyFile();
+  Result<void> append(std::string_view bytes);
+  const std::string& name() const { return name_; }  // for Content::file
+  bool is_open() const;
+
+ private:
+  friend class Queue;
+  struct State;
+  std::unique_ptr<State> state_;
+  std::string name_;
+};
+
+struct Submission {
+  std::shared_ptr<const mail::Message> message;
+  BodyFile body;  // not open when the content is in memory
+};
+
+// What delivery is asked to do for some recipients of a message, and must answer with one Record
+// that names each of them.
+struct Lease {
+  enum class Reason : std::uint8_t {
+    fresh,         // just accepted, never tried
+    due,           // its time has come
+    delay_notice,  // tell the sender that these still wait; they stay queued
+    expired,       // the lifetime has ended: bounce these
+    bounce,        // an administrator said so: bounce these
+  };
+  struct Recipient {
+    std::uint32_t index = 0;            // in message->envelope.recipients
+    std::uint32_t attempts = 0;         // so far
+    std::optional<mail::Outcome> last;  // of the latest attempt; set for notices
+  };
+  Reason reason = Reason::due;
+  std::shared_ptr<const mail::Message> message;
+  std::vector<Recipient> recipients;
+};
+
+struct Record {
+  struct Result {
+    std::uint32_t index = 0;
+    // Verdict::retry needs next_attempt; the others are ends.
+    mail::Outcome outcome;
+    TimePoint next_attempt;
+  };
+  mail::MessageId id;
+  std::vector<Result> results;
+  std::vector<std::uint32_t> untried;  // back to the queue unchanged (blocked site, stop)
+  bool delay_notice_sent = false;
+  std::vector<Submission> notices;  // stored in the same transaction, then fresh themselves
+};
+
+// A site is a set of hosts that several domains may share. While it is blocked, none of its
+// domains' mail is leased, and not one row of that mail is touched.
+struct SiteState {
+  std::string site;            // delivery's name for it
+  TimePoint blocked_until;     // 0: open
+  std::uint32_t failures = 0;  // probes in a row
+  TimePoint since;             // of the first failure in the row
+  mail::Outcome last;          // why
+};
+
+// Implemented by delivery. Called on the queue thread with whole batches: only post and return.
+class Consumer {
+ public:
+  virtual ~Consumer() = default;
+  virtual void take(std::vector<Lease> leases) = 0;
+};
+
+struct Filter {
+  std::vector<mail::MessageId> ids;
+  std::optional<std::string> from;    // address, "@domain", or "<>"
+  std::optional<std::string> to;      // address or "@domain"
+  std::optional<std::string> domain;  // of a recipient
+  std::optional<std::string> site;
+  std::optional<std::string> status;  // active, queued, deferred, held
+  std::optional<std::string> reply;   // text within the last reply or reason, ignoring case
+  std::optional<Duration> older;
+  std::optional<std::uint64_t> larger;
+  bool matches_all() const;
+};
+
+// Stored. Do not renumber.
+enum class RecipientState : std::uint8_t {
+  queued = 0,
+  held = 1,
+  bouncing = 2,
+  delivered = 3,
+  bounced = 4,
+  removed = 5
+};
+
+struct ListedRecipient {
+  std::uint32_t index = 0;
+  std::string address;
+  std::string domain;
+  std::string site;
+  RecipientState state = RecipientState::queued;
+  bool active = false;  // in delivery's hands
+  std::uint32_t attempts = 0;
+  TimePoint next_attempt;
+  std::optional<mail::Outcome> last;  // its own, or its blocked site's
+};
+
+struct ListedMessage {
+  mail::MessageId id;
+  TimePoint received;
+  TimePoint expires;
+  std::uint64_t size = 0;
+  std::string sender;
+  mail::Origin origin;
+  std::string status;                       // active, queued, deferred, held
+  std::vector<ListedRecipient> recipients;  // those that match the filter and are not at an end
+};
+
+struct Attempt {
+  TimePoint when;
+  std::uint32_t recipient = 0;
+  mail::Outcome outcome;
+};
+
+struct Totals {
+  std::uint64_t messages = 0, recipients = 0, active = 0, deferred = 0, held = 0, bytes = 0;
+  TimePoint oldest;
+};
+
+enum class Verb : std::uint8_t { hold, release, retry, remove, bounce };
+struct Changed {
+  std::uint64_t messages = 0;
+  std::uint64_t recipients = 0;
+};
+
+class Queue {
+ public:
+  // Takes the lock (refuses a second daemon), opens or creates the database (refuses a foreign or a
+  // newer one), migrates, recovers: sweeps stray bodies, verifies after an unclean stop. Start-up
+  // problems come back as one sentence each.
+  static Result<std::unique_ptr<Queue>> open(Settings settings, const Clock& clock, Log& log);
+  ~Queue();  // stops if stop() was not called
+
+  // Starts the queue thread. consumer may be null (the tools, when the daemon is down).
+  void start(Consumer* consumer);
+  // Commits what waits, checkpoints, marks the stop as clean. Blocks; call from no loop.
+  void stop();
+
+  Admission admission() const;  // any thread, no system call
+  mail::MessageId next_id();    // any thread
+
+  // Receiving. On the loop's thread.
+  Result<BodyFile> create_body(mail::MessageId id);
+  Task<Result<void>> accept(Loop& loop, Submission submission);
+
+  // Delivery. Any thread; answered by nothing: kept until stored.
+  void record(std::vector<Record> records);
+  void set_site(SiteState state);
+  void assign_site(std::string domain, std::string site);
+  std::vector<SiteState> sites();  // blocking; at start and for status
+  // Path of a body file, for delivery to open.
+  std::string body_path(const std::string& name) const;
+
+  // Administration. change() is one transaction. on_done runs on the queue thread.
+  void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done);
+  // Any thread but the loops: blocking reads on the read-only connection, in short transactions.
+  // Messages in the order of arrival, `after` exclusive, at most `most` of them.
+  Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
+                                          std::size_t most);
+  Result<Changed> count(const Filter& filter);
+  Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
+  Result<std::vector<Attempt>> attempts(mail::MessageId id);  // the latest 100, oldest first
+  Result<Totals> totals();
+
+  struct Counters {  // since start, for status and metrics
+    std::uint64_t accepted = 0, delivered = 0, bounced = 0, removed = 0, deferrals = 0, commits = 0;
+  };
+  Counters counters() const;
+  // New limits after a reload. Any thread.
+  void reconfigure(Settings settings);
+
+ private:
+  struct Impl;
+  explicit Queue(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postrider::queue

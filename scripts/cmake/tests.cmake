@@ -1,0 +1,27 @@
+# add_unit_test(NAME SOURCES... LIBS...): one Catch2 program per folder, its main compiled once.
+include(Catch)
+function(add_unit_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} postrider_warnings Catch2::Catch2WithMain)
+  target_compile_definitions(${name} PRIVATE TESTS_DIR="${CMAKE_SOURCE_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${name} --order rand --rng-seed time)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()
+
+# add_fuzzer(NAME SOURCE LIBS...): libFuzzer with -DFUZZ=ON (clang), else a program that replays
+# the corpus in tests/fuzz/corpus/NAME as an ordinary test.
+option(FUZZ "Build libFuzzer targets (use with -DSANITIZE=address)" OFF)
+if(FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+function(add_fuzzer name source)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE ${ARGN} postrider_warnings)
+  if(FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)
+    add_test(NAME ${name}_corpus COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  endif()
+endfunction()
