@@ -1,0 +1,110 @@
+// What the administrator decided, checked and in the program's own types. It is read from TOML by
+// daemon/config_file.h; the option table (daemon/options.h) binds each member to its key, limits
+// and description. A Config never changes: a reload makes a new one, and sessions and messages
+// that began under the old one end under it.
+#pragma once
+
+#include "base/log.h"
+#include "base/time.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+enum class LogFormatName : std::uint8_t { text, json, postfix };
+enum class Role : std::uint8_t { mx, submission };
+enum class ListenerTls : std::uint8_t { off, starttls, implicit };
+enum class RouteTls : std::uint8_t { off, opportunistic, require, verify, dane };
+enum class Family : std::uint8_t { any, ipv4, ipv6 };
+
+struct LogConfig {
+  Level level = Level::info;
+  LogFormatName format = LogFormatName::text;
+  std::string target = "stderr";  // stderr, syslog or an absolute path
+};
+
+struct ListenerConfig {
+  std::string address;  // "0.0.0.0:25", "[::]:25", "unix:/path" or "systemd:name"
+  Role role = Role::mx;
+  ListenerTls tls = ListenerTls::off;
+  bool proxy_protocol = false;
+  std::vector<std::string> proxy_from;  // networks of the proxies
+};
+
+struct TlsConfig {
+  std::string certificate;
+  std::string key;
+};
+
+struct AcceptConfig {
+  std::uint64_t message_size = 50U << 20U;
+  std::uint64_t recipients = 1000;
+  std::vector<std::string> relay_from = {"127.0.0.0/8", "::1/128"};
+  std::vector<std::string> relay_to;
+  std::uint64_t sessions = 10000;
+  std::uint64_t sessions_per_client = 50;
+  std::uint64_t errors = 20;
+  Duration timeout{std::chrono::minutes(5)};  // RFC 5321 §4.5.3.2.7
+};
+
+struct LocalConfig {
+  std::vector<std::string> domains;
+  std::string mailbox = "maildir:/var/mail/{user}/";
+  std::string aliases = "/etc/aliases";
+};
+
+struct RouteConfig {
+  std::string domain;    // "example.org", ".example.org" or "*"
+  std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
+  RouteTls tls = RouteTls::opportunistic;
+  std::string credentials;
+};
+
+struct DnsConfig {
+  std::vector<std::string> servers;  // empty: those of /etc/resolv.conf, watched
+  std::optional<bool> trust_ad;      // not set: only if all servers are on loopback
+};
+
+struct DeliveryConfig {
+  std::uint16_t port = 25;
+  Duration lifetime{std::chrono::days(5)};
+  std::vector<Duration> retry = {std::chrono::minutes(1),  std::chrono::minutes(5),
+                                 std::chrono::minutes(15), std::chrono::minutes(30),
+                                 std::chrono::hours(1),    std::chrono::hours(2),
+                                 std::chrono::hours(4)};
+  Duration delay_notice{std::chrono::hours(4)};  // 0: none
+  std::uint64_t site_connections = 20;
+  Duration connect_timeout{std::chrono::seconds(30)};
+  Duration idle{std::chrono::seconds(5)};  // an unused connection is kept this long
+  Family family = Family::any;
+  std::string double_bounces_to = "postmaster";  // empty: nobody, only logged
+};
+
+struct ControlConfig {
+  std::string socket = "/run/postrider/control";
+  std::string submit;  // empty: "submit" beside socket; filled in by the loader
+};
+
+struct Config {
+  std::string hostname;  // empty: the system's; filled in by the loader
+  std::string spool = "/var/spool/postrider";
+  std::string user = "postrider";  // empty: stay as started
+  std::uint64_t threads = 0;       // network loops; 0: one a core
+  LogConfig log;
+  std::vector<ListenerConfig> listeners;
+  TlsConfig tls;
+  AcceptConfig accept;
+  LocalConfig local;
+  std::vector<RouteConfig> routes;
+  DnsConfig dns;
+  DeliveryConfig delivery;
+  ControlConfig control;
+};
+
+using ConfigPtr = std::shared_ptr<const Config>;
+
+}  // namespace postrider::daemon
