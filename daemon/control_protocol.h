@@ -1,0 +1,51 @@
+// How the tools talk to the daemon, one request a connection: the request is one line of JSON, at
+// most kMostRequest bytes; the answer is lines of JSON, the last of which is {"end":{...}} with a
+// status and an exit code of sysexits.h. An answer without that line is incomplete.
+#pragma once
+
+#include "base/result.h"
+
+#include <boost/json/object.hpp>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::daemon {
+
+inline constexpr std::size_t kMostRequest = 64U << 10U;
+inline constexpr std::size_t kMostAnswerLine = 64U << 20U;  // a message with its body, escaped
+
+// The filter of a request as it was typed; the service checks it. Empty vectors and nullopt do not
+// restrict.
+struct FilterText {
+  std::vector<std::string> ids;
+  std::optional<std::string> from, to, domain, site, status, reply, older, larger;
+  bool matches_all() const;
+};
+
+struct ControlRequest {
+  // list, count, change, show, explain, status
+  std::string act;
+  FilterText filter;     // list, count, change
+  std::string verb;      // change: hold, release, retry, remove, bounce
+  bool dry_run = false;  // change
+  bool all = false;      // change: "--all" was given
+  std::string target;    // show, explain: an id or an address
+  bool body = false;     // show
+};
+
+std::string encode(const ControlRequest& request);  // one line with its end
+Result<ControlRequest> decode_control_request(std::string_view line);
+
+// How an answer ended.
+struct ControlEnd {
+  int exit_code = 0;  // sysexits.h
+  std::string error;  // a sentence for people; empty if and only if exit_code is 0
+};
+std::string encode(const ControlEnd& end);  // one line with its end
+// nullopt: an ordinary line of the answer.
+std::optional<ControlEnd> find_end(const boost::json::object& line);
+
+}  // namespace postrider::daemon

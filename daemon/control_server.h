@@ -1,0 +1,44 @@
+// The administrator's door: a Unix socket for root, the daemon's user and members of its group
+// (SO_PEERCRED, SO_PEERGROUPS; attacks.md I14). Accepts and writes on one loop; reads of the queue
+// run on the pool, a page at a time, and the next page is read when the last was taken.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/result.h"
+
+#include <memory>
+#include <string>
+
+namespace postrider {
+class BlockingPool;
+}
+
+namespace postrider::daemon {
+
+class ControlService;
+
+class ControlServer {
+ public:
+  struct Limits {
+    std::size_t connections = 32;
+    Duration request{std::chrono::seconds(10)};  // to send it
+    Duration write{std::chrono::seconds(60)};    // to take a page
+  };
+  // Binds, after privileges were given up; replaces a socket that nobody listens on, refuses one
+  // that is in use. Makes the folder of the path if it is missing.
+  static Result<std::unique_ptr<ControlServer>> open(std::string path, Loop& loop,
+                                                     BlockingPool& pool, ControlService& service,
+                                                     Log& log, Limits limits);
+  ~ControlServer();  // after stop(), when the loop has no more children
+  void start();      // on the loop's thread, or before it runs
+  // On the loop's thread: no more connections; ends those that there are; removes the socket.
+  void stop();
+
+ private:
+  struct State;
+  explicit ControlServer(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace postrider::daemon

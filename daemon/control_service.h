@@ -1,0 +1,61 @@
+// What an administrator may ask and change, independent of how the request came: the control
+// socket of a running daemon and the tools that open the queue themselves (daemon/offline.h) share
+// this code. A request becomes a job; each step of a job gives some lines of the answer, so that a
+// listing of a million messages is made page by page, as fast as its reader takes them.
+#pragma once
+
+#include "base/time.h"
+#include "daemon/control_protocol.h"
+#include "queue/queue.h"
+
+#include <boost/json/object.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+// One step of an explanation: "route", "smtp://relay.example.net:587 (rule 2 of the
+// configuration)".
+struct ExplainedFact {
+  std::string what;
+  std::string text;
+};
+
+// What only the running parts know. Implemented by composition; called on a thread of the pool for
+// blocking work, so an implementation may post to a loop and wait for the answer.
+class Insight {
+ public:
+  virtual ~Insight() = default;
+  // What would happen to mail for this address now: route, hosts, TLS policy, state of the site.
+  virtual std::vector<ExplainedFact> explain(const std::string& address) = 0;
+  // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
+  // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
+  virtual boost::json::object status() = 0;
+};
+
+class ControlJob {
+ public:
+  virtual ~ControlJob() = default;
+  // Appends whole lines to `out`; may block. False: the answer is complete, its end included.
+  virtual bool step(std::string& out) = 0;
+};
+
+// Thread-safe. The queue, the clock and the insight outlive it.
+class ControlService {
+ public:
+  // insight: null when the daemon does not run.
+  ControlService(queue::Queue& queue, const Clock& clock, Insight* insight);
+  // A malformed request becomes a job that says so. `line` comes without its end.
+  std::unique_ptr<ControlJob> start(std::string_view line);
+  std::unique_ptr<ControlJob> start(ControlRequest request);
+
+ private:
+  queue::Queue& queue_;
+  const Clock& clock_;
+  Insight* insight_;
+  TimePoint started_;
+};
+
+}  // namespace postrider::daemon

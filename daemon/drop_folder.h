@@ -1,0 +1,45 @@
+// Mail that `sendmail` left while the daemon was down: <spool>/drop, where every local user may
+// write but not look (mode 3733, so that files get the folder's group). Each message is one file,
+// made complete under a temporary name and then renamed. What lies there is hostile (attacks.md
+// I12): it is opened without following or waiting, must be a plain file with one name, is read as
+// its owner's mail, and becomes NAME.bad if it is not understood.
+//
+//   msg.RANDOM --rename--> taken.ID.RANDOM --accept--> unlinked
+//
+// After a crash in between, a taken file whose id the queue holds was accepted, and is only
+// removed.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/result.h"
+#include "daemon/submit_server.h"
+
+#include <memory>
+#include <string>
+
+namespace postrider {
+class BlockingPool;
+}
+
+namespace postrider::daemon {
+
+class DropFolder {
+ public:
+  // Makes the folder, or refuses one that is not ours. Lets other users pass through the spool.
+  static Result<std::unique_ptr<DropFolder>> open(const std::string& spool, Loop& loop,
+                                                  BlockingPool& pool, queue::Queue& queue,
+                                                  const Clock& clock, Log& log,
+                                                  SubmitSettings settings);
+  ~DropFolder();
+  void start();  // takes what lies there, then watches; on the loop's thread, or before it runs
+  void stop();   // on the loop's thread
+  void reconfigure(SubmitSettings settings);  // on the loop's thread
+
+ private:
+  struct State;
+  explicit DropFolder(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace postrider::daemon

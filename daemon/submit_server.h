@@ -1,0 +1,47 @@
+// The door for local mail: `sendmail` of any local user, told apart by peer credentials. One
+// message a connection (daemon/submit_protocol.h): a header line, the content, and then the answer,
+// which is the same promise as SMTP's 250.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/result.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace postrider::queue {
+class Queue;
+}
+
+namespace postrider::daemon {
+
+struct SubmitSettings {
+  std::string hostname;
+  std::uint64_t message_size = 50U << 20U;
+  std::size_t recipients = 1000;
+  std::size_t connections = 200;
+  std::size_t connections_per_user = 50;
+  Duration idle{std::chrono::seconds(60)};   // without a byte
+  Duration whole{std::chrono::minutes(30)};  // for one message
+};
+
+class SubmitServer {
+ public:
+  // As ControlServer::open; the socket is open to every user.
+  static Result<std::unique_ptr<SubmitServer>> open(std::string path, Loop& loop,
+                                                    queue::Queue& queue, const Clock& clock,
+                                                    Log& log, SubmitSettings settings);
+  ~SubmitServer();
+  void start();
+  void stop();                                // as ControlServer::stop
+  void reconfigure(SubmitSettings settings);  // for connections from now on; on the loop's thread
+
+ private:
+  struct State;
+  explicit SubmitServer(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace postrider::daemon
