@@ -1,0 +1,331 @@
+// bench-load: sends messages over SMTP as fast as the server answers, and measures it.
+//
+// Each session sends MAIL, RCPT and DATA in one write when the server offers PIPELINING (RFC 2920),
+// else one by one, then the content; it counts a message when 250 answers the end of data.
+// Prints one JSON object: messages, refused, seconds, rate, latency of the end of data, own CPU.
+#include "bench/connection_loop.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <netinet/tcp.h>
+#include <string>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <vector>
+
+namespace postrider::bench {
+namespace {
+
+struct Options {
+  std::string server = "127.0.0.1:2525";
+  unsigned sessions = 50;
+  std::uint64_t messages = 10000;
+  std::size_t size = 4096;
+  unsigned recipients = 1;
+  unsigned domains = 1;
+  bool connection_a_message = false;
+  unsigned hold_ms = 0;  // idle connections: open them, wait, close
+  unsigned limit_s = 120;
+};
+
+enum class Phase : std::uint8_t { connecting, greeting, ehlo, envelope, content, quit, idle };
+
+struct Session {
+  int fd = -1;
+  Phase phase = Phase::connecting;
+  bool pipelining = false;
+  unsigned expected = 0;  // replies still to come in this phase
+  unsigned step = 0;      // without pipelining: the next envelope command
+  std::string in;
+  std::string out;
+  std::size_t sent = 0;
+  bool wants_write = false;
+  std::int64_t ended_at = 0;
+};
+
+class Load {
+ public:
+  explicit Load(const Options& options)
+      : options_(options), server_(parse_address(options.server)) {
+    make_content();
+  }
+  int run();
+
+ private:
+  void make_content();
+  std::string command(unsigned step, std::uint64_t number) const;
+  unsigned steps() const { return options_.recipients + 2; }
+  void open(Session& session);
+  void close(Session& session, bool failed);
+  void on_ready(Session& session, std::uint32_t events);
+  void on_reply(Session& session, int code);
+  void start_message(Session& session);
+  void flush(Session& session);
+  void read(Session& session);
+  void report(double seconds) const;
+
+  Options options_;
+  sockaddr_in server_;
+  Epoll epoll_;
+  std::vector<std::unique_ptr<Session>> sessions_;
+  std::string content_;
+  std::uint64_t started_ = 0;
+  std::uint64_t done_ = 0;
+  std::uint64_t refused_ = 0;
+  std::uint64_t broken_ = 0;
+  unsigned open_ = 0;
+  std::vector<std::uint32_t> latencies_us_;
+};
+
+void Load::make_content() {
+  content_ =
+      "From: <sender@bench.example>\r\nTo: <recipient@bench.example>\r\nSubject: benchmark\r\n"
+      "Date: Mon, 23 Nov 2026 13:34:44 +0000\r\nMessage-ID: <bench@bench.example>\r\n\r\n";
+  const std::string line =
+      "All work and no play makes a message of ordinary text, line by line..\r\n";
+  while (content_.size() + line.size() <= options_.size)
+    content_ += line;
+  if (content_.size() + 2 < options_.size)
+    content_ += std::string(options_.size - content_.size() - 2, 'x') + "\r\n";
+  content_ += ".\r\n";
+}
+
+std::string Load::command(unsigned step, std::uint64_t number) const {
+  if (step == 0)
+    return "MAIL FROM:<sender@bench.example>\r\n";
+  if (step == steps() - 1)
+    return "DATA\r\n";
+  const auto domain = (number * options_.recipients + step) % options_.domains;
+  return "RCPT TO:<r" + std::to_string(step) + "@d" + std::to_string(domain) +
+         ".bench.example>\r\n";
+}
+
+void Load::open(Session& session) {
+  session = Session();
+  session.fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  ::setsockopt(session.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (options_.connection_a_message) {
+    // Thousands of short connections a second: spread them over loopback addresses, so that ports
+    // in TIME_WAIT do not run out.
+    sockaddr_in from{};
+    from.sin_family = AF_INET;
+    from.sin_addr.s_addr = htonl(0x7F000002U + static_cast<std::uint32_t>(started_ % 100));
+    ::bind(session.fd, reinterpret_cast<sockaddr*>(&from), sizeof from);
+  }
+  ::connect(session.fd, reinterpret_cast<const sockaddr*>(&server_), sizeof server_);
+  session.phase = Phase::greeting;
+  session.expected = 1;
+  ++open_;
+  epoll_.add(session.fd, EPOLLIN, &session);
+}
+
+void Load::close(Session& session, bool failed) {
+  if (session.fd < 0)
+    return;
+  ::close(session.fd);
+  session.fd = -1;
+  --open_;
+  if (failed)
+    ++broken_;
+  if (options_.hold_ms == 0 && started_ < options_.messages && broken_ < 1000)
+    open(session);
+}
+
+void Load::flush(Session& session) {
+  if (!send_some(session.fd, session.out, session.sent)) {
+    close(session, true);
+    return;
+  }
+  const bool left = session.sent < session.out.size();
+  if (left != session.wants_write)
+    epoll_.change(session.fd, left ? EPOLLIN | EPOLLOUT : EPOLLIN, &session);
+  session.wants_write = left;
+  if (!left) {
+    session.out.clear();
+    session.sent = 0;
+    if (session.phase == Phase::content)
+      session.ended_at = now_ns();
+  }
+}
+
+void Load::start_message(Session& session) {
+  if (options_.hold_ms > 0) {
+    session.phase = Phase::idle;
+    return;
+  }
+  if (started_ >= options_.messages) {
+    session.phase = Phase::quit;
+    session.expected = 1;
+    session.out = "QUIT\r\n";
+    flush(session);
+    return;
+  }
+  const auto number = started_++;
+  session.phase = Phase::envelope;
+  session.step = 0;
+  if (session.pipelining) {
+    for (unsigned step = 0; step < steps(); ++step)
+      session.out += command(step, number);
+    session.expected = steps();
+  } else {
+    session.out = command(0, number);
+    session.expected = 1;
+  }
+  flush(session);
+}
+
+void Load::on_reply(Session& session, int code) {
+  if (--session.expected > 0 && code < 400)
+    return;
+  switch (session.phase) {
+    case Phase::greeting:
+      session.phase = Phase::ehlo;
+      session.expected = 1;
+      session.out = "EHLO load.bench.example\r\n";
+      flush(session);
+      return;
+    case Phase::ehlo:
+      start_message(session);
+      return;
+    case Phase::envelope:
+      if (code >= 400) {
+        ++refused_;
+        close(session, false);
+        return;
+      }
+      if (!session.pipelining && ++session.step < steps()) {
+        session.out = command(session.step, started_);
+        session.expected = 1;
+        flush(session);
+        return;
+      }
+      session.phase = Phase::content;
+      session.expected = 1;
+      session.out = content_;
+      flush(session);
+      return;
+    case Phase::content:
+      if (code == 250) {
+        ++done_;
+        latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - session.ended_at) / 1000));
+      } else {
+        ++refused_;
+      }
+      if (options_.connection_a_message) {
+        session.phase = Phase::quit;
+        session.expected = 1;
+        session.out = "QUIT\r\n";
+        flush(session);
+      } else {
+        start_message(session);
+      }
+      return;
+    case Phase::quit:
+      close(session, false);
+      return;
+    case Phase::connecting:
+    case Phase::idle:
+      return;
+  }
+}
+
+void Load::read(Session& session) {
+  char room[16384];
+  const auto got = ::recv(session.fd, room, sizeof room, 0);
+  if (got <= 0) {
+    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+      close(session, session.phase != Phase::quit);
+    return;
+  }
+  session.in.append(room, static_cast<std::size_t>(got));
+  std::size_t at = 0;
+  for (;;) {
+    const auto end = session.in.find('\n', at);
+    if (end == std::string::npos)
+      break;
+    const std::string_view line = std::string_view(session.in).substr(at, end - at);
+    at = end + 1;
+    if (session.phase == Phase::ehlo && line.find("PIPELINING") != std::string_view::npos)
+      session.pipelining = true;
+    if (line.size() >= 4 && line[3] == '-')
+      continue;
+    const int fd = session.fd;
+    on_reply(session, std::atoi(std::string(line.substr(0, 3)).c_str()));
+    if (session.fd != fd)
+      return;  // closed, perhaps opened again
+  }
+  session.in.erase(0, at);
+}
+
+void Load::on_ready(Session& session, std::uint32_t events) {
+  if (session.fd < 0)
+    return;
+  if ((events & EPOLLOUT) != 0)
+    flush(session);
+  if (session.fd >= 0 && (events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0)
+    read(session);
+}
+
+void Load::report(double seconds) const {
+  auto sorted = latencies_us_;
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](double part) {
+    if (sorted.empty())
+      return 0.0;
+    return sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))] / 1000.0;
+  };
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                     static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+  std::printf(
+      "{\"messages\":%llu,\"refused\":%llu,\"broken\":%llu,\"seconds\":%.3f,\"rate\":%.1f,"
+      "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
+      static_cast<unsigned long long>(done_), static_cast<unsigned long long>(refused_),
+      static_cast<unsigned long long>(broken_), seconds, static_cast<double>(done_) / seconds,
+      at(0.5), at(0.99), cpu);
+}
+
+int Load::run() {
+  const auto begin = now_ns();
+  const auto limit = begin + options_.limit_s * 1'000'000'000LL;
+  for (unsigned i = 0; i < options_.sessions; ++i) {
+    sessions_.push_back(std::make_unique<Session>());
+    open(*sessions_.back());
+  }
+  const auto hold_until = begin + options_.hold_ms * 1'000'000LL;
+  while (open_ > 0 && now_ns() < limit) {
+    if (options_.hold_ms > 0 && now_ns() > hold_until)
+      break;
+    epoll_.wait(100, [this](void* subject, std::uint32_t events) {
+      on_ready(*static_cast<Session*>(subject), events);
+    });
+  }
+  report(static_cast<double>(now_ns() - begin) / 1e9);
+  return done_ == options_.messages || options_.hold_ms > 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace postrider::bench
+
+int main(int argc, char** argv) {
+  postrider::bench::Options options;
+  CLI::App app("Sends messages over SMTP and measures it");
+  app.add_option("--server", options.server, "address and port");
+  app.add_option("--sessions", options.sessions, "connections at one time");
+  app.add_option("--messages", options.messages, "how many in all");
+  app.add_option("--size", options.size, "octets of content");
+  app.add_option("--recipients", options.recipients, "of each message");
+  app.add_option("--domains", options.domains, "that the recipients are spread over");
+  app.add_flag("--connection-a-message", options.connection_a_message);
+  app.add_option("--hold-ms", options.hold_ms, "only hold the connections open, idle");
+  app.add_option("--limit-s", options.limit_s, "gives up after this long");
+  CLI11_PARSE(app, argc, argv);
+  return postrider::bench::Load(options).run();
+}
