@@ -1,0 +1,96 @@
+// The sending side. Takes leases from the queue, groups their recipients by route, destination and
+// site, carries them over reused connections, and answers each lease with one Record.
+//
+//   Lease --route--> destination (next-hop domain) --MX--> site (set of hosts) --> courier -->
+//   Record
+//
+// One loop, the first, owns all scheduling; couriers (connections) live on any loop. They talk by
+// posted messages, in batches; there is no mutex. A site knows its health: while it is blocked, its
+// leases go back untried, and one probe opens it again, at growing concurrency.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "delivery/settings.h"
+#include "dns/resolver.h"
+#include "mail/directory.h"
+#include "mail/outcome.h"
+#include "queue/queue.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::delivery {
+
+struct SiteStatus {
+  std::string name;
+  std::string state;  // open, probing, blocked
+  TimePoint blocked_until;
+  std::uint32_t failures = 0;
+  TimePoint since;
+  mail::Outcome last;  // why it is in trouble
+  std::uint32_t connections = 0, idle = 0, limit = 0;
+  std::uint32_t waiting = 0;  // jobs that wait for a connection
+};
+
+struct Status {
+  std::vector<SiteStatus> in_trouble;  // blocked or probing
+  std::uint32_t sites = 0, connections = 0, idle = 0;
+  std::uint32_t leases = 0;                                // in hand
+  std::uint64_t delivered = 0, deferred = 0, bounced = 0;  // recipients, since start
+  std::uint64_t connections_opened = 0, connections_failed = 0, messages_on_reused = 0;
+};
+
+// What would happen to mail for an address, and why.
+struct Explanation {
+  struct Host {
+    std::string name;
+    std::uint16_t preference = 0;
+    std::vector<std::string> addresses;
+    std::string note;  // "IPv6: no data; refused connections until ..."
+  };
+  std::string domain;
+  std::string route;        // "*  -> smtp://relay.example.net:587", "mx", "local"
+  std::string dns;          // "3 MX records, TTL 1h, not authenticated", "no MX: the domain itself"
+  std::vector<Host> hosts;  // in the order in which they would be tried
+  SiteStatus site;
+  std::string conclusion;  // one sentence: what happens now
+};
+
+// The resolver of a loop; used on that loop's thread only.
+using ResolverOf = std::function<dns::Resolver&(Loop& loop)>;
+
+class Dispatcher : public queue::Consumer {
+ public:
+  // All references outlive the dispatcher. loops: at least one; the first one schedules.
+  Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
+             const Clock& clock, Log& log, const mail::Directory& directory,
+             std::shared_ptr<const Settings> settings);
+  // After drain() has called back, or after the loops have ended.
+  ~Dispatcher() override;
+
+  // Before the loops run: knows which sites were blocked when we stopped.
+  void restore(std::vector<queue::SiteState> sites);
+
+  // The rest may be called on any thread. Callbacks run on the first loop.
+  void take(std::vector<queue::Lease> leases) override;
+  void configure(std::shared_ptr<const Settings> settings);  // from now on, for new work
+  // What waits goes back untried; open transactions may end within the grace period, then
+  // connections are closed. Every lease has been answered when it calls back. Call once.
+  void drain(std::function<void()> on_done, Duration grace);
+  void status(std::function<void(Status)> answer);
+  // An address or a domain.
+  void explain(std::string address, std::function<void(Explanation)> answer);
+  // Forgets that sites are blocked: `postrider queue retry`. Empty: all of them.
+  void unblock(std::string domain_or_site);
+
+  class Core;
+
+ private:
+  std::shared_ptr<Core> core_;  // shared with its coroutines, which may end after us
+};
+
+}  // namespace postrider::delivery

@@ -1,0 +1,115 @@
+#include "delivery/local/local_directory.h"
+
+#include "base/text.h"
+#include "delivery/local/maildir_path.h"
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unordered_map>
+
+namespace postrider::delivery {
+
+namespace {
+
+constexpr auto kRemember = std::chrono::seconds(10);
+constexpr std::size_t kMostRemembered = 10000;
+
+using Answer = mail::Directory::Answer;
+
+Answer look_up_account(const std::string& user) {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
+  if (found != nullptr)
+    return Answer::known;
+  // POSIX leaves open how "no such user" is told; these are the ways that exist.
+  const bool absent =
+      failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;
+  return absent ? Answer::unknown : Answer::cannot_tell;
+}
+
+Answer look_up_folder(const std::string& pattern, const std::string& user,
+                      std::string_view domain) {
+  const auto place = mailbox_place(pattern, user, domain);
+  if (!place)
+    return Answer::unknown;
+  struct stat about {};
+  const auto path = place->root + "/" + place->folder;
+  if (::lstat(path.c_str(), &about) == 0)
+    return S_ISDIR(about.st_mode) ? Answer::known : Answer::unknown;
+  const bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
+  return absent || errno == EACCES ? Answer::unknown : Answer::cannot_tell;
+}
+
+}  // namespace
+
+struct LocalDirectory::State {
+  struct Remembered {
+    Answer answer = Answer::cannot_tell;
+    SteadyTime until;
+  };
+  explicit State(const Clock& clock_) : clock(clock_) {}
+  const Clock& clock;
+  std::mutex mutex;
+  std::vector<std::string> domains;
+  std::string mailbox;
+  std::unordered_map<std::string, Remembered> remembered;
+};
+
+LocalDirectory::LocalDirectory(std::vector<std::string> domains, std::string mailbox,
+                               const Clock& clock)
+    : state_(std::make_unique<State>(clock)) {
+  reconfigure(std::move(domains), std::move(mailbox));
+}
+
+LocalDirectory::~LocalDirectory() = default;
+
+void LocalDirectory::reconfigure(std::vector<std::string> domains, std::string mailbox) {
+  const std::lock_guard lock(state_->mutex);
+  state_->domains = std::move(domains);
+  std::sort(state_->domains.begin(), state_->domains.end());
+  state_->mailbox = std::move(mailbox);
+  state_->remembered.clear();
+}
+
+bool LocalDirectory::is_local_domain(std::string_view domain) const {
+  const std::lock_guard lock(state_->mutex);
+  return std::binary_search(state_->domains.begin(), state_->domains.end(), domain);
+}
+
+LocalDirectory::Answer LocalDirectory::lookup(std::string_view local_part,
+                                              std::string_view domain) const {
+  const auto user = local_user(local_part);
+  if (user.empty())
+    return Answer::unknown;
+  if (user == "postmaster")
+    return Answer::known;
+  const auto key = user + "@" + std::string(domain);
+  const auto now = state_->clock.steady();
+  std::string mailbox;
+  {
+    const std::lock_guard lock(state_->mutex);
+    const auto found = state_->remembered.find(key);
+    if (found != state_->remembered.end() && found->second.until > now)
+      return found->second.answer;
+    mailbox = state_->mailbox;
+  }
+  auto answer = look_up_folder(mailbox, user, domain);
+  if (answer != Answer::known) {
+    const auto account = look_up_account(user);
+    answer = account == Answer::unknown ? answer : account;
+  }
+  if (answer == Answer::cannot_tell)
+    return answer;
+  const std::lock_guard lock(state_->mutex);
+  if (state_->remembered.size() >= kMostRemembered)
+    state_->remembered.clear();
+  state_->remembered[key] = {answer, now + kRemember};
+  return answer;
+}
+
+}  // namespace postrider::delivery

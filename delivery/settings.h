@@ -1,0 +1,57 @@
+// What delivery is told by the configuration: immutable, replaced as a whole by a reload.
+#pragma once
+
+#include "base/time.h"
+#include "delivery/route.h"
+#include "queue/schedule.h"
+
+#include <boost/asio/ip/address.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace postrider::delivery {
+
+// How long to wait at each stage (RFC 5321 §4.5.3.2; the connection as Postfix has it).
+struct Timeouts {
+  Duration connect = std::chrono::seconds(30);
+  Duration greeting = std::chrono::minutes(5);
+  Duration ehlo = std::chrono::minutes(5);
+  Duration mail = std::chrono::minutes(5);
+  Duration rcpt = std::chrono::minutes(5);
+  Duration data = std::chrono::minutes(2);
+  Duration block = std::chrono::minutes(3);      // a block of the content
+  Duration body_end = std::chrono::minutes(10);  // a shorter wait makes duplicates
+  Duration quit = std::chrono::seconds(5);
+};
+
+enum class Families : std::uint8_t { both, ipv4, ipv6 };
+
+// An address that we listen on. The unspecified address stands for every address of this machine.
+struct OwnAddress {
+  boost::asio::ip::address address;
+  std::uint16_t port = 25;
+};
+
+struct Settings {
+  std::string hostname;                   // said in EHLO; ours, so never a next hop
+  std::vector<std::string> own_names;     // further names of ours
+  std::vector<OwnAddress> own_addresses;  // of the listeners
+  std::vector<Route> routes;
+  std::uint16_t port = 25;  // of MX hosts
+  queue::RetrySchedule retry{{std::chrono::minutes(1), std::chrono::minutes(5),
+                              std::chrono::minutes(15), std::chrono::minutes(30),
+                              std::chrono::hours(1), std::chrono::hours(2), std::chrono::hours(4)}};
+  Duration lifetime = std::chrono::hours(120);  // for the words of notices
+  unsigned site_connections = 20;
+  unsigned connections = 500;     // in all
+  unsigned local_deliveries = 4;  // at one time
+  Families families = Families::both;
+  Duration idle_connection = std::chrono::seconds(5);  // kept open for the next message
+  std::string mailbox = "maildir:/var/mail/{user}/";
+  std::string double_bounce;  // address; empty: logged and dropped
+  Timeouts timeouts;
+};
+
+}  // namespace postrider::delivery
