@@ -1,0 +1,90 @@
+// The resolver of the daemon: asks recursive servers over UDP, over TCP when an answer does not
+// fit, and remembers what they said.
+//
+// Trust: answers are taken only from the asked address and port, on a socket with a random port
+// that lives as long as it has questions in flight, with the random id and the question of a query
+// in flight. Whatever is wrong with an answer makes it a temporary failure, never "no such name".
+// The AD bit counts only with trust_ad.
+//
+// One query a question at a time (single flight). Questions beyond the limit in flight wait in
+// order, at most until their total deadline, which is counted from the call.
+#pragma once
+
+#include "base/loop.h"
+#include "dns/resolver.h"
+#include "dns/server.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider {
+class Log;
+class Random;
+}  // namespace postrider
+
+namespace postrider::dns {
+
+struct Settings {
+  std::vector<Server> servers;
+  // Not empty: the servers are those of this file, followed when it changes; `servers` is ignored.
+  std::string resolv_conf;
+  // Without a value: only if all servers are on loopback, or the file says `options trust-ad`.
+  std::optional<bool> trust_ad;
+
+  std::vector<Duration> timeouts = {Duration(2000), Duration(3000), Duration(5000)};  // of a round
+  Duration total{20000};                                                              // of a lookup
+  Duration failure_ttl{5000};  // how long a failure is remembered (RFC 9520)
+  std::size_t most_in_flight = 256;
+  std::size_t most_waiting = 10000;
+  std::size_t most_cached = 20000;             // entries
+  std::size_t most_cached_bytes = 16U << 20U;  // about
+};
+
+// The system's servers, from /etc/resolv.conf.
+Settings system_settings();
+
+struct Counters {
+  std::uint64_t lookups = 0;   // questions of callers
+  std::uint64_t cached = 0;    // answered from memory
+  std::uint64_t joined = 0;    // waited for a query that was already in flight
+  std::uint64_t queries = 0;   // sent over UDP or TCP
+  std::uint64_t over_tcp = 0;  // of these over TCP
+  std::uint64_t timeouts = 0;
+  std::uint64_t dropped = 0;   // datagrams with a wrong id or question
+  std::uint64_t failures = 0;  // lookups that ended as temporary_failure
+};
+
+class StubResolver : public Resolver {
+ public:
+  // log and random must outlive the resolver.
+  StubResolver(Loop& loop, Settings settings, Log& log, Random& random);
+  // Waiters get temporary_failure before this returns. Lookups over TCP need the loop to run on for
+  // one turn to release their sockets.
+  ~StubResolver() override;
+
+  Task<Answer<Mx>> mx(std::string name) override;
+  Task<Answer<asio::ip::address>> a(std::string name) override;
+  Task<Answer<asio::ip::address>> aaaa(std::string name) override;
+  Task<Answer<std::string>> ptr(asio::ip::address address) override;
+  Task<Answer<std::string>> txt(std::string name) override;
+  Task<Answer<Tlsa>> tlsa(std::string name) override;
+
+  // On the loop's thread. What is in flight ends under the old settings and is not remembered;
+  // what was remembered is forgotten if servers or trust differ.
+  void reconfigure(Settings settings);
+  void set_servers(std::vector<Server> servers);
+  void forget_all();
+  void stop();  // as the destructor; later lookups fail at once
+
+  const std::vector<Server>& servers() const;
+  bool trusts_ad() const;
+  const Counters& counters() const;
+
+ private:
+  class Core;
+  std::shared_ptr<Core> core_;  // shared with the lookups in flight
+};
+
+}  // namespace postrider::dns
