@@ -39,6 +39,9 @@ struct ControlRequest {
 std::string encode(const ControlRequest& request);  // one line with its end
 Result<ControlRequest> decode_control_request(std::string_view line);
 
+// One line as an object; nesting is limited.
+Result<boost::json::object> parse_json_line(std::string_view line);
+
 // How an answer ended.
 struct ControlEnd {
   int exit_code = 0;  // sysexits.h

@@ -1,0 +1,58 @@
+#include "daemon/control_base64.h"
+
+#include <array>
+#include <cstdint>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::string_view kDigits =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+constexpr std::array<std::int8_t, 256> kValues = [] {
+  std::array<std::int8_t, 256> values{};
+  values.fill(-1);
+  for (std::size_t i = 0; i < kDigits.size(); ++i)
+    values[static_cast<unsigned char>(kDigits[i])] = static_cast<std::int8_t>(i);
+  return values;
+}();
+
+}  // namespace
+
+std::string encode_base64(std::string_view bytes) {
+  std::string text;
+  text.reserve((bytes.size() + 2) / 3 * 4);
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t group = 0;
+    for (std::size_t k = 0; k < 3; ++k)
+      group =
+          (group << 8U) | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+    for (std::size_t k = 0; k < 4; ++k)
+      text.push_back(i + k <= bytes.size() ? kDigits[(group >> (18 - 6 * k)) & 63U] : '=');
+  }
+  return text;
+}
+
+std::optional<std::string> decode_base64(std::string_view text) {
+  if (text.size() % 4 != 0)
+    return std::nullopt;
+  std::string bytes;
+  bytes.reserve(text.size() / 4 * 3);
+  for (std::size_t i = 0; i < text.size(); i += 4) {
+    const bool last = i + 4 == text.size();
+    const std::size_t padding = !last || text[i + 3] != '=' ? 0U : (text[i + 2] == '=' ? 2U : 1U);
+    std::uint32_t group = 0;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const int value = k >= 4 - padding ? 0 : kValues[static_cast<unsigned char>(text[i + k])];
+      if (value < 0)
+        return std::nullopt;
+      group = (group << 6U) | static_cast<std::uint32_t>(value);
+    }
+    for (std::size_t k = 0; k < 3 - padding; ++k)
+      bytes.push_back(static_cast<char>((group >> (16 - 8 * k)) & 255U));
+  }
+  return bytes;
+}
+
+}  // namespace postrider::daemon

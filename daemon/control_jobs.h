@@ -1,0 +1,30 @@
+// The jobs behind daemon/control_service.h, one for each thing that may be asked.
+#pragma once
+
+#include "daemon/control_service.h"
+
+#include <memory>
+#include <string>
+
+namespace postrider::daemon {
+
+struct JobContext {
+  queue::Queue& queue;
+  const Clock& clock;
+  Insight* insight;  // null: the daemon does not run
+  TimePoint started;
+};
+
+std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence);
+std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest& request);
+
+// For the jobs: the end of an answer, appended; always false, as step() gives it.
+bool finish(std::string& out);
+bool fail(int exit_code, std::string sentence, std::string& out);
+
+}  // namespace postrider::daemon

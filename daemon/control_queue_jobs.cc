@@ -1,0 +1,234 @@
+// Jobs over many messages: list, count, change, and the totals of status.
+#include "base/text.h"
+#include "daemon/control_filter.h"
+#include "daemon/control_jobs.h"
+#include "daemon/control_json.h"
+
+#include <boost/json/array.hpp>
+
+#include <condition_variable>
+#include <mutex>
+#include <sysexits.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+namespace json = boost::json;
+
+// The first page is short, so that it is on the screen at once.
+constexpr std::size_t kFirstPage = 25;
+constexpr std::size_t kPage = 200;
+constexpr auto kProgressEvery = std::chrono::milliseconds(500);
+// Messages behind a blocked site are counted for `status` as long as this takes no longer.
+constexpr auto kCountingTime = std::chrono::milliseconds(300);
+
+json::object changed_object(const queue::Changed& changed) {
+  json::object object;
+  object["messages"] = changed.messages;
+  object["recipients"] = changed.recipients;
+  return object;
+}
+
+// Messages that vanish between two pages are simply not in the next one.
+class ListJob : public ControlJob {
+ public:
+  ListJob(queue::Queue& queue, queue::Filter filter) : queue_(queue), filter_(std::move(filter)) {}
+
+  bool step(std::string& out) override {
+    auto page = queue_.list(filter_, after_, most_);
+    if (!page)
+      return fail(EX_IOERR, "list the queue: " + page.error().describe(), out);
+    for (const auto& message : *page)
+      add_line("message", to_json(message), out);
+    if (page->size() < most_)
+      return finish(out);
+    after_ = page->back().id;
+    most_ = kPage;
+    return true;
+  }
+
+ private:
+  queue::Queue& queue_;
+  queue::Filter filter_;
+  mail::MessageId after_;
+  std::size_t most_ = kFirstPage;
+};
+
+class CountJob : public ControlJob {
+ public:
+  CountJob(queue::Queue& queue, queue::Filter filter) : queue_(queue), filter_(std::move(filter)) {}
+
+  bool step(std::string& out) override {
+    const auto count = queue_.count(filter_);
+    if (!count)
+      return fail(EX_IOERR, "count: " + count.error().describe(), out);
+    add_line("count", changed_object(*count), out);
+    return finish(out);
+  }
+
+ private:
+  queue::Queue& queue_;
+  queue::Filter filter_;
+};
+
+// Waits for the queue thread in short turns, with a line of progress after each.
+class ChangeJob : public ControlJob {
+ public:
+  ChangeJob(queue::Queue& queue, queue::Verb verb, queue::Filter filter, bool dry_run)
+      : queue_(queue), verb_(verb), filter_(std::move(filter)), dry_run_(dry_run) {}
+
+  bool step(std::string& out) override {
+    if (!asked_)
+      ask();
+    std::unique_lock lock(answer_->mutex);
+    if (!answer_->arrived.wait_for(lock, kProgressEvery, [this] { return answer_->is_set; })) {
+      json::object progress;
+      progress["milliseconds"] = static_cast<std::int64_t>(++turns_ * kProgressEvery.count());
+      add_line("progress", std::move(progress), out);
+      return true;
+    }
+    if (!answer_->changed)
+      return fail(EX_IOERR, "nothing was changed: " + answer_->changed.error().describe(), out);
+    auto changed = changed_object(*answer_->changed);
+    changed["dry_run"] = dry_run_;
+    add_line("changed", std::move(changed), out);
+    return finish(out);
+  }
+
+ private:
+  // Shared with the queue thread, which may answer after the asker went away.
+  struct Answer {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    bool is_set = false;
+    Result<queue::Changed> changed{queue::Changed{}};
+  };
+
+  void ask() {
+    asked_ = true;
+    queue_.change(verb_, filter_, dry_run_,
+                  [answer = answer_](const Result<queue::Changed>& changed) {
+                    const std::lock_guard lock(answer->mutex);
+                    answer->changed = changed;
+                    answer->is_set = true;
+                    answer->arrived.notify_all();
+                  });
+  }
+
+  queue::Queue& queue_;
+  queue::Verb verb_;
+  queue::Filter filter_;
+  bool dry_run_;
+  bool asked_ = false;
+  int turns_ = 0;
+  std::shared_ptr<Answer> answer_ = std::make_shared<Answer>();
+};
+
+class StatusJob : public ControlJob {
+ public:
+  explicit StatusJob(const JobContext& context) : context_(context) {}
+
+  bool step(std::string& out) override {
+    const auto totals = context_.queue.totals();
+    if (!totals)
+      return fail(EX_IOERR, "read the queue: " + totals.error().describe(), out);
+    json::object status;
+    if (context_.insight != nullptr)
+      status = context_.insight->status();
+    status["version"] = POSTRIDER_VERSION;
+    status["running"] = context_.insight != nullptr;
+    status["now"] = json_time(context_.clock.now());
+    status["started"] = json_time(context_.started);
+    status["admission"] = admission();
+    status["queue"] = to_json(*totals);
+    if (context_.insight != nullptr)
+      status["since_start"] = counters();
+    status["sites_in_trouble"] = sites();
+    add_line("status", std::move(status), out);
+    return finish(out);
+  }
+
+ private:
+  const char* admission() const {
+    if (context_.insight == nullptr)
+      return "not running";
+    switch (context_.queue.admission()) {
+      case queue::Admission::open:
+        return "open";
+      case queue::Admission::disk_low:
+        return "no new mail: the disk is nearly full";
+      case queue::Admission::failed:
+        return "no new mail: the storage failed";
+      case queue::Admission::stopping:
+        return "no new mail: stopping";
+    }
+    return "unknown";
+  }
+
+  json::object counters() const {
+    const auto counted = context_.queue.counters();
+    json::object object;
+    object["accepted"] = counted.accepted;
+    object["delivered"] = counted.delivered;
+    object["bounced"] = counted.bounced;
+    object["removed"] = counted.removed;
+    object["deferrals"] = counted.deferrals;
+    object["commits"] = counted.commits;
+    return object;
+  }
+
+  json::array sites() {
+    json::array troubled;
+    const auto until = context_.clock.steady() + kCountingTime;
+    for (const auto& site : context_.queue.sites()) {
+      if (site.failures == 0)
+        continue;
+      auto object = to_json(site);
+      queue::Filter waiting;
+      waiting.site = site.site;
+      if (context_.clock.steady() < until)
+        if (const auto count = context_.queue.count(waiting))
+          object["messages"] = count->messages;
+      troubled.push_back(std::move(object));
+    }
+    return troubled;
+  }
+
+  JobContext context_;
+};
+
+}  // namespace
+
+std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request) {
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  return std::make_unique<ListJob>(context.queue, std::move(*filter));
+}
+
+std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request) {
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  return std::make_unique<CountJob>(context.queue, std::move(*filter));
+}
+
+std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request) {
+  const auto verb = to_verb(request.verb);
+  if (!verb)
+    return refused_job(EX_USAGE, "\"" + escaped(request.verb, 40) + "\" is not a change");
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  // A forgotten filter must not empty the queue.
+  if (request.filter.matches_all() && !request.all && *verb != queue::Verb::retry)
+    return refused_job(EX_USAGE, request.verb + " without a filter needs --all");
+  return std::make_unique<ChangeJob>(context.queue, *verb, std::move(*filter), request.dry_run);
+}
+
+std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest&) {
+  return std::make_unique<StatusJob>(context);
+}
+
+}  // namespace postrider::daemon
