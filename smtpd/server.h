@@ -1,0 +1,61 @@
+// The receiving side as the daemon sees it: listeners on every loop, connections, one policy.
+//
+//   Server server(loops, custody, clock, log, settings);
+//   server.listen(...)     binds, as root if need be
+//   server.start()         accepts; before or after the loops run
+//   server.configure(...)  a reload; sessions under way keep what they began with
+//   server.drain(...)      SIGTERM: stops accepting, 421 to the idle, lets transactions finish
+//
+// All functions but drain's callback are called from one thread that is no loop, or before the
+// loops run. The loops must have stopped when the server is destroyed.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/result.h"
+#include "smtpd/custody.h"
+#include "smtpd/settings.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::smtpd {
+
+class Server {
+ public:
+  // custody: usually a QueueCustody (smtpd/custody.h). All references outlive the server.
+  Server(std::vector<Loop*> loops, Custody& custody, const Clock& clock, Log& log,
+         std::shared_ptr<const Settings> settings);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Binds all of them or none. The error names the address.
+  Result<void> listen(const std::vector<ListenerSettings>& listeners);
+  void start();
+  // Where it listens, with the port that a ":0" became; in the order of listen().
+  std::vector<std::string> addresses() const;
+
+  void configure(std::shared_ptr<const Settings> settings);
+
+  // done runs once, on one of the loops, when no connection is left: at once, or when the last
+  // transaction has ended, or shortly after `grace`, when what is left has been closed.
+  void drain(Duration grace, std::function<void()> done);
+
+  struct Counters {  // since start; open: now
+    std::uint64_t connections = 0, open = 0, messages = 0, recipients = 0, bytes = 0;
+    std::uint64_t rejected = 0;     // refused commands and messages
+    std::uint64_t turned_away = 0;  // connections beyond a limit
+    bool stressed = false;
+  };
+  Counters counters() const;  // any thread
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postrider::smtpd
