@@ -15,6 +15,8 @@ class DotStuffer {
   void finish(std::string& out);
 
  private:
+  void take_block(std::string_view block, std::string& out);
+
   bool at_line_start_ = true;
   bool after_cr_ = false;
 };

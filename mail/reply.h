@@ -54,6 +54,8 @@ class ReplyParser {
   Result<std::optional<Reply>> feed(std::string_view bytes, std::size_t& used);
 
  private:
+  void add_line(std::string_view line, int code);
+
   std::string line_;
   Reply reply_;
   std::size_t lines_ = 0;

@@ -1,0 +1,181 @@
+#include "mail/envelope.h"
+
+#include "base/text.h"
+#include "mail/address.h"
+
+#include <algorithm>
+
+namespace postrider::mail {
+
+namespace {
+
+// version, flags, sender, envelope id, count, then per recipient: notify, address, ORCPT.
+constexpr char kVersion = 1;
+constexpr std::size_t kMostText = 4096;  // of one string; far above what commands allow
+
+void append_number(std::string& out, std::uint64_t value) {
+  for (; value >= 0x80; value >>= 7U)
+    out.push_back(static_cast<char>((value & 0x7FU) | 0x80U));
+  out.push_back(static_cast<char>(value));
+}
+
+void append_text(std::string& out, std::string_view text) {
+  append_number(out, text.size());
+  out.append(text);
+}
+
+// Takes values from the front; after the first thing malformed it only gives empty ones.
+class Decoder {
+ public:
+  explicit Decoder(std::string_view bytes) : rest_(bytes) {}
+
+  std::uint8_t byte() {
+    if (rest_.empty()) {
+      failed_ = true;
+      return 0;
+    }
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
+  }
+
+  // At most five bytes, and no longer form than needed, so that each envelope has one encoding.
+  std::uint64_t number() {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 35; shift += 7) {
+      const auto next = byte();
+      value |= static_cast<std::uint64_t>(next & 0x7FU) << shift;
+      if ((next & 0x80U) == 0) {
+        failed_ = failed_ || (next == 0 && shift > 0);
+        return value;
+      }
+    }
+    failed_ = true;
+    return 0;
+  }
+
+  std::string text() {
+    const auto size = number();
+    if (failed_ || size > rest_.size() || size > kMostText) {
+      failed_ = true;
+      return {};
+    }
+    std::string value(rest_.substr(0, size));
+    rest_.remove_prefix(size);
+    for (const char c : value)  // would reach commands, logs and notices
+      failed_ = failed_ || static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+    return value;
+  }
+
+  bool failed() const { return failed_; }
+  std::size_t left() const { return rest_.size(); }
+
+ private:
+  std::string_view rest_;
+  bool failed_ = false;
+};
+
+std::uint8_t flags_of(const Envelope& envelope) {
+  const auto body = static_cast<unsigned>(envelope.body);
+  const auto ret = static_cast<unsigned>(envelope.ret);
+  return static_cast<std::uint8_t>(body | (ret << 2U) | (envelope.smtputf8 ? 0x10U : 0U));
+}
+
+bool set_flags(Envelope& envelope, unsigned flags) {
+  const unsigned body = flags & 3U;
+  const unsigned ret = (flags >> 2U) & 3U;
+  if (body > 2 || ret > 2 || flags > 0x1FU)
+    return false;
+  envelope.body = static_cast<BodyType>(body);
+  envelope.ret = static_cast<Return>(ret);
+  envelope.smtputf8 = (flags & 0x10U) != 0;
+  return true;
+}
+
+bool is_known(Notify notify) {
+  return notify.bits < Notify::kNever || notify.bits == Notify::kNever;
+}
+
+Error damaged() {
+  return Error(Errc::corrupt, "decode envelope");
+}
+
+// The size of the local part: up to the last "@", or to the closing quote of a quoted string.
+std::size_t local_part_size(std::string_view address) {
+  if (address.empty() || address.front() != '"') {
+    const auto at = address.rfind('@');
+    return at == std::string_view::npos ? address.size() : at;
+  }
+  std::size_t i = 1;
+  while (i < address.size() && address[i] != '"')
+    i += address[i] == '\\' ? 2U : 1U;
+  return std::min(i + 1, address.size());
+}
+
+}  // namespace
+
+std::string encode(const Envelope& envelope) {
+  std::string out;
+  std::size_t size = 16 + envelope.sender.size() + envelope.envelope_id.size();
+  for (const auto& recipient : envelope.recipients)
+    size += 5 + recipient.address.size() + recipient.original_recipient.size();
+  out.reserve(size);
+  out.push_back(kVersion);
+  out.push_back(static_cast<char>(flags_of(envelope)));
+  append_text(out, envelope.sender);
+  append_text(out, envelope.envelope_id);
+  append_number(out, envelope.recipients.size());
+  for (const auto& recipient : envelope.recipients) {
+    out.push_back(static_cast<char>(recipient.notify.bits));
+    append_text(out, recipient.address);
+    append_text(out, recipient.original_recipient);
+  }
+  return out;
+}
+
+Result<Envelope> decode_envelope(std::string_view bytes) {
+  Decoder from(bytes);
+  Envelope envelope;
+  if (from.byte() != static_cast<std::uint8_t>(kVersion) || !set_flags(envelope, from.byte()))
+    return damaged();
+  envelope.sender = from.text();
+  envelope.envelope_id = from.text();
+  const auto count = from.number();
+  if (from.failed() || count > from.left() / 3)  // a recipient takes three bytes or more
+    return damaged();
+  envelope.recipients.reserve(count);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    Recipient recipient;
+    recipient.notify.bits = from.byte();
+    recipient.address = from.text();
+    recipient.original_recipient = from.text();
+    if (from.failed() || !is_known(recipient.notify) || recipient.address.empty())
+      return damaged();
+    envelope.recipients.push_back(std::move(recipient));
+  }
+  if (from.failed() || from.left() > 0)
+    return damaged();
+  return envelope;
+}
+
+std::string domain_of(std::string_view address) {
+  const auto local = local_part_size(address);
+  if (local >= address.size() || address[local] != '@')
+    return {};
+  const auto domain = address.substr(local + 1);
+  if (is_ascii(domain)) {
+    std::string lowered = ascii_lower(domain);
+    if (lowered.starts_with("[ipv6:"))
+      lowered.replace(1, 4, "IPv6");
+    return lowered;
+  }
+  // What was accepted converts; anything else stays as it is and no DNS has it.
+  auto converted = to_ascii_domain(domain);
+  return converted ? *std::move(converted) : ascii_lower(domain);
+}
+
+std::string_view local_part_of(std::string_view address) {
+  return address.substr(0, local_part_size(address));
+}
+
+}  // namespace postrider::mail

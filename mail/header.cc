@@ -1,0 +1,199 @@
+#include "mail/header.h"
+
+#include "base/text.h"
+#include "mail/byte_finder.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace postrider::mail {
+
+namespace {
+
+// Where the line that starts at `at` ends, behind its LF.
+std::size_t line_end(std::string_view text, std::size_t at) {
+  const auto lf = text.find('\n', at);
+  return lf == std::string_view::npos ? text.size() : lf + 1;
+}
+
+std::string_view without_line_end(std::string_view line) {
+  if (line.ends_with('\n'))
+    line.remove_suffix(1);
+  if (line.ends_with('\r'))
+    line.remove_suffix(1);
+  return line;
+}
+
+// The size of the field name at the start of the line; 0 if there is none. White space before the
+// colon is obsolete syntax (RFC 5322 §4.5) that exists.
+std::size_t name_size(std::string_view line, std::size_t colon) {
+  auto name = line.substr(0, colon);
+  while (name.ends_with(' ') || name.ends_with('\t'))
+    name.remove_suffix(1);
+  for (const char c : name)
+    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7F)
+      return 0;
+  return name.size();
+}
+
+// A word in Received: what a client calls itself must not look like anything else there.
+std::string token(std::string_view text) {
+  std::string out(text.substr(0, 255));
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7F ||
+        std::string_view("()<>\"\\,;@").find(c) != std::string_view::npos)
+      c = '?';
+  return out.empty() ? "unknown" : out;
+}
+
+// The inside of a comment: one line of ASCII, and no parentheses that could end it.
+std::string comment(std::string_view text) {
+  std::string out(text.substr(0, 255));
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7F || c == '(' ||
+        c == ')' || c == '\\')
+      c = '?';
+  return out;
+}
+
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
+}  // namespace
+
+bool HeaderScanner::next(HeaderField& field) {
+  if (rest_.empty() || rest_.front() == ' ' || rest_.front() == '\t')
+    return false;
+  std::size_t end = line_end(rest_, 0);
+  const auto first = rest_.substr(0, end);
+  const auto colon = first.find(':');
+  const auto name = colon == std::string_view::npos ? 0 : name_size(first, colon);
+  if (name == 0)
+    return false;
+  while (end < rest_.size() && (rest_[end] == ' ' || rest_[end] == '\t'))
+    end = line_end(rest_, end);
+  field.name = first.substr(0, name);
+  field.whole = rest_.substr(0, end);
+  field.value = without_line_end(field.whole);
+  field.value.remove_prefix(std::min(colon + 1, field.value.size()));
+  rest_.remove_prefix(end);
+  consumed_ += end;
+  return true;
+}
+
+HeaderFacts header_facts(std::string_view content) {
+  HeaderFacts facts;
+  HeaderScanner scanner(content);
+  HeaderField field;
+  while (scanner.next(field)) {
+    const auto is = [&](std::string_view name) { return equals_ignoring_case(field.name, name); };
+    if (is("Received"))
+      ++facts.received_fields;
+    facts.has_date = facts.has_date || is("Date");
+    facts.has_message_id = facts.has_message_id || is("Message-ID");
+    facts.has_from = facts.has_from || is("From");
+  }
+  facts.size = scanner.consumed();
+  return facts;
+}
+
+std::size_t header_section_size(std::string_view content) {
+  HeaderScanner scanner(content);
+  HeaderField field;
+  while (scanner.next(field)) {
+  }
+  const auto rest = content.substr(scanner.consumed());
+  if (rest.starts_with("\r\n"))
+    return scanner.consumed() + 2;
+  return scanner.consumed() + (rest.starts_with('\n') ? 1U : 0U);
+}
+
+std::string format_date(TimePoint when) {
+  constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const auto midnight = std::chrono::floor<std::chrono::days>(when);
+  const std::chrono::year_month_day day(midnight);
+  const std::chrono::hh_mm_ss time(std::chrono::floor<std::chrono::seconds>(when - midnight));
+  char text[64];
+  const int size = std::snprintf(
+      text, sizeof text, "%s, %u %s %d %02d:%02d:%02d +0000",
+      kDays[std::chrono::weekday(midnight).c_encoding()], static_cast<unsigned>(day.day()),
+      kMonths[static_cast<unsigned>(day.month()) - 1], static_cast<int>(day.year()),
+      static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
+      static_cast<int>(time.seconds().count()));
+  return std::string(text, static_cast<std::size_t>(size));
+}
+
+std::string received_field(const TraceInfo& info) {
+  std::string out;
+  out.reserve(384);
+  out.append("Received: ");
+  if (!info.client.empty()) {
+    out.append("from ").append(token(info.helo)).append(" (");
+    if (!info.client_name.empty())
+      out.append(token(info.client_name)).append(1, ' ');
+    out.append(comment(info.client)).append(")\r\n\t");
+  }
+  out.append("by ").append(token(info.by)).append(" (Postrider) with ");
+  out.append(token(info.protocol)).append(" id ").append(to_string(info.id));
+  if (!info.tls.empty())
+    out.append("\r\n\t(").append(comment(info.tls)).append(")");
+  if (!info.recipient.empty() && info.recipient.size() <= 320 && !has_control(info.recipient))
+    out.append("\r\n\tfor <").append(info.recipient).append(">");
+  return out.append(";\r\n\t").append(format_date(info.when)).append("\r\n");
+}
+
+std::string make_message_id(MessageId id, std::string_view host) {
+  const TimePoint when{Duration(id.value / 1000)};  // an id is a time in microseconds
+  const auto midnight = std::chrono::floor<std::chrono::days>(when);
+  const std::chrono::year_month_day day(midnight);
+  const std::chrono::hh_mm_ss time(std::chrono::floor<std::chrono::seconds>(when - midnight));
+  char text[64];
+  const int size = std::snprintf(
+      text, sizeof text, "<%04d%02u%02u%02d%02d%02d.", static_cast<int>(day.year()),
+      static_cast<unsigned>(day.month()), static_cast<unsigned>(day.day()),
+      static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
+      static_cast<int>(time.seconds().count()));
+  std::string out(text, static_cast<std::size_t>(size));
+  return out.append(to_string(id)).append(1, '@').append(token(host)).append(1, '>');
+}
+
+void LineEndCleaner::feed(std::string_view in, std::string& out) {
+  ByteFinder cr(in, '\r');
+  ByteFinder lf(in, '\n');
+  ByteFinder nul(in, '\0');
+  std::size_t at = 0;
+  while (at < in.size()) {
+    const char c = in[at];
+    if (after_cr_ && c != '\n' && c != '\0') {
+      out.push_back(' ');
+      after_cr_ = at_line_start_ = false;
+    }
+    if (c == '\n') {
+      out.append("\r\n");
+      after_cr_ = false;
+      at_line_start_ = true;
+      ++at;
+    } else if (c == '\r' || c == '\0') {
+      after_cr_ = after_cr_ || c == '\r';
+      ++at;
+    } else {
+      const auto stop = std::min({cr.from(at), lf.from(at), nul.from(at)});
+      out.append(in.substr(at, stop - at));
+      at_line_start_ = false;
+      at = stop;
+    }
+  }
+}
+
+void LineEndCleaner::finish(std::string& out) {
+  if (after_cr_ || !at_line_start_)
+    out.append("\r\n");
+  after_cr_ = false;
+  at_line_start_ = true;
+}
+
+}  // namespace postrider::mail
