@@ -1,0 +1,52 @@
+// A few threads for work that blocks: file syncs, password hashes, private keys in bulk. Network
+// loops hand it over and await the result on their own thread.
+#pragma once
+
+#include "base/loop.h"
+#include "base/signal.h"
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace postrider {
+
+// Loops that await must outlive the pool, or have stopped for good.
+class BlockingPool {
+ public:
+  explicit BlockingPool(unsigned threads);
+  ~BlockingPool();  // finishes what was posted
+  BlockingPool(const BlockingPool&) = delete;
+  BlockingPool& operator=(const BlockingPool&) = delete;
+
+  void post(std::function<void()> job);  // thread-safe
+
+  // Runs the job on the pool; resumes on `loop`, which is the caller's. The job owns what it
+  // uses, or refers to what the awaiting coroutine keeps alive.
+  template <class T>
+  Task<T> run(Loop& loop, std::function<T()> job) {
+    std::optional<T> result;
+    Signal done;
+    post([&] {
+      result.emplace(job());
+      loop.post([&done] { done.set(); });
+    });
+    co_await done.wait();
+    co_return *std::move(result);
+  }
+
+ private:
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable waiting_;
+  std::deque<std::function<void()>> jobs_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace postrider
