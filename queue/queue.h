@@ -20,6 +20,7 @@
 //    memory and stored again.
 #pragma once
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/result.h"
@@ -212,8 +213,12 @@ class Queue {
   void set_site(SiteState state);
   void assign_site(std::string domain, std::string site);
   std::vector<SiteState> sites();  // blocking; at start and for status
-  // Path of a body file, for delivery to open.
+  // Path of a body file. Delivery opens it with open_body(), which never follows a link, never
+  // blocks, and refuses with Errc::corrupt what is not the file that we wrote (attacks.md I12);
+  // quarantine() then holds the message for the administrator instead of sending damaged content.
   std::string body_path(const std::string& name) const;
+  Result<FileDescriptor> open_body(const mail::Message& message) const;
+  void quarantine(mail::MessageId id, std::string why);
 
   // Administration. change() is one transaction. on_done runs on the queue thread.
   void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done);
@@ -232,6 +237,9 @@ class Queue {
   Counters counters() const;
   // New limits after a reload. Any thread.
   void reconfigure(Settings settings);
+  // Looks at the clock and at what is due now: after the clock was moved (tests, resume). Any
+  // thread.
+  void wake();
 
  private:
   struct Impl;

@@ -1,0 +1,184 @@
+#include "queue/codec.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4;
+
+class Packer {
+ public:
+  explicit Packer(std::size_t expected) { bytes_.reserve(expected); }
+  void number(std::uint64_t value) {
+    while (value >= 0x80U) {
+      bytes_ += static_cast<char>(value | 0x80U);
+      value >>= 7U;
+    }
+    bytes_ += static_cast<char>(value);
+  }
+  void text(std::string_view value) {
+    number(value.size());
+    bytes_ += value;
+  }
+  std::string take() { return std::move(bytes_); }
+
+ private:
+  std::string bytes_;
+};
+
+// Once something was wrong, everything reads as zero or empty and done() is false.
+class Unpacker {
+ public:
+  explicit Unpacker(std::string_view bytes) : left_(bytes) {}
+  std::uint64_t number(std::uint64_t most) {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      if (left_.empty())
+        break;
+      const auto byte = static_cast<unsigned char>(left_.front());
+      left_.remove_prefix(1);
+      value |= static_cast<std::uint64_t>(byte & 0x7fU) << shift;
+      if (byte < 0x80U)
+        return value <= most ? value : fail();
+    }
+    return fail();
+  }
+  std::string_view text(std::size_t most) {
+    const auto size = number(std::min(most, left_.size()));
+    if (size > left_.size()) {
+      fail();
+      return {};
+    }
+    const auto value = left_.substr(0, size);
+    left_.remove_prefix(size);
+    return value;
+  }
+  bool done() const { return good_ && left_.empty(); }
+
+ private:
+  std::uint64_t fail() {
+    good_ = false;
+    left_ = {};
+    return 0;
+  }
+  std::string_view left_;
+  bool good_ = true;
+};
+
+void pack(Packer& out, const mail::EnhancedCode& code) {
+  out.number(code.klass);
+  out.number(code.subject);
+  out.number(code.detail);
+}
+
+mail::EnhancedCode unpack_code(Unpacker& in) {
+  mail::EnhancedCode code;
+  code.klass = static_cast<std::uint8_t>(in.number(5));
+  code.subject = static_cast<std::uint16_t>(in.number(999));
+  code.detail = static_cast<std::uint16_t>(in.number(999));
+  return code;
+}
+
+Error damaged(std::string what) {
+  return Error(Errc::corrupt, std::move(what));
+}
+
+constexpr std::uint64_t kMostTime = std::uint64_t{1} << 62U;
+constexpr std::size_t kMostText = 1U << 20U;
+constexpr std::size_t kMostEnvelope = 64U << 20U;
+
+}  // namespace
+
+std::string encode_head(const mail::Message& message) {
+  const auto& content = message.content;
+  const std::string envelope = mail::encode(message.envelope);
+  Packer out(envelope.size() + content.trace.size() + message.origin.client.size() + 64);
+  out.number(kVersion);
+  out.number(static_cast<std::uint64_t>(
+      std::max<Duration::rep>(message.received.time_since_epoch().count(), 0)));
+  out.number(content.size);
+  out.number((content.has_8bit ? k8bit : 0U) | (content.has_8bit_header ? k8bitHeader : 0U) |
+             (content.ends_with_crlf ? kEndsWithCrlf : 0U));
+  out.number(content.longest_line);
+  out.text(content.file);
+  out.text(content.trace);
+  out.text(message.origin.client);
+  out.text(message.origin.protocol);
+  out.text(envelope);
+  return out.take();
+}
+
+Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes) {
+  Unpacker in(bytes);
+  if (in.number(kVersion) != kVersion)
+    return damaged("decode message");
+  mail::Message message;
+  message.id = id;
+  message.received = TimePoint(Duration(in.number(kMostTime)));
+  message.content.size = in.number(kMostTime);
+  const auto flags = in.number(7);
+  message.content.has_8bit = (flags & k8bit) != 0;
+  message.content.has_8bit_header = (flags & k8bitHeader) != 0;
+  message.content.ends_with_crlf = (flags & kEndsWithCrlf) != 0;
+  message.content.longest_line = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+  message.content.file = in.text(64);
+  message.content.trace = in.text(kMostText);
+  message.origin.client = in.text(kMostText);
+  message.origin.protocol = in.text(64);
+  const auto envelope = in.text(kMostEnvelope);
+  if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))
+    return damaged("decode message");
+  auto decoded = mail::decode_envelope(envelope);
+  if (!decoded)
+    return damaged("decode envelope");
+  message.envelope = *std::move(decoded);
+  return message;
+}
+
+std::string encode_outcome(const mail::Outcome& outcome) {
+  Packer out(outcome.remote.size() + outcome.reply.text.size() + outcome.text.size() + 24);
+  out.number(kVersion);
+  out.number(static_cast<std::uint64_t>(outcome.verdict));
+  out.number(static_cast<std::uint64_t>(outcome.stage));
+  pack(out, outcome.status);
+  out.text(outcome.remote);
+  out.number(static_cast<std::uint64_t>(outcome.reply.code));
+  pack(out, outcome.reply.enhanced);
+  out.text(outcome.reply.text);
+  out.text(outcome.text);
+  out.number(outcome.relayed_to_non_dsn ? 1 : 0);
+  return out.take();
+}
+
+Result<mail::Outcome> decode_outcome(std::string_view bytes) {
+  Unpacker in(bytes);
+  if (in.number(kVersion) != kVersion)
+    return damaged("decode outcome");
+  mail::Outcome outcome;
+  outcome.verdict =
+      static_cast<mail::Verdict>(in.number(static_cast<std::uint64_t>(mail::Verdict::bounce)));
+  outcome.stage =
+      static_cast<mail::Stage>(in.number(static_cast<std::uint64_t>(mail::Stage::admin)));
+  outcome.status = unpack_code(in);
+  outcome.remote = in.text(kMostText);
+  outcome.reply.code = static_cast<int>(in.number(599));
+  outcome.reply.enhanced = unpack_code(in);
+  outcome.reply.text = in.text(kMostText);
+  outcome.text = in.text(kMostText);
+  outcome.relayed_to_non_dsn = in.number(1) != 0;
+  const bool code_is_legal = outcome.reply.code == 0 || outcome.reply.code >= 200;
+  if (!in.done() || !code_is_legal)
+    return damaged("decode outcome");
+  return outcome;
+}
+
+bool is_body_name(std::string_view name) {
+  return !name.empty() && name.size() <= 32 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+  });
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,24 @@
+// The compact forms kept in the database: the head of a message (all but its bytes) and an
+// outcome. Pure. Decoding refuses anything malformed: our own database counts as hostile
+// (attacks.md I11).
+#pragma once
+
+#include "mail/message.h"
+#include "mail/outcome.h"
+
+#include <string>
+#include <string_view>
+
+namespace postrider::queue {
+
+std::string encode_head(const mail::Message& message);
+// The message without content.bytes.
+Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes);
+
+std::string encode_outcome(const mail::Outcome& outcome);
+Result<mail::Outcome> decode_outcome(std::string_view bytes);
+
+// Names of body files that we make ourselves: nothing that could lead out of the folder.
+bool is_body_name(std::string_view name);
+
+}  // namespace postrider::queue

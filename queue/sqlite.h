@@ -1,0 +1,105 @@
+// SQLite with owners: a Database closes itself, a Statement finalizes itself, a Query resets its
+// statement, a Transaction rolls back unless it was committed. One thread a connection.
+#pragma once
+
+#include "base/result.h"
+
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace postrider::queue {
+
+// The extended result code and SQLite's own words.
+Error sqlite_error(sqlite3* database, std::string step);
+// No room on the disk: an ordinary event, the connection stays usable.
+bool is_full(const Error& error);
+// The row itself was refused; the transaction goes on without it.
+bool is_constraint(const Error& error);
+
+class Statement {
+ public:
+  Statement() = default;
+  explicit Statement(sqlite3_stmt* handle) : handle_(handle) {}
+  Statement(Statement&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Statement& operator=(Statement&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Statement() { sqlite3_finalize(handle_); }
+  sqlite3_stmt* handle() const { return handle_; }
+
+ private:
+  sqlite3_stmt* handle_ = nullptr;
+};
+
+// One execution. Parameters are bound in the order of the calls and must outlive the Query.
+class Query {
+ public:
+  explicit Query(Statement& statement) : handle_(statement.handle()) {}
+  ~Query() { sqlite3_reset(handle_); }
+  Query(const Query&) = delete;
+  Query& operator=(const Query&) = delete;
+
+  Query& bind(std::int64_t value);
+  Query& bind_text(std::string_view value);
+  Query& bind_blob(std::string_view value);
+  Query& bind_null();
+
+  Result<bool> next();  // true: there is a row
+  Result<void> run();   // to the end, rows ignored
+
+  std::int64_t integer(int column) const { return sqlite3_column_int64(handle_, column); }
+  std::string_view text(int column) const;
+  std::string_view blob(int column) const;
+  bool is_null(int column) const { return sqlite3_column_type(handle_, column) == SQLITE_NULL; }
+
+ private:
+  sqlite3_stmt* handle_;
+  int bound_ = 0;
+};
+
+class Database {
+ public:
+  enum class Mode : std::uint8_t { writer, reader };
+
+  Database() = default;
+  // vfs: nullptr for the system's own; tests give one that fails.
+  static Result<Database> open(const std::string& path, Mode mode, const char* vfs = nullptr);
+  Database(Database&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Database& operator=(Database&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Database() { close(); }
+
+  void close();
+  bool is_open() const { return handle_ != nullptr; }
+  sqlite3* handle() const { return handle_; }
+  Result<void> execute(const char* sql);
+  Result<std::int64_t> value(const char* sql);  // first column of the first row
+  Result<std::string> text(const char* sql);
+  Result<Statement> prepare(const char* sql);
+  std::int64_t changes() const { return sqlite3_changes64(handle_); }
+
+ private:
+  sqlite3* handle_ = nullptr;
+};
+
+class Transaction {
+ public:
+  static Result<Transaction> begin(Database& database);
+  Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+  Transaction& operator=(Transaction&&) = delete;
+  ~Transaction();
+  Result<void> commit();
+
+ private:
+  explicit Transaction(Database& database) : database_(&database) {}
+  Database* database_;
+};
+
+}  // namespace postrider::queue
