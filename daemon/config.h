@@ -32,7 +32,6 @@ struct ListenerConfig {
   Role role = Role::mx;
   ListenerTls tls = ListenerTls::off;
   bool proxy_protocol = false;
-  std::vector<std::string> proxy_from;  // networks of the proxies
 };
 
 struct TlsConfig {
@@ -45,6 +44,7 @@ struct AcceptConfig {
   std::uint64_t recipients = 1000;
   std::vector<std::string> relay_from = {"127.0.0.0/8", "::1/128"};
   std::vector<std::string> relay_to;
+  std::vector<std::string> proxy_from;  // networks whose PROXY header is believed
   std::uint64_t sessions = 10000;
   std::uint64_t sessions_per_client = 50;
   std::uint64_t errors = 20;
@@ -70,7 +70,7 @@ struct DnsConfig {
 };
 
 struct DeliveryConfig {
-  std::uint16_t port = 25;
+  std::uint64_t port = 25;
   Duration lifetime{std::chrono::days(5)};
   std::vector<Duration> retry = {std::chrono::minutes(1),  std::chrono::minutes(5),
                                  std::chrono::minutes(15), std::chrono::minutes(30),

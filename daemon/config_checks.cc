@@ -1,0 +1,139 @@
+#include "daemon/config_checks.h"
+
+#include "base/text.h"
+#include "delivery/route.h"
+
+#include <algorithm>
+
+namespace postrider::daemon {
+
+namespace {
+
+class Checker {
+ public:
+  Checker(const Config& config, const Origins& origins, std::vector<Problem>& problems)
+      : config_(config), origins_(origins), problems_(problems) {}
+
+  void listeners() {
+    for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
+      same_address(i);
+      proxies(i);
+      listener_tls(i);
+    }
+  }
+
+  void tls() {
+    const auto& [certificate, key] = config_.tls;
+    if (!certificate.empty() && key.empty())
+      report("tls.certificate", "is given without tls.key, both or none are allowed");
+    if (certificate.empty() && !key.empty())
+      report("tls.key", "is given without tls.certificate, both or none are allowed");
+  }
+
+  void domains() {
+    for (const auto& domain : config_.accept.relay_to) {
+      const bool is_local = std::any_of(
+          config_.local.domains.begin(), config_.local.domains.end(),
+          [&](const std::string& local) { return equals_ignoring_case(local, domain); });
+      if (is_local)
+        report("accept.relay_to",
+               "\"" + escaped(domain) + "\" is also in local.domains, one of them is allowed");
+    }
+  }
+
+  void routes() {
+    for (std::size_t i = 0; i < config_.routes.size(); ++i) {
+      for (std::size_t earlier = 0; earlier < i; ++earlier)
+        if (covers(config_.routes[earlier].domain, config_.routes[i].domain)) {
+          report(routed(i, "domain"), "\"" + escaped(config_.routes[i].domain) +
+                                          "\" is never reached, the route " +
+                                          where(routed(earlier, "domain")) + " matches first");
+          break;
+        }
+    }
+  }
+
+  void delivery() {
+    const auto& delivery = config_.delivery;
+    if (!delivery.retry.empty() && delivery.lifetime < delivery.retry.front())
+      report(origins_.contains("delivery.lifetime") ? "delivery.lifetime" : "delivery.retry",
+             "the lifetime " + format_duration(delivery.lifetime) +
+                 " ends before the first retry, at least " +
+                 format_duration(delivery.retry.front()) + " is allowed");
+  }
+
+  void control() {
+    if (config_.control.submit == config_.control.socket)
+      report("control.submit", "is the same path as control.socket, another one is allowed");
+  }
+
+ private:
+  void report(const std::string& key, std::string text) {
+    const auto found = origins_.find(key);
+    problems_.push_back({found == origins_.end() ? 0 : found->second, key, std::move(text)});
+  }
+
+  static std::string listener(std::size_t index, const char* name) {
+    return "listener[" + std::to_string(index) + "]." + name;
+  }
+  static std::string routed(std::size_t index, const char* name) {
+    return "route[" + std::to_string(index) + "]." + name;
+  }
+  std::string where(const std::string& key) const {
+    const auto found = origins_.find(key);
+    return "in line " + std::to_string(found == origins_.end() ? 0 : found->second);
+  }
+
+  void same_address(std::size_t index) {
+    const auto& address = config_.listeners[index].address;
+    if (address.empty() || address.ends_with(":0"))
+      return;  // reported as missing; a port of the system's choice
+    for (std::size_t earlier = 0; earlier < index; ++earlier)
+      if (equals_ignoring_case(config_.listeners[earlier].address, address))
+        return report(listener(index, "address"), "\"" + escaped(address) + "\" is already taken " +
+                                                      where(listener(earlier, "address")) +
+                                                      ", another one is allowed");
+  }
+
+  void proxies(std::size_t index) {
+    if (config_.listeners[index].proxy_protocol && config_.accept.proxy_from.empty())
+      report(listener(index, "proxy_protocol"),
+             "is true without accept.proxy_from, the networks of the proxies must be given");
+  }
+
+  void listener_tls(std::size_t index) {
+    const auto mode = config_.listeners[index].tls;
+    if (mode == ListenerTls::off || !config_.tls.certificate.empty())
+      return;
+    report(listener(index, "tls"),
+           std::string(mode == ListenerTls::starttls ? "\"starttls\"" : "\"implicit\"") +
+               " needs tls.certificate and tls.key, without them \"off\" is allowed");
+  }
+
+  // Whether every domain of the later pattern is taken by the earlier one.
+  static bool covers(const std::string& earlier, const std::string& later) {
+    if (earlier.empty() || later.empty())
+      return false;  // reported as missing
+    if (earlier == "*" || equals_ignoring_case(earlier, later))
+      return true;
+    return earlier.starts_with('.') && later != "*" && ends_with_ignoring_case(later, earlier);
+  }
+
+  const Config& config_;
+  const Origins& origins_;
+  std::vector<Problem>& problems_;
+};
+
+}  // namespace
+
+void check_across(const Config& config, const Origins& origins, std::vector<Problem>& problems) {
+  Checker checker(config, origins, problems);
+  checker.listeners();
+  checker.tls();
+  checker.domains();
+  checker.routes();
+  checker.delivery();
+  checker.control();
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,12 @@
+// What no single key can say: values that contradict each other.
+#pragma once
+
+#include "daemon/config_file.h"
+
+namespace postrider::daemon {
+
+// Appends a problem for each contradiction. Values that are no value at all have been reported
+// before and are not looked at again.
+void check_across(const Config& config, const Origins& origins, std::vector<Problem>& problems);
+
+}  // namespace postrider::daemon

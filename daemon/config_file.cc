@@ -1,0 +1,126 @@
+#include "daemon/config_file.h"
+
+#include "base/file.h"
+#include "base/text.h"
+
+#include <array>
+#include <cstring>
+#include <fcntl.h>
+#include <netdb.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostName = 256;
+
+// attacks.md I15: whoever can write this file can make root run as anybody and read any file.
+std::string distrust(const struct stat& status) {
+  if (!S_ISREG(status.st_mode))
+    return "is not a regular file, a regular file is allowed";
+  if (static_cast<std::size_t>(status.st_size) > kMostConfig)
+    return "has " + std::to_string(status.st_size) + " bytes, at most " + format_size(kMostConfig) +
+           " are allowed";
+  if (geteuid() != 0)
+    return {};
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return "can be written by its group or by everyone, mode 0644 or less is allowed";
+  if (status.st_uid != 0)
+    return "belongs to user " + std::to_string(status.st_uid) + ", a file of root is allowed";
+  return {};
+}
+
+Result<std::string> read_up_to(const FileDescriptor& file, std::size_t most) {
+  std::string text;
+  std::array<char, 16384> room{};
+  while (text.size() <= most) {
+    const auto got = ::read(file.get(), room.data(), room.size());
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return system_error("read");
+    if (got == 0)
+      return text;
+    text.append(room.data(), static_cast<std::size_t>(got));
+  }
+  return Error(make_error_code(Errc::too_long), "read");
+}
+
+// The text of a file that can be trusted, or what is wrong with it.
+struct FileText {
+  std::string text;
+  std::string problem;
+};
+
+FileText read_config(const std::string& path) {
+  // Neither a FIFO nor a device may hold us up.
+  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file)
+    return {"", "cannot be read: " + file.error().code().message()};
+  struct stat status {};
+  if (fstat(file->get(), &status) != 0)
+    return {"", "cannot be read: " + std::string(std::strerror(errno))};
+  if (auto problem = distrust(status); !problem.empty())
+    return {"", std::move(problem)};
+  auto text = read_up_to(*file, kMostConfig);
+  if (!text)
+    return {"", "cannot be read: " + text.error().code().message()};
+  return {std::move(*text), ""};
+}
+
+}  // namespace
+
+std::string origin_key(const Option& option, std::size_t index) {
+  const auto* section = find_section(section_of(option));
+  if (section == nullptr || !section->repeats)
+    return option.key;
+  return std::string(section->name) + "[" + std::to_string(index) + "]." +
+         std::string(name_in_section(option));
+}
+
+std::string Loaded::describe() const {
+  std::string out;
+  for (const auto& problem : problems) {
+    out.append(file).append(":");
+    if (problem.line > 0)
+      out.append(std::to_string(problem.line)).append(":");
+    out.append(" ");
+    if (!problem.key.empty())
+      out.append(problem.key).append(": ");
+    out.append(problem.text).append("\n");
+  }
+  return out;
+}
+
+Loaded load_config(const std::string& path) {
+  auto [text, problem] = read_config(path);
+  if (problem.empty())
+    return parse_config(text, path, system_host_name());
+  Loaded loaded;
+  loaded.file = path;
+  loaded.problems.push_back({0, "", std::move(problem)});
+  return loaded;
+}
+
+std::string system_host_name() {
+  std::array<char, kMostName> room{};
+  if (gethostname(room.data(), room.size() - 1) != 0)
+    return {};
+  std::string name(room.data());
+  if (name.find('.') != std::string::npos)
+    return ascii_lower(name);
+  addrinfo hints{};
+  hints.ai_flags = AI_CANONNAME;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(name.c_str(), nullptr, &hints, &found) == 0 && found != nullptr) {
+    if (found->ai_canonname != nullptr && std::strchr(found->ai_canonname, '.') != nullptr)
+      name = found->ai_canonname;
+    freeaddrinfo(found);
+  }
+  return ascii_lower(name);
+}
+
+}  // namespace postrider::daemon

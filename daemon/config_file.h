@@ -1,0 +1,50 @@
+// From the file to the Config, with every problem at once.
+//
+// Three stages, each of which goes on behind a problem as far as its findings still mean something:
+// the file (attacks.md I15), its syntax, then keys and values against the option table together
+// with the checks across keys (config_checks.h). A Config is given only if there is no problem.
+#pragma once
+
+#include "daemon/config.h"
+#include "daemon/options.h"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::daemon {
+
+inline constexpr std::size_t kMostConfig = 1U << 20U;
+
+struct Problem {
+  unsigned line = 0;  // 0: the whole file
+  std::string key;    // empty: the line itself
+  std::string text;   // what is wrong, what is allowed
+};
+
+// Where values came from: "listener[0].address" -> line. What is not here is a default.
+using Origins = std::map<std::string, unsigned, std::less<>>;
+// The name of an option in Origins and in problems.
+std::string origin_key(const Option& option, std::size_t index);
+
+struct Loaded {
+  std::string file;
+  ConfigPtr config;  // null if there are problems
+  Origins origins;
+  std::vector<Problem> problems;  // in the order of lines
+  // One line a problem: "file:line: key: text".
+  std::string describe() const;
+};
+
+Loaded load_config(const std::string& path);
+// system_name: the host's own, for what the file leaves open; may be empty.
+Loaded parse_config(std::string_view text, std::string file, const std::string& system_name);
+
+// The configuration as TOML, each value with its origin in a comment.
+std::string print_config(const Loaded& loaded);
+
+// The fully qualified name of this host as far as it can be known; may ask the system's resolver.
+std::string system_host_name();
+
+}  // namespace postrider::daemon

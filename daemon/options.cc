@@ -1,0 +1,293 @@
+#include "daemon/options.h"
+
+#include "base/text.h"
+#include "daemon/values.h"
+
+#include <algorithm>
+
+namespace postrider::daemon {
+
+namespace {
+
+using std::chrono::days;
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr std::uint64_t kKiB = 1U << 10U;
+constexpr std::uint64_t kMiB = 1U << 20U;
+
+constexpr const char* kLevels[] = {"debug", "info", "warn", "error"};
+constexpr const char* kFormats[] = {"text", "json", "postfix"};
+constexpr const char* kRoles[] = {"mx", "submission"};
+constexpr const char* kListenerTls[] = {"off", "starttls", "implicit"};
+constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
+constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
+
+// Shorthand for the functions of a row, so that the table stays a table.
+#define AT(member)                       \
+  [](Config & c, std::size_t) -> auto& { \
+    return c.member;                     \
+  }
+#define LISTENER(member)                   \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.listeners[i].member;          \
+  }
+#define ROUTE(member)                      \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.routes[i].member;             \
+  }
+#define CHOICE(names, expression)                                                         \
+  Choice {                                                                                \
+    names,                                                                                \
+        [](const Config& c, [[maybe_unused]] std::size_t i) {                             \
+          return static_cast<std::size_t>(c.expression);                                  \
+        },                                                                                \
+        [](Config& c, [[maybe_unused]] std::size_t i, std::size_t value) {                \
+          c.expression = static_cast<std::remove_cvref_t<decltype(c.expression)>>(value); \
+        }                                                                                 \
+  }
+
+// clang-format off
+const Option kOptions[] = {
+    {"hostname", Text{AT(hostname), check_host_name}, false, "the system's name",
+     "The name given in greetings, in EHLO, in Received fields and in notices."},
+    {"spool", Text{AT(spool), check_path}, false, nullptr,
+     "The folder of the queue; it must be on a local disk."},
+    {"user", Text{AT(user), check_user}, false, nullptr,
+     "Taken on after the sockets are bound, when started as root; empty to stay as it is."},
+    {"threads", Number{AT(threads), 0, 256}, false, nullptr,
+     "Network loops, one thread each; 0 for one a core."},
+
+    {"log.level", CHOICE(kLevels, log.level), false, nullptr,
+     "The least important events that are logged."},
+    {"log.format", CHOICE(kFormats, log.format), false, nullptr,
+     "How an event is written: key=value text, one JSON object a line, or Postfix's lines."},
+    {"log.target", Text{AT(log.target), check_log_target}, false, nullptr,
+     "Where the log goes: stderr, syslog, or the absolute path of a file."},
+
+    {"listener.address", Text{LISTENER(address), check_listener}, true, nullptr,
+     "Where to listen: an address and port, a Unix socket, or a socket named by systemd."},
+    {"listener.role", CHOICE(kRoles, listeners[i].role), false, nullptr,
+     "Who is served: mx for other mail servers, submission for users' programs."},
+    {"listener.tls", CHOICE(kListenerTls, listeners[i].tls), false, nullptr,
+     "Whether TLS is absent, offered by STARTTLS, or spoken from the first byte."},
+    {"listener.proxy_protocol", Flag{LISTENER(proxy_protocol)}, false, nullptr,
+     "Whether connections begin with a PROXY header, version 1 or 2; accept.proxy_from says whose."},
+
+    {"tls.certificate", Text{AT(tls.certificate), check_optional_path}, false, "none",
+     "The certificate chain, in PEM."},
+    {"tls.key", Text{AT(tls.key), check_optional_path}, false, "none",
+     "The private key of the certificate, in PEM."},
+
+    {"accept.message_size", Size{AT(accept.message_size), 64 * kKiB, 2048 * kMiB}, false, nullptr,
+     "The largest message accepted."},
+    {"accept.recipients", Number{AT(accept.recipients), 100, 100000}, false, nullptr,
+     "The most recipients of one message; more are told to come back."},
+    {"accept.relay_from", TextList{AT(accept.relay_from), check_network}, false, nullptr,
+     "Networks whose clients may send to anyone."},
+    {"accept.relay_to", TextList{AT(accept.relay_to), check_domain_pattern}, false, nullptr,
+     "Domains that anyone may send to through this server, as a backup MX does."},
+    {"accept.proxy_from", TextList{AT(accept.proxy_from), check_network}, false, nullptr,
+     "Networks of the proxies that may begin a connection with a PROXY header."},
+    {"accept.sessions", Number{AT(accept.sessions), 1, 1000000}, false, nullptr,
+     "The most sessions at one time."},
+    {"accept.sessions_per_client", Number{AT(accept.sessions_per_client), 1, 1000000}, false, nullptr,
+     "The most sessions of one client address; accept.relay_from is exempt."},
+    {"accept.errors", Number{AT(accept.errors), 1, 1000}, false, nullptr,
+     "Refused commands after which a session is ended."},
+    {"accept.timeout", Time{AT(accept.timeout), seconds(10), hours(1)}, false, nullptr,
+     "How long a client may stay silent."},
+
+    {"local.domains", TextList{AT(local.domains), check_domain}, false, nullptr,
+     "Domains whose mail is delivered on this machine."},
+    {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
+     "Where mail of a local user goes; {user} stands for the name."},
+    {"local.aliases", Text{AT(local.aliases), check_optional_path}, false, nullptr,
+     "The file of aliases; a missing file means no aliases."},
+
+    {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
+     "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
+    {"route.next_hop", Text{ROUTE(next_hop), check_next_hop}, true, nullptr,
+     "Where it goes: mx, smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, "
+     "error:text or discard:."},
+    {"route.tls", CHOICE(kRouteTls, routes[i].tls), false, nullptr,
+     "How much TLS the next hop must offer."},
+    {"route.credentials", Text{ROUTE(credentials), check_optional_path}, false, "none",
+     "The file with the user and password for the next hop."},
+
+    {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
+     "The resolvers to ask, in order of preference; a port may be given."},
+    {"dns.trust_ad", OptionalFlag{AT(dns.trust_ad)}, false, "only if all servers are on loopback",
+     "Whether the resolvers' word is taken for what DNSSEC has proved."},
+
+    {"delivery.port", Number{AT(delivery.port), 1, 65535}, false, nullptr,
+     "The port of MX hosts."},
+    {"delivery.lifetime", Time{AT(delivery.lifetime), seconds(1), days(60)}, false, nullptr,
+     "How long delivery is tried before the message goes back to its sender."},
+    {"delivery.retry", TimeList{AT(delivery.retry), milliseconds(100), days(7)}, false, nullptr,
+     "The waits between attempts; the last repeats."},
+    {"delivery.delay_notice", Time{AT(delivery.delay_notice), seconds(0), days(60)}, false, nullptr,
+     "When the sender is told that a message still waits; 0s for never."},
+    {"delivery.site_connections", Number{AT(delivery.site_connections), 1, 1000}, false, nullptr,
+     "The most connections at one time to one set of MX hosts."},
+    {"delivery.connect_timeout", Time{AT(delivery.connect_timeout), seconds(1), minutes(10)}, false, nullptr,
+     "How long one host may take to accept a connection."},
+    {"delivery.idle", Time{AT(delivery.idle), seconds(0), minutes(5)}, false, nullptr,
+     "How long an unused connection is kept for the next message."},
+    {"delivery.family", CHOICE(kFamilies, delivery.family), false, nullptr,
+     "The kind of addresses that are used to reach other servers."},
+    {"delivery.double_bounces_to", Text{AT(delivery.double_bounces_to), check_optional_address}, false, nullptr,
+     "Who is told of a notice that could not be delivered; empty for the log alone."},
+
+    {"control.socket", Text{AT(control.socket), check_path}, false, nullptr,
+     "The socket of administration, for root, the daemon's user and its group."},
+    {"control.submit", Text{AT(control.submit), check_path}, false, "submit beside control.socket",
+     "The socket of sendmail, for every local user."},
+};
+
+std::size_t one(const Config&) { return 1; }
+void nothing(Config&) {}
+std::size_t listeners(const Config& config) { return config.listeners.size(); }
+void add_listener(Config& config) { config.listeners.emplace_back(); }
+std::size_t routes(const Config& config) { return config.routes.size(); }
+void add_route(Config& config) { config.routes.emplace_back(); }
+
+constexpr Section kSections[] = {
+    {"", false, one, nothing, "Above the first section:"},
+    {"log", false, one, nothing, "What is logged, and where."},
+    {"listener", true, listeners, add_listener, "One for each address that takes mail; none is needed for mail from this machine alone."},
+    {"tls", false, one, nothing, "The certificate of the listeners."},
+    {"accept", false, one, nothing, "What is accepted, from whom and for whom."},
+    {"local", false, one, nothing, "Mail that is delivered on this machine."},
+    {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
+    {"dns", false, one, nothing, "How names are looked up."},
+    {"delivery", false, one, nothing, "How mail is sent on."},
+    {"control", false, one, nothing, "The local sockets."},
+};
+// clang-format on
+
+std::string quoted(std::string_view text) {
+  // As a TOML basic string: what is not printable ASCII stays if it is valid UTF-8.
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      out.push_back('\\');
+    if (byte < 0x20 || byte == 0x7f) {
+      constexpr const char* kHex = "0123456789ABCDEF";
+      out.append("\\u00").append(1, kHex[byte >> 4U]).append(1, kHex[byte & 15U]);
+      continue;
+    }
+    out.push_back(c);
+  }
+  return out.append("\"");
+}
+
+template <class Items, class Format>
+std::string list_text(const Items& items, Format format) {
+  std::string out = "[";
+  for (const auto& item : items)
+    out.append(out.size() > 1 ? ", " : "").append(format(item));
+  return out.append("]");
+}
+
+std::string join(std::span<const char* const> names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    out.append(i == 0 ? "" : i + 1 == names.size() ? " or " : ", ").append(quoted(names[i]));
+  return out;
+}
+
+struct Allowed {
+  std::string operator()(const Text&) const { return "a text in quotes"; }
+  std::string operator()(const TextList&) const { return "a list of texts in quotes"; }
+  std::string operator()(const Flag&) const { return "true or false"; }
+  std::string operator()(const OptionalFlag&) const { return "true or false"; }
+  std::string operator()(const Number& n) const {
+    return "a whole number from " + std::to_string(n.least) + " to " + std::to_string(n.most);
+  }
+  std::string operator()(const Size& s) const {
+    return "a size from " + quoted(format_size(s.least)) + " to " + quoted(format_size(s.most));
+  }
+  std::string operator()(const Time& t) const {
+    return "a duration from " + quoted(format_duration(t.least)) + " to " +
+           quoted(format_duration(t.most));
+  }
+  std::string operator()(const TimeList& t) const {
+    return "a list of durations from " + quoted(format_duration(t.least)) + " to " +
+           quoted(format_duration(t.most));
+  }
+  std::string operator()(const Choice& c) const { return join(c.names); }
+};
+
+struct ValueText {
+  Config& config;
+  std::size_t index;
+  std::string operator()(const Text& o) const { return quoted(o.member(config, index)); }
+  std::string operator()(const TextList& o) const {
+    return list_text(o.member(config, index), quoted);
+  }
+  std::string operator()(const Flag& o) const { return o.member(config, index) ? "true" : "false"; }
+  std::string operator()(const OptionalFlag& o) const {
+    const auto value = o.member(config, index);
+    return !value ? "" : *value ? "true" : "false";
+  }
+  std::string operator()(const Number& o) const { return std::to_string(o.member(config, index)); }
+  std::string operator()(const Size& o) const {
+    return quoted(format_size(o.member(config, index)));
+  }
+  std::string operator()(const Time& o) const {
+    return quoted(format_duration(o.member(config, index)));
+  }
+  std::string operator()(const TimeList& o) const {
+    return list_text(o.member(config, index),
+                     [](Duration d) { return quoted(format_duration(d)); });
+  }
+  std::string operator()(const Choice& o) const { return quoted(o.names[o.get(config, index)]); }
+};
+
+}  // namespace
+
+std::span<const Option> options() {
+  return kOptions;
+}
+
+std::span<const Section> sections() {
+  return kSections;
+}
+
+const Option* find_option(std::string_view key) {
+  const auto* found = std::find_if(std::begin(kOptions), std::end(kOptions),
+                                   [&](const Option& option) { return key == option.key; });
+  return found == std::end(kOptions) ? nullptr : found;
+}
+
+const Section* find_section(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kSections), std::end(kSections),
+                                   [&](const Section& section) { return name == section.name; });
+  return found == std::end(kSections) ? nullptr : found;
+}
+
+std::string_view section_of(const Option& option) {
+  const std::string_view key = option.key;
+  const auto dot = key.find('.');
+  return dot == std::string_view::npos ? std::string_view() : key.substr(0, dot);
+}
+
+std::string_view name_in_section(const Option& option) {
+  const std::string_view key = option.key;
+  return key.substr(key.find('.') == std::string_view::npos ? 0 : key.find('.') + 1);
+}
+
+std::string allowed(const Option& option) {
+  return std::visit(Allowed{}, option.value);
+}
+
+std::string value_text(const Option& option, const Config& config, std::size_t index) {
+  // The members are reached through one function for reading and writing; this only reads.
+  return std::visit(ValueText{const_cast<Config&>(config), index}, option.value);
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,200 @@
+#include "daemon/values.h"
+
+#include "base/network.h"
+#include "base/text.h"
+#include "delivery/route.h"
+
+#include <algorithm>
+#include <sys/un.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostName = 253;  // RFC 1035 §2.3.4, without the final dot
+constexpr std::size_t kMostLabel = 63;
+constexpr std::size_t kMostPath = 4000;
+
+std::string wrong(std::string_view text, std::string_view why, std::string_view allowed) {
+  return "\"" + escaped(text, 80) + "\" " + std::string(why) + ", " + std::string(allowed);
+}
+
+bool is_label(std::string_view label, bool outside_ascii) {
+  if (label.empty() || label.size() > kMostLabel || label.front() == '-' || label.back() == '-')
+    return false;
+  return std::all_of(label.begin(), label.end(), [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || (outside_ascii && static_cast<unsigned char>(c) >= 0x80);
+  });
+}
+
+bool is_name(std::string_view text, bool outside_ascii) {
+  if (text.empty() || text.size() > kMostName || (outside_ascii && !is_utf8(text)))
+    return false;
+  const auto labels = split(text, '.');
+  return std::all_of(labels.begin(), labels.end(),
+                     [&](std::string_view label) { return is_label(label, outside_ascii); });
+}
+
+bool is_port(std::string_view text, unsigned least) {
+  const auto port = parse_unsigned(text);
+  return port && *port >= least && *port <= 65535;
+}
+
+bool is_address(std::string_view text, unsigned width) {
+  const auto address = IpAddress::parse(text);
+  return address && address->width() == width;
+}
+
+// "192.0.2.1:25" or "[2001:db8::1]:25"; port 0 lets the system choose.
+bool is_address_and_port(std::string_view text) {
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || !is_port(text.substr(colon + 1), 0))
+    return false;
+  const auto host = text.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    return is_address(host.substr(1, host.size() - 2), 128);
+  return is_address(host, 32);
+}
+
+bool is_path(std::string_view text) {
+  if (text.size() < 2 || text.size() > kMostPath || text.front() != '/')
+    return false;
+  if (!is_utf8(text) || escaped(text, kMostPath) != text)
+    return false;  // a path with controls in it is a mistake
+  const auto parts = split(text, '/');
+  return std::none_of(parts.begin(), parts.end(),
+                      [](std::string_view part) { return part == ".." || part == "."; });
+}
+
+}  // namespace
+
+std::string check_host_name(std::string_view text) {
+  if (is_name(text, false) && !IpAddress::parse(text))
+    return {};
+  return wrong(text, "is not a host name", "a name such as \"mx.example.org\" is allowed");
+}
+
+std::string check_domain(std::string_view text) {
+  if (is_name(text, true) && !IpAddress::parse(text))
+    return {};
+  return wrong(text, "is not a domain", "a name such as \"example.org\" is allowed");
+}
+
+std::string check_domain_pattern(std::string_view text) {
+  const auto name = text.starts_with('.') ? text.substr(1) : text;
+  if (is_name(name, true) && !IpAddress::parse(name))
+    return {};
+  return wrong(text, "is not a domain",
+               "a name such as \"example.org\", or \".example.org\" for all below it, is allowed");
+}
+
+std::string check_route_domain(std::string_view text) {
+  if (text == "*" || check_domain_pattern(text).empty())
+    return {};
+  return wrong(text, "matches no domain",
+               "a domain such as \"example.org\", \".example.org\" for all below it, or \"*\" is "
+               "allowed");
+}
+
+std::string check_network(std::string_view text) {
+  if (Network::parse(text))
+    return {};
+  return wrong(text, "is not a network",
+               "an address or a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\" is allowed");
+}
+
+std::string check_listener(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kSystemd = "systemd:";
+  if (text.starts_with(kUnix)) {
+    const auto path = text.substr(kUnix.size());
+    if (is_path(path) && path.size() < sizeof(sockaddr_un::sun_path))
+      return {};
+  } else if (text.starts_with(kSystemd)) {
+    const auto name = text.substr(kSystemd.size());
+    if (!name.empty() && name.size() < 256 && name.find(':') == std::string_view::npos &&
+        escaped(name) == name)
+      return {};
+  } else if (is_address_and_port(text)) {
+    return {};
+  }
+  return wrong(text, "is no place to listen",
+               "\"192.0.2.1:25\", \"[2001:db8::1]:25\", \"unix:/path\" or \"systemd:name\" is "
+               "allowed");
+}
+
+std::string check_server(std::string_view text) {
+  if (IpAddress::parse(text))
+    return {};
+  if (is_address_and_port(text) && !text.ends_with(":0"))
+    return {};
+  return wrong(text, "is not the address of a server",
+               "\"127.0.0.1\", \"127.0.0.1:53\", \"::1\" or \"[::1]:53\" is allowed");
+}
+
+std::string check_path(std::string_view text) {
+  if (is_path(text))
+    return {};
+  return wrong(text, "is not an absolute path",
+               "a path that begins with / and has no .. is allowed");
+}
+
+std::string check_optional_path(std::string_view text) {
+  return text.empty() ? std::string() : check_path(text);
+}
+
+std::string check_log_target(std::string_view text) {
+  if (text == "stderr" || text == "syslog" || is_path(text))
+    return {};
+  return wrong(text, "is no place for a log",
+               "\"stderr\", \"syslog\" or the absolute path of a file is allowed");
+}
+
+std::string check_user(std::string_view text) {
+  constexpr std::size_t kMostUser = 32;
+  const bool fits = text.size() <= kMostUser && !text.starts_with('-') &&
+                    std::all_of(text.begin(), text.end(), [](char c) {
+                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                             (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+                    });
+  if (fits)
+    return {};
+  return wrong(text, "is not a user's name", "a login name of this system or \"\" is allowed");
+}
+
+std::string check_mailbox(std::string_view text) {
+  constexpr std::string_view kMaildir = "maildir:";
+  if (text.starts_with(kMaildir)) {
+    const auto path = text.substr(kMaildir.size());
+    if (is_path(path) && path.find("{user}") != std::string_view::npos)
+      return {};
+  }
+  return wrong(text, "is no mailbox",
+               "\"maildir:\" and an absolute path with {user} in it is allowed");
+}
+
+std::string check_next_hop(std::string_view text) {
+  if (delivery::parse_next_hop(text))
+    return {};
+  return wrong(text, "is no next hop",
+               "\"mx\", \"smtp://host:port\", \"smtps://host:port\", \"lmtp://host:port\", "
+               "\"lmtp:///path\", \"error:text\" or \"discard:\" is allowed");
+}
+
+std::string check_optional_address(std::string_view text) {
+  if (text.empty())
+    return {};
+  const auto at = text.rfind('@');
+  const auto local_part = text.substr(0, at);
+  const bool domain_fits = at == std::string_view::npos || is_name(text.substr(at + 1), true);
+  const bool local_fits = !local_part.empty() && local_part.size() <= 64 &&
+                          escaped(local_part) == local_part &&
+                          local_part.find_first_of(" <>()[]\\,;:@\"") == std::string_view::npos;
+  if (local_fits && domain_fits)
+    return {};
+  return wrong(text, "is not an address",
+               "\"postmaster\", \"user@example.org\" or \"\" is allowed");
+}
+
+}  // namespace postrider::daemon

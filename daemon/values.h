@@ -1,0 +1,25 @@
+// What the texts in the configuration must look like. Pure. Each check returns nothing, or what is
+// wrong and what is allowed.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace postrider::daemon {
+
+std::string check_host_name(std::string_view text);
+std::string check_domain(std::string_view text);          // "example.org", U-labels too
+std::string check_route_domain(std::string_view text);    // "example.org", ".example.org" or "*"
+std::string check_domain_pattern(std::string_view text);  // "example.org" or ".example.org"
+std::string check_network(std::string_view text);         // "192.0.2.0/24", "2001:db8::/32", "::1"
+std::string check_listener(std::string_view text);        // "0.0.0.0:25", "[::]:25", "unix:/path"
+std::string check_server(std::string_view text);          // "127.0.0.1:53", "::1", "[::1]:53"
+std::string check_path(std::string_view text);            // absolute, without ".."
+std::string check_optional_path(std::string_view text);   // the same, or empty
+std::string check_log_target(std::string_view text);      // "stderr", "syslog" or a path
+std::string check_user(std::string_view text);            // a login name, or empty
+std::string check_mailbox(std::string_view text);         // "maildir:/var/mail/{user}/"
+std::string check_next_hop(std::string_view text);        // "mx", "smtp://host:port", ...
+std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
+
+}  // namespace postrider::daemon

@@ -1,0 +1,2 @@
+add_fuzzer(fuzz_config ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_config.cc postrider_config)
+include(${CMAKE_CURRENT_LIST_DIR}/control.cmake OPTIONAL)

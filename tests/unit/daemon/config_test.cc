@@ -1,0 +1,257 @@
+#include "daemon/config_file.h"
+#include "daemon/suggest.h"
+
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using namespace postrider;
+using namespace postrider::daemon;
+
+namespace {
+
+Loaded parse(std::string_view text) {
+  return parse_config(text, "test.toml", "mx.example.org");
+}
+
+// A folder of its own that goes with the test.
+struct Folder {
+  Folder() {
+    char name[] = "/tmp/postrider-config-XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string file(const std::string& name, const std::string& text) const {
+    std::ofstream(path / name, std::ios::binary) << text;
+    fs::permissions(path / name, fs::perms(0644));
+    return path / name;
+  }
+  fs::path path;
+};
+
+}  // namespace
+
+TEST_CASE("an empty file means the defaults and the system's name", "[config]") {
+  const auto loaded = parse("");
+  REQUIRE(loaded.config);
+  CHECK(loaded.config->hostname == "mx.example.org");
+  CHECK(loaded.config->spool == "/var/spool/postrider");
+  CHECK(loaded.config->control.submit == "/run/postrider/submit");
+  CHECK(loaded.config->listeners.empty());
+  CHECK(loaded.origins.empty());
+}
+
+TEST_CASE("every key of the table is read into its member", "[config]") {
+  const auto loaded = parse(R"(
+hostname = "mail.example.org"
+spool = "/srv/spool"
+user = ""
+threads = 3
+log = { level = "debug", format = "postfix", target = "/var/log/mail" }
+
+[[listener]]
+address = "[::]:25"
+proxy_protocol = true
+[[listener]]
+address = "unix:/run/lmtp"
+role = "submission"
+tls = "starttls"
+
+[tls]
+certificate = "/etc/cert.pem"
+key = "/etc/key.pem"
+
+[accept]
+message_size = "10MiB"
+recipients = 200
+relay_from = []
+relay_to = ["backup.example", ".below.example"]
+proxy_from = ["192.0.2.1"]
+sessions = 5
+sessions_per_client = 6
+errors = 7
+timeout = "30s"
+
+[local]
+domains = ["example.org", "bücher.example"]
+mailbox = "maildir:/home/{user}/Maildir"
+aliases = ""
+
+[[route]]
+domain = ".example.net"
+next_hop = "lmtp:///run/lmtp"
+tls = "off"
+[[route]]
+domain = "*"
+next_hop = "smtp://relay.example.net:587"
+tls = "verify"
+credentials = "/etc/secret"
+
+[dns]
+servers = ["127.0.0.1:5353", "::1"]
+trust_ad = false
+
+[delivery]
+port = 2525
+lifetime = "1h"
+retry = ["10s", "1m30s"]
+delay_notice = "0s"
+site_connections = 2
+connect_timeout = "5s"
+idle = "1s"
+family = "ipv4"
+double_bounces_to = ""
+
+[control]
+socket = "/srv/control"
+submit = "/srv/door"
+)");
+  INFO(loaded.describe());
+  REQUIRE(loaded.config);
+  const auto& c = *loaded.config;
+  CHECK(c.hostname == "mail.example.org");
+  CHECK(c.user.empty());
+  CHECK(c.threads == 3);
+  CHECK(c.log.level == Level::debug);
+  CHECK(c.log.format == LogFormatName::postfix);
+  CHECK(c.log.target == "/var/log/mail");
+  REQUIRE(c.listeners.size() == 2);
+  CHECK(c.listeners[0].proxy_protocol);
+  CHECK(c.listeners[1].role == Role::submission);
+  CHECK(c.listeners[1].tls == ListenerTls::starttls);
+  CHECK(c.accept.message_size == 10U << 20U);
+  CHECK(c.accept.relay_from.empty());
+  CHECK(c.accept.relay_to == std::vector<std::string>{"backup.example", ".below.example"});
+  CHECK(c.accept.errors == 7);
+  CHECK(c.accept.timeout == std::chrono::seconds(30));
+  CHECK(c.local.domains.size() == 2);
+  REQUIRE(c.routes.size() == 2);
+  CHECK(c.routes[0].tls == RouteTls::off);
+  CHECK(c.routes[1].credentials == "/etc/secret");
+  CHECK(c.dns.trust_ad == std::optional(false));
+  CHECK(c.delivery.port == 2525);
+  CHECK(c.delivery.retry == std::vector<Duration>{Duration(10000), Duration(90000)});
+  CHECK(c.delivery.delay_notice == Duration(0));
+  CHECK(c.delivery.family == Family::ipv4);
+  CHECK(c.control.submit == "/srv/door");
+  // The table has no row that this file does not use.
+  for (const auto& option : options()) {
+    const bool is_given = loaded.origins.contains(origin_key(option, 0)) ||
+                          loaded.origins.contains(origin_key(option, 1));
+    CHECK((is_given || std::string(option.key).empty()));
+  }
+}
+
+TEST_CASE("the printed configuration says where each value comes from", "[config]") {
+  const auto loaded = parse("threads = 2\n\n[[listener]]\naddress = \"127.0.0.1:2525\"\n");
+  REQUIRE(loaded.config);
+  const auto text = print_config(loaded);
+  CHECK(text.find("threads = 2                                     # test.toml:1\n") != text.npos);
+  CHECK(text.find("# default: those of /etc/resolv.conf\n") != text.npos);
+  CHECK(
+      text.find("[[listener]]\naddress = \"127.0.0.1:2525\"                     # test.toml:4\n") !=
+      text.npos);
+}
+
+TEST_CASE("the printed configuration reads back as the same", "[config]") {
+  const char* const texts[] = {
+      "",
+      "hostname = \"a.b\"\n[[route]]\ndomain = \"*\"\nnext_hop = \"error:5.1.2 no \\\"such\\\"\"\n",
+      "[delivery]\nretry = [\"1s\", \"1h30m\"]\n[dns]\ntrust_ad = true\n"};
+  for (const auto* text : texts) {
+    const auto first = parse(text);
+    INFO(first.describe());
+    REQUIRE(first.config);
+    const auto second = parse(print_config(first));
+    INFO(second.describe());
+    REQUIRE(second.config);
+    for (const auto& option : options())
+      for (std::size_t i = 0; i < find_section(section_of(option))->count(*first.config); ++i)
+        CHECK(value_text(option, *first.config, i) == value_text(option, *second.config, i));
+  }
+}
+
+TEST_CASE("the nearest key is suggested", "[config]") {
+  CHECK(edit_distance("hostnam", "hostname") == 1);
+  CHECK(edit_distance("levle", "level") == 1);
+  CHECK(suggest_key("Hostname", nullptr) == "did you mean hostname?");
+  CHECK(suggest_key("retries", find_section("delivery")) == "did you mean retry?");
+  CHECK(suggest_key(std::string(100000, 'x'), find_section("tls")) ==
+        "certificate, key are allowed");
+}
+
+TEST_CASE("I15 a configuration file that cannot be trusted is refused", "[config][I15]") {
+  const Folder folder;
+  const auto good = folder.file("good.toml", "hostname = \"mx.example.org\"\n");
+  CHECK(load_config(good).config);
+
+  SECTION("missing") {
+    CHECK(load_config(folder.path / "none.toml").describe() ==
+          (folder.path / "none.toml").string() + ": cannot be read: No such file or directory\n");
+  }
+  SECTION("a folder") {
+    CHECK(load_config(folder.path).describe() ==
+          folder.path.string() + ": is not a regular file, a regular file is allowed\n");
+  }
+  SECTION("a FIFO does not hold us up") {
+    const auto fifo = folder.path / "fifo";
+    REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+    CHECK(load_config(fifo).describe().find("is not a regular file") != std::string::npos);
+  }
+  SECTION("100 MiB are not read") {
+    const auto huge = folder.file("huge.toml", "");
+    fs::resize_file(huge, 100U << 20U);
+    CHECK(load_config(huge).describe() ==
+          huge + ": has 104857600 bytes, at most 1MiB are allowed\n");
+  }
+  if (geteuid() == 0) {
+    SECTION("writable by its group") {
+      fs::permissions(good, fs::perms(0664));
+      CHECK(load_config(good).describe().find("can be written by its group") != std::string::npos);
+    }
+    SECTION("writable by everyone, behind a symbolic link") {
+      fs::permissions(good, fs::perms(0646));
+      const auto link = folder.path / "link.toml";
+      fs::create_symlink(good, link);
+      CHECK(load_config(link).describe().find("by everyone") != std::string::npos);
+    }
+    SECTION("of another user") {
+      REQUIRE(chown(good.c_str(), 12345, 0) == 0);
+      CHECK(load_config(good).describe() ==
+            good + ": belongs to user 12345, a file of root is allowed\n");
+    }
+  }
+}
+
+TEST_CASE("I15 NUL bytes and includes are refused", "[config][I15]") {
+  CHECK(parse(std::string_view("user = \"a\"\n\0", 12)).describe() ==
+        "test.toml:2: has a NUL byte in it, text is allowed\n");
+  CHECK(parse("include = \"test.toml\"\n").describe().find("unknown key") != std::string::npos);
+}
+
+TEST_CASE("values that TOML allows but nothing else are survived", "[config]") {
+  std::string deep = "x = ";
+  for (int i = 0; i < 5000; ++i)
+    deep.append("[");
+  const std::string texts[] = {deep,
+                               "\xff\xfe = 1",
+                               "\"\" = 1",
+                               "a.b.c.d = 1",
+                               "\"listener.address\" = \"x\"",
+                               "listener = [1, {address = 2}]",
+                               "[[route]]\n[route.domain]\nx = 1",
+                               "threads = 9223372036854775807",
+                               "threads = nan",
+                               "hostname = \"" + std::string(100000, 'a') + "\""};
+  for (const auto& text : texts) {
+    const auto loaded = parse(text);
+    CHECK_FALSE(loaded.config);
+    CHECK_FALSE(loaded.problems.empty());
+  }
+}
