@@ -54,7 +54,7 @@ enum class Admission : std::uint8_t { open, disk_low, failed, stopping };
 // Used on one loop; writes go to the page cache, finish() syncs on the pool for blocking work.
 class BodyFile {
  public:
-  BodyFile() = default;
+  BodyFile() noexcept;
   BodyFile(BodyFile&& other) noexcept;
   BodyFile& operator=(BodyFile&& other) noexcept;
   ~BodyFile();
