@@ -26,7 +26,9 @@ struct NoticeRecipient {
 struct NoticeInput {
   NoticeKind kind = NoticeKind::failure;
   const Message* original = nullptr;
-  std::string_view original_text;  // what is at hand of the original: all of it or its beginning
+  // What is at hand of the bytes of the original, all or their beginning; its Content::trace is put
+  // before them here.
+  std::string_view original_text;
   bool original_complete = true;
   std::vector<NoticeRecipient> recipients;  // at least one
   std::string reporting_mta;                // our host name
@@ -38,7 +40,7 @@ struct NoticeInput {
 
 // The whole text, CRLF line ends: headers, a part for people, message/delivery-status (or
 // global-delivery-status), and the original as RET says: headers, or all of it up to 50,000 octets.
-// 7-bit unless the original needs 8 bits or UTF-8.
+// 7-bit unless the original needs 8 bits or UTF-8: the caller looks at the result for its Content.
 std::string compose_notice(const NoticeInput& input);
 
 }  // namespace postrider::mail

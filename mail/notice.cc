@@ -1,0 +1,215 @@
+#include "mail/notice.h"
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "mail/address.h"
+#include "mail/command.h"
+#include "mail/header.h"
+#include "mail/notice_text.h"
+
+#include <algorithm>
+
+namespace postrider::mail {
+
+namespace {
+
+constexpr std::size_t kMostQuoted = 50000;
+
+struct KindText {
+  NoticeKind kind;
+  const char* subject;
+  const char* description;  // of the third part
+  const char* introduction;
+};
+
+// In the order of NoticeKind.
+constexpr KindText kKinds[] = {
+    {NoticeKind::failure, "Undelivered mail returned to sender", "Undelivered message",
+     "Your message could not be delivered to the recipients below, and no further attempt will be "
+     "made for them. The reason given by each of their mail systems follows. If you need help, "
+     "send this report to your postmaster."},
+    {NoticeKind::delay, "Delayed mail (still being tried)", "Delayed message",
+     "Your message has not been delivered yet to the recipients below. You need not send it again: "
+     "it is kept here and tried again until it is delivered or the time given in this report has "
+     "passed."},
+    {NoticeKind::success, "Successful mail delivery report", "Delivered message",
+     "As you asked, this reports what became of your message for the recipients below."},
+};
+
+const KindText& text_of(NoticeKind kind) {
+  return kKinds[static_cast<std::size_t>(kind)];
+}
+
+// RFC 6533 §3: the report may hold UTF-8 if the message was submitted with SMTPUTF8, and does so
+// when something in it needs that.
+bool uses_utf8(const NoticeInput& input) {
+  if (!input.original->envelope.smtputf8)
+    return false;
+  bool needed = !is_ascii(input.to) || input.original->content.has_8bit_header;
+  for (const auto& one : input.recipients)
+    needed = needed || !is_ascii(one.recipient.address) ||
+             !is_ascii(one.recipient.original_recipient) || !is_ascii(one.outcome.reply.text);
+  return needed;
+}
+
+// What is quoted of the original, ready to stand in a report.
+struct Quote {
+  std::string text;
+  bool full = false;
+  bool eight_bit = false;
+};
+
+bool may_return_all(const NoticeInput& input) {
+  const auto& content = input.original->content;
+  const auto size = content.trace.size() + input.original_text.size();
+  // RFC 3461 §6.2: RET is about failures; other reports never need the body. A binary message or
+  // one with endless lines has no form inside a report.
+  return input.kind == NoticeKind::failure && input.original->envelope.ret != Return::headers &&
+         input.original->envelope.body != BodyType::binary_mime && input.original_complete &&
+         size <= kMostQuoted && content.longest_line <= notice::kMostLine;
+}
+
+Quote make_quote(const NoticeInput& input) {
+  Quote quote;
+  quote.full = may_return_all(input);
+  std::string raw = input.original->content.trace;
+  raw.append(input.original_text);
+  if (!quote.full)
+    raw.resize(std::min(header_section_size(raw), kMostQuoted));
+  quote.text = notice::clean_quote(raw);
+  if (!quote.full && quote.text.ends_with("\r\n\r\n"))
+    quote.text.resize(quote.text.size() - 2);
+  quote.eight_bit = !is_ascii(quote.text);
+  return quote;
+}
+
+void append_headers(const NoticeInput& input, bool utf8, bool eight_bit, std::string& out) {
+  const auto host = notice::one_line(input.reporting_mta, false);
+  std::string to = notice::one_line(input.to, utf8);
+  if (domain_of(to).empty())
+    to.append(1, '@').append(host);
+  out.append("Date: ").append(format_date(input.now));
+  out.append("\r\nFrom: Mail Delivery System <MAILER-DAEMON@").append(host);
+  out.append(">\r\nTo: <").append(to);
+  out.append(">\r\nSubject: ").append(text_of(input.kind).subject);
+  out.append("\r\nMessage-ID: ").append(make_message_id(input.id, host));
+  out.append("\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
+  out.append("Content-Type: multipart/report; report-type=");
+  out.append(utf8 ? "global-delivery-status" : "delivery-status");
+  out.append(";\r\n\tboundary=\"").append(input.boundary).append("\"\r\n");
+  if (eight_bit)
+    out.append("Content-Transfer-Encoding: 8bit\r\n");
+  out.append("\r\nThis is a report about a message, in MIME format.\r\n");
+}
+
+void open_part(const NoticeInput& input, const char* description, const char* type, bool eight_bit,
+               std::string& out) {
+  out.append("\r\n--").append(input.boundary);
+  out.append("\r\nContent-Description: ").append(description);
+  out.append("\r\nContent-Type: ").append(type).append("\r\n");
+  if (eight_bit)
+    out.append("Content-Transfer-Encoding: 8bit\r\n");
+  out.append("\r\n");
+}
+
+std::string explanation(const NoticeInput& input, const NoticeRecipient& one) {
+  const std::string_view action = one.action;
+  if (input.kind != NoticeKind::success)
+    return one.outcome.reason();
+  if (action == "relayed")
+    return "passed on to a mail system that sends no reports; you may hear no more of it";
+  if (action == "expanded")
+    return "passed on to the members of a list or alias";
+  return "delivered";
+}
+
+void append_part_for_people(const NoticeInput& input, bool utf8, std::string& out) {
+  open_part(input, "Notification",
+            utf8 ? "text/plain; charset=utf-8" : "text/plain; charset=us-ascii", utf8, out);
+  notice::append_wrapped(
+      "This is the mail system at " + notice::one_line(input.reporting_mta, false) + ".", "", out);
+  out.append("\r\n");
+  notice::append_wrapped(text_of(input.kind).introduction, "", out);
+  for (const auto& one : input.recipients) {
+    out.append("\r\n");
+    const auto address = notice::one_line(one.recipient.address, utf8);
+    const auto why = notice::one_line(explanation(input, one), utf8);
+    notice::append_wrapped("<" + address + ">: " + why, "    ", out);
+  }
+}
+
+void append_field(const char* name, std::string_view value, std::string& out) {
+  notice::append_wrapped(std::string(name).append(": ").append(value), "    ", out);
+}
+
+void append_message_fields(const NoticeInput& input, bool utf8, std::string& out) {
+  const auto& original = *input.original;
+  append_field("Reporting-MTA", "dns; " + notice::one_line(input.reporting_mta, false), out);
+  append_field("X-Postrider-Queue-ID", to_string(original.id), out);
+  append_field("X-Postrider-Sender", notice::typed_address(original.envelope.sender, utf8), out);
+  if (const auto id = decode_xtext(original.envelope.envelope_id); id && !id->empty())
+    append_field("Original-Envelope-Id", notice::one_line(*id, false), out);
+  append_field("Arrival-Date", format_date(original.received), out);
+}
+
+// What the remote said, or else what we say; RFC 3464 §2.3.6.
+std::string diagnostic(const Outcome& outcome, bool utf8) {
+  if (outcome.reply.code != 0)
+    return "smtp; " + notice::one_line(outcome.reply.str(), utf8);
+  return outcome.text.empty() ? std::string()
+                              : "x-postrider; " + notice::one_line(outcome.text, utf8);
+}
+
+std::string status_of(const NoticeInput& input, const Outcome& outcome) {
+  if (outcome.status)
+    return to_string(outcome.status);
+  constexpr const char* kUnspecified[] = {"5.0.0", "4.0.0", "2.0.0"};
+  return kUnspecified[static_cast<std::size_t>(input.kind)];
+}
+
+void append_recipient_fields(const NoticeInput& input, const NoticeRecipient& one, bool utf8,
+                             std::string& out) {
+  out.append("\r\n");
+  if (!one.recipient.original_recipient.empty())
+    append_field("Original-Recipient",
+                 notice::original_recipient(one.recipient.original_recipient, utf8), out);
+  append_field("Final-Recipient", notice::typed_address(one.recipient.address, utf8), out);
+  append_field("Action", one.action, out);
+  append_field("Status", status_of(input, one.outcome), out);
+  if (const auto host = notice::remote_host(one.outcome.remote); !host.empty())
+    append_field("Remote-MTA", "dns; " + host, out);
+  if (const auto code = diagnostic(one.outcome, utf8); !code.empty())
+    append_field("Diagnostic-Code", code, out);
+  if (one.last_attempt != TimePoint())
+    append_field("Last-Attempt-Date", format_date(one.last_attempt), out);
+  if (input.kind == NoticeKind::delay && one.will_retry_until != TimePoint())
+    append_field("Will-Retry-Until", format_date(one.will_retry_until), out);
+}
+
+const char* quote_type(const Quote& quote, bool utf8) {
+  if (quote.full)
+    return utf8 ? "message/global" : "message/rfc822";
+  return utf8 ? "message/global-headers" : "text/rfc822-headers";
+}
+
+}  // namespace
+
+std::string compose_notice(const NoticeInput& input) {
+  POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());
+  const bool utf8 = uses_utf8(input);
+  const Quote quote = make_quote(input);
+  std::string out;
+  out.reserve(4096 + quote.text.size());
+  append_headers(input, utf8, utf8 || quote.eight_bit, out);
+  append_part_for_people(input, utf8, out);
+  open_part(input, "Delivery report",
+            utf8 ? "message/global-delivery-status" : "message/delivery-status", utf8, out);
+  append_message_fields(input, utf8, out);
+  for (const auto& one : input.recipients)
+    append_recipient_fields(input, one, utf8, out);
+  open_part(input, text_of(input.kind).description, quote_type(quote, utf8), quote.eight_bit, out);
+  out.append(quote.text);
+  return out.append("\r\n--").append(input.boundary).append("--\r\n");
+}
+
+}  // namespace postrider::mail
