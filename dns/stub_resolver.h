@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/loop.h"
+#include "dns/counters.h"
 #include "dns/resolver.h"
 #include "dns/server.h"
 
@@ -44,17 +45,6 @@ struct Settings {
 
 // The system's servers, from /etc/resolv.conf.
 Settings system_settings();
-
-struct Counters {
-  std::uint64_t lookups = 0;   // questions of callers
-  std::uint64_t cached = 0;    // answered from memory
-  std::uint64_t joined = 0;    // waited for a query that was already in flight
-  std::uint64_t queries = 0;   // sent over UDP or TCP
-  std::uint64_t over_tcp = 0;  // of these over TCP
-  std::uint64_t timeouts = 0;
-  std::uint64_t dropped = 0;   // datagrams with a wrong id or question
-  std::uint64_t failures = 0;  // lookups that ended as temporary_failure
-};
 
 class StubResolver : public Resolver {
  public:
