@@ -75,8 +75,8 @@ class CountJob : public ControlJob {
 // Waits for the queue thread in short turns, with a line of progress after each.
 class ChangeJob : public ControlJob {
  public:
-  ChangeJob(queue::Queue& queue, queue::Verb verb, queue::Filter filter, bool dry_run)
-      : queue_(queue), verb_(verb), filter_(std::move(filter)), dry_run_(dry_run) {}
+  ChangeJob(const JobContext& context, queue::Verb verb, queue::Filter filter, bool dry_run)
+      : context_(context), verb_(verb), filter_(std::move(filter)), dry_run_(dry_run) {}
 
   bool step(std::string& out) override {
     if (!asked_)
@@ -90,6 +90,8 @@ class ChangeJob : public ControlJob {
     }
     if (!answer_->changed)
       return fail(EX_IOERR, "nothing was changed: " + answer_->changed.error().describe(), out);
+    if (verb_ == queue::Verb::retry && !dry_run_ && context_.insight != nullptr)
+      context_.insight->retried(filter_);
     auto changed = changed_object(*answer_->changed);
     changed["dry_run"] = dry_run_;
     add_line("changed", std::move(changed), out);
@@ -107,16 +109,16 @@ class ChangeJob : public ControlJob {
 
   void ask() {
     asked_ = true;
-    queue_.change(verb_, filter_, dry_run_,
-                  [answer = answer_](const Result<queue::Changed>& changed) {
-                    const std::lock_guard lock(answer->mutex);
-                    answer->changed = changed;
-                    answer->is_set = true;
-                    answer->arrived.notify_all();
-                  });
+    context_.queue.change(verb_, filter_, dry_run_,
+                          [answer = answer_](const Result<queue::Changed>& changed) {
+                            const std::lock_guard lock(answer->mutex);
+                            answer->changed = changed;
+                            answer->is_set = true;
+                            answer->arrived.notify_all();
+                          });
   }
 
-  queue::Queue& queue_;
+  JobContext context_;
   queue::Verb verb_;
   queue::Filter filter_;
   bool dry_run_;
@@ -224,7 +226,7 @@ std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlR
   // A forgotten filter must not empty the queue.
   if (request.filter.matches_all() && !request.all && *verb != queue::Verb::retry)
     return refused_job(EX_USAGE, request.verb + " without a filter needs --all");
-  return std::make_unique<ChangeJob>(context.queue, *verb, std::move(*filter), request.dry_run);
+  return std::make_unique<ChangeJob>(context, *verb, std::move(*filter), request.dry_run);
 }
 
 std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest&) {

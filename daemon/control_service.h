@@ -33,6 +33,8 @@ class Insight {
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
   virtual boost::json::object status() = 0;
+  // `postrider queue retry` was stored: sites that this concerns may be tried at once.
+  virtual void retried(const queue::Filter& filter) = 0;
 };
 
 class ControlJob {

@@ -1,0 +1,165 @@
+#include "daemon/control_server.h"
+
+#include "base/blocking_pool.h"
+#include "base/text.h"
+#include "daemon/control_service.h"
+#include "daemon/control_socket.h"
+
+#include <set>
+#include <sysexits.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kRoom = 4096;
+// After a failed accept (no descriptors left), so that the loop does not spin.
+constexpr Duration kPauseAfterFailure{1000};
+
+struct Page {
+  std::string lines;
+  bool more = false;
+};
+
+}  // namespace
+
+struct ControlServer::State {
+  State(Loop& loop_, BlockingPool& pool_, ControlService& service_, Log& log_, Limits limits_)
+      : loop(loop_), pool(pool_), service(service_), log(log_), limits(limits_) {}
+
+  Loop& loop;
+  BlockingPool& pool;
+  ControlService& service;
+  Log& log;
+  Limits limits;
+  std::unique_ptr<LocalListener> listener;
+  std::set<Stream*> streams;
+  bool stopping = false;
+
+  static Task<void> listen(std::shared_ptr<State> self);
+  static Task<void> serve(std::shared_ptr<State> self, std::unique_ptr<Stream> stream);
+  Task<Result<std::string>> read_request(Stream& stream);
+  Task<Result<void>> answer(Stream& stream, std::shared_ptr<ControlJob> job);
+  bool admit(Stream& stream);
+  void refuse(Stream& stream, int exit_code, std::string sentence);
+};
+
+void ControlServer::State::refuse(Stream& stream, int exit_code, std::string sentence) {
+  ControlEnd end;
+  end.exit_code = exit_code;
+  end.error = std::move(sentence);
+  stream.write_now(encode(end));
+}
+
+bool ControlServer::State::admit(Stream& stream) {
+  const auto peer = peer_of(stream.socket().native_handle());
+  if (!peer || !may_administrate(*peer)) {
+    auto event = LogEvent(Level::warn, "control-refused");
+    event.add("uid", peer ? std::to_string(peer->uid) : "unknown");
+    log.write(std::move(event));
+    refuse(stream, EX_NOPERM, "only root, the daemon's user and its group may administrate");
+    return false;
+  }
+  if (streams.size() >= limits.connections) {
+    refuse(stream, EX_TEMPFAIL, "too many requests at once; try again in a moment");
+    return false;
+  }
+  return true;
+}
+
+Task<Result<std::string>> ControlServer::State::read_request(Stream& stream) {
+  std::string line;
+  char room[kRoom];
+  stream.set_deadline(limits.request);
+  for (;;) {
+    auto got = co_await stream.read_some(room, sizeof room);
+    if (!got)
+      co_return got.error().during("request");
+    const std::string_view piece(room, *got);
+    const auto end = piece.find('\n');
+    line.append(piece.substr(0, end));
+    if (line.size() > kMostRequest)
+      co_return Error(Errc::too_long, "request");
+    if (end != std::string_view::npos)
+      co_return line;
+  }
+}
+
+Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<ControlJob> job) {
+  // The job is shared with the pool's function only as long as the run is awaited.
+  const std::function<Page()> step = [job] {
+    Page page;
+    page.more = job->step(page.lines);
+    return page;
+  };
+  for (;;) {
+    stream.clear_deadline();
+    const Page page = co_await pool.run<Page>(loop, step);
+    stream.set_deadline(limits.write);
+    auto written = co_await stream.write(page.lines);
+    if (!written || !page.more)
+      co_return written;
+  }
+}
+
+Task<void> ControlServer::State::serve(std::shared_ptr<State> self,
+                                       std::unique_ptr<Stream> stream) {
+  self->streams.insert(stream.get());
+  auto request = co_await self->read_request(*stream);
+  if (request) {
+    std::shared_ptr<ControlJob> job = self->service.start(*request);
+    (void)co_await self->answer(*stream, std::move(job));  // a reader that left needs no answer
+  } else if (request.error().code() == Errc::too_long) {
+    self->refuse(*stream, EX_PROTOCOL, "the request is longer than 64 KiB");
+  } else if (stream->timed_out()) {
+    self->refuse(*stream, EX_PROTOCOL, "the request did not arrive in time");
+  }
+  self->streams.erase(stream.get());
+}
+
+Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
+  Signal resume;
+  Deadline pause(self->loop.deadlines(), [&resume] { resume.set(); });
+  while (!self->stopping) {
+    auto stream = co_await self->listener->accept();
+    if (self->stopping)
+      break;
+    if (!stream) {
+      self->log.write(
+          LogEvent(Level::error, "control-failed").add("error", stream.error().describe()));
+      pause.set(kPauseAfterFailure);
+      co_await resume.wait();
+      continue;
+    }
+    if (self->admit(**stream))
+      self->loop.spawn(serve(self, std::move(*stream)), self->log, "control connection");
+  }
+}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::open(std::string path, Loop& loop,
+                                                           BlockingPool& pool,
+                                                           ControlService& service, Log& log,
+                                                           Limits limits) {
+  auto state = std::make_shared<State>(loop, pool, service, log, limits);
+  auto listener = LocalListener::bind(std::move(path), 0660, loop);
+  if (!listener)
+    return listener.error().during("control socket");
+  state->listener = std::move(*listener);
+  return std::unique_ptr<ControlServer>(new ControlServer(std::move(state)));
+}
+
+ControlServer::ControlServer(std::shared_ptr<State> state) : state_(std::move(state)) {}
+ControlServer::~ControlServer() = default;
+
+void ControlServer::start() {
+  state_->loop.spawn(State::listen(state_), state_->log, "control socket");
+}
+
+void ControlServer::stop() {
+  state_->stopping = true;
+  state_->listener->close();
+  for (Stream* stream : state_->streams)
+    stream->close();
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,103 @@
+#include "daemon/submit_builder.h"
+
+#include "base/text.h"
+
+#include <sysexits.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kInMemory = 64U << 10U;
+
+}  // namespace
+
+SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& settings,
+                                     SubmitHeader header, mail::Envelope envelope,
+                                     std::uint64_t uid, mail::MessageId id)
+    : queue_(queue),
+      hostname_(settings.hostname),
+      header_(std::move(header)),
+      envelope_(std::move(envelope)),
+      uid_(uid),
+      id_(id) {}
+
+Result<void> SubmissionBuilder::move_to_file() {
+  if (!file_.is_open()) {
+    auto file = queue_.create_body(id_);
+    if (!file)
+      return file.error();
+    file_ = std::move(*file);
+  }
+  auto appended = file_.append(bytes_);
+  bytes_.clear();
+  return appended;
+}
+
+Result<void> SubmissionBuilder::feed(std::string_view raw) {
+  content_.feed(raw, bytes_);
+  if (bytes_.size() > kInMemory)
+    return move_to_file();
+  return {};
+}
+
+Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
+  content_.finish(bytes_);
+  if (file_.is_open() && !bytes_.empty())
+    if (auto moved = move_to_file(); !moved)
+      return moved.error();
+  const auto& facts = content_.body();
+  LocalTrace trace{uid_, hostname_, header_.author, header_.full_name, id_, now};
+  auto message = std::make_shared<mail::Message>();
+  message->id = id_;
+  message->received = now;
+  message->envelope = std::move(envelope_);
+  if (facts.has_8bit && message->envelope.body == mail::BodyType::seven_bit)
+    message->envelope.body = mail::BodyType::eight_bit_mime;
+  auto& content = message->content;
+  content.trace = local_trace(trace, content_.header());
+  content.size = facts.size;
+  content.has_8bit = facts.has_8bit;
+  content.has_8bit_header = facts.has_8bit_header || !is_ascii(content.trace);
+  content.longest_line = facts.longest_line;
+  content.ends_with_crlf = facts.ends_with_crlf;
+  if (file_.is_open())
+    content.file = file_.name();
+  else
+    content.bytes = std::make_shared<const std::string>(std::move(bytes_));
+  message->origin = {"local uid " + std::to_string(uid_), "local"};
+  queue::Submission submission;
+  submission.message = std::move(message);
+  submission.body = std::move(file_);
+  return submission;
+}
+
+std::optional<SubmitAnswer> refusal_of(queue::Admission admission) {
+  SubmitAnswer answer;
+  answer.exit_code = EX_TEMPFAIL;
+  switch (admission) {
+    case queue::Admission::open:
+      return std::nullopt;
+    case queue::Admission::disk_low:
+      answer.error = "the disk of the mail queue is nearly full; try again later";
+      break;
+    case queue::Admission::failed:
+      answer.error = "the mail queue cannot store mail now; try again later";
+      break;
+    case queue::Admission::stopping:
+      answer.error = "the mail system is stopping";
+      break;
+  }
+  return answer;
+}
+
+void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way) {
+  log.write(LogEvent(Level::info, "accepted", to_string(message.id))
+                .add("from", message.envelope.sender)
+                .add("size", message.content.trace.size() + message.content.size)
+                .add("nrcpt", message.envelope.recipients.size())
+                .add("uid", uid)
+                .add("proto", way));
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,40 @@
+// One local message on its way into custody, from the submit socket or a file of the drop folder.
+#pragma once
+
+#include "daemon/submit_content.h"
+#include "daemon/submit_protocol.h"
+#include "daemon/submit_server.h"
+#include "queue/queue.h"
+
+#include <string_view>
+
+namespace postrider::daemon {
+
+// On the loop's thread: a large body goes to its file as it comes.
+class SubmissionBuilder {
+ public:
+  SubmissionBuilder(queue::Queue& queue, const SubmitSettings& settings, SubmitHeader header,
+                    mail::Envelope envelope, std::uint64_t uid, mail::MessageId id);
+  Result<void> feed(std::string_view raw);
+  Result<queue::Submission> finish(TimePoint now);
+  mail::MessageId id() const { return id_; }
+
+ private:
+  Result<void> move_to_file();
+
+  queue::Queue& queue_;
+  std::string hostname_;
+  SubmitHeader header_;
+  mail::Envelope envelope_;
+  std::uint64_t uid_;
+  mail::MessageId id_;
+  SubmitContent content_;
+  std::string bytes_;
+  queue::BodyFile file_;
+};
+
+// What the submitter is told when the queue takes nothing; nullopt: it does.
+std::optional<SubmitAnswer> refusal_of(queue::Admission admission);
+void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way);
+
+}  // namespace postrider::daemon

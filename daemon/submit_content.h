@@ -1,0 +1,55 @@
+// Local content made legal as it passes: CRLF line ends, no NUL, an empty line between header and
+// body. Pure. What is missing in the header (Date, Message-ID, From) is added on top of it, so
+// nothing that was written is looked at twice.
+#pragma once
+
+#include "base/time.h"
+#include "mail/body_reader.h"
+#include "mail/header.h"
+#include "mail/message_id.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace postrider::daemon {
+
+class SubmitContent {
+ public:
+  void feed(std::string_view raw, std::string& out);
+  void finish(std::string& out);
+  // After finish().
+  const mail::BodyFacts& body() const { return chunks_.facts(); }
+  const mail::HeaderFacts& header() const { return header_facts_; }
+
+ private:
+  static constexpr std::size_t kMostHeader = 1U << 20U;
+  enum class Line : std::uint8_t { field, empty, other };
+  static Line kind_of(std::string_view line, bool first);
+  void look_for_end(bool at_end, std::string& out);
+  void end_header(bool add_empty_line, std::string& out);
+
+  mail::LineEndCleaner cleaner_;
+  mail::ChunkReader chunks_;
+  std::string header_;         // cleaned, until its end was seen
+  std::size_t looked_at_ = 0;  // whole lines of it
+  bool in_header_ = true;
+  std::string cleaned_;  // scratch
+  mail::HeaderFacts header_facts_;
+};
+
+struct LocalTrace {
+  std::uint64_t uid = 0;
+  std::string hostname;
+  std::string author;     // address
+  std::string full_name;  // may be empty
+  mail::MessageId id;
+  TimePoint when;
+};
+// "Received: by host (Postrider, from userid 1000) id ...; date", then the fields that are missing.
+std::string local_trace(const LocalTrace& trace, const mail::HeaderFacts& header);
+
+// A name as RFC 5322 and 2047 allow it before an address: as it is, quoted, or as encoded words.
+std::string display_name(std::string_view name);
+
+}  // namespace postrider::daemon

@@ -1,0 +1,53 @@
+// How `sendmail` hands a message over, on the submit socket and in files of the drop folder alike:
+// one line of JSON (envelope and the content's size), then exactly that many octets of content as
+// the user wrote them. On the socket one line of JSON answers. All of it is outside bytes.
+#pragma once
+
+#include "base/result.h"
+#include "mail/envelope.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::daemon {
+
+inline constexpr std::size_t kMostSubmitHeader = 4U << 20U;
+inline constexpr std::size_t kMostSubmitRecipients = 50'000;
+
+struct SubmitHeader {
+  std::string sender;                   // empty: the null sender; without "@": of this host
+  std::vector<std::string> recipients;  // the same
+  std::string author;                   // for a missing From: user@host, and
+  std::string full_name;                // the name to go with it; may be empty
+  std::uint64_t size = 0;
+  mail::BodyType body = mail::BodyType::seven_bit;  // what -B said; 8 bits are noticed anyway
+  mail::Notify notify;                              // -N, for every recipient
+  mail::Return ret = mail::Return::unspecified;     // -R
+  std::string envelope_id;                          // -V, in xtext
+};
+
+std::string encode(const SubmitHeader& header);  // one line with its end
+Result<SubmitHeader> decode_submit_header(std::string_view line);
+
+// Every address checked and completed with the host name; twice the same recipient counts once.
+// The error's step is a sentence for the user.
+Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view hostname,
+                                   std::size_t most_recipients);
+
+struct SubmitAnswer {
+  std::string id;     // of the queued message
+  int exit_code = 0;  // sysexits.h
+  std::string error;  // a sentence; empty if and only if exit_code is 0
+};
+std::string encode(const SubmitAnswer& answer);  // one line with its end
+Result<SubmitAnswer> decode_submit_answer(std::string_view line);
+
+// Files of the drop folder: complete ones, ones being written, ones that the daemon takes.
+inline constexpr std::string_view kDropReady = "msg.";
+inline constexpr std::string_view kDropUnfinished = "tmp.";
+inline constexpr std::string_view kDropTaken = "taken.";
+std::string drop_folder_path(const std::string& spool);
+
+}  // namespace postrider::daemon
