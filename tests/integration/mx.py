@@ -1,0 +1,225 @@
+#!/usr/bin/python3
+"""MX delivery through a real name server (Knot): preference, fallback, implicit and null MX, and
+which answers of DNS mean "later" and which "never"."""
+import dns.rcode
+
+from support_py import nameserver, scenario, sink, wait
+
+CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: by MX\r\n\r\nhello\r\n"
+HOSTS = ["127.0.1.11", "127.0.1.12", "127.0.1.13"]
+ZONE = """
+ns          A   127.0.0.1
+mx1         A   127.0.1.11
+mx2         A   127.0.1.12
+mx3         A   127.0.1.13
+ordered     MX  10 mx1
+ordered     MX  20 mx2
+ordered     MX  30 mx3
+equal       MX  10 mx1
+equal       MX  10 mx2
+equal       MX  10 mx3
+implicit    A   127.0.1.12
+nullmx      MX  0  .
+halfnull    MX  0  .
+halfnull    MX  10 mx1
+noaddress   MX  10 gone
+toplain     MX  10 plain-name-without-address
+empty       TXT "no MX and no address"
+alias       CNAME ordered
+loopname    MX  10 mx.us
+loopname    MX  20 mx1
+mx.us       A   127.0.1.13
+self        MX  10 own
+own         A   127.0.0.1
+selfsecond  MX  10 mx1
+selfsecond  MX  20 own
+selfsecond  MX  30 mx2
+"""
+
+
+class ByMx(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        self.sinks = sink.with_same_port(HOSTS)
+        for one in self.sinks:
+            self.using(one)
+        self.name_server = self.knot(example=ZONE, broken_example=None)
+        self.server = self.daemon(
+            start=False, dns={"servers": [self.name_server.server]},
+            delivery={"port": self.sinks[0].port, "retry": ["1s"], "connect_timeout": "3s"})
+
+    def send(self, domain, sender="a@us.example"):
+        reply = self.server.send(sender, f"b@{domain}", CONTENT)
+        self.assertEqual(reply.code, 250)
+
+    def counts(self):
+        return [len(one.messages) for one in self.sinks]
+
+    def test_the_host_of_lowest_preference_gets_the_mail(self):
+        self.server.start()
+        self.send("ordered.example")
+        self.sinks[0].wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(self.counts(), [1, 0, 0])
+
+    def test_the_second_host_takes_over_when_the_first_is_down_in_the_same_attempt(self):
+        self.sinks[0].stop()
+        self.server.start()
+        self.send("ordered.example")
+        self.sinks[1].wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(self.counts(), [0, 1, 0])
+        self.assertEqual(self.server.log("deferred"), [])
+
+    def test_the_second_host_takes_over_when_the_first_answers_421_or_554(self):
+        self.server.start()
+        self.sinks[0].script["connect"] = sink.Then("421 4.3.2 not now", sink.DROP)
+        self.send("ordered.example")
+        self.sinks[1].wait_for(1)
+        self.sinks[0].script["connect"] = sink.Then("554 5.7.1 not you", sink.DROP)
+        self.send("ordered.example")
+        self.sinks[1].wait_for(2)
+        self.server.wait_until_empty()
+        self.assertEqual(self.counts(), [0, 2, 0])
+
+    def test_hosts_of_equal_preference_share_the_mail(self):
+        self.server.write_config(delivery={"idle": "0s"})
+        self.server.start()
+        for number in range(40):
+            self.send("equal.example")
+        wait.until(lambda: sum(self.counts()) == 40, self.counts)
+        self.server.wait_until_empty()
+        self.assertTrue(all(count > 0 for count in self.counts()), self.counts())
+
+    def test_a_domain_without_MX_is_its_own_host(self):
+        self.server.start()
+        self.send("implicit.example")
+        self.sinks[1].wait_for(1)
+
+    def test_an_alias_is_followed(self):
+        self.server.start()
+        self.send("alias.example")
+        self.sinks[0].wait_for(1)
+
+    def bounced(self, domain):
+        """The failure notice for a message to this domain, as it arrives for its sender."""
+        from support_py.daemon import USER
+        before = len(self.server.mailbox())
+        self.send(domain, sender=f"{USER}@us.example")
+        self.server.wait_for_mail(before + 1)
+        self.server.wait_until_empty()
+        return self.server.mailbox()[-1].decode()
+
+    def test_a_null_MX_bounces_at_once(self):
+        self.server.start()
+        notice = self.bounced("nullmx.example")
+        self.assertIn("Status: 5.1.10", notice)
+        self.assertEqual(self.counts(), [0, 0, 0])
+
+    def test_a_null_MX_beside_another_is_ignored(self):
+        self.server.start()
+        self.send("halfnull.example")
+        self.sinks[0].wait_for(1)
+
+    def test_no_such_name_bounces(self):
+        self.server.start()
+        self.assertRegex(self.bounced("no-such-name.example"), r"Status: 5\.[14]\.\d")
+
+    def test_a_name_without_hosts_bounces(self):
+        self.server.start()
+        self.assertRegex(self.bounced("empty.example"), r"Status: 5\.[14]\.\d")
+
+    def deferred(self, domain):
+        """The message stays, with a reason; returns the reason."""
+        self.send(domain)
+
+        def reason():
+            for message in self.server.queue("--domain", domain):
+                for recipient in message["recipients"]:
+                    if recipient.get("delay_reason"):
+                        return recipient["delay_reason"]
+            return None
+        return wait.until(reason, lambda: f"a reason: {self.server.queue()}")
+
+    def test_SERVFAIL_defers_and_never_bounces(self):
+        self.server.start()
+        reason = self.deferred("any.broken.example")
+        self.assertRegex(reason.lower(), "dns|name|resol|lookup|servfail|look")
+        wait.until(lambda: self.server.queue()[0]["recipients"][0]["attempts"] >= 2,
+                   "a second attempt")
+        self.assertEqual(self.server.mailbox(), [])
+        self.name_server.change(broken_example="any MX 10 mx1.example.\n")
+        self.sinks[0].wait_for(1)
+        self.server.wait_until_empty()
+
+    def test_a_silent_name_server_defers(self):
+        with nameserver.FakeServer(lambda name, kind, data: None) as silent:
+            self.server.write_config(dns={"servers": [silent.server]})
+            self.server.start()
+            self.deferred("ordered.example")
+
+    def test_SERVFAIL_for_the_addresses_of_a_host_tries_the_next_and_never_the_domain(self):
+        """attacks.md D09"""
+        def answer(name, kind, data):
+            if name == "half.example." and kind == "MX":
+                return nameserver.records((name, "MX", 1, "10 bad.example."))(data)
+            if name == "half.example.":
+                return nameserver.records((name, "A", 1, "127.0.1.13"))(data)
+            return dns.rcode.SERVFAIL
+        with nameserver.FakeServer(answer) as half:
+            self.server.write_config(dns={"servers": [half.server]})
+            self.server.start()
+            self.deferred("half.example")
+            self.assertEqual(self.counts(), [0, 0, 0])
+
+    def test_MX_hosts_without_address_are_no_reason_to_try_the_domain_itself(self):
+        self.server.start()
+        self.send("noaddress.example")
+        wait.until(lambda: not self.server.queue() or
+                   self.server.queue()[0]["recipients"][0]["attempts"], "an end or a deferral")
+        self.assertEqual(self.counts(), [0, 0, 0])
+
+    def loops_to_us(self, listen):
+        self.server.write_config(
+            listener=self.server.settings["listener"] +
+            [{"address": f"{listen}:{self.sinks[0].port}", "role": "mx", "tls": "off"}])
+        self.server.start()
+
+    def test_an_MX_that_is_our_own_name_is_a_loop(self):
+        self.server.write_config(hostname="mx.us.example")
+        self.sinks[2].stop()
+        self.loops_to_us("127.0.1.13")
+        notice = self.bounced("loopname.example")
+        self.assertRegex(notice, r"Status: 5\.4\.6")
+
+    def test_an_MX_that_has_our_own_address_is_a_loop(self):
+        self.loops_to_us("127.0.0.1")
+        notice = self.bounced("self.example")
+        self.assertRegex(notice, r"Status: 5\.4\.6")
+
+    def test_as_second_MX_we_send_to_the_better_hosts_only(self):
+        self.loops_to_us("127.0.0.1")
+        self.sinks[0].stop()
+        self.deferred("selfsecond.example")
+        self.assertEqual(self.counts()[1:], [0, 0], "a host worse than us was tried")
+        self.sinks[0].start()
+        self.sinks[0].wait_for(1)
+
+    def test_an_address_literal_needs_no_name_server(self):
+        self.server.start()
+        self.send("[127.0.1.12]")
+        self.sinks[1].wait_for(1)
+
+    def test_explain_tells_the_hosts_and_the_reason(self):
+        self.sinks[0].stop()
+        self.sinks[1].stop()
+        self.sinks[2].stop()
+        self.server.start()
+        self.deferred("ordered.example")
+        text = self.server.postrider("explain", "b@ordered.example")
+        for part in ("mx1.example", "mx2.example", "mx3.example", "127.0.1.11"):
+            self.assertIn(part, text)
+
+
+if __name__ == "__main__":
+    scenario.main()

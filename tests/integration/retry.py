@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""What the remote server does at every stage, and what becomes of the mail: retried, bounced with
+the reason, or delivered; seen in the mailbox, the queue and the listings."""
+import re
+import time
+
+from support_py import scenario, sink, wait
+from support_py.daemon import USER
+from support_py.sink import DROP, Then
+
+SENDER = f"{USER}@us.example"
+CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: persistence\r\n\r\nhello\r\n"
+THREE = ["one@far.example", "two@far.example", "three@far.example"]
+
+
+class Retry(scenario.Scenario):
+    def start(self, script=None, retry=("1s", "2s"), **settings):
+        self.peer = self.sink(script=script or {})
+        self.server = self.relay(self.peer, **scenario.daemon.merged(
+            {"delivery": {"retry": list(retry)}}, settings))
+
+    def send(self, recipients, sender=SENDER):
+        reply = self.server.send(sender, recipients, CONTENT)
+        self.assertEqual(reply.code, 250)
+
+    def notices(self, count=1):
+        self.server.wait_for_mail(count)
+        self.server.wait_until_empty()
+        texts = [text.decode() for text in self.server.mailbox()]
+        self.assertEqual(len(texts), count)
+        return texts
+
+    def test_one_of_three_recipients_refused_for_ever_bounces_alone(self):
+        self.start({"rcpt": {THREE[1]: "550 5.1.1 no such mailbox two"}})
+        self.send(THREE)
+        message, = self.peer.wait_for(1)
+        self.assertEqual(message.addresses, [THREE[0], THREE[2]])
+        notice, = self.notices()
+        self.assertIn("Return-Path: <>", notice)
+        self.assertRegex(notice, r"Final-Recipient: rfc822; ?two@far\.example")
+        self.assertIn("Action: failed", notice)
+        self.assertIn("Status: 5.1.1", notice)
+        self.assertRegex(notice, r"Diagnostic-Code: smtp; ?550 5\.1\.1 no such mailbox two")
+        self.assertNotIn("Final-Recipient: rfc822; one", notice)
+        self.assertIn("Subject: persistence", notice)
+        self.assertEqual(len(self.peer.messages), 1)
+
+    def test_one_of_three_recipients_deferred_is_retried_alone(self):
+        self.start({"rcpt": {THREE[1]: ["451 4.2.1 mailbox busy"]}}, retry=("3s",))
+        self.send(THREE)
+        self.peer.wait_for(1)
+        waiting = wait.until(lambda: [m for m in self.server.queue()
+                                      if m["recipients"][0]["attempts"]], "a deferral")
+        self.assertEqual([r["address"] for r in waiting[0]["recipients"]], [THREE[1]])
+        self.assertIn("451 4.2.1 mailbox busy", waiting[0]["recipients"][0]["delay_reason"])
+        self.assertIn("451 4.2.1 mailbox busy", self.server.mailq())
+        self.assertIn(THREE[1], self.server.mailq())
+        self.assertEqual(len(self.server.queue("--reply", "mailbox busy")), 1)
+        self.assertEqual(self.server.queue("--reply", "something else"), [])
+        self.peer.wait_for(2)
+        self.server.wait_until_empty()
+        self.assertEqual([m.addresses for m in self.peer.messages],
+                         [[THREE[0], THREE[2]], [THREE[1]]])
+        self.assertEqual(self.server.mailbox(), [])
+
+    def test_4xx_then_5xx_for_one_recipient(self):
+        self.start({"rcpt": {THREE[1]: ["450 4.2.0 wait", "451 4.2.0 wait more", "554 5.2.0 no"]}})
+        self.send(THREE)
+        notice, = self.notices()
+        self.assertIn("Status: 5.2.0", notice)
+        attempts = [e for e in self.peer.events if (e.stage, e.argument) == ("rcpt", THREE[1])]
+        self.assertEqual(len(attempts), 3)
+        self.assert_waits([e.when for e in attempts], [1, 2])
+
+    def assert_waits(self, times, wanted):
+        """The schedule's waits, with its jitter of an eighth and some room for a busy machine."""
+        waits = [later - earlier for earlier, later in zip(times, times[1:])]
+        self.assertEqual(len(waits), len(wanted), waits)
+        for got, want in zip(waits, wanted):
+            self.assertGreaterEqual(got, want * 0.86, waits)
+            self.assertLessEqual(got, want * 1.13 + 1.5, waits)
+
+    def test_the_waits_follow_the_schedule_and_the_last_repeats(self):
+        refused = ["451 4.3.0 later"] * 4
+        self.start({"mail": refused}, retry=("1s", "2s", "3s"))
+        self.send(THREE[0])
+        self.peer.wait_for(1)
+        self.assert_waits([e.when for e in self.peer.stages("mail")][:5], [1, 2, 3, 3])
+        deferred = self.server.wait_for_log("deferred", count=4)
+        self.assertTrue(all("451 4.3.0 later" in str(entry) for entry in deferred), deferred)
+        id = deferred[0]["id"]
+        self.server.wait_until_empty()
+        self.assertTrue(self.server.log("delivered", id=id))
+
+    def test_a_retry_now_need_not_wait(self):
+        self.start({"mail": ["451 4.3.0 later"]}, retry=("1h",))
+        self.send(THREE[0])
+        wait.until(lambda: self.server.queue()[0]["recipients"][0]["attempts"], "a deferral")
+        self.server.postrider("queue", "retry")
+        self.peer.wait_for(1)
+
+    def stage(self, stage, answer, times=1, final=None):
+        """The answer at this stage some times, then as usual: the mail arrives once, no bounce."""
+        self.start({stage: [answer] * times})
+        self.send(THREE)
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(sorted(a for m in self.peer.messages for a in m.addresses), sorted(THREE))
+        self.assertEqual(self.server.mailbox(), [])
+
+    def refused(self, stage, answer, status):
+        """The answer for ever: every recipient bounces at once, in one notice."""
+        self.start({stage: lambda session, argument: answer})
+        self.send(THREE)
+        notice, = self.notices()
+        self.assertEqual(len(re.findall("^Action: failed", notice, re.M)), 3)
+        self.assertEqual(set(re.findall(r"^Status: (\S+)", notice, re.M)), {status})
+        reply = answer.reply if isinstance(answer, Then) else answer
+        self.assertIn(reply.split("\n")[-1], notice.replace("\r", ""))
+        self.assertEqual(self.peer.messages, [])
+
+    def test_a_reply_after_which_the_end_is_unknown_makes_at_most_one_more_copy(self):
+        """attacks.md M15: the content was taken, but its reply never came"""
+        self.start({"end": [DROP]})
+        self.send(THREE[0])
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual((len(self.peer.refused), len(self.peer.messages)), (1, 1))
+        self.assertEqual(self.server.mailbox(), [])
+
+    def test_552_for_a_recipient_is_too_many_and_not_for_ever(self):
+        """attacks.md M14"""
+        self.start({"rcpt": {THREE[2]: ["552 5.5.3 too many recipients"]}})
+        self.send(THREE)
+        self.peer.wait_for(2)
+        self.server.wait_until_empty()
+        self.assertEqual(self.server.mailbox(), [])
+
+    def test_the_lifetime_ends_in_a_bounce_with_the_last_reply(self):
+        self.start({"mail": lambda session, argument: "451 4.3.0 never today"},
+                   delivery={"lifetime": "4s", "delay_notice": "0s"})
+        began = time.monotonic()
+        self.send(THREE[:2])
+        notice, = self.notices()
+        self.assertGreater(time.monotonic() - began, 3)
+        self.assertIn("never today", notice)
+        self.assertEqual(set(re.findall(r"^Status: (\S+)", notice, re.M)) - {"4.4.7", "5.4.7",
+                                                                            "4.3.0"}, set())
+        self.assertEqual(len(re.findall("^Action: failed", notice, re.M)), 2)
+
+    def test_a_delay_notice_is_sent_once_and_the_mail_still_arrives(self):
+        self.start({"mail": lambda session, argument: "451 4.3.0 slow day"},
+                   delivery={"delay_notice": "2s", "lifetime": "1h"})
+        self.send(THREE[0])
+        text, = self.server.wait_for_mail(1)
+        notice = text.decode()
+        self.assertIn("Action: delayed", notice)
+        self.assertIn("Will-Retry-Until:", notice)
+        self.assertIn("slow day", notice)
+        attempts = len(self.peer.stages("mail"))
+        wait.until(lambda: len(self.peer.stages("mail")) >= attempts + 2, "two more attempts")
+        self.peer.script.clear()
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(len(self.server.mailbox()), 1)
+
+    def test_a_bounce_that_cannot_be_delivered_ends_at_postmaster(self):
+        """attacks.md M03, M06"""
+        self.start({"rcpt": lambda session, argument: "550 5.1.1 nobody"},
+                   delivery={"double_bounces_to": f"{USER}@us.example"})
+        self.send(THREE[0], sender="stranger@far.example")
+        notice, = self.notices()
+        self.assertIn("Return-Path: <>", notice)
+        self.send(THREE[0], sender="")
+        self.server.wait_until_empty()
+        self.assertLessEqual(len(self.server.mailbox()), 2)
+
+    def test_a_dead_site_does_not_delay_the_others(self):
+        alive = self.sink()
+        dead = wait.free_port()
+        self.server = self.daemon(
+            route=[{"domain": "dead.example", "next_hop": f"smtp://127.0.0.1:{dead}"},
+                   {"domain": "*", "next_hop": f"smtp://127.0.0.1:{alive.port}"}],
+            delivery={"retry": ["1h"]})
+        for number in range(100):
+            self.send(f"u{number}@dead.example")
+        self.send("b@alive.example")
+        alive.wait_for(1, deadline=10)
+        self.assertEqual(self.server.queued(), 100)
+
+
+def add(stage, answer, name, refused=None):
+    if refused:
+        def test(self):
+            self.refused(stage, answer, refused)
+    else:
+        def test(self):
+            self.stage(stage, answer)
+    setattr(Retry, "test_" + name, test)
+
+
+for each_stage in ("connect", "ehlo", "mail", "rcpt", "data", "body", "end"):
+    if each_stage != "end":  # shown above: there a copy may have been taken
+        add(each_stage, DROP, f"a_connection_dropped_at_{each_stage}_is_tried_again")
+    if each_stage not in ("body", "connect"):
+        add(each_stage, Then("421 4.3.2 closing", DROP), f"421_at_{each_stage}_is_tried_again")
+    if each_stage not in ("body", "connect", "ehlo", "rcpt"):
+        add(each_stage, "451 4.3.0 later", f"451_at_{each_stage}_is_tried_again")
+    if each_stage not in ("body", "connect", "ehlo"):
+        add(each_stage, "554 5.6.0 never", f"554_at_{each_stage}_bounces", "5.6.0")
+add("connect", Then("421 4.3.2 full", DROP), "a_greeting_of_421_is_tried_again")
+add("end", "451 4.3.0 later", "451_at_the_end_of_the_content_is_tried_again")
+
+
+if __name__ == "__main__":
+    scenario.main()
