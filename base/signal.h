@@ -18,7 +18,8 @@ class Signal {
       co_await asio::async_initiate<const asio::use_awaitable_t<Executor>, void()>(
           [this](auto handler) {
             POSTRIDER_ASSERT(!waiter_);
-            waiter_ = std::move(handler);
+            // Not an assignment: in Boost 1.81 that of any_completion_handler recurses for ever.
+            asio::any_completion_handler<void()>(std::move(handler)).swap(waiter_);
           },
           use_task);
     is_set_ = false;
