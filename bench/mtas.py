@@ -57,6 +57,7 @@ class Mta:
         self.port = free_port()
         self.sink_port = sink_port
         self.process = None
+        self.hold_back = False  # accept mail, deliver none
 
     def cpu_seconds(self):
         """Of the whole process tree, with what ended children used."""
@@ -114,12 +115,22 @@ domain = "*"
 next_hop = "smtp://127.0.0.1:{self.sink_port}"
 [delivery]
 site_connections = 50
+retry = ["{'1h' if self.hold_back else '1s'}"]
 [control]
 socket = "{self.folder}/control"
 """)
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen([self.binary, "run", "-c", str(config)], stderr=self.log)
         wait_for_greeting(self.port)
+
+    def tool(self, *arguments):
+        return [self.binary, *arguments, "-c", str(self.folder / "postrider.toml")]
+
+    def listing_command(self):
+        return [str(pathlib.Path(self.binary).parent / "mailq"), "-c", str(self.folder / "postrider.toml")]
+
+    def flush_queue(self):
+        subprocess.run(self.tool("queue", "retry"), check=True, stdout=subprocess.DEVNULL)
 
 
 class Postfix(Mta):
@@ -128,8 +139,8 @@ class Postfix(Mta):
 
     def start(self):
         folder = self.folder
-        (folder / "queue").mkdir()
-        (folder / "data").mkdir()
+        (folder / "queue").mkdir(exist_ok=True)
+        (folder / "data").mkdir(exist_ok=True)
         shutil.chown(folder / "data", "postfix", "postfix")
         for path in [folder, *folder.parents]:
             if path == pathlib.Path("/"):
@@ -167,6 +178,7 @@ alias_maps =
 alias_database =
 smtputf8_enable = yes
 smtp_tls_security_level = none
+defer_transports = {"smtp" if self.hold_back else ""}
 """)
         master = pathlib.Path("/usr/share/postfix/master.cf.dist")
         lines = []
@@ -187,6 +199,12 @@ smtp_tls_security_level = none
         self.process = subprocess.Popen(["postfix", "-c", str(folder), "start-fg"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_greeting(self.port)
+
+    def listing_command(self):
+        return ["postqueue", "-c", str(self.folder), "-p"]
+
+    def flush_queue(self):
+        subprocess.run(["postqueue", "-c", str(self.folder), "-f"], check=True)
 
     def stop(self):
         subprocess.run(["postfix", "-c", str(self.folder), "stop"], capture_output=True)
