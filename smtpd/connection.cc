@@ -1,0 +1,421 @@
+#include "smtpd/connection.h"
+
+#include "mail/header.h"
+#include "smtpd/proxy_protocol.h"
+#include "smtpd/replies.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace postrider::smtpd {
+
+using Need = Conversation::Need;
+
+namespace {
+
+// After a refusal that ends the session, what the client still sends is read for this long and
+// dropped: closing at once would reset the connection and take our last reply with it.
+constexpr Duration kLinger = std::chrono::seconds(1);
+constexpr std::size_t kMostLingering = 256U << 10U;
+// Content that drips in smaller pieces than this is waited for without a buffer (X01).
+constexpr std::size_t kDrip = 256;
+
+bool is_no_room(const Error& error) {
+  return error.code() == boost::system::errc::no_space_on_device ||
+         (error.code().category() == boost::system::system_category() &&
+          error.code().value() == EDQUOT);
+}
+
+}  // namespace
+
+Connection::Connection(std::shared_ptr<Reception> reception, Socket socket, const Arrival& arrival)
+    : reception_(std::move(reception)),
+      policy_(reception_->policy()),
+      stream_(reception_->loop(), std::move(socket)),
+      arrival_(arrival),
+      began_(reception_->clock().steady()) {
+  client_.address = arrival.address;
+  client_.port = arrival.port;
+  count(reception_->counters().connections);
+  reception_->add(*this);
+}
+
+Connection::~Connection() {
+  if (has_address_slot_)
+    reception_->slots().give_back_for(client_.address);
+  reception_->slots().give_back();
+  reception_->remove(*this);
+}
+
+Task<void> Connection::serve(std::unique_ptr<Connection> connection) {
+  co_await connection->live();
+}
+
+Task<void> Connection::live() {
+  buffer_ = reception_->buffers().borrow();
+  if (arrival_.proxied && !co_await read_proxy_header())
+    co_return;
+  client_.trusted = policy_->is_trusted(client_.address);
+  if (!take_address_slot())
+    co_return;
+  const auto session_id = to_string(reception_->custody().next_id());
+  talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
+  auto& log = reception_->log();
+  const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
+  maillog::connected(log, session_id, client_, proxy);
+  co_await converse();
+  summary_.commands = talk_->commands();
+  maillog::disconnected(log, talk_->session(), summary_);
+  if (summary_.end == maillog::End::refused)
+    co_await linger();
+}
+
+Task<bool> Connection::read_proxy_header() {
+  stream_.set_deadline(timeouts().proxy);
+  for (;;) {
+    auto& buffer = *buffer_;
+    auto got =
+        co_await stream_.read_some(buffer.in.data() + buffer.end, buffer.in.size() - buffer.end);
+    if (!got)
+      co_return false;
+    buffer.end += *got;
+    std::size_t used = 0;
+    const auto header = parse_proxy_header(std::string_view(buffer.in.data(), buffer.end), used);
+    if (!header) {
+      maillog::turned_away(reception_->log(), arrival_.address, header.error().describe(), {});
+      co_return false;
+    }
+    if (!*header)
+      continue;
+    buffer.begin = used;
+    if (!(*header)->is_local) {
+      client_.address = (*header)->source;
+      client_.port = (*header)->source_port;
+    }
+    co_return true;
+  }
+}
+
+bool Connection::take_address_slot() {
+  if (client_.trusted)
+    return true;
+  has_address_slot_ = reception_->slots().take_for(client_.address, policy_->limits());
+  if (has_address_slot_)
+    return true;
+  count(reception_->counters().turned_away);
+  maillog::turned_away(reception_->log(), client_.address, "too many sessions",
+                       replies::kTooManySessions);
+  say(replies::kTooManySessions);
+  return false;
+}
+
+void Connection::refresh_conditions() {
+  auto& conditions = talk_->session().conditions();
+  conditions.stressed = reception_->is_stressed();
+  conditions.stopping = reception_->is_stopping();
+  switch (reception_->custody().admission()) {
+    case queue::Admission::open:
+      conditions.storage = Storage::open;
+      break;
+    case queue::Admission::disk_low:
+      conditions.storage = Storage::no_room;
+      break;
+    case queue::Admission::failed:
+      conditions.storage = Storage::failed;
+      break;
+    case queue::Admission::stopping:
+      conditions.stopping = true;
+      break;
+  }
+}
+
+// Whoever talks before our greeting talks to nobody in particular (attacks.md P01).
+bool Connection::talks_early() {
+  auto& buffer = *buffer_;
+  if (buffer.begin == buffer.end) {
+    const auto got = stream_.read_now(buffer.in.data(), buffer.in.size());
+    if (!got)
+      return false;
+  }
+  say(replies::kOutOfStep);
+  refused({"CONNECT", replies::kOutOfStep, {}, {}});
+  summary_.end = maillog::End::refused;
+  return true;
+}
+
+Task<void> Connection::converse() {
+  refresh_conditions();
+  if (talks_early())
+    co_return;
+  Need need = talk_->open(buffer_->replies);
+  for (;;) {
+    if (need != Need::store && !buffer_->replies.empty()) {
+      auto sent = co_await send_replies();
+      if (!sent) {
+        end_with(sent.error());
+        co_return;
+      }
+    }
+    if (need == Need::close)
+      co_return note_hang_up();
+    if (need == Need::store) {
+      need = co_await store();
+      if (need == Need::close)
+        continue;
+    } else if (need == Need::input) {
+      auto read = co_await read_more();
+      if (!read) {
+        end_with(read.error());
+        co_return;
+      }
+    }
+    need = take();
+  }
+}
+
+Need Connection::take() {
+  refresh_conditions();
+  auto& buffer = *buffer_;
+  std::size_t used = 0;
+  const auto need =
+      talk_->take(std::string_view(buffer.in.data() + buffer.begin, buffer.end - buffer.begin),
+                  used, buffer.replies);
+  buffer.begin += used;
+  keep_large_content();
+  return need;
+}
+
+// Beyond what may stay in memory, content goes to its file as it arrives.
+void Connection::keep_large_content() {
+  auto* intake = talk_->intake();
+  if (intake == nullptr || !intake->is_wanted()) {
+    body_ = queue::BodyFile();
+    return;
+  }
+  if (intake->bytes().size() > Intake::kMostInMemory)
+    append_to_body(*intake);
+}
+
+bool Connection::append_to_body(Intake& intake) {
+  auto& custody = reception_->custody();
+  if (!body_.is_open()) {
+    message_id_ = custody.next_id();
+    auto created = custody.create_body(message_id_);
+    if (!created)
+      return storage_trouble(intake, created.error());
+    body_ = *std::move(created);
+  }
+  auto appended = custody.append(body_, intake.bytes());
+  if (!appended)
+    return storage_trouble(intake, appended.error());
+  intake.bytes().clear();
+  return true;
+}
+
+bool Connection::storage_trouble(Intake& intake, const Error& error) {
+  maillog::trouble(reception_->log(), talk_->session().id(), "write message body", error);
+  intake.storage_failed(is_no_room(error) ? Storage::no_room : Storage::failed);
+  body_ = queue::BodyFile();
+  return false;
+}
+
+Task<Need> Connection::store() {
+  stream_.clear_deadline();  // the client has done its part
+  auto& intake = *talk_->intake();
+  auto& replies = buffer_->replies;
+  if (body_.is_open() && !append_to_body(intake)) {
+    const auto storage = intake.content().storage;
+    co_return talk_->stored(storage, message_id_, replies);
+  }
+  if (!body_.is_open())
+    message_id_ = reception_->custody().next_id();
+  const auto header_message_id = intake.header().message_id();
+  queue::Submission submission;
+  auto message = compose_message(intake);
+  submission.message = message;
+  submission.body = std::exchange(body_, queue::BodyFile());
+  auto accepted = co_await reception_->custody().accept(reception_->loop(), std::move(submission));
+  if (accepted) {
+    ++summary_.messages;
+    count(reception_->counters().messages);
+    count(reception_->counters().recipients, message->envelope.recipients.size());
+    count(reception_->counters().bytes, message->content.size);
+    maillog::accepted(reception_->log(), talk_->session(), *message, header_message_id);
+    co_return talk_->stored(Storage::open, message_id_, replies);
+  }
+  const auto error = accepted.error();
+  maillog::trouble(reception_->log(), talk_->session().id(), "store message", error);
+  refresh_conditions();
+  const bool no_room =
+      is_no_room(error) || talk_->session().conditions().storage == Storage::no_room;
+  co_return talk_->stored(no_room ? Storage::no_room : Storage::failed, message_id_, replies);
+}
+
+std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake) {
+  auto& session = talk_->session();
+  auto message = std::make_shared<mail::Message>();
+  message->id = message_id_;
+  message->received = reception_->clock().now();
+  message->origin.protocol = session.protocol();
+  message->origin.client = session.helo() + client_.address.literal();
+  mail::TraceInfo trace;
+  trace.helo = session.helo();
+  trace.client = client_.address.literal();
+  trace.by = policy_->settings().hostname;
+  trace.protocol = session.protocol();
+  trace.id = message_id_;
+  trace.when = message->received;
+  message->envelope = session.take_envelope();
+  if (message->envelope.recipients.size() == 1)
+    trace.recipient = message->envelope.recipients.front().address;
+  auto& content = message->content;
+  content.trace = mail::received_field(trace);
+  // RFC 6409 §8: only a first submission is completed, and nothing else is ever changed.
+  if (session.role() == Role::submission && !intake.header().has_date())
+    content.trace += "Date: " + mail::format_date(message->received) + "\r\n";
+  if (session.role() == Role::submission && !intake.header().has_message_id())
+    content.trace +=
+        "Message-ID: " + mail::make_message_id(message_id_, policy_->settings().hostname) + "\r\n";
+  const auto& facts = intake.facts();
+  content.size = facts.size;
+  content.has_8bit = facts.has_8bit;
+  content.has_8bit_header = facts.has_8bit_header;
+  content.longest_line = facts.longest_line;
+  content.ends_with_crlf = facts.ends_with_crlf;
+  if (body_.is_open())
+    content.file = body_.name();
+  else
+    content.bytes = std::make_shared<const std::string>(std::move(intake.bytes()));
+  return message;
+}
+
+bool Connection::is_patient() const {
+  return client_.trusted || !reception_->is_stressed();
+}
+
+// A command has its time as a whole, however slowly it drips; content may pause, but must keep a
+// least rate over all (attacks.md X01).
+Duration Connection::patience() {
+  const auto now = reception_->clock().steady();
+  const auto& times = timeouts();
+  if (!talk_->reads_content()) {
+    content_began_ = {};
+    return is_patient() ? times.command : std::min(times.command, times.stressed);
+  }
+  if (content_began_ == SteadyTime{}) {
+    content_began_ = now;
+    content_read_ = 0;
+  }
+  const auto silence = is_patient() ? times.data : std::min(times.data, times.stressed);
+  const auto earned = Duration(content_read_ * 1000 / std::max<std::uint64_t>(times.data_rate, 1));
+  const auto left =
+      std::chrono::duration_cast<Duration>(content_began_ + times.data + earned - now);
+  return std::clamp(left, Duration(0), silence);
+}
+
+Task<Result<void>> Connection::read_more() {
+  buffer_->begin = buffer_->end = 0;
+  const bool idle = talk_->is_idle();
+  if (idle && reception_->is_stopping())
+    co_return Error(Errc::stopped, "wait for command");
+  if (reception_->clock().steady() - began_ > timeouts().session)
+    co_return Error(asio::error::timed_out, "session");
+  if (talk_->reads_content() || commands_seen_ != talk_->commands()) {
+    commands_seen_ = talk_->commands();
+    stream_.set_deadline(patience());
+  }
+  const bool bufferless = idle || (talk_->reads_content() && last_read_ < kDrip);
+  for (;;) {
+    auto& buffer = *buffer_;
+    auto got = bufferless ? stream_.read_now(buffer.in.data(), buffer.in.size())
+                          : co_await stream_.read_some(buffer.in.data(), buffer.in.size());
+    if (got) {
+      buffer.end = last_read_ = *got;
+      content_read_ += *got;
+      co_return Result<void>{};
+    }
+    if (got.error().code() != asio::error::would_block)
+      co_return got.error();
+    buffer_.reset();
+    waiting_idle_ = idle;
+    auto readable = co_await stream_.wait_readable();
+    waiting_idle_ = false;
+    buffer_ = reception_->buffers().borrow();
+    if (!readable)
+      co_return readable.error();
+  }
+}
+
+Task<Result<void>> Connection::send_replies() {
+  auto& replies = buffer_->replies;
+  const auto taken = stream_.write_now(replies);
+  if (taken < replies.size()) {
+    stream_.set_deadline(is_patient() ? timeouts().reply
+                                      : std::min(timeouts().reply, timeouts().stressed));
+    const auto rest = std::string_view(replies).substr(taken);
+    auto sent = co_await stream_.write(rest);
+    if (!sent)
+      co_return sent;
+    commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
+  }
+  replies.clear();
+  co_return Result<void>{};
+}
+
+void Connection::note_hang_up() {
+  using State = maillog::End;
+  if (reception_->is_stopping())
+    summary_.end = State::stopping;
+  else
+    summary_.end = talk_->session().has_quit() ? State::quit : State::refused;
+}
+
+void Connection::end_with(const Error& error) {
+  if (reception_->is_stopping()) {
+    summary_.end = maillog::End::stopping;
+    say(replies::kStopping);
+  } else if (error.code() == asio::error::timed_out) {
+    summary_.end = maillog::End::timeout;
+    say(replies::kTimeout);
+  }
+  summary_.error = error;
+}
+
+void Connection::say(std::string_view reply) {
+  // What does not fit at once is not worth waiting for.
+  (void)stream_.write_now(reply);
+}
+
+Task<void> Connection::linger() {
+  stream_.shut_down_sending();
+  if (reception_->is_stressed())
+    co_return;
+  stream_.set_deadline(kLinger);
+  auto& buffer = *buffer_;
+  for (std::size_t dropped = 0; dropped < kMostLingering;) {
+    auto got = co_await stream_.read_some(buffer.in.data(), buffer.in.size());
+    if (!got)
+      co_return;
+    dropped += *got;
+  }
+}
+
+void Connection::end_if_idle() {
+  boost::system::error_code ignored;
+  if (!talk_)
+    stream_.close();
+  else if (waiting_idle_)
+    stream_.socket().cancel(ignored);
+}
+
+void Connection::hurry() {
+  if (waiting_idle_ && !client_.trusted)
+    stream_.set_deadline(std::min(timeouts().command, timeouts().stressed));
+}
+
+void Connection::refused(const Refusal& refusal) {
+  count(reception_->counters().rejected);
+  maillog::rejected(reception_->log(), talk_->session(), refusal);
+}
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,84 @@
+// One client, from its first byte to its last: drives a Conversation over a Stream, with deadlines,
+// a borrowed buffer and the queue. Owns its stream and conversation; keeps its Reception alive.
+#pragma once
+
+#include "base/stream.h"
+#include "smtpd/conversation.h"
+#include "smtpd/maillog.h"
+#include "smtpd/reception.h"
+
+#include <memory>
+
+namespace postrider::smtpd {
+
+struct Arrival {
+  IpAddress address;  // of the peer: the client, or the proxy in front of it
+  std::uint16_t port = 0;
+  Role role = Role::mx;
+  bool proxied = false;
+};
+
+class Connection final : private Observer {
+ public:
+  // Holds one of Slots::take(); gives it back at its end.
+  Connection(std::shared_ptr<Reception> reception, Socket socket, const Arrival& arrival);
+  ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // The whole life. A free-standing coroutine that owns the connection.
+  static Task<void> serve(std::unique_ptr<Connection> connection);
+
+  // From Reception, between two waits of this connection.
+  void end_if_idle();  // stopping
+  void hurry();        // stress: a stranger's wait for a command becomes short
+  void close() { stream_.close(); }
+
+ private:
+  friend class Reception;
+
+  Task<void> live();
+  Task<bool> read_proxy_header();
+  bool take_address_slot();
+  bool talks_early();
+  Task<void> converse();
+  Conversation::Need take();
+  Task<Result<void>> read_more();
+  Task<Result<void>> send_replies();
+  Task<Conversation::Need> store();
+  Task<void> linger();
+  void keep_large_content();
+  bool append_to_body(Intake& intake);
+  bool storage_trouble(Intake& intake, const Error& error);
+  std::shared_ptr<const mail::Message> compose_message(Intake& intake);
+  void refresh_conditions();
+  Duration patience();
+  bool is_patient() const;
+  void note_hang_up();
+  void end_with(const Error& error);
+  void say(std::string_view reply);
+  void refused(const Refusal& refusal) override;
+  const Timeouts& timeouts() const { return policy_->settings().timeouts; }
+
+  std::shared_ptr<Reception> reception_;
+  std::shared_ptr<const Policy> policy_;
+  Stream stream_;
+  Arrival arrival_;
+  Client client_;
+  bool has_address_slot_ = false;
+  bool waiting_idle_ = false;
+  std::optional<Conversation> talk_;
+  BufferPool::Lease buffer_;
+  std::size_t last_read_ = 0;
+  std::uint64_t commands_seen_ = ~0ULL;  // when the deadline was last set
+  SteadyTime began_;
+  SteadyTime content_began_;
+  std::uint64_t content_read_ = 0;
+  mail::MessageId message_id_;  // of the message at hand
+  queue::BodyFile body_;
+  maillog::Summary summary_;
+  Connection* previous_ = nullptr;
+  Connection* next_ = nullptr;
+};
+
+}  // namespace postrider::smtpd

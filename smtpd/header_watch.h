@@ -1,0 +1,40 @@
+// Watches the header section of a message as it arrives, in pieces of any size, and costs nothing
+// once the section has ended: counts Received fields (loops), notes what submission would add, and
+// bounds the section. Pure; linear; keeps at most one cut-off line.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace postrider::smtpd {
+
+class HeaderWatch {
+ public:
+  explicit HeaderWatch(std::uint32_t limit) : limit_(limit) {}
+  void feed(std::string_view content);
+
+  bool has_ended() const { return ended_; }
+  bool is_too_large() const { return size_ > limit_; }
+  std::size_t received_fields() const { return received_fields_; }
+  bool has_date() const { return has_date_; }
+  bool has_message_id() const { return has_message_id_; }
+  const std::string& message_id() const { return message_id_; }  // for the log; may be cut
+
+ private:
+  void on_line(std::string_view line);
+  void on_field(std::string_view name, std::string_view value);
+
+  std::uint32_t limit_;
+  std::uint64_t size_ = 0;
+  std::size_t received_fields_ = 0;
+  std::string partial_;  // the beginning of a line whose end has not arrived
+  std::string message_id_;
+  bool ended_ = false;
+  bool has_date_ = false;
+  bool has_message_id_ = false;
+  bool in_message_id_ = false;  // whose value may stand on the next line
+};
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,49 @@
+// One listening socket on one loop. Accepts all that waits, turns away what is beyond the limits,
+// and survives a lack of descriptors without spinning (attacks.md X04).
+#pragma once
+
+#include "base/file.h"
+#include "base/stream.h"
+#include "smtpd/reception.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+struct sockaddr;
+
+namespace postrider::smtpd {
+
+class Listener {
+ public:
+  Listener(std::shared_ptr<Reception> reception, FileDescriptor socket,
+           const ListenerSettings& settings);
+
+  // Accepts until close(). On the loop's thread.
+  static Task<void> run(std::shared_ptr<Listener> self);
+  void close();
+
+ private:
+  enum class Accepted : std::uint8_t { one, none, no_descriptors, closed };
+  Accepted accept_one();
+  void admit(FileDescriptor socket, const sockaddr* peer);
+  void turn_away(const FileDescriptor& socket, const IpAddress& client, std::string_view reason,
+                 std::string_view reply);
+  void shed();
+
+  std::shared_ptr<Reception> reception_;
+  Socket socket_;
+  Role role_;
+  bool proxied_;
+  FileDescriptor spare_;  // given up to take, and end, one connection when there is none left
+  SteadyTime last_complaint_;
+};
+
+// A bound, listening socket per loop for one entry of the configuration.
+struct Bound {
+  std::string address;  // with the real port
+  std::vector<FileDescriptor> sockets;
+};
+Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops);
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,101 @@
+#include "smtpd/maillog.h"
+
+namespace postrider::smtpd::maillog {
+
+namespace {
+
+std::string name_of(const IpAddress& client) {
+  return client.is_none() ? "local" : client.str();
+}
+
+std::string_view first_line(std::string_view reply) {
+  return reply.substr(0, reply.find('\r'));
+}
+
+const char* name_of(End end) {
+  constexpr const char* names[] = {"quit", "lost", "timeout", "refused", "stopping"};
+  return names[static_cast<int>(end)];
+}
+
+void add_if(LogEvent& event, const char* key, std::string_view value) {
+  if (!value.empty())
+    event.add(key, value);
+}
+
+}  // namespace
+
+void connected(Log& log, std::string_view session, const Client& client, const IpAddress& proxy) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "connected", session);
+  event.add("client", name_of(client.address)).add("port", std::to_string(client.port));
+  add_if(event, "proxy", proxy.str());
+  log.write(std::move(event));
+}
+
+void rejected(Log& log, const Session& session, const Refusal& refusal) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "rejected", session.id());
+  event.add("stage", refusal.stage).add("reply", first_line(refusal.reply));
+  event.add("client", name_of(session.client().address));
+  add_if(event, "helo", session.helo());
+  if (session.in_transaction())
+    event.add("from", refusal.sender);
+  add_if(event, "to", refusal.recipient);
+  event.add("protocol", session.protocol());
+  log.write(std::move(event));
+}
+
+void accepted(Log& log, const Session& session, const mail::Message& message,
+              std::string_view header_message_id) {
+  if (!log.enabled(Level::info))
+    return;
+  const auto& envelope = message.envelope;
+  LogEvent event(Level::info, "accepted", to_string(message.id));
+  event.add("session", session.id()).add("client", name_of(session.client().address));
+  add_if(event, "helo", session.helo());
+  event.add("protocol", message.origin.protocol).add("from", envelope.sender);
+  event.add("nrcpt", std::to_string(envelope.recipients.size()));
+  event.add("to", envelope.recipients.front().address);
+  event.add("size", std::to_string(message.content.size));
+  add_if(event, "message_id", header_message_id);
+  add_if(event, "dsn_id", envelope.envelope_id);
+  log.write(std::move(event));
+}
+
+void disconnected(Log& log, const Session& session, const Summary& summary) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "disconnected", session.id());
+  event.add("client", name_of(session.client().address)).add("reason", name_of(summary.end));
+  event.add("commands", std::to_string(summary.commands));
+  event.add("messages", std::to_string(summary.messages));
+  add_if(event, "helo", session.helo());
+  if (summary.error.code())
+    event.add("error", summary.error.describe());
+  log.write(std::move(event));
+}
+
+void turned_away(Log& log, const IpAddress& client, std::string_view reason,
+                 std::string_view reply) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "turned_away");
+  event.add("client", name_of(client)).add("reason", reason).add("reply", first_line(reply));
+  log.write(std::move(event));
+}
+
+void trouble(Log& log, std::string_view session, std::string_view what, const Error& error) {
+  LogEvent event(Level::warn, "trouble", session);
+  event.add("what", what).add("error", error.describe());
+  log.write(std::move(event));
+}
+
+void listening(Log& log, std::string_view address, Role role) {
+  LogEvent event(Level::info, "listening");
+  event.add("address", address).add("role", role == Role::mx ? "mx" : "submission");
+  log.write(std::move(event));
+}
+
+}  // namespace postrider::smtpd::maillog

@@ -1,0 +1,94 @@
+#include "smtpd/policy.h"
+
+#include "base/text.h"
+#include "mail/address.h"
+#include "mail/envelope.h"
+
+#include <algorithm>
+
+namespace postrider::smtpd {
+
+namespace {
+
+std::string compose_ehlo(const Settings& settings) {
+  const auto recipients = std::to_string(std::max(settings.recipients, 100U));
+  return "250-" + settings.hostname +
+         "\r\n250-PIPELINING"
+         "\r\n250-SIZE " +
+         std::to_string(settings.message_size) +
+         "\r\n250-8BITMIME"
+         "\r\n250-SMTPUTF8"
+         "\r\n250-CHUNKING"
+         "\r\n250-BINARYMIME"
+         "\r\n250-DSN"
+         "\r\n250-ENHANCEDSTATUSCODES"
+         "\r\n250-LIMITS RCPTMAX=" +
+         recipients + "\r\n250 HELP\r\n";
+}
+
+// Routing hidden in a local part, which the next host might act on (Postfix calls it untrusted
+// routing): never passed on for a stranger.
+bool hides_a_route(std::string_view local_part) {
+  return mail::unquoted_local_part(local_part).find_first_of("@%!") != std::string::npos;
+}
+
+}  // namespace
+
+bool domain_matches(std::string_view pattern, std::string_view domain) {
+  if (pattern == "*")
+    return true;
+  if (pattern.starts_with('.'))
+    return domain.size() > pattern.size() && domain.ends_with(pattern);
+  return domain == pattern;
+}
+
+Policy::Policy(std::shared_ptr<const Settings> settings)
+    : settings_(std::move(settings)),
+      greeting_("220 " + settings_->hostname + " ESMTP Postrider\r\n"),
+      helo_reply_("250 " + settings_->hostname + "\r\n"),
+      ehlo_reply_(compose_ehlo(*settings_)) {}
+
+bool Policy::is_trusted(const IpAddress& address) const {
+  if (address.is_none())
+    return true;
+  return std::any_of(settings_->relay_from.begin(), settings_->relay_from.end(),
+                     [&](const Network& network) { return network.contains(address); });
+}
+
+bool Policy::may_send_proxy_header(const IpAddress& address) const {
+  return std::any_of(settings_->proxy_from.begin(), settings_->proxy_from.end(),
+                     [&](const Network& network) { return network.contains(address); });
+}
+
+bool Policy::relays_to(std::string_view domain) const {
+  return std::any_of(settings_->relay_to.begin(), settings_->relay_to.end(),
+                     [&](const std::string& pattern) { return domain_matches(pattern, domain); });
+}
+
+Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view address) const {
+  const bool may_relay = client.trusted || !client.authenticated.empty();
+  const auto* directory = settings_->directory.get();
+  if (directory == nullptr && may_relay)
+    return Verdict::accepted;
+  const auto domain = mail::domain_of(address);
+  if (domain.empty())
+    return Verdict::accepted;  // "postmaster" alone, which RFC 5321 §4.5.1 wants always accepted
+  const auto local_part = mail::local_part_of(address);
+  if (directory != nullptr && directory->is_local_domain(domain)) {
+    switch (directory->lookup(mail::unquoted_local_part(local_part), domain)) {
+      case mail::Directory::Answer::known:
+        return Verdict::accepted;
+      case mail::Directory::Answer::unknown:
+        return Verdict::no_such_user;
+      case mail::Directory::Answer::cannot_tell:
+        return Verdict::cannot_tell;
+    }
+  }
+  if (may_relay)
+    return Verdict::accepted;
+  if (relays_to(domain) && !hides_a_route(local_part))
+    return Verdict::accepted;
+  return Verdict::no_relay;
+}
+
+}  // namespace postrider::smtpd

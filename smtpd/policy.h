@@ -1,0 +1,54 @@
+// Who may send what where. Immutable, made from Settings at start and at each reload, shared by the
+// sessions that began with it. Asks the directory, does no other I/O.
+#pragma once
+
+#include "smtpd/settings.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace postrider::smtpd {
+
+// The far end as the policy sees it.
+struct Client {
+  IpAddress address;  // none: a Unix socket
+  std::uint16_t port = 0;
+  bool trusted = false;       // within relay_from, or on a Unix socket
+  std::string authenticated;  // the user, once AUTH has succeeded; empty: nobody
+};
+
+class Policy {
+ public:
+  explicit Policy(std::shared_ptr<const Settings> settings);
+
+  const Settings& settings() const { return *settings_; }
+  const Limits& limits() const { return settings_->limits; }
+
+  // relay_from; a Unix socket is guarded by its folder's permissions.
+  bool is_trusted(const IpAddress& address) const;
+  bool may_send_proxy_header(const IpAddress& address) const;
+
+  enum class Verdict : std::uint8_t { accepted, no_relay, no_such_user, cannot_tell };
+  // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
+  // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
+  Verdict judge_recipient(const Client& client, std::string_view address) const;
+
+  // Composed once, for the wire.
+  const std::string& greeting() const { return greeting_; }
+  const std::string& helo_reply() const { return helo_reply_; }
+  const std::string& ehlo_reply() const { return ehlo_reply_; }
+
+ private:
+  bool relays_to(std::string_view domain) const;
+
+  std::shared_ptr<const Settings> settings_;
+  std::string greeting_;
+  std::string helo_reply_;
+  std::string ehlo_reply_;
+};
+
+// "example.org" itself, ".example.org" everything below it, "*" all.
+bool domain_matches(std::string_view pattern, std::string_view domain);
+
+}  // namespace postrider::smtpd

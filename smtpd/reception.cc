@@ -1,0 +1,80 @@
+#include "smtpd/reception.h"
+
+#include "smtpd/connection.h"
+
+#include <algorithm>
+#include <sys/resource.h>
+
+namespace postrider::smtpd {
+
+namespace {
+
+// A quarter of the descriptors is left to delivery, the queue and the rest.
+std::uint32_t sessions_by_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return 1U << 20U;
+  return static_cast<std::uint32_t>(std::min<rlim_t>(limit.rlim_cur / 4 * 3, 1U << 20U));
+}
+
+}  // namespace
+
+Reception::Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
+                     std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy)
+    : loop_(loop),
+      custody_(custody),
+      clock_(clock),
+      log_(log),
+      slots_(std::move(slots)),
+      policy_(std::move(policy)),
+      grace_(loop.deadlines(), [this] { close_all(); }),
+      file_limit_(sessions_by_file_limit()) {}
+
+std::uint32_t Reception::session_limit() const {
+  return std::min(policy_->limits().sessions, file_limit_);
+}
+
+void Reception::add(Connection& connection) {
+  connection.next_ = first_;
+  if (first_ != nullptr)
+    first_->previous_ = &connection;
+  first_ = &connection;
+}
+
+void Reception::remove(Connection& connection) {
+  if (connection.next_ != nullptr)
+    connection.next_->previous_ = connection.previous_;
+  if (connection.previous_ != nullptr)
+    connection.previous_->next_ = connection.next_;
+  else
+    first_ = connection.next_;
+  if (first_ == nullptr && empty_)
+    loop_.post(std::exchange(empty_, {}));
+}
+
+void Reception::notice_stress() {
+  const bool stressed = is_stressed();
+  if (stressed && !stressed_)
+    for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+      connection->hurry();
+  stressed_ = stressed;
+}
+
+void Reception::stop(Duration grace, std::function<void()> empty) {
+  stopping_ = true;
+  if (first_ == nullptr) {
+    loop_.post(std::move(empty));
+    return;
+  }
+  empty_ = std::move(empty);
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->end_if_idle();
+  grace_.set(grace);
+}
+
+void Reception::close_all() {
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->close();
+}
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,79 @@
+// What the connections of one loop share. Lives on its loop, but for the counters and what other
+// threads post to it; kept alive by its connections.
+#pragma once
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "smtpd/buffer_pool.h"
+#include "smtpd/custody.h"
+#include "smtpd/policy.h"
+#include "smtpd/slots.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace postrider::smtpd {
+
+class Connection;
+
+// Written on one loop, read anywhere.
+struct LoopCounters {
+  std::atomic<std::uint64_t> connections{0}, messages{0}, recipients{0}, bytes{0}, rejected{0},
+      turned_away{0};
+};
+inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
+class Reception {
+ public:
+  Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
+            std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy);
+
+  Loop& loop() { return loop_; }
+  Custody& custody() { return custody_; }
+  const Clock& clock() const { return clock_; }
+  Log& log() { return log_; }
+  Slots& slots() { return *slots_; }
+  BufferPool& buffers() { return buffers_; }
+  LoopCounters& counters() { return counters_; }
+  const LoopCounters& counters() const { return counters_; }
+
+  const std::shared_ptr<const Policy>& policy() const { return policy_; }
+  void set_policy(std::shared_ptr<const Policy> policy) { policy_ = std::move(policy); }
+  // The limit of sessions in all: as configured, or what the file limit leaves room for.
+  std::uint32_t session_limit() const;
+  // More than three quarters of the slots are taken (attacks.md X09, reliability.md 1.3).
+  bool is_stressed() const { return slots_->open() > session_limit() / 4 * 3; }
+
+  void add(Connection& connection);
+  void remove(Connection& connection);
+  // Strangers that are idle get the short deadlines, once per onset of stress.
+  void notice_stress();
+
+  bool is_stopping() const { return stopping_; }
+  // No new sessions; the idle ones end now, the others when their transaction ends or, by force,
+  // after `grace`. `empty` runs once when none is left.
+  void stop(Duration grace, std::function<void()> empty);
+  void close_all();
+
+ private:
+  Loop& loop_;
+  Custody& custody_;
+  const Clock& clock_;
+  Log& log_;
+  std::shared_ptr<Slots> slots_;
+  std::shared_ptr<const Policy> policy_;
+  BufferPool buffers_;
+  LoopCounters counters_;
+  Connection* first_ = nullptr;  // linked through the connections
+  bool stopping_ = false;
+  bool stressed_ = false;
+  std::function<void()> empty_;
+  Deadline grace_;
+  std::uint32_t file_limit_;
+};
+
+}  // namespace postrider::smtpd

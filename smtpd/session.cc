@@ -1,0 +1,354 @@
+#include "smtpd/session.h"
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "smtpd/replies.h"
+
+#include <algorithm>
+
+namespace postrider::smtpd {
+
+namespace {
+
+constexpr std::uint8_t in(Session::State state) {
+  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(state));
+}
+constexpr std::uint8_t kAnywhere = 0xff;
+constexpr auto kWithSender =
+    static_cast<std::uint8_t>(in(Session::State::sender) | in(Session::State::recipients));
+
+// Chunks smaller than this move no mail to speak of (attacks.md B05).
+constexpr std::uint64_t kTinyChunk = 128;
+
+struct Octets {
+  bool control = false;
+  bool above_127 = false;
+};
+
+Octets octets_of(std::string_view line) {
+  Octets octets;
+  for (const char c : line) {
+    const auto octet = static_cast<unsigned char>(c);
+    octets.control |= (octet < ' ' && octet != '\t') || octet == 0x7f;
+    octets.above_127 |= octet > 0x7f;
+  }
+  return octets;
+}
+
+// attacks.md P06, P07: a browser made to speak to us by a hostile page.
+bool is_http(std::string_view verb) {
+  constexpr std::string_view kMethods[] = {"GET",     "POST",    "PUT",   "HEAD",  "DELETE",
+                                           "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"};
+  return std::any_of(std::begin(kMethods), std::end(kMethods),
+                     [&](std::string_view method) { return equals_ignoring_case(verb, method); });
+}
+
+}  // namespace
+
+const Session::Command Session::kCommands[] = {
+    // verb, allowed in, reply otherwise, handler, traits; the most frequent ones first
+    {"MAIL", in(State::ready), "503 5.5.1 Send EHLO first, and one MAIL per message\r\n",
+     &Session::on_mail, kMay8Bit},
+    {"RCPT", kWithSender, "503 5.5.1 Send MAIL first\r\n", &Session::on_rcpt, kMay8Bit},
+    {"DATA", static_cast<std::uint8_t>(kWithSender | in(State::chunks)),
+     "503 5.5.1 Send MAIL and RCPT first\r\n", &Session::on_data, kEndsGroup},
+    {"BDAT", kAnywhere, "", &Session::on_bdat, 0},
+    {"EHLO", kAnywhere, "", &Session::on_ehlo, kEndsGroup | kIsJunk | kMay8Bit},
+    {"HELO", kAnywhere, "", &Session::on_helo, kEndsGroup | kIsJunk | kMay8Bit},
+    {"QUIT", kAnywhere, "", &Session::on_quit, kAlways},
+    {"RSET", kAnywhere, "", &Session::on_rset, kIsJunk},
+    {"NOOP", kAnywhere, "", &Session::on_noop, kIsJunk},
+    {"VRFY", kAnywhere, "", &Session::on_vrfy, kIsJunk | kMay8Bit},
+    {"HELP", kAnywhere, "", &Session::on_help, kIsJunk},
+    {"EXPN", kAnywhere, "", &Session::on_not_offered, kIsJunk},
+    {"STARTTLS", kAnywhere, "", &Session::on_not_offered, kEndsGroup},
+    {"AUTH", kAnywhere, "", &Session::on_not_offered, kEndsGroup},
+};
+
+const Session::Command* Session::find(std::string_view verb) {
+  for (const auto& command : kCommands)
+    if (equals_ignoring_case(verb, command.verb))
+      return &command;
+  return nullptr;
+}
+
+Session::Session(std::shared_ptr<const Policy> policy, Client client, Role role, std::string id,
+                 Observer* observer)
+    : policy_(std::move(policy)),
+      client_(std::move(client)),
+      role_(role),
+      id_(std::move(id)),
+      observer_(observer) {}
+
+Session::Step Session::greet() {
+  if (conditions_.stopping)
+    return {replies::kStopping, Next::hang_up};
+  return {policy_->greeting(), Next::read_command};
+}
+
+Session::Step Session::on_line(std::string_view line, bool more_follows) {
+  const auto octets = octets_of(line);
+  if (octets.control)
+    return on_bad_line(replies::kBadLine, false);
+  const auto [verb, arguments] = mail::split_command(line);
+  const Command* command = find(verb);
+  if (command == nullptr)
+    return is_http(verb) ? on_bad_line(replies::kNotHttp, true)
+                         : on_bad_line(replies::kUnknownCommand, false);
+  if (octets.above_127 && (command->traits & kMay8Bit) == 0)
+    return on_bad_line(replies::kBadLine, false);
+  if (conditions_.stopping && !in_transaction() && (command->traits & kAlways) == 0)
+    return {replies::kStopping, Next::hang_up};
+  const Step step = run(*command, arguments, more_follows);
+  return judged(step, command->verb, arguments);
+}
+
+Session::Step Session::on_bad_line(std::string_view reply, bool hang_up) {
+  return judged({reply, hang_up ? Next::hang_up : Next::read_command}, "UNKNOWN", {});
+}
+
+Session::Step Session::run(const Command& command, std::string_view arguments, bool more_follows) {
+  // A client that cannot have seen our offer of PIPELINING, or does not wait where RFC 2920 §3.1
+  // tells it to, is not speaking to us alone (attacks.md P02, P03).
+  const bool must_wait = (command.traits & kEndsGroup) != 0 || !extended_;
+  if (more_follows && must_wait && (command.traits & kAlways) == 0)
+    return {replies::kOutOfStep, Next::hang_up};
+  if ((command.traits & kIsJunk) != 0 && ++junk_ > policy_->limits().junk)
+    ++errors_;
+  if ((command.allowed_in & in(state_)) == 0)
+    return {command.refusal};
+  return (this->*command.handle)(arguments);
+}
+
+Session::Step Session::judged(Step step, std::string_view stage, std::string_view argument) {
+  const char kind = step.reply.empty() ? '2' : step.reply.front();
+  // A temporary refusal may be our fault: it is not held against the client.
+  if (kind == '5')
+    ++errors_;
+  if (is_out_of_patience() && step.next != Next::hang_up)
+    step = {replies::kTooManyErrors, Next::hang_up};
+  if (observer_ != nullptr && !step.reply.empty() && step.reply.front() >= '4')
+    observer_->refused({stage, step.reply, transaction_.envelope.sender, argument});
+  return step;
+}
+
+bool Session::is_out_of_patience() const {
+  if (conditions_.stressed && !client_.trusted)
+    return errors_ > 0;
+  return errors_ >= policy_->limits().errors;
+}
+
+void Session::reset() {
+  transaction_ = Transaction{};
+  if (state_ != State::start)
+    state_ = State::ready;
+}
+
+Session::Step Session::refuse(const mail::Reply& reply) {
+  scratch_ = reply.wire();
+  return {scratch_};
+}
+
+Session::Step Session::ours(std::string_view text) {
+  scratch_.assign(text).append(" [").append(id_).append("]\r\n");
+  return {scratch_};
+}
+
+std::string Session::protocol() const {
+  if (transaction_.envelope.smtputf8)
+    return client_.authenticated.empty() ? "UTF8SMTP" : "UTF8SMTPA";
+  if (!extended_)
+    return "SMTP";
+  return client_.authenticated.empty() ? "ESMTP" : "ESMTPA";
+}
+
+Session::Step Session::on_ehlo(std::string_view arguments) {
+  return greeted(arguments, true);
+}
+
+Session::Step Session::on_helo(std::string_view arguments) {
+  return greeted(arguments, false);
+}
+
+Session::Step Session::greeted(std::string_view arguments, bool extended) {
+  auto name = mail::parse_helo(arguments);
+  if (!name)
+    return refuse(name.error());
+  helo_ = *std::move(name);
+  extended_ = extended;
+  state_ = State::ready;
+  reset();  // RFC 5321 §4.1.4
+  return {extended ? policy_->ehlo_reply() : policy_->helo_reply()};
+}
+
+Session::Step Session::on_mail(std::string_view arguments) {
+  if (role_ == Role::submission && !client_.trusted && client_.authenticated.empty())
+    return {replies::kAuthenticationNeeded};
+  mail::MailRules rules;
+  rules.size_limit = policy_->settings().message_size;
+  auto parsed = mail::parse_mail(arguments, rules);
+  if (!parsed)
+    return refuse(parsed.error());
+  if (conditions_.storage == Storage::no_room)
+    return {replies::kNoRoom};
+  if (conditions_.storage == Storage::failed)
+    return ours("451 4.3.0 Storage trouble, try again later");
+  transaction_ = Transaction{};
+  auto& envelope = transaction_.envelope;
+  envelope.sender = std::move(parsed->sender);
+  envelope.envelope_id = std::move(parsed->envelope_id);
+  envelope.ret = parsed->ret;
+  envelope.body = parsed->body;
+  envelope.smtputf8 = parsed->smtputf8;
+  transaction_.declared_size = parsed->size.value_or(0);
+  state_ = State::sender;
+  return {replies::kSenderOk};
+}
+
+Session::Step Session::on_rcpt(std::string_view arguments) {
+  auto& recipients = transaction_.envelope.recipients;
+  // RFC 5321 §4.5.3.1.8: 100 at least; §4.5.3.1.10: the rest may be sent again.
+  if (recipients.size() >= std::max(policy_->settings().recipients, 100U)) {
+    if (++transaction_.recipients_beyond > policy_->limits().recipient_overshoot)
+      return {replies::kFarTooManyRecipients, Next::hang_up};
+    return {replies::kTooManyRecipients};
+  }
+  auto recipient = mail::parse_rcpt(arguments, transaction_.envelope.smtputf8);
+  if (!recipient) {
+    ++transaction_.recipients_refused;
+    return refuse(recipient.error());
+  }
+  const auto verdict = policy_->judge_recipient(client_, recipient->address);
+  if (verdict != Policy::Verdict::accepted)
+    ++transaction_.recipients_refused;
+  switch (verdict) {
+    case Policy::Verdict::no_relay:
+      return {replies::kNoRelay};
+    case Policy::Verdict::no_such_user:
+      return {replies::kNoSuchUser};
+    case Policy::Verdict::cannot_tell:
+      return ours("451 4.3.0 Cannot check this recipient now");
+    case Policy::Verdict::accepted:
+      break;
+  }
+  recipients.push_back(*std::move(recipient));
+  state_ = State::recipients;
+  return {replies::kRecipientOk};
+}
+
+Session::Step Session::on_data(std::string_view arguments) {
+  if (!arguments.empty())
+    return {replies::kNoArguments};
+  if (state_ == State::chunks) {
+    state_ = State::failed;  // RFC 3030 §3
+    return {replies::kNoMixing};
+  }
+  if (state_ == State::sender)
+    return transaction_.recipients_refused > 0 ? Step{replies::kNoValidRecipients}
+                                               : Step{"503 5.5.1 Send RCPT first\r\n"};
+  if (transaction_.envelope.body == mail::BodyType::binary_mime)
+    return {replies::kBinaryNeedsBdat};
+  return {replies::kSendContent, Next::read_data};
+}
+
+// Whatever the answer, the octets that follow belong to the chunk (RFC 3030 §2): they are taken or
+// skipped. Where their number is not known, or absurd, only hanging up keeps the two sides in step.
+Session::Step Session::on_bdat(std::string_view arguments) {
+  const auto chunk = mail::parse_bdat(arguments);
+  if (!chunk) {
+    scratch_ = chunk.error().wire();
+    return {scratch_, Next::hang_up};
+  }
+  if (chunk->size / 2 > policy_->settings().message_size)
+    return {replies::kTooLarge, Next::hang_up};
+  chunk_size_ = chunk->size;
+  last_chunk_ = chunk->last;
+  if (state_ == State::sender && transaction_.recipients_refused > 0)
+    return {replies::kNoValidRecipients, Next::skip_chunk};
+  if (state_ == State::failed)
+    return {"503 5.5.1 The message has failed already; send RSET\r\n", Next::skip_chunk};
+  if (state_ != State::recipients && state_ != State::chunks)
+    return {"503 5.5.1 Send MAIL and RCPT first\r\n", Next::skip_chunk};
+  if (!chunk->last && chunk->size < kTinyChunk && ++junk_ > policy_->limits().junk)
+    ++errors_;
+  state_ = State::chunks;
+  return {{}, Next::read_chunk};
+}
+
+std::string_view Session::content_refusal(const Content& content) {
+  if (content.too_large)
+    return replies::kTooLarge;
+  if (content.facts.poisoned() && transaction_.envelope.body != mail::BodyType::binary_mime)
+    return replies::kBadContent;
+  if (content.header_too_large)
+    return replies::kHeaderTooLarge;
+  if (content.received_fields >= policy_->limits().received_fields)
+    return replies::kLoop;
+  if (content.storage == Storage::no_room)
+    return replies::kNoRoom;
+  if (content.storage == Storage::failed)
+    return ours("451 4.3.0 Storage trouble, try again later").reply;
+  return {};
+}
+
+Session::Step Session::on_content_end(const Content& content) {
+  const bool more_chunks = state_ == State::chunks && !last_chunk_;
+  const auto refusal = content_refusal(content);
+  if (refusal.empty())
+    return more_chunks ? Step{replies::kOk} : Step{{}, Next::store};
+  const Step step = judged({refusal}, "END-OF-MESSAGE", {});
+  reset();
+  if (more_chunks)
+    state_ = State::failed;
+  return step;
+}
+
+Session::Step Session::on_stored(Storage result, mail::MessageId id) {
+  reset();
+  if (result == Storage::open) {
+    errors_ = junk_ = 0;
+    scratch_.assign("250 2.0.0 Ok: queued as ").append(to_string(id)).append("\r\n");
+    return {scratch_};
+  }
+  if (conditions_.stopping)
+    return {replies::kStopping, Next::hang_up};
+  if (result == Storage::no_room)
+    return judged({replies::kNoRoom}, "END-OF-MESSAGE", {});
+  return judged(ours("451 4.3.0 Storage trouble, try again later"), "END-OF-MESSAGE", {});
+}
+
+Session::Step Session::on_rset(std::string_view arguments) {
+  if (!arguments.empty())
+    return {replies::kNoArguments};
+  reset();
+  return {replies::kOk};
+}
+
+Session::Step Session::on_noop(std::string_view) {
+  return {replies::kOk};
+}
+
+// Tells nobody who exists (attacks.md A20). RFC 6531 §3.7.4.2: UTF-8 needs the parameter.
+Session::Step Session::on_vrfy(std::string_view arguments) {
+  if (arguments.empty())
+    return {replies::kArgumentNeeded};
+  if (!is_ascii(arguments) &&
+      !(ends_with_ignoring_case(arguments, " SMTPUTF8") && is_utf8(arguments)))
+    return {replies::kNeedsSmtpUtf8};
+  return {replies::kCannotVerify};
+}
+
+Session::Step Session::on_help(std::string_view) {
+  return {replies::kHelp};
+}
+
+Session::Step Session::on_quit(std::string_view) {
+  has_quit_ = true;
+  return {replies::kBye, Next::hang_up};
+}
+
+Session::Step Session::on_not_offered(std::string_view) {
+  return {replies::kNotOffered};
+}
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,168 @@
+// One SMTP conversation, server side, without the socket (RFC 5321; pure: no clock, no I/O, no
+// log). A line goes in, a step comes out: the reply, and what the driver must do next.
+//
+//   start --EHLO--> ready --MAIL--> sender --RCPT--> recipients --DATA--> (content) --> ready
+//                                                        |
+//                                                        +--BDAT--> chunks --BDAT LAST--> ready
+//                                       a refused chunk:  chunks --> failed --RSET--> ready
+//
+// RSET and a new EHLO or HELO return to ready; QUIT, NOOP, HELP and VRFY change nothing. What was
+// said since MAIL is the transaction, a struct of its own, replaced as a whole. A refused command
+// changes nothing but the error counts.
+#pragma once
+
+#include "mail/body_reader.h"
+#include "mail/command.h"
+#include "mail/envelope.h"
+#include "smtpd/policy.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace postrider::smtpd {
+
+// What the world is like, as far as a session cares. The driver keeps it up to date.
+enum class Storage : std::uint8_t { open, no_room, failed };
+struct Conditions {
+  Storage storage = Storage::open;
+  bool stopping = false;  // finish what is begun, begin nothing
+  bool stressed = false;  // slots run low: no patience with strangers
+};
+
+// A command or a message was refused. The views live as long as the call.
+struct Refusal {
+  std::string_view stage;      // the verb, "END-OF-MESSAGE", "CONNECT" or "UNKNOWN"
+  std::string_view reply;      // as sent
+  std::string_view sender;     // of the transaction
+  std::string_view recipient;  // for RCPT: its argument, raw
+};
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void refused(const Refusal& refusal) = 0;
+};
+
+class Session {
+ public:
+  enum class State : std::uint8_t { start, ready, sender, recipients, chunks, failed };
+  enum class Next : std::uint8_t {
+    read_command,
+    read_data,   // content up to CRLF.CRLF, then on_content_end()
+    read_chunk,  // chunk_size() octets, then on_content_end()
+    skip_chunk,  // chunk_size() octets that nobody wants, then the reply
+    store,       // take custody of the message, then on_stored()
+    hang_up,
+  };
+  // reply: for the wire, may be empty; good until the next call.
+  struct Step {
+    std::string_view reply;
+    Next next = Next::read_command;
+  };
+  // What became of the content, beside its own facts.
+  struct Content {
+    mail::BodyFacts facts;
+    bool too_large = false;
+    bool header_too_large = false;
+    std::size_t received_fields = 0;
+    Storage storage = Storage::open;  // of the spool file of a large message
+  };
+
+  // id: of the session, in replies that are our fault. observer may be null.
+  Session(std::shared_ptr<const Policy> policy, Client client, Role role, std::string id,
+          Observer* observer);
+
+  Conditions& conditions() { return conditions_; }
+
+  Step greet();
+  // line: without CRLF. more_follows: further octets have arrived behind it.
+  Step on_line(std::string_view line, bool more_follows);
+  // A line that is none: too long, bare LF, a foreign protocol. Counted as an error.
+  Step on_bad_line(std::string_view reply, bool hang_up);
+  // DATA's end, or the end of a chunk.
+  Step on_content_end(const Content& content);
+  // Storage::open: the message is safe.
+  Step on_stored(Storage result, mail::MessageId id);
+
+  State state() const { return state_; }
+  const Policy& policy() const { return *policy_; }
+  const Client& client() const { return client_; }
+  Role role() const { return role_; }
+  const std::string& id() const { return id_; }
+  const std::string& helo() const { return helo_; }
+  bool has_quit() const { return has_quit_; }
+  bool in_transaction() const { return state_ >= State::sender; }
+  // The keyword of RFC 3848 and 6531 for Received.
+  std::string protocol() const;
+  std::uint64_t chunk_size() const { return chunk_size_; }
+  bool last_chunk() const { return last_chunk_; }
+  std::uint64_t declared_size() const { return transaction_.declared_size; }
+  const mail::Envelope& envelope() const { return transaction_.envelope; }
+  mail::Envelope take_envelope() { return std::move(transaction_.envelope); }
+
+ private:
+  struct Transaction {
+    mail::Envelope envelope;
+    std::uint64_t declared_size = 0;
+    std::uint32_t recipients_refused = 0;
+    std::uint32_t recipients_beyond = 0;  // the limit
+  };
+  static constexpr std::uint8_t kEndsGroup = 1;  // RFC 2920 §3.1: nothing may follow in the group
+  static constexpr std::uint8_t kIsJunk = 2;     // does not move mail: limited in number
+  static constexpr std::uint8_t kMay8Bit = 4;    // reads its own octets above 127
+  static constexpr std::uint8_t kAlways = 8;     // even while stopping
+  struct Command {
+    std::string_view verb;
+    std::uint8_t allowed_in;   // bits of State
+    std::string_view refusal;  // reply when not allowed now
+    Step (Session::*handle)(std::string_view arguments);
+    std::uint8_t traits;
+  };
+  static const Command kCommands[];
+  static const Command* find(std::string_view verb);
+
+  Step on_ehlo(std::string_view arguments);
+  Step on_helo(std::string_view arguments);
+  Step on_mail(std::string_view arguments);
+  Step on_rcpt(std::string_view arguments);
+  Step on_data(std::string_view arguments);
+  Step on_bdat(std::string_view arguments);
+  Step on_rset(std::string_view arguments);
+  Step on_noop(std::string_view arguments);
+  Step on_vrfy(std::string_view arguments);
+  Step on_help(std::string_view arguments);
+  Step on_quit(std::string_view arguments);
+  Step on_not_offered(std::string_view arguments);
+
+  Step run(const Command& command, std::string_view arguments, bool more_follows);
+  Step greeted(std::string_view arguments, bool extended);
+  Step refuse(const mail::Reply& reply);
+  // A reply that ends with the session's id, because the fault may be ours.
+  Step ours(std::string_view text);
+  std::string_view content_refusal(const Content& content);
+  // The one place that counts and reports refusals, and ends a session that has too many.
+  Step judged(Step step, std::string_view stage, std::string_view argument);
+  bool is_out_of_patience() const;
+  void reset();  // the transaction
+
+  std::shared_ptr<const Policy> policy_;
+  Client client_;
+  Role role_;
+  State state_ = State::start;
+  bool extended_ = false;  // EHLO, not HELO
+  bool has_quit_ = false;
+  std::uint32_t errors_ = 0;
+  std::uint32_t junk_ = 0;
+  std::uint64_t chunk_size_ = 0;  // of the BDAT at hand
+  bool last_chunk_ = false;
+  Conditions conditions_;
+  std::string id_;
+  std::string helo_;
+  std::string scratch_;  // the reply at hand, when it had to be composed
+  Observer* observer_;
+  Transaction transaction_;
+};
+
+}  // namespace postrider::smtpd
