@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 
-from support_py import scenario, sink, smtp, wait
+from support_py import scenario, smtp, wait
 
 KILLS = int(os.environ.get("POSTRIDER_KILLS", 200 if scenario.FULL else 20))
 CLIENTS = 6

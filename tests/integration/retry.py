@@ -4,7 +4,7 @@ the reason, or delivered; seen in the mailbox, the queue and the listings."""
 import re
 import time
 
-from support_py import scenario, sink, wait
+from support_py import scenario, wait
 from support_py.daemon import USER
 from support_py.sink import DROP, Then
 

@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+"""Starting, reloading, draining, a second daemon, a full disk, and being started as root."""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+from support_py import daemon, scenario, sink, wait
+from support_py.smtp import Client, Closed
+
+CONTENT = b"Subject: life\r\n\r\nx\r\n"
+
+
+class Lifecycle(scenario.Scenario):
+    def test_a_second_daemon_on_the_same_spool_is_refused(self):
+        server = self.daemon()
+        other = self.daemon(start=False, spool=str(server.spool))
+        began = time.monotonic()
+        other.start(ready=False)
+        self.assertNotEqual(other.process.wait(wait.DEADLINE), 0)
+        other.process = None
+        if not scenario.SANITIZED:
+            self.assertLess(time.monotonic() - began, 3)
+        self.assertRegex(other.stderr().lower() + "".join(map(str, other.log())).lower(),
+                         r"already|another|lock|in use")
+        self.assertEqual(server.send("a@ext.example", f"{daemon.USER}@us.example", CONTENT).code, 250)
+
+    def test_a_port_in_use_is_said_and_nothing_half_starts(self):
+        server = self.daemon()
+        other = self.daemon(start=False, listener=server.settings["listener"])
+        with Client(server.port):
+            other.start(ready=False)
+            self.assertNotEqual(other.process.wait(wait.DEADLINE), 0)
+        other.process = None
+        self.assertIn(str(server.port), other.stderr())
+
+    def test_SIGHUP_takes_a_good_file(self):
+        server = self.daemon()
+        with server.client() as old:
+            old.hello()
+            server.write_config(hostname="renamed.us.example", accept={"message_size": "1MiB"})
+            server.reload()
+
+            def renamed():
+                with server.client() as client:
+                    return b"renamed.us.example" in client.greeting.lines[0]
+            wait.until(renamed, "the new name in the greeting")
+            self.assertTrue(old.in_sync(), "a session was lost by a reload")
+        with server.client() as client:
+            self.assertIn(b"SIZE 1048576", client.hello().lines)
+
+    def test_SIGHUP_refuses_a_bad_file_and_keeps_the_old(self):
+        server = self.daemon()
+        good = server.config_file.read_text()
+        server.config_file.write_text("hostname = 5\n" + good.replace("mx.us.example", "b@d name"))
+        server.reload()
+        wait.until(lambda: [e for e in server.log() if e["level"] == "error" or
+                            e["level"] == "warn"], "a complaint in the log")
+        with server.client() as client:
+            self.assertIn(b"mx.us.example", client.greeting.lines[0])
+        self.assertEqual(server.send("a@ext.example", f"{daemon.USER}@us.example", CONTENT).code, 250)
+
+    def test_SIGHUP_opens_a_new_listener_and_closes_an_old_one(self):
+        server = self.daemon()
+        new = wait.free_port()
+        server.write_config(listener=[{"address": f"127.0.0.1:{new}", "role": "mx", "tls": "off"}])
+        server.reload()
+
+        def accepted(port):
+            try:
+                Client(port).close()
+                return True
+            except (OSError, Closed):
+                return False
+        wait.until(lambda: accepted(new), "the new listener")
+        wait.until(lambda: not accepted(server.port), "the old listener to close")
+
+    def test_SIGTERM_drains(self):
+        peer = self.sink()
+        server = self.relay(peer)
+        idle, busy = server.client(), server.client()
+        self.addCleanup(idle.close)
+        self.addCleanup(busy.close)
+        idle.hello()
+        busy.hello()
+        busy.begin("a@ext.example", ["b@far.example"])
+        busy.expect("DATA", 354)
+        busy.send(b"Subject: drained\r\n\r\n")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(idle.reply().code, 421)
+        self.assertTrue(idle.is_closed())
+        busy.send(b"finished\r\n.\r\n")
+        self.assertEqual(busy.reply().code, 250)
+        began = time.monotonic()
+        server.stop()
+        self.assertLess(time.monotonic() - began, 15)
+        server.start()
+        peer.wait_for(1)
+        server.wait_until_empty()
+        self.assertEqual(len(peer.messages), 1)
+
+    def test_SIGTERM_while_remotes_do_not_answer_ends_in_time_and_keeps_the_mail(self):
+        peer = self.sink(script={"mail": [sink.HANG, sink.HANG]})
+        server = self.relay(peer)
+        for number in range(2):
+            server.send("a@ext.example", f"{number}@far.example", CONTENT)
+        peer.wait_for_stage("mail")
+        began = time.monotonic()
+        server.stop()
+        self.assertLess(time.monotonic() - began, 40)
+        peer.script.clear()
+        server.start()
+        peer.wait_for(2)
+        server.wait_until_empty()
+
+    def test_the_log_formats(self):
+        for form, pattern in (("text", r"^\S+Z info \w+ .*from=<a@ext\.example>"),
+                              ("postfix", r": from=<a@ext\.example>, size=\d+")):
+            with self.subTest(format=form):
+                peer = self.sink()
+                server = self.relay(peer, log={"format": form})
+                server.send("a@ext.example", "b@far.example", CONTENT)
+                peer.wait_for(1)
+                server.wait_until_empty()
+                server.stop()
+                text = server.log_file.read_text()
+                self.assertRegex(text, re.compile(pattern, re.M))
+                if form == "postfix":
+                    self.assertRegex(text, r"to=<b@far\.example>, relay=.*, delay=[\d.]+, "
+                                           r".*status=sent")
+
+    def test_a_newer_database_is_refused(self):
+        server = self.daemon()
+        server.stop()
+        import sqlite3
+        with sqlite3.connect(server.spool / "queue.db") as database:
+            database.execute("pragma user_version = 9999")
+        database.close()
+        server.start(ready=False)
+        self.assertNotEqual(server.process.wait(wait.DEADLINE), 0)
+        server.process = None
+
+
+class FullDisk(scenario.Scenario):
+    def test_a_full_disk_is_452_at_MAIL_and_delivery_goes_on(self):
+        if not scenario.is_root():
+            self.skipTest("mounting a small tmpfs needs root")
+        place = self.own_folder("small")
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)],
+                                 stderr=subprocess.PIPE)
+        if mounted.returncode != 0:
+            self.skipTest(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        peer = self.sink()
+        peer.stop()
+        server = self.relay(peer, start=False, spool=str(place / "spool"),
+                            accept={"message_size": "10MiB"})
+        server.start()
+        self.assertEqual(server.send("a@ext.example", "b@far.example", CONTENT).code, 250)
+        ballast = place / "ballast"
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        with open(ballast, "wb") as file:
+            file.write(b"\0" * (free - (4 << 20)))
+
+        def refused():
+            with server.client() as client:
+                client.hello()
+                reply = client.command("MAIL FROM:<a@ext.example>")
+                return (reply.code, reply.enhanced) == (452, "4.3.1")
+        wait.until(refused, "452 4.3.1 at MAIL", pause=0.2)
+        peer.start()
+        peer.wait_for(1)  # delivery goes on
+        server.wait_until_empty()
+        ballast.unlink()
+        wait.until(lambda: not refused(), "recovery without a restart", pause=0.2)
+        self.assertEqual(server.send("a@ext.example", "b@far.example", CONTENT).code, 250)
+        peer.wait_for(2)
+        server.wait_until_empty()
+        server.stop()
+
+    def test_a_disk_that_fills_in_the_middle_of_a_message_never_ends_in_a_250(self):
+        if not scenario.is_root():
+            self.skipTest("mounting a small tmpfs needs root")
+        place = self.own_folder("small")
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)],
+                          stderr=subprocess.PIPE).returncode != 0:
+            self.skipTest("no tmpfs can be mounted here")
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        peer = self.sink()
+        server = self.relay(peer, spool=str(place / "spool"), accept={"message_size": "10MiB"})
+        with server.client() as client:
+            client.hello()
+            client.begin("a@ext.example", ["b@far.example"])
+            client.expect("DATA", 354)
+            client.send((b"x" * 76 + b"\r\n") * 20000)
+            free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+            (place / "ballast").write_bytes(b"\0" * free)
+            client.send((b"x" * 76 + b"\r\n") * 60000 + b".\r\n")
+            reply = client.reply()
+            self.assertIn(reply.code, (451, 452), reply)
+        (place / "ballast").unlink()
+
+        def accepted():
+            try:
+                return server.send("a@ext.example", "b@far.example", CONTENT).code == 250
+            except AssertionError:
+                return False
+        wait.until(accepted, "recovery", pause=0.2)
+        server.wait_until_empty()
+        self.assertEqual(len(peer.messages), 1)
+        server.stop()
+
+
+class AsRoot(scenario.Scenario):
+    def test_root_binds_the_low_port_and_the_daemon_is_somebody_else(self):
+        if not scenario.is_root():
+            self.skipTest("needs root")
+        os.chmod(self.folder, 0o755)
+        folder = self.own_folder("root")
+        os.chmod(folder, 0o755)
+        spool = folder / "spool"
+        server = daemon.Postrider(folder / "d", user="nobody", spool=str(spool), log={"target": "stderr"},
+                                  listeners=[{"address": "127.77.0.1:25", "role": "mx", "tls": "off"}],
+                                  control={"socket": str(folder / "control")})
+        os.chmod(folder / "d", 0o777)
+        os.chmod(folder, 0o777)
+        parent = pathlib.Path(folder)
+        while parent != pathlib.Path("/"):  # nobody must be able to reach the folder
+            if not os.stat(parent).st_mode & 0o001:
+                os.chmod(parent, os.stat(parent).st_mode | 0o001)
+            parent = parent.parent
+        self.using(server)
+        server.start()
+        status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+        self.assertNotRegex(status, r"(?m)^Uid:\t0\t")
+        self.assertNotRegex(status, r"(?m)^Gid:\t0\t")
+        with Client(25, address="127.77.0.1") as client:
+            client.hello()
+        server.stop()
+
+
+if __name__ == "__main__":
+    scenario.main()

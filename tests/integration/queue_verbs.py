@@ -1,0 +1,162 @@
+#!/usr/bin/python3
+"""What an administrator asks of the queue: lists, filters, hold, release, retry, remove, bounce,
+show, explain, status."""
+import json
+
+from support_py import scenario, wait
+from support_py.daemon import USER
+
+CONTENT = b"From: <a@us.example>\r\nSubject: verbs\r\n\r\nbody of the message\r\n"
+
+
+class Verbs(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        self.peer = self.sink(script={"mail": lambda session, argument: "451 4.3.0 not today"})
+        self.server = self.relay(self.peer, delivery={"retry": ["1h"]})
+        for sender, recipient, size in ((f"{USER}@us.example", "one@far.example", 10),
+                                        ("b@ext.example", "two@far.example", 5000),
+                                        ("", "three@near.example", 10)):
+            self.server.send(sender, recipient, CONTENT + b"x" * 70 * (size // 70))
+        self.waiting = wait.until(
+            lambda: (lambda q: q if len(q) == 3 and all(m["recipients"][0]["attempts"]
+                                                        for m in q) else None)(self.server.queue()),
+            lambda: f"three deferred messages: {self.server.queue()}")
+
+    def addresses(self, *filters):
+        return sorted(m["recipients"][0]["address"].split("@")[0]
+                      for m in self.server.queue(*filters))
+
+    def test_the_filters(self):
+        for filters, wanted in (
+                ((), ["one", "three", "two"]),
+                (("--from", "b@ext.example"), ["two"]), (("--from", "@ext.example"), ["two"]),
+                (("--from", "<>"), ["three"]), (("--to", "one@far.example"), ["one"]),
+                (("--to", "@far.example"), ["one", "two"]), (("--domain", "near.example"), ["three"]),
+                (("--status", "deferred"), ["one", "three", "two"]), (("--status", "held"), []),
+                (("--reply", "not today"), ["one", "three", "two"]), (("--reply", "nonsense"), []),
+                (("--larger", "2KiB"), ["two"]), (("--older", "1h"), []),
+                (("--older", "0s"), ["one", "three", "two"]),
+                (("--domain", "far.example", "--larger", "2KiB"), ["two"]),
+                (("--id", self.waiting[0]["queue_id"]), ["one"])):
+            with self.subTest(filters=filters):
+                self.assertEqual(self.addresses(*filters), wanted)
+
+    def test_the_listings(self):
+        text = self.server.mailq()
+        self.assertRegex(text, r"-Queue ID-")
+        self.assertRegex(text, r"-- \d+ Kbytes in 3 Requests\.")
+        for part in ("one@far.example", "two@far.example", "three@near.example", "MAILER-DAEMON",
+                     "451 4.3.0 not today"):
+            self.assertIn(part, text)
+        lines = [json.loads(line) for line in self.server.mailq("--json").splitlines()]
+        self.assertEqual(len(lines), 3)
+        self.assertEqual({"queue_name", "queue_id", "arrival_time", "message_size", "sender",
+                          "recipients"} - set(lines[0]), set())
+        self.assertIn("3", self.server.postrider("queue", "count"))
+        self.assertIn("not today", self.server.postrider("queue"))
+
+    def test_hold_and_release(self):
+        self.assertIn("1", self.server.postrider("queue", "hold", "--to", "one@far.example"))
+        self.assertEqual(self.addresses("--status", "held"), ["one"])
+        self.peer.script.clear()
+        self.server.postrider("queue", "retry")
+        self.peer.wait_for(2)
+        wait.until(lambda: self.addresses() == ["one"], "the held one alone")
+        self.server.restart()
+        self.assertEqual(self.addresses("--status", "held"), ["one"])
+        self.server.postrider("queue", "release", "--status", "held")
+        self.server.postrider("queue", "retry")
+        self.peer.wait_for(3)
+        self.server.wait_until_empty()
+
+    def test_remove(self):
+        self.server.postrider("queue", "remove", "--domain", "far.example")
+        self.assertEqual(self.addresses(), ["three"])
+        self.assertEqual(self.server.mailbox(), [])
+
+    def test_bounce(self):
+        self.server.postrider("queue", "bounce", "--to", "one@far.example")
+        notice, = self.server.wait_for_mail(1)
+        self.assertIn(b"Action: failed", notice)
+        self.assertIn(b"one@far.example", notice)
+        wait.until(lambda: self.addresses() == ["three", "two"], "the others alone")
+
+    def test_a_dry_run_changes_nothing(self):
+        text = self.server.postrider("queue", "remove", "--all", "--dry-run")
+        self.assertIn("3", text)
+        self.assertEqual(len(self.server.queue()), 3)
+
+    def test_a_change_of_everything_must_be_said(self):
+        done = self.server.tool("postrider", "queue", "remove", check=False)
+        self.assertEqual(done.returncode, 64)
+        self.assertIn("--all", done.stderr)
+        self.assertEqual(len(self.server.queue()), 3)
+        self.server.postrider("queue", "remove", "--all")
+        self.assertEqual(self.server.queue(), [])
+
+    def test_a_bad_filter_is_said(self):
+        for filters in (("--status", "nonsense"), ("--older", "soon"), ("--larger", "big"),
+                        ("--id", "!!"), ("--nonsense", "x")):
+            done = self.server.tool("postrider", "queue", "hold", *filters, check=False)
+            self.assertIn(done.returncode, (64, 65), filters)
+            self.assertTrue(done.stderr.strip())
+
+    def test_show(self):
+        id = self.waiting[0]["queue_id"]
+        text = self.server.postrider("show", id)
+        for part in (id, f"{USER}@us.example", "one@far.example", "451 4.3.0 not today",
+                     "Subject: verbs"):
+            self.assertIn(part, text)
+        self.assertNotIn("body of the message", text)
+        self.assertIn("body of the message", self.server.postrider("show", id, "--body"))
+        shown = self.server.postrider("show", id, "--json")
+        self.assertTrue(all(json.loads(line) for line in shown.splitlines()))
+        done = self.server.tool("postrider", "show", "00000000000", check=False)
+        self.assertNotEqual(done.returncode, 0)
+
+    def test_explain(self):
+        text = self.server.postrider("explain", self.waiting[0]["queue_id"])
+        self.assertIn("451 4.3.0 not today", text)
+        self.assertRegex(text, r"(?i)next|again|until|wait")
+        text = self.server.postrider("explain", "new@far.example")
+        self.assertIn(f"127.0.0.1:{self.peer.port}", text)
+        self.assertRegex(self.server.postrider("explain", f"{USER}@us.example"), r"(?i)local|maildir")
+
+    def test_status(self):
+        text = self.server.postrider("status")
+        self.assertRegex(text, r"\b3\b")
+        status = json.loads(self.server.postrider("status", "--json").splitlines()[0])
+        self.assertTrue(status)
+
+    def test_the_listing_goes_on_while_entries_vanish(self):
+        """reliability.md 1.4: read-after-free in queue listing while entries vanish"""
+        def work(kind):
+            for _ in range(15):
+                if kind == 0:
+                    self.server.queue()
+                elif kind == 1:
+                    self.server.send("a@us.example", "x@far.example", CONTENT)
+                else:
+                    self.server.postrider("queue", "remove", "--to", "x@far.example")
+        self.assertEqual(scenario.parallel(work, [0, 0, 1, 1, 2], 5), [])
+        self.server.postrider("queue", "remove", "--to", "x@far.example")
+        wait.until(lambda: len(self.server.queue()) == 3, "the three")
+
+    def test_version_and_usage(self):
+        for program in ("postrider", "mailq", "sendmail", "newaliases"):
+            self.assertRegex(self.server.tool(program, "--version").stdout, r"\d+\.\d+")
+        done = self.server.tool("postrider", "nonsense", check=False)
+        self.assertEqual(done.returncode, 64)
+
+    def test_a_daemon_that_is_down_and_an_empty_queue(self):
+        self.server.postrider("queue", "remove", "--all")
+        self.assertRegex(self.server.mailq(), r"(?i)queue is empty")
+        self.server.stop()
+        self.assertRegex(self.server.mailq(), r"(?i)queue is empty")
+        done = self.server.tool("postrider", "status", check=False)
+        self.assertRegex(done.stdout + done.stderr, r"(?i)not running|down|no daemon")
+
+
+if __name__ == "__main__":
+    scenario.main()
