@@ -40,14 +40,15 @@ void read_option(std::string_view option, ResolvConf& conf) {
 }
 
 void read_nameserver(std::string_view word, ResolvConf& conf) {
-  // No port here: "::1:53" would be another address.
-  if (word.find('[') != word.npos || conf.servers.size() == ResolvConf::kMostServers)
+  constexpr std::size_t kLongest = 64;  // an IPv6 address with its scope
+  if (word.size() > kLongest || word.find('\0') != word.npos ||
+      conf.servers.size() == ResolvConf::kMostServers)
     return;
-  auto server = parse_server(word);
-  if (!server || server->port != Server().port)
-    return;
-  if (std::find(conf.servers.begin(), conf.servers.end(), *server) == conf.servers.end())
-    conf.servers.push_back(*server);
+  boost::system::error_code failed;
+  Server server;
+  server.address = asio::ip::make_address(std::string(word), failed);
+  if (!failed && std::find(conf.servers.begin(), conf.servers.end(), server) == conf.servers.end())
+    conf.servers.push_back(server);
 }
 
 }  // namespace
