@@ -162,11 +162,15 @@ void BackgroundLog::State::write_out(std::vector<LogEvent>& events, std::uint64_
     format(event, line);
     if (line.empty())
       continue;  // this format has no line for this event
-    const spdlog::details::log_msg message("", spdlog_level(event.level()), line);
-    try {
-      sink->log(message);
-    } catch (const std::exception&) {
-      // The log's disk is full or gone; mail goes on.
+    // A format may make several lines of one event; values never hold a line end.
+    for (const auto part : split(line, '\n')) {
+      const spdlog::details::log_msg message("", spdlog_level(event.level()),
+                                             spdlog::string_view_t(part.data(), part.size()));
+      try {
+        sink->log(message);
+      } catch (const std::exception&) {
+        // The log's disk is full or gone; mail goes on.
+      }
     }
   }
   try {

@@ -53,7 +53,7 @@ class LogEvent {
   std::string packed_;  // id, then per field: key pointer, length, bytes
 };
 
-// Appends one line, without its end, to `line`.
+// Appends one line, without its end, to `line`; or several with ends between them; or nothing.
 using LogFormat = std::function<void(const LogEvent& event, std::string& line)>;
 // "2026-11-23T13:34:44.123Z info accepted id=... from=<...> size=4096"
 void format_text(const LogEvent& event, std::string& line);
