@@ -64,7 +64,8 @@ class Checker {
 
   void control() {
     if (config_.control.submit == config_.control.socket)
-      report("control.submit", "is the same path as control.socket, another one is allowed");
+      report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
+             "names the socket of both administration and sendmail, two paths are needed");
   }
 
  private:

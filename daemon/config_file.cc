@@ -3,10 +3,10 @@
 #include "base/file.h"
 #include "base/text.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fcntl.h>
-#include <netdb.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +46,25 @@ Result<std::string> read_up_to(const FileDescriptor& file, std::size_t most) {
     text.append(room.data(), static_cast<std::size_t>(got));
   }
   return Error(make_error_code(Errc::too_long), "read");
+}
+
+// The name with a dot on the line of /etc/hosts that has the short one: "127.0.1.1 mx.a.org mx".
+std::string full_name(std::string_view hosts, std::string_view name) {
+  for (const auto row : split(hosts, '\n')) {
+    std::string words(row.substr(0, row.find('#')));
+    std::replace(words.begin(), words.end(), '\t', ' ');
+    std::string full;
+    bool has_name = false;
+    for (const auto word : split(words, ' ')) {
+      has_name = has_name || equals_ignoring_case(word, name);
+      if (full.empty() && word.size() > name.size() && word[name.size()] == '.' &&
+          starts_with_ignoring_case(word, name))
+        full = ascii_lower(word);
+    }
+    if (has_name && !full.empty())
+      return full;
+  }
+  return {};
 }
 
 // The text of a file that can be trusted, or what is wrong with it.
@@ -108,19 +127,12 @@ std::string system_host_name() {
   std::array<char, kMostName> room{};
   if (gethostname(room.data(), room.size() - 1) != 0)
     return {};
-  std::string name(room.data());
+  const std::string name = ascii_lower(room.data());
   if (name.find('.') != std::string::npos)
-    return ascii_lower(name);
-  addrinfo hints{};
-  hints.ai_flags = AI_CANONNAME;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(name.c_str(), nullptr, &hints, &found) == 0 && found != nullptr) {
-    if (found->ai_canonname != nullptr && std::strchr(found->ai_canonname, '.') != nullptr)
-      name = found->ai_canonname;
-    freeaddrinfo(found);
-  }
-  return ascii_lower(name);
+    return name;
+  const auto hosts = read_file("/etc/hosts", kMostConfig);
+  const auto full = hosts ? full_name(*hosts, name) : std::string();
+  return full.empty() ? name : full;
 }
 
 }  // namespace postrider::daemon

@@ -44,7 +44,8 @@ Loaded parse_config(std::string_view text, std::string file, const std::string& 
 // The configuration as TOML, each value with its origin in a comment.
 std::string print_config(const Loaded& loaded);
 
-// The fully qualified name of this host as far as it can be known; may ask the system's resolver.
+// The fully qualified name of this host, as far as the kernel and /etc/hosts tell it. Asks no
+// resolver: a tool must not wait for one.
 std::string system_host_name();
 
 }  // namespace postrider::daemon

@@ -3,6 +3,8 @@
 #include "base/network.h"
 #include "base/text.h"
 #include "delivery/route.h"
+#include "dns/server.h"
+#include "mail/address.h"
 
 #include <algorithm>
 #include <sys/un.h>
@@ -34,6 +36,10 @@ bool is_name(std::string_view text, bool outside_ascii) {
   const auto labels = split(text, '.');
   return std::all_of(labels.begin(), labels.end(),
                      [&](std::string_view label) { return is_label(label, outside_ascii); });
+}
+
+bool is_domain(std::string_view text) {
+  return is_name(text, true) && !IpAddress::parse(text) && mail::to_ascii_domain(text);
 }
 
 bool is_port(std::string_view text, unsigned least) {
@@ -76,14 +82,14 @@ std::string check_host_name(std::string_view text) {
 }
 
 std::string check_domain(std::string_view text) {
-  if (is_name(text, true) && !IpAddress::parse(text))
+  if (is_domain(text))
     return {};
   return wrong(text, "is not a domain", "a name such as \"example.org\" is allowed");
 }
 
 std::string check_domain_pattern(std::string_view text) {
   const auto name = text.starts_with('.') ? text.substr(1) : text;
-  if (is_name(name, true) && !IpAddress::parse(name))
+  if (is_domain(name))
     return {};
   return wrong(text, "is not a domain",
                "a name such as \"example.org\", or \".example.org\" for all below it, is allowed");
@@ -125,9 +131,7 @@ std::string check_listener(std::string_view text) {
 }
 
 std::string check_server(std::string_view text) {
-  if (IpAddress::parse(text))
-    return {};
-  if (is_address_and_port(text) && !text.ends_with(":0"))
+  if (const auto server = dns::parse_server(text); server && server->port != 0)
     return {};
   return wrong(text, "is not the address of a server",
                "\"127.0.0.1\", \"127.0.0.1:53\", \"::1\" or \"[::1]:53\" is allowed");
@@ -187,7 +191,7 @@ std::string check_optional_address(std::string_view text) {
     return {};
   const auto at = text.rfind('@');
   const auto local_part = text.substr(0, at);
-  const bool domain_fits = at == std::string_view::npos || is_name(text.substr(at + 1), true);
+  const bool domain_fits = at == std::string_view::npos || is_domain(text.substr(at + 1));
   const bool local_fits = !local_part.empty() && local_part.size() <= 64 &&
                           escaped(local_part) == local_part &&
                           local_part.find_first_of(" <>()[]\\,;:@\"") == std::string_view::npos;

@@ -1,0 +1,80 @@
+#include "daemon/daemon.h"
+
+#include "daemon/config_file.h"
+#include "daemon/running.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr const char* kDefaultFile = "/etc/postrider/postrider.toml";
+
+int report(const StartProblems& problems) {
+  for (const auto& line : problems.lines)
+    std::fprintf(stderr, "%s\n", line.c_str());
+  return problems.exit_code;
+}
+
+}  // namespace
+
+std::string config_path(const Options& options) {
+  if (!options.config_file.empty())
+    return options.config_file;
+  const char* named = std::getenv("POSTRIDER_CONFIG");
+  return named != nullptr && *named != '\0' ? named : kDefaultFile;
+}
+
+int run(const Options& options) {
+  umask(077);  // attacks.md I13
+  auto notifier = Notifier::from_environment();
+  auto sockets = take_inherited_sockets();
+  auto loaded = load_config(config_path(options));
+  if (!loaded.config) {
+    std::fputs(loaded.describe().c_str(), stderr);
+    return EX_CONFIG;
+  }
+  raise_file_limit();
+  Events events;
+  Running running(std::move(loaded), std::move(sockets), events, notifier);
+  if (const auto problems = running.prepare(); !problems.lines.empty())
+    return report(problems);
+  return running.serve();
+}
+
+Report check(const Options& options) {
+  const auto loaded = load_config(config_path(options));
+  if (!loaded.config)
+    return {EX_CONFIG, loaded.describe()};
+  return {EX_OK, loaded.file + ": no problems\n"};
+}
+
+Report print_config(const Options& options) {
+  const auto loaded = load_config(config_path(options));
+  if (!loaded.config)
+    return {EX_CONFIG, loaded.describe()};
+  return {EX_OK, print_config(loaded)};
+}
+
+Result<Places> find_places(const Options& options) {
+  const auto path = config_path(options);
+  const bool defaults = path == kDefaultFile && access(path.c_str(), F_OK) != 0;
+  const auto loaded = defaults ? parse_config("", path, system_host_name()) : load_config(path);
+  if (!loaded.config)
+    return Error(make_error_code(Errc::malformed), loaded.describe());
+  const auto& config = *loaded.config;
+  Places places;
+  places.spool = config.spool;
+  places.control_socket = config.control.socket;
+  places.submit_socket = config.control.submit;
+  places.hostname = config.hostname;
+  places.user = config.user;
+  return places;
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,45 @@
+// What the main thread waits for: signals, and word that a stage of the stop has ended. Every
+// other thread has the signals blocked.
+#pragma once
+
+#include "base/time.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace postrider::daemon {
+
+enum class Event : std::uint8_t {
+  stop,       // SIGTERM, SIGINT
+  reload,     // SIGHUP
+  stage_done  // told by post()
+};
+
+class Events {
+ public:
+  // Blocks the signals in this thread and all that it starts from now on, ignores SIGPIPE, and
+  // starts the thread that takes the signals.
+  Events();
+  ~Events();
+  Events(const Events&) = delete;
+  Events& operator=(const Events&) = delete;
+
+  void post(Event event);  // any thread
+  // The next event, in order; false when the time has passed without one.
+  bool wait(Duration limit, Event& event);
+
+ private:
+  void take_signals();
+
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::deque<Event> waiting_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};
+
+}  // namespace postrider::daemon

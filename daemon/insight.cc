@@ -1,0 +1,123 @@
+#include "daemon/insight.h"
+
+#include "base/text.h"
+
+#include <boost/json/array.hpp>
+
+#include <future>
+#include <optional>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr Duration kPatience{60000};  // a lookup may take 20 s, several follow
+constexpr Duration kSlice{50};
+
+// Calls ask(answer), where answer may be called once on any thread, at any later time.
+template <class T, class Ask>
+std::optional<T> wait_for_answer(const std::atomic<bool>& stopping, Ask ask) {
+  auto promise = std::make_shared<std::promise<T>>();
+  auto answer = promise->get_future();
+  ask([promise](T value) { promise->set_value(std::move(value)); });
+  for (auto waited = kSlice; waited <= kPatience && !stopping; waited += kSlice)
+    if (answer.wait_for(kSlice) == std::future_status::ready)
+      return answer.get();
+  return std::nullopt;
+}
+
+std::string joined(const std::vector<std::string>& items) {
+  std::string out;
+  for (const auto& item : items)
+    out.append(out.empty() ? "" : ", ").append(item);
+  return out;
+}
+
+std::string host_text(const delivery::Explanation::Host& host) {
+  auto text = host.name + " (preference " + std::to_string(host.preference) + ")";
+  if (!host.addresses.empty())
+    text += ": " + joined(host.addresses);
+  return host.note.empty() ? text : text + "; " + host.note;
+}
+
+std::string site_text(const delivery::SiteStatus& site) {
+  auto text = site.name + ": " + site.state;
+  if (site.failures > 0)
+    text += ", " + std::to_string(site.failures) + " failures since " + format_rfc3339(site.since);
+  if (site.blocked_until > TimePoint())
+    text += ", next attempt " + format_rfc3339(site.blocked_until);
+  if (const auto reason = site.last.reason(); site.failures > 0 && !reason.empty())
+    text += ", " + reason;
+  return text;
+}
+
+}  // namespace
+
+RunningInsight::RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server,
+                               std::string hostname, std::string config_file)
+    : dispatcher_(dispatcher),
+      server_(server),
+      hostname_(std::move(hostname)),
+      config_file_(std::move(config_file)) {}
+
+std::vector<ExplainedFact> RunningInsight::explain(const std::string& address) {
+  const auto answer = wait_for_answer<delivery::Explanation>(
+      stopping_, [&](auto on_answer) { dispatcher_.explain(address, std::move(on_answer)); });
+  if (!answer)
+    return {{"conclusion", "delivery did not answer in time"}};
+  std::vector<ExplainedFact> facts;
+  const auto add = [&](const char* what, std::string text) {
+    if (!text.empty())
+      facts.push_back({what, std::move(text)});
+  };
+  add("domain", answer->domain);
+  add("route", answer->route);
+  add("dns", answer->dns);
+  for (const auto& host : answer->hosts)
+    add("host", host_text(host));
+  if (!answer->site.name.empty())
+    add("site", site_text(answer->site));
+  add("conclusion", answer->conclusion);
+  return facts;
+}
+
+boost::json::object RunningInsight::status() {
+  boost::json::object out;
+  out["version"] = POSTRIDER_VERSION;
+  out["hostname"] = hostname_;
+  out["pid"] = static_cast<std::int64_t>(getpid());
+  out["config"] = config_file_;
+  boost::json::array listeners;
+  for (const auto& address : server_.addresses())
+    listeners.emplace_back(address);
+  out["listeners"] = std::move(listeners);
+  const auto receiving = server_.counters();
+  out["sessions"] = receiving.open;
+  out["sessions_so_far"] = receiving.connections;
+  out["messages_received"] = receiving.messages;
+  out["rejected"] = receiving.rejected;
+  out["turned_away"] = receiving.turned_away;
+  const auto sending = wait_for_answer<delivery::Status>(
+      stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
+  if (!sending)
+    return out;
+  out["connections"] = sending->connections;
+  out["connections_idle"] = sending->idle;
+  out["delivered"] = sending->delivered;
+  out["deferred"] = sending->deferred;
+  out["bounced"] = sending->bounced;
+  out["sites"] = sending->sites;
+  boost::json::array trouble;
+  for (const auto& site : sending->in_trouble)
+    trouble.emplace_back(site_text(site));
+  out["sites_in_trouble"] = std::move(trouble);
+  return out;
+}
+
+// A filter by domain or site opens just that; any other may concern every site.
+void RunningInsight::retried(const queue::Filter& filter) {
+  dispatcher_.unblock(filter.site ? *filter.site : filter.domain.value_or(""));
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,34 @@
+// What only the running parts know, for `postrider explain` and `postrider status`.
+#pragma once
+
+#include "daemon/control_service.h"
+#include "delivery/dispatcher.h"
+#include "smtpd/server.h"
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+// Asked on threads of the pool for blocking work; posts to the loops and waits for the answer, but
+// not for ever: a loop that is stopping does not answer.
+class RunningInsight : public Insight {
+ public:
+  // All references outlive this.
+  RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, std::string hostname,
+                 std::string config_file);
+  std::vector<ExplainedFact> explain(const std::string& address) override;
+  boost::json::object status() override;
+  void retried(const queue::Filter& filter) override;
+  void stop() { stopping_ = true; }  // who waits gets no answer
+
+ private:
+  delivery::Dispatcher& dispatcher_;
+  smtpd::Server& server_;
+  const std::string hostname_;
+  const std::string config_file_;
+  std::atomic<bool> stopping_{false};
+};
+
+}  // namespace postrider::daemon

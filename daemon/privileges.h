@@ -1,0 +1,43 @@
+// Who we are. Started as root, the daemon opens its files as its own user, binds its sockets as
+// root, and then stays that user for good.
+#pragma once
+
+#include "base/result.h"
+
+#include <string>
+#include <sys/types.h>
+
+namespace postrider::daemon {
+
+struct Account {
+  std::string name;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+Result<Account> find_account(const std::string& name);
+
+// Acts as the account until it is destroyed (effective ids and groups, of every thread).
+// Without root, or with an account of root's, it does nothing.
+class ActingAs {
+ public:
+  static Result<ActingAs> become(const Account& account);
+  ActingAs(ActingAs&& other) noexcept : active_(std::exchange(other.active_, false)) {}
+  ActingAs& operator=(ActingAs&&) = delete;
+  ~ActingAs();  // root again; aborts if that fails
+
+ private:
+  explicit ActingAs(bool active) : active_(active) {}
+  bool active_;
+};
+
+// For good: groups, group, user; then makes sure that there is no way back.
+Result<void> become_for_good(const Account& account);
+
+// Makes the folder if it is missing, as root, and gives it to the account; an existing one stays
+// as it is.
+Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode);
+
+// The soft limit of open files becomes the hard one. Gives the limit.
+std::uint64_t raise_file_limit();
+
+}  // namespace postrider::daemon

@@ -1,0 +1,272 @@
+#include "daemon/running.h"
+
+#include "daemon/settings.h"
+
+#include <algorithm>
+#include <pthread.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr unsigned kPoolThreads = 2;
+constexpr mode_t kSpoolMode = 0700;
+constexpr mode_t kSocketFolderMode = 0755;
+
+std::string folder_of(const std::string& path) {
+  return path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
+}
+
+void add(StartProblems& problems, const Error& error) {
+  problems.lines.push_back("postrider: " + error.describe());
+  if (problems.exit_code == 0)
+    problems.exit_code = EX_OSERR;
+}
+
+unsigned lane_count(const Config& config) {
+  return config.threads > 0 ? static_cast<unsigned>(config.threads)
+                            : std::max(1U, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events,
+                 Notifier& notifier)
+    : loaded_(std::move(loaded)),
+      sockets_(std::move(sockets)),
+      events_(events),
+      notifier_(notifier),
+      next_beat_(clock_.steady()) {}
+
+Running::~Running() = default;
+
+// Each step needs the ones before it; within a step every problem is told.
+StartProblems Running::prepare() {
+  StartProblems problems;
+  find_user(problems);
+  if (problems.lines.empty())
+    provide_folders(problems);
+  if (problems.lines.empty()) {
+    auto acting = account_ ? std::optional(ActingAs::become(*account_)) : std::nullopt;
+    if (acting && !*acting)
+      add(problems, acting->error());
+    open_log(problems);
+    open_queue(problems);
+  }
+  if (problems.lines.empty()) {
+    make_lanes();
+    make_parts(problems);
+  }
+  if (problems.lines.empty() && account_)
+    if (auto become = become_for_good(*account_); !become)
+      add(problems, become.error());
+  if (problems.lines.empty())
+    open_doors(problems);
+  return problems;
+}
+
+// A problem that the administrator solves in the configuration.
+void Running::blame(StartProblems& problems, const char* key, const std::string& text) const {
+  Loaded with_problem;
+  with_problem.file = loaded_.file;
+  const auto origin = loaded_.origins.find(key);
+  with_problem.problems.push_back(
+      {origin == loaded_.origins.end() ? 0 : origin->second, key, text});
+  auto line = with_problem.describe();
+  line.pop_back();
+  problems.lines.push_back(std::move(line));
+  problems.exit_code = EX_CONFIG;
+}
+
+void Running::find_user(StartProblems& problems) {
+  const auto& user = loaded_.config->user;
+  if (geteuid() != 0 || user.empty())
+    return;
+  auto account = find_account(user);
+  if (account)
+    account_ = *account;
+  else if (account.error().code() == make_error_code(Errc::not_found))
+    blame(problems, "user", "\"" + user + "\" is no user of this system, a login name is allowed");
+  else
+    add(problems, account.error());
+}
+
+// As root, what the user could not make: below /run and /var.
+void Running::provide_folders(StartProblems& problems) {
+  if (!account_)
+    return;
+  const auto& config = *loaded_.config;
+  const auto provide = [&](const std::string& path, mode_t mode) {
+    if (auto provided = provide_folder(path, *account_, mode); !provided)
+      add(problems, provided.error());
+  };
+  provide(config.spool, kSpoolMode);
+  provide(folder_of(config.control.socket), kSocketFolderMode);
+  provide(folder_of(config.control.submit), kSocketFolderMode);
+  if (config.log.target.starts_with('/'))
+    provide(folder_of(config.log.target), kSocketFolderMode);
+}
+
+void Running::open_log(StartProblems& problems) {
+  const auto& config = *loaded_.config;
+  try {
+    log_ = std::make_unique<BackgroundLog>(log_target(config.log), log_format(config),
+                                           config.log.level);
+  } catch (const std::exception& error) {  // spdlog's way to say that a file cannot be opened
+    blame(problems, "log.target", std::string("cannot be opened: ") + error.what());
+  }
+}
+
+void Running::open_queue(StartProblems& problems) {
+  if (!log_)
+    return;
+  auto queue = queue::Queue::open(queue_settings(*loaded_.config), clock_, *log_);
+  if (queue)
+    queue_ = std::move(*queue);
+  else
+    add(problems, queue.error());
+}
+
+void Running::make_lanes() {
+  const auto settings = resolver_settings(loaded_.config->dns);
+  for (unsigned number = 0; number < lane_count(*loaded_.config); ++number) {
+    lanes_.push_back(std::make_unique<Lane>(number));
+    auto& lane = *lanes_.back();
+    lane.resolver = std::make_unique<dns::StubResolver>(lane.loop, settings, *log_, lane.random);
+  }
+}
+
+void Running::make_parts(StartProblems& problems) {
+  const auto& config = *loaded_.config;
+  auto domains = local_domains(config);
+  auto listeners = listener_settings(config, sockets_);
+  if (!domains)
+    add(problems, domains.error());
+  if (!listeners)
+    add(problems, listeners.error());
+  if (!domains || !listeners)
+    return;
+  directory_ =
+      std::make_shared<delivery::LocalDirectory>(std::move(*domains), config.local.mailbox, clock_);
+  auto receiving = smtpd_settings(config, directory_);
+  if (!receiving)
+    return add(problems, receiving.error());
+  std::vector<Loop*> loops;
+  for (const auto& lane : lanes_)
+    loops.push_back(&lane->loop);
+  custody_.emplace(*queue_);
+  server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
+  if (auto listening = server_->listen(*listeners); !listening)
+    return add(problems, listening.error());
+  auto sending = delivery_settings(config, server_->addresses());
+  if (!sending)
+    return add(problems, sending.error());
+  const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
+    return *lanes_[loop.number()]->resolver;
+  };
+  dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
+                                                       *directory_, *sending);
+}
+
+// The doors for the tools, as the user.
+void Running::open_doors(StartProblems& problems) {
+  const auto& config = *loaded_.config;
+  auto& loop = lanes_.front()->loop;
+  pool_.emplace(kPoolThreads);
+  insight_.emplace(*dispatcher_, *server_, config.hostname, loaded_.file);
+  service_.emplace(*queue_, clock_, &*insight_);
+  const auto take = [&](auto& member, auto opened) {
+    if (opened)
+      member = std::move(*opened);
+    else
+      add(problems, opened.error());
+  };
+  take(control_, ControlServer::open(config.control.socket, loop, *pool_, *service_, *log_, {}));
+  take(submit_, SubmitServer::open(config.control.submit, loop, *queue_, clock_, *log_,
+                                   submit_settings(config)));
+  take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
+                               submit_settings(config)));
+}
+
+std::string Running::summary() const {
+  std::string out;
+  for (const auto& address : server_->addresses())
+    out.append(out.empty() ? "" : ", ").append(address);
+  return out.empty() ? "none" : out;
+}
+
+void Running::start_threads() {
+  dispatcher_->restore(queue_->sites());
+  queue_->start(dispatcher_.get());
+  server_->start();
+  control_->start();
+  submit_->start();
+  drop_->start();
+  for (auto& lane : lanes_) {
+    lane->thread = std::thread([this, &lane = *lane] { run_lane(lane); });
+    const auto name = "loop " + std::to_string(lane->loop.number());
+    pthread_setname_np(lane->thread.native_handle(), name.c_str());
+  }
+}
+
+// What a handler throws is a bug of ours. Going on could break promises; a restart keeps them.
+void Running::run_lane(Lane& lane) {
+  try {
+    lane.loop.run();
+  } catch (const std::exception& error) {
+    log_->write(LogEvent(Level::error, "bug").add("where", "loop").add("what", error.what()));
+    log_->flush();
+    std::abort();
+  }
+  events_.post(Event::stage_done);
+}
+
+int Running::serve() {
+  const auto& config = *loaded_.config;
+  start_threads();
+  log_->write(LogEvent(Level::info, "started")
+                  .add("version", POSTRIDER_VERSION)
+                  .add("config", loaded_.file)
+                  .add("hostname", config.hostname)
+                  .add("spool", config.spool)
+                  .add("listeners", summary())
+                  .add("threads", lanes_.size()));
+  if (geteuid() == 0)
+    log_->write(LogEvent(Level::warn, "runs_as_root").add("advice", "set user to another one"));
+  notifier_.ready("listening on " + summary());
+  for (;;) {
+    Event event{};
+    const auto watchdog = notifier_.watchdog();
+    const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(60000), event);
+    if (watchdog)
+      keep_alive();
+    if (has_event && event == Event::reload)
+      reload();
+    if (has_event && event == Event::stop)
+      return stop();
+  }
+}
+
+// A loop that hangs keeps the word from the service manager, which then restarts us.
+void Running::keep_alive() {
+  const auto now = clock_.steady();
+  if (now < next_beat_ || !lanes_are_alive())
+    return;
+  notifier_.alive();
+  next_beat_ = now + *notifier_.watchdog() / 4;
+}
+
+bool Running::lanes_are_alive() {
+  const bool all = std::all_of(lanes_.begin(), lanes_.end(),
+                               [](const auto& lane) { return lane->answered.load(); });
+  if (all)
+    for (auto& lane : lanes_) {
+      lane->answered = false;
+      lane->loop.post([&lane = *lane] { lane.answered = true; });
+    }
+  return all;
+}
+
+}  // namespace postrider::daemon

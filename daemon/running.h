@@ -1,0 +1,114 @@
+// The composition: every part of the daemon, made in the order of their dependencies and unmade in
+// the reverse. This is the only place that knows all folders.
+//
+//   prepare():  account, folders, log, queue (as the user) -> sockets (as root) -> user for good
+//               -> doors for the tools
+//   serve():    threads, READY, then signals:
+//               SIGHUP   a new Config, or every problem of it in the log and the old one stays
+//               SIGTERM  receiving drains -> delivery drains -> the queue stops -> threads end;
+//                        a second one gives up the rest of the patience
+#pragma once
+
+#include "base/blocking_pool.h"
+#include "base/loop.h"
+#include "base/random.h"
+#include "daemon/config_file.h"
+#include "daemon/control_server.h"
+#include "daemon/control_service.h"
+#include "daemon/drop_folder.h"
+#include "daemon/events.h"
+#include "daemon/inherited.h"
+#include "daemon/insight.h"
+#include "daemon/notify.h"
+#include "daemon/privileges.h"
+#include "daemon/submit_server.h"
+#include "delivery/dispatcher.h"
+#include "delivery/local/local_directory.h"
+#include "dns/stub_resolver.h"
+#include "queue/queue.h"
+#include "smtpd/custody.h"
+#include "smtpd/server.h"
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace postrider::daemon {
+
+struct StartProblems {
+  std::vector<std::string> lines;
+  int exit_code = 0;
+};
+
+class Running {
+ public:
+  Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events, Notifier& notifier);
+  ~Running();
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  StartProblems prepare();  // once; with problems there is nothing to serve
+  int serve();              // the exit code
+
+ private:
+  // A loop with what belongs to its thread.
+  struct Lane {
+    explicit Lane(unsigned number) : loop(number) {}
+    Loop loop;
+    SystemRandom random;
+    std::unique_ptr<dns::StubResolver> resolver;
+    std::atomic<bool> answered{true};  // the last question whether it is alive
+    std::thread thread;
+  };
+
+  // prepare()
+  void find_user(StartProblems& problems);
+  void provide_folders(StartProblems& problems);
+  void open_log(StartProblems& problems);
+  void open_queue(StartProblems& problems);
+  void make_lanes();
+  void make_parts(StartProblems& problems);
+  void open_doors(StartProblems& problems);
+  void blame(StartProblems& problems, const char* key, const std::string& text) const;
+
+  // serve()
+  void start_threads();
+  void run_lane(Lane& lane);
+  void keep_alive();
+  bool lanes_are_alive();
+  void reload();
+  void adopt(Loaded fresh);
+  Error configure_parts(const Config& config);
+  int stop();
+  bool wait_for_stage(Duration limit);
+  bool end_lanes();
+  [[noreturn]] void leave_at_once();
+  std::string summary() const;
+
+  Loaded loaded_;
+  std::vector<InheritedSocket> sockets_;
+  Events& events_;
+  Notifier& notifier_;
+  SystemClock clock_;
+  std::optional<Account> account_;  // whom to become
+  SteadyTime next_beat_;
+
+  std::unique_ptr<BackgroundLog> log_;
+  std::unique_ptr<queue::Queue> queue_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::shared_ptr<delivery::LocalDirectory> directory_;
+  std::optional<smtpd::QueueCustody> custody_;
+  std::unique_ptr<smtpd::Server> server_;
+  std::unique_ptr<delivery::Dispatcher> dispatcher_;
+  std::optional<BlockingPool> pool_;
+  std::optional<RunningInsight> insight_;
+  std::optional<ControlService> service_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<SubmitServer> submit_;
+  std::unique_ptr<DropFolder> drop_;
+};
+
+}  // namespace postrider::daemon

@@ -1,0 +1,245 @@
+#include "daemon/settings.h"
+
+#include "base/network.h"
+#include "base/text.h"
+#include "daemon/log_postfix.h"
+#include "daemon/options.h"
+#include "mail/address.h"
+
+#include <algorithm>
+
+namespace postrider::daemon {
+
+namespace {
+
+Result<std::vector<Network>> networks(const std::vector<std::string>& texts, const char* key) {
+  std::vector<Network> out;
+  for (const auto& text : texts) {
+    auto network = Network::parse(text);
+    if (!network)
+      return network.error().during(key);
+    out.push_back(*network);
+  }
+  return out;
+}
+
+// "example.org" or ".example.org", U-labels too.
+Result<std::string> domain_pattern(std::string_view text) {
+  const bool below = text.starts_with('.');
+  auto domain = mail::to_ascii_domain(below ? text.substr(1) : text);
+  if (!domain)
+    return domain.error();
+  return below ? "." + *domain : *domain;
+}
+
+Result<std::vector<std::string>> domain_patterns(const std::vector<std::string>& texts,
+                                                 const char* key) {
+  std::vector<std::string> out;
+  for (const auto& text : texts) {
+    auto domain = domain_pattern(text);
+    if (!domain)
+      return domain.error().during(key);
+    out.push_back(std::move(*domain));
+  }
+  return out;
+}
+
+// "192.0.2.1:25", "[::]:25"; nothing for other kinds of listeners.
+std::optional<delivery::OwnAddress> own_address(std::string_view text) {
+  const auto server = dns::parse_server(text);
+  if (!server)
+    return std::nullopt;
+  return delivery::OwnAddress{server->address, server->port};
+}
+
+Result<std::vector<delivery::Route>> routes(const Config& config) {
+  std::vector<delivery::Route> out;
+  for (const auto& given : config.routes) {
+    auto domain = given.domain == "*" ? Result<std::string>("*") : domain_pattern(given.domain);
+    if (!domain)
+      return domain.error().during("route.domain");
+    auto next_hop = delivery::parse_next_hop(given.next_hop);
+    if (!next_hop)
+      return next_hop.error().during("route.next_hop");
+    delivery::Route route;
+    route.domain = std::move(*domain);
+    route.next_hop = std::move(*next_hop);
+    route.tls = static_cast<delivery::TlsMode>(given.tls);  // the same values in the same order
+    route.credentials = given.credentials;
+    out.push_back(std::move(route));
+  }
+  return out;
+}
+
+delivery::Families families(Family family) {
+  switch (family) {
+    case Family::ipv4:
+      return delivery::Families::ipv4;
+    case Family::ipv6:
+      return delivery::Families::ipv6;
+    case Family::any:
+      break;
+  }
+  return delivery::Families::both;
+}
+
+// "postmaster" may stand alone in an envelope; another user belongs to a domain of ours.
+std::string complete_address(const Config& config) {
+  const auto& address = config.delivery.double_bounces_to;
+  if (address.empty() || address.find('@') != std::string::npos ||
+      equals_ignoring_case(address, "postmaster"))
+    return address;
+  return address + "@" +
+         (config.local.domains.empty() ? config.hostname : config.local.domains.front());
+}
+
+}  // namespace
+
+LogTarget log_target(const LogConfig& config) {
+  if (config.target == "stderr")
+    return {LogTarget::Kind::standard_error, ""};
+  if (config.target == "syslog")
+    return {LogTarget::Kind::syslog, ""};
+  return {LogTarget::Kind::file, config.target};
+}
+
+LogFormat log_format(const Config& config) {
+  switch (config.log.format) {
+    case LogFormatName::json:
+      return format_json;
+    case LogFormatName::postfix:
+      // syslog writes the time, the host and the program itself.
+      return PostfixFormat(config.hostname, config.log.target != "syslog");
+    case LogFormatName::text:
+      break;
+  }
+  return format_text;
+}
+
+queue::Settings queue_settings(const Config& config) {
+  queue::Settings settings;
+  settings.spool = config.spool;
+  settings.lifetime = config.delivery.lifetime;
+  settings.delay_notice = config.delivery.delay_notice;
+  // Room for the largest message and half as much again (Postfix has the same rule).
+  settings.room_needed = config.accept.message_size + config.accept.message_size / 2;
+  return settings;
+}
+
+dns::Settings resolver_settings(const DnsConfig& config) {
+  dns::Settings settings;
+  if (config.servers.empty())
+    settings.resolv_conf = "/etc/resolv.conf";
+  for (const auto& text : config.servers)
+    if (auto server = dns::parse_server(text))
+      settings.servers.push_back(*server);
+  settings.trust_ad = config.trust_ad;
+  return settings;
+}
+
+SubmitSettings submit_settings(const Config& config) {
+  SubmitSettings settings;
+  settings.hostname = config.hostname;
+  settings.message_size = config.accept.message_size;
+  settings.recipients = config.accept.recipients;
+  return settings;
+}
+
+Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
+    const Config& config, std::shared_ptr<const mail::Directory> directory) {
+  auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
+  if (!relay_from)
+    return relay_from.error();
+  auto proxy_from = networks(config.accept.proxy_from, "accept.proxy_from");
+  if (!proxy_from)
+    return proxy_from.error();
+  auto relay_to = domain_patterns(config.accept.relay_to, "accept.relay_to");
+  if (!relay_to)
+    return relay_to.error();
+  auto settings = std::make_shared<smtpd::Settings>();
+  settings->hostname = config.hostname;
+  settings->message_size = config.accept.message_size;
+  settings->recipients = static_cast<std::uint32_t>(config.accept.recipients);
+  settings->relay_from = std::move(*relay_from);
+  settings->relay_to = std::move(*relay_to);
+  settings->proxy_from = std::move(*proxy_from);
+  settings->directory = std::move(directory);
+  settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
+  settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);
+  settings->limits.sessions_per_client =
+      static_cast<std::uint32_t>(config.accept.sessions_per_client);
+  settings->timeouts.command = config.accept.timeout;
+  return std::shared_ptr<const smtpd::Settings>(std::move(settings));
+}
+
+Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
+    const Config& config, const std::vector<std::string>& listening) {
+  auto given_routes = routes(config);
+  if (!given_routes)
+    return given_routes.error();
+  auto settings = std::make_shared<delivery::Settings>();
+  settings->hostname = config.hostname;
+  for (const auto& text : listening)
+    if (auto address = own_address(text))
+      settings->own_addresses.push_back(*address);
+  settings->routes = std::move(*given_routes);
+  settings->port = static_cast<std::uint16_t>(config.delivery.port);
+  settings->retry.steps = config.delivery.retry;
+  settings->lifetime = config.delivery.lifetime;
+  settings->site_connections = static_cast<unsigned>(config.delivery.site_connections);
+  settings->families = families(config.delivery.family);
+  settings->idle_connection = config.delivery.idle;
+  settings->mailbox = config.local.mailbox;
+  settings->double_bounce = complete_address(config);
+  settings->timeouts.connect = config.delivery.connect_timeout;
+  return std::shared_ptr<const delivery::Settings>(std::move(settings));
+}
+
+Result<std::vector<std::string>> local_domains(const Config& config) {
+  return domain_patterns(config.local.domains, "local.domains");
+}
+
+Result<std::vector<smtpd::ListenerSettings>> listener_settings(
+    const Config& config, std::vector<InheritedSocket>& inherited) {
+  constexpr std::string_view kSystemd = "systemd:";
+  std::vector<smtpd::ListenerSettings> out;
+  for (const auto& given : config.listeners) {
+    smtpd::ListenerSettings settings;
+    settings.address = given.address;
+    settings.role = given.role == Role::mx ? smtpd::Role::mx : smtpd::Role::submission;
+    settings.proxy_protocol = given.proxy_protocol;
+    if (!given.address.starts_with(kSystemd)) {
+      out.push_back(settings);
+      continue;
+    }
+    const auto before = out.size();
+    for (auto& socket : inherited)
+      if (socket.socket.is_open() && socket.name == given.address.substr(kSystemd.size())) {
+        settings.address = socket.address;
+        settings.inherited = socket.socket.release();
+        out.push_back(settings);
+      }
+    if (out.size() == before)
+      return Error(make_error_code(Errc::not_found), "take over the socket " + given.address);
+  }
+  return out;
+}
+
+std::vector<std::string> need_restart(const Config& old, const Config& fresh) {
+  std::vector<std::string> keys;
+  constexpr const char* kFixed[] = {"spool",      "user",           "threads",
+                                    "log.target", "control.socket", "control.submit"};
+  for (const auto* key : kFixed)
+    if (value_text(*find_option(key), old, 0) != value_text(*find_option(key), fresh, 0))
+      keys.emplace_back(key);
+  const auto same = [](const ListenerConfig& a, const ListenerConfig& b) {
+    return a.address == b.address && a.role == b.role && a.tls == b.tls &&
+           a.proxy_protocol == b.proxy_protocol;
+  };
+  if (!std::equal(old.listeners.begin(), old.listeners.end(), fresh.listeners.begin(),
+                  fresh.listeners.end(), same))
+    keys.emplace_back("listener");
+  return keys;
+}
+
+}  // namespace postrider::daemon

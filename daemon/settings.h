@@ -1,0 +1,42 @@
+// From the Config to what each folder is told, in its own types. The texts were checked when the
+// configuration was read; one that a folder nevertheless refuses comes back as an error.
+#pragma once
+
+#include "base/log.h"
+#include "base/result.h"
+#include "daemon/config.h"
+#include "daemon/inherited.h"
+#include "daemon/submit_server.h"
+#include "delivery/settings.h"
+#include "dns/stub_resolver.h"
+#include "queue/queue.h"
+#include "smtpd/settings.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+LogTarget log_target(const LogConfig& config);
+LogFormat log_format(const Config& config);
+
+queue::Settings queue_settings(const Config& config);
+dns::Settings resolver_settings(const DnsConfig& config);
+SubmitSettings submit_settings(const Config& config);
+Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
+    const Config& config, std::shared_ptr<const mail::Directory> directory);
+// listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
+Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
+    const Config& config, const std::vector<std::string>& listening);
+// Lower case, A-labels.
+Result<std::vector<std::string>> local_domains(const Config& config);
+
+// One for each address; for "systemd:name" one for each socket of that name, which it takes.
+Result<std::vector<smtpd::ListenerSettings>> listener_settings(
+    const Config& config, std::vector<InheritedSocket>& inherited);
+
+// What a reload cannot change: keys whose values differ and that need a restart.
+std::vector<std::string> need_restart(const Config& old, const Config& fresh);
+
+}  // namespace postrider::daemon
