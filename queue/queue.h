@@ -64,6 +64,7 @@ class BodyFile {
 
  private:
   friend class Queue;
+  friend class Writer;
   struct State;
   std::unique_ptr<State> state_;
   std::string name_;
@@ -194,6 +195,9 @@ class Queue {
   // newer one), migrates, recovers: sweeps stray bodies, verifies after an unclean stop. Start-up
   // problems come back as one sentence each.
   static Result<std::unique_ptr<Queue>> open(Settings settings, const Clock& clock, Log& log);
+  // vfs: the name of an SQLite VFS for the tests of failures; nullptr: the system's.
+  static Result<std::unique_ptr<Queue>> open_with(Settings settings, const Clock& clock, Log& log,
+                                                  const char* vfs);
   ~Queue();  // stops if stop() was not called
 
   // Starts the queue thread. consumer may be null (the tools, when the daemon is down).

@@ -1,0 +1,38 @@
+#include "queue/body_file.h"
+
+namespace postrider::queue {
+
+BodyFile::State::~State() {
+  if (file.is_open())
+    spool->remove_body(name);
+}
+
+Result<void> BodyFile::State::sync() {
+  if (auto synced = sync_file(file); !synced)
+    return synced.error().during("sync body " + name);
+  return spool->sync_bodies();
+}
+
+void BodyFile::State::keep() {
+  file.reset();
+}
+
+BodyFile::BodyFile() noexcept = default;
+BodyFile::BodyFile(BodyFile&& other) noexcept = default;
+BodyFile& BodyFile::operator=(BodyFile&& other) noexcept = default;
+BodyFile::~BodyFile() = default;
+
+Result<void> BodyFile::append(std::string_view bytes) {
+  if (!is_open())
+    return Error(Errc::stopped, "write body");
+  if (auto written = write_all(state_->file, bytes); !written)
+    return written.error().during("write body " + name_);
+  state_->size += bytes.size();
+  return {};
+}
+
+bool BodyFile::is_open() const {
+  return state_ && state_->file.is_open();
+}
+
+}  // namespace postrider::queue

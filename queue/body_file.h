@@ -1,0 +1,25 @@
+// What is inside a BodyFile; shared by the facade that makes them and the thread that stores them.
+#pragma once
+
+#include "queue/queue.h"
+#include "queue/spool.h"
+
+namespace postrider::queue {
+
+struct BodyFile::State {
+  const Spool* spool = nullptr;
+  FileDescriptor file;
+  std::string name;
+  std::uint64_t size = 0;
+
+  State(const Spool& spool_, FileDescriptor file_, std::string name_)
+      : spool(&spool_), file(std::move(file_)), name(std::move(name_)) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();  // removes the file unless kept
+
+  Result<void> sync();  // file and folder; blocks
+  void keep();
+};
+
+}  // namespace postrider::queue

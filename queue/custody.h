@@ -1,0 +1,101 @@
+// What the queue thread knows and does, without the thread: each call is a part of one transaction
+// that the caller (queue/writer.h) begins and commits. Nothing here waits, posts or syncs.
+#pragma once
+
+#include "base/log.h"
+#include "queue/queue_time.h"
+#include "queue/spool.h"
+#include "queue/store.h"
+
+namespace postrider::queue {
+
+// What follows from a transaction once it is committed, or must be undone if it is not.
+struct Effects {
+  std::vector<Lease> leases;          // to delivery; taken back if the commit fails
+  std::vector<Leases::Node> ended;    // put back if the commit fails
+  std::vector<std::string> files;     // bodies that have no row any more
+  std::vector<mail::MessageId> made;  // of submissions; removed again if the commit is in doubt
+  Queue::Counters counted;
+};
+
+class Custody {
+ public:
+  Custody(Spool& spool, Settings settings_, Log& log)
+      : settings(std::move(settings_)), spool_(spool), log_(log) {}
+
+  // At start, in one transaction: mail that was in delivery's hands waits again. Returns how many.
+  Result<std::size_t> recover();
+
+  // Stores one message. Its own fault (a constraint) comes back as `refused`, without harm to the
+  // transaction; any other failure is the transaction's.
+  Result<void> submit(const std::shared_ptr<const mail::Message>& message, std::string_view head,
+                      Effects& effects, Result<void>& refused);
+  Result<void> record(const Record& record, Effects& effects);
+  Result<void> set_site(const SiteState& state);
+  Result<void> quarantine(mail::MessageId id, const std::string& why);
+  // Hands out what is due, within the limits.
+  Result<void> lease_due(Effects& effects);
+  Result<Changed> change(Verb verb, const Filter& filter, bool dry_run, Effects& effects);
+
+  // Takes back what a failed transaction did in memory.
+  void undo(Effects& effects);
+
+  // Whether lease_due() has something to do now, or when.
+  bool is_work_due() const { return look_again_ || next_due_ <= now(); }
+  bool is_work_due_now() const { return has_consumer && is_work_due(); }
+  std::int64_t next_due() const { return next_due_; }
+  void look_again() { look_again_ = true; }
+
+  std::int64_t now() const { return time.now().time_since_epoch().count(); }
+
+  Store store;
+  Leases leases;
+  QueueTime time;
+  Settings settings;
+  bool has_consumer = false;
+  SteadyTime ramp_until;  // after an unclean stop, work is handed out slowly up to then
+  SteadyTime steady_now;
+
+ private:
+  struct Budget {  // limits, what is out included
+    std::size_t messages = 0;
+    std::size_t bytes = 0;
+  };
+  Result<void> submit_waiting(const mail::Message& message, std::string_view head,
+                              Result<void>& refused);
+  Result<void> land_again(mail::MessageId id);
+  MessageRow new_row(const mail::Message& message) const;
+  std::int64_t deadline_of(const mail::Message& message, const MessageRow& row) const;
+  RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
+  Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
+  Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
+  Result<void> log_attempts(const Record& record, MessageRow& row);
+  Result<void> store_notices(const Record& record, Effects& effects);
+  Result<void> remove_message(const mail::Message& message, Effects& effects);
+
+  bool has_room(const Budget& budget) const;
+  Result<void> lease_deadlines(Budget& budget, Effects& effects);
+  Result<void> lease_deadline(mail::MessageId id, Effects& effects);
+  Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);
+  Result<void> lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
+                            Budget& budget, Effects& effects);
+  Result<void> lease_message(std::int64_t site, mail::MessageId id, Effects& effects);
+  void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
+  Result<std::shared_ptr<const mail::Message>> load_checked(mail::MessageId id);
+  void expect(std::int64_t due);
+  void look_again_after(const Leased& leased);
+  void pause(const Record& record, const Leased& leased);
+  bool is_paused(std::int64_t domain) const;
+  void drop_pauses();
+
+  Spool& spool_;
+  Log& log_;
+  std::int64_t next_due_ = 0;
+  bool look_again_ = true;
+  bool stopped_at_limit_ = false;   // there was more than the limits of all allowed
+  bool stopped_at_domain_ = false;  // or than that of a domain
+  // Domains whose mail came back untried: not handed out again at once.
+  std::unordered_map<std::int64_t, SteadyTime> paused_;
+};
+
+}  // namespace postrider::queue

@@ -1,0 +1,72 @@
+// Delay notices, ends of lifetimes, and bounces that an administrator asked for: by the message's
+// own time, whatever the state of its sites.
+#include "queue/codec.h"
+#include "queue/custody.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+Result<void> Custody::lease_deadlines(Budget& budget, Effects& effects) {
+  // At most half, so that a wave of expiries leaves room for delivery.
+  const auto out = leases.due().messages;
+  const auto most = budget.messages > out ? (budget.messages - out + 1) / 2 : 0;
+  bool more = false;
+  auto due = store.due_deadlines(now(), leases, most, more);
+  if (!due)
+    return due.error();
+  for (const auto id : *due) {
+    if (!has_room(budget)) {
+      more = true;
+      break;
+    }
+    if (auto done = lease_deadline(id, effects); !done)
+      return done.error();
+  }
+  stopped_at_limit_ = stopped_at_limit_ || more;
+  return {};
+}
+
+Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
+  auto row = store.load_row(id);
+  if (!row)
+    return row.error();
+  auto alive = store.load_alive(id);
+  if (!alive)
+    return alive.error();
+  if (!row->has_value())
+    return {};
+  const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [](const auto& recipient) {
+    return recipient.state == RecipientState::bouncing;
+  });
+  const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
+  Leased leased;
+  leased.reason = has_bouncing               ? Lease::Reason::bounce
+                  : (*row)->expires <= now() ? Lease::Reason::expired
+                                             : Lease::Reason::delay_notice;
+  std::vector<Lease::Recipient> recipients;
+  for (const auto& recipient : *alive) {
+    if (recipient.state != wanted)
+      continue;
+    auto last =
+        recipient.last.empty() ? Error(Errc::not_found, "") : decode_outcome(recipient.last);
+    recipients.push_back(
+        {recipient.index, recipient.attempts, last ? std::optional(*last) : std::nullopt});
+    leased.recipients.push_back(recipient.index);
+  }
+  if (recipients.empty())
+    return store.set_deadline(id, kNever);
+  auto message = load_checked(id);
+  if (!message) {
+    if (message.error().code() != Errc::corrupt)
+      return message.error();
+    return quarantine(id, message.error().describe());
+  }
+  if (recipients.back().index >= (*message)->envelope.recipients.size())
+    return quarantine(id, "recipients beyond the envelope");
+  leased.message = *message;
+  hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,212 @@
+// What is handed out when: due work in the order of its time, fairly among sites and domains.
+//
+// Each domain has at most settings.leased_per_domain messages out, each site at most as many as
+// are still free: a site that answers slowly takes half of what is left, the next one half of the
+// rest, so there is always room for one that was idle. A site that failed gets one probe.
+#include "queue/custody.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::size_t kPage = 256;
+constexpr Duration kPause = std::chrono::seconds(1);
+
+}  // namespace
+
+bool Custody::has_room(const Budget& budget) const {
+  const auto usage = leases.due();
+  return usage.messages < budget.messages && usage.bytes < budget.bytes;
+}
+
+Result<void> Custody::lease_due(Effects& effects) {
+  look_again_ = false;
+  stopped_at_limit_ = false;
+  stopped_at_domain_ = false;
+  drop_pauses();
+  Budget budget{settings.leased_messages, settings.leased_bytes};
+  if (steady_now < ramp_until) {
+    // After an unclean stop: a crash loop must not hammer anybody. Doubles every second.
+    const auto left = std::chrono::duration_cast<std::chrono::seconds>(ramp_until - steady_now);
+    budget.messages = std::max<std::size_t>(budget.messages >> std::min<long>(left.count(), 6), 1);
+  }
+  if (auto done = lease_deadlines(budget, effects); !done)
+    return done.error();
+  Store::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  for (bool more = true; more;) {
+    auto sites = store.due_sites(now(), after, kPage);
+    if (!sites)
+      return sites.error();
+    more = sites->size() == kPage;
+    for (const auto& site : *sites) {
+      if (!has_room(budget)) {
+        stopped_at_limit_ = true;
+        more = false;
+        break;
+      }
+      after = site;
+      if (auto done = lease_site(site.id, budget, effects); !done)
+        return done.error();
+    }
+  }
+  auto next = store.next_due(now());
+  if (!next)
+    return next.error();
+  next_due_ = *next;
+  if ((stopped_at_limit_ && steady_now < ramp_until) || !paused_.empty())
+    next_due_ = std::min(next_due_, now() + kPause.count());
+  return {};
+}
+
+Result<void> Custody::lease_site(std::int64_t site, Budget& budget, Effects& effects) {
+  auto row = store.load_site(site);
+  if (!row)
+    return row.error();
+  Store::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  for (bool more = true; more;) {
+    auto domains = store.due_domains(site, now(), after, kPage);
+    if (!domains)
+      return domains.error();
+    more = domains->size() == kPage;
+    for (const auto& domain : *domains) {
+      after = domain;
+      const auto out_of_site = leases.of_site(site);
+      const auto out_in_all = leases.due().messages;
+      const auto free = budget.messages > out_in_all ? budget.messages - out_in_all : 0;
+      // Site 0 stands for all domains whose site is not known yet.
+      const auto site_limit = row->failures > 0 ? 1
+                              : site == 0       ? budget.messages
+                                                : out_of_site + (free + 1) / 2;
+      const auto out_of_domain = leases.of_domain(domain.id);
+      const auto of_domain = settings.leased_per_domain > out_of_domain
+                                 ? settings.leased_per_domain - out_of_domain
+                                 : 0;
+      const auto of_site = site_limit > out_of_site ? site_limit - out_of_site : 0;
+      if (of_site == 0 || !has_room(budget)) {
+        stopped_at_limit_ = true;
+        return {};
+      }
+      if (is_paused(domain.id))
+        continue;
+      // Refill by halves, so that looking past what is out costs little for each message.
+      if (of_domain < (settings.leased_per_domain + 1) / 2 && out_of_domain > 0) {
+        stopped_at_domain_ = true;
+        continue;
+      }
+      if (auto done =
+              lease_domain(site, domain.id, std::min({of_domain, of_site, free}), budget, effects);
+          !done)
+        return done.error();
+    }
+  }
+  return store.settle_site(site);
+}
+
+Result<void> Custody::lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
+                                   Budget& budget, Effects& effects) {
+  bool more = false;
+  auto due = store.due_messages(domain, now(), leases, most, more);
+  if (!due)
+    return due.error();
+  for (const auto id : *due) {
+    if (!has_room(budget)) {
+      more = true;
+      break;
+    }
+    if (auto done = lease_message(site, id, effects); !done)
+      return done.error();
+  }
+  if (more)
+    stopped_at_limit_ = stopped_at_domain_ = true;
+  // The kept time stays while something is out: it covers what is leased, in case we are killed.
+  return due->empty() && leases.of_domain(domain) == 0 ? store.settle_domain(domain)
+                                                       : Result<void>();
+}
+
+Result<std::shared_ptr<const mail::Message>> Custody::load_checked(mail::MessageId id) {
+  auto message = store.load_message(id);
+  if (!message)
+    return message.error();
+  if ((*message)->content.file.empty())
+    return message;
+  auto file = spool_.open_body(**message);
+  if (!file && file.error().code() == Errc::corrupt)
+    return file.error();
+  return message;
+}
+
+Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effects& effects) {
+  auto alive = store.load_alive(id);
+  if (!alive)
+    return alive.error();
+  Leased leased;
+  std::vector<Lease::Recipient> recipients;
+  for (const auto& row : *alive) {
+    if (row.state != RecipientState::queued || row.next_attempt > now())
+      continue;
+    auto blocked = store.is_blocked(row.domain, now());
+    if (!blocked)
+      return blocked.error();
+    if (*blocked)
+      continue;
+    recipients.push_back({row.index, row.attempts, std::nullopt});
+    leased.recipients.push_back(row.index);
+    if (std::find(leased.domains.begin(), leased.domains.end(), row.domain) == leased.domains.end())
+      leased.domains.push_back(row.domain);
+  }
+  if (recipients.empty())
+    return {};
+  auto message = load_checked(id);
+  if (!message) {
+    if (message.error().code() != Errc::corrupt)
+      return message.error();
+    return quarantine(id, message.error().describe());
+  }
+  if (recipients.back().index >= (*message)->envelope.recipients.size())
+    return quarantine(id, "recipients beyond the envelope");
+  leased.reason = Lease::Reason::due;
+  leased.message = *message;
+  leased.site = site;
+  hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+// Called after the lease has ended. Hysteresis: a look passes over what is out, so it must pay.
+void Custody::look_again_after(const Leased& leased) {
+  if (leased.reason == Lease::Reason::fresh)
+    return;
+  if (stopped_at_limit_ && leases.due().messages <= settings.leased_messages / 4 * 3)
+    look_again_ = true;
+  if (!stopped_at_domain_)
+    return;
+  for (const auto domain : leased.domains) {
+    const auto out = leases.of_domain(domain);
+    if (out == settings.leased_per_domain / 2 || out == 0)
+      look_again_ = true;
+  }
+}
+
+void Custody::pause(const Record& record, const Leased& leased) {
+  if (record.untried.empty() || leased.reason != Lease::Reason::due)
+    return;
+  for (const auto domain : leased.domains)
+    paused_[domain] = steady_now + kPause;
+  expect(now() + kPause.count());
+}
+
+bool Custody::is_paused(std::int64_t domain) const {
+  return !paused_.empty() && paused_.contains(domain);
+}
+
+void Custody::drop_pauses() {
+  std::erase_if(paused_, [this](const auto& entry) { return entry.second <= steady_now; });
+}
+
+void Custody::hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects) {
+  effects.leases.push_back({leased.reason, leased.message, std::move(recipients)});
+  leases.add(std::move(leased));
+}
+
+}  // namespace postrider::queue

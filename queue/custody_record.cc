@@ -1,0 +1,224 @@
+// What delivery says came of a lease.
+#include "queue/codec.h"
+#include "queue/custody.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kPause = 60'000;  // before a notice is tried again that was not made
+
+RecipientState end_state(mail::Verdict verdict) {
+  return verdict == mail::Verdict::delivered ? RecipientState::delivered : RecipientState::bounced;
+}
+
+void count(Queue::Counters& counted, const Record& record) {
+  for (const auto& result : record.results) {
+    counted.delivered += result.outcome.verdict == mail::Verdict::delivered ? 1 : 0;
+    counted.bounced += result.outcome.verdict == mail::Verdict::bounce ? 1 : 0;
+    counted.deferrals += result.outcome.verdict == mail::Verdict::retry ? 1 : 0;
+  }
+}
+
+// The usual case: everybody at the first attempt.
+bool ends_all(const Record& record, std::size_t recipients) {
+  if (record.results.size() < recipients || !record.untried.empty())
+    return false;
+  return std::none_of(record.results.begin(), record.results.end(), [](const auto& result) {
+    return result.outcome.verdict == mail::Verdict::retry;
+  });
+}
+
+bool are_distinct(const Record& record, std::size_t recipients) {
+  if (recipients == 1)
+    return record.results.size() == 1 && record.results[0].index == 0;
+  std::vector<bool> seen(recipients);
+  for (const auto& result : record.results)
+    if (result.index < recipients)
+      seen[result.index] = true;
+  return std::find(seen.begin(), seen.end(), false) == seen.end();
+}
+
+bool is_notice(Lease::Reason reason) {
+  return reason == Lease::Reason::expired || reason == Lease::Reason::bounce;
+}
+
+}  // namespace
+
+Result<void> Custody::record(const Record& record, Effects& effects) {
+  auto node = leases.take(record.id);
+  // Not leased: it was recorded before, and the answer to that commit was lost. Nothing to do.
+  if (!node)
+    return {};
+  effects.ended.push_back(std::move(node));
+  const Leased& leased = effects.ended.back().mapped();
+  count(effects.counted, record);
+  look_again_after(leased);
+  pause(record, leased);
+  return leased.landed ? record_landed(record, leased, effects)
+                       : record_waiting(record, leased, effects);
+}
+
+Result<void> Custody::record_landed(const Record& record, const Leased& leased, Effects& effects) {
+  const auto& message = *leased.message;
+  const auto recipients = message.envelope.recipients.size();
+  if (ends_all(record, recipients) && are_distinct(record, recipients)) {
+    if (auto done = store.delete_incoming(message.id); !done)
+      return done.error();
+    if (!message.content.file.empty())
+      effects.files.push_back(message.content.file);
+    return store_notices(record, effects);
+  }
+
+  MessageRow row = new_row(message);
+  std::vector<RecipientRow> rows(recipients);
+  for (std::uint32_t i = 0; i < recipients; ++i) {
+    rows[i].index = i;
+    rows[i].next_attempt = now();
+    rows[i].address = message.envelope.recipients[i].address;
+  }
+  for (const auto& result : record.results)
+    if (result.index < recipients)
+      rows[result.index] = after(std::move(rows[result.index]), result, row.expires);
+  row.tried = std::any_of(rows.begin(), rows.end(), [](const RecipientRow& recipient) {
+    return recipient.is_alive() && recipient.attempts > 0;
+  });
+  for (const auto& recipient : rows)
+    if (recipient.is_alive())
+      expect(recipient.next_attempt);
+  expect(row.deadline);
+  if (auto done = store.insert_message(message, encode_head(message), row, rows, true); !done)
+    return done.error();
+  if (auto done = log_attempts(record, row); !done)
+    return done.error();
+  if (row.logged > 0)
+    if (auto done = store.set_logged(message.id, row.logged); !done)
+      return done.error();
+  return store_notices(record, effects);
+}
+
+Result<void> Custody::record_waiting(const Record& record, const Leased& leased, Effects& effects) {
+  const auto& message = *leased.message;
+  auto row = store.load_row(message.id);
+  if (!row)
+    return row.error();
+  if (!row->has_value())
+    return {};  // removed by an administrator in the meantime
+  auto alive = store.load_alive(message.id);
+  if (!alive)
+    return alive.error();
+
+  std::vector<RecipientRow> left;
+  std::vector<RecipientRow> changed;
+  bool has_bouncing = false;
+  for (auto& recipient : *alive) {
+    const auto result =
+        std::find_if(record.results.begin(), record.results.end(),
+                     [&](const auto& each) { return each.index == recipient.index; });
+    if (result != record.results.end()) {
+      recipient = after(std::move(recipient), *result, (*row)->expires);
+      changed.push_back(recipient);
+    }
+    if (!recipient.is_alive())
+      continue;
+    has_bouncing = has_bouncing || recipient.state == RecipientState::bouncing;
+    (*row)->tried = (*row)->tried || recipient.attempts > 0;
+    expect(recipient.next_attempt);
+    left.push_back(recipient);
+  }
+  if (left.empty()) {
+    if (auto done = remove_message(message, effects); !done)
+      return done.error();
+    return store_notices(record, effects);
+  }
+
+  for (const auto& recipient : changed)
+    if (auto done = store.update_recipient(message.id, recipient); !done)
+      return done.error();
+  (*row)->delayed = (*row)->delayed || record.delay_notice_sent;
+  (*row)->deadline = deadline_of(message, **row);
+  if (has_bouncing)
+    (*row)->deadline = 0;
+  // A notice that could not be made now must not come back at once.
+  const bool was_asked = is_notice(leased.reason) || leased.reason == Lease::Reason::delay_notice;
+  if (was_asked && (*row)->deadline <= now())
+    (*row)->deadline = now() + kPause;
+  expect((*row)->deadline);
+  if (auto done = log_attempts(record, **row); !done)
+    return done.error();
+  if (auto done = store.update_message(message.id, **row, left); !done)
+    return done.error();
+  return store_notices(record, effects);
+}
+
+RecipientRow Custody::after(RecipientRow row, const Record::Result& result,
+                            std::int64_t expires) const {
+  ++row.attempts;
+  row.last = encode_outcome(result.outcome);
+  if (result.outcome.verdict != mail::Verdict::retry) {
+    row.state = end_state(result.outcome.verdict);
+    row.next_attempt = kNever;
+    return row;
+  }
+  // Held or to be bounced since it was leased: that stays.
+  if (row.state != RecipientState::queued)
+    return row;
+  const auto wanted = time.to_queue(result.next_attempt).time_since_epoch().count();
+  row.next_attempt = std::clamp(wanted, now(), std::max(now(), expires));
+  return row;
+}
+
+Result<void> Custody::log_attempts(const Record& record, MessageRow& row) {
+  for (const auto& result : record.results) {
+    const std::string outcome = encode_outcome(result.outcome);
+    if (auto done = store.log_attempt(record.id, ++row.logged, time.wall(), result.index, outcome);
+        !done)
+      return done.error();
+  }
+  return {};
+}
+
+Result<void> Custody::store_notices(const Record& record, Effects& effects) {
+  for (const auto& notice : record.notices) {
+    // Refused means already there: the commit whose answer was lost had stored it.
+    Result<void> refused;
+    auto done = submit(notice.message, encode_head(*notice.message), effects, refused);
+    if (!done)
+      return done.error();
+  }
+  return {};
+}
+
+Result<void> Custody::remove_message(const mail::Message& message, Effects& effects) {
+  if (!message.content.file.empty())
+    effects.files.push_back(message.content.file);
+  return store.delete_message(message.id);
+}
+
+Result<void> Custody::set_site(const SiteState& state) {
+  const auto until = state.blocked_until == TimePoint()
+                         ? 0
+                         : time.to_queue(state.blocked_until).time_since_epoch().count();
+  if (auto done = store.set_site(state, until); !done)
+    return done.error();
+  look_again_ = true;
+  return {};
+}
+
+void Custody::expect(std::int64_t due) {
+  next_due_ = std::min(next_due_, due);
+}
+
+void Custody::undo(Effects& effects) {
+  for (const auto& lease : effects.leases)
+    leases.take(lease.message->id);
+  for (auto& node : effects.ended)
+    leases.put_back(std::move(node));
+  store.forget();
+  look_again_ = true;
+  effects = {};
+}
+
+}  // namespace postrider::queue

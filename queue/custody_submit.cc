@@ -1,0 +1,142 @@
+// New mail, and mail that comes back after a stop.
+#include "queue/codec.h"
+#include "queue/custody.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+std::vector<RecipientRow> all_due(const mail::Message& message, std::int64_t now) {
+  std::vector<RecipientRow> rows;
+  rows.reserve(message.envelope.recipients.size());
+  for (const auto& recipient : message.envelope.recipients) {
+    RecipientRow row;
+    row.index = static_cast<std::uint32_t>(rows.size());
+    row.next_attempt = now;
+    row.address = recipient.address;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+mail::Outcome damage(const std::string& why) {
+  mail::Outcome outcome;
+  outcome.stage = mail::Stage::admin;
+  outcome.status = {4, 3, 0};
+  outcome.text = "quarantined: " + why;
+  return outcome;
+}
+
+}  // namespace
+
+MessageRow Custody::new_row(const mail::Message& message) const {
+  MessageRow row;
+  row.expires = (time.to_queue(message.received) + settings.lifetime).time_since_epoch().count();
+  // A message with a damaged date must not expire at once (attacks.md M18).
+  row.expires = std::clamp(row.expires, now(), now() + settings.lifetime.count());
+  // Nobody to tell: bounces and notices.
+  row.delayed = message.envelope.sender.empty() || settings.delay_notice <= Duration(0);
+  row.deadline = deadline_of(message, row);
+  return row;
+}
+
+std::int64_t Custody::deadline_of(const mail::Message& message, const MessageRow& row) const {
+  if (row.delayed || settings.delay_notice <= Duration(0))
+    return row.expires;
+  const auto notice = time.to_queue(message.received) + settings.delay_notice;
+  return std::min(row.expires, notice.time_since_epoch().count());
+}
+
+Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message,
+                             std::string_view head, Effects& effects, Result<void>& refused) {
+  const auto usage = leases.fresh();
+  const bool is_fresh = has_consumer && usage.messages < settings.fresh_messages &&
+                        usage.bytes < settings.fresh_bytes;
+  if (!is_fresh) {
+    effects.made.push_back(message->id);
+    return submit_waiting(*message, head, refused);
+  }
+
+  // One statement: if it fails, nothing of it is left and the transaction goes on.
+  if (auto done = store.insert_incoming(*message, head); !done) {
+    if (!is_constraint(done.error()))
+      return done.error();
+    refused = done.error();
+    return {};
+  }
+  effects.made.push_back(message->id);
+  Leased leased;
+  leased.reason = Lease::Reason::fresh;
+  leased.message = message;
+  leased.landed = true;
+  std::vector<Lease::Recipient> recipients(message->envelope.recipients.size());
+  for (std::uint32_t i = 0; i < recipients.size(); ++i)
+    recipients[i].index = i;
+  hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+Result<void> Custody::submit_waiting(const mail::Message& message, std::string_view head,
+                                     Result<void>& refused) {
+  if (auto begun = store.database().execute("SAVEPOINT one"); !begun)
+    return begun.error();
+  auto done = store.insert_message(message, head, new_row(message), all_due(message, now()), false);
+  if (!done) {
+    if (!is_constraint(done.error()))
+      return done.error();
+    refused = done.error();
+    store.forget();
+    if (auto undone = store.database().execute("ROLLBACK TO one"); !undone)
+      return undone.error();
+  }
+  expect(now());
+  return store.database().execute("RELEASE one");
+}
+
+Result<std::size_t> Custody::recover() {
+  auto ids = store.incoming_ids();
+  if (!ids)
+    return ids.error();
+  for (const auto id : *ids)
+    if (auto done = land_again(id); !done)
+      return done.error().during("recover message " + to_string(id));
+  return ids->size();
+}
+
+Result<void> Custody::land_again(mail::MessageId id) {
+  auto message = store.load_incoming_head(id);
+  if (!message) {
+    if (message.error().code() != Errc::corrupt)
+      return message.error();
+    const auto why = message.error().describe();
+    log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
+    return store.quarantine_incoming(id, encode_outcome(damage(why)));
+  }
+  const std::string head = encode_head(**message);
+  return store.insert_message(**message, head, new_row(**message), all_due(**message, now()), true);
+}
+
+Result<void> Custody::quarantine(mail::MessageId id, const std::string& why) {
+  log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
+  auto row = store.load_row(id);
+  if (!row)
+    return row.error();
+  if (!row->has_value())
+    return {};
+  auto alive = store.load_alive(id);
+  if (!alive)
+    return alive.error();
+  const std::string last = encode_outcome(damage(why));
+  for (auto& recipient : *alive) {
+    recipient.state = RecipientState::held;
+    recipient.next_attempt = kNever;
+    recipient.last = last;
+    if (auto done = store.update_recipient(id, recipient); !done)
+      return done.error();
+  }
+  return store.update_message(id, **row, *alive);
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,222 @@
+#include "queue/listing.h"
+
+#include "queue/codec.h"
+#include "queue/schema.h"
+#include "queue/store.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kChunk = 5000;  // messages looked at in one read transaction
+
+std::optional<mail::Outcome> read_outcome(std::string_view bytes) {
+  if (bytes.empty())
+    return std::nullopt;
+  auto outcome = decode_outcome(bytes);
+  return outcome ? std::optional(*std::move(outcome)) : std::nullopt;
+}
+
+}  // namespace
+
+Result<void> Listing::open(const std::string& path, const char* vfs) {
+  const std::lock_guard lock(mutex_);
+  auto database = Database::open(path, Database::Mode::reader, vfs);
+  if (!database)
+    return database.error();
+  database_ = *std::move(database);
+  if (auto done = configure_reader(database_); !done)
+    return done.error();
+  if (auto done = add_filter_functions(database_, leases_); !done)
+    return done.error();
+  const struct {
+    Statement& statement;
+    const char* sql;
+  } all[] = {
+      {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
+      {waiting_,
+       "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender, m.head,"
+       " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
+       " d.name, s.name, s.blocked_until, s.last FROM" POSTRIDER_FILTERED " ORDER BY m.id, r.idx"},
+      {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
+      {load_,
+       "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
+      {load_incoming_, "SELECT head, body FROM incoming WHERE id = ?"},
+      {attempts_, "SELECT at, recipient, outcome FROM attempt WHERE message = ? ORDER BY seq"},
+      {sites_,
+       "SELECT name, blocked_until, failures, since, last FROM site"
+       " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
+      {totals_,
+       "SELECT count(*), total(size), total(waiting + held), total(waiting > 0 AND tried),"
+       " total(waiting = 0) FROM message INDEXED BY message_totals"},
+      {totals_incoming_, "SELECT count(*), total(size) FROM incoming"},
+      {oldest_,
+       "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
+       " UNION ALL SELECT min(id) FROM message)"},
+  };
+  for (const auto& entry : all) {
+    auto prepared = database_.prepare(entry.sql);
+    if (!prepared)
+      return prepared.error();
+    entry.statement = *std::move(prepared);
+  }
+  return {};
+}
+
+Result<std::vector<ListedMessage>> Listing::list(const Filter& filter, mail::MessageId after,
+                                                 std::size_t most, TimePoint wall) {
+  const std::lock_guard lock(mutex_);
+  wall_ = wall;
+  const PreparedFilter prepared(filter, wall);
+  if (prepared.ids().empty())
+    return list_range(prepared, {after.value}, most);
+  std::vector<ListedMessage> listed;
+  for (const auto id : prepared.ids()) {
+    if (id <= after || listed.size() >= most)
+      continue;
+    auto found = list_range(prepared, {id.value - 1, id.value}, 1);
+    if (!found)
+      return found.error();
+    std::move(found->begin(), found->end(), std::back_inserter(listed));
+  }
+  return listed;
+}
+
+Result<std::vector<ListedMessage>> Listing::list_range(const PreparedFilter& filter, IdRange range,
+                                                       std::size_t most) {
+  // Incoming first: what moves to `message` in between is then seen twice rather than never.
+  std::vector<ListedMessage> listed;
+  if (auto done = list_incoming(filter, range, most, listed); !done)
+    return done.error();
+  std::vector<ListedMessage> waiting;
+  for (IdRange chunk{range.after, range.after}; chunk.to < range.to && waiting.size() < most;) {
+    auto end = end_of_chunk(chunk.after);
+    if (!end)
+      return end.error();
+    chunk.to = std::min(*end, range.to);
+    if (auto done = list_waiting(filter, chunk, most, waiting); !done)
+      return done.error();
+    chunk.after = chunk.to;
+  }
+  std::move(waiting.begin(), waiting.end(), std::back_inserter(listed));
+  const auto earlier = [](const auto& a, const auto& b) { return a.id < b.id; };
+  const auto same = [](const auto& a, const auto& b) { return a.id == b.id; };
+  std::sort(listed.begin(), listed.end(), earlier);
+  listed.erase(std::unique(listed.begin(), listed.end(), same), listed.end());
+  if (listed.size() > most)
+    listed.resize(most);
+  return listed;
+}
+
+Result<std::int64_t> Listing::end_of_chunk(std::int64_t after) {
+  Query query(chunk_end_);
+  query.bind(after).bind(kChunk - 1);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? query.integer(0) : kNever;
+}
+
+Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,
+                                    std::vector<ListedMessage>& listed) {
+  Query query(incoming_);
+  query.bind(range.after).bind(range.to);
+  while (listed.size() < most) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("list the queue");
+    if (!*row)
+      return {};
+    const mail::MessageId id{query.integer(0)};
+    const bool is_leased = leases_.is_leased(id);
+    auto message = decode_head(id, query.blob(2));
+    if (!message || !filter.matches(*message, is_leased))
+      continue;
+    ListedMessage entry;
+    entry.id = id;
+    entry.received = message->received;
+    entry.size = static_cast<std::uint64_t>(query.integer(1));
+    entry.sender = message->envelope.sender;
+    entry.origin = message->origin;
+    entry.status = is_leased ? "active" : "queued";
+    std::uint32_t index = 0;
+    for (const auto& recipient : message->envelope.recipients) {
+      if (filter.matches(recipient)) {
+        ListedRecipient& each = entry.recipients.emplace_back();
+        each.index = index;
+        each.address = recipient.address;
+        each.domain = mail::domain_of(recipient.address);
+        each.active = is_leased;
+        each.next_attempt = message->received;
+      }
+      ++index;
+    }
+    if (!entry.recipients.empty())
+      listed.push_back(std::move(entry));
+  }
+  return {};
+}
+
+Result<void> Listing::list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
+                                   std::vector<ListedMessage>& listed) {
+  Query query(waiting_);
+  filter.bind(query, range, now(wall_));
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("list the queue");
+    if (!*row)
+      return {};
+    if (listed.empty() || listed.back().id.value != query.integer(0)) {
+      if (listed.size() == most)
+        return {};
+      listed.push_back(read_message(query));
+    }
+    listed.back().recipients.push_back(read_recipient(query, listed.back()));
+  }
+}
+
+ListedMessage Listing::read_message(Query& query) const {
+  ListedMessage entry;
+  entry.id = {query.integer(0)};
+  entry.received = TimePoint(Duration(query.integer(1)));
+  const auto expires = query.integer(2);
+  if (expires != kNever)
+    entry.expires = time_.to_wall(TimePoint(Duration(expires)));
+  entry.size = static_cast<std::uint64_t>(query.integer(3));
+  entry.sender = query.text(6);
+  if (auto head = decode_head(entry.id, query.blob(7)))
+    entry.origin = head->origin;
+  entry.status = leases_.is_leased(entry.id) ? "active"
+                 : query.integer(4) == 0     ? "held"
+                 : query.integer(5) != 0     ? "deferred"
+                                             : "queued";
+  return entry;
+}
+
+ListedRecipient Listing::read_recipient(Query& query, const ListedMessage& message) const {
+  ListedRecipient recipient;
+  recipient.index = static_cast<std::uint32_t>(query.integer(8));
+  recipient.address = query.text(9);
+  const auto state = query.integer(10);
+  recipient.state = static_cast<RecipientState>(state);
+  recipient.attempts = static_cast<std::uint32_t>(query.integer(11));
+  recipient.active = message.status == "active" && leases_.is_leased(message.id, recipient.index);
+  recipient.last = read_outcome(query.blob(13));
+  recipient.domain = query.text(14);
+  recipient.site = query.text(15);
+  auto next = query.integer(12);
+  const auto blocked_until = query.integer(16);
+  if (next != kNever && blocked_until > now(wall_)) {
+    // What it waits for is its site, and so is the reason.
+    next = std::max(next, blocked_until);
+    recipient.last = read_outcome(query.blob(17));
+  }
+  if (next != kNever)
+    recipient.next_attempt = time_.to_wall(TimePoint(Duration(next)));
+  return recipient;
+}
+
+}  // namespace postrider::queue

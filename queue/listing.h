@@ -1,0 +1,45 @@
+// The reading side: one read-only connection, short transactions, any thread but the loops.
+#pragma once
+
+#include "queue/filter.h"
+#include "queue/queue_time.h"
+
+#include <mutex>
+
+namespace postrider::queue {
+
+class Listing {
+ public:
+  Listing(const Leases& leases, const QueueTime& time) : leases_(leases), time_(time) {}
+  Result<void> open(const std::string& path, const char* vfs);
+
+  Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
+                                          std::size_t most, TimePoint wall);
+  Result<Changed> count(const Filter& filter, TimePoint wall);
+  Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
+  Result<std::vector<Attempt>> attempts(mail::MessageId id);
+  Result<Totals> totals();
+  Result<std::vector<SiteState>> sites();
+
+ private:
+  Result<void> list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,
+                             std::vector<ListedMessage>& listed);
+  Result<void> list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
+                            std::vector<ListedMessage>& listed);
+  Result<std::int64_t> end_of_chunk(std::int64_t after);
+  Result<std::vector<ListedMessage>> list_range(const PreparedFilter& filter, IdRange range,
+                                                std::size_t most);
+  ListedMessage read_message(Query& query) const;
+  ListedRecipient read_recipient(Query& query, const ListedMessage& message) const;
+  std::int64_t now(TimePoint wall) const { return time_.to_queue(wall).time_since_epoch().count(); }
+
+  const Leases& leases_;
+  const QueueTime& time_;
+  std::mutex mutex_;
+  TimePoint wall_;
+  Database database_;
+  Statement incoming_, waiting_, chunk_end_, load_, load_incoming_, attempts_, sites_;
+  Statement totals_, totals_incoming_, oldest_, recipients_;
+};
+
+}  // namespace postrider::queue

@@ -1,0 +1,166 @@
+#include "queue/queue.h"
+
+#include "queue/body_file.h"
+#include "queue/codec.h"
+#include "queue/listing.h"
+#include "queue/writer.h"
+
+namespace postrider::queue {
+
+struct Queue::Impl {
+  Impl(Spool spool_, Settings settings, const Clock& clock_, Log& log)
+      : spool(std::move(spool_)),
+        clock(clock_),
+        writer(spool, ids, std::move(settings), clock_, log),
+        listing(writer.leases(), writer.time()) {}
+
+  Spool spool;
+  const Clock& clock;
+  mail::MessageIds ids;
+  BlockingPool syncs{4};  // of large bodies; each waits for the disk
+  Writer writer;
+  Listing listing;
+};
+
+Queue::Queue(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Queue::~Queue() {
+  stop();
+}
+
+Result<std::unique_ptr<Queue>> Queue::open(Settings settings, const Clock& clock, Log& log) {
+  return open_with(std::move(settings), clock, log, nullptr);
+}
+
+Result<std::unique_ptr<Queue>> Queue::open_with(Settings settings, const Clock& clock, Log& log,
+                                                const char* vfs) {
+  auto spool = Spool::open(settings.spool);
+  if (!spool)
+    return spool.error();
+  auto impl = std::make_unique<Impl>(*std::move(spool), std::move(settings), clock, log);
+  if (auto opened = impl->writer.open(vfs); !opened)
+    return opened.error();
+  if (auto opened = impl->listing.open(impl->spool.database(), vfs); !opened)
+    return opened.error();
+  return std::unique_ptr<Queue>(new Queue(std::move(impl)));
+}
+
+void Queue::start(Consumer* consumer) {
+  impl_->writer.start(consumer);
+}
+
+void Queue::stop() {
+  impl_->writer.stop();
+}
+
+Admission Queue::admission() const {
+  return impl_->writer.admission();
+}
+
+mail::MessageId Queue::next_id() {
+  return impl_->ids.next(impl_->clock.now());
+}
+
+Result<BodyFile> Queue::create_body(mail::MessageId id) {
+  BodyFile body;
+  body.name_ = to_string(id);
+  auto file = impl_->spool.create_body(body.name_);
+  if (!file)
+    return file.error().during("create body");
+  body.state_ = std::make_unique<BodyFile::State>(impl_->spool, *std::move(file), body.name_);
+  return body;
+}
+
+Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
+  if (admission() == Admission::stopping)
+    co_return Error(Errc::stopped, "store message");
+  if (submission.body.is_open()) {
+    auto* const body = submission.body.state_.get();
+    std::function<Result<void>()> sync = [body] { return body->sync(); };
+    Result<void> synced = co_await impl_->syncs.run(loop, std::move(sync));
+    if (!synced)
+      co_return synced.error().during("store message");
+  }
+  Waiting waiting(loop);
+  std::string head = encode_head(*submission.message);
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.submissions.push_back({std::move(submission), std::move(head), &waiting, {}});
+  });
+  co_await waiting.done.wait();
+  co_return std::move(waiting.result);
+}
+
+void Queue::record(std::vector<Record> records) {
+  impl_->writer.give([&](Inbox& inbox) {
+    std::move(records.begin(), records.end(), std::back_inserter(inbox.records));
+  });
+}
+
+void Queue::set_site(SiteState state) {
+  impl_->writer.give([&](Inbox& inbox) { inbox.sites.push_back(std::move(state)); });
+}
+
+void Queue::assign_site(std::string domain, std::string site) {
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.assignments.push_back({std::move(domain), std::move(site)});
+  });
+}
+
+std::vector<SiteState> Queue::sites() {
+  auto sites = impl_->listing.sites();
+  return sites ? *std::move(sites) : std::vector<SiteState>();
+}
+
+std::string Queue::body_path(const std::string& name) const {
+  return impl_->spool.body(name);
+}
+
+Result<FileDescriptor> Queue::open_body(const mail::Message& message) const {
+  return impl_->spool.open_body(message);
+}
+
+void Queue::quarantine(mail::MessageId id, std::string why) {
+  impl_->writer.give([&](Inbox& inbox) { inbox.quarantines.push_back({id, std::move(why)}); });
+}
+
+void Queue::change(Verb verb, Filter filter, bool dry_run,
+                   std::function<void(Result<Changed>)> on_done) {
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.changes.push_back({verb, std::move(filter), dry_run, std::move(on_done), {}});
+  });
+}
+
+Result<std::vector<ListedMessage>> Queue::list(const Filter& filter, mail::MessageId after,
+                                               std::size_t most) {
+  return impl_->listing.list(filter, after, most, impl_->clock.now());
+}
+
+Result<Changed> Queue::count(const Filter& filter) {
+  return impl_->listing.count(filter, impl_->clock.now());
+}
+
+Result<std::shared_ptr<const mail::Message>> Queue::load(mail::MessageId id) {
+  return impl_->listing.load(id);
+}
+
+Result<std::vector<Attempt>> Queue::attempts(mail::MessageId id) {
+  return impl_->listing.attempts(id);
+}
+
+Result<Totals> Queue::totals() {
+  return impl_->listing.totals();
+}
+
+Queue::Counters Queue::counters() const {
+  return impl_->writer.counters();
+}
+
+void Queue::reconfigure(Settings settings) {
+  impl_->writer.give([&](Inbox& inbox) { inbox.settings.push_back(std::move(settings)); });
+}
+
+void Queue::wake() {
+  impl_->writer.look_again();
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,156 @@
+#include "queue/spool.h"
+
+#include "queue/codec.h"
+
+#include <cerrno>
+#include <dirent.h>
+#include <fcntl.h>
+#include <memory>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+namespace postrider::queue {
+
+namespace {
+
+Error refused(std::string sentence) {
+  return Error(Errc::refused, std::move(sentence));
+}
+
+// Anyone who could write here could replace files under our feet.
+Result<unsigned> check_folder(const std::string& folder) {
+  struct stat about {};
+  if (::lstat(folder.c_str(), &about) != 0)
+    return system_error("look at the spool " + folder);
+  if (!S_ISDIR(about.st_mode))
+    return refused("the spool " + folder + " is not a folder");
+  if ((about.st_mode & (S_IRWXO | S_IWGRP)) != 0)
+    return refused("the spool " + folder +
+                   " is open to other users; it must have mode 0700 or 0750");
+  if (about.st_uid != ::geteuid() && ::geteuid() != 0)
+    return refused("the spool " + folder + " belongs to another user");
+  return about.st_uid;
+}
+
+Result<FileDescriptor> take_lock(const std::string& folder) {
+  auto lock = open_file(folder + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (!lock)
+    return lock.error().during("lock the spool");
+  if (::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK)
+      return system_error("lock the spool");
+    char holder[32] = {};
+    const auto size = ::pread(lock->get(), holder, sizeof holder - 1, 0);
+    std::string pid(holder, size > 0 ? static_cast<std::size_t>(size) : 0);
+    pid = pid.substr(0, pid.find('\n'));
+    return refused("the spool " + folder + " is in use by process " + (pid.empty() ? "?" : pid));
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock->get(), 0) != 0 || ::pwrite(lock->get(), pid.data(), pid.size(), 0) < 0) {
+    // The pid is only for people; a full disk must not keep the daemon from delivering.
+  }
+  return lock;
+}
+
+bool same_as_recorded(const struct stat& about, unsigned owner, const mail::Message& message) {
+  return S_ISREG(about.st_mode) && about.st_nlink == 1 && about.st_uid == owner &&
+         static_cast<std::uint64_t>(about.st_size) == message.content.size;
+}
+
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
+};
+
+}  // namespace
+
+Result<Spool> Spool::open(const std::string& folder) {
+  Spool spool;
+  spool.folder_ = folder;
+  if (auto made = make_folder(folder, 0700); !made)
+    return made.error();
+  auto owner = check_folder(folder);
+  if (!owner)
+    return owner.error();
+  spool.owner_ = *owner;
+  auto lock = take_lock(folder);
+  if (!lock)
+    return lock.error();
+  spool.lock_ = *std::move(lock);
+  if (::mkdir(spool.bodies().c_str(), 0700) == 0) {
+    if (auto synced = sync_folder(folder); !synced)
+      return synced.error();
+  } else if (errno != EEXIST) {
+    return system_error("make " + spool.bodies());
+  }
+  auto bodies = open_file(spool.bodies(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!bodies)
+    return bodies.error();
+  spool.bodies_ = *std::move(bodies);
+  return spool;
+}
+
+bool Spool::has_room(std::uint64_t needed) const {
+  struct statvfs about {};
+  if (::statvfs(folder_.c_str(), &about) != 0)
+    return true;  // the write itself will tell
+  const bool no_inodes = about.f_files > 0 && about.f_favail == 0;
+  return !no_inodes && std::uint64_t{about.f_bavail} * about.f_frsize >= needed;
+}
+
+Result<FileDescriptor> Spool::create_body(const std::string& name) const {
+  return open_file_at(bodies_, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+}
+
+Result<FileDescriptor> Spool::open_body(const mail::Message& message) const {
+  const auto& name = message.content.file;
+  if (!is_body_name(name))
+    return Error(Errc::corrupt, "open body: illegal name");
+  auto file = open_file_at(bodies_, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!file) {
+    const int number = file.error().code().value();
+    // Out of descriptors or memory passes; everything else says that the file is not there.
+    const bool passes = number == EMFILE || number == ENFILE || number == ENOMEM || number == EIO;
+    return passes ? file.error() : Error(Errc::corrupt, file.error().describe());
+  }
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("stat body " + name);
+  if (!same_as_recorded(about, owner_, message))
+    return Error(Errc::corrupt, "body " + name + " is not the file that was stored");
+  return file;
+}
+
+void Spool::remove_body(const std::string& name) const {
+  if (is_body_name(name))
+    ::unlinkat(bodies_.get(), name.c_str(), 0);
+}
+
+Result<void> Spool::sync_bodies() const {
+  auto synced = sync_file(bodies_);
+  if (!synced)
+    return synced.error().during("sync folder body");
+  return {};
+}
+
+Result<std::size_t> Spool::sweep(
+    const std::function<Result<bool>(const std::string& name)>& is_known) {
+  std::unique_ptr<DIR, CloseFolder> folder(::opendir(bodies().c_str()));
+  if (!folder)
+    return system_error("read " + bodies());
+  std::size_t swept = 0;
+  while (const dirent* entry = ::readdir(folder.get())) {
+    const std::string name(entry->d_name);
+    if (!is_body_name(name))
+      continue;
+    auto known = is_known(name);
+    if (!known)
+      return known.error();
+    if (!*known && ::unlinkat(bodies_.get(), name.c_str(), 0) == 0)
+      ++swept;
+  }
+  return swept;
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,47 @@
+// The spool folder: its lock, its modes and its body files.
+//
+//   queue.db   the database, with its -wal and -shm
+//   body/ID    the content of large messages, one file each
+//   drop/      mail handed in while the daemon was down (not ours)
+//   lock       held by the one program that writes here; has its pid
+#pragma once
+
+#include "base/file.h"
+#include "mail/message.h"
+
+#include <functional>
+#include <string>
+
+namespace postrider::queue {
+
+class Spool {
+ public:
+  // Makes what is missing, refuses a folder open to others, takes the lock.
+  static Result<Spool> open(const std::string& folder);
+
+  std::string database() const { return folder_ + "/queue.db"; }
+  std::string bodies() const { return folder_ + "/body"; }
+  std::string body(const std::string& name) const { return bodies() + "/" + name; }
+  const std::string& folder() const { return folder_; }
+
+  // Whether there is room for `needed` bytes more, by statvfs; also false without free inodes.
+  bool has_room(std::uint64_t needed) const;
+
+  Result<FileDescriptor> create_body(const std::string& name) const;
+  // The file of a message, checked (attacks.md I12): regular, ours, one link, the recorded size.
+  // Errc::corrupt if it is anything else.
+  Result<FileDescriptor> open_body(const mail::Message& message) const;
+  void remove_body(const std::string& name) const;
+  // Makes names durable that were added to body/.
+  Result<void> sync_bodies() const;
+  // Removes the files in body/ for which is_known(name) is false. Returns how many.
+  Result<std::size_t> sweep(const std::function<Result<bool>(const std::string& name)>& is_known);
+
+ private:
+  std::string folder_;
+  unsigned owner_ = 0;  // of the folder; tools may run as root
+  FileDescriptor lock_;
+  FileDescriptor bodies_;
+};
+
+}  // namespace postrider::queue

@@ -1,0 +1,151 @@
+// The rows: the only SQL that writes. Used by the queue thread alone, inside its transactions.
+// Times are the queue's own (queue/queue_time.h), in milliseconds.
+//
+//   incoming          accepted, in delivery's hands for the first time; one row a message
+//   message + body +  waits: one row for the message, one for its content, one a recipient
+//   recipient
+//   domain -> site    who is due next: both keep the earliest time below them, so the next due
+//                     work is the first entry of an index, however many wait
+#pragma once
+
+#include "queue/leases.h"
+#include "queue/sqlite.h"
+
+#include <limits>
+#include <span>
+#include <unordered_map>
+
+namespace postrider::queue {
+
+inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+
+struct RecipientRow {
+  std::uint32_t index = 0;
+  std::int64_t domain = 0;
+  RecipientState state = RecipientState::queued;
+  std::uint32_t attempts = 0;
+  std::int64_t next_attempt = 0;
+  std::string last;     // encoded; empty: no attempt yet
+  std::string address;  // filled by load only
+  bool is_alive() const { return state < RecipientState::delivered; }
+};
+
+struct MessageRow {
+  std::int64_t deadline = 0;
+  std::int64_t expires = 0;
+  bool tried = false;
+  bool delayed = false;  // the delay notice was sent, or is not wanted
+  std::int64_t logged = 0;
+  std::int64_t delay_at = kNever;  // only when a row is made
+};
+
+struct SiteRow {
+  std::int64_t wake = kNever;
+  std::int64_t blocked_until = 0;
+  std::uint32_t failures = 0;
+};
+
+class Store {
+ public:
+  static Result<Store> open(const std::string& path, const char* vfs);
+  Database& database() { return database_; }
+
+  // Fresh mail.
+  Result<void> insert_incoming(const mail::Message& message, std::string_view head);
+  Result<void> delete_incoming(mail::MessageId id);
+  Result<std::vector<mail::MessageId>> incoming_ids();
+  Result<std::shared_ptr<const mail::Message>> load_incoming_head(mail::MessageId id);
+
+  // Waiting mail. from_incoming: its row is there and moves here.
+  Result<void> insert_message(const mail::Message& message, std::string_view head, MessageRow row,
+                              std::vector<RecipientRow> recipients, bool from_incoming);
+  // A landed row that does not decode: kept, held, without content checks.
+  Result<void> quarantine_incoming(mail::MessageId id, const std::string& last);
+  Result<void> delete_message(mail::MessageId id);
+  Result<std::optional<MessageRow>> load_row(mail::MessageId id);
+  Result<std::vector<RecipientRow>> load_alive(mail::MessageId id);
+  // With the content, unless that is in a file.
+  Result<std::shared_ptr<const mail::Message>> load_message(mail::MessageId id);
+  Result<void> update_recipient(mail::MessageId id, const RecipientRow& row);
+  // Counts are taken from the living recipients.
+  Result<void> update_message(mail::MessageId id, const MessageRow& row,
+                              std::span<const RecipientRow> alive);
+  Result<void> log_attempt(mail::MessageId id, std::int64_t seq, TimePoint when,
+                           std::uint32_t recipient, std::string_view outcome);
+  Result<void> set_logged(mail::MessageId id, std::int64_t seq);
+  Result<bool> exists(mail::MessageId id);
+
+  // Due work.
+  Result<std::int64_t> domain_id(const std::string& name);  // made if missing
+  Result<void> touch(std::int64_t domain, std::int64_t due);
+  struct Due {
+    std::int64_t id = 0;
+    std::int64_t time = 0;
+  };
+  // Those due by now behind `after`, in order of time and id, at most `most`.
+  Result<std::vector<Due>> due_sites(std::int64_t now, Due after, std::size_t most);
+  Result<std::vector<Due>> due_domains(std::int64_t site, std::int64_t now, Due after,
+                                       std::size_t most);
+  // Messages with due recipients of the domain that are not leased. more: there are others.
+  Result<std::vector<mail::MessageId>> due_messages(std::int64_t domain, std::int64_t now,
+                                                    const Leases& leases, std::size_t most,
+                                                    bool& more);
+  Result<std::vector<mail::MessageId>> due_deadlines(std::int64_t now, const Leases& leases,
+                                                     std::size_t most, bool& more);
+  Result<void> set_deadline(mail::MessageId id, std::int64_t deadline);
+  // Puts the kept time of a domain or site back to the truth, or removes one that has no mail.
+  Result<void> settle_domain(std::int64_t domain);
+  Result<void> settle_site(std::int64_t site);
+  // The next time after `now` at which something may be due.
+  Result<std::int64_t> next_due(std::int64_t now);
+  Result<bool> is_blocked(std::int64_t domain, std::int64_t now);
+  Result<SiteRow> load_site(std::int64_t id);
+
+  // Sites.
+  Result<void> set_site(const SiteState& state, std::int64_t blocked_until);
+  Result<void> assign_site(const std::string& domain, const std::string& site);
+
+  Result<std::int64_t> meta(std::string_view key);
+  Result<void> set_meta(std::string_view key, std::int64_t value);
+  // After a rollback what was remembered about rows may be wrong.
+  void forget();
+
+ private:
+  struct DomainRow {
+    std::int64_t site = 0;
+    std::int64_t next_due = kNever;
+    std::string name;
+  };
+  Result<void> prepare();
+  Result<void> prepare_due();
+  Result<DomainRow*> find_domain(std::int64_t id);
+  Result<SiteRow*> find_site(std::int64_t id);
+  Result<std::int64_t> site_id(const std::string& name);
+  Result<void> touch_site(std::int64_t id, std::int64_t due);
+  Result<std::int64_t> make_domain(const std::string& name);
+  Result<void> remove_domain(std::int64_t id, DomainRow row);
+  Result<std::int64_t> site_minimum(std::int64_t id);
+  Result<void> remove_site_if_unused(std::int64_t id);
+
+  // Dropped in this order reversed: statements before their database.
+  Database database_;
+  Statement insert_incoming_, delete_incoming_, incoming_ids_, incoming_head_;
+  Statement insert_message_, insert_body_, move_body_, insert_recipient_;
+  Statement delete_message_, delete_body_, delete_recipients_, delete_attempts_;
+  Statement message_row_, message_head_, body_, alive_, update_recipient_, update_message_;
+  Statement insert_attempt_, trim_attempts_, set_logged_, exists_, damaged_incoming_;
+  Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_;
+  Statement site_by_name_, site_by_id_, site_name_, insert_site_, set_site_wake_, set_site_;
+  Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
+  Statement domain_minimum_, site_minimum_, next_wake_, next_deadline_;
+  Statement domain_is_used_, delete_domain_, delete_site_;
+  Statement get_meta_, set_meta_;
+
+  // Remembered rows, each a copy of what is stored; emptied when they grow too many.
+  std::unordered_map<std::string, std::int64_t> domain_ids_;
+  std::unordered_map<std::int64_t, DomainRow> domains_;
+  std::unordered_map<std::int64_t, SiteRow> sites_;
+  std::unordered_map<std::string, std::string> known_sites_;  // of domains without mail here
+};
+
+}  // namespace postrider::queue

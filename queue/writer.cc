@@ -1,0 +1,337 @@
+#include "queue/writer.h"
+
+#include "queue/body_file.h"
+#include "queue/codec.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kIdsAhead = 120'000'000;  // microseconds, more than marks are apart
+constexpr Duration kRoomCheck = std::chrono::milliseconds(250);
+constexpr Duration kLook = std::chrono::seconds(1);         // at the clock, while mail waits
+constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
+
+template <class T>
+void move_to(std::vector<T>& from, std::vector<T>& to) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
+  from.clear();
+}
+
+Error no_room() {
+  return Error(make_error_code(boost::system::errc::no_space_on_device), "store message");
+}
+
+}  // namespace
+
+bool Inbox::is_empty() const {
+  return submissions.empty() && records.empty() && sites.empty() && assignments.empty() &&
+         quarantines.empty() && changes.empty() && settings.empty();
+}
+
+void Inbox::clear() {
+  submissions.clear();
+  records.clear();
+  sites.clear();
+  assignments.clear();
+  quarantines.clear();
+  changes.clear();
+  settings.clear();
+}
+
+Writer::Writer(Spool& spool, mail::MessageIds& ids, Settings settings, const Clock& clock, Log& log)
+    : spool_(spool),
+      clock_(clock),
+      log_(log),
+      ids_(ids),
+      custody_(spool, std::move(settings), log) {}
+
+Writer::~Writer() {
+  stop();
+}
+
+void Writer::start(Consumer* consumer) {
+  consumer_ = consumer;
+  custody_.has_consumer = consumer != nullptr;
+  thread_ = std::thread([this] { run(); });
+}
+
+void Writer::stop() {
+  set_admission(Admission::stopping);
+  if (thread_.joinable()) {
+    give([this](Inbox&) { stopping_ = true; });
+    thread_.join();
+  }
+  close();
+}
+
+void Writer::look_again() {
+  give([this](Inbox&) { look_ = true; });
+}
+
+void Writer::run() {
+  while (wait())
+    process();
+}
+
+Duration Writer::most_sleep() const {
+  if (!is_open_ || store_is_full_ || !has_room_)
+    return kRoomCheck;
+  if (!checkpointed_)
+    return kIdle;
+  const auto due = custody_.next_due();
+  if (!custody_.has_consumer || due == kNever)
+    return Duration::max();
+  return std::clamp(Duration(due - custody_.now()), Duration(1), kLook);
+}
+
+bool Writer::wait() {
+  const Duration most = most_sleep();
+  work_.clear();
+  std::unique_lock lock(mutex_);
+  is_idle_ = false;
+  const auto has_work = [this] { return !sleeping_; };
+  if (inbox_.is_empty() && !stopping_ && !look_ && !(is_open_ && custody_.is_work_due_now())) {
+    sleeping_ = true;
+    if (most == Duration::max())
+      wake_.wait(lock, has_work);
+    else
+      is_idle_ = !wake_.wait_for(lock, most, has_work);
+    sleeping_ = false;
+  }
+  std::swap(inbox_, work_);
+  if (std::exchange(look_, false))
+    custody_.look_again();
+  return !stopping_ || !work_.is_empty();
+}
+
+void Writer::process() {
+  custody_.time.observe(clock_.now(), clock_.steady());
+  custody_.steady_now = clock_.steady();
+  take_settings();
+  check_room();
+  if (!is_open_)
+    reopen();
+  if (!is_open_ || !has_room_ || store_is_full_)
+    refuse_submissions(is_open_ ? no_room() : Error(Errc::storage, "store message"));
+  if (is_open_) {
+    Effects effects;
+    auto done = sync_notices();
+    if (done)
+      done = transact(effects);
+    if (done)
+      committed(effects);
+    else
+      failed(done.error(), effects);
+  } else {
+    keep_for_later();
+  }
+  answer();
+  if (is_idle_ && is_open_)
+    maintain_idle();
+}
+
+void Writer::take_settings() {
+  for (auto& settings : work_.settings) {
+    settings.spool = custody_.settings.spool;
+    custody_.settings = std::move(settings);
+    custody_.look_again();
+  }
+  work_.settings.clear();
+}
+
+bool Writer::is_anything_to_store() const {
+  return !work_.is_empty() || !kept_.is_empty() ||
+         (custody_.has_consumer && custody_.is_work_due());
+}
+
+Result<void> Writer::transact(Effects& effects) {
+  if (!is_anything_to_store())
+    return {};
+  auto transaction = Transaction::begin(custody_.store.database());
+  if (!transaction)
+    return transaction.error();
+  if (auto done = store_inbox(effects); !done)
+    return done.error();
+  if (custody_.has_consumer && custody_.is_work_due())
+    if (auto done = custody_.lease_due(effects); !done)
+      return done.error().during("find due mail");
+  if (auto done = store_marks(kIdsAhead); !done)
+    return done.error();
+  ++effects.counted.commits;
+  return transaction->commit();
+}
+
+Result<void> Writer::store_inbox(Effects& effects) {
+  for (auto* inbox : {&kept_, &work_}) {
+    for (const auto& record : inbox->records)
+      if (auto done = custody_.record(record, effects); !done)
+        return done.error().during("record message " + to_string(record.id));
+    for (const auto& assignment : inbox->assignments)
+      if (auto done = custody_.store.assign_site(assignment.domain, assignment.site); !done)
+        return done.error().during("assign site");
+    for (const auto& site : inbox->sites)
+      if (auto done = custody_.set_site(site); !done)
+        return done.error().during("record site");
+    for (const auto& each : inbox->quarantines)
+      if (auto done = custody_.quarantine(each.id, each.why); !done)
+        return done.error().during("quarantine message");
+  }
+  for (auto& each : work_.submissions) {
+    auto done = custody_.submit(each.submission.message, each.head, effects, each.refused);
+    if (!done)
+      return done.error().during("store message");
+    effects.counted.accepted += each.refused ? 1 : 0;
+  }
+  for (auto& change : work_.changes) {
+    change.result = custody_.change(change.verb, change.filter, change.dry_run, effects);
+    if (!change.result)
+      return change.result.error().during("change the queue");
+  }
+  return {};
+}
+
+// The large body of a notice has nobody who awaits its sync: rare, so done here.
+Result<void> Writer::sync_notices() {
+  for (auto* inbox : {&kept_, &work_})
+    for (auto& record : inbox->records)
+      for (auto& notice : record.notices)
+        if (notice.body.is_open())
+          if (auto done = notice.body.state_->sync(); !done)
+            return done.error();
+  return {};
+}
+
+void Writer::committed(Effects& effects) {
+  for (auto* inbox : {&kept_, &work_})
+    for (auto& record : inbox->records)
+      for (auto& notice : record.notices)
+        if (notice.body.is_open())
+          notice.body.state_->keep();
+  for (auto& each : work_.submissions)
+    if (each.refused && each.submission.body.is_open())
+      each.submission.body.state_->keep();
+  kept_.clear();
+  counted_.accepted += effects.counted.accepted;
+  counted_.delivered += effects.counted.delivered;
+  counted_.bounced += effects.counted.bounced;
+  counted_.removed += effects.counted.removed;
+  counted_.deferrals += effects.counted.deferrals;
+  counted_.commits += effects.counted.commits;
+  if (std::exchange(store_is_full_, false))
+    check_room();
+  if (!effects.leases.empty())
+    consumer_->take(std::move(effects.leases));
+  if (!effects.files.empty())
+    removals_.post([this, files = std::move(effects.files)] {
+      for (const auto& name : files)
+        spool_.remove_body(name);
+    });
+  maintain_after_commit();
+}
+
+void Writer::failed(const Error& error, Effects& effects) {
+  const bool full = is_full(error);
+  if (!full || !store_is_full_)
+    log_.write(LogEvent(Level::error, full ? "disk_full" : "storage_failed")
+                   .add("reason", error.describe()));
+  if (!full)
+    doubtful_.insert(doubtful_.end(), effects.made.begin(), effects.made.end());
+  custody_.undo(effects);
+  refuse_submissions(full ? no_room() : Error(Errc::storage, "store message"));
+  for (auto& change : work_.changes)
+    change.result = error;
+  keep_for_later();
+  if (full) {
+    store_is_full_ = true;
+    set_admission(Admission::disk_low);
+    return;
+  }
+  is_open_ = false;
+  set_admission(Admission::failed);
+  custody_.store = Store();
+  backoff_ = std::chrono::milliseconds(100);
+  try_again_ = clock_.steady() + backoff_;
+}
+
+void Writer::refuse_submissions(const Error& error) {
+  std::vector<Inbox::Submitted> refused;
+  std::swap(refused, work_.submissions);
+  for (auto& each : refused)
+    each.refused = error;
+  if (refused.empty())
+    return;
+  // Answered at once: they must not wait for what else this batch does.
+  std::swap(refused, work_.submissions);
+  answer_submissions();
+}
+
+void Writer::answer() {
+  answer_submissions();
+  for (auto& change : work_.changes)
+    change.on_done(std::move(change.result));
+  work_.changes.clear();
+}
+
+// One posted message for each loop, whatever the number of waiters.
+void Writer::answer_submissions() {
+  auto& all = work_.submissions;
+  while (!all.empty()) {
+    Loop* const loop = all.back().waiting->loop;
+    std::vector<Waiting*> waiting;
+    std::erase_if(all, [&](Inbox::Submitted& each) {
+      if (each.waiting->loop != loop)
+        return false;
+      each.waiting->result = std::move(each.refused);
+      waiting.push_back(each.waiting);
+      return true;
+    });
+    loop->post([waiting = std::move(waiting)] {
+      for (auto* each : waiting)
+        each->done.set();
+    });
+  }
+}
+
+void Writer::keep_for_later() {
+  move_to(work_.records, kept_.records);
+  move_to(work_.sites, kept_.sites);
+  move_to(work_.assignments, kept_.assignments);
+  move_to(work_.quarantines, kept_.quarantines);
+  for (auto& change : work_.changes)
+    if (change.result)
+      change.result = Error(Errc::storage, "change the queue");
+}
+
+void Writer::check_room() {
+  const auto now = clock_.steady();
+  if (now < room_checked_ + kRoomCheck)
+    return;
+  room_checked_ = now;
+  has_room_ = spool_.has_room(custody_.settings.room_needed);
+  if (is_open_)
+    set_admission(has_room_ && !store_is_full_ ? Admission::open : Admission::disk_low);
+}
+
+void Writer::set_admission(Admission admission) {
+  // Stopping is for good.
+  auto known = admission_.load();
+  while (known != Admission::stopping && known != admission &&
+         !admission_.compare_exchange_weak(known, admission)) {
+  }
+}
+
+Queue::Counters Writer::counters() const {
+  Queue::Counters counters;
+  counters.accepted = counted_.accepted;
+  counters.delivered = counted_.delivered;
+  counters.bounced = counted_.bounced;
+  counters.removed = counted_.removed;
+  counters.deferrals = counted_.deferrals;
+  counters.commits = counted_.commits;
+  return counters;
+}
+
+}  // namespace postrider::queue

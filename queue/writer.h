@@ -1,0 +1,162 @@
+// The queue thread. Takes everything that waits, runs it as one transaction, commits with full
+// sync, then answers each waiter on its own loop. No timer delays a commit: the next batch is
+// whatever arrived during this one.
+//
+// States: open -> failed (a commit or sync failed) -> closed, reopened and checked -> open. What
+// delivery recorded meanwhile is kept and stored then; the failed sync is never tried again on the
+// same handle, for what the kernel still has of it is unknown.
+#pragma once
+
+#include "base/blocking_pool.h"
+#include "base/signal.h"
+#include "queue/custody.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace postrider::queue {
+
+// One accept() that waits; lives in its coroutine.
+struct Waiting {
+  explicit Waiting(Loop& loop_) : loop(&loop_) {}
+  Loop* loop;
+  Signal done;
+  Result<void> result;
+};
+
+struct Inbox {
+  struct Submitted {
+    Submission submission;
+    std::string head;
+    Waiting* waiting;
+    Result<void> refused;
+  };
+  struct Change {
+    Verb verb;
+    Filter filter;
+    bool dry_run;
+    std::function<void(Result<Changed>)> on_done;
+    Result<Changed> result;
+  };
+  struct Assignment {
+    std::string domain, site;
+  };
+  struct Quarantine {
+    mail::MessageId id;
+    std::string why;
+  };
+  std::vector<Submitted> submissions;
+  std::vector<Record> records;
+  std::vector<SiteState> sites;
+  std::vector<Assignment> assignments;
+  std::vector<Quarantine> quarantines;
+  std::vector<Change> changes;
+  std::vector<Settings> settings;
+
+  bool is_empty() const;
+  void clear();
+};
+
+class Writer {
+ public:
+  Writer(Spool& spool, mail::MessageIds& ids, Settings settings, const Clock& clock, Log& log);
+  ~Writer();
+
+  // At start: opens, recovers. `vfs` as in Database::open.
+  Result<void> open(const char* vfs);
+  void start(Consumer* consumer);
+  void stop();
+
+  // Any thread. add(inbox) puts something in, under the lock.
+  template <class Add>
+  void give(Add add) {
+    bool must_wake = false;
+    {
+      const std::lock_guard lock(mutex_);
+      add(inbox_);
+      must_wake = std::exchange(sleeping_, false);
+    }
+    if (must_wake)
+      wake_.notify_one();
+  }
+  void look_again();
+
+  Admission admission() const { return admission_.load(std::memory_order_relaxed); }
+  Queue::Counters counters() const;
+  const Leases& leases() const { return custody_.leases; }
+  const QueueTime& time() const { return custody_.time; }
+  bool was_clean() const { return was_clean_; }
+
+ private:
+  using Steady = SteadyTime;
+
+  void run();
+  bool wait();  // false: stop, and nothing is left to do
+  Duration most_sleep() const;
+  void process();
+  void take_settings();
+  bool is_anything_to_store() const;
+  Result<void> transact(Effects& effects);
+  Result<void> store_inbox(Effects& effects);
+  Result<void> sync_notices();
+  Result<void> store_marks(std::int64_t ids_ahead);
+  void committed(Effects& effects);
+  void failed(const Error& error, Effects& effects);
+  void refuse_submissions(const Error& error);
+  void answer();
+  void answer_submissions();
+  void keep_for_later();
+  void check_room();
+  void reopen();
+  Result<void> open_store();
+  Result<void> check_store();
+  Result<void> forget_doubtful();
+  void maintain_after_commit();
+  void maintain_idle();
+  void close();
+  void set_admission(Admission admission);
+  static int on_wal(void* writer, sqlite3* database, const char* name, int pages);
+
+  Spool& spool_;
+  const Clock& clock_;
+  Log& log_;
+  mail::MessageIds& ids_;
+  const char* vfs_ = nullptr;
+  Custody custody_;
+  Consumer* consumer_ = nullptr;
+  bool was_clean_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  Inbox inbox_;
+  bool sleeping_ = false;
+  bool stopping_ = false;
+  bool look_ = false;
+
+  // The thread's own.
+  Inbox work_;
+  Inbox kept_;  // records and site states that wait for the store to work again
+  std::vector<mail::MessageId> doubtful_;
+  bool is_open_ = false;
+  bool has_room_ = true;
+  bool store_is_full_ = false;
+  bool is_idle_ = false;
+  Steady room_checked_;
+  Steady try_again_;
+  Duration backoff_{0};
+  TimePoint marked_;
+  int wal_pages_ = 0;
+  bool checkpointed_ = true;
+
+  std::atomic<Admission> admission_{Admission::open};
+  struct {
+    std::atomic<std::uint64_t> accepted{0}, delivered{0}, bounced{0}, removed{0}, deferrals{0},
+        commits{0};
+  } counted_;
+  BlockingPool removals_{1};  // unlinking a large file takes its time
+  std::thread thread_;
+};
+
+}  // namespace postrider::queue

@@ -1,0 +1,193 @@
+// Opening, checking, checkpointing and closing the database of the queue thread.
+#include "queue/writer.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr int kCheckpointPages = 2048;  // 16 MiB of WAL: then its pages go to the database
+constexpr int kTruncatePages = 16384;   // a WAL that a long reader let grow is cut when idle
+constexpr std::int64_t kCheckedAtOnce = 16384;  // pages; a larger database is not read at start
+constexpr std::int64_t kWorthVacuum = 1024;     // free pages
+constexpr Duration kMarkEvery = std::chrono::minutes(1);
+constexpr Duration kMostBackoff = std::chrono::seconds(30);
+constexpr Duration kRamp = std::chrono::seconds(6);
+
+}  // namespace
+
+Result<void> Writer::open(const char* vfs) {
+  vfs_ = vfs;
+  if (auto done = open_store(); !done)
+    return done.error();
+  auto& store = custody_.store;
+  auto clean = store.meta("clean");
+  auto shift = store.meta("shift");
+  auto seen = store.meta("seen");
+  auto last = store.meta("last_id");
+  auto used = store.database().value("SELECT EXISTS(SELECT 1 FROM meta)");
+  for (auto* value : {&clean, &shift, &seen, &last, &used})
+    if (!*value)
+      return value->error().during("open the queue");
+  was_clean_ = *clean != 0 || *used == 0;
+  if (clock_.now().time_since_epoch().count() * 1000 <= *last)
+    ids_.continue_after({*last});  // the clock was set back
+  custody_.steady_now = clock_.steady();
+  custody_.time.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_.now(), clock_.steady());
+  if (!was_clean_)
+    custody_.ramp_until = clock_.steady() + kRamp;
+  if (!was_clean_)
+    if (auto done = check_store(); !done)
+      return done.error();
+
+  auto transaction = Transaction::begin(store.database());
+  if (!transaction)
+    return transaction.error();
+  auto recovered = custody_.recover();
+  if (!recovered)
+    return recovered.error();
+  if (auto done = store.set_meta("clean", 0); !done)
+    return done.error();
+  if (auto done = store_marks(0); !done)
+    return done.error();
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  if (*recovered > 0)
+    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
+  is_open_ = true;
+  check_room();
+  return {};
+}
+
+Result<void> Writer::open_store() {
+  auto store = Store::open(spool_.database(), vfs_);
+  if (!store)
+    return store.error().during("open the queue");
+  custody_.store = *std::move(store);
+  sqlite3_wal_hook(custody_.store.database().handle(), &Writer::on_wal, this);
+  checkpointed_ = false;
+  return {};
+}
+
+int Writer::on_wal(void* writer, sqlite3*, const char*, int pages) {
+  static_cast<Writer*>(writer)->wal_pages_ = pages;
+  return SQLITE_OK;
+}
+
+// Everything if that is quick. Of a large database only the small tables: the content is not worth
+// a minute's wait, damage there shows when it is read and holds that message alone.
+Result<void> Writer::check_store() {
+  auto& database = custody_.store.database();
+  const auto pages = database.value("PRAGMA page_count");
+  if (!pages)
+    return pages.error();
+  auto words = database.text(*pages <= kCheckedAtOnce ? "PRAGMA quick_check(1)"
+                                                      : "PRAGMA quick_check(incoming)");
+  if (!words)
+    return words.error().during("check the queue");
+  if (*words != "ok")
+    return Error(Errc::corrupt, "check the queue: " + *words);
+  return {};
+}
+
+void Writer::reopen() {
+  if (clock_.steady() < try_again_)
+    return;
+  custody_.store = Store();
+  auto done = open_store();
+  if (done)
+    done = check_store();
+  if (done)
+    done = forget_doubtful();
+  if (!done) {
+    log_.write(LogEvent(Level::error, "storage_failed").add("reason", done.error().describe()));
+    custody_.store = Store();
+    backoff_ = std::min(backoff_ * 2, kMostBackoff);
+    try_again_ = clock_.steady() + backoff_;
+    return;
+  }
+  log_.write(LogEvent(Level::info, "storage_reopened").add("records", kept_.records.size()));
+  is_open_ = true;
+  custody_.look_again();
+  room_checked_ = {};
+  check_room();
+}
+
+// A commit that failed may still have reached the disk; its senders were told otherwise.
+Result<void> Writer::forget_doubtful() {
+  if (doubtful_.empty())
+    return {};
+  auto transaction = Transaction::begin(custody_.store.database());
+  if (!transaction)
+    return transaction.error();
+  for (const auto id : doubtful_) {
+    if (auto done = custody_.store.delete_incoming(id); !done)
+      return done.error();
+    if (auto done = custody_.store.delete_message(id); !done)
+      return done.error();
+  }
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  doubtful_.clear();
+  return {};
+}
+
+// Where the clock stands and how far ids went, for a start after the clock was set back.
+Result<void> Writer::store_marks(std::int64_t ids_ahead) {
+  const auto wall = custody_.time.wall();
+  if (wall - marked_ < kMarkEvery && marked_ <= wall)
+    return {};
+  auto& store = custody_.store;
+  marked_ = wall;
+  const auto last = ids_.next(wall).value + ids_ahead;
+  if (auto done = store.set_meta("seen", wall.time_since_epoch().count()); !done)
+    return done.error();
+  if (auto done = store.set_meta("shift", custody_.time.shift().count()); !done)
+    return done.error();
+  return store.set_meta("last_id", last);
+}
+
+void Writer::maintain_after_commit() {
+  if (wal_pages_ > 0)
+    checkpointed_ = false;
+  if (wal_pages_ < kCheckpointPages)
+    return;
+  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
+                            nullptr, nullptr);
+  wal_pages_ = 0;
+}
+
+void Writer::maintain_idle() {
+  auto& database = custody_.store.database();
+  if (!checkpointed_) {
+    const int mode =
+        wal_pages_ > kTruncatePages ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    sqlite3_wal_checkpoint_v2(database.handle(), nullptr, mode, nullptr, nullptr);
+    checkpointed_ = true;
+    wal_pages_ = 0;
+  }
+  const auto free = database.value("PRAGMA freelist_count");
+  const auto pages = database.value("PRAGMA page_count");
+  if (!free || !pages || *free < kWorthVacuum || *free < *pages / 4)
+    return;
+  if (database.execute("PRAGMA incremental_vacuum(1024)"))
+    checkpointed_ = false;
+}
+
+void Writer::close() {
+  if (!is_open_)
+    return;
+  is_open_ = false;
+  auto& store = custody_.store;
+  custody_.time.observe(clock_.now(), clock_.steady());
+  marked_ = {};
+  auto transaction = Transaction::begin(store.database());
+  if (transaction && store_marks(0) && store.set_meta("clean", 1))
+    (void)transaction->commit();
+  sqlite3_wal_checkpoint_v2(store.database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr,
+                            nullptr);
+  store = Store();
+}
+
+}  // namespace postrider::queue
