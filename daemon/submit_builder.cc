@@ -92,12 +92,13 @@ std::optional<SubmitAnswer> refusal_of(queue::Admission admission) {
 }
 
 void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way) {
-  log.write(LogEvent(Level::info, "accepted", to_string(message.id))
-                .add("from", message.envelope.sender)
-                .add("size", message.content.trace.size() + message.content.size)
-                .add("nrcpt", message.envelope.recipients.size())
-                .add("uid", uid)
-                .add("proto", way));
+  const auto& envelope = message.envelope;
+  LogEvent event(Level::info, "accepted", to_string(message.id));
+  event.add("client", "local").add("protocol", way).add("from", envelope.sender);
+  event.add("nrcpt", std::to_string(envelope.recipients.size()));
+  event.add("to", envelope.recipients.front().address);
+  event.add("size", std::to_string(message.content.size)).add("uid", std::to_string(uid));
+  log.write(std::move(event));
 }
 
 }  // namespace postrider::daemon

@@ -1,0 +1,272 @@
+#include "cli/administration.h"
+
+#include "base/text.h"
+#include "cli/mailq_listing.h"
+#include "cli/output.h"
+#include "cli/views.h"
+#include "daemon/control_base64.h"
+#include "daemon/offline.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <ctime>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::cli {
+
+namespace {
+
+namespace json = boost::json;
+using daemon::ControlRequest;
+
+std::int64_t now_seconds() {
+  return static_cast<std::int64_t>(std::time(nullptr));
+}
+
+int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
+  const auto places = daemon::find_places(how.options);
+  if (!places)
+    return complain(how.program, EX_CONFIG, places.error().describe());
+  const auto end = daemon::administrate(*places, request, on_line);
+  if (end.exit_code != 0)
+    return complain(how.program, end.exit_code, end.error);
+  return EX_OK;
+}
+
+bool print_json(const json::object& object) {
+  return print(json::serialize(object) + "\n");
+}
+
+ControlRequest request_for(const char* act) {
+  ControlRequest request;
+  request.act = act;
+  return request;
+}
+
+const char* past(const std::string& verb) {
+  constexpr struct {
+    std::string_view verb;
+    const char* past;
+  } kPast[] = {{"hold", "held"},
+               {"release", "released"},
+               {"retry", "tried again now"},
+               {"remove", "removed"},
+               {"bounce", "bounced"}};
+  for (const auto& row : kPast)
+    if (row.verb == verb)
+      return row.past;
+  return "changed";
+}
+
+std::string changed_text(const json::object& changed, const std::string& verb) {
+  const auto messages = static_cast<std::uint64_t>(number_of(changed, "messages"));
+  const auto recipients = static_cast<std::uint64_t>(number_of(changed, "recipients"));
+  const char* would = flag_of(changed, "dry_run") ? " would be " : ": ";
+  return counted(messages, "message") + " (" + counted(recipients, "recipient") + ")" + would +
+         past(verb) + "\n";
+}
+
+// Rewrites one line of standard error while the daemon works.
+void show_progress(const json::object& progress) {
+  if (standard_error_is_terminal())
+    std::fprintf(stderr, "\rworking, %s \r",
+                 short_span(number_of(progress, "milliseconds") / 1000).c_str());
+}
+
+// Content is not for terminals: what could steer one is shown escaped, line by line.
+bool print_content(std::string_view content) {
+  if (::isatty(STDOUT_FILENO) != 1)
+    return print(content);
+  std::string text;
+  for (const auto line : split(content, '\n')) {
+    text.append(text.empty() ? "" : "\n");
+    const bool with_cr = line.ends_with('\r');
+    text.append(escaped(line.substr(0, line.size() - (with_cr ? 1 : 0)), line.size()));
+  }
+  return print(text);
+}
+
+std::string recipients_view(const json::object& message, std::int64_t now) {
+  std::string text;
+  const auto* recipients = array_of(message, "recipients");
+  for (std::size_t i = 0; recipients != nullptr && i < recipients->size(); ++i) {
+    const auto* recipient = (*recipients)[i].if_object();
+    if (recipient == nullptr)
+      continue;
+    text.append("recipient     ").append(text_of(*recipient, "address")).append(": ");
+    text.append(recipient_state(*recipient, now)).append("\n");
+    if (const auto reason = text_of(*recipient, "delay_reason"); !reason.empty())
+      text.append("              ").append(reason).append("\n");
+  }
+  return text;
+}
+
+// The lines of an explanation, one after the other.
+class ExplanationView {
+ public:
+  explicit ExplanationView(std::int64_t now) : now_(now) {}
+
+  std::string line(const json::object& line) {
+    if (const auto* message = object_of(line, "message"))
+      return message_view(*message) + recipients_view(*message, now_);
+    if (const auto* attempt = object_of(line, "attempt")) {
+      std::string text = had_attempt_ ? "" : "attempts so far\n";
+      had_attempt_ = true;
+      return text + attempt_view(*attempt);
+    }
+    const auto* fact = object_of(line, "fact");
+    if (fact == nullptr)
+      return {};
+    std::string text;
+    const auto address = text_of(*fact, "address");
+    if (address != address_)
+      text.append("mail for ").append(address).append("\n");
+    address_ = address;
+    return text.append("  ")
+               .append(padded(text_of(*fact, "what"), 14))
+               .append(text_of(*fact, "text")) +
+           "\n";
+  }
+
+ private:
+  std::int64_t now_;
+  bool had_attempt_ = false;
+  std::string address_;
+};
+
+// The same as one object.
+void collect(const json::object& line, json::object& whole) {
+  if (const auto* message = object_of(line, "message"))
+    whole["message"] = *message;
+  if (const auto* attempt = object_of(line, "attempt"))
+    whole["attempts"].get_array().push_back(*attempt);
+  if (const auto* fact = object_of(line, "fact"))
+    whole["facts"].get_array().push_back(*fact);
+}
+
+}  // namespace
+
+int list_queue(const Administration& how, const daemon::FilterText& filter) {
+  auto request = request_for("list");
+  request.filter = filter;
+  const auto now = now_seconds();
+  std::uint64_t messages = 0;
+  const int code = ask(how, request, [&](const json::object& line) {
+    const auto* message = object_of(line, "message");
+    if (message == nullptr)
+      return true;
+    if (how.json)
+      return print_json(*message);
+    const bool first = messages++ == 0;
+    return print((first ? queue_heading() : "") + queue_row(*message, now));
+  });
+  if (code == EX_OK && !how.json)
+    print(messages == 0 ? (filter.matches_all() ? "The queue is empty.\n" : "No message matches.\n")
+                        : counted(messages, "message") + "\n");
+  return code;
+}
+
+int count_queue(const Administration& how, const daemon::FilterText& filter) {
+  auto request = request_for("count");
+  request.filter = filter;
+  return ask(how, request, [&](const json::object& line) {
+    const auto* count = object_of(line, "count");
+    if (count == nullptr)
+      return true;
+    if (how.json)
+      return print_json(*count);
+    return print(
+        counted(static_cast<std::uint64_t>(number_of(*count, "messages")), "message") + ", " +
+        counted(static_cast<std::uint64_t>(number_of(*count, "recipients")), "recipient") + "\n");
+  });
+}
+
+int change_queue(const Administration& how, const ControlRequest& request, bool say_what) {
+  return ask(how, request, [&](const json::object& line) {
+    if (const auto* progress = object_of(line, "progress"))
+      show_progress(*progress);
+    const auto* changed = object_of(line, "changed");
+    if (changed == nullptr || !say_what)
+      return true;
+    return how.json ? print_json(*changed) : print(changed_text(*changed, request.verb));
+  });
+}
+
+int show_message(const Administration& how, const std::string& id, bool body) {
+  auto request = request_for("show");
+  request.target = id;
+  request.body = body;
+  json::object message;
+  std::string content;
+  const auto now = now_seconds();
+  const int code = ask(how, request, [&](const json::object& line) {
+    if (const auto* found = object_of(line, "message")) {
+      message = *found;
+      if (how.json)
+        return true;
+      return print(message_view(*found) + recipients_view(*found, now) + "\n");
+    }
+    auto chunk = daemon::decode_base64(raw_text_of(line, "content"));
+    if (!chunk)
+      return true;
+    if (how.json) {
+      content.append(*chunk);
+      return true;
+    }
+    return print_content(*chunk);
+  });
+  if (code != EX_OK || !how.json)
+    return code;
+  const char* name = body ? "content" : "header";
+  if (is_utf8(content))
+    message[name] = content;
+  else
+    message[std::string(name) + "_base64"] = daemon::encode_base64(content);
+  return print_json(message) ? EX_OK : EX_IOERR;
+}
+
+int explain(const Administration& how, const std::string& target) {
+  auto request = request_for("explain");
+  request.target = target;
+  ExplanationView view(now_seconds());
+  json::object whole;
+  whole["target"] = target;
+  whole["attempts"] = json::array();
+  whole["facts"] = json::array();
+  const int code = ask(how, request, [&](const json::object& line) {
+    if (how.json) {
+      collect(line, whole);
+      return true;
+    }
+    return print(view.line(line));
+  });
+  if (code == EX_OK && how.json)
+    print_json(whole);
+  return code;
+}
+
+int show_status(const Administration& how) {
+  return ask(how, request_for("status"), [&](const json::object& line) {
+    const auto* status = object_of(line, "status");
+    if (status == nullptr)
+      return true;
+    return how.json ? print_json(*status) : print(status_view(*status));
+  });
+}
+
+int print_mailq(const Administration& how) {
+  MailqListing listing;
+  const int code = ask(how, request_for("list"), [&](const json::object& line) {
+    const auto* message = object_of(line, "message");
+    if (message == nullptr)
+      return true;
+    return how.json ? print_json(*message) : print(listing.message(*message));
+  });
+  if (code == EX_OK && !how.json)
+    print(listing.end());
+  return code;
+}
+
+}  // namespace postrider::cli

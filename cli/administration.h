@@ -1,0 +1,29 @@
+// The commands that ask the daemon, or the queue itself when it is down. Each prints as the answer
+// comes and gives an exit code.
+#pragma once
+
+#include "daemon/control_protocol.h"
+#include "daemon/daemon.h"
+
+#include <string>
+
+namespace postrider::cli {
+
+struct Administration {
+  std::string program;  // for complaints: "postrider queue"
+  daemon::Options options;
+  bool json = false;
+};
+
+int list_queue(const Administration& how, const daemon::FilterText& filter);
+int count_queue(const Administration& how, const daemon::FilterText& filter);
+// request.act is "change".
+int change_queue(const Administration& how, const daemon::ControlRequest& request,
+                 bool say_what = true);
+int show_message(const Administration& how, const std::string& id, bool body);
+int explain(const Administration& how, const std::string& target);
+int show_status(const Administration& how);
+// As Postfix's postqueue prints it.
+int print_mailq(const Administration& how);
+
+}  // namespace postrider::cli

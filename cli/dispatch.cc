@@ -1,0 +1,29 @@
+#include "cli/programs.h"
+
+#include <csignal>
+
+namespace postrider::cli {
+
+namespace {
+
+struct Program {
+  std::string_view name;
+  int (*run)(int argc, char** argv);
+};
+constexpr Program kPrograms[] = {
+    {"sendmail", sendmail_main}, {"mailq", mailq_main}, {"newaliases", newaliases_main}};
+
+}  // namespace
+
+int dispatch(int argc, char** argv) {
+  // A reader that went away is an error of write(), not the end.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::string_view name = argc > 0 ? argv[0] : "";
+  name.remove_prefix(name.rfind('/') + 1);  // npos + 1 is 0
+  for (const auto& program : kPrograms)
+    if (program.name == name)
+      return program.run(argc, argv);
+  return postrider_main(argc, argv);
+}
+
+}  // namespace postrider::cli

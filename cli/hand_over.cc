@@ -1,0 +1,127 @@
+#include "cli/hand_over.h"
+
+#include "base/random.h"
+#include "daemon/control_client.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <fcntl.h>
+#include <optional>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::cli {
+
+namespace {
+
+using daemon::LocalConnection;
+using daemon::SubmitAnswer;
+using daemon::SubmitHeader;
+
+constexpr Duration kPatience{std::chrono::minutes(5)};
+constexpr std::size_t kMostAnswer = 64U << 10U;
+
+SubmitAnswer failure(int exit_code, std::string sentence) {
+  SubmitAnswer answer;
+  answer.exit_code = exit_code;
+  answer.error = std::move(sentence);
+  return answer;
+}
+
+// nullopt: nobody is there to take it. A connection that is lost before the answer is the same: the
+// daemon was stopped, and what it may have stored is then sent twice rather than lost.
+std::optional<SubmitAnswer> submit(const std::string& path, const SubmitHeader& header,
+                                   const ContentStore& content) {
+  auto connection = LocalConnection::connect(path);
+  if (!connection)
+    return std::nullopt;
+  connection->set_timeout(kPatience);
+  auto written = connection->write(encode(header));
+  if (written)
+    written = content.read([&](std::string_view piece) { return connection->write(piece); });
+  // Refused before it was read, a message still has an answer.
+  const auto line = connection->read_line(kMostAnswer);
+  if (!line)
+    return std::nullopt;
+  auto answer = daemon::decode_submit_answer(*line);
+  if (!answer)
+    return failure(EX_PROTOCOL,
+                   "the daemon's answer was not understood; is it of another version?");
+  return *std::move(answer);
+}
+
+std::string random_name() {
+  SystemRandom random;
+  std::array<char, 40> text{};
+  const auto high = static_cast<unsigned long long>(random.next());
+  const auto low = static_cast<unsigned long long>(random.next());
+  std::snprintf(text.data(), text.size(), "%016llx%016llx", high, low);
+  return text.data();
+}
+
+// Others may write to the folder but not open it for reading, which its fsync needs: then the whole
+// file system is synced.
+Result<void> sync_names(const FileDescriptor& file, const std::string& folder) {
+  if (sync_folder(folder))
+    return {};
+  if (::syncfs(file.get()) != 0)
+    return system_error("syncfs");
+  return {};
+}
+
+Result<void> fill(const FileDescriptor& file, const SubmitHeader& header,
+                  const ContentStore& content) {
+  if (auto written = write_all(file, encode(header)); !written)
+    return written;
+  if (auto copied = content.read([&](std::string_view piece) { return write_all(file, piece); });
+      !copied)
+    return copied;
+  // The folder hands its group on: that of the daemon, which must read the file.
+  if (::fchmod(file.get(), 0640) != 0)
+    return system_error("chmod");
+  return sync_file(file);
+}
+
+}  // namespace
+
+Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
+                          const ContentStore& content) {
+  const auto folder = daemon::drop_folder_path(spool);
+  const auto name = random_name();
+  const auto unfinished = folder + "/" + std::string(daemon::kDropUnfinished) + name;
+  const auto ready = folder + "/" + std::string(daemon::kDropReady) + name;
+  auto file = open_file(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  if (!file)
+    return file.error();
+  auto done = fill(*file, header, content);
+  if (done && ::rename(unfinished.c_str(), ready.c_str()) != 0)
+    done = system_error("rename");
+  if (!done) {
+    ::unlink(unfinished.c_str());
+    return done.error().during("write to " + folder);
+  }
+  return sync_names(*file, folder);
+}
+
+SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
+                       const ContentStore& content) {
+  header.size = content.size();
+  const auto envelope = daemon::to_envelope(header, places.hostname, daemon::kMostSubmitRecipients);
+  if (!envelope)
+    return failure(EX_DATAERR, envelope.error().describe());
+  if (encode(header).size() > daemon::kMostSubmitHeader)
+    return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
+  if (auto answer = submit(places.submit_socket, header, content))
+    return *std::move(answer);
+  if (auto dropped = drop_message(places.spool, header, content); !dropped)
+    return failure(EX_TEMPFAIL,
+                   "the mail system is down, and the message could not be left for it: " +
+                       dropped.error().describe());
+  SubmitAnswer answer;
+  answer.id = "dropped";
+  return answer;
+}
+
+}  // namespace postrider::cli

@@ -1,0 +1,20 @@
+// Gives a complete message to the daemon, or to its drop folder when the daemon is down.
+#pragma once
+
+#include "cli/content_store.h"
+#include "daemon/daemon.h"
+#include "daemon/submit_protocol.h"
+
+#include <string>
+
+namespace postrider::cli {
+
+// exit_code 0: in custody, with the id, or "dropped" while the daemon is down.
+daemon::SubmitAnswer hand_over(const daemon::Places& places, daemon::SubmitHeader header,
+                               const ContentStore& content);
+
+// Writes the file of the drop folder: complete and on stable storage, or nothing.
+Result<void> drop_message(const std::string& spool, const daemon::SubmitHeader& header,
+                          const ContentStore& content);
+
+}  // namespace postrider::cli

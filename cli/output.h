@@ -1,0 +1,38 @@
+// What the tools write: whole pieces to standard output, sentences to standard error, and values in
+// the form that people read. Everything from outside goes through escaped() first.
+#pragma once
+
+#include "base/time.h"
+
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace postrider::cli {
+
+// "postrider queue: sentence" on standard error; gives the exit code back.
+int complain(std::string_view program, int exit_code, std::string_view sentence);
+
+// False when nobody reads standard output any more.
+bool print(std::string_view text);
+
+bool standard_error_is_terminal();
+
+// Members of lines from the daemon, which may be of another version: never throws, a missing
+// member is empty.
+std::string text_of(const boost::json::object& object, std::string_view name);  // escaped
+std::string raw_text_of(const boost::json::object& object, std::string_view name);
+std::int64_t number_of(const boost::json::object& object, std::string_view name);
+bool flag_of(const boost::json::object& object, std::string_view name);
+const boost::json::object* object_of(const boost::json::object& object, std::string_view name);
+const boost::json::array* array_of(const boost::json::object& object, std::string_view name);
+
+std::string local_time(std::int64_t seconds);                  // "2026-11-23 13:34:44"
+std::string short_span(std::int64_t seconds);                  // "3d4h", "2h5m", "40s"
+std::string short_size(std::uint64_t bytes);                   // "4.0K", "12M"
+std::string counted(std::uint64_t count, const char* thing);   // "1 message", "2 messages"
+std::string padded(std::string_view text, std::size_t width);  // on the right
+
+}  // namespace postrider::cli

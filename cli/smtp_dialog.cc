@@ -1,0 +1,192 @@
+#include "cli/smtp_dialog.h"
+
+#include "base/text.h"
+
+#include <sysexits.h>
+
+namespace postrider::cli {
+
+namespace {
+
+// RFC 5321 §4.5.3.1.4, with room for SMTPUTF8 and DSN parameters.
+constexpr std::size_t kMostLine = 2048;
+
+void say(const mail::Reply& reply, std::string& out) {
+  out.append(reply.wire());
+}
+
+}  // namespace
+
+struct SmtpDialog::Verb {
+  std::string_view name;
+  void (SmtpDialog::*serve)(std::string_view arguments, std::string& out);
+};
+const SmtpDialog::Verb SmtpDialog::kVerbs[] = {
+    {"HELO", &SmtpDialog::helo}, {"EHLO", &SmtpDialog::ehlo}, {"MAIL", &SmtpDialog::mail},
+    {"RCPT", &SmtpDialog::rcpt}, {"DATA", &SmtpDialog::data}, {"RSET", &SmtpDialog::rset},
+    {"NOOP", &SmtpDialog::noop}, {"VRFY", &SmtpDialog::vrfy}, {"QUIT", &SmtpDialog::quit},
+};
+
+SmtpDialog::SmtpDialog(std::string hostname, std::string author, HandOver hand_over)
+    : hostname_(std::move(hostname)),
+      author_(std::move(author)),
+      hand_over_(std::move(hand_over)) {}
+
+std::string SmtpDialog::greeting() const {
+  return "220 " + hostname_ + " ESMTP Postrider\r\n";
+}
+
+void SmtpDialog::forget() {
+  has_sender_ = false;
+  smtputf8_ = false;
+  header_ = {};
+  store_ = {};
+  store_failed_ = false;
+}
+
+void SmtpDialog::helo(std::string_view arguments, std::string& out) {
+  const auto name = mail::parse_helo(arguments);
+  if (!name)
+    return say(name.error(), out);
+  forget();
+  say({250, {}, hostname_}, out);
+}
+
+void SmtpDialog::ehlo(std::string_view arguments, std::string& out) {
+  const auto name = mail::parse_helo(arguments);
+  if (!name)
+    return say(name.error(), out);
+  forget();
+  say({250, {}, hostname_ + "\nPIPELINING\nSIZE\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"}, out);
+}
+
+void SmtpDialog::mail(std::string_view arguments, std::string& out) {
+  if (has_sender_)
+    return say({503, {5, 5, 1}, "MAIL was given already"}, out);
+  mail::MailRules rules;
+  rules.size_limit = std::numeric_limits<std::uint64_t>::max();
+  rules.binary_mime = false;
+  const auto parsed = mail::parse_mail(arguments, rules);
+  if (!parsed)
+    return say(parsed.error(), out);
+  forget();
+  has_sender_ = true;
+  smtputf8_ = parsed->smtputf8;
+  header_.sender = parsed->sender;
+  header_.body = parsed->body;
+  header_.ret = parsed->ret;
+  header_.envelope_id = parsed->envelope_id;
+  say({250, {2, 1, 0}, "OK"}, out);
+}
+
+void SmtpDialog::rcpt(std::string_view arguments, std::string& out) {
+  if (!has_sender_)
+    return say({503, {5, 5, 1}, "MAIL first"}, out);
+  const auto parsed = mail::parse_rcpt(arguments, smtputf8_);
+  if (!parsed)
+    return say(parsed.error(), out);
+  if (header_.recipients.size() >= daemon::kMostSubmitRecipients)
+    return say({452, {4, 5, 3}, "Too many recipients"}, out);
+  header_.recipients.push_back(parsed->address);
+  // One setting serves all here; what was asked for any recipient holds.
+  header_.notify.bits = static_cast<std::uint8_t>(header_.notify.bits | parsed->notify.bits);
+  if (header_.notify.bits != mail::Notify::kNever)
+    header_.notify.bits = static_cast<std::uint8_t>(header_.notify.bits & ~mail::Notify::kNever);
+  say({250, {2, 1, 5}, "OK"}, out);
+}
+
+void SmtpDialog::data(std::string_view arguments, std::string& out) {
+  if (!arguments.empty())
+    return say({501, {5, 5, 4}, "DATA has no parameters"}, out);
+  if (header_.recipients.empty())
+    return say({503, {5, 5, 1}, "RCPT first"}, out);
+  reader_.emplace();
+  say({354, {}, "End data with <CR><LF>.<CR><LF>"}, out);
+}
+
+void SmtpDialog::rset(std::string_view, std::string& out) {
+  forget();
+  say({250, {2, 0, 0}, "OK"}, out);
+}
+
+void SmtpDialog::noop(std::string_view, std::string& out) {
+  say({250, {2, 0, 0}, "OK"}, out);
+}
+
+void SmtpDialog::vrfy(std::string_view, std::string& out) {
+  say({252, {2, 5, 0}, "Send mail to find out"}, out);
+}
+
+void SmtpDialog::quit(std::string_view, std::string& out) {
+  over_ = true;
+  say({221, {2, 0, 0}, "Bye"}, out);
+}
+
+void SmtpDialog::command(std::string_view line, std::string& out) {
+  const auto parts = mail::split_command(line);
+  for (const auto& verb : kVerbs)
+    if (equals_ignoring_case(parts.verb, verb.name))
+      return (this->*verb.serve)(parts.arguments, out);
+  say({500, {5, 5, 2}, "Unknown command"}, out);
+}
+
+std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
+  std::string kept;
+  const auto used = reader_->feed(in, kept);
+  if (!store_failed_ && !store_.append(kept))
+    store_failed_ = true;
+  if (reader_->at_end())
+    end_of_data(out);
+  return in.substr(used);
+}
+
+void SmtpDialog::end_of_data(std::string& out) {
+  const auto facts = reader_->facts();
+  reader_.reset();
+  if (facts.poisoned()) {
+    forget();
+    return say({550, {5, 5, 2}, "Bare CR, LF or NUL in the message"}, out);
+  }
+  if (store_failed_) {
+    forget();
+    return say({452, {4, 3, 1}, "No room for the message"}, out);
+  }
+  header_.author = author_;
+  const auto answer = hand_over_(std::move(header_), store_);
+  forget();
+  if (answer.exit_code == EX_OK)
+    return say({250, {2, 0, 0}, "Queued as " + answer.id}, out);
+  const bool temporary = answer.exit_code == EX_TEMPFAIL;
+  say({temporary ? 451 : 554,
+       mail::EnhancedCode{static_cast<std::uint8_t>(temporary ? 4 : 5), 3, 0},
+       escaped(answer.error)},
+      out);
+}
+
+bool SmtpDialog::feed(std::string_view in, std::string& out) {
+  while (!in.empty() && !over_) {
+    if (reader_) {
+      in = content(in, out);
+      continue;
+    }
+    const auto end = in.find('\n');
+    line_.append(in.substr(0, std::min(end, kMostLine + 1)));
+    line_too_long_ = line_too_long_ || line_.size() > kMostLine;
+    if (line_too_long_)
+      line_.clear();
+    if (end == std::string_view::npos)
+      break;
+    in.remove_prefix(end + 1);
+    if (line_.ends_with('\r'))
+      line_.pop_back();
+    const std::string line = std::move(line_);
+    line_.clear();
+    if (std::exchange(line_too_long_, false))
+      say({500, {5, 5, 2}, "Line too long"}, out);
+    else
+      command(line, out);
+  }
+  return !over_;
+}
+
+}  // namespace postrider::cli

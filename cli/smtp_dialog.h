@@ -1,0 +1,59 @@
+// `sendmail -bs`: SMTP on standard input and output, for programs that know nothing else. A small
+// sans-I/O session; each message goes the way of any other local mail. Pure.
+#pragma once
+
+#include "cli/content_store.h"
+#include "daemon/submit_protocol.h"
+#include "mail/body_reader.h"
+#include "mail/command.h"
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace postrider::cli {
+
+class SmtpDialog {
+ public:
+  using HandOver =
+      std::function<daemon::SubmitAnswer(daemon::SubmitHeader header, const ContentStore& content)>;
+  SmtpDialog(std::string hostname, std::string author, HandOver hand_over);
+
+  std::string greeting() const;
+  // Any splitting of the bytes; appends what is to be said. False after QUIT.
+  bool feed(std::string_view in, std::string& out);
+
+ private:
+  struct Verb;
+  static const Verb kVerbs[];
+
+  void command(std::string_view line, std::string& out);
+  void mail(std::string_view arguments, std::string& out);
+  void rcpt(std::string_view arguments, std::string& out);
+  void data(std::string_view arguments, std::string& out);
+  void helo(std::string_view arguments, std::string& out);
+  void ehlo(std::string_view arguments, std::string& out);
+  void rset(std::string_view arguments, std::string& out);
+  void noop(std::string_view arguments, std::string& out);
+  void vrfy(std::string_view arguments, std::string& out);
+  void quit(std::string_view arguments, std::string& out);
+  std::string_view content(std::string_view in, std::string& out);
+  void end_of_data(std::string& out);
+  void forget();
+
+  std::string hostname_;
+  std::string author_;
+  HandOver hand_over_;
+  std::string line_;
+  bool line_too_long_ = false;
+  bool over_ = false;
+  bool has_sender_ = false;
+  bool smtputf8_ = false;
+  daemon::SubmitHeader header_;
+  std::optional<mail::DataReader> reader_;
+  ContentStore store_;
+  bool store_failed_ = false;
+};
+
+}  // namespace postrider::cli

@@ -1,0 +1,182 @@
+#include "cli/views.h"
+
+#include "base/text.h"
+#include "cli/output.h"
+
+#include <boost/json/array.hpp>
+
+namespace postrider::cli {
+
+namespace {
+
+namespace json = boost::json;
+
+std::string sender_of(const json::object& message) {
+  const auto sender = text_of(message, "envelope_sender");
+  return sender.empty() ? "<>" : sender;
+}
+
+// Members of the status that have their own place; the rest is shown as composition gave it.
+bool is_placed(std::string_view name) {
+  for (const char* placed : {"version", "running", "now", "started", "admission", "queue",
+                             "since_start", "sites_in_trouble", "hostname"})
+    if (name == placed)
+      return true;
+  return false;
+}
+
+std::string value_text(const json::value& value) {
+  if (value.is_string())
+    return escaped(value.get_string(), 2000);
+  if (value.is_bool())
+    return value.get_bool() ? "yes" : "no";
+  if (value.is_uint64())
+    return std::to_string(value.get_uint64());
+  if (value.is_int64())
+    return std::to_string(value.get_int64());
+  std::string joined;
+  if (const auto* list = value.if_array())
+    for (const auto& item : *list)
+      joined.append(joined.empty() ? "" : ", ").append(value_text(item));
+  return joined;
+}
+
+std::string row(std::string_view name, std::string_view text) {
+  return padded(name, 14) + std::string(text) + "\n";
+}
+
+std::string queue_rows(const json::object& queue, std::int64_t now) {
+  const auto messages = static_cast<std::uint64_t>(number_of(queue, "messages"));
+  std::string text = counted(messages, "message");
+  text.append(", ").append(
+      counted(static_cast<std::uint64_t>(number_of(queue, "recipients")), "recipient"));
+  text.append(", ").append(short_size(static_cast<std::uint64_t>(number_of(queue, "bytes"))));
+  std::string out = row("queue", text);
+  if (messages == 0)
+    return out;
+  out.append(row("", std::to_string(number_of(queue, "active")) + " active, " +
+                         std::to_string(number_of(queue, "deferred")) + " deferred, " +
+                         std::to_string(number_of(queue, "held")) + " held"));
+  const auto oldest = number_of(queue, "oldest");
+  if (oldest > 0)
+    out.append(row("oldest", short_span(now - oldest) + " (since " + local_time(oldest) + ")"));
+  return out;
+}
+
+std::string site_rows(const json::array& sites, std::int64_t now) {
+  std::string out = row("trouble", sites.empty() ? "no site" : counted(sites.size(), "site") + ":");
+  for (const auto& value : sites) {
+    const auto* site = value.if_object();
+    if (site == nullptr)
+      continue;
+    out.append("  ").append(text_of(*site, "site")).append(": ");
+    if (site->contains("messages"))
+      out.append(counted(static_cast<std::uint64_t>(number_of(*site, "messages")), "message"))
+          .append(" wait, ");
+    out.append(counted(static_cast<std::uint64_t>(number_of(*site, "failures")), "failure"));
+    out.append(" since ").append(local_time(number_of(*site, "since")));
+    const auto until = number_of(*site, "blocked_until");
+    out.append(until > now ? ", next try in " + short_span(until - now) : ", next try now");
+    out.append("\n    ").append(text_of(*site, "reason")).append("\n");
+  }
+  return out;
+}
+
+std::string counter_text(const json::object& counters) {
+  std::string out;
+  for (const char* name : {"accepted", "delivered", "bounced", "removed", "deferrals"})
+    out.append(out.empty() ? "" : ", ")
+        .append(std::to_string(number_of(counters, name)))
+        .append(" ")
+        .append(name);
+  return out;
+}
+
+}  // namespace
+
+std::string queue_heading() {
+  return "ID           STATUS    AGE     SIZE   SENDER AND RECIPIENTS\n";
+}
+
+std::string recipient_state(const json::object& recipient, std::int64_t now) {
+  const auto state = text_of(recipient, "state");
+  const auto attempts = number_of(recipient, "attempts");
+  std::string text = state;
+  if (state == "deferred" || state == "queued") {
+    const auto next = number_of(recipient, "next_attempt");
+    text.append(next > now ? ", next attempt in " + short_span(next - now) : ", due now");
+  }
+  if (attempts > 0)
+    text.append(" (").append(counted(static_cast<std::uint64_t>(attempts), "attempt")).append(")");
+  return text;
+}
+
+std::string queue_row(const json::object& message, std::int64_t now) {
+  std::string out = padded(text_of(message, "queue_id"), 13);
+  out.append(padded(text_of(message, "status"), 10));
+  out.append(padded(short_span(now - number_of(message, "arrival_time")), 8));
+  out.append(padded(short_size(static_cast<std::uint64_t>(number_of(message, "message_size"))), 7));
+  out.append(sender_of(message)).append("\n");
+  const auto* recipients = array_of(message, "recipients");
+  for (std::size_t i = 0; recipients != nullptr && i < recipients->size(); ++i) {
+    const auto* recipient = (*recipients)[i].if_object();
+    if (recipient == nullptr)
+      continue;
+    out.append("    -> ").append(text_of(*recipient, "address"));
+    out.append("  ").append(recipient_state(*recipient, now)).append("\n");
+    const auto reason = text_of(*recipient, "delay_reason");
+    if (!reason.empty())
+      out.append("       ").append(reason).append("\n");
+  }
+  return out;
+}
+
+std::string message_view(const json::object& message) {
+  std::string out = row("id", text_of(message, "queue_id"));
+  out.append(row("status", text_of(message, "status")));
+  out.append(row("sender", sender_of(message)));
+  out.append(row("received", local_time(number_of(message, "arrival_time"))));
+  out.append(row("expires", local_time(number_of(message, "expires"))));
+  out.append(row("size", std::to_string(number_of(message, "message_size")) + " octets"));
+  out.append(
+      row("from client", text_of(message, "client") + " (" + text_of(message, "protocol") + ")"));
+  if (const auto* envelope = object_of(message, "envelope")) {
+    out.append(row(
+        "body", text_of(*envelope, "body") + (flag_of(*envelope, "smtputf8") ? " SMTPUTF8" : "")));
+    for (const char* name : {"ret", "envelope_id"})
+      if (const auto text = text_of(*envelope, name); !text.empty())
+        out.append(row(name, text));
+  }
+  return out;
+}
+
+std::string attempt_view(const json::object& attempt) {
+  std::string out = "  " + local_time(number_of(attempt, "when")) + "  ";
+  out.append(padded(text_of(attempt, "verdict"), 10));
+  out.append(text_of(attempt, "recipient")).append("\n");
+  return out.append("      ").append(text_of(attempt, "reason")).append("\n");
+}
+
+std::string status_view(const json::object& status) {
+  const auto now = number_of(status, "now");
+  std::string running = "not running";
+  if (flag_of(status, "running"))
+    running = "running for " + short_span(now - number_of(status, "started"));
+  std::string out = row("postrider", text_of(status, "version") + ", " + running);
+  if (const auto hostname = text_of(status, "hostname"); !hostname.empty())
+    out.append(row("hostname", hostname));
+  out.append(row("new mail", text_of(status, "admission")));
+  if (const auto* queue = object_of(status, "queue"))
+    out.append(queue_rows(*queue, now));
+  if (const auto* counters = object_of(status, "since_start"))
+    out.append(row("since start", counter_text(*counters)));
+  for (const auto& [name, value] : status)
+    if (!is_placed(name))
+      if (const auto text = value_text(value); !text.empty())
+        out.append(row(std::string_view(name.data(), name.size()), text));
+  if (const auto* sites = array_of(status, "sites_in_trouble"))
+    out.append(site_rows(*sites, now));
+  return out;
+}
+
+}  // namespace postrider::cli

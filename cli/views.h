@@ -1,0 +1,24 @@
+// The daemon's lines as people read them. Pure; each takes the objects of
+// daemon/control_service.h's answers.
+#pragma once
+
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace postrider::cli {
+
+// `postrider queue`: a line for the message, one for each recipient.
+std::string queue_heading();
+std::string queue_row(const boost::json::object& message, std::int64_t now);
+
+// `postrider show`: envelope and recipients.
+std::string message_view(const boost::json::object& message);
+// A recipient's state in a sentence: "deferred, next attempt in 4m (3 so far)".
+std::string recipient_state(const boost::json::object& recipient, std::int64_t now);
+
+std::string attempt_view(const boost::json::object& attempt);
+std::string status_view(const boost::json::object& status);
+
+}  // namespace postrider::cli
