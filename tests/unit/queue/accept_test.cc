@@ -1,0 +1,73 @@
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+
+namespace postrider::queue::test {
+
+using mail::Verdict;
+
+TEST_CASE_METHOD(QueueFixture, "an accepted message is handed out at once and gone when delivered",
+                 "[queue][accept]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test", "e@f.test"});
+  const Lease lease = hand.next(id);
+  CHECK(lease.reason == Lease::Reason::fresh);
+  CHECK(lease.recipients.size() == 2);
+  REQUIRE(list().size() == 1);
+  CHECK(list()[0].status == "active");
+  CHECK(list()[0].recipients.size() == 2);
+
+  record(answer(lease, Verdict::delivered));
+  CHECK(list().empty());
+  CHECK(queue->counters().accepted == 1);
+  CHECK(queue->counters().delivered == 2);
+}
+
+TEST_CASE_METHOD(QueueFixture, "a message in delivery's hands is due again after a stop",
+                 "[queue][accept]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  hand.next(id);
+  reopen();
+  const Lease again = hand.next(id);
+  CHECK(again.reason == Lease::Reason::due);
+  CHECK(again.message->envelope.sender == "a@b.test");
+  CHECK(*again.message->content.bytes == "Subject: x\r\n\r\nbody\r\n");
+  CHECK(again.message->content.trace == "Received: by mx.test\r\n");
+  record(answer(again, Verdict::delivered));
+  CHECK(list().empty());
+}
+
+TEST_CASE_METHOD(QueueFixture, "what was deferred comes back at its time", "[queue][due]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test", "e@f.test"});
+  const Lease lease = hand.next(id);
+  Record part;
+  part.id = id;
+  part.results.push_back({0, outcome(Verdict::delivered), {}});
+  part.results.push_back(
+      {1, outcome(Verdict::retry, "busy"), clock.now() + std::chrono::minutes(5)});
+  record(std::move(part));
+  auto listed = list();
+  REQUIRE(listed.size() == 1);
+  CHECK(listed[0].status == "deferred");
+  REQUIRE(listed[0].recipients.size() == 1);
+  CHECK(listed[0].recipients[0].address == "e@f.test");
+  CHECK(listed[0].recipients[0].attempts == 1);
+  CHECK(listed[0].recipients[0].last->text == "busy");
+  CHECK(hand.count() == 0);
+
+  clock.pass(std::chrono::minutes(5));
+  queue->wake();
+  const Lease again = hand.next(id);
+  REQUIRE(again.recipients.size() == 1);
+  CHECK(again.recipients[0].index == 1);
+  CHECK(again.recipients[0].attempts == 1);
+  record(answer(again, Verdict::delivered));
+  CHECK(list().empty());
+}
+
+}  // namespace postrider::queue::test
