@@ -4,7 +4,8 @@
 #include "mail/address.h"
 #include "mail/reply.h"
 
-#include <boost/asio/ip/address.hpp>
+#include <arpa/inet.h>
+#include <array>
 
 namespace postrider::delivery {
 
@@ -21,16 +22,24 @@ bool take_prefix(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
+// The usual form of an IPv4 or IPv6 address; empty if it is none.
+std::string canonical_address(const std::string& text) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  std::array<char, INET6_ADDRSTRLEN> written{};
+  for (const int family : {AF_INET, AF_INET6})
+    if (::inet_pton(family, text.c_str(), bytes.data()) == 1)
+      return ::inet_ntop(family, bytes.data(), written.data(), written.size());
+  return {};
+}
+
 // "[192.0.2.1]", "[2001:db8::1]", "[IPv6:2001:db8::1]", "[relay.example.net]", or a name.
 Result<std::string> parse_host(std::string_view text, std::string_view whole) {
   if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
     text = text.substr(1, text.size() - 2);
     take_prefix(text, "IPv6:");
   }
-  boost::system::error_code failed;
-  const auto address = boost::asio::ip::make_address(std::string(text), failed);
-  if (!failed)
-    return address.to_string();
+  if (auto address = canonical_address(std::string(text)); !address.empty())
+    return address;
   auto name = mail::to_ascii_domain(text);
   if (!name || !mail::is_host_name(*name))
     return bad(whole, "expected a host name or an address");

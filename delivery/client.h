@@ -1,0 +1,163 @@
+// One SMTP or LMTP conversation, sending side, without the socket.
+//
+//   greeting --220--> EHLO --250--> ready --begin()--> MAIL RCPT.. DATA|BDAT content --> ready
+//                       `--5xx--> HELO --'              failure, 421, loss anywhere --> closing
+//
+// The driver sends what take_output() gives, feeds what arrives, and collects what has ended. Every
+// reply is matched with the command that it answers; a reply that nothing asked for means that the
+// conversation is out of step, and then nothing more is believed (attacks.md M17, P).
+//
+// With PIPELINING an envelope goes out in one piece; with CHUNKING too, a small message goes out
+// whole, behind its envelope; and the next message's envelope may follow the last byte of this one.
+#pragma once
+
+#include "base/result.h"
+#include "delivery/fitting.h"
+#include "delivery/job.h"
+#include "mail/reply.h"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::delivery {
+
+enum class Dialect : std::uint8_t { smtp, lmtp };
+
+// Content on its way: by DATA (dots doubled, ended by ".") or by BDAT (as it is).
+struct Body {
+  std::shared_ptr<const mail::Message> message;
+  std::shared_ptr<const std::string> converted;  // all of it, trace included; null: as it came
+  bool chunked = false;
+  bool has_leading_dot = true;  // false: nothing to double; only known for content in memory
+};
+
+// What to send: text, then the body, if there is one.
+struct Piece {
+  std::string text;
+  std::optional<Body> body;
+};
+
+class Client {
+ public:
+  // remote: "mx1.example.org[192.0.2.1]:25", for outcomes.
+  Client(std::string hostname, std::string remote, Dialect dialect);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // --- bytes ---
+  // An error means out of step or a violated limit: call lost() with it and close.
+  Result<void> feed(std::string_view bytes);
+  bool has_output() const { return !output_.empty(); }
+  std::vector<Piece> take_output() { return std::exchange(output_, {}); }
+  // The body of the piece sent first has been written to its end.
+  void body_written();
+  // The body being sent turned out to be unsendable: its recipients end like this, and the
+  // connection must be closed, for the content is cut short.
+  void abandon_body(const mail::Outcome& outcome);
+  // The connection is gone, or no longer of use. Everything open ends.
+  void lost(const Error& error);
+
+  // --- messages ---
+  bool is_ready() const { return state_ == State::ready; }
+  bool is_idle() const { return is_ready() && open_.empty() && expected_.empty(); }
+  // The conversation is over: close, after a polite QUIT if may_quit().
+  bool is_closing() const { return state_ == State::closing; }
+  bool may_quit() const { return may_quit_; }
+  // Room for one more message. False for ever once the remote's MAILMAX is reached.
+  bool can_begin() const;
+  bool is_spent() const;
+  // Requires can_begin(). converted: the content in 7 bits, when fitting() asked for it.
+  void begin(Job job, std::shared_ptr<const std::string> converted);
+  Fitting fitting(const Job& job) const;
+  std::vector<JobEnd> take_ended() { return std::exchange(ended_, {}); }
+  // Queues QUIT. Requires is_idle().
+  void quit();
+  bool is_quitting() const { return quitting_; }
+
+  // --- facts ---
+  // What is waited for now; nothing while idle.
+  std::optional<mail::Stage> stage() const;
+  // Why a conversation that never became ready failed.
+  const mail::Outcome& failure() const { return failure_; }
+  bool takes_no_mail() const { return takes_no_mail_; }  // RFC 7504: 521 in the greeting
+  const Capabilities& capabilities() const { return capabilities_; }
+  const std::string& remote() const { return remote_; }
+  std::uint32_t messages() const { return messages_; }  // begun so far
+  std::uint64_t replies() const { return replies_; }    // read so far: a sign of life
+
+ private:
+  enum class State : std::uint8_t { opening, ready, closing };
+  enum class Command : std::uint8_t {
+    greeting,
+    ehlo,
+    helo,
+    rset,
+    mail,
+    rcpt,
+    data,
+    body_end,
+    quit
+  };
+  struct Transaction;
+  struct Expected {
+    Command command;
+    Transaction* transaction;
+    std::size_t position;  // in the transaction's recipients; kAll: every accepted one
+  };
+
+  void say(std::string_view text);
+  std::string& tail();
+  void expect(Command command, Transaction* transaction = nullptr, std::size_t position = 0);
+  Result<void> on_reply(const mail::Reply& reply);
+  Result<void> on_session_reply(Command command, const mail::Reply& reply);
+  void on_greeting(const mail::Reply& reply);
+  void on_hello(Command command, const mail::Reply& reply);
+  void fail_session(mail::Stage stage, const mail::Reply& reply);
+  void become_ready();
+
+  void advance();
+  void start(Transaction& transaction);
+  void send_rcpt(Transaction& transaction, std::size_t position);
+  void send_data_or_chunk(Transaction& transaction);
+  void send_body(Transaction& transaction);
+  void expect_body_end(Transaction& transaction);
+  void on_mail(Transaction& transaction, const mail::Reply& reply);
+  void on_rcpt(Transaction& transaction, std::size_t position, const mail::Reply& reply);
+  void on_envelope_answered(Transaction& transaction);
+  Result<void> on_data(Transaction& transaction, const mail::Reply& reply);
+  Result<void> on_body_end(Transaction& transaction, std::size_t position,
+                           const mail::Reply& reply);
+  void note_failed_chunk(const Transaction& transaction);
+  void finish_round(Transaction& transaction);
+  void end(Transaction& transaction);
+  void end_all(const mail::Outcome& why);
+  static mail::Stage stage_of(Command command);
+
+  std::string hostname_;
+  std::string remote_;
+  Dialect dialect_;
+  State state_ = State::opening;
+  bool may_quit_ = true;
+  bool takes_no_mail_ = false;
+  bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL
+  Capabilities capabilities_;
+  mail::Outcome failure_;
+  mail::ReplyParser parser_;
+  std::vector<Piece> output_;
+  std::deque<Expected> expected_;
+  std::deque<std::unique_ptr<Transaction>> open_;
+  Transaction* filling_ = nullptr;    // started, its content not yet queued
+  std::deque<Transaction*> writing_;  // whose bodies are queued, in order; null: already ended
+  std::vector<JobEnd> ended_;
+  std::uint32_t messages_ = 0;
+  std::uint64_t replies_ = 0;
+  bool quitting_ = false;
+};
+
+}  // namespace postrider::delivery

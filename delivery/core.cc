@@ -1,0 +1,350 @@
+#include "delivery/core.h"
+
+#include "base/assert.h"
+#include "delivery/notices.h"
+#include "delivery/outcome.h"
+#include "queue/schedule.h"
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+using mail::Outcome;
+using mail::Stage;
+using mail::Verdict;
+using queue::Lease;
+using Core = Dispatcher::Core;
+
+namespace {
+
+// A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
+constexpr std::size_t kMostRecipients = 100;
+
+Outcome expired(const Lease::Recipient& recipient) {
+  auto outcome = recipient.last.value_or(Outcome());
+  const auto last = recipient.last ? outcome.reason() : "it could not be tried";
+  outcome.verdict = Verdict::bounce;
+  outcome.stage = Stage::expired;
+  outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
+  outcome.text = "the message was too long in the queue; last: " + last;
+  return outcome;
+}
+
+Outcome by_administrator(const Lease::Recipient& recipient) {
+  auto outcome = recipient.last.value_or(Outcome());
+  outcome.verdict = Verdict::bounce;
+  outcome.stage = Stage::admin;
+  outcome.status = {5, 7, 1};
+  outcome.reply = {};
+  outcome.text = "returned by the administrator";
+  return outcome;
+}
+
+}  // namespace
+
+Core::Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
+           const Clock& clock, Log& log, const mail::Directory& directory,
+           std::shared_ptr<const Settings> settings)
+    : loops_(std::move(loops)),
+      custody_(std::move(custody)),
+      resolver_of_(std::move(resolver_of)),
+      clock_(clock),
+      log_(log),
+      directory_(directory),
+      settings_(std::move(settings)),
+      pool_(std::make_unique<BlockingPool>(std::max(1U, settings_->local_deliveries))) {}
+
+Core::~Core() = default;
+
+std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+                                   ResolverOf resolver_of, const Clock& clock, Log& log,
+                                   const mail::Directory& directory,
+                                   std::shared_ptr<const Settings> settings) {
+  auto core = std::make_shared<Core>(std::move(loops), std::move(custody), std::move(resolver_of),
+                                     clock, log, directory, std::move(settings));
+  core->open_postbags();
+  return core;
+}
+
+void Core::open_postbags() {
+  const std::weak_ptr<Core> weak = weak_from_this();
+  for (auto* loop : loops_) {
+    to_loops_.push_back(
+        std::make_shared<Postbag<Handover>>(home(), *loop, [](std::vector<Handover> jobs) {
+          for (auto& one : jobs)
+            one.courier->take(std::move(one.job));
+        }));
+    from_loops_.push_back(std::make_shared<Postbag<CourierEvent>>(
+        *loop, home(), [weak](std::vector<CourierEvent> events) {
+          if (const auto core = weak.lock())
+            for (auto& event : events)
+              core->on_event(std::move(event));
+        }));
+  }
+}
+
+void Core::configure(std::shared_ptr<const Settings> settings) {
+  settings_ = std::move(settings);
+  for (auto& [key, destination] : destinations_)
+    destination->known_until = {};
+  for (auto& [name, site] : sites_)
+    site->found_until = {};
+}
+
+void Core::take(std::vector<Lease> leases) {
+  for (auto& lease : leases)
+    take_one(std::move(lease));
+}
+
+void Core::take_one(Lease lease) {
+  const auto handle = ++next_handle_;
+  auto owned = std::make_unique<InHand>();
+  auto& in_hand = *owned;
+  in_hand.record.id = lease.message->id;
+  in_hand.open = lease.recipients.size();
+  in_hand.taken = steady();
+  in_hand.lease = std::move(lease);
+  in_hand_.emplace(handle, std::move(owned));
+  const auto reason = in_hand.lease.reason;
+  if (reason == Lease::Reason::fresh || reason == Lease::Reason::due)
+    route(handle, in_hand);
+  else
+    give_up(in_hand);
+  close_if_done(handle);
+}
+
+// Leases that ask for no attempt.
+void Core::give_up(InHand& in_hand) {
+  const auto& lease = in_hand.lease;
+  in_hand.open = 0;
+  for (const auto& recipient : lease.recipients) {
+    if (lease.reason == Lease::Reason::delay_notice) {
+      in_hand.record.untried.push_back(recipient.index);
+      continue;
+    }
+    auto outcome =
+        lease.reason == Lease::Reason::expired ? expired(recipient) : by_administrator(recipient);
+    maillog::bounced(log_, *lease.message, lease.message->envelope.recipients[recipient.index],
+                     outcome);
+    ++counters_.bounced;
+    in_hand.record.results.push_back({recipient.index, std::move(outcome), {}});
+  }
+  in_hand.record.delay_notice_sent = lease.reason == Lease::Reason::delay_notice;
+}
+
+void Core::route(std::uint64_t handle, InHand& in_hand) {
+  const auto& lease = in_hand.lease;
+  struct Group {
+    Way way;
+    Job job;
+  };
+  std::vector<Group> groups;
+  std::unordered_map<std::string, std::size_t> by_key;
+  for (const auto& leased : lease.recipients) {
+    auto way = find_way(lease.message->envelope.recipients[leased.index].address);
+    const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
+    const bool joins =
+        found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;
+    if (!joins) {
+      if (lease.recipients.size() > 1)
+        by_key[way.key] = groups.size();
+      auto& group = groups.emplace_back();
+      group.way = std::move(way);
+      group.job.lease = handle;
+      group.job.message = lease.message;
+      group.job.recipients.push_back(leased.index);
+      continue;
+    }
+    groups[found->second].job.recipients.push_back(leased.index);
+  }
+  for (auto& group : groups) {
+    if (is_draining_)
+      put_back(group.job);
+    else
+      send_by(group.way, std::move(group.job));
+  }
+}
+
+void Core::send_by(const Way& way, Job job) {
+  switch (way.kind) {
+    case Way::Kind::mx:
+      send_by_mx(way, std::move(job));
+      break;
+    case Way::Kind::local: {
+      auto& site = site_named("local");
+      site.kind = Site::Kind::local;
+      add_job(site, std::move(job));
+      break;
+    }
+    case Way::Kind::fixed:
+      add_job(fixed_site(way.route->next_hop, way.route->tls, way.route->credentials),
+              std::move(job));
+      break;
+    case Way::Kind::error: {
+      const auto& hop = way.route->next_hop;
+      const auto status =
+          mail::parse_enhanced_code(hop.status).value_or(mail::EnhancedCode{5, 0, 0});
+      const auto verdict = status.klass == 5 ? Verdict::bounce : Verdict::retry;
+      settle_all(job, decide(verdict, Stage::route, status, hop.text));
+      break;
+    }
+    case Way::Kind::discard:
+      settle_all(job, decide(Verdict::delivered, Stage::route, {2, 0, 0}, "discarded by a route"));
+      break;
+  }
+}
+
+void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome) {
+  const auto found = in_hand_.find(lease);
+  POSTRIDER_ASSERT(found != in_hand_.end() && found->second->open > 0);
+  auto& in_hand = *found->second;
+  queue::Record::Result result;
+  result.index = index;
+  if (outcome.verdict == Verdict::retry) {
+    ++counters_.deferred;
+    const auto& leased = in_hand.lease.recipients;
+    const auto recipient = std::find_if(leased.begin(), leased.end(),
+                                        [&](const auto& one) { return one.index == index; });
+    POSTRIDER_ASSERT(recipient != leased.end());
+    result.next_attempt =
+        clock_.now() + queue::retry_wait(settings_->retry, recipient->attempts + 1, random_);
+  } else {
+    ++(outcome.verdict == Verdict::delivered ? counters_.delivered : counters_.bounced);
+  }
+  result.outcome = std::move(outcome);
+  in_hand.record.results.push_back(std::move(result));
+  --in_hand.open;
+}
+
+// Without a conversation: the same end for all recipients.
+void Core::settle_all(const Job& job, const Outcome& outcome) {
+  const auto found = in_hand_.find(job.lease);
+  POSTRIDER_ASSERT(found != in_hand_.end());
+  JobEnd end;
+  end.job = job;
+  end.job.handed_over = steady();
+  for (const auto index : job.recipients) {
+    log_attempt(*found->second, end, {index, outcome});
+    settle(job.lease, index, outcome);
+  }
+}
+
+void Core::put_back(const Job& job) {
+  const auto found = in_hand_.find(job.lease);
+  POSTRIDER_ASSERT(found != in_hand_.end() && found->second->open >= job.recipients.size());
+  auto& untried = found->second->record.untried;
+  untried.insert(untried.end(), job.recipients.begin(), job.recipients.end());
+  found->second->open -= job.recipients.size();
+}
+
+void Core::log_attempt(const InHand& in_hand, const JobEnd& end, const RecipientEnd& result) {
+  if (!log_.enabled(Level::info))
+    return;
+  const auto in_ms = [](SteadyTime::duration value) {
+    return std::chrono::duration_cast<Duration>(value);
+  };
+  const auto& message = *in_hand.lease.message;
+  maillog::Delays delays;
+  const auto now = steady();
+  const auto began = std::max(end.job.handed_over, in_hand.taken);
+  delays.waiting = in_ms(began - in_hand.taken);
+  delays.connecting = end.connecting;
+  delays.sending = std::max(in_ms(now - began) - end.connecting, Duration(0));
+  delays.before =
+      std::max(clock_.now() - message.received - in_ms(now - in_hand.taken), Duration(0));
+  maillog::attempted(log_, message, message.envelope.recipients[result.index], result.outcome,
+                     delays, end.reused);
+}
+
+void Core::close_if_done(std::uint64_t handle) {
+  const auto found = in_hand_.find(handle);
+  if (found == in_hand_.end() || found->second->open > 0)
+    return;
+  auto done = std::move(found->second);
+  in_hand_.erase(found);
+  const bool asks_for_file =
+      !done->lease.message->content.bytes && needs_notice(done->lease, done->record);
+  if (asks_for_file) {
+    ++closing_;
+    home().spawn(close_with_notice(shared_from_this(), std::move(done)), log_, "notice");
+    return;
+  }
+  const auto& bytes = done->lease.message->content.bytes;
+  const std::string_view original = bytes ? std::string_view(*bytes) : std::string_view();
+  finish(std::move(done), original);
+}
+
+// The beginning of a large original is read on the pool.
+Task<void> Core::close_with_notice(std::shared_ptr<Core> self, std::unique_ptr<InHand> in_hand) {
+  std::function<std::string()> read = [custody = custody_.get(), message = in_hand->lease.message] {
+    const OpenBody open_body = [custody](const mail::Message& of) {
+      return custody->open_body(of);
+    };
+    auto bytes = load_bytes(*message, open_body, kMostQuoted);
+    return bytes ? *std::move(bytes) : std::string();
+  };
+  const auto original = co_await pool_->run<std::string>(home(), std::move(read));
+  --closing_;
+  finish(std::move(in_hand), original);
+}
+
+void Core::finish(std::unique_ptr<InHand> in_hand, std::string_view original) {
+  const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
+  add_notices(in_hand->lease, original, in_hand->record, context);
+  const auto& record = in_hand->record;
+  const bool all_ended =
+      record.untried.empty() &&
+      std::none_of(record.results.begin(), record.results.end(),
+                   [](const auto& result) { return result.outcome.verdict == Verdict::retry; });
+  if (all_ended)
+    maillog::removed(log_, *in_hand->lease.message);
+  push(std::move(in_hand->record));
+}
+
+// What ends in one turn of the loop goes to the queue in one call.
+void Core::push(queue::Record record) {
+  records_.push_back(std::move(record));
+  if (std::exchange(flush_is_posted_, true))
+    return;
+  home().post([self = shared_from_this()] { self->flush_records(); });
+}
+
+void Core::flush_records() {
+  flush_is_posted_ = false;
+  custody_->record(std::exchange(records_, {}));
+  check_drained();
+}
+
+void Core::drain(std::function<void()> on_done, Duration grace) {
+  is_draining_ = true;
+  on_drained_ = std::move(on_done);
+  for (auto& [key, destination] : destinations_) {
+    auto waiting = std::exchange(destination->waiting, {});
+    for (const auto& job : waiting) {
+      put_back(job);
+      close_if_done(job.lease);
+    }
+  }
+  for (auto& [name, site] : sites_) {
+    put_back_all(*site, Outcome());
+    for (auto& link : site->links)
+      close_link(*link);
+  }
+  grace_ = std::make_unique<Deadline>(home().deadlines(), [this] {
+    for (auto& [name, site] : sites_)
+      for (auto& link : site->links)
+        link->courier->loop().post([courier = link->courier] { courier->abort(); });
+  });
+  grace_->set(grace);
+  check_drained();
+}
+
+void Core::check_drained() {
+  if (!is_draining_ || !on_drained_ || !in_hand_.empty() || links_ > 0 || closing_ > 0 ||
+      flush_is_posted_)
+    return;
+  grace_.reset();
+  std::exchange(on_drained_, nullptr)();
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,148 @@
+// The inside of the dispatcher. Everything here runs on the first loop, except what says otherwise.
+#pragma once
+
+#include "base/blocking_pool.h"
+#include "delivery/custody.h"
+#include "delivery/dispatcher.h"
+#include "delivery/maillog.h"
+#include "delivery/postbag.h"
+#include "delivery/site.h"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace postrider::delivery {
+
+class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
+ public:
+  static std::shared_ptr<Core> create(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+                                      ResolverOf resolver_of, const Clock& clock, Log& log,
+                                      const mail::Directory& directory,
+                                      std::shared_ptr<const Settings> settings);
+  Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
+       const Clock& clock, Log& log, const mail::Directory& directory,
+       std::shared_ptr<const Settings> settings);
+  ~Core();
+
+  void restore(std::vector<queue::SiteState> sites);
+  Loop& home() { return *loops_.front(); }
+  void take(std::vector<queue::Lease> leases);
+  void configure(std::shared_ptr<const Settings> settings);
+  void drain(std::function<void()> on_done, Duration grace);
+  Status status() const;
+  void unblock(const std::string& domain_or_site);
+  void start_explain(std::string address, std::function<void(Explanation)> answer);
+
+ private:
+  // The way of a recipient, up to the point where DNS is needed.
+  struct Way {
+    enum class Kind : std::uint8_t { local, mx, fixed, error, discard };
+    Kind kind = Kind::mx;
+    std::string domain;
+    const Route* route = nullptr;  // in settings_; null: none matched
+    std::string key;               // equal for recipients that can travel together
+  };
+
+  void open_postbags();
+
+  // core.cc: leases in, records out
+  void take_one(queue::Lease lease);
+  void give_up(InHand& in_hand);
+  void route(std::uint64_t handle, InHand& in_hand);
+  void send_by(const Way& way, Job job);
+  void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome);
+  void settle_all(const Job& job, const mail::Outcome& outcome);
+  void put_back(const Job& job);
+  void close_if_done(std::uint64_t handle);
+  Task<void> close_with_notice(std::shared_ptr<Core> self, std::unique_ptr<InHand> in_hand);
+  void finish(std::unique_ptr<InHand> in_hand, std::string_view original);
+  void push(queue::Record record);
+  void flush_records();
+  void log_attempt(const InHand& in_hand, const JobEnd& end, const RecipientEnd& result);
+
+  // core_sites.cc: sites and couriers
+  Site& site_named(const std::string& name);
+  void add_job(Site& site, Job job);
+  void schedule(Site& site);
+  Link* pick(Site& site);
+  bool may_connect(const Site& site) const;
+  void hand_over(Site& site, Link& link);
+  void connect(Site& site);
+  Task<void> look_up_and_connect(std::shared_ptr<Core> self, Site& site);
+  void start_courier(Site& site);
+  void on_event(CourierEvent event);
+  void on_ready(Site& site, Link& link, const CourierEvent& event);
+  void on_ended(Site& site, Link& link, CourierEvent event);
+  void take_returned(Site& site, CourierEvent& event);
+  void on_gone(Site& site, Link& link, CourierEvent event);
+  void on_failure(Site& site, const mail::Outcome& why);
+  void block(Site& site, const mail::Outcome& why);
+  void open_again(Site& site);
+  void put_back_all(Site& site, const mail::Outcome& why);
+  void make_idle(Site& site, Link& link);
+  void close_link(Link& link);
+  void evict_idle();
+  void feed_starved();
+  void forget_unused();
+  void run_local(Site& site);
+  Task<void> deliver_local(std::shared_ptr<Core> self, Site& site, Job job);
+
+  // core_resolve.cc: destinations and DNS
+  Way find_way(const std::string& address) const;
+  Destination& destination_of(const Way& way);
+  void send_by_mx(const Way& way, Job job);
+  Task<void> resolve(std::shared_ptr<Core> self, std::string key);
+  void resolved(Destination& destination, const MailHosts& hosts);
+  Site& fixed_site(const NextHop& hop, TlsMode tls, const std::string& credentials);
+  Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
+  void assign(const std::string& domain, const std::string& site);
+  SiteStatus status_of(const Site& site) const;
+  Task<void> explain(std::shared_ptr<Core> self, std::string address,
+                     std::function<void(Explanation)> answer);
+
+  void check_drained();
+  SteadyTime steady() const { return clock_.steady(); }
+
+  std::vector<Loop*> loops_;
+  std::unique_ptr<Custody> custody_;
+  ResolverOf resolver_of_;
+  const Clock& clock_;
+  Log& log_;
+  const mail::Directory& directory_;
+  std::shared_ptr<const Settings> settings_;
+  SystemRandom random_;
+  std::unique_ptr<BlockingPool> pool_;
+
+  std::unordered_map<std::uint64_t, std::unique_ptr<InHand>> in_hand_;
+  std::uint64_t next_handle_ = 0;
+  std::unordered_map<std::string, std::unique_ptr<Site>> sites_;
+  std::unordered_map<std::uint64_t, Site*> site_of_handle_;
+  std::unordered_map<std::string, std::unique_ptr<Destination>> destinations_;
+  std::unordered_map<std::string, std::string> assigned_;  // domain to site, as the queue knows
+
+  struct Handover {
+    std::shared_ptr<Courier> courier;
+    Job job;
+  };
+  std::vector<std::shared_ptr<Postbag<Handover>>> to_loops_;
+  std::vector<std::shared_ptr<Postbag<CourierEvent>>> from_loops_;
+  std::size_t next_loop_ = 0;
+  std::size_t links_ = 0;
+  std::deque<std::uint64_t> starved_;  // sites that wait for a connection under the total limit
+  std::size_t forget_at_ = 10000;
+
+  std::vector<queue::Record> records_;
+  bool flush_is_posted_ = false;
+  std::size_t closing_ = 0;  // records whose notices are being made
+  Status counters_;
+
+  bool is_draining_ = false;
+  std::function<void()> on_drained_;
+  std::unique_ptr<Deadline> grace_;
+};
+
+}  // namespace postrider::delivery

@@ -1,0 +1,212 @@
+// From an address to a site: routes, then MX.
+#include "base/text.h"
+#include "delivery/core.h"
+#include "delivery/outcome.h"
+#include "mail/address.h"
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+using mail::Outcome;
+using mail::Stage;
+using mail::Verdict;
+using Core = Dispatcher::Core;
+
+namespace {
+
+// How long an MX answer is used without asking the resolver (which has a cache of its own).
+constexpr Duration kLeastKnown = std::chrono::seconds(30);
+constexpr Duration kMostKnown = std::chrono::hours(1);
+
+std::string dns_site_name(const std::string& domain) {
+  return "dns:" + domain;
+}
+
+bool is_address(const std::string& text) {
+  boost::system::error_code failed;
+  (void)asio::ip::make_address(text, failed);
+  return !failed;
+}
+
+// The seam for TLS and credentials: what this version cannot do waits, and says so.
+std::string why_unavailable(const NextHop& hop, TlsMode tls, const std::string& credentials) {
+  if (hop.kind == NextHop::Kind::smtps)
+    return "the route asks for TLS (smtps://), which this version does not offer yet";
+  if (tls != TlsMode::off && tls != TlsMode::opportunistic)
+    return "the route requires TLS, which this version does not offer yet";
+  if (!credentials.empty())
+    return "the route asks for authentication, which needs TLS, which this version does not "
+           "offer yet";
+  return {};
+}
+
+}  // namespace
+
+Core::Way Core::find_way(const std::string& address) const {
+  Way way;
+  way.domain = mail::domain_of(address);
+  if (way.domain.empty() || directory_.is_local_domain(way.domain)) {
+    way.kind = Way::Kind::local;
+    way.key = "local";
+    return way;
+  }
+  way.route = find_route(settings_->routes, way.domain);
+  const auto kind = way.route == nullptr ? NextHop::Kind::mx : way.route->next_hop.kind;
+  switch (kind) {
+    case NextHop::Kind::mx:
+      way.kind = Way::Kind::mx;
+      way.key = "mx:" + way.domain;
+      return way;
+    case NextHop::Kind::error:
+      way.kind = Way::Kind::error;
+      break;
+    case NextHop::Kind::discard:
+      way.kind = Way::Kind::discard;
+      break;
+    default:
+      way.kind = Way::Kind::fixed;
+      break;
+  }
+  way.key = "route:" + std::to_string(way.route - settings_->routes.data());
+  return way;
+}
+
+Site& Core::fixed_site(const NextHop& hop, TlsMode tls, const std::string& credentials) {
+  auto name = hop.describe();
+  auto unavailable = why_unavailable(hop, tls, credentials);
+  if (!unavailable.empty())
+    name += " (TLS)";
+  auto& site = site_named(name);
+  const bool is_lmtp = hop.kind == NextHop::Kind::lmtp || hop.kind == NextHop::Kind::lmtp_socket;
+  site.kind = hop.kind == NextHop::Kind::lmtp_socket ? Site::Kind::socket : Site::Kind::fixed;
+  site.dialect = is_lmtp ? Dialect::lmtp : Dialect::smtp;
+  site.port = hop.port;
+  site.unavailable = std::move(unavailable);
+  if (site.hosts.empty())
+    site.hosts.push_back({0, hop.host, is_address(hop.host)});
+  return site;
+}
+
+Destination& Core::destination_of(const Way& way) {
+  auto& slot = destinations_[way.key];
+  if (!slot) {
+    forget_unused();
+    auto& fresh = destinations_[way.key];
+    fresh = std::make_unique<Destination>();
+    fresh->key = way.key;
+    fresh->domain = way.domain;
+    return *fresh;
+  }
+  return *slot;
+}
+
+void Core::send_by_mx(const Way& way, Job job) {
+  auto& destination = destination_of(way);
+  const auto known = sites_.find(destination.site);
+  const bool is_known = !destination.site.empty() && known != sites_.end();
+  if (is_known && known->second->kind != Site::Kind::dns && destination.known_until > steady()) {
+    add_job(*known->second, std::move(job));
+    return;
+  }
+  const auto trouble = sites_.find(dns_site_name(destination.domain));
+  if (trouble != sites_.end() &&
+      trouble->second->health.state(clock_.now()) == SiteHealth::State::blocked) {
+    assign(destination.domain, trouble->first);
+    put_back(job);
+    close_if_done(job.lease);
+    return;
+  }
+  destination.waiting.push_back(std::move(job));
+  if (!std::exchange(destination.is_resolving, true))
+    home().spawn(resolve(shared_from_this(), destination.key), log_, "MX lookup");
+}
+
+Task<void> Core::resolve(std::shared_ptr<Core> self, std::string key) {
+  auto& destination = *destinations_.at(key);  // not forgotten while it is resolved
+  MailHosts hosts;
+  Duration ttl = kMostKnown;
+  if (auto literal = literal_host(destination.domain)) {
+    hosts.hosts.push_back(*std::move(literal));
+  } else {
+    auto& resolver = resolver_of_(home());
+    const auto answer = co_await resolver.mx(destination.domain);
+    hosts = choose_hosts(destination.domain, answer, *settings_);
+    ttl = std::clamp(answer.ttl, kLeastKnown, kMostKnown);
+  }
+  destination.is_resolving = false;
+  destination.known_until = steady() + ttl;
+  resolved(destination, hosts);
+}
+
+void Core::resolved(Destination& destination, const MailHosts& hosts) {
+  auto waiting = std::exchange(destination.waiting, {});
+  if (hosts.outcome && hosts.outcome->verdict == Verdict::bounce) {
+    destination.known_until = {};
+    for (const auto& job : waiting) {
+      settle_all(job, *hosts.outcome);
+      close_if_done(job.lease);
+    }
+    return;
+  }
+  if (hosts.outcome) {
+    auto& trouble = site_named(dns_site_name(destination.domain));
+    trouble.kind = Site::Kind::dns;
+    destination.site = trouble.name;
+    assign(destination.domain, trouble.name);
+    trouble.ready = std::move(waiting);
+    block(trouble, *hosts.outcome);
+    return;
+  }
+  if (const auto trouble = sites_.find(dns_site_name(destination.domain));
+      trouble != sites_.end() && trouble->second->health.blocked_until() != TimePoint{})
+    open_again(*trouble->second);
+  auto& site = site_named(hosts.hosts.front().is_address ? destination.domain
+                                                         : site_name(hosts.hosts, settings_->port));
+  site.kind = Site::Kind::mx;
+  site.port = settings_->port;
+  site.hosts = hosts.hosts;
+  destination.site = site.name;
+  assign(destination.domain, site.name);
+  for (auto& job : waiting)
+    add_job(site, std::move(job));
+}
+
+// Asks for both families, as far as they are in use.
+Task<std::vector<FoundHost>> Core::look_up(std::vector<Host> hosts) {
+  std::vector<FoundHost> found;
+  auto& resolver = resolver_of_(home());
+  const auto families = settings_->families;
+  for (auto& host : hosts) {
+    FoundHost one;
+    one.host = host;
+    if (host.is_address) {
+      boost::system::error_code failed;
+      const auto address = asio::ip::make_address(host.name, failed);
+      if (!failed)
+        one.addresses.push_back(address);
+      found.push_back(std::move(one));
+      continue;
+    }
+    if (families != Families::ipv4) {
+      const auto answer = co_await resolver.aaaa(host.name);
+      add_addresses(one, answer);
+    }
+    if (families != Families::ipv6) {
+      const auto answer = co_await resolver.a(host.name);
+      add_addresses(one, answer);
+    }
+    found.push_back(std::move(one));
+  }
+  co_return found;
+}
+
+void Core::assign(const std::string& domain, const std::string& site) {
+  auto& known = assigned_[domain];
+  if (known == site)
+    return;
+  known = site;
+  custody_->assign_site(domain, site);
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,176 @@
+// What the administrator asks: how are the sites, and what would happen to mail for an address.
+#include "base/text.h"
+#include "delivery/core.h"
+#include "mail/envelope.h"
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+using Core = Dispatcher::Core;
+
+namespace {
+
+const char* word(SiteHealth::State state) {
+  switch (state) {
+    case SiteHealth::State::open:
+      return "open";
+    case SiteHealth::State::probing:
+      return "probing";
+    case SiteHealth::State::blocked:
+      return "blocked";
+  }
+  return "open";
+}
+
+std::string describe_mx(const dns::Answer<dns::Mx>& answer, const std::string& domain) {
+  switch (answer.status) {
+    case dns::Status::records:
+      return std::to_string(answer.records.size()) +
+             (answer.records.size() == 1 ? " MX record" : " MX records") + ", " +
+             (answer.secure ? "authenticated" : "not authenticated");
+    case dns::Status::no_data:
+      return "no MX record: " + domain + " itself";
+    case dns::Status::no_such_name:
+      return "no such domain";
+    case dns::Status::temporary_failure:
+      return "lookup failed: " + answer.reason;
+  }
+  return {};
+}
+
+Explanation::Host explain_host(const FoundHost& found) {
+  Explanation::Host host;
+  host.name = found.host.name;
+  host.preference = found.host.preference;
+  for (const auto& address : found.addresses)
+    host.addresses.push_back(address.to_string());
+  host.note = found.is_ourselves ? "this is us" : found.trouble;
+  if (host.note.empty() && host.addresses.empty())
+    host.note = "no address";
+  return host;
+}
+
+std::string conclude(const SiteStatus& site) {
+  if (site.state == "blocked")
+    return "waits until " + format_rfc3339(site.blocked_until) + ": " + site.last.reason();
+  if (site.state == "probing")
+    return "one connection is tried, for the site failed before: " + site.last.reason();
+  return "is delivered at once to " + site.name;
+}
+
+}  // namespace
+
+SiteStatus Core::status_of(const Site& site) const {
+  const auto now = clock_.now();
+  SiteStatus status;
+  status.name = site.name;
+  status.state = word(site.health.state(now));
+  status.blocked_until = site.health.blocked_until();
+  status.failures = site.health.failures();
+  status.since = site.health.since();
+  status.last = site.health.why();
+  status.connections = static_cast<std::uint32_t>(site.links.size());
+  status.idle = static_cast<std::uint32_t>(site.idle.size());
+  status.limit = site.health.limit(now, settings_->site_connections);
+  status.waiting = static_cast<std::uint32_t>(site.ready.size());
+  return status;
+}
+
+Status Core::status() const {
+  Status status = counters_;
+  status.sites = static_cast<std::uint32_t>(sites_.size());
+  status.connections = static_cast<std::uint32_t>(links_);
+  status.leases = static_cast<std::uint32_t>(in_hand_.size());
+  const auto now = clock_.now();
+  for (const auto& [name, site] : sites_) {
+    status.idle += static_cast<std::uint32_t>(site->idle.size());
+    if (site->health.state(now) != SiteHealth::State::open)
+      status.in_trouble.push_back(status_of(*site));
+  }
+  std::sort(status.in_trouble.begin(), status.in_trouble.end(),
+            [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
+  return status;
+}
+
+void Core::start_explain(std::string address, std::function<void(Explanation)> answer) {
+  home().spawn(explain(shared_from_this(), std::move(address), std::move(answer)), log_, "explain");
+}
+
+Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
+                         std::function<void(Explanation)> answer) {
+  if (address.find('@') == address.npos)
+    address = "postmaster@" + address;
+  const auto way = find_way(address);
+  Explanation explanation;
+  explanation.domain = way.domain;
+  explanation.route = way.route == nullptr
+                          ? (way.kind == Way::Kind::local ? "local" : "mx")
+                          : way.route->domain + " -> " + way.route->next_hop.describe();
+  std::string site_of_way;
+  std::vector<Host> hosts;
+  bool by_mx = false;
+  std::uint16_t port = settings_->port;
+  if (way.kind == Way::Kind::mx) {
+    by_mx = true;
+    const auto literal = literal_host(way.domain);
+    if (literal) {
+      hosts.push_back(*literal);
+      site_of_way = way.domain;
+      explanation.dns = "an address: no lookup";
+    } else {
+      auto& resolver = resolver_of_(home());
+      const auto mx = co_await resolver.mx(way.domain);
+      explanation.dns = describe_mx(mx, way.domain);
+      auto chosen = choose_hosts(way.domain, mx, *settings_);
+      if (chosen.outcome) {
+        explanation.conclusion = chosen.outcome->verdict == mail::Verdict::bounce
+                                     ? "is bounced: " + chosen.outcome->text
+                                     : "waits: " + chosen.outcome->text;
+        answer(std::move(explanation));
+        co_return;
+      }
+      hosts = std::move(chosen.hosts);
+      site_of_way = site_name(hosts, port);
+    }
+  } else if (way.kind == Way::Kind::fixed) {
+    const auto& route = *way.route;
+    const auto& site = fixed_site(route.next_hop, route.tls, route.credentials);
+    site_of_way = site.name;
+    port = site.port;
+    if (site.kind == Site::Kind::fixed)
+      hosts = site.hosts;
+    explanation.dns = "no MX lookup: the route names the host";
+    explanation.conclusion = site.unavailable.empty() ? "" : "waits: " + site.unavailable;
+  } else if (way.kind == Way::Kind::local) {
+    site_of_way = "local";
+  } else {
+    explanation.conclusion = way.kind == Way::Kind::discard
+                                 ? "is thrown away by the route"
+                                 : "is refused by the route: " + way.route->next_hop.status + " " +
+                                       way.route->next_hop.text;
+    answer(std::move(explanation));
+    co_return;
+  }
+  auto found = co_await look_up(std::move(hosts));
+  find_ourselves(found, *settings_, port, by_mx);
+  for (const auto& host : found)
+    explanation.hosts.push_back(explain_host(host));
+  const auto usable = usable_hosts(found, site_of_way, by_mx);
+  const auto known = sites_.find(site_of_way);
+  if (known != sites_.end()) {
+    explanation.site = status_of(*known->second);
+  } else {
+    explanation.site.name = site_of_way;
+    explanation.site.state = "open";
+  }
+  if (!found.empty() && usable.outcome && explanation.conclusion.empty())
+    explanation.conclusion =
+        (usable.outcome->verdict == mail::Verdict::bounce ? "is bounced: " : "waits: ") +
+        usable.outcome->text;
+  if (explanation.conclusion.empty())
+    explanation.conclusion = conclude(explanation.site);
+  answer(std::move(explanation));
+}
+
+}  // namespace postrider::delivery

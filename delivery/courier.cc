@@ -1,0 +1,356 @@
+#include "delivery/courier.h"
+
+#include "base/assert.h"
+#include "delivery/outcome.h"
+#include "mail/convert.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/connect.hpp>
+
+#include <array>
+
+namespace postrider::delivery {
+
+using mail::Stage;
+
+namespace {
+
+constexpr unsigned kMostSessions = 2;  // conversations for one attempt, as RFC 5321 §5.1 suggests
+constexpr unsigned kMostTries = 2;     // hosts or connections for one job in one attempt
+constexpr std::uint64_t kMostConverted = 64U << 20U;
+
+Duration limit_of(Stage stage, const Timeouts& timeouts) {
+  switch (stage) {
+    case Stage::greeting:
+      return timeouts.greeting;
+    case Stage::ehlo:
+      return timeouts.ehlo;
+    case Stage::mail:
+      return timeouts.mail;
+    case Stage::rcpt:
+      return timeouts.rcpt;
+    case Stage::data:
+      return timeouts.data;
+    case Stage::body:
+      return timeouts.block;
+    default:
+      return timeouts.body_end;
+  }
+}
+
+// For a message that the remote cannot take as it is.
+Result<std::shared_ptr<const std::string>> to_seven_bit(const mail::Message& message,
+                                                        const OpenBody& open_body) {
+  if (message.content.size > kMostConverted)
+    return Error(Errc::unsupported, "convert a message of this size");
+  auto bytes = load_bytes(message, open_body, kMostConverted);
+  if (!bytes)
+    return bytes.error();
+  auto converted = mail::to_seven_bit(message.content.trace + *bytes,
+                                      message.envelope.body == mail::BodyType::binary_mime);
+  if (!converted)
+    return converted.error();
+  return std::make_shared<const std::string>(*std::move(converted));
+}
+
+mail::Outcome not_convertible(const Error& error, const std::string& remote) {
+  if (error.code() == make_error_code(Errc::unsupported))
+    return decide(mail::Verdict::bounce, Stage::mail, {5, 6, 3},
+                  "the message holds 8-bit content, which " + remote +
+                      " does not take and which cannot be converted without loss");
+  return decide(mail::Verdict::retry, Stage::mail, {4, 3, 0},
+                "our copy of the message cannot be read: " + error.describe());
+}
+
+}  // namespace
+
+struct Courier::Session {
+  Session(Loop& loop, Socket socket, const Settings& settings, const Candidate& candidate,
+          Dialect dialect)
+      : stream(loop, std::move(socket)), client(settings.hostname, candidate.remote, dialect) {}
+  Stream stream;
+  Client client;
+  Signal wake;         // the writer: there is something to write
+  Signal writer_gone;  // the reader: the writer has ended
+  std::uint64_t replies_seen = 0;
+  bool is_over = false;
+  bool is_idle = false;
+  bool was_ready = false;
+};
+
+Courier::Courier(Loop& loop, CourierOrder order) : loop_(loop), order_(std::move(order)) {}
+Courier::~Courier() = default;
+
+void Courier::start() {
+  loop_.spawn(run(shared_from_this()), *order_.log, "courier");
+}
+
+void Courier::take(Job job) {
+  if (gone_) {
+    CourierEvent event;
+    event.kind = CourierEvent::Kind::gone;
+    event.returned.push_back(std::move(job));
+    tell(std::move(event));
+    return;
+  }
+  jobs_.push_back({std::move(job), {}});
+  if (session_ != nullptr)
+    pump(*session_);
+}
+
+void Courier::close() {
+  closing_ = true;
+  if (session_ != nullptr)
+    pump(*session_);
+}
+
+void Courier::abort() {
+  closing_ = aborted_ = true;
+  if (session_ != nullptr)
+    session_->stream.close();
+}
+
+void Courier::tell(CourierEvent event) {
+  event.courier = shared_from_this();
+  order_.tell(std::move(event));
+}
+
+Task<void> Courier::run(std::shared_ptr<Courier> self) {
+  std::size_t next = 0;
+  while (next < order_.candidates.size() && sessions_ < kMostSessions && !aborted_) {
+    if (closing_ && jobs_.empty())
+      break;
+    retry_same_ = false;
+    const bool was_ready_before = std::exchange(was_ready_, false);
+    co_await try_candidate(order_.candidates[next]);
+    if (was_ready_ && jobs_.empty())
+      break;
+    was_ready_ = was_ready_ || was_ready_before;
+    if (!retry_same_)
+      ++next;
+  }
+  finish();
+}
+
+// What is left: jobs that no host has failed go back, the others end as the last host said.
+void Courier::finish() {
+  gone_ = true;
+  CourierEvent event;
+  event.kind = CourierEvent::Kind::gone;
+  event.failure = failure_;
+  event.was_ready = was_ready_;
+  event.takes_no_mail = refusals_ > 0 && refusals_ == order_.candidates.size();
+  while (!jobs_.empty()) {
+    auto waiting = std::move(jobs_.front());
+    jobs_.pop_front();
+    if (waiting.job.tries == 0)
+      event.returned.push_back(std::move(waiting.job));
+    else
+      end_with(std::move(waiting.job), waiting.why);
+  }
+  tell(std::move(event));
+}
+
+void Courier::end_with(Job job, const mail::Outcome& outcome) {
+  CourierEvent event;
+  for (const auto index : job.recipients)
+    event.end.results.push_back({index, outcome});
+  event.end.job = std::move(job);
+  tell(std::move(event));
+}
+
+Task<Result<void>> Courier::reach(Stream& stream, const Candidate& candidate) {
+  stream.set_deadline(order_.settings->timeouts.connect);
+  const auto [code] =
+      co_await stream.socket().async_connect(candidate.endpoint, asio::as_tuple(use_task));
+  if (code && stream.timed_out())
+    co_return Error(asio::error::timed_out, "connect");
+  if (code)
+    co_return Error(code, "connect");
+  co_return Result<void>{};
+}
+
+Task<void> Courier::try_candidate(const Candidate& candidate) {
+  Socket socket(loop_.context());
+  boost::system::error_code failed;
+  const auto protocol = candidate.endpoint.protocol();
+  socket.open(asio::generic::stream_protocol(protocol.family(), protocol.protocol()), failed);
+  if (failed) {
+    failure_ = judge(Stage::connect, Error(failed, "open socket"), candidate.remote);
+    co_return;
+  }
+  Session session(loop_, std::move(socket), *order_.settings, candidate, order_.dialect);
+  session_ = &session;
+  auto reached = co_await reach(session.stream, candidate);
+  if (reached) {
+    co_await converse(session);
+    if (session.client.takes_no_mail())
+      ++refusals_;
+  } else {
+    failure_ = judge(Stage::connect, reached.error(), candidate.remote);
+  }
+  session_ = nullptr;
+  session.stream.close();
+  if (session.was_ready)
+    co_return;
+  if (reached)
+    failure_ = session.client.failure();
+  CourierEvent event;
+  event.kind = CourierEvent::Kind::unreachable;
+  event.address = candidate.address;
+  event.failure = failure_;
+  tell(std::move(event));
+}
+
+// Reads until the conversation is over; a second coroutine writes, so that a remote that refuses
+// in the middle of a large body is heard.
+Task<void> Courier::converse(Session& session) {
+  ++sessions_;
+  loop_.spawn(write_loop(shared_from_this(), session), *order_.log, "courier writer");
+  arm(session);
+  while (!session.client.is_closing()) {
+    auto readable = co_await session.stream.wait_readable();
+    if (readable)
+      read_what_came(session);
+    else if (!session.client.is_idle())
+      session.client.lost(readable.error());
+    else
+      break;
+    collect(session);
+    if (!session.client.is_closing())
+      pump(session);
+  }
+  if (session.client.may_quit() && session.stream.is_open())
+    session.stream.write_now("QUIT\r\n");
+  session.is_over = true;
+  session.stream.close();
+  session.wake.set();
+  co_await session.writer_gone.wait();
+  if (!session.client.is_closing())
+    session.client.lost(Error(asio::error::eof, "read"));
+  collect(session);
+}
+
+void Courier::read_what_came(Session& session) {
+  thread_local std::array<char, 16384> room;
+  auto got = session.stream.read_now(room.data(), room.size());
+  if (!got && got.error().code() == asio::error::would_block)
+    return;
+  auto& client = session.client;
+  if (!got) {
+    client.lost(got.error());
+    return;
+  }
+  const auto fed = client.feed(std::string_view(room.data(), *got));
+  if (!fed)
+    client.lost(fed.error());
+}
+
+Task<void> Courier::write_loop(std::shared_ptr<Courier> self, Session& session) {
+  const SendLimits limits{order_.settings->timeouts.block, order_.settings->timeouts.body_end};
+  while (!session.is_over) {
+    if (!session.client.has_output()) {
+      co_await session.wake.wait();
+      continue;
+    }
+    auto pieces = session.client.take_output();
+    auto sent = co_await send_pieces(session.stream, session.client, std::move(pieces),
+                                     order_.open_body, limits);
+    if (sent)
+      continue;
+    // A remote that closed may have said why: the reader finds out. Our own content was at fault
+    // if the code is `corrupt`; then nothing is to be read.
+    if (sent.error().code() == make_error_code(Errc::corrupt))
+      session.stream.close();
+    break;
+  }
+  session.writer_gone.set();
+}
+
+// Brings what the client has learned to the dispatcher.
+void Courier::collect(Session& session) {
+  auto& client = session.client;
+  if (client.is_ready() && !session.was_ready) {
+    session.was_ready = was_ready_ = true;
+    CourierEvent event;
+    event.kind = CourierEvent::Kind::ready;
+    event.room = client.capabilities().pipelining ? 2 : 1;
+    tell(std::move(event));
+  }
+  for (auto& ended : client.take_ended()) {
+    const bool partial = !ended.unsettled.empty();
+    if (partial)
+      keep_unsettled(ended);
+    if (ended.results.empty())
+      continue;
+    CourierEvent event;
+    event.partial = partial;
+    event.end = std::move(ended);
+    event.room = client.is_closing() || client.is_spent() ? 0 : 1;
+    tell(std::move(event));
+  }
+}
+
+void Courier::keep_unsettled(JobEnd& ended) {
+  Job job = ended.job;
+  job.recipients = ended.unsettled;
+  const bool idle_was_closed = ended.reused && job.tries == 0 && ended.results.empty();
+  retry_same_ = retry_same_ || idle_was_closed;
+  if (++job.tries >= kMostTries)
+    end_with(std::move(job), ended.why);
+  else
+    jobs_.push_back({std::move(job), ended.why});
+}
+
+// Whatever can be done now: begin jobs, write, close.
+void Courier::pump(Session& session) {
+  auto& client = session.client;
+  while (!jobs_.empty() && client.can_begin() && !session.stream.timed_out()) {
+    auto waiting = std::move(jobs_.front());
+    jobs_.pop_front();
+    begin(session, std::move(waiting));
+  }
+  collect(session);
+  const bool has_nothing_left = closing_ ? jobs_.empty() : client.is_spent();
+  if (client.is_idle() && has_nothing_left && client.may_quit())
+    client.quit();
+  arm(session);
+  if (client.has_output())
+    session.wake.set();
+}
+
+void Courier::begin(Session& session, Waiting waiting) {
+  auto& client = session.client;
+  std::shared_ptr<const std::string> converted;
+  if (client.fitting(waiting.job).kind == Fitting::Kind::needs_seven_bit) {
+    auto made = to_seven_bit(*waiting.job.message, order_.open_body);
+    if (!made) {
+      end_with(std::move(waiting.job), not_convertible(made.error(), client.remote()));
+      return;
+    }
+    converted = *std::move(made);
+  }
+  client.begin(std::move(waiting.job), std::move(converted));
+}
+
+// One deadline: that of the reply awaited, moved on by whole replies only (attacks.md X08), or the
+// time that a connection may be idle.
+void Courier::arm(Session& session) {
+  auto& client = session.client;
+  const auto stage = client.stage();
+  const bool is_idle = !stage;
+  const bool moved = client.replies() != session.replies_seen || is_idle != session.is_idle ||
+                     client.replies() == 0;
+  if (!moved)
+    return;
+  session.replies_seen = client.replies();
+  session.is_idle = is_idle;
+  if (client.is_quitting()) {
+    session.stream.set_deadline(order_.settings->timeouts.quit);
+    return;
+  }
+  session.stream.set_deadline(is_idle ? order_.settings->idle_connection
+                                      : limit_of(*stage, order_.settings->timeouts));
+}
+
+}  // namespace postrider::delivery

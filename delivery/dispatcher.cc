@@ -1,0 +1,46 @@
+#include "delivery/dispatcher.h"
+
+#include "delivery/core.h"
+
+namespace postrider::delivery {
+
+using Core = Dispatcher::Core;
+
+Dispatcher::Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
+                       const Clock& clock, Log& log, const mail::Directory& directory,
+                       std::shared_ptr<const Settings> settings)
+    : core_(Core::create(std::move(loops), std::make_unique<QueueCustody>(queue),
+                         std::move(resolver_of), clock, log, directory, std::move(settings))) {}
+
+Dispatcher::~Dispatcher() = default;
+
+void Dispatcher::restore(std::vector<queue::SiteState> sites) {
+  core_->restore(std::move(sites));
+}
+
+void Dispatcher::take(std::vector<queue::Lease> leases) {
+  auto carried = std::make_shared<std::vector<queue::Lease>>(std::move(leases));
+  core_->home().post([core = core_, carried] { core->take(std::move(*carried)); });
+}
+
+void Dispatcher::configure(std::shared_ptr<const Settings> settings) {
+  core_->home().post([core = core_, settings] { core->configure(settings); });
+}
+
+void Dispatcher::drain(std::function<void()> on_done, Duration grace) {
+  core_->home().post([core = core_, on_done, grace] { core->drain(on_done, grace); });
+}
+
+void Dispatcher::status(std::function<void(Status)> answer) {
+  core_->home().post([core = core_, answer] { answer(core->status()); });
+}
+
+void Dispatcher::explain(std::string address, std::function<void(Explanation)> answer) {
+  core_->home().post([core = core_, address, answer] { core->start_explain(address, answer); });
+}
+
+void Dispatcher::unblock(std::string domain_or_site) {
+  core_->home().post([core = core_, domain_or_site] { core->unblock(domain_or_site); });
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,108 @@
+#include "delivery/maillog.h"
+
+#include "base/text.h"
+
+#include <array>
+#include <cstdio>
+
+namespace postrider::delivery::maillog {
+
+namespace {
+
+const char* word(mail::Verdict verdict) {
+  switch (verdict) {
+    case mail::Verdict::delivered:
+      return "sent";
+    case mail::Verdict::retry:
+      return "deferred";
+    case mail::Verdict::bounce:
+      return "bounced";
+  }
+  return "deferred";
+}
+
+// "0.01", "12", as Postfix writes them: two digits of what matters.
+void append_seconds(Duration value, std::string& out) {
+  const auto ms = value.count() < 0 ? 0 : value.count();
+  std::array<char, 32> text{};
+  if (ms < 10000)
+    std::snprintf(text.data(), text.size(), "%.2g", static_cast<double>(ms) / 1000.0);
+  else
+    std::snprintf(text.data(), text.size(), "%lld", static_cast<long long>(ms / 1000));
+  out.append(text.data());
+}
+
+std::string seconds(Duration value) {
+  std::string text;
+  append_seconds(value, text);
+  return text;
+}
+
+std::string four(const Delays& delays) {
+  std::string text;
+  for (const auto part : {delays.before, delays.waiting, delays.connecting, delays.sending}) {
+    if (!text.empty())
+      text.push_back('/');
+    append_seconds(part, text);
+  }
+  return text;
+}
+
+}  // namespace
+
+void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+               const mail::Outcome& outcome, const Delays& delays, bool reused) {
+  if (!log.enabled(Level::info))
+    return;
+  const auto total = delays.before + delays.waiting + delays.connecting + delays.sending;
+  LogEvent event(Level::info, "attempted", mail::to_string(message.id));
+  event.add("verdict", word(outcome.verdict)).add("from", message.envelope.sender);
+  event.add("to", recipient.address);
+  event.add("relay", outcome.remote.empty() ? "none" : outcome.remote);
+  event.add("delay", seconds(total)).add("delays", four(delays));
+  event.add("dsn", mail::to_string(outcome.status));
+  event.add("reused", reused ? "yes" : "no").add("reason", outcome.reason());
+  log.write(std::move(event));
+}
+
+void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+             const mail::Outcome& outcome) {
+  LogEvent event(Level::info, "bounced", mail::to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address);
+  event.add("dsn", mail::to_string(outcome.status)).add("reason", outcome.reason());
+  log.write(std::move(event));
+}
+
+void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
+                    std::string_view to) {
+  LogEvent event(Level::info, "notice_created", mail::to_string(about.id));
+  event.add("notice", mail::to_string(notice)).add("kind", kind).add("to", to);
+  log.write(std::move(event));
+}
+
+void notice_dropped(Log& log, const mail::Message& about, const char* why) {
+  LogEvent event(Level::warn, "notice_dropped", mail::to_string(about.id));
+  event.add("from", about.envelope.sender).add("reason", why);
+  log.write(std::move(event));
+}
+
+void removed(Log& log, const mail::Message& message) {
+  if (log.enabled(Level::info))
+    log.write(LogEvent(Level::info, "removed", mail::to_string(message.id)));
+}
+
+void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
+                  unsigned failures) {
+  LogEvent event(Level::warn, "site_blocked");
+  event.add("site", site).add("until", format_rfc3339(until));
+  event.add("failures", std::to_string(failures)).add("reason", why.reason());
+  log.write(std::move(event));
+}
+
+void site_open(Log& log, std::string_view site) {
+  LogEvent event(Level::info, "site_open");
+  event.add("site", site);
+  log.write(std::move(event));
+}
+
+}  // namespace postrider::delivery::maillog

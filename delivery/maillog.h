@@ -1,0 +1,39 @@
+// The events of delivery, one function each. Keys are documented in postrider(8); changing one is a
+// breaking change.
+#pragma once
+
+#include "base/log.h"
+#include "mail/message.h"
+#include "mail/outcome.h"
+
+#include <string>
+#include <string_view>
+
+namespace postrider::delivery::maillog {
+
+// Where the time of an attempt went, as Postfix's delays=a/b/c/d.
+struct Delays {
+  Duration before{0};      // from arrival to the dispatcher
+  Duration waiting{0};     // in the dispatcher's hands
+  Duration connecting{0};  // making the connection
+  Duration sending{0};     // the conversation
+};
+
+// One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
+void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+               const mail::Outcome& outcome, const Delays& delays, bool reused);
+// A recipient given up without an attempt: lifetime over, or an administrator.
+void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+             const mail::Outcome& outcome);
+// kind: failure, delay, success, double-bounce.
+void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
+                    std::string_view to);
+// A failure that nobody is told about.
+void notice_dropped(Log& log, const mail::Message& about, const char* why);
+// Every recipient of a lease has come to its end.
+void removed(Log& log, const mail::Message& message);
+void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
+                  unsigned failures);
+void site_open(Log& log, std::string_view site);
+
+}  // namespace postrider::delivery::maillog

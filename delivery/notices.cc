@@ -1,0 +1,170 @@
+#include "delivery/notices.h"
+
+#include "base/text.h"
+#include "delivery/maillog.h"
+#include "mail/header.h"
+#include "mail/notice.h"
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+namespace {
+
+using mail::Message;
+using mail::NoticeKind;
+using mail::NoticeRecipient;
+using mail::Outcome;
+using mail::Verdict;
+using queue::Lease;
+using queue::Record;
+
+using Recipients = std::vector<NoticeRecipient>;
+
+const mail::Recipient& recipient_of(const Lease& lease, std::uint32_t index) {
+  return lease.message->envelope.recipients[index];
+}
+
+// RFC 3461 §5.2.2, §5.2.3: success is ours to tell when we delivered, or when the next host does
+// not understand the wish.
+bool tells_success(const mail::Recipient& recipient, const Outcome& outcome) {
+  return recipient.notify.success() && outcome.verdict == Verdict::delivered &&
+         (outcome.stage == mail::Stage::local || outcome.relayed_to_non_dsn);
+}
+
+Recipients failed(const Lease& lease, const Record& record, TimePoint now) {
+  Recipients found;
+  for (const auto& result : record.results) {
+    const auto& recipient = recipient_of(lease, result.index);
+    if (result.outcome.verdict == Verdict::bounce && recipient.notify.failure())
+      found.push_back({recipient, result.outcome, now, {}, "failed"});
+  }
+  return found;
+}
+
+Recipients succeeded(const Lease& lease, const Record& record, TimePoint now) {
+  Recipients found;
+  for (const auto& result : record.results) {
+    const auto& recipient = recipient_of(lease, result.index);
+    if (!tells_success(recipient, result.outcome))
+      continue;
+    const bool is_local = result.outcome.stage == mail::Stage::local;
+    found.push_back({recipient, result.outcome, now, {}, is_local ? "delivered" : "relayed"});
+  }
+  return found;
+}
+
+Recipients delayed(const Lease& lease, const NoticeContext& context) {
+  Recipients found;
+  if (lease.reason != Lease::Reason::delay_notice)
+    return found;
+  for (const auto& leased : lease.recipients) {
+    const auto& recipient = recipient_of(lease, leased.index);
+    if (!recipient.notify.delay())
+      continue;
+    found.push_back({recipient, leased.last.value_or(Outcome()), context.now,
+                     lease.message->received + context.settings.lifetime, "delayed"});
+  }
+  return found;
+}
+
+std::uint32_t longest_line(std::string_view text) {
+  std::size_t longest = 0;
+  for (const auto line : split(text, '\n'))
+    longest = std::max(longest, line.size());
+  return static_cast<std::uint32_t>(longest);
+}
+
+std::string make_boundary(mail::MessageId id, Random& random) {
+  return mail::to_string(id) + "." + std::to_string(random.next()) + "/postrider";
+}
+
+std::shared_ptr<const Message> as_message(std::string text, mail::MessageId id, std::string to,
+                                          TimePoint now) {
+  auto message = std::make_shared<Message>();
+  message->id = id;
+  message->received = now;
+  message->envelope.smtputf8 = !is_ascii(to);
+  message->envelope.recipients.push_back({std::move(to), {}, {}});
+  message->origin.protocol = "notice";
+  auto& content = message->content;
+  content.size = text.size();
+  content.has_8bit = !is_ascii(text);
+  content.has_8bit_header =
+      !is_ascii(std::string_view(text).substr(0, mail::header_section_size(text)));
+  if (content.has_8bit)
+    message->envelope.body = mail::BodyType::eight_bit_mime;
+  content.longest_line = longest_line(text);
+  content.ends_with_crlf = text.ends_with("\r\n");
+  content.bytes = std::make_shared<const std::string>(std::move(text));
+  return message;
+}
+
+void add_notice(NoticeKind kind, const char* word, std::string to, Recipients recipients,
+                const Lease& lease, std::string_view original, Record& record,
+                NoticeContext& context) {
+  mail::NoticeInput input;
+  input.kind = kind;
+  input.original = lease.message.get();
+  input.original_text = original;
+  input.original_complete = original.size() == lease.message->content.size;
+  input.recipients = std::move(recipients);
+  input.reporting_mta = context.settings.hostname;
+  input.id = context.custody.next_id();
+  input.boundary = make_boundary(input.id, context.random);
+  input.now = context.now;
+  input.to = to;
+  maillog::notice_created(context.log, *lease.message, input.id, word, to);
+  queue::Submission notice;
+  notice.message = as_message(mail::compose_notice(input), input.id, std::move(to), context.now);
+  record.notices.push_back(std::move(notice));
+}
+
+// A notice that cannot be delivered is told to nobody but the administrator, and only once.
+void add_double_bounce(Recipients recipients, const Lease& lease, std::string_view original,
+                       Record& record, NoticeContext& context) {
+  const auto& postmaster = context.settings.double_bounce;
+  const bool is_about_itself =
+      std::any_of(recipients.begin(), recipients.end(), [&](const NoticeRecipient& failed) {
+        return equals_ignoring_case(failed.recipient.address, postmaster);
+      });
+  if (postmaster.empty() || is_about_itself) {
+    maillog::notice_dropped(context.log, *lease.message, "undeliverable, and its sender is null");
+    return;
+  }
+  add_notice(NoticeKind::failure, "double-bounce", postmaster, std::move(recipients), lease,
+             original, record, context);
+}
+
+}  // namespace
+
+bool needs_notice(const Lease& lease, const Record& record) {
+  if (lease.reason == Lease::Reason::delay_notice)
+    return true;
+  return std::any_of(record.results.begin(), record.results.end(), [&](const auto& result) {
+    return result.outcome.verdict == Verdict::bounce ||
+           tells_success(recipient_of(lease, result.index), result.outcome);
+  });
+}
+
+void add_notices(const Lease& lease, std::string_view original, Record& record,
+                 NoticeContext context) {
+  const auto& sender = lease.message->envelope.sender;
+  auto failures = failed(lease, record, context.now);
+  if (sender.empty()) {
+    if (!failures.empty())
+      add_double_bounce(std::move(failures), lease, original, record, context);
+    return;
+  }
+  if (!failures.empty())
+    add_notice(NoticeKind::failure, "failure", sender, std::move(failures), lease, original, record,
+               context);
+  if (auto late = delayed(lease, context); !late.empty())
+    add_notice(NoticeKind::delay, "delay", sender, std::move(late), lease, original, record,
+               context);
+  if (auto done = succeeded(lease, record, context.now); !done.empty())
+    add_notice(NoticeKind::success, "success", sender, std::move(done), lease, original, record,
+               context);
+}
+
+}  // namespace postrider::delivery

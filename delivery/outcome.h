@@ -1,0 +1,38 @@
+// The one place that decides what a reply or a failure means. Pure.
+#pragma once
+
+#include "base/result.h"
+#include "mail/outcome.h"
+#include "mail/reply.h"
+
+#include <string>
+
+namespace postrider::delivery {
+
+// What a remote's final reply at a stage means for the recipients it is about.
+//  - a positive reply to the end of the content: delivered; positive before: not an end, asserts
+//  - 5xx at MAIL or later: bounce; before MAIL it is about the host: retry
+//  - 552 to RCPT is "too many recipients" (RFC 5321 §4.5.3.1.10): retry
+//  - all else: retry
+mail::Outcome judge(mail::Stage stage, const mail::Reply& reply, const std::string& remote);
+
+// A connection that could not be made, was lost, timed out or fell out of step: always retry.
+mail::Outcome judge(mail::Stage stage, const Error& error, const std::string& remote);
+
+// Whether a refusal is about the host or us rather than the message: another host may think
+// otherwise. Everything before MAIL, 421 anywhere (RFC 5321 §3.8), and a rejected client address
+// (X.7.25, RFC 7372), where the other address family may do.
+bool is_about_host(mail::Stage stage, const mail::Reply& reply);
+
+// RFC 7504: a host that greets with 521 takes no mail at all.
+bool takes_no_mail(mail::Stage stage, const mail::Reply& reply);
+
+// A further recipient in the next transaction: 452 or 552 once some were taken, unless the code
+// says that it is about this mailbox.
+bool is_too_many_recipients(const mail::Reply& reply);
+
+// Our own decisions, with a status such as "5.4.6" and a sentence.
+mail::Outcome decide(mail::Verdict verdict, mail::Stage stage, mail::EnhancedCode status,
+                     std::string text);
+
+}  // namespace postrider::delivery

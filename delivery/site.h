@@ -1,0 +1,78 @@
+// What the dispatcher knows of a site and of the ways that lead there. Data; core.cc moves it.
+#pragma once
+
+#include "delivery/courier.h"
+#include "delivery/hosts.h"
+#include "delivery/site_health.h"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace postrider::delivery {
+
+struct Site;
+
+// A courier as the dispatcher sees it.
+struct Link {
+  std::shared_ptr<Courier> courier;
+  Site* site = nullptr;
+  std::size_t loop = 0;
+  std::uint32_t in_hand = 0;  // jobs
+  std::uint32_t room = 0;     // jobs that it takes at one time; 0: not ready, or no more
+  bool was_ready = false;
+  bool is_idle() const { return room > 0 && in_hand == 0; }
+};
+
+struct Site {
+  enum class Kind : std::uint8_t {
+    mx,     // hosts from MX records
+    fixed,  // a route's host: address lookups only
+    socket,
+    local,
+    dns,  // stands for a domain whose DNS is in trouble
+  };
+  std::uint64_t handle = 0;
+  std::string name;
+  Kind kind = Kind::mx;
+  Dialect dialect = Dialect::smtp;
+  std::uint16_t port = 25;
+  std::vector<Host> hosts;  // or the path of a socket, as the only name
+  std::string unavailable;  // why nothing can be sent there with this version; empty: it can
+
+  SiteHealth health;
+  std::deque<Job> ready;
+  std::vector<std::unique_ptr<Link>> links;
+  std::vector<Link*> idle;  // the last one was used last
+  std::size_t connecting = 0;
+  std::size_t local_running = 0;
+
+  std::vector<FoundHost> found;  // address lookups, until found_until
+  SteadyTime found_until;
+  bool is_looking_up = false;
+  BadAddresses bad;
+  SteadyTime used;  // when it last had work, for forgetting it
+};
+
+// Where mail for a domain goes: a next hop after routing.
+struct Destination {
+  std::string key;
+  std::string domain;
+  std::string site;  // name; empty: not known
+  SteadyTime known_until;
+  bool is_resolving = false;
+  std::deque<Job> waiting;
+};
+
+// A lease that has not been answered.
+struct InHand {
+  queue::Lease lease;
+  queue::Record record;
+  std::size_t open = 0;  // recipients without a result
+  SteadyTime taken;
+};
+
+}  // namespace postrider::delivery
