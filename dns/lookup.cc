@@ -148,6 +148,7 @@ Task<Verdict> Lookup::ask_servers() {
   const std::size_t count = plan_->servers.size();
   std::vector<bool> hopeless(count);
   Verdict worst = failure("no server is configured");
+  worst.silent = true;
   bool was_silent = false;
   const auto now = std::chrono::steady_clock::now();
   const std::size_t first = plan_->preferred_until > now ? plan_->preferred : 0;
@@ -170,7 +171,7 @@ Task<Verdict> Lookup::ask_servers() {
       was_silent = was_silent || verdict.silent;
       hopeless[which] = !verdict.silent;
       // What a server said tells more than that another said nothing.
-      if (!verdict.silent || i == 0 || worst.silent)
+      if (!verdict.silent || worst.silent)
         worst = std::move(verdict);
     }
   }

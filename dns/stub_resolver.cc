@@ -17,6 +17,11 @@ namespace {
 
 using FoundPointer = std::shared_ptr<const Found>;
 
+// So many queries fit into the receive buffer of a server with the kernel's default size. What
+// does not fit is lost, and costs a timeout. Slow answers only delay others by the pause.
+constexpr std::size_t kMostFresh = 64;
+constexpr Duration kPause{100};
+
 bool all_on_loopback(const std::vector<Server>& servers) {
   return std::all_of(servers.begin(), servers.end(),
                      [](const Server& server) { return server.address.is_loopback(); });
@@ -92,6 +97,9 @@ class StubResolver::Core : public std::enable_shared_from_this<Core> {
   std::unordered_map<std::string, std::shared_ptr<Flight>> flights_;
   std::deque<std::shared_ptr<Flight>> waiting_;
   std::size_t flying_ = 0;
+  std::size_t fresh_ = 0;  // begun since the last pause and still flying
+  std::uint64_t pauses_ = 0;
+  std::optional<Deadline> pause_;  // none when stopped
 };
 
 // One question and all who want to know.
@@ -99,6 +107,7 @@ struct StubResolver::Core::Flight {
   Question question;
   std::string key;
   SteadyTime deadline;
+  std::uint64_t begun = 0;  // pauses before it
   std::vector<Waiter*> waiters;
   FoundPointer found;  // the end
 };
@@ -121,6 +130,11 @@ StubResolver::Core::Core(Loop& loop, Settings settings, Log& log, Random& random
       log_(log),
       network_(std::make_shared<Network>(loop, log, random)),
       cache_(settings.most_cached, settings.most_cached_bytes) {
+  pause_.emplace(loop.deadlines(), [this] {
+    fresh_ = 0;
+    ++pauses_;
+    start_waiting();
+  });
   reconfigure(std::move(settings));
 }
 
@@ -199,9 +213,16 @@ std::shared_ptr<StubResolver::Core::Flight> StubResolver::Core::join_or_start(Qu
 
 void StubResolver::Core::start_waiting() {
   while (!waiting_.empty() && flying_ < settings_.most_in_flight) {
+    if (fresh_ >= kMostFresh) {
+      if (!pause_->is_set())
+        pause_->set(kPause);
+      return;
+    }
     auto flight = std::move(waiting_.front());
     waiting_.pop_front();
     ++flying_;
+    ++fresh_;
+    flight->begun = pauses_;
     loop_.spawn(fly(shared_from_this(), std::move(flight)), log_, "dns lookup");
   }
 }
@@ -217,6 +238,8 @@ Task<void> StubResolver::Core::fly(std::shared_ptr<Core> self, std::shared_ptr<F
     found = failed_lookup(flight->question, bug.what());
   }
   --self->flying_;
+  if (flight->begun == self->pauses_)
+    --self->fresh_;
   if (self->network_->stopped)
     co_return;  // stop() has told the waiters
   if (found->status == Status::temporary_failure) {
@@ -257,6 +280,7 @@ void StubResolver::Core::stop() {
   const auto flights = std::move(flights_);
   flights_.clear();
   waiting_.clear();
+  pause_.reset();
   network_->stop();
   for (const auto& [key, flight] : flights)
     land(*flight, failed_lookup(flight->question, "the resolver was stopped"));

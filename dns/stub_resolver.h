@@ -7,7 +7,8 @@
 // The AD bit counts only with trust_ad.
 //
 // One query a question at a time (single flight). Questions beyond the limit in flight wait in
-// order, at most until their total deadline, which is counted from the call.
+// order, at most until their total deadline, which is counted from the call. A burst is paced, so
+// that it does not overrun the receive buffer of the server.
 #pragma once
 
 #include "base/loop.h"
@@ -37,7 +38,7 @@ struct Settings {
   std::vector<Duration> timeouts = {Duration(2000), Duration(3000), Duration(5000)};  // of a round
   Duration total{20000};                                                              // of a lookup
   Duration failure_ttl{5000};  // how long a failure is remembered (RFC 9520)
-  std::size_t most_in_flight = 256;
+  std::size_t most_in_flight = 1000;
   std::size_t most_waiting = 10000;
   std::size_t most_cached = 20000;             // entries
   std::size_t most_cached_bytes = 16U << 20U;  // about
