@@ -155,7 +155,7 @@ std::size_t routes(const Config& config) { return config.routes.size(); }
 void add_route(Config& config) { config.routes.emplace_back(); }
 
 constexpr Section kSections[] = {
-    {"", false, one, nothing, "Above the first section:"},
+    {"", false, one, nothing, "What concerns everything."},
     {"log", false, one, nothing, "What is logged, and where."},
     {"listener", true, listeners, add_listener, "One for each address that takes mail; none is needed for mail from this machine alone."},
     {"tls", false, one, nothing, "The certificate of the listeners."},
