@@ -11,10 +11,11 @@ namespace postrider::queue {
 
 // What follows from a transaction once it is committed, or must be undone if it is not.
 struct Effects {
-  std::vector<Lease> leases;          // to delivery; taken back if the commit fails
-  std::vector<Leases::Node> ended;    // put back if the commit fails
-  std::vector<std::string> files;     // bodies that have no row any more
-  std::vector<mail::MessageId> made;  // of submissions; removed again if the commit is in doubt
+  std::vector<Lease> leases;           // to delivery; taken back if the commit fails
+  std::vector<Leases::Node> ended;     // put back if the commit fails
+  std::vector<std::string> files;      // bodies that have no row any more
+  std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
+  std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
   Queue::Counters counted;
 };
 
@@ -72,6 +73,10 @@ class Custody {
   Result<void> log_attempts(const Record& record, MessageRow& row);
   Result<void> store_notices(const Record& record, Effects& effects);
   Result<void> remove_message(const mail::Message& message, Effects& effects);
+
+  Result<Changed> change_incoming(Verb verb, const PreparedFilter& filter, bool dry_run,
+                                  Effects& effects);
+  Result<void> move_leased(Leased& leased, Effects& effects);
 
   bool has_room(const Budget& budget) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);

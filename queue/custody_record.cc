@@ -216,6 +216,9 @@ void Custody::undo(Effects& effects) {
     leases.take(lease.message->id);
   for (auto& node : effects.ended)
     leases.put_back(std::move(node));
+  for (const auto id : effects.moved)
+    if (auto* leased = leases.find(id))
+      leased->landed = true;
   store.forget();
   look_again_ = true;
   effects = {};

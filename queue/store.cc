@@ -17,7 +17,7 @@ std::int64_t milliseconds(TimePoint when) {
 
 }  // namespace
 
-Result<Store> Store::open(const std::string& path, const char* vfs) {
+Result<Store> Store::open(const std::string& path, const char* vfs, const Leases& leases) {
   Store store;
   auto database = Database::open(path, Database::Mode::writer, vfs);
   if (!database)
@@ -26,10 +26,11 @@ Result<Store> Store::open(const std::string& path, const char* vfs) {
   for (auto* step : {check_identity, configure_page_size, configure_writer, prepare_database})
     if (auto done = step(store.database_); !done)
       return done.error();
-  if (auto done = store.prepare(); !done)
+  if (auto done = add_filter_functions(store.database_, leases); !done)
     return done.error();
-  if (auto done = store.prepare_due(); !done)
-    return done.error();
+  for (auto step : {&Store::prepare, &Store::prepare_due, &Store::prepare_change})
+    if (auto done = (store.*step)(); !done)
+      return done.error();
   return store;
 }
 

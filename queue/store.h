@@ -8,6 +8,7 @@
 //                     work is the first entry of an index, however many wait
 #pragma once
 
+#include "queue/filter.h"
 #include "queue/leases.h"
 #include "queue/sqlite.h"
 
@@ -47,7 +48,7 @@ struct SiteRow {
 
 class Store {
  public:
-  static Result<Store> open(const std::string& path, const char* vfs);
+  static Result<Store> open(const std::string& path, const char* vfs, const Leases& leases);
   Database& database() { return database_; }
 
   // Fresh mail.
@@ -101,6 +102,15 @@ class Store {
   Result<bool> is_blocked(std::int64_t domain, std::int64_t now);
   Result<SiteRow> load_site(std::int64_t id);
 
+  // Changes to many, in steps: pick() gathers recipients in a table of its own, apply_picked()
+  // changes them, forget_picked() empties it.
+  Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states, std::int64_t now);
+  Result<Changed> picked();
+  Result<void> apply_picked(Verb verb, std::int64_t now, Duration delay_notice);
+  // Messages without living recipients; returns their body files.
+  Result<std::vector<std::string>> delete_picked();
+  Result<void> forget_picked();
+
   // Sites.
   Result<void> set_site(const SiteState& state, std::int64_t blocked_until);
   Result<void> assign_site(const std::string& domain, const std::string& site);
@@ -118,6 +128,9 @@ class Store {
   };
   Result<void> prepare();
   Result<void> prepare_due();
+  Result<void> prepare_change();
+  Result<void> run_all(std::span<const char* const> statements, std::int64_t now,
+                       std::int64_t delay);
   Result<DomainRow*> find_domain(std::int64_t id);
   Result<SiteRow*> find_site(std::int64_t id);
   Result<std::int64_t> site_id(const std::string& name);
@@ -139,7 +152,7 @@ class Store {
   Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
   Statement domain_minimum_, site_minimum_, next_wake_, next_deadline_;
   Statement domain_is_used_, delete_domain_, delete_site_;
-  Statement get_meta_, set_meta_;
+  Statement get_meta_, set_meta_, pick_;
 
   // Remembered rows, each a copy of what is stored; emptied when they grow too many.
   std::unordered_map<std::string, std::int64_t> domain_ids_;

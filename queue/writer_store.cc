@@ -61,7 +61,7 @@ Result<void> Writer::open(const char* vfs) {
 }
 
 Result<void> Writer::open_store() {
-  auto store = Store::open(spool_.database(), vfs_);
+  auto store = Store::open(spool_.database(), vfs_, custody_.leases);
   if (!store)
     return store.error().during("open the queue");
   custody_.store = *std::move(store);

@@ -1,0 +1,181 @@
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+
+namespace postrider::queue::test {
+
+using mail::Verdict;
+
+namespace {
+
+Filter from(const std::string& sender) {
+  Filter filter;
+  filter.from = sender;
+  return filter;
+}
+
+}  // namespace
+
+// Three messages: deferred to d.test and e.test, in delivery's hands to d.test.
+struct ThreeMessages : QueueFixture {
+  ThreeMessages() {
+    open();
+    start();
+    first = must_accept("one@b.test", {"c@d.test", "c@e.test"});
+    defer(first);
+    second = must_accept("two@b.test", {"c@e.test"});
+    defer(second);
+    third = must_accept("three@b.test", {"c@d.test"});
+    in_hand = hand.next(third);
+  }
+  void defer(mail::MessageId id) {
+    record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  }
+  mail::MessageId first, second, third;
+  Lease in_hand;
+};
+
+TEST_CASE_METHOD(ThreeMessages, "a filter finds what it says", "[queue][filter]") {
+  struct Case {
+    std::string name;
+    Filter filter;
+    std::vector<std::string> want;  // senders
+    std::size_t recipients;
+  };
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, std::vector<std::string> want, std::size_t recipients,
+                       auto set) {
+    Case each{std::move(name), {}, std::move(want), recipients};
+    set(each.filter);
+    cases.push_back(std::move(each));
+  };
+  add("everything", {"one@b.test", "two@b.test", "three@b.test"}, 4, [](Filter&) {});
+  add("sender", {"one@b.test"}, 2, [](Filter& f) { f.from = "ONE@B.test"; });
+  add("sender's domain", {"one@b.test", "two@b.test", "three@b.test"}, 4,
+      [](Filter& f) { f.from = "@b.test"; });
+  add("the null sender", {}, 0, [](Filter& f) { f.from = "<>"; });
+  add("recipient", {"one@b.test", "two@b.test"}, 2, [](Filter& f) { f.to = "c@e.test"; });
+  add("recipient's domain", {"one@b.test", "three@b.test"}, 2, [](Filter& f) { f.to = "@d.test"; });
+  add("domain", {"one@b.test", "three@b.test"}, 2, [](Filter& f) { f.domain = "D.test"; });
+  add("active", {"three@b.test"}, 1, [](Filter& f) { f.status = "active"; });
+  add("deferred", {"one@b.test", "two@b.test"}, 3, [](Filter& f) { f.status = "deferred"; });
+  add("held", {}, 0, [](Filter& f) { f.status = "held"; });
+  add("reply", {"one@b.test", "two@b.test"}, 3, [](Filter& f) { f.reply = "SAID so"; });
+  add("another reply", {}, 0, [](Filter& f) { f.reply = "no such user"; });
+  add("larger", {}, 0, [](Filter& f) { f.larger = 1000; });
+  add("larger than less", {"one@b.test", "two@b.test", "three@b.test"}, 4,
+      [](Filter& f) { f.larger = 3; });
+  add("older", {}, 0, [](Filter& f) { f.older = std::chrono::minutes(1); });
+  add("SQL in a value (I05)", {}, 0, [](Filter& f) { f.from = "x'/**/UNION/**/SELECT/**/1--@us"; });
+  add("two conditions", {"one@b.test"}, 1, [](Filter& f) {
+    f.domain = "e.test";
+    f.from = "one@b.test";
+  });
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      std::vector<std::string> senders;
+      std::size_t recipients = 0;
+      for (const auto& message : list(c.filter)) {
+        senders.push_back(message.sender);
+        recipients += message.recipients.size();
+      }
+      CHECK(senders == c.want);
+      CHECK(recipients == c.recipients);
+      const auto counted = queue->count(c.filter);
+      REQUIRE(counted.has_value());
+      CHECK(counted->messages == c.want.size());
+      CHECK(counted->recipients == c.recipients);
+    }
+  }
+}
+
+TEST_CASE_METHOD(ThreeMessages, "a dry run counts and changes nothing", "[queue][change]") {
+  for (const auto verb : {Verb::hold, Verb::retry, Verb::remove, Verb::bounce}) {
+    const auto changed = change(verb, {}, true);
+    CHECK(changed.messages == 3);
+    CHECK(changed.recipients == 4);
+  }
+  CHECK(list().size() == 3);
+  CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "held mail is not tried until it is released", "[queue][change]") {
+  Filter one;
+  one.ids = {first};
+  const auto held = change(Verb::hold, one);
+  CHECK(held.messages == 1);
+  CHECK(held.recipients == 2);
+  CHECK(list(one)[0].status == "held");
+  clock.pass(std::chrono::hours(2));
+  queue->wake();
+  hand.next(second);
+  settle();
+  CHECK(hand.count() == 0);
+
+  CHECK(change(Verb::release, {}).messages == 1);
+  const Lease again = hand.next(first);
+  CHECK(again.reason == Lease::Reason::due);
+  CHECK(again.recipients.size() == 2);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "one of two recipients can be held", "[queue][change]") {
+  Filter filter;
+  filter.to = "c@d.test";
+  filter.ids = {first};
+  CHECK(change(Verb::hold, filter).recipients == 1);
+  CHECK(list(from("one@b.test"))[0].status == "deferred");
+  clock.pass(std::chrono::hours(1));
+  queue->wake();
+  const Lease lease = hand.next(first);
+  REQUIRE(lease.recipients.size() == 1);
+  CHECK(lease.recipients[0].index == 1);
+  record(answer(lease, Verdict::delivered));
+  CHECK(list(from("one@b.test"))[0].status == "held");
+}
+
+TEST_CASE_METHOD(ThreeMessages, "a retry brings everything forward", "[queue][change]") {
+  CHECK(change(Verb::retry, {}).messages == 3);
+  CHECK(hand.next(first).recipients.size() == 2);
+  CHECK(hand.next(second).recipients.size() == 1);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "removed mail is gone, and what delivery says later is ignored",
+                 "[queue][change]") {
+  const auto removed = change(Verb::remove, {});
+  CHECK(removed.messages == 3);
+  CHECK(removed.recipients == 4);
+  CHECK(list().empty());
+  record(answer(in_hand, Verdict::retry, clock.now()));
+  CHECK(list().empty());
+  CHECK(queue->counters().removed == 4);
+  CHECK(queue->totals()->messages == 0);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail to bounce is handed out for that", "[queue][change]") {
+  CHECK(change(Verb::bounce, from("one@b.test")).recipients == 2);
+  const Lease lease = hand.next(first);
+  CHECK(lease.reason == Lease::Reason::bounce);
+  REQUIRE(lease.recipients.size() == 2);
+  REQUIRE(lease.recipients[0].last);
+  CHECK(lease.recipients[0].last->text == "said so");
+  record(answer(lease, Verdict::bounce));
+  CHECK(list().size() == 2);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that was held stays held after its try",
+                 "[queue][change]") {
+  CHECK(change(Verb::hold, from("three@b.test")).messages == 1);
+  CHECK(list(from("three@b.test"))[0].status == "active");
+  record(answer(in_hand, Verdict::retry, clock.now()));
+  CHECK(list(from("three@b.test"))[0].status == "held");
+  CHECK(list(from("three@b.test"))[0].recipients[0].attempts == 1);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that was held may still be delivered",
+                 "[queue][change]") {
+  change(Verb::hold, from("three@b.test"));
+  record(answer(in_hand, Verdict::delivered));
+  CHECK(list(from("three@b.test")).empty());
+}
+
+}  // namespace postrider::queue::test
