@@ -1,7 +1,5 @@
 #include "base/deadline.h"
 
-#include "base/assert.h"
-
 #include <algorithm>
 
 namespace postrider {
@@ -40,8 +38,11 @@ void Deadline::unlink() {
 DeadlineWheel::DeadlineWheel(asio::io_context& context)
     : current_time_(std::chrono::steady_clock::now()), timer_(context) {}
 
+// What a stopped loop abandons is destroyed after its wheel, with the loop's context.
 DeadlineWheel::~DeadlineWheel() {
-  POSTRIDER_ASSERT(linked_ == 0);
+  for (auto& slot : slots_)
+    while (slot.first != nullptr)
+      slot.first->unlink();
 }
 
 void DeadlineWheel::stop() {
@@ -96,7 +97,8 @@ void DeadlineWheel::tick() {
         continue;
       }
       deadline->armed_ = false;
-      deadline->expired_();  // may destroy the deadline
+      const auto expired = deadline->expired_;  // the call may destroy the deadline
+      expired();
     }
   }
   if (linked_ > 0)

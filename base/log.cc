@@ -148,18 +148,17 @@ struct BackgroundLog::State {
   std::thread thread;
 
   void run();
-  void write_out(std::vector<LogEvent>& events, std::uint64_t lost);
+  // Outside the lock, so with copies of what reconfigure() and reopen() replace.
+  void write_out(std::vector<LogEvent>& events, const LogFormat& formatter,
+                 spdlog::sinks::sink& out) const;
 };
 
-void BackgroundLog::State::write_out(std::vector<LogEvent>& events, std::uint64_t lost) {
-  if (lost > 0) {
-    events.push_back(LogEvent(Level::warn, "log_overrun").add("dropped", lost));
-    events.back().when = clock.now();
-  }
+void BackgroundLog::State::write_out(std::vector<LogEvent>& events, const LogFormat& formatter,
+                                     spdlog::sinks::sink& out) const {
   std::string line;
   for (const auto& event : events) {
     line.clear();
-    format(event, line);
+    formatter(event, line);
     if (line.empty())
       continue;  // this format has no line for this event
     // A format may make several lines of one event; values never hold a line end.
@@ -167,14 +166,14 @@ void BackgroundLog::State::write_out(std::vector<LogEvent>& events, std::uint64_
       const spdlog::details::log_msg message("", spdlog_level(event.level()),
                                              spdlog::string_view_t(part.data(), part.size()));
       try {
-        sink->log(message);
+        out.log(message);
       } catch (const std::exception&) {
         // The log's disk is full or gone; mail goes on.
       }
     }
   }
   try {
-    sink->flush();
+    out.flush();
   } catch (const std::exception&) {
   }
 }
@@ -190,9 +189,14 @@ void BackgroundLog::State::run() {
     urgent = false;
     events.swap(waiting);
     const auto count = events.size();
-    const auto lost = std::exchange(dropped, 0);
+    if (const auto lost = std::exchange(dropped, 0); lost > 0) {
+      events.push_back(LogEvent(Level::warn, "log_overrun").add("dropped", lost));
+      events.back().when = clock.now();
+    }
+    const LogFormat formatter = format;
+    const auto out = sink;
     lock.unlock();
-    write_out(events, lost);
+    write_out(events, formatter, *out);
     events.clear();
     lock.lock();
     done += count;
@@ -260,7 +264,14 @@ void BackgroundLog::reconfigure(LogFormat format, Level least) {
 
 void BackgroundLog::reopen() {
   flush();
-  auto sink = make_sink(state_->target);
+  std::shared_ptr<spdlog::sinks::sink> sink;
+  try {
+    sink = make_sink(state_->target);
+  } catch (const std::exception& error) {
+    // Better a line in the old file than none, and better none than no mail.
+    write(LogEvent(Level::error, "log_not_reopened").add("why", error.what()));
+    return;
+  }
   const std::lock_guard lock(state_->mutex);
   state_->sink = std::move(sink);
 }

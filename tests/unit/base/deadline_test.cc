@@ -1,0 +1,135 @@
+#include "base/deadline.h"
+
+#include "base/loop.h"
+
+#include <catch2/catch.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+// Until something stops the loop, or at most so long.
+void run_for(Loop& loop, Duration limit) {
+  loop.context().run_for(limit);
+}
+
+TEST_CASE("a deadline expires on time, never early", "[base][deadline]") {
+  Loop loop(0);
+  const auto start = steady_clock::now();
+  for (const auto wait : {1ms, 50ms, 100ms, 101ms, 250ms}) {
+    std::optional<steady_clock::duration> took;
+    const auto set_at = steady_clock::now();
+    Deadline deadline(loop.deadlines(), [&] {
+      took = steady_clock::now() - set_at;
+      loop.stop();
+    });
+    deadline.set(wait);
+    CHECK(deadline.is_set());
+    loop.context().restart();
+    run_for(loop, 5s);
+    REQUIRE(took.has_value());
+    CHECK(*took >= wait);
+    CHECK(*took < wait + 2s);  // a busy machine
+    CHECK_FALSE(deadline.is_set());
+  }
+  CHECK(steady_clock::now() - start < 10s);
+}
+
+TEST_CASE("a deadline that is set later moves, one that is set earlier too", "[base][deadline]") {
+  Loop loop(0);
+  std::vector<std::string> order;
+  Deadline later(loop.deadlines(), [&] {
+    order.emplace_back("later");
+    loop.stop();
+  });
+  Deadline earlier(loop.deadlines(), [&] { order.emplace_back("earlier"); });
+  later.set(50ms);
+  later.set(400ms);
+  earlier.set(1h);
+  earlier.set(50ms);
+  run_for(loop, 5s);
+  CHECK(order == std::vector<std::string>{"earlier", "later"});
+}
+
+TEST_CASE("a cleared deadline is silent and can be set again", "[base][deadline]") {
+  Loop loop(0);
+  int expired = 0;
+  Deadline cleared(loop.deadlines(), [&] { ++expired; });
+  Deadline end(loop.deadlines(), [&] { loop.stop(); });
+  cleared.set(20ms);
+  cleared.clear();
+  CHECK_FALSE(cleared.is_set());
+  end.set(300ms);
+  run_for(loop, 5s);
+  CHECK(expired == 0);
+  cleared.set(20ms);
+  end.set(300ms);
+  loop.context().restart();
+  run_for(loop, 5s);
+  CHECK(expired == 1);
+}
+
+TEST_CASE("a deadline may be destroyed, or set, while it expires", "[base][deadline]") {
+  Loop loop(0);
+  std::unique_ptr<Deadline> mine;
+  std::unique_ptr<Deadline> neighbour;
+  int rounds = 0;
+  mine = std::make_unique<Deadline>(loop.deadlines(), [&, guard = std::string(100, 'x')] {
+    mine.reset();
+    neighbour.reset();  // waits in the same slot
+    CHECK(guard.size() == 100);
+  });
+  neighbour = std::make_unique<Deadline>(loop.deadlines(), [&] {
+    mine.reset();
+    neighbour.reset();
+  });
+  Deadline again(loop.deadlines(), [&] {
+    if (++rounds == 3)
+      loop.stop();
+    else
+      again.set(10ms);
+  });
+  mine->set(20ms);
+  neighbour->set(20ms);
+  again.set(20ms);
+  run_for(loop, 5s);
+  CHECK(rounds == 3);
+  CHECK(mine == nullptr);
+  CHECK(neighbour == nullptr);
+}
+
+TEST_CASE("many deadlines, many of them far away, expire in order", "[base][deadline]") {
+  Loop loop(0);
+  std::vector<std::unique_ptr<Deadline>> deadlines;
+  std::size_t expired = 0;
+  for (int i = 0; i < 2000; ++i) {
+    deadlines.push_back(std::make_unique<Deadline>(loop.deadlines(), [&] { ++expired; }));
+    deadlines.back()->set(i % 2 == 0 ? Duration(i % 300) : Duration(1h) + Duration(i));
+  }
+  Deadline end(loop.deadlines(), [&] { loop.stop(); });
+  end.set(700ms);
+  run_for(loop, 5s);
+  CHECK(expired == 1000);
+  for (std::size_t i = 0; i < deadlines.size(); i += 3)
+    deadlines[i].reset();
+}
+
+TEST_CASE("a finished loop runs empty though deadlines are set", "[base][deadline]") {
+  Loop loop(0);
+  Deadline far(loop.deadlines(), [] {});
+  far.set(1h);
+  loop.finish();
+  const auto start = steady_clock::now();
+  loop.run();
+  CHECK(steady_clock::now() - start < 2s);
+}
+
+}  // namespace
+}  // namespace postrider

@@ -1,0 +1,102 @@
+#include "base/file.h"
+
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider {
+namespace {
+
+TEST_CASE("a file is replaced whole", "[base][file]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "file";
+  REQUIRE(replace_file(path, "old", 0640).has_value());
+  REQUIRE(replace_file(path, std::string(100000, 'n'), 0640).has_value());
+  CHECK(read_file(path)->size() == 100000);
+  struct stat about {};
+  REQUIRE(::stat(path.c_str(), &about) == 0);
+  CHECK((about.st_mode & 0777U) == 0640);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("a replacement that fails leaves the old file and nothing else", "[base][file]") {
+  const TemporaryFolder folder;
+  CHECK_FALSE(replace_file(folder / "missing/file", "x", 0600).has_value());
+  // The target is a folder: the rename fails after the write.
+  REQUIRE(make_folder(folder / "taken/inside", 0700).has_value());
+  const auto replaced = replace_file(folder / "taken", "x", 0600);
+  REQUIRE_FALSE(replaced.has_value());
+  CHECK(replaced.error().describe().find("replace ") == 0);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("a replacement does not write through a link", "[base][file]") {
+  const TemporaryFolder folder;
+  REQUIRE(replace_file(folder / "victim", "safe", 0600).has_value());
+  const auto link = folder / ("file.new." + std::to_string(::getpid()));
+  REQUIRE(::symlink((folder / "victim").c_str(), link.c_str()) == 0);
+  CHECK_FALSE(replace_file(folder / "file", "x", 0600).has_value());
+  CHECK(*read_file(folder / "victim") == "safe");
+}
+
+TEST_CASE("only regular files of a bounded size are read (I12)", "[base][file]") {
+  const TemporaryFolder folder;
+  REQUIRE(replace_file(folder / "file", "12345", 0600).has_value());
+  CHECK(*read_file(folder / "file", 5) == "12345");
+  CHECK(read_file(folder / "file", 4).error().code() == make_error_code(Errc::too_long));
+  CHECK(read_file(folder.path()).error().code() == make_error_code(Errc::unsupported));
+  CHECK(read_file(folder / "none").error().code().value() == ENOENT);
+  REQUIRE(::mkfifo((folder / "fifo").c_str(), 0600) == 0);
+  CHECK(read_file(folder / "fifo").error().code() == make_error_code(Errc::unsupported));
+}
+
+TEST_CASE("folders are made with their parents", "[base][file]") {
+  const TemporaryFolder folder;
+  REQUIRE(make_folder(folder / "a/b/c", 0700).has_value());
+  CHECK(make_folder(folder / "a/b/c", 0700).has_value());
+  CHECK(make_folder(folder / "a/b/c/", 0700).has_value());
+  CHECK(sync_folder(folder / "a/b/c").has_value());
+  REQUIRE(replace_file(folder / "file", "", 0600).has_value());
+  CHECK_FALSE(make_folder(folder / "file", 0700).has_value());
+  CHECK_FALSE(make_folder(folder / "file/below", 0700).has_value());
+  CHECK_FALSE(sync_folder(folder / "file").has_value());
+}
+
+TEST_CASE("a descriptor is closed once", "[base][file]") {
+  const TemporaryFolder folder;
+  auto file = open_file(folder / "file", O_WRONLY | O_CREAT);
+  REQUIRE(file.has_value());
+  CHECK((::fcntl(file->get(), F_GETFD) & FD_CLOEXEC) != 0);
+  const int number = file->get();
+  FileDescriptor other(std::move(*file));
+  CHECK_FALSE(file->is_open());
+  CHECK(other.get() == number);
+  REQUIRE(write_all(other, "bytes").has_value());
+  other = FileDescriptor();
+  CHECK(::fcntl(number, F_GETFD) == -1);
+  CHECK_FALSE(write_all(other, "bytes").has_value());
+  CHECK(*read_file(folder / "file") == "bytes");
+}
+
+TEST_CASE("files are opened below a folder", "[base][file]") {
+  const TemporaryFolder folder;
+  const auto base = open_file(folder.path(), O_RDONLY | O_DIRECTORY);
+  REQUIRE(base.has_value());
+  CHECK(open_file_at(*base, "inside", O_WRONLY | O_CREAT).has_value());
+  CHECK(open_file_at(*base, "none", O_RDONLY).error().describe() ==
+        "open none: No such file or directory");
+}
+
+TEST_CASE("errors tell the story from the outside in", "[base][result]") {
+  const Error error = system_error(ENOSPC, "fsync");
+  CHECK(error.during("store body").during("accept message").describe() ==
+        "accept message: store body: fsync: No space left on device");
+  CHECK(Error(Errc::corrupt, "").describe() == "stored data is damaged");
+}
+
+}  // namespace
+}  // namespace postrider
