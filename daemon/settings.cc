@@ -169,6 +169,7 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->limits.sessions_per_client =
       static_cast<std::uint32_t>(config.accept.sessions_per_client);
   settings->timeouts.command = config.accept.timeout;
+  settings->timeouts.data = std::min(settings->timeouts.data, config.accept.timeout);
   return std::shared_ptr<const smtpd::Settings>(std::move(settings));
 }
 
