@@ -96,7 +96,8 @@ class Fidelity(scenario.Scenario):
             path.write_bytes(content)
             count = round(MESSAGES * share)
             sessions = max(1, round(SESSIONS * share))
-            wanted[digest(content.replace(b"\n", b"\r\n"))] += count
+            # smtp-source sends an empty line behind the file.
+            wanted[digest(content.replace(b"\n", b"\r\n") + b"\r\n")] += count
             running.append(subprocess.Popen(
                 [nameserver.tool("smtp-source"), "-s", str(sessions), "-m", str(count), "-N",
                  "-f", f"a{number}@ext.example", "-t", f"b{number}@far.example",

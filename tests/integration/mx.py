@@ -69,7 +69,7 @@ class ByMx(scenario.Scenario):
         self.sinks[1].wait_for(1)
         self.server.wait_until_empty()
         self.assertEqual(self.counts(), [0, 1, 0])
-        self.assertEqual(self.server.log("deferred"), [])
+        self.assertEqual(self.server.log("attempted", verdict="deferred"), [])
 
     def test_the_second_host_takes_over_when_the_first_answers_421_or_554(self):
         self.server.start()

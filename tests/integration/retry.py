@@ -86,11 +86,11 @@ class Retry(scenario.Scenario):
         self.send(THREE[0])
         self.peer.wait_for(1)
         self.assert_waits([e.when for e in self.peer.stages("mail")][:5], [1, 2, 3, 3])
-        deferred = self.server.wait_for_log("deferred", count=4)
+        deferred = self.server.wait_for_log("attempted", count=4, verdict="deferred")
         self.assertTrue(all("451 4.3.0 later" in str(entry) for entry in deferred), deferred)
         id = deferred[0]["id"]
         self.server.wait_until_empty()
-        self.assertTrue(self.server.log("delivered", id=id))
+        self.assertTrue(self.server.log("attempted", id=id, verdict="sent"))
 
     def test_a_retry_now_need_not_wait(self):
         self.start({"mail": ["451 4.3.0 later"]}, retry=("1h",))
