@@ -9,8 +9,14 @@ using Core = Dispatcher::Core;
 Dispatcher::Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
                        const Clock& clock, Log& log, const mail::Directory& directory,
                        std::shared_ptr<const Settings> settings)
-    : core_(Core::create(std::move(loops), std::make_unique<QueueCustody>(queue),
-                         std::move(resolver_of), clock, log, directory, std::move(settings))) {}
+    : Dispatcher(std::move(loops), std::make_unique<QueueCustody>(queue), std::move(resolver_of),
+                 clock, log, directory, std::move(settings)) {}
+
+Dispatcher::Dispatcher(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+                       ResolverOf resolver_of, const Clock& clock, Log& log,
+                       const mail::Directory& directory, std::shared_ptr<const Settings> settings)
+    : core_(Core::create(std::move(loops), std::move(custody), std::move(resolver_of), clock, log,
+                         directory, std::move(settings))) {}
 
 Dispatcher::~Dispatcher() = default;
 

@@ -25,6 +25,8 @@
 
 namespace postrider::delivery {
 
+class Custody;
+
 struct SiteStatus {
   std::string name;
   std::string state;  // open, probing, blocked
@@ -67,6 +69,10 @@ class Dispatcher : public queue::Consumer {
  public:
   // All references outlive the dispatcher. loops: at least one; the first one schedules.
   Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
+             const Clock& clock, Log& log, const mail::Directory& directory,
+             std::shared_ptr<const Settings> settings);
+  // The same over any custody: for tests.
+  Dispatcher(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
              const Clock& clock, Log& log, const mail::Directory& directory,
              std::shared_ptr<const Settings> settings);
   // After drain() has called back, or after the loops have ended.
