@@ -15,8 +15,9 @@ namespace json = boost::json;
 
 constexpr const char* kHeading =
     "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
-// Id, mark and size end here; our ids are a letter longer than Postfix's, the column is the same.
-constexpr std::size_t kSizeEnds = 19;
+// A marked id of eleven letters moves the rest by one, with Postfix too.
+constexpr std::size_t kIdWidth = 11;
+constexpr std::size_t kSizeWidth = 7;
 constexpr std::size_t kRecipientColumn = 41;
 // A reason is set flush right in this width, as postqueue does.
 constexpr std::size_t kReasonWidth = 76;
@@ -44,9 +45,9 @@ std::string first_line(const json::object& message) {
   else if (queue == "hold")
     line.push_back('!');
   const auto size = std::to_string(number_of(message, "message_size"));
-  const auto used = line.size() + 1 + size.size();
-  line.append(used < kSizeEnds ? kSizeEnds - used + 1 : 1, ' ');
-  line.append(size).append(" ").append(arrival(number_of(message, "arrival_time"))).append(" ");
+  line = padded(line, kIdWidth).append(" ");
+  line.append(size.size() < kSizeWidth ? kSizeWidth - size.size() : 0, ' ').append(size);
+  line.append(" ").append(arrival(number_of(message, "arrival_time"))).append(" ");
   return line.append(text_of(message, "sender")).append("\n");
 }
 
@@ -77,8 +78,8 @@ std::string MailqListing::message(const json::object& message) {
 std::string MailqListing::end() const {
   if (messages_ == 0)
     return "Mail queue is empty\n";
-  return "-- " + std::to_string((octets_ + 1023) / 1024) + " Kbytes in " +
-         std::to_string(messages_) + (messages_ == 1 ? " Request.\n" : " Requests.\n");
+  return "-- " + std::to_string(octets_ / 1024) + " Kbytes in " + std::to_string(messages_) +
+         (messages_ == 1 ? " Request.\n" : " Requests.\n");
 }
 
 }  // namespace postrider::cli

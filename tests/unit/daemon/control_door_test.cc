@@ -1,0 +1,149 @@
+#include "doors.h"
+
+#include "daemon/control_client.h"
+#include "daemon/control_server.h"
+#include "daemon/control_service.h"
+#include "daemon/control_socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+namespace {
+
+struct ControlDoor : Doors {
+  ControlService service{*queue, clock, nullptr};
+  std::string path = folder.path() + "/run/control";
+  std::unique_ptr<ControlServer> server;
+
+  explicit ControlDoor(ControlServer::Limits limits = {}) {
+    auto opened = ControlServer::open(path, loop, *pool, service, log, limits);
+    REQUIRE(opened);
+    server = std::move(*opened);
+    server->start();
+    run();
+  }
+  ~ControlDoor() {
+    on_loop([this] { server->stop(); });
+    loop.finish();
+    thread.join();
+  }
+  LocalConnection connect() {
+    auto connection = LocalConnection::connect(path);
+    REQUIRE(connection);
+    connection->set_timeout(Duration(10'000));
+    return std::move(*connection);
+  }
+  ControlEnd ask_for(const char* act) {
+    auto connection = connect();
+    ControlRequest request;
+    request.act = act;
+    auto end = ask(connection, request, [](const boost::json::object&) { return true; });
+    REQUIRE(end);
+    return *end;
+  }
+};
+
+TEST_CASE("the control socket answers, and only its owner and group may open it",
+          "[daemon][unit]") {
+  ControlDoor door;
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+  struct stat about {};
+  REQUIRE(::stat(door.path.c_str(), &about) == 0);
+  CHECK((about.st_mode & 0777U) == 0660U);
+}
+
+TEST_CASE("I14: who may administrate is decided by credentials", "[daemon][unit]") {
+  Peer peer;
+  peer.uid = ::geteuid() + 12345;
+  peer.gid = ::getegid() + 12345;
+  CHECK_FALSE(may_administrate(peer));
+  peer.groups = {::getegid()};
+  CHECK(may_administrate(peer));
+  peer.groups.clear();
+  peer.uid = 0;
+  CHECK(may_administrate(peer));
+  peer.uid = ::geteuid();
+  CHECK(may_administrate(peer));
+}
+
+TEST_CASE("I14: an endless request is cut off with an answer", "[daemon][unit]") {
+  ControlDoor door;
+  auto connection = door.connect();
+  Result<void> written;
+  for (int i = 0; i < 64 && written; ++i)
+    written = connection.write(std::string(16384, 'x'));
+  const auto line = connection.read_line(65536);
+  REQUIRE(line);
+  CHECK(line->find("64 KiB") != std::string::npos);
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+}
+
+TEST_CASE("I14: half a request ends at its deadline", "[daemon][unit]") {
+  ControlServer::Limits limits;
+  limits.request = Duration(200);
+  ControlDoor door(limits);
+  auto connection = door.connect();
+  REQUIRE(connection.write("{\"act\":"));
+  const auto line = connection.read_line(65536);
+  REQUIRE(line);
+  CHECK(line->find("in time") != std::string::npos);
+}
+
+TEST_CASE("I14: a flood of connections is capped and does not harm the rest", "[daemon][unit]") {
+  ControlServer::Limits limits;
+  limits.connections = 4;
+  ControlDoor door(limits);
+  std::vector<LocalConnection> idle;
+  int refused = 0;
+  for (int i = 0; i < 8; ++i) {
+    auto connection = door.connect();
+    if (i >= 4) {
+      const auto line = connection.read_line(65536);
+      refused += line && line->find("too many") != std::string::npos ? 1 : 0;
+    }
+    idle.push_back(std::move(connection));
+  }
+  CHECK(refused == 4);
+  idle.clear();
+  bool served = false;
+  for (int i = 0; i < 100 && !served; ++i)
+    served = door.ask_for("status").exit_code == EX_OK;
+  CHECK(served);
+}
+
+TEST_CASE("a slow reader holds up nobody", "[daemon][unit]") {
+  ControlDoor door;
+  for (int i = 0; i < 500; ++i)
+    door.add("a@b", {"c@d.test"}, "x\r\n");
+  auto slow = door.connect();
+  ControlRequest list;
+  list.act = "list";
+  REQUIRE(slow.write(encode(list)));
+  CHECK(door.ask_for("list").exit_code == EX_OK);
+  std::size_t lines = 0;
+  while (slow.read_line(1 << 20))
+    ++lines;
+  CHECK(lines == 501);
+}
+
+TEST_CASE("a left-over socket is replaced, one in use and a file are not", "[daemon][unit]") {
+  ControlDoor door;
+  CHECK_FALSE(LocalListener::bind(door.path, 0600, door.loop));
+  const auto file = door.folder.path() + "/file";
+  REQUIRE(replace_file(file, "x", 0600));
+  CHECK_FALSE(LocalListener::bind(file, 0600, door.loop));
+  const auto stale = door.folder.path() + "/stale";
+  door.on_loop([&] {
+    auto first = LocalListener::bind(stale, 0600, door.loop);
+    REQUIRE(first);
+    REQUIRE(::link(stale.c_str(), (stale + "2").c_str()) == 0);
+    (*first)->close();
+    CHECK(LocalListener::bind(stale + "2", 0600, door.loop));
+  });
+}
+
+}  // namespace
+}  // namespace postrider::daemon

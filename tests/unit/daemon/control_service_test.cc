@@ -1,0 +1,203 @@
+#include "daemon/control_service.h"
+
+#include "doors.h"
+
+#include "daemon/control_base64.h"
+
+#include <boost/json/array.hpp>
+
+#include <sysexits.h>
+
+namespace postrider::daemon {
+namespace {
+
+namespace json = boost::json;
+
+struct Answer {
+  std::vector<json::object> lines;
+  ControlEnd end;
+  std::size_t steps = 0;
+};
+
+Answer serve(ControlService& service, ControlRequest request) {
+  Answer answer;
+  const auto job = service.start(std::move(request));
+  for (bool more = true; more;) {
+    std::string out;
+    more = job->step(out);
+    ++answer.steps;
+    for (std::size_t at = 0; at < out.size(); at = out.find('\n', at) + 1) {
+      auto line = parse_json_line(std::string_view(out).substr(at, out.find('\n', at) - at));
+      REQUIRE(line);
+      if (auto end = find_end(*line))
+        answer.end = *end;
+      else
+        answer.lines.push_back(std::move(*line));
+    }
+  }
+  return answer;
+}
+
+ControlRequest request(const char* act, const char* verb = "") {
+  ControlRequest request;
+  request.act = act;
+  request.verb = verb;
+  return request;
+}
+
+class FixedInsight : public Insight {
+ public:
+  std::vector<ExplainedFact> explain(const std::string& address) override {
+    return {{"route", "mx of " + address}};
+  }
+  json::object status() override { return {{"listeners", json::array{"0.0.0.0:25"}}}; }
+  void retried(const queue::Filter&) override { ++retries; }
+  int retries = 0;
+};
+
+struct Served : Doors {
+  FixedInsight insight;
+  ControlService service{*queue, clock, &insight};
+  Served() { run(); }
+};
+
+TEST_CASE("a listing comes in pages, the first one short", "[daemon][unit]") {
+  Served s;
+  for (int i = 0; i < 60; ++i)
+    s.add("a@b", {"c@d.test"}, "x\r\n");
+  const auto answer = serve(s.service, request("list"));
+  CHECK(answer.end.exit_code == EX_OK);
+  CHECK(answer.lines.size() == 60);
+  CHECK(answer.steps == 2);
+}
+
+TEST_CASE("messages that vanish during a listing do not break it", "[daemon][unit]") {
+  Served s;
+  for (int i = 0; i < 60; ++i)
+    s.add("a@b", {"c@d.test"}, "x\r\n");
+  const auto job = s.service.start(request("list"));
+  std::string out;
+  REQUIRE(job->step(out));
+  auto all = request("change", "remove");
+  all.all = true;
+  REQUIRE(serve(s.service, all).end.exit_code == EX_OK);
+  while (job->step(out)) {
+  }
+  CHECK(out.find("{\"end\":{\"status\":\"ok\"") != std::string::npos);
+}
+
+TEST_CASE("a change without a filter needs --all, except retry", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test"}, "x\r\n");
+  for (const char* verb : {"hold", "release", "remove", "bounce"})
+    CHECK(serve(s.service, request("change", verb)).end.exit_code == EX_USAGE);
+  CHECK(serve(s.service, request("change", "retry")).end.exit_code == EX_OK);
+  CHECK(s.insight.retries == 1);
+  CHECK(serve(s.service, request("change", "destroy")).end.exit_code == EX_USAGE);
+  CHECK(s.listed().size() == 1);
+}
+
+TEST_CASE("a dry run says what would change and changes nothing", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test", "e@f.test"}, "x\r\n");
+  auto remove = request("change", "remove");
+  remove.filter.from = "a@b";
+  remove.dry_run = true;
+  const auto answer = serve(s.service, remove);
+  REQUIRE(answer.lines.size() == 1);
+  CHECK(answer.lines[0].at("changed").at("messages").to_number<int>() == 1);
+  CHECK(s.listed().size() == 1);
+  remove.dry_run = false;
+  CHECK(serve(s.service, remove).end.exit_code == EX_OK);
+  CHECK(s.listed().empty());
+}
+
+TEST_CASE("hold and release work by filter", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test"}, "x\r\n");
+  s.add("z@b", {"c@d.test"}, "x\r\n");
+  auto hold = request("change", "hold");
+  hold.filter.from = "a@b";
+  REQUIRE(serve(s.service, hold).end.exit_code == EX_OK);
+  auto held = request("list");
+  held.filter.status = "held";
+  const auto answer = serve(s.service, held);
+  REQUIRE(answer.lines.size() == 1);
+  CHECK(answer.lines[0].at("message").at("queue_name").as_string() == "hold");
+  auto release = request("change", "release");
+  release.all = true;
+  REQUIRE(serve(s.service, release).end.exit_code == EX_OK);
+  CHECK(serve(s.service, held).lines.empty());
+}
+
+TEST_CASE("I05: a filter full of SQL matches nothing and harms nothing", "[daemon][unit]") {
+  Served s;
+  s.add("x'/**/UNION/**/SELECT/**/1--@us", {"c@d.test"}, "x\r\n");
+  for (const char* text : {"' OR '1'='1", "%", "_@us", "\"; DROP TABLE message;--", "x' --"}) {
+    auto list = request("list");
+    list.filter.from = text;
+    INFO(text);
+    CHECK(serve(s.service, list).lines.empty());
+  }
+  auto exact = request("list");
+  exact.filter.from = "x'/**/UNION/**/SELECT/**/1--@us";
+  CHECK(serve(s.service, exact).lines.size() == 1);
+}
+
+TEST_CASE("show gives the header, or all of it", "[daemon][unit]") {
+  Served s;
+  const auto id = s.add("a@b", {"c@d.test"}, "Subject: s\r\n\r\nbody \xff\r\n");
+  auto show = request("show");
+  show.target = to_string(id);
+  const auto content = [](const Answer& answer) {
+    std::string all;
+    for (const auto& line : answer.lines)
+      if (line.contains("content"))
+        all.append(decode_base64(line.at("content").as_string()).value_or("?"));
+    return all;
+  };
+  CHECK(content(serve(s.service, show)) == "Received: by test\r\nSubject: s\r\n");
+  show.body = true;
+  CHECK(content(serve(s.service, show)) == "Received: by test\r\nSubject: s\r\n\r\nbody \xff\r\n");
+  show.target = "00000000001";
+  CHECK(serve(s.service, show).end.exit_code == EX_NOINPUT);
+  show.target = "../../etc/passwd";
+  CHECK(serve(s.service, show).end.exit_code == EX_USAGE);
+}
+
+TEST_CASE("explain takes an id or an address", "[daemon][unit]") {
+  Served s;
+  const auto id = s.add("a@b", {"c@d.test"}, "x\r\n");
+  auto why = request("explain");
+  why.target = "x@y.test";
+  auto answer = serve(s.service, why);
+  REQUIRE(answer.lines.size() == 1);
+  CHECK(answer.lines[0].at("fact").at("text").as_string() == "mx of x@y.test");
+  why.target = to_string(id);
+  answer = serve(s.service, why);
+  CHECK(answer.end.exit_code == EX_OK);
+  CHECK(answer.lines.size() == 2);
+  why.target = "neither";
+  CHECK(serve(s.service, why).end.exit_code == EX_USAGE);
+}
+
+TEST_CASE("status tells the queue's totals and what composition knows", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test"}, "x\r\n");
+  const auto answer = serve(s.service, request("status"));
+  REQUIRE(answer.lines.size() == 1);
+  const auto& status = answer.lines[0].at("status").as_object();
+  CHECK(status.at("queue").at("messages").to_number<int>() == 1);
+  CHECK(status.at("admission").as_string() == "open");
+  CHECK(status.contains("listeners"));
+}
+
+TEST_CASE("I06: answers are valid JSON whatever a sender was called", "[daemon][unit]") {
+  Served s;
+  s.add("\"\x1b[2J\\\"\"@b", {"c@d.test"}, "x\r\n");
+  CHECK(serve(s.service, request("list")).lines.size() == 1);
+  CHECK(serve(s.service, request("nonsense")).end.exit_code == EX_PROTOCOL);
+}
+
+}  // namespace
+}  // namespace postrider::daemon
