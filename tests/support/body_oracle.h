@@ -33,15 +33,16 @@ inline void judge_content(ExpectedBody& body) {
   const std::string framed = "\r\n" + text;
   const auto header_end = framed.find("\r\n\r\n");
   body.has_8bit_header = any_8bit(framed.substr(0, header_end));
-  std::string rest = text;
-  for (auto at = rest.find("\r\n"); at != std::string::npos; at = rest.find("\r\n")) {
-    body.longest_line = std::max(body.longest_line, at);
-    body.bare_line_end =
-        body.bare_line_end || rest.substr(0, at).find_first_of("\r\n") != std::string::npos;
-    rest.erase(0, at + 2);
+  const auto judge_line = [&body](std::string_view line) {
+    body.longest_line = std::max(body.longest_line, line.size());
+    body.bare_line_end = body.bare_line_end || line.find_first_of("\r\n") != std::string_view::npos;
+  };
+  std::size_t begin = 0;
+  for (auto end = text.find("\r\n"); end != std::string::npos; end = text.find("\r\n", begin)) {
+    judge_line(std::string_view(text).substr(begin, end - begin));
+    begin = end + 2;
   }
-  body.longest_line = std::max(body.longest_line, rest.size());
-  body.bare_line_end = body.bare_line_end || rest.find_first_of("\r\n") != std::string::npos;
+  judge_line(std::string_view(text).substr(begin));
 }
 
 // For DATA. Without an end, only `ended` and `consumed` are said.
