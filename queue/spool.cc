@@ -26,9 +26,9 @@ Result<unsigned> check_folder(const std::string& folder) {
     return system_error("look at the spool " + folder);
   if (!S_ISDIR(about.st_mode))
     return refused("the spool " + folder + " is not a folder");
-  if ((about.st_mode & (S_IRWXO | S_IWGRP)) != 0)
+  if ((about.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) != 0)
     return refused("the spool " + folder +
-                   " is open to other users; it must have mode 0700 or 0750");
+                   " is open to other users; it must have mode 0700, 0711 or 0750");
   if (about.st_uid != ::geteuid() && ::geteuid() != 0)
     return refused("the spool " + folder + " belongs to another user");
   return about.st_uid;
