@@ -78,6 +78,7 @@ ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
   if (::access((places.spool + "/queue.db").c_str(), F_OK) != 0)
     return failure(EX_UNAVAILABLE,
                    "the mail system is down, and there is no queue in " + places.spool + " yet");
+  ::umask(077);
   const SystemClock clock;
   NullLog log;
   queue::Settings settings;
