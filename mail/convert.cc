@@ -239,7 +239,10 @@ void Converter::end_part(std::size_t end) {
     return fail("signed part");
   if (!is_plain(entity_))
     return fail("8-bit text in a part that is encoded already");
-  if (entity_.type.starts_with("message/") || entity_.type.starts_with("multipart/"))
+  // Of the composite types only those of RFC 6532 §3.7 and 6533 may be encoded.
+  const bool is_composite =
+      entity_.type.starts_with("message/") || entity_.type.starts_with("multipart/");
+  if (is_composite && !entity_.type.starts_with("message/global"))
     return fail("8-bit text in a composite part");
   // The CRLF before a delimiter belongs to it (RFC 2046 §5.1.1).
   const bool delimited = end < content_.size() || !frames_.empty();

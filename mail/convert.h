@@ -10,9 +10,9 @@
 namespace postrider::mail {
 
 // The content in 7 bits. Errc::unsupported when that cannot be done without loss: an 8-bit header,
-// a signed part (multipart/signed), message/* other than rfc822 with 8-bit inside, a broken
-// structure.
-// binary: the source is BINARYMIME, whose lines may have any length and bare line ends.
+// a signed part (multipart/signed), message/* other than rfc822 and global with 8-bit inside, a
+// broken structure. binary: the source is BINARYMIME, whose lines may have any length and bare line
+// ends.
 Result<std::string> to_seven_bit(std::string_view content, bool binary);
 
 }  // namespace postrider::mail

@@ -59,19 +59,21 @@ struct Quote {
   bool eight_bit = false;
 };
 
-bool may_return_all(const NoticeInput& input) {
+bool may_return_all(const NoticeInput& input, bool utf8) {
   const auto& content = input.original->content;
   const auto size = content.trace.size() + input.original_text.size();
   // RFC 3461 §6.2: RET is about failures; other reports never need the body. A binary message or
-  // one with endless lines has no form inside a report.
+  // one with endless lines has no form inside a report, and one with an 8-bit header has none that
+  // every hop can take.
   return input.kind == NoticeKind::failure && input.original->envelope.ret != Return::headers &&
          input.original->envelope.body != BodyType::binary_mime && input.original_complete &&
-         size <= kMostQuoted && content.longest_line <= notice::kMostLine;
+         size <= kMostQuoted && content.longest_line <= notice::kMostLine &&
+         (utf8 || !content.has_8bit_header);
 }
 
-Quote make_quote(const NoticeInput& input) {
+Quote make_quote(const NoticeInput& input, bool utf8) {
   Quote quote;
-  quote.full = may_return_all(input);
+  quote.full = may_return_all(input, utf8);
   std::string raw = input.original->content.trace;
   raw.append(input.original_text);
   if (!quote.full)
@@ -197,7 +199,7 @@ const char* quote_type(const Quote& quote, bool utf8) {
 std::string compose_notice(const NoticeInput& input) {
   POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());
   const bool utf8 = uses_utf8(input);
-  const Quote quote = make_quote(input);
+  const Quote quote = make_quote(input, utf8);
   std::string out;
   out.reserve(4096 + quote.text.size());
   append_headers(input, utf8, utf8 || quote.eight_bit, out);

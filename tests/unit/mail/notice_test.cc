@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "mail/convert.h"
 #include "mail/header.h"
 
 #include <catch2/catch.hpp>
@@ -220,6 +221,25 @@ TEST_CASE("long reasons are folded", "[mail][notice]") {
     input.recipients[0].outcome.reply.text = text;
     check_clean(compose_notice(input));
   }
+}
+
+TEST_CASE("a notice can be converted for any hop", "[mail][notice]") {
+  auto message = original();
+  message.content.has_8bit = true;
+  auto input = input_for(message);
+  const std::string body = "Subject: a\r\n\r\ngr\xc3\xbcn\r\n";
+  const std::string header = "Subject: gr\xc3\xbcn\r\n\r\na\r\n";
+  for (const bool smtputf8 : {false, true})
+    for (const auto* text : {&body, &header}) {
+      message.envelope.smtputf8 = smtputf8;
+      message.content.has_8bit_header = text == &header;
+      input.original_text = *text;
+      const auto notice = compose_notice(input);
+      CHECK_FALSE(is_ascii(notice));
+      const auto converted = to_seven_bit(notice, false);
+      REQUIRE(converted.has_value());
+      CHECK(is_ascii(*converted));
+    }
 }
 
 TEST_CASE("a notice's header section is complete (RFC 3834, 3464)", "[mail][notice]") {
