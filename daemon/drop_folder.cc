@@ -41,7 +41,8 @@ Result<FileDescriptor> make_drop_folder(const std::string& spool) {
     return system_error("stat " + path);
   if (about.st_uid != ::geteuid())
     return Error(Errc::refused, path + " belongs to another user");
-  if (::fchmod(folder->get(), kFolderMode) != 0)
+  // Only if need be: a sandbox may forbid it, when the folder was made beforehand.
+  if ((about.st_mode & 07777U) != kFolderMode && ::fchmod(folder->get(), kFolderMode) != 0)
     return system_error("chmod " + path);
   struct stat above {};
   if (::stat(spool.c_str(), &above) == 0 && above.st_uid == ::geteuid() &&

@@ -85,8 +85,7 @@ std::optional<SubmitAnswer> refusal_of(queue::Admission admission) {
       answer.error = "the mail queue cannot store mail now; try again later";
       break;
     case queue::Admission::stopping:
-      answer.error = "the mail system is stopping";
-      break;
+      return SubmitAnswer{};
   }
   return answer;
 }

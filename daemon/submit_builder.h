@@ -33,7 +33,8 @@ class SubmissionBuilder {
   queue::BodyFile file_;
 };
 
-// What the submitter is told when the queue takes nothing; nullopt: it does.
+// What the submitter is told when the queue takes nothing; nullopt: it does. No answer at all (no
+// id and no error) when we are stopping: the message is then left in the drop folder.
 std::optional<SubmitAnswer> refusal_of(queue::Admission admission);
 void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way);
 

@@ -109,6 +109,8 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder, uid_t 
   }
   const auto message = submission->message;
   auto accepted = co_await queue.accept(loop, std::move(*submission));
+  if (!accepted && accepted.error().code() == Errc::stopped)
+    co_return SubmitAnswer{};
   if (!accepted) {
     log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
                   .add("error", accepted.error().describe()));
@@ -161,13 +163,15 @@ Task<void> SubmitServer::State::serve(std::shared_ptr<State> self, std::unique_p
   const SubmitSettings limits = self->settings;
   const auto answer = co_await self->take(*stream, std::move(peer), limits);
   const std::string line = encode(answer);
-  stream->write_now(line);
+  const bool is_answer = !answer.id.empty() || !answer.error.empty();
+  if (is_answer)
+    stream->write_now(line);
   stream->shut_down_sending();
   // The peer may still be writing: what it sends now would make its end fail before it has read.
   char room[4096];
   std::size_t discarded = 0;
   stream->set_deadline(Duration(5000));
-  while (!self->stopping && discarded < kMostDiscarded) {
+  while (is_answer && !self->stopping && discarded < kMostDiscarded) {
     const auto got = co_await stream->read_some(room, sizeof room);
     if (!got)
       break;
