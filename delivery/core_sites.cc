@@ -97,7 +97,7 @@ Link* Core::pick(Site& site) {
   if (site.links.size() < site.health.limit(clock_.now(), settings_->site_connections))
     return nullptr;
   for (const auto& link : site.links)
-    if (link->room > link->in_hand)
+    if (link->room > link->in_hand && !(site.is_one_by_one && link->in_hand > 0))
       return link.get();
   return nullptr;
 }
@@ -193,6 +193,7 @@ void Core::on_event(CourierEvent event) {
   if (found == site.links.end()) {
     // A job that crossed the courier's end on its way.
     POSTRIDER_ASSERT(event.kind == CourierEvent::Kind::gone);
+    event.was_ready = true;
     take_returned(site, event);
     schedule(site);
     return;
@@ -285,11 +286,14 @@ void Core::take_returned(Site& site, CourierEvent& event) {
   if (!why.status)
     why = decide(Verdict::retry, Stage::connect, {4, 4, 2},
                  "the connection was closed before the message could be sent");
+  // A host that closes after each message: keep nothing waiting behind one.
+  if (event.was_useful && !event.returned.empty())
+    site.is_one_by_one = true;
   for (auto& job : event.returned) {
     if (is_draining_) {
       put_back(job);
       close_if_done(job.lease);
-    } else if (event.was_ready && ++job.returns >= kMostReturns) {
+    } else if (event.was_ready && !event.was_useful && ++job.returns >= kMostReturns) {
       settle_all(job, why);  // a host that greets and hangs up must not make us spin
       close_if_done(job.lease);
     } else {

@@ -70,12 +70,14 @@ struct Courier::Session {
       : stream(loop, std::move(socket)), client(settings.hostname, candidate.remote, dialect) {}
   Stream stream;
   Client client;
-  Signal wake;         // the writer: there is something to write
-  Signal writer_gone;  // the reader: the writer has ended
-  std::uint64_t replies_seen = 0;
+  Signal wake;                                     // the writer: there is something to write
+  Signal writer_gone;                              // the reader: the writer has ended
+  std::uint64_t replies_seen = ~std::uint64_t{0};  // none, so that the first wait is armed
   bool is_over = false;
   bool is_idle = false;
   bool was_ready = false;
+  bool was_useful = false;  // has carried a message
+  bool is_left = false;     // for another host, which may take what this one refuses
 };
 
 Courier::Courier(Loop& loop, CourierOrder order) : loop_(loop), order_(std::move(order)) {}
@@ -93,7 +95,7 @@ void Courier::take(Job job) {
     tell(std::move(event));
     return;
   }
-  jobs_.push_back({std::move(job), {}});
+  jobs_.push_back({std::move(job), {}, false});
   if (session_ != nullptr)
     pump(*session_);
 }
@@ -120,7 +122,8 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
   while (next < order_.candidates.size() && sessions_ < kMostSessions && !aborted_) {
     if (closing_ && jobs_.empty())
       break;
-    retry_same_ = false;
+    if (std::exchange(retry_same_, false))
+      sessions_ = 0;
     const bool was_ready_before = std::exchange(was_ready_, false);
     co_await try_candidate(order_.candidates[next]);
     if (was_ready_ && jobs_.empty())
@@ -139,10 +142,13 @@ void Courier::finish() {
   event.kind = CourierEvent::Kind::gone;
   event.failure = failure_;
   event.was_ready = was_ready_;
+  event.was_useful = was_useful_;
   event.takes_no_mail = refusals_ > 0 && refusals_ == order_.candidates.size();
   while (!jobs_.empty()) {
     auto waiting = std::move(jobs_.front());
     jobs_.pop_front();
+    if (std::exchange(waiting.idle_was_closed, false))
+      waiting.job.tries = 0;
     if (waiting.job.tries == 0)
       event.returned.push_back(std::move(waiting.job));
     else
@@ -156,7 +162,16 @@ void Courier::end_with(Job job, const mail::Outcome& outcome) {
   for (const auto index : job.recipients)
     event.end.results.push_back({index, outcome});
   event.end.job = std::move(job);
+  event.room = room();
   tell(std::move(event));
+}
+
+// Zero: give it nothing more.
+std::uint32_t Courier::room() const {
+  if (session_ == nullptr || closing_ || session_->client.is_closing() ||
+      session_->client.is_spent())
+    return 0;
+  return 1;
 }
 
 Task<Result<void>> Courier::reach(Stream& stream, const Candidate& candidate) {
@@ -191,6 +206,7 @@ Task<void> Courier::try_candidate(const Candidate& candidate) {
   }
   session_ = nullptr;
   session.stream.close();
+  was_useful_ = session.was_useful;
   if (session.was_ready)
     co_return;
   if (reached)
@@ -279,14 +295,17 @@ void Courier::collect(Session& session) {
   }
   for (auto& ended : client.take_ended()) {
     const bool partial = !ended.unsettled.empty();
-    if (partial)
+    if (partial) {
+      session.is_left = true;
       keep_unsettled(ended);
+    }
     if (ended.results.empty())
       continue;
+    session.was_useful = true;
     CourierEvent event;
     event.partial = partial;
     event.end = std::move(ended);
-    event.room = client.is_closing() || client.is_spent() ? 0 : 1;
+    event.room = room();
     tell(std::move(event));
   }
 }
@@ -299,19 +318,22 @@ void Courier::keep_unsettled(JobEnd& ended) {
   if (++job.tries >= kMostTries)
     end_with(std::move(job), ended.why);
   else
-    jobs_.push_back({std::move(job), ended.why});
+    jobs_.push_back({std::move(job), ended.why, idle_was_closed});
 }
 
 // Whatever can be done now: begin jobs, write, close.
 void Courier::pump(Session& session) {
   auto& client = session.client;
-  while (!jobs_.empty() && client.can_begin() && !session.stream.timed_out()) {
+  const auto may_begin = [&] {
+    return client.can_begin() && !session.is_left && !session.stream.timed_out();
+  };
+  while (!jobs_.empty() && may_begin()) {
     auto waiting = std::move(jobs_.front());
     jobs_.pop_front();
     begin(session, std::move(waiting));
   }
   collect(session);
-  const bool has_nothing_left = closing_ ? jobs_.empty() : client.is_spent();
+  const bool has_nothing_left = session.is_left || (closing_ ? jobs_.empty() : client.is_spent());
   if (client.is_idle() && has_nothing_left && client.may_quit())
     client.quit();
   arm(session);
@@ -339,8 +361,7 @@ void Courier::arm(Session& session) {
   auto& client = session.client;
   const auto stage = client.stage();
   const bool is_idle = !stage;
-  const bool moved = client.replies() != session.replies_seen || is_idle != session.is_idle ||
-                     client.replies() == 0;
+  const bool moved = client.replies() != session.replies_seen || is_idle != session.is_idle;
   if (!moved)
     return;
   session.replies_seen = client.replies();

@@ -75,7 +75,8 @@ class Courier : public std::enable_shared_from_this<Courier> {
   struct Session;
   struct Waiting {
     Job job;
-    mail::Outcome why;  // of the host that failed it, if tries > 0
+    mail::Outcome why;             // of the host that failed it, if tries > 0
+    bool idle_was_closed = false;  // the remote had closed the connection before it saw the job
   };
   Task<void> run(std::shared_ptr<Courier> self);
   Task<void> try_candidate(const Candidate& candidate);
@@ -89,6 +90,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void arm(Session& session);
   void keep_unsettled(JobEnd& ended);
   void end_with(Job job, const mail::Outcome& outcome);
+  std::uint32_t room() const;
   void tell(CourierEvent event);
   void finish();
 
@@ -101,6 +103,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   unsigned refusals_ = 0;  // 521
   bool was_ready_ = false;
   bool retry_same_ = false;
+  bool was_useful_ = false;
   bool closing_ = false;
   bool aborted_ = false;
   bool gone_ = false;

@@ -54,7 +54,8 @@ struct Site {
   SteadyTime found_until;
   bool is_looking_up = false;
   BadAddresses bad;
-  SteadyTime used;  // when it last had work, for forgetting it
+  bool is_one_by_one = false;  // closes after each message
+  SteadyTime used;             // when it last had work, for forgetting it
 };
 
 // Where mail for a domain goes: a next hop after routing.

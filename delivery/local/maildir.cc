@@ -148,6 +148,15 @@ Result<std::string> beginning_of(const LocalDelivery& delivery) {
   return load_bytes(*delivery.message, delivery.open_body, kBlock);
 }
 
+// As it is, but never more than one line, whatever a damaged queue holds (attacks.md I11).
+std::string one_line(std::string_view address) {
+  std::string out(address);
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      c = '?';
+  return out;
+}
+
 bool was_delivered_to(std::string_view content, std::string_view address) {
   mail::HeaderScanner scanner(content);
   mail::HeaderField field;
@@ -181,10 +190,10 @@ Outcome deliver_locally(const LocalDelivery& delivery) {
   const auto beginning = beginning_of(delivery);
   if (!beginning)
     return failed(beginning.error());
-  if (was_delivered_to(*beginning, address))
+  if (was_delivered_to(*beginning, one_line(address)))
     return end(Verdict::bounce, {5, 4, 6}, "mail for " + escaped(address) + " loops");
-  const auto top = "Return-Path: <" + escaped(message.envelope.sender) +
-                   ">\nDelivered-To: " + escaped(address) + "\n";
+  const auto top = "Return-Path: <" + one_line(message.envelope.sender) +
+                   ">\nDelivered-To: " + one_line(address) + "\n";
   if (auto stored = store(delivery, top, *place); !stored)
     return failed(stored.error());
   auto outcome = end(Verdict::delivered, {2, 0, 0}, "delivered to mailbox " + user);

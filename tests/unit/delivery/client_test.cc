@@ -1,0 +1,496 @@
+#include "delivery/client.h"
+
+#include "messages.h"
+
+#include "mail/dot_stuffing.h"
+
+#include <boost/asio/error.hpp>
+#include <catch2/catch.hpp>
+
+#include <map>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using mail::Stage;
+using mail::Verdict;
+
+namespace {
+
+constexpr const char* kEhlo =
+    "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 100000\r\n250-8BITMIME\r\n250-DSN\r\n250 "
+    "SMTPUTF8\r\n";
+constexpr const char* kChunking =
+    "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING\r\n";
+constexpr const char* kPlain = "250 mx.test\r\n";
+
+// A conversation whose other side is the test.
+struct Talk {
+  explicit Talk(Dialect dialect = Dialect::smtp)
+      : client("us.test", "mx.test[192.0.2.1]:25", dialect) {}
+
+  // What goes out now, content included.
+  std::string sent() {
+    std::string out;
+    for (const auto& piece : client.take_output()) {
+      out += piece.text;
+      if (!piece.body)
+        continue;
+      const auto& content = piece.body->message->content;
+      const auto whole =
+          piece.body->converted ? *piece.body->converted : content.trace + *content.bytes;
+      if (piece.body->chunked) {
+        out += whole;
+      } else {
+        mail::DotStuffer stuffer;
+        stuffer.feed(whole, out);
+        stuffer.finish(out);
+      }
+      client.body_written();
+    }
+    return out;
+  }
+  std::string reply(const std::string& bytes) {
+    const auto fed = client.feed(bytes);
+    if (!fed)
+      client.lost(fed.error());
+    return sent();
+  }
+  void open(const char* ehlo = kEhlo) {
+    REQUIRE(reply("220 mx.test hello\r\n").substr(0, 4) == "EHLO");
+    REQUIRE(reply(ehlo).empty());
+    REQUIRE(client.is_ready());
+  }
+  std::string begin(std::shared_ptr<const mail::Message> message) {
+    Job job;
+    job.message = message;
+    for (std::uint32_t i = 0; i < message->envelope.recipients.size(); ++i)
+      job.recipients.push_back(i);
+    client.begin(std::move(job), nullptr);
+    return sent();
+  }
+  // "0:delivered 1:bounce 5.1.1 rcpt; unsettled 2"
+  std::string ended() {
+    std::string text;
+    for (const auto& end : client.take_ended()) {
+      if (!text.empty())
+        text += " | ";
+      std::map<std::uint32_t, std::string> words;
+      for (const auto& result : end.results)
+        words[result.index] = describe(result.outcome);
+      for (const auto index : end.unsettled)
+        words[index] = "unsettled";
+      std::string one;
+      for (const auto& [index, word] : words)
+        one += (one.empty() ? "" : ", ") + std::to_string(index) + " " + word;
+      text += one;
+    }
+    return text;
+  }
+  static std::string describe(const mail::Outcome& outcome) {
+    const char* words[] = {"delivered", "retry", "bounce"};
+    return std::string(words[static_cast<int>(outcome.verdict)]) + " " +
+           mail::to_string(outcome.status);
+  }
+
+  Client client;
+};
+
+const std::string kBody = "Received: by us.test; now\r\nSubject: test\r\n\r\nHello.\r\n";
+
+}  // namespace
+
+TEST_CASE("an envelope goes out in one piece with PIPELINING", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  CHECK(talk.begin(make_message({"a@x.test", "b@x.test"})) ==
+        "MAIL FROM:<from@sender.test> SIZE=" + std::to_string(kBody.size()) +
+            "\r\nRCPT TO:<a@x.test>\r\nRCPT TO:<b@x.test>\r\nDATA\r\n");
+  CHECK(talk.client.stage() == Stage::mail);
+  CHECK(talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n").empty());
+  CHECK(talk.client.stage() == Stage::data);
+  CHECK(talk.reply("354 go\r\n") == kBody + ".\r\n");
+  CHECK(talk.client.stage() == Stage::body_end);
+  CHECK(talk.reply("250 2.0.0 taken\r\n").empty());
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0");
+  CHECK(talk.client.is_idle());
+}
+
+TEST_CASE("a small message goes out whole with CHUNKING", "[delivery][client]") {
+  Talk talk;
+  talk.open(kChunking);
+  CHECK(talk.begin(make_message({"a@x.test"})) ==
+        "MAIL FROM:<from@sender.test>\r\nRCPT TO:<a@x.test>\r\nBDAT " +
+            std::to_string(kBody.size()) + " LAST\r\n" + kBody);
+  talk.reply("250 ok\r\n250 ok\r\n250 2.6.0 taken\r\n");
+  CHECK(talk.ended() == "0 delivered 2.6.0");
+}
+
+TEST_CASE("without PIPELINING each command waits for its reply", "[delivery][client]") {
+  Talk talk;
+  talk.open(kPlain);
+  CHECK(talk.begin(make_message({"a@x.test", "b@x.test"})) == "MAIL FROM:<from@sender.test>\r\n");
+  CHECK(talk.reply("250 ok\r\n") == "RCPT TO:<a@x.test>\r\n");
+  CHECK(talk.reply("250 ok\r\n") == "RCPT TO:<b@x.test>\r\n");
+  CHECK(talk.reply("550 5.1.1 no\r\n") == "DATA\r\n");
+  CHECK(talk.reply("354 go\r\n") == kBody + ".\r\n");
+  CHECK(talk.reply("250 ok\r\n").empty());
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 bounce 5.1.1");
+  CHECK(talk.begin(make_message({"a@x.test"})) == "MAIL FROM:<from@sender.test>\r\n");
+}
+
+TEST_CASE("the next envelope follows the last byte of the content", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test"}));
+  CHECK(talk.begin(make_message({"b@x.test"})).empty());  // DATA must be last in its group
+  const auto out = talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  CHECK(out.find(".\r\nMAIL FROM:<from@sender.test>") != out.npos);
+  CHECK(out.ends_with("RCPT TO:<b@x.test>\r\nDATA\r\n"));
+  CHECK_FALSE(talk.client.can_begin());
+  talk.reply("250 first\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+  talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 second\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+}
+
+TEST_CASE("M14: each reply to a session's start is judged by what it is about",
+          "[delivery][client]") {
+  struct Case {
+    std::string name, replies;
+    bool ready, closing, takes_no_mail;
+  };
+  const std::vector<Case> cases = {
+      {"greeting 554", "554 go away\r\n", false, true, false},
+      {"greeting 521", "521 no mail here\r\n", false, true, true},
+      {"greeting 421", "421 busy\r\n", false, true, false},
+      {"greeting 450", "450 later\r\n", false, true, false},
+      {"EHLO 502, HELO 250", "220 hi\r\n502 what\r\n250 mx\r\n", true, false, false},
+      {"EHLO 550, HELO 550", "220 hi\r\n550 no\r\n550 no\r\n", false, true, false},
+      {"EHLO 421", "220 hi\r\n421 bye\r\n", false, true, false},
+      {"EHLO 451", "220 hi\r\n451 later\r\n", false, true, false},
+      {"I07: garbage", "HTTP/1.1 400 Bad Request\r\n", false, true, false},
+      {"I07: 354 as greeting", "354 go\r\n", false, true, false},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      Talk talk;
+      // One reply at a time: an answer must not come before its question.
+      for (std::size_t at = 0; at < c.replies.size();) {
+        const auto end = c.replies.find('\n', at) + 1;
+        talk.reply(c.replies.substr(at, end - at));
+        at = end;
+      }
+      CHECK(talk.client.is_ready() == c.ready);
+      CHECK(talk.client.is_closing() == c.closing);
+      CHECK(talk.client.takes_no_mail() == c.takes_no_mail);
+      if (c.closing) {
+        CHECK(talk.client.failure().verdict == Verdict::retry);
+        CHECK(talk.client.failure().stage < Stage::mail);
+      }
+    }
+  }
+}
+
+TEST_CASE("M14: each refusal of a message ends its recipients as the RFC says",
+          "[delivery][client]") {
+  struct Case {
+    std::string name, envelope, content, want;
+  };
+  // envelope: replies to MAIL, RCPT, RCPT, DATA; content: the reply to the end.
+  const std::vector<Case> cases = {
+      {"MAIL 550", "550 5.7.1 no\r\n503 no\r\n503 no\r\n503 no\r\n", "",
+       "0 bounce 5.7.1, 1 bounce 5.7.1"},
+      {"MAIL 451", "451 4.3.0 later\r\n503 no\r\n503 no\r\n503 no\r\n", "",
+       "0 retry 4.3.0, 1 retry 4.3.0"},
+      {"one RCPT 550", "250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n", "250 ok\r\n",
+       "0 bounce 5.1.1, 1 delivered 2.0.0"},
+      {"one RCPT 450", "250 ok\r\n450 4.2.1 no\r\n250 ok\r\n354 go\r\n", "250 ok\r\n",
+       "0 retry 4.2.1, 1 delivered 2.0.0"},
+      {"552 on the first RCPT is temporary", "250 ok\r\n552 5.2.2 full\r\n250 ok\r\n354 go\r\n",
+       "250 ok\r\n", "0 retry 4.2.2, 1 delivered 2.0.0"},
+      {"551 is a refusal, 251 is not", "250 ok\r\n551 moved\r\n251 will forward\r\n354 go\r\n",
+       "250 ok\r\n", "0 bounce 5.0.0, 1 delivered 2.0.0"},
+      {"all refused, DATA 554", "250 ok\r\n550 5.1.1 no\r\n550 5.1.1 no\r\n554 none\r\n", "",
+       "0 bounce 5.1.1, 1 bounce 5.1.1"},
+      {"P05: all refused, DATA 354", "250 ok\r\n550 5.1.1 no\r\n550 5.1.1 no\r\n354 go\r\n",
+       "554 none\r\n", "0 bounce 5.1.1, 1 bounce 5.1.1"},
+      {"DATA 451", "250 ok\r\n250 ok\r\n250 ok\r\n451 4.3.1 full\r\n", "",
+       "0 retry 4.3.1, 1 retry 4.3.1"},
+      {"DATA 554", "250 ok\r\n250 ok\r\n250 ok\r\n554 5.7.0 no\r\n", "",
+       "0 bounce 5.7.0, 1 bounce 5.7.0"},
+      {"end 550", "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", "550 5.6.0 spam\r\n",
+       "0 bounce 5.6.0, 1 bounce 5.6.0"},
+      {"end 452", "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", "452 4.3.1 full\r\n",
+       "0 retry 4.3.1, 1 retry 4.3.1"},
+      {"I08: a code of another class is ignored", "250 ok\r\n550 2.0.0 no\r\n250 ok\r\n354 go\r\n",
+       "250 5.0.0 ok\r\n", "0 bounce 5.0.0, 1 delivered 2.0.0"},
+      {"I08: a code that is none is ignored",
+       "250 ok\r\n550 5.99999999999.1 no\r\n550 5. no\r\n554 none\r\n", "",
+       "0 bounce 5.0.0, 1 bounce 5.0.0"},
+      {"I07: a reply without text", "250\r\n550\r\n250\r\n354\r\n", "250\r\n",
+       "0 bounce 5.0.0, 1 delivered 2.0.0"},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      Talk talk;
+      talk.open();
+      talk.begin(make_message({"a@x.test", "b@x.test"}));
+      talk.reply(c.envelope);
+      if (!c.content.empty())
+        talk.reply(c.content);
+      CHECK(talk.ended() == c.want);
+      CHECK(talk.client.is_idle());
+      // The conversation is still in step: the next message goes through.
+      auto out = talk.begin(make_message({"c@x.test"}));
+      if (out.starts_with("RSET"))
+        talk.reply("250 reset\r\n");
+      talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+      talk.reply("250 ok\r\n");
+      CHECK(talk.ended() == "0 delivered 2.0.0");
+    }
+  }
+}
+
+TEST_CASE("M14: 421 at every stage ends the conversation, and another host may be tried",
+          "[delivery][client]") {
+  const std::vector<std::string> before = {"", "250 ok\r\n", "250 ok\r\n250 ok\r\n"};
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    DYNAMIC_SECTION(i << " replies before") {
+      Talk talk;
+      talk.open();
+      talk.begin(make_message({"a@x.test"}));
+      talk.reply(before[i]);
+      talk.reply("421 4.3.2 closing\r\n");
+      CHECK(talk.client.is_closing());
+      CHECK(talk.ended() == "0 unsettled");
+    }
+  }
+  SECTION("behind the content") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+    talk.reply("421 4.3.2 closing\r\n");
+    CHECK(talk.ended() == "0 retry 4.3.2");
+  }
+  SECTION("while idle") {
+    Talk talk;
+    talk.open();
+    talk.reply("421 4.4.2 idle too long\r\n");
+    CHECK(talk.client.is_closing());
+    CHECK(talk.ended().empty());
+  }
+}
+
+TEST_CASE("M15: lost behind the content, it is tried later and not at once", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test", "b@x.test"}));
+  talk.reply("250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n");
+  talk.client.lost(Error(boost::asio::error::eof, "read"));
+  auto ended = talk.client.take_ended();
+  REQUIRE(ended.size() == 1);
+  REQUIRE(ended[0].unsettled.empty());
+  CHECK(Talk::describe(ended[0].results[0].outcome) == "bounce 5.1.1");
+  CHECK(Talk::describe(ended[0].results[1].outcome) == "retry 4.4.2");
+  CHECK(ended[0].results[1].outcome.text.find("it may arrive twice") != std::string::npos);
+}
+
+TEST_CASE("M17: a reply that nothing asked for ends the conversation", "[delivery][client]") {
+  SECTION("while idle") {
+    Talk talk;
+    talk.open();
+    talk.reply("250 surprise\r\n");
+    CHECK(talk.client.is_closing());
+    CHECK_FALSE(talk.client.may_quit());
+  }
+  SECTION("one too many in a group") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n250 what\r\n");
+    CHECK(talk.client.is_closing());
+    CHECK(talk.ended() == "0 unsettled");
+  }
+  SECTION("the reply to QUIT is not taken for another") {
+    Talk talk;
+    talk.open();
+    talk.client.quit();
+    CHECK(talk.sent() == "QUIT\r\n");
+    CHECK_FALSE(talk.client.can_begin());
+    talk.reply("221 bye\r\n");
+    CHECK(talk.client.is_closing());
+  }
+}
+
+TEST_CASE("lost at every stage before the content, another connection may be tried",
+          "[delivery][client]") {
+  const std::string replies[] = {"250 ok\r\n", "250 ok\r\n", "250 ok\r\n"};
+  for (std::size_t read = 0; read <= 3; ++read) {
+    DYNAMIC_SECTION(read << " replies read") {
+      Talk talk;
+      talk.open();
+      talk.begin(make_message({"a@x.test", "b@x.test"}));
+      for (std::size_t i = 0; i < read; ++i)
+        talk.reply(replies[i]);
+      talk.client.lost(Error(boost::asio::error::connection_reset, "read"));
+      CHECK(talk.ended() == "0 unsettled, 1 unsettled");
+    }
+  }
+}
+
+TEST_CASE("recipients that are too many go into the next transaction", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n452 4.5.3 too many\r\n452 too many\r\n354 go\r\n");
+  const auto next = talk.reply("250 ok\r\n");
+  CHECK(next.find("RCPT TO:<b@x.test>\r\nRCPT TO:<c@x.test>\r\nDATA\r\n") != next.npos);
+  CHECK(talk.ended().empty());
+  talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 ok\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0");
+}
+
+TEST_CASE("RCPTMAX and MAILMAX are kept", "[delivery][client]") {
+  Talk talk;
+  talk.open("250-mx.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=2 MAILMAX=1\r\n");
+  const auto first = talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  CHECK(first.find("<c@x.test>") == first.npos);
+  talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  const auto second = talk.reply("250 ok\r\n");
+  CHECK(second.find("RCPT TO:<c@x.test>") != second.npos);
+  talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 ok\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0");
+  CHECK_FALSE(talk.client.can_begin());
+  CHECK(talk.client.is_spent());
+}
+
+TEST_CASE("a message behind a chunk that failed is begun again after RSET", "[delivery][client]") {
+  Talk talk;
+  talk.open(kChunking);
+  talk.begin(make_message({"a@x.test"}));
+  talk.begin(make_message({"b@x.test"}));
+  CHECK(talk.reply("250 ok\r\n550 5.1.1 no\r\n503 no recipients\r\n").empty());
+  CHECK(talk.ended() == "0 bounce 5.1.1");
+  const auto again = talk.reply("503 nested MAIL\r\n503 no\r\n503 no\r\n");
+  CHECK(again.starts_with("RSET\r\nMAIL FROM"));
+  talk.reply("250 reset\r\n250 ok\r\n250 ok\r\n250 2.0.0 ok\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+}
+
+TEST_CASE("a refusal in the middle of the content counts, and ends the conversation",
+          "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test"}));
+  REQUIRE(talk.client.feed("250 ok\r\n250 ok\r\n354 go\r\n"));
+  (void)talk.client.take_output();  // under way, not written to its end
+  CHECK(talk.client.stage() == Stage::body);
+  SECTION("552") {
+    REQUIRE(talk.client.feed("552 5.3.4 too big\r\n"));
+    CHECK(talk.ended() == "0 bounce 5.3.4");
+    CHECK(talk.client.is_closing());
+  }
+  SECTION("250 makes no sense") {
+    const auto fed = talk.client.feed("250 ok\r\n");
+    REQUIRE_FALSE(fed);
+    talk.client.lost(fed.error());
+    CHECK(talk.ended() == "0 unsettled");
+  }
+}
+
+TEST_CASE("what the remote cannot take is refused before anything is sent", "[delivery][client]") {
+  Talk talk;
+  SECTION("SIZE") {
+    talk.open("250-mx.test\r\n250-PIPELINING\r\n250 SIZE 40\r\n");
+    CHECK(talk.begin(make_message({"a@x.test"})).empty());
+    CHECK(talk.ended() == "0 bounce 5.3.4");
+  }
+  SECTION("SMTPUTF8") {
+    talk.open(kPlain);
+    CHECK(talk.begin(make_message({"\xc3\xbc@x.test"})).empty());
+    CHECK(talk.ended() == "0 bounce 5.6.7");
+  }
+  SECTION("O01: a bare line end never goes out by DATA") {
+    talk.open();
+    for (const char* bytes : {"a\nb\r\n", "a\rb\r\n", "a\r\r\n", "x\r\n.\n", "x\n.\r\n", "a\r"}) {
+      CHECK(talk.begin(make_message({"a@x.test"}, bytes)).empty());
+      CHECK(talk.ended() == "0 bounce 5.6.0");
+    }
+  }
+  SECTION("an address with a line end in it, from a damaged queue") {
+    talk.open();
+    CHECK(talk.begin(make_message({"a@x.test>\r\nRCPT TO:<b@y.test"})).empty());
+    CHECK(talk.ended() == "0 bounce 5.1.3");
+  }
+  CHECK(talk.client.is_idle());
+}
+
+TEST_CASE("8-bit content asks for conversion where 8BITMIME is missing", "[delivery][client]") {
+  Talk talk;
+  talk.open(kPlain);
+  Job job;
+  job.message = make_message({"a@x.test"}, "Subject: x\r\n\r\n\xc3\xbc\r\n");
+  job.recipients = {0};
+  CHECK(talk.client.fitting(job).kind == Fitting::Kind::needs_seven_bit);
+  talk.client.begin(job, std::make_shared<const std::string>("Subject: x\r\n\r\n=C3=BC\r\n"));
+  CHECK(talk.sent() == "MAIL FROM:<from@sender.test>\r\n");
+  talk.reply("250 ok\r\n");
+  talk.reply("250 ok\r\n");
+  CHECK(talk.reply("354 go\r\n") == "Subject: x\r\n\r\n=C3=BC\r\n.\r\n");
+}
+
+TEST_CASE("DSN parameters are passed on to hosts that know them", "[delivery][client]") {
+  auto message = make_message({"a@x.test"});
+  message->envelope.envelope_id = "QQ+2B314159";
+  message->envelope.ret = mail::Return::headers;
+  message->envelope.recipients[0].notify.bits = mail::Notify::kSuccess | mail::Notify::kFailure;
+  message->envelope.recipients[0].original_recipient = "rfc822;a+2Bb@x.test";
+  SECTION("with DSN") {
+    Talk talk;
+    talk.open();
+    const auto out = talk.begin(message);
+    CHECK(out.find(" RET=HDRS ENVID=QQ+2B314159\r\n") != out.npos);
+    CHECK(out.find("RCPT TO:<a@x.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.test\r\n") !=
+          out.npos);
+    talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+    talk.reply("250 ok\r\n");
+    CHECK_FALSE(talk.client.take_ended()[0].results[0].outcome.relayed_to_non_dsn);
+  }
+  SECTION("without") {
+    Talk talk;
+    talk.open(kChunking);
+    CHECK(talk.begin(message).starts_with(
+        "MAIL FROM:<from@sender.test>\r\nRCPT TO:<a@x.test>\r\nBDAT "));
+    talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n");
+    CHECK(talk.client.take_ended()[0].results[0].outcome.relayed_to_non_dsn);
+  }
+}
+
+TEST_CASE("LMTP answers for each recipient behind the content", "[delivery][client]") {
+  Talk talk(Dialect::lmtp);
+  CHECK(talk.reply("220 lmtp\r\n") == "LHLO us.test\r\n");
+  talk.reply("250-lmtp\r\n250 PIPELINING\r\n");
+  talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n550 5.1.1 no\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 2.0.0 a\r\n");
+  CHECK(talk.ended().empty());
+  talk.reply("452 4.2.2 c is full\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 bounce 5.1.1, 2 retry 4.2.2");
+}
+
+TEST_CASE("replies may come in any splitting", "[delivery][client]") {
+  const std::string replies = "250-ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
+  for (std::size_t cut = 1; cut < replies.size(); ++cut) {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test"}));
+    const auto out = talk.reply(replies.substr(0, cut)) + talk.reply(replies.substr(cut));
+    CHECK(out == kBody + ".\r\n");
+    talk.reply("250 ok\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0");
+  }
+}

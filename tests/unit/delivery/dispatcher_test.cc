@@ -1,0 +1,451 @@
+#include "delivery/dispatcher.h"
+
+#include "fake_mx.h"
+#include "rig.h"
+
+#include "mail/command.h"
+
+#include <catch2/catch.hpp>
+
+#include <fstream>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+TEST_CASE("a message goes through a route's next hop", "[delivery][dispatcher]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto message = make_message({"a@x.test"}, "Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n");
+  const auto record = rig.deliver(message);
+  CHECK(describe(record) == "0 delivered 2.0.0");
+  CHECK(record.results[0].outcome.remote == "127.0.0.1[127.0.0.1]:" + std::to_string(mx.port()));
+  REQUIRE(mx.taken().size() == 1);
+  CHECK(mx.taken()[0].content == message->content.trace + *message->content.bytes);
+  CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<a@x.test>"});
+}
+
+TEST_CASE("connections are reused, and closed politely at the end", "[delivery][dispatcher]") {
+  FakeMx mx;
+  {
+    Rig rig;
+    rig.route_to(mx.port());
+    rig.start();
+    for (int i = 0; i < 20; ++i)
+      CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(mx.connections() == 1);
+    CHECK(rig.status().messages_on_reused == 19);
+    rig.drain();
+  }
+  CHECK(mx.quits() == 1);
+}
+
+TEST_CASE("many messages at once share few connections and all arrive", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  SECTION("DATA") {}
+  SECTION("BDAT") {
+    behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  }
+  SECTION("no extensions") {
+    behaviour.ehlo = "250 mx.test\r\n";
+  }
+  SECTION("a connection per message") {
+    behaviour.messages_per_connection = 1;
+  }
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.settings.site_connections = 5;
+  rig.route_to(mx.port());
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 200; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"}, "S: " + std::to_string(i) + "\r\n\r\n\r\n")));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  CHECK(mx.taken().size() == 200);
+  CHECK((behaviour.messages_per_connection == 1 || mx.connections() <= 5));
+}
+
+TEST_CASE("recipients end one by one", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.replies["RCPT TO:<bad@"] = "550 5.1.1 no such user\r\n";
+  behaviour.replies["RCPT TO:<later@"] = "450 4.2.1 come back\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto record = rig.deliver(make_message({"good@x.test", "bad@x.test", "later@x.test"}));
+  CHECK(describe(record) == "0 delivered 2.0.0, 1 bounce 5.1.1, 2 retry 4.2.1");
+  REQUIRE(record.notices.size() == 1);
+  const auto& notice = *record.notices[0].message;
+  CHECK(notice.envelope.sender.empty());
+  CHECK(notice.envelope.recipients[0].address == "from@sender.test");
+  CHECK(notice.content.bytes->find("bad@x.test") != std::string::npos);
+  CHECK(notice.content.bytes->find("later@x.test") == std::string::npos);
+  for (const auto& result : record.results)
+    if (result.outcome.verdict == mail::Verdict::retry) {
+      CHECK(result.next_attempt > rig.clock.now() + std::chrono::seconds(50));
+      CHECK(result.next_attempt < rig.clock.now() + std::chrono::seconds(70));
+    }
+}
+
+TEST_CASE("MX hosts are tried by preference, and the next one when the first is down",
+          "[delivery][dispatcher]") {
+  FakeMx second({}, "127.0.0.3");
+  Rig rig(R"(
+    x.test   MX 10 mx1.test
+    x.test   MX 20 mx2.test
+    mx1.test A 127.0.0.2
+    mx2.test A 127.0.0.3
+  )");
+  rig.settings.port = second.port();
+  rig.start();
+  SECTION("the first is down") {
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(second.taken().size() == 1);
+    CHECK(rig.custody->assigned()["x.test"] ==
+          "mx1.test;mx2.test:" + std::to_string(second.port()));
+  }
+  SECTION("the first is up") {
+    FakeMx first({}, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(first.taken().size() == 1);
+    CHECK(second.connections() == 0);
+  }
+  SECTION("M14: the first greets with 554") {
+    Behaviour behaviour;
+    behaviour.replies[""] = "554 no mail for you\r\n";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(first.connections() == 1);
+    CHECK(second.taken().size() == 1);
+  }
+  SECTION("M14: the first says 421 to MAIL") {
+    Behaviour behaviour;
+    behaviour.replies["MAIL"] = "421 4.3.2 closing\r\n";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(second.taken().size() == 1);
+  }
+  SECTION("the first drops at RCPT") {
+    Behaviour behaviour;
+    behaviour.drop_at = "RCPT";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(second.taken().size() == 1);
+  }
+  SECTION("M15: the first drops behind the content: no second try at once") {
+    Behaviour behaviour;
+    behaviour.drop_at = ".";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    const auto record = rig.deliver(make_message({"a@x.test"}));
+    CHECK(describe(record) == "0 retry 4.4.2");
+    CHECK(second.taken().empty());
+  }
+  SECTION("a permanent refusal is not shopped around") {
+    Behaviour behaviour;
+    behaviour.replies["RCPT"] = "550 5.1.1 no\r\n";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 bounce 5.1.1");
+    CHECK(second.connections() == 0);
+  }
+  SECTION("a refused client address is tried from the other host") {
+    Behaviour behaviour;
+    behaviour.replies["RCPT"] = "550 5.7.25 no reverse DNS\r\n";
+    FakeMx first(behaviour, "127.0.0.2", second.port());
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    CHECK(second.taken().size() == 1);
+  }
+}
+
+TEST_CASE("DNS decides as it should", "[delivery][dispatcher]") {
+  FakeMx mx({}, "127.0.0.2");
+  Rig rig(R"(
+    implicit.test  A  127.0.0.2
+    nullmx.test    MX 0 .
+    half.test      MX 0 .
+    half.test      MX 10 mx.test
+    mx.test        A  127.0.0.2
+    self.test      MX 10 us.test
+    behind.test    MX 10 us.test
+    behind.test    MX 20 mx.test
+    before.test    MX 10 us.test
+    before.test    MX 5 mx.test
+    nohost.test    MX 10 gone.test
+    nowhere.test   MX 10 zero.test
+    zero.test      A  0.0.0.0
+    literal.test   MX 10 127.0.0.2
+    bare.test      EXISTS
+  )");
+  rig.dns.servfail("broken.test");
+  rig.dns.servfail("flaky.test", "A");
+  rig.dns.add("lookup.test MX 10 flaky.test");
+  rig.settings.port = mx.port();
+  rig.start();
+  struct Case {
+    std::string name, address, want;
+  };
+  const std::vector<Case> cases = {
+      {"D09: no MX: the domain itself", "a@implicit.test", "0 delivered 2.0.0"},
+      {"D04: null MX", "a@nullmx.test", "0 bounce 5.1.10"},
+      {"D05: null MX beside a real one is ignored", "a@half.test", "0 delivered 2.0.0"},
+      {"D09: no such domain", "a@absent.test", "0 bounce 5.1.2"},
+      {"D09: SERVFAIL is not a bounce", "a@broken.test", "0 untried"},
+      {"D09: SERVFAIL for the host's address is not a bounce", "a@lookup.test", "0 untried"},
+      {"the best MX is ourselves", "a@self.test", "0 bounce 5.4.6"},
+      {"an MX behind ourselves is not used", "a@behind.test", "0 bounce 5.4.6"},
+      {"an MX before ourselves is used", "a@before.test", "0 delivered 2.0.0"},
+      {"no host has an address", "a@nohost.test", "0 bounce 5.4.4"},
+      {"D06: an address that leads nowhere", "a@nowhere.test", "0 bounce 5.4.4"},
+      {"D13: an address as the name of a host is not used", "a@literal.test", "0 bounce 5.4.4"},
+      {"nothing at all", "a@bare.test", "0 bounce 5.4.4"},
+      {"an address literal", "a@[127.0.0.2]", "0 delivered 2.0.0"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.name);
+    CHECK(describe(rig.deliver(make_message({c.address}))) == c.want);
+  }
+  CHECK(rig.custody->sites()["dns:broken.test"].blocked_until > rig.clock.now());
+  CHECK(rig.custody->assigned()["broken.test"] == "dns:broken.test");
+}
+
+TEST_CASE("D06: one of our own addresses is a loop", "[delivery][dispatcher]") {
+  FakeMx mx({}, "127.0.0.2");
+  Rig rig("x.test MX 10 mx.test\nmx.test A 127.0.0.2\n");
+  rig.settings.port = mx.port();
+  SECTION("the very address") {
+    rig.settings.own_addresses.push_back({asio::ip::make_address("127.0.0.2"), mx.port()});
+  }
+  SECTION("every address") {
+    rig.settings.own_addresses.push_back({asio::ip::make_address("0.0.0.0"), mx.port()});
+  }
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 bounce 5.4.6");
+  CHECK(mx.connections() == 0);
+}
+
+TEST_CASE("a dead site is blocked, probed and opened again", "[delivery][dispatcher]") {
+  Rig rig;
+  std::uint16_t port = 0;
+  {
+    FakeMx once;
+    port = once.port();
+  }
+  rig.route_to(port);
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 50; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 untried");
+  const auto name = "smtp://127.0.0.1:" + std::to_string(port);
+  auto site = rig.custody->sites()[name];
+  CHECK(site.failures == 1);
+  CHECK(site.last.text.find("Connection refused") != std::string::npos);
+  // Still blocked: nothing is tried.
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 untried");
+  CHECK(rig.status().connections_opened <= 6);
+  REQUIRE(rig.status().in_trouble.size() == 1);
+  CHECK(rig.status().in_trouble[0].state == "blocked");
+  CHECK(rig.explain("a@x.test").conclusion.find("waits until") == 0);
+  // Its time comes: one probe, and a longer wait.
+  rig.clock.advance(std::chrono::minutes(2));
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 untried");
+  site = rig.custody->sites()[name];
+  CHECK(site.failures == 2);
+  CHECK(site.blocked_until > rig.clock.now() + std::chrono::minutes(4));
+  // It is back.
+  FakeMx again({}, "127.0.0.1", port);
+  rig.clock.advance(std::chrono::minutes(10));
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  CHECK(rig.custody->sites()[name].blocked_until == TimePoint{});
+  CHECK(rig.status().in_trouble.empty());
+}
+
+TEST_CASE("M13: a host that greets and hangs up does not make us spin", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  SECTION("at MAIL") {
+    behaviour.drop_at = "MAIL";
+  }
+  SECTION("at EHLO") {
+    behaviour.drop_at = "EHLO";
+  }
+  SECTION("at the greeting") {
+    behaviour.drop_at = "greeting";
+  }
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto words = describe(rig.deliver(make_message({"a@x.test"})));
+  CHECK((words == "0 untried" || words == "0 retry 4.4.2"));
+  CHECK(mx.connections() <= 3);
+}
+
+TEST_CASE("a connection closed while idle costs nothing but a new one", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.messages_per_connection = 1;
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  for (int i = 0; i < 10; ++i)
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  CHECK(mx.taken().size() == 10);
+}
+
+TEST_CASE("bodies in files go out in full, or not at all", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  SECTION("DATA") {}
+  SECTION("BDAT") {
+    behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  }
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  std::string bytes = "Subject: large\r\n\r\n";
+  while (bytes.size() < 3000000)
+    bytes += ".a line of " + std::to_string(bytes.size()) + " octets\r\n..\r\n";
+  auto message = make_message({"a@x.test"}, bytes);
+  message->content.bytes = nullptr;
+  message->content.file = "body";
+  std::ofstream(rig.folder / "body") << bytes;
+  CHECK(describe(rig.deliver(message)) == "0 delivered 2.0.0");
+  REQUIRE(mx.taken().size() == 1);
+  CHECK(mx.taken()[0].content == message->content.trace + bytes);
+  SECTION("one that is missing") {
+    auto lost = make_message({"a@x.test"}, bytes);
+    lost->content.bytes = nullptr;
+    lost->content.file = "absent";
+    CHECK(describe(rig.deliver(lost)) == "0 retry 4.3.0");
+    CHECK(mx.taken().size() == 1);
+  }
+}
+
+TEST_CASE("O01: a spooled body with a bare line end is cut off and bounces",
+          "[delivery][dispatcher]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  std::string bytes = "Subject: large\r\n\r\n" + std::string(300000, 'x') + "\r\n";
+  bytes += "\n.\nMAIL FROM:<smuggled@x.test>\r\n" + std::string(300000, 'y') + "\r\n";
+  auto message = make_message({"a@x.test"}, bytes);
+  message->content.bytes = nullptr;
+  message->content.file = "body";
+  std::ofstream(rig.folder / "body") << bytes;
+  CHECK(describe(rig.deliver(message)) == "0 bounce 5.6.0");
+  CHECK(mx.taken().empty());
+}
+
+TEST_CASE("leases that ask for no attempt are answered", "[delivery][dispatcher]") {
+  Rig rig;
+  rig.start();
+  SECTION("expired") {
+    const auto record =
+        rig.custody->wait_for(rig.send(make_message({"a@x.test"}), queue::Lease::Reason::expired));
+    CHECK(describe(record) == "0 bounce 5.4.7");
+    CHECK(record.notices.size() == 1);
+  }
+  SECTION("bounced by the administrator") {
+    const auto record =
+        rig.custody->wait_for(rig.send(make_message({"a@x.test"}), queue::Lease::Reason::bounce));
+    CHECK(describe(record) == "0 bounce 5.7.1");
+    CHECK(record.notices.size() == 1);
+  }
+  SECTION("late") {
+    const auto record = rig.custody->wait_for(
+        rig.send(make_message({"a@x.test"}), queue::Lease::Reason::delay_notice));
+    CHECK(describe(record) == "0 untried");
+    CHECK(record.delay_notice_sent);
+    CHECK(record.notices.size() == 1);
+  }
+}
+
+TEST_CASE("routes to errors, to nothing and to what needs TLS", "[delivery][dispatcher]") {
+  Rig rig;
+  const auto add = [&](const std::string& domain, const std::string& hop) {
+    Route route;
+    route.domain = domain;
+    route.next_hop = *parse_next_hop(hop);
+    rig.settings.routes.push_back(route);
+  };
+  add("gone.test", "error:5.1.6 The user has moved");
+  add("later.test", "error:4.3.2 Come back tomorrow");
+  add("drop.test", "discard:");
+  add("tls.test", "smtps://127.0.0.1:465");
+  rig.start();
+  CHECK(describe(rig.deliver(
+            make_message({"a@gone.test", "a@later.test", "a@drop.test", "a@tls.test"}))) ==
+        "0 bounce 5.1.6, 1 retry 4.3.2, 2 delivered 2.0.0, 3 untried");
+}
+
+TEST_CASE("LMTP over TCP and over a socket in the file system", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250-lmtp\r\n250 PIPELINING\r\n";
+  behaviour.replies["RCPT TO:<bad@"] = "550 5.1.1 no\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port()).next_hop.kind = NextHop::Kind::lmtp;
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test", "bad@x.test", "c@x.test"}))) ==
+        "0 delivered 2.0.0, 1 bounce 5.1.1, 2 delivered 2.0.0");
+}
+
+TEST_CASE("local mail becomes a file in a maildir", "[delivery][local]") {
+  Rig rig;
+  rig.start();
+  const auto record = rig.deliver(
+      make_message({"Ann+tag@here.test", "nobody@here.test", "../../x@here.test", "postmaster"}));
+  CHECK(describe(record) == "0 delivered 2.0.0, 1 bounce 5.1.1, 2 bounce 5.1.1, 3 delivered 2.0.0");
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(rig.folder / "mail/ann/new"))
+    files.push_back(entry.path());
+  REQUIRE(files.size() == 1);
+  std::ifstream in(files[0]);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  CHECK(text ==
+        "Return-Path: <from@sender.test>\nDelivered-To: Ann+tag@here.test\n"
+        "Received: by us.test; now\nSubject: test\n\nHello.\n");
+  CHECK(std::filesystem::is_empty(rig.folder / "mail/ann/tmp"));
+  SECTION("the same again is a loop") {
+    const auto again =
+        rig.deliver(make_message({"ann@here.test"}, "Delivered-To: ann@here.test\r\n\r\nx\r\n"));
+    CHECK(describe(again) == "0 bounce 5.4.6");
+  }
+}
+
+TEST_CASE("a drain puts back what waits and lets open transactions end", "[delivery][dispatcher]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.settings.site_connections = 1;
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 100; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  rig.drain();
+  std::size_t delivered = 0, untried = 0;
+  for (const auto id : ids) {
+    const auto words = describe(rig.custody->wait_for(id));
+    delivered += words == "0 delivered 2.0.0" ? 1 : 0;
+    untried += words == "0 untried" ? 1 : 0;
+  }
+  CHECK(delivered + untried == 100);
+  CHECK(delivered == mx.taken().size());
+}
+
+TEST_CASE("explain tells route, hosts and site", "[delivery][dispatcher]") {
+  Rig rig("x.test MX 10 mx1.test\nx.test MX 20 mx2.test\nmx1.test A 192.0.2.1\n");
+  rig.start();
+  const auto explanation = rig.explain("someone@x.test");
+  CHECK(explanation.route == "mx");
+  CHECK(explanation.dns == "2 MX records, not authenticated");
+  REQUIRE(explanation.hosts.size() == 2);
+  CHECK(explanation.hosts[0].addresses == std::vector<std::string>{"192.0.2.1"});
+  CHECK(explanation.hosts[1].note == "no address");
+  CHECK(explanation.conclusion == "is delivered at once to mx1.test;mx2.test");
+  CHECK(rig.explain("here.test").route == "local");
+}

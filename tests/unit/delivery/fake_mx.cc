@@ -1,0 +1,211 @@
+#include "fake_mx.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <stdexcept>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace postrider::delivery {
+
+struct FakeMx::Conversation {
+  int socket;
+  Behaviour behaviour;
+  std::string buffer;
+
+  bool fill() {
+    char room[65536];
+    const auto got = ::recv(socket, room, sizeof room, 0);
+    if (got <= 0)
+      return false;
+    buffer.append(room, static_cast<std::size_t>(got));
+    return true;
+  }
+  bool line(std::string& out) {
+    std::size_t end = 0;
+    while ((end = buffer.find("\r\n")) == buffer.npos)
+      if (!fill())
+        return false;
+    out = buffer.substr(0, end);
+    buffer.erase(0, end + 2);
+    return true;
+  }
+  void say(const std::string& text) {
+    (void)!::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
+  }
+  // The reply of the behaviour with the longest matching key, or the usual one.
+  std::string reply_to(const std::string& command, const std::string& usual) const {
+    std::string reply = usual;
+    std::size_t longest = 0;
+    for (const auto& [key, text] : behaviour.replies)
+      if (!key.empty() && command.starts_with(key) && key.size() >= longest) {
+        longest = key.size();
+        reply = text;
+      }
+    return reply;
+  }
+  bool drops(const std::string& command) const {
+    return !behaviour.drop_at.empty() && command.starts_with(behaviour.drop_at);
+  }
+  bool content(std::string& out) {
+    std::string text;
+    while (line(text)) {
+      if (text == ".")
+        return true;
+      out += (text.starts_with('.') ? text.substr(1) : text) + "\r\n";
+      if (out.size() > behaviour.drop_in_content)
+        return false;
+    }
+    return false;
+  }
+  bool chunk(std::size_t size, std::string& out) {
+    while (buffer.size() < size)
+      if (!fill())
+        return false;
+    out += buffer.substr(0, size);
+    buffer.erase(0, size);
+    return out.size() <= behaviour.drop_in_content;
+  }
+};
+
+FakeMx::FakeMx(Behaviour behaviour, const std::string& address, std::uint16_t port)
+    : behaviour_(std::move(behaviour)) {
+  listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  where.sin_port = htons(port);
+  ::inet_pton(AF_INET, address.c_str(), &where.sin_addr);
+  socklen_t size = sizeof where;
+  if (::bind(listener_, reinterpret_cast<sockaddr*>(&where), size) != 0 ||
+      ::listen(listener_, 128) != 0)
+    throw std::runtime_error("cannot listen on " + address);
+  ::getsockname(listener_, reinterpret_cast<sockaddr*>(&where), &size);
+  port_ = ntohs(where.sin_port);
+  acceptor_ = std::thread([this] { accept_loop(); });
+}
+
+FakeMx::~FakeMx() {
+  stop();
+  {
+    const std::lock_guard lock(mutex_);
+    for (const int socket : open_)
+      ::shutdown(socket, SHUT_RDWR);
+  }
+  for (auto& thread : threads_)
+    thread.join();
+}
+
+void FakeMx::stop() {
+  if (!acceptor_.joinable())
+    return;
+  ::shutdown(listener_, SHUT_RDWR);
+  acceptor_.join();
+  ::close(listener_);
+}
+
+void FakeMx::behave(Behaviour behaviour) {
+  const std::lock_guard lock(mutex_);
+  behaviour_ = std::move(behaviour);
+}
+
+std::vector<Taken> FakeMx::taken() const {
+  const std::lock_guard lock(mutex_);
+  return taken_;
+}
+
+std::size_t FakeMx::connections() const {
+  const std::lock_guard lock(mutex_);
+  return connections_;
+}
+
+std::size_t FakeMx::quits() const {
+  const std::lock_guard lock(mutex_);
+  return quits_;
+}
+
+void FakeMx::accept_loop() {
+  for (;;) {
+    const int socket = ::accept(listener_, nullptr, nullptr);
+    if (socket < 0)
+      return;
+    const std::lock_guard lock(mutex_);
+    ++connections_;
+    open_.push_back(socket);
+    threads_.emplace_back([this, socket] {
+      serve(socket);
+      const std::lock_guard closing(mutex_);
+      std::erase(open_, socket);
+      ::close(socket);
+    });
+  }
+}
+
+void FakeMx::serve(int socket) {
+  Conversation talk{socket, {}, {}};
+  {
+    const std::lock_guard lock(mutex_);
+    talk.behaviour = behaviour_;
+  }
+  const auto& how = talk.behaviour;
+  if (how.drop_at == "greeting")
+    return;
+  const auto greeting = how.replies.find("");
+  talk.say(greeting == how.replies.end() ? "220 mx.test\r\n" : greeting->second);
+  Taken message;
+  std::size_t messages = 0;
+  const bool is_lmtp = how.ehlo.find("lmtp") != how.ehlo.npos;
+  std::string command;
+  while (talk.line(command)) {
+    if (talk.drops(command))
+      return;
+    if (command.starts_with("EHLO") || command.starts_with("LHLO")) {
+      talk.say(talk.reply_to(command, how.ehlo));
+    } else if (command.starts_with("MAIL ") || command.starts_with("RCPT ")) {
+      const auto reply = talk.reply_to(command, "250 2.1.0 ok\r\n");
+      if (command.starts_with("MAIL "))
+        message = {command.substr(5), {}, {}};
+      else if (reply.starts_with("25"))
+        message.rcpts.push_back(command.substr(5));
+      talk.say(reply);
+    } else if (command == "DATA" || command.starts_with("BDAT ")) {
+      const bool is_data = command == "DATA";
+      if (is_data) {
+        const auto reply =
+            talk.reply_to(command, message.rcpts.empty() ? "554 5.5.1 none\r\n" : "354 go\r\n");
+        talk.say(reply);
+        if (!reply.starts_with("354"))
+          continue;
+      }
+      const bool complete = is_data ? talk.content(message.content)
+                                    : talk.chunk(std::stoul(command.substr(5)), message.content);
+      if (!complete || talk.drops("."))
+        return;
+      if (message.rcpts.empty()) {
+        talk.say("503 5.5.1 no recipients\r\n");
+        continue;
+      }
+      const auto reply = talk.reply_to(".", "250 2.0.0 taken\r\n");
+      if (reply.starts_with("25")) {
+        const std::lock_guard lock(mutex_);
+        taken_.push_back(message);
+      }
+      for (std::size_t i = 0; i < (is_lmtp ? message.rcpts.size() : 1); ++i)
+        talk.say(reply);
+      if (++messages >= how.messages_per_connection)
+        return;
+    } else if (command == "QUIT") {
+      {
+        const std::lock_guard lock(mutex_);
+        ++quits_;
+      }
+      talk.say("221 bye\r\n");
+      return;
+    } else {
+      talk.say(talk.reply_to(command, "250 ok\r\n"));
+    }
+  }
+}
+
+}  // namespace postrider::delivery

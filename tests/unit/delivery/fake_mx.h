@@ -1,0 +1,62 @@
+// A remote SMTP or LMTP server for tests, on loopback, each connection in a thread of its own. It
+// does as it is told: answers what it likes, drops where it likes, and keeps what it was given.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace postrider::delivery {
+
+struct Behaviour {
+  std::string ehlo = "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE\r\n";
+  // The reply to a command line that begins with the key, the longest key first; "" is the
+  // greeting, "." the end of the content. Without one: 220, 250 or 354.
+  std::map<std::string, std::string> replies;
+  // Closes instead of answering the command line that begins with this; "greeting" at once.
+  std::string drop_at;
+  // Closes after this many octets of content.
+  std::size_t drop_in_content = static_cast<std::size_t>(-1);
+  // Closes after that many messages on a connection.
+  std::size_t messages_per_connection = static_cast<std::size_t>(-1);
+};
+
+struct Taken {
+  std::string mail;                // "FROM:<...> ..."
+  std::vector<std::string> rcpts;  // accepted ones
+  std::string content;             // dots taken out
+};
+
+class FakeMx {
+ public:
+  explicit FakeMx(Behaviour behaviour = {}, const std::string& address = "127.0.0.1",
+                  std::uint16_t port = 0);
+  ~FakeMx();
+  std::uint16_t port() const { return port_; }
+  void behave(Behaviour behaviour);
+  std::vector<Taken> taken() const;
+  std::size_t connections() const;
+  std::size_t quits() const;
+  void stop();  // refuses connections from now on
+
+ private:
+  struct Conversation;
+  void accept_loop();
+  void serve(int socket);
+
+  int listener_ = -1;
+  std::uint16_t port_ = 0;
+  mutable std::mutex mutex_;
+  Behaviour behaviour_;
+  std::vector<Taken> taken_;
+  std::size_t connections_ = 0;
+  std::size_t quits_ = 0;
+  std::vector<int> open_;
+  std::vector<std::thread> threads_;
+  std::thread acceptor_;
+};
+
+}  // namespace postrider::delivery

@@ -1,0 +1,105 @@
+#include "delivery/fitting.h"
+
+#include "messages.h"
+
+#include <catch2/catch.hpp>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+mail::Reply ehlo(std::string text) {
+  return mail::Reply(250, {}, std::move(text));
+}
+
+}  // namespace
+
+TEST_CASE("capabilities are read from any spelling, and the first line is none",
+          "[delivery][fitting]") {
+  const auto found = parse_capabilities(
+      ehlo("PIPELINING says hello\nsize 1000\n8bitmime\nDsn\nCHUNKING\nBINARYMIME\nSMTPUTF8\n"
+           "LIMITS RCPTMAX=7 MAILMAX=3 FOO=1\nSTARTTLS\nX-UNKNOWN a b\n\nSIZE"));
+  CHECK_FALSE(found.pipelining);
+  CHECK(found.size);
+  CHECK(found.eight_bit_mime);
+  CHECK(found.dsn);
+  CHECK(found.chunking);
+  CHECK(found.binary_mime);
+  CHECK(found.smtputf8);
+  CHECK(found.starttls);
+  CHECK(found.most_recipients == 7);
+  CHECK(found.most_messages == 3);
+  CHECK(parse_capabilities(ehlo("x\nSIZE 99999999999999999999999")).size_limit == 0);
+  CHECK(parse_capabilities(ehlo("x\nLIMITS RCPTMAX=-1")).most_recipients == 0);
+}
+
+TEST_CASE("O01, O04: bare line ends are found in any splitting", "[delivery][fitting]") {
+  const std::vector<std::pair<std::string, bool>> cases = {
+      {"", false},
+      {"a\r\n", false},
+      {"a", false},
+      {"\r\n\r\n", false},
+      {"a\nb\r\n", true},
+      {"a\rb\r\n", true},
+      {"a\r\r\n", true},
+      {"\n", true},
+      {"\r", true},
+      {"a\r\n.\n", true},
+      {"\n.\r\n", true},
+      {"x\r\n\r.\r", true},
+      {"a\r\nb\r\nc\n", true},
+      {"a\r\nb\r\n\rc\r\n", true},
+  };
+  for (const auto& [text, bare] : cases)
+    for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+      LineScanner scanner;
+      scanner.feed(text.substr(0, cut));
+      scanner.feed(text.substr(cut));
+      scanner.finish();
+      INFO(text << " cut at " << cut);
+      CHECK(scanner.has_bare_line_end() == bare);
+    }
+}
+
+TEST_CASE("O05: a leading dot is found at the start, in the middle and at the end",
+          "[delivery][fitting]") {
+  for (const std::string text : {".a\r\n", "a\r\n.\r\n", "a\r\nb\r\n.", "."})
+    for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+      LineScanner scanner;
+      scanner.feed(text.substr(0, cut));
+      scanner.feed(text.substr(cut));
+      CHECK(scanner.has_leading_dot());
+    }
+  LineScanner none;
+  none.feed("a.\r\n b.\r\n");
+  CHECK_FALSE(none.has_leading_dot());
+}
+
+TEST_CASE("BINARYMIME is passed on where it is known, and converted elsewhere",
+          "[delivery][fitting]") {
+  auto message = make_message({"a@x.test"}, "A: b\r\n\r\nx\ny");
+  message->envelope.body = mail::BodyType::binary_mime;
+  Capabilities all;
+  all.chunking = all.binary_mime = all.eight_bit_mime = true;
+  CHECK(fit(*message, {0}, all, false, "mx").kind == Fitting::Kind::fits);
+  std::string line;
+  append_mail(*message, all, false, 10, line);
+  CHECK(line == "MAIL FROM:<from@sender.test> BODY=BINARYMIME\r\n");
+  all.binary_mime = false;
+  CHECK(fit(*message, {0}, all, false, "mx").kind == Fitting::Kind::needs_seven_bit);
+}
+
+TEST_CASE("SMTPUTF8 is asked for only where it is needed", "[delivery][fitting]") {
+  auto message = make_message({"a@\xc3\xbc.test"});
+  message->envelope.smtputf8 = true;
+  CHECK(fit(*message, {0}, {}, false, "mx").kind == Fitting::Kind::fits);
+  std::string line;
+  append_rcpt(*message, 0, {}, line);
+  CHECK(line == "RCPT TO:<a@xn--tda.test>\r\n");
+  Capabilities utf8;
+  utf8.smtputf8 = true;
+  line.clear();
+  append_mail(*message, utf8, false, 0, line);
+  CHECK(line == "MAIL FROM:<from@sender.test> SMTPUTF8\r\n");
+}

@@ -1,0 +1,136 @@
+#include "delivery/hosts.h"
+
+#include <catch2/catch.hpp>
+
+#include <set>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+class Counting : public Random {
+ public:
+  std::uint64_t next() override {
+    return state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
+  }
+
+ private:
+  std::uint64_t state_ = 42;
+};
+
+FoundHost host(std::uint16_t preference, std::string name, std::vector<std::string> addresses) {
+  FoundHost found;
+  found.host = {preference, std::move(name), false};
+  for (const auto& address : addresses)
+    found.addresses.push_back(asio::ip::make_address(address));
+  return found;
+}
+
+std::string first_of(const std::vector<Candidate>& candidates) {
+  return candidates.front().address;
+}
+
+}  // namespace
+
+TEST_CASE("equal preference is used at random, lower numbers first", "[delivery][hosts]") {
+  Counting random;
+  const std::vector<FoundHost> hosts = {host(10, "a", {"192.0.2.1"}), host(10, "b", {"192.0.2.2"}),
+                                        host(20, "c", {"192.0.2.3"})};
+  std::set<std::string> seen;
+  for (int i = 0; i < 100; ++i) {
+    const auto candidates = candidates_of(hosts, 25, Families::both, {}, {}, random);
+    REQUIRE(candidates.size() == 3);
+    seen.insert(first_of(candidates));
+    CHECK(candidates.back().remote == "c[192.0.2.3]:25");
+  }
+  CHECK(seen == std::set<std::string>{"192.0.2.1", "192.0.2.2"});
+}
+
+TEST_CASE("families take turns, and neither is lost to the cap", "[delivery][hosts]") {
+  Counting random;
+  const std::vector<FoundHost> one = {
+      host(10, "a", {"2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2"})};
+  const auto mixed = candidates_of(one, 25, Families::both, {}, {}, random);
+  REQUIRE(mixed.size() == 4);
+  CHECK(mixed[0].address.find(':') != std::string::npos);
+  CHECK(mixed[1].address.find(':') == std::string::npos);
+  CHECK(candidates_of(one, 25, Families::ipv4, {}, {}, random).size() == 2);
+  const std::vector<FoundHost> many = {host(10, "a",
+                                            {"2001:db8::1", "2001:db8::2", "2001:db8::3",
+                                             "2001:db8::4", "2001:db8::5", "2001:db8::6"}),
+                                       host(20, "b", {"192.0.2.1"})};
+  const auto capped = candidates_of(many, 25, Families::both, {}, {}, random);
+  REQUIRE(capped.size() == 5);
+  CHECK(capped.back().address == "192.0.2.1");
+}
+
+TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[delivery][hosts]") {
+  Counting random;
+  dns::Answer<dns::Mx> answer;
+  answer.status = dns::Status::records;
+  for (int i = 0; i < 1000; ++i)
+    answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
+  const auto chosen = choose_hosts("x.test", answer, Settings());
+  CHECK(chosen.hosts.size() == 10);
+  dns::Answer<asio::ip::address> addresses;
+  addresses.status = dns::Status::records;
+  for (std::uint32_t i = 0; i < 1000; ++i)
+    addresses.records.emplace_back(asio::ip::address_v4(0xc0000200U + i));
+  std::vector<FoundHost> found;
+  for (const auto& one : chosen.hosts) {
+    found.emplace_back();
+    found.back().host = one;
+    add_addresses(found.back(), addresses);
+    CHECK(found.back().addresses.size() == 8);
+  }
+  CHECK(candidates_of(found, 25, Families::both, {}, {}, random).size() == 5);
+}
+
+TEST_CASE("an address that failed lately comes last", "[delivery][hosts]") {
+  Counting random;
+  const std::vector<FoundHost> hosts = {host(10, "a", {"192.0.2.1"}), host(20, "b", {"192.0.2.2"})};
+  const SteadyTime now{std::chrono::hours(1)};
+  const BadAddresses bad = {{"192.0.2.1", now + std::chrono::seconds(5)}};
+  CHECK(first_of(candidates_of(hosts, 25, Families::both, bad, now, random)) == "192.0.2.2");
+  const auto later = now + std::chrono::seconds(6);
+  CHECK(first_of(candidates_of(hosts, 25, Families::both, bad, later, random)) == "192.0.2.1");
+}
+
+TEST_CASE("D06: addresses that lead nowhere or to ourselves", "[delivery][hosts]") {
+  Settings settings;
+  settings.own_addresses.push_back({asio::ip::make_address("192.0.2.9"), 25});
+  std::vector<FoundHost> hosts = {
+      host(5, "zero", {"0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1", "0.1.2.3"}),
+      host(10, "good", {"192.0.2.1"}), host(20, "us", {"192.0.2.9"}),
+      host(30, "after", {"192.0.2.3"})};
+  find_ourselves(hosts, settings, 25, true);
+  CHECK(hosts[0].addresses.empty());
+  CHECK(hosts[2].is_ourselves);
+  const auto usable = usable_hosts(hosts, "x.test", true);
+  REQUIRE(usable.hosts.size() == 1);
+  CHECK(usable.hosts[0].host.name == "good");
+  std::vector<FoundHost> loopback = {host(10, "lo", {"127.0.0.1"}),
+                                     host(10, "mapped", {"192.0.2.7"})};
+  find_ourselves(loopback, settings, 25, true);
+  CHECK(loopback[0].is_ourselves);
+  CHECK(mail::to_string(usable_hosts(loopback, "x.test", true).outcome->status) == "5.4.6");
+  find_ourselves(loopback, settings, 25, false);
+  CHECK_FALSE(loopback[0].is_ourselves);
+}
+
+TEST_CASE("a route to ourselves waits and does not bounce", "[delivery][hosts]") {
+  Settings settings;
+  settings.own_addresses.push_back({asio::ip::make_address("0.0.0.0"), 25});
+  std::vector<FoundHost> hosts = {host(0, "relay", {"127.0.0.1"})};
+  find_ourselves(hosts, settings, 25, false);
+  const auto usable = usable_hosts(hosts, "smtp://relay:25", false);
+  REQUIRE(usable.outcome);
+  CHECK(usable.outcome->verdict == mail::Verdict::retry);
+}
+
+TEST_CASE("a site's name says the order of its hosts", "[delivery][hosts]") {
+  CHECK(site_name({{10, "a.test", false}, {10, "b.test", false}, {20, "c.test", false}}, 25) ==
+        "a.test,b.test;c.test");
+  CHECK(site_name({{10, "a.test", false}}, 2525) == "a.test:2525");
+}

@@ -1,0 +1,83 @@
+#include "messages.h"
+#include "rig.h"
+
+#include "delivery/local/local_directory.h"
+#include "delivery/local/maildir.h"
+#include "delivery/local/maildir_path.h"
+
+#include <catch2/catch.hpp>
+
+#include <fstream>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using Answer = mail::Directory::Answer;
+
+TEST_CASE("a local part becomes a user, or nothing", "[delivery][local]") {
+  CHECK(local_user("Ann") == "ann");
+  CHECK(local_user("ann+tag+more") == "ann");
+  CHECK(local_user("a.b") == "a.b");
+  for (const char* bad : {"", "+tag", ".", "..", "../../x", "a/b", "a\\b", "-Cx", "--help", "-",
+                          ".hidden", "a\nb", "a\x7f"}) {
+    INFO(bad);
+    CHECK(local_user(bad).empty());
+  }
+  CHECK(local_user(std::string("a\0b", 3)).empty());
+  CHECK(local_user(std::string(65, 'a')).empty());
+}
+
+TEST_CASE("I01: a mailbox is always below its root", "[delivery][local]") {
+  const auto place = mailbox_place("maildir:/var/mail/{user}/", "ann", "us.test");
+  REQUIRE(place);
+  CHECK(place->root == "/var/mail");
+  CHECK(place->folder == "ann");
+  CHECK(mailbox_place("maildir:/srv/{domain}/{user}/Maildir", "ann", "us.test")->folder ==
+        "us.test/ann/Maildir");
+  CHECK(mailbox_place("maildir:/srv/m-{user}", "ann", "")->folder == "m-ann");
+  for (const char* user : {"../../x", "..", ".", "a/b", "%2e%2e", "{domain}", "a\nb"}) {
+    const auto folder = mailbox_place("maildir:/var/mail/{user}/", user, "us.test")->folder;
+    INFO(user << " became " << folder);
+    CHECK(folder.find('/') == folder.npos);
+    CHECK(folder.front() != '.');
+    CHECK(folder.find('{') == folder.npos);
+  }
+  CHECK_FALSE(mailbox_place("mbox:/var/mail/{user}", "ann", ""));
+  CHECK_FALSE(mailbox_place("maildir:mail/{user}", "ann", ""));
+}
+
+TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
+  Rig rig;
+  std::filesystem::create_directories(rig.folder / "box");
+  std::ofstream(rig.folder / "file") << "x";
+  const LocalDirectory directory({"here.test", "also.test"},
+                                 "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
+  CHECK(directory.is_local_domain("also.test"));
+  CHECK_FALSE(directory.is_local_domain("x.test"));
+  CHECK(directory.lookup("root", "here.test") == Answer::known);
+  CHECK(directory.lookup("Root+cron", "here.test") == Answer::known);
+  CHECK(directory.lookup("box", "here.test") == Answer::known);
+  CHECK(directory.lookup("PostMaster", "here.test") == Answer::known);
+  CHECK(directory.lookup("file", "here.test") == Answer::unknown);
+  CHECK(directory.lookup("no-such-user", "here.test") == Answer::unknown);
+  CHECK(directory.lookup("..", "here.test") == Answer::unknown);
+  std::filesystem::create_directories(rig.folder / "no-such-user");
+  CHECK(directory.lookup("no-such-user", "here.test") == Answer::unknown);  // remembered
+  rig.clock.advance(std::chrono::seconds(11));
+  CHECK(directory.lookup("no-such-user", "here.test") == Answer::known);
+}
+
+TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[delivery][local]") {
+  Rig rig;
+  std::filesystem::create_directories(rig.folder / "mail");
+  std::filesystem::create_directories(rig.folder / "elsewhere");
+  std::filesystem::create_directory_symlink(rig.folder / "elsewhere", rig.folder / "mail/ann");
+  LocalDelivery delivery;
+  delivery.message = make_message({"ann@here.test"});
+  delivery.mailbox = rig.settings.mailbox;
+  delivery.hostname = "us.test";
+  delivery.directory = &rig.directory;
+  delivery.now = rig.clock.now();
+  const auto outcome = deliver_locally(delivery);
+  CHECK(outcome.verdict == mail::Verdict::retry);
+  CHECK(std::filesystem::is_empty(rig.folder / "elsewhere"));
+}

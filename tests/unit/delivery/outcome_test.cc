@@ -1,0 +1,100 @@
+#include "delivery/outcome.h"
+
+#include <boost/system/errc.hpp>
+#include <catch2/catch.hpp>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using mail::EnhancedCode;
+using mail::Reply;
+using mail::Stage;
+using mail::Verdict;
+
+TEST_CASE("M14: one table says what a reply means at each stage", "[delivery][outcome]") {
+  struct Case {
+    std::string name;
+    Stage stage;
+    int code;
+    EnhancedCode enhanced;
+    Verdict verdict;
+    std::string status;
+    bool about_host;
+  };
+  const std::vector<Case> cases = {
+      {"220 is no end, 554 greeting is the host's",
+       Stage::greeting,
+       554,
+       {},
+       Verdict::retry,
+       "4.0.0",
+       true},
+      {"521 greeting", Stage::greeting, 521, {}, Verdict::retry, "4.0.0", true},
+      {"5xx to EHLO", Stage::ehlo, 550, {5, 7, 1}, Verdict::retry, "4.7.1", true},
+      {"4xx to EHLO", Stage::ehlo, 451, {}, Verdict::retry, "4.0.0", true},
+      {"5xx to AUTH", Stage::auth, 535, {5, 7, 8}, Verdict::retry, "4.7.8", true},
+      {"5xx to MAIL", Stage::mail, 550, {5, 1, 8}, Verdict::bounce, "5.1.8", false},
+      {"4xx to MAIL", Stage::mail, 451, {4, 3, 0}, Verdict::retry, "4.3.0", false},
+      {"421 to MAIL", Stage::mail, 421, {4, 3, 2}, Verdict::retry, "4.3.2", true},
+      {"550 to RCPT", Stage::rcpt, 550, {5, 1, 1}, Verdict::bounce, "5.1.1", false},
+      {"552 to RCPT is 452", Stage::rcpt, 552, {5, 2, 2}, Verdict::retry, "4.2.2", false},
+      {"452 to RCPT", Stage::rcpt, 452, {4, 5, 3}, Verdict::retry, "4.5.3", false},
+      {"551 to RCPT", Stage::rcpt, 551, {}, Verdict::bounce, "5.0.0", false},
+      {"556 to RCPT", Stage::rcpt, 556, {5, 1, 10}, Verdict::bounce, "5.1.10", false},
+      {"no reverse name", Stage::rcpt, 550, {5, 7, 25}, Verdict::bounce, "5.7.25", true},
+      {"554 to DATA", Stage::data, 554, {}, Verdict::bounce, "5.0.0", false},
+      {"421 to DATA", Stage::data, 421, {}, Verdict::retry, "4.0.0", true},
+      {"250 to the end", Stage::body_end, 250, {2, 6, 0}, Verdict::delivered, "2.6.0", false},
+      {"552 to the end", Stage::body_end, 552, {5, 3, 4}, Verdict::bounce, "5.3.4", false},
+      {"452 to the end", Stage::body_end, 452, {4, 3, 1}, Verdict::retry, "4.3.1", false},
+      {"421 to the end", Stage::body_end, 421, {4, 4, 2}, Verdict::retry, "4.4.2", true},
+      {"I08: 2.0.0 on a 550", Stage::rcpt, 550, {2, 0, 0}, Verdict::bounce, "5.0.0", false},
+      {"I08: 5.1.1 on a 450", Stage::rcpt, 450, {5, 1, 1}, Verdict::retry, "4.0.0", false},
+      {"I08: 4.0.0 on a 250", Stage::body_end, 250, {4, 0, 0}, Verdict::delivered, "2.0.0", false},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      const Reply reply(c.code, c.enhanced, "text");
+      const auto outcome = judge(c.stage, reply, "mx[192.0.2.1]:25");
+      CHECK(outcome.verdict == c.verdict);
+      CHECK(mail::to_string(outcome.status) == c.status);
+      CHECK(outcome.stage == c.stage);
+      CHECK(outcome.reply == reply);
+      CHECK(is_about_host(c.stage, reply) == c.about_host);
+    }
+  }
+}
+
+TEST_CASE("a broken connection never rejects mail", "[delivery][outcome]") {
+  struct Case {
+    Stage stage;
+    boost::system::errc::errc_t code;
+    std::string status, text;
+  };
+  const std::vector<Case> cases = {
+      {Stage::connect, boost::system::errc::connection_refused, "4.4.1",
+       "connect to mx:25: Connection refused"},
+      {Stage::connect, boost::system::errc::timed_out, "4.4.1",
+       "connect to mx:25: Connection timed out"},
+      {Stage::rcpt, boost::system::errc::connection_reset, "4.4.2", "lost connection with mx:25"},
+      {Stage::body_end, boost::system::errc::timed_out, "4.4.2",
+       "conversation with mx:25 timed out"},
+  };
+  for (const auto& c : cases) {
+    const auto outcome =
+        judge(c.stage, Error(boost::system::errc::make_error_code(c.code), "read"), "mx:25");
+    CHECK(outcome.verdict == Verdict::retry);
+    CHECK(mail::to_string(outcome.status) == c.status);
+    CHECK(outcome.text.starts_with(c.text));
+  }
+  const auto out_of_step = judge(Stage::mail, malformed("a reply to nothing"), "mx:25");
+  CHECK(out_of_step.text.starts_with("unexpected reply from mx:25 (a reply to nothing)"));
+  CHECK(out_of_step.verdict == Verdict::retry);
+}
+
+TEST_CASE("too many recipients is told from a full mailbox", "[delivery][outcome]") {
+  CHECK(is_too_many_recipients(Reply(452, {}, "")));
+  CHECK(is_too_many_recipients(Reply(452, {4, 5, 3}, "")));
+  CHECK(is_too_many_recipients(Reply(552, {5, 5, 3}, "")));
+  CHECK_FALSE(is_too_many_recipients(Reply(452, {4, 2, 2}, "")));
+  CHECK_FALSE(is_too_many_recipients(Reply(450, {}, "")));
+}

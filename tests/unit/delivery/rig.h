@@ -1,0 +1,109 @@
+// A whole dispatcher with loops of its own, DNS from zone text, and a custody that watches.
+#pragma once
+
+#include "messages.h"
+
+#include "delivery/custody.h"
+#include "delivery/dispatcher.h"
+#include "tests/support/zone_resolver.h"
+
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace postrider::delivery {
+
+// Moves only when told; thread-safe.
+class HandClock : public Clock {
+ public:
+  TimePoint now() const override {
+    const std::lock_guard lock(mutex_);
+    return now_;
+  }
+  SteadyTime steady() const override {
+    const std::lock_guard lock(mutex_);
+    return steady_;
+  }
+  void advance(Duration by) {
+    const std::lock_guard lock(mutex_);
+    now_ += by;
+    steady_ += by;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  TimePoint now_{std::chrono::hours(24 * 365 * 56)};
+  SteadyTime steady_{std::chrono::hours(1000)};
+};
+
+class WatchedCustody : public Custody {
+ public:
+  explicit WatchedCustody(std::string bodies) : bodies_(std::move(bodies)) {}
+  void record(std::vector<queue::Record> records) override;
+  void set_site(queue::SiteState state) override;
+  void assign_site(std::string domain, std::string site) override;
+  mail::MessageId next_id() override;
+  Result<FileDescriptor> open_body(const mail::Message& message) override;
+
+  // Waits, at most some seconds, until the message has been recorded; takes the record.
+  queue::Record wait_for(mail::MessageId id);
+  std::map<std::string, queue::SiteState> sites() const;
+  std::map<std::string, std::string> assigned() const;
+  std::size_t records_left() const;
+
+ private:
+  std::string bodies_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<queue::Record> records_;
+  std::map<std::string, queue::SiteState> sites_;
+  std::map<std::string, std::string> assigned_;
+  std::int64_t last_id_ = 1000000;
+};
+
+class OneDomain : public mail::Directory {
+ public:
+  bool is_local_domain(std::string_view domain) const override { return domain == "here.test"; }
+  Answer lookup(std::string_view local_part, std::string_view) const override {
+    return local_part == "nobody" ? Answer::unknown : Answer::known;
+  }
+};
+
+class Rig {
+ public:
+  explicit Rig(std::string_view zone = {}, unsigned loops = 2);
+  ~Rig();  // drains
+
+  void start();  // after which settings and dns are no more to be touched
+  mail::MessageId send(std::shared_ptr<const mail::Message> message,
+                       queue::Lease::Reason reason = queue::Lease::Reason::fresh);
+  queue::Record deliver(std::shared_ptr<const mail::Message> message) {
+    return custody->wait_for(send(std::move(message)));
+  }
+  Status status();
+  Explanation explain(const std::string& address);
+  void drain(Duration grace = std::chrono::seconds(10));
+  Route& route_to(std::uint16_t port, const std::string& domain = "*");
+
+  HandClock clock;
+  NullLog log;
+  OneDomain directory;
+  tests::ZoneResolver dns;
+  Settings settings;
+  std::filesystem::path folder;
+  WatchedCustody* custody = nullptr;
+  std::unique_ptr<Dispatcher> dispatcher;
+
+ private:
+  std::vector<std::unique_ptr<Loop>> loops_;
+  std::vector<std::thread> threads_;
+  bool drained_ = false;
+};
+
+// "0:delivered 2.0.0, 1:bounce 5.1.1, 2:untried"
+std::string describe(const queue::Record& record);
+
+}  // namespace postrider::delivery

@@ -1,0 +1,86 @@
+#include "delivery/site_health.h"
+
+#include <catch2/catch.hpp>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using State = SiteHealth::State;
+
+namespace {
+
+const TimePoint kNow{std::chrono::hours(500000)};
+
+mail::Outcome refused() {
+  mail::Outcome outcome;
+  outcome.status = {4, 4, 1};
+  outcome.text = "connect to mx: Connection refused";
+  return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("an open site grows with success up to the limit", "[delivery][site]") {
+  SiteHealth health;
+  CHECK(health.state(kNow) == State::open);
+  CHECK(health.limit(kNow, 20) == 5);
+  CHECK(health.limit(kNow, 2) == 2);
+  for (int i = 0; i < 100; ++i)
+    health.on_success(kNow);
+  CHECK(health.limit(kNow, 20) == 20);
+}
+
+TEST_CASE("a site that does not answer is blocked, probed once, and opened", "[delivery][site]") {
+  SiteHealth health;
+  health.on_unreachable(refused(), kNow, std::chrono::minutes(5));
+  CHECK(health.state(kNow) == State::blocked);
+  CHECK(health.limit(kNow, 20) == 0);
+  const auto later = kNow + std::chrono::minutes(5);
+  CHECK(health.state(later) == State::probing);
+  CHECK(health.limit(later, 20) == 1);
+  health.on_unreachable(refused(), later, std::chrono::minutes(15));
+  CHECK(health.failures() == 2);
+  CHECK(health.since() == kNow);
+  CHECK(health.state(later) == State::blocked);
+  CHECK(health.on_answer());
+  CHECK_FALSE(health.on_answer());
+  CHECK(health.state(later) == State::open);
+  CHECK(health.failures() == 0);
+}
+
+TEST_CASE("M18: a clock that was set back blocks no site for years", "[delivery][site]") {
+  SiteHealth health;
+  health.on_unreachable(refused(), kNow, std::chrono::minutes(5));
+  CHECK(health.state(kNow - std::chrono::hours(9000)) == State::probing);
+}
+
+TEST_CASE("a refused connection beside others lowers the limit for a while", "[delivery][site]") {
+  SiteHealth health;
+  health.on_crowded(3, kNow);
+  CHECK(health.limit(kNow, 20) == 3);
+  health.on_success(kNow);
+  CHECK(health.limit(kNow, 20) == 3);
+  health.on_success(kNow + std::chrono::minutes(1));
+  CHECK(health.limit(kNow, 20) == 4);
+}
+
+TEST_CASE("conversations that break again and again block the site", "[delivery][site]") {
+  SiteHealth health;
+  for (int i = 0; i < 9; ++i)
+    CHECK_FALSE(health.on_broken());
+  CHECK(health.limit(kNow, 20) == 1);
+  CHECK(health.on_broken());
+  SiteHealth mixed;
+  for (int i = 0; i < 50; ++i) {
+    CHECK_FALSE(mixed.on_broken());
+    mixed.on_success(kNow);
+  }
+}
+
+TEST_CASE("a site's health is stored and restored", "[delivery][site]") {
+  SiteHealth health;
+  health.on_unreachable(refused(), kNow, std::chrono::minutes(5));
+  const SiteHealth again(health.stored("mx.test"));
+  CHECK(again.state(kNow) == State::blocked);
+  CHECK(again.failures() == 1);
+  CHECK(again.why().text == refused().text);
+}
