@@ -10,9 +10,9 @@ constexpr std::size_t kBlock = 4096;
 
 // Whether a dot stands behind an LF within the text. No branch in the loop: vector code.
 bool has_dot_after_lf(std::string_view text) {
-  unsigned found = 0;
+  unsigned char found = 0;
   for (std::size_t i = 1; i < text.size(); ++i)
-    found |= static_cast<unsigned>(text[i - 1] == '\n') & static_cast<unsigned>(text[i] == '.');
+    found = static_cast<unsigned char>(found | ((text[i - 1] == '\n') & (text[i] == '.')));
   return found != 0;
 }
 
