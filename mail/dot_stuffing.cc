@@ -12,7 +12,8 @@ constexpr std::size_t kBlock = 4096;
 bool has_dot_after_lf(std::string_view text) {
   unsigned char found = 0;
   for (std::size_t i = 1; i < text.size(); ++i)
-    found = static_cast<unsigned char>(found | ((text[i - 1] == '\n') & (text[i] == '.')));
+    found = static_cast<unsigned char>(found | (static_cast<unsigned>(text[i - 1] == '\n') &
+                                                static_cast<unsigned>(text[i] == '.')));
   return found != 0;
 }
 
