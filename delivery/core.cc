@@ -247,9 +247,9 @@ void Core::log_attempt(const InHand& in_hand, const JobEnd& end, const Recipient
   maillog::Delays delays;
   const auto now = steady();
   const auto began = std::max(end.job.handed_over, in_hand.taken);
-  delays.waiting = in_ms(began - in_hand.taken);
   delays.connecting = end.connecting;
-  delays.sending = std::max(in_ms(now - began) - end.connecting, Duration(0));
+  delays.waiting = std::max(in_ms(began - in_hand.taken) - end.connecting, Duration(0));
+  delays.sending = in_ms(now - began);
   delays.before =
       std::max(clock_.now() - message.received - in_ms(now - in_hand.taken), Duration(0));
   maillog::attempted(log_, message, message.envelope.recipients[result.index], result.outcome,

@@ -73,6 +73,8 @@ struct Courier::Session {
   Signal wake;                                     // the writer: there is something to write
   Signal writer_gone;                              // the reader: the writer has ended
   std::uint64_t replies_seen = ~std::uint64_t{0};  // none, so that the first wait is armed
+  SteadyTime began = std::chrono::steady_clock::now();
+  Duration connecting{0};  // until it was ready; told with the first message
   bool is_over = false;
   bool is_idle = false;
   bool was_ready = false;
@@ -288,6 +290,8 @@ void Courier::collect(Session& session) {
   auto& client = session.client;
   if (client.is_ready() && !session.was_ready) {
     session.was_ready = was_ready_ = true;
+    session.connecting =
+        std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session.began);
     CourierEvent event;
     event.kind = CourierEvent::Kind::ready;
     event.room = client.capabilities().pipelining ? 2 : 1;
@@ -301,6 +305,7 @@ void Courier::collect(Session& session) {
     }
     if (ended.results.empty())
       continue;
+    ended.connecting = std::exchange(session.connecting, Duration(0));
     session.was_useful = true;
     CourierEvent event;
     event.partial = partial;

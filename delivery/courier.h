@@ -42,6 +42,7 @@ struct CourierEvent {
   std::string address;         // of ready and unreachable
   mail::Outcome failure;       // of unreachable and gone: why
   bool was_ready = false;      // of gone: some conversation had begun
+  bool was_useful = false;     // of gone: and its last one had carried a message
   bool takes_no_mail = false;  // of gone: every candidate said 521
   std::vector<Job> returned;   // of gone
   std::uint32_t room = 0;      // jobs that it would take in all
