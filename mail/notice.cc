@@ -30,14 +30,21 @@ constexpr KindText kKinds[] = {
      "send this report to your postmaster."},
     {NoticeKind::delay, "Delayed mail (still being tried)", "Delayed message",
      "Your message has not been delivered yet to the recipients below. You need not send it again: "
-     "it is kept here and tried again until it is delivered or the time given in this report has "
-     "passed."},
+     "it is kept here and tried again until it is delivered or its time has passed."},
     {NoticeKind::success, "Successful mail delivery report", "Delivered message",
      "As you asked, this reports what became of your message for the recipients below."},
 };
 
-const KindText& text_of(NoticeKind kind) {
-  return kKinds[static_cast<std::size_t>(kind)];
+// For the postmaster, about a report that nobody else can be told of.
+constexpr KindText kDoubleBounce = {
+    NoticeKind::failure, "Undeliverable report (double bounce)", "Undeliverable report",
+    "A report could not be delivered to the recipients below. It has no sender who could be told, "
+    "so it comes to you. Often its recipient is the forged sender of unwanted mail."};
+
+const KindText& text_for(const NoticeInput& input) {
+  const bool is_double =
+      input.kind == NoticeKind::failure && input.original->envelope.sender.empty();
+  return is_double ? kDoubleBounce : kKinds[static_cast<std::size_t>(input.kind)];
 }
 
 // RFC 6533 §3: the report may hold UTF-8 if the message was submitted with SMTPUTF8, and does so
@@ -93,7 +100,7 @@ void append_headers(const NoticeInput& input, bool utf8, bool eight_bit, std::st
   out.append("Date: ").append(format_date(input.now));
   out.append("\r\nFrom: Mail Delivery System <MAILER-DAEMON@").append(host);
   out.append(">\r\nTo: <").append(to);
-  out.append(">\r\nSubject: ").append(text_of(input.kind).subject);
+  out.append(">\r\nSubject: ").append(text_for(input).subject);
   out.append("\r\nMessage-ID: ").append(make_message_id(input.id, host));
   out.append("\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
   out.append("Content-Type: multipart/report; report-type=");
@@ -125,18 +132,25 @@ std::string explanation(const NoticeInput& input, const NoticeRecipient& one) {
   return "delivered";
 }
 
+bool will_be_tried(const NoticeInput& input, const NoticeRecipient& one) {
+  return input.kind == NoticeKind::delay && one.will_retry_until != TimePoint();
+}
+
 void append_part_for_people(const NoticeInput& input, bool utf8, std::string& out) {
   open_part(input, "Notification",
             utf8 ? "text/plain; charset=utf-8" : "text/plain; charset=us-ascii", utf8, out);
   notice::append_wrapped(
       "This is the mail system at " + notice::one_line(input.reporting_mta, false) + ".", "", out);
   out.append("\r\n");
-  notice::append_wrapped(text_of(input.kind).introduction, "", out);
+  notice::append_wrapped(text_for(input).introduction, "", out);
   for (const auto& one : input.recipients) {
     out.append("\r\n");
     const auto address = notice::one_line(one.recipient.address, utf8);
     const auto why = notice::one_line(explanation(input, one), utf8);
     notice::append_wrapped("<" + address + ">: " + why, "    ", out);
+    if (will_be_tried(input, one))
+      notice::append_wrapped("    It is tried until " + format_date(one.will_retry_until) + ".",
+                             "    ", out);
   }
 }
 
@@ -148,7 +162,8 @@ void append_message_fields(const NoticeInput& input, bool utf8, std::string& out
   const auto& original = *input.original;
   append_field("Reporting-MTA", "dns; " + notice::one_line(input.reporting_mta, false), out);
   append_field("X-Postrider-Queue-ID", to_string(original.id), out);
-  append_field("X-Postrider-Sender", notice::typed_address(original.envelope.sender, utf8), out);
+  if (!original.envelope.sender.empty())
+    append_field("X-Postrider-Sender", notice::typed_address(original.envelope.sender, utf8), out);
   if (const auto id = decode_xtext(original.envelope.envelope_id); id && !id->empty())
     append_field("Original-Envelope-Id", notice::one_line(*id, false), out);
   append_field("Arrival-Date", format_date(original.received), out);
@@ -184,7 +199,7 @@ void append_recipient_fields(const NoticeInput& input, const NoticeRecipient& on
     append_field("Diagnostic-Code", code, out);
   if (one.last_attempt != TimePoint())
     append_field("Last-Attempt-Date", format_date(one.last_attempt), out);
-  if (input.kind == NoticeKind::delay && one.will_retry_until != TimePoint())
+  if (will_be_tried(input, one))
     append_field("Will-Retry-Until", format_date(one.will_retry_until), out);
 }
 
@@ -209,7 +224,7 @@ std::string compose_notice(const NoticeInput& input) {
   append_message_fields(input, utf8, out);
   for (const auto& one : input.recipients)
     append_recipient_fields(input, one, utf8, out);
-  open_part(input, text_of(input.kind).description, quote_type(quote, utf8), quote.eight_bit, out);
+  open_part(input, text_for(input).description, quote_type(quote, utf8), quote.eight_bit, out);
   out.append(quote.text);
   return out.append("\r\n--").append(input.boundary).append("--\r\n");
 }

@@ -123,6 +123,14 @@ TEST_CASE("a success notice reads like this", "[mail][notice]") {
   check_golden("notice_success.txt", compose_notice(input));
 }
 
+TEST_CASE("M03: a double bounce tells the postmaster what it is", "[mail][notice]") {
+  auto message = original();
+  message.envelope.sender.clear();
+  auto input = input_for(message);
+  input.to = "postmaster@mx.example.org";
+  check_golden("notice_double_bounce.txt", compose_notice(input));
+}
+
 TEST_CASE("a notice about UTF-8 addresses is that of RFC 6533", "[mail][notice]") {
   auto message = original();
   message.envelope.smtputf8 = true;
