@@ -15,8 +15,10 @@ void Deadline::set(Duration from_now) {
   due_ = std::chrono::steady_clock::now() + from_now;
   armed_ = true;
   const bool linked = filed_until_ != SteadyTime{};
-  if (linked && filed_until_ <= due_)
-    return;  // its slot comes first and will file it again
+  // Its slot comes first and will file it again, or comes soon enough. Filing again what is due in
+  // the next slot anyway could put it off for ever, if that is done often enough.
+  if (linked && filed_until_ <= due_ + DeadlineWheel::kTick)
+    return;
   unlink();
   wheel_.file(*this);
 }

@@ -42,6 +42,19 @@ TEST_CASE("a deadline expires on time, never early", "[base][deadline]") {
   CHECK(steady_clock::now() - start < 10s);
 }
 
+TEST_CASE("a deadline that is set to now again and again still expires", "[base][deadline]") {
+  Loop loop(0);
+  bool expired = false;
+  Deadline deadline(loop.deadlines(), [&] { expired = true; });
+  const auto until = steady_clock::now() + 5s;
+  while (!expired && steady_clock::now() < until) {
+    deadline.set(0ms);
+    loop.context().restart();
+    run_for(loop, 10ms);
+  }
+  CHECK(expired);
+}
+
 TEST_CASE("a deadline that is set later moves, one that is set earlier too", "[base][deadline]") {
   Loop loop(0);
   std::vector<std::string> order;
