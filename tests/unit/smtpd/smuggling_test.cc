@@ -79,7 +79,11 @@ Right right_answer(const std::string& content) {
 
 void check(const Play& result, const std::string& content) {
   const auto right = right_answer(content);
-  CHECK(result.last_codes() == right.codes);
+  if (right.closed && content[expected_data(content).consumed] != 'M')
+    // A control octet before MAIL: what is left is no transaction at all.
+    CHECK(result.last_codes().substr(0, 3) == right.codes.substr(0, 3));
+  else
+    CHECK(result.last_codes() == right.codes);
   CHECK(result.closed == right.closed);
   REQUIRE(result.kept.size() == right.kept);
   if (right.kept == 1)

@@ -1,0 +1,2 @@
+add_fuzzer(fuzz_session ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_session.cc postrider_smtpd)
+add_fuzzer(fuzz_proxy_protocol ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_proxy_protocol.cc postrider_smtpd)

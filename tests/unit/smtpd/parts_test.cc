@@ -1,0 +1,140 @@
+// The small parts on their own: PROXY headers, the header watch, the log's keys.
+#include "support.h"
+
+#include "smtpd/header_watch.h"
+#include "smtpd/intake.h"
+#include "smtpd/maillog.h"
+#include "smtpd/policy.h"
+#include "smtpd/proxy_protocol.h"
+
+#include <catch2/catch.hpp>
+
+using namespace postrider;
+using namespace postrider::smtpd;
+using namespace std::string_literals;
+
+namespace {
+
+const std::string kSignature("\r\n\r\n\0\r\nQUIT\n", 12);
+
+// What the parser says of the whole, after each shorter start asked for more.
+std::string proxy(const std::string& bytes) {
+  for (std::size_t size = 0; size + 1 < bytes.size(); ++size) {
+    std::size_t used = 0;
+    const auto early = parse_proxy_header(std::string_view(bytes).substr(0, size), used);
+    if (!early)
+      return "malformed";
+    if (*early)
+      break;
+  }
+  std::size_t used = 0;
+  const auto header = parse_proxy_header(bytes, used);
+  if (!header)
+    return "malformed";
+  if (!*header)
+    return "more";
+  if ((*header)->is_local)
+    return "local " + std::to_string(used);
+  return (*header)->source.str() + " " + std::to_string((*header)->source_port) + " " +
+         std::to_string(used);
+}
+
+std::string version_2(char command, char family, std::string body) {
+  const auto size = body.size();
+  return kSignature + command + family + static_cast<char>(size >> 8U) + static_cast<char>(size) +
+         std::move(body);
+}
+
+}  // namespace
+
+TEST_CASE("I16: PROXY headers of both versions, and what is none", "[smtpd][attacks]") {
+  CHECK(proxy("PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n") == "192.0.2.7 4711 40");
+  CHECK(proxy("PROXY TCP6 2001:db8::7 2001:db8::1 4711 25\r\n") == "2001:db8::7 4711 44");
+  CHECK(proxy("PROXY UNKNOWN\r\n") == "local 15");
+  CHECK(proxy("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n") == "local 35");
+  CHECK(proxy("PROXY TCP4 192.0.2.7 192.0.2.1 4711 25") == "more");
+  CHECK(proxy("PROXY TCP4 192.0.2.7 192.0.2.1 4711 65536\r\n") == "malformed");
+  CHECK(proxy("PROXY TCP4 192.0.2.7 192.0.2.1 4711\r\n") == "malformed");
+  CHECK(proxy("PROXY TCP6 192.0.2.7 192.0.2.1 4711 25\r\n") == "malformed");
+  CHECK(proxy("PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n") == "malformed");
+  CHECK(proxy("PROXY TCP4 192.0.2.7  192.0.2.1 1 2\r\n") == "malformed");
+  CHECK(proxy("PROXY UDP4 192.0.2.7 192.0.2.1 1 2\r\n") == "malformed");
+  CHECK(proxy("PROXY " + std::string(200, 'x')) == "malformed");
+  CHECK(proxy("EHLO x\r\n") == "malformed");
+  CHECK(proxy(version_2('\x21', '\x11', "\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x67\x00\x19"s)) ==
+        "192.0.2.7 4711 28");
+  CHECK(proxy(version_2('\x21', '\x21',
+                        "\x20\x01\x0d\xb8"s + std::string(11, '\0') + "\x07" +
+                            std::string(16, '\1') + "\x12\x67\x00\x19"s + "tlv")) ==
+        "2001:db8::7 4711 55");
+  CHECK(proxy(version_2('\x20', '\x00', "")) == "local 16");
+  CHECK(proxy(version_2('\x21', '\x00', "abc")) == "local 19");
+  CHECK(proxy(version_2('\x21', '\x11', "short")) == "malformed");
+  CHECK(proxy(version_2('\x21', '\x12', std::string(12, 'x'))) == "malformed");
+  CHECK(proxy(version_2('\x31', '\x11', std::string(12, 'x'))) == "malformed");
+  CHECK(proxy(version_2('\x22', '\x11', std::string(12, 'x'))) == "malformed");
+  CHECK(proxy(version_2('\x21', '\x11', std::string(60000, 'x'))) == "malformed");
+}
+
+TEST_CASE("the header watch sees the same however the header is cut", "[smtpd]") {
+  const std::string content =
+      "Received: one\r\n by two\r\nrECEIVED: three\r\nReceived-SPF: none\r\nMessage-ID:\r\n"
+      " <id@x>\r\nDate: now\r\n\r\nReceived: body\r\n";
+  for (std::size_t piece = 1; piece <= content.size(); ++piece) {
+    HeaderWatch watch(1000);
+    for (std::size_t at = 0; at < content.size(); at += piece)
+      watch.feed(std::string_view(content).substr(at, piece));
+    CHECK(watch.has_ended());
+    CHECK(watch.received_fields() == 2);
+    CHECK(watch.has_date());
+    CHECK(watch.has_message_id());
+    CHECK(watch.message_id() == "<id@x>");
+    CHECK_FALSE(watch.is_too_large());
+  }
+}
+
+TEST_CASE("the header watch keeps no long line and stops at its limit", "[smtpd]") {
+  HeaderWatch watch(10000);
+  for (int i = 0; i < 200; ++i)
+    watch.feed(std::string(100, 'x'));
+  CHECK(watch.has_ended());
+  CHECK(watch.is_too_large());
+  HeaderWatch bodyless(1000);
+  bodyless.feed("no header at all\r\nReceived: x\r\n");
+  CHECK(bodyless.has_ended());
+  CHECK(bodyless.received_fields() == 0);
+}
+
+TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {
+  Intake::Rules rules;
+  rules.size_limit = rules.expected_size = 1ULL << 40U;
+  rules.header_limit = 1000;
+  rules.received_limit = 100;
+  Intake intake(rules);
+  CHECK(intake.bytes().capacity() <= Intake::kMostInMemory + 64);
+}
+
+TEST_CASE("a refusal is logged with its stage and addresses, once", "[smtpd][maillog]") {
+  tests::RunningServer server;
+  tests::Peer peer(server.port());
+  peer.reply();
+  for (const auto* line :
+       {"EHLO c.test\r\n", "MAIL FROM:<a b@ext.test>\r\n", "MAIL FROM:<a@ext.test>\r\n",
+        "RCPT TO:<\x1b@us.test>\r\n", "RCPT TO:<nobody@us.test> NOTIFY=NEVER\r\n", "QUIT\r\n"})
+    peer.say(line);
+  const auto ended = server.log().wait_for("disconnected");
+  CHECK(ended.at(0).value("reason") == "quit");
+  CHECK(ended.at(0).value("commands") == "6");
+  const auto rejected = server.log().named("rejected");
+  REQUIRE(rejected.size() == 3);
+  CHECK(rejected[0].value("stage") == "MAIL");
+  CHECK(rejected[0].value("from") == "a b@ext.test");
+  CHECK(rejected[1].value("stage") == "UNKNOWN");
+  CHECK(rejected[2].value("stage") == "RCPT");
+  CHECK(rejected[2].value("reply") == "550 5.1.1 No such user here");
+  CHECK(rejected[2].value("from") == "a@ext.test");
+  CHECK(rejected[2].value("to") == "nobody@us.test");
+  CHECK(rejected[2].value("helo") == "c.test");
+  CHECK(rejected[2].value("client") == "127.0.0.1");
+  CHECK(rejected[2].id() == ended.at(0).id());
+}

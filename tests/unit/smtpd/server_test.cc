@@ -1,0 +1,429 @@
+// What only shows on a socket: limits of sessions, deadlines, draining, reloads, listeners.
+#include "support.h"
+
+#include "smtpd/replies.h"
+#include "smtpd/slots.h"
+
+#include <catch2/catch.hpp>
+
+#include <chrono>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::tests;
+namespace replies = postrider::smtpd::replies;
+
+namespace {
+
+const std::string kEhlo = "EHLO client.test\r\n";
+
+void deliver(Peer& peer, const std::string& content = "\r\nhello\r\n.\r\n") {
+  const auto steps = with_data(content);
+  for (std::size_t i = 1; i + 1 < steps.size(); ++i)
+    peer.say(steps[i]);
+  CHECK(codes_of(peer.say(steps.back())) == "250");
+}
+
+Peer greeted_peer(RunningServer& server) {
+  Peer peer(server.port());
+  peer.reply();
+  peer.say(kEhlo);
+  return peer;
+}
+
+}  // namespace
+
+TEST_CASE("many clients on two loops are all served", "[smtpd][tcp]") {
+  RunningServer server(strict_settings(), 2);
+  std::vector<Peer> peers;
+  for (int i = 0; i < 40; ++i)
+    peers.push_back(greeted_peer(server));
+  for (auto& peer : peers)
+    deliver(peer);
+  for (auto& peer : peers)
+    deliver(peer);
+  CHECK(server.custody().kept().size() == 80);
+  CHECK(server.server().counters().messages == 80);
+  CHECK(server.server().counters().open == 40);
+  const auto accepted = server.log().named("accepted");
+  REQUIRE(accepted.size() == 80);
+  CHECK(accepted[0].value("from") == "x@ext.test");
+  CHECK(accepted[0].value("to") == "y@us.test");
+  CHECK(accepted[0].value("nrcpt") == "1");
+  CHECK(accepted[0].value("client") == "127.0.0.1");
+  CHECK(accepted[0].value("protocol") == "ESMTP");
+}
+
+TEST_CASE("the trace field names client, protocol, id and the only recipient", "[smtpd][tcp]") {
+  RunningServer server;
+  auto peer = greeted_peer(server);
+  deliver(peer, "Message-ID: <m@x>\r\nSubject: x\r\n\r\n.\r\n");
+  const auto trace = server.custody().kept().at(0).trace;
+  CHECK(trace.starts_with("Received: from client.test "));
+  CHECK(trace.find("[127.0.0.1]") != std::string::npos);
+  CHECK(trace.find("by mx.us.test") != std::string::npos);
+  CHECK(trace.find("with ESMTP id ") != std::string::npos);
+  CHECK(trace.find("y@us.test") != std::string::npos);
+  CHECK(server.log().wait_for("accepted").at(0).value("message_id") == "<m@x>");
+}
+
+TEST_CASE("a submission is completed, and only a submission", "[smtpd][tcp]") {
+  smtpd::ListenerSettings listener;
+  listener.address = "127.0.0.1:0";
+  listener.role = smtpd::Role::submission;
+  RunningServer server(trusting_settings(), 1, nullptr, listener);
+  auto peer = greeted_peer(server);
+  deliver(peer, "Subject: x\r\n\r\n.\r\n");
+  deliver(peer, "date: Mon, 23 Nov 2026 13:34:44 +0000\r\nmessage-id: <a@b>\r\n\r\n.\r\n");
+  const auto kept = server.custody().kept();
+  CHECK(kept.at(0).trace.find("\r\nDate: ") != std::string::npos);
+  CHECK(kept.at(0).trace.find("\r\nMessage-ID: <") != std::string::npos);
+  CHECK(kept.at(1).trace.find("\r\nDate: ") == std::string::npos);
+  CHECK(kept.at(1).trace.find("\r\nMessage-ID: <") == std::string::npos);
+}
+
+TEST_CASE("X01: a client that drips is cut off, whatever it drips", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.timeouts.command = Duration(400);
+  settings.timeouts.data = Duration(400);
+  settings.timeouts.data_rate = 1000;
+  RunningServer server(settings);
+  std::vector<std::string> starts = {"", "MAIL FR", "BDAT 100000\r\n"};
+  const auto steps = with_data("");
+  for (const auto& start : starts)
+    DYNAMIC_SECTION("drips behind '" << start << "'") {
+      auto peer = greeted_peer(server);
+      if (start.starts_with("BDAT"))
+        for (std::size_t i = 1; i < 3; ++i)
+          peer.say(steps[i]);
+      peer.send(start);
+      const auto begin = std::chrono::steady_clock::now();
+      while (peer.send("x")) {
+        if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(5))
+          break;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+      CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(4));
+    }
+  // Meanwhile others are served.
+  auto honest = greeted_peer(server);
+  deliver(honest);
+}
+
+TEST_CASE("X02: who never says anything is told to leave", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.timeouts.command = Duration(200);
+  RunningServer server(settings);
+  Peer peer(server.port());
+  peer.reply();
+  CHECK(peer.reply() == replies::kTimeout);
+  CHECK(peer.is_closed());
+  CHECK(server.log().wait_for("disconnected").at(0).value("reason") == "timeout");
+}
+
+TEST_CASE("X03: one address has its share of sessions", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.limits.sessions_per_client = 3;
+  RunningServer server(settings, 2);
+  std::vector<Peer> peers;
+  for (int i = 0; i < 3; ++i)
+    peers.push_back(greeted_peer(server));
+  {
+    Peer beyond(server.port());
+    CHECK(beyond.reply() == replies::kTooManySessions);
+    CHECK(beyond.is_closed());
+  }
+  peers.pop_back();
+  CHECK(server.log().wait_for("disconnected").size() == 1);
+  // Slots come back shortly behind the log line.
+  std::string greeting;
+  for (int i = 0; i < 200 && !greeting.starts_with("220"); ++i)
+    greeting = Peer(server.port()).reply();
+  CHECK(greeting.starts_with("220"));
+
+  auto trusting = trusting_settings();
+  trusting.limits.sessions_per_client = 3;
+  RunningServer generous(trusting);
+  for (int i = 0; i < 10; ++i)
+    peers.push_back(greeted_peer(generous));
+}
+
+TEST_CASE("X03: slots by address, network and family", "[smtpd][attacks]") {
+  smtpd::Slots slots;
+  smtpd::Limits limits;
+  limits.sessions_per_client = 2;
+  limits.sessions_per_network = 3;
+  const auto take = [&](const char* address) {
+    return slots.take_for(*IpAddress::parse(address), limits);
+  };
+  CHECK(take("192.0.2.1"));
+  CHECK(take("192.0.2.1"));
+  CHECK_FALSE(take("192.0.2.1"));
+  CHECK(take("192.0.2.2"));
+  CHECK_FALSE(take("192.0.2.3"));
+  slots.give_back_for(*IpAddress::parse("192.0.2.1"));
+  CHECK(take("192.0.2.3"));
+  CHECK(take("2001:db8:0:1::1"));
+  CHECK(take("2001:db8:0:1::2"));
+  CHECK_FALSE(take("2001:db8:0:1::3"));
+  CHECK(take("2001:db8:0:2::1"));
+  CHECK_FALSE(take("2001:db8:0:3::1"));
+  CHECK(slots.take(1));
+  CHECK_FALSE(slots.take(1));
+}
+
+TEST_CASE("X04: without descriptors nothing spins, and service comes back",
+          "[smtpd][attacks][tcp]") {
+  RunningServer server(trusting_settings());
+  auto early = greeted_peer(server);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  // The client's sockets are opened first: server and client share this process's limit.
+  std::vector<int> held;
+  const int waiting = ::socket(AF_INET, SOCK_STREAM, 0);
+  const rlimit tight{64, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &tight);
+  for (int fd = ::dup(0); fd >= 0; fd = ::dup(0))
+    held.push_back(fd);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(server.port());
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  CHECK(::connect(waiting, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+  CHECK_FALSE(server.log().wait_for("trouble").empty());
+  const auto cpu_before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  CHECK(std::clock() - cpu_before < CLOCKS_PER_SEC / 4);
+  setrlimit(RLIMIT_NOFILE, &before);
+  for (const int fd : held)
+    ::close(fd);
+  ::close(waiting);
+  deliver(early);
+  auto late = greeted_peer(server);
+  deliver(late);
+}
+
+TEST_CASE("X09: when slots run low, strangers get little patience", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.limits.sessions = 16;
+  settings.timeouts.stressed = Duration(300);
+  RunningServer server(settings);
+  std::vector<Peer> idle;
+  for (int i = 0; i < 13; ++i)
+    idle.push_back(greeted_peer(server));
+  // Those that waited before the stress began are told to hurry, too.
+  CHECK(idle.front().reply() == replies::kTimeout);
+}
+
+TEST_CASE("X09: an eighth of the slots is kept for our own clients", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.limits.sessions = 16;
+  RunningServer server(settings);
+  std::vector<Peer> peers;
+  for (int i = 0; i < 14; ++i)
+    peers.push_back(Peer(server.port()));
+  for (auto& peer : peers)
+    CHECK(peer.reply().starts_with("220"));
+  Peer beyond(server.port());
+  CHECK(beyond.reply() == replies::kAllBusy);
+  server.configure([] {
+    auto trusting = trusting_settings();
+    trusting.limits.sessions = 16;
+    return trusting;
+  }());
+  std::string greeting;
+  for (int i = 0; i < 200 && !greeting.starts_with("220"); ++i)
+    greeting = Peer(server.port()).reply();
+  CHECK(greeting.starts_with("220"));
+}
+
+TEST_CASE("draining: idle clients get 421, a transaction ends first", "[smtpd][tcp]") {
+  RunningServer server;
+  auto idle = greeted_peer(server);
+  auto busy = greeted_peer(server);
+  const auto steps = with_data("\r\n.\r\n");
+  for (std::size_t i = 1; i + 1 < steps.size(); ++i)
+    busy.say(steps[i]);
+  std::thread drain([&] { server.drain(std::chrono::seconds(20)); });
+  CHECK(idle.reply() == replies::kStopping);
+  CHECK(idle.is_closed());
+  CHECK(codes_of(busy.say(steps.back())) == "250");
+  CHECK(busy.reply() == replies::kStopping);
+  drain.join();
+  CHECK(server.custody().kept().size() == 1);
+  CHECK(server.server().counters().open == 0);
+}
+
+TEST_CASE("draining: after the grace what is left is closed", "[smtpd][tcp]") {
+  RunningServer server;
+  auto busy = greeted_peer(server);
+  const auto steps = with_data("");
+  for (std::size_t i = 1; i < 4; ++i)
+    busy.say(steps[i]);
+  server.drain(Duration(200));
+  CHECK(busy.is_closed());
+  CHECK(server.custody().kept().empty());
+}
+
+TEST_CASE("a reload counts for new sessions", "[smtpd][tcp]") {
+  RunningServer server;
+  auto old = greeted_peer(server);
+  auto settings = strict_settings();
+  settings.hostname = "new.us.test";
+  server.configure(settings);
+  CHECK(old.say(kEhlo).starts_with("250-mx.us.test"));
+  std::string greeting;
+  for (int i = 0; i < 200 && greeting.find("new.us.test") == std::string::npos; ++i)
+    greeting = Peer(server.port()).reply();
+  CHECK(greeting == "220 new.us.test ESMTP Postrider\r\n");
+}
+
+TEST_CASE("listeners: Unix sockets, IPv6, and addresses that are none", "[smtpd][tcp]") {
+  SECTION("a Unix socket is a client of ours") {
+    char folder[] = "/tmp/smtpd-test-XXXXXX";
+    REQUIRE(::mkdtemp(folder) != nullptr);
+    const auto path = std::string(folder) + "/socket";
+    for (int round = 0; round < 2; ++round) {  // the second finds the first's socket file
+      RunningServer server(strict_settings(), 2, nullptr, {"unix:" + path});
+      const int socket = ::socket(AF_UNIX, SOCK_STREAM, 0);
+      sockaddr_un to{};
+      to.sun_family = AF_UNIX;
+      path.copy(to.sun_path, sizeof to.sun_path - 1);
+      REQUIRE(::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+      char greeting[64];
+      CHECK(::recv(socket, greeting, sizeof greeting, 0) > 4);
+      CHECK(server.log().wait_for("connected").at(0).value("client") == "local");
+      ::close(socket);
+    }
+    std::filesystem::remove_all(folder);
+  }
+  SECTION("one of systemd's") {
+    const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(socket, reinterpret_cast<sockaddr*>(&any), sizeof any) == 0);
+    REQUIRE(::listen(socket, 10) == 0);
+    socklen_t size = sizeof any;
+    ::getsockname(socket, reinterpret_cast<sockaddr*>(&any), &size);
+    smtpd::ListenerSettings listener;
+    listener.address = "127.0.0.1:" + std::to_string(ntohs(any.sin_port));
+    listener.inherited = socket;
+    RunningServer server(strict_settings(), 2, nullptr, listener);
+    auto peer = greeted_peer(server);
+    deliver(peer);
+  }
+  SECTION("what cannot be") {
+    Loop loop(0);
+    FakeCustody custody;
+    SystemClock clock;
+    NullLog log;
+    smtpd::Server server({&loop}, custody, clock, log,
+                         std::make_shared<const Settings>(strict_settings()));
+    for (const auto* address : {"25", "localhost:25", "::1:25", "127.0.0.1:99999",
+                                "127.0.0.1:", "unix:", "[127.0.0.1]:25"}) {
+      const auto result = server.listen({{address}});
+      REQUIRE_FALSE(result);
+      CHECK(result.error().describe().find("listen on " + std::string(address)) == 0);
+    }
+    CHECK(server.listen({{"[::1]:0"}}));
+    const auto taken = server.listen({{server.addresses().front()}});
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().describe().find("Address already in use") != std::string::npos);
+  }
+}
+
+TEST_CASE("I16: the PROXY header counts from listed peers only", "[smtpd][attacks][tcp]") {
+  smtpd::ListenerSettings listener;
+  listener.address = "127.0.0.1:0";
+  listener.proxy_protocol = true;
+  SECTION("from a stranger") {
+    RunningServer server(strict_settings(), 1, nullptr, listener);
+    Peer peer(server.port());
+    peer.send("PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n");
+    CHECK(peer.is_closed());
+  }
+  auto settings = strict_settings();
+  settings.proxy_from.push_back(Network::parse("127.0.0.1").value());
+  settings.relay_from.push_back(Network::parse("192.0.2.0/24").value());
+  settings.timeouts.proxy = Duration(300);
+  RunningServer server(settings, 1, nullptr, listener);
+  SECTION("from a listed peer") {
+    Peer peer(server.port());
+    peer.send("PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n");
+    CHECK(peer.reply().starts_with("220"));
+    CHECK(server.log().wait_for("connected").at(0).value("client") == "192.0.2.7");
+    CHECK(server.log().named("connected").at(0).value("proxy") == "127.0.0.1");
+    peer.say(kEhlo);
+    peer.say("MAIL FROM:<>\r\n");
+    CHECK(codes_of(peer.say("RCPT TO:<u@ext.test>\r\n")) == "250");
+  }
+  SECTION("the peer itself is not the client") {
+    Peer peer(server.port());
+    peer.send("PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\r\n");
+    peer.reply();
+    peer.say(kEhlo);
+    peer.say("MAIL FROM:<>\r\n");
+    CHECK(codes_of(peer.say("RCPT TO:<u@ext.test>\r\n")) == "550");
+  }
+  SECTION("without one, with a broken one, with none in time, and twice") {
+    for (const auto* start :
+         {"EHLO x\r\n", "PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n", "PROXY TC",
+          "PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\nPROXY TCP4 192.0.2.8 192.0.2.1 1 25\r\n"}) {
+      Peer peer(server.port());
+      peer.send(start);
+      const auto reply = peer.reply();
+      CHECK((reply.empty() || reply == replies::kOutOfStep));
+      CHECK(peer.is_closed());
+    }
+  }
+}
+
+TEST_CASE("a refusal that closes is read before the connection ends", "[smtpd][tcp]") {
+  RunningServer server;
+  for (int i = 0; i < 20; ++i) {
+    Peer peer(server.port());
+    peer.reply();
+    peer.send("GET / HTTP/1.1\r\n" + std::string(20000, 'x'));
+    CHECK(peer.reply() == replies::kNotHttp);
+    peer.finish();
+    CHECK(peer.is_closed());
+  }
+}
+
+TEST_CASE("a session has an end", "[smtpd][tcp]") {
+  auto settings = strict_settings();
+  settings.timeouts.session = Duration(1);
+  RunningServer server(settings);
+  Peer peer(server.port());
+  peer.reply();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  peer.send("NOOP\r\nNOOP\r\n");
+  CHECK(peer.is_closed());
+}
+
+TEST_CASE("a reload of listeners keeps what stays and its connections", "[smtpd][tcp]") {
+  RunningServer server;
+  auto old = greeted_peer(server);
+  const smtpd::ListenerSettings same{"127.0.0.1:0"};
+  smtpd::ListenerSettings more{"127.0.0.1:0"};
+  more.role = smtpd::Role::submission;
+  REQUIRE(server.server().relisten({same, more}));
+  REQUIRE(server.server().addresses().size() == 2);
+  const auto second = server.server().addresses().back();
+  Peer submitter(static_cast<std::uint16_t>(std::stoi(second.substr(second.rfind(':') + 1))));
+  CHECK(submitter.reply().starts_with("220"));
+  REQUIRE_FALSE(server.server().relisten({same, {"nowhere:25"}}));
+  CHECK(server.server().addresses().size() == 2);
+  REQUIRE(server.server().relisten({more}));
+  deliver(old);
+  CHECK(codes_of(submitter.say(kEhlo)) == "250");
+}
