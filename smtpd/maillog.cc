@@ -40,7 +40,7 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
   event.add("stage", refusal.stage).add("reply", first_line(refusal.reply));
   event.add("client", name_of(session.client().address));
   add_if(event, "helo", session.helo());
-  if (session.in_transaction())
+  if (session.in_transaction() || !refusal.sender.empty())
     event.add("from", refusal.sender);
   add_if(event, "to", refusal.recipient);
   event.add("protocol", session.protocol());

@@ -12,8 +12,8 @@
 //
 // client: "192.0.2.1", "2001:db8::1" or "local"; client_name is not looked up. stage: the verb,
 // CONNECT, END-OF-MESSAGE or UNKNOWN. reply: the first line as sent, without CRLF. from and to: the
-// addresses without brackets, from empty for the null sender; of `rejected`, to is the raw argument
-// of RCPT. to of `accepted` is the first recipient. message_id: the header's, with its brackets.
+// addresses without brackets, from empty for the null sender; of `rejected` they may be malformed.
+// to of `accepted` is the first recipient. message_id: the header's, with its brackets.
 // reason: quit, lost, timeout, refused, stopping. commands: lines read; error: why it was lost.
 #pragma once
 

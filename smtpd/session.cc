@@ -43,6 +43,15 @@ bool is_http(std::string_view verb) {
                      [&](std::string_view method) { return equals_ignoring_case(verb, method); });
 }
 
+// "TO:<a@b> NOTIFY=NEVER" names a@b, however broken it may be.
+std::string_view named_address(std::string_view argument) {
+  const auto open = argument.find('<');
+  if (open == std::string_view::npos)
+    return argument;
+  argument.remove_prefix(open + 1);
+  return argument.substr(0, argument.rfind('>'));
+}
+
 }  // namespace
 
 const Session::Command Session::kCommands[] = {
@@ -127,8 +136,14 @@ Session::Step Session::judged(Step step, std::string_view stage, std::string_vie
     ++errors_;
   if (is_out_of_patience() && step.next != Next::hang_up)
     step = {replies::kTooManyErrors, Next::hang_up};
-  if (observer_ != nullptr && !step.reply.empty() && step.reply.front() >= '4')
-    observer_->refused({stage, step.reply, transaction_.envelope.sender, argument});
+  if (observer_ == nullptr || step.reply.empty() || step.reply.front() < '4')
+    return step;
+  Refusal refusal{stage, step.reply, transaction_.envelope.sender, {}};
+  if (stage == "MAIL" && !in_transaction())
+    refusal.sender = named_address(argument);
+  else if (stage == "RCPT")
+    refusal.recipient = named_address(argument);
+  observer_->refused(refusal);
   return step;
 }
 

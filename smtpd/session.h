@@ -35,8 +35,8 @@ struct Conditions {
 struct Refusal {
   std::string_view stage;      // the verb, "END-OF-MESSAGE", "CONNECT" or "UNKNOWN"
   std::string_view reply;      // as sent
-  std::string_view sender;     // of the transaction
-  std::string_view recipient;  // for RCPT: its argument, raw
+  std::string_view sender;     // of the transaction; for MAIL: what it named, unchecked
+  std::string_view recipient;  // for RCPT: what it named, unchecked
 };
 
 class Observer {
