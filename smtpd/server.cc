@@ -4,6 +4,7 @@
 #include "smtpd/listener.h"
 #include "smtpd/maillog.h"
 
+#include <algorithm>
 #include <atomic>
 
 namespace postrider::smtpd {
@@ -14,6 +15,14 @@ struct Server::Impl {
     std::shared_ptr<Reception> reception;
     std::vector<std::shared_ptr<Listener>> listeners;
   };
+  struct Place {
+    ListenerSettings settings;
+    std::string address;  // with the real port
+    bool is(const ListenerSettings& other) const {
+      return settings.address == other.address && settings.role == other.role &&
+             settings.proxy_protocol == other.proxy_protocol;
+    }
+  };
 
   Impl(Custody& custody_, const Clock& clock_, Log& log_)
       : custody(custody_), clock(clock_), log(log_) {}
@@ -23,8 +32,37 @@ struct Server::Impl {
   Log& log;
   std::shared_ptr<Slots> slots = std::make_shared<Slots>();
   std::vector<Face> faces;
-  std::vector<std::string> addresses;
+  std::vector<Place> places;  // in the order of each face's listeners
+
+  void add(const ListenerSettings& settings, Bound bound);
+  void run(Face& face, std::size_t place);
+  void remove(std::size_t place);
 };
+
+void Server::Impl::add(const ListenerSettings& settings, Bound bound) {
+  for (std::size_t loop = 0; loop < faces.size(); ++loop) {
+    auto& face = faces[loop];
+    face.listeners.push_back(
+        std::make_shared<Listener>(face.reception, std::move(bound.sockets[loop]), settings));
+  }
+  maillog::listening(log, bound.address, settings.role);
+  places.push_back({settings, std::move(bound.address)});
+}
+
+void Server::Impl::run(Face& face, std::size_t place) {
+  face.loop->post([loop = face.loop, listener = face.listeners[place], to = &log] {
+    loop->spawn(Listener::run(listener), *to, "smtpd listener");
+  });
+}
+
+void Server::Impl::remove(std::size_t place) {
+  const auto at = static_cast<std::ptrdiff_t>(place);
+  for (auto& face : faces) {
+    face.loop->post([listener = std::move(face.listeners[place])] { listener->close(); });
+    face.listeners.erase(face.listeners.begin() + at);
+  }
+  places.erase(places.begin() + at);
+}
 
 Server::Server(std::vector<Loop*> loops, Custody& custody, const Clock& clock, Log& log,
                std::shared_ptr<const Settings> settings)
@@ -55,28 +93,51 @@ Result<void> Server::listen(const std::vector<ListenerSettings>& listeners) {
       return bound.error();
     all.push_back(*std::move(bound));
   }
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    for (std::size_t loop = 0; loop < impl_->faces.size(); ++loop) {
-      auto& face = impl_->faces[loop];
-      face.listeners.push_back(std::make_shared<Listener>(
-          face.reception, std::move(all[i].sockets[loop]), listeners[i]));
-    }
-    maillog::listening(impl_->log, all[i].address, listeners[i].role);
-    impl_->addresses.push_back(std::move(all[i].address));
-  }
+  for (std::size_t i = 0; i < all.size(); ++i)
+    impl_->add(listeners[i], std::move(all[i]));
   return {};
 }
 
 void Server::start() {
   for (auto& face : impl_->faces)
-    face.loop->post([loop = face.loop, listeners = face.listeners, log = &impl_->log] {
-      for (const auto& listener : listeners)
-        loop->spawn(Listener::run(listener), *log, "smtpd listener");
-    });
+    for (std::size_t place = 0; place < impl_->places.size(); ++place)
+      impl_->run(face, place);
+}
+
+Result<void> Server::relisten(const std::vector<ListenerSettings>& listeners) {
+  const auto& before = impl_->places;
+  std::vector<const ListenerSettings*> fresh;
+  std::vector<Bound> bound;
+  std::vector<bool> stays(before.size());
+  for (const auto& settings : listeners) {
+    const auto known = std::find_if(before.begin(), before.end(),
+                                    [&](const auto& place) { return place.is(settings); });
+    if (known != before.end()) {
+      stays[static_cast<std::size_t>(known - before.begin())] = true;
+      continue;
+    }
+    auto made = bind_listener(settings, impl_->faces.size());
+    if (!made)
+      return made.error();
+    fresh.push_back(&settings);
+    bound.push_back(*std::move(made));
+  }
+  for (std::size_t i = stays.size(); i-- > 0;)
+    if (!stays[i])
+      impl_->remove(i);
+  for (std::size_t i = 0; i < bound.size(); ++i) {
+    impl_->add(*fresh[i], std::move(bound[i]));
+    for (auto& face : impl_->faces)
+      impl_->run(face, impl_->places.size() - 1);
+  }
+  return {};
 }
 
 std::vector<std::string> Server::addresses() const {
-  return impl_->addresses;
+  std::vector<std::string> all;
+  for (const auto& place : impl_->places)
+    all.push_back(place.address);
+  return all;
 }
 
 void Server::configure(std::shared_ptr<const Settings> settings) {

@@ -4,6 +4,7 @@
 //   server.listen(...)     binds, as root if need be
 //   server.start()         accepts; before or after the loops run
 //   server.configure(...)  a reload; sessions under way keep what they began with
+//   server.relisten(...)   a reload of the listeners
 //   server.drain(...)      SIGTERM: stops accepting, 421 to the idle, lets transactions finish
 //
 // All functions but drain's callback are called from one thread that is no loop, or before the
@@ -36,6 +37,9 @@ class Server {
   // Binds all of them or none. The error names the address.
   Result<void> listen(const std::vector<ListenerSettings>& listeners);
   void start();
+  // A reload: binds and starts what is new, closes what is gone; connections stay. After an error
+  // nothing has changed. A listener is the same if address, role and proxy_protocol are.
+  Result<void> relisten(const std::vector<ListenerSettings>& listeners);
   // Where it listens, with the port that a ":0" became; in the order of listen().
   std::vector<std::string> addresses() const;
 
