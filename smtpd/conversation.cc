@@ -10,6 +10,12 @@ namespace postrider::smtpd {
 using Step = Session::Step;
 using Next = Session::Next;
 
+namespace {
+
+constexpr std::size_t kSmallLine = 128;
+
+}  // namespace
+
 Conversation::Need Conversation::open(std::string& replies) {
   return apply(session_.greet(), replies);
 }
@@ -117,6 +123,9 @@ std::optional<Step> Conversation::take_line(std::string_view in, std::size_t& us
     step = session_.on_bad_line(replies::kLineTooLong, false);
   else
     step = session_.on_line(line.substr(0, line.size() - 1), used < in.size());
+  // An idle connection keeps no room for the long line it once sent.
+  if (partial_.capacity() > kSmallLine)
+    std::string().swap(partial_);
   partial_.clear();
   return step;
 }

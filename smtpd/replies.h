@@ -55,6 +55,5 @@ inline constexpr auto kLoop = "554 5.4.6 Too many hops\r\n"sv;
 inline constexpr auto kNoRoom = "452 4.3.1 Not enough room, try again later\r\n"sv;
 inline constexpr auto kStopping = "421 4.3.2 Service is shutting down\r\n"sv;
 inline constexpr auto kTimeout = "421 4.4.2 Timeout\r\n"sv;
-inline constexpr auto kSessionTooLong = "421 4.4.2 Session too long\r\n"sv;
 
 }  // namespace postrider::smtpd::replies
