@@ -89,8 +89,11 @@ boost::json::object RunningInsight::status() {
   out["pid"] = static_cast<std::int64_t>(getpid());
   out["config"] = config_file_;
   boost::json::array listeners;
-  for (const auto& address : server_.addresses())
-    listeners.emplace_back(address);
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& address : listeners_)
+      listeners.emplace_back(address);
+  }
   out["listeners"] = std::move(listeners);
   const auto receiving = server_.counters();
   out["sessions"] = receiving.open;
@@ -113,6 +116,11 @@ boost::json::object RunningInsight::status() {
     trouble.emplace_back(site_text(site));
   out["sites_in_trouble"] = std::move(trouble);
   return out;
+}
+
+void RunningInsight::set_listeners(std::vector<std::string> addresses) {
+  const std::lock_guard lock(mutex_);
+  listeners_ = std::move(addresses);
 }
 
 // A filter by domain or site opens just that; any other may concern every site.

@@ -6,6 +6,7 @@
 #include "smtpd/server.h"
 
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ class RunningInsight : public Insight {
   std::vector<ExplainedFact> explain(const std::string& address) override;
   boost::json::object status() override;
   void retried(const queue::Filter& filter) override;
+  void set_listeners(std::vector<std::string> addresses);
   void stop() { stopping_ = true; }  // who waits gets no answer
 
  private:
@@ -29,6 +31,8 @@ class RunningInsight : public Insight {
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::vector<std::string> listeners_;
 };
 
 }  // namespace postrider::daemon

@@ -176,6 +176,7 @@ void Running::open_doors(StartProblems& problems) {
   auto& loop = lanes_.front()->loop;
   pool_.emplace(kPoolThreads);
   insight_.emplace(*dispatcher_, *server_, config.hostname, loaded_.file);
+  insight_->set_listeners(server_->addresses());
   service_.emplace(*queue_, clock_, &*insight_);
   const auto take = [&](auto& member, auto opened) {
     if (opened)

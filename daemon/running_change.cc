@@ -55,7 +55,7 @@ void Running::adopt(Loaded fresh) {
                   .add("config", loaded_.file));
 }
 
-// Makes all settings before it hands out the first.
+// Everything that can fail comes before the first part is told.
 Error Running::configure_parts(const Config& config) {
   auto domains = local_domains(config);
   if (!domains)
@@ -63,9 +63,15 @@ Error Running::configure_parts(const Config& config) {
   auto receiving = smtpd_settings(config, directory_);
   if (!receiving)
     return receiving.error();
-  auto sending = delivery_settings(config, server_->addresses());
-  if (!sending)
+  auto listeners = listener_settings(config, sockets_);
+  if (!listeners)
+    return listeners.error();
+  if (auto sending = delivery_settings(config, {}); !sending)
     return sending.error();
+  if (auto listening = server_->relisten(*listeners); !listening)
+    return listening.error();
+  const auto sending = delivery_settings(config, server_->addresses());
+  insight_->set_listeners(server_->addresses());
   directory_->reconfigure(std::move(*domains), config.local.mailbox);
   server_->configure(*receiving);
   dispatcher_->configure(*sending);

@@ -215,7 +215,7 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
     }
     const auto before = out.size();
     for (auto& socket : inherited)
-      if (socket.socket.is_open() && socket.name == given.address.substr(kSystemd.size())) {
+      if (socket.name == given.address.substr(kSystemd.size())) {
         settings.address = socket.address;
         settings.inherited = socket.socket.release();
         out.push_back(settings);
@@ -233,13 +233,6 @@ std::vector<std::string> need_restart(const Config& old, const Config& fresh) {
   for (const auto* key : kFixed)
     if (value_text(*find_option(key), old, 0) != value_text(*find_option(key), fresh, 0))
       keys.emplace_back(key);
-  const auto same = [](const ListenerConfig& a, const ListenerConfig& b) {
-    return a.address == b.address && a.role == b.role && a.tls == b.tls &&
-           a.proxy_protocol == b.proxy_protocol;
-  };
-  if (!std::equal(old.listeners.begin(), old.listeners.end(), fresh.listeners.begin(),
-                  fresh.listeners.end(), same))
-    keys.emplace_back("listener");
   return keys;
 }
 

@@ -32,7 +32,8 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 
-// One for each address; for "systemd:name" one for each socket of that name, which it takes.
+// One for each address; for "systemd:name" one for each socket of that name, which it takes. At a
+// reload those are taken already, and only their addresses tell that they stay.
 Result<std::vector<smtpd::ListenerSettings>> listener_settings(
     const Config& config, std::vector<InheritedSocket>& inherited);
 

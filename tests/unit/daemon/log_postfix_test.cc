@@ -1,0 +1,215 @@
+#include "daemon/log_postfix.h"
+
+#include "base/log.h"
+
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <regex>
+#include <unistd.h>
+
+using namespace postrider;
+using postrider::daemon::PostfixFormat;
+
+namespace {
+
+// What a format makes of an event, with the process id taken out.
+std::string format(LogEvent event, bool with_prefix = false) {
+  event.when = TimePoint(std::chrono::milliseconds(1795442462000));  // 2026-11-23 14:01:02 UTC
+  std::string line;
+  PostfixFormat("mx.example.org", with_prefix)(event, line);
+  return std::regex_replace(line, std::regex("\\[" + std::to_string(getpid()) + "\\]"), "[1]");
+}
+
+LogEvent event(const char* name, std::string_view id = {}) {
+  return LogEvent(Level::info, name, id);
+}
+
+struct Case {
+  const char* name;
+  LogEvent event;
+  const char* want;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  const auto row = [&](const char* name, LogEvent&& made, const char* want) {
+    all.push_back({name, std::move(made), want});
+  };
+  row("a connection", event("connected", "S1").add("client", "192.0.2.1").add("port", "4711"),
+      "postfix/smtpd[1]: connect from unknown[192.0.2.1]");
+  row("its end",
+      event("disconnected", "S1")
+          .add("client", "2001:db8::1")
+          .add("reason", "quit")
+          .add("commands", "5"),
+      "postfix/smtpd[1]: disconnect from unknown[2001:db8::1] commands=5");
+  row("a client that says nothing",
+      event("disconnected", "S1")
+          .add("client", "192.0.2.1")
+          .add("reason", "timeout")
+          .add("commands", "0"),
+      "postfix/smtpd[1]: timeout after CONNECT from unknown[192.0.2.1]\n"
+      "postfix/smtpd[1]: disconnect from unknown[192.0.2.1] commands=0");
+  row("a refused relay",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.7.1 Relaying denied")
+          .add("client", "192.0.2.1")
+          .add("helo", "spam.example")
+          .add("from", "a@b.example")
+          .add("to", "<c@d.example>")
+          .add("protocol", "ESMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.7.1 "
+      "<c@d.example>: Relay access denied; from=<a@b.example> to=<c@d.example> proto=ESMTP "
+      "helo=<spam.example>");
+  row("an unknown user of the null sender",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.1.1 No such user here")
+          .add("client", "192.0.2.1")
+          .add("from", "")
+          .add("to", "<x@us.example>")
+          .add("protocol", "SMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.1.1 "
+      "<x@us.example>: Recipient address rejected: User unknown in local recipient table; "
+      "from=<> to=<x@us.example> proto=SMTP helo=<>");
+  row("a message over SMTP",
+      event("accepted", "01JDQ8V0000")
+          .add("session", "S1")
+          .add("client", "192.0.2.1")
+          .add("protocol", "ESMTP")
+          .add("from", "a@b.example")
+          .add("nrcpt", "2")
+          .add("size", "812")
+          .add("message_id", "<1@b.example>"),
+      "postfix/smtpd[1]: 01JDQ8V0000: client=unknown[192.0.2.1]\n"
+      "postfix/cleanup[1]: 01JDQ8V0000: message-id=<1@b.example>\n"
+      "postfix/qmgr[1]: 01JDQ8V0000: from=<a@b.example>, size=812, nrcpt=2 (queue active)");
+  row("a delivery",
+      event("attempted", "01JDQ8V0000")
+          .add("verdict", "sent")
+          .add("from", "a@b.example")
+          .add("to", "c@d.example")
+          .add("relay", "mx.d.example[192.0.2.9]:25")
+          .add("delay", "0.12")
+          .add("delays", "0.01/0/0.05/0.06")
+          .add("dsn", "2.0.0")
+          .add("reason", "250 2.0.0 Ok"),
+      "postfix/smtp[1]: 01JDQ8V0000: to=<c@d.example>, relay=mx.d.example[192.0.2.9]:25, "
+      "delay=0.12, delays=0.01/0/0.05/0.06, dsn=2.0.0, status=sent (250 2.0.0 Ok)");
+  row("a delivery here",
+      event("attempted", "01JDQ8V0000")
+          .add("verdict", "sent")
+          .add("to", "u@us.example")
+          .add("relay", "local")
+          .add("dsn", "2.0.0")
+          .add("reason", "delivered to maildir"),
+      "postfix/local[1]: 01JDQ8V0000: to=<u@us.example>, relay=local, delay=0, delays=0/0/0/0, "
+      "dsn=2.0.0, status=sent (delivered to maildir)");
+  row("the end of the lifetime",
+      event("bounced", "01JDQ8V0000")
+          .add("to", "c@d.example")
+          .add("dsn", "4.4.7")
+          .add("reason", "lifetime exceeded"),
+      "postfix/error[1]: 01JDQ8V0000: to=<c@d.example>, relay=none, delay=0, delays=0/0/0/0, "
+      "dsn=4.4.7, status=bounced (lifetime exceeded)");
+  row("a bounce",
+      event("notice_created", "01JDQ8V0000").add("notice", "01JDQ8V0001").add("kind", "failure"),
+      "postfix/bounce[1]: 01JDQ8V0000: sender non-delivery notification: 01JDQ8V0001\n"
+      "postfix/qmgr[1]: 01JDQ8V0001: from=<>, size=0, nrcpt=1 (queue active)");
+  row("the end", event("removed", "01JDQ8V0000"), "postfix/qmgr[1]: 01JDQ8V0000: removed");
+  row("I06 line ends and escapes of others stay on their line",
+      event("rejected", "S1")
+          .add("stage", "EHLO")
+          .add("reply", "501 5.5.2 a")
+          .add("client", "192.0.2.1")
+          .add("helo", "x\r\n2026 forged \x1b[2J")
+          .add("protocol", "SMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: EHLO from unknown[192.0.2.1]: 501 5.5.2 a; proto=SMTP "
+      "helo=<x\\x0d\\x0a2026 forged \\x1b[2J>");
+  row("an event that Postfix does not know",
+      LogEvent(Level::warn, "site_blocked").add("site", "mx.example"),
+      "warning: site_blocked site=\"mx.example\"");
+  return all;
+}
+
+// A day in the life, in the order in which a log has it.
+void write_sample(const std::string& path) {
+  std::ofstream out(path);
+  for (const auto& c : cases())
+    out << format(c.event, true) << "\n";
+}
+
+std::string output_of(const std::string& command) {
+  std::string out;
+  std::array<char, 4096> room{};
+  std::FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  while (const auto got = std::fread(room.data(), 1, room.size(), pipe))
+    out.append(room.data(), got);
+  pclose(pipe);
+  return out;
+}
+
+bool has_program(const char* name) {
+  return std::system((std::string("command -v ") + name + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+struct SampleFile {
+  SampleFile() {
+    REQUIRE(mkstemp(path) >= 0);
+    write_sample(path);
+  }
+  ~SampleFile() { unlink(path); }
+  char path[32] = "/tmp/postrider-log-XXXXXX";
+};
+
+}  // namespace
+
+TEST_CASE("an event becomes Postfix's lines", "[log][postfix]") {
+  for (const auto& c : cases())
+    DYNAMIC_SECTION(c.name) {
+      CHECK(format(c.event) == c.want);
+    }
+}
+
+TEST_CASE("a line begins as syslog's lines do", "[log][postfix]") {
+  setenv("TZ", "UTC", 1);
+  tzset();
+  CHECK(format(event("removed", "01JDQ8V0000"), true) ==
+        "Nov 23 14:01:02 mx postfix/qmgr[1]: 01JDQ8V0000: removed");
+  CHECK(format(event("site_open").add("site", "a"), true) ==
+        "Nov 23 14:01:02 mx postrider[1]: site_open site=\"a\"");
+}
+
+TEST_CASE("pflogsumm counts what happened", "[log][postfix][programs]") {
+  if (!has_program("pflogsumm")) {
+    WARN("pflogsumm is not installed");
+    return;
+  }
+  const SampleFile sample;
+  const auto report = output_of("pflogsumm --smtpd-stats " + std::string(sample.path) + " 2>&1");
+  INFO(report);
+  CHECK(std::regex_search(report, std::regex("\n +2 +received\n")));  // the message, its bounce
+  CHECK(std::regex_search(report, std::regex("\n +2 +delivered\n")));
+  CHECK(std::regex_search(report, std::regex("\n +1 +bounced\n")));
+  CHECK(std::regex_search(report, std::regex("\n +3 +rejected")));
+  CHECK(report.find("Relay access denied") != std::string::npos);
+  CHECK(std::regex_search(report, std::regex("User unknown")));
+}
+
+TEST_CASE("fail2ban's Postfix filter finds the refused client", "[log][postfix][programs]") {
+  if (!has_program("fail2ban-regex")) {
+    WARN("fail2ban is not installed");
+    return;
+  }
+  const SampleFile sample;
+  const auto report =
+      output_of("fail2ban-regex --raw " + std::string(sample.path) + " postfix 2>&1");
+  INFO(report);
+  CHECK(report.find("Failregex: 2 total") != std::string::npos);
+}

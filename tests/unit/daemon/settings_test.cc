@@ -1,0 +1,144 @@
+#include "daemon/settings.h"
+
+#include "daemon/config_file.h"
+
+#include <catch2/catch.hpp>
+
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::daemon;
+
+namespace {
+
+Config config(std::string_view text) {
+  const auto loaded = parse_config(text, "test.toml", "mx.example.org");
+  INFO(loaded.describe());
+  REQUIRE(loaded.config);
+  return *loaded.config;
+}
+
+}  // namespace
+
+TEST_CASE("receiving is told networks, domains in A-labels and limits", "[daemon][settings]") {
+  const auto settings = smtpd_settings(config(R"(
+[accept]
+message_size = "1MiB"
+recipients = 200
+relay_from = ["192.0.2.0/24"]
+relay_to = ["Backup.Example", ".bücher.example"]
+proxy_from = ["10.0.0.1"]
+errors = 3
+timeout = "10s"
+)"),
+                                       nullptr);
+  REQUIRE(settings);
+  const auto& it = **settings;
+  CHECK(it.hostname == "mx.example.org");
+  CHECK(it.message_size == 1U << 20U);
+  CHECK(it.recipients == 200);
+  REQUIRE(it.relay_from.size() == 1);
+  CHECK(it.relay_from[0].contains(*IpAddress::parse("192.0.2.77")));
+  CHECK(it.relay_to == std::vector<std::string>{"backup.example", ".xn--bcher-kva.example"});
+  REQUIRE(it.proxy_from.size() == 1);
+  CHECK(it.limits.errors == 3);
+  CHECK(it.timeouts.command == std::chrono::seconds(10));
+}
+
+TEST_CASE("delivery is told routes, waits and where we listen", "[daemon][settings]") {
+  const auto settings = delivery_settings(config(R"(
+[[route]]
+domain = ".BÜCHER.example"
+next_hop = "error:5.1.2 gone"
+tls = "off"
+[[route]]
+domain = "*"
+next_hop = "smtp://relay.example.net:587"
+tls = "opportunistic"
+[delivery]
+port = 2525
+retry = ["5s"]
+lifetime = "1m"
+family = "ipv6"
+)"),
+                                          {"0.0.0.0:25", "unix:/run/x", "[::1]:26"});
+  REQUIRE(settings);
+  const auto& it = **settings;
+  REQUIRE(it.routes.size() == 2);
+  CHECK(it.routes[0].domain == ".xn--bcher-kva.example");
+  CHECK(it.routes[0].next_hop.kind == delivery::NextHop::Kind::error);
+  CHECK(it.routes[0].tls == delivery::TlsMode::off);
+  CHECK(it.routes[1].next_hop.port == 587);
+  CHECK(it.routes[1].tls == delivery::TlsMode::opportunistic);
+  REQUIRE(it.own_addresses.size() == 2);
+  CHECK(it.own_addresses[1].port == 26);
+  CHECK(it.port == 2525);
+  CHECK(it.retry.steps == std::vector<Duration>{Duration(5000)});
+  CHECK(it.families == delivery::Families::ipv6);
+  CHECK(it.double_bounce == "postmaster");
+}
+
+TEST_CASE("a double bounce's user belongs to a domain of ours", "[daemon][settings]") {
+  const auto to = [](const std::string& given, const std::string& domains) {
+    return (*delivery_settings(config("[delivery]\ndouble_bounces_to = \"" + given +
+                                      "\"\n[local]\ndomains = [" + domains + "]\n"),
+                               {}))
+        ->double_bounce;
+  };
+  CHECK(to("", "").empty());
+  CHECK(to("Postmaster", "") == "Postmaster");
+  CHECK(to("root", "") == "root@mx.example.org");
+  CHECK(to("root", "\"example.org\"") == "root@example.org");
+  CHECK(to("a@b.example", "") == "a@b.example");
+}
+
+TEST_CASE("the resolver follows the system unless servers are given", "[daemon][settings]") {
+  CHECK(resolver_settings(config("").dns).resolv_conf == "/etc/resolv.conf");
+  const auto given = resolver_settings(config("[dns]\nservers = [\"127.0.0.1:5353\"]\n").dns);
+  CHECK(given.resolv_conf.empty());
+  REQUIRE(given.servers.size() == 1);
+  CHECK(given.servers[0].port == 5353);
+  CHECK_FALSE(given.trust_ad);
+}
+
+TEST_CASE("listeners take the sockets of their name from the service manager",
+          "[daemon][settings]") {
+  std::vector<InheritedSocket> sockets;
+  sockets.push_back({"smtp", FileDescriptor(dup(0)), "0.0.0.0:25"});
+  sockets.push_back({"other", FileDescriptor(dup(0)), "0.0.0.0:26"});
+  sockets.push_back({"smtp", FileDescriptor(dup(0)), "[::]:25"});
+  const auto with_systemd = config(
+      "[[listener]]\naddress = \"systemd:smtp\"\nrole = \"submission\"\n"
+      "[[listener]]\naddress = \"127.0.0.1:2525\"\n");
+  const auto first = listener_settings(with_systemd, sockets);
+  REQUIRE(first);
+  REQUIRE(first->size() == 3);
+  CHECK((*first)[0].inherited >= 0);
+  CHECK((*first)[0].role == smtpd::Role::submission);
+  CHECK((*first)[1].address == "[::]:25");
+  CHECK((*first)[2].inherited == -1);
+  // A reload names the same places without taking anything.
+  const auto again = listener_settings(with_systemd, sockets);
+  REQUIRE(again);
+  REQUIRE(again->size() == 3);
+  CHECK((*again)[0].address == "0.0.0.0:25");
+  CHECK((*again)[0].inherited == -1);
+  close((*first)[0].inherited);
+  close((*first)[1].inherited);
+
+  const auto missing = config("[[listener]]\naddress = \"systemd:none\"\n");
+  CHECK_FALSE(listener_settings(missing, sockets));
+}
+
+TEST_CASE("a reload tells what it cannot change", "[daemon][settings]") {
+  const auto old = config("");
+  CHECK(need_restart(old, config("hostname = \"a.b\"\n[delivery]\nport = 26\n")).empty());
+  CHECK(need_restart(old, config("spool = \"/srv/x\"\nthreads = 3\nlog = {target = \"syslog\"}\n"
+                                 "[control]\nsocket = \"/srv/c\"\n")) ==
+        std::vector<std::string>{"spool", "threads", "log.target", "control.socket",
+                                 "control.submit"});
+}
+
+TEST_CASE("the room that must stay free grows with the largest message", "[daemon][settings]") {
+  CHECK(queue_settings(config("[accept]\nmessage_size = \"100MiB\"\n")).room_needed == 150U << 20U);
+}

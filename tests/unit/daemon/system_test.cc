@@ -1,0 +1,213 @@
+// The service manager's protocols, users, and signals.
+#include "daemon/events.h"
+#include "daemon/inherited.h"
+#include "daemon/notify.h"
+#include "daemon/privileges.h"
+
+#include <catch2/catch.hpp>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using namespace postrider;
+using namespace postrider::daemon;
+
+namespace {
+
+struct Folder {
+  Folder() {
+    char name[] = "/tmp/postrider-system-XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~Folder() { fs::remove_all(path); }
+  fs::path path;
+};
+
+// The service manager's end. name: as in NOTIFY_SOCKET.
+class FakeManager {
+ public:
+  explicit FakeManager(const std::string& name) : socket_(socket(AF_UNIX, SOCK_DGRAM, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, name.data(), name.size());
+    if (name.front() == '@')
+      address.sun_path[0] = '\0';
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    REQUIRE(bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+  }
+  std::string next() {
+    char room[1024];
+    const auto got = recv(socket_.get(), room, sizeof room, MSG_DONTWAIT);
+    return got < 0 ? "" : std::string(room, static_cast<std::size_t>(got));
+  }
+
+ private:
+  FileDescriptor socket_;
+};
+
+FileDescriptor listening_socket() {
+  FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(listen(fd.get(), 1) == 0);
+  return fd;
+}
+
+// Runs in a child, where ids may be changed for good; true if it says so.
+bool in_child(bool (*work)()) {
+  const auto pid = fork();
+  if (pid == 0)
+    std::_Exit(work() ? 0 : 1);
+  int status = 0;
+  REQUIRE(waitpid(pid, &status, 0) == pid);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+Account nobody() {
+  auto account = find_account("nobody");
+  return account ? *account : Account{};
+}
+
+}  // namespace
+
+TEST_CASE("the service manager hears of every change", "[daemon][notify]") {
+  const Folder folder;
+  for (const std::string name :
+       {(folder.path / "notify").string(), "@postrider-test-" + std::to_string(getpid())}) {
+    FakeManager manager(name);
+    Notifier notifier(name);
+    notifier.ready("listening on 127.0.0.1:25");
+    CHECK(manager.next() == "READY=1\nSTATUS=listening on 127.0.0.1:25");
+    notifier.reloading(SteadyTime(std::chrono::microseconds(1234567)));
+    CHECK(manager.next() == "RELOADING=1\nMONOTONIC_USEC=1234567\nSTATUS=reloading");
+    notifier.stopping("a\nREADY=1");
+    CHECK(manager.next() == "STOPPING=1\nSTATUS=a\\x0aREADY=1");
+    notifier.alive();
+    CHECK(manager.next() == "WATCHDOG=1");
+  }
+}
+
+TEST_CASE("the manager's variables are taken once and not passed on", "[daemon][notify]") {
+  setenv("NOTIFY_SOCKET", "/nowhere", 1);
+  setenv("WATCHDOG_USEC", "3000000", 1);
+  setenv("WATCHDOG_PID", std::to_string(getpid()).c_str(), 1);
+  auto notifier = Notifier::from_environment();
+  CHECK(notifier.watchdog() == std::optional(Duration(3000)));
+  CHECK(std::getenv("NOTIFY_SOCKET") == nullptr);
+  CHECK(std::getenv("WATCHDOG_USEC") == nullptr);
+  notifier.ready("nobody listens, and nothing happens");
+  setenv("WATCHDOG_USEC", "3000000", 1);
+  setenv("WATCHDOG_PID", "1", 1);
+  CHECK_FALSE(Notifier::from_environment().watchdog());
+}
+
+TEST_CASE("sockets of the service manager come with their names", "[daemon][inherited]") {
+  const auto made = listening_socket();
+  const int first = 200;
+  REQUIRE(dup2(made.get(), first) == first);
+  REQUIRE(dup2(made.get(), first + 1) == first + 1);
+  FileDescriptor no_listener(socket(AF_INET, SOCK_DGRAM, 0));
+  REQUIRE(dup2(no_listener.get(), first + 2) == first + 2);
+  setenv("LISTEN_FDS", "4", 1);  // the fourth was never opened
+  setenv("LISTEN_FDNAMES", "smtp::other:none", 1);
+
+  SECTION("for another process") {
+    setenv("LISTEN_PID", "1", 1);
+    CHECK(take_inherited_sockets(first).empty());
+    for (int fd = first; fd < first + 3; ++fd)
+      close(fd);
+  }
+  SECTION("for this process") {
+    setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+    const auto sockets = take_inherited_sockets(first);
+    REQUIRE(sockets.size() == 2);
+    CHECK(sockets[0].name == "smtp");
+    CHECK(sockets[1].name == "unknown");
+    CHECK(sockets[0].address.starts_with("127.0.0.1:"));
+    CHECK(fcntl(first, F_GETFD) == FD_CLOEXEC);
+    CHECK(fcntl(first + 2, F_GETFD) == -1);
+  }
+  CHECK(std::getenv("LISTEN_FDS") == nullptr);
+  CHECK(std::getenv("LISTEN_FDNAMES") == nullptr);
+}
+
+TEST_CASE("a user that does not exist is not found", "[daemon][privileges]") {
+  const auto account = find_account("no-such-user-here");
+  REQUIRE_FALSE(account);
+  CHECK(account.error().code() == make_error_code(Errc::not_found));
+}
+
+TEST_CASE("the file limit is raised as far as it goes", "[daemon][privileges]") {
+  rlimit limit{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  CHECK(raise_file_limit() == limit.rlim_max);
+}
+
+TEST_CASE("root acts as the user for its files and then becomes it for good",
+          "[daemon][privileges]") {
+  if (geteuid() != 0)
+    return;  // nothing to give up
+  CHECK(in_child([] {
+    const auto account = nobody();
+    {
+      const auto acting = ActingAs::become(account);
+      if (!acting || geteuid() != account.uid || getegid() != account.gid)
+        return false;
+    }
+    return geteuid() == 0 && getegid() == 0;
+  }));
+  CHECK(in_child([] {
+    const auto account = nobody();
+    uid_t real = 0, effective = 0, saved = 0;
+    return become_for_good(account) && getresuid(&real, &effective, &saved) == 0 &&
+           real == account.uid && effective == account.uid && saved == account.uid &&
+           getgid() == account.gid && seteuid(0) != 0 && setgid(0) != 0 &&
+           getgroups(0, nullptr) <= 1;
+  }));
+}
+
+TEST_CASE("a missing folder is made for the user, an existing one stays", "[daemon][privileges]") {
+  const Folder folder;
+  const Account account = geteuid() == 0 ? nobody() : Account{"self", geteuid(), getegid()};
+  const auto made = folder.path / "a" / "spool";
+  REQUIRE(provide_folder(made, account, 0700));
+  struct stat status {};
+  REQUIRE(stat(made.c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777U) == 0700);
+  CHECK(status.st_uid == account.uid);
+  REQUIRE(provide_folder(made, account, 0755));
+  REQUIRE(stat(made.c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777U) == 0700);
+}
+
+TEST_CASE("signals become events in order", "[daemon][events]") {
+  Events events;
+  Event event{};
+  const auto next_is = [&](Event want) {
+    return events.wait(Duration(5000), event) && event == want;
+  };
+  kill(getpid(), SIGHUP);
+  CHECK(next_is(Event::reload));
+  kill(getpid(), SIGUSR2);  // means nothing
+  kill(getpid(), SIGTERM);
+  CHECK(next_is(Event::stop));
+  kill(getpid(), SIGINT);
+  CHECK(next_is(Event::stop));
+  kill(getpid(), SIGPIPE);  // ignored
+  events.post(Event::stage_done);
+  CHECK(next_is(Event::stage_done));
+  CHECK_FALSE(events.wait(Duration(1), event));
+}
