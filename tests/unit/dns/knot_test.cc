@@ -1,91 +1,18 @@
-// The resolver against a real name server, Knot, which the test starts and stops.
-#include "base/file.h"
+// The resolver against real name servers, which the test starts and stops: Knot, and Unbound that
+// validates what a signing Knot says.
 #include "tests/unit/dns/dns_fixture.h"
+#include "tests/unit/dns/real_server.h"
 
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <catch2/catch.hpp>
 
-#include <csignal>
-#include <cstdlib>
-#include <fcntl.h>
-#include <filesystem>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <algorithm>
 
 namespace postrider::dns {
 
 namespace {
 
 using Texts = std::vector<std::string>;
-
-std::string find_knotd() {
-  for (const char* path : {"/usr/sbin/knotd", "/usr/bin/knotd", "/usr/local/sbin/knotd"})
-    if (::access(path, X_OK) == 0)
-      return path;
-  return {};
-}
-
-// Its own folder, process and port on loopback; all gone at the end.
-class Knot {
- public:
-  Knot(std::string program, const std::vector<std::pair<std::string, std::string>>& zones)
-      : program_(std::move(program)) {
-    folder_ = (std::filesystem::temp_directory_path() / "knot-XXXXXX").string();
-    REQUIRE(::mkdtemp(folder_.data()) != nullptr);
-    port_ = free_port();
-    std::string conf = "server:\n  rundir: \"" + folder_ + "\"\n  listen: 127.0.0.1@" +
-                       std::to_string(port_) +
-                       "\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n"
-                       "log:\n- target: stderr\n  any: warning\n"
-                       "database:\n  storage: \"" +
-                       folder_ + "\"\ntemplate:\n- id: default\n  storage: \"" + folder_ +
-                       "\"\n  zonefile-sync: -1\n  zonefile-load: whole\n  journal-content: none\n"
-                       "zone:\n";
-    for (const auto& [name, text] : zones) {
-      conf += "- domain: " + name + "\n  file: " + name + ".zone\n";
-      REQUIRE(replace_file(folder_ + "/" + name + ".zone", text, 0644));
-    }
-    REQUIRE(replace_file(folder_ + "/knot.conf", conf, 0644));
-    start();
-  }
-  ~Knot() {
-    ::kill(process_, SIGTERM);
-    int status = 0;
-    ::waitpid(process_, &status, 0);
-    std::filesystem::remove_all(folder_);
-  }
-  Knot(const Knot&) = delete;
-  Knot& operator=(const Knot&) = delete;
-
-  Server address() const { return {asio::ip::address_v4::loopback(), port_}; }
-  bool is_running() const { return ::waitpid(process_, nullptr, WNOHANG) == 0; }
-  std::string complaints() const { return read_file(folder_ + "/errors").value(); }
-
- private:
-  static std::uint16_t free_port() {
-    asio::io_context context;
-    asio::ip::tcp::acceptor acceptor(context,
-                                     asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0));
-    return acceptor.local_endpoint().port();
-  }
-  void start() {
-    const std::string conf = folder_ + "/knot.conf", errors = folder_ + "/errors";
-    process_ = ::fork();
-    REQUIRE(process_ >= 0);
-    if (process_ > 0)
-      return;
-    const int out = ::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    ::dup2(out, 1);
-    ::dup2(out, 2);
-    ::execl(program_.c_str(), program_.c_str(), "-c", conf.c_str(), nullptr);
-    ::_exit(127);
-  }
-
-  std::string program_, folder_;
-  std::uint16_t port_ = 0;
-  pid_t process_ = -1;
-};
 
 std::string example_zone() {
   std::string zone = R"($ORIGIN example.test.
@@ -119,13 +46,13 @@ $TTL 600
 )";
 
 struct KnotFixture : DnsFixture {
-  // Asks until Knot has loaded its zones.
-  void wait_for(const Knot& knot) {
+  // Asks until the server has loaded its zones.
+  void wait_for(const RealServer& real, const std::string& name) {
     asio::steady_timer timer(loop.context());
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (a("ns.example.test").status != Status::records) {
-      INFO(knot.complaints());
-      REQUIRE(knot.is_running());
+    while (a(name).status != Status::records) {
+      INFO(real.complaints());
+      REQUIRE(real.is_running());
       REQUIRE(std::chrono::steady_clock::now() < give_up);
       bool is_time = false;
       timer.expires_after(Duration(20));
@@ -134,22 +61,58 @@ struct KnotFixture : DnsFixture {
       resolver->forget_all();
     }
   }
+  void start_with(const RealServer& real) {
+    settings.servers = {real.address()};
+    settings.timeouts = {Duration(5000)};
+    settings.total = Duration(10000);
+    settings.failure_ttl = Duration(0);
+    start();
+  }
 };
+
+bool lacks(const std::string& program) {
+  if (!find_program(program).empty())
+    return false;
+  WARN("skipped: " + program + " is not installed (Debian packages knot and unbound)");
+  return true;
+}
+
+// Names below .test are answered by Unbound itself: these are below .example.
+std::string zone_of(const std::string& name) {
+  return "$ORIGIN " + name +
+         ".\n$TTL 600\n@ SOA ns root 1 3600 600 86400 120\n@ NS ns\nns A 127.0.0.1\n"
+         "@ MX 10 mx\nmx A 192.0.2.1\n_25._tcp.mx TLSA 3 1 1 0011\n"
+         "out CNAME mx.plain.example.\n";
+}
+
+void start_unbound(RealServer& server, const RealServer& knot) {
+  std::string wrong = delegation_signer(knot, "bogus.example");
+  wrong.back() = wrong.back() == '0' ? '1' : '0';
+  std::string conf = "server:\n  directory: \"" + server.folder() +
+                     "\"\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n"
+                     "  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n"
+                     "  interface: 127.0.0.1\n  port: " +
+                     server.port() +
+                     "\n  do-not-query-localhost: no\n  ede: yes\n"
+                     "  module-config: \"validator iterator\"\n  trust-anchor: \"" +
+                     delegation_signer(knot, "signed.example") + "\"\n  trust-anchor: \"" + wrong +
+                     "\"\nremote-control:\n  control-enable: no\n";
+  for (const char* zone : {"signed", "bogus", "plain"})
+    conf += std::string("stub-zone:\n  name: \"") + zone + ".example\"\n  stub-addr: 127.0.0.1@" +
+            knot.port() + "\n";
+  server.write("unbound.conf", conf);
+  server.start({find_program("unbound"), "-d", "-p", "-c", server.folder() + "/unbound.conf"});
+}
 
 }  // namespace
 
 TEST_CASE_METHOD(KnotFixture, "a real name server is understood", "[dns][resolver][knot]") {
-  const auto program = find_knotd();
-  if (program.empty()) {
-    WARN("skipped: knotd is not installed (Debian package knot)");
+  if (lacks("knotd"))
     return;
-  }
-  Knot knot(program, {{"example.test", example_zone()}, {"2.0.192.in-addr.arpa", kReverseZone}});
-  settings.servers = {knot.address()};
-  settings.timeouts = {Duration(5000)};
-  settings.failure_ttl = Duration(0);
-  start();
-  wait_for(knot);
+  RealServer knot;
+  start_knot(knot, {{"example.test", example_zone()}, {"2.0.192.in-addr.arpa", kReverseZone}});
+  start_with(knot);
+  wait_for(knot, "ns.example.test");
 
   const auto mx_answer = mx("Example.TEST");
   Texts hosts = texts(mx_answer.records);
@@ -186,6 +149,46 @@ TEST_CASE_METHOD(KnotFixture, "a real name server is understood", "[dns][resolve
   const auto big = mx("big.example.test");
   CHECK(big.records.size() == 100);
   CHECK(resolver->counters().over_tcp == 1);
+}
+
+TEST_CASE_METHOD(KnotFixture,
+                 "D14 what a validating resolver proved is secure, and bogus is trouble",
+                 "[dns][resolver][knot][attack]") {
+  if (lacks("knotd") || lacks("keymgr") || lacks("unbound"))
+    return;
+  RealServer knot, unbound;
+  start_knot(
+      knot, {{"plain.example", zone_of("plain.example")}},
+      {{"signed.example", zone_of("signed.example")}, {"bogus.example", zone_of("bogus.example")}});
+  start_with(knot);
+  for (const char* name : {"ns.signed.example", "ns.bogus.example", "ns.plain.example"})
+    wait_for(knot, name);
+  CHECK_FALSE(mx("signed.example").secure);  // an authority proves nothing by itself
+  start_unbound(unbound, knot);
+  start_with(unbound);
+  wait_for(unbound, "mx.plain.example");
+  INFO(unbound.complaints());
+
+  CHECK(mx("signed.example").status == Status::records);
+  CHECK(mx("signed.example").secure);
+  CHECK(tlsa("_25._tcp.mx.signed.example").secure);
+  const auto no_data = tlsa("mx.signed.example");
+  CHECK(no_data.status == Status::no_data);
+  CHECK(no_data.secure);
+  const auto absent = a("none.signed.example");
+  CHECK(absent.status == Status::no_such_name);
+  CHECK(absent.secure);
+  CHECK(mx("plain.example").status == Status::records);
+  CHECK_FALSE(mx("plain.example").secure);
+  const auto out = a("out.signed.example");
+  CHECK(out.canonical_name == "mx.plain.example");
+  CHECK_FALSE(out.secure);
+  const auto bogus = mx("bogus.example");
+  CHECK(bogus.status == Status::temporary_failure);
+  CHECK(bogus.reason.starts_with("mx bogus.example: SERVFAIL (EDE "));
+  settings.trust_ad = false;
+  resolver->reconfigure(settings);
+  CHECK_FALSE(mx("signed.example").secure);
 }
 
 }  // namespace postrider::dns
