@@ -1,5 +1,9 @@
 #include "queue/sqlite.h"
 
+#include "base/file.h"
+
+#include <fcntl.h>
+
 namespace postrider::queue {
 
 namespace {
@@ -99,6 +103,10 @@ std::string_view Query::blob(int column) const {
 
 Result<Database> Database::open(const std::string& path, Mode mode, const char* vfs) {
   Database database;
+  // Closed to others whatever the umask is; SQLite gives -wal and -shm the same mode.
+  if (mode == Mode::writer && vfs == nullptr)
+    if (auto made = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600); !made)
+      return made.error();
   const int access =
       mode == Mode::writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
   const int code = sqlite3_open_v2(path.c_str(), &database.handle_,
