@@ -14,6 +14,10 @@
 
 namespace postrider::daemon {
 
+namespace {
+constexpr mode_t kParentMode = 0755;
+}
+
 Result<Account> find_account(const std::string& name) {
   std::vector<char> room(16384);
   passwd entry{};
@@ -70,8 +74,8 @@ Result<void> provide_folder(const std::string& path, const Account& account, mod
     return {};
   const auto parent = path.substr(0, path.rfind('/'));
   if (!parent.empty())
-    if (auto made = make_folder(parent, 0755); !made)
-      return made.error();
+    if (auto made = provide_folder(parent, Account{"root", 0, 0}, kParentMode); !made)
+      return made;
   if (mkdir(path.c_str(), mode) != 0)
     return errno == EEXIST ? Result<void>() : system_error("make folder " + path);
   if (chmod(path.c_str(), mode) != 0)  // whatever the umask is

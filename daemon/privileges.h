@@ -33,8 +33,8 @@ class ActingAs {
 // For good: groups, group, user; then makes sure that there is no way back.
 Result<void> become_for_good(const Account& account);
 
-// Makes the folder if it is missing, as root, and gives it to the account; an existing one stays
-// as it is.
+// Makes the folder if it is missing, as root, and gives it to the account; missing parents stay
+// root's and open to all, and what exists stays as it is.
 Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode);
 
 // The soft limit of open files becomes the hard one. Gives the limit.

@@ -46,14 +46,14 @@ std::vector<Case> cases() {
           .add("client", "2001:db8::1")
           .add("reason", "quit")
           .add("commands", "5"),
-      "postfix/smtpd[1]: disconnect from unknown[2001:db8::1] commands=5");
+      "postfix/smtpd[1]: disconnect from unknown[2001:db8::1]");
   row("a client that says nothing",
       event("disconnected", "S1")
           .add("client", "192.0.2.1")
           .add("reason", "timeout")
           .add("commands", "0"),
       "postfix/smtpd[1]: timeout after CONNECT from unknown[192.0.2.1]\n"
-      "postfix/smtpd[1]: disconnect from unknown[192.0.2.1] commands=0");
+      "postfix/smtpd[1]: disconnect from unknown[192.0.2.1]");
   row("a refused relay",
       event("rejected", "S1")
           .add("stage", "RCPT")
@@ -194,7 +194,7 @@ TEST_CASE("pflogsumm counts what happened", "[log][postfix][programs]") {
   const SampleFile sample;
   const auto report = output_of("pflogsumm --smtpd-stats " + std::string(sample.path) + " 2>&1");
   INFO(report);
-  CHECK(std::regex_search(report, std::regex("\n +2 +received\n")));  // the message, its bounce
+  CHECK(std::regex_search(report, std::regex("\n +1 +received\n")));
   CHECK(std::regex_search(report, std::regex("\n +2 +delivered\n")));
   CHECK(std::regex_search(report, std::regex("\n +1 +bounced\n")));
   CHECK(std::regex_search(report, std::regex("\n +3 +rejected")));
@@ -208,8 +208,7 @@ TEST_CASE("fail2ban's Postfix filter finds the refused client", "[log][postfix][
     return;
   }
   const SampleFile sample;
-  const auto report =
-      output_of("fail2ban-regex --raw " + std::string(sample.path) + " postfix 2>&1");
+  const auto report = output_of("fail2ban-regex " + std::string(sample.path) + " postfix 2>&1");
   INFO(report);
   CHECK(report.find("Failregex: 2 total") != std::string::npos);
 }

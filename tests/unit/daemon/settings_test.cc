@@ -32,7 +32,7 @@ errors = 3
 timeout = "10s"
 )"),
                                        nullptr);
-  REQUIRE(settings);
+  REQUIRE(settings.has_value());
   const auto& it = **settings;
   CHECK(it.hostname == "mx.example.org");
   CHECK(it.message_size == 1U << 20U);
@@ -62,7 +62,7 @@ lifetime = "1m"
 family = "ipv6"
 )"),
                                           {"0.0.0.0:25", "unix:/run/x", "[::1]:26"});
-  REQUIRE(settings);
+  REQUIRE(settings.has_value());
   const auto& it = **settings;
   REQUIRE(it.routes.size() == 2);
   CHECK(it.routes[0].domain == ".xn--bcher-kva.example");
@@ -111,7 +111,7 @@ TEST_CASE("listeners take the sockets of their name from the service manager",
       "[[listener]]\naddress = \"systemd:smtp\"\nrole = \"submission\"\n"
       "[[listener]]\naddress = \"127.0.0.1:2525\"\n");
   const auto first = listener_settings(with_systemd, sockets);
-  REQUIRE(first);
+  REQUIRE(first.has_value());
   REQUIRE(first->size() == 3);
   CHECK((*first)[0].inherited >= 0);
   CHECK((*first)[0].role == smtpd::Role::submission);
@@ -119,7 +119,7 @@ TEST_CASE("listeners take the sockets of their name from the service manager",
   CHECK((*first)[2].inherited == -1);
   // A reload names the same places without taking anything.
   const auto again = listener_settings(with_systemd, sockets);
-  REQUIRE(again);
+  REQUIRE(again.has_value());
   REQUIRE(again->size() == 3);
   CHECK((*again)[0].address == "0.0.0.0:25");
   CHECK((*again)[0].inherited == -1);
@@ -127,7 +127,7 @@ TEST_CASE("listeners take the sockets of their name from the service manager",
   close((*first)[1].inherited);
 
   const auto missing = config("[[listener]]\naddress = \"systemd:none\"\n");
-  CHECK_FALSE(listener_settings(missing, sockets));
+  CHECK(listener_settings(missing, sockets).has_error());
 }
 
 TEST_CASE("a reload tells what it cannot change", "[daemon][settings]") {

@@ -85,7 +85,7 @@ Account nobody() {
 
 TEST_CASE("the service manager hears of every change", "[daemon][notify]") {
   const Folder folder;
-  for (const std::string name :
+  for (const std::string& name :
        {(folder.path / "notify").string(), "@postrider-test-" + std::to_string(getpid())}) {
     FakeManager manager(name);
     Notifier notifier(name);
@@ -146,7 +146,7 @@ TEST_CASE("sockets of the service manager come with their names", "[daemon][inhe
 
 TEST_CASE("a user that does not exist is not found", "[daemon][privileges]") {
   const auto account = find_account("no-such-user-here");
-  REQUIRE_FALSE(account);
+  REQUIRE(account.has_error());
   CHECK(account.error().code() == make_error_code(Errc::not_found));
 }
 
@@ -182,15 +182,19 @@ TEST_CASE("root acts as the user for its files and then becomes it for good",
 TEST_CASE("a missing folder is made for the user, an existing one stays", "[daemon][privileges]") {
   const Folder folder;
   const Account account = geteuid() == 0 ? nobody() : Account{"self", geteuid(), getegid()};
+  const auto mask = umask(077);
   const auto made = folder.path / "a" / "spool";
   REQUIRE(provide_folder(made, account, 0700));
   struct stat status {};
   REQUIRE(stat(made.c_str(), &status) == 0);
   CHECK((status.st_mode & 07777U) == 0700);
   CHECK(status.st_uid == account.uid);
+  REQUIRE(stat((folder.path / "a").c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777U) == 0755);
   REQUIRE(provide_folder(made, account, 0755));
   REQUIRE(stat(made.c_str(), &status) == 0);
   CHECK((status.st_mode & 07777U) == 0700);
+  umask(mask);
 }
 
 TEST_CASE("signals become events in order", "[daemon][events]") {
