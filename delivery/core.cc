@@ -176,10 +176,12 @@ void Core::send_by(const Way& way, Job job) {
       add_job(site, std::move(job));
       break;
     }
-    case Way::Kind::fixed:
-      add_job(fixed_site(way.route->next_hop, way.route->tls, way.route->credentials),
-              std::move(job));
+    case Way::Kind::fixed: {
+      auto& site = fixed_site(way.route->next_hop, way.route->tls, way.route->credentials);
+      assign(way.domain, site.name);
+      add_job(site, std::move(job));
       break;
+    }
     case Way::Kind::error: {
       const auto& hop = way.route->next_hop;
       const auto status =

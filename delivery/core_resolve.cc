@@ -18,6 +18,7 @@ namespace {
 // How long an MX answer is used without asking the resolver (which has a cache of its own).
 constexpr Duration kLeastKnown = std::chrono::seconds(30);
 constexpr Duration kMostKnown = std::chrono::hours(1);
+constexpr std::size_t kMostAssigned = 65'536;
 
 std::string dns_site_name(const std::string& domain) {
   return "dns:" + domain;
@@ -202,6 +203,9 @@ Task<std::vector<FoundHost>> Core::look_up(std::vector<Host> hosts) {
 }
 
 void Core::assign(const std::string& domain, const std::string& site) {
+  // A relay for everything sees many domains; what is forgotten here is only said again.
+  if (assigned_.size() >= kMostAssigned)
+    assigned_.clear();
   auto& known = assigned_[domain];
   if (known == site)
     return;
