@@ -42,7 +42,7 @@ std::string value_text(const json::value& value) {
 }
 
 std::string row(std::string_view name, std::string_view text) {
-  return padded(name, 14) + std::string(text) + "\n";
+  return padded(name, 14) + (name.size() < 14 ? "" : " ") + std::string(text) + "\n";
 }
 
 std::string queue_rows(const json::object& queue, std::int64_t now) {

@@ -51,6 +51,17 @@ Result<void> make_way(const std::string& path, const sockaddr_un& address) {
   return {};
 }
 
+// Others must be able to reach the sockets in a folder that we made, whatever the umask is.
+Result<void> provide_folder(const std::string& folder) {
+  if (folder.empty() || ::access(folder.c_str(), F_OK) == 0)
+    return {};
+  if (auto made = make_folder(folder, 0755); !made)
+    return made.error();
+  if (::chmod(folder.c_str(), 0755) != 0)
+    return system_error("chmod " + folder);
+  return {};
+}
+
 }  // namespace
 
 Result<Peer> peer_of(int socket) {
@@ -88,10 +99,8 @@ Result<std::unique_ptr<LocalListener>> LocalListener::bind(std::string path, uns
   const auto address = address_of(path);
   if (!address)
     return address.error();
-  const auto folder = std::filesystem::path(path).parent_path().string();
-  if (!folder.empty())
-    if (auto made = make_folder(folder, 0755); !made)
-      return made.error().during("folder of the socket");
+  if (auto made = provide_folder(std::filesystem::path(path).parent_path().string()); !made)
+    return made.error().during("folder of the socket");
   if (auto free = make_way(path, *address); !free)
     return free.error();
   auto socket = new_socket();
