@@ -97,7 +97,7 @@ void Courier::take(Job job) {
     tell(std::move(event));
     return;
   }
-  jobs_.push_back({std::move(job), {}, false});
+  jobs_.push_back({std::move(job), {}});
   if (session_ != nullptr)
     pump(*session_);
 }
@@ -149,8 +149,6 @@ void Courier::finish() {
   while (!jobs_.empty()) {
     auto waiting = std::move(jobs_.front());
     jobs_.pop_front();
-    if (std::exchange(waiting.idle_was_closed, false))
-      waiting.job.tries = 0;
     if (waiting.job.tries == 0)
       event.returned.push_back(std::move(waiting.job));
     else
@@ -299,10 +297,8 @@ void Courier::collect(Session& session) {
   }
   for (auto& ended : client.take_ended()) {
     const bool partial = !ended.unsettled.empty();
-    if (partial) {
-      session.is_left = true;
-      keep_unsettled(ended);
-    }
+    if (partial)
+      keep_unsettled(session, ended);
     if (ended.results.empty())
       continue;
     ended.connecting = std::exchange(session.connecting, Duration(0));
@@ -315,15 +311,21 @@ void Courier::collect(Session& session) {
   }
 }
 
-void Courier::keep_unsettled(JobEnd& ended) {
+// Behind a message that went through, the usual cause is that the remote closes after each, or had
+// closed the idle connection: that is no failed try. The job goes first on a new connection.
+void Courier::keep_unsettled(Session& session, JobEnd& ended) {
+  session.is_left = true;
   Job job = ended.job;
   job.recipients = ended.unsettled;
-  const bool idle_was_closed = ended.reused && job.tries == 0 && ended.results.empty();
-  retry_same_ = retry_same_ || idle_was_closed;
+  if (ended.reused && ended.results.empty() && session.was_useful) {
+    retry_same_ = true;
+    jobs_.push_front({std::move(job), ended.why});
+    return;
+  }
   if (++job.tries >= kMostTries)
     end_with(std::move(job), ended.why);
   else
-    jobs_.push_back({std::move(job), ended.why, idle_was_closed});
+    jobs_.push_back({std::move(job), ended.why});
 }
 
 // Whatever can be done now: begin jobs, write, close.

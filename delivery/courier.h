@@ -76,8 +76,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   struct Session;
   struct Waiting {
     Job job;
-    mail::Outcome why;             // of the host that failed it, if tries > 0
-    bool idle_was_closed = false;  // the remote had closed the connection before it saw the job
+    mail::Outcome why;  // of the host that failed it, if tries > 0
   };
   Task<void> run(std::shared_ptr<Courier> self);
   Task<void> try_candidate(const Candidate& candidate);
@@ -89,7 +88,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void begin(Session& session, Waiting waiting);
   void collect(Session& session);
   void arm(Session& session);
-  void keep_unsettled(JobEnd& ended);
+  void keep_unsettled(Session& session, JobEnd& ended);
   void end_with(Job job, const mail::Outcome& outcome);
   std::uint32_t room() const;
   void tell(CourierEvent event);

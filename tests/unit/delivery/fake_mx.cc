@@ -12,6 +12,7 @@ struct FakeMx::Conversation {
   int socket;
   Behaviour behaviour;
   std::string buffer;
+  std::size_t sent = 0;
 
   bool fill() {
     char room[65536];
@@ -31,7 +32,11 @@ struct FakeMx::Conversation {
     return true;
   }
   void say(const std::string& text) {
-    (void)!::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
+    const auto size = std::min(text.size(), behaviour.drop_after_sent - sent);
+    (void)!::send(socket, text.data(), size, MSG_NOSIGNAL);
+    sent += size;
+    if (size < text.size())
+      ::shutdown(socket, SHUT_RDWR);
   }
   // The reply of the behaviour with the longest matching key, or the usual one.
   std::string reply_to(const std::string& command, const std::string& usual) const {
@@ -143,7 +148,7 @@ void FakeMx::accept_loop() {
 }
 
 void FakeMx::serve(int socket) {
-  Conversation talk{socket, {}, {}};
+  Conversation talk{socket, {}, {}, 0};
   {
     const std::lock_guard lock(mutex_);
     talk.behaviour = behaviour_;

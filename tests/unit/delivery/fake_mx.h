@@ -20,6 +20,8 @@ struct Behaviour {
   std::string drop_at;
   // Closes after this many octets of content.
   std::size_t drop_in_content = static_cast<std::size_t>(-1);
+  // Closes after having sent this many octets of replies.
+  std::size_t drop_after_sent = static_cast<std::size_t>(-1);
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
 };

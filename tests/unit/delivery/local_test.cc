@@ -28,7 +28,7 @@ TEST_CASE("a local part becomes a user, or nothing", "[delivery][local]") {
 
 TEST_CASE("I01: a mailbox is always below its root", "[delivery][local]") {
   const auto place = mailbox_place("maildir:/var/mail/{user}/", "ann", "us.test");
-  REQUIRE(place);
+  REQUIRE(place.has_value());
   CHECK(place->root == "/var/mail");
   CHECK(place->folder == "ann");
   CHECK(mailbox_place("maildir:/srv/{domain}/{user}/Maildir", "ann", "us.test")->folder ==
@@ -41,8 +41,8 @@ TEST_CASE("I01: a mailbox is always below its root", "[delivery][local]") {
     CHECK(folder.front() != '.');
     CHECK(folder.find('{') == folder.npos);
   }
-  CHECK_FALSE(mailbox_place("mbox:/var/mail/{user}", "ann", ""));
-  CHECK_FALSE(mailbox_place("maildir:mail/{user}", "ann", ""));
+  CHECK_FALSE(mailbox_place("mbox:/var/mail/{user}", "ann", "").has_value());
+  CHECK_FALSE(mailbox_place("maildir:mail/{user}", "ann", "").has_value());
 }
 
 TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {

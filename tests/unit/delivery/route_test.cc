@@ -25,14 +25,14 @@ TEST_CASE("next hops are read, and shown as they mean", "[delivery][route]") {
   for (const auto& [text, shown] : cases) {
     INFO(text);
     const auto hop = parse_next_hop(text);
-    REQUIRE(hop);
+    REQUIRE(hop.has_value());
     CHECK(hop->describe() == shown);
   }
   for (const char* text :
        {"", "relay.example.net", "smtp://", "smtp://a b", "smtp://x:0", "smtp://x:65536",
         "smtp://x:", "error:2.0.0 fine", "error:no", "ftp://x", "discard", "smtp://x/y"}) {
     INFO(text);
-    CHECK_FALSE(parse_next_hop(text));
+    CHECK_FALSE(parse_next_hop(text).has_value());
   }
 }
 

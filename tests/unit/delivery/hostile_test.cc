@@ -1,0 +1,248 @@
+// Remotes that break off, stall, flood and talk nonsense.
+#include "fake_mx.h"
+#include "rig.h"
+
+#include <catch2/catch.hpp>
+
+#include <arpa/inet.h>
+#include <atomic>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+// Runs a function on each connection, one after the other.
+class RawPeer {
+ public:
+  explicit RawPeer(std::function<void(int socket)> serve) : serve_(std::move(serve)) {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    REQUIRE(::bind(listener_, reinterpret_cast<sockaddr*>(&where), size) == 0);
+    REQUIRE(::listen(listener_, 16) == 0);
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&where), &size);
+    port = ntohs(where.sin_port);
+    thread_ = std::thread([this] {
+      for (int socket = 0; (socket = ::accept(listener_, nullptr, nullptr)) >= 0;) {
+        ++connections;
+        serve_(socket);
+        ::close(socket);
+      }
+    });
+  }
+  ~RawPeer() {
+    ::shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    ::close(listener_);
+  }
+  std::uint16_t port = 0;
+  std::atomic<int> connections{0};
+
+ private:
+  std::function<void(int)> serve_;
+  int listener_ = -1;
+  std::thread thread_;
+};
+
+bool say(int socket, std::string_view text) {
+  return ::send(socket, text.data(), text.size(), MSG_NOSIGNAL) ==
+         static_cast<ssize_t>(text.size());
+}
+
+// Until the other side has closed.
+void wait_for_end(int socket) {
+  char room[65536];
+  while (::recv(socket, room, sizeof room, 0) > 0) {
+  }
+}
+
+bool is_harmless(const std::string& words) {
+  return words == "0 untried" || words == "0 retry 4.4.2" || words == "0 retry 4.5.0" ||
+         words == "0 delivered 2.0.0";
+}
+
+}  // namespace
+
+TEST_CASE("M14, M15: a connection dropped after any octet of the replies rejects no mail",
+          "[delivery][hostile]") {
+  Behaviour behaviour;
+  SECTION("DATA") {}
+  SECTION("BDAT") {
+    behaviour.ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  }
+  SECTION("no extensions") {
+    behaviour.ehlo = "250 mx\r\n";
+  }
+  FakeMx mx;
+  Rig rig({}, 1);
+  rig.route_to(mx.port());
+  rig.start();
+  for (std::size_t sent = 0; sent < 150; ++sent) {
+    behaviour.drop_after_sent = sent;
+    mx.behave(behaviour);
+    const auto before = mx.taken().size();
+    const auto words = describe(rig.deliver(make_message({"a@x.test"})));
+    INFO(sent << " octets: " << words);
+    CHECK(is_harmless(words));
+    CHECK((words != "0 delivered 2.0.0" || mx.taken().size() > before));
+    rig.clock.advance(std::chrono::hours(6));  // the site is probed again
+  }
+}
+
+TEST_CASE("421 after any number of messages loses none", "[delivery][hostile]") {
+  Behaviour behaviour;
+  behaviour.messages_per_connection = 3;
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.settings.site_connections = 2;
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 60; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+}
+
+TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[delivery][hostile]") {
+  std::function<void(int)> serve;
+  std::string want = "0 untried";
+  SECTION("says nothing") {
+    serve = wait_for_end;
+  }
+  SECTION("trickles its greeting") {
+    serve = [](int socket) {
+      say(socket, "220-");
+      while (say(socket, "x"))
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    };
+  }
+  SECTION("never ends its greeting") {
+    serve = [](int socket) {
+      const std::string line = "220-" + std::string(500, 'x') + "\r\n";
+      while (say(socket, line)) {
+      }
+    };
+  }
+  SECTION("a greeting without a line end") {
+    serve = [](int socket) {
+      const std::string block(65536, 'x');
+      while (say(socket, block)) {
+      }
+    };
+  }
+  SECTION("stops at RCPT") {
+    want = "0 retry 4.4.2";
+    serve = [](int socket) {
+      say(socket, "220 hi\r\n");
+      char room[4096];
+      (void)!::recv(socket, room, sizeof room, 0);
+      say(socket, "250 mx\r\n");
+      (void)!::recv(socket, room, sizeof room, 0);
+      say(socket, "250 ok\r\n");
+      wait_for_end(socket);
+    };
+  }
+  RawPeer peer(serve);
+  Rig rig;
+  auto& timeouts = rig.settings.timeouts;
+  timeouts.greeting = timeouts.ehlo = timeouts.mail = timeouts.rcpt = timeouts.data =
+      std::chrono::milliseconds(300);
+  rig.route_to(peer.port);
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == want);
+}
+
+TEST_CASE("a remote that stops reading a large message is given up in time",
+          "[delivery][hostile]") {
+  std::atomic<bool> stop{false};
+  RawPeer peer([&stop](int socket) {
+    say(socket, "220 hi\r\n");
+    char room[4096];
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "250-mx\r\n250 PIPELINING\r\n");
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "250 ok\r\n250 ok\r\n354 go\r\n");
+    while (!stop)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  });
+  Rig rig;
+  rig.settings.timeouts.body_end = rig.settings.timeouts.block = std::chrono::milliseconds(300);
+  rig.route_to(peer.port);
+  rig.start();
+  std::string bytes = "Subject: large\r\n\r\n";
+  while (bytes.size() < 20000000)
+    bytes += std::string(76, 'x') + "\r\n";
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}, bytes))) == "0 retry 4.4.2");
+  stop = true;
+}
+
+TEST_CASE("a refusal in the middle of a large body is heard", "[delivery][hostile]") {
+  RawPeer peer([](int socket) {
+    say(socket, "220 hi\r\n");
+    char room[65536];
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "250-mx\r\n250 PIPELINING\r\n");
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "250 ok\r\n250 ok\r\n354 go\r\n");
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "552 5.3.4 too big for me\r\n");
+    wait_for_end(socket);
+  });
+  Rig rig;
+  rig.route_to(peer.port);
+  rig.start();
+  std::string bytes = "Subject: large\r\n\r\n";
+  while (bytes.size() < 20000000)
+    bytes += std::string(76, 'x') + "\r\n";
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}, bytes))) == "0 bounce 5.3.4");
+}
+
+TEST_CASE("I07: nonsense in place of replies is never believed", "[delivery][hostile]") {
+  const std::vector<std::string> answers = {
+      "HTTP/1.1 400 Bad Request\r\n\r\n",
+      std::string("220 h\0i\r\n", 9) + "999 what\r\n",
+      "55\r\n",
+      "5x0 no\r\n",
+      "220-a\r\n250 b\r\n",
+      "\x16\x03\x01\x02",
+      "220 hi\r\n250 a\r\n250 b\r\n250 c\r\n250 d\r\n250 e\r\n",
+      "\x80\xff\x1b[2J\r\n",
+  };
+  for (const auto& answer : answers) {
+    RawPeer peer([&answer](int socket) {
+      say(socket, answer);
+      char room[4096];
+      (void)!::recv(socket, room, sizeof room, 0);
+    });
+    Rig rig;
+    rig.settings.timeouts.greeting = std::chrono::milliseconds(300);
+    rig.route_to(peer.port);
+    rig.start();
+    const auto words = describe(rig.deliver(make_message({"a@x.test"})));
+    INFO(words);
+    CHECK(is_harmless(words));
+    CHECK(words != "0 delivered 2.0.0");
+    CHECK(peer.connections <= 4);
+  }
+}
+
+TEST_CASE("a drain ends in time whatever a remote does", "[delivery][hostile]") {
+  RawPeer peer([](int socket) {
+    say(socket, "220 hi\r\n");
+    wait_for_end(socket);
+  });
+  Rig rig;
+  rig.route_to(peer.port);
+  rig.start();
+  const auto id = rig.send(make_message({"a@x.test"}));
+  while (rig.status().connections == 0) {
+  }
+  rig.drain(std::chrono::milliseconds(200));
+  CHECK(describe(rig.custody->wait_for(id)) == "0 untried");
+}
