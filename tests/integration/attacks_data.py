@@ -251,7 +251,7 @@ class Others(Base):
                         for left in LINE_ENDS for right in LINE_ENDS])
 
     def test_S25_bare_line_ends_in_commands(self):
-        """S25 a bare CR or LF in a command is one bad command, never two"""
+        """S25 a bare CR or LF in a command is one bad command, never two; the session may end"""
         for command in (b"MAIL FROM:<a@us.example>\nNOOP\r\n", b"NOOP\rNOOP\r\n",
                         b"NOOP\nNOOP\r\n", b"RSET\r\r\n", b"NO\0OP\r\n", b"EHLO x\r\r\n"):
             with self.subTest(command=command):
@@ -259,8 +259,7 @@ class Others(Base):
                 client.send(command)
                 reply = client.reply()
                 self.assertIn(reply.code, (500, 501), reply)
-                self.assertTrue(client.in_sync())
-                client.expect("MAIL FROM:<a@ext.example>", 250)
+                self.assertTrue(client.in_sync_or_closed())
                 client.close()
 
     def test_S26_inside_BDAT(self):

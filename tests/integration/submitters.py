@@ -216,7 +216,7 @@ class WhileDown(scenario.Scenario):
         peer.stop()
         server = self.relay(peer)
         server.send("s@ext.example", TO, b"Subject: x\r\n\r\nx\r\n")
-        wait.until(lambda: server.queue()[0]["recipients"][0]["attempts"], "a deferral")
+        wait.until(lambda: server.queue()[0]["recipients"][0].get("delay_reason"), "a deferral")
         before = server.queue()
         server.stop()
         self.assertEqual([m["queue_id"] for m in server.queue()],

@@ -22,6 +22,7 @@ class Scenario(unittest.TestCase):
     """One daemon per class when setUpClass makes it, one per test when the test does."""
     longMessage = True
     maxDiff = 4000
+    made = 0
 
     @classmethod
     def setUpClass(cls):
@@ -38,7 +39,6 @@ class Scenario(unittest.TestCase):
 
     def setUp(self):
         self.things = []
-        self.made = 0
         self.addCleanup(lambda: close_all(self.things))
 
     @classmethod
@@ -53,8 +53,8 @@ class Scenario(unittest.TestCase):
         return thing
 
     def own_folder(self, name):
-        self.made += 1
-        folder = self.folder / f"{self._testMethodName[5:25]}-{self.made}-{name}"
+        Scenario.made += 1
+        folder = self.folder / f"{Scenario.made}-{name}"
         folder.mkdir(parents=True)
         return folder
 
