@@ -104,7 +104,12 @@ std::string recipient_state(const json::object& recipient, std::int64_t now) {
   std::string text = state;
   if (state == "deferred" || state == "queued") {
     const auto next = number_of(recipient, "next_attempt");
-    text.append(next > now ? ", next attempt in " + short_span(next - now) : ", due now");
+    if (next > now)
+      text.append(", next attempt in ").append(short_span(next - now));
+    else if (state == "deferred")
+      text.append(", waits for its site, or is due now");
+    else
+      text.append(", due now");
   }
   if (attempts > 0)
     text.append(" (").append(counted(static_cast<std::uint64_t>(attempts), "attempt")).append(")");

@@ -14,19 +14,24 @@ namespace json = boost::json;
 constexpr std::size_t kMostReason = 2000;
 
 // The names that Postfix's queues have.
-const char* queue_name(const std::string& status) {
-  if (status == "held")
+const char* queue_name(const queue::ListedMessage& message) {
+  if (message.status == "held")
     return "hold";
-  if (status == "queued")
-    return "incoming";
-  return status == "active" ? "active" : "deferred";
+  if (message.status == "active")
+    return "active";
+  for (const auto& recipient : message.recipients)
+    if (recipient.attempts > 0 || recipient.last)
+      return "deferred";
+  return message.status == "queued" ? "incoming" : "deferred";
 }
 
 const char* state_name(const queue::ListedRecipient& recipient) {
   constexpr const char* names[] = {"queued", "held", "bouncing", "delivered", "bounced", "removed"};
   if (recipient.active)
     return "active";
-  if (recipient.state == queue::RecipientState::queued && recipient.attempts > 0)
+  // Untried, but with a reason: its site is blocked.
+  if (recipient.state == queue::RecipientState::queued &&
+      (recipient.attempts > 0 || recipient.last))
     return "deferred";
   return names[static_cast<int>(recipient.state)];
 }
@@ -72,7 +77,7 @@ void add_line(const char* name, json::value value, std::string& out) {
 
 json::object to_json(const queue::ListedMessage& message) {
   json::object object;
-  object["queue_name"] = queue_name(message.status);
+  object["queue_name"] = queue_name(message);
   object["queue_id"] = to_string(message.id);
   object["arrival_time"] = json_time(message.received);
   object["message_size"] = message.size;
