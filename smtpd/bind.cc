@@ -80,7 +80,7 @@ void set_option(const FileDescriptor& socket, int level, int option) {
   ::setsockopt(socket.get(), level, option, &on, sizeof on);
 }
 
-Result<FileDescriptor> bind_one(const Address& address, bool shared) {
+Result<FileDescriptor> bind_only(const Address& address, bool shared) {
   FileDescriptor socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.is_open())
     return system_error("open socket");
@@ -95,7 +95,12 @@ Result<FileDescriptor> bind_one(const Address& address, bool shared) {
     set_option(socket, SOL_SOCKET, SO_REUSEPORT);
   if (::bind(socket.get(), address.get(), address.size) != 0)
     return system_error("bind");
-  if (::listen(socket.get(), kBacklog) != 0)
+  return socket;
+}
+
+Result<FileDescriptor> bind_one(const Address& address, bool shared) {
+  auto socket = bind_only(address, shared);
+  if (socket && ::listen(socket->get(), kBacklog) != 0)
     return system_error("listen");
   return socket;
 }
@@ -137,6 +142,9 @@ std::string describe(const Address& address) {
 
 Result<Bound> bind_inet(Address address, std::size_t loops) {
   Bound bound;
+  // With SO_REUSEPORT alone, a second daemon of the same user would share the port unnoticed.
+  if (auto probe = bind_only(address, false); !probe)
+    return probe.error();
   for (std::size_t i = 0; i < loops; ++i) {
     auto socket = bind_one(address, loops > 1);
     if (!socket)
