@@ -44,26 +44,27 @@ Notifier Notifier::from_environment() {
   return Notifier(take_variable("NOTIFY_SOCKET"), watchdog);
 }
 
-Notifier::Notifier(std::string path, std::optional<Duration> watchdog)
-    : path_(std::move(path)), watchdog_(watchdog) {
-  const bool usable = !path_.empty() && (path_.front() == '/' || path_.front() == '@') &&
-                      path_.size() < sizeof(sockaddr_un::sun_path);
-  if (usable)
-    socket_ = FileDescriptor(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+Notifier::Notifier(std::string path, std::optional<Duration> watchdog) : watchdog_(watchdog) {
+  sockaddr_un address{};
+  const bool usable = !path.empty() && (path.front() == '/' || path.front() == '@') &&
+                      path.size() < sizeof address.sun_path;
+  if (!usable)
+    return;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (path.front() == '@')
+    address.sun_path[0] = '\0';  // the abstract namespace
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  socket_ = FileDescriptor(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  // Connected while we may be root: afterwards no right to the path is needed.
+  if (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0)
+    socket_.reset();
 }
 
 void Notifier::send(const std::string& message) {
-  if (!socket_.is_open())
-    return;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path_.data(), path_.size());
-  if (path_.front() == '@')
-    address.sun_path[0] = '\0';  // the abstract namespace
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path_.size());
   // A manager that does not listen is no reason to stop mail.
-  (void)sendto(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-               reinterpret_cast<const sockaddr*>(&address), size);
+  if (socket_.is_open())
+    (void)::send(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void Notifier::ready(std::string_view status) {

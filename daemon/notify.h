@@ -29,7 +29,6 @@ class Notifier {
  private:
   void send(const std::string& message);
 
-  std::string path_;
   FileDescriptor socket_;
   std::optional<Duration> watchdog_;
 };
