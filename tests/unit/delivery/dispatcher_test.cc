@@ -386,12 +386,84 @@ TEST_CASE("LMTP over TCP and over a socket in the file system", "[delivery][disp
   Behaviour behaviour;
   behaviour.ehlo = "250-lmtp\r\n250 PIPELINING\r\n";
   behaviour.replies["RCPT TO:<bad@"] = "550 5.1.1 no\r\n";
-  FakeMx mx(behaviour);
   Rig rig;
-  rig.route_to(mx.port()).next_hop.kind = NextHop::Kind::lmtp;
+  std::unique_ptr<FakeMx> mx;
+  SECTION("TCP") {
+    mx = std::make_unique<FakeMx>(behaviour);
+    rig.route_to(mx->port()).next_hop.kind = NextHop::Kind::lmtp;
+  }
+  SECTION("a socket") {
+    const auto path = (rig.folder / "lmtp").string();
+    mx = std::make_unique<FakeMx>(behaviour, path);
+    rig.route_to(0).next_hop = *parse_next_hop("lmtp://" + path);
+  }
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@x.test", "bad@x.test", "c@x.test"}))) ==
         "0 delivered 2.0.0, 1 bounce 5.1.1, 2 delivered 2.0.0");
+}
+
+TEST_CASE("a family that does not work falls back to the other", "[delivery][dispatcher]") {
+  FakeMx mx({}, "127.0.0.2");
+  Rig rig("x.test MX 10 mx.test\nmx.test AAAA 2001:db8::1\nmx.test A 127.0.0.2\n");
+  rig.settings.port = mx.port();
+  rig.settings.families = Families::both;
+  rig.settings.timeouts.connect = std::chrono::milliseconds(500);
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+}
+
+TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or bounces",
+          "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250 mx.test\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const std::string header =
+      "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+      "Content-Transfer-Encoding: 8bit\r\n\r\n";
+  CHECK(
+      describe(rig.deliver(make_message(
+          {"a@x.test"}, header + "Plain words of a long letter, and a gr\xc3\xbc\xc3\x9f\r\n"))) ==
+      "0 delivered 2.0.0");
+  REQUIRE(mx.taken().size() == 1);
+  CHECK(is_ascii(mx.taken()[0].content));
+  CHECK(mx.taken()[0].content.find("gr=C3=BC=C3=9F") != std::string::npos);
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}, "Subject: \xc3\xbc\r\n\r\nx\r\n"))) ==
+        "0 bounce 5.6.3");
+}
+
+TEST_CASE("O10: what arrives is what was sent, octet for octet", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  SECTION("DATA") {}
+  SECTION("BDAT") {
+    behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING\r\n";
+  }
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.settings.site_connections = 1;
+  rig.start();
+  SystemRandom random;
+  std::vector<std::shared_ptr<const mail::Message>> sent;
+  const char* pieces[] = {".", "..", ".\r\n", "\r\n", "a", "\r\n.\r\n", "text ", "\xc3\xbc", "\t"};
+  for (int i = 0; i < 300; ++i) {
+    std::string bytes = "Subject: " + std::to_string(i) + "\r\n\r\n";
+    for (auto left = random.below(200); left > 0; --left)
+      bytes += pieces[random.below(std::size(pieces))];
+    sent.push_back(make_message({"a@x.test"}, bytes + "\r\n"));
+    rig.send(sent.back());
+  }
+  for (const auto& message : sent)
+    CHECK(describe(rig.custody->wait_for(message->id)) == "0 delivered 2.0.0");
+  const auto taken = mx.taken();
+  REQUIRE(taken.size() == sent.size());
+  std::map<std::string, int> arrived;
+  for (const auto& one : taken)
+    ++arrived[one.content];
+  for (const auto& message : sent)
+    CHECK(arrived[message->content.trace + *message->content.bytes] == 1);
 }
 
 TEST_CASE("local mail becomes a file in a maildir", "[delivery][local]") {

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdexcept>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 namespace postrider::delivery {
@@ -75,6 +76,24 @@ struct FakeMx::Conversation {
 
 FakeMx::FakeMx(Behaviour behaviour, const std::string& address, std::uint16_t port)
     : behaviour_(std::move(behaviour)) {
+  if (address.starts_with('/'))
+    listen_at_path(address);
+  else
+    listen_at(address, port);
+  acceptor_ = std::thread([this] { accept_loop(); });
+}
+
+void FakeMx::listen_at_path(const std::string& path) {
+  listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un where{};
+  where.sun_family = AF_UNIX;
+  path.copy(where.sun_path, sizeof where.sun_path - 1);
+  if (::bind(listener_, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0 ||
+      ::listen(listener_, 128) != 0)
+    throw std::runtime_error("cannot listen on " + path);
+}
+
+void FakeMx::listen_at(const std::string& address, std::uint16_t port) {
   listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   ::setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -88,7 +107,6 @@ FakeMx::FakeMx(Behaviour behaviour, const std::string& address, std::uint16_t po
     throw std::runtime_error("cannot listen on " + address);
   ::getsockname(listener_, reinterpret_cast<sockaddr*>(&where), &size);
   port_ = ntohs(where.sin_port);
-  acceptor_ = std::thread([this] { accept_loop(); });
 }
 
 FakeMx::~FakeMx() {

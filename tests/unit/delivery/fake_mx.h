@@ -34,6 +34,7 @@ struct Taken {
 
 class FakeMx {
  public:
+  // address: of IPv4, or the path of a socket to make.
   explicit FakeMx(Behaviour behaviour = {}, const std::string& address = "127.0.0.1",
                   std::uint16_t port = 0);
   ~FakeMx();
@@ -46,6 +47,8 @@ class FakeMx {
 
  private:
   struct Conversation;
+  void listen_at(const std::string& address, std::uint16_t port);
+  void listen_at_path(const std::string& path);
   void accept_loop();
   void serve(int socket);
 
