@@ -33,7 +33,7 @@ class Custody {
                       Effects& effects, Result<void>& refused);
   Result<void> record(const Record& record, Effects& effects);
   Result<void> set_site(const SiteState& state);
-  Result<void> quarantine(mail::MessageId id, const std::string& why);
+  Result<void> quarantine(mail::MessageId id, const std::string& why, Effects& effects);
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
   Result<Changed> change(Verb verb, const Filter& filter, bool dry_run, Effects& effects);
@@ -79,6 +79,7 @@ class Custody {
   Result<void> move_leased(Leased& leased, Effects& effects);
 
   bool has_room(const Budget& budget) const;
+  std::size_t share(const Budget& budget, std::size_t out, bool is_probed) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);
   Result<void> lease_deadline(mail::MessageId id, Effects& effects);
   Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);
@@ -97,8 +98,9 @@ class Custody {
   Log& log_;
   std::int64_t next_due_ = 0;
   bool look_again_ = true;
-  bool stopped_at_limit_ = false;   // there was more than the limits of all allowed
-  bool stopped_at_domain_ = false;  // or than that of a domain
+  bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
+  // Where there is more than was handed out, and how many were out then.
+  std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
   // Domains whose mail came back untried: not handed out again at once.
   std::unordered_map<std::int64_t, SteadyTime> paused_;
 };

@@ -60,10 +60,10 @@ Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
   if (!message) {
     if (message.error().code() != Errc::corrupt)
       return message.error();
-    return quarantine(id, message.error().describe());
+    return quarantine(id, message.error().describe(), effects);
   }
   if (recipients.back().index >= (*message)->envelope.recipients.size())
-    return quarantine(id, "recipients beyond the envelope");
+    return quarantine(id, "recipients beyond the envelope", effects);
   leased.message = *message;
   hand_out(std::move(leased), std::move(recipients), effects);
   return {};

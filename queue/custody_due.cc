@@ -1,8 +1,8 @@
 // What is handed out when: due work in the order of its time, fairly among sites and domains.
 //
 // Each domain has at most settings.leased_per_domain messages out, each site at most as many as
-// are still free: a site that answers slowly takes half of what is left, the next one half of the
-// rest, so there is always room for one that was idle. A site that failed gets one probe.
+// are still free: one slow site takes at most half of all, two a third each, so there is always
+// room for one that was idle. A site that failed gets one probe.
 #include "queue/custody.h"
 
 #include <algorithm>
@@ -24,7 +24,8 @@ bool Custody::has_room(const Budget& budget) const {
 Result<void> Custody::lease_due(Effects& effects) {
   look_again_ = false;
   stopped_at_limit_ = false;
-  stopped_at_domain_ = false;
+  wanting_domains_.clear();
+  wanting_sites_.clear();
   drop_pauses();
   Budget budget{settings.leased_messages, settings.leased_bytes};
   if (steady_now < ramp_until) {
@@ -60,6 +61,15 @@ Result<void> Custody::lease_due(Effects& effects) {
   return {};
 }
 
+// How many more may go out where `out` are: while no more are out there than are free in all.
+std::size_t Custody::share(const Budget& budget, std::size_t out, bool is_probed) const {
+  const auto used = leases.due().messages;
+  const auto free = budget.messages > used ? budget.messages - used : 0;
+  if (is_probed)
+    return out == 0 && free > 0 ? 1 : 0;
+  return free > out ? (free - out + 1) / 2 : 0;
+}
+
 Result<void> Custody::lease_site(std::int64_t site, Budget& budget, Effects& effects) {
   auto row = store.load_site(site);
   if (!row)
@@ -72,31 +82,30 @@ Result<void> Custody::lease_site(std::int64_t site, Budget& budget, Effects& eff
     more = domains->size() == kPage;
     for (const auto& domain : *domains) {
       after = domain;
-      const auto out_of_site = leases.of_site(site);
-      const auto out_in_all = leases.due().messages;
-      const auto free = budget.messages > out_in_all ? budget.messages - out_in_all : 0;
-      // Site 0 stands for all domains whose site is not known yet.
-      const auto site_limit = row->failures > 0 ? 1
-                              : site == 0       ? budget.messages
-                                                : out_of_site + (free + 1) / 2;
       const auto out_of_domain = leases.of_domain(domain.id);
       const auto of_domain = settings.leased_per_domain > out_of_domain
                                  ? settings.leased_per_domain - out_of_domain
                                  : 0;
-      const auto of_site = site_limit > out_of_site ? site_limit - out_of_site : 0;
+      // Site 0 stands for all domains whose site is not known yet: each on its own.
+      const auto out = site == 0 ? out_of_domain : leases.of_site(site);
+      const auto of_site = share(budget, out, row->failures > 0);
       if (of_site == 0 || !has_room(budget)) {
         stopped_at_limit_ = true;
-        return {};
+        if (site != 0) {
+          wanting_sites_[site] = out;
+          return {};
+        }
+        wanting_domains_[domain.id] = out;
+        continue;
       }
       if (is_paused(domain.id))
         continue;
       // Refill by halves, so that looking past what is out costs little for each message.
       if (of_domain < (settings.leased_per_domain + 1) / 2 && out_of_domain > 0) {
-        stopped_at_domain_ = true;
+        wanting_domains_[domain.id] = out_of_domain;
         continue;
       }
-      if (auto done =
-              lease_domain(site, domain.id, std::min({of_domain, of_site, free}), budget, effects);
+      if (auto done = lease_domain(site, domain.id, std::min(of_domain, of_site), budget, effects);
           !done)
         return done.error();
     }
@@ -118,8 +127,10 @@ Result<void> Custody::lease_domain(std::int64_t site, std::int64_t domain, std::
     if (auto done = lease_message(site, id, effects); !done)
       return done.error();
   }
-  if (more)
-    stopped_at_limit_ = stopped_at_domain_ = true;
+  if (more) {
+    wanting_domains_[domain] = leases.of_domain(domain);
+    wanting_sites_[site] = leases.of_site(site);
+  }
   // The kept time stays while something is out: it covers what is leased, in case we are killed.
   return due->empty() && leases.of_domain(domain) == 0 ? store.settle_domain(domain)
                                                        : Result<void>();
@@ -162,10 +173,10 @@ Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effec
   if (!message) {
     if (message.error().code() != Errc::corrupt)
       return message.error();
-    return quarantine(id, message.error().describe());
+    return quarantine(id, message.error().describe(), effects);
   }
   if (recipients.back().index >= (*message)->envelope.recipients.size())
-    return quarantine(id, "recipients beyond the envelope");
+    return quarantine(id, "recipients beyond the envelope", effects);
   leased.reason = Lease::Reason::due;
   leased.message = *message;
   leased.site = site;
@@ -177,15 +188,19 @@ Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effec
 void Custody::look_again_after(const Leased& leased) {
   if (leased.reason == Lease::Reason::fresh)
     return;
-  if (stopped_at_limit_ && leases.due().messages <= settings.leased_messages / 4 * 3)
+  const auto used = leases.due();
+  if (stopped_at_limit_ && used.messages <= settings.leased_messages / 4 * 3 &&
+      used.bytes <= settings.leased_bytes / 4 * 3)
     look_again_ = true;
-  if (!stopped_at_domain_)
-    return;
-  for (const auto domain : leased.domains) {
-    const auto out = leases.of_domain(domain);
-    if (out == settings.leased_per_domain / 2 || out == 0)
+  const auto is_half_done = [](const auto& wanting, std::int64_t key, std::size_t out) {
+    const auto at = wanting.find(key);
+    return at != wanting.end() && out <= at->second / 2;
+  };
+  if (is_half_done(wanting_sites_, leased.site, leases.of_site(leased.site)))
+    look_again_ = true;
+  for (const auto domain : leased.domains)
+    if (is_half_done(wanting_domains_, domain, leases.of_domain(domain)))
       look_again_ = true;
-  }
 }
 
 void Custody::pause(const Record& record, const Leased& leased) {

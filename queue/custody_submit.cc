@@ -63,7 +63,7 @@ Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message
   if (auto done = store.insert_incoming(*message, head); !done) {
     if (!is_constraint(done.error()))
       return done.error();
-    refused = done.error();
+    refused = Error(Errc::storage, done.error().describe());
     return {};
   }
   effects.made.push_back(message->id);
@@ -86,7 +86,7 @@ Result<void> Custody::submit_waiting(const mail::Message& message, std::string_v
   if (!done) {
     if (!is_constraint(done.error()))
       return done.error();
-    refused = done.error();
+    refused = Error(Errc::storage, done.error().describe());
     store.forget();
     if (auto undone = store.database().execute("ROLLBACK TO one"); !undone)
       return undone.error();
@@ -118,7 +118,10 @@ Result<void> Custody::land_again(mail::MessageId id) {
   return store.insert_message(**message, head, new_row(**message), all_due(**message, now()), true);
 }
 
-Result<void> Custody::quarantine(mail::MessageId id, const std::string& why) {
+Result<void> Custody::quarantine(mail::MessageId id, const std::string& why, Effects& effects) {
+  if (auto* leased = leases.find(id); leased != nullptr && leased->landed)
+    if (auto done = move_leased(*leased, effects); !done)
+      return done.error();
   log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
   auto row = store.load_row(id);
   if (!row)

@@ -201,7 +201,7 @@ ListedRecipient Listing::read_recipient(Query& query, const ListedMessage& messa
   recipient.index = static_cast<std::uint32_t>(query.integer(8));
   recipient.address = query.text(9);
   const auto state = query.integer(10);
-  recipient.state = static_cast<RecipientState>(state);
+  recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
   recipient.attempts = static_cast<std::uint32_t>(query.integer(11));
   recipient.active = message.status == "active" && leases_.is_leased(message.id, recipient.index);
   recipient.last = read_outcome(query.blob(13));

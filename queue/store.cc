@@ -242,7 +242,8 @@ Result<std::vector<RecipientRow>> Store::load_alive(mail::MessageId id) {
     RecipientRow recipient;
     recipient.index = static_cast<std::uint32_t>(query.integer(0));
     recipient.domain = query.integer(1);
-    recipient.state = static_cast<RecipientState>(query.integer(2));
+    const auto state = query.integer(2);  // a damaged one counts as held
+    recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
     recipient.attempts = static_cast<std::uint32_t>(query.integer(3));
     recipient.next_attempt = query.integer(4);
     recipient.last = query.blob(5);

@@ -170,7 +170,7 @@ Result<void> Store::touch(std::int64_t id, std::int64_t due) {
   if (!domain)
     return domain.error();
   if (*domain == nullptr)
-    return Error(Errc::corrupt, "recipient of an unknown domain");
+    return {};  // a damaged row: its deadline remains
   const auto site = (*domain)->site;
   if (due < (*domain)->next_due) {
     if (auto done = Query(set_domain_due_).bind(due).bind(id).run(); !done)
@@ -185,7 +185,7 @@ Result<void> Store::touch_site(std::int64_t id, std::int64_t due) {
   if (!site)
     return site.error();
   if (*site == nullptr)
-    return Error(Errc::corrupt, "domain of an unknown site");
+    return {};
   const auto wake = std::max(due, (*site)->blocked_until);
   if (wake >= (*site)->wake)
     return {};

@@ -143,7 +143,7 @@ void Writer::take_settings() {
 }
 
 bool Writer::is_anything_to_store() const {
-  return !work_.is_empty() || !kept_.is_empty() ||
+  return !work_.is_empty() || !kept_.is_empty() || store_is_full_ ||
          (custody_.has_consumer && custody_.is_work_due());
 }
 
@@ -153,6 +153,8 @@ Result<void> Writer::transact(Effects& effects) {
   auto transaction = Transaction::begin(custody_.store.database());
   if (!transaction)
     return transaction.error();
+  if (store_is_full_)
+    marked_ = {};  // something must be written to know whether it can
   if (auto done = store_inbox(effects); !done)
     return done.error();
   if (custody_.has_consumer && custody_.is_work_due())
@@ -176,7 +178,7 @@ Result<void> Writer::store_inbox(Effects& effects) {
       if (auto done = custody_.set_site(site); !done)
         return done.error().during("record site");
     for (const auto& each : inbox->quarantines)
-      if (auto done = custody_.quarantine(each.id, each.why); !done)
+      if (auto done = custody_.quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
   }
   for (auto& each : work_.submissions) {
@@ -237,23 +239,24 @@ void Writer::failed(const Error& error, Effects& effects) {
   if (!full || !store_is_full_)
     log_.write(LogEvent(Level::error, full ? "disk_full" : "storage_failed")
                    .add("reason", error.describe()));
-  if (!full)
+  // Known before anybody hears of the failure.
+  set_admission(full ? Admission::disk_low : Admission::failed);
+  if (full) {
+    store_is_full_ = true;
+  } else {
     doubtful_.insert(doubtful_.end(), effects.made.begin(), effects.made.end());
+    backoff_ = std::chrono::milliseconds(100);
+    try_again_ = clock_.steady() + backoff_;
+  }
   custody_.undo(effects);
   refuse_submissions(full ? no_room() : Error(Errc::storage, "store message"));
   for (auto& change : work_.changes)
     change.result = error;
   keep_for_later();
-  if (full) {
-    store_is_full_ = true;
-    set_admission(Admission::disk_low);
-    return;
+  if (!full) {
+    is_open_ = false;
+    custody_.store = Store();
   }
-  is_open_ = false;
-  set_admission(Admission::failed);
-  custody_.store = Store();
-  backoff_ = std::chrono::milliseconds(100);
-  try_again_ = clock_.steady() + backoff_;
 }
 
 void Writer::refuse_submissions(const Error& error) {

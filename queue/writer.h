@@ -112,10 +112,12 @@ class Writer {
   void reopen();
   Result<void> open_store();
   Result<void> check_store();
+  Result<void> sweep_bodies();
   Result<void> forget_doubtful();
   void maintain_after_commit();
   void maintain_idle();
   void close();
+  Result<void> mark_clean();
   void set_admission(Admission admission);
   static int on_wal(void* writer, sqlite3* database, const char* name, int pages);
 

@@ -37,9 +37,12 @@ Result<void> Writer::open(const char* vfs) {
   custody_.time.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_.now(), clock_.steady());
   if (!was_clean_)
     custody_.ramp_until = clock_.steady() + kRamp;
-  if (!was_clean_)
+  if (!was_clean_) {
     if (auto done = check_store(); !done)
       return done.error();
+    if (auto done = sweep_bodies(); !done)
+      return done.error();
+  }
 
   auto transaction = Transaction::begin(store.database());
   if (!transaction)
@@ -88,6 +91,23 @@ Result<void> Writer::check_store() {
     return words.error().during("check the queue");
   if (*words != "ok")
     return Error(Errc::corrupt, "check the queue: " + *words);
+  return {};
+}
+
+// A body is synced before its row is stored and removed after it is gone, so a file without a row
+// is nobody's.
+Result<void> Writer::sweep_bodies() {
+  const auto is_known = [this](const std::string& name) -> Result<bool> {
+    const auto id = mail::parse_message_id(name);
+    if (!id)
+      return false;
+    return custody_.store.exists(*id);
+  };
+  auto swept = spool_.sweep(is_known);
+  if (!swept)
+    return swept.error().during("sweep stray bodies");
+  if (*swept > 0)
+    log_.write(LogEvent(Level::info, "swept").add("files", *swept));
   return {};
 }
 
@@ -179,15 +199,25 @@ void Writer::close() {
   if (!is_open_)
     return;
   is_open_ = false;
-  auto& store = custody_.store;
   custody_.time.observe(clock_.now(), clock_.steady());
+  // If this fails, the next start takes it for an unclean stop: slower, nothing worse.
+  if (auto marked = mark_clean(); !marked)
+    log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
+  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE,
+                            nullptr, nullptr);
+  custody_.store = Store();
+}
+
+Result<void> Writer::mark_clean() {
+  auto transaction = Transaction::begin(custody_.store.database());
+  if (!transaction)
+    return transaction.error();
   marked_ = {};
-  auto transaction = Transaction::begin(store.database());
-  if (transaction && store_marks(0) && store.set_meta("clean", 1))
-    (void)transaction->commit();
-  sqlite3_wal_checkpoint_v2(store.database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr,
-                            nullptr);
-  store = Store();
+  if (auto done = store_marks(0); !done)
+    return done.error();
+  if (auto done = custody_.store.set_meta("clean", 1); !done)
+    return done.error();
+  return transaction->commit();
 }
 
 }  // namespace postrider::queue

@@ -1,0 +1,317 @@
+#include "tests/unit/queue/failing_vfs.h"
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+#include <sqlite3.h>
+
+#include <map>
+#include <set>
+
+namespace postrider::queue::test {
+
+using mail::MessageId;
+using mail::Verdict;
+using std::chrono::hours;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+namespace {
+
+// Fresh credits are none: everything waits and is leased as due.
+struct Waiting : QueueFixture {
+  Waiting() {
+    settings.fresh_messages = 0;
+    open();
+  }
+  SiteState blocked(const std::string& site, Duration time) {
+    SiteState state;
+    state.site = site;
+    state.failures = 1;
+    state.blocked_until = clock.now() + time;
+    state.since = clock.now();
+    state.last = outcome(Verdict::retry, "connection refused");
+    return state;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Waiting, "one domain never takes more than its share", "[queue][due]") {
+  settings.leased_per_domain = 3;
+  queue.reset();
+  open();
+  start();
+  std::vector<MessageId> hog;
+  for (int i = 0; i < 10; ++i)
+    hog.push_back(must_accept("a@b.test", {"c@hog.test"}));
+  const auto other = must_accept("a@b.test", {"c@other.test"});
+  hand.next(other);
+  settle();
+  CHECK(hand.count() > 0);
+  CHECK(hand.count() <= 3);
+  // As they end, the next ones follow, in order.
+  std::set<MessageId> seen;
+  for (int i = 0; i < 10; ++i) {
+    const Lease lease = hand.next();
+    CHECK(seen.insert(lease.message->id).second);
+    record(answer(lease, Verdict::delivered));
+  }
+  CHECK(seen == std::set<MessageId>(hog.begin(), hog.end()));
+}
+
+TEST_CASE_METHOD(Waiting, "slow sites leave room for one that was idle", "[queue][due]") {
+  settings.leased_messages = 64;
+  settings.leased_per_domain = 1000;
+  queue.reset();
+  open();
+  start();
+  for (const std::string domain : {"one.test", "two.test", "three.test"}) {
+    queue->assign_site(domain, "mx." + domain);
+    for (int i = 0; i < 100; ++i)
+      must_accept("a@b.test", {"c@" + domain});
+  }
+  settle();
+  CHECK(hand.count() <= 64);
+  queue->assign_site("idle.test", "mx.idle.test");
+  hand.next(must_accept("a@b.test", {"c@idle.test"}));
+}
+
+TEST_CASE_METHOD(Waiting, "mail of a blocked site is not touched until it may be probed",
+                 "[queue][due][site]") {
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  queue->assign_site("e.test", "mx.d.test");  // shares the site
+  queue->set_site(blocked("mx.d.test", hours(1)));
+  for (int i = 0; i < 20; ++i)
+    must_accept("a@b.test", {i % 2 == 0 ? "c@d.test" : "c@e.test"});
+  const auto other = must_accept("a@b.test", {"c@f.test"});
+  hand.next(other);
+  settle();
+  CHECK(hand.count() == 0);
+  auto listed = list();
+  CHECK(listed[0].recipients[0].site == "mx.d.test");
+  REQUIRE(listed[0].recipients[0].last);
+  CHECK(listed[0].recipients[0].last->text == "connection refused");
+  CHECK(listed[0].recipients[0].next_attempt == clock.now() + hours(1));
+  Filter reply;
+  reply.reply = "refused";
+  CHECK(list(reply).size() == 20);
+
+  SECTION("one probe when the time has come, the rest when it answers") {
+    clock.pass(hours(1));
+    queue->wake();
+    const Lease probe = hand.next();
+    settle();
+    CHECK(hand.count() == 0);
+    SiteState open_again;
+    open_again.site = "mx.d.test";
+    queue->set_site(open_again);
+    record(answer(probe, Verdict::delivered));
+    CHECK(hand.wait_for(19));
+  }
+  SECTION("a failed probe writes the same few rows, however many wait") {
+    clock.pass(hours(1));
+    queue->wake();
+    const Lease probe = hand.next();
+    Record back = untried(probe);
+    queue->set_site(blocked("mx.d.test", hours(2)));
+    record(std::move(back));
+    CHECK(hand.count() == 0);
+    CHECK(queue->sites().size() == 1);
+    CHECK(queue->sites()[0].failures == 1);
+  }
+  SECTION("the block lasts over a restart") {
+    reopen();
+    settle();
+    CHECK(hand.count() <= 1);  // the other one
+    REQUIRE(queue->sites().size() == 1);
+    CHECK(queue->sites()[0].site == "mx.d.test");
+    CHECK(queue->sites()[0].last.text == "connection refused");
+  }
+}
+
+TEST_CASE("a retry of a dead site writes as much for many messages as for few",
+          "[queue][due][site]") {
+  std::vector<std::uint64_t> writes;
+  for (const int waiting : {10, 400}) {
+    FailingVfs vfs;  // outlives the queue
+    Waiting fixture;
+    fixture.queue.reset();
+    auto opened = Queue::open_with(fixture.settings, fixture.clock, fixture.log, vfs.name());
+    REQUIRE(opened.has_value());
+    fixture.queue = *std::move(opened);
+    fixture.start();
+    fixture.queue->assign_site("d.test", "mx.d.test");
+    fixture.queue->set_site(fixture.blocked("mx.d.test", hours(1)));
+    for (int i = 0; i < waiting; ++i)
+      fixture.must_accept("a@b.test", {"c@d.test"});
+    fixture.settle();
+    fixture.clock.pass(hours(1));
+    const auto before = vfs.writes();
+    fixture.queue->wake();
+    Record back = untried(fixture.hand.next());
+    fixture.queue->set_site(fixture.blocked("mx.d.test", hours(2)));
+    fixture.record(std::move(back));
+    writes.push_back(vfs.writes() - before);
+    fixture.queue.reset();
+  }
+  CHECK(writes[1] <= writes[0] + 4);
+}
+
+TEST_CASE_METHOD(Waiting, "a message goes out for all its due recipients of open sites at once",
+                 "[queue][due]") {
+  start();
+  queue->assign_site("dead.test", "mx.dead.test");
+  queue->set_site(blocked("mx.dead.test", hours(1)));
+  settle();
+  const auto id = must_accept("a@b.test", {"c@d.test", "c@e.test", "c@dead.test"});
+  const Lease lease = hand.next(id);
+  REQUIRE(lease.recipients.size() == 2);
+  record(answer(lease, Verdict::delivered));
+  REQUIRE(list().size() == 1);
+  CHECK(list()[0].recipients.size() == 1);
+  clock.pass(hours(1));
+  queue->wake();
+  const Lease rest = hand.next(id);
+  REQUIRE(rest.recipients.size() == 1);
+  CHECK(rest.recipients[0].index == 2);
+}
+
+TEST_CASE_METHOD(Waiting, "what comes back untried is not handed out at once again",
+                 "[queue][due]") {
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(untried(hand.next(id)));
+  settle();
+  CHECK(hand.count() == 0);
+  clock.pass(seconds(2));
+  queue->wake();
+  CHECK(hand.next(id).recipients[0].attempts == 0);
+}
+
+TEST_CASE_METHOD(QueueFixture, "a sender is told of a delay once, and at the end of the lifetime",
+                 "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  const auto defer = [&](const Lease& lease) {
+    record(answer(lease, Verdict::retry, clock.now() + hours(100)));
+  };
+  defer(hand.next(id));
+  clock.pass(hours(4));
+  queue->wake();
+  const Lease notice = hand.next(id);
+  CHECK(notice.reason == Lease::Reason::delay_notice);
+  REQUIRE(notice.recipients.size() == 1);
+  REQUIRE(notice.recipients[0].last);
+  Record told = untried(notice);
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  CHECK(hand.count() == 0);
+
+  clock.pass(hours(96));
+  queue->wake();
+  defer(hand.next(id));  // its retry
+  clock.pass(hours(20));
+  queue->wake();
+  const Lease end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  record(answer(end, Verdict::bounce));
+  CHECK(list().empty());
+}
+
+TEST_CASE_METHOD(QueueFixture, "nobody is told of a delayed notice", "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(200)));
+  clock.pass(hours(5));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(QueueFixture, "a message does not expire while delivery has it",
+                 "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  const Lease lease = hand.next(id);
+  clock.pass(hours(200));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+  record(answer(lease, Verdict::retry, clock.now() + hours(1)));
+  CHECK(hand.next(id).reason == Lease::Reason::expired);
+}
+
+TEST_CASE_METHOD(QueueFixture, "a jump of the clock by a year expires nothing (M18)",
+                 "[queue][time]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(3)));
+  SECTION("forward") {
+    clock.jump(hours(24 * 365));
+    queue->wake();
+    settle();
+    CHECK(hand.count() == 0);
+    clock.pass(hours(2));  // of the jump an hour counts
+    queue->wake();
+    CHECK(hand.next(id).reason == Lease::Reason::due);
+  }
+  SECTION("backward") {
+    clock.jump(-hours(24 * 365));
+    queue->wake();
+    settle();
+    clock.pass(hours(3));
+    queue->wake();
+    CHECK(hand.next(id).reason == Lease::Reason::due);
+  }
+  SECTION("while the daemon was down") {
+    queue.reset();
+    clock.jump(hours(24 * 365));
+    open();
+    start();
+    const Lease lease = hand.next(id);
+    CHECK(lease.reason == Lease::Reason::delay_notice);
+  }
+  SECTION("back while the daemon was down: ids still grow") {
+    queue.reset();
+    clock.jump(-hours(24 * 365));
+    open();
+    start();
+    CHECK(queue->next_id() > id);
+    clock.pass(hours(3));
+    queue->wake();
+    CHECK(hand.next(id).reason == Lease::Reason::due);
+  }
+}
+
+TEST_CASE_METHOD(Waiting, "domains and sites without mail leave no rows behind", "[queue][due]") {
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  for (int i = 0; i < 3; ++i)
+    record(answer(hand.next(must_accept("a@b.test", {"c@d.test"})), Verdict::delivered));
+  clock.pass(seconds(1));
+  must_accept("a@b.test", {"c@e.test"});
+  hand.next();
+  queue.reset();
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open_v2((settings.spool + "/queue.db").c_str(), &database, SQLITE_OPEN_READONLY,
+                          nullptr) == SQLITE_OK);
+  const auto count = [&](const char* sql) {
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_prepare_v2(database, sql, -1, &statement, nullptr) == SQLITE_OK);
+    sqlite3_step(statement);
+    const int value = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    return value;
+  };
+  CHECK(count("SELECT count(*) FROM domain WHERE name = 'd.test'") == 0);
+  CHECK(count("SELECT count(*) FROM site WHERE id > 0") == 0);
+  CHECK(count("SELECT count(*) FROM body") == 1);
+  sqlite3_close(database);
+}
+
+}  // namespace postrider::queue::test

@@ -1,0 +1,34 @@
+// An SQLite VFS that fails when told, or loses what was not synced, as a power cut does.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace postrider::queue::test {
+
+class FailingVfs {
+ public:
+  enum class Mode : std::uint8_t {
+    once,     // that operation fails, the next ones work
+    forever,  // all from there on, until heal()
+    cut,      // what was not synced is lost, and nothing works any more
+  };
+
+  FailingVfs();  // registers itself; one at a time
+  ~FailingVfs();
+  const char* name() const;
+  // Counts writes, truncations and syncs from now; the one with this number (from 1) fails.
+  void fail_at(std::uint64_t number, int code, Mode mode);
+  void heal();
+  std::uint64_t operations() const;  // since the last fail_at() or heal()
+  std::uint64_t syncs() const;       // in all
+  std::uint64_t writes() const;      // in all
+  bool has_failed() const;
+
+  struct State;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace postrider::queue::test
