@@ -64,7 +64,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void flush_records();
   void log_attempt(const InHand& in_hand, const JobEnd& end, const RecipientEnd& result);
 
-  // core_sites.cc: sites and couriers
+  // core_sites.cc: sites; core_couriers.cc: their couriers
   Site& site_named(const std::string& name);
   void add_job(Site& site, Job job);
   void schedule(Site& site);
@@ -100,7 +100,17 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Site& fixed_site(const NextHop& hop, TlsMode tls, const std::string& credentials);
   Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
   void assign(const std::string& domain, const std::string& site);
+
+  // core_status.cc
+  struct Prospect {  // what an explanation would try
+    std::string site;
+    std::vector<Host> hosts;
+    std::uint16_t port = 25;
+    bool by_mx = false;
+  };
   SiteStatus status_of(const Site& site) const;
+  Task<bool> explain_way(const Way& way, Explanation& explanation, Prospect& prospect);
+  Task<bool> explain_mx(const std::string& domain, Explanation& explanation, Prospect& prospect);
   Task<void> explain(std::shared_ptr<Core> self, std::string address,
                      std::function<void(Explanation)> answer);
 

@@ -51,6 +51,11 @@ Explanation::Host explain_host(const FoundHost& found) {
   return host;
 }
 
+std::string conclude(const mail::Outcome& outcome) {
+  const bool bounces = outcome.verdict == mail::Verdict::bounce;
+  return (bounces ? "is bounced: " : "waits: ") + outcome.text;
+}
+
 std::string conclude(const SiteStatus& site) {
   if (site.state == "blocked")
     return "waits until " + format_rfc3339(site.blocked_until) + ": " + site.last.reason();
@@ -97,6 +102,61 @@ void Core::start_explain(std::string address, std::function<void(Explanation)> a
   home().spawn(explain(shared_from_this(), std::move(address), std::move(answer)), log_, "explain");
 }
 
+// Up to the hosts; false: the conclusion is drawn already.
+Task<bool> Core::explain_way(const Way& way, Explanation& explanation, Prospect& prospect) {
+  prospect.port = settings_->port;
+  switch (way.kind) {
+    case Way::Kind::local:
+      prospect.site = "local";
+      co_return true;
+    case Way::Kind::discard:
+      explanation.conclusion = "is thrown away by the route";
+      co_return false;
+    case Way::Kind::error:
+      explanation.conclusion =
+          "is refused by the route: " + way.route->next_hop.status + " " + way.route->next_hop.text;
+      co_return false;
+    case Way::Kind::fixed: {
+      const auto& route = *way.route;
+      const auto& site = fixed_site(route.next_hop, route.tls, route.credentials);
+      prospect.site = site.name;
+      prospect.port = site.port;
+      if (site.kind == Site::Kind::fixed)
+        prospect.hosts = site.hosts;
+      explanation.dns = "no MX lookup: the route names the host";
+      if (!site.unavailable.empty())
+        explanation.conclusion = "waits: " + site.unavailable;
+      co_return true;
+    }
+    case Way::Kind::mx:
+      break;
+  }
+  const bool goes_on = co_await explain_mx(way.domain, explanation, prospect);
+  co_return goes_on;
+}
+
+Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
+                            Prospect& prospect) {
+  prospect.by_mx = true;
+  if (const auto literal = literal_host(domain)) {
+    prospect.hosts.push_back(*literal);
+    prospect.site = domain;
+    explanation.dns = "an address: no lookup";
+    co_return true;
+  }
+  auto& resolver = resolver_of_(home());
+  const auto mx = co_await resolver.mx(domain);
+  explanation.dns = describe_mx(mx, domain);
+  auto chosen = choose_hosts(domain, mx, *settings_);
+  if (chosen.outcome) {
+    explanation.conclusion = conclude(*chosen.outcome);
+    co_return false;
+  }
+  prospect.hosts = std::move(chosen.hosts);
+  prospect.site = site_name(prospect.hosts, prospect.port);
+  co_return true;
+}
+
 Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
                          std::function<void(Explanation)> answer) {
   if (address.find('@') == address.npos)
@@ -104,70 +164,29 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
   const auto way = find_way(address);
   Explanation explanation;
   explanation.domain = way.domain;
-  explanation.route = way.route == nullptr
-                          ? (way.kind == Way::Kind::local ? "local" : "mx")
+  explanation.route = way.kind == Way::Kind::local ? "local"
+                      : way.route == nullptr
+                          ? "mx"
                           : way.route->domain + " -> " + way.route->next_hop.describe();
-  std::string site_of_way;
-  std::vector<Host> hosts;
-  bool by_mx = false;
-  std::uint16_t port = settings_->port;
-  if (way.kind == Way::Kind::mx) {
-    by_mx = true;
-    const auto literal = literal_host(way.domain);
-    if (literal) {
-      hosts.push_back(*literal);
-      site_of_way = way.domain;
-      explanation.dns = "an address: no lookup";
-    } else {
-      auto& resolver = resolver_of_(home());
-      const auto mx = co_await resolver.mx(way.domain);
-      explanation.dns = describe_mx(mx, way.domain);
-      auto chosen = choose_hosts(way.domain, mx, *settings_);
-      if (chosen.outcome) {
-        explanation.conclusion = chosen.outcome->verdict == mail::Verdict::bounce
-                                     ? "is bounced: " + chosen.outcome->text
-                                     : "waits: " + chosen.outcome->text;
-        answer(std::move(explanation));
-        co_return;
-      }
-      hosts = std::move(chosen.hosts);
-      site_of_way = site_name(hosts, port);
-    }
-  } else if (way.kind == Way::Kind::fixed) {
-    const auto& route = *way.route;
-    const auto& site = fixed_site(route.next_hop, route.tls, route.credentials);
-    site_of_way = site.name;
-    port = site.port;
-    if (site.kind == Site::Kind::fixed)
-      hosts = site.hosts;
-    explanation.dns = "no MX lookup: the route names the host";
-    explanation.conclusion = site.unavailable.empty() ? "" : "waits: " + site.unavailable;
-  } else if (way.kind == Way::Kind::local) {
-    site_of_way = "local";
-  } else {
-    explanation.conclusion = way.kind == Way::Kind::discard
-                                 ? "is thrown away by the route"
-                                 : "is refused by the route: " + way.route->next_hop.status + " " +
-                                       way.route->next_hop.text;
+  Prospect prospect;
+  const bool goes_on = co_await explain_way(way, explanation, prospect);
+  if (!goes_on) {
     answer(std::move(explanation));
     co_return;
   }
-  auto found = co_await look_up(std::move(hosts));
-  find_ourselves(found, *settings_, port, by_mx);
+  auto found = co_await look_up(prospect.hosts);
+  find_ourselves(found, *settings_, prospect.port, prospect.by_mx);
   for (const auto& host : found)
     explanation.hosts.push_back(explain_host(host));
-  const auto usable = usable_hosts(found, site_of_way, by_mx);
-  const auto known = sites_.find(site_of_way);
-  if (known != sites_.end()) {
+  const bool has_hosts = !found.empty();
+  const auto usable = usable_hosts(std::move(found), prospect.site, prospect.by_mx);
+  const auto known = sites_.find(prospect.site);
+  explanation.site.name = prospect.site;
+  explanation.site.state = "open";
+  if (known != sites_.end())
     explanation.site = status_of(*known->second);
-  } else {
-    explanation.site.name = site_of_way;
-    explanation.site.state = "open";
-  }
-  if (!found.empty() && usable.outcome && explanation.conclusion.empty())
-    explanation.conclusion =
-        (usable.outcome->verdict == mail::Verdict::bounce ? "is bounced: " : "waits: ") +
-        usable.outcome->text;
+  if (has_hosts && usable.outcome && explanation.conclusion.empty())
+    explanation.conclusion = conclude(*usable.outcome);
   if (explanation.conclusion.empty())
     explanation.conclusion = conclude(explanation.site);
   answer(std::move(explanation));
