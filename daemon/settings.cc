@@ -205,6 +205,9 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
   constexpr std::string_view kSystemd = "systemd:";
   std::vector<smtpd::ListenerSettings> out;
   for (const auto& given : config.listeners) {
+    // Rather not at all than without the TLS that was asked for.
+    if (given.tls != ListenerTls::off)
+      return Error(make_error_code(Errc::unsupported), "offer TLS on " + given.address);
     smtpd::ListenerSettings settings;
     settings.address = given.address;
     settings.role = given.role == Role::mx ? smtpd::Role::mx : smtpd::Role::submission;
