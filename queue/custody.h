@@ -64,6 +64,7 @@ class Custody {
   };
   Result<void> submit_waiting(const mail::Message& message, std::string_view head,
                               Result<void>& refused);
+  bool is_blocked(const mail::Message& message) const;
   Result<void> land_again(mail::MessageId id);
   MessageRow new_row(const mail::Message& message) const;
   std::int64_t deadline_of(const mail::Message& message, const MessageRow& row) const;

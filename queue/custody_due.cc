@@ -26,6 +26,7 @@ Result<void> Custody::lease_due(Effects& effects) {
   stopped_at_limit_ = false;
   wanting_domains_.clear();
   wanting_sites_.clear();
+  next_due_ = kNever;
   drop_pauses();
   Budget budget{settings.leased_messages, settings.leased_bytes};
   if (steady_now < ramp_until) {
@@ -55,9 +56,9 @@ Result<void> Custody::lease_due(Effects& effects) {
   auto next = store.next_due(now());
   if (!next)
     return next.error();
-  next_due_ = *next;
+  expect(*next);
   if ((stopped_at_limit_ && steady_now < ramp_until) || !paused_.empty())
-    next_due_ = std::min(next_due_, now() + kPause.count());
+    expect(now() + kPause.count());
   return {};
 }
 
@@ -131,9 +132,15 @@ Result<void> Custody::lease_domain(std::int64_t site, std::int64_t domain, std::
     wanting_domains_[domain] = leases.of_domain(domain);
     wanting_sites_[site] = leases.of_site(site);
   }
+  if (due->empty() && leases.of_domain(domain) == 0)
+    return store.settle_domain(domain);
   // The kept time stays while something is out: it covers what is leased, in case we are killed.
-  return due->empty() && leases.of_domain(domain) == 0 ? store.settle_domain(domain)
-                                                       : Result<void>();
+  // What is due later must not wait for that.
+  auto later = store.next_in_domain(domain, now());
+  if (!later)
+    return later.error();
+  expect(*later);
+  return {};
 }
 
 Result<std::shared_ptr<const mail::Message>> Custody::load_checked(mail::MessageId id) {

@@ -53,7 +53,7 @@ Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message
                              std::string_view head, Effects& effects, Result<void>& refused) {
   const auto usage = leases.fresh();
   const bool is_fresh = has_consumer && usage.messages < settings.fresh_messages &&
-                        usage.bytes < settings.fresh_bytes;
+                        usage.bytes < settings.fresh_bytes && !is_blocked(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
     return submit_waiting(*message, head, refused);
@@ -76,6 +76,13 @@ Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message
     recipients[i].index = i;
   hand_out(std::move(leased), std::move(recipients), effects);
   return {};
+}
+
+// The usual message to a dead site: delivery could only give it back.
+bool Custody::is_blocked(const mail::Message& message) const {
+  const auto& recipients = message.envelope.recipients;
+  return store.has_blocked_sites() && recipients.size() == 1 &&
+         store.is_known_blocked(mail::domain_of(recipients[0].address), now());
 }
 
 Result<void> Custody::submit_waiting(const mail::Message& message, std::string_view head,

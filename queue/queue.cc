@@ -85,6 +85,7 @@ Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
   std::string head = encode_head(*submission.message);
   impl_->writer.give([&](Inbox& inbox) {
     inbox.submissions.push_back({std::move(submission), std::move(head), &waiting, {}});
+    return Urgency::now;
   });
   co_await waiting.done.wait();
   co_return std::move(waiting.result);
@@ -93,16 +94,21 @@ Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
 void Queue::record(std::vector<Record> records) {
   impl_->writer.give([&](Inbox& inbox) {
     std::move(records.begin(), records.end(), std::back_inserter(inbox.records));
+    return Urgency::soon;
   });
 }
 
 void Queue::set_site(SiteState state) {
-  impl_->writer.give([&](Inbox& inbox) { inbox.sites.push_back(std::move(state)); });
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.sites.push_back(std::move(state));
+    return Urgency::soon;
+  });
 }
 
 void Queue::assign_site(std::string domain, std::string site) {
   impl_->writer.give([&](Inbox& inbox) {
     inbox.assignments.push_back({std::move(domain), std::move(site)});
+    return Urgency::soon;
   });
 }
 
@@ -120,13 +126,17 @@ Result<FileDescriptor> Queue::open_body(const mail::Message& message) const {
 }
 
 void Queue::quarantine(mail::MessageId id, std::string why) {
-  impl_->writer.give([&](Inbox& inbox) { inbox.quarantines.push_back({id, std::move(why)}); });
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.quarantines.push_back({id, std::move(why)});
+    return Urgency::soon;
+  });
 }
 
 void Queue::change(Verb verb, Filter filter, bool dry_run,
                    std::function<void(Result<Changed>)> on_done) {
   impl_->writer.give([&](Inbox& inbox) {
     inbox.changes.push_back({verb, std::move(filter), dry_run, std::move(on_done), {}});
+    return Urgency::now;
   });
 }
 
@@ -156,7 +166,10 @@ Queue::Counters Queue::counters() const {
 }
 
 void Queue::reconfigure(Settings settings) {
-  impl_->writer.give([&](Inbox& inbox) { inbox.settings.push_back(std::move(settings)); });
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.settings.push_back(std::move(settings));
+    return Urgency::now;
+  });
 }
 
 void Queue::wake() {

@@ -96,10 +96,16 @@ class Store {
   Result<void> set_deadline(mail::MessageId id, std::int64_t deadline);
   // Puts the kept time of a domain or site back to the truth, or removes one that has no mail.
   Result<void> settle_domain(std::int64_t domain);
+  // The first time after `now` at which mail of the domain is due: kNever if there is none.
+  Result<std::int64_t> next_in_domain(std::int64_t domain, std::int64_t now);
   Result<void> settle_site(std::int64_t site);
   // The next time after `now` at which something may be due.
   Result<std::int64_t> next_due(std::int64_t now);
   Result<bool> is_blocked(std::int64_t domain, std::int64_t now);
+  // Whether any site was blocked since the start; spares the usual message a look.
+  bool has_blocked_sites() const { return has_blocked_sites_; }
+  // From memory alone: true only if it is surely blocked.
+  bool is_known_blocked(const std::string& domain, std::int64_t now) const;
   Result<SiteRow> load_site(std::int64_t id);
 
   // Changes to many, in steps: pick() gathers recipients in a table of its own, apply_picked()
@@ -150,7 +156,7 @@ class Store {
   Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_;
   Statement site_by_name_, site_by_id_, site_name_, insert_site_, set_site_wake_, set_site_;
   Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
-  Statement domain_minimum_, site_minimum_, next_wake_, next_deadline_;
+  Statement domain_minimum_, next_in_domain_, site_minimum_, next_wake_, next_deadline_;
   Statement domain_is_used_, delete_domain_, delete_site_;
   Statement get_meta_, set_meta_, pick_;
 
@@ -158,6 +164,7 @@ class Store {
   std::unordered_map<std::string, std::int64_t> domain_ids_;
   std::unordered_map<std::int64_t, DomainRow> domains_;
   std::unordered_map<std::int64_t, SiteRow> sites_;
+  bool has_blocked_sites_ = false;
   std::unordered_map<std::string, std::string> known_sites_;  // of domains without mail here
 };
 

@@ -55,6 +55,9 @@ Result<void> Store::prepare_due() {
       {domain_minimum_,
        "SELECT next_attempt FROM recipient WHERE domain = ? AND state < 3"
        " ORDER BY next_attempt LIMIT 1"},
+      {next_in_domain_,
+       "SELECT next_attempt FROM recipient WHERE domain = ? AND next_attempt > ? AND state < 3"
+       " ORDER BY next_attempt LIMIT 1"},
       {site_minimum_, "SELECT next_due FROM domain WHERE site = ? ORDER BY next_due LIMIT 1"},
       {next_wake_, "SELECT wake FROM site WHERE wake > ? ORDER BY wake LIMIT 1"},
       {next_deadline_, "SELECT deadline FROM message WHERE deadline > ? ORDER BY deadline LIMIT 1"},
@@ -296,6 +299,15 @@ Result<void> Store::settle_domain(std::int64_t id) {
   return Query(set_domain_due_).bind(minimum).bind(id).run();
 }
 
+Result<std::int64_t> Store::next_in_domain(std::int64_t domain, std::int64_t now) {
+  Query query(next_in_domain_);
+  query.bind(domain).bind(now);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? query.integer(0) : kNever;
+}
+
 // No living recipient refers to it. Rows of recipients at their end may; their domain is read from
 // the address. Its site is remembered for the next mail.
 Result<void> Store::remove_domain(std::int64_t id, DomainRow row) {
@@ -385,6 +397,17 @@ Result<bool> Store::is_blocked(std::int64_t domain, std::int64_t now) {
   return *site != nullptr && (*site)->blocked_until > now;
 }
 
+bool Store::is_known_blocked(const std::string& name, std::int64_t now) const {
+  const auto id = domain_ids_.find(name);
+  if (id == domain_ids_.end())
+    return false;
+  const auto domain = domains_.find(id->second);
+  if (domain == domains_.end())
+    return false;
+  const auto site = sites_.find(domain->second.site);
+  return site != sites_.end() && site->second.blocked_until > now;
+}
+
 Result<void> Store::set_site(const SiteState& state, std::int64_t blocked_until) {
   if (state.site.empty())
     return {};
@@ -398,6 +421,7 @@ Result<void> Store::set_site(const SiteState& state, std::int64_t blocked_until)
   if (!minimum)
     return minimum.error();
   POSTRIDER_ASSERT(*site != nullptr);
+  has_blocked_sites_ = has_blocked_sites_ || blocked_until > 0;
   (*site)->blocked_until = blocked_until;
   (*site)->failures = state.failures;
   (*site)->wake = *minimum == kNever ? kNever : std::max(*minimum, blocked_until);

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::int64_t kIdsAhead = 120'000'000;  // microseconds, more than marks are apart
 constexpr Duration kRoomCheck = std::chrono::milliseconds(250);
-constexpr Duration kLook = std::chrono::seconds(1);         // at the clock, while mail waits
+constexpr Duration kLook = std::chrono::seconds(1);  // at the clock, while mail waits
+constexpr Duration kSoon = std::chrono::milliseconds(3);
+constexpr std::size_t kMany = 64;
 constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
 
 template <class T>
@@ -29,6 +31,14 @@ Error no_room() {
 bool Inbox::is_empty() const {
   return submissions.empty() && records.empty() && sites.empty() && assignments.empty() &&
          quarantines.empty() && changes.empty() && settings.empty();
+}
+
+bool Inbox::is_urgent() const {
+  return !submissions.empty() || !changes.empty() || !settings.empty();
+}
+
+bool Inbox::is_many() const {
+  return records.size() >= kMany;
 }
 
 void Inbox::clear() {
@@ -61,14 +71,20 @@ void Writer::start(Consumer* consumer) {
 void Writer::stop() {
   set_admission(Admission::stopping);
   if (thread_.joinable()) {
-    give([this](Inbox&) { stopping_ = true; });
+    give([this](Inbox&) {
+      stopping_ = true;
+      return Urgency::now;
+    });
     thread_.join();
   }
   close();
 }
 
 void Writer::look_again() {
-  give([this](Inbox&) { look_ = true; });
+  give([this](Inbox&) {
+    look_ = true;
+    return Urgency::now;
+  });
 }
 
 void Writer::run() {
@@ -92,15 +108,19 @@ bool Writer::wait() {
   work_.clear();
   std::unique_lock lock(mutex_);
   is_idle_ = false;
-  const auto has_work = [this] { return !sleeping_; };
+  const auto is_awake = [this] { return sleep_ == Sleep::awake; };
   if (inbox_.is_empty() && !stopping_ && !look_ && !(is_open_ && custody_.is_work_due_now())) {
-    sleeping_ = true;
+    sleep_ = Sleep::deep;
     if (most == Duration::max())
-      wake_.wait(lock, has_work);
+      wake_.wait(lock, is_awake);
     else
-      is_idle_ = !wake_.wait_for(lock, most, has_work);
-    sleeping_ = false;
+      is_idle_ = !wake_.wait_for(lock, most, is_awake);
   }
+  if (!is_idle_ && !stopping_ && !look_ && !inbox_.is_urgent() && !inbox_.is_many()) {
+    sleep_ = Sleep::light;
+    wake_.wait_for(lock, kSoon, is_awake);
+  }
+  sleep_ = Sleep::awake;
   std::swap(inbox_, work_);
   if (std::exchange(look_, false))
     custody_.look_again();

@@ -56,8 +56,14 @@ struct Inbox {
   std::vector<Settings> settings;
 
   bool is_empty() const;
+  bool is_urgent() const;  // somebody waits for the answer
+  bool is_many() const;    // enough to be worth a commit of their own
   void clear();
 };
+
+// Nobody waits for what delivery reports. It rides with the next message, or goes a few
+// milliseconds later: so a lone client's messages cost one sync each, not two.
+enum class Urgency : std::uint8_t { now, soon };
 
 class Writer {
  public:
@@ -69,14 +75,17 @@ class Writer {
   void start(Consumer* consumer);
   void stop();
 
-  // Any thread. add(inbox) puts something in, under the lock.
+  // Any thread. add(inbox) puts something in, under the lock, and says whether somebody waits.
   template <class Add>
   void give(Add add) {
     bool must_wake = false;
     {
       const std::lock_guard lock(mutex_);
-      add(inbox_);
-      must_wake = std::exchange(sleeping_, false);
+      const Urgency urgency = add(inbox_);
+      must_wake = sleep_ == Sleep::deep ||
+                  (sleep_ == Sleep::light && (urgency == Urgency::now || inbox_.is_many()));
+      if (must_wake)
+        sleep_ = Sleep::awake;
     }
     if (must_wake)
       wake_.notify_one();
@@ -133,7 +142,8 @@ class Writer {
   std::mutex mutex_;
   std::condition_variable wake_;
   Inbox inbox_;
-  bool sleeping_ = false;
+  // light: only for more to come along with what is there.
+  enum class Sleep : std::uint8_t { awake, light, deep } sleep_ = Sleep::awake;
   bool stopping_ = false;
   bool look_ = false;
 
