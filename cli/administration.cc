@@ -206,7 +206,12 @@ int show_message(const Administration& how, const std::string& id, bool body) {
       message = *found;
       if (how.json)
         return true;
-      return print(message_view(*found) + recipients_view(*found, now) + "\n");
+      return print(message_view(*found) + recipients_view(*found, now));
+    }
+    if (const auto* envelope = object_of(line, "envelope")) {
+      if (how.json)
+        message["envelope"] = *envelope;
+      return how.json || print(envelope_view(*envelope) + "\n");
     }
     auto chunk = daemon::decode_base64(raw_text_of(line, "content"));
     if (!chunk)

@@ -145,13 +145,15 @@ std::string message_view(const json::object& message) {
   out.append(row("size", std::to_string(number_of(message, "message_size")) + " octets"));
   out.append(
       row("from client", text_of(message, "client") + " (" + text_of(message, "protocol") + ")"));
-  if (const auto* envelope = object_of(message, "envelope")) {
-    out.append(row(
-        "body", text_of(*envelope, "body") + (flag_of(*envelope, "smtputf8") ? " SMTPUTF8" : "")));
-    for (const char* name : {"ret", "envelope_id"})
-      if (const auto text = text_of(*envelope, name); !text.empty())
-        out.append(row(name, text));
-  }
+  return out;
+}
+
+std::string envelope_view(const json::object& envelope) {
+  std::string out =
+      row("body", text_of(envelope, "body") + (flag_of(envelope, "smtputf8") ? " SMTPUTF8" : ""));
+  for (const char* name : {"ret", "envelope_id"})
+    if (const auto text = text_of(envelope, name); !text.empty())
+      out.append(row(name, text));
   return out;
 }
 

@@ -13,8 +13,9 @@ namespace postrider::cli {
 std::string queue_heading();
 std::string queue_row(const boost::json::object& message, std::int64_t now);
 
-// `postrider show`: envelope and recipients.
+// `postrider show`, without the recipients.
 std::string message_view(const boost::json::object& message);
+std::string envelope_view(const boost::json::object& envelope);
 // A recipient's state in a sentence: "deferred, next attempt in 4m (3 so far)".
 std::string recipient_state(const boost::json::object& recipient, std::int64_t now);
 

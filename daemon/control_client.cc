@@ -1,10 +1,13 @@
 #include "daemon/control_client.h"
 
+#include <boost/json/monotonic_resource.hpp>
+
 #include <cerrno>
 #include <cstring>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <vector>
 
 namespace postrider::daemon {
 
@@ -77,11 +80,14 @@ Result<ControlEnd> ask(LocalConnection& connection, const ControlRequest& reques
                        const OnLine& on_line) {
   // Refused before it was read, a request still has an answer.
   const auto written = connection.write(encode(request));
+  std::vector<unsigned char> room(64U << 10U);
   for (;;) {
     const auto line = connection.read_line(kMostAnswerLine);
     if (!line)
       return written ? line.error() : written.error();
-    const auto object = parse_json_line(*line);
+    // One piece of memory for each line, not one for each of its members.
+    boost::json::monotonic_resource memory(room.data(), room.size());
+    const auto object = parse_json_line(*line, &memory);
     if (!object)
       return object.error().during("answer");
     if (auto end = find_end(*object))

@@ -2,8 +2,10 @@
 
 #include "base/text.h"
 
-#include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
+
+#include <charconv>
+#include <utility>
 
 namespace postrider::daemon {
 
@@ -41,20 +43,56 @@ const char* verdict_name(mail::Verdict verdict) {
   return names[static_cast<int>(verdict)];
 }
 
-json::object recipient_object(const queue::ListedRecipient& recipient) {
-  json::object object;
-  object["address"] = json_text(recipient.address);
+// Appends to one object; the caller writes its brackets.
+class Members {
+ public:
+  explicit Members(std::string& out) : out_(out) {}
+  std::string& name(std::string_view name) {
+    out_.append(std::exchange(first_, false) ? "\"" : ",\"").append(name).append("\":");
+    return out_;
+  }
+  void text(std::string_view name_of_it, std::string_view value) {
+    auto& out = name(name_of_it);
+    if (is_plain(value))
+      out.append("\"").append(value).append("\"");
+    else
+      out.append(json::serialize(json::string(json_text(value))));
+  }
+  void number(std::string_view name_of_it, std::int64_t value) {
+    char digits[24];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    name(name_of_it).append(digits, end);
+  }
+
+ private:
+  static bool is_plain(std::string_view value) {
+    for (const char c : value) {
+      const auto octet = static_cast<unsigned char>(c);
+      if (octet < 32 || octet >= 127 || octet == '"' || octet == '\\')
+        return false;
+    }
+    return value.size() <= kMostReason;
+  }
+
+  std::string& out_;
+  bool first_ = true;
+};
+
+void add_recipient(const queue::ListedRecipient& recipient, std::string& out) {
+  out.push_back('{');
+  Members members(out);
+  members.text("address", recipient.address);
   if (recipient.last && recipient.last->verdict != mail::Verdict::delivered)
-    object["delay_reason"] = json_text(recipient.last->reason());
-  object["state"] = state_name(recipient);
-  object["domain"] = json_text(recipient.domain);
+    members.text("delay_reason", recipient.last->reason());
+  members.text("state", state_name(recipient));
+  members.text("domain", recipient.domain);
   if (!recipient.site.empty())
-    object["site"] = json_text(recipient.site);
-  object["attempts"] = recipient.attempts;
-  object["next_attempt"] = json_time(recipient.next_attempt);
+    members.text("site", recipient.site);
+  members.number("attempts", recipient.attempts);
+  members.number("next_attempt", json_time(recipient.next_attempt));
   if (recipient.last)
-    object["last"] = to_json(*recipient.last);
-  return object;
+    members.text("dsn", mail::to_string(recipient.last->status));
+  out.push_back('}');
 }
 
 }  // namespace
@@ -75,24 +113,28 @@ void add_line(const char* name, json::value value, std::string& out) {
   out.append(json::serialize(line)).push_back('\n');
 }
 
-json::object to_json(const queue::ListedMessage& message) {
-  json::object object;
-  object["queue_name"] = queue_name(message);
-  object["queue_id"] = to_string(message.id);
-  object["arrival_time"] = json_time(message.received);
-  object["message_size"] = message.size;
-  object["forced_expire"] = false;
-  object["sender"] = message.sender.empty() ? "MAILER-DAEMON" : json_text(message.sender);
-  json::array recipients;
-  for (const auto& recipient : message.recipients)
-    recipients.push_back(recipient_object(recipient));
-  object["recipients"] = std::move(recipients);
-  object["status"] = message.status;
-  object["envelope_sender"] = json_text(message.sender);
-  object["expires"] = json_time(message.expires);
-  object["client"] = json_text(message.origin.client);
-  object["protocol"] = json_text(message.origin.protocol);
-  return object;
+void add_message_line(const queue::ListedMessage& message, std::string& out) {
+  out.append("{\"message\":{");
+  Members members(out);
+  members.text("queue_name", queue_name(message));
+  members.text("queue_id", to_string(message.id));
+  members.number("arrival_time", json_time(message.received));
+  members.number("message_size", static_cast<std::int64_t>(message.size));
+  members.name("forced_expire").append("false");
+  members.text("sender", message.sender.empty() ? "MAILER-DAEMON" : message.sender);
+  members.name("recipients").push_back('[');
+  for (const auto& recipient : message.recipients) {
+    if (&recipient != &message.recipients.front())
+      out.push_back(',');
+    add_recipient(recipient, out);
+  }
+  out.push_back(']');
+  members.text("status", message.status);
+  members.text("envelope_sender", message.sender);
+  members.number("expires", json_time(message.expires));
+  members.text("client", message.origin.client);
+  members.text("protocol", message.origin.protocol);
+  out.append("}}\n");
 }
 
 json::object to_json(const mail::Outcome& outcome) {

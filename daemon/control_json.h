@@ -11,7 +11,10 @@
 
 namespace postrider::daemon {
 
-boost::json::object to_json(const queue::ListedMessage& message);
+// {"message":{...}} as a line. A listing is made of these: they are written without building
+// objects first, which would cost more than reading the message.
+void add_message_line(const queue::ListedMessage& message, std::string& out);
+
 boost::json::object to_json(const mail::Outcome& outcome);
 boost::json::object to_json(const queue::SiteState& site);
 boost::json::object to_json(const queue::Totals& totals);

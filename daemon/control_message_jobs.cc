@@ -68,9 +68,8 @@ class ShowJob : public ControlJob {
     if (state->empty())
       return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
     message_ = std::move(*message);
-    auto object = to_json(state->front());
-    object["envelope"] = to_json(message_->envelope);
-    add_line("message", std::move(object), out);
+    add_message_line(state->front(), out);
+    add_line("envelope", to_json(message_->envelope), out);
     return true;
   }
 
@@ -173,7 +172,7 @@ class ExplainMessageJob : public ControlJob {
     if (state->empty())
       return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
     const auto& message = state->front();
-    add_line("message", to_json(message), out);
+    add_message_line(message, out);
     if (auto added = add_attempts(out); !added)
       return fail(EX_IOERR, added.error().describe(), out);
     std::set<std::string> domains;

@@ -138,11 +138,11 @@ std::string encode(const ControlRequest& request) {
   return json::serialize(object) + "\n";
 }
 
-Result<json::object> parse_json_line(std::string_view line) {
+Result<json::object> parse_json_line(std::string_view line, json::storage_ptr storage) {
   json::parse_options options;
   options.max_depth = 8;
   boost::system::error_code failed;
-  auto value = json::parse({line.data(), line.size()}, failed, {}, options);
+  auto value = json::parse({line.data(), line.size()}, failed, std::move(storage), options);
   if (failed || !value.is_object())
     return malformed("line of JSON");
   return std::move(value.get_object());

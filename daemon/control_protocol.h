@@ -39,8 +39,9 @@ struct ControlRequest {
 std::string encode(const ControlRequest& request);  // one line with its end
 Result<ControlRequest> decode_control_request(std::string_view line);
 
-// One line as an object; nesting is limited.
-Result<boost::json::object> parse_json_line(std::string_view line);
+// One line as an object; nesting is limited. The object's memory comes from `storage`.
+Result<boost::json::object> parse_json_line(std::string_view line,
+                                            boost::json::storage_ptr storage = {});
 
 // How an answer ended.
 struct ControlEnd {

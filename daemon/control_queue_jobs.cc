@@ -40,7 +40,7 @@ class ListJob : public ControlJob {
     if (!page)
       return fail(EX_IOERR, "list the queue: " + page.error().describe(), out);
     for (const auto& message : *page)
-      add_line("message", to_json(message), out);
+      add_message_line(message, out);
     if (page->size() < most_)
       return finish(out);
     after_ = page->back().id;
