@@ -13,7 +13,8 @@ class Model:
     """What the server must know: greeted, a sender, recipients; failed after a refused chunk."""
 
     def __init__(self):
-        self.mail, self.rcpt, self.failed, self.chunking = False, 0, False, False
+        self.extended = True
+        self.clear()
 
     def clear(self):
         self.mail, self.rcpt, self.failed, self.chunking = False, 0, False, False
@@ -69,6 +70,10 @@ class Walk:
         usable = self.model.rcpt and not self.model.failed
         self.client.send(b"BDAT %d%s\r\n" % (size, b" LAST" if last else b"") + payload)
         reply = self.client.reply()
+        if payload and not self.model.extended:  # P02: nobody offered CHUNKING after HELO
+            assert reply.code == 554 and self.client.is_closed(), reply
+            self.closed = True
+            return
         assert reply.code in ((wanted,) if usable else (503, 554)), f"BDAT: {reply}"
         if reply.code != 250:
             self.model.failed = self.model.mail
@@ -84,10 +89,12 @@ class Walk:
 
     def ehlo(self):
         self.say("EHLO again.example", (250,))
+        self.model.extended = True
         self.model.clear()
 
     def helo(self):
         self.say("HELO again.example", (250,))
+        self.model.extended = False
         self.model.clear()
 
     def end_refused_for_line_ends(self):

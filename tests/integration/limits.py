@@ -106,8 +106,8 @@ class Proxy(scenario.Scenario):
         self.port = wait.free_port()
         self.server = self.relay(self.peer, listeners=[{
             "address": f"127.0.0.1:{self.port}", "role": "mx", "tls": "off",
-            "proxy_protocol": True, "proxy_from": ["127.0.0.5/32"]}],
-            accept={"relay_from": ["198.51.100.7/32"]})
+            "proxy_protocol": True}],
+            accept={"proxy_from": ["127.0.0.5/32"], "relay_from": ["198.51.100.7/32"]})
 
     def connect(self, header, source="127.0.0.5"):
         client = Client(self.port, source=source, greet=False)

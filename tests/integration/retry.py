@@ -6,7 +6,7 @@ import time
 
 from support_py import scenario, wait
 from support_py.daemon import USER
-from support_py.sink import DROP, Then
+from support_py.sink import DROP, HANG, Then
 
 SENDER = f"{USER}@us.example"
 CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: persistence\r\n\r\nhello\r\n"
@@ -91,6 +91,20 @@ class Retry(scenario.Scenario):
         id = deferred[0]["id"]
         self.server.wait_until_empty()
         self.assertTrue(self.server.log("attempted", id=id, verdict="sent"))
+
+    def test_many_deferred_messages_of_one_domain_are_all_retried(self):
+        self.start({"mail": ["451 4.3.0 later"] * 8}, retry=("1s",))
+        for number in range(8):
+            self.send(f"{number}@far.example")
+        self.peer.wait_for(8, deadline=20)
+        self.server.wait_until_empty()
+
+    def test_a_slow_message_does_not_hold_up_the_retry_of_another(self):
+        self.start({"mail": ["451 4.3.0 later"] * 2 + [HANG]}, retry=("1s", "2s"))
+        for number in range(2):
+            self.send(f"{number}@far.example")
+        self.peer.wait_for(1, deadline=20)
+        self.peer.stop()
 
     def test_a_retry_now_need_not_wait(self):
         self.start({"mail": ["451 4.3.0 later"]}, retry=("1h",))
@@ -186,7 +200,7 @@ class Retry(scenario.Scenario):
             self.send(f"u{number}@dead.example")
         self.send("b@alive.example")
         alive.wait_for(1, deadline=10)
-        self.assertEqual(self.server.queued(), 100)
+        wait.until(lambda: self.server.queued() == 100, "the dead site's mail alone")
 
 
 def add(stage, answer, name, refused=None):

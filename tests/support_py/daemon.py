@@ -112,6 +112,7 @@ class Postrider:
             pathlib.Path(path).unlink(missing_ok=True)
             notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             notices.bind(path)
+            os.chmod(path, 0o777)  # the daemon may be somebody else by then
             notices.settimeout(0.1)
             environment["NOTIFY_SOCKET"] = path
         with open(self.stderr_file, "ab") as errors:

@@ -1,5 +1,4 @@
 """Name servers on loopback: Knot with zones written by the test, and one that misbehaves."""
-import os
 import pathlib
 import socket
 import socketserver
@@ -13,15 +12,7 @@ import dns.rcode
 import dns.rdatatype
 
 from support_py import wait
-
-
-def tool(name):
-    """Daemons live where an ordinary user's path does not look."""
-    for folder in os.environ.get("PATH", "").split(":") + ["/usr/sbin", "/usr/local/sbin"]:
-        path = pathlib.Path(folder) / name
-        if path.is_file() and os.access(path, os.X_OK):
-            return str(path)
-    raise FileNotFoundError(name)
+from support_py.tools import tool
 
 
 class Knot:

@@ -17,11 +17,14 @@ callable gets (session, argument) and returns an answer.
 import asyncio
 import dataclasses
 import hashlib
+import os
+import re
 import socket
+import subprocess
 import threading
 import time
 
-from support_py import wait
+from support_py import tools, wait
 
 ALL_EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8",
                   "DSN", "CHUNKING", "BINARYMIME")
@@ -442,6 +445,34 @@ class Sink:
 
     def stages(self, stage):
         return [event for event in self.events if event.stage == stage]
+
+
+class SmtpSink:
+    """Postfix's smtp-sink: fast, and writes what it gets into a file."""
+
+    def __init__(self, folder):
+        self.port = wait.free_port()
+        self.dump = folder / "dump"
+        # It refuses to run as root, which may not be asked to own the folder.
+        as_user = ["-u", "root"] if os.getuid() == 0 else []
+        self.process = subprocess.Popen(
+            [tools.tool("smtp-sink"), "-m", "500", "-D", str(self.dump), *as_user,
+             f"127.0.0.1:{self.port}", "1000"], stdout=subprocess.DEVNULL)
+        wait.until(self.accepts, "smtp-sink")
+
+    def accepts(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
+        except OSError:
+            return False
+
+    def recipients(self):
+        return re.findall(rb"^X-Rcpt-Args: <?([^>\s]+)", self.dump.read_bytes(), re.M)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
 
 
 def with_same_port(addresses, **settings):
