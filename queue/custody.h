@@ -61,6 +61,7 @@ class Custody {
   struct Budget {  // limits, what is out included
     std::size_t messages = 0;
     std::size_t bytes = 0;
+    std::size_t now = 0;  // of messages, in this transaction
   };
   Result<void> submit_waiting(const mail::Message& message, std::string_view head,
                               Result<void>& refused);

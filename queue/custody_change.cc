@@ -38,10 +38,14 @@ Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, E
   if (!landed)
     return landed.error();
 
+  auto candidates = store.candidates(prepared);
+  if (!candidates)
+    return candidates.error();
   std::vector<IdRange> ranges;
-  for (const auto id : prepared.ids())
-    ranges.push_back({id.value - 1, id.value});
-  if (prepared.ids().empty())
+  if (candidates->has_value())
+    for (const auto id : **candidates)
+      ranges.push_back({id.value - 1, id.value});
+  else
     ranges.emplace_back();
   if (auto done = store.forget_picked(); !done)
     return done.error();

@@ -10,7 +10,8 @@ namespace postrider::queue {
 Result<void> Custody::lease_deadlines(Budget& budget, Effects& effects) {
   // At most half, so that a wave of expiries leaves room for delivery.
   const auto out = leases.due().messages;
-  const auto most = budget.messages > out ? (budget.messages - out + 1) / 2 : 0;
+  const auto limit = std::min(budget.messages, budget.now);
+  const auto most = limit > out ? (limit - out + 1) / 2 : 0;
   bool more = false;
   auto due = store.due_deadlines(now(), leases, most, more);
   if (!due)

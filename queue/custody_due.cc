@@ -12,13 +12,16 @@ namespace postrider::queue {
 namespace {
 
 constexpr std::size_t kPage = 256;
+// Handed out in one transaction: reading them must not keep new mail waiting, nor the first of them
+// in delivery's hands wait for the last.
+constexpr std::size_t kAtOnce = 128;
 constexpr Duration kPause = std::chrono::seconds(1);
 
 }  // namespace
 
 bool Custody::has_room(const Budget& budget) const {
   const auto usage = leases.due();
-  return usage.messages < budget.messages && usage.bytes < budget.bytes;
+  return usage.messages < std::min(budget.messages, budget.now) && usage.bytes < budget.bytes;
 }
 
 Result<void> Custody::lease_due(Effects& effects) {
@@ -28,7 +31,7 @@ Result<void> Custody::lease_due(Effects& effects) {
   wanting_sites_.clear();
   next_due_ = kNever;
   drop_pauses();
-  Budget budget{settings.leased_messages, settings.leased_bytes};
+  Budget budget{settings.leased_messages, settings.leased_bytes, leases.due().messages + kAtOnce};
   if (steady_now < ramp_until) {
     // After an unclean stop: a crash loop must not hammer anybody. Doubles every second.
     const auto left = std::chrono::duration_cast<std::chrono::seconds>(ramp_until - steady_now);
@@ -53,6 +56,8 @@ Result<void> Custody::lease_due(Effects& effects) {
         return done.error();
     }
   }
+  if (leases.due().messages >= budget.now)
+    look_again_ = true;  // the rest in the next transaction, with what came in meanwhile
   auto next = store.next_due(now());
   if (!next)
     return next.error();
@@ -90,14 +95,16 @@ Result<void> Custody::lease_site(std::int64_t site, Budget& budget, Effects& eff
       // Site 0 stands for all domains whose site is not known yet: each on its own.
       const auto out = site == 0 ? out_of_domain : leases.of_site(site);
       const auto of_site = share(budget, out, row->failures > 0);
-      if (of_site == 0 || !has_room(budget)) {
+      if (!has_room(budget)) {
         stopped_at_limit_ = true;
-        if (site != 0) {
-          wanting_sites_[site] = out;
-          return {};
-        }
-        wanting_domains_[domain.id] = out;
-        continue;
+        return {};
+      }
+      if (of_site == 0) {
+        stopped_at_limit_ = true;
+        (site == 0 ? wanting_domains_ : wanting_sites_)[site == 0 ? domain.id : site] = out;
+        if (site == 0)
+          continue;
+        return {};
       }
       if (is_paused(domain.id))
         continue;

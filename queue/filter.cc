@@ -115,6 +115,33 @@ bool PreparedFilter::matches(const mail::Recipient& recipient) const {
   return (!domain_ || *domain_ == domain) && (!to_domain_ || *to_domain_ == domain);
 }
 
+Result<std::optional<std::vector<mail::MessageId>>> PreparedFilter::candidates(
+    Statement& of_domain) const {
+  // Beyond that, going through all in order finds a page of them soon enough.
+  constexpr std::size_t kWorthIt = 10'000;
+  using Candidates = std::optional<std::vector<mail::MessageId>>;
+  if (!ids_.empty())
+    return Candidates(ids_);
+  const auto& domain = domain_ ? domain_ : to_domain_;
+  if (!domain)
+    return Candidates();
+  std::vector<mail::MessageId> found;
+  Query query(of_domain);
+  query.bind_text(*domain).bind(kWorthIt + 1);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      break;
+    found.push_back({query.integer(0)});
+  }
+  if (found.size() > kWorthIt)
+    return Candidates();
+  std::sort(found.begin(), found.end());
+  return Candidates(std::move(found));
+}
+
 Result<void> add_filter_functions(Database& database, const Leases& leases) {
   using Function = void (*)(sqlite3_context*, int, sqlite3_value**);
   const struct {

@@ -39,6 +39,8 @@ class PreparedFilter {
   bool matches(const mail::Message& message, bool is_leased) const;
   bool matches(const mail::Recipient& recipient) const;
   const std::vector<mail::MessageId>& ids() const { return ids_; }
+  // Ids that waiting mail must have to match, sorted; nullopt: any. of_domain: POSTRIDER_OF_DOMAIN.
+  Result<std::optional<std::vector<mail::MessageId>>> candidates(Statement& of_domain) const;
 
  private:
   using Text = std::optional<std::string>;
@@ -46,6 +48,11 @@ class PreparedFilter {
   Text sender_, sender_domain_, to_, to_domain_, domain_, site_, status_, reply_;
   std::optional<std::int64_t> received_by_, larger_;
 };
+
+// Messages with living recipients of a domain, for filters that name one: far fewer than all.
+#define POSTRIDER_OF_DOMAIN                                         \
+  "SELECT DISTINCT message FROM recipient INDEXED BY recipient_due" \
+  " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < 3 LIMIT ?"
 
 // in_domain(address, domain), says(outcome, text), is_leased(id)
 Result<void> add_filter_functions(Database& database, const Leases& leases);

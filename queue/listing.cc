@@ -40,6 +40,7 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
        "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender, m.head,"
        " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
        " d.name, s.name, s.blocked_until, s.last FROM" POSTRIDER_FILTERED " ORDER BY m.id, r.idx"},
+      {of_domain_, POSTRIDER_OF_DOMAIN},
       {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
       {load_,
        "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
@@ -70,36 +71,13 @@ Result<std::vector<ListedMessage>> Listing::list(const Filter& filter, mail::Mes
   const std::lock_guard lock(mutex_);
   wall_ = wall;
   const PreparedFilter prepared(filter, wall);
-  if (prepared.ids().empty())
-    return list_range(prepared, {after.value}, most);
-  std::vector<ListedMessage> listed;
-  for (const auto id : prepared.ids()) {
-    if (id <= after || listed.size() >= most)
-      continue;
-    auto found = list_range(prepared, {id.value - 1, id.value}, 1);
-    if (!found)
-      return found.error();
-    std::move(found->begin(), found->end(), std::back_inserter(listed));
-  }
-  return listed;
-}
-
-Result<std::vector<ListedMessage>> Listing::list_range(const PreparedFilter& filter, IdRange range,
-                                                       std::size_t most) {
   // Incoming first: what moves to `message` in between is then seen twice rather than never.
   std::vector<ListedMessage> listed;
-  if (auto done = list_incoming(filter, range, most, listed); !done)
+  if (auto done = list_incoming(prepared, {after.value}, most, listed); !done)
     return done.error();
   std::vector<ListedMessage> waiting;
-  for (IdRange chunk{range.after, range.after}; chunk.to < range.to && waiting.size() < most;) {
-    auto end = end_of_chunk(chunk.after);
-    if (!end)
-      return end.error();
-    chunk.to = std::min(*end, range.to);
-    if (auto done = list_waiting(filter, chunk, most, waiting); !done)
-      return done.error();
-    chunk.after = chunk.to;
-  }
+  if (auto done = list_all_waiting(prepared, after.value, most, waiting); !done)
+    return done.error();
   std::move(waiting.begin(), waiting.end(), std::back_inserter(listed));
   const auto earlier = [](const auto& a, const auto& b) { return a.id < b.id; };
   const auto same = [](const auto& a, const auto& b) { return a.id == b.id; };
@@ -108,6 +86,34 @@ Result<std::vector<ListedMessage>> Listing::list_range(const PreparedFilter& fil
   if (listed.size() > most)
     listed.resize(most);
   return listed;
+}
+
+Result<void> Listing::list_all_waiting(const PreparedFilter& filter, std::int64_t after,
+                                       std::size_t most, std::vector<ListedMessage>& listed) {
+  auto candidates = filter.candidates(of_domain_);
+  if (!candidates)
+    return candidates.error().during("list the queue");
+  if (candidates->has_value()) {
+    for (const auto id : **candidates) {
+      if (id.value <= after)
+        continue;
+      if (listed.size() == most)
+        return {};
+      if (auto done = list_waiting(filter, {id.value - 1, id.value}, most, listed); !done)
+        return done.error();
+    }
+    return {};
+  }
+  for (IdRange chunk{after, after}; chunk.to < kNever && listed.size() < most;) {
+    auto end = end_of_chunk(chunk.after);
+    if (!end)
+      return end.error();
+    chunk.to = *end;
+    if (auto done = list_waiting(filter, chunk, most, listed); !done)
+      return done.error();
+    chunk.after = chunk.to;
+  }
+  return {};
 }
 
 Result<std::int64_t> Listing::end_of_chunk(std::int64_t after) {
@@ -130,6 +136,9 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
     if (!*row)
       return {};
     const mail::MessageId id{query.integer(0)};
+    const auto& wanted = filter.ids();
+    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+      continue;
     const bool is_leased = leases_.is_leased(id);
     auto message = decode_head(id, query.blob(2));
     if (!message || !filter.matches(*message, is_leased))

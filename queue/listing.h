@@ -27,8 +27,8 @@ class Listing {
   Result<void> list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
                             std::vector<ListedMessage>& listed);
   Result<std::int64_t> end_of_chunk(std::int64_t after);
-  Result<std::vector<ListedMessage>> list_range(const PreparedFilter& filter, IdRange range,
-                                                std::size_t most);
+  Result<void> list_all_waiting(const PreparedFilter& filter, std::int64_t after, std::size_t most,
+                                std::vector<ListedMessage>& listed);
   ListedMessage read_message(Query& query) const;
   ListedRecipient read_recipient(Query& query, const ListedMessage& message) const;
   std::int64_t now(TimePoint wall) const { return time_.to_queue(wall).time_since_epoch().count(); }
@@ -38,8 +38,8 @@ class Listing {
   std::mutex mutex_;
   TimePoint wall_;
   Database database_;
-  Statement incoming_, waiting_, chunk_end_, load_, load_incoming_, attempts_, sites_;
-  Statement totals_, totals_incoming_, oldest_, recipients_;
+  Statement incoming_, waiting_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
+  Statement totals_, totals_incoming_, oldest_;
 };
 
 }  // namespace postrider::queue

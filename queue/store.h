@@ -110,6 +110,9 @@ class Store {
 
   // Changes to many, in steps: pick() gathers recipients in a table of its own, apply_picked()
   // changes them, forget_picked() empties it.
+  Result<std::optional<std::vector<mail::MessageId>>> candidates(const PreparedFilter& filter) {
+    return filter.candidates(of_domain_);
+  }
   Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states, std::int64_t now);
   Result<Changed> picked();
   Result<void> apply_picked(Verb verb, std::int64_t now, Duration delay_notice);
@@ -158,7 +161,7 @@ class Store {
   Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
   Statement domain_minimum_, next_in_domain_, site_minimum_, next_wake_, next_deadline_;
   Statement domain_is_used_, delete_domain_, delete_site_;
-  Statement get_meta_, set_meta_, pick_;
+  Statement get_meta_, set_meta_, pick_, of_domain_;
 
   // Remembered rows, each a copy of what is stored; emptied when they grow too many.
   std::unordered_map<std::string, std::int64_t> domain_ids_;

@@ -95,6 +95,10 @@ Result<void> Store::prepare_change() {
   if (!prepared)
     return prepared.error();
   pick_ = *std::move(prepared);
+  prepared = database_.prepare(POSTRIDER_OF_DOMAIN);
+  if (!prepared)
+    return prepared.error();
+  of_domain_ = *std::move(prepared);
   return {};
 }
 
