@@ -35,7 +35,11 @@ class Client:
             source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
-        self.greeting = self.reply() if greet else None
+        try:
+            self.greeting = self.reply() if greet else None
+        except Exception:
+            self.socket.close()
+            raise
 
     def __enter__(self):
         return self
