@@ -216,8 +216,7 @@ class Sync(scenario.Scenario):
         """P13 nothing is queued unless the true end was received; then exactly one message"""
         whole = sum(map(len, SESSION[:5]))
         total = sum(map(len, SESSION))
-        positions = range(total + 1) if scenario.FULL else [
-            *range(0, whole - 12, 7), *range(whole - 12, total + 1)]
+        positions = range(total + 1)
         for reset in (False, True):
             self.before = len(self.peer.messages)
             problems = scenario.parallel(lambda at, reset=reset: self.cut(at, reset), positions, 8)
