@@ -146,8 +146,10 @@ Result<void> prepare_database(Database& database) {
 }
 
 Result<void> configure_page_size(Database& database) {
-  // Without effect on a database that exists.
-  for (const char* sql : {"PRAGMA page_size=8192", "PRAGMA auto_vacuum=INCREMENTAL"})
+  // Without effect on a database that exists. Measured with 1 to 4 KiB messages: 4 KiB pages write
+  // the fewest bytes, whether one client sends or fifty (5.3 KB for a message of 4 KiB and its end,
+  // against 9.5 with 8 KiB pages): content stands on pages that its end only sets free.
+  for (const char* sql : {"PRAGMA page_size=4096", "PRAGMA auto_vacuum=INCREMENTAL"})
     if (auto done = database.execute(sql); !done)
       return done.error().during(sql);
   return {};

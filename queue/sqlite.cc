@@ -1,6 +1,7 @@
 #include "queue/sqlite.h"
 
 #include "base/file.h"
+#include "queue/wal_vfs.h"
 
 #include <fcntl.h>
 
@@ -103,14 +104,17 @@ std::string_view Query::blob(int column) const {
 
 Result<Database> Database::open(const std::string& path, Mode mode, const char* vfs) {
   Database database;
-  // Closed to others whatever the umask is; SQLite gives -wal and -shm the same mode.
+  // Closed to others whatever the umask is; SQLite gives -wal and -shm the same mode. Only a file
+  // that is new: closing one that a connection has open would drop its locks.
   if (mode == Mode::writer && vfs == nullptr)
-    if (auto made = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600); !made)
+    if (auto made = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+        !made && made.error().code() != boost::system::errc::file_exists)
       return made.error();
   const int access =
       mode == Mode::writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
   const int code = sqlite3_open_v2(path.c_str(), &database.handle_,
-                                   access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, vfs);
+                                   access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                                   mode == Mode::writer ? gathering_vfs(vfs) : vfs);
   if (code != SQLITE_OK)
     return sqlite_error(database.handle_, "open " + path);
   sqlite3_extended_result_codes(database.handle_, 1);

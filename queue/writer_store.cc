@@ -7,9 +7,9 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr int kCheckpointPages = 2048;  // 16 MiB of WAL: then its pages go to the database
-constexpr int kTruncatePages = 16384;   // a WAL that a long reader let grow is cut when idle
-constexpr std::int64_t kCheckedAtOnce = 16384;  // pages; a larger database is not read at start
+constexpr int kCheckpointPages = 4096;  // 16 MiB of WAL: then its pages go to the database
+constexpr int kTruncatePages = 32768;   // a WAL that a long reader let grow is cut when idle
+constexpr std::int64_t kCheckedAtOnce = 32768;  // pages; a larger database is not read at start
 constexpr std::int64_t kWorthVacuum = 1024;     // free pages
 constexpr Duration kMarkEvery = std::chrono::minutes(1);
 constexpr Duration kMostBackoff = std::chrono::seconds(30);

@@ -40,6 +40,19 @@ class Sink : public queue::Consumer {
   queue::Queue* queue = nullptr;
 };
 
+// Only what goes wrong.
+class ErrorLog : public Log {
+ public:
+  bool enabled(Level level) const override { return level == Level::error; }
+  void write(LogEvent event) override {
+    if (!enabled(event.level()))
+      return;
+    std::string line;
+    format_text(event, line);
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+};
+
 struct Load {
   queue::Queue& queue;
   const Clock& clock;
@@ -116,7 +129,7 @@ int run(int count, char** arguments) {
   queue::Settings settings;
   settings.spool = folder + "/spool";
   SystemClock clock;
-  NullLog log;
+  ErrorLog log;
   auto opened = queue::Queue::open(settings, clock, log);
   if (!opened) {
     std::fprintf(stderr, "%s\n", opened.error().describe().c_str());
