@@ -72,6 +72,9 @@ class Custody {
   RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
+  Result<std::vector<RecipientRow>> store_results(const Record& record,
+                                                  std::vector<RecipientRow>& alive,
+                                                  MessageRow& row);
   Result<void> log_attempts(const Record& record, MessageRow& row);
   Result<void> store_notices(const Record& record, Effects& effects);
   Result<void> remove_message(const mail::Message& message, Effects& effects);

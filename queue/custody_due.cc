@@ -118,6 +118,11 @@ Result<void> Custody::lease_site(std::int64_t site, Budget& budget, Effects& eff
         return done.error();
     }
   }
+  // As with domains below: what is due later must not wait for what is out.
+  auto later = store.next_in_site(site, now());
+  if (!later)
+    return later.error();
+  expect(std::max(*later, row->blocked_until));
   return store.settle_site(site);
 }
 

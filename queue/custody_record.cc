@@ -110,33 +110,17 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   if (!alive)
     return alive.error();
 
-  std::vector<RecipientRow> left;
-  std::vector<RecipientRow> changed;
-  bool has_bouncing = false;
-  for (auto& recipient : *alive) {
-    const auto result =
-        std::find_if(record.results.begin(), record.results.end(),
-                     [&](const auto& each) { return each.index == recipient.index; });
-    if (result != record.results.end()) {
-      recipient = after(std::move(recipient), *result, (*row)->expires);
-      changed.push_back(recipient);
-    }
-    if (!recipient.is_alive())
-      continue;
-    has_bouncing = has_bouncing || recipient.state == RecipientState::bouncing;
-    (*row)->tried = (*row)->tried || recipient.attempts > 0;
-    expect(recipient.next_attempt);
-    left.push_back(recipient);
-  }
-  if (left.empty()) {
+  auto left = store_results(record, *alive, **row);
+  if (!left)
+    return left.error();
+  if (left->empty()) {
     if (auto done = remove_message(message, effects); !done)
       return done.error();
     return store_notices(record, effects);
   }
-
-  for (const auto& recipient : changed)
-    if (auto done = store.update_recipient(message.id, recipient); !done)
-      return done.error();
+  const bool has_bouncing = std::any_of(left->begin(), left->end(), [](const auto& recipient) {
+    return recipient.state == RecipientState::bouncing;
+  });
   (*row)->delayed = (*row)->delayed || record.delay_notice_sent;
   (*row)->deadline = deadline_of(message, **row);
   if (has_bouncing)
@@ -148,9 +132,37 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   expect((*row)->deadline);
   if (auto done = log_attempts(record, **row); !done)
     return done.error();
-  if (auto done = store.update_message(message.id, **row, left); !done)
+  if (auto done = store.update_message(message.id, **row, *left); !done)
     return done.error();
   return store_notices(record, effects);
+}
+
+// Returns who is left. If nobody is, nothing was stored: the message goes as a whole.
+Result<std::vector<RecipientRow>> Custody::store_results(const Record& record,
+                                                         std::vector<RecipientRow>& alive,
+                                                         MessageRow& row) {
+  std::unordered_map<std::uint32_t, const Record::Result*> results;
+  for (const auto& result : record.results)
+    results.emplace(result.index, &result);
+  std::vector<RecipientRow> left;
+  std::vector<const RecipientRow*> changed;
+  for (auto& recipient : alive) {
+    if (const auto result = results.find(recipient.index); result != results.end()) {
+      recipient = after(std::move(recipient), *result->second, row.expires);
+      changed.push_back(&recipient);
+    }
+    if (!recipient.is_alive())
+      continue;
+    row.tried = row.tried || recipient.attempts > 0;
+    expect(recipient.next_attempt);
+    left.push_back(recipient);
+  }
+  if (left.empty())
+    return left;
+  for (const auto* recipient : changed)
+    if (auto done = store.update_recipient(record.id, *recipient); !done)
+      return done.error();
+  return left;
 }
 
 RecipientRow Custody::after(RecipientRow row, const Record::Result& result,

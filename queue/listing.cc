@@ -146,6 +146,7 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
     ListedMessage entry;
     entry.id = id;
     entry.received = message->received;
+    entry.expires = message->received + Duration(lifetime_.load());
     entry.size = static_cast<std::uint64_t>(query.integer(1));
     entry.sender = message->envelope.sender;
     entry.origin = message->origin;

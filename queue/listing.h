@@ -10,7 +10,9 @@ namespace postrider::queue {
 
 class Listing {
  public:
-  Listing(const Leases& leases, const QueueTime& time) : leases_(leases), time_(time) {}
+  // lifetime: of messages, in milliseconds; may change.
+  Listing(const Leases& leases, const QueueTime& time, const std::atomic<Duration::rep>& lifetime)
+      : leases_(leases), time_(time), lifetime_(lifetime) {}
   Result<void> open(const std::string& path, const char* vfs);
 
   Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
@@ -35,6 +37,7 @@ class Listing {
 
   const Leases& leases_;
   const QueueTime& time_;
+  const std::atomic<Duration::rep>& lifetime_;
   std::mutex mutex_;
   TimePoint wall_;
   Database database_;

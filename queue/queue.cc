@@ -12,7 +12,7 @@ struct Queue::Impl {
       : spool(std::move(spool_)),
         clock(clock_),
         writer(spool, ids, std::move(settings), clock_, log),
-        listing(writer.leases(), writer.time()) {}
+        listing(writer.leases(), writer.time(), writer.lifetime()) {}
 
   Spool spool;
   const Clock& clock;

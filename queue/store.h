@@ -98,6 +98,7 @@ class Store {
   Result<void> settle_domain(std::int64_t domain);
   // The first time after `now` at which mail of the domain is due: kNever if there is none.
   Result<std::int64_t> next_in_domain(std::int64_t domain, std::int64_t now);
+  Result<std::int64_t> next_in_site(std::int64_t site, std::int64_t now);
   Result<void> settle_site(std::int64_t site);
   // The next time after `now` at which something may be due.
   Result<std::int64_t> next_due(std::int64_t now);
@@ -146,6 +147,7 @@ class Store {
   Result<void> touch_site(std::int64_t id, std::int64_t due);
   Result<std::int64_t> make_domain(const std::string& name);
   Result<void> remove_domain(std::int64_t id, DomainRow row);
+  static Result<std::int64_t> first_after(Statement& statement, std::int64_t key, std::int64_t now);
   Result<std::int64_t> site_minimum(std::int64_t id);
   Result<void> remove_site_if_unused(std::int64_t id);
 
@@ -159,8 +161,9 @@ class Store {
   Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_;
   Statement site_by_name_, site_by_id_, site_name_, insert_site_, set_site_wake_, set_site_;
   Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
-  Statement domain_minimum_, next_in_domain_, site_minimum_, next_wake_, next_deadline_;
-  Statement domain_is_used_, delete_domain_, delete_site_;
+  Statement domain_minimum_, next_in_domain_, next_in_site_, site_minimum_, next_wake_,
+      next_deadline_;
+  Statement delete_domain_, delete_site_;
   Statement get_meta_, set_meta_, pick_, of_domain_;
 
   // Remembered rows, each a copy of what is stored; emptied when they grow too many.

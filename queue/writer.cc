@@ -56,7 +56,8 @@ Writer::Writer(Spool& spool, mail::MessageIds& ids, Settings settings, const Clo
       clock_(clock),
       log_(log),
       ids_(ids),
-      custody_(spool, std::move(settings), log) {}
+      custody_(spool, std::move(settings), log),
+      lifetime_(custody_.settings.lifetime.count()) {}
 
 Writer::~Writer() {
   stop();
@@ -157,6 +158,7 @@ void Writer::take_settings() {
   for (auto& settings : work_.settings) {
     settings.spool = custody_.settings.spool;
     custody_.settings = std::move(settings);
+    lifetime_ = custody_.settings.lifetime.count();
     custody_.look_again();
   }
   work_.settings.clear();

@@ -96,6 +96,7 @@ class Writer {
   Queue::Counters counters() const;
   const Leases& leases() const { return custody_.leases; }
   const QueueTime& time() const { return custody_.time; }
+  const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
   bool was_clean() const { return was_clean_; }
 
  private:
@@ -162,6 +163,7 @@ class Writer {
   int wal_pages_ = 0;
   bool checkpointed_ = true;
 
+  std::atomic<Duration::rep> lifetime_;
   std::atomic<Admission> admission_{Admission::open};
   struct {
     std::atomic<std::uint64_t> accepted{0}, delivered{0}, bounced{0}, removed{0}, deferrals{0},

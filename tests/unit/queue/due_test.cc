@@ -1,3 +1,4 @@
+#include "queue/schedule.h"
 #include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 
@@ -189,6 +190,24 @@ TEST_CASE_METHOD(Waiting, "what comes back untried is not handed out at once aga
   CHECK(hand.next(id).recipients[0].attempts == 0);
 }
 
+TEST_CASE_METHOD(Waiting, "what is due later does not wait for what its site has in hand",
+                 "[queue][due]") {
+  const bool share_a_domain = GENERATE(true, false);
+  CAPTURE(share_a_domain);
+  start();
+  const std::string second = share_a_domain ? "d.test" : "e.test";
+  queue->assign_site("d.test", "mx.d.test");
+  queue->assign_site(second, "mx.d.test");
+  const auto slow = must_accept("a@b.test", {"c@d.test"});
+  hand.next(slow);
+  const auto later = must_accept("a@b.test", {"c@" + second});
+  record(answer(hand.next(later), Verdict::retry, clock.now() + minutes(5)));
+  queue->wake();
+  settle();
+  clock.pass(minutes(5));
+  hand.next(later);  // by its own time, without a wake
+}
+
 TEST_CASE_METHOD(QueueFixture, "a sender is told of a delay once, and at the end of the lifetime",
                  "[queue][deadline]") {
   open();
@@ -312,6 +331,41 @@ TEST_CASE_METHOD(Waiting, "domains and sites without mail leave no rows behind",
   CHECK(count("SELECT count(*) FROM site WHERE id > 0") == 0);
   CHECK(count("SELECT count(*) FROM body") == 1);
   sqlite3_close(database);
+}
+
+TEST_CASE_METHOD(QueueFixture, "a lone client's messages cost one commit each", "[queue][commit]") {
+  open();
+  start();
+  constexpr std::uint64_t kMessages = 20;
+  std::vector<Record> last;
+  for (std::uint64_t i = 0; i < kMessages; ++i) {
+    if (!last.empty())
+      queue->record(std::move(last));
+    const auto id = must_accept("a@b.test", {"c@d.test"});
+    last.clear();
+    last.push_back(answer(hand.next(id), Verdict::delivered));
+  }
+  CHECK(queue->counters().commits <= kMessages + 5);
+}
+
+TEST_CASE("waits follow the steps, the last repeats, jittered by an eighth", "[queue][schedule]") {
+  struct Fixed : Random {
+    explicit Fixed(std::uint64_t value_) : value(value_) {}
+    std::uint64_t next() override { return value; }
+    std::uint64_t value;
+  };
+  const RetrySchedule schedule{{minutes(8), minutes(16), hours(8)}};
+  Fixed lowest(0);
+  CHECK(retry_wait(schedule, 1, lowest) == minutes(7));
+  CHECK(retry_wait(schedule, 2, lowest) == minutes(14));
+  CHECK(retry_wait(schedule, 3, lowest) == hours(7));
+  CHECK(retry_wait(schedule, 99, lowest) == hours(7));
+  SystemRandom random;
+  for (int i = 0; i < 1000; ++i) {
+    const auto wait = retry_wait(schedule, 1, random);
+    CHECK(wait >= minutes(7));
+    CHECK(wait <= minutes(9));
+  }
 }
 
 }  // namespace postrider::queue::test

@@ -297,7 +297,8 @@ TEST_CASE_METHOD(Hostile, "a second program is refused, with the first one's num
         std::string::npos);
 }
 
-TEST_CASE_METHOD(QueueFixture, "a spool is refused that others may read or change", "[queue][lock]") {
+TEST_CASE_METHOD(QueueFixture, "a spool is refused that others may read or change",
+                 "[queue][lock]") {
   for (const unsigned mode : {0704U, 0707U, 0770U}) {
     std::filesystem::remove_all(settings.spool);
     REQUIRE(::mkdir(settings.spool.c_str(), 0700) == 0);
