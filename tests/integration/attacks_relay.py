@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """attacks.md 2.8 over TCP: a stranger tries to relay, and addresses are written in odd ways."""
-from support_py import daemon, scenario, sink
+from support_py import daemon, scenario, sink, wait
 from support_py.daemon import USER
 from support_py.smtp import Client
 
@@ -103,6 +103,20 @@ class Relay(scenario.Scenario):
             reply = client.command(f"MAIL FROM:<a@us.example> ENVID={value}")
             self.assertIn(reply.code, (500, 501, 555), f"{value}: {reply}")
             self.assertTrue(client.in_sync())
+
+    def test_A18_a_stranger_on_the_submission_listener(self):
+        """A18 submission is for known clients: 530 for all others, whoever they claim to be"""
+        port = wait.free_port()
+        server = self.daemon(
+            listeners=[{"address": f"127.0.0.1:{port}", "role": "submission", "tls": "off"}],
+            accept={"relay_from": ["127.0.0.9/32"]})
+        for source, code in (("127.0.0.2", 530), ("127.0.0.9", 250)):
+            with Client(port, source=source) as client:
+                client.hello()
+                for sender in ("a@us.example", "a@ext.example"):
+                    client.expect(f"MAIL FROM:<{sender}>", code)
+                    client.expect("RSET", 250)
+        self.assertEqual(server.queue(), [])
 
     def test_A19_tags(self):
         """A19 u+tag, u-tag and an empty tag: accepted or unknown, no crash"""

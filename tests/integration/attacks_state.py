@@ -230,6 +230,21 @@ class State(scenario.Scenario):
         walk.say("DATA", (503,))
         walk.client.close()
 
+    def test_R05_R06_R07_what_is_not_offered_changes_nothing(self):
+        """R05 R06 R07 no listener here offers STARTTLS, AUTH or REQUIRETLS: 502 and 555, and the
+        transaction goes on as if they had not been said"""
+        walk = Walk(self.server.port)
+        walk.start()
+        walk.say("STARTTLS", (502,))
+        walk.say("AUTH PLAIN AHgAeA==", (502,))
+        walk.say("RCPT TO:<a@far.example>", (550,))  # relaying is as denied as before
+        walk.say("RSET", (250,))
+        walk.say("MAIL FROM:<a@ext.example> REQUIRETLS", (555,))
+        walk.model.clear()
+        walk.start()
+        walk.say("DATA", (354,))
+        walk.client.close()
+
     def test_R08_options_are_not_carried_over(self):
         """R08 SMTPUTF8, BODY and DSN parameters end with their message"""
         with self.server.client() as client:  # from 127.0.0.1: may send anywhere

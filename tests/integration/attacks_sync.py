@@ -159,6 +159,13 @@ class Sync(scenario.Scenario):
         self.assertRegex(text, rb"^5\d\d ")
         self.assertNotIn(b"\x16", text)
 
+    def test_P09_STARTTLS_is_not_offered(self):
+        """P09 there is no TLS to confuse protocols in: not announced, and 502"""
+        client = self.connect()
+        self.assertNotIn(b"STARTTLS", client.hello().lines)
+        client.expect("STARTTLS", 502)
+        self.assertTrue(client.in_sync())
+
     def test_P10_a_thousand_unknown_commands(self):
         """P10 the session ends with 421 at the limit of errors"""
         client = self.ready()
