@@ -1,12 +1,11 @@
 """Programs of other packages."""
 import os
-import pathlib
+import shutil
 
 
 def tool(name):
     """Daemons live where an ordinary user's path does not look."""
-    for folder in os.environ.get("PATH", "").split(":") + ["/usr/sbin", "/usr/local/sbin"]:
-        path = pathlib.Path(folder) / name
-        if path.is_file() and os.access(path, os.X_OK):
-            return str(path)
-    raise FileNotFoundError(name)
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise FileNotFoundError(name)
+    return path
