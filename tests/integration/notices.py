@@ -137,6 +137,27 @@ class Notices(scenario.Scenario):
                                           policy=email.policy.default)
         self.assertEqual(parsed.get_content().strip(), "Grüße")
 
+    def test_BINARYMIME_is_passed_on_by_BDAT_or_converted(self):
+        binary = bytes(range(256)) * 3 + b"\r\n.\r\n"
+        content = (b"From: <a@us.example>\r\nSubject: binary\r\nMIME-Version: 1.0\r\n"
+                   b"Content-Type: application/octet-stream\r\n"
+                   b"Content-Transfer-Encoding: binary\r\n\r\n" + binary)
+        for extensions in (sink.ALL_EXTENSIONS, sink.PLAIN_EXTENSIONS):
+            with self.subTest(chunking="CHUNKING" in extensions):
+                self.start(extensions)
+                with self.server.client() as client:
+                    client.hello()
+                    client.begin("a@us.example", ["b@far.example"], " BODY=BINARYMIME")
+                    client.send(b"BDAT %d LAST\r\n" % len(content) + content)
+                    self.assertEqual(client.reply().code, 250)
+                message, = self.peer.wait_for(1)
+                self.assertEqual(message.by_bdat, "CHUNKING" in extensions)
+                self.assertEqual("BODY=BINARYMIME" in message.parameters, message.by_bdat)
+                parsed = email.message_from_bytes(message.content)
+                self.assertEqual(parsed.get_payload(decode=True), binary)
+                if message.by_bdat:
+                    self.assertEqual(sink.without_trace(message.content), content)
+
     def test_SMTPUTF8_to_a_hop_without_it_bounces(self):
         self.start(WITHOUT_DSN)
         self.send(" SMTPUTF8", recipient="ünï@far.example")
