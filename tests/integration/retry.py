@@ -90,7 +90,7 @@ class Retry(scenario.Scenario):
         self.assertTrue(all("451 4.3.0 later" in str(entry) for entry in deferred), deferred)
         id = deferred[0]["id"]
         self.server.wait_until_empty()
-        self.assertTrue(self.server.log("attempted", id=id, verdict="sent"))
+        self.server.wait_for_log("attempted", id=id, verdict="sent")
 
     def test_many_deferred_messages_of_one_domain_are_all_retried(self):
         self.start({"mail": ["451 4.3.0 later"] * 8}, retry=("1s",))
