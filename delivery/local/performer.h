@@ -1,0 +1,48 @@
+// Performs local deliveries with the rights of the target's user: here, or in a process of that
+// user (daemon/parent_client.h).
+#pragma once
+
+#include "delivery/local/target.h"
+#include "mail/outcome.h"
+
+#include <optional>
+#include <string>
+
+namespace postrider::delivery {
+
+class Performer {
+ public:
+  virtual ~Performer() = default;
+
+  // Blocks: for the pool. Thread-safe. Delivered means on stable storage, or accepted by the
+  // command; a crash before the result is recorded makes a duplicate, never a loss. Every failure
+  // is an outcome, stage `local`. Not for Target::Kind::lmtp.
+  virtual mail::Outcome perform(const LocalJob& job, LocalBody body) = 0;
+
+  // The text of a file of that name in the user's home folder, read with the user's rights: name is
+  // ".forward" or ".forward+extension". nullopt: there is none. Errc::refused: it is there, but not
+  // to be trusted (another owner, writable by others, no regular file); the text says why.
+  // Errc::too_long: above 64 KiB. Other errors: try again later. Blocks: for the pool.
+  virtual Result<std::optional<std::string>> read_forward(const std::string& user,
+                                                          const std::string& name) = 0;
+};
+
+// With the rights of this process, whatever the target's user is.
+class OwnPerformer : public Performer {
+ public:
+  mail::Outcome perform(const LocalJob& job, LocalBody body) override;
+  Result<std::optional<std::string>> read_forward(const std::string& user,
+                                                  const std::string& name) override;
+};
+
+// The same synchronously, for a process that already is the user: see Performer.
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body);
+Result<std::optional<std::string>> read_forward_here(const std::string& home,
+                                                     const std::string& name);
+
+// Whether a header section says that the message has been here before (Delivered-To, RFC 9228):
+// `content` is the beginning of a message, trace included. To be asked before a Target is
+// performed, and before aliases are expanded.
+bool was_delivered_to(std::string_view content, std::string_view address);
+
+}  // namespace postrider::delivery
