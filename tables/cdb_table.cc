@@ -1,0 +1,116 @@
+// Constant databases. The file is copied into memory of our own first: whoever cuts it while it is
+// in use cannot end the program.
+#include "base/text.h"
+#include "tables/cdb.h"
+#include "tables/source.h"
+
+#include <cdb.h>
+
+#include <fcntl.h>
+#include <mutex>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::tables {
+
+namespace {
+
+class CdbTable : public Table {
+ public:
+  CdbTable(std::string path, uid_t owner, FileDescriptor memory)
+      : path_(std::move(path)), owner_(owner), memory_(std::move(memory)) {}
+  ~CdbTable() override {
+    if (is_open_)
+      cdb_free(&cdb_);
+  }
+  bool open() {
+    is_open_ = cdb_init(&cdb_, memory_.get()) == 0;
+    return is_open_;
+  }
+
+  Result<std::optional<Entry>> find(std::string_view key) const override {
+    auto asked = ascii_lower(key);
+    auto cdb = cdb_;  // a search keeps its place in it
+    int found = cdb_find(&cdb, asked.data(), static_cast<unsigned>(asked.size()));
+    if (found == 0) {  // Postfix may end keys and values with a NUL
+      asked.push_back('\0');
+      found = cdb_find(&cdb, asked.data(), static_cast<unsigned>(asked.size()));
+    }
+    if (found == 0)
+      return std::optional<Entry>();
+    const auto* data = found > 0 ? static_cast<const char*>(cdb_getdata(&cdb)) : nullptr;
+    if (data == nullptr)
+      return Error(Errc::corrupt, "look up in " + path_);
+    Entry entry;
+    entry.value.assign(data, cdb_datalen(&cdb));
+    while (entry.value.ends_with('\0'))
+      entry.value.pop_back();
+    entry.where = path_;
+    entry.owner = owner_;
+    entry.folder = folder_of(path_);
+    return std::optional<Entry>(std::move(entry));
+  }
+
+ private:
+  const std::string path_;
+  const uid_t owner_;
+  FileDescriptor memory_;
+  cdb cdb_{};
+  bool is_open_ = false;
+};
+
+Result<void> add_all(cdb_make& maker,
+                     const std::vector<std::pair<std::string, std::string>>& entries) {
+  for (const auto& [key, value] : entries)
+    if (cdb_make_add(&maker, key.data(), static_cast<unsigned>(key.size()), value.data(),
+                     static_cast<unsigned>(value.size())) != 0)
+      return system_error("write");
+  return {};
+}
+
+}  // namespace
+
+Opened open_cdb(const Spec& spec) {
+  auto source = read_source(spec.path);
+  if (!source)
+    return source.error();
+  FileDescriptor memory(::memfd_create("cdb", MFD_CLOEXEC));
+  if (!memory.is_open())
+    return system_error("keep " + spec.path + " in memory");
+  if (auto copied = write_all(memory, source->text); !copied)
+    return copied.error().during("keep " + spec.path + " in memory");
+  auto table = std::make_shared<CdbTable>(spec.path, source->owner, std::move(memory));
+  if (!table->open())
+    return Error(Errc::corrupt, spec.path + ": is no constant database");
+  return std::shared_ptr<const Table>(std::move(table));
+}
+
+Result<void> build_cdb(const std::string& path,
+                       const std::vector<std::pair<std::string, std::string>>& entries) {
+  const auto beside = path + "." + std::to_string(::getpid()) + ".tmp";
+  ::unlink(beside.c_str());
+  auto file = open_file(beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+  if (!file)
+    return file.error();
+  ::fchmod(file->get(), 0644);
+  cdb_make maker{};
+  Result<void> done;
+  if (cdb_make_start(&maker, file->get()) != 0)
+    done = system_error("write " + beside);
+  if (done)
+    done = add_all(maker, entries);
+  if (cdb_make_finish(&maker) != 0 && done)
+    done = system_error("write " + beside);
+  if (done)
+    done = sync_file(*file);
+  if (done && ::rename(beside.c_str(), path.c_str()) != 0)
+    done = system_error("rename to " + path);
+  if (!done) {
+    ::unlink(beside.c_str());
+    return done.error();
+  }
+  return sync_folder(folder_of(path));
+}
+
+}  // namespace postrider::tables

@@ -1,0 +1,35 @@
+// Inside of tables/: a file as it was read, and what its form makes of it.
+#pragma once
+
+#include "base/file.h"
+#include "tables/table.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace postrider::tables {
+
+struct Source {
+  std::string path;
+  std::string text;
+  uid_t owner = 0;
+};
+
+inline constexpr std::size_t kMostFile = 256U << 20U;
+
+// Errc::refused for a file that everybody may write, or that is no regular file.
+Result<FileDescriptor> open_source(const std::string& path, uid_t& owner);
+Result<Source> read_source(const std::string& path);
+// "path:line: problem"
+Error problem_at(const std::string& path, std::size_t line, const std::string& problem);
+std::string folder_of(const std::string& path);
+
+using Opened = Result<std::shared_ptr<const Table>>;
+Opened read_lines(const Spec& spec, Source source, const Options& options);
+Opened read_patterns(const Spec& spec, const Source& source, const Options& options);
+Opened read_inline(const Spec& spec, const Options& options);
+Opened open_cdb(const Spec& spec);
+Opened open_sqlite(const Spec& spec);
+
+}  // namespace postrider::tables

@@ -1,0 +1,155 @@
+// SQLite, read-only, by one prepared statement whose parameters are the key. Answers are remembered
+// for a moment, so that a busy key costs a network loop nothing; a statement that runs too long is
+// ended.
+#include "base/text.h"
+#include "tables/source.h"
+
+#include <sqlite3.h>
+
+#include <chrono>
+#include <mutex>
+#include <unordered_map>
+
+namespace postrider::tables {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kBusy = 50;             // ms to wait for a writer
+constexpr int kStepsAtOnce = 10'000;  // of SQLite's machine
+constexpr int kMostSteps = 500;       // times that: some 100 ms
+constexpr std::size_t kMostRows = 10'000;
+constexpr std::size_t kMostValue = 1U << 20U;
+constexpr auto kRemember = std::chrono::seconds(2);
+constexpr std::size_t kMostRemembered = 10'000;
+
+struct Close {
+  void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
+  void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+};
+
+class SqliteTable : public Table {
+ public:
+  SqliteTable(Spec spec, uid_t owner) : spec_(std::move(spec)), owner_(owner) {}
+
+  Result<void> open() {
+    sqlite3* handle = nullptr;
+    const int opened = sqlite3_open_v2(spec_.path.c_str(), &handle,
+                                       SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, nullptr);
+    database_.reset(handle);
+    if (opened != SQLITE_OK)
+      return failed("open");
+    sqlite3_busy_timeout(handle, kBusy);
+    sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+    sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+    sqlite3_progress_handler(handle, kStepsAtOnce, &SqliteTable::on_progress, this);
+    sqlite3_stmt* statement = nullptr;
+    const char* behind = nullptr;
+    const int prepared =
+        sqlite3_prepare_v3(handle, spec_.detail.data(), static_cast<int>(spec_.detail.size()),
+                           SQLITE_PREPARE_PERSISTENT, &statement, &behind);
+    statement_.reset(statement);
+    if (prepared != SQLITE_OK)
+      return failed("prepare the query");
+    const std::string_view rest(
+        behind, static_cast<std::size_t>(spec_.detail.data() + spec_.detail.size() - behind));
+    if (statement == nullptr || rest.find_first_not_of(" \t\n;") != rest.npos)
+      return malformed(name() + ": one statement is allowed");
+    if (sqlite3_stmt_readonly(statement) == 0 || sqlite3_column_count(statement) != 1)
+      return malformed(name() + ": a SELECT of one column is allowed");
+    if (sqlite3_bind_parameter_count(statement) == 0)
+      return malformed(name() + ": the query must use the parameter :key");
+    return {};
+  }
+
+  Result<std::optional<Entry>> find(std::string_view key) const override {
+    const auto asked = ascii_lower(key);
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    if (const auto found = remembered_.find(asked);
+        found != remembered_.end() && found->second.until > now)
+      return found->second.entry;
+    auto entry = ask(asked);
+    if (!entry)
+      return entry.error();
+    if (remembered_.size() >= kMostRemembered)
+      remembered_.clear();
+    remembered_[asked] = {*entry, now + kRemember};
+    return entry;
+  }
+
+ private:
+  struct Remembered {
+    std::optional<Entry> entry;
+    Clock::time_point until;
+  };
+
+  std::string name() const { return "sqlite:" + spec_.path; }
+  Error failed(const char* step) const {
+    return Error(Errc::storage, name() + ": " + step + ": " + sqlite3_errmsg(database_.get()));
+  }
+
+  static int on_progress(void* table) {
+    return ++static_cast<SqliteTable*>(table)->steps_ > kMostSteps ? 1 : 0;
+  }
+
+  Result<std::optional<Entry>> ask(const std::string& key) const {
+    auto* statement = statement_.get();
+    steps_ = 0;
+    const int parameters = sqlite3_bind_parameter_count(statement);
+    for (int i = 1; i <= parameters; ++i)
+      sqlite3_bind_text(statement, i, key.data(), static_cast<int>(key.size()), SQLITE_STATIC);
+    std::string value;
+    int step = SQLITE_ROW;
+    std::size_t rows = 0;
+    while ((step = sqlite3_step(statement)) == SQLITE_ROW && rows < kMostRows &&
+           value.size() <= kMostValue) {
+      const auto* text = sqlite3_column_text(statement, 0);
+      if (text == nullptr)
+        continue;
+      value.append(rows++ > 0 ? ", " : "")
+          .append(reinterpret_cast<const char*>(text),
+                  static_cast<std::size_t>(sqlite3_column_bytes(statement, 0)));
+    }
+    std::optional<Error> trouble;
+    if (step == SQLITE_ROW)
+      trouble = Error(Errc::too_long, name() + ": the answer has too many rows");
+    else if (step != SQLITE_DONE)
+      trouble = failed("look up");
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    if (trouble)
+      return *trouble;
+    if (trim(value).empty())
+      return std::optional<Entry>();
+    Entry entry;
+    entry.value = std::move(value);
+    entry.where = name();
+    entry.owner = owner_;
+    entry.folder = folder_of(spec_.path);
+    return std::optional<Entry>(std::move(entry));
+  }
+
+  const Spec spec_;
+  const uid_t owner_;
+  mutable std::mutex mutex_;
+  mutable int steps_ = 0;
+  std::unique_ptr<sqlite3, Close> database_;
+  std::unique_ptr<sqlite3_stmt, Close> statement_;
+  mutable std::unordered_map<std::string, Remembered> remembered_;
+};
+
+}  // namespace
+
+Opened open_sqlite(const Spec& spec) {
+  uid_t owner = 0;
+  if (auto file = open_source(spec.path, owner); !file)
+    return file.error();
+  auto table = std::make_shared<SqliteTable>(spec, owner);
+  if (auto opened = table->open(); !opened)
+    return opened.error();
+  return std::shared_ptr<const Table>(std::move(table));
+}
+
+}  // namespace postrider::tables

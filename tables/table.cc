@@ -1,0 +1,143 @@
+#include "tables/table.h"
+
+#include "base/text.h"
+#include "tables/source.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::tables {
+
+namespace {
+
+struct Scheme {
+  std::string_view name;
+  Kind kind;
+};
+constexpr Scheme kSchemes[] = {{"aliases:", Kind::aliases}, {"text:", Kind::text},
+                               {"pcre:", Kind::pcre},       {"cdb:", Kind::cdb},
+                               {"sqlite:", Kind::sqlite},   {"inline:", Kind::inlined}};
+
+class EmptyTable : public Table {
+ public:
+  Result<std::optional<Entry>> find(std::string_view) const override {
+    return std::optional<Entry>();
+  }
+};
+
+bool is_missing(const Error& error) {
+  return error.code() == boost::system::errc::no_such_file_or_directory;
+}
+
+Opened open_existing(const Spec& spec, const Options& options) {
+  switch (spec.kind) {
+    case Kind::inlined:
+      return read_inline(spec, options);
+    case Kind::cdb:
+      return open_cdb(spec);
+    case Kind::sqlite:
+      return open_sqlite(spec);
+    case Kind::aliases:
+    case Kind::text:
+    case Kind::pcre:
+      break;
+  }
+  auto source = read_source(spec.path);
+  if (!source)
+    return source.error();
+  return spec.kind == Kind::pcre ? read_patterns(spec, *source, options)
+                                 : read_lines(spec, *std::move(source), options);
+}
+
+}  // namespace
+
+std::string Spec::str() const {
+  for (const auto& scheme : kSchemes)
+    if (scheme.kind == kind)
+      return std::string(scheme.name) + path + (kind == Kind::sqlite ? "?" + detail : detail);
+  return path;
+}
+
+Result<Spec> parse_spec(std::string_view text) {
+  Spec spec;
+  spec.kind = Kind::aliases;
+  if (!text.starts_with('/')) {
+    const Scheme* found = nullptr;
+    for (const auto& scheme : kSchemes)
+      if (text.starts_with(scheme.name))
+        found = &scheme;
+    if (found == nullptr)
+      return malformed("aliases:, text:, pcre:, cdb: or sqlite: and a path, or inline:{...}");
+    spec.kind = found->kind;
+    text.remove_prefix(found->name.size());
+  }
+  if (spec.kind == Kind::inlined) {
+    spec.detail = text;
+    return spec;
+  }
+  if (spec.kind == Kind::sqlite) {
+    const auto mark = text.find('?');
+    if (mark == text.npos || trim(text.substr(mark + 1)).empty())
+      return malformed("sqlite:/path?SELECT ... WHERE key = :key");
+    spec.detail = trim(text.substr(mark + 1));
+    text = text.substr(0, mark);
+  }
+  if (!text.starts_with('/') || text.find('\0') != text.npos)
+    return malformed("an absolute path");
+  spec.path = text;
+  return spec;
+}
+
+Opened open_table(const Spec& spec, const Options& options) {
+  auto opened = open_existing(spec, options);
+  if (!opened && options.missing_is_empty && is_missing(opened.error()))
+    return std::shared_ptr<const Table>(std::make_shared<EmptyTable>());
+  return opened;
+}
+
+Result<FileDescriptor> open_source(const std::string& path, uid_t& owner) {
+  auto file = open_file(path, O_RDONLY | O_NONBLOCK);
+  if (!file)
+    return file.error();
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("stat " + path);
+  if (!S_ISREG(about.st_mode))
+    return Error(Errc::refused, path + ": is no regular file");
+  if ((about.st_mode & S_IWOTH) != 0)
+    return Error(Errc::refused, path + ": everybody may write this file");
+  owner = about.st_uid;
+  return file;
+}
+
+Result<Source> read_source(const std::string& path) {
+  Source source;
+  source.path = path;
+  auto file = open_source(path, source.owner);
+  if (!file)
+    return file.error();
+  char chunk[16384];
+  for (;;) {
+    const auto got = ::read(file->get(), chunk, sizeof chunk);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return system_error("read " + path);
+    if (got == 0)
+      return source;
+    if (source.text.size() > kMostFile)
+      return Error(Errc::too_long, "read " + path);
+    source.text.append(chunk, static_cast<std::size_t>(got));
+  }
+}
+
+Error problem_at(const std::string& path, std::size_t line, const std::string& problem) {
+  return malformed(path + ":" + std::to_string(line) + ": " + problem);
+}
+
+std::string folder_of(const std::string& path) {
+  return path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
+}
+
+}  // namespace postrider::tables
