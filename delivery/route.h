@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "delivery/tls_policy.h"
 
 #include <cstdint>
 #include <string>
@@ -26,8 +27,6 @@ struct NextHop {
   std::string describe() const;
 };
 Result<NextHop> parse_next_hop(std::string_view text);
-
-enum class TlsMode : std::uint8_t { off, opportunistic, require, verify, dane };
 
 struct Route {
   std::string domain = "*";  // example.org | .example.org (every name below it) | *
