@@ -4,7 +4,7 @@
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
 #include "cli/views.h"
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 #include "daemon/offline.h"
 
 #include <boost/json/array.hpp>
@@ -213,7 +213,7 @@ int show_message(const Administration& how, const std::string& id, bool body) {
         message["envelope"] = *envelope;
       return how.json || print(envelope_view(*envelope) + "\n");
     }
-    auto chunk = daemon::decode_base64(raw_text_of(line, "content"));
+    auto chunk = decode_base64(raw_text_of(line, "content"));
     if (!chunk)
       return true;
     if (how.json) {
@@ -228,7 +228,7 @@ int show_message(const Administration& how, const std::string& id, bool body) {
   if (is_utf8(content))
     message[name] = content;
   else
-    message[std::string(name) + "_base64"] = daemon::encode_base64(content);
+    message[std::string(name) + "_base64"] = encode_base64(content);
   return print_json(message) ? EX_OK : EX_IOERR;
 }
 

@@ -1,7 +1,7 @@
 # The doors behind the tools. The protocols are what cli/ stands on; the rest serves them.
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 add_library(postrider_control_protocol STATIC
-  control_base64.cc control_client.cc control_protocol.cc submit_protocol.cc)
+  control_client.cc control_protocol.cc submit_protocol.cc)
 target_link_libraries(postrider_control_protocol
   PUBLIC postrider_mail Boost::json PRIVATE postrider_warnings)
 

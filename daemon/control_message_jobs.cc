@@ -1,7 +1,7 @@
 // Jobs over one message or address: show and explain.
 #include "base/file.h"
 #include "base/text.h"
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 #include "daemon/control_jobs.h"
 #include "daemon/control_json.h"
 #include "mail/header.h"

@@ -1,7 +1,7 @@
 #include "daemon/submit_content.h"
 
 #include "base/text.h"
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 
 namespace postrider::daemon {
 

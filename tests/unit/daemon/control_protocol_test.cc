@@ -1,6 +1,6 @@
 #include "daemon/control_protocol.h"
 
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 #include "daemon/control_filter.h"
 #include "daemon/submit_protocol.h"
 #include "tests/support/results.h"

@@ -2,7 +2,7 @@
 
 #include "doors.h"
 
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 
 #include <boost/json/array.hpp>
 

@@ -1,9 +1,9 @@
-#include "daemon/control_base64.h"
+#include "base/base64.h"
 
 #include <array>
 #include <cstdint>
 
-namespace postrider::daemon {
+namespace postrider {
 
 namespace {
 
@@ -55,4 +55,14 @@ std::optional<std::string> decode_base64(std::string_view text) {
   return bytes;
 }
 
-}  // namespace postrider::daemon
+std::optional<std::string> decode_base64url(std::string_view text) {
+  if (text.find_first_of("+/=") != std::string_view::npos)
+    return std::nullopt;
+  std::string plain(text);
+  for (auto& c : plain)
+    c = c == '-' ? '+' : c == '_' ? '/' : c;
+  plain.append((4 - plain.size() % 4) % 4, '=');
+  return decode_base64(plain);
+}
+
+}  // namespace postrider
