@@ -54,6 +54,8 @@ Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
   message->envelope = std::move(envelope_);
   if (facts.has_8bit && message->envelope.body == mail::BodyType::seven_bit)
     message->envelope.body = mail::BodyType::eight_bit_mime;
+  if (content_.header().tls_not_required)
+    message->envelope.tls = mail::TlsWish::optional;
   auto& content = message->content;
   content.trace = local_trace(trace, content_.header());
   content.size = facts.size;

@@ -136,6 +136,13 @@ Reply apply_smtputf8(std::string_view, const MailRules& rules, MailCommand& comm
   return {};
 }
 
+Reply apply_require_tls(std::string_view, const MailRules& rules, MailCommand& command) {
+  if (!rules.require_tls)
+    return Reply(555, kBadArguments, "Unknown parameter");
+  command.require_tls = true;
+  return {};
+}
+
 Reply apply_ret(std::string_view value, const MailRules&, MailCommand& command) {
   if (equals_ignoring_case(value, "FULL"))
     command.ret = Return::full;
@@ -165,8 +172,13 @@ Reply apply_auth(std::string_view value, const MailRules& rules, MailCommand& co
 }
 
 constexpr Handler<MailCommand, MailRules> kMailParameters[] = {
-    {"SIZE", true, apply_size}, {"BODY", true, apply_body},   {"SMTPUTF8", false, apply_smtputf8},
-    {"RET", true, apply_ret},   {"ENVID", true, apply_envid}, {"AUTH", true, apply_auth},
+    {"SIZE", true, apply_size},
+    {"BODY", true, apply_body},
+    {"SMTPUTF8", false, apply_smtputf8},
+    {"RET", true, apply_ret},
+    {"ENVID", true, apply_envid},
+    {"AUTH", true, apply_auth},
+    {"REQUIRETLS", false, apply_require_tls},
 };
 
 struct RcptRules {

@@ -1,6 +1,6 @@
 // SMTP commands as a server reads them (RFC 5321 §4.1, with the parameters of RFC 1870, 2852's
-// siblings left out, 3030, 3461, 4954, 6152, 6531). Parsing only: whether a command is allowed now
-// is the session's business.
+// siblings left out, 3030, 3461, 4954, 6152, 6531, 8689). Parsing only: whether a command is
+// allowed now is the session's business.
 #pragma once
 
 #include "base/result.h"
@@ -33,6 +33,7 @@ struct MailCommand {
   BodyType body = BodyType::seven_bit;
   bool body_given = false;
   bool smtputf8 = false;
+  bool require_tls = false;
   Return ret = Return::unspecified;
   std::string envelope_id;          // ENVID, xtext as given, checked
   std::optional<std::string> auth;  // AUTH=, decoded; "<>" is empty
@@ -41,6 +42,7 @@ struct MailRules {
   std::uint64_t size_limit = 0;  // 552 5.3.4 above it
   bool smtputf8 = true;
   bool binary_mime = true;
+  bool require_tls = false;  // RFC 8689: offered over TLS only
 };
 Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rules);
 

@@ -78,17 +78,21 @@ class Decoder {
 std::uint8_t flags_of(const Envelope& envelope) {
   const auto body = static_cast<unsigned>(envelope.body);
   const auto ret = static_cast<unsigned>(envelope.ret);
-  return static_cast<std::uint8_t>(body | (ret << 2U) | (envelope.smtputf8 ? 0x10U : 0U));
+  const auto tls = static_cast<unsigned>(envelope.tls);
+  return static_cast<std::uint8_t>(body | (ret << 2U) | (envelope.smtputf8 ? 0x10U : 0U) |
+                                   (tls << 5U));
 }
 
 bool set_flags(Envelope& envelope, unsigned flags) {
   const unsigned body = flags & 3U;
   const unsigned ret = (flags >> 2U) & 3U;
-  if (body > 2 || ret > 2 || flags > 0x1FU)
+  const unsigned tls = (flags >> 5U) & 3U;
+  if (body > 2 || ret > 2 || tls > 2 || flags > 0x7FU)
     return false;
   envelope.body = static_cast<BodyType>(body);
   envelope.ret = static_cast<Return>(ret);
   envelope.smtputf8 = (flags & 0x10U) != 0;
+  envelope.tls = static_cast<TlsWish>(tls);
   return true;
 }
 

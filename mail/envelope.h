@@ -17,6 +17,10 @@ namespace postrider::mail {
 enum class BodyType : std::uint8_t { seven_bit = 0, eight_bit_mime = 1, binary_mime = 2 };
 enum class Return : std::uint8_t { unspecified = 0, full = 1, headers = 2 };
 
+// How much TLS the sender asks for on the way (RFC 8689): `required` by REQUIRETLS, `optional` by
+// the field "TLS-Required: No", which counts only without REQUIRETLS. Stored. Do not renumber.
+enum class TlsWish : std::uint8_t { unspecified = 0, required = 1, optional = 2 };
+
 // RFC 3461 §4.1: when the sender wants to hear. Stored. Do not renumber.
 struct Notify {
   static constexpr std::uint8_t kSuccess = 1, kFailure = 2, kDelay = 4, kNever = 8;
@@ -41,6 +45,7 @@ struct Envelope {
   Return ret = Return::unspecified;
   BodyType body = BodyType::seven_bit;
   bool smtputf8 = false;
+  TlsWish tls = TlsWish::unspecified;
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
 

@@ -94,9 +94,22 @@ HeaderFacts header_facts(std::string_view content) {
     facts.has_date = facts.has_date || is("Date");
     facts.has_message_id = facts.has_message_id || is("Message-ID");
     facts.has_from = facts.has_from || is("From");
+    facts.tls_not_required =
+        facts.tls_not_required || says_tls_not_required(field.name, field.value);
   }
   facts.size = scanner.consumed();
   return facts;
+}
+
+bool says_tls_not_required(std::string_view name, std::string_view value) {
+  if (!equals_ignoring_case(name, "TLS-Required"))
+    return false;
+  constexpr auto kSpace = " \t\r\n";
+  const auto first = value.find_first_not_of(kSpace);
+  if (first == std::string_view::npos)
+    return false;
+  return equals_ignoring_case(value.substr(first, value.find_last_not_of(kSpace) + 1 - first),
+                              "No");
 }
 
 std::size_t header_section_size(std::string_view content) {

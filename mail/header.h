@@ -37,9 +37,13 @@ struct HeaderFacts {
   bool has_date = false;
   bool has_message_id = false;
   bool has_from = false;
-  std::size_t size = 0;  // of the header section
+  bool tls_not_required = false;  // says "TLS-Required: No" (RFC 8689 §5)
+  std::size_t size = 0;           // of the header section
 };
 HeaderFacts header_facts(std::string_view content);
+
+// Whether a field says that delivery matters more than TLS: "TLS-Required: No" (RFC 8689 §5).
+bool says_tls_not_required(std::string_view name, std::string_view value);
 
 // The size of the header section with the empty line behind it; the whole if there is none.
 std::size_t header_section_size(std::string_view content);

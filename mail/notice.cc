@@ -72,7 +72,9 @@ bool may_return_all(const NoticeInput& input, bool utf8) {
   // RFC 3461 §6.2: RET is about failures; other reports never need the body. A binary message or
   // one with endless lines has no form inside a report, and one with an 8-bit header has none that
   // every hop can take.
+  // RFC 8689 §5: nor does what had to travel under TLS come back whole.
   return input.kind == NoticeKind::failure && input.original->envelope.ret != Return::headers &&
+         input.original->envelope.tls != TlsWish::required &&
          input.original->envelope.body != BodyType::binary_mime && input.original_complete &&
          size <= kMostQuoted && content.longest_line <= notice::kMostLine &&
          (utf8 || !content.has_8bit_header);

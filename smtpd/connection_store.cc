@@ -98,6 +98,9 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake)
   trace.id = message_id_;
   trace.when = message->received;
   message->envelope = session.take_envelope();
+  // RFC 8689 §4.1: the field is ignored where REQUIRETLS was given.
+  if (intake.header().tls_not_required() && message->envelope.tls == mail::TlsWish::unspecified)
+    message->envelope.tls = mail::TlsWish::optional;
   if (message->envelope.recipients.size() == 1)
     trace.recipient = message->envelope.recipients.front().address;
   auto& content = message->content;

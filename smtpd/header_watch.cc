@@ -1,6 +1,7 @@
 #include "smtpd/header_watch.h"
 
 #include "base/text.h"
+#include "mail/header.h"
 
 #include <algorithm>
 
@@ -60,6 +61,9 @@ void HeaderWatch::on_field(std::string_view name, std::string_view value) {
         break;
       has_message_id_ = in_message_id_ = true;
       message_id_ = trim(value).substr(0, kMostOfLine);
+      break;
+    case 't':
+      tls_not_required_ |= mail::says_tls_not_required(name, value);
       break;
     default:
       break;

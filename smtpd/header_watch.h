@@ -1,6 +1,6 @@
 // Watches the header section of a message as it arrives, in pieces of any size, and costs nothing
-// once the section has ended: counts Received fields (loops), notes what submission would add, and
-// bounds the section. Pure; linear; keeps at most one cut-off line.
+// once the section has ended: counts Received fields (loops), notes what submission would add and
+// what says how to deliver, and bounds the section. Pure; linear; keeps at most one cut-off line.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,7 @@ class HeaderWatch {
   bool is_too_large() const { return size_ > limit_; }
   std::size_t received_fields() const { return received_fields_; }
   bool has_date() const { return has_date_; }
+  bool tls_not_required() const { return tls_not_required_; }  // RFC 8689 §5
   bool has_message_id() const { return has_message_id_; }
   const std::string& message_id() const { return message_id_; }  // for the log; may be cut
 
@@ -34,6 +35,7 @@ class HeaderWatch {
   bool ended_ = false;
   bool has_date_ = false;
   bool has_message_id_ = false;
+  bool tls_not_required_ = false;
   bool in_message_id_ = false;  // whose value may stand on the next line
 };
 

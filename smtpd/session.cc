@@ -215,6 +215,8 @@ Session::Step Session::on_mail(std::string_view arguments) {
   envelope.ret = parsed->ret;
   envelope.body = parsed->body;
   envelope.smtputf8 = parsed->smtputf8;
+  if (parsed->require_tls)
+    envelope.tls = mail::TlsWish::required;
   transaction_.declared_size = parsed->size.value_or(0);
   state_ = State::sender;
   return {replies::kSenderOk};

@@ -130,6 +130,9 @@ TEST_CASE("what is not offered is not known", "[mail][command]") {
   const MailRules rules{.size_limit = 0, .smtputf8 = false, .binary_mime = false};
   CHECK(mail_result("FROM:<a@b.test> SMTPUTF8", rules) == "555 5.5.4");
   CHECK(mail_result("FROM:<a@b.test> BODY=BINARYMIME", rules) == "501 5.5.4");
+  CHECK(mail_result("FROM:<a@b.test> REQUIRETLS", rules) == "555 5.5.4");
+  CHECK(parse_mail("FROM:<a@b.test> requiretls", {.require_tls = true})->require_tls);
+  CHECK(mail_result("FROM:<a@b.test> REQUIRETLS=YES", {.require_tls = true}) == "501 5.5.4");
   CHECK(mail_result("FROM:<a@b.test> SIZE=18446744073709551615", rules) == "<a@b.test>");
 }
 

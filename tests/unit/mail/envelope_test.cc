@@ -14,6 +14,7 @@ Envelope sample() {
   envelope.ret = Return::headers;
   envelope.body = BodyType::eight_bit_mime;
   envelope.smtputf8 = true;
+  envelope.tls = TlsWish::required;
   envelope.recipients.push_back({"c@d.test", "rfc822;e@f.test", {Notify::kNever}});
   envelope.recipients.push_back({"postmaster", "", {}});
   envelope.recipients.push_back({"\xc3\xbc@d.test", "", {Notify::kSuccess | Notify::kDelay}});

@@ -58,6 +58,9 @@ TEST_CASE("facts about a header section", "[mail][header]") {
   CHECK_FALSE(facts.has_message_id);
   CHECK(facts.size == 48);
   CHECK(header_facts("Message-Id: <a@b>\r\n").has_message_id);
+  CHECK(header_facts("tls-REQUIRED: \r\n nO \r\n").tls_not_required);
+  CHECK_FALSE(header_facts("TLS-Required: None\r\n").tls_not_required);
+  CHECK_FALSE(header_facts("TLS-Required:\r\n\r\nTLS-Required: no").tls_not_required);
 }
 
 TEST_CASE("the header section's size counts the empty line", "[mail][header]") {
