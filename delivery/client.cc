@@ -149,6 +149,7 @@ void Client::on_hello(Command command, const Reply& reply) {
   if (reply.is_positive()) {
     if (command == Command::ehlo)
       capabilities_ = parse_capabilities(reply);
+    capabilities_.is_mailbox = dialect_ == Dialect::lmtp;
     become_ready();
     return;
   }

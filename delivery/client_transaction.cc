@@ -60,7 +60,10 @@ void Client::begin(Job job, std::shared_ptr<const std::string> converted) {
       refusal = bare_line_end(remote_);
   }
   if (refused) {
-    transaction.settle_all(Transaction::At::waiting, refusal);
+    if (fitting.is_of_host)
+      transaction.unsettle_all(Transaction::At::waiting, refusal);
+    else
+      transaction.settle_all(Transaction::At::waiting, refusal);
     end(transaction);
     return;
   }

@@ -43,6 +43,8 @@ void read_keyword(std::string_view line, Capabilities& found) {
     found.smtputf8 = true;
   } else if (is("DSN")) {
     found.dsn = true;
+  } else if (is("REQUIRETLS")) {
+    found.require_tls = true;
   } else if (is("STARTTLS")) {
     found.starttls = true;
   } else if (is("SIZE")) {
@@ -138,6 +140,15 @@ Fitting fit(const Message& message, const std::vector<std::uint32_t>& recipients
                    remote);
   if (!capabilities.smtputf8 && needs_utf8(message, recipients))
     return refused({5, 6, 7}, "the remote host does not offer SMTPUTF8, which is needed", remote);
+  // RFC 8689 §4.2.1; §5: a notice is rather sent without it than lost.
+  if (message.envelope.tls == mail::TlsWish::required && !capabilities.require_tls &&
+      !capabilities.is_mailbox && !message.envelope.sender.empty()) {
+    auto fitting =
+        refused({5, 7, 30}, "the remote host does not offer REQUIRETLS, which the sender asked for",
+                remote);
+    fitting.is_of_host = true;
+    return fitting;
+  }
   if (converted)
     return {};
   Fitting fitting;
@@ -166,6 +177,8 @@ void append_mail(const Message& message, const Capabilities& capabilities, bool 
   out.append(body_parameter(message, capabilities, converted));
   if (capabilities.smtputf8 && envelope.smtputf8)
     out.append(" SMTPUTF8");
+  if (capabilities.require_tls && envelope.tls == mail::TlsWish::required)
+    out.append(" REQUIRETLS");
   if (capabilities.dsn) {
     if (envelope.ret != Return::unspecified)
       out.append(envelope.ret == Return::full ? " RET=FULL" : " RET=HDRS");

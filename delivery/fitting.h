@@ -29,6 +29,8 @@ struct Capabilities {
   bool dsn = false;
   bool size = false;
   bool starttls = false;
+  bool require_tls = false;           // RFC 8689
+  bool is_mailbox = false;            // LMTP: behind it, RFC 8689 asks nothing more
   std::uint64_t size_limit = 0;       // 0: none told
   std::uint32_t most_recipients = 0;  // LIMITS RCPTMAX; 0: none told
   std::uint32_t most_messages = 0;    // LIMITS MAILMAX
@@ -38,7 +40,8 @@ Capabilities parse_capabilities(const mail::Reply& reply);
 struct Fitting {
   enum class Kind : std::uint8_t { fits, needs_seven_bit, refused };
   Kind kind = Kind::fits;
-  mail::Outcome refusal;  // verdict bounce
+  mail::Outcome refusal;    // verdict bounce
+  bool is_of_host = false;  // of a refusal: another host of the domain may do
 };
 // converted: the content has been made 7-bit already.
 Fitting fit(const mail::Message& message, const std::vector<std::uint32_t>& recipients,

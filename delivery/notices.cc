@@ -79,12 +79,15 @@ std::string make_boundary(mail::MessageId id, Random& random) {
   return mail::to_string(id) + "." + std::to_string(random.next()) + "/postrider";
 }
 
+// RFC 8689 §5: a notice about a message under REQUIRETLS travels under it too.
 std::shared_ptr<const Message> as_message(std::string text, mail::MessageId id, std::string to,
-                                          TimePoint now) {
+                                          TimePoint now, mail::TlsWish tls) {
   auto message = std::make_shared<Message>();
   message->id = id;
   message->received = now;
   message->envelope.smtputf8 = !is_ascii(to);
+  if (tls == mail::TlsWish::required)
+    message->envelope.tls = tls;
   message->envelope.recipients.push_back({std::move(to), {}, {}});
   message->origin.protocol = "notice";
   auto& content = message->content;
@@ -116,7 +119,8 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   input.to = to;
   maillog::notice_created(context.log, *lease.message, input.id, word, to);
   queue::Submission notice;
-  notice.message = as_message(mail::compose_notice(input), input.id, std::move(to), context.now);
+  notice.message = as_message(mail::compose_notice(input), input.id, std::move(to), context.now,
+                              lease.message->envelope.tls);
   record.notices.push_back(std::move(notice));
 }
 

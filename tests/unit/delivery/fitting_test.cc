@@ -90,6 +90,28 @@ TEST_CASE("BINARYMIME is passed on where it is known, and converted elsewhere",
   CHECK(fit(*message, {0}, all, false, "mx").kind == Fitting::Kind::needs_seven_bit);
 }
 
+TEST_CASE("E16: a message under REQUIRETLS goes only where that is offered",
+          "[delivery][fitting]") {
+  auto message = make_message({"a@x.test"});
+  message->envelope.tls = mail::TlsWish::required;
+  const auto capabilities = parse_capabilities(ehlo("x\nSTARTTLS\nSIZE 1000"));
+  const auto fitting = fit(*message, {0}, capabilities, false, "mx");
+  CHECK(fitting.kind == Fitting::Kind::refused);
+  CHECK(fitting.is_of_host);
+  CHECK(mail::to_string(fitting.refusal.status) == "5.7.30");
+  const auto offered = parse_capabilities(ehlo("x\nrequiretls"));
+  CHECK(fit(*message, {0}, offered, false, "mx").kind == Fitting::Kind::fits);
+  std::string line;
+  append_mail(*message, offered, false, 10, line);
+  CHECK(line == "MAIL FROM:<from@sender.test> REQUIRETLS\r\n");
+  message->envelope.sender.clear();
+  CHECK(fit(*message, {0}, capabilities, false, "mx").kind == Fitting::Kind::fits);
+  message->envelope.tls = mail::TlsWish::optional;
+  line.clear();
+  append_mail(*message, offered, false, 10, line);
+  CHECK(line == "MAIL FROM:<>\r\n");
+}
+
 TEST_CASE("SMTPUTF8 is asked for only where it is needed", "[delivery][fitting]") {
   auto message = make_message({"a@\xc3\xbc.test"});
   message->envelope.smtputf8 = true;

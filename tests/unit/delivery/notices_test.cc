@@ -65,6 +65,19 @@ TEST_CASE("several failures share one notice to the sender", "[delivery][notice]
   CHECK(message.content.ends_with_crlf);
 }
 
+TEST_CASE("a notice about a message under REQUIRETLS is under it too, and holds no body",
+          "[delivery][notice]") {
+  Desk desk({"a@x.test"});
+  auto& envelope = std::const_pointer_cast<mail::Message>(desk.lease.message)->envelope;
+  envelope.tls = mail::TlsWish::required;
+  envelope.ret = mail::Return::full;
+  desk.end(0, Verdict::bounce);
+  REQUIRE(desk.write().size() == 1);
+  CHECK(desk.record.notices[0].message->envelope.tls == mail::TlsWish::required);
+  CHECK(desk.text().find("Subject: original") != std::string::npos);
+  CHECK(desk.text().find("Body.") == std::string::npos);
+}
+
 TEST_CASE("M05: NOTIFY is respected", "[delivery][notice]") {
   SECTION("NEVER") {
     Desk desk({"a@x.test"});
