@@ -4,6 +4,7 @@
 #include "base/blocking_pool.h"
 #include "delivery/custody.h"
 #include "delivery/dispatcher.h"
+#include "delivery/local/performer.h"
 #include "delivery/maillog.h"
 #include "delivery/postbag.h"
 #include "delivery/site.h"
@@ -29,6 +30,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   ~Core();
 
   void restore(std::vector<queue::SiteState> sites);
+  void set_performer(std::shared_ptr<Performer> performer) { performer_ = std::move(performer); }
   Loop& home() { return *loops_.front(); }
   void take(std::vector<queue::Lease> leases);
   void configure(std::shared_ptr<const Settings> settings);
@@ -125,6 +127,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   const mail::Directory& directory_;
   std::shared_ptr<const Settings> settings_;
   SystemRandom random_;
+  std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
   std::unique_ptr<BlockingPool> pool_;
 
   std::unordered_map<std::uint64_t, std::unique_ptr<InHand>> in_hand_;

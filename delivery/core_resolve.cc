@@ -48,7 +48,9 @@ Core::Way Core::find_way(const std::string& address) const {
   Way way;
   way.domain = mail::domain_of(address);
   if (way.domain.empty() || directory_.is_local_domain(way.domain)) {
-    way.kind = Way::Kind::local;
+    const bool by_lmtp = settings_->mailbox_route.has_value();
+    way.kind = by_lmtp ? Way::Kind::fixed : Way::Kind::local;
+    way.route = by_lmtp ? &*settings_->mailbox_route : nullptr;
     way.key = "local";
     return way;
   }

@@ -1,7 +1,7 @@
 // Sites: who may connect, who gets the next job, what a failure does.
 #include "base/assert.h"
 #include "delivery/core.h"
-#include "delivery/local/maildir.h"
+#include "delivery/local/local_delivery.h"
 #include "delivery/outcome.h"
 #include "queue/schedule.h"
 
@@ -237,6 +237,8 @@ Task<void> Core::deliver_local(std::shared_ptr<Core> self, Site& site, Job job) 
     delivery.open_body = [custody = custody_.get()](const mail::Message& message) {
       return custody->open_body(message);
     };
+    delivery.performer = performer_.get();
+    delivery.minimum_uid = settings_->minimum_uid;
     delivery.now = clock_.now();
     std::function<Outcome()> work = [delivery] { return deliver_locally(delivery); };
     auto outcome = co_await pool_->run<Outcome>(home(), std::move(work));

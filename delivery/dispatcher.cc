@@ -24,6 +24,10 @@ void Dispatcher::restore(std::vector<queue::SiteState> sites) {
   core_->restore(std::move(sites));
 }
 
+void Dispatcher::set_performer(std::shared_ptr<Performer> performer) {
+  core_->set_performer(std::move(performer));
+}
+
 void Dispatcher::take(std::vector<queue::Lease> leases) {
   auto carried = std::make_shared<std::vector<queue::Lease>>(std::move(leases));
   core_->home().post([core = core_, carried] { core->take(std::move(*carried)); });

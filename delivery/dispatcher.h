@@ -26,6 +26,7 @@
 namespace postrider::delivery {
 
 class Custody;
+class Performer;
 
 struct SiteStatus {
   std::string name;
@@ -80,6 +81,8 @@ class Dispatcher : public queue::Consumer {
 
   // Before the loops run: knows which sites were blocked when we stopped.
   void restore(std::vector<queue::SiteState> sites);
+  // Before the loops run: who performs local deliveries; by default this process.
+  void set_performer(std::shared_ptr<Performer> performer);
 
   // The rest may be called on any thread. Callbacks run on the first loop.
   void take(std::vector<queue::Lease> leases) override;

@@ -116,6 +116,15 @@ Result<NextHop> parse_next_hop(std::string_view text) {
   return hop;
 }
 
+Result<NextHop> lmtp_next_hop(std::string_view text) {
+  const auto whole = text;
+  if (!take_prefix(text, "unix:"))
+    return parse_next_hop("lmtp://" + std::string(text));
+  if (text.empty() || text.front() != '/')
+    return bad(whole, "expected the absolute path of a socket behind unix:");
+  return parse_next_hop("lmtp://" + std::string(text));
+}
+
 std::string NextHop::describe() const {
   const auto host_and_port = [this] {
     const bool ipv6 = host.find(':') != host.npos;

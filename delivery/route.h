@@ -27,6 +27,8 @@ struct NextHop {
   std::string describe() const;
 };
 Result<NextHop> parse_next_hop(std::string_view text);
+// What follows "lmtp:" in local.mailbox: "unix:/path/of/socket", "host:port" or "host".
+Result<NextHop> lmtp_next_hop(std::string_view text);
 
 struct Route {
   std::string domain = "*";  // example.org | .example.org (every name below it) | *

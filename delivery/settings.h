@@ -8,6 +8,7 @@
 #include <boost/asio/ip/address.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,8 @@ struct Settings {
   Families families = Families::both;
   Duration idle_connection = std::chrono::seconds(5);  // kept open for the next message
   std::string mailbox = "maildir:/var/mail/{user}/";
+  std::optional<Route> mailbox_route;  // where mailbox is lmtp:
+  std::uint32_t minimum_uid = 1000;    // of accounts with whose rights is delivered
   std::string double_bounce;  // address; empty: logged and dropped
   Timeouts timeouts;
 };

@@ -1,7 +1,7 @@
 #include "delivery/local/local_directory.h"
 
 #include "base/text.h"
-#include "delivery/local/maildir_path.h"
+#include "delivery/local/mailbox_pattern.h"
 
 #include <algorithm>
 #include <array>
@@ -32,15 +32,17 @@ Answer look_up_account(const std::string& user) {
   return absent ? Answer::unknown : Answer::cannot_tell;
 }
 
-Answer look_up_folder(const std::string& pattern, const std::string& user,
-                      std::string_view domain) {
-  const auto place = mailbox_place(pattern, user, domain);
+// An existing maildir or mbox, whose owner need not have an account.
+Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
+  const auto place = mailbox_place(pattern, names);
   if (!place)
     return Answer::unknown;
   struct stat about {};
   const auto path = place->root + "/" + place->folder;
   if (::lstat(path.c_str(), &about) == 0)
-    return S_ISDIR(about.st_mode) ? Answer::known : Answer::unknown;
+    return (pattern.starts_with("mbox:") ? S_ISREG(about.st_mode) : S_ISDIR(about.st_mode))
+               ? Answer::known
+               : Answer::unknown;
   const bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
   return absent || errno == EACCES ? Answer::unknown : Answer::cannot_tell;
 }
@@ -98,7 +100,7 @@ LocalDirectory::Answer LocalDirectory::lookup(std::string_view local_part,
       return found->second.answer;
     mailbox = state_->mailbox;
   }
-  auto answer = look_up_folder(mailbox, user, domain);
+  auto answer = look_up_mailbox(mailbox, mailbox_names(local_part, domain));
   if (answer != Answer::known) {
     const auto account = look_up_account(user);
     answer = account == Answer::unknown ? answer : account;

@@ -1,31 +1,14 @@
-// Delivery into a maildir, as the daemon's own user: tmp, sync, rename to new, sync of the folder.
-// Blocks: for the pool.
+// Delivery into a maildir: written to tmp, synced, renamed to new, the folder synced. A crash
+// leaves a file in tmp, which mail readers sweep. Blocks.
 #pragma once
 
-#include "base/time.h"
-#include "delivery/body_sender.h"
-#include "mail/directory.h"
-#include "mail/message.h"
+#include "delivery/local/target.h"
 #include "mail/outcome.h"
-
-#include <cstdint>
-#include <string>
 
 namespace postrider::delivery {
 
-struct LocalDelivery {
-  std::shared_ptr<const mail::Message> message;
-  std::uint32_t recipient = 0;
-  std::string mailbox;   // the pattern of local.mailbox
-  std::string hostname;  // for file names, and for an address without a domain
-  const mail::Directory* directory = nullptr;
-  OpenBody open_body;
-  TimePoint now;
-};
-
-// Return-Path and Delivered-To on top (RFC 5321 §4.4, RFC 9228), LF line ends. A message that has
-// been delivered to this address before is a loop: 5.4.6. An unknown user: 5.1.1. Failures of the
-// file system: retry.
-mail::Outcome deliver_locally(const LocalDelivery& delivery);
+// Honours the Maildir++ quota (maildir_quota.h): a full mailbox is 4.2.2 and tried again, a message
+// that can never fit is 5.2.2.
+mail::Outcome deliver_to_maildir(const LocalJob& job, const LocalBody& body);
 
 }  // namespace postrider::delivery

@@ -1,9 +1,9 @@
 #include "messages.h"
 #include "rig.h"
 
+#include "delivery/local/local_delivery.h"
 #include "delivery/local/local_directory.h"
-#include "delivery/local/maildir.h"
-#include "delivery/local/maildir_path.h"
+#include "delivery/local/mailbox_pattern.h"
 
 #include <catch2/catch.hpp>
 
@@ -27,22 +27,23 @@ TEST_CASE("a local part becomes a user, or nothing", "[delivery][local]") {
 }
 
 TEST_CASE("I01: a mailbox is always below its root", "[delivery][local]") {
-  const auto place = mailbox_place("maildir:/var/mail/{user}/", "ann", "us.test");
+  const auto place = mailbox_place("maildir:/var/mail/{user}/", mailbox_names("ann", "us.test"));
   REQUIRE(place.has_value());
   CHECK(place->root == "/var/mail");
   CHECK(place->folder == "ann");
-  CHECK(mailbox_place("maildir:/srv/{domain}/{user}/Maildir", "ann", "us.test")->folder ==
-        "us.test/ann/Maildir");
-  CHECK(mailbox_place("maildir:/srv/m-{user}", "ann", "")->folder == "m-ann");
+  CHECK(mailbox_place("maildir:/srv/{domain}/{user}/Maildir", mailbox_names("ann", "us.test"))
+            ->folder == "us.test/ann/Maildir");
+  CHECK(mailbox_place("maildir:/srv/m-{user}", mailbox_names("ann", ""))->folder == "m-ann");
   for (const char* user : {"../../x", "..", ".", "a/b", "%2e%2e", "{domain}", "a\nb"}) {
-    const auto folder = mailbox_place("maildir:/var/mail/{user}/", user, "us.test")->folder;
+    const auto folder =
+        mailbox_place("maildir:/var/mail/{user}/", mailbox_names(user, "us.test"))->folder;
     INFO(user << " became " << folder);
     CHECK(folder.find('/') == folder.npos);
     CHECK(folder.front() != '.');
     CHECK(folder.find('{') == folder.npos);
   }
-  CHECK_FALSE(mailbox_place("mbox:/var/mail/{user}", "ann", "").has_value());
-  CHECK_FALSE(mailbox_place("maildir:mail/{user}", "ann", "").has_value());
+  CHECK_FALSE(mailbox_place("lmtp:unix:/run/lmtp", mailbox_names("ann", "")).has_value());
+  CHECK_FALSE(mailbox_place("maildir:mail/{user}", mailbox_names("ann", "")).has_value());
 }
 
 TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
@@ -76,6 +77,8 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
   delivery.mailbox = rig.settings.mailbox;
   delivery.hostname = "us.test";
   delivery.directory = &rig.directory;
+  OwnPerformer performer;
+  delivery.performer = &performer;
   delivery.now = rig.clock.now();
   const auto outcome = deliver_locally(delivery);
   CHECK(outcome.verdict == mail::Verdict::retry);

@@ -1,0 +1,16 @@
+// With whose rights mail of a name is delivered.
+#pragma once
+
+#include "base/result.h"
+
+#include <string>
+#include <sys/types.h>
+
+namespace postrider::delivery {
+
+// The login name to act as for this user: itself, if the account exists and its uid is at least
+// `minimum`; otherwise empty, for the daemon's own user: names without an account, root, and the
+// system's own accounts. Looks at the user database: blocks.
+Result<std::string> acting_user(const std::string& user, uid_t minimum);
+
+}  // namespace postrider::delivery

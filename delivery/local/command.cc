@@ -1,0 +1,153 @@
+#include "delivery/local/command.h"
+
+#include "base/text.h"
+#include "delivery/local/command_exit.h"
+#include "delivery/local/command_process.h"
+#include "delivery/local/local_content.h"
+#include "delivery/local/local_file.h"
+
+#include <array>
+#include <cerrno>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::delivery {
+
+namespace {
+
+constexpr std::string_view kHarmless = "!@%-_=+:,./ ";
+
+bool is_harmless(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         kHarmless.find(c) != kHarmless.npos;
+}
+
+struct Home {
+  std::string user = "nobody";
+  std::string folder = "/";
+};
+
+Home home_of_this_user() {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(::geteuid(), &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  struct stat about {};
+  const bool exists = ::stat(entry.pw_dir, &about) == 0 && S_ISDIR(about.st_mode);
+  return {entry.pw_name, exists ? entry.pw_dir : "/"};
+}
+
+// What goes to standard input, piece by piece; empty at the end.
+class Input {
+ public:
+  Input(const LocalJob& job, const LocalBody& body)
+      : content_(job, body), left_(from_line(job.envelope.sender, job.envelope.now)) {}
+
+  Result<std::string_view> rest() {
+    while (at_ == left_.size() && !ended_) {
+      if (auto next = content_.next(left_); !next)
+        return next.error();
+      at_ = 0;
+      ended_ = left_.empty();
+    }
+    return std::string_view(left_).substr(at_);
+  }
+  void taken(std::size_t octets) { at_ += octets; }
+
+ private:
+  LocalContent content_;
+  std::string left_;
+  std::size_t at_ = 0;
+  bool ended_ = false;
+};
+
+// A command that ends without reading everything has decided: that is no failure of ours.
+Result<void> feed(CommandProcess& process, Input& input) {
+  const auto rest = input.rest();
+  if (!rest)
+    return rest.error();
+  if (rest->empty()) {
+    process.close_input();
+    return {};
+  }
+  const auto written = ::write(process.input(), rest->data(), rest->size());
+  if (written > 0)
+    input.taken(static_cast<std::size_t>(written));
+  else if (written < 0 && errno != EAGAIN && errno != EINTR)
+    process.close_input();
+  return {};
+}
+
+Result<CommandEnd> converse(CommandProcess& process, Input& input, const TargetLimits& limits) {
+  const auto end = std::chrono::steady_clock::now() + limits.time;
+  std::string output;
+  while (!process.has_ended()) {
+    const auto left =
+        std::chrono::duration_cast<Duration>(end - std::chrono::steady_clock::now()).count();
+    if (left <= 0)
+      return CommandEnd{CommandEnd::Kind::too_slow, 0, std::move(output)};
+    std::array<pollfd, 3> waiting = {{{process.ended(), POLLIN, 0},
+                                      {process.output(), POLLIN, 0},
+                                      {process.input(), POLLOUT, 0}}};
+    if (::poll(waiting.data(), waiting.size(),
+               static_cast<int>(std::min<Duration::rep>(left, 60000))) < 0)
+      continue;
+    if (waiting[1].revents != 0)
+      process.read_output(output, limits.output);
+    if (waiting[2].revents != 0)
+      if (auto fed = feed(process, input); !fed)
+        return fed.error();
+    if (waiting[0].revents != 0)
+      process.reap();
+  }
+  process.read_output(output, limits.output);
+  return process.end(std::move(output));
+}
+
+}  // namespace
+
+std::string harmless(std::string_view outside) {
+  std::string out(outside);
+  for (char& c : out)
+    if (!is_harmless(c))
+      c = '_';
+  return out;
+}
+
+std::vector<std::string> command_environment(const LocalEnvelope& envelope, std::string_view user,
+                                             std::string_view home) {
+  return {"HOME=" + std::string(home),
+          "USER=" + std::string(user),
+          "LOGNAME=" + std::string(user),
+          "SHELL=/bin/sh",
+          "PATH=/usr/local/bin:/usr/bin:/bin",
+          "SENDER=" + harmless(envelope.sender),
+          "RECIPIENT=" + harmless(envelope.delivered_to),
+          "ORIGINAL_RECIPIENT=" + harmless(envelope.original_recipient),
+          "LOCAL=" + harmless(envelope.local_part),
+          "EXTENSION=" + harmless(envelope.extension),
+          "DOMAIN=" + harmless(envelope.domain)};
+}
+
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body) {
+  const auto& arguments = job.target.arguments;
+  if (arguments.empty() || !arguments.front().starts_with('/'))
+    return local_end(mail::Verdict::retry, {4, 3, 5}, "the command has no absolute path");
+  const auto home = home_of_this_user();
+  auto process = CommandProcess::start(
+      arguments, command_environment(job.envelope, home.user, home.folder), home.folder);
+  if (!process)
+    return judge_command({CommandEnd::Kind::not_started, process.error().code().value(), {}},
+                         arguments.front());
+  Input input(job, body);
+  const auto end = converse(*process, input, job.target.limits);
+  if (!end)
+    return local_failure(end.error());
+  return judge_command(*end, arguments.front());
+}
+
+}  // namespace postrider::delivery

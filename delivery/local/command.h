@@ -1,0 +1,29 @@
+// Delivery into a command: an argument vector (no shell), the message on standard input behind a
+// "From " line, a clean environment, no descriptors of ours, a group of its own that ends with its
+// time. Blocks.
+//
+// The environment, as Postfix's local(8) gives it: HOME, USER, LOGNAME, SHELL=/bin/sh,
+// PATH=/usr/local/bin:/usr/bin:/bin, SENDER, RECIPIENT, ORIGINAL_RECIPIENT, LOCAL, EXTENSION,
+// DOMAIN. What comes from outside has every octet that could mean something to a shell replaced by
+// "_" (attacks.md I03).
+#pragma once
+
+#include "delivery/local/target.h"
+#include "mail/outcome.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::delivery {
+
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body);
+
+// Letters, digits and "!@%-_=+:,./ " stay, all else becomes "_". Pure.
+std::string harmless(std::string_view outside);
+
+// "NAME=value", ready for execve; home and user of the account that runs it.
+std::vector<std::string> command_environment(const LocalEnvelope& envelope, std::string_view user,
+                                             std::string_view home);
+
+}  // namespace postrider::delivery

@@ -1,0 +1,137 @@
+#include "delivery/local/command_process.h"
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace postrider::delivery {
+
+namespace {
+
+struct Pipe {
+  FileDescriptor reading, writing;
+};
+
+Result<Pipe> make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+    return system_error("make pipe");
+  return Pipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> out;
+  for (const auto& text : texts)
+    out.push_back(const_cast<char*>(text.c_str()));  // execve(2) does not write to them
+  out.push_back(nullptr);
+  return out;
+}
+
+// After the fork: only what is safe between fork and exec in a process that had threads.
+[[noreturn]] void become(char* const* arguments, char* const* environment, const char* folder,
+                         int input, int output, int failure) {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (const int number : {SIGPIPE, SIGHUP, SIGINT, SIGTERM, SIGCHLD})
+    ::signal(number, SIG_DFL);
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  ::setsid();
+  const bool in_folder = ::chdir(folder) == 0 || ::chdir("/") == 0;
+  const bool ready =
+      in_folder && ::dup2(input, 0) == 0 && ::dup2(output, 1) == 1 && ::dup2(output, 2) == 2;
+  // The exec closes what is ours; what others opened without that flag is closed here.
+  if (failure > 3)
+    ::syscall(SYS_close_range, 3U, static_cast<unsigned>(failure) - 1, 0U);
+  ::syscall(SYS_close_range, static_cast<unsigned>(failure) + 1, ~0U, 0U);
+  if (ready)
+    ::execve(arguments[0], arguments, environment);
+  const int number = errno;
+  (void)!::write(failure, &number, sizeof number);
+  ::_exit(127);
+}
+
+}  // namespace
+
+Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arguments,
+                                             const std::vector<std::string>& environment,
+                                             const std::string& folder) {
+  auto input = make_pipe();
+  auto output = make_pipe();
+  auto failure = make_pipe();
+  if (!input || !output || !failure)
+    return system_error("make pipes for a command");
+  const auto argument_list = pointers(arguments);
+  const auto variables = pointers(environment);
+  CommandProcess process;
+  process.pid_ = ::fork();
+  if (process.pid_ < 0)
+    return system_error("fork");
+  if (process.pid_ == 0)
+    become(argument_list.data(), variables.data(), folder.c_str(), input->reading.get(),
+           output->writing.get(), failure->writing.get());
+  failure->writing.reset();
+  int number = 0;
+  if (::read(failure->reading.get(), &number, sizeof number) == sizeof number)
+    return system_error(number, "start " + arguments.front());
+  process.watch_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, process.pid_, 0)));
+  if (!process.watch_.is_open())
+    return system_error("watch the command");
+  process.input_ = std::move(input->writing);
+  process.output_ = std::move(output->reading);
+  for (const int fd : {process.input_.get(), process.output_.get()})
+    ::fcntl(fd, F_SETFL, O_NONBLOCK);
+  return process;
+}
+
+CommandProcess::CommandProcess(CommandProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, 0)),
+      status_(other.status_),
+      input_(std::move(other.input_)),
+      output_(std::move(other.output_)),
+      watch_(std::move(other.watch_)) {}
+
+CommandProcess::~CommandProcess() {
+  if (pid_ <= 0)
+    return;
+  ::kill(-pid_, SIGKILL);
+  ::kill(pid_, SIGKILL);  // before its setsid(), it is in our group
+  while (::waitpid(pid_, &status_, 0) < 0 && errno == EINTR) {
+  }
+}
+
+void CommandProcess::read_output(std::string& kept, std::uint64_t most) {
+  std::array<char, 4096> room{};
+  for (;;) {
+    const auto got = ::read(output_.get(), room.data(), room.size());
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got == 0)
+      output_.reset();
+    if (got <= 0)
+      return;
+    const auto space = most > kept.size() ? most - kept.size() : 0;
+    kept.append(room.data(), std::min<std::uint64_t>(static_cast<std::uint64_t>(got), space));
+    if (static_cast<std::size_t>(got) < room.size())
+      return;
+  }
+}
+
+void CommandProcess::reap() {
+  if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_)
+    pid_ = 0;
+}
+
+CommandEnd CommandProcess::end(std::string output) const {
+  if (WIFSIGNALED(status_))
+    return {CommandEnd::Kind::killed, WTERMSIG(status_), std::move(output)};
+  return {CommandEnd::Kind::exited, WEXITSTATUS(status_), std::move(output)};
+}
+
+}  // namespace postrider::delivery

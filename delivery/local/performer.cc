@@ -1,0 +1,115 @@
+#include "delivery/local/performer.h"
+
+#include "base/text.h"
+#include "delivery/local/command.h"
+#include "delivery/local/local_file.h"
+#include "delivery/local/maildir.h"
+#include "delivery/local/mbox.h"
+#include "mail/header.h"
+
+#include <array>
+#include <cerrno>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::delivery {
+
+namespace {
+
+constexpr std::size_t kMostForward = 64U << 10U;
+
+bool is_missing(int number) {
+  return number == ENOENT || number == ENOTDIR;
+}
+
+Error refused(const std::string& path, const char* why) {
+  return Error(Errc::refused, escaped(path) + " is not used: " + why);
+}
+
+// nullptr: it may be trusted.
+const char* why_not_trusted(const struct stat& about) {
+  if (!S_ISREG(about.st_mode))
+    return "it is no regular file";
+  if (about.st_uid != ::geteuid() && about.st_uid != 0)
+    return "it belongs to another user";
+  if ((about.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return "others may write to it";
+  return nullptr;
+}
+
+}  // namespace
+
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body) {
+  switch (job.target.kind) {
+    case Target::Kind::maildir:
+      return deliver_to_maildir(job, body);
+    case Target::Kind::mbox:
+      return deliver_to_mbox(job, body);
+    case Target::Kind::command:
+      return deliver_to_command(job, body);
+    case Target::Kind::lmtp:
+      break;
+  }
+  return local_end(mail::Verdict::retry, {4, 3, 5}, "no delivery of this kind is made here");
+}
+
+Result<std::optional<std::string>> read_forward_here(const std::string& home,
+                                                     const std::string& name) {
+  const auto path = home + "/" + name;
+  const FileDescriptor file(
+      ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!file.is_open() && is_missing(errno))
+    return std::optional<std::string>();
+  if (!file.is_open() && errno == ELOOP)
+    return refused(path, "it is a symbolic link");
+  if (!file.is_open() && errno == EACCES)
+    return refused(path, "its user may not read it");
+  struct stat about {};
+  if (!file.is_open() || ::fstat(file.get(), &about) != 0)
+    return system_error("open " + escaped(path));
+  if (const char* why = why_not_trusted(about))
+    return refused(path, why);
+  std::string text;
+  std::array<char, 4096> room{};
+  for (;;) {
+    const auto got = ::read(file.get(), room.data(), room.size());
+    if (got < 0)
+      return system_error("read " + escaped(path));
+    if (got == 0)
+      return std::optional(std::move(text));
+    text.append(room.data(), static_cast<std::size_t>(got));
+    if (text.size() > kMostForward)
+      return Error(Errc::too_long, "read " + escaped(path));
+  }
+}
+
+mail::Outcome OwnPerformer::perform(const LocalJob& job, LocalBody body) {
+  return perform_here(job, body);
+}
+
+Result<std::optional<std::string>> OwnPerformer::read_forward(const std::string& user,
+                                                              const std::string& name) {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
+  if (failed != 0)
+    return system_error(failed, "look up user " + escaped(user));
+  if (found == nullptr)
+    return std::optional<std::string>();
+  return read_forward_here(entry.pw_dir, name);
+}
+
+bool was_delivered_to(std::string_view content, std::string_view address) {
+  mail::HeaderScanner scanner(content);
+  mail::HeaderField field;
+  while (scanner.next(field))
+    if (equals_ignoring_case(field.name, "Delivered-To") &&
+        equals_ignoring_case(trim(split(field.value, '\r').front()), address))
+      return true;
+  return false;
+}
+
+}  // namespace postrider::delivery
