@@ -154,6 +154,10 @@ Task<void> Connection::converse() {
       need = co_await store();
       if (need == Need::close)
         continue;
+    } else if (need == Need::ask) {
+      need = co_await authenticate();
+      if (need != Need::input)
+        continue;
     } else if (need == Need::input) {
       auto read = co_await read_more();
       if (!read) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/stream.h"
+#include "smtpd/auth/exchange.h"
 #include "smtpd/conversation.h"
 #include "smtpd/maillog.h"
 #include "smtpd/reception.h"
@@ -46,6 +47,7 @@ class Connection final : private Observer {
   Task<Result<void>> read_more();
   Task<Result<void>> send_replies();
   Task<Conversation::Need> store();
+  Task<Conversation::Need> authenticate();  // connection_auth.cc
   Task<void> linger();
   void keep_large_content();
   bool append_to_body(Intake& intake);
@@ -58,6 +60,7 @@ class Connection final : private Observer {
   void end_with(const Error& error);
   void say(std::string_view reply);
   void refused(const Refusal& refusal) override;
+  void authenticated(const AuthEnd& end) override;
   const Timeouts& timeouts() const { return policy_->settings().timeouts; }
 
   std::shared_ptr<Reception> reception_;
@@ -76,6 +79,7 @@ class Connection final : private Observer {
   std::uint64_t content_read_ = 0;
   mail::MessageId message_id_;  // of the message at hand
   queue::BodyFile body_;
+  std::unique_ptr<auth::Exchange> exchange_;  // while AUTH is under way
   maillog::Summary summary_;
   Connection* previous_ = nullptr;
   Connection* next_ = nullptr;

@@ -40,6 +40,8 @@ Conversation::Need Conversation::take(std::string_view in, std::size_t& used,
         break;
       case Mode::storing:
         return Need::store;
+      case Mode::asking:
+        return Need::ask;
       case Mode::closed:
         return Need::close;
     }
@@ -75,6 +77,9 @@ Conversation::Need Conversation::apply(const Step& step, std::string& replies) {
     case Next::store:
       mode_ = Mode::storing;
       return Need::store;
+    case Next::ask:
+      mode_ = Mode::asking;
+      return Need::ask;
     case Next::hang_up:
       mode_ = Mode::closed;
       intake_.reset();
@@ -119,7 +124,7 @@ std::optional<Step> Conversation::take_line(std::string_view in, std::size_t& us
   if (!line.ends_with('\r'))
     // Never the end of a command: another reader of these bytes might not think so (S25).
     step = session_.on_bad_line(replies::kBareLineFeed, true);
-  else if (line.size() + 1 > session_.policy().limits().command_length)
+  else if (line.size() + 1 > session_.line_limit())
     step = session_.on_bad_line(replies::kLineTooLong, false);
   else
     step = session_.on_line(line.substr(0, line.size() - 1), used < in.size());
@@ -132,7 +137,7 @@ std::optional<Step> Conversation::take_line(std::string_view in, std::size_t& us
 
 std::optional<Step> Conversation::take_part_of_line(std::string_view rest) {
   const auto& limits = session_.policy().limits();
-  if (!overlong_ && partial_.size() + rest.size() < limits.command_length) {
+  if (!overlong_ && partial_.size() + rest.size() < session_.line_limit()) {
     partial_.append(rest);
     return std::nullopt;
   }
@@ -179,6 +184,11 @@ std::optional<Step> Conversation::take_chunk(std::string_view in, std::size_t& u
 Conversation::Need Conversation::stored(Storage result, mail::MessageId id, std::string& replies) {
   POSTRIDER_ASSERT(mode_ == Mode::storing);
   return apply(session_.on_stored(result, id), replies);
+}
+
+Conversation::Need Conversation::answered(const auth::Answer& answer, std::string& replies) {
+  POSTRIDER_ASSERT(mode_ == Mode::asking);
+  return apply(session_.on_answer(answer), replies);
 }
 
 }  // namespace postrider::smtpd

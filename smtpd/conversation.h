@@ -23,6 +23,7 @@ class Conversation {
     input,  // all was taken; send the replies, then read on
     flush,  // send the replies, then call take() again with the rest
     store,  // a message is complete; call stored(), then take() again with the rest
+    ask,    // an AUTH waits for an answer; send the replies, call answered(), then take() again
     close,  // send the replies and hang up
   };
 
@@ -32,6 +33,7 @@ class Conversation {
   // used: octets of `in` that need not be shown again.
   Need take(std::string_view in, std::size_t& used, std::string& replies);
   Need stored(Storage result, mail::MessageId id, std::string& replies);
+  Need answered(const auth::Answer& answer, std::string& replies);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
@@ -43,12 +45,13 @@ class Conversation {
   }
   // Between two commands, with nothing begun: may wait for long and deserves no buffer.
   bool is_idle() const {
-    return mode_ == Mode::command && partial_.empty() && !overlong_ && !session_.in_transaction();
+    return mode_ == Mode::command && partial_.empty() && !overlong_ && !session_.in_transaction() &&
+           !session_.is_authenticating();
   }
   std::uint64_t commands() const { return commands_; }
 
  private:
-  enum class Mode : std::uint8_t { command, data, chunk, skip, storing, closed };
+  enum class Mode : std::uint8_t { command, data, chunk, skip, storing, asking, closed };
 
   // A step, if a whole line had arrived.
   std::optional<Session::Step> take_line(std::string_view in, std::size_t& used);

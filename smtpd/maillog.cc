@@ -55,12 +55,27 @@ void accepted(Log& log, const Session& session, const mail::Message& message,
   LogEvent event(Level::info, "accepted", to_string(message.id));
   event.add("session", session.id()).add("client", name_of(session.client().address));
   add_if(event, "helo", session.helo());
+  add_if(event, "user", session.client().authenticated);
+  if (!session.client().authenticated.empty())
+    event.add("mechanism", session.client().mechanism);
   event.add("protocol", message.origin.protocol).add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
   event.add("to", envelope.recipients.front().address);
   event.add("size", std::to_string(message.content.size));
   add_if(event, "message_id", header_message_id);
   add_if(event, "dsn_id", envelope.envelope_id);
+  log.write(std::move(event));
+}
+
+// user: only what somebody claims, until they are authenticated.
+void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, end.passed ? "authenticated" : "auth_failed", session.id());
+  event.add("client", name_of(session.client().address)).add("mechanism", end.mechanism);
+  add_if(event, "user", end.passed ? std::string_view(session.client().authenticated) : end.user);
+  if (!end.passed)
+    event.add("reply", first_line(end.reply));
   log.write(std::move(event));
 }
 

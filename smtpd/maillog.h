@@ -4,9 +4,11 @@
 // event         id        keys
 // connected     session   client port [proxy]
 // rejected      session   stage reply client [helo] [from] [to] protocol
-// accepted      message   session client [helo] protocol from nrcpt [to] size [message_id] [dsn_id]
-// disconnected  session   client reason commands messages [helo] [error]
+// accepted      message   session client [helo] [user mechanism] protocol from nrcpt [to] size
+// [message_id] [dsn_id] disconnected  session   client reason commands messages [helo] [error]
 // turned_away   -         client reason reply
+// authenticated session   client mechanism user
+// auth_failed   session   client mechanism [user] reply
 // trouble       session   what error                                    (warn: ours, not theirs)
 // listening     -         address role                                  (at start)
 //
@@ -29,6 +31,8 @@ void connected(Log& log, std::string_view session, const Client& client, const I
 void rejected(Log& log, const Session& session, const Refusal& refusal);
 void accepted(Log& log, const Session& session, const mail::Message& message,
               std::string_view header_message_id);
+
+void auth_ended(Log& log, const Session& session, const AuthEnd& end);
 
 enum class End : std::uint8_t { quit, lost, timeout, refused, stopping };
 struct Summary {

@@ -16,6 +16,7 @@ struct Client {
   std::uint16_t port = 0;
   bool trusted = false;       // within relay_from, or on a Unix socket
   std::string authenticated;  // the user, once AUTH has succeeded; empty: nobody
+  std::string mechanism;      // by which
 };
 
 class Policy {

@@ -71,7 +71,7 @@ const Session::Command Session::kCommands[] = {
     {"HELP", kAnywhere, "", &Session::on_help, kIsJunk},
     {"EXPN", kAnywhere, "", &Session::on_not_offered, kIsJunk},
     {"STARTTLS", kAnywhere, "", &Session::on_not_offered, kEndsGroup},
-    {"AUTH", kAnywhere, "", &Session::on_not_offered, kEndsGroup},
+    {"AUTH", kAnywhere, "", &Session::on_auth, kEndsGroup},
 };
 
 const Session::Command* Session::find(std::string_view verb) {
@@ -99,6 +99,8 @@ Session::Step Session::on_line(std::string_view line, bool more_follows) {
   const auto octets = octets_of(line);
   if (octets.control)
     return on_bad_line(replies::kBadLine, false);
+  if (dialogue_)
+    return on_auth_line(line, more_follows);
   const auto [verb, arguments] = mail::split_command(line);
   const Command* command = find(verb);
   if (command == nullptr)
@@ -108,11 +110,15 @@ Session::Step Session::on_line(std::string_view line, bool more_follows) {
     return on_bad_line(replies::kBadLine, false);
   if (conditions_.stopping && !in_transaction() && (command->traits & kAlways) == 0)
     return {replies::kStopping, Next::hang_up};
+  if (line.size() + 2 > policy_->limits().command_length && command->handle != &Session::on_auth)
+    return on_bad_line(replies::kLineTooLong, false);
   const Step step = run(*command, arguments, more_follows);
   return judged(step, command->verb, arguments);
 }
 
 Session::Step Session::on_bad_line(std::string_view reply, bool hang_up) {
+  if (std::exchange(dialogue_, nullptr) && reply == replies::kLineTooLong)
+    reply = replies::kAuthLineTooLong;
   return judged({reply, hang_up ? Next::hang_up : Next::read_command}, "UNKNOWN", {});
 }
 
@@ -136,7 +142,8 @@ Session::Step Session::judged(Step step, std::string_view stage, std::string_vie
     ++errors_;
   if (is_out_of_patience() && step.next != Next::hang_up)
     step = {replies::kTooManyErrors, Next::hang_up};
-  if (observer_ == nullptr || step.reply.empty() || step.reply.front() < '4')
+  const bool is_reported = std::exchange(auth_reported_, false);
+  if (observer_ == nullptr || is_reported || step.reply.empty() || step.reply.front() < '4')
     return step;
   Refusal refusal{stage, step.reply, transaction_.envelope.sender, {}};
   if (stage == "MAIL" && !in_transaction())
@@ -193,12 +200,13 @@ Session::Step Session::greeted(std::string_view arguments, bool extended) {
   extended_ = extended;
   state_ = State::ready;
   reset();  // RFC 5321 §4.1.4
-  return {extended ? policy_->ehlo_reply() : policy_->helo_reply()};
+  return {extended ? with_auth(policy_->ehlo_reply()) : policy_->helo_reply()};
 }
 
 Session::Step Session::on_mail(std::string_view arguments) {
-  if (role_ == Role::submission && !client_.trusted && client_.authenticated.empty())
-    return {replies::kAuthenticationNeeded};
+  if (role_ == Role::submission && client_.authenticated.empty())
+    if (const auto refusal = submission_refusal({}); !refusal.empty())
+      return {refusal};
   mail::MailRules rules;
   rules.size_limit = policy_->settings().message_size;
   auto parsed = mail::parse_mail(arguments, rules);
@@ -208,6 +216,8 @@ Session::Step Session::on_mail(std::string_view arguments) {
     return {replies::kNoRoom};
   if (conditions_.storage == Storage::failed)
     return ours("451 4.3.0 Storage trouble, try again later");
+  if (const auto refusal = submission_refusal(parsed->sender); !refusal.empty())
+    return {refusal};
   transaction_ = Transaction{};
   auto& envelope = transaction_.envelope;
   envelope.sender = std::move(parsed->sender);
@@ -247,6 +257,10 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
       return ours("451 4.3.0 Cannot check this recipient now");
     case Policy::Verdict::accepted:
       break;
+  }
+  if (const auto refusal = recipient_refusal(recipient->address); !refusal.empty()) {
+    ++transaction_.recipients_refused;
+    return {refusal};
   }
   recipients.push_back(*std::move(recipient));
   state_ = State::recipients;

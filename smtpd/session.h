@@ -14,6 +14,8 @@
 #include "mail/body_reader.h"
 #include "mail/command.h"
 #include "mail/envelope.h"
+#include "smtpd/auth/dialogue.h"
+#include "smtpd/auth/gate.h"
 #include "smtpd/policy.h"
 
 #include <cstdint>
@@ -39,9 +41,18 @@ struct Refusal {
   std::string_view recipient;  // for RCPT: what it named, unchecked
 };
 
+// An AUTH has ended. The views live as long as the call.
+struct AuthEnd {
+  std::string_view mechanism;
+  std::string_view user;   // as claimed, unchecked; may be empty
+  std::string_view reply;  // as sent
+  bool passed = false;
+};
+
 class Observer {
  public:
   virtual ~Observer() = default;
+  virtual void authenticated(const AuthEnd&) {}
   virtual void refused(const Refusal& refusal) = 0;
 };
 
@@ -54,6 +65,7 @@ class Session {
     read_chunk,  // chunk_size() octets, then on_content_end()
     skip_chunk,  // chunk_size() octets that nobody wants, then the reply
     store,       // take custody of the message, then on_stored()
+    ask,         // question() goes to the authenticator, then on_answer()
     hang_up,
   };
   // reply: for the wire, may be empty; good until the next call.
@@ -85,6 +97,18 @@ class Session {
   Step on_content_end(const Content& content);
   // Storage::open: the message is safe.
   Step on_stored(Storage result, mail::MessageId id);
+  // To question(), after Next::ask.
+  Step on_answer(const auth::Answer& answer);
+
+  // What the driver knows of the connection below; before greet(), and again after a handshake.
+  void set_channel(auth::Channel channel) { channel_ = std::move(channel); }
+  const auth::Channel& channel() const { return channel_; }
+  // AUTH has begun and not ended.
+  bool is_authenticating() const { return dialogue_ != nullptr; }
+  const auth::Question& question() const;
+  const std::string& auth_mechanism() const { return auth_mechanism_; }
+  // The longest command line, with CRLF, that can be of use now.
+  std::uint32_t line_limit() const;
 
   State state() const { return state_; }
   const Policy& policy() const { return *policy_; }
@@ -134,6 +158,7 @@ class Session {
   Step on_vrfy(std::string_view arguments);
   Step on_help(std::string_view arguments);
   Step on_quit(std::string_view arguments);
+  Step on_auth(std::string_view arguments);
   Step on_not_offered(std::string_view arguments);
 
   Step run(const Command& command, std::string_view arguments, bool more_follows);
@@ -145,6 +170,15 @@ class Session {
   // The one place that counts and reports refusals, and ends a session that has too many.
   Step judged(Step step, std::string_view stage, std::string_view argument);
   bool is_out_of_patience() const;
+
+  // session_auth.cc
+  auth::Gate* gate() const;  // null: AUTH is not offered here
+  std::string_view with_auth(const std::string& ehlo_reply);
+  Step on_auth_line(std::string_view line, bool more_follows);
+  Step on_auth_step(auth::Dialogue::Step step);
+  std::string_view submission_refusal(std::string_view sender);
+  std::string_view recipient_refusal(std::string_view recipient);
+  std::string_view limit_refusal(std::string_view limit);
   void reset();  // the transaction
 
   std::shared_ptr<const Policy> policy_;
@@ -163,6 +197,11 @@ class Session {
   std::string scratch_;  // the reply at hand, when it had to be composed
   Observer* observer_;
   Transaction transaction_;
+  auth::Channel channel_;
+  std::unique_ptr<auth::Dialogue> dialogue_;  // while AUTH is under way
+  std::string auth_mechanism_;                // the last one asked for
+  std::uint32_t auth_failures_ = 0;
+  bool auth_reported_ = false;  // the refusal at hand, as the end of an AUTH
 };
 
 }  // namespace postrider::smtpd

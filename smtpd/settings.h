@@ -14,6 +14,10 @@
 
 namespace postrider::smtpd {
 
+namespace auth {
+class Gate;
+}
+
 enum class Role : std::uint8_t {
   mx,         // takes mail for us from anyone, relays for relay_from; repairs nothing
   submission  // takes first submissions from known clients; adds Date and Message-ID if missing
@@ -57,6 +61,7 @@ struct Settings {
   std::vector<std::string> relay_to;  // "example.org", ".example.org" (below it), "*"; lower case
   std::vector<Network> proxy_from;    // peers that may send a PROXY header
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local
+  std::shared_ptr<auth::Gate> auth;                  // null: nobody can log in
   Limits limits;
   Timeouts timeouts;
 };

@@ -1,0 +1,32 @@
+// The part of a connection that has an AUTH answered.
+#include "smtpd/connection.h"
+
+namespace postrider::smtpd {
+
+Task<Conversation::Need> Connection::authenticate() {
+  stream_.clear_deadline();  // the client has done its part
+  auto& session = talk_->session();
+  if (!exchange_) {
+    auth::Attempt attempt;
+    attempt.session = session.id();
+    attempt.client = client_.address;
+    attempt.mechanism = session.auth_mechanism();
+    attempt.channel = session.channel();
+    exchange_ = policy_->settings().auth->begin(reception_->loop(), std::move(attempt));
+  }
+  auto question = session.question();
+  const auto answer = co_await exchange_->ask(std::move(question));
+  commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
+  const auto need = talk_->answered(answer, buffer_->replies);
+  if (!session.is_authenticating()) {
+    exchange_.reset();
+    client_.authenticated = session.client().authenticated;
+  }
+  co_return need;
+}
+
+void Connection::authenticated(const AuthEnd& end) {
+  maillog::auth_ended(reception_->log(), talk_->session(), end);
+}
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,149 @@
+// AUTH (RFC 4954) and what follows from it for MAIL and RCPT.
+#include "base/assert.h"
+#include "base/text.h"
+#include "smtpd/auth/dialogue.h"
+#include "smtpd/auth/gate.h"
+#include "smtpd/replies.h"
+#include "smtpd/session.h"
+
+#include <algorithm>
+
+namespace postrider::smtpd {
+
+namespace {
+
+// attacks.md X12: never a fifth try in one session.
+constexpr std::uint32_t kMostAuthFailures = 3;
+
+}  // namespace
+
+auth::Gate* Session::gate() const {
+  return role_ == Role::submission ? policy_->settings().auth.get() : nullptr;
+}
+
+std::uint32_t Session::line_limit() const {
+  const auto usual = policy_->limits().command_length;
+  if (gate() == nullptr || !client_.authenticated.empty())
+    return usual;
+  return std::max<std::uint32_t>(usual, auth::Dialogue::kMostLine);
+}
+
+// "250-AUTH PLAIN LOGIN" in its place before the last line; nothing where it is not offered.
+std::string_view Session::with_auth(const std::string& ehlo_reply) {
+  const auto* asked = gate();
+  const auto names = asked != nullptr && client_.authenticated.empty() ? asked->offered(channel_)
+                                                                       : std::vector<std::string>();
+  if (names.empty())
+    return ehlo_reply;
+  std::string line = "250-AUTH";
+  for (const auto& name : names)
+    line.append(" ").append(name);
+  scratch_ = ehlo_reply;
+  scratch_.insert(scratch_.rfind("250 "), line.append("\r\n"));
+  return scratch_;
+}
+
+Session::Step Session::on_auth(std::string_view arguments) {
+  auto* asked = gate();
+  if (asked == nullptr)
+    return {replies::kNotOffered};
+  if (state_ != State::ready || !extended_)
+    return {"503 5.5.1 After EHLO, and not within a transaction\r\n"};
+  if (!client_.authenticated.empty())
+    return {"503 5.5.1 Already authenticated\r\n"};
+  if (!channel_.is_private)
+    return {replies::kEncryptionNeeded};
+  const auto space = arguments.find(' ');
+  const auto name = arguments.substr(0, space);
+  const auto names = asked->offered(channel_);
+  const auto found = std::find_if(names.begin(), names.end(), [&](const std::string& offered) {
+    return equals_ignoring_case(offered, name);
+  });
+  if (name.empty())
+    return {replies::kArgumentNeeded};
+  if (found == names.end())
+    return {"504 5.5.4 Mechanism not offered\r\n"};
+  auth_mechanism_ = *found;
+  dialogue_ = std::make_unique<auth::Dialogue>(asked->make(*found, channel_));
+  std::optional<std::string_view> initial;
+  if (space != std::string_view::npos)
+    initial = trim(arguments.substr(space));
+  return on_auth_step(dialogue_->begin(initial));
+}
+
+// The client's answer to 334. Nothing may come behind it: it has not seen what we say to it.
+Session::Step Session::on_auth_line(std::string_view line, bool more_follows) {
+  if (conditions_.stopping) {
+    dialogue_.reset();
+    return {replies::kStopping, Next::hang_up};
+  }
+  if (more_follows) {
+    dialogue_.reset();
+    return judged({replies::kOutOfStep, Next::hang_up}, "AUTH", {});
+  }
+  const Step step = on_auth_step(dialogue_->on_line(line));
+  return step.next == Next::ask ? step : judged(step, "AUTH", {});
+}
+
+Session::Step Session::on_answer(const auth::Answer& answer) {
+  POSTRIDER_ASSERT(dialogue_ != nullptr);
+  return judged(on_auth_step(dialogue_->on_answer(answer)), "AUTH", {});
+}
+
+const auth::Question& Session::question() const {
+  POSTRIDER_ASSERT(dialogue_ != nullptr);
+  return dialogue_->question();
+}
+
+Session::Step Session::on_auth_step(auth::Dialogue::Step step) {
+  using Kind = auth::Dialogue::Kind;
+  if (step.kind == Kind::ask)
+    return {{}, Next::ask};
+  scratch_ = std::move(step.reply);
+  if (step.kind == Kind::reply)
+    return {scratch_};
+  const auto ended = std::exchange(dialogue_, nullptr);
+  if (step.kind == Kind::passed) {
+    client_.authenticated = ended->user();
+    client_.mechanism = auth_mechanism_;
+  }
+  auth_reported_ = step.kind != Kind::passed;
+  if (observer_ != nullptr)
+    observer_->authenticated(
+        {auth_mechanism_, ended->claimed(), scratch_, step.kind == Kind::passed});
+  if (step.kind != Kind::passed && ++auth_failures_ >= kMostAuthFailures)
+    return {replies::kTooManyAuthFailures, Next::hang_up};
+  return {scratch_};
+}
+
+// Whether this client may begin a message; the refusal, or nothing.
+std::string_view Session::submission_refusal(std::string_view sender) {
+  if (role_ != Role::submission)
+    return {};
+  auto* asked = gate();
+  if (client_.authenticated.empty())
+    return asked != nullptr || !client_.trusted ? replies::kAuthenticationNeeded
+                                                : std::string_view();
+  if (asked == nullptr)  // it was there when they logged in
+    return {};
+  if (!asked->may_send_as(client_.authenticated, sender))
+    return replies::kNotYourAddress;
+  return limit_refusal(asked->begin_message(client_.authenticated));
+}
+
+std::string_view Session::recipient_refusal(std::string_view recipient) {
+  auto* asked = gate();
+  if (asked == nullptr || client_.authenticated.empty())
+    return {};
+  return limit_refusal(asked->add_recipient(client_.authenticated, recipient));
+}
+
+std::string_view Session::limit_refusal(std::string_view limit) {
+  if (limit.empty())
+    return {};
+  scratch_.assign("450 4.7.1 You have reached your limit of ").append(limit);
+  scratch_.append(", try again later\r\n");
+  return scratch_;
+}
+
+}  // namespace postrider::smtpd
