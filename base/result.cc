@@ -30,6 +30,12 @@ class Category final : public boost::system::error_category {
         return "stored data is damaged";
       case Errc::storage:
         return "the queue cannot store";
+      case Errc::tls:
+        return "TLS failed";
+      case Errc::untrusted:
+        return "certificate not trusted";
+      case Errc::truncated:
+        return "connection cut off";
     }
     return "unknown error";
   }

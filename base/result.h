@@ -53,7 +53,10 @@ enum class Errc {
   refused,  // policy said no
   stopped,  // the daemon is shutting down
   corrupt,  // our own stored data breaks its invariants
-  storage,  // the queue cannot store now
+  storage,    // the queue cannot store now
+  tls,        // a handshake or a record went wrong
+  untrusted,  // the peer's certificate is not the one that was asked for
+  truncated,  // the connection ended before its end was announced
 };
 boost::system::error_code make_error_code(Errc code);
 Error malformed(std::string what);

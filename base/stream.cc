@@ -1,6 +1,7 @@
 #include "base/stream.h"
 
 #include "base/assert.h"
+#include "base/tls_channel.h"
 
 #include <boost/asio/as_tuple.hpp>
 
@@ -13,7 +14,6 @@ namespace postrider {
 namespace {
 
 constexpr auto use_tuple = asio::as_tuple(use_task);
-constexpr std::size_t kMostParts = 64;
 
 }  // namespace
 
@@ -27,7 +27,10 @@ Stream::Stream(Loop& loop, Socket socket)
   socket_.non_blocking(true, ignored);
 }
 
-Stream::~Stream() = default;
+Stream::~Stream() {
+  if (tls_ && socket_.is_open())
+    end_tls();
+}
 
 Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
                                                       asio::generic::stream_protocol::endpoint to,
@@ -63,6 +66,8 @@ Error Stream::error(const boost::system::error_code& code, const char* step) con
 
 Result<std::size_t> Stream::read_now(char* room, std::size_t size) {
   POSTRIDER_ASSERT(size > 0);
+  if (tls_)
+    return read_now_tls(room, size);
   for (;;) {
     const auto got = ::recv(socket_.native_handle(), room, size, 0);
     if (got > 0)
@@ -78,6 +83,10 @@ Result<std::size_t> Stream::read_now(char* room, std::size_t size) {
 }
 
 Task<Result<std::size_t>> Stream::read_some(char* room, std::size_t size) {
+  return tls_ ? read_some_tls(room, size) : read_some_in_clear(room, size);
+}
+
+Task<Result<std::size_t>> Stream::read_some_in_clear(char* room, std::size_t size) {
   if (timed_out_)
     co_return Error(asio::error::timed_out, "read");
   const auto [code, got] = co_await socket_.async_read_some(asio::buffer(room, size), use_tuple);
@@ -87,6 +96,10 @@ Task<Result<std::size_t>> Stream::read_some(char* room, std::size_t size) {
 }
 
 Task<Result<void>> Stream::wait_readable() {
+  return tls_ ? wait_readable_tls() : wait_readable_in_clear();
+}
+
+Task<Result<void>> Stream::wait_readable_in_clear() {
   if (timed_out_)
     co_return Error(asio::error::timed_out, "read");
   const auto [code] = co_await socket_.async_wait(Socket::wait_read, use_tuple);
@@ -98,6 +111,8 @@ Task<Result<void>> Stream::wait_readable() {
 std::size_t Stream::write_now(std::string_view bytes) {
   if (!socket_.is_open())
     return 0;
+  if (tls_)
+    return write_now_tls(bytes);
   const auto sent =
       ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   return sent > 0 ? static_cast<std::size_t>(sent) : 0;
@@ -110,6 +125,10 @@ Task<Result<void>> Stream::write(std::string_view bytes) {
 
 Task<Result<void>> Stream::write(const std::string_view* parts, std::size_t count) {
   POSTRIDER_ASSERT(count <= kMostParts);
+  return tls_ ? write_tls(parts, count) : write_in_clear(parts, count);
+}
+
+Task<Result<void>> Stream::write_in_clear(const std::string_view* parts, std::size_t count) {
   iovec vectors[kMostParts];
   std::size_t left = 0;
   for (std::size_t i = 0; i < count; ++i)
@@ -148,12 +167,20 @@ Task<Result<void>> Stream::write(const std::string_view* parts, std::size_t coun
 }
 
 void Stream::shut_down_sending() {
+  if (tls_ && socket_.is_open())
+    end_tls();
   boost::system::error_code ignored;
   socket_.shutdown(Socket::shutdown_send, ignored);
 }
 
 void Stream::close() {
   deadline_.clear();
+  if (tls_ && socket_.is_open()) {
+    end_tls();
+    closing_ = tls_->is_busy;
+    if (closing_)
+      return;
+  }
   boost::system::error_code ignored;
   socket_.close(ignored);
 }

@@ -1,0 +1,543 @@
+#include "base/blocking_pool.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/stream.h"
+#include "base/tls_context.h"
+#include "tests/support/certificates.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <functional>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace postrider {
+namespace {
+
+using namespace std::chrono_literals;
+using test::CertificateWish;
+using test::make_certificate;
+using Verify = TlsClientOptions::Verify;
+
+const SystemClock kClock;
+
+std::shared_ptr<const TlsIdentity> identity(const test::Pem& pem) {
+  return TlsIdentity::parse(pem.certificate, pem.key).value();
+}
+
+std::shared_ptr<const TlsIdentity> identity(const CertificateWish& wish) {
+  return identity(make_certificate(wish));
+}
+
+const std::shared_ptr<const TlsIdentity>& usual() {
+  static const auto made = identity(CertificateWish{});
+  return made;
+}
+
+std::shared_ptr<const TlsContext> server_with(TlsServerSettings settings) {
+  if (settings.identities.empty())
+    settings.identities = {usual()};
+  return TlsContext::server(settings).value();
+}
+
+std::shared_ptr<const TlsContext> client_with(const TlsClientSettings& settings = {}) {
+  return TlsContext::client(settings).value();
+}
+
+// Two ends on one loop, and the coroutines that move them.
+struct Wire {
+  Wire() {
+    int ends[2] = {-1, -1};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    const asio::generic::stream_protocol protocol(AF_UNIX, 0);
+    client = std::make_unique<Stream>(loop, Socket(loop.context(), protocol, ends[0]));
+    server = std::make_unique<Stream>(loop, Socket(loop.context(), protocol, ends[1]));
+  }
+
+  void run(std::initializer_list<std::function<Task<void>()>> tasks) {
+    NullLog log;
+    for (const auto& task : tasks)
+      loop.spawn(task(), log, "test");
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (loop.children() > 0 && std::chrono::steady_clock::now() < limit)
+      loop.context().run_one_for(1s);
+    REQUIRE(loop.children() == 0);
+  }
+
+  bool shake_hands(std::shared_ptr<const TlsContext> with_server,
+                   std::shared_ptr<const TlsContext> with_client,
+                   const TlsClientOptions& options = {}) {
+    run({[&]() -> Task<void> {
+           server_result = co_await server->start_tls_server(with_server);
+           // With TLS 1.3 the client learns of a refusal, and of its ticket, after the handshake.
+           if (server_result)
+             server->write_now("!");
+           else
+             server->close();
+         },
+         [&]() -> Task<void> {
+           client_result = co_await client->start_tls_client(with_client, options);
+           if (!client_result) {
+             client->close();
+             co_return;
+           }
+           char room[1];
+           auto got = co_await client->read_some(room, 1);
+           if (!got)
+             client_result = got.error();
+         }});
+    return server_result.has_value() && client_result.has_value();
+  }
+
+  Loop loop{0};
+  std::unique_ptr<Stream> client, server;
+  Result<void> server_result = Error(Errc::stopped, "not run");
+  Result<void> client_result = Error(Errc::stopped, "not run");
+};
+
+Task<void> read_all(Stream& stream, std::string& into, Error& end) {
+  char room[50000];
+  for (;;) {
+    auto got = co_await stream.read_some(room, sizeof room);
+    if (!got) {
+      end = got.error();
+      co_return;
+    }
+    into.append(room, *got);
+  }
+}
+
+Task<void> write_parts(Stream& stream, std::vector<std::string_view> parts, Result<void>& result) {
+  result = co_await stream.write(parts.data(), parts.size());
+  stream.shut_down_sending();
+}
+
+TEST_CASE("under TLS what is written is read, in order and however large", "[base][tls]") {
+  BlockingPool workers(2);
+  TlsServerSettings settings;
+  settings.workers = GENERATE(true, false) ? &workers : nullptr;
+  Wire wire;
+  REQUIRE(wire.shake_hands(server_with(settings), client_with()));
+  std::string large;
+  while (large.size() < (8U << 20U))
+    large.append(std::to_string(large.size())).append(" ");
+  const std::string block(20000, 'b');
+  Result<void> written = Error(Errc::stopped, "not run");
+  std::string read;
+  Error end;
+  wire.run(
+      {[&] {
+         return write_parts(*wire.client, {"", "first ", block, "", large, " last", ""}, written);
+       },
+       [&] { return read_all(*wire.server, read, end); }});
+  CHECK(written.has_value());
+  CHECK((read == "first " + block + large + " last"));
+  CHECK(end.code() == asio::error::eof);
+}
+
+TEST_CASE("after the handshake both ends know what was agreed", "[base][tls]") {
+  Wire wire;
+  TlsClientOptions options;
+  options.server_name = "mx.test";
+  TlsClientSettings client;
+  client.alpn = "smtp";
+  REQUIRE(wire.shake_hands(server_with({}), client_with(client), options));
+  for (const auto* facts : {wire.client->tls(), wire.server->tls()}) {
+    REQUIRE(facts != nullptr);
+    CHECK(facts->protocol == "TLSv1.3");
+    CHECK(facts->cipher == "TLS_AES_256_GCM_SHA384");
+    CHECK(facts->bits == 256);
+    CHECK(facts->group == "x25519");
+    CHECK(facts->alpn == "smtp");
+    CHECK(facts->sni == "mx.test");
+    CHECK(!facts->resumed);
+  }
+  CHECK(wire.client->tls()->peer == TlsFacts::Peer::unverified);
+  CHECK(wire.client->tls()->verify_reason == "self-signed certificate");
+  CHECK(wire.client->tls()->peer_subject == "mx.test");
+  CHECK(wire.client->tls()->fingerprint == usual()->fingerprint());
+  CHECK(wire.server->tls()->peer == TlsFacts::Peer::no_certificate);
+  CHECK(wire.server->tls()->fingerprint.empty());
+}
+
+TEST_CASE("both ends derive the same channel bindings, and other ones each time", "[base][tls]") {
+  Wire one;
+  Wire other;
+  REQUIRE(one.shake_hands(server_with({}), client_with()));
+  REQUIRE(other.shake_hands(server_with({}), client_with()));
+  const auto exporter = one.client->channel_binding(ChannelBinding::exporter).value();
+  CHECK(exporter.size() == 32);
+  CHECK(exporter == one.server->channel_binding(ChannelBinding::exporter).value());
+  CHECK(exporter != other.server->channel_binding(ChannelBinding::exporter).value());
+  const auto end_point = one.client->channel_binding(ChannelBinding::server_end_point).value();
+  CHECK(end_point.size() == 32);
+  CHECK(end_point == one.server->channel_binding(ChannelBinding::server_end_point).value());
+  CHECK(end_point == other.server->channel_binding(ChannelBinding::server_end_point).value());
+  CHECK(one.client->channel_binding(ChannelBinding::unique).error().code() == Errc::unsupported);
+  CHECK(Wire().client->channel_binding(ChannelBinding::exporter).error().code() ==
+        Errc::unsupported);
+}
+
+TEST_CASE("a peer that hangs up without close_notify has cut the stream off", "[base][tls]") {
+  Wire wire;
+  REQUIRE(wire.shake_hands(server_with({}), client_with()));
+  std::string read;
+  Error end;
+  SECTION("T14: the end is said") {
+    wire.client->write_now("all");
+    wire.client->close();
+    wire.run({[&] { return read_all(*wire.server, read, end); }});
+    CHECK(end.code() == asio::error::eof);
+  }
+  SECTION("T15: it is not") {
+    wire.client->write_now("all");
+    ::shutdown(wire.client->socket().native_handle(), SHUT_WR);
+    wire.run({[&] { return read_all(*wire.server, read, end); }});
+    CHECK(end.code() == Errc::truncated);
+  }
+  CHECK(read == "all");
+}
+
+TEST_CASE("T14: clear text after close_notify is not read", "[base][tls]") {
+  Wire wire;
+  REQUIRE(wire.shake_hands(server_with({}), client_with()));
+  wire.client->write_now("DATA");
+  const int socket = wire.client->socket().native_handle();
+  // close_notify, but the socket stays open for more.
+  const int copy = ::dup(socket);
+  wire.client->close();
+  REQUIRE(::send(copy, "QUIT\r\n", 6, MSG_NOSIGNAL) == 6);
+  std::string read;
+  Error end;
+  wire.run({[&] { return read_all(*wire.server, read, end); }});
+  CHECK(read == "DATA");
+  CHECK(end.code() == asio::error::eof);
+  ::close(copy);
+}
+
+TEST_CASE("deadlines and close() end waits under TLS", "[base][tls]") {
+  Wire wire;
+  REQUIRE(wire.shake_hands(server_with({}), client_with()));
+  std::string read;
+  Error end;
+  SECTION("a read that waits too long") {
+    wire.server->set_deadline(150ms);
+    wire.run({[&] { return read_all(*wire.server, read, end); }});
+    CHECK(end.code() == asio::error::timed_out);
+    CHECK(wire.server->write_now("421 bye\r\n") == 9);
+  }
+  SECTION("P12: a write to a peer that does not read") {
+    const std::string much(16U << 20U, 'x');
+    Result<void> written;
+    wire.server->set_deadline(150ms);
+    wire.run({[&] { return write_parts(*wire.server, {much}, written); }});
+    CHECK(written.error().code() == asio::error::timed_out);
+  }
+  SECTION("closing") {
+    wire.run({[&] { return read_all(*wire.server, read, end); },
+              [&]() -> Task<void> {
+                wire.server->close();
+                co_return;
+              }});
+    CHECK(end.code() == asio::error::operation_aborted);
+    CHECK(!wire.server->is_open());
+  }
+}
+
+TEST_CASE("a stream can be waited for without a buffer under TLS", "[base][tls]") {
+  Wire wire;
+  REQUIRE(wire.shake_hands(server_with({}), client_with()));
+  std::string read;
+  wire.run({[&]() -> Task<void> {
+              char room[16];
+              CHECK(wire.server->read_now(room, sizeof room).error().code() ==
+                    asio::error::would_block);
+              if (!(co_await wire.server->wait_readable()))
+                co_return;
+              // A second wait does not lose what the first one found.
+              if (!(co_await wire.server->wait_readable()))
+                co_return;
+              auto got = wire.server->read_now(room, sizeof room);
+              if (got)
+                read.assign(room, *got);
+            },
+            [&]() -> Task<void> {
+              wire.client->write_now("bytes");
+              co_return;
+            }});
+  CHECK(read == "bytes");
+}
+
+TEST_CASE("T12: a handshake that does not go on ends with the deadline", "[base][tls]") {
+  Wire wire;
+  wire.server->set_deadline(200ms);
+  ::send(wire.client->socket().native_handle(), "\x16\x03\x01\x02", 4, MSG_NOSIGNAL);
+  wire.run({[&]() -> Task<void> {
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+  }});
+  CHECK(wire.server_result.error().code() == asio::error::timed_out);
+}
+
+TEST_CASE("T01, T03: clear text in place of a handshake is no handshake", "[base][tls]") {
+  Wire wire;
+  ::send(wire.client->socket().native_handle(), "EHLO injected\r\n", 15, MSG_NOSIGNAL);
+  wire.run({[&]() -> Task<void> {
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+  }});
+  CHECK(wire.server_result.error().code() == Errc::tls);
+}
+
+TEST_CASE("a peer that hangs up during the handshake is the end", "[base][tls]") {
+  Wire wire;
+  wire.client->close();
+  wire.run({[&]() -> Task<void> {
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+  }});
+  CHECK(wire.server_result.error().code() == asio::error::eof);
+}
+
+TEST_CASE("a stream can be closed while a worker shakes hands for it", "[base][tls]") {
+  BlockingPool workers(1);
+  TlsServerSettings settings;
+  settings.workers = &workers;
+  Wire wire;
+  wire.run({[&]() -> Task<void> {
+              wire.server_result = co_await wire.server->start_tls_server(server_with(settings));
+            },
+            [&]() -> Task<void> {
+              wire.server->close();
+              CHECK(!wire.server->is_open());
+              co_return;
+            }});
+  CHECK(wire.server_result.error().code() == asio::error::operation_aborted);
+  CHECK(!wire.server->socket().is_open());
+}
+
+TEST_CASE("SNI chooses the certificate, for each kind of key", "[base][tls]") {
+  TlsServerSettings settings;
+  const auto make = [](const char* type, std::vector<std::string> names) {
+    CertificateWish wish;
+    wish.key_type = type;
+    wish.names = std::move(names);
+    return identity(wish);
+  };
+  settings.identities = {make("EC", {"mx.test"}), make("RSA", {"mx.test"}),
+                         make("EC", {"other.test", "*.wild.test"}), make("EC", {"a.wild.test"})};
+  const auto server = server_with(settings);
+  struct Case {
+    std::string asked;
+    std::size_t shown;
+  };
+  const Case cases[] = {{"", 0},           {"mx.test", 0},      {"MX.Test", 0},
+                        {"other.test", 2}, {"b.wild.test", 2},  {"a.wild.test", 2},
+                        {"wild.test", 0},  {"unknown.test", 0}, {"x.b.wild.test", 0}};
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION("asked for '" << c.asked << "'") {
+      Wire wire;
+      TlsClientOptions options;
+      options.server_name = c.asked;
+      REQUIRE(wire.shake_hands(server, client_with(), options));
+      CHECK(wire.client->tls()->fingerprint == settings.identities[c.shown]->fingerprint());
+    }
+  }
+}
+
+TEST_CASE("T16: a ticket is good for its listener and its name only", "[base][tls]") {
+  TlsServerSettings settings;
+  settings.identities = {usual()};
+  settings.name = "0.0.0.0:25";
+  settings.tickets = std::make_shared<TlsTicketKeys>(kClock);
+  const auto server = server_with(settings);
+  TlsClientOptions options;
+  options.server_name = "mx.test";
+  Wire first;
+  REQUIRE(first.shake_hands(server, client_with(), options));
+  options.session = first.client->tls_session();
+  REQUIRE(options.session);
+  Wire second;
+  SECTION("the same again, after a reload") {
+    REQUIRE(second.shake_hands(server_with(settings), client_with(), options));
+    CHECK(second.client->tls()->resumed);
+    CHECK(second.server->tls()->resumed);
+  }
+  SECTION("another listener, even with the same keys") {
+    settings.name = "0.0.0.0:465";
+    REQUIRE(second.shake_hands(server_with(settings), client_with(), options));
+    CHECK(!second.server->tls()->resumed);
+  }
+  SECTION("another name") {
+    options.server_name = "other.test";
+    REQUIRE(second.shake_hands(server, client_with(), options));
+    CHECK(!second.server->tls()->resumed);
+  }
+  SECTION("other keys") {
+    settings.tickets = std::make_shared<TlsTicketKeys>(kClock);
+    REQUIRE(second.shake_hands(server_with(settings), client_with(), options));
+    CHECK(!second.server->tls()->resumed);
+  }
+  SECTION("no tickets") {
+    settings.tickets = nullptr;
+    REQUIRE(second.shake_hands(server_with(settings), client_with(), options));
+    CHECK(!second.server->tls()->resumed);
+    CHECK(!second.client->tls_session());
+  }
+}
+
+struct SetClock final : Clock {
+  TimePoint now() const override { return {}; }
+  SteadyTime steady() const override { return time; }
+  SteadyTime time = std::chrono::steady_clock::now();
+};
+
+TEST_CASE("ticket keys change and are forgotten", "[base][tls]") {
+  SetClock clock;
+  TlsTicketKeys keys(clock, 1h);
+  const auto first = keys.current().value();
+  clock.time += 59min;
+  CHECK(keys.current()->name == first.name);
+  clock.time += 1min;
+  CHECK(keys.current()->name != first.name);
+  CHECK(!keys.find(first.name.data())->is_current);
+  clock.time += 1h;
+  CHECK(!keys.find(first.name.data()));
+}
+
+TEST_CASE("a client that verifies takes only what it asked for", "[base][tls]") {
+  CertificateWish root_wish;
+  root_wish.names = {"root"};
+  root_wish.is_authority = true;
+  const auto root = make_certificate(root_wish);
+  const auto issued = [&](std::chrono::hours ends) {
+    CertificateWish wish;
+    wish.issuer = &root;
+    wish.begins = -2h;
+    wish.ends = ends;
+    return identity(wish);
+  };
+  const TemporaryFolder folder;
+  const auto file = folder.path() + "/root.pem";
+  REQUIRE(replace_file(file, root.certificate, 0600));
+  TlsClientSettings trusting;
+  trusting.roots = file;
+  struct Case {
+    std::string name;
+    std::shared_ptr<const TlsIdentity> shown;
+    std::string asked;
+    std::string reason;
+  };
+  const Case cases[] = {
+      {"a trusted chain and the name", issued(24h), "mx.test", ""},
+      {"another name", issued(24h), "other.test", "hostname mismatch"},
+      {"expired", issued(-1h), "mx.test", "certificate has expired"},
+      {"self-signed", usual(), "mx.test", "self-signed certificate"},
+  };
+  for (const auto& c : cases) {
+    for (const auto verify : {Verify::pkix, Verify::none}) {
+      DYNAMIC_SECTION(c.name << (verify == Verify::none ? ", not enforced" : "")) {
+        TlsServerSettings settings;
+        settings.identities = {c.shown};
+        TlsClientOptions options;
+        options.verify = verify;
+        options.server_name = c.asked;
+        options.names = {c.asked};
+        Wire wire;
+        const bool connected =
+            wire.shake_hands(server_with(settings), client_with(trusting), options);
+        CHECK(connected == (c.reason.empty() || verify == Verify::none));
+        if (!connected)
+          CHECK(wire.client_result.error().code() == Errc::untrusted);
+        const auto& facts = *wire.client->tls();
+        CHECK((facts.peer == TlsFacts::Peer::verified) == c.reason.empty());
+        CHECK(facts.verify_reason == c.reason);
+      }
+    }
+  }
+}
+
+TEST_CASE("a client that verifies by DANE takes what a record names", "[base][tls]") {
+  const auto digest = [](const std::string& hex) {
+    std::string bytes;
+    for (std::size_t i = 0; i < hex.size(); i += 2)
+      bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+    return bytes;
+  };
+  TlsClientOptions options;
+  options.verify = Verify::dane;
+  options.server_name = "mx.example";  // not in the certificate: DANE-EE does not ask
+  options.tlsa = {{3, 0, 1, digest(usual()->fingerprint())}};
+  Wire wire;
+  SECTION("E01, E08: the record fits") {
+    REQUIRE(wire.shake_hands(server_with({}), client_with(), options));
+    CHECK(wire.client->tls()->peer == TlsFacts::Peer::verified);
+    CHECK(wire.client->tls()->dane_usage == 3);
+  }
+  SECTION("E02: it does not") {
+    options.tlsa[0].data[0] ^= 1;
+    CHECK(!wire.shake_hands(server_with({}), client_with(), options));
+    CHECK(wire.client_result.error().code() == Errc::untrusted);
+  }
+  SECTION("E03: none is usable") {
+    options.tlsa[0].usage = 1;
+    CHECK(!wire.shake_hands(server_with({}), client_with(), options));
+    CHECK(wire.client_result.error().code() == Errc::unsupported);
+  }
+}
+
+TEST_CASE("a server that asks for a certificate knows it by its fingerprint", "[base][tls]") {
+  TlsServerSettings settings;
+  settings.asks_for_certificate = true;
+  TlsClientSettings client;
+  Wire wire;
+  SECTION("shown") {
+    CertificateWish wish;
+    wish.names = {"sender.test"};
+    client.identity = identity(wish);
+    REQUIRE(wire.shake_hands(server_with(settings), client_with(client)));
+    CHECK(wire.server->tls()->fingerprint == client.identity->fingerprint());
+    CHECK(wire.server->tls()->peer_subject == "sender.test");
+    CHECK(wire.server->tls()->peer == TlsFacts::Peer::unverified);
+  }
+  SECTION("not shown") {
+    REQUIRE(wire.shake_hands(server_with(settings), client_with(client)));
+    CHECK(wire.server->tls()->peer == TlsFacts::Peer::no_certificate);
+  }
+}
+
+TEST_CASE("another protocol than smtp is refused in ALPN", "[base][tls]") {
+  TlsClientSettings client;
+  client.alpn = "h2";
+  Wire wire;
+  CHECK(!wire.shake_hands(server_with({}), client_with(client)));
+  CHECK(wire.client_result.error().code() == Errc::tls);
+}
+
+TEST_CASE("an identity says what is wrong with its files", "[base][tls]") {
+  const auto pem = make_certificate({});
+  const auto other = make_certificate({});
+  struct Case {
+    std::string name, certificate, key, wrong;
+  };
+  const Case cases[] = {
+      {"no certificate", pem.key, pem.key, "no certificate in PEM form: malformed"},
+      {"no key", pem.certificate, pem.certificate, "no private key in PEM form: malformed"},
+      {"another key", pem.certificate, other.key,
+       "the key is not that of the certificate: refused"},
+      {"half a certificate", pem.certificate.substr(0, 200), pem.key,
+       "certificate 1 is damaged: malformed"},
+      {"empty", "", "", "no certificate in PEM form: malformed"},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      const auto made = TlsIdentity::parse(c.certificate, c.key);
+      REQUIRE(!made);
+      CHECK(made.error().describe() == c.wrong);
+    }
+  }
+  const auto absent = TlsIdentity::load("/nowhere/cert.pem", "/nowhere/key.pem");
+  REQUIRE(!absent);
+  CHECK(absent.error().describe().starts_with("/nowhere/cert.pem: "));
+}
+
+}  // namespace
+}  // namespace postrider
