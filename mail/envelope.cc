@@ -9,8 +9,10 @@ namespace postrider::mail {
 
 namespace {
 
-// version, flags, sender, envelope id, count, then per recipient: notify, address, ORCPT.
+// version, flags, sender, envelope id, count, then per recipient: notify, address, ORCPT; in the
+// second version, which is written only where one is needed, its leaf too.
 constexpr char kVersion = 1;
+constexpr char kVersionWithLeaves = 2;
 constexpr std::size_t kMostText = 4096;  // of one string; far above what commands allow
 
 void append_number(std::string& out, std::uint64_t value) {
@@ -119,12 +121,16 @@ std::size_t local_part_size(std::string_view address) {
 }  // namespace
 
 std::string encode(const Envelope& envelope) {
+  const bool has_leaves =
+      std::any_of(envelope.recipients.begin(), envelope.recipients.end(),
+                  [](const Recipient& recipient) { return !recipient.leaf.empty(); });
   std::string out;
   std::size_t size = 16 + envelope.sender.size() + envelope.envelope_id.size();
   for (const auto& recipient : envelope.recipients)
-    size += 5 + recipient.address.size() + recipient.original_recipient.size();
+    size +=
+        8 + recipient.address.size() + recipient.original_recipient.size() + recipient.leaf.size();
   out.reserve(size);
-  out.push_back(kVersion);
+  out.push_back(has_leaves ? kVersionWithLeaves : kVersion);
   out.push_back(static_cast<char>(flags_of(envelope)));
   append_text(out, envelope.sender);
   append_text(out, envelope.envelope_id);
@@ -133,6 +139,8 @@ std::string encode(const Envelope& envelope) {
     out.push_back(static_cast<char>(recipient.notify.bits));
     append_text(out, recipient.address);
     append_text(out, recipient.original_recipient);
+    if (has_leaves)
+      append_text(out, recipient.leaf);
   }
   return out;
 }
@@ -140,7 +148,10 @@ std::string encode(const Envelope& envelope) {
 Result<Envelope> decode_envelope(std::string_view bytes) {
   Decoder from(bytes);
   Envelope envelope;
-  if (from.byte() != static_cast<std::uint8_t>(kVersion) || !set_flags(envelope, from.byte()))
+  const auto version = from.byte();
+  const bool has_leaves = version == static_cast<std::uint8_t>(kVersionWithLeaves);
+  if ((version != static_cast<std::uint8_t>(kVersion) && !has_leaves) ||
+      !set_flags(envelope, from.byte()))
     return damaged();
   envelope.sender = from.text();
   envelope.envelope_id = from.text();
@@ -148,16 +159,21 @@ Result<Envelope> decode_envelope(std::string_view bytes) {
   if (from.failed() || count > from.left() / 3)  // a recipient takes three bytes or more
     return damaged();
   envelope.recipients.reserve(count);
+  bool seen_leaf = false;
   for (std::uint64_t i = 0; i < count; ++i) {
     Recipient recipient;
     recipient.notify.bits = from.byte();
     recipient.address = from.text();
     recipient.original_recipient = from.text();
+    if (has_leaves) {
+      recipient.leaf = from.text();
+      seen_leaf = seen_leaf || !recipient.leaf.empty();
+    }
     if (from.failed() || !is_known(recipient.notify) || recipient.address.empty())
       return damaged();
     envelope.recipients.push_back(std::move(recipient));
   }
-  if (from.failed() || from.left() > 0)
+  if (from.failed() || from.left() > 0 || seen_leaf != has_leaves)
     return damaged();
   return envelope;
 }

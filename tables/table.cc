@@ -89,6 +89,14 @@ Result<Spec> parse_spec(std::string_view text) {
   return spec;
 }
 
+std::string told(const Error& error) {
+  const auto code = error.code();
+  for (const auto ours : {Errc::malformed, Errc::refused, Errc::storage})
+    if (code == make_error_code(ours))
+      return error.step();
+  return error.describe();
+}
+
 Opened open_table(const Spec& spec, const Options& options) {
   auto opened = open_existing(spec, options);
   if (!opened && options.missing_is_empty && is_missing(opened.error()))

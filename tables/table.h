@@ -64,6 +64,9 @@ struct Options {
   bool missing_is_empty = false;
 };
 
+// An error of a table for people: "file:line: what is wrong", or with the system's words.
+std::string told(const Error& error);
+
 // Reads the whole file, or opens the database. The error begins with "file:line:" where there is
 // one. A file that everybody may write is refused.
 Result<std::shared_ptr<const Table>> open_table(const Spec& spec, const Options& options);

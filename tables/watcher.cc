@@ -38,19 +38,33 @@ Signature signature_of(const Spec& spec) {
   return signature;
 }
 
+class UnusableTable : public Table {
+ public:
+  explicit UnusableTable(Error why) : why_(std::move(why)) {}
+  Result<std::optional<Entry>> find(std::string_view) const override { return why_; }
+
+ private:
+  const Error why_;
+};
+
 class WatchedTable : public Table {
  public:
   WatchedTable(Spec spec, Options options, std::string name)
       : spec_(std::move(spec)), options_(std::move(options)), name_(std::move(name)) {}
 
-  Result<void> load() {
+  const Spec& spec() const { return spec_; }
+  const std::string& name() const { return name_; }
+
+  void load(Log& log) {
     loaded_ = seen_ = signature_of(spec_);
     auto table = open_table(spec_, options_);
-    if (!table)
-      return table.error();
-    has_patterns_ = (*table)->has_patterns();
-    set(*std::move(table));
-    return {};
+    if (table)
+      return set(*std::move(table));
+    log.write(LogEvent(Level::error, "table_unusable")
+                  .add("option", name_)
+                  .add("table", spec_.path)
+                  .add("problem", told(table.error())));
+    set(std::make_shared<UnusableTable>(table.error()));
   }
 
   // On the watcher's thread.
@@ -66,7 +80,7 @@ class WatchedTable : public Table {
       log.write(LogEvent(Level::error, "table_kept")
                     .add("option", name_)
                     .add("table", spec_.path)
-                    .add("problem", table.error().describe()));
+                    .add("problem", told(table.error())));
       return;
     }
     log.write(LogEvent(Level::info, "table_read")
@@ -79,7 +93,7 @@ class WatchedTable : public Table {
   Result<std::optional<Entry>> find(std::string_view key) const override {
     return get()->find(key);
   }
-  bool has_patterns() const override { return has_patterns_; }
+  bool has_patterns() const override { return spec_.kind == Kind::pcre; }
   std::size_t size() const override { return get()->size(); }
 
  private:
@@ -95,7 +109,6 @@ class WatchedTable : public Table {
   const Spec spec_;
   const Options options_;
   const std::string name_;
-  bool has_patterns_ = false;
   Signature loaded_, seen_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Table> table_;
@@ -120,6 +133,15 @@ struct Watcher::State {
       alive.clear();
       lock.lock();
     }
+  }
+
+  std::shared_ptr<const Table> find(const Spec& spec, const std::string& name) {
+    const std::lock_guard lock(mutex);
+    for (const auto& one : tables)
+      if (auto table = one.lock();
+          table && table->spec().str() == spec.str() && table->name() == name)
+        return table;
+    return nullptr;
   }
 
   Log& log;
@@ -148,17 +170,17 @@ Result<std::shared_ptr<const Table>> Watcher::open(const std::string& spec, cons
   auto parsed = parse_spec(spec);
   if (!parsed)
     return parsed.error();
-  const bool is_file = parsed->kind != Kind::inlined;
+  if (parsed->kind == Kind::inlined)
+    return open_table(*parsed, options);
+  if (auto known = state_->find(*parsed, name))
+    return known;
   auto table = std::make_shared<WatchedTable>(*std::move(parsed), options, name);
-  if (auto loaded = table->load(); !loaded)
-    return loaded.error();
-  if (is_file) {
-    const std::lock_guard lock(state_->mutex);
-    state_->tables.push_back(table);
-    // Nobody who has no files to watch pays for the thread.
-    if (!state_->thread.joinable())
-      state_->thread = std::thread([state = state_.get()] { state->run(); });
-  }
+  table->load(state_->log);
+  const std::lock_guard lock(state_->mutex);
+  state_->tables.push_back(table);
+  // Nobody who has no files to watch pays for the thread.
+  if (!state_->thread.joinable())
+    state_->thread = std::thread([state = state_.get()] { state->run(); });
   return std::shared_ptr<const Table>(std::move(table));
 }
 

@@ -21,8 +21,10 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  // The same spec and use may be opened again: the table is then watched twice. It lives, watched,
-  // as long as somebody holds it; the watcher may end before. name: the option, for the log.
+  // Only a spec that is none is an error. A file that is bad from the start is told in the log, and
+  // lookups fail for now until it is mended. A table that is still held is given again, so that a
+  // reload never loses a good one. The watcher may end before its tables. name: the option, for the
+  // log.
   Result<std::shared_ptr<const Table>> open(const std::string& spec, const Options& options,
                                             const std::string& name);
 

@@ -100,10 +100,8 @@ Result<Target> lmtp_target(std::string_view text) {
 
 }  // namespace
 
-std::string local_user(std::string_view local_part) {
-  const auto plus = local_part.find('+');
-  if (plus != local_part.npos)
-    local_part = local_part.substr(0, plus);
+std::string local_user(std::string_view local_part, std::string_view separator) {
+  local_part = local_part.substr(0, local_part.find_first_of(separator));
   if (local_part.empty() || local_part.size() > 64 || local_part.front() == '-' ||
       local_part.front() == '.')
     return {};
@@ -129,14 +127,15 @@ std::string path_component(std::string_view text) {
   return out;
 }
 
-std::string local_extension(std::string_view local_part) {
-  const auto plus = local_part.find('+');
-  return plus == local_part.npos ? std::string() : std::string(local_part.substr(plus + 1));
+std::string local_extension(std::string_view local_part, std::string_view separator) {
+  const auto at = local_part.find_first_of(separator);
+  return at == local_part.npos ? std::string() : std::string(local_part.substr(at + 1));
 }
 
-MailboxNames mailbox_names(std::string_view local_part, std::string_view domain) {
-  return {local_user(local_part), std::string(local_part), local_extension(local_part),
-          std::string(domain)};
+MailboxNames mailbox_names(std::string_view local_part, std::string_view domain,
+                           std::string_view separator) {
+  return {local_user(local_part, separator), std::string(local_part),
+          local_extension(local_part, separator), std::string(domain)};
 }
 
 Result<MailboxPlace> mailbox_place(std::string_view pattern, const MailboxNames& names) {

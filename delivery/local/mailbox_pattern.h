@@ -17,11 +17,12 @@
 
 namespace postrider::delivery {
 
-// The user that a local part (without quotes) stands for: lower case, without "+extension". Empty
-// if it can never be one: empty, a leading dash or dot, controls, slashes, longer than 64 octets.
-std::string local_user(std::string_view local_part);
-// What follows the first "+"; empty if nothing does.
-std::string local_extension(std::string_view local_part);
+// The user that a local part (without quotes) stands for: lower case, without what follows the
+// first octet of `separator`. Empty if it can never be one: empty, a leading dash or dot, controls,
+// slashes, longer than 64 octets.
+std::string local_user(std::string_view local_part, std::string_view separator = "+");
+// What follows the first octet of `separator`; empty if nothing does.
+std::string local_extension(std::string_view local_part, std::string_view separator = "+");
 
 // One path component for any text: letters, digits, "-", "_", "." (not first) and "@" stand for
 // themselves, all else is percent-encoded.
@@ -30,7 +31,8 @@ std::string path_component(std::string_view text);
 struct MailboxNames {
   std::string user, local, extension, domain;
 };
-MailboxNames mailbox_names(std::string_view local_part, std::string_view domain);
+MailboxNames mailbox_names(std::string_view local_part, std::string_view domain,
+                           std::string_view separator = "+");
 
 // Errc::malformed: the pattern is wrong. Errc::refused: these names cannot be put into it, for an
 // argument would begin with a dash, or {user} or {local} hold what a shell could read.

@@ -1,0 +1,378 @@
+#include "delivery/local/expander.h"
+
+#include "base/text.h"
+#include "delivery/local/address_list.h"
+#include "delivery/local/included_file.h"
+#include "delivery/local/mailbox_pattern.h"
+#include "delivery/outcome.h"
+#include "mail/address.h"
+#include "mail/envelope.h"
+
+#include <array>
+#include <pwd.h>
+#include <unordered_set>
+
+namespace postrider::delivery {
+
+namespace {
+
+using Answer = mail::Directory::Answer;
+using mail::Outcome;
+using mail::Stage;
+using mail::Verdict;
+
+constexpr std::size_t kMostSteps = 10'000;  // kept; the rest is followed, but not told
+
+Outcome local_end(Verdict verdict, mail::EnhancedCode status, std::string text) {
+  auto outcome = decide(verdict, Stage::local, status, std::move(text));
+  outcome.remote = "local";
+  return outcome;
+}
+
+std::string account_name(uid_t uid) {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  return entry.pw_name;
+}
+
+std::string show(const ListItem& item) {
+  switch (item.kind) {
+    case ListItem::Kind::include:
+      return ":include:" + item.text;
+    case ListItem::Kind::command:
+      return "|" + item.text;
+    default:
+      return (item.literal ? "\\" : "") + item.text;
+  }
+}
+
+// How an item came to be looked at.
+struct Context {
+  unsigned depth = 0;
+  std::string owner;      // the envelope sender from here on
+  std::string rights;     // the user for commands and files; empty: the aliases' command user
+  std::string extension;  // left over from the address, with its separator: "+tag"
+};
+
+class Walk {
+ public:
+  Walk(const AddressBook& book, const Users& users) : book_(book), users_(users) {}
+
+  Expansion start(std::string_view address) {
+    origin_ = address;
+    follow_address(std::string(address), Context{}, false);
+    if (out_.recipients.empty() && out_.discarded == 0 && !out_.failure)
+      fail(Verdict::bounce, {5, 4, 6}, "the aliases of " + escaped(origin_) + " go in a circle");
+    return finish();
+  }
+
+  Expansion start_forward(const std::string& user, std::string_view address, std::string_view text,
+                          const std::string& where) {
+    origin_ = address;
+    forwarding_ = user;
+    ListRules rules;
+    rules.includes = false;
+    rules.most = book_.rules().most_recipients;
+    auto file = parse_list_file(text, rules);
+    for (const auto& problem : file.problems)
+      out_.problems.push_back(where + ":" + problem);
+    Context context;
+    context.depth = 1;
+    context.rights = user;
+    for (const auto& one : file.items)
+      follow_item(one.item, std::string(address), where + ":" + std::to_string(one.line), context);
+    if (out_.recipients.empty() && out_.discarded == 0 && !out_.failure)
+      add_mailbox(user, std::string(address), context);
+    return finish();
+  }
+
+ private:
+  Expansion finish() {
+    if (out_.failure)
+      out_.recipients.clear();
+    return std::move(out_);
+  }
+
+  void fail(Verdict verdict, mail::EnhancedCode status, std::string text) {
+    if (!out_.failure)
+      out_.failure = local_end(verdict, status, std::move(text));
+  }
+  void fail(const Error& error) {
+    out_.problems.push_back(error.describe());
+    fail(Verdict::retry, {4, 3, 0},
+         "the addresses behind " + escaped(origin_) +
+             " cannot be looked up now: " + error.describe());
+  }
+
+  void step(const std::string& from, std::string to, const std::string& where) {
+    if (out_.steps.size() < kMostSteps)
+      out_.steps.push_back({from, std::move(to), where});
+  }
+
+  void add(std::string address, Leaf leaf, const Context& context) {
+    if (out_.recipients.size() >= book_.rules().most_recipients)
+      return fail(Verdict::retry, {4, 5, 3},
+                  escaped(origin_) + " stands for more than " +
+                      std::to_string(book_.rules().most_recipients) + " recipients");
+    const auto key = encode(leaf) + "\n" + ascii_lower(address);
+    if (ends_.insert(key).second)
+      out_.recipients.push_back({std::move(address), std::move(leaf), context.owner});
+  }
+
+  void add_mailbox(const std::string& user, std::string address, const Context& context) {
+    add(std::move(address), {Leaf::Kind::mailbox, user, {}}, context);
+  }
+
+  // With a domain; what can be written without quotes is.
+  std::string completed(std::string_view given) const {
+    const auto domain = mail::domain_of(given);
+    return mail::quoted_local_part(mail::unquoted_local_part(mail::local_part_of(given))) + "@" +
+           (domain.empty() ? book_.home() : domain);
+  }
+
+  // An address, or a name of this machine. literal: its own aliases are not looked at.
+  void follow_address(const std::string& given, const Context& context, bool literal) {
+    if (out_.failure)
+      return;
+    const auto local_part = mail::unquoted_local_part(mail::local_part_of(given));
+    auto domain = mail::domain_of(given);
+    if (domain.empty())
+      domain = book_.home();
+    const auto address = completed(given);
+    if (!book_.is_ours(domain) && domain != book_.home())
+      return add(given, Leaf{}, context);
+    if (!literal && !seen_.insert(ascii_lower(address)).second)
+      return;  // a circle, or named twice
+    if (context.depth > book_.rules().most_steps)
+      return fail(Verdict::retry, {4, 4, 6},
+                  escaped(origin_) + " is more than " + std::to_string(book_.rules().most_steps) +
+                      " steps away from where it ends");
+    if (!literal && follow_virtual(local_part, domain, address, context))
+      return;
+    if (!book_.is_local(domain) && domain != book_.home()) {
+      if (!equals_ignoring_case(local_part, "postmaster"))
+        return unknown(address, context);
+      return follow_address("postmaster@" + book_.home(), deeper(context), literal);
+    }
+    if (!literal && follow_alias(local_part, address, context))
+      return;
+    follow_user(local_part, domain, address, context);
+  }
+
+  static Context deeper(Context context) {
+    ++context.depth;
+    context.extension.clear();
+    return context;
+  }
+
+  bool follow_virtual(const std::string& local_part, const std::string& domain,
+                      const std::string& address, const Context& context) {
+    const auto found = book_.find_virtual(local_part, domain);
+    if (!found) {
+      fail(found.error());
+      return true;
+    }
+    if (!found->has_value())
+      return false;
+    const auto& match = **found;
+    auto inner = deeper(context);
+    const auto name = book_.split(local_part);
+    if (!match.whole)
+      inner.extension = name.separator + name.extension;
+    if (match.entry.value.starts_with('@')) {  // the same name elsewhere
+      const auto there = mail::quoted_local_part(local_part) + match.entry.value;
+      step(address, there, match.entry.where);
+      if (!equals_ignoring_case(there, address)) {
+        follow_address(there, inner, false);
+        return true;
+      }
+      return false;
+    }
+    ListRules rules;
+    rules.commands = false;
+    rules.includes = false;
+    rules.mailboxes = true;
+    auto items = parse_list(match.entry.value, rules);
+    if (!items) {
+      fail(items.error().during(match.entry.where));
+      return true;
+    }
+    if (items->size() == 1 && !items->front().literal &&
+        equals_ignoring_case(items->front().text, address)) {
+      step(address, address, match.entry.where);
+      return false;  // itself: where the lookup ends
+    }
+    for (const auto& item : *items)
+      follow_item(item, address, match.entry.where, inner);
+    return true;
+  }
+
+  bool follow_alias(const std::string& local_part, const std::string& address,
+                    const Context& context) {
+    const auto found = book_.find_alias(local_part);
+    if (!found) {
+      fail(found.error());
+      return true;
+    }
+    if (!found->has_value())
+      return false;
+    const auto& match = **found;
+    auto inner = deeper(context);
+    inner.rights = match.entry.owner == 0 ? std::string() : account_name(match.entry.owner);
+    const auto owner = book_.has_owner(ascii_lower(match.key));
+    if (!owner) {
+      fail(owner.error());
+      return true;
+    }
+    if (*owner && !starts_with_ignoring_case(match.key, "owner-")) {
+      inner.owner = mail::quoted_local_part("owner-" + ascii_lower(match.key)) + "@" +
+                    mail::domain_of(address);
+      out_.is_list = true;
+    }
+    ListRules rules;
+    rules.most = book_.rules().most_recipients;
+    auto items = parse_list(match.entry.value, rules);
+    if (!items) {
+      fail(items.error().during(match.entry.where));
+      return true;
+    }
+    for (const auto& item : *items)
+      follow_item(item, address, match.entry.where, inner);
+    return true;
+  }
+
+  void follow_user(const std::string& local_part, const std::string& domain,
+                   const std::string& address, const Context& context) {
+    const auto name = book_.split(local_part);
+    const auto user = local_user(name.name, "");
+    auto answer = Answer::unknown;
+    if (!user.empty())
+      answer = user == "postmaster" ? Answer::known : users_.find_user(user, domain);
+    if (answer == Answer::cannot_tell)
+      return fail(Verdict::retry, {4, 3, 0},
+                  "cannot tell whether there is a user " + escaped(address));
+    if (answer == Answer::known) {
+      const bool is_own = !forwarding_.empty() && user == forwarding_;
+      return is_own ? add_mailbox(user, address, context)
+                    : add(address, {Leaf::Kind::user, user, {}}, context);
+    }
+    const auto& catch_all = book_.rules().catch_all;
+    if (catch_all.empty())
+      return unknown(address, context);
+    step(address, catch_all, "local.catch_all");
+    follow_address(catch_all, deeper(context), false);
+  }
+
+  // The whole address is unknown; or one member of a list is, which its own bounce tells.
+  void unknown(const std::string& address, const Context& context) {
+    if (context.depth == 0)
+      return fail(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
+    out_.problems.push_back(escaped(address) + " is unknown, and a member of " + escaped(origin_));
+    add(address, Leaf{}, context);
+  }
+
+  void follow_item(const ListItem& item, const std::string& from, const std::string& where,
+                   const Context& context) {
+    if (out_.failure)
+      return;
+    step(from, show(item), where);
+    switch (item.kind) {
+      case ListItem::Kind::address: {
+        // "ann: ann, bob": Ann herself, not her alias again.
+        const bool is_self = equals_ignoring_case(completed(item.text), from);
+        return follow_address(with_extension(item.text, context), context, item.literal || is_self);
+      }
+      case ListItem::Kind::include:
+        return follow_include(item.text, from, context);
+      case ListItem::Kind::command:
+        return add(from, {Leaf::Kind::command, rights_of(context), item.text}, context);
+      case ListItem::Kind::file:
+        if (item.text == "/dev/null") {
+          ++out_.discarded;
+          return;
+        }
+        return add(from, {Leaf::Kind::file, rights_of(context), item.text}, context);
+      case ListItem::Kind::mailbox:
+        return add(from, {Leaf::Kind::place, {}, filled_in(item.text, from)}, context);
+    }
+  }
+
+  const std::string& rights_of(const Context& context) const {
+    return context.rights.empty() ? book_.rules().command_user : context.rights;
+  }
+
+  // "ann+tag@virtual" to "ann@home": the tag goes along.
+  std::string with_extension(const std::string& address, const Context& context) const {
+    if (context.extension.empty())
+      return address;
+    const auto local_part = mail::unquoted_local_part(mail::local_part_of(address));
+    if (book_.split(local_part).separator != '\0')
+      return address;
+    const auto domain = address.substr(mail::local_part_of(address).size());
+    return mail::quoted_local_part(local_part + context.extension) + domain;
+  }
+
+  // "{user}" and "{domain}" of a virtual user's mailbox, as names that cannot leave their place.
+  std::string filled_in(std::string place, const std::string& address) const {
+    const auto name = book_.split(mail::unquoted_local_part(mail::local_part_of(address))).name;
+    const auto replace = [&](std::string_view what, const std::string& by) {
+      for (auto at = place.find(what); at != place.npos; at = place.find(what, at + by.size()))
+        place.replace(at, what.size(), by);
+    };
+    replace("{user}", path_component(ascii_lower(name)));
+    replace("{domain}", path_component(mail::domain_of(address)));
+    return place;
+  }
+
+  void follow_include(const std::string& path, const std::string& from, const Context& context) {
+    if (!included_.insert(path).second)
+      return;  // of itself, or twice
+    const auto inner = deeper(context);
+    if (inner.depth > book_.rules().most_steps)
+      return fail(Verdict::retry, {4, 4, 6}, path + " is included too deep");
+    const auto text = read_included(path);
+    if (!text) {
+      out_.problems.push_back(text.error().describe());
+      return fail(Verdict::retry, {4, 3, 5},
+                  "a list of " + escaped(origin_) + " cannot be used: " + text.error().describe());
+    }
+    ListRules rules;
+    rules.commands = false;  // as in Postfix: whoever keeps a list does not run programs
+    rules.most = book_.rules().most_recipients;
+    auto file = parse_list_file(*text, rules);
+    for (const auto& problem : file.problems)
+      out_.problems.push_back(path + ":" + problem);
+    if (!file.problems.empty())
+      return fail(
+          Verdict::retry, {4, 3, 5},
+          "a list of " + escaped(origin_) + " is wrong: " + path + ":" + file.problems.front());
+    for (const auto& one : file.items)
+      follow_item(one.item, from, path + ":" + std::to_string(one.line), inner);
+  }
+
+  const AddressBook& book_;
+  const Users& users_;
+  std::string origin_;
+  std::string forwarding_;  // the user whose .forward this is
+  Expansion out_;
+  std::unordered_set<std::string> seen_;      // addresses
+  std::unordered_set<std::string> included_;  // paths
+  std::unordered_set<std::string> ends_;
+};
+
+}  // namespace
+
+Expansion expand(const AddressBook& book, const Users& users, std::string_view address) {
+  return Walk(book, users).start(address);
+}
+
+Expansion expand_forward(const AddressBook& book, const Users& users, const std::string& user,
+                         std::string_view address, std::string_view text,
+                         const std::string& where) {
+  return Walk(book, users).start_forward(user, address, text, where);
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,63 @@
+// What an address of this machine stands for: aliases, included files and virtual users followed to
+// where they end. Reads tables and included files: blocks, for the pool.
+//
+// Each address is followed once and at most AddressRules::most_steps deep, so every loop ends. What
+// is found is complete or nothing: a table or file that cannot be read now fails the whole, which
+// is tried again later, so nobody is sent a message twice for it.
+//
+// A .forward is another expansion, of the user that is reached: see expand_forward().
+#pragma once
+
+#include "delivery/local/address_book.h"
+#include "delivery/local/leaf.h"
+#include "mail/outcome.h"
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::delivery {
+
+struct ExpandedRecipient {
+  std::string address;
+  Leaf leaf;
+  std::string owner;  // the new envelope sender, "owner-list@example.org"; empty: the old one stays
+};
+
+struct ExpansionStep {
+  std::string from;
+  std::string to;
+  std::string where;  // "/etc/aliases:12"
+};
+
+struct Expansion {
+  std::vector<ExpandedRecipient> recipients;
+  std::vector<ExpansionStep> steps;
+  std::vector<std::string> problems;     // for the log: what was refused, with its place
+  std::size_t discarded = 0;             // members whose mail is thrown away: /dev/null
+  bool is_list = false;                  // an owner- alias took over on the way
+  std::optional<mail::Outcome> failure;  // then there are no recipients
+
+  // The address itself is where the mail goes.
+  bool is_plain() const { return steps.empty() && !failure; }
+};
+
+// Whether a name is a user of this machine: mail::Directory without the address book.
+class Users {
+ public:
+  virtual ~Users() = default;
+  virtual mail::Directory::Answer find_user(const std::string& user,
+                                            std::string_view domain) const = 0;
+};
+
+// address: of a domain of ours, or a name. For another domain's address the result is plain.
+Expansion expand(const AddressBook& book, const Users& users, std::string_view address);
+
+// What a user's .forward says. The user's own name in it stands for the mailbox; commands and files
+// have the user's rights; nothing is included. Lines that are wrong are told in `problems`; if
+// nothing is left, the mail goes to the mailbox. where: the file, for the steps.
+Expansion expand_forward(const AddressBook& book, const Users& users, const std::string& user,
+                         std::string_view address, std::string_view text, const std::string& where);
+
+}  // namespace postrider::delivery

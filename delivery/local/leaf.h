@@ -1,0 +1,35 @@
+// Where an expansion ended for one recipient: more than an address says, for whoever delivers it
+// later. Kept in the queue with the recipient (mail::Recipient::leaf). Pure.
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace postrider::delivery {
+
+struct Leaf {
+  enum class Kind : std::uint8_t {
+    address,  // nothing more: an address of another machine, or one that is looked at anew
+    user,     // the user's .forward, then the mailbox; aliases have been looked at
+    mailbox,  // the user's mailbox
+    command,  // text: a command for split_command(), with the rights of user
+    file,     // text: an absolute path; a maildir if it ends with a slash, else mbox
+    place,    // text: a mailbox of a virtual user, "maildir:/path"; user may be empty: our own
+  };
+  Kind kind = Kind::address;
+  std::string user;
+  std::string text;
+  friend bool operator==(const Leaf&, const Leaf&) = default;
+};
+
+// Stored in the queue. "user:ann", "command:ann:/usr/bin/prog x"; empty for address.
+std::string encode(const Leaf& leaf);
+// Our own database counts as hostile: Errc::corrupt for anything else.
+Result<Leaf> decode_leaf(std::string_view text);
+// "mailbox of ann", "command /usr/bin/prog x as ann"; raw.
+std::string describe(const Leaf& leaf);
+
+}  // namespace postrider::delivery

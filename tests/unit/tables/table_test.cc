@@ -1,0 +1,227 @@
+#include "tables/table.h"
+
+#include "tables/cdb.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace postrider;
+using namespace postrider::tables;
+
+namespace {
+
+struct Files {
+  TemporaryFolder folder;
+  std::string write(const std::string& name, const std::string& text) const {
+    const auto path = folder / name;
+    std::ofstream(path, std::ios::binary) << text;
+    std::filesystem::permissions(path, std::filesystem::perms(0644));
+    return path;
+  }
+};
+
+Result<std::shared_ptr<const Table>> open_text(const std::string& spec, Options options = {}) {
+  auto parsed = parse_spec(spec);
+  if (!parsed)
+    return parsed.error();
+  return open_table(*parsed, options);
+}
+
+std::string find(const Table& table, std::string_view key) {
+  const auto found = table.find(key);
+  if (!found)
+    return "error: " + found.error().describe();
+  return found->has_value() ? (*found)->value : "-";
+}
+
+std::string problem_of(const std::string& spec, const Options& options = {}) {
+  const auto opened = open_text(spec, options);
+  return opened ? "" : told(opened.error());
+}
+
+void fill(const std::string& path, const std::string& sql) {
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &database) == SQLITE_OK);
+  REQUIRE(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(database);
+  std::filesystem::permissions(path, std::filesystem::perms(0644));
+}
+
+}  // namespace
+
+TEST_CASE("a table is named by its form and its place", "[tables]") {
+  CHECK(parse_spec("/etc/aliases")->kind == Kind::aliases);
+  CHECK(parse_spec("text:/etc/x")->path == "/etc/x");
+  CHECK(parse_spec("sqlite:/x.db?SELECT a FROM b WHERE c = ?")->detail ==
+        "SELECT a FROM b WHERE c = ?");
+  CHECK(parse_spec("inline:{a=b}")->str() == "inline:{a=b}");
+  for (const char* bad : {"", "etc/aliases", "hash:/etc/aliases", "text:etc/x", "sqlite:/x.db",
+                          "sqlite:/x.db? ", "pcre:"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_spec(bad).has_value());
+  }
+}
+
+TEST_CASE("lines are found whatever their case, with their place", "[tables]") {
+  const Files files;
+  const auto path = files.write("t", "# c\nAnn@Example.org  bob\nx y,\n  z\n");
+  const auto table = open_text("text:" + path);
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "ANN@example.ORG") == "bob");
+  CHECK(find(**table, "x") == "y, z");
+  CHECK(find(**table, "nobody") == "-");
+  CHECK((*(*table)->find("x"))->where == path + ":3");
+  CHECK((*table)->size() == 2);
+}
+
+TEST_CASE("a wrong line is told with its place", "[tables]") {
+  const Files files;
+  CHECK(problem_of("text:" + files.write("a", "a b\nc\n")).ends_with("/a:2: \"c\" has no value"));
+  CHECK(problem_of(files.write("b", "a: b\n\nA: c\n"))
+            .ends_with("/b:3: \"a\" is given twice, first in line 1"));
+  Options options;
+  options.check = [](std::string_view value) {
+    return value == "bad" ? std::string("this value is bad") : std::string();
+  };
+  CHECK(problem_of("text:" + files.write("c", "a bad\n"), options)
+            .ends_with("/c:1: this value is bad"));
+  CHECK(problem_of("text:" + (files.folder / "none")).find("No such file") != std::string::npos);
+}
+
+TEST_CASE("a file that everybody may write, or that is none, is refused", "[tables]") {
+  const Files files;
+  const auto path = files.write("open", "a b\n");
+  std::filesystem::permissions(path, std::filesystem::perms(0666));
+  CHECK(problem_of("text:" + path).find("everybody may write this file") != std::string::npos);
+  CHECK(problem_of("text:" + files.folder.path()).find("no regular file") != std::string::npos);
+}
+
+TEST_CASE("entries may stand in the configuration", "[tables]") {
+  const auto table = open_text("inline:{a=b, { List = x, y }, info@z.test = ann}");
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "A") == "b");
+  CHECK(find(**table, "list") == "x, y");
+  CHECK(find(**table, "info@z.test") == "ann");
+  for (const char* bad :
+       {"inline:", "inline:{a}", "inline:{a=b", "inline:{=b}", "inline:{a=b,a=c}"})
+    CHECK_FALSE(open_text(bad).has_value());
+}
+
+TEST_CASE("patterns are tried in their order", "[tables]") {
+  const Files files;
+  const auto table = open_text("pcre:" + files.write("p",
+                                                     "/^(.*)-list@x\\.test$/  $1@lists.test\n"
+                                                     "if /@y\\.test$/\n"
+                                                     "/^boss@/ ann\n"
+                                                     "!/^a/ other\n"
+                                                     "endif\n"
+                                                     "/^A$/i small\n"
+                                                     "|^/etc| cost $$5\n"));
+  REQUIRE(table.has_value());
+  CHECK((*table)->has_patterns());
+  CHECK(find(**table, "Cats-List@X.test") == "Cats@lists.test");
+  CHECK(find(**table, "boss@y.test") == "ann");
+  CHECK(find(**table, "carl@y.test") == "other");
+  CHECK(find(**table, "anna@y.test") == "-");
+  CHECK(find(**table, "boss@z.test") == "-");
+  CHECK(find(**table, "a") == "-");
+  CHECK(find(**table, "A") == "small");
+  CHECK(find(**table, "/etc") == "cost $5");
+}
+
+TEST_CASE("I03: what a sender chose stays a part of an address", "[tables][attacks]") {
+  const Files files;
+  const auto table = open_text("pcre:" + files.write("p", "/^(.*)@x\\.test$/  $1@y.test\n"));
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "a.b+c@x.test") == "a.b+c@y.test");
+  for (const char* bad : {"a,b@x.test", "|id@x.test", "/etc/passwd@x.test", ":include:/x@x.test",
+                          "\"a b\"@x.test", "a<b@x.test", "`id`@x.test", "$(id)@x.test"}) {
+    INFO(bad);
+    CHECK(find(**table, bad) == "-");
+  }
+  Options no_choice;
+  no_choice.substitutes = false;
+  CHECK(problem_of("pcre:" + files.write("q", "/(.*)/ |/bin/x $1\n"), no_choice)
+            .ends_with(":1: \"$1\" is not allowed here: a sender would choose it"));
+}
+
+TEST_CASE("wrong patterns are told with their place", "[tables]") {
+  const Files files;
+  struct Case {
+    std::string text, want;
+  };
+  const std::vector<Case> cases = {
+      {"/a b\n", ":1: the closing / of the pattern is missing"},
+      {"\n/(a/ b\n", ":2: the pattern is wrong at its octet 2: missing closing parenthesis"},
+      {"/a/q b\n", ":1: \"q\" is no flag, i, m, s, x, A and U are allowed"},
+      {"/a/\n", ":1: the pattern has no value"},
+      {"/a/ $2\n", ":1: there is no group $2 in the pattern"},
+      {"/a/ $x\n", ":1: a number must follow \"$\", or another \"$\""},
+      {"endif\n", ":1: \"endif\" without \"if\""},
+      {"if /a/\n/b/ c\n", ":2: \"endif\" is missing"},
+      {"word\n", ":1: /pattern/ is missing"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.text);
+    CHECK(problem_of("pcre:" + files.write("p", c.text)).ends_with(c.want));
+  }
+}
+
+TEST_CASE("X17: a pattern that would run for ever fails for now", "[tables][attacks]") {
+  const Files files;
+  const auto table = open_text("pcre:" + files.write("p", "/^(a+)+$/ x\n"));
+  REQUIRE(table.has_value());
+  CHECK(find(**table, std::string(2000, 'a') + "!").find("more steps") != std::string::npos);
+  CHECK(find(**table, std::string(10000, 'a')) == "-");
+}
+
+TEST_CASE("a constant database is made whole and read", "[tables]") {
+  const Files files;
+  const auto path = (files.folder / "a.cdb");
+  REQUIRE(build_cdb(path, {{"ann", "bob, carl"}, {"x", "y"}}).has_value());
+  const auto table = open_text("cdb:" + path);
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "Ann") == "bob, carl");
+  CHECK(find(**table, "nobody") == "-");
+  std::filesystem::resize_file(path, 10);  // what was read stays
+  CHECK(find(**table, "x") == "y");
+  CHECK_FALSE(open_text("cdb:" + path).has_value());
+  const auto junk = open_text("cdb:" + files.write("b", std::string(4096, 'x')));
+  CHECK((!junk || find(**junk, "a") != "y"));
+}
+
+TEST_CASE("I05: a key is data for SQLite, and nothing is written", "[tables][attacks]") {
+  const Files files;
+  const auto path = (files.folder / "u.db");
+  fill(path, "CREATE TABLE t(a TEXT, g TEXT); INSERT INTO t VALUES('ann','bob'),('ann','carl');");
+  const auto spec = "sqlite:" + path;
+  const auto table = open_text(spec + "?SELECT g FROM t WHERE a = :key");
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "ANN") == "bob, carl");
+  for (const char* payload : {"x'/**/UNION/**/SELECT/**/1--", "\";DROP TABLE t;--", "' OR 1=1 --"})
+    CHECK(find(**table, payload) == "-");
+  CHECK(find(**table, std::string("ann\0x", 5)) == "-");
+  CHECK(find(**table, "ann") == "bob, carl");
+  CHECK(problem_of(spec + "?DELETE FROM t WHERE a = :key")
+            .ends_with("a SELECT of one column is allowed"));
+  CHECK(problem_of(spec + "?SELECT g FROM t").ends_with("the query must use the parameter :key"));
+  CHECK(problem_of(spec + "?SELECT g FROM t WHERE a=?; SELECT 1")
+            .ends_with("one statement is allowed"));
+  CHECK(problem_of(spec + "?SELECT g FROM missing WHERE a=?").find("no such table") !=
+        std::string::npos);
+}
+
+TEST_CASE("a query that would run for ever is ended", "[tables]") {
+  const Files files;
+  const auto path = (files.folder / "u.db");
+  fill(path, "CREATE TABLE t(a TEXT);");
+  const auto table = open_text("sqlite:" + path +
+                               "?WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) "
+                               "SELECT max(x) FROM c WHERE x > ?");
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "1").find("interrupted") != std::string::npos);
+}
