@@ -39,6 +39,15 @@ std::string hmac_sha256(std::string_view key, std::string_view bytes) {
   return out;
 }
 
+std::string hmac_md5(std::string_view key, std::string_view bytes) {
+  std::string out(16, '\0');
+  unsigned size = 0;
+  const auto* made = HMAC(EVP_md5(), key.data(), static_cast<int>(key.size()), octets(bytes),
+                          bytes.size(), octets(out), &size);
+  POSTRIDER_ASSERT(made != nullptr && size == out.size());
+  return out;
+}
+
 std::string pbkdf2_sha256(std::string_view password, std::string_view salt,
                           std::uint32_t iterations) {
   std::string out(SHA256_DIGEST_LENGTH, '\0');

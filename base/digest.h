@@ -10,6 +10,7 @@ namespace postrider {
 
 std::string sha256(std::string_view bytes);
 std::string hmac_sha256(std::string_view key, std::string_view bytes);
+std::string hmac_md5(std::string_view key, std::string_view bytes);  // for CRAM-MD5 only
 // RFC 8018 §5.2 with HMAC-SHA-256, 32 octets. Slow by design: never on a network loop.
 std::string pbkdf2_sha256(std::string_view password, std::string_view salt,
                           std::uint32_t iterations);

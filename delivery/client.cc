@@ -16,9 +16,16 @@ constexpr std::size_t kDepth = 2;
 
 }  // namespace
 
-Client::Client(std::string hostname, std::string remote, Dialect dialect)
-    : hostname_(std::move(hostname)), remote_(std::move(remote)), dialect_(dialect) {
+Client::Client(std::string hostname, std::string remote, Dialect dialect, Security security)
+    : hostname_(std::move(hostname)),
+      remote_(std::move(remote)),
+      dialect_(dialect),
+      security_(std::move(security)) {
   expect(Command::greeting);
+  if (security_.tls.implicit)
+    state_ = State::handshake;
+  else if (security_.tls.mode == TlsMode::off || security_.broken)
+    settle_tls(security_.broken.value_or(TlsAttempt()));
 }
 
 Client::~Client() = default;
@@ -30,6 +37,10 @@ Stage Client::stage_of(Command command) {
     case Command::ehlo:
     case Command::helo:
       return Stage::ehlo;
+    case Command::starttls:
+      return Stage::starttls;
+    case Command::auth:
+      return Stage::auth;
     case Command::rset:
     case Command::mail:
       return Stage::mail;
@@ -59,6 +70,10 @@ void Client::expect(Command command, Transaction* transaction, std::size_t posit
 }
 
 std::optional<Stage> Client::stage() const {
+  if (state_ == State::handshake)
+    return Stage::starttls;
+  if (state_ == State::challenged)
+    return Stage::auth;
   if (expected_.empty())
     return std::nullopt;
   const auto& front = expected_.front();
@@ -70,6 +85,12 @@ std::optional<Stage> Client::stage() const {
 
 Result<void> Client::feed(std::string_view bytes) {
   while (!bytes.empty() && state_ != State::closing) {
+    if (state_ == State::handshake) {
+      TlsAttempt attempt;
+      attempt.step = TlsAttempt::Step::injected;
+      on_handshake(std::move(attempt));
+      break;
+    }
     std::size_t used = 0;
     auto reply = parser_.feed(bytes, used);
     if (!reply)
@@ -91,7 +112,8 @@ Result<void> Client::on_reply(const Reply& reply) {
   if (expected_.empty())
     return malformed("a reply to nothing");
   const auto expected = expected_.front();
-  if (reply.is_intermediate() && expected.command != Command::data)
+  if (reply.is_intermediate() && expected.command != Command::data &&
+      expected.command != Command::auth)
     return malformed("a " + std::to_string(reply.code) + " reply");
   expected_.pop_front();
   ++replies_;
@@ -123,6 +145,12 @@ Result<void> Client::on_session_reply(Command command, const Reply& reply) {
     case Command::helo:
       on_hello(command, reply);
       break;
+    case Command::starttls:
+      on_starttls(reply);
+      break;
+    case Command::auth:
+      on_auth(reply);
+      break;
     case Command::quit:
       state_ = State::closing;
       may_quit_ = false;
@@ -139,18 +167,16 @@ void Client::on_greeting(const Reply& reply) {
     fail_session(Stage::greeting, reply);
     return;
   }
-  say(dialect_ == Dialect::lmtp ? "LHLO " : "EHLO ");
-  say(hostname_);
-  say("\r\n");
-  expect(Command::ehlo);
+  say_hello();
 }
 
 void Client::on_hello(Command command, const Reply& reply) {
   if (reply.is_positive()) {
+    helo_ = reply.text.substr(0, reply.text.find_first_of(" \n"));
     if (command == Command::ehlo)
       capabilities_ = parse_capabilities(reply);
     capabilities_.is_mailbox = dialect_ == Dialect::lmtp;
-    become_ready();
+    secure();
     return;
   }
   const bool may_fall_back =
@@ -171,6 +197,7 @@ void Client::become_ready() {
 // A refusal that is about the host, and so about everything open.
 void Client::fail_session(Stage stage, const Reply& reply) {
   failure_ = judge(stage, reply, remote_);
+  failure_.tls = tls_state_;
   state_ = State::closing;
   end_all(failure_);
 }
@@ -179,6 +206,7 @@ void Client::lost(const Error& error) {
   if (state_ == State::closing && open_.empty())
     return;
   failure_ = judge(stage().value_or(Stage::mail), error, remote_);
+  failure_.tls = tls_state_;
   state_ = State::closing;
   may_quit_ = false;
   end_all(failure_);
@@ -248,12 +276,15 @@ void Client::end(Transaction& transaction) {
   using At = Transaction::At;
   JobEnd ended;
   for (auto& recipient : transaction.recipients) {
-    if (recipient.at == At::settled)
+    if (recipient.at == At::settled) {
+      recipient.outcome.tls = tls_state_;
       ended.results.push_back({recipient.index, std::move(recipient.outcome)});
-    else
+    } else {
       ended.unsettled.push_back(recipient.index);
+    }
   }
   ended.why = std::move(transaction.why);
+  ended.why.tls = tls_state_;
   ended.reused = transaction.reused;
   ended.job = std::move(transaction.job);
   ended_.push_back(std::move(ended));

@@ -3,6 +3,10 @@
 //   greeting --220--> EHLO --250--> ready --begin()--> MAIL RCPT.. DATA|BDAT content --> ready
 //                       `--5xx--> HELO --'              failure, 421, loss anywhere --> closing
 //
+// Between EHLO and ready: STARTTLS, the handshake by the driver and EHLO again, as Security::tls
+// demands; then AUTH, with credentials. What was learned in clear is forgotten after the handshake,
+// and bytes that came in clear behind the reply to STARTTLS end the conversation (attacks.md T08).
+//
 // The driver sends what take_output() gives, feeds what arrives, and collects what has ended. Every
 // reply is matched with the command that it answers; a reply that nothing asked for means that the
 // conversation is out of step, and then nothing more is believed (attacks.md M17, P).
@@ -14,6 +18,8 @@
 #include "base/result.h"
 #include "delivery/fitting.h"
 #include "delivery/job.h"
+#include "delivery/sasl_client.h"
+#include "delivery/tls_policy.h"
 #include "mail/reply.h"
 
 #include <cstdint>
@@ -42,10 +48,20 @@ struct Piece {
   std::optional<Body> body;
 };
 
+// How a conversation is protected.
+struct Security {
+  TlsDemand tls = no_tls();
+  // Of the handshake that broke on the connection before; then this one stays in clear.
+  std::optional<TlsAttempt> broken;
+  std::shared_ptr<const Credentials> credentials;  // null: no AUTH
+  SaslContext sasl;                                // is_private: of the connection itself
+  static TlsDemand no_tls();
+};
+
 class Client {
  public:
   // remote: "mx1.example.org[192.0.2.1]:25", for outcomes.
-  Client(std::string hostname, std::string remote, Dialect dialect);
+  Client(std::string hostname, std::string remote, Dialect dialect, Security security = {});
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -62,6 +78,20 @@ class Client {
   void abandon_body(const mail::Outcome& outcome);
   // The connection is gone, or no longer of use. Everything open ends.
   void lost(const Error& error);
+
+  // --- protection: what the driver must do before it reads on ---
+  bool wants_handshake() const { return state_ == State::handshake; }
+  // How it ended: done or broken.
+  void on_handshake(TlsAttempt attempt);
+  // A challenge waits: call sasl().step(challenge()), which may take long, then answer().
+  bool wants_sasl_step() const { return state_ == State::challenged; }
+  std::shared_ptr<SaslClient> sasl() const { return sasl_; }
+  const std::string& challenge() const { return challenge_; }
+  void answer(Result<std::string> response);
+  // For SCRAM-SHA-256-PLUS; before on_handshake().
+  void set_channel_binding(std::string tls_exporter) {
+    security_.sasl.channel_binding = std::move(tls_exporter);
+  }
 
   // --- messages ---
   bool is_ready() const { return state_ == State::ready; }
@@ -85,6 +115,13 @@ class Client {
   std::optional<mail::Stage> stage() const;
   // Why a conversation that never became ready failed.
   const mail::Outcome& failure() const { return failure_; }
+  const TlsDemand& tls_demand() const { return security_.tls; }
+  const TlsAttempt& tls_attempt() const { return tls_attempt_; }
+  const TlsVerdict& tls_verdict() const { return tls_verdict_; }
+  bool is_tls_settled() const { return tls_state_ != nullptr; }  // the three are set
+  // Our user and password were not accepted: the mechanism and the reply are in failure().
+  bool is_auth_refused() const { return auth_refused_; }
+  const std::string& helo() const { return helo_; }      // how the remote calls itself
   bool takes_no_mail() const { return takes_no_mail_; }  // RFC 7504: 521 in the greeting
   const Capabilities& capabilities() const { return capabilities_; }
   const std::string& remote() const { return remote_; }
@@ -92,11 +129,13 @@ class Client {
   std::uint64_t replies() const { return replies_; }    // read so far: a sign of life
 
  private:
-  enum class State : std::uint8_t { opening, ready, closing };
+  enum class State : std::uint8_t { opening, handshake, challenged, ready, closing };
   enum class Command : std::uint8_t {
     greeting,
     ehlo,
     helo,
+    starttls,
+    auth,
     rset,
     mail,
     rcpt,
@@ -121,6 +160,20 @@ class Client {
   void fail_session(mail::Stage stage, const mail::Reply& reply);
   void become_ready();
 
+  // client_security.cc
+  void say_hello();
+  void secure();
+  void authenticate();
+  std::string pick_mechanism() const;
+  void start_mechanism(const std::string& name);
+  void on_challenge(const mail::Reply& reply);
+  void on_authenticated();
+  void on_starttls(const mail::Reply& reply);
+  void on_auth(const mail::Reply& reply);
+  void settle_tls(TlsAttempt attempt);
+  void fail_tls();
+  void fail_auth(mail::EnhancedCode status, const std::string& text);
+
   void advance();
   void start(Transaction& transaction);
   void send_rcpt(Transaction& transaction, std::size_t position);
@@ -142,7 +195,19 @@ class Client {
   std::string hostname_;
   std::string remote_;
   Dialect dialect_;
+  Security security_;
   State state_ = State::opening;
+  TlsAttempt tls_attempt_;
+  TlsVerdict tls_verdict_;
+  std::shared_ptr<const std::string> tls_state_;  // null: not settled yet
+  std::string helo_;
+  std::shared_ptr<SaslClient> sasl_;
+  std::vector<std::string> refused_mechanisms_;
+  std::string challenge_;
+  std::optional<std::string> initial_;  // too long for the line of AUTH: waits for a challenge
+  std::string sasl_failure_;            // why we cancelled
+  bool authenticated_ = false;
+  bool auth_refused_ = false;
   bool may_quit_ = true;
   bool takes_no_mail_ = false;
   bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL

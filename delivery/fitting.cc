@@ -15,6 +15,8 @@ using mail::EnhancedCode;
 using mail::Message;
 using mail::Return;
 
+constexpr std::size_t kMostMechanisms = 32;
+
 void read_limits(const std::vector<std::string_view>& words, Capabilities& found) {
   const auto number = [](std::string_view text) {
     return static_cast<std::uint32_t>(
@@ -47,6 +49,10 @@ void read_keyword(std::string_view line, Capabilities& found) {
     found.require_tls = true;
   } else if (is("STARTTLS")) {
     found.starttls = true;
+  } else if (is("AUTH")) {
+    for (std::size_t i = 1; i < words.size() && found.auth.size() < kMostMechanisms; ++i)
+      if (!words[i].empty())
+        found.auth.emplace_back(words[i]);
   } else if (is("SIZE")) {
     found.size = true;
     found.size_limit = words.size() > 1 ? parse_unsigned(words[1]).value_or(0) : 0;

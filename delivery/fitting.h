@@ -31,6 +31,7 @@ struct Capabilities {
   bool starttls = false;
   bool require_tls = false;           // RFC 8689
   bool is_mailbox = false;            // LMTP: behind it, RFC 8689 asks nothing more
+  std::vector<std::string> auth;      // SASL mechanisms, as offered
   std::uint64_t size_limit = 0;       // 0: none told
   std::uint32_t most_recipients = 0;  // LIMITS RCPTMAX; 0: none told
   std::uint32_t most_messages = 0;    // LIMITS MAILMAX

@@ -5,6 +5,7 @@
 #include "mail/reply.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace postrider::mail {
@@ -39,6 +40,9 @@ struct Outcome {
   std::string remote;   // "mx1.example.org[192.0.2.1]:25", or empty
   Reply reply;          // the remote's reply, code 0 if there was none
   std::string text;     // for people, one line, ours: "connecting to ...: Connection refused"
+  // What protected the connection: "TLSv1.3 TLS_AES_256_GCM_SHA384 verified=dane", "none (...)";
+  // shared by all outcomes of a connection. Null: there was none, or nothing was decided yet.
+  std::shared_ptr<const std::string> tls;
   bool relayed_to_non_dsn = false;  // delivered to a hop without DSN (RFC 3461 §5.2.2)
 
   // What the listing shows as the reason, Postfix's form: "host mx1[192.0.2.1] said: 451 4.3.0 ..."

@@ -93,6 +93,8 @@ std::string encode_outcome(const mail::Outcome& outcome) {
   out.text(outcome.reply.text);
   out.text(outcome.text);
   out.number(outcome.relayed_to_non_dsn ? 1 : 0);
+  if (outcome.tls)
+    out.text(*outcome.tls);
   return out.take();
 }
 
@@ -112,6 +114,8 @@ Result<mail::Outcome> decode_outcome(std::string_view bytes) {
   outcome.reply.text = in.text(kMostText);
   outcome.text = in.text(kMostText);
   outcome.relayed_to_non_dsn = in.number(1) != 0;
+  if (!in.done())  // written where there was a connection
+    outcome.tls = std::make_shared<const std::string>(in.text(kMostText));
   const bool code_is_legal = outcome.reply.code == 0 || outcome.reply.code >= 200;
   if (!in.done() || !code_is_legal)
     return damaged("decode outcome");
