@@ -141,7 +141,7 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> by_key;
   for (const auto& leased : lease.recipients) {
-    auto way = find_way(lease.message->envelope.recipients[leased.index].address);
+    auto way = find_way(lease.message->envelope.recipients[leased.index]);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;

@@ -4,6 +4,7 @@
 #include "base/blocking_pool.h"
 #include "delivery/custody.h"
 #include "delivery/dispatcher.h"
+#include "delivery/local/local_delivery.h"
 #include "delivery/local/performer.h"
 #include "delivery/maillog.h"
 #include "delivery/postbag.h"
@@ -92,9 +93,11 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void forget_unused();
   void run_local(Site& site);
   Task<void> deliver_local(std::shared_ptr<Core> self, Site& site, Job job);
+  LocalDelivery local_delivery(const Job& job, std::uint32_t index) const;
+  void hand_to_lmtp(const std::string& server, Job job);
 
   // core_resolve.cc: destinations and DNS
-  Way find_way(const std::string& address) const;
+  Way find_way(const mail::Recipient& recipient) const;
   Destination& destination_of(const Way& way);
   void send_by_mx(const Way& way, Job job);
   Task<void> resolve(std::shared_ptr<Core> self, std::string key);
@@ -113,6 +116,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   SiteStatus status_of(const Site& site) const;
   Task<bool> explain_way(const Way& way, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_mx(const std::string& domain, Explanation& explanation, Prospect& prospect);
+  Task<bool> explain_local(std::string& address, Explanation& explanation);
   Task<void> explain(std::shared_ptr<Core> self, std::string address,
                      std::function<void(Explanation)> answer);
 

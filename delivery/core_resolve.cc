@@ -44,14 +44,16 @@ std::string why_unavailable(const NextHop& hop, TlsMode tls, const std::string& 
 
 }  // namespace
 
-Core::Way Core::find_way(const std::string& address) const {
+Core::Way Core::find_way(const mail::Recipient& recipient) const {
   Way way;
-  way.domain = mail::domain_of(address);
-  if (way.domain.empty() || directory_.is_local_domain(way.domain)) {
-    const bool by_lmtp = settings_->mailbox_route.has_value();
+  way.domain = mail::domain_of(recipient.address);
+  if (way.domain.empty() || !recipient.leaf.empty() || directory_.is_local_domain(way.domain)) {
+    // Aliases come before an LMTP server.
+    const bool is_found = !settings_->book || recipient.leaf.starts_with("mailbox:");
+    const bool by_lmtp = settings_->mailbox_route.has_value() && is_found;
     way.kind = by_lmtp ? Way::Kind::fixed : Way::Kind::local;
     way.route = by_lmtp ? &*settings_->mailbox_route : nullptr;
-    way.key = "local";
+    way.key = by_lmtp ? "lmtp" : "local";
     return way;
   }
   way.route = find_route(settings_->routes, way.domain);

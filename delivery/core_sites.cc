@@ -226,33 +226,69 @@ void Core::run_local(Site& site) {
   }
 }
 
+LocalDelivery Core::local_delivery(const Job& job, std::uint32_t index) const {
+  LocalDelivery delivery;
+  delivery.message = job.message;
+  delivery.recipient = index;
+  delivery.mailbox = settings_->mailbox;
+  delivery.hostname = settings_->hostname;
+  delivery.directory = &directory_;
+  delivery.book = settings_->book;
+  delivery.users = settings_->users;
+  delivery.custody = custody_.get();
+  delivery.open_body = [custody = custody_.get()](const mail::Message& message) {
+    return custody->open_body(message);
+  };
+  delivery.performer = performer_.get();
+  delivery.minimum_uid = settings_->minimum_uid;
+  delivery.now = clock_.now();
+  return delivery;
+}
+
 Task<void> Core::deliver_local(std::shared_ptr<Core> self, Site& site, Job job) {
+  std::unordered_map<std::string, Job> for_lmtp;
   for (const auto index : job.recipients) {
-    LocalDelivery delivery;
-    delivery.message = job.message;
-    delivery.recipient = index;
-    delivery.mailbox = settings_->mailbox;
-    delivery.hostname = settings_->hostname;
-    delivery.directory = &directory_;
-    delivery.open_body = [custody = custody_.get()](const mail::Message& message) {
-      return custody->open_body(message);
+    std::function<LocalResult()> work = [delivery = local_delivery(job, index)] {
+      return deliver_locally(delivery);
     };
-    delivery.performer = performer_.get();
-    delivery.minimum_uid = settings_->minimum_uid;
-    delivery.now = clock_.now();
-    std::function<Outcome()> work = [delivery] { return deliver_locally(delivery); };
-    auto outcome = co_await pool_->run<Outcome>(home(), std::move(work));
-    JobEnd end;
-    end.job.handed_over = job.handed_over;
+    auto result = co_await pool_->run<LocalResult>(home(), std::move(work));
     const auto found = in_hand_.find(job.lease);
     POSTRIDER_ASSERT(found != in_hand_.end());
-    log_attempt(*found->second, end, {index, outcome});
-    settle(job.lease, index, std::move(outcome));
+    for (const auto& problem : result.problems)
+      maillog::address_problem(log_, *job.message, job.message->envelope.recipients[index],
+                               problem);
+    if (!result.lmtp.empty()) {
+      auto& onward = for_lmtp[result.lmtp];
+      onward.recipients.push_back(index);
+      continue;
+    }
+    for (auto& submission : result.onward)
+      found->second->record.notices.push_back(std::move(submission));
+    JobEnd end;
+    end.job.handed_over = job.handed_over;
+    log_attempt(*found->second, end, {index, result.outcome});
+    settle(job.lease, index, std::move(result.outcome));
+  }
+  for (auto& [server, onward] : for_lmtp) {
+    onward.lease = job.lease;
+    onward.message = job.message;
+    hand_to_lmtp(server, std::move(onward));
   }
   close_if_done(job.lease);
   --site.local_running;
   schedule(site);
   check_drained();
+}
+
+void Core::hand_to_lmtp(const std::string& server, Job job) {
+  const auto hop = lmtp_next_hop(server);
+  if (!hop) {
+    settle_all(job, decide(Verdict::retry, Stage::local, {4, 3, 5}, hop.error().describe()));
+  } else if (is_draining_) {
+    put_back(job);
+  } else {
+    add_job(fixed_site(*hop, TlsMode::off, {}), std::move(job));
+  }
 }
 
 }  // namespace postrider::delivery

@@ -1,6 +1,7 @@
 // What the administrator asks: how are the sites, and what would happen to mail for an address.
 #include "base/text.h"
 #include "delivery/core.h"
+#include "delivery/local/preview.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -157,12 +158,44 @@ Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
   co_return true;
 }
 
+// Where aliases lead. False: all of it to another machine; `address` is that address from here on.
+Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
+  std::function<Preview()> look = [settings = settings_, performer = performer_, address] {
+    return preview(*settings->book, *settings->users, *performer, settings->mailbox,
+                   settings->minimum_uid, address);
+  };
+  auto found = co_await pool_->run<Preview>(home(), std::move(look));
+  explanation.steps = std::move(found.steps);
+  explanation.ends = std::move(found.ends);
+  explanation.problems = std::move(found.problems);
+  explanation.conclusion = std::move(found.conclusion);
+  explanation.domain = mail::domain_of(address);
+  explanation.route = "local";
+  if (found.onward.empty())
+    co_return true;
+  address = std::move(found.onward);
+  co_return false;
+}
+
 Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
                          std::function<void(Explanation)> answer) {
-  if (address.find('@') == address.npos)
+  const auto book = settings_->book;
+  const bool is_name =
+      address.find_first_of("@.[") == address.npos && book && !book->is_ours(ascii_lower(address));
+  if (is_name)
+    address += "@" + book->home();
+  else if (address.find('@') == address.npos)
     address = "postmaster@" + address;
-  const auto way = find_way(address);
   Explanation explanation;
+  auto way = find_way({address, {}, {}});
+  if (way.kind == Way::Kind::local && book) {
+    const bool is_ours = co_await explain_local(address, explanation);
+    if (is_ours) {
+      answer(std::move(explanation));
+      co_return;
+    }
+    way = find_way({address, {}, {}});
+  }
   explanation.domain = way.domain;
   explanation.route = way.kind == Way::Kind::local ? "local"
                       : way.route == nullptr

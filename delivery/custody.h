@@ -18,6 +18,8 @@ class Custody {
   virtual mail::MessageId next_id() = 0;
   // A damaged body is held for the administrator (attacks.md I12).
   virtual Result<FileDescriptor> open_body(const mail::Message& message) = 0;
+  // For a copy of a large body that a new message needs.
+  virtual Result<queue::BodyFile> create_body(mail::MessageId id) = 0;
 };
 
 class QueueCustody : public Custody {
@@ -34,6 +36,9 @@ class QueueCustody : public Custody {
     if (!file && file.error().code() == make_error_code(Errc::corrupt))
       queue_.quarantine(message.id, file.error().describe());
     return file;
+  }
+  Result<queue::BodyFile> create_body(mail::MessageId id) override {
+    return queue_.create_body(id);
   }
 
  private:

@@ -55,6 +55,9 @@ struct Explanation {
     std::vector<std::string> addresses;
     std::string note;  // "IPv6: no data; refused connections until ..."
   };
+  std::vector<std::string> steps;     // where aliases lead: "list@us -> ann (/etc/aliases:12)"
+  std::vector<std::string> ends;      // where mail of this machine ends: "ann@us: maildir /..."
+  std::vector<std::string> problems;  // with files on the way
   std::string domain;
   std::string route;        // "*  -> smtp://relay.example.net:587", "mx", "local"
   std::string dns;          // "3 MX records, TTL 1h, not authenticated", "no MX: the domain itself"

@@ -80,6 +80,13 @@ void notice_created(Log& log, const mail::Message& about, mail::MessageId notice
   log.write(std::move(event));
 }
 
+void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+                     std::string_view problem) {
+  LogEvent event(Level::warn, "address_problem", mail::to_string(message.id));
+  event.add("to", recipient.address).add("problem", problem);
+  log.write(std::move(event));
+}
+
 void notice_dropped(Log& log, const mail::Message& about, const char* why) {
   LogEvent event(Level::warn, "notice_dropped", mail::to_string(about.id));
   event.add("from", about.envelope.sender).add("reason", why);

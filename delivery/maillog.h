@@ -28,6 +28,9 @@ void bounced(Log& log, const mail::Message& message, const mail::Recipient& reci
 // kind: failure, delay, success, double-bounce.
 void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
                     std::string_view to);
+// What is wrong with an alias, an included file or a .forward on the way of a recipient.
+void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+                     std::string_view problem);
 // A failure that nobody is told about.
 void notice_dropped(Log& log, const mail::Message& about, const char* why);
 // Every recipient of a lease has come to its end.

@@ -28,6 +28,8 @@ const mail::Recipient& recipient_of(const Lease& lease, std::uint32_t index) {
 // RFC 3461 §5.2.2, §5.2.3: success is ours to tell when we delivered, or when the next host does
 // not understand the wish.
 bool tells_success(const mail::Recipient& recipient, const Outcome& outcome) {
+  if (outcome.onward == Outcome::Onward::forwarded)
+    return false;
   return recipient.notify.success() && outcome.verdict == Verdict::delivered &&
          (outcome.stage == mail::Stage::local || outcome.relayed_to_non_dsn);
 }
@@ -49,7 +51,9 @@ Recipients succeeded(const Lease& lease, const Record& record, TimePoint now) {
     if (!tells_success(recipient, result.outcome))
       continue;
     const bool is_local = result.outcome.stage == mail::Stage::local;
-    found.push_back({recipient, result.outcome, now, {}, is_local ? "delivered" : "relayed"});
+    const bool is_expanded = result.outcome.onward == Outcome::Onward::expanded;
+    const char* action = is_expanded ? "expanded" : is_local ? "delivered" : "relayed";
+    found.push_back({recipient, result.outcome, now, {}, action});
   }
   return found;
 }

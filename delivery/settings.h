@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/time.h"
+#include "delivery/local/expander.h"
 #include "delivery/route.h"
 #include "queue/schedule.h"
 
@@ -53,6 +54,9 @@ struct Settings {
   std::string mailbox = "maildir:/var/mail/{user}/";
   std::optional<Route> mailbox_route;  // where mailbox is lmtp:
   std::uint32_t minimum_uid = 1000;    // of accounts with whose rights is delivered
+  // The addresses of this machine. Null: every local recipient is the user of that name.
+  std::shared_ptr<const AddressBook> book;
+  std::shared_ptr<const Users> users;  // set if book is
   std::string double_bounce;  // address; empty: logged and dropped
   Timeouts timeouts;
 };

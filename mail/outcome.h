@@ -44,6 +44,10 @@ struct Outcome {
   // shared by all outcomes of a connection. Null: there was none, or nothing was decided yet.
   std::shared_ptr<const std::string> tls;
   bool relayed_to_non_dsn = false;  // delivered to a hop without DSN (RFC 3461 §5.2.2)
+  // Delivered by going on to other addresses: who asked for word of success hears of it from there
+  // (RFC 3461 §5.2.7.1), or hears that it was expanded (§5.2.7.2). Not stored.
+  enum class Onward : std::uint8_t { no, forwarded, expanded };
+  Onward onward = Onward::no;
 
   // What the listing shows as the reason, Postfix's form: "host mx1[192.0.2.1] said: 451 4.3.0 ..."
   std::string reason() const;

@@ -31,6 +31,12 @@ Result<void> BodyFile::append(std::string_view bytes) {
   return {};
 }
 
+Result<void> BodyFile::sync() {
+  if (!is_open())
+    return Error(Errc::stopped, "sync body");
+  return state_->sync();
+}
+
 bool BodyFile::is_open() const {
   return state_ && state_->file.is_open();
 }

@@ -59,6 +59,8 @@ class BodyFile {
   BodyFile& operator=(BodyFile&& other) noexcept;
   ~BodyFile();
   Result<void> append(std::string_view bytes);
+  // On stable storage; accept() does it by itself. Blocks: for the pool.
+  Result<void> sync();
   const std::string& name() const { return name_; }  // for Content::file
   bool is_open() const;
 

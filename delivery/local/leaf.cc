@@ -12,11 +12,10 @@ struct Word {
   std::string_view word;
   bool has_text;
 };
-constexpr Word kWords[] = {{Leaf::Kind::user, "user", false},
-                           {Leaf::Kind::mailbox, "mailbox", false},
-                           {Leaf::Kind::command, "command", true},
-                           {Leaf::Kind::file, "file", true},
-                           {Leaf::Kind::place, "place", true}};
+constexpr Word kWords[] = {
+    {Leaf::Kind::user, "user", false},       {Leaf::Kind::self, "self", false},
+    {Leaf::Kind::mailbox, "mailbox", false}, {Leaf::Kind::command, "command", true},
+    {Leaf::Kind::file, "file", true},        {Leaf::Kind::place, "place", true}};
 
 Error damaged() {
   return Error(Errc::corrupt, "read where a recipient's mail goes");
@@ -49,7 +48,7 @@ Result<Leaf> decode_leaf(std::string_view text) {
     leaf.user = text.substr(0, end);
     if (word.has_text)
       leaf.text = text.substr(end + 1);
-    const bool needs_user = leaf.kind == Leaf::Kind::user || leaf.kind == Leaf::Kind::mailbox;
+    const bool needs_user = !word.has_text;
     if (leaf.user.empty() ? needs_user : local_user(leaf.user, "") != leaf.user)
       return damaged();
     if (leaf.kind == Leaf::Kind::file && !leaf.text.starts_with('/'))
@@ -64,6 +63,7 @@ std::string describe(const Leaf& leaf) {
     case Leaf::Kind::address:
       return "another machine";
     case Leaf::Kind::user:
+    case Leaf::Kind::self:
       return "user " + leaf.user;
     case Leaf::Kind::mailbox:
       return "the mailbox of " + leaf.user;

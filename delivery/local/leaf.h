@@ -14,6 +14,7 @@ struct Leaf {
   enum class Kind : std::uint8_t {
     address,  // nothing more: an address of another machine, or one that is looked at anew
     user,     // the user's .forward, then the mailbox; aliases have been looked at
+    self,     // the same, for a member of the alias of its own name: no loop
     mailbox,  // the user's mailbox
     command,  // text: a command for split_command(), with the rights of user
     file,     // text: an absolute path; a maildir if it ends with a slash, else mbox

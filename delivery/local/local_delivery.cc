@@ -5,6 +5,7 @@
 #include "delivery/local/local_content.h"
 #include "delivery/local/local_file.h"
 #include "delivery/local/mailbox_pattern.h"
+#include "delivery/local/onward.h"
 #include "mail/address.h"
 
 namespace postrider::delivery {
@@ -27,6 +28,250 @@ Outcome no_target(const Error& error, const std::string& address) {
     return no_user(address);
   return local_end(Verdict::retry, {4, 3, 5}, error.describe());
 }
+
+Outcome loops(const std::string& address) {
+  return local_end(Verdict::bounce, {5, 4, 6}, "mail for " + escaped(address) + " loops");
+}
+
+// One recipient's way. Each step either finds the next place or ends with a result.
+class LocalWay {
+ public:
+  explicit LocalWay(const LocalDelivery& delivery)
+      : delivery_(delivery),
+        recipient_(delivery.message->envelope.recipients[delivery.recipient]),
+        address_(recipient_.address) {}
+
+  LocalResult go() {
+    if (find_leaf() && follow_forward())
+      deliver();
+    return std::move(result_);
+  }
+
+ private:
+  bool end(Outcome outcome) {
+    result_.outcome = std::move(outcome);
+    return false;
+  }
+
+  bool was_here(const std::string& address) {
+    return was_delivered_to(beginning_, one_line(address));
+  }
+
+  bool find_leaf() {
+    auto leaf = decode_leaf(recipient_.leaf);
+    if (!leaf)
+      return end(local_end(Verdict::retry, {4, 3, 0}, leaf.error().describe()));
+    leaf_ = std::move(*leaf);
+    // What an expansion decided has been looked at for a loop there.
+    if (leaf_.kind != Leaf::Kind::address && leaf_.kind != Leaf::Kind::user)
+      return true;
+    auto beginning = load_bytes(*delivery_.message, delivery_.open_body, kMostHeader);
+    if (!beginning)
+      return end(local_failure(beginning.error()));
+    beginning_ = delivery_.message->content.trace + *beginning;
+    if (was_here(address_))
+      return end(loops(address_));
+    if (leaf_.kind == Leaf::Kind::user)
+      return true;
+    return delivery_.book ? follow_aliases() : ask_directory();
+  }
+
+  bool ask_directory() {
+    const auto domain = domain_of_ours(address_);
+    const auto local_part = mail::unquoted_local_part(mail::local_part_of(address_));
+    const auto user = local_user(local_part);
+    auto answer = mail::Directory::Answer::unknown;
+    if (!user.empty())
+      answer = delivery_.directory->lookup(local_part, domain);
+    if (answer == mail::Directory::Answer::unknown)
+      return end(no_user(address_));
+    if (answer == mail::Directory::Answer::cannot_tell)
+      return end(local_end(Verdict::retry, {4, 3, 0},
+                           "cannot tell whether there is a user " + escaped(address_)));
+    leaf_ = {Leaf::Kind::mailbox, user, {}};
+    return true;
+  }
+
+  bool follow_aliases() {
+    auto expansion = expand(*delivery_.book, *delivery_.users, address_);
+    if (expansion.is_plain() && expansion.recipients.size() == 1) {
+      leaf_ = std::move(expansion.recipients.front().leaf);
+      if (leaf_.kind == Leaf::Kind::address)  // of a domain that was ours and no longer is
+        return end(local_end(Verdict::retry, {4, 3, 5},
+                             escaped(address_) + " is of no domain of this machine"));
+      return true;
+    }
+    return follow(std::move(expansion));
+  }
+
+  // One place on this machine: on to it. Otherwise new messages.
+  bool follow(Expansion expansion) {
+    for (auto& problem : expansion.problems)
+      result_.problems.push_back(std::move(problem));
+    if (expansion.failure)
+      return end(*std::move(expansion.failure));
+    const bool is_single = expansion.recipients.size() == 1 && expansion.discarded == 0;
+    if (is_single && expansion.recipients.front().leaf.kind != Leaf::Kind::address &&
+        !expansion.is_list) {
+      auto& to = expansion.recipients.front();
+      if (to.leaf.kind == Leaf::Kind::user && !equals_ignoring_case(to.address, address_) &&
+          was_here(to.address))
+        return end(loops(to.address));
+      address_ = std::move(to.address);
+      leaf_ = std::move(to.leaf);
+      return true;
+    }
+    auto onward = make_onward(*delivery_.message, delivery_.recipient, address_, expansion,
+                              *delivery_.custody, delivery_.open_body);
+    if (!onward)
+      return end(local_failure(onward.error()));
+    result_.onward = std::move(*onward);
+    return end(gone_onward(expansion));
+  }
+
+  Outcome gone_onward(const Expansion& expansion) {
+    std::string ids;
+    for (const auto& submission : result_.onward)
+      ids += (ids.empty() ? " as " : ", ") + to_string(submission.message->id);
+    const auto count = expansion.recipients.size();
+    auto outcome =
+        local_end(Verdict::delivered, {2, 0, 0},
+                  result_.onward.empty() ? "thrown away by an alias"
+                                         : "expanded to " + std::to_string(count) +
+                                               (count == 1 ? " recipient" : " recipients") + ids);
+    if (!expansion.is_list && count + expansion.discarded == 1 && expansion.discarded == 0)
+      outcome.onward = Outcome::Onward::forwarded;
+    else if (!expansion.is_list && count > 0)
+      outcome.onward = Outcome::Onward::expanded;
+    return outcome;
+  }
+
+  bool follow_forward() {
+    if (leaf_.kind != Leaf::Kind::user && leaf_.kind != Leaf::Kind::self)
+      return true;
+    const auto user = leaf_.user;
+    leaf_.kind = Leaf::Kind::mailbox;
+    if (!delivery_.book || delivery_.book->rules().forward.empty())
+      return true;
+    for (const auto& name : forward_names()) {
+      auto text = delivery_.performer->read_forward(user, name);
+      if (!text && is_useless(text.error())) {
+        result_.problems.push_back(text.error().step());
+        return true;
+      }
+      if (!text)
+        return end(local_end(Verdict::retry, {4, 3, 0}, text.error().describe()));
+      if (!text->has_value())
+        continue;
+      auto expansion = expand_forward(*delivery_.book, *delivery_.users, user, address_, **text,
+                                      "~" + user + "/" + name);
+      return follow(std::move(expansion));
+    }
+    return true;
+  }
+
+  // The file's own fault: the mail goes to the mailbox, and the log says why.
+  static bool is_useless(const Error& error) {
+    return error.code() == make_error_code(Errc::refused) ||
+           error.code() == make_error_code(Errc::too_long);
+  }
+
+  // ".forward+tag" for ann+tag, if the tag can be a part of a name; then ".forward".
+  std::vector<std::string> forward_names() const {
+    const auto& forward = delivery_.book->rules().forward;
+    const auto name =
+        delivery_.book->split(mail::unquoted_local_part(mail::local_part_of(address_)));
+    if (name.extension.empty() || path_component(name.extension) != name.extension)
+      return {forward};
+    return {forward + name.separator + ascii_lower(name.extension), forward};
+  }
+
+  std::string domain_of_ours(const std::string& address) const {
+    auto domain = mail::domain_of(address);
+    return domain.empty() ? delivery_.hostname : domain;
+  }
+
+  MailboxNames names_of(const std::string& address) const {
+    const auto local_part = mail::unquoted_local_part(mail::local_part_of(address));
+    const auto separator = delivery_.book ? delivery_.book->rules().separator : "+";
+    return mailbox_names(local_part, domain_of_ours(address), separator);
+  }
+
+  Result<Target> target_of(MailboxNames& names) const {
+    Target target;
+    switch (leaf_.kind) {
+      case Leaf::Kind::command: {
+        auto arguments = split_command(leaf_.text);
+        if (!arguments)
+          return arguments.error();
+        target.kind = Target::Kind::command;
+        target.arguments = std::move(*arguments);
+        return target;
+      }
+      case Leaf::Kind::file:
+        target.kind = leaf_.text.ends_with('/') ? Target::Kind::maildir : Target::Kind::mbox;
+        target.place = leaf_.text.substr(0, leaf_.text.find_last_not_of('/') + 1);
+        return target;
+      case Leaf::Kind::place:
+        return mailbox_target(leaf_.text, names);
+      default:
+        names.user = leaf_.user;
+        return mailbox_target(delivery_.mailbox, names);
+    }
+  }
+
+  void deliver() {
+    auto names = names_of(address_);
+    auto target = target_of(names);
+    if (!target) {
+      end(no_target(target.error(), address_));
+      return;
+    }
+    if (target->kind == Target::Kind::lmtp) {
+      hand_to_lmtp(target->place);
+      return;
+    }
+    auto user = leaf_.user.empty() ? Result<std::string>(std::string())
+                                   : acting_user(leaf_.user, delivery_.minimum_uid);
+    if (!user) {
+      end(local_end(Verdict::retry, {4, 3, 0}, user.error().describe()));
+      return;
+    }
+    target->user = std::move(*user);
+    LocalEnvelope envelope;
+    envelope.delivered_to = address_;
+    envelope.original_recipient = recipient_.address;
+    envelope.local_part = names.local;
+    envelope.extension = names.extension;
+    envelope.domain = names.domain;
+    result_.outcome = deliver_to_target(delivery_, *target, std::move(envelope));
+  }
+
+  // The server is told the recipient's own address; another one needs a message of its own.
+  void hand_to_lmtp(const std::string& server) {
+    if (equals_ignoring_case(address_, recipient_.address)) {
+      result_.lmtp = server;
+      return;
+    }
+    Expansion expansion;
+    expansion.recipients.push_back({address_, leaf_, {}});
+    auto onward = make_onward(*delivery_.message, delivery_.recipient, recipient_.address,
+                              expansion, *delivery_.custody, delivery_.open_body);
+    if (!onward) {
+      end(local_failure(onward.error()));
+      return;
+    }
+    result_.onward = std::move(*onward);
+    end(gone_onward(expansion));
+  }
+
+  const LocalDelivery& delivery_;
+  const mail::Recipient& recipient_;
+  std::string address_;  // as far as it was followed
+  Leaf leaf_;
+  std::string beginning_;
+  LocalResult result_;
+};
 
 }  // namespace
 
@@ -53,41 +298,8 @@ Outcome deliver_to_target(const LocalDelivery& delivery, const Target& target,
   return delivery.performer->perform(job, std::move(body));
 }
 
-Outcome deliver_locally(const LocalDelivery& delivery) {
-  const auto& message = *delivery.message;
-  const auto& recipient = message.envelope.recipients[delivery.recipient];
-  const auto& address = recipient.address;
-  const auto given = mail::domain_of(address);
-  const auto domain = given.empty() ? delivery.hostname : given;
-  const auto local_part = mail::unquoted_local_part(mail::local_part_of(address));
-  const auto names = mailbox_names(local_part, domain);
-  auto answer = mail::Directory::Answer::unknown;
-  if (!names.user.empty())
-    answer = delivery.directory->lookup(local_part, domain);
-  if (answer == mail::Directory::Answer::unknown)
-    return no_user(address);
-  if (answer == mail::Directory::Answer::cannot_tell)
-    return local_end(Verdict::retry, {4, 3, 0},
-                     "cannot tell whether there is a user " + escaped(address));
-  auto target = mailbox_target(delivery.mailbox, names);
-  if (!target)
-    return no_target(target.error(), address);
-  auto user = acting_user(names.user, delivery.minimum_uid);
-  if (!user)
-    return local_end(Verdict::retry, {4, 3, 0}, user.error().describe());
-  target->user = std::move(*user);
-  const auto beginning = load_bytes(message, delivery.open_body, kMostHeader);
-  if (!beginning)
-    return local_failure(beginning.error());
-  if (was_delivered_to(*beginning, one_line(address)))
-    return local_end(Verdict::bounce, {5, 4, 6}, "mail for " + escaped(address) + " loops");
-  LocalEnvelope envelope;
-  envelope.delivered_to = address;
-  envelope.original_recipient = address;
-  envelope.local_part = names.local;
-  envelope.extension = names.extension;
-  envelope.domain = names.domain;
-  return deliver_to_target(delivery, *target, std::move(envelope));
+LocalResult deliver_locally(const LocalDelivery& delivery) {
+  return LocalWay(delivery).go();
 }
 
 }  // namespace postrider::delivery

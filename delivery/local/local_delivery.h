@@ -1,9 +1,19 @@
-// One local recipient of a message, from its address to an outcome: who it is, where that mailbox
-// is, whether the message has been there. Blocks: for the pool.
+// One local recipient of a message, from its address to an outcome: where aliases and the user's
+// .forward lead, where that mailbox is, whether the message has been there. Blocks: for the pool.
+//
+//   recipient --aliases--> one place here        --.forward--> mailbox, file or command
+//                      \-> several, or elsewhere            \-> several, or elsewhere
+//                          = new messages, recorded together with the end of this recipient
+//
+// New messages are stored in the same transaction as the record that ends the recipient, so a crash
+// repeats the expansion or has it done: nobody is lost, and nobody gets a message twice for it.
 #pragma once
 
 #include "base/time.h"
 #include "delivery/body_sender.h"
+#include "delivery/custody.h"
+#include "delivery/local/expander.h"
+#include "delivery/local/leaf.h"
 #include "delivery/local/performer.h"
 #include "mail/directory.h"
 #include "mail/message.h"
@@ -11,6 +21,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace postrider::delivery {
 
@@ -19,17 +30,29 @@ struct LocalDelivery {
   std::uint32_t recipient = 0;
   std::string mailbox;   // the pattern of local.mailbox
   std::string hostname;  // for file names, and for an address without a domain
-  const mail::Directory* directory = nullptr;
+  const mail::Directory* directory = nullptr;  // asked where there is no book
+  std::shared_ptr<const AddressBook> book;     // may be null, with users
+  std::shared_ptr<const Users> users;
+  Custody* custody = nullptr;  // for new messages
   OpenBody open_body;
   Performer* performer = nullptr;
   std::uint32_t minimum_uid = 1000;  // of accounts with whose rights is delivered
   TimePoint now;
 };
 
+struct LocalResult {
+  mail::Outcome outcome;
+  std::vector<queue::Submission> onward;  // to be stored with the outcome
+  std::vector<std::string> problems;      // with aliases and .forward files, for the log
+  // Not empty: it is the mailbox's turn, which is this LMTP server's matter (what follows "lmtp:"
+  // in a pattern); there is no outcome yet.
+  std::string lmtp;
+};
+
 // Return-Path and Delivered-To on top (RFC 5321 §4.4, RFC 9228), LF line ends. A message that has
 // been delivered to this address before is a loop: 5.4.6. An unknown user: 5.1.1. Failures of the
 // file system: retry.
-mail::Outcome deliver_locally(const LocalDelivery& delivery);
+LocalResult deliver_locally(const LocalDelivery& delivery);
 
 // One target that an address has led to. envelope.now, hostname, id and sender are filled in here.
 mail::Outcome deliver_to_target(const LocalDelivery& delivery, const Target& target,

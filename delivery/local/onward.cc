@@ -1,0 +1,115 @@
+#include "delivery/local/onward.h"
+
+#include "base/text.h"
+#include "delivery/local/local_content.h"
+#include "mail/command.h"
+
+#include <algorithm>
+#include <map>
+
+namespace postrider::delivery {
+
+namespace {
+
+using mail::Notify;
+
+constexpr std::size_t kBlock = 128U << 10U;
+
+Notify without_success(Notify notify) {
+  if (!notify.success())
+    return notify;
+  notify.bits = static_cast<std::uint8_t>(notify.bits & ~Notify::kSuccess);
+  if (notify.bits == 0)
+    notify.bits = Notify::kNever;
+  return notify;
+}
+
+mail::Recipient onward_recipient(const ExpandedRecipient& to, const mail::Recipient& from,
+                                 bool is_single, bool is_list) {
+  mail::Recipient recipient;
+  recipient.address = to.address;
+  auto leaf = to.leaf;
+  if (leaf.kind == Leaf::Kind::user && equals_ignoring_case(to.address, from.address))
+    leaf.kind = Leaf::Kind::self;
+  recipient.leaf = encode(leaf);
+  if (is_list)
+    return recipient;
+  recipient.original_recipient = from.original_recipient.empty()
+                                     ? as_original_recipient(from.address)
+                                     : from.original_recipient;
+  recipient.notify = is_single ? from.notify : without_success(from.notify);
+  return recipient;
+}
+
+Result<void> copy_body(const mail::Message& original, const OpenBody& open_body,
+                       queue::BodyFile& to) {
+  auto from = open_body(original);
+  if (!from)
+    return from.error();
+  std::string block(kBlock, '\0');
+  for (;;) {
+    const auto got = read_block(*from, block);
+    if (!got)
+      return got.error();
+    if (*got == 0)
+      return to.sync();
+    if (auto written = to.append(std::string_view(block).substr(0, *got)); !written)
+      return written.error();
+  }
+}
+
+}  // namespace
+
+std::string as_original_recipient(std::string_view address) {
+  return is_ascii(address) ? "rfc822;" + mail::encode_xtext(address) : std::string();
+}
+
+Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
+                                                   std::uint32_t recipient,
+                                                   const std::string& delivered_to,
+                                                   const Expansion& expansion, Custody& custody,
+                                                   const OpenBody& open_body) {
+  const auto& from = original.envelope.recipients[recipient];
+  const bool is_single = expansion.recipients.size() + expansion.discarded == 1;
+  std::map<std::string, std::shared_ptr<mail::Message>> by_owner;
+  for (const auto& to : expansion.recipients) {
+    const bool has_owner = !to.owner.empty() && !original.envelope.sender.empty();
+    auto& message = by_owner[has_owner ? to.owner : std::string()];
+    if (!message) {
+      message = std::make_shared<mail::Message>();
+      message->received = original.received;
+      message->origin = original.origin;
+      message->envelope = original.envelope;
+      message->envelope.recipients.clear();
+      if (has_owner) {
+        message->envelope.sender = to.owner;
+        message->envelope.envelope_id.clear();
+        message->envelope.ret = mail::Return::unspecified;
+      }
+      message->content = original.content;
+      message->content.trace =
+          "Delivered-To: " + one_line(delivered_to) + "\r\n" + original.content.trace;
+    }
+    message->envelope.smtputf8 = message->envelope.smtputf8 || !is_ascii(to.address);
+    message->envelope.recipients.push_back(onward_recipient(to, from, is_single, has_owner));
+  }
+  std::vector<queue::Submission> out;
+  for (auto& [owner, message] : by_owner) {
+    message->id = custody.next_id();
+    queue::Submission submission;
+    if (!message->content.bytes) {
+      auto body = custody.create_body(message->id);
+      if (!body)
+        return body.error();
+      if (auto copied = copy_body(original, open_body, *body); !copied)
+        return copied.error().during("copy the body of " + to_string(original.id));
+      message->content.file = body->name();
+      submission.body = std::move(*body);
+    }
+    submission.message = std::move(message);
+    out.push_back(std::move(submission));
+  }
+  return out;
+}
+
+}  // namespace postrider::delivery

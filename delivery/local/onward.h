@@ -1,0 +1,33 @@
+// New messages for where an expansion leads: the same content, one message for each envelope
+// sender.
+#pragma once
+
+#include "delivery/body_sender.h"
+#include "delivery/custody.h"
+#include "delivery/local/expander.h"
+#include "mail/message.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace postrider::delivery {
+
+// What the message had been delivered to so far stands above: "Delivered-To: <address>" makes a
+// loop over other hosts end here. The time of receipt stays, so that the lifetime does.
+//
+// RFC 3461 §5.2.7: to a single address everything goes along; to several, all but the wish to hear
+// of success; to a mailing list (owner-), nothing: its owner hears. A null sender stays null, so
+// that no notice is ever answered.
+//
+// A small body is shared. Of a large one each message needs a file of its own: blocks.
+Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
+                                                   std::uint32_t recipient,
+                                                   const std::string& delivered_to,
+                                                   const Expansion& expansion, Custody& custody,
+                                                   const OpenBody& open_body);
+
+// "rfc822;ann@example.org" in xtext (RFC 3461 §4.2); empty for an address outside of ASCII.
+std::string as_original_recipient(std::string_view address);
+
+}  // namespace postrider::delivery
