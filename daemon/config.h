@@ -44,7 +44,10 @@ struct AcceptConfig {
   std::uint64_t recipients = 1000;
   std::vector<std::string> relay_from = {"127.0.0.0/8", "::1/128"};
   std::vector<std::string> relay_to;
-  std::vector<std::string> proxy_from;  // networks whose PROXY header is believed
+  std::vector<std::string> relay_recipients;  // tables: who exists in relay_to; empty: everybody
+  std::vector<std::string> senders;           // tables: ok, reject or defer
+  std::vector<std::string> recipient_map;     // the same
+  std::vector<std::string> proxy_from;        // networks whose PROXY header is believed
   std::uint64_t sessions = 10000;
   std::uint64_t sessions_per_client = 50;
   std::uint64_t errors = 20;
@@ -54,7 +57,21 @@ struct AcceptConfig {
 struct LocalConfig {
   std::vector<std::string> domains;
   std::string mailbox = "maildir:/var/mail/{user}/";
-  std::string aliases = "/etc/aliases";
+  std::vector<std::string> aliases = {"/etc/aliases"};
+  std::vector<std::string> virtuals;  // "local.virtual"
+  std::string separator = "+";
+  std::string forward = ".forward";  // empty: none
+  std::string catch_all;             // empty: unknown users are refused
+  std::string alias_user = "nobody";
+  std::uint64_t expansion_recipients = 10'000;
+  std::uint64_t expansion_steps = 20;
+};
+
+struct RewriteConfig {
+  std::vector<std::string> sender;  // tables
+  std::vector<std::string> recipient;
+  std::vector<std::string> masquerade;  // domains
+  std::vector<std::string> masquerade_except = {"root"};
 };
 
 struct RouteConfig {
@@ -99,6 +116,7 @@ struct Config {
   TlsConfig tls;
   AcceptConfig accept;
   LocalConfig local;
+  RewriteConfig rewrite;
   std::vector<RouteConfig> routes;
   DnsConfig dns;
   DeliveryConfig delivery;

@@ -59,6 +59,12 @@ struct SetValue {
   }
 
   std::string operator()(const TextList& o) const {
+    if (const auto single = node.value_exact<std::string>(); single && o.may_be_one) {
+      auto problem = o.check(*single);
+      if (problem.empty())
+        o.member(config, index) = {*single};
+      return problem;
+    }
     const auto* list = node.as_array();
     if (list == nullptr)
       return mismatch();

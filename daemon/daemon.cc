@@ -1,5 +1,6 @@
 #include "daemon/daemon.h"
 
+#include "daemon/addresses.h"
 #include "daemon/config_file.h"
 #include "daemon/running.h"
 
@@ -48,8 +49,15 @@ int run(const Options& options) {
 }
 
 Report check(const Options& options) {
-  const auto loaded = load_config(config_path(options));
+  auto loaded = load_config(config_path(options));
   if (!loaded.config)
+    return {EX_CONFIG, loaded.describe()};
+  for (const auto& problem : check_tables(*loaded.config)) {
+    const auto origin = loaded.origins.find(problem.option);
+    loaded.problems.push_back(
+        {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
+  }
+  if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe()};
   return {EX_OK, loaded.file + ": no problems\n"};
 }

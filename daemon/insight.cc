@@ -71,6 +71,10 @@ std::vector<ExplainedFact> RunningInsight::explain(const std::string& address) {
     if (!text.empty())
       facts.push_back({what, std::move(text)});
   };
+  for (const auto& step : answer->steps)
+    add("step", step);
+  for (const auto& problem : answer->problems)
+    add("problem", problem);
   add("domain", answer->domain);
   add("route", answer->route);
   add("dns", answer->dns);
@@ -78,6 +82,8 @@ std::vector<ExplainedFact> RunningInsight::explain(const std::string& address) {
     add("host", host_text(host));
   if (!answer->site.name.empty())
     add("site", site_text(answer->site));
+  for (const auto& end : answer->ends)
+    add("ends at", end);
   add("conclusion", answer->conclusion);
   return facts;
 }

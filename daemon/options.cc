@@ -89,6 +89,12 @@ const Option kOptions[] = {
      "Networks whose clients may send to anyone."},
     {"accept.relay_to", TextList{AT(accept.relay_to), check_domain_pattern}, false, nullptr,
      "Domains that anyone may send to through this server, as a backup MX does."},
+    {"accept.relay_recipients", TextList{AT(accept.relay_recipients), check_table, true}, false, nullptr,
+     "Tables of the addresses that exist in accept.relay_to; without any, all are taken to exist."},
+    {"accept.senders", TextList{AT(accept.senders), check_table, true}, false, nullptr,
+     "Tables of senders: ok, reject TEXT or defer TEXT for user@domain, domain, .domain or user@."},
+    {"accept.recipient_map", TextList{AT(accept.recipient_map), check_table, true}, false, nullptr,
+     "The same for recipients."},
     {"accept.proxy_from", TextList{AT(accept.proxy_from), check_network}, false, nullptr,
      "Networks of the proxies that may begin a connection with a PROXY header."},
     {"accept.sessions", Number{AT(accept.sessions), 1, 1000000}, false, nullptr,
@@ -104,8 +110,31 @@ const Option kOptions[] = {
      "Domains whose mail is delivered on this machine."},
     {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
      "Where mail of a local user goes; {user} stands for the name."},
-    {"local.aliases", Text{AT(local.aliases), check_optional_path}, false, nullptr,
-     "The file of aliases; a missing file means no aliases."},
+    {"local.aliases", TextList{AT(local.aliases), check_aliases, true}, false, nullptr,
+     "The tables of aliases, the first that knows a name counts; a missing file means no aliases."},
+    {"local.virtual", TextList{AT(local.virtuals), check_table, true}, false, nullptr,
+     "Tables of virtual users: user@domain, @domain for all others of it, and domain to make it ours."},
+    {"local.separator", Text{AT(local.separator), check_separator}, false, nullptr,
+     "What ends a user's name before an extension, as in ann+tag; each character of it does."},
+    {"local.forward", Text{AT(local.forward), check_file_name}, false, nullptr,
+     "The file in a user's home folder that says where mail goes instead; empty for none."},
+    {"local.catch_all", Text{AT(local.catch_all), check_optional_address}, false, nullptr,
+     "Who gets mail for unknown users of local.domains; empty to refuse it."},
+    {"local.alias_user", Text{AT(local.alias_user), check_user}, false, nullptr,
+     "With whose rights commands and files of aliases run when root owns the table."},
+    {"local.expansion_recipients", Number{AT(local.expansion_recipients), 1, 1000000}, false, nullptr,
+     "The most recipients that one address may stand for."},
+    {"local.expansion_steps", Number{AT(local.expansion_steps), 1, 100}, false, nullptr,
+     "The most steps from an address to where its mail ends."},
+
+    {"rewrite.sender", TextList{AT(rewrite.sender), check_table, true}, false, nullptr,
+     "Tables that replace sender addresses: user@domain, user of a local domain, @domain."},
+    {"rewrite.recipient", TextList{AT(rewrite.recipient), check_table, true}, false, nullptr,
+     "Tables that replace recipient addresses, in the same way."},
+    {"rewrite.masquerade", TextList{AT(rewrite.masquerade), check_domain, true}, false, nullptr,
+     "Domains whose subdomains are cut off sender addresses of mail that is submitted here."},
+    {"rewrite.masquerade_except", TextList{AT(rewrite.masquerade_except), check_local_name, true}, false, nullptr,
+     "Users whose addresses keep their subdomains."},
 
     {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
      "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
@@ -161,6 +190,7 @@ constexpr Section kSections[] = {
     {"tls", false, one, nothing, "The certificate of the listeners."},
     {"accept", false, one, nothing, "What is accepted, from whom and for whom."},
     {"local", false, one, nothing, "Mail that is delivered on this machine."},
+    {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
@@ -202,7 +232,9 @@ std::string join(std::span<const char* const> names) {
 
 struct Allowed {
   std::string operator()(const Text&) const { return "a text in quotes"; }
-  std::string operator()(const TextList&) const { return "a list of texts in quotes"; }
+  std::string operator()(const TextList& o) const {
+    return o.may_be_one ? "a text in quotes or a list of them" : "a list of texts in quotes";
+  }
   std::string operator()(const Flag&) const { return "true or false"; }
   std::string operator()(const OptionalFlag&) const { return "true or false"; }
   std::string operator()(const Number& n) const {

@@ -29,6 +29,7 @@ struct Text {
 struct TextList {
   Member<std::vector<std::string>> member;
   Check check;
+  bool may_be_one = false;  // a single text stands for a list of one
 };
 struct Flag {
   Member<bool> member;

@@ -1,5 +1,6 @@
 #include "daemon/running.h"
 
+#include "daemon/addresses.h"
 #include "daemon/settings.h"
 
 #include <algorithm>
@@ -54,6 +55,7 @@ StartProblems Running::prepare() {
       add(problems, acting->error());
     open_log(problems);
     open_queue(problems);
+    open_addresses(problems);
   }
   if (problems.lines.empty()) {
     make_lanes();
@@ -129,6 +131,18 @@ void Running::open_queue(StartProblems& problems) {
     add(problems, queue.error());
 }
 
+// As the user: what only root may read would fail at the first reload.
+void Running::open_addresses(StartProblems& problems) {
+  if (!log_)
+    return;
+  tables_.emplace(*log_);
+  auto book = open_address_book(*loaded_.config, *tables_);
+  if (book)
+    book_ = std::move(*book);
+  else
+    add(problems, book.error());
+}
+
 void Running::make_lanes() {
   const auto settings = resolver_settings(loaded_.config->dns);
   for (unsigned number = 0; number < lane_count(*loaded_.config); ++number) {
@@ -140,16 +154,10 @@ void Running::make_lanes() {
 
 void Running::make_parts(StartProblems& problems) {
   const auto& config = *loaded_.config;
-  auto domains = local_domains(config);
   auto listeners = listener_settings(config, sockets_);
-  if (!domains)
-    add(problems, domains.error());
   if (!listeners)
-    add(problems, listeners.error());
-  if (!domains || !listeners)
-    return;
-  directory_ =
-      std::make_shared<delivery::LocalDirectory>(std::move(*domains), config.local.mailbox, clock_);
+    return add(problems, listeners.error());
+  directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   auto receiving = smtpd_settings(config, directory_);
   if (!receiving)
     return add(problems, receiving.error());
@@ -160,7 +168,7 @@ void Running::make_parts(StartProblems& problems) {
   server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
-  auto sending = delivery_settings(config, server_->addresses());
+  auto sending = delivery_settings(config, server_->addresses(), book_, directory_);
   if (!sending)
     return add(problems, sending.error());
   const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {

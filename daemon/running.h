@@ -28,6 +28,7 @@
 #include "queue/queue.h"
 #include "smtpd/custody.h"
 #include "smtpd/server.h"
+#include "tables/watcher.h"
 
 #include <atomic>
 #include <memory>
@@ -69,6 +70,7 @@ class Running {
   void provide_folders(StartProblems& problems);
   void open_log(StartProblems& problems);
   void open_queue(StartProblems& problems);
+  void open_addresses(StartProblems& problems);
   void make_lanes();
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
@@ -99,6 +101,8 @@ class Running {
   std::unique_ptr<BackgroundLog> log_;
   std::unique_ptr<queue::Queue> queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
+  std::optional<tables::Watcher> tables_;
+  std::shared_ptr<const delivery::AddressBook> book_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
   std::unique_ptr<smtpd::Server> server_;

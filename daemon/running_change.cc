@@ -1,4 +1,5 @@
 // Reload and stop.
+#include "daemon/addresses.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
@@ -57,22 +58,23 @@ void Running::adopt(Loaded fresh) {
 
 // Everything that can fail comes before the first part is told.
 Error Running::configure_parts(const Config& config) {
-  auto domains = local_domains(config);
-  if (!domains)
-    return domains.error();
+  auto book = open_address_book(config, *tables_);
+  if (!book)
+    return book.error();
   auto receiving = smtpd_settings(config, directory_);
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
     return listeners.error();
-  if (auto sending = delivery_settings(config, {}); !sending)
+  if (auto sending = delivery_settings(config, {}, *book, directory_); !sending)
     return sending.error();
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
-  const auto sending = delivery_settings(config, server_->addresses());
+  const auto sending = delivery_settings(config, server_->addresses(), *book, directory_);
   insight_->set_listeners(server_->addresses());
-  directory_->reconfigure(std::move(*domains), config.local.mailbox);
+  book_ = std::move(*book);
+  directory_->reconfigure(book_, config.local.mailbox);
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
   auto keeping = queue_settings(config);

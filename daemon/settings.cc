@@ -174,7 +174,9 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
 }
 
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
-    const Config& config, const std::vector<std::string>& listening) {
+    const Config& config, const std::vector<std::string>& listening,
+    std::shared_ptr<const delivery::AddressBook> book,
+    std::shared_ptr<const delivery::Users> users) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
@@ -191,6 +193,8 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   settings->families = families(config.delivery.family);
   settings->idle_connection = config.delivery.idle;
   settings->mailbox = config.local.mailbox;
+  settings->book = std::move(book);
+  settings->users = std::move(users);
   settings->double_bounce = complete_address(config);
   settings->timeouts.connect = config.delivery.connect_timeout;
   return std::shared_ptr<const delivery::Settings>(std::move(settings));

@@ -28,7 +28,9 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory);
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
-    const Config& config, const std::vector<std::string>& listening);
+    const Config& config, const std::vector<std::string>& listening,
+    std::shared_ptr<const delivery::AddressBook> book,
+    std::shared_ptr<const delivery::Users> users);
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

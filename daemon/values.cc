@@ -5,6 +5,7 @@
 #include "delivery/route.h"
 #include "dns/server.h"
 #include "mail/address.h"
+#include "tables/table.h"
 
 #include <algorithm>
 #include <sys/un.h>
@@ -176,6 +177,41 @@ std::string check_mailbox(std::string_view text) {
   }
   return wrong(text, "is no mailbox",
                "\"maildir:\" and an absolute path with {user} in it is allowed");
+}
+
+std::string check_table(std::string_view text) {
+  const auto spec = tables::parse_spec(text);
+  if (!spec)
+    return wrong(text, "is no table", spec.error().step() + " is allowed");
+  if (spec->kind == tables::Kind::inlined)
+    if (const auto table = tables::open_table(*spec, {}); !table)
+      return wrong(text, "is no table", table.error().step());
+  return {};
+}
+
+std::string check_aliases(std::string_view text) {
+  return text.empty() ? std::string() : check_table(text);
+}
+
+std::string check_separator(std::string_view text) {
+  if (text.size() <= 4 && text.find_first_not_of("+-_=.#") == text.npos)
+    return {};
+  return wrong(text, "is no separator", "at most four of + - _ = . # are allowed");
+}
+
+std::string check_file_name(std::string_view text) {
+  const bool fits = text.size() <= 64 && text != "." && text != ".." &&
+                    std::all_of(text.begin(), text.end(), [](char c) {
+                      return static_cast<unsigned char>(c) > 0x20 && c != '/' && c != 0x7f;
+                    });
+  return fits ? std::string() : wrong(text, "is no file name", "a name without \"/\" is allowed");
+}
+
+std::string check_local_name(std::string_view text) {
+  if (!text.empty() && text.size() <= 64 && text.find('@') == text.npos &&
+      mail::quoted_local_part(text) == text)
+    return {};
+  return wrong(text, "is no name of a user", "the part before the @ is allowed");
 }
 
 std::string check_next_hop(std::string_view text) {

@@ -20,6 +20,11 @@ std::string check_log_target(std::string_view text);      // "stderr", "syslog" 
 std::string check_user(std::string_view text);            // a login name, or empty
 std::string check_mailbox(std::string_view text);         // "maildir:/var/mail/{user}/"
 std::string check_next_hop(std::string_view text);        // "mx", "smtp://host:port", ...
+std::string check_table(std::string_view text);           // "text:/path", "inline:{a=b}", ...
+std::string check_aliases(std::string_view text);         // the same, or empty
+std::string check_separator(std::string_view text);       // at most four of "+-_=.#", or empty
+std::string check_file_name(std::string_view text);       // without slash, or empty
+std::string check_local_name(std::string_view text);      // of a user, in an address
 std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
 
 }  // namespace postrider::daemon

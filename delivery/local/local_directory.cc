@@ -57,39 +57,51 @@ struct LocalDirectory::State {
   explicit State(const Clock& clock_) : clock(clock_) {}
   const Clock& clock;
   std::mutex mutex;
-  std::vector<std::string> domains;
+  std::shared_ptr<const AddressBook> book;
   std::string mailbox;
   std::unordered_map<std::string, Remembered> remembered;
 };
 
-LocalDirectory::LocalDirectory(std::vector<std::string> domains, std::string mailbox,
+LocalDirectory::LocalDirectory(std::shared_ptr<const AddressBook> book, std::string mailbox,
                                const Clock& clock)
     : state_(std::make_unique<State>(clock)) {
-  reconfigure(std::move(domains), std::move(mailbox));
+  reconfigure(std::move(book), std::move(mailbox));
 }
 
 LocalDirectory::~LocalDirectory() = default;
 
-void LocalDirectory::reconfigure(std::vector<std::string> domains, std::string mailbox) {
+void LocalDirectory::reconfigure(std::shared_ptr<const AddressBook> book, std::string mailbox) {
   const std::lock_guard lock(state_->mutex);
-  state_->domains = std::move(domains);
-  std::sort(state_->domains.begin(), state_->domains.end());
+  state_->book = std::move(book);
   state_->mailbox = std::move(mailbox);
   state_->remembered.clear();
 }
 
-bool LocalDirectory::is_local_domain(std::string_view domain) const {
+std::shared_ptr<const AddressBook> LocalDirectory::book() const {
   const std::lock_guard lock(state_->mutex);
-  return std::binary_search(state_->domains.begin(), state_->domains.end(), domain);
+  return state_->book;
 }
 
-LocalDirectory::Answer LocalDirectory::lookup(std::string_view local_part,
-                                              std::string_view domain) const {
-  const auto user = local_user(local_part);
-  if (user.empty())
-    return Answer::unknown;
+bool LocalDirectory::is_local_domain(std::string_view domain) const {
+  return book()->is_ours(domain);
+}
+
+Answer LocalDirectory::lookup(std::string_view local_part, std::string_view domain) const {
+  if (equals_ignoring_case(local_part, "postmaster"))
+    return Answer::known;
+  const auto known = book();
+  const auto answer = known->knows(local_part, domain);
+  if (answer != Answer::unknown || !known->is_local(domain))
+    return answer;
+  const auto user = local_user(known->split(local_part).name, "");
   if (user == "postmaster")
     return Answer::known;
+  const auto found = user.empty() ? Answer::unknown : find_user(user, domain);
+  const bool is_caught = found == Answer::unknown && !known->rules().catch_all.empty();
+  return is_caught ? Answer::known : found;
+}
+
+Answer LocalDirectory::find_user(const std::string& user, std::string_view domain) const {
   const auto key = user + "@" + std::string(domain);
   const auto now = state_->clock.steady();
   std::string mailbox;
@@ -100,7 +112,7 @@ LocalDirectory::Answer LocalDirectory::lookup(std::string_view local_part,
       return found->second.answer;
     mailbox = state_->mailbox;
   }
-  auto answer = look_up_mailbox(mailbox, mailbox_names(local_part, domain));
+  auto answer = look_up_mailbox(mailbox, mailbox_names(user, domain, ""));
   if (answer != Answer::known) {
     const auto account = look_up_account(user);
     answer = account == Answer::unknown ? answer : account;

@@ -1,9 +1,11 @@
-// Who exists on this machine: a system account, an existing mailbox folder, or postmaster. User
-// names are lower-cased, and "+tag" behind a name is ignored.
+// Who exists on this machine: what the address book knows, a system account, an existing mailbox
+// folder, or postmaster. User names are lower-cased, and an extension behind a name is ignored.
 #pragma once
 
 #include "base/result.h"
 #include "base/time.h"
+#include "delivery/local/address_book.h"
+#include "delivery/local/expander.h"
 #include "mail/directory.h"
 
 #include <memory>
@@ -14,15 +16,18 @@
 namespace postrider::delivery {
 
 // Thread-safe: answers from a cache of some seconds.
-class LocalDirectory : public mail::Directory {
+class LocalDirectory : public mail::Directory, public Users {
  public:
-  // domains: lower case, A-labels. mailbox: the pattern of local.mailbox. clock outlives this.
-  LocalDirectory(std::vector<std::string> domains, std::string mailbox, const Clock& clock);
+  // mailbox: the pattern of local.mailbox. clock outlives this.
+  LocalDirectory(std::shared_ptr<const AddressBook> book, std::string mailbox, const Clock& clock);
   ~LocalDirectory() override;
   bool is_local_domain(std::string_view domain) const override;
   Answer lookup(std::string_view local_part, std::string_view domain) const override;
+  // Accounts and folders alone. user: as local_user() gives it.
+  Answer find_user(const std::string& user, std::string_view domain) const override;
+  std::shared_ptr<const AddressBook> book() const;
   // After a reload. Any thread.
-  void reconfigure(std::vector<std::string> domains, std::string mailbox);
+  void reconfigure(std::shared_ptr<const AddressBook> book, std::string mailbox);
 
  private:
   struct State;
