@@ -1,0 +1,44 @@
+// One request over HTTPS. The certificate must be trusted and name the host; there is no way to ask
+// for less.
+#pragma once
+
+#include "base/http.h"
+#include "base/loop.h"
+#include "base/tls_context.h"
+
+#include <boost/asio/ip/address.hpp>
+
+#include <memory>
+#include <vector>
+
+namespace postrider {
+
+struct HttpsLimits {
+  Duration connect{3000};  // for each address
+  Duration whole{20000};   // for the handshake, the request and the answer at one address
+  std::size_t body = 64U << 10U;
+};
+
+class Stream;
+
+// Ends a request from outside, as a stop does. On the loop's thread.
+class HttpsCall {
+ public:
+  void abort();
+  bool is_aborted() const { return is_aborted_; }
+
+ private:
+  friend struct HttpsCallAccess;
+  Stream* stream_ = nullptr;  // while there is one
+  bool is_aborted_ = false;
+};
+
+// Tries the addresses in order until one can be connected to, four at most. Any status is an
+// answer. Errc::untrusted: the certificate is not good for the host; asio::error::timed_out; else
+// as base/http.h and base/stream.h say. On the loop's thread.
+Task<Result<HttpResponse>> https_request(Loop& loop, std::shared_ptr<const TlsContext> tls,
+                                         std::vector<asio::ip::address> addresses,
+                                         HttpRequest request, HttpsLimits limits,
+                                         std::shared_ptr<HttpsCall> call);
+
+}  // namespace postrider
