@@ -1,10 +1,10 @@
 #include "cli/administration.h"
 
+#include "base/base64.h"
 #include "base/text.h"
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
 #include "cli/views.h"
-#include "base/base64.h"
 #include "daemon/offline.h"
 
 #include <boost/json/array.hpp>
@@ -250,6 +250,18 @@ int explain(const Administration& how, const std::string& target) {
   if (code == EX_OK && how.json)
     print_json(whole);
   return code;
+}
+
+int tls_reports(const Administration& how, bool send, bool today_too) {
+  auto request = request_for("tls_reports");
+  request.verb = send ? "send" : "";
+  request.all = today_too;
+  ExplanationView view(now_seconds());
+  return ask(how, request, [&](const json::object& line) {
+    if (const auto* fact = object_of(line, "fact"); fact != nullptr && how.json)
+      return print_json(*fact);
+    return print(view.line(line));
+  });
 }
 
 int show_status(const Administration& how) {

@@ -22,6 +22,7 @@ int change_queue(const Administration& how, const daemon::ControlRequest& reques
                  bool say_what = true);
 int show_message(const Administration& how, const std::string& id, bool body);
 int explain(const Administration& how, const std::string& target);
+int tls_reports(const Administration& how, bool send, bool today_too);
 int show_status(const Administration& how);
 // As Postfix's postqueue prints it.
 int print_mailq(const Administration& how);

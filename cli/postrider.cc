@@ -32,6 +32,8 @@ struct Typed {
   bool dry_run = false;
   bool all = false;
   bool body = false;
+  bool send = false;
+  bool today = false;
   std::string target;
   std::function<int()> run;
 };
@@ -161,14 +163,22 @@ void add_message_commands(CLI::App& app, Typed& typed) {
     };
   });
   auto* why = app.add_subcommand("explain", "What happens, or would happen, and why");
-  why->add_option("TARGET", typed.target, "Queue id or address")->required();
+  why->add_option("TARGET", typed.target, "Queue id, address or domain")->required();
   why->callback([&] {
     typed.run = [&] { return explain(administration("postrider explain", typed), typed.target); };
   });
   auto* status = app.add_subcommand("status", "Health in one screen");
   status->callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
-  for (auto* command : {show, why, status})
+  auto* reports = app.add_subcommand("tlsrpt", "TLS results collected for other domains");
+  reports->add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
+  reports->add_flag("--today", typed.today, "With --send: today's results too");
+  reports->callback([&] {
+    typed.run = [&] {
+      return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
+    };
+  });
+  for (auto* command : {show, why, status, reports})
     command->add_flag("--json", typed.json, "As JSON");
 }
 

@@ -95,10 +95,24 @@ struct DeliveryConfig {
                                  std::chrono::hours(4)};
   Duration delay_notice{std::chrono::hours(4)};  // 0: none
   std::uint64_t site_connections = 20;
+  std::string tls_ca;  // PEM; empty: the system's
   Duration connect_timeout{std::chrono::seconds(30)};
   Duration idle{std::chrono::seconds(5)};  // an unused connection is kept this long
   Family family = Family::any;
   std::string double_bounces_to = "postmaster";  // empty: nobody, only logged
+};
+
+struct MtaStsConfig {
+  bool enabled = true;
+  std::uint64_t port = 443;
+  Duration timeout{std::chrono::seconds(20)};
+};
+
+struct TlsReportConfig {
+  bool enabled = true;       // once there is a contact
+  std::string organisation;  // empty: the host name
+  std::string contact;
+  Duration delay{std::chrono::hours(4)};
 };
 
 struct ControlConfig {
@@ -120,6 +134,8 @@ struct Config {
   std::vector<RouteConfig> routes;
   DnsConfig dns;
   DeliveryConfig delivery;
+  MtaStsConfig mta_sts;
+  TlsReportConfig tls_report;
   ControlConfig control;
 };
 

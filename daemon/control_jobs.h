@@ -21,6 +21,8 @@ std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRe
 std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
+                                            const ControlRequest& request);
 std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest& request);
 
 // For the jobs: the end of an answer, appended; always false, as step() gives it.

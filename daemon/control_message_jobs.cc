@@ -1,7 +1,7 @@
 // Jobs over one message or address: show and explain.
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "base/base64.h"
 #include "daemon/control_jobs.h"
 #include "daemon/control_json.h"
 #include "mail/header.h"
@@ -132,19 +132,25 @@ class ShowJob : public ControlJob {
   FileDescriptor file_;
 };
 
+void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& address,
+                    std::string& out) {
+  for (const auto& fact : facts) {
+    json::object object;
+    if (!address.empty())
+      object["address"] = json_text(address);
+    object["what"] = json_text(fact.what);
+    object["text"] = json_text(fact.text);
+    add_line("fact", std::move(object), out);
+  }
+}
+
 void add_facts(const JobContext& context, const std::string& address, std::string& out) {
   std::vector<ExplainedFact> facts;
   if (context.insight != nullptr)
     facts = context.insight->explain(address);
   else
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
-  for (const auto& fact : facts) {
-    json::object object;
-    object["address"] = json_text(address);
-    object["what"] = json_text(fact.what);
-    object["text"] = json_text(fact.text);
-    add_line("fact", std::move(object), out);
-  }
+  add_fact_lines(facts, address, out);
 }
 
 class ExplainAddressJob : public ControlJob {
@@ -159,6 +165,23 @@ class ExplainAddressJob : public ControlJob {
  private:
   JobContext context_;
   std::string address_;
+};
+
+class TlsReportsJob : public ControlJob {
+ public:
+  TlsReportsJob(const JobContext& context, bool send, bool today_too)
+      : context_(context), send_(send), today_too_(today_too) {}
+  bool step(std::string& out) override {
+    if (context_.insight == nullptr)
+      return fail(EX_UNAVAILABLE, "the daemon does not run", out);
+    add_fact_lines(context_.insight->tls_reports(send_, today_too_), {}, out);
+    return finish(out);
+  }
+
+ private:
+  JobContext context_;
+  bool send_;
+  bool today_too_;
 };
 
 class ExplainMessageJob : public ControlJob {
@@ -216,12 +239,17 @@ std::unique_ptr<ControlJob> explain_job(const JobContext& context, const Control
   const auto id = mail::parse_message_id(request.target);
   if (id)
     return std::make_unique<ExplainMessageJob>(context, *id);
-  if (request.target.find('@') == std::string::npos && request.target != "postmaster")
-    return refused_job(
-        EX_USAGE, "\"" + escaped(request.target, 40) + "\" is neither a queue id nor an address");
+  if (request.target.find_first_of("@.") == std::string::npos && request.target != "postmaster")
+    return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
+                                     "\" is neither a queue id nor an address nor a domain");
   if (request.target.size() > 512)
     return refused_job(EX_USAGE, "the address is too long");
   return std::make_unique<ExplainAddressJob>(context, request.target);
+}
+
+std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
+                                            const ControlRequest& request) {
+  return std::make_unique<TlsReportsJob>(context, request.verb == "send", request.all);
 }
 
 }  // namespace postrider::daemon

@@ -26,12 +26,12 @@ struct FilterText {
 };
 
 struct ControlRequest {
-  // list, count, change, show, explain, status
+  // list, count, change, show, explain, status, tls_reports
   std::string act;
   FilterText filter;     // list, count, change
-  std::string verb;      // change: hold, release, retry, remove, bounce
+  std::string verb;      // change: hold, release, retry, remove, bounce; tls_reports: send
   bool dry_run = false;  // change
-  bool all = false;      // change: "--all" was given
+  bool all = false;      // change: "--all" was given; tls_reports: today's too
   std::string target;    // show, explain: an id or an address
   bool body = false;     // show
 };

@@ -33,6 +33,8 @@ class Insight {
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
   virtual boost::json::object status() = 0;
+  // `postrider tlsrpt`: what is collected; or sends reports now, today's results too if so asked.
+  virtual std::vector<ExplainedFact> tls_reports(bool send, bool today_too) = 0;
   // `postrider queue retry` was stored: sites that this concerns may be tried at once.
   virtual void retried(const queue::Filter& filter) = 0;
 };

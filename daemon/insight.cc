@@ -55,9 +55,10 @@ std::string site_text(const delivery::SiteStatus& site) {
 }  // namespace
 
 RunningInsight::RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server,
-                               std::string hostname, std::string config_file)
+                               TlsParts& tls, std::string hostname, std::string config_file)
     : dispatcher_(dispatcher),
       server_(server),
+      tls_(tls),
       hostname_(std::move(hostname)),
       config_file_(std::move(config_file)) {}
 
@@ -80,6 +81,11 @@ std::vector<ExplainedFact> RunningInsight::explain(const std::string& address) {
   add("dns", answer->dns);
   for (const auto& host : answer->hosts)
     add("host", host_text(host));
+  const auto handshakes = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    tls_.last_handshakes(answer->domain, std::move(on_answer));
+  });
+  for (const auto& handshake : handshakes.value_or(std::vector<std::string>()))
+    add("handshake", handshake);
   if (!answer->site.name.empty())
     add("site", site_text(answer->site));
   for (const auto& end : answer->ends)
@@ -122,6 +128,23 @@ boost::json::object RunningInsight::status() {
     trouble.emplace_back(site_text(site));
   out["sites_in_trouble"] = std::move(trouble);
   return out;
+}
+
+std::vector<ExplainedFact> RunningInsight::tls_reports(bool send, bool today_too) {
+  const auto lines = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    if (send)
+      tls_.send_reports(today_too, std::move(on_answer));
+    else
+      tls_.collected(std::move(on_answer));
+  });
+  if (!lines)
+    return {{"reports", "are still being sent"}};
+  std::vector<ExplainedFact> facts;
+  for (const auto& line : *lines)
+    facts.push_back({send ? "report" : "collected", line});
+  if (facts.empty())
+    facts.push_back({"reports", send ? "there is nothing to send" : "nothing is collected"});
+  return facts;
 }
 
 void RunningInsight::set_listeners(std::vector<std::string> addresses) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "daemon/control_service.h"
+#include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
 #include "smtpd/server.h"
 
@@ -17,10 +18,11 @@ namespace postrider::daemon {
 class RunningInsight : public Insight {
  public:
   // All references outlive this.
-  RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, std::string hostname,
-                 std::string config_file);
+  RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
+                 std::string hostname, std::string config_file);
   std::vector<ExplainedFact> explain(const std::string& address) override;
   boost::json::object status() override;
+  std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
   void set_listeners(std::vector<std::string> addresses);
   void stop() { stopping_ = true; }  // who waits gets no answer
@@ -28,6 +30,7 @@ class RunningInsight : public Insight {
  private:
   delivery::Dispatcher& dispatcher_;
   smtpd::Server& server_;
+  TlsParts& tls_;
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};

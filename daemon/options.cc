@@ -161,6 +161,8 @@ const Option kOptions[] = {
      "When the sender is told that a message still waits; 0s for never."},
     {"delivery.site_connections", Number{AT(delivery.site_connections), 1, 1000}, false, nullptr,
      "The most connections at one time to one set of MX hosts."},
+    {"delivery.tls_ca", Text{AT(delivery.tls_ca), check_optional_path}, false, "the system's",
+     "The file with the certificates, in PEM, of those who may vouch for other servers."},
     {"delivery.connect_timeout", Time{AT(delivery.connect_timeout), seconds(1), minutes(10)}, false, nullptr,
      "How long one host may take to accept a connection."},
     {"delivery.idle", Time{AT(delivery.idle), seconds(0), minutes(5)}, false, nullptr,
@@ -169,6 +171,22 @@ const Option kOptions[] = {
      "The kind of addresses that are used to reach other servers."},
     {"delivery.double_bounces_to", Text{AT(delivery.double_bounces_to), check_optional_address}, false, nullptr,
      "Who is told of a notice that could not be delivered; empty for the log alone."},
+
+    {"mta_sts.enabled", Flag{AT(mta_sts.enabled)}, false, nullptr,
+     "Whether the policies that domains publish by MTA-STS are fetched and honoured."},
+    {"mta_sts.port", Number{AT(mta_sts.port), 1, 65535}, false, nullptr,
+     "The port of policy hosts."},
+    {"mta_sts.timeout", Time{AT(mta_sts.timeout), seconds(1), minutes(2)}, false, nullptr,
+     "How long a policy host may take."},
+
+    {"tls_report.enabled", Flag{AT(tls_report.enabled)}, false, nullptr,
+     "Whether other domains are sent daily reports about TLS to their hosts; a contact is needed."},
+    {"tls_report.contact", Text{AT(tls_report.contact), check_contact}, false, "none, so no reports",
+     "The address that reports come from and that answers for them."},
+    {"tls_report.organisation", Text{AT(tls_report.organisation), check_one_line}, false, "the host name",
+     "Who reports, in words."},
+    {"tls_report.delay", Time{AT(tls_report.delay), seconds(0), hours(20)}, false, nullptr,
+     "Reports are sent at a random time within this after midnight UTC."},
 
     {"control.socket", Text{AT(control.socket), check_path}, false, nullptr,
      "The socket of administration, for root, the daemon's user and its group."},
@@ -194,6 +212,8 @@ constexpr Section kSections[] = {
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
+    {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},
+    {"tls_report", false, one, nothing, "Daily reports to recipient domains about TLS (RFC 8460)."},
     {"control", false, one, nothing, "The local sockets."},
 };
 // clang-format on

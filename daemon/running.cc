@@ -171,6 +171,12 @@ void Running::make_parts(StartProblems& problems) {
   auto sending = delivery_settings(config, server_->addresses(), book_, directory_);
   if (!sending)
     return add(problems, sending.error());
+  pool_.emplace(kPoolThreads);
+  tls_parts_ = std::make_unique<TlsParts>(
+      *loops.front(), [this]() -> dns::Resolver& { return *lanes_.front()->resolver; }, clock_,
+      *log_, *pool_, *queue_, config.spool);
+  if (auto configured = tls_parts_->configure(config); !configured)
+    return add(problems, configured.error());
   const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
     return *lanes_[loop.number()]->resolver;
   };
@@ -182,8 +188,7 @@ void Running::make_parts(StartProblems& problems) {
 void Running::open_doors(StartProblems& problems) {
   const auto& config = *loaded_.config;
   auto& loop = lanes_.front()->loop;
-  pool_.emplace(kPoolThreads);
-  insight_.emplace(*dispatcher_, *server_, config.hostname, loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, config.hostname, loaded_.file);
   insight_->set_listeners(server_->addresses());
   service_.emplace(*queue_, clock_, &*insight_);
   const auto take = [&](auto& member, auto opened) {
@@ -209,6 +214,7 @@ std::string Running::summary() const {
 void Running::start_threads() {
   dispatcher_->restore(queue_->sites());
   queue_->start(dispatcher_.get());
+  tls_parts_->start();
   server_->start();
   control_->start();
   submit_->start();

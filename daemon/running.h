@@ -22,6 +22,7 @@
 #include "daemon/notify.h"
 #include "daemon/privileges.h"
 #include "daemon/submit_server.h"
+#include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
 #include "delivery/local/local_directory.h"
 #include "dns/stub_resolver.h"
@@ -108,6 +109,7 @@ class Running {
   std::unique_ptr<smtpd::Server> server_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
   std::optional<BlockingPool> pool_;
+  std::unique_ptr<TlsParts> tls_parts_;
   std::optional<RunningInsight> insight_;
   std::optional<ControlService> service_;
   std::unique_ptr<ControlServer> control_;

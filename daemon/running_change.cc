@@ -69,6 +69,9 @@ Error Running::configure_parts(const Config& config) {
     return listeners.error();
   if (auto sending = delivery_settings(config, {}, *book, directory_); !sending)
     return sending.error();
+  auto tls = tls_parts_->prepared(config);
+  if (!tls)
+    return tls.error();
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_);
@@ -84,6 +87,7 @@ Error Running::configure_parts(const Config& config) {
     lane->loop.post([&lane = *lane, settings = resolver_settings(config.dns)] {
       lane.resolver->reconfigure(settings);
     });
+  lanes_.front()->loop.post(*std::move(tls));
   lanes_.front()->loop.post([this, settings = submit_settings(config)] {
     submit_->reconfigure(settings);
     drop_->reconfigure(settings);
@@ -117,6 +121,7 @@ int Running::stop() {
     control_->stop();
     submit_->stop();
     drop_->stop();
+    tls_parts_->stop();
   });
   const auto stage_done = [this] { events_.post(Event::stage_done); };
   server_->drain(kReceivingGrace, stage_done);
@@ -144,6 +149,7 @@ bool Running::end_lanes() {
     }
   for (auto& lane : lanes_)
     lane->thread.join();
+  tls_parts_->save();
   return true;
 }
 

@@ -237,4 +237,17 @@ std::string check_optional_address(std::string_view text) {
                "\"postmaster\", \"user@example.org\" or \"\" is allowed");
 }
 
+std::string check_contact(std::string_view text) {
+  const bool is_whole = text.empty() || (text.find('@') != text.npos && is_ascii(text));
+  if (is_whole && check_optional_address(text).empty())
+    return {};
+  return wrong(text, "is not an address", "\"user@example.org\" or \"\" is allowed");
+}
+
+std::string check_one_line(std::string_view text) {
+  if (text.size() <= 200 && is_utf8(text) && text.find_first_of("\r\n\t") == text.npos)
+    return {};
+  return wrong(text, "is too long or not one line", "a line of at most 200 octets is allowed");
+}
+
 }  // namespace postrider::daemon

@@ -26,5 +26,7 @@ std::string check_separator(std::string_view text);       // at most four of "+-
 std::string check_file_name(std::string_view text);       // without slash, or empty
 std::string check_local_name(std::string_view text);      // of a user, in an address
 std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
+std::string check_contact(std::string_view text);           // "a@b", or empty
+std::string check_one_line(std::string_view text);          // printable, at most 200 octets
 
 }  // namespace postrider::daemon

@@ -47,6 +47,9 @@ ControlRequest request(const char* act, const char* verb = "") {
 
 class FixedInsight : public Insight {
  public:
+  std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override {
+    return {{send ? "report" : "collected", today_too ? "today too" : "up to yesterday"}};
+  }
   std::vector<ExplainedFact> explain(const std::string& address) override {
     return {{"route", "mx of " + address}};
   }

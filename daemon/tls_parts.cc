@@ -1,0 +1,142 @@
+#include "daemon/tls_parts.h"
+
+namespace postrider::daemon {
+
+namespace {
+
+delivery::Families families_of(const Config& config) {
+  switch (config.delivery.family) {
+    case Family::ipv4:
+      return delivery::Families::ipv4;
+    case Family::ipv6:
+      return delivery::Families::ipv6;
+    case Family::any:
+      break;
+  }
+  return delivery::Families::both;
+}
+
+// Reports are ordinary mail, which must arrive although TLS does not work, and about whose failure
+// nobody wants a notice.
+queue::Submission as_submission(delivery::ReportMail mail, TimePoint now) {
+  auto message = std::make_shared<mail::Message>();
+  message->id = mail.id;
+  message->received = now;
+  message->envelope.sender = std::move(mail.sender);
+  message->envelope.tls = mail::TlsWish::optional;
+  mail::Recipient recipient;
+  recipient.address = std::move(mail.recipient);
+  recipient.notify.bits = mail::Notify::kNever;
+  message->envelope.recipients.push_back(std::move(recipient));
+  message->origin.protocol = "report";
+  auto& content = message->content;
+  content.size = mail.text.size();
+  content.longest_line = 998;
+  content.bytes = std::make_shared<const std::string>(std::move(mail.text));
+  queue::Submission submission;
+  submission.message = std::move(message);
+  return submission;
+}
+
+Task<Result<void>> submit(queue::Queue* queue, Loop* loop, const Clock* clock,
+                          delivery::ReportMail mail) {
+  auto submission = as_submission(std::move(mail), clock->now());
+  auto accepted = co_await queue->accept(*loop, std::move(submission));
+  co_return accepted;
+}
+
+}  // namespace
+
+TlsParts::TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock,
+                   Log& log, BlockingPool& pool, queue::Queue& queue, const std::string& spool)
+    : home_(home),
+      sts_(
+          std::make_shared<delivery::MtaSts>(home, resolver, clock, log, pool, spool + "/mta-sts")),
+      history_(std::make_shared<delivery::TlsHistory>()) {
+  delivery::TlsReporter::Post post;
+  post.next_id = [&queue] { return queue.next_id(); };
+  post.submit = [&queue, &home, &clock](delivery::ReportMail mail) {
+    return submit(&queue, &home, &clock, std::move(mail));
+  };
+  reporter_ = std::make_shared<delivery::TlsReporter>(home, resolver, clock, log, pool,
+                                                      spool + "/tls-results.json", std::move(post));
+}
+
+Result<std::function<void()>> TlsParts::prepared(const Config& config) {
+  TlsClientSettings trust;
+  trust.roots = config.delivery.tls_ca;
+  auto tls = TlsContext::client(trust);
+  if (!tls)
+    return tls.error().during("delivery.tls_ca");
+  delivery::MtaStsSettings sts;
+  sts.enabled = config.mta_sts.enabled;
+  sts.port = static_cast<std::uint16_t>(config.mta_sts.port);
+  sts.timeout = config.mta_sts.timeout;
+  sts.families = families_of(config);
+  sts.tls = *tls;
+  delivery::TlsReportSettings report;
+  report.enabled = config.tls_report.enabled && !config.tls_report.contact.empty();
+  report.contact = config.tls_report.contact;
+  report.organisation = config.tls_report.organisation;
+  if (report.organisation.empty())
+    report.organisation = config.hostname;
+  report.submitter = config.hostname;
+  report.delay = config.tls_report.delay;
+  report.families = sts.families;
+  report.tls = *tls;
+  return std::function<void()>([policies = sts_, reporter = reporter_, sts, report] {
+    policies->configure(sts);
+    reporter->configure(report);
+  });
+}
+
+Result<void> TlsParts::configure(const Config& config) {
+  auto apply = prepared(config);
+  if (!apply)
+    return apply.error();
+  (*apply)();
+  return {};
+}
+
+void TlsParts::start() {
+  sts_->load();
+  reporter_->load();
+  reporter_->start();
+}
+
+void TlsParts::stop() {
+  sts_->stop();
+  reporter_->stop();
+}
+
+void TlsParts::save() {
+  reporter_->save_now();
+}
+
+delivery::TlsObserver TlsParts::observer() {
+  return [&home = home_, reporter = reporter_, history = history_](delivery::TlsReport report) {
+    home.post([reporter, history, report = std::move(report)] {
+      history->add(report);
+      reporter->add(report);
+    });
+  };
+}
+
+void TlsParts::last_handshakes(std::string domain,
+                               std::function<void(std::vector<std::string>)> answer) {
+  home_.post([history = history_, domain = std::move(domain), answer = std::move(answer)] {
+    answer(history->about(domain));
+  });
+}
+
+void TlsParts::collected(std::function<void(std::vector<std::string>)> answer) {
+  home_.post([reporter = reporter_, answer = std::move(answer)] { answer(reporter->collected()); });
+}
+
+void TlsParts::send_reports(bool today_too, std::function<void(std::vector<std::string>)> answer) {
+  home_.post([reporter = reporter_, today_too, answer = std::move(answer)] {
+    reporter->send(today_too, answer);
+  });
+}
+
+}  // namespace postrider::daemon
