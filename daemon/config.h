@@ -65,6 +65,9 @@ struct LocalConfig {
   std::string alias_user = "nobody";
   std::uint64_t expansion_recipients = 10'000;
   std::uint64_t expansion_steps = 20;
+  std::uint64_t minimum_uid = 1000;  // of accounts with whose rights is delivered
+  std::vector<std::string> users;    // if not empty, only with the rights of these
+  std::uint64_t deliveries = 10;     // at one time
 };
 
 struct RewriteConfig {
@@ -115,6 +118,10 @@ struct TlsReportConfig {
   Duration delay{std::chrono::hours(4)};
 };
 
+struct SandboxConfig {
+  std::vector<std::string> read;  // further folders that the daemon may read
+};
+
 struct ControlConfig {
   std::string socket = "/run/postrider/control";
   std::string submit;  // empty: "submit" beside socket; filled in by the loader
@@ -137,6 +144,7 @@ struct Config {
   MtaStsConfig mta_sts;
   TlsReportConfig tls_report;
   ControlConfig control;
+  SandboxConfig sandbox;
 };
 
 using ConfigPtr = std::shared_ptr<const Config>;

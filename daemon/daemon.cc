@@ -16,6 +16,20 @@ namespace {
 
 constexpr const char* kDefaultFile = "/etc/postrider/postrider.toml";
 
+// A user that does not exist is told with the other problems, by prepare().
+Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
+  const auto& config = *loaded.config;
+  auto rules = parent_rules(config, loaded.file);
+  const auto mailbox_root = rules.mailbox_root;
+  const auto account = geteuid() == 0 && !config.user.empty()
+                           ? find_account(config.user)
+                           : Result<Account>(Error(Errc::not_found, "act as another user"));
+  auto link = fork_parent(std::move(rules), account ? &*account : nullptr);
+  if (!link)
+    return link.error();
+  return std::make_shared<ParentClient>(std::move(*link), mailbox_root);
+}
+
 int report(const StartProblems& problems) {
   for (const auto& line : problems.lines)
     std::fprintf(stderr, "%s\n", line.c_str());
@@ -41,8 +55,13 @@ int run(const Options& options) {
     return EX_CONFIG;
   }
   raise_file_limit();
+  auto parent = start_parent(loaded);  // while there is one thread, and nothing from outside
+  if (!parent) {
+    std::fprintf(stderr, "postrider: %s\n", parent.error().describe().c_str());
+    return EX_OSERR;
+  }
   Events events;
-  Running running(std::move(loaded), std::move(sockets), events, notifier);
+  Running running(std::move(loaded), std::move(sockets), events, notifier, std::move(*parent));
   if (const auto problems = running.prepare(); !problems.lines.empty())
     return report(problems);
   return running.serve();

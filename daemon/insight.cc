@@ -107,6 +107,10 @@ boost::json::object RunningInsight::status() {
       listeners.emplace_back(address);
   }
   out["listeners"] = std::move(listeners);
+  const auto& [calls_held, files_held, calls, files, users] = confinement_;
+  out["system_calls"] = (calls_held ? "restricted by " : "NOT restricted: ") + calls;
+  out["files"] = (files_held ? "restricted by " : "NOT restricted: ") + files;
+  out["local_delivery"] = users;
   const auto receiving = server_.counters();
   out["sessions"] = receiving.open;
   out["sessions_so_far"] = receiving.connections;
@@ -145,6 +149,10 @@ std::vector<ExplainedFact> RunningInsight::tls_reports(bool send, bool today_too
   if (facts.empty())
     facts.push_back({"reports", send ? "there is nothing to send" : "nothing is collected"});
   return facts;
+}
+
+void RunningInsight::set_confinement(Confinement confinement) {
+  confinement_ = std::move(confinement);
 }
 
 void RunningInsight::set_listeners(std::vector<std::string> addresses) {

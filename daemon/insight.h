@@ -1,6 +1,7 @@
 // What only the running parts know, for `postrider explain` and `postrider status`.
 #pragma once
 
+#include "daemon/confinement.h"
 #include "daemon/control_service.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
@@ -24,6 +25,7 @@ class RunningInsight : public Insight {
   boost::json::object status() override;
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
+  void set_confinement(Confinement confinement);  // before it is asked
   void set_listeners(std::vector<std::string> addresses);
   void stop() { stopping_ = true; }  // who waits gets no answer
 
@@ -34,6 +36,7 @@ class RunningInsight : public Insight {
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};
+  Confinement confinement_;
   std::mutex mutex_;
   std::vector<std::string> listeners_;
 };

@@ -109,7 +109,14 @@ const Option kOptions[] = {
     {"local.domains", TextList{AT(local.domains), check_domain}, false, nullptr,
      "Domains whose mail is delivered on this machine."},
     {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
-     "Where mail of a local user goes; {user} stands for the name."},
+     "Where mail of a local user goes: maildir:, mbox:, lmtp: or command:; {user}, {local}, "
+     "{extension} and {domain} stand for parts of the address."},
+    {"local.minimum_uid", Number{AT(local.minimum_uid), 1, 4294967294}, false, nullptr,
+     "The least user id with whose rights mail is delivered; for others the daemon's user stands in."},
+    {"local.users", TextList{AT(local.users), check_user}, false, nullptr,
+     "If not empty, the only users with whose rights mail is delivered."},
+    {"local.deliveries", Number{AT(local.deliveries), 1, 200}, false, nullptr,
+     "The most deliveries on this machine at one time."},
     {"local.aliases", TextList{AT(local.aliases), check_aliases, true}, false, nullptr,
      "The tables of aliases, the first that knows a name counts; a missing file means no aliases."},
     {"local.virtual", TextList{AT(local.virtuals), check_table, true}, false, nullptr,
@@ -192,6 +199,9 @@ const Option kOptions[] = {
      "The socket of administration, for root, the daemon's user and its group."},
     {"control.submit", Text{AT(control.submit), check_path}, false, "submit beside control.socket",
      "The socket of sendmail, for every local user."},
+
+    {"sandbox.read", TextList{AT(sandbox.read), check_path}, false, nullptr,
+     "Further files and folders that the daemon may read, beside those that other keys name."},
 };
 
 std::size_t one(const Config&) { return 1; }
@@ -215,6 +225,7 @@ constexpr Section kSections[] = {
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},
     {"tls_report", false, one, nothing, "Daily reports to recipient domains about TLS (RFC 8460)."},
     {"control", false, one, nothing, "The local sockets."},
+    {"sandbox", false, one, nothing, "What the daemon may reach besides what it needs."},
 };
 // clang-format on
 

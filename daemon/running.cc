@@ -1,9 +1,12 @@
 #include "daemon/running.h"
 
 #include "daemon/addresses.h"
+#include "base/file.h"
+#include "daemon/capabilities.h"
 #include "daemon/settings.h"
 
 #include <algorithm>
+#include <poll.h>
 #include <pthread.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -34,11 +37,12 @@ unsigned lane_count(const Config& config) {
 }  // namespace
 
 Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events,
-                 Notifier& notifier)
+                 Notifier& notifier, std::shared_ptr<ParentClient> parent)
     : loaded_(std::move(loaded)),
       sockets_(std::move(sockets)),
       events_(events),
       notifier_(notifier),
+      parent_(std::move(parent)),
       next_beat_(clock_.steady()) {}
 
 Running::~Running() = default;
@@ -50,6 +54,7 @@ StartProblems Running::prepare() {
   if (problems.lines.empty())
     provide_folders(problems);
   if (problems.lines.empty()) {
+    restrict_own_files();
     auto acting = account_ ? std::optional(ActingAs::become(*account_)) : std::nullopt;
     if (acting && !*acting)
       add(problems, acting->error());
@@ -66,6 +71,8 @@ StartProblems Running::prepare() {
       add(problems, become.error());
   if (problems.lines.empty())
     open_doors(problems);
+  if (problems.lines.empty())
+    restrict_own_calls(problems);
   return problems;
 }
 
@@ -109,6 +116,35 @@ void Running::provide_folders(StartProblems& problems) {
   provide(folder_of(config.control.submit), kSocketFolderMode);
   if (config.log.target.starts_with('/'))
     provide(folder_of(config.log.target), kSocketFolderMode);
+}
+
+// Before the first thread: Landlock holds for those that are started later.
+void Running::restrict_own_files() {
+  reach_ = sandbox_paths(*loaded_.config, loaded_.file);
+  // What is missing now could not be made later; what cannot be made is told by who needs it.
+  (void)make_folder(loaded_.config->spool, kSpoolMode);
+  for (const auto& folder : reach_.write)
+    if (::access(folder.c_str(), F_OK) != 0)
+      (void)make_folder(folder, kSocketFolderMode);
+  const auto why_not = restrict_files(reach_);
+  confinement_.files =
+      why_not.empty() ? "Landlock, version " + std::to_string(landlock_version()) : why_not;
+  confinement_.files_held = why_not.empty();
+}
+
+// Once nothing is left to be opened with more rights. All threads.
+void Running::restrict_own_calls(StartProblems& problems) {
+  if (account_ || geteuid() != 0)
+    if (auto none = keep_only(0, 0); !none)
+      add(problems, none.error());
+  const auto why_not = restrict_calls();
+  confinement_.calls = why_not.empty() ? "seccomp" : why_not;
+  confinement_.calls_held = why_not.empty();
+  confinement_.users =
+      parent_->may_become_users()
+          ? "as its user, by process " + std::to_string(parent_->pid())
+          : "as " + (account_ ? account_->name : "uid " + std::to_string(geteuid())) + ", no other";
+  insight_->set_confinement(confinement_);
 }
 
 void Running::open_log(StartProblems& problems) {
@@ -188,6 +224,10 @@ void Running::make_parts(StartProblems& problems) {
 void Running::open_doors(StartProblems& problems) {
   const auto& config = *loaded_.config;
   auto& loop = lanes_.front()->loop;
+  dispatcher_->set_performer(parent_);
+  server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
+    return parent->bind(socket, address, size);
+  });
   insight_.emplace(*dispatcher_, *server_, *tls_parts_, config.hostname, loaded_.file);
   insight_->set_listeners(server_->addresses());
   service_.emplace(*queue_, clock_, &*insight_);
@@ -250,6 +290,7 @@ int Running::serve() {
                   .add("threads", lanes_.size()));
   if (geteuid() == 0)
     log_->write(LogEvent(Level::warn, "runs_as_root").add("advice", "set user to another one"));
+  tell_confinement();
   notifier_.ready("listening on " + summary());
   for (;;) {
     Event event{};
@@ -257,11 +298,32 @@ int Running::serve() {
     const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(60000), event);
     if (watchdog)
       keep_alive();
+    if (parent_is_gone())
+      return stop() == EX_OK ? EX_OSERR : EX_SOFTWARE;
     if (has_event && event == Event::reload)
       reload();
     if (has_event && event == Event::stop)
       return stop();
   }
+}
+
+// What holds, and plainly what does not.
+void Running::tell_confinement() {
+  const bool all = confinement_.calls_held && confinement_.files_held;
+  log_->write(LogEvent(all ? Level::info : Level::warn, "confined")
+                  .add("calls", confinement_.calls_held ? "on" : "off")
+                  .add("files", confinement_.files_held ? "on" : "off")
+                  .add("by", confinement_.calls + "; " + confinement_.files)
+                  .add("local_delivery", confinement_.users));
+}
+
+// Without it no local mail is delivered: a restart makes another.
+bool Running::parent_is_gone() {
+  pollfd watched{parent_->socket().get(), POLLIN, 0};
+  if (::poll(&watched, 1, 0) <= 0 || (watched.revents & POLLHUP) == 0)
+    return false;
+  log_->write(LogEvent(Level::error, "parent_gone").add("pid", std::to_string(parent_->pid())));
+  return true;
 }
 
 // A loop that hangs keeps the word from the service manager, which then restarts us.

@@ -1,8 +1,8 @@
 // The composition: every part of the daemon, made in the order of their dependencies and unmade in
 // the reverse. This is the only place that knows all folders.
 //
-//   prepare():  account, folders, log, queue (as the user) -> sockets (as root) -> user for good
-//               -> doors for the tools
+//   prepare():  account, folders -> Landlock -> log, queue (as the user) -> sockets (as root)
+//               -> user for good -> doors for the tools -> seccomp
 //   serve():    threads, READY, then signals:
 //               SIGHUP   a new Config, or every problem of it in the log and the old one stays
 //               SIGTERM  receiving drains -> delivery drains -> the queue stops -> threads end;
@@ -13,6 +13,7 @@
 #include "base/loop.h"
 #include "base/random.h"
 #include "daemon/config_file.h"
+#include "daemon/confinement.h"
 #include "daemon/control_server.h"
 #include "daemon/control_service.h"
 #include "daemon/drop_folder.h"
@@ -20,6 +21,7 @@
 #include "daemon/inherited.h"
 #include "daemon/insight.h"
 #include "daemon/notify.h"
+#include "daemon/parent_client.h"
 #include "daemon/privileges.h"
 #include "daemon/submit_server.h"
 #include "daemon/tls_parts.h"
@@ -47,7 +49,8 @@ struct StartProblems {
 
 class Running {
  public:
-  Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events, Notifier& notifier);
+  Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events, Notifier& notifier,
+          std::shared_ptr<ParentClient> parent);
   ~Running();
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
@@ -72,6 +75,8 @@ class Running {
   void open_log(StartProblems& problems);
   void open_queue(StartProblems& problems);
   void open_addresses(StartProblems& problems);
+  void restrict_own_files();
+  void restrict_own_calls(StartProblems& problems);
   void make_lanes();
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
@@ -79,6 +84,8 @@ class Running {
 
   // serve()
   void start_threads();
+  void tell_confinement();
+  bool parent_is_gone();
   void run_lane(Lane& lane);
   void keep_alive();
   bool lanes_are_alive();
@@ -95,6 +102,9 @@ class Running {
   std::vector<InheritedSocket> sockets_;
   Events& events_;
   Notifier& notifier_;
+  std::shared_ptr<ParentClient> parent_;
+  SandboxPaths reach_;
+  Confinement confinement_;
   SystemClock clock_;
   std::optional<Account> account_;  // whom to become
   SteadyTime next_beat_;

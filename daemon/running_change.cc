@@ -43,12 +43,18 @@ void Running::reload() {
 
 void Running::adopt(Loaded fresh) {
   const auto& config = *fresh.config;
+  // The parent reads the file itself, and then knows the addresses that configure_parts binds.
+  if (auto read = parent_->reload(); !read)
+    log_->write(
+        LogEvent(Level::error, "parent_not_reloaded").add("error", read.error().describe()));
   if (const auto error = configure_parts(config); error.code()) {
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
     return;
   }
   for (const auto& key : need_restart(*loaded_.config, config))
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", key));
+  for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file)))
+    log_->write(LogEvent(Level::warn, "needs_restart").add("key", "sandbox").add("path", path));
   log_->reconfigure(log_format(config), config.log.level);
   loaded_ = std::move(fresh);
   log_->write(LogEvent(Level::info, "reloaded")

@@ -71,6 +71,20 @@ Result<std::vector<delivery::Route>> routes(const Config& config) {
   return out;
 }
 
+// Mailboxes that another server keeps: nothing if they are ours.
+std::optional<Result<delivery::Route>> mailbox_route(std::string_view mailbox) {
+  constexpr std::string_view kLmtp = "lmtp:";
+  if (!mailbox.starts_with(kLmtp))
+    return std::nullopt;
+  auto hop = delivery::lmtp_next_hop(mailbox.substr(kLmtp.size()));
+  if (!hop)
+    return hop.error();
+  delivery::Route route;
+  route.next_hop = std::move(*hop);
+  route.tls = delivery::TlsMode::off;
+  return route;
+}
+
 delivery::Families families(Family family) {
   switch (family) {
     case Family::ipv4:
@@ -195,6 +209,13 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   settings->mailbox = config.local.mailbox;
   settings->book = std::move(book);
   settings->users = std::move(users);
+  if (auto route = mailbox_route(config.local.mailbox)) {
+    if (!*route)
+      return route->error().during("local.mailbox");
+    settings->mailbox_route = **route;
+  }
+  settings->minimum_uid = static_cast<std::uint32_t>(config.local.minimum_uid);
+  settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);
   settings->timeouts.connect = config.delivery.connect_timeout;
   return std::shared_ptr<const delivery::Settings>(std::move(settings));

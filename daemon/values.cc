@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "delivery/local/mailbox_pattern.h"
 #include "delivery/route.h"
 #include "dns/server.h"
 #include "mail/address.h"
@@ -169,14 +170,15 @@ std::string check_user(std::string_view text) {
 }
 
 std::string check_mailbox(std::string_view text) {
-  constexpr std::string_view kMaildir = "maildir:";
-  if (text.starts_with(kMaildir)) {
-    const auto path = text.substr(kMaildir.size());
-    if (is_path(path) && path.find("{user}") != std::string_view::npos)
-      return {};
-  }
+  const bool is_file = text.starts_with("maildir:") || text.starts_with("mbox:");
+  const bool names_user =
+      text.find("{user}") != text.npos || text.find("{local}") != text.npos || !is_file;
+  if (names_user && delivery::check_pattern(text))
+    return {};
   return wrong(text, "is no mailbox",
-               "\"maildir:\" and an absolute path with {user} in it is allowed");
+               "\"maildir:\" or \"mbox:\" and an absolute path with {user} in it, "
+               "\"lmtp:unix:/path\", \"lmtp:host:port\", or \"command:\" and a program with its "
+               "arguments is allowed");
 }
 
 std::string check_table(std::string_view text) {

@@ -80,7 +80,8 @@ void set_option(const FileDescriptor& socket, int level, int option) {
   ::setsockopt(socket.get(), level, option, &on, sizeof on);
 }
 
-Result<FileDescriptor> bind_only(const Address& address, bool shared) {
+Result<FileDescriptor> bind_only(const Address& address, bool shared,
+                                 const BindElsewhere& elsewhere) {
   FileDescriptor socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.is_open())
     return system_error("open socket");
@@ -93,13 +94,18 @@ Result<FileDescriptor> bind_only(const Address& address, bool shared) {
     set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY);
   if (shared)
     set_option(socket, SOL_SOCKET, SO_REUSEPORT);
-  if (::bind(socket.get(), address.get(), address.size) != 0)
+  if (::bind(socket.get(), address.get(), address.size) == 0)
+    return socket;
+  if (errno != EACCES || !elsewhere)
     return system_error("bind");
+  if (auto bound = elsewhere(socket.get(), address.get(), address.size); !bound)
+    return bound.error();
   return socket;
 }
 
-Result<FileDescriptor> bind_one(const Address& address, bool shared) {
-  auto socket = bind_only(address, shared);
+Result<FileDescriptor> bind_one(const Address& address, bool shared,
+                                const BindElsewhere& elsewhere) {
+  auto socket = bind_only(address, shared, elsewhere);
   if (socket && ::listen(socket->get(), kBacklog) != 0)
     return system_error("listen");
   return socket;
@@ -140,13 +146,13 @@ std::string describe(const Address& address) {
   return "[" + std::string(text) + "]:" + std::to_string(ntohs(in6.sin6_port));
 }
 
-Result<Bound> bind_inet(Address address, std::size_t loops) {
+Result<Bound> bind_inet(Address address, std::size_t loops, const BindElsewhere& elsewhere) {
   Bound bound;
   // With SO_REUSEPORT alone, a second daemon of the same user would share the port unnoticed.
-  if (auto probe = bind_only(address, false); !probe)
+  if (auto probe = bind_only(address, false, elsewhere); !probe)
     return probe.error();
   for (std::size_t i = 0; i < loops; ++i) {
-    auto socket = bind_one(address, loops > 1);
+    auto socket = bind_one(address, loops > 1, elsewhere);
     if (!socket)
       return socket.error();
     if (i == 0)  // the others share the port that the first was given
@@ -160,7 +166,8 @@ Result<Bound> bind_inet(Address address, std::size_t loops) {
 
 }  // namespace
 
-Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops) {
+Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
+                            const BindElsewhere& elsewhere) {
   const std::string step = "listen on " + settings.address;
   Bound bound;
   if (settings.inherited >= 0) {
@@ -173,7 +180,7 @@ Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops)
     const auto address = parse_inet(settings.address);
     if (!address)
       return address.error().during(step);
-    auto result = bind_inet(*address, loops);
+    auto result = bind_inet(*address, loops, elsewhere);
     if (!result)
       return result.error().during(step);
     return result;
@@ -183,7 +190,7 @@ Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops)
   if (!address)
     return address.error().during(step);
   remove_stale(*address, path.c_str());
-  auto socket = bind_one(*address, false);
+  auto socket = bind_one(*address, false, {});
   if (!socket)
     return socket.error().during(step);
   bound.address = settings.address;

@@ -44,6 +44,8 @@ struct Bound {
   std::string address;  // with the real port
   std::vector<FileDescriptor> sockets;
 };
-Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops);
+// elsewhere: who binds where we may not (EACCES); empty: nobody.
+Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
+                            const BindElsewhere& elsewhere);
 
 }  // namespace postrider::smtpd

@@ -31,6 +31,7 @@ struct Server::Impl {
   const Clock& clock;
   Log& log;
   std::shared_ptr<Slots> slots = std::make_shared<Slots>();
+  BindElsewhere elsewhere;
   std::vector<Face> faces;
   std::vector<Place> places;  // in the order of each face's listeners
 
@@ -85,10 +86,14 @@ Server::~Server() {
   }
 }
 
+void Server::bind_elsewhere(BindElsewhere elsewhere) {
+  impl_->elsewhere = std::move(elsewhere);
+}
+
 Result<void> Server::listen(const std::vector<ListenerSettings>& listeners) {
   std::vector<Bound> all;
   for (const auto& settings : listeners) {
-    auto bound = bind_listener(settings, impl_->faces.size());
+    auto bound = bind_listener(settings, impl_->faces.size(), impl_->elsewhere);
     if (!bound)
       return bound.error();
     all.push_back(*std::move(bound));
@@ -116,7 +121,7 @@ Result<void> Server::relisten(const std::vector<ListenerSettings>& listeners) {
       stays[static_cast<std::size_t>(known - before.begin())] = true;
       continue;
     }
-    auto made = bind_listener(settings, impl_->faces.size());
+    auto made = bind_listener(settings, impl_->faces.size(), impl_->elsewhere);
     if (!made)
       return made.error();
     fresh.push_back(&settings);

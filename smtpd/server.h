@@ -34,6 +34,8 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  // From now on, where we lack the right to bind.
+  void bind_elsewhere(BindElsewhere elsewhere);
   // Binds all of them or none. The error names the address.
   Result<void> listen(const std::vector<ListenerSettings>& listeners);
   void start();

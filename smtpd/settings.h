@@ -3,13 +3,16 @@
 #pragma once
 
 #include "base/network.h"
+#include "base/result.h"
 #include "base/time.h"
 #include "mail/directory.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <sys/socket.h>
 #include <vector>
 
 namespace postrider::smtpd {
@@ -29,6 +32,10 @@ struct ListenerSettings {
   bool proxy_protocol = false;  // expects a PROXY header from Settings::proxy_from, nobody else
   int inherited = -1;           // a listening socket from systemd; owned by the server from then on
 };
+
+// Binds a socket of ours to an address for which we lack the right.
+using BindElsewhere =
+    std::function<Result<void>(int socket, const sockaddr* address, socklen_t size)>;
 
 struct Limits {
   std::uint32_t errors = 20;  // refused commands in a session, then 421 4.7.0

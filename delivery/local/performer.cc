@@ -29,10 +29,10 @@ Error refused(const std::string& path, const char* why) {
 }
 
 // nullptr: it may be trusted.
-const char* why_not_trusted(const struct stat& about) {
+const char* why_not_trusted(const struct stat& about, uid_t owner) {
   if (!S_ISREG(about.st_mode))
     return "it is no regular file";
-  if (about.st_uid != ::geteuid() && about.st_uid != 0)
+  if (about.st_uid != owner && about.st_uid != 0)
     return "it belongs to another user";
   if ((about.st_mode & (S_IWGRP | S_IWOTH)) != 0)
     return "others may write to it";
@@ -56,7 +56,7 @@ mail::Outcome perform_here(const LocalJob& job, const LocalBody& body) {
 }
 
 Result<std::optional<std::string>> read_forward_here(const std::string& home,
-                                                     const std::string& name) {
+                                                     const std::string& name, uid_t owner) {
   const auto path = home + "/" + name;
   const FileDescriptor file(
       ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
@@ -69,7 +69,7 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
   struct stat about {};
   if (!file.is_open() || ::fstat(file.get(), &about) != 0)
     return system_error("open " + escaped(path));
-  if (const char* why = why_not_trusted(about))
+  if (const char* why = why_not_trusted(about, owner))
     return refused(path, why);
   std::string text;
   std::array<char, 4096> room{};
@@ -99,7 +99,7 @@ Result<std::optional<std::string>> OwnPerformer::read_forward(const std::string&
     return system_error(failed, "look up user " + escaped(user));
   if (found == nullptr)
     return std::optional<std::string>();
-  return read_forward_here(entry.pw_dir, name);
+  return read_forward_here(entry.pw_dir, name, entry.pw_uid);
 }
 
 bool was_delivered_to(std::string_view content, std::string_view address) {

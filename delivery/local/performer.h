@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <sys/types.h>
 
 namespace postrider::delivery {
 
@@ -37,8 +38,9 @@ class OwnPerformer : public Performer {
 
 // The same synchronously, for a process that already is the user: see Performer.
 mail::Outcome perform_here(const LocalJob& job, const LocalBody& body);
+// owner: who, besides root, the file may belong to.
 Result<std::optional<std::string>> read_forward_here(const std::string& home,
-                                                     const std::string& name);
+                                                     const std::string& name, uid_t owner);
 
 // Whether a header section says that the message has been here before (Delivered-To, RFC 9228):
 // `content` is the beginning of a message, trace included. To be asked before a Target is

@@ -8,6 +8,7 @@ find_package(fmt REQUIRED)
 find_package(Catch2 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(PkgConfig REQUIRED)
+pkg_check_modules(libseccomp REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
 pkg_check_modules(libidn REQUIRED IMPORTED_TARGET libidn)  # SASLprep
 pkg_check_modules(libidn2 REQUIRED IMPORTED_TARGET libidn2)

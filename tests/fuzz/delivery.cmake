@@ -2,3 +2,4 @@ add_fuzzer(fuzz_client ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_client.cc postrider_deli
 add_fuzzer(fuzz_sts ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_sts.cc postrider_delivery)
 add_fuzzer(fuzz_tlsrpt ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_tlsrpt.cc postrider_delivery)
 add_fuzzer(fuzz_http ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_http.cc postrider_base)
+add_fuzzer(fuzz_local_job ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_local_job.cc postrider_delivery)

@@ -1,0 +1,38 @@
+// What the privileged parent allows. Strict, and small enough to be read before it is trusted.
+#pragma once
+
+#include "base/result.h"
+#include "daemon/config.h"
+#include "daemon/parent_protocol.h"
+#include "daemon/privileges.h"
+
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+struct ParentRules {
+  std::string config_file;
+  Account own;                    // the daemon's user
+  bool may_become_users = false;  // else everything is done as who we are
+  uid_t minimum_uid = 1000;
+  std::vector<std::string> users;  // if not empty, only these
+  std::string forward;             // ".forward"; empty: none
+  std::string mailbox_root;        // "/var/mail"; empty: no such folder
+  std::vector<std::string> listeners;
+};
+ParentRules parent_rules(const Config& config, std::string config_file);
+
+// Whole, of this protocol, with as many descriptors as its verb brings, and texts that end.
+Result<void> check_form(const ParentRequest& request, std::size_t octets, std::size_t descriptors);
+// Whom to become: never root, never below the minimum, only whom the configuration names.
+Result<Account> check_user(const ParentRules& rules, const std::string& user);
+// local.forward, or that and a separator and letters, digits and some marks; never a slash.
+Result<void> check_forward_name(const ParentRules& rules, const std::string& name);
+// The address of a listener of the configuration, and no other.
+Result<void> check_address(const ParentRules& rules, const sockaddr_storage& address,
+                           std::size_t size);
+// The group of the mailboxes' folder, if root owns it and that group may write to it; 0: none.
+gid_t mailbox_group(const ParentRules& rules);
+
+}  // namespace postrider::daemon

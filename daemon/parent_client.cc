@@ -1,0 +1,171 @@
+#include "daemon/parent_client.h"
+
+#include "delivery/local/local_file.h"
+#include "delivery/local/target_codec.h"
+#include "queue/codec.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+using delivery::local_end;
+using delivery::local_failure;
+using mail::Outcome;
+using mail::Verdict;
+
+template <std::size_t Size>
+Result<void> put(std::array<char, Size>& room, const std::string& text) {
+  if (text.size() >= Size || text.find('\0') != text.npos)
+    return Error(Errc::too_long, "name " + text.substr(0, Size));
+  std::copy(text.begin(), text.end(), room.begin());
+  return {};
+}
+
+// Bytes in memory as a file that another process can read from its beginning.
+Result<FileDescriptor> memory_file(std::string_view bytes) {
+  FileDescriptor file(::memfd_create("postrider", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file.is_open())
+    return system_error("make a memory file");
+  if (auto written = write_all(file, bytes); !written)
+    return written.error();
+  if (::lseek(file.get(), 0, SEEK_SET) != 0)
+    return system_error("rewind a memory file");
+  return file;
+}
+
+Result<void> read_exactly(const FileDescriptor& from, void* to, std::size_t size) {
+  auto* at = static_cast<char*>(to);
+  while (size > 0) {
+    const auto got = ::read(from.get(), at, size);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return got < 0 ? system_error("read the parent's answer")
+                     : Error(Errc::stopped, "read the parent's answer (the delivery ended)");
+    at += got;
+    size -= static_cast<std::size_t>(got);
+  }
+  return {};
+}
+
+Result<void> send_request(int socket, const ParentRequest& request, const std::array<int, 3>& fds,
+                          std::size_t count) {
+  iovec part{const_cast<ParentRequest*>(&request), sizeof request};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostParentDescriptors)> room{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = room.data();
+  header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+  auto* item = CMSG_FIRSTHDR(&header);
+  item->cmsg_level = SOL_SOCKET;
+  item->cmsg_type = SCM_RIGHTS;
+  item->cmsg_len = CMSG_LEN(sizeof(int) * count);
+  std::memcpy(CMSG_DATA(item), fds.data(), sizeof(int) * count);
+  while (::sendmsg(socket, &header, MSG_NOSIGNAL) < 0)
+    if (errno != EINTR)
+      return system_error("ask the parent");
+  return {};
+}
+
+}  // namespace
+
+ParentClient::ParentClient(ParentLink link, std::string mailbox_root)
+    : link_(std::move(link)), mailbox_root_(std::move(mailbox_root)) {}
+
+Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int first,
+                                               int second) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return system_error("ask the parent");
+  FileDescriptor ours(ends[0]), theirs(ends[1]);
+  const auto count = descriptors_of(request.verb);
+  if (auto sent = send_request(link_.socket.get(), request, {theirs.get(), first, second}, count);
+      !sent)
+    return sent.error();
+  theirs.reset();
+  Answer answer;
+  if (auto read = read_exactly(ours, &answer.head, sizeof answer.head); !read)
+    return read.error();
+  if (answer.head.magic != kParentMagic || answer.head.size > kMostParentAnswer)
+    return malformed("the parent's answer");
+  answer.bytes.resize(answer.head.size);
+  if (auto read = read_exactly(ours, answer.bytes.data(), answer.bytes.size()); !read)
+    return read.error();
+  if (answer.head.answer == ParentAnswer::refused)
+    return Error(Errc::refused, answer.bytes);
+  if (answer.head.answer == ParentAnswer::failed)
+    return system_error(answer.head.number, answer.bytes);
+  return answer;
+}
+
+Outcome ParentClient::perform(const delivery::LocalJob& job, delivery::LocalBody body) {
+  ParentRequest request;
+  request.verb = ParentVerb::perform;
+  const bool is_mailbox = job.target.kind != delivery::Target::Kind::command;
+  request.in_mail_folder = is_mailbox && job.target.root == mailbox_root_ ? 1 : 0;
+  if (auto named = put(request.user, job.target.user); !named)
+    return local_failure(named.error());
+  const auto file = memory_file(delivery::encode(job));
+  if (!file)
+    return local_failure(file.error());
+  if (body.bytes) {
+    auto content = memory_file(*body.bytes);
+    if (!content)
+      return local_failure(content.error());
+    body.file = std::move(*content);
+  }
+  const auto answer = ask(request, file->get(), body.file.get());
+  if (!answer)
+    return local_end(Verdict::retry, {4, 3, 0}, "not delivered: " + answer.error().describe());
+  auto outcome = queue::decode_outcome(answer->bytes);
+  if (answer->head.answer != ParentAnswer::outcome || !outcome)
+    return local_end(Verdict::retry, {4, 3, 0}, "the delivery gave no result");
+  return *std::move(outcome);
+}
+
+Result<std::optional<std::string>> ParentClient::read_forward(const std::string& user,
+                                                              const std::string& name) {
+  ParentRequest request;
+  request.verb = ParentVerb::read_forward;
+  if (auto named = put(request.user, user); !named)
+    return named.error();
+  if (auto named = put(request.name, name); !named)
+    return std::optional<std::string>();  // no file has a name of that length
+  auto answer = ask(request);
+  if (!answer)
+    return answer.error();
+  if (answer->head.answer == ParentAnswer::nothing)
+    return std::optional<std::string>();
+  return std::optional(std::move(answer->bytes));
+}
+
+Result<void> ParentClient::bind(int socket, const sockaddr* address, socklen_t size) {
+  ParentRequest request;
+  request.verb = ParentVerb::bind;
+  if (size > sizeof request.address)
+    return malformed("an address of this size");
+  std::memcpy(&request.address, address, size);
+  request.address_size = size;
+  const auto answer = ask(request, socket);
+  if (!answer)
+    return answer.error();
+  return {};
+}
+
+Result<void> ParentClient::reload() {
+  ParentRequest request;
+  request.verb = ParentVerb::reload;
+  const auto answer = ask(request);
+  if (!answer)
+    return answer.error();
+  return {};
+}
+
+}  // namespace postrider::daemon

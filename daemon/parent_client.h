@@ -1,0 +1,42 @@
+// The daemon's side of its privileged parent: local deliveries, .forward files and ports by
+// request. Thread-safe.
+#pragma once
+
+#include "daemon/parent_process.h"
+#include "delivery/local/performer.h"
+
+#include <optional>
+#include <string>
+#include <sys/socket.h>
+
+namespace postrider::daemon {
+
+class ParentClient : public delivery::Performer {
+ public:
+  // mailbox_root: of local.mailbox; deliveries below it get its folder's group.
+  ParentClient(ParentLink link, std::string mailbox_root);
+
+  mail::Outcome perform(const delivery::LocalJob& job, delivery::LocalBody body) override;
+  Result<std::optional<std::string>> read_forward(const std::string& user,
+                                                  const std::string& name) override;
+  // Binds a socket of ours to the address of a listener of the configuration. Blocks briefly.
+  Result<void> bind(int socket, const sockaddr* address, socklen_t size);
+  // The parent reads the configuration file again.
+  Result<void> reload();
+
+  pid_t pid() const { return link_.pid; }
+  bool may_become_users() const { return link_.may_become_users; }
+  const FileDescriptor& socket() const { return link_.socket; }  // readable once the parent is gone
+
+ private:
+  struct Answer {
+    ParentReply head;
+    std::string bytes;
+  };
+  Result<Answer> ask(const ParentRequest& request, int first = -1, int second = -1);
+
+  ParentLink link_;
+  std::string mailbox_root_;
+};
+
+}  // namespace postrider::daemon

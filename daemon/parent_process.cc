@@ -1,0 +1,238 @@
+#include "daemon/parent_process.h"
+
+#include "daemon/capabilities.h"
+#include "daemon/config_file.h"
+#include "daemon/sandbox.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <grp.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::uint64_t kKept =
+    capability(CAP_SETUID) | capability(CAP_SETGID) | capability(CAP_NET_BIND_SERVICE);
+constexpr unsigned kMostChildren = 500;
+
+bool may_become_users() {
+  return (effective_capabilities() & kKept) == kKept;
+}
+
+// Loses all that is not needed, for good.
+Result<void> settle(const ParentRules& rules, bool privileged) {
+  ::prctl(PR_SET_NAME, "postrider-parent");
+  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  if (!privileged)
+    return {};
+  if (::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || ::setgroups(0, nullptr) != 0 ||
+      ::setresgid(rules.own.gid, rules.own.gid, rules.own.gid) != 0)
+    return system_error("take on the group of " + rules.own.name);
+  // The set of what can ever be had again shrinks while we still may shrink it.
+  const auto shrinking = effective_capabilities() & capability(CAP_SETPCAP);
+  if (auto kept = keep_only(kKept | shrinking, kKept); !kept)
+    return kept;
+  if (::setresuid(rules.own.uid, rules.own.uid, rules.own.uid) != 0)
+    return system_error("take on user " + rules.own.name);
+  if (auto kept = keep_only(kKept, kKept); !kept)
+    return kept;
+  return forbid_root();
+}
+
+struct Received {
+  ParentRequest request;
+  std::array<FileDescriptor, kMostParentDescriptors> descriptors;
+  std::size_t count = 0;
+  ssize_t octets = 0;
+};
+
+Received receive(int socket) {
+  Received received;
+  iovec part{&received.request, sizeof received.request};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostParentDescriptors)> room{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = room.data();
+  header.msg_controllen = room.size();
+  received.octets = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  if (received.octets < 0)
+    return received;
+  for (auto* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
+    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
+      continue;
+    const auto count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count && received.count < kMostParentDescriptors; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(item) + i * sizeof fd, sizeof fd);
+      received.descriptors[received.count++] = FileDescriptor(fd);
+    }
+  }
+  return received;
+}
+
+class Parent {
+ public:
+  Parent(FileDescriptor socket, ParentRules rules)
+      : socket_(std::move(socket)), rules_(std::move(rules)) {}
+
+  [[noreturn]] void run() {
+    sigset_t child;
+    ::sigemptyset(&child);
+    ::sigaddset(&child, SIGCHLD);
+    ::sigprocmask(SIG_BLOCK, &child, nullptr);
+    const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    for (;;) {
+      const bool has_room = children_ < kMostChildren;
+      std::array<pollfd, 2> waiting = {
+          {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}}};
+      if (::poll(waiting.data(), waiting.size(), -1) < 0 && errno != EINTR)
+        ::_exit(1);
+      if (waiting[0].revents != 0)
+        reap(ended.get());
+      if (waiting[1].revents != 0)
+        serve(receive(socket_.get()));
+    }
+  }
+
+ private:
+  void reap(int ended) {
+    signalfd_siginfo ignored{};
+    (void)!::read(ended, &ignored, sizeof ignored);
+    while (::waitpid(-1, nullptr, WNOHANG) > 0)
+      --children_;
+  }
+
+  void serve(Received received) {
+    if (received.octets == 0 || (received.octets < 0 && errno != EINTR && errno != EAGAIN))
+      ::_exit(0);  // the daemon has ended
+    if (received.octets < 0)
+      return;
+    const auto& request = received.request;
+    const auto octets = static_cast<std::size_t>(received.octets);
+    if (auto form = check_form(request, octets, received.count); !form)
+      return;  // nobody who speaks this protocol is there to be answered
+    const int asker = received.descriptors[0].get();
+    if (request.verb == ParentVerb::bind)
+      return reply(asker, bind(request, received.descriptors[1]));
+    if (request.verb == ParentVerb::reload)
+      return reply(asker, reload());
+    const auto account = check_user(rules_, request.user.data());
+    const bool reads = request.verb == ParentVerb::read_forward;
+    if (reads && !account && account.error().code() == make_error_code(Errc::not_found))
+      return answer(asker, ParentAnswer::nothing, 0, {});  // no account, no home, no file
+    if (!account)
+      return reply(asker, account.error());
+    if (reads)
+      if (auto named = check_forward_name(rules_, request.name.data()); !named)
+        return reply(asker, named);
+    start_child(received, *account);
+  }
+
+  void start_child(Received& received, const Account& account) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      socket_.reset();
+      run_child(rules_, received.request, account, std::move(received.descriptors));
+    }
+    if (pid < 0)
+      return reply(received.descriptors[0].get(), system_error("fork"));
+    ++children_;
+  }
+
+  Result<void> bind(const ParentRequest& request, const FileDescriptor& socket) {
+    if (auto allowed = check_address(rules_, request.address, request.address_size); !allowed)
+      return allowed;
+    const auto* address = reinterpret_cast<const sockaddr*>(&request.address);
+    if (::bind(socket.get(), address, request.address_size) != 0)
+      return system_error("bind");
+    return {};
+  }
+
+  // The administrator's file, not the daemon's word, says what has changed.
+  Result<void> reload() {
+    const auto loaded = load_config(rules_.config_file);
+    if (!loaded.config)
+      return malformed("the configuration has problems");
+    auto fresh = parent_rules(*loaded.config, rules_.config_file);
+    fresh.own = rules_.own;
+    fresh.may_become_users = rules_.may_become_users;
+    rules_ = std::move(fresh);
+    return {};
+  }
+
+  static void reply(int asker, const Result<void>& result) {
+    if (result)
+      return answer(asker, ParentAnswer::nothing, 0, {});
+    const bool refused = result.error().code() == make_error_code(Errc::refused);
+    answer(asker, refused ? ParentAnswer::refused : ParentAnswer::failed,
+           result.error().code().value(), result.error().describe());
+  }
+
+  FileDescriptor socket_;
+  ParentRules rules_;
+  unsigned children_ = 0;
+};
+
+[[noreturn]] void be_parent(FileDescriptor socket, ParentRules rules) {
+  // The service manager may tell the whole group; we end when the daemon does.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE})
+    ::signal(number, SIG_IGN);
+  if (auto settled = settle(rules, rules.may_become_users); !settled) {
+    std::fprintf(stderr, "postrider: parent: %s\n", settled.error().describe().c_str());
+    ::_exit(71);
+  }
+  answer(socket.get(), ParentAnswer::nothing, 0, {});
+  Parent(std::move(socket), std::move(rules)).run();
+}
+
+}  // namespace
+
+void answer(int socket, ParentAnswer kind, int number, std::string_view bytes) {
+  ParentReply head;
+  head.answer = kind;
+  head.number = number;
+  bytes = bytes.substr(0, kMostParentAnswer);
+  head.size = static_cast<std::uint32_t>(bytes.size());
+  std::array<iovec, 2> parts = {
+      {{&head, sizeof head}, {const_cast<char*>(bytes.data()), bytes.size()}}};
+  msghdr header{};
+  header.msg_iov = parts.data();
+  header.msg_iovlen = parts.size();
+  (void)::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return system_error("make the parent's socket");
+  FileDescriptor ours(ends[0]), theirs(ends[1]);
+  rules.own = own != nullptr ? *own : Account{"", ::geteuid(), ::getegid()};
+  rules.may_become_users = rules.own.uid != 0 && may_become_users();
+  ParentLink link;
+  link.may_become_users = rules.may_become_users;
+  link.pid = ::fork();
+  if (link.pid < 0)
+    return system_error("fork the parent");
+  if (link.pid == 0) {
+    ours.reset();
+    be_parent(std::move(theirs), std::move(rules));
+  }
+  theirs.reset();
+  ParentReply ready{};
+  if (::recv(ours.get(), &ready, sizeof ready, 0) != sizeof ready || ready.magic != kParentMagic)
+    return Error(Errc::refused, "start the privileged parent");
+  link.socket = std::move(ours);
+  return link;
+}
+
+}  // namespace postrider::daemon

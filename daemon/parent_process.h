@@ -1,0 +1,37 @@
+// The privileged parent of every local delivery: a process that is forked before the daemon has
+// read a byte from outside, keeps the rights to bind and to become a user, and uses them only as
+// daemon/parent_checks.h allows.
+//
+//   postrider run (the daemon: no rights, sandboxed) ==socketpair== parent --fork--> child
+//                                                        |                            |
+//                                    CAP_SETUID, CAP_SETGID, CAP_NET_BIND_SERVICE     the user
+//
+// Each delivery, and each look at a .forward, has its own short-lived child that has become the
+// user before it reads anything. Started without root, the same happens without any change of user.
+#pragma once
+
+#include "base/file.h"
+#include "base/result.h"
+#include "daemon/parent_checks.h"
+
+#include <sys/types.h>
+
+namespace postrider::daemon {
+
+struct ParentLink {
+  FileDescriptor socket;
+  pid_t pid = 0;
+  bool may_become_users = false;
+};
+// Forks it. Requires that this process has one thread. own: the daemon's user, whom the parent
+// becomes too, apart from its three capabilities; without one, or without the rights, it stays as
+// it is and becomes nobody. It ends when the daemon's end of the socket does.
+Result<ParentLink> fork_parent(ParentRules rules, const Account* own);
+
+// parent_child.cc: in the child, which it ends.
+[[noreturn]] void run_child(const ParentRules& rules, const ParentRequest& request,
+                            const Account& account, std::array<FileDescriptor, 3> descriptors);
+// Sends an answer; what cannot be sent is lost with who asked.
+void answer(int socket, ParentAnswer kind, int number, std::string_view bytes);
+
+}  // namespace postrider::daemon

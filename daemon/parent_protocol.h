@@ -1,0 +1,67 @@
+// What the daemon may ask of its privileged parent, and how: one datagram of fixed size, with
+// descriptors, over a socketpair. Each request brings the socket for its own answer, so that they
+// never wait for each other. The parent looks at nothing but this struct; what comes from outside
+// (the delivery, the message) is read by a process that has become the user.
+//
+//   verb          descriptors behind the request
+//   perform       answer, the encoded LocalJob (a sealed memory file), the body
+//   read_forward  answer
+//   bind          answer, the socket to bind
+//   reload        answer
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <sys/socket.h>
+
+namespace postrider::daemon {
+
+enum class ParentVerb : std::uint32_t { perform = 1, read_forward = 2, bind = 3, reload = 4 };
+
+constexpr std::uint32_t kParentMagic = 0x50524431;
+constexpr std::size_t kMostParentDescriptors = 3;
+
+struct ParentRequest {
+  std::uint32_t magic = kParentMagic;
+  ParentVerb verb = ParentVerb::perform;
+  std::uint32_t in_mail_folder = 0;  // perform: 1 if the group of the mailboxes' folder is needed
+  std::uint32_t address_size = 0;    // bind
+  std::array<char, 64> user{};       // login name, NUL behind it; empty: the daemon's own
+  std::array<char, 128> name{};      // read_forward: ".forward", ".forward+extension"
+  sockaddr_storage address{};        // bind
+};
+static_assert(std::is_trivially_copyable_v<ParentRequest>);
+
+// How many descriptors a verb brings; 0 for a verb that does not exist.
+constexpr std::size_t descriptors_of(ParentVerb verb) {
+  switch (verb) {
+    case ParentVerb::perform:
+      return 3;
+    case ParentVerb::bind:
+      return 2;
+    case ParentVerb::read_forward:
+    case ParentVerb::reload:
+      return 1;
+  }
+  return 0;
+}
+
+// The answer: this, then `size` octets.
+enum class ParentAnswer : std::uint32_t {
+  outcome = 1,  // perform: an encoded mail::Outcome
+  text = 2,     // read_forward: the file
+  nothing = 3,  // read_forward: there is no file; bind, reload: done
+  refused = 4,  // a text: the parent's rules, or the user's file, do not allow it
+  failed = 5,   // a text; `number` is the errno
+};
+struct ParentReply {
+  std::uint32_t magic = kParentMagic;
+  ParentAnswer answer = ParentAnswer::failed;
+  std::int32_t number = 0;
+  std::uint32_t size = 0;
+};
+constexpr std::size_t kMostParentAnswer = 128U << 10U;
+
+}  // namespace postrider::daemon

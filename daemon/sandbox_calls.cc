@@ -1,0 +1,298 @@
+// seccomp, by libseccomp. The daemon has a list of what it may call; processes that do one thing
+// have a list of what they may not.
+#include "daemon/sandbox.h"
+
+#include <cerrno>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+struct Release {
+  void operator()(void* filter) const { ::seccomp_release(filter); }
+};
+using Filter = std::unique_ptr<void, Release>;
+
+// By purpose. Names that a kernel or a machine does not have are left out.
+constexpr const char* kMemory[] = {"brk",    "mmap",          "mmap2",         "munmap",
+                                   "mremap", "mprotect",      "madvise",       "membarrier",
+                                   "mlock",  "munlock",       "memfd_create",  "mincore",
+                                   "msync",  "set_mempolicy", "get_mempolicy", "mbind"};
+constexpr const char* kThreads[] = {"futex",
+                                    "futex_waitv",
+                                    "set_robust_list",
+                                    "get_robust_list",
+                                    "rseq",
+                                    "set_tid_address",
+                                    "sched_yield",
+                                    "sched_getaffinity",
+                                    "sched_setaffinity",
+                                    "sched_getparam",
+                                    "sched_setscheduler",
+                                    "sched_getscheduler",
+                                    "sched_get_priority_max",
+                                    "sched_get_priority_min",
+                                    "gettid",
+                                    "getpid",
+                                    "getppid",
+                                    "tgkill",
+                                    "exit",
+                                    "exit_group",
+                                    "arch_prctl",
+                                    "getcpu",
+                                    "restart_syscall"};
+constexpr const char* kTime[] = {"clock_gettime",
+                                 "clock_gettime64",
+                                 "clock_getres",
+                                 "clock_nanosleep",
+                                 "nanosleep",
+                                 "gettimeofday",
+                                 "time",
+                                 "timerfd_create",
+                                 "timerfd_settime",
+                                 "timerfd_gettime",
+                                 "timer_create",
+                                 "timer_settime",
+                                 "timer_delete",
+                                 "times"};
+constexpr const char* kSignals[] = {
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigpending",
+    "sigaltstack",  "signalfd4",      "kill",         "rt_sigsuspend",   "pause"};
+constexpr const char* kFiles[] = {"open",
+                                  "openat",
+                                  "openat2",
+                                  "close",
+                                  "close_range",
+                                  "read",
+                                  "write",
+                                  "readv",
+                                  "writev",
+                                  "pread64",
+                                  "pwrite64",
+                                  "preadv",
+                                  "pwritev",
+                                  "preadv2",
+                                  "pwritev2",
+                                  "lseek",
+                                  "fsync",
+                                  "fdatasync",
+                                  "sync_file_range",
+                                  "ftruncate",
+                                  "truncate",
+                                  "fallocate",
+                                  "fadvise64",
+                                  "stat",
+                                  "fstat",
+                                  "lstat",
+                                  "newfstatat",
+                                  "statx",
+                                  "statfs",
+                                  "fstatfs",
+                                  "access",
+                                  "faccessat",
+                                  "faccessat2",
+                                  "readlink",
+                                  "readlinkat",
+                                  "getdents",
+                                  "getdents64",
+                                  "rename",
+                                  "renameat",
+                                  "renameat2",
+                                  "link",
+                                  "linkat",
+                                  "unlink",
+                                  "unlinkat",
+                                  "symlinkat",
+                                  "mkdir",
+                                  "mkdirat",
+                                  "rmdir",
+                                  "chmod",
+                                  "fchmod",
+                                  "fchmodat",
+                                  "utimensat",
+                                  "umask",
+                                  "getcwd",
+                                  "chdir",
+                                  "fchdir",
+                                  "fcntl",
+                                  "flock",
+                                  "dup",
+                                  "dup2",
+                                  "dup3",
+                                  "pipe",
+                                  "pipe2",
+                                  "inotify_init",
+                                  "inotify_init1",
+                                  "inotify_add_watch",
+                                  "inotify_rm_watch",
+                                  "sendfile",
+                                  "splice",
+                                  "copy_file_range",
+                                  "getxattr",
+                                  "fgetxattr",
+                                  "lgetxattr"};
+constexpr const char* kNetwork[] = {
+    "socketpair",  "bind",        "listen",       "accept",       "accept4",       "connect",
+    "getsockname", "getpeername", "getsockopt",   "setsockopt",   "sendto",        "recvfrom",
+    "sendmsg",     "recvmsg",     "sendmmsg",     "recvmmsg",     "shutdown",      "poll",
+    "ppoll",       "select",      "pselect6",     "epoll_create", "epoll_create1", "epoll_ctl",
+    "epoll_wait",  "epoll_pwait", "epoll_pwait2", "eventfd",      "eventfd2"};
+constexpr const char* kFacts[] = {"getuid",    "geteuid",   "getgid",    "getegid", "getgroups",
+                                  "getresuid", "getresgid", "uname",     "sysinfo", "getrandom",
+                                  "getrlimit", "prlimit64", "getrusage", "getpgrp", "getsid",
+                                  "getpgid",   "capget"};
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define POSTRIDER_SANITIZED 1
+#endif
+#endif
+#ifdef POSTRIDER_SANITIZED
+// The sanitizers look at their own process from a clone of it, and personality(2).
+constexpr const char* kSanitizers[] = {"ptrace",           "wait4", "personality",
+                                       "process_vm_readv", "clone", "prctl"};
+#endif
+
+// Programs, other processes, other networks: what a mailbox and a .forward never need.
+constexpr const char* kNeverNeeded[] = {"execve",
+                                        "execveat",
+                                        "fork",
+                                        "vfork",
+                                        "clone",
+                                        "clone3",
+                                        "socket",
+                                        "connect",
+                                        "bind",
+                                        "listen",
+                                        "accept",
+                                        "accept4",
+                                        "ptrace",
+                                        "process_vm_readv",
+                                        "process_vm_writev",
+                                        "pidfd_getfd",
+                                        "io_uring_setup",
+                                        "bpf",
+                                        "perf_event_open",
+                                        "keyctl",
+                                        "add_key",
+                                        "request_key",
+                                        "unshare",
+                                        "setns",
+                                        "mount",
+                                        "umount2",
+                                        "chroot",
+                                        "pivot_root",
+                                        "userfaultfd",
+                                        "open_by_handle_at",
+                                        "setuid",
+                                        "setgid",
+                                        "setreuid",
+                                        "setregid",
+                                        "setresuid",
+                                        "setresgid",
+                                        "setgroups",
+                                        "setfsuid",
+                                        "setfsgid"};
+
+// Of the lower half, as the kernel reads ids, families and requests.
+scmp_arg_cmp is(unsigned argument, std::uint32_t value) {
+  return {argument, SCMP_CMP_MASKED_EQ, 0xffffffffU, value};
+}
+
+// The first failure is kept.
+class Rules {
+ public:
+  Rules(std::uint32_t fallback, std::uint32_t action)
+      : filter_(::seccomp_init(fallback)), action_(action) {
+    failed_ = filter_ ? 0 : -ENOMEM;
+  }
+  template <std::size_t Size>
+  void add(const char* const (&names)[Size]) {
+    for (const char* name : names)
+      add(name);
+  }
+  void add(const char* name) { add_if(name, {}); }
+  void add_if(const char* name, std::initializer_list<scmp_arg_cmp> conditions) {
+    const int number = ::seccomp_syscall_resolve_name(name);
+    if (number == __NR_SCMP_ERROR || failed_ != 0)
+      return;
+    const int result =
+        ::seccomp_rule_add_array(filter_.get(), action_, number,
+                                 static_cast<unsigned>(conditions.size()), conditions.begin());
+    if (result != 0 && result != -EDOM)  // -EDOM: not on this machine
+      failed_ = result;
+  }
+  void action(std::uint32_t action) { action_ = action; }
+  std::string enter(bool all_threads) {
+    if (failed_ == 0)
+      failed_ = ::seccomp_attr_set(filter_.get(), SCMP_FLTATR_CTL_NNP, 1);
+    if (failed_ == 0)
+      failed_ = ::seccomp_attr_set(filter_.get(), SCMP_FLTATR_CTL_TSYNC, all_threads ? 1 : 0);
+    if (failed_ == 0)
+      failed_ = ::seccomp_attr_set(filter_.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    if (failed_ == 0)
+      failed_ = ::seccomp_load(filter_.get());
+    return failed_ == 0 ? std::string() : std::string("seccomp: ") + std::strerror(-failed_);
+  }
+
+ private:
+  Filter filter_;
+  std::uint32_t action_;
+  int failed_ = 0;
+};
+
+}  // namespace
+
+std::string restrict_calls() {
+  Rules rules(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_ALLOW);
+  rules.add(kMemory);
+  rules.add(kThreads);
+  rules.add(kTime);
+  rules.add(kSignals);
+  rules.add(kFiles);
+  rules.add(kNetwork);
+  rules.add(kFacts);
+  for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK})
+    rules.add_if("socket", {is(0, static_cast<std::uint32_t>(family))});
+  // A thread, never a process; the name of a thread.
+  rules.add_if("clone", {scmp_arg_cmp{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}});
+  rules.add_if("prctl", {is(0, PR_SET_NAME)});
+  // On terminals and sockets: how much there is to read, non-blocking, is it a terminal.
+  for (const std::uint32_t request : {0x541BU, 0x5421U, 0x5401U, 0x5413U})
+    rules.add_if("ioctl", {is(1, request)});
+#ifdef POSTRIDER_SANITIZED
+  rules.add(kSanitizers);
+#endif
+  // Its flags lie in memory, where no filter sees them: the C library then uses clone.
+  rules.action(SCMP_ACT_ERRNO(ENOSYS));
+  rules.add("clone3");
+  return rules.enter(true);
+}
+
+std::string forbid_programs() {
+  Rules rules(SCMP_ACT_ALLOW, SCMP_ACT_ERRNO(EPERM));
+  rules.add(kNeverNeeded);
+  return rules.enter(false);
+}
+
+Result<void> forbid_root() {
+  Rules rules(SCMP_ACT_ALLOW, SCMP_ACT_ERRNO(EPERM));
+  rules.add_if("setuid", {is(0, 0U)});
+  rules.add_if("setreuid", {is(0, 0U)});
+  rules.add_if("setreuid", {is(1, 0U)});
+  rules.add_if("setresuid", {is(0, 0U)});
+  rules.add_if("setresuid", {is(1, 0U)});
+  rules.add_if("setresuid", {is(2, 0U)});
+  rules.add("setfsuid");
+  if (const auto why = rules.enter(false); !why.empty())
+    return Error(Errc::unsupported, "forbid user 0 (" + why + ")");
+  return {};
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,48 @@
+"""A world with users of its own: the daemon runs in a mount namespace where /etc/passwd and /etc/group
+are ours, so that a test that needs root changes nothing of the machine."""
+import os
+import pathlib
+
+DAEMON, ANN, BOB, LOW = 2901, 3001, 3002, 450
+USERS = {"pridaemon": DAEMON, "ann": ANN, "bob": BOB, "low": LOW}
+MAIL_GROUP = 2908
+
+
+class Machine:
+    """Folders for homes and mailboxes below `folder`, which everybody may pass through."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        at = self.folder
+        while at != pathlib.Path("/"):
+            if not os.stat(at).st_mode & 0o001:
+                os.chmod(at, os.stat(at).st_mode | 0o001)
+            at = at.parent
+        self.homes = self.make("home", 0, 0, 0o755)
+        self.mail = self.make("mail", 0, MAIL_GROUP, 0o2775)
+        lines = pathlib.Path("/etc/passwd").read_text()
+        groups = pathlib.Path("/etc/group").read_text() + f"primail:x:{MAIL_GROUP}:pridaemon\n"
+        for name, uid in USERS.items():
+            home = self.homes / name
+            lines += f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"
+            groups += f"{name}:x:{uid}:\n"
+            if name != "pridaemon":
+                home.mkdir()
+                os.chmod(home, 0o700)
+                os.chown(home, uid, uid)
+        (self.folder / "passwd").write_text(lines)
+        (self.folder / "group").write_text(groups)
+
+    def make(self, name, uid, gid, mode):
+        path = self.folder / name
+        path.mkdir()
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
+        return path
+
+    def wrapper(self):
+        """Before a command: runs it there, with its own process id."""
+        mounts = " && ".join(f"mount --bind {self.folder}/{name} /etc/{name}"
+                             for name in ("passwd", "group"))
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                f'{mounts} && exec "$@"', "sh"]

@@ -1,0 +1,3 @@
+add_unit_test(privilege_test
+  SOURCES privilege_test.cc
+  LIBS postrider_parent)

@@ -1,0 +1,225 @@
+#include "daemon/capabilities.h"
+#include "daemon/confinement.h"
+#include "daemon/parent_checks.h"
+#include "daemon/parent_client.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <arpa/inet.h>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <functional>
+#include <netinet/in.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::daemon;
+
+namespace {
+
+// In a process of its own, for nothing of it can be undone: its exit code.
+int apart(const std::function<int()>& work) {
+  const pid_t child = ::fork();
+  if (child == 0)
+    ::_exit(work());
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+// 0, or the errno of an attempt to open.
+int try_open(const std::string& path, int flags = O_RDONLY) {
+  const int fd = ::open(path.c_str(), flags, 0600);
+  return fd >= 0 ? 0 : errno;
+}
+
+int try_start(const char* program) {
+  char* const arguments[] = {const_cast<char*>(program), nullptr};
+  ::execve(program, arguments, nullptr);
+  return errno;
+}
+
+sockaddr_storage address(const char* host, std::uint16_t port) {
+  sockaddr_storage storage{};
+  sockaddr_in in{};
+  in.sin_family = AF_INET;
+  in.sin_port = htons(port);
+  ::inet_pton(AF_INET, host, &in.sin_addr);
+  std::memcpy(&storage, &in, sizeof in);
+  return storage;
+}
+
+}  // namespace
+
+TEST_CASE("the parent takes whole requests of its protocol only", "[daemon][privilege]") {
+  ParentRequest request;
+  CHECK(check_form(request, sizeof request, 3).has_value());
+  CHECK_FALSE(check_form(request, sizeof request - 1, 3).has_value());
+  CHECK_FALSE(check_form(request, 0, 3).has_value());
+  for (const std::size_t count : {0U, 1U, 2U})
+    CHECK_FALSE(check_form(request, sizeof request, count).has_value());
+  request.verb = static_cast<ParentVerb>(9);
+  CHECK_FALSE(check_form(request, sizeof request, 0).has_value());
+  request = {};
+  request.user.fill('a');
+  CHECK_FALSE(check_form(request, sizeof request, 3).has_value());
+  request = {};
+  request.in_mail_folder = 2;
+  CHECK_FALSE(check_form(request, sizeof request, 3).has_value());
+  request = {};
+  request.magic = 0;
+  CHECK_FALSE(check_form(request, sizeof request, 3).has_value());
+}
+
+TEST_CASE("the parent never becomes root, nor whom the configuration does not allow",
+          "[daemon][privilege]") {
+  ParentRules rules;
+  rules.own = {"postrider", 12345, 12345};
+  rules.may_become_users = true;
+  CHECK(check_user(rules, "")->uid == 12345);
+  CHECK(check_user(rules, "nobody")->name == "nobody");
+  for (const char* name : {"root", "daemon", "no-such-user", "../x", "a b", "root\n", "-x:"}) {
+    INFO(name);
+    CHECK_FALSE(check_user(rules, name).has_value());
+  }
+  rules.minimum_uid = 0;
+  CHECK_FALSE(check_user(rules, "root").has_value());
+  rules.users = {"somebody"};
+  CHECK_FALSE(check_user(rules, "nobody").has_value());
+}
+
+TEST_CASE("the parent reads .forward files and nothing else", "[daemon][privilege]") {
+  ParentRules rules;
+  CHECK_FALSE(check_forward_name(rules, ".forward").has_value());
+  rules.forward = ".forward";
+  CHECK(check_forward_name(rules, ".forward").has_value());
+  CHECK(check_forward_name(rules, ".forward+tag").has_value());
+  for (const char* name : {"", ".forwar", ".forward/", ".forward+a/b", "../.forward",
+                           ".forward+a b", ".ssh/id_rsa", ".forward/../x"}) {
+    INFO(name);
+    CHECK_FALSE(check_forward_name(rules, name).has_value());
+  }
+}
+
+TEST_CASE("the parent binds to the addresses of the configuration", "[daemon][privilege]") {
+  ParentRules rules;
+  rules.listeners = {"127.0.0.1:25", "[::1]:25", "systemd:smtp", "unix:/run/x"};
+  constexpr auto kSize = sizeof(sockaddr_in);
+  CHECK(check_address(rules, address("127.0.0.1", 25), kSize).has_value());
+  CHECK_FALSE(check_address(rules, address("127.0.0.1", 26), kSize).has_value());
+  CHECK_FALSE(check_address(rules, address("127.0.0.2", 25), kSize).has_value());
+  CHECK_FALSE(check_address(rules, address("127.0.0.1", 25), kSize + 1).has_value());
+  CHECK_FALSE(check_address(rules, sockaddr_storage{}, kSize).has_value());
+}
+
+TEST_CASE("what the configuration names is what the daemon may reach", "[daemon][privilege]") {
+  Config config;
+  config.spool = "/srv/spool";
+  config.tls.certificate = "/srv/tls/chain.pem";
+  config.local.aliases = {"/home/lists"};
+  config.sandbox.read = {"/srv/lists"};
+  const auto paths = sandbox_paths(config, "/etc/postrider/postrider.toml");
+  const auto reads = [&](const std::string& path) {
+    return std::find(paths.read.begin(), paths.read.end(), path) != paths.read.end();
+  };
+  CHECK(reads("/srv/tls"));
+  CHECK(reads("/home/lists"));
+  CHECK(reads("/srv/lists"));
+  CHECK_FALSE(reads("/home"));
+  CHECK_FALSE(reads("/var/mail"));
+  Config other = config;
+  other.tls.certificate = "/opt/keys/chain.pem";
+  CHECK(out_of_reach(paths, sandbox_paths(config, "/etc/postrider/postrider.toml")).empty());
+  CHECK(out_of_reach(paths, sandbox_paths(other, "/etc/postrider/postrider.toml")) ==
+        std::vector<std::string>{"/opt/keys"});
+}
+
+TEST_CASE("a sandboxed process opens what it may, and nothing else", "[daemon][privilege]") {
+  const TemporaryFolder folder;
+  ::mkdir((folder / "in").c_str(), 0700);
+  std::ofstream(folder / "outside") << "x";
+  const auto result = apart([&] {
+    if (!restrict_files({{"/etc", "/usr"}, {folder / "in"}}).empty())
+      return 1;
+    if (try_open("/etc/passwd") != 0 || try_open(folder / "in/file", O_CREAT | O_RDWR) != 0)
+      return 2;
+    if (try_open(folder / "outside") != EACCES || try_open(folder / "new", O_CREAT) != EACCES)
+      return 3;
+    if (try_open("/etc/new-file", O_CREAT | O_WRONLY) != EACCES)
+      return 4;
+    return try_start("/bin/true") == EACCES ? 0 : 5;
+  });
+  if (landlock_version() == 0)
+    WARN("this kernel has no Landlock: files are not restricted");
+  CHECK(result == (landlock_version() == 0 ? 1 : 0));
+}
+
+TEST_CASE("a sandboxed process makes no calls that it does not need", "[daemon][privilege]") {
+  CHECK(apart([] {
+          if (!restrict_calls().empty())
+            return 1;
+          if (try_start("/bin/true") != EPERM || ::fork() != -1 || ::setuid(0) != -1)
+            return 2;
+          if (::socket(AF_PACKET, SOCK_RAW, 0) != -1 || ::chroot("/") != -1)
+            return 3;
+          return ::socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 0 : 4;
+        }) == 0);
+  CHECK(apart([] {
+          if (!forbid_programs().empty())
+            return 1;
+          return try_start("/bin/true") == EPERM && ::socket(AF_UNIX, SOCK_STREAM, 0) == -1 ? 0 : 2;
+        }) == 0);
+}
+
+TEST_CASE("as root: once forbidden, nobody is root again", "[daemon][privilege]") {
+  if (::geteuid() != 0) {
+    WARN("not run: needs root");
+    return;
+  }
+  CHECK(apart([] {
+          if (!forbid_root().has_value())
+            return 1;
+          if (::setresuid(0, 0, 0) != -1 || ::setuid(0) != -1 || ::setreuid(0, 0) != -1)
+            return 2;
+          if (::setresuid(65534, 65534, 65534) != 0 || !keep_only(0, 0).has_value())
+            return 3;
+          return effective_capabilities() == 0 && try_open("/etc/shadow") == EACCES ? 0 : 4;
+        }) == 0);
+}
+
+TEST_CASE("a delivery through the parent, and a refusal", "[daemon][privilege]") {
+  const TemporaryFolder folder;
+  Config config;
+  config.local.mailbox = "maildir:" + folder.path() + "/{user}/";
+  auto link = fork_parent(parent_rules(config, "/no/such/file"), nullptr);
+  REQUIRE(link.has_value());
+  ParentClient parent(std::move(*link), folder.path());
+  delivery::LocalJob job;
+  job.target.place = folder / "ann";
+  job.envelope.id = "1";
+  job.envelope.hostname = "us.test";
+  job.size = 3;
+  const auto deliver = [&] {
+    return parent.perform(job, {std::make_shared<const std::string>("x\r\n"), {}});
+  };
+  CHECK(deliver().verdict == mail::Verdict::delivered);
+  CHECK(::access((folder / "ann/new").c_str(), F_OK) == 0);
+  job.target.kind = delivery::Target::Kind::command;
+  job.target.arguments = {"/bin/true"};
+  job.target.root = folder.path();
+  CHECK(deliver().verdict == mail::Verdict::delivered);
+  CHECK_FALSE(parent.read_forward("root", ".ssh/id_rsa").has_value());
+  CHECK_FALSE(parent.reload().has_value());
+  const auto forbidden = address("127.0.0.1", 1);
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const auto bound =
+      parent.bind(socket, reinterpret_cast<const sockaddr*>(&forbidden), sizeof(sockaddr_in));
+  CHECK(bound.error().code() == make_error_code(Errc::refused));
+  ::close(socket);
+}
