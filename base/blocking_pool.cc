@@ -1,8 +1,11 @@
 #include "base/blocking_pool.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 namespace postrider {
 
-BlockingPool::BlockingPool(unsigned threads) {
+BlockingPool::BlockingPool(unsigned threads, int niceness) : niceness_(niceness) {
   for (unsigned i = 0; i < threads; ++i)
     threads_.emplace_back([this] { work(); });
 }
@@ -26,6 +29,8 @@ void BlockingPool::post(std::function<void()> job) {
 }
 
 void BlockingPool::work() {
+  if (niceness_ > 0)
+    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness_);
   std::unique_lock lock(mutex_);
   for (;;) {
     waiting_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });

@@ -18,7 +18,8 @@ namespace postrider {
 // Loops that await must outlive the pool, or have stopped for good.
 class BlockingPool {
  public:
-  explicit BlockingPool(unsigned threads);
+  // niceness: how far its threads stand back where processors are scarce, 0 to 19.
+  explicit BlockingPool(unsigned threads, int niceness = 0);
   ~BlockingPool();  // finishes what was posted
   BlockingPool(const BlockingPool&) = delete;
   BlockingPool& operator=(const BlockingPool&) = delete;
@@ -42,6 +43,7 @@ class BlockingPool {
  private:
   void work();
 
+  const int niceness_;
   std::mutex mutex_;
   std::condition_variable waiting_;
   std::deque<std::function<void()>> jobs_;

@@ -50,9 +50,9 @@ enum class Errc {
   too_long,       // a limit of ours was exceeded
   unsupported,    // legal, but not served here
   not_found,
-  refused,  // policy said no
-  stopped,  // the daemon is shutting down
-  corrupt,  // our own stored data breaks its invariants
+  refused,    // policy said no
+  stopped,    // the daemon is shutting down
+  corrupt,    // our own stored data breaks its invariants
   storage,    // the queue cannot store now
   tls,        // a handshake or a record went wrong
   untrusted,  // the peer's certificate is not the one that was asked for

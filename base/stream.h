@@ -47,7 +47,9 @@ class Stream {
   // is in hand when TLS begins came in clear. After an error the stream is only good for close(),
   // and tls() tells how far it came. Errc::tls: the handshake failed; Errc::untrusted: the peer's
   // certificate is not what `options` ask for; asio::error::eof: the peer hung up.
-  Task<Result<void>> start_tls_server(std::shared_ptr<const TlsContext> context);
+  // received: the beginning of the client's handshake that came along with what stood before it.
+  Task<Result<void>> start_tls_server(std::shared_ptr<const TlsContext> context,
+                                      std::string received);
   Task<Result<void>> start_tls_client(std::shared_ptr<const TlsContext> context,
                                       TlsClientOptions options);
   // Null: in clear.

@@ -49,9 +49,10 @@ TlsSession Stream::tls_session() const {
   return tls_ ? tls_->session() : TlsSession();
 }
 
-Task<Result<void>> Stream::start_tls_server(std::shared_ptr<const TlsContext> context) {
+Task<Result<void>> Stream::start_tls_server(std::shared_ptr<const TlsContext> context,
+                                            std::string received) {
   POSTRIDER_ASSERT(!tls_);
-  auto channel = TlsChannel::server(context, socket_.native_handle());
+  auto channel = TlsChannel::server(context, socket_.native_handle(), std::move(received));
   if (!channel)
     co_return channel.error();
   tls_ = *std::move(channel);

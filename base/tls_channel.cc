@@ -28,6 +28,11 @@ struct TlsChannel::Bio {
   static int read(BIO* bio, char* room, int size) {
     auto& channel = channel_of(bio);
     BIO_clear_retry_flags(bio);
+    if (!channel.received_.empty()) {
+      const auto had = channel.received_.copy(room, static_cast<std::size_t>(size));
+      channel.received_.erase(0, had);
+      return static_cast<int>(had);
+    }
     ssize_t got = 0;
     do
       got = ::recv(channel.socket_, room, static_cast<std::size_t>(size), 0);
@@ -94,9 +99,10 @@ TlsChannel::~TlsChannel() {
 }
 
 Result<std::unique_ptr<TlsChannel>> TlsChannel::server(std::shared_ptr<const TlsContext> context,
-                                                       int socket) {
+                                                       int socket, std::string received) {
   POSTRIDER_ASSERT(context->is_server());
   std::unique_ptr<TlsChannel> channel(new TlsChannel(std::move(context), socket));
+  channel->received_ = std::move(received);
   if (auto opened = channel->open(); !opened)
     return opened.error();
   SSL_set_accept_state(channel->ssl_);

@@ -25,9 +25,9 @@ class TlsChannel {
   // A record's worth of data.
   static constexpr std::size_t kRecord = 16384;
 
-  // The socket must stay open while the channel lives.
+  // The socket must stay open while the channel lives. received: what was read from it already.
   static Result<std::unique_ptr<TlsChannel>> server(std::shared_ptr<const TlsContext> context,
-                                                    int socket);
+                                                    int socket, std::string received);
   static Result<std::unique_ptr<TlsChannel>> client(std::shared_ptr<const TlsContext> context,
                                                     int socket, const TlsClientOptions& options);
   ~TlsChannel();
@@ -79,6 +79,7 @@ class TlsChannel {
   unsigned barren_ = 0;  // records without data since the last data
   boost::system::error_code code_;
   std::string reason_;
+  std::string received_;     // before the socket
   std::string server_name_;  // of a client's hello
   TlsFacts facts_;
 };

@@ -145,6 +145,8 @@ std::string message_view(const json::object& message) {
   out.append(row("size", std::to_string(number_of(message, "message_size")) + " octets"));
   out.append(
       row("from client", text_of(message, "client") + " (" + text_of(message, "protocol") + ")"));
+  if (const auto tls = text_of(message, "tls"); !tls.empty())
+    out.append(row("tls", tls));
   return out;
 }
 

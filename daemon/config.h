@@ -34,15 +34,19 @@ struct ListenerConfig {
   bool proxy_protocol = false;
 };
 
+enum class TlsProtocol : std::uint8_t { tls1_0, tls1_1, tls1_2, tls1_3 };
+
 struct TlsConfig {
-  std::string certificate;
-  std::string key;
+  std::vector<std::string> certificate;  // files; the first of each kind of key is the default
+  std::vector<std::string> key;          // of each certificate, in the same order
+  TlsProtocol protocol = TlsProtocol::tls1_2;
 };
 
 struct AcceptConfig {
   std::uint64_t message_size = 50U << 20U;
   std::uint64_t recipients = 1000;
   std::vector<std::string> relay_from = {"127.0.0.0/8", "::1/128"};
+  std::vector<std::string> relay_certificates;  // SHA-256 in hex, colons allowed
   std::vector<std::string> relay_to;
   std::vector<std::string> relay_recipients;  // tables: who exists in relay_to; empty: everybody
   std::vector<std::string> senders;           // tables: ok, reject or defer

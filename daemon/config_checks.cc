@@ -23,11 +23,16 @@ class Checker {
   }
 
   void tls() {
-    const auto& [certificate, key] = config_.tls;
+    const auto& certificate = config_.tls.certificate;
+    const auto& key = config_.tls.key;
     if (!certificate.empty() && key.empty())
       report("tls.certificate", "is given without tls.key, both or none are allowed");
     if (certificate.empty() && !key.empty())
       report("tls.key", "is given without tls.certificate, both or none are allowed");
+    if (!certificate.empty() && !key.empty() && certificate.size() != key.size())
+      report("tls.key", "names " + std::to_string(key.size()) + " and tls.certificate " +
+                            std::to_string(certificate.size()) +
+                            ", one key for each certificate is allowed");
   }
 
   void domains() {

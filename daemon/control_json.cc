@@ -134,6 +134,8 @@ void add_message_line(const queue::ListedMessage& message, std::string& out) {
   members.number("expires", json_time(message.expires));
   members.text("client", message.origin.client);
   members.text("protocol", message.origin.protocol);
+  if (!message.origin.tls.empty())
+    members.text("tls", message.origin.tls);
   out.append("}}\n");
 }
 

@@ -1,11 +1,14 @@
 #include "daemon/daemon.h"
 
 #include "daemon/addresses.h"
+#include "daemon/certificates.h"
 #include "daemon/config_file.h"
 #include "daemon/running.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -76,6 +79,8 @@ Report check(const Options& options) {
     loaded.problems.push_back(
         {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
   }
+  auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
+  std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe()};
   return {EX_OK, loaded.file + ": no problems\n"};

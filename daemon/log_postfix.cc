@@ -95,6 +95,22 @@ void connected(const LogEvent& event, Lines& lines) {
   lines.begin("smtpd").append("connect from ").append(client_of(event));
 }
 
+void encrypted(const LogEvent& event, Lines& lines) {
+  const auto verify = event.value("verify");
+  auto& out = lines.begin("smtpd");
+  out.append(verify == "trusted" ? "Trusted" : verify == "none" ? "Anonymous" : "Untrusted");
+  out.append(" TLS connection established from ").append(client_of(event)).append(": ");
+  out.append(clean(event.value("tls_protocol"))).append(" with cipher ");
+  out.append(clean(event.value("cipher"))).append(" (");
+  const auto bits = clean(event.value("bits"));
+  out.append(bits).append("/").append(bits).append(" bits)");
+}
+
+void tls_failed(const LogEvent& event, Lines& lines) {
+  lines.begin("smtpd").append("SSL_accept error from ").append(client_of(event)).append(": -1");
+  lines.begin("smtpd").append("warning: TLS library problem: ").append(clean(event.value("error")));
+}
+
 void rejected(const LogEvent& event, Lines& lines) {
   auto& out = lines.begin("smtpd").append("NOQUEUE: reject: ");
   out.append(clean(event.value("stage"))).append(" from ").append(client_of(event)).append(": ");
@@ -244,6 +260,8 @@ struct Row {
 };
 constexpr Row kRows[] = {
     {"connected", connected},
+    {"encrypted", encrypted},
+    {"tls_failed", tls_failed},
     {"rejected", rejected},
     {"accepted", accepted},
     {"disconnected", disconnected},

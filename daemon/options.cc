@@ -22,6 +22,7 @@ constexpr const char* kLevels[] = {"debug", "info", "warn", "error"};
 constexpr const char* kFormats[] = {"text", "json", "postfix"};
 constexpr const char* kRoles[] = {"mx", "submission"};
 constexpr const char* kListenerTls[] = {"off", "starttls", "implicit"};
+constexpr const char* kProtocols[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -76,10 +77,12 @@ const Option kOptions[] = {
     {"listener.proxy_protocol", Flag{LISTENER(proxy_protocol)}, false, nullptr,
      "Whether connections begin with a PROXY header, version 1 or 2; accept.proxy_from says whose."},
 
-    {"tls.certificate", Text{AT(tls.certificate), check_optional_path}, false, "none",
-     "The certificate chain, in PEM."},
-    {"tls.key", Text{AT(tls.key), check_optional_path}, false, "none",
-     "The private key of the certificate, in PEM."},
+    {"tls.certificate", TextList{AT(tls.certificate), check_path, true}, false, "none",
+     "The file with the certificate and its chain, in PEM; or a list, for several kinds of keys and for the names that clients ask for."},
+    {"tls.key", TextList{AT(tls.key), check_path, true}, false, "none",
+     "The file with the private key of the certificate, in PEM; or a list in the order of tls.certificate."},
+    {"tls.protocol", CHOICE(kProtocols, tls.protocol), false, nullptr,
+     "The oldest protocol that other servers may speak; users' programs need TLSv1.2 at least."},
 
     {"accept.message_size", Size{AT(accept.message_size), 64 * kKiB, 2048 * kMiB}, false, nullptr,
      "The largest message accepted."},
@@ -87,6 +90,8 @@ const Option kOptions[] = {
      "The most recipients of one message; more are told to come back."},
     {"accept.relay_from", TextList{AT(accept.relay_from), check_network}, false, nullptr,
      "Networks whose clients may send to anyone."},
+    {"accept.relay_certificates", TextList{AT(accept.relay_certificates), check_fingerprint}, false, nullptr,
+     "Certificates whose holders may send to anyone, as the SHA-256 of each in hexadecimal digits."},
     {"accept.relay_to", TextList{AT(accept.relay_to), check_domain_pattern}, false, nullptr,
      "Domains that anyone may send to through this server, as a backup MX does."},
     {"accept.relay_recipients", TextList{AT(accept.relay_recipients), check_table, true}, false, nullptr,

@@ -16,6 +16,8 @@ namespace postrider::daemon {
 namespace {
 
 constexpr unsigned kPoolThreads = 2;
+// Whoever floods us with handshakes gets what delivery leaves over.
+constexpr int kTlsNiceness = 10;
 constexpr mode_t kSpoolMode = 0700;
 constexpr mode_t kSocketFolderMode = 0755;
 
@@ -190,9 +192,13 @@ void Running::make_lanes() {
 
 void Running::make_parts(StartProblems& problems) {
   const auto& config = *loaded_.config;
+  tls_workers_.emplace(std::max(1U, std::thread::hardware_concurrency()), kTlsNiceness);
+  read_certificates(problems);
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
-    return add(problems, listeners.error());
+    add(problems, listeners.error());
+  if (!problems.lines.empty())
+    return;
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   auto receiving = smtpd_settings(config, directory_);
   if (!receiving)
@@ -202,6 +208,8 @@ void Running::make_parts(StartProblems& problems) {
     loops.push_back(&lane->loop);
   custody_.emplace(*queue_);
   server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
+  if (auto offered = server_->offer_tls(tls_offer_); !offered)
+    return add(problems, offered.error());
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
   auto sending = delivery_settings(config, server_->addresses(), book_, directory_);
@@ -295,7 +303,9 @@ int Running::serve() {
   for (;;) {
     Event event{};
     const auto watchdog = notifier_.watchdog();
-    const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(60000), event);
+    const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(10000), event);
+    if (!has_event)
+      look_at_certificates();
     if (watchdog)
       keep_alive();
     if (parent_is_gone())

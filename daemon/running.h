@@ -78,6 +78,7 @@ class Running {
   void restrict_own_files();
   void restrict_own_calls(StartProblems& problems);
   void make_lanes();
+  void read_certificates(StartProblems& problems);  // running_tls.cc
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
   void blame(StartProblems& problems, const char* key, const std::string& text) const;
@@ -91,7 +92,10 @@ class Running {
   bool lanes_are_alive();
   void reload();
   void adopt(Loaded fresh);
-  Error configure_parts(const Config& config);
+  Error configure_parts(const Config& config, const Origins& origins);
+  Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
+  void look_at_certificates();
+  void log_certificates();
   int stop();
   bool wait_for_stage(Duration limit);
   bool end_lanes();
@@ -108,6 +112,9 @@ class Running {
   SystemClock clock_;
   std::optional<Account> account_;  // whom to become
   SteadyTime next_beat_;
+  SteadyTime next_tls_look_;
+  std::string tls_stamp_;  // of the files that were read last
+  smtpd::TlsOffer tls_offer_;
 
   std::unique_ptr<BackgroundLog> log_;
   std::unique_ptr<queue::Queue> queue_;
@@ -118,6 +125,7 @@ class Running {
   std::optional<smtpd::QueueCustody> custody_;
   std::unique_ptr<smtpd::Server> server_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
+  std::optional<BlockingPool> tls_workers_;  // for handshakes
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
   std::optional<RunningInsight> insight_;

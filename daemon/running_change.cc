@@ -47,7 +47,7 @@ void Running::adopt(Loaded fresh) {
   if (auto read = parent_->reload(); !read)
     log_->write(
         LogEvent(Level::error, "parent_not_reloaded").add("error", read.error().describe()));
-  if (const auto error = configure_parts(config); error.code()) {
+  if (const auto error = configure_parts(config, fresh.origins); error.code()) {
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
     return;
   }
@@ -63,7 +63,7 @@ void Running::adopt(Loaded fresh) {
 }
 
 // Everything that can fail comes before the first part is told.
-Error Running::configure_parts(const Config& config) {
+Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto book = open_address_book(config, *tables_);
   if (!book)
     return book.error();
@@ -78,6 +78,8 @@ Error Running::configure_parts(const Config& config) {
   auto tls = tls_parts_->prepared(config);
   if (!tls)
     return tls.error();
+  if (auto error = change_certificates(config, origins); error.code())
+    return error;
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_);

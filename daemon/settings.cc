@@ -44,6 +44,13 @@ Result<std::vector<std::string>> domain_patterns(const std::vector<std::string>&
   return out;
 }
 
+// "AB:CD" becomes "abcd".
+std::string hex_digits(std::string_view fingerprint) {
+  auto digits = ascii_lower(fingerprint);
+  std::erase(digits, ':');
+  return digits;
+}
+
 // "192.0.2.1:25", "[::]:25"; nothing for other kinds of listeners.
 std::optional<delivery::OwnAddress> own_address(std::string_view text) {
   const auto server = dns::parse_server(text);
@@ -177,6 +184,8 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->relay_from = std::move(*relay_from);
   settings->relay_to = std::move(*relay_to);
   settings->proxy_from = std::move(*proxy_from);
+  for (const auto& fingerprint : config.accept.relay_certificates)
+    settings->relay_certificates.push_back(hex_digits(fingerprint));
   settings->directory = std::move(directory);
   settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
   settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);
@@ -230,12 +239,10 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
   constexpr std::string_view kSystemd = "systemd:";
   std::vector<smtpd::ListenerSettings> out;
   for (const auto& given : config.listeners) {
-    // Rather not at all than without the TLS that was asked for.
-    if (given.tls != ListenerTls::off)
-      return Error(make_error_code(Errc::unsupported), "offer TLS on " + given.address);
     smtpd::ListenerSettings settings;
     settings.address = given.address;
     settings.role = given.role == Role::mx ? smtpd::Role::mx : smtpd::Role::submission;
+    settings.tls = static_cast<smtpd::TlsStart>(given.tls);  // the same values in the same order
     settings.proxy_protocol = given.proxy_protocol;
     if (!given.address.starts_with(kSystemd)) {
       out.push_back(settings);

@@ -105,6 +105,17 @@ std::string check_route_domain(std::string_view text) {
                "allowed");
 }
 
+std::string check_fingerprint(std::string_view text) {
+  constexpr std::size_t kDigits = 64;
+  std::string digits(text);
+  std::erase(digits, ':');
+  if (digits.size() == kDigits &&
+      digits.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos)
+    return {};
+  return wrong(text, "is not a fingerprint",
+               "64 hexadecimal digits as `openssl x509 -fingerprint -sha256` gives are allowed");
+}
+
 std::string check_network(std::string_view text) {
   if (Network::parse(text))
     return {};

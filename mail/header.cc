@@ -56,6 +56,14 @@ std::string comment(std::string_view text) {
   return out;
 }
 
+// Folded behind its commas.
+std::string tls_comment(std::string_view text) {
+  auto out = comment(text);
+  for (auto at = out.find(", "); at != std::string::npos; at = out.find(", ", at + 1))
+    out.replace(at, 2, ",\r\n\t ");
+  return out;
+}
+
 bool has_control(std::string_view text) {
   return std::any_of(text.begin(), text.end(),
                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
@@ -153,9 +161,11 @@ std::string received_field(const TraceInfo& info) {
   out.append("by ").append(token(info.by)).append(" (Postrider) with ");
   out.append(token(info.protocol)).append(" id ").append(to_string(info.id));
   if (!info.tls.empty())
-    out.append("\r\n\t(").append(comment(info.tls)).append(")");
+    out.append("\r\n\t(").append(tls_comment(info.tls)).append(")");
   if (!info.recipient.empty() && info.recipient.size() <= 320 && !has_control(info.recipient))
     out.append("\r\n\tfor <").append(info.recipient).append(">");
+  if (!info.tls_cipher.empty())
+    out.append("\r\n\ttls ").append(token(info.tls_cipher));
   return out.append(";\r\n\t").append(format_date(info.when)).append("\r\n");
 }
 

@@ -58,7 +58,8 @@ struct TraceInfo {
   std::string client_name;  // verified name, or empty
   std::string by;           // our host name
   std::string protocol;     // "SMTP", "ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA", "UTF8SMTP", ...
-  std::string tls;          // "TLSv1.3 cipher ..." comment, or empty
+  std::string tls;          // "using TLSv1.3 with cipher ...", for a comment; or empty
+  std::string tls_cipher;   // its registered name, for the clause of RFC 8314 §4.3; or empty
   std::string recipient;    // the "for" clause; empty if there are several
   MessageId id;
   TimePoint when;

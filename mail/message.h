@@ -28,6 +28,7 @@ struct Content {
 struct Origin {
   std::string client;    // "helo.name[192.0.2.1]" or "local uid 1000"; escaped when shown
   std::string protocol;  // "ESMTP", "local", "notice"
+  std::string tls{};     // "TLSv1.3 with cipher ...", as in Received; empty: in clear
 };
 
 struct Message {

@@ -51,6 +51,8 @@ std::string encode_head(const mail::Message& message) {
   out.text(message.origin.client);
   out.text(message.origin.protocol);
   out.text(envelope);
+  if (!message.origin.tls.empty())
+    out.text(message.origin.tls);
   return out.take();
 }
 
@@ -72,6 +74,8 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes) {
   message.origin.client = in.text(kMostText);
   message.origin.protocol = in.text(64);
   const auto envelope = in.text(kMostEnvelope);
+  if (!in.done())
+    message.origin.tls = in.text(256);
   if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))
     return damaged("decode message");
   auto decoded = mail::decode_envelope(envelope);

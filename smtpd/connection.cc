@@ -55,7 +55,10 @@ Task<void> Connection::live() {
   auto& log = reception_->log();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
   maillog::connected(log, session_id, client_, proxy);
-  co_await converse();
+  if (arrival_.tls_start == TlsStart::starttls)
+    talk_->session().offer_starttls();
+  if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
+    co_await converse();
   summary_.commands = talk_->commands();
   maillog::disconnected(log, talk_->session(), summary_);
   if (summary_.end == maillog::End::refused)
@@ -97,7 +100,8 @@ bool Connection::take_address_slot() {
   count(reception_->counters().turned_away);
   maillog::turned_away(reception_->log(), client_.address, "too many sessions",
                        replies::kTooManySessions);
-  say(replies::kTooManySessions);
+  if (arrival_.tls_start != TlsStart::at_once)  // who waits for a handshake cannot read it
+    say(replies::kTooManySessions);
   return false;
 }
 
@@ -158,6 +162,9 @@ Task<void> Connection::converse() {
       need = co_await authenticate();
       if (need != Need::input)
         continue;
+    } else if (need == Need::start_tls) {
+      if (!co_await shake_hands())
+        co_return;
     } else if (need == Need::input) {
       auto read = co_await read_more();
       if (!read) {

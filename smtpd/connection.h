@@ -17,6 +17,8 @@ struct Arrival {
   std::uint16_t port = 0;
   Role role = Role::mx;
   bool proxied = false;
+  TlsStart tls_start = TlsStart::never;
+  std::shared_ptr<const TlsContext> tls;  // null: never
 };
 
 class Connection final : private Observer {
@@ -48,6 +50,7 @@ class Connection final : private Observer {
   Task<Result<void>> send_replies();
   Task<Conversation::Need> store();
   Task<Conversation::Need> authenticate();  // connection_auth.cc
+  Task<bool> shake_hands();                 // connection_tls.cc
   Task<void> linger();
   void keep_large_content();
   bool append_to_body(Intake& intake);

@@ -90,7 +90,11 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake)
   message->received = reception_->clock().now();
   message->origin.protocol = session.protocol();
   message->origin.client = session.helo() + client_.address.literal();
+  message->origin.tls = maillog::tls_summary(session);
   mail::TraceInfo trace;
+  trace.tls = message->origin.tls;
+  if (session.tls() != nullptr)
+    trace.tls_cipher = session.tls()->cipher;
   trace.helo = session.helo();
   trace.client = client_.address.literal();
   trace.by = policy_->settings().hostname;

@@ -42,6 +42,8 @@ Conversation::Need Conversation::take(std::string_view in, std::size_t& used,
         return Need::store;
       case Mode::asking:
         return Need::ask;
+      case Mode::hands:
+        return Need::start_tls;
       case Mode::closed:
         return Need::close;
     }
@@ -80,6 +82,9 @@ Conversation::Need Conversation::apply(const Step& step, std::string& replies) {
     case Next::ask:
       mode_ = Mode::asking;
       return Need::ask;
+    case Next::start_tls:
+      mode_ = Mode::hands;
+      return Need::start_tls;
     case Next::hang_up:
       mode_ = Mode::closed;
       intake_.reset();

@@ -20,11 +20,12 @@ class Conversation {
   static constexpr std::size_t kMostReplies = 32U << 10U;
 
   enum class Need : std::uint8_t {
-    input,  // all was taken; send the replies, then read on
-    flush,  // send the replies, then call take() again with the rest
-    store,  // a message is complete; call stored(), then take() again with the rest
-    ask,    // an AUTH waits for an answer; send the replies, call answered(), then take() again
-    close,  // send the replies and hang up
+    input,      // all was taken; send the replies, then read on
+    flush,      // send the replies, then call take() again with the rest
+    store,      // a message is complete; call stored(), then take() again with the rest
+    start_tls,  // send the replies, shake hands, call on_tls()
+    ask,        // an AUTH waits for an answer; send the replies, call answered(), then take() again
+    close,      // send the replies and hang up
   };
 
   explicit Conversation(Session session) : session_(std::move(session)) {}
@@ -33,6 +34,8 @@ class Conversation {
   // used: octets of `in` that need not be shown again.
   Need take(std::string_view in, std::size_t& used, std::string& replies);
   Need stored(Storage result, mail::MessageId id, std::string& replies);
+  // The handshake is done; the session knows.
+  void in_tls() { mode_ = Mode::command; }
   Need answered(const auth::Answer& answer, std::string& replies);
 
   Session& session() { return session_; }
@@ -51,7 +54,7 @@ class Conversation {
   std::uint64_t commands() const { return commands_; }
 
  private:
-  enum class Mode : std::uint8_t { command, data, chunk, skip, storing, asking, closed };
+  enum class Mode : std::uint8_t { command, data, chunk, skip, storing, asking, hands, closed };
 
   // A step, if a whole line had arrived.
   std::optional<Session::Step> take_line(std::string_view in, std::size_t& used);

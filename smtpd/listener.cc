@@ -43,11 +43,13 @@ FileDescriptor open_spare() {
 }  // namespace
 
 Listener::Listener(std::shared_ptr<Reception> reception, FileDescriptor socket,
-                   const ListenerSettings& settings)
+                   const ListenerSettings& settings, std::shared_ptr<const TlsContext> tls)
     : reception_(std::move(reception)),
       socket_(reception_->loop().context()),
       role_(settings.role),
       proxied_(settings.proxy_protocol),
+      tls_start_(settings.tls),
+      tls_(std::move(tls)),
       spare_(open_spare()) {
   const auto protocol = protocol_of(family_of(socket.get()));
   boost::system::error_code failed;
@@ -116,6 +118,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   arrival.port = port_of(peer);
   arrival.role = role_;
   arrival.proxied = proxied_;
+  arrival.tls_start = tls_start_;
   auto& reception = *reception_;
   if (reception.is_stopping())
     return turn_away(socket, arrival.address, "stopping", replies::kStopping);
@@ -135,6 +138,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
     return;
   }
   (void)socket.release();
+  arrival.tls = tls_;
   auto connection = std::make_unique<Connection>(reception_, std::move(stream), arrival);
   reception.loop().spawn(Connection::serve(std::move(connection)), reception.log(),
                          "smtpd connection");
@@ -142,7 +146,8 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
 
 void Listener::turn_away(const FileDescriptor& socket, const IpAddress& client,
                          std::string_view reason, std::string_view reply) {
-  if (!reply.empty())
+  // Who waits for a handshake cannot read it.
+  if (!reply.empty() && tls_start_ != TlsStart::at_once)
     (void)::send(socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   count(reception_->counters().turned_away);
   maillog::turned_away(reception_->log(), client, reason, reply);
@@ -153,7 +158,7 @@ void Listener::shed() {
   spare_.reset();
   const FileDescriptor unlucky(
       ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (unlucky.is_open())
+  if (unlucky.is_open() && tls_start_ != TlsStart::at_once)
     (void)::send(unlucky.get(), replies::kAllBusy.data(), replies::kAllBusy.size(),
                  MSG_NOSIGNAL | MSG_DONTWAIT);
   count(reception_->counters().turned_away);

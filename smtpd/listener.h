@@ -17,10 +17,11 @@ namespace postrider::smtpd {
 class Listener {
  public:
   Listener(std::shared_ptr<Reception> reception, FileDescriptor socket,
-           const ListenerSettings& settings);
+           const ListenerSettings& settings, std::shared_ptr<const TlsContext> tls);
 
   // Accepts until close(). On the loop's thread.
   static Task<void> run(std::shared_ptr<Listener> self);
+  void set_tls(std::shared_ptr<const TlsContext> tls) { tls_ = std::move(tls); }
   void close();
 
  private:
@@ -35,6 +36,8 @@ class Listener {
   Socket socket_;
   Role role_;
   bool proxied_;
+  TlsStart tls_start_;
+  std::shared_ptr<const TlsContext> tls_;  // null: never
   FileDescriptor spare_;  // given up to take, and end, one connection when there is none left
   SteadyTime last_complaint_;
 };

@@ -58,7 +58,10 @@ void accepted(Log& log, const Session& session, const mail::Message& message,
   add_if(event, "user", session.client().authenticated);
   if (!session.client().authenticated.empty())
     event.add("mechanism", session.client().mechanism);
-  event.add("protocol", message.origin.protocol).add("from", envelope.sender);
+  event.add("protocol", message.origin.protocol);
+  if (const auto* tls = session.tls())
+    event.add("tls", tls->protocol + ":" + tls->cipher);
+  event.add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
   event.add("to", envelope.recipients.front().address);
   event.add("size", std::to_string(message.content.size));
@@ -92,6 +95,54 @@ void disconnected(Log& log, const Session& session, const Summary& summary) {
   log.write(std::move(event));
 }
 
+namespace {
+
+const char* verdict_on(const Session& session) {
+  if (session.tls()->fingerprint.empty())
+    return "none";
+  return session.has_trusted_certificate() ? "trusted" : "unverified";
+}
+
+}  // namespace
+
+void encrypted(Log& log, const Session& session) {
+  if (!log.enabled(Level::info))
+    return;
+  const auto& tls = *session.tls();
+  LogEvent event(Level::info, "encrypted", session.id());
+  event.add("client", name_of(session.client().address)).add("tls_protocol", tls.protocol);
+  event.add("cipher", tls.cipher).add("bits", std::to_string(tls.bits));
+  add_if(event, "group", tls.group);
+  event.add("resumed", tls.resumed ? "yes" : "no").add("verify", verdict_on(session));
+  add_if(event, "sni", tls.sni);
+  add_if(event, "alpn", tls.alpn);
+  add_if(event, "certificate", tls.fingerprint);
+  add_if(event, "subject", tls.peer_subject);
+  log.write(std::move(event));
+}
+
+void tls_failed(Log& log, const Session& session, const TlsFacts* facts, const Error& error) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "tls_failed", session.id());
+  event.add("client", name_of(session.client().address));
+  if (facts != nullptr)
+    add_if(event, "sni", facts->sni);
+  event.add("error", error.describe());
+  log.write(std::move(event));
+}
+
+std::string tls_summary(const Session& session) {
+  const auto* tls = session.tls();
+  if (tls == nullptr)
+    return {};
+  std::string text = "using " + tls->protocol + " with cipher " + tls->cipher + " " +
+                     std::to_string(tls->bits) + " bits";
+  if (tls->fingerprint.empty())
+    return text.append(", no client certificate");
+  return text.append(", client certificate ").append(verdict_on(session));
+}
+
 void turned_away(Log& log, const IpAddress& client, std::string_view reason,
                  std::string_view reply) {
   if (!log.enabled(Level::info))
@@ -107,9 +158,12 @@ void trouble(Log& log, std::string_view session, std::string_view what, const Er
   log.write(std::move(event));
 }
 
-void listening(Log& log, std::string_view address, Role role) {
+void listening(Log& log, std::string_view address, const ListenerSettings& settings) {
   LogEvent event(Level::info, "listening");
-  event.add("address", address).add("role", role == Role::mx ? "mx" : "submission");
+  event.add("address", address).add("role", settings.role == Role::mx ? "mx" : "submission");
+  event.add("tls", settings.tls == TlsStart::never      ? "off"
+                   : settings.tls == TlsStart::starttls ? "starttls"
+                                                        : "implicit");
   log.write(std::move(event));
 }
 

@@ -10,7 +10,8 @@ namespace postrider::smtpd {
 
 namespace {
 
-std::string compose_ehlo(const Settings& settings) {
+// more: lines of its own, "\r\n250-STARTTLS".
+std::string compose_ehlo(const Settings& settings, std::string_view more = {}) {
   const auto recipients = std::to_string(std::max(settings.recipients, 100U));
   return "250-" + settings.hostname +
          "\r\n250-PIPELINING"
@@ -23,7 +24,7 @@ std::string compose_ehlo(const Settings& settings) {
          "\r\n250-DSN"
          "\r\n250-ENHANCEDSTATUSCODES"
          "\r\n250-LIMITS RCPTMAX=" +
-         recipients + "\r\n250 HELP\r\n";
+         recipients + std::string(more) + "\r\n250 HELP\r\n";
 }
 
 // Routing hidden in a local part, which the next host might act on (Postfix calls it untrusted
@@ -46,13 +47,21 @@ Policy::Policy(std::shared_ptr<const Settings> settings)
     : settings_(std::move(settings)),
       greeting_("220 " + settings_->hostname + " ESMTP Postrider\r\n"),
       helo_reply_("250 " + settings_->hostname + "\r\n"),
-      ehlo_reply_(compose_ehlo(*settings_)) {}
+      ehlo_reply_(compose_ehlo(*settings_)),
+      ehlo_reply_with_starttls_(compose_ehlo(*settings_, "\r\n250-STARTTLS")),
+      ehlo_reply_in_tls_(ehlo_reply_) {}
 
 bool Policy::is_trusted(const IpAddress& address) const {
   if (address.is_none())
     return true;
   return std::any_of(settings_->relay_from.begin(), settings_->relay_from.end(),
                      [&](const Network& network) { return network.contains(address); });
+}
+
+bool Policy::is_trusted_certificate(std::string_view fingerprint) const {
+  const auto& trusted = settings_->relay_certificates;
+  return !fingerprint.empty() &&
+         std::find(trusted.begin(), trusted.end(), fingerprint) != trusted.end();
 }
 
 bool Policy::may_send_proxy_header(const IpAddress& address) const {

@@ -28,6 +28,8 @@ class Policy {
 
   // relay_from; a Unix socket is guarded by its folder's permissions.
   bool is_trusted(const IpAddress& address) const;
+  // fingerprint: SHA-256 of the client's certificate, lower-case hex; empty: none.
+  bool is_trusted_certificate(std::string_view fingerprint) const;
   bool may_send_proxy_header(const IpAddress& address) const;
 
   enum class Verdict : std::uint8_t { accepted, no_relay, no_such_user, cannot_tell };
@@ -39,6 +41,8 @@ class Policy {
   const std::string& greeting() const { return greeting_; }
   const std::string& helo_reply() const { return helo_reply_; }
   const std::string& ehlo_reply() const { return ehlo_reply_; }
+  const std::string& ehlo_reply_with_starttls() const { return ehlo_reply_with_starttls_; }
+  const std::string& ehlo_reply_in_tls() const { return ehlo_reply_in_tls_; }
 
  private:
   bool relays_to(std::string_view domain) const;
@@ -47,6 +51,8 @@ class Policy {
   std::string greeting_;
   std::string helo_reply_;
   std::string ehlo_reply_;
+  std::string ehlo_reply_with_starttls_;
+  std::string ehlo_reply_in_tls_;
 };
 
 // "example.org" itself, ".example.org" everything below it, "*" all.

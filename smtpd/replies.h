@@ -11,6 +11,7 @@ using namespace std::string_view_literals;
 inline constexpr auto kOk = "250 2.0.0 Ok\r\n"sv;
 inline constexpr auto kSenderOk = "250 2.1.0 Ok\r\n"sv;
 inline constexpr auto kRecipientOk = "250 2.1.5 Ok\r\n"sv;
+inline constexpr auto kStartTls = "220 2.0.0 Ready to start TLS\r\n"sv;
 inline constexpr auto kSendContent = "354 End data with <CR><LF>.<CR><LF>\r\n"sv;
 inline constexpr auto kBye = "221 2.0.0 Bye\r\n"sv;
 inline constexpr auto kCannotVerify = "252 2.0.0 Send mail to find out\r\n"sv;

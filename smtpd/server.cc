@@ -18,9 +18,10 @@ struct Server::Impl {
   struct Place {
     ListenerSettings settings;
     std::string address;  // with the real port
+    std::shared_ptr<TlsTicketKeys> tickets;
     bool is(const ListenerSettings& other) const {
       return settings.address == other.address && settings.role == other.role &&
-             settings.proxy_protocol == other.proxy_protocol;
+             settings.tls == other.tls && settings.proxy_protocol == other.proxy_protocol;
     }
   };
 
@@ -34,20 +35,49 @@ struct Server::Impl {
   BindElsewhere elsewhere;
   std::vector<Face> faces;
   std::vector<Place> places;  // in the order of each face's listeners
+  TlsOffer offer;
 
-  void add(const ListenerSettings& settings, Bound bound);
+  Result<std::shared_ptr<const TlsContext>> context(const Place& place, const TlsOffer& to_show);
+  Result<void> add(const ListenerSettings& settings, Bound bound);
   void run(Face& face, std::size_t place);
   void remove(std::size_t place);
 };
 
-void Server::Impl::add(const ListenerSettings& settings, Bound bound) {
+// Null for a listener without TLS.
+Result<std::shared_ptr<const TlsContext>> Server::Impl::context(const Place& place,
+                                                                const TlsOffer& to_show) {
+  if (place.settings.tls == TlsStart::never)
+    return std::shared_ptr<const TlsContext>();
+  TlsServerSettings tls;
+  tls.name = place.address;
+  tls.identities = to_show.identities;
+  tls.tickets = place.tickets;
+  tls.asks_for_certificate = to_show.asks_for_certificate;
+  tls.workers = to_show.workers;
+  tls.lowest = to_show.lowest;
+  if (place.settings.role == Role::submission)
+    tls.lowest = std::max(tls.lowest, TlsVersion::tls1_2);
+  auto made = TlsContext::server(tls);
+  if (!made)
+    return made.error().during("offer TLS on " + place.address);
+  return made;
+}
+
+Result<void> Server::Impl::add(const ListenerSettings& settings, Bound bound) {
+  Place place{settings, std::move(bound.address), nullptr};
+  if (settings.tls != TlsStart::never)
+    place.tickets = std::make_shared<TlsTicketKeys>(clock);
+  auto tls = context(place, offer);
+  if (!tls)
+    return tls.error();
   for (std::size_t loop = 0; loop < faces.size(); ++loop) {
     auto& face = faces[loop];
     face.listeners.push_back(
-        std::make_shared<Listener>(face.reception, std::move(bound.sockets[loop]), settings));
+        std::make_shared<Listener>(face.reception, std::move(bound.sockets[loop]), settings, *tls));
   }
-  maillog::listening(log, bound.address, settings.role);
-  places.push_back({settings, std::move(bound.address)});
+  maillog::listening(log, place.address, settings);
+  places.push_back(std::move(place));
+  return {};
 }
 
 void Server::Impl::run(Face& face, std::size_t place) {
@@ -90,6 +120,25 @@ void Server::bind_elsewhere(BindElsewhere elsewhere) {
   impl_->elsewhere = std::move(elsewhere);
 }
 
+Result<void> Server::offer_tls(TlsOffer offer) {
+  std::vector<std::shared_ptr<const TlsContext>> contexts;
+  // Without certificates the listeners that need some are about to go.
+  for (const auto& place : impl_->places) {
+    if (offer.identities.empty())
+      break;
+    auto made = impl_->context(place, offer);
+    if (!made)
+      return made.error();
+    contexts.push_back(*std::move(made));
+  }
+  impl_->offer = std::move(offer);
+  for (auto& face : impl_->faces)
+    for (std::size_t i = 0; i < contexts.size(); ++i)
+      face.loop->post(
+          [listener = face.listeners[i], tls = contexts[i]] { listener->set_tls(tls); });
+  return {};
+}
+
 Result<void> Server::listen(const std::vector<ListenerSettings>& listeners) {
   std::vector<Bound> all;
   for (const auto& settings : listeners) {
@@ -99,7 +148,8 @@ Result<void> Server::listen(const std::vector<ListenerSettings>& listeners) {
     all.push_back(*std::move(bound));
   }
   for (std::size_t i = 0; i < all.size(); ++i)
-    impl_->add(listeners[i], std::move(all[i]));
+    if (auto added = impl_->add(listeners[i], std::move(all[i])); !added)
+      return added;
   return {};
 }
 
@@ -131,7 +181,8 @@ Result<void> Server::relisten(const std::vector<ListenerSettings>& listeners) {
     if (!stays[i])
       impl_->remove(i);
   for (std::size_t i = 0; i < bound.size(); ++i) {
-    impl_->add(*fresh[i], std::move(bound[i]));
+    if (auto added = impl_->add(*fresh[i], std::move(bound[i])); !added)
+      return added;
     for (auto& face : impl_->faces)
       impl_->run(face, impl_->places.size() - 1);
   }

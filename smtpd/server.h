@@ -1,6 +1,7 @@
 // The receiving side as the daemon sees it: listeners on every loop, connections, one policy.
 //
 //   Server server(loops, custody, clock, log, settings);
+//   server.offer_tls(...)  certificates, before listeners that need them; again when they change
 //   server.listen(...)     binds, as root if need be
 //   server.start()         accepts; before or after the loops run
 //   server.configure(...)  a reload; sessions under way keep what they began with
@@ -36,11 +37,14 @@ class Server {
 
   // From now on, where we lack the right to bind.
   void bind_elsewhere(BindElsewhere elsewhere);
+  // Later sessions get these certificates, on every listener; sessions under way keep theirs, and
+  // tickets stay good. After an error nothing has changed.
+  Result<void> offer_tls(TlsOffer offer);
   // Binds all of them or none. The error names the address.
   Result<void> listen(const std::vector<ListenerSettings>& listeners);
   void start();
   // A reload: binds and starts what is new, closes what is gone; connections stay. After an error
-  // nothing has changed. A listener is the same if address, role and proxy_protocol are.
+  // nothing has changed. A listener is the same if address, role, tls and proxy_protocol are.
   Result<void> relisten(const std::vector<ListenerSettings>& listeners);
   // Where it listens, with the port that a ":0" became; in the order of listen().
   std::vector<std::string> addresses() const;

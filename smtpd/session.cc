@@ -70,7 +70,7 @@ const Session::Command Session::kCommands[] = {
     {"VRFY", kAnywhere, "", &Session::on_vrfy, kIsJunk | kMay8Bit},
     {"HELP", kAnywhere, "", &Session::on_help, kIsJunk},
     {"EXPN", kAnywhere, "", &Session::on_not_offered, kIsJunk},
-    {"STARTTLS", kAnywhere, "", &Session::on_not_offered, kEndsGroup},
+    {"STARTTLS", kAnywhere, "", &Session::on_starttls, kEndsGroup},
     {"AUTH", kAnywhere, "", &Session::on_auth, kEndsGroup},
 };
 
@@ -177,11 +177,11 @@ Session::Step Session::ours(std::string_view text) {
 }
 
 std::string Session::protocol() const {
-  if (transaction_.envelope.smtputf8)
-    return client_.authenticated.empty() ? "UTF8SMTP" : "UTF8SMTPA";
-  if (!extended_)
-    return "SMTP";
-  return client_.authenticated.empty() ? "ESMTP" : "ESMTPA";
+  std::string keyword = transaction_.envelope.smtputf8 ? "UTF8SMTP" : extended_ ? "ESMTP" : "SMTP";
+  if (keyword == "SMTP")
+    return keyword;  // there is no SMTPS, nor SMTPA
+  keyword.append(tls_ != nullptr ? "S" : "");
+  return keyword.append(client_.authenticated.empty() ? "" : "A");
 }
 
 Session::Step Session::on_ehlo(std::string_view arguments) {
@@ -200,7 +200,36 @@ Session::Step Session::greeted(std::string_view arguments, bool extended) {
   extended_ = extended;
   state_ = State::ready;
   reset();  // RFC 5321 §4.1.4
-  return {extended ? with_auth(policy_->ehlo_reply()) : policy_->helo_reply()};
+  if (!extended)
+    return {policy_->helo_reply()};
+  return {with_auth(tls_ != nullptr    ? policy_->ehlo_reply_in_tls()
+                    : offers_starttls_ ? policy_->ehlo_reply_with_starttls()
+                                       : policy_->ehlo_reply())};
+}
+
+Session::Step Session::on_starttls(std::string_view arguments) {
+  if (tls_ != nullptr)
+    return {"503 5.5.1 TLS is active already\r\n"};
+  if (!offers_starttls_)
+    return {replies::kNotOffered};
+  if (!arguments.empty())
+    return {replies::kNoArguments};
+  if (state_ != State::ready || !extended_)
+    return {"503 5.5.1 After EHLO, and not within a transaction\r\n"};
+  if (!client_.authenticated.empty())
+    return {"503 5.5.1 Not after AUTH\r\n"};
+  return {replies::kStartTls, Next::start_tls};
+}
+
+void Session::on_tls(const TlsFacts& facts, auth::Channel channel) {
+  tls_ = &facts;
+  channel_ = std::move(channel);
+  reset();
+  state_ = State::start;
+  extended_ = false;
+  helo_.clear();
+  has_trusted_certificate_ = policy_->is_trusted_certificate(facts.fingerprint);
+  client_.trusted = client_.trusted || has_trusted_certificate_;
 }
 
 Session::Step Session::on_mail(std::string_view arguments) {

@@ -5,6 +5,7 @@
 //                                                        |
 //                                                        +--BDAT--> chunks --BDAT LAST--> ready
 //                                       a refused chunk:  chunks --> failed --RSET--> ready
+//   ready --STARTTLS--> (handshake) --> start, with nothing known of the client but its address
 //
 // RSET and a new EHLO or HELO return to ready; QUIT, NOOP, HELP and VRFY change nothing. What was
 // said since MAIL is the transaction, a struct of its own, replaced as a whole. A refused command
@@ -66,6 +67,7 @@ class Session {
     skip_chunk,  // chunk_size() octets that nobody wants, then the reply
     store,       // take custody of the message, then on_stored()
     ask,         // question() goes to the authenticator, then on_answer()
+    start_tls,   // the reply, then a handshake and on_tls(), or the end; nothing may wait unread
     hang_up,
   };
   // reply: for the wire, may be empty; good until the next call.
@@ -100,6 +102,15 @@ class Session {
   // To question(), after Next::ask.
   Step on_answer(const auth::Answer& answer);
 
+  // STARTTLS is offered, until on_tls().
+  void offer_starttls() { offers_starttls_ = true; }
+  // The handshake is done: before greet(), or after Next::start_tls. RFC 3207 §4.2: what was said
+  // in clear is forgotten. The facts outlive the session.
+  void on_tls(const TlsFacts& facts, auth::Channel channel);
+  // Null: in clear.
+  const TlsFacts* tls() const { return tls_; }
+  // The client's certificate is one of those that may relay.
+  bool has_trusted_certificate() const { return has_trusted_certificate_; }
   // What the driver knows of the connection below; before greet(), and again after a handshake.
   void set_channel(auth::Channel channel) { channel_ = std::move(channel); }
   const auth::Channel& channel() const { return channel_; }
@@ -159,6 +170,7 @@ class Session {
   Step on_help(std::string_view arguments);
   Step on_quit(std::string_view arguments);
   Step on_auth(std::string_view arguments);
+  Step on_starttls(std::string_view arguments);
   Step on_not_offered(std::string_view arguments);
 
   Step run(const Command& command, std::string_view arguments, bool more_follows);
@@ -197,6 +209,9 @@ class Session {
   std::string scratch_;  // the reply at hand, when it had to be composed
   Observer* observer_;
   Transaction transaction_;
+  const TlsFacts* tls_ = nullptr;
+  bool offers_starttls_ = false;
+  bool has_trusted_certificate_ = false;
   auth::Channel channel_;
   std::unique_ptr<auth::Dialogue> dialogue_;  // while AUTH is under way
   std::string auth_mechanism_;                // the last one asked for

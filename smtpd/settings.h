@@ -5,6 +5,7 @@
 #include "base/network.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "base/tls_context.h"
 #include "mail/directory.h"
 
 #include <cstddef>
@@ -26,11 +27,22 @@ enum class Role : std::uint8_t {
   submission  // takes first submissions from known clients; adds Date and Message-ID if missing
 };
 
+enum class TlsStart : std::uint8_t { never, starttls, at_once };
+
 struct ListenerSettings {
   std::string address;  // "0.0.0.0:25", "[::]:25", "unix:/path"; a name for messages if inherited
   Role role = Role::mx;
   bool proxy_protocol = false;  // expects a PROXY header from Settings::proxy_from, nobody else
   int inherited = -1;           // a listening socket from systemd; owned by the server from then on
+  TlsStart tls = TlsStart::never;  // the others need Server::offer_tls
+};
+
+// What every listener with TLS shows. Tickets are the listener's own.
+struct TlsOffer {
+  std::vector<std::shared_ptr<const TlsIdentity>> identities;
+  TlsVersion lowest = TlsVersion::tls1_2;  // for other servers; users' programs need 1.2 at least
+  bool asks_for_certificate = false;
+  BlockingPool* workers = nullptr;  // for handshakes; outlives the server's loops
 };
 
 // Binds a socket of ours to an address for which we lack the right.
@@ -51,13 +63,14 @@ struct Limits {
 };
 
 struct Timeouts {
-  Duration command{std::chrono::minutes(5)};    // RFC 5321 §4.5.3.2.7; for a whole command line
-  Duration data{std::chrono::minutes(3)};       // silence within a message, and the grace before
-  std::uint32_t data_rate = 500;                // octets a second that are the least (X01)
-  Duration reply{std::chrono::minutes(5)};      // for the client to take our replies
-  Duration proxy{std::chrono::seconds(5)};      // for the PROXY header
-  Duration session{std::chrono::hours(24)};     // in all
-  Duration stressed{std::chrono::seconds(10)};  // command and data when slots run low
+  Duration command{std::chrono::minutes(5)};     // RFC 5321 §4.5.3.2.7; for a whole command line
+  Duration data{std::chrono::minutes(3)};        // silence within a message, and the grace before
+  std::uint32_t data_rate = 500;                 // octets a second that are the least (X01)
+  Duration reply{std::chrono::minutes(5)};       // for the client to take our replies
+  Duration proxy{std::chrono::seconds(5)};       // for the PROXY header
+  Duration handshake{std::chrono::seconds(30)};  // TLS, in all (attacks.md T12)
+  Duration session{std::chrono::hours(24)};      // in all
+  Duration stressed{std::chrono::seconds(10)};   // command and data when slots run low
 };
 
 struct Settings {
@@ -68,7 +81,9 @@ struct Settings {
   std::vector<std::string> relay_to;  // "example.org", ".example.org" (below it), "*"; lower case
   std::vector<Network> proxy_from;    // peers that may send a PROXY header
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local
-  std::shared_ptr<auth::Gate> auth;                  // null: nobody can log in
+  // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.
+  std::vector<std::string> relay_certificates;
+  std::shared_ptr<auth::Gate> auth;  // null: nobody can log in
   Limits limits;
   Timeouts timeouts;
 };

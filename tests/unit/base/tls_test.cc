@@ -69,7 +69,7 @@ struct Wire {
                    std::shared_ptr<const TlsContext> with_client,
                    const TlsClientOptions& options = {}) {
     run({[&]() -> Task<void> {
-           server_result = co_await server->start_tls_server(with_server);
+           server_result = co_await server->start_tls_server(with_server, "");
            // With TLS 1.3 the client learns of a refusal, and of its ticket, after the handshake.
            if (server_result)
              server->write_now("!");
@@ -274,7 +274,7 @@ TEST_CASE("T12: a handshake that does not go on ends with the deadline", "[base]
   wire.server->set_deadline(200ms);
   ::send(wire.client->socket().native_handle(), "\x16\x03\x01\x02", 4, MSG_NOSIGNAL);
   wire.run({[&]() -> Task<void> {
-    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}), "");
   }});
   CHECK(wire.server_result.error().code() == asio::error::timed_out);
 }
@@ -283,16 +283,32 @@ TEST_CASE("T01, T03: clear text in place of a handshake is no handshake", "[base
   Wire wire;
   ::send(wire.client->socket().native_handle(), "EHLO injected\r\n", 15, MSG_NOSIGNAL);
   wire.run({[&]() -> Task<void> {
-    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}), "");
   }});
   CHECK(wire.server_result.error().code() == Errc::tls);
+}
+
+TEST_CASE("a handshake may begin with what was read before", "[base][tls]") {
+  Wire wire;
+  TlsClientOptions options;
+  wire.run({[&]() -> Task<void> {
+              std::string begin(100, 0);
+              auto got = co_await wire.server->read_some(begin.data(), begin.size());
+              begin.resize(got.value());
+              wire.server_result = co_await wire.server->start_tls_server(server_with({}), begin);
+            },
+            [&]() -> Task<void> {
+              wire.client_result = co_await wire.client->start_tls_client(client_with(), options);
+            }});
+  CHECK(wire.server_result.has_value());
+  CHECK(wire.client_result.has_value());
 }
 
 TEST_CASE("a peer that hangs up during the handshake is the end", "[base][tls]") {
   Wire wire;
   wire.client->close();
   wire.run({[&]() -> Task<void> {
-    wire.server_result = co_await wire.server->start_tls_server(server_with({}));
+    wire.server_result = co_await wire.server->start_tls_server(server_with({}), "");
   }});
   CHECK(wire.server_result.error().code() == asio::error::eof);
 }
@@ -303,7 +319,8 @@ TEST_CASE("a stream can be closed while a worker shakes hands for it", "[base][t
   settings.workers = &workers;
   Wire wire;
   wire.run({[&]() -> Task<void> {
-              wire.server_result = co_await wire.server->start_tls_server(server_with(settings));
+              wire.server_result =
+                  co_await wire.server->start_tls_server(server_with(settings), "");
             },
             [&]() -> Task<void> {
               wire.server->close();

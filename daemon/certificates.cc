@@ -1,0 +1,122 @@
+#include "daemon/certificates.h"
+
+#include "base/file.h"
+#include "base/text.h"
+#include "base/tls_context.h"
+
+#include <algorithm>
+#include <sys/stat.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostPem = 1U << 20U;
+
+std::string named(const std::string& path) {
+  return "\"" + escaped(path) + "\" ";
+}
+
+class Loader {
+ public:
+  Loader(const Origins& origins, TimePoint now) : origins_(origins), now_(now) {}
+
+  void load(const std::string& certificate_file, const std::string& key_file) {
+    const auto certificate = read("tls.certificate", certificate_file);
+    const auto key = read("tls.key", key_file);
+    if (certificate.empty() || key.empty())
+      return;
+    auto made = TlsIdentity::parse(certificate, key);
+    if (!made)
+      return refuse(made.error(), certificate_file, key_file);
+    check_time(**made, certificate_file);
+    found_.identities.push_back(*std::move(made));
+  }
+
+  Certificates take() {
+    if (found_.problems.empty() && !found_.identities.empty())
+      try_out();
+    return std::move(found_);
+  }
+
+ private:
+  void report(const char* key, std::string text) {
+    const auto origin = origins_.find(key);
+    found_.problems.push_back(
+        {origin == origins_.end() ? 0 : origin->second, key, std::move(text)});
+  }
+
+  std::string read(const char* key, const std::string& path) {
+    auto text = read_file(path, kMostPem);
+    if (text && !text->empty())
+      return *std::move(text);
+    report(key, named(path) +
+                    (text ? "is empty" : "cannot be read: " + text.error().code().message()) +
+                    ", a file in PEM form is allowed");
+    return {};
+  }
+
+  void refuse(const Error& error, const std::string& certificate_file,
+              const std::string& key_file) {
+    if (error.code() == Errc::refused)
+      return report("tls.key", named(key_file) + "is not the key of " + named(certificate_file) +
+                                   "(their order counts), the certificate's own key is allowed");
+    const bool is_key = error.step().find("key") != std::string::npos;
+    report(is_key ? "tls.key" : "tls.certificate",
+           named(is_key ? key_file : certificate_file) + "is of no use: " + error.step() +
+               (is_key ? ", a key without a password is allowed"
+                       : ", the certificate and then its chain are allowed"));
+  }
+
+  void check_time(const TlsIdentity& identity, const std::string& file) {
+    if (now_ >= identity.not_after())
+      report("tls.certificate", named(file) + "has expired on " +
+                                    format_rfc3339(identity.not_after()) +
+                                    ", a valid certificate is allowed");
+    else if (now_ < identity.not_before())
+      report("tls.certificate", named(file) + "is not valid before " +
+                                    format_rfc3339(identity.not_before()) +
+                                    ", a valid certificate is allowed");
+  }
+
+  // OpenSSL refuses some only in use: keys that are too small, weak signatures in the chain.
+  void try_out() {
+    TlsServerSettings settings;
+    settings.identities = found_.identities;
+    if (const auto made = TlsContext::server(settings); !made)
+      report("tls.certificate", "is of no use: " + made.error().step() +
+                                    ", certificates that TLS accepts are allowed");
+  }
+
+  const Origins& origins_;
+  TimePoint now_;
+  Certificates found_;
+};
+
+}  // namespace
+
+Certificates load_certificates(const Config& config, const Origins& origins, TimePoint now) {
+  Loader loader(origins, now);
+  const auto& [certificates, keys, protocol] = config.tls;
+  for (std::size_t i = 0; i < std::min(certificates.size(), keys.size()); ++i)
+    loader.load(certificates[i], keys[i]);
+  return loader.take();
+}
+
+std::string certificate_stamp(const TlsConfig& config) {
+  std::string stamp;
+  for (const auto* files : {&config.certificate, &config.key})
+    for (const auto& file : *files) {
+      struct stat status {};
+      if (::stat(file.c_str(), &status) != 0)
+        status = {};
+      for (const auto number :
+           {static_cast<std::int64_t>(status.st_ino), static_cast<std::int64_t>(status.st_size),
+            static_cast<std::int64_t>(status.st_mtim.tv_sec),
+            static_cast<std::int64_t>(status.st_mtim.tv_nsec)})
+        stamp.append(std::to_string(number)).append(" ");
+    }
+  return stamp;
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,24 @@
+// The certificates of the listeners: read, checked against their keys and the clock, and watched.
+#pragma once
+
+#include "base/time.h"
+#include "base/tls_identity.h"
+#include "daemon/config_file.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+struct Certificates {
+  std::vector<std::shared_ptr<const TlsIdentity>> identities;  // in the order of tls.certificate
+  std::vector<Problem> problems;                               // of all files, not only the first
+};
+// Reads files: not on a network loop. A certificate out of its time is a problem.
+Certificates load_certificates(const Config& config, const Origins& origins, TimePoint now);
+
+// Another text as soon as one of the files is another one, as far as stat(2) can tell.
+std::string certificate_stamp(const TlsConfig& config);
+
+}  // namespace postrider::daemon

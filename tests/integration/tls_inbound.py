@@ -1,0 +1,257 @@
+#!/usr/bin/python3
+"""TLS that others begin: STARTTLS and implicit TLS, certificates, tickets, reload, relaying."""
+import re
+import ssl
+import subprocess
+
+from support_py import certificates, scenario, smtp, wait
+from support_py.certificates import Client, Pair, context
+from support_py.daemon import USER
+from support_py.tools import tool
+
+CONTENT = b"From: <a@ext.example>\r\nTo: <b@us.example>\r\nSubject: TLS\r\n\r\nhello\r\n"
+
+
+class Tls(scenario.Scenario):
+    """A daemon with an EC and an RSA certificate for mx.us.example, one for other.example, and
+    listeners with STARTTLS and with TLS at once."""
+
+    def tls_daemon(self, **settings):
+        self.secure_port = wait.free_port()
+        self.user_port = wait.free_port()
+        port = wait.free_port()
+        self.files = self.own_folder("certificates")
+        self.ec = Pair(self.files, "ec")
+        self.rsa = Pair(self.files, "rsa", kind="RSA")
+        self.other = Pair(self.files, "other", names=["other.example", "*.wild.example"])
+        pairs = (self.ec, self.rsa, self.other)
+        server = self.daemon(
+            start=False,
+            listeners=[{"address": f"127.0.0.1:{port}", "role": "mx", "tls": "starttls"},
+                       {"address": f"127.0.0.1:{self.secure_port}", "role": "mx",
+                        "tls": "implicit"},
+                       {"address": f"127.0.0.1:{self.user_port}", "role": "submission",
+                        "tls": "starttls"}],
+            **{"tls": {"certificate": [str(pair.certificate) for pair in pairs],
+                       "key": [str(pair.key) for pair in pairs]}, **settings})
+        server.port = port
+        return server.start()
+
+
+class Handshakes(Tls):
+    def setUp(self):
+        super().setUp()
+        self.server = self.tls_daemon()
+
+    def test_a_message_over_STARTTLS_and_how_it_is_told(self):
+        with Client(self.server.port) as client:
+            self.assertIn(b"STARTTLS", client.hello().lines)
+            client.start_tls(hello=False)
+            self.assertNotIn(b"STARTTLS", client.hello().lines)
+            client.message("a@ext.example", [f"{USER}@us.example"], CONTENT)
+        text, = self.server.wait_for_mail(1)
+        self.assertRegex(text.decode(), r"with ESMTPS id \w+\s+\(using TLSv1\.3 with cipher "
+                         r"TLS_AES_256_GCM_SHA384 256 bits,\s+no client certificate\)")
+        self.assertRegex(text.decode(), r"\s+tls TLS_AES_256_GCM_SHA384;")
+        event, = self.server.wait_for_log("encrypted")
+        self.assertEqual((event["tls_protocol"], event["cipher"], event["bits"], event["resumed"],
+                          event["verify"]),
+                         ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "256", "no", "none"))
+        accepted, = self.server.wait_for_log("accepted")
+        self.assertEqual(accepted["tls"], "TLSv1.3:TLS_AES_256_GCM_SHA384")
+
+    def test_TLS_at_once_and_what_show_says(self):
+        with Client(self.secure_port, implicit=True) as client:
+            client.hello()
+            reply = client.message("a@ext.example", ["b@far.example"], CONTENT)
+        queue_id = reply.text.split()[-1]
+        shown = self.server.postrider("show", queue_id)
+        self.assertRegex(shown, r"tls\s+using TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 256 bits")
+        self.assertIn("(ESMTPS)", shown)
+        self.assertIn('"tls":"using TLSv1.3', self.server.postrider("show", queue_id, "--json"))
+
+    def test_large_messages_and_pipelined_ones(self):
+        large = b"Subject: large\r\n\r\n" + b"0123456789abcde\r\n" * 300_000
+        with Client(self.server.port) as client:
+            client.start_tls()
+            self.assertEqual(client.message("a@ext.example", [f"{USER}@us.example"], large).code,
+                             250)
+            client.send(b"".join(
+                b"MAIL FROM:<a@ext.example>\r\nRCPT TO:<%s@us.example>\r\nBDAT %d LAST\r\n%s"
+                % (USER.encode(), len(CONTENT), CONTENT) for _ in range(20)))
+            self.assertEqual([reply.code for reply in client.replies(60)], [250] * 60)
+        texts = self.server.wait_for_mail(21)
+        self.assertTrue(any(text.endswith(large.replace(b"\r\n", b"\n")) or text.endswith(large)
+                            for text in texts))
+
+    def test_swaks_and_openssl_and_curl(self):
+        for arguments in (["--tls", "-p", self.server.port],
+                          ["--tlsc", "-p", self.secure_port],
+                          ["--tls", "--tls-protocol", "tlsv1_2", "-p", self.server.port]):
+            done = subprocess.run(
+                [tool("swaks"), "-s", "127.0.0.1", "-t", f"{USER}@us.example", "-f", "a@ext.example",
+                 *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.assertEqual(done.returncode, 0, done.stdout.decode())
+        self.server.wait_for_mail(3)
+        done = subprocess.run(
+            [tool("openssl"), "s_client", "-connect", f"127.0.0.1:{self.server.port}", "-starttls",
+             "smtp", "-alpn", "smtp", "-servername", "mx.us.example", "-brief"],
+            input=b"EHLO x\r\nQUIT\r\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.assertIn(b"Protocol version: TLSv1.3", done.stdout)
+        url = f"smtps://127.0.0.1:{self.secure_port}/client.example"
+        done = subprocess.run(
+            [tool("curl"), "-sS", "-k", url, "--mail-from", "a@ext.example", "--mail-rcpt",
+             f"{USER}@us.example", "-T", "-"], input=CONTENT, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.server.wait_for_mail(4)
+
+    def test_both_kinds_of_certificates_and_SNI(self):
+        old = ssl.TLSVersion.TLSv1_2
+        cases = [("mx.us.example", "ECDHE-ECDSA-AES128-GCM-SHA256", self.ec),
+                 ("mx.us.example", "ECDHE-RSA-AES128-GCM-SHA256", self.rsa),
+                 (None, "ECDHE-RSA-AES128-GCM-SHA256", self.rsa),
+                 ("other.example", "ECDHE-ECDSA-AES128-GCM-SHA256", self.other),
+                 ("a.wild.example", "ECDHE-ECDSA-AES128-GCM-SHA256", self.other),
+                 ("unknown.example", "ECDHE-ECDSA-AES128-GCM-SHA256", self.ec)]
+        for name, cipher, pair in cases:
+            with self.subTest(name=name, cipher=cipher), \
+                    Client(self.server.port, server_name=name,
+                           with_context=context(maximum=old, ciphers=cipher)) as client:
+                client.start_tls()
+                self.assertEqual(client.certificate(), pair.fingerprint)
+                self.assertEqual(client.socket.cipher()[0], cipher)
+
+    def test_sessions_are_resumed_and_each_ticket_is_a_new_one(self):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            with self.subTest(version=version.name):
+                shared = context(minimum=version, maximum=version)
+                session = None
+                for resumed in (False, True, True):
+                    with Client(self.server.port, with_context=shared, server_name="mx.us.example",
+                                session=session) as client:
+                        client.start_tls()
+                        self.assertEqual(client.socket.session_reused, resumed)
+                        session = client.socket.session
+
+    def test_the_submission_listener_wants_TLS_1_2_at_least(self):
+        with Client(self.user_port) as client:
+            client.start_tls()
+            self.assertIn(client.socket.version(), ("TLSv1.2", "TLSv1.3"))
+
+
+class Relaying(Tls):
+    def test_a_certificate_authorises_relaying(self):
+        files = self.own_folder("client")
+        known, stranger = Pair(files, "known", names=["sender.example"]), Pair(files, "stranger")
+        colons = ":".join(re.findall("..", known.fingerprint.upper()))
+        server = self.tls_daemon(accept={"relay_from": ["127.0.0.9/32"],
+                                         "relay_certificates": [colons]})
+        for pair, verify, code in ((known, "trusted", 250), (stranger, "unverified", 550),
+                                   (None, "none", 550)):
+            with self.subTest(verify=verify), \
+                    Client(server.port, with_context=context(pair=pair)) as client:
+                client.start_tls()
+                client.expect("MAIL FROM:<a@ext.example>", 250)
+                self.assertEqual(client.command("RCPT TO:<b@far.example>").code, code)
+                if code == 250:
+                    client.expect("DATA", 354)
+                    client.send(CONTENT + b".\r\n")
+                    queue_id = client.reply().text.split()[-1]
+                    self.assertIn("client certificate trusted",
+                                  re.sub(r"\s+", " ", server.postrider("show", queue_id)))
+        events = server.wait_for_log("encrypted", count=3)
+        self.assertEqual([event["verify"] for event in events], ["trusted", "unverified", "none"])
+        self.assertEqual(events[0]["certificate"], known.fingerprint)
+        self.assertEqual(events[0]["subject"], "sender.example")
+
+
+class Changing(Tls):
+    def shown(self):
+        with Client(self.server.port, server_name="mx.us.example") as client:
+            client.start_tls()
+            return client.certificate()
+
+    def test_files_that_change_are_taken_up_and_no_session_ends(self):
+        self.server = self.tls_daemon()
+        shared = context()
+        before = Client(self.server.port, with_context=shared, server_name="mx.us.example")
+        before.start_tls()
+        session = before.socket.session
+        self.assertEqual(before.certificate(), self.ec.fingerprint)
+        fresh = Pair(self.files, "fresh")
+        fresh.copy_over(self.ec)
+        wait.until(lambda: self.shown() == fresh.fingerprint, "the new certificate", 30, pause=0.5)
+        self.assertTrue(before.in_sync())
+        before.message("a@ext.example", [f"{USER}@us.example"], CONTENT)
+        before.close()
+        self.server.wait_for_mail(1)
+        with Client(self.server.port, with_context=shared, server_name="mx.us.example",
+                    session=session) as client:
+            client.start_tls()
+            self.assertTrue(client.socket.session_reused)
+
+    def test_SIGHUP_takes_them_up_at_once(self):
+        self.server = self.tls_daemon()
+        before = Client(self.server.port)
+        before.start_tls()
+        fresh = Pair(self.files, "fresh")
+        fresh.copy_over(self.ec)
+        self.server.reload()
+        self.server.wait_for_log("reloaded")
+        self.assertEqual(self.shown(), fresh.fingerprint)
+        self.assertTrue(before.in_sync())
+        before.close()
+
+    def test_a_bad_pair_leaves_the_old_one(self):
+        self.server = self.tls_daemon()
+        good = self.ec.key.read_bytes()
+        self.ec.key.write_bytes(self.other.key.read_bytes())
+        self.server.reload()
+        refused, = self.server.wait_for_log("certificate_refused")
+        self.assertEqual((refused["key"], refused["kept"]), ("tls.key", "the old ones"))
+        self.assertIn("is not the key of", refused["problem"])
+        self.server.wait_for_log("reloaded")
+        self.assertEqual(self.shown(), self.ec.fingerprint)
+        self.ec.key.write_bytes(good)
+        self.assertIn("no problems", self.server.postrider("check"))
+
+
+class Checking(Tls):
+    def test_check_and_run_name_what_is_wrong(self):
+        server = self.tls_daemon()
+        server.stop()
+        old = certificates.expired(self.files, "old")
+        folder = self.files
+        cases = [(self.ec.certificate, self.rsa.key, "is not the key of"),
+                 (old.certificate, old.key, "has expired on"),
+                 (folder / "absent.pem", self.ec.key, "cannot be read: No such file"),
+                 (self.ec.key, self.ec.key, "no certificate in PEM form"),
+                 (self.ec.certificate, self.ec.certificate, "no private key in PEM form")]
+        for certificate, key, words in cases:
+            with self.subTest(words=words):
+                server.write_config(tls={"certificate": str(certificate), "key": str(key)})
+                for verb in ("check", "run"):
+                    done = server.tool("postrider", verb, check=False)
+                    self.assertEqual(done.returncode, 78, done)
+                    text = done.stdout + done.stderr
+                    self.assertRegex(text, rf"postrider\.toml:\d+: tls\.(certificate|key): "
+                                           rf".*{words}.*allowed")
+
+
+class Formats(Tls):
+    def test_the_Postfix_form_of_the_log(self):
+        server = self.tls_daemon(log={"format": "postfix"})
+        with Client(server.port) as client:
+            client.start_tls()
+        with smtp.Client(self.secure_port, greet=False) as client:
+            client.send(b"EHLO x\r\n")
+            client.rest()
+        text = lambda: server.log_file.read_text()  # noqa: E731
+        wait.until(lambda: "SSL_accept error from unknown[127.0.0.1]" in text(), text)
+        self.assertRegex(text(), r"postfix/smtpd\[\d+\]: Anonymous TLS connection established from "
+                         r"unknown\[127\.0\.0\.1\]: TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 "
+                         r"\(256/256 bits\)")
+
+
+if __name__ == "__main__":
+    scenario.main()
