@@ -7,6 +7,9 @@
 #include <string>
 #include <string_view>
 
+struct ssl_ctx_st;
+struct ssl_st;
+
 namespace postrider::bench {
 
 // "127.0.0.1:2525"; ends the program with a sentence if it is anything else.
@@ -38,5 +41,35 @@ class Epoll {
 
 // Sends what fits; false when the connection is broken.
 bool send_some(int fd, std::string_view bytes, std::size_t& sent);
+
+// TLS on a non-blocking socket, for both ends; the socket is the caller's.
+class Tls {
+ public:
+  // For all sessions of the program. version: "1.2", "1.3" or empty for what is agreed on. The
+  // server makes a certificate of its own. Ends the program with a sentence if OpenSSL refuses.
+  static ssl_ctx_st* client_context(const std::string& version);
+  static ssl_ctx_st* server_context();
+
+  Tls() = default;
+  ~Tls() { end(); }
+  Tls(const Tls&) = delete;
+  Tls& operator=(const Tls&) = delete;
+
+  enum class Step : std::uint8_t { done, wait_read, wait_write, broken };
+  void begin(ssl_ctx_st* context, int fd, bool as_server);
+  bool is_on() const { return ssl_ != nullptr; }
+  bool is_open() const { return open_; }
+  Step handshake();
+  Step receive(char* room, std::size_t size, std::size_t& got);
+  // As send_some().
+  bool send_some(std::string_view bytes, std::size_t& sent);
+  void end();
+
+ private:
+  Step judge(int result);
+
+  ssl_st* ssl_ = nullptr;
+  bool open_ = false;
+};
 
 }  // namespace postrider::bench

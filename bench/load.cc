@@ -2,6 +2,8 @@
 //
 // Each session sends MAIL, RCPT and DATA in one write when the server offers PIPELINING (RFC 2920),
 // else one by one, then the content; it counts a message when 250 answers the end of data.
+// With --tls it begins TLS by STARTTLS, with --handshakes it does nothing else: each connection
+// shakes hands and ends, and what is counted are handshakes.
 // Prints one JSON object: messages, refused, seconds, rate, latency of the end of data, own CPU.
 #include "bench/connection_loop.h"
 
@@ -29,14 +31,29 @@ struct Options {
   unsigned recipients = 1;
   unsigned domains = 1;
   bool connection_a_message = false;
+  bool tls = false;         // STARTTLS
+  bool implicit = false;    // TLS from the first octet
+  bool handshakes = false;  // messages are handshakes
+  std::string tls_version;
   unsigned hold_ms = 0;  // idle connections: open them, wait, close
   unsigned limit_s = 120;
 };
 
-enum class Phase : std::uint8_t { connecting, greeting, ehlo, envelope, content, quit, idle };
+enum class Phase : std::uint8_t {
+  connecting,
+  greeting,
+  ehlo,
+  starttls,
+  hands,
+  envelope,
+  content,
+  quit,
+  idle
+};
 
 struct Session {
   int fd = -1;
+  Tls tls;
   Phase phase = Phase::connecting;
   bool pipelining = false;
   unsigned expected = 0;  // replies still to come in this phase
@@ -53,6 +70,8 @@ class Load {
   explicit Load(const Options& options)
       : options_(options), server_(parse_address(options.server)) {
     make_content();
+    if (options.tls || options.implicit)
+      tls_context_ = Tls::client_context(options.tls_version);
   }
   int run();
 
@@ -66,15 +85,20 @@ class Load {
   void on_reply(Session& session, int code);
   void start_message(Session& session);
   void flush(Session& session);
+  void begin_tls(Session& session);
+  void shake_hands(Session& session);
+  long receive(Session& session, char* room, std::size_t size);
   void read(Session& session);
   void report(double seconds) const;
 
   Options options_;
   sockaddr_in server_;
+  ssl_ctx_st* tls_context_ = nullptr;
   Epoll epoll_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::string content_;
   std::uint64_t started_ = 0;
+  std::uint64_t opened_ = 0;
   std::uint64_t done_ = 0;
   std::uint64_t refused_ = 0;
   std::uint64_t broken_ = 0;
@@ -106,16 +130,20 @@ std::string Load::command(unsigned step, std::uint64_t number) const {
 }
 
 void Load::open(Session& session) {
-  session = Session();
+  session.tls.end();
+  session.pipelining = session.wants_write = false;
+  session.in.clear();
+  session.out.clear();
+  session.sent = 0;
   session.fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int one = 1;
   ::setsockopt(session.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  if (options_.connection_a_message) {
+  if (options_.connection_a_message || options_.handshakes) {
     // Thousands of short connections a second: spread them over loopback addresses, so that ports
     // in TIME_WAIT do not run out.
     sockaddr_in from{};
     from.sin_family = AF_INET;
-    from.sin_addr.s_addr = htonl(0x7F000002U + static_cast<std::uint32_t>(started_ % 100));
+    from.sin_addr.s_addr = htonl(0x7F000002U + static_cast<std::uint32_t>(opened_++ % 100));
     ::bind(session.fd, reinterpret_cast<sockaddr*>(&from), sizeof from);
   }
   ::connect(session.fd, reinterpret_cast<const sockaddr*>(&server_), sizeof server_);
@@ -123,11 +151,14 @@ void Load::open(Session& session) {
   session.expected = 1;
   ++open_;
   epoll_.add(session.fd, EPOLLIN, &session);
+  if (options_.implicit)
+    begin_tls(session);
 }
 
 void Load::close(Session& session, bool failed) {
   if (session.fd < 0)
     return;
+  session.tls.end();
   ::close(session.fd);
   session.fd = -1;
   --open_;
@@ -137,8 +168,50 @@ void Load::close(Session& session, bool failed) {
     open(session);
 }
 
+void Load::begin_tls(Session& session) {
+  session.phase = Phase::hands;
+  session.ended_at = now_ns();
+  session.tls.begin(tls_context_, session.fd, false);
+  if (!options_.implicit)  // else as soon as the connection is there
+    shake_hands(session);
+  else
+    epoll_.change(session.fd, EPOLLOUT, &session);
+}
+
+void Load::shake_hands(Session& session) {
+  switch (session.tls.handshake()) {
+    case Tls::Step::wait_read:
+      epoll_.change(session.fd, EPOLLIN, &session);
+      return;
+    case Tls::Step::wait_write:
+      epoll_.change(session.fd, EPOLLOUT, &session);
+      return;
+    case Tls::Step::broken:
+      close(session, true);
+      return;
+    case Tls::Step::done:
+      break;
+  }
+  epoll_.change(session.fd, EPOLLIN, &session);
+  latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - session.ended_at) / 1000));
+  if (options_.handshakes) {
+    ++done_;
+    ++started_;
+    close(session, false);
+    return;
+  }
+  session.expected = 1;
+  session.phase = options_.implicit ? Phase::greeting : Phase::ehlo;
+  if (!options_.implicit) {
+    session.out = "EHLO load.bench.example\r\n";
+    flush(session);
+  }
+}
+
 void Load::flush(Session& session) {
-  if (!send_some(session.fd, session.out, session.sent)) {
+  const bool sent = session.tls.is_open() ? session.tls.send_some(session.out, session.sent)
+                                          : send_some(session.fd, session.out, session.sent);
+  if (!sent) {
     close(session, true);
     return;
   }
@@ -191,7 +264,24 @@ void Load::on_reply(Session& session, int code) {
       flush(session);
       return;
     case Phase::ehlo:
+      if (options_.tls && !session.tls.is_open()) {
+        session.phase = Phase::starttls;
+        session.expected = 1;
+        session.out = "STARTTLS\r\n";
+        flush(session);
+        return;
+      }
+      if (tls_context_ != nullptr)
+        latencies_us_.clear();  // of handshakes; from now on of messages
       start_message(session);
+      return;
+    case Phase::starttls:
+      if (code != 220)
+        close(session, true);
+      else
+        begin_tls(session);
+      return;
+    case Phase::hands:
       return;
     case Phase::envelope:
       if (code >= 400) {
@@ -235,15 +325,31 @@ void Load::on_reply(Session& session, int code) {
   }
 }
 
+// Octets; 0: the end, -1: nothing for now.
+long Load::receive(Session& session, char* room, std::size_t size) {
+  if (session.tls.is_open()) {
+    std::size_t got = 0;
+    const auto step = session.tls.receive(room, size, got);
+    return step == Tls::Step::done ? static_cast<long>(got) : step == Tls::Step::broken ? 0 : -1;
+  }
+  const auto got = ::recv(session.fd, room, size, 0);
+  return got >= 0 ? got : errno == EAGAIN || errno == EINTR ? -1 : 0;
+}
+
 void Load::read(Session& session) {
   char room[16384];
-  const auto got = ::recv(session.fd, room, sizeof room, 0);
-  if (got <= 0) {
-    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+  for (;;) {
+    const auto got = receive(session, room, sizeof room);
+    if (got < 0)
+      break;
+    if (got == 0) {
       close(session, session.phase != Phase::quit);
-    return;
+      return;
+    }
+    session.in.append(room, static_cast<std::size_t>(got));
+    if (!session.tls.is_open())
+      break;  // TLS may hold more than the socket tells
   }
-  session.in.append(room, static_cast<std::size_t>(got));
   std::size_t at = 0;
   for (;;) {
     const auto end = session.in.find('\n', at);
@@ -257,8 +363,8 @@ void Load::read(Session& session) {
       continue;
     const int fd = session.fd;
     on_reply(session, std::atoi(std::string(line.substr(0, 3)).c_str()));
-    if (session.fd != fd)
-      return;  // closed, perhaps opened again
+    if (session.fd != fd || session.phase == Phase::hands)
+      return;  // closed, perhaps opened again; or the rest would be TLS
   }
   session.in.erase(0, at);
 }
@@ -266,6 +372,10 @@ void Load::read(Session& session) {
 void Load::on_ready(Session& session, std::uint32_t events) {
   if (session.fd < 0)
     return;
+  if (session.phase == Phase::hands) {
+    shake_hands(session);
+    return;
+  }
   if ((events & EPOLLOUT) != 0)
     flush(session);
   if (session.fd >= 0 && (events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0)
@@ -308,7 +418,7 @@ int Load::run() {
     });
   }
   report(static_cast<double>(now_ns() - begin) / 1e9);
-  return done_ == options_.messages || options_.hold_ms > 0 ? 0 : 1;
+  return done_ >= options_.messages || options_.hold_ms > 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -324,6 +434,10 @@ int main(int argc, char** argv) {
   app.add_option("--recipients", options.recipients, "of each message");
   app.add_option("--domains", options.domains, "that the recipients are spread over");
   app.add_flag("--connection-a-message", options.connection_a_message);
+  app.add_flag("--tls", options.tls, "begin TLS by STARTTLS");
+  app.add_flag("--implicit-tls", options.implicit, "speak TLS from the first octet");
+  app.add_option("--tls-version", options.tls_version, "1.2 or 1.3");
+  app.add_flag("--handshakes", options.handshakes, "count handshakes instead of messages");
   app.add_option("--hold-ms", options.hold_ms, "only hold the connections open, idle");
   app.add_option("--limit-s", options.limit_s, "gives up after this long");
   CLI11_PARSE(app, argc, argv);

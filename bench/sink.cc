@@ -1,5 +1,6 @@
 // bench-sink: takes mail as fast as it comes and counts it. Offers PIPELINING, 8BITMIME, SMTPUTF8
 // and, unless told otherwise, CHUNKING, as the large receivers do.
+// With --tls it offers STARTTLS too.
 // Ends when the wanted number has arrived, or by SIGTERM; prints one JSON object.
 #include "bench/connection_loop.h"
 
@@ -22,6 +23,7 @@ struct Options {
   std::string listen = "127.0.0.1:2526";
   std::uint64_t recipients = 0;  // 0: until SIGTERM
   bool chunking = true;
+  bool tls = false;
   unsigned limit_s = 600;
 };
 
@@ -29,6 +31,8 @@ volatile std::sig_atomic_t stopped = 0;
 
 struct Client {
   int fd = -1;
+  Tls tls;
+  bool starts_tls = false;
   bool in_data = false;
   std::uint64_t chunk_left = 0;
   bool chunk_last = false;
@@ -41,12 +45,14 @@ struct Client {
 
 class Sink {
  public:
-  explicit Sink(const Options& options) : options_(options) {}
+  explicit Sink(const Options& options)
+      : options_(options), tls_context_(options.tls ? Tls::server_context() : nullptr) {}
   int run();
 
  private:
   void accept_all(int listener);
   void on_ready(Client& client, std::uint32_t events);
+  bool exchange(Client& client);
   void consume(Client& client, std::string_view bytes);
   std::size_t take_data(Client& client, std::string_view bytes);
   void command(Client& client, std::string_view line);
@@ -54,6 +60,7 @@ class Sink {
   void report() const;
 
   Options options_;
+  ssl_ctx_st* tls_context_;
   Epoll epoll_;
   std::uint64_t messages_ = 0;
   std::uint64_t recipients_ = 0;
@@ -119,6 +126,8 @@ void Sink::command(Client& client, std::string_view line) {
   const auto verb = line.substr(0, 4);
   if (verb == "EHLO") {
     client.out += "250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n";
+    if (tls_context_ != nullptr && !client.tls.is_on())
+      client.out += "250-STARTTLS\r\n";
     client.out += options_.chunking ? "250-CHUNKING\r\n250 SIZE\r\n" : "250 SIZE\r\n";
   } else if (verb == "RCPT") {
     ++client.recipients;
@@ -130,6 +139,9 @@ void Sink::command(Client& client, std::string_view line) {
   } else if (verb == "BDAT") {
     client.chunk_left = std::strtoull(std::string(line.substr(5)).c_str(), nullptr, 10);
     client.chunk_last = line.find("LAST") != std::string_view::npos;
+  } else if (verb == "STAR" && tls_context_ != nullptr && !client.tls.is_on()) {
+    client.out += "220 2.0.0 Go on\r\n";
+    client.starts_tls = true;
   } else if (verb == "QUIT") {
     client.out += "221 2.0.0 Bye\r\n";
     client.quit = true;
@@ -168,17 +180,47 @@ void Sink::consume(Client& client, std::string_view bytes) {
   }
 }
 
-void Sink::on_ready(Client& client, std::uint32_t) {
+// One read and what follows from it; false: the connection is over.
+bool Sink::exchange(Client& client) {
   static char room[1 << 16];
-  const auto got = ::recv(client.fd, room, sizeof room, 0);
-  if (got > 0) {
-    consume(client, std::string_view(room, static_cast<std::size_t>(got)));
+  for (;;) {
+    std::size_t got = 0;
+    if (client.tls.is_open()) {
+      const auto step = client.tls.receive(room, sizeof room, got);
+      if (step != Tls::Step::done)
+        return step != Tls::Step::broken;
+    } else {
+      const auto octets = ::recv(client.fd, room, sizeof room, 0);
+      if (octets <= 0)
+        return octets < 0 && (errno == EAGAIN || errno == EINTR);
+      got = static_cast<std::size_t>(octets);
+    }
+    consume(client, std::string_view(room, got));
     std::size_t sent = 0;
-    if (!client.out.empty())
+    if (!client.out.empty() && client.tls.is_open())
+      client.tls.send_some(client.out, sent);
+    else if (!client.out.empty())
       send_some(client.fd, client.out, sent);
     client.out.clear();
+    if (client.quit)
+      return false;
+    if (client.starts_tls) {
+      client.starts_tls = false;
+      client.tls.begin(tls_context_, client.fd, true);
+      return true;
+    }
+    if (!client.tls.is_open())
+      return true;
   }
-  if (client.quit || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+}
+
+void Sink::on_ready(Client& client, std::uint32_t) {
+  bool goes_on = true;
+  if (client.tls.is_on() && !client.tls.is_open())
+    goes_on = client.tls.handshake() != Tls::Step::broken;
+  if (goes_on && (!client.tls.is_on() || client.tls.is_open()))
+    goes_on = exchange(client);
+  if (!goes_on) {
     ::close(client.fd);
     delete &client;
   }
@@ -231,6 +273,7 @@ int main(int argc, char** argv) {
   CLI::App app("Takes mail and counts it");
   app.add_option("--listen", options.listen, "address and port");
   app.add_option("--recipients", options.recipients, "ends after deliveries to this many");
+  app.add_flag("--tls", options.tls, "offer STARTTLS");
   app.add_flag("!--no-chunking", options.chunking, "do not offer CHUNKING");
   app.add_option("--limit-s", options.limit_s, "gives up after this long");
   CLI11_PARSE(app, argc, argv);
