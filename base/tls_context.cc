@@ -23,7 +23,9 @@ constexpr const char* kCiphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
-constexpr std::string_view kAlpn = "smtp";    // RFC 8314 has none, IANA has this one
+// None of finite fields: a client can make us work hard for them.
+constexpr const char* kGroups = "X25519:P-256:P-384";
+constexpr std::string_view kAlpn = "smtp";  
 constexpr long kMostCertificates = 64 << 10;  // octets of a peer's chain (attacks.md T18)
 
 int number_of(TlsVersion version) {
@@ -243,6 +245,8 @@ Result<ssl_ctx_st*> TlsContext::context_with(const TlsServerSettings& settings,
   for (const auto index : identities)
     if (!use_identity(context.get(), *settings.identities[index]))
       return tls_error("use certificate of " + settings.identities[index]->names().front());
+  if (SSL_CTX_set1_groups_list(context.get(), kGroups) != 1)
+    return tls_error("set groups");
   SSL_CTX_set_app_data(context.get(), this);
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
   SSL_CTX_set_client_hello_cb(context.get(), TlsCallbacks::hello, nullptr);
