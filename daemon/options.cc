@@ -220,7 +220,7 @@ constexpr Section kSections[] = {
     {"", false, one, nothing, "What concerns everything."},
     {"log", false, one, nothing, "What is logged, and where."},
     {"listener", true, listeners, add_listener, "One for each address that takes mail; none is needed for mail from this machine alone."},
-    {"tls", false, one, nothing, "The certificate of the listeners."},
+    {"tls", false, one, nothing, "The certificates of the listeners."},
     {"accept", false, one, nothing, "What is accepted, from whom and for whom."},
     {"local", false, one, nothing, "Mail that is delivered on this machine."},
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
