@@ -182,7 +182,7 @@ TEST_CASE("the nearest key is suggested", "[config]") {
   CHECK(suggest_key("Hostname", nullptr) == "did you mean hostname?");
   CHECK(suggest_key("lifetme", find_section("delivery")) == "did you mean lifetime?");
   CHECK(suggest_key(std::string(100000, 'x'), find_section("tls")) ==
-        "certificate, key are allowed");
+        "certificate, key, protocol are allowed");
 }
 
 TEST_CASE("I15 a configuration file that cannot be trusted is refused", "[config][I15]") {

@@ -121,7 +121,7 @@ TEST_CASE("the parent binds to the addresses of the configuration", "[daemon][pr
 TEST_CASE("what the configuration names is what the daemon may reach", "[daemon][privilege]") {
   Config config;
   config.spool = "/srv/spool";
-  config.tls.certificate = "/srv/tls/chain.pem";
+  config.tls.certificate = {"/srv/tls/chain.pem"};
   config.local.aliases = {"/home/lists"};
   config.sandbox.read = {"/srv/lists"};
   const auto paths = sandbox_paths(config, "/etc/postrider/postrider.toml");
@@ -134,7 +134,7 @@ TEST_CASE("what the configuration names is what the daemon may reach", "[daemon]
   CHECK_FALSE(reads("/home"));
   CHECK_FALSE(reads("/var/mail"));
   Config other = config;
-  other.tls.certificate = "/opt/keys/chain.pem";
+  other.tls.certificate = {"/opt/keys/chain.pem"};
   CHECK(out_of_reach(paths, sandbox_paths(config, "/etc/postrider/postrider.toml")).empty());
   CHECK(out_of_reach(paths, sandbox_paths(other, "/etc/postrider/postrider.toml")) ==
         std::vector<std::string>{"/opt/keys"});

@@ -130,14 +130,14 @@ TEST_CASE("listeners take the sockets of their name from the service manager",
   CHECK(listener_settings(missing, sockets).has_error());
 }
 
-TEST_CASE("a listener that should speak TLS is not served without it", "[daemon][settings]") {
+TEST_CASE("a listener is told when TLS begins", "[daemon][settings]") {
   std::vector<InheritedSocket> none;
   const auto with_tls = config(
       "[tls]\ncertificate = \"/etc/c\"\nkey = \"/etc/k\"\n"
       "[[listener]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\n");
-  const auto refused = listener_settings(with_tls, none);
-  REQUIRE(refused.has_error());
-  CHECK(refused.error().code() == make_error_code(Errc::unsupported));
+  const auto told = listener_settings(with_tls, none);
+  REQUIRE(told);
+  CHECK(told->front().tls == smtpd::TlsStart::at_once);
 }
 
 TEST_CASE("a reload tells what it cannot change", "[daemon][settings]") {
