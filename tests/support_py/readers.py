@@ -4,6 +4,7 @@ import os
 import pathlib
 import pty
 import select
+import signal
 import subprocess
 import time
 
@@ -100,37 +101,33 @@ class Dovecot:
         self.process.wait(wait.DEADLINE)
 
 
-def on_terminal(command, environment, deadline=20):
-    """What a program with a terminal of its own writes on it."""
+def on_terminal(command, environment, enough, deadline=30):
+    """Runs a program on a terminal of its own until enough() says so."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(environment, TERM="vt100")
         os.execvp(command[0], command)
     shown, end = b"", time.monotonic() + deadline
-    while time.monotonic() < end:
-        if not select.select([terminal], [], [], 0.2)[0]:
-            continue
-        try:
-            block = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not block:
-            break
-        shown += block
-    os.close(terminal)
-    os.waitpid(pid, 0)
-    return shown.decode("utf-8", "replace")
+    try:
+        while not enough() and time.monotonic() < end:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 65536)
+    except OSError:  # the program has ended
+        wait.until(enough, lambda: f"{command[0]} to show something: {shown[-2000:]!r}")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 def mutt(mailbox, folder):
-    """Each message of a mailbox as mutt reads it, decoded, in order."""
-    out = pathlib.Path(folder) / "mutt.out"
-    out.unlink(missing_ok=True)
-    out.touch()
+    """The first message of a mailbox as mutt reads it, decoded."""
+    part, out = pathlib.Path(folder) / "mutt.part", pathlib.Path(folder) / "mutt.out"
     command = ["mutt", "-n", "-R", "-F", "/dev/null", "-f", str(mailbox), "-e",
-               "set sort=mailbox-order wait_key=no pipe_decode=yes auto_tag=yes; "
-               f"push '<tag-pattern>~A<enter><pipe-message>cat >>{out}<enter><exit>'"]
-    on_terminal(command, {"HOME": str(folder)})
+               "set wait_key=no pipe_decode=yes; "
+               f"push '<pipe-message>cat >{part} && mv {part} {out}<enter>'"]
+    (pathlib.Path(folder) / "Mail").mkdir(exist_ok=True)  # else mutt asks
+    on_terminal(command, {"HOME": str(folder)}, out.exists)
     return out.read_text("utf-8", "replace")
 
 
