@@ -46,8 +46,8 @@ class Gate {
   virtual bool may_send_as(std::string_view user, std::string_view sender) const = 0;
   // Count one more of this user's. A text says which limit that would exceed, for the reply, and
   // then nothing was counted.
-  virtual std::string_view begin_message(std::string_view user) = 0;
-  virtual std::string_view add_recipient(std::string_view user, std::string_view recipient) = 0;
+  virtual std::string begin_message(std::string_view user) = 0;
+  virtual std::string add_recipient(std::string_view user, std::string_view recipient) = 0;
 };
 
 }  // namespace postrider::smtpd::auth

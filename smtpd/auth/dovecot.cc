@@ -1,0 +1,86 @@
+#include "smtpd/auth/dovecot.h"
+
+#include <boost/asio/local/stream_protocol.hpp>
+
+#include <unistd.h>
+
+namespace postrider::smtpd::auth {
+
+namespace {
+
+// Dovecot answers a wrong password after two seconds, and slower when there are many.
+constexpr Duration kConnect{5000};
+constexpr Duration kPatience{25000};
+constexpr int kMostGreetingLines = 200;
+
+}  // namespace
+
+Task<Result<std::string>> Dovecot::read_line() {
+  for (;;) {
+    const auto end = have_.find('\n');
+    if (end != std::string::npos) {
+      auto line = have_.substr(0, end);
+      have_.erase(0, end + 1);
+      co_return line;
+    }
+    if (have_.size() > kMostDovecotLine)
+      co_return malformed("a line is too long");
+    char room[4096];
+    auto got = co_await stream_->read_some(room, sizeof room);
+    if (!got)
+      co_return got.error().during("read");
+    have_.append(room, *got);
+  }
+}
+
+Task<Result<void>> Dovecot::greet() {
+  const asio::local::stream_protocol::endpoint endpoint(path_);
+  auto opened = co_await Stream::connect(loop_, endpoint, kConnect);
+  if (!opened)
+    co_return opened.error().during("connect to " + path_);
+  stream_ = *std::move(opened);
+  stream_->set_deadline(kPatience);
+  auto hello = std::string(kDovecotVersion) + "CPID\t" + std::to_string(getpid()) + "\n";
+  auto sent = co_await stream_->write(hello);
+  if (!sent)
+    co_return sent.error();
+  for (int lines = 0; lines < kMostGreetingLines; ++lines) {
+    auto line = co_await read_line();
+    if (!line)
+      co_return line.error();
+    if (line->starts_with("VERSION") && !is_dovecot_version(*line))
+      co_return malformed("another version of the protocol");
+    if (is_dovecot_done(*line))
+      co_return Result<void>{};
+  }
+  co_return malformed("the greeting does not end");
+}
+
+Task<Result<DovecotReply>> Dovecot::begin(DovecotRequest request) {
+  auto greeted = co_await greet();
+  if (!greeted)
+    co_return greeted.error();
+  auto line = format_dovecot(request);
+  co_return co_await ask(std::move(line));
+}
+
+Task<Result<DovecotReply>> Dovecot::go_on(std::string response) {
+  auto line = format_dovecot_continuation(response);
+  co_return co_await ask(std::move(line));
+}
+
+Task<Result<DovecotReply>> Dovecot::ask(std::string line) {
+  stream_->set_deadline(kPatience);
+  auto sent = co_await stream_->write(line);
+  if (!sent)
+    co_return sent.error().during("write");
+  for (;;) {
+    auto answer = co_await read_line();
+    if (!answer)
+      co_return answer.error();
+    if (auto reply = parse_dovecot(*answer))
+      co_return *std::move(reply);
+  }
+}
+
+}  // namespace postrider::smtpd::auth

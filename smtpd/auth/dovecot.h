@@ -1,0 +1,33 @@
+// One authentication at Dovecot's auth server: an own connection to its socket, closed at the end.
+// On the connection's loop; nothing blocks.
+#pragma once
+
+#include "base/stream.h"
+#include "smtpd/auth/dovecot_protocol.h"
+
+#include <memory>
+#include <string>
+
+namespace postrider::smtpd::auth {
+
+class Dovecot {
+ public:
+  Dovecot(Loop& loop, std::string path) : loop_(loop), path_(std::move(path)) {}
+
+  // Opens the connection and asks.
+  Task<Result<DovecotReply>> begin(DovecotRequest request);
+  // The client's next response, after go_on.
+  Task<Result<DovecotReply>> go_on(std::string response);
+
+ private:
+  Task<Result<void>> greet();
+  Task<Result<DovecotReply>> ask(std::string line);
+  Task<Result<std::string>> read_line();
+
+  Loop& loop_;
+  std::string path_;
+  std::unique_ptr<Stream> stream_;
+  std::string have_;  // read, and not yet taken
+};
+
+}  // namespace postrider::smtpd::auth

@@ -1,0 +1,75 @@
+// How often somebody may try to log in (pure; attacks.md X11).
+//
+// Tries are counted by client address (an IPv6 client by its /64) and by account, in buckets that
+// run empty within the window. A try is charged when it begins and given back when it succeeds, so
+// that parallel tries count too. Nobody can lock a user out: from where an account has been logged
+// into before, neither the account's bucket nor the address's counts, only one of the pair's own;
+// and the same wrong password again, as a forgotten telephone sends it, counts once there.
+// Accounts that do not exist are counted as those that do.
+//
+// Memory is bounded: kMostEntries of each kind; the emptiest bucket gives way.
+#pragma once
+
+#include "base/network.h"
+#include "base/time.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace postrider::smtpd::auth {
+
+class Guard {
+ public:
+  static constexpr std::size_t kMostEntries = 65536;
+  static constexpr std::size_t kMostPlaces = 8;  // known addresses of one account
+
+  struct Rules {
+    std::uint32_t per_client = 20;  // tries in a window
+    std::uint32_t per_account = 50;
+    Duration window = std::chrono::hours(1);
+  };
+  enum class Verdict : std::uint8_t { may_try, client_exhausted, account_exhausted };
+
+  explicit Guard(Rules rules) : rules_(rules) {}
+  void set_rules(Rules rules) { rules_ = rules; }
+
+  // Charges a try, unless it refuses. account: a user_key, or what was claimed instead of one;
+  // empty: not known yet. secret: a tag of the password tried; 0: none.
+  Verdict begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
+                SteadyTime now);
+  // It was right: gives the try back, and knows the place from now on as one of the user's.
+  // account: as charged.
+  void succeeded(const IpAddress& client, std::string_view account, std::string_view user,
+                 SteadyTime now);
+  // It was never judged: gives the try back.
+  void undo(const IpAddress& client, std::string_view account, SteadyTime now);
+
+  // Places, as "account address" lines, to survive a restart.
+  std::string places() const;
+  void restore(std::string_view places);
+
+ private:
+  struct Bucket {
+    double level = 0;
+    SteadyTime when{};
+    std::uint64_t last_secret = 0;
+  };
+  using Buckets = std::unordered_map<std::string, Bucket>;
+
+  double level(const Bucket& bucket, std::uint32_t limit, SteadyTime now) const;
+  Bucket& bucket(Buckets& buckets, const std::string& key, SteadyTime now);
+  bool charge(Buckets& buckets, const std::string& key, std::uint32_t limit, SteadyTime now);
+  void give_back(Buckets& buckets, const std::string& key, std::uint32_t limit, SteadyTime now);
+  bool knows(const std::string& place, std::string_view account) const;
+
+  Rules rules_;
+  Buckets clients_;
+  Buckets accounts_;
+  Buckets pairs_;
+  std::unordered_map<std::string, std::vector<std::string>> places_;  // of accounts, latest last
+};
+
+}  // namespace postrider::smtpd::auth

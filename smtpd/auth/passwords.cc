@@ -1,0 +1,106 @@
+#include "smtpd/auth/passwords.h"
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "smtpd/auth/saslprep.h"
+
+#include <crypt.h>
+
+#include <sys/stat.h>
+
+namespace postrider::smtpd::auth {
+
+namespace {
+
+constexpr std::size_t kSalt = 16;
+
+std::string_view without_scheme(std::string_view hash) {
+  return hash.starts_with('{') ? hash.substr(hash.find('}') + 1) : hash;
+}
+
+}  // namespace
+
+Result<std::string> hash_password(std::string_view password) {
+  const auto random = random_bytes(kSalt);
+  char setting[CRYPT_GENSALT_OUTPUT_SIZE];
+  if (crypt_gensalt_rn("$y$", 0, random.data(), static_cast<int>(random.size()), setting,
+                       sizeof setting) == nullptr)
+    return system_error("make a salt");
+  const auto data = std::make_unique<crypt_data>();
+  const char* hash =
+      crypt_rn(std::string(password).c_str(), setting, data.get(), sizeof(crypt_data));
+  if (hash == nullptr)
+    return system_error("hash the password");
+  return std::string(hash);
+}
+
+ScramKeys make_scram_keys(std::string_view password, std::uint32_t iterations) {
+  ScramKeys keys;
+  keys.salt = random_bytes(kSalt);
+  keys.iterations = iterations;
+  const auto salted = pbkdf2_sha256(password, keys.salt, iterations);
+  keys.stored_key = sha256(hmac_sha256(salted, "Client Key"));
+  keys.server_key = hmac_sha256(salted, "Server Key");
+  return keys;
+}
+
+bool matches(std::string_view password, const std::string& hash) {
+  const std::string setting(without_scheme(hash));
+  const auto data = std::make_unique<crypt_data>();
+  const char* made =
+      crypt_rn(std::string(password).c_str(), setting.c_str(), data.get(), sizeof(crypt_data));
+  return made != nullptr && !setting.empty() && equal_in_constant_time(made, setting);
+}
+
+Passwords::Passwords(std::string path, std::string secret)
+    : path_(std::move(path)),
+      secret_(std::move(secret)),
+      spare_hash_(hash_password(encode_hex(random_bytes(kSalt))).value()) {}
+
+Result<std::shared_ptr<const UserFile>> Passwords::file() {
+  const std::lock_guard lock(mutex_);
+  struct stat state {};
+  if (stat(path_.c_str(), &state) != 0)
+    return system_error("read " + path_);
+  const Stamp stamp{state.st_dev, state.st_ino, static_cast<std::uint64_t>(state.st_size),
+                    state.st_mtim.tv_sec, state.st_mtim.tv_nsec};
+  if (file_ && stamp == stamp_)
+    return file_;
+  auto text = read_file(path_);
+  if (!text)
+    return text.error().during("read " + path_);
+  auto parsed = UserFile::parse(*text);
+  if (!parsed)
+    return parsed.error().during("read " + path_);
+  file_ = std::make_shared<const UserFile>(*std::move(parsed));
+  stamp_ = stamp;
+  return file_;
+}
+
+Result<bool> Passwords::check(std::string_view user, std::string_view password) {
+  const auto users = file();
+  if (!users)
+    return users.error();
+  const auto* entry = (*users)->find(user);
+  const bool exists = entry != nullptr && !entry->hash.empty();
+  const auto& typical = (*users)->typical_hash();
+  const auto& hash = exists ? entry->hash : typical.empty() ? spare_hash_ : typical;
+  const auto prepared = saslprep(password);
+  const bool is_right = matches(prepared ? std::string_view(*prepared) : password, hash);
+  return is_right && exists && prepared;
+}
+
+Result<ScramKeys> Passwords::scram_keys(std::string_view user) {
+  const auto users = file();
+  if (!users)
+    return users.error();
+  ScramKeys made_up;
+  made_up.salt = hmac_sha256(secret_, "salt " + std::string(user)).substr(0, kSalt);
+  made_up.iterations = (*users)->typical_iterations();
+  made_up.stored_key = random_bytes(32);
+  made_up.server_key = random_bytes(32);
+  const auto* entry = (*users)->find(user);
+  return entry != nullptr && entry->scram ? *entry->scram : made_up;
+}
+
+}  // namespace postrider::smtpd::auth

@@ -1,0 +1,54 @@
+// Who may log in and what they may send: the one authority of all loops. It is the sessions' gate,
+// and answers their exchanges: on the connection's own loop (Dovecot, introspection), or on threads
+// of its own (password hashes; PAM). What waits for those is bounded; beyond, clients are told to
+// come back.
+//
+// Kept in <folder>: `secret`, `places` (from where users have logged in) and `limits` (what they
+// have sent), written from time to time and by save().
+#pragma once
+
+#include "base/log.h"
+#include "smtpd/auth/gate.h"
+#include "smtpd/auth/settings.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::smtpd::auth {
+
+class Service : public Gate {
+ public:
+  // The loops that ask outlive it, or have stopped for good.
+  Service(const Clock& clock, Log& log, std::string folder);
+  ~Service() override;
+
+  // The helper of PAM, with the rights that the process has now. Once; before adopt().
+  Result<void> start_pam_helper();
+  // Reads the files that the settings name; nothing changes yet. Blocks.
+  class Tables;
+  Result<std::shared_ptr<const Tables>> prepare(const Settings& settings);
+  // From now on by these. The first time, what was kept is read.
+  void adopt(std::shared_ptr<const Tables> tables);
+
+  // Gate
+  std::vector<std::string> offered(const Channel& channel) const override;
+  std::unique_ptr<Mechanism> make(std::string_view name, const Channel& channel) const override;
+  std::unique_ptr<Exchange> begin(Loop& loop, Attempt attempt) override;
+  bool may_send_as(std::string_view user, std::string_view sender) const override;
+  std::string begin_message(std::string_view user) override;
+  std::string add_recipient(std::string_view user, std::string_view recipient) override;
+
+  // Users at a limit now. Thread-safe, as all but the first two.
+  std::vector<Quota::Limited> limited() const;
+  void save();
+
+ private:
+  Result<std::string> kept_secret();
+
+  friend class ServiceExchange;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postrider::smtpd::auth

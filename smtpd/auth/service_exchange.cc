@@ -1,0 +1,253 @@
+#include "smtpd/auth/service_exchange.h"
+
+#include "base/digest.h"
+#include "base/text.h"
+#include "smtpd/auth/saslprep.h"
+
+#include <boost/asio/basic_waitable_timer.hpp>
+
+#include <cstring>
+
+namespace postrider::smtpd::auth {
+
+namespace {
+
+using Timer = asio::basic_waitable_timer<std::chrono::steady_clock,
+                                         asio::wait_traits<std::chrono::steady_clock>, Executor>;
+using Verdict = Answer::Verdict;
+
+Answer answer_of(Verdict verdict, std::string user = {}) {
+  Answer answer;
+  answer.verdict = verdict;
+  answer.user = std::move(user);
+  return answer;
+}
+
+// Tells repeated passwords from guesses; never leaves the process.
+std::uint64_t tag_of(std::string_view secret) {
+  static const auto key = random_bytes(32);
+  const auto digest = hmac_sha256(key, secret);
+  std::uint64_t tag = 0;
+  std::memcpy(&tag, digest.data(), sizeof tag);
+  return tag | 1U;
+}
+
+// Names that cannot exist are counted too, as they were sent.
+std::string account_of(std::string_view user) {
+  return user_key(user).value_or(ascii_lower(user));
+}
+
+}  // namespace
+
+ServiceExchange::ServiceExchange(Service::Impl& service, Loop& loop, Attempt attempt)
+    : service_(service),
+      loop_(loop),
+      attempt_(std::move(attempt)),
+      tables_(service.current()),
+      began_(service.clock.steady()) {}
+
+Task<Answer> ServiceExchange::ask(Question question) {
+  if (!may_try(question))
+    co_return answer_of(Verdict::limited);
+  auto answer = co_await find(std::move(question));
+  conclude(answer);
+  const auto left = began_ + tables_->settings.failure_delay - service_.clock.steady();
+  if (answer.verdict == Verdict::refused && left > left.zero()) {
+    Timer timer(loop_.executor());
+    timer.expires_after(left);
+    co_await timer.async_wait(use_task);
+  }
+  co_return answer;
+}
+
+bool ServiceExchange::may_try(const Question& question) {
+  if (is_charged_ || question.kind == Question::Kind::certificate)
+    return true;
+  const bool is_secret = question.kind == Question::Kind::password;
+  account_ = account_of(question.user);
+  const std::lock_guard lock(service_.mutex);
+  const auto verdict = service_.guard.begin(
+      attempt_.client, account_, is_secret ? tag_of(question.secret) : 0, service_.clock.steady());
+  is_charged_ = verdict == Guard::Verdict::may_try;
+  return is_charged_;
+}
+
+Task<Answer> ServiceExchange::find(Question question) {
+  switch (question.kind) {
+    case Question::Kind::password:
+      co_return co_await check_password(std::move(question));
+    case Question::Kind::scram_keys:
+      co_return co_await find_keys(std::move(question));
+    case Question::Kind::proved:
+      co_return answer_of(question.holds ? Verdict::granted : Verdict::refused, account_);
+    case Question::Kind::token:
+      co_return co_await check_token(std::move(question));
+    case Question::Kind::certificate:
+      co_return check_certificate(question);
+    case Question::Kind::relayed:
+      co_return co_await relay(std::move(question));
+  }
+  co_return answer_of(Verdict::unavailable);
+}
+
+void ServiceExchange::conclude(Answer& answer) {
+  if (!is_charged_ || answer.verdict == Verdict::go_on)
+    return;
+  if (answer.verdict == Verdict::granted) {
+    const auto user = user_key(answer.user);
+    if (!user)  // a name that our files cannot hold
+      answer = answer_of(Verdict::refused);
+    else
+      answer.user = *user;
+  }
+  const auto now = service_.clock.steady();
+  const std::lock_guard lock(service_.mutex);
+  if (answer.verdict == Verdict::unavailable) {
+    service_.guard.undo(attempt_.client, account_, now);
+  } else if (answer.verdict == Verdict::granted) {
+    service_.guard.succeeded(attempt_.client, account_, answer.user, now);
+    service_.is_dirty = true;
+  }
+}
+
+Answer ServiceExchange::unavailable(const char* what, const Error& error) {
+  service_.trouble(what, error);
+  return answer_of(Verdict::unavailable);
+}
+
+Task<Answer> ServiceExchange::check_password(Question question) {
+  if (tables_->passwords)
+    co_return co_await ask_file(std::move(question));
+  if (!tables_->settings.dovecot.empty())
+    co_return co_await ask_dovecot(std::move(question));
+  co_return co_await ask_pam(std::move(question));
+}
+
+Task<Answer> ServiceExchange::ask_file(Question question) {
+  std::function<Result<bool>()> job = [passwords = tables_->passwords, user = account_,
+                                       secret = std::move(question.secret)] {
+    return passwords->check(user, secret);
+  };
+  const auto right = co_await Service::Impl::run_bounded<Result<bool>>(
+      *service_.hashes, service_.hashing, loop_, std::move(job));
+  if (!right)
+    co_return answer_of(Verdict::unavailable);
+  if (!*right)
+    co_return unavailable("check a password", right->error());
+  co_return answer_of(**right ? Verdict::granted : Verdict::refused, account_);
+}
+
+Task<Answer> ServiceExchange::ask_pam(Question question) {
+  std::function<Result<PamHelper::Verdict>()> job =
+      [&helper = service_.pam, service = tables_->settings.pam, user = question.user,
+       secret = std::move(question.secret),
+       client = attempt_.client.str()] { return helper.ask(service, user, secret, client); };
+  const auto verdict = co_await Service::Impl::run_bounded<Result<PamHelper::Verdict>>(
+      *service_.waiters, service_.asking, loop_, std::move(job));
+  if (!verdict)
+    co_return answer_of(Verdict::unavailable);
+  if (!*verdict)
+    co_return unavailable("ask PAM", verdict->error());
+  if (**verdict == PamHelper::Verdict::cannot_tell)
+    co_return answer_of(Verdict::unavailable);
+  co_return answer_of(**verdict == PamHelper::Verdict::yes ? Verdict::granted : Verdict::refused,
+                      account_);
+}
+
+Answer ServiceExchange::from_dovecot(const Result<DovecotReply>& reply) {
+  if (!reply)
+    return unavailable("ask Dovecot", reply.error());
+  switch (reply->kind) {
+    case DovecotReply::Kind::granted: {
+      auto answer = answer_of(Verdict::granted, reply->user);
+      answer.challenge = reply->data;
+      return answer;
+    }
+    case DovecotReply::Kind::refused:
+      return answer_of(Verdict::refused);
+    case DovecotReply::Kind::go_on: {
+      auto answer = answer_of(Verdict::go_on);
+      answer.challenge = reply->data;
+      return answer;
+    }
+    case DovecotReply::Kind::unavailable:
+    case DovecotReply::Kind::other:
+      break;
+  }
+  return answer_of(Verdict::unavailable);
+}
+
+// PLAIN and LOGIN: our own mechanisms, so that the guard knows the account before Dovecot does.
+Task<Answer> ServiceExchange::ask_dovecot(Question question) {
+  Dovecot dovecot(loop_, tables_->settings.dovecot);
+  DovecotRequest request;
+  request.mechanism = "PLAIN";
+  request.client = attempt_.client.str();
+  request.initial = std::string(1, '\0') + question.user + std::string(1, '\0') + question.secret;
+  const auto reply = co_await dovecot.begin(std::move(request));
+  auto answer = from_dovecot(reply);
+  answer.challenge.clear();
+  co_return answer;
+}
+
+Task<Answer> ServiceExchange::relay(Question question) {
+  if (dovecot_) {
+    const auto reply = co_await dovecot_->go_on(std::move(question.secret));
+    co_return from_dovecot(reply);
+  }
+  dovecot_ = std::make_unique<Dovecot>(loop_, tables_->settings.dovecot);
+  DovecotRequest request;
+  request.mechanism = attempt_.mechanism;
+  request.client = attempt_.client.str();
+  if (question.has_secret)
+    request.initial = std::move(question.secret);
+  const auto reply = co_await dovecot_->begin(std::move(request));
+  co_return from_dovecot(reply);
+}
+
+Task<Answer> ServiceExchange::find_keys(Question question) {
+  std::function<Result<ScramKeys>()> job = [passwords = tables_->passwords, user = account_] {
+    return passwords->scram_keys(user);
+  };
+  const auto keys = co_await Service::Impl::run_bounded<Result<ScramKeys>>(
+      *service_.waiters, service_.asking, loop_, std::move(job));
+  if (!keys)
+    co_return answer_of(Verdict::unavailable);
+  if (!*keys)
+    co_return unavailable("look up a user", keys->error());
+  auto answer = answer_of(Verdict::go_on);
+  answer.keys = **keys;
+  co_return answer;
+}
+
+// A JWT that one of our keys has signed needs nobody else's word; what else there is, the endpoint
+// knows.
+Task<Answer> ServiceExchange::check_token(Question question) {
+  const auto& oauth = tables_->settings.oauth;
+  Result<Token> token = Error(Errc::refused, "there is nobody to ask about this token");
+  if (tables_->keys.size() > 0 && looks_like_jwt(question.secret))
+    token = read_jwt(question.secret, tables_->keys, oauth, service_.clock.now());
+  if (!token && token.error().code() != make_error_code(Errc::refused))
+    co_return unavailable("introspect a token", token.error());
+  if (!token) {
+    service_.trouble("judge a token", token.error());
+    co_return answer_of(Verdict::refused);
+  }
+  const auto user = user_key(token->user);
+  const bool is_theirs = user && (question.user.empty() || account_of(question.user) == *user);
+  co_return answer_of(is_theirs ? Verdict::granted : Verdict::refused, user.value_or(""));
+}
+
+Answer ServiceExchange::check_certificate(const Question& question) const {
+  const auto at = tables_->certificates.find(attempt_.channel.fingerprint);
+  if (attempt_.channel.fingerprint.empty() || at == tables_->certificates.end())
+    return answer_of(Verdict::refused);
+  const bool is_theirs = question.user.empty() || account_of(question.user) == at->second;
+  return answer_of(is_theirs ? Verdict::granted : Verdict::refused, at->second);
+}
+
+std::unique_ptr<Exchange> Service::begin(Loop& loop, Attempt attempt) {
+  return std::make_unique<ServiceExchange>(*impl_, loop, std::move(attempt));
+}
+
+}  // namespace postrider::smtpd::auth

@@ -1,0 +1,46 @@
+// For smtpd/auth/service*.cc: how one AUTH is answered.
+//
+// Every try is charged to the guard before anything is looked up, and what it was is told to it
+// afterwards; a refusal is never sent before the configured delay, so that neither the time of a
+// lookup nor that of a hash tells who exists.
+#pragma once
+
+#include "smtpd/auth/dovecot.h"
+#include "smtpd/auth/exchange.h"
+#include "smtpd/auth/service_impl.h"
+
+#include <memory>
+
+namespace postrider::smtpd::auth {
+
+class ServiceExchange : public Exchange {
+ public:
+  ServiceExchange(Service::Impl& service, Loop& loop, Attempt attempt);
+  Task<Answer> ask(Question question) override;
+
+ private:
+  bool may_try(const Question& question);
+  Task<Answer> find(Question question);
+  Task<Answer> check_password(Question question);
+  Task<Answer> ask_file(Question question);
+  Task<Answer> ask_pam(Question question);
+  Task<Answer> ask_dovecot(Question question);
+  Task<Answer> relay(Question question);
+  Task<Answer> find_keys(Question question);
+  Task<Answer> check_token(Question question);
+  Answer check_certificate(const Question& question) const;
+  Answer unavailable(const char* what, const Error& error);
+  Answer from_dovecot(const Result<DovecotReply>& reply);
+  void conclude(Answer& answer);
+
+  Service::Impl& service_;
+  Loop& loop_;
+  const Attempt attempt_;
+  const std::shared_ptr<const Service::Tables> tables_;
+  const SteadyTime began_;
+  std::string account_;  // as charged
+  bool is_charged_ = false;
+  std::unique_ptr<Dovecot> dovecot_;  // while it is relayed
+};
+
+}  // namespace postrider::smtpd::auth

@@ -1,0 +1,61 @@
+// For smtpd/auth/service*.cc.
+#pragma once
+
+#include "base/blocking_pool.h"
+#include "base/log.h"
+#include "smtpd/auth/pam_helper.h"
+#include "smtpd/auth/tables.h"
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+namespace postrider::smtpd::auth {
+
+struct Service::Impl {
+  Impl(const Clock& clock_, Log& log_, std::string folder_)
+      : clock(clock_), log(log_), folder(std::move(folder_)) {}
+
+  std::shared_ptr<const Tables> current() const {
+    const std::lock_guard lock(mutex);
+    return tables;
+  }
+  // A job for one of the pools, if not too many wait.
+  template <class T>
+  static Task<std::optional<T>> run_bounded(BlockingPool& pool, std::atomic<unsigned>& waiting,
+                                            Loop& loop, std::function<T()> job) {
+    constexpr unsigned kMostWaiting = 64;
+    if (waiting.fetch_add(1) >= kMostWaiting) {
+      --waiting;
+      co_return std::nullopt;
+    }
+    auto result = co_await pool.run<T>(loop, std::move(job));
+    --waiting;
+    co_return std::optional<T>(std::move(result));
+  }
+
+  void trouble(std::string_view what, const Error& error);
+  void alarm(std::string_view user, const Quota::Verdict& verdict);
+  std::string judged(std::string_view user, const Quota::Verdict& verdict);
+  void save_sometimes();
+  void save_now();
+
+  const Clock& clock;
+  Log& log;
+  const std::string folder;
+  PamHelper pam;
+  mutable std::mutex mutex;  // of all below but the pools
+  std::shared_ptr<const Tables> tables;
+  Guard guard{Guard::Rules()};
+  Quota quota{Quota::Rules()};
+  std::string secret;
+  bool is_dirty = false;
+  bool is_restored = false;
+  SteadyTime saved{};
+  std::atomic<unsigned> hashing{0};
+  std::atomic<unsigned> asking{0};
+  std::optional<BlockingPool> hashes;   // busy with a processor
+  std::optional<BlockingPool> waiters;  // waiting for PAM or a disk
+};
+
+}  // namespace postrider::smtpd::auth

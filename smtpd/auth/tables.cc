@@ -1,0 +1,83 @@
+#include "smtpd/auth/tables.h"
+
+#include "base/file.h"
+#include "base/text.h"
+#include "smtpd/auth/saslprep.h"
+
+namespace postrider::smtpd::auth {
+
+namespace {
+
+constexpr std::size_t kFingerprint = 64;  // hex digits of SHA-256
+
+// Parses the file, if one is named.
+template <class T, class Parse>
+Result<void> read_into(T& member, const std::string& path, Parse parse) {
+  if (path.empty())
+    return {};
+  auto text = read_file(path);
+  if (!text)
+    return text.error().during("read " + path);
+  auto parsed = parse(*text);
+  if (!parsed)
+    return parsed.error().during("read " + path);
+  member = *std::move(parsed);
+  return {};
+}
+
+std::string plain_fingerprint(std::string_view text) {
+  std::string out;
+  for (const char c : text)
+    if (c != ':')
+      out.push_back(ascii_lower(c));
+  const bool is_hex = out.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return is_hex && out.size() == kFingerprint ? out : std::string();
+}
+
+}  // namespace
+
+Result<std::unordered_map<std::string, std::string>> parse_certificates(std::string_view text) {
+  std::unordered_map<std::string, std::string> users;
+  std::size_t number = 0;
+  for (auto line : split(text, '\n')) {
+    ++number;
+    line = trim(line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
+    if (line.empty() || line.front() == '#')
+      continue;
+    const auto end = line.find_first_of(" \t");
+    const auto fingerprint = plain_fingerprint(line.substr(0, end));
+    const auto user =
+        end == std::string_view::npos ? std::nullopt : user_key(trim(line.substr(end)));
+    if (fingerprint.empty() || !user)
+      return malformed("line " + std::to_string(number) +
+                       ": a SHA-256 fingerprint in hex and a user are needed");
+    users[fingerprint] = *user;
+  }
+  return users;
+}
+
+Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& settings) {
+  auto tables = std::make_shared<Tables>();
+  tables->settings = settings;
+  const auto parse_senders = [&](std::string_view text) {
+    return SenderMap::parse(text, settings.domains);
+  };
+  tables->senders = *parse_senders("");
+  if (auto read = read_into(tables->senders, settings.senders, parse_senders); !read)
+    return read.error();
+  if (auto read = read_into(tables->certificates, settings.certificates, parse_certificates); !read)
+    return read.error();
+  if (auto read = read_into(tables->keys, settings.oauth.keys, TokenKeys::parse); !read)
+    return read.error();
+  if (!settings.users.empty()) {
+    auto secret = kept_secret();
+    if (!secret)
+      return secret.error();
+    tables->passwords = std::make_shared<Passwords>(settings.users, *std::move(secret));
+    if (const auto users = tables->passwords->file(); !users)
+      return users.error();
+  }
+  return std::shared_ptr<const Tables>(std::move(tables));
+}
+
+}  // namespace postrider::smtpd::auth

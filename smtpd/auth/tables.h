@@ -1,0 +1,32 @@
+// For smtpd/auth/service*.cc: settings with the files they name, read. Immutable.
+#pragma once
+
+#include "smtpd/auth/passwords.h"
+#include "smtpd/auth/sender_map.h"
+#include "smtpd/auth/service.h"
+#include "smtpd/auth/settings.h"
+#include "smtpd/auth/token.h"
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace postrider::smtpd::auth {
+
+class Service::Tables {
+ public:
+  Settings settings;
+  SenderMap senders;
+  std::unordered_map<std::string, std::string> certificates;  // fingerprint to user
+  TokenKeys keys;
+  std::shared_ptr<Passwords> passwords;  // null: no password file
+
+  bool has_passwords() const {
+    return passwords || !settings.dovecot.empty() || !settings.pam.empty();
+  }
+};
+
+// "<64 hex digits, colons allowed> user" a line.
+Result<std::unordered_map<std::string, std::string>> parse_certificates(std::string_view text);
+
+}  // namespace postrider::smtpd::auth

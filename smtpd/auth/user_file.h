@@ -1,0 +1,54 @@
+// The password file (pure): one user a line,
+//
+//   anna@example.org:$y$j9T$...:SCRAM-SHA-256,16384,<salt>,<stored key>,<server key>
+//
+// Name, a hash of crypt(5), and the keys of RFC 5802 in base64; either of the last two may be
+// missing. "#" begins a comment line. `postrider passwd` writes it.
+#pragma once
+
+#include "base/result.h"
+#include "smtpd/auth/sasl.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace postrider::smtpd::auth {
+
+struct UserEntry {
+  std::string hash;
+  std::optional<ScramKeys> scram;
+};
+
+class UserFile {
+ public:
+  static constexpr std::size_t kMostLine = 2048;
+  static constexpr std::uint32_t kIterations = 16384;  // of new SCRAM keys, and of made-up ones
+
+  // The error names the line. Names that come twice are errors.
+  static Result<UserFile> parse(std::string_view text);
+
+  // user: a user_key. Null: no such user.
+  const UserEntry* find(std::string_view user) const;
+  std::size_t size() const { return users_.size(); }
+  // A hash like those in the file, for the password of a user who does not exist to be compared
+  // with; empty if there is none.
+  const std::string& typical_hash() const { return typical_hash_; }
+  // The iterations of most SCRAM keys here.
+  std::uint32_t typical_iterations() const { return typical_iterations_; }
+
+ private:
+  std::unordered_map<std::string, UserEntry> users_;
+  std::string typical_hash_;
+  std::uint32_t typical_iterations_ = kIterations;
+};
+
+std::string format_user(std::string_view user, const UserEntry& entry);
+// The file's text with this user's line replaced, added, or (entry null) taken out. Nothing if
+// there was none to take out.
+std::optional<std::string> with_user(std::string_view text, std::string_view user,
+                                     const UserEntry* entry);
+
+}  // namespace postrider::smtpd::auth

@@ -1,0 +1,230 @@
+#include "base/base64.h"
+#include "smtpd/auth/guard.h"
+#include "smtpd/auth/quota.h"
+#include "smtpd/auth/sender_map.h"
+#include "smtpd/auth/user_file.h"
+
+#include <catch2/catch.hpp>
+
+using namespace postrider;
+using namespace postrider::smtpd::auth;
+using std::chrono::hours;
+using std::chrono::minutes;
+using Verdict = Guard::Verdict;
+
+namespace {
+
+IpAddress ip(std::string_view text) {
+  return *IpAddress::parse(text);
+}
+
+const SteadyTime kStart = SteadyTime() + hours(1000);
+const TimePoint kNow = TimePoint(hours(490000));
+
+}  // namespace
+
+TEST_CASE("X11 tries are limited by client address", "[smtpd][auth]") {
+  Guard guard({5, 1000, hours(1)});
+  int let = 0;
+  for (int i = 0; i < 100; ++i)
+    let += guard.begin(ip("192.0.2.1"), "user" + std::to_string(i), 0, kStart) == Verdict::may_try;
+  CHECK(let == 5);
+  CHECK(guard.begin(ip("192.0.2.2"), "user", 0, kStart) == Verdict::may_try);
+  // One in twelve minutes comes back.
+  CHECK(guard.begin(ip("192.0.2.1"), "user", 0, kStart + minutes(11)) == Verdict::client_exhausted);
+  CHECK(guard.begin(ip("192.0.2.1"), "user", 0, kStart + minutes(24)) == Verdict::may_try);
+  // One customer's /64 is one client.
+  for (int i = 0; i < 5; ++i)
+    (void)guard.begin(ip("2001:db8::" + std::to_string(i)), "user", 0, kStart);
+  CHECK(guard.begin(ip("2001:db8::ffff"), "user", 0, kStart) == Verdict::client_exhausted);
+  CHECK(guard.begin(ip("2001:db8:0:1::1"), "user", 0, kStart) == Verdict::may_try);
+}
+
+TEST_CASE("X11 tries are limited by account, but never for its owner", "[smtpd][auth]") {
+  Guard guard({5, 10, hours(1)});
+  const auto home = ip("198.51.100.7");
+  CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
+  guard.succeeded(home, "anna", "anna", kStart);
+  int let = 0;
+  for (int i = 0; i < 200; ++i)
+    let += guard.begin(ip("203.0.113." + std::to_string(i)), "anna", 0, kStart) == Verdict::may_try;
+  CHECK(let == 10);
+  for (int i = 0; i < 50; ++i) {
+    CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
+    guard.succeeded(home, "anna", "anna", kStart);
+  }
+  // An attacker behind the same address does not lock her out either.
+  for (int i = 0; i < 50; ++i)
+    (void)guard.begin(home, "bert", 0, kStart);
+  CHECK(guard.begin(home, "bert", 0, kStart) == Verdict::client_exhausted);
+  CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
+}
+
+TEST_CASE("a forgotten telephone with the old password does not lock its owner out",
+          "[smtpd][auth]") {
+  Guard guard({3, 10, hours(1)});
+  const auto home = ip("198.51.100.7");
+  (void)guard.begin(home, "anna", 0, kStart);
+  guard.succeeded(home, "anna", "anna", kStart);
+  for (int i = 0; i < 100; ++i)
+    CHECK(guard.begin(home, "anna", 77, kStart) == Verdict::may_try);
+  CHECK(guard.begin(home, "anna", 78, kStart) == Verdict::may_try);
+  for (std::uint64_t tag = 100; tag < 110; ++tag)  // guessing is not that
+    (void)guard.begin(home, "anna", tag, kStart);
+  CHECK(guard.begin(home, "anna", 111, kStart) == Verdict::client_exhausted);
+}
+
+TEST_CASE("a try that succeeds, or could not be judged, is given back", "[smtpd][auth]") {
+  Guard guard({2, 2, hours(1)});
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE(guard.begin(ip("192.0.2.1"), "anna", 0, kStart) == Verdict::may_try);
+    guard.undo(ip("192.0.2.1"), "anna", kStart);
+  }
+}
+
+TEST_CASE("a flood of names does not empty a full bucket", "[smtpd][auth][slow]") {
+  Guard guard({1000000, 3, hours(1)});
+  for (int i = 0; i < 4; ++i)
+    (void)guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
+  for (int i = 0; i < 200000; ++i)
+    (void)guard.begin(ip("192.0.2.1"), "name" + std::to_string(i), 0, kStart);
+  CHECK(guard.begin(ip("192.0.2.1"), "anna", 0, kStart) == Verdict::account_exhausted);
+}
+
+TEST_CASE("known places survive a restart", "[smtpd][auth]") {
+  Guard before({1, 1, hours(1)});
+  (void)before.begin(ip("192.0.2.1"), "anna", 0, kStart);
+  before.succeeded(ip("192.0.2.1"), "anna", "anna", kStart);
+  Guard after({1, 1, hours(1)});
+  after.restore(before.places());
+  after.restore("broken\n\n anna\n");
+  (void)after.begin(ip("192.0.2.9"), "anna", 0, kStart);
+  CHECK(after.begin(ip("192.0.2.8"), "anna", 0, kStart) == Verdict::account_exhausted);
+  CHECK(after.begin(ip("192.0.2.1"), "anna", 0, kStart) == Verdict::may_try);
+}
+
+TEST_CASE("a user's messages and recipients are limited by the hour and the day", "[smtpd][auth]") {
+  Quota::Rules rules;
+  rules.hour = {3, 5, 0};
+  rules.day = {4, 0, 6};
+  Quota quota(rules);
+  for (int i = 0; i < 3; ++i)
+    CHECK(quota.add_message("anna", kNow).limit.empty());
+  auto verdict = quota.add_message("anna", kNow);
+  CHECK(verdict.limit == "messages an hour");
+  CHECK(verdict.most == 3);
+  CHECK(verdict.is_fresh);
+  CHECK_FALSE(quota.add_message("anna", kNow).is_fresh);  // one alarm an hour
+  CHECK(quota.limited(kNow).size() == 1);
+  CHECK(quota.limited(kNow).front().user == "anna");
+  CHECK(quota.limited(kNow + hours(2)).empty());
+  CHECK(quota.add_message("bert", kNow).limit.empty());
+  CHECK(quota.add_message("anna", kNow + hours(1)).limit.empty());
+  CHECK(quota.add_message("anna", kNow + hours(3)).limit == "messages a day");
+  CHECK(quota.add_message("anna", kNow + hours(25)).limit.empty());
+}
+
+TEST_CASE("strangers are limited more than acquaintances", "[smtpd][auth]") {
+  Quota::Rules rules;
+  rules.day = {0, 100, 6};
+  Quota quota(rules);
+  for (std::uint64_t who = 1; who <= 6; ++who)
+    CHECK(quota.add_recipient("anna", who, kNow).limit.empty());
+  CHECK(quota.add_recipient("anna", 7, kNow).limit == "new recipients a day");
+  for (std::uint64_t who = 1; who <= 6; ++who)
+    CHECK(quota.add_recipient("anna", who, kNow).limit.empty());
+  CHECK(quota.add_recipient("anna", 7, kNow + hours(25)).limit.empty());
+}
+
+TEST_CASE("limits survive a restart, and what is no file of ours does not matter",
+          "[smtpd][auth]") {
+  Quota::Rules rules;
+  rules.hour = {0, 3, 2};
+  Quota before(rules);
+  (void)before.add_recipient("anna", 1, kNow);
+  (void)before.add_recipient("anna", 2, kNow);
+  const auto saved = before.save();
+  Quota after(rules);
+  after.restore(saved);
+  CHECK(after.add_recipient("anna", 3, kNow).limit == "new recipients an hour");
+  CHECK(after.add_recipient("anna", 1, kNow).limit.empty());
+  CHECK(after.add_recipient("anna", 1, kNow).limit == "recipients an hour");
+  for (std::size_t cut = 0; cut < saved.size(); ++cut) {
+    Quota broken(rules);
+    broken.restore(std::string_view(saved).substr(0, cut));
+    broken.restore(saved.substr(0, cut) + std::string(300, '\xff'));
+    (void)broken.add_recipient("anna", 1, kNow);
+  }
+}
+
+TEST_CASE("A18 a sender address belongs to its user", "[smtpd][auth]") {
+  const auto map = SenderMap::parse(
+      "# comment\n\ninfo@example.org  anna@example.org, bert\r\n@example.net\tcarl@example.org\n"
+      "* robot\nnews@example.org *\n",
+      {"example.org", "us.test"});
+  REQUIRE(map.has_value());
+  struct Case {
+    std::string user, sender;
+    bool want;
+  };
+  const Case cases[] = {
+      {"anna@example.org", "anna@example.org", true},
+      {"anna@example.org", "Anna@Example.ORG", true},
+      {"anna@example.org", "anna+list@example.org", true},
+      {"anna@example.org", "bert@example.org", false},
+      {"anna@example.org", "anna@us.test", false},
+      {"anna@example.org", "", true},
+      {"anna@example.org", "info@example.org", true},
+      {"anna@example.org", "info+x@example.org", false},
+      {"anna@example.org", "x@example.net", false},
+      {"anna@example.org", "news@example.org", true},
+      {"bert", "bert@example.org", true},
+      {"bert", "bert+x@us.test", true},
+      {"bert", "bert@example.com", false},
+      {"bert", "info@example.org", true},
+      {"bert", "bert", false},
+      {"carl@example.org", "anyone@example.net", true},
+      {"carl@example.org", "anyone@sub.example.net", false},
+      {"robot", "any@where.test", true},
+      {"a+b@example.org", "a+b@example.org", true},
+      {"a+b@example.org", "a@example.org", false},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.user << " as <" << c.sender << ">") {
+      CHECK(map->allows(c.user, c.sender) == c.want);
+    }
+  for (const char* bad : {"info@example.org", "info anna", "info@example.org ,", "x@y an na"})
+    CHECK_FALSE(SenderMap::parse(bad, {}).has_value());
+}
+
+TEST_CASE("the password file is read strictly and written back as it was", "[smtpd][auth]") {
+  const auto key = encode_base64(std::string(32, 'k'));
+  const auto keys = "SCRAM-SHA-256,4096," + encode_base64("salt") + "," + key + "," + key;
+  const auto text = "# users\nanna@example.org:$y$j9T$s$h:" + keys + "\r\nbert:$2b$05$x\n";
+  const auto file = UserFile::parse(text);
+  REQUIRE(file.has_value());
+  CHECK(file->size() == 2);
+  REQUIRE(file->find("anna@example.org"));
+  CHECK(file->find("anna@example.org")->scram->iterations == 4096);
+  CHECK_FALSE(file->find("bert")->scram);
+  CHECK(file->find("carl") == nullptr);
+  CHECK(file->typical_iterations() == 4096);
+  const std::vector<std::string> broken = {std::string("anna"),
+                                           std::string("an na:x"),
+                                           std::string(":x"),
+                                           std::string("a:x\nA:y"),
+                                           "a:x:SCRAM-SHA-256,0,c2FsdA==," + key + "," + key,
+                                           "a:x:SCRAM-SHA-256,1,," + key + "," + key,
+                                           std::string("a:x:SCRAM-SHA-1,1"),
+                                           "a:x:y:z",
+                                           "a:" + std::string(3000, 'x')};
+  for (const auto& bad : broken)
+    CHECK_FALSE(UserFile::parse(bad).has_value());
+  UserEntry entry = *file->find("anna@example.org");
+  entry.hash = "new";
+  CHECK(with_user(text, "anna@example.org", &entry) ==
+        "# users\nanna@example.org:new:" + keys + "\nbert:$2b$05$x\n");
+  CHECK(with_user("a:x", "b", &entry) == "a:x\nb:new:" + keys + "\n");
+  CHECK(with_user(text, "bert", nullptr)->find("bert") == std::string::npos);
+  CHECK_FALSE(with_user(text, "nobody", nullptr));
+}
