@@ -1,6 +1,7 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
 #include "cli/administration.h"
 #include "cli/output.h"
+#include "cli/passwd.h"
 #include "cli/programs.h"
 #include "daemon/daemon.h"
 
@@ -35,6 +36,9 @@ struct Typed {
   bool send = false;
   bool today = false;
   std::string target;
+  daemon::PasswordChange password;
+  bool remove = false;
+  bool no_scram = false;
   std::function<int()> run;
 };
 
@@ -106,6 +110,20 @@ void add_daemon_commands(CLI::App& app, Typed& typed) {
   auto* config = app.add_subcommand("config", "Print the effective configuration");
   config->callback(
       [&] { typed.run = [&] { return report(daemon::print_config({typed.config})); }; });
+}
+
+void add_passwd_command(CLI::App& app, Typed& typed) {
+  auto* passwd = app.add_subcommand("passwd", "Set a user's password in the password file");
+  passwd->add_option("USER", typed.password.user, "The user")->required();
+  passwd->add_option("--file", typed.password.file, "The password file (else auth.users)");
+  passwd->add_flag("--delete", typed.remove, "Take the user out");
+  passwd->add_flag("--no-scram", typed.no_scram, "Only a hash, without keys for SCRAM-SHA-256");
+  passwd->callback([&] {
+    typed.run = [&] {
+      typed.password.has_scram = !typed.no_scram;
+      return change_password({typed.config}, typed.password, typed.remove);
+    };
+  });
 }
 
 void add_verbs(CLI::App& app, CLI::App* queue, Typed& typed) {
@@ -195,6 +213,7 @@ int postrider_main(int argc, char** argv) {
   add_daemon_commands(app, typed);
   add_queue_command(app, typed);
   add_message_commands(app, typed);
+  add_passwd_command(app, typed);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -58,6 +58,39 @@ struct AcceptConfig {
   Duration timeout{std::chrono::minutes(5)};  // RFC 5321 §4.5.3.2.7
 };
 
+// Logging in to listeners of the role submission.
+struct AuthConfig {
+  std::vector<std::string> mechanisms;  // empty: all that the sources below can serve
+  std::string users;                    // password file; at most one of these three is given
+  std::string dovecot;                  // its auth socket
+  std::string pam;                      // a service
+  std::string certificates;             // file of fingerprints and users
+  std::string senders;                  // file of addresses and users
+  std::string oauth_introspect;         // URL of RFC 7662
+  std::string oauth_client;             // file: "id:secret" for it
+  std::string oauth_roots;              // file of roots for it; empty: the system's
+  std::string oauth_keys;               // file of keys that tokens are signed with
+  std::string oauth_issuer;
+  std::string oauth_audience;
+  std::string oauth_scope;
+  std::string oauth_user = "email";
+  bool clear = false;  // also without TLS, on loopback and Unix sockets
+  std::uint64_t tries_per_client = 20;
+  std::uint64_t tries_per_account = 50;
+  Duration failure_delay{std::chrono::seconds(1)};
+  std::uint64_t hash_threads = 1;
+  std::uint64_t messages_per_hour = 500;
+  std::uint64_t messages_per_day = 2000;
+  std::uint64_t recipients_per_hour = 2000;
+  std::uint64_t recipients_per_day = 10000;
+  std::uint64_t new_recipients_per_hour = 500;
+  std::uint64_t new_recipients_per_day = 2000;
+
+  bool has_passwords() const { return !users.empty() || !dovecot.empty() || !pam.empty(); }
+  bool has_tokens() const { return !oauth_introspect.empty() || !oauth_keys.empty(); }
+  bool is_used() const { return has_passwords() || has_tokens() || !certificates.empty(); }
+};
+
 struct LocalConfig {
   std::vector<std::string> domains;
   std::string mailbox = "maildir:/var/mail/{user}/";
@@ -140,6 +173,7 @@ struct Config {
   std::vector<ListenerConfig> listeners;
   TlsConfig tls;
   AcceptConfig accept;
+  AuthConfig auth;
   LocalConfig local;
   RewriteConfig rewrite;
   std::vector<RouteConfig> routes;

@@ -35,6 +35,20 @@ class Checker {
                             ", one key for each certificate is allowed");
   }
 
+  void auth() {
+    const auto& auth = config_.auth;
+    const int sources = !auth.users.empty() + !auth.dovecot.empty() + !auth.pam.empty();
+    if (sources > 1)
+      report(!auth.pam.empty() ? "auth.pam" : "auth.dovecot",
+             "is a second source of passwords, one of auth.users, auth.dovecot and auth.pam is "
+             "allowed");
+    for (const auto& name : auth.mechanisms)
+      if (const auto needs = lacks(name); !needs.empty())
+        report("auth.mechanisms", "\"" + name + "\" needs " + needs + ", which is not given");
+    if (!auth.oauth_client.empty() && auth.oauth_introspect.empty())
+      report("auth.oauth_client", "is given without auth.oauth_introspect, both are allowed");
+  }
+
   void domains() {
     for (const auto& domain : config_.accept.relay_to) {
       const bool is_local = std::any_of(
@@ -74,6 +88,23 @@ class Checker {
   }
 
  private:
+  // The key that a mechanism needs and that is missing.
+  std::string lacks(std::string_view mechanism) const {
+    const auto& auth = config_.auth;
+    const bool by_dovecot = !auth.dovecot.empty();
+    if (mechanism == "EXTERNAL")
+      return auth.certificates.empty() ? "auth.certificates" : "";
+    if (mechanism == "SCRAM-SHA-256-PLUS")
+      return auth.users.empty() ? "auth.users" : "";
+    if (mechanism == "SCRAM-SHA-256")
+      return auth.users.empty() && !by_dovecot ? "auth.users or auth.dovecot" : "";
+    if (mechanism == "OAUTHBEARER" || mechanism == "XOAUTH2")
+      return !auth.has_tokens() && !by_dovecot
+                 ? "auth.oauth_introspect, auth.oauth_keys or auth.dovecot"
+                 : "";
+    return auth.has_passwords() ? "" : "auth.users, auth.dovecot or auth.pam";
+  }
+
   void report(const std::string& key, std::string text) {
     const auto found = origins_.find(key);
     problems_.push_back({found == origins_.end() ? 0 : found->second, key, std::move(text)});
@@ -136,6 +167,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   Checker checker(config, origins, problems);
   checker.listeners();
   checker.tls();
+  checker.auth();
   checker.domains();
   checker.routes();
   checker.delivery();

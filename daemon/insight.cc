@@ -55,10 +55,12 @@ std::string site_text(const delivery::SiteStatus& site) {
 }  // namespace
 
 RunningInsight::RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server,
-                               TlsParts& tls, std::string hostname, std::string config_file)
+                               TlsParts& tls, const smtpd::auth::Service& auth,
+                               std::string hostname, std::string config_file)
     : dispatcher_(dispatcher),
       server_(server),
       tls_(tls),
+      auth_(auth),
       hostname_(std::move(hostname)),
       config_file_(std::move(config_file)) {}
 
@@ -117,6 +119,11 @@ boost::json::object RunningInsight::status() {
   out["messages_received"] = receiving.messages;
   out["rejected"] = receiving.rejected;
   out["turned_away"] = receiving.turned_away;
+  boost::json::array limited;
+  for (const auto& user : auth_.limited())
+    limited.emplace_back(user.user + ": " + std::to_string(user.most) + " " +
+                         std::string(user.limit) + ", since " + format_rfc3339(user.since));
+  out["users_at_their_limit"] = std::move(limited);
   const auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
   if (!sending)

@@ -5,6 +5,7 @@
 #include "daemon/control_service.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
+#include "smtpd/auth/service.h"
 #include "smtpd/server.h"
 
 #include <atomic>
@@ -20,7 +21,7 @@ class RunningInsight : public Insight {
  public:
   // All references outlive this.
   RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                 std::string hostname, std::string config_file);
+                 const smtpd::auth::Service& auth, std::string hostname, std::string config_file);
   std::vector<ExplainedFact> explain(const std::string& address) override;
   boost::json::object status() override;
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
@@ -33,6 +34,7 @@ class RunningInsight : public Insight {
   delivery::Dispatcher& dispatcher_;
   smtpd::Server& server_;
   TlsParts& tls_;
+  const smtpd::auth::Service& auth_;
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};

@@ -124,10 +124,17 @@ void rejected(const LogEvent& event, Lines& lines) {
   out.append(" helo=").append(bracketed(event.value("helo")));
 }
 
+std::string login_of(const LogEvent& event) {
+  if (event.value("user").empty())
+    return {};
+  return ", sasl_method=" + clean(event.value("mechanism")) +
+         ", sasl_username=" + clean(event.value("user"));
+}
+
 void accepted(const LogEvent& event, Lines& lines) {
   const bool is_local = event.value("protocol") == "local" || event.value("protocol") == "notice";
   if (!is_local)
-    lines.begin_message("smtpd").append("client=").append(client_of(event));
+    lines.begin_message("smtpd").append("client=").append(client_of(event)).append(login_of(event));
   else if (event.value("protocol") == "local")
     lines.begin_message("pickup")
         .append("uid=")
@@ -254,6 +261,18 @@ void other(const LogEvent& event, Lines& lines) {
   });
 }
 
+// fail2ban's filter (mode = auth) looks for this line.
+void auth_failed(const LogEvent& event, Lines& lines) {
+  auto& out = lines.begin("smtpd").append("warning: ").append(client_of(event));
+  out.append(": SASL ").append(clean(event.value("mechanism")));
+  out.append(" authentication failed: ").append(clean(event.value("reply")));
+  if (!event.value("user").empty())
+    out.append(", sasl_username=").append(clean(event.value("user")));
+}
+
+// Postfix says it with the message.
+void authenticated(const LogEvent&, Lines&) {}
+
 struct Row {
   std::string_view event;
   void (*write)(const LogEvent& event, Lines& lines);
@@ -265,6 +284,8 @@ constexpr Row kRows[] = {
     {"rejected", rejected},
     {"accepted", accepted},
     {"disconnected", disconnected},
+    {"authenticated", authenticated},
+    {"auth_failed", auth_failed},
     {"turned_away", turned_away},
     {"attempted", attempted},
     {"bounced", bounced},

@@ -72,6 +72,8 @@ StartProblems Running::prepare() {
     if (auto become = become_for_good(*account_); !become)
       add(problems, become.error());
   if (problems.lines.empty())
+    open_auth(problems);
+  if (problems.lines.empty())
     open_doors(problems);
   if (problems.lines.empty())
     restrict_own_calls(problems);
@@ -200,7 +202,11 @@ void Running::make_parts(StartProblems& problems) {
   if (!problems.lines.empty())
     return;
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
-  auto receiving = smtpd_settings(config, directory_);
+  auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
+  if (!config.auth.pam.empty())
+    if (auto started = auth_->start_pam_helper(); !started)
+      return add(problems, started.error());
+  auto receiving = smtpd_settings(config, directory_, auth_);
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -228,6 +234,17 @@ void Running::make_parts(StartProblems& problems) {
                                                        *directory_, *sending);
 }
 
+// As the user, who must be able to read the files again at a reload.
+void Running::open_auth(StartProblems& problems) {
+  const auto settings = auth_settings(*loaded_.config);
+  if (!settings)
+    return add(problems, settings.error());
+  auto tables = auth_->prepare(*settings);
+  if (!tables)
+    return add(problems, tables.error());
+  auth_->adopt(std::move(*tables));
+}
+
 // The doors for the tools, as the user.
 void Running::open_doors(StartProblems& problems) {
   const auto& config = *loaded_.config;
@@ -236,7 +253,7 @@ void Running::open_doors(StartProblems& problems) {
   server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
     return parent->bind(socket, address, size);
   });
-  insight_.emplace(*dispatcher_, *server_, *tls_parts_, config.hostname, loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, config.hostname, loaded_.file);
   insight_->set_listeners(server_->addresses());
   service_.emplace(*queue_, clock_, &*insight_);
   const auto take = [&](auto& member, auto opened) {

@@ -29,6 +29,7 @@
 #include "delivery/local/local_directory.h"
 #include "dns/stub_resolver.h"
 #include "queue/queue.h"
+#include "smtpd/auth/service.h"
 #include "smtpd/custody.h"
 #include "smtpd/server.h"
 #include "tables/watcher.h"
@@ -81,6 +82,7 @@ class Running {
   void read_certificates(StartProblems& problems);  // running_tls.cc
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
+  void open_auth(StartProblems& problems);
   void blame(StartProblems& problems, const char* key, const std::string& text) const;
 
   // serve()
@@ -123,6 +125,7 @@ class Running {
   std::shared_ptr<const delivery::AddressBook> book_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
+  std::shared_ptr<smtpd::auth::Service> auth_;
   std::unique_ptr<smtpd::Server> server_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
   std::optional<BlockingPool> tls_workers_;  // for handshakes

@@ -67,7 +67,13 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto book = open_address_book(config, *tables_);
   if (!book)
     return book.error();
-  auto receiving = smtpd_settings(config, directory_);
+  const auto login = auth_settings(config);
+  if (!login)
+    return login.error();
+  auto logins = auth_->prepare(*login);
+  if (!logins)
+    return logins.error();
+  auto receiving = smtpd_settings(config, directory_, auth_);
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
@@ -86,6 +92,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
   directory_->reconfigure(book_, config.local.mailbox);
+  auth_->adopt(std::move(*logins));
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
   auto keeping = queue_settings(config);
@@ -137,6 +144,7 @@ int Running::stop() {
   const auto grace = received ? kSendingGrace : kHurriedGrace;
   dispatcher_->drain(stage_done, grace);
   const bool sent = wait_for_stage(grace + kBeyondGrace);
+  auth_->save();
   queue_->stop();
   log_->write(LogEvent(Level::info, "stopped").add("complete", received && sent ? "yes" : "no"));
   if (!received || !sent || !end_lanes())

@@ -167,7 +167,8 @@ SubmitSettings submit_settings(const Config& config) {
 }
 
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
-    const Config& config, std::shared_ptr<const mail::Directory> directory) {
+    const Config& config, std::shared_ptr<const mail::Directory> directory,
+    std::shared_ptr<smtpd::auth::Gate> gate) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -187,6 +188,9 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   for (const auto& fingerprint : config.accept.relay_certificates)
     settings->relay_certificates.push_back(hex_digits(fingerprint));
   settings->directory = std::move(directory);
+  if (config.auth.is_used())
+    settings->auth = std::move(gate);
+  settings->auth_in_clear = config.auth.clear;
   settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
   settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);
   settings->limits.sessions_per_client =
@@ -263,11 +267,15 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
 
 std::vector<std::string> need_restart(const Config& old, const Config& fresh) {
   std::vector<std::string> keys;
-  constexpr const char* kFixed[] = {"spool",      "user",           "threads",
-                                    "log.target", "control.socket", "control.submit"};
+  constexpr const char* kFixed[] = {
+      "spool",          "user",           "threads",          "log.target",
+      "control.socket", "control.submit", "auth.hash_threads"};
   for (const auto* key : kFixed)
     if (value_text(*find_option(key), old, 0) != value_text(*find_option(key), fresh, 0))
       keys.emplace_back(key);
+  // The helper is started with the rights that the daemon has at its start.
+  if (old.auth.pam.empty() && !fresh.auth.pam.empty())
+    keys.emplace_back("auth.pam");
   return keys;
 }
 

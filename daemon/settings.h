@@ -10,6 +10,7 @@
 #include "delivery/settings.h"
 #include "dns/stub_resolver.h"
 #include "queue/queue.h"
+#include "smtpd/auth/settings.h"
 #include "smtpd/settings.h"
 
 #include <memory>
@@ -25,7 +26,10 @@ queue::Settings queue_settings(const Config& config);
 dns::Settings resolver_settings(const DnsConfig& config);
 SubmitSettings submit_settings(const Config& config);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
-    const Config& config, std::shared_ptr<const mail::Directory> directory);
+    const Config& config, std::shared_ptr<const mail::Directory> directory,
+    std::shared_ptr<smtpd::auth::Gate> gate = nullptr);
+// What the service is told; keys that name files are read by it.
+Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,

@@ -161,6 +161,46 @@ std::string check_optional_path(std::string_view text) {
   return text.empty() ? std::string() : check_path(text);
 }
 
+std::string check_any(std::string_view text) {
+  const bool is_clean = std::none_of(text.begin(), text.end(), [](char c) { return c < ' '; });
+  return is_clean ? std::string() : wrong(text, "holds controls", "a text without them is allowed");
+}
+
+std::string check_mechanism(std::string_view text) {
+  for (const char* known : {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "OAUTHBEARER",
+                            "XOAUTH2", "EXTERNAL"})
+    if (text == known)
+      return {};
+  return wrong(text, "is no mechanism",
+               "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER, XOAUTH2 or EXTERNAL "
+               "is allowed");
+}
+
+std::string check_pam_service(std::string_view text) {
+  constexpr auto kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  if (text.size() <= 64 && text.find_first_not_of(kLetters) == std::string_view::npos)
+    return {};
+  return wrong(text, "is no service", "letters, digits, - and _ are allowed");
+}
+
+std::string check_http_url(std::string_view text) {
+  const auto scheme = text.find("://");
+  const auto rest = scheme == std::string_view::npos ? text : text.substr(scheme + 3);
+  const bool is_plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  const bool is_http = text.starts_with("https://") || text.starts_with("http://");
+  if (text.empty() || (is_http && is_plain && !rest.empty() && rest.front() != '/' &&
+                       rest.find('@') == std::string_view::npos))
+    return {};
+  return wrong(text, "is no URL of that kind", "https://host:port/path or http:// is allowed");
+}
+
+std::string check_claim(std::string_view text) {
+  if (!text.empty() && text.size() <= 64 && check_any(text).empty())
+    return {};
+  return wrong(text, "names no claim", "\"email\", \"sub\", \"username\" and the like are allowed");
+}
+
 std::string check_log_target(std::string_view text) {
   if (text == "stderr" || text == "syslog" || is_path(text))
     return {};

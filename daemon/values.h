@@ -17,6 +17,11 @@ std::string check_listener(std::string_view text);        // "0.0.0.0:25", "[::]
 std::string check_server(std::string_view text);          // "127.0.0.1:53", "::1", "[::1]:53"
 std::string check_path(std::string_view text);            // absolute, without ".."
 std::string check_optional_path(std::string_view text);   // the same, or empty
+std::string check_any(std::string_view text);             // no controls
+std::string check_mechanism(std::string_view text);       // "PLAIN", "SCRAM-SHA-256", ...
+std::string check_pam_service(std::string_view text);     // a file's name, or empty
+std::string check_http_url(std::string_view text);        // "https://host:port/path", or empty
+std::string check_claim(std::string_view text);           // "email"
 std::string check_log_target(std::string_view text);      // "stderr", "syslog" or a path
 std::string check_user(std::string_view text);            // a login name, or empty
 std::string check_mailbox(std::string_view text);         // "maildir:/var/mail/{user}/"

@@ -52,6 +52,7 @@ Task<void> Connection::live() {
     co_return;
   const auto session_id = to_string(reception_->custody().next_id());
   talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
+  allow_auth_in_clear();
   auto& log = reception_->log();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
   maillog::connected(log, session_id, client_, proxy);

@@ -51,6 +51,7 @@ class Connection final : private Observer {
   Task<Conversation::Need> store();
   Task<Conversation::Need> authenticate();  // connection_auth.cc
   Task<bool> shake_hands();                 // connection_tls.cc
+  void allow_auth_in_clear();
   Task<void> linger();
   void keep_large_content();
   bool append_to_body(Intake& intake);

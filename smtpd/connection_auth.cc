@@ -3,6 +3,25 @@
 
 namespace postrider::smtpd {
 
+namespace {
+
+bool is_loopback(const IpAddress& address) {
+  static const auto v4 = Network::parse("127.0.0.0/8").value();
+  static const auto v6 = Network::parse("::1/128").value();
+  return address.is_none() || v4.contains(address) || v6.contains(address);
+}
+
+}  // namespace
+
+// Nobody listens on loopback but root; whoever is behind a proxy is not on loopback.
+void Connection::allow_auth_in_clear() {
+  if (!policy_->settings().auth_in_clear || arrival_.proxied || !is_loopback(arrival_.address))
+    return;
+  auth::Channel channel;
+  channel.is_private = true;
+  talk_->session().set_channel(std::move(channel));
+}
+
 Task<Conversation::Need> Connection::authenticate() {
   stream_.clear_deadline();  // the client has done its part
   auto& session = talk_->session();

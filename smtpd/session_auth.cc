@@ -111,7 +111,7 @@ Session::Step Session::on_auth_step(auth::Dialogue::Step step) {
   if (observer_ != nullptr)
     observer_->authenticated(
         {auth_mechanism_, ended->claimed(), scratch_, step.kind == Kind::passed});
-  if (step.kind != Kind::passed && ++auth_failures_ >= kMostAuthFailures)
+  if (step.kind == Kind::failed && ++auth_failures_ >= kMostAuthFailures)
     return {replies::kTooManyAuthFailures, Next::hang_up};
   return {scratch_};
 }

@@ -2,6 +2,7 @@
 
 #include "base/digest.h"
 #include "base/text.h"
+#include "smtpd/auth/introspection.h"
 #include "smtpd/auth/saslprep.h"
 
 #include <boost/asio/basic_waitable_timer.hpp>
@@ -227,6 +228,8 @@ Task<Answer> ServiceExchange::check_token(Question question) {
   Result<Token> token = Error(Errc::refused, "there is nobody to ask about this token");
   if (tables_->keys.size() > 0 && looks_like_jwt(question.secret))
     token = read_jwt(question.secret, tables_->keys, oauth, service_.clock.now());
+  if (!token && !oauth.introspect.empty())
+    token = co_await introspect_token(std::move(question.secret));
   if (!token && token.error().code() != make_error_code(Errc::refused))
     co_return unavailable("introspect a token", token.error());
   if (!token) {
@@ -236,6 +239,26 @@ Task<Answer> ServiceExchange::check_token(Question question) {
   const auto user = user_key(token->user);
   const bool is_theirs = user && (question.user.empty() || account_of(question.user) == *user);
   co_return answer_of(is_theirs ? Verdict::granted : Verdict::refused, user.value_or(""));
+}
+
+// The system's resolver blocks; the rest does not.
+Task<Result<Token>> ServiceExchange::introspect_token(std::string token) {
+  using Hosts = Result<std::vector<asio::ip::tcp::endpoint>>;
+  std::function<Hosts()> job = [tables = tables_]() -> Hosts {
+    const auto place = parse_http_url(tables->settings.oauth.introspect);
+    return place ? look_up(*place) : Hosts(malformed("the URL of the endpoint"));
+  };
+  auto hosts = co_await Service::Impl::run_bounded<Hosts>(*service_.waiters, service_.asking, loop_,
+                                                          std::move(job));
+  if (!hosts)
+    co_return Error(Errc::too_long, "too many questions wait");
+  if (!*hosts)
+    co_return hosts->error();
+  auto rules = tables_->settings.oauth;
+  const auto now = service_.clock.now();
+  auto answer =
+      co_await introspect(loop_, **hosts, tables_->tls, std::move(rules), std::move(token), now);
+  co_return answer;
 }
 
 Answer ServiceExchange::check_certificate(const Question& question) const {

@@ -28,6 +28,7 @@ class ServiceExchange : public Exchange {
   Task<Answer> relay(Question question);
   Task<Answer> find_keys(Question question);
   Task<Answer> check_token(Question question);
+  Task<Result<Token>> introspect_token(std::string token);
   Answer check_certificate(const Question& question) const;
   Answer unavailable(const char* what, const Error& error);
   Answer from_dovecot(const Result<DovecotReply>& reply);

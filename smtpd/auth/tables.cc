@@ -69,6 +69,14 @@ Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& 
     return read.error();
   if (auto read = read_into(tables->keys, settings.oauth.keys, TokenKeys::parse); !read)
     return read.error();
+  if (settings.oauth.introspect.starts_with("https://")) {
+    TlsClientSettings client;
+    client.roots = settings.oauth.roots;
+    auto tls = TlsContext::client(client);
+    if (!tls)
+      return tls.error().during("prepare TLS for " + settings.oauth.introspect);
+    tables->tls = *std::move(tls);
+  }
   if (!settings.users.empty()) {
     auto secret = kept_secret();
     if (!secret)

@@ -1,6 +1,7 @@
 // For smtpd/auth/service*.cc: settings with the files they name, read. Immutable.
 #pragma once
 
+#include "base/tls_context.h"
 #include "smtpd/auth/passwords.h"
 #include "smtpd/auth/sender_map.h"
 #include "smtpd/auth/service.h"
@@ -19,7 +20,8 @@ class Service::Tables {
   SenderMap senders;
   std::unordered_map<std::string, std::string> certificates;  // fingerprint to user
   TokenKeys keys;
-  std::shared_ptr<Passwords> passwords;  // null: no password file
+  std::shared_ptr<const TlsContext> tls;  // for introspection over https; else null
+  std::shared_ptr<Passwords> passwords;   // null: no password file
 
   bool has_passwords() const {
     return passwords || !settings.dovecot.empty() || !settings.pam.empty();

@@ -1,0 +1,863 @@
+#!/usr/bin/python3
+"""Users' programs log in and submit mail: every mechanism, every source of passwords, who may send
+as whom, limits, and what an attacker finds out. attacks.md A18, R06, T07, X11, X12, X13."""
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import pwd
+import re
+import shutil
+import smtplib
+import socket
+import ssl
+import statistics
+import subprocess
+import threading
+import time
+import unittest
+import urllib.parse
+
+from support_py import certificates, daemon, scenario, smtp, wait
+from support_py.tools import tool
+
+ANNA, BERT, PASSWORD = "anna@us.example", "bert@us.example", "gr\u00fcn secret"
+TO = "reader@far.example"
+CONTENT = b"From: <anna@us.example>\r\nSubject: hello\r\n\r\nbody\r\n"
+
+
+def b64(data):
+    return base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
+
+
+def plain(user, password, act_as=""):
+    return b64(f"{act_as}\0{user}\0{password}")
+
+
+def b64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Submission(scenario.Scenario):
+    """Listeners of the role submission: STARTTLS, TLS at once, and clear text for what needs none."""
+    auth = {}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.peer = cls.shared(scenario.sink.Sink())
+        cls.files = cls.folder / "files"
+        cls.files.mkdir()
+        cls.pair = certificates.Pair(cls.files, "server", names=["localhost", "mx.us.example"])
+        cls.client_pair = certificates.Pair(cls.files, "client", names=["anna.example"])
+        cls.prepare()
+        cls.server = cls.make_server(**cls.auth)
+        cls.add_users(cls.server)
+        cls.shared(cls.server.start())
+
+    @classmethod
+    def prepare(cls):
+        pass
+
+    @classmethod
+    def add_users(cls, server):
+        if "users" not in server.settings["auth"]:
+            return
+        for user in (ANNA, BERT):
+            server.postrider("passwd", user, stdin=PASSWORD + "\n")
+
+    @classmethod
+    def make_server(cls, name="d", **auth):
+        ports = {kind: wait.free_port() for kind in ("starttls", "implicit", "clear", "mx")}
+        listeners = [{"address": f"127.0.0.1:{ports['mx']}", "role": "mx", "tls": "off"},
+                     {"address": f"127.0.0.1:{ports['starttls']}", "role": "submission", "tls": "starttls"},
+                     {"address": f"127.0.0.1:{ports['implicit']}", "role": "submission", "tls": "implicit"},
+                     {"address": f"127.0.0.1:{ports['clear']}", "role": "submission", "tls": "off"}]
+        settings = {"tls": {"certificate": str(cls.pair.certificate), "key": str(cls.pair.key)},
+                    "auth": {"failure_delay": "50ms", "clear": True, "hash_threads": 2, **auth}}
+        server = daemon.Postrider(cls.folder / name, listeners=listeners,
+                                  **{**scenario.to(cls.peer), **settings})
+        server.port = ports["starttls"]
+        server.ports = ports
+        return server
+
+    def setUp(self):
+        super().setUp()
+        self.before = len(self.peer.messages)
+        self.home = self.own_folder("home")
+
+    def run_program(self, *command, stdin=b"", code=0, **environment):
+        path = tool(command[0])
+        done = subprocess.run([path, *map(str, command[1:])], input=stdin, cwd=self.home,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**os.environ, "HOME": str(self.home), **environment},
+                              timeout=wait.DEADLINE)
+        output = done.stdout.decode(errors="replace")
+        if code is not None:
+            self.assertEqual(done.returncode, code, output)
+        return output
+
+    def arrived(self, protocol="ESMTPSA"):
+        message, = self.peer.wait_for(self.before + 1)[self.before:]
+        self.before += 1
+        self.assertIn(f"with {protocol} id".encode(), message.content)
+        return message
+
+    def clear(self, server=None):
+        client = smtp.Client((server or self.server).ports["clear"])
+        self.addCleanup(client.close)
+        client.hello()
+        return client
+
+    def tls(self, server=None, **arguments):
+        client = certificates.Client((server or self.server).port, **arguments)
+        self.addCleanup(client.close)
+        return client.start_tls()
+
+    def offered(self, client):
+        line, = [line.decode() for line in client.hello().lines if line.startswith(b"AUTH ")] or [""]
+        return set(line.split()[1:])
+
+
+class PasswordFile(Submission):
+    auth = {"users": "set by make_server"}
+
+    @classmethod
+    def make_server(cls, name="d", **auth):
+        (cls.folder / name).mkdir(exist_ok=True)
+        return super().make_server(name, **{**auth, "users": str(cls.folder / name / "users")})
+
+    # Programs
+
+    def swaks(self, *more, mechanism="PLAIN", password=PASSWORD, user=ANNA, code=0):
+        return self.run_program("swaks", "--server", "127.0.0.1", "--from", ANNA, "--to", TO,
+                                "--auth", mechanism, "--auth-user", user, "--auth-password",
+                                password, *more, code=code)
+
+    def test_swaks(self):
+        for mechanism in ("PLAIN", "LOGIN"):
+            self.swaks("--port", self.server.port, "--tls", mechanism=mechanism)
+            message = self.arrived()
+            self.assertEqual(message.sender, ANNA)
+            self.swaks("--port", self.server.ports["implicit"], "--tls-on-connect",
+                       mechanism=mechanism)
+            self.arrived()
+        output = self.swaks("--port", self.server.port, "--tls", password="wrong", code=None)
+        self.assertIn("535 5.7.8", output)
+        self.server.wait_for_log("auth_failed", user=ANNA, mechanism="PLAIN")
+        accepted = self.server.wait_for_log("accepted", user=ANNA)
+        self.assertEqual(accepted[0]["mechanism"], "PLAIN")
+
+    def test_curl(self):
+        (self.home / "mail").write_bytes(CONTENT)
+        for url in (f"smtp://127.0.0.1:{self.server.port}",
+                    f"smtps://127.0.0.1:{self.server.ports['implicit']}"):
+            for option in ("PLAIN", "LOGIN", "*"):
+                self.run_program("curl", "-sS", "-k", "--ssl-reqd", url, "--mail-from", ANNA,
+                                 "--mail-rcpt", TO, "-T", "mail", "-u", f"{ANNA}:{PASSWORD}",
+                                 "--login-options", f"AUTH={option}")
+                message = self.arrived()
+                self.assertIn(b"\r\nDate: ", message.content)
+                self.assertIn(b"\r\nMessage-ID: <", message.content)
+
+    def test_msmtp(self):
+        for mechanism in ("plain", "login", "scram-sha-256"):
+            output = self.run_program(
+                "msmtp", "--host=127.0.0.1", f"--port={self.server.port}", "--tls=on",
+                "--tls-certcheck=off", f"--auth={mechanism}", f"--user={ANNA}",
+                "--passwordeval=cat password", f"--from={ANNA}", TO, stdin=CONTENT,
+                code=None if not (self.home / "password").write_text(PASSWORD) else 0)
+            self.assertEqual(output, "")
+            self.arrived()
+
+    def test_smtplib(self):
+        for kind in ("starttls", "implicit"):
+            for mechanism in ("auth_plain", "auth_login"):
+                with smtplib.SMTP("127.0.0.1", self.server.port) if kind == "starttls" else \
+                        smtplib.SMTP_SSL("127.0.0.1", self.server.ports["implicit"],
+                                         context=certificates.context()) as client:
+                    if kind == "starttls":
+                        client.starttls(context=certificates.context())
+                    client.ehlo()
+                    client.user, client.password = BERT, "x"  # smtplib speaks ASCII alone
+                    self.assertRaises(smtplib.SMTPAuthenticationError, client.login, BERT, "wrong")
+                    client.user, client.password = "carl", "ascii"
+                    self.server.postrider("passwd", "carl", stdin="ascii\n")
+                    name = mechanism[5:].upper()
+                    client.auth(name, getattr(client, mechanism))
+                    client.sendmail("carl@us.example", [TO], CONTENT)
+                self.arrived()
+
+    def test_a_sequence_as_Thunderbird_sends_it(self):
+        client = certificates.Client(self.server.port)
+        self.addCleanup(client.close)
+        client.expect("EHLO [127.0.0.1]", 250)
+        client.expect("STARTTLS", 220)
+        client.shake_hands()
+        lines = client.expect("EHLO [127.0.0.1]", 250).lines
+        self.assertNotIn(b"STARTTLS", lines)
+        self.assertTrue([line for line in lines if line.startswith(b"AUTH ")])
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        client.expect(f"MAIL FROM:<{ANNA}> BODY=8BITMIME SIZE={len(CONTENT)}", 250)
+        client.expect(f"RCPT TO:<{TO}>", 250)
+        client.expect("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        self.assertEqual(client.reply().code, 250)
+        client.expect("QUIT", 221)
+        self.arrived()
+        client = self.tls()
+        self.assertEqual(client.expect("AUTH LOGIN", 334).text, b64("Username:"))
+        self.assertEqual(client.expect(b64(ANNA), 334).text, b64("Password:"))
+        client.expect(b64(PASSWORD), 235)
+
+    def gsasl(self, mechanism, *more, port=None, password=PASSWORD, code=0, user=ANNA):
+        return self.run_program(
+            "gsasl", "--smtp", "--connect", f"127.0.0.1:{port or self.server.port}", "-m",
+            mechanism, "-a", user, "-p", password, "--no-cb" if "-PLUS" not in mechanism else
+            "--x509-ca-file=" + str(self.pair.certificate), *more,
+            stdin=b"", code=code, LC_ALL="C.UTF-8")
+
+    def test_SCRAM_against_GNU_SASL(self):
+        ca = f"--x509-ca-file={self.pair.certificate}"
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "PLAIN", "LOGIN"):
+            with self.subTest(mechanism):
+                before = len(self.server.log("authenticated", mechanism=mechanism))
+                output = self.run_program(
+                    "gsasl", "--smtp", "--verbose", f"--connect=localhost:{self.server.port}",
+                    "--starttls", ca, f"--mechanism={mechanism}", f"--authentication-id={ANNA}",
+                    f"--password={PASSWORD}", "--authorization-id=", code=None, LC_ALL="C.UTF-8")
+                self.assertIn("235 2.7.0", output)
+                self.server.wait_for_log("authenticated", before + 1, mechanism=mechanism)
+        output = self.run_program(
+            "gsasl", "--smtp", "--verbose", f"--connect=localhost:{self.server.port}",
+            "--starttls", ca, "--mechanism=SCRAM-SHA-256", f"--authentication-id={ANNA}",
+            "--password=wrong", "--authorization-id=", code=None, LC_ALL="C.UTF-8")
+        self.assertIn("535 5.7.8", output)
+
+    # What is offered, and where
+
+    def test_T07_R06_AUTH_is_for_TLS_alone_unless_loopback_may(self):
+        """T07, R06 in clear: not offered, 538; on the mx listener: not offered, 502"""
+        client = smtp.Client(self.server.port)
+        self.addCleanup(client.close)
+        self.assertEqual(self.offered(client), set())
+        reply = client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 538)
+        self.assertEqual(reply.enhanced, "5.7.11")
+        client.expect(f"MAIL FROM:<{ANNA}>", 530)
+        self.assertEqual(self.offered(self.tls()), {"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256",
+                                                    "PLAIN", "LOGIN"})
+        self.assertEqual(self.offered(self.clear()), {"SCRAM-SHA-256", "PLAIN", "LOGIN"})
+        client = smtp.Client(self.server.ports["mx"])
+        self.addCleanup(client.close)
+        self.assertEqual(self.offered(client), set())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 502)
+
+    def test_clear_text_is_off_by_default(self):
+        server = self.using(self.make_server("no-clear", clear=False))
+        (server.folder / "users").touch()
+        client = self.clear(server.start())
+        self.assertEqual(self.offered(client), set())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 538)
+
+    def test_AUTH_is_needed_even_from_loopback(self):
+        client = self.clear()
+        self.assertEqual(client.expect(f"MAIL FROM:<{ANNA}>", 530).enhanced, "5.7.0")
+
+    def test_the_protocol_is_told(self):
+        client = self.clear()
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        self.assertEqual(self.offered(client), set())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 503)
+        client.message(ANNA, [TO], CONTENT)
+        self.arrived("ESMTPA")
+
+    # The dialogue
+
+    def test_X12_the_dialogue(self):
+        """X12 cancelled, empty, not base64, NUL in the authorization identity, wrong mechanism"""
+        server = self.using(self.make_server("x12"))
+        server.write_config(accept={"errors": 100})
+        server.postrider("passwd", ANNA, stdin=PASSWORD + "\n")
+        client = self.clear(server.start())
+        for command, code, enhanced in (
+                ("AUTH", 501, "5.5.4"), ("AUTH CRAM-MD5", 504, "5.5.4"),
+                ("AUTH PLAIN =", 501, "5.5.2"), ("AUTH PLAIN ****", 501, "5.5.2"),
+                ("AUTH PLAIN AAA", 501, "5.5.2"), ("AUTH PLAIN *", 501, "5.7.0"),
+                ("AUTH EXTERNAL =", 504, "5.5.4")):
+            with self.clear(server) as client:
+                self.assertEqual(client.expect(command, code).enhanced, enhanced)
+                client.expect("NOOP", 250)
+        with self.clear(server) as client:
+            self.assertEqual(client.expect("AUTH PLAIN", 334).text, "")
+            client.expect("*", 501)
+            client.expect("auth plain " + plain(ANNA, PASSWORD), 235)
+        with self.clear(server) as client:
+            client.expect("AUTH PLAIN " + b64("an\0na\0" + ANNA + "\0x"), 501)
+            client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD, BERT), 535)
+            client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD, ANNA), 235)
+
+    def test_X12_lines_of_12288_octets(self):
+        """X12 12,288 octets are read, 12,289 are too many; the session goes on"""
+        with self.clear() as client:
+            client.expect("AUTH PLAIN", 334)
+            client.expect("A" * 12284 + "==", 501)
+            client.expect("AUTH PLAIN", 334)
+            self.assertEqual(client.expect("A" * 12287, 500).enhanced, "5.5.6")
+            client.expect("NOOP", 250)
+            client.expect("NOOP " + "x" * 5000, 500)
+
+    def test_X12_a_fourth_try_is_never_heard(self):
+        """X12 421 after three failures in a session"""
+        server = self.using(self.make_server("tries"))
+        (server.folder / "users").touch()
+        client = self.clear(server.start())
+        for code in (535, 535, 421):
+            client.expect("AUTH PLAIN " + plain("nobody", "x"), code)
+        self.assertRaises(smtp.Closed, client.reply)
+
+    def test_nothing_may_follow_AUTH_in_the_same_breath(self):
+        client = self.clear()
+        client.send(f"AUTH PLAIN {plain(ANNA, PASSWORD)}\r\nMAIL FROM:<{ANNA}>\r\n".encode())
+        self.assertEqual(client.reply().code, 554)
+
+    # Senders
+
+    def test_A18_the_sender_must_be_the_users(self):
+        """A18 553 5.7.1 for another's address"""
+        senders = self.files / "senders"
+        senders.write_text(f"info@us.example {ANNA}\n@lists.us.example {ANNA}, {BERT}\n")
+        server = self.using(self.make_server("senders", senders=str(senders)))
+        self.add_users(server)
+        client = self.clear(server.start())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        for sender, code in ((ANNA, 250), ("anna+x@us.example", 250), ("info@us.example", 250),
+                             ("any@lists.us.example", 250), (BERT, 553), ("x@far.example", 553),
+                             ("", 250)):
+            with self.subTest(sender):
+                reply = client.expect(f"MAIL FROM:<{sender}>", code)
+                if code == 553:
+                    self.assertEqual(reply.enhanced, "5.7.1")
+                client.expect("RSET", 250)
+        senders.write_text(f"{BERT} {ANNA}\n")
+        server.reload()
+        server.wait_for_log("reloaded")
+        client.expect(f"MAIL FROM:<{BERT}>", 250)
+        senders.write_text("broken\n")
+        server.reload()
+        problem = server.wait_for_log("config_refused")[0]["problem"]
+        self.assertIn("line 1", problem)
+
+    def test_the_message_is_completed_and_repaired_no_further(self):
+        client = self.clear()
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        odd = b"X: \xff\r\nfrom : x\r\nTo: a;;b\r\n\r\nhello  \r\n"
+        client.message(ANNA, [TO], odd)
+        content = self.arrived("ESMTPA").content
+        self.assertTrue(content.endswith(odd), content)
+        head = content[:-len(odd)]
+        self.assertRegex(head, rb"\r\nDate: .*\r\nMessage-ID: <[^>]+>\r\n$")
+        client.message(ANNA, [TO], b"Date: D\r\nMessage-ID: <m@x>\r\n\r\n")
+        self.assertEqual(self.arrived("ESMTPA").content.count(b"Date:"), 1)
+
+    # Limits
+
+    def test_limits_of_a_user(self):
+        server = self.using(self.make_server(
+            "limits", messages_per_hour=3, recipients_per_hour=5, new_recipients_per_day=2))
+        self.add_users(server)
+        client = self.clear(server.start())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        client.expect(f"MAIL FROM:<{ANNA}>", 250)
+        for name in "ab":
+            client.expect(f"RCPT TO:<{name}@far.example>", 250)
+        reply = client.expect("RCPT TO:<c@far.example>", 450)
+        self.assertEqual(reply.text, "4.7.1 You have reached your limit of 2 new recipients a day, "
+                                     "try again later")
+        client.expect("RSET", 250)
+        client.expect(f"MAIL FROM:<{ANNA}>", 250)
+        for code in (250, 250, 250, 450):
+            reply = client.expect("RCPT TO:<a@far.example>", code)
+        self.assertIn("5 recipients an hour", reply.text)
+        client.expect("RSET", 250)
+        client.expect(f"MAIL FROM:<{ANNA}>", 250)
+        client.expect("RSET", 250)
+        self.assertIn("3 messages an hour", client.expect(f"MAIL FROM:<{ANNA}>", 450).text)
+        limits = [event["limit"] for event in server.log("user_limited", user=ANNA)]
+        self.assertEqual(limits, ["2 new recipients a day", "5 recipients an hour",
+                                  "3 messages an hour"])
+        self.assertEqual(server.log("user_limited")[0]["level"], "error")
+        self.assertIn(f"{ANNA}: 3 messages an hour, since", server.postrider("status"))
+        client = self.clear(server)
+        client.expect("AUTH PLAIN " + plain(BERT, PASSWORD), 235)
+        client.expect(f"MAIL FROM:<{BERT}>", 250)
+        client.close()
+        server.restart()
+        client = self.clear(server)
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        client.expect(f"MAIL FROM:<{ANNA}>", 450)
+
+    # Brute force
+
+    def test_X11_guessing_is_limited_and_locks_nobody_out(self):
+        """X11 by address and by account; the owner's known address keeps working"""
+        server = self.using(self.make_server("guess", tries_per_client=4, tries_per_account=6,
+                                             failure_delay="0s"))
+        self.add_users(server)
+        server.start()
+
+        def attempt(source, user, password):
+            with smtp.Client(server.ports["clear"], source=source) as client:
+                client.hello()
+                return client.command("AUTH PLAIN " + plain(user, password)).code
+
+        home = "127.0.0.77"
+        self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
+        self.assertEqual([attempt("127.0.1.1", f"nobody{i}", "x") for i in range(6)],
+                         [535] * 4 + [454] * 2)
+        answers = [attempt(f"127.0.2.{i}", ANNA, f"guess{i}") for i in range(1, 9)]
+        self.assertEqual(answers, [535] * 6 + [454] * 2)
+        self.assertEqual(attempt("127.0.2.99", ANNA, PASSWORD), 454)
+        self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
+        # Accounts that do not exist are limited in the same way.
+        answers = [attempt(f"127.0.3.{i}", "ghost", f"guess{i}") for i in range(1, 9)]
+        self.assertEqual(answers, [535] * 6 + [454] * 2)
+        # A forgotten program at home with the old password is no attacker.
+        self.assertEqual([attempt(home, ANNA, "old") for _ in range(12)], [535] * 12)
+        self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
+        server.restart()
+        for i in range(1, 8):
+            attempt(f"127.0.4.{i}", ANNA, f"guess{i}")
+        self.assertEqual(attempt("127.0.4.99", ANNA, PASSWORD), 454)
+        self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
+
+    def test_X13_absent_and_present_users_take_the_same_time(self):
+        """X13 medians of the answers differ by less than the noise"""
+        server = self.using(self.make_server("timing", tries_per_client=100000,
+                                             tries_per_account=100000, failure_delay="0s"))
+        self.add_users(server)
+        server.start()
+        times = {ANNA: [], "ghost@us.example": []}
+        rounds = 400 if scenario.FULL else 40
+        for i in range(rounds):
+            for user in sorted(times, reverse=i % 2 == 0):
+                with self.clear(server) as client:
+                    begin = time.monotonic()
+                    client.expect("AUTH PLAIN " + plain(user, f"wrong{i}"), 535)
+                    times[user].append(time.monotonic() - begin)
+        present, absent = (statistics.median(times[user]) for user in (ANNA, "ghost@us.example"))
+        print(f"X13 medians: present {present * 1000:.2f} ms, absent {absent * 1000:.2f} ms")
+        self.assertLess(abs(present - absent), 0.25 * present)
+        with self.clear(server) as client:  # and SCRAM's salt is made up, the same each time
+            def salt(user):
+                text = base64.b64decode(client.expect(
+                    "AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"), 334).text).decode()
+                client.expect("*", 501)
+                return text.split(",")[1:]
+            first = salt("ghost@us.example")
+            self.assertEqual(first, salt("ghost@us.example"))
+            self.assertEqual(first[1], salt(ANNA)[1])
+
+    def test_hashes_do_not_hold_up_others(self):
+        """X11 a flood of logins: sessions that do not log in are answered at once"""
+        stop = threading.Event()
+
+        def flood(number):
+            while not stop.is_set():
+                with smtp.Client(self.server.ports["clear"]) as client:
+                    client.hello()
+                    client.command("AUTH PLAIN " + plain(f"x{number}@us.example", "y"))
+
+        server, self.server = self.server, self.using(self.make_server(
+            "flood", tries_per_client=100000, tries_per_account=100000, failure_delay="0s"))
+        try:
+            self.add_users(self.server)
+            self.server.start()
+            threads = [threading.Thread(target=flood, args=[i]) for i in range(12)]
+            for thread in threads:
+                thread.start()
+            longest = 0
+            for _ in range(20):
+                begin = time.monotonic()
+                with smtp.Client(self.server.ports["mx"]) as client:
+                    client.hello()
+                    client.expect("NOOP", 250)
+                longest = max(longest, time.monotonic() - begin)
+            stop.set()
+            for thread in threads:
+                thread.join()
+        finally:
+            stop.set()
+            self.server = server
+        self.assertLess(longest, 2)
+
+    # The tool, the log
+
+    def test_passwd(self):
+        users = self.server.folder / "users"
+        before = users.read_text()
+        done = self.server.tool("postrider", "passwd", "Dora@us.example", stdin="one\n")
+        self.assertIn("password set", done.stdout)
+        line, = [line for line in users.read_text().splitlines() if line.startswith("dora@")]
+        self.assertRegex(line, r"^dora@us\.example:\$y\$[^:]+:SCRAM-SHA-256,\d+,[^,]+,[^,]+,[^,]+$")
+        with self.clear() as client:
+            client.expect("AUTH PLAIN " + plain("DORA@us.example", "one"), 235)
+        self.server.postrider("passwd", "dora@us.example", "--no-scram", stdin="two\n")
+        with self.clear() as client:
+            client.expect("AUTH PLAIN " + plain("dora@us.example", "one"), 535)
+            client.expect("AUTH PLAIN " + plain("dora@us.example", "two"), 235)
+        self.server.postrider("passwd", "dora@us.example", "--delete")
+        self.assertEqual(users.read_text(), before)
+        self.assertEqual(self.server.tool("postrider", "passwd", "dora@us.example", "--delete",
+                                          check=False).returncode, 67)
+        self.assertEqual(self.server.tool("postrider", "passwd", "a:b", stdin="x\n",
+                                          check=False).returncode, 65)
+        self.assertEqual(self.server.tool("postrider", "passwd", "dora", stdin="\n",
+                                          check=False).returncode, 65)
+        self.assertEqual(users.stat().st_mode & 0o777, 0o600)
+        problems = scenario.parallel(
+            lambda i: self.server.postrider("passwd", f"p{i}", stdin="x\n"), range(8), 8)
+        self.assertEqual(problems, [])
+        self.assertEqual(len(re.findall(r"(?m)^p\d:", users.read_text())), 8)
+
+    def test_imported_hashes(self):
+        """What other programs have written, also with Dovecot's scheme in front"""
+        hashes = {"sha512": subprocess.run([tool("openssl"), "passwd", "-6", "x"], check=True,
+                                           stdout=subprocess.PIPE, text=True).stdout.strip()}
+        hashes["scheme"] = "{SHA512-CRYPT}" + hashes["sha512"]
+        with open(self.server.folder / "users", "a") as file:
+            for name, text in hashes.items():
+                file.write(f"{name}:{text}\n")
+        for name in hashes:
+            with self.clear() as client:
+                client.expect("AUTH PLAIN " + plain(name, "y"), 535)
+                client.expect("AUTH PLAIN " + plain(name, "x"), 235)
+
+    def test_the_three_forms_of_the_log(self):
+        """Failed logins as text and JSON say them, and as fail2ban's filter for Postfix reads them"""
+        server = self.using(self.make_server("logs"))
+        self.add_users(server)
+        for form, pattern in (
+                ("text", r'auth_failed id=\w+ client=127\.0\.0\.1 mechanism=PLAIN user=anna@us\.example '
+                         r'reply="535 5\.7\.8 Authentication failed"'),
+                ("json", r'"event":"auth_failed".*"mechanism":"PLAIN","user":"anna@us\.example"'),
+                ("postfix", r"postfix/smtpd\[\d+\]: warning: unknown\[127\.0\.0\.1\]: SASL PLAIN "
+                            r"authentication failed: 535 5\.7\.8 Authentication failed, "
+                            r"sasl_username=anna@us\.example")):
+            server.write_config(log={"format": form, "target": str(server.folder / f"log.{form}")})
+            server.start()
+            with self.clear(server) as client:
+                client.expect("AUTH PLAIN " + plain(ANNA, "wrong"), 535)
+                client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+                client.message(ANNA, [TO], CONTENT)
+            server.stop()
+            text = (server.folder / f"log.{form}").read_text()
+            self.assertRegex(text, pattern)
+            self.assertNotIn(b64(PASSWORD), text)
+            self.assertNotIn("secret", text)
+        self.assertRegex(text, r"client=unknown\[127\.0\.0\.1\], sasl_method=PLAIN, "
+                               r"sasl_username=anna@us\.example")
+
+
+class Dovecot(Submission):
+    """A real Dovecot judges passwords behind its auth socket."""
+
+    @classmethod
+    def prepare(cls):
+        cls.dovecot = cls.shared(RealDovecot(cls.folder / "dovecot"))
+        cls.auth = {"dovecot": str(cls.dovecot.socket),
+                    "mechanisms": ["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"]}
+
+    def test_mechanisms(self):
+        self.assertEqual(self.offered(self.tls()), {"PLAIN", "LOGIN", "SCRAM-SHA-256",
+                                                    "OAUTHBEARER"})
+        for mechanism in ("PLAIN", "LOGIN"):
+            self.run_program("swaks", "--server", "127.0.0.1", "--port", self.server.port, "--tls",
+                             "--from", ANNA, "--to", TO, "--auth", mechanism, "--auth-user", ANNA,
+                             "--auth-password", "secret")
+            self.arrived()
+        output = self.run_program(
+            "msmtp", "--host=127.0.0.1", f"--port={self.server.port}", "--tls=on",
+            "--tls-certcheck=off", "--auth=scram-sha-256", f"--user={ANNA}",
+            "--passwordeval=echo secret", f"--from={ANNA}", TO, stdin=CONTENT)
+        self.assertEqual(output, "")
+        self.arrived()
+        self.server.wait_for_log("authenticated", mechanism="SCRAM-SHA-256", user=ANNA)
+        client = self.tls()
+        client.expect("AUTH PLAIN " + plain(ANNA, "wrong"), 535)
+        client.expect("AUTH PLAIN " + plain("nobody", "secret"), 535)
+        # Without an initial response, and cancelled half way, in a session of its own.
+        client = self.tls()
+        client.expect("AUTH SCRAM-SHA-256", 334)
+        client.expect("*", 501)
+        client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+
+    def test_without_Dovecot_clients_come_back(self):
+        server = self.using(self.make_server("gone", dovecot=str(self.files / "no-socket")))
+        client = self.clear(server.start())
+        client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 454)
+        self.assertTrue(server.wait_for_log("auth_trouble", what="ask Dovecot"))
+
+
+class RealDovecot:
+    def __init__(self, folder):
+        folder.mkdir()
+        me = pwd.getpwuid(os.getuid()).pw_name
+        self.socket = folder / "run" / "auth-client"
+        (folder / "passwd").write_text(f"{ANNA}:{{PLAIN}}secret::::::\n")
+        config = folder / "dovecot.conf"
+        config.write_text(f"""
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+protocols =
+ssl = no
+listen = 127.0.0.1
+default_internal_user = {me}
+default_login_user = {me}
+default_internal_group = {me}
+auth_mechanisms = plain login scram-sha-256
+auth_failure_delay = 0
+auth_verbose = yes
+passdb {{
+  driver = passwd-file
+  args = {folder}/passwd
+}}
+userdb {{
+  driver = static
+  args = uid={os.getuid() or 1000} gid={os.getgid() or 1000} home=/nonexistent
+}}
+service auth {{
+  unix_listener {self.socket.name} {{
+    mode = 0666
+  }}
+  chroot =
+}}
+service anvil {{
+  chroot =
+}}
+""")
+        self.process = subprocess.Popen(
+            [tool("dovecot"), "-F", "-c", str(config)], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait.until(self.socket.exists, lambda: "Dovecot's socket; " + (
+            (folder / "log").read_text() if (folder / "log").exists() else "no log"))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(wait.DEADLINE)
+
+
+class Certificates(Submission):
+    """EXTERNAL by client certificate."""
+
+    @classmethod
+    def prepare(cls):
+        certificates_file = cls.files / "certificates"
+        certificates_file.write_text(f"{cls.client_pair.fingerprint} {ANNA}\n")
+        cls.auth = {"certificates": str(certificates_file)}
+
+    def test_EXTERNAL(self):
+        client = self.tls(with_context=certificates.context(pair=self.client_pair))
+        self.assertEqual(self.offered(client), {"EXTERNAL"})
+        client.expect("AUTH EXTERNAL " + b64(BERT), 535)
+        client.expect("AUTH EXTERNAL =", 235)
+        client.message(ANNA, [TO], CONTENT)
+        self.arrived()
+        client = self.tls(with_context=certificates.context(pair=self.client_pair))
+        self.assertEqual(client.expect("AUTH EXTERNAL", 334).text, "")
+        client.expect(b64(ANNA), 235)
+
+    def test_without_the_certificate_it_is_not_offered(self):
+        client = self.tls()
+        self.assertEqual(self.offered(client), set())
+        client.expect("AUTH EXTERNAL =", 504)
+        stranger = certificates.Pair(self.files, "stranger")
+        client = self.tls(with_context=certificates.context(pair=stranger))
+        self.assertEqual(self.offered(client), set())
+
+
+SECRET = "a secret of more than thirty-two octets"
+
+
+def jwt(**claims):
+    text = b64url(b'{"alg":"HS256"}') + "." + b64url(json.dumps(
+        {"email": ANNA, "exp": int(time.time()) + 600, "iss": "https://idp.test", **claims}).encode())
+    return text + "." + b64url(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())
+
+
+def bearer(token, user=ANNA):
+    return b64(f"n,a={user},\x01auth=Bearer {token}\x01\x01")
+
+
+def xoauth2(token, user=ANNA):
+    return b64(f"user={user}\x01auth=Bearer {token}\x01\x01")
+
+
+class Tokens(Submission):
+    """OAUTHBEARER and XOAUTH2 by signed tokens."""
+
+    @classmethod
+    def prepare(cls):
+        keys = cls.files / "keys"
+        keys.write_text(SECRET + "\n")
+        cls.auth = {"oauth_keys": str(keys), "oauth_issuer": "https://idp.test"}
+
+    def test_tokens(self):
+        self.assertEqual(self.offered(self.clear()), {"OAUTHBEARER", "XOAUTH2"})
+        for mechanism, form in (("OAUTHBEARER", bearer), ("XOAUTH2", xoauth2)):
+            client = self.tls()
+            client.expect(f"AUTH {mechanism} {form(jwt())}", 235)
+            client.message(ANNA, [TO], CONTENT)
+            self.arrived()
+            for bad in (jwt(exp=1), jwt(iss="https://evil.test"), jwt(email=BERT), "opaque"):
+                with self.subTest(mechanism + " " + bad[:8]):
+                    client = self.clear()
+                    reply = client.expect(f"AUTH {mechanism} {form(bad)}", 334)
+                    self.assertIn("status", json.loads(base64.b64decode(reply.text)))
+                    client.expect("AQ==", 535)
+
+    def test_curl(self):
+        (self.home / "mail").write_bytes(CONTENT)
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            self.run_program("curl", "-sS", "-k", "--ssl-reqd",
+                             f"smtp://127.0.0.1:{self.server.port}", "--mail-from", ANNA,
+                             "--mail-rcpt", TO, "-T", "mail", "-u", f"{ANNA}:", "--oauth2-bearer",
+                             jwt(), "--login-options", f"AUTH={mechanism}")
+            self.arrived()
+
+    def test_msmtp(self):
+        for mechanism in ("oauthbearer", "xoauth2"):
+            (self.home / "token").write_text(jwt())
+            self.run_program("msmtp", "--host=127.0.0.1", f"--port={self.server.port}", "--tls=on",
+                             "--tls-certcheck=off", f"--auth={mechanism}", f"--user={ANNA}",
+                             "--passwordeval=cat token", f"--from={ANNA}", TO, stdin=CONTENT)
+            self.arrived()
+
+
+class Introspection(Submission):
+    """Opaque tokens, by RFC 7662 over HTTPS and HTTP."""
+
+    @classmethod
+    def prepare(cls):
+        cls.endpoint = cls.shared(Endpoint(cls.pair))
+        cls.client_file = cls.files / "oauth-client"
+        cls.client_file.write_text("mx:s3cret %\n")
+        cls.auth = {"oauth_introspect": f"https://localhost:{cls.endpoint.port}/introspect",
+                    "oauth_roots": str(cls.pair.certificate), "oauth_client": str(cls.client_file)}
+
+    def try_tokens(self, server):
+        for mechanism, form in (("OAUTHBEARER", bearer), ("XOAUTH2", xoauth2)):
+            with self.clear(server) as client:
+                client.expect(f"AUTH {mechanism} {form('good-token')}", 235)
+            for bad in ("stale-token", "berts-token"):
+                with self.clear(server) as client:
+                    client.expect(f"AUTH {mechanism} {form(bad)}", 334)
+                    client.expect("AQ==", 535)
+            with self.clear(server) as client:
+                client.expect(f"AUTH {mechanism} {form('broken-token')}", 454)
+
+    def test_over_https(self):
+        self.try_tokens(self.server)
+        self.assertEqual(self.endpoint.authorization,
+                         "Basic " + b64("mx:" + urllib.parse.quote("s3cret %")))
+
+    def test_over_http(self):
+        plain_endpoint = self.using(Endpoint(None))
+        server = self.using(self.make_server("http", oauth_introspect=
+                            f"http://127.0.0.1:{plain_endpoint.port}/introspect", oauth_roots="",
+                            oauth_client=""))
+        self.try_tokens(server.start())
+
+    def test_an_endpoint_with_an_untrusted_certificate_is_not_asked(self):
+        server = self.using(self.make_server("untrusted", **{
+            **self.auth, "oauth_roots": str(self.client_pair.certificate)}))
+        before = self.endpoint.asked
+        client = self.clear(server.start())
+        client.expect("AUTH XOAUTH2 " + xoauth2("good-token"), 454)
+        self.assertEqual(self.endpoint.asked, before)
+        self.assertTrue(server.wait_for_log("auth_trouble", what="introspect a token"))
+
+
+class Endpoint:
+    TOKENS = {"good-token": ANNA, "berts-token": BERT}
+
+    def __init__(self, pair):
+        self.authorization, self.asked = None, 0
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                endpoint.asked += 1
+                endpoint.authorization = self.headers["Authorization"]
+                form = urllib.parse.parse_qs(
+                    self.rfile.read(int(self.headers["Content-Length"])).decode())
+                token, = form["token"]
+                user = Endpoint.TOKENS.get(token)
+                answer = json.dumps({"active": True, "email": user} if user else {"active": False})
+                self.send_response(500 if token == "broken-token" else 200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if pair:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            self.httpd.socket = context.wrap_socket(self.httpd.socket, server_side=True)
+        self.port = self.httpd.server_address[1]
+        self.thread = threading.Thread(target=self.httpd.serve_forever)
+        self.thread.start()
+
+    def stop(self):
+        self.httpd.shutdown()
+        self.thread.join()
+        self.httpd.server_close()
+
+
+@unittest.skipUnless(scenario.is_root(), "a PAM service needs a file in /etc/pam.d: run as root")
+class Pam(Submission):
+    """PAM by its helper process; pam_exec stands for any module."""
+
+    @classmethod
+    def prepare(cls):
+        script = cls.files / "judge"
+        script.write_text('#!/bin/sh\nread -r p\n[ "$PAM_USER/$p" = "anna@us.example/secret" ]\n')
+        script.chmod(0o755)
+        for folder in (cls.folder, cls.files):
+            folder.chmod(0o755)
+        cls.service = f"postrider-test-{os.getpid()}"
+        cls.service_file = "/etc/pam.d/" + cls.service
+        with open(cls.service_file, "w") as file:
+            file.write(f"auth [success=1 default=ignore] pam_exec.so expose_authtok quiet {script}\n"
+                       "auth requisite pam_deny.so\nauth required pam_permit.so\n"
+                       "account required pam_permit.so\n")
+        cls.addClassCleanup(os.unlink, cls.service_file)
+        cls.auth = {"pam": cls.service}
+
+    def test_PAM(self):
+        self.assertEqual(self.offered(self.clear()), {"PLAIN", "LOGIN"})
+        with self.clear() as client:
+            client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+            client.message(ANNA, [TO], CONTENT)
+            self.arrived("ESMTPA")
+        with self.clear() as client:
+            client.expect("AUTH PLAIN " + plain(ANNA, "wrong"), 535)
+            client.expect("AUTH PLAIN " + plain("nobody", "secret"), 535)
+
+    def test_the_helper_ends_with_the_daemon(self):
+        server = self.using(self.make_server("ends", pam=self.service))
+        server.start()
+        children = subprocess.run(["pgrep", "-P", str(server.process.pid), "postrider-pam"],
+                                  stdout=subprocess.PIPE, text=True).stdout.split()
+        self.assertEqual(len(children), 1)
+        server.kill()
+        wait.until(lambda: not os.path.exists(f"/proc/{children[0]}"), "the helper's end")
+
+
+if __name__ == "__main__":
+    scenario.main()
