@@ -1,7 +1,7 @@
 #include "daemon/running.h"
 
-#include "daemon/addresses.h"
 #include "base/file.h"
+#include "daemon/addresses.h"
 #include "daemon/capabilities.h"
 #include "daemon/settings.h"
 
@@ -53,6 +53,7 @@ Running::~Running() = default;
 StartProblems Running::prepare() {
   StartProblems problems;
   find_user(problems);
+  start_pam_helper(problems);
   if (problems.lines.empty())
     provide_folders(problems);
   if (problems.lines.empty()) {
@@ -203,9 +204,7 @@ void Running::make_parts(StartProblems& problems) {
     return;
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
-  if (!config.auth.pam.empty())
-    if (auto started = auth_->start_pam_helper(); !started)
-      return add(problems, started.error());
+  auth_->set_pam_helper(pam_);
   auto receiving = smtpd_settings(config, directory_, auth_);
   if (!receiving)
     return add(problems, receiving.error());
@@ -232,6 +231,16 @@ void Running::make_parts(StartProblems& problems) {
   };
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
                                                        *directory_, *sending);
+}
+
+// With the rights that we have at the start: they, and the files that PAM's modules need, are out
+// of our own reach later.
+void Running::start_pam_helper(StartProblems& problems) {
+  if (loaded_.config->auth.pam.empty())
+    return;
+  pam_ = std::make_shared<smtpd::auth::PamHelper>();
+  if (auto started = pam_->start(); !started)
+    add(problems, started.error());
 }
 
 // As the user, who must be able to read the files again at a reload.

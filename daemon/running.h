@@ -29,6 +29,7 @@
 #include "delivery/local/local_directory.h"
 #include "dns/stub_resolver.h"
 #include "queue/queue.h"
+#include "smtpd/auth/pam_helper.h"
 #include "smtpd/auth/service.h"
 #include "smtpd/custody.h"
 #include "smtpd/server.h"
@@ -82,6 +83,7 @@ class Running {
   void read_certificates(StartProblems& problems);  // running_tls.cc
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
+  void start_pam_helper(StartProblems& problems);
   void open_auth(StartProblems& problems);
   void blame(StartProblems& problems, const char* key, const std::string& text) const;
 
@@ -125,6 +127,7 @@ class Running {
   std::shared_ptr<const delivery::AddressBook> book_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
+  std::shared_ptr<smtpd::auth::PamHelper> pam_;
   std::shared_ptr<smtpd::auth::Service> auth_;
   std::unique_ptr<smtpd::Server> server_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;

@@ -36,8 +36,8 @@ Service::~Service() {
   impl_->waiters.reset();
 }
 
-Result<void> Service::start_pam_helper() {
-  return impl_->pam.start();
+void Service::set_pam_helper(std::shared_ptr<const PamHelper> helper) {
+  impl_->pam = std::move(helper);
 }
 
 // Kept across restarts; made the first time.

@@ -17,14 +17,16 @@
 
 namespace postrider::smtpd::auth {
 
+class PamHelper;
+
 class Service : public Gate {
  public:
   // The loops that ask outlive it, or have stopped for good.
   Service(const Clock& clock, Log& log, std::string folder);
   ~Service() override;
 
-  // The helper of PAM, with the rights that the process has now. Once; before adopt().
-  Result<void> start_pam_helper();
+  // Started, for auth.pam. Once; before adopt().
+  void set_pam_helper(std::shared_ptr<const PamHelper> helper);
   // Reads the files that the settings name; nothing changes yet. Blocks.
   class Tables;
   Result<std::shared_ptr<const Tables>> prepare(const Settings& settings);

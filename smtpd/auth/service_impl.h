@@ -43,8 +43,8 @@ struct Service::Impl {
   const Clock& clock;
   Log& log;
   const std::string folder;
-  PamHelper pam;
-  mutable std::mutex mutex;  // of all below but the pools
+  std::shared_ptr<const PamHelper> pam;  // null: auth.pam was not set at the start
+  mutable std::mutex mutex;              // of all below but the pools
   std::shared_ptr<const Tables> tables;
   Guard guard{Guard::Rules()};
   Quota quota{Quota::Rules()};
