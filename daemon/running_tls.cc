@@ -41,7 +41,8 @@ void Running::read_certificates(StartProblems& problems) {
     blame(problems, problem.key.c_str(), problem.text);
   tls_offer_.identities = std::move(found.identities);
   tls_offer_.lowest = version(config.tls.protocol);
-  tls_offer_.asks_for_certificate = !config.accept.relay_certificates.empty();
+  tls_offer_.asks_for_certificate =
+      !config.accept.relay_certificates.empty() || !config.auth.certificates.empty();
   tls_offer_.workers = &*tls_workers_;
   log_certificates();
 }
@@ -50,7 +51,8 @@ void Running::read_certificates(StartProblems& problems) {
 Error Running::change_certificates(const Config& config, const Origins& origins) {
   auto offer = tls_offer_;
   offer.lowest = version(config.tls.protocol);
-  offer.asks_for_certificate = !config.accept.relay_certificates.empty();
+  offer.asks_for_certificate =
+      !config.accept.relay_certificates.empty() || !config.auth.certificates.empty();
   tls_stamp_ = certificate_stamp(config.tls);
   auto found = load_certificates(config, origins, clock_.now());
   for (const auto& problem : found.problems)

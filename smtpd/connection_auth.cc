@@ -15,7 +15,8 @@ bool is_loopback(const IpAddress& address) {
 
 // Nobody listens on loopback but root; whoever is behind a proxy is not on loopback.
 void Connection::allow_auth_in_clear() {
-  if (!policy_->settings().auth_in_clear || arrival_.proxied || !is_loopback(arrival_.address))
+  if (!policy_->settings().auth_in_clear || arrival_.tls_start != TlsStart::never ||
+      arrival_.proxied || !is_loopback(arrival_.address))
     return;
   auth::Channel channel;
   channel.is_private = true;

@@ -84,7 +84,7 @@ struct Settings {
   // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.
   std::vector<std::string> relay_certificates;
   std::shared_ptr<auth::Gate> auth;  // null: nobody can log in
-  bool auth_in_clear = false;  // without TLS too, on listeners that have none, over loopback
+  bool auth_in_clear = false;        // without TLS too, on listeners that have none, over loopback
   Limits limits;
   Timeouts timeouts;
 };
