@@ -59,8 +59,9 @@ SandboxPaths sandbox_paths(const Config& config, const std::string& config_file)
       add_named(paths, value_text(option, config, index));
   }
   paths.read.insert(paths.read.end(), config.sandbox.read.begin(), config.sandbox.read.end());
-  paths.write = {config.spool, folder_of(config.control.socket), folder_of(config.control.submit),
-                 "/dev/null"};
+  paths.write = {config.spool, folder_of(config.control.socket), "/dev/null"};
+  if (!config.control.submit.empty())
+    paths.write.push_back(folder_of(config.control.submit));
   if (config.log.target.starts_with('/'))
     paths.write.push_back(folder_of(config.log.target));
   constexpr std::string_view kUnix = "unix:";

@@ -98,7 +98,7 @@ TEST_CASE("an mbox is appended to, never mixed with what was left unfinished",
   REQUIRE(perform(mbox_at(file), "Subject: s\r\n\r\ntext\r\n").verdict == mail::Verdict::delivered);
   CHECK(
       contents(file) ==
-      "From x\nhalf a mess\n\nFrom a@ext.test Fri Dec 18 00:00:00 2025\nReturn-Path: <a@ext.test>\n"
+      "From x\nhalf a mess\n\nFrom a@ext.test Thu Dec 18 00:00:00 2025\nReturn-Path: <a@ext.test>\n"
       "Delivered-To: ann@us.test\nReceived: by mx.us.test\nSubject: s\n\ntext\n\n");
   CHECK_FALSE(std::filesystem::exists(folder / "box.lock"));
 }
