@@ -46,7 +46,8 @@ timeout = "10s"
 }
 
 TEST_CASE("delivery is told routes, waits and where we listen", "[daemon][settings]") {
-  const auto settings = delivery_settings(config(R"(
+  const auto settings =
+      delivery_settings(config(R"(
 [[route]]
 domain = ".BÜCHER.example"
 next_hop = "error:5.1.2 gone"
@@ -61,7 +62,7 @@ retry = ["5s"]
 lifetime = "1m"
 family = "ipv6"
 )"),
-                                          {"0.0.0.0:25", "unix:/run/x", "[::1]:26"});
+                        {"0.0.0.0:25", "unix:/run/x", "[::1]:26"}, nullptr, nullptr);
   REQUIRE(settings.has_value());
   const auto& it = **settings;
   REQUIRE(it.routes.size() == 2);
@@ -82,7 +83,7 @@ TEST_CASE("a double bounce's user belongs to a domain of ours", "[daemon][settin
   const auto to = [](const std::string& given, const std::string& domains) {
     return (*delivery_settings(config("[delivery]\ndouble_bounces_to = \"" + given +
                                       "\"\n[local]\ndomains = [" + domains + "]\n"),
-                               {}))
+                               {}, nullptr, nullptr))
         ->double_bounce;
   };
   CHECK(to("", "").empty());
@@ -136,7 +137,7 @@ TEST_CASE("a listener is told when TLS begins", "[daemon][settings]") {
       "[tls]\ncertificate = \"/etc/c\"\nkey = \"/etc/k\"\n"
       "[[listener]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\n");
   const auto told = listener_settings(with_tls, none);
-  REQUIRE(told);
+  REQUIRE(told.has_value());
   CHECK(told->front().tls == smtpd::TlsStart::at_once);
 }
 
