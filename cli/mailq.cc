@@ -3,15 +3,21 @@
 #include "cli/output.h"
 #include "cli/programs.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <string>
 #include <sysexits.h>
 #include <vector>
 
 namespace postrider::cli {
 
-int rebuild_aliases() {
-  print("Nothing to rebuild: aliases are read from their text file when it changes.\n");
-  return EX_OK;
+int check_aliases(const daemon::Options& options) {
+  const auto report = daemon::rebuild_aliases(options);
+  if (report.exit_code == EX_OK)
+    print(report.text);
+  else
+    std::fputs(("newaliases: " + report.text).c_str(), stderr);
+  return report.exit_code;
 }
 
 int mailq_main(int argc, char** argv) {
@@ -38,11 +44,20 @@ int mailq_main(int argc, char** argv) {
 }
 
 int newaliases_main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "--version") {
-    print("newaliases (Postrider " POSTRIDER_VERSION ")\n");
-    return EX_OK;
+  daemon::Options options;
+  const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto& argument = arguments[i];
+    if (argument == "--version") {
+      print("newaliases (Postrider " POSTRIDER_VERSION ")\n");
+      return EX_OK;
+    }
+    const bool names_file = (argument == "-c" || argument == "-C") && i + 1 < arguments.size();
+    if (!names_file)
+      return complain("newaliases", EX_USAGE, "usage: newaliases [-c FILE]");
+    options.config_file = arguments[++i];
   }
-  return rebuild_aliases();
+  return check_aliases(options);
 }
 
 }  // namespace postrider::cli

@@ -2,6 +2,8 @@
 // sysexits.h and says on standard error, in a sentence, why it is not 0.
 #pragma once
 
+#include "daemon/daemon.h"
+
 #include <string_view>
 
 namespace postrider::cli {
@@ -12,7 +14,7 @@ int mailq_main(int argc, char** argv);
 int newaliases_main(int argc, char** argv);
 
 // What newaliases and `sendmail -bi` do.
-int rebuild_aliases();
+int check_aliases(const daemon::Options& options);
 
 // By the last part of the path in argv[0].
 int dispatch(int argc, char** argv);

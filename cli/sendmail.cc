@@ -281,8 +281,11 @@ int sendmail_main(int argc, char** argv) {
       how.options.config_file = options->config;
       return print_mailq(how);
     }
-    case Mode::aliases:
-      return rebuild_aliases();
+    case Mode::aliases: {
+      daemon::Options places;
+      places.config_file = options->config;
+      return check_aliases(places);
+    }
     case Mode::verify:
       return verify(*options);
     case Mode::flush:

@@ -1,7 +1,7 @@
-// Constant databases (cdb(5)): how they are made.
+// Constant databases (cdb(5)): how they are made from files of lines.
 #pragma once
 
-#include "base/result.h"
+#include "tables/table.h"
 
 #include <string>
 #include <utility>
@@ -9,8 +9,12 @@
 
 namespace postrider::tables {
 
+using Entries = std::vector<std::pair<std::string, std::string>>;
+
+// What a file of the kinds aliases and text holds, keys in lower case; every line is checked.
+Result<Entries> read_entries(const Spec& spec, const Options& options);
+
 // The old or the new database, never half of one: written beside it, synced, renamed.
-Result<void> build_cdb(const std::string& path,
-                       const std::vector<std::pair<std::string, std::string>>& entries);
+Result<void> build_cdb(const std::string& path, const Entries& entries);
 
 }  // namespace postrider::tables

@@ -60,8 +60,7 @@ class CdbTable : public Table {
   bool is_open_ = false;
 };
 
-Result<void> add_all(cdb_make& maker,
-                     const std::vector<std::pair<std::string, std::string>>& entries) {
+Result<void> add_all(cdb_make& maker, const Entries& entries) {
   for (const auto& [key, value] : entries)
     if (cdb_make_add(&maker, key.data(), static_cast<unsigned>(key.size()), value.data(),
                      static_cast<unsigned>(value.size())) != 0)
@@ -86,8 +85,7 @@ Opened open_cdb(const Spec& spec) {
   return std::shared_ptr<const Table>(std::move(table));
 }
 
-Result<void> build_cdb(const std::string& path,
-                       const std::vector<std::pair<std::string, std::string>>& entries) {
+Result<void> build_cdb(const std::string& path, const Entries& entries) {
   const auto beside = path + "." + std::to_string(::getpid()) + ".tmp";
   ::unlink(beside.c_str());
   auto file = open_file(beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);

@@ -1,8 +1,10 @@
 // The forms "name: value", "key value" and inline: all entries in one hash table.
 #include "base/text.h"
+#include "tables/cdb.h"
 #include "tables/lines.h"
 #include "tables/source.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 namespace postrider::tables {
@@ -66,7 +68,10 @@ std::string_view take_item(std::string_view& rest) {
 
 }  // namespace
 
-Opened read_lines(const Spec& spec, Source source, const Options& options) {
+namespace {
+
+Result<std::shared_ptr<LineTable>> read_table(const Spec& spec, const Source& source,
+                                              const Options& options) {
   auto table = std::make_shared<LineTable>();
   table->path = source.path;
   table->owner = source.owner;
@@ -83,7 +88,30 @@ Opened read_lines(const Spec& spec, Source source, const Options& options) {
   }
   if (!reader.problem().empty())
     return problem_at(source.path, reader.number(), reader.problem());
-  return std::shared_ptr<const Table>(std::move(table));
+  return table;
+}
+
+}  // namespace
+
+Opened read_lines(const Spec& spec, Source source, const Options& options) {
+  auto table = read_table(spec, source, options);
+  if (!table)
+    return table.error();
+  return std::shared_ptr<const Table>(*std::move(table));
+}
+
+Result<Entries> read_entries(const Spec& spec, const Options& options) {
+  auto source = read_source(spec.path);
+  if (!source)
+    return source.error();
+  const auto table = read_table(spec, *source, options);
+  if (!table)
+    return table.error();
+  Entries entries;
+  for (const auto& [key, stored] : (*table)->entries)
+    entries.emplace_back(key, stored.value);
+  std::sort(entries.begin(), entries.end());
+  return entries;
 }
 
 // "{ a=b, { c = d, e } }": an item with commas of its own stands in braces.

@@ -75,7 +75,7 @@ class Walk {
     forwarding_ = user;
     ListRules rules;
     rules.includes = false;
-    rules.most = book_.rules().most_recipients;
+    rules.most = book_.rules().most_recipients + 1;
     auto file = parse_list_file(text, rules);
     for (const auto& problem : file.problems)
       out_.problems.push_back(where + ":" + problem);
@@ -101,7 +101,7 @@ class Walk {
       out_.failure = local_end(verdict, status, std::move(text));
   }
   void fail(const Error& error) {
-    out_.problems.push_back(error.describe());
+    out_.problems.push_back(tables::told(error));
     fail(Verdict::retry, {4, 3, 0},
          "the addresses behind " + escaped(origin_) +
              " cannot be looked up now: " + error.describe());
@@ -233,7 +233,7 @@ class Walk {
       out_.is_list = true;
     }
     ListRules rules;
-    rules.most = book_.rules().most_recipients;
+    rules.most = book_.rules().most_recipients + 1;
     auto items = parse_list(match.entry.value, rules);
     if (!items) {
       fail(items.error().during(match.entry.where));
@@ -335,13 +335,14 @@ class Walk {
       return fail(Verdict::retry, {4, 4, 6}, path + " is included too deep");
     const auto text = read_included(path);
     if (!text) {
-      out_.problems.push_back(text.error().describe());
-      return fail(Verdict::retry, {4, 3, 5},
-                  "a list of " + escaped(origin_) + " cannot be used: " + text.error().describe());
+      out_.problems.push_back(tables::told(text.error()));
+      return fail(
+          Verdict::retry, {4, 3, 5},
+          "a list of " + escaped(origin_) + " cannot be used: " + tables::told(text.error()));
     }
     ListRules rules;
     rules.commands = false;  // as in Postfix: whoever keeps a list does not run programs
-    rules.most = book_.rules().most_recipients;
+    rules.most = book_.rules().most_recipients + 1;
     auto file = parse_list_file(*text, rules);
     for (const auto& problem : file.problems)
       out_.problems.push_back(path + ":" + problem);

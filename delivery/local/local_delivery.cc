@@ -101,16 +101,18 @@ class LocalWay {
                              escaped(address_) + " is of no domain of this machine"));
       return true;
     }
-    return follow(std::move(expansion));
+    return follow(std::move(expansion), false);
   }
 
-  // One place on this machine: on to it. Otherwise new messages.
-  bool follow(Expansion expansion) {
+  // One place on this machine: on to it. Otherwise new messages. ends: a user is no such place, for
+  // one with a .forward of the own must be looked at for a circle.
+  bool follow(Expansion expansion, bool ends) {
     for (auto& problem : expansion.problems)
       result_.problems.push_back(std::move(problem));
     if (expansion.failure)
       return end(*std::move(expansion.failure));
-    const bool is_single = expansion.recipients.size() == 1 && expansion.discarded == 0;
+    const bool is_single = expansion.recipients.size() == 1 && expansion.discarded == 0 &&
+                           !(ends && expansion.recipients.front().leaf.kind == Leaf::Kind::user);
     if (is_single && expansion.recipients.front().leaf.kind != Leaf::Kind::address &&
         !expansion.is_list) {
       auto& to = expansion.recipients.front();
@@ -165,7 +167,7 @@ class LocalWay {
         continue;
       auto expansion = expand_forward(*delivery_.book, *delivery_.users, user, address_, **text,
                                       "~" + user + "/" + name);
-      return follow(std::move(expansion));
+      return follow(std::move(expansion), true);
     }
     return true;
   }

@@ -50,7 +50,9 @@ TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
   Rig rig;
   std::filesystem::create_directories(rig.folder / "box");
   std::ofstream(rig.folder / "file") << "x";
-  const LocalDirectory directory({"here.test", "also.test"},
+  AddressRules here;
+  here.domains = {"here.test", "also.test"};
+  const LocalDirectory directory(std::make_shared<AddressBook>(here),
                                  "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
   CHECK(directory.is_local_domain("also.test"));
   CHECK_FALSE(directory.is_local_domain("x.test"));
@@ -80,7 +82,7 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
   OwnPerformer performer;
   delivery.performer = &performer;
   delivery.now = rig.clock.now();
-  const auto outcome = deliver_locally(delivery);
+  const auto outcome = deliver_locally(delivery).outcome;
   CHECK(outcome.verdict == mail::Verdict::retry);
   CHECK(std::filesystem::is_empty(rig.folder / "elsewhere"));
 }

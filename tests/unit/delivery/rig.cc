@@ -38,6 +38,10 @@ Result<FileDescriptor> WatchedCustody::open_body(const mail::Message& message) {
   return open_file(bodies_ + "/" + message.content.file, O_RDONLY | O_NOFOLLOW);
 }
 
+Result<queue::BodyFile> WatchedCustody::create_body(mail::MessageId) {
+  return Error(Errc::storage, "create body");
+}
+
 queue::Record WatchedCustody::wait_for(mail::MessageId id) {
   std::unique_lock lock(mutex_);
   auto found = records_.end();

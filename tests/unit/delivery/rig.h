@@ -47,6 +47,7 @@ class WatchedCustody : public Custody {
   void assign_site(std::string domain, std::string site) override;
   mail::MessageId next_id() override;
   Result<FileDescriptor> open_body(const mail::Message& message) override;
+  Result<queue::BodyFile> create_body(mail::MessageId id) override;
 
   // Waits, at most some seconds, until the message has been recorded; takes the record.
   queue::Record wait_for(mail::MessageId id);

@@ -1,0 +1,1 @@
+add_fuzzer(fuzz_table ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_table.cc postrider_tables)

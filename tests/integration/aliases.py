@@ -1,0 +1,386 @@
+#!/usr/bin/python3
+"""Addresses of this machine: aliases in all their forms, included files, owners, .forward, virtual
+users, tables and their reload, what is refused at RCPT, and what `postrider explain` says."""
+import os
+import pathlib
+import sqlite3
+
+from support_py import daemon, scenario, wait
+
+CONTENT = b"From: <a@far.example>\r\nSubject: aliases\r\n\r\nx\r\n"
+USERS = ("ann", "bob", "carl", "dora")
+
+# The accounts of these tests, for the daemon alone.
+OWN_PASSWD = ["unshare", *([] if os.getuid() == 0 else ["-r"]), "-m", "sh", "-c",
+              'mount --bind "$0" /etc/passwd && exec "$@"']
+
+
+class Aliases(scenario.Scenario):
+    def machine(self, aliases="", local=None, **settings):
+        """A daemon with users of its own; mail for other domains goes to self.remote."""
+        self.remote = self.sink()
+        folder = self.own_folder("machine")
+        folder.chmod(0o755)
+        self.home = folder / "home"
+        passwd = folder / "passwd"
+        lines = [line for line in pathlib.Path("/etc/passwd").read_text().splitlines()
+                 if line.split(":")[0] not in USERS]
+        for number, user in enumerate(USERS):
+            (self.home / user).mkdir(parents=True)
+            lines.append(f"{user}:x:{900 + number}:900::{self.home / user}:/bin/sh")
+        passwd.write_text("\n".join(lines) + "\n")
+        server = daemon.Postrider(
+            folder / "postrider", wrapper=OWN_PASSWD + [str(passwd)],
+            route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}],
+            local=local or {}, **settings)
+        self.aliases = server.folder / "aliases"
+        self.write(self.aliases, aliases)
+        self.using(server)
+        return server
+
+    def write(self, path, text, mode=0o644):
+        beside = path.with_name(path.name + ".new")
+        beside.write_text(text)
+        beside.chmod(mode)
+        beside.rename(path)
+        return path
+
+    def mail(self, server, recipient, sender="a@far.example"):
+        reply = server.send(sender, recipient, CONTENT)
+        self.assertEqual(reply.code, 250, reply)
+
+    def rcpt(self, server, address):
+        with server.client() as client:
+            client.hello()
+            client.command("MAIL FROM:<a@far.example>")
+            return str(client.command(f"RCPT TO:<{address}>"))
+
+
+class Forms(Aliases):
+    def test_lists_names_comments_and_continuations(self):
+        server = self.machine('# a comment\n'
+                              'Team: ann, BOB,\n'
+                              '  # in between\n'
+                              '\tx@far.example (elsewhere)\n'
+                              '"John Q: Public": Carl <carl>\n'
+                              'boss :dora\n').start()
+        self.mail(server, "team@us.example")
+        ann, = server.wait_for_mail(1, "ann")
+        server.wait_for_mail(1, "bob")
+        self.assertEqual(self.remote.wait_for(1)[0].addresses, ["x@far.example"])
+        self.assertEqual(self.remote.messages[0].sender, "a@far.example")
+        self.assertIn(b"Delivered-To: ann@us.example", ann)
+        self.assertIn(b"Delivered-To: team@us.example", ann)
+        self.mail(server, '"john q: public"@us.example')
+        server.wait_for_mail(1, "carl")
+        self.mail(server, "BOSS+urgent@us.example")
+        server.wait_for_mail(1, "dora")
+        server.wait_until_empty()
+
+    def test_files_commands_and_included_lists(self):
+        server = self.machine()
+        folder = server.folder
+        program = folder / "program"
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/arguments\n'
+                           f'cat > {folder}/content.new && mv {folder}/content.new {folder}/content\n')
+        program.chmod(0o755)
+        self.write(folder / "list", "# members\nbob\ncarl, x@far.example\n")
+        self.write(self.aliases,
+                   f'archive: {folder}/archive\nfolder: {folder}/box/\nnull: /dev/null\n'
+                   f'robot: "|{program} \'a, b\' $HOME \\"c d\\""\n'.replace("$HOME ", "")
+                   + f'members: :include:{folder}/list, ann\nfails: "|/bin/false"\n')
+        server.start()
+        self.mail(server, "archive@us.example")
+        wait.until(lambda: (folder / "archive").exists(), "the file")
+        server.wait_until_empty()
+        self.assertTrue((folder / "archive").read_bytes().startswith(b"From a@far.example "))
+        self.mail(server, "folder@us.example")
+        wait.until(lambda: list((folder / "box" / "new").glob("*")), "the maildir")
+        self.mail(server, "null@us.example")
+        self.mail(server, "robot@us.example")
+        wait.until(lambda: (folder / "content").exists(), "the command's work")
+        self.assertEqual((folder / "arguments").read_text(), "a, b\nc d\n")
+        self.assertIn(b"Delivered-To: robot@us.example", (folder / "content").read_bytes())
+        self.mail(server, "members@us.example")
+        for user in ("ann", "bob", "carl"):
+            server.wait_for_mail(1, user)
+        self.assertEqual(self.remote.wait_for(1)[0].addresses, ["x@far.example"])
+        self.mail(server, "fails@us.example", sender="dora@us.example")
+        notice, = server.wait_for_mail(1, "dora")
+        self.assertIn(b"fails@us.example", notice)
+        server.wait_until_empty()
+
+    def test_unknown_recipients_are_refused_and_never_bounced(self):
+        server = self.machine("real: ann\n").start()
+        for address in ("nobody-here@us.example", "rea@us.example", "|id@us.example",
+                        "../../x@us.example", ";id;@us.example", "-Cx@us.example"):
+            self.assertTrue(self.rcpt(server, address).startswith("5"), address)
+        self.assertTrue(self.rcpt(server, "nobody-here@us.example").startswith("550 5.1.1"))
+        for address in ("real@us.example", "REAL+x@us.example", "ann@us.example",
+                        "postmaster@us.example"):
+            self.assertTrue(self.rcpt(server, address).startswith("250"), address)
+        self.assertEqual(server.queued(), 0)
+
+    def test_the_owner_of_a_list_is_its_sender(self):
+        server = self.machine("list: x@far.example, y@far.example\nowner-list: ann\n"
+                              "plain: x@far.example\n").start()
+        self.mail(server, "list@us.example")
+        message, = self.remote.wait_for(1)
+        self.assertEqual(message.sender, "owner-list@us.example")
+        self.mail(server, "plain@us.example")
+        self.assertEqual(self.remote.wait_for(2)[1].sender, "a@far.example")
+        self.mail(server, "list@us.example", sender="")
+        self.assertEqual(self.remote.wait_for(3)[2].sender, "")
+        self.mail(server, "owner-list@us.example")
+        server.wait_for_mail(1, "ann")
+
+    def test_a_list_of_1000_members_is_one_message(self):
+        members = [f"member{number}@far.example" for number in range(1000)]
+        server = self.machine()
+        self.write(server.folder / "list", "\n".join(members) + "\n")
+        self.write(self.aliases, f"big: :include:{server.folder}/list\nowner-big: ann\n")
+        server.start()
+        before = server.memory()
+        self.mail(server, "big@us.example")
+        wait.until(lambda: sum(len(one.addresses) for one in self.remote.messages) >= 1000,
+                   "a thousand recipients")
+        server.wait_until_empty()
+        self.assertEqual(sorted(address for one in self.remote.messages
+                                for address in one.addresses), sorted(members))
+        self.assertLess(server.memory() - before, 16 << 20)
+        expanded, = server.log("attempted", to="big@us.example")
+        self.assertIn("expanded to 1000 recipients as ", expanded["reason"])
+
+    def test_circles_end(self):
+        server = self.machine()
+        include = server.folder / "list"
+        self.write(include, f"bob\n:include:{include}\n")
+        self.write(self.aliases, f"one: two\ntwo: three\nthree: one\nself: self\n"
+                                 f"ann: ann, bob\ninner: :include:{include}\n")
+        server.start()
+        for circle in ("one", "two"):
+            self.mail(server, f"{circle}@us.example", sender="dora@us.example")
+        notices = server.wait_for_mail(2, "dora")
+        self.assertIn(b"Status: 5.4.6", notices[0])
+        self.mail(server, "ann@us.example")  # Ann herself, beside another
+        server.wait_for_mail(1, "ann")
+        server.wait_for_mail(1, "bob")
+        self.mail(server, "inner@us.example")
+        server.wait_for_mail(2, "bob")
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox("ann")), 1)
+
+    def test_a_file_that_everybody_may_write_is_refused_and_said(self):
+        server = self.machine()
+        include = self.write(server.folder / "list", "ann\n", 0o666)
+        self.write(self.aliases, f"members: :include:{include}\n")
+        server.start()
+        self.mail(server, "members@us.example")
+        problem = server.wait_for_log("address_problem")[0]
+        self.assertEqual(problem["problem"], f"{include}: everybody may write this file")
+        self.assertEqual(server.mailbox("ann"), [])
+        self.assertEqual(server.queue()[0]["recipients"][0]["address"], "members@us.example")
+        include.chmod(0o644)
+        server.wait_for_mail(1, "ann")
+        self.write(self.aliases, "evil: ann\n", 0o666)
+        kept, = server.wait_for_log("table_kept")
+        self.assertIn("everybody may write this file", kept["problem"])
+        self.assertTrue(self.rcpt(server, "evil@us.example").startswith("550 5.1.1"))
+
+    def test_a_large_message_is_copied_whole(self):
+        server = self.machine("two: ann, x@far.example\n").start()
+        content = CONTENT + b"0123456789abcdef\r\n" * 20000
+        server.send("a@far.example", "two@us.example", content)
+        got, = server.wait_for_mail(1, "ann")
+        self.assertTrue(got.replace(b"\n", b"\r\n").endswith(content))
+        self.assertTrue(self.remote.wait_for(1)[0].content.endswith(content))
+        server.wait_until_empty()
+        self.assertEqual(list((server.spool / "body").rglob("*.*")), [])
+
+    def test_success_is_told_once(self):
+        """RFC 3461 5.2.7"""
+        server = self.machine("one: ann\nmany: ann, bob\nlist: ann, bob\nowner-list: carl\n").start()
+        for name, action in (("one", b"Action: delivered"), ("many", b"Action: expanded"),
+                             ("list", b"Action: delivered")):
+            before = len(server.mailbox("dora"))
+            with server.client() as client:
+                client.hello()
+                client.expect("MAIL FROM:<dora@us.example>", 250)
+                client.expect(f"RCPT TO:<{name}@us.example> NOTIFY=SUCCESS,FAILURE", 250)
+                client.expect("DATA", 354)
+                client.send(CONTENT + b".\r\n")
+                self.assertEqual(client.reply().code, 250)
+            notice = server.wait_for_mail(before + 1, "dora")[-1]
+            server.wait_until_empty()
+            self.assertIn(action, notice)
+            self.assertEqual(len(server.mailbox("dora")), before + 1)
+
+
+class Forward(Aliases):
+    def forward(self, user, text, mode=0o644, name=".forward"):
+        return self.write(self.home / user / name, text, mode)
+
+    def test_where_it_leads(self):
+        server = self.machine("desk: carl\n")
+        self.forward("ann", "# gone\n\\ann, x@far.example\n")
+        self.forward("bob", "bob\n")
+        self.forward("dora", "desk\n")
+        self.forward("carl", f'"|/bin/sh -c \'cat > {server.folder}/piped\'"\n', name=".forward+pipe")
+        server.start()
+        self.mail(server, "ann@us.example")
+        server.wait_for_mail(1, "ann")
+        self.assertEqual(self.remote.wait_for(1)[0].sender, "a@far.example")
+        self.mail(server, "bob@us.example")
+        server.wait_for_mail(1, "bob")
+        self.mail(server, "dora@us.example")
+        server.wait_for_mail(1, "carl")
+        self.mail(server, "carl+pipe@us.example")
+        wait.until(lambda: (server.folder / "piped").exists(), "the command")
+        server.wait_until_empty()
+        self.assertEqual([len(server.mailbox(user)) for user in USERS], [1, 1, 1, 0])
+
+    def test_a_circle_over_two_users_ends_in_a_bounce(self):
+        server = self.machine()
+        self.forward("ann", "bob\n")
+        self.forward("bob", "ann\n")
+        server.start()
+        self.mail(server, "ann@us.example", sender="dora@us.example")
+        notice, = server.wait_for_mail(1, "dora")
+        self.assertIn(b"Status: 5.4.6", notice)
+        server.wait_until_empty()
+
+    def test_a_file_that_others_may_write_is_not_used_and_said(self):
+        server = self.machine()
+        self.forward("ann", "x@far.example\n", 0o664)
+        self.forward("bob", "this is: wrong\n")
+        server.start()
+        for user in ("ann", "bob"):
+            self.mail(server, f"{user}@us.example")
+            server.wait_for_mail(1, user)
+        said = [entry["problem"] for entry in server.wait_for_log("address_problem", 2)]
+        self.assertIn("others may write to it", said[0])
+        self.assertIn("~bob/.forward:1: ", said[1])
+        self.assertEqual(self.remote.messages, [])
+
+
+class Virtual(Aliases):
+    def test_domains_users_and_the_rest(self):
+        server = self.machine("team: ann, bob\n", local={"virtual": []})
+        table = self.write(server.folder / "virtual",
+                           "virtual.example   anything\n"
+                           "info@virtual.example  ann, x@far.example\n"
+                           "team@virtual.example  team\n"
+                           f"box@virtual.example  maildir:{server.folder}/v/{{domain}}/{{user}}/\n"
+                           "rest.example  anything\n@rest.example bob\n"
+                           "moved.example  anything\n@moved.example @far.example\n"
+                           "carl@us.example dora\n")
+        server.write_config(local={"virtual": [f"text:{table}"]})
+        server.start()
+        self.mail(server, "Info@Virtual.Example")
+        server.wait_for_mail(1, "ann")
+        self.assertEqual(self.remote.wait_for(1)[0].addresses, ["x@far.example"])
+        self.mail(server, "team@virtual.example")
+        server.wait_for_mail(1, "bob")
+        self.mail(server, "box+tag@virtual.example")
+        box = server.folder / "v" / "virtual.example" / "box" / "new"
+        wait.until(lambda: box.is_dir() and list(box.iterdir()), "the virtual mailbox")
+        self.mail(server, "anybody@rest.example")
+        server.wait_for_mail(2, "bob")
+        self.mail(server, "sue+x@moved.example")
+        self.assertEqual(self.remote.wait_for(2)[1].addresses, ["sue+x@far.example"])
+        self.mail(server, "carl@us.example")
+        server.wait_for_mail(1, "dora")
+        self.assertTrue(self.rcpt(server, "ann@virtual.example").startswith("550 5.1.1"))
+        self.assertTrue(self.rcpt(server, "postmaster@virtual.example").startswith("250"))
+        server.wait_until_empty()
+
+    def test_a_catch_all_takes_what_is_unknown(self):
+        server = self.machine(local={"catch_all": "ann"}).start()
+        self.mail(server, "whoever@us.example")
+        server.wait_for_mail(1, "ann")
+        server.wait_until_empty()
+
+
+class Tables(Aliases):
+    def test_every_form_of_table(self):
+        server = self.machine()
+        folder = server.folder
+        database = folder / "users.db"
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE alias (name TEXT, target TEXT)")
+            connection.executemany("INSERT INTO alias VALUES (?, ?)",
+                                   [("indb", "ann"), ("indb", "bob")])
+        database.chmod(0o644)
+        self.write(folder / "patterns", "/^r-[0-9]+$/ carl\n")
+        self.write(folder / "compiled", "incdb: dora\n")
+        server.write_config(local={"aliases": [
+            str(self.aliases), "inline:{inline=ann}", f"pcre:{folder}/patterns",
+            f"cdb:{folder}/compiled.cdb",
+            f"sqlite:{database}?SELECT target FROM alias WHERE name = :key"]})
+        said = server.tool("newaliases").stdout
+        self.assertIn(f"{folder}/compiled: 1 aliases, written to {folder}/compiled.cdb", said)
+        server.start()
+        for address, users in (("indb", ("ann", "bob")), ("inline", ("ann",)), ("r-17", ("carl",)),
+                               ("incdb", ("dora",))):
+            before = {user: len(server.mailbox(user)) for user in users}
+            self.mail(server, f"{address}@us.example")
+            for user in users:
+                server.wait_for_mail(before[user] + 1, user)
+        for payload in ("x'/**/UNION/**/SELECT/**/1--", "r-1/etc"):
+            self.assertTrue(self.rcpt(server, f"{payload}@us.example").startswith("550 5.1.1"))
+
+    def test_a_changed_file_is_read_and_a_wrong_one_is_not(self):
+        server = self.machine("first: ann\n").start()
+        self.assertTrue(self.rcpt(server, "second@us.example").startswith("550"))
+        self.write(self.aliases, "second: ann\n")
+        wait.until(lambda: self.rcpt(server, "second@us.example").startswith("250"), "the new alias")
+        self.write(self.aliases, "third: ann\nwrong line\n")
+        kept, = server.wait_for_log("table_kept")
+        self.assertEqual(kept["problem"], f"{self.aliases}:2: a colon must follow the name")
+        self.assertTrue(self.rcpt(server, "second@us.example").startswith("250"))
+        server.reload()
+        server.wait_for_log("reloaded")
+        self.assertTrue(self.rcpt(server, "second@us.example").startswith("250"))
+
+    def test_trouble_with_a_table_is_temporary(self):
+        server = self.machine("wrong line\n").start()
+        self.assertTrue(self.rcpt(server, "any@us.example").startswith("451 4.3"))
+        self.write(self.aliases, "any: ann\n")
+        wait.until(lambda: self.rcpt(server, "any@us.example").startswith("250"), "the mended table")
+
+    def test_newaliases_and_check_tell_what_is_wrong(self):
+        server = self.machine("one: ann\ntwo: bob\n")
+        done = server.tool("newaliases")
+        self.assertEqual(done.stdout, f"{self.aliases}: 2 aliases\n")
+        self.write(self.aliases, "one: ann\ntwo bob\n")
+        done = server.tool("newaliases", check=False)
+        self.assertEqual((done.returncode, done.stderr),
+                         (65, f"newaliases: {self.aliases}:2: a colon must follow the name\n"))
+        self.assertEqual(server.tool("sendmail", "-bi", check=False).returncode, 65)
+        done = server.tool("postrider", "check", check=False)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn(f"local.aliases: {self.aliases}:2: a colon must follow the name", done.stderr)
+        self.aliases.unlink()
+        self.assertEqual(server.tool("newaliases").stdout,
+                         f"{self.aliases}: does not exist, so there are no aliases\n")
+
+    def test_explain_shows_each_step(self):
+        server = self.machine()
+        self.write(server.folder / "list", "bob\nx@far.example\n")
+        self.write(self.aliases, f"root: team\nteam: ann,\n :include:{server.folder}/list\n")
+        self.write(self.home / "ann" / ".forward", "\\ann, carl\n")
+        server.start()
+        said = server.postrider("explain", "root@us.example")
+        for line in (f"root@us.example -> team ({self.aliases}:1)",
+                     f"team@us.example -> ann ({self.aliases}:2)",
+                     f"team@us.example -> :include:{server.folder}/list ({self.aliases}:2)",
+                     f"team@us.example -> bob ({server.folder}/list:1)",
+                     f"team@us.example -> x@far.example ({server.folder}/list:2)",
+                     "ann@us.example -> \\x5cann (~ann/.forward:1)",
+                     f"maildir {server.folder}/mail/carl", "is delivered to 4 places"):
+            self.assertIn(line, said)
+        self.assertIn("there is no user", server.postrider("explain", "none@us.example"))
+
+
+if __name__ == "__main__":
+    scenario.main()

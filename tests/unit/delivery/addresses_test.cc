@@ -1,0 +1,249 @@
+// Lists of aliases, and where addresses lead.
+#include "delivery/local/address_list.h"
+#include "delivery/local/expander.h"
+#include "tables/table.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using Answer = mail::Directory::Answer;
+
+namespace {
+
+std::string listed(std::string_view text, const ListRules& rules = {}) {
+  const auto items = parse_list(text, rules);
+  if (!items)
+    return "error: " + items.error().step();
+  std::string out;
+  constexpr const char* kKinds[] = {"", "include ", "command ", "file ", "mailbox "};
+  for (const auto& item : *items)
+    out += (out.empty() ? "" : "; ") +
+           (kKinds[static_cast<int>(item.kind)] + std::string(item.literal ? "\\" : "")) + item.text;
+  return out;
+}
+
+class SomeUsers : public Users {
+ public:
+  Answer find_user(const std::string& user, std::string_view) const override {
+    if (user == "later")
+      return Answer::cannot_tell;
+    return user == "ann" || user == "bob" || user == "carl" ? Answer::known : Answer::unknown;
+  }
+};
+
+TablePtr table(const std::string& entries) {
+  return *tables::open_table(*tables::parse_spec("inline:{" + entries + "}"), {});
+}
+
+AddressRules rules(const std::string& aliases, const std::string& virtuals = {}) {
+  AddressRules out;
+  out.domains = {"us.test"};
+  out.aliases = {table(aliases)};
+  if (!virtuals.empty())
+    out.virtuals = {table(virtuals)};
+  return out;
+}
+
+std::string shown(const Expansion& expansion) {
+  if (expansion.failure)
+    return mail::to_string(expansion.failure->status) + " " + expansion.failure->text;
+  std::string out;
+  for (const auto& to : expansion.recipients)
+    out += (out.empty() ? "" : ", ") + to.address + "[" + encode(to.leaf) + "]" +
+           (to.owner.empty() ? "" : " from " + to.owner);
+  return out;
+}
+
+std::string expanded(const AddressRules& with, std::string_view address) {
+  return shown(expand(AddressBook(with), SomeUsers(), address));
+}
+
+}  // namespace
+
+TEST_CASE("a list holds addresses, commands, files and includes", "[delivery][aliases]") {
+  struct Case {
+    std::string text, want;
+  };
+  const std::vector<Case> cases = {
+      {"ann", "ann"},
+      {" ann , bob,,carl, ", "ann; bob; carl"},
+      {"\\ann, ann@x.test", "\\ann; ann@x.test"},
+      {"Ann B <ann@x.test>, \"B, C\" <bob>", "ann@x.test; bob"},
+      {"ann (a (nested) \\) comment), bob", "ann; bob"},
+      {"\"john q\"@x.test, \"john q\"", "\"john q\"@x.test; \"john q\""},
+      {"|/bin/a b c, ann", "command /bin/a b c; ann"},
+      {"\"|/bin/a 'b, c'\"", "command /bin/a 'b, c'"},
+      {"|\"/bin/a b, c\"", "command /bin/a b, c"},
+      {"/var/x, \"/var/a, b\"", "file /var/x; file /var/a, b"},
+      {":include:/etc/l, \":include: /etc/m\"", "include /etc/l; include /etc/m"},
+      {"", ""},
+      {"ann bob", "error: \"ann bob\" is no name; a comma is missing, or quotes"},
+      {"\"ann", "error: the closing quote is missing"},
+      {"ann (", "error: the end of a comment is missing"},
+      {"ann@", "error: \"ann@\" is no address"},
+      {"ann@x.test@y", "error: \"ann@x.test@y\" is no address"},
+      {"<ann", "error: \">\" is missing behind an address"},
+      {":fail:", "error: \":fail:\" is unknown, :include:/path is allowed"},
+      {":include:list", "error: :include: needs an absolute path"},
+      {"/var/../etc/x", "error: \"/var/../etc/x\" has \"..\" in its path"},
+      {"maildir:/x", "error: \"maildir:/x\" is allowed in tables of virtual users alone"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.text);
+    CHECK(listed(c.text) == c.want);
+  }
+}
+
+TEST_CASE("I03: a command is never for a shell, and nobody but an alias may name one",
+          "[delivery][aliases][attacks]") {
+  for (const char* bad : {"|/bin/a; id", "|/bin/a `id`", "|/bin/a $(id)", "|a", "|/bin/a | b",
+                          "|/bin/a > /x", "|", "|/bin/a && b"}) {
+    INFO(bad);
+    CHECK(listed(bad).starts_with("error: the command "));
+  }
+  ListRules none;
+  none.commands = false;
+  CHECK(listed("|/bin/a", none) == "error: commands are not allowed here");
+  CHECK(listed("/var/x", none) == "error: files are not allowed here");
+  CHECK_FALSE(check_virtual_value("|/bin/a").empty());
+  CHECK(check_virtual_value("@other.test").empty());
+  CHECK_FALSE(check_virtual_value("@").empty());
+}
+
+TEST_CASE("a list is bounded", "[delivery][aliases]") {
+  ListRules few;
+  few.most = 2;
+  CHECK(listed("a, b, c", few) == "error: more than 2 items");
+  CHECK(listed(std::string(100, '(')) == "error: the end of a comment is missing");
+  CHECK(listed(std::string(65, 'a')) ==
+        "error: \"" + std::string(60, 'a') + "...\" is no local name");
+}
+
+TEST_CASE("a file of lists tells its wrong lines and keeps the others", "[delivery][aliases]") {
+  const auto file = parse_list_file("# c\nann, bob\r\n\n x y\ncarl", ListRules{});
+  REQUIRE(file.items.size() == 3);
+  CHECK(file.items[2].line == 5);
+  REQUIRE(file.problems.size() == 1);
+  CHECK(file.problems[0].starts_with("4: "));
+}
+
+TEST_CASE("leaves survive the queue, and nothing else is one", "[delivery][aliases][attacks]") {
+  for (const Leaf& leaf : {Leaf{Leaf::Kind::user, "ann", {}}, Leaf{Leaf::Kind::self, "ann", {}},
+                           Leaf{Leaf::Kind::mailbox, "ann", {}},
+                           Leaf{Leaf::Kind::command, "nobody", "/bin/a b:c"},
+                           Leaf{Leaf::Kind::file, "", "/var/x"}, Leaf{}})
+    CHECK(*decode_leaf(encode(leaf)) == leaf);
+  for (const char* bad : {"x", "user:", "user:../x", "user:-x", "file:ann:x", "command:ann",
+                          "shell:ann:id", "mailbox:a/b"}) {
+    INFO("I11: " << bad);
+    CHECK_FALSE(decode_leaf(bad).has_value());
+  }
+}
+
+TEST_CASE("an address leads where its tables say", "[delivery][aliases]") {
+  const auto with = rules(
+      "root=ann, { team = bob, x@far.test, root }, { list = y@far.test, carl }, owner-list=ann,"
+      "a=b, b=c, c=a, self=self, { ann = ann, bob }, deep=root, gone=nobody-here,"
+      "arch=/var/x, null=/dev/null, lazy=later, \"j q\"=bob",
+      "v.test=any, i@v.test=ann, @v.test=carl, w.test=any, @w.test=@far.test, bob@us.test=carl,"
+      "b@w.test=maildir:/v/{user}");
+  struct Case {
+    std::string address, want;
+  };
+  const std::vector<Case> cases = {
+      {"carl@us.test", "carl@us.test[user:carl]"},
+      {"Carl+tag@us.test", "Carl+tag@us.test[user:carl]"},
+      {"postmaster", "postmaster@us.test[user:postmaster]"},
+      {"x@far.test", "x@far.test[]"},
+      {"none@us.test", "5.1.1 there is no user none@us.test"},
+      {"+tag@us.test", "5.1.1 there is no user +tag@us.test"},
+      {"TEAM@us.test", "carl@us.test[user:carl], x@far.test[], ann@us.test[user:ann]"},
+      {"list@us.test",
+       "y@far.test[] from owner-list@us.test, carl@us.test[user:carl] from owner-list@us.test"},
+      {"a@us.test", "5.4.6 the aliases of a@us.test go in a circle"},
+      {"self@us.test", "self@us.test[]"},  // nobody of that name: told as unknown when it is tried
+      {"ann@us.test", "ann@us.test[user:ann], carl@us.test[user:carl]"},
+      {"gone@us.test", "nobody-here@us.test[]"},
+      {"arch@us.test", "arch@us.test[file:nobody:/var/x]"},
+      {"lazy@us.test", "4.3.0 cannot tell whether there is a user later@us.test"},
+      {"i@v.test", "ann@us.test[user:ann], carl@us.test[user:carl]"},
+      {"other@v.test", "carl@us.test[user:carl]"},
+      {"q+t@w.test", "q+t@far.test[]"},
+      {"b+t@w.test", "b+t@w.test[place::maildir:/v/b]"},
+      {"ann@w.test", "ann@far.test[]"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.address);
+    CHECK(expanded(with, c.address) == c.want);
+  }
+  CHECK(expand(AddressBook(with), SomeUsers(), "null@us.test").discarded == 1);
+}
+
+TEST_CASE("an expansion is bounded in depth and breadth", "[delivery][aliases]") {
+  auto with = rules("a=b, b=c, c=d, d=ann, { many = ann, bob, carl }");
+  with.most_steps = 2;
+  CHECK(expanded(with, "a@us.test").starts_with("4.4.6 a@us.test is more than 2 steps"));
+  CHECK(expanded(with, "c@us.test") == "ann@us.test[user:ann]");
+  with.most_recipients = 2;
+  CHECK(expanded(with, "many@us.test").starts_with("4.5.3 many@us.test stands for more than 2"));
+}
+
+TEST_CASE("unknown users of a local domain are caught, those of a virtual one are not",
+          "[delivery][aliases]") {
+  auto with = rules("x=ann", "v.test=any");
+  with.catch_all = "bob";
+  CHECK(expanded(with, "whoever@us.test") == "bob@us.test[user:bob]");
+  CHECK(expanded(with, "whoever@v.test") == "5.1.1 there is no user whoever@v.test");
+  CHECK(expanded(with, "postmaster@v.test") == "postmaster@us.test[user:postmaster]");
+}
+
+TEST_CASE("the separator is the administrator's", "[delivery][aliases]") {
+  auto with = rules("ann-x=bob, list=carl");
+  with.separator = "-";
+  CHECK(expanded(with, "ann-y@us.test") == "ann-y@us.test[user:ann]");
+  CHECK(expanded(with, "ann-x@us.test") == "bob@us.test[user:bob]");
+  CHECK(expanded(with, "ann+y@us.test").starts_with("5.1.1"));
+  with.separator = "";
+  CHECK(expanded(with, "ann-y@us.test").starts_with("5.1.1"));
+}
+
+TEST_CASE("a .forward names others, or the own mailbox", "[delivery][aliases]") {
+  const auto with = rules("desk=carl, back=ann");
+  const auto forward = [&](std::string_view text) {
+    return shown(expand_forward(AddressBook(with), SomeUsers(), "ann", "ann@us.test", text, "f"));
+  };
+  CHECK(forward("bob\nx@far.test\n") == "bob@us.test[user:bob], x@far.test[]");
+  CHECK(forward("ann") == "ann@us.test[mailbox:ann]");
+  CHECK(forward("\\ann, ann@us.test, Ann+x") == "ann@us.test[mailbox:ann], Ann+x@us.test[mailbox:ann]");
+  CHECK(forward("back") == "ann@us.test[mailbox:ann]");
+  CHECK(forward("desk") == "carl@us.test[user:carl]");
+  CHECK(forward("") == "ann@us.test[mailbox:ann]");
+  CHECK(forward("# away") == "ann@us.test[mailbox:ann]");
+  CHECK(forward("|/bin/a b") == "ann@us.test[command:ann:/bin/a b]");
+  CHECK(forward(":include:/etc/passwd") == "ann@us.test[mailbox:ann]");
+  CHECK(forward("bad one\nbob") == "bob@us.test[user:bob]");
+}
+
+TEST_CASE("an included file is read, refused or missing", "[delivery][aliases]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "list";
+  const auto write = [&](const std::string& text, unsigned mode) {
+    std::ofstream(path, std::ios::binary) << text;
+    std::filesystem::permissions(path, std::filesystem::perms(mode));
+  };
+  const auto with = rules("m=:include:" + path);
+  CHECK(expanded(with, "m@us.test").starts_with("4.3.5 a list of m@us.test cannot be used: "));
+  write("bob\n:include:" + path + "\nx@far.test\n", 0644);
+  CHECK(expanded(with, "m@us.test") == "bob@us.test[user:bob], x@far.test[]");
+  write("bob\n|/bin/id\n", 0644);
+  CHECK(expanded(with, "m@us.test").ends_with(":2: commands are not allowed here"));
+  write("bob\n", 0666);
+  const auto refused = expand(AddressBook(with), SomeUsers(), "m@us.test");
+  REQUIRE(refused.problems.size() == 1);
+  CHECK(refused.problems[0].find(path + ": everybody may write this file") == 0);
+}
