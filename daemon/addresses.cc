@@ -2,6 +2,10 @@
 
 #include "daemon/settings.h"
 #include "delivery/local/address_list.h"
+#include "mail/address.h"
+#include "tables/cdb.h"
+
+#include <sysexits.h>
 
 namespace postrider::daemon {
 
@@ -47,7 +51,86 @@ void check_all(const std::vector<std::string>& specs, const char* option,
   }
 }
 
+mail::Rewriter::Find find_in(std::vector<delivery::TablePtr> tables) {
+  if (tables.empty())
+    return {};
+  return [tables = std::move(tables)](const std::string& key,
+                                      bool whole) -> Result<std::optional<std::string>> {
+    for (const auto& table : tables) {
+      if (table->has_patterns() && !whole)
+        continue;
+      auto found = table->find(key);
+      if (!found)
+        return found.error();
+      if (found->has_value())
+        return std::optional(std::move((*found)->value));
+    }
+    return std::optional<std::string>();
+  };
+}
+
+Report one_line_report(int code, const std::string& text) {
+  return {code, text + "\n"};
+}
+
+int exit_code_of(const Error& error) {
+  const bool is_ours = error.code() == make_error_code(Errc::malformed) ||
+                       error.code() == make_error_code(Errc::refused) ||
+                       error.code() == make_error_code(Errc::corrupt);
+  return is_ours ? EX_DATAERR : EX_NOINPUT;
+}
+
+// "cdb:/etc/aliases.cdb" is made from /etc/aliases.
+Report compile(const tables::Spec& spec) {
+  constexpr std::string_view kEnding = ".cdb";
+  if (!spec.path.ends_with(kEnding))
+    return one_line_report(EX_DATAERR, spec.path + ": the name of a compiled table ends with .cdb");
+  tables::Spec source;
+  source.kind = tables::Kind::aliases;
+  source.path = spec.path.substr(0, spec.path.size() - kEnding.size());
+  const auto entries = tables::read_entries(source, alias_options());
+  if (!entries)
+    return one_line_report(exit_code_of(entries.error()), tables::told(entries.error()));
+  if (auto built = tables::build_cdb(spec.path, *entries); !built)
+    return one_line_report(EX_CANTCREAT, built.error().describe());
+  return one_line_report(EX_OK, source.path + ": " + std::to_string(entries->size()) +
+                                    " aliases, written to " + spec.path);
+}
+
+Report check_aliases_of(const std::string& text) {
+  const auto spec = tables::parse_spec(text);
+  if (!spec)
+    return one_line_report(EX_CONFIG, "local.aliases: " + spec.error().step());
+  if (spec->kind == tables::Kind::cdb)
+    return compile(*spec);
+  auto options = alias_options();
+  options.missing_is_empty = false;
+  const auto table = tables::open_table(*spec, options);
+  const auto name = spec->path.empty() ? text : spec->path;
+  if (!table && table.error().code() == boost::system::errc::no_such_file_or_directory)
+    return one_line_report(EX_OK, name + ": does not exist, so there are no aliases");
+  if (!table)
+    return one_line_report(exit_code_of(table.error()), tables::told(table.error()));
+  if (spec->kind == tables::Kind::sqlite)
+    return one_line_report(EX_OK, name + ": can be read");
+  return one_line_report(EX_OK, name + ": " + std::to_string((*table)->size()) +
+                                    ((*table)->size() == 1 ? " alias" : " aliases"));
+}
+
 }  // namespace
+
+Report rebuild_aliases(const Config& config) {
+  Report all;
+  for (const auto& text : config.local.aliases) {
+    if (text.empty())
+      continue;
+    const auto one = check_aliases_of(text);
+    all.text += one.text;
+    if (all.exit_code == EX_OK)
+      all.exit_code = one.exit_code;
+  }
+  return all;
+}
 
 Result<std::vector<delivery::TablePtr>> open_tables(const std::vector<std::string>& specs,
                                                     const char* option, tables::Watcher& watcher) {
@@ -78,6 +161,54 @@ Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Con
   rules.most_steps = static_cast<unsigned>(config.local.expansion_steps);
   return std::shared_ptr<const delivery::AddressBook>(
       std::make_shared<delivery::AddressBook>(std::move(rules)));
+}
+
+Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
+    const Config& config, tables::Watcher& watcher,
+    std::shared_ptr<const delivery::AddressBook> book) {
+  const auto& rewrite = config.rewrite;
+  if (rewrite.sender.empty() && rewrite.recipient.empty() && rewrite.masquerade.empty())
+    return std::shared_ptr<const mail::Rewriter>();
+  auto sender = open_tables(rewrite.sender, "rewrite.sender", watcher);
+  if (!sender)
+    return sender.error();
+  auto recipient = open_tables(rewrite.recipient, "rewrite.recipient", watcher);
+  if (!recipient)
+    return recipient.error();
+  mail::Rewriter::Rules rules;
+  rules.sender = find_in(*std::move(sender));
+  rules.recipient = find_in(*std::move(recipient));
+  rules.is_local = [book = std::move(book)](std::string_view domain) {
+    return book->is_local(domain) || domain == book->home();
+  };
+  rules.separator = config.local.separator;
+  for (const auto& domain : rewrite.masquerade) {
+    auto ascii = mail::to_ascii_domain(domain);
+    if (!ascii)
+      return ascii.error().during("rewrite.masquerade");
+    rules.masquerade.push_back(*std::move(ascii));
+  }
+  rules.masquerade_except = rewrite.masquerade_except;
+  return std::shared_ptr<const mail::Rewriter>(std::make_shared<mail::Rewriter>(std::move(rules)));
+}
+
+Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
+                                              std::shared_ptr<const delivery::AddressBook> book) {
+  const auto& accept = config.accept;
+  auto senders = open_tables(accept.senders, "accept.senders", watcher);
+  if (!senders)
+    return senders.error();
+  auto recipients = open_tables(accept.recipient_map, "accept.recipient_map", watcher);
+  if (!recipients)
+    return recipients.error();
+  auto relayed = open_tables(accept.relay_recipients, "accept.relay_recipients", watcher);
+  if (!relayed)
+    return relayed.error();
+  auto rewriter = open_rewriter(config, watcher, std::move(book));
+  if (!rewriter)
+    return rewriter.error();
+  return ReceivingTables{*std::move(senders), *std::move(recipients), *std::move(relayed),
+                         *std::move(rewriter)};
 }
 
 std::vector<TableProblem> check_tables(const Config& config) {

@@ -3,7 +3,10 @@
 
 #include "base/result.h"
 #include "daemon/config.h"
+#include "daemon/daemon.h"
 #include "delivery/local/address_book.h"
+#include "mail/rewrite.h"
+#include "smtpd/settings.h"
 #include "tables/watcher.h"
 
 #include <memory>
@@ -20,11 +23,26 @@ Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Con
 Result<std::vector<delivery::TablePtr>> open_tables(const std::vector<std::string>& specs,
                                                     const char* option, tables::Watcher& watcher);
 
+// Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
+Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
+    const Config& config, tables::Watcher& watcher,
+    std::shared_ptr<const delivery::AddressBook> book);
+// What receiving needs of tables.
+struct ReceivingTables {
+  std::vector<smtpd::TablePtr> senders, recipient_map, relay_recipients;
+  std::shared_ptr<const mail::Rewriter> rewriter;
+};
+Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
+                                              std::shared_ptr<const delivery::AddressBook> book);
+
 // What is wrong with the tables now, each with its option: for `postrider check`.
 struct TableProblem {
   std::string option;
   std::string text;
 };
 std::vector<TableProblem> check_tables(const Config& config);
+
+// See daemon.h.
+Report rebuild_aliases(const Config& config);
 
 }  // namespace postrider::daemon

@@ -38,7 +38,7 @@ void add_named(SandboxPaths& paths, std::string_view value) {
   for (std::size_t at = 1; at < value.size(); ++at) {
     if (value[at] != '/' || (value[at - 1] != '"' && value[at - 1] != ':'))
       continue;
-    const auto path = value.substr(at, value.find_first_of("\" {", at) - at);
+    const auto path = value.substr(at, value.find_first_of("\" {?", at) - at);
     if (path.size() > 1 && path[1] != '/')
       add_reading(paths, std::string(path));
     at += path.size();

@@ -33,6 +33,13 @@ Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
   return std::make_shared<ParentClient>(std::move(*link), mailbox_root);
 }
 
+// A missing default file means the defaults.
+Loaded load_or_defaults(const Options& options) {
+  const auto path = config_path(options);
+  const bool defaults = path == kDefaultFile && access(path.c_str(), F_OK) != 0;
+  return defaults ? parse_config("", path, system_host_name()) : load_config(path);
+}
+
 int report(const StartProblems& problems) {
   for (const auto& line : problems.lines)
     std::fprintf(stderr, "%s\n", line.c_str());
@@ -93,10 +100,15 @@ Report print_config(const Options& options) {
   return {EX_OK, print_config(loaded)};
 }
 
+Report rebuild_aliases(const Options& options) {
+  const auto loaded = load_or_defaults(options);
+  if (!loaded.config)
+    return {EX_CONFIG, loaded.describe()};
+  return rebuild_aliases(*loaded.config);
+}
+
 Result<Places> find_places(const Options& options) {
-  const auto path = config_path(options);
-  const bool defaults = path == kDefaultFile && access(path.c_str(), F_OK) != 0;
-  const auto loaded = defaults ? parse_config("", path, system_host_name()) : load_config(path);
+  const auto loaded = load_or_defaults(options);
   if (!loaded.config)
     return Error(make_error_code(Errc::malformed), loaded.describe());
   const auto& config = *loaded.config;

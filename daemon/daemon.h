@@ -28,6 +28,11 @@ Report check(const Options& options);
 // `postrider config`: the effective configuration, each value with its origin.
 Report print_config(const Options& options);
 
+// `newaliases`: checks every table of aliases, and writes anew those that are compiled (cdb:). One
+// line a table. 0; 65 for a wrong line, 66 for a file that cannot be read, 73 for one that cannot
+// be written, 78 for a wrong configuration.
+Report rebuild_aliases(const Options& options);
+
 // What the tools need to find the daemon and its queue.
 struct Places {
   std::string spool;

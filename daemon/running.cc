@@ -178,10 +178,13 @@ void Running::open_addresses(StartProblems& problems) {
     return;
   tables_.emplace(*log_);
   auto book = open_address_book(*loaded_.config, *tables_);
-  if (book)
-    book_ = std::move(*book);
-  else
-    add(problems, book.error());
+  if (!book)
+    return add(problems, book.error());
+  book_ = std::move(*book);
+  auto tables = open_receiving_tables(*loaded_.config, *tables_, book_);
+  if (!tables)
+    return add(problems, tables.error());
+  receiving_tables_ = std::move(*tables);
 }
 
 void Running::make_lanes() {
@@ -205,7 +208,7 @@ void Running::make_parts(StartProblems& problems) {
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
   auth_->set_pam_helper(pam_);
-  auto receiving = smtpd_settings(config, directory_, auth_);
+  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_);
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -273,9 +276,9 @@ void Running::open_doors(StartProblems& problems) {
   };
   take(control_, ControlServer::open(config.control.socket, loop, *pool_, *service_, *log_, {}));
   take(submit_, SubmitServer::open(config.control.submit, loop, *queue_, clock_, *log_,
-                                   submit_settings(config)));
+                                   submit_settings(config, receiving_tables_.rewriter)));
   take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
-                               submit_settings(config)));
+                               submit_settings(config, receiving_tables_.rewriter)));
 }
 
 std::string Running::summary() const {

@@ -12,6 +12,7 @@
 #include "base/blocking_pool.h"
 #include "base/loop.h"
 #include "base/random.h"
+#include "daemon/addresses.h"
 #include "daemon/config_file.h"
 #include "daemon/confinement.h"
 #include "daemon/control_server.h"
@@ -125,6 +126,7 @@ class Running {
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::optional<tables::Watcher> tables_;
   std::shared_ptr<const delivery::AddressBook> book_;
+  ReceivingTables receiving_tables_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
   std::shared_ptr<smtpd::auth::PamHelper> pam_;

@@ -1,5 +1,4 @@
 // Reload and stop.
-#include "daemon/addresses.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
@@ -67,13 +66,16 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto book = open_address_book(config, *tables_);
   if (!book)
     return book.error();
+  auto tables = open_receiving_tables(config, *tables_, *book);
+  if (!tables)
+    return tables.error();
   const auto login = auth_settings(config);
   if (!login)
     return login.error();
   auto logins = auth_->prepare(*login);
   if (!logins)
     return logins.error();
-  auto receiving = smtpd_settings(config, directory_, auth_);
+  auto receiving = smtpd_settings(config, directory_, auth_, *tables);
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
@@ -91,6 +93,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_);
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
+  receiving_tables_ = std::move(*tables);
   directory_->reconfigure(book_, config.local.mailbox);
   auth_->adopt(std::move(*logins));
   server_->configure(*receiving);
@@ -103,7 +106,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
-  lanes_.front()->loop.post([this, settings = submit_settings(config)] {
+  lanes_.front()->loop.post([this, settings = submit_settings(config, receiving_tables_.rewriter)] {
     submit_->reconfigure(settings);
     drop_->reconfigure(settings);
   });

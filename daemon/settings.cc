@@ -158,8 +158,10 @@ dns::Settings resolver_settings(const DnsConfig& config) {
   return settings;
 }
 
-SubmitSettings submit_settings(const Config& config) {
+SubmitSettings submit_settings(const Config& config,
+                               std::shared_ptr<const mail::Rewriter> rewriter) {
   SubmitSettings settings;
+  settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;
   settings.message_size = config.accept.message_size;
   settings.recipients = config.accept.recipients;
@@ -168,7 +170,7 @@ SubmitSettings submit_settings(const Config& config) {
 
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate) {
+    std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -187,6 +189,10 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->proxy_from = std::move(*proxy_from);
   for (const auto& fingerprint : config.accept.relay_certificates)
     settings->relay_certificates.push_back(hex_digits(fingerprint));
+  settings->senders = tables.senders;
+  settings->recipient_map = tables.recipient_map;
+  settings->relay_recipients = tables.relay_recipients;
+  settings->rewriter = tables.rewriter;
   settings->directory = std::move(directory);
   if (config.auth.is_used())
     settings->auth = std::move(gate);

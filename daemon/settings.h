@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "daemon/addresses.h"
 #include "daemon/config.h"
 #include "daemon/inherited.h"
 #include "daemon/submit_server.h"
@@ -24,17 +25,19 @@ LogFormat log_format(const Config& config);
 
 queue::Settings queue_settings(const Config& config);
 dns::Settings resolver_settings(const DnsConfig& config);
-SubmitSettings submit_settings(const Config& config);
+SubmitSettings submit_settings(const Config& config,
+                               std::shared_ptr<const mail::Rewriter> rewriter = nullptr);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate = nullptr);
+    std::shared_ptr<smtpd::auth::Gate> gate = nullptr,
+    const ReceivingTables& tables = {});
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
-    std::shared_ptr<const delivery::AddressBook> book,
-    std::shared_ptr<const delivery::Users> users);
+    std::shared_ptr<const delivery::AddressBook> book = nullptr,
+    std::shared_ptr<const delivery::Users> users = nullptr);
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

@@ -1,6 +1,7 @@
 #include "daemon/submit_builder.h"
 
 #include "base/text.h"
+#include "mail/command.h"
 
 #include <sysexits.h>
 
@@ -17,10 +18,35 @@ SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& 
                                      std::uint64_t uid, mail::MessageId id)
     : queue_(queue),
       hostname_(settings.hostname),
+      rewriter_(settings.rewriter),
       header_(std::move(header)),
       envelope_(std::move(envelope)),
       uid_(uid),
-      id_(id) {}
+      id_(id) {
+  content_.set_rewriter(rewriter_);
+}
+
+// Mail of this machine: the sender is masqueraded too.
+Result<void> SubmissionBuilder::rewrite_envelope() {
+  if (!rewriter_)
+    return {};
+  auto sender = rewriter_->sender(envelope_.sender);
+  if (!sender)
+    return sender.error();
+  envelope_.sender = rewriter_->masqueraded(*sender);
+  header_.author =
+      envelope_.sender.empty() ? header_.author : rewriter_->masqueraded(header_.author);
+  for (auto& recipient : envelope_.recipients) {
+    auto fresh = rewriter_->recipient(recipient.address);
+    if (!fresh)
+      return fresh.error();
+    if (*fresh != recipient.address && recipient.original_recipient.empty() &&
+        is_ascii(recipient.address))
+      recipient.original_recipient = "rfc822;" + mail::encode_xtext(recipient.address);
+    recipient.address = *std::move(fresh);
+  }
+  return {};
+}
 
 Result<void> SubmissionBuilder::move_to_file() {
   if (!file_.is_open()) {
@@ -43,6 +69,10 @@ Result<void> SubmissionBuilder::feed(std::string_view raw) {
 
 Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
   content_.finish(bytes_);
+  if (content_.trouble())
+    return content_.trouble()->during("rewrite the header");
+  if (auto rewritten = rewrite_envelope(); !rewritten)
+    return rewritten.error().during("rewrite the envelope");
   if (file_.is_open() && !bytes_.empty())
     if (auto moved = move_to_file(); !moved)
       return moved.error();

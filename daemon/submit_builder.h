@@ -21,9 +21,11 @@ class SubmissionBuilder {
 
  private:
   Result<void> move_to_file();
+  Result<void> rewrite_envelope();
 
   queue::Queue& queue_;
   std::string hostname_;
+  std::shared_ptr<const mail::Rewriter> rewriter_;
   SubmitHeader header_;
   mail::Envelope envelope_;
   std::uint64_t uid_;

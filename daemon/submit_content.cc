@@ -1,7 +1,7 @@
 #include "daemon/submit_content.h"
 
-#include "base/text.h"
 #include "base/base64.h"
+#include "base/text.h"
 
 namespace postrider::daemon {
 
@@ -104,6 +104,15 @@ void SubmitContent::look_for_end(bool at_end, std::string& out) {
 
 void SubmitContent::end_header(bool add_empty_line, std::string& out) {
   in_header_ = false;
+  if (rewriter_ && rewriter_->changes_headers()) {
+    auto fresh = rewriter_->header(std::string_view(header_).substr(0, looked_at_));
+    if (fresh) {
+      header_.replace(0, looked_at_, *fresh);
+      looked_at_ = fresh->size();
+    } else {
+      trouble_ = fresh.error();
+    }
+  }
   const std::string_view whole = header_;
   header_facts_ = mail::header_facts(whole.substr(0, looked_at_));
   chunks_.feed(whole.substr(0, looked_at_), out);

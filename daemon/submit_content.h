@@ -7,8 +7,11 @@
 #include "mail/body_reader.h"
 #include "mail/header.h"
 #include "mail/message_id.h"
+#include "mail/rewrite.h"
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,6 +19,12 @@ namespace postrider::daemon {
 
 class SubmitContent {
  public:
+  // Null: addresses in the header stay as they are.
+  void set_rewriter(std::shared_ptr<const mail::Rewriter> rewriter) {
+    rewriter_ = std::move(rewriter);
+  }
+  // Of rewriting, after finish(): the message cannot be taken now.
+  const std::optional<Error>& trouble() const { return trouble_; }
   void feed(std::string_view raw, std::string& out);
   void finish(std::string& out);
   // After finish().
@@ -36,6 +45,8 @@ class SubmitContent {
   bool in_header_ = true;
   std::string cleaned_;  // scratch
   mail::HeaderFacts header_facts_;
+  std::shared_ptr<const mail::Rewriter> rewriter_;
+  std::optional<Error> trouble_;
 };
 
 struct LocalTrace {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/result.h"
+#include "mail/rewrite.h"
 
 #include <cstdint>
 #include <memory>
@@ -19,6 +20,7 @@ namespace postrider::daemon {
 
 struct SubmitSettings {
   std::string hostname;
+  std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay as they are
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
   std::size_t connections = 200;

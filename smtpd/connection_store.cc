@@ -1,8 +1,10 @@
 // The part of a connection that hands messages to the queue: the body on its way, the message as it
 // is kept, and what the client hears when that fails.
+#include "base/text.h"
 #include "mail/header.h"
 #include "smtpd/connection.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace postrider::smtpd {
@@ -22,15 +24,35 @@ void Connection::keep_large_content() {
   auto* intake = talk_->intake();
   if (intake == nullptr || !intake->is_wanted()) {
     body_ = queue::BodyFile();
+    fresh_header_.reset();
     return;
   }
   if (intake->bytes().size() > Intake::kMostInMemory)
     append_to_body(*intake);
 }
 
+// Of a first submission alone: what passes through may be signed.
+bool Connection::rewrite_header(Intake& intake) {
+  const auto* rewriter = policy_->settings().rewriter.get();
+  const bool is_wanted = rewriter != nullptr && rewriter->changes_headers() &&
+                         talk_->session().role() == Role::submission;
+  if (!is_wanted || fresh_header_)
+    return true;
+  auto& bytes = intake.bytes();
+  old_header_ = mail::header_section_size(bytes);
+  auto fresh = rewriter->header(std::string_view(bytes).substr(0, old_header_));
+  if (!fresh)
+    return storage_trouble(intake, fresh.error());
+  bytes.replace(0, old_header_, *fresh);
+  fresh_header_ = *std::move(fresh);
+  return true;
+}
+
 bool Connection::append_to_body(Intake& intake) {
   auto& custody = reception_->custody();
   if (!body_.is_open()) {
+    if (!rewrite_header(intake))
+      return false;
     message_id_ = custody.next_id();
     auto created = custody.create_body(message_id_);
     if (!created)
@@ -55,6 +77,10 @@ Task<Conversation::Need> Connection::store() {
   stream_.clear_deadline();  // the client has done its part
   auto& intake = *talk_->intake();
   auto& replies = buffer_->replies;
+  if (!body_.is_open() && !rewrite_header(intake)) {
+    const auto storage = intake.content().storage;
+    co_return talk_->stored(storage, message_id_, replies);
+  }
   if (body_.is_open() && !append_to_body(intake)) {
     const auto storage = intake.content().storage;
     co_return talk_->stored(storage, message_id_, replies);
@@ -121,6 +147,14 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake)
   content.has_8bit_header = facts.has_8bit_header;
   content.longest_line = facts.longest_line;
   content.ends_with_crlf = facts.ends_with_crlf;
+  if (const auto header = std::exchange(fresh_header_, std::nullopt)) {
+    content.size = content.size - old_header_ + header->size();
+    content.has_8bit_header = content.has_8bit_header || !is_ascii(*header);
+    content.has_8bit = content.has_8bit || content.has_8bit_header;
+    for (const auto line : split(*header, '\n'))
+      content.longest_line =
+          std::max(content.longest_line, static_cast<std::uint32_t>(line.size()));
+  }
   if (body_.is_open())
     content.file = body_.name();
   else

@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "mail/address.h"
+#include "mail/command.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -74,6 +75,46 @@ bool Policy::relays_to(std::string_view domain) const {
                      [&](const std::string& pattern) { return domain_matches(pattern, domain); });
 }
 
+Result<std::string> Policy::rewritten_sender(const std::string& address, bool is_submission) const {
+  const auto* rewriter = settings_->rewriter.get();
+  if (rewriter == nullptr || address.empty())
+    return address;
+  auto fresh = rewriter->sender(address);
+  if (!fresh || !is_submission)
+    return fresh;
+  return rewriter->masqueraded(*fresh);
+}
+
+Result<void> Policy::rewrite(mail::Recipient& recipient) const {
+  if (!settings_->rewriter)
+    return {};
+  auto fresh = settings_->rewriter->recipient(recipient.address);
+  if (!fresh)
+    return fresh.error();
+  if (*fresh == recipient.address)
+    return {};
+  if (recipient.original_recipient.empty() && is_ascii(recipient.address))
+    recipient.original_recipient = "rfc822;" + mail::encode_xtext(recipient.address);
+  recipient.address = *std::move(fresh);
+  return {};
+}
+
+std::string Policy::refusal(const std::vector<TablePtr>& tables, std::string_view address) {
+  const auto access = look_up_access(tables, address);
+  switch (access.kind) {
+    case Access::Kind::none:
+    case Access::Kind::ok:
+      return {};
+    case Access::Kind::reject:
+      return "550 5.7.1 " + (access.text.empty() ? "Refused by policy" : access.text) + "\r\n";
+    case Access::Kind::defer:
+      return "450 4.7.1 " + (access.text.empty() ? "Not now, by policy" : access.text) + "\r\n";
+    case Access::Kind::cannot_tell:
+      break;
+  }
+  return "451 4.3.0 Cannot check this address now\r\n";
+}
+
 Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view address) const {
   const bool may_relay = client.trusted || !client.authenticated.empty();
   const auto* directory = settings_->directory.get();
@@ -93,9 +134,14 @@ Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view a
         return Verdict::cannot_tell;
     }
   }
-  if (may_relay)
-    return Verdict::accepted;
-  if (relays_to(domain) && !hides_a_route(local_part))
+  const bool is_relayed = relays_to(domain) && !hides_a_route(local_part);
+  if (is_relayed && !settings_->relay_recipients.empty()) {
+    const auto listed = is_listed(settings_->relay_recipients, address);
+    if (!listed)
+      return Verdict::cannot_tell;
+    return *listed ? Verdict::accepted : Verdict::no_such_user;
+  }
+  if (may_relay || is_relayed)
     return Verdict::accepted;
   return Verdict::no_relay;
 }

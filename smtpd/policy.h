@@ -2,6 +2,7 @@
 // sessions that began with it. Asks the directory, does no other I/O.
 #pragma once
 
+#include "mail/envelope.h"
 #include "smtpd/settings.h"
 
 #include <memory>
@@ -35,6 +36,12 @@ class Policy {
   enum class Verdict : std::uint8_t { accepted, no_relay, no_such_user, cannot_tell };
   // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
   // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
+  // As the tables of rewriting say; masqueraded too for what is submitted. An error: not now.
+  Result<std::string> rewritten_sender(const std::string& address, bool is_submission) const;
+  // A recipient that is changed keeps what it was as ORCPT.
+  Result<void> rewrite(mail::Recipient& recipient) const;
+  // What the tables of senders and recipients say: empty, or a reply for the wire.
+  static std::string refusal(const std::vector<TablePtr>& tables, std::string_view address);
   Verdict judge_recipient(const Client& client, std::string_view address) const;
 
   // Composed once, for the wire.

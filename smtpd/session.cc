@@ -247,9 +247,15 @@ Session::Step Session::on_mail(std::string_view arguments) {
     return ours("451 4.3.0 Storage trouble, try again later");
   if (const auto refusal = submission_refusal(parsed->sender); !refusal.empty())
     return {refusal};
+  scratch_ = Policy::refusal(policy_->settings().senders, parsed->sender);
+  if (!scratch_.empty())
+    return {scratch_};
+  auto sender = policy_->rewritten_sender(parsed->sender, role_ == Role::submission);
+  if (!sender)
+    return ours("451 4.3.0 Cannot check this sender now");
   transaction_ = Transaction{};
   auto& envelope = transaction_.envelope;
-  envelope.sender = std::move(parsed->sender);
+  envelope.sender = *std::move(sender);
   envelope.envelope_id = std::move(parsed->envelope_id);
   envelope.ret = parsed->ret;
   envelope.body = parsed->body;
@@ -274,6 +280,13 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
     ++transaction_.recipients_refused;
     return refuse(recipient.error());
   }
+  scratch_ = Policy::refusal(policy_->settings().recipient_map, recipient->address);
+  if (!scratch_.empty()) {
+    ++transaction_.recipients_refused;
+    return {scratch_};
+  }
+  if (auto rewritten = policy_->rewrite(*recipient); !rewritten)
+    return ours("451 4.3.0 Cannot check this recipient now");
   const auto verdict = policy_->judge_recipient(client_, recipient->address);
   if (verdict != Policy::Verdict::accepted)
     ++transaction_.recipients_refused;

@@ -7,6 +7,8 @@
 #include "base/time.h"
 #include "base/tls_context.h"
 #include "mail/directory.h"
+#include "mail/rewrite.h"
+#include "smtpd/access.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -76,10 +78,14 @@ struct Timeouts {
 struct Settings {
   std::string hostname = "localhost";
   std::uint64_t message_size = 50U << 20U;
-  std::uint32_t recipients = 1000;    // per message; never below 100 (RFC 5321 §4.5.3.1.8)
-  std::vector<Network> relay_from;    // clients that may send anywhere
-  std::vector<std::string> relay_to;  // "example.org", ".example.org" (below it), "*"; lower case
-  std::vector<Network> proxy_from;    // peers that may send a PROXY header
+  std::uint32_t recipients = 1000;      // per message; never below 100 (RFC 5321 §4.5.3.1.8)
+  std::vector<Network> relay_from;      // clients that may send anywhere
+  std::vector<std::string> relay_to;    // "example.org", ".example.org" (below it), "*"; lower case
+  std::vector<Network> proxy_from;      // peers that may send a PROXY header
+  std::vector<TablePtr> senders;        // who is refused
+  std::vector<TablePtr> recipient_map;  // the same of recipients
+  std::vector<TablePtr> relay_recipients;            // who exists in relay_to; empty: everybody
+  std::shared_ptr<const mail::Rewriter> rewriter;    // null: addresses stay as they are
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local
   // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.
   std::vector<std::string> relay_certificates;

@@ -1,0 +1,27 @@
+// Tables that say who is refused, and how: "ok", "reject TEXT" or "defer TEXT". Looked up for
+// ann@mail.example.org, the first that is found: the address, the domain, ".example.org", ".org",
+// "ann@". The null sender is "<>".
+#pragma once
+
+#include "tables/table.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postrider::smtpd {
+
+using TablePtr = std::shared_ptr<const tables::Table>;
+
+struct Access {
+  enum class Kind : std::uint8_t { none, ok, reject, defer, cannot_tell };
+  Kind kind = Kind::none;
+  std::string text;  // for the client: printable ASCII, one short line
+};
+Access look_up_access(const std::vector<TablePtr>& tables, std::string_view address);
+// Whether an address, its domain ("@example.org") or, with an extension, its plain form is a key.
+// An error: not now.
+Result<bool> is_listed(const std::vector<TablePtr>& tables, std::string_view address);
+
+}  // namespace postrider::smtpd
