@@ -29,8 +29,7 @@ SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mail::Rewriter> rewriter = nullptr);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate = nullptr,
-    const ReceivingTables& tables = {});
+    std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {});
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.

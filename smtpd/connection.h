@@ -84,8 +84,8 @@ class Connection final : private Observer {
   std::uint64_t content_read_ = 0;
   mail::MessageId message_id_;  // of the message at hand
   queue::BodyFile body_;
-  std::optional<std::string> fresh_header_;  // the message's header section as it was rewritten
-  std::size_t old_header_ = 0;               // octets of what it replaces
+  std::optional<std::string> fresh_header_;   // the message's header section as it was rewritten
+  std::size_t old_header_ = 0;                // octets of what it replaces
   std::unique_ptr<auth::Exchange> exchange_;  // while AUTH is under way
   maillog::Summary summary_;
   Connection* previous_ = nullptr;

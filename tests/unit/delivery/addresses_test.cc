@@ -23,7 +23,8 @@ std::string listed(std::string_view text, const ListRules& rules = {}) {
   constexpr const char* kKinds[] = {"", "include ", "command ", "file ", "mailbox "};
   for (const auto& item : *items)
     out += (out.empty() ? "" : "; ") +
-           (kKinds[static_cast<int>(item.kind)] + std::string(item.literal ? "\\" : "")) + item.text;
+           (kKinds[static_cast<int>(item.kind)] + std::string(item.literal ? "\\" : "")) +
+           item.text;
   return out;
 }
 
@@ -133,10 +134,10 @@ TEST_CASE("a file of lists tells its wrong lines and keeps the others", "[delive
 }
 
 TEST_CASE("leaves survive the queue, and nothing else is one", "[delivery][aliases][attacks]") {
-  for (const Leaf& leaf : {Leaf{Leaf::Kind::user, "ann", {}}, Leaf{Leaf::Kind::self, "ann", {}},
-                           Leaf{Leaf::Kind::mailbox, "ann", {}},
-                           Leaf{Leaf::Kind::command, "nobody", "/bin/a b:c"},
-                           Leaf{Leaf::Kind::file, "", "/var/x"}, Leaf{}})
+  for (const Leaf& leaf :
+       {Leaf{Leaf::Kind::user, "ann", {}}, Leaf{Leaf::Kind::self, "ann", {}},
+        Leaf{Leaf::Kind::mailbox, "ann", {}}, Leaf{Leaf::Kind::command, "nobody", "/bin/a b:c"},
+        Leaf{Leaf::Kind::file, "", "/var/x"}, Leaf{}})
     CHECK(*decode_leaf(encode(leaf)) == leaf);
   for (const char* bad : {"x", "user:", "user:../x", "user:-x", "file:ann:x", "command:ann",
                           "shell:ann:id", "mailbox:a/b"}) {
@@ -219,7 +220,8 @@ TEST_CASE("a .forward names others, or the own mailbox", "[delivery][aliases]") 
   };
   CHECK(forward("bob\nx@far.test\n") == "bob@us.test[user:bob], x@far.test[]");
   CHECK(forward("ann") == "ann@us.test[mailbox:ann]");
-  CHECK(forward("\\ann, ann@us.test, Ann+x") == "ann@us.test[mailbox:ann], Ann+x@us.test[mailbox:ann]");
+  CHECK(forward("\\ann, ann@us.test, Ann+x") ==
+        "ann@us.test[mailbox:ann], Ann+x@us.test[mailbox:ann]");
   CHECK(forward("back") == "ann@us.test[mailbox:ann]");
   CHECK(forward("desk") == "carl@us.test[user:carl]");
   CHECK(forward("") == "ann@us.test[mailbox:ann]");
