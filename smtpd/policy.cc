@@ -50,7 +50,7 @@ Policy::Policy(std::shared_ptr<const Settings> settings)
       helo_reply_("250 " + settings_->hostname + "\r\n"),
       ehlo_reply_(compose_ehlo(*settings_)),
       ehlo_reply_with_starttls_(compose_ehlo(*settings_, "\r\n250-STARTTLS")),
-      ehlo_reply_in_tls_(ehlo_reply_) {}
+      ehlo_reply_in_tls_(compose_ehlo(*settings_, "\r\n250-REQUIRETLS")) {}
 
 bool Policy::is_trusted(const IpAddress& address) const {
   if (address.is_none())

@@ -238,6 +238,7 @@ Session::Step Session::on_mail(std::string_view arguments) {
       return {refusal};
   mail::MailRules rules;
   rules.size_limit = policy_->settings().message_size;
+  rules.require_tls = tls_ != nullptr;  // RFC 8689 §4.1: offered under TLS only
   auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
     return refuse(parsed.error());
