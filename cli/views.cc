@@ -163,7 +163,10 @@ std::string attempt_view(const json::object& attempt) {
   std::string out = "  " + local_time(number_of(attempt, "when")) + "  ";
   out.append(padded(text_of(attempt, "verdict"), 10));
   out.append(text_of(attempt, "recipient")).append("\n");
-  return out.append("      ").append(text_of(attempt, "reason")).append("\n");
+  out.append("      ").append(text_of(attempt, "reason")).append("\n");
+  if (const auto tls = text_of(attempt, "tls"); !tls.empty())
+    out.append("      TLS: ").append(tls).append("\n");
+  return out;
 }
 
 std::string status_view(const json::object& status) {

@@ -118,6 +118,7 @@ struct RouteConfig {
   std::string domain;    // "example.org", ".example.org" or "*"
   std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
   RouteTls tls = RouteTls::opportunistic;
+  std::vector<std::string> tls_names;
   std::string credentials;
 };
 

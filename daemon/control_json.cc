@@ -148,6 +148,8 @@ json::object to_json(const mail::Outcome& outcome) {
     object["remote"] = json_text(outcome.remote);
   if (outcome.reply.code != 0)
     object["reply"] = json_text(outcome.reply.str());
+  if (outcome.tls)
+    object["tls"] = json_text(*outcome.tls);
   object["reason"] = json_text(outcome.reason());
   return object;
 }

@@ -38,11 +38,15 @@ std::string host_text(const delivery::Explanation::Host& host) {
   auto text = host.name + " (preference " + std::to_string(host.preference) + ")";
   if (!host.addresses.empty())
     text += ": " + joined(host.addresses);
+  if (!host.tls.empty())
+    text += "; TLS: " + host.tls;
   return host.note.empty() ? text : text + "; " + host.note;
 }
 
 std::string site_text(const delivery::SiteStatus& site) {
   auto text = site.name + ": " + site.state;
+  if (!site.alarm.empty())
+    text += ", ALARM: " + site.alarm;
   if (site.failures > 0)
     text += ", " + std::to_string(site.failures) + " failures since " + format_rfc3339(site.since);
   if (site.blocked_until > TimePoint())

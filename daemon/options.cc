@@ -206,6 +206,8 @@ const Option kOptions[] = {
      "error:text or discard:."},
     {"route.tls", CHOICE(kRouteTls, routes[i].tls), false, nullptr,
      "How much TLS the next hop must offer."},
+    {"route.tls_names", TextList{ROUTE(tls_names), check_domain_pattern, true}, false, nullptr,
+     "With tls = verify: the names of which the certificate must hold one; .domain stands for all below it."},
     {"route.credentials", Text{ROUTE(credentials), check_optional_path}, false, "none",
      "The file with the user and password for the next hop."},
 

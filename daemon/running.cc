@@ -215,12 +215,13 @@ void Running::make_parts(StartProblems& problems) {
   for (const auto& lane : lanes_)
     loops.push_back(&lane->loop);
   custody_.emplace(*queue_);
+  outbound_.emplace(clock_);
   server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
   if (auto offered = server_->offer_tls(tls_offer_); !offered)
     return add(problems, offered.error());
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
-  auto sending = delivery_settings(config, server_->addresses(), book_, directory_);
+  auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_);
   if (!sending)
     return add(problems, sending.error());
   pool_.emplace(kPoolThreads);
@@ -234,6 +235,7 @@ void Running::make_parts(StartProblems& problems) {
   };
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
                                                        *directory_, *sending);
+  dispatcher_->use({tls_parts_->sts(), tls_parts_->observer()});
 }
 
 // With the rights that we have at the start: they, and the files that PAM's modules need, are out

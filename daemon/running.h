@@ -22,6 +22,7 @@
 #include "daemon/inherited.h"
 #include "daemon/insight.h"
 #include "daemon/notify.h"
+#include "daemon/outbound.h"
 #include "daemon/parent_client.h"
 #include "daemon/privileges.h"
 #include "daemon/submit_server.h"
@@ -132,6 +133,7 @@ class Running {
   std::shared_ptr<smtpd::auth::PamHelper> pam_;
   std::shared_ptr<smtpd::auth::Service> auth_;
   std::unique_ptr<smtpd::Server> server_;
+  std::optional<Outbound> outbound_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
   std::optional<BlockingPool> tls_workers_;  // for handshakes
   std::optional<BlockingPool> pool_;

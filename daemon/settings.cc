@@ -72,6 +72,7 @@ Result<std::vector<delivery::Route>> routes(const Config& config) {
     route.domain = std::move(*domain);
     route.next_hop = std::move(*next_hop);
     route.tls = static_cast<delivery::TlsMode>(given.tls);  // the same values in the same order
+    route.tls_names = given.tls_names;
     route.credentials = given.credentials;
     out.push_back(std::move(route));
   }
@@ -208,8 +209,8 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
 
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
-    std::shared_ptr<const delivery::AddressBook> book,
-    std::shared_ptr<const delivery::Users> users) {
+    std::shared_ptr<const delivery::AddressBook> book, std::shared_ptr<const delivery::Users> users,
+    Outbound* outbound) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
@@ -237,6 +238,9 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);
   settings->timeouts.connect = config.delivery.connect_timeout;
+  if (outbound != nullptr)
+    if (auto equipped = outbound->equip(config, *settings); !equipped)
+      return equipped.error();
   return std::shared_ptr<const delivery::Settings>(std::move(settings));
 }
 

@@ -7,6 +7,7 @@
 #include "daemon/addresses.h"
 #include "daemon/config.h"
 #include "daemon/inherited.h"
+#include "daemon/outbound.h"
 #include "daemon/submit_server.h"
 #include "delivery/settings.h"
 #include "dns/stub_resolver.h"
@@ -32,11 +33,13 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {});
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
+// outbound: null leaves TLS and credentials out, for tests.
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::AddressBook> book = nullptr,
-    std::shared_ptr<const delivery::Users> users = nullptr);
+    std::shared_ptr<const delivery::Users> users = nullptr,
+    Outbound* outbound = nullptr);
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

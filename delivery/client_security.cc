@@ -110,7 +110,7 @@ void Client::fail_tls() {
   failure_.remote = remote_;
   failure_.tls = tls_state_;
   state_ = State::closing;
-  may_quit_ = step != Step::injected && step != Step::broken;
+  may_quit_ = lacks_tls;
   end_all(failure_);
 }
 

@@ -69,6 +69,7 @@ std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<Cus
 void Core::open_postbags() {
   const std::weak_ptr<Core> weak = weak_from_this();
   for (auto* loop : loops_) {
+    sessions_.push_back(std::make_shared<TlsSessions>());
     to_loops_.push_back(
         std::make_shared<Postbag<Handover>>(home(), *loop, [](std::vector<Handover> jobs) {
           for (auto& one : jobs)
@@ -87,8 +88,11 @@ void Core::configure(std::shared_ptr<const Settings> settings) {
   settings_ = std::move(settings);
   for (auto& [key, destination] : destinations_)
     destination->known_until = {};
-  for (auto& [name, site] : sites_)
+  for (auto& [name, site] : sites_) {
     site->found_until = {};
+    if (!site->alarm.empty())
+      open_again(*site);  // perhaps it has been put right
+  }
 }
 
 void Core::take(std::vector<Lease> leases) {
@@ -140,8 +144,9 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
   };
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> by_key;
+  const auto wish = lease.message->envelope.tls;
   for (const auto& leased : lease.recipients) {
-    auto way = find_way(lease.message->envelope.recipients[leased.index]);
+    auto way = find_way(lease.message->envelope.recipients[leased.index], wish);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;
@@ -177,8 +182,9 @@ void Core::send_by(const Way& way, Job job) {
       break;
     }
     case Way::Kind::fixed: {
-      auto& site = fixed_site(way.route->next_hop, way.route->tls, way.route->credentials);
-      assign(way.domain, site.name);
+      auto& site = fixed_site(*way.route, way.tls);
+      if (!site.is_aside)
+        assign(way.domain, site.name);
       add_job(site, std::move(job));
       break;
     }

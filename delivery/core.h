@@ -31,6 +31,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   ~Core();
 
   void restore(std::vector<queue::SiteState> sites);
+  void use(TlsHooks hooks) { hooks_ = std::move(hooks); }
   void set_performer(std::shared_ptr<Performer> performer) { performer_ = std::move(performer); }
   Loop& home() { return *loops_.front(); }
   void take(std::vector<queue::Lease> leases);
@@ -46,8 +47,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
     enum class Kind : std::uint8_t { local, mx, fixed, error, discard };
     Kind kind = Kind::mx;
     std::string domain;
-    const Route* route = nullptr;  // in settings_; null: none matched
-    std::string key;               // equal for recipients that can travel together
+    const Route* route = nullptr;                    // in settings_; null: none matched
+    mail::TlsWish tls = mail::TlsWish::unspecified;  // of the message
+    std::string key;  // equal for recipients that can travel together
   };
 
   void open_postbags();
@@ -97,14 +99,30 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void hand_to_lmtp(const std::string& server, Job job);
 
   // core_resolve.cc: destinations and DNS
-  Way find_way(const mail::Recipient& recipient) const;
+  Way find_way(const mail::Recipient& recipient,
+               mail::TlsWish wish = mail::TlsWish::unspecified) const;
   Destination& destination_of(const Way& way);
   void send_by_mx(const Way& way, Job job);
   Task<void> resolve(std::shared_ptr<Core> self, std::string key);
   void resolved(Destination& destination, const MailHosts& hosts);
-  Site& fixed_site(const NextHop& hop, TlsMode tls, const std::string& credentials);
+  Site& fixed_site(const Route& route, mail::TlsWish wish);
   Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
   void assign(const std::string& domain, const std::string& site);
+
+  // core_tls.cc
+  static TlsSources sources_of(const Route* route, const std::string& next_hop, bool by_mx,
+                               mail::TlsWish wish);
+  Task<StsFinding> find_sts(std::string domain);
+  Task<void> demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sources,
+                        std::uint16_t port);
+  Task<TlsaLookup> look_up_tlsa(const FoundHost& host, const TlsSources& sources,
+                                std::uint16_t port);
+  std::optional<mail::Outcome> drop_refused(Site& site, std::vector<FoundHost>& hosts);
+  void report_failure(const TlsSources& sources, const std::string& domain, const FoundHost* host,
+                      TlsResult result, const std::string& detail);
+  std::string domain_of_front(const Site& site) const;
+  void give_back(Site& site, const Job& job);
+  void on_auth_refused(Site& site, const mail::Outcome& why);
 
   // core_status.cc
   struct Prospect {  // what an explanation would try
@@ -112,6 +130,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
     std::vector<Host> hosts;
     std::uint16_t port = 25;
     bool by_mx = false;
+    TlsSources tls;
   };
   SiteStatus status_of(const Site& site) const;
   Task<bool> explain_way(const Way& way, Explanation& explanation, Prospect& prospect);
@@ -133,6 +152,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   SystemRandom random_;
   std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
   std::unique_ptr<BlockingPool> pool_;
+  TlsHooks hooks_;
+  std::vector<std::shared_ptr<TlsSessions>> sessions_;  // of each loop
 
   std::unordered_map<std::uint64_t, std::unique_ptr<InHand>> in_hand_;
   std::uint64_t next_handle_ = 0;

@@ -54,6 +54,13 @@ void Core::start_courier(Site& site) {
   order.open_body = [custody = custody_.get()](const mail::Message& message) {
     return custody->open_body(message);
   };
+  order.secrets = site.secrets;
+  order.sessions = sessions_[loop];
+  order.observer = hooks_.observer;
+  order.domain = domain_of_front(site);
+  order.sts = site.tls.sts;
+  order.pool = pool_.get();
+  order.clock = &clock_;
   order.tell = [bag = from_loops_[loop]](CourierEvent event) { bag->put(std::move(event)); };
   auto link = std::make_unique<Link>();
   link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
@@ -201,6 +208,8 @@ void Core::on_gone(Site& site, Link& link, CourierEvent event) {
       settle_all(job, why);
       close_if_done(job.lease);
     }
+  } else if (event.auth_refused && !was_ready) {
+    on_auth_refused(site, event.failure);
   } else if (!was_ready && event.failure.status) {
     on_failure(site, event.failure);
   } else {

@@ -30,22 +30,23 @@ bool is_address(const std::string& text) {
   return !failed;
 }
 
-// The seam for TLS and credentials: what this version cannot do waits, and says so.
-std::string why_unavailable(const NextHop& hop, TlsMode tls, const std::string& credentials) {
-  if (hop.kind == NextHop::Kind::smtps)
-    return "the route asks for TLS (smtps://), which this version does not offer yet";
-  if (tls != TlsMode::off && tls != TlsMode::opportunistic)
-    return "the route requires TLS, which this version does not offer yet";
-  if (!credentials.empty())
-    return "the route asks for authentication, which needs TLS, which this version does not "
-           "offer yet";
-  return {};
+std::string mx_site_name(const Destination& destination, const std::vector<Host>& hosts,
+                         std::uint16_t port) {
+  std::vector<std::string> names;
+  for (const auto& host : hosts)
+    names.push_back(host.is_address ? std::string() : host.name);
+  const auto name = hosts.front().is_address ? destination.domain : site_name(hosts, port);
+  return name + site_tag(destination.tls, names);
 }
 
 }  // namespace
 
-Core::Way Core::find_way(const mail::Recipient& recipient) const {
+Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish) const {
   Way way;
+  way.tls = wish;
+  const char* aside = wish == mail::TlsWish::required   ? "!"
+                      : wish == mail::TlsWish::optional ? "?"
+                                                        : "";
   way.domain = mail::domain_of(recipient.address);
   if (way.domain.empty() || !recipient.leaf.empty() || directory_.is_local_domain(way.domain)) {
     // Aliases come before an LMTP server.
@@ -61,7 +62,7 @@ Core::Way Core::find_way(const mail::Recipient& recipient) const {
   switch (kind) {
     case NextHop::Kind::mx:
       way.kind = Way::Kind::mx;
-      way.key = "mx:" + way.domain;
+      way.key = "mx" + std::string(aside) + ":" + way.domain;
       return way;
     case NextHop::Kind::error:
       way.kind = Way::Kind::error;
@@ -73,21 +74,34 @@ Core::Way Core::find_way(const mail::Recipient& recipient) const {
       way.kind = Way::Kind::fixed;
       break;
   }
-  way.key = "route:" + std::to_string(way.route - settings_->routes.data());
+  way.key =
+      "route" + std::string(aside) + ":" + std::to_string(way.route - settings_->routes.data());
   return way;
 }
 
-Site& Core::fixed_site(const NextHop& hop, TlsMode tls, const std::string& credentials) {
-  auto name = hop.describe();
-  auto unavailable = why_unavailable(hop, tls, credentials);
-  if (!unavailable.empty())
-    name += " (TLS)";
+Site& Core::fixed_site(const Route& route, mail::TlsWish wish) {
+  const auto& hop = route.next_hop;
+  const bool is_socket = hop.kind == NextHop::Kind::lmtp_socket;
+  auto tls = sources_of(&route, hop.host, false, wish);
+  tls.implicit = hop.kind == NextHop::Kind::smtps;
+  if (is_socket)
+    tls = sources_of(nullptr, hop.host, false, mail::TlsWish::unspecified);
+  auto name = hop.describe() + site_tag(tls, {hop.host});
+  if (route.secrets)
+    name += " as " + route.secrets->user();
+  else if (!route.trouble.empty())
+    name += " with " + route.credentials;
   auto& site = site_named(name);
+  site.tls = std::move(tls);
+  site.secrets = route.secrets;
+  site.is_aside = wish != mail::TlsWish::unspecified;
   const bool is_lmtp = hop.kind == NextHop::Kind::lmtp || hop.kind == NextHop::Kind::lmtp_socket;
   site.kind = hop.kind == NextHop::Kind::lmtp_socket ? Site::Kind::socket : Site::Kind::fixed;
   site.dialect = is_lmtp ? Dialect::lmtp : Dialect::smtp;
   site.port = hop.port;
-  site.unavailable = std::move(unavailable);
+  site.unavailable = route.trouble;
+  if (!site.unavailable.empty())
+    site.alarm = site.unavailable;
   if (site.hosts.empty())
     site.hosts.push_back({0, hop.host, is_address(hop.host)});
   return site;
@@ -101,6 +115,7 @@ Destination& Core::destination_of(const Way& way) {
     fresh = std::make_unique<Destination>();
     fresh->key = way.key;
     fresh->domain = way.domain;
+    fresh->tls = sources_of(way.route, way.domain, true, way.tls);
     return *fresh;
   }
   return *slot;
@@ -117,9 +132,9 @@ void Core::send_by_mx(const Way& way, Job job) {
   const auto trouble = sites_.find(dns_site_name(destination.domain));
   if (trouble != sites_.end() &&
       trouble->second->health.state(clock_.now()) == SiteHealth::State::blocked) {
-    assign(destination.domain, trouble->first);
-    put_back(job);
-    close_if_done(job.lease);
+    if (way.tls == mail::TlsWish::unspecified)
+      assign(destination.domain, trouble->first);
+    give_back(*trouble->second, job);
     return;
   }
   destination.waiting.push_back(std::move(job));
@@ -131,6 +146,8 @@ Task<void> Core::resolve(std::shared_ptr<Core> self, std::string key) {
   auto& destination = *destinations_.at(key);  // not forgotten while it is resolved
   MailHosts hosts;
   Duration ttl = kMostKnown;
+  const auto* route = find_route(settings_->routes, destination.domain);
+  destination.tls = sources_of(route, destination.domain, true, destination.tls.message);
   if (auto literal = literal_host(destination.domain)) {
     hosts.hosts.push_back(*std::move(literal));
   } else {
@@ -138,6 +155,13 @@ Task<void> Core::resolve(std::shared_ptr<Core> self, std::string key) {
     const auto answer = co_await resolver.mx(destination.domain);
     hosts = choose_hosts(destination.domain, answer, *settings_);
     ttl = std::clamp(answer.ttl, kLeastKnown, kMostKnown);
+    destination.tls.mx_secure = hosts.secure;
+    if (hooks_.sts && !hosts.outcome && destination.tls.route == TlsMode::opportunistic) {
+      auto sts = co_await find_sts(destination.domain);
+      destination.tls.sts = std::move(sts.policy);
+      if (sts.trouble != TlsResult::success)
+        report_failure(destination.tls, destination.domain, nullptr, sts.trouble, sts.detail);
+    }
   }
   destination.is_resolving = false;
   destination.known_until = steady() + ttl;
@@ -158,7 +182,8 @@ void Core::resolved(Destination& destination, const MailHosts& hosts) {
     auto& trouble = site_named(dns_site_name(destination.domain));
     trouble.kind = Site::Kind::dns;
     destination.site = trouble.name;
-    assign(destination.domain, trouble.name);
+    if (destination.tls.message == mail::TlsWish::unspecified)
+      assign(destination.domain, trouble.name);
     trouble.ready = std::move(waiting);
     block(trouble, *hosts.outcome);
     return;
@@ -166,13 +191,15 @@ void Core::resolved(Destination& destination, const MailHosts& hosts) {
   if (const auto trouble = sites_.find(dns_site_name(destination.domain));
       trouble != sites_.end() && trouble->second->health.blocked_until() != TimePoint{})
     open_again(*trouble->second);
-  auto& site = site_named(hosts.hosts.front().is_address ? destination.domain
-                                                         : site_name(hosts.hosts, settings_->port));
+  auto& site = site_named(mx_site_name(destination, hosts.hosts, settings_->port));
+  site.tls = destination.tls;
+  site.is_aside = destination.tls.message != mail::TlsWish::unspecified;
   site.kind = Site::Kind::mx;
   site.port = settings_->port;
   site.hosts = hosts.hosts;
   destination.site = site.name;
-  assign(destination.domain, site.name);
+  if (!site.is_aside)
+    assign(destination.domain, site.name);
   for (auto& job : waiting)
     add_job(site, std::move(job));
 }

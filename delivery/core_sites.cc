@@ -38,8 +38,7 @@ void Core::restore(std::vector<queue::SiteState> sites) {
 
 void Core::add_job(Site& site, Job job) {
   if (site.health.state(clock_.now()) == SiteHealth::State::blocked || is_draining_) {
-    put_back(job);
-    close_if_done(job.lease);
+    give_back(site, job);
     return;
   }
   site.ready.push_back(std::move(job));
@@ -114,9 +113,17 @@ void Core::connect(Site& site) {
 // Site lives: sites under lookup are not forgotten.
 Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
   auto hosts = co_await look_up(site.hosts);
-  site.is_looking_up = false;
   const bool by_mx = site.kind == Site::Kind::mx;
   find_ourselves(hosts, *settings_, site.port, by_mx);
+  const auto sources = site.tls;
+  const auto port = site.port;
+  co_await demand_tls(hosts, sources, port);
+  site.is_looking_up = false;
+  const auto refused = drop_refused(site, hosts);
+  if (refused && hosts.empty()) {
+    on_failure(site, *refused);
+    co_return;
+  }
   auto found = usable_hosts(std::move(hosts), site.name, by_mx);
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
     auto ready = std::exchange(site.ready, {});
@@ -170,15 +177,15 @@ void Core::put_back_all(Site& site, const Outcome& why) {
     JobEnd end;
     end.job.handed_over = steady();
     for (const auto index : job.recipients)
-      if (why.status)
+      if (why.status && !site.is_aside)
         log_attempt(*found->second, end, {index, why});
-    put_back(job);
-    close_if_done(job.lease);
+    give_back(site, job);
   }
 }
 
 void Core::open_again(Site& site) {
   site.health.open_again();
+  site.alarm.clear();
   maillog::site_open(log_, site.name);
   custody_->set_site(site.health.stored(site.name));
 }
@@ -287,7 +294,9 @@ void Core::hand_to_lmtp(const std::string& server, Job job) {
   } else if (is_draining_) {
     put_back(job);
   } else {
-    add_job(fixed_site(*hop, TlsMode::off, {}), std::move(job));
+    Route to_server;
+    to_server.next_hop = *hop;
+    add_job(fixed_site(to_server, mail::TlsWish::unspecified), std::move(job));
   }
 }
 

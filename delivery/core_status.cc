@@ -46,6 +46,8 @@ Explanation::Host explain_host(const FoundHost& found) {
   host.preference = found.host.preference;
   for (const auto& address : found.addresses)
     host.addresses.push_back(address.to_string());
+  if (found.tls)
+    host.tls = found.tls->describe();
   host.note = found.is_ourselves ? "this is us" : found.trouble;
   if (host.note.empty() && host.addresses.empty())
     host.note = "no address";
@@ -76,6 +78,7 @@ SiteStatus Core::status_of(const Site& site) const {
   status.failures = site.health.failures();
   status.since = site.health.since();
   status.last = site.health.why();
+  status.alarm = site.alarm;
   status.connections = static_cast<std::uint32_t>(site.links.size());
   status.idle = static_cast<std::uint32_t>(site.idle.size());
   status.limit = site.health.limit(now, settings_->site_connections);
@@ -119,8 +122,9 @@ Task<bool> Core::explain_way(const Way& way, Explanation& explanation, Prospect&
       co_return false;
     case Way::Kind::fixed: {
       const auto& route = *way.route;
-      const auto& site = fixed_site(route.next_hop, route.tls, route.credentials);
+      const auto& site = fixed_site(route, way.tls);
       prospect.site = site.name;
+      prospect.tls = site.tls;
       prospect.port = site.port;
       if (site.kind == Site::Kind::fixed)
         prospect.hosts = site.hosts;
@@ -139,6 +143,8 @@ Task<bool> Core::explain_way(const Way& way, Explanation& explanation, Prospect&
 Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
                             Prospect& prospect) {
   prospect.by_mx = true;
+  prospect.tls =
+      sources_of(find_route(settings_->routes, domain), domain, true, mail::TlsWish::unspecified);
   if (const auto literal = literal_host(domain)) {
     prospect.hosts.push_back(*literal);
     prospect.site = domain;
@@ -154,7 +160,17 @@ Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
     co_return false;
   }
   prospect.hosts = std::move(chosen.hosts);
-  prospect.site = site_name(prospect.hosts, prospect.port);
+  prospect.tls.mx_secure = chosen.secure;
+  if (hooks_.sts && prospect.tls.route == TlsMode::opportunistic) {
+    auto sts = co_await find_sts(domain);
+    prospect.tls.sts = std::move(sts.policy);
+    if (!sts.detail.empty())
+      explanation.dns += "; MTA-STS: " + sts.detail;
+  }
+  std::vector<std::string> names;
+  for (const auto& host : prospect.hosts)
+    names.push_back(host.name);
+  prospect.site = site_name(prospect.hosts, prospect.port) + site_tag(prospect.tls, names);
   co_return true;
 }
 
@@ -209,6 +225,7 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
   }
   auto found = co_await look_up(prospect.hosts);
   find_ourselves(found, *settings_, prospect.port, prospect.by_mx);
+  co_await demand_tls(found, prospect.tls, prospect.port);
   for (const auto& host : found)
     explanation.hosts.push_back(explain_host(host));
   const bool has_hosts = !found.empty();

@@ -1,6 +1,5 @@
-#include "delivery/courier.h"
-
 #include "base/assert.h"
+#include "delivery/courier_session.h"
 #include "delivery/outcome.h"
 #include "mail/convert.h"
 
@@ -25,6 +24,10 @@ Duration limit_of(Stage stage, const Timeouts& timeouts) {
       return timeouts.greeting;
     case Stage::ehlo:
       return timeouts.ehlo;
+    case Stage::starttls:
+      return timeouts.ehlo;
+    case Stage::auth:
+      return timeouts.auth;
     case Stage::mail:
       return timeouts.mail;
     case Stage::rcpt:
@@ -63,24 +66,6 @@ mail::Outcome not_convertible(const Error& error, const std::string& remote) {
 }
 
 }  // namespace
-
-struct Courier::Session {
-  Session(Loop& loop, Socket socket, const Settings& settings, const Candidate& candidate,
-          Dialect dialect)
-      : stream(loop, std::move(socket)), client(settings.hostname, candidate.remote, dialect) {}
-  Stream stream;
-  Client client;
-  Signal wake;                                     // the writer: there is something to write
-  Signal writer_gone;                              // the reader: the writer has ended
-  std::uint64_t replies_seen = ~std::uint64_t{0};  // none, so that the first wait is armed
-  SteadyTime began = std::chrono::steady_clock::now();
-  Duration connecting{0};  // until it was ready; told with the first message
-  bool is_over = false;
-  bool is_idle = false;
-  bool was_ready = false;
-  bool was_useful = false;  // has carried a message
-  bool is_left = false;     // for another host, which may take what this one refuses
-};
 
 Courier::Courier(Loop& loop, CourierOrder order) : loop_(loop), order_(std::move(order)) {}
 Courier::~Courier() = default;
@@ -127,7 +112,9 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
     if (std::exchange(retry_same_, false))
       sessions_ = 0;
     const bool was_ready_before = std::exchange(was_ready_, false);
-    co_await try_candidate(order_.candidates[next]);
+    const bool again = co_await try_candidate(order_.candidates[next]);
+    if (again)
+      continue;
     if (was_ready_ && jobs_.empty())
       break;
     was_ready_ = was_ready_ || was_ready_before;
@@ -145,6 +132,7 @@ void Courier::finish() {
   event.failure = failure_;
   event.was_ready = was_ready_;
   event.was_useful = was_useful_;
+  event.auth_refused = auth_refused_;
   event.takes_no_mail = refusals_ > 0 && refusals_ == order_.candidates.size();
   while (!jobs_.empty()) {
     auto waiting = std::move(jobs_.front());
@@ -185,16 +173,23 @@ Task<Result<void>> Courier::reach(Stream& stream, const Candidate& candidate) {
   co_return Result<void>{};
 }
 
-Task<void> Courier::try_candidate(const Candidate& candidate) {
+// True: the same one again, without counting this try.
+Task<bool> Courier::try_candidate(const Candidate& candidate) {
+  if (order_.secrets) {
+    const bool has_some = co_await get_credentials(candidate);
+    if (!has_some)
+      co_return false;
+  }
   Socket socket(loop_.context());
   boost::system::error_code failed;
   const auto protocol = candidate.endpoint.protocol();
   socket.open(asio::generic::stream_protocol(protocol.family(), protocol.protocol()), failed);
   if (failed) {
     failure_ = judge(Stage::connect, Error(failed, "open socket"), candidate.remote);
-    co_return;
+    co_return false;
   }
-  Session session(loop_, std::move(socket), *order_.settings, candidate, order_.dialect);
+  Session session(loop_, std::move(socket), *order_.settings, candidate, order_.dialect,
+                  security_for(candidate));
   session_ = &session;
   auto reached = co_await reach(session.stream, candidate);
   if (reached) {
@@ -207,8 +202,12 @@ Task<void> Courier::try_candidate(const Candidate& candidate) {
   session_ = nullptr;
   session.stream.close();
   was_useful_ = session.was_useful;
+  if (reached && tries_again(session)) {
+    --sessions_;
+    co_return true;
+  }
   if (session.was_ready)
-    co_return;
+    co_return false;
   if (reached)
     failure_ = session.client.failure();
   CourierEvent event;
@@ -216,6 +215,7 @@ Task<void> Courier::try_candidate(const Candidate& candidate) {
   event.address = candidate.address;
   event.failure = failure_;
   tell(std::move(event));
+  co_return false;
 }
 
 // Reads until the conversation is over; a second coroutine writes, so that a remote that refuses
@@ -225,6 +225,16 @@ Task<void> Courier::converse(Session& session) {
   loop_.spawn(write_loop(shared_from_this(), session), *order_.log, "courier writer");
   arm(session);
   while (!session.client.is_closing()) {
+    if (session.client.wants_handshake()) {
+      co_await shake_hands(session);
+      pump(session);
+      continue;
+    }
+    if (session.client.wants_sasl_step()) {
+      co_await take_sasl_step(session);
+      pump(session);
+      continue;
+    }
     auto readable = co_await session.stream.wait_readable();
     if (readable)
       read_what_came(session);
@@ -238,6 +248,8 @@ Task<void> Courier::converse(Session& session) {
   }
   if (session.client.may_quit() && session.stream.is_open())
     session.stream.write_now("QUIT\r\n");
+  if (order_.sessions && !session.session_key.empty() && session.was_ready)
+    order_.sessions->keep(session.session_key, session.stream.tls_session());
   session.is_over = true;
   session.stream.close();
   session.wake.set();
@@ -286,6 +298,7 @@ Task<void> Courier::write_loop(std::shared_ptr<Courier> self, Session& session) 
 // Brings what the client has learned to the dispatcher.
 void Courier::collect(Session& session) {
   auto& client = session.client;
+  note_tls(session);
   if (client.is_ready() && !session.was_ready) {
     session.was_ready = was_ready_ = true;
     session.connecting =

@@ -8,8 +8,11 @@
 #include "base/signal.h"
 #include "base/stream.h"
 #include "delivery/body_sender.h"
+#include "delivery/candidate.h"
 #include "delivery/client.h"
+#include "delivery/secret_keeper.h"
 #include "delivery/settings.h"
+#include "delivery/tls_sessions.h"
 
 #include <deque>
 #include <functional>
@@ -18,13 +21,6 @@
 #include <vector>
 
 namespace postrider::delivery {
-
-// A host's address, in the order in which they are tried.
-struct Candidate {
-  asio::generic::stream_protocol::endpoint endpoint;
-  std::string address;  // "192.0.2.1", or the path of a socket
-  std::string remote;   // "mx1.example.org[192.0.2.1]:25"
-};
 
 class Courier;
 
@@ -44,6 +40,7 @@ struct CourierEvent {
   bool was_ready = false;      // of gone: some conversation had begun
   bool was_useful = false;     // of gone: and its last one had carried a message
   bool takes_no_mail = false;  // of gone: every candidate said 521
+  bool auth_refused = false;   // of gone: our credentials were not accepted
   std::vector<Job> returned;   // of gone
   std::uint32_t room = 0;      // jobs that it would take in all
 };
@@ -55,6 +52,13 @@ struct CourierOrder {
   std::shared_ptr<const Settings> settings;
   OpenBody open_body;
   std::function<void(CourierEvent)> tell;  // on the courier's loop
+  std::shared_ptr<SecretKeeper> secrets;   // null: no AUTH
+  std::shared_ptr<TlsSessions> sessions;   // of the courier's loop
+  TlsObserver observer;                    // may be empty
+  std::string domain;                      // of the first recipient, for reports
+  std::shared_ptr<const StsPolicy> sts;    // its policy, for reports
+  BlockingPool* pool = nullptr;            // for what takes long
+  const Clock* clock = nullptr;
   Log* log = nullptr;
 };
 
@@ -79,9 +83,17 @@ class Courier : public std::enable_shared_from_this<Courier> {
     mail::Outcome why;  // of the host that failed it, if tries > 0
   };
   Task<void> run(std::shared_ptr<Courier> self);
-  Task<void> try_candidate(const Candidate& candidate);
+  Task<bool> try_candidate(const Candidate& candidate);
   Task<Result<void>> reach(Stream& stream, const Candidate& candidate);
   Task<void> converse(Session& session);
+  // courier_security.cc
+  Task<bool> get_credentials(const Candidate& candidate);
+  Security security_for(const Candidate& candidate) const;
+  Task<void> shake_hands(Session& session);
+  Task<void> take_sasl_step(Session& session);
+  void note_tls(Session& session);
+  void report_tls(Session& session, const TlsVerdict& verdict);
+  bool tries_again(const Session& session);
   Task<void> write_loop(std::shared_ptr<Courier> self, Session& session);
   void read_what_came(Session& session);
   void pump(Session& session);
@@ -103,6 +115,11 @@ class Courier : public std::enable_shared_from_this<Courier> {
   unsigned refusals_ = 0;  // 521
   bool was_ready_ = false;
   bool retry_same_ = false;
+  std::shared_ptr<const Credentials> credentials_;
+  bool renews_ = false;               // the token was refused: a new one before the next try
+  bool renewed_ = false;              // which is done once
+  std::optional<TlsAttempt> broken_;  // of the candidate: the next connection is in clear
+  bool auth_refused_ = false;
   bool was_useful_ = false;
   bool closing_ = false;
   bool aborted_ = false;

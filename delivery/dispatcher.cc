@@ -20,6 +20,10 @@ Dispatcher::Dispatcher(std::vector<Loop*> loops, std::unique_ptr<Custody> custod
 
 Dispatcher::~Dispatcher() = default;
 
+void Dispatcher::use(TlsHooks hooks) {
+  core_->use(std::move(hooks));
+}
+
 void Dispatcher::restore(std::vector<queue::SiteState> sites) {
   core_->restore(std::move(sites));
 }

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "delivery/settings.h"
+#include "delivery/sts_source.h"
 #include "dns/resolver.h"
 #include "mail/directory.h"
 #include "mail/outcome.h"
@@ -35,6 +36,7 @@ struct SiteStatus {
   std::uint32_t failures = 0;
   TimePoint since;
   mail::Outcome last;  // why it is in trouble
+  std::string alarm;   // what an administrator must put right; empty: nothing
   std::uint32_t connections = 0, idle = 0, limit = 0;
   std::uint32_t waiting = 0;  // jobs that wait for a connection
 };
@@ -53,6 +55,7 @@ struct Explanation {
     std::string name;
     std::uint16_t preference = 0;
     std::vector<std::string> addresses;
+    std::string tls;   // "dane (TLSA records)": what is demanded of it
     std::string note;  // "IPv6: no data; refused connections until ..."
   };
   std::vector<std::string> steps;     // where aliases lead: "list@us -> ann (/etc/aliases:12)"
@@ -64,6 +67,12 @@ struct Explanation {
   std::vector<Host> hosts;  // in the order in which they would be tried
   SiteStatus site;
   std::string conclusion;  // one sentence: what happens now
+};
+
+// Both may be empty.
+struct TlsHooks {
+  StsSource sts;         // asked on the first loop
+  TlsObserver observer;  // called on any loop
 };
 
 // The resolver of a loop; used on that loop's thread only.
@@ -82,6 +91,8 @@ class Dispatcher : public queue::Consumer {
   // After drain() has called back, or after the loops have ended.
   ~Dispatcher() override;
 
+  // Before the loops run: where policies come from, and who hears of handshakes.
+  void use(TlsHooks hooks);
   // Before the loops run: knows which sites were blocked when we stopped.
   void restore(std::vector<queue::SiteState> sites);
   // Before the loops run: who performs local deliveries; by default this process.

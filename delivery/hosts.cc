@@ -106,8 +106,11 @@ void put_last(std::vector<Item>& items, Test belongs_last) {
   items = std::move(first);
 }
 
-Candidate make_candidate(const std::string& name, const address& where, std::uint16_t port) {
+Candidate make_candidate(const FoundHost& host, const address& where, std::uint16_t port) {
+  const auto& name = host.host.name;
   Candidate candidate;
+  candidate.host = host.host.is_address ? std::string() : name;
+  candidate.tls = host.tls;
   candidate.endpoint = asio::ip::tcp::endpoint(where, port);
   candidate.address = where.to_string();
   candidate.remote = (name.empty() ? candidate.address : name) + "[" + candidate.address +
@@ -124,9 +127,9 @@ void append_rank(std::vector<FoundHost> rank, std::uint16_t port, Families famil
     shuffle(host.addresses, random);
     for (const auto& where : host.addresses) {
       if (where.is_v6() && families != Families::ipv4)
-        six.push_back(make_candidate(host.host.name, where, port));
+        six.push_back(make_candidate(host, where, port));
       else if (where.is_v4() && families != Families::ipv6)
-        four.push_back(make_candidate(host.host.name, where, port));
+        four.push_back(make_candidate(host, where, port));
     }
   }
   for (std::size_t i = 0; i < std::max(six.size(), four.size()); ++i) {
@@ -213,6 +216,10 @@ std::string site_name(const std::vector<Host>& hosts, std::uint16_t port) {
 void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer) {
   if (answer.status == dns::Status::temporary_failure && host.trouble.empty())
     host.trouble = answer.reason.empty() ? "DNS lookup failed" : answer.reason;
+  if (!answer.records.empty()) {
+    host.secure = answer.secure && (host.secure || host.addresses.empty());
+    host.canonical = answer.canonical_name.empty() ? host.host.name : answer.canonical_name;
+  }
   const auto most = host.addresses.size() + kMostAddresses;
   for (const auto& found : answer.records) {
     if (host.addresses.size() >= most)

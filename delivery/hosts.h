@@ -1,11 +1,12 @@
 // From DNS answers to the addresses that one attempt tries, in order. Pure but for the types.
 #pragma once
 
-#include "delivery/courier.h"
+#include "delivery/candidate.h"
 #include "delivery/settings.h"
 #include "dns/resolver.h"
 #include "mail/outcome.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -42,6 +43,9 @@ struct FoundHost {
   std::vector<asio::ip::address> addresses;
   std::string trouble;  // of a lookup that failed for now
   bool is_ourselves = false;
+  bool secure = false;                   // every answer with an address was authenticated
+  std::string canonical;                 // behind aliases; the name itself if there are none
+  std::shared_ptr<const TlsDemand> tls;  // null: nobody asked
 };
 void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer);
 // Marks hosts with an address and port that we listen on; drops addresses that lead nowhere

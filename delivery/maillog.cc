@@ -61,7 +61,35 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
   event.add("relay", outcome.remote.empty() ? "none" : outcome.remote);
   event.add("delay", seconds(total)).add("delays", four(delays));
   event.add("dsn", mail::to_string(outcome.status));
+  if (outcome.tls)
+    event.add("tls", *outcome.tls);
   event.add("reused", reused ? "yes" : "no").add("reason", outcome.reason());
+  log.write(std::move(event));
+}
+
+void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
+         const TlsVerdict& verdict) {
+  const bool was_tried = attempt.step != TlsAttempt::Step::not_offered;
+  const bool is_loss = verdict.next != TlsNext::go_on;
+  const auto level =
+      is_loss && (was_tried || verdict.next == TlsNext::next_host) ? Level::warn : Level::info;
+  if (!log.enabled(level))
+    return;
+  LogEvent event(level, "tls");
+  event.add("relay", relay).add("policy", demand.describe());
+  event.add("state", describe_state(demand, attempt, verdict));
+  event.add("result", to_string(verdict.result));
+  if (verdict.next == TlsNext::in_clear || verdict.next == TlsNext::clear_again)
+    event.add("next", "clear");
+  else
+    event.add("next", is_loss ? "another host" : "go on");
+  log.write(std::move(event));
+}
+
+void credentials_refused(Log& log, std::string_view site, std::string_view user,
+                         const mail::Outcome& why) {
+  LogEvent event(Level::error, "credentials_refused");
+  event.add("site", site).add("user", user).add("reason", why.reason());
   log.write(std::move(event));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "delivery/tls_policy.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
 
@@ -22,6 +23,13 @@ struct Delays {
 // One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
 void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                const mail::Outcome& outcome, const Delays& delays, bool reused);
+// How a new connection is protected, and what was demanded: at `warn` when mail goes in clear after
+// TLS was tried, or not at all for want of it.
+void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
+         const TlsVerdict& verdict);
+// A smarthost does not accept our credentials: an alarm, for the mail waits until somebody acts.
+void credentials_refused(Log& log, std::string_view site, std::string_view user,
+                         const mail::Outcome& why);
 // A recipient given up without an attempt: lifetime over, or an administrator.
 void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
              const mail::Outcome& outcome);

@@ -5,11 +5,14 @@
 #include "delivery/tls_policy.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace postrider::delivery {
+
+class SecretKeeper;
 
 // Where a route leads.
 //   mx                          the domain's own MX hosts
@@ -34,7 +37,10 @@ struct Route {
   std::string domain = "*";  // example.org | .example.org (every name below it) | *
   NextHop next_hop;
   TlsMode tls = TlsMode::opportunistic;
-  std::string credentials;  // path; empty: none
+  std::vector<std::string> tls_names;     // for `verify`: the names that count; empty: the usual
+  std::string credentials;                // path; empty: none
+  std::shared_ptr<SecretKeeper> secrets;  // made of the file; null: none, or it cannot be used
+  std::string trouble;                    // why the credentials cannot be used; empty: they can
 };
 // Whether the pattern is one of the three forms.
 bool is_route_domain(std::string_view pattern);

@@ -9,9 +9,14 @@
 #include <boost/asio/ip/address.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+namespace postrider {
+class TlsContext;
+}
 
 namespace postrider::delivery {
 
@@ -26,6 +31,8 @@ struct Timeouts {
   Duration block = std::chrono::minutes(3);      // a block of the content
   Duration body_end = std::chrono::minutes(10);  // a shorter wait makes duplicates
   Duration quit = std::chrono::seconds(5);
+  Duration handshake = std::chrono::minutes(1);  // of TLS
+  Duration auth = std::chrono::minutes(5);       // each reply
 };
 
 enum class Families : std::uint8_t { both, ipv4, ipv6 };
@@ -57,8 +64,11 @@ struct Settings {
   // The addresses of this machine. Null: every local recipient is the user of that name.
   std::shared_ptr<const AddressBook> book;
   std::shared_ptr<const Users> users;  // set if book is
-  std::string double_bounce;  // address; empty: logged and dropped
+  std::string double_bounce;           // address; empty: logged and dropped
   Timeouts timeouts;
+  // For handshakes where any TLS is better than none, and where it must be good. Null: no TLS.
+  std::shared_ptr<const TlsContext> tls_lenient;
+  std::shared_ptr<const TlsContext> tls_strict;
 };
 
 }  // namespace postrider::delivery

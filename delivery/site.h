@@ -40,8 +40,12 @@ struct Site {
   Kind kind = Kind::mx;
   Dialect dialect = Dialect::smtp;
   std::uint16_t port = 25;
-  std::vector<Host> hosts;  // or the path of a socket, as the only name
-  std::string unavailable;  // why nothing can be sent there with this version; empty: it can
+  std::vector<Host> hosts;                // or the path of a socket, as the only name
+  TlsSources tls;                         // what is demanded of its hosts
+  std::shared_ptr<SecretKeeper> secrets;  // to log in with; null: no AUTH
+  std::string unavailable;  // why nothing can be sent there as things are; empty: it can
+  bool is_aside = false;    // only some mail of its domains goes here, so the queue does not know
+  std::string alarm;        // what an administrator must put right; empty: nothing
 
   SiteHealth health;
   std::deque<Job> ready;
@@ -63,6 +67,7 @@ struct Destination {
   std::string key;
   std::string domain;
   std::string site;  // name; empty: not known
+  TlsSources tls;    // known with the site
   SteadyTime known_until;
   bool is_resolving = false;
   std::deque<Job> waiting;

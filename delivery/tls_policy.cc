@@ -249,14 +249,14 @@ std::string site_tag(const TlsSources& sources, const std::vector<std::string>& 
   if (!is_published(sources.route))
     tag = route_tag(sources);
   const bool counts_published =
-      is_published(sources.route) || sources.message == MessageTls::required;
-  if (sources.message == MessageTls::waived)
+      is_published(sources.route) || sources.message == mail::TlsWish::required;
+  if (sources.message == mail::TlsWish::optional)
     return tag.empty() ? " (tls-required no)" : tag;
   if (sources.by_mx && sources.mx_secure && (counts_published || sources.route == TlsMode::dane))
     tag += " (dnssec)";
   if (counts_published && sources.sts && sources.sts->mode != StsPolicy::Mode::none)
     tag += sts_tag(*sources.sts, hosts);
-  if (sources.message == MessageTls::required)
+  if (sources.message == mail::TlsWish::required)
     tag += " (requiretls)";
   return tag;
 }
@@ -267,7 +267,7 @@ TlsDemand demand_of(const TlsSources& sources, const std::string& host, const Tl
   demand.server_name = host;
   if (!is_published(sources.route)) {
     by_route(demand, sources, host, tlsa);
-  } else if (sources.message == MessageTls::waived) {
+  } else if (sources.message == mail::TlsWish::optional) {
     demand.source = TlsSource::message;
   } else if (tlsa.status == TlsaLookup::Status::failed) {
     demand.mode = TlsMode::dane;
@@ -285,7 +285,7 @@ TlsDemand demand_of(const TlsSources& sources, const std::string& host, const Tl
         demand = std::move(dane);
     }
   }
-  if (sources.message == MessageTls::required)
+  if (sources.message == mail::TlsWish::required)
     by_requiretls(demand, sources, host);
   if (sources.implicit && !demand.needs_tls())
     demand.mode = TlsMode::require;  // there is no clear form of smtps

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/time.h"
+#include "mail/envelope.h"
 
 #include <cstdint>
 #include <functional>
@@ -85,13 +86,6 @@ struct StsPolicy {
 bool matches_sts(std::string_view pattern, std::string_view host);
 bool allows(const StsPolicy& policy, std::string_view host);
 
-// What a message itself asks (RFC 8689).
-enum class MessageTls : std::uint8_t {
-  as_usual,
-  required,  // REQUIRETLS: an authenticated host or none
-  waived,    // TLS-Required: No: published policies count as wishes; a route's are still ours
-};
-
 // What is known for a destination as a whole.
 struct TlsSources {
   TlsMode route = TlsMode::opportunistic;
@@ -101,7 +95,9 @@ struct TlsSources {
   std::string next_hop;            // the recipient domain, or the route's host
   std::vector<std::string> names;  // the route's own list of names for `verify`; usually empty
   std::shared_ptr<const StsPolicy> sts;  // null: none
-  MessageTls message = MessageTls::as_usual;
+  // What the message asks (RFC 8689). required: an authenticated host or none; optional: published
+  // policies count as wishes, but a route's are still ours.
+  mail::TlsWish message = mail::TlsWish::unspecified;
 };
 // Behind the names of hosts in the name of a site, so that a connection is shared only by mail that
 // demands the same of it: " (dnssec)", " (mta-sts enforce)", " (tls verify example.org)"; empty for

@@ -114,7 +114,8 @@ std::string describe_state(const TlsDemand& demand, const TlsAttempt& attempt,
                            const TlsVerdict& verdict) {
   if (demand.mode == TlsMode::off)
     return "none (off by the route)";
-  if (attempt.step != Step::done)
+  const bool was_left = verdict.next == TlsNext::next_host;
+  if (attempt.step != Step::done || was_left)
     return "none (" + verdict.reason + ")";
   std::string text = attempt.protocol + " " + attempt.cipher;
   text += std::string(" verified=") + proof_text(demand, attempt.proof);

@@ -254,9 +254,9 @@ TEST_CASE("only mail that demands the same shares a site", "[delivery][tls]") {
   from.route = TlsMode::verify;
   CHECK(site_tag(from, hosts) == " (tls verify example.org)");
   from.route = TlsMode::opportunistic;
-  from.message = MessageTls::waived;
+  from.message = mail::TlsWish::optional;
   CHECK(site_tag(from, hosts) == " (tls-required no)");
-  from.message = MessageTls::required;
+  from.message = mail::TlsWish::required;
   CHECK(site_tag(from, hosts) == " (mta-sts enforce: mx.example.org) (requiretls)");
 }
 
@@ -270,7 +270,7 @@ TEST_CASE("sessions are shared by equal demands only", "[delivery][tls]") {
 
 TEST_CASE("RFC 8689: a message may ask for more, or for less", "[delivery][tls][attacks]") {
   auto from = sources();
-  from.message = MessageTls::required;
+  from.message = mail::TlsWish::required;
   CHECK(demand(from).mode == TlsMode::verify);
   CHECK_FALSE(demand(from).is_refused());
   from.mx_secure = false;
@@ -279,7 +279,7 @@ TEST_CASE("RFC 8689: a message may ask for more, or for less", "[delivery][tls][
   CHECK(demand(from).mode == TlsMode::verify);
   CHECK_FALSE(demand(from).trial);
   CHECK_FALSE(demand(from).is_refused());
-  from.message = MessageTls::waived;
+  from.message = mail::TlsWish::optional;
   CHECK(demand(from, failed()).mode == TlsMode::opportunistic);
   CHECK_FALSE(demand(from, failed()).is_refused());
 }

@@ -1,0 +1,33 @@
+#include "daemon/outbound.h"
+
+#include "base/tls_context.h"
+#include "delivery/secret_keeper.h"
+
+namespace postrider::daemon {
+
+Result<void> Outbound::equip(const Config& config, delivery::Settings& settings) {
+  TlsClientSettings tls;
+  tls.roots = config.delivery.tls_ca;
+  auto strict = TlsContext::client(tls);
+  if (!strict)
+    return strict.error().during("delivery.tls_ca");
+  tls.lenient = true;
+  tls.lowest = TlsVersion::tls1_0;
+  auto lenient = TlsContext::client(tls);
+  if (!lenient)
+    return lenient.error().during("delivery.tls_ca");
+  settings.tls_strict = *std::move(strict);
+  settings.tls_lenient = *std::move(lenient);
+  for (auto& route : settings.routes) {
+    if (route.credentials.empty())
+      continue;
+    auto file = delivery::load_credentials(route.credentials);
+    if (!file)
+      return file.error().during("route.credentials");
+    route.secrets = std::make_shared<delivery::SecretKeeper>(*std::move(file), clock_, pool_,
+                                                             delivery::FetchToken());
+  }
+  return {};
+}
+
+}  // namespace postrider::daemon
