@@ -57,8 +57,8 @@ class Login(scenario.Scenario):
         server = self.relaying(host, "user = us@relay.example\npassword = wrong\n")
         server.send("a@us.example", "b@far.example", CONTENT)
         wait.until(lambda: "credentials_refused" in server.log_file.read_text(), "the alarm")
-        status = server.tool("postrider", "status")
-        print("  " + [line for line in str(status).split("\\n") if "ALARM" in line][0][:300])
+        status = server.postrider("status")
+        print("  " + [line for line in str(status).splitlines() if "ALARM" in line][0][:300])
         self.assertIn("ALARM: the credentials of us@relay.example are refused", str(status))
         self.assertEqual(host.refused, ["PLAIN"])
         events = [json.loads(line) for line in server.log_file.read_text().splitlines()]
