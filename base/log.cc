@@ -17,6 +17,8 @@ namespace postrider {
 namespace {
 
 constexpr std::size_t kMostWaiting = 65536;
+constexpr std::size_t kMostWaitingBytes = 32U << 20U;
+constexpr std::size_t kBlock = 64U << 10U;  // lines are written in blocks of about this size
 constexpr std::size_t kMostValue = 1024;
 // Events are collected for this long, so that a busy daemon wakes the log thread rarely.
 constexpr auto kCollect = std::chrono::milliseconds(20);
@@ -38,14 +40,18 @@ bool needs_quotes(std::string_view value) {
 
 void append_json_string(std::string_view value, std::string& line) {
   line.push_back('"');
-  // escaped() leaves printable text without quotes and backslashes, but writes \xNN itself.
-  for (const char c : escaped(value, kMostValue)) {
-    if (c == '\\')
-      line.push_back('\\');
-    line.push_back(c);
+  // append_escaped() leaves printable text without quotes and backslashes, but writes \xNN itself.
+  auto at = line.size();
+  append_escaped(value, line, kMostValue);
+  while ((at = line.find('\\', at)) != std::string::npos) {
+    line.insert(at, 1, '\\');
+    at += 2;
   }
   line.push_back('"');
 }
+
+// The buffer of this thread's last event, for the next one.
+thread_local std::string spare_buffer;
 
 std::shared_ptr<spdlog::sinks::sink> make_sink(const LogTarget& target) {
   std::shared_ptr<spdlog::sinks::sink> sink;
@@ -68,8 +74,15 @@ std::shared_ptr<spdlog::sinks::sink> make_sink(const LogTarget& target) {
 
 LogEvent::LogEvent(Level level, const char* name, std::string_view id)
     : level_(level), name_(name), id_size_(static_cast<std::uint32_t>(id.size())) {
+  packed_.swap(spare_buffer);
+  packed_.clear();
   packed_.reserve(256);
   packed_.append(id);
+}
+
+LogEvent::~LogEvent() {
+  if (packed_.capacity() > spare_buffer.capacity() && packed_.capacity() <= 4096)
+    packed_.swap(spare_buffer);
 }
 
 LogEvent& LogEvent::add(const char* key, std::string_view value) & {
@@ -101,13 +114,13 @@ void format_text(const LogEvent& event, std::string& line) {
   line.append(format_rfc3339(event.when)).append(" ").append(level_name(event.level()));
   line.append(" ").append(event.name());
   if (!event.id().empty())
-    line.append(" id=").append(escaped(event.id()));
+    append_escaped(event.id(), line.append(" id="));
   event.for_each([&](const char* key, std::string_view value) {
     line.append(" ").append(key).append("=");
     const bool quoted = needs_quotes(value);
     if (quoted)
       line.push_back('"');
-    line.append(escaped(value, kMostValue));
+    append_escaped(value, line, kMostValue);
     if (quoted)
       line.push_back('"');
   });
@@ -130,6 +143,59 @@ void format_json(const LogEvent& event, std::string& line) {
   line.push_back('}');
 }
 
+// Events one behind the other in one buffer, so that handing one over copies it and allocates
+// nothing once the buffers have grown.
+class LogBatch {
+ public:
+  bool empty() const { return entries_.empty(); }
+  std::size_t count() const { return entries_.size(); }
+  bool full() const {
+    return entries_.size() >= kMostWaiting || bytes_.size() >= kMostWaitingBytes;
+  }
+
+  void add(const LogEvent& event) {
+    entries_.push_back(
+        {event.level_, event.name_, event.id_size_, event.packed_.size(), event.when});
+    bytes_.append(event.packed_);
+  }
+
+  template <class Visit>
+  void for_each(Visit visit) const {
+    LogEvent event(Level::info, "");
+    std::size_t at = 0;
+    for (const auto& entry : entries_) {
+      event.level_ = entry.level;
+      event.name_ = entry.name;
+      event.id_size_ = entry.id_size;
+      event.when = entry.when;
+      event.packed_.assign(bytes_, at, entry.size);
+      at += entry.size;
+      visit(event);
+    }
+  }
+
+  void clear() {
+    entries_.clear();
+    bytes_.clear();
+  }
+
+  void swap(LogBatch& other) noexcept {
+    entries_.swap(other.entries_);
+    bytes_.swap(other.bytes_);
+  }
+
+ private:
+  struct Entry {
+    Level level;
+    const char* name;
+    std::uint32_t id_size;
+    std::size_t size;
+    TimePoint when;
+  };
+  std::vector<Entry> entries_;
+  std::string bytes_;
+};
+
 struct BackgroundLog::State {
   LogTarget target;
   std::atomic<Level> least;
@@ -137,7 +203,7 @@ struct BackgroundLog::State {
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable written;
-  std::vector<LogEvent> waiting;
+  LogBatch waiting;
   std::uint64_t dropped = 0;
   std::uint64_t taken = 0;  // events handed over so far
   std::uint64_t done = 0;   // events written so far
@@ -149,29 +215,42 @@ struct BackgroundLog::State {
 
   void run();
   // Outside the lock, so with copies of what reconfigure() and reopen() replace.
-  void write_out(std::vector<LogEvent>& events, const LogFormat& formatter,
+  void write_out(const LogBatch& events, const LogFormat& formatter,
                  spdlog::sinks::sink& out) const;
 };
 
-void BackgroundLog::State::write_out(std::vector<LogEvent>& events, const LogFormat& formatter,
+// Many lines go out in one write, except to syslog, where each line is a datagram with its level.
+void BackgroundLog::State::write_out(const LogBatch& events, const LogFormat& formatter,
                                      spdlog::sinks::sink& out) const {
+  std::string block;
+  Level level = Level::info;
+  const auto write_block = [&] {
+    try {
+      if (!block.empty())
+        out.log({"", spdlog_level(level), spdlog::string_view_t(block.data(), block.size())});
+    } catch (const std::exception&) {
+      // The log's disk is full or gone; mail goes on.
+    }
+    block.clear();
+  };
+  const bool singly = target.kind == LogTarget::Kind::syslog;
   std::string line;
-  for (const auto& event : events) {
+  events.for_each([&](const LogEvent& event) {
     line.clear();
     formatter(event, line);
-    if (line.empty())
-      continue;  // this format has no line for this event
-    // A format may make several lines of one event; values never hold a line end.
-    for (const auto part : split(line, '\n')) {
-      const spdlog::details::log_msg message("", spdlog_level(event.level()),
-                                             spdlog::string_view_t(part.data(), part.size()));
-      try {
-        out.log(message);
-      } catch (const std::exception&) {
-        // The log's disk is full or gone; mail goes on.
-      }
+    level = event.level();
+    // A format may make several lines of one event, or none; values never hold a line end.
+    for (const auto part : singly ? split(line, '\n') : std::vector<std::string_view>{line}) {
+      if (part.empty())
+        continue;
+      if (!block.empty())
+        block.push_back('\n');
+      block.append(part);
+      if (singly || block.size() >= kBlock)
+        write_block();
     }
-  }
+  });
+  write_block();
   try {
     out.flush();
   } catch (const std::exception&) {
@@ -179,7 +258,7 @@ void BackgroundLog::State::write_out(std::vector<LogEvent>& events, const LogFor
 }
 
 void BackgroundLog::State::run() {
-  std::vector<LogEvent> events;
+  LogBatch events;
   std::unique_lock lock(mutex);
   while (!stopping || !waiting.empty()) {
     if (waiting.empty())
@@ -188,10 +267,11 @@ void BackgroundLog::State::run() {
       wake.wait_for(lock, kCollect, [&] { return stopping || urgent; });
     urgent = false;
     events.swap(waiting);
-    const auto count = events.size();
+    const auto count = events.count();
     if (const auto lost = std::exchange(dropped, 0); lost > 0) {
-      events.push_back(LogEvent(Level::warn, "log_overrun").add("dropped", lost));
-      events.back().when = clock.now();
+      auto overrun = LogEvent(Level::warn, "log_overrun").add("dropped", lost);
+      overrun.when = clock.now();
+      events.add(overrun);
     }
     const LogFormat formatter = format;
     const auto out = sink;
@@ -233,14 +313,14 @@ void BackgroundLog::write(LogEvent event) {
   bool notify = false;
   {
     const std::lock_guard lock(state_->mutex);
-    if (state_->waiting.size() >= kMostWaiting) {
+    if (state_->waiting.full()) {
       ++state_->dropped;
       return;
     }
     notify = state_->waiting.empty();
     if (event.level() >= Level::warn)
       notify = state_->urgent = true;
-    state_->waiting.push_back(std::move(event));
+    state_->waiting.add(event);
     ++state_->taken;
   }
   if (notify)

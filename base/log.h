@@ -21,6 +21,9 @@ enum class Level : std::uint8_t { debug, info, warn, error };
 class LogEvent {
  public:
   LogEvent(Level level, const char* name, std::string_view id = {});
+  ~LogEvent();
+  LogEvent(LogEvent&&) = default;
+  LogEvent& operator=(LogEvent&&) = default;
   LogEvent&& add(const char* key, std::string_view value) &&;
   LogEvent&& add(const char* key, std::uint64_t value) &&;
   LogEvent& add(const char* key, std::string_view value) &;
@@ -47,10 +50,11 @@ class LogEvent {
   std::string_view value(std::string_view key) const;  // empty if there is no such field
 
  private:
+  friend class LogBatch;
   Level level_;
   const char* name_;
   std::uint32_t id_size_;
-  std::string packed_;  // id, then per field: key pointer, length, bytes
+  std::string packed_;  // id, then per field: key pointer, length, bytes; recycled by thread
 };
 
 // Appends one line, without its end, to `line`; or several with ends between them; or nothing.

@@ -1,5 +1,6 @@
 #include "base/text.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -96,6 +97,10 @@ constexpr Unit kSizeUnits[] = {{"GiB", 1ULL << 30},
                                {"KB", 1'000},
                                {"B", 1}};
 
+bool is_plain(char c) {
+  return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+}
+
 }  // namespace
 
 char ascii_lower(char c) {
@@ -175,12 +180,23 @@ std::optional<std::uint64_t> parse_unsigned(std::string_view text) {
 }
 
 std::string escaped(std::string_view outside, std::size_t most) {
+  std::string out;
+  append_escaped(outside, out, most);
+  return out;
+}
+
+void append_escaped(std::string_view outside, std::string& out, std::size_t most) {
   const bool cut = outside.size() > most;
   if (cut)
     outside = outside.substr(0, most);
-  std::string out;
-  out.reserve(outside.size() + (cut ? 3 : 0));
   while (!outside.empty()) {
+    // Nearly always everything: a run of printable ASCII.
+    const auto end = std::find_if_not(outside.begin(), outside.end(), is_plain);
+    const auto plain = static_cast<std::size_t>(end - outside.begin());
+    out.append(outside.substr(0, plain));
+    outside.remove_prefix(plain);
+    if (outside.empty())
+      break;
     char32_t code_point = 0;
     const auto length = utf8_sequence(outside, code_point);
     const bool keep =
@@ -198,7 +214,6 @@ std::string escaped(std::string_view outside, std::size_t most) {
   }
   if (cut)
     out.append("...");
-  return out;
 }
 
 std::optional<Duration> parse_duration(std::string_view text) {
@@ -230,16 +245,30 @@ std::string format_size(std::uint64_t bytes) {
 }
 
 std::string format_rfc3339(TimePoint when) {
+  // Many lines of a log fall into one second: its text is kept.
+  struct Second {
+    std::time_t at = -1;
+    std::array<char, 48> text{};
+    std::size_t size = 0;
+  };
+  thread_local Second kept;
   const auto millis = when.time_since_epoch().count();
   const auto seconds =
       static_cast<std::time_t>(millis >= 0 ? millis / 1000 : (millis - 999) / 1000);
-  std::tm broken{};
-  gmtime_r(&seconds, &broken);
-  std::array<char, 48> text{};
-  const auto written = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &broken);
-  std::string out(text.data(), written);
-  std::snprintf(text.data(), text.size(), ".%03dZ", static_cast<int>(millis - seconds * 1000));
-  return out + text.data();
+  if (kept.size == 0 || kept.at != seconds) {
+    std::tm broken{};
+    gmtime_r(&seconds, &broken);
+    kept.size =
+        std::strftime(kept.text.data(), kept.text.size(), "%Y-%m-%dT%H:%M:%S.000Z", &broken);
+    kept.at = seconds;
+  }
+  std::string out(kept.text.data(), kept.size);
+  const auto part = static_cast<int>(millis - seconds * 1000);
+  const auto digit = [](int value) { return static_cast<char>('0' + value % 10); };
+  out[out.size() - 4] = digit(part / 100);
+  out[out.size() - 3] = digit(part / 10);
+  out[out.size() - 2] = digit(part);
+  return out;
 }
 
 }  // namespace postrider

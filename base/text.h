@@ -28,6 +28,7 @@ std::optional<std::uint64_t> parse_unsigned(std::string_view text);
 // valid UTF-8 letters stay; controls, DEL, bidi and line separators, quotes, backslashes and
 // invalid bytes become \xNN. Cut at `most` input bytes, with "..." as the mark.
 std::string escaped(std::string_view outside, std::size_t most = 512);
+void append_escaped(std::string_view outside, std::string& out, std::size_t most = 512);
 
 // "5d", "90m", "1h30m", "250ms"; a number without a unit is refused.
 std::optional<Duration> parse_duration(std::string_view text);

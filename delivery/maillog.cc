@@ -2,8 +2,7 @@
 
 #include "base/text.h"
 
-#include <array>
-#include <cstdio>
+#include <cstdint>
 
 namespace postrider::delivery::maillog {
 
@@ -23,13 +22,20 @@ const char* word(mail::Verdict verdict) {
 
 // "0.01", "12", as Postfix writes them: two digits of what matters.
 void append_seconds(Duration value, std::string& out) {
-  const auto ms = value.count() < 0 ? 0 : value.count();
-  std::array<char, 32> text{};
-  if (ms < 10000)
-    std::snprintf(text.data(), text.size(), "%.2g", static_cast<double>(ms) / 1000.0);
-  else
-    std::snprintf(text.data(), text.size(), "%lld", static_cast<long long>(ms / 1000));
-  out.append(text.data());
+  std::uint64_t ms = value.count() < 0 ? 0 : static_cast<std::uint64_t>(value.count());
+  if (ms < 10000) {
+    std::uint64_t unit = 1;
+    while (ms / unit >= 100)
+      unit *= 10;
+    ms = (ms + unit / 2) / unit * unit;
+  }
+  out.append(std::to_string(ms / 1000));
+  auto rest = ms < 10000 ? ms % 1000 : 0;
+  if (rest == 0)
+    return;
+  out.push_back('.');
+  for (; rest > 0; rest = rest * 10 % 1000)
+    out.push_back(static_cast<char>('0' + rest / 100));
 }
 
 std::string seconds(Duration value) {
