@@ -30,11 +30,13 @@ struct Options {
   std::size_t size = 4096;
   unsigned recipients = 1;
   unsigned domains = 1;
+  std::string suffix = "bench.example";
   bool connection_a_message = false;
   bool tls = false;         // STARTTLS
   bool implicit = false;    // TLS from the first octet
   bool handshakes = false;  // messages are handshakes
   std::string tls_version;
+  bool stamps = false;   // each message begins with a field that says when it was started
   unsigned hold_ms = 0;  // idle connections: open them, wait, close
   unsigned limit_s = 120;
 };
@@ -62,6 +64,7 @@ struct Session {
   std::string out;
   std::size_t sent = 0;
   bool wants_write = false;
+  std::int64_t began_at = 0;
   std::int64_t ended_at = 0;
 };
 
@@ -125,8 +128,8 @@ std::string Load::command(unsigned step, std::uint64_t number) const {
   if (step == steps() - 1)
     return "DATA\r\n";
   const auto domain = (number * options_.recipients + step) % options_.domains;
-  return "RCPT TO:<r" + std::to_string(step) + "@d" + std::to_string(domain) +
-         ".bench.example>\r\n";
+  return "RCPT TO:<r" + std::to_string(step) + "@d" + std::to_string(domain) + "." +
+         options_.suffix + ">\r\n";
 }
 
 void Load::open(Session& session) {
@@ -242,6 +245,7 @@ void Load::start_message(Session& session) {
   const auto number = started_++;
   session.phase = Phase::envelope;
   session.step = 0;
+  session.began_at = now_ns();
   if (session.pipelining) {
     for (unsigned step = 0; step < steps(); ++step)
       session.out += command(step, number);
@@ -297,7 +301,9 @@ void Load::on_reply(Session& session, int code) {
       }
       session.phase = Phase::content;
       session.expected = 1;
-      session.out = content_;
+      if (options_.stamps)
+        session.out = "X-Sent: " + std::to_string(session.began_at) + "\r\n";
+      session.out += content_;
       flush(session);
       return;
     case Phase::content:
@@ -433,6 +439,8 @@ int main(int argc, char** argv) {
   app.add_option("--size", options.size, "octets of content");
   app.add_option("--recipients", options.recipients, "of each message");
   app.add_option("--domains", options.domains, "that the recipients are spread over");
+  app.add_option("--suffix", options.suffix, "of the recipients' domains");
+  app.add_flag("--stamps", options.stamps, "each message says when it was started");
   app.add_flag("--connection-a-message", options.connection_a_message);
   app.add_flag("--tls", options.tls, "begin TLS by STARTTLS");
   app.add_flag("--implicit-tls", options.implicit, "speak TLS from the first octet");

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
 namespace postrider::bench {
 namespace {
@@ -24,6 +26,7 @@ struct Options {
   std::uint64_t recipients = 0;  // 0: until SIGTERM
   bool chunking = true;
   bool tls = false;
+  bool stamps = false;  // measure from bench-load's X-Sent field to the end of the message
   unsigned limit_s = 600;
 };
 
@@ -41,6 +44,7 @@ struct Client {
   std::string out;
   unsigned recipients = 0;  // of the message under way
   bool quit = false;
+  std::string head;  // the first octets of the message, to find the stamp in
 };
 
 class Sink {
@@ -57,6 +61,7 @@ class Sink {
   std::size_t take_data(Client& client, std::string_view bytes);
   void command(Client& client, std::string_view line);
   void count(Client& client);
+  void keep_head(Client& client, std::string_view bytes) const;
   void report() const;
 
   Options options_;
@@ -68,6 +73,7 @@ class Sink {
   std::uint64_t bytes_ = 0;
   std::int64_t first_ = 0;
   std::int64_t last_ = 0;
+  std::vector<std::uint32_t> latencies_us_;
 };
 
 void Sink::accept_all(int listener) {
@@ -93,6 +99,18 @@ void Sink::count(Client& client) {
   last_ = now_ns();
   if (messages_++ == 0)
     first_ = last_;
+  constexpr std::string_view field = "X-Sent: ";
+  if (const auto at = client.head.find(field); at != std::string::npos) {
+    const auto sent = std::strtoll(client.head.c_str() + at + field.size(), nullptr, 10);
+    latencies_us_.push_back(static_cast<std::uint32_t>((last_ - sent) / 1000));
+  }
+  client.head.clear();
+}
+
+void Sink::keep_head(Client& client, std::string_view bytes) const {
+  constexpr std::size_t most = 2048;
+  if (options_.stamps && client.head.size() < most)
+    client.head.append(bytes.substr(0, most - client.head.size()));
 }
 
 // Looks for the end of data; the number of bytes that belong to the content.
@@ -154,12 +172,14 @@ void Sink::consume(Client& client, std::string_view bytes) {
   bytes_ += bytes.size();
   while (!bytes.empty() || (client.chunk_last && client.chunk_left == 0)) {
     if (client.in_data) {
+      keep_head(client, bytes);
       bytes.remove_prefix(take_data(client, bytes));
       continue;
     }
     if (client.chunk_left > 0 || client.chunk_last) {
       const auto taken = std::min<std::uint64_t>(client.chunk_left, bytes.size());
       client.chunk_left -= taken;
+      keep_head(client, bytes.substr(0, static_cast<std::size_t>(taken)));
       bytes.remove_prefix(static_cast<std::size_t>(taken));
       if (client.chunk_left > 0)
         return;
@@ -227,6 +247,13 @@ void Sink::on_ready(Client& client, std::uint32_t) {
 }
 
 void Sink::report() const {
+  auto sorted = latencies_us_;
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](double part) {
+    if (sorted.empty())
+      return 0.0;
+    return sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))] / 1000.0;
+  };
   rusage used{};
   ::getrusage(RUSAGE_SELF, &used);
   const double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
@@ -235,10 +262,11 @@ void Sink::report() const {
   std::printf(
       "{\"messages\":%llu,\"recipients\":%llu,\"connections\":%llu,\"bytes\":%llu,\"seconds\":%.3f,"
       "\"rate\":%.1f,"
-      "\"cpu_s\":%.3f}\n",
+      "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
       static_cast<unsigned long long>(messages_), static_cast<unsigned long long>(recipients_),
       static_cast<unsigned long long>(connections_), static_cast<unsigned long long>(bytes_),
-      seconds, seconds > 0 ? static_cast<double>(messages_) / seconds : 0.0, cpu);
+      seconds, seconds > 0 ? static_cast<double>(messages_) / seconds : 0.0, at(0.5), at(0.99),
+      cpu);
 }
 
 int Sink::run() {
@@ -275,6 +303,7 @@ int main(int argc, char** argv) {
   app.add_option("--recipients", options.recipients, "ends after deliveries to this many");
   app.add_flag("--tls", options.tls, "offer STARTTLS");
   app.add_flag("!--no-chunking", options.chunking, "do not offer CHUNKING");
+  app.add_flag("--stamps", options.stamps, "measure from bench-load's stamps");
   app.add_option("--limit-s", options.limit_s, "gives up after this long");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGTERM, [](int) { postrider::bench::stopped = 1; });
