@@ -1,8 +1,10 @@
 """Exim, from Debian's package. Exim and Postfix cannot both be installed: point EXIM at the program
 of an unpacked package (dpkg -x exim4-daemon-light_*.deb FOLDER) and add the user Debian-exim."""
 import os
+import pathlib
 import shutil
 import subprocess
+import sys
 
 from mtas import Mta, wait_for_greeting
 
@@ -59,6 +61,7 @@ begin retry
 * * F,1h,1s
 """)
         config.chmod(0o644)
-        self.process = subprocess.Popen([self.program(), "-C", str(config), "-bdf", "-q1m"],
+        reaper = pathlib.Path(__file__).parent / "reaper.py"
+        self.process = subprocess.Popen([sys.executable, reaper, self.program(), "-C", str(config), "-bdf", "-q1m"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_greeting(self.port)
