@@ -144,7 +144,10 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
   };
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> by_key;
-  const auto wish = lease.message->envelope.tls;
+  // RFC 8689 §5: a notice is rather sent without what its message demanded than lost.
+  const auto& envelope = lease.message->envelope;
+  const bool is_notice = envelope.sender.empty() && envelope.tls == mail::TlsWish::required;
+  const auto wish = is_notice ? mail::TlsWish::unspecified : envelope.tls;
   for (const auto& leased : lease.recipients) {
     auto way = find_way(lease.message->envelope.recipients[leased.index], wish);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();

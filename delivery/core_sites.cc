@@ -120,11 +120,11 @@ Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
   co_await demand_tls(hosts, sources, port);
   site.is_looking_up = false;
   const auto refused = drop_refused(site, hosts);
-  if (refused && hosts.empty()) {
-    on_failure(site, *refused);
-    co_return;
-  }
-  auto found = usable_hosts(std::move(hosts), site.name, by_mx);
+  Found found;
+  if (refused && hosts.empty())
+    found.outcome = refused;
+  else
+    found = usable_hosts(std::move(hosts), site.name, by_mx);
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
     auto ready = std::exchange(site.ready, {});
     for (const auto& job : ready) {

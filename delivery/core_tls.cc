@@ -122,6 +122,10 @@ std::optional<Outcome> Core::drop_refused(Site& site, std::vector<FoundHost>& ho
     const auto& trouble = *host.tls->trouble;
     outcome = decide(Verdict::retry, Stage::starttls, {4, 7, 5},
                      host.host.name + " must not be used: " + trouble.text);
+    // RFC 8689 §4.2.1: what a message demands and its domain does not have ends the attempt for
+    // good.
+    if (host.tls->source == TlsSource::message)
+      outcome = decide(Verdict::bounce, Stage::starttls, {5, 7, 10}, trouble.text);
     report_failure(site.tls, domain, &host, trouble.result, trouble.text);
   }
   std::erase_if(hosts, [](const auto& host) { return host.tls && host.tls->is_refused(); });
