@@ -22,7 +22,9 @@ class LogEvent {
  public:
   LogEvent(Level level, const char* name, std::string_view id = {});
   ~LogEvent();
+  LogEvent(const LogEvent&) = default;
   LogEvent(LogEvent&&) = default;
+  LogEvent& operator=(const LogEvent&) = default;
   LogEvent& operator=(LogEvent&&) = default;
   LogEvent&& add(const char* key, std::string_view value) &&;
   LogEvent&& add(const char* key, std::uint64_t value) &&;

@@ -25,7 +25,7 @@ constexpr const char* kCiphers =
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 // None of finite fields: a client can make us work hard for them.
 constexpr const char* kGroups = "X25519:P-256:P-384";
-constexpr std::string_view kAlpn = "smtp";  
+constexpr std::string_view kAlpn = "smtp";
 constexpr long kMostCertificates = 64 << 10;  // octets of a peer's chain (attacks.md T18)
 
 int number_of(TlsVersion version) {

@@ -139,9 +139,14 @@ boost::json::object RunningInsight::status() {
   out["bounced"] = sending->bounced;
   out["sites"] = sending->sites;
   boost::json::array trouble;
-  for (const auto& site : sending->in_trouble)
+  boost::json::array alarms;
+  for (const auto& site : sending->in_trouble) {
     trouble.emplace_back(site_text(site));
+    if (!site.alarm.empty())
+      alarms.emplace_back("ALARM: " + site.alarm);
+  }
   out["sites_in_trouble"] = std::move(trouble);
+  out["alarms"] = std::move(alarms);
   return out;
 }
 

@@ -214,7 +214,9 @@ Session::Step Session::on_starttls(std::string_view arguments) {
     return {replies::kNotOffered};
   if (!arguments.empty())
     return {replies::kNoArguments};
-  if (state_ != State::ready || !extended_)
+  // GNU SASL asks for it before EHLO, and nothing speaks against that; HELO says that no
+  // extension is known.
+  if (state_ != State::start && (state_ != State::ready || !extended_))
     return {"503 5.5.1 After EHLO, and not within a transaction\r\n"};
   if (!client_.authenticated.empty())
     return {"503 5.5.1 Not after AUTH\r\n"};

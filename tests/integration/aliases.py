@@ -210,7 +210,8 @@ class Forms(Aliases):
                 client.expect("DATA", 354)
                 client.send(CONTENT + b".\r\n")
                 self.assertEqual(client.reply().code, 250)
-            notice = server.wait_for_mail(before + 1, "dora")[-1]
+            notice, = [mail for mail in server.wait_for_mail(before + 1, "dora")
+                       if f"<{name}@us.example>: ".encode() in mail]
             server.wait_until_empty()
             self.assertIn(action, notice)
             self.assertEqual(len(server.mailbox("dora")), before + 1)

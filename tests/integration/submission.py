@@ -212,13 +212,6 @@ class PasswordFile(Submission):
         self.assertEqual(client.expect(b64(ANNA), 334).text, b64("Password:"))
         client.expect(b64(PASSWORD), 235)
 
-    def gsasl(self, mechanism, *more, port=None, password=PASSWORD, code=0, user=ANNA):
-        return self.run_program(
-            "gsasl", "--smtp", "--connect", f"127.0.0.1:{port or self.server.port}", "-m",
-            mechanism, "-a", user, "-p", password, "--no-cb" if "-PLUS" not in mechanism else
-            "--x509-ca-file=" + str(self.pair.certificate), *more,
-            stdin=b"", code=code, LC_ALL="C.UTF-8")
-
     def test_SCRAM_against_GNU_SASL(self):
         ca = f"--x509-ca-file={self.pair.certificate}"
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "PLAIN", "LOGIN"):
@@ -227,13 +220,14 @@ class PasswordFile(Submission):
                 output = self.run_program(
                     "gsasl", "--smtp", "--verbose", f"--connect=localhost:{self.server.port}",
                     "--starttls", ca, f"--mechanism={mechanism}", f"--authentication-id={ANNA}",
-                    f"--password={PASSWORD}", "--authorization-id=", code=None, LC_ALL="C.UTF-8")
-                self.assertIn("235 2.7.0", output)
+                    f"--password={PASSWORD}",
+                    *([] if mechanism.endswith("PLUS") else ["--no-cb"]), code=None, LC_ALL="C.UTF-8")
+                self.assertIn("235 2.7.0", output[-1500:])
                 self.server.wait_for_log("authenticated", before + 1, mechanism=mechanism)
         output = self.run_program(
             "gsasl", "--smtp", "--verbose", f"--connect=localhost:{self.server.port}",
             "--starttls", ca, "--mechanism=SCRAM-SHA-256", f"--authentication-id={ANNA}",
-            "--password=wrong", "--authorization-id=", code=None, LC_ALL="C.UTF-8")
+            "--password=wrong", "--no-cb", code=None, LC_ALL="C.UTF-8")
         self.assertIn("535 5.7.8", output)
 
     # What is offered, and where
@@ -798,6 +792,7 @@ class Endpoint:
                 answer = json.dumps({"active": True, "email": user} if user else {"active": False})
                 self.send_response(500 if token == "broken-token" else 200)
                 self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer.encode())
 

@@ -1,5 +1,6 @@
-#include "base/base64.h"
 #include "base/digest.h"
+
+#include "base/base64.h"
 
 #include <catch2/catch.hpp>
 

@@ -61,7 +61,7 @@ TEST_CASE("an answer is read however it is cut", "[base][http]") {
       {"X16: a chunk above the limit", head + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n",
        "too long"},
       {"X16: a header without an end", head + "X: " + std::string(20'000, 'x'), "too long"},
-      {"another protocol", "220 mx.example.test ESMTP\r\n", "malformed"},
+      {"another protocol", "220 mx.example.test ESMTP\r\n\r\n", "malformed"},
       {"two lengths", head + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "malformed"},
   };
   for (const auto& c : cases)

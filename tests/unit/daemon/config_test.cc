@@ -66,10 +66,15 @@ tls = "starttls"
 [tls]
 certificate = "/etc/cert.pem"
 key = "/etc/key.pem"
+protocol = "TLSv1.3"
 
 [accept]
 message_size = "10MiB"
 recipients = 200
+relay_certificates = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+relay_recipients = "text:/etc/relayed"
+senders = "text:/etc/senders"
+recipient_map = "text:/etc/recipients"
 relay_from = []
 relay_to = ["backup.example", ".below.example"]
 proxy_from = ["192.0.2.1"]
@@ -78,10 +83,53 @@ sessions_per_client = 6
 errors = 7
 timeout = "30s"
 
+[auth]
+mechanisms = ["PLAIN", "OAUTHBEARER"]
+users = "/etc/users"
+dovecot = ""
+pam = ""
+certificates = "/etc/fingerprints"
+senders = "/etc/owners"
+oauth_introspect = "https://id.example.org/introspect"
+oauth_client = "/etc/client"
+oauth_roots = "/etc/roots.pem"
+oauth_keys = ""
+oauth_issuer = "https://id.example.org"
+oauth_audience = "mail"
+oauth_scope = "smtp"
+oauth_user = "sub"
+clear = true
+tries_per_client = 2
+tries_per_account = 3
+failure_delay = "2s"
+hash_threads = 2
+messages_per_hour = 11
+messages_per_day = 12
+recipients_per_hour = 13
+recipients_per_day = 14
+new_recipients_per_hour = 15
+new_recipients_per_day = 16
+
 [local]
 domains = ["example.org", "bücher.example"]
 mailbox = "maildir:/home/{user}/Maildir"
 aliases = ""
+minimum_uid = 500
+users = ["ann"]
+deliveries = 3
+virtual = "text:/etc/virtual"
+separator = "-"
+forward = ""
+catch_all = "postmaster"
+alias_user = "mail"
+expansion_recipients = 99
+expansion_steps = 5
+
+[rewrite]
+sender = "text:/etc/canonical"
+recipient = "text:/etc/canonical"
+masquerade = ["example.org"]
+masquerade_except = ["daemon"]
 
 [[route]]
 domain = ".example.net"
@@ -91,6 +139,7 @@ tls = "off"
 domain = "*"
 next_hop = "smtp://relay.example.net:587"
 tls = "verify"
+tls_names = "relay.example.net"
 credentials = "/etc/secret"
 
 [dns]
@@ -103,14 +152,29 @@ lifetime = "1h"
 retry = ["10s", "1m30s"]
 delay_notice = "0s"
 site_connections = 2
+tls_ca = "/etc/ca.pem"
 connect_timeout = "5s"
 idle = "1s"
 family = "ipv4"
 double_bounces_to = ""
 
+[mta_sts]
+enabled = false
+port = 8443
+timeout = "3s"
+
+[tls_report]
+enabled = false
+contact = "tls@example.org"
+organisation = "Example"
+delay = "1h"
+
 [control]
 socket = "/srv/control"
 submit = "/srv/door"
+
+[sandbox]
+read = ["/srv/lists"]
 )");
   INFO(loaded.describe());
   REQUIRE(loaded.config);
@@ -142,6 +206,7 @@ submit = "/srv/door"
   CHECK(c.control.submit == "/srv/door");
   // The table has no row that this file does not use.
   for (const auto& option : options()) {
+    INFO(option.key);
     const bool is_given = loaded.origins.contains(origin_key(option, 0)) ||
                           loaded.origins.contains(origin_key(option, 1));
     CHECK((is_given || std::string(option.key).empty()));

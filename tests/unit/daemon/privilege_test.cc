@@ -23,6 +23,13 @@ using namespace postrider::daemon;
 
 namespace {
 
+// The sanitizers look at their own process from a clone of it: there the sandbox lets it be.
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kIsSanitized = true;
+#else
+constexpr bool kIsSanitized = false;
+#endif
+
 // In a process of its own, for nothing of it can be undone: its exit code.
 int apart(const std::function<int()>& work) {
   const pid_t child = ::fork();
@@ -164,8 +171,10 @@ TEST_CASE("a sandboxed process makes no calls that it does not need", "[daemon][
   CHECK(apart([] {
           if (!restrict_calls().empty())
             return 1;
-          if (try_start("/bin/true") != EPERM || ::fork() != -1 || ::setuid(0) != -1)
+          if (try_start("/bin/true") != EPERM || ::setuid(0) != -1)
             return 2;
+          if (!kIsSanitized && ::fork() != -1)
+            return 5;
           if (::socket(AF_PACKET, SOCK_RAW, 0) != -1 || ::chroot("/") != -1)
             return 3;
           return ::socket(AF_INET, SOCK_STREAM, 0) >= 0 ? 0 : 4;

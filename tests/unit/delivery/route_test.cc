@@ -39,7 +39,7 @@ TEST_CASE("next hops are read, and shown as they mean", "[delivery][route]") {
 TEST_CASE("the first route that matches wins", "[delivery][route]") {
   std::vector<Route> routes;
   for (const char* domain : {"example.org", ".example.org", ".net", "*"})
-    routes.push_back({domain, {}, TlsMode::opportunistic, ""});
+    routes.emplace_back().domain = domain;
   CHECK(find_route(routes, "example.org")->domain == "example.org");
   CHECK(find_route(routes, "a.example.org")->domain == ".example.org");
   CHECK(find_route(routes, "a.b.example.org")->domain == ".example.org");

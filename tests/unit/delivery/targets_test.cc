@@ -25,6 +25,9 @@ using namespace postrider::delivery;
 
 namespace {
 
+// A command that ends without reading must not end us: the daemon ignores the signal too.
+[[maybe_unused]] const auto kIgnored = std::signal(SIGPIPE, SIG_IGN);
+
 LocalJob a_job(Target target, const std::string& body) {
   LocalJob job;
   job.target = std::move(target);
