@@ -39,8 +39,6 @@ def relay_rows():
 
 
 ROWS = relay_rows() + [
-    Row("4 KiB, STARTTLS, 50 sessions, reused", tls=True, quick=True),
-    Row("4 KiB, STARTTLS, 50 sessions, one a message", tls=True, a_message=True, quick=True),
     Row("100 recipients, 1 domain", sessions=10, recipients=100),
     Row("100 recipients, 100 domains", sessions=10, recipients=100, domains=100),
 ]

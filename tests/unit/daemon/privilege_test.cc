@@ -24,8 +24,10 @@ using namespace postrider::daemon;
 namespace {
 
 // The sanitizers look at their own process from a clone of it: there the sandbox lets it be.
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#ifdef __SANITIZE_ADDRESS__
 constexpr bool kIsSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kIsSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
 #else
 constexpr bool kIsSanitized = false;
 #endif
