@@ -128,25 +128,13 @@ void by_requiretls(TlsDemand& demand, const TlsSources& sources, const std::stri
                                     sources.next_hop};
 }
 
-const char* word(StsPolicy::Mode mode) {
-  switch (mode) {
-    case StsPolicy::Mode::none:
-      return "none";
-    case StsPolicy::Mode::testing:
-      return "testing";
-    case StsPolicy::Mode::enforce:
-      return "enforce";
-  }
-  return "none";
-}
-
 // Which hosts a policy lets through is part of what is demanded.
 std::string sts_tag(const StsPolicy& policy, const std::vector<std::string>& hosts) {
   std::vector<std::string> allowed;
   for (const auto& host : hosts)
     if (allows(policy, host))
       allowed.push_back(host);
-  std::string tag = std::string(" (mta-sts ") + word(policy.mode);
+  std::string tag = std::string(" (mta-sts ") + to_string(policy.mode);
   if (allowed.size() != hosts.size())
     tag += ": " + (allowed.empty() ? "no host" : joined(allowed, ", "));
   return tag + ")";
@@ -163,6 +151,18 @@ std::string route_tag(const TlsSources& sources) {
 }
 
 }  // namespace
+
+const char* to_string(StsPolicy::Mode mode) {
+  switch (mode) {
+    case StsPolicy::Mode::none:
+      return "none";
+    case StsPolicy::Mode::testing:
+      return "testing";
+    case StsPolicy::Mode::enforce:
+      return "enforce";
+  }
+  return "none";
+}
 
 const char* to_string(TlsMode mode) {
   switch (mode) {

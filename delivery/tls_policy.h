@@ -82,6 +82,7 @@ struct StsPolicy {
   std::vector<std::string> mx;     // "mx.example.org", "*.example.org"; lower case
   std::vector<std::string> lines;  // as published, for reports
 };
+const char* to_string(StsPolicy::Mode mode);  // "none", "testing", "enforce"
 // RFC 8461 §4.1: a wildcard stands for exactly one label. Lower case, A-labels.
 bool matches_sts(std::string_view pattern, std::string_view host);
 bool allows(const StsPolicy& policy, std::string_view host);

@@ -15,18 +15,6 @@ namespace {
 
 constexpr std::size_t kMostFile = kMostStsPolicy + 256;
 
-const char* word(StsPolicy::Mode mode) {
-  switch (mode) {
-    case StsPolicy::Mode::none:
-      return "none";
-    case StsPolicy::Mode::testing:
-      return "testing";
-    case StsPolicy::Mode::enforce:
-      return "enforce";
-  }
-  return "none";
-}
-
 // A name that can be asked for, and that can be the name of a file.
 bool can_have_policy(const std::string& domain) {
   return mail::is_host_name(domain) && domain.find('.') != domain.npos &&
@@ -194,7 +182,7 @@ void MtaSts::take(const std::string& domain, const std::string& id, std::string 
   log_.write(LogEvent(Level::info, "sts_policy")
                  .add("domain", domain)
                  .add("id", id)
-                 .add("mode", word(entry.policy->mode))
+                 .add("mode", to_string(entry.policy->mode))
                  .add("max_age", static_cast<std::uint64_t>(age.count())));
   save(domain, entry);
   remove_dropped();
@@ -218,9 +206,9 @@ StsFinding MtaSts::finding(const std::string& domain, const StsAnnouncement& ann
   const auto* failure = cache_.failure(domain);
   if (entry != nullptr) {
     found.policy = entry->policy;
-    found.detail = "mode " + std::string(word(entry->policy->mode)) + ", id " + entry->policy->id +
-                   ", fetched " + format_rfc3339(entry->fetched) + ", in force until " +
-                   format_rfc3339(entry->expires);
+    found.detail = "mode " + std::string(to_string(entry->policy->mode)) + ", id " +
+                   entry->policy->id + ", fetched " + format_rfc3339(entry->fetched) +
+                   ", in force until " + format_rfc3339(entry->expires);
   } else if (announced.kind == StsAnnouncement::Kind::announced && failure != nullptr) {
     found.trouble = failure->result;
     found.detail = "announced with id " + announced.id + ", but not to be had";
