@@ -30,7 +30,10 @@ endif()
 # -DSANITIZE=address (with undefined behaviour) or -DSANITIZE=thread
 set(SANITIZE "" CACHE STRING "address, thread or empty")
 if(SANITIZE STREQUAL "address")
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # Not vptr: it proves an object's memory readable by opening a pipe, and reports a sound object
+  # where a test has taken every file descriptor.
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 elseif(SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "daemon/control_protocol.h"
+#include "tests/support/folder.h"
 #include "tests/support/results.h"
 
 #include <catch2/catch.hpp>
@@ -40,7 +41,7 @@ void use_utc() {
 }
 
 std::string golden(const char* name) {
-  auto text = read_file(std::string(TESTS_DIR "/golden/") + name);
+  auto text = read_file(test::tests_folder() + "/golden/" + name);
   REQUIRE(text);
   return std::move(*text);
 }

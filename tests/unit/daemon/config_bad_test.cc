@@ -1,6 +1,7 @@
 // Each tests/bad_config/NN_name.toml is refused with exactly the text of NN_name.expected.
 // UPDATE_GOLDEN=1 in the environment rewrites those; the difference is for review.
 #include "daemon/config_file.h"
+#include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
 
@@ -15,7 +16,7 @@ using namespace postrider::daemon;
 
 namespace {
 
-const fs::path kFolder = fs::path(TESTS_DIR) / "bad_config";
+const fs::path kFolder = fs::path(postrider::test::tests_folder()) / "bad_config";
 
 std::string contents(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

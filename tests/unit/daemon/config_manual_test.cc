@@ -1,6 +1,7 @@
 // The option table, the manual page and the shipped example say the same.
 // UPDATE_GOLDEN=1 in the environment writes the page's option list; the difference is for review.
 #include "daemon/config_file.h"
+#include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
 
@@ -14,7 +15,7 @@ using namespace postrider::daemon;
 
 namespace {
 
-const std::string kRoot = std::string(TESTS_DIR) + "/..";
+const std::string kRoot = postrider::test::tests_folder() + "/..";
 const std::string kPage = kRoot + "/man/postrider.toml.5";
 const std::string kExample = kRoot + "/etc/postrider.toml";
 

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "mail/convert.h"
 #include "mail/header.h"
+#include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
 
@@ -60,7 +61,7 @@ NoticeInput input_for(const Message& message, NoticeKind kind = NoticeKind::fail
 
 // The files are written anew with REWRITE_GOLDEN=1; the diff is for review.
 void check_golden(const std::string& name, const std::string& text) {
-  const std::string path = std::string(TESTS_DIR) + "/golden/" + name;
+  const std::string path = test::tests_folder() + "/golden/" + name;
   if (std::getenv("REWRITE_GOLDEN") != nullptr)
     REQUIRE(replace_file(path, text, 0644).has_value());
   const auto want = read_file(path);

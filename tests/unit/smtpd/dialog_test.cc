@@ -4,6 +4,7 @@
 // multi-line reply may name its first line only. "S: (closed)" is the end. "# " is a comment;
 // "! trusted", "! submission", "! size N", "! kept N" set the scene.
 #include "support.h"
+#include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
 
@@ -124,7 +125,7 @@ void check(const Dialog& dialog, const Play& result) {
 
 TEST_CASE("dialogs", "[smtpd][dialog]") {
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(TESTS_DIR "/dialogs"))
+  for (const auto& entry : std::filesystem::directory_iterator(test::tests_folder() + "/dialogs"))
     if (entry.path().extension() == ".smtp")
       files.push_back(entry.path());
   std::sort(files.begin(), files.end());
