@@ -173,6 +173,7 @@ void Load::close(Session& session, bool failed) {
 
 void Load::begin_tls(Session& session) {
   session.phase = Phase::hands;
+  session.in.clear();  // the reply to STARTTLS; nothing may follow it in clear
   session.ended_at = now_ns();
   session.tls.begin(tls_context_, session.fd, false);
   if (!options_.implicit)  // else as soon as the connection is there
@@ -196,8 +197,8 @@ void Load::shake_hands(Session& session) {
       break;
   }
   epoll_.change(session.fd, EPOLLIN, &session);
-  latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - session.ended_at) / 1000));
   if (options_.handshakes) {
+    latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - session.ended_at) / 1000));
     ++done_;
     ++started_;
     close(session, false);
@@ -275,8 +276,6 @@ void Load::on_reply(Session& session, int code) {
         flush(session);
         return;
       }
-      if (tls_context_ != nullptr)
-        latencies_us_.clear();  // of handshakes; from now on of messages
       start_message(session);
       return;
     case Phase::starttls:

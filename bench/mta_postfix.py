@@ -85,6 +85,8 @@ defer_transports = {"smtp" if self.hold_back else ""}
             lines.append(line)
         lines.append("postlog unix-dgram n - n - 1 postlogd") if not any(
             line.startswith("postlog") for line in lines) else None
+        if self.tls:  # connections under TLS are reused by way of this service
+            lines.append("tlsproxy unix - - n - 0 tlsproxy")
         (self.config / "master.cf").write_text("\n".join(lines) + "\n")
         subprocess.run(["postfix", "-c", str(self.config), "check"], check=True, capture_output=True)
         self.process = subprocess.Popen(["postfix", "-c", str(self.config), "start-fg"],
