@@ -2,10 +2,10 @@
 
 #include "base/text.h"
 #include "mail/mime.h"
+#include "tests/support/cpu_time.h"
 
 #include <catch2/catch.hpp>
 
-#include <chrono>
 #include <vector>
 
 namespace postrider::mail {
@@ -228,9 +228,7 @@ TEST_CASE("L18: nesting is capped, siblings are not", "[mail][convert]") {
 
 TEST_CASE("L18, L19: hostile structures take linear time", "[mail][convert]") {
   const auto seconds = [](const std::string& content) {
-    const auto start = std::chrono::steady_clock::now();
-    (void)to_seven_bit(content, false);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return test::cpu_seconds([&] { (void)to_seven_bit(content, false); });
   };
   const auto repeated = [](const std::string& unit, std::size_t size) {
     std::string text;
