@@ -5,7 +5,8 @@
 
 namespace postrider::test {
 
-/// The folder tests/ of the checkout that this program was built from, absolute, without a final slash.
+/// The folder tests/ of the checkout that this program was built from, absolute, without a final
+/// slash.
 std::string tests_folder();
 
 }  // namespace postrider::test

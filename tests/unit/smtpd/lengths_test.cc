@@ -1,5 +1,6 @@
 // attacks.md 2.6: lengths, numbers, octets.
 #include "support.h"
+
 #include "tests/support/cpu_time.h"
 
 #include <catch2/catch.hpp>
