@@ -1,5 +1,6 @@
 #include "bench/connection_loop.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <charconv>
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,6 +42,26 @@ std::int64_t now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+Latencies median_and_p99_ms(std::vector<std::uint32_t> microseconds) {
+  if (microseconds.empty())
+    return {};
+  std::sort(microseconds.begin(), microseconds.end());
+  const auto at = [&](double part) {
+    const auto last = static_cast<double>(microseconds.size() - 1);
+    return microseconds[static_cast<std::size_t>(part * last)] / 1000.0;
+  };
+  return {at(0.5), at(0.99)};
+}
+
+double own_cpu_seconds() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
 Epoll::Epoll() : fd_(::epoll_create1(EPOLL_CLOEXEC)), ready_(new Ready) {}

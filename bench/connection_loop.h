@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <string>
 #include <string_view>
+#include <vector>
 
 struct ssl_ctx_st;
 struct ssl_st;
@@ -15,6 +16,15 @@ namespace postrider::bench {
 // "127.0.0.1:2525"; ends the program with a sentence if it is anything else.
 sockaddr_in parse_address(std::string_view text);
 std::int64_t now_ns();
+
+// Both in milliseconds; zero without values.
+struct Latencies {
+  double median, p99;
+};
+Latencies median_and_p99_ms(std::vector<std::uint32_t> microseconds);
+
+// What this process has used so far.
+double own_cpu_seconds();
 
 class Epoll {
  public:

@@ -9,13 +9,11 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <netinet/tcp.h>
 #include <string>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -388,23 +386,13 @@ void Load::on_ready(Session& session, std::uint32_t events) {
 }
 
 void Load::report(double seconds) const {
-  auto sorted = latencies_us_;
-  std::sort(sorted.begin(), sorted.end());
-  const auto at = [&](double part) {
-    if (sorted.empty())
-      return 0.0;
-    return sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))] / 1000.0;
-  };
-  rusage used{};
-  ::getrusage(RUSAGE_SELF, &used);
-  const double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                     static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+  const auto [median, worst] = median_and_p99_ms(latencies_us_);
   std::printf(
       "{\"messages\":%llu,\"refused\":%llu,\"broken\":%llu,\"seconds\":%.3f,\"rate\":%.1f,"
       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
       static_cast<unsigned long long>(done_), static_cast<unsigned long long>(refused_),
       static_cast<unsigned long long>(broken_), seconds, static_cast<double>(done_) / seconds,
-      at(0.5), at(0.99), cpu);
+      median, worst, own_cpu_seconds());
 }
 
 int Load::run() {

@@ -13,7 +13,6 @@
 #include <netinet/tcp.h>
 #include <string>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -247,17 +246,7 @@ void Sink::on_ready(Client& client, std::uint32_t) {
 }
 
 void Sink::report() const {
-  auto sorted = latencies_us_;
-  std::sort(sorted.begin(), sorted.end());
-  const auto at = [&](double part) {
-    if (sorted.empty())
-      return 0.0;
-    return sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))] / 1000.0;
-  };
-  rusage used{};
-  ::getrusage(RUSAGE_SELF, &used);
-  const double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                     static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+  const auto [median, worst] = median_and_p99_ms(latencies_us_);
   const double seconds = static_cast<double>(last_ - first_) / 1e9;
   std::printf(
       "{\"messages\":%llu,\"recipients\":%llu,\"connections\":%llu,\"bytes\":%llu,\"seconds\":%.3f,"
@@ -265,8 +254,8 @@ void Sink::report() const {
       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
       static_cast<unsigned long long>(messages_), static_cast<unsigned long long>(recipients_),
       static_cast<unsigned long long>(connections_), static_cast<unsigned long long>(bytes_),
-      seconds, seconds > 0 ? static_cast<double>(messages_) / seconds : 0.0, at(0.5), at(0.99),
-      cpu);
+      seconds, seconds > 0 ? static_cast<double>(messages_) / seconds : 0.0, median, worst,
+      own_cpu_seconds());
 }
 
 int Sink::run() {
