@@ -115,8 +115,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Task<StsFinding> find_sts(std::string domain);
   Task<void> demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sources,
                         std::uint16_t port);
-  Task<TlsaLookup> look_up_tlsa(const FoundHost& host, const TlsSources& sources,
-                                std::uint16_t port);
+  Task<TlsaLookup> find_tlsa(const FoundHost& host, const TlsSources& sources, std::uint16_t port);
   std::optional<mail::Outcome> drop_refused(Site& site, std::vector<FoundHost>& hosts);
   void report_failure(const TlsSources& sources, const std::string& domain, const FoundHost* host,
                       TlsResult result, const std::string& detail);

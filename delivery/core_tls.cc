@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "delivery/core.h"
 #include "delivery/outcome.h"
+#include "delivery/tlsa.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ using Core = Dispatcher::Core;
 
 namespace {
 
-// RFC 7672 §2.2: only where every step up to the address is authenticated.
+// RFC 7672 §2.2.1: only where the host's name is authenticated.
 const char* why_no_dane(const FoundHost& host, const TlsSources& sources) {
   const bool is_wanted =
       sources.route == TlsMode::dane ||
@@ -29,8 +30,6 @@ const char* why_no_dane(const FoundHost& host, const TlsSources& sources) {
     return "the MX records are not authenticated";
   if (host.addresses.empty())
     return "it has no address";
-  if (!host.secure)
-    return "its address records are not authenticated";
   return nullptr;
 }
 
@@ -66,35 +65,14 @@ Task<StsFinding> Core::find_sts(std::string domain) {
   co_return found;
 }
 
-// At the name behind aliases first, then at the name itself (RFC 7672 §2.2.2).
-Task<TlsaLookup> Core::look_up_tlsa(const FoundHost& host, const TlsSources& sources,
-                                    std::uint16_t port) {
-  TlsaLookup lookup;
+Task<TlsaLookup> Core::find_tlsa(const FoundHost& host, const TlsSources& sources,
+                                 std::uint16_t port) {
   if (const auto* why = why_no_dane(host, sources); why != nullptr) {
+    TlsaLookup lookup;
     lookup.reason = why;
     co_return lookup;
   }
-  std::vector<std::string> bases = {host.canonical};
-  if (host.canonical != host.host.name)
-    bases.push_back(host.host.name);
-  auto& resolver = resolver_of_(home());
-  for (const auto& base : bases) {
-    const auto question = "_" + std::to_string(port) + "._tcp." + base;
-    const auto answer = co_await resolver.tlsa(question);
-    lookup.base = base;
-    if (answer.status == dns::Status::temporary_failure) {
-      lookup.status = TlsaLookup::Status::failed;
-      lookup.reason = "the TLSA records of " + base + " cannot be looked up: " + answer.reason;
-      co_return lookup;
-    }
-    if (answer.status != dns::Status::records || !answer.secure)
-      continue;
-    lookup.status = TlsaLookup::Status::records;
-    for (const auto& record : answer.records)
-      lookup.records.push_back({record.usage, record.selector, record.matching, record.data});
-    co_return lookup;
-  }
-  lookup.reason = "there are no authenticated TLSA records";
+  auto lookup = co_await look_up_tlsa(resolver_of_(home()), host, port);
   co_return lookup;
 }
 
@@ -106,7 +84,7 @@ Task<void> Core::demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sou
       host.tls = without_tls(sources);
       continue;
     }
-    const auto tlsa = co_await look_up_tlsa(host, sources, port);
+    const auto tlsa = co_await find_tlsa(host, sources, port);
     const auto name = host.host.is_address ? std::string() : host.host.name;
     host.tls = std::make_shared<const TlsDemand>(demand_of(sources, name, tlsa));
   }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kMostMx = 100;
 constexpr std::size_t kMostOther = 50;
+constexpr std::size_t kMostAliases = 1;
 
 // RFC 2181 section 8: with the highest bit set it is zero (attack D11).
 std::uint32_t clamp_ttl(std::uint32_t ttl, std::uint32_t most) {
@@ -114,6 +115,10 @@ void take_host(const Data& data, std::vector<std::string>& records) {
     records.push_back(name.text());
 }
 
+void take_name(const Data& data, std::vector<std::string>& records) {
+  records.push_back(std::get<Name>(data).text());
+}
+
 void take_text(const Data& data, std::vector<std::string>& records) {
   records.push_back(std::get<TextData>(data).text);
 }
@@ -201,6 +206,8 @@ Records to_records(Type type, const std::vector<Data>& data) {
       return convert<asio::ip::address>(data, kMostOther, take_address6);
     case Type::ptr:
       return convert<std::string>(data, kMostOther, take_host);
+    case Type::cname:
+      return convert<std::string>(data, kMostAliases, take_name);
     case Type::txt:
       return convert<std::string>(data, kMostOther, take_text);
     default:

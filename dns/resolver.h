@@ -47,6 +47,9 @@ class Resolver {
   virtual Task<Answer<std::string>> ptr(asio::ip::address address) = 0;
   virtual Task<Answer<std::string>> txt(std::string name) = 0;  // strings of a record joined
   virtual Task<Answer<Tlsa>> tlsa(std::string name) = 0;        // "_25._tcp.mx.example.org"
+  // What the name itself is an alias for, one record at most. Nothing is followed: `secure` is
+  // about the alias alone.
+  virtual Task<Answer<std::string>> cname(std::string name) = 0;
 };
 
 }  // namespace postrider::dns

@@ -335,6 +335,10 @@ Task<Answer<Tlsa>> StubResolver::tlsa(std::string name) {
   return answer<Tlsa>(core_, Type::tlsa, std::move(name));
 }
 
+Task<Answer<std::string>> StubResolver::cname(std::string name) {
+  return answer<std::string>(core_, Type::cname, std::move(name));
+}
+
 void StubResolver::reconfigure(Settings settings) {
   core_->reconfigure(std::move(settings));
 }

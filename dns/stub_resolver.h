@@ -61,6 +61,7 @@ class StubResolver : public Resolver {
   Task<Answer<std::string>> ptr(asio::ip::address address) override;
   Task<Answer<std::string>> txt(std::string name) override;
   Task<Answer<Tlsa>> tlsa(std::string name) override;
+  Task<Answer<std::string>> cname(std::string name) override;
 
   // On the loop's thread. What is in flight ends under the old settings and is not remembered;
   // what was remembered is forgotten if servers or trust differ.

@@ -238,4 +238,8 @@ Task<dns::Answer<dns::Tlsa>> ZoneResolver::tlsa(std::string name) {
   co_return answer<dns::Tlsa>(name, "tlsa", to_tlsa);
 }
 
+Task<dns::Answer<std::string>> ZoneResolver::cname(std::string name) {
+  co_return answer<std::string>(name, "cname", to_host);
+}
+
 }  // namespace postrider::tests

@@ -53,6 +53,7 @@ class ZoneResolver : public dns::Resolver {
   Task<dns::Answer<std::string>> ptr(asio::ip::address address) override;
   Task<dns::Answer<std::string>> txt(std::string name) override;
   Task<dns::Answer<dns::Tlsa>> tlsa(std::string name) override;
+  Task<dns::Answer<std::string>> cname(std::string name) override;
 
  private:
   using Key = std::pair<std::string, std::string>;  // name, type; both lower case

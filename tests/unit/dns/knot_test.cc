@@ -183,6 +183,12 @@ TEST_CASE_METHOD(KnotFixture,
   const auto out = a("out.signed.example");
   CHECK(out.canonical_name == "mx.plain.example");
   CHECK_FALSE(out.secure);
+  const auto alias = finish(begin(resolver->cname("out.signed.example")));
+  CHECK(alias.records == std::vector<std::string>{"mx.plain.example"});
+  CHECK(alias.secure);  // of itself, whatever it leads to
+  const auto no_alias = finish(begin(resolver->cname("mx.signed.example")));
+  CHECK(no_alias.status == Status::no_data);
+  CHECK(no_alias.secure);
   const auto bogus = mx("bogus.example");
   CHECK(bogus.status == Status::temporary_failure);
   CHECK(bogus.reason.starts_with("mx bogus.example: SERVFAIL (EDE "));

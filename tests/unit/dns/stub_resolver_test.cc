@@ -26,6 +26,8 @@ TEST_CASE_METHOD(DnsFixture, "each type of record comes back as asked", "[dns][r
   server.on("txt example.test", answers({record("example.test", 60, "TXT \"v=spf1 -all\"")}));
   server.on("tlsa _25._tcp.mx1.example.test",
             answers({record("_25._tcp.mx1.example.test", 60, "TLSA 3 1 1 00ff")}));
+  server.on("cname www.example.test",
+            answers({record("www.example.test", 60, "CNAME Mx1.Example.test")}));
 
   const auto mx_answer = mx("Example.TEST");
   CHECK(mx_answer.status == Status::records);
@@ -42,6 +44,9 @@ TEST_CASE_METHOD(DnsFixture, "each type of record comes back as asked", "[dns][r
   REQUIRE(tlsa_answer.records.size() == 1);
   CHECK(tlsa_answer.records[0].usage == 3);
   CHECK(tlsa_answer.records[0].data == std::vector<std::uint8_t>{0x00, 0xff});
+  const auto alias = finish(begin(resolver->cname("www.example.test")));
+  CHECK(alias.records == Texts{"mx1.example.test"});
+  CHECK(alias.canonical_name == "www.example.test");  // nothing was followed
 }
 
 TEST_CASE_METHOD(DnsFixture, "an unusable name does not exist and is not asked for",
