@@ -8,6 +8,7 @@ from support_py import authority, remote_postfix, scenario, secure_dns, wait
 
 CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: under TLS\r\n\r\nhello\r\n"
 GOOD, EXPIRED, OTHER, CLEAR = "127.0.2.1", "127.0.2.2", "127.0.2.3", "127.0.2.4"
+HOST, SECURE = "127.0.2.5", "127.0.2.6"
 
 
 def attempt(server, recipient):
@@ -46,7 +47,8 @@ class ToPostfix(scenario.Scenario):
     def zones(cls):
         old = cls.folder / "old"
         old.mkdir()
-        spki, wrong = authority.key_digest(cls.good), "00" * 32
+        spki, other, wrong = (authority.key_digest(cls.good), authority.key_digest(cls.other),
+                              "00" * 32)
         old_zone, ds = secure_dns.signed_in_the_past(
             old, "_tcp.sigold.dane.example.", f"_{cls.postfix.port} TLSA 3 1 1 {spki}")
         at = f"_{cls.postfix.port}._tcp"
@@ -68,6 +70,12 @@ class ToPostfix(scenario.Scenario):
         for host, (address, records) in hosts.items():
             lines += [f"{host} A {address}", f"to-{host} MX 10 {host}"]
             lines += [f"{at}.{host} TLSA {record}" for record in records]
+        # An alias that is signed for a host that is not: what counts is at the alias.
+        for host, address, record in (("out", "other", other), ("outwrong", "other", wrong)):
+            lines += [f"{host} CNAME {address}.plain.example.", f"to-{host} MX 10 {host}",
+                      f"{at}.{host} TLSA 3 1 1 {record}"]
+        lines += ["outnone CNAME other.plain.example.", "to-outnone MX 10 outnone",
+                  "to-insecure MX 10 good.plain.example."]
         lines += ["alias CNAME good", "to-alias MX 10 alias", "both MX 10 wrong", "both MX 20 good",
                   "_tcp.sigold NS ns.example.", f"_tcp.sigold DS {ds}",
                   "_tcp.servfail NS ns.example."]
@@ -112,10 +120,21 @@ class ToPostfix(scenario.Scenario):
             ("to-servfail", "deferred", None, "TLSA records of"),                # E04
             ("both", "sent", "verified=dane", None),                             # the next MX
             ("to-none", "sent", "TLSv1.3", None),
+            ("to-out", "sent", "verified=dane", None),                           # E07
+            ("to-outwrong", "deferred", None, "does not match the TLSA records"),
+            ("to-outnone", "sent", "TLSv1.3", None),
         ]
         for name, verdict, tls, reason in cases:
             with self.subTest(name):
                 self.sent(server, f"{name}.dane.example", verdict, tls, reason)
+
+    def test_E06_a_host_with_an_insecure_address_has_no_TLSA_records(self):
+        """E06 MX secure, A and AAAA insecure: opportunistic, and its TLSA records are not even
+        asked for (the ones that it has would refuse)."""
+        self.sent(self.server(), "to-insecure.dane.example", "sent", "TLSv1.3 ")
+        self.assertTrue(self.resolver.was_asked("good.plain.example", "A"))
+        records = f"_{self.postfix.port}._tcp.good.plain.example"
+        self.assertFalse(self.resolver.was_asked(records, "TLSA"))
 
     def test_without_dnssec_there_is_no_dane_and_tls_is_a_wish(self):
         server = self.server()
@@ -142,6 +161,80 @@ class ToPostfix(scenario.Scenario):
         for host, mode, verdict, tls, reason in cases:
             with self.subTest(f"{mode} {host}"):
                 self.sent(server, f"{host}-{mode}.example", verdict, tls, reason)
+
+
+@unittest.skipUnless(scenario.is_root(), "Postfix needs root")
+class Resumption(scenario.Scenario):
+    """Sessions as a real Postfix sees them: resumed, or not."""
+
+    def setUp(self):
+        super().setUp()
+        self.ca = authority.Authority(self.folder / "ca")
+        chain = self.ca.sign("mx.plain.example", "localhost")
+        self.postfix = self.using(remote_postfix.Postfix(self.own_folder("postfix"), {
+            HOST: {"smtpd_tls_security_level": "may"},
+            SECURE: {"smtpd_tls_wrappermode": "yes"}},
+            smtpd_tls_chain_files=chain, smtpd_tls_loglevel="2",
+            smtpd_timeout="1s"))  # so that a connection is not used twice
+        self.names = self.knot(plain_example=f"mx A {HOST}\nsecure A {SECURE}")
+
+    def server(self, routes):
+        return self.daemon(threads=1, dns={"servers": [self.names.server]}, route=routes, delivery={
+            "retry": ["1h"], "tls_ca": str(self.ca.certificate)})
+
+    def handshake(self, server, domain, at):
+        """Sends a message; when its connection has ended, what both sides say of it."""
+        ended = len(self.postfix.logged("disconnect from"))
+        resumed = len(self.postfix.logged("Reusing old session"))
+        recipient = f"b{ended}@{domain}"
+        self.assertEqual(server.send("a@us.example", recipient, CONTENT).code, 250)
+        event = attempt(server, recipient)
+        self.assertEqual(event["verdict"], "sent", event)
+        wait.until(lambda: len(self.postfix.logged("disconnect from")) > ended,
+                   lambda: f"the end of the connection; log: {self.postfix.log}")
+        peer_says = len(self.postfix.logged("Reusing old session")) > resumed
+        self.assertEqual(" resumed" in event["tls"], peer_says, event)
+        print(f"  {domain}, {at}: {event['tls']}; Postfix: {'resumed' if peer_says else 'new'}")
+        return peer_says
+
+    def test_sessions_are_resumed_within_a_policy_and_a_host_alone(self):
+        hop = f"smtp://mx.plain.example:{self.postfix.port}"
+        server = self.server(
+            [{"domain": f"{mode}.example", "next_hop": hop, "tls": mode}
+             for mode in ("opportunistic", "require", "verify")] +
+            [{"domain": "address.example", "next_hop": f"smtp://{HOST}:{self.postfix.port}",
+              "tls": "require"}])
+        for domain, resumed in (("require", False), ("require", True), ("require", True),
+                                ("verify", False), ("verify", True),
+                                ("opportunistic", False), ("opportunistic", True),
+                                ("address", False), ("require", True), ("verify", True)):
+            with self.subTest(domain):
+                self.assertEqual(self.handshake(server, f"{domain}.example", HOST), resumed)
+
+    def test_smtps(self):
+        """A route with TLS from the first octet: taken, verified, resumed, or not delivered."""
+        hop = f"smtps://secure.plain.example:{self.postfix.port}"
+        server = self.server([
+            {"domain": "smtps.example", "next_hop": hop},
+            {"domain": "verify.example", "next_hop": hop, "tls": "verify",
+             "tls_names": ["mx.plain.example"]},
+            {"domain": "wrong.example", "next_hop": hop, "tls": "verify"},
+            {"domain": "clear.example",
+             "next_hop": f"smtps://mx.plain.example:{self.postfix.port}"}])
+        for domain, resumed in (("smtps", False), ("smtps", True), ("verify", False)):
+            self.assertEqual(self.handshake(server, f"{domain}.example", SECURE), resumed)
+        events = [json.loads(line) for line in server.log_file.read_text().splitlines()]
+        states = [event["state"] for event in events if event.get("event") == "tls"]
+        self.assertRegex(states[0], r"^TLSv1\.3 \S+ verified=")
+        self.assertIn("verified=name", states[2])
+        # Another name, and a host that begins in clear: neither gets the message.
+        for domain, reason in (("wrong", "does not name secure.plain.example"),
+                               ("clear", "handshake")):
+            self.assertEqual(server.send("a@us.example", f"b@{domain}.example", CONTENT).code, 250)
+            event = attempt(server, f"b@{domain}.example")
+            self.assertEqual(event["verdict"], "deferred", event)
+            self.assertIn(reason, event["reason"], event)
+            print(f"  {domain}: {event['reason'][:160]}")
 
 
 if __name__ == "__main__":

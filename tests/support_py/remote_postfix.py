@@ -3,6 +3,7 @@ takes it throws away and logs. Needs root."""
 import pathlib
 import shutil
 import socket
+import ssl
 import subprocess
 
 from support_py import wait
@@ -37,8 +38,10 @@ class Postfix:
                        capture_output=True)
         self.process = subprocess.Popen([tool("postfix"), "-c", str(self.folder), "start-fg"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for address in services:
-            wait.until(lambda address=address: self.greets(address), f"Postfix at {address}")
+        for address, options in services.items():
+            implicit = options.get("smtpd_tls_wrappermode") == "yes"
+            wait.until(lambda at=address, implicit=implicit: self.greets(at, implicit),
+                       f"Postfix at {address}")
 
     def write_services(self, services):
         lines = []
@@ -57,13 +60,22 @@ class Postfix:
             lines += [f"  -o {key}={value}" for key, value in options.items()]
         (self.folder / "master.cf").write_text("\n".join(lines) + "\n")
 
-    def greets(self, address):
+    def greets(self, address, implicit):
+        """implicit: under TLS from the first octet (smtpd_tls_wrappermode)."""
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
         try:
             with socket.create_connection((address, self.port), 1) as connection:
                 connection.settimeout(5)
-                return connection.recv(3) == b"220"
+                peer = anybody.wrap_socket(connection) if implicit else connection
+                return peer.recv(3) == b"220"
         except OSError:
             return False
+
+    def logged(self, *words):
+        """The lines of its log that hold all of these."""
+        return [line for line in self.log.read_text().splitlines()
+                if all(word in line for word in words)]
 
     def stop(self):
         subprocess.run([tool("postfix"), "-c", str(self.folder), "stop"], capture_output=True)

@@ -74,7 +74,7 @@ class Unbound:
             f'  logfile: "{self.folder}/log"\n  pidfile: "{self.folder}/pid"\n'
             "  do-not-query-localhost: no\n  module-config: \"validator iterator\"\n"
             f'  trust-anchor-file: "{self.folder}/anchors"\n'
-            "  val-log-level: 2\n  num-threads: 1\n  do-ip6: no\nremote-control:\n"
+            "  val-log-level: 2\n  log-queries: yes\n  num-threads: 1\n  do-ip6: no\nremote-control:\n"
             "  control-enable: no\n" + stubs)
         self.process = subprocess.Popen([tool("unbound"), "-d", "-c",
                                          str(self.folder / "unbound.conf")],
@@ -85,6 +85,10 @@ class Unbound:
     @property
     def server(self):
         return f"127.0.0.1:{self.port}"
+
+    def was_asked(self, name, kind):
+        """Whether somebody has asked for these records so far."""
+        return f" {name}. {kind} IN" in (self.folder / "log").read_text()
 
     def validates(self):
         if self.process.poll() is not None:
