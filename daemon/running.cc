@@ -335,8 +335,10 @@ int Running::serve() {
     Event event{};
     const auto watchdog = notifier_.watchdog();
     const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(10000), event);
-    if (!has_event)
+    if (!has_event) {
       look_at_certificates();
+      heap_.look();
+    }
     if (watchdog)
       keep_alive();
     if (parent_is_gone())

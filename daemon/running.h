@@ -19,6 +19,7 @@
 #include "daemon/control_service.h"
 #include "daemon/drop_folder.h"
 #include "daemon/events.h"
+#include "daemon/heap.h"
 #include "daemon/inherited.h"
 #include "daemon/insight.h"
 #include "daemon/notify.h"
@@ -118,6 +119,7 @@ class Running {
   SystemClock clock_;
   std::optional<Account> account_;  // whom to become
   SteadyTime next_beat_;
+  HeapKeeper heap_;
   SteadyTime next_tls_look_;
   std::string tls_stamp_;  // of the files that were read last
   smtpd::TlsOffer tls_offer_;
