@@ -9,6 +9,7 @@
 #include <vector>
 
 struct ssl_ctx_st;
+struct ssl_session_st;
 struct ssl_st;
 
 namespace postrider::bench {
@@ -61,7 +62,7 @@ class Tls {
   static ssl_ctx_st* server_context();
 
   Tls() = default;
-  ~Tls() { end(); }
+  ~Tls();
   Tls(const Tls&) = delete;
   Tls& operator=(const Tls&) = delete;
 
@@ -70,6 +71,10 @@ class Tls {
   bool is_on() const { return ssl_ != nullptr; }
   bool is_open() const { return open_; }
   Step handshake();
+  // Of a client: the next handshake takes up this one's session, if the server agrees. With TLS 1.3
+  // only after something was received.
+  void keep_session();
+  bool is_resumed() const;
   Step receive(char* room, std::size_t size, std::size_t& got);
   // As send_some().
   bool send_some(std::string_view bytes, std::size_t& sent);
@@ -79,6 +84,7 @@ class Tls {
   Step judge(int result);
 
   ssl_st* ssl_ = nullptr;
+  ssl_session_st* kept_ = nullptr;
   bool open_ = false;
 };
 

@@ -3,7 +3,7 @@
 // Each session sends MAIL, RCPT and DATA in one write when the server offers PIPELINING (RFC 2920),
 // else one by one, then the content; it counts a message when 250 answers the end of data.
 // With --tls it begins TLS by STARTTLS, with --handshakes it does nothing else: each connection
-// shakes hands and ends, and what is counted are handshakes.
+// shakes hands and ends, and what is counted are handshakes; with --resume, those after the first.
 // Prints one JSON object: messages, refused, seconds, rate, latency of the end of data, own CPU.
 #include "bench/connection_loop.h"
 
@@ -33,6 +33,7 @@ struct Options {
   bool tls = false;         // STARTTLS
   bool implicit = false;    // TLS from the first octet
   bool handshakes = false;  // messages are handshakes
+  bool resume = false;      // each takes up the session of the one before
   std::string tls_version;
   bool stamps = false;   // each message begins with a field that says when it was started
   unsigned hold_ms = 0;  // idle connections: open them, wait, close
@@ -103,6 +104,7 @@ class Load {
   std::uint64_t done_ = 0;
   std::uint64_t refused_ = 0;
   std::uint64_t broken_ = 0;
+  std::uint64_t resumed_ = 0;
   unsigned open_ = 0;
   std::vector<std::uint32_t> latencies_us_;
 };
@@ -199,8 +201,11 @@ void Load::shake_hands(Session& session) {
     latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - session.ended_at) / 1000));
     ++done_;
     ++started_;
-    close(session, false);
-    return;
+    resumed_ += session.tls.is_resumed() ? 1 : 0;
+    if (!options_.resume) {
+      close(session, false);
+      return;
+    }
   }
   session.expected = 1;
   session.phase = options_.implicit ? Phase::greeting : Phase::ehlo;
@@ -261,6 +266,11 @@ void Load::on_reply(Session& session, int code) {
     return;
   switch (session.phase) {
     case Phase::greeting:
+      if (options_.resume && session.tls.is_open()) {
+        session.tls.keep_session();
+        close(session, false);
+        return;
+      }
       session.phase = Phase::ehlo;
       session.expected = 1;
       session.out = "EHLO load.bench.example\r\n";
@@ -388,11 +398,11 @@ void Load::on_ready(Session& session, std::uint32_t events) {
 void Load::report(double seconds) const {
   const auto [median, worst] = median_and_p99_ms(latencies_us_);
   std::printf(
-      "{\"messages\":%llu,\"refused\":%llu,\"broken\":%llu,\"seconds\":%.3f,\"rate\":%.1f,"
-      "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
+      "{\"messages\":%llu,\"refused\":%llu,\"broken\":%llu,\"resumed\":%llu,\"seconds\":%.3f,"
+      "\"rate\":%.1f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu_s\":%.3f}\n",
       static_cast<unsigned long long>(done_), static_cast<unsigned long long>(refused_),
-      static_cast<unsigned long long>(broken_), seconds, static_cast<double>(done_) / seconds,
-      median, worst, own_cpu_seconds());
+      static_cast<unsigned long long>(broken_), static_cast<unsigned long long>(resumed_), seconds,
+      static_cast<double>(done_) / seconds, median, worst, own_cpu_seconds());
 }
 
 int Load::run() {
@@ -433,6 +443,7 @@ int main(int argc, char** argv) {
   app.add_flag("--implicit-tls", options.implicit, "speak TLS from the first octet");
   app.add_option("--tls-version", options.tls_version, "1.2 or 1.3");
   app.add_flag("--handshakes", options.handshakes, "count handshakes instead of messages");
+  app.add_flag("--resume", options.resume, "with --handshakes and --implicit-tls: resume sessions");
   app.add_option("--hold-ms", options.hold_ms, "only hold the connections open, idle");
   app.add_option("--limit-s", options.limit_s, "gives up after this long");
   CLI11_PARSE(app, argc, argv);

@@ -6,6 +6,7 @@ from mtas import Mta, wait_for_greeting
 
 class Postrider(Mta):
     name = "postrider"
+    more = ""         # further configuration
     dead_port = None  # where nothing listens: the next hop of dead.example
 
     @staticmethod
@@ -44,7 +45,7 @@ site_connections = 50
 retry = ["1s"]
 [control]
 socket = "{self.folder}/control"
-""")
+{self.more}""")
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen([self.binary, "run", "-c", str(config)], stderr=self.log)
         wait_for_greeting(self.port)

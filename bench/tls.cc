@@ -83,9 +83,27 @@ void Tls::begin(ssl_ctx_st* context, int fd, bool as_server) {
     SSL_set_accept_state(ssl_);
   else
     SSL_set_connect_state(ssl_);
+  if (kept_ != nullptr && SSL_set_session(ssl_, kept_) != 1)
+    give_up();
+}
+
+Tls::~Tls() {
+  end();
+  SSL_SESSION_free(kept_);
+}
+
+void Tls::keep_session() {
+  SSL_SESSION_free(kept_);
+  kept_ = SSL_get1_session(ssl_);
+}
+
+bool Tls::is_resumed() const {
+  return SSL_session_reused(ssl_) == 1;
 }
 
 void Tls::end() {
+  if (ssl_ != nullptr)  // or the session would not be resumed again
+    SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   SSL_free(ssl_);
   ssl_ = nullptr;
   open_ = false;
