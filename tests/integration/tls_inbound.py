@@ -133,6 +133,42 @@ class Handshakes(Tls):
                         self.assertEqual(client.socket.session_reused, resumed)
                         session = client.socket.session
 
+    def s_client(self, port, *more):
+        """OpenSSL's own client to the end of a session; how it says it got there: New or Reused."""
+        start = ["-starttls", "smtp"] if port != self.secure_port else []
+        client = subprocess.Popen(
+            [tool("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-servername",
+             "mx.us.example", "-ign_eof", *start, *map(str, more)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = b""
+        for line in client.stdout:
+            said += line
+            if line.startswith((b"220 ", b"250 HELP")):  # it is our turn
+                break
+        said += client.communicate(b"QUIT\r\n", timeout=60)[0]
+        self.assertIn(b"221 2.0.0", said)
+        return re.search(rb"^(New|Reused), TLSv1\.[23], Cipher is", said, re.M)[1].decode()
+
+    def test_tickets_are_good_at_their_listener_and_until_its_keys_are_gone(self):
+        """T16 as openssl s_client sees it; keys are in memory alone, so a restart ends them"""
+        ports = {"mx": self.server.port, "implicit": self.secure_port, "users": self.user_port}
+        tickets = {}
+        for version in ("-tls1_2", "-tls1_3"):
+            for name, port in ports.items():
+                tickets[version, name] = self.files / f"ticket{version}-{name}"
+                self.assertEqual(
+                    self.s_client(port, version, "-sess_out", tickets[version, name]), "New")
+            for giver in ports:
+                for taker, port in ports.items():
+                    with self.subTest(version=version, giver=giver, taker=taker):
+                        self.assertEqual(
+                            self.s_client(port, version, "-sess_in", tickets[version, giver]),
+                            "Reused" if giver == taker else "New")
+        self.server.restart()
+        for (version, name), ticket in tickets.items():
+            with self.subTest(version=version, name=name):
+                self.assertEqual(self.s_client(ports[name], version, "-sess_in", ticket), "New")
+
     def test_the_submission_listener_wants_TLS_1_2_at_least(self):
         with Client(self.user_port) as client:
             client.start_tls()

@@ -420,6 +420,32 @@ TEST_CASE("ticket keys change and are forgotten", "[base][tls]") {
   CHECK(!keys.find(first.name.data()));
 }
 
+TEST_CASE("a session outlives one change of the ticket keys and gets a ticket under the new ones",
+          "[base][tls]") {
+  SetClock clock;
+  TlsServerSettings settings;
+  settings.identities = {usual()};
+  settings.name = "0.0.0.0:25";
+  settings.tickets = std::make_shared<TlsTicketKeys>(clock, 1h);
+  const auto server = server_with(settings);
+  TlsClientOptions options;
+  const auto is_resumed = [&] {
+    Wire wire;
+    REQUIRE(wire.shake_hands(server, client_with(), options));
+    options.session = wire.client->tls_session();
+    REQUIRE(options.session);
+    return wire.server->tls()->resumed;
+  };
+  CHECK_FALSE(is_resumed());
+  const auto kept = options.session;
+  for (int hours = 0; hours < 3; ++hours) {
+    clock.time += 1h;
+    CHECK(is_resumed());  // by the ticket of an hour ago, which is sealed with the keys before
+  }
+  options.session = kept;
+  CHECK_FALSE(is_resumed());  // three hours old: nobody has those keys any more
+}
+
 TEST_CASE("a client that verifies takes only what it asked for", "[base][tls]") {
   CertificateWish root_wish;
   root_wish.names = {"root"};
