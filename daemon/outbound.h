@@ -11,14 +11,15 @@ namespace postrider::daemon {
 // Outlives the dispatcher; destroyed before the loops.
 class Outbound {
  public:
-  explicit Outbound(const Clock& clock) : clock_(clock) {}
+  explicit Outbound(const Clock& clock);
 
   // Reads the files, so not on a loop. The error names the key or the file.
   Result<void> equip(const Config& config, delivery::Settings& settings);
 
  private:
   const Clock& clock_;
-  BlockingPool pool_{1};  // token commands, one after the other
+  BlockingPool pool_{1};     // token commands, one after the other
+  BlockingPool handshakes_;  // apart from those that clients begin, who could flood them
 };
 
 }  // namespace postrider::daemon
