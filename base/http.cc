@@ -24,8 +24,10 @@ Error refused(const boost::system::error_code& code) {
 }  // namespace
 
 std::string encode(const HttpRequest& request) {
-  std::string out = request.method + " " + request.target + " HTTP/1.1\r\nHost: " + request.host;
-  if (request.port != 443)
+  const bool is_v6 = request.host.find(':') != request.host.npos;
+  std::string out = request.method + " " + request.target +
+                    " HTTP/1.1\r\nHost: " + (is_v6 ? "[" + request.host + "]" : request.host);
+  if (request.port != (request.is_https ? 443 : 80))
     out += ":" + std::to_string(request.port);
   out += "\r\nConnection: close\r\n";
   for (const auto& [name, value] : request.fields)

@@ -16,7 +16,9 @@ namespace postrider {
 // All of it is ours: nothing is escaped. Host, Content-Length and Connection are added.
 struct HttpRequest {
   std::string method = "GET";
-  std::string host;  // for the Host field and, over HTTPS, the name that the certificate must have
+  bool is_https = true;
+  // For the Host field and, over HTTPS, what the certificate must name; IPv6 without brackets.
+  std::string host;
   std::uint16_t port = 443;
   std::string target = "/";
   std::vector<std::pair<std::string, std::string>> fields;

@@ -208,6 +208,10 @@ void Running::make_parts(StartProblems& problems) {
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
   auth_->set_pam_helper(pam_);
+  const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
+    return *lanes_[loop.number()]->resolver;
+  };
+  auth_->set_resolvers(resolver_of);
   auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_);
   if (!receiving)
     return add(problems, receiving.error());
@@ -230,9 +234,6 @@ void Running::make_parts(StartProblems& problems) {
       *log_, *pool_, *queue_, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
-  const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
-    return *lanes_[loop.number()]->resolver;
-  };
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
                                                        *directory_, *sending);
   dispatcher_->use({tls_parts_->sts(), tls_parts_->observer()});

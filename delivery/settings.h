@@ -4,6 +4,7 @@
 #include "base/time.h"
 #include "delivery/local/expander.h"
 #include "delivery/route.h"
+#include "dns/resolver.h"
 #include "queue/schedule.h"
 
 #include <boost/asio/ip/address.hpp>
@@ -35,7 +36,7 @@ struct Timeouts {
   Duration auth = std::chrono::minutes(5);       // each reply
 };
 
-enum class Families : std::uint8_t { both, ipv4, ipv6 };
+using dns::Families;
 
 // An address that we listen on. The unspecified address stands for every address of this machine.
 struct OwnAddress {

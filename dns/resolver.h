@@ -12,6 +12,9 @@
 
 namespace postrider::dns {
 
+// Which addresses may be used.
+enum class Families : std::uint8_t { both, ipv4, ipv6 };
+
 // There is no fifth: SERVFAIL, REFUSED, a timeout, a malformed or lying answer are all temporary.
 enum class Status : std::uint8_t { records, no_data, no_such_name, temporary_failure };
 

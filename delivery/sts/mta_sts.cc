@@ -5,7 +5,6 @@
 #include "delivery/sts/tags.h"
 #include "mail/address.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <unistd.h>
 
@@ -135,28 +134,13 @@ Task<Result<HttpResponse>> MtaSts::get(const std::string& domain) {
   request.target = "/.well-known/mta-sts.txt";
   request.fields.emplace_back("User-Agent", "Postrider");
   request.fields.emplace_back("Accept", "text/plain");
-  std::vector<asio::ip::address> addresses;
-  auto& resolver = resolver_();
-  if (settings_.families != Families::ipv4) {
-    const auto six = co_await resolver.aaaa(request.host);
-    addresses.insert(addresses.end(), six.records.begin(), six.records.end());
-  }
-  if (settings_.families != Families::ipv6) {
-    const auto four = co_await resolver.a(request.host);
-    // One address of the other family is within the four that are tried.
-    const auto at =
-        addresses.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(addresses.size(), 2));
-    addresses.insert(at, four.records.begin(), four.records.end());
-  }
-  if (addresses.empty())
-    co_return Error(asio::error::host_not_found, request.host + " has no address");
-  HttpsLimits limits;
+  HttpLimits limits;
   limits.whole = settings_.timeout;
   limits.body = kMostStsPolicy;
   auto tls = settings_.tls;
   auto call = running_.at(domain).call;
-  auto answer = co_await https_request(home_, std::move(tls), std::move(addresses),
-                                       std::move(request), limits, std::move(call));
+  auto answer = co_await dns::http_request(home_, resolver_(), settings_.families, std::move(tls),
+                                           std::move(request), limits, std::move(call));
   co_return answer;
 }
 

@@ -7,13 +7,12 @@
 #pragma once
 
 #include "base/blocking_pool.h"
-#include "base/https.h"
 #include "base/log.h"
 #include "base/signal.h"
 #include "delivery/settings.h"
 #include "delivery/sts/cache.h"
 #include "delivery/sts_source.h"
-#include "dns/resolver.h"
+#include "dns/http.h"
 
 #include <functional>
 #include <memory>
@@ -70,7 +69,7 @@ class MtaSts : public std::enable_shared_from_this<MtaSts> {
   // Fetches under way, and who waits for them.
   struct Fetch {
     std::vector<std::shared_ptr<Signal>> waiting;
-    std::shared_ptr<HttpsCall> call = std::make_shared<HttpsCall>();
+    std::shared_ptr<HttpCall> call = std::make_shared<HttpCall>();
   };
   std::unordered_map<std::string, Fetch> running_;
   bool is_stopped_ = false;

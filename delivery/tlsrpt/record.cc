@@ -1,6 +1,7 @@
 #include "delivery/tlsrpt/record.h"
 
 #include "base/text.h"
+#include "base/url.h"
 #include "delivery/sts/tags.h"
 #include "mail/address.h"
 
@@ -49,23 +50,14 @@ std::optional<TlsReportTarget> mail_target(std::string_view rest) {
   return target;
 }
 
-std::optional<TlsReportTarget> https_target(std::string_view rest) {
-  TlsReportTarget target;
-  const auto end = std::min(rest.find_first_of("/?"), rest.size());
-  auto authority = rest.substr(0, end);
-  target.path = rest.substr(end);
-  if (!target.path.starts_with('/'))
-    target.path.insert(0, "/");
-  if (const auto colon = authority.find(':'); colon != authority.npos) {
-    const auto port = parse_unsigned(authority.substr(colon + 1));
-    if (!port || *port == 0 || *port > 65535)
-      return std::nullopt;
-    target.port = static_cast<std::uint16_t>(*port);
-    authority = authority.substr(0, colon);
-  }
-  target.host = ascii_lower(authority);
-  if (!mail::is_host_name(target.host) || target.host.find('.') == target.host.npos)
+std::optional<TlsReportTarget> https_target(std::string_view uri) {
+  auto url = parse_http_url(uri);
+  if (!url || !mail::is_host_name(url->host) || url->host.find('.') == url->host.npos)
     return std::nullopt;
+  TlsReportTarget target;
+  target.host = std::move(url->host);
+  target.port = url->port;
+  target.path = std::move(url->target);
   return target;
 }
 
@@ -87,7 +79,7 @@ std::optional<TlsReportTarget> parse_tlsrpt_uri(std::string_view uri) {
   if (starts_with_ignoring_case(uri, "mailto:"))
     return mail_target(uri.substr(7));
   if (starts_with_ignoring_case(uri, "https://"))
-    return https_target(uri.substr(8));
+    return https_target(uri);
   return std::nullopt;
 }
 

@@ -3,7 +3,6 @@
 #include "base/file.h"
 #include "base/text.h"
 
-#include <algorithm>
 #include <mutex>
 
 namespace postrider::delivery {
@@ -237,22 +236,11 @@ Task<Result<void>> TlsReporter::send_by_https(const TlsReportTarget& target,
   request.fields.emplace_back("User-Agent", "Postrider");
   request.fields.emplace_back("Content-Type", "application/tlsrpt+gzip");
   request.body = compressed;
-  std::vector<asio::ip::address> addresses;
-  auto& resolver = resolver_();
-  if (settings_.families != Families::ipv4) {
-    const auto six = co_await resolver.aaaa(target.host);
-    addresses.insert(addresses.end(), six.records.begin(), six.records.end());
-  }
-  if (settings_.families != Families::ipv6) {
-    const auto four = co_await resolver.a(target.host);
-    const auto at = static_cast<std::ptrdiff_t>(std::min<std::size_t>(addresses.size(), 2));
-    addresses.insert(addresses.begin() + at, four.records.begin(), four.records.end());
-  }
   auto tls = settings_.tls;
-  HttpsLimits limits;
+  HttpLimits limits;
   auto call = call_;
-  auto answer = co_await https_request(home_, std::move(tls), std::move(addresses),
-                                       std::move(request), limits, std::move(call));
+  auto answer = co_await dns::http_request(home_, resolver_(), settings_.families, std::move(tls),
+                                           std::move(request), limits, std::move(call));
   if (!answer)
     co_return answer.error();
   if (answer->status < 200 || answer->status > 299)

@@ -11,13 +11,12 @@
 
 #include "base/blocking_pool.h"
 #include "base/deadline.h"
-#include "base/https.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "delivery/settings.h"
 #include "delivery/tlsrpt/record.h"
 #include "delivery/tlsrpt/report.h"
-#include "dns/resolver.h"
+#include "dns/http.h"
 
 #include <functional>
 #include <map>
@@ -107,7 +106,7 @@ class TlsReporter : public std::enable_shared_from_this<TlsReporter> {
   bool has_changed_ = false;   // since it was last handed over
   bool is_sending_ = false;
   bool is_stopped_ = false;
-  std::shared_ptr<HttpsCall> call_ = std::make_shared<HttpsCall>();
+  std::shared_ptr<HttpCall> call_ = std::make_shared<HttpCall>();
 };
 
 }  // namespace postrider::delivery

@@ -40,6 +40,10 @@ void Service::set_pam_helper(std::shared_ptr<const PamHelper> helper) {
   impl_->pam = std::move(helper);
 }
 
+void Service::set_resolvers(std::function<dns::Resolver&(Loop&)> resolver_of) {
+  impl_->resolver_of = std::move(resolver_of);
+}
+
 // Kept across restarts; made the first time.
 Result<std::string> Service::kept_secret() {
   const std::lock_guard lock(impl_->mutex);

@@ -8,9 +8,11 @@
 #pragma once
 
 #include "base/log.h"
+#include "dns/resolver.h"
 #include "smtpd/auth/gate.h"
 #include "smtpd/auth/settings.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +27,8 @@ class Service : public Gate {
   Service(const Clock& clock, Log& log, std::string folder);
   ~Service() override;
 
+  // For introspection: the resolver of a loop, on that loop. Once; before adopt().
+  void set_resolvers(std::function<dns::Resolver&(Loop&)> resolver_of);
   // Started, for auth.pam. Once; before adopt().
   void set_pam_helper(std::shared_ptr<const PamHelper> helper);
   // Reads the files that the settings name; nothing changes yet. Blocks.
@@ -41,7 +45,7 @@ class Service : public Gate {
   std::string begin_message(std::string_view user) override;
   std::string add_recipient(std::string_view user, std::string_view recipient) override;
 
-  // Users at a limit now. Thread-safe, as all but the first two.
+  // Users at a limit now. Thread-safe, as all but those that are called once.
   std::vector<Quota::Limited> limited() const;
   void save();
 

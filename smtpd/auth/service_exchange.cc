@@ -24,6 +24,22 @@ Answer answer_of(Verdict verdict, std::string user = {}) {
   return answer;
 }
 
+constexpr unsigned kMostIntrospecting = 500;
+
+// One of those that are at it now.
+class Counted {
+ public:
+  explicit Counted(std::atomic<unsigned>& all) : all_(all), count_(++all) {}
+  ~Counted() { --all_; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+  unsigned count() const { return count_; }
+
+ private:
+  std::atomic<unsigned>& all_;
+  unsigned count_;
+};
+
 // Tells repeated passwords from guesses; never leaves the process.
 std::uint64_t tag_of(std::string_view secret) {
   static const auto key = random_bytes(32);
@@ -243,23 +259,16 @@ Task<Answer> ServiceExchange::check_token(Question question) {
   co_return answer_of(is_theirs ? Verdict::granted : Verdict::refused, user.value_or(""));
 }
 
-// The system's resolver blocks; the rest does not.
 Task<Result<Token>> ServiceExchange::introspect_token(std::string token) {
-  using Hosts = Result<std::vector<asio::ip::tcp::endpoint>>;
-  std::function<Hosts()> job = [tables = tables_]() -> Hosts {
-    const auto place = parse_http_url(tables->settings.oauth.introspect);
-    return place ? look_up(*place) : Hosts(malformed("the URL of the endpoint"));
-  };
-  auto hosts = co_await Service::Impl::run_bounded<Hosts>(*service_.waiters, service_.asking, loop_,
-                                                          std::move(job));
-  if (!hosts)
+  if (!service_.resolver_of)
+    co_return Error(Errc::unsupported, "look up names");
+  const Counted one(service_.introspecting);
+  if (one.count() > kMostIntrospecting)
     co_return Error(Errc::too_long, "too many questions wait");
-  if (!*hosts)
-    co_return hosts->error();
   auto rules = tables_->settings.oauth;
   const auto now = service_.clock.now();
-  auto answer =
-      co_await introspect(loop_, **hosts, tables_->tls, std::move(rules), std::move(token), now);
+  auto answer = co_await introspect(loop_, service_.resolver_of(loop_), tables_->tls,
+                                    std::move(rules), std::move(token), now);
   co_return answer;
 }
 

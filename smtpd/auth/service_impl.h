@@ -7,6 +7,7 @@
 #include "smtpd/auth/tables.h"
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -43,6 +44,7 @@ struct Service::Impl {
   const Clock& clock;
   Log& log;
   const std::string folder;
+  std::function<dns::Resolver&(Loop&)> resolver_of;
   std::shared_ptr<const PamHelper> pam;  // null: auth.pam was not set at the start
   mutable std::mutex mutex;              // of all below but the pools
   std::shared_ptr<const Tables> tables;
@@ -54,6 +56,7 @@ struct Service::Impl {
   SteadyTime saved{};
   std::atomic<unsigned> hashing{0};
   std::atomic<unsigned> asking{0};
+  std::atomic<unsigned> introspecting{0};
   std::optional<BlockingPool> hashes;   // busy with a processor
   std::optional<BlockingPool> waiters;  // waiting for PAM or a disk
 };

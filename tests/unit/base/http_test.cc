@@ -31,6 +31,13 @@ TEST_CASE("a request is what RFC 9112 asks for", "[base][http]") {
   CHECK(encode(request) ==
         "GET /x HTTP/1.1\r\nHost: mta-sts.example.test\r\nConnection: close\r\n"
         "Accept: text/plain\r\n\r\n");
+  request.is_https = false;
+  request.port = 80;
+  request.host = "::1";
+  CHECK(encode(request) ==
+        "GET /x HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\nAccept: text/plain\r\n\r\n");
+  request.is_https = true;
+  request.host = "mta-sts.example.test";
   request.method = "POST";
   request.port = 8443;
   request.fields.clear();

@@ -1,4 +1,4 @@
-#include "base/https.h"
+#include "base/http_client.h"
 
 #include "base/stream.h"
 
@@ -9,13 +9,13 @@
 namespace postrider {
 
 // Lets the call reach the stream as long as this lives.
-struct HttpsCallAccess {
-  HttpsCallAccess(HttpsCall& call, Stream& stream) : call_(call) { call_.stream_ = &stream; }
-  ~HttpsCallAccess() { call_.stream_ = nullptr; }
-  HttpsCall& call_;
+struct HttpCallAccess {
+  HttpCallAccess(HttpCall& call, Stream& stream) : call_(call) { call_.stream_ = &stream; }
+  ~HttpCallAccess() { call_.stream_ = nullptr; }
+  HttpCall& call_;
 };
 
-void HttpsCall::abort() {
+void HttpCall::abort() {
   is_aborted_ = true;
   if (stream_ != nullptr)
     stream_->close();
@@ -46,16 +46,26 @@ Task<Result<HttpResponse>> read_answer(Stream& stream, std::size_t most_body) {
   }
 }
 
-Task<Result<HttpResponse>> ask(Stream& stream, std::shared_ptr<const TlsContext> tls,
-                               const HttpRequest& request, const HttpsLimits& limits) {
-  stream.set_deadline(limits.whole);
+TlsClientOptions options_for(const std::string& host) {
+  boost::system::error_code is_name;
+  asio::ip::make_address(host, is_name);
   TlsClientOptions options;
-  options.server_name = request.host;
+  if (is_name)  // RFC 6066 §3: no address
+    options.server_name = host;
   options.verify = TlsClientOptions::Verify::pkix;
-  options.names.push_back(request.host);
-  auto secured = co_await stream.start_tls_client(std::move(tls), std::move(options));
-  if (!secured)
-    co_return secured.error().during("set up TLS");
+  options.names.push_back(host);
+  return options;
+}
+
+Task<Result<HttpResponse>> ask(Stream& stream, std::shared_ptr<const TlsContext> tls,
+                               const HttpRequest& request, const HttpLimits& limits) {
+  stream.set_deadline(limits.whole);
+  if (request.is_https) {
+    auto options = options_for(request.host);
+    auto secured = co_await stream.start_tls_client(std::move(tls), std::move(options));
+    if (!secured)
+      co_return secured.error().during("set up TLS");
+  }
   const auto wire = encode(request);
   auto sent = co_await stream.write(wire);
   if (!sent)
@@ -66,10 +76,12 @@ Task<Result<HttpResponse>> ask(Stream& stream, std::shared_ptr<const TlsContext>
 
 }  // namespace
 
-Task<Result<HttpResponse>> https_request(Loop& loop, std::shared_ptr<const TlsContext> tls,
-                                         std::vector<asio::ip::address> addresses,
-                                         HttpRequest request, HttpsLimits limits,
-                                         std::shared_ptr<HttpsCall> call) {
+Task<Result<HttpResponse>> http_request(Loop& loop, std::shared_ptr<const TlsContext> tls,
+                                        std::vector<asio::ip::address> addresses,
+                                        HttpRequest request, HttpLimits limits,
+                                        std::shared_ptr<HttpCall> call) {
+  if (request.is_https && !tls)
+    co_return Error(Errc::unsupported, "ask " + request.host + " over HTTPS without trusted roots");
   Error last(asio::error::host_not_found, "connect to " + request.host);
   if (addresses.size() > kMostAddresses)
     addresses.resize(kMostAddresses);
@@ -77,15 +89,15 @@ Task<Result<HttpResponse>> https_request(Loop& loop, std::shared_ptr<const TlsCo
     const asio::generic::stream_protocol::endpoint to(
         asio::ip::tcp::endpoint(address, request.port));
     if (call->is_aborted())
-      break;
+      co_return Error(Errc::stopped, "connect to " + request.host);
     auto stream = co_await Stream::connect(loop, to, limits.connect);
     if (!stream) {
       last = stream.error().during("connect to " + address.to_string());
       continue;
     }
-    const HttpsCallAccess access(*call, **stream);
+    const HttpCallAccess access(*call, **stream);
     if (call->is_aborted())
-      break;
+      co_return Error(Errc::stopped, "connect to " + request.host);
     auto answer = co_await ask(**stream, tls, request, limits);
     (*stream)->close();
     co_return answer;

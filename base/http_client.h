@@ -1,5 +1,5 @@
-// One request over HTTPS. The certificate must be trusted and name the host; there is no way to ask
-// for less.
+// One request over HTTPS, or over HTTP where the request says so. Over HTTPS the certificate must
+// be trusted and name the host; there is no way to ask for less.
 #pragma once
 
 #include "base/http.h"
@@ -13,7 +13,7 @@
 
 namespace postrider {
 
-struct HttpsLimits {
+struct HttpLimits {
   Duration connect{3000};  // for each address
   Duration whole{20000};   // for the handshake, the request and the answer at one address
   std::size_t body = 64U << 10U;
@@ -22,23 +22,23 @@ struct HttpsLimits {
 class Stream;
 
 // Ends a request from outside, as a stop does. On the loop's thread.
-class HttpsCall {
+class HttpCall {
  public:
   void abort();
   bool is_aborted() const { return is_aborted_; }
 
  private:
-  friend struct HttpsCallAccess;
+  friend struct HttpCallAccess;
   Stream* stream_ = nullptr;  // while there is one
   bool is_aborted_ = false;
 };
 
 // Tries the addresses in order until one can be connected to, four at most. Any status is an
 // answer. Errc::untrusted: the certificate is not good for the host; asio::error::timed_out; else
-// as base/http.h and base/stream.h say. On the loop's thread.
-Task<Result<HttpResponse>> https_request(Loop& loop, std::shared_ptr<const TlsContext> tls,
-                                         std::vector<asio::ip::address> addresses,
-                                         HttpRequest request, HttpsLimits limits,
-                                         std::shared_ptr<HttpsCall> call);
+// as base/http.h and base/stream.h say. tls: may be null for HTTP. On the loop's thread.
+Task<Result<HttpResponse>> http_request(Loop& loop, std::shared_ptr<const TlsContext> tls,
+                                        std::vector<asio::ip::address> addresses,
+                                        HttpRequest request, HttpLimits limits,
+                                        std::shared_ptr<HttpCall> call);
 
 }  // namespace postrider

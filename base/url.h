@@ -1,0 +1,25 @@
+// URLs of HTTP, as far as we ask them, and percent-encoding. Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace postrider {
+
+struct HttpUrl {
+  bool is_https = false;
+  std::string host;  // lower case; an IPv6 address without its brackets
+  std::uint16_t port = 443;
+  std::string target;  // path and query; at least "/"
+};
+// "https://host:port/path?query", or http://. Nothing: another scheme, a user, a port out of range,
+// or an octet that is no printable ASCII. A fragment is left out.
+std::optional<HttpUrl> parse_http_url(std::string_view url);
+
+// RFC 3986 §2.1: all but letters, digits and "-._~" as %XX, which is good for the values of
+// application/x-www-form-urlencoded too.
+std::string percent_encoded(std::string_view text);
+
+}  // namespace postrider
