@@ -1,10 +1,11 @@
 #include "daemon/passwd.h"
 
 #include "base/file.h"
+#include "base/saslprep.h"
 #include "daemon/config_file.h"
 #include "daemon/privileges.h"
 #include "smtpd/auth/passwords.h"
-#include "smtpd/auth/saslprep.h"
+#include "smtpd/auth/user_key.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -85,7 +86,7 @@ Result<FileDescriptor> lock_folder_of(const std::string& path) {
 }
 
 Result<auth::UserEntry> make_entry(const PasswordChange& change) {
-  const auto prepared = auth::saslprep(*change.password);
+  const auto prepared = saslprep(*change.password);
   if (!prepared)
     return malformed("the password is empty, longer than 1024 octets, or holds controls");
   auto hash = auth::hash_password(*prepared);

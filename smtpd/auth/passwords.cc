@@ -2,7 +2,7 @@
 
 #include "base/digest.h"
 #include "base/file.h"
-#include "smtpd/auth/saslprep.h"
+#include "base/saslprep.h"
 
 #include <crypt.h>
 

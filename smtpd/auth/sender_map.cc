@@ -2,7 +2,7 @@
 
 #include "base/text.h"
 #include "mail/envelope.h"
-#include "smtpd/auth/saslprep.h"
+#include "smtpd/auth/user_key.h"
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "smtpd/auth/introspection.h"
-#include "smtpd/auth/saslprep.h"
+#include "smtpd/auth/user_key.h"
 
 #include <boost/asio/basic_waitable_timer.hpp>
 

@@ -2,7 +2,7 @@
 
 #include "base/base64.h"
 #include "base/text.h"
-#include "smtpd/auth/saslprep.h"
+#include "smtpd/auth/user_key.h"
 
 #include <map>
 

@@ -4,8 +4,9 @@
 // The first octet chooses the mechanism, the second the answers; the rest are the client's lines.
 #include "base/assert.h"
 #include "base/base64.h"
+#include "base/saslprep.h"
 #include "smtpd/auth/dialogue.h"
-#include "smtpd/auth/saslprep.h"
+#include "smtpd/auth/user_key.h"
 
 #include <cstddef>
 #include <cstdint>

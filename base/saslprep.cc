@@ -1,12 +1,11 @@
-#include "smtpd/auth/saslprep.h"
+#include "base/saslprep.h"
 
 #include "base/text.h"
-#include "smtpd/auth/sasl.h"
 
 #include <algorithm>
 #include <stringprep.h>
 
-namespace postrider::smtpd::auth {
+namespace postrider {
 
 namespace {
 
@@ -17,7 +16,7 @@ bool is_printable_ascii(std::string_view text) {
 }  // namespace
 
 std::optional<std::string> saslprep(std::string_view text) {
-  if (text.empty() || text.size() > kMostPassword || text.find('\0') != std::string_view::npos)
+  if (text.empty() || text.size() > kMostSaslText || text.find('\0') != std::string_view::npos)
     return std::nullopt;
   if (is_printable_ascii(text))
     return std::string(text);
@@ -25,25 +24,15 @@ std::optional<std::string> saslprep(std::string_view text) {
     return std::nullopt;
   // Compatibility forms grow to at most 18 times their size (U+FDFA); what grows beyond the room
   // is refused by the library.
-  std::string room(kMostPassword * 2, '\0');
+  std::string room(kMostSaslText * 2, '\0');
   text.copy(room.data(), text.size());
   if (stringprep(room.data(), room.size() - 1, Stringprep_profile_flags{}, stringprep_saslprep) !=
       STRINGPREP_OK)
     return std::nullopt;
   room.resize(room.find('\0'));
-  if (room.empty() || room.size() > kMostPassword)
+  if (room.empty() || room.size() > kMostSaslText)
     return std::nullopt;
   return room;
 }
 
-std::optional<std::string> user_key(std::string_view name) {
-  if (name.size() > kMostUserName)
-    return std::nullopt;
-  const auto prepared = saslprep(name);
-  if (!prepared || prepared->size() > kMostUserName ||
-      prepared->find_first_of(": ") != std::string::npos)
-    return std::nullopt;
-  return ascii_lower(*prepared);
-}
-
-}  // namespace postrider::smtpd::auth
+}  // namespace postrider
