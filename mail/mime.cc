@@ -1,5 +1,6 @@
 #include "mail/mime.h"
 
+#include "base/base64.h"
 #include "base/text.h"
 #include "mail/header.h"
 
@@ -168,24 +169,9 @@ std::size_t quoted_printable_size(std::string_view bytes) {
 }
 
 void append_base64(std::string_view bytes, std::string& out) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::size_t column = 0;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    if (column == kLine) {
-      out.append("\r\n");
-      column = 0;
-    }
-    const auto group = bytes.substr(i, 3);
-    const auto octet = [&](std::size_t k) {
-      return k < group.size() ? static_cast<unsigned>(static_cast<unsigned char>(group[k])) : 0U;
-    };
-    const unsigned bits = (octet(0) << 16U) | (octet(1) << 8U) | octet(2);
-    out.push_back(kDigits[bits >> 18U]);
-    out.push_back(kDigits[(bits >> 12U) & 63U]);
-    out.push_back(group.size() > 1 ? kDigits[(bits >> 6U) & 63U] : '=');
-    out.push_back(group.size() > 2 ? kDigits[bits & 63U] : '=');
-    column += 4;
-  }
+  constexpr std::size_t kOctets = kLine / 4 * 3;  // of a line
+  for (std::size_t at = 0; at < bytes.size(); at += kOctets)
+    out.append(at > 0 ? "\r\n" : "").append(encode_base64(bytes.substr(at, kOctets)));
 }
 
 std::size_t base64_size(std::size_t bytes) {
