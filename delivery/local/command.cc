@@ -18,7 +18,7 @@ namespace postrider::delivery {
 
 namespace {
 
-constexpr std::string_view kHarmless = "!@%-_=+:,./ ";
+constexpr std::string_view kHarmless = "!@%-_=+:,./";
 
 bool is_harmless(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -118,6 +118,18 @@ std::string harmless(std::string_view outside) {
   return out;
 }
 
+namespace {
+
+// A program may hand it on as an argument of another.
+std::string variable(const char* name, std::string_view outside) {
+  auto value = harmless(outside);
+  if (value.starts_with('-'))
+    value.front() = '_';
+  return std::string(name) + "=" + value;
+}
+
+}  // namespace
+
 std::vector<std::string> command_environment(const LocalEnvelope& envelope, std::string_view user,
                                              std::string_view home) {
   return {"HOME=" + std::string(home),
@@ -125,12 +137,12 @@ std::vector<std::string> command_environment(const LocalEnvelope& envelope, std:
           "LOGNAME=" + std::string(user),
           "SHELL=/bin/sh",
           "PATH=/usr/local/bin:/usr/bin:/bin",
-          "SENDER=" + harmless(envelope.sender),
-          "RECIPIENT=" + harmless(envelope.delivered_to),
-          "ORIGINAL_RECIPIENT=" + harmless(envelope.original_recipient),
-          "LOCAL=" + harmless(envelope.local_part),
-          "EXTENSION=" + harmless(envelope.extension),
-          "DOMAIN=" + harmless(envelope.domain)};
+          variable("SENDER", envelope.sender),
+          variable("RECIPIENT", envelope.delivered_to),
+          variable("ORIGINAL_RECIPIENT", envelope.original_recipient),
+          variable("LOCAL", envelope.local_part),
+          variable("EXTENSION", envelope.extension),
+          variable("DOMAIN", envelope.domain)};
 }
 
 mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body) {

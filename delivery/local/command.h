@@ -19,7 +19,7 @@ namespace postrider::delivery {
 
 mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body);
 
-// Letters, digits and "!@%-_=+:,./ " stay, all else becomes "_". Pure.
+// Letters, digits and "!@%-_=+:,./" stay, all else becomes "_". Pure.
 std::string harmless(std::string_view outside);
 
 // "NAME=value", ready for execve; home and user of the account that runs it.
