@@ -25,6 +25,18 @@ tables::Options virtual_options() {
   return options;
 }
 
+tables::Options rewrite_options() {
+  tables::Options options;
+  options.check = mail::check_rewrite_value;
+  return options;
+}
+
+tables::Options access_options() {
+  tables::Options options;
+  options.check = smtpd::check_access_value;
+  return options;
+}
+
 Result<std::vector<delivery::TablePtr>> open_all(const std::vector<std::string>& specs,
                                                  const char* option, const tables::Options& options,
                                                  tables::Watcher& watcher) {
@@ -55,7 +67,7 @@ mail::Rewriter::Find find_in(std::vector<delivery::TablePtr> tables) {
   if (tables.empty())
     return {};
   return [tables = std::move(tables)](const std::string& key,
-                                      bool whole) -> Result<std::optional<std::string>> {
+                                      bool whole) -> Result<std::optional<mail::Rewriter::Entry>> {
     for (const auto& table : tables) {
       if (table->has_patterns() && !whole)
         continue;
@@ -63,9 +75,10 @@ mail::Rewriter::Find find_in(std::vector<delivery::TablePtr> tables) {
       if (!found)
         return found.error();
       if (found->has_value())
-        return std::optional(std::move((*found)->value));
+        return std::optional(
+            mail::Rewriter::Entry{std::move((*found)->value), std::move((*found)->where)});
     }
-    return std::optional<std::string>();
+    return std::optional<mail::Rewriter::Entry>();
   };
 }
 
@@ -132,11 +145,6 @@ Report rebuild_aliases(const Config& config) {
   return all;
 }
 
-Result<std::vector<delivery::TablePtr>> open_tables(const std::vector<std::string>& specs,
-                                                    const char* option, tables::Watcher& watcher) {
-  return open_all(specs, option, {}, watcher);
-}
-
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
                                                                        tables::Watcher& watcher) {
   delivery::AddressRules rules;
@@ -169,10 +177,10 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
   const auto& rewrite = config.rewrite;
   if (rewrite.sender.empty() && rewrite.recipient.empty() && rewrite.masquerade.empty())
     return std::shared_ptr<const mail::Rewriter>();
-  auto sender = open_tables(rewrite.sender, "rewrite.sender", watcher);
+  auto sender = open_all(rewrite.sender, "rewrite.sender", rewrite_options(), watcher);
   if (!sender)
     return sender.error();
-  auto recipient = open_tables(rewrite.recipient, "rewrite.recipient", watcher);
+  auto recipient = open_all(rewrite.recipient, "rewrite.recipient", rewrite_options(), watcher);
   if (!recipient)
     return recipient.error();
   mail::Rewriter::Rules rules;
@@ -195,13 +203,14 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
 Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
                                               std::shared_ptr<const delivery::AddressBook> book) {
   const auto& accept = config.accept;
-  auto senders = open_tables(accept.senders, "accept.senders", watcher);
+  auto senders = open_all(accept.senders, "accept.senders", access_options(), watcher);
   if (!senders)
     return senders.error();
-  auto recipients = open_tables(accept.recipient_map, "accept.recipient_map", watcher);
+  auto recipients =
+      open_all(accept.recipient_map, "accept.recipient_map", access_options(), watcher);
   if (!recipients)
     return recipients.error();
-  auto relayed = open_tables(accept.relay_recipients, "accept.relay_recipients", watcher);
+  auto relayed = open_all(accept.relay_recipients, "accept.relay_recipients", {}, watcher);
   if (!relayed)
     return relayed.error();
   auto rewriter = open_rewriter(config, watcher, std::move(book));
@@ -215,10 +224,10 @@ std::vector<TableProblem> check_tables(const Config& config) {
   std::vector<TableProblem> problems;
   check_all(config.local.aliases, "local.aliases", alias_options(), problems);
   check_all(config.local.virtuals, "local.virtual", virtual_options(), problems);
-  check_all(config.rewrite.sender, "rewrite.sender", {}, problems);
-  check_all(config.rewrite.recipient, "rewrite.recipient", {}, problems);
-  check_all(config.accept.senders, "accept.senders", {}, problems);
-  check_all(config.accept.recipient_map, "accept.recipient_map", {}, problems);
+  check_all(config.rewrite.sender, "rewrite.sender", rewrite_options(), problems);
+  check_all(config.rewrite.recipient, "rewrite.recipient", rewrite_options(), problems);
+  check_all(config.accept.senders, "accept.senders", access_options(), problems);
+  check_all(config.accept.recipient_map, "accept.recipient_map", access_options(), problems);
   check_all(config.accept.relay_recipients, "accept.relay_recipients", {}, problems);
   return problems;
 }

@@ -19,9 +19,6 @@ namespace postrider::daemon {
 // what the configuration itself says wrongly is an error.
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
                                                                        tables::Watcher& watcher);
-// Tables of other options, named `option` in the log: their values are not looked at.
-Result<std::vector<delivery::TablePtr>> open_tables(const std::vector<std::string>& specs,
-                                                    const char* option, tables::Watcher& watcher);
 
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(

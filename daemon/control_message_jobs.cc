@@ -144,10 +144,11 @@ void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& 
   }
 }
 
-void add_facts(const JobContext& context, const std::string& address, std::string& out) {
+void add_facts(const JobContext& context, const std::string& address, bool is_queued,
+               std::string& out) {
   std::vector<ExplainedFact> facts;
   if (context.insight != nullptr)
-    facts = context.insight->explain(address);
+    facts = context.insight->explain(address, is_queued);
   else
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
   add_fact_lines(facts, address, out);
@@ -158,7 +159,7 @@ class ExplainAddressJob : public ControlJob {
   ExplainAddressJob(const JobContext& context, std::string address)
       : context_(context), address_(std::move(address)) {}
   bool step(std::string& out) override {
-    add_facts(context_, address_, out);
+    add_facts(context_, address_, false, out);
     return finish(out);
   }
 
@@ -201,7 +202,7 @@ class ExplainMessageJob : public ControlJob {
     std::set<std::string> domains;
     for (const auto& recipient : message.recipients)
       if (domains.size() < kMostExplained && domains.insert(recipient.domain).second)
-        add_facts(context_, recipient.address, out);
+        add_facts(context_, recipient.address, true, out);
     return finish(out);
   }
 

@@ -28,8 +28,9 @@ struct ExplainedFact {
 class Insight {
  public:
   virtual ~Insight() = default;
-  // What would happen to mail for this address now: route, hosts, TLS policy, state of the site.
-  virtual std::vector<ExplainedFact> explain(const std::string& address) = 0;
+  // What would happen to mail for this address now: receiving (unless it is queued already), route,
+  // hosts, TLS policy, state of the site.
+  virtual std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) = 0;
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
   virtual boost::json::object status() = 0;

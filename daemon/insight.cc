@@ -1,6 +1,7 @@
 #include "daemon/insight.h"
 
 #include "base/text.h"
+#include "smtpd/policy.h"
 
 #include <boost/json/array.hpp>
 
@@ -60,20 +61,60 @@ std::string site_text(const delivery::SiteStatus& site) {
 
 RunningInsight::RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server,
                                TlsParts& tls, const smtpd::auth::Service& auth,
-                               std::string hostname, std::string config_file)
+                               const LocalLimits& local_limits, std::string hostname,
+                               std::string config_file)
     : dispatcher_(dispatcher),
       server_(server),
       tls_(tls),
       auth_(auth),
+      local_limits_(local_limits),
       hostname_(std::move(hostname)),
       config_file_(std::move(config_file)) {}
 
-std::vector<ExplainedFact> RunningInsight::explain(const std::string& address) {
+// What receiving does with an address, before delivery is asked. The address that goes on; empty:
+// the conclusion is drawn.
+std::string RunningInsight::explain_receiving(const std::string& address,
+                                              std::vector<ExplainedFact>& facts) {
+  ReceivingTables tables;
+  {
+    const std::lock_guard lock(mutex_);
+    tables = tables_;
+  }
+  if (address.find('@') == address.npos)
+    return address;
+  const auto access = smtpd::look_up_access(tables.recipient_map, address);
+  if (access.kind == smtpd::Access::Kind::ok)
+    facts.push_back(
+        {"step", address + " is let in by accept.recipient_map (" + access.where + ")"});
+  if (const auto refusal = smtpd::Policy::refusal(access); !refusal.empty()) {
+    const auto where = access.where.empty() ? "which cannot be read now" : access.where;
+    facts.push_back({"conclusion", "is refused by accept.recipient_map (" + where +
+                                       "): " + std::string(trim(refusal))});
+    return {};
+  }
+  if (!tables.rewriter)
+    return address;
+  auto step = tables.rewriter->recipient(address);
+  if (!step) {
+    facts.push_back({"conclusion", "is not taken now: " + tables::told(step.error())});
+    return {};
+  }
+  if (!step->where.empty())
+    facts.push_back({"step", address + " -> " + step->address + " (" + step->where + ")"});
+  return std::move(step->address);
+}
+
+std::vector<ExplainedFact> RunningInsight::explain(const std::string& given, bool is_queued) {
+  std::vector<ExplainedFact> facts;
+  const auto address = is_queued ? given : explain_receiving(given, facts);
+  if (address.empty())
+    return facts;
   const auto answer = wait_for_answer<delivery::Explanation>(
       stopping_, [&](auto on_answer) { dispatcher_.explain(address, std::move(on_answer)); });
-  if (!answer)
-    return {{"conclusion", "delivery did not answer in time"}};
-  std::vector<ExplainedFact> facts;
+  if (!answer) {
+    facts.push_back({"conclusion", "delivery did not answer in time"});
+    return facts;
+  }
   const auto add = [&](const char* what, std::string text) {
     if (!text.empty())
       facts.push_back({what, std::move(text)});
@@ -124,7 +165,10 @@ boost::json::object RunningInsight::status() {
   out["rejected"] = receiving.rejected;
   out["turned_away"] = receiving.turned_away;
   boost::json::array limited;
-  for (const auto& user : auth_.limited())
+  auto at_limit = auth_.limited();
+  for (auto& user : local_limits_.limited())
+    at_limit.push_back(std::move(user));
+  for (const auto& user : at_limit)
     limited.emplace_back(user.user + ": " + std::to_string(user.most) + " " +
                          std::string(user.limit) + ", since " + format_rfc3339(user.since));
   out["users_at_their_limit"] = std::move(limited);
@@ -169,6 +213,11 @@ std::vector<ExplainedFact> RunningInsight::tls_reports(bool send, bool today_too
 
 void RunningInsight::set_confinement(Confinement confinement) {
   confinement_ = std::move(confinement);
+}
+
+void RunningInsight::set_tables(ReceivingTables tables) {
+  const std::lock_guard lock(mutex_);
+  tables_ = std::move(tables);
 }
 
 void RunningInsight::set_listeners(std::vector<std::string> addresses) {

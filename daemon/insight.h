@@ -1,8 +1,10 @@
 // What only the running parts know, for `postrider explain` and `postrider status`.
 #pragma once
 
+#include "daemon/addresses.h"
 #include "daemon/confinement.h"
 #include "daemon/control_service.h"
+#include "daemon/local_limits.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
 #include "smtpd/auth/service.h"
@@ -21,26 +23,32 @@ class RunningInsight : public Insight {
  public:
   // All references outlive this.
   RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                 const smtpd::auth::Service& auth, std::string hostname, std::string config_file);
-  std::vector<ExplainedFact> explain(const std::string& address) override;
+                 const smtpd::auth::Service& auth, const LocalLimits& local_limits,
+                 std::string hostname, std::string config_file);
+  std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   boost::json::object status() override;
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
   void set_confinement(Confinement confinement);  // before it is asked
   void set_listeners(std::vector<std::string> addresses);
+  void set_tables(ReceivingTables tables);
   void stop() { stopping_ = true; }  // who waits gets no answer
 
  private:
+  std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
+
   delivery::Dispatcher& dispatcher_;
   smtpd::Server& server_;
   TlsParts& tls_;
   const smtpd::auth::Service& auth_;
+  const LocalLimits& local_limits_;
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};
   Confinement confinement_;
   std::mutex mutex_;
   std::vector<std::string> listeners_;
+  ReceivingTables tables_;
 };
 
 }  // namespace postrider::daemon

@@ -1,8 +1,8 @@
 #include "daemon/submit_builder.h"
 
 #include "base/text.h"
-#include "mail/command.h"
 
+#include <set>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -36,15 +36,15 @@ Result<void> SubmissionBuilder::rewrite_envelope() {
   envelope_.sender = rewriter_->masqueraded(*sender);
   header_.author =
       envelope_.sender.empty() ? header_.author : rewriter_->masqueraded(header_.author);
+  std::set<std::string> known;  // two names may be one now
+  std::vector<mail::Recipient> recipients;
   for (auto& recipient : envelope_.recipients) {
-    auto fresh = rewriter_->recipient(recipient.address);
-    if (!fresh)
-      return fresh.error();
-    if (*fresh != recipient.address && recipient.original_recipient.empty() &&
-        is_ascii(recipient.address))
-      recipient.original_recipient = "rfc822;" + mail::encode_xtext(recipient.address);
-    recipient.address = *std::move(fresh);
+    if (auto changed = rewriter_->apply(recipient); !changed)
+      return changed.error();
+    if (known.insert(recipient.address).second)
+      recipients.push_back(std::move(recipient));
   }
+  envelope_.recipients = std::move(recipients);
   return {};
 }
 

@@ -2,7 +2,7 @@
 
 #include "base/text.h"
 #include "mail/address.h"
-#include "mail/envelope.h"
+#include "mail/command.h"
 #include "mail/header.h"
 
 #include <algorithm>
@@ -78,10 +78,26 @@ std::vector<std::pair<std::size_t, std::size_t>> address_places(std::string_view
   return places;
 }
 
-Result<std::string> Rewriter::changed(const std::string& address, const Find& find) const {
+bool has_recipient(const Envelope& envelope, std::string_view address) {
+  return std::any_of(envelope.recipients.begin(), envelope.recipients.end(),
+                     [&](const Recipient& one) { return one.address == address; });
+}
+
+std::string check_rewrite_value(std::string_view value) {
+  const auto text = trim(value);
+  const auto whole = text.starts_with('@')                 ? "x" + std::string(text)
+                     : text.find('@') == std::string::npos ? std::string(text) + "@x"
+                                                           : std::string(text);
+  // What "$1" will stand for only the match tells.
+  if (text.find('$') != std::string::npos || parse_mailbox(whole, true))
+    return {};
+  return "\"" + escaped(text, 80) + "\" is no address; user@domain, user or @domain is allowed";
+}
+
+Result<Rewriter::Step> Rewriter::changed(const std::string& address, const Find& find) const {
   const auto domain = domain_of(address);
   if (!find || domain.empty())
-    return address;
+    return Step{address, {}};
   const auto local_part = std::string(local_part_of(address));
   const auto cut = local_part.find_first_of(rules_.separator);
   const bool has_extension = cut != local_part.npos && cut > 0 && local_part.front() != '"';
@@ -103,27 +119,43 @@ Result<std::string> Rewriter::changed(const std::string& address, const Find& fi
       return found.error();
     if (!found->has_value())
       continue;
-    auto value = std::string(trim(**found));
+    auto value = std::string(trim((*found)->value));
     if (value.starts_with('@'))
       value = local_part + value;
     else if (value.find('@') == value.npos)
       value += "@" + domain;
     const auto mailbox = parse_mailbox(value, true);
     if (!mailbox)
-      return Error(Errc::malformed, "\"" + escaped(value, 80) + "\" is no address to rewrite to");
+      return Error(Errc::malformed, (*found)->where + ": \"" + (*found)->value.substr(0, 80) +
+                                        "\" is no address to rewrite to");
     if (one.drops_extension && local_part_of(value).find_first_of(rules_.separator) == value.npos)
       value.insert(local_part_of(value).size(), extension);
-    return value;
+    return Step{std::move(value), std::move((*found)->where)};
   }
-  return address;
+  return Step{address, {}};
 }
 
 Result<std::string> Rewriter::sender(const std::string& address) const {
-  return changed(address, rules_.sender);
+  auto step = changed(address, rules_.sender);
+  if (!step)
+    return step.error();
+  return std::move(step->address);
 }
 
-Result<std::string> Rewriter::recipient(const std::string& address) const {
+Result<Rewriter::Step> Rewriter::recipient(const std::string& address) const {
   return changed(address, rules_.recipient);
+}
+
+Result<bool> Rewriter::apply(Recipient& recipient) const {
+  auto step = changed(recipient.address, rules_.recipient);
+  if (!step)
+    return step.error();
+  if (step->address == recipient.address)
+    return false;
+  if (recipient.original_recipient.empty() && is_ascii(recipient.address))
+    recipient.original_recipient = "rfc822;" + encode_xtext(recipient.address);
+  recipient.address = std::move(step->address);
+  return true;
 }
 
 std::string Rewriter::masqueraded(const std::string& address) const {
@@ -142,10 +174,10 @@ bool Rewriter::changes_headers() const {
 }
 
 Result<std::string> Rewriter::either(const std::string& address, bool is_sender) const {
-  auto fresh = is_sender ? sender(address) : recipient(address);
+  const auto fresh = changed(address, is_sender ? rules_.sender : rules_.recipient);
   if (!fresh)
     return fresh.error();
-  return masqueraded(*fresh);
+  return masqueraded(fresh->address);
 }
 
 Result<std::string> Rewriter::field(std::string_view whole, bool is_sender) const {

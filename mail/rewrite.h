@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "mail/envelope.h"
 
 #include <functional>
 #include <optional>
@@ -18,9 +19,12 @@ namespace postrider::mail {
 
 class Rewriter {
  public:
+  struct Entry {
+    std::string value;
+    std::string where;  // "/etc/postrider/canonical:3"
+  };
   // whole: the key is the whole address, so patterns may be asked. An error: not now.
-  using Find =
-      std::function<Result<std::optional<std::string>>(const std::string& key, bool whole)>;
+  using Find = std::function<Result<std::optional<Entry>>(const std::string& key, bool whole)>;
   struct Rules {
     Find sender, recipient;                          // empty: none
     std::function<bool(std::string_view)> is_local;  // domains whose users' names are keys
@@ -32,7 +36,13 @@ class Rewriter {
 
   // The null sender and a bare "postmaster" stay.
   Result<std::string> sender(const std::string& address) const;
-  Result<std::string> recipient(const std::string& address) const;
+  struct Step {
+    std::string address;
+    std::string where;  // of the entry; empty: the address stays
+  };
+  Result<Step> recipient(const std::string& address) const;
+  // What is changed keeps what it was as ORCPT, for notices (RFC 3461 5.2.6). True if it was.
+  Result<bool> apply(Recipient& recipient) const;
   // ann@sub.example.org is ann@example.org outside, where example.org is masqueraded.
   std::string masqueraded(const std::string& address) const;
 
@@ -43,12 +53,17 @@ class Rewriter {
   Result<std::string> header(std::string_view section) const;
 
  private:
-  Result<std::string> changed(const std::string& address, const Find& find) const;
+  Result<Step> changed(const std::string& address, const Find& find) const;
   Result<std::string> field(std::string_view whole, bool is_sender) const;
   Result<std::string> either(const std::string& address, bool is_sender) const;
 
   Rules rules_;
 };
+
+bool has_recipient(const Envelope& envelope, std::string_view address);
+
+// What is wrong with the value of an entry: empty if it may stand.
+std::string check_rewrite_value(std::string_view value);
 
 // Where the addresses of a field's value stand: offset and length. Comments, names and groups are
 // stepped over; what is no address is not found.

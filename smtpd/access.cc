@@ -40,21 +40,28 @@ std::string harmless(std::string_view text) {
   return out;
 }
 
-Access meaning_of(std::string_view value) {
-  const auto text = trim(value);
+Access meaning_of(const tables::Entry& entry) {
+  const auto text = trim(entry.value);
   const auto space = text.find_first_of(" \t");
   const auto word = text.substr(0, space);
   const auto rest = space == text.npos ? std::string() : harmless(text.substr(space));
   if (equals_ignoring_case(word, "reject"))
-    return {Access::Kind::reject, rest};
+    return {Access::Kind::reject, rest, entry.where};
   if (equals_ignoring_case(word, "defer"))
-    return {Access::Kind::defer, rest};
+    return {Access::Kind::defer, rest, entry.where};
   if (equals_ignoring_case(word, "ok"))
-    return {Access::Kind::ok, {}};
-  return {Access::Kind::cannot_tell, {}};
+    return {Access::Kind::ok, {}, entry.where};
+  return {Access::Kind::cannot_tell, {}, entry.where};
 }
 
 }  // namespace
+
+std::string check_access_value(std::string_view value) {
+  if (meaning_of({std::string(value), {}, 0, {}}).kind != Access::Kind::cannot_tell)
+    return {};
+  return "\"" + escaped(trim(value), 80) +
+         "\" says nothing; ok, reject TEXT or defer TEXT is allowed";
+}
 
 Access look_up_access(const std::vector<TablePtr>& tables, std::string_view address) {
   if (tables.empty())
@@ -65,9 +72,9 @@ Access look_up_access(const std::vector<TablePtr>& tables, std::string_view addr
         continue;
       const auto found = table->find(key.text);
       if (!found)
-        return {Access::Kind::cannot_tell, {}};
+        return {Access::Kind::cannot_tell, {}, {}};
       if (found->has_value())
-        return meaning_of((*found)->value);
+        return meaning_of(**found);
     }
   return {};
 }

@@ -17,8 +17,11 @@ using TablePtr = std::shared_ptr<const tables::Table>;
 struct Access {
   enum class Kind : std::uint8_t { none, ok, reject, defer, cannot_tell };
   Kind kind = Kind::none;
-  std::string text;  // for the client: printable ASCII, one short line
+  std::string text;   // for the client: printable ASCII, one short line
+  std::string where;  // of the entry: "/etc/postrider/recipients:3"
 };
+// What is wrong with the value of an entry: empty if it may stand.
+std::string check_access_value(std::string_view value);
 Access look_up_access(const std::vector<TablePtr>& tables, std::string_view address);
 // Whether an address, its domain ("@example.org") or, with an extension, its plain form is a key.
 // An error: not now.

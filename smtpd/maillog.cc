@@ -44,6 +44,7 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
     event.add("from", refusal.sender);
   add_if(event, "to", refusal.recipient);
   event.add("protocol", session.protocol());
+  add_if(event, "problem", refusal.problem);
   log.write(std::move(event));
 }
 

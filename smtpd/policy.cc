@@ -85,22 +85,17 @@ Result<std::string> Policy::rewritten_sender(const std::string& address, bool is
   return rewriter->masqueraded(*fresh);
 }
 
-Result<void> Policy::rewrite(mail::Recipient& recipient) const {
+Result<bool> Policy::rewrite(mail::Recipient& recipient) const {
   if (!settings_->rewriter)
-    return {};
-  auto fresh = settings_->rewriter->recipient(recipient.address);
-  if (!fresh)
-    return fresh.error();
-  if (*fresh == recipient.address)
-    return {};
-  if (recipient.original_recipient.empty() && is_ascii(recipient.address))
-    recipient.original_recipient = "rfc822;" + mail::encode_xtext(recipient.address);
-  recipient.address = *std::move(fresh);
-  return {};
+    return false;
+  return settings_->rewriter->apply(recipient);
 }
 
 std::string Policy::refusal(const std::vector<TablePtr>& tables, std::string_view address) {
-  const auto access = look_up_access(tables, address);
+  return refusal(look_up_access(tables, address));
+}
+
+std::string Policy::refusal(const Access& access) {
   switch (access.kind) {
     case Access::Kind::none:
     case Access::Kind::ok:

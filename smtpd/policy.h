@@ -34,14 +34,15 @@ class Policy {
   bool may_send_proxy_header(const IpAddress& address) const;
 
   enum class Verdict : std::uint8_t { accepted, no_relay, no_such_user, cannot_tell };
-  // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
-  // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
   // As the tables of rewriting say; masqueraded too for what is submitted. An error: not now.
   Result<std::string> rewritten_sender(const std::string& address, bool is_submission) const;
-  // A recipient that is changed keeps what it was as ORCPT.
-  Result<void> rewrite(mail::Recipient& recipient) const;
+  // True if it was changed.
+  Result<bool> rewrite(mail::Recipient& recipient) const;
   // What the tables of senders and recipients say: empty, or a reply for the wire.
   static std::string refusal(const std::vector<TablePtr>& tables, std::string_view address);
+  static std::string refusal(const Access& access);
+  // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
+  // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
   Verdict judge_recipient(const Client& client, std::string_view address) const;
 
   // Composed once, for the wire.

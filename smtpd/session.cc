@@ -143,9 +143,10 @@ Session::Step Session::judged(Step step, std::string_view stage, std::string_vie
   if (is_out_of_patience() && step.next != Next::hang_up)
     step = {replies::kTooManyErrors, Next::hang_up};
   const bool is_reported = std::exchange(auth_reported_, false);
+  const auto problem = std::exchange(problem_, {});
   if (observer_ == nullptr || is_reported || step.reply.empty() || step.reply.front() < '4')
     return step;
-  Refusal refusal{stage, step.reply, transaction_.envelope.sender, {}};
+  Refusal refusal{stage, step.reply, transaction_.envelope.sender, {}, problem};
   if (stage == "MAIL" && !in_transaction())
     refusal.sender = named_address(argument);
   else if (stage == "RCPT")
@@ -171,7 +172,8 @@ Session::Step Session::refuse(const mail::Reply& reply) {
   return {scratch_};
 }
 
-Session::Step Session::ours(std::string_view text) {
+Session::Step Session::ours(std::string_view text, std::string problem) {
+  problem_ = std::move(problem);
   scratch_.assign(text).append(" [").append(id_).append("]\r\n");
   return {scratch_};
 }
@@ -255,7 +257,7 @@ Session::Step Session::on_mail(std::string_view arguments) {
     return {scratch_};
   auto sender = policy_->rewritten_sender(parsed->sender, role_ == Role::submission);
   if (!sender)
-    return ours("451 4.3.0 Cannot check this sender now");
+    return ours("451 4.3.0 Cannot check this sender now", tables::told(sender.error()));
   transaction_ = Transaction{};
   auto& envelope = transaction_.envelope;
   envelope.sender = *std::move(sender);
@@ -288,8 +290,11 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
     ++transaction_.recipients_refused;
     return {scratch_};
   }
-  if (auto rewritten = policy_->rewrite(*recipient); !rewritten)
-    return ours("451 4.3.0 Cannot check this recipient now");
+  const auto rewritten = policy_->rewrite(*recipient);
+  if (!rewritten) {
+    ++transaction_.recipients_refused;
+    return ours("451 4.3.0 Cannot check this recipient now", tables::told(rewritten.error()));
+  }
   const auto verdict = policy_->judge_recipient(client_, recipient->address);
   if (verdict != Policy::Verdict::accepted)
     ++transaction_.recipients_refused;
@@ -307,7 +312,9 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
     ++transaction_.recipients_refused;
     return {refusal};
   }
-  recipients.push_back(*std::move(recipient));
+  // Two names may be one by now.
+  if (!*rewritten || !mail::has_recipient(transaction_.envelope, recipient->address))
+    recipients.push_back(*std::move(recipient));
   state_ = State::recipients;
   return {replies::kRecipientOk};
 }

@@ -36,10 +36,11 @@ struct Conditions {
 
 // A command or a message was refused. The views live as long as the call.
 struct Refusal {
-  std::string_view stage;      // the verb, "END-OF-MESSAGE", "CONNECT" or "UNKNOWN"
-  std::string_view reply;      // as sent
-  std::string_view sender;     // of the transaction; for MAIL: what it named, unchecked
-  std::string_view recipient;  // for RCPT: what it named, unchecked
+  std::string_view stage;         // the verb, "END-OF-MESSAGE", "CONNECT" or "UNKNOWN"
+  std::string_view reply;         // as sent
+  std::string_view sender;        // of the transaction; for MAIL: what it named, unchecked
+  std::string_view recipient;     // for RCPT: what it named, unchecked
+  std::string_view problem = {};  // ours, for the log alone
 };
 
 // An AUTH has ended. The views live as long as the call.
@@ -177,7 +178,8 @@ class Session {
   Step greeted(std::string_view arguments, bool extended);
   Step refuse(const mail::Reply& reply);
   // A reply that ends with the session's id, because the fault may be ours.
-  Step ours(std::string_view text);
+  // A temporary refusal of our own making; `problem` is for the log.
+  Step ours(std::string_view text, std::string problem = {});
   std::string_view content_refusal(const Content& content);
   // The one place that counts and reports refusals, and ends a session that has too many.
   Step judged(Step step, std::string_view stage, std::string_view argument);
@@ -216,6 +218,7 @@ class Session {
   std::unique_ptr<auth::Dialogue> dialogue_;  // while AUTH is under way
   std::string auth_mechanism_;                // the last one asked for
   std::uint32_t auth_failures_ = 0;
+  std::string problem_;         // of the refusal at hand
   bool auth_reported_ = false;  // the refusal at hand, as the end of an AUTH
 };
 
