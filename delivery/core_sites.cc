@@ -17,6 +17,9 @@ using Core = Dispatcher::Core;
 namespace {
 
 constexpr auto kForgetAfter = std::chrono::minutes(10);
+// A message for many here: after so long what is done is recorded, for a crash would repeat it, and
+// the rest is leased anew.
+constexpr auto kLongLocalWork = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -248,13 +251,21 @@ LocalDelivery Core::local_delivery(const Job& job, std::uint32_t index) const {
   };
   delivery.performer = performer_.get();
   delivery.minimum_uid = settings_->minimum_uid;
+  delivery.limits = settings_->local_limits;
   delivery.now = clock_.now();
   return delivery;
 }
 
 Task<void> Core::deliver_local(std::shared_ptr<Core> self, Site& site, Job job) {
   std::unordered_map<std::string, Job> for_lmtp;
-  for (const auto index : job.recipients) {
+  for (std::size_t at = 0; at < job.recipients.size(); ++at) {
+    if (at > 0 && steady() - job.handed_over > kLongLocalWork) {
+      job.recipients.erase(job.recipients.begin(),
+                           job.recipients.begin() + static_cast<std::ptrdiff_t>(at));
+      put_back(job);
+      break;
+    }
+    const auto index = job.recipients[at];
     std::function<LocalResult()> work = [delivery = local_delivery(job, index)] {
       return deliver_locally(delivery);
     };

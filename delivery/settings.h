@@ -3,6 +3,7 @@
 
 #include "base/time.h"
 #include "delivery/local/expander.h"
+#include "delivery/local/target.h"
 #include "delivery/route.h"
 #include "dns/resolver.h"
 #include "queue/schedule.h"
@@ -62,6 +63,7 @@ struct Settings {
   std::string mailbox = "maildir:/var/mail/{user}/";
   std::optional<Route> mailbox_route;  // where mailbox is lmtp:
   std::uint32_t minimum_uid = 1000;    // of accounts with whose rights is delivered
+  TargetLimits local_limits;
   // The addresses of this machine. Null: every local recipient is the user of that name.
   std::shared_ptr<const AddressBook> book;
   std::shared_ptr<const Users> users;  // set if book is

@@ -240,6 +240,7 @@ class LocalWay {
       return;
     }
     target->user = std::move(*user);
+    target->limits = delivery_.limits;
     LocalEnvelope envelope;
     envelope.delivered_to = address_;
     envelope.original_recipient = recipient_.address;

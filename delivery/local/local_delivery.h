@@ -37,6 +37,7 @@ struct LocalDelivery {
   OpenBody open_body;
   Performer* performer = nullptr;
   std::uint32_t minimum_uid = 1000;  // of accounts with whose rights is delivered
+  TargetLimits limits;
   TimePoint now;
 };
 
