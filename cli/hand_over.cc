@@ -108,9 +108,12 @@ Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
 SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
                        const ContentStore& content) {
   header.size = content.size();
-  const auto envelope = daemon::to_envelope(header, places.hostname, daemon::kMostSubmitRecipients);
+  // The daemon says the same, but may be down.
+  if (header.size > places.message_size)
+    return failure(EX_DATAERR, daemon::too_large(places.message_size));
+  const auto envelope = daemon::to_envelope(header, places.hostname, places.recipients);
   if (!envelope)
-    return failure(EX_DATAERR, envelope.error().describe());
+    return failure(EX_DATAERR, envelope.error().step());
   if (encode(header).size() > daemon::kMostSubmitHeader)
     return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
   if (auto answer = submit(places.submit_socket, header, content))

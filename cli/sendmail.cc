@@ -11,6 +11,7 @@
 #include "cli/smtp_dialog.h"
 
 #include <cstdlib>
+#include <limits>
 #include <pwd.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -67,8 +68,13 @@ Result<daemon::Places> places_for(const SendmailOptions& options) {
   const auto path = daemon::config_path({options.config});
   if (places || ::access(path.c_str(), R_OK) == 0 || !options.config.empty())
     return places;
-  // An empty file has the defaults.
-  return daemon::find_places({"/dev/null"});
+  // An empty file has the defaults. What the limits are only the daemon knows then.
+  auto defaults = daemon::find_places({"/dev/null"});
+  if (defaults) {
+    defaults->message_size = std::numeric_limits<std::uint64_t>::max();
+    defaults->recipients = daemon::kMostSubmitRecipients;
+  }
+  return defaults;
 }
 
 // One address in any form that a header may have; "" and "<>" are the null sender.
@@ -119,9 +125,11 @@ Result<daemon::SubmitHeader> header_for(const SendmailOptions& options,
 // Reads the message; with -t its header is held back until it is whole, and goes on edited.
 class Collector {
  public:
-  Collector(const SendmailOptions& options, daemon::SubmitHeader& header, ContentStore& content)
+  Collector(const SendmailOptions& options, std::uint64_t most, daemon::SubmitHeader& header,
+            ContentStore& content)
       : input_(options.dots_are_content),
         in_header_(options.header_recipients),
+        most_(most),
         header_(header),
         content_(content) {}
 
@@ -144,6 +152,8 @@ class Collector {
 
  private:
   Result<void> take(std::string_view bytes) {
+    if (!in_header_ && content_.size() + bytes.size() > most_)
+      return Error(Errc::too_long, daemon::too_large(most_));
     if (!in_header_)
       return content_.append(bytes);
     const auto seam = held_.size() < 3 ? 0 : held_.size() - 3;
@@ -172,6 +182,7 @@ class Collector {
 
   MessageInput input_;
   bool in_header_;
+  const std::uint64_t most_;  // octets
   std::string held_;
   daemon::SubmitHeader& header_;
   ContentStore& content_;
@@ -187,10 +198,11 @@ int deliver(const SendmailOptions& options) {
   if (!header)
     return fail(EX_DATAERR, header.error().describe());
   ContentStore content;
-  if (auto read = Collector(options, *header, content).run(); !read) {
-    const bool ours =
-        read.error().code() == Errc::malformed || read.error().code() == Errc::too_long;
-    return fail(ours ? EX_DATAERR : EX_IOERR, read.error().describe());
+  if (auto read = Collector(options, places->message_size, *header, content).run(); !read) {
+    const auto& error = read.error();
+    if (error.code() == Errc::too_long)
+      return fail(EX_DATAERR, error.step());
+    return fail(error.code() == Errc::malformed ? EX_DATAERR : EX_IOERR, error.describe());
   }
   if (header->recipients.empty())
     return fail(EX_USAGE, "no recipients in the header");
@@ -208,6 +220,7 @@ int speak_smtp(const SendmailOptions& options) {
   if (!places)
     return fail(EX_CONFIG, places.error().describe());
   SmtpDialog dialog(places->hostname, current_user().name + "@" + places->hostname,
+                    places->message_size,
                     [&](daemon::SubmitHeader header, const ContentStore& content) {
                       return hand_over(*places, std::move(header), content);
                     });

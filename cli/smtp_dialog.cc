@@ -27,9 +27,11 @@ const SmtpDialog::Verb SmtpDialog::kVerbs[] = {
     {"NOOP", &SmtpDialog::noop}, {"VRFY", &SmtpDialog::vrfy}, {"QUIT", &SmtpDialog::quit},
 };
 
-SmtpDialog::SmtpDialog(std::string hostname, std::string author, HandOver hand_over)
+SmtpDialog::SmtpDialog(std::string hostname, std::string author, std::uint64_t most,
+                       HandOver hand_over)
     : hostname_(std::move(hostname)),
       author_(std::move(author)),
+      most_(most),
       hand_over_(std::move(hand_over)) {}
 
 std::string SmtpDialog::greeting() const {
@@ -42,6 +44,7 @@ void SmtpDialog::forget() {
   header_ = {};
   store_ = {};
   store_failed_ = false;
+  too_large_ = false;
 }
 
 void SmtpDialog::helo(std::string_view arguments, std::string& out) {
@@ -57,14 +60,19 @@ void SmtpDialog::ehlo(std::string_view arguments, std::string& out) {
   if (!name)
     return say(name.error(), out);
   forget();
-  say({250, {}, hostname_ + "\nPIPELINING\nSIZE\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"}, out);
+  const auto size =
+      most_ < std::numeric_limits<std::uint64_t>::max() ? " " + std::to_string(most_) : "";
+  say({250,
+       {},
+       hostname_ + "\nPIPELINING\nSIZE" + size + "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"},
+      out);
 }
 
 void SmtpDialog::mail(std::string_view arguments, std::string& out) {
   if (has_sender_)
     return say({503, {5, 5, 1}, "MAIL was given already"}, out);
   mail::MailRules rules;
-  rules.size_limit = std::numeric_limits<std::uint64_t>::max();
+  rules.size_limit = most_;
   rules.binary_mime = false;
   const auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
@@ -133,7 +141,8 @@ void SmtpDialog::command(std::string_view line, std::string& out) {
 std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
   std::string kept;
   const auto used = reader_->feed(in, kept);
-  if (!store_failed_ && !store_.append(kept))
+  too_large_ = too_large_ || store_.size() + kept.size() > most_;
+  if (!too_large_ && !store_failed_ && !store_.append(kept))
     store_failed_ = true;
   if (reader_->at_end())
     end_of_data(out);
@@ -146,6 +155,10 @@ void SmtpDialog::end_of_data(std::string& out) {
   if (facts.poisoned()) {
     forget();
     return say({550, {5, 5, 2}, "Bare CR, LF or NUL in the message"}, out);
+  }
+  if (too_large_) {
+    forget();
+    return say({552, {5, 3, 4}, "The message is larger than the limit"}, out);
   }
   if (store_failed_) {
     forget();

@@ -18,7 +18,8 @@ class SmtpDialog {
  public:
   using HandOver =
       std::function<daemon::SubmitAnswer(daemon::SubmitHeader header, const ContentStore& content)>;
-  SmtpDialog(std::string hostname, std::string author, HandOver hand_over);
+  // most: octets of a message; the largest number: it is not known.
+  SmtpDialog(std::string hostname, std::string author, std::uint64_t most, HandOver hand_over);
 
   std::string greeting() const;
   // Any splitting of the bytes; appends what is to be said. False after QUIT.
@@ -44,6 +45,7 @@ class SmtpDialog {
 
   std::string hostname_;
   std::string author_;
+  const std::uint64_t most_;
   HandOver hand_over_;
   std::string line_;
   bool line_too_long_ = false;
@@ -54,6 +56,7 @@ class SmtpDialog {
   std::optional<mail::DataReader> reader_;
   ContentStore store_;
   bool store_failed_ = false;
+  bool too_large_ = false;
 };
 
 }  // namespace postrider::cli

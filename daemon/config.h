@@ -91,6 +91,15 @@ struct AuthConfig {
   bool is_used() const { return has_passwords() || has_tokens() || !certificates.empty(); }
 };
 
+// What local users may send by sendmail.
+struct SendmailConfig {
+  std::uint64_t messages_per_hour = 500;
+  std::uint64_t messages_per_day = 2000;
+  std::uint64_t recipients_per_hour = 2000;
+  std::uint64_t recipients_per_day = 10000;
+  std::vector<std::string> unlimited = {"root"};  // names or uids; the daemon's user always is
+};
+
 struct LocalConfig {
   std::vector<std::string> domains;
   std::string mailbox = "maildir:/var/mail/{user}/";
@@ -105,6 +114,8 @@ struct LocalConfig {
   std::uint64_t minimum_uid = 1000;  // of accounts with whose rights is delivered
   std::vector<std::string> users;    // if not empty, only with the rights of these
   std::uint64_t deliveries = 10;     // at one time
+  Duration command_time{std::chrono::minutes(15)};
+  std::uint64_t mbox_size = 0;  // 0: no limit
 };
 
 struct RewriteConfig {
@@ -175,6 +186,7 @@ struct Config {
   TlsConfig tls;
   AcceptConfig accept;
   AuthConfig auth;
+  SendmailConfig sendmail;
   LocalConfig local;
   RewriteConfig rewrite;
   std::vector<RouteConfig> routes;

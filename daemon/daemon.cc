@@ -81,7 +81,10 @@ Report check(const Options& options) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
     return {EX_CONFIG, loaded.describe()};
-  for (const auto& problem : check_tables(*loaded.config)) {
+  auto problems = check_tables(*loaded.config);
+  if (const auto rules = local_rules(loaded.config->sendmail); !rules)
+    problems.push_back({"sendmail.unlimited", rules.error().step()});
+  for (const auto& problem : problems) {
     const auto origin = loaded.origins.find(problem.option);
     loaded.problems.push_back(
         {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
@@ -118,6 +121,8 @@ Result<Places> find_places(const Options& options) {
   places.submit_socket = config.control.submit;
   places.hostname = config.hostname;
   places.user = config.user;
+  places.message_size = config.accept.message_size;
+  places.recipients = config.accept.recipients;
   return places;
 }
 

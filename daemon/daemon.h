@@ -4,6 +4,7 @@
 
 #include "base/result.h"
 
+#include <cstdint>
 #include <string>
 
 namespace postrider::daemon {
@@ -40,6 +41,8 @@ struct Places {
   std::string submit_socket;
   std::string hostname;
   std::string user;
+  std::uint64_t message_size = 0;  // accept.message_size
+  std::size_t recipients = 0;      // accept.recipients
 };
 // Fails with one line a problem. A missing default file means the defaults.
 Result<Places> find_places(const Options& options);

@@ -67,7 +67,8 @@ bool is_ours(std::string_view name) {
 }  // namespace
 
 Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, std::int64_t now,
-                                                std::size_t most) {
+                                                std::size_t most,
+                                                const std::set<std::uint64_t>& held) {
   FileDescriptor own(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!own.is_open())
     return system_error("open the drop folder");
@@ -86,10 +87,10 @@ Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, st
     if ((!unfinished && !is_ours(name)) ||
         ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
       continue;
-    if (!unfinished)
-      found.push_back({name, modified(about)});
-    else if (modified(about) < now - kUnfinishedFor)
+    if (unfinished && modified(about) < now - kUnfinishedFor)
       ::unlinkat(folder.get(), name.c_str(), S_ISDIR(about.st_mode) ? AT_REMOVEDIR : 0);
+    if (!unfinished && !held.contains(about.st_uid))
+      found.push_back({name, modified(about)});
   }
   std::sort(found.begin(), found.end(), [](const DropEntry& a, const DropEntry& b) {
     return a.modified != b.modified ? a.modified < b.modified : a.name < b.name;

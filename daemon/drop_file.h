@@ -7,6 +7,7 @@
 #include "daemon/submit_protocol.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,11 @@ struct DropEntry {
   std::string name;
   std::int64_t modified = 0;  // nanoseconds
 };
-// What waits there, oldest first, at most `most`; files left unfinished for a day are removed.
+// What waits there but files of the users in `held`, oldest first, at most `most`; files left
+// unfinished for a day are removed.
 Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, std::int64_t now,
-                                                std::size_t most);
+                                                std::size_t most,
+                                                const std::set<std::uint64_t>& held = {});
 
 // A file that passed every check: its header, its owner, and the descriptor where content begins.
 struct DropFile {

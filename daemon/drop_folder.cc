@@ -12,8 +12,10 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <set>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -100,7 +102,10 @@ struct DropFolder::State {
         log(log_),
         settings(std::move(settings_)),
         watch(loop_.context()),
-        look_again(loop_.deadlines(), [this] { wake.set(); }) {}
+        look_again(loop_.deadlines(), [this] {
+          held.clear();
+          wake.set();
+        }) {}
 
   Loop& loop;
   BlockingPool& pool;
@@ -112,6 +117,7 @@ struct DropFolder::State {
   Descriptor watch;
   Signal wake;
   Deadline look_again;
+  std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
   bool stopping = false;
 
   static Task<void> work(std::shared_ptr<State> self);
@@ -119,6 +125,7 @@ struct DropFolder::State {
   Task<bool> pass();
   Task<bool> take(std::string name);
   Task<bool> was_accepted(std::string name);
+  Result<bool> admits(const DropFile& dropped);
   Task<Result<void>> submit(DropFile dropped, mail::MessageId id);
   Task<Result<void>> read_content(DropFile& dropped, std::uint64_t size,
                                   SubmissionBuilder& builder);
@@ -187,6 +194,21 @@ Task<Result<void>> DropFolder::State::submit(DropFile dropped, mail::MessageId i
   co_return accepted;
 }
 
+// False: the user is at a limit, the file waits.
+Result<bool> DropFolder::State::admits(const DropFile& dropped) {
+  if (held.contains(dropped.uid))
+    return false;
+  if (!settings.admit)
+    return true;
+  const auto refused = settings.admit(dropped.uid, dropped.header.recipients.size());
+  if (!refused)
+    return true;
+  if (refused->exit_code != EX_TEMPFAIL)
+    return Error(Errc::refused, refused->error);
+  held.insert(dropped.uid);
+  return false;
+}
+
 // False: not now; what lies there is looked at again later.
 Task<bool> DropFolder::State::take(std::string name) {
   if (co_await was_accepted(name)) {
@@ -206,6 +228,11 @@ Task<bool> DropFolder::State::take(std::string name) {
       put_aside(name, dropped.error());
     co_return true;  // it may have vanished
   }
+  const auto admitted = admits(*dropped);
+  if (!admitted)
+    put_aside(name, admitted.error());
+  if (!admitted || !*admitted)
+    co_return true;
   const auto id = queue.next_id();
   const auto before = parse_taken(name);
   const auto suffix = before ? before->suffix : std::string_view(name).substr(kDropReady.size());
@@ -232,9 +259,9 @@ Task<bool> DropFolder::State::pass() {
   if (queue.admission() != queue::Admission::open)
     co_return false;
   const auto now = clock.now().time_since_epoch();
-  const std::function<Result<std::vector<DropEntry>>()> scan = [this, now] {
+  const std::function<Result<std::vector<DropEntry>>()> scan = [this, now, skipped = held] {
     const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    return scan_drop_folder(folder, nanoseconds, kMostInAPass);
+    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped);
   };
   const auto entries = co_await pool.run<Result<std::vector<DropEntry>>>(loop, scan);
   if (!entries) {
@@ -309,6 +336,8 @@ void DropFolder::stop() {
 
 void DropFolder::reconfigure(SubmitSettings settings) {
   state_->settings = std::move(settings);
+  state_->held.clear();  // limits may have changed
+  state_->wake.set();
 }
 
 }  // namespace postrider::daemon

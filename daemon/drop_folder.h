@@ -4,6 +4,8 @@
 // I12): it is opened without following or waiting, must be a plain file with one name, is read as
 // its owner's mail, and becomes NAME.bad if it is not understood.
 //
+// Files of a user who is at a limit wait there, and nobody else's do for them.
+//
 //   msg.RANDOM --rename--> taken.ID.RANDOM --accept--> unlinked
 //
 // After a crash in between, a taken file whose id the queue holds was accepted, and is only

@@ -263,13 +263,20 @@ void Running::open_auth(StartProblems& problems) {
 // The doors for the tools, as the user.
 void Running::open_doors(StartProblems& problems) {
   const auto& config = *loaded_.config;
+  auto rules = local_rules(config.sendmail);
+  if (!rules)
+    return add(problems, rules.error().during("sendmail.unlimited"));
+  local_limits_.emplace(clock_, *log_, *pool_, config.spool + "/auth");
+  local_limits_->set_rules(*std::move(rules));
   auto& loop = lanes_.front()->loop;
   dispatcher_->set_performer(parent_);
   server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
     return parent->bind(socket, address, size);
   });
-  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, config.hostname, loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, config.hostname,
+                   loaded_.file);
   insight_->set_listeners(server_->addresses());
+  insight_->set_tables(receiving_tables_);
   service_.emplace(*queue_, clock_, &*insight_);
   const auto take = [&](auto& member, auto opened) {
     if (opened)
@@ -278,10 +285,12 @@ void Running::open_doors(StartProblems& problems) {
       add(problems, opened.error());
   };
   take(control_, ControlServer::open(config.control.socket, loop, *pool_, *service_, *log_, {}));
-  take(submit_, SubmitServer::open(config.control.submit, loop, *queue_, clock_, *log_,
-                                   submit_settings(config, receiving_tables_.rewriter)));
-  take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
-                               submit_settings(config, receiving_tables_.rewriter)));
+  take(submit_,
+       SubmitServer::open(config.control.submit, loop, *queue_, clock_, *log_,
+                          submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
+  take(drop_,
+       DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
+                        submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
 }
 
 std::string Running::summary() const {

@@ -137,6 +137,7 @@ class Running {
   std::unique_ptr<smtpd::Server> server_;
   std::optional<Outbound> outbound_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
+  std::optional<LocalLimits> local_limits_;
   std::optional<BlockingPool> tls_workers_;  // for handshakes
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;

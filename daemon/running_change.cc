@@ -75,6 +75,9 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto logins = auth_->prepare(*login);
   if (!logins)
     return logins.error();
+  auto limits = local_rules(config.sendmail);
+  if (!limits)
+    return limits.error().during("sendmail.unlimited");
   auto receiving = smtpd_settings(config, directory_, auth_, *tables);
   if (!receiving)
     return receiving.error();
@@ -95,8 +98,10 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
   receiving_tables_ = std::move(*tables);
+  insight_->set_tables(receiving_tables_);
   directory_->reconfigure(book_, config.local.mailbox);
   auth_->adopt(std::move(*logins));
+  local_limits_->set_rules(*std::move(limits));
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
   auto keeping = queue_settings(config);
@@ -107,10 +112,11 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
-  lanes_.front()->loop.post([this, settings = submit_settings(config, receiving_tables_.rewriter)] {
-    submit_->reconfigure(settings);
-    drop_->reconfigure(settings);
-  });
+  lanes_.front()->loop.post(
+      [this, settings = submit_settings(config, receiving_tables_.rewriter, &*local_limits_)] {
+        submit_->reconfigure(settings);
+        drop_->reconfigure(settings);
+      });
   return {};
 }
 
@@ -149,6 +155,7 @@ int Running::stop() {
   dispatcher_->drain(stage_done, grace);
   const bool sent = wait_for_stage(grace + kBeyondGrace);
   auth_->save();
+  local_limits_->save();
   queue_->stop();
   log_->write(LogEvent(Level::info, "stopped").add("complete", received && sent ? "yes" : "no"));
   if (!received || !sent || !end_lanes())

@@ -7,6 +7,9 @@
 #include "mail/address.h"
 
 #include <algorithm>
+#include <charconv>
+#include <pwd.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -159,14 +162,52 @@ dns::Settings resolver_settings(const DnsConfig& config) {
   return settings;
 }
 
-SubmitSettings submit_settings(const Config& config,
-                               std::shared_ptr<const mail::Rewriter> rewriter) {
+SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail::Rewriter> rewriter,
+                               LocalLimits* limits) {
   SubmitSettings settings;
+  if (limits != nullptr)
+    settings.admit = [limits](std::uint64_t uid, std::size_t recipients) {
+      return limits->add(uid, recipients);
+    };
   settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;
   settings.message_size = config.accept.message_size;
   settings.recipients = config.accept.recipients;
   return settings;
+}
+
+namespace {
+
+// root needs no entry in a file of users.
+Result<std::uint64_t> uid_of(const std::string& user) {
+  if (user == "root")
+    return std::uint64_t{0};
+  uid_t number = 0;
+  const auto* const end = user.data() + user.size();
+  if (const auto read = std::from_chars(user.data(), end, number);
+      read.ec == std::errc() && read.ptr == end)
+    return std::uint64_t{number};
+  const passwd* entry = ::getpwnam(user.c_str());
+  if (entry == nullptr)
+    return malformed("there is no user " + user);
+  return std::uint64_t{entry->pw_uid};
+}
+
+}  // namespace
+
+Result<LocalRules> local_rules(const SendmailConfig& config) {
+  const auto number = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
+  LocalRules rules;
+  rules.most.hour = {number(config.messages_per_hour), number(config.recipients_per_hour), 0};
+  rules.most.day = {number(config.messages_per_day), number(config.recipients_per_day), 0};
+  rules.unlimited.insert(::geteuid());
+  for (const auto& user : config.unlimited) {
+    const auto uid = uid_of(user);
+    if (!uid)
+      return uid.error();
+    rules.unlimited.insert(*uid);
+  }
+  return rules;
 }
 
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
@@ -235,6 +276,8 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     settings->mailbox_route = **route;
   }
   settings->minimum_uid = static_cast<std::uint32_t>(config.local.minimum_uid);
+  settings->local_limits.time = config.local.command_time;
+  settings->local_limits.mailbox_size = config.local.mbox_size;
   settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);
   settings->timeouts.connect = config.delivery.connect_timeout;

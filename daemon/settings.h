@@ -7,6 +7,7 @@
 #include "daemon/addresses.h"
 #include "daemon/config.h"
 #include "daemon/inherited.h"
+#include "daemon/local_limits.h"
 #include "daemon/outbound.h"
 #include "daemon/submit_server.h"
 #include "delivery/settings.h"
@@ -27,7 +28,10 @@ LogFormat log_format(const Config& config);
 queue::Settings queue_settings(const Config& config);
 dns::Settings resolver_settings(const DnsConfig& config);
 SubmitSettings submit_settings(const Config& config,
-                               std::shared_ptr<const mail::Rewriter> rewriter = nullptr);
+                               std::shared_ptr<const mail::Rewriter> rewriter = nullptr,
+                               LocalLimits* limits = nullptr);
+// Looks users up: blocks.
+Result<LocalRules> local_rules(const SendmailConfig& config);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {});

@@ -154,6 +154,10 @@ Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view 
   return envelope;
 }
 
+std::string too_large(std::uint64_t most) {
+  return "the message is larger than the limit of " + format_size(most);
+}
+
 std::string encode(const SubmitAnswer& answer) {
   json::object object;
   object["status"] = answer.exit_code == 0 ? "queued" : "error";

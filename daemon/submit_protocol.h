@@ -36,6 +36,9 @@ Result<SubmitHeader> decode_submit_header(std::string_view line);
 Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view hostname,
                                    std::size_t most_recipients);
 
+// What the sender of a message over the limit is told, by the daemon or by sendmail itself.
+std::string too_large(std::uint64_t most);
+
 struct SubmitAnswer {
   std::string id;     // of the queued message
   int exit_code = 0;  // sysexits.h

@@ -135,11 +135,13 @@ Task<SubmitAnswer> SubmitServer::State::take(Stream& stream, Peer peer, SubmitSe
   if (auto refused = refusal_of(queue.admission()))
     co_return *std::move(refused);
   if (header->size > limits.message_size)
-    co_return refusal(
-        EX_DATAERR, "the message is larger than the limit of " + format_size(limits.message_size));
+    co_return refusal(EX_DATAERR, too_large(limits.message_size));
   auto envelope = to_envelope(*header, limits.hostname, limits.recipients);
   if (!envelope)
     co_return refusal(EX_DATAERR, envelope.error().step());
+  if (limits.admit)
+    if (auto refused = limits.admit(peer.uid, envelope->recipients.size()))
+      co_return *std::move(refused);
   const auto size = header->size;
   SubmissionBuilder builder(queue, limits, std::move(*header), std::move(*envelope), peer.uid,
                             queue.next_id());

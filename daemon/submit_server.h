@@ -9,7 +9,9 @@
 #include "mail/rewrite.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace postrider::queue {
@@ -18,11 +20,15 @@ class Queue;
 
 namespace postrider::daemon {
 
+struct SubmitAnswer;
+
 struct SubmitSettings {
   std::string hostname;
   std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay as they are
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
+  // Counts a message of this user; an answer refuses it: EX_TEMPFAIL for now. Empty: no limits.
+  std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
   std::size_t connections = 200;
   std::size_t connections_per_user = 50;
   Duration idle{std::chrono::seconds(60)};   // without a byte

@@ -51,9 +51,14 @@ void Quota::Window<kSlots>::move_to(std::int64_t slot) {
 }
 
 template <std::size_t kSlots>
-void Quota::Window<kSlots>::add() {
-  ++slots[static_cast<std::size_t>(last) % kSlots];
-  ++sum;
+void Quota::Window<kSlots>::add(std::uint32_t count) {
+  slots[static_cast<std::size_t>(last) % kSlots] += count;
+  sum += count;
+}
+
+void Quota::Counts::add(std::uint32_t count) {
+  hour.add(count);
+  day.add(count);
 }
 
 Quota::User& Quota::user_of(std::string_view name, TimePoint now) {
@@ -69,12 +74,15 @@ Quota::User& Quota::user_of(std::string_view name, TimePoint now) {
   return at->second;
 }
 
-bool Quota::fits(User& user, Item item, TimePoint now, Verdict& verdict) {
+bool Quota::fits(User& user, Item item, std::uint32_t count, TimePoint now, Verdict& verdict) {
+  const auto is_over = [count](std::uint32_t sum, std::uint32_t most) {
+    return most > 0 && std::uint64_t{sum} + count > most;
+  };
   auto& counts = user.counts[item];
   counts.hour.move_to(slot_at(now, kHourSlot));
   counts.day.move_to(slot_at(now, kDaySlot));
-  const bool hour_full = rules_.hour[item] > 0 && counts.hour.sum >= rules_.hour[item];
-  const bool day_full = rules_.day[item] > 0 && counts.day.sum >= rules_.day[item];
+  const bool hour_full = is_over(counts.hour.sum, rules_.hour[item]);
+  const bool day_full = is_over(counts.day.sum, rules_.day[item]);
   if (!hour_full && !day_full)
     return true;
   verdict.limit = day_full ? kDayNames[item] : kHourNames[item];
@@ -88,10 +96,18 @@ bool Quota::fits(User& user, Item item, TimePoint now, Verdict& verdict) {
 Quota::Verdict Quota::add_message(std::string_view user, TimePoint now) {
   Verdict verdict;
   auto& of = user_of(user, now);
-  if (!fits(of, messages, now, verdict))
+  if (fits(of, messages, 1, now, verdict))
+    of.counts[messages].add(1);
+  return verdict;
+}
+
+Quota::Verdict Quota::add(std::string_view user, std::uint32_t recipient_count, TimePoint now) {
+  Verdict verdict;
+  auto& of = user_of(user, now);
+  if (!fits(of, messages, 1, now, verdict) || !fits(of, recipients, recipient_count, now, verdict))
     return verdict;
-  of.counts[messages].hour.add();
-  of.counts[messages].day.add();
+  of.counts[messages].add(1);
+  of.counts[recipients].add(recipient_count);
   return verdict;
 }
 
@@ -99,15 +115,14 @@ Quota::Verdict Quota::add_recipient(std::string_view user, std::uint64_t recipie
   Verdict verdict;
   auto& of = user_of(user, now);
   const bool is_new = !of.friends.contains(recipient);
-  if (!fits(of, recipients, now, verdict) || (is_new && !fits(of, new_recipients, now, verdict)))
+  if (!fits(of, recipients, 1, now, verdict) ||
+      (is_new && !fits(of, new_recipients, 1, now, verdict)))
     return verdict;
-  for (const auto item : {recipients, new_recipients})
-    if (item == recipients || is_new) {
-      of.counts[item].hour.add();
-      of.counts[item].day.add();
-    }
-  if (is_new)
+  of.counts[recipients].add(1);
+  if (is_new) {
+    of.counts[new_recipients].add(1);
     befriend(of, recipient);
+  }
   return verdict;
 }
 

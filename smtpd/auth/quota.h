@@ -48,6 +48,8 @@ class Quota {
   // Count one more, unless that would exceed a limit. recipient: a hash of it.
   Verdict add_message(std::string_view user, TimePoint now);
   Verdict add_recipient(std::string_view user, std::uint64_t recipient, TimePoint now);
+  // A message with so many recipients at once, all or nothing; who they are is not looked at.
+  Verdict add(std::string_view user, std::uint32_t recipient_count, TimePoint now);
 
   std::vector<Limited> limited(TimePoint now) const;
 
@@ -62,11 +64,12 @@ class Quota {
     std::int64_t last = 0;  // the number of the newest slot since the epoch
     std::uint32_t sum = 0;
     void move_to(std::int64_t slot);
-    void add();
+    void add(std::uint32_t count);
   };
   struct Counts {
     Window<12> hour;
     Window<24> day;
+    void add(std::uint32_t count);
   };
   struct Alarm {
     std::string_view limit;
@@ -83,7 +86,7 @@ class Quota {
   };
 
   User& user_of(std::string_view name, TimePoint now);
-  bool fits(User& user, Item item, TimePoint now, Verdict& verdict);
+  bool fits(User& user, Item item, std::uint32_t count, TimePoint now, Verdict& verdict);
   static void befriend(User& user, std::uint64_t recipient);
 
   Rules rules_;

@@ -58,12 +58,13 @@ void check_input(std::string_view text) {
 }
 
 void check_dialog(std::string_view text) {
-  SmtpDialog dialog("mx.test", "me@mx.test", [](daemon::SubmitHeader header, const ContentStore&) {
-    require(!header.recipients.empty());
-    daemon::SubmitAnswer answer;
-    answer.id = "X";
-    return answer;
-  });
+  SmtpDialog dialog("mx.test", "me@mx.test", 1U << 20U,
+                    [](daemon::SubmitHeader header, const ContentStore&) {
+                      require(!header.recipients.empty());
+                      daemon::SubmitAnswer answer;
+                      answer.id = "X";
+                      return answer;
+                    });
   std::string out;
   dialog.feed(text, out);
 }

@@ -17,7 +17,7 @@ struct Handed {
 struct Fixture {
   std::vector<Handed> handed;
   int exit_code = 0;
-  SmtpDialog dialog{"mx.test", "me@mx.test",
+  SmtpDialog dialog{"mx.test", "me@mx.test", 1U << 20U,
                     [this](daemon::SubmitHeader header, const ContentStore& content) {
                       Handed one;
                       one.header = std::move(header);

@@ -1,0 +1,56 @@
+// How much each local user may send through sendmail in an hour and in a day, on the submit socket
+// and by the drop folder together. A web application that was broken into sends as its user; root
+// and the daemon's user are not limited.
+#pragma once
+
+#include "base/blocking_pool.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "daemon/submit_protocol.h"
+#include "smtpd/auth/quota.h"
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+struct LocalRules {
+  smtpd::auth::Quota::Rules most;
+  std::set<std::uint64_t> unlimited;  // uids
+};
+
+// Thread-safe.
+class LocalLimits {
+ public:
+  // Counts outlive a restart in <folder>/local, which is written from time to time on the pool; it
+  // is read by the first set_rules(). The pool ends before this does.
+  LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::string folder);
+  void set_rules(LocalRules rules);
+
+  // Counts a message with so many recipients. Or counts nothing and says why not, for its sender:
+  // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
+  std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
+
+  std::vector<smtpd::auth::Quota::Limited> limited() const;  // users at a limit, "uid 1000"
+  void save();                                               // blocks
+
+ private:
+  void save_sometimes();
+
+  const Clock& clock_;
+  Log& log_;
+  BlockingPool& pool_;
+  const std::string folder_;
+  mutable std::mutex mutex_;
+  LocalRules rules_;
+  smtpd::auth::Quota quota_{smtpd::auth::Quota::Rules()};
+  bool is_restored_ = false;
+  bool is_dirty_ = false;
+  SteadyTime saved_;
+};
+
+}  // namespace postrider::daemon
