@@ -1,62 +1,12 @@
 #!/usr/bin/python3
 """Addresses of this machine: aliases in all their forms, included files, owners, .forward, virtual
 users, tables and their reload, what is refused at RCPT, and what `postrider explain` says."""
-import os
-import pathlib
 import sqlite3
 
-from support_py import daemon, scenario, wait
+from support_py import scenario, wait
+from support_py.local_users import CONTENT, USERS, LocalUsers
 
-CONTENT = b"From: <a@far.example>\r\nSubject: aliases\r\n\r\nx\r\n"
-USERS = ("ann", "bob", "carl", "dora")
-
-# The accounts of these tests, for the daemon alone.
-OWN_PASSWD = ["unshare", *([] if os.getuid() == 0 else ["-r"]), "-m", "sh", "-c",
-              'mount --bind "$0" /etc/passwd && exec "$@"']
-
-
-class Aliases(scenario.Scenario):
-    def machine(self, aliases="", local=None, **settings):
-        """A daemon with users of its own; mail for other domains goes to self.remote."""
-        self.remote = self.sink()
-        folder = self.own_folder("machine")
-        folder.chmod(0o755)
-        self.home = folder / "home"
-        passwd = folder / "passwd"
-        lines = [line for line in pathlib.Path("/etc/passwd").read_text().splitlines()
-                 if line.split(":")[0] not in USERS]
-        for number, user in enumerate(USERS):
-            (self.home / user).mkdir(parents=True)
-            lines.append(f"{user}:x:{900 + number}:900::{self.home / user}:/bin/sh")
-        passwd.write_text("\n".join(lines) + "\n")
-        server = daemon.Postrider(
-            folder / "postrider", wrapper=OWN_PASSWD + [str(passwd)],
-            route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}],
-            local=local or {}, **settings)
-        self.aliases = server.folder / "aliases"
-        self.write(self.aliases, aliases)
-        self.using(server)
-        return server
-
-    def write(self, path, text, mode=0o644):
-        beside = path.with_name(path.name + ".new")
-        beside.write_text(text)
-        beside.chmod(mode)
-        beside.rename(path)
-        return path
-
-    def mail(self, server, recipient, sender="a@far.example"):
-        reply = server.send(sender, recipient, CONTENT)
-        self.assertEqual(reply.code, 250, reply)
-
-    def rcpt(self, server, address):
-        with server.client() as client:
-            client.hello()
-            client.command("MAIL FROM:<a@far.example>")
-            return str(client.command(f"RCPT TO:<{address}>"))
-
-
-class Forms(Aliases):
+class Forms(LocalUsers):
     def test_lists_names_comments_and_continuations(self):
         server = self.machine('# a comment\n'
                               'Team: ann, BOB,\n'
@@ -217,7 +167,7 @@ class Forms(Aliases):
             self.assertEqual(len(server.mailbox("dora")), before + 1)
 
 
-class Forward(Aliases):
+class Forward(LocalUsers):
     def forward(self, user, text, mode=0o644, name=".forward"):
         return self.write(self.home / user / name, text, mode)
 
@@ -264,7 +214,7 @@ class Forward(Aliases):
         self.assertEqual(self.remote.messages, [])
 
 
-class Virtual(Aliases):
+class Virtual(LocalUsers):
     def test_domains_users_and_the_rest(self):
         server = self.machine("team: ann, bob\n", local={"virtual": []})
         table = self.write(server.folder / "virtual",
@@ -302,7 +252,7 @@ class Virtual(Aliases):
         server.wait_until_empty()
 
 
-class Tables(Aliases):
+class Tables(LocalUsers):
     def test_every_form_of_table(self):
         server = self.machine()
         folder = server.folder

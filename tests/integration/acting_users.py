@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""As whom mail ends: mailboxes of several accounts at one time, commands and files of aliases and of
+.forward files, each with the rights that aliases(5) says. Needs root, as the service manager has."""
+import os
+import pwd
+import shutil
+
+from support_py import daemon, scenario, wait
+from support_py.accounts import ANN, BOB, DAEMON, LOW, Machine
+
+NOBODY = pwd.getpwnam("nobody").pw_uid
+CONTENT = b"Subject: as whom\r\n\r\nx\r\n"
+
+
+class ActingUsers(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root() or not shutil.which("unshare"):
+            self.skipTest("needs root: mail is delivered as several accounts")
+        self.machine = Machine(self.own_folder("machine"))
+        # Where anybody may leave a file, as whoever it is.
+        self.said = self.machine.make("said", 0, 0, 0o1777)
+        self.program = self.machine.folder / "program"
+        self.program.write_text(f'#!/bin/sh\numask 077; id -u >{self.said}/.$1.$$; id -G >>{self.said}/.$1.$$\n'
+                                f'cat >/dev/null; mv {self.said}/.$1.$$ {self.said}/$1.$$\n')
+        os.chmod(self.program, 0o755)
+
+    def start(self, aliases, **settings):
+        """aliases: (owner, text) of each table, in order."""
+        machine = self.machine
+        tables = []
+        for number, (owner, text) in enumerate(aliases):
+            path = machine.folder / f"aliases{number}"
+            path.write_text(text)
+            os.chown(path, owner, owner)
+            tables.append(str(path))
+        folder = machine.make("d", DAEMON, DAEMON, 0o755)
+        server = daemon.Postrider(
+            folder, wrapper=machine.wrapper(), user="pridaemon",
+            local={"domains": ["us.example"], "mailbox": f"maildir:{machine.mail}/{{user}}/",
+                   "aliases": tables, **settings.pop("local", {})}, **settings)
+        os.chmod(server.config_file, 0o644)
+        self.using(server)
+        return server.start()
+
+    def send(self, server, *users):
+        self.assertEqual(server.send("a@ext.example", [f"{user}@us.example" for user in users],
+                                     CONTENT).code, 250)
+
+    def who(self, name, count=1):
+        """The uids that ran the program under this name."""
+        files = wait.until(lambda: (lambda found: found if len(found) >= count else None)(
+            list(self.said.glob(f"{name}.*"))), f"{count} runs of {name}")
+        uids = []
+        for path in files:
+            uid, groups = path.read_text().splitlines()
+            self.assertEqual(os.stat(path).st_uid, int(uid))
+            self.assertNotIn("0", groups.split())
+            uids.append(int(uid))
+        return sorted(uids)
+
+    def forward(self, user, text):
+        path = self.machine.homes / user / ".forward"
+        path.write_text(text)
+        uid = {"ann": ANN, "bob": BOB}[user]
+        os.chown(path, uid, uid)
+
+    def test_commands_of_aliases_run_as_the_owner_of_the_table_or_as_nobody(self):
+        server = self.start([(0, f'roots: "|{self.program} roots"\n'),
+                             (ANN, f'anns: "|{self.program} anns"\n'),
+                             (BOB, f'bobs: "|{self.program} bobs"\n'),
+                             (LOW, f'lows: "|{self.program} lows"\n'),
+                             (DAEMON, f'own: "|{self.program} own"\n')])
+        self.send(server, "roots", "anns", "bobs", "lows", "own")
+        server.wait_until_empty()
+        # For an account below local.minimum_uid the daemon's user stands in.
+        self.assertEqual({name: self.who(name) for name in ("roots", "anns", "bobs", "lows", "own")},
+                         {"roots": [NOBODY], "anns": [ANN], "bobs": [BOB], "lows": [DAEMON],
+                          "own": [DAEMON]})
+
+    def test_local_alias_user_stands_in_for_root(self):
+        server = self.start([(0, f'roots: "|{self.program} roots"\nfile: {self.said}/box\n')],
+                            local={"alias_user": "bob"})
+        self.send(server, "roots", "file")
+        server.wait_until_empty()
+        self.assertEqual(self.who("roots"), [BOB])
+        self.assertEqual(os.stat(self.said / "box").st_uid, BOB)
+
+    def test_files_of_aliases_belong_to_the_same(self):
+        server = self.start([(0, f"rootbox: {self.said}/root.mbox\nrootdir: {self.said}/root.dir/\n"),
+                             (ANN, f"annbox: {self.said}/ann.mbox\nanndir: {self.said}/ann.dir/\n"
+                                   f"evil: {self.machine.homes}/bob/evil\n")],
+                            delivery={"retry": ["30s"]})
+        self.send(server, "rootbox", "rootdir", "annbox", "anndir", "evil")
+        deferred = server.wait_for_log("attempted", verdict="deferred")
+        self.assertEqual([entry["to"] for entry in deferred], ["evil@us.example"])
+        wait.until(lambda: len(server.log("attempted")) >= 5, "five attempts")
+        owners = {path.name: os.stat(path).st_uid for path in self.said.iterdir()}
+        self.assertEqual(owners, {"root.mbox": NOBODY, "root.dir": NOBODY,
+                                  "ann.mbox": ANN, "ann.dir": ANN})
+        self.assertFalse((self.machine.homes / "bob" / "evil").exists())
+
+    def test_a_forward_acts_as_its_user(self):
+        server = self.start([(0, "team: ann, bob\n")])
+        self.forward("ann", f'\\ann, "|{self.program} ann", {self.machine.homes}/ann/archive\n')
+        self.forward("bob", f'"|{self.program} bob", {self.machine.homes}/ann/theirs\n')
+        self.send(server, "team")
+        self.assertEqual(self.who("ann"), [ANN])
+        self.assertEqual(self.who("bob"), [BOB])
+        wait.until(lambda: list((self.machine.mail / "ann" / "new").glob("*")), "ann's mailbox")
+        wait.until(lambda: (self.machine.homes / "ann" / "archive").exists(), "ann's archive")
+        self.assertEqual(os.stat(self.machine.homes / "ann" / "archive").st_uid, ANN)
+        server.wait_for_log("attempted", verdict="deferred")  # bob may not write there
+        self.assertFalse((self.machine.homes / "ann" / "theirs").exists())
+        self.assertIn(f"as {'ann'}", server.postrider("explain", "ann@us.example"))
+
+    def test_a_forward_that_is_anothers_is_not_used(self):
+        server = self.start([(0, "")])
+        path = self.machine.homes / "ann" / ".forward"
+        path.write_text(f'"|{self.program} planted"\n')
+        os.chown(path, BOB, BOB)
+        self.send(server, "ann")
+        server.wait_until_empty()
+        self.assertTrue(list((self.machine.mail / "ann" / "new").glob("*")))
+        self.assertEqual(list(self.said.glob("planted*")), [])
+        self.assertTrue(server.log("address_problem"))
+
+    def test_an_included_list_gives_no_rights(self):
+        listed = self.machine.folder / "list"
+        listed.write_text(f'"|{self.program} listed"\n/tmp/x\nann\n')
+        os.chown(listed, ANN, ANN)
+        server = self.start([(0, f"list: :include:{listed}\n")])
+        self.send(server, "list")
+        server.wait_for_log("address_problem")
+        self.assertEqual(list(self.said.glob("listed*")), [])
+
+    def test_many_accounts_at_one_time(self):
+        """Each delivery is its recipient's, whoever else's is under way."""
+        server = self.start([(0, f'r: "|{self.program} r"\n'), (ANN, f'a: "|{self.program} a"\n'),
+                             (BOB, f'b: "|{self.program} b"\n')], local={"deliveries": 40})
+        refused = scenario.parallel(lambda _: self.send(server, "r", "ann", "a", "bob", "b", "low"),
+                                    range(20))
+        self.assertEqual(refused, [])
+        server.wait_until_empty()
+        self.assertEqual(self.who("r", 20), [NOBODY] * 20)
+        self.assertEqual(self.who("a", 20), [ANN] * 20)
+        self.assertEqual(self.who("b", 20), [BOB] * 20)
+        for user, uid in (("ann", ANN), ("bob", BOB), ("low", DAEMON)):
+            files = list((self.machine.mail / user / "new").iterdir())
+            self.assertEqual([os.stat(file).st_uid for file in files], [uid] * 20)
+
+
+if __name__ == "__main__":
+    scenario.main()
