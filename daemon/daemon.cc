@@ -4,6 +4,7 @@
 #include "daemon/certificates.h"
 #include "daemon/config_file.h"
 #include "daemon/running.h"
+#include "daemon/settings.h"
 
 #include <algorithm>
 #include <cstdio>
