@@ -121,8 +121,9 @@ class Client {
   bool is_tls_settled() const { return tls_state_ != nullptr; }  // the three are set
   // Our user and password were not accepted: the mechanism and the reply are in failure().
   bool is_auth_refused() const { return auth_refused_; }
-  const std::string& helo() const { return helo_; }      // how the remote calls itself
-  bool takes_no_mail() const { return takes_no_mail_; }  // RFC 7504: 521 in the greeting
+  const std::string& auth_detail() const { return auth_detail_; }  // SaslClient::refusal()
+  const std::string& helo() const { return helo_; }                // how the remote calls itself
+  bool takes_no_mail() const { return takes_no_mail_; }            // RFC 7504: 521 in the greeting
   const Capabilities& capabilities() const { return capabilities_; }
   const std::string& remote() const { return remote_; }
   std::uint32_t messages() const { return messages_; }  // begun so far
@@ -208,6 +209,7 @@ class Client {
   std::string sasl_failure_;            // why we cancelled
   bool authenticated_ = false;
   bool auth_refused_ = false;
+  std::string auth_detail_;
   bool may_quit_ = true;
   bool takes_no_mail_ = false;
   bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL

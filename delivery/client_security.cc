@@ -29,6 +29,12 @@ bool is_about_mechanism(const Reply& reply) {
   return reply.code == 504 || reply.code == 534 || reply.code == 538;
 }
 
+const char* why_fewer(const Credentials& credentials) {
+  return credentials.is_token || can_be_prepared(credentials)
+             ? ""
+             : " (name or password holds what SASLprep forbids: neither PLAIN nor SCRAM)";
+}
+
 }  // namespace
 
 TlsDemand Security::no_tls() {
@@ -126,7 +132,8 @@ void Client::authenticate() {
       offered += " " + escaped(one, 32);
     fail_auth({4, 7, 0}, "there is no way to log in that both sides can use" +
                              std::string(security_.sasl.is_private ? "" : " without TLS") +
-                             "; the host offers" + (offered.empty() ? " none" : ":" + offered));
+                             why_fewer(*security_.credentials) + "; the host offers" +
+                             (offered.empty() ? " none" : ":" + offered));
     return;
   }
   start_mechanism(name);
@@ -179,6 +186,7 @@ void Client::on_auth(const Reply& reply) {
     }
   }
   auth_refused_ = reply.is_permanent();
+  auth_detail_ = sasl_->refusal();
   fail_session(Stage::auth, reply);
   may_quit_ = true;
 }

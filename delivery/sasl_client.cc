@@ -2,6 +2,7 @@
 
 #include "base/base64.h"
 #include "base/digest.h"
+#include "base/saslprep.h"
 #include "base/text.h"
 
 #include <algorithm>
@@ -14,10 +15,19 @@ namespace {
 constexpr std::uint32_t kLeastIterations = 4096;
 constexpr std::uint32_t kMostIterations = 2'000'000;
 
+constexpr std::size_t kMostRefusal = 500;  // octets
+
+// Requires can_be_prepared().
+Credentials prepared(Credentials credentials) {
+  credentials.user = *saslprep(credentials.user);
+  credentials.secret = *saslprep(credentials.secret);
+  return credentials;
+}
+
 // RFC 4616.
 class Plain : public SaslClient {
  public:
-  explicit Plain(const Credentials& credentials) : credentials_(credentials) {}
+  explicit Plain(const Credentials& credentials) : credentials_(prepared(credentials)) {}
   const char* mechanism() const override { return "PLAIN"; }
   std::optional<std::string> initial() override {
     std::string message(1, '\0');
@@ -77,15 +87,18 @@ class XOAuth2 : public SaslClient {
   std::optional<std::string> initial() override {
     return "user=" + credentials_.user + "\1auth=Bearer " + credentials_.secret + "\1\1";
   }
-  Result<std::string> step(std::string_view) override {
+  Result<std::string> step(std::string_view challenge) override {
     if (std::exchange(failed_, true))
       return malformed("a second challenge in XOAUTH2");
+    refusal_ = escaped(challenge, kMostRefusal);
     return std::string();
   }
   bool may_succeed() const override { return !failed_; }
+  std::string refusal() const override { return refusal_; }
 
  private:
   Credentials credentials_;
+  std::string refusal_;
   bool failed_ = false;
 };
 
@@ -99,12 +112,14 @@ class OAuthBearer : public SaslClient {
     return "n,a=" + escape_name(credentials_.user) + ",\1host=" + context_.host +
            "\1port=" + context_.port + "\1auth=Bearer " + credentials_.secret + "\1\1";
   }
-  Result<std::string> step(std::string_view) override {
+  Result<std::string> step(std::string_view challenge) override {
     if (std::exchange(failed_, true))
       return malformed("a second challenge in OAUTHBEARER");
+    refusal_ = escaped(challenge, kMostRefusal);
     return std::string("\1");
   }
   bool may_succeed() const override { return !failed_; }
+  std::string refusal() const override { return refusal_; }
 
   // RFC 5801: a saslname.
   static std::string escape_name(std::string_view name) {
@@ -123,6 +138,7 @@ class OAuthBearer : public SaslClient {
  private:
   Credentials credentials_;
   SaslContext context_;
+  std::string refusal_;
   bool failed_ = false;
 };
 
@@ -132,7 +148,7 @@ class OAuthBearer : public SaslClient {
 class Scram : public SaslClient {
  public:
   Scram(const Credentials& credentials, SaslContext context, bool plus)
-      : credentials_(credentials), context_(std::move(context)), plus_(plus) {}
+      : credentials_(prepared(credentials)), context_(std::move(context)), plus_(plus) {}
   const char* mechanism() const override { return plus_ ? "SCRAM-SHA-256-PLUS" : "SCRAM-SHA-256"; }
   std::optional<std::string> initial() override { return header() + first_bare(); }
   Result<std::string> step(std::string_view challenge) override {
@@ -208,6 +224,10 @@ class Scram : public SaslClient {
 
 }  // namespace
 
+bool can_be_prepared(const Credentials& credentials) {
+  return saslprep(credentials.user) && saslprep(credentials.secret);
+}
+
 std::vector<std::string> mechanisms_for(const Credentials& credentials,
                                         const SaslContext& context) {
   const bool may_show_secret = context.is_private || credentials.allow_clear;
@@ -216,14 +236,16 @@ std::vector<std::string> mechanisms_for(const Credentials& credentials,
     if (may_show_secret)
       names = {"OAUTHBEARER", "XOAUTH2"};
   } else {
-    if (!context.channel_binding.empty())
+    const bool has_form = can_be_prepared(credentials);
+    if (has_form && !context.channel_binding.empty())
       names.emplace_back("SCRAM-SHA-256-PLUS");
-    names.emplace_back("SCRAM-SHA-256");
+    if (has_form)
+      names.emplace_back("SCRAM-SHA-256");
     names.emplace_back("CRAM-MD5");
-    if (may_show_secret) {
+    if (has_form && may_show_secret)
       names.emplace_back("PLAIN");
+    if (may_show_secret)
       names.emplace_back("LOGIN");
-    }
   }
   const auto& wanted = credentials.mechanisms;
   if (!wanted.empty())

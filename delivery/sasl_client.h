@@ -18,6 +18,7 @@ struct Credentials {
   std::string user;
   std::string secret;                   // a password, or an access token
   bool is_token = false;                // OAuth: OAUTHBEARER, XOAUTH2
+  bool is_fresh = false;                // a token that was got just now: another would be no better
   bool allow_clear = false;             // the password may be sent without TLS
   std::vector<std::string> mechanisms;  // upper case; only these. Empty: the strongest offered
 };
@@ -43,8 +44,13 @@ class SaslClient {
   // Whether the server may say now that we are in: with SCRAM only after it has proven that it
   // knows the password too (RFC 5802 §3).
   virtual bool may_succeed() const { return true; }
+  // What the server gave as the reason of a refusal, escaped: the challenge of RFC 7628 §3.2.2.
+  virtual std::string refusal() const { return {}; }
 };
 
+// Whether name and password can be had in the form in which PLAIN and SCRAM send them (RFC 4013);
+// the other mechanisms send them as they are.
+bool can_be_prepared(const Credentials& credentials);
 // In order of preference, those that these credentials can use on this connection.
 std::vector<std::string> mechanisms_for(const Credentials& credentials, const SaslContext& context);
 // mechanism: one of mechanisms_for().

@@ -1,5 +1,7 @@
 #include "delivery/sasl_client.h"
 
+#include "base/text.h"
+
 #include <catch2/catch.hpp>
 
 using namespace postrider;
@@ -118,4 +120,34 @@ TEST_CASE("the strongest mechanism comes first, and no secret goes out in clear"
   auto bound = context();
   bound.channel_binding = "x";
   CHECK(mechanisms_for(password(), bound).front() == "SCRAM-SHA-256-PLUS");
+}
+
+TEST_CASE("PLAIN and SCRAM send what SASLprep makes of name and password", "[delivery][sasl]") {
+  auto typed = password();
+  typed.user = "us\xC2\xADer";          // a soft hyphen goes
+  typed.secret = "pencil\xE2\x85\xA8";  // compatibility forms become one
+  CHECK(make_sasl_client("PLAIN", typed, context())->initial() ==
+        std::string("\0user\0pencilIX", 14));
+  CHECK(make_sasl_client("SCRAM-SHA-256", typed, context())->initial() ==
+        "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+  const auto login = make_sasl_client("LOGIN", typed, context());
+  CHECK(*login->step("") == typed.user);
+  CHECK(*login->step("") == typed.secret);
+  typed.secret = "a\xD8\xA7";  // both directions: prohibited
+  CHECK_FALSE(can_be_prepared(typed));
+  CHECK(mechanisms_for(typed, context()) == std::vector<std::string>{"CRAM-MD5", "LOGIN"});
+}
+
+TEST_CASE("what a server says of a refused token is kept, harmless", "[delivery][sasl]") {
+  Credentials token;
+  token.user = "u";
+  token.secret = "t";
+  token.is_token = true;
+  for (const char* mechanism : {"OAUTHBEARER", "XOAUTH2"}) {
+    const auto sasl = make_sasl_client(mechanism, token, context());
+    CHECK(sasl->refusal().empty());
+    CHECK(sasl->step("{\"status\":\"401\"}\r\n").has_value());
+    CHECK(sasl->refusal() == escaped("{\"status\":\"401\"}\r\n"));
+    CHECK(sasl->refusal().find('\n') == std::string::npos);
+  }
 }
