@@ -5,6 +5,8 @@
 #include <array>
 #include <cerrno>
 #include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace postrider::delivery {
 
@@ -21,6 +23,17 @@ Result<std::string> acting_user(const std::string& user, uid_t minimum) {
   if (absent)
     return std::string();
   return system_error(failed, "look up user " + escaped(user));
+}
+
+Home home_of_this_user() {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(::geteuid(), &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  struct stat about {};
+  const bool exists = ::stat(entry.pw_dir, &about) == 0 && S_ISDIR(about.st_mode);
+  return {entry.pw_name, exists ? entry.pw_dir : "/"};
 }
 
 }  // namespace postrider::delivery

@@ -13,4 +13,11 @@ namespace postrider::delivery {
 // system's own accounts. Looks at the user database: blocks.
 Result<std::string> acting_user(const std::string& user, uid_t minimum);
 
+// The account that this process acts as; "nobody" and "/" where it has none.
+struct Home {
+  std::string user = "nobody";
+  std::string folder = "/";
+};
+Home home_of_this_user();
+
 }  // namespace postrider::delivery

@@ -1,6 +1,7 @@
 #include "delivery/local/command.h"
 
 #include "base/text.h"
+#include "delivery/local/account.h"
 #include "delivery/local/command_exit.h"
 #include "delivery/local/command_process.h"
 #include "delivery/local/local_content.h"
@@ -10,8 +11,6 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <poll.h>
-#include <pwd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace postrider::delivery {
@@ -23,22 +22,6 @@ constexpr std::string_view kHarmless = "!@%-_=+:,./";
 bool is_harmless(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
          kHarmless.find(c) != kHarmless.npos;
-}
-
-struct Home {
-  std::string user = "nobody";
-  std::string folder = "/";
-};
-
-Home home_of_this_user() {
-  std::array<char, 16384> room{};
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwuid_r(::geteuid(), &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
-    return {};
-  struct stat about {};
-  const bool exists = ::stat(entry.pw_dir, &about) == 0 && S_ISDIR(about.st_mode);
-  return {entry.pw_name, exists ? entry.pw_dir : "/"};
 }
 
 // What goes to standard input, piece by piece; empty at the end.

@@ -34,7 +34,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 
 // After the fork: only what is safe between fork and exec in a process that had threads.
 [[noreturn]] void become(char* const* arguments, char* const* environment, const char* folder,
-                         int input, int output, int failure) {
+                         int input, int output, int errors, int failure) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -45,7 +45,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   ::setsid();
   const bool in_folder = ::chdir(folder) == 0 || ::chdir("/") == 0;
   const bool ready =
-      in_folder && ::dup2(input, 0) == 0 && ::dup2(output, 1) == 1 && ::dup2(output, 2) == 2;
+      in_folder && ::dup2(input, 0) == 0 && ::dup2(output, 1) == 1 && ::dup2(errors, 2) == 2;
   // The exec closes what is ours; what others opened without that flag is closed here.
   if (failure > 3)
     ::syscall(SYS_close_range, 3U, static_cast<unsigned>(failure) - 1, 0U);
@@ -61,11 +61,12 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 
 Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arguments,
                                              const std::vector<std::string>& environment,
-                                             const std::string& folder) {
+                                             const std::string& folder, Errors errors) {
   auto input = make_pipe();
   auto output = make_pipe();
   auto failure = make_pipe();
-  if (!input || !output || !failure)
+  auto complaints = errors == Errors::apart ? make_pipe() : Pipe{};
+  if (!input || !output || !complaints || !failure)
     return system_error("make pipes for a command");
   const auto argument_list = pointers(arguments);
   const auto variables = pointers(environment);
@@ -73,9 +74,11 @@ Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arg
   process.pid_ = ::fork();
   if (process.pid_ < 0)
     return system_error("fork");
-  if (process.pid_ == 0)
+  if (process.pid_ == 0) {
+    const auto& error_end = errors == Errors::apart ? complaints->writing : output->writing;
     become(argument_list.data(), variables.data(), folder.c_str(), input->reading.get(),
-           output->writing.get(), failure->writing.get());
+           output->writing.get(), error_end.get(), failure->writing.get());
+  }
   failure->writing.reset();
   int number = 0;
   if (::read(failure->reading.get(), &number, sizeof number) == sizeof number)
@@ -85,7 +88,8 @@ Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arg
     return system_error("watch the command");
   process.input_ = std::move(input->writing);
   process.output_ = std::move(output->reading);
-  for (const int fd : {process.input_.get(), process.output_.get()})
+  process.errors_ = std::move(complaints->reading);
+  for (const int fd : {process.input_.get(), process.output_.get(), process.errors_.get()})
     ::fcntl(fd, F_SETFL, O_NONBLOCK);
   return process;
 }
@@ -95,6 +99,7 @@ CommandProcess::CommandProcess(CommandProcess&& other) noexcept
       status_(other.status_),
       input_(std::move(other.input_)),
       output_(std::move(other.output_)),
+      errors_(std::move(other.errors_)),
       watch_(std::move(other.watch_)) {}
 
 CommandProcess::~CommandProcess() {
@@ -106,14 +111,15 @@ CommandProcess::~CommandProcess() {
   }
 }
 
-void CommandProcess::read_output(std::string& kept, std::uint64_t most) {
+void CommandProcess::read_from(FileDescriptor& pipe, std::string& kept, std::uint64_t most) {
+  constexpr int kMostRounds = 64;  // then the time is looked at, however much there is
   std::array<char, 4096> room{};
-  for (;;) {
-    const auto got = ::read(output_.get(), room.data(), room.size());
+  for (int round = 0; round < kMostRounds; ++round) {
+    const auto got = ::read(pipe.get(), room.data(), room.size());
     if (got < 0 && errno == EINTR)
       continue;
     if (got == 0)
-      output_.reset();
+      pipe.reset();
     if (got <= 0)
       return;
     const auto space = most > kept.size() ? most - kept.size() : 0;
