@@ -102,7 +102,7 @@ std::string origin_key(const Option& option, std::size_t index) {
 std::string Loaded::describe() const {
   std::string out;
   for (const auto& problem : problems) {
-    out.append(file).append(":");
+    out.append(problem.file.empty() ? file : problem.file).append(":");
     if (problem.line > 0)
       out.append(std::to_string(problem.line)).append(":");
     out.append(" ");

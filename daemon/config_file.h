@@ -18,9 +18,10 @@ namespace postrider::daemon {
 inline constexpr std::size_t kMostConfig = 1U << 20U;
 
 struct Problem {
-  unsigned line = 0;  // 0: the whole file
-  std::string key;    // empty: the line itself
-  std::string text;   // what is wrong, what is allowed
+  unsigned line = 0;   // 0: the whole file
+  std::string key;     // empty: the line itself
+  std::string text;    // what is wrong, what is allowed
+  std::string file{};  // that the line is of; empty: the configuration itself
 };
 
 // Where values came from: "listener[0].address" -> line. What is not here is a default.

@@ -3,6 +3,7 @@
 #include "daemon/addresses.h"
 #include "daemon/certificates.h"
 #include "daemon/config_file.h"
+#include "daemon/outbound.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
@@ -92,6 +93,8 @@ Report check(const Options& options) {
   }
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
   std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
+  auto logins = check_credentials(*loaded.config, loaded.origins);
+  std::move(logins.begin(), logins.end(), std::back_inserter(loaded.problems));
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe()};
   return {EX_OK, loaded.file + ": no problems\n"};

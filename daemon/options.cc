@@ -124,7 +124,7 @@ const Option kOptions[] = {
     {"auth.senders", Text{AT(auth.senders), check_optional_path}, false, "none",
      "The file of sender addresses beyond a user's own: an address, @domain or * and its users a line."},
     {"auth.oauth_introspect", Text{AT(auth.oauth_introspect), check_http_url}, false, "none",
-     "The URL of the token introspection endpoint (RFC 7662)."},
+     "The URL of the token introspection endpoint (RFC 7662); its host is looked up by dns.servers."},
     {"auth.oauth_client", Text{AT(auth.oauth_client), check_optional_path}, false, "none",
      "The file with the id and secret, a colon between them, that the endpoint knows us by."},
     {"auth.oauth_roots", Text{AT(auth.oauth_roots), check_optional_path}, false, "the system's",
@@ -223,7 +223,7 @@ const Option kOptions[] = {
     {"route.tls_names", TextList{ROUTE(tls_names), check_domain_pattern, true}, false, nullptr,
      "With tls = verify: the names of which the certificate must hold one; .domain stands for all below it."},
     {"route.credentials", Text{ROUTE(credentials), check_optional_path}, false, "none",
-     "The file with the user and password for the next hop."},
+     "The file to log in to the next hop with: user and password, or how to get access tokens."},
 
     {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
      "The resolvers to ask, in order of preference; a port may be given."},

@@ -1,24 +1,67 @@
-// What delivery needs of files to send under TLS and to log in: trusted roots, and credentials.
+// What delivery needs of files to send under TLS and to log in: trusted roots, credentials, and the
+// ways to access tokens.
+//
+// Keepers of secrets outlive a reload that leaves their file as it was, and their tokens with them.
+// Refresh tokens that an endpoint has given in place of a file's lie in <spool>/tokens, one file
+// each.
 #pragma once
 
 #include "base/blocking_pool.h"
+#include "base/file.h"
 #include "base/time.h"
-#include "daemon/config.h"
+#include "daemon/config_file.h"
+#include "daemon/parent_client.h"
+#include "delivery/secret_keeper.h"
 #include "delivery/settings.h"
 
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
 namespace postrider::daemon {
+
+// What is wrong with the credentials files that routes name, each with its own line. Reads them.
+std::vector<Problem> check_credentials(const Config& config, const Origins& origins);
 
 // Outlives the dispatcher; destroyed before the loops.
 class Outbound {
  public:
-  explicit Outbound(const Clock& clock);
+  // home: where tokens are kept. All references outlive this.
+  struct Parts {
+    Loop& home;
+    std::function<dns::Resolver&()> resolver;
+    const Clock& clock;
+    Log& log;
+    std::shared_ptr<ParentClient> parent;
+    std::string spool;
+  };
+  explicit Outbound(Parts parts);
 
-  // Reads the files, so not on a loop. The error names the key or the file.
+  // Reads the files, so not on a loop; always on the same thread. The error names the key or the
+  // file.
   Result<void> equip(const Config& config, delivery::Settings& settings);
+  // Any thread: no token is waited for any more.
+  void stop();
 
  private:
-  const Clock& clock_;
-  BlockingPool pool_{1};     // token commands, one after the other
+  // How endpoints are asked: on the home loop, replaced by a reload.
+  struct Web {
+    std::shared_ptr<const TlsContext> tls;
+    dns::Families families = dns::Families::both;
+  };
+  std::shared_ptr<delivery::SecretKeeper> keeper_for(const std::string& path,
+                                                     delivery::CredentialsFile file);
+  delivery::TokenMeans means() const;
+  void forget_unused() const;
+
+  const Parts parts_;
+  const std::string folder_;
+  FileDescriptor stop_;  // an eventfd
+  std::shared_ptr<Web> web_ = std::make_shared<Web>();
+  std::vector<std::weak_ptr<delivery::SecretKeeper>> keepers_;
+  bool has_begun_ = false;
+  BlockingPool pool_{2};     // token commands, and files of refresh tokens
   BlockingPool handshakes_;  // apart from those that clients begin, who could flood them
 };
 

@@ -57,6 +57,9 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
     rules.mailbox_root = place->root;
   for (const auto& listener : config.listeners)
     rules.listeners.push_back(listener.address);
+  for (const auto& route : config.routes)
+    if (!route.credentials.empty())
+      rules.credentials.push_back(route.credentials);
   return rules;
 }
 
@@ -102,6 +105,13 @@ Result<void> check_address(const ParentRules& rules, const sockaddr_storage& add
                                     [&](const auto& one) { return same_address(one, address); });
   if (!is_listed)
     return Error(Errc::refused, "bind to an address that no [[listener]] names");
+  return {};
+}
+
+Result<void> check_credentials_name(const ParentRules& rules, const std::string& path) {
+  if (std::find(rules.credentials.begin(), rules.credentials.end(), path) ==
+      rules.credentials.end())
+    return Error(Errc::refused, "run the command of a file that no route.credentials names");
   return {};
 }
 

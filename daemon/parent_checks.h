@@ -20,6 +20,7 @@ struct ParentRules {
   std::string forward;             // ".forward"; empty: none
   std::string mailbox_root;        // "/var/mail"; empty: no such folder
   std::vector<std::string> listeners;
+  std::vector<std::string> credentials;  // files whose token_command may be run
 };
 ParentRules parent_rules(const Config& config, std::string config_file);
 
@@ -32,6 +33,8 @@ Result<void> check_forward_name(const ParentRules& rules, const std::string& nam
 // The address of a listener of the configuration, and no other.
 Result<void> check_address(const ParentRules& rules, const sockaddr_storage& address,
                            std::size_t size);
+// The credentials file of a route of the configuration, and no other.
+Result<void> check_credentials_name(const ParentRules& rules, const std::string& path);
 // The group of the mailboxes' folder, if root owns it and that group may write to it; 0: none.
 gid_t mailbox_group(const ParentRules& rules);
 

@@ -2,16 +2,20 @@
 #include "daemon/capabilities.h"
 #include "daemon/parent_process.h"
 #include "daemon/sandbox.h"
+#include "delivery/credentials.h"
 #include "delivery/local/performer.h"
 #include "delivery/local/target_codec.h"
+#include "delivery/token_command.h"
 #include "queue/codec.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -124,6 +128,29 @@ void read_forward(const ParentRequest& request, const FileDescriptor& asker) {
     answer(asker.get(), ParentAnswer::failed, text.error().code().value(), text.error().describe());
 }
 
+// The daemon says which file, not which command. Without new privileges, so that sudo and the like
+// give none.
+void run_token(const ParentRequest& request, const FileDescriptor& asker) {
+  const auto refuse = [&](const std::string& why) {
+    answer(asker.get(), ParentAnswer::refused, 0, why);
+  };
+  const std::string path = request.name.data();
+  const auto loaded = delivery::load_credentials(path);
+  if (!loaded.problems.empty())
+    return refuse(loaded.problems.front().describe(path));
+  if (loaded.file.token_command.empty())
+    return refuse(path + " has no token_command any more");
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return answer(asker.get(), ParentAnswer::failed, errno, "forbid new privileges");
+  const auto output = delivery::run_token_command(loaded.file.token_command, {}, asker.get());
+  if (output)
+    answer(asker.get(), ParentAnswer::text, 0, *output);
+  else if (output.error().code().category() == boost::system::system_category())
+    answer(asker.get(), ParentAnswer::failed, output.error().code().value(), output.error().step());
+  else
+    refuse(output.error().step());
+}
+
 }  // namespace
 
 [[noreturn]] void run_child(const ParentRules& rules, const ParentRequest& request,
@@ -143,6 +170,8 @@ void read_forward(const ParentRequest& request, const FileDescriptor& asker) {
            ready.error().describe());
   else if (request.verb == ParentVerb::perform)
     perform(request, asker, file, std::move(body));
+  else if (request.verb == ParentVerb::token)
+    run_token(request, asker);
   else
     read_forward(request, asker);
   ::_exit(0);

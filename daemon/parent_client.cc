@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@ using mail::Outcome;
 using mail::Verdict;
 
 template <std::size_t Size>
-Result<void> put(std::array<char, Size>& room, const std::string& text) {
+Result<void> fill(std::array<char, Size>& room, const std::string& text) {
   if (text.size() >= Size || text.find('\0') != text.npos)
     return Error(Errc::too_long, "name " + text.substr(0, Size));
   std::copy(text.begin(), text.end(), room.begin());
@@ -79,8 +80,8 @@ Result<void> send_request(int socket, const ParentRequest& request, const std::a
 ParentClient::ParentClient(ParentLink link, std::string mailbox_root)
     : link_(std::move(link)), mailbox_root_(std::move(mailbox_root)) {}
 
-Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int first,
-                                               int second) {
+// Gives the socket that the answer comes from.
+Result<FileDescriptor> ParentClient::put(const ParentRequest& request, int first, int second) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return system_error("ask the parent");
@@ -89,14 +90,17 @@ Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int
   if (auto sent = send_request(link_.socket.get(), request, {theirs.get(), first, second}, count);
       !sent)
     return sent.error();
-  theirs.reset();
+  return ours;
+}
+
+Result<ParentClient::Answer> ParentClient::hear(const FileDescriptor& from) {
   Answer answer;
-  if (auto read = read_exactly(ours, &answer.head, sizeof answer.head); !read)
+  if (auto read = read_exactly(from, &answer.head, sizeof answer.head); !read)
     return read.error();
   if (answer.head.magic != kParentMagic || answer.head.size > kMostParentAnswer)
     return malformed("the parent's answer");
   answer.bytes.resize(answer.head.size);
-  if (auto read = read_exactly(ours, answer.bytes.data(), answer.bytes.size()); !read)
+  if (auto read = read_exactly(from, answer.bytes.data(), answer.bytes.size()); !read)
     return read.error();
   if (answer.head.answer == ParentAnswer::refused)
     return Error(Errc::refused, answer.bytes);
@@ -105,12 +109,20 @@ Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int
   return answer;
 }
 
+Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int first,
+                                               int second) {
+  const auto from = put(request, first, second);
+  if (!from)
+    return from.error();
+  return hear(*from);
+}
+
 Outcome ParentClient::perform(const delivery::LocalJob& job, delivery::LocalBody body) {
   ParentRequest request;
   request.verb = ParentVerb::perform;
   const bool is_mailbox = job.target.kind != delivery::Target::Kind::command;
   request.in_mail_folder = is_mailbox && job.target.root == mailbox_root_ ? 1 : 0;
-  if (auto named = put(request.user, job.target.user); !named)
+  if (auto named = fill(request.user, job.target.user); !named)
     return local_failure(named.error());
   const auto file = memory_file(delivery::encode(job));
   if (!file)
@@ -134,9 +146,9 @@ Result<std::optional<std::string>> ParentClient::read_forward(const std::string&
                                                               const std::string& name) {
   ParentRequest request;
   request.verb = ParentVerb::read_forward;
-  if (auto named = put(request.user, user); !named)
+  if (auto named = fill(request.user, user); !named)
     return named.error();
-  if (auto named = put(request.name, name); !named)
+  if (auto named = fill(request.name, name); !named)
     return std::optional<std::string>();  // no file has a name of that length
   auto answer = ask(request);
   if (!answer)
@@ -157,6 +169,28 @@ Result<void> ParentClient::bind(int socket, const sockaddr* address, socklen_t s
   if (!answer)
     return answer.error();
   return {};
+}
+
+Result<std::string> ParentClient::run_token_command(const std::string& credentials, int stop) {
+  ParentRequest request;
+  request.verb = ParentVerb::token;
+  if (auto named = fill(request.name, credentials); !named)
+    return named.error();
+  const auto from = put(request, -1, -1);
+  if (!from)
+    return from.error();
+  std::array<pollfd, 2> waiting = {{{from->get(), POLLIN, 0}, {stop, POLLIN, 0}}};
+  while (::poll(waiting.data(), waiting.size(), -1) < 0)
+    if (errno != EINTR)
+      return system_error("wait for the command");
+  if (waiting[0].revents == 0)
+    return Error(Errc::stopped, "wait for the command");
+  auto answer = hear(*from);
+  if (!answer)
+    return answer.error();
+  if (answer->head.answer != ParentAnswer::text)
+    return malformed("the parent's answer");
+  return std::move(answer->bytes);
 }
 
 Result<void> ParentClient::reload() {

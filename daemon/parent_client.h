@@ -21,6 +21,9 @@ class ParentClient : public delivery::Performer {
                                                   const std::string& name) override;
   // Binds a socket of ours to the address of a listener of the configuration. Blocks briefly.
   Result<void> bind(int socket, const sockaddr* address, socklen_t size);
+  // What the token command of this credentials file prints. Blocks until it ends or `stop`, a
+  // descriptor, is readable: Errc::stopped; the command ends then.
+  Result<std::string> run_token_command(const std::string& credentials, int stop);
   // The parent reads the configuration file again.
   Result<void> reload();
 
@@ -33,6 +36,8 @@ class ParentClient : public delivery::Performer {
     ParentReply head;
     std::string bytes;
   };
+  Result<FileDescriptor> put(const ParentRequest& request, int first, int second);
+  static Result<Answer> hear(const FileDescriptor& from);
   Result<Answer> ask(const ParentRequest& request, int first = -1, int second = -1);
 
   ParentLink link_;

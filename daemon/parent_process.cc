@@ -126,7 +126,11 @@ class Parent {
       return reply(asker, bind(request, received.descriptors[1]));
     if (request.verb == ParentVerb::reload)
       return reply(asker, reload());
-    const auto account = check_user(rules_, request.user.data());
+    const bool is_own = request.verb == ParentVerb::token;
+    if (is_own)
+      if (auto named = check_credentials_name(rules_, request.name.data()); !named)
+        return reply(asker, named);
+    const auto account = check_user(rules_, is_own ? "" : request.user.data());
     const bool reads = request.verb == ParentVerb::read_forward;
     if (reads && !account && account.error().code() == make_error_code(Errc::not_found))
       return answer(asker, ParentAnswer::nothing, 0, {});  // no account, no home, no file

@@ -7,7 +7,9 @@
 //                                    CAP_SETUID, CAP_SETGID, CAP_NET_BIND_SERVICE     the user
 //
 // Each delivery, and each look at a .forward, has its own short-lived child that has become the
-// user before it reads anything. Started without root, the same happens without any change of user.
+// user before it reads anything. So has each command that prints an access token: as the daemon's
+// user, by the credentials file that the configuration names, which the child reads itself. Started
+// without root, the same happens without any change of user.
 #pragma once
 
 #include "base/file.h"

@@ -6,6 +6,7 @@
 //   verb          descriptors behind the request
 //   perform       answer, the encoded LocalJob (a sealed memory file), the body
 //   read_forward  answer
+//   token         answer
 //   bind          answer, the socket to bind
 //   reload        answer
 #pragma once
@@ -18,7 +19,13 @@
 
 namespace postrider::daemon {
 
-enum class ParentVerb : std::uint32_t { perform = 1, read_forward = 2, bind = 3, reload = 4 };
+enum class ParentVerb : std::uint32_t {
+  perform = 1,
+  read_forward = 2,
+  bind = 3,
+  reload = 4,
+  token = 5
+};
 
 constexpr std::uint32_t kParentMagic = 0x50524431;
 constexpr std::size_t kMostParentDescriptors = 3;
@@ -29,8 +36,9 @@ struct ParentRequest {
   std::uint32_t in_mail_folder = 0;  // perform: 1 if the group of the mailboxes' folder is needed
   std::uint32_t address_size = 0;    // bind
   std::array<char, 64> user{};       // login name, NUL behind it; empty: the daemon's own
-  std::array<char, 128> name{};      // read_forward: ".forward", ".forward+extension"
-  sockaddr_storage address{};        // bind
+  // read_forward: ".forward", ".forward+extension"; token: the path of a credentials file
+  std::array<char, 1024> name{};
+  sockaddr_storage address{};  // bind
 };
 static_assert(std::is_trivially_copyable_v<ParentRequest>);
 
@@ -43,6 +51,7 @@ constexpr std::size_t descriptors_of(ParentVerb verb) {
       return 2;
     case ParentVerb::read_forward:
     case ParentVerb::reload:
+    case ParentVerb::token:
       return 1;
   }
   return 0;
@@ -51,7 +60,7 @@ constexpr std::size_t descriptors_of(ParentVerb verb) {
 // The answer: this, then `size` octets.
 enum class ParentAnswer : std::uint32_t {
   outcome = 1,  // perform: an encoded mail::Outcome
-  text = 2,     // read_forward: the file
+  text = 2,     // read_forward: the file; token: what its command printed
   nothing = 3,  // read_forward: there is no file; bind, reload: done
   refused = 4,  // a text: the parent's rules, or the user's file, do not allow it
   failed = 5,   // a text; `number` is the errno

@@ -64,6 +64,7 @@ StartProblems Running::prepare() {
     open_log(problems);
     open_queue(problems);
     open_addresses(problems);
+    look_at_credentials(problems);
   }
   if (problems.lines.empty()) {
     make_lanes();
@@ -187,6 +188,19 @@ void Running::open_addresses(StartProblems& problems) {
   receiving_tables_ = std::move(*tables);
 }
 
+// As the user too, who reads them again.
+void Running::look_at_credentials(StartProblems& problems) const {
+  Loaded with_problems;
+  with_problems.file = loaded_.file;
+  with_problems.problems = check_credentials(*loaded_.config, loaded_.origins);
+  if (with_problems.problems.empty())
+    return;
+  auto lines = with_problems.describe();
+  lines.pop_back();
+  problems.lines.push_back(std::move(lines));
+  problems.exit_code = EX_CONFIG;
+}
+
 void Running::make_lanes() {
   const auto settings = resolver_settings(loaded_.config->dns);
   for (unsigned number = 0; number < lane_count(*loaded_.config); ++number) {
@@ -219,7 +233,9 @@ void Running::make_parts(StartProblems& problems) {
   for (const auto& lane : lanes_)
     loops.push_back(&lane->loop);
   custody_.emplace(*queue_);
-  outbound_.emplace(clock_);
+  const auto own_resolver = [this]() -> dns::Resolver& { return *lanes_.front()->resolver; };
+  outbound_.emplace(
+      Outbound::Parts{*loops.front(), own_resolver, clock_, *log_, parent_, config.spool});
   server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
   if (auto offered = server_->offer_tls(tls_offer_); !offered)
     return add(problems, offered.error());
@@ -229,9 +245,8 @@ void Running::make_parts(StartProblems& problems) {
   if (!sending)
     return add(problems, sending.error());
   pool_.emplace(kPoolThreads);
-  tls_parts_ = std::make_unique<TlsParts>(
-      *loops.front(), [this]() -> dns::Resolver& { return *lanes_.front()->resolver; }, clock_,
-      *log_, *pool_, *queue_, config.spool);
+  tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,
+                                          *queue_, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,

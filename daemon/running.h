@@ -80,6 +80,7 @@ class Running {
   void open_log(StartProblems& problems);
   void open_queue(StartProblems& problems);
   void open_addresses(StartProblems& problems);
+  void look_at_credentials(StartProblems& problems) const;
   void restrict_own_files();
   void restrict_own_calls(StartProblems& problems);
   void make_lanes();

@@ -151,6 +151,7 @@ int Running::stop() {
   const auto stage_done = [this] { events_.post(Event::stage_done); };
   server_->drain(kReceivingGrace, stage_done);
   const bool received = wait_for_stage(kReceivingGrace + kBeyondGrace);
+  outbound_->stop();
   const auto grace = received ? kSendingGrace : kHurriedGrace;
   dispatcher_->drain(stage_done, grace);
   const bool sent = wait_for_stage(grace + kBeyondGrace);

@@ -121,7 +121,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
                       TlsResult result, const std::string& detail);
   std::string domain_of_front(const Site& site) const;
   void give_back(Site& site, const Job& job);
-  void on_auth_refused(Site& site, const mail::Outcome& why);
+  void on_login_trouble(Site& site, const CourierEvent& event);
 
   // core_status.cc
   struct Prospect {  // what an explanation would try

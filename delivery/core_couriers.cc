@@ -112,6 +112,7 @@ void Core::on_ready(Site& site, Link& link, const CourierEvent& event) {
   link.room = event.room;
   if (site.health.on_answer())
     open_again(site);
+  site.alarm.clear();
   if (link.in_hand == 0)
     make_idle(site, link);
   schedule(site);
@@ -208,8 +209,8 @@ void Core::on_gone(Site& site, Link& link, CourierEvent event) {
       settle_all(job, why);
       close_if_done(job.lease);
     }
-  } else if (event.auth_refused && !was_ready) {
-    on_auth_refused(site, event.failure);
+  } else if (event.login != LoginTrouble::none && !was_ready) {
+    on_login_trouble(site, event);
   } else if (!was_ready && event.failure.status) {
     on_failure(site, event.failure);
   } else {

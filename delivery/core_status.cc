@@ -94,7 +94,7 @@ Status Core::status() const {
   const auto now = clock_.now();
   for (const auto& [name, site] : sites_) {
     status.idle += static_cast<std::uint32_t>(site->idle.size());
-    if (site->health.state(now) != SiteHealth::State::open)
+    if (site->health.state(now) != SiteHealth::State::open || !site->alarm.empty())
       status.in_trouble.push_back(status_of(*site));
   }
   std::sort(status.in_trouble.begin(), status.in_trouble.end(),

@@ -146,11 +146,16 @@ void Core::give_back(Site& site, const Job& job) {
   close_if_done(job.lease);
 }
 
-void Core::on_auth_refused(Site& site, const Outcome& why) {
+void Core::on_login_trouble(Site& site, const CourierEvent& event) {
   const std::string user = site.secrets ? site.secrets->user() : "";
-  site.alarm = "the credentials of " + user + " are refused: put them right, then reload";
-  maillog::credentials_refused(log_, site.name, user, why);
-  on_failure(site, why);
+  if (event.login == LoginTrouble::refused) {
+    site.alarm = "the credentials of " + user + " are refused: put them right, then reload";
+    maillog::credentials_refused(log_, site.name, user, event.failure, event.login_detail);
+  } else {
+    site.alarm = user + ": " + event.failure.text;
+    maillog::no_token(log_, site.name, user, event.failure);
+  }
+  on_failure(site, event.failure);
 }
 
 }  // namespace postrider::delivery

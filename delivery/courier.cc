@@ -132,7 +132,8 @@ void Courier::finish() {
   event.failure = failure_;
   event.was_ready = was_ready_;
   event.was_useful = was_useful_;
-  event.auth_refused = auth_refused_;
+  event.login = login_;
+  event.login_detail = login_detail_;
   event.takes_no_mail = refusals_ > 0 && refusals_ == order_.candidates.size();
   while (!jobs_.empty()) {
     auto waiting = std::move(jobs_.front());

@@ -24,6 +24,12 @@ namespace postrider::delivery {
 
 class Courier;
 
+enum class LoginTrouble : std::uint8_t {
+  none,
+  refused,   // our credentials were not accepted
+  no_token,  // there was no access token to be had
+};
+
 struct CourierEvent {
   enum class Kind : std::uint8_t {
     ready,        // a conversation has begun: give it work
@@ -40,9 +46,10 @@ struct CourierEvent {
   bool was_ready = false;      // of gone: some conversation had begun
   bool was_useful = false;     // of gone: and its last one had carried a message
   bool takes_no_mail = false;  // of gone: every candidate said 521
-  bool auth_refused = false;   // of gone: our credentials were not accepted
-  std::vector<Job> returned;   // of gone
-  std::uint32_t room = 0;      // jobs that it would take in all
+  LoginTrouble login = LoginTrouble::none;  // of gone
+  std::string login_detail;                 // of gone: what the host said of a token; may be empty
+  std::vector<Job> returned;                // of gone
+  std::uint32_t room = 0;                   // jobs that it would take in all
 };
 
 struct CourierOrder {
@@ -116,10 +123,10 @@ class Courier : public std::enable_shared_from_this<Courier> {
   bool was_ready_ = false;
   bool retry_same_ = false;
   std::shared_ptr<const Credentials> credentials_;
-  bool renews_ = false;               // the token was refused: a new one before the next try
-  bool renewed_ = false;              // which is done once
+  bool renewed_ = false;              // a refused token: which is done once
   std::optional<TlsAttempt> broken_;  // of the candidate: the next connection is in clear
-  bool auth_refused_ = false;
+  LoginTrouble login_ = LoginTrouble::none;
+  std::string login_detail_;
   bool was_useful_ = false;
   bool closing_ = false;
   bool aborted_ = false;

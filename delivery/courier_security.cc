@@ -97,16 +97,16 @@ std::string own_address(Socket& socket) {
 
 // False: there is no use in a connection now.
 Task<bool> Courier::get_credentials(const Candidate& candidate) {
-  std::string refused;
-  if (renews_ && credentials_)
-    refused = credentials_->secret;
-  auto got = co_await order_.secrets->get(loop_, std::move(refused));
+  auto got = co_await order_.secrets->get(loop_);
   if (got) {
     credentials_ = *std::move(got);
+    login_ = LoginTrouble::none;
     co_return true;
   }
+  const bool is_stopping = got.error().code() == make_error_code(Errc::stopped);
+  login_ = is_stopping ? LoginTrouble::none : LoginTrouble::no_token;
   failure_ = decide(Verdict::retry, Stage::auth, {4, 7, 0},
-                    "there is nothing to log in with: " + got.error().describe());
+                    "there is no access token to log in with: " + got.error().describe());
   failure_.remote = candidate.remote;
   co_return false;
 }
@@ -200,18 +200,19 @@ bool Courier::tries_again(const Session& session) {
   const auto& client = session.client;
   const bool was_broken = broken_.has_value();
   broken_.reset();
-  renews_ = false;
   if (!was_broken && client.is_tls_settled() && client.is_closing() && !session.was_ready &&
       client.tls_verdict().next == TlsNext::clear_again) {
     broken_ = client.tls_attempt();
     return true;
   }
-  auth_refused_ = client.is_auth_refused();
-  if (auth_refused_ && credentials_ && credentials_->is_token && !std::exchange(renewed_, true)) {
-    renews_ = true;
-    return true;
-  }
-  return false;
+  if (!client.is_auth_refused())
+    return false;
+  login_ = LoginTrouble::refused;
+  login_detail_ = client.auth_detail();
+  if (!credentials_ || !credentials_->is_token)
+    return false;
+  order_.secrets->refuse(credentials_->secret);
+  return !credentials_->is_fresh && !std::exchange(renewed_, true);
 }
 
 }  // namespace postrider::delivery

@@ -93,8 +93,16 @@ void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAtt
 }
 
 void credentials_refused(Log& log, std::string_view site, std::string_view user,
-                         const mail::Outcome& why) {
+                         const mail::Outcome& why, std::string_view detail) {
   LogEvent event(Level::error, "credentials_refused");
+  event.add("site", site).add("user", user).add("reason", why.reason());
+  if (!detail.empty())
+    event.add("detail", detail);
+  log.write(std::move(event));
+}
+
+void no_token(Log& log, std::string_view site, std::string_view user, const mail::Outcome& why) {
+  LogEvent event(Level::error, "no_token");
   event.add("site", site).add("user", user).add("reason", why.reason());
   log.write(std::move(event));
 }

@@ -29,7 +29,9 @@ void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAtt
          const TlsVerdict& verdict);
 // A smarthost does not accept our credentials: an alarm, for the mail waits until somebody acts.
 void credentials_refused(Log& log, std::string_view site, std::string_view user,
-                         const mail::Outcome& why);
+                         const mail::Outcome& why, std::string_view detail);
+// And this one: there is nothing to log in with.
+void no_token(Log& log, std::string_view site, std::string_view user, const mail::Outcome& why);
 // A recipient given up without an attempt: lifetime over, or an administrator.
 void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
              const mail::Outcome& outcome);

@@ -1,187 +1,198 @@
 #include "delivery/secret_keeper.h"
 
+#include "base/digest.h"
+#include "base/signal.h"
 #include "base/text.h"
-#include "delivery/local/command_process.h"
+#include "base/url.h"
 
-#include <boost/json/parse.hpp>
-#include <boost/json/value.hpp>
-
-#include <poll.h>
+#include <algorithm>
+#include <optional>
 
 namespace postrider::delivery {
 
 namespace {
 
-constexpr auto kCommandTime = std::chrono::seconds(30);
-constexpr std::uint64_t kMostToken = 16U << 10U;
 constexpr Duration kMargin = std::chrono::seconds(60);  // a token is not used to its last second
+constexpr Duration kFirstWait = std::chrono::seconds(10);
+constexpr Duration kLongestWait = std::chrono::minutes(5);
 
-std::string form_encoded(std::string_view text) {
-  static constexpr char kDigits[] = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '.' || c == '_' || c == '~';
-    if (plain) {
-      out.push_back(c);
-      continue;
-    }
-    out.push_back('%');
-    out.push_back(kDigits[byte >> 4U]);
-    out.push_back(kDigits[byte & 15U]);
-  }
-  return out;
-}
-
-// What may stand in a bearer token (RFC 6750 §2.1), and so in our SASL messages.
-bool is_token(std::string_view text) {
-  if (text.empty())
-    return false;
-  for (const char c : text)
-    if (c <= ' ' || c > '~')
-      return false;
-  return true;
-}
-
-std::string text_of(const boost::json::object& object, const char* key) {
-  const auto* value = object.if_contains(key);
-  return value != nullptr && value->is_string() ? std::string(value->get_string().c_str()) : "";
-}
-
-// Waits for the end of the process, reading what it says.
-void follow(CommandProcess& process, std::string& output) {
-  const auto until = std::chrono::steady_clock::now() + kCommandTime;
-  while (!process.has_ended()) {
-    const auto left =
-        std::chrono::duration_cast<Duration>(until - std::chrono::steady_clock::now());
-    if (left.count() <= 0)
-      return;
-    pollfd watched[] = {{process.output(), POLLIN, 0}, {process.ended(), POLLIN, 0}};
-    (void)::poll(watched, 2, static_cast<int>(left.count()));
-    process.read_output(output, kMostToken);
-    if (watched[1].revents != 0)
-      process.reap();
-  }
-  process.read_output(output, kMostToken);
+Duration wait_after(unsigned failures) {
+  return std::min(kLongestWait, kFirstWait * (1U << std::min(failures - 1, 8U)));
 }
 
 }  // namespace
 
-Result<Token> parse_token_answer(std::string_view json) {
-  boost::system::error_code failed;
-  const auto value = boost::json::parse(boost::json::string_view(json.data(), json.size()), failed);
-  if (failed || !value.is_object())
-    return malformed("answer of the token endpoint");
-  const auto& object = value.get_object();
-  const auto error = text_of(object, "error");
-  if (!error.empty())
-    return Error(Errc::refused,
-                 "get a token: " + escaped(error + " " + text_of(object, "error_description")));
-  Token token;
-  token.text = text_of(object, "access_token");
-  token.refresh = text_of(object, "refresh_token");
-  if (!is_token(token.text) || token.text.size() > kMostToken)
-    return malformed("answer of the token endpoint: access_token");
-  if (const auto* lifetime = object.if_contains("expires_in");
-      lifetime != nullptr && lifetime->is_int64() && lifetime->get_int64() > 0)
-    token.lifetime =
-        std::chrono::seconds(std::min<std::int64_t>(lifetime->get_int64(), 30 * 86400));
-  return token;
-}
-
-std::string token_request(const CredentialsFile& file, const std::string& refresh) {
-  std::string body = "grant_type=refresh_token&refresh_token=" + form_encoded(refresh) +
-                     "&client_id=" + form_encoded(file.client_id);
-  if (!file.client_secret.empty())
-    body += "&client_secret=" + form_encoded(file.client_secret);
-  if (!file.scope.empty())
-    body += "&scope=" + form_encoded(file.scope);
-  return body;
-}
-
-SecretKeeper::SecretKeeper(CredentialsFile file, const Clock& clock, BlockingPool& pool,
-                           FetchToken fetch)
+SecretKeeper::SecretKeeper(CredentialsFile file, std::string path, Loop& home, const Clock& clock,
+                           Log& log, BlockingPool& pool, TokenMeans means)
     : file_(std::move(file)),
+      path_(std::move(path)),
+      home_(home),
       clock_(clock),
+      log_(log),
       pool_(pool),
-      fetch_(std::move(fetch)),
-      refresh_(file_.refresh_token) {}
+      means_(std::move(means)) {}
 
-std::shared_ptr<const Credentials> SecretKeeper::with(std::string secret) const {
+// A new refresh token in the file is another name: what was kept for the old one is not used.
+std::string SecretKeeper::kept_name() const {
+  std::string all;
+  for (const auto& part : {file_.token_endpoint, file_.client_id, file_.user, file_.refresh_token})
+    all.append(part).push_back('\0');
+  return encode_hex(sha256(all));
+}
+
+std::shared_ptr<const Credentials> SecretKeeper::with(Given given) const {
   auto credentials = std::make_shared<Credentials>();
   credentials->user = file_.user;
-  credentials->secret = std::move(secret);
+  credentials->secret = std::move(given.token);
   credentials->is_token = file_.is_token();
+  credentials->is_fresh = given.is_fresh;
   credentials->allow_clear = file_.allow_clear;
   credentials->mechanisms = file_.mechanisms;
   return credentials;
 }
 
-std::string SecretKeeper::cached(const std::string& refused) const {
-  const std::lock_guard lock(mutex_);
-  const bool is_good = !token_.empty() && token_ != refused &&
-                       (expires_ == SteadyTime{} || clock_.steady() < expires_);
-  return is_good ? token_ : std::string();
+Task<Result<std::shared_ptr<const Credentials>>> SecretKeeper::get(Loop& loop) {
+  if (!file_.is_token())
+    co_return with(Given{file_.password, false});
+  struct Waiter {
+    Signal done;
+    std::optional<Result<Given>> given;
+  };
+  auto waiter = std::make_shared<Waiter>();
+  home_.post([self = shared_from_this(), waiter, &loop] {
+    self->ask([waiter, &loop](Result<Given> given) {
+      loop.post([waiter, given = std::move(given)] {
+        waiter->given = given;
+        waiter->done.set();
+      });
+    });
+  });
+  co_await waiter->done.wait();
+  if (!*waiter->given)
+    co_return waiter->given->error();
+  co_return with(**waiter->given);
+}
+
+void SecretKeeper::refuse(std::string token) {
+  home_.post([self = shared_from_this(), token = std::move(token)] {
+    if (self->token_ == token)
+      self->token_.clear();
+  });
+}
+
+void SecretKeeper::forgive() {
+  home_.post([self = shared_from_this()] {
+    self->not_before_ = {};
+    self->failures_ = 0;
+  });
+}
+
+void SecretKeeper::stop() {
+  home_.post([self = shared_from_this()] {
+    self->is_stopped_ = true;
+    self->call_->abort();
+    self->answer_all(Error(Errc::stopped, "get an access token"));
+  });
+}
+
+void SecretKeeper::ask(Answer answer) {
+  const auto now = clock_.steady();
+  if (is_stopped_)
+    return answer(Error(Errc::stopped, "get an access token"));
+  if (!token_.empty() && (expires_ == SteadyTime{} || now < expires_))
+    return answer(Given{token_, false});
+  if (waiting_.empty() && now < not_before_)
+    return answer(failure_);
+  waiting_.push_back(std::move(answer));
+  if (waiting_.size() == 1)
+    home_.spawn(fetch(shared_from_this()), log_, "access token");
+}
+
+Task<void> SecretKeeper::fetch(std::shared_ptr<SecretKeeper> self) {
+  auto token = co_await obtain();
+  if (is_stopped_)
+    co_return;  // stop() has answered
+  if (!token) {
+    fail(token.error());
+    answer_all(failure_);
+    co_return;
+  }
+  keep(*token);
+  answer_all(Given{token->text, true});
+}
+
+Task<Result<Token>> SecretKeeper::obtain() {
+  if (!file_.token_command.empty()) {
+    auto printed = co_await by_command();
+    if (!printed)
+      co_return printed.error().during("token_command");
+    co_return printed;
+  }
+  auto token = co_await by_endpoint();
+  if (!token)
+    co_return token.error().during("ask " + parse_http_url(file_.token_endpoint)->host);
+  co_return token;
+}
+
+Task<Result<Token>> SecretKeeper::by_command() {
+  std::function<Result<std::string>()> run = [self = shared_from_this()] {
+    return self->means_.run(self->path_);
+  };
+  auto output = co_await pool_.run<Result<std::string>>(home_, std::move(run));
+  if (!output)
+    co_return output.error();
+  co_return parse_token_output(*output);
+}
+
+Task<Result<Token>> SecretKeeper::by_endpoint() {
+  if (refresh_.empty()) {
+    std::function<std::string()> load = [self = shared_from_this()] {
+      return self->means_.load(self->kept_name());
+    };
+    refresh_ = co_await pool_.run<std::string>(home_, std::move(load));
+  }
+  if (refresh_.empty())
+    refresh_ = file_.refresh_token;
+  auto request = token_request(file_, refresh_);
+  auto answer = co_await means_.ask(std::move(request), call_);
+  if (!answer)
+    co_return answer.error();
+  co_return judge_token_answer(*answer);
 }
 
 void SecretKeeper::keep(const Token& token) {
-  const std::lock_guard lock(mutex_);
   token_ = token.text;
-  if (!token.refresh.empty())
-    refresh_ = token.refresh;
+  failures_ = 0;
+  not_before_ = {};
   expires_ = token.lifetime.count() == 0
                  ? SteadyTime{}
                  : clock_.steady() + std::max(token.lifetime - kMargin, token.lifetime / 2);
-}
-
-Task<Result<std::shared_ptr<const Credentials>>> SecretKeeper::get(Loop& loop,
-                                                                   std::string refused) {
-  if (!file_.is_token())
-    co_return with(file_.password);
-  if (auto known = cached(refused); !known.empty())
-    co_return with(std::move(known));
-  Result<Token> token = Token();
-  if (!file_.token_command.empty()) {
-    std::function<Result<Token>()> run = [self = shared_from_this()] {
-      return self->run_command();
-    };
-    token = co_await pool_.run<Result<Token>>(loop, std::move(run));
-  } else if (fetch_) {
-    std::string refresh;
-    {
-      const std::lock_guard lock(mutex_);
-      refresh = refresh_;
-    }
-    token = co_await fetch_(loop, file_, std::move(refresh));
-  } else {
-    token = Error(Errc::unsupported, "get a token over HTTPS");
+  if (!token.refresh.empty() && token.refresh != refresh_) {
+    refresh_ = token.refresh;
+    pool_.post([self = shared_from_this(), refresh = refresh_] {
+      self->means_.save(self->kept_name(), refresh);
+    });
   }
-  if (!token)
-    co_return token.error();
-  keep(*token);
-  co_return with(token->text);
+  LogEvent event(Level::info, "token");
+  event.add("user", file_.user).add("credentials", path_);
+  event.add("lifetime", token.lifetime.count() == 0 ? "unknown" : format_duration(token.lifetime));
+  log_.write(std::move(event));
 }
 
-// On the pool. Its standard output is the token; what it complains about goes nowhere.
-Result<Token> SecretKeeper::run_command() {
-  auto process =
-      CommandProcess::start({"/bin/sh", "-c", "(" + file_.token_command + ") 2>/dev/null"},
-                            {"PATH=/usr/local/bin:/usr/bin:/bin"}, "/");
-  if (!process)
-    return process.error().during("run token_command");
-  process->close_input();
-  std::string output;
-  follow(*process, output);
-  if (!process->has_ended())
-    return Error(asio::error::timed_out, "run token_command");
-  Token token;
-  token.text = std::string(trim(split(output, '\n').front()));
-  const auto end = process->end({});
-  if (end.kind != CommandEnd::Kind::exited || end.number != 0 || !is_token(token.text))
-    return malformed("token_command: exit code " + std::to_string(end.number) +
-                     ", its output is no token");
-  return token;
+void SecretKeeper::fail(const Error& error) {
+  failure_ = error;
+  const auto wait = wait_after(++failures_);
+  not_before_ = clock_.steady() + wait;
+  LogEvent event(Level::warn, "token_failed");
+  event.add("user", file_.user).add("credentials", path_).add("reason", error.describe());
+  event.add("again", format_duration(wait));
+  log_.write(std::move(event));
+}
+
+// A new request may begin while they are answered.
+void SecretKeeper::answer_all(const Result<Given>& result) {
+  for (const auto& answer : std::exchange(waiting_, {}))
+    answer(result);
 }
 
 }  // namespace postrider::delivery

@@ -73,7 +73,7 @@ TEST_CASE("the parent takes whole requests of its protocol only", "[daemon][priv
   CHECK_FALSE(check_form(request, 0, 3).has_value());
   for (const std::size_t count : {0U, 1U, 2U})
     CHECK_FALSE(check_form(request, sizeof request, count).has_value());
-  request.verb = static_cast<ParentVerb>(9);
+  request.verb = static_cast<ParentVerb>(6);
   CHECK_FALSE(check_form(request, sizeof request, 0).has_value());
   request = {};
   request.user.fill('a');
@@ -114,6 +114,45 @@ TEST_CASE("the parent reads .forward files and nothing else", "[daemon][privileg
     INFO(name);
     CHECK_FALSE(check_forward_name(rules, name).has_value());
   }
+}
+
+TEST_CASE("the parent runs commands of the configuration's credentials files only",
+          "[daemon][privilege]") {
+  Config config;
+  config.routes.resize(2);
+  config.routes[1].credentials = "/etc/postrider/relay";
+  const auto rules = parent_rules(config, "/no/such/file");
+  CHECK(check_credentials_name(rules, "/etc/postrider/relay").has_value());
+  for (const char* path : {"", "/etc/postrider/relay2", "/etc/postrider/../postrider/relay", "/"}) {
+    INFO(path);
+    CHECK_FALSE(check_credentials_name(rules, path).has_value());
+  }
+}
+
+TEST_CASE("a token command through the parent, and refusals", "[daemon][privilege]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "relay";
+  std::ofstream(path) << "user = u\ntoken_command = /bin/echo token\n";
+  ::chmod(path.c_str(), 0600);
+  Config config;
+  config.routes.resize(1);
+  config.routes[0].credentials = path;
+  auto link = fork_parent(parent_rules(config, "/no/such/file"), nullptr);
+  REQUIRE(link.has_value());
+  ParentClient parent(std::move(*link), folder.path());
+  CHECK(*parent.run_token_command(path, -1) == "token\n");
+  CHECK(parent.run_token_command(folder / "other", -1).error().step() ==
+        "run the command of a file that no route.credentials names");
+  CHECK_FALSE(parent.run_token_command(folder / std::string(2000, 'x'), -1).has_value());
+  std::ofstream(path) << "user = u\npassword = p\n";
+  CHECK(parent.run_token_command(path, -1).error().step() ==
+        path + " has no token_command any more");
+  std::ofstream(path) << "user = u\ntoken_command = /bin/sleep 100\n";
+  int stop[2];
+  REQUIRE(::pipe(stop) == 0);
+  ::close(stop[1]);  // readable: the end
+  CHECK(parent.run_token_command(path, stop[0]).error().code() == make_error_code(Errc::stopped));
+  ::close(stop[0]);
 }
 
 TEST_CASE("the parent binds to the addresses of the configuration", "[daemon][privilege]") {

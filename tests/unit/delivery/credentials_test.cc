@@ -1,0 +1,121 @@
+#include "delivery/credentials.h"
+
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <fstream>
+#include <sys/stat.h>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+std::string problems(const LoadedCredentials& loaded) {
+  std::string out;
+  for (const auto& problem : loaded.problems)
+    out += (out.empty() ? "" : "\n") + problem.describe("f");
+  return out;
+}
+
+constexpr const char* kEndpoint =
+    "user = u\n"
+    "token_endpoint = https://login.example.org/token\n"
+    "client_id = c\n"
+    "refresh_token = r\n";
+
+}  // namespace
+
+TEST_CASE("a password stands as it is behind its key", "[delivery][credentials]") {
+  const auto loaded = parse_credentials(
+      "# a comment\r\n\r\n user =  someone@example.org \r\npassword = a # b = \"c\r\n"
+      "mechanisms = scram-sha-256  PLAIN\nallow_clear = yes\n");
+  CHECK(problems(loaded) == "");
+  CHECK(loaded.file.user == "someone@example.org");
+  CHECK(loaded.file.password == "a # b = \"c");
+  CHECK(loaded.file.mechanisms == std::vector<std::string>{"SCRAM-SHA-256", "PLAIN"});
+  CHECK(loaded.file.allow_clear);
+  CHECK_FALSE(loaded.file.is_token());
+  CHECK(parse_credentials("user = u\npassword = \" a \"").file.password == " a ");
+}
+
+TEST_CASE("a token command is an argument vector", "[delivery][credentials]") {
+  const auto loaded =
+      parse_credentials("user = u\ntoken_command = /usr/bin/token 'a b' \"c\" d\\ e\n");
+  CHECK(problems(loaded) == "");
+  CHECK(loaded.file.token_command == std::vector<std::string>{"/usr/bin/token", "a b", "c", "d e"});
+  CHECK(loaded.file.is_token());
+}
+
+TEST_CASE("a token endpoint has what it needs", "[delivery][credentials]") {
+  const auto loaded = parse_credentials(std::string(kEndpoint) +
+                                        "client_secret = s\nclient_auth = basic\nscope = a b\n");
+  CHECK(problems(loaded) == "");
+  CHECK(loaded.file.client_auth_basic);
+  CHECK(loaded.file.scope == "a b");
+  CHECK(loaded.file != parse_credentials(kEndpoint).file);
+}
+
+TEST_CASE("each mistake is told with its line, and no secret", "[delivery][credentials]") {
+  struct Case {
+    std::string text;
+    std::string want;
+  };
+  const std::vector<Case> cases = {
+      {"",
+       "f: user: is missing\n"
+       "f: one of password, token_command and token_endpoint is needed, and only one"},
+      {"user = u\nhush\npassword = p", "f:2: is no \"key = value\""},
+      {"user = u\nuser = v\npassword = p", "f:2: user: is given twice"},
+      {"user =\npassword = p", "f:1: user: is empty"},
+      {"user = u\npassword = p\nallow_clear = true", "f:3: allow_clear: allowed: yes, no"},
+      {"user = u\npassword = p\ntoken_command = /bin/true",
+       "f: one of password, token_command and token_endpoint is needed, and only one"},
+      {"user = u\npassword = p\nscope = s", "f:3: scope: is of no use without token_endpoint"},
+      {"user = u\npassword = p\nmechanisms = XOAUTH2",
+       "f:3: mechanisms: none of them takes a password"},
+      {"user = u\ntoken_command = /bin/true\nmechanisms = PLAIN",
+       "f:3: mechanisms: none of them takes a token; allowed: OAUTHBEARER, XOAUTH2"},
+      {"user = u\ntoken_command = token\n",
+       "f:2: token_command: command token: expected the absolute path of a program"},
+      {"user = u\ntoken_command = /bin/a | /bin/b\n",
+       "f:2: token_command: command /bin/a | /bin/b: no shell reads it; put the text into a "
+       "script"},
+      {"user = u\ntoken_endpoint = https://a.example/\n",
+       "f: client_id: is missing; token_endpoint needs it\n"
+       "f: refresh_token: is missing; token_endpoint needs it"},
+      {"user = u\ntoken_endpoint = http://a.example/\nclient_id = c\nrefresh_token = r\n",
+       "f:2: token_endpoint: is no such URL; allowed: https://host:port/path"},
+      {std::string(kEndpoint) + "client_auth = basic\n",
+       "f:5: client_auth: is of no use without client_secret"},
+      {std::string("user = u\npassword = a\0b", 23), "f:2: password: holds a NUL"},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.text) {
+      const auto told = problems(parse_credentials(c.text));
+      CHECK(told.substr(0, c.want.size()) == c.want);
+    }
+  const auto unknown = problems(parse_credentials("user = u\npasword = secret\npassword = p\n"));
+  CHECK(unknown.substr(0, 38) == "f:2: pasword: unknown key; allowed: us");
+  CHECK(unknown.find("secret") == unknown.rfind("client_secret") + 7);
+  CHECK(parse_credentials(std::string(100000, '\n') + "user").problems.size() == 3);
+  std::string many;
+  for (int i = 0; i < 1000; ++i)
+    many += "x\n";
+  CHECK(parse_credentials(many).problems.size() == 50);
+}
+
+TEST_CASE("only a small regular file that others cannot read is taken", "[delivery][credentials]") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() + "/relay";
+  CHECK(problems(load_credentials(path)) == "f: cannot be opened: No such file or directory");
+  CHECK(problems(load_credentials(folder.path())).find("is no regular file") != std::string::npos);
+  std::ofstream(path) << "user = u\npassword = p\n";
+  ::chmod(path.c_str(), 0644);
+  CHECK(problems(load_credentials(path)).find("others may read") != std::string::npos);
+  ::chmod(path.c_str(), 0640);
+  CHECK(problems(load_credentials(path)) == "");
+  std::ofstream(path) << std::string((64U << 10U) + 1, '#');
+  CHECK(problems(load_credentials(path)) == "f: is longer than 64 KiB");
+}
