@@ -1,27 +1,19 @@
 #!/usr/bin/python3
-"""Logging in to a smarthost: every mechanism with a password, and what wrong credentials do."""
+"""Logging in to a smarthost: every mechanism, with a password, and what wrong credentials do; and a
+real Dovecot as the smarthost, with access tokens too."""
 import json
+import os
+import re
+import unittest
 
-from support_py import authority, scenario, smarthost, wait
+from support_py import scenario, smarthost, token_endpoint, wait
+from support_py.relaying import CONTENT, USER, Relaying
+from support_py.submission_dovecot import SubmissionDovecot
 
-CONTENT = b"From: <a@us.example>\r\nSubject: by a smarthost\r\n\r\nhello\r\n"
-ACCOUNT = {"us@relay.example": "se cret"}
+ACCOUNT = {USER: "se cret"}
 
 
-class Login(scenario.Scenario):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.certificate = authority.Authority(cls.folder / "ca").sign("relay.example")
-
-    def relaying(self, host, credentials, mode=0o600, start=True, **route):
-        path = self.own_folder("credentials") / "relay"
-        path.write_text(credentials)
-        path.chmod(mode)
-        return self.daemon(start=start, delivery={"retry": ["1h"]}, route=[{
-            "domain": "*", "next_hop": f"smtp://127.0.0.1:{host.port}", "credentials": str(path),
-            **{"tls": "require", **route}}])
-
+class Login(Relaying):
     def test_each_mechanism_logs_in_the_strongest_first(self):
         for offered, wanted in [(["PLAIN"], "PLAIN"), (["LOGIN"], "LOGIN"),
                                 (["CRAM-MD5", "PLAIN"], "CRAM-MD5"),
@@ -40,11 +32,7 @@ class Login(scenario.Scenario):
         process, server.process = server.process, None
         self.assertNotEqual(process.wait(wait.DEADLINE), 0)
         self.assertIn(why, server.stderr())
-
-    def test_tokens_cannot_be_fetched(self):
-        """A daemon in its sandbox runs no commands: said at start, so that no mail waits for it"""
-        self.refuses_to_start("user = u\ntoken_command = /bin/true\n", 0o600,
-                              "access tokens cannot be fetched")
+        self.assertEqual(process.returncode, os.EX_CONFIG)
 
     def test_wrong_credentials_wait_and_raise_an_alarm(self):
         host = self.using(smarthost.Smarthost(self.certificate, ["PLAIN"], ACCOUNT))
@@ -66,6 +54,123 @@ class Login(scenario.Scenario):
 
     def test_a_file_that_others_may_read_is_not_used(self):
         self.refuses_to_start("user = u\npassword = p\n", 0o644, "others may read this file")
+
+
+    def test_a_password_goes_out_prepared(self):
+        """RFC 4013: compatibility forms become one; LOGIN sends what cannot be prepared as it is."""
+        accounts = {USER: "se\u00a0cret\u00ad \u2168"}  # as somebody may have typed it
+        for mechanism, known in (("PLAIN", "se cret IX"), ("SCRAM-SHA-256", "se cret IX")):
+            with self.subTest(mechanism):
+                host = self.using(smarthost.Smarthost(self.certificate, [mechanism], {USER: known}))
+                server = self.relaying(host, f"user = {USER}\npassword = {accounts[USER]}\n")
+                self.send_on(server, host)
+        odd = "a\u0627"  # both directions: prohibited
+        host = self.using(smarthost.Smarthost(self.certificate, ["PLAIN", "LOGIN"], {USER: odd}))
+        server = self.relaying(host, f"user = {USER}\npassword = {odd}\n")
+        self.send_on(server, host)
+        self.assertEqual(host.logins, [("LOGIN", USER, True)])
+
+    def test_the_alarm_ends_when_the_credentials_are_right(self):
+        host = self.using(smarthost.Smarthost(self.certificate, ["PLAIN"], ACCOUNT))
+        server = self.relaying(host, f"user = {USER}\npassword = wrong\n")
+        self.send(server)
+        self.wait_for_alarm(server, f"the credentials of {USER} are refused")
+        server.credentials.write_text(f"user = {USER}\npassword = se cret\n")
+        server.reload()
+        wait.until(lambda: host.messages, "the message")
+        self.assert_no_alarm(server)
+
+    def test_check_tells_the_lines_of_the_file(self):
+        host = self.using(smarthost.Smarthost(self.certificate, ["PLAIN"], ACCOUNT))
+        server = self.relaying(host, "user = u\npasword = secret-1\npassword = p\npassword = q\n"
+                               "client_id = x\nmechanisms = XOAUTH2 GSSAPI\nnonsense\n", start=False)
+        done = server.tool("postrider", "check", check=False)
+        self.assertEqual(done.returncode, os.EX_CONFIG)
+        told = [line.removeprefix(f"{server.credentials}:") for line in
+                done.stdout.splitlines() + done.stderr.splitlines()]
+        for wanted in ("2: pasword: unknown key; allowed: user, password,", "4: password: is given twice",
+                       "5: client_id: is of no use without token_endpoint",
+                       "6: mechanisms: GSSAPI is unknown; allowed:", "7: is no \"key = value\""):
+            self.assertTrue([one for one in told if one.startswith(wanted)], (wanted, told))
+        self.assertNotIn("secret-1", done.stdout + done.stderr)
+        server.credentials.write_text("user = u\npassword = p\n")
+        self.assertEqual(server.tool("postrider", "check").returncode, 0)
+        server.credentials.unlink()
+        done = server.tool("postrider", "check", check=False)
+        self.assertRegex(done.stdout + done.stderr,
+                         r"postrider.toml:\d+: route\[0\].credentials: \".*/relay\" cannot be opened")
+
+
+@unittest.skipUnless(scenario.is_root(), "needs root")
+class RealDovecot(Relaying):
+    """Dovecot's submission service as the smarthost."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.sink = cls.shared(scenario.sink.Sink())
+        folder = cls.folder / "dovecot"
+        folder.mkdir()
+        cls.dovecot = cls.shared(SubmissionDovecot(
+            folder, cls.certificate, cls.sink, {USER: "se cret"},
+            "plain login scram-sha-256 oauthbearer xoauth2"))
+
+    def arrives(self, server):
+        before = len(self.sink.messages)
+        self.send(server)
+        wait.until(lambda: len(self.sink.messages) > before,
+                   lambda: server.log_file.read_text()[-2000:] + self.dovecot.report()[-2000:])
+        self.assertIn(b"Subject: by a smarthost", self.sink.messages[-1].content)
+
+    def logged_in(self, mechanism):
+        return len(re.findall(rf"Login: user=<{USER}>, method={mechanism},", self.dovecot.report()))
+
+    def test_passwords(self):
+        for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256"):
+            with self.subTest(mechanism):
+                server = self.relaying(self.dovecot, f"user = {USER}\npassword = se cret\n"
+                                       f"mechanisms = {mechanism}\n")
+                self.arrives(server)
+                self.assertEqual(self.logged_in(mechanism), 1)
+
+    def test_a_wrong_password(self):
+        server = self.relaying(self.dovecot, f"user = {USER}\npassword = wrong\n")
+        self.send(server)
+        self.wait_for_alarm(server, f"the credentials of {USER} are refused")
+        self.assert_nothing_bounced(server)
+
+    def test_tokens(self):
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            with self.subTest(mechanism):
+                endpoint = self.using(token_endpoint.TokenEndpoint(self.certificate, good=set()))
+                server = self.relaying(
+                    self.dovecot, endpoint.credentials(USER, mechanisms=mechanism))
+                tokens = self.dovecot.introspection.tokens
+                endpoint.good = Users(tokens)
+                self.arrives(server)
+                self.assertEqual(self.logged_in(mechanism), 1)
+                self.end_connection(server)
+                tokens.clear()  # Dovecot refuses by the challenge of RFC 7628, then 535
+                self.arrives(server)
+                self.assertEqual((len(endpoint.asked), self.logged_in(mechanism)), (2, 2))
+                self.end_connection(server)
+                tokens.clear()
+                endpoint.good = None
+                self.send(server)
+                self.wait_for_alarm(server, f"the credentials of {USER} are refused")
+                self.assertIn("status", server.log("credentials_refused")[0]["detail"])
+                self.assert_nothing_bounced(server)
+
+
+class Users(dict):
+    """A set of tokens, as the endpoint sees Dovecot's table."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens = tokens
+
+    def add(self, token):
+        self.tokens[token] = USER
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ class Conversation:
         return fields["n"]
 
     def token(self, first, user, end):
-        fields = first.decode().split("\1")
+        # A long one comes behind an empty challenge (RFC 4954 section 4).
+        fields = (self.ask() if first is None else first).decode().split("\1")
         given = next(part for part in fields if part.startswith("auth=Bearer "))[12:]
         if given in self.host.tokens:
             return user(fields[0])
