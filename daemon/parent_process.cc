@@ -130,15 +130,19 @@ class Parent {
     if (is_own)
       if (auto named = check_credentials_name(rules_, request.name.data()); !named)
         return reply(asker, named);
-    const auto account = check_user(rules_, is_own ? "" : request.user.data());
     const bool reads = request.verb == ParentVerb::read_forward;
-    if (reads && !account && account.error().code() == make_error_code(Errc::not_found))
-      return answer(asker, ParentAnswer::nothing, 0, {});  // no account, no home, no file
-    if (!account)
-      return reply(asker, account.error());
     if (reads)
       if (auto named = check_forward_name(rules_, request.name.data()); !named)
         return reply(asker, named);
+    const auto account = check_user(rules_, is_own ? "" : request.user.data());
+    // Without an account there is no file; and whom the parent never becomes, it reads nothing of.
+    const bool is_nobodys =
+        !account && (account.error().code() == make_error_code(Errc::not_found) ||
+                     account.error().code() == make_error_code(Errc::refused));
+    if (reads && is_nobodys)
+      return answer(asker, ParentAnswer::nothing, 0, {});
+    if (!account)
+      return reply(asker, account.error());
     start_child(received, *account);
   }
 

@@ -265,6 +265,7 @@ TEST_CASE("a delivery through the parent, and a refusal", "[daemon][privilege]")
   job.target.root = folder.path();
   CHECK(deliver().verdict == mail::Verdict::delivered);
   CHECK_FALSE(parent.read_forward("root", ".ssh/id_rsa").has_value());
+  CHECK(parent.read_forward("root", ".forward").value() == std::nullopt);
   CHECK_FALSE(parent.reload().has_value());
   const auto forbidden = address("127.0.0.1", 1);
   const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
