@@ -111,7 +111,7 @@ SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
   // The daemon says the same, but may be down.
   if (header.size > places.message_size)
     return failure(EX_DATAERR, daemon::too_large(places.message_size));
-  const auto envelope = daemon::to_envelope(header, places.hostname, places.recipients);
+  const auto envelope = daemon::to_envelope(header, places.origin, places.recipients);
   if (!envelope)
     return failure(EX_DATAERR, envelope.error().step());
   if (encode(header).size() > daemon::kMostSubmitHeader)

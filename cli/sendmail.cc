@@ -94,7 +94,7 @@ Result<daemon::SubmitHeader> header_for(const SendmailOptions& options,
                                         const daemon::Places& places) {
   const User user = current_user();
   daemon::SubmitHeader header;
-  header.author = user.name + "@" + places.hostname;
+  header.author = user.name + "@" + places.origin;
   header.sender = header.author;
   header.full_name = options.full_name.empty() ? user.full_name : options.full_name;
   if (options.sender) {
@@ -103,7 +103,7 @@ Result<daemon::SubmitHeader> header_for(const SendmailOptions& options,
       return sender.error().during("-f");
     header.sender = std::move(*sender);
     if (!header.sender.empty() && header.sender.find('@') == std::string::npos)
-      header.sender.append("@").append(places.hostname);
+      header.sender.append("@").append(places.origin);
     if (!header.sender.empty())
       header.author = header.sender;
     // The name of the user does not belong to somebody else's address.
@@ -219,7 +219,7 @@ int speak_smtp(const SendmailOptions& options) {
   const auto places = places_for(options);
   if (!places)
     return fail(EX_CONFIG, places.error().describe());
-  SmtpDialog dialog(places->hostname, current_user().name + "@" + places->hostname,
+  SmtpDialog dialog(places->hostname, current_user().name + "@" + places->origin,
                     places->message_size,
                     [&](daemon::SubmitHeader header, const ContentStore& content) {
                       return hand_over(*places, std::move(header), content);
@@ -262,8 +262,7 @@ int verify(const SendmailOptions& options) {
   const auto header = header_for(options, *places);
   if (!header)
     return fail(EX_DATAERR, header.error().describe());
-  const auto envelope =
-      daemon::to_envelope(*header, places->hostname, daemon::kMostSubmitRecipients);
+  const auto envelope = daemon::to_envelope(*header, places->origin, daemon::kMostSubmitRecipients);
   if (!envelope)
     return fail(EX_NOUSER, envelope.error().describe());
   Administration how;

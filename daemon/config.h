@@ -178,6 +178,7 @@ struct ControlConfig {
 
 struct Config {
   std::string hostname;  // empty: the system's; filled in by the loader
+  std::string origin;    // a domain once it is loaded; empty or a file until then
   std::string spool = "/var/spool/postrider";
   std::string user = "postrider";  // empty: stay as started
   std::uint64_t threads = 0;       // network loops; 0: one a core

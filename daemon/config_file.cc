@@ -89,6 +89,16 @@ FileText read_config(const std::string& path) {
   return {std::move(*text), ""};
 }
 
+Result<std::string> first_line(const std::string& path) {
+  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file)
+    return file.error();
+  auto text = read_up_to(*file, kMostConfig);
+  if (!text)
+    return text.error();
+  return std::string(trim(std::string_view(*text).substr(0, text->find_first_of("\r\n"))));
+}
+
 }  // namespace
 
 std::string origin_key(const Option& option, std::size_t index) {
@@ -116,11 +126,15 @@ std::string Loaded::describe() const {
 Loaded load_config(const std::string& path) {
   auto [text, problem] = read_config(path);
   if (problem.empty())
-    return parse_config(text, path, system_host_name());
+    return parse_config(text, path, this_machine());
   Loaded loaded;
   loaded.file = path;
   loaded.problems.push_back({0, "", std::move(problem)});
   return loaded;
+}
+
+Machine this_machine() {
+  return {system_host_name(), first_line};
 }
 
 std::string system_host_name() {

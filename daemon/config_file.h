@@ -5,9 +5,11 @@
 // with the checks across keys (config_checks.h). A Config is given only if there is no problem.
 #pragma once
 
+#include "base/result.h"
 #include "daemon/config.h"
 #include "daemon/options.h"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,9 +40,17 @@ struct Loaded {
   std::string describe() const;
 };
 
+// What a configuration takes from the machine that it is read on.
+struct Machine {
+  std::string host_name;  // for a file without hostname; may be empty
+  // The first line of a file, for origin.
+  std::function<Result<std::string>(const std::string& path)> first_line;
+};
+// This machine.
+Machine this_machine();
+
 Loaded load_config(const std::string& path);
-// system_name: the host's own, for what the file leaves open; may be empty.
-Loaded parse_config(std::string_view text, std::string file, const std::string& system_name);
+Loaded parse_config(std::string_view text, std::string file, const Machine& machine);
 
 // The configuration as TOML, each value with its origin in a comment.
 std::string print_config(const Loaded& loaded);

@@ -313,9 +313,43 @@ Syntax parse_syntax(std::string text, Loaded& loaded) {
   return {};
 }
 
-void fill_in(Config& config, const std::string& system_name) {
+// The domain of origin, of a file its first line; or nothing, and what is wrong is reported.
+std::string find_origin(const Config& config, const Machine& machine, Loaded& loaded) {
+  const auto& given = config.origin;
+  if (given.empty() || !given.starts_with('/'))
+    return given.empty() ? config.hostname : given;
+  const auto report = [&](std::string text) {
+    loaded.problems.push_back({loaded.origins.at("origin"), "origin", given + std::move(text)});
+    return std::string();
+  };
+  const auto line = machine.first_line(given);
+  if (!line)
+    return report(" cannot be read: " + line.error().code().message());
+  if (check_host_name(*line).empty())
+    return *line;
+  return report(" begins with \"" + escaped(*line, 80) +
+                "\", a line with a name such as \"example.org\" is allowed");
+}
+
+// {hostname} and {origin} become what they stand for, each domain once.
+void name_domains(Config& config) {
+  std::vector<std::string> named;
+  for (const auto& text : config.local.domains) {
+    const auto& domain = text == kHostnameDomain ? config.hostname
+                         : text == kOriginDomain ? config.origin
+                                                 : text;
+    const bool is_named = std::find(named.begin(), named.end(), domain) != named.end();
+    if (!domain.empty() && !is_named)
+      named.push_back(domain);
+  }
+  config.local.domains = std::move(named);
+}
+
+void fill_in(Config& config, const Machine& machine, Loaded& loaded) {
   if (config.hostname.empty())
-    config.hostname = system_name;
+    config.hostname = machine.host_name;
+  config.origin = find_origin(config, machine, loaded);
+  name_domains(config);
   if (config.control.submit.empty())
     config.control.submit =
         config.control.socket.substr(0, config.control.socket.rfind('/') + 1) + "submit";
@@ -334,7 +368,7 @@ bool refuse_nul(std::string_view text, Loaded& loaded) {
 
 }  // namespace
 
-Loaded parse_config(std::string_view text, std::string file, const std::string& system_name) {
+Loaded parse_config(std::string_view text, std::string file, const Machine& machine) {
   Loaded loaded;
   loaded.file = std::move(file);
   if (refuse_nul(text, loaded))
@@ -343,7 +377,7 @@ Loaded parse_config(std::string_view text, std::string file, const std::string& 
   Config config;
   if (syntax.complete) {
     Reader(config, loaded).keys(syntax.table, nullptr, 0);
-    fill_in(config, system_name);
+    fill_in(config, machine, loaded);
     if (const auto problem = check_host_name(config.hostname);
         !loaded.origins.contains("hostname") && !problem.empty())
       loaded.problems.push_back({0, "hostname", "the system's name " + problem});

@@ -39,7 +39,7 @@ Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
 Loaded load_or_defaults(const Options& options) {
   const auto path = config_path(options);
   const bool defaults = path == kDefaultFile && access(path.c_str(), F_OK) != 0;
-  return defaults ? parse_config("", path, system_host_name()) : load_config(path);
+  return defaults ? parse_config("", path, this_machine()) : load_config(path);
 }
 
 int report(const StartProblems& problems) {
@@ -124,6 +124,7 @@ Result<Places> find_places(const Options& options) {
   places.control_socket = config.control.socket;
   places.submit_socket = config.control.submit;
   places.hostname = config.hostname;
+  places.origin = config.origin;
   places.user = config.user;
   places.message_size = config.accept.message_size;
   places.recipients = config.accept.recipients;

@@ -40,6 +40,7 @@ struct Places {
   std::string control_socket;
   std::string submit_socket;
   std::string hostname;
+  std::string origin;  // the domain of addresses without one
   std::string user;
   std::uint64_t message_size = 0;  // accept.message_size
   std::size_t recipients = 0;      // accept.recipients

@@ -176,7 +176,7 @@ Task<Result<void>> DropFolder::State::read_content(DropFile& dropped, std::uint6
 }
 
 Task<Result<void>> DropFolder::State::submit(DropFile dropped, mail::MessageId id) {
-  auto envelope = to_envelope(dropped.header, settings.hostname, settings.recipients);
+  auto envelope = to_envelope(dropped.header, settings.origin, settings.recipients);
   if (!envelope)
     co_return Error(Errc::malformed, envelope.error().step());
   const auto size = dropped.header.size;

@@ -54,6 +54,9 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 const Option kOptions[] = {
     {"hostname", Text{AT(hostname), check_host_name}, false, "the system's name",
      "The name given in greetings, in EHLO, in Received fields and in notices."},
+    {"origin", Text{AT(origin), check_origin}, false, "hostname",
+     "The domain of this machine's own mail, for addresses without one; or the absolute path of the "
+     "file whose first line it is."},
     {"spool", Text{AT(spool), check_path}, false, nullptr,
      "The folder of the queue; it must be on a local disk."},
     {"user", Text{AT(user), check_user}, false, nullptr,
@@ -172,8 +175,8 @@ const Option kOptions[] = {
      "The most recipients of one user in a day."},
     {"sendmail.unlimited", TextList{AT(sendmail.unlimited), check_user, true}, false, nullptr,
      "Users without such limits, by name or uid; the daemon's user is one always."},
-    {"local.domains", TextList{AT(local.domains), check_domain}, false, nullptr,
-     "Domains whose mail is delivered on this machine."},
+    {"local.domains", TextList{AT(local.domains), check_local_domain}, false, nullptr,
+     "Domains whose mail is delivered on this machine; {hostname} and {origin} stand for those."},
     {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
      "Where mail of a local user goes: maildir:, mbox:, lmtp: or command:; {user}, {local}, "
      "{extension} and {domain} stand for parts of the address."},

@@ -171,6 +171,7 @@ SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail:
     };
   settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;
+  settings.origin = config.origin;
   settings.message_size = config.accept.message_size;
   settings.recipients = config.accept.recipients;
   return settings;

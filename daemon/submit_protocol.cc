@@ -79,12 +79,12 @@ Result<void> take_numbers(const json::object& object, SubmitHeader& header) {
   return {};
 }
 
-// "user" is user@hostname (RFC 6409 §6.1).
-Result<std::string> complete(const std::string& address, std::string_view hostname) {
+// "user" is user@origin (RFC 6409 §6.1).
+Result<std::string> complete(const std::string& address, std::string_view origin) {
   std::string whole = address;
   if (whole.empty() || whole.back() != '@') {
     if (mail::domain_of(whole).empty())
-      whole.append("@").append(hostname);
+      whole.append("@").append(origin);
     auto mailbox = mail::parse_mailbox(whole, true);
     if (mailbox)
       return std::move(*mailbox);
@@ -121,18 +121,18 @@ Result<SubmitHeader> decode_submit_header(std::string_view line) {
   return header;
 }
 
-Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view hostname,
+Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view origin,
                                    std::size_t most_recipients) {
   mail::Envelope envelope;
   if (!header.sender.empty()) {
-    auto sender = complete(header.sender, hostname);
+    auto sender = complete(header.sender, origin);
     if (!sender)
       return sender.error().during("sender");
     envelope.sender = std::move(*sender);
   }
   std::set<std::string> seen;
   for (const auto& address : header.recipients) {
-    auto whole = complete(address, hostname);
+    auto whole = complete(address, origin);
     if (!whole)
       return whole.error().during("recipient");
     if (!seen.insert(*whole).second)

@@ -31,9 +31,9 @@ struct SubmitHeader {
 std::string encode(const SubmitHeader& header);  // one line with its end
 Result<SubmitHeader> decode_submit_header(std::string_view line);
 
-// Every address checked and completed with the host name; twice the same recipient counts once.
+// Every address checked and completed with a domain; twice the same recipient counts once.
 // The error's step is a sentence for the user.
-Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view hostname,
+Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view origin,
                                    std::size_t most_recipients);
 
 // What the sender of a message over the limit is told, by the daemon or by sendmail itself.

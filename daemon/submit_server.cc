@@ -136,7 +136,7 @@ Task<SubmitAnswer> SubmitServer::State::take(Stream& stream, Peer peer, SubmitSe
     co_return *std::move(refused);
   if (header->size > limits.message_size)
     co_return refusal(EX_DATAERR, too_large(limits.message_size));
-  auto envelope = to_envelope(*header, limits.hostname, limits.recipients);
+  auto envelope = to_envelope(*header, limits.origin, limits.recipients);
   if (!envelope)
     co_return refusal(EX_DATAERR, envelope.error().step());
   if (limits.admit)

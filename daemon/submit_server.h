@@ -24,6 +24,7 @@ struct SubmitAnswer;
 
 struct SubmitSettings {
   std::string hostname;
+  std::string origin;                              // the domain of addresses without one
   std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay as they are
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;

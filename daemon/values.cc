@@ -89,6 +89,20 @@ std::string check_domain(std::string_view text) {
   return wrong(text, "is not a domain", "a name such as \"example.org\" is allowed");
 }
 
+std::string check_local_domain(std::string_view text) {
+  if (is_domain(text) || text == kHostnameDomain || text == kOriginDomain)
+    return {};
+  return wrong(text, "is not a domain",
+               "a name such as \"example.org\", \"{hostname}\" or \"{origin}\" is allowed");
+}
+
+std::string check_origin(std::string_view text) {
+  if (check_host_name(text).empty() || is_path(text))
+    return {};
+  return wrong(text, "is neither a domain nor a file",
+               "a name such as \"example.org\" or an absolute path is allowed");
+}
+
 std::string check_domain_pattern(std::string_view text) {
   const auto name = text.starts_with('.') ? text.substr(1) : text;
   if (is_domain(name))

@@ -7,8 +7,14 @@
 
 namespace postrider::daemon {
 
+// In local.domains: what hostname and origin say.
+inline constexpr std::string_view kHostnameDomain = "{hostname}";
+inline constexpr std::string_view kOriginDomain = "{origin}";
+
 std::string check_host_name(std::string_view text);
+std::string check_origin(std::string_view text);          // "example.org", or a path
 std::string check_domain(std::string_view text);          // "example.org", U-labels too
+std::string check_local_domain(std::string_view text);    // the same, or one of the two below
 std::string check_route_domain(std::string_view text);    // "example.org", ".example.org" or "*"
 std::string check_domain_pattern(std::string_view text);  // "example.org" or ".example.org"
 std::string check_fingerprint(std::string_view text);     // 64 hexadecimal digits, colons allowed

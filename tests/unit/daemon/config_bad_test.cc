@@ -39,7 +39,8 @@ TEST_CASE("a wrong configuration is refused with every problem and what is allow
   CHECK(files.size() >= 20);
   for (const auto& file : files) {
     DYNAMIC_SECTION(file.filename().string()) {
-      const auto loaded = parse_config(contents(file), file.filename().string(), "mx.example.org");
+      const auto loaded =
+          parse_config(contents(file), file.filename().string(), {"mx.example.org", {}});
       CHECK_FALSE(loaded.config);
       auto expected = file;
       expected.replace_extension(".expected");

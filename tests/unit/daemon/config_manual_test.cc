@@ -80,7 +80,7 @@ TEST_CASE("the shipped example is short, correct, and listens on loopback only",
           "[config][manual]") {
   const auto text = contents(kExample);
   CHECK(std::count(text.begin(), text.end(), '\n') < 40);
-  const auto loaded = parse_config(text, "postrider.toml", "mx.example.org");
+  const auto loaded = parse_config(text, "postrider.toml", {"mx.example.org", {}});
   INFO(loaded.describe());
   REQUIRE(loaded.config);
   REQUIRE(loaded.config->listeners.size() == 1);
@@ -92,7 +92,7 @@ TEST_CASE("what the shipped example gives or leaves out in comments is allowed t
   const auto text = contents(kExample);
   const std::regex commented("\n#([a-z_]+ = |\\[)");
   const auto loaded =
-      parse_config(std::regex_replace(text, commented, "\n$1"), "postrider.toml", "");
+      parse_config(std::regex_replace(text, commented, "\n$1"), "postrider.toml", {});
   INFO(loaded.describe());
   REQUIRE(loaded.config);
   CHECK(loaded.config->hostname == "mx.example.org");
@@ -101,8 +101,8 @@ TEST_CASE("what the shipped example gives or leaves out in comments is allowed t
 
 TEST_CASE("values in the shipped example are the defaults, where there are any",
           "[config][manual]") {
-  const auto loaded = parse_config(contents(kExample), "postrider.toml", "mx.example.org");
-  const auto defaults = parse_config("", "", "mx.example.org");
+  const auto loaded = parse_config(contents(kExample), "postrider.toml", {"mx.example.org", {}});
+  const auto defaults = parse_config("", "", {"mx.example.org", {}});
   REQUIRE(loaded.config);
   for (const auto& option : options()) {
     const std::string key = option.key;

@@ -17,7 +17,7 @@ using namespace postrider::daemon;
 namespace {
 
 Loaded parse(std::string_view text) {
-  return parse_config(text, "test.toml", "mx.example.org");
+  return parse_config(text, "test.toml", {"mx.example.org", {}});
 }
 
 // A folder of its own that goes with the test.
@@ -50,6 +50,7 @@ TEST_CASE("an empty file means the defaults and the system's name", "[config]") 
 TEST_CASE("every key of the table is read into its member", "[config]") {
   const auto loaded = parse(R"(
 hostname = "mail.example.org"
+origin = "example.org"
 spool = "/srv/spool"
 user = ""
 threads = 3
@@ -291,6 +292,47 @@ TEST_CASE("I15 a configuration file that cannot be trusted is refused", "[config
             good + ": belongs to user 12345, a file of root is allowed\n");
     }
   }
+}
+
+TEST_CASE("the origin is the host's name, a name of its own, or a file's first line", "[config]") {
+  const Machine machine{"mx.example.org", [](const std::string& path) -> Result<std::string> {
+                          if (path == "/etc/mailname")
+                            return std::string("example.net");
+                          if (path == "/etc/empty")
+                            return std::string();
+                          return Error(Errc::not_found, "open");
+                        }};
+  const auto with = [&](const std::string& text) {
+    return parse_config(text, "test.toml", machine);
+  };
+  CHECK(with("").config->origin == "mx.example.org");
+  CHECK(with("hostname = \"a.example\"").config->origin == "a.example");
+  CHECK(with("origin = \"b.example\"").config->origin == "b.example");
+  CHECK(with("origin = \"/etc/mailname\"").config->origin == "example.net");
+  CHECK(with("\norigin = \"/etc/empty\"").describe() ==
+        "test.toml:2: origin: /etc/empty begins with \"\", a line with a name such as "
+        "\"example.org\" is allowed\n");
+  CHECK(with("origin = \"/etc/none\"")
+            .describe()
+            .starts_with("test.toml:1: origin: /etc/none cannot be read: "));
+}
+
+TEST_CASE("local domains may name the host and the origin, and each counts once", "[config]") {
+  const Machine machine{"mx.example.org", {}};
+  const auto domains = [&](const std::string& text) {
+    return parse_config(text, "test.toml", machine).config->local.domains;
+  };
+  const std::string own = "[local]\ndomains = [\"{origin}\", \"{hostname}\", \"localhost\"]";
+  CHECK(domains(own) == std::vector<std::string>{"mx.example.org", "localhost"});
+  CHECK(domains("origin = \"example.net\"\n" + own) ==
+        std::vector<std::string>{"example.net", "mx.example.org", "localhost"});
+}
+
+TEST_CASE("a file's first line is read without what surrounds it", "[config]") {
+  const Folder folder;
+  const auto name = folder.file("mailname", " example.net \r\nmore\n");
+  CHECK(*this_machine().first_line(name) == "example.net");
+  CHECK_FALSE(this_machine().first_line(folder.path / "absent"));
 }
 
 TEST_CASE("I15 NUL bytes and includes are refused", "[config][I15]") {

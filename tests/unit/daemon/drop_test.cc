@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 SubmitSettings settings() {
   SubmitSettings settings;
   settings.hostname = "mx.test";
+  settings.origin = "mx.test";
   settings.message_size = 1U << 20U;
   return settings;
 }

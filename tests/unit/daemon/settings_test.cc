@@ -12,7 +12,7 @@ using namespace postrider::daemon;
 namespace {
 
 Config config(std::string_view text) {
-  const auto loaded = parse_config(text, "test.toml", "mx.example.org");
+  const auto loaded = parse_config(text, "test.toml", {"mx.example.org", {}});
   INFO(loaded.describe());
   REQUIRE(loaded.config);
   return *loaded.config;

@@ -13,6 +13,7 @@ namespace {
 SubmitSettings settings() {
   SubmitSettings settings;
   settings.hostname = "mx.test";
+  settings.origin = "mx.test";
   settings.message_size = 1U << 20U;
   settings.recipients = 5;
   return settings;
