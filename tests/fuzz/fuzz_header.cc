@@ -1,7 +1,9 @@
 // The scanner gives back the section piece by piece; cleaned text has clean line ends; the trace
-// field is one field whatever goes into it.
+// field is one field whatever goes into it; rewriting finds what it then replaces, and nothing
+// more.
 #include "base/assert.h"
 #include "mail/header.h"
+#include "mail/rewrite.h"
 
 #include <cstdint>
 
@@ -56,6 +58,32 @@ void check_trace(std::string_view text) {
   POSTRIDER_ASSERT(field.size() < 4096 && field.find('\0') == std::string::npos);
 }
 
+// Every address becomes one of the same size, so all else must stand where it stood.
+void check_rewriting(std::string_view content) {
+  Rewriter::Rules rules;
+  const auto find = [](const std::string& key,
+                       bool whole) -> Result<std::optional<Rewriter::Entry>> {
+    if (!whole || key.size() < 3)
+      return std::optional<Rewriter::Entry>();
+    return std::optional(Rewriter::Entry{std::string(key.size() - 2, 'x') + "@y", "here"});
+  };
+  rules.sender = rules.recipient = find;
+  const Rewriter rewriter(std::move(rules));
+  const auto section = content.substr(0, header_section_size(content));
+  const auto fresh = rewriter.header(section);
+  if (!fresh)
+    return;
+  HeaderScanner before(section), after(*fresh);
+  HeaderField old_field, new_field;
+  while (before.next(old_field)) {
+    POSTRIDER_ASSERT(after.next(new_field) && new_field.name == old_field.name);
+    for (const auto& [begin, size] : address_places(old_field.value))
+      POSTRIDER_ASSERT(begin + size <= old_field.value.size());
+  }
+  POSTRIDER_ASSERT(!after.next(new_field));
+  POSTRIDER_ASSERT(*Rewriter(Rewriter::Rules()).header(section) == section);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -63,5 +91,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_scanner(bytes);
   check_cleaner(bytes);
   check_trace(bytes);
+  check_rewriting(bytes);
   return 0;
 }

@@ -136,6 +136,22 @@ TEST_CASE("strangers are limited more than acquaintances", "[smtpd][auth]") {
   CHECK(quota.add_recipient("anna", 7, kNow + hours(25)).limit.empty());
 }
 
+TEST_CASE("a message counts with all its recipients, or not at all", "[smtpd][auth]") {
+  Quota::Rules rules;
+  rules.hour = {3, 10, 0};
+  Quota quota(rules);
+  CHECK(quota.add("uid 1", 8, kNow).limit.empty());
+  const auto refused = quota.add("uid 1", 3, kNow);
+  CHECK(refused.limit == "recipients an hour");
+  CHECK(refused.is_fresh);
+  CHECK(quota.add("uid 1", 2, kNow).limit.empty());  // the one that was refused counts for nothing
+  CHECK(quota.add("uid 1", 0, kNow).limit.empty());
+  CHECK(quota.add("uid 1", 0, kNow).limit == "messages an hour");
+  CHECK(quota.add("uid 2", 10, kNow).limit.empty());
+  CHECK(quota.add("uid 2", 0xffffffff, kNow).limit == "recipients an hour");
+  CHECK(quota.add("uid 2", 10, kNow + hours(1)).limit.empty());
+}
+
 TEST_CASE("limits survive a restart, and what is no file of ours does not matter",
           "[smtpd][auth]") {
   Quota::Rules rules;
