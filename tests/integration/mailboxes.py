@@ -4,7 +4,7 @@ import fcntl
 import mailbox
 import os
 import pathlib
-import subprocess
+import shutil
 import threading
 import time
 
@@ -12,6 +12,18 @@ from support_py import daemon, readers, scenario, wait
 
 USER = daemon.USER
 BODY = b"From: A <a@ext.example>\r\nSubject: %s\r\n\r\n%s\r\n"
+
+
+def stat_field(path, index):
+    """Of /proc/PID/stat, behind the name: 2 is the state, 4 the process group."""
+    try:
+        return path.read_text().rpartition(")")[2].split()[index - 2]
+    except OSError:
+        return ""
+
+
+def alive(pid):
+    return stat_field(pathlib.Path(f"/proc/{pid}/stat"), 2) not in ("", "Z")
 
 
 def message(subject, text=b"hello"):
@@ -89,6 +101,74 @@ class Files(scenario.Scenario):
         size.write_text("0S\n0 0\n")
         server.wait_for_mail(3)
 
+    def test_an_mbox_may_be_limited(self):
+        server, box = self.to_mbox(delivery={"retry": ["1h"]})
+        server.write_config(local={"mbox_size": "3KiB"})
+        server.restart()
+        self.send(server, message("fits", b"x" * 2000))
+        server.wait_until_empty()
+        self.send(server, message("later", b"y" * 2000))
+        self.assertTrue(server.wait_for_log("attempted", verdict="deferred", dsn="4.2.2"))
+        self.send(server, message("never", b"z\r\n" * 1500))
+        self.assertTrue(server.wait_for_log("attempted", verdict="bounced", dsn="5.2.2"))
+        self.assertNotIn(b"Subject: later", box.read_bytes())
+        box.write_bytes(b"")
+        server.postrider("queue", "retry", "--all")
+        server.wait_until_empty()
+        self.assertIn(b"Subject: later", box.read_bytes())
+
+    def on_small_disk(self, mailbox):
+        """A daemon whose mailboxes lie on a disk of 256 KiB; the place as seen from here."""
+        if not scenario.is_root() or not shutil.which("unshare"):
+            self.skipTest("needs root: a small disk is mounted for the daemon alone")
+        folder = self.own_folder("small")
+        disk = folder / "disk"
+        disk.mkdir()
+        server = daemon.Postrider(
+            folder / "d", local={"mailbox": mailbox.format(disk=disk)}, delivery={"retry": ["1h"]},
+            wrapper=["unshare", "-m", "sh", "-c",
+                     'mount -t tmpfs -o size=256k,mode=0755 tmpfs "$0" && exec "$@"', str(disk)])
+        self.using(server)
+        server.start()
+        return server, pathlib.Path(f"/proc/{server.process.pid}/root{disk}")
+
+    def test_an_mbox_on_a_full_disk_is_cut_back(self):
+        server, disk = self.on_small_disk("mbox:{disk}/{{user}}")
+        box = disk / USER
+        self.send(server, message("first"))
+        server.wait_until_empty()
+        before = box.read_bytes()
+        (disk / "filler").write_bytes(b"x" * 120000)
+        self.send(server, message("large", b"y" * 70 + b"\r\n" + b"z" * 180000))
+        deferred = server.wait_for_log("attempted", verdict="deferred")[0]
+        self.assertIn("No space left on device", deferred["reason"])
+        self.assertEqual(box.read_bytes(), before)
+        self.assertFalse((disk / f"{USER}.lock").exists())
+        self.send(server, message("small"))  # others still fit
+        wait.until(lambda: b"Subject: small" in box.read_bytes(), "the small one")
+        (disk / "filler").unlink()
+        server.postrider("queue", "retry", "--all")
+        server.wait_until_empty()
+        box = mailbox.mbox(box)
+        self.assertEqual([one["Subject"] for one in box], ["first", "small", "large"])
+        box.close()
+
+    def test_a_maildir_on_a_full_disk_gets_the_message_later_and_whole(self):
+        server, disk = self.on_small_disk("maildir:{disk}/{{user}}/")
+        self.send(server, message("first"))
+        server.wait_until_empty()
+        (disk / "filler").write_bytes(b"x" * 120000)
+        self.send(server, message("large", b"z" * 180000))
+        deferred = server.wait_for_log("attempted", verdict="deferred")[0]
+        self.assertIn("No space left on device", deferred["reason"])
+        self.assertEqual(len(list((disk / USER / "new").iterdir())), 1)
+        self.assertEqual(list((disk / USER / "tmp").iterdir()), [])
+        (disk / "filler").unlink()
+        server.postrider("queue", "retry", "--all")
+        server.wait_until_empty()
+        self.assertTrue(any(path.read_bytes().endswith(b"z" * 180000 + b"\n")
+                            for path in (disk / USER / "new").iterdir()))
+
     def command(self, script, **settings):
         folder = self.own_folder("command")
         program = folder / "program"
@@ -140,6 +220,20 @@ class Files(scenario.Scenario):
         self.send(server, message("long talk"))
         entry = server.wait_for_log("attempted", verdict="bounced", dsn="5.3.0")[0]
         self.assertLess(len(str(entry)), 2000)
+
+    def test_a_command_that_never_ends_is_ended(self):
+        server, folder = self.command("echo $$ >{folder}/pid; sleep 1000 & exec sleep 1000",
+                                      delivery={"retry": ["1h"]})
+        server.write_config(local={"command_time": "1s"})
+        server.restart()
+        self.send(server, message("hangs"))
+        entry = server.wait_for_log("attempted", verdict="deferred")[0]
+        self.assertRegex(entry["reason"], "time")
+        pid = int((folder / "pid").read_text())
+        wait.until(lambda: not alive(pid), "the command's end")
+        group = [path for path in pathlib.Path("/proc").glob("[0-9]*/stat")
+                 if stat_field(path, 4) == str(pid)]
+        self.assertEqual(group, [], "a child of the command lives on")
 
     def test_payloads_in_a_local_part_reach_no_path_and_no_shell(self):
         """I01 I02 I03 I04 I05: from RCPT to the maildir, mbox and command sinks."""
@@ -281,6 +375,30 @@ class Lmtp(scenario.Scenario):
             self.assertIn(b"Subject: by LMTP", got[0])
             self.assertIn(b"Return-Path: <a@ext.example>", got[0])
         return server
+
+    def test_each_recipient_has_a_result_of_its_own(self):
+        """After the end of data: Dovecot cannot write to one of the mailboxes (RFC 2033 4.2)."""
+        broken = self.dovecot.folder / "mail" / "daemon"
+        broken.mkdir()
+        os.chmod(broken, 0o700)
+        server = self.daemon(local={"mailbox": f"lmtp:unix:{self.dovecot.socket}"},
+                             delivery={"retry": ["1h"]})
+        with server.client() as client:
+            client.hello()
+            client.begin("a@ext.example", [f"{USER}@us.example", "daemon@us.example"])
+            client.expect("DATA", 354)
+            client.send(message("two results") + b".\r\n")
+            self.assertEqual(client.reply().code, 250)
+        failed = server.wait_for_log("attempted", verdict="deferred")[0]
+        self.assertEqual(failed["to"], "daemon@us.example")
+        self.assertTrue(server.wait_for_log("attempted", verdict="sent", to=f"{USER}@us.example"))
+        left, = server.queue()
+        self.assertEqual([one["address"] for one in left["recipients"]], ["daemon@us.example"])
+        os.chown(broken, 65534, 65534)
+        server.postrider("queue", "retry", "--all")
+        server.wait_until_empty()
+        for user in (USER, "daemon"):
+            self.assertEqual(len(self.dovecot.messages(user)), 1, user)
 
     def test_over_a_unix_socket_and_read_over_IMAP(self):
         self.through(f"unix:{self.dovecot.socket}")
