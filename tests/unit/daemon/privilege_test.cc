@@ -141,8 +141,10 @@ TEST_CASE("a token command through the parent, and refusals", "[daemon][privileg
   REQUIRE(link.has_value());
   ParentClient parent(std::move(*link), folder.path());
   CHECK(*parent.run_token_command(path, -1) == "token\n");
-  CHECK(parent.run_token_command(folder / "other", -1).error().step() ==
-        "run the command of a file that no route.credentials names");
+  CHECK(parent.run_token_command(folder / "other", -1)
+            .error()
+            .step()
+            .starts_with("run the command of a file that no route.credentials names"));
   CHECK_FALSE(parent.run_token_command(folder / std::string(2000, 'x'), -1).has_value());
   std::ofstream(path) << "user = u\npassword = p\n";
   CHECK(parent.run_token_command(path, -1).error().step() ==
