@@ -28,8 +28,9 @@ class Submitters(scenario.Scenario):
         program = shutil.which(command[0])
         if program is None:
             self.skipTest(f"{command[0]} is not installed")
-        # git asks who commits, and guesses from the machine's name if it is not told.
-        who = {"GIT_COMMITTER_NAME": "S", "GIT_COMMITTER_EMAIL": "s@ext.example"}
+        # git asks who writes and commits, and guesses from the machine's name if it is not told.
+        who = {"GIT_AUTHOR_NAME": "S", "GIT_AUTHOR_EMAIL": "s@ext.example",
+               "GIT_COMMITTER_NAME": "S", "GIT_COMMITTER_EMAIL": "s@ext.example"}
         self.environment = {**self.server.environment(), "HOME": str(self.home), **who, **environment}
         done = subprocess.run([program, *map(str, command[1:])], input=stdin, cwd=self.home,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
