@@ -3,7 +3,7 @@
 a bare LF or a NUL refuses the message at its true end, in sync, with nothing queued."""
 import re
 
-from support_py import scenario, sink, wait
+from support_py import certificates, scenario, sink, wait
 from support_py.daemon import Postrider
 from support_py.smtp import Client
 
@@ -170,6 +170,35 @@ def add_row(identifier, variants, sentence):
 
 for row in ROWS:
     add_row(*row)
+
+
+class UnderTls(Base):
+    """The same where what a record holds arrives at once, whatever the segments are."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.secure_port = wait.free_port()
+        pair = certificates.Pair(cls.folder, "tls")
+        cls.server.write_config(
+            listener=cls.server.settings["listener"] + [
+                {"address": f"127.0.0.1:{cls.secure_port}", "role": "mx", "tls": "implicit"}],
+            tls={"certificate": str(pair.certificate), "key": str(pair.key)})
+        cls.server.restart()
+
+    def connect(self, port=None, hello="EHLO client.example"):
+        client = self.using(SecureConnection(self.secure_port, implicit=True))
+        client.expect(hello, 250)
+        return client
+
+    def test_S22_every_variant_in_two_records(self):
+        """S22 in two TLS records, at every octet of the variant"""
+        self.check_all([(wrapped(variant), at) for variant in VARIANTS
+                        for at in range(2, len(variant) + 5)])
+
+
+class SecureConnection(certificates.Client):
+    stop = certificates.Client.close
 
 
 class Others(Base):
