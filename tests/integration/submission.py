@@ -378,10 +378,11 @@ class PasswordFile(Submission):
         client.expect(f"MAIL FROM:<{ANNA}>", 250)
         client.expect("RSET", 250)
         self.assertIn("3 messages an hour", client.expect(f"MAIL FROM:<{ANNA}>", 450).text)
-        limits = [event["limit"] for event in server.log("user_limited", user=ANNA)]
+        events = server.wait_for_log("user_limited", count=3, user=ANNA)
+        limits = [event["limit"] for event in events]
         self.assertEqual(limits, ["2 new recipients a day", "5 recipients an hour",
                                   "3 messages an hour"])
-        self.assertEqual(server.log("user_limited")[0]["level"], "error")
+        self.assertEqual(events[0]["level"], "error")
         self.assertIn(f"{ANNA}: 3 messages an hour, since", server.postrider("status"))
         client = self.clear(server)
         client.expect("AUTH PLAIN " + plain(BERT, PASSWORD), 235)
