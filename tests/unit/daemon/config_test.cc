@@ -111,6 +111,13 @@ recipients_per_day = 14
 new_recipients_per_hour = 15
 new_recipients_per_day = 16
 
+[sendmail]
+messages_per_hour = 21
+messages_per_day = 22
+recipients_per_hour = 23
+recipients_per_day = 24
+unlimited = ["www-data", "33"]
+
 [local]
 domains = ["example.org", "bücher.example"]
 mailbox = "maildir:/home/{user}/Maildir"
@@ -118,6 +125,8 @@ aliases = ""
 minimum_uid = 500
 users = ["ann"]
 deliveries = 3
+command_time = "5m"
+mbox_size = "1GiB"
 virtual = "text:/etc/virtual"
 separator = "-"
 forward = ""
