@@ -57,18 +57,23 @@ Result<std::string> read_file(const std::string& path, std::size_t most) {
     return system_error("stat " + path);
   if (!S_ISREG(about.st_mode))
     return Error(Errc::unsupported, "read " + path + " (not a regular file)");
+  return read_file(*file, path, most);
+}
+
+Result<std::string> read_file(const FileDescriptor& file, const std::string& name,
+                              std::size_t most) {
   std::string text;
   char chunk[16384];
   for (;;) {
-    const auto got = ::read(file->get(), chunk, sizeof chunk);
+    const auto got = ::read(file.get(), chunk, sizeof chunk);
     if (got < 0 && errno == EINTR)
       continue;
     if (got < 0)
-      return system_error("read " + path);
+      return system_error("read " + name);
     if (got == 0)
       return text;
     if (text.size() + static_cast<std::size_t>(got) > most)
-      return Error(Errc::too_long, "read " + path);
+      return Error(Errc::too_long, "read " + name);
     text.append(chunk, static_cast<std::size_t>(got));
   }
 }

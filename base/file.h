@@ -34,6 +34,9 @@ Result<FileDescriptor> open_file_at(const FileDescriptor& folder, const std::str
 Result<void> write_all(const FileDescriptor& file, std::string_view bytes);  // retries EINTR
 // A whole regular file; refuses more than `most` bytes with Errc::too_long.
 Result<std::string> read_file(const std::string& path, std::size_t most = 64U << 20U);
+// What is left of an open one; `name` is for the error.
+Result<std::string> read_file(const FileDescriptor& file, const std::string& name,
+                              std::size_t most);
 Result<void> sync_file(const FileDescriptor& file);                // fsync
 Result<void> sync_folder(const std::string& path);                 // fsync of the directory
 Result<void> make_folder(const std::string& path, unsigned mode);  // parents too; existing is fine

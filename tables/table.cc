@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 namespace postrider::tables {
 
@@ -125,19 +124,11 @@ Result<Source> read_source(const std::string& path) {
   auto file = open_source(path, source.owner);
   if (!file)
     return file.error();
-  char chunk[16384];
-  for (;;) {
-    const auto got = ::read(file->get(), chunk, sizeof chunk);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      return system_error("read " + path);
-    if (got == 0)
-      return source;
-    if (source.text.size() > kMostFile)
-      return Error(Errc::too_long, "read " + path);
-    source.text.append(chunk, static_cast<std::size_t>(got));
-  }
+  auto text = read_file(*file, path, kMostFile);
+  if (!text)
+    return text.error();
+  source.text = *std::move(text);
+  return source;
 }
 
 Error problem_at(const std::string& path, std::size_t line, const std::string& problem) {
