@@ -1,7 +1,6 @@
 #include "base/loop.h"
 
 #include "base/log.h"
-#include "base/mailbox.h"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
@@ -11,9 +10,7 @@
 namespace postrider {
 
 Loop::Loop(unsigned number)
-    : number_(number), context_(1), keep_running_(context_.get_executor()), deadlines_(context_) {
-  asio::make_service<Mailbox>(context_);
-}
+    : number_(number), context_(1), keep_running_(context_.get_executor()), deadlines_(context_) {}
 
 Loop::~Loop() = default;
 
@@ -29,15 +26,11 @@ void Loop::finish() {
   post([this] {
     deadlines_.stop();
     keep_running_.reset();
-    asio::use_service<Mailbox>(context_).close();
   });
 }
 
 void Loop::post(std::function<void()> work) {
-  if (context_.get_executor().running_in_this_thread())
-    asio::post(context_, std::move(work));
-  else
-    asio::use_service<Mailbox>(context_).post(std::move(work));
+  asio::post(context_, std::move(work));
 }
 
 void Loop::spawn(Task<void> task, Log& log, const char* name) {
