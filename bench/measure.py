@@ -87,12 +87,10 @@ class Bench:
         try:
             messages = row.least()
             while True:
-                figures = self.relay(mta, row, port, messages)
-                enough = messages / figures["rate"] > self.seconds / 6
-                messages = max(row.least(), int(figures["rate"] * self.seconds))
-                if enough:
-                    return self.relay(mta, row, port, messages)
-                messages = max(row.least(), min(messages // 2, 40 * row.least()))
+                rate = self.relay(mta, row, port, messages)["rate"]
+                if messages / rate > self.seconds / 6:
+                    return self.relay(mta, row, port, max(row.least(), int(rate * self.seconds)))
+                messages *= 4
         finally:
             mta.stop()
 
