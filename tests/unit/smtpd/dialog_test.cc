@@ -4,6 +4,7 @@
 // multi-line reply may name its first line only. "S: (closed)" is the end. "# " is a comment;
 // "! trusted", "! submission", "! size N", "! kept N" set the scene.
 #include "support.h"
+
 #include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
