@@ -93,7 +93,27 @@ void FakeMx::listen_at_path(const std::string& path) {
     throw std::runtime_error("cannot listen on " + path);
 }
 
+namespace {
+
+// Nobody listens on it at any address, so that hosts of one test can share it.
+std::uint16_t port_free_everywhere() {
+  const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  socklen_t size = sizeof where;
+  const bool found = ::bind(probe, reinterpret_cast<sockaddr*>(&where), size) == 0 &&
+                     ::getsockname(probe, reinterpret_cast<sockaddr*>(&where), &size) == 0;
+  ::close(probe);
+  if (!found)
+    throw std::runtime_error("no port is free");
+  return ntohs(where.sin_port);
+}
+
+}  // namespace
+
 void FakeMx::listen_at(const std::string& address, std::uint16_t port) {
+  if (port == 0)
+    port = port_free_everywhere();
   listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   ::setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
