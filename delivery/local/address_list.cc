@@ -184,10 +184,12 @@ class ListParser {
     if (was_quoted || text.find('@') == text.npos) {
       if (!was_quoted && text.find_first_of(" \t\"<>;:\\") != text.npos)
         return shown + " is no name; a comma is missing, or quotes";
+      // Brackets make no name of what begins as a command, a file or an included list.
+      const bool is_special = std::string_view("|/:").find(text.front()) != std::string_view::npos;
       const bool has_control = std::any_of(text.begin(), text.end(), [](char c) {
         return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
       });
-      if (has_control || text.size() > 64 || !is_utf8(text))
+      if (is_special || has_control || text.size() > 64 || !is_utf8(text))
         return shown + " is no local name";
       items_.push_back({ListItem::Kind::address, mail::quoted_local_part(text), literal});
       return {};

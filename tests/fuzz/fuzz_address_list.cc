@@ -20,7 +20,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const auto& one : file.items) {
     if (one.item.kind != delivery::ListItem::Kind::address || one.item.literal)
       continue;
-    const auto again = delivery::parse_list(one.item.text, rules);
+    // By itself this would be a command or a file; in brackets it is a local part that begins so.
+    const bool in_brackets = one.item.text.starts_with('|') || one.item.text.starts_with('/');
+    const auto again =
+        delivery::parse_list(in_brackets ? "<" + one.item.text + ">" : one.item.text, rules);
     if (!again || again->size() != 1 || again->front().text != one.item.text)
       std::abort();
   }

@@ -83,6 +83,8 @@ TEST_CASE("a list holds addresses, commands, files and includes", "[delivery][al
       {"/var/x, \"/var/a, b\"", "file /var/x; file /var/a, b"},
       {":include:/etc/l, \":include: /etc/m\"", "include /etc/l; include /etc/m"},
       {"", ""},
+      {"\"Ann\" <|/bin/false>", "error: \"|/bin/false\" is no local name"},
+      {"</etc/passwd>", "error: \"/etc/passwd\" is no local name"},
       {"ann bob", "error: \"ann bob\" is no name; a comma is missing, or quotes"},
       {"\"ann", "error: the closing quote is missing"},
       {"ann (", "error: the end of a comment is missing"},
