@@ -170,7 +170,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::size_t next_loop_ = 0;
   std::size_t links_ = 0;
   std::deque<std::uint64_t> starved_;  // sites that wait for a connection under the total limit
-  std::size_t forget_at_ = 10000;
+  std::size_t forget_at_ = 0;  // destinations and sites; what was in use last time needs room
 
   std::vector<queue::Record> records_;
   bool flush_is_posted_ = false;

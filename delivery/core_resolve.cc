@@ -108,17 +108,15 @@ Site& Core::fixed_site(const Route& route, mail::TlsWish wish) {
 }
 
 Destination& Core::destination_of(const Way& way) {
-  auto& slot = destinations_[way.key];
-  if (!slot) {
-    forget_unused();
-    auto& fresh = destinations_[way.key];
-    fresh = std::make_unique<Destination>();
-    fresh->key = way.key;
-    fresh->domain = way.domain;
-    fresh->tls = sources_of(way.route, way.domain, true, way.tls);
-    return *fresh;
-  }
-  return *slot;
+  const auto known = destinations_.find(way.key);
+  if (known != destinations_.end())
+    return *known->second;
+  forget_unused();  // which walks over all that are there
+  auto fresh = std::make_unique<Destination>();
+  fresh->key = way.key;
+  fresh->domain = way.domain;
+  fresh->tls = sources_of(way.route, way.domain, true, way.tls);
+  return *destinations_.emplace(way.key, std::move(fresh)).first->second;
 }
 
 void Core::send_by_mx(const Way& way, Job job) {

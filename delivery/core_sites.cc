@@ -24,14 +24,14 @@ constexpr auto kLongLocalWork = std::chrono::seconds(1);
 }  // namespace
 
 Site& Core::site_named(const std::string& name) {
-  auto& slot = sites_[name];
-  if (!slot) {
-    slot = std::make_unique<Site>();
-    slot->handle = ++next_handle_;
-    slot->name = name;
-    site_of_handle_[slot->handle] = slot.get();
-  }
-  return *slot;
+  const auto known = sites_.find(name);
+  if (known != sites_.end())
+    return *known->second;
+  auto fresh = std::make_unique<Site>();
+  fresh->handle = ++next_handle_;
+  fresh->name = name;
+  site_of_handle_.emplace(fresh->handle, fresh.get());
+  return *sites_.emplace(name, std::move(fresh)).first->second;
 }
 
 void Core::restore(std::vector<queue::SiteState> sites) {
@@ -203,7 +203,7 @@ void Core::unblock(const std::string& domain_or_site) {
 
 // Memory follows the sites in use, not all that ever were.
 void Core::forget_unused() {
-  if (destinations_.size() + sites_.size() < forget_at_)
+  if (destinations_.size() + sites_.size() < std::max(forget_at_, settings_->remembered))
     return;
   const auto now = steady();
   std::erase_if(destinations_, [&](const auto& entry) {
@@ -223,7 +223,7 @@ void Core::forget_unused() {
       site_of_handle_.erase(site.handle);
     return is_unused;
   });
-  forget_at_ = std::max<std::size_t>(10000, 2 * (destinations_.size() + sites_.size()));
+  forget_at_ = 2 * (destinations_.size() + sites_.size());
 }
 
 void Core::run_local(Site& site) {

@@ -56,8 +56,9 @@ struct Settings {
                               std::chrono::hours(1), std::chrono::hours(2), std::chrono::hours(4)}};
   Duration lifetime = std::chrono::hours(120);  // for the words of notices
   unsigned site_connections = 20;
-  unsigned connections = 500;     // in all
-  unsigned local_deliveries = 4;  // at one time
+  unsigned connections = 500;      // in all
+  std::size_t remembered = 10000;  // destinations and sites, before unused ones are forgotten
+  unsigned local_deliveries = 4;   // at one time
   Families families = Families::both;
   Duration idle_connection = std::chrono::seconds(5);  // kept open for the next message
   std::string mailbox = "maildir:/var/mail/{user}/";

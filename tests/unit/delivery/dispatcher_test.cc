@@ -521,3 +521,42 @@ TEST_CASE("explain tells route, hosts and site", "[delivery][dispatcher]") {
   CHECK(explanation.conclusion == "is delivered at once to mx1.test;mx2.test");
   CHECK(rig.explain("here.test").route == "local");
 }
+
+namespace {
+
+std::vector<std::string> addresses_in_domains(const std::string& stem, std::size_t count) {
+  std::vector<std::string> addresses;
+  for (std::size_t i = 0; i < count; ++i)
+    addresses.push_back("a@" + stem + std::to_string(i) + ".test");
+  return addresses;
+}
+
+}  // namespace
+
+TEST_CASE("destinations and sites that are out of use are forgotten", "[delivery][dispatcher]") {
+  FakeMx mx({}, "127.0.0.2");
+  Rig rig("g.test MX 10 mx.test\nmx.test A 127.0.0.2\n");
+  rig.settings.remembered = 4;
+  rig.settings.port = mx.port();
+  rig.settings.idle_connection = std::chrono::milliseconds(10);
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@g.test"}))) == "0 delivered 2.0.0");
+  const auto sites = rig.status().sites;
+  CHECK(sites == 1);
+  const auto others =
+      rig.deliver(make_message(addresses_in_domains("none", 50), "S: x\r\n\r\n", ""));
+  CHECK(others.results.size() == 50);
+  rig.wait_until([&] { return rig.status().connections == 0; });
+  rig.clock.advance(std::chrono::hours(2));
+  rig.deliver(make_message(addresses_in_domains("more", 50), "S: x\r\n\r\n", ""));
+  CHECK(rig.status().sites == 0);
+  CHECK(describe(rig.deliver(make_message({"a@g.test"}))) == "0 delivered 2.0.0");
+}
+
+TEST_CASE("more destinations than are remembered", "[delivery][dispatcher]") {
+  Rig rig;
+  rig.start();
+  const auto message = make_message(addresses_in_domains("d", 20'100), "S: x\r\n\r\n", "");
+  const auto record = rig.deliver(message);
+  CHECK(record.results.size() == 20'100);
+}

@@ -138,6 +138,15 @@ Explanation Rig::explain(const std::string& address) {
   return answer.get_future().get();
 }
 
+void Rig::wait_until(const std::function<bool()>& came) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (!came()) {
+    if (std::chrono::steady_clock::now() > end)
+      throw std::runtime_error("it did not come");
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
 void Rig::drain(Duration grace) {
   drained_ = true;
   std::promise<void> done;

@@ -86,6 +86,8 @@ class Rig {
   }
   Status status();
   Explanation explain(const std::string& address);
+  // Waits, at most some seconds, for what no record tells.
+  void wait_until(const std::function<bool()>& came);
   void drain(Duration grace = std::chrono::seconds(10));
   Route& route_to(std::uint16_t port, const std::string& domain = "*");
 
