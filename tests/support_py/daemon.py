@@ -250,8 +250,8 @@ class Postrider:
         return len(self.queue())
 
     def wait_until_empty(self, deadline=wait.DEADLINE):
-        wait.until(lambda: not self.queue(), lambda: f"an empty queue; it holds {self.queue()}",
-                   deadline, pause=0.1)
+        wait.until(lambda: not self.queue(), lambda: "an empty queue; it holds {}, such as {}".format(
+            len(found := self.queue()), found[:3]), deadline, pause=0.1)
 
     # Its log
 
