@@ -9,13 +9,6 @@ namespace postrider::delivery {
 using mail::Reply;
 using mail::Stage;
 
-namespace {
-
-// Two are enough to keep a connection busy; more would only be work to take back.
-constexpr std::size_t kDepth = 2;
-
-}  // namespace
-
 Client::Client(std::string hostname, std::string remote, Dialect dialect, Security security)
     : hostname_(std::move(hostname)),
       remote_(std::move(remote)),
@@ -239,7 +232,6 @@ void Client::end_all(const mail::Outcome& why) {
   while (!open_.empty())
     end(*open_.front());
   expected_.clear();
-  filling_ = nullptr;
 }
 
 void Client::body_written() {
@@ -261,8 +253,7 @@ bool Client::is_spent() const {
 }
 
 bool Client::can_begin() const {
-  return is_ready() && !is_spent() && !quitting_ &&
-         open_.size() < (capabilities_.pipelining ? kDepth : 1);
+  return is_ready() && !is_spent() && !quitting_ && open_.empty();
 }
 
 void Client::quit() {
@@ -291,8 +282,6 @@ void Client::end(Transaction& transaction) {
   for (auto*& writing : writing_)
     if (writing == &transaction)
       writing = nullptr;
-  if (filling_ == &transaction)
-    filling_ = nullptr;
   std::erase_if(open_, [&](const auto& open) { return open.get() == &transaction; });
 }
 

@@ -12,7 +12,9 @@
 // conversation is out of step, and then nothing more is believed (attacks.md M17, P).
 //
 // With PIPELINING an envelope goes out in one piece; with CHUNKING too, a small message goes out
-// whole, behind its envelope; and the next message's envelope may follow the last byte of this one.
+// whole, behind its envelope. Nothing is written behind the end of a message before its reply has
+// been read: RFC 2920 would allow the next envelope there, but there are hosts that answer it with
+// 503, hang up, or never see it, and what they say then is no verdict on the next message.
 #pragma once
 
 #include "base/result.h"
@@ -187,7 +189,6 @@ class Client {
   Result<void> on_data(Transaction& transaction, const mail::Reply& reply);
   Result<void> on_body_end(Transaction& transaction, std::size_t position,
                            const mail::Reply& reply);
-  void note_failed_chunk(const Transaction& transaction);
   void finish_round(Transaction& transaction);
   void end(Transaction& transaction);
   void end_all(const mail::Outcome& why);
@@ -219,7 +220,6 @@ class Client {
   std::vector<Piece> output_;
   std::deque<Expected> expected_;
   std::deque<std::unique_ptr<Transaction>> open_;
-  Transaction* filling_ = nullptr;    // started, its content not yet queued
   std::deque<Transaction*> writing_;  // whose bodies are queued, in order; null: already ended
   std::vector<JobEnd> ended_;
   std::uint32_t messages_ = 0;

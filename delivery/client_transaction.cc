@@ -70,17 +70,10 @@ void Client::begin(Job job, std::shared_ptr<const std::string> converted) {
   advance();
 }
 
-// Starts what waits, as far as the remote lets messages overlap.
+// Starts the message, or the next round of it, once all that was written before is answered.
 void Client::advance() {
-  if (!is_ready())
-    return;
-  for (const auto& open : open_) {
-    if (open->started)
-      continue;
-    if (filling_ != nullptr || (!capabilities_.pipelining && !expected_.empty()))
-      return;
-    start(*open);
-  }
+  if (is_ready() && expected_.empty() && !open_.empty() && !open_.front()->started)
+    start(*open_.front());
 }
 
 void Client::start(Transaction& transaction) {
@@ -92,7 +85,7 @@ void Client::start(Transaction& transaction) {
       return;  // its reply comes back to advance()
   }
   transaction.started = true;
-  transaction.answered = transaction.mail_refused = transaction.behind_failure = false;
+  transaction.answered = transaction.mail_refused = false;
   transaction.content_queued = transaction.content_written = false;
   transaction.next_rcpt = transaction.rcpt_answers = 0;
   transaction.round.clear();
@@ -101,7 +94,6 @@ void Client::start(Transaction& transaction) {
   for (std::size_t i = 0; i < transaction.recipients.size(); ++i)
     if (transaction.recipients[i].at == At::waiting && transaction.round.size() < most)
       transaction.round.push_back(i);
-  filling_ = &transaction;
   append_mail(*transaction.job.message, capabilities_, transaction.converted != nullptr,
               transaction.size, tail());
   expect(Command::mail, &transaction);
@@ -140,7 +132,6 @@ void Client::send_body(Transaction& transaction) {
   output_.back().body = std::move(body);
   transaction.content_queued = true;
   writing_.push_back(&transaction);
-  filling_ = nullptr;
   expect_body_end(transaction);
 }
 
@@ -169,12 +160,8 @@ void Client::on_mail(Transaction& transaction, const Reply& reply) {
     return;
   }
   transaction.mail_refused = true;
-  // Behind a chunk that failed, a remote may think that the transaction before is still open.
-  transaction.restart = reply.code == 503 && transaction.behind_failure && !transaction.restarted;
   const auto outcome = judge(Stage::mail, reply, remote_);
   for (const auto at : {At::waiting, At::named}) {
-    if (transaction.restart)
-      break;
     if (is_about_host(Stage::mail, reply))
       transaction.unsettle_all(at, outcome);
     else
@@ -216,7 +203,6 @@ void Client::on_envelope_answered(Transaction& transaction) {
     return;
   if (transaction.count(Transaction::At::accepted) > 0) {
     send_data_or_chunk(transaction);
-    advance();
     return;
   }
   dirty_ = !transaction.mail_refused;
@@ -233,12 +219,10 @@ Result<void> Client::on_data(Transaction& transaction, const Reply& reply) {
     } else {
       // RFC 2920 §3.1: nobody was accepted, and yet the remote waits for content.
       say(".\r\n");
-      filling_ = nullptr;
       transaction.content_written = true;
       transaction.body_answers_left = 1;
       expect(Command::body_end, &transaction, kAll);
     }
-    advance();
     return {};
   }
   const auto outcome = judge(Stage::data, reply, remote_);
@@ -267,7 +251,7 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   }
   const bool cut_short = !transaction.content_written;
   if (!reply.is_positive() && transaction.chunked)
-    note_failed_chunk(transaction);
+    dirty_ = true;  // RFC 3030 §2: after a chunk that failed, all fail until RSET
   if (--transaction.body_answers_left == 0)
     finish_round(transaction);
   if (cut_short) {
@@ -277,27 +261,8 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   return {};
 }
 
-// RFC 3030 §2: after a chunk that failed, all fail until RSET.
-void Client::note_failed_chunk(const Transaction& transaction) {
-  dirty_ = true;
-  for (const auto& open : open_)
-    if (open->started && open.get() != &transaction) {
-      open->behind_failure = true;
-      dirty_ = false;  // decided by the answer to its MAIL
-    }
-}
-
 void Client::finish_round(Transaction& transaction) {
   using At = Transaction::At;
-  if (filling_ == &transaction)
-    filling_ = nullptr;
-  if (std::exchange(transaction.restart, false)) {
-    transaction.restarted = true;
-    dirty_ = true;
-    for (auto& recipient : transaction.recipients)
-      if (recipient.at == At::named)
-        recipient.at = At::waiting;
-  }
   for (auto& recipient : transaction.recipients)
     if (recipient.at == At::later)
       recipient.at = At::waiting;

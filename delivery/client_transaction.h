@@ -37,9 +37,6 @@ struct Client::Transaction {
   bool mail_refused = false;
   bool content_queued = false;
   bool content_written = false;
-  bool behind_failure = false;  // started behind a chunk that failed
-  bool restart = false;
-  bool restarted = false;
   bool reused = false;
 
   std::uint64_t content_size() const {

@@ -306,7 +306,7 @@ void Courier::collect(Session& session) {
         std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session.began);
     CourierEvent event;
     event.kind = CourierEvent::Kind::ready;
-    event.room = client.capabilities().pipelining ? 2 : 1;
+    event.room = room();
     tell(std::move(event));
   }
   for (auto& ended : client.take_ended()) {

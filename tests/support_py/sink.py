@@ -11,6 +11,14 @@ bdat, rset, quit. What a stage answers:
     Then("421 text", DROP)  the reply, then the action
     Late(seconds, answer)   the answer, later
     None                    the usual answer
+early: what happens to octets that came behind the end of a message before its reply was written:
+    None                    they are taken, as RFC 2920 allows
+    "503"                   each line gets 503, as Haraka 3.3.4 does it
+    "554"                   the message's usual reply, then 554 and the end of the connection
+    "554-all"               554 in place of the message's reply, and the end of the connection
+    "drop"                  nobody ever sees them
+The list Sink.early_octets has what came so.
+
 A list is used up one answer at a time; a dict is by address (rcpt, mail) or by session number; a
 callable gets (session, argument) and returns an answer.
 """
@@ -272,8 +280,23 @@ class Session(asyncio.Protocol):
                           self.by_bdat, self.number, time.time())
         self.messages += 1
         self.sink.note(self, "end", self.sender)
+        early = bytes(self.buffer) if self.sink.early else b""
+        if early:
+            self.sink.early_octets.append(early)
+        if early and self.sink.early == "554-all":
+            return self.give(Then("554 5.5.0 Error: SMTP protocol synchronization", DROP), message)
         self.answer("end", message, "250 2.0.0 taken", message)
         self.reset()
+        if early:
+            self.refuse_early(early)
+
+    def refuse_early(self, early):
+        self.buffer.clear()
+        if self.sink.early == "503":
+            for _ in range(early.count(b"\n")):
+                self.say("503 Bad sequence of commands - pipelined after end of DATA")
+        elif self.sink.early == "554":
+            self.give(Then("554 5.5.0 Error: SMTP protocol synchronization", DROP))
 
     # Answers
 
@@ -325,7 +348,7 @@ class Session(asyncio.Protocol):
 
 class Sink:
     def __init__(self, port=0, address="127.0.0.1", extensions=PLAIN_EXTENSIONS, script=None,
-                 keep_content=True, record_raw=False, on_stage=None):
+                 keep_content=True, record_raw=False, on_stage=None, early=None):
         self.address = address
         self.port = port
         self.extensions = extensions
@@ -333,6 +356,8 @@ class Sink:
         self.keep_content = keep_content
         self.record_raw = record_raw
         self.on_stage = on_stage
+        self.early = early
+        self.early_octets = []
         self.messages = []  # accepted ones, in order
         self.refused = []  # whole contents that were not accepted
         self.events = []

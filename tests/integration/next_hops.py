@@ -1,0 +1,55 @@
+#!/usr/bin/python3
+"""Bursts to next hops of every mind about what may be written when: no message may bounce, wait or
+arrive twice because of the order in which we write."""
+from support_py import scenario, sink
+
+BURST = 200
+SENDER = "a@us.example"
+
+
+class EarlyOctets(scenario.Scenario):
+    """Hosts that do not take what follows the end of a message before their reply to it. RFC 2920
+    allows it, but what they say to it is no verdict on the next message."""
+
+    def burst(self, early, extensions=sink.PLAIN_EXTENSIONS):
+        peer = self.sink(early=early, extensions=extensions)
+        server = self.relay(peer)
+        problems = scenario.parallel(lambda number: self.assertEqual(server.send(
+            SENDER, f"r{number}@far.example", b"Subject: %d\r\n\r\nx\r\n" % number).code, 250),
+            range(BURST))
+        self.assertEqual(problems, [])
+        server.wait_until_empty()
+        self.assertEqual(sorted(message.addresses[0] for message in peer.messages),
+                         sorted(f"r{number}@far.example" for number in range(BURST)))
+        self.assertEqual(server.log("bounced"), [])
+        self.assertEqual([line for line in server.log("attempted")
+                          if line.get("verdict") != "sent"], [])
+
+    def test_503_for_each_line(self):
+        self.burst("503")
+
+    def test_554_behind_the_reply_and_closed(self):
+        self.burst("554")
+
+    def test_554_in_place_of_the_reply(self):
+        self.burst("554-all")
+
+    def test_dropped_in_silence(self):
+        self.burst("drop")
+
+    def test_503_behind_the_last_chunk(self):
+        self.burst("503", sink.ALL_EXTENSIONS)
+
+    def test_a_message_in_many_rounds(self):
+        """A thousand recipients, a hundred at a time."""
+        peer = self.sink(early="503")
+        server = self.relay(peer)
+        wanted = [f"r{number}@far.example" for number in range(1000)]
+        self.assertEqual(server.send(SENDER, wanted, b"Subject: x\r\n\r\nx\r\n").code, 250)
+        server.wait_until_empty()
+        self.assertEqual(sorted(address for message in peer.messages
+                                for address in message.addresses), sorted(wanted))
+
+
+if __name__ == "__main__":
+    scenario.main()
