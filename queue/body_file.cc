@@ -17,6 +17,20 @@ void BodyFile::State::keep() {
   file.reset();
 }
 
+Result<void> BodyFile::State::check_whole(const mail::Content& content, const State* body) {
+  std::uint64_t there = 0;
+  if (body != nullptr && body->file.is_open() && body->name == content.file && !content.bytes)
+    there = body->size;
+  else if (body == nullptr && content.bytes && content.file.empty())
+    there = content.bytes->size();
+  else
+    return Error(Errc::truncated, "content is neither in memory nor in its file");
+  if (there == content.size)
+    return {};
+  return Error(Errc::truncated, std::to_string(there) + " of " + std::to_string(content.size) +
+                                    " octets of content are there");
+}
+
 BodyFile::BodyFile() noexcept = default;
 BodyFile::BodyFile(BodyFile&& other) noexcept = default;
 BodyFile& BodyFile::operator=(BodyFile&& other) noexcept = default;

@@ -20,6 +20,9 @@ struct BodyFile::State {
 
   Result<void> sync();  // file and folder; blocks
   void keep();
+  // Whether all octets of `content` are where it says they are: nobody takes custody of less.
+  // body: null if there is no file.
+  static Result<void> check_whole(const mail::Content& content, const State* body);
 };
 
 }  // namespace postrider::queue

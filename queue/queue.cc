@@ -74,6 +74,10 @@ Result<BodyFile> Queue::create_body(mail::MessageId id) {
 Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
   if (admission() == Admission::stopping)
     co_return Error(Errc::stopped, "store message");
+  if (auto whole =
+          BodyFile::State::check_whole(submission.message->content, submission.body.state_.get());
+      !whole)
+    co_return whole.error().during("store message");
   if (submission.body.is_open()) {
     auto* const body = submission.body.state_.get();
     std::function<Result<void>()> sync = [body] { return body->sync(); };

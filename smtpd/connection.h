@@ -5,6 +5,7 @@
 #include "base/stream.h"
 #include "smtpd/auth/exchange.h"
 #include "smtpd/conversation.h"
+#include "smtpd/incoming_body.h"
 #include "smtpd/maillog.h"
 #include "smtpd/reception.h"
 
@@ -54,10 +55,10 @@ class Connection final : private Observer {
   void allow_auth_in_clear();
   Task<void> linger();
   void keep_large_content();
-  bool append_to_body(Intake& intake);
-  bool rewrite_header(Intake& intake);
-  bool storage_trouble(Intake& intake, const Error& error);
-  std::shared_ptr<const mail::Message> compose_message(Intake& intake);
+  IncomingBody& body_of_message();
+  Storage storage_trouble(Intake& intake, const Error& error);
+  std::shared_ptr<const mail::Message> compose_message(Intake& intake, mail::MessageId id,
+                                                       FinishedBody& body);
   void refresh_conditions();
   Duration patience();
   bool is_patient() const;
@@ -82,10 +83,7 @@ class Connection final : private Observer {
   SteadyTime began_;
   SteadyTime content_began_;
   std::uint64_t content_read_ = 0;
-  mail::MessageId message_id_;  // of the message at hand
-  queue::BodyFile body_;
-  std::optional<std::string> fresh_header_;   // the message's header section as it was rewritten
-  std::size_t old_header_ = 0;                // octets of what it replaces
+  IncomingBody body_;                         // of the message at hand
   std::unique_ptr<auth::Exchange> exchange_;  // while AUTH is under way
   maillog::Summary summary_;
   Connection* previous_ = nullptr;

@@ -23,75 +23,56 @@ bool is_no_room(const Error& error) {
 void Connection::keep_large_content() {
   auto* intake = talk_->intake();
   if (intake == nullptr || !intake->is_wanted()) {
-    body_ = queue::BodyFile();
-    fresh_header_.reset();
+    body_ = IncomingBody();
     return;
   }
-  if (intake->bytes().size() > Intake::kMostInMemory)
-    append_to_body(*intake);
+  auto& body = body_of_message();
+  if (intake->bytes().size() <= Intake::kMostInMemory ||
+      (body.rewrites_header() && !intake->header().has_ended()))
+    return;
+  if (auto spilled = body.spill(intake->bytes()); !spilled)
+    storage_trouble(*intake, spilled.error());
 }
 
-// Of a first submission alone: what passes through may be signed.
-bool Connection::rewrite_header(Intake& intake) {
-  const auto* rewriter = policy_->settings().rewriter.get();
-  const bool is_wanted = rewriter != nullptr && rewriter->changes_headers() &&
-                         talk_->session().role() == Role::submission;
-  if (!is_wanted || fresh_header_)
-    return true;
-  auto& bytes = intake.bytes();
-  old_header_ = mail::header_section_size(bytes);
-  auto fresh = rewriter->header(std::string_view(bytes).substr(0, old_header_));
-  if (!fresh)
-    return storage_trouble(intake, fresh.error());
-  bytes.replace(0, old_header_, *fresh);
-  fresh_header_ = *std::move(fresh);
-  return true;
-}
-
-bool Connection::append_to_body(Intake& intake) {
-  auto& custody = reception_->custody();
-  if (!body_.is_open()) {
-    if (!rewrite_header(intake))
-      return false;
-    message_id_ = custody.next_id();
-    auto created = custody.create_body(message_id_);
-    if (!created)
-      return storage_trouble(intake, created.error());
-    body_ = *std::move(created);
+// One read may end a message and begin another: what was kept of the former is not the latter's.
+IncomingBody& Connection::body_of_message() {
+  if (body_.number() != talk_->messages_begun()) {
+    // Of a first submission alone: what passes through may be signed.
+    const auto* rewriter = policy_->settings().rewriter.get();
+    const bool rewrites = rewriter != nullptr && rewriter->changes_headers() &&
+                          talk_->session().role() == Role::submission;
+    body_ =
+        IncomingBody(reception_->custody(), talk_->messages_begun(), rewrites ? rewriter : nullptr);
   }
-  auto appended = custody.append(body_, intake.bytes());
-  if (!appended)
-    return storage_trouble(intake, appended.error());
-  intake.bytes().clear();
-  return true;
+  return body_;
 }
 
-bool Connection::storage_trouble(Intake& intake, const Error& error) {
+Storage Connection::storage_trouble(Intake& intake, const Error& error) {
   maillog::trouble(reception_->log(), talk_->session().id(), "write message body", error);
-  intake.storage_failed(is_no_room(error) ? Storage::no_room : Storage::failed);
-  body_ = queue::BodyFile();
-  return false;
+  const auto state = is_no_room(error) ? Storage::no_room : Storage::failed;
+  intake.storage_failed(state);
+  body_ = IncomingBody();
+  return state;
 }
 
 Task<Conversation::Need> Connection::store() {
   stream_.clear_deadline();  // the client has done its part
   auto& intake = *talk_->intake();
   auto& replies = buffer_->replies;
-  if (!body_.is_open() && !rewrite_header(intake)) {
-    const auto storage = intake.content().storage;
-    co_return talk_->stored(storage, message_id_, replies);
-  }
-  if (body_.is_open() && !append_to_body(intake)) {
-    const auto storage = intake.content().storage;
-    co_return talk_->stored(storage, message_id_, replies);
-  }
-  if (!body_.is_open())
-    message_id_ = reception_->custody().next_id();
+  // What failed in the read that brought the end, the session does not know yet.
+  if (const auto storage = intake.content().storage; storage != Storage::open)
+    co_return talk_->stored(storage, {}, replies);
+  auto& body = body_of_message();
+  auto finished = body.finish(std::exchange(intake.bytes(), {}), intake.facts().size);
+  if (!finished)
+    co_return talk_->stored(storage_trouble(intake, finished.error()), {}, replies);
+  const auto id = body.id();
+  body_ = IncomingBody();
   const auto header_message_id = intake.header().message_id();
   queue::Submission submission;
-  auto message = compose_message(intake);
+  auto message = compose_message(intake, id, *finished);
   submission.message = message;
-  submission.body = std::exchange(body_, queue::BodyFile());
+  submission.body = finished->take_file();
   auto accepted = co_await reception_->custody().accept(reception_->loop(), std::move(submission));
   if (accepted) {
     ++summary_.messages;
@@ -99,20 +80,21 @@ Task<Conversation::Need> Connection::store() {
     count(reception_->counters().recipients, message->envelope.recipients.size());
     count(reception_->counters().bytes, message->content.size);
     maillog::accepted(reception_->log(), talk_->session(), *message, header_message_id);
-    co_return talk_->stored(Storage::open, message_id_, replies);
+    co_return talk_->stored(Storage::open, id, replies);
   }
   const auto error = accepted.error();
   maillog::trouble(reception_->log(), talk_->session().id(), "store message", error);
   refresh_conditions();
   const bool no_room =
       is_no_room(error) || talk_->session().conditions().storage == Storage::no_room;
-  co_return talk_->stored(no_room ? Storage::no_room : Storage::failed, message_id_, replies);
+  co_return talk_->stored(no_room ? Storage::no_room : Storage::failed, id, replies);
 }
 
-std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake) {
+std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake, mail::MessageId id,
+                                                                 FinishedBody& body) {
   auto& session = talk_->session();
   auto message = std::make_shared<mail::Message>();
-  message->id = message_id_;
+  message->id = id;
   message->received = reception_->clock().now();
   message->origin.protocol = session.protocol();
   message->origin.client = session.helo() + client_.address.literal();
@@ -125,7 +107,7 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake)
   trace.client = client_.address.literal();
   trace.by = policy_->settings().hostname;
   trace.protocol = session.protocol();
-  trace.id = message_id_;
+  trace.id = id;
   trace.when = message->received;
   message->envelope = session.take_envelope();
   // RFC 8689 §4.1: the field is ignored where REQUIRETLS was given.
@@ -140,25 +122,20 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake)
     content.trace += "Date: " + mail::format_date(message->received) + "\r\n";
   if (session.role() == Role::submission && !intake.header().has_message_id())
     content.trace +=
-        "Message-ID: " + mail::make_message_id(message_id_, policy_->settings().hostname) + "\r\n";
+        "Message-ID: " + mail::make_message_id(id, policy_->settings().hostname) + "\r\n";
   const auto& facts = intake.facts();
-  content.size = facts.size;
   content.has_8bit = facts.has_8bit;
   content.has_8bit_header = facts.has_8bit_header;
   content.longest_line = facts.longest_line;
   content.ends_with_crlf = facts.ends_with_crlf;
-  if (const auto header = std::exchange(fresh_header_, std::nullopt)) {
-    content.size = content.size - old_header_ + header->size();
+  if (const auto& header = body.fresh_header()) {
     content.has_8bit_header = content.has_8bit_header || !is_ascii(*header);
     content.has_8bit = content.has_8bit || content.has_8bit_header;
     for (const auto line : split(*header, '\n'))
       content.longest_line =
           std::max(content.longest_line, static_cast<std::uint32_t>(line.size()));
   }
-  if (body_.is_open())
-    content.file = body_.name();
-  else
-    content.bytes = std::make_shared<const std::string>(std::move(intake.bytes()));
+  body.describe(content);
   return message;
 }
 

@@ -94,6 +94,7 @@ Conversation::Need Conversation::apply(const Step& step, std::string& replies) {
 }
 
 void Conversation::begin_content() {
+  ++messages_begun_;
   const auto& policy = session_.policy();
   Intake::Rules rules;
   rules.size_limit = policy.settings().message_size;

@@ -42,6 +42,8 @@ class Conversation {
   const Session& session() const { return session_; }
   // The message at hand, from DATA or the first BDAT until it is stored or refused; else null.
   Intake* intake() { return intake_ ? &*intake_ : nullptr; }
+  // So many messages have had content; tells one from the next.
+  std::uint64_t messages_begun() const { return messages_begun_; }
   // What comes next is content, not a command.
   bool reads_content() const {
     return mode_ == Mode::data || mode_ == Mode::chunk || mode_ == Mode::skip;
@@ -73,6 +75,7 @@ class Conversation {
   std::uint64_t skipped_ = 0;  // octets of it
   std::uint64_t chunk_left_ = 0;
   std::uint64_t commands_ = 0;
+  std::uint64_t messages_begun_ = 0;
   std::optional<Intake> intake_;
 };
 

@@ -73,7 +73,7 @@ std::string stuffed(const std::string& text) {
 mail::MessageId id_in(const std::string& reply) {
   const auto at = reply.find("queued as ");
   REQUIRE(at != std::string::npos);
-  return mail::parse_message_id(reply.substr(at + 10, reply.find('\r') - at - 10)).value();
+  return mail::parse_message_id(reply.substr(at + 10, reply.find('\r', at) - at - 10)).value();
 }
 
 Peer ready_to_send(RunningServer& server, std::size_t steps) {
@@ -85,7 +85,144 @@ Peer ready_to_send(RunningServer& server, std::size_t steps) {
   return peer;
 }
 
+// The queue behind a disk that fails once, at the call with this number.
+class BrokenDisk : public smtpd::QueueCustody {
+ public:
+  explicit BrokenDisk(queue::Queue& queue) : QueueCustody(queue) {}
+  void fail_at(int call, int number) {
+    call_ = 0;
+    number_ = number;
+    failing_ = call;
+  }
+  int calls() const { return call_; }
+  Result<queue::BodyFile> create_body(mail::MessageId id) override {
+    if (fails())
+      return system_error(number_, "create body");
+    return QueueCustody::create_body(id);
+  }
+  Result<void> append(queue::BodyFile& body, std::string_view bytes) override {
+    if (!fails())
+      return QueueCustody::append(body, bytes);
+    if (auto written = QueueCustody::append(body, bytes.substr(0, bytes.size() / 2)); !written)
+      return written;
+    return system_error(number_, "write body");
+  }
+  Task<Result<void>> accept(Loop& loop, queue::Submission submission) override {
+    if (fails())
+      co_return system_error(number_, "commit");
+    co_return co_await QueueCustody::accept(loop, std::move(submission));
+  }
+
+ private:
+  bool fails() { return ++call_ == failing_; }
+  std::atomic<int> call_{0}, number_{0}, failing_{1 << 30};
+};
+
+std::string send_by_data(RunningServer& server, const std::string& text) {
+  auto peer = ready_to_send(server, 4);
+  peer.send(stuffed(text));
+  return peer.reply();
+}
+
+// In two chunks, the last of which holds the end; the reply to it.
+std::string send_by_chunks(RunningServer& server, const std::string& text) {
+  auto peer = ready_to_send(server, 3);
+  const auto half = text.size() / 2;
+  peer.send("BDAT " + std::to_string(half) + "\r\n" + text.substr(0, half) + "BDAT " +
+            std::to_string(text.size() - half) + " LAST\r\n" + text.substr(half));
+  return peer.replies(2);
+}
+
+Task<void> accepted_by(queue::Queue& queue, Loop& loop, queue::Submission submission,
+                       std::optional<Result<void>>& result) {
+  result = co_await queue.accept(loop, std::move(submission));
+  loop.stop();
+}
+
 }  // namespace
+
+// Without a look at what the disk said in the read that brought the final dot, the reply was 250
+// and the message empty.
+TEST_CASE("no step of keeping a message can fail and leave a promise", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  BrokenDisk disk(*real.queue);
+  RunningServer server(strict_settings(), 1, &disk);
+  const auto send = GENERATE(&send_by_data, &send_by_chunks);
+  for (const std::size_t size : {100U, 65530U, 65537U, 66000U, 70000U, 80000U, 131100U, 400000U}) {
+    const auto text = text_of(size);
+    disk.fail_at(1 << 30, 0);
+    CHECK(real.content(id_in(send(server, text))) == text);
+    const auto steps = disk.calls();
+    for (int step = 1; step <= steps; ++step) {
+      const int number = step % 2 == 0 ? ENOSPC : EMFILE;
+      INFO("octets: " << size << ", step: " << step << ", errno: " << number);
+      disk.fail_at(step, number);
+      const auto reply = send(server, text);
+      // A first chunk that failed makes the next one 503.
+      CHECK(codes_of(reply).find(number == ENOSPC ? "452" : "451") != std::string::npos);
+      CHECK(reply.find("queued as") == std::string::npos);
+    }
+  }
+  CHECK(real.list().size() == 8);
+  server.drain(Duration(1000));
+  CHECK(real.body_files() <= 6);
+}
+
+TEST_CASE("a message that is given up and the next one in one read stay apart",
+          "[smtpd][queue][tcp]") {
+  RealQueue real;
+  RunningServer server(strict_settings(), 1, real.custody.get());
+  for (const std::size_t size : {100U, 5000U, 90000U}) {
+    const auto text = text_of(size);
+    const auto given_up = text_of(150000);
+    INFO("octets: " << size);
+    auto peer = ready_to_send(server, 3);
+    // The first chunk is on its way in a file when RSET and the next message come with its end.
+    peer.send("BDAT 150000\r\n" + given_up.substr(0, 149990));
+    peer.send(given_up.substr(149990) +
+              "RSET\r\nMAIL FROM:<x@ext.test>\r\nRCPT TO:<y@us.test>\r\nBDAT " +
+              std::to_string(text.size()) + " LAST\r\n" + text);
+    const auto replies = peer.replies(5);
+    CHECK(codes_of(replies) == "250 250 250 250 250");
+    CHECK(real.content(id_in(replies)) == text);
+  }
+  server.drain(Duration(1000));
+  CHECK(real.body_files() == 1);
+}
+
+TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {
+  RealQueue real;
+  const auto accept = [&](std::uint64_t said, std::shared_ptr<const std::string> bytes,
+                          std::optional<std::string> file) {
+    auto message = std::make_shared<mail::Message>();
+    message->id = real.queue->next_id();
+    message->envelope.recipients.emplace_back().address = "y@us.test";
+    message->content.size = said;
+    message->content.bytes = std::move(bytes);
+    queue::Submission submission;
+    if (file) {
+      submission.body = real.queue->create_body(message->id).value();
+      REQUIRE(submission.body.append(*file));
+      message->content.file = submission.body.name();
+    }
+    submission.message = message;
+    std::optional<Result<void>> result;
+    Loop loop(0);
+    loop.spawn(accepted_by(*real.queue, loop, std::move(submission), result), real.log, "accept");
+    loop.run();
+    return result.value();
+  };
+  const auto text = std::make_shared<const std::string>("\r\nhello\r\n");
+  CHECK_FALSE(accept(70000, nullptr, std::nullopt));
+  CHECK_FALSE(accept(70000, std::make_shared<const std::string>(), std::nullopt));
+  CHECK_FALSE(accept(text->size() + 1, text, std::nullopt));
+  CHECK_FALSE(accept(text->size() + 1, nullptr, *text));
+  CHECK(real.list().empty());
+  CHECK(real.body_files() == 0);
+  CHECK(accept(text->size(), text, std::nullopt));
+  CHECK(accept(text->size(), nullptr, *text));
+  CHECK(real.list().size() == 2);
+}
 
 TEST_CASE("messages of any size arrive in the queue as they were sent", "[smtpd][queue][tcp]") {
   RealQueue real;

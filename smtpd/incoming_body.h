@@ -1,0 +1,70 @@
+// The octets of one message on their way to where they are to be: memory, or a file of the spool
+// once they are many. Only finish() makes a FinishedBody, and only of a body that lacks nothing, so
+// nobody can take custody of content that was thrown away (attacks.md G05).
+#pragma once
+
+#include "mail/message.h"
+#include "mail/rewrite.h"
+#include "smtpd/custody.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace postrider::smtpd {
+
+class IncomingBody;
+
+class FinishedBody {
+ public:
+  // Says in `content` where the octets are and how many. `file` goes to the queue with it.
+  void describe(mail::Content& content);
+  queue::BodyFile take_file() { return std::move(file_); }
+  // The header section as it was rewritten; empty: as it came.
+  const std::optional<std::string>& fresh_header() const { return fresh_header_; }
+
+ private:
+  friend class IncomingBody;
+  FinishedBody() = default;
+
+  std::uint64_t size_ = 0;
+  std::string bytes_;
+  queue::BodyFile file_;
+  std::optional<std::string> fresh_header_;
+};
+
+class IncomingBody {
+ public:
+  IncomingBody() = default;  // of no message
+  // number: which message of the connection; rewriter: of its header, or null.
+  IncomingBody(Custody& custody, std::uint64_t number, const mail::Rewriter* rewriter)
+      : custody_(&custody), number_(number), rewriter_(rewriter) {}
+
+  std::uint64_t number() const { return number_; }
+  // The header section has to be here as a whole before anything goes to the file.
+  bool rewrites_header() const { return rewriter_ != nullptr && !rewritten_; }
+  // Moves `bytes` to the file. After an error the body is lost: every later call gives the same.
+  Result<void> spill(std::string& bytes);
+  // bytes: what was not spilled; received: how many the reader has counted in all.
+  Result<FinishedBody> finish(std::string bytes, std::uint64_t received);
+  mail::MessageId id() const { return id_; }  // once spill() or finish() has succeeded
+
+ private:
+  Result<void> take(std::string& bytes);
+  Result<void> rewrite(std::string& bytes);
+  Result<void> append(std::string& bytes);
+  Error lose(Error error);
+
+  Custody* custody_ = nullptr;
+  std::uint64_t number_ = 0;
+  const mail::Rewriter* rewriter_ = nullptr;
+  bool rewritten_ = false;
+  std::uint64_t taken_ = 0;  // octets that have been handed in
+  std::uint64_t size_ = 0;   // what they became
+  mail::MessageId id_;
+  queue::BodyFile file_;
+  std::optional<std::string> fresh_header_;
+  std::optional<Error> lost_;
+};
+
+}  // namespace postrider::smtpd
