@@ -19,6 +19,7 @@ namespace {
 
 // A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
 constexpr std::size_t kMostRecipients = 100;
+constexpr unsigned kReaders = 2;
 
 Outcome expired(const Lease::Recipient& recipient) {
   auto outcome = recipient.last.value_or(Outcome());
@@ -52,7 +53,7 @@ Core::Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverO
       log_(log),
       directory_(directory),
       settings_(std::move(settings)),
-      pool_(std::make_unique<BlockingPool>(std::max(1U, settings_->local_deliveries))) {}
+      pool_(std::make_unique<BlockingPool>(kReaders)) {}
 
 Core::~Core() = default;
 
@@ -63,6 +64,7 @@ std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<Cus
   auto core = std::make_shared<Core>(std::move(loops), std::move(custody), std::move(resolver_of),
                                      clock, log, directory, std::move(settings));
   core->open_postbags();
+  core->open_local();
   return core;
 }
 
@@ -178,12 +180,9 @@ void Core::send_by(const Way& way, Job job) {
     case Way::Kind::mx:
       send_by_mx(way, std::move(job));
       break;
-    case Way::Kind::local: {
-      auto& site = site_named("local");
-      site.kind = Site::Kind::local;
-      add_job(site, std::move(job));
+    case Way::Kind::local:
+      local_->add(std::move(job));
       break;
-    }
     case Way::Kind::fixed: {
       auto& site = fixed_site(*way.route, way.tls);
       if (!site.is_aside)
@@ -205,7 +204,8 @@ void Core::send_by(const Way& way, Job job) {
   }
 }
 
-void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome) {
+void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome,
+                  std::optional<Duration> again_within) {
   const auto found = in_hand_.find(lease);
   POSTRIDER_ASSERT(found != in_hand_.end() && found->second->open > 0);
   auto& in_hand = *found->second;
@@ -217,8 +217,10 @@ void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome) {
     const auto recipient = std::find_if(leased.begin(), leased.end(),
                                         [&](const auto& one) { return one.index == index; });
     POSTRIDER_ASSERT(recipient != leased.end());
-    result.next_attempt =
-        clock_.now() + queue::retry_wait(settings_->retry, recipient->attempts + 1, random_);
+    auto wait = queue::retry_wait(settings_->retry, recipient->attempts + 1, random_);
+    if (again_within)
+      wait = std::min<Duration>(wait, *again_within * (recipient->attempts + 1));
+    result.next_attempt = clock_.now() + wait;
   } else {
     ++(outcome.verdict == Verdict::delivered ? counters_.delivered : counters_.bounced);
   }
@@ -336,6 +338,7 @@ void Core::drain(std::function<void()> on_done, Duration grace) {
       close_if_done(job.lease);
     }
   }
+  local_->drain();
   for (auto& [name, site] : sites_) {
     put_back_all(*site, Outcome());
     for (auto& link : site->links)

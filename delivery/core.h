@@ -6,6 +6,7 @@
 #include "delivery/dispatcher.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local/performer.h"
+#include "delivery/local_runner.h"
 #include "delivery/maillog.h"
 #include "delivery/postbag.h"
 #include "delivery/site.h"
@@ -59,7 +60,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void give_up(InHand& in_hand);
   void route(std::uint64_t handle, InHand& in_hand);
   void send_by(const Way& way, Job job);
-  void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome);
+  // again_within: where the schedule would wait longer.
+  void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome,
+              std::optional<Duration> again_within = {});
   void settle_all(const Job& job, const mail::Outcome& outcome);
   void put_back(const Job& job);
   void close_if_done(std::uint64_t handle);
@@ -93,9 +96,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void evict_idle();
   void feed_starved();
   void forget_unused();
-  void run_local(Site& site);
-  Task<void> deliver_local(std::shared_ptr<Core> self, Site& site, Job job);
-  LocalDelivery local_delivery(const Job& job, std::uint32_t index) const;
+  void open_local();
+  LocalDelivery local_delivery(const Job& job) const;
+  void on_local_end(const Job& job, LocalResult result);
   void hand_to_lmtp(const std::string& server, Job job);
 
   // core_resolve.cc: destinations and DNS
@@ -150,7 +153,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::shared_ptr<const Settings> settings_;
   SystemRandom random_;
   std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
-  std::unique_ptr<BlockingPool> pool_;
+  std::unique_ptr<BlockingPool> pool_;  // reads what notices quote and explanations need
+  std::shared_ptr<LocalRunner> local_;
   TlsHooks hooks_;
   std::vector<std::shared_ptr<TlsSessions>> sessions_;  // of each loop
 

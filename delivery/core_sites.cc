@@ -17,9 +17,6 @@ using Core = Dispatcher::Core;
 namespace {
 
 constexpr auto kForgetAfter = std::chrono::minutes(10);
-// A message for many here: after so long what is done is recorded, for a crash would repeat it, and
-// the rest is leased anew.
-constexpr auto kLongLocalWork = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -56,10 +53,6 @@ void Core::schedule(Site& site) {
   if (site.ready.empty() || is_draining_)
     return;
   site.used = steady();
-  if (site.kind == Site::Kind::local) {
-    run_local(site);
-    return;
-  }
   while (!site.ready.empty()) {
     Link* link = pick(site);
     if (link == nullptr)
@@ -217,7 +210,7 @@ void Core::forget_unused() {
   std::erase_if(sites_, [&](const auto& entry) {
     const auto& site = *entry.second;
     const bool is_unused = site.ready.empty() && site.links.empty() && !site.is_looking_up &&
-                           site.local_running == 0 && site.used + kForgetAfter < now &&
+                           site.used + kForgetAfter < now &&
                            site.health.blocked_until() == TimePoint{};
     if (is_unused)
       site_of_handle_.erase(site.handle);
@@ -226,20 +219,28 @@ void Core::forget_unused() {
   forget_at_ = 2 * (destinations_.size() + sites_.size());
 }
 
-void Core::run_local(Site& site) {
-  while (!site.ready.empty() && site.local_running < settings_->local_deliveries) {
-    auto job = std::move(site.ready.front());
-    site.ready.pop_front();
-    job.handed_over = steady();
-    ++site.local_running;
-    home().spawn(deliver_local(shared_from_this(), site, std::move(job)), log_, "local delivery");
-  }
+// The runner ends before we do: it is ours, and what it posts is dropped once it is gone.
+void Core::open_local() {
+  LocalRunner::Limits limits;
+  limits.slots = std::max(1U, settings_->local_deliveries);
+  LocalRunner::Host host;
+  host.prepare = [this](const Job& job) { return local_delivery(job); };
+  host.ended = [this](const Job& job, LocalResult result) { on_local_end(job, std::move(result)); };
+  host.to_lmtp = [this](const std::string& server, Job job) {
+    hand_to_lmtp(server, std::move(job));
+  };
+  host.put_back = [this](const Job& job) {
+    put_back(job);
+    close_if_done(job.lease);
+    check_drained();
+  };
+  local_ = std::make_shared<LocalRunner>(home(), clock_, limits, std::move(host));
 }
 
-LocalDelivery Core::local_delivery(const Job& job, std::uint32_t index) const {
+LocalDelivery Core::local_delivery(const Job& job) const {
   LocalDelivery delivery;
   delivery.message = job.message;
-  delivery.recipient = index;
+  delivery.recipient = job.recipients.front();
   delivery.mailbox = settings_->mailbox;
   delivery.hostname = settings_->hostname;
   delivery.directory = &directory_;
@@ -256,45 +257,19 @@ LocalDelivery Core::local_delivery(const Job& job, std::uint32_t index) const {
   return delivery;
 }
 
-Task<void> Core::deliver_local(std::shared_ptr<Core> self, Site& site, Job job) {
-  std::unordered_map<std::string, Job> for_lmtp;
-  for (std::size_t at = 0; at < job.recipients.size(); ++at) {
-    if (at > 0 && steady() - job.handed_over > kLongLocalWork) {
-      job.recipients.erase(job.recipients.begin(),
-                           job.recipients.begin() + static_cast<std::ptrdiff_t>(at));
-      put_back(job);
-      break;
-    }
-    const auto index = job.recipients[at];
-    std::function<LocalResult()> work = [delivery = local_delivery(job, index)] {
-      return deliver_locally(delivery);
-    };
-    auto result = co_await pool_->run<LocalResult>(home(), std::move(work));
-    const auto found = in_hand_.find(job.lease);
-    POSTRIDER_ASSERT(found != in_hand_.end());
-    for (const auto& problem : result.problems)
-      maillog::address_problem(log_, *job.message, job.message->envelope.recipients[index],
-                               problem);
-    if (!result.lmtp.empty()) {
-      auto& onward = for_lmtp[result.lmtp];
-      onward.recipients.push_back(index);
-      continue;
-    }
-    for (auto& submission : result.onward)
-      found->second->record.notices.push_back(std::move(submission));
-    JobEnd end;
-    end.job.handed_over = job.handed_over;
-    log_attempt(*found->second, end, {index, result.outcome});
-    settle(job.lease, index, std::move(result.outcome));
-  }
-  for (auto& [server, onward] : for_lmtp) {
-    onward.lease = job.lease;
-    onward.message = job.message;
-    hand_to_lmtp(server, std::move(onward));
-  }
+void Core::on_local_end(const Job& job, LocalResult result) {
+  const auto index = job.recipients.front();
+  const auto found = in_hand_.find(job.lease);
+  POSTRIDER_ASSERT(found != in_hand_.end());
+  for (const auto& problem : result.problems)
+    maillog::address_problem(log_, *job.message, job.message->envelope.recipients[index], problem);
+  for (auto& submission : result.onward)
+    found->second->record.notices.push_back(std::move(submission));
+  JobEnd end;
+  end.job.handed_over = job.handed_over;
+  log_attempt(*found->second, end, {index, result.outcome});
+  settle(job.lease, index, std::move(result.outcome), result.again_within);
   close_if_done(job.lease);
-  --site.local_running;
-  schedule(site);
   check_drained();
 }
 
@@ -302,8 +277,10 @@ void Core::hand_to_lmtp(const std::string& server, Job job) {
   const auto hop = lmtp_next_hop(server);
   if (!hop) {
     settle_all(job, decide(Verdict::retry, Stage::local, {4, 3, 5}, hop.error().describe()));
+    close_if_done(job.lease);
   } else if (is_draining_) {
     put_back(job);
+    close_if_done(job.lease);
   } else {
     Route to_server;
     to_server.next_hop = *hop;

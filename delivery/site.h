@@ -32,7 +32,6 @@ struct Site {
     mx,     // hosts from MX records
     fixed,  // a route's host: address lookups only
     socket,
-    local,
     dns,  // stands for a domain whose DNS is in trouble
   };
   std::uint64_t handle = 0;
@@ -52,7 +51,6 @@ struct Site {
   std::vector<std::unique_ptr<Link>> links;
   std::vector<Link*> idle;  // the last one was used last
   std::size_t connecting = 0;
-  std::size_t local_running = 0;
 
   std::vector<FoundHost> found;  // address lookups, until found_until
   SteadyTime found_until;

@@ -17,6 +17,7 @@ using mail::Verdict;
 
 // The header section, as much of it as fits: enough to find our own field.
 constexpr std::size_t kMostHeader = 128U << 10U;
+constexpr Duration kLockedAgain = std::chrono::seconds(15);
 
 Outcome no_user(const std::string& address) {
   return local_end(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
@@ -51,6 +52,17 @@ class LocalWay {
   bool end(Outcome outcome) {
     result_.outcome = std::move(outcome);
     return false;
+  }
+
+  bool may_go_on(const LocalClaim& claim) {
+    result_.is_busy = delivery_.may_go_on && !delivery_.may_go_on(claim);
+    return !result_.is_busy;
+  }
+
+  // The user for commands of aliases is no person: one of its commands does not wait for another.
+  std::string person(const std::string& user) const {
+    const bool is_person = !delivery_.book || user != delivery_.book->rules().command_user;
+    return is_person ? user : std::string();
   }
 
   bool was_here(const std::string& address) {
@@ -155,6 +167,8 @@ class LocalWay {
     leaf_.kind = Leaf::Kind::mailbox;
     if (!delivery_.book || delivery_.book->rules().forward.empty())
       return true;
+    if (!may_go_on({person(user), {}, false}))
+      return false;
     for (const auto& name : forward_names()) {
       auto text = delivery_.performer->read_forward(user, name);
       if (!text && is_useless(text.error())) {
@@ -239,6 +253,12 @@ class LocalWay {
       end(local_end(Verdict::retry, {4, 3, 0}, user.error().describe()));
       return;
     }
+    const bool is_command = target->kind == Target::Kind::command;
+    const auto place =
+        is_command ? "command " + leaf_.text + " as " + *user + " for " + ascii_lower(address_)
+                   : target->describe();
+    if (!may_go_on({person(*user), place, is_command}))
+      return;
     target->user = std::move(*user);
     target->limits = delivery_.limits;
     LocalEnvelope envelope;
@@ -248,6 +268,13 @@ class LocalWay {
     envelope.extension = names.extension;
     envelope.domain = names.domain;
     result_.outcome = deliver_to_target(delivery_, *target, std::move(envelope));
+    if (is_locked(result_.outcome))
+      result_.again_within = kLockedAgain;
+  }
+
+  static bool is_locked(const Outcome& outcome) {
+    return outcome.verdict == Verdict::retry &&
+           outcome.status == std::optional(mail::EnhancedCode{4, 2, 0});
   }
 
   // The server is told the recipient's own address; another one needs a message of its own.

@@ -20,10 +20,19 @@
 #include "mail/outcome.h"
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace postrider::delivery {
+
+// Where a recipient's mail is about to go.
+struct LocalClaim {
+  std::string user;   // whose rights and files are used, if it is a person's
+  std::string place;  // of the mailbox or command; empty while only the user's .forward is read
+  bool is_command = false;
+};
 
 struct LocalDelivery {
   std::shared_ptr<const mail::Message> message;
@@ -39,6 +48,9 @@ struct LocalDelivery {
   std::uint32_t minimum_uid = 1000;  // of accounts with whose rights is delivered
   TargetLimits limits;
   TimePoint now;
+  // Asked before the user's files, a mailbox or a command are touched. False: not now, the result
+  // says `is_busy`. Empty: always.
+  std::function<bool(const LocalClaim&)> may_go_on;
 };
 
 struct LocalResult {
@@ -48,6 +60,8 @@ struct LocalResult {
   // Not empty: it is the mailbox's turn, which is this LMTP server's matter (what follows "lmtp:"
   // in a pattern); there is no outcome yet.
   std::string lmtp;
+  bool is_busy = false;  // may_go_on() said no; nothing was done, and there is no outcome
+  std::optional<Duration> again_within;  // to be tried again sooner than the schedule says
 };
 
 // Return-Path and Delivered-To on top (RFC 5321 §4.4, RFC 9228), LF line ends. A message that has
