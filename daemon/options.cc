@@ -133,7 +133,7 @@ const Option kOptions[] = {
     {"auth.oauth_roots", Text{AT(auth.oauth_roots), check_optional_path}, false, "the system's",
      "The file of root certificates, in PEM, that the endpoint's certificate must come from."},
     {"auth.oauth_keys", Text{AT(auth.oauth_keys), check_optional_path}, false, "none",
-     "The file of keys that tokens (JWT) are signed with: a JWKS, PEM public keys, or a secret."},
+     "The file of keys that tokens (JWT) are signed with: a JWKS, PEM public keys, or a marked secret."},
     {"auth.oauth_issuer", Text{AT(auth.oauth_issuer), check_any}, false, "any",
      "The issuer that a token must have."},
     {"auth.oauth_audience", Text{AT(auth.oauth_audience), check_any}, false, "any",

@@ -16,7 +16,7 @@ struct OauthRules {
   std::string client_id;   // to authenticate there
   std::string client_secret;
   std::string roots;           // PEM file of trusted roots for https; empty: the system's
-  std::string keys;            // file: a JWKS, a PEM public key, or a secret; empty: none
+  std::string keys;            // file of TokenKeys (smtpd/auth/token.h); empty: none
   std::string issuer;          // must be this, if given
   std::string audience;        // must be or contain this, if given
   std::string scope;           // must be among the scopes, if given

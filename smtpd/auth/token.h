@@ -22,8 +22,9 @@ struct Token {
 // The keys that tokens are signed with.
 class TokenKeys {
  public:
-  // A JWKS (RFC 7517) with RSA, P-256 and octet keys; or PEM public keys or certificates; else the
-  // bytes are a secret for HS256, without a last line end, of 32 octets at least.
+  // A JWKS or a JWK (RFC 7517) with RSA, P-256 and octet keys; PEM public keys or certificates; or
+  // one line of "secret:" and a secret for HS256 of 32 octets at least. What is none of these, as a
+  // whole, is an error: nothing becomes a secret that does not say so.
   static Result<TokenKeys> parse(std::string_view bytes);
   std::size_t size() const { return keys_.size(); }
 

@@ -15,6 +15,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
+
 namespace postrider::smtpd::auth {
 
 namespace {
@@ -25,6 +27,8 @@ constexpr std::size_t kLeastSecret = 32;  // RFC 7518 §3.2
 constexpr int kLeastRsaBits = 2048;       // RFC 7518 §3.3
 constexpr std::size_t kMostKeys = 100;
 constexpr std::size_t kNumber = 32;  // octets of a number of P-256
+constexpr std::string_view kPemBegin = "-----BEGIN ";
+constexpr std::string_view kSecret = "secret:";
 
 template <class T, void (*free)(T*)>
 struct Freed {
@@ -99,74 +103,133 @@ std::string algorithm_of(EVP_PKEY* key) {
   return {};
 }
 
+// Whether the key says no more than that it verifies signatures by this algorithm: RFC 7517 §4.2
+// to 4.4. A key that says nothing about itself is good for it too.
+bool is_for(const json::object& jwk, std::string_view algorithm) {
+  if (jwk.contains("alg") && member(jwk, "alg") != algorithm)
+    return false;
+  if (jwk.contains("use") && member(jwk, "use") != "sig")
+    return false;
+  const auto* acts = jwk.if_contains("key_ops");
+  if (acts == nullptr)
+    return true;
+  return acts->is_array() &&
+         std::any_of(acts->get_array().begin(), acts->get_array().end(),
+                     [](const json::value& act) { return act == json::value("verify"); });
+}
+
 std::optional<TokenKeys::Key> from_jwk(const json::object& jwk) {
   TokenKeys::Key key;
   key.id = member(jwk, "kid");
   const auto type = member(jwk, "kty");
   if (type == "oct") {
     key.secret = decode_base64url(member(jwk, "k")).value_or("");
-    key.algorithm = "HS256";
-    if (key.secret.size() < kLeastSecret)
-      return std::nullopt;
-    return key;
+    key.algorithm = key.secret.size() < kLeastSecret ? "" : "HS256";
+  } else {
+    key.key = type == "RSA" ? rsa_key(jwk) : type == "EC" ? p256_key(jwk) : nullptr;
+    key.algorithm = key.key ? algorithm_of(key.key.get()) : "";
   }
-  key.key = type == "RSA" ? rsa_key(jwk) : type == "EC" ? p256_key(jwk) : nullptr;
-  key.algorithm = key.key ? algorithm_of(key.key.get()) : "";
-  if (key.algorithm.empty())
+  if (key.algorithm.empty() || !is_for(jwk, key.algorithm))
     return std::nullopt;
   return key;
 }
 
-// What is for encrypting, and kinds that we do not know, is passed over.
-void read_jwks(const json::object& jwks, std::vector<TokenKeys::Key>& keys) {
-  const auto* list = jwks.if_contains("keys");
-  if (list == nullptr || !list->is_array())
-    return;
-  for (const auto& item : list->get_array())
-    if (item.is_object() && member(item.get_object(), "use") != "enc" && keys.size() < kMostKeys)
-      if (auto key = from_jwk(item.get_object()))
-        keys.push_back(std::move(*key));
+void add(std::vector<TokenKeys::Key>& keys, std::optional<TokenKeys::Key> key) {
+  if (key && keys.size() < kMostKeys)
+    keys.push_back(std::move(*key));
 }
 
-void read_pem(std::string_view bytes, std::vector<TokenKeys::Key>& keys) {
+// A set of keys, or a lone one. What is for another purpose, and kinds that we do not know, is
+// passed over.
+void read_jwks(const json::object& jwks, std::vector<TokenKeys::Key>& keys) {
+  const auto* list = jwks.if_contains("keys");
+  if (list == nullptr)
+    return add(keys, from_jwk(jwks));
+  if (!list->is_array())
+    return;
+  for (const auto& item : list->get_array())
+    if (item.is_object())
+      add(keys, from_jwk(item.get_object()));
+}
+
+// The public key in a block of PEM; null: none that can be read.
+std::shared_ptr<EVP_PKEY> from_pem(std::string_view name, const unsigned char* der, long size) {
+  if (name == PEM_STRING_PUBLIC)
+    return shared(d2i_PUBKEY(nullptr, &der, size));
+  const Owned<X509, X509_free> certificate(d2i_X509(nullptr, &der, size));
+  return certificate ? shared(X509_get_pubkey(certificate.get())) : nullptr;
+}
+
+// False: a block is broken or cut off. Blocks of other kinds, and keys of kinds that we do not
+// know, are passed over.
+bool read_pem(std::string_view bytes, std::vector<TokenKeys::Key>& keys) {
   const Owned<BIO, free_bio> in(BIO_new_mem_buf(bytes.data(), static_cast<int>(bytes.size())));
-  const bool are_certificates = bytes.find("BEGIN CERTIFICATE") != std::string_view::npos;
-  while (in && keys.size() < kMostKeys) {
-    std::shared_ptr<EVP_PKEY> key;
-    if (are_certificates) {
-      const Owned<X509, X509_free> certificate(
-          PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr));
-      if (certificate)
-        key = shared(X509_get_pubkey(certificate.get()));
-    } else {
-      key = shared(PEM_read_bio_PUBKEY(in.get(), nullptr, nullptr, nullptr));
-    }
-    if (!key)
+  std::size_t begun = 0;
+  for (auto at = bytes.find(kPemBegin); at != bytes.npos; at = bytes.find(kPemBegin, at + 1))
+    ++begun;
+  for (; begun > 0; --begun) {
+    char *name = nullptr, *header = nullptr;
+    unsigned char* der = nullptr;
+    long size = 0;
+    if (!in || PEM_read_bio(in.get(), &name, &header, &der, &size) != 1)
       break;
-    if (auto algorithm = algorithm_of(key.get()); !algorithm.empty())
-      keys.push_back({{}, std::move(algorithm), std::move(key), {}});
+    const std::string kind(name);
+    const bool is_ours = kind == PEM_STRING_PUBLIC || kind == PEM_STRING_X509;
+    const auto key = is_ours ? from_pem(kind, der, size) : nullptr;
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    OPENSSL_free(der);
+    if (is_ours && !key)
+      break;
+    if (auto algorithm = key ? algorithm_of(key.get()) : ""; !algorithm.empty())
+      add(keys, TokenKeys::Key{{}, std::move(algorithm), key, {}});
   }
   ERR_clear_error();
+  return begun == 0;
+}
+
+std::string_view without_line_end(std::string_view text) {
+  if (text.ends_with('\n'))
+    text.remove_suffix(1);
+  return text.ends_with('\r') ? text.substr(0, text.size() - 1) : text;
+}
+
+// One line of characters behind the mark.
+Result<void> read_secret(std::string_view text, std::vector<TokenKeys::Key>& keys) {
+  const auto secret = without_line_end(text);
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; };
+  if (std::any_of(secret.begin(), secret.end(), is_control))
+    return malformed("no usable key: behind \"secret:\" is more than one line");
+  if (secret.size() < kLeastSecret)
+    return malformed("no usable key: the secret is shorter than 32 octets");  // RFC 7518 §3.2
+  keys.push_back({{}, "HS256", nullptr, std::string(secret)});
+  return {};
 }
 
 }  // namespace
 
+// What a file is good for is never guessed (RFC 8725 §3.1): a public key that was cut off, taken
+// for a secret, would be a secret that everybody knows.
 Result<TokenKeys> TokenKeys::parse(std::string_view bytes) {
   TokenKeys keys;
   boost::system::error_code error;
-  const auto value = json::parse({bytes.data(), bytes.size()}, error);
-  if (!error && value.is_object()) {
+  if (bytes.starts_with(kSecret)) {
+    if (auto read = read_secret(bytes.substr(kSecret.size()), keys.keys_); !read)
+      return read.error();
+  } else if (bytes.substr(std::min(bytes.size(), bytes.find_first_not_of(" \t\r\n")))
+                 .starts_with('{')) {
+    const auto value = json::parse({bytes.data(), bytes.size()}, error);
+    if (error)
+      return malformed("no usable key: the JSON is broken or cut off: " + error.message());
     read_jwks(value.get_object(), keys.keys_);
-  } else if (bytes.find("-----BEGIN ") != std::string_view::npos) {
-    read_pem(bytes, keys.keys_);
-  } else {
-    while (bytes.ends_with('\n') || bytes.ends_with('\r'))
-      bytes.remove_suffix(1);
-    if (bytes.size() >= kLeastSecret)
-      keys.keys_.push_back({{}, "HS256", nullptr, std::string(bytes)});
+  } else if (bytes.find(kPemBegin) != bytes.npos) {
+    if (!read_pem(bytes, keys.keys_))
+      return malformed("no usable key: the PEM is broken or cut off");
   }
   if (keys.keys_.empty())
-    return malformed("no usable key: a JWKS, PEM public keys, or a secret of 32 octets is needed");
+    return malformed(
+        "no usable key: a JWKS, PEM public keys, or a line of \"secret:\" and a secret of 32 "
+        "octets is needed");
   return keys;
 }
 

@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < 1)
     return 0;
   const std::string_view text(reinterpret_cast<const char*>(data + 1), size - 1);
-  static const auto keys = TokenKeys::parse(std::string(32, 'k')).value();
+  static const auto keys = TokenKeys::parse("secret:" + std::string(32, 'k')).value();
   static const TimePoint now{std::chrono::hours(490000)};
   switch (data[0] % 7) {
     case 0:

@@ -676,10 +676,10 @@ class Certificates(Submission):
 SECRET = "a secret of more than thirty-two octets"
 
 
-def jwt(**claims):
+def jwt(secret=SECRET, **claims):
     text = b64url(b'{"alg":"HS256"}') + "." + b64url(json.dumps(
         {"email": ANNA, "exp": int(time.time()) + 600, "iss": "https://idp.test", **claims}).encode())
-    return text + "." + b64url(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())
+    return text + "." + b64url(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest())
 
 
 def bearer(token, user=ANNA):
@@ -696,7 +696,7 @@ class Tokens(Submission):
     @classmethod
     def prepare(cls):
         keys = cls.files / "keys"
-        keys.write_text(SECRET + "\n")
+        keys.write_text("secret:" + SECRET + "\n")
         cls.auth = {"oauth_keys": str(keys), "oauth_issuer": "https://idp.test"}
 
     def test_tokens(self):
@@ -729,6 +729,37 @@ class Tokens(Submission):
                              "--tls-certcheck=off", f"--auth={mechanism}", f"--user={ANNA}",
                              "--passwordeval=cat token", f"--from={ANNA}", TO, stdin=CONTENT)
             self.arrived()
+
+
+    def test_a_file_that_is_no_key_never_becomes_a_secret(self):
+        """`check`, start and reload refuse it; after a reload the keys are the old ones"""
+        keys = self.files / "broken-keys"
+        keys.write_text("secret:" + SECRET + "\n")
+        server = self.using(self.make_server("broken", **{**self.auth, "oauth_keys": str(keys)}))
+        server.start()
+
+        def attempt(token):
+            with self.clear(server) as client:
+                code = client.command(f"AUTH OAUTHBEARER {bearer(token)}").code
+                return code if code == 235 else client.expect("AQ==", 535).code
+
+        public = '{"keys": [{"kty": "RSA", "kid": "1", "e": "AQAB", "n": "sXchDaQebHnPiGvyDOAT4saGE'
+        for count, text in enumerate((public, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDYToV4zuhUA2kKP",
+                                      "<html><body>502 Bad Gateway</body></html>", SECRET), 1):
+            with self.subTest(text[:10]):
+                keys.write_text(text + "\n")
+                server.reload()
+                problem = server.wait_for_log("config_refused", count)[-1]["problem"]
+                self.assertIn("no usable key", problem)
+                self.assertEqual(attempt(jwt(secret=text)), 235 if text == SECRET else 535)
+                self.assertEqual(attempt(jwt()), 235)
+                done = server.tool("postrider", "check", check=False)
+                self.assertEqual(done.returncode, 78, done.stdout + done.stderr)
+                self.assertRegex(done.stderr, r":\d+: auth\.oauth_keys: .*no usable key")
+        server.stop()
+        done = server.tool("postrider", "run", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("no usable key", done.stderr)
 
 
 class Introspection(Submission):

@@ -6,6 +6,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <map>
 
 using namespace postrider;
@@ -157,7 +158,7 @@ TEST_CASE("a token is taken when one of the keys has signed it, as the key's kin
   CHECK(all.size() == 3);
   const auto rsa = TokenKeys::parse(kRsa).value();
   const auto ec = TokenKeys::parse(kEc).value();
-  const auto secret = TokenKeys::parse(std::string(32, 'k') + "\n").value();
+  const auto secret = TokenKeys::parse("secret:" + std::string(32, 'k') + "\n").value();
   struct Case {
     std::string token;
     bool all, rsa, ec, secret;
@@ -205,6 +206,94 @@ TEST_CASE("keys that cannot be used are refused", "[smtpd][auth]") {
        {"", "short", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AA\"}]}",
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"})
     CHECK_FALSE(TokenKeys::parse(bad).has_value());
+}
+
+// Everybody knows an issuer's public keys, and how a download of them may end.
+TEST_CASE("no text becomes a secret that does not say so", "[smtpd][auth]") {
+  const auto with_quotes = [](std::string text) {
+    std::replace(text.begin(), text.end(), '"', '\'');
+    return text;
+  };
+  const std::string k32(32, 'k');
+  const auto base64_of_pem = kRsa.substr(27, kRsa.size() - 27 - 25);
+  const std::pair<const char*, std::string> forms[] = {
+      {"a comma too many", kJwks.substr(0, kJwks.size() - 2) + ",]}"},
+      {"cut off", kJwks.substr(0, kJwks.size() / 2)},
+      {"the last brace is missing", kJwks.substr(0, kJwks.size() - 1)},
+      {"only its end", kJwks.substr(kJwks.size() / 2)},
+      {"a byte order mark", "\xef\xbb\xbf" + kJwks},
+      {"a byte order mark before PEM", "\xef\xbb\xbf" + kRsa.substr(27)},
+      {"UTF-16", std::string("\xff\xfe{\0\"\0k\0e\0y\0s\0\"\0:\0[\0]\0}\0", 24) + k32},
+      {"a comment first", "# keys of idp.test\n" + kJwks},
+      {"another comment", "// keys of idp.test\n" + kJwks},
+      {"two documents", kJwks + "\n" + kJwks},
+      {"single quotes", with_quotes(kJwks)},
+      {"a list of keys", kJwks.substr(9, kJwks.size() - 10)},
+      {"a JSON text", "\"" + k32 + "\""},
+      {"quoted JSON", "\"" + kJwks + "\""},
+      {"HTML", "<!DOCTYPE html><html><title>502 Bad Gateway</title></html>"},
+      {"HTTP", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + kJwks},
+      {"ssh-rsa", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDYToV4zuhUA2kKP0UHPG9awWE idp"},
+      {"PEM without its first line", kRsa.substr(27)},
+      {"PEM without its last line", kRsa.substr(0, kRsa.size() - 25)},
+      {"PEM without both", base64_of_pem},
+      {"PEM without line ends", base64_of_pem.substr(0, 64)},
+      {"PEM cut off behind a good block", kEc + kRsa.substr(0, kRsa.size() / 2)},
+      {"a broken block behind a good one",
+       kEc + "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"},
+      {"four dashes", kRsa.substr(1, kRsa.size())},
+      {"a private key",
+       "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8Q"
+       "ERITFBUWFxgZGhscHR4f\n-----END PRIVATE KEY-----\n"},
+      {"a URL", "https://idp.test/oauth2/v1/certs?kid=0123456789"},
+      {"a path", "/etc/postrider/keys/of/the/identity/provider.json"},
+      {"hexadecimal", std::string(64, 'a')},
+      {"a secret without its mark", k32 + "\n"},
+      {"another mark", "SECRET:" + k32},
+      {"white space before the mark", " secret:" + k32},
+      {"a comment before the mark", "# ours\nsecret:" + k32},
+      {"a JWKS behind the mark", "secret:\n" + kJwks},
+      {"a second line behind the mark", "secret:" + k32 + "\n" + k32 + "\n"},
+      {"a short secret", "secret:" + k32.substr(1) + "\n"},
+      {"a short secret and line ends", "secret:" + k32.substr(1) + "\n\n\n"},
+      {"a NUL", "secret:" + k32 + std::string(1, '\0')},
+      {"only the mark", "secret:"},
+  };
+  for (const auto& [what, text] : forms)
+    DYNAMIC_SECTION(what) {
+      const auto keys = TokenKeys::parse(text);
+      REQUIRE_FALSE(keys.has_value());
+      CHECK(keys.error().describe().find("no usable key") != std::string::npos);
+    }
+}
+
+TEST_CASE("a marked secret is its line, whatever it looks like", "[smtpd][auth]") {
+  for (const std::string secret :
+       {"a secret of more than thirty-two octets", "{\"keys\": 'not a JWKS but a sentence'}",
+        "https://idp.test/with/thirty-two/octets"})
+    for (const char* end : {"", "\n", "\r\n"}) {
+      const auto keys = TokenKeys::parse("secret:" + secret + end);
+      REQUIRE(keys.has_value());
+      REQUIRE(keys->size() == 1);
+      CHECK(keys->all().front().algorithm == "HS256");
+      CHECK(keys->all().front().secret == secret);
+    }
+}
+
+TEST_CASE("a key is used for what it says that it is for", "[smtpd][auth]") {
+  const auto is_used = [](const std::string& more) {
+    const auto k = std::string("\"k\":\"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s\"");
+    return TokenKeys::parse("{\"kty\":\"oct\"," + k + more + "}").has_value();
+  };
+  CHECK(is_used(""));
+  CHECK(is_used(R"(,"alg":"HS256")"));
+  CHECK(is_used(R"(,"use":"sig","key_ops":["sign","verify"])"));
+  for (const char* other : {R"(,"alg":"HS512")", R"(,"alg":"none")", R"(,"alg":"A256KW")",
+                            R"(,"alg":256)", R"(,"use":"enc")", R"(,"use":["sig"])",
+                            R"(,"key_ops":["encrypt"])", R"(,"key_ops":"verify")"})
+    DYNAMIC_SECTION(other) {
+      CHECK_FALSE(is_used(other));
+    }
 }
 
 TEST_CASE("an introspection's answer is judged like a token", "[smtpd][auth]") {
