@@ -84,6 +84,8 @@ Report check(const Options& options) {
   if (!loaded.config)
     return {EX_CONFIG, loaded.describe()};
   auto problems = check_tables(*loaded.config);
+  for (auto& problem : check_logins(*loaded.config))
+    problems.push_back(std::move(problem));
   if (const auto rules = local_rules(loaded.config->sendmail); !rules)
     problems.push_back({"sendmail.unlimited", rules.error().step()});
   for (const auto& problem : problems) {

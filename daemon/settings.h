@@ -37,6 +37,8 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {});
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
+// What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.
+std::vector<TableProblem> check_logins(const Config& config);
 // outbound: null leaves TLS and credentials out, for tests.
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "daemon/settings.h"
+#include "smtpd/auth/service.h"
 
 namespace postrider::daemon {
 
@@ -30,10 +31,11 @@ Result<void> read_client(const std::string& path, smtpd::auth::OauthRules& oauth
   auto text = read_file(path, 4096);
   if (!text)
     return text.error().during("read " + path);
-  const auto line = trim(std::string_view(*text).substr(0, text->find_first_of("\r\n")));
+  const auto line = trim(std::string_view(*text).substr(0, text->find_last_not_of("\r\n") + 1));
   const auto colon = line.find(':');
-  if (colon == std::string_view::npos)
-    return malformed("read " + path + ": \"id:secret\" is needed");
+  if (colon == std::string_view::npos || colon == 0 || line.find_first_of("\r\n") != line.npos ||
+      line.front() == '{')
+    return malformed("read " + path + ": one line of \"id:secret\" is needed");
   oauth.client_id = line.substr(0, colon);
   oauth.client_secret = line.substr(colon + 1);
   return {};
@@ -77,6 +79,16 @@ Result<smtpd::auth::Settings> auth_settings(const Config& config) {
   settings.failure_delay = given.failure_delay;
   settings.hash_threads = static_cast<unsigned>(given.hash_threads);
   return settings;
+}
+
+std::vector<TableProblem> check_logins(const Config& config) {
+  const auto settings = auth_settings(config);
+  if (!settings)
+    return {{"auth.oauth_client", settings.error().describe()}};
+  std::vector<TableProblem> problems;
+  for (const auto& problem : smtpd::auth::check_files(*settings))
+    problems.push_back({problem.option, problem.error.describe()});
+  return problems;
 }
 
 }  // namespace postrider::daemon

@@ -21,6 +21,14 @@ namespace postrider::smtpd::auth {
 
 class PamHelper;
 
+// What is wrong with the files that the settings name, each with its option. Reads them; for
+// `postrider check`.
+struct FileProblem {
+  std::string option;
+  Error error;
+};
+std::vector<FileProblem> check_files(const Settings& settings);
+
 class Service : public Gate {
  public:
   // The loops that ask outlive it, or have stopped for good.

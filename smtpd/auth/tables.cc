@@ -56,27 +56,46 @@ Result<std::unordered_map<std::string, std::string>> parse_certificates(std::str
   return users;
 }
 
-Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& settings) {
-  auto tables = std::make_shared<Tables>();
-  tables->settings = settings;
+std::vector<FileProblem> read_files(const Settings& settings, Service::Tables& tables) {
+  std::vector<FileProblem> problems;
+  const auto look = [&](const char* option, const Result<void>& read) {
+    if (!read)
+      problems.push_back({option, read.error()});
+  };
   const auto parse_senders = [&](std::string_view text) {
     return SenderMap::parse(text, settings.domains);
   };
-  tables->senders = *parse_senders("");
-  if (auto read = read_into(tables->senders, settings.senders, parse_senders); !read)
-    return read.error();
-  if (auto read = read_into(tables->certificates, settings.certificates, parse_certificates); !read)
-    return read.error();
-  if (auto read = read_into(tables->keys, settings.oauth.keys, TokenKeys::parse); !read)
-    return read.error();
+  tables.senders = *parse_senders("");
+  look("auth.senders", read_into(tables.senders, settings.senders, parse_senders));
+  look("auth.certificates",
+       read_into(tables.certificates, settings.certificates, parse_certificates));
+  look("auth.oauth_keys", read_into(tables.keys, settings.oauth.keys, TokenKeys::parse));
   if (settings.oauth.introspect.starts_with("https://")) {
     TlsClientSettings client;
     client.roots = settings.oauth.roots;
     auto tls = TlsContext::client(client);
-    if (!tls)
-      return tls.error().during("prepare TLS for " + settings.oauth.introspect);
-    tables->tls = *std::move(tls);
+    if (tls)
+      tables.tls = *std::move(tls);
+    else
+      look("auth.oauth_roots", tls.error().during("prepare TLS for " + settings.oauth.introspect));
   }
+  return problems;
+}
+
+std::vector<FileProblem> check_files(const Settings& settings) {
+  Service::Tables tables;
+  auto problems = read_files(settings, tables);
+  UserFile users;
+  if (const auto read = read_into(users, settings.users, UserFile::parse); !read)
+    problems.push_back({"auth.users", read.error()});
+  return problems;
+}
+
+Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& settings) {
+  auto tables = std::make_shared<Tables>();
+  tables->settings = settings;
+  if (const auto problems = read_files(settings, *tables); !problems.empty())
+    return problems.front().error;
   if (!settings.users.empty()) {
     auto secret = kept_secret();
     if (!secret)

@@ -28,6 +28,8 @@ class Service::Tables {
   }
 };
 
+// All of them, whatever is wrong with one.
+std::vector<FileProblem> read_files(const Settings& settings, Service::Tables& tables);
 // "<64 hex digits, colons allowed> user" a line.
 Result<std::unordered_map<std::string, std::string>> parse_certificates(std::string_view text);
 
