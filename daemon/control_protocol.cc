@@ -1,6 +1,7 @@
 #include "daemon/control_protocol.h"
 
-#include <boost/json/parse.hpp>
+#include "base/json.h"
+
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
@@ -139,13 +140,12 @@ std::string encode(const ControlRequest& request) {
 }
 
 Result<json::object> parse_json_line(std::string_view line, json::storage_ptr storage) {
-  json::parse_options options;
-  options.max_depth = 8;
-  boost::system::error_code failed;
-  auto value = json::parse({line.data(), line.size()}, failed, std::move(storage), options);
-  if (failed || !value.is_object())
+  JsonLimits limits;
+  limits.depth = 8;
+  auto object = parse_json_object(line, limits, std::move(storage));
+  if (!object)
     return malformed("line of JSON");
-  return std::move(value.get_object());
+  return object;
 }
 
 Result<ControlRequest> decode_control_request(std::string_view line) {

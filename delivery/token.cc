@@ -2,11 +2,9 @@
 
 #include "base/assert.h"
 #include "base/base64.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "base/url.h"
-
-#include <boost/json/parse.hpp>
-#include <boost/json/value.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -25,11 +23,8 @@ bool is_token(std::string_view text) {
 }
 
 std::optional<boost::json::object> parse_object(std::string_view json) {
-  boost::system::error_code failed;
-  auto value = boost::json::parse(boost::json::string_view(json.data(), json.size()), failed);
-  if (failed || !value.is_object())
-    return std::nullopt;
-  return std::move(value.get_object());
+  auto object = parse_json_object(json);
+  return object ? std::optional(std::move(*object)) : std::nullopt;
 }
 
 std::string text_of(const boost::json::object& object, const char* key) {

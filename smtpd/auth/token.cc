@@ -2,12 +2,12 @@
 
 #include "base/base64.h"
 #include "base/digest.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "smtpd/auth/token_keys.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <boost/json/parse.hpp>
 
 #include <algorithm>
 #include <array>
@@ -29,13 +29,8 @@ Error bad(const char* what) {
 std::optional<json::object> parse_object(std::string_view text) {
   if (text.size() > kMostJson)
     return std::nullopt;
-  boost::system::error_code error;
-  json::parse_options options;
-  options.max_depth = 16;
-  auto value = json::parse({text.data(), text.size()}, error, {}, options);
-  if (error || !value.is_object())
-    return std::nullopt;
-  return std::move(value.get_object());
+  auto object = parse_json_object(text);
+  return object ? std::optional(std::move(*object)) : std::nullopt;
 }
 
 std::string text_of(const json::object& object, std::string_view key) {

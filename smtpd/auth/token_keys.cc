@@ -1,10 +1,10 @@
 #include "smtpd/auth/token_keys.h"
 
 #include "base/base64.h"
+#include "base/json.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <boost/json/parse.hpp>
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -212,16 +212,17 @@ Result<void> read_secret(std::string_view text, std::vector<TokenKeys::Key>& key
 // for a secret, would be a secret that everybody knows.
 Result<TokenKeys> TokenKeys::parse(std::string_view bytes) {
   TokenKeys keys;
-  boost::system::error_code error;
   if (bytes.starts_with(kSecret)) {
     if (auto read = read_secret(bytes.substr(kSecret.size()), keys.keys_); !read)
       return read.error();
   } else if (bytes.substr(std::min(bytes.size(), bytes.find_first_not_of(" \t\r\n")))
                  .starts_with('{')) {
-    const auto value = json::parse({bytes.data(), bytes.size()}, error);
-    if (error)
-      return malformed("no usable key: the JSON is broken or cut off: " + error.message());
-    read_jwks(value.get_object(), keys.keys_);
+    const auto jwks = parse_json_object(bytes);
+    if (!jwks)
+      return malformed(jwks.error().code() == Errc::too_long
+                           ? "no usable key: the JSON has too many members, or is nested too deeply"
+                           : "no usable key: the JSON is broken or cut off");
+    read_jwks(*jwks, keys.keys_);
   } else if (bytes.find(kPemBegin) != bytes.npos) {
     if (!read_pem(bytes, keys.keys_))
       return malformed("no usable key: the PEM is broken or cut off");

@@ -296,6 +296,20 @@ TEST_CASE("a key is used for what it says that it is for", "[smtpd][auth]") {
     }
 }
 
+TEST_CASE("JSON of an issuer with members without number is not read", "[smtpd][auth]") {
+  const auto padded = [](std::string_view object, int members) {
+    std::string text(object.substr(0, object.size() - 1));
+    for (int i = 0; i < members; ++i)
+      text.append(",\"pad").append(std::to_string(i)).append("\":0");
+    return text + "}";
+  };
+  auto jwks = std::string(kJwks);
+  while (jwks.back() != '}')
+    jwks.pop_back();
+  CHECK(TokenKeys::parse(padded(jwks, 100)).has_value());
+  CHECK_FALSE(TokenKeys::parse(padded(jwks, 1000)).has_value());
+}
+
 TEST_CASE("an introspection's answer is judged like a token", "[smtpd][auth]") {
   const auto judge = [](std::string_view json) {
     return read_introspection(json, rules(), kNow).has_value();
