@@ -116,11 +116,11 @@ SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
     return failure(EX_DATAERR, envelope.error().step());
   if (encode(header).size() > daemon::kMostSubmitHeader)
     return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
-  if (auto answer = submit(places.submit_socket, header, content))
+  if (auto answer = submit(places.submit_socket, header, content); answer && !answer->busy)
     return *std::move(answer);
   if (auto dropped = drop_message(places.spool, header, content); !dropped)
     return failure(EX_TEMPFAIL,
-                   "the mail system is down, and the message could not be left for it: " +
+                   "the mail system is down or busy, and the message could not be left for it: " +
                        dropped.error().describe());
   SubmitAnswer answer;
   answer.id = "dropped";

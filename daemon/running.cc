@@ -301,7 +301,7 @@ void Running::open_doors(StartProblems& problems) {
   };
   take(control_, ControlServer::open(config.control.socket, loop, *pool_, *service_, *log_, {}));
   take(submit_,
-       SubmitServer::open(config.control.submit, loop, *queue_, clock_, *log_,
+       SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
                           submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
   take(drop_,
        DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,

@@ -3,6 +3,8 @@
 #include "base/base64.h"
 #include "base/text.h"
 
+#include <algorithm>
+
 namespace postrider::daemon {
 
 namespace {
@@ -87,8 +89,11 @@ void SubmitContent::feed(std::string_view raw, std::string& out) {
 
 void SubmitContent::look_for_end(bool at_end, std::string& out) {
   for (;;) {
-    const auto end = header_.find("\r\n", looked_at_);
+    const auto from = std::max(looked_at_, searched_);
+    const auto end = header_.find("\r\n", from);
+    work_ += std::min(end, header_.size()) - from;
     if (end == std::string::npos) {
+      searched_ = header_.empty() ? 0 : header_.size() - 1;  // the CR may be there
       // A line without an end: only the cleaner's finish() can leave none behind.
       if (at_end || header_.size() > kMostHeader)
         end_header(looked_at_ == header_.size(), out);

@@ -30,6 +30,8 @@ class SubmitContent {
   // After finish().
   const mail::BodyFacts& body() const { return chunks_.facts(); }
   const mail::HeaderFacts& header() const { return header_facts_; }
+  // Octets that were searched for the header's end, each time they were.
+  std::size_t work() const { return work_; }
 
  private:
   static constexpr std::size_t kMostHeader = 1U << 20U;
@@ -42,6 +44,8 @@ class SubmitContent {
   mail::ChunkReader chunks_;
   std::string header_;         // cleaned, until its end was seen
   std::size_t looked_at_ = 0;  // whole lines of it
+  std::size_t searched_ = 0;   // no line ends before here
+  std::size_t work_ = 0;
   bool in_header_ = true;
   std::string cleaned_;  // scratch
   mail::HeaderFacts header_facts_;

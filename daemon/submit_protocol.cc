@@ -8,6 +8,8 @@
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 namespace postrider::daemon {
@@ -25,7 +27,10 @@ constexpr TextKey kTextKeys[] = {{"sender", &SubmitHeader::sender},
                                  {"full_name", &SubmitHeader::full_name},
                                  {"envid", &SubmitHeader::envelope_id}};
 
-constexpr std::size_t kMostText = 1024;  // of each of them
+constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size",
+                                           "body",      "notify",     "ret"};
+constexpr std::size_t kMostMembers = 16;  // there are ten
+constexpr std::size_t kMostText = 1024;   // of each of them
 
 Result<void> take_texts(const json::object& object, SubmitHeader& header) {
   for (const auto& key : kTextKeys) {
@@ -47,6 +52,17 @@ Result<void> take_recipients(const json::object& object, SubmitHeader& header) {
     if (!recipient.is_string() || recipient.get_string().size() > kMostText)
       return malformed("recipients");
     header.recipients.emplace_back(recipient.get_string());
+  }
+  return {};
+}
+
+Result<void> check_keys(const json::object& object) {
+  for (const auto& member : object) {
+    const std::string_view name = member.key();
+    const auto is_name = [&](const auto& key) { return name == key.name; };
+    if (std::none_of(std::begin(kTextKeys), std::end(kTextKeys), is_name) &&
+        std::find(std::begin(kOtherKeys), std::end(kOtherKeys), name) == std::end(kOtherKeys))
+      return malformed("unknown member");
   }
   return {};
 }
@@ -108,12 +124,18 @@ std::string encode(const SubmitHeader& header) {
   return json::serialize(object) + "\n";
 }
 
-Result<SubmitHeader> decode_submit_header(std::string_view line) {
+Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work) {
   if (line.size() > kMostSubmitHeader)
     return Error(Errc::too_long, "header line");
-  const auto object = parse_json_line(line);
+  JsonLimits limits;
+  limits.members = kMostMembers;
+  limits.depth = 2;
+  limits.values = kMostSubmitRecipients + kMostMembers + 2;  // with the object and the array
+  const auto object = parse_json_object(line, limits, {}, work);
   if (!object)
     return object.error();
+  if (auto known = check_keys(*object); !known)
+    return known.error();
   SubmitHeader header;
   for (const auto take : {take_texts, take_recipients, take_numbers})
     if (auto taken = take(*object, header); !taken)
@@ -166,6 +188,8 @@ std::string encode(const SubmitAnswer& answer) {
     object["id"] = answer.id;
   else
     object["error"] = answer.error;
+  if (answer.busy)
+    object["busy"] = true;
   return json::serialize(object) + "\n";
 }
 
@@ -185,6 +209,8 @@ Result<SubmitAnswer> decode_submit_answer(std::string_view line) {
   answer.exit_code = static_cast<int>(*code);
   answer.id = text("id");
   answer.error = text("error");
+  const auto* busy = object->if_contains("busy");
+  answer.busy = busy != nullptr && busy->is_bool() && busy->get_bool();
   if (answer.exit_code == 0 ? answer.id.empty() : answer.error.empty())
     return malformed("answer");
   return answer;

@@ -3,6 +3,7 @@
 // the user wrote them. On the socket one line of JSON answers. All of it is outside bytes.
 #pragma once
 
+#include "base/json.h"
 #include "base/result.h"
 #include "mail/envelope.h"
 
@@ -29,7 +30,8 @@ struct SubmitHeader {
 };
 
 std::string encode(const SubmitHeader& header);  // one line with its end
-Result<SubmitHeader> decode_submit_header(std::string_view line);
+// A member that is not ours refuses the line: nobody may make us build what we do not read.
+Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work = nullptr);
 
 // Every address checked and completed with a domain; twice the same recipient counts once.
 // The error's step is a sentence for the user.
@@ -43,6 +45,7 @@ struct SubmitAnswer {
   std::string id;     // of the queued message
   int exit_code = 0;  // sysexits.h
   std::string error;  // a sentence; empty if and only if exit_code is 0
+  bool busy = false;  // with an error: nothing is wrong with the message, there is no room for it
 };
 std::string encode(const SubmitAnswer& answer);  // one line with its end
 Result<SubmitAnswer> decode_submit_answer(std::string_view line);

@@ -1,6 +1,11 @@
 // The door for local mail: `sendmail` of any local user, told apart by peer credentials. One
 // message a connection (daemon/submit_protocol.h): a header line, the content, and then the answer,
 // which is the same promise as SMTP's 250.
+//
+// Whoever connects may be hostile. Connections are shared: when all are taken, the user who has
+// most loses the oldest to one who has fewer, and root always has room. So are the octets of long
+// header lines, which the pool reads. Whoever is turned away for that hears that we are busy, and
+// `sendmail` leaves the message in the drop folder.
 #pragma once
 
 #include "base/log.h"
@@ -14,9 +19,12 @@
 #include <optional>
 #include <string>
 
-namespace postrider::queue {
+namespace postrider {
+class BlockingPool;
+namespace queue {
 class Queue;
 }
+}  // namespace postrider
 
 namespace postrider::daemon {
 
@@ -32,16 +40,18 @@ struct SubmitSettings {
   std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
   std::size_t connections = 200;
   std::size_t connections_per_user = 50;
-  Duration idle{std::chrono::seconds(60)};   // without a byte
-  Duration whole{std::chrono::minutes(30)};  // for one message
+  Duration header{std::chrono::seconds(60)};  // for all of its line
+  Duration idle{std::chrono::seconds(60)};    // of the content, without a byte
+  Duration whole{std::chrono::minutes(30)};   // for one message
 };
 
 class SubmitServer {
  public:
   // As ControlServer::open; the socket is open to every user.
   static Result<std::unique_ptr<SubmitServer>> open(std::string path, Loop& loop,
-                                                    queue::Queue& queue, const Clock& clock,
-                                                    Log& log, SubmitSettings settings);
+                                                    BlockingPool& pool, queue::Queue& queue,
+                                                    const Clock& clock, Log& log,
+                                                    SubmitSettings settings);
   ~SubmitServer();
   void start();
   void stop();                                // as ControlServer::stop

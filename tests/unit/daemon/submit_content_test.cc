@@ -109,5 +109,15 @@ TEST_CASE("a display name cannot add a field", "[daemon][unit]") {
   }
 }
 
+TEST_CASE("a header line without an end is searched once, however it comes", "[daemon][unit]") {
+  SubmitContent content;
+  std::string raw = "Subject: " + std::string(50'000, 'x');
+  CHECK(legal(raw, 1, content) == raw + "\r\n\r\n");
+  CHECK(content.work() < 3 * raw.size());
+  // A line end in two pieces is found all the same.
+  SubmitContent split;
+  CHECK(legal("a: b\r\nc: d\r\n\r\ne\r\n", 1, split) == "a: b\r\nc: d\r\n\r\ne\r\n");
+}
+
 }  // namespace
 }  // namespace postrider::daemon

@@ -1,9 +1,11 @@
 #include "doors.h"
 
+#include "base/text.h"
 #include "daemon/control_client.h"
 #include "daemon/submit_protocol.h"
 #include "daemon/submit_server.h"
 
+#include <future>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -33,7 +35,7 @@ struct SubmitDoor : Doors {
   std::unique_ptr<SubmitServer> server;
 
   explicit SubmitDoor(SubmitSettings limits = settings()) {
-    auto opened = SubmitServer::open(path, loop, *queue, clock, log, std::move(limits));
+    auto opened = SubmitServer::open(path, loop, *pool, *queue, clock, log, std::move(limits));
     REQUIRE(opened);
     server = std::move(*opened);
     server->start();
@@ -157,6 +159,106 @@ TEST_CASE("a submission that stands still ends at its deadline", "[daemon][unit]
   REQUIRE(line);
   CHECK(decode_submit_answer(*line)->exit_code == EX_TEMPFAIL);
   CHECK(door.listed().empty());
+}
+
+std::string members(std::size_t count) {
+  std::string line = "{";
+  for (std::size_t i = 0; i < count; ++i)
+    line.append(i > 0 ? "," : "").append("\"k").append(std::to_string(i)).append("\":0");
+  return line + "}";
+}
+
+TEST_CASE("a header line with members that are not ours costs nothing", "[daemon][unit]") {
+  JsonWork work;
+  const auto many = decode_submit_header(members(100'000), &work);
+  REQUIRE_FALSE(many);
+  CHECK(work.members == 17);
+  CHECK_FALSE(decode_submit_header(R"({"recipients":["a@b"],"size":1,"color":"red"})"));
+  // The same without it is fine.
+  CHECK(decode_submit_header(R"({"recipients":["a@b"],"size":1})"));
+  // Nor does what hides them deeper down.
+  work = {};
+  CHECK_FALSE(decode_submit_header(R"({"size":1,"recipients":[)" + members(100'000) + "]}", &work));
+  CHECK(work.members < 20);
+}
+
+TEST_CASE("a header line has at most so many values", "[daemon][unit]") {
+  const auto line = [](std::size_t recipients) {
+    std::string text = R"({"size":1,"recipients":["a@b")";
+    for (std::size_t i = 1; i < recipients; ++i)
+      text.append(R"(,"a@b")");
+    return text + "]}";
+  };
+  CHECK(decode_submit_header(line(kMostSubmitRecipients)));
+  JsonWork work;
+  CHECK_FALSE(decode_submit_header(line(500'000), &work));
+  CHECK(work.values <= kMostSubmitRecipients + 20);
+}
+
+SubmitAnswer answer_on(LocalConnection& connection) {
+  const auto line = connection.read_line(65536);
+  REQUIRE(line);
+  auto answer = decode_submit_answer(*line);
+  REQUIRE(answer);
+  return *answer;
+}
+
+TEST_CASE("a long header line is read on the pool, the loop goes on", "[daemon][unit]") {
+  auto limits = settings();
+  limits.recipients = 20'000;
+  SubmitDoor door(limits);
+  // With the pool held up, only what needs it waits.
+  std::promise<void> let_go;
+  const auto held = let_go.get_future().share();
+  for (int i = 0; i < 2; ++i)
+    door.pool->post([held] { held.wait(); });
+  auto many = header(2);
+  for (int i = 0; i < 10'000; ++i)
+    many.recipients.push_back("user" + std::to_string(i) + "@there.test");
+  auto slow = door.connect();
+  REQUIRE(slow.write(encode(many) + "x\n"));
+  CHECK(door.send(header(2), "y\n").exit_code == EX_OK);
+  CHECK(door.listed().size() == 1);
+  let_go.set_value();
+  CHECK(answer_on(slow).exit_code == EX_OK);
+  CHECK(door.listed().size() == 2);
+}
+
+TEST_CASE("octet by octet, a header line has no more time than in one piece", "[daemon][unit]") {
+  auto limits = settings();
+  limits.header = Duration(300);
+  limits.idle = Duration(60'000);
+  SubmitDoor door(limits);
+  auto connection = door.connect();
+  // Never still for as long as the limit, never done.
+  for (int i = 0; i < 2000 && connection.write("{"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(answer_on(connection).exit_code == EX_PROTOCOL);
+}
+
+TEST_CASE("long header lines of one user share their octets", "[daemon][unit]") {
+  SubmitDoor door;
+  std::vector<LocalConnection> holding;
+  const std::string almost(3U << 20U, ' ');
+  for (int i = 0; i < 2; ++i) {
+    holding.push_back(door.connect());
+    REQUIRE(holding.back().write(almost));
+  }
+  auto over = door.connect();
+  (void)over.write(almost);
+  const auto answer = answer_on(over);
+  CHECK(answer.exit_code == EX_TEMPFAIL);
+  CHECK(answer.busy);
+  CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
+  // What they held is free when they are gone.
+  holding.clear();
+  bool is_free = false;
+  for (int i = 0; i < 500 && !is_free; ++i) {
+    auto again = door.connect();
+    (void)again.write(almost + "\n");
+    is_free = answer_on(again).exit_code == EX_PROTOCOL;
+  }
+  CHECK(is_free);
 }
 
 }  // namespace
