@@ -1,6 +1,7 @@
 #include "daemon/submit_builder.h"
 
 #include "base/text.h"
+#include "mail/address.h"
 
 #include <set>
 #include <sysexits.h>
@@ -10,6 +11,13 @@ namespace postrider::daemon {
 namespace {
 
 constexpr std::size_t kInMemory = 64U << 10U;
+
+// For the From field, so nothing but an address may come through; a login name may be none.
+std::string author_of(const std::string& given, std::uint64_t uid, const std::string& origin) {
+  if (auto mailbox = mail::parse_mailbox(given, true))
+    return std::move(*mailbox);
+  return "uid" + std::to_string(uid) + "@" + origin;
+}
 
 }  // namespace
 
@@ -23,6 +31,7 @@ SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& 
       envelope_(std::move(envelope)),
       uid_(uid),
       id_(id) {
+  header_.author = author_of(header_.author, uid_, settings.origin);
   content_.set_rewriter(rewriter_);
 }
 

@@ -80,6 +80,29 @@ TEST_CASE("a local message is in custody when it was answered", "[daemon][unit]"
   CHECK((*message)->content.trace.find("From: me@mx.test\r\n") != std::string::npos);
 }
 
+TEST_CASE("O01: what is no address does not come into From", "[daemon][unit]") {
+  SubmitDoor door;
+  for (const auto& author :
+       {std::string("a@x\n.\nMAIL FROM:<evil@x>\n"), std::string("a@x\r\nBcc: b@x"),
+        std::string("a\0b@x", 5), std::string("a@x>"), std::string(), std::string("nobody")}) {
+    INFO(escaped(author));
+    auto odd = header(2);
+    odd.author = author;
+    odd.full_name = "A\r\nB: \n\nc";
+    const auto answer = door.send(odd, "x\n");
+    REQUIRE(answer.exit_code == EX_OK);
+    const auto message = door.queue->load(mail::parse_message_id(answer.id).value());
+    REQUIRE(message);
+    const auto& trace = (*message)->content.trace;
+    CHECK(trace.find("evil") == std::string::npos);
+    CHECK(trace.find("Bcc") == std::string::npos);
+    CHECK(trace.find('\0') == std::string::npos);
+    CHECK(trace.find("<uid" + std::to_string(::getuid()) + "@mx.test>\r\n") != std::string::npos);
+    CHECK(std::count(trace.begin(), trace.end(), '\n') ==
+          std::count(trace.begin(), trace.end(), '\r'));
+  }
+}
+
 TEST_CASE("a large local message goes to a file as it comes", "[daemon][unit]") {
   SubmitDoor door;
   std::string content = "Subject: s\n\n";
