@@ -1,10 +1,17 @@
 #include "tables/watcher.h"
 
+#include "base/text.h"
+#include "tables/source.h"
+
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
+#include <ctime>
 #include <mutex>
+#include <optional>
 #include <sys/stat.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace postrider::tables {
@@ -47,47 +54,73 @@ class UnusableTable : public Table {
   const Error why_;
 };
 
+// As a program that writes the file in place leaves it for a moment; empty: it looks complete.
+std::string looks_unfinished(const Spec& spec, bool may_be_missing) {
+  const bool has_lines = spec.kind != Kind::cdb && spec.kind != Kind::sqlite;
+  uid_t owner = 0;
+  const auto file = open_source(spec.path, owner);
+  if (!file)  // who reads it says why
+    return may_be_missing && ::access(spec.path.c_str(), F_OK) != 0 ? "is gone" : "";
+  struct stat about {};
+  char last = 0;
+  if (::fstat(file->get(), &about) != 0 || about.st_size == 0)
+    return "is empty";
+  if (has_lines && (::pread(file->get(), &last, 1, about.st_size - 1) != 1 || last != '\n'))
+    return "ends within a line";
+  return {};
+}
+
+// In looks at the files.
+constexpr int kSettle = 2;
+constexpr int kUnfinished = 20;
+constexpr int kRetry = 2;
+constexpr int kRetryMost = 120;
+
+using Steady = std::chrono::steady_clock;
+
 class WatchedTable : public Table {
  public:
-  WatchedTable(Spec spec, Options options, std::string name)
-      : spec_(std::move(spec)), options_(std::move(options)), name_(std::move(name)) {}
+  WatchedTable(Spec spec, Options options, std::string name, Duration every)
+      : spec_(std::move(spec)),
+        options_(std::move(options)),
+        name_(std::move(name)),
+        every_(every) {}
 
   const Spec& spec() const { return spec_; }
   const std::string& name() const { return name_; }
 
   void load(Log& log) {
     loaded_ = seen_ = signature_of(spec_);
+    since_ = Steady::now();
+    // A change within the same tick of the file system's clock has the same time.
+    retry_at_ = is_fresh(loaded_) ? std::optional(since_ + kSettle * every_) : std::nullopt;
     auto table = open_table(spec_, options_);
     if (table)
       return set(*std::move(table));
-    log.write(LogEvent(Level::error, "table_unusable")
-                  .add("option", name_)
-                  .add("table", spec_.path)
-                  .add("problem", told(table.error())));
+    tell(log, Level::error, "table_unusable", told(table.error()));
+    try_later();
     set(std::make_shared<UnusableTable>(table.error()));
+    is_usable_ = false;
   }
 
   // On the watcher's thread.
   void look(Log& log) {
-    const auto now = signature_of(spec_);
-    const bool stands_still = now == seen_;
-    seen_ = now;
-    if (now == loaded_ || !stands_still)
-      return;
-    loaded_ = now;
-    auto table = open_table(spec_, options_);
-    if (!table) {
-      log.write(LogEvent(Level::error, "table_kept")
-                    .add("option", name_)
-                    .add("table", spec_.path)
-                    .add("problem", told(table.error())));
+    const auto signature = signature_of(spec_);
+    const auto now = Steady::now();
+    if (!(signature == seen_)) {
+      seen_ = signature;
+      since_ = now;
       return;
     }
-    log.write(LogEvent(Level::info, "table_read")
-                  .add("option", name_)
-                  .add("table", spec_.path)
-                  .add("entries", (*table)->size()));
-    set(*std::move(table));
+    const bool is_changed = !(signature == loaded_);
+    if (!(is_changed ? now - since_ >= kSettle * every_ : retry_at_ && now >= *retry_at_))
+      return;
+    if (is_changed && is_usable_ && now - since_ < kUnfinished * every_)
+      if (const auto why = looks_unfinished(spec_, options_.missing_is_empty); !why.empty())
+        return tell(log, Level::warn, "table_kept",
+                    spec_.path + ": " + why + "; that counts if it stays so for " +
+                        format_duration(kUnfinished * every_));
+    read(log, signature);
   }
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
@@ -97,6 +130,53 @@ class WatchedTable : public Table {
   std::size_t size() const override { return get()->size(); }
 
  private:
+  void read(Log& log, const Signature& signature) {
+    const bool is_new = !(signature == loaded_);
+    loaded_ = signature;
+    auto table = open_table(spec_, options_);
+    if (!table) {
+      if (is_new)
+        pause_ = Duration(0);
+      try_later();
+      return tell(log, Level::error, "table_kept", told(table.error()));
+    }
+    const bool is_news = is_new || pause_ != Duration(0);
+    retry_at_ = std::nullopt;
+    pause_ = Duration(0);
+    told_.clear();
+    if (is_news)
+      log.write(LogEvent(Level::info, "table_read")
+                    .add("option", name_)
+                    .add("table", spec_.path)
+                    .add("entries", (*table)->size()));
+    set(*std::move(table));
+  }
+
+  bool is_fresh(const Signature& signature) const {
+    if (!signature.exists || spec_.kind == Kind::sqlite)
+      return false;
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    const auto age = std::chrono::seconds(now.tv_sec - signature.changed.tv_sec);
+    return age <= kSettle * every_ + std::chrono::seconds(1);
+  }
+
+  void try_later() {
+    pause_ = std::min(kRetryMost * every_, pause_ == Duration(0) ? kRetry * every_ : pause_ * 2);
+    retry_at_ = Steady::now() + pause_;
+  }
+
+  // The same problem once.
+  void tell(Log& log, Level level, const char* event, const std::string& problem) {
+    if (problem == told_)
+      return;
+    told_ = problem;
+    log.write(LogEvent(level, event)
+                  .add("option", name_)
+                  .add("table", spec_.path)
+                  .add("problem", problem));
+  }
+
   std::shared_ptr<const Table> get() const {
     const std::lock_guard lock(mutex_);
     return table_;
@@ -104,12 +184,20 @@ class WatchedTable : public Table {
   void set(std::shared_ptr<const Table> table) {
     const std::lock_guard lock(mutex_);
     std::swap(table_, table);
+    is_usable_ = true;
   }
 
   const Spec spec_;
   const Options options_;
   const std::string name_;
+  const Duration every_;
+  bool is_usable_ = false;
   Signature loaded_, seen_;
+  Steady::time_point since_;  // when seen_ was seen first
+  std::optional<Steady::time_point>
+      retry_at_;       // when to read once more, though nothing has changed
+  Duration pause_{0};  // the last one behind a failure; 0: it did not fail
+  std::string told_;   // the problem that the log has
   mutable std::mutex mutex_;
   std::shared_ptr<const Table> table_;
 };
@@ -174,7 +262,7 @@ Result<std::shared_ptr<const Table>> Watcher::open(const std::string& spec, cons
     return open_table(*parsed, options);
   if (auto known = state_->find(*parsed, name))
     return known;
-  auto table = std::make_shared<WatchedTable>(*std::move(parsed), options, name);
+  auto table = std::make_shared<WatchedTable>(*std::move(parsed), options, name, state_->every);
   table->load(state_->log);
   const std::lock_guard lock(state_->mutex);
   state_->tables.push_back(table);

@@ -1,6 +1,11 @@
 // Tables that follow their files: a changed file is read again within a second or two, on a thread
 // of its own, so that no lookup waits for it. A file that has become bad, or is gone, leaves the
-// table as it was and is told in the log, once.
+// table as it was and is told in the log, once; it is tried again, ever less often, for what failed
+// may have been the reading.
+//
+// Many programs write a file in place: for a moment it is empty, or ends within a line. A change
+// must stand still before it is read; what looks unfinished must do so for longer, while the old
+// table stays.
 #pragma once
 
 #include "base/log.h"
@@ -14,8 +19,9 @@ namespace postrider::tables {
 
 class Watcher {
  public:
-  // log outlives this. every: how often files are looked at; a change must stand still for that
-  // long.
+  // log outlives this. every: how often files are looked at. A change must stand still for twice as
+  // long, one that looks unfinished for twenty times; what failed is tried again after twice as
+  // long, and then ever later, at most a hundred and twenty times.
   explicit Watcher(Log& log, Duration every = std::chrono::milliseconds(500));
   ~Watcher();
   Watcher(const Watcher&) = delete;

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -91,6 +92,112 @@ TEST_CASE("a file that is bad at the start makes lookups fail for now, until it 
   write(path, "a b\n");
   CHECK(comes_true([&] { return find(**table, "a") == "b"; }));
   CHECK_FALSE(watcher.open("nonsense", {}, "x").has_value());
+}
+
+namespace {
+
+// Fails so often, whatever the file says.
+Options failing(std::shared_ptr<std::atomic<int>> times) {
+  Options options;
+  options.check = [times](std::string_view) { return --*times >= 0 ? "not now" : ""; };
+  return options;
+}
+
+void write_in_place(const std::string& path, const std::string& text,
+                    std::ios::openmode mode = std::ios::trunc) {
+  std::ofstream(path, std::ios::binary | std::ios::out | mode) << text;
+}
+
+// What lookups find when it is no longer what it is now.
+std::string until_other(const Table& table, std::string_view key, const std::string& now) {
+  comes_true([&] { return find(table, key) != now; });
+  return find(table, key);
+}
+
+}  // namespace
+
+TEST_CASE("what could not be read is tried again, though the file has not changed", "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  write(path, "a b\n");
+  KeptLog log;
+  Watcher watcher(log, std::chrono::milliseconds(5));
+  const auto times = std::make_shared<std::atomic<int>>(3);
+  SECTION("from the start") {
+    const auto table = watcher.open("text:" + path, failing(times), "local.virtual");
+    CHECK(find(**table, "a") == "error");
+    CHECK(comes_true([&] { return find(**table, "a") == "b"; }));
+  }
+  SECTION("behind a change") {
+    *times = 0;
+    const auto table = watcher.open("text:" + path, failing(times), "local.virtual");
+    CHECK(find(**table, "a") == "b");
+    *times = 3;
+    write(path, "a c\n");
+    CHECK(until_other(**table, "a", "b") == "c");
+    const auto lines = log.lines();
+    const auto kept = lines.find("table_kept");
+    REQUIRE(kept != std::string::npos);
+    CHECK(lines.find("table_kept", kept + 1) == std::string::npos);  // told once
+    CHECK(lines.find("table_read") > kept);
+  }
+}
+
+TEST_CASE("a file that is written in place is taken when it is complete", "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  write(path, "a old\nz old\n");
+  KeptLog log;
+  Watcher watcher(log, std::chrono::milliseconds(50));
+  Options options;
+  options.missing_is_empty = GENERATE(false, true);
+  const auto table = watcher.open("text:" + path, options, "local.virtual");
+  REQUIRE(find(**table, "z") == "old");
+  const auto waits = [&](const char* why) {
+    return comes_true([&] { return log.lines().find(why) != std::string::npos; }) &&
+           find(**table, "z") == "old";
+  };
+  SECTION("empty, then whole") {
+    write_in_place(path, "");
+    CHECK(waits("is empty"));
+    write_in_place(path, "a new\nz new\n");
+    CHECK(until_other(**table, "z", "old") == "new");
+  }
+  SECTION("cut within a line, then whole") {
+    write_in_place(path, "a new\nz n");
+    CHECK(waits("ends within a line"));
+    CHECK(find(**table, "a") == "old");
+    write_in_place(path, "ew\n", std::ios::app);
+    CHECK(until_other(**table, "z", "old") == "new");
+  }
+  SECTION("gone for a while") {
+    std::filesystem::remove(path);
+    CHECK(waits(options.missing_is_empty ? "is gone" : "No such file"));
+    write(path, "a new\nz new\n");
+    CHECK(until_other(**table, "z", "old") == "new");
+  }
+  SECTION("emptied for good") {
+    write_in_place(path, "");
+    CHECK(waits("is empty"));
+    CHECK(until_other(**table, "z", "old") == "-");
+  }
+  SECTION("without a last line end for good") {
+    write_in_place(path, "z new");
+    CHECK(waits("ends within a line"));
+    CHECK(until_other(**table, "z", "old") == "new");
+  }
+}
+
+TEST_CASE("a file that changes all the time is read when it rests", "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  write(path, "a 0\n");
+  KeptLog log;
+  Watcher watcher(log, std::chrono::milliseconds(5));
+  const auto table = watcher.open("text:" + path, {}, "local.virtual");
+  for (int i = 1; i <= 200; ++i)
+    write(path, "a " + std::to_string(i) + "\n");
+  CHECK(comes_true([&] { return find(**table, "a") == "200"; }));
 }
 
 TEST_CASE("opened again, a table that has become bad is still the one that was good", "[tables]") {
