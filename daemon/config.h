@@ -131,6 +131,7 @@ struct RouteConfig {
   RouteTls tls = RouteTls::opportunistic;
   std::vector<std::string> tls_names;
   std::string credentials;
+  bool unverified_login = false;
 };
 
 struct DnsConfig {

@@ -1,5 +1,6 @@
 #include "daemon/config_checks.h"
 
+#include "base/network.h"
 #include "base/text.h"
 #include "delivery/route.h"
 
@@ -69,6 +70,7 @@ class Checker {
                                           where(routed(earlier, "domain")) + " matches first");
           break;
         }
+      login(i);
     }
   }
 
@@ -145,6 +147,30 @@ class Checker {
     report(listener(index, "tls"),
            std::string(mode == ListenerTls::starttls ? "\"starttls\"" : "\"implicit\"") +
                " needs tls.certificate and tls.key, without them \"off\" is allowed");
+  }
+
+  void login(std::size_t index) {
+    const auto& route = config_.routes[index];
+    const auto hop = delivery::parse_next_hop(route.next_hop);
+    if (!hop)
+      return;  // reported as such
+    if (route.credentials.empty()) {
+      if (route.unverified_login)
+        report(routed(index, "unverified_login"),
+               "is true without route.credentials, both are allowed");
+      return;
+    }
+    const bool is_verified = route.tls >= RouteTls::verify;
+    if (!is_verified && !route.unverified_login && !hop->is_on_this_machine())
+      report(routed(index, "tls"),
+             "verifies nobody, and the credentials would go to whoever answers; \"verify\" or "
+             "\"dane\" is allowed, or unverified_login = true beside it");
+    const bool has_name = !IpAddress::parse(hop->host);
+    if (route.tls == RouteTls::verify && !has_name && route.tls_names.empty())
+      report(routed(index, "next_hop"),
+             "\"" + escaped(hop->host) +
+                 "\" is an address, which no certificate names; a host name is allowed, or "
+                 "tls_names with the names to verify");
   }
 
   // Whether every domain of the later pattern is taken by the earlier one.

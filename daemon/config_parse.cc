@@ -4,6 +4,7 @@
 #include "daemon/config_file.h"
 #include "daemon/suggest.h"
 #include "daemon/values.h"
+#include "delivery/route.h"
 
 #include <toml++/toml.h>
 
@@ -345,11 +346,24 @@ void name_domains(Config& config) {
   config.local.domains = std::move(named);
 }
 
+// Credentials go to the host that they are for (RFC 4954 §14): it must be verified unless the
+// route says otherwise. This machine has no certificate for its loopback address.
+void verify_logins(Config& config, const Origins& origins) {
+  for (std::size_t i = 0; i < config.routes.size(); ++i) {
+    auto& route = config.routes[i];
+    const auto hop = delivery::parse_next_hop(route.next_hop);
+    const bool is_given = origins.contains("route[" + std::to_string(i) + "].tls");
+    if (!route.credentials.empty() && !is_given && hop && !hop->is_on_this_machine())
+      route.tls = RouteTls::verify;
+  }
+}
+
 void fill_in(Config& config, const Machine& machine, Loaded& loaded) {
   if (config.hostname.empty())
     config.hostname = machine.host_name;
   config.origin = find_origin(config, machine, loaded);
   name_domains(config);
+  verify_logins(config, loaded.origins);
   if (config.control.submit.empty())
     config.control.submit =
         config.control.socket.substr(0, config.control.socket.rfind('/') + 1) + "submit";

@@ -226,7 +226,11 @@ const Option kOptions[] = {
     {"route.tls_names", TextList{ROUTE(tls_names), check_domain_pattern, true}, false, nullptr,
      "With tls = verify: the names of which the certificate must hold one; .domain stands for all below it."},
     {"route.credentials", Text{ROUTE(credentials), check_optional_path}, false, "none",
-     "The file to log in to the next hop with: user and password, or how to get access tokens."},
+     "The file to log in to the next hop with: user and password, or how to get access tokens. With it "
+     "tls is verify unless it is given, except for a next hop on loopback."},
+    {"route.unverified_login", Flag{ROUTE(unverified_login)}, false, nullptr,
+     "Whether the credentials may be used with a next hop whose certificate nobody verifies: whoever "
+     "stands on the way gets them. Needed for tls = off, opportunistic or require."},
 
     {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
      "The resolvers to ask, in order of preference; a port may be given."},

@@ -77,6 +77,7 @@ Result<std::vector<delivery::Route>> routes(const Config& config) {
     route.tls = static_cast<delivery::TlsMode>(given.tls);  // the same values in the same order
     route.tls_names = given.tls_names;
     route.credentials = given.credentials;
+    route.unverified_login = given.unverified_login;
     out.push_back(std::move(route));
   }
   return out;

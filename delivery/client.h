@@ -168,6 +168,7 @@ class Client {
   void secure();
   void authenticate();
   std::string pick_mechanism() const;
+  std::string why_not_private() const;
   void start_mechanism(const std::string& name);
   void on_challenge(const mail::Reply& reply);
   void on_authenticated();

@@ -86,7 +86,10 @@ void Client::on_handshake(TlsAttempt attempt) {
   settle_tls(std::move(attempt));
   if (state_ == State::closing)
     return;
-  security_.sasl.is_private = true;
+  const auto proof = tls_attempt_.proof;
+  const bool is_verified = proof == TlsProof::name || proof == TlsProof::dane;
+  if (is_verified || security_.tls.unverified_login)
+    security_.sasl.is_private = true;
   capabilities_ = {};  // RFC 3207 §4.2
   if (!security_.tls.implicit)
     say_hello();
@@ -130,13 +133,19 @@ void Client::authenticate() {
     std::string offered;
     for (const auto& one : capabilities_.auth)
       offered += " " + escaped(one, 32);
-    fail_auth({4, 7, 0}, "there is no way to log in that both sides can use" +
-                             std::string(security_.sasl.is_private ? "" : " without TLS") +
+    fail_auth({4, 7, 0}, "there is no way to log in that both sides can use" + why_not_private() +
                              why_fewer(*security_.credentials) + "; the host offers" +
                              (offered.empty() ? " none" : ":" + offered));
     return;
   }
   start_mechanism(name);
+}
+
+std::string Client::why_not_private() const {
+  if (security_.sasl.is_private)
+    return "";
+  return tls_attempt_.step == Step::done ? " with a host whose certificate is not verified"
+                                         : " without TLS";
 }
 
 std::string Client::pick_mechanism() const {

@@ -53,6 +53,7 @@ TlsSources Core::sources_of(const Route* route, const std::string& next_hop, boo
   if (route != nullptr) {
     sources.route = route->tls;
     sources.names = route->tls_names;
+    sources.unverified_login = route->unverified_login;
   }
   sources.by_mx = by_mx;
   sources.next_hop = next_hop;

@@ -1,5 +1,6 @@
 #include "delivery/route.h"
 
+#include "base/network.h"
 #include "base/text.h"
 #include "mail/address.h"
 #include "mail/reply.h"
@@ -123,6 +124,13 @@ Result<NextHop> lmtp_next_hop(std::string_view text) {
   if (text.empty() || text.front() != '/')
     return bad(whole, "expected the absolute path of a socket behind unix:");
   return parse_next_hop("lmtp://" + std::string(text));
+}
+
+bool NextHop::is_on_this_machine() const {
+  if (kind == Kind::lmtp_socket || host == "localhost" || host == "::1")
+    return true;
+  const auto address = IpAddress::parse(host);
+  return address && address->is_v4() && address->masked(8) == IpAddress::parse("127.0.0.0");
 }
 
 std::string NextHop::describe() const {

@@ -28,6 +28,8 @@ struct NextHop {
   std::string status;       // of error: "5.1.2"
   std::string text;         // of error
   std::string describe() const;
+  // By its name or address: 127.0.0.0/8, ::1, localhost, a socket. Asks nobody.
+  bool is_on_this_machine() const;
 };
 Result<NextHop> parse_next_hop(std::string_view text);
 // What follows "lmtp:" in local.mailbox: "unix:/path/of/socket", "host:port" or "host".
@@ -39,6 +41,7 @@ struct Route {
   TlsMode tls = TlsMode::opportunistic;
   std::vector<std::string> tls_names;     // for `verify`: the names that count; empty: the usual
   std::string credentials;                // path; empty: none
+  bool unverified_login = false;          // used with a host whose certificate is not verified, too
   std::shared_ptr<SecretKeeper> secrets;  // made of the file; null: none, or it cannot be used
   std::string trouble;                    // why the credentials cannot be used; empty: they can
 };

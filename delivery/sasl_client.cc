@@ -231,7 +231,10 @@ bool can_be_prepared(const Credentials& credentials) {
 std::vector<std::string> mechanisms_for(const Credentials& credentials,
                                         const SaslContext& context) {
   const bool may_show_secret = context.is_private || credentials.allow_clear;
+  const auto& wanted = credentials.mechanisms;
   std::vector<std::string> names;
+  if (!may_show_secret && wanted.empty())
+    return names;
   if (credentials.is_token) {
     if (may_show_secret)
       names = {"OAUTHBEARER", "XOAUTH2"};
@@ -247,7 +250,6 @@ std::vector<std::string> mechanisms_for(const Credentials& credentials,
     if (may_show_secret)
       names.emplace_back("LOGIN");
   }
-  const auto& wanted = credentials.mechanisms;
   if (!wanted.empty())
     std::erase_if(names, [&](const auto& name) {
       return std::find(wanted.begin(), wanted.end(), name) == wanted.end();

@@ -25,7 +25,7 @@ struct Credentials {
 
 // What is known of the connection that a mechanism speaks over.
 struct SaslContext {
-  bool is_private = false;      // under TLS, or to this machine
+  bool is_private = false;      // under TLS with a verified host, or to this machine
   std::string channel_binding;  // tls-exporter (RFC 9266); empty: none
   std::string nonce;            // fresh for each connection; printable, no comma
   std::string host;             // for OAUTHBEARER
@@ -51,7 +51,9 @@ class SaslClient {
 // Whether name and password can be had in the form in which PLAIN and SCRAM send them (RFC 4013);
 // the other mechanisms send them as they are.
 bool can_be_prepared(const Credentials& credentials);
-// In order of preference, those that these credentials can use on this connection.
+// In order of preference, those that these credentials can use on this connection. Without privacy
+// none, unless the credentials allow it or name the mechanism: what SCRAM and CRAM-MD5 show of a
+// password is enough to guess at it for as long as one likes.
 std::vector<std::string> mechanisms_for(const Credentials& credentials, const SaslContext& context);
 // mechanism: one of mechanisms_for().
 std::shared_ptr<SaslClient> make_sasl_client(std::string_view mechanism,

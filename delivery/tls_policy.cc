@@ -248,6 +248,8 @@ std::string site_tag(const TlsSources& sources, const std::vector<std::string>& 
   std::string tag;
   if (!is_published(sources.route))
     tag = route_tag(sources);
+  if (sources.unverified_login)
+    tag += " (unverified login)";
   const bool counts_published =
       is_published(sources.route) || sources.message == mail::TlsWish::required;
   if (sources.message == mail::TlsWish::optional)
@@ -285,6 +287,7 @@ TlsDemand demand_of(const TlsSources& sources, const std::string& host, const Tl
         demand = std::move(dane);
     }
   }
+  demand.unverified_login = sources.unverified_login;
   if (sources.message == mail::TlsWish::required)
     by_requiretls(demand, sources, host);
   if (sources.implicit && !demand.needs_tls())

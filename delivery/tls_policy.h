@@ -95,6 +95,7 @@ struct TlsSources {
   bool mx_secure = false;          // the MX answer (or its absence) is authenticated
   std::string next_hop;            // the recipient domain, or the route's host
   std::vector<std::string> names;  // the route's own list of names for `verify`; usually empty
+  bool unverified_login = false;   // of the route
   std::shared_ptr<const StsPolicy> sts;  // null: none
   // What the message asks (RFC 8689). required: an authenticated host or none; optional: published
   // policies count as wishes, but a route's are still ours.
@@ -119,6 +120,7 @@ struct TlsDemand {
                                    // below it. Empty: no name can be checked
   std::vector<TlsaRecord> tlsa;    // usable ones
   std::string server_name;         // SNI; empty for an address
+  bool unverified_login = false;   // credentials may be used whoever answers under TLS
   bool trial = false;  // MTA-STS testing: checked and reported, but nothing is refused for it
   bool dane_unusable = false;         // TLSA records are there, none usable: TLS, whoever answers
   std::optional<TlsTrouble> trouble;  // known before any connection

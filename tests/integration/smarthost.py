@@ -6,7 +6,7 @@ import os
 import re
 import unittest
 
-from support_py import scenario, smarthost, token_endpoint, wait
+from support_py import authority, scenario, smarthost, token_endpoint, wait
 from support_py.relaying import CONTENT, USER, Relaying
 from support_py.submission_dovecot import SubmissionDovecot
 
@@ -51,6 +51,24 @@ class Login(Relaying):
         server.send("a@us.example", "b@far.example", CONTENT)
         wait.until(lambda: "offers no STARTTLS" in server.log_file.read_text(), "the refusal")
         self.assertEqual((host.logins, host.refused), ([], []))
+
+    def test_an_impostor_hears_of_no_login(self):
+        """A certificate that its owner has made for himself, one for another name, and STARTTLS cut
+        out: no AUTH, with a password or a token."""
+        everything = ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"]
+        token = self.own_folder("token") / "print"
+        token.write_text("#!/bin/sh\necho s3cret\n")
+        token.chmod(0o755)
+        evil = authority.Authority(self.folder / "evil").sign("localhost")
+        other = self.authority.sign("other.example")
+        for certificate, tls in ((evil, True), (other, True), (self.certificate, False)):
+            for secret in ("password = se cret", f"token_command = {token}"):
+                host = self.using(smarthost.Smarthost(certificate, everything, ACCOUNT, tls=tls))
+                server = self.relaying(host, f"user = {USER}\n{secret}\n", tls="verify",
+                                       next_hop=f"smtp://localhost:{host.port}")
+                self.send(server)
+                server.wait_for_log("attempted", verdict="deferred")
+                self.assertEqual((host.logins, host.refused, host.messages), ([], [], []))
 
     def test_a_file_that_others_may_read_is_not_used(self):
         self.refuses_to_start("user = u\npassword = p\n", 0o644, "others may read this file")

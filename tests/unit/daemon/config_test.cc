@@ -151,6 +151,7 @@ next_hop = "smtp://relay.example.net:587"
 tls = "verify"
 tls_names = "relay.example.net"
 credentials = "/etc/secret"
+unverified_login = true
 
 [dns]
 servers = ["127.0.0.1:5353", "::1"]
@@ -208,6 +209,7 @@ read = ["/srv/lists"]
   REQUIRE(c.routes.size() == 2);
   CHECK(c.routes[0].tls == RouteTls::off);
   CHECK(c.routes[1].credentials == "/etc/secret");
+  CHECK(c.routes[1].unverified_login);
   CHECK(c.dns.trust_ad == std::optional(false));
   CHECK(c.delivery.port == 2525);
   CHECK(c.delivery.retry == std::vector<Duration>{Duration(10000), Duration(90000)});
@@ -368,5 +370,26 @@ TEST_CASE("values that TOML allows but nothing else are survived", "[config]") {
     const auto loaded = parse(text);
     CHECK_FALSE(loaded.config);
     CHECK_FALSE(loaded.problems.empty());
+  }
+}
+
+TEST_CASE("a route that logs in verifies its next hop unless it says otherwise", "[config]") {
+  const auto tls_of = [](const std::string& lines) {
+    const auto loaded = parse_config("[[route]]\ndomain = \"*\"\n" + lines, "f", {"mx.test", {}});
+    INFO(loaded.describe());
+    REQUIRE(loaded.config);
+    return loaded.config->routes[0].tls;
+  };
+  const std::string login = "credentials = \"/etc/secret\"\n";
+  const std::string out = "next_hop = \"smtp://relay.example.net:587\"\n";
+  CHECK(tls_of(out) == RouteTls::opportunistic);
+  CHECK(tls_of(out + login) == RouteTls::verify);
+  CHECK(tls_of(out + login + "tls = \"dane\"\n") == RouteTls::dane);
+  CHECK(tls_of(out + login + "tls = \"require\"\nunverified_login = true\n") == RouteTls::require);
+  CHECK(tls_of("tls_names = \"relay.example.net\"\nnext_hop = \"smtp://192.0.2.1\"\n" + login) ==
+        RouteTls::verify);
+  for (const std::string here : {"127.0.0.1", "127.3.2.1:587", "[::1]", "localhost"}) {
+    CHECK(tls_of("next_hop = \"smtp://" + here + "\"\n" + login) == RouteTls::opportunistic);
+    CHECK(tls_of("next_hop = \"smtp://" + here + "\"\ntls = \"off\"\n" + login) == RouteTls::off);
   }
 }

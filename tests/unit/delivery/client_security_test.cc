@@ -181,11 +181,11 @@ TEST_CASE("implicit TLS shakes hands before the greeting", "[delivery][tls]") {
 }
 
 TEST_CASE("a smarthost is logged into under TLS, by the strongest mechanism", "[delivery][sasl]") {
-  Talk talk(with_password());
+  Talk talk(with_password(TlsMode::verify));
   talk.reply("220 hi\r\n");
   CHECK(talk.reply(kOffer) == "STARTTLS\r\n");
   talk.reply("220 go\r\n");
-  talk.shake();
+  talk.shake(TlsProof::name);
   talk.sent();
   CHECK(talk.reply(kInside) ==
         "AUTH SCRAM-SHA-256 " + encode_base64("n,,n=user,r=rOprNGfwEbeRWgbNEkqO") + "\r\n");
@@ -226,11 +226,11 @@ TEST_CASE("no password leaves in clear, and no mail without logging in", "[deliv
 }
 
 TEST_CASE("a mechanism that the host refuses gives way to the next one", "[delivery][sasl]") {
-  Talk talk(with_password());
+  Talk talk(with_password(TlsMode::verify));
   talk.reply("220 hi\r\n");
   talk.reply(kOffer);
   talk.reply("220 go\r\n");
-  talk.shake();
+  talk.shake(TlsProof::name);
   talk.sent();
   talk.reply("250-mx.test\r\n250 AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n");
   CHECK(talk.reply("504 5.5.4 not really\r\n").substr(0, 11) == "AUTH PLAIN ");
@@ -246,7 +246,7 @@ TEST_CASE("a mechanism that the host refuses gives way to the next one", "[deliv
 }
 
 TEST_CASE("a long token waits for the challenge that asks for it", "[delivery][sasl]") {
-  auto security = with_password();
+  auto security = with_password(TlsMode::verify);
   auto token = std::make_shared<Credentials>(*security.credentials);
   token->is_token = true;
   token->secret = std::string(2000, 't');
@@ -255,7 +255,7 @@ TEST_CASE("a long token waits for the challenge that asks for it", "[delivery][s
   talk.reply("220 hi\r\n");
   talk.reply(kOffer);
   talk.reply("220 go\r\n");
-  talk.shake();
+  talk.shake(TlsProof::name);
   talk.sent();
   CHECK(talk.reply("250-mx.test\r\n250 AUTH XOAUTH2\r\n") == "AUTH XOAUTH2\r\n");
   CHECK(talk.reply("334 \r\n").size() > 2000);
@@ -264,4 +264,56 @@ TEST_CASE("a long token waits for the challenge that asks for it", "[delivery][s
   CHECK(talk.sent() == "\r\n");
   talk.reply("535 5.7.8 expired\r\n");
   CHECK(talk.client.is_auth_refused());
+}
+
+TEST_CASE("an unverified host is told nothing that helps to guess the password",
+          "[delivery][sasl][attacks]") {
+  auto security = with_password();
+  auto credentials = std::make_shared<Credentials>(*security.credentials);
+  security.credentials = credentials;
+  const std::string offer =
+      "250-mx.test\r\n250 AUTH SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN XOAUTH2\r\n";
+  const auto hello = [&](Talk& talk, bool tls, TlsProof proof = TlsProof::nothing) {
+    talk.reply("220 hi\r\n");
+    if (!tls)
+      return talk.reply(offer);
+    talk.reply(kOffer);
+    talk.reply("220 go\r\n");
+    talk.shake(proof);
+    talk.sent();
+    return talk.reply(offer);
+  };
+  SECTION("not under a certificate that proves nothing, nor in clear") {
+    for (const bool is_token : {false, true})
+      for (const bool tls : {false, true}) {
+        credentials->is_token = is_token;
+        Talk talk(security);
+        CHECK(hello(talk, tls).empty());
+        CHECK(talk.client.is_closing());
+        CHECK(talk.client.failure().text.find(tls ? "with a host whose certificate is not verified"
+                                                  : "without TLS") != std::string::npos);
+      }
+  }
+  SECTION("not under a chain that no name was looked for in") {
+    Talk talk(security);
+    CHECK(hello(talk, true, TlsProof::chain).empty());
+    CHECK(talk.client.is_closing());
+  }
+  SECTION("a mechanism that is named is used; PLAIN is not, for all that") {
+    credentials->mechanisms = {"CRAM-MD5", "PLAIN"};
+    for (const bool tls : {false, true}) {
+      Talk talk(security);
+      CHECK(hello(talk, tls) == "AUTH CRAM-MD5\r\n");
+    }
+    credentials->mechanisms = {"PLAIN"};
+    Talk talk(security);
+    CHECK(hello(talk, true).empty());
+  }
+  SECTION("a route may say that whoever answers will do, under TLS") {
+    security.tls.unverified_login = true;
+    Talk talk(security);
+    CHECK(hello(talk, true).starts_with("AUTH SCRAM-SHA-256 "));
+    Talk stripped(security);
+    CHECK(hello(stripped, false).empty());
+  }
 }

@@ -107,7 +107,7 @@ TEST_CASE("the strongest mechanism comes first, and no secret goes out in clear"
   clear.is_private = false;
   CHECK(mechanisms_for(password(), context()) ==
         Names{"SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"});
-  CHECK(mechanisms_for(password(), clear) == Names{"SCRAM-SHA-256", "CRAM-MD5"});
+  CHECK(mechanisms_for(password(), clear).empty());
   auto brave = password();
   brave.allow_clear = true;
   CHECK(mechanisms_for(brave, clear).size() == 4);
