@@ -42,6 +42,7 @@ Result<void> BodyFile::append(std::string_view bytes) {
   if (auto written = write_all(state_->file, bytes); !written)
     return written.error().during("write body " + name_);
   state_->size += bytes.size();
+  state_->checksum.feed(bytes);
   return {};
 }
 
@@ -53,6 +54,14 @@ Result<void> BodyFile::sync() {
 
 bool BodyFile::is_open() const {
   return state_ && state_->file.is_open();
+}
+
+std::optional<std::uint32_t> content_checksum(const Submission& submission) {
+  if (submission.body.is_open())
+    return submission.body.state_->checksum.value();
+  if (submission.message->content.bytes)
+    return checksum_of(*submission.message->content.bytes);
+  return std::nullopt;
 }
 
 }  // namespace postrider::queue

@@ -1,6 +1,7 @@
 // What is inside a BodyFile; shared by the facade that makes them and the thread that stores them.
 #pragma once
 
+#include "queue/checksum.h"
 #include "queue/queue.h"
 #include "queue/spool.h"
 
@@ -11,6 +12,7 @@ struct BodyFile::State {
   FileDescriptor file;
   std::string name;
   std::uint64_t size = 0;
+  Checksum checksum;
 
   State(const Spool& spool_, FileDescriptor file_, std::string name_)
       : spool(&spool_), file(std::move(file_)), name(std::move(name_)) {}
@@ -24,5 +26,8 @@ struct BodyFile::State {
   // body: null if there is no file.
   static Result<void> check_whole(const mail::Content& content, const State* body);
 };
+
+// Of the content, in memory or in the file. nullopt: there is none.
+std::optional<std::uint32_t> content_checksum(const Submission& submission);
 
 }  // namespace postrider::queue

@@ -8,7 +8,9 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kVersion = 1;      // of outcomes
+constexpr std::uint8_t kPlainHead = 1;    // as 0.1.0 wrote it
+constexpr std::uint8_t kCheckedHead = 2;  // with a checksum of the content
 constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4;
 
 void pack(Packer& out, const mail::EnhancedCode& code) {
@@ -35,11 +37,11 @@ constexpr std::size_t kMostEnvelope = 64U << 20U;
 
 }  // namespace
 
-std::string encode_head(const mail::Message& message) {
+std::string encode_head(const mail::Message& message, std::optional<std::uint32_t> checksum) {
   const auto& content = message.content;
   const std::string envelope = mail::encode(message.envelope);
   Packer out(envelope.size() + content.trace.size() + message.origin.client.size() + 64);
-  out.number(kVersion);
+  out.number(checksum ? kCheckedHead : kPlainHead);
   out.number(static_cast<std::uint64_t>(
       std::max<Duration::rep>(message.received.time_since_epoch().count(), 0)));
   out.number(content.size);
@@ -51,14 +53,18 @@ std::string encode_head(const mail::Message& message) {
   out.text(message.origin.client);
   out.text(message.origin.protocol);
   out.text(envelope);
-  if (!message.origin.tls.empty())
+  if (checksum || !message.origin.tls.empty())
     out.text(message.origin.tls);
+  if (checksum)
+    out.number(*checksum);
   return out.take();
 }
 
-Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes) {
+Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
+                                  std::optional<std::uint32_t>* checksum) {
   Unpacker in(bytes);
-  if (in.number(kVersion) != kVersion)
+  const auto version = in.number(kCheckedHead);
+  if (version != kPlainHead && version != kCheckedHead)
     return damaged("decode message");
   mail::Message message;
   message.id = id;
@@ -74,8 +80,13 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes) {
   message.origin.client = in.text(kMostText);
   message.origin.protocol = in.text(64);
   const auto envelope = in.text(kMostEnvelope);
-  if (!in.done())
+  if (version == kCheckedHead || !in.done())
     message.origin.tls = in.text(256);
+  if (version == kCheckedHead) {
+    const auto wanted = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+    if (checksum != nullptr)
+      *checksum = wanted;
+  }
   if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))
     return damaged("decode message");
   auto decoded = mail::decode_envelope(envelope);

@@ -6,14 +6,18 @@
 #include "mail/message.h"
 #include "mail/outcome.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace postrider::queue {
 
-std::string encode_head(const mail::Message& message);
-// The message without content.bytes.
-Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes);
+// checksum: of the content (queue/checksum.h); without one it reads as version 1 wrote it.
+std::string encode_head(const mail::Message& message,
+                        std::optional<std::uint32_t> checksum = std::nullopt);
+// The message without content.bytes, and the checksum that its content must have if it has one.
+Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
+                                  std::optional<std::uint32_t>* checksum = nullptr);
 
 std::string encode_outcome(const mail::Outcome& outcome);
 Result<mail::Outcome> decode_outcome(std::string_view bytes);

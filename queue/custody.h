@@ -9,9 +9,16 @@
 
 namespace postrider::queue {
 
+// What the file of a leased message must contain.
+struct BodyCheck {
+  mail::MessageId id;
+  std::uint32_t checksum = 0;
+};
+
 // What follows from a transaction once it is committed, or must be undone if it is not.
 struct Effects {
   std::vector<Lease> leases;           // to delivery; taken back if the commit fails
+  std::vector<BodyCheck> checks;       // of leases whose content is in a file: before they go out
   std::vector<Leases::Node> ended;     // put back if the commit fails
   std::vector<std::string> files;      // bodies that have no row any more
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
@@ -92,7 +99,9 @@ class Custody {
                             Budget& budget, Effects& effects);
   Result<void> lease_message(std::int64_t site, mail::MessageId id, Effects& effects);
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
-  Result<std::shared_ptr<const mail::Message>> load_checked(mail::MessageId id);
+  Result<StoredMessage> load_checked(mail::MessageId id);
+  Result<void> hold_or_wait(mail::MessageId id, const Error& error, Effects& effects);
+  Result<void> postpone(mail::MessageId id, const Error& error);
   void expect(std::int64_t due);
   void look_again_after(const Leased& leased);
   void pause(const Record& record, const Leased& leased);

@@ -114,8 +114,7 @@ Result<void> Custody::move_leased(Leased& leased, Effects& effects) {
     rows[i].next_attempt = now();
     rows[i].address = message.envelope.recipients[i].address;
   }
-  if (auto done = store.insert_message(message, encode_head(message), new_row(message), rows, true);
-      !done)
+  if (auto done = store.insert_message(message, {}, new_row(message), rows); !done)
     return done.error();
   leased.landed = false;
   effects.moved.push_back(message.id);

@@ -58,14 +58,13 @@ Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
   if (recipients.empty())
     return store.set_deadline(id, kNever);
   auto message = load_checked(id);
-  if (!message) {
-    if (message.error().code() != Errc::corrupt)
-      return message.error();
-    return quarantine(id, message.error().describe(), effects);
-  }
-  if (recipients.back().index >= (*message)->envelope.recipients.size())
+  if (!message)
+    return hold_or_wait(id, message.error(), effects);
+  if (recipients.back().index >= message->message->envelope.recipients.size())
     return quarantine(id, "recipients beyond the envelope", effects);
-  leased.message = *message;
+  leased.message = message->message;
+  if (message->checksum && !message->message->content.file.empty())
+    effects.checks.push_back({id, *message->checksum});
   hand_out(std::move(leased), std::move(recipients), effects);
   return {};
 }

@@ -16,6 +16,7 @@ constexpr std::size_t kPage = 256;
 // in delivery's hands wait for the last.
 constexpr std::size_t kAtOnce = 128;
 constexpr Duration kPause = std::chrono::seconds(1);
+constexpr Duration kUnreadable = std::chrono::seconds(30);  // before content is looked for again
 
 }  // namespace
 
@@ -155,16 +156,47 @@ Result<void> Custody::lease_domain(std::int64_t site, std::int64_t domain, std::
   return {};
 }
 
-Result<std::shared_ptr<const mail::Message>> Custody::load_checked(mail::MessageId id) {
+Result<StoredMessage> Custody::load_checked(mail::MessageId id) {
   auto message = store.load_message(id);
-  if (!message)
-    return message.error();
-  if ((*message)->content.file.empty())
+  if (!message || message->message->content.file.empty())
     return message;
-  auto file = spool_.open_body(**message);
-  if (!file && file.error().code() == Errc::corrupt)
+  auto file = spool_.open_body(*message->message);
+  if (!file)
     return file.error();
   return message;
+}
+
+// Damage holds the message. What passes (no descriptors left, a folder closed by mistake) lets it
+// wait, without harm to the rest; only what the database itself says fails the transaction.
+Result<void> Custody::hold_or_wait(mail::MessageId id, const Error& error, Effects& effects) {
+  if (error.code() == Errc::corrupt)
+    return quarantine(id, error.describe(), effects);
+  if (is_of_sqlite(error))
+    return error;
+  return postpone(id, error);
+}
+
+Result<void> Custody::postpone(mail::MessageId id, const Error& error) {
+  log_.write(
+      LogEvent(Level::warn, "content_unreadable", to_string(id)).add("reason", error.describe()));
+  auto row = store.load_row(id);
+  if (!row || !row->has_value())
+    return row ? Result<void>() : row.error();
+  auto alive = store.load_alive(id);
+  if (!alive)
+    return alive.error();
+  const auto later = now() + kUnreadable.count();
+  for (auto& recipient : *alive) {
+    if (recipient.state != RecipientState::queued || recipient.next_attempt > now())
+      continue;
+    recipient.next_attempt = later;
+    if (auto done = store.update_recipient(id, recipient); !done)
+      return done.error();
+  }
+  expect(later);
+  if ((*row)->deadline > now())
+    return {};
+  return store.set_deadline(id, later);
 }
 
 Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effects& effects) {
@@ -189,15 +221,14 @@ Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effec
   if (recipients.empty())
     return {};
   auto message = load_checked(id);
-  if (!message) {
-    if (message.error().code() != Errc::corrupt)
-      return message.error();
-    return quarantine(id, message.error().describe(), effects);
-  }
-  if (recipients.back().index >= (*message)->envelope.recipients.size())
+  if (!message)
+    return hold_or_wait(id, message.error(), effects);
+  if (recipients.back().index >= message->message->envelope.recipients.size())
     return quarantine(id, "recipients beyond the envelope", effects);
   leased.reason = Lease::Reason::due;
-  leased.message = *message;
+  leased.message = message->message;
+  if (message->checksum && !message->message->content.file.empty())
+    effects.checks.push_back({id, *message->checksum});
   leased.site = site;
   hand_out(std::move(leased), std::move(recipients), effects);
   return {};

@@ -1,4 +1,5 @@
 // What delivery says came of a lease.
+#include "queue/body_file.h"
 #include "queue/codec.h"
 #include "queue/custody.h"
 
@@ -89,7 +90,7 @@ Result<void> Custody::record_landed(const Record& record, const Leased& leased, 
     if (recipient.is_alive())
       expect(recipient.next_attempt);
   expect(row.deadline);
-  if (auto done = store.insert_message(message, encode_head(message), row, rows, true); !done)
+  if (auto done = store.insert_message(message, {}, row, rows); !done)
     return done.error();
   if (auto done = log_attempts(record, row); !done)
     return done.error();
@@ -196,7 +197,8 @@ Result<void> Custody::store_notices(const Record& record, Effects& effects) {
   for (const auto& notice : record.notices) {
     // Refused means already there: the commit whose answer was lost had stored it.
     Result<void> refused;
-    auto done = submit(notice.message, encode_head(*notice.message), effects, refused);
+    const std::string head = encode_head(*notice.message, content_checksum(notice));
+    auto done = submit(notice.message, head, effects, refused);
     if (!done)
       return done.error();
   }

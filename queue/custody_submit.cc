@@ -89,7 +89,7 @@ Result<void> Custody::submit_waiting(const mail::Message& message, std::string_v
                                      Result<void>& refused) {
   if (auto begun = store.database().execute("SAVEPOINT one"); !begun)
     return begun.error();
-  auto done = store.insert_message(message, head, new_row(message), all_due(message, now()), false);
+  auto done = store.insert_message(message, head, new_row(message), all_due(message, now()));
   if (!done) {
     if (!is_constraint(done.error()))
       return done.error();
@@ -121,8 +121,7 @@ Result<void> Custody::land_again(mail::MessageId id) {
     log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
     return store.quarantine_incoming(id, encode_outcome(damage(why)));
   }
-  const std::string head = encode_head(**message);
-  return store.insert_message(**message, head, new_row(**message), all_due(**message, now()), true);
+  return store.insert_message(**message, {}, new_row(**message), all_due(**message, now()));
 }
 
 Result<void> Custody::quarantine(mail::MessageId id, const std::string& why, Effects& effects) {
@@ -146,6 +145,8 @@ Result<void> Custody::quarantine(mail::MessageId id, const std::string& why, Eff
     if (auto done = store.update_recipient(id, recipient); !done)
       return done.error();
   }
+  if (auto done = store.mark_damaged(id); !done)
+    return done.error();
   return store.update_message(id, **row, *alive);
 }
 

@@ -49,10 +49,13 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
       {sites_,
        "SELECT name, blocked_until, failures, since, last FROM site"
        " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
-      {totals_,
-       "SELECT count(*), total(size), total(waiting + held), total(waiting > 0 AND tried),"
-       " total(waiting = 0) FROM message INDEXED BY message_totals"},
-      {totals_incoming_, "SELECT count(*), total(size) FROM incoming"},
+      {totals_, "SELECT status, messages, recipients, bytes FROM tally"},
+      {totals_incoming_, "SELECT id, size, head FROM incoming"},
+      {damaged_, "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
+      {dropped_, "SELECT name FROM dropped"},
+      {site_recipients_,
+       "SELECT total(d.recipients) FROM domain d WHERE d.site ="
+       " (SELECT id FROM site WHERE name = ?)"},
       {oldest_,
        "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
        " UNION ALL SELECT min(id) FROM message)"},

@@ -18,10 +18,12 @@ class Listing {
   Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
                                           std::size_t most, TimePoint wall);
   Result<Changed> count(const Filter& filter, TimePoint wall);
+  Result<void> count_on(Counting& counting, TimePoint wall);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);
   Result<Totals> totals();
   Result<std::vector<SiteState>> sites();
+  Result<std::vector<std::string>> dropped();
 
  private:
   Result<void> list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,
@@ -42,7 +44,7 @@ class Listing {
   TimePoint wall_;
   Database database_;
   Statement incoming_, waiting_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
-  Statement totals_, totals_incoming_, oldest_;
+  Statement totals_, totals_incoming_, oldest_, damaged_, dropped_, site_recipients_;
 };
 
 }  // namespace postrider::queue

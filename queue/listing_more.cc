@@ -4,6 +4,35 @@
 
 namespace postrider::queue {
 
+namespace {
+
+constexpr std::int64_t kDeferred = 1, kHeld = 2;  // statuses in `tally`
+
+}  // namespace
+
+Result<void> Listing::count_on(Counting& counting, TimePoint wall) {
+  auto counted = count(counting.filter, wall);
+  if (!counted)
+    return counted.error();
+  counting.counted = *counted;
+  counting.is_done = true;
+  return {};
+}
+
+Result<std::vector<std::string>> Listing::dropped() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> names;
+  Query query(dropped_);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("list dropped files");
+    if (!*row)
+      return names;
+    names.emplace_back(query.text(0));
+  }
+}
+
 Result<Changed> Listing::count(const Filter& filter, TimePoint wall) {
   constexpr std::size_t kPage = 1000;
   Changed counted;
@@ -66,29 +95,50 @@ Result<std::vector<Attempt>> Listing::attempts(mail::MessageId id) {
 
 Result<Totals> Listing::totals() {
   const std::lock_guard lock(mutex_);
+  auto reading = Transaction::begin_reading(database_);
+  if (!reading)
+    return reading.error();
   Totals totals;
   const auto number = [](Query& query, int column) {
     return static_cast<std::uint64_t>(query.integer(column));
   };
   {
     Query query(totals_);
-    auto row = query.next();
-    if (!row)
-      return row.error().during("count the queue");
-    totals.messages = number(query, 0);
-    totals.bytes = number(query, 1);
-    totals.recipients = number(query, 2);
-    totals.deferred = number(query, 3);
-    totals.held = number(query, 4);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error().during("count the queue");
+      if (!*row)
+        break;
+      totals.messages += number(query, 1);
+      totals.recipients += number(query, 2);
+      totals.bytes += number(query, 3);
+      if (query.integer(0) == kDeferred)
+        totals.deferred = number(query, 1);
+      if (query.integer(0) == kHeld)
+        totals.held = number(query, 1);
+    }
   }
   {
     Query query(totals_incoming_);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error().during("count the queue");
+      if (!*row)
+        break;
+      ++totals.messages;
+      totals.bytes += number(query, 1);
+      if (const auto message = decode_head({query.integer(0)}, query.blob(2)))
+        totals.recipients += message->envelope.recipients.size();
+    }
+  }
+  {
+    Query query(damaged_);
     auto row = query.next();
     if (!row)
       return row.error().during("count the queue");
-    totals.messages += number(query, 0);
-    totals.recipients += number(query, 0);
-    totals.bytes += number(query, 1);
+    totals.quarantined = number(query, 0);
   }
   totals.active = leases_.size();
   Query query(oldest_);
@@ -118,6 +168,11 @@ Result<std::vector<SiteState>> Listing::sites() {
     site.since = TimePoint(Duration(query.integer(3)));
     if (auto last = decode_outcome(query.blob(4)))
       site.last = *std::move(last);
+    Query count(site_recipients_);
+    auto counted = count.bind_text(site.site).next();
+    if (!counted)
+      return counted.error().during("list sites");
+    site.recipients = static_cast<std::uint64_t>(count.integer(0));
     sites.push_back(std::move(site));
   }
 }

@@ -72,6 +72,24 @@ Result<BodyFile> Queue::create_body(mail::MessageId id) {
 }
 
 Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
+  auto accepted = co_await accept_dropped(loop, std::move(submission));
+  if (!accepted)
+    co_return accepted.error();
+  co_return Result<void>();
+}
+
+namespace {
+
+// Whoever collected it may have failed to keep a part.
+bool is_whole(const mail::Content& content, const BodyFile& body, std::uint64_t in_file) {
+  if (content.file.empty())
+    return content.bytes && content.bytes->size() == content.size;
+  return body.is_open() && body.name() == content.file && in_file == content.size;
+}
+
+}  // namespace
+
+Task<Result<mail::MessageId>> Queue::accept_dropped(Loop& loop, Submission submission) {
   if (admission() == Admission::stopping)
     co_return Error(Errc::stopped, "store message");
   if (auto whole =
@@ -85,14 +103,30 @@ Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
     if (!synced)
       co_return synced.error().during("store message");
   }
+  const auto in_file = submission.body.is_open() ? submission.body.state_->size : 0;
+  if (!is_whole(submission.message->content, submission.body, in_file))
+    co_return Error(Errc::storage, "store message: its content is not whole");
   Waiting waiting(loop);
-  std::string head = encode_head(*submission.message);
+  std::string head = encode_head(*submission.message, content_checksum(submission));
   impl_->writer.give([&](Inbox& inbox) {
     inbox.submissions.push_back({std::move(submission), std::move(head), &waiting, {}});
     return Urgency::now;
   });
   co_await waiting.done.wait();
-  co_return std::move(waiting.result);
+  if (!waiting.result)
+    co_return waiting.result.error();
+  co_return waiting.id;
+}
+
+Result<std::vector<std::string>> Queue::dropped() {
+  return impl_->listing.dropped();
+}
+
+void Queue::forget_dropped(std::vector<std::string> drop_ids) {
+  impl_->writer.give([&](Inbox& inbox) {
+    std::move(drop_ids.begin(), drop_ids.end(), std::back_inserter(inbox.forgotten));
+    return Urgency::soon;
+  });
 }
 
 void Queue::record(std::vector<Record> records) {
@@ -137,9 +171,10 @@ void Queue::quarantine(mail::MessageId id, std::string why) {
 }
 
 void Queue::change(Verb verb, Filter filter, bool dry_run,
-                   std::function<void(Result<Changed>)> on_done) {
+                   std::function<void(Result<Changed>)> on_done, Actor actor) {
   impl_->writer.give([&](Inbox& inbox) {
-    inbox.changes.push_back({verb, std::move(filter), dry_run, std::move(on_done), {}});
+    inbox.changes.push_back(
+        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor), {}});
     return Urgency::now;
   });
 }
@@ -151,6 +186,10 @@ Result<std::vector<ListedMessage>> Queue::list(const Filter& filter, mail::Messa
 
 Result<Changed> Queue::count(const Filter& filter) {
   return impl_->listing.count(filter, impl_->clock.now());
+}
+
+Result<void> Queue::count_on(Counting& counting) {
+  return impl_->listing.count_on(counting, impl_->clock.now());
 }
 
 Result<std::shared_ptr<const mail::Message>> Queue::load(mail::MessageId id) {
@@ -167,6 +206,14 @@ Result<Totals> Queue::totals() {
 
 Queue::Counters Queue::counters() const {
   return impl_->writer.counters();
+}
+
+bool Queue::is_lost() const {
+  return impl_->writer.is_lost();
+}
+
+std::size_t Queue::unrecorded() const {
+  return impl_->writer.unrecorded();
 }
 
 void Queue::reconfigure(Settings settings) {

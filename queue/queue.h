@@ -52,6 +52,7 @@ enum class Admission : std::uint8_t { open, disk_low, failed, stopping };
 
 // The body of a large message while it arrives: written as it comes, removed unless accepted.
 // Used on one loop; writes go to the page cache, finish() syncs on the pool for blocking work.
+struct Submission;
 class BodyFile {
  public:
   BodyFile() noexcept;
@@ -67,6 +68,7 @@ class BodyFile {
  private:
   friend class Queue;
   friend class Writer;
+  friend std::optional<std::uint32_t> content_checksum(const Submission& submission);
   struct State;
   std::unique_ptr<State> state_;
   std::string name_;
@@ -74,7 +76,8 @@ class BodyFile {
 
 struct Submission {
   std::shared_ptr<const mail::Message> message;
-  BodyFile body;  // not open when the content is in memory
+  BodyFile body;        // not open when the content is in memory
+  std::string drop_id;  // of a file in the drop folder; empty: it came another way
 };
 
 // What delivery is asked to do for some recipients of a message, and must answer with one Record
@@ -114,11 +117,12 @@ struct Record {
 // A site is a set of hosts that several domains may share. While it is blocked, none of its
 // domains' mail is leased, and not one row of that mail is touched.
 struct SiteState {
-  std::string site;            // delivery's name for it
-  TimePoint blocked_until;     // 0: open
-  std::uint32_t failures = 0;  // probes in a row
-  TimePoint since;             // of the first failure in the row
-  mail::Outcome last;          // why
+  std::string site;              // delivery's name for it
+  TimePoint blocked_until;       // 0: open
+  std::uint32_t failures = 0;    // probes in a row
+  TimePoint since;               // of the first failure in the row
+  mail::Outcome last;            // why
+  std::uint64_t recipients = 0;  // that wait for it; filled by sites()
 };
 
 // Implemented by delivery. Called on the queue thread with whole batches: only post and return.
@@ -182,6 +186,7 @@ struct Attempt {
 
 struct Totals {
   std::uint64_t messages = 0, recipients = 0, active = 0, deferred = 0, held = 0, bytes = 0;
+  std::uint64_t quarantined = 0;  // of those held: because their content was damaged
   TimePoint oldest;
 };
 
@@ -189,6 +194,20 @@ enum class Verb : std::uint8_t { hold, release, retry, remove, bounce };
 struct Changed {
   std::uint64_t messages = 0;
   std::uint64_t recipients = 0;
+};
+
+// Who asked for a change: for the log.
+struct Actor {
+  unsigned uid = 0;
+  std::string name;  // of the user; empty: not known
+};
+
+// A count under way: see Queue::count_on().
+struct Counting {
+  Filter filter;
+  Changed counted;
+  bool is_done = false;
+  std::int64_t after = -1;  // how far it came; -1: not begun
 };
 
 class Queue {
@@ -213,6 +232,15 @@ class Queue {
   // Receiving. On the loop's thread.
   Result<BodyFile> create_body(mail::MessageId id);
   Task<Result<void>> accept(Loop& loop, Submission submission);
+  // The same for a file of the drop folder, whose drop_id is stored in the same transaction.
+  // Returns the id under which it was accepted: if the file was taken before, that of the earlier
+  // message, and nothing is stored now. Once this has returned an id, a second copy of the file is
+  // never delivered, whatever happens to the file, until its drop_id is forgotten.
+  Task<Result<mail::MessageId>> accept_dropped(Loop& loop, Submission submission);
+  // Drop ids that are remembered. Blocks: for the pool.
+  Result<std::vector<std::string>> dropped();
+  // For ids whose file is gone for good: unlinked, and the folder synced.
+  void forget_dropped(std::vector<std::string> drop_ids);
 
   // Delivery. Any thread; answered by nothing: kept until stored.
   void record(std::vector<Record> records);
@@ -226,13 +254,18 @@ class Queue {
   Result<FileDescriptor> open_body(const mail::Message& message) const;
   void quarantine(mail::MessageId id, std::string why);
 
-  // Administration. change() is one transaction. on_done runs on the queue thread.
-  void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done);
+  // Administration. A change concerns all that match at the moment at which it begins, and nothing
+  // that comes later; it is done in short transactions between those of mail. on_done runs on the
+  // queue thread.
+  void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done,
+              Actor actor = {});
   // Any thread but the loops: blocking reads on the read-only connection, in short transactions.
   // Messages in the order of arrival, `after` exclusive, at most `most` of them.
   Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
                                           std::size_t most);
   Result<Changed> count(const Filter& filter);
+  // Goes on with a count, for some milliseconds. Exact for what is neither new nor gone meanwhile.
+  Result<void> count_on(Counting& counting);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);  // the latest 100, oldest first
   Result<Totals> totals();
@@ -241,6 +274,11 @@ class Queue {
     std::uint64_t accepted = 0, delivered = 0, bounced = 0, removed = 0, deferrals = 0, commits = 0;
   };
   Counters counters() const;
+  // Storage has failed for so long that only a fresh process can help.
+  bool is_lost() const;
+  // After stop(): ends that delivery reported and that could not be stored; these may be delivered
+  // again.
+  std::size_t unrecorded() const;
   // New limits after a reload. Any thread.
   void reconfigure(Settings settings);
   // Looks at the clock and at what is due now: after the clock was moved (tests, resume). Any

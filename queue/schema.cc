@@ -95,6 +95,68 @@ CREATE TABLE attempt (
   PRIMARY KEY (message, seq)
 ) STRICT, WITHOUT ROWID;
 )sql",
+    R"sql(
+-- Files of the drop folder that became messages, until the file is gone.
+CREATE TABLE dropped (
+  name TEXT PRIMARY KEY,
+  message INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How much waits, by status (0 queued, 1 deferred, 2 held), kept by triggers: exact in every
+-- transaction, whatever statement changed the rows. CAST: a damaged size must not stop the rest.
+CREATE TABLE tally (
+  status INTEGER PRIMARY KEY,
+  messages INTEGER NOT NULL,
+  recipients INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) STRICT;
+INSERT INTO tally
+  SELECT s.status, count(m.waiting), CAST(total(m.waiting + m.held) AS INTEGER),
+         CAST(total(m.size) AS INTEGER)
+  FROM (SELECT 0 AS status UNION ALL SELECT 1 UNION ALL SELECT 2) s
+  LEFT JOIN message m INDEXED BY message_totals
+    ON s.status = CASE WHEN m.waiting = 0 THEN 2 WHEN m.tried THEN 1 ELSE 0 END
+  GROUP BY s.status;
+DROP INDEX message_totals;
+CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
+  UPDATE tally SET messages = messages + 1, recipients = recipients + new.waiting + new.held,
+    bytes = CAST(bytes + new.size AS INTEGER)
+    WHERE status = CASE WHEN new.waiting = 0 THEN 2 WHEN new.tried THEN 1 ELSE 0 END;
+END;
+CREATE TRIGGER message_removed AFTER DELETE ON message BEGIN
+  UPDATE tally SET messages = messages - 1, recipients = recipients - old.waiting - old.held,
+    bytes = CAST(bytes - old.size AS INTEGER)
+    WHERE status = CASE WHEN old.waiting = 0 THEN 2 WHEN old.tried THEN 1 ELSE 0 END;
+END;
+CREATE TRIGGER message_changed AFTER UPDATE OF waiting, held, tried ON message
+  WHEN old.waiting <> new.waiting OR old.held <> new.held OR old.tried <> new.tried BEGIN
+  UPDATE tally SET messages = messages - 1, recipients = recipients - old.waiting - old.held,
+    bytes = CAST(bytes - old.size AS INTEGER)
+    WHERE status = CASE WHEN old.waiting = 0 THEN 2 WHEN old.tried THEN 1 ELSE 0 END;
+  UPDATE tally SET messages = messages + 1, recipients = recipients + new.waiting + new.held,
+    bytes = CAST(bytes + new.size AS INTEGER)
+    WHERE status = CASE WHEN new.waiting = 0 THEN 2 WHEN new.tried THEN 1 ELSE 0 END;
+END;
+
+-- Living recipients of each domain.
+ALTER TABLE domain ADD COLUMN recipients INTEGER NOT NULL DEFAULT 0;
+UPDATE domain SET recipients = (SELECT count(*) FROM recipient r INDEXED BY recipient_due
+  WHERE r.domain = domain.id AND r.state < 3);
+CREATE TRIGGER recipient_added AFTER INSERT ON recipient WHEN new.state < 3 BEGIN
+  UPDATE domain SET recipients = recipients + 1 WHERE id = new.domain;
+END;
+CREATE TRIGGER recipient_removed AFTER DELETE ON recipient WHEN old.state < 3 BEGIN
+  UPDATE domain SET recipients = recipients - 1 WHERE id = old.domain;
+END;
+CREATE TRIGGER recipient_ended AFTER UPDATE OF state ON recipient
+  WHEN old.state < 3 AND new.state >= 3 BEGIN
+  UPDATE domain SET recipients = recipients - 1 WHERE id = old.domain;
+END;
+
+-- Held because the content is not what was stored.
+ALTER TABLE message ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX message_damaged ON message(id) WHERE damaged = 1;
+)sql",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion);
 

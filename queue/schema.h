@@ -15,6 +15,6 @@ Result<void> configure_writer(Database& database);
 Result<void> prepare_database(Database& database);
 Result<void> configure_reader(Database& database);
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 }  // namespace postrider::queue

@@ -1,5 +1,6 @@
 #include "queue/spool.h"
 
+#include "queue/checksum.h"
 #include "queue/codec.h"
 
 #include <cerrno>
@@ -109,10 +110,11 @@ Result<FileDescriptor> Spool::open_body(const mail::Message& message) const {
     return Error(Errc::corrupt, "open body: illegal name");
   auto file = open_file_at(bodies_, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) {
+    // Not there, or a link in its place: damage. All else passes (descriptors, memory, a folder
+    // that somebody closed, a file server that is away).
     const int number = file.error().code().value();
-    // Out of descriptors or memory passes; everything else says that the file is not there.
-    const bool passes = number == EMFILE || number == ENFILE || number == ENOMEM || number == EIO;
-    return passes ? file.error() : Error(Errc::corrupt, file.error().describe());
+    const bool is_damage = number == ENOENT || number == ELOOP || number == ENXIO;
+    return is_damage ? Error(Errc::corrupt, file.error().describe()) : file.error();
   }
   struct stat about {};
   if (::fstat(file->get(), &about) != 0)
@@ -120,6 +122,26 @@ Result<FileDescriptor> Spool::open_body(const mail::Message& message) const {
   if (!same_as_recorded(about, owner_, message))
     return Error(Errc::corrupt, "body " + name + " is not the file that was stored");
   return file;
+}
+
+Result<std::uint32_t> Spool::checksum_of_body(const mail::Message& message,
+                                              const std::atomic<bool>& ending) const {
+  auto file = open_body(message);
+  if (!file)
+    return file.error();
+  Checksum checksum;
+  std::string block(256U << 10U, '\0');
+  while (!ending) {
+    const auto got = ::read(file->get(), block.data(), block.size());
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return system_error("read body " + message.content.file);
+    if (got == 0)
+      break;
+    checksum.feed({block.data(), static_cast<std::size_t>(got)});
+  }
+  return checksum.value();
 }
 
 void Spool::remove_body(const std::string& name) const {

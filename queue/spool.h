@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "mail/message.h"
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -31,6 +32,9 @@ class Spool {
   // The file of a message, checked (attacks.md I12): regular, ours, one link, the recorded size.
   // Errc::corrupt if it is anything else.
   Result<FileDescriptor> open_body(const mail::Message& message) const;
+  // Of what stands in the file; reads all of it. Ends early once `ending` is set.
+  Result<std::uint32_t> checksum_of_body(const mail::Message& message,
+                                         const std::atomic<bool>& ending) const;
   void remove_body(const std::string& name) const;
   // Makes names durable that were added to body/.
   Result<void> sync_bodies() const;

@@ -36,6 +36,10 @@ Error sqlite_error(sqlite3* database, std::string step) {
   return Error({code, category()}, std::move(step));
 }
 
+bool is_of_sqlite(const Error& error) {
+  return error.code().category() == category();
+}
+
 bool is_full(const Error& error) {
   return primary_code(error) == SQLITE_FULL;
 }
@@ -171,6 +175,12 @@ Result<Statement> Database::prepare(const char* sql) {
 Result<Transaction> Transaction::begin(Database& database) {
   if (auto begun = database.execute("BEGIN IMMEDIATE"); !begun)
     return begun.error().during("begin transaction");
+  return Transaction(database);
+}
+
+Result<Transaction> Transaction::begin_reading(Database& database) {
+  if (auto begun = database.execute("BEGIN"); !begun)
+    return begun.error().during("begin reading");
   return Transaction(database);
 }
 

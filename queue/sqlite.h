@@ -15,6 +15,7 @@ namespace postrider::queue {
 
 // The extended result code and SQLite's own words.
 Error sqlite_error(sqlite3* database, std::string step);
+bool is_of_sqlite(const Error& error);
 // No room on the disk: an ordinary event, the connection stays usable.
 bool is_full(const Error& error);
 // The row itself was refused; the transaction goes on without it.
@@ -92,6 +93,8 @@ class Database {
 class Transaction {
  public:
   static Result<Transaction> begin(Database& database);
+  // One state of the database for several queries; ended by its destructor.
+  static Result<Transaction> begin_reading(Database& database);
   Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
   Transaction& operator=(Transaction&&) = delete;
   ~Transaction();

@@ -1,5 +1,6 @@
 #include "queue/store.h"
 
+#include "queue/checksum.h"
 #include "queue/codec.h"
 #include "queue/schema.h"
 
@@ -46,6 +47,10 @@ Result<void> Store::prepare() {
       {insert_message_,
        "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
        " logged, sender, head) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"},
+      {move_message_,
+       "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
+       " logged, sender, head) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, head"
+       " FROM incoming WHERE id = ?1"},
       {insert_body_, "INSERT INTO body(id, data) VALUES(?, ?)"},
       {move_body_,
        "INSERT INTO body(id, data) SELECT id, body FROM incoming WHERE id = ? AND body NOTNULL"},
@@ -78,9 +83,13 @@ Result<void> Store::prepare() {
        " OR EXISTS(SELECT 1 FROM message WHERE id = ?1)"},
       {damaged_incoming_,
        "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
-       " logged, sender, head)"
+       " logged, sender, head, damaged)"
        " SELECT id, 9223372036854775807, 9223372036854775807, id / 1000, size, 0, 1, 1, 1, 0, '',"
-       " head FROM incoming WHERE id = ?"},
+       " head, 1 FROM incoming WHERE id = ?"},
+      {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
+      {find_dropped_, "SELECT message FROM dropped WHERE name = ?"},
+      {add_dropped_, "INSERT INTO dropped(name, message) VALUES(?, ?)"},
+      {forget_dropped_, "DELETE FROM dropped WHERE name = ?"},
       {get_meta_, "SELECT value FROM meta WHERE key = ?"},
       {set_meta_, "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)"},
   };
@@ -136,8 +145,7 @@ Result<std::shared_ptr<const mail::Message>> Store::load_incoming_head(mail::Mes
 }
 
 Result<void> Store::insert_message(const mail::Message& message, std::string_view head,
-                                   MessageRow row, std::vector<RecipientRow> recipients,
-                                   bool from_incoming) {
+                                   MessageRow row, std::vector<RecipientRow> recipients) {
   std::int64_t waiting = 0;
   std::int64_t held = 0;
   for (auto& recipient : recipients) {
@@ -150,14 +158,19 @@ Result<void> Store::insert_message(const mail::Message& message, std::string_vie
       return domain.error();
     recipient.domain = *domain;
   }
-  Query query(insert_message_);
+  const bool from_incoming = head.empty();
+  Query query(from_incoming ? move_message_ : insert_message_);
   query.bind(message.id.value).bind(waiting > 0 ? row.deadline : kNever).bind(row.expires);
   query.bind(milliseconds(message.received));
   query.bind(static_cast<std::int64_t>(message.content.size)).bind(waiting).bind(held);
   query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0);
-  query.bind_text(message.envelope.sender).bind_blob(head);
+  query.bind_text(message.envelope.sender);
+  if (!from_incoming)
+    query.bind_blob(head);
   if (auto done = query.run(); !done)
     return done.error();
+  if (from_incoming && database_.changes() != 1)
+    return Error(Errc::corrupt, "move message " + to_string(message.id) + ": its row is missing");
 
   if (from_incoming) {
     if (auto done = Query(move_body_).bind(message.id.value).run(); !done)
@@ -251,7 +264,8 @@ Result<std::vector<RecipientRow>> Store::load_alive(mail::MessageId id) {
   }
 }
 
-Result<std::shared_ptr<const mail::Message>> Store::load_message(mail::MessageId id) {
+Result<StoredMessage> Store::load_message(mail::MessageId id) {
+  StoredMessage stored;
   Query head(message_head_);
   head.bind(id.value);
   auto row = head.next();
@@ -259,7 +273,7 @@ Result<std::shared_ptr<const mail::Message>> Store::load_message(mail::MessageId
     return row.error();
   if (!*row)
     return Error(Errc::not_found, "load message " + to_string(id));
-  auto message = decode_head(id, head.blob(0));
+  auto message = decode_head(id, head.blob(0), &stored.checksum);
   if (!message)
     return message.error();
   if (message->content.file.empty()) {
@@ -269,10 +283,34 @@ Result<std::shared_ptr<const mail::Message>> Store::load_message(mail::MessageId
     if (!found)
       return found.error();
     if (!*found || body.blob(0).size() != message->content.size)
-      return Error(Errc::corrupt, "load content");
+      return Error(Errc::corrupt, "load content: it has another size than when it was stored");
+    if (stored.checksum && checksum_of(body.blob(0)) != *stored.checksum)
+      return Error(Errc::corrupt, "load content: it is not what was stored (checksum)");
     message->content.bytes = std::make_shared<const std::string>(body.blob(0));
   }
-  return std::make_shared<const mail::Message>(*std::move(message));
+  stored.message = std::make_shared<const mail::Message>(*std::move(message));
+  return stored;
+}
+
+Result<void> Store::mark_damaged(mail::MessageId id) {
+  return Query(mark_damaged_).bind(id.value).run();
+}
+
+Result<std::optional<mail::MessageId>> Store::find_dropped(std::string_view drop_id) {
+  Query query(find_dropped_);
+  query.bind_text(drop_id);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? std::optional(mail::MessageId{query.integer(0)}) : std::nullopt;
+}
+
+Result<void> Store::add_dropped(std::string_view drop_id, mail::MessageId id) {
+  return Query(add_dropped_).bind_text(drop_id).bind(id.value).run();
+}
+
+Result<void> Store::forget_dropped(std::string_view drop_id) {
+  return Query(forget_dropped_).bind_text(drop_id).run();
 }
 
 Result<void> Store::update_recipient(mail::MessageId id, const RecipientRow& row) {

@@ -46,6 +46,12 @@ struct SiteRow {
   std::uint32_t failures = 0;
 };
 
+// A message with what its content must be: for content in a file, which is read elsewhere.
+struct StoredMessage {
+  std::shared_ptr<const mail::Message> message;
+  std::optional<std::uint32_t> checksum;
+};
+
 class Store {
  public:
   static Result<Store> open(const std::string& path, const char* vfs, const Leases& leases);
@@ -57,16 +63,18 @@ class Store {
   Result<std::vector<mail::MessageId>> incoming_ids();
   Result<std::shared_ptr<const mail::Message>> load_incoming_head(mail::MessageId id);
 
-  // Waiting mail. from_incoming: its row is there and moves here.
+  // Waiting mail. Empty head: its row is in `incoming` and moves here.
   Result<void> insert_message(const mail::Message& message, std::string_view head, MessageRow row,
-                              std::vector<RecipientRow> recipients, bool from_incoming);
+                              std::vector<RecipientRow> recipients);
   // A landed row that does not decode: kept, held, without content checks.
   Result<void> quarantine_incoming(mail::MessageId id, const std::string& last);
   Result<void> delete_message(mail::MessageId id);
   Result<std::optional<MessageRow>> load_row(mail::MessageId id);
   Result<std::vector<RecipientRow>> load_alive(mail::MessageId id);
-  // With the content, unless that is in a file.
-  Result<std::shared_ptr<const mail::Message>> load_message(mail::MessageId id);
+  // With the content, checked, unless that is in a file.
+  Result<StoredMessage> load_message(mail::MessageId id);
+  // Held because its content is damaged; shown as such until it is released.
+  Result<void> mark_damaged(mail::MessageId id);
   Result<void> update_recipient(mail::MessageId id, const RecipientRow& row);
   // Counts are taken from the living recipients.
   Result<void> update_message(mail::MessageId id, const MessageRow& row,
@@ -121,6 +129,11 @@ class Store {
   Result<std::vector<std::string>> delete_picked();
   Result<void> forget_picked();
 
+  // The drop folder.
+  Result<std::optional<mail::MessageId>> find_dropped(std::string_view drop_id);
+  Result<void> add_dropped(std::string_view drop_id, mail::MessageId id);
+  Result<void> forget_dropped(std::string_view drop_id);
+
   // Sites.
   Result<void> set_site(const SiteState& state, std::int64_t blocked_until);
   Result<void> assign_site(const std::string& domain, const std::string& site);
@@ -154,7 +167,7 @@ class Store {
   // Dropped in this order reversed: statements before their database.
   Database database_;
   Statement insert_incoming_, delete_incoming_, incoming_ids_, incoming_head_;
-  Statement insert_message_, insert_body_, move_body_, insert_recipient_;
+  Statement insert_message_, move_message_, insert_body_, move_body_, insert_recipient_;
   Statement delete_message_, delete_body_, delete_recipients_, delete_attempts_;
   Statement message_row_, message_head_, body_, alive_, update_recipient_, update_message_;
   Statement insert_attempt_, trim_attempts_, set_logged_, exists_, damaged_incoming_;
@@ -165,6 +178,7 @@ class Store {
       next_deadline_;
   Statement delete_domain_, delete_site_;
   Statement get_meta_, set_meta_, pick_, of_domain_;
+  Statement mark_damaged_, find_dropped_, add_dropped_, forget_dropped_;
 
   // Remembered rows, each a copy of what is stored; emptied when they grow too many.
   std::unordered_map<std::string, std::int64_t> domain_ids_;

@@ -14,7 +14,7 @@ constexpr const char* kHold[] = {
 constexpr const char* kRelease[] = {
     "UPDATE recipient SET state = 0, next_attempt = ?1 FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx",
-    "UPDATE message SET expires = max(expires, ?1 + 3600000)"
+    "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
     " WHERE id IN (SELECT message FROM temp.picked)",
     "UPDATE message SET deadline = CASE WHEN delayed THEN expires ELSE min(expires, ?1 + ?2) END"
     " WHERE id IN (SELECT message FROM temp.picked)"};

@@ -30,7 +30,7 @@ Error no_room() {
 
 bool Inbox::is_empty() const {
   return submissions.empty() && records.empty() && sites.empty() && assignments.empty() &&
-         quarantines.empty() && changes.empty() && settings.empty();
+         quarantines.empty() && forgotten.empty() && changes.empty() && settings.empty();
 }
 
 bool Inbox::is_urgent() const {
@@ -47,6 +47,7 @@ void Inbox::clear() {
   sites.clear();
   assignments.clear();
   quarantines.clear();
+  forgotten.clear();
   changes.clear();
   settings.clear();
 }
@@ -66,6 +67,7 @@ Writer::~Writer() {
 void Writer::start(Consumer* consumer) {
   consumer_ = consumer;
   custody_.has_consumer = consumer != nullptr;
+  checks_.emplace(1U);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -78,6 +80,8 @@ void Writer::stop() {
     });
     thread_.join();
   }
+  ending_ = true;
+  checks_.reset();
   close();
 }
 
@@ -202,19 +206,41 @@ Result<void> Writer::store_inbox(Effects& effects) {
     for (const auto& each : inbox->quarantines)
       if (auto done = custody_.quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
+    for (const auto& drop_id : inbox->forgotten)
+      if (auto done = custody_.store.forget_dropped(drop_id); !done)
+        return done.error().during("forget dropped file");
   }
-  for (auto& each : work_.submissions) {
-    auto done = custody_.submit(each.submission.message, each.head, effects, each.refused);
-    if (!done)
+  for (auto& each : work_.submissions)
+    if (auto done = store_submission(each, effects); !done)
       return done.error().during("store message");
-    effects.counted.accepted += each.refused ? 1 : 0;
-  }
   for (auto& change : work_.changes) {
     change.result = custody_.change(change.verb, change.filter, change.dry_run, effects);
     if (!change.result)
       return change.result.error().during("change the queue");
   }
   return {};
+}
+
+Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) {
+  const auto& submission = each.submission;
+  each.waiting->id = submission.message->id;
+  if (!submission.drop_id.empty()) {
+    auto known = custody_.store.find_dropped(submission.drop_id);
+    if (!known)
+      return known.error();
+    if (known->has_value()) {
+      each.waiting->id = **known;
+      return {};
+    }
+  }
+  if (auto done = custody_.submit(submission.message, each.head, effects, each.refused); !done)
+    return done.error();
+  if (!each.refused)
+    return {};
+  ++effects.counted.accepted;
+  if (submission.drop_id.empty())
+    return {};
+  return custody_.store.add_dropped(submission.drop_id, submission.message->id);
 }
 
 // The large body of a notice has nobody who awaits its sync: rare, so done here.
@@ -235,7 +261,8 @@ void Writer::committed(Effects& effects) {
         if (notice.body.is_open())
           notice.body.state_->keep();
   for (auto& each : work_.submissions)
-    if (each.refused && each.submission.body.is_open())
+    if (each.refused && each.waiting->id == each.submission.message->id &&
+        each.submission.body.is_open())
       each.submission.body.state_->keep();
   kept_.clear();
   counted_.accepted += effects.counted.accepted;
@@ -246,14 +273,57 @@ void Writer::committed(Effects& effects) {
   counted_.commits += effects.counted.commits;
   if (std::exchange(store_is_full_, false))
     check_room();
-  if (!effects.leases.empty())
-    consumer_->take(std::move(effects.leases));
+  hand_out(effects);
   if (!effects.files.empty())
     removals_.post([this, files = std::move(effects.files)] {
       for (const auto& name : files)
         spool_.remove_body(name);
     });
   maintain_after_commit();
+}
+
+// Large content is read once before it goes out: elsewhere, so that nobody waits for the disk.
+void Writer::hand_out(Effects& effects) {
+  for (const auto& check : effects.checks) {
+    const auto at = std::find_if(effects.leases.begin(), effects.leases.end(),
+                                 [&](const auto& lease) { return lease.message->id == check.id; });
+    if (at == effects.leases.end())
+      continue;
+    checks_->post([this, lease = std::move(*at), checksum = check.checksum]() mutable {
+      check_body(std::move(lease), checksum);
+    });
+    effects.leases.erase(at);
+  }
+  if (!effects.leases.empty())
+    consumer_->take(std::move(effects.leases));
+}
+
+// On a thread of the pool.
+void Writer::check_body(Lease lease, std::uint32_t checksum) {
+  auto read = spool_.checksum_of_body(*lease.message, ending_);
+  if (ending_)
+    return;  // the next start leases it again
+  if (read && *read == checksum) {
+    std::vector<Lease> one;
+    one.push_back(std::move(lease));
+    consumer_->take(std::move(one));
+    return;
+  }
+  Record back;
+  back.id = lease.message->id;
+  for (const auto& recipient : lease.recipients)
+    back.untried.push_back(recipient.index);
+  const bool is_damaged = read ? true : read.error().code() == Errc::corrupt;
+  if (!is_damaged)
+    log_.write(LogEvent(Level::warn, "content_unreadable", to_string(back.id))
+                   .add("reason", read.error().describe()));
+  give([&](Inbox& inbox) {
+    if (is_damaged)
+      inbox.quarantines.push_back({back.id, read ? "the content is not what was stored (checksum)"
+                                                 : read.error().describe()});
+    inbox.records.push_back(std::move(back));
+    return Urgency::soon;
+  });
 }
 
 void Writer::failed(const Error& error, Effects& effects) {
@@ -325,6 +395,7 @@ void Writer::keep_for_later() {
   move_to(work_.sites, kept_.sites);
   move_to(work_.assignments, kept_.assignments);
   move_to(work_.quarantines, kept_.quarantines);
+  move_to(work_.forgotten, kept_.forgotten);
   for (auto& change : work_.changes)
     if (change.result)
       change.result = Error(Errc::storage, "change the queue");
@@ -346,6 +417,10 @@ void Writer::set_admission(Admission admission) {
   while (known != Admission::stopping && known != admission &&
          !admission_.compare_exchange_weak(known, admission)) {
   }
+}
+
+std::size_t Writer::unrecorded() const {
+  return kept_.records.size() + work_.records.size();
 }
 
 Queue::Counters Writer::counters() const {

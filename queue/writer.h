@@ -24,6 +24,7 @@ struct Waiting {
   Loop* loop;
   Signal done;
   Result<void> result;
+  mail::MessageId id;  // under which the message is in the queue
 };
 
 struct Inbox {
@@ -38,6 +39,7 @@ struct Inbox {
     Filter filter;
     bool dry_run;
     std::function<void(Result<Changed>)> on_done;
+    Actor actor;
     Result<Changed> result;
   };
   struct Assignment {
@@ -52,6 +54,7 @@ struct Inbox {
   std::vector<SiteState> sites;
   std::vector<Assignment> assignments;
   std::vector<Quarantine> quarantines;
+  std::vector<std::string> forgotten;  // drop ids
   std::vector<Change> changes;
   std::vector<Settings> settings;
 
@@ -98,6 +101,8 @@ class Writer {
   const QueueTime& time() const { return custody_.time; }
   const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
   bool was_clean() const { return was_clean_; }
+  bool is_lost() const { return is_lost_; }
+  std::size_t unrecorded() const;  // after stop()
 
  private:
   using Steady = SteadyTime;
@@ -110,7 +115,10 @@ class Writer {
   bool is_anything_to_store() const;
   Result<void> transact(Effects& effects);
   Result<void> store_inbox(Effects& effects);
+  Result<void> store_submission(Inbox::Submitted& each, Effects& effects);
   Result<void> sync_notices();
+  void hand_out(Effects& effects);
+  void check_body(Lease lease, std::uint32_t checksum);
   Result<void> store_marks(std::int64_t ids_ahead);
   void committed(Effects& effects);
   void failed(const Error& error, Effects& effects);
@@ -164,12 +172,15 @@ class Writer {
   bool checkpointed_ = true;
 
   std::atomic<Duration::rep> lifetime_;
+  std::atomic<bool> is_lost_{false};
   std::atomic<Admission> admission_{Admission::open};
   struct {
     std::atomic<std::uint64_t> accepted{0}, delivered{0}, bounced{0}, removed{0}, deferrals{0},
         commits{0};
   } counted_;
   BlockingPool removals_{1};  // unlinking a large file takes its time
+  std::atomic<bool> ending_{false};
+  std::optional<BlockingPool> checks_;  // of large bodies, before delivery gets them
   std::thread thread_;
 };
 

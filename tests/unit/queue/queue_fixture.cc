@@ -18,6 +18,12 @@ Task<void> accept_and_tell(Queue& queue, Loop& loop, Submission submission,
   told.set_value(std::move(result));
 }
 
+Task<void> drop_and_tell(Queue& queue, Loop& loop, Submission submission,
+                         std::promise<Result<mail::MessageId>>& told) {
+  auto result = co_await queue.accept_dropped(loop, std::move(submission));
+  told.set_value(std::move(result));
+}
+
 }  // namespace
 
 TemporaryFolder::TemporaryFolder() {
@@ -145,6 +151,16 @@ Result<void> QueueFixture::accept(Submission submission) {
   auto answer = told.get_future();
   loop.loop.post([&] {
     loop.loop.spawn(accept_and_tell(*queue, loop.loop, std::move(submission), told), log, "accept");
+  });
+  REQUIRE(answer.wait_for(kPatience) == std::future_status::ready);
+  return answer.get();
+}
+
+Result<mail::MessageId> QueueFixture::accept_dropped(Submission submission) {
+  std::promise<Result<mail::MessageId>> told;
+  auto answer = told.get_future();
+  loop.loop.post([&] {
+    loop.loop.spawn(drop_and_tell(*queue, loop.loop, std::move(submission), told), log, "accept");
   });
   REQUIRE(answer.wait_for(kPatience) == std::future_status::ready);
   return answer.get();

@@ -95,6 +95,7 @@ struct QueueFixture {
                      const std::string& content = "Subject: x\r\n\r\nbody\r\n");
   Result<void> accept(Submission submission);
   Result<void> accept(mail::Message message);
+  Result<mail::MessageId> accept_dropped(Submission submission);
   mail::MessageId must_accept(const std::string& sender,
                               const std::vector<std::string>& recipients);
   std::vector<ListedMessage> list(const Filter& filter = {});

@@ -1,0 +1,292 @@
+// Content is what was stored, or it does not go out; and figures are what a recount gives.
+#include "queue/checksum.h"
+#include "queue/codec.h"
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+#include <sqlite3.h>
+
+#include <fstream>
+#include <random>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::queue::test {
+
+using mail::MessageId;
+using mail::Verdict;
+
+namespace {
+
+struct Stored : QueueFixture {
+  Stored() {
+    open();
+    start();
+  }
+
+  void execute(const std::string& sql) {
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    CHECK(sqlite3_exec(handle, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(handle);
+  }
+
+  std::string text(const std::string& sql) {
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_prepare_v2(handle, sql.c_str(), -1, &statement, nullptr) == SQLITE_OK);
+    std::string found;
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+      for (int i = 0; i < sqlite3_column_count(statement); ++i)
+        found.append(std::to_string(sqlite3_column_int64(statement, i))).append(" ");
+      found.append("\n");
+    }
+    sqlite3_finalize(statement);
+    sqlite3_close(handle);
+    return found;
+  }
+
+  Submission large(std::size_t size) {
+    auto message = make("a@b.test", {"c@large.test"});
+    Submission submission;
+    submission.body = queue->create_body(message.id).value();
+    REQUIRE(submission.body.append(std::string(size, 'x')).has_value());
+    message.content.bytes = nullptr;
+    message.content.file = submission.body.name();
+    message.content.size = size;
+    submission.message = std::make_shared<const mail::Message>(std::move(message));
+    return submission;
+  }
+
+  MessageId leave_large() {
+    auto submission = large(200'000);
+    const auto id = submission.message->id;
+    REQUIRE(accept(std::move(submission)).has_value());
+    record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+    return id;
+  }
+
+  void make_due() {
+    clock.pass(std::chrono::minutes(2));
+    queue->wake();
+  }
+
+  std::string status_of(MessageId id) {
+    Filter filter;
+    filter.ids = {id};
+    const auto listed = list(filter);
+    return listed.empty() ? "" : listed[0].status;
+  }
+
+  void wait_until_held(MessageId id) {
+    for (int i = 0; i < 1000 && status_of(id) != "held"; ++i) {
+      settle();
+      ::usleep(2000);
+    }
+    CHECK(status_of(id) == "held");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the checksum is CRC-32C", "[queue][checksum]") {
+  // RFC 3720 B.4
+  CHECK(checksum_of(std::string(32, '\0')) == 0x8a9136aaU);
+  CHECK(checksum_of(std::string(32, '\xff')) == 0x62a8ab43U);
+  CHECK(checksum_of("123456789") == 0xe3069283U);
+  Checksum pieces;
+  pieces.feed("1234");
+  pieces.feed("56789");
+  CHECK(pieces.value() == 0xe3069283U);
+}
+
+TEST_CASE_METHOD(Stored, "an octet that changed in a row holds that message alone",
+                 "[queue][checksum]") {
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+  const auto beside = must_accept("a@b.test", {"c@e.test"});
+  record(answer(hand.next(beside), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+  queue.reset();
+  // Of the same length: what only a checksum can tell.
+  execute(
+      "UPDATE body SET data = CAST(replace(CAST(data AS TEXT), 'body', 'bodx') AS BLOB)"
+      " WHERE id = " +
+      std::to_string(id.value));
+  open();
+  hand.clear();
+  start();
+  make_due();
+  CHECK(hand.next().message->id == beside);
+  wait_until_held(id);
+  CHECK(log.count("quarantined") == 1);
+  CHECK(queue->totals()->quarantined == 1);
+}
+
+TEST_CASE_METHOD(Stored, "an octet that changed in a file holds that message alone",
+                 "[queue][checksum]") {
+  const auto id = leave_large();
+  const auto beside = leave_large();
+  {
+    std::fstream file(queue->body_path(to_string(id)), std::ios::in | std::ios::out);
+    file.seekp(150'000);
+    file.put('y');
+  }
+  make_due();
+  CHECK(hand.next().message->id == beside);
+  wait_until_held(id);
+  CHECK(queue->totals()->quarantined == 1);
+
+  // Released as it is, it is held again; made whole, it goes out.
+  Filter filter;
+  filter.ids = {id};
+  {
+    std::fstream file(queue->body_path(to_string(id)), std::ios::in | std::ios::out);
+    file.seekp(150'000);
+    file.put('x');
+  }
+  CHECK(change(Verb::release, filter).messages == 1);
+  CHECK(queue->totals()->quarantined == 0);
+  make_due();
+  CHECK(hand.next(id).message->content.size == 200'000);
+}
+
+TEST_CASE_METHOD(Stored, "what passes does not hold a message", "[queue][checksum]") {
+  const auto id = leave_large();
+  const auto path = settings.spool + "/body";
+  const auto user = ::geteuid();
+  REQUIRE(::chmod(path.c_str(), 0) == 0);
+  if (user == 0)
+    REQUIRE(::seteuid(65534) == 0);  // root may look into any folder
+  make_due();
+  settle();
+  if (user == 0)
+    REQUIRE(::seteuid(0) == 0);
+  REQUIRE(::chmod(path.c_str(), 0700) == 0);
+  CHECK(status_of(id) == "deferred");
+  CHECK(log.count("content_unreadable") == 1);
+  CHECK(queue->totals()->quarantined == 0);
+  make_due();
+  CHECK(hand.next(id).message->id == id);
+}
+
+TEST_CASE_METHOD(Stored, "content that is not whole is refused", "[queue][accept]") {
+  auto message = make("a@b.test", {"c@d.test"});
+  message.content.size = 70'000;
+  CHECK_FALSE(accept(std::move(message)).has_value());
+
+  auto cut = large(70'000);
+  auto shorter = *cut.message;
+  shorter.content.size = 70'001;
+  cut.message = std::make_shared<const mail::Message>(shorter);
+  CHECK_FALSE(accept(std::move(cut)).has_value());
+
+  auto nothing = large(70'000);
+  nothing.body = BodyFile();
+  CHECK_FALSE(accept(std::move(nothing)).has_value());
+  CHECK(queue->totals()->messages == 0);
+}
+
+TEST_CASE_METHOD(Stored, "a drop file is taken once", "[queue][drop]") {
+  const auto submit = [this](const std::string& drop_id) {
+    Submission submission;
+    submission.message = std::make_shared<const mail::Message>(make("a@b.test", {"c@d.test"}));
+    submission.drop_id = drop_id;
+    return accept_dropped(std::move(submission));
+  };
+  const auto first = submit("msg.1");
+  REQUIRE(first.has_value());
+  CHECK(queue->dropped().value() == std::vector<std::string>{"msg.1"});
+  record(answer(hand.next(*first), Verdict::delivered));
+
+  SECTION("though it was delivered long ago") {
+    CHECK(submit("msg.1").value() == *first);
+    CHECK(hand.count() == 0);
+    CHECK(queue->totals()->messages == 0);
+  }
+  SECTION("though the queue was started again") {
+    reopen();
+    CHECK(submit("msg.1").value() == *first);
+    CHECK(queue->totals()->messages == 0);
+  }
+  SECTION("another one is another") {
+    CHECK(submit("msg.2").value() != *first);
+    CHECK(hand.count() == 1);
+  }
+  SECTION("forgotten, it would be taken again") {
+    queue->forget_dropped({"msg.1"});
+    settle();
+    CHECK(queue->dropped()->empty());
+    CHECK(submit("msg.1").value() != *first);
+  }
+}
+
+TEST_CASE_METHOD(Stored, "a large drop file that was taken before leaves no body",
+                 "[queue][drop]") {
+  auto first = large(70'000);
+  first.drop_id = "msg.1";
+  REQUIRE(accept_dropped(std::move(first)).has_value());
+  auto second = large(70'000);
+  second.drop_id = "msg.1";
+  const auto name = second.message->content.file;
+  REQUIRE(accept_dropped(std::move(second)).has_value());
+  CHECK(::access(queue->body_path(name).c_str(), F_OK) != 0);
+}
+
+TEST_CASE_METHOD(Stored, "the kept figures are those of a recount", "[queue][figures]") {
+  std::mt19937 random(20261129);
+  std::vector<MessageId> ids;
+  const auto pick = [&](std::size_t most) { return random() % most; };
+  for (int round = 0; round < 60; ++round) {
+    std::vector<std::string> recipients;
+    for (std::size_t i = 0; i <= pick(4); ++i)
+      recipients.push_back("r" + std::to_string(i) + "@d" + std::to_string(pick(5)) + ".test");
+    ids.push_back(must_accept("a@b.test", recipients));
+    while (hand.count() > 0) {
+      const auto lease = hand.next();
+      Record record;
+      record.id = lease.message->id;
+      for (const auto& recipient : lease.recipients) {
+        const Verdict verdicts[] = {Verdict::retry, Verdict::retry, Verdict::delivered,
+                                    Verdict::bounce};
+        if (pick(6) == 0)
+          record.untried.push_back(recipient.index);
+        else
+          record.results.push_back(
+              {recipient.index, outcome(verdicts[pick(4)]), clock.now() + Duration(60'000)});
+      }
+      this->record(std::move(record));
+      if (pick(3) == 0)
+        break;
+    }
+    Filter filter;
+    if (pick(2) == 0)
+      filter.domain = "d" + std::to_string(pick(5)) + ".test";
+    else
+      filter.ids = {ids[pick(ids.size())]};
+    if (pick(2) == 0)
+      change(
+          std::array{Verb::hold, Verb::release, Verb::retry, Verb::remove, Verb::bounce}[pick(5)],
+          filter);
+    if (pick(4) == 0)
+      clock.pass(Duration(61'000));
+    if (round == 30)
+      reopen();
+  }
+  settle();
+  const auto totals = queue->totals().value();
+  const auto listed = list();
+  CHECK(totals.messages == listed.size());
+  std::size_t recipients = 0;
+  for (const auto& message : listed)
+    recipients += message.recipients.size();
+  CHECK(totals.recipients == recipients);
+  queue.reset();
+  CHECK(text("SELECT status, messages, recipients, bytes FROM tally WHERE messages > 0") ==
+        text("SELECT CASE WHEN waiting = 0 THEN 2 WHEN tried THEN 1 ELSE 0 END s, count(*),"
+             " sum(waiting + held), sum(size) FROM message GROUP BY s ORDER BY s"));
+  CHECK(text("SELECT id, recipients FROM domain WHERE recipients > 0 ORDER BY id") ==
+        text("SELECT domain, count(*) FROM recipient WHERE state < 3 GROUP BY domain ORDER BY 1"));
+}
+
+}  // namespace postrider::queue::test

@@ -1,0 +1,71 @@
+// A queue of an older version opens with this one, and nothing of it is lost.
+#include "tests/support/folder.h"
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+#include <sqlite3.h>
+
+#include <filesystem>
+
+namespace postrider::queue::test {
+
+using mail::Verdict;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// Made by postrider 0.1.0: five messages to a host that refused connections, one of them held, one
+// of them with its content in a file.
+struct Old : QueueFixture {
+  Old() {
+    settings.lifetime = std::chrono::hours(24L * 36500);
+    fs::copy(postrider::test::tests_folder() + "/data/spool-0.1.0", settings.spool,
+             fs::copy_options::recursive);
+    fs::permissions(settings.spool, fs::perms::owner_all);
+    open();
+  }
+  std::int64_t value(const char* sql) const {
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_prepare_v2(handle, sql, -1, &statement, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_step(statement) == SQLITE_ROW);
+    const auto found = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(handle);
+    return found;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[queue][upgrade]") {
+  CHECK(value("PRAGMA user_version") == 2);
+  const auto totals = queue->totals().value();
+  CHECK(totals.messages == 5);
+  CHECK(totals.recipients == 6);
+  CHECK(totals.held == 1);
+  CHECK(totals.bytes == 30 + 25 + 67218 + 23 + 30);
+  CHECK(value("SELECT sum(recipients) FROM domain") == 6);
+  CHECK(list().size() == 5);
+
+  start();
+  CHECK(change(Verb::release, {}).messages == 1);
+  CHECK(change(Verb::retry, {}).messages == 5);
+  std::size_t octets = 0;
+  for (int i = 0; i < 5; ++i) {
+    const auto lease = hand.next();
+    octets += lease.message->content.size;
+    if (!lease.message->content.file.empty())
+      CHECK(queue->open_body(*lease.message).has_value());
+    record(answer(lease, Verdict::delivered));
+  }
+  CHECK(octets == totals.bytes);
+  const auto left = queue->totals().value();
+  CHECK(left.messages == 0);
+  CHECK(left.recipients == 0);
+  CHECK(left.bytes == 0);
+}
+
+}  // namespace postrider::queue::test
