@@ -107,7 +107,7 @@ void perform(const ParentRequest& request, const FileDescriptor& asker, const Fi
   confine(*job);
   delivery::LocalBody content;
   content.file = std::move(body);
-  const auto outcome = delivery::perform_here(*job, content);
+  const auto outcome = delivery::perform_here(*job, content, asker.get());
   answer(asker.get(), ParentAnswer::outcome, 0, queue::encode_outcome(outcome));
 }
 

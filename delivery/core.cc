@@ -345,6 +345,7 @@ void Core::drain(std::function<void()> on_done, Duration grace) {
       close_link(*link);
   }
   grace_ = std::make_unique<Deadline>(home().deadlines(), [this] {
+    performer_->stop();
     for (auto& [name, site] : sites_)
       for (auto& link : site->links)
         link->courier->loop().post([courier = link->courier] { courier->abort(); });

@@ -65,7 +65,8 @@ Result<void> feed(CommandProcess& process, Input& input) {
   return {};
 }
 
-Result<CommandEnd> converse(CommandProcess& process, Input& input, const TargetLimits& limits) {
+Result<CommandEnd> converse(CommandProcess& process, Input& input, const TargetLimits& limits,
+                            int stop) {
   const auto end = std::chrono::steady_clock::now() + limits.time;
   std::string output;
   while (!process.has_ended()) {
@@ -73,9 +74,10 @@ Result<CommandEnd> converse(CommandProcess& process, Input& input, const TargetL
         std::chrono::duration_cast<Duration>(end - std::chrono::steady_clock::now()).count();
     if (left <= 0)
       return CommandEnd{CommandEnd::Kind::too_slow, 0, std::move(output)};
-    std::array<pollfd, 3> waiting = {{{process.ended(), POLLIN, 0},
+    std::array<pollfd, 4> waiting = {{{process.ended(), POLLIN, 0},
                                       {process.output(), POLLIN, 0},
-                                      {process.input(), POLLOUT, 0}}};
+                                      {process.input(), POLLOUT, 0},
+                                      {stop, POLLIN, 0}}};
     if (::poll(waiting.data(), waiting.size(),
                static_cast<int>(std::min<Duration::rep>(left, 60000))) < 0)
       continue;
@@ -86,6 +88,8 @@ Result<CommandEnd> converse(CommandProcess& process, Input& input, const TargetL
         return fed.error();
     if (waiting[0].revents != 0)
       process.reap();
+    else if (waiting[3].revents != 0)
+      return CommandEnd{CommandEnd::Kind::stopped, 0, std::move(output)};
   }
   process.read_output(output, limits.output);
   return process.end(std::move(output));
@@ -128,7 +132,7 @@ std::vector<std::string> command_environment(const LocalEnvelope& envelope, std:
           variable("DOMAIN", envelope.domain)};
 }
 
-mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body) {
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body, int stop) {
   const auto& arguments = job.target.arguments;
   if (arguments.empty() || !arguments.front().starts_with('/'))
     return local_end(mail::Verdict::retry, {4, 3, 5}, "the command has no absolute path");
@@ -139,7 +143,7 @@ mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body) {
     return judge_command({CommandEnd::Kind::not_started, process.error().code().value(), {}},
                          arguments.front());
   Input input(job, body);
-  const auto end = converse(*process, input, job.target.limits);
+  const auto end = converse(*process, input, job.target.limits, stop);
   if (!end)
     return local_failure(end.error());
   return judge_command(*end, arguments.front());

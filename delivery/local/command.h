@@ -17,7 +17,8 @@
 
 namespace postrider::delivery {
 
-mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body);
+// stop: a descriptor; once it is readable, the command is ended and is to be tried again. -1: none.
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body, int stop);
 
 // Letters, digits and "!@%-_=+:,./" stay, all else becomes "_". Pure.
 std::string harmless(std::string_view outside);

@@ -84,6 +84,8 @@ Outcome judge_command(const CommandEnd& end, std::string_view command) {
                        "command died with signal " + std::to_string(end.number) + name);
     case CommandEnd::Kind::too_slow:
       return local_end(Verdict::retry, {4, 3, 0}, "command took too long and was ended" + name);
+    case CommandEnd::Kind::stopped:
+      return local_end(Verdict::retry, {4, 3, 2}, "command was ended, for we stop" + name);
     case CommandEnd::Kind::not_started:
       break;
   }

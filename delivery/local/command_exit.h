@@ -10,7 +10,7 @@
 namespace postrider::delivery {
 
 struct CommandEnd {
-  enum class Kind : std::uint8_t { exited, killed, too_slow, not_started };
+  enum class Kind : std::uint8_t { exited, killed, too_slow, stopped, not_started };
   Kind kind = Kind::exited;
   int number = 0;      // exit code, signal, or errno
   std::string output;  // what it said, raw, cut

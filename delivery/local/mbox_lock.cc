@@ -17,6 +17,9 @@ namespace postrider::delivery {
 namespace {
 
 constexpr std::time_t kStaleAfter = 300;  // seconds, as liblockfile has it
+// Without a word of its owner, as a power cut leaves it. Whoever is alive holds the file's own lock
+// too, which comes first.
+constexpr std::time_t kEmptyStaleAfter = 5;
 constexpr Duration kFirstWait{5};
 constexpr Duration kLongestWait{100};
 
@@ -41,30 +44,45 @@ bool is_gone(std::int64_t pid) {
   return pid > 0 && ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH;
 }
 
-bool is_stale(int folder, const std::string& lock, const std::string& hostname, ino_t& inode) {
+FileMark mark_of(const struct stat& about) {
+  return {about.st_ino, about.st_mtim.tv_sec * std::int64_t{1'000'000'000} + about.st_mtim.tv_nsec};
+}
+
+// When the machine was started, in seconds.
+std::time_t boot_time() {
+  timespec now{}, up{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  ::clock_gettime(CLOCK_BOOTTIME, &up);
+  return now.tv_sec - up.tv_sec;
+}
+
+bool is_stale(int folder, const std::string& lock, const std::string& hostname, FileMark& mark) {
   const FileDescriptor file(
       ::openat(folder, lock.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat about {};
   if (!file.is_open() || ::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode))
     return false;
-  inode = about.st_ino;
-  if (::time(nullptr) - about.st_mtime > kStaleAfter)
+  mark = mark_of(about);
+  const auto age = ::time(nullptr) - about.st_mtime;
+  if (age > kStaleAfter)
     return true;
   std::array<char, 320> text{};
   const auto got = ::read(file.get(), text.data(), text.size());
-  if (got <= 0)
+  if (got < 0)
     return false;
+  if (got == 0 || text.front() == '\0')
+    return age > kEmptyStaleAfter;
   const auto owner = parse_lock_owner(std::string_view(text.data(), static_cast<std::size_t>(got)));
-  return owner.hostname == hostname && is_gone(owner.pid);
+  return owner.hostname == hostname && (is_gone(owner.pid) || about.st_mtime < boot_time());
 }
 
 // Moved aside first, so that a fresh lock that took its place meanwhile can be given back.
-void take_over(int folder, const std::string& lock, ino_t stale) {
+void take_over(int folder, const std::string& lock, const FileMark& stale) {
   const auto aside = lock + "." + std::to_string(::getpid());
   if (::renameat(folder, lock.c_str(), folder, aside.c_str()) != 0)
     return;
   struct stat about {};
-  if (::fstatat(folder, aside.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 && about.st_ino != stale)
+  if (::fstatat(folder, aside.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 && mark_of(about) != stale)
     (void)::linkat(folder, aside.c_str(), folder, lock.c_str(), 0);
   ::unlinkat(folder, aside.c_str(), 0);
 }
@@ -85,10 +103,13 @@ LockOwner parse_lock_owner(std::string_view text) {
 }
 
 DotLock::DotLock(DotLock&& other) noexcept
-    : folder_(other.folder_), name_(std::exchange(other.name_, {})) {}
+    : folder_(other.folder_), name_(std::exchange(other.name_, {})), mark_(other.mark_) {}
 
+// Not another's, who has taken ours for stale.
 DotLock::~DotLock() {
-  if (!name_.empty())
+  struct stat about {};
+  if (!name_.empty() && ::fstatat(folder_, name_.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+      mark_of(about) == mark_)
     ::unlinkat(folder_, name_.c_str(), 0);
 }
 
@@ -100,19 +121,23 @@ Result<DotLock> DotLock::acquire(const FileDescriptor& folder, const std::string
     const FileDescriptor file(::openat(folder.get(), lock.c_str(),
                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     if (file.is_open()) {
-      DotLock held(folder.get(), lock);
       const auto owner = std::to_string(::getpid()) + " " + hostname + "\n";
-      if (auto written = write_all(file, owner); !written)
-        return written.error().during("write " + escaped(lock));
-      return held;
+      const auto written = write_all(file, owner);
+      struct stat about {};
+      const bool is_known = ::fstat(file.get(), &about) == 0;
+      if (written && is_known)
+        return DotLock(folder.get(), lock, mark_of(about));
+      ::unlinkat(folder.get(), lock.c_str(), 0);
+      return written ? system_error("stat " + escaped(lock))
+                     : written.error().during("write " + escaped(lock));
     }
     if (errno == EACCES || errno == EPERM || errno == EROFS)
-      return DotLock(folder.get(), {});
+      return DotLock(folder.get(), {}, {});
     if (errno != EEXIST)
       return system_error("create " + escaped(lock));
-    ino_t inode = 0;
-    if (is_stale(folder.get(), lock, hostname, inode))
-      take_over(folder.get(), lock, inode);
+    FileMark mark;
+    if (is_stale(folder.get(), lock, hostname, mark))
+      take_over(folder.get(), lock, mark);
     else if (!waiting.wait())
       return system_error(ETIMEDOUT, "wait for " + escaped(lock));
   }

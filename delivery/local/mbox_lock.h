@@ -1,15 +1,24 @@
 // Both locks of an mbox, in Debian's order: fcntl on the file, then the dot-lock beside it. A
-// dot-lock that is older than five minutes, or whose owner on this machine is gone, is stale and
-// taken over. Blocks.
+// dot-lock that is older than five minutes, whose owner on this machine is gone, or that names
+// nobody for some seconds (a power cut leaves it so) is stale and taken over. Blocks.
 #pragma once
 
 #include "base/file.h"
 #include "base/result.h"
 #include "base/time.h"
 
+#include <cstdint>
 #include <string>
+#include <sys/types.h>
 
 namespace postrider::delivery {
+
+// Tells a file from another of the same name; numbers of files that are gone are used again.
+struct FileMark {
+  ino_t inode = 0;
+  std::int64_t changed = 0;  // its content, in nanoseconds
+  friend bool operator==(const FileMark&, const FileMark&) = default;
+};
 
 class DotLock {
  public:
@@ -23,9 +32,11 @@ class DotLock {
   ~DotLock();
 
  private:
-  DotLock(int folder, std::string name) : folder_(folder), name_(std::move(name)) {}
+  DotLock(int folder, std::string name, FileMark mark)
+      : folder_(folder), name_(std::move(name)), mark_(mark) {}
   int folder_;        // not ours; outlives the lock
   std::string name_;  // empty: there is none
+  FileMark mark_;
 };
 
 // Waits at most `patience` for the write lock; it ends with the descriptor. An open file

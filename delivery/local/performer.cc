@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <pwd.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,14 +42,14 @@ const char* why_not_trusted(const struct stat& about, uid_t owner) {
 
 }  // namespace
 
-mail::Outcome perform_here(const LocalJob& job, const LocalBody& body) {
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body, int stop) {
   switch (job.target.kind) {
     case Target::Kind::maildir:
       return deliver_to_maildir(job, body);
     case Target::Kind::mbox:
       return deliver_to_mbox(job, body);
     case Target::Kind::command:
-      return deliver_to_command(job, body);
+      return deliver_to_command(job, body, stop);
     case Target::Kind::lmtp:
       break;
   }
@@ -85,8 +86,15 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
   }
 }
 
+OwnPerformer::OwnPerformer() : stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+void OwnPerformer::stop() {
+  const std::uint64_t one = 1;
+  (void)!::write(stop_.get(), &one, sizeof one);
+}
+
 mail::Outcome OwnPerformer::perform(const LocalJob& job, LocalBody body) {
-  return perform_here(job, body);
+  return perform_here(job, body, stop_.get());
 }
 
 Result<std::optional<std::string>> OwnPerformer::read_forward(const std::string& user,

@@ -26,18 +26,27 @@ class Performer {
   // Errc::too_long: above 64 KiB. Other errors: try again later. Blocks: for the pool.
   virtual Result<std::optional<std::string>> read_forward(const std::string& user,
                                                           const std::string& name) = 0;
+
+  // This process ends: commands that run do not go on without it. Thread-safe.
+  virtual void stop() {}
 };
 
 // With the rights of this process, whatever the target's user is.
 class OwnPerformer : public Performer {
  public:
+  OwnPerformer();
   mail::Outcome perform(const LocalJob& job, LocalBody body) override;
   Result<std::optional<std::string>> read_forward(const std::string& user,
                                                   const std::string& name) override;
+  void stop() override;
+
+ private:
+  FileDescriptor stop_;
 };
 
 // The same synchronously, for a process that already is the user: see Performer.
-mail::Outcome perform_here(const LocalJob& job, const LocalBody& body);
+// stop: a descriptor that is readable once nobody waits for the end; -1: there is none.
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body, int stop = -1);
 // owner: who, besides root, the file may belong to.
 Result<std::optional<std::string>> read_forward_here(const std::string& home,
                                                      const std::string& name, uid_t owner);

@@ -92,6 +92,8 @@ void Rig::start() {
   dispatcher = std::make_unique<Dispatcher>(
       loops, std::move(watched), [this](Loop&) -> dns::Resolver& { return dns; }, clock, log,
       directory, std::make_shared<const Settings>(settings));
+  if (performer)
+    dispatcher->set_performer(performer);
   for (auto& loop : loops_)
     threads_.emplace_back([&loop] { loop->run(); });
 }

@@ -5,6 +5,7 @@
 
 #include "delivery/custody.h"
 #include "delivery/dispatcher.h"
+#include "delivery/local/performer.h"
 #include "tests/support/zone_resolver.h"
 
 #include <condition_variable>
@@ -97,6 +98,7 @@ class Rig {
   tests::ZoneResolver dns;
   Settings settings;
   std::filesystem::path folder;
+  std::shared_ptr<Performer> performer;  // null: this process
   WatchedCustody* custody = nullptr;
   std::unique_ptr<Dispatcher> dispatcher;
 

@@ -10,6 +10,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <csignal>
 #include <fcntl.h>
 #include <fstream>
@@ -177,6 +178,32 @@ TEST_CASE("a dot-lock of a process that is gone is taken over", "[delivery][loca
     CHECK_FALSE(acquire().has_value());  // ours lives
   }
   CHECK_FALSE(std::filesystem::exists(lock));
+  SECTION("and one that names nobody, as a power cut leaves it, after some seconds") {
+    const auto age = [&](int seconds) {
+      const timespec then{::time(nullptr) - seconds, 0};
+      const std::array<timespec, 2> times{then, then};
+      ::utimensat(AT_FDCWD, lock.c_str(), times.data(), 0);
+    };
+    for (const auto& left : {std::string(), std::string(16, '\0')}) {
+      std::ofstream(lock) << left;
+      CHECK_FALSE(acquire().has_value());
+      age(10);
+      CHECK(acquire().has_value());
+    }
+    std::ofstream(lock) << "1 mx.us.test\n";
+    age(200);
+    CHECK_FALSE(acquire().has_value());
+    std::filesystem::remove(lock);
+  }
+  SECTION("what replaced ours is not removed with ours") {
+    {
+      const auto held = acquire();
+      REQUIRE(held.has_value());
+      std::filesystem::remove(lock);
+      std::ofstream(lock) << "1 mx.us.test\n";
+    }
+    CHECK(contents(lock) == "1 mx.us.test\n");
+  }
   CHECK(parse_lock_owner("123 host\nx").hostname == "host");
   CHECK(parse_lock_owner("-1 host").pid == 0);
   CHECK(parse_lock_owner("99999999999999999999").pid == 0);

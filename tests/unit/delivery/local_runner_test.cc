@@ -1,0 +1,125 @@
+#include "messages.h"
+#include "rig.h"
+
+#include "delivery/local/command.h"
+#include "delivery/local/local_file.h"
+#include "delivery/local_shares.h"
+
+#include <catch2/catch.hpp>
+
+#include <set>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+// Some mailboxes hang until they are let go.
+class StuckPerformer : public Performer {
+ public:
+  ~StuckPerformer() override { let_go(); }
+
+  mail::Outcome perform(const LocalJob& job, LocalBody) override {
+    const auto& to = job.envelope.local_part;
+    std::unique_lock lock(mutex_);
+    auto& now = running_[to];
+    most_[to] = std::max(most_[to], ++now);
+    changed_.notify_all();
+    if (to.starts_with("stuck"))
+      changed_.wait(lock, [&] { return gone_; });
+    --now;
+    return local_end(mail::Verdict::delivered, {2, 0, 0}, "");
+  }
+  Result<std::optional<std::string>> read_forward(const std::string&, const std::string&) override {
+    return std::optional<std::string>();
+  }
+
+  void let_go() {
+    const std::lock_guard lock(mutex_);
+    gone_ = true;
+    changed_.notify_all();
+  }
+  unsigned most(const std::string& user) {
+    const std::lock_guard lock(mutex_);
+    return most_[user];
+  }
+  void wait_for(const std::string& user, unsigned running) {
+    std::unique_lock lock(mutex_);
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(20),
+                            [&] { return running_[user] >= running; }));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, unsigned> running_, most_;
+  bool gone_ = false;
+};
+
+struct Stuck {
+  explicit Stuck(unsigned slots) {
+    rig.settings.local_deliveries = slots;
+    rig.performer = performer;
+    rig.start();
+  }
+  std::shared_ptr<StuckPerformer> performer = std::make_shared<StuckPerformer>();
+  Rig rig;
+};
+
+}  // namespace
+
+TEST_CASE("a stuck mailbox does not hold up another's mail", "[delivery][local]") {
+  Stuck local(4);
+  auto& rig = local.rig;
+  std::vector<mail::MessageId> stuck;
+  for (int i = 0; i < 30; ++i)
+    stuck.push_back(rig.send(make_message({"stuck@here.test"})));
+  local.performer->wait_for("stuck", 2);
+  CHECK(describe(rig.deliver(make_message({"ann@here.test"}))) == "0 delivered 2.0.0");
+  SECTION("and goes on when it can") {
+    local.performer->let_go();
+    for (const auto id : stuck)
+      CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+    CHECK(local.performer->most("stuck") == 2);
+  }
+  SECTION("and its mail goes back to the queue, which has room for others then") {
+    rig.clock.advance(std::chrono::seconds(31));
+    for (std::size_t i = 2; i < stuck.size(); ++i)
+      CHECK(describe(rig.custody->wait_for(stuck[i])) == "0 retry 4.3.0");
+    local.performer->let_go();
+  }
+  SECTION("at a stop, what has not begun goes back untried") {
+    std::thread drains([&] { rig.drain(std::chrono::milliseconds(100)); });
+    for (std::size_t i = 2; i < stuck.size(); ++i)
+      CHECK(describe(rig.custody->wait_for(stuck[i])) == "0 untried");
+    local.performer->let_go();
+    drains.join();
+  }
+}
+
+TEST_CASE("addresses with extensions are one address", "[delivery][local]") {
+  Stuck local(8);
+  for (int i = 0; i < 8; ++i)
+    local.rig.send(make_message({"stuck+" + std::to_string(i) + "@here.test"}));
+  local.performer->wait_for("stuck+1", 1);
+  CHECK(describe(local.rig.deliver(make_message({"ann@here.test"}))) == "0 delivered 2.0.0");
+  CHECK(local.performer->most("stuck+5") == 0);
+  local.performer->let_go();
+}
+
+TEST_CASE("shares: all or none, and each is counted once", "[delivery][local]") {
+  LocalShares shares;
+  std::vector<std::string> first, second, third;
+  const std::vector<Share> both = {{"a", 2}, {"b", 1}};
+  CHECK(shares.enter(both, first) == nullptr);
+  CHECK(shares.enter(both, first) == nullptr);
+  const auto* exhausted = shares.enter(both, second);
+  REQUIRE(exhausted != nullptr);
+  CHECK(exhausted->name == "b");
+  CHECK(second.empty());
+  CHECK(shares.enter({{"a", 2}}, second) == nullptr);
+  CHECK(shares.enter({{"a", 2}}, third) != nullptr);
+  shares.leave(first);
+  CHECK(shares.enter({{"a", 2}}, third) == nullptr);
+  CHECK(shares.enter({{"b", 1}}, third) == nullptr);
+}
