@@ -28,7 +28,9 @@ std::int64_t now_seconds() {
 int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
   const auto places = daemon::find_places(how.options);
   if (!places)
-    return complain(how.program, EX_CONFIG, places.error().describe());
+    return complain(how.program, EX_CONFIG, places.error().step());
+  if (!places->warning.empty())
+    complain(how.program, EX_OK, places->warning);
   const auto end = daemon::administrate(*places, request, on_line);
   if (end.exit_code != 0)
     return complain(how.program, end.exit_code, end.error);

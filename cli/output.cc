@@ -21,6 +21,14 @@ int complain(std::string_view program, int exit_code, std::string_view sentence)
   return exit_code;
 }
 
+std::string sentence(const Error& error) {
+  const bool says_all = error.code() == Errc::malformed || error.code() == Errc::too_long;
+  auto text = says_all && !error.step().empty() ? error.step() : error.describe();
+  while (text.ends_with('\n'))
+    text.pop_back();
+  return text;
+}
+
 bool print(std::string_view text) {
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
          std::fflush(stdout) == 0;

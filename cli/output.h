@@ -2,6 +2,7 @@
 // the form that people read. Everything from outside goes through escaped() first.
 #pragma once
 
+#include "base/result.h"
 #include "base/time.h"
 
 #include <boost/json/object.hpp>
@@ -14,6 +15,9 @@ namespace postrider::cli {
 
 // "postrider queue: sentence" on standard error; gives the exit code back.
 int complain(std::string_view program, int exit_code, std::string_view sentence);
+
+// An error as one: for people, what is wrong with their input is said by its step alone.
+std::string sentence(const Error& error);
 
 // False when nobody reads standard output any more.
 bool print(std::string_view text);

@@ -1,5 +1,7 @@
 #include "cli/passwd.h"
 
+#include "cli/output.h"
+
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -79,14 +81,14 @@ int change_password(const daemon::Options& options, daemon::PasswordChange chang
   const auto path = daemon::password_file(options, change);
   if (!path)
     return fail(path.error().code() == make_error_code(Errc::not_found) ? EX_CONFIG : EX_DATAERR,
-                path.error().describe());
+                sentence(path.error()));
   if (!remove) {
     change.password.emplace();
     if (const int code = ask_for(*change.password); code != EX_OK)
       return code;
   }
   if (const auto changed = daemon::change_password(options, change); !changed)
-    return fail(code_of(changed.error()), changed.error().describe());
+    return fail(code_of(changed.error()), sentence(changed.error()));
   std::printf("%s: %s\n", path->c_str(), remove ? "removed" : "password set");
   return EX_OK;
 }

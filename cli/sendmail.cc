@@ -11,7 +11,6 @@
 #include "cli/smtp_dialog.h"
 
 #include <cstdlib>
-#include <limits>
 #include <pwd.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -62,19 +61,13 @@ int fail(int exit_code, std::string_view sentence) {
   return complain(kProgram, exit_code, sentence);
 }
 
-// Programs must be able to send when they may not read the configuration: then the defaults hold.
+// Mail is taken whatever the configuration is like. That users may not read it, or that it is being
+// changed, is no news as long as the daemon has told what it runs with.
 Result<daemon::Places> places_for(const SendmailOptions& options) {
-  auto places = daemon::find_places({options.config});
-  const auto path = daemon::config_path({options.config});
-  if (places || ::access(path.c_str(), R_OK) == 0 || !options.config.empty())
-    return places;
-  // An empty file has the defaults. What the limits are only the daemon knows then.
-  auto defaults = daemon::find_places({"/dev/null"});
-  if (defaults) {
-    defaults->message_size = std::numeric_limits<std::uint64_t>::max();
-    defaults->recipients = daemon::kMostSubmitRecipients;
-  }
-  return defaults;
+  auto places = daemon::find_places_for_mail({options.config});
+  if (places && !places->is_live && !places->warning.empty())
+    complain(kProgram, EX_OK, places->warning);
+  return places;
 }
 
 // One address in any form that a header may have; "" and "<>" are the null sender.
@@ -193,16 +186,16 @@ int deliver(const SendmailOptions& options) {
     return fail(EX_USAGE, "no recipients; name them, or use -t to take them from the header");
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().describe());
+    return fail(EX_CONFIG, places.error().step());
   auto header = header_for(options, *places);
   if (!header)
-    return fail(EX_DATAERR, header.error().describe());
+    return fail(EX_DATAERR, sentence(header.error()));
   ContentStore content;
   if (auto read = Collector(options, places->message_size, *header, content).run(); !read) {
     const auto& error = read.error();
     if (error.code() == Errc::too_long)
       return fail(EX_DATAERR, error.step());
-    return fail(error.code() == Errc::malformed ? EX_DATAERR : EX_IOERR, error.describe());
+    return fail(error.code() == Errc::malformed ? EX_DATAERR : EX_IOERR, sentence(error));
   }
   if (header->recipients.empty())
     return fail(EX_USAGE, "no recipients in the header");
@@ -218,7 +211,7 @@ int deliver(const SendmailOptions& options) {
 int speak_smtp(const SendmailOptions& options) {
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().describe());
+    return fail(EX_CONFIG, places.error().step());
   SmtpDialog dialog(places->hostname, current_user().name + "@" + places->origin,
                     places->message_size,
                     [&](daemon::SubmitHeader header, const ContentStore& content) {
@@ -258,13 +251,13 @@ int verify(const SendmailOptions& options) {
     return fail(EX_USAGE, "-bv: no addresses");
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().describe());
+    return fail(EX_CONFIG, places.error().step());
   const auto header = header_for(options, *places);
   if (!header)
-    return fail(EX_DATAERR, header.error().describe());
+    return fail(EX_DATAERR, sentence(header.error()));
   const auto envelope = daemon::to_envelope(*header, places->origin, daemon::kMostSubmitRecipients);
   if (!envelope)
-    return fail(EX_NOUSER, envelope.error().describe());
+    return fail(EX_NOUSER, sentence(envelope.error()));
   Administration how;
   how.program = kProgram;
   how.options.config_file = options.config;

@@ -133,6 +133,12 @@ Loaded load_config(const std::string& path) {
   return loaded;
 }
 
+ConfigPtr load_leniently(const std::string& path) {
+  const auto [text, problem] = read_config(path);
+  return problem.empty() ? std::make_shared<const Config>(parse_leniently(text, this_machine()))
+                         : nullptr;
+}
+
 Machine this_machine() {
   return {system_host_name(), first_line};
 }

@@ -50,6 +50,11 @@ struct Machine {
 Machine this_machine();
 
 Loaded load_config(const std::string& path);
+// For who must go on: what can be understood of a text that has problems, and defaults for the
+// rest.
+Config parse_leniently(std::string_view text, const Machine& machine);
+// The same of a file; null if it cannot be read, or is not to be trusted.
+ConfigPtr load_leniently(const std::string& path);
 Loaded parse_config(std::string_view text, std::string file, const Machine& machine);
 
 // The configuration as TOML, each value with its origin in a comment.

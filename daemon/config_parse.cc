@@ -380,7 +380,31 @@ bool refuse_nul(std::string_view text, Loaded& loaded) {
   return true;
 }
 
+// All lines that hinder are left out, whatever the rest then means.
+toml::table parse_remains(std::string text) {
+  constexpr int kMostRepairs = 200;
+  for (int repairs = 0; repairs < kMostRepairs; ++repairs) {
+    try {
+      return toml::parse(text);
+    } catch (const toml::parse_error& error) {
+      text = without(text, error.source().begin.line);
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+Config parse_leniently(std::string_view text, const Machine& machine) {
+  Loaded ignored;
+  Config config;
+  const auto table = parse_remains(std::string(text.substr(0, text.find('\0'))));
+  Reader(config, ignored).keys(table, nullptr, 0);
+  fill_in(config, machine, ignored);
+  if (config.origin.empty())
+    config.origin = config.hostname;
+  return config;
+}
 
 Loaded parse_config(std::string_view text, std::string file, const Machine& machine) {
   Loaded loaded;

@@ -3,14 +3,20 @@
 #include "daemon/addresses.h"
 #include "daemon/certificates.h"
 #include "daemon/config_file.h"
+#include "daemon/effective.h"
 #include "daemon/outbound.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <initializer_list>
 #include <iterator>
+#include <limits>
+#include <optional>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -116,20 +122,80 @@ Report rebuild_aliases(const Options& options) {
   return rebuild_aliases(*loaded.config);
 }
 
+namespace {
+
+std::string folder_of(const std::string& path) {
+  return std::filesystem::path(path).parent_path().string();
+}
+
+Places default_places() {
+  return places_of(*parse_config("", kDefaultFile, this_machine()).config);
+}
+
+// What a daemon that runs with this file left in one of the folders.
+std::optional<Effective> find_effective(const std::string& config,
+                                        std::initializer_list<std::string> folders) {
+  std::error_code ignored;
+  const auto wanted = std::filesystem::absolute(config, ignored).string();
+  for (const auto& folder : folders)
+    if (auto effective = read_effective(folder); effective && effective->config == wanted)
+      return effective;
+  return std::nullopt;
+}
+
+std::string first_problem(const Loaded& loaded) {
+  const auto lines = loaded.describe();
+  const auto more = loaded.problems.size() - 1;
+  return lines.substr(0, lines.find('\n')) +
+         (more > 0 ? " (and " + std::to_string(more) + " more)" : "");
+}
+
+// The configuration is no help: what else is known of its daemon.
+std::optional<Places> places_without(const Loaded& broken) {
+  const auto lenient = load_leniently(broken.file);
+  const auto usual = folder_of(default_places().submit_socket);
+  const auto effective = find_effective(
+      broken.file,
+      {lenient ? folder_of(lenient->control.submit) : usual, usual, folder_of(broken.file)});
+  if (!effective && !lenient)
+    return std::nullopt;
+  auto places = effective ? effective->places : places_of(*lenient);
+  places.warning = first_problem(broken) +
+                   (!effective                  ? "; going on with what can be understood of it"
+                    : effective->places.is_live ? "; going on with what the daemon runs with"
+                                                : "; going on with what the daemon ran with last");
+  return places;
+}
+
+}  // namespace
+
 Result<Places> find_places(const Options& options) {
   const auto loaded = load_or_defaults(options);
-  if (!loaded.config)
-    return Error(make_error_code(Errc::malformed), loaded.describe());
-  const auto& config = *loaded.config;
-  Places places;
-  places.spool = config.spool;
-  places.control_socket = config.control.socket;
-  places.submit_socket = config.control.submit;
-  places.hostname = config.hostname;
-  places.origin = config.origin;
-  places.user = config.user;
-  places.message_size = config.accept.message_size;
-  places.recipients = config.accept.recipients;
+  if (loaded.config) {
+    auto places = places_of(*loaded.config);
+    const auto effective = find_effective(loaded.file, {folder_of(places.submit_socket)});
+    return effective && effective->places.is_live ? effective->places : places;
+  }
+  if (auto places = places_without(loaded))
+    return *std::move(places);
+  auto lines = loaded.describe();
+  lines.pop_back();
+  return Error(make_error_code(Errc::malformed), std::move(lines));
+}
+
+Result<Places> find_places_for_mail(const Options& options) {
+  auto found = find_places(options);
+  const bool is_missing = ::access(config_path(options).c_str(), F_OK) != 0 && errno == ENOENT;
+  if (found || (is_missing && !options.config_file.empty()))
+    return found;
+  auto places = default_places();
+  if (const auto effective = read_effective(folder_of(places.submit_socket)))
+    places = effective->places;
+  else
+    places.message_size = std::numeric_limits<std::uint64_t>::max();
+  places.recipients = std::numeric_limits<std::size_t>::max();
+  const std::string lines = found.error().step();
+  places.warning = lines.substr(0, lines.find('\n')) + "; going on with the defaults";
   return places;
 }
 

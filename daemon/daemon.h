@@ -44,8 +44,17 @@ struct Places {
   std::string user;
   std::uint64_t message_size = 0;  // accept.message_size
   std::size_t recipients = 0;      // accept.recipients
+  bool is_live = false;            // a daemon runs with them
+  std::string warning;  // one line: these are not from a configuration that is right; or empty
 };
-// Fails with one line a problem. A missing default file means the defaults.
+// As the daemon runs with them, if it runs; else as the configuration has them. A missing default
+// file means the defaults. For a configuration that is broken or cannot be read: what the daemon
+// ran with last, or what can be understood of the file. Fails, in a line a problem, if the file was
+// named and nothing is known of it.
 Result<Places> find_places(const Options& options);
+// The same for a program that has mail in its hands: it fails only for a file that was named in
+// `options` and does not exist. At worst the defaults hold, without limits that only the daemon
+// knows.
+Result<Places> find_places_for_mail(const Options& options);
 
 }  // namespace postrider::daemon

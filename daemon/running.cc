@@ -306,6 +306,20 @@ void Running::open_doors(StartProblems& problems) {
   take(drop_,
        DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
                         submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
+  opened_ = places_of(config);
+  publish_places();
+}
+
+// The tools can do without, as long as the configuration is right.
+void Running::publish_places() {
+  auto places = places_of(*loaded_.config);
+  places.spool = opened_.spool;
+  places.control_socket = opened_.control_socket;
+  places.submit_socket = opened_.submit_socket;
+  places.user = opened_.user;
+  if (auto published = effective_.publish(places, loaded_.file); !published)
+    log_->write(
+        LogEvent(Level::warn, "places_not_published").add("error", published.error().describe()));
 }
 
 std::string Running::summary() const {

@@ -18,6 +18,7 @@
 #include "daemon/control_server.h"
 #include "daemon/control_service.h"
 #include "daemon/drop_folder.h"
+#include "daemon/effective.h"
 #include "daemon/events.h"
 #include "daemon/heap.h"
 #include "daemon/inherited.h"
@@ -104,6 +105,7 @@ class Running {
   Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
   void look_at_certificates();
   void log_certificates();
+  void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
   bool end_lanes();
@@ -147,6 +149,8 @@ class Running {
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<SubmitServer> submit_;
   std::unique_ptr<DropFolder> drop_;
+  Places opened_;  // the spool and the sockets stay until a restart
+  EffectiveFile effective_;
 };
 
 }  // namespace postrider::daemon

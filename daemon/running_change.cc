@@ -56,6 +56,7 @@ void Running::adopt(Loaded fresh) {
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", "sandbox").add("path", path));
   log_->reconfigure(log_format(config), config.log.level);
   loaded_ = std::move(fresh);
+  publish_places();
   log_->write(LogEvent(Level::info, "reloaded")
                   .add("version", POSTRIDER_VERSION)
                   .add("config", loaded_.file));

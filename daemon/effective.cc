@@ -1,0 +1,134 @@
+#include "daemon/effective.h"
+
+#include "base/json.h"
+
+#include <boost/json/serialize.hpp>
+
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::size_t kMostEffective = 64U << 10U;
+
+struct TextKey {
+  const char* name;
+  std::string Places::*member;
+};
+constexpr TextKey kTextKeys[] = {
+    {"spool", &Places::spool},          {"control", &Places::control_socket},
+    {"submit", &Places::submit_socket}, {"hostname", &Places::hostname},
+    {"origin", &Places::origin},        {"user", &Places::user}};
+
+struct flock whole_file(short kind) {
+  struct flock lock {};
+  lock.l_type = kind;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+// A lock for writing is held: only who may write the file can have one.
+bool is_held(const FileDescriptor& file) {
+  auto lock = whole_file(F_RDLCK);
+  return ::fcntl(file.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type == F_WRLCK;
+}
+
+// Of root, or of whoever owns the folder; and nobody else could have put it there.
+bool is_trusted(const FileDescriptor& folder, const FileDescriptor& file) {
+  struct stat above {};
+  struct stat about {};
+  if (::fstat(folder.get(), &above) != 0 || ::fstat(file.get(), &about) != 0)
+    return false;
+  return S_ISREG(about.st_mode) && (about.st_mode & 0022U) == 0 && (above.st_mode & 0022U) == 0 &&
+         (about.st_uid == 0 || about.st_uid == above.st_uid);
+}
+
+std::optional<Effective> decode(std::string_view text) {
+  const auto object = parse_json_object(text);
+  if (!object)
+    return std::nullopt;
+  Effective effective;
+  const auto take = [&](const char* name, std::string& out) {
+    const auto* value = object->if_contains(name);
+    if (value == nullptr || !value->is_string())
+      return false;
+    out = std::string(value->get_string());
+    return true;
+  };
+  for (const auto& key : kTextKeys)
+    if (!take(key.name, effective.places.*key.member))
+      return std::nullopt;
+  const auto* size = object->if_contains("message_size");
+  const auto* recipients = object->if_contains("recipients");
+  if (!take("config", effective.config) || size == nullptr || !size->is_int64() ||
+      size->get_int64() < 0 || recipients == nullptr || !recipients->is_int64() ||
+      recipients->get_int64() < 0)
+    return std::nullopt;
+  effective.places.message_size = static_cast<std::uint64_t>(size->get_int64());
+  effective.places.recipients = static_cast<std::size_t>(recipients->get_int64());
+  return effective;
+}
+
+}  // namespace
+
+Places places_of(const Config& config) {
+  Places places;
+  places.spool = config.spool;
+  places.control_socket = config.control.socket;
+  places.submit_socket = config.control.submit;
+  places.hostname = config.hostname;
+  places.origin = config.origin;
+  places.user = config.user;
+  places.message_size = config.accept.message_size;
+  places.recipients = config.accept.recipients;
+  return places;
+}
+
+std::string effective_path(const Places& places) {
+  return (std::filesystem::path(places.submit_socket).parent_path() / kEffectiveName).string();
+}
+
+Result<void> EffectiveFile::publish(const Places& places, const std::string& config) {
+  json::object object;
+  object["config"] = std::filesystem::absolute(config).string();
+  for (const auto& key : kTextKeys)
+    object[key.name] = places.*key.member;
+  object["message_size"] = static_cast<std::int64_t>(places.message_size);
+  object["recipients"] = static_cast<std::int64_t>(places.recipients);
+  const auto path = effective_path(places);
+  if (auto replaced = replace_file(path, json::serialize(object) + "\n", 0644); !replaced)
+    return replaced;
+  auto file = open_file(path, O_RDWR | O_NOFOLLOW);
+  if (!file)
+    return file.error();
+  // Whatever the umask is.
+  if (::fchmod(file->get(), 0644) != 0)
+    return system_error("chmod " + path);
+  auto lock = whole_file(F_WRLCK);
+  if (::fcntl(file->get(), F_OFD_SETLK, &lock) != 0)
+    return system_error("lock " + path);
+  file_ = std::move(*file);
+  return {};
+}
+
+std::optional<Effective> read_effective(const std::string& folder) {
+  auto place = open_file(folder, O_PATH | O_DIRECTORY);
+  if (!place)
+    return std::nullopt;
+  auto file = open_file_at(*place, kEffectiveName, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  if (!file || !is_trusted(*place, *file))
+    return std::nullopt;
+  const auto text = read_file(*file, kEffectiveName, kMostEffective);
+  auto effective = text ? decode(*text) : std::nullopt;
+  if (effective)
+    effective->places.is_live = is_held(*file);
+  return effective;
+}
+
+}  // namespace postrider::daemon
