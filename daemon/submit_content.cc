@@ -13,13 +13,6 @@ namespace {
 constexpr std::size_t kWordOctets = 42;
 constexpr std::size_t kMostName = 200;
 
-bool is_field_name(std::string_view name) {
-  for (const char c : name)
-    if (c <= 32 || c >= 127)
-      return false;
-  return !name.empty();
-}
-
 bool is_plain_word(std::string_view name) {
   for (const char c : name) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -62,20 +55,6 @@ std::string display_name(std::string_view name) {
   return quoted;
 }
 
-SubmitContent::Line SubmitContent::kind_of(std::string_view line, bool first) {
-  if (line == "\r\n")
-    return Line::empty;
-  if (!first && (line[0] == ' ' || line[0] == '\t'))
-    return Line::field;
-  const auto colon = line.find(':');
-  if (colon == std::string_view::npos)
-    return Line::other;
-  std::string_view name = line.substr(0, colon);
-  while (!name.empty() && (name.back() == ' ' || name.back() == '\t'))
-    name.remove_suffix(1);  // RFC 5322 §4.5: obsolete, but a field
-  return is_field_name(name) ? Line::field : Line::other;
-}
-
 void SubmitContent::feed(std::string_view raw, std::string& out) {
   cleaned_.clear();
   cleaner_.feed(raw, cleaned_);
@@ -100,9 +79,9 @@ void SubmitContent::look_for_end(bool at_end, std::string& out) {
       return;
     }
     const auto line = std::string_view(header_).substr(looked_at_, end + 2 - looked_at_);
-    const auto kind = kind_of(line, looked_at_ == 0);
-    if (kind != Line::field)
-      return end_header(kind == Line::other, out);
+    const auto kind = mail::judge_header_line(line, looked_at_ == 0);
+    if (!mail::is_in_header(kind))
+      return end_header(kind != mail::HeaderLine::empty, out);
     looked_at_ = end + 2;
   }
 }
@@ -161,7 +140,7 @@ std::string local_trace(const LocalTrace& trace, const mail::HeaderFacts& header
         .append(" <")
         .append(trace.author)
         .append(">\r\n");
-  return text;
+  return text.append(mail::header_joint(header.first_line, true));
 }
 
 }  // namespace postrider::daemon

@@ -35,8 +35,6 @@ class SubmitContent {
 
  private:
   static constexpr std::size_t kMostHeader = 1U << 20U;
-  enum class Line : std::uint8_t { field, empty, other };
-  static Line kind_of(std::string_view line, bool first);
   void look_for_end(bool at_end, std::string& out);
   void end_header(bool add_empty_line, std::string& out);
 

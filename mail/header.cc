@@ -24,18 +24,6 @@ std::string_view without_line_end(std::string_view line) {
   return line;
 }
 
-// The size of the field name at the start of the line; 0 if there is none. White space before the
-// colon is obsolete syntax (RFC 5322 §4.5) that exists.
-std::size_t name_size(std::string_view line, std::size_t colon) {
-  auto name = line.substr(0, colon);
-  while (name.ends_with(' ') || name.ends_with('\t'))
-    name.remove_suffix(1);
-  for (const char c : name)
-    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7F)
-      return 0;
-  return name.size();
-}
-
 // A word in Received: what a client calls itself must not look like anything else there.
 std::string token(std::string_view text) {
   std::string out(text.substr(0, 255));
@@ -69,23 +57,72 @@ bool has_control(std::string_view text) {
                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
 }
 
+constexpr std::string_view kMailboxLine = "X-Mailbox-Line";
+
+bool is_space(char c) {
+  return c == ' ' || c == '\t';
+}
+
+// "From " as a mailbox or UUCP puts it, however often it was quoted on its way.
+bool is_mailbox_line(std::string_view line) {
+  line.remove_prefix(std::min(line.find_first_not_of('>'), line.size()));
+  return line.starts_with("From ");
+}
+
 }  // namespace
 
+// White space before the colon is obsolete syntax (RFC 5322 §4.5) that exists.
+std::string_view field_name(std::string_view line) {
+  const auto colon = line.substr(0, kMostOfFieldName + 1).find(':');
+  if (colon == std::string_view::npos)
+    return {};
+  auto name = line.substr(0, colon);
+  while (!name.empty() && is_space(name.back()))
+    name.remove_suffix(1);
+  for (const char c : name)
+    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7F)
+      return {};
+  return name;
+}
+
+HeaderLine judge_header_line(std::string_view line, bool first) {
+  line = without_line_end(line);
+  if (line.empty())
+    return HeaderLine::empty;
+  if (is_space(line.front()))
+    return first ? HeaderLine::indented : HeaderLine::continuation;
+  if (!field_name(line).empty())
+    return HeaderLine::field;
+  return first && is_mailbox_line(line) ? HeaderLine::mailbox_line : HeaderLine::other;
+}
+
+std::string_view header_joint(HeaderLine first_line, bool adds_fields) {
+  if (first_line == HeaderLine::mailbox_line)
+    return "X-Mailbox-Line: ";
+  const bool ends =
+      first_line == HeaderLine::indented || (first_line == HeaderLine::other && adds_fields);
+  return ends ? "\r\n" : "";
+}
+
+HeaderLine first_header_line(std::string_view content) {
+  return judge_header_line(content.substr(0, line_end(content, 0)), true);
+}
+
 bool HeaderScanner::next(HeaderField& field) {
-  if (rest_.empty() || rest_.front() == ' ' || rest_.front() == '\t')
-    return false;
   std::size_t end = line_end(rest_, 0);
   const auto first = rest_.substr(0, end);
-  const auto colon = first.find(':');
-  const auto name = colon == std::string_view::npos ? 0 : name_size(first, colon);
-  if (name == 0)
+  const auto kind = judge_header_line(first, consumed_ == 0);
+  const bool is_field = kind == HeaderLine::field;
+  if (!is_field && kind != HeaderLine::mailbox_line)
     return false;
-  while (end < rest_.size() && (rest_[end] == ' ' || rest_[end] == '\t'))
+  while (end < rest_.size() &&
+         judge_header_line(rest_.substr(end, 1), false) == HeaderLine::continuation)
     end = line_end(rest_, end);
-  field.name = first.substr(0, name);
+  field.name = is_field ? field_name(first) : kMailboxLine;
   field.whole = rest_.substr(0, end);
   field.value = without_line_end(field.whole);
-  field.value.remove_prefix(std::min(colon + 1, field.value.size()));
+  if (is_field)
+    field.value.remove_prefix(std::min(first.find(':') + 1, field.value.size()));
   rest_.remove_prefix(end);
   consumed_ += end;
   return true;
@@ -106,6 +143,7 @@ HeaderFacts header_facts(std::string_view content) {
         facts.tls_not_required || says_tls_not_required(field.name, field.value);
   }
   facts.size = scanner.consumed();
+  facts.first_line = first_header_line(content);
   return facts;
 }
 
@@ -129,6 +167,17 @@ std::size_t header_section_size(std::string_view content) {
   if (rest.starts_with("\r\n"))
     return scanner.consumed() + 2;
   return scanner.consumed() + (rest.starts_with('\n') ? 1U : 0U);
+}
+
+void end_header_cleanly(std::string& content) {
+  HeaderScanner scanner(content);
+  HeaderField field;
+  while (scanner.next(field)) {
+  }
+  const auto rest = std::string_view(content).substr(scanner.consumed());
+  const auto line = rest.substr(0, line_end(rest, 0));
+  if (scanner.consumed() > 0 && judge_header_line(line, false) == HeaderLine::other)
+    content.insert(scanner.consumed(), "\r\n");
 }
 
 std::string format_date(TimePoint when) {

@@ -17,8 +17,33 @@ struct HeaderField {
   std::string_view whole;  // with its last CRLF
 };
 
-// Walks the fields at the start of `content`. A line without a colon, or an empty line, ends the
-// section. Accepts LF alone as a line end (local submission before clean-up).
+// What a line is where a header section is read. This is the one judge of where a section ends:
+// everything that reads, completes, converts or joins one asks it, so that all see the same end.
+enum class HeaderLine : std::uint8_t {
+  field,
+  continuation,  // of the field above (RFC 5322 §2.2.3)
+  mailbox_line,  // "From a@b Mon Nov 23 ...", from a mbox (RFC 4155) or UUCP (RFC 976): in the
+                 // section, as the value of a field X-Mailbox-Line
+  empty,         // the end
+  indented,      // the end: white space with no field above that it could continue
+  other          // the end, and the first line of the body
+};
+// No name of a field is longer: nor needs to be kept of a line to judge it.
+constexpr std::size_t kMostOfFieldName = 997;
+// line: with or without its end; first: nothing of the section stands above it.
+HeaderLine judge_header_line(std::string_view line, bool first);
+constexpr bool is_in_header(HeaderLine line) {
+  return line <= HeaderLine::mailbox_line;
+}
+// The name of the field that begins with this line; empty if none does.
+std::string_view field_name(std::string_view line);
+// What must stand between header fields of ours and content that begins so. It never becomes part
+// of the last field. A line that is none stays where it is in what passes through; where fields are
+// added that may stand below it, it is body for everybody.
+std::string_view header_joint(HeaderLine first_line, bool adds_fields);
+
+// Walks the fields at the start of `content`; a mailbox_line is given as X-Mailbox-Line. Accepts LF
+// alone as a line end (local submission before clean-up).
 class HeaderScanner {
  public:
   explicit HeaderScanner(std::string_view content) : rest_(content) {}
@@ -31,6 +56,13 @@ class HeaderScanner {
   std::size_t consumed_ = 0;
 };
 
+// What the first line of `content` is; empty also if there is none.
+HeaderLine first_header_line(std::string_view content);
+// Puts an empty line where the body begins without one, behind fields that were written by somebody
+// who is not known to mean what others would read. Only for first submissions: what passes through
+// may be signed.
+void end_header_cleanly(std::string& content);
+
 // Facts that the receiving side needs, gathered from the first bytes of a message.
 struct HeaderFacts {
   std::size_t received_fields = 0;
@@ -39,6 +71,7 @@ struct HeaderFacts {
   bool has_from = false;
   bool tls_not_required = false;  // says "TLS-Required: No" (RFC 8689 §5)
   std::size_t size = 0;           // of the header section
+  HeaderLine first_line = HeaderLine::empty;
 };
 HeaderFacts header_facts(std::string_view content);
 

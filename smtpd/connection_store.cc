@@ -28,7 +28,7 @@ void Connection::keep_large_content() {
   }
   auto& body = body_of_message();
   if (intake->bytes().size() <= Intake::kMostInMemory ||
-      (body.rewrites_header() && !intake->header().has_ended()))
+      (body.awaits_header() && !intake->header().has_ended()))
     return;
   if (auto spilled = body.spill(intake->bytes()); !spilled)
     storage_trouble(*intake, spilled.error());
@@ -37,12 +37,12 @@ void Connection::keep_large_content() {
 // One read may end a message and begin another: what was kept of the former is not the latter's.
 IncomingBody& Connection::body_of_message() {
   if (body_.number() != talk_->messages_begun()) {
-    // Of a first submission alone: what passes through may be signed.
+    IncomingBody::Repair repair;
+    repair.ends_header = talk_->session().role() == Role::submission;
     const auto* rewriter = policy_->settings().rewriter.get();
-    const bool rewrites = rewriter != nullptr && rewriter->changes_headers() &&
-                          talk_->session().role() == Role::submission;
-    body_ =
-        IncomingBody(reception_->custody(), talk_->messages_begun(), rewrites ? rewriter : nullptr);
+    if (repair.ends_header && rewriter != nullptr && rewriter->changes_headers())
+      repair.rewriter = rewriter;
+    body_ = IncomingBody(reception_->custody(), talk_->messages_begun(), repair);
   }
   return body_;
 }
@@ -123,9 +123,11 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake,
   if (session.role() == Role::submission && !intake.header().has_message_id())
     content.trace +=
         "Message-ID: " + mail::make_message_id(id, policy_->settings().hostname) + "\r\n";
+  const auto first_line = intake.header().first_line();
+  content.trace += mail::header_joint(first_line, session.role() == Role::submission);
   const auto& facts = intake.facts();
   content.has_8bit = facts.has_8bit;
-  content.has_8bit_header = facts.has_8bit_header;
+  content.has_8bit_header = facts.has_8bit_header && first_line != mail::HeaderLine::indented;
   content.longest_line = facts.longest_line;
   content.ends_with_crlf = facts.ends_with_crlf;
   if (const auto& header = body.fresh_header()) {

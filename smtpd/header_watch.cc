@@ -1,16 +1,17 @@
 #include "smtpd/header_watch.h"
 
 #include "base/text.h"
-#include "mail/header.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace postrider::smtpd {
 
 namespace {
 
-// Enough of a line to know its field and to log a Message-ID.
-constexpr std::size_t kMostOfLine = 320;
+// Enough of a line to know its field, and the colon and line end behind the name.
+constexpr std::size_t kMostOfLine = mail::kMostOfFieldName + 3;
+constexpr std::size_t kMostOfId = 320;  // to log
 
 }  // namespace
 
@@ -31,20 +32,23 @@ void HeaderWatch::feed(std::string_view content) {
   }
 }
 
+void HeaderWatch::finish() {
+  if (!ended_ && !partial_.empty())
+    on_line(partial_);
+  partial_.clear();
+}
+
 void HeaderWatch::on_line(std::string_view line) {
   if (line.ends_with('\r'))
     line.remove_suffix(1);
-  const bool continues = line.starts_with(' ') || line.starts_with('\t');
-  if (continues) {
-    if (in_message_id_ && message_id_.empty())
-      message_id_ = trim(line).substr(0, kMostOfLine);
-    return;
-  }
-  const auto colon = line.find(':');
-  if (colon == std::string_view::npos)
-    ended_ = true;  // an empty line, or a body without one
-  else
-    on_field(trim(line.substr(0, colon)), line.substr(colon + 1));
+  const auto kind = mail::judge_header_line(line, is_first_);
+  if (std::exchange(is_first_, false))
+    first_line_ = kind;
+  ended_ = !mail::is_in_header(kind);
+  if (kind == mail::HeaderLine::field)
+    on_field(mail::field_name(line), line.substr(line.find(':') + 1));
+  else if (in_message_id_ && message_id_.empty() && !ended_)
+    message_id_ = trim(line).substr(0, kMostOfId);
 }
 
 void HeaderWatch::on_field(std::string_view name, std::string_view value) {
@@ -60,7 +64,7 @@ void HeaderWatch::on_field(std::string_view name, std::string_view value) {
       if (has_message_id_ || !equals_ignoring_case(name, "Message-ID"))
         break;
       has_message_id_ = in_message_id_ = true;
-      message_id_ = trim(value).substr(0, kMostOfLine);
+      message_id_ = trim(value).substr(0, kMostOfId);
       break;
     case 't':
       tls_not_required_ |= mail::says_tls_not_required(name, value);

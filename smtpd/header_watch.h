@@ -3,6 +3,8 @@
 // what says how to deliver, and bounds the section. Pure; linear; keeps at most one cut-off line.
 #pragma once
 
+#include "mail/header.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -14,6 +16,8 @@ class HeaderWatch {
  public:
   explicit HeaderWatch(std::uint32_t limit) : limit_(limit) {}
   void feed(std::string_view content);
+  // The content has ended, perhaps within a line.
+  void finish();
 
   bool has_ended() const { return ended_; }
   bool is_too_large() const { return size_ > limit_; }
@@ -21,6 +25,7 @@ class HeaderWatch {
   bool has_date() const { return has_date_; }
   bool tls_not_required() const { return tls_not_required_; }  // RFC 8689 §5
   bool has_message_id() const { return has_message_id_; }
+  mail::HeaderLine first_line() const { return first_line_; }
   const std::string& message_id() const { return message_id_; }  // for the log; may be cut
 
  private:
@@ -32,6 +37,8 @@ class HeaderWatch {
   std::size_t received_fields_ = 0;
   std::string partial_;  // the beginning of a line whose end has not arrived
   std::string message_id_;
+  mail::HeaderLine first_line_ = mail::HeaderLine::empty;
+  bool is_first_ = true;
   bool ended_ = false;
   bool has_date_ = false;
   bool has_message_id_ = false;

@@ -53,22 +53,26 @@ Result<void> IncomingBody::take(std::string& bytes) {
   if (lost_)
     return *lost_;
   taken_ += bytes.size();
-  if (auto done = rewrite(bytes); !done)
+  if (auto done = repair(bytes); !done)
     return done;
   size_ += bytes.size();
   return {};
 }
 
-Result<void> IncomingBody::rewrite(std::string& bytes) {
-  if (!rewrites_header())
+Result<void> IncomingBody::repair(std::string& bytes) {
+  if (!awaits_header())
+    return {};
+  repaired_ = true;
+  if (repair_.ends_header)
+    mail::end_header_cleanly(bytes);
+  if (repair_.rewriter == nullptr)
     return {};
   const auto old = mail::header_section_size(bytes);
-  auto fresh = rewriter_->header(std::string_view(bytes).substr(0, old));
+  auto fresh = repair_.rewriter->header(std::string_view(bytes).substr(0, old));
   if (!fresh)
     return lose(fresh.error());
   bytes.replace(0, old, *fresh);
   fresh_header_ = *std::move(fresh);
-  rewritten_ = true;
   return {};
 }
 

@@ -36,13 +36,21 @@ class FinishedBody {
 class IncomingBody {
  public:
   IncomingBody() = default;  // of no message
-  // number: which message of the connection; rewriter: of its header, or null.
-  IncomingBody(Custody& custody, std::uint64_t number, const mail::Rewriter* rewriter)
-      : custody_(&custody), number_(number), rewriter_(rewriter) {}
+  // What is done to the header of a first submission, and of nothing else: what passes through may
+  // be signed.
+  struct Repair {
+    bool ends_header = false;                  // mail::end_header_cleanly()
+    const mail::Rewriter* rewriter = nullptr;  // null: addresses stay
+  };
+  // number: which message of the connection.
+  IncomingBody(Custody& custody, std::uint64_t number, const Repair& repair)
+      : custody_(&custody), number_(number), repair_(repair) {}
 
   std::uint64_t number() const { return number_; }
   // The header section has to be here as a whole before anything goes to the file.
-  bool rewrites_header() const { return rewriter_ != nullptr && !rewritten_; }
+  bool awaits_header() const {
+    return (repair_.ends_header || repair_.rewriter != nullptr) && !repaired_;
+  }
   // Moves `bytes` to the file. After an error the body is lost: every later call gives the same.
   Result<void> spill(std::string& bytes);
   // bytes: what was not spilled; received: how many the reader has counted in all.
@@ -51,14 +59,14 @@ class IncomingBody {
 
  private:
   Result<void> take(std::string& bytes);
-  Result<void> rewrite(std::string& bytes);
+  Result<void> repair(std::string& bytes);
   Result<void> append(std::string& bytes);
   Error lose(Error error);
 
   Custody* custody_ = nullptr;
   std::uint64_t number_ = 0;
-  const mail::Rewriter* rewriter_ = nullptr;
-  bool rewritten_ = false;
+  Repair repair_;
+  bool repaired_ = false;
   std::uint64_t taken_ = 0;  // octets that have been handed in
   std::uint64_t size_ = 0;   // what they became
   mail::MessageId id_;

@@ -14,6 +14,8 @@ std::size_t Intake::feed_data(std::string_view in) {
   const auto before = bytes_.size();
   const auto used = data_.feed(in, bytes_);
   inspect(before);
+  if (data_.at_end())
+    header_.finish();
   return used;
 }
 
@@ -30,6 +32,7 @@ void Intake::end_chunks() {
   const auto before = bytes_.size();
   chunks_.finish();
   inspect(before);
+  header_.finish();
 }
 
 // At once for all that has arrived, so that the reader's appends never move what is there.

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstring>
 #include <vector>
 
 namespace postrider::mail {
@@ -70,6 +71,77 @@ TEST_CASE("the header section's size counts the empty line", "[mail][header]") {
   CHECK(header_section_size("A: b\r\n") == 6);
   CHECK(header_section_size("\r\nx") == 2);
   CHECK(header_section_size("") == 0);
+}
+
+TEST_CASE("one judge says what is in a header section", "[mail][header]") {
+  struct Row {
+    const char* line;
+    HeaderLine first, later;
+  };
+  const auto field = HeaderLine::field, empty = HeaderLine::empty, other = HeaderLine::other;
+  const auto on = HeaderLine::continuation, mailbox = HeaderLine::mailbox_line;
+  const auto indented = HeaderLine::indented;
+  const Row rows[] = {
+      {"Subject: x\r\n", field, field},
+      {"Subject : x", field, field},
+      {"X:", field, field},
+      {"From : a@b", field, field},
+      {">From: a@b", field, field},
+      {"", empty, empty},
+      {"\r\n", empty, empty},
+      {"\n", empty, empty},
+      {" by evil.example\r\n", indented, on},
+      {"\tx: y", indented, on},
+      {" \r\n", indented, on},
+      {"not a field\r\n", other, other},
+      {": y", other, other},
+      {"X-G r: y", other, other},
+      {"From a@b Mon Nov 23 10:00:00 2026", mailbox, other},
+      {"From a@b Mon Nov 23 10:00:00 2026 remote from uucp", mailbox, other},
+      {">From a@b Mon Nov 23 10:00:00 2026", mailbox, other},
+      {">>From x", mailbox, other},
+      {"from a@b", other, other},
+      {">", other, other},
+  };
+  for (const auto& row : rows) {
+    INFO(row.line);
+    CHECK(judge_header_line(row.line, true) == row.first);
+    CHECK(judge_header_line(row.line, false) == row.later);
+    // The walk is of the same mind.
+    const std::string content = std::string(row.line) + (std::strchr(row.line, '\n') ? "" : "\r\n");
+    HeaderScanner scanner(content);
+    HeaderField one;
+    CHECK(scanner.next(one) == is_in_header(row.first));
+    const std::string below = "A: b\r\n" + content;
+    HeaderScanner walk(below);
+    while (walk.next(one)) {
+    }
+    CHECK(walk.consumed() == (is_in_header(row.later) ? below.size() : 6));
+    // Behind fields of ours it is content still, or the field that it was.
+    for (const bool adds_fields : {false, true}) {
+      const auto joint = std::string(header_joint(first_header_line(content), adds_fields));
+      const auto joined = "Received: x;\r\n\tdate\r\n" + joint + content;
+      CHECK((joint == "\r\n") == (row.first == indented || (row.first == other && adds_fields)));
+      HeaderScanner behind(joined);
+      REQUIRE(behind.next(one));
+      CHECK(one.whole == "Received: x;\r\n\tdate\r\n");
+      CHECK(behind.next(one) == is_in_header(row.first));
+    }
+  }
+  const std::string longest(997, 'x');
+  CHECK(judge_header_line(longest + ": y", true) == field);
+  CHECK(judge_header_line(longest + "x: y", true) == other);
+}
+
+TEST_CASE("a body without an empty line before it gets one", "[mail][header]") {
+  const auto ended = [](std::string content) {
+    end_header_cleanly(content);
+    return content;
+  };
+  CHECK(ended("A: b\r\nnot a field\r\nC: d\r\n") == "A: b\r\n\r\nnot a field\r\nC: d\r\n");
+  for (const char* same : {"", "A: b\r\n", "A: b", "A: b\r\n\r\nbody\r\n", "A: b\r\n\r\n",
+                           "\r\nbody\r\n", "not a field\r\n", "From x\r\nA: b\r\n c\r\n"})
+    CHECK(ended(same) == same);
 }
 
 TEST_CASE("L16: large header sections are linear", "[mail][header]") {

@@ -106,6 +106,36 @@ TEST_CASE("the header watch keeps no long line and stops at its limit", "[smtpd]
   CHECK(bodyless.received_fields() == 0);
 }
 
+TEST_CASE("the header watch ends where the walk over the whole ends", "[smtpd]") {
+  const std::string starts[] = {"",
+                                " x: y\r\n",
+                                "not a field\r\n",
+                                "From a@b Mon 10:00\r\n",
+                                ">From a@b 10:00\r\n",
+                                "X-G r: y\r\n",
+                                ": y\r\n",
+                                std::string(997, 'x') + ": y\r\n",
+                                std::string(998, 'x') + ": y\r\n"};
+  const std::string middles[] = {"", "A: b\r\n", "A: b\r\n\tc\r\nD : e\r\n"};
+  const std::string ends[] = {"Date: now", "Date: now\r\n", "text\r\nDate: now\r\n",
+                              "From x 10:00\r\nDate: now\r\n", "\r\nDate: now\r\n"};
+  for (const auto& start : starts)
+    for (const auto& middle : middles)
+      for (const auto& end : ends) {
+        const auto content = start + middle + end;
+        const auto facts = mail::header_facts(content);
+        for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, content.size()}) {
+          INFO(content << piece);
+          HeaderWatch watch(100000);
+          for (std::size_t at = 0; at < content.size(); at += piece)
+            watch.feed(std::string_view(content).substr(at, piece));
+          watch.finish();
+          CHECK(watch.first_line() == facts.first_line);
+          CHECK(watch.has_date() == facts.has_date);
+        }
+      }
+}
+
 TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {
   Intake::Rules rules;
   rules.size_limit = rules.expected_size = 1ULL << 40U;

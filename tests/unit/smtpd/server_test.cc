@@ -1,6 +1,7 @@
 // What only shows on a socket: limits of sessions, deadlines, draining, reloads, listeners.
 #include "support.h"
 
+#include "mail/header.h"
 #include "smtpd/replies.h"
 #include "smtpd/slots.h"
 
@@ -40,6 +41,74 @@ Peer greeted_peer(RunningServer& server) {
 }
 
 }  // namespace
+
+TEST_CASE("content never becomes part of the fields above it", "[smtpd][tcp]") {
+  struct Row {
+    const char* content;
+    const char* mx;          // behind our Received field
+    const char* submission;  // behind Date and Message-ID, which are added where two stand
+    int added;
+  };
+  const Row rows[] = {
+      {" by evil.example (forged)\r\nSubject: x\r\n\r\n.\r\n", "\r\n by evil.example (forged)",
+       "\r\n by evil", 2},
+      {"\tid 1;\r\n", "\r\n\tid 1;", "\r\n\tid 1;", 2},
+      {"not a field\r\nDate: x\r\nMessage-ID: <y@z>\r\n\r\nbody\r\n", "not a field\r\nDate: x",
+       "\r\nnot a field\r\nDate: x", 2},
+      {"A: b\r\nnot a field\r\nDate: x\r\nMessage-ID: <y@z>\r\n", "A: b\r\nnot a field\r\nDate",
+       "A: b\r\n\r\nnot a field\r\nDate", 2},
+      {"From a@b Mon Nov 23 10:00:00 2026\r\nDate: x\r\nMessage-ID: <y@z>\r\n\r\nbody\r\n",
+       "X-Mailbox-Line: From a@b Mon Nov 23 10:00:00 2026\r\nDate: x",
+       "X-Mailbox-Line: From a@b Mon Nov 23 10:00:00 2026\r\nDate: x", 0},
+      {">From a@b Mon\r\nDate: x\r\nMessage-ID: <y@z>\r\n\r\nbody\r\n",
+       "X-Mailbox-Line: >From a@b Mon\r\nDate", "X-Mailbox-Line: >From a@b Mon\r\nDate", 0},
+      {"\r\nbody\r\n", "\r\nbody", "\r\nbody", 2},
+      {"Date: x\r\nMessage-ID: <y@z>\r\n", "Date: x", "Date: x", 0},
+  };
+  const auto role = GENERATE(smtpd::Role::mx, smtpd::Role::submission);
+  const bool by_chunks = GENERATE(false, true);
+  smtpd::ListenerSettings listener;
+  listener.address = "127.0.0.1:0";
+  listener.role = role;
+  RunningServer server(trusting_settings(), 1, nullptr, listener);
+  auto peer = greeted_peer(server);
+  std::size_t kept = 0;
+  for (const auto& row : rows) {
+    const std::string content = row.content;
+    INFO(content << ", by chunks: " << by_chunks << ", role: " << static_cast<int>(role));
+    peer.say("MAIL FROM:<x@ext.test>\r\n");
+    peer.say("RCPT TO:<y@us.test>\r\n");
+    if (by_chunks) {
+      // The first chunk ends within the first line.
+      CHECK(codes_of(peer.say("BDAT 1\r\n" + content.substr(0, 1))) == "250");
+      CHECK(codes_of(peer.say("BDAT " + std::to_string(content.size() - 1) + " LAST\r\n" +
+                              content.substr(1))) == "250");
+    } else {
+      peer.say("DATA\r\n");
+      CHECK(codes_of(peer.say(content + (content.ends_with("\r\n.\r\n") ? "" : ".\r\n"))) == "250");
+    }
+    REQUIRE(server.custody().wait_for(++kept));
+    const auto message = server.custody().kept().back();
+    const auto whole = message.trace + message.content;
+    CHECK(mail::HeaderScanner(whole).consumed() == 0);
+    mail::HeaderScanner scanner(whole);
+    mail::HeaderField field;
+    REQUIRE(scanner.next(field));
+    CHECK(field.name == "Received");
+    CHECK(field.value.find("evil") == std::string::npos);
+    CHECK(field.value.find("id 1;") == std::string::npos);
+    const bool completes = role == smtpd::Role::submission;
+    for (int i = 0; completes && i < row.added; ++i)
+      REQUIRE(scanner.next(field));
+    CHECK(std::string_view(whole)
+              .substr(scanner.consumed())
+              .starts_with(completes ? row.submission : row.mx));
+    std::size_t dates = field.name == "Date" ? 1 : 0;
+    while (scanner.next(field))
+      dates += field.name == "Date" ? 1 : 0;
+    CHECK(dates <= 1);
+  }
+}
 
 TEST_CASE("many clients on two loops are all served", "[smtpd][tcp]") {
   RunningServer server(strict_settings(), 2);
