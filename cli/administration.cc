@@ -66,8 +66,14 @@ std::string changed_text(const json::object& changed, const std::string& verb) {
   const auto messages = static_cast<std::uint64_t>(number_of(changed, "messages"));
   const auto recipients = static_cast<std::uint64_t>(number_of(changed, "recipients"));
   const char* would = flag_of(changed, "dry_run") ? " would be " : ": ";
-  return counted(messages, "message") + " (" + counted(recipients, "recipient") + ")" + would +
-         past(verb) + "\n";
+  auto text = counted(messages, "message") + " (" + counted(recipients, "recipient") + ")" + would +
+              past(verb) + "\n";
+  const auto under_way = static_cast<std::uint64_t>(number_of(changed, "under_way_messages"));
+  const auto delivering = static_cast<std::uint64_t>(number_of(changed, "under_way_recipients"));
+  if (under_way > 0)
+    text += counted(under_way, "message") + " (" + counted(delivering, "recipient") +
+            (under_way == 1 ? ") under way is not stopped\n" : ") under way are not stopped\n");
+  return text;
 }
 
 // Rewrites one line of standard error while the daemon works.

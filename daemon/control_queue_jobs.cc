@@ -27,6 +27,10 @@ json::object changed_object(const queue::Changed& changed) {
   json::object object;
   object["messages"] = changed.messages;
   object["recipients"] = changed.recipients;
+  if (changed.under_way_messages > 0) {
+    object["under_way_messages"] = changed.under_way_messages;
+    object["under_way_recipients"] = changed.under_way_recipients;
+  }
   return object;
 }
 

@@ -23,6 +23,7 @@ struct Effects {
   std::vector<std::string> files;      // bodies that have no row any more
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
   std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
+  std::vector<Revocation> removed;     // what was noted as removed of leased ones before
   Queue::Counters counted;
 };
 
@@ -43,7 +44,9 @@ class Custody {
   Result<void> quarantine(mail::MessageId id, const std::string& why, Effects& effects);
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
-  Result<Changed> change(Verb verb, const Filter& filter, bool dry_run, Effects& effects);
+  // picked: what it changed of leased messages, which delivery is to be told.
+  Result<Changed> change(Verb verb, const Filter& filter, bool dry_run, Effects& effects,
+                         std::vector<Store::PickedLease>& picked);
 
   // Takes back what a failed transaction did in memory.
   void undo(Effects& effects);
@@ -77,6 +80,7 @@ class Custody {
   MessageRow new_row(const mail::Message& message) const;
   std::int64_t deadline_of(const mail::Message& message, const MessageRow& row) const;
   RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
+  void keep_rest(const Record& record, const Leased& leased);
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
   Result<std::vector<RecipientRow>> store_results(const Record& record,

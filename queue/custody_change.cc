@@ -32,7 +32,8 @@ unsigned states_for(Verb verb) {
 
 }  // namespace
 
-Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, Effects& effects) {
+Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, Effects& effects,
+                                std::vector<Store::PickedLease>& picked) {
   const PreparedFilter prepared(filter, time.wall());
   auto landed = change_incoming(verb, prepared, dry_run, effects);
   if (!landed)
@@ -55,6 +56,12 @@ Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, E
   auto changed = store.picked();
   if (!changed)
     return changed.error();
+  if (!dry_run && verb != Verb::retry) {
+    auto found = store.picked_leases(leases);
+    if (!found)
+      return found.error();
+    picked = *std::move(found);
+  }
   changed->messages += landed->messages;
   changed->recipients += landed->recipients;
   if (!dry_run) {
@@ -64,10 +71,19 @@ Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, E
   }
   if (!dry_run && verb == Verb::remove) {
     effects.counted.removed += changed->recipients;
+    // What is under way may end otherwise: it is counted, and its file goes, when that is known.
+    for (const auto& one : picked) {
+      auto& noted = leases.find(one.leased.id)->removed;
+      effects.counted.removed -= one.leased.recipients.size();
+      effects.removed.push_back({one.leased.id, noted});
+      noted.insert(noted.end(), one.leased.recipients.begin(), one.leased.recipients.end());
+    }
     auto files = store.delete_picked();
     if (!files)
       return files.error();
-    std::move(files->begin(), files->end(), std::back_inserter(effects.files));
+    for (auto& each : *files)
+      if (leases.find(each.id) == nullptr)
+        effects.files.push_back(std::move(each.file));
   }
   if (auto done = store.forget_picked(); !done)
     return done.error();

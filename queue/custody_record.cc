@@ -42,6 +42,12 @@ bool are_distinct(const Record& record, std::size_t recipients) {
   return std::find(seen.begin(), seen.end(), false) == seen.end();
 }
 
+bool has_ended(const Record& record, std::uint32_t index) {
+  return std::any_of(record.results.begin(), record.results.end(), [index](const auto& result) {
+    return result.index == index && result.outcome.verdict != mail::Verdict::retry;
+  });
+}
+
 bool is_notice(Lease::Reason reason) {
   return reason == Lease::Reason::expired || reason == Lease::Reason::bounce;
 }
@@ -56,16 +62,41 @@ Result<void> Custody::record(const Record& record, Effects& effects) {
   effects.ended.push_back(std::move(node));
   const Leased& leased = effects.ended.back().mapped();
   count(effects.counted, record);
-  look_again_after(leased);
-  pause(record, leased);
+  if (record.partial) {
+    keep_rest(record, leased);
+  } else {
+    // Those that came to no end of their own.
+    effects.counted.removed += static_cast<std::uint64_t>(
+        std::count_if(leased.removed.begin(), leased.removed.end(),
+                      [&](std::uint32_t index) { return !has_ended(record, index); }));
+    look_again_after(leased);
+    pause(record, leased);
+  }
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
+}
+
+// The lease goes on for those whom the record does not name.
+void Custody::keep_rest(const Record& record, const Leased& leased) {
+  std::vector<std::uint32_t> named = record.untried;
+  for (const auto& result : record.results)
+    named.push_back(result.index);
+  std::sort(named.begin(), named.end());
+  Leased rest = leased;
+  rest.recipients.clear();
+  rest.landed = false;
+  std::erase_if(rest.removed, [&](std::uint32_t index) { return has_ended(record, index); });
+  for (std::uint32_t i = 0; i < leased.message->envelope.recipients.size(); ++i)
+    if (leased.holds(i) && !std::binary_search(named.begin(), named.end(), i))
+      rest.recipients.push_back(i);
+  if (!rest.recipients.empty())
+    leases.add(std::move(rest));
 }
 
 Result<void> Custody::record_landed(const Record& record, const Leased& leased, Effects& effects) {
   const auto& message = *leased.message;
   const auto recipients = message.envelope.recipients.size();
-  if (ends_all(record, recipients) && are_distinct(record, recipients)) {
+  if (!record.partial && ends_all(record, recipients) && are_distinct(record, recipients)) {
     if (auto done = store.delete_incoming(message.id); !done)
       return done.error();
     if (!message.content.file.empty())
@@ -105,8 +136,13 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   auto row = store.load_row(message.id);
   if (!row)
     return row.error();
-  if (!row->has_value())
-    return {};  // removed by an administrator in the meantime
+  if (!row->has_value()) {
+    // Removed by an administrator in the meantime; who hears of an end that came all the same,
+    // does.
+    if (!record.partial && !message.content.file.empty())
+      effects.files.push_back(message.content.file);
+    return store_notices(record, effects);
+  }
   auto alive = store.load_alive(message.id);
   if (!alive)
     return alive.error();
@@ -228,8 +264,14 @@ void Custody::expect(std::int64_t due) {
 void Custody::undo(Effects& effects) {
   for (const auto& lease : effects.leases)
     leases.take(lease.message->id);
-  for (auto& node : effects.ended)
-    leases.put_back(std::move(node));
+  // The last first: what a partial record left of a lease gives way to what was there before.
+  for (auto node = effects.ended.rbegin(); node != effects.ended.rend(); ++node) {
+    leases.take(node->mapped().message->id);
+    leases.put_back(std::move(*node));
+  }
+  for (auto before = effects.removed.rbegin(); before != effects.removed.rend(); ++before)
+    if (auto* leased = leases.find(before->id))
+      leased->removed = std::move(before->recipients);
   for (const auto id : effects.moved)
     if (auto* leased = leases.find(id))
       leased->landed = true;

@@ -16,6 +16,7 @@ struct Leased {
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
   std::vector<std::int64_t> domains;      // each once; only of due ones
   std::int64_t site = -1;                 // the one it was leased for; only of due ones
+  std::vector<std::uint32_t> removed;     // by an administrator; not counted as such yet
   bool holds(std::uint32_t recipient) const;
 };
 

@@ -174,7 +174,7 @@ void Queue::change(Verb verb, Filter filter, bool dry_run,
                    std::function<void(Result<Changed>)> on_done, Actor actor) {
   impl_->writer.give([&](Inbox& inbox) {
     inbox.changes.push_back(
-        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor), {}});
+        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor), {}, {}});
     return Urgency::now;
   });
 }

@@ -80,8 +80,8 @@ struct Submission {
   std::string drop_id;  // of a file in the drop folder; empty: it came another way
 };
 
-// What delivery is asked to do for some recipients of a message, and must answer with one Record
-// that names each of them.
+// What delivery is asked to do for some recipients of a message, and must answer with Records that
+// together name each of them once.
 struct Lease {
   enum class Reason : std::uint8_t {
     fresh,         // just accepted, never tried
@@ -111,6 +111,9 @@ struct Record {
   std::vector<Result> results;
   std::vector<std::uint32_t> untried;  // back to the queue unchanged (blocked site, stop)
   bool delay_notice_sent = false;
+  // Those whom it does not name are still being tried: the lease goes on for them. Otherwise this
+  // record ends it.
+  bool partial = false;
   std::vector<Submission> notices;  // stored in the same transaction, then fresh themselves
 };
 
@@ -125,11 +128,23 @@ struct SiteState {
   std::uint64_t recipients = 0;  // that wait for it; filled by sites()
 };
 
+// Recipients of a message that are leased.
+struct Revocation {
+  mail::MessageId id;
+  std::vector<std::uint32_t> recipients;
+};
+
 // Implemented by delivery. Called on the queue thread with whole batches: only post and return.
 class Consumer {
  public:
   virtual ~Consumer() = default;
   virtual void take(std::vector<Lease> leases) = 0;
+  // An administrator changed these: nothing more is begun for them. Answers, on any thread, which
+  // of them are under way or have just ended; the others come back by Records, untried.
+  using UnderWay = std::function<void(std::vector<Revocation>)>;
+  virtual void revoke(std::vector<Revocation> wanted, UnderWay answer) {
+    answer(std::move(wanted));
+  }
 };
 
 struct Filter {
@@ -194,6 +209,10 @@ enum class Verb : std::uint8_t { hold, release, retry, remove, bounce };
 struct Changed {
   std::uint64_t messages = 0;
   std::uint64_t recipients = 0;
+  // Not among those: their transactions had begun, and end as they end; then what is left of them
+  // is changed too.
+  std::uint64_t under_way_messages = 0;
+  std::uint64_t under_way_recipients = 0;
 };
 
 // Who asked for a change: for the log.
@@ -256,7 +275,7 @@ class Queue {
 
   // Administration. A change concerns all that match at the moment at which it begins, and nothing
   // that comes later; it is done in short transactions between those of mail. on_done runs on the
-  // queue thread.
+  // queue thread, or on delivery's when that had to be asked what is under way.
   void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done,
               Actor actor = {});
   // Any thread but the loops: blocking reads on the read-only connection, in short transactions.

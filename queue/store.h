@@ -124,9 +124,18 @@ class Store {
   }
   Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states, std::int64_t now);
   Result<Changed> picked();
+  struct PickedLease {
+    Revocation leased;
+    std::size_t recipients = 0;  // picked ones, leased or not
+  };
+  Result<std::vector<PickedLease>> picked_leases(const Leases& leases);
   Result<void> apply_picked(Verb verb, std::int64_t now, Duration delay_notice);
   // Messages without living recipients; returns their body files.
-  Result<std::vector<std::string>> delete_picked();
+  struct Unused {
+    mail::MessageId id;
+    std::string file;
+  };
+  Result<std::vector<Unused>> delete_picked();
   Result<void> forget_picked();
 
   // The drop folder.

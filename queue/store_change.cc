@@ -158,10 +158,38 @@ Result<void> Store::apply_picked(Verb verb, std::int64_t now, Duration delay_not
   return {};
 }
 
-Result<std::vector<std::string>> Store::delete_picked() {
+Result<std::vector<Store::PickedLease>> Store::picked_leases(const Leases& leases) {
+  std::vector<PickedLease> picked;
+  if (leases.size() == 0)
+    return picked;
+  auto statement = database_.prepare(
+      "SELECT message, idx FROM temp.picked WHERE is_leased(message) ORDER BY message, idx");
+  if (!statement)
+    return statement.error();
+  Query query(*statement);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      break;
+    const mail::MessageId id{query.integer(0)};
+    if (picked.empty() || picked.back().leased.id != id)
+      picked.push_back({{id, {}}, 0});
+    auto& last = picked.back();
+    const auto index = static_cast<std::uint32_t>(query.integer(1));
+    ++last.recipients;
+    if (leases.is_leased(id, index))
+      last.leased.recipients.push_back(index);
+  }
+  std::erase_if(picked, [](const PickedLease& one) { return one.leased.recipients.empty(); });
+  return picked;
+}
+
+Result<std::vector<Store::Unused>> Store::delete_picked() {
   if (auto done = database_.execute(kKeepOnlyEnded); !done)
     return done.error();
-  std::vector<std::string> files;
+  std::vector<Unused> files;
   {
     auto statement = database_.prepare(kFiles);
     if (!statement)
@@ -175,7 +203,7 @@ Result<std::vector<std::string>> Store::delete_picked() {
         break;
       if (auto head = decode_head({query.integer(0)}, query.blob(1)); head)
         if (!head->content.file.empty())
-          files.push_back(head->content.file);
+          files.push_back({{query.integer(0)}, head->content.file});
     }
   }
   if (auto done = run_all(kDelete, 0, 0); !done)

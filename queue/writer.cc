@@ -214,7 +214,8 @@ Result<void> Writer::store_inbox(Effects& effects) {
     if (auto done = store_submission(each, effects); !done)
       return done.error().during("store message");
   for (auto& change : work_.changes) {
-    change.result = custody_.change(change.verb, change.filter, change.dry_run, effects);
+    change.result =
+        custody_.change(change.verb, change.filter, change.dry_run, effects, change.picked);
     if (!change.result)
       return change.result.error().during("change the queue");
   }
@@ -366,8 +367,39 @@ void Writer::refuse_submissions(const Error& error) {
 void Writer::answer() {
   answer_submissions();
   for (auto& change : work_.changes)
-    change.on_done(std::move(change.result));
+    answer_change(change);
   work_.changes.clear();
+}
+
+// Delivery is asked to begin nothing more of what was changed; what it could not stop is counted
+// apart.
+void Writer::answer_change(Inbox::Change& change) {
+  if (!change.result || change.picked.empty() || consumer_ == nullptr) {
+    change.on_done(std::move(change.result));
+    return;
+  }
+  std::vector<Revocation> wanted;
+  std::unordered_map<std::int64_t, std::size_t> picked;
+  for (auto& one : change.picked) {
+    picked.emplace(one.leased.id.value, one.recipients);
+    wanted.push_back(std::move(one.leased));
+  }
+  auto answer = [changed = *change.result, picked = std::move(picked),
+                 on_done = std::move(change.on_done)](const std::vector<Revocation>& under_way) {
+    Changed told = changed;
+    for (const auto& one : under_way) {
+      if (one.recipients.empty())
+        continue;
+      ++told.under_way_messages;
+      told.under_way_recipients += one.recipients.size();
+      told.recipients -= one.recipients.size();
+      const auto all = picked.find(one.id.value);
+      if (all != picked.end() && one.recipients.size() >= all->second)
+        --told.messages;
+    }
+    on_done(told);
+  };
+  consumer_->revoke(std::move(wanted), std::move(answer));
 }
 
 // One posted message for each loop, whatever the number of waiters.

@@ -41,6 +41,7 @@ struct Inbox {
     std::function<void(Result<Changed>)> on_done;
     Actor actor;
     Result<Changed> result;
+    std::vector<Store::PickedLease> picked;  // of what delivery has in hand
   };
   struct Assignment {
     std::string domain, site;
@@ -125,6 +126,7 @@ class Writer {
   void refuse_submissions(const Error& error);
   void answer();
   void answer_submissions();
+  void answer_change(Inbox::Change& change);
   void keep_for_later();
   void check_room();
   void reopen();

@@ -178,4 +178,102 @@ TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that was held may stil
   CHECK(list(from("three@b.test")).empty());
 }
 
+TEST_CASE_METHOD(ThreeMessages, "delivery is told what was changed of its mail, and tells the rest",
+                 "[queue][change]") {
+  const auto verb = GENERATE(Verb::hold, Verb::remove, Verb::bounce);
+  const auto fresh = must_accept("four@b.test", {"a@d.test", "b@d.test", "c@x.test"});
+  const Lease lease = hand.next(fresh);
+  Filter filter = from("four@b.test");
+  filter.domain = "d.test";
+  hand.under_way = {0};
+  const auto changed = change(verb, filter);
+  REQUIRE(hand.revoked().size() == 1);
+  CHECK(hand.revoked()[0].id == fresh);
+  CHECK(hand.revoked()[0].recipients == std::vector<std::uint32_t>{0, 1});
+  CHECK(changed.messages == 1);
+  CHECK(changed.recipients == 1);
+  CHECK(changed.under_way_messages == 1);
+  CHECK(changed.under_way_recipients == 1);
+
+  // What is not leased needs no asking; what is under way as a whole counts as such alone.
+  CHECK(change(verb, from("two@b.test")).messages == 1);
+  CHECK(hand.revoked().size() == 1);
+  const auto whole = change(verb, from("three@b.test"));
+  CHECK(whole.messages == 0);
+  CHECK(whole.under_way_messages == 1);
+  CHECK(change(verb, from("one@b.test"), true).under_way_messages == 0);
+
+  Record ends;
+  ends.id = fresh;
+  ends.results.push_back({0, outcome(Verdict::delivered), {}});
+  ends.untried = {1};
+  ends.results.push_back({2, outcome(Verdict::delivered), {}});
+  record(std::move(ends));
+  const auto left = list(from("four@b.test"));
+  REQUIRE(left.size() == (verb == Verb::remove ? 0 : 1));
+  if (verb == Verb::hold)
+    CHECK(left[0].status == "held");
+  if (verb == Verb::bounce)
+    CHECK(hand.next(fresh).reason == Lease::Reason::bounce);
+  if (verb == Verb::remove)
+    CHECK(queue->counters().removed == 2);  // one of four@, and two@
+  CHECK(queue->counters().delivered == 2);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail that is removed under way may still bounce, and is told",
+                 "[queue][change]") {
+  hand.under_way = {0};
+  change(Verb::remove, from("three@b.test"));
+  auto bounced = answer(in_hand, Verdict::bounce);
+  Submission notice;
+  notice.message = std::make_shared<const mail::Message>(make("", {"three@b.test"}));
+  const auto id = notice.message->id;
+  bounced.notices.push_back(std::move(notice));
+  record(std::move(bounced));
+  CHECK(hand.next(id).reason == Lease::Reason::fresh);
+  CHECK(queue->counters().removed == 0);
+  CHECK(queue->counters().bounced == 1);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that is to bounce does so at once",
+                 "[queue][change]") {
+  CHECK(change(Verb::bounce, from("three@b.test")).messages == 1);
+  SECTION("it comes back untried") {
+    record(untried(in_hand));
+  }
+  SECTION("its try failed for now") {
+    record(answer(in_hand, Verdict::retry, clock.now() + std::chrono::hours(1)));
+  }
+  CHECK(hand.next(third).reason == Lease::Reason::bounce);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail that is released beyond its lifetime gets an hour more",
+                 "[queue][change]") {
+  change(Verb::hold, from("two@b.test"));
+  clock.pass(settings.lifetime + std::chrono::hours(1));
+  queue->wake();
+  settle();
+  change(Verb::release, from("two@b.test"));
+  const auto next_but_delay = [this] {
+    Lease lease = hand.next(second);
+    if (lease.reason != Lease::Reason::delay_notice)
+      return lease;
+    auto told = untried(lease);
+    told.delay_notice_sent = true;
+    record(std::move(told));
+    return hand.next(second);
+  };
+  const Lease again = next_but_delay();
+  CHECK(again.reason == Lease::Reason::due);
+  record(answer(again, Verdict::retry, clock.now() + std::chrono::minutes(50)));
+  clock.pass(std::chrono::minutes(51));
+  queue->wake();
+  const Lease late = next_but_delay();
+  CHECK(late.reason == Lease::Reason::due);
+  record(answer(late, Verdict::retry, clock.now() + std::chrono::minutes(50)));
+  clock.pass(std::chrono::minutes(10));
+  queue->wake();
+  CHECK(hand.next(second).reason == Lease::Reason::expired);
+}
+
 }  // namespace postrider::queue::test

@@ -368,4 +368,112 @@ TEST_CASE("waits follow the steps, the last repeats, jittered by an eighth", "[q
   }
 }
 
+TEST_CASE_METHOD(QueueFixture, "what is known of some recipients is stored while others are tried",
+                 "[queue][record]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test", "c@e.test", "c@f.test", "c@g.test"});
+  const Lease lease = hand.next(id);
+  Record first;
+  first.id = id;
+  first.partial = true;
+  first.results.push_back({0, outcome(Verdict::delivered), {}});
+  first.results.push_back({1, outcome(Verdict::retry), clock.now() + hours(1)});
+  record(std::move(first));
+  auto listed = list();
+  REQUIRE(listed.size() == 1);
+  CHECK(listed[0].status == "active");
+  REQUIRE(listed[0].recipients.size() == 3);
+  CHECK(listed[0].recipients[0].attempts == 1);
+  CHECK_FALSE(listed[0].recipients[0].active);
+  CHECK(listed[0].recipients[1].active);
+
+  Record second;
+  second.id = id;
+  second.partial = true;
+  second.untried = {2};
+  record(std::move(second));
+  CHECK(hand.count() == 0);  // not handed out twice
+
+  SECTION("the rest ends") {
+    Record last;
+    last.id = id;
+    last.results.push_back({3, outcome(Verdict::bounce), {}});
+    record(std::move(last));
+    const Lease again = hand.next(id);
+    REQUIRE(again.recipients.size() == 1);
+    CHECK(again.recipients[0].index == 2);
+    CHECK(queue->counters().delivered == 1);
+    CHECK(queue->counters().bounced == 1);
+  }
+  SECTION("a stop comes first") {
+    reopen();
+    const Lease again = hand.next(id);
+    REQUIRE(again.recipients.size() == 2);
+    CHECK(again.recipients[0].index == 2);
+    CHECK(again.recipients[1].index == 3);
+    record(untried(again));
+    clock.pass(hours(1));
+    queue->wake();
+    const Lease later = hand.next(id);
+    REQUIRE_FALSE(later.recipients.empty());
+    CHECK(later.recipients[0].index == 1);
+    CHECK(later.recipients[0].attempts == 1);
+  }
+}
+
+TEST_CASE_METHOD(QueueFixture, "a notice that could not be made does not come back at once",
+                 "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(1)));
+  change(Verb::bounce, {});
+  const Lease asked = hand.next(id);
+  CHECK(asked.reason == Lease::Reason::bounce);
+  record(untried(asked));
+  settle();
+  CHECK(hand.count() == 0);
+  clock.pass(std::chrono::seconds(61));
+  queue->wake();
+  CHECK(hand.next(id).reason == asked.reason);
+}
+
+TEST_CASE_METHOD(QueueFixture, "no more octets are in hand than allowed, and all are given back",
+                 "[queue][due]") {
+  const bool is_fresh = GENERATE(true, false);
+  if (is_fresh) {
+    settings.fresh_bytes = 64 << 10;
+    settings.leased_bytes = 1;  // one at a time
+  } else {
+    settings.fresh_messages = 0;
+    settings.leased_bytes = 64 << 10;
+  }
+  open();
+  start();
+  const std::string content = "Subject: x\r\n\r\n" + std::string(16 << 10, 'x') + "\r\n";
+  std::size_t accepted = 0;
+  const auto more = [&](int count) {
+    for (int i = 0; i < count; ++i, ++accepted)
+      REQUIRE(accept(make("a@b.test", {"c@d" + std::to_string(i) + ".test"}, content)));
+  };
+  more(10);
+  settle();
+  const auto most = is_fresh ? 5U : 4U;  // and one that was due
+  CHECK(hand.count() >= 3);
+  CHECK(hand.count() <= most);
+  // Each that ends makes room for another: ten times over nothing is lost of the allowance.
+  for (int round = 0; round < 10; ++round) {
+    more(10);
+    while (accepted > 10) {
+      record(answer(hand.next(), Verdict::delivered));
+      CHECK(hand.count() <= most);
+      --accepted;
+    }
+  }
+  while (accepted-- > 0)
+    record(answer(hand.next(), Verdict::delivered));
+  CHECK(list().empty());
+}
+
 }  // namespace postrider::queue::test

@@ -68,6 +68,23 @@ void Hand::take(std::vector<Lease> leases) {
   arrived_.notify_all();
 }
 
+void Hand::revoke(std::vector<Revocation> wanted, UnderWay answer) {
+  {
+    const std::lock_guard lock(mutex_);
+    revoked_.insert(revoked_.end(), wanted.begin(), wanted.end());
+  }
+  for (auto& one : wanted)
+    std::erase_if(one.recipients, [this](std::uint32_t index) {
+      return std::find(under_way.begin(), under_way.end(), index) == under_way.end();
+    });
+  answer(std::move(wanted));
+}
+
+std::vector<Revocation> Hand::revoked() const {
+  const std::lock_guard lock(mutex_);
+  return revoked_;
+}
+
 Lease Hand::next() {
   std::unique_lock lock(mutex_);
   REQUIRE(arrived_.wait_for(lock, kPatience, [this] { return !leases_.empty(); }));

@@ -55,6 +55,10 @@ class CollectingLog : public Log {
 class Hand : public Consumer {
  public:
   void take(std::vector<Lease> leases) override;
+  // Nothing is under way but the recipients with these indexes.
+  void revoke(std::vector<Revocation> wanted, UnderWay answer) override;
+  std::vector<std::uint32_t> under_way;  // set by the test before it asks
+  std::vector<Revocation> revoked() const;
   // Waits until a lease is there; fails the test after ten seconds.
   Lease next();
   // The lease of that message.
@@ -67,6 +71,7 @@ class Hand : public Consumer {
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<Lease> leases_;
+  std::vector<Revocation> revoked_;
 };
 
 class LoopThread {
