@@ -48,8 +48,12 @@ Outcome local_failure(const Error& error) {
 }
 
 Result<FileDescriptor> enter_folder(const FileDescriptor& parent, const std::string& name) {
-  if (::mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
+  const bool is_new = ::mkdirat(parent.get(), name.c_str(), 0700) == 0;
+  if (!is_new && errno != EEXIST)
     return system_error("make folder " + escaped(name));
+  if (is_new)
+    if (auto synced = sync_file(parent); !synced)
+      return synced.error().during("make folder " + escaped(name));
   return open_file_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 

@@ -71,6 +71,15 @@ Outcome full(Room room) {
   return local_end(Verdict::retry, {4, 2, 2}, "the mailbox is full");
 }
 
+// It will be delivered again, so it must not stay.
+Outcome take_back(const Folders& folders, const std::string& visible, Outcome outcome) {
+  if (::unlinkat(folders.fresh.get(), visible.c_str(), 0) != 0)
+    outcome.text += "; and it could not be taken back: " + system_error("unlink").describe();
+  else
+    (void)sync_file(folders.fresh);
+  return outcome;
+}
+
 // From a whole file in tmp to a message in new.
 Outcome make_visible(const Folders& folders, const std::string& name, std::uint64_t octets) {
   const auto room = room_in(folders.top, octets);
@@ -81,9 +90,9 @@ Outcome make_visible(const Folders& folders, const std::string& name, std::uint6
   const auto visible = name + ",S=" + std::to_string(octets);
   if (::renameat(folders.temporary.get(), name.c_str(), folders.fresh.get(), visible.c_str()) != 0)
     return local_failure(system_error("rename to new"));
-  note_delivered(folders.top, octets);
   if (auto synced = sync_file(folders.fresh); !synced)
-    return local_failure(synced.error());
+    return take_back(folders, visible, local_failure(synced.error()));
+  note_delivered(folders.top, octets);
   return local_end(Verdict::delivered, {2, 0, 0}, "");
 }
 

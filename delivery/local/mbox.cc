@@ -21,6 +21,8 @@ using mail::Verdict;
 // Longer than that, the mail waits in the queue and not in one of few places to deliver.
 constexpr Duration kMostPatience = std::chrono::seconds(1);
 constexpr std::string_view kFrom = "From ";
+constexpr std::size_t kBlock = 64U << 10U;
+constexpr off_t kMostUnwritten = 256 << 20;
 
 bool is_missing(const Error& error) {
   return error.code() == boost::system::errc::no_such_file_or_directory;
@@ -51,6 +53,23 @@ bool is_still_there(const FileDescriptor& folder, const std::string& name,
   return ::fstat(file.get(), &ours) == 0 &&
          ::fstatat(folder.get(), name.c_str(), &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
          ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+}
+
+// Where the mailbox really ends: a power cut may have left room that was never written, which reads
+// as NUL octets.
+off_t end_of(const FileDescriptor& file, off_t size) {
+  std::string block;
+  for (off_t lowest = std::max<off_t>(0, size - kMostUnwritten); size > lowest;) {
+    const auto from = std::max<off_t>(lowest, size - static_cast<off_t>(kBlock));
+    block.resize(static_cast<std::size_t>(size - from));
+    if (::pread(file.get(), block.data(), block.size(), from) != static_cast<ssize_t>(block.size()))
+      return size;
+    const auto last = block.find_last_not_of('\0');
+    if (last != block.npos)
+      return from + static_cast<off_t>(last) + 1;
+    size = from;
+  }
+  return size;
 }
 
 // What must stand before our "From " so that nothing mixes with an unfinished message.
@@ -98,6 +117,11 @@ Outcome append_or_undo(const LocalJob& job, const LocalBody& body, const FileDes
   struct stat about {};
   if (::fstat(file.get(), &about) != 0)
     return local_failure(system_error("stat"));
+  if (const auto end = end_of(file, about.st_size); end < about.st_size) {
+    if (::ftruncate(file.get(), end) != 0)
+      return local_failure(system_error("cut back what was never written"));
+    about.st_size = end;
+  }
   const auto limit = job.target.limits.mailbox_size;
   if (limit > 0 && static_cast<std::uint64_t>(about.st_size) + job.size > limit)
     return full(job.size, limit);

@@ -1,0 +1,158 @@
+// Every system call of a delivery into a mailbox fails once: the mail is deferred, and delivered
+// again it stands there once. The calls are replaced for this whole program.
+#include "delivery/local/performer.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <cerrno>
+#include <cstdarg>
+#include <fcntl.h>
+#include <fstream>
+#include <sstream>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+int calls_left = -1;  // until one fails; below zero: none does
+int failure = EIO;
+
+bool fails() {
+  if (calls_left < 0 || calls_left-- > 0)
+    return false;
+  errno = failure;
+  return true;
+}
+
+}  // namespace
+
+extern "C" {
+int fsync(int fd) {
+  return fails() ? -1 : static_cast<int>(::syscall(SYS_fsync, fd));
+}
+ssize_t write(int fd, const void* from, size_t size) {
+  return fails() ? -1 : ::syscall(SYS_write, fd, from, size);
+}
+int renameat(int from, const char* old_name, int to, const char* name) noexcept {
+  return fails() ? -1 : static_cast<int>(::syscall(SYS_renameat2, from, old_name, to, name, 0));
+}
+int mkdirat(int at, const char* name, mode_t mode) noexcept {
+  return fails() ? -1 : static_cast<int>(::syscall(SYS_mkdirat, at, name, mode));
+}
+int openat(int at, const char* name, int flags, ...) {
+  va_list list;
+  va_start(list, flags);
+  const auto mode = (flags & O_CREAT) != 0 ? va_arg(list, mode_t) : 0;
+  va_end(list);
+  return fails() ? -1 : static_cast<int>(::syscall(SYS_openat, at, name, flags, mode));
+}
+}
+
+namespace {
+
+const std::string kBody = "Subject: s\r\n\r\n" + std::string(300000, 'x') + "\r\n";
+
+mail::Outcome deliver(Target::Kind kind, const std::filesystem::path& place) {
+  LocalJob job;
+  job.target.kind = kind;
+  job.target.place = place.string();
+  job.envelope.id = "1";
+  job.envelope.sender = "a@ext.test";
+  job.envelope.hostname = "mx.us.test";
+  job.size = kBody.size();
+  return perform_here(job, {std::make_shared<const std::string>(kBody), {}});
+}
+
+std::string contents(const std::filesystem::path& file) {
+  std::ostringstream out;
+  out << std::ifstream(file, std::ios::binary).rdbuf();
+  return out.str();
+}
+
+// Whole messages, and that there is nothing else.
+std::size_t in_mbox(const std::filesystem::path& file) {
+  const auto text = contents(file);
+  std::size_t count = 0;
+  for (auto at = text.find("From a@ext"); at != text.npos; at = text.find("From a@ext", at + 1))
+    ++count;
+  const auto one = count == 0 ? 0 : text.size() / count;
+  CHECK(one * count == text.size());
+  CHECK((count == 0 || one > 300000));
+  return count;
+}
+
+std::size_t in_maildir(const std::filesystem::path& folder) {
+  std::size_t count = 0;
+  if (!std::filesystem::exists(folder / "new"))
+    return 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "new")) {
+    ++count;
+    CHECK(entry.file_size() > 300000);
+  }
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[delivery][local]") {
+  failure = GENERATE(EIO, ENOSPC);
+  const auto kind = GENERATE(Target::Kind::maildir, Target::Kind::mbox);
+  const bool exists = GENERATE(true, false);
+  bool came_through = false;
+  int nth = 0;
+  for (; !came_through; ++nth) {
+    const TemporaryFolder folder;
+    const std::filesystem::path place = folder / "box";
+    const auto count = [&] {
+      return kind == Target::Kind::mbox ? in_mbox(place) : in_maildir(place);
+    };
+    std::size_t expected = 0;
+    if (exists) {
+      REQUIRE(deliver(kind, place).verdict == mail::Verdict::delivered);
+      ++expected;
+    }
+    calls_left = nth;
+    const auto outcome = deliver(kind, place);
+    came_through = calls_left >= 0;
+    calls_left = -1;
+    INFO("call " << nth << ": " << outcome.text);
+    CHECK(outcome.verdict != mail::Verdict::bounce);
+    const bool is_done = outcome.verdict == mail::Verdict::delivered;
+    expected += is_done ? 1 : 0;
+    CHECK(count() == expected);
+    if (!is_done) {
+      CHECK(deliver(kind, place).verdict == mail::Verdict::delivered);
+      CHECK(count() == expected + 1);
+    }
+    if (kind == Target::Kind::maildir && std::filesystem::exists(place / "tmp"))
+      CHECK(std::filesystem::is_empty(place / "tmp"));
+  }
+  CHECK(nth > 5);
+}
+
+TEST_CASE("room that was never written at the end of an mbox is cut off", "[delivery][local]") {
+  const TemporaryFolder folder;
+  const std::filesystem::path place = folder / "box";
+  REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  const auto whole = contents(place);
+  const auto torn = GENERATE(std::size_t{1}, std::size_t{5000}, std::size_t{200000});
+  SECTION("behind a whole message") {
+    std::ofstream(place, std::ios::app) << std::string(torn, '\0');
+    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    CHECK(contents(place) == whole + whole);
+  }
+  SECTION("behind a piece of one") {
+    std::ofstream(place, std::ios::app) << "From b\nSubj" << std::string(torn, '\0');
+    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    CHECK(contents(place) == whole + "From b\nSubj\n\n" + whole);
+  }
+  SECTION("of nothing else") {
+    std::ofstream(place, std::ios::trunc) << std::string(torn, '\0');
+    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    CHECK(contents(place) == whole);
+  }
+}
