@@ -57,6 +57,9 @@ class Parser {
       case ':':
         return take_colon();
       case ',':
+        if (in_angle_ && (angle_.empty() || angle_.front() == '@'))
+          return take_comma_of_route();
+        [[fallthrough]];
       case ';':
         ++at_;
         return in_angle_ ? unusable(list_.substr(at_ - 1), "\"<\" without \">\"") : flush();
@@ -77,6 +80,8 @@ class Parser {
       const char next = token.front();
       const bool joined = before == '.' || before == '@' || next == '.' || next == '@';
       (in_angle_ ? angle_has_words_ : bare_has_words_) |= !joined;
+      if (!joined)
+        text.push_back(' ');  // for who reads what is wrong
     }
     gap_ = false;
     text.append(token);
@@ -138,6 +143,15 @@ class Parser {
     gap_ = true;
     ++at_;
     return {};
+  }
+
+  // "<@a.example,@b.example:c@d.example>" (RFC 5322 §4.4).
+  Result<void> take_comma_of_route() {
+    ++at_;
+    gap_ = false;
+    if (!angle_.empty())
+      angle_.push_back(',');
+    return check_size();
   }
 
   // The end of a source route, or of a group's name.

@@ -1,9 +1,11 @@
 #include "cli/content_store.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
 #include <unistd.h>
+#include <vector>
 
 namespace postrider::cli {
 
@@ -12,9 +14,7 @@ namespace {
 constexpr std::size_t kInMemory = 1U << 20U;
 constexpr std::size_t kPiece = 64U << 10U;
 
-Result<FileDescriptor> nameless_file() {
-  const char* given = std::getenv("TMPDIR");
-  const std::string folder = given != nullptr && *given == '/' ? given : "/tmp";
+Result<FileDescriptor> nameless_file(const std::string& folder) {
   auto file = open_file(folder, O_TMPFILE | O_RDWR, 0600);
   if (file)
     return file;
@@ -26,17 +26,53 @@ Result<FileDescriptor> nameless_file() {
   return named;
 }
 
+// Where a temporary file may be; the later ones for when the earlier cannot be used, or are full.
+std::vector<std::string> temporary_folders() {
+  std::vector<std::string> folders;
+  if (const char* given = std::getenv("TMPDIR"); given != nullptr && *given == '/')
+    folders.emplace_back(given);
+  for (const char* usual : {"/tmp", "/var/tmp", "/dev/shm"})
+    folders.emplace_back(usual);
+  return folders;
+}
+
+Result<void> copy(const FileDescriptor& from, std::uint64_t octets, const FileDescriptor& to) {
+  std::string room(kPiece, '\0');
+  for (std::uint64_t at = 0; at < octets;) {
+    const auto got = ::pread(from.get(), room.data(), std::min<std::uint64_t>(kPiece, octets - at),
+                             static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return system_error(got < 0 ? errno : EIO, "read the temporary file");
+    at += static_cast<std::uint64_t>(got);
+    if (auto written =
+            write_all(to, std::string_view(room).substr(0, static_cast<std::size_t>(got)));
+        !written)
+      return written;
+  }
+  return {};
+}
+
 }  // namespace
 
+// What is in a file that turns out to be full moves to the next folder.
 Result<void> ContentStore::move_to_file() {
-  if (!file_.is_open()) {
-    auto file = nameless_file();
-    if (!file)
-      return file.error();
-    file_ = std::move(*file);
+  const auto folders = temporary_folders();
+  const auto kept = size_ - memory_.size();
+  Result<void> written = Error(Errc::not_found, "find a folder for temporary files");
+  if (file_.is_open())
+    written = write_all(file_, memory_);
+  for (; !written && folder_ < folders.size(); ++folder_) {
+    auto file = nameless_file(folders[folder_]);
+    written = file ? copy(file_, kept, *file) : file.error();
+    if (written)
+      written = write_all(*file, memory_);
+    if (written)
+      file_ = std::move(*file);
   }
-  auto written = write_all(file_, memory_);
-  memory_.clear();
+  if (written)
+    memory_.clear();
   return written;
 }
 

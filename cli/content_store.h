@@ -25,6 +25,7 @@ class ContentStore {
 
   std::string memory_;
   FileDescriptor file_;
+  std::size_t folder_ = 0;  // the next one to try
   std::uint64_t size_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "daemon/control_client.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -22,6 +23,9 @@ using daemon::SubmitHeader;
 
 constexpr Duration kPatience{std::chrono::minutes(5)};
 constexpr std::size_t kMostAnswer = 64U << 10U;
+constexpr const char* kDropped = "dropped";
+// Recipients of one submission, however many the daemon would take or, unknown to us, does.
+constexpr std::size_t kMostInAPart = 1000;
 
 SubmitAnswer failure(int exit_code, std::string sentence) {
   SubmitAnswer answer;
@@ -105,26 +109,61 @@ Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
   return sync_names(*file, folder);
 }
 
+namespace {
+
+SubmitAnswer leave(const daemon::Places& places, const SubmitHeader& header,
+                   const ContentStore& content) {
+  if (auto dropped = drop_message(places.spool, header, content); !dropped)
+    return failure(EX_TEMPFAIL,
+                   "the mail system is down or busy, and the message could not be left for it: " +
+                       dropped.error().describe());
+  SubmitAnswer answer;
+  answer.id = kDropped;
+  return answer;
+}
+
+// rest: others have their copy already, so a limit that passes is no reason to fail.
+SubmitAnswer hand_over_part(const daemon::Places& places, const SubmitHeader& header,
+                            const ContentStore& content, bool rest) {
+  if (encode(header).size() > daemon::kMostSubmitHeader)
+    return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
+  auto answer = submit(places.submit_socket, header, content);
+  if (!answer || answer->busy || (rest && answer->exit_code == EX_TEMPFAIL))
+    return leave(places, header, content);
+  return *std::move(answer);
+}
+
+}  // namespace
+
+// What can be wrong with the message or one of its recipients is found before the first part.
 SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
                        const ContentStore& content) {
   header.size = content.size();
   // The daemon says the same, but may be down.
   if (header.size > places.message_size)
     return failure(EX_DATAERR, daemon::too_large(places.message_size));
-  const auto envelope = daemon::to_envelope(header, places.origin, places.recipients);
+  const auto envelope = daemon::to_envelope(header, places.origin, daemon::kMostSubmitRecipients);
   if (!envelope)
     return failure(EX_DATAERR, envelope.error().step());
-  if (encode(header).size() > daemon::kMostSubmitHeader)
-    return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
-  if (auto answer = submit(places.submit_socket, header, content); answer && !answer->busy)
-    return *std::move(answer);
-  if (auto dropped = drop_message(places.spool, header, content); !dropped)
-    return failure(EX_TEMPFAIL,
-                   "the mail system is down or busy, and the message could not be left for it: " +
-                       dropped.error().describe());
-  SubmitAnswer answer;
-  answer.id = "dropped";
-  return answer;
+  const auto& all = envelope->recipients;
+  const auto most = std::clamp<std::size_t>(places.recipients, 1, kMostInAPart);
+  SubmitAnswer whole;
+  for (std::size_t at = 0; at < all.size(); at += most) {
+    header.recipients.clear();
+    for (auto i = at; i < std::min(at + most, all.size()); ++i)
+      header.recipients.push_back(all[i].address);
+    auto answer = hand_over_part(places, header, content, at > 0);
+    if (answer.exit_code != EX_OK) {
+      if (at > 0)
+        answer.error = "sent to the first " + std::to_string(at) + " of " +
+                       std::to_string(all.size()) +
+                       " recipients, not to the others: " + answer.error;
+      return answer;
+    }
+    if (whole.id != answer.id)
+      whole.id.append(whole.id.empty() ? "" : ", ").append(answer.id);
+  }
+  return whole;
 }
 
 }  // namespace postrider::cli

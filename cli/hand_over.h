@@ -9,7 +9,8 @@
 
 namespace postrider::cli {
 
-// exit_code 0: in custody, with the id, or "dropped" while the daemon is down.
+// exit_code 0: in custody, with the id, or "dropped" while the daemon is down or busy. For more
+// recipients than one message may have it becomes several, with an id each.
 daemon::SubmitAnswer hand_over(const daemon::Places& places, daemon::SubmitHeader header,
                                const ContentStore& content);
 

@@ -1,5 +1,6 @@
 #include "cli/message_input.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <unistd.h>
 
@@ -7,16 +8,28 @@ namespace postrider::cli {
 
 namespace {
 
-// Enough of a line to know whether it is special: "From " or ".\r\n".
-constexpr std::size_t kEnough = 5;
+// As they come from mailboxes and by UUCP (RFC 976 §2.4): "From ", each relay's before it ">From ".
+constexpr std::string_view kFrom = "From ";
+constexpr std::size_t kMostMarks = 32;
+
+std::size_t marks_of(std::string_view line) {
+  return std::min(line.find_first_not_of('>'), line.size());
+}
+
+// Enough of a line to know whether it is special: "From " behind its marks, or ".\r\n".
+bool is_enough(std::string_view line) {
+  const auto marks = marks_of(line);
+  return marks > kMostMarks || line.size() >= marks + kFrom.size();
+}
 
 }  // namespace
 
-// `line`: from the start of a line to its end, or its first kEnough octets or more.
+// `line`: from the start of a line to its end, or enough of it.
 bool MessageInput::take_line(std::string_view line, std::string& out) {
   const bool is_whole = line.back() == '\n';
-  const bool is_from = first_line_ && line.starts_with("From ");
-  first_line_ = false;
+  const bool is_from = before_header_ && marks_of(line) <= kMostMarks &&
+                       line.substr(marks_of(line)).starts_with(kFrom);
+  before_header_ = is_from;
   at_line_start_ = is_whole;
   if (is_from) {
     dropping_ = !is_whole;
@@ -41,7 +54,7 @@ bool MessageInput::feed(std::string_view in, std::string& out) {
       continue;
     }
     held_.append(piece);
-    if (held_.back() != '\n' && held_.size() < kEnough)
+    if (held_.back() != '\n' && !is_enough(held_))
       continue;
     const std::string line = std::move(held_);
     held_.clear();

@@ -1,6 +1,6 @@
-// A message on standard input as sendmail takes it: a mailbox's "From " line at its start is
-// dropped, and without -i a line that is a lone dot ends it. Line ends stay as they are; the daemon
-// makes them CRLF.
+// A message on standard input as sendmail takes it: the "From " and ">From " lines of a mailbox or
+// of UUCP at its start are dropped, and without -i a line that is a lone dot ends it. Line ends
+// stay as they are; the daemon makes them CRLF.
 #pragma once
 
 #include "base/result.h"
@@ -24,7 +24,7 @@ class MessageInput {
   bool take_line(std::string_view line, std::string& out);
 
   bool dots_are_content_;
-  bool first_line_ = true;
+  bool before_header_ = true;
   bool at_line_start_ = true;
   bool dropping_ = false;  // the rest of a "From " line
   std::string held_;       // the start of a line that may yet be special

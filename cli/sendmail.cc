@@ -224,7 +224,12 @@ int speak_smtp(const SendmailOptions& options) {
     const bool more = dialog.feed(bytes, out);
     return print(out) && more;
   });
-  return read ? EX_OK : fail(EX_IOERR, read.error().describe());
+  std::string out;
+  const bool is_whole = dialog.finish(out);
+  print(out);
+  if (!read)
+    return fail(EX_IOERR, read.error().describe());
+  return is_whole ? EX_OK : fail(EX_DATAERR, "the input ended inside a transaction: not sent");
 }
 
 int flush(const SendmailOptions& options) {

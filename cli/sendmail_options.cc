@@ -3,6 +3,9 @@
 #include "base/text.h"
 #include "mail/command.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace postrider::cli {
 
 namespace {
@@ -114,10 +117,11 @@ struct ValueOption {
   Apply apply;
 };
 constexpr ValueOption kValueOptions[] = {
-    {'A', ignore},          {'B', set_body},       {'C', set_config}, {'F', set_full_name},
-    {'L', ignore},          {'N', set_notify},     {'O', ignore},     {'R', set_return},
-    {'V', set_envelope_id}, {'X', ignore},         {'b', set_mode},   {'f', set_sender},
-    {'h', ignore},          {'o', set_old_option}, {'p', ignore},     {'r', set_sender},
+    {'A', ignore},          {'B', set_body},   {'C', set_config},     {'F', set_full_name},
+    {'L', ignore},          {'N', set_notify}, {'O', ignore},         {'R', set_return},
+    {'V', set_envelope_id}, {'X', ignore},     {'b', set_mode},       {'e', ignore},
+    {'f', set_sender},      {'h', ignore},     {'o', set_old_option}, {'p', ignore},
+    {'r', set_sender},
 };
 
 Result<void> set_flag(SendmailOptions& options, char letter) {
@@ -193,8 +197,8 @@ class Reader {
       const char letter = argument[i];
       if (letter == 'q')
         return set_flush(options_, std::string_view(argument).substr(i + 1));
-      if (letter == 'd' || letter == 'e')
-        return {};  // -d0.1, -em: the rest is theirs
+      if (letter == 'd')
+        return {};  // -d0.1: the rest is its own
       for (const auto& option : kValueOptions)
         if (option.letter == letter)
           return read_value(option, argument.substr(i + 1));
@@ -204,7 +208,19 @@ class Reader {
     return {};
   }
 
+  // "-oMr local": some of the old options have a further value, which is its own argument.
+  static bool has_further_value(const ValueOption& option, std::string_view glued) {
+    constexpr std::string_view kNames[] = {"Ma", "Maa", "Mai", "Mas", "Mc", "Mi", "Mm", "Mr",
+                                           "Ms", "Mt",  "A",   "P",   "X",  "Q",  "e"};
+    return option.letter == 'o' &&
+           std::find(std::begin(kNames), std::end(kNames), glued) != std::end(kNames);
+  }
+
   Result<void> read_value(const ValueOption& option, const std::string& glued) {
+    if (has_further_value(option, glued) && at_ + 1 < arguments_.size()) {
+      ++at_;
+      return {};
+    }
     if (!glued.empty())
       return option.apply(options_, glued);
     if (at_ + 1 >= arguments_.size())

@@ -2,7 +2,9 @@
 
 #include "base/text.h"
 
+#include <limits>
 #include <sysexits.h>
+#include <utility>
 
 namespace postrider::cli {
 
@@ -108,7 +110,8 @@ void SmtpDialog::data(std::string_view arguments, std::string& out) {
     return say({501, {5, 5, 4}, "DATA has no parameters"}, out);
   if (header_.recipients.empty())
     return say({503, {5, 5, 1}, "RCPT first"}, out);
-  reader_.emplace();
+  in_content_ = true;
+  at_line_start_ = true;
   say({354, {}, "End data with <CR><LF>.<CR><LF>"}, out);
 }
 
@@ -138,24 +141,56 @@ void SmtpDialog::command(std::string_view line, std::string& out) {
   say({500, {5, 5, 2}, "Unknown command"}, out);
 }
 
-std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
-  std::string kept;
-  const auto used = reader_->feed(in, kept);
-  too_large_ = too_large_ || store_.size() + kept.size() > most_;
-  if (!too_large_ && !store_failed_ && !store_.append(kept))
+void SmtpDialog::keep(std::string_view bytes) {
+  too_large_ = too_large_ || store_.size() + bytes.size() > most_;
+  if (!too_large_ && !store_failed_ && !store_.append(bytes))
     store_failed_ = true;
-  if (reader_->at_end())
+}
+
+// `line`: from the start of a line to its end, or so much of it that it cannot be a lone dot.
+void SmtpDialog::line_of_content(std::string_view line, std::string& out) {
+  if (line == ".\r\n" || (line == ".\n" && lf_ends_lines_))
+    return end_of_data(out);
+  at_line_start_ = line.back() == '\n';
+  keep(line.substr(line.front() == '.' ? 1 : 0));
+}
+
+// Line ends are those of the program that speaks; what they become is decided with the rest of the
+// content, as for any other local mail.
+std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
+  constexpr std::size_t kEnough = 3;
+  const auto end = in.find('\n');
+  const auto piece = in.substr(0, end == std::string_view::npos ? end : end + 1);
+  if (!at_line_start_) {
+    at_line_start_ = piece.back() == '\n';
+    keep(piece);
+    return in.substr(piece.size());
+  }
+  line_.append(piece);
+  if (line_.back() == '\n' || line_.size() >= kEnough) {
+    const std::string line = std::exchange(line_, {});
+    line_of_content(line, out);
+  }
+  return in.substr(piece.size());
+}
+
+bool SmtpDialog::finish(std::string& out) {
+  if (over_)
+    return true;
+  if (in_content_ && lf_ends_lines_ && at_line_start_ && line_ == ".") {
+    line_.clear();
     end_of_data(out);
-  return in.substr(used);
+  } else if (!in_content_ && !line_.empty()) {
+    feed("\n", out);  // a last line without its end
+  }
+  const bool is_whole = !in_content_ && !has_sender_;
+  if (!over_)
+    say({421, {4, 4, 2}, is_whole ? "Bye" : "The input ended inside a transaction"}, out);
+  return over_ || is_whole;
 }
 
 void SmtpDialog::end_of_data(std::string& out) {
-  const auto facts = reader_->facts();
-  reader_.reset();
-  if (facts.poisoned()) {
-    forget();
-    return say({550, {5, 5, 2}, "Bare CR, LF or NUL in the message"}, out);
-  }
+  in_content_ = false;
   if (too_large_) {
     forget();
     return say({552, {5, 3, 4}, "The message is larger than the limit"}, out);
@@ -178,7 +213,7 @@ void SmtpDialog::end_of_data(std::string& out) {
 
 bool SmtpDialog::feed(std::string_view in, std::string& out) {
   while (!in.empty() && !over_) {
-    if (reader_) {
+    if (in_content_) {
       in = content(in, out);
       continue;
     }
@@ -190,7 +225,8 @@ bool SmtpDialog::feed(std::string_view in, std::string& out) {
     if (end == std::string_view::npos)
       break;
     in.remove_prefix(end + 1);
-    if (line_.ends_with('\r'))
+    lf_ends_lines_ = !line_.ends_with('\r');
+    if (!lf_ends_lines_)
       line_.pop_back();
     const std::string line = std::move(line_);
     line_.clear();

@@ -4,11 +4,9 @@
 
 #include "cli/content_store.h"
 #include "daemon/submit_protocol.h"
-#include "mail/body_reader.h"
 #include "mail/command.h"
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -24,6 +22,8 @@ class SmtpDialog {
   std::string greeting() const;
   // Any splitting of the bytes; appends what is to be said. False after QUIT.
   bool feed(std::string_view in, std::string& out);
+  // The input is at its end. False if that is in the middle of something, which is then lost.
+  bool finish(std::string& out);
 
  private:
   struct Verb;
@@ -40,6 +40,8 @@ class SmtpDialog {
   void vrfy(std::string_view arguments, std::string& out);
   void quit(std::string_view arguments, std::string& out);
   std::string_view content(std::string_view in, std::string& out);
+  void keep(std::string_view bytes);
+  void line_of_content(std::string_view line, std::string& out);
   void end_of_data(std::string& out);
   void forget();
 
@@ -53,7 +55,9 @@ class SmtpDialog {
   bool has_sender_ = false;
   bool smtputf8_ = false;
   daemon::SubmitHeader header_;
-  std::optional<mail::DataReader> reader_;
+  bool in_content_ = false;
+  bool lf_ends_lines_ = false;  // the DATA command ended with a bare LF, so a lone dot may too
+  bool at_line_start_ = true;
   ContentStore store_;
   bool store_failed_ = false;
   bool too_large_ = false;

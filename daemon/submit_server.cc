@@ -199,7 +199,7 @@ Task<Result<void>> SubmitServer::State::read_content(Stream& stream, Incoming& i
     }
     const auto piece = in.rest.substr(0, std::min<std::uint64_t>(in.rest.size(), size));
     if (auto fed = builder.feed(piece); !fed)
-      co_return fed.error().during("store the content");
+      co_return Error(Errc::storage, fed.error().describe());
     in.rest.remove_prefix(piece.size());
     size -= piece.size();
   }
@@ -252,7 +252,10 @@ Task<SubmitAnswer> SubmitServer::State::take(Visit& visit, SubmitSettings limits
     log.write(LogEvent(Level::warn, "submission-broken")
                   .add("uid", visit.uid)
                   .add("error", read.error().describe()));
-    co_return refusal(EX_TEMPFAIL, "the message did not arrive whole");
+    co_return refusal(EX_TEMPFAIL, read.error().code() == Errc::storage
+                                       ? "the message could not be stored (" + read.error().step() +
+                                             "); try again later"
+                                       : "the message did not arrive whole");
   }
   visit.storing = true;
   auto answer = co_await store(builder, visit.uid);

@@ -126,7 +126,6 @@ class Size(scenario.Scenario):
                   f"RCPT TO:<{daemon.USER}@us.example>\r\nDATA\r\n{large}\r\n.\r\n"
                   f"MAIL FROM:<a@us.example>\r\nRCPT TO:<{daemon.USER}@us.example>\r\nDATA\r\n"
                   "Subject: y\r\n\r\ny\r\n.\r\nQUIT\r\n").replace("\r\n", "\n").replace("\n", "\r\n")
-        many = [f"r{number}@far.example" for number in range(101)]
         server.start()  # makes the spool
         server.stop()
         for state in ("down", "up"):
@@ -136,8 +135,6 @@ class Size(scenario.Scenario):
             self.assertIn("250-SIZE 65536\r\n", done.stdout)
             self.assertEqual(done.stdout.count("\n552 5.3.4 "), 2, done.stdout)
             self.assertIn("\n250 2.0.0 Queued as ", done.stdout)
-            done = server.sendmail("-i", *many, stdin=TEXT, check=False)
-            self.assertEqual(done.returncode, 65, done.stderr)
             if state == "down":
                 self.assertEqual(len(os.listdir(server.spool / "drop")), 1)
                 server.start()
@@ -293,6 +290,65 @@ class Options(scenario.Scenario):
         self.assertIn("252", codes)
         self.assertIn("500", codes)
         self.assertIn("503", codes)
+
+    def test_bs_with_line_feeds(self):
+        before = len(self.peer.messages)
+        done = self.server.sendmail("-bs", stdin=(
+            "EHLO x\nMAIL FROM:<a@us.example>\nRCPT TO:<b@far.example>\nDATA\nSubject: by lines\n\n"
+            "..dot\n.\nQUIT\n"))
+        self.assertIn("\n221 ", done.stdout)
+        message = self.peer.wait_for(before + 1)[before]
+        self.assertIn(b"Subject: by lines\r\n\r\n.dot\r\n", message.content)
+
+    def test_bs_that_ends_in_the_middle(self):
+        for rest in ("", "RCPT TO:<b@far.example>\r\n",
+                     "RCPT TO:<b@far.example>\r\nDATA\r\nSubject: half\r\n\r\nx\r\n"):
+            done = self.server.sendmail("-bs", stdin="MAIL FROM:<a@us.example>\r\n" + rest,
+                                        check=False)
+            self.assertEqual(done.returncode, 65)
+            self.assertEqual(done.stderr, "sendmail: the input ended inside a transaction: not sent\n")
+            self.assertIn("\n421 4.4.2 ", done.stdout)
+        done = self.server.sendmail("-bs", stdin="EHLO x\r\n")  # nothing was lost
+        self.assertEqual(done.stderr, "")
+        self.sent("-i", TO)
+        self.server.wait_until_empty()
+        self.assertFalse([message for message in self.peer.messages
+                          if b"Subject: half" in message.content])
+
+    def test_a_large_message_with_a_TMPDIR_that_is_not_there(self):
+        text = "Subject: large\n\n" + "a line of it\n" * 200_000
+        os.environ["TMPDIR"] = "/nowhere"
+        self.addCleanup(os.environ.pop, "TMPDIR")
+        message, _ = self.sent("-i", TO, text=text)
+        self.assertGreater(len(message.content), 2_400_000)
+
+    def test_options_with_a_value_of_their_own(self):
+        for options in (["-e", "m"], ["-oMr", "local"], ["-oMs", "host.example", "-oi"]):
+            message, _ = self.sent(*options, TO)
+            self.assertEqual(message.addresses, [TO])
+
+    def test_more_recipients_than_one_message_may_have(self):
+        peer = self.sink()
+        server = self.relay(peer, accept={"recipients": 100}, sendmail={"recipients_per_hour": 0})
+        names = [f"r{number}@far.example" for number in range(250)]
+        done = server.sendmail("-v", "-i", *names, "R7@FAR.example", "r7@far.example", stdin=TEXT)
+        self.assertEqual(done.stdout.count(", "), 2, done.stdout)
+        server.wait_until_empty()
+        came = sorted(address for message in peer.messages for address in message.addresses)
+        self.assertEqual(sorted({address.lower() for address in came}), sorted(names))
+        self.assertEqual(came.count("r7@far.example"), 1)
+        # Nothing of it goes out when one of them is wrong.
+        before = len(peer.messages)
+        done = server.sendmail("-i", *names, "wrong@@x", stdin=TEXT, check=False)
+        self.assertEqual(done.returncode, 65)
+        self.assertIn('"wrong@@x"', done.stderr)
+        server.stop()
+        server.sendmail("-i", *names, stdin=TEXT)  # while it is down: three files
+        self.assertEqual(len(os.listdir(server.spool / "drop")), 3)
+        server.start()
+        server.wait_until_empty()
+        wait.until(lambda: sum(len(message.addresses) for message in peer.messages[before:]) == 250,
+                   "what was dropped")
 
     def test_payloads_of_a_sender_and_of_recipients_are_data(self):
         """I02 I03 I04: from sendmail's command line to the next host."""

@@ -5,6 +5,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+#include <optional>
+
 namespace postrider::cli {
 namespace {
 
@@ -34,6 +37,17 @@ TEST_CASE("sendmail reads a message up to a lone dot, or with -i to the end", "[
       {"a dot in the middle", "a.\n", "a.\n", "a.\n"},
       {"the From line of a mailbox goes", "From me@x Mon Nov 23\nSubject: s\n\nFrom here\n",
        "Subject: s\n\nFrom here\n", "Subject: s\n\nFrom here\n"},
+      {"those of UUCP go, each relay's",
+       ">From a Mon Nov 23 remote from b\n>>From b Mon Nov 23 remote from c\nSubject: s\n\n>From "
+       "x\n",
+       "Subject: s\n\n>From x\n", "Subject: s\n\n>From x\n"},
+      {"both kinds", "From c Mon Nov 23 remote from d\r\n>From a Mon Nov 23 remote from b\r\n\r\nx",
+       "\r\nx", "\r\nx"},
+      {"marks alone are content", ">>> hello\n", ">>> hello\n", ">>> hello\n"},
+      {"as many marks as one likes", std::string(100, '>') + "From x\n",
+       std::string(100, '>') + "From x\n", std::string(100, '>') + "From x\n"},
+      {"a mark and no line end", ">", ">", ">"},
+      {"behind an empty line they are content", "\nFrom x\n", "\nFrom x\n", "\nFrom x\n"},
       {"From: is not From", "From: a@b\n\n", "From: a@b\n\n", "From: a@b\n\n"},
       {"nothing", "", "", ""},
       {"no line end", "a", "a", "a"},
@@ -45,6 +59,39 @@ TEST_CASE("sendmail reads a message up to a lone dot, or with -i to the end", "[
         CHECK(read(c.input, true, step) == (c.without_i == c.with_i ? c.without_i : c.with_i));
       }
     }
+}
+
+// Sets a variable of the environment while it lives.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name) {
+    if (const char* before = std::getenv(name))
+      before_ = before;
+    ::setenv(name, value.c_str(), 1);
+  }
+  ~Variable() { before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
+TEST_CASE("a TMPDIR that cannot be used is passed over", "[cli][unit]") {
+  for (const char* folder : {"/nowhere/at/all", "/proc", "/dev/null", "relative", ""}) {
+    INFO(folder);
+    const Variable variable("TMPDIR", folder);
+    ContentStore content;
+    for (int i = 0; i < 30; ++i)
+      REQUIRE(content.append(std::string(100'000, 'x')));
+    std::size_t got = 0;
+    REQUIRE(content.read([&](std::string_view piece) -> Result<void> {
+      got += piece.size();
+      return {};
+    }));
+    CHECK(got == 3'000'000);
+  }
 }
 
 TEST_CASE("content beyond memory is kept in a file and given twice", "[cli][unit]") {

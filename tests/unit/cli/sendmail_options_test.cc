@@ -103,6 +103,11 @@ TEST_CASE("sendmail accepts and ignores what has no meaning here", "[cli][unit]"
                                              {"-G"},
                                              {"-v"},
                                              {"-em"},
+                                             {"-e", "m"},
+                                             {"-oMr", "local"},
+                                             {"-oMs", "host.test"},
+                                             {"-oMrlocal"},
+                                             {"-oe", "m"},
                                              {"-d0.1"},
                                              {"-bm"}}) {
     auto arguments = ignored;

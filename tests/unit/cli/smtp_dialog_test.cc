@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include <sysexits.h>
+#include <tuple>
 
 namespace postrider::cli {
 namespace {
@@ -70,12 +71,64 @@ TEST_CASE("sendmail -bs refuses commands out of order and changes nothing", "[cl
   CHECK(f.handed.empty());
 }
 
-TEST_CASE("sendmail -bs refuses a message with bare line ends at its true end", "[cli][unit]") {
-  Fixture f;
-  const auto out = f.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\n.\ny\r\n.\r\nNOOP\r\n");
-  CHECK(out.find("550 5.5.2") != std::string::npos);
-  CHECK(out.find("250 2.0.0 OK\r\n", out.find("550 5.5.2")) != std::string::npos);
-  CHECK(f.handed.empty());
+TEST_CASE("sendmail -bs takes LF for a line end, in commands and content", "[cli][unit]") {
+  constexpr const char* kLines =
+      "EHLO x\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nSubject: s\n\n..dot\n.\nQUIT\n";
+  for (const std::size_t step : {1U, 2U, 5U, 1000U}) {
+    Fixture f;
+    const auto out = f.say(kLines, step);
+    REQUIRE(f.handed.size() == 1);
+    CHECK(f.handed[0].content == "Subject: s\n\n.dot\n");
+    CHECK(out.find("250 2.0.0 Queued as X\r\n221 2.0.0 Bye\r\n") != std::string::npos);
+  }
+  // Commands by the book, content as it lay in a file.
+  Fixture mixed;
+  mixed.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\ny\n.\r\n");
+  REQUIRE(mixed.handed.size() == 1);
+  CHECK(mixed.handed[0].content == "x\ny\n");
+}
+
+TEST_CASE("sendmail -bs is not led by a bare LF of somebody else's content", "[cli][unit]") {
+  for (const std::size_t step : {1U, 1000U}) {
+    Fixture f;
+    const auto out = f.say(
+        "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\n.\nMAIL FROM:<e@f>\n\r\n.\r\nNOOP\r\n",
+        step);
+    REQUIRE(f.handed.size() == 1);
+    CHECK(f.handed[0].content == "x\n\nMAIL FROM:<e@f>\n\r\n");
+    CHECK(out.ends_with("250 2.0.0 Queued as X\r\n250 2.0.0 OK\r\n"));
+  }
+}
+
+TEST_CASE("sendmail -bs tells an end of input in the middle from one at the end", "[cli][unit]") {
+  const std::string begun = "MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\n";
+  const std::string strict = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+  const std::tuple<std::string, bool, std::size_t> cases[] = {
+      {"", true, 0},
+      {"EHLO x\r\n", true, 0},
+      {"EHLO x\r\nQUIT", true, 0},
+      {"MAIL FROM:<a@b>\r\n", false, 0},
+      {"MAIL FROM:<a@b>\r\nRSET", true, 0},
+      {"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", false, 0},
+      {begun, false, 0},
+      {begun + "x\n", false, 0},
+      {begun + "x\n.\n", true, 1},
+      {begun + "x\n.", true, 1},
+      {begun + "x.", false, 0},
+      {strict + "x\r\n.", false, 0},
+      {strict + "x\r\n.\r\n", true, 1},
+      {strict + "x\r\n.\r\nMAIL FROM:<a@b>\r\n", false, 1},
+  };
+  for (const auto& [input, is_whole, handed] : cases) {
+    INFO(input);
+    Fixture f;
+    auto out = f.say(input);
+    CHECK(f.dialog.finish(out) == is_whole);
+    CHECK(f.handed.size() == handed);
+    const auto last = out.find_last_of('\n', out.size() - 2);
+    CHECK(out.substr(last == std::string::npos ? 0 : last + 1, 3) ==
+          (input.ends_with("QUIT") ? "221" : "421"));
+  }
 }
 
 TEST_CASE("sendmail -bs passes the answer of the daemon on", "[cli][unit]") {
