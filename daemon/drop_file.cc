@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
+#include <map>
 #include <memory>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,11 +15,16 @@ namespace {
 
 constexpr std::int64_t kNano = 1'000'000'000;
 constexpr std::int64_t kUnfinishedFor = 24 * 3600 * kNano;
-// Entries looked at in one pass, whatever others put there.
-constexpr std::size_t kMostLooked = 100'000;
+constexpr std::int64_t kRefusedFor = 7 * kUnfinishedFor;
+constexpr std::size_t kMostTaken = 100'000;
 
 std::int64_t modified(const struct stat& about) {
   return about.st_mtim.tv_sec * kNano + about.st_mtim.tv_nsec;
+}
+
+// Later than any change to the file, and nobody can set it.
+std::int64_t changed(const struct stat& about) {
+  return about.st_ctim.tv_sec * kNano + about.st_ctim.tv_nsec;
 }
 
 Error refused(const char* why) {
@@ -58,17 +64,72 @@ Result<std::string> read_header_line(const FileDescriptor& file) {
   }
 }
 
+bool is_refused(std::string_view name) {
+  return name.ends_with(kDropRefused);
+}
+
 bool is_ours(std::string_view name) {
-  if (name.size() >= 4 && name.substr(name.size() - 4) == ".bad")
-    return false;
-  return name.starts_with(kDropReady) || name.starts_with(kDropTaken);
+  return !is_refused(name) && (name.starts_with(kDropReady) || name.starts_with(kDropTaken));
+}
+
+// A folder that is not empty stays: what is in it is none of our business, and it hides nothing.
+void remove_if_old(const FileDescriptor& folder, const std::string& name, std::int64_t now) {
+  struct stat about {};
+  if (name == "." || name == ".." ||
+      ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
+    return;
+  if (changed(about) < now - (is_refused(name) ? kRefusedFor : kUnfinishedFor))
+    ::unlinkat(folder.get(), name.c_str(), S_ISDIR(about.st_mode) ? AT_REMOVEDIR : 0);
+}
+
+bool is_older(const DropEntry& a, const DropEntry& b) {
+  return a.modified != b.modified ? a.modified < b.modified : a.name < b.name;
+}
+
+// A user's oldest files: a heap whose first is the youngest of them.
+class Waiting {
+ public:
+  void add(DropEntry entry, std::size_t most) {
+    if (entries_.size() == most && !is_older(entry, entries_.front()))
+      return;
+    entries_.push_back(std::move(entry));
+    std::push_heap(entries_.begin(), entries_.end(), is_older);
+    if (entries_.size() <= most)
+      return;
+    std::pop_heap(entries_.begin(), entries_.end(), is_older);
+    entries_.pop_back();
+  }
+  // The oldest first.
+  std::vector<DropEntry>& sorted() {
+    std::sort(entries_.begin(), entries_.end(), is_older);
+    return entries_;
+  }
+
+ private:
+  std::vector<DropEntry> entries_;
+};
+
+std::vector<DropEntry> in_turn(std::map<std::uint64_t, Waiting>& users, std::size_t most) {
+  std::vector<std::vector<DropEntry>*> lines;
+  for (auto& user : users)
+    lines.push_back(&user.second.sorted());
+  std::vector<DropEntry> entries;
+  for (std::size_t place = 0; entries.size() < most; ++place) {
+    const auto before = entries.size();
+    for (auto* line : lines)
+      if (place < line->size() && entries.size() < most)
+        entries.push_back(std::move((*line)[place]));
+    if (entries.size() == before)
+      break;
+  }
+  return entries;
 }
 
 }  // namespace
 
-Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, std::int64_t now,
-                                                std::size_t most,
-                                                const std::set<std::uint64_t>& held) {
+Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now, std::size_t most,
+                                  const std::set<std::uint64_t>& held,
+                                  const std::set<std::string, std::less<>>& passed, bool clean) {
   FileDescriptor own(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!own.is_open())
     return system_error("open the drop folder");
@@ -76,28 +137,30 @@ Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, st
   if (!entries)
     return system_error("read the drop folder");
   own.release();
-  std::vector<DropEntry> found;
-  std::size_t looked = 0;
+  DropScan scan;
+  std::map<std::uint64_t, Waiting> users;
   while (const dirent* entry = ::readdir(entries.get())) {
-    if (++looked > kMostLooked)
-      break;
+    ++scan.looked;
     const std::string name = entry->d_name;
-    const bool unfinished = name.starts_with(kDropUnfinished);
+    if (!is_ours(name)) {
+      if (clean)
+        remove_if_old(folder, name, now);
+      continue;
+    }
+    if (name.starts_with(kDropTaken)) {
+      scan.is_whole = scan.taken.size() < kMostTaken;
+      if (scan.is_whole)
+        scan.taken.push_back(name);
+    }
     struct stat about {};
-    if ((!unfinished && !is_ours(name)) ||
+    if (passed.contains(name) ||
         ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
       continue;
-    if (unfinished && modified(about) < now - kUnfinishedFor)
-      ::unlinkat(folder.get(), name.c_str(), S_ISDIR(about.st_mode) ? AT_REMOVEDIR : 0);
-    if (!unfinished && !held.contains(about.st_uid))
-      found.push_back({name, modified(about)});
+    if (!held.contains(about.st_uid))
+      users[about.st_uid].add({name, modified(about), about.st_uid}, most);
   }
-  std::sort(found.begin(), found.end(), [](const DropEntry& a, const DropEntry& b) {
-    return a.modified != b.modified ? a.modified < b.modified : a.name < b.name;
-  });
-  if (found.size() > most)
-    found.resize(most);
-  return found;
+  scan.entries = in_turn(users, most);
+  return scan;
 }
 
 Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string& name,

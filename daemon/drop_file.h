@@ -7,6 +7,7 @@
 #include "daemon/submit_protocol.h"
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -16,12 +17,24 @@ namespace postrider::daemon {
 struct DropEntry {
   std::string name;
   std::int64_t modified = 0;  // nanoseconds
+  std::uint64_t uid = 0;
 };
-// What waits there but files of the users in `held`, oldest first, at most `most`; files left
-// unfinished for a day are removed.
-Result<std::vector<DropEntry>> scan_drop_folder(const FileDescriptor& folder, std::int64_t now,
-                                                std::size_t most,
-                                                const std::set<std::uint64_t>& held = {});
+
+struct DropScan {
+  // What waits there, each user's oldest first, users in turn; at most what was asked for.
+  std::vector<DropEntry> entries;
+  std::size_t looked = 0;          // names of any kind
+  std::vector<std::string> taken;  // names of taken files
+  bool is_whole = true;            // all of them
+};
+// Looks at every name, so nobody can hide another's file behind his own; keeps only so many of each
+// user. Entries of users in `held`, and names in `passed`, are left out. With `clean`, removes what
+// nobody wants any more: unfinished files and names that are not ours after a day, refused ones
+// after a week. Ages are those of the last change of any kind, which its owner cannot set back.
+Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now, std::size_t most,
+                                  const std::set<std::uint64_t>& held = {},
+                                  const std::set<std::string, std::less<>>& passed = {},
+                                  bool clean = true);
 
 // A file that passed every check: its header, its owner, and the descriptor where content begins.
 struct DropFile {

@@ -11,6 +11,7 @@
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 
 #include <cerrno>
+#include <cstdio>
 #include <fcntl.h>
 #include <set>
 #include <sys/inotify.h>
@@ -25,6 +26,15 @@ namespace {
 constexpr std::size_t kMostInAPass = 1000;
 constexpr std::size_t kChunk = 256U << 10U;
 constexpr Duration kLookAgain{std::chrono::seconds(60)};
+constexpr Duration kLookSoon{std::chrono::seconds(2)};  // after trouble that may pass
+// Looking at very many names takes its time: nobody can make us do nothing else. A millisecond of
+// rest for so many of them.
+constexpr std::size_t kNamesForARest = 50;
+constexpr std::size_t kManyNames = 5000;
+constexpr Duration kLongestRest{30'000};
+constexpr Duration kCleanEvery{std::chrono::minutes(10)};
+constexpr std::size_t kMostPassed = 100'000;
+constexpr std::size_t kMostSuffix = 64;
 constexpr unsigned kFolderMode = 03733;
 constexpr auto use_tuple = asio::as_tuple(use_task);
 
@@ -90,6 +100,69 @@ std::optional<Taken> parse_taken(std::string_view name) {
   return Taken{*id, name.substr(dot + 1)};
 }
 
+// Unlike a name, which its owner chooses, it can be no other user's file.
+std::string drop_id_of(mail::MessageId id, std::uint64_t uid) {
+  return to_string(id) + "." + std::to_string(uid);
+}
+
+bool is_bad(const Error& error) {
+  return error.code() == Errc::refused || error.code() == Errc::malformed ||
+         error.code() == Errc::too_long;
+}
+
+// Renames within the folder; never over what is there.
+Result<void> rename_in(const FileDescriptor& folder, const std::string& from,
+                       const std::string& to) {
+  if (::renameat2(folder.get(), from.c_str(), folder.get(), to.c_str(), RENAME_NOREPLACE) == 0)
+    return {};
+  // File systems that know no flags.
+  struct stat about {};
+  if (errno != EINVAL || ::fstatat(folder.get(), to.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 ||
+      ::renameat(folder.get(), from.c_str(), folder.get(), to.c_str()) != 0)
+    return system_error("rename");
+  return {};
+}
+
+// Not the file's doing, so other files will fare no better now.
+bool may_pass(const Error& error) {
+  for (const int number : {EIO, ENOSPC, EDQUOT, EROFS, EMFILE, ENFILE, ENOMEM})
+    if (error.code() == boost::system::error_code(number, boost::system::system_category()) ||
+        error.code() == boost::system::error_code(number, boost::system::generic_category()))
+      return true;
+  return false;
+}
+
+struct Claimed {
+  DropFile file;
+  std::string name;  // it has now, and has for good: the folder is synced
+  mail::MessageId id;
+};
+
+// Our name for it is on stable storage before the queue hears of it: else it would come back under
+// its old one after a power cut, to be sent again.
+Result<Claimed> claim(const FileDescriptor& folder, DropFile file, const std::string& name,
+                      mail::MessageId fresh) {
+  Claimed claimed{std::move(file), name, fresh};
+  if (const auto before = parse_taken(name)) {
+    claimed.id = before->id;
+  } else {
+    claimed.name = std::string(kDropTaken) + to_string(fresh) + "." +
+                   name.substr(std::min(name.size(), kDropReady.size()), kMostSuffix);
+    if (auto renamed = rename_in(folder, name, claimed.name); !renamed)
+      return renamed.error();
+  }
+  if (auto synced = sync_file(folder); !synced)
+    return synced.error().during("sync the drop folder");
+  return claimed;
+}
+
+// Gone for good, or an error.
+Result<void> remove_for_good(const FileDescriptor& folder, const std::string& name) {
+  if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+    return system_error("unlink");
+  return sync_file(folder);
+}
+
 }  // namespace
 
 struct DropFolder::State {
@@ -102,10 +175,12 @@ struct DropFolder::State {
         log(log_),
         settings(std::move(settings_)),
         watch(loop_.context()),
-        look_again(loop_.deadlines(), [this] {
-          held.clear();
-          wake.set();
-        }) {}
+        look_again(loop_.deadlines(),
+                   [this] {
+                     held.clear();
+                     wake.set();
+                   }),
+        rest(loop_.deadlines(), [this] { rested.set(); }) {}
 
   Loop& loop;
   BlockingPool& pool;
@@ -116,40 +191,92 @@ struct DropFolder::State {
   FileDescriptor folder;
   Descriptor watch;
   Signal wake;
+  Signal rested;
   Deadline look_again;
+  Deadline rest;
   std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
   bool stopping = false;
 
+  // Entries that can neither be taken nor put aside: not looked at again until the next cleaning.
+  std::set<std::string, std::less<>> passed;
+  SteadyTime next_cleaning;
+
+  enum class Next : std::uint8_t {
+    now,    // there may be more
+    soon,   // trouble that may pass
+    later,  // nothing more to do
+  };
+  enum class End : std::uint8_t {
+    done,     // it is not there any more
+    waits,    // it stays
+    trouble,  // the queue takes nothing now
+  };
+
   static Task<void> work(std::shared_ptr<State> self);
   static Task<void> notice(std::shared_ptr<State> self);
-  Task<bool> pass();
-  Task<bool> take(std::string name);
+  Task<Next> pass();
+  Task<Result<DropScan>> look();
+  Task<void> forget_gone(std::vector<std::string> taken);
+  Task<End> take(std::string name);
+  Task<End> hand_over(DropFile dropped, std::string name);
+  Task<End> remove(std::string name, std::string drop_id);
   Task<bool> was_accepted(std::string name);
   Result<bool> admits(const DropFile& dropped);
-  Task<Result<void>> submit(DropFile dropped, mail::MessageId id);
+  Task<Result<void>> submit(DropFile& dropped, const std::string& drop_id);
   Task<Result<void>> read_content(DropFile& dropped, std::uint64_t size,
                                   SubmissionBuilder& builder);
-  void put_aside(const std::string& name, const Error& error);
-  void remove(const std::string& name);
+  End put_aside(const std::string& name, const Error& error);
+  End pass_over(const std::string& name);
+  End after(const std::string& name, const Error& error);
+  void fail(const std::string& name, const Error& error);
 };
 
-void DropFolder::State::remove(const std::string& name) {
-  if (::unlinkat(folder.get(), name.c_str(), 0) != 0)
-    log.write(LogEvent(Level::error, "drop-failed")
-                  .add("file", name)
-                  .add("error", system_error("unlink").describe()));
+void DropFolder::State::fail(const std::string& name, const Error& error) {
+  log.write(LogEvent(Level::error, "drop-failed").add("file", name).add("error", error.describe()));
 }
 
-void DropFolder::State::put_aside(const std::string& name, const Error& error) {
+DropFolder::State::End DropFolder::State::pass_over(const std::string& name) {
+  if (passed.size() < kMostPassed)
+    passed.insert(name);
+  return End::waits;
+}
+
+// It has vanished, or somebody holds it, or nothing goes at the moment.
+DropFolder::State::End DropFolder::State::after(const std::string& name, const Error& error) {
+  if (error.code() == boost::system::errc::no_such_file_or_directory)
+    return End::waits;
+  fail(name, error);
+  return may_pass(error) ? End::trouble : pass_over(name);
+}
+
+// A name that is taken, by whoever knew that it would be needed, is no obstacle.
+DropFolder::State::End DropFolder::State::put_aside(const std::string& name, const Error& error) {
   log.write(LogEvent(Level::warn, "drop-refused").add("file", name).add("error", error.describe()));
-  const std::string bad = name + ".bad";
-  if (::renameat(folder.get(), name.c_str(), folder.get(), bad.c_str()) != 0)
-    log.write(LogEvent(Level::error, "drop-failed")
-                  .add("file", name)
-                  .add("error", system_error("rename").describe()));
+  SystemRandom random;
+  auto renamed = rename_in(folder, name, name + std::string(kDropRefused));
+  if (!renamed)
+    renamed =
+        rename_in(folder, name, "msg." + std::to_string(random.next()) + std::string(kDropRefused));
+  if (renamed)
+    return End::done;
+  fail(name, renamed.error());
+  return pass_over(name);
 }
 
-// A file whose id is in the queue was accepted before we were stopped.
+// The file is gone for good before its id is forgotten.
+Task<DropFolder::State::End> DropFolder::State::remove(std::string name, std::string drop_id) {
+  const std::function<Result<void>()> job = [this, name] { return remove_for_good(folder, name); };
+  const auto removed = co_await pool.run<Result<void>>(loop, job);
+  if (!removed) {
+    fail(name, removed.error());
+    co_return End::waits;
+  }
+  if (!drop_id.empty())
+    queue.forget_dropped({std::move(drop_id)});
+  co_return End::done;
+}
+
+// By a version that kept no ids: one that is in the queue was accepted before we were stopped.
 Task<bool> DropFolder::State::was_accepted(std::string name) {
   const auto taken = parse_taken(name);
   if (!taken)
@@ -175,11 +302,12 @@ Task<Result<void>> DropFolder::State::read_content(DropFile& dropped, std::uint6
   co_return Result<void>{};
 }
 
-Task<Result<void>> DropFolder::State::submit(DropFile dropped, mail::MessageId id) {
+Task<Result<void>> DropFolder::State::submit(DropFile& dropped, const std::string& drop_id) {
   auto envelope = to_envelope(dropped.header, settings.origin, settings.recipients);
   if (!envelope)
     co_return Error(Errc::malformed, envelope.error().step());
   const auto size = dropped.header.size;
+  const auto id = queue.next_id();
   SubmissionBuilder builder(queue, settings, std::move(dropped.header), std::move(*envelope),
                             dropped.uid, id);
   if (auto read = co_await read_content(dropped, size, builder); !read)
@@ -187,11 +315,14 @@ Task<Result<void>> DropFolder::State::submit(DropFile dropped, mail::MessageId i
   auto submission = builder.finish(clock.now());
   if (!submission)
     co_return submission.error();
+  submission->drop_id = drop_id;
   const auto message = submission->message;
-  auto accepted = co_await queue.accept(loop, std::move(*submission));
-  if (accepted)
+  auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
+  if (!accepted)
+    co_return accepted.error();
+  if (*accepted == id)  // else it was taken before
     log_submission(log, *message, dropped.uid, "drop");
-  co_return accepted;
+  co_return Result<void>{};
 }
 
 // False: the user is at a limit, the file waits.
@@ -210,80 +341,122 @@ Result<bool> DropFolder::State::admits(const DropFile& dropped) {
 }
 
 // False: not now; what lies there is looked at again later.
-Task<bool> DropFolder::State::take(std::string name) {
+Task<DropFolder::State::End> DropFolder::State::take(std::string name) {
   if (co_await was_accepted(name)) {
-    remove(name);
-    co_return true;
+    const auto end = co_await remove(name, {});
+    co_return end;
   }
   const std::function<Result<DropFile>()> open = [this, name, most = settings.message_size] {
     return open_drop_file(folder, name, most);
   };
   auto dropped = co_await pool.run<Result<DropFile>>(loop, open);
-  const auto is_bad = [](const Error& error) {
-    return error.code() == Errc::refused || error.code() == Errc::malformed ||
-           error.code() == Errc::too_long;
-  };
-  if (!dropped) {
-    if (is_bad(dropped.error()))
-      put_aside(name, dropped.error());
-    co_return true;  // it may have vanished
-  }
+  if (!dropped && is_bad(dropped.error()))
+    co_return put_aside(name, dropped.error());
+  if (!dropped)
+    co_return after(name, dropped.error());
   const auto admitted = admits(*dropped);
   if (!admitted)
-    put_aside(name, admitted.error());
-  if (!admitted || !*admitted)
-    co_return true;
-  const auto id = queue.next_id();
-  const auto before = parse_taken(name);
-  const auto suffix = before ? before->suffix : std::string_view(name).substr(kDropReady.size());
-  const std::string taken = std::string(kDropTaken) + to_string(id) + "." + std::string(suffix);
-  if (::renameat(folder.get(), name.c_str(), folder.get(), taken.c_str()) != 0)
-    co_return true;
-  const auto submitted = co_await submit(std::move(*dropped), id);
-  if (submitted) {
-    remove(taken);
-    co_return true;
-  }
-  if (is_bad(submitted.error())) {
-    put_aside(taken, submitted.error());
-    co_return true;
-  }
-  log.write(LogEvent(Level::error, "drop-failed")
-                .add("file", taken)
-                .add("error", submitted.error().describe()));
-  co_return false;
+    co_return put_aside(name, admitted.error());
+  if (!*admitted)
+    co_return End::waits;
+  const auto end = co_await hand_over(std::move(*dropped), name);
+  co_return end;
 }
 
-// True if there may be more at once.
-Task<bool> DropFolder::State::pass() {
-  if (queue.admission() != queue::Admission::open)
-    co_return false;
-  const auto now = clock.now().time_since_epoch();
-  const std::function<Result<std::vector<DropEntry>>()> scan = [this, now, skipped = held] {
-    const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped);
+Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std::string name) {
+  const auto uid = dropped.uid;
+  auto file = std::make_shared<DropFile>(std::move(dropped));
+  const std::function<Result<Claimed>()> job = [this, file, name, fresh = queue.next_id()] {
+    return claim(folder, std::move(*file), name, fresh);
   };
-  const auto entries = co_await pool.run<Result<std::vector<DropEntry>>>(loop, scan);
-  if (!entries) {
-    log.write(LogEvent(Level::error, "drop-failed").add("error", entries.error().describe()));
-    co_return false;
+  auto claimed = co_await pool.run<Result<Claimed>>(loop, job);
+  if (!claimed)
+    co_return after(name, claimed.error());
+  const auto drop_id = drop_id_of(claimed->id, uid);
+  const auto submitted = co_await submit(claimed->file, drop_id);
+  if (submitted) {
+    const auto end = co_await remove(claimed->name, drop_id);
+    co_return end;
   }
-  for (const auto& entry : *entries) {
+  if (is_bad(submitted.error()))
+    co_return put_aside(claimed->name, submitted.error());
+  if (submitted.error().code() != Errc::stopped)
+    fail(claimed->name, submitted.error());
+  co_return End::trouble;
+}
+
+Task<Result<DropScan>> DropFolder::State::look() {
+  const auto now = clock.now().time_since_epoch();
+  const bool clean = clock.steady() >= next_cleaning;
+  if (clean) {
+    next_cleaning = clock.steady() + kCleanEvery;
+    passed.clear();
+  }
+  const std::function<Result<DropScan>()> scan = [this, now, clean, skipped = held,
+                                                  names = passed] {
+    const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean);
+  };
+  auto found = co_await pool.run<Result<DropScan>>(loop, scan);
+  if (found && clean && found->is_whole)
+    co_await forget_gone(std::move(found->taken));
+  co_return found;
+}
+
+// Ids of files that are gone: we were stopped between the two.
+Task<void> DropFolder::State::forget_gone(std::vector<std::string> taken) {
+  const std::function<Result<std::vector<std::string>>()> ask =
+      [this]() -> Result<std::vector<std::string>> {
+    if (auto synced = sync_file(folder); !synced)
+      return synced.error();
+    return queue.dropped();
+  };
+  auto known = co_await pool.run<Result<std::vector<std::string>>>(loop, ask);
+  if (!known)
+    co_return;
+  std::set<std::string> there;
+  for (const auto& name : taken)
+    if (const auto parsed = parse_taken(name))
+      there.insert(to_string(parsed->id));
+  std::erase_if(*known, [&](const std::string& drop_id) {
+    return there.contains(drop_id.substr(0, drop_id.find('.')));
+  });
+  if (!known->empty())
+    queue.forget_dropped(std::move(*known));
+}
+
+// What moved decides whether to look again at once, not how much lies there.
+Task<DropFolder::State::Next> DropFolder::State::pass() {
+  if (queue.admission() != queue::Admission::open)
+    co_return Next::soon;
+  const auto found = co_await look();
+  if (!found) {
+    log.write(LogEvent(Level::error, "drop-failed").add("error", found.error().describe()));
+    co_return Next::soon;
+  }
+  std::size_t gone = 0;
+  for (const auto& entry : found->entries) {
     if (stopping)
-      co_return false;
-    const bool go_on = co_await take(entry.name);
-    if (!go_on)
-      co_return false;
+      co_return Next::later;
+    const auto end = co_await take(entry.name);
+    if (end == End::trouble)
+      co_return Next::soon;
+    gone += end == End::done ? 1 : 0;
   }
-  co_return entries->size() == kMostInAPass;
+  if (found->looked > kManyNames) {
+    rest.set(std::min(kLongestRest, Duration(found->looked / kNamesForARest)));
+    co_await rested.wait();
+  }
+  const bool was_all = found->entries.size() < kMostInAPass;
+  co_return gone > 0 && !was_all ? Next::now : Next::later;
 }
 
 Task<void> DropFolder::State::work(std::shared_ptr<State> self) {
   while (!self->stopping) {
-    const bool more = co_await self->pass();
-    if (more || self->stopping)
+    const auto next = co_await self->pass();
+    if (next == Next::now || self->stopping)
       continue;
-    self->look_again.set(kLookAgain);
+    self->look_again.set(next == Next::soon ? kLookSoon : kLookAgain);
     co_await self->wake.wait();
   }
 }
@@ -331,6 +504,8 @@ void DropFolder::stop() {
   state_->look_again.clear();
   boost::system::error_code ignored;
   state_->watch.close(ignored);
+  state_->rest.clear();
+  state_->rested.set();
   state_->wake.set();
 }
 

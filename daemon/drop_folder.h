@@ -4,12 +4,12 @@
 // I12): it is opened without following or waiting, must be a plain file with one name, is read as
 // its owner's mail, and becomes NAME.bad if it is not understood.
 //
-// Files of a user who is at a limit wait there, and nobody else's do for them.
+// Files of a user who is at a limit wait there, and nobody else's do for them; users take turns.
 //
-//   msg.RANDOM --rename--> taken.ID.RANDOM --accept--> unlinked
+//   msg.RANDOM --rename, sync--> taken.ID.RANDOM --accept--> unlinked, sync --> ID forgotten
 //
-// After a crash in between, a taken file whose id the queue holds was accepted, and is only
-// removed.
+// ID, with the owner's uid, is stored in the transaction that accepts the message. So whenever we
+// are stopped, and whether or not the file can be removed, a message is accepted once.
 #pragma once
 
 #include "base/log.h"

@@ -54,6 +54,7 @@ Result<SubmitAnswer> decode_submit_answer(std::string_view line);
 inline constexpr std::string_view kDropReady = "msg.";
 inline constexpr std::string_view kDropUnfinished = "tmp.";
 inline constexpr std::string_view kDropTaken = "taken.";
+inline constexpr std::string_view kDropRefused = ".bad";  // at the end of the name
 std::string drop_folder_path(const std::string& spool);
 
 }  // namespace postrider::daemon
