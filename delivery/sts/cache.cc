@@ -9,6 +9,8 @@ namespace postrider::delivery {
 
 namespace {
 
+constexpr auto kJustFetched = std::chrono::seconds(10);
+
 constexpr Duration kPause = std::chrono::minutes(5);  // RFC 8461 §5.1: not to hammer a dead host
 constexpr Duration kFreshEnough = std::chrono::hours(12);
 
@@ -41,6 +43,15 @@ std::optional<std::string_view> take_field(std::string_view& text, std::string_v
 const StsEntry* StsCache::find(const std::string& domain, TimePoint now) const {
   const auto found = entries_.find(domain);
   return found != entries_.end() && found->second.expires > now ? &found->second : nullptr;
+}
+
+const StsEntry* StsCache::find_or_fetched(const std::string& domain, TimePoint now) const {
+  const auto found = entries_.find(domain);
+  if (found == entries_.end())
+    return nullptr;
+  const auto& entry = found->second;
+  const bool is_new = entry.fetched <= now && now - entry.fetched < kJustFetched;
+  return entry.expires > now || is_new ? &entry : nullptr;
 }
 
 const StsFailure* StsCache::failure(const std::string& domain) const {

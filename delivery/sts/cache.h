@@ -55,6 +55,9 @@ class StsCache {
   StsStep step(const std::string& domain, const StsAnnouncement& announcement, TimePoint now) const;
   // In force at this time, or null.
   const StsEntry* find(const std::string& domain, TimePoint now) const;
+  // The same, or just fetched: a policy counts for the mail that it was fetched for, also with
+  // "max_age: 0".
+  const StsEntry* find_or_fetched(const std::string& domain, TimePoint now) const;
   // Since the last fetch that worked.
   const StsFailure* failure(const std::string& domain) const;
 

@@ -186,7 +186,7 @@ void MtaSts::fail(const std::string& domain, const std::string& id, TlsResult re
 StsFinding MtaSts::finding(const std::string& domain, const StsAnnouncement& announced) const {
   StsFinding found;
   const auto now = clock_.now();
-  const auto* entry = cache_.find(domain, now);
+  const auto* entry = cache_.find_or_fetched(domain, now);
   const auto* failure = cache_.failure(domain);
   if (entry != nullptr) {
     found.policy = entry->policy;

@@ -30,10 +30,11 @@ bool is_printable(std::string_view text) {
   });
 }
 
+// RFC 8461 §3.2: ["*."] Domain, and a Domain of RFC 5321 may be a single label.
 bool is_host_pattern(std::string_view text) {
   if (text.starts_with("*."))
     text.remove_prefix(2);
-  return text.find('.') != text.npos && !text.ends_with('.') && mail::is_host_name(text);
+  return !text.ends_with('.') && mail::is_host_name(text);
 }
 
 // RFC 8461 §3.2: a letter or digit, then up to 31 of those or "_", "-", ".".

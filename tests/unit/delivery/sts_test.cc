@@ -70,6 +70,18 @@ TEST_CASE("a policy file is read as RFC 8461 3.2 says", "[delivery][sts]") {
   CHECK(parse_sts_policy("version: STSv1\nmode: none\nmax_age: 60").value().policy.mx.empty());
 }
 
+TEST_CASE("a host or pattern of one label is in the grammar", "[delivery][sts]") {
+  // RFC 8461 §3.2: ["*."] Domain, which RFC 5321 §4.1.2 lets be one label: whatever it matches, the
+  // policy stands.
+  for (const std::string mx : {"*.example", "localhost", "*.xn--p1ai"}) {
+    const auto file =
+        parse_sts_policy("version: STSv1\nmode: enforce\nmx: " + mx + "\nmax_age: 9\n");
+    REQUIRE(file.has_value());
+    CHECK(file->policy.mode == StsPolicy::Mode::enforce);
+    CHECK(file->policy.mx == std::vector<std::string>{mx});
+  }
+}
+
 TEST_CASE("E11: max_age is cut to a year, and what is no policy is refused", "[delivery][sts]") {
   const auto with = [](const std::string& change) {
     return parse_sts_policy(change + "version: STSv1\nmode: enforce\nmx: a.b\nmax_age: 9\n");
@@ -91,7 +103,6 @@ TEST_CASE("E11: max_age is cut to a year, and what is no policy is refused", "[d
       {"a control", "x: \x01\n"},
       {"a NUL", std::string("x: \0\n", 5)},
       {"a bare CR", "x: a\rmode: none\n"},
-      {"mx of one label", "mx: localhost\n"},
       {"mx that is an address", "mx: [192.0.2.1]\n"},
       {"mx with a wildcard inside", "mx: a.*.b\n"},
       {"mx that is only a wildcard", "mx: *\n"},
@@ -168,6 +179,11 @@ TEST_CASE("E11: max_age 0 leaves no policy in force", "[delivery][sts]") {
   const std::string text = "version: STSv1\nmode: enforce\nmx: a.b\nmax_age: 0\n";
   cache.store("example.test", "1", parse_sts_policy(text).value(), text, kNow);
   CHECK(cache.find("example.test", kNow) == nullptr);
+  // But the mail that it was fetched for.
+  REQUIRE(cache.find_or_fetched("example.test", kNow) != nullptr);
+  CHECK(cache.find_or_fetched("example.test", kNow)->policy->mode == StsPolicy::Mode::enforce);
+  CHECK(cache.find_or_fetched("example.test", kNow + 10s) == nullptr);
+  CHECK(cache.find_or_fetched("other.test", kNow) == nullptr);
 }
 
 TEST_CASE("X16: the cache is bounded; the policy that ends first goes", "[delivery][sts]") {
