@@ -2,6 +2,7 @@
 
 #include <boost/asio/local/stream_protocol.hpp>
 
+#include <algorithm>
 #include <unistd.h>
 
 namespace postrider::smtpd::auth {
@@ -12,19 +13,20 @@ namespace {
 constexpr Duration kConnect{5000};
 constexpr Duration kPatience{25000};
 constexpr int kMostGreetingLines = 200;
+constexpr int kMostOtherLines = 20;  // between a request and its reply
 
 }  // namespace
 
 Task<Result<std::string>> Dovecot::read_line() {
   for (;;) {
     const auto end = have_.find('\n');
+    if (std::min(end, have_.size()) > kMostDovecotLine)
+      co_return malformed("a line is too long");
     if (end != std::string::npos) {
       auto line = have_.substr(0, end);
       have_.erase(0, end + 1);
       co_return line;
     }
-    if (have_.size() > kMostDovecotLine)
-      co_return malformed("a line is too long");
     char room[4096];
     auto got = co_await stream_->read_some(room, sizeof room);
     if (!got)
@@ -74,13 +76,17 @@ Task<Result<DovecotReply>> Dovecot::ask(std::string line) {
   auto sent = co_await stream_->write(line);
   if (!sent)
     co_return sent.error().during("write");
-  for (;;) {
+  // What later versions may say besides is passed over.
+  for (int lines = 0; lines < kMostOtherLines; ++lines) {
     auto answer = co_await read_line();
     if (!answer)
       co_return answer.error();
     if (auto reply = parse_dovecot(*answer))
       co_return *std::move(reply);
+    if (is_dovecot_reply(*answer))
+      co_return malformed("a reply that is none to what was asked");
   }
+  co_return malformed("there is no reply");
 }
 
 }  // namespace postrider::smtpd::auth

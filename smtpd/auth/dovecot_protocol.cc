@@ -35,6 +35,11 @@ bool is_dovecot_version(std::string_view line) {
   return line.starts_with("VERSION\t1\t");
 }
 
+bool is_dovecot_reply(std::string_view line) {
+  const auto verb = line.substr(0, line.find('\t'));
+  return verb == "OK" || verb == "FAIL" || verb == "CONT";
+}
+
 std::optional<DovecotReply> parse_dovecot(std::string_view line) {
   const auto fields = split(line, '\t');
   if (fields.size() < 2 || fields[1] != "1")

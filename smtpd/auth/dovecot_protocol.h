@@ -20,6 +20,8 @@ constexpr std::string_view kDovecotVersion = "VERSION\t1\t1\n";
 
 // line: without its end. Nothing: not of this protocol, or about another request than 1.
 std::optional<DovecotReply> parse_dovecot(std::string_view line);
+// Whether a line would be a reply, were it right.
+bool is_dovecot_reply(std::string_view line);
 // Whether a line of the greeting is its last, and whether we speak the version of "VERSION".
 bool is_dovecot_done(std::string_view line);
 bool is_dovecot_version(std::string_view line);
