@@ -48,6 +48,12 @@ class Checker {
         report("auth.mechanisms", "\"" + name + "\" needs " + needs + ", which is not given");
     if (!auth.oauth_client.empty() && auth.oauth_introspect.empty())
       report("auth.oauth_client", "is given without auth.oauth_introspect, both are allowed");
+    // RFC 8725 §3.8 and 3.9: or a token that the same keys have signed for any other service
+    // counts.
+    if (!auth.oauth_keys.empty() && auth.oauth_issuer.empty() && auth.oauth_audience.empty())
+      report("auth.oauth_keys",
+             "takes every token of these keys, auth.oauth_issuer or auth.oauth_audience, better "
+             "both, must be given");
   }
 
   void domains() {

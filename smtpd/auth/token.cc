@@ -92,8 +92,10 @@ Result<Token> judge_claims(const json::object& claims, const OauthRules& rules, 
     return bad("the token is for another audience");
   if (!rules.scope.empty() && !has_scope(claims, rules.scope))
     return bad("the token lacks the scope");
+  // Some issuers send the claim as a text.
   const auto* verified = claims.if_contains("email_verified");
-  if (rules.user == "email" && verified != nullptr && verified->is_bool() && !verified->get_bool())
+  if (rules.user == "email" && verified != nullptr && *verified != json::value(true) &&
+      *verified != json::value("true"))
     return bad("the token's address is not verified");
   Token token;
   token.user = text_of(claims, rules.user);
