@@ -1,8 +1,11 @@
 #include "smtpd/auth/sender_map.h"
 
 #include "base/text.h"
+#include "mail/address.h"
 #include "mail/envelope.h"
 #include "smtpd/auth/user_key.h"
+
+#include <idn2.h>
 
 #include <algorithm>
 
@@ -12,6 +15,31 @@ namespace {
 
 Error bad_line(std::size_t number, const char* what) {
   return malformed("line " + std::to_string(number) + ": " + what);
+}
+
+// Lower case, with the domain in A-labels: a name is the same in both forms (RFC 5890 §2.3.2.1).
+std::string canonical(std::string_view address) {
+  const auto at = address.rfind('@');
+  if (at == std::string_view::npos)
+    return ascii_lower(address);
+  const auto domain = mail::to_ascii_domain(address.substr(at + 1));
+  return ascii_lower(address.substr(0, at + 1)) +
+         (domain ? *domain : ascii_lower(address.substr(at + 1)));
+}
+
+// Of a user, who may have chosen the name: only what is a U-label as it stands (RFC 5890 §2.3.2.1)
+// is the same as an A-label, not what is mapped to one first, such as a full-width letter.
+std::string canonical_user(std::string_view user) {
+  const auto given = user.substr(user.rfind('@') + 1);
+  auto name = canonical(user);
+  if (is_ascii(given))
+    return name;
+  char* back = nullptr;
+  const auto made = name.substr(name.rfind('@') + 1);
+  const bool is_same =
+      idn2_to_unicode_8z8z(made.c_str(), &back, 0) == IDN2_OK && back != nullptr && back == given;
+  idn2_free(back);
+  return is_same ? name : std::string(user);
 }
 
 std::string_view without_detail(std::string_view local_part) {
@@ -37,9 +65,10 @@ Result<SenderMap> SenderMap::parse(std::string_view text, std::vector<std::strin
       return bad_line(number, "an address and its users are needed");
     if (key != "*" && key.find('@') == std::string_view::npos)
       return bad_line(number, "an address, @domain or * is needed first");
-    auto& users = map.users_[ascii_lower(key)];
+    auto& users = map.users_[canonical(key)];
     for (const auto name : split(line.substr(end), ',')) {
-      const auto user = trim(name) == "*" ? std::string("*") : user_key(trim(name)).value_or("");
+      const auto user =
+          trim(name) == "*" ? std::string("*") : canonical(user_key(trim(name)).value_or(""));
       if (user.empty())
         return bad_line(number, "users are needed, with commas between them");
       users.push_back(user);
@@ -55,16 +84,17 @@ bool SenderMap::lists(const std::string& key, std::string_view user) const {
                      [&](const std::string& name) { return name == "*" || name == user; });
 }
 
-bool SenderMap::allows(std::string_view user, std::string_view sender) const {
+bool SenderMap::allows(std::string_view name, std::string_view sender) const {
   if (sender.empty())
     return true;
-  const auto address = ascii_lower(sender);
+  const auto user = canonical_user(name);
+  const auto address = canonical(sender);
   const auto domain = mail::domain_of(address);
   const auto local_part = mail::local_part_of(address);
   const auto plain = without_detail(local_part);
-  const auto at = user.find('@');
+  const auto at = user.rfind('@');
   const bool is_own =
-      at == std::string_view::npos
+      at == std::string::npos
           ? plain == user && std::find(domains_.begin(), domains_.end(), domain) != domains_.end()
           : user.substr(at + 1) == domain &&
                 (local_part == user.substr(0, at) || plain == user.substr(0, at));
