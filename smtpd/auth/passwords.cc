@@ -6,6 +6,7 @@
 
 #include <crypt.h>
 
+#include <ctime>
 #include <sys/stat.h>
 
 namespace postrider::smtpd::auth {
@@ -14,8 +15,23 @@ namespace {
 
 constexpr std::size_t kSalt = 16;
 
-std::string_view without_scheme(std::string_view hash) {
-  return hash.starts_with('{') ? hash.substr(hash.find('}') + 1) : hash;
+// Nothing if crypt(3) cannot compute it: then no time has passed.
+std::optional<bool> compare(std::string_view password, std::string_view hash) {
+  const std::string setting(crypt_setting(hash));
+  const auto data = std::make_unique<crypt_data>();
+  const char* made = is_computable(hash) ? crypt_rn(std::string(password).c_str(), setting.c_str(),
+                                                    data.get(), sizeof(crypt_data))
+                                         : nullptr;
+  if (made == nullptr)
+    return std::nullopt;
+  return equal_in_constant_time(made, setting);
+}
+
+bool is_fresh(const timespec& changed) {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const auto age = (now.tv_sec - changed.tv_sec) * 1000 + (now.tv_nsec - changed.tv_nsec) / 1000000;
+  return age >= 0 && age < 1000;
 }
 
 }  // namespace
@@ -45,11 +61,7 @@ ScramKeys make_scram_keys(std::string_view password, std::uint32_t iterations) {
 }
 
 bool matches(std::string_view password, const std::string& hash) {
-  const std::string setting(without_scheme(hash));
-  const auto data = std::make_unique<crypt_data>();
-  const char* made =
-      crypt_rn(std::string(password).c_str(), setting.c_str(), data.get(), sizeof(crypt_data));
-  return made != nullptr && !setting.empty() && equal_in_constant_time(made, setting);
+  return compare(password, hash).value_or(false);
 }
 
 Passwords::Passwords(std::string path, std::string secret)
@@ -70,6 +82,10 @@ Result<std::shared_ptr<const UserFile>> Passwords::file() {
   if (!text)
     return text.error().during("read " + path_);
   auto parsed = UserFile::parse(*text);
+  // An editor may be writing it in place.
+  const bool is_whole = parsed && text->ends_with('\n');
+  if (file_ && !is_whole && is_fresh(state.st_mtim))
+    return file_;
   if (!parsed)
     return parsed.error().during("read " + path_);
   file_ = std::make_shared<const UserFile>(*std::move(parsed));
@@ -82,12 +98,14 @@ Result<bool> Passwords::check(std::string_view user, std::string_view password) 
   if (!users)
     return users.error();
   const auto* entry = (*users)->find(user);
-  const bool exists = entry != nullptr && !entry->hash.empty();
-  const auto& typical = (*users)->typical_hash();
-  const auto& hash = exists ? entry->hash : typical.empty() ? spare_hash_ : typical;
   const auto prepared = saslprep(password);
-  const bool is_right = matches(prepared ? std::string_view(*prepared) : password, hash);
-  return is_right && exists && prepared;
+  const auto tried = prepared ? std::string_view(*prepared) : password;
+  const auto right = entry != nullptr ? compare(tried, entry->hash) : std::nullopt;
+  if (right)
+    return *right && prepared;
+  if (!compare(tried, (*users)->typical_hash()))
+    (void)compare(tried, spare_hash_);
+  return false;
 }
 
 Result<ScramKeys> Passwords::scram_keys(std::string_view user) {
@@ -100,7 +118,8 @@ Result<ScramKeys> Passwords::scram_keys(std::string_view user) {
   made_up.stored_key = random_bytes(32);
   made_up.server_key = random_bytes(32);
   const auto* entry = (*users)->find(user);
-  return entry != nullptr && entry->scram ? *entry->scram : made_up;
+  const bool has_keys = entry != nullptr && entry->scram && !entry->is_locked();
+  return has_keys ? *entry->scram : made_up;
 }
 
 }  // namespace postrider::smtpd::auth

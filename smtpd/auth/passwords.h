@@ -25,10 +25,11 @@ class Passwords {
   // would be told from the real ones.
   Passwords(std::string path, std::string secret);
 
-  // The file as it is now; read again when it has changed. An unreadable or broken one is an error.
+  // The file as it is now; read again when it has changed. An unreadable or broken one is an error;
+  // but while one that looks unfinished is younger than a second, the one before still counts.
   Result<std::shared_ptr<const UserFile>> file();
 
-  // Takes as long for a user who does not exist.
+  // Takes as long for a user who does not exist or is locked.
   Result<bool> check(std::string_view user, std::string_view password);
   Result<ScramKeys> scram_keys(std::string_view user);
 

@@ -4,6 +4,8 @@
 #include "base/text.h"
 #include "smtpd/auth/user_key.h"
 
+#include <crypt.h>
+
 #include <map>
 
 namespace postrider::smtpd::auth {
@@ -13,6 +15,7 @@ namespace {
 constexpr std::string_view kScram = "SCRAM-SHA-256,";
 constexpr std::uint64_t kMostIterations = 10'000'000;
 constexpr std::size_t kKeySize = 32;
+constexpr std::size_t kDesHash = 13;
 
 Error bad_line(std::size_t number, const std::string& what) {
   return malformed("line " + std::to_string(number) + ": " + what);
@@ -48,6 +51,19 @@ std::string_view cost_of(std::string_view hash) {
 
 }  // namespace
 
+std::string_view crypt_setting(std::string_view hash) {
+  return hash.starts_with('{') ? hash.substr(hash.find('}') + 1) : hash;
+}
+
+bool is_computable(std::string_view hash) {
+  const std::string setting(crypt_setting(hash));
+  if (setting.empty() || (std::string_view("$_").find(setting.front()) == std::string_view::npos &&
+                          setting.size() != kDesHash))
+    return false;  // any two letters are a salt of the oldest kind
+  const int verdict = crypt_checksalt(setting.c_str());
+  return verdict != CRYPT_SALT_INVALID && verdict != CRYPT_SALT_METHOD_DISABLED;
+}
+
 Result<UserFile> UserFile::parse(std::string_view text) {
   UserFile file;
   std::map<std::string_view, std::pair<std::size_t, std::string_view>> costs;
@@ -72,7 +88,7 @@ Result<UserFile> UserFile::parse(std::string_view text) {
         return bad_line(number, "the SCRAM keys are broken");
       ++iterations[entry.scram->iterations];
     }
-    if (!entry.hash.empty())
+    if (is_computable(entry.hash))
       costs[cost_of(parts[1])] = {costs[cost_of(parts[1])].first + 1, parts[1]};
     if (!file.users_.emplace(*user, std::move(entry)).second)
       return bad_line(number, "\"" + escaped(*user) + "\" is there already");

@@ -3,7 +3,8 @@
 //   anna@example.org:$y$j9T$...:SCRAM-SHA-256,16384,<salt>,<stored key>,<server key>
 //
 // Name, a hash of crypt(5), and the keys of RFC 5802 in base64; either of the last two may be
-// missing. "#" begins a comment line. `postrider passwd` writes it.
+// missing. A hash that crypt(5) cannot compute, such as "*", fits no password; one that begins with
+// "!" locks the user, keys included. "#" begins a comment line. `postrider passwd` writes it.
 #pragma once
 
 #include "base/result.h"
@@ -20,6 +21,7 @@ namespace postrider::smtpd::auth {
 struct UserEntry {
   std::string hash;
   std::optional<ScramKeys> scram;
+  bool is_locked() const { return hash.starts_with('!'); }
 };
 
 class UserFile {
@@ -33,8 +35,8 @@ class UserFile {
   // user: a user_key. Null: no such user.
   const UserEntry* find(std::string_view user) const;
   std::size_t size() const { return users_.size(); }
-  // A hash like those in the file, for the password of a user who does not exist to be compared
-  // with; empty if there is none.
+  // A hash like most in the file that can be computed, for the password of a user who does not
+  // exist or is locked to be compared with; empty if there is none.
   const std::string& typical_hash() const { return typical_hash_; }
   // The iterations of most SCRAM keys here.
   std::uint32_t typical_iterations() const { return typical_iterations_; }
@@ -45,6 +47,10 @@ class UserFile {
   std::uint32_t typical_iterations_ = kIterations;
 };
 
+// Without the "{SCHEME}" that Dovecot writes before it.
+std::string_view crypt_setting(std::string_view hash);
+// Whether some password could fit it.
+bool is_computable(std::string_view hash);
 std::string format_user(std::string_view user, const UserEntry& entry);
 // The file's text with this user's line replaced, added, or (entry null) taken out. Nothing if
 // there was none to take out.
