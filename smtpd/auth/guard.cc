@@ -22,7 +22,7 @@ std::string pair_of(const std::string& place, std::string_view account) {
 }  // namespace
 
 double Guard::level(const Bucket& bucket, std::uint32_t limit, SteadyTime now) const {
-  const auto past = std::chrono::duration<double>(now - bucket.when);
+  const auto past = std::chrono::duration<double>(std::max(now, bucket.when) - bucket.when);
   const auto window = std::chrono::duration<double>(rules_.window);
   return std::max(0.0, bucket.level - limit * (past / window));
 }
@@ -62,21 +62,28 @@ void Guard::give_back(Buckets& buckets, const std::string& key, std::uint32_t li
     at->second = {have - 1, now, at->second.last_secret};
 }
 
-bool Guard::knows(const std::string& place, std::string_view account) const {
+const Guard::Place* Guard::known_place(const std::string& place, std::string_view account) const {
   const auto at = places_.find(std::string(account));
-  return at != places_.end() &&
-         std::find(at->second.begin(), at->second.end(), place) != at->second.end();
+  if (at == places_.end())
+    return nullptr;
+  const auto is_it = [&](const Place& one) { return one.address == place; };
+  const auto found = std::find_if(at->second.begin(), at->second.end(), is_it);
+  return found == at->second.end() ? nullptr : &*found;
 }
 
 Guard::Verdict Guard::begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
                             SteadyTime now) {
   const auto place = place_of(client);
-  if (knows(place, account)) {
+  if (const auto* known = known_place(place, account)) {
     const auto pair = pair_of(place, account);
     auto& of = bucket(pairs_, pair, now);
     const bool is_repeated = secret != 0 && of.last_secret == secret && of.level > 0;
     of.last_secret = secret;
     if (is_repeated || charge(pairs_, pair, rules_.per_client, now))
+      return Verdict::may_try;
+    // Whether it is right is found out by the comparison already: it is charged whatever it says.
+    const bool has_more = charge(more_, pair, kMoreAtHome * rules_.per_client, now);
+    if (has_more && (secret == 0 || secret == known->secret))
       return Verdict::may_try;
     return Verdict::client_exhausted;
   }
@@ -89,31 +96,36 @@ Guard::Verdict Guard::begin(const IpAddress& client, std::string_view account, s
 
 void Guard::undo(const IpAddress& client, std::string_view account, SteadyTime now) {
   const auto place = place_of(client);
-  if (knows(place, account))
-    return give_back(pairs_, pair_of(place, account), rules_.per_client, now);
+  if (known_place(place, account) != nullptr) {
+    const auto pair = pair_of(place, account);
+    give_back(more_, pair, kMoreAtHome * rules_.per_client, now);
+    return give_back(pairs_, pair, rules_.per_client, now);
+  }
   give_back(clients_, place, rules_.per_client, now);
   give_back(accounts_, std::string(account), rules_.per_account, now);
 }
 
 void Guard::succeeded(const IpAddress& client, std::string_view account, std::string_view user,
-                      SteadyTime now) {
+                      SteadyTime now, std::uint64_t secret) {
   const auto place = place_of(client);
+  const auto* before = known_place(place, user);
+  Place fresh{place, secret != 0 || before == nullptr ? secret : before->secret};
   undo(client, account, now);
   pairs_.erase(pair_of(place, user));
   if (places_.size() >= kMostEntries && !places_.contains(std::string(user)))
     return;
   auto& known = places_[std::string(user)];
-  std::erase(known, place);
+  std::erase_if(known, [&](const Place& one) { return one.address == place; });
   if (known.size() >= kMostPlaces)
     known.erase(known.begin());
-  known.push_back(place);
+  known.push_back(std::move(fresh));
 }
 
 std::string Guard::places() const {
   std::string out;
   for (const auto& [account, known] : places_)
     for (const auto& place : known)
-      out.append(account).append(" ").append(place).append("\n");
+      out.append(account).append(" ").append(place.address).append("\n");
   return out;
 }
 
@@ -124,7 +136,7 @@ void Guard::restore(std::string_view places) {
       continue;
     auto& known = places_[std::string(line.substr(0, space))];
     if (known.size() < kMostPlaces)
-      known.emplace_back(line.substr(space + 1));
+      known.push_back({std::string(line.substr(space + 1)), 0});
   }
 }
 

@@ -2,10 +2,13 @@
 //
 // Tries are counted by client address (an IPv6 client by its /64) and by account, in buckets that
 // run empty within the window. A try is charged when it begins and given back when it succeeds, so
-// that parallel tries count too. Nobody can lock a user out: from where an account has been logged
-// into before, neither the account's bucket nor the address's counts, only one of the pair's own;
-// and the same wrong password again, as a forgotten telephone sends it, counts once there.
-// Accounts that do not exist are counted as those that do.
+// that parallel tries count too. No stranger from elsewhere can lock a user out: from where an
+// account has been logged into before, neither the account's bucket nor the address's counts, only
+// one of the pair's own; and the same wrong password again, as a forgotten telephone sends it,
+// counts once there. Somebody behind the same address can fill that bucket too. Beyond it, the
+// password that was right there last is still let through, and a mechanism that shows no password;
+// that is a further bucket, kMoreAtHome times as large, for each such try is a guess. Accounts that
+// do not exist are counted as those that do.
 //
 // Memory is bounded: kMostEntries of each kind; the emptiest bucket gives way.
 #pragma once
@@ -25,6 +28,7 @@ class Guard {
  public:
   static constexpr std::size_t kMostEntries = 65536;
   static constexpr std::size_t kMostPlaces = 8;  // known addresses of one account
+  static constexpr std::uint32_t kMoreAtHome = 10;
 
   struct Rules {
     std::uint32_t per_client = 20;  // tries in a window
@@ -41,9 +45,9 @@ class Guard {
   Verdict begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
                 SteadyTime now);
   // It was right: gives the try back, and knows the place from now on as one of the user's.
-  // account: as charged.
+  // account, secret: as charged.
   void succeeded(const IpAddress& client, std::string_view account, std::string_view user,
-                 SteadyTime now);
+                 SteadyTime now, std::uint64_t secret = 0);
   // It was never judged: gives the try back.
   void undo(const IpAddress& client, std::string_view account, SteadyTime now);
 
@@ -63,13 +67,18 @@ class Guard {
   Bucket& bucket(Buckets& buckets, const std::string& key, SteadyTime now);
   bool charge(Buckets& buckets, const std::string& key, std::uint32_t limit, SteadyTime now);
   void give_back(Buckets& buckets, const std::string& key, std::uint32_t limit, SteadyTime now);
-  bool knows(const std::string& place, std::string_view account) const;
+  struct Place {
+    std::string address;
+    std::uint64_t secret = 0;  // that was right there last; 0: not known
+  };
+  const Place* known_place(const std::string& place, std::string_view account) const;
 
   Rules rules_;
   Buckets clients_;
   Buckets accounts_;
   Buckets pairs_;
-  std::unordered_map<std::string, std::vector<std::string>> places_;  // of accounts, latest last
+  Buckets more_;                                                // of pairs whose bucket is full
+  std::unordered_map<std::string, std::vector<Place>> places_;  // of accounts, latest last
 };
 
 }  // namespace postrider::smtpd::auth

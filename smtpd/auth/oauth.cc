@@ -68,59 +68,69 @@ class Bearer : public Mechanism {
   bool refused_ = false;
 };
 
+// A saslname (RFC 5801 §4).
+bool read_name(std::string_view text, std::string& name) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text.substr(i, 3) == "=2C" || text.substr(i, 3) == "=3D") {
+      name.push_back(text[i + 2] == 'C' ? ',' : '=');
+      i += 2;
+    } else if (text[i] == '=' || text[i] == ',' || text[i] == '\0') {
+      return false;
+    } else {
+      name.push_back(text[i]);
+    }
+  }
+  return !name.empty() && name.size() <= kMostUserName && is_utf8(name);
+}
+
 class OauthBearer : public Bearer {
   // gs2-header kvsep *kvpair kvsep
   bool read(std::string_view response, Question& question) const override {
-    const auto end = response.find(kSeparator);
-    if (end == std::string_view::npos)
-      return false;
-    auto header = response.substr(0, end);
-    if (!header.starts_with("n,") && !header.starts_with("y,"))  // channel binding: not of ours
-      return false;
-    header.remove_prefix(2);
-    if (!header.ends_with(','))
-      return false;
-    header.remove_suffix(1);
-    if (!header.empty() && !header.starts_with("a="))
-      return false;
-    if (!header.empty() && !read_name(header.substr(2), question.user))
-      return false;
-    return read_fields(response.substr(end + 1), question);
+    const auto user = user_of_oauthbearer(response);
+    question.user = user.value_or("");
+    return user && read_fields(response.substr(response.find(kSeparator) + 1), question);
   }
   std::string refusal() const override { return R"({"status":"invalid_token"})"; }
-
-  // A saslname (RFC 5801 §4).
-  static bool read_name(std::string_view text, std::string& name) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-      if (text.substr(i, 3) == "=2C" || text.substr(i, 3) == "=3D") {
-        name.push_back(text[i + 2] == 'C' ? ',' : '=');
-        i += 2;
-      } else if (text[i] == '=' || text[i] == ',' || text[i] == '\0') {
-        return false;
-      } else {
-        name.push_back(text[i]);
-      }
-    }
-    return !name.empty() && name.size() <= kMostUserName && is_utf8(name);
-  }
 };
 
 class Xoauth2 : public Bearer {
   // "user=" name kvsep "auth=Bearer " token kvsep kvsep
   bool read(std::string_view response, Question& question) const override {
-    const auto end = response.find(kSeparator);
-    if (end == std::string_view::npos || !starts_with_ignoring_case(response, "user="))
-      return false;
-    question.user = response.substr(5, end - 5);
-    if (question.user.empty() || question.user.size() > kMostUserName ||
-        question.user.find('\0') != std::string::npos || !is_utf8(question.user))
-      return false;
-    return read_fields(response.substr(end + 1), question);
+    const auto user = user_of_xoauth2(response);
+    question.user = user.value_or("");
+    return user && read_fields(response.substr(response.find(kSeparator) + 1), question);
   }
   std::string refusal() const override { return R"({"status":"400","schemes":"Bearer"})"; }
 };
 
 }  // namespace
+
+std::optional<std::string> user_of_oauthbearer(std::string_view message) {
+  auto header = message.substr(0, message.find(kSeparator));
+  if (header.size() == message.size())
+    return std::nullopt;
+  if (!header.starts_with("n,") && !header.starts_with("y,"))  // channel binding: not of ours
+    return std::nullopt;
+  header.remove_prefix(2);
+  if (!header.ends_with(','))
+    return std::nullopt;
+  header.remove_suffix(1);
+  std::string user;
+  if (!header.empty() && (!header.starts_with("a=") || !read_name(header.substr(2), user)))
+    return std::nullopt;
+  return user;
+}
+
+std::optional<std::string> user_of_xoauth2(std::string_view message) {
+  const auto end = message.find(kSeparator);
+  if (end == std::string_view::npos || !starts_with_ignoring_case(message, "user="))
+    return std::nullopt;
+  const auto user = message.substr(5, end - 5);
+  if (user.empty() || user.size() > kMostUserName || user.find('\0') != std::string_view::npos ||
+      !is_utf8(user))
+    return std::nullopt;
+  return std::string(user);
+}
 
 std::unique_ptr<Mechanism> make_oauthbearer() {
   return std::make_unique<OauthBearer>();

@@ -119,17 +119,20 @@ class External : public Mechanism {
 
 class Relayed : public Mechanism {
  public:
-  Move start() override {
-    Question question;
-    question.kind = Question::Kind::relayed;
-    question.has_secret = false;
-    return Move::ask(std::move(question));
-  }
+  explicit Relayed(std::string_view name) : name_(name) {}
+
   Move on_response(std::string_view response) override {
     if (!granted_.empty())
       return response.empty() ? Move::granted(granted_) : Move::end(Move::Kind::malformed);
+    if (!user_)
+      user_ = name_ == "OAUTHBEARER" ? user_of_oauthbearer(response)
+              : name_ == "XOAUTH2"   ? user_of_xoauth2(response)
+                                     : user_of_scram(response);
+    if (!user_)
+      return Move::end(Move::Kind::malformed);
     Question question;
     question.kind = Question::Kind::relayed;
+    question.user = *user_;
     question.secret = response;
     return Move::ask(std::move(question));
   }
@@ -145,7 +148,9 @@ class Relayed : public Mechanism {
   }
 
  private:
-  std::string granted_;  // once the far server is content
+  const std::string name_;
+  std::optional<std::string> user_;  // once the first message has come
+  std::string granted_;              // once the far server is content
 };
 
 }  // namespace
@@ -162,8 +167,8 @@ std::unique_ptr<Mechanism> make_external() {
   return std::make_unique<External>();
 }
 
-std::unique_ptr<Mechanism> make_relayed() {
-  return std::make_unique<Relayed>();
+std::unique_ptr<Mechanism> make_relayed(std::string_view name) {
+  return std::make_unique<Relayed>(name);
 }
 
 }  // namespace postrider::smtpd::auth

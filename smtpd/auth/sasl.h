@@ -35,13 +35,13 @@ struct Question {
     proved,       // the client has proved that it is `user`, or `holds` is false: the verdict
     token,        // whose is the token in `secret`? `user`: who it claims to be, or empty
     certificate,  // whose is the client's certificate? `user`: who it claims to be, or empty
-    relayed,      // for a server that speaks the mechanism itself: `secret`, its response
+    relayed,      // for a server that speaks the mechanism itself: `secret`, its response; `user`:
+                  // whom the first one named, or empty
   };
   Kind kind = Kind::password;
   std::string user;
   std::string secret;
   bool holds = false;
-  bool has_secret = true;  // relayed: false without an initial response
 };
 
 struct Answer {
@@ -106,7 +106,13 @@ std::unique_ptr<Mechanism> make_external();  // RFC 4422 appendix A
 std::unique_ptr<Mechanism> make_scram_sha256(bool plus, Bindings bindings, std::string nonce);
 std::unique_ptr<Mechanism> make_oauthbearer();  // RFC 7628
 std::unique_ptr<Mechanism> make_xoauth2();      // Google's, which Microsoft speaks too
-// The responses and challenges go through unread (Dovecot).
-std::unique_ptr<Mechanism> make_relayed();
+// The responses and challenges go through (Dovecot); only whom the first one names is read. name:
+// one of a mechanism in which the client speaks first.
+std::unique_ptr<Mechanism> make_relayed(std::string_view name);
+// Whom the first message of SCRAM, OAUTHBEARER or XOAUTH2 names; empty: nobody, which OAUTHBEARER
+// allows. Nothing: it is none.
+std::optional<std::string> user_of_scram(std::string_view message);
+std::optional<std::string> user_of_oauthbearer(std::string_view message);
+std::optional<std::string> user_of_xoauth2(std::string_view message);
 
 }  // namespace postrider::smtpd::auth

@@ -200,6 +200,19 @@ bool Scram::is_proof(std::string_view proof, std::string_view auth_message) cons
 
 }  // namespace
 
+// gs2-header "n=" saslname ... (RFC 5802 §7)
+std::optional<std::string> user_of_scram(std::string_view message) {
+  if (message.size() > kMostMessage)
+    return std::nullopt;
+  const auto flag = message.find(',');
+  const auto end = flag == std::string_view::npos ? flag : message.find(',', flag + 1);
+  if (end == std::string_view::npos)
+    return std::nullopt;
+  auto rest = message.substr(end + 1);
+  const auto name = take_attribute(rest, 'n');
+  return name ? decode_saslname(*name) : std::nullopt;
+}
+
 std::unique_ptr<Mechanism> make_scram_sha256(bool plus, Bindings bindings, std::string nonce) {
   return std::make_unique<Scram>(plus, std::move(bindings), std::move(nonce));
 }

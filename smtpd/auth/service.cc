@@ -29,7 +29,7 @@ bool has_binding(const Bindings& bindings) {
 }  // namespace
 
 Service::Service(const Clock& clock, Log& log, std::string folder)
-    : impl_(std::make_unique<Impl>(clock, log, std::move(folder))) {}
+    : impl_(std::make_shared<Impl>(clock, log, std::move(folder))) {}
 
 Service::~Service() {
   impl_->hashes.reset();
@@ -107,7 +107,7 @@ std::unique_ptr<Mechanism> Service::make(std::string_view name, const Channel& c
   if (name == "EXTERNAL")
     return make_external();
   if (by_dovecot && !(tables->settings.oauth.is_used() && name.find("AUTH") != name.npos))
-    return make_relayed();
+    return make_relayed(name);
   if (name == "OAUTHBEARER")
     return make_oauthbearer();
   if (name == "XOAUTH2")

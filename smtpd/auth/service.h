@@ -62,7 +62,7 @@ class Service : public Gate {
 
   friend class ServiceExchange;
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace postrider::smtpd::auth

@@ -56,16 +56,28 @@ std::string account_of(std::string_view user) {
 
 }  // namespace
 
-ServiceExchange::ServiceExchange(Service::Impl& service, Loop& loop, Attempt attempt)
-    : service_(service),
+ServiceExchange::ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& loop,
+                                 Attempt attempt)
+    : kept_(std::move(service)),
+      service_(*kept_),
       loop_(loop),
       attempt_(std::move(attempt)),
-      tables_(service.current()),
-      began_(service.clock.steady()) {}
+      tables_(service_.current()),
+      began_(service_.clock.steady()) {}
+
+// SCRAM that was broken off between its messages, as by a telephone that loses its network, was no
+// guess.
+ServiceExchange::~ServiceExchange() {
+  if (!awaits_proof_)
+    return;
+  const std::lock_guard lock(service_.mutex);
+  service_.guard.undo(attempt_.client, account_, charged_);
+}
 
 Task<Answer> ServiceExchange::ask(Question question) {
   if (!may_try(question))
     co_return answer_of(Verdict::limited);
+  awaits_proof_ = false;
   auto answer = co_await find(std::move(question));
   conclude(answer);
   const auto left = began_ + tables_->settings.failure_delay - service_.clock.steady();
@@ -82,9 +94,10 @@ bool ServiceExchange::may_try(const Question& question) {
     return true;
   const bool is_secret = question.kind == Question::Kind::password;
   account_ = account_of(question.user);
+  secret_ = is_secret ? tag_of(question.secret) : 0;
+  charged_ = service_.clock.steady();
   const std::lock_guard lock(service_.mutex);
-  const auto verdict = service_.guard.begin(
-      attempt_.client, account_, is_secret ? tag_of(question.secret) : 0, service_.clock.steady());
+  const auto verdict = service_.guard.begin(attempt_.client, account_, secret_, charged_);
   is_charged_ = verdict == Guard::Verdict::may_try;
   return is_charged_;
 }
@@ -108,11 +121,18 @@ Task<Answer> ServiceExchange::find(Question question) {
 }
 
 void ServiceExchange::conclude(Answer& answer) {
-  if (!is_charged_ || answer.verdict == Verdict::go_on)
+  if (!is_charged_)
     return;
+  if (answer.verdict == Verdict::go_on) {
+    awaits_proof_ = attempt_.mechanism.starts_with("SCRAM-");
+    return;
+  }
   if (answer.verdict == Verdict::granted) {
+    // Whoever may choose a name elsewhere does not become somebody else by how we prepare it: but
+    // for the case of letters it must be what it is here (RFC 7519 §2: StringOrURI is compared
+    // without transformations). A name that our files cannot hold is nobody's.
     const auto user = user_key(answer.user);
-    if (!user)  // a name that our files cannot hold
+    if (!user || ascii_lower(answer.user) != *user)
       answer = answer_of(Verdict::refused);
     else
       answer.user = *user;
@@ -122,7 +142,7 @@ void ServiceExchange::conclude(Answer& answer) {
   if (answer.verdict == Verdict::unavailable) {
     service_.guard.undo(attempt_.client, account_, now);
   } else if (answer.verdict == Verdict::granted) {
-    service_.guard.succeeded(attempt_.client, account_, answer.user, now);
+    service_.guard.succeeded(attempt_.client, account_, answer.user, now, secret_);
     service_.is_dirty = true;
   }
 }
@@ -170,7 +190,7 @@ Task<Answer> ServiceExchange::ask_pam(Question question) {
   if (**verdict == PamHelper::Verdict::cannot_tell)
     co_return answer_of(Verdict::unavailable);
   co_return answer_of(**verdict == PamHelper::Verdict::yes ? Verdict::granted : Verdict::refused,
-                      account_);
+                      question.user);
 }
 
 Answer ServiceExchange::from_dovecot(const Result<DovecotReply>& reply) {
@@ -218,8 +238,7 @@ Task<Answer> ServiceExchange::relay(Question question) {
   DovecotRequest request;
   request.mechanism = attempt_.mechanism;
   request.client = attempt_.client.str();
-  if (question.has_secret)
-    request.initial = std::move(question.secret);
+  request.initial = std::move(question.secret);
   const auto reply = co_await dovecot_->begin(std::move(request));
   co_return from_dovecot(reply);
 }
@@ -256,7 +275,7 @@ Task<Answer> ServiceExchange::check_token(Question question) {
   }
   const auto user = user_key(token->user);
   const bool is_theirs = user && (question.user.empty() || account_of(question.user) == *user);
-  co_return answer_of(is_theirs ? Verdict::granted : Verdict::refused, user.value_or(""));
+  co_return answer_of(is_theirs ? Verdict::granted : Verdict::refused, token->user);
 }
 
 Task<Result<Token>> ServiceExchange::introspect_token(std::string token) {
@@ -281,7 +300,7 @@ Answer ServiceExchange::check_certificate(const Question& question) const {
 }
 
 std::unique_ptr<Exchange> Service::begin(Loop& loop, Attempt attempt) {
-  return std::make_unique<ServiceExchange>(*impl_, loop, std::move(attempt));
+  return std::make_unique<ServiceExchange>(impl_, loop, std::move(attempt));
 }
 
 }  // namespace postrider::smtpd::auth

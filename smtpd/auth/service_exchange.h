@@ -15,7 +15,8 @@ namespace postrider::smtpd::auth {
 
 class ServiceExchange : public Exchange {
  public:
-  ServiceExchange(Service::Impl& service, Loop& loop, Attempt attempt);
+  ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& loop, Attempt attempt);
+  ~ServiceExchange() override;
   Task<Answer> ask(Question question) override;
 
  private:
@@ -34,13 +35,17 @@ class ServiceExchange : public Exchange {
   Answer from_dovecot(const Result<DovecotReply>& reply);
   void conclude(Answer& answer);
 
+  const std::shared_ptr<Service::Impl> kept_;  // this may outlive the service
   Service::Impl& service_;
   Loop& loop_;
   const Attempt attempt_;
   const std::shared_ptr<const Service::Tables> tables_;
   const SteadyTime began_;
-  std::string account_;  // as charged
+  std::string account_;       // as charged
+  std::uint64_t secret_ = 0;  // its tag, as charged
+  SteadyTime charged_{};
   bool is_charged_ = false;
+  bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed
 };
 

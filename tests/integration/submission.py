@@ -427,6 +427,50 @@ class PasswordFile(Submission):
         self.assertEqual(attempt("127.0.4.99", ANNA, PASSWORD), 454)
         self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
 
+    def test_X11_an_owner_behind_the_attackers_address_still_gets_in(self):
+        """X11 from a known address, by password and by SCRAM; what is broken off counts for nothing"""
+        server = self.using(self.make_server("nat", tries_per_client=4, tries_per_account=6,
+                                             failure_delay="0s"))
+        self.add_users(server)
+        server.start()
+        home, elsewhere = "127.0.0.77", "127.0.0.78"
+
+        def connected(source):
+            client = smtp.Client(server.ports["clear"], source=source)
+            self.addCleanup(client.close)
+            client.hello()
+            return client
+
+        def attempt(source, password):
+            with connected(source) as client:
+                return client.command("AUTH PLAIN " + plain(ANNA, password)).code
+
+        def break_off(source, in_what):
+            client = connected(source)
+            client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
+            if in_what == "cancelled":
+                client.expect("*", 501)
+            client.close()
+
+        for i in range(12):
+            break_off(elsewhere, ("cancelled", "closed")[i % 2])
+        self.assertEqual(attempt(home, PASSWORD), 235)
+        for i in range(12):
+            break_off(home, ("cancelled", "closed")[i % 2])
+        self.assertEqual(attempt(home, PASSWORD), 235)
+        guesses = [attempt(home, f"guess{i}") for i in range(12)]
+        self.assertEqual(guesses, [535] * 4 + [454] * 8)
+        self.assertEqual(attempt(home, PASSWORD), 235)
+        self.assertEqual([attempt(home, f"more{i}") for i in range(6)], [535] * 4 + [454] * 2)
+        output = self.run_program(
+            "msmtp", "--host=127.0.0.1", f"--port={server.port}", f"--source-ip={home}", "--tls=on",
+            "--tls-certcheck=off", "--auth=scram-sha-256", f"--user={ANNA}",
+            "--passwordeval=cat password", f"--from={ANNA}", TO, stdin=CONTENT,
+            code=None if not (self.home / "password").write_text(PASSWORD) else 0)
+        self.assertEqual(output, "")
+        self.assertEqual([attempt(elsewhere, f"guess{i}") for i in range(5)], [535] * 4 + [454])
+        self.assertEqual(attempt(elsewhere, PASSWORD), 454)
+
     def test_X13_absent_and_present_users_take_the_same_time(self):
         """X13 medians of the answers differ by less than the noise"""
         server = self.using(self.make_server("timing", tries_per_client=100000,
@@ -588,11 +632,97 @@ class Dovecot(Submission):
         client.expect("*", 501)
         client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
 
+    def test_X11_SCRAM_is_limited_by_account_and_logged_with_its_user(self):
+        """X11 wrong proofs for one user from many addresses, judged by Dovecot"""
+        server = self.using(self.make_server("guess", **{**self.auth, "tries_per_account": 5,
+                                                         "failure_delay": "0s"}))
+        server.start()
+
+        def wrong_proof(source, user):
+            with smtp.Client(server.ports["clear"], source=source) as client:
+                client.hello()
+                reply = client.command("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"))
+                if reply.code != 334:
+                    return reply.code
+                nonce = base64.b64decode(reply.text).decode().split(",")[0]
+                return client.command(b64(f"c=biws,{nonce},p=" + b64(b"x" * 32))).code
+
+        answers = [wrong_proof(f"127.0.5.{i}", ANNA) for i in range(1, 13)]
+        self.assertEqual(answers, [535] * 5 + [454] * 7)
+        self.assertEqual(wrong_proof("127.0.5.99", ANNA.upper()), 454)
+        self.assertEqual(wrong_proof("127.0.5.99", BERT), 535)
+        failed = server.wait_for_log("auth_failed", 5, user=ANNA)
+        self.assertEqual({event["mechanism"] for event in failed}, {"SCRAM-SHA-256"})
+        with self.clear(server) as client:  # and a first message that names nobody is none
+            client.expect("AUTH SCRAM-SHA-256 " + b64("n,,m=x,r=abc"), 501)
+
+    def test_garbage_for_a_reply_ends_the_wait(self):
+        """A broken auth server costs its client no 25 seconds"""
+        server = self.using(self.make_server("garbage", dovecot=str(self.files / "fake"),
+                                             mechanisms=["PLAIN", "SCRAM-SHA-256"]))
+        server.start()
+        for reply in (b"OK\t1\tuser=anna", b"FAIL\t1"):  # what is right works
+            with FakeDovecot(self.files / "fake", [reply]):
+                client = self.clear(server)
+                client.expect("AUTH PLAIN " + plain(ANNA, "x"), 235 if reply[:2] == b"OK" else 535)
+        noise = [f"LATER{i}\tx".encode() for i in range(10)]
+        with FakeDovecot(self.files / "fake", noise + [b"OK\t1\tuser=anna"]):
+            self.clear(server).expect("AUTH PLAIN " + plain(ANNA, "x"), 235)
+        for lines in ([b"OK\t1"], [b"OK\t2\tuser=anna"], [b"CONT\t1\t***"], [b"FAIL\t77"],
+                      [b"x"] * 100, [b"x" * 20000], [b"OK\t1\tuser=anna\t" + b"x" * 20000]):
+            with self.subTest(lines[0][:20]), FakeDovecot(self.files / "fake", lines):
+                begin = time.monotonic()
+                self.clear(server).expect("AUTH PLAIN " + plain(ANNA, "x"), 454)
+                self.assertLess(time.monotonic() - begin, 20)
+
     def test_without_Dovecot_clients_come_back(self):
         server = self.using(self.make_server("gone", dovecot=str(self.files / "no-socket")))
         client = self.clear(server.start())
         client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 454)
         self.assertTrue(server.wait_for_log("auth_trouble", what="ask Dovecot"))
+
+
+class FakeDovecot:
+    """An auth server that answers every request with these lines, in one piece, and stays open."""
+
+    def __init__(self, path, lines):
+        self.path, self.lines = path, lines
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.open = []
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.open.append(client)
+            client.sendall(b"VERSION\t1\t2\nMECH\tPLAIN\nDONE\n")
+            received = b""
+            while b"AUTH\t" not in received or not received.endswith(b"\n"):
+                more = client.recv(4096)
+                if not more:
+                    break
+                received += more
+            try:
+                client.sendall(b"".join(line + b"\n" for line in self.lines))
+            except OSError:
+                pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+        for client in self.open:
+            client.close()
+        self.path.unlink()
 
 
 class RealDovecot:
@@ -730,6 +860,24 @@ class Tokens(Submission):
                              "--passwordeval=cat token", f"--from={ANNA}", TO, stdin=CONTENT)
             self.arrived()
 
+
+    def test_a_claim_counts_as_it_stands(self):
+        """Who may choose a name elsewhere becomes nobody else by its preparation here"""
+        def attempt(user=ANNA, **claims):
+            with self.clear() as client:
+                token = jwt(**claims)
+                code = client.command(f"AUTH OAUTHBEARER {bearer(token, user)}").code
+                return code if code == 235 else client.expect("AQ==", 535).code
+
+        self.assertEqual(attempt(email="Anna@US.example"), 235)
+        for alias in ("\uff41nna@us.example", "an\u00adna@us.example", "ann\u00aa@us.example",
+                      "\u00a0anna@us.example", "anna@us.example "):
+            for user in (ANNA, alias):
+                with self.subTest(ascii(alias) + " as " + ascii(user)):
+                    self.assertEqual(attempt(user, email=alias), 535)
+        self.assertEqual(attempt(email_verified="true"), 235)
+        for no in ("false", 0, None, False):
+            self.assertEqual(attempt(email_verified=no), 535, no)
 
     def test_a_file_that_is_no_key_never_becomes_a_secret(self):
         """`check`, start and reload refuse it; after a reload the keys are the old ones"""

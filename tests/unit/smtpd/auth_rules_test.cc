@@ -1,10 +1,15 @@
 #include "base/base64.h"
 #include "smtpd/auth/guard.h"
+#include "smtpd/auth/passwords.h"
 #include "smtpd/auth/quota.h"
 #include "smtpd/auth/sender_map.h"
 #include "smtpd/auth/user_file.h"
+#include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <fstream>
 
 using namespace postrider;
 using namespace postrider::smtpd::auth;
@@ -72,6 +77,52 @@ TEST_CASE("a forgotten telephone with the old password does not lock its owner o
   for (std::uint64_t tag = 100; tag < 110; ++tag)  // guessing is not that
     (void)guard.begin(home, "anna", tag, kStart);
   CHECK(guard.begin(home, "anna", 111, kStart) == Verdict::client_exhausted);
+}
+
+TEST_CASE("an owner behind the attacker's address still gets in from there", "[smtpd][auth]") {
+  constexpr std::uint64_t kRight = 4711;
+  Guard guard({5, 10, hours(1)});
+  const auto home = ip("198.51.100.7");
+  (void)guard.begin(home, "anna", kRight, kStart);
+  guard.succeeded(home, "anna", "anna", kStart, kRight);
+  int judged = 0, refused = 0;
+  for (std::uint64_t guess = 1; guess <= 30; ++guess)
+    (guard.begin(home, "anna", guess, kStart) == Verdict::may_try ? judged : refused)++;
+  CHECK(judged == 5);
+  CHECK(refused == 25);
+  SECTION("with the password that was right there last") {
+    CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::may_try);
+    guard.succeeded(home, "anna", "anna", kStart, kRight);
+  }
+  SECTION("by SCRAM, which shows no password") {
+    CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
+    guard.succeeded(home, "anna", "anna", kStart);
+    for (std::uint64_t guess = 100; guess <= 110; ++guess)
+      (void)guard.begin(home, "anna", guess, kStart);
+    CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::may_try);  // still remembered
+  }
+  SECTION("but guesses are bounded all the same, whatever they are answered") {
+    int more = 0;
+    for (int i = 0; i < 1000; ++i)
+      more += guard.begin(home, "anna", 0, kStart) == Verdict::may_try;
+    CHECK(more == 5 * int(Guard::kMoreAtHome) - 25);
+    CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::client_exhausted);
+    CHECK(guard.begin(home, "anna", kRight, kStart + hours(1)) == Verdict::may_try);
+  }
+  SECTION("and elsewhere the password opens nothing more") {
+    const auto other = ip("203.0.113.1");
+    for (std::uint64_t guess = 1; guess <= 5; ++guess)
+      (void)guard.begin(other, "anna", guess, kStart);
+    CHECK(guard.begin(other, "anna", kRight, kStart) == Verdict::client_exhausted);
+  }
+}
+
+TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {
+  Guard guard({2, 10, hours(1)});
+  (void)guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
+  guard.undo(ip("192.0.2.1"), "anna", kStart - hours(1));
+  for (int i = 0; i < 2; ++i)
+    CHECK(guard.begin(ip("192.0.2.1"), "anna", 0, kStart - hours(1)) == Verdict::may_try);
 }
 
 TEST_CASE("a try that succeeds, or could not be judged, is given back", "[smtpd][auth]") {
@@ -211,6 +262,111 @@ TEST_CASE("A18 a sender address belongs to its user", "[smtpd][auth]") {
     }
   for (const char* bad : {"info@example.org", "info anna", "info@example.org ,", "x@y an na"})
     CHECK_FALSE(SenderMap::parse(bad, {}).has_value());
+}
+
+TEST_CASE("a domain is the same as A-label and as U-label", "[smtpd][auth]") {
+  const auto map = SenderMap::parse(
+      "info@b\xc3\xbc"
+      "cher.example anna@us.test\n"
+      "@stra\xc3\x9f"
+      "e.example anna@us.test\n"
+      "desk@us.test dora@xn--bcher-kva.example, emil@b\xc3\xbc"
+      "cher.example\n",
+      {"xn--bcher-kva.example"});
+  REQUIRE(map.has_value());
+  const std::string a = "xn--bcher-kva.example",
+                    u = "b\xc3\xbc"
+                        "cher.example",
+                    capital =
+                        "B\xc3\x9c"
+                        "CHER.example";
+  for (const auto& of_user : {a, u})
+    for (const auto& of_sender : {a, u, capital, std::string("XN--BCHER-KVA.EXAMPLE")})
+      DYNAMIC_SECTION("dora@" << of_user << " as dora@" << of_sender) {
+        CHECK(map->allows("dora@" + of_user, "dora@" + of_sender));
+        CHECK(map->allows("dora@" + of_user, "dora+tag@" + of_sender));
+        CHECK(map->allows("dora", "dora@" + of_sender));
+        CHECK_FALSE(map->allows("dora@" + of_user, "emil@" + of_sender));
+        CHECK_FALSE(map->allows("dora@" + of_user, "dora@sub." + of_sender));
+        CHECK(map->allows("anna@us.test", "info@" + of_sender));
+        CHECK_FALSE(map->allows("bert@us.test", "info@" + of_sender));
+        CHECK(map->allows("dora@" + of_user, "desk@us.test"));
+        CHECK(map->allows("emil@" + of_user, "desk@us.test"));
+      }
+  // A name that only becomes the domain by a mapping is another.
+  for (const char* other :
+       {"dora@us.t\xe2\x82\x91st", "dora@\xef\xbd\x95s.test", "dora@us.test\xc2\xad"})
+    CHECK_FALSE(map->allows(other, "dora@us.test"));
+  CHECK(map->allows("anna@us.test", "any@xn--strae-oqa.example"));
+  CHECK_FALSE(map->allows("anna@us.test", "any@strasse.example"));
+}
+
+TEST_CASE("an absent user is compared with what most users have and crypt can compute",
+          "[smtpd][auth]") {
+  const auto hash = [](const char* password) { return hash_password(password).value(); };
+  const auto typical = [](const std::string& text) {
+    return UserFile::parse(text)->typical_hash();
+  };
+  const auto one = hash("x");
+  CHECK(typical("a:" + one + "\nb:!\nc:*\nd:!\n") == one);
+  CHECK(typical("a:" + one + "\nb:!" + one + "\nc:!!\nd:x\ne:\nf:*LK*\ng:{PLAIN}geheim:\n") == one);
+  CHECK(typical("a:!\nb:*\n").empty());
+  CHECK(typical("a:{SHA512-CRYPT}" + std::string("$6$salt$") + std::string(86, 'x') + "\n") != "");
+}
+
+TEST_CASE("a locked user gets in by nothing, and looks as if absent", "[smtpd][auth]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "users";
+  const auto keys = make_scram_keys("secret", 4096);
+  const auto hash = hash_password("secret").value();
+  std::string text;
+  for (const auto& [user, its] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"anna", hash}, {"locked", "!" + hash}, {"off", "!"}, {"star", "*"}, {"none", ""}})
+    text += format_user(user, UserEntry{its, keys}) + "\n";
+  std::ofstream(path) << text;
+  Passwords passwords(path, "a secret");
+  CHECK(passwords.check("anna", "secret").value());
+  CHECK_FALSE(passwords.check("anna", "Secret").value());
+  for (const char* user : {"locked", "off", "star", "none", "absent"})
+    for (const std::string tried : {"secret", "", "!", "*", hash.c_str()})
+      CHECK_FALSE(passwords.check(user, tried).value());
+  const auto is_theirs = [&](const char* user) {
+    return passwords.scram_keys(user)->stored_key == keys.stored_key;
+  };
+  CHECK(is_theirs("anna"));
+  CHECK(is_theirs("star"));
+  CHECK(is_theirs("none"));
+  for (const char* user : {"locked", "off", "absent"}) {
+    CHECK_FALSE(is_theirs(user));
+    CHECK(passwords.scram_keys(user)->iterations == 4096);
+    CHECK(passwords.scram_keys(user)->salt == passwords.scram_keys(user)->salt);
+  }
+}
+
+TEST_CASE("a password file that is being written in place locks nobody out", "[smtpd][auth]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "users";
+  const auto line = "anna:" + hash_password("secret").value();
+  const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
+  const auto grow_old = [&] {
+    std::filesystem::last_write_time(
+        path, std::filesystem::last_write_time(path) - std::chrono::seconds(5));
+  };
+  write("# mine\n" + line + "\n");
+  Passwords passwords(path, "a secret");
+  REQUIRE(passwords.check("anna", "secret").value());
+  write("");
+  CHECK(passwords.check("anna", "secret").value());
+  grow_old();
+  CHECK_FALSE(passwords.check("anna", "secret").value());
+  write(line + "\n");
+  CHECK(passwords.check("anna", "secret").value());
+  write("# mine\nan");
+  CHECK(passwords.check("anna", "secret").value());
+  grow_old();
+  CHECK_FALSE(passwords.check("anna", "secret").has_value());  // it cannot be told
+  write("bert:x\n");                                           // is whole: anna is out at once
+  CHECK_FALSE(passwords.check("anna", "secret").value());
 }
 
 TEST_CASE("the password file is read strictly and written back as it was", "[smtpd][auth]") {

@@ -109,6 +109,109 @@ TEST_CASE("SCRAM-SHA-256 holds the exchange of RFC 7677", "[smtpd][sasl]") {
   CHECK(move.user == "user");
 }
 
+namespace {
+
+// The final message of somebody who knows the password and signs whatever is in it: only its
+// content can be wrong (RFC 5802 §3).
+std::string final_of_pencil(const std::string& first_bare, const std::string& server_first,
+                            const std::string& without_proof) {
+  const auto salted = pbkdf2_sha256("pencil", *decode_base64("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096);
+  const auto client_key = hmac_sha256(salted, "Client Key");
+  const auto signature =
+      hmac_sha256(sha256(client_key), first_bare + "," + server_first + "," + without_proof);
+  std::string proof = client_key;
+  for (std::size_t i = 0; i < proof.size(); ++i)
+    proof[i] = static_cast<char>(proof[i] ^ signature[i]);
+  return without_proof + ",p=" + encode_base64(proof);
+}
+
+const std::string kExporter = std::string(32, 'e');
+const std::string kEndPoint = std::string(32, 'c');
+
+Bindings both_bindings() {
+  Bindings bindings;
+  bindings.offered = true;
+  bindings.tls_exporter = kExporter;
+  bindings.server_end_point = kEndPoint;
+  return bindings;
+}
+
+}  // namespace
+
+TEST_CASE("SCRAM does not take the right proof of another channel or nonce", "[smtpd][sasl]") {
+  const auto nonce = kClientNonce + kServerNonce;
+  struct Case {
+    std::string name;
+    bool plus;
+    std::string header, binding, nonce;  // what "c=" holds, and "r="
+    bool want;
+  };
+  const std::string exporter = "p=tls-exporter,,", end_point = "p=tls-server-end-point,,";
+  const Case cases[] = {
+      {"as it should be", false, "n,,", "n,,", nonce, true},
+      {"another flag", false, "n,,", "y,,", nonce, false},
+      {"a binding that was not agreed", false, "n,,", exporter + kExporter, nonce, false},
+      {"an authorization identity", false, "n,,", "n,a=other,", nonce, false},
+      {"no binding at all", false, "n,,", "", nonce, false},
+      {"a longer nonce", false, "n,,", "n,,", nonce + "x", false},
+      {"only the client's nonce", false, "n,,", "n,,", kClientNonce, false},
+      {"only the server's nonce", false, "n,,", "n,,", kServerNonce, false},
+      {"another server nonce", false, "n,,", "n,,", kClientNonce + "other", false},
+      {"an empty nonce", false, "n,,", "n,,", "", false},
+      {"bound as it should be", true, exporter, exporter + kExporter, nonce, true},
+      {"bound to the certificate", true, end_point, end_point + kEndPoint, nonce, true},
+      {"bound to another channel", true, exporter, exporter + std::string(32, 'x'), nonce, false},
+      {"bound to nothing", true, exporter, exporter, nonce, false},
+      {"half a binding", true, exporter, exporter + kExporter.substr(16), nonce, false},
+      {"more than the binding", true, exporter, exporter + kExporter + "x", nonce, false},
+      {"the other kind's data", true, exporter, exporter + kEndPoint, nonce, false},
+      {"the other kind", true, exporter, end_point + kEndPoint, nonce, false},
+      {"another certificate", true, end_point, end_point + std::string(32, 'x'), nonce, false},
+      {"without its binding", true, exporter, "n,,", nonce, false},
+      {"bound, with a longer nonce", true, exporter, exporter + kExporter, nonce + "x", false},
+      {"bound, with the client's nonce", true, exporter, exporter + kExporter, kClientNonce, false},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.name << (c.plus ? ", -PLUS" : "")) {
+      auto bindings = both_bindings();
+      bindings.offered = c.plus;
+      auto scram = make_scram_sha256(c.plus, bindings, kServerNonce);
+      const auto first_bare = "n=user,r=" + kClientNonce;
+      REQUIRE(scram->on_response(c.header + first_bare).kind == Kind::ask);
+      REQUIRE(scram->on_answer(keys_of_pencil()).bytes == kServerFirst);
+      const auto move = scram->on_response(final_of_pencil(
+          first_bare, kServerFirst, "c=" + encode_base64(c.binding) + ",r=" + c.nonce));
+      REQUIRE(move.kind == Kind::ask);
+      CHECK(move.question.kind == Question::Kind::proved);
+      CHECK(move.question.holds == c.want);
+    }
+}
+
+TEST_CASE("SCRAM's proof is of this user's password, salt and iterations", "[smtpd][sasl]") {
+  const auto nonce = kClientNonce + kServerNonce;
+  const auto first_bare = "n=user,r=" + kClientNonce;
+  const auto without_proof = "c=biws,r=" + nonce;
+  const auto holds = [&](const std::string& final, const Answer& keys) {
+    auto scram = make_scram_sha256(false, {}, kServerNonce);
+    (void)scram->on_response("n,," + first_bare);
+    (void)scram->on_answer(keys);
+    return scram->on_response(final).question.holds;
+  };
+  CHECK(holds(final_of_pencil(first_bare, kServerFirst, without_proof), keys_of_pencil()));
+  // A proof for another name, another challenge, with an extension that was not signed.
+  CHECK_FALSE(holds(final_of_pencil("n=other,r=" + kClientNonce, kServerFirst, without_proof),
+                    keys_of_pencil()));
+  CHECK_FALSE(holds(final_of_pencil(first_bare, "r=" + nonce + ",s=AAAA,i=1", without_proof),
+                    keys_of_pencil()));
+  auto extended = final_of_pencil(first_bare, kServerFirst, without_proof);
+  extended.insert(extended.find(",p="), ",x=y");
+  CHECK_FALSE(holds(extended, keys_of_pencil()));
+  CHECK(holds(final_of_pencil(first_bare, kServerFirst, without_proof + ",x=y"), keys_of_pencil()));
+  auto other = keys_of_pencil();
+  other.keys.stored_key = sha256("another");
+  CHECK_FALSE(holds(final_of_pencil(first_bare, kServerFirst, without_proof), other));
+}
+
 TEST_CASE("SCRAM does not take a proof of anything else", "[smtpd][sasl]") {
   struct Case {
     std::string name, final;
@@ -119,8 +222,6 @@ TEST_CASE("SCRAM does not take a proof of anything else", "[smtpd][sasl]") {
   const Case cases[] = {
       {"another proof",
        "c=biws,r=" + nonce + ",p=eHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", Kind::ask},
-      {"another nonce", "c=biws,r=" + nonce + "x" + proof, Kind::ask},
-      {"another channel binding", "c=eSws,r=" + nonce + proof, Kind::ask},
       {"a short proof", "c=biws,r=" + nonce + ",p=dHzb", Kind::malformed},
       {"no proof", "c=biws,r=" + nonce, Kind::malformed},
       {"no nonce", "c=biws" + proof, Kind::malformed},
@@ -241,6 +342,58 @@ TEST_CASE("OAUTHBEARER and XOAUTH2 show a token", "[smtpd][sasl]") {
       CHECK(challenge.kind == Kind::challenge);
       CHECK(challenge.bytes.front() == '{');
       CHECK(mechanism->on_response("\x01").kind == Kind::refused);
+    }
+}
+
+TEST_CASE("what is relayed names its user", "[smtpd][sasl]") {
+  struct Case {
+    std::string mechanism, response;
+    std::optional<std::string> want;
+  };
+  const Case cases[] = {
+      {"SCRAM-SHA-256", "n,,n=anna@us.test,r=abc", "anna@us.test"},
+      {"SCRAM-SHA-256", "y,a=x,n=an=2Cna,r=abc", "an,na"},
+      {"SCRAM-SHA-256", "p=tls-exporter,,n=anna,r=abc", "anna"},
+      {"SCRAM-SHA-256", "n,,m=x,n=anna,r=abc", std::nullopt},
+      {"SCRAM-SHA-256", "n,,n=,r=abc", std::nullopt},
+      {"SCRAM-SHA-256", "n,,n=an=na,r=abc", std::nullopt},
+      {"SCRAM-SHA-256", "n,n=anna,r=abc", std::nullopt},
+      {"SCRAM-SHA-256", "", std::nullopt},
+      {"SCRAM-SHA-256", "n,,n=a,r=" + std::string(5000, 'a'), std::nullopt},
+      {"OAUTHBEARER",
+       "n,a=anna,\x01"
+       "auth=Bearer x\x01\x01",
+       "anna"},
+      {"OAUTHBEARER",
+       "n,,\x01"
+       "auth=Bearer x\x01\x01",
+       ""},
+      {"OAUTHBEARER", "n,,", std::nullopt},
+      {"XOAUTH2",
+       "user=anna\x01"
+       "auth=Bearer x\x01\x01",
+       "anna"},
+      {"XOAUTH2",
+       "user=\x01"
+       "auth=Bearer x\x01\x01",
+       std::nullopt},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.mechanism << " " << c.response.substr(0, 40)) {
+      auto mechanism = make_relayed(c.mechanism);
+      const auto start = mechanism->start();  // the client speaks first in all of them
+      CHECK(start.kind == Kind::challenge);
+      CHECK(start.bytes.empty());
+      const auto move = mechanism->on_response(c.response);
+      REQUIRE(move.kind == (c.want ? Kind::ask : Kind::malformed));
+      if (!c.want)
+        continue;
+      CHECK(move.question.kind == Question::Kind::relayed);
+      CHECK(move.question.user == *c.want);
+      CHECK(move.question.secret == c.response);
+      const auto next = mechanism->on_response("what follows");  // is not read
+      CHECK(next.question.user == *c.want);
+      CHECK(next.question.secret == "what follows");
     }
 }
 

@@ -326,6 +326,29 @@ TEST_CASE("an introspection's answer is judged like a token", "[smtpd][auth]") {
   CHECK_FALSE(judge(""));
 }
 
+TEST_CASE("an address counts when its claim of being verified is true, or absent",
+          "[smtpd][auth]") {
+  const auto judge = [](const std::string& more, const std::string& claim) {
+    auto wanted = rules();
+    wanted.user = claim;
+    const auto token = read_introspection(
+        R"({"active":true,"iss":"https://idp.test","aud":"smtp","scope":"smtp.send","email":"a@b",)"
+        R"("sub":"a@b")" +
+            more + "}",
+        wanted, kNow);
+    return token.has_value() && token->user == "a@b";
+  };
+  CHECK(judge("", "email"));
+  CHECK(judge(R"(,"email_verified":true)", "email"));
+  CHECK(judge(R"(,"email_verified":"true")", "email"));
+  for (const char* bad : {"false", "\"false\"", "0", "1", "null", "\"\"", "\"True\"", "\"yes\"",
+                          "[true]", "{}", "1.0"})
+    DYNAMIC_SECTION(bad) {
+      CHECK_FALSE(judge(R"(,"email_verified":)" + std::string(bad), "email"));
+      CHECK(judge(R"(,"email_verified":)" + std::string(bad), "sub"));
+    }
+}
+
 TEST_CASE("Dovecot's lines are read, and ours are as it wants them", "[smtpd][auth]") {
   CHECK(parse_dovecot("OK\t1\tuser=an\x01tna\tresp=dj0=")->user == "an\tna");
   CHECK(parse_dovecot("OK\t1\tuser=anna\tresp=dj0=")->data == "v=");
@@ -336,6 +359,10 @@ TEST_CASE("Dovecot's lines are read, and ours are as it wants them", "[smtpd][au
   CHECK(parse_dovecot("FAIL\t1\tcode=temp_fail")->kind == DovecotReply::Kind::unavailable);
   for (const char* bad : {"", "OK", "OK\t2\tuser=anna", "OK\t1", "CONT\t1\t!", "MECH\t1"})
     CHECK_FALSE(parse_dovecot(bad));
+  for (const char* reply : {"OK\t2\tuser=anna", "OK\t1", "CONT\t1\t!", "FAIL", "OK"})
+    CHECK(is_dovecot_reply(reply));
+  for (const char* other : {"", "MECH\t1", "OKAY\t1", "SPID\t7"})
+    CHECK_FALSE(is_dovecot_reply(other));
   DovecotRequest request;
   request.mechanism = "PLAIN";
   request.client = "192.0.2.1";
