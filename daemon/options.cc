@@ -181,7 +181,7 @@ const Option kOptions[] = {
      "Where mail of a local user goes: maildir:, mbox:, lmtp: or command:; {user}, {local}, "
      "{extension} and {domain} stand for parts of the address."},
     {"local.minimum_uid", Number{AT(local.minimum_uid), 1, 4294967294}, false, nullptr,
-     "The least user id with whose rights mail is delivered; for others the daemon's user stands in."},
+     "The least user id with whose rights mail is delivered; for mailboxes of others the daemon's user stands in, for their commands and files local.alias_user."},
     {"local.users", TextList{AT(local.users), check_user}, false, nullptr,
      "If not empty, the only users with whose rights mail is delivered."},
     {"local.deliveries", Number{AT(local.deliveries), 1, 200}, false, nullptr,

@@ -133,11 +133,17 @@ void LocalRunner::begin(const std::shared_ptr<Work>& work) {
   const auto of_user = std::max(1U, limits_.slots / 4);
   const auto commands = std::max(1U, limits_.slots - of_user);
   // On the pool, once it is known where the address leads.
-  delivery.may_go_on = [shares = shares_, work, of_user, commands](const LocalClaim& claim) {
+  const auto root = history_->root_of(work->job.message->id.value);
+  delivery.was_done = [history = history_, root](const std::string& deed) {
+    return history->was_done(root, deed);
+  };
+  delivery.may_go_on = [shares = shares_, work, of_user, commands, root](const LocalClaim& claim) {
     if (!claim.user.empty())
       work->shares.push_back({"user:" + claim.user, of_user});
     if (!claim.place.empty())
       work->shares.push_back({"place:" + claim.place, kOfOnePlace});
+    if (!claim.deed.empty())
+      work->shares.push_back({std::to_string(root) + " " + claim.deed, 1});
     if (claim.is_command)
       work->shares.push_back({"commands", commands});
     const auto* exhausted = shares->enter(work->shares, work->held);
@@ -163,6 +169,8 @@ void LocalRunner::begin(const std::shared_ptr<Work>& work) {
 void LocalRunner::finished(const std::shared_ptr<Work>& work, LocalResult result) {
   work->deadline.reset();
   std::erase(begun_, work);
+  if (!work->has_lapsed)
+    remember(*work, result);
   release(*work);
   if (work->has_lapsed) {
     --lapsed_;
@@ -177,6 +185,19 @@ void LocalRunner::finished(const std::shared_ptr<Work>& work, LocalResult result
   else
     put(work, work->exhausted);
   start();
+}
+
+void LocalRunner::remember(const Work& work, const LocalResult& result) {
+  if (result.is_busy || result.outcome.verdict != Verdict::delivered)
+    return;
+  const auto root = history_->root_of(work.job.message->id.value);
+  for (const auto& submission : result.onward)
+    history_->note_child(submission.message->id.value, root, clock_.steady());
+  const bool may_come_again = !result.onward.empty() ||
+                              work.job.message->envelope.recipients.size() > 1 ||
+                              root != work.job.message->id.value;
+  if (!result.deed.empty() && may_come_again)
+    history_->note_done(root, result.deed, clock_.steady());
 }
 
 // It has had the time of a command.

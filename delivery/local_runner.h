@@ -8,6 +8,8 @@
 // deferred, so that it is not kept from the queue; a delivery that goes on beyond its time is
 // deferred too and gives its slot back, though not its place.
 //
+// Several ways of one message to one mailbox end in one copy (LocalHistory).
+//
 // Lives on the dispatcher's first loop.
 #pragma once
 
@@ -16,6 +18,7 @@
 #include "base/time.h"
 #include "delivery/job.h"
 #include "delivery/local/local_delivery.h"
+#include "delivery/local_history.h"
 #include "delivery/local_shares.h"
 
 #include <deque>
@@ -68,6 +71,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   void block(Lane& lane);
   void begin(const std::shared_ptr<Work>& work);
   void finished(const std::shared_ptr<Work>& work, LocalResult result);
+  void remember(const Work& work, const LocalResult& result);
   void on_time(const std::shared_ptr<Work>& work);
   void end(const Job& job, LocalResult result);
   void put_back(const Job& job);
@@ -85,6 +89,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   const unsigned threads_;
   Host host_;
   const std::shared_ptr<LocalShares> shares_ = std::make_shared<LocalShares>();
+  const std::shared_ptr<LocalHistory> history_ = std::make_shared<LocalHistory>();
   std::unordered_map<std::string, Lane> lanes_;  // by share; none is empty
   std::deque<std::string> rotation_;             // lanes that are not blocked
   std::vector<std::shared_ptr<Work>> begun_;

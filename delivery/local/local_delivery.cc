@@ -17,6 +17,8 @@ using mail::Verdict;
 
 // The header section, as much of it as fits: enough to find our own field.
 constexpr std::size_t kMostHeader = 128U << 10U;
+constexpr std::size_t kMostDeliveries = 20;
+constexpr std::size_t kMostDeed = 4096;
 constexpr Duration kLockedAgain = std::chrono::seconds(15);
 
 Outcome no_user(const std::string& address) {
@@ -56,7 +58,14 @@ class LocalWay {
 
   bool may_go_on(const LocalClaim& claim) {
     result_.is_busy = delivery_.may_go_on && !delivery_.may_go_on(claim);
-    return !result_.is_busy;
+    if (result_.is_busy)
+      return false;
+    if (!claim.deed.empty() && delivery_.was_done && delivery_.was_done(claim.deed))
+      return end(local_end(Verdict::delivered, {2, 0, 0},
+                           "delivered with another recipient of the message"));
+    if (!claim.deed.empty())
+      result_.deed = claim.deed;
+    return true;
   }
 
   // The user for commands of aliases is no person: one of its commands does not wait for another.
@@ -66,7 +75,8 @@ class LocalWay {
   }
 
   bool was_here(const std::string& address) {
-    return was_delivered_to(beginning_, one_line(address));
+    return was_delivered_to(beginning_, one_line(address),
+                            delivery_.book ? delivery_.book->rules().separator : "+");
   }
 
   bool find_leaf() {
@@ -81,7 +91,7 @@ class LocalWay {
     if (!beginning)
       return end(local_failure(beginning.error()));
     beginning_ = delivery_.message->content.trace + *beginning;
-    if (was_here(address_))
+    if (was_here(address_) || count_delivered_to(beginning_) >= kMostDeliveries)
       return end(loops(address_));
     if (leaf_.kind == Leaf::Kind::user)
       return true;
@@ -135,12 +145,25 @@ class LocalWay {
       leaf_ = std::move(to.leaf);
       return true;
     }
+    if (!ends && !may_go_on({{}, {}, deed_of(expansion), false}))
+      return false;
     auto onward = make_onward(*delivery_.message, delivery_.recipient, address_, expansion,
                               *delivery_.custody, delivery_.open_body);
     if (!onward)
       return end(local_failure(onward.error()));
     result_.onward = std::move(*onward);
     return end(gone_onward(expansion));
+  }
+
+  // Two addresses that stand for the same are expanded once.
+  std::string deed_of(const Expansion& expansion) const {
+    std::string deed = "expansion";
+    for (const auto& to : expansion.recipients) {
+      deed += " " + ascii_lower(to.address) + " " + encode(to.leaf) + " " + to.owner;
+      if (deed.size() > kMostDeed)
+        return "expansion of " + ascii_lower(address_);
+    }
+    return deed;
   }
 
   Outcome gone_onward(const Expansion& expansion) {
@@ -167,7 +190,7 @@ class LocalWay {
     leaf_.kind = Leaf::Kind::mailbox;
     if (!delivery_.book || delivery_.book->rules().forward.empty())
       return true;
-    if (!may_go_on({person(user), {}, false}))
+    if (!may_go_on({person(user), {}, {}, false}))
       return false;
     for (const auto& name : forward_names()) {
       auto text = delivery_.performer->read_forward(user, name);
@@ -179,6 +202,8 @@ class LocalWay {
         return end(local_end(Verdict::retry, {4, 3, 0}, text.error().describe()));
       if (!text->has_value())
         continue;
+      if (!may_go_on({person(user), {}, "forward " + user + "/" + name, false}))
+        return false;
       auto expansion = expand_forward(*delivery_.book, *delivery_.users, user, address_, **text,
                                       "~" + user + "/" + name);
       return follow(std::move(expansion), true);
@@ -188,8 +213,7 @@ class LocalWay {
 
   // The file's own fault: the mail goes to the mailbox, and the log says why.
   static bool is_useless(const Error& error) {
-    return error.code() == make_error_code(Errc::refused) ||
-           error.code() == make_error_code(Errc::too_long);
+    return error.code() == make_error_code(Errc::refused);
   }
 
   // ".forward+tag" for ann+tag, if the tag can be a part of a name; then ".forward".
@@ -236,6 +260,25 @@ class LocalWay {
     }
   }
 
+  // The daemon's own rights are for mailboxes alone: it reads the whole queue, so what others wrote
+  // into an alias or a .forward never has them.
+  Result<std::string> rights() const {
+    const bool is_theirs = leaf_.kind == Leaf::Kind::command || leaf_.kind == Leaf::Kind::file;
+    auto user = leaf_.user.empty() ? Result<std::string>(std::string())
+                                   : acting_user(leaf_.user, delivery_.minimum_uid);
+    if (!is_theirs || !delivery_.book || !user)
+      return user;
+    if (!user->empty() && *user != home_of_this_user().user)
+      return user;
+    const auto& stand_in = delivery_.book->rules().command_user;
+    user = acting_user(stand_in, delivery_.minimum_uid);
+    if (user && user->empty())
+      return Error(Errc::refused, "act as " + escaped(stand_in) +
+                                      " (local.alias_user must be an account of local.minimum_uid "
+                                      "or above)");
+    return user;
+  }
+
   void deliver() {
     auto names = names_of(address_);
     auto target = target_of(names);
@@ -247,8 +290,7 @@ class LocalWay {
       hand_to_lmtp(target->place);
       return;
     }
-    auto user = leaf_.user.empty() ? Result<std::string>(std::string())
-                                   : acting_user(leaf_.user, delivery_.minimum_uid);
+    auto user = rights();
     if (!user) {
       end(local_end(Verdict::retry, {4, 3, 0}, user.error().describe()));
       return;
@@ -257,7 +299,7 @@ class LocalWay {
     const auto place =
         is_command ? "command " + leaf_.text + " as " + *user + " for " + ascii_lower(address_)
                    : target->describe();
-    if (!may_go_on({person(*user), place, is_command}))
+    if (!may_go_on({person(*user), place, is_command ? std::string() : place, is_command}))
       return;
     target->user = std::move(*user);
     target->limits = delivery_.limits;

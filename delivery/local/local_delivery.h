@@ -31,6 +31,7 @@ namespace postrider::delivery {
 struct LocalClaim {
   std::string user;   // whose rights and files are used, if it is a person's
   std::string place;  // of the mailbox or command; empty while only the user's .forward is read
+  std::string deed;   // what is done once for a message: see LocalHistory; empty: as often as asked
   bool is_command = false;
 };
 
@@ -51,6 +52,8 @@ struct LocalDelivery {
   // Asked before the user's files, a mailbox or a command are touched. False: not now, the result
   // says `is_busy`. Empty: always.
   std::function<bool(const LocalClaim&)> may_go_on;
+  // Whether this was done for the message before, on another way. Empty: never.
+  std::function<bool(const std::string& deed)> was_done;
 };
 
 struct LocalResult {
@@ -60,6 +63,7 @@ struct LocalResult {
   // Not empty: it is the mailbox's turn, which is this LMTP server's matter (what follows "lmtp:"
   // in a pattern); there is no outcome yet.
   std::string lmtp;
+  std::string deed;      // what was done, if it was delivered
   bool is_busy = false;  // may_go_on() said no; nothing was done, and there is no outcome
   std::optional<Duration> again_within;  // to be tried again sooner than the schedule says
 };

@@ -90,9 +90,11 @@ Outcome make_visible(const Folders& folders, const std::string& name, std::uint6
   const auto visible = name + ",S=" + std::to_string(octets);
   if (::renameat(folders.temporary.get(), name.c_str(), folders.fresh.get(), visible.c_str()) != 0)
     return local_failure(system_error("rename to new"));
-  if (auto synced = sync_file(folders.fresh); !synced)
-    return take_back(folders, visible, local_failure(synced.error()));
   note_delivered(folders.top, octets);
+  if (auto synced = sync_file(folders.fresh); !synced) {
+    note_removed(folders.top, octets);
+    return take_back(folders, visible, local_failure(synced.error()));
+  }
   return local_end(Verdict::delivered, {2, 0, 0}, "");
 }
 

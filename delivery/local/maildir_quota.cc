@@ -194,11 +194,23 @@ Result<Room> room_in(const FileDescriptor& maildir, std::uint64_t octets) {
   return fits(counted, octets) ? Room::enough : Room::full;
 }
 
-void note_delivered(const FileDescriptor& maildir, std::uint64_t octets) {
+namespace {
+
+void note(const FileDescriptor& maildir, const std::string& line) {
   auto file = open_file_at(maildir, kFile, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
   // Without the file there is no quota; a line that could not be written is counted later.
   if (file)
-    (void)write_all(*file, std::to_string(octets) + " 1\n");
+    (void)write_all(*file, line);
+}
+
+}  // namespace
+
+void note_delivered(const FileDescriptor& maildir, std::uint64_t octets) {
+  note(maildir, std::to_string(octets) + " 1\n");
+}
+
+void note_removed(const FileDescriptor& maildir, std::uint64_t octets) {
+  note(maildir, "-" + std::to_string(octets) + " -1\n");
 }
 
 }  // namespace postrider::delivery

@@ -34,5 +34,6 @@ enum class Room : std::uint8_t { enough, full, never };
 Result<Room> room_in(const FileDescriptor& maildir, std::uint64_t octets);
 // After the delivery.
 void note_delivered(const FileDescriptor& maildir, std::uint64_t octets);
+void note_removed(const FileDescriptor& maildir, std::uint64_t octets);
 
 }  // namespace postrider::delivery

@@ -5,6 +5,7 @@
 #include "delivery/local/local_file.h"
 #include "delivery/local/maildir.h"
 #include "delivery/local/mbox.h"
+#include "mail/envelope.h"
 #include "mail/header.h"
 
 #include <array>
@@ -82,7 +83,7 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
       return std::optional(std::move(text));
     text.append(room.data(), static_cast<std::size_t>(got));
     if (text.size() > kMostForward)
-      return Error(Errc::too_long, "read " + escaped(path));
+      return refused(path, "it is larger than 64 KiB");
   }
 }
 
@@ -110,14 +111,38 @@ Result<std::optional<std::string>> OwnPerformer::read_forward(const std::string&
   return read_forward_here(entry.pw_dir, name, entry.pw_uid);
 }
 
-bool was_delivered_to(std::string_view content, std::string_view address) {
+namespace {
+
+// "ann+tag@x" is "ann@x".
+std::string without_extension(std::string_view address, std::string_view separator) {
+  const auto local_part = mail::local_part_of(address);
+  const auto at = std::min(local_part.find_first_of(separator), local_part.size());
+  const auto name = at == 0 ? local_part : local_part.substr(0, at);
+  return std::string(name) + std::string(address.substr(local_part.size()));
+}
+
+}  // namespace
+
+bool was_delivered_to(std::string_view content, std::string_view address,
+                      std::string_view separator) {
+  const auto wanted = without_extension(address, separator);
   mail::HeaderScanner scanner(content);
   mail::HeaderField field;
   while (scanner.next(field))
     if (equals_ignoring_case(field.name, "Delivered-To") &&
-        equals_ignoring_case(trim(split(field.value, '\r').front()), address))
+        equals_ignoring_case(without_extension(trim(split(field.value, '\r').front()), separator),
+                             wanted))
       return true;
   return false;
+}
+
+std::size_t count_delivered_to(std::string_view content) {
+  std::size_t count = 0;
+  mail::HeaderScanner scanner(content);
+  mail::HeaderField field;
+  while (scanner.next(field))
+    count += equals_ignoring_case(field.name, "Delivered-To") ? 1 : 0;
+  return count;
 }
 
 }  // namespace postrider::delivery

@@ -22,8 +22,8 @@ class Performer {
 
   // The text of a file of that name in the user's home folder, read with the user's rights: name is
   // ".forward" or ".forward+extension". nullopt: there is none. Errc::refused: it is there, but not
-  // to be trusted (another owner, writable by others, no regular file); the text says why.
-  // Errc::too_long: above 64 KiB. Other errors: try again later. Blocks: for the pool.
+  // to be used (another owner, writable by others, no regular file, above 64 KiB); the text says
+  // why. Other errors: try again later. Blocks: for the pool.
   virtual Result<std::optional<std::string>> read_forward(const std::string& user,
                                                           const std::string& name) = 0;
 
@@ -54,6 +54,10 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
 // Whether a header section says that the message has been here before (Delivered-To, RFC 9228):
 // `content` is the beginning of a message, trace included. To be asked before a Target is
 // performed, and before aliases are expanded.
-bool was_delivered_to(std::string_view content, std::string_view address);
+// separator: what follows the first octet of it in a local part does not count.
+bool was_delivered_to(std::string_view content, std::string_view address,
+                      std::string_view separator = {});
+// How many such fields there are: mail that is forwarded in ever new forms is a loop too.
+std::size_t count_delivered_to(std::string_view content);
 
 }  // namespace postrider::delivery

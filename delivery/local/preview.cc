@@ -96,7 +96,10 @@ class Previewer {
   }
 
   std::string describe_end(const ExpandedRecipient& to) const {
-    const auto rights = acting_user(to.leaf.user, minimum_uid_);
+    auto rights = acting_user(to.leaf.user, minimum_uid_);
+    const bool is_theirs = to.leaf.kind == Leaf::Kind::command || to.leaf.kind == Leaf::Kind::file;
+    if (is_theirs && rights && rights->empty())
+      rights = book_.rules().command_user;
     const auto as = rights && !rights->empty() ? " as " + *rights : std::string();
     if (to.leaf.kind == Leaf::Kind::command)
       return "command " + to.leaf.text + as;

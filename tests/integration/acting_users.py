@@ -73,10 +73,10 @@ class ActingUsers(scenario.Scenario):
                              (DAEMON, f'own: "|{self.program} own"\n')])
         self.send(server, "roots", "anns", "bobs", "lows", "own")
         server.wait_until_empty()
-        # For an account below local.minimum_uid the daemon's user stands in.
+        # For an account below local.minimum_uid, and the daemon's own, local.alias_user stands in.
         self.assertEqual({name: self.who(name) for name in ("roots", "anns", "bobs", "lows", "own")},
-                         {"roots": [NOBODY], "anns": [ANN], "bobs": [BOB], "lows": [DAEMON],
-                          "own": [DAEMON]})
+                         {"roots": [NOBODY], "anns": [ANN], "bobs": [BOB], "lows": [NOBODY],
+                          "own": [NOBODY]})
 
     def test_local_alias_user_stands_in_for_root(self):
         server = self.start([(0, f'roots: "|{self.program} roots"\nfile: {self.said}/box\n')],

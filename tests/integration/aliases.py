@@ -120,6 +120,45 @@ class Forms(LocalUsers):
         server.wait_until_empty()
         self.assertEqual(len(server.mailbox("ann")), 1)
 
+    def test_one_copy_for_one_mailbox_however_many_ways_lead_there(self):
+        server = self.machine("a: b, B, bob\nb: bob\nlist: ann, bob\nother: bob+x, bob+y\n"
+                              "far: x@far.example\nafar: x@far.example, x@FAR.example\n").start()
+        ways = ("bob", "Bob+tag", "a", "b", "list", "other", "bob+x")
+        reply = server.send("a@far.example", [f"{way}@us.example" for way in ways] +
+                            ["bob@US.example"], CONTENT)
+        self.assertEqual(reply.code, 250)
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox("bob")), 1)
+        self.assertEqual(len(server.mailbox("ann")), 1)
+        self.mail(server, "bob@us.example")  # another message is another one
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox("bob")), 2)
+        self.assertEqual(server.send("a@far.example", ["far@us.example", "FAR+x@us.example",
+                                                       "afar@us.example"], CONTENT).code, 250)
+        server.wait_until_empty()
+        self.assertEqual([address for one in self.remote.messages for address in one.addresses],
+                         ["x@far.example"])
+
+    def test_two_forwards_make_no_flood(self):
+        server = self.machine()
+        for one, other in (("ann", "bob"), ("bob", "ann")):
+            self.write(self.home / one / ".forward",
+                       "".join(f"{other}+{i}@us.example\n" for i in range(40)))
+        server.start()
+        self.mail(server, "ann@us.example", sender="dora@us.example")
+        server.wait_for_mail(1, "dora")
+        server.wait_until_empty()
+        self.assertLess(len(server.log("attempted")), 200)
+        self.assertTrue(server.log("attempted", verdict="bounced", dsn="5.4.6"))
+
+    def test_a_forward_that_is_too_long_is_not_used(self):
+        server = self.machine()
+        self.write(self.home / "ann" / ".forward", "x@far.example\n" * 5000)
+        server.start()
+        self.mail(server, "ann@us.example")
+        server.wait_for_mail(1, "ann")
+        self.assertIn("64 KiB", server.wait_for_log("address_problem")[0]["problem"])
+
     def test_a_file_that_everybody_may_write_is_refused_and_said(self):
         server = self.machine()
         include = self.write(server.folder / "list", "ann\n", 0o666)

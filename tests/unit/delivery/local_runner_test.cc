@@ -3,6 +3,7 @@
 
 #include "delivery/local/command.h"
 #include "delivery/local/local_file.h"
+#include "delivery/local_history.h"
 #include "delivery/local_shares.h"
 
 #include <catch2/catch.hpp>
@@ -105,6 +106,22 @@ TEST_CASE("addresses with extensions are one address", "[delivery][local]") {
   CHECK(describe(local.rig.deliver(make_message({"ann@here.test"}))) == "0 delivered 2.0.0");
   CHECK(local.performer->most("stuck+5") == 0);
   local.performer->let_go();
+}
+
+TEST_CASE("what was done for a message counts for those that came of it", "[delivery][local]") {
+  LocalHistory history;
+  const SteadyTime now{};
+  CHECK(history.root_of(1) == 1);
+  history.note_child(2, 1, now);
+  history.note_child(3, history.root_of(2), now);
+  CHECK(history.root_of(3) == 1);
+  history.note_done(history.root_of(2), "maildir /m/ann", now);
+  CHECK(history.was_done(history.root_of(3), "maildir /m/ann"));
+  CHECK_FALSE(history.was_done(history.root_of(3), "maildir /m/bob"));
+  CHECK_FALSE(history.was_done(4, "maildir /m/ann"));
+  for (std::int64_t i = 0; i < 200'000; ++i)
+    history.note_done(10 + i, "x", now + std::chrono::hours(1));
+  CHECK_FALSE(history.was_done(1, "maildir /m/ann"));  // bounded
 }
 
 TEST_CASE("shares: all or none, and each is counted once", "[delivery][local]") {
