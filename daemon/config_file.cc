@@ -125,12 +125,39 @@ std::string Loaded::describe() const {
 
 Loaded load_config(const std::string& path) {
   auto [text, problem] = read_config(path);
-  if (problem.empty())
-    return parse_config(text, path, this_machine());
+  if (problem.empty()) {
+    auto loaded = parse_config(text, path, this_machine());
+    loaded.ends_a_line = text.empty() || text.back() == '\n';
+    return loaded;
+  }
   Loaded loaded;
   loaded.file = path;
   loaded.problems.push_back({0, "", std::move(problem)});
   return loaded;
+}
+
+FileStamp stamp_of(const std::string& path, TimePoint now) {
+  struct stat about {};
+  if (::stat(path.c_str(), &about) != 0)
+    return {std::strerror(errno), Duration::max()};
+  const auto number = [](auto value) { return std::to_string(value) + " "; };
+  const auto& m = about.st_mtim;
+  const auto& c = about.st_ctim;
+  FileStamp stamp;
+  stamp.text = number(about.st_ino) + number(about.st_size) + number(m.tv_sec) + number(m.tv_nsec) +
+               number(c.tv_sec) + number(c.tv_nsec);
+  const auto changed = Duration(c.tv_sec * 1000 + c.tv_nsec / 1'000'000);
+  stamp.age =
+      std::max(Duration(0), std::chrono::duration_cast<Duration>(now.time_since_epoch()) - changed);
+  return stamp;
+}
+
+bool looks_cut(const Loaded& fresh, const Loaded& running) {
+  if (!fresh.config || !running.config)
+    return false;
+  return (running.ends_a_line && !fresh.ends_a_line) ||
+         (fresh.config->routes.empty() && !running.config->routes.empty()) ||
+         (fresh.config->listeners.empty() && !running.config->listeners.empty());
 }
 
 ConfigPtr load_leniently(const std::string& path) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "base/time.h"
 #include "daemon/config.h"
 #include "daemon/options.h"
 
@@ -36,9 +37,20 @@ struct Loaded {
   ConfigPtr config;  // null if there are problems
   Origins origins;
   std::vector<Problem> problems;  // in the order of lines
+  bool ends_a_line = true;        // its text
   // One line a problem: "file:line: key: text".
   std::string describe() const;
 };
+
+// A file as it is now. Two that are equal, and not younger than the clock can tell apart, are of
+// one text.
+struct FileStamp {
+  std::string text;
+  Duration age{0};  // since anything about it changed; 0: just now, or the clock went back
+};
+FileStamp stamp_of(const std::string& path, TimePoint now);
+// Taking it up in place of the other needs a second look: it may be half written.
+bool looks_cut(const Loaded& fresh, const Loaded& running);
 
 // What a configuration takes from the machine that it is read on.
 struct Machine {

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <pthread.h>
@@ -53,7 +54,14 @@ void Events::take_signals() {
 void Events::post(Event event) {
   {
     const std::lock_guard lock(mutex_);
-    waiting_.push_back(event);
+    // Reloads that nobody has begun are one, and none of them holds up a stop.
+    if (event == Event::reload &&
+        std::find(waiting_.begin(), waiting_.end(), event) != waiting_.end())
+      return;
+    if (event == Event::stop)
+      waiting_.push_front(event);
+    else
+      waiting_.push_back(event);
   }
   arrived_.notify_one();
 }

@@ -29,7 +29,7 @@ class Events {
   Events& operator=(const Events&) = delete;
 
   void post(Event event);  // any thread
-  // The next event, in order; false when the time has passed without one.
+  // The next event, a stop before all others; false when the time has passed without one.
   bool wait(Duration limit, Event& event);
 
  private:

@@ -141,6 +141,11 @@ std::vector<ExplainedFact> RunningInsight::explain(const std::string& given, boo
   return facts;
 }
 
+void RunningInsight::set_refused(std::string problem) {
+  const std::lock_guard lock(mutex_);
+  refused_ = std::move(problem);
+}
+
 boost::json::object RunningInsight::status() {
   boost::json::object out;
   out["version"] = POSTRIDER_VERSION;
@@ -148,11 +153,15 @@ boost::json::object RunningInsight::status() {
   out["pid"] = static_cast<std::int64_t>(getpid());
   out["config"] = config_file_;
   boost::json::array listeners;
+  std::string refused;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& address : listeners_)
       listeners.emplace_back(address);
+    refused = refused_;
   }
+  if (!refused.empty())
+    out["config_refused"] = refused;
   out["listeners"] = std::move(listeners);
   const auto& [calls_held, files_held, calls, files, users] = confinement_;
   out["system_calls"] = (calls_held ? "restricted by " : "NOT restricted: ") + calls;
@@ -184,6 +193,9 @@ boost::json::object RunningInsight::status() {
   out["sites"] = sending->sites;
   boost::json::array trouble;
   boost::json::array alarms;
+  if (!refused.empty())
+    alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
+                        refused);
   for (const auto& site : sending->in_trouble) {
     trouble.emplace_back(site_text(site));
     if (!site.alarm.empty())

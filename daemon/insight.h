@@ -32,7 +32,8 @@ class RunningInsight : public Insight {
   void set_confinement(Confinement confinement);  // before it is asked
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
-  void stop() { stopping_ = true; }  // who waits gets no answer
+  void set_refused(std::string problem);  // of the configuration on disk; empty: none
+  void stop() { stopping_ = true; }       // who waits gets no answer
 
  private:
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
@@ -48,6 +49,7 @@ class RunningInsight : public Insight {
   Confinement confinement_;
   std::mutex mutex_;
   std::vector<std::string> listeners_;
+  std::string refused_;
   ReceivingTables tables_;
 };
 

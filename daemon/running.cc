@@ -47,8 +47,6 @@ Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& ev
       parent_(std::move(parent)),
       next_beat_(clock_.steady()) {}
 
-Running::~Running() = default;
-
 // Each step needs the ones before it; within a step every problem is told.
 StartProblems Running::prepare() {
   StartProblems problems;
@@ -373,8 +371,12 @@ int Running::serve() {
   for (;;) {
     Event event{};
     const auto watchdog = notifier_.watchdog();
-    const bool has_event = events_.wait(watchdog ? *watchdog / 4 : Duration(10000), event);
-    if (!has_event) {
+    auto pause = watchdog ? *watchdog / 4 : Duration(10000);
+    if (reload_)
+      pause = std::clamp(std::chrono::duration_cast<Duration>(reload_->look - clock_.steady()),
+                         Duration(0), pause);
+    const bool has_event = events_.wait(pause, event);
+    if (!has_event && !reload_) {
       look_at_certificates();
       heap_.look();
     }
@@ -382,10 +384,12 @@ int Running::serve() {
       keep_alive();
     if (parent_is_gone())
       return stop() == EX_OK ? EX_OSERR : EX_SOFTWARE;
-    if (has_event && event == Event::reload)
-      reload();
     if (has_event && event == Event::stop)
       return stop();
+    if (has_event && event == Event::reload)
+      ask_for_reload();
+    if (reload_ && clock_.steady() >= reload_->look)
+      reload_if_settled();
   }
 }
 

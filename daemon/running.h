@@ -4,9 +4,10 @@
 //   prepare():  account, folders -> Landlock -> log, queue (as the user) -> sockets (as root)
 //               -> user for good -> doors for the tools -> seccomp
 //   serve():    threads, READY, then signals:
-//               SIGHUP   a new Config, or every problem of it in the log and the old one stays
+//               SIGHUP   once the file has stayed as it is for a second: a new Config, or every
+//                        problem of it in the log and the old one stays
 //               SIGTERM  receiving drains -> delivery drains -> the queue stops -> threads end;
-//                        a second one gives up the rest of the patience
+//                        a second one gives up the rest of the patience; ten seconds in all
 #pragma once
 
 #include "base/blocking_pool.h"
@@ -41,6 +42,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -99,8 +101,11 @@ class Running {
   void run_lane(Lane& lane);
   void keep_alive();
   bool lanes_are_alive();
-  void reload();
-  void adopt(Loaded fresh);
+  void ask_for_reload();
+  void reload_if_settled();
+  void reload(Loaded fresh);
+  std::string adopt(Loaded fresh);
+  void tell_reload(const std::string& refused);
   Error configure_parts(const Config& config, const Origins& origins);
   Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
   void look_at_certificates();
@@ -108,6 +113,8 @@ class Running {
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
+  void tell_stopped(bool complete);
+  void limit_stop();
   bool end_lanes();
   [[noreturn]] void leave_at_once();
   std::string summary() const;
@@ -149,6 +156,20 @@ class Running {
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<SubmitServer> submit_;
   std::unique_ptr<DropFolder> drop_;
+  // A reload that was asked for, and waits for the file to stay as it is.
+  struct Reload {
+    SteadyTime asked, since, look;
+    FileStamp stamp;
+  };
+  std::optional<Reload> reload_;
+  // Of a stop, for the thread that ends it when its time is over.
+  struct StopClock {
+    std::mutex mutex;
+    bool unmaking = false;
+    std::atomic<bool> told{false};
+    std::atomic<const char*> stage{"receiving"};  // that has not ended
+  };
+  std::shared_ptr<StopClock> stop_clock_ = std::make_shared<StopClock>();
   Places opened_;  // the spool and the sockets stay until a restart
   EffectiveFile effective_;
 };

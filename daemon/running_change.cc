@@ -3,44 +3,98 @@
 #include "daemon/settings.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <mutex>
 #include <sysexits.h>
+#include <system_error>
+#include <thread>
 
 namespace postrider::daemon {
 
 namespace {
 
-// TimeoutStopSec= of the unit is above the sum.
-constexpr Duration kReceivingGrace{30000};
-constexpr Duration kSendingGrace{30000};
-constexpr Duration kHurriedGrace{1000};
-constexpr Duration kBeyondGrace{5000};  // for the parts to notice that their grace has ended
-constexpr Duration kThreadsEnd{5000};
+// A stop in all; TimeoutStopSec= of the unit is above it.
+constexpr Duration kWholeStop{10'000};
+// What is kept of it for the queue and the threads to end.
+constexpr Duration kReserve{2'000};
+constexpr Duration kReceivingGrace{4'000};
+constexpr Duration kHurriedGrace{500};
+constexpr Duration kBeyondGrace{500};  // for the parts to notice that their grace has ended
+constexpr Duration kThreadsEnd{1'000};
+
+// How long the configuration must have stayed as it is, so that nobody is writing it.
+constexpr Duration kSettled{1'000};
+constexpr Duration kSettledIfCut{5'000};  // when it looks as if something were missing
+constexpr Duration kLongestWait{60'000};
 
 }  // namespace
 
-// The old configuration stays in every part, or the new one goes to every part.
-void Running::reload() {
-  notifier_.reloading(clock_.steady());
-  auto fresh = load_config(loaded_.file);
-  if (fresh.config)
-    adopt(std::move(fresh));
-  else
-    for (const auto& problem : fresh.problems)
-      log_->write(LogEvent(Level::error, "config_refused")
-                      .add("file", fresh.file)
-                      .add("line", problem.line)
-                      .add("key", problem.key)
-                      .add("problem", problem.text));
+void Running::ask_for_reload() {
+  const auto now = clock_.steady();
+  notifier_.reloading(now);
   try {
     log_->reopen();
   } catch (const std::exception& error) {  // the old file is still written
     log_->write(LogEvent(Level::error, "log_not_reopened").add("error", error.what()));
   }
-  notifier_.ready("listening on " + summary());
+  if (!reload_)
+    reload_ = Reload{now, now, now, stamp_of(loaded_.file, clock_.now())};
 }
 
-void Running::adopt(Loaded fresh) {
+// A file that is being written is not what anybody wants: it may be empty, or end before its
+// routes.
+void Running::reload_if_settled() {
+  const auto now = clock_.steady();
+  const auto again = [&](Duration wait) { reload_->look = now + wait; };
+  auto stamp = stamp_of(loaded_.file, clock_.now());
+  if (stamp.text != reload_->stamp.text)
+    reload_->since = now;
+  reload_->stamp = stamp;
+  const auto still =
+      std::max(stamp.age, std::chrono::duration_cast<Duration>(now - reload_->since));
+  const bool is_late = now - reload_->asked >= kLongestWait;
+  if (still < kSettled && !is_late)
+    return again(kSettled - still);
+  auto fresh = load_config(loaded_.file);
+  if (still < kSettledIfCut && looks_cut(fresh, loaded_) && !is_late)
+    return again(std::min(kSettled, kSettledIfCut - still));
+  if (stamp_of(loaded_.file, clock_.now()).text != stamp.text && !is_late)
+    return again(kSettled);
+  reload_.reset();
+  if (is_late && still < kSettled) {
+    fresh.config.reset();
+    fresh.problems.push_back({0, "", "is being written all the time"});
+  } else if (fresh.config && fresh.origins.empty() && !loaded_.origins.empty()) {
+    fresh.config.reset();
+    fresh.problems.push_back({0, "", "has no key at all, and the one in use has some"});
+  }
+  reload(std::move(fresh));
+}
+
+// The old configuration stays in every part, or the new one goes to every part.
+void Running::reload(Loaded fresh) {
+  if (fresh.config)
+    return tell_reload(adopt(std::move(fresh)));
+  for (const auto& problem : fresh.problems)
+    log_->write(LogEvent(Level::error, "config_refused")
+                    .add("file", fresh.file)
+                    .add("line", problem.line)
+                    .add("key", problem.key)
+                    .add("problem", problem.text));
+  const auto lines = fresh.describe();
+  tell_reload(lines.substr(0, lines.find('\n')));
+}
+
+// Until it is mended: in `postrider status`, and to the service manager.
+void Running::tell_reload(const std::string& refused) {
+  insight_->set_refused(refused);
+  notifier_.ready(refused.empty() ? "listening on " + summary()
+                                  : "configuration refused: " + refused);
+}
+
+// Empty, or why the old one stays.
+std::string Running::adopt(Loaded fresh) {
   const auto& config = *fresh.config;
   // The parent reads the file itself, and then knows the addresses that configure_parts binds.
   if (auto read = parent_->reload(); !read)
@@ -48,7 +102,7 @@ void Running::adopt(Loaded fresh) {
         LogEvent(Level::error, "parent_not_reloaded").add("error", read.error().describe()));
   if (const auto error = configure_parts(config, fresh.origins); error.code()) {
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
-    return;
+    return fresh.file + ": " + error.describe();
   }
   for (const auto& key : need_restart(*loaded_.config, config))
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", key));
@@ -60,6 +114,7 @@ void Running::adopt(Loaded fresh) {
   log_->write(LogEvent(Level::info, "reloaded")
                   .add("version", POSTRIDER_VERSION)
                   .add("config", loaded_.file));
+  return {};
 }
 
 // Everything that can fail comes before the first part is told.
@@ -139,9 +194,34 @@ bool Running::wait_for_stage(Duration limit) {
   return false;
 }
 
+// Whatever hangs, in a part or in a thread that waits for the world: all that counts is in the
+// queue, which any end leaves whole. Lives until the process ends.
+void Running::limit_stop() {
+  try {
+    std::thread([this, clock = stop_clock_] {
+      std::this_thread::sleep_for(kWholeStop);
+      const std::lock_guard lock(clock->mutex);
+      if (clock->unmaking)
+        std::_Exit(EX_OK);
+      tell_stopped(false);
+      leave_at_once();
+    }).detach();
+  } catch (const std::system_error& error) {  // no threads left: then the parts' own limits must do
+    log_->write(LogEvent(Level::warn, "stop_unlimited").add("error", error.what()));
+  }
+}
+
+// Gives the clock of the stop notice that there is nothing left to ask.
+Running::~Running() {
+  const std::lock_guard lock(stop_clock_->mutex);
+  stop_clock_->unmaking = true;
+}
+
 int Running::stop() {
+  const auto end = clock_.steady() + kWholeStop - kReserve;
   notifier_.stopping("finishing open transactions");
-  log_->write(LogEvent(Level::info, "stopping"));
+  log_->write(LogEvent(Level::info, "stopping").add("sessions", server_->counters().open));
+  limit_stop();
   insight_->stop();
   lanes_.front()->loop.post([this] {
     control_->stop();
@@ -152,17 +232,37 @@ int Running::stop() {
   const auto stage_done = [this] { events_.post(Event::stage_done); };
   server_->drain(kReceivingGrace, stage_done);
   const bool received = wait_for_stage(kReceivingGrace + kBeyondGrace);
+  if (received)
+    stop_clock_->stage = "delivery";
   outbound_->stop();
-  const auto grace = received ? kSendingGrace : kHurriedGrace;
+  const auto left = std::chrono::duration_cast<Duration>(end - clock_.steady());
+  const auto grace = received ? std::max(kHurriedGrace, left - kBeyondGrace) : kHurriedGrace;
   dispatcher_->drain(stage_done, grace);
   const bool sent = wait_for_stage(grace + kBeyondGrace);
+  if (received && sent)
+    stop_clock_->stage = "queue";
   auth_->save();
   local_limits_->save();
   queue_->stop();
-  log_->write(LogEvent(Level::info, "stopped").add("complete", received && sent ? "yes" : "no"));
-  if (!received || !sent || !end_lanes())
+  if (received && sent)
+    stop_clock_->stage = "threads";
+  const bool ended = received && sent && end_lanes();
+  tell_stopped(ended);
+  if (!ended)
     leave_at_once();
   return EX_OK;
+}
+
+// One line, by whoever comes first.
+void Running::tell_stopped(bool complete) {
+  if (stop_clock_->told.exchange(true))
+    return;
+  LogEvent event(Level::info, "stopped");
+  event.add("complete", complete ? "yes" : "no");
+  if (!complete)
+    event.add("cut_off", stop_clock_->stage.load())
+        .add("sessions", std::to_string(server_->counters().open));
+  log_->write(std::move(event));
 }
 
 // False if a loop still has work, which is a bug of the part that owns it.

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """Starting, reloading, draining, a second daemon, a full disk, and being started as root."""
+import json
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -61,6 +63,90 @@ class Lifecycle(scenario.Scenario):
         with server.client() as client:
             self.assertIn(b"mx.us.example", client.greeting.lines[0])
         self.assertEqual(server.send("a@ext.example", f"{daemon.USER}@us.example", CONTENT).code, 250)
+
+    def test_a_refused_file_is_shown_until_it_is_mended(self):
+        server = self.daemon()
+        good = server.config_file.read_text()
+        server.config_file.write_text(good + "\n[acept]\nx = 1\n")
+        server.reload()
+        server.wait_for_log("config_refused")
+        wait.until(lambda: "acept: unknown key" in server.postrider("status"), "the alarm")
+        status = json.loads(server.postrider("status", "--json"))
+        self.assertIn(f"{server.config_file}:", status["config_refused"])
+        self.assertTrue(any("configuration was refused" in alarm for alarm in status["alarms"]))
+        server.config_file.write_text(good)
+        server.reload()
+        server.wait_for_log("reloaded")
+        wait.until(lambda: "acept" not in server.postrider("status"), "no alarm")
+
+    def test_a_half_written_file_is_not_adopted(self):
+        """As an editor or a copy writes it in place, however slowly, with SIGHUPs all the while."""
+        peer = self.sink()
+        server = self.relay(peer)
+        good = server.config_file.read_text()
+        self.assertIn("[[route]]", good)
+        cut = good[:good.index("[[route]]")]
+        fresh = good.replace("mx.us.example", "new.us.example")
+        for number, half in enumerate(["", cut, good[:good.index("[[listener]]")], good[:-2]]):
+            with self.subTest(half=half[-40:]):
+                before = len(server.log("reloaded"))
+                server.config_file.write_text(half)
+                for _ in range(50):
+                    server.reload()
+                self.assertEqual(server.send("a@ext.example", f"b{number}@far.example", CONTENT).code,
+                                 250)
+                peer.wait_for(number + 1)  # so the route is still there
+                server.config_file.write_text(fresh if number % 2 else good)
+                server.reload()
+                server.wait_for_log("reloaded", count=before + 1)
+        with server.client() as client:
+            self.assertIn(b"new.us.example", client.greeting.lines[0])
+
+    def test_an_empty_file_is_refused(self):
+        server = self.daemon()
+        server.config_file.write_text("# nothing\n")
+        server.reload()
+        refused, = server.wait_for_log("config_refused")
+        self.assertIn("no key", refused["problem"])
+        with server.client() as client:
+            self.assertEqual(client.greeting.code, 220)
+
+    def test_many_SIGHUPs_hold_up_no_stop(self):
+        server = self.daemon()
+        for _ in range(300):
+            server.reload()
+        server.stop()
+        self.assertLessEqual(len(server.log("reloaded")), 3)
+
+    def test_a_stop_ends_in_ten_seconds_whatever_hangs(self):
+        """Clients silent in DATA, remotes silent at MAIL, and a reader of the control socket that
+        reads nothing."""
+        peer = self.sink(script={"mail": [sink.HANG, sink.HANG]})
+        server = self.relay(peer)
+        for number in range(2):
+            server.send("a@ext.example", f"{number}@far.example", CONTENT)
+        peer.wait_for_stage("mail")
+        silent = []
+        for _ in range(3):
+            client = server.client()
+            self.addCleanup(client.close)
+            client.hello()
+            client.begin("a@ext.example", ["b@far.example"])
+            client.expect("DATA", 354)
+            silent.append(client)
+        door = socket.socket(socket.AF_UNIX)
+        self.addCleanup(door.close)
+        door.connect(str(server.folder / "control"))
+        began = time.monotonic()
+        server.stop(deadline=20)
+        self.assertLess(time.monotonic() - began, 12)
+        stopped = server.log("stopped")
+        self.assertEqual(len(stopped), 1)
+        self.assertEqual(server.log("stopping")[0]["sessions"], "3")
+        peer.script.clear()
+        server.start()
+        peer.wait_for(2)
+        server.wait_until_empty()
 
     def test_SIGHUP_opens_a_new_listener_and_closes_an_old_one(self):
         server = self.daemon()

@@ -37,6 +37,49 @@ struct Folder {
 
 }  // namespace
 
+TEST_CASE("what can be understood of a broken file counts for who must go on", "[config][unit]") {
+  const auto read = [](std::string_view text) {
+    const auto no_file = [](const std::string&) -> Result<std::string> {
+      return Error(Errc::not_found, "open");
+    };
+    return parse_leniently(text, {"mx.example.org", no_file});
+  };
+  const std::string good = "spool = \"/s\"\n[control]\nsocket = \"/r/c\"\n";
+  for (const auto& text : {good + "[acept]\nx = 1\n", "hostname = 5\n" + good, "= = [\n" + good,
+                           "]]\nx =\n" + good + "[zz\n", good + std::string(1, '\0') + "spool = 1",
+                           "spool = \"/s\"\nspool = \"/t\"\n" + good.substr(13),
+                           good + "[accept]\nmessage_size = \"1\"\n"}) {
+    INFO(text);
+    const auto config = read(text);
+    CHECK(config.spool == "/s");
+    CHECK(config.control.socket == "/r/c");
+    CHECK(config.control.submit == "/r/submit");
+    CHECK(config.hostname == "mx.example.org");
+    CHECK(config.origin == "mx.example.org");
+    CHECK(config.accept.message_size == Config().accept.message_size);
+  }
+  CHECK(read("").spool == Config().spool);
+  CHECK(read(std::string(10'000, '[')).spool == Config().spool);
+  CHECK(read("origin = \"/nowhere\"").origin == "mx.example.org");
+}
+
+TEST_CASE("a file that may be cut is known from the one in use", "[config][unit]") {
+  const auto parsed = [](const std::string& text) {
+    auto loaded = parse_config(text, "test.toml", {"mx.example.org", {}});
+    loaded.ends_a_line = text.ends_with('\n');
+    REQUIRE(loaded.config);
+    return loaded;
+  };
+  const std::string head = "[[listener]]\naddress = \"127.0.0.1:25\"\n";
+  const std::string route = "[[route]]\ndomain = \"*\"\nnext_hop = \"smtp://r.example.net\"\n";
+  const auto running = parsed(head + route);
+  CHECK(looks_cut(parsed(head), running));
+  CHECK(looks_cut(parsed(route), running));
+  CHECK(looks_cut(parsed(head + route.substr(0, route.size() - 1)), running));
+  CHECK_FALSE(looks_cut(parsed("hostname = \"b.example.org\"\n" + head + route), running));
+  CHECK_FALSE(looks_cut(parsed(head), parsed(head)));
+}
+
 TEST_CASE("an empty file means the defaults and the system's name", "[config]") {
   const auto loaded = parse("");
   REQUIRE(loaded.config);

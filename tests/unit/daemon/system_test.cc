@@ -197,6 +197,23 @@ TEST_CASE("a missing folder is made for the user, an existing one stays", "[daem
   umask(mask);
 }
 
+TEST_CASE("reloads that wait are one, and a stop goes before them", "[daemon][events]") {
+  Events events;
+  Event event{};
+  for (int i = 0; i < 300; ++i)
+    events.post(Event::reload);
+  events.post(Event::stage_done);
+  events.post(Event::reload);
+  events.post(Event::stop);
+  for (const auto want : {Event::stop, Event::reload, Event::stage_done}) {
+    REQUIRE(events.wait(Duration(5000), event));
+    CHECK(event == want);
+  }
+  CHECK_FALSE(events.wait(Duration(1), event));
+  events.post(Event::reload);  // the one before has begun
+  CHECK(events.wait(Duration(5000), event));
+}
+
 TEST_CASE("signals become events in order", "[daemon][events]") {
   Events events;
   Event event{};
