@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMostParts = 64;
 constexpr std::size_t kBlock = 128U << 10U;
+constexpr std::uint64_t kMostAtOnce = 256U << 10U;
 // Below this a remote is a tar pit (attacks.md X08).
 constexpr std::uint64_t kLeastOctetsPerSecond = 2048;
 
@@ -59,14 +60,53 @@ void gather_body(const Body& body, Gathered& gathered) {
   gathered.add(last.empty() || last.ends_with("\r\n") ? ".\r\n" : "\r\n.\r\n");
 }
 
-Task<Result<void>> flush(Stream& stream, Client& client, Gathered& gathered) {
-  if (!gathered.parts.empty()) {
+SteadyTime end_of_patience(std::uint64_t octets) {
+  return std::chrono::steady_clock::now() + std::chrono::minutes(10) +
+         std::chrono::seconds(octets / kLeastOctetsPerSecond);
+}
+
+// A body has left us: its reply has a time of its own, from now on (RFC 5321 §4.5.3.2.6), unless
+// the reply to its envelope is what is waited for.
+void note_body(Stream& stream, Client& client, const SendLimits& limits) {
+  client.body_written();
+  if (client.stage() == mail::Stage::body_end)
+    stream.set_deadline(limits.body_end);
+}
+
+// What is too much for one write has the time of a block for each block.
+Task<Result<void>> write_in_blocks(Stream& stream, const std::vector<std::string_view>& parts,
+                                   std::uint64_t octets, SendLimits limits) {
+  const auto give_up_at = end_of_patience(octets);
+  for (auto part : parts) {
+    while (!part.empty()) {
+      const auto block = part.substr(0, kBlock);
+      part.remove_prefix(block.size());
+      stream.set_deadline(limits.block);
+      auto written = co_await stream.write(block);
+      if (!written)
+        co_return written.error();
+      if (std::chrono::steady_clock::now() > give_up_at)
+        co_return Error(asio::error::timed_out, "write");
+    }
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> flush(Stream& stream, Client& client, Gathered& gathered, SendLimits limits) {
+  std::uint64_t octets = 0;
+  for (const auto& part : gathered.parts)
+    octets += part.size();
+  if (octets > kMostAtOnce) {
+    auto written = co_await write_in_blocks(stream, gathered.parts, octets, limits);
+    if (!written)
+      co_return written.error();
+  } else if (octets > 0) {
     auto written = co_await stream.write(gathered.parts.data(), gathered.parts.size());
     if (!written)
       co_return written.error();
   }
   for (; gathered.bodies > 0; --gathered.bodies)
-    client.body_written();
+    note_body(stream, client, limits);
   gathered.parts.clear();
   gathered.owned.clear();
   co_return Result<void>{};
@@ -94,8 +134,7 @@ Task<Result<void>> send_file(Stream& stream, Client& client, const Body& body,
   auto file = open_body(*body.message);
   if (!file)
     co_return give_up(client, unreadable(file.error()));
-  const auto give_up_at = std::chrono::steady_clock::now() + std::chrono::minutes(10) +
-                          std::chrono::seconds(content.size / kLeastOctetsPerSecond);
+  const auto give_up_at = end_of_patience(content.size);
   LineScanner lines;
   mail::DotStuffer stuffer;
   std::string block = content.trace, stuffed;
@@ -128,8 +167,7 @@ Task<Result<void>> send_file(Stream& stream, Client& client, const Body& body,
   auto written = co_await stream.write(stuffed);
   if (!written)
     co_return written.error();
-  client.body_written();
-  stream.set_deadline(limits.body_end);
+  note_body(stream, client, limits);
   co_return Result<void>{};
 }
 
@@ -150,7 +188,7 @@ Task<Result<void>> send_pieces(Stream& stream, Client& client, std::vector<Piece
   Gathered gathered;
   for (const auto& piece : pieces) {
     if (gathered.parts.size() + 4 > kMostParts) {
-      auto flushed = co_await flush(stream, client, gathered);
+      auto flushed = co_await flush(stream, client, gathered, limits);
       if (!flushed)
         co_return flushed.error();
     }
@@ -162,14 +200,14 @@ Task<Result<void>> send_pieces(Stream& stream, Client& client, std::vector<Piece
       gather_body(body, gathered);
       continue;
     }
-    auto flushed = co_await flush(stream, client, gathered);
+    auto flushed = co_await flush(stream, client, gathered, limits);
     if (!flushed)
       co_return flushed.error();
     auto sent = co_await send_file(stream, client, body, open_body, limits);
     if (!sent)
       co_return sent.error();
   }
-  auto flushed = co_await flush(stream, client, gathered);
+  auto flushed = co_await flush(stream, client, gathered, limits);
   co_return flushed;
 }
 

@@ -225,6 +225,7 @@ void FakeMx::serve(int socket) {
                                     : talk.chunk(std::stoul(command.substr(5)), message.content);
       if (!complete || talk.drops("."))
         return;
+      std::this_thread::sleep_for(how.end_takes);
       if (message.rcpts.empty()) {
         talk.say("503 5.5.1 no recipients\r\n");
         continue;

@@ -2,6 +2,7 @@
 // does as it is told: answers what it likes, drops where it likes, and keeps what it was given.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -22,6 +23,8 @@ struct Behaviour {
   std::size_t drop_in_content = static_cast<std::size_t>(-1);
   // Closes after having sent this many octets of replies.
   std::size_t drop_after_sent = static_cast<std::size_t>(-1);
+  // How long the reply to the end of the content takes.
+  std::chrono::milliseconds end_takes{0};
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
 };

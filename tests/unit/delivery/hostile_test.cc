@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <atomic>
+#include <fstream>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -245,4 +246,33 @@ TEST_CASE("a drain ends in time whatever a remote does", "[delivery][hostile]") 
   }
   rig.drain(std::chrono::milliseconds(200));
   CHECK(describe(rig.custody->wait_for(id)) == "0 untried");
+}
+
+TEST_CASE("the reply to the end of a message has a time of its own", "[delivery][hostile]") {
+  Behaviour data, chunks, lmtp;
+  chunks.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  lmtp.ehlo = "250-lmtp\r\n250 PIPELINING\r\n";
+  data.end_takes = chunks.end_takes = lmtp.end_takes = std::chrono::milliseconds(1500);
+  FakeMx data_mx(data), chunk_mx(chunks), lmtp_mx(lmtp);
+  Rig rig;
+  rig.settings.timeouts.block = std::chrono::seconds(1);
+  rig.route_to(data_mx.port(), "data.test");
+  rig.route_to(chunk_mx.port(), "bdat.test");
+  rig.route_to(lmtp_mx.port(), "lmtp.test").next_hop.kind = NextHop::Kind::lmtp;
+  rig.start();
+  std::string large = "Subject: large\r\n\r\n";
+  while (large.size() < 1000000)
+    large += std::string(76, 'x') + "\r\n";
+  std::ofstream(rig.folder / "body") << large;
+  std::vector<mail::MessageId> sent;
+  for (const std::string domain : {"data.test", "bdat.test", "lmtp.test"}) {
+    sent.push_back(rig.send(make_message({"a@" + domain})));
+    sent.push_back(rig.send(make_message({"b@" + domain}, large)));
+    auto spooled = make_message({"c@" + domain}, large);
+    spooled->content.bytes = nullptr;
+    spooled->content.file = "body";
+    sent.push_back(rig.send(spooled));
+  }
+  for (const auto id : sent)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
 }
