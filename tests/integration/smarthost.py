@@ -65,9 +65,10 @@ class Login(Relaying):
             for secret in ("password = se cret", f"token_command = {token}"):
                 host = self.using(smarthost.Smarthost(certificate, everything, ACCOUNT, tls=tls))
                 server = self.relaying(host, f"user = {USER}\n{secret}\n", tls="verify",
-                                       next_hop=f"smtp://localhost:{host.port}")
+                                       tls_names="localhost")
                 self.send(server)
-                server.wait_for_log("attempted", verdict="deferred")
+                told = server.wait_for_log("attempted", verdict="deferred")[0]
+                self.assertIn("TLS is required", told["reason"])
                 self.assertEqual((host.logins, host.refused, host.messages), ([], [], []))
 
     def test_a_file_that_others_may_read_is_not_used(self):
