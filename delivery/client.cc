@@ -9,6 +9,17 @@ namespace postrider::delivery {
 using mail::Reply;
 using mail::Stage;
 
+namespace {
+
+// Rather than of what was said on it, or of us.
+bool is_of_connection(const Error& error) {
+  return error.code() != make_error_code(Errc::malformed) &&
+         error.code() != make_error_code(Errc::too_long) &&
+         error.code() != make_error_code(Errc::stopped);
+}
+
+}  // namespace
+
 Client::Client(std::string hostname, std::string remote, Dialect dialect, Security security)
     : hostname_(std::move(hostname)),
       remote_(std::move(remote)),
@@ -98,6 +109,10 @@ Result<void> Client::feed(std::string_view bytes) {
 }
 
 Result<void> Client::on_reply(const Reply& reply) {
+  if (reply.code == 421 && is_waiting_for_tls()) {
+    give_up_tls(reply.str());
+    return {};
+  }
   if (reply.code == 421) {  // RFC 5321 §3.8: the remote closes, whatever was asked
     fail_session(stage().value_or(Stage::mail), reply);
     return {};
@@ -199,6 +214,12 @@ void Client::lost(const Error& error) {
   if (state_ == State::closing && open_.empty())
     return;
   failure_ = judge(stage().value_or(Stage::mail), error, remote_);
+  if (is_waiting_for_tls()) {
+    give_up_tls(failure_.text);
+    return;
+  }
+  const bool was_wish = !security_.tls.needs_tls() && !security_.tls.implicit;
+  cut_off_ = was_wish && tls_attempt_.step == TlsAttempt::Step::done && is_of_connection(error);
   failure_.tls = tls_state_;
   state_ = State::closing;
   may_quit_ = false;

@@ -121,6 +121,10 @@ class Client {
   const TlsAttempt& tls_attempt() const { return tls_attempt_; }
   const TlsVerdict& tls_verdict() const { return tls_verdict_; }
   bool is_tls_settled() const { return tls_state_ != nullptr; }  // the three are set
+  // TLS was a wish, the handshake was good, and then the connection broke without a word.
+  bool is_cut_off() const { return cut_off_; }
+  // TLS was a wish, and the host has not shown yet that it can speak it: no reply since STARTTLS.
+  bool is_tls_unsure() const;
   // Our user and password were not accepted: the mechanism and the reply are in failure().
   bool is_auth_refused() const { return auth_refused_; }
   const std::string& auth_detail() const { return auth_detail_; }  // SaslClient::refusal()
@@ -175,6 +179,8 @@ class Client {
   void on_starttls(const mail::Reply& reply);
   void on_auth(const mail::Reply& reply);
   void settle_tls(TlsAttempt attempt);
+  bool is_waiting_for_tls() const;
+  void give_up_tls(std::string why);
   void fail_tls();
   void fail_auth(mail::EnhancedCode status, const std::string& text);
 
@@ -212,6 +218,7 @@ class Client {
   bool authenticated_ = false;
   bool auth_refused_ = false;
   std::string auth_detail_;
+  bool cut_off_ = false;
   bool may_quit_ = true;
   bool takes_no_mail_ = false;
   bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL

@@ -80,6 +80,25 @@ void Client::on_starttls(const Reply& reply) {
     authenticate();
 }
 
+bool Client::is_waiting_for_tls() const {
+  return state_ == State::opening && !expected_.empty() &&
+         expected_.front().command == Command::starttls;
+}
+
+void Client::give_up_tls(std::string why) {
+  TlsAttempt attempt;
+  attempt.step = Step::unanswered;
+  attempt.why = std::move(why);
+  settle_tls(std::move(attempt));
+}
+
+bool Client::is_tls_unsure() const {
+  if (security_.tls.needs_tls() || security_.tls.implicit || state_ != State::opening)
+    return false;
+  return is_waiting_for_tls() || (tls_attempt_.step == Step::done && !expected_.empty() &&
+                                  expected_.front().command == Command::ehlo);
+}
+
 void Client::on_handshake(TlsAttempt attempt) {
   POSTRIDER_ASSERT(state_ == State::handshake);
   state_ = State::opening;
@@ -111,11 +130,10 @@ void Client::fail_tls() {
   const auto step = tls_attempt_.step;
   const bool lacks_tls = step == Step::not_offered || step == Step::declined;
   // RFC 3463: 4.7.4 security features not supported, 4.7.5 cryptographic failure.
-  failure_ =
-      decide(Verdict::retry, Stage::starttls, {4, 7, static_cast<std::uint16_t>(lacks_tls ? 4 : 5)},
-             "TLS is required (" + security_.tls.describe() + "), and " + tls_verdict_.reason);
-  if (tls_verdict_.next == TlsNext::clear_again)
-    failure_.text = tls_verdict_.reason;
+  failure_ = decide(Verdict::retry, Stage::starttls,
+                    {4, 7, static_cast<std::uint16_t>(lacks_tls ? 4 : 5)}, tls_verdict_.reason);
+  if (security_.tls.needs_tls())
+    failure_.text = "TLS is required (" + security_.tls.describe() + "), and " + failure_.text;
   failure_.remote = remote_;
   failure_.tls = tls_state_;
   state_ = State::closing;

@@ -316,7 +316,8 @@ void Courier::collect(Session& session) {
     if (ended.results.empty())
       continue;
     ended.connecting = std::exchange(session.connecting, Duration(0));
-    session.was_useful = true;
+    if (!std::exchange(session.was_useful, true))
+      note_clear(session);
     CourierEvent event;
     event.partial = partial;
     event.end = std::move(ended);
@@ -391,8 +392,13 @@ void Courier::arm(Session& session) {
     session.stream.set_deadline(order_.settings->timeouts.quit);
     return;
   }
-  session.stream.set_deadline(is_idle ? order_.settings->idle_connection
-                                      : limit_of(*stage, order_.settings->timeouts));
+  const auto& timeouts = order_.settings->timeouts;
+  if (is_idle)
+    session.stream.set_deadline(order_.settings->idle_connection);
+  else if (client.is_tls_unsure())
+    session.stream.set_deadline(std::min(limit_of(*stage, timeouts), timeouts.handshake));
+  else
+    session.stream.set_deadline(limit_of(*stage, timeouts));
 }
 
 }  // namespace postrider::delivery

@@ -100,6 +100,8 @@ class Courier : public std::enable_shared_from_this<Courier> {
   Task<void> take_sasl_step(Session& session);
   void note_tls(Session& session);
   void report_tls(Session& session, const TlsVerdict& verdict);
+  std::optional<TlsAttempt> broken_tls(const Session& session);
+  void note_clear(const Session& session);
   bool tries_again(const Session& session);
   Task<void> write_loop(std::shared_ptr<Courier> self, Session& session);
   void read_what_came(Session& session);

@@ -116,8 +116,12 @@ Security Courier::security_for(const Candidate& candidate) const {
   if (candidate.tls)
     security.tls = *candidate.tls;
   security.broken = broken_;
-  if (!order_.secrets)
+  if (!order_.secrets) {
+    const bool is_wish = !security.tls.needs_tls() && !security.tls.implicit;
+    if (order_.sessions && is_wish && !broken_)
+      security.broken = order_.sessions->broken(candidate.remote, order_.clock->steady());
     return security;
+  }
   security.credentials = credentials_;
   security.sasl.is_private = is_loopback(candidate);
   security.sasl.nonce = encode_hex(random_bytes(18));
@@ -194,17 +198,42 @@ void Courier::report_tls(Session& session, const TlsVerdict& verdict) {
   order_.observer(std::move(report));
 }
 
-// Whether the same host deserves another connection: in clear after a broken handshake, where that
-// is allowed; with a fresh token after a refused one.
+// How TLS failed on this connection, where the host deserves another one in clear for it: anywhere
+// from STARTTLS to the first message that is through. With TLS 1.3 what a host dislikes of ours
+// shows behind the handshake only.
+std::optional<TlsAttempt> Courier::broken_tls(const Session& session) {
+  const auto& client = session.client;
+  if (!client.is_closing() || !client.is_tls_settled())
+    return std::nullopt;
+  if (!session.was_ready && client.tls_verdict().next == TlsNext::clear_again)
+    return client.tls_attempt();
+  const bool was_needed = !session.was_ready || !jobs_.empty();
+  if (!client.is_cut_off() || session.was_useful || !was_needed || order_.secrets)
+    return std::nullopt;
+  TlsAttempt attempt;
+  attempt.step = TlsAttempt::Step::cut_off;
+  attempt.why = client.failure().text;
+  maillog::tls(*order_.log, client.remote(), client.tls_demand(), attempt,
+               judge(client.tls_demand(), attempt));
+  return attempt;
+}
+
+// A message went through in clear behind TLS that broke: for a while TLS is not tried there.
+void Courier::note_clear(const Session& session) {
+  if (broken_ && order_.sessions && !order_.secrets)
+    order_.sessions->note_broken(session.client.remote(), *broken_, order_.clock->steady());
+}
+
+// Whether the same host deserves another connection: in clear after TLS that broke, where that is
+// allowed, once; with a fresh token after a refused one.
 bool Courier::tries_again(const Session& session) {
   const auto& client = session.client;
   const bool was_broken = broken_.has_value();
   broken_.reset();
-  if (!was_broken && client.is_tls_settled() && client.is_closing() && !session.was_ready &&
-      client.tls_verdict().next == TlsNext::clear_again) {
-    broken_ = client.tls_attempt();
+  if (!was_broken)
+    broken_ = broken_tls(session);
+  if (broken_)
     return true;
-  }
   if (!client.is_auth_refused())
     return false;
   login_ = LoginTrouble::refused;

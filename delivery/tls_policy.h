@@ -150,12 +150,14 @@ struct TlsAttempt {
   enum class Step : std::uint8_t {
     not_offered,  // no STARTTLS in the answer to EHLO
     declined,     // STARTTLS answered with something else than 220
+    unanswered,   // the connection ended, or 421 or nonsense came, in place of that answer
     injected,     // bytes in clear behind that 220: an attack; never in clear after this
     broken,       // the handshake failed, or the connection ended in it
+    cut_off,      // the connection ended behind a good handshake, before a message was through
     done,
   };
   Step step = Step::not_offered;
-  std::string why;               // of declined and broken: reply or error, for people
+  std::string why;               // of all that failed: reply or error, for people
   std::string code;              // of the TLS library, for reports
   std::string protocol, cipher;  // of done: "TLSv1.3", "TLS_AES_256_GCM_SHA384"
   bool resumed = false;

@@ -1,9 +1,17 @@
-// TLS sessions to resume, by host and demand: what one policy has made, no other may use. Of one
-// loop. Each is given out once (RFC 8446 §C.4); those of servers that hand out none cost nothing.
+// What one loop remembers of TLS with other hosts.
+//
+// Sessions to resume, by host and demand: what one policy has made, no other may use. Each is given
+// out once (RFC 8446 §C.4); those of servers that hand out none cost nothing.
+//
+// Hosts with which TLS breaks while mail gets through in clear: for an hour those whom TLS is a
+// wish only do not try it there again.
 #pragma once
 
+#include "base/time.h"
 #include "base/tls.h"
+#include "delivery/tls_policy.h"
 
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -27,8 +35,25 @@ class TlsSessions {
     sessions_[key] = std::move(session);
   }
 
+  std::optional<TlsAttempt> broken(const std::string& remote, SteadyTime now) const {
+    const auto found = broken_.find(remote);
+    if (found == broken_.end() || found->second.until <= now)
+      return std::nullopt;
+    return found->second.attempt;
+  }
+  void note_broken(const std::string& remote, TlsAttempt attempt, SteadyTime now) {
+    if (broken_.size() >= kMost)
+      broken_.clear();  // only a try each is lost
+    broken_[remote] = {std::move(attempt), now + std::chrono::hours(1)};
+  }
+
  private:
+  struct Broken {
+    TlsAttempt attempt;
+    SteadyTime until;
+  };
   static constexpr std::size_t kMost = 1000;
+  std::unordered_map<std::string, Broken> broken_;
   std::unordered_map<std::string, TlsSession> sessions_;
 };
 

@@ -106,6 +106,16 @@ TlsVerdict judge(const TlsDemand& demand, const TlsAttempt& attempt) {
       verdict.result = TlsResult::validation_failure;
       verdict.reason = "the TLS handshake failed: " + attempt.why;
       return verdict;
+    case Step::unanswered:
+      verdict.next = may_go_in_clear ? TlsNext::clear_again : TlsNext::next_host;
+      verdict.result = TlsResult::validation_failure;
+      verdict.reason = "STARTTLS got no answer: " + attempt.why;
+      return verdict;
+    case Step::cut_off:
+      verdict.next = may_go_in_clear ? TlsNext::clear_again : TlsNext::next_host;
+      verdict.result = TlsResult::validation_failure;
+      verdict.reason = "the connection broke under TLS: " + attempt.why;
+      return verdict;
   }
   return verdict;
 }

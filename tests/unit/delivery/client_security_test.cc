@@ -1,6 +1,7 @@
 #include "base/base64.h"
 #include "delivery/client.h"
 
+#include <boost/asio/error.hpp>
 #include <catch2/catch.hpp>
 
 using namespace postrider;
@@ -155,6 +156,57 @@ TEST_CASE("a broken handshake is tried again in clear only where TLS was a wish"
   talk.reply("220 hi\r\n");
   CHECK(talk.reply(kOffer).empty());
   CHECK(talk.client.is_ready());
+}
+
+TEST_CASE("TLS that breaks anywhere is tried again in clear only where it was a wish",
+          "[delivery][tls][attacks]") {
+  const auto eof = Error(boost::asio::error::eof, "read");
+  for (const auto mode :
+       {TlsMode::opportunistic, TlsMode::require, TlsMode::verify, TlsMode::dane}) {
+    const bool is_wish = mode == TlsMode::opportunistic;
+    for (const char* answer : {"", "421 4.3.2 closing\r\n", "what?\r\n"}) {
+      Talk talk(with(mode));
+      talk.reply("220 hi\r\n");
+      talk.reply(kOffer);
+      CHECK(talk.client.is_tls_unsure() == is_wish);
+      talk.reply(answer);
+      if (!*answer)
+        talk.client.lost(eof);
+      CHECK(talk.client.is_closing());
+      REQUIRE(talk.client.is_tls_settled());
+      CHECK(talk.client.tls_verdict().next ==
+            (is_wish ? TlsNext::clear_again : TlsNext::next_host));
+      CHECK((talk.client.failure().text.find("TLS is required") == 0) == !is_wish);
+    }
+    const auto proof = mode == TlsMode::dane ? TlsProof::dane : TlsProof::name;
+    for (const char* answer : {"", kInside}) {
+      Talk talk(with(mode));
+      talk.reply("220 hi\r\n");
+      talk.reply(kOffer);
+      talk.reply("220 go\r\n");
+      talk.shake(proof);
+      CHECK(talk.client.is_tls_unsure() == is_wish);
+      talk.reply(answer);
+      talk.client.lost(eof);
+      CHECK(talk.client.is_cut_off() == is_wish);
+    }
+    Talk talk(with(mode));
+    talk.reply("220 hi\r\n");
+    talk.reply(kOffer);
+    talk.reply("220 go\r\n");
+    talk.shake(proof);
+    talk.reply("421 4.7.0 not you\r\n");  // a word under TLS: TLS works
+    CHECK_FALSE(talk.client.is_cut_off());
+  }
+}
+
+TEST_CASE("T08: an attack is not called a lack of what was not asked for", "[delivery][tls]") {
+  Talk talk(with(TlsMode::opportunistic));
+  talk.reply("220 hi\r\n");
+  talk.reply(kOffer);
+  talk.reply("220 go\r\n250 injected\r\n");
+  CHECK(talk.client.tls_verdict().next == TlsNext::next_host);
+  CHECK(talk.client.failure().text.starts_with("something was sent in clear"));
 }
 
 TEST_CASE("an untrusted certificate ends the conversation before any mail", "[delivery][tls]") {
