@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """Bursts to next hops of every mind about what may be written when: no message may bounce, wait or
 arrive twice because of the order in which we write."""
-from support_py import scenario, sink
+import unittest
+
+from support_py import authority, haraka, remote_postfix, scenario, sink
 
 BURST = 200
 SENDER = "a@us.example"
@@ -49,6 +51,48 @@ class EarlyOctets(scenario.Scenario):
         server.wait_until_empty()
         self.assertEqual(sorted(address for message in peer.messages
                                 for address in message.addresses), sorted(wanted))
+
+
+class RealPeers(scenario.Scenario):
+    """Bursts to other people's servers, with and without TLS: all is taken, nothing is refused."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.certificate = authority.Authority(cls.folder / "ca").sign("remote.example")
+
+    def burst(self, address, port, tls):
+        server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://{address}:{port}",
+                                     "tls": "require" if tls else "off"}])
+        problems = scenario.parallel(lambda number: self.assertEqual(server.send(
+            SENDER, f"r{number}@far.example", b"Subject: %d\r\n\r\nx\r\n" % number).code, 250),
+            range(BURST))
+        self.assertEqual(problems, [])
+        server.wait_until_empty()
+        self.assertEqual(server.log("bounced"), [])
+        attempts = server.log("attempted")
+        self.assertEqual([line for line in attempts if line["verdict"] != "sent"], [])
+        self.assertEqual(sorted(line["to"] for line in attempts),
+                         sorted(f"r{number}@far.example" for number in range(BURST)))
+        self.assertEqual({line["tls"].startswith("TLSv1") for line in attempts}, {tls})
+
+    def test_haraka(self):
+        if haraka.program() is None:
+            raise unittest.SkipTest("no npm")
+        for tls in (False, True):
+            with self.subTest(tls=tls):
+                peer = self.using(haraka.Haraka(self.own_folder("haraka"),
+                                                self.certificate if tls else None))
+                self.burst("127.0.0.1", peer.port, tls)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_postfix(self):
+        peer = self.using(remote_postfix.Postfix(self.own_folder("postfix"), {
+            "127.0.0.1": {"smtpd_tls_chain_files": str(self.certificate),
+                          "smtpd_tls_security_level": "may"}}))
+        for tls in (False, True):
+            with self.subTest(tls=tls):
+                self.burst("127.0.0.1", peer.port, tls)
 
 
 if __name__ == "__main__":
