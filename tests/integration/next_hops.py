@@ -3,7 +3,7 @@
 arrive twice because of the order in which we write."""
 import unittest
 
-from support_py import authority, haraka, remote_postfix, scenario, sink
+from support_py import authority, haraka, remote_exim, remote_postfix, scenario, sink
 
 BURST = 200
 SENDER = "a@us.example"
@@ -90,6 +90,15 @@ class RealPeers(scenario.Scenario):
         peer = self.using(remote_postfix.Postfix(self.own_folder("postfix"), {
             "127.0.0.1": {"smtpd_tls_chain_files": str(self.certificate),
                           "smtpd_tls_security_level": "may"}}))
+        for tls in (False, True):
+            with self.subTest(tls=tls):
+                self.burst("127.0.0.1", peer.port, tls)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_exim(self):
+        if remote_exim.program() is None:
+            raise unittest.SkipTest("its package cannot be had")
+        peer = self.using(remote_exim.Exim(self.own_folder("exim"), self.certificate))
         for tls in (False, True):
             with self.subTest(tls=tls):
                 self.burst("127.0.0.1", peer.port, tls)
