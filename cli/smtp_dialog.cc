@@ -76,6 +76,7 @@ void SmtpDialog::mail(std::string_view arguments, std::string& out) {
   mail::MailRules rules;
   rules.size_limit = most_;
   rules.binary_mime = false;
+  rules.lenient = true;  // the daemon completes what has no domain
   const auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
     return say(parsed.error(), out);
@@ -92,7 +93,7 @@ void SmtpDialog::mail(std::string_view arguments, std::string& out) {
 void SmtpDialog::rcpt(std::string_view arguments, std::string& out) {
   if (!has_sender_)
     return say({503, {5, 5, 1}, "MAIL first"}, out);
-  const auto parsed = mail::parse_rcpt(arguments, smtputf8_);
+  const auto parsed = mail::parse_rcpt(arguments, {.smtputf8 = smtputf8_, .lenient = true});
   if (!parsed)
     return say(parsed.error(), out);
   if (header_.recipients.size() >= daemon::kMostSubmitRecipients)

@@ -99,6 +99,8 @@ const Option kOptions[] = {
      "Domains that anyone may send to through this server, as a backup MX does."},
     {"accept.relay_recipients", TextList{AT(accept.relay_recipients), check_table, true}, false, nullptr,
      "Tables of the addresses that exist in accept.relay_to; without any, all are taken to exist."},
+    {"accept.success_notices", Flag{AT(accept.success_notices)}, false, nullptr,
+     "Whether strangers too may ask for notices of success (NOTIFY=SUCCESS); clients that may send to anyone always may."},
     {"accept.senders", TextList{AT(accept.senders), check_table, true}, false, nullptr,
      "Tables of senders: ok, reject TEXT or defer TEXT for user@domain, domain, .domain or user@."},
     {"accept.recipient_map", TextList{AT(accept.recipient_map), check_table, true}, false, nullptr,

@@ -226,7 +226,9 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     return relay_to.error();
   auto settings = std::make_shared<smtpd::Settings>();
   settings->hostname = config.hostname;
+  settings->origin = config.origin;
   settings->message_size = config.accept.message_size;
+  settings->success_notices = config.accept.success_notices;
   settings->recipients = static_cast<std::uint32_t>(config.accept.recipients);
   settings->relay_from = std::move(*relay_from);
   settings->relay_to = std::move(*relay_to);

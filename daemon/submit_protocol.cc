@@ -98,14 +98,13 @@ Result<void> take_numbers(const json::object& object, SubmitHeader& header) {
 // "user" is user@origin (RFC 6409 §6.1).
 Result<std::string> complete(const std::string& address, std::string_view origin) {
   std::string whole = address;
-  if (whole.empty() || whole.back() != '@') {
-    if (mail::domain_of(whole).empty())
-      whole.append("@").append(origin);
-    auto mailbox = mail::parse_mailbox(whole, true);
-    if (mailbox)
-      return std::move(*mailbox);
-  }
-  return Error(Errc::malformed, "\"" + escaped(address, 100) + "\" is not an address");
+  if (!whole.ends_with('@') && mail::domain_of(whole).empty())
+    whole.append("@").append(origin);
+  auto mailbox = mail::parse_mailbox(whole, true);
+  if (mailbox)
+    return std::move(*mailbox);
+  return Error(Errc::malformed, "\"" + escaped(address, 100) + "\" is not an address (" +
+                                    mailbox.error().step() + ")");
 }
 
 }  // namespace

@@ -172,7 +172,7 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
   }
   std::uint32_t own = 65536;
   for (const auto& record : answer.records) {
-    if (!mail::is_host_name(record.host))
+    if (!mail::is_dns_name(record.host))
       continue;
     if (is_own_name(record.host, settings))
       own = std::min<std::uint32_t>(own, record.preference);

@@ -4,18 +4,21 @@
 
 #include <idn2.h>
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 #include <memory>
+#include <optional>
 
 namespace postrider::mail {
 
 namespace {
 
 // RFC 5321 §4.5.3.1
-constexpr std::size_t kMostLocalPart = 64;
 constexpr std::size_t kMostDomain = 255;
 constexpr std::size_t kMostPath = 256;
+constexpr std::size_t kMostName = 253;
+constexpr std::size_t kMostLabel = 63;
 
 enum : std::uint8_t { kAtext = 1, kLetterDigit = 2 };
 
@@ -44,19 +47,24 @@ bool is_printable(char c) {
   return c >= 0x20 && c < 0x7F;
 }
 
-// Sizes of what stands at the start of the text; 0 if it is not there.
+// Sizes of what stands at the start of the text; 0 if it is not there. Dots may stand anywhere, for
+// such addresses exist; but not alone.
 std::size_t dot_string_size(std::string_view text) {
   std::size_t i = 0;
-  bool after_dot = true;
+  bool has_atom = false;
   for (; i < text.size(); ++i) {
-    if (text[i] == '.' && !after_dot)
-      after_dot = true;
-    else if (is_atext(text[i]) || is_8bit(text[i]))
-      after_dot = false;
-    else
+    if (is_atext(text[i]) || is_8bit(text[i]))
+      has_atom = true;
+    else if (text[i] != '.')
       break;
   }
-  return after_dot ? 0 : i;
+  return has_atom ? i : 0;
+}
+
+// As RFC 5321 §4.1.2 has it: what we write ourselves without quotes.
+bool is_strict_dot_string(std::string_view text) {
+  return dot_string_size(text) == text.size() && !text.starts_with('.') && !text.ends_with('.') &&
+         text.find("..") == std::string_view::npos && !text.empty();
 }
 
 std::size_t quoted_string_size(std::string_view text) {
@@ -92,41 +100,86 @@ Result<void> check_encoding(std::string_view text, bool smtputf8) {
   if (is_ascii(text))
     return {};
   if (!is_utf8(text))
-    return malformed("address is not UTF-8");
+    return malformed("not UTF-8");
   if (!smtputf8)
     return Error(Errc::unsupported, "address needs SMTPUTF8");
   return {};
 }
 
-Result<void> check_domain(std::string_view domain) {
-  if (domain.size() > kMostDomain)
-    return Error(Errc::too_long, "domain");
-  if (domain.starts_with('[') ? is_address_literal(domain) : is_host_name(domain))
-    return {};
-  if (is_ascii(domain))
-    return malformed("domain");
-  auto converted = to_ascii_domain(domain);
-  if (!converted)
-    return converted.error();
+// Why a name is none; empty if it is one.
+std::string_view name_fault(std::string_view name, bool hyphens_anywhere) {
+  if (name.empty())
+    return "no domain";
+  if (name.size() > kMostName)
+    return "domain longer than 253 octets";
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const auto label = name.substr(begin, name.find('.', begin) - begin);
+    begin += label.size() + 1;
+    if (label.empty())
+      return "empty domain label";
+    if (label.size() > kMostLabel)
+      return "domain label longer than 63 octets";
+    for (const char c : label)
+      if (!is_letter_or_digit(c) && c != '-' && c != '_')
+        return "character that no domain has";
+    if (!hyphens_anywhere && (label.front() == '-' || label.back() == '-'))
+      return "domain label with a hyphen at its start or end";
+  }
   return {};
 }
 
+std::optional<std::string> canonical_literal(std::string_view domain);
+
+// A domain as it is written from now on.
+Result<std::string> canonical_domain(std::string_view domain) {
+  if (domain.starts_with('[')) {
+    if (auto literal = canonical_literal(domain))
+      return *std::move(literal);
+    return malformed("not an address literal");
+  }
+  if (domain.ends_with('.'))
+    domain.remove_suffix(1);
+  if (domain.size() > kMostDomain)
+    return Error(Errc::too_long, "domain longer than 253 octets");
+  const auto fault = name_fault(domain, false);
+  if (!fault.empty() && is_ascii(domain))
+    return malformed(std::string(fault));
+  if (!fault.empty() && !to_ascii_domain(domain))
+    return malformed("not an internationalized domain name");
+  return std::string(domain);
+}
+
+struct Taken {
+  std::string mailbox;
+  std::size_t size = 0;  // of it in the text
+};
+
 // The mailbox at the start of the text.
-Result<std::string_view> take_mailbox(std::string_view text, bool smtputf8) {
+Result<Taken> take_mailbox(std::string_view text, const PathRules& rules) {
   const auto local = local_part_size(text);
   if (local == 0)
-    return malformed("local part");
-  if (local == text.size() || text[local] != '@')
-    return malformed("address without a domain");
-  const auto domain = text.substr(local + 1, domain_size(text.substr(local + 1)));
-  const auto mailbox = text.substr(0, local + 1 + domain.size());
-  if (auto encoding = check_encoding(mailbox, smtputf8); !encoding)
+    return malformed(text.starts_with('@') ? "empty local part" : "malformed local part");
+  Taken taken{std::string(text.substr(0, local)), local};
+  if (auto encoding = check_encoding(taken.mailbox, rules.smtputf8); !encoding)
     return encoding.error();
-  if (local > kMostLocalPart)
-    return Error(Errc::too_long, "local part");
-  if (auto checked = check_domain(domain); !checked)
-    return checked.error();
-  return mailbox;
+  if (text.substr(local).starts_with('@')) {
+    const auto domain = text.substr(local + 1, domain_size(text.substr(local + 1)));
+    if (auto encoding = check_encoding(domain, rules.smtputf8); !encoding)
+      return encoding.error();
+    auto canonical = canonical_domain(domain);
+    if (!canonical)
+      return canonical.error();
+    taken.size += 1 + domain.size();
+    taken.mailbox.append(1, '@').append(*canonical);
+  } else if (!rules.lenient) {
+    return malformed(local == text.size() || text[local] == '>' ? "no domain"
+                                                                : "malformed local part");
+  } else if (!rules.origin.empty()) {
+    taken.mailbox.append(1, '@').append(rules.origin);
+  }
+  if (std::max(taken.size, taken.mailbox.size()) + 2 > kMostPath)
+    return Error(Errc::too_long, "longer than 254 octets");
+  return taken;
 }
 
 // RFC 5321 appendix C: "@a.example,@b.example:" is read and ignored.
@@ -136,7 +189,7 @@ Result<std::string_view> skip_source_route(std::string_view text, bool smtputf8)
     const auto domain = text.substr(0, domain_size(text));
     if (auto encoding = check_encoding(domain, smtputf8); !encoding)
       return encoding.error();
-    if (auto checked = check_domain(domain); !checked)
+    if (auto checked = canonical_domain(domain); !checked)
       return checked.error();
     text.remove_prefix(domain.size());
     if (text.starts_with(':'))
@@ -145,7 +198,7 @@ Result<std::string_view> skip_source_route(std::string_view text, bool smtputf8)
       break;
     text.remove_prefix(1);
   }
-  return malformed("source route");
+  return malformed("malformed source route");
 }
 
 struct FreeIdn {
@@ -159,25 +212,59 @@ bool is_ipv4_literal(const std::string& address) {
          inet_ntop(AF_INET, &parsed, text, sizeof text) != nullptr && address == text;
 }
 
-bool is_ipv6_literal(const std::string& address) {
+std::optional<std::string> canonical_ipv6(const std::string& address) {
   in6_addr parsed{};
   char text[INET6_ADDRSTRLEN];
   // An IPv4 address in disguise would pass by rules about addresses (attacks.md A08).
-  return inet_pton(AF_INET6, address.c_str(), &parsed) == 1 && !IN6_IS_ADDR_V4MAPPED(&parsed) &&
-         !IN6_IS_ADDR_V4COMPAT(&parsed) &&
-         inet_ntop(AF_INET6, &parsed, text, sizeof text) != nullptr &&
-         equals_ignoring_case(address, text);
+  if (inet_pton(AF_INET6, address.c_str(), &parsed) != 1 || IN6_IS_ADDR_V4MAPPED(&parsed) ||
+      IN6_IS_ADDR_V4COMPAT(&parsed) || inet_ntop(AF_INET6, &parsed, text, sizeof text) == nullptr)
+    return std::nullopt;
+  return std::string(text);
+}
+
+std::optional<std::string> canonical_literal(std::string_view domain) {
+  constexpr std::string_view kTag = "[IPv6:";
+  if (domain.size() < 3 || domain.size() > 64 || domain.front() != '[' || domain.back() != ']')
+    return std::nullopt;
+  if (domain.find('\0') != std::string_view::npos)
+    return std::nullopt;  // would end the text for inet_pton
+  const auto inside = domain.substr(1, domain.size() - 2);
+  if (!starts_with_ignoring_case(domain, kTag))
+    return is_ipv4_literal(std::string(inside)) ? std::optional(std::string(domain)) : std::nullopt;
+  const auto address = canonical_ipv6(std::string(inside.substr(kTag.size() - 1)));
+  if (!address)
+    return std::nullopt;
+  return std::string(kTag) + *address + "]";
+}
+
+std::string_view without_spaces(std::string_view text) {
+  return text.substr(std::min(text.find_first_not_of(" \t"), text.size()));
+}
+
+// Without brackets: up to what cannot belong to it.
+Result<ParsedPath> take_bare_path(std::string_view text, const PathRules& rules) {
+  constexpr std::string_view kPostmaster = "postmaster";
+  const auto word = text.substr(0, text.find_first_of(" \t"));
+  if (rules.bare_postmaster && equals_ignoring_case(word, kPostmaster))
+    return ParsedPath{std::string(word), text.substr(word.size())};
+  auto taken = take_mailbox(text, rules);
+  if (!taken)
+    return taken.error();
+  return ParsedPath{std::move(taken->mailbox), text.substr(taken->size)};
 }
 
 }  // namespace
 
 Result<ParsedPath> parse_path(std::string_view text, const PathRules& rules) {
   if (!text.starts_with('<'))
-    return malformed("path without brackets");
+    return rules.lenient ? take_bare_path(text, rules)
+                         : Result<ParsedPath>(malformed("no angle brackets"));
   std::string_view at = text.substr(1);
+  if (rules.lenient)
+    at = without_spaces(at);
   if (at.starts_with('>')) {
     if (!rules.null_allowed)
-      return malformed("empty path");
+      return malformed("no address");
     return ParsedPath{{}, at.substr(1)};
   }
   constexpr std::string_view kPostmaster = "postmaster";
@@ -191,27 +278,27 @@ Result<ParsedPath> parse_path(std::string_view text, const PathRules& rules) {
       return behind.error();
     at = *behind;
   }
-  const auto mailbox = take_mailbox(at, rules.smtputf8);
-  if (!mailbox)
-    return mailbox.error();
-  at.remove_prefix(mailbox->size());
+  auto taken = take_mailbox(at, rules);
+  if (!taken)
+    return taken.error();
+  at.remove_prefix(taken->size);
+  if (rules.lenient)
+    at = without_spaces(at);
   if (!at.starts_with('>'))
-    return malformed("path without its closing bracket");
+    return malformed(at.empty() ? "no closing bracket" : "character that no address has");
   at.remove_prefix(1);
   if (text.size() - at.size() > kMostPath)
-    return Error(Errc::too_long, "path");
-  return ParsedPath{std::string(*mailbox), at};
+    return Error(Errc::too_long, "longer than 254 octets");
+  return ParsedPath{std::move(taken->mailbox), at};
 }
 
 Result<std::string> parse_mailbox(std::string_view text, bool smtputf8) {
-  if (text.size() + 2 > kMostPath)
-    return Error(Errc::too_long, "address");
-  const auto mailbox = take_mailbox(text, smtputf8);
-  if (!mailbox)
-    return mailbox.error();
-  if (mailbox->size() != text.size())
-    return malformed("address");
-  return std::string(text);
+  auto taken = take_mailbox(text, {.smtputf8 = smtputf8});
+  if (!taken)
+    return taken.error();
+  if (taken->size != text.size())
+    return malformed("character that no address has");
+  return std::move(taken->mailbox);
 }
 
 std::string unquoted_local_part(std::string_view local_part) {
@@ -228,7 +315,7 @@ std::string unquoted_local_part(std::string_view local_part) {
 }
 
 std::string quoted_local_part(std::string_view meaning) {
-  if (!meaning.empty() && dot_string_size(meaning) == meaning.size())
+  if (is_strict_dot_string(meaning))
     return std::string(meaning);
   std::string quoted = "\"";
   for (const char c : meaning) {
@@ -242,33 +329,15 @@ std::string quoted_local_part(std::string_view meaning) {
 }
 
 bool is_address_literal(std::string_view domain) {
-  constexpr std::string_view kTag = "[IPv6:";
-  if (domain.size() < 3 || domain.size() > 64 || domain.front() != '[' || domain.back() != ']')
-    return false;
-  if (domain.find('\0') != std::string_view::npos)
-    return false;  // would end the text for inet_pton
-  if (starts_with_ignoring_case(domain, kTag))
-    return is_ipv6_literal(
-        std::string(domain.substr(kTag.size(), domain.size() - kTag.size() - 1)));
-  return is_ipv4_literal(std::string(domain.substr(1, domain.size() - 2)));
+  return canonical_literal(domain).has_value();
 }
 
 bool is_host_name(std::string_view name) {
-  if (name.empty() || name.size() > 253)
-    return false;
-  std::size_t label = 0;  // octets of the label so far
-  char before = '.';
-  for (const char c : name) {
-    if (c == '.') {
-      if (label == 0 || before == '-')
-        return false;
-      label = 0;
-    } else if (!(is_letter_or_digit(c) || (c == '-' && label > 0)) || ++label > 63) {
-      return false;
-    }
-    before = c;
-  }
-  return label > 0 && before != '-';
+  return name_fault(name, false).empty();
+}
+
+bool is_dns_name(std::string_view name) {
+  return name_fault(name, true).empty();
 }
 
 Result<std::string> to_ascii_domain(std::string_view domain) {

@@ -12,29 +12,38 @@ struct PathRules {
   bool smtputf8 = false;         // UTF-8 in local part and domain
   bool null_allowed = false;     // "<>", for MAIL
   bool bare_postmaster = false;  // "<postmaster>" in any case, for RCPT
+  // Clients of our own may leave out the brackets and the domain, as devices and people do.
+  bool lenient = false;
+  std::string_view origin = {};  // the domain that completes such an address; empty: left as it is
 };
 
 // The mailbox of "<...>" at the start of `text`, its source route read and dropped (RFC 5321
-// appendix C), plus what follows. Limits: local part 64 octets, domain 255, path 256. Comments,
-// quoted-pair abuse, scoped or non-canonical address literals are refused (attacks.md 2.8).
+// appendix C), plus what follows. Addresses are taken as the world has them: local parts up to the
+// limit of a path (256 octets), dots anywhere in them, underscores in domains, a dot at a domain's
+// end (dropped), literals in any spelling (brought into one). Comments, controls, quoted-pair
+// abuse, scoped literals and IPv4 in disguise are refused (attacks.md 2.8). An error's step says
+// which rule was broken, in words fit for a reply.
 struct ParsedPath {
-  std::string mailbox;    // "local@domain" as written, quoting kept; empty for "<>"
+  std::string mailbox;    // "local@domain", quoting kept; empty for "<>"
   std::string_view rest;  // behind ">"
 };
 Result<ParsedPath> parse_path(std::string_view text, const PathRules& rules);
 
-// A whole string as a mailbox, without brackets; same limits.
+// A whole string as a mailbox, without brackets; same rules.
 Result<std::string> parse_mailbox(std::string_view text, bool smtputf8);
 
 // The meaning of a local part: quotes and escapes removed ("\"a b\"" is a b).
 std::string unquoted_local_part(std::string_view local_part);
-// The other way: quoted if it must be.
+// The other way: quoted if RFC 5321 wants it so.
 std::string quoted_local_part(std::string_view meaning);
 
-// True for a canonical address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]".
+// True for an address literal in any valid spelling: "[192.0.2.1]", "[IPv6:2001:DB8:0::1]".
 bool is_address_literal(std::string_view domain);
-// A name of LDH labels, 1 to 253 octets, no trailing dot.
+// A name of labels of letters, digits, hyphens within and underscores (which exist), 1 to 253
+// octets, no trailing dot. One judge for addresses, configuration and hosts.
 bool is_host_name(std::string_view name);
+// The same with hyphens anywhere: what other people's MX records name and DNS resolves.
+bool is_dns_name(std::string_view name);
 // Lower-case A-labels by IDNA2008 (libidn2, NFC, non-transitional); an ASCII name is lowered.
 Result<std::string> to_ascii_domain(std::string_view domain);
 

@@ -2,6 +2,8 @@
 
 #include "base/text.h"
 
+#include <limits>
+
 namespace postrider::mail {
 
 namespace {
@@ -21,9 +23,9 @@ Reply bad_parameter(const char* name) {
 Reply refused_path(const Error& error, EnhancedCode status) {
   if (error.code() == make_error_code(Errc::unsupported))
     return Reply(553, {5, 6, 7}, "Address needs SMTPUTF8");
-  if (error.code() == make_error_code(Errc::too_long))
-    return Reply(501, status, "Address too long");
-  return Reply(501, status, "Bad address syntax");
+  const bool is_sender = status == kBadSender;
+  return Reply(501, status,
+               (is_sender ? "Bad sender address: " : "Bad recipient address: ") + error.step());
 }
 
 struct Parameter {
@@ -45,10 +47,11 @@ bool is_keyword(std::string_view text) {
   return true;
 }
 
-// esmtp-value of RFC 5321 §4.1.2, with UTF-8 as of RFC 6531 §3.3.
+// esmtp-value of RFC 5321 §4.1.2, with UTF-8 as of RFC 6531 §3.3, and with the "=" that stands in
+// addresses of programs which know no xtext.
 bool is_value(std::string_view text) {
   for (const char c : text)
-    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7F || c == '=')
+    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7F)
       return false;
   return !text.empty() && is_utf8(text);
 }
@@ -108,9 +111,11 @@ Reply read_parameters(std::string_view text, const Handler<Command, Rules> (&tab
 }
 
 Reply apply_size(std::string_view value, const MailRules& rules, MailCommand& command) {
-  command.size = value.size() <= kMostDigits ? parse_unsigned(value) : std::nullopt;
-  if (!command.size)
+  const bool is_number = value.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!is_number || value.empty() || value.size() > kMostDigits)
     return bad_parameter("SIZE");
+  // RFC 1870 §4: 20 digits are a number, though one beyond ours.
+  command.size = parse_unsigned(value).value_or(std::numeric_limits<std::uint64_t>::max());
   if (rules.size_limit > 0 && *command.size > rules.size_limit)
     return Reply(552, {5, 3, 4}, "Message too large");
   return {};
@@ -153,21 +158,32 @@ Reply apply_ret(std::string_view value, const MailRules&, MailCommand& command) 
   return {};
 }
 
+// Controls, and what means them badly, have no business in a parameter (attacks.md A16); all else
+// that is wrong with one is its sender's clumsiness.
+std::optional<std::string> decode_liberally(std::string_view text) {
+  if (!is_ascii(text) || text.find('=') != std::string_view::npos) {
+    // Not xtext: then a "+" is only that.
+    return is_utf8(text) ? std::optional(std::string(text)) : std::nullopt;
+  }
+  return decode_xtext(text);
+}
+
 Reply apply_envid(std::string_view value, const MailRules&, MailCommand& command) {
-  const auto decoded = decode_xtext(value);
-  if (!decoded || decoded->size() > kMostEnvelopeId || !is_ascii(*decoded))
+  const auto decoded = decode_liberally(value);
+  if (!decoded)
     return bad_parameter("ENVID");
-  command.envelope_id = value;
+  if (decoded->size() <= kMostEnvelopeId && is_ascii(*decoded))
+    command.envelope_id = encode_xtext(*decoded);
   return {};
 }
 
+// RFC 4954 §5: who is not believed counts as unknown.
 Reply apply_auth(std::string_view value, const MailRules& rules, MailCommand& command) {
-  const auto decoded = decode_xtext(value);
-  if (!decoded || decoded->size() > kMostOriginal)
+  const auto decoded = decode_liberally(value);
+  if (!decoded)
     return bad_parameter("AUTH");
-  if (*decoded != "<>" && !parse_mailbox(*decoded, rules.smtputf8))
-    return bad_parameter("AUTH");
-  command.auth = *decoded == "<>" ? std::string() : *decoded;
+  const bool is_known = decoded->size() <= kMostOriginal && parse_mailbox(*decoded, rules.smtputf8);
+  command.auth = is_known ? *decoded : std::string();
   return {};
 }
 
@@ -181,10 +197,6 @@ constexpr Handler<MailCommand, MailRules> kMailParameters[] = {
     {"REQUIRETLS", false, apply_require_tls},
 };
 
-struct RcptRules {
-  bool smtputf8;
-};
-
 Reply apply_notify(std::string_view value, const RcptRules&, Recipient& recipient) {
   constexpr std::pair<std::string_view, std::uint8_t> kNames[] = {
       {"NEVER", Notify::kNever},
@@ -194,6 +206,8 @@ Reply apply_notify(std::string_view value, const RcptRules&, Recipient& recipien
   };
   unsigned bits = 0;
   for (const auto part : split(value, ',')) {
+    if (part.empty())
+      continue;
     unsigned bit = 0;
     for (const auto& [name, number] : kNames)
       if (equals_ignoring_case(part, name))
@@ -202,28 +216,59 @@ Reply apply_notify(std::string_view value, const RcptRules&, Recipient& recipien
       return bad_parameter("NOTIFY");
     bits |= bit;
   }
-  if ((bits & Notify::kNever) != 0 && bits != Notify::kNever)
+  if (bits == 0 || ((bits & Notify::kNever) != 0 && bits != Notify::kNever))
     return bad_parameter("NOTIFY");  // RFC 3461 §4.1: NEVER stands alone
   recipient.notify.bits = static_cast<std::uint8_t>(bits);
   return {};
 }
 
-// RFC 3461 §4.2; RFC 6533 §3 lets the address of type utf-8 stand unencoded.
+// RFC 6533 §3: a non-ASCII address in a form that is ASCII, "r\x{FC}@example.org", so that every
+// hop can have it.
+std::string utf8_original(std::string_view address) {
+  constexpr char kHex[] = "0123456789ABCDEF";
+  std::string out = "utf-8;";
+  for (std::size_t at = 0; at < address.size();) {
+    const auto lead = static_cast<unsigned char>(address[at]);
+    const std::size_t size = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    std::uint32_t point = size == 1 ? lead : lead & (0xFFU >> (size + 1));
+    for (std::size_t i = 1; i < size; ++i)
+      point = point << 6U | (static_cast<unsigned char>(address[at + i]) & 0x3FU);
+    if (size == 1 && lead > 0x20 && lead != '\\' && lead != '+' && lead != '=') {
+      out.push_back(address[at]);
+    } else {
+      std::string digits;
+      for (; point != 0 || digits.size() < 2; point >>= 4U)
+        digits.insert(digits.begin(), kHex[point & 0x0FU]);
+      out.append("\\x{").append(digits).append(1, '}');
+    }
+    at += size;
+  }
+  return out;
+}
+
+// RFC 3461 §4.2, RFC 6533 §3. Postfix sends the octets of UTF-8 in xtext, as rfc822: what is meant
+// is plain.
 Reply apply_orcpt(std::string_view value, const RcptRules& rules, Recipient& recipient) {
   const auto semicolon = value.find(';');
-  if (semicolon == std::string_view::npos || value.size() > kMostOriginal ||
-      !is_keyword(value.substr(0, semicolon)))
+  if (semicolon == std::string_view::npos || !is_keyword(value.substr(0, semicolon)))
     return bad_parameter("ORCPT");
+  const auto type = value.substr(0, semicolon);
   const auto address = value.substr(semicolon + 1);
-  const bool may_be_raw =
-      rules.smtputf8 && equals_ignoring_case(value.substr(0, semicolon), "utf-8");
-  const bool raw = may_be_raw && !is_ascii(address);
-  if (!raw) {
-    const auto decoded = decode_xtext(address);
-    if (!decoded || decoded->empty() || !is_ascii(*decoded))
-      return bad_parameter("ORCPT");
-  }
-  recipient.original_recipient = value;
+  const auto decoded = decode_liberally(address);
+  if (!decoded)
+    return bad_parameter("ORCPT");
+  const bool is_utf8_type = equals_ignoring_case(type, "utf-8");
+  std::string original;
+  if (is_ascii(*decoded) && (is_ascii(address) && address.find('=') == std::string_view::npos))
+    original = value;
+  else if (is_ascii(*decoded))
+    original = std::string(type) + ";" + encode_xtext(*decoded);
+  else if (is_utf8_type && !is_ascii(address) && rules.smtputf8)
+    original = value;
+  else if (is_utf8(*decoded) && (is_utf8_type || equals_ignoring_case(type, "rfc822")))
+    original = utf8_original(*decoded);
+  if (!decoded->empty() && original.size() <= kMostOriginal)
+    recipient.original_recipient = std::move(original);
   return {};
 }
 
@@ -263,7 +308,9 @@ Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rule
   if (!take_word(arguments, "FROM:"))
     return Reply(501, kBadArguments, "Expected MAIL FROM:<address>");
   // Whether UTF-8 was allowed is only known behind the path.
-  const auto path = parse_path(arguments, {.smtputf8 = true, .null_allowed = true});
+  const auto path = parse_path(
+      arguments,
+      {.smtputf8 = true, .null_allowed = true, .lenient = rules.lenient, .origin = rules.origin});
   if (!path)
     return refused_path(path.error(), kBadSender);
   MailCommand command;
@@ -276,15 +323,17 @@ Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rule
   return command;
 }
 
-Parsed<Recipient> parse_rcpt(std::string_view arguments, bool smtputf8) {
+Parsed<Recipient> parse_rcpt(std::string_view arguments, const RcptRules& rules) {
   if (!take_word(arguments, "TO:"))
     return Reply(501, kBadArguments, "Expected RCPT TO:<address>");
-  const auto path = parse_path(arguments, {.smtputf8 = smtputf8, .bare_postmaster = true});
+  const auto path = parse_path(arguments, {.smtputf8 = rules.smtputf8,
+                                           .bare_postmaster = true,
+                                           .lenient = rules.lenient,
+                                           .origin = rules.origin});
   if (!path)
     return refused_path(path.error(), kBadRecipient);
   Recipient recipient;
   recipient.address = path->mailbox;
-  const RcptRules rules{smtputf8};
   if (auto refused = read_parameters(path->rest, kRcptParameters, rules, recipient);
       refused.code != 0)
     return refused;

@@ -43,11 +43,19 @@ struct MailRules {
   bool smtputf8 = true;
   bool binary_mime = true;
   bool require_tls = false;  // RFC 8689: offered over TLS only
+  bool lenient = false;      // as in PathRules
+  std::string_view origin = {};
 };
 Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rules);
 
-// smtputf8: whether MAIL asked for it.
-Parsed<Recipient> parse_rcpt(std::string_view arguments, bool smtputf8);
+// ORCPT and ENVID are advice for notices, and NOTIFY's holes are nobody's intent: a fault in them
+// that hides nothing costs the parameter, not the mail.
+struct RcptRules {
+  bool smtputf8 = false;  // whether MAIL asked for it
+  bool lenient = false;   // as in PathRules
+  std::string_view origin = {};
+};
+Parsed<Recipient> parse_rcpt(std::string_view arguments, const RcptRules& rules);
 
 struct BdatCommand {
   std::uint64_t size = 0;

@@ -110,10 +110,18 @@ std::string Policy::refusal(const Access& access) {
   return "451 4.3.0 Cannot check this address now\r\n";
 }
 
+void Policy::limit_notices(const Client& client, mail::Notify& notify) const {
+  if (settings_->success_notices || may_relay(client) ||
+      (notify.bits & mail::Notify::kSuccess) == 0)
+    return;
+  notify.bits = static_cast<std::uint8_t>(notify.bits & ~mail::Notify::kSuccess);
+  if (notify.bits == 0)
+    notify.bits = mail::Notify::kNever;  // nothing else was wanted
+}
+
 Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view address) const {
-  const bool may_relay = client.trusted || !client.authenticated.empty();
   const auto* directory = settings_->directory.get();
-  if (directory == nullptr && may_relay)
+  if (directory == nullptr && may_relay(client))
     return Verdict::accepted;
   const auto domain = mail::domain_of(address);
   if (domain.empty())
@@ -136,7 +144,7 @@ Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view a
       return Verdict::cannot_tell;
     return *listed ? Verdict::accepted : Verdict::no_such_user;
   }
-  if (may_relay || is_relayed)
+  if (may_relay(client) || is_relayed)
     return Verdict::accepted;
   return Verdict::no_relay;
 }

@@ -44,6 +44,17 @@ class Policy {
   // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
   // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
   Verdict judge_recipient(const Client& client, std::string_view address) const;
+  // One of ours, who may send anywhere.
+  static bool may_relay(const Client& client) {
+    return client.trusted || !client.authenticated.empty();
+  }
+  // A report of success goes to whoever the sender claims to be: a stranger could have it sent to
+  // anybody, and larger than what it cost him. The other words of NOTIFY stay.
+  void limit_notices(const Client& client, mail::Notify& notify) const;
+  // Completes addresses without a domain.
+  const std::string& origin() const {
+    return settings_->origin.empty() ? settings_->hostname : settings_->origin;
+  }
 
   // Composed once, for the wire.
   const std::string& greeting() const { return greeting_; }

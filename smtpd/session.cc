@@ -243,6 +243,8 @@ Session::Step Session::on_mail(std::string_view arguments) {
   mail::MailRules rules;
   rules.size_limit = policy_->settings().message_size;
   rules.require_tls = tls_ != nullptr;  // RFC 8689 §4.1: offered under TLS only
+  rules.lenient = Policy::may_relay(client_);
+  rules.origin = policy_->origin();
   auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
     return refuse(parsed.error());
@@ -280,11 +282,16 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
       return {replies::kFarTooManyRecipients, Next::hang_up};
     return {replies::kTooManyRecipients};
   }
-  auto recipient = mail::parse_rcpt(arguments, transaction_.envelope.smtputf8);
+  mail::RcptRules rules;
+  rules.smtputf8 = transaction_.envelope.smtputf8;
+  rules.lenient = Policy::may_relay(client_);
+  rules.origin = policy_->origin();
+  auto recipient = mail::parse_rcpt(arguments, rules);
   if (!recipient) {
     ++transaction_.recipients_refused;
     return refuse(recipient.error());
   }
+  policy_->limit_notices(client_, recipient->notify);
   scratch_ = Policy::refusal(policy_->settings().recipient_map, recipient->address);
   if (!scratch_.empty()) {
     ++transaction_.recipients_refused;
@@ -425,7 +432,9 @@ Session::Step Session::on_help(std::string_view) {
   return {replies::kHelp};
 }
 
-Session::Step Session::on_quit(std::string_view) {
+Session::Step Session::on_quit(std::string_view arguments) {
+  if (!arguments.empty())
+    return {replies::kNoArguments};
   has_quit_ = true;
   return {replies::kBye, Next::hang_up};
 }

@@ -189,14 +189,14 @@ class ListParser {
       const bool has_control = std::any_of(text.begin(), text.end(), [](char c) {
         return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
       });
-      if (is_special || has_control || text.size() > 64 || !is_utf8(text))
+      if (is_special || has_control || text.size() > 254 || !is_utf8(text))
         return shown + " is no local name";
       items_.push_back({ListItem::Kind::address, mail::quoted_local_part(text), literal});
       return {};
     }
     auto mailbox = mail::parse_mailbox(text, true);
     if (!mailbox)
-      return shown + " is no address";
+      return shown + " is no address: " + mailbox.error().step();
     items_.push_back({ListItem::Kind::address, *std::move(mailbox), literal});
     return {};
   }

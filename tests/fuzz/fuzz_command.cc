@@ -37,7 +37,7 @@ void check_mail(std::string_view arguments) {
 }
 
 void check_rcpt(std::string_view arguments, bool smtputf8) {
-  const auto recipient = parse_rcpt(arguments, smtputf8);
+  const auto recipient = parse_rcpt(arguments, {.smtputf8 = smtputf8});
   if (!recipient)
     return check_refusal(recipient.error());
   POSTRIDER_ASSERT(!recipient->address.empty());

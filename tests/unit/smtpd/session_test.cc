@@ -158,3 +158,56 @@ TEST_CASE("M01: a message with a hundred Received fields is a loop", "[smtpd][se
   // Lines of the body are nobody's trace.
   CHECK(play(with_data("Subject: x\r\n\r\n" + fields + ".\r\n")).last_codes() == "250");
 }
+
+// A stranger's reports of success would go to whoever he names, with more octets than he sent.
+TEST_CASE("notices of success are for clients that may relay", "[smtpd]") {
+  const auto notify_of = [](const PlayOptions& options, const std::string& words) {
+    auto script = with_data("\r\nx\r\n.\r\n");
+    script[2] = "RCPT TO:<y@us.test> NOTIFY=" + words + " ORCPT=rfc822;y@us.test\r\n";
+    const auto got = play(script, options);
+    REQUIRE(got.kept.size() == 1);
+    CHECK(got.kept[0].envelope.recipients[0].original_recipient == "rfc822;y@us.test");
+    return static_cast<int>(got.kept[0].envelope.recipients[0].notify.bits);
+  };
+  using mail::Notify;
+  PlayOptions stranger;
+  CHECK(notify_of(stranger, "SUCCESS") == Notify::kNever);
+  CHECK(notify_of(stranger, "SUCCESS,FAILURE") == Notify::kFailure);
+  CHECK(notify_of(stranger, "DELAY") == Notify::kDelay);
+  PlayOptions ours;
+  ours.settings = trusting_settings();
+  CHECK(notify_of(ours, "SUCCESS") == Notify::kSuccess);
+  PlayOptions open;
+  open.settings.success_notices = true;
+  CHECK(notify_of(open, "SUCCESS,FAILURE") == (Notify::kSuccess | Notify::kFailure));
+}
+
+TEST_CASE("clients that may relay may leave out brackets and domain", "[smtpd]") {
+  Script script = {"EHLO client.test\r\n",
+                   "MAIL FROM:root SIZE=10\r\n",
+                   "RCPT TO:<user>\r\n",
+                   "RCPT TO: y@us.test\r\n",
+                   "DATA\r\n",
+                   "\r\nx\r\n.\r\n"};
+  PlayOptions options;
+  options.settings = trusting_settings();
+  options.settings.origin = "us.test";
+  const auto ours = play(script, options);
+  REQUIRE(ours.kept.size() == 1);
+  CHECK(ours.kept[0].envelope.sender == "root@us.test");
+  CHECK(ours.kept[0].envelope.recipients[0].address == "user@us.test");
+  CHECK(ours.kept[0].envelope.recipients[1].address == "y@us.test");
+  const auto stranger =
+      play({script[0], script[1], "MAIL FROM:<x@ext.test>\r\n", script[2], script[3]});
+  CHECK(stranger.codes(2) == "501");
+  CHECK(stranger.codes(4) == "501");
+  CHECK(stranger.codes(5) == "501");
+  CHECK(stranger.replies[4] == "501 5.1.3 Bad recipient address: no domain\r\n");
+}
+
+TEST_CASE("QUIT takes no argument (RFC 5321 4.1.1)", "[smtpd]") {
+  const auto got = play({"EHLO client.test\r\n", "QUIT now\r\n", "QUIT \r\n"});
+  CHECK(got.codes(2) == "501");
+  CHECK(got.codes(3) == "221");
+  CHECK(got.closed);
+}
