@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -31,12 +32,19 @@ class BlockingPool {
   template <class T>
   Task<T> run(Loop& loop, std::function<T()> job) {
     std::optional<T> result;
+    std::exception_ptr thrown;  // without memory this job fails, and nobody else's
     Signal done;
     post([&] {
-      result.emplace(job());
+      try {
+        result.emplace(job());
+      } catch (...) {
+        thrown = std::current_exception();
+      }
       loop.post([&done] { done.set(); });
     });
     co_await done.wait();
+    if (thrown)
+      std::rethrow_exception(thrown);
     co_return *std::move(result);
   }
 

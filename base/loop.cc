@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 
 #include <exception>
+#include <new>
 
 namespace postrider {
 
@@ -14,8 +15,16 @@ Loop::Loop(unsigned number)
 
 Loop::~Loop() = default;
 
+// Where memory is short, the piece of work that asked for it is lost, not the loop. Coroutines have
+// caught that already.
 void Loop::run() {
-  context_.run();
+  for (;;) {
+    try {
+      context_.run();
+      return;
+    } catch (const std::bad_alloc&) {
+    }
+  }
 }
 
 void Loop::stop() {
@@ -34,8 +43,7 @@ void Loop::post(std::function<void()> work) {
 }
 
 void Loop::spawn(Task<void> task, Log& log, const char* name) {
-  ++children_;
-  asio::co_spawn(context_, std::move(task), [this, &log, name](const std::exception_ptr& thrown) {
+  const auto ended = [this, &log, name](const std::exception_ptr& thrown) {
     --children_;
     if (!thrown)
       return;
@@ -44,7 +52,14 @@ void Loop::spawn(Task<void> task, Log& log, const char* name) {
     } catch (const std::exception& error) {
       log.write(LogEvent(Level::error, "bug").add("where", name).add("what", error.what()));
     }
-  });
+  };
+  ++children_;
+  try {
+    asio::co_spawn(context_, std::move(task), ended);
+  } catch (...) {
+    --children_;
+    throw;
+  }
 }
 
 }  // namespace postrider
