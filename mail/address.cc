@@ -48,7 +48,7 @@ bool is_printable(char c) {
 }
 
 // Sizes of what stands at the start of the text; 0 if it is not there. Dots may stand anywhere, for
-// such addresses exist; but not alone.
+// such addresses exist; but not alone, nor as the steps of a path (attacks.md I01).
 std::size_t dot_string_size(std::string_view text) {
   std::size_t i = 0;
   bool has_atom = false;
@@ -57,6 +57,8 @@ std::size_t dot_string_size(std::string_view text) {
       has_atom = true;
     else if (text[i] != '.')
       break;
+    if (text.substr(i).starts_with("../"))
+      return 0;
   }
   return has_atom ? i : 0;
 }

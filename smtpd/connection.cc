@@ -4,6 +4,7 @@
 #include "smtpd/replies.h"
 
 #include <algorithm>
+#include <new>
 
 namespace postrider::smtpd {
 
@@ -35,34 +36,41 @@ Connection::Connection(std::shared_ptr<Reception> reception, Socket socket, cons
 Connection::~Connection() {
   if (has_address_slot_)
     reception_->slots().give_back_for(client_.address);
+  note_held(0);
   reception_->slots().give_back();
   reception_->remove(*this);
 }
 
+// Without memory this one session ends, and no other.
 Task<void> Connection::serve(std::unique_ptr<Connection> connection) {
-  co_await connection->live();
+  try {
+    co_await connection->live();
+  } catch (const std::bad_alloc&) {
+    connection->say(replies::kNoMemory);
+    count(connection->reception_->counters().turned_away);
+  }
 }
 
 Task<void> Connection::live() {
   buffer_ = reception_->buffers().borrow();
   if (arrival_.proxied && !co_await read_proxy_header())
     co_return;
-  client_.trusted = policy_->is_trusted(client_.address);
-  if (!take_address_slot())
+  client_.trusted = !is_nobody_ && policy_->is_trusted(client_.address);
+  if (!take_strangers_slot() || !take_address_slot())
     co_return;
   const auto session_id = to_string(reception_->custody().next_id());
   talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
   allow_auth_in_clear();
-  auto& log = reception_->log();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
-  maillog::connected(log, session_id, client_, proxy);
+  maillog::connected(log(), session_id, client_, proxy);
   if (arrival_.tls_start == TlsStart::starttls)
     talk_->session().offer_starttls();
   if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
     co_await converse();
   summary_.commands = talk_->commands();
-  maillog::disconnected(log, talk_->session(), summary_);
-  if (summary_.end == maillog::End::refused)
+  maillog::disconnected(log(), talk_->session(), summary_);
+  if (summary_.end == maillog::End::refused ||
+      (summary_.end == maillog::End::stopping && talk_->session().in_transaction()))
     co_await linger();
 }
 
@@ -78,18 +86,31 @@ Task<bool> Connection::read_proxy_header() {
     std::size_t used = 0;
     const auto header = parse_proxy_header(std::string_view(buffer.in.data(), buffer.end), used);
     if (!header) {
-      maillog::turned_away(reception_->log(), arrival_.address, header.error().describe(), {});
+      maillog::turned_away(log(), arrival_.address, header.error().describe(), {});
       co_return false;
     }
     if (!*header)
       continue;
     buffer.begin = used;
-    if (!(*header)->is_local) {
+    is_nobody_ = (*header)->is_local;
+    if (!is_nobody_) {
       client_.address = (*header)->source;
       client_.port = (*header)->source_port;
     }
     co_return true;
   }
+}
+
+// The part of the slots that is kept for our own clients is not for those behind a proxy either.
+bool Connection::take_strangers_slot() {
+  const auto limit = reception_->session_limit();
+  if (!arrival_.proxied || client_.trusted || reception_->slots().open() <= limit - limit / 8)
+    return true;
+  count(reception_->counters().turned_away);
+  maillog::turned_away(log(), client_.address, "all slots taken", replies::kAllBusy);
+  if (arrival_.tls_start != TlsStart::at_once)
+    say(replies::kAllBusy);
+  return false;
 }
 
 bool Connection::take_address_slot() {
@@ -99,8 +120,7 @@ bool Connection::take_address_slot() {
   if (has_address_slot_)
     return true;
   count(reception_->counters().turned_away);
-  maillog::turned_away(reception_->log(), client_.address, "too many sessions",
-                       replies::kTooManySessions);
+  maillog::turned_away(log(), client_.address, "too many sessions", replies::kTooManySessions);
   if (arrival_.tls_start != TlsStart::at_once)  // who waits for a handshake cannot read it
     say(replies::kTooManySessions);
   return false;
@@ -156,7 +176,9 @@ Task<void> Connection::converse() {
     if (need == Need::close)
       co_return note_hang_up();
     if (need == Need::store) {
+      is_storing_ = true;
       need = co_await store();
+      is_storing_ = false;
       if (need == Need::close)
         continue;
     } else if (need == Need::ask) {
@@ -186,6 +208,7 @@ Need Connection::take() {
                   used, buffer.replies);
   buffer.begin += used;
   keep_large_content();
+  note_held(talk_->intake() != nullptr ? talk_->intake()->bytes().capacity() : 0);
   return need;
 }
 
@@ -300,6 +323,26 @@ Task<void> Connection::linger() {
   }
 }
 
+Log& Connection::log() {
+  const bool is_ours = talk_ ? Policy::may_relay(talk_->session().client()) : client_.trusted;
+  return is_ours ? reception_->log() : reception_->limited_log();
+}
+
+void Connection::note_held(std::size_t octets) {
+  if (octets != held_)
+    reception_->slots().hold(octets, held_);
+  held_ = octets;
+}
+
+// Ends the wait under way, whose end says why. Who waits for a reply about a message that may be
+// stored already hears it.
+void Connection::give_up() {
+  if (!talk_)
+    stream_.close();
+  else if (!is_storing_)
+    stream_.set_deadline(Duration(0));
+}
+
 void Connection::end_if_idle() {
   boost::system::error_code ignored;
   if (!talk_)
@@ -315,7 +358,7 @@ void Connection::hurry() {
 
 void Connection::refused(const Refusal& refusal) {
   count(reception_->counters().rejected);
-  maillog::rejected(reception_->log(), talk_->session(), refusal);
+  maillog::rejected(log(), talk_->session(), refusal);
 }
 
 }  // namespace postrider::smtpd

@@ -36,6 +36,7 @@ class Connection final : private Observer {
   // From Reception, between two waits of this connection.
   void end_if_idle();  // stopping
   void hurry();        // stress: a stranger's wait for a command becomes short
+  void give_up();      // the grace has ended: a last word, then no more
   void close() { stream_.close(); }
 
  private:
@@ -44,6 +45,8 @@ class Connection final : private Observer {
   Task<void> live();
   Task<bool> read_proxy_header();
   bool take_address_slot();
+  bool take_strangers_slot();
+  void note_held(std::size_t octets);
   bool talks_early();
   Task<void> converse();
   Conversation::Need take();
@@ -67,6 +70,7 @@ class Connection final : private Observer {
   void say(std::string_view reply);
   void refused(const Refusal& refusal) override;
   void authenticated(const AuthEnd& end) override;
+  Log& log();  // of what comes with every connection or refusal
   const Timeouts& timeouts() const { return policy_->settings().timeouts; }
 
   std::shared_ptr<Reception> reception_;
@@ -75,6 +79,9 @@ class Connection final : private Observer {
   Arrival arrival_;
   Client client_;
   bool has_address_slot_ = false;
+  bool is_nobody_ = false;   // a proxy does not know, or speaks for itself: never one of ours
+  bool is_storing_ = false;  // the reply is on its way, and worth waiting for
+  std::size_t held_ = 0;     // octets of content, as counted in Slots
   bool waiting_idle_ = false;
   std::optional<Conversation> talk_;
   BufferPool::Lease buffer_;

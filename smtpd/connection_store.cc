@@ -11,6 +11,9 @@ namespace postrider::smtpd {
 
 namespace {
 
+// What one message may hold in memory while all of them hold much.
+constexpr std::size_t kMostWhenTight = 4U << 10U;
+
 bool is_no_room(const Error& error) {
   return error.code() == boost::system::errc::no_space_on_device ||
          (error.code().category() == boost::system::system_category() &&
@@ -27,11 +30,14 @@ void Connection::keep_large_content() {
     return;
   }
   auto& body = body_of_message();
-  if (intake->bytes().size() <= Intake::kMostInMemory ||
-      (body.awaits_header() && !intake->header().has_ended()))
+  const bool is_tight = reception_->is_tight();
+  const auto most = is_tight ? kMostWhenTight : Intake::kMostInMemory;
+  if (intake->bytes().size() <= most || (body.awaits_header() && !intake->header().has_ended()))
     return;
   if (auto spilled = body.spill(intake->bytes()); !spilled)
     storage_trouble(*intake, spilled.error());
+  else if (is_tight)
+    std::string().swap(intake->bytes());
 }
 
 // One read may end a message and begin another: what was kept of the former is not the latter's.

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <new>
 #include <sys/socket.h>
 
 namespace postrider::smtpd {
@@ -92,7 +93,11 @@ Listener::Accepted Listener::accept_one() {
   FileDescriptor accepted(
       ::accept4(socket_.native_handle(), address, &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (accepted.is_open()) {
-    admit(std::move(accepted), address);
+    try {
+      admit(std::move(accepted), address);
+    } catch (const std::bad_alloc&) {
+      return Accepted::no_descriptors;  // nor memory: a pause, and one that hears of it
+    }
     return Accepted::one;
   }
   switch (errno) {
@@ -139,7 +144,13 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   }
   (void)socket.release();
   arrival.tls = tls_;
-  auto connection = std::make_unique<Connection>(reception_, std::move(stream), arrival);
+  std::unique_ptr<Connection> connection;
+  try {
+    connection = std::make_unique<Connection>(reception_, std::move(stream), arrival);
+  } catch (const std::bad_alloc&) {
+    reception.slots().give_back();
+    throw;
+  }
   reception.loop().spawn(Connection::serve(std::move(connection)), reception.log(),
                          "smtpd connection");
 }
@@ -150,7 +161,7 @@ void Listener::turn_away(const FileDescriptor& socket, const IpAddress& client,
   if (!reply.empty() && tls_start_ != TlsStart::at_once)
     (void)::send(socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   count(reception_->counters().turned_away);
-  maillog::turned_away(reception_->log(), client, reason, reply);
+  maillog::turned_away(reception_->limited_log(), client, reason, reply);
 }
 
 void Listener::shed() {
@@ -167,7 +178,7 @@ void Listener::shed() {
   if (last_complaint_ != SteadyTime{} && now - last_complaint_ < kComplaint)
     return;
   last_complaint_ = now;
-  maillog::trouble(reception_->log(), {}, "no file descriptors left", error);
+  maillog::trouble(reception_->log(), {}, "no file descriptors or memory left", error);
 }
 
 }  // namespace postrider::smtpd

@@ -12,6 +12,7 @@
 // turned_away   -         client reason reply
 // authenticated session   client mechanism user
 // auth_failed   session   client mechanism [user] reply
+// log_limited   -         event suppressed                              (more than is written)
 // trouble       session   what error                                    (warn: ours, not theirs)
 // listening     -         address role tls                              (at start)
 //

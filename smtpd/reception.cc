@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <sys/resource.h>
+#include <utility>
 
 namespace postrider::smtpd {
 
 namespace {
+
+constexpr Duration kGoodbye(1000);
 
 // A quarter of the descriptors is left to delivery, the queue and the rest.
 std::uint32_t sessions_by_file_limit() {
@@ -25,9 +28,10 @@ Reception::Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
       custody_(custody),
       clock_(clock),
       log_(log),
+      limited_log_(log, clock, loop.deadlines()),
       slots_(std::move(slots)),
       policy_(std::move(policy)),
-      grace_(loop.deadlines(), [this] { close_all(); }),
+      grace_(loop.deadlines(), [this] { on_grace_end(); }),
       file_limit_(sessions_by_file_limit()) {}
 
 std::uint32_t Reception::session_limit() const {
@@ -70,6 +74,14 @@ void Reception::stop(Duration grace, std::function<void()> empty) {
   for (auto* connection = first_; connection != nullptr; connection = connection->next_)
     connection->end_if_idle();
   grace_.set(grace);
+}
+
+void Reception::on_grace_end() {
+  if (std::exchange(gave_up_, true))
+    return close_all();
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->give_up();
+  grace_.set(kGoodbye);
 }
 
 void Reception::close_all() {

@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "smtpd/buffer_pool.h"
 #include "smtpd/custody.h"
+#include "smtpd/limited_log.h"
 #include "smtpd/policy.h"
 #include "smtpd/slots.h"
 
@@ -36,6 +37,8 @@ class Reception {
   Custody& custody() { return custody_; }
   const Clock& clock() const { return clock_; }
   Log& log() { return log_; }
+  // For connections and refusals of strangers.
+  Log& limited_log() { return limited_log_; }
   Slots& slots() { return *slots_; }
   BufferPool& buffers() { return buffers_; }
   LoopCounters& counters() { return counters_; }
@@ -46,7 +49,13 @@ class Reception {
   // The limit of sessions in all: as configured, or what the file limit leaves room for.
   std::uint32_t session_limit() const;
   // More than three quarters of the slots are taken (attacks.md X09, reliability.md 1.3).
-  bool is_stressed() const { return slots_->open() > session_limit() / 4 * 3; }
+  // Content that is held counts too: memory for it is one budget for all sessions.
+  bool is_stressed() const {
+    return slots_->open() > session_limit() / 4 * 3 ||
+           slots_->held() > policy_->limits().content_memory;
+  }
+  // Content goes to its file early.
+  bool is_tight() const { return slots_->held() > policy_->limits().content_memory / 2; }
 
   void add(Connection& connection);
   void remove(Connection& connection);
@@ -54,16 +63,19 @@ class Reception {
   void notice_stress();
 
   bool is_stopping() const { return stopping_; }
-  // No new sessions; the idle ones end now, the others when their transaction ends or, by force,
-  // after `grace`. `empty` runs once when none is left.
+  // No new sessions; the idle ones end now, the others when their transaction ends or, with a 421,
+  // after `grace`, and a second later whatever they do. `empty` runs once when none is left.
   void stop(Duration grace, std::function<void()> empty);
   void close_all();
 
  private:
+  void on_grace_end();
+
   Loop& loop_;
   Custody& custody_;
   const Clock& clock_;
   Log& log_;
+  LimitedLog limited_log_;
   std::shared_ptr<Slots> slots_;
   std::shared_ptr<const Policy> policy_;
   BufferPool buffers_;
@@ -71,6 +83,7 @@ class Reception {
   Connection* first_ = nullptr;  // linked through the connections
   bool stopping_ = false;
   bool stressed_ = false;
+  bool gave_up_ = false;
   std::function<void()> empty_;
   Deadline grace_;
   std::uint32_t file_limit_;

@@ -59,6 +59,7 @@ inline constexpr auto kLoop = "554 5.4.6 Too many hops\r\n"sv;
 // Trouble of ours
 inline constexpr auto kNoRoom = "452 4.3.1 Not enough room, try again later\r\n"sv;
 inline constexpr auto kStopping = "421 4.3.2 Service is shutting down\r\n"sv;
+inline constexpr auto kNoMemory = "421 4.3.0 Out of memory, try again later\r\n"sv;
 inline constexpr auto kTimeout = "421 4.4.2 Timeout\r\n"sv;
 
 }  // namespace postrider::smtpd::replies

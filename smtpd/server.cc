@@ -221,6 +221,7 @@ void Server::drain(Duration grace, std::function<void()> done) {
 Server::Counters Server::counters() const {
   Counters sum;
   sum.open = impl_->slots->open();
+  sum.held = impl_->slots->held();
   for (const auto& face : impl_->faces) {
     const auto& counters = face.reception->counters();
     sum.connections += counters.connections.load(std::memory_order_relaxed);

@@ -59,6 +59,7 @@ class Server {
     std::uint64_t connections = 0, open = 0, messages = 0, recipients = 0, bytes = 0;
     std::uint64_t rejected = 0;     // refused commands and messages
     std::uint64_t turned_away = 0;  // connections beyond a limit
+    std::size_t held = 0;           // octets of content in memory, now
     bool stressed = false;
   };
   Counters counters() const;  // any thread

@@ -60,6 +60,7 @@ struct Limits {
   std::uint32_t header_size = 1U << 20U;     // octets of a header section
   std::uint32_t received_fields = 100;       // a loop (RFC 5321 §6.3 asks for 100 at least)
   std::uint32_t sessions = 16384;            // in all; never more than the file limit allows
+  std::size_t content_memory = 128U << 20U;  // octets of content that all sessions hold
   std::uint32_t sessions_per_client = 50;    // of one IPv4 address or one IPv6 /64
   std::uint32_t sessions_per_network = 200;  // of one IPv4 /24 or one IPv6 /48
 };

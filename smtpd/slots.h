@@ -21,6 +21,12 @@ class Slots {
   void give_back() { open_.fetch_sub(1, std::memory_order_relaxed); }
   std::uint32_t open() const { return open_.load(std::memory_order_relaxed); }
 
+  // Octets of content that sessions hold in memory: `octets` instead of `before`.
+  void hold(std::size_t octets, std::size_t before) {
+    held_.fetch_add(octets - before, std::memory_order_relaxed);
+  }
+  std::size_t held() const { return held_.load(std::memory_order_relaxed); }
+
   // By address. False: this client, or its network, has its share.
   bool take_for(const IpAddress& client, const Limits& limits);
   void give_back_for(const IpAddress& client);
@@ -34,6 +40,7 @@ class Slots {
   static IpAddress network_key(const IpAddress& client);
 
   std::atomic<std::uint32_t> open_{0};
+  std::atomic<std::size_t> held_{0};
   std::mutex mutex_;
   Counts by_client_;
   Counts by_network_;

@@ -10,7 +10,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <chrono>
 #include <filesystem>
+#include <new>
+#include <thread>
 
 using namespace postrider;
 using namespace postrider::tests;
@@ -188,6 +191,72 @@ TEST_CASE("a message that is given up and the next one in one read stay apart",
   }
   server.drain(Duration(1000));
   CHECK(real.body_files() == 1);
+}
+
+// Whatever runs out of memory ends its own session with a word, and no other.
+TEST_CASE("a session without memory hears 421 and the others go on", "[smtpd][queue][tcp]") {
+  class NoMemory : public smtpd::QueueCustody {
+   public:
+    explicit NoMemory(queue::Queue& queue) : QueueCustody(queue) {}
+    Result<queue::BodyFile> create_body(mail::MessageId id) override {
+      if (at == 1)
+        throw std::bad_alloc();
+      return QueueCustody::create_body(id);
+    }
+    Result<void> append(queue::BodyFile& body, std::string_view bytes) override {
+      if (at == 2)
+        throw std::bad_alloc();
+      return QueueCustody::append(body, bytes);
+    }
+    Task<Result<void>> accept(Loop& loop, queue::Submission submission) override {
+      if (at == 3)
+        throw std::bad_alloc();
+      co_return co_await QueueCustody::accept(loop, std::move(submission));
+    }
+    std::atomic<int> at{0};
+  };
+  RealQueue real;
+  NoMemory memory(*real.queue);
+  RunningServer server(strict_settings(), 1, &memory);
+  auto other = ready_to_send(server, 4);
+  for (int at = 1; at <= 3; ++at) {
+    memory.at = at;
+    CHECK(send_by_data(server, text_of(70000)) == smtpd::replies::kNoMemory);
+  }
+  memory.at = 0;
+  other.send(stuffed(text_of(100)));
+  CHECK(codes_of(other.reply()) == "250");
+  CHECK(real.list().size() == 1);
+  CHECK(real.body_files() == 0);
+  CHECK(server.log().named("bug").empty());
+}
+
+TEST_CASE("content goes to its file early while much of it is held", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = strict_settings();
+  settings.limits.content_memory = 100000;
+  RunningServer server(settings, 1, real.custody.get());
+  // Three that are silent within 60 KB of content: the first two are in memory, and now that is
+  // much, so the third has a file.
+  std::vector<Peer> silent;
+  for (std::size_t i = 0; i < 3; ++i) {
+    silent.push_back(ready_to_send(server, 4));
+    const auto text = stuffed(text_of(60000));
+    silent.back().send(text.substr(0, text.size() - 3));
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (server.server().counters().held < std::min<std::size_t>(i + 1, 2) * 60000 &&
+           std::chrono::steady_clock::now() < until)
+      std::this_thread::yield();
+  }
+  silent.back().send(".\r\n");
+  const auto id = id_in(silent.back().reply());
+  CHECK(real.queue->load(id).value()->content.bytes == nullptr);
+  CHECK(real.content(id) == text_of(60000));
+  silent.clear();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (server.server().counters().held > 0 && std::chrono::steady_clock::now() < until)
+    std::this_thread::yield();
+  CHECK(server.server().counters().held == 0);
 }
 
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {

@@ -3,6 +3,7 @@
 
 #include "smtpd/header_watch.h"
 #include "smtpd/intake.h"
+#include "smtpd/limited_log.h"
 #include "smtpd/maillog.h"
 #include "smtpd/policy.h"
 #include "smtpd/proxy_protocol.h"
@@ -134,6 +135,37 @@ TEST_CASE("the header watch ends where the walk over the whole ends", "[smtpd]")
           CHECK(watch.has_date() == facts.has_date);
         }
       }
+}
+
+TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attacks]") {
+  tests::RecordingLog log;
+  class : public Clock {
+   public:
+    TimePoint now() const override { return {}; }
+    SteadyTime steady() const override { return at; }
+    SteadyTime at{std::chrono::hours(1)};
+  } clock;
+  Loop loop(0);
+  smtpd::LimitedLog limited(log, clock, loop.deadlines());
+  const auto write = [&](const char* name, std::uint64_t times) {
+    for (std::uint64_t i = 0; i < times; ++i)
+      limited.write(LogEvent(Level::info, name));
+  };
+  constexpr auto kBurst = smtpd::LimitedLog::kBurst;
+  write("connected", kBurst + 500);
+  write("rejected", 10);
+  CHECK(log.named("connected").size() == kBurst);
+  CHECK(log.named("rejected").size() == 10);
+  limited.report();
+  REQUIRE(log.named("log_limited").size() == 1);
+  CHECK(log.named("log_limited")[0].value("event") == "connected");
+  CHECK(log.named("log_limited")[0].value("suppressed") == "500");
+  clock.at += std::chrono::seconds(2);
+  write("connected", 500);
+  CHECK(log.named("connected").size() == kBurst + 2 * smtpd::LimitedLog::kRate);
+  limited.report();
+  limited.report();
+  CHECK(log.named("log_limited").size() == 2);
 }
 
 TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {

@@ -331,14 +331,23 @@ TEST_CASE("draining: idle clients get 421, a transaction ends first", "[smtpd][t
   CHECK(server.server().counters().open == 0);
 }
 
-TEST_CASE("draining: after the grace what is left is closed", "[smtpd][tcp]") {
+TEST_CASE("draining: after the grace what is left hears 421 and is closed", "[smtpd][tcp]") {
   RunningServer server;
-  auto busy = greeted_peer(server);
   const auto steps = with_data("");
-  for (std::size_t i = 1; i < 4; ++i)
-    busy.say(steps[i]);
+  // In each stage of a transaction: after MAIL, after RCPT, within DATA, with content on its way.
+  std::vector<Peer> peers;
+  for (std::size_t stage = 2; stage <= 5; ++stage) {
+    peers.push_back(greeted_peer(server));
+    for (std::size_t i = 1; i < std::min<std::size_t>(stage, 4); ++i)
+      CHECK(codes_of(peers.back().say(steps[i])) == (i == 3 ? "354" : "250"));
+    if (stage == 5)
+      peers.back().send("Subject: half\r\n\r\n" + std::string(70000, 'x'));
+  }
   server.drain(Duration(200));
-  CHECK(busy.is_closed());
+  for (auto& peer : peers) {
+    CHECK(peer.reply() == replies::kStopping);
+    CHECK(peer.is_closed());
+  }
   CHECK(server.custody().kept().empty());
 }
 
@@ -442,6 +451,36 @@ TEST_CASE("I16: the PROXY header counts from listed peers only", "[smtpd][attack
     peer.say(kEhlo);
     peer.say("MAIL FROM:<>\r\n");
     CHECK(codes_of(peer.say("RCPT TO:<u@ext.test>\r\n")) == "550");
+  }
+  SECTION("who the proxy does not know, and the proxy itself, is none of ours") {
+    settings.relay_from.push_back(Network::parse("127.0.0.0/8").value());
+    server.configure(settings);
+    const std::string local("\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00", 16);
+    for (const auto& start : {std::string("PROXY UNKNOWN\r\n"), local}) {
+      Peer peer(server.port());
+      peer.send(start);
+      CHECK(peer.reply().starts_with("220"));
+      peer.say(kEhlo);
+      peer.say("MAIL FROM:<>\r\n");
+      CHECK(codes_of(peer.say("RCPT TO:<u@ext.test>\r\n")) == "550");
+    }
+  }
+  SECTION("the slots of our own are not for strangers behind a proxy") {
+    settings.limits.sessions = 8;
+    server.configure(settings);
+    std::vector<Peer> strangers;
+    for (int i = 0; i < 7; ++i) {
+      strangers.emplace_back(server.port());
+      strangers.back().send("PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\r\n");
+      CHECK(strangers.back().reply().starts_with("220"));
+    }
+    Peer late(server.port());
+    late.send("PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\r\n");
+    CHECK(late.reply() == replies::kAllBusy);
+    CHECK(late.is_closed());
+    Peer ours(server.port());
+    ours.send("PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n");
+    CHECK(ours.reply().starts_with("220"));
   }
   SECTION("without one, with a broken one, with none in time, and twice") {
     for (const auto* start :
