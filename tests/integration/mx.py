@@ -19,6 +19,10 @@ equal       MX  10 mx1
 equal       MX  10 mx2
 equal       MX  10 mx3
 implicit    A   127.0.1.12
+underscore  MX  10 mx_1
+my_domain   MX  10 -mx_1
+mx_1        A   127.0.1.13
+-mx_1       A   127.0.1.13
 nullmx      MX  0  .
 halfnull    MX  0  .
 halfnull    MX  10 mx1
@@ -61,6 +65,14 @@ class ByMx(scenario.Scenario):
         self.sinks[0].wait_for(1)
         self.server.wait_until_empty()
         self.assertEqual(self.counts(), [1, 0, 0])
+
+    def test_names_that_are_no_host_names_but_resolve_are_used(self):
+        self.server.start()
+        self.send("underscore.example")
+        self.send("my_domain.example", sender="a_b@web_app_1")
+        self.sinks[2].wait_for(2)
+        self.server.wait_until_empty()
+        self.assertEqual(self.counts(), [0, 0, 2])
 
     def test_the_second_host_takes_over_when_the_first_is_down_in_the_same_attempt(self):
         self.sinks[0].stop()
