@@ -229,7 +229,6 @@ int Running::stop() {
     drop_->stop();
     tls_parts_->stop();
   });
-  const auto end = clock_.steady() + kStop;
   const auto stage_done = [this] { events_.post(Event::stage_done); };
   server_->drain(kReceivingGrace, stage_done);
   const bool received = wait_for_stage(kReceivingGrace + kBeyondGrace);
