@@ -40,13 +40,14 @@ class Lookup {
   void note_silence(const Server& server);
   void prefer(std::size_t server);
   Duration time_left() const;
-  std::shared_ptr<const Found> conclude(Finding finding, bool secure) const;
+  std::shared_ptr<const Found> conclude(Finding finding, bool secure, bool was_silent) const;
 
   std::shared_ptr<Network> network_;
   std::shared_ptr<Plan> plan_;
   const Question asked_;
   Question question_;  // behind aliases
   SteadyTime deadline_;
+  const SteadyTime began_ = std::chrono::steady_clock::now();
   unsigned links_ = 0;
 };
 
@@ -73,6 +74,7 @@ Duration Lookup::time_left() const {
 }
 
 Verdict Lookup::judge(const Message& message, const Server& server) const {
+  network_->heard = std::chrono::steady_clock::now();
   Verdict verdict;
   verdict.finding = read_answer(message, question_, kMostLinks - links_);
   verdict.authentic = message.authentic;
@@ -178,7 +180,7 @@ Task<Verdict> Lookup::ask_servers() {
   co_return worst;
 }
 
-std::shared_ptr<const Found> Lookup::conclude(Finding finding, bool secure) const {
+std::shared_ptr<const Found> Lookup::conclude(Finding finding, bool secure, bool was_silent) const {
   auto found = std::make_shared<Found>();
   found->status = finding.status;
   found->records = to_records(asked_.type, finding.records);
@@ -194,7 +196,8 @@ std::shared_ptr<const Found> Lookup::conclude(Finding finding, bool secure) cons
     found->secure = false;
     found->canonical_name = asked_.name.text();
     found->reason = describe(asked_) + ": " + found->reason;
-    keep = plan_->failure_ttl;
+    // Where others were answered meanwhile, it is the name's own servers that are silent.
+    keep = was_silent && network_->heard >= began_ ? plan_->silence_ttl : plan_->failure_ttl;
   }
   found->expires = std::chrono::steady_clock::now() + keep;
   return found;
@@ -216,7 +219,7 @@ Task<std::shared_ptr<const Found>> Lookup::run() {
     if (finding.unfinished)
       finding.reason = "a chain of more than " + std::to_string(kMostLinks) + " aliases";
     finding.ttl = ttl;
-    co_return conclude(std::move(finding), secure);
+    co_return conclude(std::move(finding), secure, verdict.silent);
   }
 }
 

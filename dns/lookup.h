@@ -25,6 +25,7 @@ struct Plan {
   bool trust_ad = false;
   std::vector<Duration> timeouts;
   Duration failure_ttl{0};
+  Duration silence_ttl{0};
   // The server that answered when another was silent; asked first for a while.
   std::size_t preferred = 0;
   SteadyTime preferred_until;
@@ -45,6 +46,7 @@ struct Network {
   TcpExchange tcp;
   Log& log;  // not to be used when stopped
   bool stopped = false;
+  SteadyTime heard;  // when a server last answered anything
 };
 
 // Ends by `deadline`, with expiry set.

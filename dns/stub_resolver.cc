@@ -21,6 +21,8 @@ using FoundPointer = std::shared_ptr<const Found>;
 // does not fit is lost, and costs a timeout. Slow answers only delay others by the pause.
 constexpr std::size_t kMostFresh = 64;
 constexpr Duration kPause{100};
+// Of a lookup that begins while many are in flight.
+constexpr Duration kShortPatience{2000};
 
 bool all_on_loopback(const std::vector<Server>& servers) {
   return std::all_of(servers.begin(), servers.end(),
@@ -97,6 +99,7 @@ class StubResolver::Core : public std::enable_shared_from_this<Core> {
   std::unordered_map<std::string, std::shared_ptr<Flight>> flights_;
   std::deque<std::shared_ptr<Flight>> waiting_;
   std::size_t flying_ = 0;
+  bool newest_next_ = false;
   std::size_t fresh_ = 0;  // begun since the last pause and still flying
   std::uint64_t pauses_ = 0;
   std::optional<Deadline> pause_;  // none when stopped
@@ -174,6 +177,7 @@ void StubResolver::Core::make_plan() {
       settings_.trust_ad.value_or(all_on_loopback(plan->servers) || (conf_ && conf_->trust_ad));
   plan->timeouts = timeouts_of(settings_, conf_);
   plan->failure_ttl = settings_.failure_ttl;
+  plan->silence_ttl = std::max(settings_.silence_ttl, settings_.failure_ttl);
   const bool same = plan_ && plan->servers == plan_->servers && plan->trust_ad == plan_->trust_ad;
   if (!same)
     cache_.clear();
@@ -218,8 +222,13 @@ void StubResolver::Core::start_waiting() {
         pause_->set(kPause);
       return;
     }
-    auto flight = std::move(waiting_.front());
-    waiting_.pop_front();
+    // The newest has its turn as well as the oldest.
+    const bool newest = std::exchange(newest_next_, !newest_next_);
+    auto flight = std::move(newest ? waiting_.back() : waiting_.front());
+    newest ? waiting_.pop_back() : waiting_.pop_front();
+    if (flying_ >= settings_.most_in_flight / 2)
+      flight->deadline =
+          std::min(flight->deadline, std::chrono::steady_clock::now() + kShortPatience);
     ++flying_;
     ++fresh_;
     flight->begun = pauses_;

@@ -7,8 +7,11 @@
 // The AD bit counts only with trust_ad.
 //
 // One query a question at a time (single flight). Questions beyond the limit in flight wait in
-// order, at most until their total deadline, which is counted from the call. A burst is paced, so
-// that it does not overrun the receive buffer of the server.
+// line, at most until their total deadline, which is counted from the call. A burst is paced, so
+// that it does not overrun the receive buffer of the server. While half of all are in flight, a
+// further one is given up after a single short wait, and the line is served from both ends: many
+// names that nobody answers for hold up no others. Their silence is remembered for longer than
+// other failures, unless the servers have been silent altogether.
 #pragma once
 
 #include "base/loop.h"
@@ -37,7 +40,8 @@ struct Settings {
 
   std::vector<Duration> timeouts = {Duration(2000), Duration(3000), Duration(5000)};  // of a round
   Duration total{20000};                                                              // of a lookup
-  Duration failure_ttl{5000};  // how long a failure is remembered (RFC 9520)
+  Duration failure_ttl{5000};   // how long a failure is remembered (RFC 9520)
+  Duration silence_ttl{30000};  // and that nobody answered for a name, though for others
   std::size_t most_in_flight = 1000;
   std::size_t most_waiting = 10000;
   std::size_t most_cached = 20000;             // entries

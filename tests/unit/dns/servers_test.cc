@@ -158,6 +158,46 @@ TEST_CASE_METHOD(DnsFixture, "answers that never come do not keep others from be
   CHECK_FALSE(all[0]->has_value());
 }
 
+TEST_CASE_METHOD(DnsFixture,
+                 "names that nobody answers for do not use up all that may be in flight",
+                 "[dns][resolver]") {
+  settings.timeouts = {Duration(60000)};
+  settings.total = Duration(60000);
+  settings.most_in_flight = 20;
+  start();
+  server.on_any(nothing());
+  server.on("mx example.test", one_mx());
+  std::vector<std::shared_ptr<std::optional<Answer<Mx>>>> all;
+  for (int i = 0; i < 60; ++i)
+    all.push_back(begin(resolver->mx("n" + std::to_string(i) + ".test")));
+  // Half of those in flight have short patience, and then its turn comes before that of many.
+  CHECK(mx("example.test").status == Status::records);
+  CHECK_FALSE(all[0]->has_value());
+  CHECK(std::count_if(all.begin(), all.end(), [](const auto& one) { return one->has_value(); }) <=
+        20);
+}
+
+TEST_CASE_METHOD(DnsFixture, "that a name's servers are silent is remembered for longer",
+                 "[dns][resolver]") {
+  settings.timeouts = {Duration(50)};
+  settings.failure_ttl = Duration(1);
+  settings.silence_ttl = Duration(60000);
+  start();
+  server.on("mx silent.test", nothing());
+  server.on("mx example.test", one_mx());
+  const auto first = begin(resolver->mx("silent.test"));
+  const bool others_are_answered = GENERATE(true, false);
+  if (others_are_answered)
+    CHECK(mx("example.test").status == Status::records);
+  CHECK(finish(first).status == Status::temporary_failure);
+  const auto asked = server.asked().size();
+  const auto end = std::chrono::steady_clock::now() + Duration(2);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+  CHECK(mx("silent.test").status == Status::temporary_failure);
+  CHECK(server.asked().size() == asked + (others_are_answered ? 0 : 1));
+}
+
 TEST_CASE_METHOD(DnsFixture, "other servers are asked after a reload, and old answers forgotten",
                  "[dns][resolver]") {
   start();
