@@ -249,6 +249,10 @@ const Option kOptions[] = {
      "When the sender is told that a message still waits; 0s for never."},
     {"delivery.site_connections", Number{AT(delivery.site_connections), 1, 1000}, false, nullptr,
      "The most connections at one time to one set of MX hosts."},
+    {"delivery.connections", Number{AT(delivery.connections), 0, 100000}, false, nullptr,
+     "The most connections at one time to other servers in all; 0 for a quarter of the descriptors that the "
+     "daemon may have open, at most 1000. Sites that have not taken a message yet get at most half of them, "
+     "and slow ones leave a quarter to others."},
     {"delivery.tls_ca", Text{AT(delivery.tls_ca), check_optional_path}, false, "the system's",
      "The file with the certificates, in PEM, of those who may vouch for other servers."},
     {"delivery.connect_timeout", Time{AT(delivery.connect_timeout), seconds(1), minutes(10)}, false, nullptr,

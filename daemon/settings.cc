@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <charconv>
 #include <pwd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -195,6 +196,14 @@ Result<std::uint64_t> uid_of(const std::string& user) {
   return std::uint64_t{entry->pw_uid};
 }
 
+// Receiving, files and name servers need some as well.
+unsigned connections_by_descriptors() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return 1000;
+  return static_cast<unsigned>(std::clamp<rlim_t>(limit.rlim_cur / 4, 8, 1000));
+}
+
 }  // namespace
 
 Result<LocalRules> local_rules(const SendmailConfig& config) {
@@ -269,6 +278,9 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   settings->retry.steps = config.delivery.retry;
   settings->lifetime = config.delivery.lifetime;
   settings->site_connections = static_cast<unsigned>(config.delivery.site_connections);
+  settings->connections = config.delivery.connections > 0
+                              ? static_cast<unsigned>(config.delivery.connections)
+                              : connections_by_descriptors();
   settings->families = families(config.delivery.family);
   settings->idle_connection = config.delivery.idle;
   settings->mailbox = config.local.mailbox;

@@ -1,6 +1,7 @@
 // A host's address, in the order in which they are tried.
 #pragma once
 
+#include "delivery/address_slot.h"
 #include "delivery/tls_policy.h"
 
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -16,6 +17,7 @@ struct Candidate {
   std::string remote;                    // "mx1.example.org[192.0.2.1]:25"
   std::string host;                      // "mx1.example.org"; empty for an address or a socket
   std::shared_ptr<const TlsDemand> tls;  // null: none is used
+  std::shared_ptr<AddressSlot> slot;     // null: as many connections as may be
 };
 
 }  // namespace postrider::delivery

@@ -1,6 +1,7 @@
 #include "delivery/core.h"
 
 #include "base/assert.h"
+#include "base/text.h"
 #include "delivery/notices.h"
 #include "delivery/outcome.h"
 #include "queue/schedule.h"
@@ -20,6 +21,18 @@ namespace {
 // A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
 constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
+// What is known of some recipients is recorded so long after it became known, whatever the others
+// do: a crash would repeat it.
+constexpr auto kKnown = std::chrono::milliseconds(700);
+
+// RFC 5321 §2.4: the local part as it is, the domain without regard to case.
+bool is_same_mailbox(const mail::Recipient& a, const mail::Recipient& b) {
+  if (a.address.size() != b.address.size() || a.leaf != b.leaf)
+    return false;
+  const auto at = a.address.rfind('@');
+  return at != std::string::npos && a.address.compare(0, at, b.address, 0, at) == 0 &&
+         equals_ignoring_case(a.address, b.address);
+}
 
 Outcome expired(const Lease::Recipient& recipient) {
   auto outcome = recipient.last.value_or(Outcome());
@@ -29,6 +42,13 @@ Outcome expired(const Lease::Recipient& recipient) {
   outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
   outcome.text = "the message was too long in the queue; last: " + last;
   return outcome;
+}
+
+// Nobody whom it names has to be tried again.
+bool has_ended(const queue::Record& record) {
+  return record.untried.empty() &&
+         std::none_of(record.results.begin(), record.results.end(),
+                      [](const auto& result) { return result.outcome.verdict == Verdict::retry; });
 }
 
 Outcome by_administrator(const Lease::Recipient& recipient) {
@@ -165,7 +185,7 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
       group.job.recipients.push_back(leased.index);
       continue;
     }
-    groups[found->second].job.recipients.push_back(leased.index);
+    add_twin(in_hand, groups[found->second].job, leased.index);
   }
   for (auto& group : groups) {
     if (is_draining_)
@@ -173,6 +193,17 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
     else
       send_by(group.way, std::move(group.job));
   }
+}
+
+void Core::add_twin(InHand& in_hand, Job& job, std::uint32_t index) const {
+  const auto& recipients = job.message->envelope.recipients;
+  const auto first = std::find_if(
+      job.recipients.begin(), job.recipients.end(),
+      [&](std::uint32_t known) { return is_same_mailbox(recipients[known], recipients[index]); });
+  if (first == job.recipients.end())
+    job.recipients.push_back(index);
+  else
+    in_hand.twins[*first].push_back(index);
 }
 
 void Core::send_by(const Way& way, Job job) {
@@ -205,7 +236,7 @@ void Core::send_by(const Way& way, Job job) {
 }
 
 void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome,
-                  std::optional<Duration> again_within) {
+                  std::optional<Duration> again_within, std::uint64_t site) {
   const auto found = in_hand_.find(lease);
   POSTRIDER_ASSERT(found != in_hand_.end() && found->second->open > 0);
   auto& in_hand = *found->second;
@@ -217,16 +248,90 @@ void Core::settle(std::uint64_t lease, std::uint32_t index, Outcome outcome,
     const auto recipient = std::find_if(leased.begin(), leased.end(),
                                         [&](const auto& one) { return one.index == index; });
     POSTRIDER_ASSERT(recipient != leased.end());
-    auto wait = queue::retry_wait(settings_->retry, recipient->attempts + 1, random_);
-    if (again_within)
-      wait = std::min<Duration>(wait, *again_within * (recipient->attempts + 1));
-    result.next_attempt = clock_.now() + wait;
+    result.next_attempt = next_attempt(in_hand, recipient->attempts, site, again_within);
   } else {
     ++(outcome.verdict == Verdict::delivered ? counters_.delivered : counters_.bounced);
   }
   result.outcome = std::move(outcome);
+  const auto twins = in_hand.twins.extract(index);
+  if (twins)
+    for (const auto twin : twins.mapped()) {
+      JobEnd end;
+      end.job.handed_over = steady();
+      log_attempt(in_hand, end, {twin, result.outcome});
+      settle(lease, twin, result.outcome, again_within, site);
+    }
   in_hand.record.results.push_back(std::move(result));
   --in_hand.open;
+  record_soon(lease, in_hand);
+}
+
+// Drawn once for a message and site.
+TimePoint Core::next_attempt(InHand& in_hand, std::uint32_t attempts, std::uint64_t site,
+                             std::optional<Duration> again_within) {
+  const auto now = clock_.now();
+  auto wait = queue::retry_wait(settings_->retry, attempts + 1, random_);
+  if (again_within)
+    return now + std::min<Duration>(wait, *again_within * (attempts + 1));
+  for (auto& known : in_hand.waits)
+    if (known.site == site && known.attempts == attempts) {
+      if (known.until < now + wait / 2)
+        known.until = now + wait;
+      return known.until;
+    }
+  in_hand.waits.push_back({site, attempts, now + wait});
+  return now + wait;
+}
+
+void Core::record_soon(std::uint64_t handle, InHand& in_hand) {
+  if (in_hand.open == 0 || std::exchange(in_hand.is_partly_known, true))
+    return;
+  partly_known_.push_back(handle);
+  if (!record_known_)
+    record_known_ = std::make_unique<Deadline>(home().deadlines(), [this] { record_known(); });
+  if (!record_known_->is_set())
+    record_known_->set(kKnown);
+}
+
+void Core::record_known() {
+  for (const auto handle : std::exchange(partly_known_, {}))
+    if (const auto found = in_hand_.find(handle); found != in_hand_.end())
+      record_part(handle, *found->second);
+}
+
+// What has ended; the lease goes on for the rest.
+void Core::record_part(std::uint64_t handle, InHand& in_hand) {
+  in_hand.is_partly_known = false;
+  if (in_hand.open == 0 || in_hand.record.results.empty())
+    return;
+  queue::Record part;
+  part.id = in_hand.record.id;
+  part.partial = true;
+  part.results = std::exchange(in_hand.record.results, {});
+  part.untried = std::exchange(in_hand.record.untried, {});
+  part.notices = std::exchange(in_hand.record.notices, {});
+  in_hand.has_more = in_hand.has_more || !has_ended(part);
+  const auto& bytes = in_hand.lease.message->content.bytes;
+  if (!bytes && needs_notice(in_hand.lease, part)) {
+    ++in_hand.open;  // so that its last record comes behind this one
+    home().spawn(record_part_with_notice(shared_from_this(), handle, std::move(part)), log_,
+                 "notice");
+    return;
+  }
+  const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
+  add_notices(in_hand.lease, bytes ? std::string_view(*bytes) : std::string_view(), part, context);
+  push(std::move(part));
+}
+
+Task<void> Core::record_part_with_notice(std::shared_ptr<Core> self, std::uint64_t handle,
+                                         queue::Record part) {
+  auto& in_hand = *in_hand_.at(handle);
+  const auto original = co_await read_original(in_hand.lease.message);
+  const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
+  add_notices(in_hand.lease, original, part, context);
+  push(std::move(part));
+  --in_hand.open;
+  close_if_done(handle);
 }
 
 // Without a conversation: the same end for all recipients.
@@ -244,10 +349,15 @@ void Core::settle_all(const Job& job, const Outcome& outcome) {
 
 void Core::put_back(const Job& job) {
   const auto found = in_hand_.find(job.lease);
-  POSTRIDER_ASSERT(found != in_hand_.end() && found->second->open >= job.recipients.size());
-  auto& untried = found->second->record.untried;
-  untried.insert(untried.end(), job.recipients.begin(), job.recipients.end());
-  found->second->open -= job.recipients.size();
+  POSTRIDER_ASSERT(found != in_hand_.end());
+  auto& in_hand = *found->second;
+  auto all = job.recipients;
+  for (const auto index : job.recipients)
+    if (const auto twins = in_hand.twins.extract(index))
+      all.insert(all.end(), twins.mapped().begin(), twins.mapped().end());
+  POSTRIDER_ASSERT(in_hand.open >= all.size());
+  in_hand.record.untried.insert(in_hand.record.untried.end(), all.begin(), all.end());
+  in_hand.open -= all.size();
 }
 
 void Core::log_attempt(const InHand& in_hand, const JobEnd& end, const RecipientEnd& result) {
@@ -287,29 +397,29 @@ void Core::close_if_done(std::uint64_t handle) {
   finish(std::move(done), original);
 }
 
-// The beginning of a large original is read on the pool.
 Task<void> Core::close_with_notice(std::shared_ptr<Core> self, std::unique_ptr<InHand> in_hand) {
-  std::function<std::string()> read = [custody = custody_.get(), message = in_hand->lease.message] {
+  const auto original = co_await read_original(in_hand->lease.message);
+  --closing_;
+  finish(std::move(in_hand), original);
+}
+
+// The beginning of a large original is read on the pool.
+Task<std::string> Core::read_original(std::shared_ptr<const mail::Message> message) {
+  std::function<std::string()> read = [custody = custody_.get(), message = std::move(message)] {
     const OpenBody open_body = [custody](const mail::Message& of) {
       return custody->open_body(of);
     };
     auto bytes = load_bytes(*message, open_body, kMostQuoted);
     return bytes ? *std::move(bytes) : std::string();
   };
-  const auto original = co_await pool_->run<std::string>(home(), std::move(read));
-  --closing_;
-  finish(std::move(in_hand), original);
+  auto original = co_await pool_->run<std::string>(home(), std::move(read));
+  co_return original;
 }
 
 void Core::finish(std::unique_ptr<InHand> in_hand, std::string_view original) {
   const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
   add_notices(in_hand->lease, original, in_hand->record, context);
-  const auto& record = in_hand->record;
-  const bool all_ended =
-      record.untried.empty() &&
-      std::none_of(record.results.begin(), record.results.end(),
-                   [](const auto& result) { return result.outcome.verdict == Verdict::retry; });
-  if (all_ended)
+  if (!in_hand->has_more && has_ended(in_hand->record))
     maillog::removed(log_, *in_hand->lease.message);
   push(std::move(in_hand->record));
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/blocking_pool.h"
+#include "delivery/connection_shares.h"
 #include "delivery/custody.h"
 #include "delivery/dispatcher.h"
 #include "delivery/local/local_delivery.h"
@@ -13,6 +14,7 @@
 
 #include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -40,6 +42,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void drain(std::function<void()> on_done, Duration grace);
   Status status() const;
   void unblock(const std::string& domain_or_site);
+  void revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer);
   void start_explain(std::string address, std::function<void(Explanation)> answer);
 
  private:
@@ -62,11 +65,20 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void send_by(const Way& way, Job job);
   // again_within: where the schedule would wait longer.
   void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome,
-              std::optional<Duration> again_within = {});
+              std::optional<Duration> again_within = {}, std::uint64_t site = 0);
+  TimePoint next_attempt(InHand& in_hand, std::uint32_t attempts, std::uint64_t site,
+                         std::optional<Duration> again_within);
   void settle_all(const Job& job, const mail::Outcome& outcome);
   void put_back(const Job& job);
   void close_if_done(std::uint64_t handle);
   Task<void> close_with_notice(std::shared_ptr<Core> self, std::unique_ptr<InHand> in_hand);
+  Task<std::string> read_original(std::shared_ptr<const mail::Message> message);
+  void record_soon(std::uint64_t handle, InHand& in_hand);
+  void record_known();
+  void record_part(std::uint64_t handle, InHand& in_hand);
+  Task<void> record_part_with_notice(std::shared_ptr<Core> self, std::uint64_t handle,
+                                     queue::Record part);
+  void add_twin(InHand& in_hand, Job& job, std::uint32_t index) const;
   void finish(std::unique_ptr<InHand> in_hand, std::string_view original);
   void push(queue::Record record);
   void flush_records();
@@ -78,6 +90,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void schedule(Site& site);
   Link* pick(Site& site);
   bool may_connect(const Site& site) const;
+  void refuse_ready(Site& site, const mail::Outcome& why);
   void hand_over(Site& site, Link& link);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<Core> self, Site& site);
@@ -93,13 +106,31 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void put_back_all(Site& site, const mail::Outcome& why);
   void make_idle(Site& site, Link& link);
   void close_link(Link& link);
-  void evict_idle();
-  void feed_starved();
   void forget_unused();
+  void take_back(std::deque<Job>& jobs,
+                 const std::unordered_map<std::uint64_t, queue::Revocation*>& wanted);
   void open_local();
   LocalDelivery local_delivery(const Job& job) const;
   void on_local_end(const Job& job, LocalResult result);
   void hand_to_lmtp(const std::string& server, Job job);
+
+  // core_shares.cc: who waits for a connection, and who gives way
+  Standing standing_of(const Site& site) const;
+  static Duration usual_time(const mail::Message& message);
+  bool may_add(const Site& site) const;
+  void prove(Site& site);
+  void forget_stranger(Link& link);
+  void forget_unproven(Link& link);
+  void add_idle(Link& link);
+  void remove_idle(Link& link);
+  void starve(Site& site);
+  void look_at_starved();
+  void relieve();
+  bool evict_idle();
+  void feed_starved();
+  void feed(std::deque<std::uint64_t>& line, bool from_both_ends);
+  bool reserve_address(CourierOrder& order);
+  void close_idle_at(const std::vector<Candidate>& candidates);
 
   // core_resolve.cc: destinations and DNS
   Way find_way(const mail::Recipient& recipient,
@@ -173,11 +204,25 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::vector<std::shared_ptr<Postbag<CourierEvent>>> from_loops_;
   std::size_t next_loop_ = 0;
   std::size_t links_ = 0;
-  std::deque<std::uint64_t> starved_;  // sites that wait for a connection under the total limit
+  struct Starved {  // sites that wait for a connection, by handle
+    std::deque<std::uint64_t> prompt, newcomers, patient;
+    std::deque<std::uint64_t> growing;  // have some already, or are kept by their addresses
+    bool is_empty() const {
+      return prompt.empty() && newcomers.empty() && patient.empty() && growing.empty();
+    }
+  } starved_;
+  bool newest_next_ = true;
+  std::size_t strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_links_ = 0;  // links
+  std::list<Link*> unproven_;  // that have not finished a job, in the order of their beginning
+  std::list<Link*> idle_;      // in the order in which they became so
+  std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;
+  std::unique_ptr<Deadline> look_;
   std::size_t forget_at_ = 0;  // destinations and sites; what was in use last time needs room
 
   std::vector<queue::Record> records_;
   bool flush_is_posted_ = false;
+  std::vector<std::uint64_t> partly_known_;  // leases with results to record soon
+  std::unique_ptr<Deadline> record_known_;
   std::size_t closing_ = 0;  // records whose notices are being made
   Status counters_;
 

@@ -41,6 +41,11 @@ void Core::start_courier(Site& site) {
       site.kind == Site::Kind::socket
           ? socket_candidate(site.hosts.front().name)
           : candidates_of(site.found, site.port, settings_->families, site.bad, steady(), random_);
+  if (site.kind == Site::Kind::mx && !reserve_address(order)) {
+    site.is_crowded = true;
+    starve(site);
+    return;
+  }
   if (order.candidates.empty()) {
     on_failure(site, decide(Verdict::retry, Stage::route, {4, 4, 4},
                             "no host of " + site.name + " has an address of a family in use"));
@@ -66,6 +71,12 @@ void Core::start_courier(Site& site) {
   link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
   link->site = &site;
   link->loop = loop;
+  link->since = steady();
+  link->is_stranger = standing_of(site) == Standing::stranger;
+  link->is_patient = link->is_stranger && site.is_patient;
+  strangers_ += link->is_stranger ? 1 : 0;
+  patient_ += link->is_patient ? 1 : 0;
+  link->unproven = unproven_.insert(unproven_.end(), link.get());
   loops_[loop]->post([courier = link->courier] { courier->start(); });
   site.links.push_back(std::move(link));
   ++site.connecting;
@@ -107,9 +118,13 @@ void Core::on_event(CourierEvent event) {
 }
 
 void Core::on_ready(Site& site, Link& link, const CourierEvent& event) {
-  if (!std::exchange(link.was_ready, true))
+  if (!std::exchange(link.was_ready, true)) {
     --site.connecting;
+    site.is_slow = steady() - link.since > usual_time({});
+  }
+  link.address = event.address;
   link.room = event.room;
+  site.is_patient = false;
   if (site.health.on_answer())
     open_again(site);
   site.alarm.clear();
@@ -119,18 +134,24 @@ void Core::on_ready(Site& site, Link& link, const CourierEvent& event) {
 }
 
 void Core::make_idle(Site& site, Link& link) {
-  if (std::find(site.idle.begin(), site.idle.end(), &link) != site.idle.end())
+  if (link.idle)
     return;
-  if (is_draining_ || (site.ready.empty() && !starved_.empty())) {
+  if (is_draining_) {
     close_link(link);
     return;
   }
-  site.idle.push_back(&link);
+  add_idle(link);
+  // Others have none: a site beyond its share goes on with less.
+  const bool somebody_has_none = !starved_.prompt.empty() || !starved_.patient.empty();
+  if (somebody_has_none && site.links.size() > 1 && !may_add(site))
+    close_link(link);
 }
 
 void Core::close_link(Link& link) {
   link.room = 0;
-  std::erase(link.site->idle, &link);
+  remove_idle(link);
+  if (!std::exchange(link.is_closing, true))
+    ++closing_links_;
   link.courier->loop().post([courier = link.courier] { courier->close(); });
 }
 
@@ -152,8 +173,17 @@ void Core::on_ended(Site& site, Link& link, CourierEvent event) {
     broken = &why;
   }
   const auto lease = end.job.lease;
+  const bool was_heard =
+      std::any_of(end.results.begin(), end.results.end(), [](const RecipientEnd& result) {
+        return result.outcome.stage >= Stage::mail && result.outcome.reply.code != 0;
+      });
+  if (was_heard && !event.partial) {
+    site.is_slow = steady() - end.job.handed_over > usual_time(*end.job.message);
+    forget_unproven(link);
+    prove(site);
+  }
   for (auto& result : end.results)
-    settle(lease, result.index, std::move(result.outcome));
+    settle(lease, result.index, std::move(result.outcome), {}, site.handle);
   close_if_done(lease);
   if (success)
     site.health.on_success(clock_.now());
@@ -197,18 +227,26 @@ void Core::on_gone(Site& site, Link& link, CourierEvent event) {
   const bool was_ready = link.was_ready;
   if (!was_ready)
     --site.connecting;
-  std::erase(site.idle, &link);
+  remove_idle(link);
+  forget_stranger(link);
+  forget_unproven(link);
+  const bool gave_way = link.gave_way && !was_ready;
+  giving_way_ -= link.gave_way ? 1 : 0;
+  closing_links_ -= link.is_closing ? 1 : 0;
   std::erase_if(site.links, [&](const auto& one) { return one.get() == &link; });
   --links_;
   if (event.takes_no_mail && !was_ready) {
     auto why = event.failure;
     why.verdict = Verdict::bounce;
     why.status.klass = 5;
-    auto ready = std::exchange(site.ready, {});
-    for (const auto& job : ready) {
-      settle_all(job, why);
-      close_if_done(job.lease);
-    }
+    refuse_ready(site, why);
+  } else if (gave_way) {
+    site.is_patient = true;
+    if (!site.ready.empty())
+      starve(site);
+  } else if (event.is_crowded && !was_ready) {
+    site.is_crowded = true;
+    starve(site);
   } else if (event.login != LoginTrouble::none && !was_ready) {
     on_login_trouble(site, event);
   } else if (!was_ready && event.failure.status) {
@@ -218,26 +256,6 @@ void Core::on_gone(Site& site, Link& link, CourierEvent event) {
   }
   feed_starved();
   check_drained();
-}
-
-// One idle connection, of any site, makes room.
-void Core::evict_idle() {
-  for (auto& [name, site] : sites_) {
-    if (site->idle.empty())
-      continue;
-    close_link(*site->idle.front());
-    return;
-  }
-}
-
-void Core::feed_starved() {
-  while (!starved_.empty() && links_ < settings_->connections) {
-    const auto handle = starved_.front();
-    starved_.pop_front();
-    const auto found = site_of_handle_.find(handle);
-    if (found != site_of_handle_.end())
-      schedule(*found->second);
-  }
 }
 
 }  // namespace postrider::delivery

@@ -84,18 +84,18 @@ bool Core::may_connect(const Site& site) const {
 }
 
 void Core::hand_over(Site& site, Link& link) {
-  std::erase(site.idle, &link);
+  remove_idle(link);
   auto job = std::move(site.ready.front());
   site.ready.pop_front();
-  job.handed_over = steady();
+  job.handed_over = link.busy_since = steady();
+  link.may_take = usual_time(*job.message);
   ++link.in_hand;
   to_loops_[link.loop]->put({link.courier, std::move(job)});
 }
 
 void Core::connect(Site& site) {
-  if (links_ >= settings_->connections) {
-    starved_.push_back(site.handle);
-    evict_idle();
+  if (!may_add(site)) {
+    starve(site);
     return;
   }
   if (site.kind == Site::Kind::socket || site.found_until > steady()) {
@@ -108,7 +108,7 @@ void Core::connect(Site& site) {
 
 // Site lives: sites under lookup are not forgotten.
 Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
-  auto hosts = co_await look_up(site.hosts);
+  auto hosts = co_await look_up(hosts_to_try(site.hosts, random_));
   const bool by_mx = site.kind == Site::Kind::mx;
   find_ourselves(hosts, *settings_, site.port, by_mx);
   const auto sources = site.tls;
@@ -122,11 +122,7 @@ Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
   else
     found = usable_hosts(std::move(hosts), site.name, by_mx);
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
-    auto ready = std::exchange(site.ready, {});
-    for (const auto& job : ready) {
-      settle_all(job, *found.outcome);
-      close_if_done(job.lease);
-    }
+    refuse_ready(site, *found.outcome);
     co_return;
   }
   if (found.outcome) {
@@ -158,10 +154,20 @@ void Core::block(Site& site, const Outcome& why) {
   kept.verdict = Verdict::retry;
   kept.status.klass = 4;
   site.health.on_unreachable(kept, clock_.now(), wait);
+  site.is_proven = site.is_patient = site.is_slow = false;
   site.found_until = {};
   maillog::site_blocked(log_, site.name, kept, site.health.blocked_until(), site.health.failures());
   custody_->set_site(site.health.stored(site.name));
   put_back_all(site, kept);
+}
+
+// The same end for all that waits there.
+void Core::refuse_ready(Site& site, const Outcome& why) {
+  const auto ready = std::exchange(site.ready, {});
+  for (const auto& job : ready) {
+    settle_all(job, why);
+    close_if_done(job.lease);
+  }
 }
 
 // why: logged for each recipient, when there is one; the queue keeps it once, with the site.
@@ -189,9 +195,73 @@ void Core::open_again(Site& site) {
 void Core::unblock(const std::string& domain_or_site) {
   const auto assigned = assigned_.find(domain_or_site);
   const auto& wanted = assigned != assigned_.end() ? assigned->second : domain_or_site;
-  for (auto& [name, site] : sites_)
-    if ((wanted.empty() || name == wanted) && site->health.blocked_until() != TimePoint{})
+  // What is known of hosts and policies is asked again too: it may be why the mail waits.
+  for (auto& [key, destination] : destinations_)
+    if (wanted.empty() || destination->domain == domain_or_site || destination->site == wanted)
+      destination->known_until = {};
+  for (auto& [name, site] : sites_) {
+    if (!wanted.empty() && name != wanted)
+      continue;
+    site->found_until = {};
+    site->bad.clear();
+    if (site->health.blocked_until() != TimePoint{})
       open_again(*site);
+  }
+}
+
+// What no courier has in hand goes back to the queue, which knows what was wanted.
+void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer) {
+  std::unordered_map<std::int64_t, queue::Revocation*> by_id;
+  for (auto& one : wanted)
+    by_id.emplace(one.id.value, &one);
+  std::unordered_map<std::uint64_t, queue::Revocation*> by_handle;
+  for (const auto& [handle, in_hand] : in_hand_)
+    if (const auto found = by_id.find(in_hand->record.id.value); found != by_id.end())
+      by_handle.emplace(handle, found->second);
+  if (!by_handle.empty()) {
+    for (auto& [name, site] : sites_)
+      take_back(site->ready, by_handle);
+    for (auto& [key, destination] : destinations_)
+      take_back(destination->waiting, by_handle);
+  }
+  answer(std::move(wanted));
+}
+
+// Leaves in `wanted` what is not among these jobs.
+void Core::take_back(std::deque<Job>& jobs,
+                     const std::unordered_map<std::uint64_t, queue::Revocation*>& wanted) {
+  std::vector<Job> taken;
+  for (auto& job : jobs) {
+    const auto found = wanted.find(job.lease);
+    if (found == wanted.end())
+      continue;
+    const auto& twins = in_hand_.at(job.lease)->twins;
+    auto& recipients = found->second->recipients;
+    const auto is_wanted = [&](std::uint32_t index) {
+      return std::find(recipients.begin(), recipients.end(), index) != recipients.end();
+    };
+    Job back = job;
+    std::erase_if(back.recipients, [&](std::uint32_t index) {
+      const auto others = twins.find(index);
+      return !is_wanted(index) &&
+             (others == twins.end() ||
+              std::none_of(others->second.begin(), others->second.end(), is_wanted));
+    });
+    for (const auto index : back.recipients) {
+      std::erase(job.recipients, index);
+      std::erase(recipients, index);
+      if (const auto others = twins.find(index); others != twins.end())
+        for (const auto twin : others->second)
+          std::erase(recipients, twin);
+    }
+    if (!back.recipients.empty())
+      taken.push_back(std::move(back));
+  }
+  std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
+  for (const auto& job : taken) {
+    put_back(job);
+    close_if_done(job.lease);
+  }
 }
 
 // Memory follows the sites in use, not all that ever were.

@@ -78,6 +78,7 @@ void Courier::take(Job job) {
   if (gone_) {
     CourierEvent event;
     event.kind = CourierEvent::Kind::gone;
+    event.was_useful = was_useful_;
     event.returned.push_back(std::move(job));
     tell(std::move(event));
     return;
@@ -97,6 +98,20 @@ void Courier::abort() {
   closing_ = aborted_ = true;
   if (session_ != nullptr)
     session_->stream.close();
+}
+
+void Courier::hurry(Duration most) {
+  hurried_ = most;
+  if (session_ == nullptr)
+    return;
+  const auto stage = session_->client.stage();
+  if (!stage || session_->client.is_quitting())
+    return;
+  const auto whole = session_->is_reached ? patience(*session_, *stage)
+                                          : std::min(most, order_.settings->timeouts.connect);
+  const auto silent =
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session_->heard);
+  session_->stream.set_deadline(std::max(whole - silent, Duration(1)));
 }
 
 void Courier::tell(CourierEvent event) {
@@ -134,6 +149,7 @@ void Courier::finish() {
   event.was_useful = was_useful_;
   event.login = login_;
   event.login_detail = login_detail_;
+  event.is_crowded = is_crowded_ && !was_tried_;
   event.takes_no_mail = refusals_ > 0 && refusals_ == order_.candidates.size();
   while (!jobs_.empty()) {
     auto waiting = std::move(jobs_.front());
@@ -164,7 +180,8 @@ std::uint32_t Courier::room() const {
 }
 
 Task<Result<void>> Courier::reach(Stream& stream, const Candidate& candidate) {
-  stream.set_deadline(order_.settings->timeouts.connect);
+  const auto usual = order_.settings->timeouts.connect;
+  stream.set_deadline(hurried_ ? std::min(usual, *hurried_) : usual);
   const auto [code] =
       co_await stream.socket().async_connect(candidate.endpoint, asio::as_tuple(use_task));
   if (code && stream.timed_out())
@@ -174,6 +191,15 @@ Task<Result<void>> Courier::reach(Stream& stream, const Candidate& candidate) {
   co_return Result<void>{};
 }
 
+// The place that was kept for the first candidate.
+AddressSlot::Hold Courier::take_hold() {
+  if (!order_.hold)
+    return {};
+  AddressSlot::Hold hold(*std::move(order_.hold));
+  order_.hold.reset();
+  return hold;
+}
+
 // True: the same one again, without counting this try.
 Task<bool> Courier::try_candidate(const Candidate& candidate) {
   if (order_.secrets) {
@@ -181,6 +207,13 @@ Task<bool> Courier::try_candidate(const Candidate& candidate) {
     if (!has_some)
       co_return false;
   }
+  AddressSlot::Hold kept = take_hold();
+  const auto hold = kept || !candidate.slot ? std::move(kept) : AddressSlot::take(candidate.slot);
+  if (candidate.slot && !hold) {
+    is_crowded_ = true;
+    co_return false;
+  }
+  was_tried_ = true;
   Socket socket(loop_.context());
   boost::system::error_code failed;
   const auto protocol = candidate.endpoint.protocol();
@@ -194,6 +227,8 @@ Task<bool> Courier::try_candidate(const Candidate& candidate) {
   session_ = &session;
   auto reached = co_await reach(session.stream, candidate);
   if (reached) {
+    session.is_reached = true;
+    session.heard = std::chrono::steady_clock::now();
     co_await converse(session);
     if (session.client.takes_no_mail())
       ++refusals_;
@@ -306,6 +341,7 @@ void Courier::collect(Session& session) {
         std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session.began);
     CourierEvent event;
     event.kind = CourierEvent::Kind::ready;
+    event.address = session.address;
     event.room = room();
     tell(std::move(event));
   }
@@ -388,17 +424,22 @@ void Courier::arm(Session& session) {
     return;
   session.replies_seen = client.replies();
   session.is_idle = is_idle;
+  session.heard = std::chrono::steady_clock::now();
   if (client.is_quitting()) {
     session.stream.set_deadline(order_.settings->timeouts.quit);
     return;
   }
+  session.stream.set_deadline(is_idle ? order_.settings->idle_connection
+                                      : patience(session, *stage));
+}
+
+Duration Courier::patience(const Session& session, Stage stage) const {
   const auto& timeouts = order_.settings->timeouts;
-  if (is_idle)
-    session.stream.set_deadline(order_.settings->idle_connection);
-  else if (client.is_tls_unsure())
-    session.stream.set_deadline(std::min(limit_of(*stage, timeouts), timeouts.handshake));
-  else
-    session.stream.set_deadline(limit_of(*stage, timeouts));
+  auto usual = limit_of(stage, timeouts);
+  if (session.client.is_tls_unsure())
+    usual = std::min(usual, timeouts.handshake);
+  const bool is_behind_data = stage == Stage::body || stage == Stage::body_end;
+  return hurried_ && !session.was_useful && !is_behind_data ? std::min(usual, *hurried_) : usual;
 }
 
 }  // namespace postrider::delivery

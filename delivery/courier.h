@@ -17,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct CourierEvent {
   JobEnd end;
   bool partial = false;        // of ended: the courier still has the rest of the job in hand
   std::string address;         // of ready and unreachable
+  bool is_crowded = false;     // of gone: no address that it tried had room for one more
   mail::Outcome failure;       // of unreachable and gone: why
   bool was_ready = false;      // of gone: some conversation had begun
   bool was_useful = false;     // of gone: and its last one had carried a message
@@ -55,6 +57,7 @@ struct CourierEvent {
 struct CourierOrder {
   std::uint64_t site = 0;  // the dispatcher's handle
   std::vector<Candidate> candidates;
+  std::optional<AddressSlot::Hold> hold;  // a place at the first one
   Dialect dialect = Dialect::smtp;
   std::shared_ptr<const Settings> settings;
   OpenBody open_body;
@@ -79,6 +82,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void take(Job job);
   void close();  // after what it has in hand, politely
   void abort();  // at once
+  // Others wait for a connection: until it has carried a message, it bears no longer silence. But
+  // for that behind a message: a shorter wait there makes duplicates.
+  void hurry(Duration most);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }
@@ -91,6 +97,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   };
   Task<void> run(std::shared_ptr<Courier> self);
   Task<bool> try_candidate(const Candidate& candidate);
+  AddressSlot::Hold take_hold();
   Task<Result<void>> reach(Stream& stream, const Candidate& candidate);
   Task<void> converse(Session& session);
   // courier_security.cc
@@ -109,6 +116,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void begin(Session& session, Waiting waiting);
   void collect(Session& session);
   void arm(Session& session);
+  Duration patience(const Session& session, mail::Stage stage) const;
   void keep_unsettled(Session& session, JobEnd& ended);
   void end_with(Job job, const mail::Outcome& outcome);
   std::uint32_t room() const;
@@ -130,6 +138,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   LoginTrouble login_ = LoginTrouble::none;
   std::string login_detail_;
   bool was_useful_ = false;
+  bool was_tried_ = false;  // some candidate
+  bool is_crowded_ = false;
+  std::optional<Duration> hurried_;
   bool closing_ = false;
   bool aborted_ = false;
   bool gone_ = false;

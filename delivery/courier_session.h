@@ -25,6 +25,8 @@ struct Courier::Session {
   SteadyTime began = std::chrono::steady_clock::now();
   Duration connecting{0};  // until it was ready; told with the first message
   bool tls_is_noted = false;
+  SteadyTime heard = began;  // the last sign of life
+  bool is_reached = false;
   bool is_over = false;
   bool is_idle = false;
   bool was_ready = false;

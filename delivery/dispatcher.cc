@@ -37,6 +37,12 @@ void Dispatcher::take(std::vector<queue::Lease> leases) {
   core_->home().post([core = core_, carried] { core->take(std::move(*carried)); });
 }
 
+void Dispatcher::revoke(std::vector<queue::Revocation> wanted, UnderWay answer) {
+  core_->home().post([core = core_, wanted = std::move(wanted), answer = std::move(answer)] {
+    core->revoke(wanted, answer);
+  });
+}
+
 void Dispatcher::configure(std::shared_ptr<const Settings> settings) {
   core_->home().post([core = core_, settings] { core->configure(settings); });
 }

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <ifaddrs.h>
 #include <netinet/in.h>
+#include <set>
 
 namespace postrider::delivery {
 
@@ -20,8 +21,9 @@ using mail::Outcome;
 using mail::Stage;
 using mail::Verdict;
 
-constexpr std::size_t kMostHosts = 10;
-constexpr std::size_t kMostAddresses = 8;  // of one host and family
+constexpr std::size_t kMostHosts = 10;       // in one attempt
+constexpr std::size_t kMostKnown = 100;      // of a domain
+constexpr std::size_t kMostAddresses = 100;  // of one host and family
 constexpr std::size_t kMostCandidates = 5;
 
 Outcome bounce(mail::EnhancedCode status, std::string text) {
@@ -118,20 +120,34 @@ Candidate make_candidate(const FoundHost& host, const address& where, std::uint1
   return candidate;
 }
 
-// The addresses of hosts of one preference: first of each host, families in turn.
+// The addresses of hosts of one preference: one of each host, then the next of each, families in
+// turn.
 void append_rank(std::vector<FoundHost> rank, std::uint16_t port, Families families, Random& random,
                  std::vector<Candidate>& out) {
   shuffle(rank, random);
   std::vector<Candidate> six, four;
+  std::size_t most = 0;
   for (auto& host : rank) {
+    std::erase_if(host.addresses, [&](const address& where) {
+      return families == (where.is_v6() ? Families::ipv4 : Families::ipv6);
+    });
     shuffle(host.addresses, random);
-    for (const auto& where : host.addresses) {
-      if (where.is_v6() && families != Families::ipv4)
-        six.push_back(make_candidate(host, where, port));
-      else if (where.is_v4() && families != Families::ipv6)
-        four.push_back(make_candidate(host, where, port));
-    }
+    // So that the nth of a family is the nth of its host in that family.
+    put_last(host.addresses, [](const address& where) { return where.is_v4(); });
+    most = std::max(most, host.addresses.size());
   }
+  const auto sixes = [](const FoundHost& host) {
+    return static_cast<std::size_t>(std::count_if(host.addresses.begin(), host.addresses.end(),
+                                                  [](const address& a) { return a.is_v6(); }));
+  };
+  for (std::size_t i = 0; i < most; ++i)
+    for (const auto& host : rank) {
+      const auto count = sixes(host);
+      if (i < count)
+        six.push_back(make_candidate(host, host.addresses[i], port));
+      if (count + i < host.addresses.size())
+        four.push_back(make_candidate(host, host.addresses[count + i], port));
+    }
   for (std::size_t i = 0; i < std::max(six.size(), four.size()); ++i) {
     if (i < six.size())
       out.push_back(std::move(six[i]));
@@ -182,8 +198,8 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
   std::sort(chosen.hosts.begin(), chosen.hosts.end(), [](const Host& a, const Host& b) {
     return std::tie(a.preference, a.name) < std::tie(b.preference, b.name);
   });
-  if (chosen.hosts.size() > kMostHosts)
-    chosen.hosts.resize(kMostHosts);
+  if (chosen.hosts.size() > kMostKnown)
+    chosen.hosts.resize(kMostKnown);
   if (!chosen.hosts.empty())
     return chosen;
   if (own < 65536)
@@ -205,12 +221,35 @@ std::optional<Host> literal_host(const std::string& domain) {
 
 std::string site_name(const std::vector<Host>& hosts, std::uint16_t port) {
   std::string name;
-  for (std::size_t i = 0; i < hosts.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(hosts.size(), kMostHosts); ++i) {
     if (i > 0)
       name.push_back(hosts[i].preference == hosts[i - 1].preference ? ',' : ';');
     name.append(hosts[i].name);
   }
+  if (hosts.size() > kMostHosts) {
+    std::uint64_t rest = 0xcbf29ce484222325U;  // FNV-1a
+    for (std::size_t i = kMostHosts; i < hosts.size(); ++i)
+      for (const char octet : hosts[i].name + ";")
+        rest = (rest ^ static_cast<unsigned char>(octet)) * 0x100000001b3U;
+    name += ";..." + std::to_string(hosts.size() - kMostHosts) + "." + std::to_string(rest);
+  }
   return port == 25 ? name : name + ":" + std::to_string(port);
+}
+
+std::vector<Host> hosts_to_try(std::vector<Host> hosts, Random& random) {
+  if (hosts.size() <= kMostHosts)
+    return hosts;
+  shuffle(hosts, random);
+  std::sort(hosts.begin(), hosts.end(),
+            [](const Host& a, const Host& b) { return a.preference < b.preference; });
+  // The last one stands for all that are less preferred: they must have their turn as well.
+  const auto first_beyond =
+      std::find_if(hosts.begin() + kMostHosts - 1, hosts.end(),
+                   [&](const Host& host) { return host.preference != hosts.front().preference; });
+  if (first_beyond != hosts.end())
+    std::swap(hosts[kMostHosts - 1], *first_beyond);
+  hosts.resize(kMostHosts);
+  return hosts;
 }
 
 void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer) {
@@ -274,7 +313,11 @@ std::vector<Candidate> candidates_of(const std::vector<FoundHost>& hosts, std::u
                                      Families families, const BadAddresses& bad, SteadyTime now,
                                      Random& random) {
   std::vector<Candidate> all;
+  std::set<std::string> preferred;  // addresses of the first preference
   for (std::size_t i = 0; i < hosts.size();) {
+    if (i > 0 && preferred.empty())
+      for (const auto& candidate : all)
+        preferred.insert(candidate.remote);
     std::vector<FoundHost> rank;
     const auto preference = hosts[i].host.preference;
     for (; i < hosts.size() && hosts[i].host.preference == preference; ++i)
@@ -295,6 +338,15 @@ std::vector<Candidate> candidates_of(const std::vector<FoundHost>& hosts, std::u
     const auto other = std::find_if(end_of_cut, all.end(), differs);
     if (other != all.end())
       std::swap(*(end_of_cut - 1), *other);
+  }
+  // However many hosts of the first preference are dead, another has its turn.
+  const auto is_further = [&](const Candidate& c) {
+    return !preferred.empty() && !preferred.contains(c.remote);
+  };
+  if (std::none_of(all.begin(), end_of_cut, is_further)) {
+    const auto further = std::find_if(end_of_cut, all.end(), is_further);
+    if (further != all.end())
+      std::swap(*(end_of_cut - 2), *further);
   }
   all.resize(kMostCandidates);
   return all;

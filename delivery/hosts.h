@@ -34,7 +34,12 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
 // The host of "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321 §4.1.3).
 std::optional<Host> literal_host(const std::string& domain);
 
-// "mx1.example.org,mx2.example.org;backup.example.net": equal preference by comma, then the rest.
+// Those to look up for one attempt: by preference, at random among equals, at most ten, so that
+// each of many has its turn.
+std::vector<Host> hosts_to_try(std::vector<Host> hosts, Random& random);
+
+// "mx1.example.org,mx2.example.org;backup.example.net": equal preference by comma, then the rest;
+// of more than ten, a number stands for those behind the tenth.
 std::string site_name(const std::vector<Host>& hosts, std::uint16_t port);
 
 // A host with what its address lookups gave.
@@ -60,9 +65,9 @@ struct Found {
 // Ourselves and all that are not preferred to us are cut (RFC 5321 §5.1).
 Found usable_hosts(std::vector<FoundHost> hosts, const std::string& site, bool by_mx);
 
-// The addresses for one attempt: by preference, at random among equals, families alternating, at
-// most five (attacks.md D08), both families among them if there are both. Addresses that failed
-// lately come last.
+// The addresses for one attempt: by preference, at random among equals, hosts and families
+// alternating, at most five (attacks.md D08); both families, and a host of a further preference,
+// are among them if there are any. Addresses that failed lately come last.
 using BadAddresses = std::unordered_map<std::string, SteadyTime>;
 std::vector<Candidate> candidates_of(const std::vector<FoundHost>& hosts, std::uint16_t port,
                                      Families families, const BadAddresses& bad, SteadyTime now,

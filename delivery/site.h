@@ -7,9 +7,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace postrider::delivery {
@@ -24,6 +27,16 @@ struct Link {
   std::uint32_t in_hand = 0;  // jobs
   std::uint32_t room = 0;     // jobs that it takes at one time; 0: not ready, or no more
   bool was_ready = false;
+  bool is_stranger = false;  // of a site that had done nothing yet when it began, and has not since
+  bool is_patient = false;   // and that gave way before
+  bool gave_way = false;     // to others: what comes of it says nothing about the site
+  bool is_hurried = false;
+  bool is_closing = false;
+  SteadyTime since;                                          // when it began
+  SteadyTime busy_since;                                     // with the job in hand
+  Duration may_take{0};                                      // that job, before it counts as slow
+  std::string address;                                       // once it is ready
+  std::optional<std::list<Link*>::iterator> unproven, idle;  // where the dispatcher lists it
   bool is_idle() const { return room > 0 && in_hand == 0; }
 };
 
@@ -51,6 +64,11 @@ struct Site {
   std::vector<std::unique_ptr<Link>> links;
   std::vector<Link*> idle;  // the last one was used last
   std::size_t connecting = 0;
+  bool is_proven = false;   // it has brought a transaction to some end
+  bool is_slow = false;     // the last one, or its connection, took long
+  bool is_patient = false;  // gave way to others: its next try is given more time
+  bool is_crowded = false;  // its addresses have as many connections as they may have
+  bool is_starved = false;  // stands in one of the lines for a connection
 
   std::vector<FoundHost> found;  // address lookups, until found_until
   SteadyTime found_until;
@@ -77,6 +95,16 @@ struct InHand {
   queue::Record record;
   std::size_t open = 0;  // recipients without a result
   SteadyTime taken;
+  bool is_partly_known = false;  // has results that are soon recorded, whatever the others do
+  bool has_more = false;         // some recipient, of a record that was sent, is not at its end
+  // The same mailbox named again, in another case of its domain: ends with the first one.
+  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
+  struct Wait {  // drawn once: who is deferred together comes back together
+    std::uint64_t site = 0;
+    std::uint32_t attempts = 0;
+    TimePoint until;
+  };
+  std::vector<Wait> waits;
 };
 
 }  // namespace postrider::delivery

@@ -34,23 +34,26 @@ unsigned SiteHealth::limit(TimePoint now, unsigned most) const {
     case State::open:
       break;
   }
-  return std::clamp(limit_, 1U, std::max(most, 1U));
+  return has_answered_ ? std::clamp(limit_, 1U, std::max(most, 1U)) : 1;
 }
 
 void SiteHealth::on_success(TimePoint now) {
+  has_answered_ = true;
   broken_ = 0;
   if (limit_ < kHighestLimit && now >= crowded_until_)
     ++limit_;
 }
 
 bool SiteHealth::on_answer() {
-  if (blocked_until_ == TimePoint{})
-    return false;
-  open_again();
-  return true;
+  const bool was_blocked = blocked_until_ != TimePoint{};
+  if (was_blocked)
+    open_again();
+  has_answered_ = true;
+  return was_blocked;
 }
 
 void SiteHealth::on_crowded(unsigned working, TimePoint now) {
+  has_answered_ = true;  // those that work did
   limit_ = std::max(1U, working);
   crowded_until_ = now + kCrowded;
 }
@@ -67,6 +70,7 @@ void SiteHealth::on_unreachable(const mail::Outcome& why, TimePoint now, Duratio
   blocked_at_ = now;
   blocked_until_ = now + wait;
   broken_ = 0;
+  has_answered_ = false;
   limit_ = kFirstLimit;
   why_ = why;
 }
@@ -74,6 +78,7 @@ void SiteHealth::on_unreachable(const mail::Outcome& why, TimePoint now, Duratio
 void SiteHealth::open_again() {
   blocked_until_ = blocked_at_ = since_ = TimePoint{};
   failures_ = broken_ = 0;
+  has_answered_ = false;
   limit_ = kFirstLimit;
   why_ = {};
 }

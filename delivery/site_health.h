@@ -3,8 +3,9 @@
 //   open --nothing answers--> blocked --its time comes--> probing --answers--> open
 //                                ^------- does not answer -------'
 //
-// Open sites start with a few connections, gain one with each success, and lose half with each
-// conversation that breaks. A refused connection beside others that work only lowers the limit.
+// Until it has answered once an open site gets one connection. Then it starts with a few, gains one
+// with each success, and loses half with each conversation that breaks. A refused connection beside
+// others that work only lowers the limit.
 #pragma once
 
 #include "base/random.h"
@@ -52,6 +53,7 @@ class SiteHealth {
   unsigned failures_ = 0;
   unsigned limit_ = kFirstLimit;
   unsigned broken_ = 0;
+  bool has_answered_ = false;
   TimePoint crowded_until_;
   mail::Outcome why_;
 };

@@ -168,6 +168,12 @@ std::size_t FakeMx::quits() const {
   return quits_;
 }
 
+std::size_t FakeMx::times(const std::string& verb) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = heard_.find(verb);
+  return found == heard_.end() ? 0 : found->second;
+}
+
 void FakeMx::accept_loop() {
   for (;;) {
     const int socket = ::accept(listener_, nullptr, nullptr);
@@ -201,6 +207,10 @@ void FakeMx::serve(int socket) {
   const bool is_lmtp = how.ehlo.find("lmtp") != how.ehlo.npos;
   std::string command;
   while (talk.line(command)) {
+    {
+      const std::lock_guard lock(mutex_);
+      ++heard_[command.substr(0, command.find(' '))];
+    }
     if (talk.drops(command))
       return;
     if (command.starts_with("EHLO") || command.starts_with("LHLO")) {

@@ -46,7 +46,8 @@ class FakeMx {
   std::vector<Taken> taken() const;
   std::size_t connections() const;
   std::size_t quits() const;
-  void stop();  // refuses connections from now on
+  std::size_t times(const std::string& verb) const;  // that a command was heard
+  void stop();                                       // refuses connections from now on
 
  private:
   struct Conversation;
@@ -62,6 +63,7 @@ class FakeMx {
   std::vector<Taken> taken_;
   std::size_t connections_ = 0;
   std::size_t quits_ = 0;
+  std::map<std::string, std::size_t> heard_;
   std::vector<int> open_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;

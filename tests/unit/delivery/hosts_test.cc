@@ -72,19 +72,64 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   for (int i = 0; i < 1000; ++i)
     answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
   const auto chosen = choose_hosts("x.test", answer, Settings());
-  CHECK(chosen.hosts.size() == 10);
+  CHECK(chosen.hosts.size() == 100);
   dns::Answer<asio::ip::address> addresses;
   addresses.status = dns::Status::records;
   for (std::uint32_t i = 0; i < 1000; ++i)
     addresses.records.emplace_back(asio::ip::address_v4(0xc0000200U + i));
   std::vector<FoundHost> found;
-  for (const auto& one : chosen.hosts) {
+  for (const auto& one : hosts_to_try(chosen.hosts, random)) {
     found.emplace_back();
     found.back().host = one;
     add_addresses(found.back(), addresses);
-    CHECK(found.back().addresses.size() == 8);
+    CHECK(found.back().addresses.size() == 100);
   }
+  CHECK(found.size() == 10);
   CHECK(candidates_of(found, 25, Families::both, {}, {}, random).size() == 5);
+}
+
+TEST_CASE("every host and every address has its turn", "[delivery][hosts]") {
+  Counting random;
+  std::vector<Host> hosts;
+  for (int i = 0; i < 30; ++i)
+    hosts.push_back({10, "mx" + std::to_string(i) + ".test", false});
+  hosts.push_back({20, "backup.test", false});
+  std::set<std::string> seen;
+  for (int i = 0; i < 200; ++i) {
+    const auto tried = hosts_to_try(hosts, random);
+    REQUIRE(tried.size() == 10);
+    for (const auto& one : tried)
+      seen.insert(one.name);
+    CHECK(tried.back().name == "backup.test");
+  }
+  CHECK(seen.size() == 31);
+
+  // One host with many addresses does not keep its equals out, nor those behind it.
+  std::vector<std::string> many;
+  for (int i = 1; i <= 20; ++i)
+    many.push_back("192.0.2." + std::to_string(i));
+  const std::vector<FoundHost> found = {host(10, "big", many), host(10, "small", {"192.0.2.101"}),
+                                        host(20, "backup", {"192.0.2.102"})};
+  seen.clear();
+  for (int i = 0; i < 400; ++i) {
+    const auto candidates = candidates_of(found, 25, Families::both, {}, {}, random);
+    REQUIRE(candidates.size() == 5);
+    for (const auto& one : candidates)
+      seen.insert(one.address);
+    CHECK((candidates[0].host == "small" || candidates[1].host == "small"));
+    CHECK(candidates[3].host == "backup");
+  }
+  CHECK(seen.size() == 22);
+}
+
+TEST_CASE("sites of many hosts that differ have names that differ", "[delivery][hosts]") {
+  std::vector<Host> hosts;
+  for (int i = 0; i < 30; ++i)
+    hosts.push_back({10, "mx" + std::to_string(i) + ".test", false});
+  const auto name = site_name(hosts, 25);
+  CHECK(name.size() < 200);
+  hosts.back().name = "other.test";
+  CHECK(site_name(hosts, 25) != name);
 }
 
 TEST_CASE("an address that failed lately comes last", "[delivery][hosts]") {

@@ -22,6 +22,8 @@ mail::Outcome refused() {
 TEST_CASE("an open site grows with success up to the limit", "[delivery][site]") {
   SiteHealth health;
   CHECK(health.state(kNow) == State::open);
+  CHECK(health.limit(kNow, 20) == 1);  // it has not said anything yet
+  CHECK_FALSE(health.on_answer());
   CHECK(health.limit(kNow, 20) == 5);
   CHECK(health.limit(kNow, 2) == 2);
   for (int i = 0; i < 100; ++i)

@@ -1,0 +1,25 @@
+#include "delivery/connection_shares.h"
+
+namespace postrider::delivery {
+
+bool ConnectionShares::may_add(Standing standing, bool is_patient, std::size_t own,
+                               const Usage& usage) const {
+  const auto free = most_ > usage.all ? most_ - usage.all : 0;
+  const auto is_left = [free](std::size_t reserve) { return free > reserve; };
+  switch (standing) {
+    case Standing::stranger:
+      if (usage.strangers >= of_strangers())
+        return false;
+      if (is_patient && usage.patient >= (of_strangers() + 1) / 2)
+        return false;
+      return own == 0 ? is_left(most_ / 8)
+                      : is_left(most_ / 4) && usage.strangers < of_strangers() / 2;
+    case Standing::slow:
+      return own == 0 ? is_left(most_ / 8) : is_left(most_ / 4) && own <= free - most_ / 4;
+    case Standing::prompt:
+      return own == 0 ? free > 0 : own < 4 * free;
+  }
+  return false;
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,358 @@
+// Who gets a connection when there are not enough, and what is known while others are waited for.
+#include "fake_mx.h"
+#include "rig.h"
+
+#include "delivery/connection_shares.h"
+#include "delivery/dispatcher.h"
+
+#include <catch2/catch.hpp>
+
+#include <arpa/inet.h>
+#include <fstream>
+#include <future>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::delivery;
+using std::chrono::seconds;
+
+namespace {
+
+// Lets clients connect, and says nothing.
+class SilentMx {
+ public:
+  SilentMx(const std::string& address, std::uint16_t port) {
+    socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_port = htons(port);
+    ::inet_pton(AF_INET, address.c_str(), &where.sin_addr);
+    const int on = 1;
+    ::setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    REQUIRE(::bind(socket_, reinterpret_cast<sockaddr*>(&where), sizeof where) == 0);
+    REQUIRE(::listen(socket_, 200) == 0);
+  }
+  ~SilentMx() { ::close(socket_); }
+  SilentMx(const SilentMx&) = delete;
+  SilentMx& operator=(const SilentMx&) = delete;
+
+ private:
+  int socket_;
+};
+
+// Domains s0.test, s1.test, ... each with a host of its own, at these addresses in turn.
+std::string silent_zone(int count, const std::vector<std::string>& addresses) {
+  std::string zone;
+  for (int i = 0; i < count; ++i) {
+    const auto name = std::to_string(i) + ".test";
+    zone += "s" + name + " MX 10 m" + name + "\nm" + name + " A " +
+            addresses[static_cast<std::size_t>(i) % addresses.size()] + "\n";
+  }
+  return zone;
+}
+
+constexpr const char* kGood = R"(
+  good.test MX 10 mx.good.test
+  mx.good.test A 127.0.0.2
+  new.test MX 10 mx.new.test
+  mx.new.test A 127.0.0.2
+)";
+
+Behaviour hanging_at(const std::string& command) {
+  Behaviour behaviour;
+  behaviour.ehlo = "250 mx.test\r\n";  // without PIPELINING nothing goes out behind it
+  behaviour.replies[command] = "";
+  return behaviour;
+}
+
+std::vector<queue::Revocation> revoke(Rig& rig, std::vector<queue::Revocation> wanted) {
+  std::promise<std::vector<queue::Revocation>> answer;
+  rig.dispatcher->revoke(std::move(wanted), [&](std::vector<queue::Revocation> under_way) {
+    answer.set_value(std::move(under_way));
+  });
+  return answer.get_future().get();
+}
+
+std::size_t fill(const ConnectionShares& shares, Standing standing, std::size_t sites,
+                 std::size_t wanted, ConnectionShares::Usage& usage) {
+  std::vector<std::size_t> own(sites);
+  const auto before = usage.all;
+  for (bool more = true; more;) {
+    more = false;
+    for (auto& each : own)
+      if (each < wanted && shares.may_add(standing, false, each, usage)) {
+        ++each;
+        ++usage.all;
+        usage.strangers += standing == Standing::stranger ? 1 : 0;
+        more = true;
+      }
+  }
+  return usage.all - before;
+}
+
+}  // namespace
+
+TEST_CASE("connections are shared out by standing", "[delivery][shares]") {
+  const ConnectionShares shares(400);
+  ConnectionShares::Usage usage;
+  SECTION("one site alone has plenty") {
+    CHECK(fill(shares, Standing::prompt, 1, 300, usage) == 300);
+  }
+  SECTION("strangers have half") {
+    CHECK(fill(shares, Standing::stranger, 600, 1, usage) == 200);
+    CHECK(fill(shares, Standing::prompt, 100, 1, usage) == 100);
+    CHECK(fill(shares, Standing::slow, 600, 20, usage) == 50);
+    CHECK(usage.all == 350);
+  }
+  SECTION("strangers have only a quarter beyond the first of each") {
+    CHECK(fill(shares, Standing::stranger, 10, 20, usage) == 100);
+  }
+  SECTION("slow sites leave a quarter, and share the rest") {
+    CHECK(fill(shares, Standing::slow, 60, 20, usage) >= 280);
+    CHECK(usage.all <= 300);
+    CHECK(fill(shares, Standing::prompt, 100, 1, usage) == 100);
+  }
+  SECTION("few connections still serve everybody") {
+    for (std::size_t most = 1; most < 9; ++most) {
+      const ConnectionShares few(most);
+      for (const auto standing : {Standing::stranger, Standing::slow, Standing::prompt})
+        CHECK(few.may_add(standing, false, 0, {}));
+    }
+  }
+}
+
+TEST_CASE("many silent sites do not stop the others", "[delivery][shares]") {
+  FakeMx good({}, "127.0.0.2");
+  const std::vector<std::string> pit = {"127.1.0.1", "127.1.0.2", "127.1.0.3"};
+  std::vector<std::unique_ptr<SilentMx>> silent;
+  for (const auto& address : pit)
+    silent.push_back(std::make_unique<SilentMx>(address, good.port()));
+  Rig rig(kGood + silent_zone(60, pit));
+  rig.settings.port = good.port();
+  rig.settings.connections = 20;
+  rig.settings.idle_connection = std::chrono::minutes(1);
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  for (int i = 0; i < 60; ++i)
+    rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] { return rig.status().connections == 11; });  // half, and the good one
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  CHECK(good.connections() == 1);  // whose connection was not taken from it
+
+  // One that nobody knows yet has its turn before the many that came before it.
+  const auto id = rig.send(make_message({"a@new.test"}));
+  rig.clock.advance(seconds(2));
+  CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  CHECK(rig.status().connections <= 12);
+}
+
+TEST_CASE("one address has at most twenty connections, whatever leads there",
+          "[delivery][shares]") {
+  FakeMx good({}, "127.0.0.2");
+  SilentMx silent("127.1.0.1", good.port());
+  Rig rig(kGood + silent_zone(40, {"127.1.0.1"}));
+  rig.settings.port = good.port();
+  rig.settings.connections = 200;
+  rig.start();
+  for (int i = 0; i < 40; ++i)
+    rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] { return rig.status().connections == 20; });
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  CHECK(rig.status().connections_opened == 21);
+}
+
+TEST_CASE("a site has one connection until it has answered", "[delivery][shares]") {
+  FakeMx good({}, "127.0.0.2");
+  SilentMx silent("127.1.0.1", good.port());
+  Rig rig(kGood + silent_zone(1, {"127.1.0.1"}));
+  rig.settings.port = good.port();
+  rig.start();
+  for (int i = 0; i < 10; ++i)
+    rig.send(make_message({"a@s0.test"}));
+  rig.wait_until([&] { return rig.status().connections > 0; });
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  CHECK(rig.status().connections_opened == 2);
+}
+
+TEST_CASE("sites that hang behind EHLO are strangers too", "[delivery][shares]") {
+  FakeMx good({}, "127.0.0.2");
+  FakeMx bad(hanging_at("MAIL"), "127.0.0.3", good.port());
+  std::string zone = kGood;
+  for (int i = 0; i < 8; ++i)
+    zone += "h" + std::to_string(i) + ".test MX 10 k" + std::to_string(i) + ".test\nk" +
+            std::to_string(i) + ".test A 127.0.0.3\n";
+  Rig rig(zone);
+  rig.settings.port = good.port();
+  rig.settings.connections = 12;
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  for (int i = 0; i < 8; ++i)
+    for (int j = 0; j < 5; ++j)
+      rig.send(make_message({"a@h" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] { return bad.connections() >= 6; });
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  CHECK(bad.connections() == 6);
+}
+
+TEST_CASE("what is not under way is taken back", "[delivery][revoke]") {
+  FakeMx mx(hanging_at("DATA"));
+  Rig rig;
+  rig.settings.site_connections = 1;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto begun = rig.send(make_message({"a@x.test"}));
+  rig.wait_until([&] { return mx.times("DATA") == 1; });
+  std::vector<queue::Revocation> wanted = {{begun, {0}}};
+  const auto two = rig.send(make_message({"b@x.test", "c@x.test"}));
+  wanted.push_back({two, {1}});
+  std::vector<mail::MessageId> waiting;
+  for (int i = 0; i < 20; ++i) {
+    waiting.push_back(rig.send(make_message({"d@x.test"})));
+    wanted.push_back({waiting.back(), {0}});
+  }
+  wanted.push_back({{77}, {0}});  // has just ended
+  const auto under_way = revoke(rig, wanted);
+  std::size_t left = 0;
+  for (const auto& one : under_way) {
+    left += one.recipients.size();
+    if (one.id == begun || one.id.value == 77)
+      CHECK(one.recipients.size() == 1);
+  }
+  CHECK(left == 2);
+  for (const auto id : waiting)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 untried");
+  rig.drain(std::chrono::milliseconds(10));
+  CHECK(describe(rig.custody->wait_for(two)) == "0 untried, 1 untried");
+  CHECK(mx.taken().empty());
+}
+
+TEST_CASE("an end is recorded soon, whatever the other recipients do", "[delivery][record]") {
+  FakeMx good;
+  Behaviour later;
+  later.replies["RCPT"] = "450 4.2.0 greylisted\r\n";
+  FakeMx deferring(later);
+  FakeMx hanging(hanging_at("."));
+  Behaviour never;
+  never.replies["RCPT"] = "550 5.1.1 no such user\r\n";
+  FakeMx refusing(never);
+  Rig rig;
+  rig.route_to(good.port(), "good.test");
+  rig.route_to(deferring.port(), "later.test");
+  rig.route_to(refusing.port(), "never.test");
+  rig.route_to(hanging.port(), "hangs.test");
+  rig.start();
+  std::shared_ptr<mail::Message> message =
+      make_message({"a@good.test", "a@later.test", "a@never.test", "a@hangs.test"});
+  SECTION("from memory") {}
+  SECTION("with an original in a file") {
+    std::ofstream(rig.folder / "original") << *message->content.bytes;
+    message->content.file = "original";
+    message->content.bytes.reset();
+  }
+  const auto id = rig.send(message);
+  std::map<std::uint32_t, mail::Verdict> known;
+  std::size_t notices = 0;
+  while (known.size() < 3) {
+    const auto part = rig.custody->wait_for(id);
+    REQUIRE(part.partial);
+    notices += part.notices.size();
+    for (const auto& result : part.results)
+      CHECK(known.emplace(result.index, result.outcome.verdict).second);
+  }
+  CHECK(known == std::map<std::uint32_t, mail::Verdict>{{0, mail::Verdict::delivered},
+                                                        {1, mail::Verdict::retry},
+                                                        {2, mail::Verdict::bounce}});
+  CHECK(notices == 1);
+  rig.drain(std::chrono::milliseconds(10));
+  const auto last = rig.custody->wait_for(id);
+  CHECK_FALSE(last.partial);
+  CHECK(describe(last).starts_with("3 retry 4."));
+}
+
+TEST_CASE("who is deferred together comes back together", "[delivery][record]") {
+  Behaviour later;
+  later.replies["RCPT"] = "450 4.2.0 greylisted\r\n";
+  FakeMx mx(later);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  std::vector<std::string> many;
+  for (int i = 0; i < 40; ++i)
+    many.push_back("a" + std::to_string(i) + "@x.test");
+  const auto record = rig.deliver(make_message(many));
+  REQUIRE(record.results.size() == 40);
+  for (const auto& result : record.results)
+    CHECK(result.next_attempt == record.results[0].next_attempt);
+}
+
+TEST_CASE("the wait follows the number of attempts", "[delivery][record]") {
+  Behaviour later;
+  later.replies["RCPT"] = "450 4.2.0 greylisted\r\n";
+  FakeMx mx(later);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const std::vector<int> minutes = {1, 5, 15, 30};
+  for (std::uint32_t attempts = 0; attempts < minutes.size(); ++attempts) {
+    queue::Lease lease;
+    lease.message = make_message({"a@x.test"});
+    lease.recipients.push_back({0, attempts, {}});
+    const auto id = lease.message->id;
+    std::vector<queue::Lease> leases;
+    leases.push_back(std::move(lease));
+    rig.dispatcher->take(std::move(leases));
+    const auto record = rig.custody->wait_for(id);
+    REQUIRE(record.results.size() == 1);
+    const auto wait = record.results[0].next_attempt - rig.clock.now();
+    const Duration step = std::chrono::minutes(minutes[attempts]);
+    CHECK(wait >= step - step / 8);
+    CHECK(wait <= step + step / 8);
+  }
+}
+
+TEST_CASE("one mailbox in two spellings of its domain gets one copy", "[delivery][record]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto record = rig.deliver(make_message({"b@x.test", "b@X.test", "B@x.test", "b@X.TEST"}));
+  CHECK(describe(record) ==
+        "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0, 3 delivered 2.0.0");
+  REQUIRE(mx.taken().size() == 1);
+  CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<b@x.test>", "TO:<B@x.test>"});
+}
+
+TEST_CASE("a retry by hand asks anew what is known of a domain", "[delivery][dispatcher]") {
+  FakeMx mx({}, "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.port = mx.port();
+  rig.start();
+  rig.deliver(make_message({"a@good.test"}));
+  rig.deliver(make_message({"a@good.test"}));
+  CHECK(rig.dns.times_asked("mx good.test") == 1);
+  rig.dispatcher->unblock("other.test");
+  rig.deliver(make_message({"a@good.test"}));
+  CHECK(rig.dns.times_asked("mx good.test") == 1);
+  rig.dispatcher->unblock(GENERATE("", "good.test"));
+  rig.deliver(make_message({"a@good.test"}));
+  CHECK(rig.dns.times_asked("mx good.test") == 2);
+}
+
+TEST_CASE("an address that failed comes last for a minute", "[delivery][dispatcher]") {
+  FakeMx backup({}, "127.0.0.3");
+  Rig rig("x.test MX 10 a.test\nx.test MX 20 b.test\na.test A 127.0.0.2\nb.test A 127.0.0.3\n");
+  rig.settings.port = backup.port();
+  rig.settings.idle_connection = std::chrono::milliseconds(10);
+  rig.start();
+  const auto failed_after = [&] {
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    rig.wait_until([&] { return rig.status().connections == 0; });
+    return rig.status().connections_failed;
+  };
+  CHECK(failed_after() == 1);
+  rig.clock.advance(seconds(50));
+  CHECK(failed_after() == 1);
+  rig.clock.advance(seconds(11));
+  CHECK(failed_after() == 2);
+}
