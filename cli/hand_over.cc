@@ -67,8 +67,9 @@ std::string random_name() {
 
 // Others may write to the folder but not open it for reading, which its fsync needs: then the whole
 // file system is synced.
-Result<void> sync_names(const FileDescriptor& file, const std::string& folder) {
-  if (sync_folder(folder))
+Result<void> sync_names(const FileDescriptor& file, const FileDescriptor& folder) {
+  const auto readable = open_file_at(folder, ".", O_RDONLY | O_DIRECTORY);
+  if (readable && sync_file(*readable))
     return {};
   if (::syncfs(file.get()) != 0)
     return system_error("syncfs");
@@ -90,23 +91,28 @@ Result<void> fill(const FileDescriptor& file, const SubmitHeader& header,
 
 }  // namespace
 
+// On a descriptor of the folder itself, never through a link in its place: the sender may be root,
+// and the spool belongs to the daemon's user.
 Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
                           const ContentStore& content) {
-  const auto folder = daemon::drop_folder_path(spool);
+  const auto path = daemon::drop_folder_path(spool);
   const auto name = random_name();
-  const auto unfinished = folder + "/" + std::string(daemon::kDropUnfinished) + name;
-  const auto ready = folder + "/" + std::string(daemon::kDropReady) + name;
-  auto file = open_file(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  const auto unfinished = std::string(daemon::kDropUnfinished) + name;
+  const auto ready = std::string(daemon::kDropReady) + name;
+  const auto folder = open_file(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (!folder)
+    return folder.error();
+  auto file = open_file_at(*folder, unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
   if (!file)
     return file.error();
   auto done = fill(*file, header, content);
-  if (done && ::rename(unfinished.c_str(), ready.c_str()) != 0)
+  if (done && ::renameat(folder->get(), unfinished.c_str(), folder->get(), ready.c_str()) != 0)
     done = system_error("rename");
   if (!done) {
-    ::unlink(unfinished.c_str());
-    return done.error().during("write to " + folder);
+    ::unlinkat(folder->get(), unfinished.c_str(), 0);
+    return done.error().during("write to " + path);
   }
-  return sync_names(*file, folder);
+  return sync_names(*file, *folder);
 }
 
 namespace {

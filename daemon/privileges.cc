@@ -2,9 +2,14 @@
 
 #include "base/assert.h"
 #include "base/file.h"
+#include "base/text.h"
 
+#include <array>
 #include <cerrno>
+#include <deque>
+#include <fcntl.h>
 #include <grp.h>
+#include <optional>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -68,20 +73,135 @@ Result<void> become_for_good(const Account& account) {
   return {};
 }
 
-Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) == 0)
-    return {};
-  const auto parent = path.substr(0, path.rfind('/'));
-  if (!parent.empty())
-    if (auto made = provide_folder(parent, Account{"root", 0, 0}, kParentMode); !made)
-      return made;
-  if (mkdir(path.c_str(), mode) != 0)
-    return errno == EEXIST ? Result<void>() : system_error("make folder " + path);
-  if (chmod(path.c_str(), mode) != 0)  // whatever the umask is
-    return system_error("set the mode of " + path);
-  if (geteuid() == 0 && lchown(path.c_str(), account.uid, account.gid) != 0)
+namespace {
+
+// Others than root cannot put another thing in the place of a name in it.
+bool is_kept_by_root(const struct stat& folder) {
+  const bool others_write = (folder.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  return folder.st_uid == 0 && (!others_write || (folder.st_mode & S_ISVTX) != 0);
+}
+
+// A path, component by component, on descriptors. Symbolic links are followed where root made them
+// in a folder of root's; one that a user made, or could have, is refused.
+class Way {
+ public:
+  explicit Way(const std::string& path) : path_(path) { push(path); }
+
+  bool done() const { return left_.empty() || failed_; }
+  // Goes on by one component. False: it is missing, and what at() and name() tell is free.
+  bool next() {
+    if (!at_.is_open())
+      return fail_unless(open("/", O_DIRECTORY));
+    name_ = std::move(left_.front());
+    left_.pop_front();
+    if (open(name_, O_DIRECTORY | O_NOFOLLOW))
+      return true;
+    if (errno == ENOENT)
+      return false;
+    return errno == ELOOP || errno == ENOTDIR ? follow() : fail_unless(false);
+  }
+  int at() const { return at_.get(); }
+  const std::string& name() const { return name_; }
+  bool enter() { return open(name_, O_DIRECTORY | O_NOFOLLOW); }
+  std::optional<Error> failure() const { return failed_; }
+  FileDescriptor take() { return std::move(at_); }
+
+ private:
+  static constexpr int kMostLinks = 16;
+
+  void push(std::string_view path) {
+    std::vector<std::string> parts;
+    for (const auto part : split(path, '/'))
+      if (!part.empty() && part != ".")
+        parts.emplace_back(part);
+    left_.insert(left_.begin(), parts.begin(), parts.end());
+  }
+  bool open(const std::string& name, int flags) {
+    FileDescriptor opened(::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(),
+                                   O_RDONLY | O_CLOEXEC | flags));
+    if (!opened.is_open())
+      return false;
+    at_ = std::move(opened);
+    return true;
+  }
+  bool fail_unless(bool well) {
+    if (!well)
+      failed_ = system_error("open folder " + path_);
+    return true;
+  }
+  bool follow() {
+    struct stat folder {};
+    struct stat link {};
+    const bool is_link = ::fstat(at_.get(), &folder) == 0 &&
+                         ::fstatat(at_.get(), name_.c_str(), &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+                         S_ISLNK(link.st_mode);
+    std::array<char, 4096> target{};
+    const auto size =
+        is_link ? ::readlinkat(at_.get(), name_.c_str(), target.data(), target.size()) : -1;
+    if (!is_link)
+      failed_ = system_error(ENOTDIR, "open folder " + path_);
+    else if (!is_kept_by_root(folder) || link.st_uid != 0 || ++links_ > kMostLinks || size <= 0 ||
+             static_cast<std::size_t>(size) == target.size())
+      failed_ = Error(Errc::refused, "follow the symbolic link " + name_ + " in " + path_);
+    if (failed_)
+      return true;
+    const std::string_view to(target.data(), static_cast<std::size_t>(size));
+    if (to.front() == '/')
+      at_.reset();
+    push(to);
+    return true;
+  }
+
+  const std::string path_;
+  std::deque<std::string> left_;
+  FileDescriptor at_;
+  std::string name_;
+  std::optional<Error> failed_;
+  int links_ = 0;
+};
+
+// The folder that was just made there; nobody else's that took its place.
+Result<void> settle_folder(const Way& way, const std::string& path, const Account& account,
+                           mode_t mode) {
+  struct stat about {};
+  if (::fstat(way.at(), &about) != 0 || about.st_uid != ::geteuid())
+    return Error(Errc::refused, "make folder " + path + " (somebody else made it)");
+  if (::geteuid() == 0 && ::fchown(way.at(), account.uid, account.gid) != 0)
     return system_error("give folder " + path + " to " + account.name);
+  if (::fchmod(way.at(), mode) != 0)  // whatever the umask is
+    return system_error("set the mode of " + path);
+  return {};
+}
+
+}  // namespace
+
+Result<FileDescriptor> open_folder_as_root(const std::string& path) {
+  Way way(path);
+  while (!way.done())
+    if (!way.next())
+      return system_error(ENOENT, "open folder " + path);
+  if (way.failure())
+    return *way.failure();
+  return way.take();
+}
+
+Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode) {
+  Way way(path);
+  while (!way.done()) {
+    if (way.next())
+      continue;
+    if (::mkdirat(way.at(), way.name().c_str(), 0700) != 0 && errno != EEXIST)
+      return system_error("make folder " + path);
+    if (!way.enter())
+      return system_error("make folder " + path);
+    const bool is_last = way.done();
+    const auto settled = is_last ? settle_folder(way, path, account, mode)
+                                 : settle_folder(way, path, Account{"root", 0, 0}, kParentMode);
+    if (!settled)
+      return settled;
+  }
+  if (way.failure())
+    return *way.failure();
   return {};
 }
 

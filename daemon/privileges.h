@@ -2,6 +2,7 @@
 // root, and then stays that user for good.
 #pragma once
 
+#include "base/file.h"
 #include "base/result.h"
 
 #include <string>
@@ -34,8 +35,12 @@ class ActingAs {
 Result<void> become_for_good(const Account& account);
 
 // Makes the folder if it is missing, as root, and gives it to the account; missing parents stay
-// root's and open to all, and what exists stays as it is.
+// root's and open to all, and what exists stays as it is. A symbolic link on the way is followed if
+// root made it in a folder of root's, and refused otherwise: nobody leads root elsewhere.
 Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode);
+
+// Opens a folder in that way. For root, where a path leads through folders of others.
+Result<FileDescriptor> open_folder_as_root(const std::string& path);
 
 // The soft limit of open files becomes the hard one. Gives the limit.
 std::uint64_t raise_file_limit();

@@ -120,16 +120,26 @@ void Running::provide_folders(StartProblems& problems) {
   provide(folder_of(config.control.submit), kSocketFolderMode);
   if (config.log.target.starts_with('/'))
     provide(folder_of(config.log.target), kSocketFolderMode);
+  constexpr std::string_view kUnix = "unix:";
+  for (const auto& listener : config.listeners)
+    if (listener.address.starts_with(kUnix))
+      provide(folder_of(listener.address.substr(kUnix.size())), kSocketFolderMode);
 }
 
 // Before the first thread: Landlock holds for those that are started later.
 void Running::restrict_own_files() {
   reach_ = sandbox_paths(*loaded_.config, loaded_.file);
-  // What is missing now could not be made later; what cannot be made is told by who needs it.
-  (void)make_folder(loaded_.config->spool, kSpoolMode);
-  for (const auto& folder : reach_.write)
-    if (::access(folder.c_str(), F_OK) != 0)
-      (void)make_folder(folder, kSocketFolderMode);
+  // What is missing now could not be made later; what cannot be made is told by who needs it. As
+  // the user, who may be able to.
+  {
+    auto acting = account_ ? std::optional(ActingAs::become(*account_)) : std::nullopt;
+    if (!acting || *acting) {
+      (void)make_folder(loaded_.config->spool, kSpoolMode);
+      for (const auto& folder : reach_.write)
+        if (::access(folder.c_str(), F_OK) != 0)
+          (void)make_folder(folder, kSocketFolderMode);
+    }
+  }
   const auto why_not = restrict_files(reach_);
   confinement_.files =
       why_not.empty() ? "Landlock, version " + std::to_string(landlock_version()) : why_not;

@@ -197,6 +197,37 @@ TEST_CASE("a missing folder is made for the user, an existing one stays", "[daem
   umask(mask);
 }
 
+TEST_CASE("as root: nobody's link leads a folder elsewhere", "[daemon][privileges]") {
+  if (geteuid() != 0) {
+    WARN("not run: needs root");
+    return;
+  }
+  const Folder folder;
+  const auto theirs = folder.path / "spool";
+  const auto victim = folder.path / "victim";
+  const auto account = nobody();
+  for (const auto& path : {theirs, victim})
+    REQUIRE(mkdir(path.c_str(), 0755) == 0);
+  REQUIRE(chown(theirs.c_str(), account.uid, account.gid) == 0);
+  REQUIRE(symlink(victim.c_str(), (theirs / "link").c_str()) == 0);
+  REQUIRE(symlink((victim / "new").c_str(), (theirs / "dangling").c_str()) == 0);
+  // Root's own link, but in a folder where its owner may put another in its place.
+  CHECK_FALSE(provide_folder(theirs / "link" / "made", account, 0777));
+  CHECK_FALSE(provide_folder(theirs / "dangling", account, 0777));
+  CHECK_FALSE(provide_folder(theirs / "link", account, 0777));
+  CHECK_FALSE(open_folder_as_root(theirs / "link").has_value());
+  CHECK(access((victim / "made").c_str(), F_OK) != 0);
+  CHECK(access((victim / "new").c_str(), F_OK) != 0);
+  struct stat status {};
+  REQUIRE(stat(victim.c_str(), &status) == 0);
+  CHECK((status.st_uid == 0 && (status.st_mode & 07777U) == 0755));
+  // Root's link in root's folder is the administrator's word.
+  REQUIRE(symlink("victim", (folder.path / "moved").c_str()) == 0);
+  CHECK(provide_folder(folder.path / "moved" / "made", account, 0700));
+  REQUIRE(stat((victim / "made").c_str(), &status) == 0);
+  CHECK(status.st_uid == account.uid);
+}
+
 TEST_CASE("reloads that wait are one, and a stop goes before them", "[daemon][events]") {
   Events events;
   Event event{};

@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""The package's scripts run as root on a spool whose owner, the daemon's user, is an attacker: they touch
+nothing through what that user put there. The scripts' own text, with the spool's path exchanged. Needs
+root."""
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+
+from support_py import daemon, scenario
+
+USER, UID = "nobody", 65534
+SCRIPTS = daemon.ROOT / "etc" / "debian"
+
+
+class Scripts(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root() or not shutil.which("setpriv"):
+            self.skipTest("needs root and setpriv")
+        self.top = self.own_folder("package")
+        at = pathlib.Path(self.top)
+        while at != pathlib.Path("/"):
+            os.chmod(at, os.stat(at).st_mode | 0o011)
+            at = at.parent
+        self.spool = self.folder_of(UID, "spool", 0o711)
+        self.victim = self.folder_of(0, "etc", 0o755)
+
+    def folder_of(self, uid, name, mode):
+        path = pathlib.Path(self.top) / name
+        path.mkdir()
+        os.chmod(path, mode)
+        os.chown(path, uid, uid)
+        return path
+
+    def text_of(self, name):
+        text = (SCRIPTS / f"postrider.{name}").read_text()
+        text = re.sub(r"(?m)^\s*rm -rf /run/postrider.*$", "", text)
+        text = text.replace("rmdir /etc/postrider", "true")
+        return text.replace("/var/spool/postrider", str(self.spool)).replace(
+            "user=postrider", f"user={USER}")
+
+    def make_folder(self, path, mode="3733"):
+        """Of the postinst: its function, with all that stands above the first that it does not need."""
+        text = self.text_of("postinst")
+        begin = re.search(r"(?m)^(# [^\n]*\n)*as_user\(\) \{", text)
+        functions = text[begin.start() if begin else text.index("make_folder() {"):
+                         text.index("make_mailname() {")]
+        group = f'chown() {{ command chown "$(echo "$1" | sed s/:{USER}/:nogroup/)" "$2"; }}\n'
+        return subprocess.run(["sh", "-ec", f"user={USER}\n{group}{functions}\n"
+                               f"make_folder {path} {mode}"], capture_output=True, text=True,
+                              timeout=60)
+
+    def run_script(self, name, argument, count="0 messages"):
+        tools = pathlib.Path(self.top) / "tools"
+        tools.mkdir(exist_ok=True)
+        (tools / "postrider").write_text(f"#!/bin/sh\necho '{count}'\n")
+        os.chmod(tools / "postrider", 0o755)
+        return subprocess.run(["sh", "-e", "-c", self.text_of(name), "sh", argument],
+                              capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+
+    def assert_untouched(self, path, mode=0o755):
+        about = os.stat(path)
+        self.assertEqual((about.st_uid, stat.S_IMODE(about.st_mode)), (0, mode), path)
+        self.assertEqual(os.listdir(path), [], path)
+
+    def test_a_link_in_the_place_of_the_drop_folder(self):
+        os.symlink(self.victim, self.spool / "drop")
+        os.chown(self.spool / "drop", UID, UID, follow_symlinks=False)
+        done = self.make_folder(self.spool / "drop")
+        self.assert_untouched(self.victim)
+        self.assertNotEqual(done.returncode, 0, "an attack is told")
+        self.assertIn("drop", done.stderr)
+
+    def test_a_file_or_somebody_elses_folder_in_the_place_of_the_drop_folder(self):
+        (self.spool / "drop").write_text("")
+        self.assertNotEqual(self.make_folder(self.spool / "drop").returncode, 0)
+        (self.spool / "drop").unlink()
+        theirs = self.spool / "drop"
+        theirs.mkdir(0o755)
+        os.chmod(theirs, 0o755)
+        self.assertNotEqual(self.make_folder(theirs).returncode, 0)
+        self.assert_untouched(theirs)
+
+    def test_the_folders_as_they_shall_be(self):
+        for _ in range(2):  # an installation, and an upgrade
+            done = self.make_folder(self.spool / "drop")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            about = os.stat(self.spool / "drop")
+            self.assertEqual((about.st_uid, stat.S_IMODE(about.st_mode)), (UID, 0o3733))
+        fresh = self.victim / "spool"
+        done = self.make_folder(fresh, "0711")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        about = os.stat(fresh)
+        self.assertEqual((about.st_uid, stat.S_IMODE(about.st_mode)), (UID, 0o711))
+
+    def test_no_file_is_made_through_a_link_by_a_removal(self):
+        os.symlink(self.victim / "made", self.spool / ".empty")
+        drop = self.spool / "drop"
+        drop.mkdir()
+        os.chown(drop, UID, UID)
+        done = self.run_script("prerm", "remove")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_untouched(self.victim)
+        self.assertEqual(os.stat(self.spool / ".empty").st_uid, UID)
+        (drop / "msg.1").write_text("x")
+        self.assertEqual(self.run_script("prerm", "remove").returncode, 0)
+        self.assertFalse((self.spool / ".empty").exists(), "the drop folder held mail")
+
+    def test_a_purge_removes_nothing_elsewhere(self):
+        kept = self.victim / "kept"
+        kept.write_text("x")
+        os.symlink(self.victim, self.spool / "link")
+        (self.spool / ".empty").write_text("")
+        os.symlink(self.victim, self.spool / "drop")
+        done = self.run_script("postrm", "purge")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(self.spool.is_dir(), "who knows what became of the drop folder")
+        (self.spool / "drop").unlink()
+        drop = self.spool / "drop"
+        drop.mkdir()
+        os.chown(drop, UID, UID)
+        done = self.run_script("postrm", "purge")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertFalse(self.spool.exists())
+        self.assertEqual(kept.read_text(), "x")
+
+    def test_tmpfiles_follow_nothing_either(self):
+        tool = shutil.which("systemd-tmpfiles")
+        if tool is None:
+            self.skipTest("needs systemd-tmpfiles")
+        text = (daemon.ROOT / "etc" / "postrider.tmpfiles").read_text()
+        rules = pathlib.Path(self.top) / "rules.conf"
+        rules.write_text("".join(
+            line.replace("/var/spool/postrider", str(self.spool)).replace(
+                "postrider postrider", f"{USER} nogroup") + "\n"
+            for line in text.splitlines() if line.startswith("d /var")))
+        os.symlink(self.victim, self.spool / "drop")
+        os.chown(self.spool / "drop", UID, UID, follow_symlinks=False)
+        subprocess.run([tool, "--create", str(rules)], capture_output=True, timeout=60)
+        self.assert_untouched(self.victim)
+
+
+if __name__ == "__main__":
+    scenario.main()
