@@ -27,10 +27,14 @@ std::uint64_t effective_capabilities() {
   return sets ? (*sets)[0].effective | std::uint64_t{(*sets)[1].effective} << 32U : 0;
 }
 
-Result<void> keep_only(std::uint64_t capabilities, std::uint64_t ever) {
+void drop_for_ever_but(std::uint64_t ever) {
   for (unsigned number = 0; number < 64; ++number)
     if ((ever & capability(number)) == 0)
       (void)::prctl(PR_CAPBSET_DROP, number, 0, 0, 0);
+}
+
+Result<void> keep_only(std::uint64_t capabilities, std::uint64_t ever) {
+  drop_for_ever_but(ever);
   (void)::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   Sets sets{};

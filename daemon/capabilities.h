@@ -17,4 +17,8 @@ std::uint64_t effective_capabilities();
 // anyway).
 Result<void> keep_only(std::uint64_t capabilities, std::uint64_t ever);
 
+// What is not in `ever` cannot be had again, for this thread and those it starts, as far as we have
+// CAP_SETPCAP.
+void drop_for_ever_but(std::uint64_t ever);
+
 }  // namespace postrider::daemon

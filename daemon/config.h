@@ -172,6 +172,7 @@ struct TlsReportConfig {
 
 struct SandboxConfig {
   std::vector<std::string> read;  // further folders that the daemon may read
+  bool core_dumps = false;
 };
 
 struct ControlConfig {

@@ -16,9 +16,9 @@ constexpr const char* kSystem[] = {
     "/run",         "/proc",     "/var/lib/sss", "/sys/devices/system/cpu",
     "/dev/urandom", "/dev/null", "/dev/random"};
 // Too much lies below these: only the file that is named, not its folder.
-constexpr std::string_view kWide[] = {"",          "/",          "/home",   "/root", "/var",
-                                      "/tmp",      "/var/tmp",   "/mnt",    "/srv",  "/opt",
-                                      "/var/mail", "/var/spool", "/var/lib"};
+constexpr std::string_view kWide[] = {
+    "",     "/",    "/home",    "/root", "/var",      "/tmp",       "/var/tmp", "/mnt",
+    "/srv", "/opt", "/var/log", "/run",  "/var/mail", "/var/spool", "/var/lib"};
 // Not read by us: the parent's, or written below.
 constexpr std::string_view kNotRead[] = {"local.mailbox",  "spool",          "log.target",
                                          "control.socket", "control.submit", "listener.address"};
@@ -27,10 +27,13 @@ std::string folder_of(std::string_view path) {
   return std::string(path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));
 }
 
+bool is_wide(const std::string& folder) {
+  return std::find(std::begin(kWide), std::end(kWide), folder) != std::end(kWide);
+}
+
 void add_reading(SandboxPaths& paths, const std::string& file) {
   const auto folder = folder_of(file);
-  const bool is_wide = std::find(std::begin(kWide), std::end(kWide), folder) != std::end(kWide);
-  paths.read.push_back(is_wide ? file : folder);
+  paths.read.push_back(is_wide(folder) ? file : folder);
 }
 
 // Absolute paths in a value as it stands in TOML: behind a quote, or behind "kind:".
@@ -62,8 +65,10 @@ SandboxPaths sandbox_paths(const Config& config, const std::string& config_file)
   paths.write = {config.spool, folder_of(config.control.socket), "/dev/null"};
   if (!config.control.submit.empty())
     paths.write.push_back(folder_of(config.control.submit));
-  if (config.log.target.starts_with('/'))
-    paths.write.push_back(folder_of(config.log.target));
+  if (config.log.target.starts_with('/')) {
+    const auto folder = folder_of(config.log.target);
+    (is_wide(folder) ? paths.append : paths.write).push_back(folder);
+  }
   constexpr std::string_view kUnix = "unix:";
   for (const auto& listener : config.listeners)
     if (listener.address.starts_with(kUnix))
@@ -83,6 +88,9 @@ std::vector<std::string> out_of_reach(const SandboxPaths& sandbox, const Sandbox
       missing.push_back(path);
   for (const auto& path : wanted.write)
     if (!holds(sandbox.write, path))
+      missing.push_back(path);
+  for (const auto& path : wanted.append)
+    if (!holds(sandbox.write, path) && !holds(sandbox.append, path))
       missing.push_back(path);
   return missing;
 }

@@ -287,6 +287,8 @@ const Option kOptions[] = {
 
     {"sandbox.read", TextList{AT(sandbox.read), check_path}, false, nullptr,
      "Further files and folders that the daemon may read, beside those that other keys name."},
+    {"sandbox.core_dumps", Flag{AT(sandbox.core_dumps)}, false, nullptr,
+     "A crash may leave a core dump, with mail, keys and passwords in it; for a search of a fault."},
 };
 
 std::size_t one(const Config&) { return 1; }

@@ -11,7 +11,6 @@
 #include <grp.h>
 #include <optional>
 #include <pwd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -68,8 +67,6 @@ Result<void> become_for_good(const Account& account) {
     return system_error("take on user " + account.name);
   if (account.uid != 0)
     POSTRIDER_ASSERT(setuid(0) != 0 && seteuid(0) != 0);
-  // The change of user forbids core dumps; our own failures should leave one where limits allow.
-  (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
   return {};
 }
 
@@ -117,8 +114,8 @@ class Way {
     left_.insert(left_.begin(), parts.begin(), parts.end());
   }
   bool open(const std::string& name, int flags) {
-    FileDescriptor opened(::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(),
-                                   O_RDONLY | O_CLOEXEC | flags));
+    FileDescriptor opened(
+        ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), O_RDONLY | O_CLOEXEC | flags));
     if (!opened.is_open())
       return false;
     at_ = std::move(opened);

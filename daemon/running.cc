@@ -68,6 +68,8 @@ StartProblems Running::prepare() {
     make_lanes();
     make_parts(problems);
   }
+  if (account_)
+    drop_for_ever_but(0);
   if (problems.lines.empty() && account_)
     if (auto become = become_for_good(*account_); !become)
       add(problems, become.error());
@@ -151,6 +153,7 @@ void Running::restrict_own_calls(StartProblems& problems) {
   if (account_ || geteuid() != 0)
     if (auto none = keep_only(0, 0); !none)
       add(problems, none.error());
+  hide_memory(!loaded_.config->sandbox.core_dumps);
   const auto why_not = restrict_calls();
   confinement_.calls = why_not.empty() ? "seccomp" : why_not;
   confinement_.calls_held = why_not.empty();

@@ -12,15 +12,22 @@ namespace postrider::daemon {
 struct SandboxPaths {
   std::vector<std::string> read;   // files, or folders with all below them
   std::vector<std::string> write;  // folders: to read, write, make and remove files
+  // Folders: to write to files and to make new ones, not to read or remove any.
+  std::vector<std::string> append = {};
 };
 
 // Opening a file elsewhere, and executing any, fails with EACCES; paths that do not exist are left
-// out. For this thread and those it starts. Sets "no new privileges".
+// out. No links, devices or pipes are made anywhere. Where the kernel can: no signals to processes
+// outside, and no abstract sockets of theirs. For this thread and those it starts. Sets "no new
+// privileges".
 std::string restrict_files(const SandboxPaths& paths);
 
 // The daemon: a list of the system calls that it needs; all others fail with EPERM, among them
 // those that start programs, trace processes, change users, mount and load. For all threads.
 std::string restrict_calls();
+
+// No core dump, and no look into our memory or descriptors for others of the same user; or both.
+void hide_memory(bool hidden);
 
 // Short forms for processes that do one thing: no programs, sockets or other processes' memory.
 std::string forbid_programs();

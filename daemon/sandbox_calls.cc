@@ -4,12 +4,17 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <initializer_list>
+#include <linux/netlink.h>
 #include <memory>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -21,10 +26,9 @@ struct Release {
 using Filter = std::unique_ptr<void, Release>;
 
 // By purpose. Names that a kernel or a machine does not have are left out.
-constexpr const char* kMemory[] = {"brk",    "mmap",          "mmap2",         "munmap",
-                                   "mremap", "mprotect",      "madvise",       "membarrier",
-                                   "mlock",  "munlock",       "memfd_create",  "mincore",
-                                   "msync",  "set_mempolicy", "get_mempolicy", "mbind"};
+constexpr const char* kMemory[] = {
+    "brk",          "munmap",  "mremap", "madvise",       "membarrier",    "mlock", "munlock",
+    "memfd_create", "mincore", "msync",  "set_mempolicy", "get_mempolicy", "mbind"};
 constexpr const char* kThreads[] = {"futex",
                                     "futex_waitv",
                                     "set_robust_list",
@@ -43,7 +47,6 @@ constexpr const char* kThreads[] = {"futex",
                                     "gettid",
                                     "getpid",
                                     "getppid",
-                                    "tgkill",
                                     "exit",
                                     "exit_group",
                                     "arch_prctl",
@@ -63,9 +66,9 @@ constexpr const char* kTime[] = {"clock_gettime",
                                  "timer_settime",
                                  "timer_delete",
                                  "times"};
-constexpr const char* kSignals[] = {
-    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigpending",
-    "sigaltstack",  "signalfd4",      "kill",         "rt_sigsuspend",   "pause"};
+constexpr const char* kSignals[] = {"rt_sigaction",    "rt_sigprocmask", "rt_sigreturn",
+                                    "rt_sigtimedwait", "rt_sigpending",  "sigaltstack",
+                                    "signalfd4",       "rt_sigsuspend",  "pause"};
 constexpr const char* kFiles[] = {"open",
                                   "openat",
                                   "openat2",
@@ -110,7 +113,6 @@ constexpr const char* kFiles[] = {"open",
                                   "linkat",
                                   "unlink",
                                   "unlinkat",
-                                  "symlinkat",
                                   "mkdir",
                                   "mkdirat",
                                   "rmdir",
@@ -122,7 +124,6 @@ constexpr const char* kFiles[] = {"open",
                                   "getcwd",
                                   "chdir",
                                   "fchdir",
-                                  "fcntl",
                                   "flock",
                                   "dup",
                                   "dup2",
@@ -140,15 +141,15 @@ constexpr const char* kFiles[] = {"open",
                                   "fgetxattr",
                                   "lgetxattr"};
 constexpr const char* kNetwork[] = {
-    "socketpair",  "bind",        "listen",       "accept",       "accept4",       "connect",
-    "getsockname", "getpeername", "getsockopt",   "setsockopt",   "sendto",        "recvfrom",
-    "sendmsg",     "recvmsg",     "sendmmsg",     "recvmmsg",     "shutdown",      "poll",
-    "ppoll",       "select",      "pselect6",     "epoll_create", "epoll_create1", "epoll_ctl",
-    "epoll_wait",  "epoll_pwait", "epoll_pwait2", "eventfd",      "eventfd2"};
-constexpr const char* kFacts[] = {"getuid",    "geteuid",   "getgid",    "getegid", "getgroups",
-                                  "getresuid", "getresgid", "uname",     "sysinfo", "getrandom",
-                                  "getrlimit", "prlimit64", "getrusage", "getpgrp", "getsid",
-                                  "getpgid",   "capget"};
+    "bind",        "listen",       "accept",       "accept4",       "connect",   "getsockname",
+    "getpeername", "getsockopt",   "setsockopt",   "sendto",        "recvfrom",  "sendmsg",
+    "recvmsg",     "sendmmsg",     "recvmmsg",     "shutdown",      "poll",      "ppoll",
+    "select",      "pselect6",     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait",
+    "epoll_pwait", "epoll_pwait2", "eventfd",      "eventfd2"};
+constexpr const char* kFacts[] = {"getuid",    "geteuid",   "getgid",    "getegid",
+                                  "getgroups", "getresuid", "getresgid", "uname",
+                                  "sysinfo",   "getrandom", "getrlimit", "getrusage",
+                                  "getpgrp",   "getsid",    "getpgid",   "capget"};
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define POSTRIDER_SANITIZED 1
@@ -205,6 +206,9 @@ constexpr const char* kNeverNeeded[] = {"execve",
 scmp_arg_cmp is(unsigned argument, std::uint32_t value) {
   return {argument, SCMP_CMP_MASKED_EQ, 0xffffffffU, value};
 }
+scmp_arg_cmp is(unsigned argument, int value) {
+  return is(argument, static_cast<std::uint32_t>(value));
+}
 
 // The first failure is kept.
 class Rules {
@@ -248,6 +252,47 @@ class Rules {
   int failed_ = 0;
 };
 
+// Memory is written or executed, never both; what is written never becomes a program. Modules of
+// the C library are still loaded.
+void add_memory(Rules& rules) {
+#ifdef POSTRIDER_SANITIZED
+  for (const char* call : {"mmap", "mmap2", "mprotect"})
+    rules.add(call);
+#else
+  constexpr std::uint64_t kWrite = PROT_WRITE, kRun = PROT_EXEC;
+  constexpr std::uint64_t kBoth = kWrite | kRun;
+  for (const char* call : {"mmap", "mmap2"})
+    for (const std::uint64_t allowed : {std::uint64_t{0}, kWrite, kRun})
+      rules.add_if(call, {scmp_arg_cmp{2, SCMP_CMP_MASKED_EQ, kBoth, allowed}});
+  rules.add_if("mprotect", {scmp_arg_cmp{2, SCMP_CMP_MASKED_EQ, kRun, 0}});
+#endif
+}
+
+// TCP and UDP, Unix sockets, and of the kernel's own protocols those that tell of routes and of
+// sockets.
+void add_sockets(Rules& rules) {
+  for (const int family : {AF_INET, AF_INET6})
+    for (const int protocol : {0, int{IPPROTO_TCP}, int{IPPROTO_UDP}})
+      rules.add_if("socket", {is(0, family), is(2, protocol)});
+  rules.add_if("socket", {is(0, AF_UNIX)});
+  rules.add_if("socketpair", {is(0, AF_UNIX)});
+  for (const int protocol : {NETLINK_ROUTE, NETLINK_SOCK_DIAG})
+    rules.add_if("socket", {is(0, AF_NETLINK), is(2, protocol)});
+}
+
+// Signals and limits of this process, of no other of its user: the parent is one. fcntl(2) without
+// what makes the kernel send signals.
+void add_own_process(Rules& rules) {
+  const auto own = static_cast<std::uint32_t>(::getpid());
+  rules.add_if("kill", {is(0, own)});
+  rules.add_if("tgkill", {is(0, own)});
+  rules.add_if("prlimit64", {is(0, 0U)});
+  for (const int command : {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK,
+                            F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_ADD_SEALS,
+                            F_GET_SEALS, F_GETPIPE_SZ, F_SETPIPE_SZ})
+    rules.add_if("fcntl", {is(1, command)});
+}
+
 }  // namespace
 
 std::string restrict_calls() {
@@ -259,8 +304,9 @@ std::string restrict_calls() {
   rules.add(kFiles);
   rules.add(kNetwork);
   rules.add(kFacts);
-  for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK})
-    rules.add_if("socket", {is(0, static_cast<std::uint32_t>(family))});
+  add_memory(rules);
+  add_sockets(rules);
+  add_own_process(rules);
   // A thread, never a process; the name of a thread.
   rules.add_if("clone", {scmp_arg_cmp{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}});
   rules.add_if("prctl", {is(0, PR_SET_NAME)});
@@ -274,6 +320,13 @@ std::string restrict_calls() {
   rules.action(SCMP_ACT_ERRNO(ENOSYS));
   rules.add("clone3");
   return rules.enter(true);
+}
+
+void hide_memory(bool hidden) {
+#ifdef POSTRIDER_SANITIZED  // the leak checker looks from a clone
+  hidden = false;
+#endif
+  (void)::prctl(PR_SET_DUMPABLE, hidden ? 0 : 1, 0, 0, 0);
 }
 
 std::string forbid_programs() {

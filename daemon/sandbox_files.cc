@@ -18,6 +18,8 @@ namespace {
 
 // Newer than the headers of Debian 12.
 constexpr std::uint64_t kTruncate = 1U << 14U;  // version 3
+constexpr std::uint64_t kDevices = 1U << 15U;   // version 5: ioctl(2) on devices
+constexpr std::uint64_t kScopeAbstract = 1U << 0U;
 constexpr std::uint64_t kScopeSignal = 1U << 1U;
 struct Ruleset {
   std::uint64_t files = 0;
@@ -26,6 +28,13 @@ struct Ruleset {
 };
 
 constexpr std::uint64_t kReading = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+// Never links, devices or pipes: what they would lead to, others follow.
+constexpr std::uint64_t kNeverMade = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_SYM |
+                                     LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+                                     LANDLOCK_ACCESS_FS_MAKE_FIFO | kDevices;
+// A log file in a folder that is not ours: a new one after a rotation, nothing removed or read.
+constexpr std::uint64_t kAppending =
+    LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | kTruncate;
 constexpr std::uint64_t kOfFiles =
     LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate;
 
@@ -41,6 +50,8 @@ std::uint64_t deniable(int version) {
     all |= LANDLOCK_ACCESS_FS_REFER;
   if (version >= 3)
     all |= kTruncate;
+  if (version >= 5)
+    all |= kDevices;
   return all;
 }
 
@@ -75,7 +86,7 @@ std::string restrict_files(const SandboxPaths& paths) {
     return "this kernel has no Landlock";
   Ruleset wanted;
   wanted.files = deniable(version);
-  wanted.scoped = version >= 6 ? kScopeSignal : 0;
+  wanted.scoped = version >= 6 ? kScopeSignal | kScopeAbstract : 0;
   const auto size = version >= 6 ? sizeof wanted : sizeof wanted.files;
   const FileDescriptor rules(
       static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, size, 0)));
@@ -85,7 +96,10 @@ std::string restrict_files(const SandboxPaths& paths) {
     if (!allow(rules, path, kReading))
       return because("add a Landlock rule");
   for (const auto& path : paths.write)
-    if (!allow(rules, path, wanted.files & ~std::uint64_t{LANDLOCK_ACCESS_FS_EXECUTE}))
+    if (!allow(rules, path, wanted.files & ~kNeverMade))
+      return because("add a Landlock rule");
+  for (const auto& path : paths.append)
+    if (!allow(rules, path, wanted.files & kAppending))
       return because("add a Landlock rule");
   if (::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0)
     return because("enter the Landlock rules");

@@ -230,6 +230,7 @@ submit = "/srv/door"
 
 [sandbox]
 read = ["/srv/lists"]
+core_dumps = true
 )");
   INFO(loaded.describe());
   REQUIRE(loaded.config);
