@@ -37,14 +37,25 @@ tables::Options access_options() {
   return options;
 }
 
+// watcher: null for the files as they are now.
+Result<delivery::TablePtr> open_one(const std::string& spec, const char* option,
+                                    const tables::Options& options, tables::Watcher* watcher) {
+  if (watcher != nullptr)
+    return watcher->open(spec, options, option);
+  const auto parsed = tables::parse_spec(spec);
+  if (!parsed)
+    return parsed.error();
+  return tables::open_table(*parsed, options);
+}
+
 Result<std::vector<delivery::TablePtr>> open_all(const std::vector<std::string>& specs,
                                                  const char* option, const tables::Options& options,
-                                                 tables::Watcher& watcher) {
+                                                 tables::Watcher* watcher) {
   std::vector<delivery::TablePtr> out;
   for (const auto& spec : specs) {
     if (spec.empty())
       continue;  // aliases = "": none
-    auto table = watcher.open(spec, options, option);
+    auto table = open_one(spec, option, options, watcher);
     if (!table)
       return table.error().during(option);
     out.push_back(*std::move(table));
@@ -145,8 +156,10 @@ Report rebuild_aliases(const Config& config) {
   return all;
 }
 
-Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
-                                                                       tables::Watcher& watcher) {
+namespace {
+
+Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Config& config,
+                                                                       tables::Watcher* watcher) {
   delivery::AddressRules rules;
   auto domains = local_domains(config);
   if (!domains)
@@ -171,16 +184,27 @@ Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Con
       std::make_shared<delivery::AddressBook>(std::move(rules)));
 }
 
+}  // namespace
+
+Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
+                                                                       tables::Watcher& watcher) {
+  return make_address_book(config, &watcher);
+}
+
+Result<std::shared_ptr<const delivery::AddressBook>> open_address_book_now(const Config& config) {
+  return make_address_book(config, nullptr);
+}
+
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,
     std::shared_ptr<const delivery::AddressBook> book) {
   const auto& rewrite = config.rewrite;
   if (rewrite.sender.empty() && rewrite.recipient.empty() && rewrite.masquerade.empty())
     return std::shared_ptr<const mail::Rewriter>();
-  auto sender = open_all(rewrite.sender, "rewrite.sender", rewrite_options(), watcher);
+  auto sender = open_all(rewrite.sender, "rewrite.sender", rewrite_options(), &watcher);
   if (!sender)
     return sender.error();
-  auto recipient = open_all(rewrite.recipient, "rewrite.recipient", rewrite_options(), watcher);
+  auto recipient = open_all(rewrite.recipient, "rewrite.recipient", rewrite_options(), &watcher);
   if (!recipient)
     return recipient.error();
   mail::Rewriter::Rules rules;
@@ -203,14 +227,14 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
 Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
                                               std::shared_ptr<const delivery::AddressBook> book) {
   const auto& accept = config.accept;
-  auto senders = open_all(accept.senders, "accept.senders", access_options(), watcher);
+  auto senders = open_all(accept.senders, "accept.senders", access_options(), &watcher);
   if (!senders)
     return senders.error();
   auto recipients =
-      open_all(accept.recipient_map, "accept.recipient_map", access_options(), watcher);
+      open_all(accept.recipient_map, "accept.recipient_map", access_options(), &watcher);
   if (!recipients)
     return recipients.error();
-  auto relayed = open_all(accept.relay_recipients, "accept.relay_recipients", {}, watcher);
+  auto relayed = open_all(accept.relay_recipients, "accept.relay_recipients", {}, &watcher);
   if (!relayed)
     return relayed.error();
   auto rewriter = open_rewriter(config, watcher, std::move(book));

@@ -20,6 +20,9 @@ namespace postrider::daemon {
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
                                                                        tables::Watcher& watcher);
 
+// The same, of the files as they are at this moment: what cannot be read is an error.
+Result<std::shared_ptr<const delivery::AddressBook>> open_address_book_now(const Config& config);
+
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,

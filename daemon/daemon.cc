@@ -31,14 +31,14 @@ constexpr const char* kDefaultFile = "/etc/postrider/postrider.toml";
 Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
   const auto& config = *loaded.config;
   auto rules = parent_rules(config, loaded.file);
-  const auto mailbox_root = rules.mailbox_root;
+  rules.open_book = open_address_book_now;
   const auto account = geteuid() == 0 && !config.user.empty()
                            ? find_account(config.user)
                            : Result<Account>(Error(Errc::not_found, "act as another user"));
   auto link = fork_parent(std::move(rules), account ? &*account : nullptr);
   if (!link)
     return link.error();
-  return std::make_shared<ParentClient>(std::move(*link), mailbox_root);
+  return std::make_shared<ParentClient>(std::move(*link));
 }
 
 // A missing default file means the defaults.

@@ -13,6 +13,8 @@ namespace postrider::daemon {
 
 namespace {
 
+constexpr uid_t kNobody = 65534;
+
 bool ends(const auto& text) {
   return std::find(text.begin(), text.end(), '\0') != text.end();
 }
@@ -51,6 +53,7 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
   ParentRules rules;
   rules.config_file = std::move(config_file);
   rules.minimum_uid = static_cast<uid_t>(config.local.minimum_uid);
+  rules.alias_user = config.local.alias_user;
   rules.users = config.local.users;
   rules.forward = config.local.forward;
   if (auto place = delivery::mailbox_place(config.local.mailbox, {}))
@@ -60,6 +63,12 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
   for (const auto& route : config.routes)
     if (!route.credentials.empty())
       rules.credentials.push_back(route.credentials);
+  rules.source = {config.local.mailbox,    config.hostname,
+                  config.local.separator,  config.local.forward,
+                  config.local.alias_user, static_cast<std::uint32_t>(config.local.minimum_uid)};
+  rules.limits.time = config.local.command_time;
+  rules.limits.mailbox_size = config.local.mbox_size;
+  rules.config = std::make_shared<const Config>(config);
   return rules;
 }
 
@@ -67,7 +76,7 @@ Result<void> check_form(const ParentRequest& request, std::size_t octets, std::s
   const bool is_whole = octets == sizeof request && request.magic == kParentMagic;
   if (!is_whole || descriptors == 0 || descriptors != descriptors_of(request.verb))
     return malformed("no request of this protocol");
-  if (!ends(request.user) || !ends(request.name) || request.in_mail_folder > 1)
+  if (!ends(request.user) || !ends(request.name) || request.source > 2)
     return malformed("a request with a text that does not end");
   return {};
 }
@@ -83,8 +92,14 @@ Result<Account> check_user(const ParentRules& rules, const std::string& user) {
   auto account = find_account(user);
   if (!account)
     return account.error();
-  if (account->uid == 0 || account->gid == 0 || account->uid < rules.minimum_uid)
+  if (account->uid == 0 || account->gid == 0)
+    return Error(Errc::refused, "act as " + user + " (root never is)");
+  if (user == rules.alias_user)
+    return account;
+  if (account->uid < rules.minimum_uid)
     return Error(Errc::refused, "act as " + user + " (local.minimum_uid is above it)");
+  if (account->uid == kNobody)
+    return Error(Errc::refused, "act as " + user + " (files of many strangers are that user's)");
   return account;
 }
 

@@ -5,7 +5,10 @@
 #include "daemon/config.h"
 #include "daemon/parent_protocol.h"
 #include "daemon/privileges.h"
+#include "delivery/local/source.h"
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,17 +19,24 @@ struct ParentRules {
   Account own;                    // the daemon's user
   bool may_become_users = false;  // else everything is done as who we are
   uid_t minimum_uid = 1000;
+  std::string alias_user;          // also below minimum_uid, and if it is nobody: root named it
   std::vector<std::string> users;  // if not empty, only these
   std::string forward;             // ".forward"; empty: none
   std::string mailbox_root;        // "/var/mail"; empty: no such folder
   std::vector<std::string> listeners;
   std::vector<std::string> credentials;  // files whose token_command may be run
+  delivery::SourceRules source;          // by which a child looks at what it was told to do
+  delivery::TargetLimits limits;
+  // Where virtual and alias tables are, and how to open them; may be null.
+  std::shared_ptr<const Config> config;
+  std::function<Result<std::shared_ptr<const delivery::AddressBook>>(const Config&)> open_book;
 };
 ParentRules parent_rules(const Config& config, std::string config_file);
 
 // Whole, of this protocol, with as many descriptors as its verb brings, and texts that end.
 Result<void> check_form(const ParentRequest& request, std::size_t octets, std::size_t descriptors);
-// Whom to become: never root, never below the minimum, only whom the configuration names.
+// Whom to become: never root, only whom the configuration allows; nobody (65534) and accounts below
+// the minimum only as local.alias_user.
 Result<Account> check_user(const ParentRules& rules, const std::string& user);
 // local.forward, or that and a separator and letters, digits and some marks; never a slash.
 Result<void> check_forward_name(const ParentRules& rules, const std::string& name);

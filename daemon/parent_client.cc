@@ -40,11 +40,29 @@ Result<FileDescriptor> memory_file(std::string_view bytes) {
   return file;
 }
 
-Result<void> read_exactly(const FileDescriptor& from, void* to, std::size_t size) {
+using Moment = std::chrono::steady_clock::time_point;
+
+Error too_late(const std::string& what) {
+  return Error(boost::system::errc::make_error_code(boost::system::errc::timed_out), what);
+}
+
+// The other side is a process that the user may stop: nothing is waited for without an end.
+Result<void> read_exactly(const FileDescriptor& from, void* to, std::size_t size, Moment end) {
   auto* at = static_cast<char*>(to);
   while (size > 0) {
-    const auto got = ::read(from.get(), at, size);
-    if (got < 0 && errno == EINTR)
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now())
+            .count();
+    if (left <= 0)
+      return too_late("wait for the delivery's end");
+    pollfd waiting{from.get(), POLLIN, 0};
+    const int ready = ::poll(&waiting, 1, static_cast<int>(std::min<std::int64_t>(left, 60000)));
+    if (ready < 0 && errno != EINTR)
+      return system_error("wait for the parent's answer");
+    if (ready <= 0)
+      continue;
+    const auto got = ::recv(from.get(), at, size, MSG_DONTWAIT);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
       continue;
     if (got <= 0)
       return got < 0 ? system_error("read the parent's answer")
@@ -77,8 +95,7 @@ Result<void> send_request(int socket, const ParentRequest& request, const std::a
 
 }  // namespace
 
-ParentClient::ParentClient(ParentLink link, std::string mailbox_root)
-    : link_(std::move(link)), mailbox_root_(std::move(mailbox_root)) {}
+ParentClient::ParentClient(ParentLink link) : link_(std::move(link)) {}
 
 // Gives the socket that the answer comes from.
 Result<FileDescriptor> ParentClient::put(const ParentRequest& request, int first, int second) {
@@ -93,35 +110,50 @@ Result<FileDescriptor> ParentClient::put(const ParentRequest& request, int first
   return ours;
 }
 
-Result<ParentClient::Answer> ParentClient::hear(const FileDescriptor& from) {
+Result<ParentClient::Answer> ParentClient::hear(const FileDescriptor& from, Duration time) {
+  const auto end = std::chrono::steady_clock::now() + time;
   Answer answer;
-  if (auto read = read_exactly(from, &answer.head, sizeof answer.head); !read)
+  if (auto read = read_exactly(from, &answer.head, sizeof answer.head, end); !read)
     return read.error();
   if (answer.head.magic != kParentMagic || answer.head.size > kMostParentAnswer)
     return malformed("the parent's answer");
   answer.bytes.resize(answer.head.size);
-  if (auto read = read_exactly(from, answer.bytes.data(), answer.bytes.size()); !read)
+  if (auto read = read_exactly(from, answer.bytes.data(), answer.bytes.size(), end); !read)
     return read.error();
-  if (answer.head.answer == ParentAnswer::refused)
-    return Error(Errc::refused, answer.bytes);
-  if (answer.head.answer == ParentAnswer::failed)
-    return system_error(answer.head.number, answer.bytes);
+  if (answer.head.answer == ParentAnswer::refused || answer.head.answer == ParentAnswer::failed)
+    return answer.head.is_ours != 0 ? Error(static_cast<Errc>(answer.head.number), answer.bytes)
+                                    : system_error(answer.head.number, answer.bytes);
   return answer;
 }
 
-Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, int first,
-                                               int second) {
+// When it comes back without an answer, closing its end has told the parent to end the child.
+Result<ParentClient::Answer> ParentClient::ask(const ParentRequest& request, Duration time,
+                                               int first, int second) {
   const auto from = put(request, first, second);
   if (!from)
     return from.error();
-  return hear(*from);
+  return hear(*from, time);
 }
+
+namespace {
+
+constexpr Duration kPatience{std::chrono::seconds(30)};  // for what does not deliver
+constexpr Duration kGrace{std::chrono::seconds(10)};     // beyond what the child allows itself
+// Whoever is writing into a mailbox is not cut off because commands must be quick.
+constexpr Duration kLeastForMailbox{std::chrono::seconds(30)};
+
+Duration time_for(const delivery::Target& target) {
+  const bool is_command = target.kind == delivery::Target::Kind::command;
+  const auto own = target.limits.time;
+  return (is_command ? own : std::max(own, kLeastForMailbox)) + kGrace;
+}
+
+}  // namespace
 
 Outcome ParentClient::perform(const delivery::LocalJob& job, delivery::LocalBody body) {
   ParentRequest request;
   request.verb = ParentVerb::perform;
-  const bool is_mailbox = job.target.kind != delivery::Target::Kind::command;
-  request.in_mail_folder = is_mailbox && job.target.root == mailbox_root_ ? 1 : 0;
+  request.source = static_cast<std::uint32_t>(job.source);
   if (auto named = fill(request.user, job.target.user); !named)
     return local_failure(named.error());
   const auto file = memory_file(delivery::encode(job));
@@ -133,7 +165,7 @@ Outcome ParentClient::perform(const delivery::LocalJob& job, delivery::LocalBody
       return local_failure(content.error());
     body.file = std::move(*content);
   }
-  const auto answer = ask(request, file->get(), body.file.get());
+  const auto answer = ask(request, time_for(job.target), file->get(), body.file.get());
   if (!answer)
     return local_end(Verdict::retry, {4, 3, 0}, "not delivered: " + answer.error().describe());
   auto outcome = queue::decode_outcome(answer->bytes);
@@ -150,7 +182,7 @@ Result<std::optional<std::string>> ParentClient::read_forward(const std::string&
     return named.error();
   if (auto named = fill(request.name, name); !named)
     return std::optional<std::string>();  // no file has a name of that length
-  auto answer = ask(request);
+  auto answer = ask(request, kPatience);
   if (!answer)
     return answer.error();
   if (answer->head.answer == ParentAnswer::nothing)
@@ -165,7 +197,7 @@ Result<void> ParentClient::bind(int socket, const sockaddr* address, socklen_t s
     return malformed("an address of this size");
   std::memcpy(&request.address, address, size);
   request.address_size = size;
-  const auto answer = ask(request, socket);
+  const auto answer = ask(request, kPatience, socket);
   if (!answer)
     return answer.error();
   return {};
@@ -185,7 +217,7 @@ Result<std::string> ParentClient::run_token_command(const std::string& credentia
       return system_error("wait for the command");
   if (waiting[0].revents == 0)
     return Error(Errc::stopped, "wait for the command");
-  auto answer = hear(*from);
+  auto answer = hear(*from, kPatience);
   if (!answer)
     return answer.error();
   if (answer->head.answer != ParentAnswer::text)
@@ -196,7 +228,7 @@ Result<std::string> ParentClient::run_token_command(const std::string& credentia
 Result<void> ParentClient::reload() {
   ParentRequest request;
   request.verb = ParentVerb::reload;
-  const auto answer = ask(request);
+  const auto answer = ask(request, kPatience);
   if (!answer)
     return answer.error();
   return {};

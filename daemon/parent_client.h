@@ -2,6 +2,7 @@
 // request. Thread-safe.
 #pragma once
 
+#include "base/time.h"
 #include "daemon/parent_process.h"
 #include "delivery/local/performer.h"
 
@@ -13,9 +14,9 @@ namespace postrider::daemon {
 
 class ParentClient : public delivery::Performer {
  public:
-  // mailbox_root: of local.mailbox; deliveries below it get its folder's group.
-  ParentClient(ParentLink link, std::string mailbox_root);
+  explicit ParentClient(ParentLink link);
 
+  // Comes back within the job's time and some seconds, whatever the delivery's user does.
   mail::Outcome perform(const delivery::LocalJob& job, delivery::LocalBody body) override;
   Result<std::optional<std::string>> read_forward(const std::string& user,
                                                   const std::string& name) override;
@@ -37,11 +38,10 @@ class ParentClient : public delivery::Performer {
     std::string bytes;
   };
   Result<FileDescriptor> put(const ParentRequest& request, int first, int second);
-  static Result<Answer> hear(const FileDescriptor& from);
-  Result<Answer> ask(const ParentRequest& request, int first = -1, int second = -1);
+  static Result<Answer> hear(const FileDescriptor& from, Duration time);
+  Result<Answer> ask(const ParentRequest& request, Duration time, int first = -1, int second = -1);
 
   ParentLink link_;
-  std::string mailbox_root_;
 };
 
 }  // namespace postrider::daemon

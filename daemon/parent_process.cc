@@ -1,5 +1,6 @@
 #include "daemon/parent_process.h"
 
+#include "base/time.h"
 #include "daemon/capabilities.h"
 #include "daemon/config_file.h"
 #include "daemon/sandbox.h"
@@ -7,8 +8,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <grp.h>
 #include <linux/capability.h>
+#include <optional>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -23,6 +26,8 @@ namespace {
 constexpr std::uint64_t kKept =
     capability(CAP_SETUID) | capability(CAP_SETGID) | capability(CAP_NET_BIND_SERVICE);
 constexpr unsigned kMostChildren = 500;
+constexpr int kLookAgain = 250;            // milliseconds
+constexpr std::chrono::seconds kGrace{1};  // between a hang-up and the end
 
 bool may_become_users() {
   return (effective_capabilities() & kKept) == kKept;
@@ -55,7 +60,11 @@ struct Received {
   ssize_t octets = 0;
 };
 
+// Every descriptor that arrives is taken, and closed if there is no place for it: alignment leaves
+// room for one more than a request may bring. More than the room holds the kernel closes itself;
+// either way it is no request (a count of zero has no form).
 Received receive(int socket) {
+  constexpr auto kRoom = CMSG_LEN(sizeof(int) * kMostParentDescriptors);
   Received received;
   iovec part{&received.request, sizeof received.request};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostParentDescriptors)> room{};
@@ -63,21 +72,61 @@ Received receive(int socket) {
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   header.msg_control = room.data();
-  header.msg_controllen = room.size();
+  header.msg_controllen = kRoom;
   received.octets = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
   if (received.octets < 0)
     return received;
+  bool is_too_much = (header.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
   for (auto* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
     if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
       continue;
     const auto count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count && received.count < kMostParentDescriptors; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(item) + i * sizeof fd, sizeof fd);
-      received.descriptors[received.count++] = FileDescriptor(fd);
+      FileDescriptor taken(fd);
+      if (received.count < kMostParentDescriptors)
+        received.descriptors[received.count++] = std::move(taken);
+      else
+        is_too_much = true;
     }
   }
+  if (is_too_much)
+    received.count = 0;
   return received;
+}
+
+// A delivery under way.
+struct Child {
+  pid_t pid = 0;
+  FileDescriptor process;  // pidfd
+  FileDescriptor asker;    // hung up: nobody waits for it any more
+  Account account;
+  std::optional<SteadyTime> unwanted;  // since then
+};
+
+// All that it started as itself, a command say, which is the head of a session of its own.
+std::vector<pid_t> children_of(pid_t pid) {
+  const auto name = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children";
+  std::vector<pid_t> found;
+  std::ifstream file(name);
+  for (pid_t child = 0; file >> child;)
+    found.push_back(child);
+  return found;
+}
+
+// By a process that is the user itself, since the parent may not signal others' processes. It has
+// no look at what the user does, so nothing the user does can hold it up.
+void kill_child(const ParentRules& rules, const Child& child) {
+  if (rules.may_become_users && !become(rules, child.account, 0))
+    return;
+  const auto started = children_of(child.pid);
+  (void)::syscall(SYS_pidfd_send_signal, child.process.get(), SIGKILL, nullptr, 0);
+  ::kill(-child.pid, SIGKILL);
+  for (const auto pid : started) {
+    ::kill(-pid, SIGKILL);
+    ::kill(pid, SIGKILL);
+  }
 }
 
 class Parent {
@@ -91,12 +140,19 @@ class Parent {
     ::sigaddset(&child, SIGCHLD);
     ::sigprocmask(SIG_BLOCK, &child, nullptr);
     const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    std::vector<pollfd> waiting;
     for (;;) {
-      const bool has_room = children_ < kMostChildren;
-      std::array<pollfd, 2> waiting = {
-          {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}}};
-      if (::poll(waiting.data(), waiting.size(), -1) < 0 && errno != EINTR)
+      const bool has_room = children_.size() < kMostChildren;
+      waiting = {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}};
+      bool is_any_unwanted = false;
+      for (const auto& one : children_) {
+        waiting.push_back({one.asker.is_open() && !one.unwanted ? one.asker.get() : -1, 0, 0});
+        is_any_unwanted = is_any_unwanted || (one.unwanted && one.asker.is_open());
+      }
+      const int patience = is_any_unwanted ? kLookAgain : -1;
+      if (::poll(waiting.data(), waiting.size(), patience) < 0 && errno != EINTR)
         ::_exit(1);
+      look_at_askers(waiting);
       if (waiting[0].revents != 0)
         reap(ended.get());
       if (waiting[1].revents != 0)
@@ -105,11 +161,29 @@ class Parent {
   }
 
  private:
+  // Who has an answer closes too, just before the child ends: only what stays is killed.
+  void look_at_askers(const std::vector<pollfd>& waiting) {
+    const auto now = std::chrono::steady_clock::now();
+    for (std::size_t i = 0; i < children_.size(); ++i) {
+      auto& child = children_[i];
+      if (waiting[i + 2].revents != 0)
+        child.unwanted = now;
+      if (!child.unwanted || !child.asker.is_open() || now - *child.unwanted < kGrace)
+        continue;
+      child.asker.reset();
+      if (const pid_t pid = ::fork(); pid == 0) {
+        socket_.reset();
+        kill_child(rules_, child);
+        ::_exit(0);
+      }
+    }
+  }
+
   void reap(int ended) {
     signalfd_siginfo ignored{};
     (void)!::read(ended, &ignored, sizeof ignored);
-    while (::waitpid(-1, nullptr, WNOHANG) > 0)
-      --children_;
+    for (pid_t pid = 0; (pid = ::waitpid(-1, nullptr, WNOHANG)) > 0;)
+      std::erase_if(children_, [&](const Child& child) { return child.pid == pid; });
   }
 
   void serve(Received received) {
@@ -140,21 +214,31 @@ class Parent {
         !account && (account.error().code() == make_error_code(Errc::not_found) ||
                      account.error().code() == make_error_code(Errc::refused));
     if (reads && is_nobodys)
-      return answer(asker, ParentAnswer::nothing, 0, {});
+      return answer(asker, ParentAnswer::nothing, Error(), {});
     if (!account)
       return reply(asker, account.error());
     start_child(received, *account);
   }
 
   void start_child(Received& received, const Account& account) {
+    const auto verb = received.request.verb;
     const pid_t pid = ::fork();
     if (pid == 0) {
       socket_.reset();
+      for (auto& other : children_)
+        other.asker.reset();
       run_child(rules_, received.request, account, std::move(received.descriptors));
     }
     if (pid < 0)
       return reply(received.descriptors[0].get(), system_error("fork"));
-    ++children_;
+    Child child;
+    child.pid = pid;
+    child.process = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    child.account = account;
+    // A command that prints a token watches its asker itself, and ends in peace.
+    if (verb != ParentVerb::token && child.process.is_open())
+      child.asker = std::move(received.descriptors[0]);
+    children_.push_back(std::move(child));
   }
 
   Result<void> bind(const ParentRequest& request, const FileDescriptor& socket) {
@@ -172,6 +256,7 @@ class Parent {
     if (!loaded.config)
       return malformed("the configuration has problems");
     auto fresh = parent_rules(*loaded.config, rules_.config_file);
+    fresh.open_book = rules_.open_book;
     fresh.own = rules_.own;
     fresh.may_become_users = rules_.may_become_users;
     rules_ = std::move(fresh);
@@ -180,15 +265,14 @@ class Parent {
 
   static void reply(int asker, const Result<void>& result) {
     if (result)
-      return answer(asker, ParentAnswer::nothing, 0, {});
-    const bool refused = result.error().code() == make_error_code(Errc::refused);
-    answer(asker, refused ? ParentAnswer::refused : ParentAnswer::failed,
-           result.error().code().value(), result.error().describe());
+      answer(asker, ParentAnswer::nothing, Error(), {});
+    else
+      answer_error(asker, result.error());
   }
 
   FileDescriptor socket_;
   ParentRules rules_;
-  unsigned children_ = 0;
+  std::vector<Child> children_;
 };
 
 [[noreturn]] void be_parent(FileDescriptor socket, ParentRules rules) {
@@ -199,16 +283,17 @@ class Parent {
     std::fprintf(stderr, "postrider: parent: %s\n", settled.error().describe().c_str());
     ::_exit(71);
   }
-  answer(socket.get(), ParentAnswer::nothing, 0, {});
+  answer(socket.get(), ParentAnswer::nothing, Error(), {});
   Parent(std::move(socket), std::move(rules)).run();
 }
 
 }  // namespace
 
-void answer(int socket, ParentAnswer kind, int number, std::string_view bytes) {
+void answer(int socket, ParentAnswer kind, const Error& error, std::string_view bytes) {
   ParentReply head;
   head.answer = kind;
-  head.number = number;
+  head.number = error.code().value();
+  head.is_ours = error.code().category() == make_error_code(Errc::refused).category() ? 1 : 0;
   bytes = bytes.substr(0, kMostParentAnswer);
   head.size = static_cast<std::uint32_t>(bytes.size());
   std::array<iovec, 2> parts = {
@@ -217,6 +302,11 @@ void answer(int socket, ParentAnswer kind, int number, std::string_view bytes) {
   header.msg_iov = parts.data();
   header.msg_iovlen = parts.size();
   (void)::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void answer_error(int socket, const Error& error) {
+  const bool is_refused = error.code() == make_error_code(Errc::refused);
+  answer(socket, is_refused ? ParentAnswer::refused : ParentAnswer::failed, error, error.step());
 }
 
 Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {

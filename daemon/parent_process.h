@@ -8,8 +8,9 @@
 //
 // Each delivery, and each look at a .forward, has its own short-lived child that has become the
 // user before it reads anything. So has each command that prints an access token: as the daemon's
-// user, by the credentials file that the configuration names, which the child reads itself. Started
-// without root, the same happens without any change of user.
+// user, by the credentials file that the configuration names, which the child reads itself. What
+// a child is told to do it looks up again itself, and it ends when who asked no longer wants to
+// know. Started without root, the same happens without any change of user.
 #pragma once
 
 #include "base/file.h"
@@ -30,10 +31,14 @@ struct ParentLink {
 // it is and becomes nobody. It ends when the daemon's end of the socket does.
 Result<ParentLink> fork_parent(ParentRules rules, const Account* own);
 
-// parent_child.cc: in the child, which it ends.
+// parent_child.cc. For good: the user, the user's group and at most one further, no capability.
+Result<void> become(const ParentRules& rules, const Account& account, gid_t further);
+// In the child, which it ends.
 [[noreturn]] void run_child(const ParentRules& rules, const ParentRequest& request,
                             const Account& account, std::array<FileDescriptor, 3> descriptors);
 // Sends an answer; what cannot be sent is lost with who asked.
-void answer(int socket, ParentAnswer kind, int number, std::string_view bytes);
+void answer(int socket, ParentAnswer kind, const Error& error, std::string_view bytes);
+// `refused` or `failed`, with the code as it is: an Errc stays one.
+void answer_error(int socket, const Error& error);
 
 }  // namespace postrider::daemon

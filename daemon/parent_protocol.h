@@ -3,8 +3,11 @@
 // never wait for each other. The parent looks at nothing but this struct; what comes from outside
 // (the delivery, the message) is read by a process that has become the user.
 //
+// The daemon gives up on an answer by closing its end, which ends the child: the parent kills it,
+// stopped or not, for only it knows which process that is.
+//
 //   verb          descriptors behind the request
-//   perform       answer, the encoded LocalJob (a sealed memory file), the body
+//   perform       answer, the encoded LocalJob (a memory file), the body
 //   read_forward  answer
 //   token         answer
 //   bind          answer, the socket to bind
@@ -27,15 +30,15 @@ enum class ParentVerb : std::uint32_t {
   token = 5
 };
 
-constexpr std::uint32_t kParentMagic = 0x50524431;
+constexpr std::uint32_t kParentMagic = 0x50524432;
 constexpr std::size_t kMostParentDescriptors = 3;
 
 struct ParentRequest {
   std::uint32_t magic = kParentMagic;
   ParentVerb verb = ParentVerb::perform;
-  std::uint32_t in_mail_folder = 0;  // perform: 1 if the group of the mailboxes' folder is needed
-  std::uint32_t address_size = 0;    // bind
-  std::array<char, 64> user{};       // login name, NUL behind it; empty: the daemon's own
+  std::uint32_t source = 0;        // perform: a delivery::LocalSource
+  std::uint32_t address_size = 0;  // bind
+  std::array<char, 64> user{};     // login name, NUL behind it; empty: the daemon's own
   // read_forward: ".forward", ".forward+extension"; token: the path of a credentials file
   std::array<char, 1024> name{};
   sockaddr_storage address{};  // bind
@@ -63,12 +66,13 @@ enum class ParentAnswer : std::uint32_t {
   text = 2,     // read_forward: the file; token: what its command printed
   nothing = 3,  // read_forward: there is no file; bind, reload: done
   refused = 4,  // a text: the parent's rules, or the user's file, do not allow it
-  failed = 5,   // a text; `number` is the errno
+  failed = 5,   // a text; `number` is the errno, or with `is_ours` an Errc
 };
 struct ParentReply {
   std::uint32_t magic = kParentMagic;
   ParentAnswer answer = ParentAnswer::failed;
   std::int32_t number = 0;
+  std::uint32_t is_ours = 0;
   std::uint32_t size = 0;
 };
 constexpr std::size_t kMostParentAnswer = 128U << 10U;

@@ -10,13 +10,18 @@
 
 namespace postrider::delivery {
 
+namespace {
+constexpr uid_t kNobody = 65534;
+}
+
 Result<std::string> acting_user(const std::string& user, uid_t minimum) {
   std::array<char, 16384> room{};
   passwd entry{};
   passwd* found = nullptr;
   const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
   if (found != nullptr)
-    return entry.pw_uid >= minimum && entry.pw_uid != 0 ? user : std::string();
+    return entry.pw_uid >= minimum && entry.pw_uid != 0 && entry.pw_uid != kNobody ? user
+                                                                                   : std::string();
   // POSIX leaves open how "no such user" is told; these are the ways that exist.
   const bool absent =
       failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;

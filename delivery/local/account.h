@@ -9,8 +9,9 @@
 namespace postrider::delivery {
 
 // The login name to act as for this user: itself, if the account exists and its uid is at least
-// `minimum`; otherwise empty, for the daemon's own user: names without an account, root, and the
-// system's own accounts. Looks at the user database: blocks.
+// `minimum`; otherwise empty: names without an account, root, nobody (65534), and the system's own
+// accounts. Who stands in then, acting_for() says (delivery/local/source.h). Looks at the user
+// database: blocks.
 Result<std::string> acting_user(const std::string& user, uid_t minimum);
 
 // The account that this process acts as; "nobody" and "/" where it has none.

@@ -27,16 +27,20 @@ bool AddressBook::is_ours(std::string_view domain) const {
   return !found || found->has_value();
 }
 
-LocalName AddressBook::split(std::string_view local_part) const {
-  const auto at = local_part.find_first_of(rules_.separator);
+LocalName split_name(std::string_view local_part, std::string_view separator) {
+  const auto at = local_part.find_first_of(separator);
   // "+tag" and "owner-list" are names of their own (attacks.md A19).
-  const bool is_name = at == local_part.npos || at == 0 || rules_.separator.empty() ||
+  const bool is_name = at == local_part.npos || at == 0 || separator.empty() ||
                        starts_with_ignoring_case(local_part, "owner-") ||
                        ends_with_ignoring_case(local_part, "-request");
   if (is_name)
     return {std::string(local_part), {}, '\0'};
   return {std::string(local_part.substr(0, at)), std::string(local_part.substr(at + 1)),
           local_part[at]};
+}
+
+LocalName AddressBook::split(std::string_view local_part) const {
+  return split_name(local_part, rules_.separator);
 }
 
 AddressBook::Found AddressBook::find_in(const std::vector<TablePtr>& tables, const std::string& key,

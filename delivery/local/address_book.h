@@ -41,6 +41,9 @@ struct LocalName {
   char separator = '\0';
 };
 
+// separator: AddressRules::separator. "+tag", "owner-list" and "list-request" are whole names.
+LocalName split_name(std::string_view local_part, std::string_view separator);
+
 class AddressBook {
  public:
   explicit AddressBook(AddressRules rules);

@@ -64,9 +64,16 @@ class Walk {
   Expansion start(std::string_view address) {
     origin_ = address;
     follow_address(std::string(address), Context{}, false);
+    if (is_shallow_)
+      return finish();
     if (out_.recipients.empty() && out_.discarded == 0 && !out_.failure)
       fail(Verdict::bounce, {5, 4, 6}, "the aliases of " + escaped(origin_) + " go in a circle");
     return finish();
+  }
+
+  Expansion start_once(std::string_view address) {
+    is_shallow_ = true;
+    return start(address);
   }
 
   Expansion start_forward(const std::string& user, std::string_view address, std::string_view text,
@@ -135,7 +142,7 @@ class Walk {
 
   // An address, or a name of this machine. literal: its own aliases are not looked at.
   void follow_address(const std::string& given, const Context& context, bool literal) {
-    if (out_.failure)
+    if (out_.failure || (is_shallow_ && context.depth > 0))
       return;
     const auto local_part = mail::unquoted_local_part(mail::local_part_of(given));
     auto domain = mail::domain_of(given);
@@ -328,6 +335,8 @@ class Walk {
   }
 
   void follow_include(const std::string& path, const std::string& from, const Context& context) {
+    if (is_shallow_)
+      return;  // there are no commands and files in there
     if (!included_.insert(path).second)
       return;  // of itself, or twice
     const auto inner = deeper(context);
@@ -357,7 +366,8 @@ class Walk {
   const AddressBook& book_;
   const Users& users_;
   std::string origin_;
-  std::string forwarding_;  // the user whose .forward this is
+  bool is_shallow_ = false;  // no address in a list is followed
+  std::string forwarding_;   // the user whose .forward this is
   Expansion out_;
   std::unordered_set<std::string> seen_;      // addresses
   std::unordered_set<std::string> included_;  // paths
@@ -368,6 +378,15 @@ class Walk {
 
 Expansion expand(const AddressBook& book, const Users& users, std::string_view address) {
   return Walk(book, users).start(address);
+}
+
+Expansion expand_once(const AddressBook& book, std::string_view address) {
+  struct Nobody : Users {
+    Answer find_user(const std::string& /*user*/, std::string_view /*domain*/) const override {
+      return Answer::known;
+    }
+  };
+  return Walk(book, Nobody()).start_once(address);
 }
 
 Expansion expand_forward(const AddressBook& book, const Users& users, const std::string& user,

@@ -54,6 +54,10 @@ class Users {
 // address: of a domain of ours, or a name. For another domain's address the result is plain.
 Expansion expand(const AddressBook& book, const Users& users, std::string_view address);
 
+// What the tables say of the address itself; the addresses in there are not followed, nor is
+// anybody looked up.
+Expansion expand_once(const AddressBook& book, std::string_view address);
+
 // What a user's .forward says. The user's own name in it stands for the mailbox; commands and files
 // have the user's rights; nothing is included. Lines that are wrong are told in `problems`; if
 // nothing is left, the mail goes to the mailbox. where: the file, for the steps.

@@ -4,4 +4,4 @@ target_sources(postrider_delivery PRIVATE
   local/expander.cc local/included_file.cc local/leaf.cc
   local/local_content.cc local/local_delivery.cc local/local_directory.cc local/local_file.cc
   local/mailbox_pattern.cc local/maildir.cc local/maildir_quota.cc local/mbox.cc local/mbox_lock.cc
-  local/onward.cc local/performer.cc local/preview.cc local/target.cc local/target_codec.cc)
+  local/onward.cc local/performer.cc local/preview.cc local/source.cc local/target.cc local/target_codec.cc)

@@ -6,6 +6,7 @@
 #include "delivery/local/local_file.h"
 #include "delivery/local/mailbox_pattern.h"
 #include "delivery/local/onward.h"
+#include "delivery/local/source.h"
 #include "mail/address.h"
 
 namespace postrider::delivery {
@@ -34,6 +35,26 @@ Outcome no_target(const Error& error, const std::string& address) {
 
 Outcome loops(const std::string& address) {
   return local_end(Verdict::bounce, {5, 4, 6}, "mail for " + escaped(address) + " loops");
+}
+
+// One delivery; what comes from the message is filled in.
+Outcome perform_job(const LocalDelivery& delivery, LocalJob job) {
+  const auto& message = *delivery.message;
+  job.envelope.id = to_string(message.id);
+  job.envelope.sender = message.envelope.sender;
+  job.envelope.hostname = delivery.hostname;
+  job.envelope.now = delivery.now;
+  job.trace = message.content.trace;
+  job.size = message.content.size;
+  LocalBody body;
+  body.bytes = message.content.bytes;
+  if (!body.bytes) {
+    auto file = delivery.open_body(message);
+    if (!file)
+      return local_failure(file.error());
+    body.file = std::move(*file);
+  }
+  return delivery.performer->perform(job, std::move(body));
 }
 
 // One recipient's way. Each step either finds the next place or ends with a result.
@@ -192,7 +213,7 @@ class LocalWay {
       return true;
     if (!may_go_on({person(user), {}, {}, false}))
       return false;
-    for (const auto& name : forward_names()) {
+    for (const auto& name : forward_names(source_rules(), address_)) {
       auto text = delivery_.performer->read_forward(user, name);
       if (!text && is_useless(text.error())) {
         result_.problems.push_back(text.error().step());
@@ -216,72 +237,36 @@ class LocalWay {
     return error.code() == make_error_code(Errc::refused);
   }
 
-  // ".forward+tag" for ann+tag, if the tag can be a part of a name; then ".forward".
-  std::vector<std::string> forward_names() const {
-    const auto& forward = delivery_.book->rules().forward;
-    const auto name =
-        delivery_.book->split(mail::unquoted_local_part(mail::local_part_of(address_)));
-    if (name.extension.empty() || path_component(name.extension) != name.extension)
-      return {forward};
-    return {forward + name.separator + ascii_lower(name.extension), forward};
-  }
-
   std::string domain_of_ours(const std::string& address) const {
     auto domain = mail::domain_of(address);
     return domain.empty() ? delivery_.hostname : domain;
   }
 
-  MailboxNames names_of(const std::string& address) const {
-    const auto local_part = mail::unquoted_local_part(mail::local_part_of(address));
-    const auto separator = delivery_.book ? delivery_.book->rules().separator : "+";
-    return mailbox_names(local_part, domain_of_ours(address), separator);
-  }
-
-  Result<Target> target_of(MailboxNames& names) const {
-    Target target;
-    switch (leaf_.kind) {
-      case Leaf::Kind::command: {
-        auto arguments = split_command(leaf_.text);
-        if (!arguments)
-          return arguments.error();
-        target.kind = Target::Kind::command;
-        target.arguments = std::move(*arguments);
-        return target;
-      }
-      case Leaf::Kind::file:
-        target.kind = leaf_.text.ends_with('/') ? Target::Kind::maildir : Target::Kind::mbox;
-        target.place = leaf_.text.substr(0, leaf_.text.find_last_not_of('/') + 1);
-        return target;
-      case Leaf::Kind::place:
-        return mailbox_target(leaf_.text, names);
-      default:
-        names.user = leaf_.user;
-        return mailbox_target(delivery_.mailbox, names);
+  SourceRules source_rules() const {
+    SourceRules rules;
+    rules.mailbox = delivery_.mailbox;
+    rules.hostname = delivery_.hostname;
+    rules.minimum_uid = delivery_.minimum_uid;
+    rules.own_user = home_of_this_user().user;
+    if (delivery_.book) {
+      rules.separator = delivery_.book->rules().separator;
+      rules.forward = delivery_.book->rules().forward;
+      rules.command_user = delivery_.book->rules().command_user;
     }
+    return rules;
   }
 
-  // The daemon's own rights are for mailboxes alone: it reads the whole queue, so what others wrote
-  // into an alias or a .forward never has them.
-  Result<std::string> rights() const {
-    const bool is_theirs = leaf_.kind == Leaf::Kind::command || leaf_.kind == Leaf::Kind::file;
-    auto user = leaf_.user.empty() ? Result<std::string>(std::string())
-                                   : acting_user(leaf_.user, delivery_.minimum_uid);
-    if (!is_theirs || !delivery_.book || !user)
-      return user;
-    if (!user->empty() && *user != home_of_this_user().user)
-      return user;
-    const auto& stand_in = delivery_.book->rules().command_user;
-    user = acting_user(stand_in, delivery_.minimum_uid);
-    if (user && user->empty())
-      return Error(Errc::refused, "act as " + escaped(stand_in) +
-                                      " (local.alias_user must be an account of local.minimum_uid "
-                                      "or above)");
-    return user;
+  LocalSource source() const {
+    if (leaf_.kind == Leaf::Kind::place)
+      return LocalSource::place;
+    const bool is_entry = leaf_.kind == Leaf::Kind::command || leaf_.kind == Leaf::Kind::file;
+    return is_entry ? LocalSource::entry : LocalSource::mailbox;
   }
 
   void deliver() {
-    auto names = names_of(address_);
-    auto target = target_of(names);
+    const auto rules = source_rules();
+    const auto names = names_of(rules, address_);
+    auto target = target_of(rules, leaf_, names);
     if (!target) {
       end(no_target(target.error(), address_));
       return;
@@ -290,7 +275,7 @@ class LocalWay {
       hand_to_lmtp(target->place);
       return;
     }
-    auto user = rights();
+    auto user = acting_for(rules, leaf_, target->kind);
     if (!user) {
       end(local_end(Verdict::retry, {4, 3, 0}, user.error().describe()));
       return;
@@ -303,13 +288,17 @@ class LocalWay {
       return;
     target->user = std::move(*user);
     target->limits = delivery_.limits;
-    LocalEnvelope envelope;
+    LocalJob job;
+    job.source = source();
+    job.name = leaf_.user;
+    job.target = *std::move(target);
+    auto& envelope = job.envelope;
     envelope.delivered_to = address_;
     envelope.original_recipient = recipient_.address;
     envelope.local_part = names.local;
     envelope.extension = names.extension;
     envelope.domain = names.domain;
-    result_.outcome = deliver_to_target(delivery_, *target, std::move(envelope));
+    result_.outcome = perform_job(delivery_, std::move(job));
     if (is_locked(result_.outcome))
       result_.again_within = kLockedAgain;
   }
@@ -346,29 +335,6 @@ class LocalWay {
 };
 
 }  // namespace
-
-Outcome deliver_to_target(const LocalDelivery& delivery, const Target& target,
-                          LocalEnvelope envelope) {
-  const auto& message = *delivery.message;
-  LocalJob job;
-  job.target = target;
-  job.envelope = std::move(envelope);
-  job.envelope.id = to_string(message.id);
-  job.envelope.sender = message.envelope.sender;
-  job.envelope.hostname = delivery.hostname;
-  job.envelope.now = delivery.now;
-  job.trace = message.content.trace;
-  job.size = message.content.size;
-  LocalBody body;
-  body.bytes = message.content.bytes;
-  if (!body.bytes) {
-    auto file = delivery.open_body(message);
-    if (!file)
-      return local_failure(file.error());
-    body.file = std::move(*file);
-  }
-  return delivery.performer->perform(job, std::move(body));
-}
 
 LocalResult deliver_locally(const LocalDelivery& delivery) {
   return LocalWay(delivery).go();

@@ -73,8 +73,4 @@ struct LocalResult {
 // file system: retry.
 LocalResult deliver_locally(const LocalDelivery& delivery);
 
-// One target that an address has led to. envelope.now, hostname, id and sender are filled in here.
-mail::Outcome deliver_to_target(const LocalDelivery& delivery, const Target& target,
-                                LocalEnvelope envelope);
-
 }  // namespace postrider::delivery

@@ -62,7 +62,17 @@ struct LocalEnvelope {
   friend bool operator==(const LocalEnvelope&, const LocalEnvelope&) = default;
 };
 
+// What says that mail of this address goes there: see delivery/local/source.h. Told to another
+// process. Do not renumber.
+enum class LocalSource : std::uint8_t {
+  mailbox = 0,  // local.mailbox, for `name`
+  entry = 1,    // a command or a file of the user's .forward or of an alias
+  place = 2     // a mailbox of a table of virtual users
+};
+
 struct LocalJob {
+  LocalSource source = LocalSource::mailbox;
+  std::string name;  // whose mailbox it is ({user}), or whose command; empty: a virtual user's
   Target target;
   LocalEnvelope envelope;
   std::string trace;       // our header fields above the bytes received, CRLF

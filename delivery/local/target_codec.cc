@@ -6,7 +6,7 @@ namespace postrider::delivery {
 
 namespace {
 
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kVersion = 2;
 constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 62U;
 constexpr std::size_t kMostText = 8192;  // of a path, an address, an argument
 constexpr std::size_t kMostTrace = 1U << 20U;
@@ -24,6 +24,8 @@ std::string encode(const LocalJob& job) {
   const auto& target = job.target;
   Packer out(job.trace.size() + 512);
   out.number(kVersion);
+  out.number(static_cast<std::uint64_t>(job.source));
+  out.text(job.name);
   out.number(static_cast<std::uint64_t>(target.kind));
   out.text(target.user);
   out.text(target.root);
@@ -51,6 +53,8 @@ Result<LocalJob> decode_local_job(std::string_view bytes) {
   if (in.number(kVersion) != kVersion)
     return damaged;
   LocalJob job;
+  job.source = static_cast<LocalSource>(in.number(2));
+  job.name = in.text(kMostText);
   auto& target = job.target;
   target.kind = static_cast<Target::Kind>(in.number(3));
   target.user = in.text(kMostText);

@@ -80,9 +80,14 @@ class Thread:
         result = self.registers()["rax"]
         return result - (1 << 64) if result >> 63 else result
 
-    def put(self, text):
+    def call_with_texts(self, number, *arguments):
+        """The same; texts are put into its memory, each in a place of its own."""
+        return self.call(number, *(self.put(one, place) if isinstance(one, str) else one
+                                   for place, one in enumerate(arguments)))
+
+    def put(self, text, place=0):
         """Below the thread's stack, beyond its red zone."""
-        address = (self.saved["rsp"] - 8192) & ~0xF
+        address = (self.saved["rsp"] - 8192 - 1024 * place) & ~0xF
         self.memory.seek(address)
         self.memory.write(text.encode() + b"\0" * 16)
         return address

@@ -79,7 +79,7 @@ TEST_CASE("the parent takes whole requests of its protocol only", "[daemon][priv
   request.user.fill('a');
   CHECK_FALSE(check_form(request, sizeof request, 3).has_value());
   request = {};
-  request.in_mail_folder = 2;
+  request.source = 3;
   CHECK_FALSE(check_form(request, sizeof request, 3).has_value());
   request = {};
   request.magic = 0;
@@ -92,11 +92,25 @@ TEST_CASE("the parent never becomes root, nor whom the configuration does not al
   rules.own = {"postrider", 12345, 12345};
   rules.may_become_users = true;
   CHECK(check_user(rules, "")->uid == 12345);
+  CHECK_FALSE(check_user(rules, "nobody").has_value());
+  rules.alias_user = "nobody";
   CHECK(check_user(rules, "nobody")->name == "nobody");
+  rules.alias_user = "daemon";  // below the minimum, but root's own word
+  CHECK(check_user(rules, "daemon")->name == "daemon");
+  CHECK_FALSE(check_user(rules, "bin").has_value());
+  rules.alias_user = "root";
+  CHECK_FALSE(check_user(rules, "root").has_value());
+  rules.alias_user.clear();
   for (const char* name : {"root", "daemon", "no-such-user", "../x", "a b", "root\n", "-x:"}) {
     INFO(name);
     CHECK_FALSE(check_user(rules, name).has_value());
   }
+  const auto bin = find_account("bin");
+  REQUIRE(bin.has_value());
+  rules.minimum_uid = bin->uid;  // itself is not below it
+  CHECK(check_user(rules, "bin")->uid == bin->uid);
+  rules.minimum_uid = bin->uid + 1;
+  CHECK_FALSE(check_user(rules, "bin").has_value());
   rules.minimum_uid = 0;
   CHECK_FALSE(check_user(rules, "root").has_value());
   rules.users = {"somebody"};
@@ -139,7 +153,7 @@ TEST_CASE("a token command through the parent, and refusals", "[daemon][privileg
   config.routes[0].credentials = path;
   auto link = fork_parent(parent_rules(config, "/no/such/file"), nullptr);
   REQUIRE(link.has_value());
-  ParentClient parent(std::move(*link), folder.path());
+  ParentClient parent(std::move(*link));
   CHECK(*parent.run_token_command(path, -1) == "token\n");
   CHECK(parent.run_token_command(folder / "other", -1)
             .error()
@@ -203,7 +217,7 @@ TEST_CASE("a sandboxed process opens what it may, and nothing else", "[daemon][p
       return 3;
     if (try_open("/etc/new-file", O_CREAT | O_WRONLY) != EACCES)
       return 4;
-    return try_start("/bin/true") == EACCES ? 0 : 5;
+    return try_start("/bin/false") == EACCES ? 0 : 5;
   });
   if (landlock_version() == 0)
     WARN("this kernel has no Landlock: files are not restricted");
@@ -214,9 +228,12 @@ TEST_CASE("a sandboxed process makes no calls that it does not need", "[daemon][
   CHECK(apart([] {
           if (!restrict_calls().empty())
             return 1;
-          if (try_start("/bin/true") != EPERM || ::setuid(0) != -1)
+          if (try_start("/bin/false") != EPERM || ::setuid(0) != -1)
             return 2;
-          if (!kIsSanitized && ::fork() != -1)
+          const pid_t forked = kIsSanitized ? -1 : ::fork();
+          if (forked == 0)
+            ::_exit(0);
+          if (forked != -1)
             return 5;
           if (::socket(AF_PACKET, SOCK_RAW, 0) != -1 || ::chroot("/") != -1)
             return 3;
@@ -225,7 +242,8 @@ TEST_CASE("a sandboxed process makes no calls that it does not need", "[daemon][
   CHECK(apart([] {
           if (!forbid_programs().empty())
             return 1;
-          return try_start("/bin/true") == EPERM && ::socket(AF_UNIX, SOCK_STREAM, 0) == -1 ? 0 : 2;
+          return try_start("/bin/false") == EPERM && ::socket(AF_UNIX, SOCK_STREAM, 0) == -1 ? 0
+                                                                                             : 2;
         }) == 0);
 }
 
@@ -251,21 +269,38 @@ TEST_CASE("a delivery through the parent, and a refusal", "[daemon][privilege]")
   config.local.mailbox = "maildir:" + folder.path() + "/{user}/";
   auto link = fork_parent(parent_rules(config, "/no/such/file"), nullptr);
   REQUIRE(link.has_value());
-  ParentClient parent(std::move(*link), folder.path());
+  ParentClient parent(std::move(*link));
   delivery::LocalJob job;
-  job.target.place = folder / "ann";
+  job.name = "no-such-account";
+  job.target.root = folder.path();
+  job.target.place = folder / "no-such-account";
   job.envelope.id = "1";
-  job.envelope.hostname = "us.test";
+  job.envelope.delivered_to = "no-such-account@us.test";
   job.size = 3;
   const auto deliver = [&] {
     return parent.perform(job, {std::make_shared<const std::string>("x\r\n"), {}});
   };
   CHECK(deliver().verdict == mail::Verdict::delivered);
-  CHECK(::access((folder / "ann/new").c_str(), F_OK) == 0);
+  CHECK(::access((folder / "no-such-account/new").c_str(), F_OK) == 0);
+  const auto refused = [&] {
+    const auto outcome = deliver();
+    return outcome.verdict == mail::Verdict::retry &&
+           outcome.text.find("does not say that") != std::string::npos;
+  };
+  job.target.place = folder / "other";
+  CHECK(refused());
+  job.target.place = folder / "no-such-account";
+  job.target.kind = delivery::Target::Kind::mbox;
+  CHECK(refused());
   job.target.kind = delivery::Target::Kind::command;
   job.target.arguments = {"/bin/true"};
-  job.target.root = folder.path();
-  CHECK(deliver().verdict == mail::Verdict::delivered);
+  CHECK(refused());
+  job.target = {};
+  job.source = delivery::LocalSource::place;
+  job.target.kind = delivery::Target::Kind::maildir;
+  job.target.place = folder / "free";
+  CHECK(deliver().text.find("there is none") != std::string::npos);
+  CHECK(::access((folder / "free").c_str(), F_OK) != 0);
   CHECK_FALSE(parent.read_forward("root", ".ssh/id_rsa").has_value());
   CHECK(parent.read_forward("root", ".forward").value() == std::nullopt);
   CHECK_FALSE(parent.reload().has_value());

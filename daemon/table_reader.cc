@@ -1,0 +1,125 @@
+#include "daemon/table_reader.h"
+
+#include "daemon/capabilities.h"
+#include "daemon/confinement.h"
+#include "daemon/parent_process.h"
+#include "delivery/local/target_codec.h"
+
+#include <array>
+#include <cerrno>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr unsigned kLongest = 120;  // seconds
+constexpr std::size_t kMostText = 4096;
+
+struct Head {
+  std::uint32_t is_allowed = 0;
+  std::uint32_t is_ours = 0;
+  std::int32_t number = 0;
+};
+
+Result<void> look(const ParentRules& rules, const FileDescriptor& file) {
+  struct stat about {};
+  if (::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode) ||
+      static_cast<std::size_t>(about.st_size) > delivery::kMostLocalJob)
+    return malformed("a delivery that is no file");
+  std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
+  if (::pread(file.get(), bytes.data(), bytes.size(), 0) != about.st_size)
+    return system_error("read a delivery");
+  const auto job = delivery::decode_local_job(bytes);
+  if (!job)
+    return job.error();
+  if (!rules.config || !rules.open_book)
+    return Error(Errc::refused, "deliver by a table (there is none)");
+  const auto book = rules.open_book(*rules.config);
+  if (!book)
+    return book.error();
+  return delivery::check_tables(rules.source, **book, *job);
+}
+
+[[noreturn]] void serve(const ParentRules& rules, int socket, const FileDescriptor& file) {
+  ::alarm(kLongest);
+  // A kernel without Landlock, or without seccomp: the daemon has said so.
+  if (rules.may_become_users && !keep_only(0, 0))
+    ::_exit(1);
+  auto paths = rules.config ? sandbox_paths(*rules.config, rules.config_file) : SandboxPaths{};
+  paths.write.clear();
+  (void)restrict_files(paths);
+  (void)forbid_programs();
+  char go = 0;
+  if (::read(socket, &go, 1) != 1)
+    ::_exit(0);
+  const auto result = look(rules, file);
+  Head head;
+  std::string text;
+  if (result) {
+    head.is_allowed = 1;
+  } else {
+    const auto code = result.error().code();
+    head.is_ours = code.category() == make_error_code(Errc::refused).category() ? 1 : 0;
+    head.number = code.value();
+    text = result.error().describe().substr(0, kMostText);
+    if (head.is_ours != 0)
+      text = result.error().step().substr(0, kMostText);
+  }
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  bytes += text;
+  (void)::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  ::_exit(0);
+}
+
+}  // namespace
+
+Result<void> TableReader::start(const ParentRules& rules, const FileDescriptor& job,
+                                std::initializer_list<int> closed) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return system_error("ask the tables");
+  FileDescriptor ours(ends[0]), theirs(ends[1]);
+  pid_ = ::fork();
+  if (pid_ < 0)
+    return system_error("fork");
+  if (pid_ == 0) {
+    ours.reset();
+    for (const int fd : closed)
+      ::close(fd);
+    serve(rules, theirs.get(), job);
+  }
+  socket_ = std::move(ours);
+  return {};
+}
+
+Result<void> TableReader::ask() {
+  std::array<char, sizeof(Head) + kMostText> room{};
+  ssize_t got = -1;
+  if (::send(socket_.get(), "?", 1, MSG_NOSIGNAL) == 1)
+    do
+      got = ::recv(socket_.get(), room.data(), room.size(), 0);
+    while (got < 0 && errno == EINTR);
+  if (got < static_cast<ssize_t>(sizeof(Head)))
+    return Error(Errc::storage, "ask the tables (their reader ended)");
+  Head head;
+  std::copy_n(room.data(), sizeof head, reinterpret_cast<char*>(&head));
+  const std::string text(room.data() + sizeof head, static_cast<std::size_t>(got) - sizeof head);
+  if (head.is_allowed != 0)
+    return {};
+  return head.is_ours != 0 ? Error(static_cast<Errc>(head.number), text)
+                           : system_error(head.number, text);
+}
+
+void TableReader::end() {
+  socket_.reset();
+  if (pid_ > 0)
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,29 @@
+// A process that asks the tables of aliases and virtual users for a child of the parent: it is
+// forked before that child becomes a user, who may not read them, and has no rights itself: the
+// daemon's user, no capabilities, no programs, and nothing to write to.
+#pragma once
+
+#include "base/file.h"
+#include "base/result.h"
+#include "daemon/parent_checks.h"
+
+#include <initializer_list>
+#include <sys/types.h>
+
+namespace postrider::daemon {
+
+class TableReader {
+ public:
+  // job: the encoded LocalJob. closed: descriptors that are none of its business.
+  Result<void> start(const ParentRules& rules, const FileDescriptor& job,
+                     std::initializer_list<int> closed);
+  // Whether the tables say what the job does. Errc::refused: they do not.
+  Result<void> ask();
+  void end();
+
+ private:
+  FileDescriptor socket_;
+  pid_t pid_ = 0;
+};
+
+}  // namespace postrider::daemon

@@ -1,0 +1,142 @@
+#include "delivery/local/source.h"
+
+#include "base/text.h"
+#include "delivery/local/account.h"
+#include "delivery/local/address_list.h"
+#include "delivery/local/expander.h"
+#include "mail/address.h"
+#include "mail/envelope.h"
+
+namespace postrider::delivery {
+
+namespace {
+
+std::string unquoted(const std::string& address) {
+  return mail::unquoted_local_part(mail::local_part_of(address));
+}
+
+Error not_there(const LocalJob& job, const char* where) {
+  return Error(Errc::refused, "deliver to " + escaped(job.target.describe()) + " (" + where +
+                                  " does not say that for " + escaped(job.envelope.delivered_to) +
+                                  ")");
+}
+
+bool is_of_list(const Leaf& leaf) {
+  return leaf.kind == Leaf::Kind::command || leaf.kind == Leaf::Kind::file;
+}
+
+}  // namespace
+
+MailboxNames names_of(const SourceRules& rules, const std::string& address) {
+  auto domain = mail::domain_of(address);
+  return mailbox_names(unquoted(address), domain.empty() ? rules.hostname : domain,
+                       rules.separator);
+}
+
+std::vector<std::string> forward_names(const SourceRules& rules, const std::string& address) {
+  if (rules.forward.empty())
+    return {};
+  const auto name = split_name(unquoted(address), rules.separator);
+  if (name.extension.empty() || path_component(name.extension) != name.extension)
+    return {rules.forward};
+  return {rules.forward + name.separator + ascii_lower(name.extension), rules.forward};
+}
+
+Result<Target> target_of(const SourceRules& rules, const Leaf& leaf, MailboxNames names) {
+  Target target;
+  switch (leaf.kind) {
+    case Leaf::Kind::command: {
+      auto arguments = split_command(leaf.text);
+      if (!arguments)
+        return arguments.error();
+      target.kind = Target::Kind::command;
+      target.arguments = std::move(*arguments);
+      return target;
+    }
+    case Leaf::Kind::file:
+      target.kind = leaf.text.ends_with('/') ? Target::Kind::maildir : Target::Kind::mbox;
+      target.place = leaf.text.substr(0, leaf.text.find_last_not_of('/') + 1);
+      return target;
+    case Leaf::Kind::place:
+      return mailbox_target(leaf.text, names);
+    default:
+      names.user = leaf.user;
+      return mailbox_target(rules.mailbox, names);
+  }
+}
+
+Result<std::string> acting_for(const SourceRules& rules, const Leaf& leaf, Target::Kind kind) {
+  auto user = leaf.user.empty() ? Result<std::string>(std::string())
+                                : acting_user(leaf.user, rules.minimum_uid);
+  const bool is_of_others = kind == Target::Kind::command || is_of_list(leaf);
+  if (!user || !is_of_others || (!user->empty() && *user != rules.own_user))
+    return user;
+  return rules.command_user;
+}
+
+bool is_same_place(const Target& one, const Target& other) {
+  return one.kind == other.kind && one.root == other.root && one.place == other.place &&
+         one.arguments == other.arguments;
+}
+
+namespace {
+
+// Whether this leaf is what the job does, as the one it does it as.
+Result<bool> is_that(const SourceRules& rules, const LocalJob& job, const Leaf& leaf) {
+  const auto target = target_of(rules, leaf, names_of(rules, job.envelope.delivered_to));
+  if (!target || target->kind == Target::Kind::lmtp || !is_same_place(*target, job.target))
+    return false;
+  const auto user = acting_for(rules, leaf, target->kind);
+  if (!user)
+    return user.error();
+  return *user == job.target.user;
+}
+
+}  // namespace
+
+Result<void> check_mailbox(const SourceRules& rules, const LocalJob& job) {
+  const bool is_name = !job.name.empty() && local_user(job.name, "") == job.name;
+  const auto same =
+      is_name ? is_that(rules, job, {Leaf::Kind::mailbox, job.name, {}}) : Result<bool>(false);
+  if (!same)
+    return same.error();
+  if (!*same)
+    return not_there(job, "local.mailbox");
+  return {};
+}
+
+Result<void> check_forward(const SourceRules& rules, const LocalJob& job, const std::string& user,
+                           std::string_view text) {
+  ListRules list;
+  list.includes = false;
+  for (const auto& one : parse_list_file(text, list).items) {
+    const auto kind = one.item.kind;
+    if (kind != ListItem::Kind::command && kind != ListItem::Kind::file)
+      continue;
+    const Leaf leaf{kind == ListItem::Kind::command ? Leaf::Kind::command : Leaf::Kind::file, user,
+                    one.item.text};
+    const auto same = is_that(rules, job, leaf);
+    if (!same)
+      return same.error();
+    if (*same)
+      return {};
+  }
+  return not_there(job, "its .forward");
+}
+
+Result<void> check_tables(const SourceRules& rules, const AddressBook& book, const LocalJob& job) {
+  const auto entries = expand_once(book, job.envelope.delivered_to);
+  if (entries.failure)
+    return Error(Errc::storage, entries.failure->text);
+  for (const auto& entry : entries.recipients) {
+    const bool is_place = entry.leaf.kind == Leaf::Kind::place || is_of_list(entry.leaf);
+    const auto same = is_place ? is_that(rules, job, entry.leaf) : Result<bool>(false);
+    if (!same)
+      return same.error();
+    if (*same)
+      return {};
+  }
+  return not_there(job, "no table");
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,276 @@
+#!/usr/bin/python3
+"""A daemon that an attacker has taken over: all that it holds is its socket to the parent, and its own
+rights. It asks the parent for everything that it must not get, and prints what it got. Needs root, as the
+service manager has."""
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+
+from support_py import daemon, inject, parent_wire as wire, scenario, wait
+from support_py.accounts import ANN, BOB, DAEMON, Machine
+from support_py.parent_wire import COMMAND, ENTRY, MAILBOX, MAILDIR, MBOX, PLACE
+
+CONTENT = b"Subject: taken over\r\n\r\nx\r\n"
+DENIED = ("refused", "failed", "nothing", "silence")
+
+
+class World(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root() or not shutil.which("unshare"):
+            self.skipTest("needs root")
+        self.machine = Machine(self.own_folder("machine"))
+        self.said = self.machine.make("said", 0, 0, 0o1777)
+        self.program = self.machine.folder / "program"
+        self.program.write_text(f'#!/bin/sh\nto="{self.said}/$1"; id -u >"$to.$$"; id -G >>"$to.$$"\n'
+                                f'cat >/dev/null; mv "$to.$$" "$to"\n')
+        os.chmod(self.program, 0o755)
+
+    def start(self, aliases="", **settings):
+        machine = self.machine
+        table = machine.folder / "aliases"
+        table.write_text(aliases)
+        self.folder_of_daemon = machine.make("d", DAEMON, DAEMON, 0o755)
+        local = {"domains": ["us.example"], "mailbox": f"maildir:{machine.mail}/{{user}}/",
+                 "aliases": [str(table)], **settings.pop("local", {})}
+        server = daemon.Postrider(self.folder_of_daemon, wrapper=machine.wrapper(), user="pridaemon",
+                                  local=local, **settings)
+        os.chmod(server.config_file, 0o644)
+        self.using(server)
+        return server.start()
+
+    def forward(self, user, content):
+        path = self.machine.homes / user / ".forward"
+        path.write_text(content)
+        uid = {"ann": ANN, "bob": BOB}[user]
+        os.chown(path, uid, uid)
+
+    def parent_of(self, server):
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                status = (path / "status").read_text()
+            except OSError:
+                continue
+            if f"PPid:\t{server.process.pid}\n" in status and "postrider-paren" in status:
+                return int(path.name)
+        raise AssertionError("there is no parent")
+
+
+class TakenOver(World):
+    def setUp(self):
+        super().setUp()
+        self.table = []
+        self.addCleanup(lambda: print("\n".join(f"{what:58} {got:10} {text[:100]}"
+                                                for what, got, text in self.table)))
+
+    def note(self, what, answer, wanted):
+        got, text = answer
+        self.table.append((what, got, text))
+        self.assertIn(got, wanted, f"{what}: {text}")
+
+    def denied(self, what, answer):
+        self.note(what, answer, DENIED)
+
+    def test_what_it_asks_for(self):
+        machine = self.machine
+        program = str(self.program)
+        server = self.start(f'list: "|{program} list", {self.said}/list.mbox\n'
+                            f'roots: ann\n', delivery={"retry": ["30s"]})
+        self.forward("ann", f'\\ann, "|{program} \'ann s\'", {machine.homes}/ann/box\n')
+        plain = machine.homes / "bob" / ".profile"
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+
+        def command(arguments, to="ann@us.example", user="ann", source=ENTRY, **more):
+            return one.perform(wire.job(to, COMMAND, arguments=arguments, user=user, source=source,
+                                        **more), user, source)
+
+        def mailbox(place, user, kind=MAILDIR, to=None, source=MAILBOX, root="", **more):
+            return one.perform(wire.job(to or f"{user or 'root'}@us.example", kind, str(place),
+                                        user=user, source=source, root=str(root), **more), user, source)
+
+        shell = ["/bin/sh", "-c", f"id -u >{self.said}/shell"]
+        for user in ("ann", "bob", "", "nobody", "root", "low", "pridaemon", "daemon"):
+            for source in (MAILBOX, ENTRY, PLACE):
+                self.denied(f"a shell as {user or 'itself'}, source {source}",
+                            command(shell, user=user, source=source, name=user))
+        self.denied("ann's command with another argument", command([program, "ann", "s"]))
+        self.denied("ann's command as bob", command([program, "ann s"], user="bob",
+                                                    to="bob@us.example"))
+        self.denied("ann's command as itself", command([program, "ann s"], user=""))
+        self.denied("ann's command as nobody", command([program, "ann s"], user="nobody"))
+        self.denied("an alias's command as ann", command([program, "list"], to="list@us.example"))
+        self.denied("an alias's command as bob", command([program, "list"], to="list@us.example",
+                                                         user="bob"))
+        self.denied("an alias's command as itself", command([program, "list"], to="list@us.example",
+                                                            user=""))
+        self.denied("an alias's command for another address", command(
+            [program, "list"], to="roots@us.example", user="nobody"))
+        for place in (plain, machine.mail / "bob", machine.homes / "ann" / "box2",
+                      machine.mail / "ann" / ".." / "bob", "/etc/cron.d/x"):
+            for user in ("ann", "bob", "", "nobody"):
+                for kind in (MBOX, MAILDIR):
+                    for source in (MAILBOX, ENTRY, PLACE):
+                        if (place, user, kind, source) == (machine.mail / "bob", "bob", MAILDIR, MAILBOX):
+                            continue
+                        for name in {user, "bob", "root"}:
+                            self.denied(f"{place.name if hasattr(place, 'name') else place} as "
+                                        f"{user or 'itself'}, kind {kind}, source {source}, name {name}",
+                                        mailbox(place, user, kind, source=source, root=machine.mail,
+                                                name=name))
+        for name in ("../bob", "bob/x", "", ".", "bob\0", "ROOT", "-x"):
+            self.denied(f"the mailbox of {name!r}", mailbox(machine.mail / name.replace("\0", "0") if
+                        name else machine.mail, "", name=name, root=machine.mail))
+        self.denied("a request for ann with a delivery for bob", one.perform(
+            wire.job("bob@us.example", MAILDIR, machine.mail / "bob", machine.mail, user="bob",
+                     name="bob"), "ann"))
+        self.denied("a request of another source than the delivery", one.perform(
+            wire.job("ann@us.example", COMMAND, arguments=[program, "ann s"], user="ann",
+                     source=ENTRY), "ann", MAILBOX))
+        for name in (".ssh/id_rsa", ".forward/../.profile", "../bob/.forward", ".forward+a/b", ""):
+            self.denied(f"a file of ann's named {name!r}",
+                        one.ask(wire.request(wire.READ_FORWARD, "ann", name)))
+        for user in ("root", "low", "nobody", "no-such-user", "../ann"):
+            self.denied(f"the .forward of {user}",
+                        one.ask(wire.request(wire.READ_FORWARD, user, ".forward")))
+        for path in ("/etc/shadow", str(server.config_file), "/etc/passwd", ""):
+            self.denied(f"a token by {path!r}", one.ask(wire.request(wire.TOKEN, name=path)))
+        with socket.socket() as listener:
+            for host, port in (("127.0.0.1", 26), ("0.0.0.0", 25), ("127.0.0.1", 0)):
+                self.denied(f"to be bound to {host}:{port}", one.ask(
+                    wire.request(wire.BIND, address=wire.ipv4(host, port)), listener.fileno()))
+            self.denied("an address that is longer than it is", one.ask(
+                wire.request(wire.BIND, address=wire.ipv4("127.0.0.1", 25), size=128),
+                listener.fileno()))
+
+        # What it gets is what mail to these addresses gets from anybody.
+        for what, answer in (
+                ("ann's own command", command([program, "ann s"])),
+                ("the alias's own command as nobody", command([program, "list"], user="nobody",
+                                                              to="list@us.example")),
+                ("bob's own mailbox", mailbox(machine.mail / "bob", "bob", root=machine.mail,
+                                              name="bob")),
+                ("root's mailbox as itself", mailbox(machine.mail / "root", "", root=machine.mail,
+                                                     name="root"))):
+            self.note(what, answer, ("performed",))
+        self.note("ann's .forward", one.ask(wire.request(wire.READ_FORWARD, "ann", ".forward")), ("text",))
+        self.assertEqual((self.said / "ann s").read_text().split(), [str(ANN)] * 2,
+                         "one group, and no other")
+        self.assertEqual((self.said / "list").read_text().split()[0], "65534")
+        self.assertEqual(sorted(path.name for path in self.said.iterdir()), ["ann s", "list"])
+        self.assertEqual(sorted(path.name for path in machine.mail.iterdir()), ["bob", "root"])
+        self.assertFalse(plain.exists())
+        self.assertFalse((machine.homes / "ann" / "box2").exists())
+        self.assertEqual(os.stat(machine.mail / "bob").st_uid, BOB)
+
+    def test_wrong_forms_and_descriptors(self):
+        server = self.start()
+        parent = self.parent_of(server)
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+        before = len(os.listdir(f"/proc/{parent}/fd"))
+        good = wire.job("ann@us.example", MAILDIR, self.machine.mail / "ann", self.machine.mail,
+                        user="ann", name="ann")
+        whole = wire.request(wire.PERFORM, "ann")
+        file, body = wire.memory_file(good), wire.memory_file(b"x\r\n")
+        folder, null = os.open("/", os.O_RDONLY), os.open("/dev/zero", os.O_RDONLY)
+        path = os.open("/etc/passwd", os.O_PATH)
+        pipe = os.pipe()
+        opened = [file, body, folder, null, path, *pipe]
+        self.addCleanup(lambda: [os.close(fd) for fd in opened])
+        for what, packet, descriptors in (
+                ("nothing", b"\0", [file, body]), ("too short", whole[:-1], [file, body]),
+                ("too long", whole + b"x", [file, body]),
+                ("of another protocol", wire.request(magic=1), [file, body]),
+                ("of verb 0", wire.request(0), [file, body]), ("of verb 99", wire.request(99), []),
+                ("of source 3", wire.request(source=3, user="ann"), [file, body]),
+                ("with a name without an end", wire.request(user=b"a" * 64), [file, body]),
+                ("with a path without an end", wire.request(name=b"a" * 1024), [file, body]),
+                ("with one descriptor", whole, []), ("with two", whole, [file]),
+                ("with four", whole, [file, body, body]), ("with five", whole, [file, body, body, body]),
+                ("with 250", whole, [body] * 249)):
+            for _ in range(20):
+                self.note(f"a request {what}", one.ask(packet, *descriptors), ("silence",))
+        for what, first, second in (("a folder for the delivery", folder, body),
+                                    ("/dev/zero for the delivery", null, body),
+                                    ("a pipe for the delivery", pipe[0], body),
+                                    ("a folder for the message", file, folder),
+                                    ("a pipe for the message", file, pipe[0]),
+                                    ("/dev/zero for the message", file, null),
+                                    ("a path for the message", file, path),
+                                    ("rubbish for the delivery", body, body)):
+            self.denied(what, one.ask(whole, first, second))
+        for size in range(len(good)):
+            cut = wire.memory_file(good[:size])
+            answer = one.ask(whole, cut, body)
+            os.close(cut)
+            self.assertIn(answer[0], DENIED, size)
+        self.note("the same, whole", one.ask(whole, file, body), ("performed",))
+        wait.until(lambda: len(os.listdir(f"/proc/{parent}/fd")) == before,
+                   lambda: f"{before} descriptors of the parent, now "
+                           f"{len(os.listdir(f'/proc/{parent}/fd'))}")
+        self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+        server.wait_until_empty()
+
+    def test_what_its_own_calls_get(self):
+        if scenario.SANITIZED:
+            self.skipTest("a sanitizer's own calls are in the way")
+        server = self.start()
+        parent = self.parent_of(server)
+        spool = str(server.folder / "spool")
+        with inject.Thread(server.process.pid) as thread:
+            on_path = thread.call_with_texts
+            for what, result in (
+                    ("a link in the spool", on_path(266, "/etc", -100, spool + "/link")),
+                    ("a link, the old way", on_path(88, "/etc", spool + "/link")),
+                    ("a pipe in the spool", on_path(259, -100, spool + "/pipe", 0o10600, 0)),
+                    ("SIGKILL to the parent", thread.call(62, parent, 9)),
+                    ("SIGSTOP to its own group", thread.call(62, 0, 19)),
+                    ("SIGKILL to all", thread.call(62, -1, 9)),
+                    ("a signal to the parent's thread", thread.call(234, parent, parent, 9)),
+                    ("limits of the parent", thread.call(302, parent, 7, 0, 0)),
+                    ("ptrace of the parent", thread.call(101, 16, parent, 0, 0)),
+                    ("a socket's signals to the parent", thread.call(72, 0, 8, parent)),
+                    ("memory to write and run", thread.call(9, 0, 4096, 7, 0x22, -1, 0)),
+                    ("memory made to run", thread.call(10, thread.instruction & ~0xfff, 4096, 5)),
+                    ("netfilter", thread.call(41, 16, 3, 12)), ("XFRM", thread.call(41, 16, 3, 6)),
+                    ("MPTCP", thread.call(41, 2, 1, 262)), ("raw IP", thread.call(41, 2, 3, 1)),
+                    ("the parent's descriptors", thread.call(438, parent, 0, 0)),
+                    ("the parent's memory", on_path(257, -100, f"/proc/{parent}/mem", os.O_RDWR)),
+                    ("the parent's root", on_path(257, -100, f"/proc/{parent}/root", os.O_RDONLY))):
+                self.note(what, ("refused" if result < 0 else "given", str(result)), ("refused",))
+            self.assertGreater(thread.call(41, 16, 3, 0), 0, "routes are asked for")
+            self.assertEqual(thread.call(62, server.process.pid, 0), 0, "itself it may signal")
+        self.assertEqual(sorted(set(os.listdir(spool)) & {"link", "pipe"}), [])
+        self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+        server.wait_until_empty()
+
+
+class Stopped(World):
+    def test_a_stopped_delivery_ends_and_disturbs_nobody(self):
+        """Its user stops the process that delivers: no alarm of its own can end it."""
+        sleeper = self.machine.folder / "sleeper"
+        sleeper.write_text(f"#!/bin/sh\necho $PPID $$ >{self.said}/.pids; mv {self.said}/.pids "
+                           f"{self.said}/pids\nexec sleep 600\n")
+        os.chmod(sleeper, 0o755)
+        server = self.start(local={"command_time": "1s"}, delivery={"retry": ["10m"]})
+        self.forward("ann", f'"|{sleeper}"\n')
+        self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+        pids = wait.until(lambda: (self.said / "pids").exists() and
+                          (self.said / "pids").read_text().split(), "the delivery")
+        for pid in pids:
+            subprocess.run(["setpriv", f"--reuid={ANN}", f"--regid={ANN}", "--clear-groups", "kill",
+                            "-STOP", pid], check=True)
+        self.assertEqual(server.send("a@ext.example", "bob@us.example", CONTENT).code, 250)
+        wait.until(lambda: list((self.machine.mail / "bob" / "new").glob("*")), "bob's mail")
+        self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in pids), "not before its time")
+        wait.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids),
+                   "the end of what ann has stopped")
+        entry = server.wait_for_log("attempted", verdict="deferred")[0]
+        self.assertIn("ann@us.example", str(entry))
+
+
+if __name__ == "__main__":
+    scenario.main()
