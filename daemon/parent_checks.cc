@@ -63,9 +63,13 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
   for (const auto& route : config.routes)
     if (!route.credentials.empty())
       rules.credentials.push_back(route.credentials);
-  rules.source = {config.local.mailbox,    config.hostname,
-                  config.local.separator,  config.local.forward,
-                  config.local.alias_user, static_cast<std::uint32_t>(config.local.minimum_uid)};
+  rules.source = {config.local.mailbox,
+                  config.hostname,
+                  config.local.separator,
+                  config.local.forward,
+                  config.local.alias_user,
+                  static_cast<std::uint32_t>(config.local.minimum_uid),
+                  {}};
   rules.limits.time = config.local.command_time;
   rules.limits.mailbox_size = config.local.mbox_size;
   rules.config = std::make_shared<const Config>(config);
@@ -94,11 +98,9 @@ Result<Account> check_user(const ParentRules& rules, const std::string& user) {
     return account.error();
   if (account->uid == 0 || account->gid == 0)
     return Error(Errc::refused, "act as " + user + " (root never is)");
-  if (user == rules.alias_user)
-    return account;
   if (account->uid < rules.minimum_uid)
     return Error(Errc::refused, "act as " + user + " (local.minimum_uid is above it)");
-  if (account->uid == kNobody)
+  if (account->uid == kNobody && user != rules.alias_user)
     return Error(Errc::refused, "act as " + user + " (files of many strangers are that user's)");
   return account;
 }

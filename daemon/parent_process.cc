@@ -4,6 +4,7 @@
 #include "daemon/capabilities.h"
 #include "daemon/config_file.h"
 #include "daemon/sandbox.h"
+#include "delivery/local/account.h"
 
 #include <cerrno>
 #include <csignal>
@@ -258,6 +259,7 @@ class Parent {
     auto fresh = parent_rules(*loaded.config, rules_.config_file);
     fresh.open_book = rules_.open_book;
     fresh.own = rules_.own;
+    fresh.source.own_user = rules_.source.own_user;
     fresh.may_become_users = rules_.may_become_users;
     rules_ = std::move(fresh);
     return {};
@@ -316,6 +318,8 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
   FileDescriptor ours(ends[0]), theirs(ends[1]);
   rules.own = own != nullptr ? *own : Account{"", ::geteuid(), ::getegid()};
   rules.may_become_users = rules.own.uid != 0 && may_become_users();
+  rules.source.own_user =
+      rules.own.name.empty() ? delivery::home_of_this_user().user : rules.own.name;
   ParentLink link;
   link.may_become_users = rules.may_become_users;
   link.pid = ::fork();
