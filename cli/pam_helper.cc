@@ -1,43 +1,52 @@
-// postrider-pam: asks PAM, for a daemon that must not link it. It speaks smtpd/auth/pam_helper.h's
-// packets on descriptor 3 and answers each from a process of its own, so that modules that block
-// or crash disturb nobody else. It ends when the daemon does.
+// postrider-pam SERVICE: asks PAM, for a daemon that must not link it. It speaks
+// smtpd/auth/pam_helper.h's packets on descriptor 3 and answers each from a process of its own, so
+// that modules that block or crash disturb nobody else. It ends when the daemon does.
+//
+// Whoever has taken the daemon over can ask, but not choose the service, and not try for ever:
+// wrong passwords are counted here too, for an account and in all, far above what the daemon
+// allows.
 //
 // Not for people; without a socket on descriptor 3 it only says so.
+#include "daemon/sandbox.h"
+
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <map>
 #include <security/pam_appl.h>
 #include <string>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
+#include <utility>
 
 namespace {
 
 constexpr int kSocket = 3;
 constexpr std::size_t kMostPacket = 4096;
-constexpr int kMostChildren = 32;
-constexpr unsigned kPatience = 30;  // seconds
+constexpr std::size_t kMostChildren = 32;
+constexpr unsigned kPatience = 30;          // seconds
+constexpr unsigned kMostWrong = 1000;       // of one account in an hour
+constexpr unsigned kMostWrongAll = 20'000;  // in an hour
+constexpr std::time_t kHour = 3600;
 
 struct Question {
-  std::string service, user, password, client;
+  std::string user, password, client;
 };
 
 bool parse(std::string_view packet, Question& question) {
-  std::string* const fields[] = {&question.service, &question.user, &question.password,
-                                 &question.client};
+  std::string* const fields[] = {&question.user, &question.password, &question.client};
   for (auto* field : fields) {
     const auto end = packet.find('\0');
     *field = packet.substr(0, end);
     packet.remove_prefix(end == std::string_view::npos ? packet.size() : end + 1);
   }
-  // The service is a file's name below /etc/pam.d.
-  return !question.service.empty() && question.service.find('/') == std::string::npos &&
-         !question.user.empty() && !question.password.empty();
+  return !question.user.empty() && !question.password.empty();
 }
 
 // Answers every question with the password; that is all a mail client has.
@@ -58,10 +67,10 @@ int converse(int count, const pam_message** messages, pam_response** responses, 
   return PAM_SUCCESS;
 }
 
-char judge(Question& question) {
+char judge(const char* service, Question& question) {
   const pam_conv conversation{converse, &question};
   pam_handle_t* pam = nullptr;
-  int result = pam_start(question.service.c_str(), question.user.c_str(), &conversation, &pam);
+  int result = pam_start(service, question.user.c_str(), &conversation, &pam);
   if (result != PAM_SUCCESS)
     return 't';
   if (!question.client.empty())
@@ -86,7 +95,8 @@ char judge(Question& question) {
   }
 }
 
-// The packet's size, and the descriptor that came with it; -1 without.
+// The packet's size, and the descriptor that came with it; -1 without, or with more than one, all
+// of which are closed.
 ssize_t receive(std::array<char, kMostPacket>& room, int& answer) {
   iovec part{room.data(), room.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
@@ -94,63 +104,135 @@ ssize_t receive(std::array<char, kMostPacket>& room, int& answer) {
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control.data();
-  message.msg_controllen = control.size();
+  message.msg_controllen = CMSG_LEN(sizeof(int));  // alignment would leave room for two
   answer = -1;
   const auto size = recvmsg(kSocket, &message, MSG_CMSG_CLOEXEC);
-  const auto* header = CMSG_FIRSTHDR(&message);
-  if (size > 0 && header != nullptr && header->cmsg_type == SCM_RIGHTS)
-    std::memcpy(&answer, CMSG_DATA(header), sizeof answer);
+  if (size <= 0)
+    return size;
+  bool is_one = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
+  for (auto* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+      continue;
+    const auto count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+      if (answer >= 0)
+        is_one = false;
+      if (answer >= 0 || !is_one)
+        close(fd);
+      else
+        answer = fd;
+    }
+  }
+  if (!is_one && answer >= 0)
+    close(std::exchange(answer, -1));
   return size;
 }
 
-void answer_question(std::string_view packet, int answer) {
-  Question question;
+// What a child found is its exit code, so that wrong passwords are counted.
+enum Found { kRight = 0, kWrong = 1, kUnknown = 2 };
+
+[[noreturn]] void answer_question(const char* service, Question& question, int answer) {
   alarm(kPatience);
   close(kSocket);
-  const char letter = parse(packet, question) ? judge(question) : 't';
-  const auto written = write(answer, &letter, 1);
+  const char letter = judge(service, question);
   explicit_bzero(question.password.data(), question.password.size());
-  _exit(written == 1 ? EX_OK : EX_IOERR);
+  (void)!write(answer, &letter, 1);
+  _exit(letter == 'y' ? kRight : letter == 'n' ? kWrong : kUnknown);
 }
 
-void reap(int& children) {
-  while (children > 0) {
-    // Beyond the limit it waits until one has ended.
-    const auto ended = waitpid(-1, nullptr, children >= kMostChildren ? 0 : WNOHANG);
-    if (ended <= 0)
-      return;
-    --children;
+class Helper {
+ public:
+  explicit Helper(const char* service) : service_(service) {}
+
+  // False: the daemon has gone.
+  bool take() {
+    int answer = -1;
+    const auto got = receive(room_, answer);
+    if (got < 0 && errno == EINTR)
+      return true;
+    if (got <= 0)
+      return false;
+    reap();
+    if (answer >= 0)
+      judge_packet(std::string_view(room_.data(), static_cast<std::size_t>(got)), answer);
+    explicit_bzero(room_.data(), room_.size());
+    if (answer >= 0)
+      close(answer);
+    return true;
   }
-}
+
+ private:
+  void judge_packet(std::string_view packet, int answer) {
+    Question question;
+    const bool may_ask = parse(packet, question) && !is_exhausted(question.user);
+    const auto child = may_ask ? fork() : -1;
+    if (child == 0)
+      answer_question(service_, question, answer);
+    if (child > 0)
+      children_[child] = question.user;
+    else
+      (void)!write(answer, "t", 1);
+    explicit_bzero(question.password.data(), question.password.size());
+  }
+
+  bool is_exhausted(const std::string& user) {
+    const auto now = time(nullptr);
+    if (now - since_ >= kHour || now < since_) {
+      since_ = now;
+      wrong_.clear();
+      wrong_in_all_ = 0;
+    }
+    const auto found = wrong_.find(user);
+    return wrong_in_all_ >= kMostWrongAll || (found != wrong_.end() && found->second >= kMostWrong);
+  }
+
+  void reap() {
+    while (!children_.empty()) {
+      int status = 0;
+      // Beyond the limit it waits until one has ended.
+      const auto ended = waitpid(-1, &status, children_.size() >= kMostChildren ? 0 : WNOHANG);
+      if (ended <= 0)
+        return;
+      const auto child = children_.find(ended);
+      if (child == children_.end())
+        continue;
+      if (WIFEXITED(status) && WEXITSTATUS(status) == kWrong) {
+        ++wrong_[child->second];
+        ++wrong_in_all_;
+      }
+      children_.erase(child);
+    }
+  }
+
+  const char* service_;
+  std::array<char, kMostPacket> room_{};
+  std::map<pid_t, std::string> children_;  // with the user that each asks for
+  std::map<std::string, unsigned> wrong_;  // at most kMostWrongAll
+  unsigned wrong_in_all_ = 0;
+  std::time_t since_ = 0;
+};
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
   std::signal(SIGPIPE, SIG_IGN);
   int kind = 0;
   socklen_t size = sizeof kind;
-  if (getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &kind, &size) != 0 || kind != SOCK_SEQPACKET) {
+  const bool is_started = getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &kind, &size) == 0 &&
+                          kind == SOCK_SEQPACKET && count == 2;
+  // The service is a file's name below /etc/pam.d.
+  if (!is_started || *arguments[1] == '\0' || std::strchr(arguments[1], '/') != nullptr) {
     std::fputs("postrider-pam is started by postrider\n", stderr);
     return EX_USAGE;
   }
-  std::array<char, kMostPacket> room{};
-  int children = 0;
-  for (;;) {
-    int answer = -1;
-    const auto got = receive(room, answer);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got <= 0)
-      return EX_OK;  // the daemon has gone
-    reap(children);
-    if (answer < 0)
-      continue;
-    const auto child = fork();
-    if (child == 0)
-      answer_question(std::string_view(room.data(), static_cast<std::size_t>(got)), answer);
-    if (child > 0)
-      ++children;
-    explicit_bzero(room.data(), room.size());
-    close(answer);
+  postrider::daemon::hide_memory(true);
+  if (const auto why = postrider::daemon::restrict_helper_calls(); !why.empty())
+    std::fprintf(stderr, "postrider-pam: not restricted: %s\n", why.c_str());
+  Helper helper(arguments[1]);
+  while (helper.take()) {
   }
+  return EX_OK;
 }

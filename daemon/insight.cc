@@ -167,6 +167,12 @@ boost::json::object RunningInsight::status() {
   out["system_calls"] = (calls_held ? "restricted by " : "NOT restricted: ") + calls;
   out["files"] = (files_held ? "restricted by " : "NOT restricted: ") + files;
   out["local_delivery"] = users;
+  {
+    const std::lock_guard lock(mutex_);
+    if (pam_ends_ > 0)
+      out["pam_helper"] = "ended and started again, times: " + std::to_string(pam_ends_) +
+                          ", the last time by " + pam_end_;
+  }
   const auto receiving = server_.counters();
   out["sessions"] = receiving.open;
   out["sessions_so_far"] = receiving.connections;
@@ -225,6 +231,12 @@ std::vector<ExplainedFact> RunningInsight::tls_reports(bool send, bool today_too
 
 void RunningInsight::set_confinement(Confinement confinement) {
   confinement_ = std::move(confinement);
+}
+
+void RunningInsight::note_pam_ended(const std::string& how, TimePoint when) {
+  const std::lock_guard lock(mutex_);
+  ++pam_ends_;
+  pam_end_ = how + " at " + format_rfc3339(when);
 }
 
 void RunningInsight::set_tables(ReceivingTables tables) {

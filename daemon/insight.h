@@ -30,6 +30,7 @@ class RunningInsight : public Insight {
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
   void set_confinement(Confinement confinement);  // before it is asked
+  void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
   void set_refused(std::string problem);  // of the configuration on disk; empty: none
@@ -50,6 +51,8 @@ class RunningInsight : public Insight {
   std::mutex mutex_;
   std::vector<std::string> listeners_;
   std::string refused_;
+  unsigned pam_ends_ = 0;
+  std::string pam_end_;
   ReceivingTables tables_;
 };
 

@@ -225,6 +225,14 @@ Result<std::string> ParentClient::run_token_command(const std::string& credentia
   return std::move(answer->bytes);
 }
 
+std::optional<int> ParentClient::helper_ended() {
+  ParentReply told;
+  if (::recv(link_.socket.get(), &told, sizeof told, MSG_DONTWAIT) != sizeof told ||
+      told.answer != ParentAnswer::helper_ended)
+    return std::nullopt;
+  return told.number;
+}
+
 Result<void> ParentClient::reload() {
   ParentRequest request;
   request.verb = ParentVerb::reload;

@@ -28,6 +28,12 @@ class ParentClient : public delivery::Performer {
   // The parent reads the configuration file again.
   Result<void> reload();
 
+  // To the PAM helper, for whoever asks it; once.
+  FileDescriptor take_pam_socket() { return std::move(link_.pam); }
+  // How the PAM helper has ended since the last call: a status of wait(2). The parent starts it
+  // again.
+  std::optional<int> helper_ended();
+
   pid_t pid() const { return link_.pid; }
   bool may_become_users() const { return link_.may_become_users; }
   const FileDescriptor& socket() const { return link_.socket; }  // readable once the parent is gone

@@ -3,6 +3,7 @@
 #include "base/time.h"
 #include "daemon/capabilities.h"
 #include "daemon/config_file.h"
+#include "daemon/pam_keeper.h"
 #include "daemon/sandbox.h"
 #include "delivery/local/account.h"
 
@@ -132,8 +133,8 @@ void kill_child(const ParentRules& rules, const Child& child) {
 
 class Parent {
  public:
-  Parent(FileDescriptor socket, ParentRules rules)
-      : socket_(std::move(socket)), rules_(std::move(rules)) {}
+  Parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules)
+      : socket_(std::move(socket)), pam_(std::move(pam)), rules_(std::move(rules)) {}
 
   [[noreturn]] void run() {
     sigset_t child;
@@ -142,6 +143,7 @@ class Parent {
     ::sigprocmask(SIG_BLOCK, &child, nullptr);
     const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     std::vector<pollfd> waiting;
+    pam_.serve(rules_);
     for (;;) {
       const bool has_room = children_.size() < kMostChildren;
       waiting = {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}};
@@ -150,10 +152,12 @@ class Parent {
         waiting.push_back({one.asker.is_open() && !one.unwanted ? one.asker.get() : -1, 0, 0});
         is_any_unwanted = is_any_unwanted || (one.unwanted && one.asker.is_open());
       }
-      const int patience = is_any_unwanted ? kLookAgain : -1;
+      const int patience = is_any_unwanted || pam_.due() ? kLookAgain : -1;
       if (::poll(waiting.data(), waiting.size(), patience) < 0 && errno != EINTR)
         ::_exit(1);
       look_at_askers(waiting);
+      if (const auto now = std::chrono::steady_clock::now(); pam_.due() && *pam_.due() <= now)
+        pam_.start(rules_, now);
       if (waiting[0].revents != 0)
         reap(ended.get());
       if (waiting[1].revents != 0)
@@ -174,6 +178,7 @@ class Parent {
       child.asker.reset();
       if (const pid_t pid = ::fork(); pid == 0) {
         socket_.reset();
+        pam_.forget_socket();
         kill_child(rules_, child);
         ::_exit(0);
       }
@@ -183,8 +188,12 @@ class Parent {
   void reap(int ended) {
     signalfd_siginfo ignored{};
     (void)!::read(ended, &ignored, sizeof ignored);
-    for (pid_t pid = 0; (pid = ::waitpid(-1, nullptr, WNOHANG)) > 0;)
+    int status = 0;
+    for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
       std::erase_if(children_, [&](const Child& child) { return child.pid == pid; });
+      if (pam_.has_ended(pid, std::chrono::steady_clock::now()))
+        answer(socket_.get(), ParentAnswer::helper_ended, system_error(status, ""), {});
+    }
   }
 
   void serve(Received received) {
@@ -226,6 +235,7 @@ class Parent {
     const pid_t pid = ::fork();
     if (pid == 0) {
       socket_.reset();
+      pam_.forget_socket();
       for (auto& other : children_)
         other.asker.reset();
       run_child(rules_, received.request, account, std::move(received.descriptors));
@@ -262,6 +272,7 @@ class Parent {
     fresh.source.own_user = rules_.source.own_user;
     fresh.may_become_users = rules_.may_become_users;
     rules_ = std::move(fresh);
+    pam_.serve(rules_);
     return {};
   }
 
@@ -273,11 +284,12 @@ class Parent {
   }
 
   FileDescriptor socket_;
+  PamKeeper pam_;
   ParentRules rules_;
   std::vector<Child> children_;
 };
 
-[[noreturn]] void be_parent(FileDescriptor socket, ParentRules rules) {
+[[noreturn]] void be_parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules) {
   // The service manager may tell the whole group; we end when the daemon does.
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE})
     ::signal(number, SIG_IGN);
@@ -286,7 +298,7 @@ class Parent {
     ::_exit(71);
   }
   answer(socket.get(), ParentAnswer::nothing, Error(), {});
-  Parent(std::move(socket), std::move(rules)).run();
+  Parent(std::move(socket), std::move(pam), std::move(rules)).run();
 }
 
 }  // namespace
@@ -316,6 +328,9 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return system_error("make the parent's socket");
   FileDescriptor ours(ends[0]), theirs(ends[1]);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return system_error("make the PAM helper's socket");
+  FileDescriptor pam_ours(ends[0]), pam_theirs(ends[1]);
   rules.own = own != nullptr ? *own : Account{"", ::geteuid(), ::getegid()};
   rules.may_become_users = rules.own.uid != 0 && may_become_users();
   rules.source.own_user =
@@ -327,13 +342,15 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
     return system_error("fork the parent");
   if (link.pid == 0) {
     ours.reset();
-    be_parent(std::move(theirs), std::move(rules));
+    pam_ours.reset();
+    be_parent(std::move(theirs), std::move(pam_theirs), std::move(rules));
   }
   theirs.reset();
   ParentReply ready{};
   if (::recv(ours.get(), &ready, sizeof ready, 0) != sizeof ready || ready.magic != kParentMagic)
     return Error(Errc::refused, "start the privileged parent");
   link.socket = std::move(ours);
+  link.pam = std::move(pam_ours);
   return link;
 }
 

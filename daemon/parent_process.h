@@ -23,6 +23,7 @@ namespace postrider::daemon {
 
 struct ParentLink {
   FileDescriptor socket;
+  FileDescriptor pam;  // to postrider-pam: smtpd/auth/pam_helper.h
   pid_t pid = 0;
   bool may_become_users = false;
 };

@@ -62,11 +62,12 @@ constexpr std::size_t descriptors_of(ParentVerb verb) {
 
 // The answer: this, then `size` octets.
 enum class ParentAnswer : std::uint32_t {
-  outcome = 1,  // perform: an encoded mail::Outcome
-  text = 2,     // read_forward: the file; token: what its command printed
-  nothing = 3,  // read_forward: there is no file; bind, reload: done
-  refused = 4,  // a text: the parent's rules, or the user's file, do not allow it
-  failed = 5,   // a text; `number` is the errno, or with `is_ours` an Errc
+  outcome = 1,       // perform: an encoded mail::Outcome
+  text = 2,          // read_forward: the file; token: what its command printed
+  nothing = 3,       // read_forward: there is no file; bind, reload: done
+  refused = 4,       // a text: the parent's rules, or the user's file, do not allow it
+  helper_ended = 6,  // unasked, over the daemon's own socket; `number` is the status of wait(2)
+  failed = 5,        // a text; `number` is the errno, or with `is_ours` an Errc
 };
 struct ParentReply {
   std::uint32_t magic = kParentMagic;

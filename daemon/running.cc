@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -51,7 +52,7 @@ Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& ev
 StartProblems Running::prepare() {
   StartProblems problems;
   find_user(problems);
-  start_pam_helper(problems);
+  find_pam_helper(problems);
   if (problems.lines.empty())
     provide_folders(problems);
   if (problems.lines.empty()) {
@@ -265,14 +266,11 @@ void Running::make_parts(StartProblems& problems) {
   dispatcher_->use({tls_parts_->sts(), tls_parts_->observer()});
 }
 
-// With the rights that we have at the start: they, and the files that PAM's modules need, are out
-// of our own reach later.
-void Running::start_pam_helper(StartProblems& problems) {
-  if (loaded_.config->auth.pam.empty())
-    return;
-  pam_ = std::make_shared<smtpd::auth::PamHelper>();
-  if (auto started = pam_->start(); !started)
-    add(problems, started.error());
+// The parent starts it, and starts it again.
+void Running::find_pam_helper(StartProblems& problems) {
+  pam_ = std::make_shared<smtpd::auth::PamHelper>(parent_->take_pam_socket());
+  if (!loaded_.config->auth.pam.empty() && smtpd::auth::find_pam_program().empty())
+    add(problems, Error(Errc::not_found, "find postrider-pam"));
 }
 
 // As the user, who must be able to read the files again at a reload.
@@ -395,6 +393,7 @@ int Running::serve() {
     }
     if (watchdog)
       keep_alive();
+    look_at_pam_helper();
     if (parent_is_gone())
       return stop() == EX_OK ? EX_OSERR : EX_SOFTWARE;
     if (has_event && event == Event::stop)
@@ -414,6 +413,17 @@ void Running::tell_confinement() {
                   .add("files", confinement_.files_held ? "on" : "off")
                   .add("by", confinement_.calls + "; " + confinement_.files)
                   .add("local_delivery", confinement_.users));
+}
+
+void Running::look_at_pam_helper() {
+  while (const auto status = parent_->helper_ended()) {
+    const auto how = WIFSIGNALED(*status) ? "signal " + std::to_string(WTERMSIG(*status))
+                                          : "exit code " + std::to_string(WEXITSTATUS(*status));
+    insight_->note_pam_ended(how, clock_.now());
+    log_->write(LogEvent(Level::error, "pam_helper_ended")
+                    .add("how", how)
+                    .add("then", "it is started again"));
+  }
 }
 
 // Without it no local mail is delivered: a restart makes another.

@@ -90,7 +90,8 @@ class Running {
   void read_certificates(StartProblems& problems);  // running_tls.cc
   void make_parts(StartProblems& problems);
   void open_doors(StartProblems& problems);
-  void start_pam_helper(StartProblems& problems);
+  void find_pam_helper(StartProblems& problems);
+  void look_at_pam_helper();
   void open_auth(StartProblems& problems);
   void blame(StartProblems& problems, const char* key, const std::string& text) const;
 

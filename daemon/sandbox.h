@@ -29,6 +29,10 @@ std::string restrict_calls();
 // No core dump, and no look into our memory or descriptors for others of the same user; or both.
 void hide_memory(bool hidden);
 
+// postrider-pam: as the daemon, but its modules may start programs. No tracing, no other kinds of
+// sockets, no signals to others than its own children. For this thread.
+std::string restrict_helper_calls();
+
 // Short forms for processes that do one thing: no programs, sockets or other processes' memory.
 std::string forbid_programs();
 // No user id 0, by whatever call; for the parent, which has the right.

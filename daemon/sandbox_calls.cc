@@ -161,6 +161,16 @@ constexpr const char* kSanitizers[] = {"ptrace",           "wait4", "personality
                                        "process_vm_readv", "clone", "prctl"};
 #endif
 
+// For programs that PAM's modules start, and for the modules.
+constexpr const char* kPrograms[] = {
+    "clone",       "fork",       "vfork",     "execve",        "wait4",     "waitid",
+    "alarm",       "setitimer",  "getitimer", "setsid",        "setpgid",   "setuid",
+    "setgid",      "setreuid",   "setregid",  "setresuid",     "setresgid", "setgroups",
+    "setfsuid",    "setfsgid",   "prctl",     "setrlimit",     "mmap",      "mmap2",
+    "mprotect",    "chown",      "fchown",    "lchown",        "fchownat",  "utime",
+    "utimes",      "sysinfo",    "capset",    "ioctl",         "fcntl",     "socketpair",
+    "getpriority", "faccessat2", "creat",     "sched_getattr", "pidfd_open"};
+
 // Programs, other processes, other networks: what a mailbox and a .forward never need.
 constexpr const char* kNeverNeeded[] = {"execve",
                                         "execveat",
@@ -275,7 +285,6 @@ void add_sockets(Rules& rules) {
     for (const int protocol : {0, int{IPPROTO_TCP}, int{IPPROTO_UDP}})
       rules.add_if("socket", {is(0, family), is(2, protocol)});
   rules.add_if("socket", {is(0, AF_UNIX)});
-  rules.add_if("socketpair", {is(0, AF_UNIX)});
   for (const int protocol : {NETLINK_ROUTE, NETLINK_SOCK_DIAG})
     rules.add_if("socket", {is(0, AF_NETLINK), is(2, protocol)});
 }
@@ -306,6 +315,7 @@ std::string restrict_calls() {
   rules.add(kFacts);
   add_memory(rules);
   add_sockets(rules);
+  rules.add_if("socketpair", {is(0, AF_UNIX)});
   add_own_process(rules);
   // A thread, never a process; the name of a thread.
   rules.add_if("clone", {scmp_arg_cmp{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}});
@@ -320,6 +330,31 @@ std::string restrict_calls() {
   rules.action(SCMP_ACT_ERRNO(ENOSYS));
   rules.add("clone3");
   return rules.enter(true);
+}
+
+std::string restrict_helper_calls() {
+  Rules rules(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_ALLOW);
+  rules.add(kMemory);
+  rules.add(kThreads);
+  rules.add(kTime);
+  rules.add(kSignals);
+  rules.add(kFiles);
+  rules.add(kNetwork);
+  rules.add(kFacts);
+  rules.add(kPrograms);
+  add_sockets(rules);
+  rules.add_if("prlimit64", {is(0, 0U)});
+  rules.add("tgkill");
+  // A kernel without audit is something that PAM does with; a refusal is not.
+  rules.action(SCMP_ACT_ERRNO(EPROTONOSUPPORT));
+  rules.add_if("socket", {is(0, AF_NETLINK), is(2, NETLINK_AUDIT)});
+  rules.action(SCMP_ACT_ALLOW);
+#ifdef POSTRIDER_SANITIZED
+  rules.add(kSanitizers);
+#endif
+  rules.action(SCMP_ACT_ERRNO(ENOSYS));
+  rules.add("clone3");
+  return rules.enter(false);
 }
 
 void hide_memory(bool hidden) {

@@ -342,9 +342,6 @@ std::vector<std::string> need_restart(const Config& old, const Config& fresh) {
   for (const auto* key : kFixed)
     if (value_text(*find_option(key), old, 0) != value_text(*find_option(key), fresh, 0))
       keys.emplace_back(key);
-  // The helper is started with the rights that the daemon has at its start.
-  if (old.auth.pam.empty() && !fresh.auth.pam.empty())
-    keys.emplace_back("auth.pam");
   return keys;
 }
 

@@ -105,7 +105,7 @@ Result<void> TableReader::ask() {
       got = ::recv(socket_.get(), room.data(), room.size(), 0);
     while (got < 0 && errno == EINTR);
   if (got < static_cast<ssize_t>(sizeof(Head)))
-    return Error(Errc::storage, "ask the tables (their reader ended)");
+    return Error(Errc::stopped, "ask the tables (their reader ended)");
   Head head;
   std::copy_n(room.data(), sizeof head, reinterpret_cast<char*>(&head));
   const std::string text(room.data() + sizeof head, static_cast<std::size_t>(got) - sizeof head);

@@ -126,8 +126,12 @@ Result<void> check_forward(const SourceRules& rules, const LocalJob& job, const 
 
 Result<void> check_tables(const SourceRules& rules, const AddressBook& book, const LocalJob& job) {
   const auto entries = expand_once(book, job.envelope.delivered_to);
+  if (entries.failure && entries.failure->verdict == mail::Verdict::bounce)
+    return not_there(job, "no table");
   if (entries.failure)
-    return Error(Errc::storage, entries.failure->text);
+    return Error(
+        boost::system::errc::make_error_code(boost::system::errc::resource_unavailable_try_again),
+        entries.failure->text);
   for (const auto& entry : entries.recipients) {
     const bool is_place = entry.leaf.kind == Leaf::Kind::place || is_of_list(entry.leaf);
     const auto same = is_place ? is_that(rules, job, entry.leaf) : Result<bool>(false);

@@ -2,13 +2,10 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 namespace postrider::smtpd::auth {
@@ -16,19 +13,6 @@ namespace postrider::smtpd::auth {
 namespace {
 
 constexpr int kPatience = 25000;  // milliseconds; PAM delays its refusals
-
-// Beside our own program when built, in libexec when installed.
-std::string find_program() {
-  std::array<char, 4096> room{};
-  const auto size = readlink("/proc/self/exe", room.data(), room.size() - 1);
-  const std::string own(room.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
-  const auto folder = own.substr(0, own.rfind('/') + 1);
-  for (const char* place :
-       {"postrider-pam", "../libexec/postrider/postrider-pam", "../lib/postrider/postrider-pam"})
-    if (access((folder + place).c_str(), X_OK) == 0)
-      return folder + place;
-  return {};
-}
 
 Result<void> send_question(int socket, const std::string& packet, int pipe_end) {
   iovec part{const_cast<char*>(packet.data()), packet.size()};
@@ -43,7 +27,7 @@ Result<void> send_question(int socket, const std::string& packet, int pipe_end) 
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof pipe_end);
   std::memcpy(CMSG_DATA(header), &pipe_end, sizeof pipe_end);
-  while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
+  while (sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
     if (errno != EINTR)
       return system_error("ask the PAM helper");
   return {};
@@ -51,49 +35,21 @@ Result<void> send_question(int socket, const std::string& packet, int pipe_end) 
 
 }  // namespace
 
-PamHelper::~PamHelper() {
-  socket_.reset();  // its end of the world
-  if (child_ > 0)
-    waitpid(child_, nullptr, 0);
-}
-
-Result<void> PamHelper::start() {
-  const auto program = find_program();
-  if (program.empty())
-    return Error(Errc::not_found, "find postrider-pam");
-  std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return system_error("make a socket for the PAM helper");
-  FileDescriptor ours(ends[0]);
-  const FileDescriptor theirs(ends[1]);
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_adddup2(&actions, theirs.get(), kPamSocket);
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setpgroup(&attributes, 0);  // a Ctrl-C is for us; the helper ends with us
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-  std::string name = "postrider-pam";
-  std::array<char*, 2> arguments{name.data(), nullptr};
-  std::string path = "PATH=/usr/bin:/bin";
-  std::array<char*, 2> environment{path.data(), nullptr};
-  const int failed = posix_spawn(&child_, program.c_str(), &actions, &attributes, arguments.data(),
-                                 environment.data());
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  if (failed != 0)
-    return system_error(failed, "start " + program);
-  socket_ = std::move(ours);
+std::string find_pam_program() {
+  std::array<char, 4096> room{};
+  const auto size = readlink("/proc/self/exe", room.data(), room.size() - 1);
+  const std::string own(room.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  const auto folder = own.substr(0, own.rfind('/') + 1);
+  for (const char* place :
+       {"postrider-pam", "../libexec/postrider/postrider-pam", "../lib/postrider/postrider-pam"})
+    if (access((folder + place).c_str(), X_OK) == 0)
+      return folder + place;
   return {};
 }
 
-Result<PamHelper::Verdict> PamHelper::ask(const std::string& service, const std::string& user,
-                                          const std::string& password,
+Result<PamHelper::Verdict> PamHelper::ask(const std::string& user, const std::string& password,
                                           const std::string& client) const {
-  const auto packet = service + '\0' + user + '\0' + password + '\0' + client;
+  const auto packet = user + '\0' + password + '\0' + client;
   if (packet.size() > kMostPamPacket)
     return Error(Errc::too_long, "ask the PAM helper");
   std::array<int, 2> ends{};

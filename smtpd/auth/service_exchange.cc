@@ -178,9 +178,12 @@ Task<Answer> ServiceExchange::ask_pam(Question question) {
   if (!service_.pam)
     co_return unavailable("ask PAM", Error(Errc::stopped, "the helper needs a restart"));
   std::function<Result<PamHelper::Verdict>()> job =
-      [helper = service_.pam, service = tables_->settings.pam, user = question.user,
-       secret = std::move(question.secret),
-       client = attempt_.client.str()] { return helper->ask(service, user, secret, client); };
+      [helper = service_.pam, user = question.user, secret = std::move(question.secret),
+       client = attempt_.client.str()] { return helper->ask(user, secret, client); };
+  const Service::Impl::Place place(service_, attempt_.client);
+  if (!place.is_free())
+    co_return unavailable("ask PAM",
+                          Error(Errc::too_long, "too many questions of this client wait"));
   const auto verdict = co_await Service::Impl::run_bounded<Result<PamHelper::Verdict>>(
       *service_.waiters, service_.asking, loop_, std::move(job));
   if (!verdict)

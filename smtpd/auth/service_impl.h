@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 
 namespace postrider::smtpd::auth {
 
@@ -35,6 +36,31 @@ struct Service::Impl {
     co_return std::optional<T>(std::move(result));
   }
 
+  // What one client may have under way at one time: whoever tries passwords against a slow module
+  // leaves places to others. An IPv6 client by its /64.
+  class Place {
+   public:
+    Place(Impl& impl, const IpAddress& client)
+        : impl_(impl), client_((client.is_v6() ? client.masked(64) : client).str()) {
+      const std::lock_guard lock(impl_.mutex);
+      is_free_ = ++impl_.asking_of[client_] <= kMostOfClient;
+    }
+    ~Place() {
+      const std::lock_guard lock(impl_.mutex);
+      if (--impl_.asking_of[client_] == 0)
+        impl_.asking_of.erase(client_);
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    bool is_free() const { return is_free_; }
+
+   private:
+    static constexpr unsigned kMostOfClient = 8;
+    Impl& impl_;
+    const std::string client_;
+    bool is_free_;
+  };
+
   void trouble(std::string_view what, const Error& error);
   void alarm(std::string_view user, const Quota::Verdict& verdict);
   std::string judged(std::string_view user, const Quota::Verdict& verdict);
@@ -51,6 +77,7 @@ struct Service::Impl {
   Guard guard{Guard::Rules()};
   Quota quota{Quota::Rules()};
   std::string secret;
+  std::unordered_map<std::string, unsigned> asking_of;  // PAM, by client
   bool is_dirty = false;
   bool is_restored = false;
   SteadyTime saved{};

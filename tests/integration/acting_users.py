@@ -56,6 +56,7 @@ class ActingUsers(scenario.Scenario):
             uid, groups = path.read_text().splitlines()
             self.assertEqual(os.stat(path).st_uid, int(uid))
             self.assertNotIn("0", groups.split())
+            self.assertNotIn("2909", groups.split())
             uids.append(int(uid))
         return sorted(uids)
 
@@ -124,6 +125,34 @@ class ActingUsers(scenario.Scenario):
         self.assertTrue(list((self.machine.mail / "ann" / "new").glob("*")))
         self.assertEqual(list(self.said.glob("planted*")), [])
         self.assertTrue(server.log("address_problem"))
+
+    def test_a_forward_that_is_too_long_is_not_used_either(self):
+        server = self.start([(0, "")])
+        self.forward("ann", "# " + "x" * (70 << 10) + "\nbob\n")
+        self.send(server, "ann")
+        server.wait_until_empty()
+        self.assertTrue(list((self.machine.mail / "ann" / "new").glob("*")))
+        self.assertTrue(server.log("address_problem"))
+
+    def test_a_command_that_its_user_took_away_is_not_run(self):
+        """The list stands in the queue; what it says now counts."""
+        gate = self.said / "gate"
+        self.program.write_text(f"#!/bin/sh\ncat >/dev/null; [ -e {gate} ] || exit 75\n"
+                                f"id -u >{self.said}/$1.$$; id -G >>{self.said}/$1.$$\n")
+        server = self.start([(0, "")], delivery={"retry": ["10m"]})
+        self.forward("ann", f'\\ann, "|{self.program} old"\n')
+        self.send(server, "ann")
+        server.wait_for_log("attempted", verdict="deferred")
+        self.forward("ann", f'\\ann, "|{self.program} fresh"\n')
+        gate.write_text("")
+        server.postrider("queue", "retry", "--all")
+        entry = server.wait_for_log("attempted", count=2, verdict="deferred")[1]
+        self.assertIn("does not say that", str(entry))
+        self.forward("ann", f'\\ann, "|{self.program} old"\n')
+        server.postrider("queue", "retry", "--all")
+        self.assertEqual(self.who("old"), [ANN])
+        server.wait_until_empty()
+        self.assertEqual(list(self.said.glob("fresh*")), [])
 
     def test_an_included_list_gives_no_rights(self):
         listed = self.machine.folder / "list"

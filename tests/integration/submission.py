@@ -7,8 +7,10 @@ import hmac
 import http.server
 import json
 import os
+import pathlib
 import pwd
 import re
+import select
 import shutil
 import smtplib
 import socket
@@ -1024,14 +1026,87 @@ class Pam(Submission):
             client.expect("AUTH PLAIN " + plain(ANNA, "wrong"), 535)
             client.expect("AUTH PLAIN " + plain("nobody", "secret"), 535)
 
+    def helper_of(self, server):
+        """The process id of the daemon's, or None."""
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                above = int(pathlib.Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            if words[0] == b"postrider-pam" and server.process.pid == above:
+                self.assertEqual(words[1], self.service.encode(), "the service is no word of the daemon's")
+                return int(path.name)
+        return None
+
     def test_the_helper_ends_with_the_daemon(self):
         server = self.using(self.make_server("ends", pam=self.service))
         server.start()
-        children = subprocess.run(["pgrep", "-P", str(server.process.pid), "postrider-pam"],
-                                  stdout=subprocess.PIPE, text=True).stdout.split()
-        self.assertEqual(len(children), 1)
+        helper = wait.until(lambda: self.helper_of(server), "the helper")
         server.kill()
-        wait.until(lambda: not os.path.exists(f"/proc/{children[0]}"), "the helper's end")
+        wait.until(lambda: not os.path.exists(f"/proc/{helper}"), "the helper's end")
+
+    def test_a_helper_that_dies_is_started_again_and_told(self):
+        server = self.using(self.make_server("again", pam=self.service))
+        server.start()
+        helper = wait.until(lambda: self.helper_of(server), "the helper")
+        os.kill(helper, 9)
+        wait.until(lambda: not os.path.exists(f"/proc/{helper}"), "its end, and no zombie")
+        with smtp.Client(server.ports["clear"]) as client:  # waits in its socket until it is there
+            client.hello()
+            client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+        self.assertNotEqual(wait.until(lambda: self.helper_of(server), "another"), helper)
+        event = server.wait_for_log("pam_helper_ended")[0]
+        self.assertEqual((event["level"], event["how"]), ("error", "signal 9"))
+        self.assertIn("signal 9", server.postrider("status"))
+
+    def test_a_reload_gives_the_helper_its_service(self):
+        server = self.using(self.make_server("late"))
+        server.start()
+        server.write_config(auth={"failure_delay": "50ms", "clear": True, "pam": self.service})
+        server.reload()
+        server.wait_for_log("reloaded")
+        wait.until(lambda: self.helper_of(server), "the helper")
+        with smtp.Client(server.ports["clear"]) as client:
+            client.hello()
+            client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+
+    def test_a_client_does_not_take_all_places(self):
+        """Of one client, 8 questions wait; the owner at another place is judged."""
+        slow = self.files / "slow"
+        gate = self.files / "gate"
+        slow.write_text(f'#!/bin/sh\nread -r p\n[ "$p" = secret ] && exit 0\n'
+                        f'while [ ! -e {gate} ]; do sleep 0.05; done\nexit 1\n')
+        slow.chmod(0o755)
+        service = self.service + "-slow"
+        with open("/etc/pam.d/" + service, "w") as file:
+            file.write(f"auth [success=1 default=ignore] pam_exec.so expose_authtok quiet {slow}\n"
+                       "auth requisite pam_deny.so\nauth required pam_permit.so\n"
+                       "account required pam_permit.so\n")
+        self.addCleanup(os.unlink, "/etc/pam.d/" + service)
+        server = self.using(self.make_server("places", pam=service))
+        server.start()
+        clients = [smtp.Client(server.ports["clear"]) for _ in range(12)]
+        try:
+            for client in clients:
+                client.hello()
+                client.send(b"AUTH PLAIN " + plain(ANNA, "wrong").encode() + b"\r\n")
+            refused = []
+            def told():
+                for client in clients:
+                    if client not in refused and bool(select.select([client.socket], [], [], 0)[0]):
+                        self.assertEqual(client.reply().code, 454)
+                        refused.append(client)
+                return len(refused) >= 4
+            wait.until(told, lambda: f"four without a place, not {len(refused)}")
+            gate.write_text("")
+            for client in clients:
+                if client not in refused:
+                    self.assertEqual(client.reply().code, 535)
+        finally:
+            for client in clients:
+                client.close()
 
 
 if __name__ == "__main__":

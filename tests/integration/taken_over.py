@@ -4,6 +4,7 @@ rights. It asks the parent for everything that it must not get, and prints what 
 service manager has."""
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -222,6 +223,11 @@ class TakenOver(World):
         spool = str(server.folder / "spool")
         with inject.Thread(server.process.pid) as thread:
             on_path = thread.call_with_texts
+            rows = [re.match(r"\| (.*?) \| (\w+) \|$", line) for line in
+                    (daemon.ROOT / "doc" / "privileges.md").read_text().split(
+                        "## What its own calls get")[1].split("##")[0].splitlines()]
+            wanted = {row[1]: row[2] for row in rows if row and row[1] != "the daemon tries"}
+            got = {}
             for what, result in (
                     ("a link in the spool", on_path(266, "/etc", -100, spool + "/link")),
                     ("a link, the old way", on_path(88, "/etc", spool + "/link")),
@@ -241,6 +247,8 @@ class TakenOver(World):
                     ("the parent's memory", on_path(257, -100, f"/proc/{parent}/mem", os.O_RDWR)),
                     ("the parent's root", on_path(257, -100, f"/proc/{parent}/root", os.O_RDONLY))):
                 self.note(what, ("refused" if result < 0 else "given", str(result)), ("refused",))
+                got[what] = "refused"
+            self.assertEqual(got, wanted, "doc/privileges.md")
             self.assertGreater(thread.call(41, 16, 3, 0), 0, "routes are asked for")
             self.assertEqual(thread.call(62, server.process.pid, 0), 0, "itself it may signal")
         self.assertEqual(sorted(set(os.listdir(spool)) & {"link", "pipe"}), [])

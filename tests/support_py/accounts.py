@@ -22,6 +22,8 @@ class Machine:
         self.mail = self.make("mail", 0, MAIL_GROUP, 0o2775)
         lines = pathlib.Path("/etc/passwd").read_text()
         groups = pathlib.Path("/etc/group").read_text() + f"primail:x:{MAIL_GROUP}:pridaemon\n"
+        # Groups that would be as good as root, and root's own: nobody's delivery is in them.
+        groups = groups.replace("root:x:0:\n", "root:x:0:ann,bob\n") + "pridisk:x:2909:ann,bob\n"
         for name, uid in USERS.items():
             home = self.homes / name
             lines += f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"

@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+"""doc/privileges.md says what each process may do: the running processes, by /proc and by trying, are what it
+says. Needs root, as the service manager has."""
+import grp
+import os
+import pathlib
+import re
+import stat
+
+from support_py import daemon, inject, scenario, wait
+from support_py.accounts import ANN, DAEMON
+from taken_over import CONTENT, World
+
+CAPABILITIES = {6: "setgid", 7: "setuid", 10: "net_bind_service"}
+
+
+def tables():
+    """Each table of the file: a list of rows, by the words of its first heading cell."""
+    found, rows = {}, None
+    for line in (daemon.ROOT / "doc" / "privileges.md").read_text().splitlines():
+        if not line.startswith("|"):
+            rows = None
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if rows is None:
+            rows = found.setdefault(cells[0], [])
+        elif not set(line) <= set("|- "):
+            rows.append(cells)
+    return found
+
+
+def status_of(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return dict(re.findall(r"(?m)^(\w+):\t(.*)$", text))
+
+
+def capabilities(bits):
+    bits = int(bits, 16)
+    names = [CAPABILITIES.get(number, str(number)) for number in range(64) if bits >> number & 1]
+    return ", ".join(sorted(names)) or "none"
+
+
+class Rights(World):
+    def names(self):
+        known = {DAEMON: "user", ANN: "recipient", 2908: "mail"}
+        for name in ("shadow",):
+            try:
+                known[grp.getgrnam(name).gr_gid] = name
+            except KeyError:
+                pass
+        return known
+
+    def observed(self, pid):
+        status, known = status_of(pid), self.names()
+        uids, gids = set(status["Uid"].split()), set(status["Gid"].split())
+        self.assertEqual((len(uids), len(gids)), (1, 1), "all of them")
+        self.assertEqual({status[f"Cap{kind}"] for kind in ("Inh", "Amb")}, {"0" * 16})
+        self.assertEqual(status["CapPrm"], status["CapEff"])
+        groups = ", ".join(sorted(known.get(int(gid), gid) for gid in status["Groups"].split())) or "none"
+        return [known.get(int(uids.pop()), "?"), groups, capabilities(status["CapEff"]),
+                "yes" if status["NoNewPrivs"] == "1" else "no",
+                "yes" if status["Seccomp"] == "2" else "no",
+                "yes" if os.stat(f"/proc/{pid}/status").st_uid == 0 else "no"]
+
+    def child_named(self, parent, name):
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                status = status_of(path.name)
+            except OSError:
+                continue
+            if status["PPid"] == str(parent) and status["Name"] == name:
+                return int(path.name)
+        return None
+
+    def test_the_processes_are_as_the_table_says(self):
+        if scenario.SANITIZED:
+            self.skipTest("a sanitizer's own calls are in the way")
+        service = f"postrider-rights-{os.getpid()}"
+        with open("/etc/pam.d/" + service, "w") as file:
+            file.write("auth required pam_deny.so\n")
+        self.addCleanup(os.unlink, "/etc/pam.d/" + service)
+        waiting = self.machine.folder / "waiting"
+        waiting.write_text(f"#!/bin/sh\necho $$ >{self.said}/.pid; mv {self.said}/.pid {self.said}/pid\n"
+                           f"exec sleep 600\n")
+        os.chmod(waiting, 0o755)
+        self.forward("ann", f'"|{waiting}"\n')
+        server = self.start(auth={"pam": service})
+        self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+        command = wait.until(lambda: (self.said / "pid").exists() and
+                             int((self.said / "pid").read_text()), "the command")
+        parent = self.parent_of(server)
+        helper = wait.until(lambda: self.child_named(parent, "postrider-pam"), "the PAM helper")
+        wait.until(lambda: status_of(helper)["Seccomp"] == "2" and
+                   os.stat(f"/proc/{helper}/status").st_uid == 0, "the helper's confinement")
+        groups = status_of(server.process.pid)["Groups"].split()
+        self.assertEqual({int(gid) for gid in groups} - {2908}, {DAEMON}, "those of the user")
+        seen = {"postrider": self.observed(server.process.pid), "postrider-parent": self.observed(parent),
+                "postrider-pam": self.observed(helper), "a command of a recipient": self.observed(command)}
+        seen["postrider"][1] = "those of user"
+        self.assertEqual(seen, {row[0]: row[1:] for row in tables()["process"]})
+        none = "0" * 16
+        self.assertEqual(status_of(server.process.pid)["CapBnd"], none, "never again")
+        for pid in (parent, helper, command):
+            self.assertEqual(int(status_of(pid)["CapBnd"], 16) & ~(1 << 6 | 1 << 7 | 1 << 10), 0)
+        os.kill(command, 9)
+
+    def test_a_mailbox_delivery_is_confined(self):
+        """The process that writes a mailbox, held while it does so: a lock of its user keeps it waiting."""
+        if scenario.SANITIZED:
+            self.skipTest("a sanitizer's own calls are in the way")
+        import fcntl
+        box = self.machine.mail / "ann.mbox"
+        box.write_text("")
+        os.chown(box, ANN, ANN)
+        server = self.start(local={"mailbox": f"mbox:{self.machine.mail}/{{user}}.mbox"},
+                            delivery={"retry": ["1s"]})
+        parent = self.parent_of(server)
+        with open(box, "r+b") as held:
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+
+            def found():
+                for path in pathlib.Path("/proc").glob("[0-9]*"):
+                    try:
+                        status = status_of(path.name)
+                        if status["PPid"] == str(parent) and status["Uid"].split()[0] == str(ANN):
+                            if pathlib.Path(f"/proc/{path.name}/syscall").exists() and any(
+                                    os.readlink(fd) == str(box) for fd in
+                                    pathlib.Path(f"/proc/{path.name}/fd").iterdir()):
+                                return self.observed(int(path.name)), self.tried(int(path.name))
+                    except (OSError, KeyError, ValueError):
+                        continue
+                return None
+            seen, tried = wait.until(found, "the delivery at the lock")
+        self.assertEqual(seen[:5], ["recipient", "mail, recipient", "none", "yes", "yes"])
+        self.assertEqual(tried, {"a program": -1, "a socket": -1, "a fork": -1, "a file of ann's": -13,
+                                 "the password file": -13})
+        server.wait_until_empty()
+
+    def tried(self, pid):
+        with inject.Thread(pid) as thread:
+            return {"a program": thread.execve("/bin/false"), "a socket": thread.call(41, 1, 1, 0),
+                    "a fork": thread.call(57),
+                    "a file of ann's": thread.openat(str(self.machine.homes / "ann"), os.O_RDONLY),
+                    "the password file": thread.openat("/etc/passwd", os.O_RDONLY)}
+
+    def test_the_folders_and_sockets_are_as_the_table_says(self):
+        server = self.start()
+        places = {"spool": server.folder / "spool", "spool/drop": server.folder / "spool" / "drop",
+                  "control.socket": server.folder / "control", "control.submit": server.folder / "submit"}
+        seen = {}
+        for name, path in places.items():
+            about = os.stat(path)
+            seen[name] = [self.names().get(about.st_uid), f"{stat.S_IMODE(about.st_mode):04o}"]
+        self.assertEqual(seen, {row[0]: row[1:3] for row in tables()["place"]})
+
+
+if __name__ == "__main__":
+    scenario.main()
