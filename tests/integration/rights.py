@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """doc/privileges.md says what each process may do: the running processes, by /proc and by trying, are what it
 says. Needs root, as the service manager has."""
+import base64
 import grp
 import os
 import pathlib
 import re
 import stat
 
-from support_py import daemon, inject, scenario, wait
+from support_py import daemon, inject, scenario, smtp, wait
 from support_py.accounts import ANN, DAEMON
 from taken_over import CONTENT, World
 
@@ -143,6 +144,22 @@ class Rights(World):
                     "a fork": thread.call(57),
                     "a file of ann's": thread.openat(str(self.machine.homes / "ann"), os.O_RDONLY),
                     "the password file": thread.openat("/etc/passwd", os.O_RDONLY)}
+
+    def test_the_pam_helper_judges_passwords_with_its_one_right(self):
+        service = f"postrider-unix-{os.getpid()}"
+        with open("/etc/pam.d/" + service, "w") as file:
+            file.write("auth required pam_unix.so\naccount required pam_unix.so\n")
+        self.addCleanup(os.unlink, "/etc/pam.d/" + service)
+        self.machine.give_password("ann", "secret")
+        port = wait.free_port()
+        server = self.start(auth={"pam": service, "clear": True, "failure_delay": "0s"}, listeners=[
+            {"address": f"127.0.0.1:{port}", "role": "submission", "tls": "off"}])
+        for password, code in (("secret", 235), ("wrong", 535)):
+            with smtp.Client(port) as client:
+                client.hello()
+                client.expect("AUTH PLAIN " + base64.b64encode(b"\0ann\0" + password.encode()).decode(),
+                              code)
+        server.postrider("status")
 
     def test_the_folders_and_sockets_are_as_the_table_says(self):
         server = self.start()

@@ -2,6 +2,7 @@
 """A daemon that an attacker has taken over: all that it holds is its socket to the parent, and its own
 rights. It asks the parent for everything that it must not get, and prints what it got. Needs root, as the
 service manager has."""
+import array
 import os
 import pathlib
 import re
@@ -254,6 +255,70 @@ class TakenOver(World):
         self.assertEqual(sorted(set(os.listdir(spool)) & {"link", "pipe"}), [])
         self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
         server.wait_until_empty()
+
+
+class PamHelper(scenario.Scenario):
+    """Whoever has taken the daemon over holds the helper's socket too."""
+
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root():
+            self.skipTest("needs root: a PAM service is a file in /etc/pam.d")
+        self.service = f"postrider-over-{os.getpid()}"
+        with open("/etc/pam.d/" + self.service, "w") as file:
+            file.write("auth requisite pam_deny.so\naccount required pam_permit.so\n")
+        self.addCleanup(os.unlink, "/etc/pam.d/" + self.service)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            place = theirs.fileno()
+            self.helper = subprocess.Popen(
+                ["bash", "-c", f'exec 3<&{place} {place}<&-; exec "$0" "$1"' if place != 3 else
+                 'exec "$0" "$1"', str(daemon.BIN / "postrider-pam"), self.service],
+                pass_fds=[place], stdin=subprocess.DEVNULL)
+        self.addCleanup(self.end)
+
+    def end(self):
+        self.socket.close()
+        self.assertEqual(self.helper.wait(30), 0, "it ends with the daemon")
+
+    def ask(self, packet, descriptors=1):
+        reading, writing = os.pipe()
+        try:
+            self.socket.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array(
+                "i", [writing] * descriptors))] if descriptors else [])
+            os.close(writing)
+            writing = -1
+            return os.read(reading, 1)
+        finally:
+            os.close(reading)
+            if writing >= 0:
+                os.close(writing)
+
+    def test_what_it_gets(self):
+        self.assertEqual(self.ask(b"ann\0secret\0" + b"127.0.0.1"), b"n")
+        before = sorted(os.listdir(f"/proc/{self.helper.pid}/fd"))
+        for what, packet, descriptors, wanted in (
+                ("no packet to speak of", b"x", 1, b"t"), ("another service first",
+                 b"su\0ann\0secret\0" + b"127.0.0.1", 1, b"n"),
+                ("no password", b"ann\0\0", 1, b"t"), ("no user", b"\0secret\0", 1, b"t"),
+                ("a path for a user", b"../../etc/shadow\0x\0", 1, b"n"),
+                ("more than a packet", b"a" * 5000, 1, b""), ("two descriptors", b"ann\0x\0", 2, b""),
+                ("three", b"ann\0x\0", 3, b""), ("two hundred", b"ann\0x\0", 200, b"")):
+            for _ in range(5):
+                got = self.ask(packet, descriptors)
+                self.assertEqual(got, wanted, what)
+            print(f"{what:58} {got!r}")
+        self.assertEqual(self.ask(b"ann\0secret\0"), b"n", "it still answers")
+        self.assertEqual(sorted(os.listdir(f"/proc/{self.helper.pid}/fd")), before, "descriptors")
+
+    def test_it_does_not_try_for_ever(self):
+        """1,000 wrong passwords of an account in an hour; another's are still judged."""
+        for count in range(1100):
+            if self.ask(b"ann\0" + str(count).encode() + b"\0") == b"t":
+                break
+        self.assertGreaterEqual(count, 990)
+        self.assertLess(count, 1099)
+        self.assertEqual(self.ask(b"bob\0x\0"), b"n")
 
 
 class Stopped(World):

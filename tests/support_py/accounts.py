@@ -1,7 +1,9 @@
 """A world with users of its own: the daemon runs in a mount namespace where /etc/passwd and /etc/group
 are ours, so that a test that needs root changes nothing of the machine."""
+import grp
 import os
 import pathlib
+import subprocess
 
 DAEMON, ANN, BOB, LOW = 2901, 3001, 3002, 450
 USERS = {"pridaemon": DAEMON, "ann": ANN, "bob": BOB, "low": LOW}
@@ -35,6 +37,15 @@ class Machine:
         (self.folder / "passwd").write_text(lines)
         (self.folder / "group").write_text(groups)
 
+    def give_password(self, user, password):
+        """Of /etc/shadow, which is ours too from then on."""
+        text = subprocess.run(["openssl", "passwd", "-6", password], capture_output=True, text=True,
+                              check=True).stdout.strip()
+        path = self.folder / "shadow"
+        path.write_text(f"{user}:{text}:19000:0:99999:7:::\n")
+        os.chown(path, 0, grp.getgrnam("shadow").gr_gid)
+        os.chmod(path, 0o640)
+
     def make(self, name, uid, gid, mode):
         path = self.folder / name
         path.mkdir()
@@ -45,6 +56,7 @@ class Machine:
     def wrapper(self):
         """Before a command: runs it there, with its own process id."""
         mounts = " && ".join(f"mount --bind {self.folder}/{name} /etc/{name}"
-                             for name in ("passwd", "group"))
+                             for name in ("passwd", "group", "shadow")
+                             if (self.folder / name).exists())
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c",
                 f'{mounts} && exec "$@"', "sh"]
