@@ -12,6 +12,7 @@ constexpr std::size_t kMostLine = 4096;
 constexpr std::size_t kMostLines = 100;
 constexpr std::size_t kMostText = 16384;
 constexpr std::size_t kMostBytes = 65536;
+constexpr std::size_t kMostQuoted = 200;  // of a line that is no reply
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
@@ -129,14 +130,14 @@ std::string Reply::str() const {
 
 void ReplyParser::add_line(std::string_view line, int code) {
   std::string_view text = line.substr(std::min<std::size_t>(line.size(), 4));
-  if (lines_++ == 0) {
+  if (lines_ == 0 || code != reply_.code) {
     reply_.code = code;
-    const auto enhanced = parse_enhanced_code(text);
-    if (enhanced && enhanced->klass == code / 100)  // attacks.md I08
-      reply_.enhanced = *enhanced;
-  } else if (lines_ > kMostLines || reply_.text.size() >= kMostText) {
-    return;
-  } else {
+    const auto enhanced = parse_enhanced_code(text).value_or(EnhancedCode());
+    reply_.enhanced = enhanced.klass == code / 100 ? enhanced : EnhancedCode();  // attacks.md I08
+  }
+  if (lines_++ > 0) {
+    if (lines_ > kMostLines || reply_.text.size() >= kMostText)
+      return;
     reply_.text.push_back('\n');
   }
   if (reply_.enhanced)
@@ -161,8 +162,8 @@ Result<std::optional<Reply>> ReplyParser::feed(std::string_view bytes, std::size
     if (!line_.empty() && line_.back() == '\r')
       line_.pop_back();
     const int code = code_of(line_);
-    if (code == 0 || (lines_ > 0 && code != reply_.code))
-      return malformed("read reply");
+    if (code == 0)
+      return malformed("\"" + escaped(line_, kMostQuoted) + "\"");
     add_line(line_, code);
     const bool last = line_.size() < 4 || line_[3] == ' ';
     line_.clear();

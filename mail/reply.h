@@ -46,7 +46,7 @@ struct Reply {
 
 // Takes the bytes of a remote server as they arrive and gives whole replies, each with limits:
 // line length 4 KiB, 100 lines, 16 KiB of kept text; more is cut from the text, and beyond 64 KiB a
-// reply is malformed. Lines may end in LF alone. All lines must bear the same code.
+// reply is malformed. Lines may end in LF alone. Where lines bear several codes the last counts.
 class ReplyParser {
  public:
   // Consumes bytes up to the end of the first complete reply; `used` says how many. nullopt: more

@@ -89,7 +89,9 @@ TEST_CASE("replies are read at any splitting", "[mail][reply]") {
       {"I07: 8-bit that is not UTF-8", "550 a\xff\xfe\r\n", {"550 a??"}},
       {"UTF-8 stays", "550 gr\xc3\xbc\xc3\x9f\r\n", {"550 gr\xc3\xbc\xc3\x9f"}},
       {"a bare CR within", "550 a\rb\r\n", {"550 a?b"}},
-      {"codes differ", "250-a\r\n251 b\r\n", {"malformed"}},
+      {"codes differ: the last one counts", "250-a\r\n251 b\r\n", {"251 a b"}},
+      {"the last one's enhanced code too", "250-2.0.0 a\r\n550 5.7.1 b\r\n", {"550 5.7.1 a b"}},
+      {"and no other's", "550-5.7.1 a\r\n250 b\r\n", {"250 a b"}},
       {"class 1", "150 a\r\n", {"malformed"}},
       {"class 6", "650 a\r\n", {"malformed"}},
       {"no separator", "250ok\r\n", {"malformed"}},
@@ -103,6 +105,20 @@ TEST_CASE("replies are read at any splitting", "[mail][reply]") {
       for (std::size_t piece = 1; piece <= c.bytes.size(); ++piece)
         CHECK(read_all(c.bytes, piece) == c.want);
     }
+}
+
+TEST_CASE("what is no reply is quoted, and cannot move a cursor (I07)", "[mail][reply]") {
+  const auto step_of = [](std::string_view bytes) {
+    ReplyParser parser;
+    std::size_t used = 0;
+    const auto reply = parser.feed(bytes, used);
+    REQUIRE(reply.has_error());
+    return reply.error().step();
+  };
+  CHECK(step_of("250OK taken\r\n") == "\"250OK taken\"");
+  CHECK(step_of("\r\n") == "\"\"");
+  CHECK(step_of("650 \x1b[2J\r\n").find('\x1b') == std::string::npos);
+  CHECK(step_of(std::string(3000, 'x') + "\r\n").size() < 300);
 }
 
 TEST_CASE("I08: only an enhanced code of the reply's class counts", "[mail][reply]") {
