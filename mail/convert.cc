@@ -55,10 +55,11 @@ class Converter {
   void end_header(std::size_t end, std::size_t body);
   void open_multipart();
   void end_part(std::size_t end);
-  void convert_leaf(std::string_view body);
+  void convert_leaf(std::string_view body, bool is_cut);
   void relabel();
   void start_header(std::size_t at, bool is_message);
   bool is_clean(std::string_view part) const;
+  bool has_broken_lines(std::string_view part) const;
   bool in_signed() const;
   void fail(const char* why);
   void copy_up_to(std::size_t end);
@@ -94,20 +95,23 @@ std::string_view Converter::text(const Line& line) const {
 }
 
 bool Converter::is_clean(std::string_view part) const {
-  if (!is_ascii(part))
-    return false;
+  return is_ascii(part) && !has_broken_lines(part);
+}
+
+// What lines cannot hold; only binary content has any.
+bool Converter::has_broken_lines(std::string_view part) const {
   if (!binary_)
-    return true;
+    return false;
   std::size_t line = 0;
   for (std::size_t i = 0; i < part.size(); ++i) {
     if (part[i] == '\r' && i + 1 < part.size() && part[i + 1] == '\n') {
       line = 0;
       ++i;
     } else if (part[i] == '\r' || part[i] == '\n' || part[i] == '\0' || ++line > kMostLine) {
-      return false;
+      return true;
     }
   }
-  return true;
+  return false;
 }
 
 bool Converter::in_signed() const {
@@ -165,8 +169,8 @@ bool Converter::take_delimiter(const Line& line) {
 // The header section of an entity lies before `end`, its body starts at `body`.
 void Converter::end_header(std::size_t end, std::size_t body) {
   const auto header = content_.substr(header_begin_, end - header_begin_);
-  if (!is_clean(header))
-    return fail("8-bit header");
+  if (has_broken_lines(header))
+    return fail("broken lines in a header");
   header_end_ = end;
   body_begin_ = body;
   entity_ = mime::read_entity_header(header);
@@ -210,14 +214,9 @@ void Converter::relabel() {
 void Converter::take_line(const Line& line) {
   if (at_ != At::header)
     return;
-  const auto bytes = text(line);
-  if (bytes.empty())
-    return end_header(line.begin, line.end);
-  const bool continues = bytes.front() == ' ' || bytes.front() == '\t';
-  const bool is_field =
-      continues ? line.begin > header_begin_ : bytes.find(':') != std::string_view::npos;
-  if (!is_field)
-    end_header(line.begin, line.begin);
+  const auto kind = judge_header_line(text(line), line.begin == header_begin_);
+  if (!is_in_header(kind))
+    end_header(line.begin, kind == HeaderLine::empty ? line.end : line.begin);
 }
 
 // What began at body_begin_ ends with the line end before `end`.
@@ -228,13 +227,19 @@ void Converter::end_part(std::size_t end) {
     return;
   }
   const auto body = content_.substr(body_begin_, end - std::min(end, body_begin_));
-  if (is_clean(body)) {
+  // In lines the end would be another one than in the octets.
+  const bool is_cut = binary_ && at_ == At::leaf && end == content_.size() && !body.empty() &&
+                      !body.ends_with("\r\n") && is_plain(entity_) && !in_signed();
+  if (is_clean(body) && !is_cut) {
     if (at_ == At::leaf && binary_ && is_plain(entity_))
       relabel();
     return;
   }
-  if (at_ == At::between)
-    return fail("8-bit text between parts");
+  if (at_ == At::between) {
+    if (has_broken_lines(body))
+      fail("broken lines between parts");
+    return;
+  }
   if (in_signed())
     return fail("signed part");
   if (!is_plain(entity_))
@@ -246,10 +251,11 @@ void Converter::end_part(std::size_t end) {
     return fail("8-bit text in a composite part");
   // The CRLF before a delimiter belongs to it (RFC 2046 §5.1.1).
   const bool delimited = end < content_.size() || !frames_.empty();
-  convert_leaf(delimited && body.ends_with("\r\n") ? body.substr(0, body.size() - 2) : body);
+  convert_leaf(delimited && body.ends_with("\r\n") ? body.substr(0, body.size() - 2) : body,
+               is_cut);
 }
 
-void Converter::convert_leaf(std::string_view body) {
+void Converter::convert_leaf(std::string_view body, bool is_cut) {
   const auto field = entity_.encoding_field;
   if (!field.empty()) {
     const auto begin = static_cast<std::size_t>(field.data() - content_.data());
@@ -261,7 +267,7 @@ void Converter::convert_leaf(std::string_view body) {
     out_.append("MIME-Version: 1.0\r\n");
   if (is_message_ && !entity_.has_type)
     out_.append("Content-Type: text/plain; charset=unknown-8bit\r\n");  // RFC 1428
-  const bool base64 = mime::base64_size(body.size()) < mime::quoted_printable_size(body);
+  const bool base64 = is_cut || mime::base64_size(body.size()) < mime::quoted_printable_size(body);
   out_.append("Content-Transfer-Encoding: ")
       .append(base64 ? "base64" : "quoted-printable")
       .append("\r\n\r\n");

@@ -9,10 +9,11 @@
 
 namespace postrider::mail {
 
-// The content in 7 bits. Errc::unsupported when that cannot be done without loss: an 8-bit header,
-// a signed part (multipart/signed), message/* other than rfc822 and global with 8-bit inside, a
-// broken structure. binary: the source is BINARYMIME, whose lines may have any length and bare line
-// ends.
+// The content in 7 bits, but for what has no other form: an 8-bit header field, preamble or
+// epilogue stays as it is, as Postfix and Exim send it too. Errc::unsupported when a body cannot be
+// converted without loss: a signed part (multipart/signed), message/* other than rfc822 and global
+// with 8-bit inside, a broken structure. binary: the source is BINARYMIME, whose lines may have any
+// length and bare line ends; of those nothing is left, or it is unsupported.
 Result<std::string> to_seven_bit(std::string_view content, bool binary);
 
 }  // namespace postrider::mail

@@ -108,18 +108,12 @@ TEST_CASE("what cannot be converted without loss is not", "[mail][convert]") {
     std::string content;
   };
   const std::vector<Case> cases = {
-      {"8-bit header", "Subject: \xc3\xbc\r\n\r\na\r\n"},
-      {"8-bit header of a part",
-       "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"
-       "Content-Type: text/plain; name=\xc3\xbc\r\n\r\na\r\n--x--\r\n"},
       {"signed",
        "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n" + kUmlauts + "--x--\r\n"},
       {"within signed",
        "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n"
        "Content-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n" +
            kUmlauts + "--y--\r\n--x--\r\n"},
-      {"preamble", "Content-Type: multipart/mixed; boundary=x\r\n\r\n" + kUmlauts + "--x--\r\n"},
-      {"epilogue", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x--\r\n" + kUmlauts},
       {"another composite", "Content-Type: message/partial; id=x\r\n\r\n" + kUmlauts},
       {"multipart without a boundary", "Content-Type: multipart/mixed\r\n\r\n" + kUmlauts},
       {"L18: a boundary of 71",
@@ -136,6 +130,47 @@ TEST_CASE("what cannot be converted without loss is not", "[mail][convert]") {
     DYNAMIC_SECTION(c.name) {
       CHECK(converted(c.content) == "unsupported");
     }
+}
+
+TEST_CASE("8-bit text that has no other form stays, and the rest is converted", "[mail][convert]") {
+  const std::string mixed = "Content-Type: multipart/mixed; boundary=x\r\n\r\n";
+  for (const std::string& content :
+       {"Subject: \xc3\xbc\r\n\r\na\r\n"s,
+        mixed + "--x\r\nContent-Type: text/plain; name=\xc3\xbc\r\n\r\na\r\n--x--\r\n",
+        mixed + kUmlauts + "--x\r\n\r\na\r\n--x--\r\n",
+        mixed + "--x\r\n\r\na\r\n--x--\r\n" + kUmlauts}) {
+    CHECK(converted(content) == content);
+    CHECK(converted(content, true) == content);
+  }
+  const auto both = converted("Subject: \xc3\xbc\r\n\r\n" + kUmlauts);
+  CHECK(both.starts_with("Subject: \xc3\xbc\r\n"));
+  CHECK(both.ends_with("\r\n\r\ngr=C3=BC=C3=9Fe from the far north of here\r\n"));
+  CHECK(converted("Subject: a\nb\r\n\r\na\r\n", true) == "unsupported");
+  CHECK(converted(mixed + "a\nb\r\n--x\r\n\r\na\r\n--x--\r\n", true) == "unsupported");
+}
+
+TEST_CASE("binary content ends where it ended", "[mail][convert]") {
+  const std::string head = "MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n";
+  const std::string binary = "Content-Transfer-Encoding: binary\r\n\r\n";
+  const std::string base64 = "Content-Transfer-Encoding: base64\r\n\r\n";
+  CHECK(converted(head + binary + "abc", true) == head + base64 + "YWJj\r\n");
+  CHECK(converted(head + binary + "a\nb\n", true) == head + base64 + "YQpiCg==\r\n");
+  CHECK(converted(head + "\r\n" + "abc", true) == head + base64 + "YWJj\r\n");
+}
+
+TEST_CASE("where the header ends is the same for all", "[mail][convert]") {
+  const std::string fields =
+      "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
+  const std::string part = "--x\r\n\r\n" + kUmlauts + "--x--\r\n";
+  // A line of an mbox is in the header section; what only has a colon ends it.
+  const auto mbox = converted("From a@b Mon Nov 23 10:00:00 2026\r\n" + fields + part);
+  CHECK(mbox.find("MIME-Version", mbox.find("MIME-Version") + 1) == mbox.npos);
+  CHECK(mbox.find("\r\n--x\r\nContent-Transfer-Encoding: ") != mbox.npos);
+  for (const std::string line : {"X-G r: y\r\n", ": y\r\n"}) {
+    const auto out = converted(line + fields + part);
+    CHECK(out.find("\r\n\r\n" + line) != out.npos);
+    CHECK(out.ends_with("--x--\r\n"));
+  }
 }
 
 TEST_CASE("L18: a boundary that begins another is told apart", "[mail][convert]") {
