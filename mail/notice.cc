@@ -134,6 +134,15 @@ std::string explanation(const NoticeInput& input, const NoticeRecipient& one) {
   return "delivered";
 }
 
+// A text in UTF-8 needs no more than MIME to be read by the sender; only the report for programs
+// needs RFC 6533 for it.
+bool has_utf8_reason(const NoticeInput& input) {
+  return std::any_of(input.recipients.begin(), input.recipients.end(), [&](const auto& one) {
+    const auto why = explanation(input, one);
+    return !is_ascii(why) && is_utf8(why);
+  });
+}
+
 bool will_be_tried(const NoticeInput& input, const NoticeRecipient& one) {
   return input.kind == NoticeKind::delay && one.will_retry_until != TimePoint();
 }
@@ -217,10 +226,11 @@ std::string compose_notice(const NoticeInput& input) {
   POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());
   const bool utf8 = uses_utf8(input);
   const Quote quote = make_quote(input, utf8);
+  const bool utf8_reasons = utf8 || has_utf8_reason(input);
   std::string out;
   out.reserve(4096 + quote.text.size());
-  append_headers(input, utf8, utf8 || quote.eight_bit, out);
-  append_part_for_people(input, utf8, out);
+  append_headers(input, utf8, utf8_reasons || quote.eight_bit, out);
+  append_part_for_people(input, utf8_reasons, out);
   open_part(input, "Delivery report",
             utf8 ? "message/global-delivery-status" : "message/delivery-status", utf8, out);
   append_message_fields(input, utf8, out);

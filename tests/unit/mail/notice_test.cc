@@ -145,7 +145,8 @@ TEST_CASE("a notice about UTF-8 addresses is that of RFC 6533", "[mail][notice]"
   CHECK(is_utf8(notice));
 }
 
-TEST_CASE("M08: a notice to a sender without SMTPUTF8 is ASCII", "[mail][notice]") {
+TEST_CASE("M08: the report to a sender without SMTPUTF8 is ASCII, the text need not be",
+          "[mail][notice]") {
   const auto message = original();
   auto input = input_for(message);
   input.recipients[0].recipient.address = "\xc3\xbc@ext.test";
@@ -153,8 +154,14 @@ TEST_CASE("M08: a notice to a sender without SMTPUTF8 is ASCII", "[mail][notice]
   input.recipients[0].outcome.reply.text =
       "Gr\xc3\xbc\xc3\x9f"
       "e";
-  const auto notice = compose_notice(input);
-  CHECK(is_ascii(notice));
+  auto notice = compose_notice(input);
+  const auto report = notice.find("Content-Description: Delivery report");
+  CHECK(is_ascii(notice.substr(report)));
+  CHECK(notice.find("\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                    "Content-Transfer-Encoding: 8bit\r\n") < report);
+  CHECK(notice.find("\r\nContent-Transfer-Encoding: 8bit\r\n") < notice.find("\r\n\r\n"));
+  CHECK(notice.find("Gr\xc3\xbc\xc3\x9f"
+                    "e") < report);
   CHECK(notice.find("Final-Recipient: utf-8; \\x{FC}@ext.test\r\n") != std::string::npos);
   CHECK(notice.find("Original-Recipient: utf-8;\\x{FC}\\x{2B}x@ext.test\r\n") != std::string::npos);
 }
