@@ -23,7 +23,7 @@ Verdict verdict_of(Stage stage, const Reply& reply) {
     return Verdict::retry;
   if (before_mail(stage))
     return Verdict::retry;  // about us or the host, not about this message
-  if (stage == Stage::rcpt && reply.code == 552)
+  if (stage == Stage::rcpt && reply.code == 552 && reply.enhanced == EnhancedCode{5, 5, 3})
     return Verdict::retry;  // RFC 5321 §4.5.3.1.10
   if (is_about_host(stage, reply) && reply.code == 421)
     return Verdict::retry;

@@ -12,7 +12,9 @@ namespace postrider::delivery {
 // What a remote's final reply at a stage means for the recipients it is about.
 //  - a positive reply to the end of the content: delivered; positive before: not an end, asserts
 //  - 5xx at MAIL or later: bounce; before MAIL it is about the host: retry
-//  - 552 to RCPT is "too many recipients" (RFC 5321 §4.5.3.1.10): retry
+//  - 552 5.5.3 to RCPT is "too many recipients" (RFC 5321 §4.5.3.1.10): retry. Without a code it is
+//    that only behind others that were taken, see is_too_many_recipients(); it bounces here, as do
+//    a full mailbox (5.2.2) and a message that is too big for it (5.3.4)
 //  - all else: retry
 mail::Outcome judge(mail::Stage stage, const mail::Reply& reply, const std::string& remote);
 
