@@ -224,7 +224,11 @@ void Client::on_challenge(const Reply& reply) {
     expect(Command::auth);
     return;
   }
-  const auto decoded = decode_base64(trim(reply.text));
+  auto decoded = decode_base64(trim(reply.text));
+  // "334 Username:": the words of these mechanisms mean nothing.
+  const std::string_view mechanism = sasl_->mechanism();
+  if (!decoded && (mechanism == "LOGIN" || mechanism == "PLAIN"))
+    decoded = reply.text;
   state_ = State::challenged;
   challenge_ = decoded.value_or("");
   if (!decoded)

@@ -49,6 +49,12 @@ void read_keyword(std::string_view line, Capabilities& found) {
     found.require_tls = true;
   } else if (is("STARTTLS")) {
     found.starttls = true;
+  } else if (starts_with_ignoring_case(words.front(), "AUTH=")) {  // before RFC 2554
+    if (words.front().size() > 5 && found.auth.size() < kMostMechanisms)
+      found.auth.emplace_back(words.front().substr(5));
+    for (std::size_t i = 1; i < words.size() && found.auth.size() < kMostMechanisms; ++i)
+      if (!words[i].empty())
+        found.auth.emplace_back(words[i]);
   } else if (is("AUTH")) {
     for (std::size_t i = 1; i < words.size() && found.auth.size() < kMostMechanisms; ++i)
       if (!words[i].empty())

@@ -35,10 +35,16 @@ class Plain : public SaslClient {
     message.push_back('\0');
     return message + credentials_.secret;
   }
-  Result<std::string> step(std::string_view) override { return malformed("a challenge in PLAIN"); }
+  // There are servers that do not look at what came with AUTH, and ask, whatever their words.
+  Result<std::string> step(std::string_view) override {
+    if (std::exchange(asked_, true))
+      return malformed("a second challenge in PLAIN");
+    return *initial();
+  }
 
  private:
   Credentials credentials_;
+  bool asked_ = false;
 };
 
 // Two challenges, whatever their words: user, password.
