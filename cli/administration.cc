@@ -38,7 +38,7 @@ int ask(const Administration& how, const ControlRequest& request, const daemon::
 }
 
 bool print_json(const json::object& object) {
-  return print(json::serialize(object) + "\n");
+  return print(json_line(object));
 }
 
 ControlRequest request_for(const char* act) {

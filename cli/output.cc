@@ -3,11 +3,13 @@
 #include "base/text.h"
 
 #include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
 
 #include <array>
 #include <cstdio>
 #include <ctime>
 #include <unistd.h>
+#include <utility>
 
 namespace postrider::cli {
 
@@ -32,6 +34,16 @@ std::string sentence(const Error& error) {
 bool print(std::string_view text) {
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
          std::fflush(stdout) == 0;
+}
+
+std::string json_line(const json::object& object) {
+  auto line = json::serialize(object);
+  // They stand in strings only.
+  for (const auto& [octets, name] :
+       {std::pair("\xe2\x80\xa8", "\\u2028"), std::pair("\xe2\x80\xa9", "\\u2029")})
+    for (auto at = line.find(octets); at != std::string::npos; at = line.find(octets, at))
+      line.replace(at, 3, name);
+  return line + "\n";
 }
 
 bool standard_error_is_terminal() {

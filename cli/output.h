@@ -22,6 +22,9 @@ std::string sentence(const Error& error);
 // False when nobody reads standard output any more.
 bool print(std::string_view text);
 
+// The object in a line, also for readers to whom U+2028 and U+2029 end one (JavaScript, Python).
+std::string json_line(const boost::json::object& object);
+
 bool standard_error_is_terminal();
 
 // Members of lines from the daemon, which may be of another version: never throws, a missing

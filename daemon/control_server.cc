@@ -5,7 +5,7 @@
 #include "daemon/control_service.h"
 #include "daemon/control_socket.h"
 
-#include <set>
+#include <map>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -33,7 +33,19 @@ struct ControlServer::State {
   Log& log;
   Limits limits;
   std::unique_ptr<LocalListener> listener;
-  std::set<Stream*> streams;
+  // The connections, and whether a part of an answer is on its way.
+  std::map<Stream*, bool> writing;
+  // Keeps one in the books.
+  struct Presence {
+    Presence(State& state_, Stream& stream_) : state(state_), stream(stream_) {
+      state.writing[&stream] = false;
+    }
+    ~Presence() { state.writing.erase(&stream); }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+    State& state;
+    Stream& stream;
+  };
   bool stopping = false;
 
   static Task<void> listen(std::shared_ptr<State> self);
@@ -60,7 +72,7 @@ bool ControlServer::State::admit(Stream& stream) {
     refuse(stream, EX_NOPERM, "only root, the daemon's user and its group may administrate");
     return false;
   }
-  if (streams.size() >= limits.connections) {
+  if (writing.size() >= limits.connections) {
     refuse(stream, EX_TEMPFAIL, "too many requests at once; try again in a moment");
     return false;
   }
@@ -96,7 +108,9 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
     stream.clear_deadline();
     const Page page = co_await pool.run<Page>(loop, step);
     stream.set_deadline(limits.write);
+    writing[&stream] = true;
     auto written = co_await stream.write(page.lines);
+    writing[&stream] = false;
     if (!written || !page.more)
       co_return written;
   }
@@ -104,7 +118,7 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
 
 Task<void> ControlServer::State::serve(std::shared_ptr<State> self,
                                        std::unique_ptr<Stream> stream) {
-  self->streams.insert(stream.get());
+  const Presence presence(*self, *stream);
   auto request = co_await self->read_request(*stream);
   if (request) {
     std::shared_ptr<ControlJob> job = self->service.start(*request);
@@ -114,7 +128,6 @@ Task<void> ControlServer::State::serve(std::shared_ptr<State> self,
   } else if (stream->timed_out()) {
     self->refuse(*stream, EX_PROTOCOL, "the request did not arrive in time");
   }
-  self->streams.erase(stream.get());
 }
 
 Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
@@ -158,8 +171,11 @@ void ControlServer::start() {
 void ControlServer::stop() {
   state_->stopping = true;
   state_->listener->close();
-  for (Stream* stream : state_->streams)
+  for (const auto& [stream, is_writing] : state_->writing) {
+    if (!is_writing)
+      state_->refuse(*stream, EX_TEMPFAIL, "the daemon is stopping");
     stream->close();
+  }
 }
 
 }  // namespace postrider::daemon

@@ -1,6 +1,7 @@
 #include "cli/mailq_listing.h"
 
 #include "base/file.h"
+#include "cli/output.h"
 #include "daemon/control_protocol.h"
 #include "tests/support/folder.h"
 #include "tests/support/results.h"
@@ -108,6 +109,12 @@ TEST_CASE("a line of another version of the daemon does not break the listing", 
   for (const char* odd : {"{}", R"({"queue_id":1,"recipients":{}})",
                           R"({"recipients":[1,"x",{}],"message_size":"a","arrival_time":[]})"})
     CHECK_FALSE(MailqListing().message(object(odd)).empty());
+}
+
+TEST_CASE("a line of JSON is one line for every reader", "[cli][unit]") {
+  CHECK(json_line(
+            object("{\"a\":\"x\xe2\x80\xa8y\xe2\x80\xa9\xe2\x80\xa8\",\"b\":\"\xe2\x80\xaa\"}")) ==
+        "{\"a\":\"x\\u2028y\\u2029\\u2028\",\"b\":\"\xe2\x80\xaa\"}\n");
 }
 
 }  // namespace

@@ -92,6 +92,20 @@ TEST_CASE("I14: half a request ends at its deadline", "[daemon][unit]") {
   CHECK(line->find("in time") != std::string::npos);
 }
 
+TEST_CASE("who waits when the daemon stops hears that it stops", "[daemon][unit]") {
+  ControlDoor door;
+  auto connection = door.connect();
+  REQUIRE(connection.write("{\"act\":"));
+  CHECK(door.ask_for("status").exit_code == EX_OK);  // the other is being served by now
+  door.on_loop([&] { door.server->stop(); });
+  const auto line = connection.read_line(65536);
+  REQUIRE(line);
+  const auto end = find_end(parse_json_line(*line).value());
+  REQUIRE(end);
+  CHECK(end->exit_code == EX_TEMPFAIL);
+  CHECK(end->error == "the daemon is stopping");
+}
+
 TEST_CASE("I14: a flood of connections is capped and does not harm the rest", "[daemon][unit]") {
   ControlServer::Limits limits;
   limits.connections = 4;
