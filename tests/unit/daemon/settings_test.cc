@@ -1,9 +1,14 @@
 #include "daemon/settings.h"
 
+#include "base/blocking_pool.h"
+#include "base/log.h"
 #include "daemon/config_file.h"
+#include "daemon/local_limits.h"
+#include "daemon/submit_protocol.h"
 
 #include <catch2/catch.hpp>
 
+#include <sysexits.h>
 #include <unistd.h>
 
 using namespace postrider;
@@ -152,4 +157,33 @@ TEST_CASE("a reload tells what it cannot change", "[daemon][settings]") {
 
 TEST_CASE("the room that must stay free grows with the largest message", "[daemon][settings]") {
   CHECK(queue_settings(config("[accept]\nmessage_size = \"100MiB\"\n")).room_needed == 150U << 20U);
+}
+
+TEST_CASE("limits of sendmail hold for everybody but who is named", "[daemon][settings]") {
+  auto rules = local_rules(config(R"(
+[sendmail]
+messages_per_hour = 2
+recipients_per_hour = 10
+unlimited = ["root", "4242"]
+)")
+                               .sendmail);
+  REQUIRE(rules.has_value());
+  NullLog log;
+  const SystemClock clock;
+  BlockingPool pool(1);
+  LocalLimits limits(clock, log, pool, "/nowhere");
+  limits.set_rules(*std::move(rules));
+  for (const std::uint64_t uid : {0U, 4242U})
+    for (int i = 0; i < 20; ++i)
+      CHECK_FALSE(limits.add(uid, 100));
+  for (const std::uint64_t uid : {1U, 4241U, 4243U}) {
+    CHECK_FALSE(limits.add(uid, 1));
+    const auto never = limits.add(uid, 11);
+    REQUIRE(never);
+    CHECK(never->exit_code == EX_NOPERM);
+    CHECK_FALSE(limits.add(uid, 1));
+    const auto later = limits.add(uid, 1);
+    REQUIRE(later);
+    CHECK(later->exit_code == EX_TEMPFAIL);
+  }
 }
