@@ -137,7 +137,7 @@ class DropCrash(scenario.Scenario):
         for number in range(3):
             self.leave(f"n{number}")
         trace, self.server.wrapper = self.traced(
-            "-e", "trace=renameat2,fsync,fdatasync,unlinkat")
+            "-e", "trace=renameat,renameat2,fsync,fdatasync,unlinkat")
         self.server.start()
         self.server.wrapper = []
         self.server.wait_until_empty()
@@ -145,9 +145,9 @@ class DropCrash(scenario.Scenario):
         self.server.stop()
         steps = []
         for line in trace.read_text().splitlines():
-            found = re.search(r"(renameat2|fsync|fdatasync|unlinkat)\(\d+<([^>]*)>", line)
+            found = re.search(r"(renameat|fsync|fdatasync|unlinkat)2?\(\d+<([^>]*)>", line)
             if found and found[2] == str(self.drop):
-                steps.append({"renameat2": "rename", "fsync": "sync", "unlinkat": "unlink"}[found[1]])
+                steps.append({"renameat": "rename", "fsync": "sync", "unlinkat": "unlink"}[found[1]])
             elif found and found[2].endswith("queue.db-wal") and steps and steps[-1] != "store":
                 steps.append("store")
         steps = steps[steps.index("rename"):]
