@@ -170,7 +170,7 @@ std::optional<std::string> decode_liberally(std::string_view text) {
 
 Reply apply_envid(std::string_view value, const MailRules&, MailCommand& command) {
   const auto decoded = decode_liberally(value);
-  if (!decoded)
+  if (!decoded || !is_ascii(value))
     return bad_parameter("ENVID");
   if (decoded->size() <= kMostEnvelopeId && is_ascii(*decoded))
     command.envelope_id = encode_xtext(*decoded);
