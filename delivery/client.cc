@@ -183,6 +183,7 @@ void Client::on_hello(Command command, const Reply& reply) {
     helo_ = reply.text.substr(0, reply.text.find_first_of(" \n"));
     if (command == Command::ehlo)
       capabilities_ = parse_capabilities(reply);
+    capabilities_.chunking = capabilities_.chunking && may_chunk_;
     capabilities_.is_mailbox = dialect_ == Dialect::lmtp;
     secure();
     return;

@@ -104,6 +104,10 @@ class Client {
   // Room for one more message. False for ever once the remote's MAILMAX is reached.
   bool can_begin() const;
   bool is_spent() const;
+  // BDAT was announced, and is not known there: the message may be tried by DATA on a new
+  // connection, for what was sent as a chunk may have been read as commands.
+  bool is_chunking_refused() const { return chunking_refused_; }
+  void never_chunk() { may_chunk_ = false; }  // before the answer to EHLO
   // Requires can_begin(). converted: the content in 7 bits, when fitting() asked for it.
   void begin(Job job, std::shared_ptr<const std::string> converted);
   Fitting fitting(const Job& job) const;
@@ -196,6 +200,7 @@ class Client {
   Result<void> on_data(Transaction& transaction, const mail::Reply& reply);
   Result<void> on_body_end(Transaction& transaction, std::size_t position,
                            const mail::Reply& reply);
+  void refuse_chunking(Transaction& transaction, const mail::Reply& reply);
   void finish_round(Transaction& transaction);
   void end(Transaction& transaction);
   void end_all(const mail::Outcome& why);
@@ -219,6 +224,8 @@ class Client {
   bool auth_refused_ = false;
   std::string auth_detail_;
   bool cut_off_ = false;
+  bool may_chunk_ = true;
+  bool chunking_refused_ = false;
   bool may_quit_ = true;
   bool takes_no_mail_ = false;
   bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL

@@ -240,6 +240,10 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   using At = Transaction::At;
   if (reply.is_positive() && !transaction.content_written)
     return malformed("a " + std::to_string(reply.code) + " reply in the middle of the content");
+  if (transaction.chunked && (reply.code == 500 || reply.code == 502)) {
+    refuse_chunking(transaction, reply);
+    return {};
+  }
   auto outcome = judge(Stage::body_end, reply, remote_);
   outcome.relayed_to_non_dsn = reply.is_positive() && !capabilities_.dsn;
   if (position != kAll) {
@@ -259,6 +263,19 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
     lost(Error(Errc::stopped, "content"));
   }
   return {};
+}
+
+// No verdict on the message: the command is not known.
+void Client::refuse_chunking(Transaction& transaction, const Reply& reply) {
+  failure_ = judge(Stage::body_end, reply, remote_);
+  failure_.verdict = mail::Verdict::retry;
+  failure_.status.klass = 4;
+  failure_.tls = tls_state_;
+  chunking_refused_ = true;
+  transaction.unsettle_all(Transaction::At::accepted, failure_);
+  state_ = State::closing;
+  may_quit_ = false;
+  end_all(failure_);
 }
 
 void Client::finish_round(Transaction& transaction) {

@@ -182,6 +182,7 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
       group.way = std::move(way);
       group.job.lease = handle;
       group.job.message = lease.message;
+      group.job.in_doubt = !in_doubt_.empty() && in_doubt_.erase(lease.message->id.value) > 0;
       group.job.recipients.push_back(leased.index);
       continue;
     }

@@ -9,6 +9,7 @@
 #include "delivery/local/performer.h"
 #include "delivery/local_runner.h"
 #include "delivery/maillog.h"
+#include "delivery/memory_budget.h"
 #include "delivery/postbag.h"
 #include "delivery/site.h"
 
@@ -18,6 +19,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace postrider::delivery {
@@ -185,6 +187,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   SystemRandom random_;
   std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
   std::unique_ptr<BlockingPool> pool_;  // reads what notices quote and explanations need
+  std::shared_ptr<MemoryBudget> conversions_ = std::make_shared<MemoryBudget>(kMostConverting);
   std::shared_ptr<LocalRunner> local_;
   TlsHooks hooks_;
   std::vector<std::shared_ptr<TlsSessions>> sessions_;  // of each loop
@@ -194,6 +197,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::unordered_map<std::string, std::unique_ptr<Site>> sites_;
   std::unordered_map<std::uint64_t, Site*> site_of_handle_;
   std::unordered_map<std::string, std::unique_ptr<Destination>> destinations_;
+  std::unordered_set<std::int64_t> in_doubt_;  // messages lost behind their content, for a retry
   std::unordered_map<std::string, std::string> assigned_;  // domain to site, as the queue knows
 
   struct Handover {

@@ -19,12 +19,22 @@ namespace {
 constexpr auto kBadAddress = std::chrono::minutes(1);
 constexpr std::size_t kMostBadAddresses = 1000;
 constexpr std::uint32_t kMostReturns = 3;
+constexpr std::size_t kMostInDoubt = 10000;
 
 std::vector<Candidate> socket_candidate(const std::string& path) {
   Candidate candidate;
   candidate.endpoint = asio::local::stream_protocol::endpoint(path);
   candidate.address = candidate.remote = path;
   return {std::move(candidate)};
+}
+
+// How often the job came back untried while its site took nothing else either: one that takes other
+// messages meanwhile, and closes behind each, is well, and the job has had bad luck.
+std::uint32_t count_return(const Site& site, Job& job) {
+  if (site.progress != job.progress)
+    job.returns = 0;
+  job.progress = site.progress;
+  return ++job.returns;
 }
 
 // A failure that says more about the site than about the message.
@@ -65,6 +75,7 @@ void Core::start_courier(Site& site) {
   order.domain = domain_of_front(site);
   order.sts = site.tls.sts;
   order.pool = pool_.get();
+  order.conversions = conversions_;
   order.clock = &clock_;
   order.tell = [bag = from_loops_[loop]](CourierEvent event) { bag->put(std::move(event)); };
   auto link = std::make_unique<Link>();
@@ -163,7 +174,15 @@ void Core::on_ended(Site& site, Link& link, CourierEvent event) {
   const Outcome* broken = nullptr;
   if (end.reused)
     ++counters_.messages_on_reused;
+  ++site.progress;
   for (auto& result : end.results) {
+    const auto& outcome = result.outcome;
+    if (outcome.verdict == Verdict::retry && outcome.reply.code == 0 &&
+        (outcome.stage == Stage::body || outcome.stage == Stage::body_end)) {
+      if (in_doubt_.size() >= kMostInDoubt)
+        in_doubt_.clear();
+      in_doubt_.insert(end.job.message->id.value);
+    }
     success = success || result.outcome.verdict == Verdict::delivered;
     log_attempt(*found->second, end, result);
   }
@@ -213,7 +232,7 @@ void Core::take_returned(Site& site, CourierEvent& event) {
     if (is_draining_) {
       put_back(job);
       close_if_done(job.lease);
-    } else if (event.was_ready && !event.was_useful && ++job.returns >= kMostReturns) {
+    } else if (event.was_ready && !event.was_useful && count_return(site, job) >= kMostReturns) {
       settle_all(job, why);  // a host that greets and hangs up must not make us spin
       close_if_done(job.lease);
     } else {

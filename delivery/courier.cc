@@ -5,8 +5,11 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/connect.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include <array>
+#include <exception>
+#include <new>
 
 namespace postrider::delivery {
 
@@ -17,6 +20,8 @@ namespace {
 constexpr unsigned kMostSessions = 2;  // conversations for one attempt, as RFC 5321 §5.1 suggests
 constexpr unsigned kMostTries = 2;     // hosts or connections for one job in one attempt
 constexpr std::uint64_t kMostConverted = 64U << 20U;
+constexpr auto kMemoryPatience = std::chrono::minutes(2);
+constexpr auto kMemoryPause = std::chrono::milliseconds(200);
 
 Duration limit_of(Stage stage, const Timeouts& timeouts) {
   switch (stage) {
@@ -41,26 +46,46 @@ Duration limit_of(Stage stage, const Timeouts& timeouts) {
   }
 }
 
-// For a message that the remote cannot take as it is.
-Result<std::shared_ptr<const std::string>> to_seven_bit(const mail::Message& message,
-                                                        const OpenBody& open_body) {
-  if (message.content.size > kMostConverted)
-    return Error(Errc::unsupported, "convert a message of this size");
-  auto bytes = load_bytes(message, open_body, kMostConverted);
-  if (!bytes)
-    return bytes.error();
-  auto converted = mail::to_seven_bit(message.content.trace + *bytes,
-                                      message.envelope.body == mail::BodyType::binary_mime);
-  if (!converted)
-    return converted.error();
-  return std::make_shared<const std::string>(*std::move(converted));
+bool is_binary(const mail::Message& message) {
+  return message.envelope.body == mail::BodyType::binary_mime;
 }
 
-mail::Outcome not_convertible(const Error& error, const std::string& remote) {
+// For a message that the remote cannot take as it is. Takes long.
+Result<std::shared_ptr<const std::string>> to_seven_bit(const mail::Message& message,
+                                                        const OpenBody& open_body) {
+  try {
+    auto bytes = load_bytes(message, open_body, kMostConverted);
+    if (!bytes)
+      return bytes.error();
+    bytes->insert(0, message.content.trace);
+    auto converted = mail::to_seven_bit(*bytes, is_binary(message));
+    if (!converted)
+      return converted.error();
+    converted->shrink_to_fit();
+    return std::make_shared<const std::string>(*std::move(converted));
+  } catch (const std::bad_alloc&) {
+    return Error(make_error_code(boost::system::errc::not_enough_memory), "convert to 7 bits");
+  }
+}
+
+// What a conversion takes: the source, and a result that may be longer by half of it.
+std::uint64_t memory_for(const mail::Message& message) {
+  const auto size = message.content.trace.size() + message.content.size;
+  return size + size + size / 2;
+}
+
+mail::Outcome not_convertible(const Error& error, const mail::Message& message,
+                              const std::string& remote) {
   if (error.code() == make_error_code(Errc::unsupported))
     return decide(mail::Verdict::bounce, Stage::mail, {5, 6, 3},
-                  "the message holds 8-bit content, which " + remote +
+                  std::string(is_binary(message) ? "the message is binary"
+                                                 : "the message holds 8-bit content") +
+                      ", which " + remote +
                       " does not take and which cannot be converted without loss");
+  const auto code = error.code();
+  if (code == boost::system::errc::not_enough_memory || code == make_error_code(Errc::stopped))
+    return decide(mail::Verdict::retry, Stage::mail, {4, 3, 1},
+                  "there is no memory now to convert the message for " + remote);
   return decide(mail::Verdict::retry, Stage::mail, {4, 3, 0},
                 "our copy of the message cannot be read: " + error.describe());
 }
@@ -119,7 +144,22 @@ void Courier::tell(CourierEvent event) {
   order_.tell(std::move(event));
 }
 
+// Whatever happens, what it has in hand goes back.
 Task<void> Courier::run(std::shared_ptr<Courier> self) {
+  try {
+    co_await visit_candidates();
+  } catch (const std::exception& error) {
+    session_ = nullptr;
+    failure_ = decide(mail::Verdict::retry, Stage::connect, {4, 3, 0},
+                      std::string("something went wrong here: ") + error.what());
+    order_.log->write(LogEvent(Level::error, "courier_broken").add("reason", error.what()));
+  }
+  while (is_converting_)
+    co_await converted_.wait();
+  finish();
+}
+
+Task<void> Courier::visit_candidates() {
   std::size_t next = 0;
   while (next < order_.candidates.size() && sessions_ < kMostSessions && !aborted_) {
     if (closing_ && jobs_.empty())
@@ -128,6 +168,11 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
       sessions_ = 0;
     const bool was_ready_before = std::exchange(was_ready_, false);
     const bool again = co_await try_candidate(order_.candidates[next]);
+    const bool was_converting = is_converting_;
+    while (is_converting_)
+      co_await converted_.wait();
+    if (was_converting && !jobs_.empty())
+      retry_same_ = true;  // the host only got tired of waiting
     if (again)
       continue;
     if (was_ready_ && jobs_.empty())
@@ -136,7 +181,6 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
     if (!retry_same_)
       ++next;
   }
-  finish();
 }
 
 // What is left: jobs that no host has failed go back, the others end as the last host said.
@@ -222,14 +266,30 @@ Task<bool> Courier::try_candidate(const Candidate& candidate) {
     failure_ = judge(Stage::connect, Error(failed, "open socket"), candidate.remote);
     co_return false;
   }
-  Session session(loop_, std::move(socket), *order_.settings, candidate, order_.dialect,
-                  security_for(candidate));
+  // The writer has a share of it, for what throws ends this coroutine first.
+  const auto shared = std::make_shared<Session>(loop_, std::move(socket), *order_.settings,
+                                                candidate, order_.dialect, security_for(candidate));
+  auto& session = *shared;
+  if (never_chunks_)
+    session.client.never_chunk();
   session_ = &session;
   auto reached = co_await reach(session.stream, candidate);
   if (reached) {
     session.is_reached = true;
     session.heard = std::chrono::steady_clock::now();
-    co_await converse(session);
+    std::exception_ptr thrown;
+    try {
+      co_await converse(shared);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    if (thrown) {
+      session_ = nullptr;
+      end_session(session);
+      session.client.lost(Error(Errc::stopped, "conversation"));
+      collect(session);
+      std::rethrow_exception(thrown);
+    }
     if (session.client.takes_no_mail())
       ++refusals_;
   } else {
@@ -256,9 +316,10 @@ Task<bool> Courier::try_candidate(const Candidate& candidate) {
 
 // Reads until the conversation is over; a second coroutine writes, so that a remote that refuses
 // in the middle of a large body is heard.
-Task<void> Courier::converse(Session& session) {
+Task<void> Courier::converse(std::shared_ptr<Session> shared) {
+  auto& session = *shared;
   ++sessions_;
-  loop_.spawn(write_loop(shared_from_this(), session), *order_.log, "courier writer");
+  loop_.spawn(write_loop(shared_from_this(), shared), *order_.log, "courier writer");
   arm(session);
   while (!session.client.is_closing()) {
     if (session.client.wants_handshake()) {
@@ -286,13 +347,17 @@ Task<void> Courier::converse(Session& session) {
     session.stream.write_now("QUIT\r\n");
   if (order_.sessions && !session.session_key.empty() && session.was_ready)
     order_.sessions->keep(session.session_key, session.stream.tls_session());
-  session.is_over = true;
-  session.stream.close();
-  session.wake.set();
+  end_session(session);
   co_await session.writer_gone.wait();
   if (!session.client.is_closing())
     session.client.lost(Error(asio::error::eof, "read"));
   collect(session);
+}
+
+void Courier::end_session(Session& session) {
+  session.is_over = true;
+  session.stream.close();
+  session.wake.set();
 }
 
 void Courier::read_what_came(Session& session) {
@@ -310,7 +375,8 @@ void Courier::read_what_came(Session& session) {
     client.lost(fed.error());
 }
 
-Task<void> Courier::write_loop(std::shared_ptr<Courier> self, Session& session) {
+Task<void> Courier::write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Session> shared) {
+  auto& session = *shared;
   const SendLimits limits{order_.settings->timeouts.block, order_.settings->timeouts.body_end};
   while (!session.is_over) {
     if (!session.client.has_output()) {
@@ -383,8 +449,11 @@ void Courier::keep_unsettled(Session& session, JobEnd& ended) {
 void Courier::pump(Session& session) {
   auto& client = session.client;
   const auto may_begin = [&] {
-    return client.can_begin() && !session.is_left && !session.stream.timed_out();
+    return client.can_begin() && !session.is_left && !session.stream.timed_out() && !is_converting_;
   };
+  // What was lost in the middle before gets a new connection, which others have not used up.
+  if (!jobs_.empty() && jobs_.front().job.in_doubt && client.messages() > 0 && may_begin())
+    session.is_left = retry_same_ = true;
   while (!jobs_.empty() && may_begin()) {
     auto waiting = std::move(jobs_.front());
     jobs_.pop_front();
@@ -403,14 +472,62 @@ void Courier::begin(Session& session, Waiting waiting) {
   auto& client = session.client;
   std::shared_ptr<const std::string> converted;
   if (client.fitting(waiting.job).kind == Fitting::Kind::needs_seven_bit) {
-    auto made = to_seven_bit(*waiting.job.message, order_.open_body);
-    if (!made) {
-      end_with(std::move(waiting.job), not_convertible(made.error(), client.remote()));
+    if (!waiting.converted) {
+      is_converting_ = true;
+      loop_.spawn(convert(shared_from_this(), std::move(waiting), client.remote()), *order_.log,
+                  "conversion");
       return;
     }
-    converted = *std::move(made);
+    converted = std::move(waiting.converted);
   }
   client.begin(std::move(waiting.job), std::move(converted));
+}
+
+Task<Result<void>> Courier::wait_for_memory(std::uint64_t octets) {
+  const auto give_up_at = std::chrono::steady_clock::now() + kMemoryPatience;
+  asio::steady_timer timer(loop_.context());
+  while (!order_.conversions->take(octets)) {
+    if (aborted_ || std::chrono::steady_clock::now() > give_up_at)
+      co_return Error(Errc::stopped, "wait for memory");
+    timer.expires_after(kMemoryPause);
+    (void)co_await timer.async_wait(asio::as_tuple(use_task));
+  }
+  co_return Result<void>{};
+}
+
+Task<void> Courier::convert(std::shared_ptr<Courier> self, Waiting waiting, std::string remote) {
+  using Converted = Result<std::shared_ptr<const std::string>>;
+  const auto message = waiting.job.message;
+  const auto octets = memory_for(*message);
+  Converted made = Error(Errc::unsupported, "convert a message of this size");
+  if (message->content.size <= kMostConverted) {
+    auto room = co_await wait_for_memory(octets);
+    if (room) {
+      std::function<Converted()> job = [message, open_body = order_.open_body] {
+        return to_seven_bit(*message, open_body);
+      };
+      made = co_await order_.pool->run<Converted>(loop_, std::move(job));
+      const auto kept = made ? std::min<std::uint64_t>(octets, (*made)->size()) : 0;
+      order_.conversions->give(octets - kept);
+      if (made)  // counted until nobody needs it
+        made = std::shared_ptr<const std::string>(
+            made->get(), [source = *made, budget = order_.conversions, kept](const std::string*) {
+              budget->give(kept);
+            });
+    } else {
+      made = room.error();
+    }
+  }
+  is_converting_ = false;
+  if (made) {
+    waiting.converted = *std::move(made);
+    jobs_.push_front(std::move(waiting));
+  } else {
+    end_with(std::move(waiting.job), not_convertible(made.error(), *message, remote));
+  }
+  converted_.set();
+  if (session_ != nullptr)
+    pump(*session_);
 }
 
 // One deadline: that of the reply awaited, moved on by whole replies only (attacks.md X08), or the

@@ -10,6 +10,7 @@
 #include "delivery/body_sender.h"
 #include "delivery/candidate.h"
 #include "delivery/client.h"
+#include "delivery/memory_budget.h"
 #include "delivery/secret_keeper.h"
 #include "delivery/settings.h"
 #include "delivery/tls_sessions.h"
@@ -68,6 +69,7 @@ struct CourierOrder {
   std::string domain;                      // of the first recipient, for reports
   std::shared_ptr<const StsPolicy> sts;    // its policy, for reports
   BlockingPool* pool = nullptr;            // for what takes long
+  std::shared_ptr<MemoryBudget> conversions;
   const Clock* clock = nullptr;
   Log* log = nullptr;
 };
@@ -93,13 +95,18 @@ class Courier : public std::enable_shared_from_this<Courier> {
   struct Session;
   struct Waiting {
     Job job;
-    mail::Outcome why;  // of the host that failed it, if tries > 0
+    mail::Outcome why;                               // of the host that failed it, if tries > 0
+    std::shared_ptr<const std::string> converted{};  // for hosts that need it so
   };
   Task<void> run(std::shared_ptr<Courier> self);
+  Task<void> visit_candidates();
   Task<bool> try_candidate(const Candidate& candidate);
   AddressSlot::Hold take_hold();
   Task<Result<void>> reach(Stream& stream, const Candidate& candidate);
-  Task<void> converse(Session& session);
+  Task<void> converse(std::shared_ptr<Session> session);
+  // Makes 7 bits of a message off the loop, when there is memory for it, and puts it back in front.
+  Task<void> convert(std::shared_ptr<Courier> self, Waiting waiting, std::string remote);
+  Task<Result<void>> wait_for_memory(std::uint64_t octets);
   // courier_security.cc
   Task<bool> get_credentials(const Candidate& candidate);
   Security security_for(const Candidate& candidate) const;
@@ -110,7 +117,8 @@ class Courier : public std::enable_shared_from_this<Courier> {
   std::optional<TlsAttempt> broken_tls(const Session& session);
   void note_clear(const Session& session);
   bool tries_again(const Session& session);
-  Task<void> write_loop(std::shared_ptr<Courier> self, Session& session);
+  Task<void> write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Session> session);
+  static void end_session(Session& session);
   void read_what_came(Session& session);
   void pump(Session& session);
   void begin(Session& session, Waiting waiting);
@@ -132,6 +140,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   unsigned refusals_ = 0;  // 521
   bool was_ready_ = false;
   bool retry_same_ = false;
+  bool never_chunks_ = false;  // the host announces BDAT and does not know it
+  bool is_converting_ = false;
+  Signal converted_;
   std::shared_ptr<const Credentials> credentials_;
   bool renewed_ = false;              // a refused token: which is done once
   std::optional<TlsAttempt> broken_;  // of the candidate: the next connection is in clear

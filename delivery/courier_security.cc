@@ -225,7 +225,7 @@ void Courier::note_clear(const Session& session) {
 }
 
 // Whether the same host deserves another connection: in clear after TLS that broke, where that is
-// allowed, once; with a fresh token after a refused one.
+// allowed, once; without BDAT, once; with a fresh token after a refused one.
 bool Courier::tries_again(const Session& session) {
   const auto& client = session.client;
   const bool was_broken = broken_.has_value();
@@ -233,6 +233,8 @@ bool Courier::tries_again(const Session& session) {
   if (!was_broken)
     broken_ = broken_tls(session);
   if (broken_)
+    return true;
+  if (client.is_chunking_refused() && !std::exchange(never_chunks_, true))
     return true;
   if (!client.is_auth_refused())
     return false;

@@ -18,6 +18,8 @@ struct Job {
   std::vector<std::uint32_t> recipients;  // in message->envelope.recipients
   std::uint32_t tries = 0;                // hosts or connections that failed it in this attempt
   std::uint32_t returns = 0;              // connections that ended before they took it
+  std::uint64_t progress = 0;             // of the site, when it was returned last
+  bool in_doubt = false;                  // lost in the middle before: on a connection of its own
   SteadyTime handed_over;                 // to a courier, for the log's delays
 };
 

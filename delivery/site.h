@@ -75,6 +75,7 @@ struct Site {
   bool is_looking_up = false;
   BadAddresses bad;
   bool is_one_by_one = false;  // closes after each message
+  std::uint64_t progress = 0;  // messages that its hosts have said something about
   SteadyTime used;             // when it last had work, for forgetting it
 };
 

@@ -3,6 +3,7 @@
 #include "fake_mx.h"
 #include "rig.h"
 
+#include "delivery/memory_budget.h"
 #include "mail/command.h"
 
 #include <catch2/catch.hpp>
@@ -438,6 +439,43 @@ TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or bounces"
             rig.deliver(make_message({"a@x.test"},
                                      "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n"
                                      "\xc3\xbc\r\n--x--\r\n"))) == "0 bounce 5.6.3");
+  SECTION("many at once, and each in its turn") {
+    std::vector<mail::MessageId> sent;
+    for (int i = 0; i < 50; ++i)
+      sent.push_back(rig.send(make_message({"a@x.test"}, header + "gr\xc3\xbc\xc3\x9f\r\n")));
+    for (const auto id : sent)
+      CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  }
+}
+
+TEST_CASE("memory that many share is given once", "[delivery]") {
+  MemoryBudget budget(100);
+  CHECK(budget.take(60));
+  CHECK_FALSE(budget.take(41));
+  CHECK(budget.take(40));
+  budget.give(60);
+  CHECK(budget.left() == 60);
+  CHECK(budget.take(60));
+}
+
+TEST_CASE("what was lost in the middle is tried again on a connection of its own",
+          "[delivery][dispatcher]") {
+  Behaviour cut;
+  cut.drop_at = ".";
+  FakeMx mx(cut);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto lost = make_message({"a@x.test"});
+  CHECK(describe(rig.deliver(lost)) == "0 retry 4.4.2");
+  mx.behave({});
+  CHECK(describe(rig.deliver(make_message({"b@x.test"}))) == "0 delivered 2.0.0");
+  const auto before = mx.connections();
+  CHECK(describe(rig.deliver(lost)) == "0 delivered 2.0.0");
+  CHECK(mx.connections() == before + 1);
+  // Once; then it is a message like others.
+  CHECK(describe(rig.deliver(lost)) == "0 delivered 2.0.0");
+  CHECK(mx.connections() == before + 1);
 }
 
 TEST_CASE("O10: what arrives is what was sent, octet for octet", "[delivery][dispatcher]") {
@@ -565,4 +603,18 @@ TEST_CASE("more destinations than are remembered", "[delivery][dispatcher]") {
   const auto message = make_message(addresses_in_domains("d", 20'100), "S: x\r\n\r\n", "");
   const auto record = rig.deliver(message);
   CHECK(record.results.size() == 20'100);
+}
+
+TEST_CASE("a host that announces CHUNKING and does not know BDAT gets DATA",
+          "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  behaviour.refuses_chunks = true;
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test", "b@x.test"}))) ==
+        "0 delivered 2.0.0, 1 delivered 2.0.0");
+  CHECK(mx.taken().size() == 1);
 }

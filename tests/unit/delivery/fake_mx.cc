@@ -235,6 +235,10 @@ void FakeMx::serve(int socket) {
                                     : talk.chunk(std::stoul(command.substr(5)), message.content);
       if (!complete || talk.drops("."))
         return;
+      if (!is_data && how.refuses_chunks) {
+        talk.say("502 5.5.1 not here\r\n");
+        continue;
+      }
       std::this_thread::sleep_for(how.end_takes);
       if (message.rcpts.empty()) {
         talk.say("503 5.5.1 no recipients\r\n");

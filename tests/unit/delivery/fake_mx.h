@@ -25,6 +25,8 @@ struct Behaviour {
   std::size_t drop_after_sent = static_cast<std::size_t>(-1);
   // How long the reply to the end of the content takes.
   std::chrono::milliseconds end_takes{0};
+  // Swallows chunks and says that it does not know the command.
+  bool refuses_chunks = false;
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
 };

@@ -276,3 +276,20 @@ TEST_CASE("the reply to the end of a message has a time of its own", "[delivery]
   for (const auto id : sent)
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
 }
+
+TEST_CASE("a host that hangs up right behind its EHLO reply is left after a few connections",
+          "[delivery][hostile]") {
+  RawPeer peer([](int socket) {
+    say(socket, "220 hi\r\n");
+    char room[4096];
+    (void)!::recv(socket, room, sizeof room, 0);
+    say(socket, "250 mx\r\n");
+  });
+  Rig rig;
+  rig.route_to(peer.port);
+  rig.start();
+  const auto words = describe(rig.deliver(make_message({"a@x.test"})));
+  INFO(words);
+  CHECK((words == "0 untried" || words == "0 retry 4.4.2"));
+  CHECK(peer.connections <= 6);
+}
