@@ -66,13 +66,39 @@ std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t reci
   save_sometimes();
   if (verdict.limit.empty())
     return std::nullopt;
-  const auto limit = std::to_string(verdict.most) + " " + std::string(verdict.limit);
+  return refused(EX_TEMPFAIL, "you may send at most " + judged(uid, verdict) + "; try again later");
+}
+
+std::string LocalLimits::begin_message(std::uint32_t uid) {
+  return count(uid, [&] { return quota_.add_message(name_of(uid), clock_.now()); });
+}
+
+std::string LocalLimits::add_recipient(std::uint32_t uid) {
+  return count(uid, [&] { return quota_.add_recipient(name_of(uid), 0, clock_.now()); });
+}
+
+std::string LocalLimits::count(std::uint64_t uid, const std::function<Quota::Verdict()>& add) {
+  Quota::Verdict verdict;
+  {
+    const std::lock_guard lock(mutex_);
+    if (rules_.unlimited.contains(uid))
+      return {};
+    verdict = add();
+    is_dirty_ = true;
+  }
+  save_sometimes();
+  return verdict.limit.empty() ? std::string() : judged(uid, verdict);
+}
+
+// The limit in words, which the log hears once an hour.
+std::string LocalLimits::judged(std::uint64_t uid, const Quota::Verdict& verdict) {
+  auto limit = std::to_string(verdict.most) + " " + std::string(verdict.limit);
   if (verdict.is_fresh)
     log_.write(LogEvent(Level::error, "user_limited")
                    .add("user", name_of(uid))
                    .add("client", "local")
                    .add("limit", limit));
-  return refused(EX_TEMPFAIL, "you may send at most " + limit + "; try again later");
+  return limit;
 }
 
 std::vector<Quota::Limited> LocalLimits::limited() const {

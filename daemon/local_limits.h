@@ -8,8 +8,10 @@
 #include "base/time.h"
 #include "daemon/submit_protocol.h"
 #include "smtpd/auth/quota.h"
+#include "smtpd/local_sender.h"
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -24,7 +26,7 @@ struct LocalRules {
 };
 
 // Thread-safe.
-class LocalLimits {
+class LocalLimits : public smtpd::LocalCounter {
  public:
   // Counts outlive a restart in <folder>/local, which is written from time to time on the pool; it
   // is read by the first set_rules(). The pool ends before this does.
@@ -35,10 +37,16 @@ class LocalLimits {
   // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
   std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
 
+  // The same counts, for SMTP over loopback.
+  std::string begin_message(std::uint32_t uid) override;
+  std::string add_recipient(std::uint32_t uid) override;
+
   std::vector<smtpd::auth::Quota::Limited> limited() const;  // users at a limit, "uid 1000"
   void save();                                               // blocks
 
  private:
+  std::string count(std::uint64_t uid, const std::function<smtpd::auth::Quota::Verdict()>& add);
+  std::string judged(std::uint64_t uid, const smtpd::auth::Quota::Verdict& verdict);
   void save_sometimes();
 
   const Clock& clock_;

@@ -232,13 +232,15 @@ void Running::make_parts(StartProblems& problems) {
   if (!problems.lines.empty())
     return;
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
+  pool_.emplace(kPoolThreads);
+  local_limits_.emplace(clock_, *log_, *pool_, config.spool + "/auth");
   auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
   auth_->set_pam_helper(pam_);
   const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
     return *lanes_[loop.number()]->resolver;
   };
   auth_->set_resolvers(resolver_of);
-  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_);
+  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_);
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -256,7 +258,6 @@ void Running::make_parts(StartProblems& problems) {
   auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_);
   if (!sending)
     return add(problems, sending.error());
-  pool_.emplace(kPoolThreads);
   tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,
                                           *queue_, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
@@ -290,7 +291,6 @@ void Running::open_doors(StartProblems& problems) {
   auto rules = local_rules(config.sendmail);
   if (!rules)
     return add(problems, rules.error().during("sendmail.unlimited"));
-  local_limits_.emplace(clock_, *log_, *pool_, config.spool + "/auth");
   local_limits_->set_rules(*std::move(rules));
   auto& loop = lanes_.front()->loop;
   dispatcher_->set_performer(parent_);

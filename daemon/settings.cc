@@ -223,7 +223,8 @@ Result<LocalRules> local_rules(const SendmailConfig& config) {
 
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables) {
+    std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables,
+    smtpd::LocalCounter* counter) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -251,6 +252,11 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->directory = std::move(directory);
   if (config.auth.is_used())
     settings->auth = std::move(gate);
+  const auto& most = config.sendmail;
+  if (most.messages_per_hour + most.messages_per_day + most.recipients_per_hour +
+          most.recipients_per_day >
+      0)
+    settings->local_counter = counter;
   settings->auth_in_clear = config.auth.clear;
   settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
   settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);

@@ -34,7 +34,8 @@ SubmitSettings submit_settings(const Config& config,
 Result<LocalRules> local_rules(const SendmailConfig& config);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {});
+    std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {},
+    smtpd::LocalCounter* counter = nullptr);
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.

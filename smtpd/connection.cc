@@ -29,6 +29,7 @@ Connection::Connection(std::shared_ptr<Reception> reception, Socket socket, cons
       began_(reception_->clock().steady()) {
   client_.address = arrival.address;
   client_.port = arrival.port;
+  client_.local_user = arrival.local_user;
   count(reception_->counters().connections);
   reception_->add(*this);
 }

@@ -18,6 +18,7 @@ struct Arrival {
   std::uint16_t port = 0;
   Role role = Role::mx;
   bool proxied = false;
+  std::optional<std::uint32_t> local_user;  // of smtpd/local_sender.h
   TlsStart tls_start = TlsStart::never;
   std::shared_ptr<const TlsContext> tls;  // null: never
 };

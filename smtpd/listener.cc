@@ -135,6 +135,8 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   if (!reception.slots().take(trusted ? limit : limit - limit / 8))
     return turn_away(socket, arrival.address, "all slots taken", replies::kAllBusy);
   reception.notice_stress();
+  if (reception.policy()->settings().local_counter != nullptr && !proxied_)
+    arrival.local_user = local_user_of(socket.get(), peer);
   Socket stream(reception.loop().context());
   boost::system::error_code failed;
   stream.assign(protocol_of(peer->sa_family), socket.get(), failed);

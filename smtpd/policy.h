@@ -6,6 +6,7 @@
 #include "smtpd/settings.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,8 @@ namespace postrider::smtpd {
 struct Client {
   IpAddress address;  // none: a Unix socket
   std::uint16_t port = 0;
+  // Whose mail it counts as, if it is of a user of this machine who is not logged in.
+  std::optional<std::uint32_t> local_user;
   bool trusted = false;       // within relay_from, or on a Unix socket
   std::string authenticated;  // the user, once AUTH has succeeded; empty: nobody
   std::string mechanism;      // by which

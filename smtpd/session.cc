@@ -254,6 +254,8 @@ Session::Step Session::on_mail(std::string_view arguments) {
     return ours("451 4.3.0 Storage trouble, try again later");
   if (const auto refusal = submission_refusal(parsed->sender); !refusal.empty())
     return {refusal};
+  if (const auto refusal = local_refusal(); !refusal.empty())
+    return {refusal};
   scratch_ = Policy::refusal(policy_->settings().senders, parsed->sender);
   if (!scratch_.empty())
     return {scratch_};

@@ -191,6 +191,7 @@ class Session {
   Step on_auth_line(std::string_view line, bool more_follows);
   Step on_auth_step(auth::Dialogue::Step step);
   std::string_view submission_refusal(std::string_view sender);
+  std::string_view local_refusal();
   std::string_view recipient_refusal(std::string_view recipient);
   std::string_view limit_refusal(std::string_view limit);
   void reset();  // the transaction

@@ -131,7 +131,18 @@ std::string_view Session::submission_refusal(std::string_view sender) {
   return limit_refusal(asked->begin_message(client_.authenticated));
 }
 
+// Users of this machine have the same limits here as by sendmail, in the same counts.
+std::string_view Session::local_refusal() {
+  auto* counter = policy_->settings().local_counter;
+  if (counter == nullptr || !client_.local_user || !client_.authenticated.empty())
+    return {};
+  return limit_refusal(counter->begin_message(*client_.local_user));
+}
+
 std::string_view Session::recipient_refusal(std::string_view recipient) {
+  auto* counter = policy_->settings().local_counter;
+  if (counter != nullptr && client_.local_user && client_.authenticated.empty())
+    return limit_refusal(counter->add_recipient(*client_.local_user));
   auto* asked = gate();
   if (asked == nullptr || client_.authenticated.empty())
     return {};

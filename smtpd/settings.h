@@ -9,6 +9,7 @@
 #include "mail/directory.h"
 #include "mail/rewrite.h"
 #include "smtpd/access.h"
+#include "smtpd/local_sender.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -92,8 +93,9 @@ struct Settings {
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local
   // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.
   std::vector<std::string> relay_certificates;
-  std::shared_ptr<auth::Gate> auth;  // null: nobody can log in
-  bool auth_in_clear = false;        // without TLS too, on listeners that have none, over loopback
+  std::shared_ptr<auth::Gate> auth;       // null: nobody can log in
+  LocalCounter* local_counter = nullptr;  // null: nobody counts; outlives the server's loops
+  bool auth_in_clear = false;  // without TLS too, on listeners that have none, over loopback
   Limits limits;
   Timeouts timeouts;
 };

@@ -41,6 +41,58 @@ class Limits(scenario.Scenario):
                               user=uid, group=uid, extra_groups=[], cwd="/", timeout=wait.DEADLINE)
         return done.returncode, done.stderr.decode()
 
+    def speak(self, server, uid, *recipients, host="127.0.0.1"):
+        """The same user over SMTP: the code of the first refusal and its text, or 250."""
+        script = """
+import smtplib, sys
+with smtplib.SMTP(sys.argv[1], int(sys.argv[2]), timeout=30) as client:
+    client.ehlo()
+    answer = client.mail("ceo@us.example")
+    for one in sys.argv[3:]:
+        if answer[0] == 250:
+            answer = client.rcpt(one)
+    if answer[0] == 250:
+        answer = client.data("Subject: x\\n\\nx\\n")
+print(answer[0], answer[1].decode())
+"""
+        done = subprocess.run(["/usr/bin/python3", "-c", script, host, str(server.port),
+                               *(recipients or (TO,))], capture_output=True, user=uid, group=uid,
+                              extra_groups=[], cwd="/", timeout=wait.DEADLINE, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        code, text = done.stdout.split(" ", 1)
+        return int(code), text.strip()
+
+    def test_loopback_counts_as_sendmail_does(self):
+        server = self.relay_for_users(messages_per_hour=4, recipients_per_hour=9)
+        self.assertEqual(self.send(server, ANN)[0], 0)
+        for _ in range(3):
+            self.assertEqual(self.speak(server, ANN)[0], 250)
+        limited = (450, "4.7.1 You have reached your limit of 4 messages an hour, try again later")
+        for _ in range(2):
+            self.assertEqual(self.speak(server, ANN), limited)
+        self.assertEqual(self.send(server, ANN)[0], 75)
+        alarm, = server.log("user_limited")
+        self.assertEqual((alarm["level"], alarm["user"]), ("error", f"uid {ANN}"))
+        self.assertIn(f"uid {ANN}: 4 messages an hour", server.postrider("status"))
+        self.assertEqual(self.speak(server, BOB, *(f"x{i}@far.example" for i in range(9)))[0], 250)
+        self.assertEqual(self.speak(server, BOB), (
+            450, "4.7.1 You have reached your limit of 9 recipients an hour, try again later"))
+        for _ in range(6):
+            self.assertEqual(self.speak(server, 0)[0], 250, "root is not limited")
+        server.restart()
+        self.assertEqual(self.speak(server, ANN), limited)
+        server.write_config(sendmail={"unlimited": [str(ANN)]})
+        server.reload()
+        server.wait_for_log("reloaded")
+        self.assertEqual(self.speak(server, ANN)[0], 250)
+
+    def test_without_limits_nobody_is_asked_for(self):
+        server = self.relay_for_users(messages_per_hour=0, messages_per_day=0, recipients_per_hour=0,
+                                      recipients_per_day=0)
+        for _ in range(3):
+            self.assertEqual(self.speak(server, ANN)[0], 250)
+        self.assertEqual(server.log("user_limited"), [])
+
     def test_messages_of_one_user(self):
         server = self.relay_for_users(messages_per_hour=3)
         for _ in range(3):

@@ -1,0 +1,111 @@
+#include "smtpd/local_sender.h"
+
+#include "base/file.h"
+
+#include <arpa/inet.h>
+#include <cstring>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+
+namespace postrider::smtpd {
+
+namespace {
+
+constexpr std::uint8_t kLoopback = 127;
+
+// One end of a connection; a mapped IPv4 address is one of IPv4.
+struct End {
+  int family = AF_UNSPEC;
+  std::uint32_t address[4] = {};
+  std::uint16_t port = 0;
+};
+
+End end_of(const sockaddr* address) {
+  End end;
+  if (address->sa_family == AF_INET) {
+    sockaddr_in v4{};
+    std::memcpy(&v4, address, sizeof v4);
+    end = {AF_INET, {v4.sin_addr.s_addr}, v4.sin_port};
+  } else if (address->sa_family == AF_INET6) {
+    sockaddr_in6 v6{};
+    std::memcpy(&v6, address, sizeof v6);
+    const bool is_mapped = IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
+    end = {is_mapped ? AF_INET : AF_INET6, {}, v6.sin6_port};
+    std::memcpy(end.address, v6.sin6_addr.s6_addr + (is_mapped ? 12 : 0), is_mapped ? 4 : 16);
+  }
+  return end;
+}
+
+bool is_loopback(const End& end) {
+  if (end.family == AF_INET)
+    return ntohl(end.address[0]) >> 24U == kLoopback;
+  in6_addr address{};
+  std::memcpy(&address, end.address, sizeof address);
+  return end.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address);
+}
+
+struct Query {
+  nlmsghdr header;
+  inet_diag_req_v2 request;
+};
+
+Query query_of(const End& theirs, const End& ours) {
+  Query query{};
+  query.header.nlmsg_len = sizeof query;
+  query.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  query.header.nlmsg_flags = NLM_F_REQUEST;
+  auto& request = query.request;
+  request.sdiag_family = static_cast<std::uint8_t>(theirs.family);
+  request.sdiag_protocol = IPPROTO_TCP;
+  request.idiag_states = ~0U;
+  request.id.idiag_sport = theirs.port;
+  request.id.idiag_dport = ours.port;
+  std::memcpy(request.id.idiag_src, theirs.address, sizeof theirs.address);
+  std::memcpy(request.id.idiag_dst, ours.address, sizeof ours.address);
+  request.id.idiag_cookie[0] = request.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+  return query;
+}
+
+// sock_diag(7).
+std::optional<std::uint32_t> owner_of(const End& theirs, const End& ours) {
+  const FileDescriptor netlink(
+      ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
+  const auto query = query_of(theirs, ours);
+  if (!netlink.is_open() ||
+      ::send(netlink.get(), &query, sizeof query, 0) != static_cast<ssize_t>(sizeof query))
+    return std::nullopt;
+  alignas(nlmsghdr) char answer[1024];
+  const auto got = ::recv(netlink.get(), answer, sizeof answer, 0);
+  nlmsghdr header{};
+  inet_diag_msg message{};
+  if (got < static_cast<ssize_t>(NLMSG_LENGTH(sizeof message)))
+    return std::nullopt;
+  std::memcpy(&header, answer, sizeof header);
+  std::memcpy(&message, answer + NLMSG_HDRLEN, sizeof message);
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY)  // an error: there is no such socket
+    return std::nullopt;
+  return message.idiag_inode == 0 ? kUnknownUser : message.idiag_uid;  // closed: owned by nobody
+}
+
+}  // namespace
+
+std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer) {
+  if (peer->sa_family == AF_UNIX) {
+    ucred who{};
+    socklen_t size = sizeof who;
+    const bool is_known = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0;
+    return is_known ? std::optional<std::uint32_t>(who.uid) : std::nullopt;
+  }
+  const auto theirs = end_of(peer);
+  if (!is_loopback(theirs))
+    return std::nullopt;
+  sockaddr_storage local{};
+  socklen_t size = sizeof local;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&local), &size) != 0)
+    return std::nullopt;
+  return owner_of(theirs, end_of(reinterpret_cast<const sockaddr*>(&local)));
+}
+
+}  // namespace postrider::smtpd

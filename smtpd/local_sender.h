@@ -1,0 +1,28 @@
+// Mail of this machine's users that comes over loopback or a Unix socket: whose it is, and who
+// counts it beside what the same user sends by sendmail.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <sys/socket.h>
+
+namespace postrider::smtpd {
+
+// Thread-safe.
+class LocalCounter {
+ public:
+  virtual ~LocalCounter() = default;
+  // Count one more of this user's, as auth::Gate does.
+  virtual std::string begin_message(std::uint32_t uid) = 0;
+  virtual std::string add_recipient(std::uint32_t uid) = 0;
+};
+
+// Counted as one user: those who had closed their end before we could ask for its owner.
+inline constexpr std::uint32_t kUnknownUser = 65534;
+
+// The user at the other end of an accepted connection, if that end is on this machine. Asks the
+// kernel, which answers at once. Nothing: a peer elsewhere, or in another network namespace.
+std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer);
+
+}  // namespace postrider::smtpd
