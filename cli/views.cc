@@ -57,6 +57,9 @@ std::string queue_rows(const json::object& queue, std::int64_t now) {
   out.append(row("", std::to_string(number_of(queue, "active")) + " active, " +
                          std::to_string(number_of(queue, "deferred")) + " deferred, " +
                          std::to_string(number_of(queue, "held")) + " held"));
+  if (const auto damaged = static_cast<std::uint64_t>(number_of(queue, "quarantined")); damaged > 0)
+    out.append(row("ALARM", counted(damaged, "message") +
+                                " held because of damage: see `postrider queue --status held`"));
   const auto oldest = number_of(queue, "oldest");
   if (oldest > 0)
     out.append(row("oldest", short_span(now - oldest) + " (since " + local_time(oldest) + ")"));
@@ -72,6 +75,9 @@ std::string site_rows(const json::array& sites, std::int64_t now) {
     out.append("  ").append(text_of(*site, "site")).append(": ");
     if (site->contains("messages"))
       out.append(counted(static_cast<std::uint64_t>(number_of(*site, "messages")), "message"))
+          .append(" wait, ");
+    else if (site->contains("recipients"))
+      out.append(counted(static_cast<std::uint64_t>(number_of(*site, "recipients")), "recipient"))
           .append(" wait, ");
     out.append(counted(static_cast<std::uint64_t>(number_of(*site, "failures")), "failure"));
     out.append(" since ").append(local_time(number_of(*site, "since")));

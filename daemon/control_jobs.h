@@ -13,6 +13,7 @@ struct JobContext {
   const Clock& clock;
   Insight* insight;  // null: the daemon does not run
   TimePoint started;
+  unsigned uid;  // of who asks
 };
 
 std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence);

@@ -171,6 +171,7 @@ json::object to_json(const queue::Totals& totals) {
   object["active"] = totals.active;
   object["deferred"] = totals.deferred;
   object["held"] = totals.held;
+  object["quarantined"] = totals.quarantined;
   object["bytes"] = totals.bytes;
   object["oldest"] = json_time(totals.oldest);
   return object;

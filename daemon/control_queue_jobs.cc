@@ -8,6 +8,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <pwd.h>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -20,7 +21,7 @@ namespace json = boost::json;
 constexpr std::size_t kFirstPage = 25;
 constexpr std::size_t kPage = 200;
 constexpr auto kProgressEvery = std::chrono::milliseconds(500);
-// Messages behind a blocked site are counted for `status` as long as this takes no longer.
+// Messages behind a site are counted for `status`, one by one, as long as this takes no longer.
 constexpr auto kCountingTime = std::chrono::milliseconds(300);
 
 json::object changed_object(const queue::Changed& changed) {
@@ -40,17 +41,18 @@ class ListJob : public ControlJob {
   ListJob(queue::Queue& queue, queue::Filter filter) : queue_(queue), filter_(std::move(filter)) {}
 
   bool step(std::string& out) override {
-    auto page = queue_.list(filter_, after_, most_);
+    auto page = queue_.list_on(filter_, after_, most_);
     if (!page)
       return fail(EX_IOERR, "list the queue: " + page.error().describe(), out);
-    for (const auto& message : *page)
+    for (const auto& message : page->messages)
       add_message_line(message, out);
-    if (page->size() < most_)
+    if (page->is_last)
       return finish(out);
-    after_ = page->back().id;
+    after_ = page->after;
     most_ = kPage;
     return true;
   }
+  bool is_long() const override { return true; }
 
  private:
   queue::Queue& queue_;
@@ -61,20 +63,34 @@ class ListJob : public ControlJob {
 
 class CountJob : public ControlJob {
  public:
-  CountJob(queue::Queue& queue, queue::Filter filter) : queue_(queue), filter_(std::move(filter)) {}
+  CountJob(queue::Queue& queue, queue::Filter filter) : queue_(queue) {
+    counting_.filter = std::move(filter);
+  }
 
   bool step(std::string& out) override {
-    const auto count = queue_.count(filter_);
-    if (!count)
-      return fail(EX_IOERR, "count: " + count.error().describe(), out);
-    add_line("count", changed_object(*count), out);
+    if (auto counted = queue_.count_on(counting_); !counted)
+      return fail(EX_IOERR, "count: " + counted.error().describe(), out);
+    if (!counting_.is_done)
+      return true;
+    add_line("count", changed_object(counting_.counted), out);
     return finish(out);
   }
+  bool is_long() const override { return true; }
 
  private:
   queue::Queue& queue_;
-  queue::Filter filter_;
+  queue::Counting counting_;
 };
+
+// For the log; empty where nobody knows.
+std::string user_name(unsigned uid) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::string room(16384, '\0');
+  if (::getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  return found->pw_name;
+}
 
 // Waits for the queue thread in short turns, with a line of progress after each.
 class ChangeJob : public ControlJob {
@@ -93,7 +109,7 @@ class ChangeJob : public ControlJob {
       return true;
     }
     if (!answer_->changed)
-      return fail(EX_IOERR, "nothing was changed: " + answer_->changed.error().describe(), out);
+      return fail(EX_IOERR, answer_->changed.error().describe(), out);
     if (verb_ == queue::Verb::retry && !dry_run_ && context_.insight != nullptr)
       context_.insight->retried(filter_);
     auto changed = changed_object(*answer_->changed);
@@ -101,6 +117,7 @@ class ChangeJob : public ControlJob {
     add_line("changed", std::move(changed), out);
     return finish(out);
   }
+  bool is_long() const override { return true; }
 
  private:
   // Shared with the queue thread, which may answer after the asker went away.
@@ -113,13 +130,14 @@ class ChangeJob : public ControlJob {
 
   void ask() {
     asked_ = true;
-    context_.queue.change(verb_, filter_, dry_run_,
-                          [answer = answer_](const Result<queue::Changed>& changed) {
-                            const std::lock_guard lock(answer->mutex);
-                            answer->changed = changed;
-                            answer->is_set = true;
-                            answer->arrived.notify_all();
-                          });
+    auto on_done = [answer = answer_](const Result<queue::Changed>& changed) {
+      const std::lock_guard lock(answer->mutex);
+      answer->changed = changed;
+      answer->is_set = true;
+      answer->arrived.notify_all();
+    };
+    context_.queue.change(verb_, filter_, dry_run_, std::move(on_done),
+                          {context_.uid, user_name(context_.uid)});
   }
 
   JobContext context_;
@@ -191,14 +209,22 @@ class StatusJob : public ControlJob {
       if (site.failures == 0)
         continue;
       auto object = to_json(site);
-      queue::Filter waiting;
-      waiting.site = site.site;
-      if (context_.clock.steady() < until)
-        if (const auto count = context_.queue.count(waiting))
-          object["messages"] = count->messages;
+      object["recipients"] = site.recipients;
+      if (const auto messages = messages_behind(site.site, until))
+        object["messages"] = *messages;
       troubled.push_back(std::move(object));
     }
     return troubled;
+  }
+
+  // Nothing where there was no time to see them all.
+  std::optional<std::uint64_t> messages_behind(const std::string& site, SteadyTime until) const {
+    queue::Counting counting;
+    counting.filter.site = site;
+    while (!counting.is_done)
+      if (context_.clock.steady() >= until || !context_.queue.count_on(counting))
+        return std::nullopt;
+    return counting.counted.messages;
   }
 
   JobContext context_;

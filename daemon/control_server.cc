@@ -1,11 +1,14 @@
 #include "daemon/control_server.h"
 
 #include "base/blocking_pool.h"
+#include "base/signal.h"
 #include "base/text.h"
 #include "daemon/control_service.h"
 #include "daemon/control_socket.h"
 
+#include <deque>
 #include <map>
+#include <poll.h>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -16,19 +19,38 @@ constexpr std::size_t kRoom = 4096;
 // After a failed accept (no descriptors left), so that the loop does not spin.
 constexpr Duration kPauseAfterFailure{1000};
 
+constexpr unsigned kShortJobs = 4, kLongJobs = 4;  // threads
+
 struct Page {
   std::string lines;
   bool more = false;
 };
 
+// Both directions are closed; who only ended its request may still read the answer.
+bool has_left(Stream& stream) {
+  pollfd about{stream.socket().native_handle(), 0, 0};
+  return ::poll(&about, 1, 0) > 0 && (about.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 }  // namespace
 
 struct ControlServer::State {
-  State(Loop& loop_, BlockingPool& pool_, ControlService& service_, Log& log_, Limits limits_)
-      : loop(loop_), pool(pool_), service(service_), log(log_), limits(limits_) {}
+  State(Loop& loop_, ControlService& service_, Log& log_, Limits limits_)
+      : loop(loop_),
+        service(service_),
+        log(log_),
+        limits(limits_),
+        look_again(loop_.deadlines(), [this] { left.set(); }) {}
+
+  using Steady = std::chrono::steady_clock;
+  struct Silent {
+    Stream* stream;
+    Steady::time_point since;
+  };
 
   Loop& loop;
-  BlockingPool& pool;
+  BlockingPool short_jobs{kShortJobs};
+  BlockingPool long_jobs{kLongJobs};
   ControlService& service;
   Log& log;
   Limits limits;
@@ -40,19 +62,26 @@ struct ControlServer::State {
     Presence(State& state_, Stream& stream_) : state(state_), stream(stream_) {
       state.writing[&stream] = false;
     }
-    ~Presence() { state.writing.erase(&stream); }
+    ~Presence() {
+      state.writing.erase(&stream);
+      state.left.set();
+    }
     Presence(const Presence&) = delete;
     Presence& operator=(const Presence&) = delete;
     State& state;
     Stream& stream;
   };
+  std::deque<Silent> silent;  // of those: have not said yet what they want, the oldest first
+  Signal left;                // a stream has gone
   bool stopping = false;
+  Deadline look_again;
 
   static Task<void> listen(std::shared_ptr<State> self);
   static Task<void> serve(std::shared_ptr<State> self, std::unique_ptr<Stream> stream);
   Task<Result<std::string>> read_request(Stream& stream);
   Task<Result<void>> answer(Stream& stream, std::shared_ptr<ControlJob> job);
   bool admit(Stream& stream);
+  Task<void> wait_for_place();
   void refuse(Stream& stream, int exit_code, std::string sentence);
 };
 
@@ -72,11 +101,25 @@ bool ControlServer::State::admit(Stream& stream) {
     refuse(stream, EX_NOPERM, "only root, the daemon's user and its group may administrate");
     return false;
   }
-  if (writing.size() >= limits.connections) {
-    refuse(stream, EX_TEMPFAIL, "too many requests at once; try again in a moment");
-    return false;
-  }
   return true;
+}
+
+// Those who come meanwhile wait in the socket's backlog.
+Task<void> ControlServer::State::wait_for_place() {
+  while (!stopping && writing.size() >= limits.connections) {
+    if (!silent.empty()) {
+      const auto since = std::chrono::duration_cast<Duration>(Steady::now() - silent.front().since);
+      if (since >= limits.silence) {
+        Stream* const oldest = silent.front().stream;
+        silent.pop_front();
+        oldest->close();
+      } else {
+        look_again.set(limits.silence - since);
+      }
+    }
+    co_await left.wait();
+    look_again.clear();
+  }
 }
 
 Task<Result<std::string>> ControlServer::State::read_request(Stream& stream) {
@@ -99,6 +142,7 @@ Task<Result<std::string>> ControlServer::State::read_request(Stream& stream) {
 
 Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<ControlJob> job) {
   // The job is shared with the pool's function only as long as the run is awaited.
+  BlockingPool& pool = job->is_long() ? long_jobs : short_jobs;
   const std::function<Page()> step = [job] {
     Page page;
     page.more = job->step(page.lines);
@@ -113,15 +157,21 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
     writing[&stream] = false;
     if (!written || !page.more)
       co_return written;
+    if (page.lines.empty() && has_left(stream))
+      co_return Error(Errc::stopped, "answer");
   }
 }
 
 Task<void> ControlServer::State::serve(std::shared_ptr<State> self,
                                        std::unique_ptr<Stream> stream) {
   const Presence presence(*self, *stream);
+  self->silent.push_back({stream.get(), Steady::now()});
   auto request = co_await self->read_request(*stream);
+  std::erase_if(self->silent, [&](const Silent& each) { return each.stream == stream.get(); });
   if (request) {
-    std::shared_ptr<ControlJob> job = self->service.start(*request);
+    const auto peer = peer_of(stream->socket().native_handle());
+    std::shared_ptr<ControlJob> job =
+        self->service.start(*request, peer ? peer->uid : static_cast<unsigned>(-1));
     (void)co_await self->answer(*stream, std::move(job));  // a reader that left needs no answer
   } else if (request.error().code() == Errc::too_long) {
     self->refuse(*stream, EX_PROTOCOL, "the request is longer than 64 KiB");
@@ -134,6 +184,9 @@ Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
   Signal resume;
   Deadline pause(self->loop.deadlines(), [&resume] { resume.set(); });
   while (!self->stopping) {
+    co_await self->wait_for_place();
+    if (self->stopping)
+      break;
     auto stream = co_await self->listener->accept();
     if (self->stopping)
       break;
@@ -150,10 +203,9 @@ Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
 }
 
 Result<std::unique_ptr<ControlServer>> ControlServer::open(std::string path, Loop& loop,
-                                                           BlockingPool& pool,
                                                            ControlService& service, Log& log,
                                                            Limits limits) {
-  auto state = std::make_shared<State>(loop, pool, service, log, limits);
+  auto state = std::make_shared<State>(loop, service, log, limits);
   auto listener = LocalListener::bind(std::move(path), 0660, loop);
   if (!listener)
     return listener.error().during("control socket");
@@ -176,6 +228,7 @@ void ControlServer::stop() {
       state_->refuse(*stream, EX_TEMPFAIL, "the daemon is stopping");
     stream->close();
   }
+  state_->left.set();
 }
 
 }  // namespace postrider::daemon

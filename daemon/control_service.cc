@@ -56,15 +56,15 @@ std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence) {
 ControlService::ControlService(queue::Queue& queue, const Clock& clock, Insight* insight)
     : queue_(queue), clock_(clock), insight_(insight), started_(clock.now()) {}
 
-std::unique_ptr<ControlJob> ControlService::start(std::string_view line) {
+std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigned uid) {
   auto request = decode_control_request(line);
   if (!request)
     return refused_job(EX_PROTOCOL, "the request was not understood: " + request.error().step());
-  return start(std::move(*request));
+  return start(std::move(*request), uid);
 }
 
-std::unique_ptr<ControlJob> ControlService::start(ControlRequest request) {
-  const JobContext context{queue_, clock_, insight_, started_};
+std::unique_ptr<ControlJob> ControlService::start(ControlRequest request, unsigned uid) {
+  const JobContext context{queue_, clock_, insight_, started_, uid};
   for (const auto& row : kActs)
     if (row.act == request.act)
       return row.make(context, request);

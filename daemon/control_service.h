@@ -45,6 +45,8 @@ class ControlJob {
   virtual ~ControlJob() = default;
   // Appends whole lines to `out`; may block. False: the answer is complete, its end included.
   virtual bool step(std::string& out) = 0;
+  // Whether it may go on for long: such jobs never keep the others waiting.
+  virtual bool is_long() const { return false; }
 };
 
 // Thread-safe. The queue, the clock and the insight outlive it.
@@ -53,8 +55,9 @@ class ControlService {
   // insight: null when the daemon does not run.
   ControlService(queue::Queue& queue, const Clock& clock, Insight* insight);
   // A malformed request becomes a job that says so. `line` comes without its end.
-  std::unique_ptr<ControlJob> start(std::string_view line);
-  std::unique_ptr<ControlJob> start(ControlRequest request);
+  // uid: of who asks.
+  std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid);
+  std::unique_ptr<ControlJob> start(ControlRequest request, unsigned uid);
 
  private:
   queue::Queue& queue_;

@@ -209,8 +209,24 @@ void bounced(const LogEvent& event, Lines& lines) {
   to_line(event, lines, "error", "bounced");
 }
 
-void removed(const LogEvent&, Lines& lines) {
-  lines.begin_message("qmgr").append("removed");
+void removed(const LogEvent& event, Lines& lines) {
+  lines.begin_message(event.value("by") == "administrator" ? "postsuper" : "qmgr")
+      .append("removed");
+}
+
+// An administrator's change, as postsuper sums it up.
+void queue_changed(const LogEvent& event, Lines& lines) {
+  const auto verb = event.value("verb");
+  const char* words = verb == "remove"    ? "Deleted"
+                      : verb == "hold"    ? "Placed on hold"
+                      : verb == "release" ? "Released from hold"
+                      : verb == "retry"   ? "Requeued"
+                                          : "Bounced";
+  auto& out = lines.begin("postsuper").append(words).append(": ");
+  out.append(clean(event.value("messages"))).append(" messages, filter ");
+  out.append(clean(event.value("filter"))).append(", uid=").append(clean(event.value("uid")));
+  if (!event.value("user").empty())
+    out.append(" (").append(clean(event.value("user"))).append(")");
 }
 
 void notice_created(const LogEvent& event, Lines& lines) {
@@ -290,6 +306,7 @@ constexpr Row kRows[] = {
     {"attempted", attempted},
     {"bounced", bounced},
     {"removed", removed},
+    {"queue_changed", queue_changed},
     {"notice_created", notice_created},
     {"started", started},
     {"stopping", stopping},

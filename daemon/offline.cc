@@ -42,7 +42,7 @@ Result<void> become_owner(const struct stat& spool) {
 ControlEnd serve_here(queue::Queue& queue, const Clock& clock, const ControlRequest& request,
                       const OnLine& on_line) {
   ControlService service(queue, clock, nullptr);
-  const auto job = service.start(request);
+  const auto job = service.start(request, ::getuid());
   for (bool more = true; more;) {
     std::string lines;
     more = job->step(lines);

@@ -308,7 +308,7 @@ void Running::open_doors(StartProblems& problems) {
     else
       add(problems, opened.error());
   };
-  take(control_, ControlServer::open(config.control.socket, loop, *pool_, *service_, *log_, {}));
+  take(control_, ControlServer::open(config.control.socket, loop, *service_, *log_, {}));
   take(submit_,
        SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
                           submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
@@ -394,6 +394,8 @@ int Running::serve() {
     if (watchdog)
       keep_alive();
     look_at_pam_helper();
+    if (queue_->is_lost())
+      return stop() == EX_OK ? EX_IOERR : EX_SOFTWARE;
     if (parent_is_gone())
       return stop() == EX_OK ? EX_OSERR : EX_SOFTWARE;
     if (has_event && event == Event::stop)

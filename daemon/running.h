@@ -114,7 +114,7 @@ class Running {
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
-  void tell_stopped(bool complete);
+  void tell_stopped(bool complete, std::size_t unrecorded = 0);
   void limit_stop();
   bool end_lanes();
   [[noreturn]] void leave_at_once();

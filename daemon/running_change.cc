@@ -247,18 +247,20 @@ int Running::stop() {
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();
-  tell_stopped(ended);
+  tell_stopped(ended, ended ? queue_->unrecorded() : 0);
   if (!ended)
     leave_at_once();
   return EX_OK;
 }
 
 // One line, by whoever comes first.
-void Running::tell_stopped(bool complete) {
+void Running::tell_stopped(bool complete, std::size_t unrecorded) {
   if (stop_clock_->told.exchange(true))
     return;
   LogEvent event(Level::info, "stopped");
-  event.add("complete", complete ? "yes" : "no");
+  event.add("complete", complete && unrecorded == 0 ? "yes" : "no");
+  if (unrecorded > 0)  // ends that could not be stored: these may be delivered a second time
+    event.add("records", std::to_string(unrecorded));
   if (!complete)
     event.add("cut_off", stop_clock_->stage.load())
         .add("sessions", std::to_string(server_->counters().open));

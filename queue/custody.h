@@ -7,6 +7,8 @@
 #include "queue/spool.h"
 #include "queue/store.h"
 
+#include <unordered_set>
+
 namespace postrider::queue {
 
 // What the file of a leased message must contain.
@@ -21,10 +23,34 @@ struct Effects {
   std::vector<BodyCheck> checks;       // of leases whose content is in a file: before they go out
   std::vector<Leases::Node> ended;     // put back if the commit fails
   std::vector<std::string> files;      // bodies that have no row any more
+  std::vector<mail::MessageId> gone;   // removed by an administrator
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
   std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
   std::vector<Revocation> removed;     // what was noted as removed of leased ones before
   Queue::Counters counted;
+};
+
+// A change under way: it goes through the queue once, the oldest first. It concerns what had
+// arrived when it began; whether a message matches is decided when its turn comes.
+struct ChangeRun {
+  ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall);
+  Verb verb;
+  bool dry_run;
+  PreparedFilter prepared;
+  bool has_begun = false;
+  bool has_candidates = false;
+  bool is_done = false;
+  std::int64_t last = 0;  // ids beyond it came later
+  std::vector<mail::MessageId> landed;
+  std::size_t next_landed = 0;
+  std::vector<mail::MessageId> counted;  // of those
+  std::optional<std::vector<mail::MessageId>> candidates;
+  std::size_t next_candidate = 0;
+  std::int64_t after = 0;      // without candidates: how far it came
+  std::int64_t messages = 64;  // in a piece
+  // Of the latest piece: what it changed, and of leased messages, which delivery is to be told.
+  Changed piece;
+  std::vector<Store::PickedLease> picked;
 };
 
 class Custody {
@@ -44,9 +70,10 @@ class Custody {
   Result<void> quarantine(mail::MessageId id, const std::string& why, Effects& effects);
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
-  // picked: what it changed of leased messages, which delivery is to be told.
-  Result<Changed> change(Verb verb, const Filter& filter, bool dry_run, Effects& effects,
-                         std::vector<Store::PickedLease>& picked);
+  // last: the highest id of what had arrived.
+  Result<void> begin(ChangeRun& run, std::int64_t last);
+  // The next piece of a change, which takes about `most`.
+  Result<void> change_on(ChangeRun& run, std::chrono::microseconds most, Effects& effects);
 
   // Takes back what a failed transaction did in memory.
   void undo(Effects& effects);
@@ -90,8 +117,10 @@ class Custody {
   Result<void> store_notices(const Record& record, Effects& effects);
   Result<void> remove_message(const mail::Message& message, Effects& effects);
 
-  Result<Changed> change_incoming(Verb verb, const PreparedFilter& filter, bool dry_run,
-                                  Effects& effects);
+  Result<void> change_landed(ChangeRun& run, mail::MessageId id, Effects& effects);
+  Result<void> pick_piece(ChangeRun& run);
+  Result<void> apply_piece(ChangeRun& run, Effects& effects);
+  Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);
   Result<void> move_leased(Leased& leased, Effects& effects);
 
   bool has_room(const Budget& budget) const;
@@ -105,6 +134,7 @@ class Custody {
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
   Result<StoredMessage> load_checked(mail::MessageId id);
   Result<void> hold_or_wait(mail::MessageId id, const Error& error, Effects& effects);
+  Result<void> hold_damaged(mail::MessageId id, const Error& error, Effects& effects);
   Result<void> postpone(mail::MessageId id, const Error& error);
   void expect(std::int64_t due);
   void look_again_after(const Leased& leased);
@@ -119,6 +149,7 @@ class Custody {
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
+  std::unordered_set<std::int64_t> passed_over_;  // messages whose rows cannot be read or changed
   // Domains whose mail came back untried: not handed out again at once.
   std::unordered_map<std::int64_t, SteadyTime> paused_;
 };

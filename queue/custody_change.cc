@@ -1,4 +1,4 @@
-// What administrators do to many messages at once: one transaction, all or nothing.
+// What administrators do to many messages: in pieces, each a part of a short transaction.
 #include "queue/codec.h"
 #include "queue/custody.h"
 
@@ -7,6 +7,8 @@
 namespace postrider::queue {
 
 namespace {
+
+constexpr std::int64_t kMostInAPiece = 4096;
 
 constexpr unsigned bit(RecipientState state) {
   return 1U << static_cast<unsigned>(state);
@@ -32,94 +34,144 @@ unsigned states_for(Verb verb) {
 
 }  // namespace
 
-Result<Changed> Custody::change(Verb verb, const Filter& filter, bool dry_run, Effects& effects,
-                                std::vector<Store::PickedLease>& picked) {
-  const PreparedFilter prepared(filter, time.wall());
-  auto landed = change_incoming(verb, prepared, dry_run, effects);
-  if (!landed)
-    return landed.error();
+ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall)
+    : verb(verb_), dry_run(dry_run_), prepared(filter, wall) {}
 
-  auto candidates = store.candidates(prepared);
-  if (!candidates)
-    return candidates.error();
-  std::vector<IdRange> ranges;
-  if (candidates->has_value())
-    for (const auto id : **candidates)
-      ranges.push_back({id.value - 1, id.value});
-  else
-    ranges.emplace_back();
+Result<void> Custody::begin(ChangeRun& run, std::int64_t last) {
+  run.last = last;
+  if (run.verb != Verb::release) {  // nothing there is held
+    auto landed = store.incoming_ids();
+    if (!landed)
+      return landed.error();
+    run.landed = *std::move(landed);
+  }
+  run.has_begun = true;
+  return {};
+}
+
+// As many messages as took no longer than `most` the last time, and more the next time if it was
+// quick. What landed comes first: it moves to where the rest is.
+Result<void> Custody::change_on(ChangeRun& run, std::chrono::microseconds most, Effects& effects) {
+  const auto begun = std::chrono::steady_clock::now();
+  const auto is_over = [&] { return std::chrono::steady_clock::now() - begun > most; };
+  run.piece = {};
+  run.picked.clear();
+  while (run.next_landed < run.landed.size()) {
+    if (auto done = change_landed(run, run.landed[run.next_landed++], effects); !done)
+      return done.error();
+    if (is_over())
+      return {};
+  }
+  if (!std::exchange(run.has_candidates, true)) {  // now that what landed is among them
+    auto candidates = store.candidates(run.prepared);
+    if (!candidates)
+      return candidates.error();
+    run.candidates = *std::move(candidates);
+  }
   if (auto done = store.forget_picked(); !done)
     return done.error();
-  for (const auto range : ranges)
-    if (auto done = store.pick(prepared, range, states_for(verb), now()); !done)
+  if (auto done = pick_piece(run); !done)
+    return done.error();
+  if (auto done = apply_piece(run, effects); !done)
+    return done.error();
+  const auto took = std::chrono::steady_clock::now() - begun;
+  if (took > most)
+    run.messages = std::max<std::int64_t>(run.messages / 2, 4);
+  else if (took < most / 2)
+    run.messages = std::min<std::int64_t>(run.messages * 2, kMostInAPiece);
+  return {};
+}
+
+Result<void> Custody::pick_piece(ChangeRun& run) {
+  const auto states = states_for(run.verb);
+  if (run.candidates) {
+    const auto left = static_cast<std::int64_t>(run.candidates->size() - run.next_candidate);
+    for (auto i = std::min(run.messages, left); i > 0; --i) {
+      const auto id = (*run.candidates)[run.next_candidate++].value;
+      if (auto done = store.pick(run.prepared, {id - 1, id}, states, now()); !done)
+        return done.error();
+    }
+    run.is_done = run.next_candidate == run.candidates->size();
+  } else {
+    auto end = store.end_of_piece(run.after, run.messages);
+    if (!end)
+      return end.error();
+    const IdRange range{run.after, std::min(*end, run.last)};
+    if (auto done = store.pick(run.prepared, range, states, now()); !done)
       return done.error();
+    run.after = range.to;
+    run.is_done = run.after >= run.last;
+  }
+  // What was counted where it landed and moved on since.
+  for (const auto id : run.counted)
+    if (auto done = store.unpick(id); !done)
+      return done.error();
+  return {};
+}
+
+Result<void> Custody::apply_piece(ChangeRun& run, Effects& effects) {
   auto changed = store.picked();
   if (!changed)
     return changed.error();
-  if (!dry_run && verb != Verb::retry) {
+  run.piece.messages += changed->messages;
+  run.piece.recipients += changed->recipients;
+  if (run.dry_run || changed->messages == 0)
+    return {};
+  if (run.verb != Verb::retry) {
     auto found = store.picked_leases(leases);
     if (!found)
       return found.error();
-    picked = *std::move(found);
+    run.picked = *std::move(found);
   }
-  changed->messages += landed->messages;
-  changed->recipients += landed->recipients;
-  if (!dry_run) {
-    if (auto done = store.apply_picked(verb, now(), settings.delay_notice); !done)
-      return done.error();
-    look_again_ = true;
-  }
-  if (!dry_run && verb == Verb::remove) {
-    effects.counted.removed += changed->recipients;
-    // What is under way may end otherwise: it is counted, and its file goes, when that is known.
-    for (const auto& one : picked) {
-      auto& noted = leases.find(one.leased.id)->removed;
-      effects.counted.removed -= one.leased.recipients.size();
-      effects.removed.push_back({one.leased.id, noted});
-      noted.insert(noted.end(), one.leased.recipients.begin(), one.leased.recipients.end());
-    }
-    auto files = store.delete_picked();
-    if (!files)
-      return files.error();
-    for (auto& each : *files)
-      if (leases.find(each.id) == nullptr)
-        effects.files.push_back(std::move(each.file));
-  }
-  if (auto done = store.forget_picked(); !done)
+  if (auto done = store.apply_picked(run.verb, now(), settings.delay_notice); !done)
     return done.error();
-  return changed;
+  look_again_ = true;
+  return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
+}
+
+Result<void> Custody::remove_piece(ChangeRun& run, const Changed& changed, Effects& effects) {
+  effects.counted.removed += changed.recipients;
+  // What is under way may end otherwise: it is counted, and its file goes, when that is known.
+  for (const auto& one : run.picked) {
+    auto& noted = leases.find(one.leased.id)->removed;
+    effects.counted.removed -= one.leased.recipients.size();
+    effects.removed.push_back({one.leased.id, noted});
+    noted.insert(noted.end(), one.leased.recipients.begin(), one.leased.recipients.end());
+  }
+  auto gone = store.delete_picked();
+  if (!gone)
+    return gone.error();
+  for (auto& each : *gone) {
+    if (leases.find(each.id) != nullptr)
+      continue;
+    effects.gone.push_back(each.id);
+    if (!each.file.empty())
+      effects.files.push_back(std::move(each.file));
+  }
+  return {};
 }
 
 // What matches moves to where changes apply, though delivery has it in hand; what delivery says of
 // it later finds it there. Counted here only if it stays where it is.
-Result<Changed> Custody::change_incoming(Verb verb, const PreparedFilter& filter, bool dry_run,
-                                         Effects& effects) {
-  Changed counted;
-  if (verb == Verb::release)
-    return counted;  // nothing there is held
-  auto ids = store.incoming_ids();
-  if (!ids)
-    return ids.error();
-  for (const auto id : *ids) {
-    if (!filter.ids().empty() && !std::binary_search(filter.ids().begin(), filter.ids().end(), id))
-      continue;
-    Leased* const leased = leases.find(id);
-    if (leased == nullptr || !filter.matches(*leased->message, true))
-      continue;
-    const auto& recipients = leased->message->envelope.recipients;
-    const auto matching = std::count_if(recipients.begin(), recipients.end(),
-                                        [&](const auto& each) { return filter.matches(each); });
-    if (matching == 0)
-      continue;
-    // A retry changes nothing for what is being tried.
-    if (dry_run || verb == Verb::retry) {
-      ++counted.messages;
-      counted.recipients += static_cast<std::uint64_t>(matching);
-    } else if (auto done = move_leased(*leased, effects); !done) {
-      return done.error();
-    }
-  }
-  return counted;
+Result<void> Custody::change_landed(ChangeRun& run, mail::MessageId id, Effects& effects) {
+  const auto& wanted = run.prepared.ids();
+  if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+    return {};
+  Leased* const leased = leases.find(id);
+  if (leased == nullptr || !leased->landed || !run.prepared.matches(*leased->message, true))
+    return {};
+  const auto& recipients = leased->message->envelope.recipients;
+  const auto matching = std::count_if(recipients.begin(), recipients.end(),
+                                      [&](const auto& each) { return run.prepared.matches(each); });
+  if (matching == 0)
+    return {};
+  // A retry changes nothing for what is being tried.
+  if (!run.dry_run && run.verb != Verb::retry)
+    return move_leased(*leased, effects);
+  ++run.piece.messages;
+  run.piece.recipients += static_cast<std::uint64_t>(matching);
+  run.counted.push_back(id);
+  return {};
 }
 
 Result<void> Custody::move_leased(Leased& leased, Effects& effects) {

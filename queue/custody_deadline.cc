@@ -29,12 +29,14 @@ Result<void> Custody::lease_deadlines(Budget& budget, Effects& effects) {
 }
 
 Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
+  if (passed_over_.contains(id.value))
+    return {};
   auto row = store.load_row(id);
   if (!row)
-    return row.error();
+    return hold_or_wait(id, row.error(), effects);
   auto alive = store.load_alive(id);
   if (!alive)
-    return alive.error();
+    return hold_or_wait(id, alive.error(), effects);
   if (!row->has_value())
     return {};
   const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [](const auto& recipient) {

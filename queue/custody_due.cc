@@ -167,13 +167,30 @@ Result<StoredMessage> Custody::load_checked(mail::MessageId id) {
 }
 
 // Damage holds the message. What passes (no descriptors left, a folder closed by mistake) lets it
-// wait, without harm to the rest; only what the database itself says fails the transaction.
+// wait, without harm to the rest; only what else the database says fails the transaction.
 Result<void> Custody::hold_or_wait(mail::MessageId id, const Error& error, Effects& effects) {
-  if (error.code() == Errc::corrupt)
-    return quarantine(id, error.describe(), effects);
+  if (error.code() == Errc::corrupt || is_damage(error))
+    return hold_damaged(id, error, effects);
   if (is_of_sqlite(error))
     return error;
   return postpone(id, error);
+}
+
+// Where even that cannot be stored, because the rows stand on the damaged page, it is passed over
+// until the next start.
+Result<void> Custody::hold_damaged(mail::MessageId id, const Error& error, Effects& effects) {
+  if (auto begun = store.database().execute("SAVEPOINT damaged"); !begun)
+    return begun.error();
+  auto done = quarantine(id, error.describe(), effects);
+  if (!done) {
+    if (!is_damage(done.error()))
+      return done.error();
+    passed_over_.insert(id.value);
+    store.forget();
+    if (auto undone = store.database().execute("ROLLBACK TO damaged"); !undone)
+      return undone.error();
+  }
+  return store.database().execute("RELEASE damaged");
 }
 
 Result<void> Custody::postpone(mail::MessageId id, const Error& error) {
@@ -200,9 +217,11 @@ Result<void> Custody::postpone(mail::MessageId id, const Error& error) {
 }
 
 Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effects& effects) {
+  if (passed_over_.contains(id.value))
+    return {};
   auto alive = store.load_alive(id);
   if (!alive)
-    return alive.error();
+    return hold_or_wait(id, alive.error(), effects);
   Leased leased;
   std::vector<Lease::Recipient> recipients;
   for (const auto& row : *alive) {

@@ -141,6 +141,8 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
     // does.
     if (!record.partial && !message.content.file.empty())
       effects.files.push_back(message.content.file);
+    if (!record.partial && !record.untried.empty())
+      effects.gone.push_back(message.id);
     return store_notices(record, effects);
   }
   auto alive = store.load_alive(message.id);

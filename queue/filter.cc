@@ -63,6 +63,24 @@ bool Filter::matches_all() const {
   return ids.empty() && !from && !to && !domain && !site && !status && !reply && !older && !larger;
 }
 
+bool PreparedFilter::asks_for_message() const {
+  return !ids_.empty() || sender_ || sender_domain_ || received_by_ || larger_;
+}
+
+bool PreparedFilter::asks_for_recipients() const {
+  return to_ || to_domain_ || domain_ || site_ || reply_;
+}
+
+bool PreparedFilter::asks_for_status_only() const {
+  return !asks_for_message() && !asks_for_recipients();
+}
+
+PreparedFilter::Text PreparedFilter::only_domain() const {
+  if (asks_for_message() || status_ || to_ || site_ || reply_ || (domain_ && to_domain_))
+    return std::nullopt;
+  return domain_ ? domain_ : to_domain_;
+}
+
 PreparedFilter::PreparedFilter(const Filter& filter, TimePoint wall) : ids_(filter.ids) {
   std::sort(ids_.begin(), ids_.end());
   ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());

@@ -92,6 +92,15 @@ bool Leases::is_leased(mail::MessageId id, std::uint32_t recipient) const {
   return at != leased_.end() && at->second.holds(recipient);
 }
 
+std::vector<mail::MessageId> Leases::ids() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<mail::MessageId> ids;
+  ids.reserve(leased_.size());
+  for (const auto& entry : leased_)
+    ids.push_back({entry.first});
+  return ids;
+}
+
 std::size_t Leases::size() const {
   const std::lock_guard lock(mutex_);
   return leased_.size();

@@ -46,6 +46,7 @@ class Leases {
   bool is_leased(mail::MessageId id) const;
   bool is_leased(mail::MessageId id, std::uint32_t recipient) const;
   std::size_t size() const;
+  std::vector<mail::MessageId> ids() const;
 
  private:
   void count(const Leased& leased, int sign);

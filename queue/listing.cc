@@ -10,7 +10,17 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::int64_t kChunk = 5000;  // messages looked at in one read transaction
+// Messages looked at in one read transaction, and before a reader that left is noticed.
+constexpr std::int64_t kChunk = 5000;
+// In one page, but those of one message are never divided.
+constexpr std::size_t kMostRecipients = 2000;
+
+std::size_t recipients_of(const std::vector<ListedMessage>& messages) {
+  std::size_t recipients = 0;
+  for (const auto& message : messages)
+    recipients += message.recipients.size();
+  return recipients;
+}
 
 std::optional<mail::Outcome> read_outcome(std::string_view bytes) {
   if (bytes.empty())
@@ -41,6 +51,14 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
        " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
        " d.name, s.name, s.blocked_until, s.last FROM" POSTRIDER_FILTERED " ORDER BY m.id, r.idx"},
       {of_domain_, POSTRIDER_OF_DOMAIN},
+      {count_messages_,
+       "SELECT m.id, m.waiting + m.held FROM message m WHERE"
+       " m.id > ?1 AND m.id <= ?2" POSTRIDER_OF_MESSAGE},
+      {count_recipients_, "SELECT m.id, 1 FROM" POSTRIDER_FILTERED},
+      {count_of_domain_,
+       "SELECT message FROM recipient INDEXED BY recipient_due"
+       " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < 3"},
+      {waiting_row_, "SELECT waiting, held, tried FROM message WHERE id = ?"},
       {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
       {load_,
        "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
@@ -65,34 +83,59 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
     if (!prepared)
       return prepared.error();
     entry.statement = *std::move(prepared);
+    statements_.push_back(&entry.statement);
   }
   return {};
 }
 
-Result<std::vector<ListedMessage>> Listing::list(const Filter& filter, mail::MessageId after,
-                                                 std::size_t most, TimePoint wall) {
+void Listing::close() {
+  const std::lock_guard lock(mutex_);
+  for (auto* statement : statements_)
+    *statement = Statement();
+  statements_.clear();
+  database_ = Database();
+}
+
+Result<ListedPage> Listing::list(const Filter& filter, mail::MessageId after, std::size_t most,
+                                 TimePoint wall) {
   const std::lock_guard lock(mutex_);
   wall_ = wall;
   const PreparedFilter prepared(filter, wall);
   // Incoming first: what moves to `message` in between is then seen twice rather than never.
-  std::vector<ListedMessage> listed;
-  if (auto done = list_incoming(prepared, {after.value}, most, listed); !done)
+  std::vector<ListedMessage> fresh;
+  if (auto done = list_incoming(prepared, {after.value}, most, fresh); !done)
     return done.error();
-  std::vector<ListedMessage> waiting;
-  if (auto done = list_all_waiting(prepared, after.value, most, waiting); !done)
-    return done.error();
-  std::move(waiting.begin(), waiting.end(), std::back_inserter(listed));
+  const bool has_all_fresh = fresh.size() < most && recipients_of(fresh) < kMostRecipients;
+  ListedPage page;
+  auto came_to = list_all_waiting(prepared, after.value, most, page.messages);
+  if (!came_to)
+    return came_to.error();
+  std::int64_t end = *came_to;
+  if (!has_all_fresh)
+    end = std::min(end, fresh.back().id.value);
+  auto& listed = page.messages;
+  std::move(fresh.begin(), fresh.end(), std::back_inserter(listed));
+  std::erase_if(listed, [end](const auto& message) { return message.id.value > end; });
   const auto earlier = [](const auto& a, const auto& b) { return a.id < b.id; };
   const auto same = [](const auto& a, const auto& b) { return a.id == b.id; };
   std::sort(listed.begin(), listed.end(), earlier);
   listed.erase(std::unique(listed.begin(), listed.end(), same), listed.end());
-  if (listed.size() > most)
+  if (listed.size() > most) {
     listed.resize(most);
-  return listed;
+    end = listed.back().id.value;
+  }
+  page.after = {end};
+  page.is_last = end == kNever;
+  return page;
 }
 
-Result<void> Listing::list_all_waiting(const PreparedFilter& filter, std::int64_t after,
-                                       std::size_t most, std::vector<ListedMessage>& listed) {
+// Returns how far it came: kNever if nothing is left.
+Result<std::int64_t> Listing::list_all_waiting(const PreparedFilter& filter, std::int64_t after,
+                                               std::size_t most,
+                                               std::vector<ListedMessage>& listed) {
+  const auto is_full = [&] {
+    return listed.size() >= most || recipients_of(listed) >= kMostRecipients;
+  };
   auto candidates = filter.candidates(of_domain_);
   if (!candidates)
     return candidates.error().during("list the queue");
@@ -100,28 +143,24 @@ Result<void> Listing::list_all_waiting(const PreparedFilter& filter, std::int64_
     for (const auto id : **candidates) {
       if (id.value <= after)
         continue;
-      if (listed.size() == most)
-        return {};
+      if (is_full())
+        return listed.back().id.value;
       if (auto done = list_waiting(filter, {id.value - 1, id.value}, most, listed); !done)
         return done.error();
     }
-    return {};
+    return kNever;
   }
-  for (IdRange chunk{after, after}; chunk.to < kNever && listed.size() < most;) {
-    auto end = end_of_chunk(chunk.after);
-    if (!end)
-      return end.error();
-    chunk.to = *end;
-    if (auto done = list_waiting(filter, chunk, most, listed); !done)
-      return done.error();
-    chunk.after = chunk.to;
-  }
-  return {};
+  auto end = end_of_chunk(after, kChunk);
+  if (!end)
+    return end.error();
+  if (auto done = list_waiting(filter, {after, *end}, most, listed); !done)
+    return done.error();
+  return is_full() ? listed.back().id.value : *end;
 }
 
-Result<std::int64_t> Listing::end_of_chunk(std::int64_t after) {
+Result<std::int64_t> Listing::end_of_chunk(std::int64_t after, std::int64_t chunk) {
   Query query(chunk_end_);
-  query.bind(after).bind(kChunk - 1);
+  query.bind(after).bind(chunk - 1);
   auto row = query.next();
   if (!row)
     return row.error();
@@ -132,7 +171,8 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
                                     std::vector<ListedMessage>& listed) {
   Query query(incoming_);
   query.bind(range.after).bind(range.to);
-  while (listed.size() < most) {
+  std::size_t recipients = 0;
+  while (listed.size() < most && recipients < kMostRecipients) {
     auto row = query.next();
     if (!row)
       return row.error().during("list the queue");
@@ -166,6 +206,7 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
       }
       ++index;
     }
+    recipients += entry.recipients.size();
     if (!entry.recipients.empty())
       listed.push_back(std::move(entry));
   }
@@ -176,14 +217,15 @@ Result<void> Listing::list_waiting(const PreparedFilter& filter, IdRange range, 
                                    std::vector<ListedMessage>& listed) {
   Query query(waiting_);
   filter.bind(query, range, now(wall_));
-  for (;;) {
+  std::size_t recipients = recipients_of(listed);
+  for (;; ++recipients) {
     auto row = query.next();
     if (!row)
       return row.error().during("list the queue");
     if (!*row)
       return {};
     if (listed.empty() || listed.back().id.value != query.integer(0)) {
-      if (listed.size() == most)
+      if (listed.size() == most || recipients >= kMostRecipients)
         return {};
       listed.push_back(read_message(query));
     }

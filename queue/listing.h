@@ -14,10 +14,11 @@ class Listing {
   Listing(const Leases& leases, const QueueTime& time, const std::atomic<Duration::rep>& lifetime)
       : leases_(leases), time_(time), lifetime_(lifetime) {}
   Result<void> open(const std::string& path, const char* vfs);
+  // Until it is opened again all questions fail. Lets go of what SQLite knows of the file.
+  void close();
 
-  Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
-                                          std::size_t most, TimePoint wall);
-  Result<Changed> count(const Filter& filter, TimePoint wall);
+  Result<ListedPage> list(const Filter& filter, mail::MessageId after, std::size_t most,
+                          TimePoint wall);
   Result<void> count_on(Counting& counting, TimePoint wall);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);
@@ -30,9 +31,14 @@ class Listing {
                              std::vector<ListedMessage>& listed);
   Result<void> list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
                             std::vector<ListedMessage>& listed);
-  Result<std::int64_t> end_of_chunk(std::int64_t after);
-  Result<void> list_all_waiting(const PreparedFilter& filter, std::int64_t after, std::size_t most,
-                                std::vector<ListedMessage>& listed);
+  Result<std::int64_t> end_of_chunk(std::int64_t after, std::int64_t chunk);
+  Result<std::int64_t> list_all_waiting(const PreparedFilter& filter, std::int64_t after,
+                                        std::size_t most, std::vector<ListedMessage>& listed);
+  Result<void> begin_count(Counting& counting, const PreparedFilter& filter);
+  Result<void> count_incoming(Counting& counting, const PreparedFilter& filter);
+  Result<void> count_by_status(Counting& counting);
+  Result<void> count_of_domain(Counting& counting, const std::string& domain);
+  Result<void> count_range(Counting& counting, const PreparedFilter& filter, IdRange range);
   ListedMessage read_message(Query& query) const;
   ListedRecipient read_recipient(Query& query, const ListedMessage& message) const;
   std::int64_t now(TimePoint wall) const { return time_.to_queue(wall).time_since_epoch().count(); }
@@ -43,7 +49,9 @@ class Listing {
   std::mutex mutex_;
   TimePoint wall_;
   Database database_;
+  std::vector<Statement*> statements_;
   Statement incoming_, waiting_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
+  Statement count_messages_, count_recipients_, count_of_domain_, waiting_row_;
   Statement totals_, totals_incoming_, oldest_, damaged_, dropped_, site_recipients_;
 };
 

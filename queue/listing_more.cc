@@ -1,22 +1,165 @@
 // Counting, loading one message, and the figures for `postrider status`.
 #include "queue/codec.h"
 #include "queue/listing.h"
+#include "queue/store.h"
+
+#include <algorithm>
 
 namespace postrider::queue {
 
 namespace {
 
 constexpr std::int64_t kDeferred = 1, kHeld = 2;  // statuses in `tally`
+constexpr std::int64_t kActive = 3;               // never there
+constexpr std::int64_t kCountedAtOnce = 10'000;
 
 }  // namespace
 
 Result<void> Listing::count_on(Counting& counting, TimePoint wall) {
-  auto counted = count(counting.filter, wall);
-  if (!counted)
-    return counted.error();
-  counting.counted = *counted;
-  counting.is_done = true;
+  const std::lock_guard lock(mutex_);
+  wall_ = wall;
+  auto reading = Transaction::begin_reading(database_);
+  if (!reading)
+    return reading.error();
+  const PreparedFilter filter(counting.filter, wall);
+  if (counting.after < 0)
+    return begin_count(counting, filter);
+  auto end = end_of_chunk(counting.after, kCountedAtOnce);
+  if (!end)
+    return end.error();
+  if (auto done = count_range(counting, filter, {counting.after, *end}); !done)
+    return done.error();
+  counting.after = *end;
+  counting.is_done = *end == kNever;
   return {};
+}
+
+// All that is known without going through the queue.
+Result<void> Listing::begin_count(Counting& counting, const PreparedFilter& filter) {
+  counting.after = 0;
+  if (auto done = count_incoming(counting, filter); !done)
+    return done.error();
+  counting.is_done = true;
+  if (filter.asks_for_status_only())
+    return count_by_status(counting);
+  if (const auto domain = filter.only_domain())
+    return count_of_domain(counting, *domain);
+  auto candidates = filter.candidates(of_domain_);
+  if (!candidates)
+    return candidates.error().during("count the queue");
+  counting.is_done = candidates->has_value();
+  if (counting.is_done)
+    for (const auto id : **candidates)
+      if (auto done = count_range(counting, filter, {id.value - 1, id.value}); !done)
+        return done.error();
+  return {};
+}
+
+Result<void> Listing::count_incoming(Counting& counting, const PreparedFilter& filter) {
+  Query query(totals_incoming_);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      return {};
+    const mail::MessageId id{query.integer(0)};
+    const auto& wanted = filter.ids();
+    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+      continue;
+    const auto message = decode_head(id, query.blob(2));
+    if (!message || !filter.matches(*message, leases_.is_leased(id)))
+      continue;
+    const auto& recipients = message->envelope.recipients;
+    const auto matching = std::count_if(recipients.begin(), recipients.end(),
+                                        [&](const auto& each) { return filter.matches(each); });
+    if (matching == 0)
+      continue;
+    ++counting.counted.messages;
+    counting.counted.recipients += static_cast<std::uint64_t>(matching);
+    counting.seen.push_back(id);
+  }
+}
+
+// From the kept figures; what is in delivery's hands is looked at one by one.
+Result<void> Listing::count_by_status(Counting& counting) {
+  std::int64_t messages[4] = {}, recipients[4] = {};
+  {
+    Query query(totals_);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error().during("count the queue");
+      if (!*row)
+        break;
+      if (const auto status = query.integer(0); status >= 0 && status < kActive) {
+        messages[status] = query.integer(1);
+        recipients[status] = query.integer(2);
+      }
+    }
+  }
+  for (const auto id : leases_.ids()) {
+    Query query(waiting_row_);
+    query.bind(id.value);
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      continue;
+    const auto alive = query.integer(0) + query.integer(1);
+    const auto status = query.integer(0) == 0 ? kHeld : query.integer(2) != 0 ? kDeferred : 0;
+    --messages[status];
+    recipients[status] -= alive;
+    ++messages[kActive];
+    recipients[kActive] += alive;
+  }
+  const char* const names[] = {"queued", "deferred", "held", "active"};
+  for (std::size_t i = 0; i < std::size(names); ++i) {
+    if (counting.filter.status && *counting.filter.status != names[i])
+      continue;
+    counting.counted.messages += static_cast<std::uint64_t>(std::max<std::int64_t>(messages[i], 0));
+    counting.counted.recipients +=
+        static_cast<std::uint64_t>(std::max<std::int64_t>(recipients[i], 0));
+  }
+  return {};
+}
+
+Result<void> Listing::count_of_domain(Counting& counting, const std::string& domain) {
+  std::vector<std::int64_t> messages;
+  Query query(count_of_domain_);
+  query.bind_text(domain);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      break;
+    messages.push_back(query.integer(0));
+  }
+  counting.counted.recipients += messages.size();
+  std::sort(messages.begin(), messages.end());
+  counting.counted.messages +=
+      static_cast<std::uint64_t>(std::unique(messages.begin(), messages.end()) - messages.begin());
+  return {};
+}
+
+Result<void> Listing::count_range(Counting& counting, const PreparedFilter& filter, IdRange range) {
+  Query query(filter.asks_for_recipients() ? count_recipients_ : count_messages_);
+  filter.bind(query, range, now(wall_));
+  std::int64_t last = -1;
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      return {};
+    const mail::MessageId id{query.integer(0)};
+    if (std::binary_search(counting.seen.begin(), counting.seen.end(), id))
+      continue;
+    counting.counted.messages += id.value != last ? 1 : 0;
+    counting.counted.recipients += static_cast<std::uint64_t>(query.integer(1));
+    last = id.value;
+  }
 }
 
 Result<std::vector<std::string>> Listing::dropped() {
@@ -30,24 +173,6 @@ Result<std::vector<std::string>> Listing::dropped() {
     if (!*row)
       return names;
     names.emplace_back(query.text(0));
-  }
-}
-
-Result<Changed> Listing::count(const Filter& filter, TimePoint wall) {
-  constexpr std::size_t kPage = 1000;
-  Changed counted;
-  mail::MessageId after;
-  for (;;) {
-    auto page = list(filter, after, kPage, wall);
-    if (!page)
-      return page.error();
-    for (const auto& message : *page) {
-      ++counted.messages;
-      counted.recipients += message.recipients.size();
-    }
-    if (page->size() < kPage)
-      return counted;
-    after = page->back().id;
   }
 }
 

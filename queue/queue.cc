@@ -12,14 +12,23 @@ struct Queue::Impl {
       : spool(std::move(spool_)),
         clock(clock_),
         writer(spool, ids, std::move(settings), clock_, log),
-        listing(writer.leases(), writer.time(), writer.lifetime()) {}
+        listing(writer.leases(), writer.time(), writer.lifetime()),
+        scans(writer.leases(), writer.time(), writer.lifetime()) {}
+
+  Result<void> open_readers(const char* vfs) {
+    for (auto* each : {&listing, &scans})
+      if (auto opened = each->open(spool.database(), vfs); !opened)
+        return opened.error();
+    return {};
+  }
 
   Spool spool;
   const Clock& clock;
   mail::MessageIds ids;
   BlockingPool syncs{4};  // of large bodies; each waits for the disk
   Writer writer;
-  Listing listing;
+  Listing listing;  // of single messages and figures: never waits for the other
+  Listing scans;    // of many messages
 };
 
 Queue::Queue(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -40,8 +49,13 @@ Result<std::unique_ptr<Queue>> Queue::open_with(Settings settings, const Clock& 
   auto impl = std::make_unique<Impl>(*std::move(spool), std::move(settings), clock, log);
   if (auto opened = impl->writer.open(vfs); !opened)
     return opened.error();
-  if (auto opened = impl->listing.open(impl->spool.database(), vfs); !opened)
+  if (auto opened = impl->open_readers(vfs); !opened)
     return opened.error();
+  impl->writer.use({[impl = impl.get()] {
+                      impl->listing.close();
+                      impl->scans.close();
+                    },
+                    [impl = impl.get(), vfs] { return impl->open_readers(vfs); }});
   return std::unique_ptr<Queue>(new Queue(std::move(impl)));
 }
 
@@ -78,17 +92,6 @@ Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
   co_return Result<void>();
 }
 
-namespace {
-
-// Whoever collected it may have failed to keep a part.
-bool is_whole(const mail::Content& content, const BodyFile& body, std::uint64_t in_file) {
-  if (content.file.empty())
-    return content.bytes && content.bytes->size() == content.size;
-  return body.is_open() && body.name() == content.file && in_file == content.size;
-}
-
-}  // namespace
-
 Task<Result<mail::MessageId>> Queue::accept_dropped(Loop& loop, Submission submission) {
   if (admission() == Admission::stopping)
     co_return Error(Errc::stopped, "store message");
@@ -103,9 +106,6 @@ Task<Result<mail::MessageId>> Queue::accept_dropped(Loop& loop, Submission submi
     if (!synced)
       co_return synced.error().during("store message");
   }
-  const auto in_file = submission.body.is_open() ? submission.body.state_->size : 0;
-  if (!is_whole(submission.message->content, submission.body, in_file))
-    co_return Error(Errc::storage, "store message: its content is not whole");
   Waiting waiting(loop);
   std::string head = encode_head(*submission.message, content_checksum(submission));
   impl_->writer.give([&](Inbox& inbox) {
@@ -174,22 +174,42 @@ void Queue::change(Verb verb, Filter filter, bool dry_run,
                    std::function<void(Result<Changed>)> on_done, Actor actor) {
   impl_->writer.give([&](Inbox& inbox) {
     inbox.changes.push_back(
-        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor), {}, {}});
+        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor)});
     return Urgency::now;
   });
 }
 
 Result<std::vector<ListedMessage>> Queue::list(const Filter& filter, mail::MessageId after,
                                                std::size_t most) {
-  return impl_->listing.list(filter, after, most, impl_->clock.now());
+  std::vector<ListedMessage> listed;
+  for (;;) {
+    auto page = list_on(filter, after, most - listed.size());
+    if (!page)
+      return page.error();
+    std::move(page->messages.begin(), page->messages.end(), std::back_inserter(listed));
+    if (page->is_last || listed.size() >= most)
+      return listed;
+    after = page->after;
+  }
+}
+
+Result<ListedPage> Queue::list_on(const Filter& filter, mail::MessageId after, std::size_t most) {
+  constexpr std::size_t kFew = 16;
+  auto& from = !filter.ids.empty() && filter.ids.size() <= kFew ? impl_->listing : impl_->scans;
+  return from.list(filter, after, most, impl_->clock.now());
 }
 
 Result<Changed> Queue::count(const Filter& filter) {
-  return impl_->listing.count(filter, impl_->clock.now());
+  Counting counting;
+  counting.filter = filter;
+  while (!counting.is_done)
+    if (auto counted = count_on(counting); !counted)
+      return counted.error();
+  return counting.counted;
 }
 
 Result<void> Queue::count_on(Counting& counting) {
-  return impl_->listing.count_on(counting, impl_->clock.now());
+  return impl_->scans.count_on(counting, impl_->clock.now());
 }
 
 Result<std::shared_ptr<const mail::Message>> Queue::load(mail::MessageId id) {

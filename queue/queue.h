@@ -226,7 +226,15 @@ struct Counting {
   Filter filter;
   Changed counted;
   bool is_done = false;
-  std::int64_t after = -1;  // how far it came; -1: not begun
+  std::int64_t after = -1;            // how far it came; -1: not begun
+  std::vector<mail::MessageId> seen;  // fresh ones, counted before all others
+};
+
+// A part of a listing: see Queue::list_on().
+struct ListedPage {
+  std::vector<ListedMessage> messages;
+  mail::MessageId after;  // the next page begins behind it
+  bool is_last = false;
 };
 
 class Queue {
@@ -282,6 +290,9 @@ class Queue {
   // Messages in the order of arrival, `after` exclusive, at most `most` of them.
   Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
                                           std::size_t most);
+  // The same in pieces for a reader who may leave: looks at a part of the queue, gives what it
+  // found there, at most `most` messages, of thousands of recipients no more than one.
+  Result<ListedPage> list_on(const Filter& filter, mail::MessageId after, std::size_t most);
   Result<Changed> count(const Filter& filter);
   // Goes on with a count, for some milliseconds. Exact for what is neither new nor gone meanwhile.
   Result<void> count_on(Counting& counting);

@@ -10,11 +10,16 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::queue {
 
 namespace {
+
+constexpr off_t kReserve = 4 << 20;  // octets
+constexpr int kTriesForFolder = 50;
+constexpr std::chrono::milliseconds kPauseForFolder{10};
 
 Error refused(std::string sentence) {
   return Error(Errc::refused, std::move(sentence));
@@ -55,6 +60,22 @@ Result<FileDescriptor> take_lock(const std::string& folder) {
   return lock;
 }
 
+// Against a second program after somebody removed the lock file.
+Result<FileDescriptor> lock_folder(const std::string& folder) {
+  auto lock = open_file(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!lock)
+    return lock.error().during("lock the spool");
+  // One that is ending has let go of its lock file a moment before.
+  for (int tries = kTriesForFolder; ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0; --tries) {
+    if (errno != EWOULDBLOCK)
+      return system_error("lock the spool");
+    if (tries == 0)
+      return refused("the spool " + folder + " is in use by a process whose lock was removed");
+    std::this_thread::sleep_for(kPauseForFolder);
+  }
+  return lock;
+}
+
 bool same_as_recorded(const struct stat& about, unsigned owner, const mail::Message& message) {
   return S_ISREG(about.st_mode) && about.st_nlink == 1 && about.st_uid == owner &&
          static_cast<std::uint64_t>(about.st_size) == message.content.size;
@@ -79,6 +100,10 @@ Result<Spool> Spool::open(const std::string& folder) {
   if (!lock)
     return lock.error();
   spool.lock_ = *std::move(lock);
+  auto folder_lock = lock_folder(folder);
+  if (!folder_lock)
+    return folder_lock.error();
+  spool.locked_folder_ = *std::move(folder_lock);
   if (::mkdir(spool.bodies().c_str(), 0700) == 0) {
     if (auto synced = sync_folder(folder); !synced)
       return synced.error();
@@ -90,6 +115,26 @@ Result<Spool> Spool::open(const std::string& folder) {
     return bodies.error();
   spool.bodies_ = *std::move(bodies);
   return spool;
+}
+
+Result<FileIdentity> Spool::identity_of(const std::string& path) {
+  struct stat about {};
+  if (::stat(path.c_str(), &about) != 0)
+    return system_error("look at " + path);
+  return FileIdentity{about.st_dev, about.st_ino};
+}
+
+void Spool::make_reserve() const {
+  const auto path = folder_ + "/reserve";
+  if (::access(path.c_str(), F_OK) == 0)
+    return;
+  auto file = open_file(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
+  if (!file || ::posix_fallocate(file->get(), 0, kReserve) != 0)
+    ::unlink(path.c_str());
+}
+
+bool Spool::give_up_reserve() const {
+  return ::unlink((folder_ + "/reserve").c_str()) == 0;
 }
 
 bool Spool::has_room(std::uint64_t needed) const {
@@ -157,7 +202,11 @@ Result<void> Spool::sync_bodies() const {
 }
 
 Result<std::size_t> Spool::sweep(
-    const std::function<Result<bool>(const std::string& name)>& is_known) {
+    const std::function<Result<bool>(const std::string& name)>& is_known, Unknown what) {
+  const auto lost = folder_ + "/lost";
+  if (what == Unknown::move_aside)
+    if (auto made = make_folder(lost, 0700); !made)
+      return made.error();
   std::unique_ptr<DIR, CloseFolder> folder(::opendir(bodies().c_str()));
   if (!folder)
     return system_error("read " + bodies());
@@ -169,8 +218,12 @@ Result<std::size_t> Spool::sweep(
     auto known = is_known(name);
     if (!known)
       return known.error();
-    if (!*known && ::unlinkat(bodies_.get(), name.c_str(), 0) == 0)
-      ++swept;
+    if (*known)
+      continue;
+    const int done = what == Unknown::remove ? ::unlinkat(bodies_.get(), name.c_str(), 0)
+                                             : ::renameat(bodies_.get(), name.c_str(), AT_FDCWD,
+                                                          (lost + "/" + name).c_str());
+    swept += done == 0 ? 1 : 0;
   }
   return swept;
 }

@@ -4,6 +4,8 @@
 //   body/ID    the content of large messages, one file each
 //   drop/      mail handed in while the daemon was down (not ours)
 //   lock       held by the one program that writes here; has its pid
+//   lost/      bodies that nothing knows any more after the log was damaged
+//   reserve    room that is given up when the disk is full
 #pragma once
 
 #include "base/file.h"
@@ -15,6 +17,12 @@
 
 namespace postrider::queue {
 
+// Of a file: to notice that another one, or none, has taken its place.
+struct FileIdentity {
+  std::uint64_t device = 0, number = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+
 class Spool {
  public:
   // Makes what is missing, refuses a folder open to others, takes the lock.
@@ -25,8 +33,16 @@ class Spool {
   std::string body(const std::string& name) const { return bodies() + "/" + name; }
   const std::string& folder() const { return folder_; }
 
+  // As it stands in the folder now.
+  static Result<FileIdentity> identity_of(const std::string& path);
+
   // Whether there is room for `needed` bytes more, by statvfs; also false without free inodes.
   bool has_room(std::uint64_t needed) const;
+
+  // Some room on the disk that is given up when it is full, so that what became of mail can still
+  // be recorded.
+  void make_reserve() const;
+  bool give_up_reserve() const;  // false: there was none
 
   Result<FileDescriptor> create_body(const std::string& name) const;
   // The file of a message, checked (attacks.md I12): regular, ours, one link, the recorded size.
@@ -38,13 +54,17 @@ class Spool {
   void remove_body(const std::string& name) const;
   // Makes names durable that were added to body/.
   Result<void> sync_bodies() const;
-  // Removes the files in body/ for which is_known(name) is false. Returns how many.
-  Result<std::size_t> sweep(const std::function<Result<bool>(const std::string& name)>& is_known);
+  // Removes the files in body/ for which is_known(name) is false, or moves them to lost/: then what
+  // knew them may have been lost. Returns how many.
+  enum class Unknown : std::uint8_t { remove, move_aside };
+  Result<std::size_t> sweep(const std::function<Result<bool>(const std::string& name)>& is_known,
+                            Unknown what);
 
  private:
   std::string folder_;
   unsigned owner_ = 0;  // of the folder; tools may run as root
   FileDescriptor lock_;
+  FileDescriptor locked_folder_;  // the same lock, which nobody can unlink
   FileDescriptor bodies_;
 };
 

@@ -44,6 +44,10 @@ bool is_full(const Error& error) {
   return primary_code(error) == SQLITE_FULL;
 }
 
+bool is_damage(const Error& error) {
+  return primary_code(error) == SQLITE_CORRUPT;
+}
+
 bool is_constraint(const Error& error) {
   const int code = primary_code(error);
   return code == SQLITE_CONSTRAINT || code == SQLITE_TOOBIG || code == SQLITE_MISMATCH;

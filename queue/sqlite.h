@@ -18,6 +18,8 @@ Error sqlite_error(sqlite3* database, std::string step);
 bool is_of_sqlite(const Error& error);
 // No room on the disk: an ordinary event, the connection stays usable.
 bool is_full(const Error& error);
+// Pages that are not what they must be.
+bool is_damage(const Error& error);
 // The row itself was refused; the transaction goes on without it.
 bool is_constraint(const Error& error);
 

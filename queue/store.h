@@ -123,6 +123,9 @@ class Store {
     return filter.candidates(of_domain_);
   }
   Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states, std::int64_t now);
+  Result<void> unpick(mail::MessageId id);
+  // The id of the message that is `messages` behind `after`, or kNever.
+  Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages);
   Result<Changed> picked();
   struct PickedLease {
     Revocation leased;
@@ -130,7 +133,7 @@ class Store {
   };
   Result<std::vector<PickedLease>> picked_leases(const Leases& leases);
   Result<void> apply_picked(Verb verb, std::int64_t now, Duration delay_notice);
-  // Messages without living recipients; returns their body files.
+  // Messages without living recipients. file: of the content; empty: it had none.
   struct Unused {
     mail::MessageId id;
     std::string file;
@@ -186,7 +189,7 @@ class Store {
   Statement domain_minimum_, next_in_domain_, next_in_site_, site_minimum_, next_wake_,
       next_deadline_;
   Statement delete_domain_, delete_site_;
-  Statement get_meta_, set_meta_, pick_, of_domain_;
+  Statement get_meta_, set_meta_, pick_, of_domain_, end_of_piece_, unpick_;
   Statement mark_damaged_, find_dropped_, add_dropped_, forget_dropped_;
 
   // Remembered rows, each a copy of what is stored; emptied when they grow too many.

@@ -55,9 +55,9 @@ constexpr const char* kKeepOnlyEnded =
     " WHERE r.message = picked.message AND r.state < 3)";
 
 // A message without a row in `body` has its content in a file.
-constexpr const char* kFiles =
-    "SELECT m.id, m.head FROM message m WHERE m.id IN (SELECT message FROM temp.picked)"
-    " AND NOT EXISTS (SELECT 1 FROM body b WHERE b.id = m.id)";
+constexpr const char* kGone =
+    "SELECT m.id, m.head, EXISTS (SELECT 1 FROM body b WHERE b.id = m.id) FROM message m"
+    " WHERE m.id IN (SELECT message FROM temp.picked)";
 
 constexpr const char* kDelete[] = {
     "DELETE FROM message WHERE id IN (SELECT message FROM temp.picked)",
@@ -99,6 +99,14 @@ Result<void> Store::prepare_change() {
   if (!prepared)
     return prepared.error();
   of_domain_ = *std::move(prepared);
+  prepared = database_.prepare("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?");
+  if (!prepared)
+    return prepared.error();
+  end_of_piece_ = *std::move(prepared);
+  prepared = database_.prepare("DELETE FROM temp.picked WHERE message = ?");
+  if (!prepared)
+    return prepared.error();
+  unpick_ = *std::move(prepared);
   return {};
 }
 
@@ -107,6 +115,19 @@ Result<void> Store::pick(const PreparedFilter& filter, IdRange range, unsigned s
   Query query(pick_);
   filter.bind(query, range, now);
   return query.bind(states).run();
+}
+
+Result<void> Store::unpick(mail::MessageId id) {
+  return Query(unpick_).bind(id.value).run();
+}
+
+Result<std::int64_t> Store::end_of_piece(std::int64_t after, std::int64_t messages) {
+  Query query(end_of_piece_);
+  query.bind(after).bind(messages - 1);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? query.integer(0) : kNever;
 }
 
 Result<Changed> Store::picked() {
@@ -191,7 +212,7 @@ Result<std::vector<Store::Unused>> Store::delete_picked() {
     return done.error();
   std::vector<Unused> files;
   {
-    auto statement = database_.prepare(kFiles);
+    auto statement = database_.prepare(kGone);
     if (!statement)
       return statement.error();
     Query query(*statement);
@@ -201,9 +222,11 @@ Result<std::vector<Store::Unused>> Store::delete_picked() {
         return row.error();
       if (!*row)
         break;
-      if (auto head = decode_head({query.integer(0)}, query.blob(1)); head)
-        if (!head->content.file.empty())
-          files.push_back({{query.integer(0)}, head->content.file});
+      auto& gone = files.emplace_back(Unused{{query.integer(0)}, {}});
+      if (query.integer(2) != 0)
+        continue;
+      if (auto head = decode_head(gone.id, query.blob(1)); head)
+        gone.file = head->content.file;
     }
   }
   if (auto done = run_all(kDelete, 0, 0); !done)

@@ -14,6 +14,7 @@ constexpr Duration kRoomCheck = std::chrono::milliseconds(250);
 constexpr Duration kLook = std::chrono::seconds(1);  // at the clock, while mail waits
 constexpr Duration kSoon = std::chrono::milliseconds(3);
 constexpr std::size_t kMany = 64;
+constexpr std::chrono::microseconds kChangesAtOnce{4000};
 constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
 
 template <class T>
@@ -82,6 +83,9 @@ void Writer::stop() {
   }
   ending_ = true;
   checks_.reset();
+  if (is_open_ && !kept_.is_empty())
+    process();  // once more: perhaps there is room now
+  end_changes(Error(Errc::stopped, "change the queue"));
   close();
 }
 
@@ -100,7 +104,7 @@ void Writer::run() {
 Duration Writer::most_sleep() const {
   if (!is_open_ || store_is_full_ || !has_room_)
     return kRoomCheck;
-  if (!checkpointed_)
+  if (!checkpointed_ || wants_vacuum_)
     return kIdle;
   const auto due = custody_.next_due();
   if (!custody_.has_consumer || due == kNever)
@@ -114,14 +118,16 @@ bool Writer::wait() {
   std::unique_lock lock(mutex_);
   is_idle_ = false;
   const auto is_awake = [this] { return sleep_ == Sleep::awake; };
-  if (inbox_.is_empty() && !stopping_ && !look_ && !(is_open_ && custody_.is_work_due_now())) {
+  const bool has_work = is_open_ && (custody_.is_work_due_now() || !changing_.empty());
+  if (inbox_.is_empty() && !stopping_ && !look_ && !has_work) {
     sleep_ = Sleep::deep;
     if (most == Duration::max())
       wake_.wait(lock, is_awake);
     else
       is_idle_ = !wake_.wait_for(lock, most, is_awake);
   }
-  if (!is_idle_ && !stopping_ && !look_ && !inbox_.is_urgent() && !inbox_.is_many()) {
+  if (!is_idle_ && !stopping_ && !look_ && !inbox_.is_urgent() && !inbox_.is_many() &&
+      changing_.empty()) {
     sleep_ = Sleep::light;
     wake_.wait_for(lock, kSoon, is_awake);
   }
@@ -143,7 +149,9 @@ void Writer::process() {
     refuse_submissions(is_open_ ? no_room() : Error(Errc::storage, "store message"));
   if (is_open_) {
     Effects effects;
-    auto done = sync_notices();
+    auto done = check_files();
+    if (done)
+      done = sync_notices();
     if (done)
       done = transact(effects);
     if (done)
@@ -156,6 +164,8 @@ void Writer::process() {
   answer();
   if (is_idle_ && is_open_)
     maintain_idle();
+  if (is_open_)
+    give_back_room();
 }
 
 void Writer::take_settings() {
@@ -169,7 +179,7 @@ void Writer::take_settings() {
 }
 
 bool Writer::is_anything_to_store() const {
-  return !work_.is_empty() || !kept_.is_empty() || store_is_full_ ||
+  return !work_.is_empty() || !kept_.is_empty() || store_is_full_ || !changing_.empty() ||
          (custody_.has_consumer && custody_.is_work_due());
 }
 
@@ -213,11 +223,26 @@ Result<void> Writer::store_inbox(Effects& effects) {
   for (auto& each : work_.submissions)
     if (auto done = store_submission(each, effects); !done)
       return done.error().during("store message");
-  for (auto& change : work_.changes) {
-    change.result =
-        custody_.change(change.verb, change.filter, change.dry_run, effects, change.picked);
-    if (!change.result)
-      return change.result.error().during("change the queue");
+  return go_on_changing(effects);
+}
+
+Writer::Changing::Changing(Inbox::Change change, TimePoint wall, Log& log)
+    : run(change.verb, change.filter, change.dry_run, wall),
+      told(std::make_shared<ChangeTold>(change.verb, std::move(change.filter), change.dry_run,
+                                        std::move(change.actor), std::move(change.on_done), log)) {}
+
+// Somebody may be waiting for this transaction: all changes together take a few milliseconds of it.
+Result<void> Writer::go_on_changing(Effects& effects) {
+  for (auto& change : work_.changes)
+    changing_.emplace_back(std::move(change), custody_.time.wall(), log_);
+  work_.changes.clear();
+  const auto most = kChangesAtOnce / std::max<std::size_t>(changing_.size(), 1);
+  for (auto& each : changing_) {
+    if (!each.run.has_begun)
+      if (auto done = custody_.begin(each.run, ids_.next(clock_.now()).value); !done)
+        return done.error().during("change the queue");
+    if (auto done = custody_.change_on(each.run, most, effects); !done)
+      return done.error().during("change the queue");
   }
   return {};
 }
@@ -280,6 +305,9 @@ void Writer::committed(Effects& effects) {
       for (const auto& name : files)
         spool_.remove_body(name);
     });
+  if (log_.enabled(Level::info))
+    for (const auto id : effects.gone)
+      log_.write(LogEvent(Level::info, "removed", to_string(id)).add("by", "administrator"));
   maintain_after_commit();
 }
 
@@ -336,15 +364,16 @@ void Writer::failed(const Error& error, Effects& effects) {
   set_admission(full ? Admission::disk_low : Admission::failed);
   if (full) {
     store_is_full_ = true;
+    spool_.give_up_reserve();
   } else {
+    failed_since_ = clock_.steady();
     doubtful_.insert(doubtful_.end(), effects.made.begin(), effects.made.end());
     backoff_ = std::chrono::milliseconds(100);
     try_again_ = clock_.steady() + backoff_;
   }
   custody_.undo(effects);
   refuse_submissions(full ? no_room() : Error(Errc::storage, "store message"));
-  for (auto& change : work_.changes)
-    change.result = error;
+  end_changes(error);
   keep_for_later();
   if (!full) {
     is_open_ = false;
@@ -366,40 +395,31 @@ void Writer::refuse_submissions(const Error& error) {
 
 void Writer::answer() {
   answer_submissions();
-  for (auto& change : work_.changes)
-    answer_change(change);
-  work_.changes.clear();
+  answer_changes();
 }
 
-// Delivery is asked to begin nothing more of what was changed; what it could not stop is counted
-// apart.
-void Writer::answer_change(Inbox::Change& change) {
-  if (!change.result || change.picked.empty() || consumer_ == nullptr) {
-    change.on_done(std::move(change.result));
-    return;
+// The latest pieces were committed.
+void Writer::answer_changes() {
+  for (auto& each : changing_) {
+    if (!each.run.picked.empty() && consumer_ != nullptr)
+      each.told->ask(*consumer_, std::move(each.run.picked), each.run.piece);
+    else
+      each.told->add(each.run.piece);
+    each.run.piece = {};
+    each.run.picked.clear();
+    if (each.run.is_done)
+      each.told->finish();
   }
-  std::vector<Revocation> wanted;
-  std::unordered_map<std::int64_t, std::size_t> picked;
-  for (auto& one : change.picked) {
-    picked.emplace(one.leased.id.value, one.recipients);
-    wanted.push_back(std::move(one.leased));
-  }
-  auto answer = [changed = *change.result, picked = std::move(picked),
-                 on_done = std::move(change.on_done)](const std::vector<Revocation>& under_way) {
-    Changed told = changed;
-    for (const auto& one : under_way) {
-      if (one.recipients.empty())
-        continue;
-      ++told.under_way_messages;
-      told.under_way_recipients += one.recipients.size();
-      told.recipients -= one.recipients.size();
-      const auto all = picked.find(one.id.value);
-      if (all != picked.end() && one.recipients.size() >= all->second)
-        --told.messages;
-    }
-    on_done(told);
-  };
-  consumer_->revoke(std::move(wanted), std::move(answer));
+  std::erase_if(changing_, [](const auto& each) { return each.run.is_done; });
+}
+
+void Writer::end_changes(const Error& error) {
+  for (auto& change : work_.changes)
+    changing_.emplace_back(std::move(change), custody_.time.wall(), log_);
+  work_.changes.clear();
+  for (auto& each : changing_)
+    each.told->fail(error);
+  changing_.clear();
 }
 
 // One posted message for each loop, whatever the number of waiters.
@@ -428,9 +448,8 @@ void Writer::keep_for_later() {
   move_to(work_.assignments, kept_.assignments);
   move_to(work_.quarantines, kept_.quarantines);
   move_to(work_.forgotten, kept_.forgotten);
-  for (auto& change : work_.changes)
-    if (change.result)
-      change.result = Error(Errc::storage, "change the queue");
+  if (!is_open_)
+    end_changes(Error(Errc::storage, "change the queue"));
 }
 
 void Writer::check_room() {
@@ -441,6 +460,8 @@ void Writer::check_room() {
   has_room_ = spool_.has_room(custody_.settings.room_needed);
   if (is_open_)
     set_admission(has_room_ && !store_is_full_ ? Admission::open : Admission::disk_low);
+  if (has_room_ && !store_is_full_)
+    spool_.make_reserve();
 }
 
 void Writer::set_admission(Admission admission) {

@@ -9,6 +9,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/signal.h"
+#include "queue/change_told.h"
 #include "queue/custody.h"
 
 #include <atomic>
@@ -40,8 +41,6 @@ struct Inbox {
     bool dry_run;
     std::function<void(Result<Changed>)> on_done;
     Actor actor;
-    Result<Changed> result;
-    std::vector<Store::PickedLease> picked;  // of what delivery has in hand
   };
   struct Assignment {
     std::string domain, site;
@@ -74,6 +73,13 @@ class Writer {
   Writer(Spool& spool, mail::MessageIds& ids, Settings settings, const Clock& clock, Log& log);
   ~Writer();
 
+  // What else has the database open: closed before it is opened again, so that nothing of what
+  // SQLite knew of the files is left. On the queue thread.
+  struct Readers {
+    std::function<void()> close;
+    std::function<Result<void>()> open;
+  };
+  void use(Readers readers) { readers_ = std::move(readers); }
   // At start: opens, recovers. `vfs` as in Database::open.
   Result<void> open(const char* vfs);
   void start(Consumer* consumer);
@@ -126,16 +132,24 @@ class Writer {
   void refuse_submissions(const Error& error);
   void answer();
   void answer_submissions();
-  void answer_change(Inbox::Change& change);
+  void answer_changes();
+  void end_changes(const Error& error);
+  Result<void> go_on_changing(Effects& effects);
   void keep_for_later();
   void check_room();
   void reopen();
+  Result<void> open_again();
+  Result<void> check_files() const;
+  void remember_files();
+  Result<void> open_once(const char* vfs);
   Result<void> open_store();
   Result<void> check_store();
   Result<void> sweep_bodies();
+  void look_at_log();
   Result<void> forget_doubtful();
   void maintain_after_commit();
   void maintain_idle();
+  void give_back_room();
   void close();
   Result<void> mark_clean();
   void set_admission(Admission admission);
@@ -158,10 +172,21 @@ class Writer {
   bool stopping_ = false;
   bool look_ = false;
 
+  struct Changing {
+    Changing(Inbox::Change change, TimePoint wall, Log& log);
+    ChangeRun run;
+    std::shared_ptr<ChangeTold> told;
+  };
+
   // The thread's own.
+  std::vector<Changing> changing_;
   Inbox work_;
   Inbox kept_;  // records and site states that wait for the store to work again
   std::vector<mail::MessageId> doubtful_;
+  Readers readers_;
+  bool log_hides_mail_ = false;
+  Steady failed_since_;
+  FileIdentity database_file_, log_file_;
   bool is_open_ = false;
   bool has_room_ = true;
   bool store_is_full_ = false;
@@ -172,6 +197,9 @@ class Writer {
   TimePoint marked_;
   int wal_pages_ = 0;
   bool checkpointed_ = true;
+  Steady vacuum_again_;
+  bool wants_vacuum_ = false;
+  std::int64_t vacuum_pages_ = 1;
 
   std::atomic<Duration::rep> lifetime_;
   std::atomic<bool> is_lost_{false};

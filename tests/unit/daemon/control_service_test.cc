@@ -21,7 +21,7 @@ struct Answer {
 
 Answer serve(ControlService& service, ControlRequest request) {
   Answer answer;
-  const auto job = service.start(std::move(request));
+  const auto job = service.start(std::move(request), 1234);
   for (bool more = true; more;) {
     std::string out;
     more = job->step(out);
@@ -78,7 +78,7 @@ TEST_CASE("messages that vanish during a listing do not break it", "[daemon][uni
   Served s;
   for (int i = 0; i < 60; ++i)
     s.add("a@b", {"c@d.test"}, "x\r\n");
-  const auto job = s.service.start(request("list"));
+  const auto job = s.service.start(request("list"), 1234);
   std::string out;
   REQUIRE(job->step(out));
   auto all = request("change", "remove");

@@ -1,0 +1,137 @@
+// Storage that is damaged, removed or taken twice: known, said, and never worse than it is.
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+namespace postrider::queue::test {
+
+using mail::Verdict;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Damaged : QueueFixture {
+  Damaged() { open(); }
+
+  std::string file(const char* name) const { return settings.spool + "/" + name; }
+
+  // The spool as it would be found had the process been killed now.
+  void cut() {
+    const auto copy = folder.path() + "/copy";
+    fs::copy(settings.spool, copy, fs::copy_options::recursive);
+    fs::remove(copy + "/queue.db-shm");
+    queue.reset();
+    settings.spool = copy;
+  }
+
+  static void spoil(const std::string& path, std::uintmax_t at, std::size_t octets) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::size_t i = 0; i < octets; ++i) {
+      file.seekg(static_cast<std::streamoff>(at + i));
+      const auto before = file.get();
+      file.seekp(static_cast<std::streamoff>(at + i));
+      file.put(static_cast<char>(before ^ 0x55));
+    }
+  }
+
+  mail::MessageId accept_large() {
+    auto message = make("a@b.test", {"c@d.test"});
+    Submission submission;
+    submission.body = queue->create_body(message.id).value();
+    REQUIRE(submission.body.append(std::string(70'000, 'x')).has_value());
+    message.content.bytes = nullptr;
+    message.content.file = submission.body.name();
+    message.content.size = 70'000;
+    const auto id = message.id;
+    submission.message = std::make_shared<const mail::Message>(std::move(message));
+    REQUIRE(accept(std::move(submission)).has_value());
+    return id;
+  }
+
+  template <class Condition>
+  bool wait_until(Condition condition) {
+    for (int i = 0; i < 1000; ++i) {
+      if (condition())
+        return true;
+      clock.pass(std::chrono::seconds(1));
+      queue->wake();
+      ::usleep(5000);
+    }
+    return false;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Damaged, "a spool without its lock file is still in use", "[queue][lock]") {
+  REQUIRE(::unlink(file("lock").c_str()) == 0);
+  const auto second = Queue::open(settings, clock, log);
+  REQUIRE_FALSE(second.has_value());
+  CHECK(second.error().describe().find("in use") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Damaged, "nothing is promised into files that were removed", "[queue][failure]") {
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  const char* name = GENERATE("queue.db", "queue.db-wal");
+  REQUIRE(::unlink(file(name).c_str()) == 0);
+  CHECK_FALSE(accept(make("a@b.test", {"c@d.test"})).has_value());
+  CHECK(queue->admission() == Admission::failed);
+  CHECK(log.count("storage_failed") >= 1);
+  // What delivery reports is kept; a fresh file never takes the place of the lost one.
+  std::vector<Record> records;
+  records.push_back(answer(hand.next(id), Verdict::delivered));
+  queue->record(std::move(records));
+  if (name == std::string("queue.db")) {
+    CHECK(wait_until([&] { return queue->is_lost(); }));
+    CHECK(log.count("storage_lost") == 1);
+    CHECK_FALSE(fs::exists(file("queue.db")));
+    queue->stop();
+    CHECK(queue->unrecorded() == 1);
+  } else {
+    CHECK(wait_until([&] { return queue->admission() == Admission::open; }));
+  }
+}
+
+TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside",
+                 "[queue][failure]") {
+  start();
+  std::vector<mail::MessageId> large;
+  for (int i = 0; i < 5; ++i)
+    large.push_back(accept_large());
+  SECTION("damaged in the middle") {
+    cut();
+    spoil(file("queue.db-wal"), fs::file_size(file("queue.db-wal")) / 2, 1);
+    open();
+    CHECK(log.count("log_damaged") == 1);
+    CHECK(log.count("lost") == 1);
+    CHECK(log.count("swept") == 0);
+    std::size_t kept = 0;
+    for (const auto id : large)
+      kept += fs::exists(file("lost/") + to_string(id)) || fs::exists(file("body/") + to_string(id))
+                  ? 1
+                  : 0;
+    CHECK(kept == large.size());
+  }
+  SECTION("whole") {
+    cut();
+    std::ofstream(file("body/STRAY")) << "x";
+    open();
+    CHECK(log.count("log_damaged") == 0);
+    CHECK(log.count("swept") == 1);
+    CHECK(list().size() == 5);
+  }
+}
+
+TEST_CASE_METHOD(Damaged, "room is kept for what must be recorded", "[queue][failure]") {
+  start();
+  must_accept("a@b.test", {"c@d.test"});
+  CHECK(fs::file_size(file("reserve")) == 4U << 20U);
+}
+
+}  // namespace postrider::queue::test

@@ -1,0 +1,148 @@
+// What takes long is done in pieces, between which mail goes on.
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <future>
+#include <unistd.h>
+
+namespace postrider::queue::test {
+
+using mail::Verdict;
+
+namespace {
+
+struct Long : QueueFixture {
+  Long() {
+    settings.fresh_messages = 1;  // the others wait at once
+    settings.leased_messages = 1;
+    open();
+    start();
+  }
+
+  void fill(std::size_t messages, const std::string& content = "Subject: x\r\n\r\nbody\r\n") {
+    std::atomic<std::size_t> stored{0};
+    for (std::size_t i = 0; i < messages; ++i) {
+      Submission submission;
+      submission.message = std::make_shared<const mail::Message>(
+          make("a@b.test", {"c@d" + std::to_string(i % 7) + ".test", "d@e.test"}, content));
+      loop.loop.post([this, &stored, kept = std::make_shared<Submission>(std::move(submission))] {
+        loop.loop.spawn(store(*queue, loop.loop, std::move(*kept), stored), log, "store");
+      });
+    }
+    for (int i = 0; i < 20'000 && stored < messages; ++i)
+      ::usleep(1000);
+    REQUIRE(stored == messages);
+  }
+
+  static Task<void> store(Queue& queue, Loop& loop, Submission submission,
+                          std::atomic<std::size_t>& stored) {
+    const auto accepted = co_await queue.accept(loop, std::move(submission));
+    if (accepted)
+      ++stored;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Long, "a change of many is many transactions", "[queue][change]") {
+  fill(1500);
+  settle();
+  const auto commits = queue->counters().commits;
+  CHECK(change(Verb::hold, {}, true).messages == 1500);
+  const auto changed = change(Verb::hold, {});
+  CHECK(changed.messages == 1500);
+  CHECK(changed.recipients == 3000);
+  CHECK(queue->counters().commits >= commits + 6);
+  CHECK(queue->totals()->held >= 1499);
+  CHECK(change(Verb::release, {}).messages >= 1499);
+  CHECK(change(Verb::retry, {}).messages == 1500);
+  Filter one;
+  one.domain = "d3.test";
+  CHECK(change(Verb::remove, one).recipients == 214);
+  CHECK(queue->totals()->recipients == 3000 - 214);
+  CHECK(change(Verb::remove, {}).messages == 1500);
+  CHECK(queue->totals()->messages == 0);
+  CHECK(log.count("queue_changed") == 5);
+  CHECK(log.count("removed") >= 1498);  // two are in hand
+}
+
+TEST_CASE_METHOD(Long, "every way to count gives what a listing gives", "[queue][listing]") {
+  fill(40);
+  Filter held;
+  held.domain = "d1.test";
+  change(Verb::hold, held);
+  record(answer(hand.next(), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  const auto check = [this](const char* name, const Filter& filter) {
+    INFO(name);
+    std::size_t recipients = 0;
+    const auto listed = list(filter);
+    for (const auto& message : listed)
+      recipients += message.recipients.size();
+    const auto counted = queue->count(filter).value();
+    CHECK(counted.messages == listed.size());
+    CHECK(counted.recipients == recipients);
+  };
+  check("all", {});
+  for (const char* status : {"active", "queued", "deferred", "held"}) {
+    Filter filter;
+    filter.status = status;
+    check(status, filter);
+  }
+  Filter filter;
+  filter.domain = "d2.test";
+  check("domain", filter);
+  filter.status = "queued";
+  check("domain and status", filter);
+  filter = {};
+  filter.to = "@e.test";
+  check("to", filter);
+  filter = {};
+  filter.from = "@b.test";
+  check("from", filter);
+  filter.larger = 10;
+  check("larger", filter);
+  filter.larger = 1000;
+  check("none", filter);
+  filter = {};
+  filter.older = std::chrono::milliseconds(0);
+  check("older", filter);
+  filter.ids = {list()[3].id, list()[5].id};
+  check("ids", filter);
+}
+
+TEST_CASE_METHOD(Long, "a change is said to the log with who asked", "[queue][change]") {
+  fill(3);
+  Filter filter;
+  filter.from = "a@b.test";
+  std::promise<Result<Changed>> told;
+  queue->change(Verb::remove, filter, false,
+                [&](Result<Changed> changed) { told.set_value(std::move(changed)); },
+                {1234, "anna"});
+  REQUIRE(told.get_future().get().has_value());
+  const auto text = log.all();
+  CHECK(text.find("queue_changed verb=remove filter=\"--from a@b.test\"") != std::string::npos);
+  CHECK(text.find("uid=1234 user=anna") != std::string::npos);
+  CHECK(text.find("by=administrator") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Long, "room is given back when a long queue is empty", "[queue][room]") {
+  fill(1500, std::string(4000, 'x'));
+  CHECK(change(Verb::remove, {}).messages == 1500);
+  const auto file = settings.spool + "/queue.db";
+  for (int i = 0; i < 500; ++i) {
+    clock.pass(std::chrono::milliseconds(200));
+    queue->wake();
+    settle();
+    if (std::filesystem::file_size(file) > 0 && std::filesystem::file_size(file) < (1U << 20U))
+      break;
+    ::usleep(20'000);  // the log goes to the file when nothing else happens
+  }
+  CHECK(std::filesystem::file_size(file) < (1U << 20U));
+  // And the queue works on.
+  must_accept("a@b.test", {"c@d.test"});
+  CHECK(list().size() == 1);
+}
+
+}  // namespace postrider::queue::test
