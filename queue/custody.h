@@ -48,6 +48,16 @@ struct ChangeRun {
   std::size_t next_candidate = 0;
   std::int64_t after = 0;      // without candidates: how far it came
   std::int64_t messages = 64;  // in a piece
+  // How far it came: a piece that was undone is done again from there.
+  struct Place {
+    bool has_candidates = false;
+    std::size_t next_landed = 0, next_candidate = 0, counted = 0;
+    std::int64_t after = 0;
+  };
+  Place place() const {
+    return {has_candidates, next_landed, next_candidate, counted.size(), after};
+  }
+  void return_to(const Place& place);
   // Of the latest piece: what it changed, and of leased messages, which delivery is to be told.
   Changed piece;
   std::vector<Store::PickedLease> picked;
@@ -77,6 +87,11 @@ class Custody {
 
   // Takes back what a failed transaction did in memory.
   void undo(Effects& effects);
+  // Whether the transaction failed for a damaged message that was not known before. Done again, it
+  // holds that one without reading it. (Once SQLite has read a damaged page, it writes nothing more
+  // in that transaction.)
+  bool found_damage() { return std::exchange(found_damage_, false); }
+  void committed() { damaged_.clear(); }
 
   // Whether lease_due() has something to do now, or when.
   bool is_work_due() const { return look_again_ || next_due_ <= now(); }
@@ -134,7 +149,9 @@ class Custody {
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
   Result<StoredMessage> load_checked(mail::MessageId id);
   Result<void> hold_or_wait(mail::MessageId id, const Error& error, Effects& effects);
-  Result<void> hold_damaged(mail::MessageId id, const Error& error, Effects& effects);
+  Result<void> hold_damaged(mail::MessageId id, const std::string& why, Effects& effects);
+  Result<void> hold_what_is_damaged(Effects& effects);
+  Error pass_over(mail::MessageId id, const Error& error);
   Result<void> postpone(mail::MessageId id, const Error& error);
   void expect(std::int64_t due);
   void look_again_after(const Leased& leased);
@@ -149,7 +166,9 @@ class Custody {
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
-  std::unordered_set<std::int64_t> passed_over_;  // messages whose rows cannot be read or changed
+  std::unordered_map<std::int64_t, std::string> damaged_;  // found, not held yet; and why
+  std::unordered_set<std::int64_t> passed_over_;  // messages whose rows cannot be changed either
+  bool found_damage_ = false;
   // Domains whose mail came back untried: not handed out again at once.
   std::unordered_map<std::int64_t, SteadyTime> paused_;
 };

@@ -37,6 +37,17 @@ unsigned states_for(Verb verb) {
 ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall)
     : verb(verb_), dry_run(dry_run_), prepared(filter, wall) {}
 
+void ChangeRun::return_to(const Place& place) {
+  has_candidates = place.has_candidates;
+  next_landed = place.next_landed;
+  next_candidate = place.next_candidate;
+  counted.resize(place.counted);
+  after = place.after;
+  is_done = false;
+  piece = {};
+  picked.clear();
+}
+
 Result<void> Custody::begin(ChangeRun& run, std::int64_t last) {
   run.last = last;
   if (run.verb != Verb::release) {  // nothing there is held

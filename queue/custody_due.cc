@@ -32,6 +32,8 @@ Result<void> Custody::lease_due(Effects& effects) {
   wanting_sites_.clear();
   next_due_ = kNever;
   drop_pauses();
+  if (auto done = hold_what_is_damaged(effects); !done)
+    return done.error();
   Budget budget{settings.leased_messages, settings.leased_bytes, leases.due().messages + kAtOnce};
   if (steady_now < ramp_until) {
     // After an unclean stop: a crash loop must not hammer anybody. Doubles every second.
@@ -169,28 +171,41 @@ Result<StoredMessage> Custody::load_checked(mail::MessageId id) {
 // Damage holds the message. What passes (no descriptors left, a folder closed by mistake) lets it
 // wait, without harm to the rest; only what else the database says fails the transaction.
 Result<void> Custody::hold_or_wait(mail::MessageId id, const Error& error, Effects& effects) {
-  if (error.code() == Errc::corrupt || is_damage(error))
-    return hold_damaged(id, error, effects);
+  if (error.code() == Errc::corrupt)
+    return hold_damaged(id, error.describe(), effects);
+  if (is_damage(error)) {
+    damaged_.emplace(id.value, error.describe());
+    found_damage_ = true;
+    return error;
+  }
   if (is_of_sqlite(error))
     return error;
   return postpone(id, error);
 }
 
-// Where even that cannot be stored, because the rows stand on the damaged page, it is passed over
-// until the next start.
-Result<void> Custody::hold_damaged(mail::MessageId id, const Error& error, Effects& effects) {
-  if (auto begun = store.database().execute("SAVEPOINT damaged"); !begun)
-    return begun.error();
-  auto done = quarantine(id, error.describe(), effects);
-  if (!done) {
-    if (!is_damage(done.error()))
+Result<void> Custody::hold_damaged(mail::MessageId id, const std::string& why, Effects& effects) {
+  auto done = quarantine(id, why, effects);
+  if (!done && is_damage(done.error()))
+    return pass_over(id, done.error());
+  return done;
+}
+
+// Where nothing can be stored of a message, because its rows stand on the damaged page, it stays as
+// it is until the next start.
+Error Custody::pass_over(mail::MessageId id, const Error& error) {
+  log_.write(LogEvent(Level::error, "passed_over", to_string(id)).add("reason", error.describe()));
+  passed_over_.insert(id.value);
+  damaged_.erase(id.value);
+  found_damage_ = true;
+  return error;
+}
+
+Result<void> Custody::hold_what_is_damaged(Effects& effects) {
+  const auto known = damaged_;
+  for (const auto& [id, why] : known)
+    if (auto done = hold_damaged({id}, why, effects); !done)
       return done.error();
-    passed_over_.insert(id.value);
-    store.forget();
-    if (auto undone = store.database().execute("ROLLBACK TO damaged"); !undone)
-      return undone.error();
-  }
-  return store.database().execute("RELEASE damaged");
+  return {};
 }
 
 Result<void> Custody::postpone(mail::MessageId id, const Error& error) {

@@ -107,8 +107,10 @@ Result<std::size_t> Custody::recover() {
   if (!ids)
     return ids.error();
   for (const auto id : *ids)
-    if (auto done = land_again(id); !done)
-      return done.error().during("recover message " + to_string(id));
+    if (!passed_over_.contains(id.value))
+      if (auto done = land_again(id); !done)
+        return (is_damage(done.error()) ? pass_over(id, done.error()) : done.error())
+            .during("recover message " + to_string(id));
   return ids->size();
 }
 

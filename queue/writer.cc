@@ -14,6 +14,7 @@ constexpr Duration kRoomCheck = std::chrono::milliseconds(250);
 constexpr Duration kLook = std::chrono::seconds(1);  // at the clock, while mail waits
 constexpr Duration kSoon = std::chrono::milliseconds(3);
 constexpr std::size_t kMany = 64;
+constexpr int kMostDamagedAtOnce = 64;
 constexpr std::chrono::microseconds kChangesAtOnce{4000};
 constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
 
@@ -153,7 +154,7 @@ void Writer::process() {
     if (done)
       done = sync_notices();
     if (done)
-      done = transact(effects);
+      done = transact_around_damage(effects);
     if (done)
       committed(effects);
     else
@@ -181,6 +182,28 @@ void Writer::take_settings() {
 bool Writer::is_anything_to_store() const {
   return !work_.is_empty() || !kept_.is_empty() || store_is_full_ || !changing_.empty() ||
          (custody_.has_consumer && custody_.is_work_due());
+}
+
+// Each turn but the last finds one damaged message that was not known before.
+Result<void> Writer::transact_around_damage(Effects& effects) {
+  for (int turn = 0;; ++turn) {
+    const auto marked = marked_;
+    std::vector<ChangeRun::Place> places;
+    for (const auto& each : changing_)
+      places.push_back(each.run.place());
+    auto done = transact(effects);
+    if (done)
+      custody_.committed();
+    else if (custody_.found_damage() && turn < kMostDamagedAtOnce) {
+      custody_.undo(effects);
+      marked_ = marked;
+      places.resize(changing_.size());  // those that began now begin again
+      for (std::size_t i = 0; i < places.size(); ++i)
+        changing_[i].run.return_to(places[i]);
+      continue;
+    }
+    return done;
+  }
 }
 
 Result<void> Writer::transact(Effects& effects) {

@@ -142,6 +142,8 @@ class Writer {
   Result<void> check_files() const;
   void remember_files();
   Result<void> open_once(const char* vfs);
+  Result<std::size_t> recover();
+  Result<void> transact_around_damage(Effects& effects);
   Result<void> open_store();
   Result<void> check_store();
   Result<void> sweep_bodies();

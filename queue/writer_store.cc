@@ -67,6 +67,22 @@ Result<void> Writer::open_once(const char* vfs) {
       return done.error();
   }
 
+  auto recovered = recover();
+  while (!recovered && custody_.found_damage()) {  // each time another message is passed over
+    store.forget();
+    recovered = recover();
+  }
+  if (!recovered)
+    return recovered.error();
+  if (*recovered > 0)
+    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
+  is_open_ = true;
+  check_room();
+  return {};
+}
+
+Result<std::size_t> Writer::recover() {
+  auto& store = custody_.store;
   auto transaction = Transaction::begin(store.database());
   if (!transaction)
     return transaction.error();
@@ -79,11 +95,7 @@ Result<void> Writer::open_once(const char* vfs) {
     return done.error();
   if (auto done = transaction->commit(); !done)
     return done.error();
-  if (*recovered > 0)
-    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
-  is_open_ = true;
-  check_room();
-  return {};
+  return recovered;
 }
 
 // One transaction that was not finished when the power went is nobody's loss.

@@ -128,6 +128,93 @@ TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside"
   }
 }
 
+TEST_CASE_METHOD(Damaged, "one bad page holds up that message alone", "[queue][failure]") {
+  start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 12; ++i) {
+    auto message = make("a@b.test", {"c@d" + std::to_string(i) + ".test"},
+                        std::string(20'000, static_cast<char>('a' + i)));
+    ids.push_back(message.id);
+    REQUIRE(accept(std::move(message)).has_value());
+    record(answer(hand.next(ids.back()), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+  }
+  queue->stop();
+  queue.reset();
+  hand.clear();
+  // A page in the middle of the content of the sixth.
+  const auto text = read_file(file("queue.db")).value();
+  const auto at = text.find(std::string(4092, 'f'));
+  REQUIRE(at != std::string::npos);
+  spoil(file("queue.db"), at / 4096 * 4096, 4096);
+  open();
+  start();
+  clock.pass(std::chrono::minutes(2));
+  queue->wake();
+  const bool all = hand.wait_for(11);
+  INFO(log.all());
+  REQUIRE(all);
+  settle();
+  Filter filter;
+  filter.ids = {ids[5]};
+  CHECK(list(filter).at(0).status == "held");
+  CHECK(queue->totals()->quarantined == 1);
+  CHECK(queue->admission() == Admission::open);
+  must_accept("a@b.test", {"c@d.test"});
+}
+
+TEST_CASE_METHOD(Damaged, "a bad page of what had landed does not keep the queue from starting",
+                 "[queue][failure]") {
+  start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 12; ++i) {
+    auto message = make("a@b.test", {"c@d" + std::to_string(i) + ".test"},
+                        std::string(20'000, static_cast<char>('a' + i)));
+    ids.push_back(message.id);
+    REQUIRE(accept(std::move(message)).has_value());
+  }
+  queue->stop();
+  queue.reset();
+  hand.clear();
+  const auto text = read_file(file("queue.db")).value();
+  const auto at = text.find(std::string(4092, 'f'));
+  REQUIRE(at != std::string::npos);
+  spoil(file("queue.db"), at / 4096 * 4096, 4096);
+  open();
+  start();
+  const bool all = hand.wait_for(11);
+  INFO(log.all());
+  REQUIRE(all);
+  CHECK(log.count("passed_over") == 1);
+  CHECK(queue->admission() == Admission::open);
+  must_accept("a@b.test", {"c@d.test"});
+}
+
+TEST_CASE_METHOD(Damaged, "a change goes on around a bad page", "[queue][failure]") {
+  start();
+  for (int i = 0; i < 12; ++i) {
+    auto message = make("a@b.test", {"c@d" + std::to_string(i) + ".test"},
+                        std::string(20'000, static_cast<char>('a' + i)));
+    const auto id = message.id;
+    REQUIRE(accept(std::move(message)).has_value());
+    record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+  }
+  queue->stop();
+  queue.reset();
+  const auto text = read_file(file("queue.db")).value();
+  const auto at = text.find(std::string(4092, 'f'));
+  REQUIRE(at != std::string::npos);
+  spoil(file("queue.db"), at / 4096 * 4096, 4096);
+  open();
+  start();
+  // What becomes due in the same transaction finds the damage.
+  const auto changed = change(Verb::retry, Filter());
+  CHECK(changed.messages == 12);
+  REQUIRE(hand.wait_for(11));
+  settle();
+  CHECK(queue->totals()->quarantined == 1);
+  CHECK(log.count("storage_failed") == 0);
+}
+
 TEST_CASE_METHOD(Damaged, "room is kept for what must be recorded", "[queue][failure]") {
   start();
   must_accept("a@b.test", {"c@d.test"});
