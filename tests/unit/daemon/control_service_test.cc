@@ -195,6 +195,28 @@ TEST_CASE("status tells the queue's totals and what composition knows", "[daemon
   CHECK(status.contains("listeners"));
 }
 
+TEST_CASE("status tells what waits behind a site in trouble", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test", "e@d.test"}, "x\r\n");
+  s.add("a@b", {"c@d.test", "c@other.test"}, "x\r\n");
+  queue::SiteState site;
+  site.site = "mx.d.test";
+  site.failures = 3;
+  site.since = s.clock.now();
+  s.queue->assign_site("d.test", site.site);
+  s.queue->set_site(site);
+  // A change is stored after what came before it.
+  auto retry = request("change", "retry");
+  retry.all = true;
+  REQUIRE(serve(s.service, retry).lines.size() == 1);
+  const auto answer = serve(s.service, request("status"));
+  REQUIRE(answer.lines.size() == 1);
+  const auto& sites = answer.lines[0].at("status").at("sites_in_trouble").as_array();
+  REQUIRE(sites.size() == 1);
+  CHECK(sites[0].at("messages").to_number<int>() == 2);
+  CHECK(sites[0].at("recipients").to_number<int>() == 3);
+}
+
 TEST_CASE("I06: answers are valid JSON whatever a sender was called", "[daemon][unit]") {
   Served s;
   s.add("\"\x1b[2J\\\"\"@b", {"c@d.test"}, "x\r\n");
