@@ -73,6 +73,18 @@ class Privileged(scenario.Scenario):
         self.assertEqual(self.owner(self.machine.mail / "ann.mbox"), (ANN, 0o600))
         self.assertEqual(os.stat(self.machine.mail / "ann.mbox").st_gid, MAIL_GROUP)
 
+    def test_the_room_for_a_full_disk_is_kept_within_what_is_allowed(self):
+        server = self.start()
+        reserve = server.spool / "reserve"
+        wait.until(lambda: reserve.exists() and reserve.stat().st_size == 4 << 20, "the reserve")
+        reserve.unlink()  # as it is given up
+
+        def is_made_again():
+            self.send(server, "ann")
+            return reserve.exists() and reserve.stat().st_size == 4 << 20
+        wait.until(is_made_again, "the reserve again")
+        self.assertEqual(self.owner(reserve), (DAEMON, 0o600))
+
     def test_a_command_runs_as_the_user_with_no_way_back(self):
         program = self.machine.folder / "program"
         program.write_text(f"""#!/bin/sh
