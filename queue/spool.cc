@@ -225,6 +225,13 @@ Result<std::size_t> Spool::sweep(
                                                           (lost + "/" + name).c_str());
     swept += done == 0 ? 1 : 0;
   }
+  // The next start no longer knows that the log was damaged, and would remove them.
+  if (what == Unknown::move_aside && swept > 0) {
+    if (auto synced = sync_folder(lost); !synced)
+      return synced.error();
+    if (auto synced = sync_bodies(); !synced)
+      return synced.error();
+  }
   return swept;
 }
 
