@@ -36,7 +36,7 @@ std::unique_ptr<Mechanism> make(unsigned which) {
     case 6:
       return make_xoauth2();
     default:
-      return make_relayed();
+      return make_relayed("SCRAM-SHA-256");
   }
 }
 
