@@ -150,7 +150,7 @@ struct DeliveryConfig {
   Duration delay_notice{std::chrono::hours(4)};  // 0: none
   std::uint64_t site_connections = 20;
   std::uint64_t connections = 0;  // 0: by the limit of descriptors
-  std::string tls_ca;  // PEM; empty: the system's
+  std::string tls_ca;             // PEM; empty: the system's
   Duration connect_timeout{std::chrono::seconds(30)};
   Duration idle{std::chrono::seconds(5)};  // an unused connection is kept this long
   Family family = Family::any;

@@ -43,6 +43,14 @@ std::string default_text(const Option& option) {
   return "Default: " + mdoc_escaped(is_open ? option.unset : value) + ".";
 }
 
+// Each sentence begins a line, as mdoc wants it.
+std::string mdoc_sentences(const std::string& text) {
+  auto out = mdoc_escaped(text);
+  for (auto at = out.find(". "); at != std::string::npos; at = out.find(". ", at))
+    out[at + 1] = '\n';
+  return out + "\n";
+}
+
 // A line of mdoc may not begin with a full stop or an apostrophe.
 std::string mdoc_options() {
   std::string out;
@@ -55,7 +63,7 @@ std::string mdoc_options() {
     for (const auto& option : options()) {
       if (section_of(option) != name)
         continue;
-      out += ".It Ic " + std::string(option.key) + "\n" + mdoc_escaped(option.what) + "\n";
+      out += ".It Ic " + std::string(option.key) + "\n" + mdoc_sentences(option.what);
       out += "Allowed: " + mdoc_escaped(allowed(option)) + ".\n" + default_text(option) + "\n";
     }
     out += ".El\n";

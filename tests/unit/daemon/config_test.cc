@@ -207,6 +207,7 @@ lifetime = "1h"
 retry = ["10s", "1m30s"]
 delay_notice = "0s"
 site_connections = 2
+connections = 400
 tls_ca = "/etc/ca.pem"
 connect_timeout = "5s"
 idle = "1s"
@@ -260,6 +261,7 @@ core_dumps = true
   CHECK(c.delivery.port == 2525);
   CHECK(c.delivery.retry == std::vector<Duration>{Duration(10000), Duration(90000)});
   CHECK(c.delivery.delay_notice == Duration(0));
+  CHECK(c.delivery.connections == 400);
   CHECK(c.delivery.family == Family::ipv4);
   CHECK(c.control.submit == "/srv/door");
   // The table has no row that this file does not use.

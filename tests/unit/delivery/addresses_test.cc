@@ -123,7 +123,7 @@ TEST_CASE("a list is bounded", "[delivery][aliases]") {
   few.most = 2;
   CHECK(listed("a, b, c", few) == "error: more than 2 items");
   CHECK(listed(std::string(100, '(')) == "error: the end of a comment is missing");
-  CHECK(listed(std::string(65, 'a')) ==
+  CHECK(listed(std::string(255, 'a')) ==
         "error: \"" + std::string(60, 'a') + "...\" is no local name");
 }
 
