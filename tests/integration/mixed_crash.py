@@ -5,6 +5,7 @@ and what came twice was in flight at the cut.
 A power cut is played by a file system of its own in a file: the kernel is asked to shut it down
 without writing anything more (what xfs_io's `shutdown` does), so all that was not synced is gone;
 then it is mounted again. POSTRIDER_KILLS and POSTRIDER_CUTS set how many."""
+import ctypes
 import fcntl
 import glob
 import os
@@ -27,7 +28,16 @@ FAULTS = [(calls, error) for calls, errors in (
     ("fstat,newfstatat", ("EIO",)), ("statfs,fstatfs", ("EIO",)), ("fcntl", ("EIO",)),
     ("mmap", ("ENOMEM",)), ("accept4", ("EMFILE", "ENFILE")), ("socket", ("EMFILE",)),
     ("getdents64", ("EIO",))) for error in errors]
+NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 SHUTDOWN, WITHOUT_LOG = 0x8004587D, 2  # FS_IOC_SHUTDOWN of ext4 and xfs
+
+
+def own_mounts():
+    """What is mounted from here on is seen by this test's processes alone: a namespace that somebody else
+    makes meanwhile would keep a copy of the mount, and with it the file system that was cut off."""
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 class FileSystem:
@@ -129,9 +139,16 @@ class MixedCrash(scenario.Scenario):
             faults += [began + second for second in range(int(time.time() - began) + 3)]
         print(f"  {injected} calls failed", flush=True)
         self.assertGreater(injected, len(FAULTS))
-        if not world.server.running():  # storage that stays failed ends the process
-            world.server.start()
+        self.recover(world.server)
         self.end(world, load, faults)
+
+    def recover(self, server):
+        """Storage that stays failed ends the process, and the service manager starts another."""
+        def answers():
+            if not server.running():
+                server.start()
+            return server.tool("postrider", "queue", "--json", check=False).returncode == 0
+        wait.until(answers, "a queue that can be listed", wait.DEADLINE * 2, pause=0.5)
 
     def inject(self, server, calls, error):
         """Every third of these calls fails for a while; how many did."""
@@ -156,6 +173,7 @@ class MixedCrash(scenario.Scenario):
     def power_cuts(self, kind):
         if not can_mount(kind):
             self.skipTest(f"mounting a {kind} of its own needs root, mkfs.{kind} and loop devices")
+        own_mounts()
         disk = self.using(FileSystem(kind, self.own_folder(kind) / "mount"))
         world, load, chance = self.begin(disk.folder)
         cuts = []
