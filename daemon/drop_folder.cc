@@ -156,6 +156,15 @@ Result<Claimed> claim(const FileDescriptor& folder, DropFile file, const std::st
   return claimed;
 }
 
+// A link, a FIFO or a socket holds no mail, and the confined daemon may make none: so it may not
+// rename one either. Whether it was one and is gone.
+bool remove_what_is_no_file(const FileDescriptor& folder, const std::string& name) {
+  struct stat about {};
+  return ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+         !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode) &&
+         ::unlinkat(folder.get(), name.c_str(), 0) == 0;
+}
+
 // Gone for good, or an error.
 Result<void> remove_for_good(const FileDescriptor& folder, const std::string& name) {
   if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT)
@@ -257,7 +266,7 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
   if (!renamed)
     renamed =
         rename_in(folder, name, "msg." + std::to_string(random.next()) + std::string(kDropRefused));
-  if (renamed)
+  if (renamed || remove_what_is_no_file(folder, name))
     return End::done;
   fail(name, renamed.error());
   return pass_over(name);
