@@ -188,22 +188,26 @@ class Session(asyncio.Protocol):
     def on_mail(self, argument):
         if self.sender is not None:
             return self.say("503 5.5.1 nested MAIL")
-        if self.answer("mail", argument, "250 2.1.0 ok"):
+
+        def begin():
             self.sender, self.parameters = argument, self.address_parameters
+        self.answer("mail", argument, "250 2.1.0 ok", then=begin)
 
     def on_rcpt(self, argument):
         if self.sender is None:
             return self.say("503 5.5.1 no MAIL")
         parameters = self.address_parameters
-        if self.answer("rcpt", argument, "250 2.1.5 ok"):
-            self.recipients.append((argument, parameters))
+        self.answer("rcpt", argument, "250 2.1.5 ok",
+                    then=lambda: self.recipients.append((argument, parameters)))
 
     def on_data(self, argument):
         if not self.recipients:
             return self.say("503 5.5.1 no recipients")
-        if self.answer("data", argument, "354 go on"):
+
+        def begin():
             self.mode, self.searched = "data", 0
             self.body_seen = False
+        self.answer("data", argument, "354 go on", then=begin)
 
     def on_bdat(self, argument):
         words = argument.split()
@@ -300,20 +304,20 @@ class Session(asyncio.Protocol):
 
     # Answers
 
-    def answer(self, stage, argument, usual, message=None):
-        """Gives the scripted or the usual answer; true if it was a positive one."""
+    def answer(self, stage, argument, usual, message=None, then=None):
+        """Gives the scripted or the usual answer; then() is called when it is a positive one."""
         answer = self.sink.scripted(stage, self, argument)
         if answer is None:
             answer = usual
-        return self.give(answer, message)
+        self.give(answer, message, then)
 
-    def give(self, answer, message=None):
+    def give(self, answer, message=None, then=None):
         if answer is None:
-            return True
+            return
         if isinstance(answer, Late):
             self.blocked = True
-            self.sink.loop.call_later(answer.seconds, self.give_late, answer.answer, message)
-            return False
+            self.sink.loop.call_later(answer.seconds, self.give_late, answer.answer, message, then)
+            return
         if answer is DROP or answer is HANG:
             if message:
                 message.accepted = False
@@ -323,21 +327,22 @@ class Session(asyncio.Protocol):
                 self.transport.close()
             else:
                 self.blocked = True
-            return False
+            return
         if isinstance(answer, Then):
-            positive = self.give(answer.reply, message)
+            self.give(answer.reply, message, then)
             self.give(answer.action)
-            return positive
+            return
         positive = answer[:1] in "23"
         if message:
             message.accepted = positive
             self.sink.record(message)
         self.say(answer)
-        return positive
+        if positive and then:
+            then()
 
-    def give_late(self, answer, message):
+    def give_late(self, answer, message, then):
         self.blocked = False
-        self.give(answer, message)
+        self.give(answer, message, then)
         self.work()
 
     def say(self, text):
