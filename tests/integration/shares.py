@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+"""Many silent sites beside good ones, verbs on mail that delivery has in hand, and ends that are
+recorded whatever the other recipients of a message do."""
+import json
+import socket
+
+from support_py import scenario, sink, wait
+
+CONTENT = b"From: <a@src.example>\r\nSubject: shares\r\n\r\nbody\r\n"
+
+
+class Pit:
+    """Takes connections at a port of several addresses, and says nothing."""
+
+    def __init__(self, addresses, port):
+        self.sockets = []
+        for address in addresses:
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, port))
+            listener.listen(1000)
+            self.sockets.append(listener)
+
+    def stop(self):
+        for listener in self.sockets:
+            listener.close()
+
+
+class Silent(scenario.Scenario):
+    SITES = 600
+    PROMPT = 20  # seconds; a silent site would keep its connection for minutes
+
+    def test_silent_sites_do_not_stop_good_mail(self):
+        good = self.sink(address="127.0.0.2")
+        addresses = [f"127.2.0.{n}" for n in range(1, 61)]
+        self.using(Pit(addresses, good.port))
+        text = "mx A 127.0.0.2\ngood MX 10 mx\nnew MX 10 mxnew\nmxnew A 127.0.0.2\n" + "".join(
+            f"s{i} MX 10 m{i}\nm{i} A {addresses[i % len(addresses)]}\n" for i in range(self.SITES))
+        knot = self.knot(test=text)
+        server = self.daemon(dns={"servers": [knot.server]},
+                             delivery={"port": good.port, "connections": 100})
+        server.send("a@src.example", "a@good.test", CONTENT)
+        good.wait_for(1)
+        for first in range(0, self.SITES, 100):
+            server.send("a@src.example", [f"a@s{i}.test" for i in range(first, first + 100)],
+                        CONTENT)
+        wait.until(lambda: self.connections(server) >= 50, "half of the connections in use")
+        for number in range(20):
+            server.send("a@src.example", "a@good.test", CONTENT)
+        good.wait_for(21, self.PROMPT)
+        server.send("a@src.example", "a@new.test", CONTENT)  # nobody has seen it yet
+        good.wait_for(22, self.PROMPT)
+        self.assertGreaterEqual(self.connections(server), 20)  # they are silent still
+        wait.until(lambda: self.connections(server) <= 50, "strangers keep to their half")
+        server.wait_for_log("attempted", 22, verdict="sent")
+
+    @staticmethod
+    def connections(server):
+        """Those that are not idle."""
+        status = json.loads(server.postrider("status", "--json"))
+        return status["connections"] - status["connections_idle"]
+
+
+class Verbs(scenario.Scenario):
+    """What is told as done is done: nothing of it is sent afterwards."""
+    MESSAGES = 60
+
+    def check(self, verb):
+        slow = self.sink(script={"data": lambda session, argument: sink.Late(0.1, "354 go on")})
+        server = self.relay(slow, delivery={"site_connections": 1, "retry": ["1h"]})
+        for number in range(self.MESSAGES):
+            server.send("a@src.example", f"u{number}@far.example", CONTENT)
+        slow.wait_for(3)
+        told = json.loads(server.postrider("queue", verb, "--all", "--json"))
+        self.assertLessEqual(told.get("under_way_messages", 0), 2, told)
+
+        def arrived(domain):
+            return sorted(address for message in slow.messages for address in message.addresses
+                          if address.endswith(domain))
+
+        if verb == "hold":
+            # What was under way may be listed as held for an instant, until its end is stored.
+            wait.until(lambda: [one["status"] for one in server.queue()] ==
+                       ["held"] * told["messages"],
+                       lambda: f"what was told, held: {told}; {server.queue()}")
+        else:
+            server.wait_until_empty()
+        server.stop()
+        sent = arrived("@far.example")
+        self.assertEqual(len(sent), len(set(sent)))
+        self.assertEqual(len(sent) + told["messages"], self.MESSAGES, told)
+        logged = sorted(entry["to"] for entry in server.log("attempted", verdict="sent")
+                        if entry["to"].endswith("@far.example"))
+        self.assertEqual(logged, sent)
+        notices = arrived("@src.example")
+        self.assertEqual(len(notices), told["messages"] if verb == "bounce" else 0)
+
+    def test_remove(self):
+        self.check("remove")
+
+    def test_hold(self):
+        self.check("hold")
+
+    def test_bounce(self):
+        self.check("bounce")
+
+
+class Ends(scenario.Scenario):
+    def test_no_second_copy_beside_a_silent_host(self):
+        good = [self.sink() for _ in range(4)]
+        silent = self.sink(script={"end": lambda session, argument: sink.HANG})
+        routes = [{"domain": f"d{i}.example", "next_hop": f"smtp://127.0.0.1:{one.port}"}
+                  for i, one in enumerate(good + [silent])]
+        server = self.daemon(route=routes)
+        server.send("a@src.example", [f"u@d{i}.example" for i in range(5)], CONTENT)
+        for one in good:
+            one.wait_for(1)
+        # Recorded: the listing names the fifth alone.
+        wait.until(lambda: [r["address"] for m in server.queue() for r in m["recipients"]] ==
+                   ["u@d4.example"], lambda: f"four ends recorded: {server.queue()}")
+        server.kill()
+        server.start()
+        wait.until(lambda: len(silent.refused) >= 2, "the fifth tried again")
+        for one in good:
+            self.assertEqual(len(one.messages), 1)
+
+
+if __name__ == "__main__":
+    scenario.main()
