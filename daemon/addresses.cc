@@ -14,6 +14,8 @@ namespace {
 tables::Options alias_options() {
   tables::Options options;
   options.check = delivery::check_alias_value;
+  options.check_key = delivery::check_alias_name;
+  options.lenient = true;
   options.substitutes = false;  // a value can be a command
   options.missing_is_empty = true;
   return options;
@@ -22,6 +24,7 @@ tables::Options alias_options() {
 tables::Options virtual_options() {
   tables::Options options;
   options.check = delivery::check_virtual_value;
+  options.lenient = true;
   return options;
 }
 
@@ -69,8 +72,12 @@ void check_all(const std::vector<std::string>& specs, const char* option,
     const auto parsed = tables::parse_spec(spec);
     if (spec.empty() || !parsed)
       continue;  // told with the configuration
-    if (auto table = tables::open_table(*parsed, options); !table)
-      problems.push_back({option, tables::told(table.error())});
+    const auto table = tables::open_table(*parsed, options);
+    if (!table)
+      problems.push_back({option, tables::told(table.error()), false});
+    else
+      for (auto& problem : (*table)->problems())
+        problems.push_back({option, std::move(problem), true});
   }
 }
 
@@ -97,6 +104,13 @@ Report one_line_report(int code, const std::string& text) {
   return {code, text + "\n"};
 }
 
+std::string warnings(const std::vector<std::string>& problems) {
+  std::string text;
+  for (const auto& problem : problems)
+    text += "warning: " + problem + "\n";
+  return text;
+}
+
 int exit_code_of(const Error& error) {
   const bool is_ours = error.code() == make_error_code(Errc::malformed) ||
                        error.code() == make_error_code(Errc::refused) ||
@@ -112,13 +126,17 @@ Report compile(const tables::Spec& spec) {
   tables::Spec source;
   source.kind = tables::Kind::aliases;
   source.path = spec.path.substr(0, spec.path.size() - kEnding.size());
-  const auto entries = tables::read_entries(source, alias_options());
+  auto rules = alias_options();
+  rules.check_key = nullptr;  // the database may serve where keys are addresses
+  std::vector<std::string> problems;
+  const auto entries = tables::read_entries(source, rules, problems);
   if (!entries)
     return one_line_report(exit_code_of(entries.error()), tables::told(entries.error()));
   if (auto built = tables::build_cdb(spec.path, *entries); !built)
     return one_line_report(EX_CANTCREAT, built.error().describe());
-  return one_line_report(EX_OK, source.path + ": " + std::to_string(entries->size()) +
-                                    " aliases, written to " + spec.path);
+  return one_line_report(EX_OK, warnings(problems) + source.path + ": " +
+                                    std::to_string(entries->size()) + " aliases, written to " +
+                                    spec.path);
 }
 
 Report check_aliases_of(const std::string& text) {
@@ -137,7 +155,8 @@ Report check_aliases_of(const std::string& text) {
     return one_line_report(exit_code_of(table.error()), tables::told(table.error()));
   if (spec->kind == tables::Kind::sqlite)
     return one_line_report(EX_OK, name + ": can be read");
-  return one_line_report(EX_OK, name + ": " + std::to_string((*table)->size()) +
+  return one_line_report(EX_OK, warnings((*table)->problems()) + name + ": " +
+                                    std::to_string((*table)->size()) +
                                     ((*table)->size() == 1 ? " alias" : " aliases"));
 }
 

@@ -39,6 +39,7 @@ Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watc
 struct TableProblem {
   std::string option;
   std::string text;
+  bool is_warning = false;  // the daemon goes on without that line
 };
 std::vector<TableProblem> check_tables(const Config& config);
 

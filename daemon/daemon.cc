@@ -94,7 +94,12 @@ Report check(const Options& options) {
     problems.push_back(std::move(problem));
   if (const auto rules = local_rules(loaded.config->sendmail); !rules)
     problems.push_back({"sendmail.unlimited", rules.error().step()});
+  std::string warnings;
   for (const auto& problem : problems) {
+    if (problem.is_warning) {
+      warnings += "warning: " + problem.option + ": " + problem.text + "\n";
+      continue;
+    }
     const auto origin = loaded.origins.find(problem.option);
     loaded.problems.push_back(
         {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
@@ -104,8 +109,8 @@ Report check(const Options& options) {
   auto logins = check_credentials(*loaded.config, loaded.origins);
   std::move(logins.begin(), logins.end(), std::back_inserter(loaded.problems));
   if (!loaded.problems.empty())
-    return {EX_CONFIG, loaded.describe()};
-  return {EX_OK, loaded.file + ": no problems\n"};
+    return {EX_CONFIG, loaded.describe() + warnings};
+  return {EX_OK, warnings + loaded.file + ": no problems\n"};
 }
 
 Report print_config(const Options& options) {

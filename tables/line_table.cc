@@ -11,9 +11,13 @@ namespace postrider::tables {
 
 namespace {
 
+constexpr std::size_t kMostProblems = 100;
+constexpr std::size_t kGarbage = 3;  // lines of a file in which none is right
+
 struct Stored {
   std::string value;
   std::size_t line = 0;
+  std::string problem;  // then the value does not count
 };
 
 class LineTable : public Table {
@@ -21,11 +25,15 @@ class LineTable : public Table {
   std::string path;  // empty: inline
   uid_t owner = 0;
   std::unordered_map<std::string, Stored> entries;
+  std::size_t wrong = 0;          // of the entries
+  std::vector<std::string> told;  // the first problems
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
     const auto found = entries.find(ascii_lower(key));
     if (found == entries.end())
       return std::optional<Entry>();
+    if (!found->second.problem.empty())
+      return problem_at(path, found->second.line, found->second.problem);
     Entry entry;
     entry.value = found->second.value;
     entry.where = path.empty() ? "inline" : path + ":" + std::to_string(found->second.line);
@@ -34,18 +42,36 @@ class LineTable : public Table {
       entry.folder = folder_of(path);
     return std::optional<Entry>(std::move(entry));
   }
-  std::size_t size() const override { return entries.size(); }
+  std::size_t size() const override { return entries.size() - wrong; }
+  std::vector<std::string> problems() const override { return told; }
 
   // The problem, or empty.
   std::string add(KeyValue entry, std::size_t line, const Options& options) {
-    if (options.check)
-      if (auto problem = options.check(entry.value); !problem.empty())
+    if (options.check_key)
+      if (auto problem = options.check_key(entry.key); !problem.empty())
         return problem;
-    const auto [at, is_new] = entries.try_emplace(entry.key, Stored{std::move(entry.value), line});
-    if (is_new)
-      return {};
+    std::string wrong_value = options.check ? options.check(entry.value) : std::string();
+    if (!wrong_value.empty() && !options.lenient)
+      return wrong_value;
+    const auto [at, is_new] =
+        entries.try_emplace(entry.key, Stored{std::move(entry.value), line, wrong_value});
+    if (is_new) {
+      wrong += wrong_value.empty() ? 0 : 1;
+      return wrong_value;
+    }
     return "\"" + escaped(at->first, 80) + "\" is given twice" +
            (line > 0 ? ", first in line " + std::to_string(at->second.line) : "");
+  }
+
+  // Something is said of that name, but not what: lookups fail for now.
+  void add_wrong(const std::string& key, std::size_t line, const std::string& problem) {
+    if (entries.try_emplace(key, Stored{{}, line, problem}).second)
+      ++wrong;
+  }
+
+  void tell(std::size_t line, const std::string& problem) {
+    if (told.size() < kMostProblems)
+      told.push_back(problem_at(path, line, problem).step());
   }
 };
 
@@ -77,17 +103,29 @@ Result<std::shared_ptr<LineTable>> read_table(const Spec& spec, const Source& so
   table->owner = source.owner;
   LineReader reader(source.text);
   Line line;
-  while (reader.next(line)) {
+  for (;;) {
+    const bool is_line = reader.next(line);
+    auto problem = reader.problem();
+    if (!is_line && problem.empty())
+      break;
+    reader.go_on();
     KeyValue entry;
-    auto problem =
+    const auto form =
         spec.kind == Kind::aliases ? split_alias(line.text, entry) : split_entry(line.text, entry);
-    if (problem.empty())
+    if (!is_line && form.empty())
+      table->add_wrong(entry.key, line.number, problem);
+    else if (is_line && form.empty())
       problem = table->add(std::move(entry), line.number, options);
-    if (!problem.empty())
+    else if (is_line)
+      problem = form;
+    if (!problem.empty() && !options.lenient)
       return problem_at(source.path, line.number, problem);
+    if (!problem.empty())
+      table->tell(line.number, problem);
   }
-  if (!reader.problem().empty())
-    return problem_at(source.path, reader.number(), reader.problem());
+  // Rather no answer for now than "there is no such alias" for every one.
+  if (table->size() == 0 && table->told.size() >= kGarbage)
+    return malformed(table->told.front() + ", and no line is right");
   return table;
 }
 
@@ -100,7 +138,8 @@ Opened read_lines(const Spec& spec, Source source, const Options& options) {
   return std::shared_ptr<const Table>(*std::move(table));
 }
 
-Result<Entries> read_entries(const Spec& spec, const Options& options) {
+Result<Entries> read_entries(const Spec& spec, const Options& options,
+                             std::vector<std::string>& problems) {
   auto source = read_source(spec.path);
   if (!source)
     return source.error();
@@ -108,8 +147,12 @@ Result<Entries> read_entries(const Spec& spec, const Options& options) {
   if (!table)
     return table.error();
   Entries entries;
-  for (const auto& [key, stored] : (*table)->entries)
+  problems = (*table)->told;
+  for (const auto& [key, stored] : (*table)->entries) {
+    if (stored.value.empty())
+      return problem_at(source->path, stored.line, stored.problem);
     entries.emplace_back(key, stored.value);
+  }
   std::sort(entries.begin(), entries.end());
   return entries;
 }

@@ -45,6 +45,12 @@ std::string finish(std::string key, std::string_view value, KeyValue& out) {
 
 }  // namespace
 
+LineReader::LineReader(std::string_view text) : rest_(text) {
+  constexpr std::string_view kMark = "\xef\xbb\xbf";
+  if (rest_.starts_with(kMark))
+    rest_.remove_prefix(kMark.size());
+}
+
 std::string_view LineReader::physical() {
   const auto end = rest_.find('\n');
   auto line = rest_.substr(0, end);
@@ -77,6 +83,8 @@ bool LineReader::next(Line& line) {
     line.text.append(" ").append(trim(more));
     if (line.text.size() > kMostLine) {
       problem_ = "the line is longer than " + std::to_string(kMostLine) + " octets";
+      while (at_continuation())
+        physical();
       return false;
     }
   }

@@ -19,10 +19,12 @@ struct Line {
 
 class LineReader {
  public:
-  explicit LineReader(std::string_view text) : rest_(text) {}
-  // False at the end, or where problem() is not empty.
+  explicit LineReader(std::string_view text);  // a byte order mark at its start is no part of it
+  // False at the end, or where problem() is not empty: then `line` is what could be read of it, and
+  // go_on() leads to the next.
   bool next(Line& line);
   const std::string& problem() const { return problem_; }
+  void go_on() { problem_.clear(); }              // behind the line with the problem
   std::size_t number() const { return number_; }  // of the last physical line read
 
  private:

@@ -22,6 +22,7 @@
 #include <string>
 #include <string_view>
 #include <sys/types.h>
+#include <vector>
 
 namespace postrider::tables {
 
@@ -42,6 +43,8 @@ class Table {
   virtual bool has_patterns() const { return false; }
   // How many entries there are; 0 where that is not known.
   virtual std::size_t size() const { return 0; }
+  // Of lines that do not count, "file:line: what is wrong": see Options::lenient.
+  virtual std::vector<std::string> problems() const { return {}; }
 };
 
 enum class Kind : std::uint8_t { aliases, text, pcre, cdb, sqlite, inlined };
@@ -62,6 +65,11 @@ struct Options {
   // can name a command or a file.
   bool substitutes = true;
   bool missing_is_empty = false;
+  // Of a key: empty if it may stand, else why it can never match.
+  std::function<std::string(std::string_view key)> check_key;
+  // A wrong line costs that line alone. Lookups of a name whose value is wrong fail for now; of a
+  // name that stands twice the first counts.
+  bool lenient = false;
 };
 
 // An error of a table for people: "file:line: what is wrong", or with the system's words.

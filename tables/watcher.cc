@@ -95,8 +95,10 @@ class WatchedTable : public Table {
     // A change within the same tick of the file system's clock has the same time.
     retry_at_ = is_fresh(loaded_) ? std::optional(since_ + kSettle * every_) : std::nullopt;
     auto table = open_table(spec_, options_);
-    if (table)
+    if (table) {
+      tell_lines(log, **table);
       return set(*std::move(table));
+    }
     tell(log, Level::error, "table_unusable", told(table.error()));
     try_later();
     set(std::make_shared<UnusableTable>(table.error()));
@@ -126,6 +128,7 @@ class WatchedTable : public Table {
   Result<std::optional<Entry>> find(std::string_view key) const override {
     return get()->find(key);
   }
+  std::vector<std::string> problems() const override { return get()->problems(); }
   bool has_patterns() const override { return spec_.kind == Kind::pcre; }
   std::size_t size() const override { return get()->size(); }
 
@@ -149,7 +152,21 @@ class WatchedTable : public Table {
                     .add("option", name_)
                     .add("table", spec_.path)
                     .add("entries", (*table)->size()));
+    tell_lines(log, **table);
     set(*std::move(table));
+  }
+
+  // What the table goes on without, at each reading that found something else.
+  void tell_lines(Log& log, const Table& table) {
+    auto problems = table.problems();
+    if (problems == lines_told_)
+      return;
+    lines_told_ = std::move(problems);
+    for (const auto& problem : lines_told_)
+      log.write(LogEvent(Level::warn, "table_line")
+                    .add("option", name_)
+                    .add("table", spec_.path)
+                    .add("problem", problem));
   }
 
   bool is_fresh(const Signature& signature) const {
@@ -198,6 +215,7 @@ class WatchedTable : public Table {
       retry_at_;       // when to read once more, though nothing has changed
   Duration pause_{0};  // the last one behind a failure; 0: it did not fail
   std::string told_;   // the problem that the log has
+  std::vector<std::string> lines_told_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Table> table_;
 };

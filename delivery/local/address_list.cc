@@ -299,6 +299,15 @@ std::string check_alias_value(std::string_view value) {
   return items ? std::string() : items.error().step();
 }
 
+std::string check_alias_name(std::string_view name) {
+  if (name == "*")
+    return "\"*\" matches nothing; for unknown users there is local.catch_all";
+  if (name.find('@') != name.npos)
+    return "\"" + escaped(name, 80) +
+           "\" matches nothing: names of aliases have no domain, tables of local.virtual do";
+  return {};
+}
+
 std::string check_virtual_value(std::string_view value) {
   ListRules rules;
   rules.commands = false;

@@ -57,6 +57,7 @@ ListFile parse_list_file(std::string_view text, const ListRules& rules);
 
 // For tables::Options::check: empty, or what is wrong.
 std::string check_alias_value(std::string_view value);
+std::string check_alias_name(std::string_view name);
 std::string check_virtual_value(std::string_view value);
 
 }  // namespace postrider::delivery

@@ -21,6 +21,7 @@ using mail::Outcome;
 using mail::Stage;
 using mail::Verdict;
 
+constexpr std::size_t kMostLooked = 20;
 constexpr std::size_t kMostSteps = 10'000;  // kept; the rest is followed, but not told
 
 Outcome local_end(Verdict verdict, mail::EnhancedCode status, std::string text) {
@@ -76,6 +77,17 @@ class Walk {
     return start(address);
   }
 
+  Answer look_ahead(std::string_view address) {
+    is_looking_ = true;
+    const auto found = start(address);
+    if (is_more_)
+      return Answer::known;
+    if (found.failure)
+      return found.failure->verdict == Verdict::bounce ? Answer::unknown : Answer::cannot_tell;
+    const bool is_nobody = found.discarded == 0 && found.recipients.size() == unknown_;
+    return is_nobody ? Answer::unknown : Answer::known;
+  }
+
   Expansion start_forward(const std::string& user, std::string_view address, std::string_view text,
                           const std::string& where) {
     origin_ = address;
@@ -120,6 +132,10 @@ class Walk {
   }
 
   void add(std::string address, Leaf leaf, const Context& context) {
+    if (is_looking_ && out_.recipients.size() >= kMostLooked)
+      is_more_ = true;
+    if (is_more_)
+      return;
     if (out_.recipients.size() >= book_.rules().most_recipients)
       return fail(Verdict::retry, {4, 5, 3},
                   escaped(origin_) + " stands for more than " +
@@ -278,13 +294,19 @@ class Walk {
     if (context.depth == 0)
       return fail(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
     out_.problems.push_back(escaped(address) + " is unknown, and a member of " + escaped(origin_));
+    const auto before = out_.recipients.size();
     add(address, Leaf{}, context);
+    unknown_ += out_.recipients.size() - before;
   }
 
   void follow_item(const ListItem& item, const std::string& from, const std::string& where,
                    const Context& context) {
-    if (out_.failure)
+    if (out_.failure || is_more_)
       return;
+    if (is_looking_ && item.kind == ListItem::Kind::include) {
+      is_more_ = true;
+      return;
+    }
     step(from, show(item), where);
     switch (item.kind) {
       case ListItem::Kind::address: {
@@ -367,6 +389,9 @@ class Walk {
   const Users& users_;
   std::string origin_;
   bool is_shallow_ = false;  // no address in a list is followed
+  bool is_looking_ = false;  // ahead, not far
+  bool is_more_ = false;     // than was looked at
+  std::size_t unknown_ = 0;  // of the recipients
   std::string forwarding_;   // the user whose .forward this is
   Expansion out_;
   std::unordered_set<std::string> seen_;      // addresses
@@ -387,6 +412,10 @@ Expansion expand_once(const AddressBook& book, std::string_view address) {
     }
   };
   return Walk(book, Nobody()).start_once(address);
+}
+
+Answer look_ahead(const AddressBook& book, const Users& users, std::string_view address) {
+  return Walk(book, users).look_ahead(address);
 }
 
 Expansion expand_forward(const AddressBook& book, const Users& users, const std::string& user,

@@ -58,6 +58,12 @@ Expansion expand(const AddressBook& book, const Users& users, std::string_view a
 // anybody looked up.
 Expansion expand_once(const AddressBook& book, std::string_view address);
 
+// Whether mail for an address that is an alias can arrive anywhere: `unknown` if it goes in a
+// circle, or to nobody but unknown users of this machine. Looks at few members and at no included
+// file: where there is more, it is known. For RCPT, so that nobody must be sent a bounce.
+mail::Directory::Answer look_ahead(const AddressBook& book, const Users& users,
+                                   std::string_view address);
+
 // What a user's .forward says. The user's own name in it stands for the mailbox; commands and files
 // have the user's rights; nothing is included. Lines that are wrong are told in `problems`; if
 // nothing is left, the mail goes to the mailbox. where: the file, for the steps.

@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "delivery/local/mailbox_pattern.h"
+#include "mail/address.h"
 
 #include <algorithm>
 #include <array>
@@ -91,6 +92,9 @@ Answer LocalDirectory::lookup(std::string_view local_part, std::string_view doma
     return Answer::known;
   const auto known = book();
   const auto answer = known->knows(local_part, domain);
+  if (answer == Answer::known)
+    return look_ahead(*known, *this,
+                      mail::quoted_local_part(local_part) + "@" + std::string(domain));
   if (answer != Answer::unknown || !known->is_local(domain))
     return answer;
   const auto user = local_user(known->split(local_part).name, "");

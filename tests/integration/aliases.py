@@ -106,12 +106,13 @@ class Forms(LocalUsers):
         include = server.folder / "list"
         self.write(include, f"bob\n:include:{include}\n")
         self.write(self.aliases, f"one: two\ntwo: three\nthree: one\nself: self\n"
+                                 f"gone: nobody-here\nlost: gone, none-here\nhalf: dora, gone\n"
                                  f"ann: ann, bob\ninner: :include:{include}\n")
         server.start()
-        for circle in ("one", "two"):
-            self.mail(server, f"{circle}@us.example", sender="dora@us.example")
-        notices = server.wait_for_mail(2, "dora")
-        self.assertIn(b"Status: 5.4.6", notices[0])
+        for circle in ("one", "two+tag", "gone", "lost"):
+            self.assertTrue(self.rcpt(server, f"{circle}@us.example").startswith("550 5.1.1"))
+        self.mail(server, "half@us.example")
+        server.wait_for_mail(1, "dora")
         self.mail(server, "ann@us.example")  # Ann herself, beside another
         server.wait_for_mail(1, "ann")
         server.wait_for_mail(1, "bob")
@@ -324,16 +325,50 @@ class Tables(LocalUsers):
         self.assertTrue(self.rcpt(server, "second@us.example").startswith("550"))
         self.write(self.aliases, "second: ann\n")
         wait.until(lambda: self.rcpt(server, "second@us.example").startswith("250"), "the new alias")
-        self.write(self.aliases, "third: ann\nwrong line\n")
+        self.write(self.aliases, "not one\nof these\nis right\n")
         kept, = server.wait_for_log("table_kept")
-        self.assertEqual(kept["problem"], f"{self.aliases}:2: a colon must follow the name")
+        self.assertEqual(kept["problem"],
+                         f"{self.aliases}:1: a colon must follow the name, and no line is right")
         self.assertTrue(self.rcpt(server, "second@us.example").startswith("250"))
         server.reload()
         server.wait_for_log("reloaded")
         self.assertTrue(self.rcpt(server, "second@us.example").startswith("250"))
 
+    def test_a_wrong_line_costs_that_line(self):
+        server = self.machine("one: ann\n").start()
+        wrong = ("\ufefffirst: ann\nwrong line\nempty:\nfirst: bob\n*: ann\n"
+                 "x@us.example: ann\nthird: |\nlast: bob\n")
+        told = [f"{self.aliases}:2: a colon must follow the name",
+                f'{self.aliases}:3: "empty" has no value',
+                f'{self.aliases}:4: "first" is given twice, first in line 1',
+                f'{self.aliases}:5: "*" matches nothing',
+                f'{self.aliases}:6: "x@us.example" matches nothing',
+                f"{self.aliases}:7: the command"]
+        self.write(self.aliases, wrong)
+
+        def look():
+            for address, code in (("first", "250"), ("last", "250"), ("ann", "250"),
+                                  ("empty", "550"), ("x", "550"), ("third", "451")):
+                self.assertTrue(self.rcpt(server, f"{address}@us.example").startswith(code), address)
+            said = [entry["problem"] for entry in server.log("table_line")]
+            for line, entry in zip(told, said[-len(told):], strict=True):
+                self.assertTrue(entry.replace(r"\x22", '"').startswith(line), entry)
+
+        server.wait_for_log("table_line", count=len(told))
+        wait.until(lambda: self.rcpt(server, "last@us.example").startswith("250"), "the new table")
+        look()
+        server.restart()
+        look()
+        done = server.tool("newaliases")
+        for line in told:
+            self.assertIn(f"warning: {line}", done.stdout)
+        self.assertIn(f"{self.aliases}: 2 aliases\n", done.stdout)
+        done = server.tool("postrider", "check")
+        for line in told:
+            self.assertIn(f"warning: local.aliases: {line}", done.stdout)
+
     def test_trouble_with_a_table_is_temporary(self):
-        server = self.machine("wrong line\n").start()
+        server = self.machine("wrong line\n" * 3).start()
         self.assertTrue(self.rcpt(server, "any@us.example").startswith("451 4.3"))
         self.write(self.aliases, "any: ann\n")
         wait.until(lambda: self.rcpt(server, "any@us.example").startswith("250"), "the mended table")
@@ -342,14 +377,15 @@ class Tables(LocalUsers):
         server = self.machine("one: ann\ntwo: bob\n")
         done = server.tool("newaliases")
         self.assertEqual(done.stdout, f"{self.aliases}: 2 aliases\n")
-        self.write(self.aliases, "one: ann\ntwo bob\n")
+        self.write(self.aliases, "one ann\ntwo bob\nthree carl\n")
         done = server.tool("newaliases", check=False)
         self.assertEqual((done.returncode, done.stderr),
-                         (65, f"newaliases: {self.aliases}:2: a colon must follow the name\n"))
+                         (65, f"newaliases: {self.aliases}:1: a colon must follow the name, "
+                              "and no line is right\n"))
         self.assertEqual(server.tool("sendmail", "-bi", check=False).returncode, 65)
         done = server.tool("postrider", "check", check=False)
         self.assertEqual(done.returncode, 78)
-        self.assertIn(f"local.aliases: {self.aliases}:2: a colon must follow the name", done.stderr)
+        self.assertIn(f"local.aliases: {self.aliases}:1: a colon must follow the name", done.stderr)
         self.aliases.unlink()
         self.assertEqual(server.tool("newaliases").stdout,
                          f"{self.aliases}: does not exist, so there are no aliases\n")

@@ -1,6 +1,7 @@
 #include "tables/table.h"
 
 #include "tables/cdb.h"
+#include "tables/lines.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -90,6 +91,53 @@ TEST_CASE("a wrong line is told with its place", "[tables]") {
   CHECK(problem_of("text:" + files.write("c", "a bad\n"), options)
             .ends_with("/c:1: this value is bad"));
   CHECK(problem_of("text:" + (files.folder / "none")).find("No such file") != std::string::npos);
+}
+
+TEST_CASE("a wrong line costs that line alone where lines are independent", "[tables]") {
+  const Files files;
+  Options options;
+  options.lenient = true;
+  options.check = [](std::string_view value) {
+    return value == "bad" ? std::string("this value is bad") : std::string();
+  };
+  options.check_key = [](std::string_view key) {
+    return key == "*" ? std::string("matches nothing") : std::string();
+  };
+  const auto path = files.write("a", std::string("\xef\xbb\xbf") +
+                                         "first: one\nno colon\nempty:\ntwice: two\nTWICE: three\n"
+                                         "*: ann\nworse: bad\n" +
+                                         std::string("nul\0: x\n", 8) + "last: four\n");
+  const auto table = open_table(*parse_spec(path), options);
+  REQUIRE(table.has_value());
+  CHECK(find(**table, "first") == "one");  // behind a byte order mark
+  CHECK(find(**table, "twice") == "two");
+  CHECK(find(**table, "last") == "four");
+  CHECK(find(**table, "empty") == "-");
+  CHECK_FALSE((*table)->find("worse").has_value());  // rather waits than bounces
+  CHECK((*table)->size() == 3);
+  CHECK((*table)->problems() ==
+        std::vector<std::string>{
+            path + ":2: a colon must follow the name", path + ":3: \"empty\" has no value",
+            path + ":5: \"twice\" is given twice, first in line 4", path + ":6: matches nothing",
+            path + ":7: this value is bad", path + ":8: there is a NUL octet in the line"});
+  std::vector<std::string> problems;
+  const auto entries = read_entries(*parse_spec(path), options, problems);
+  CHECK(problems == (*table)->problems());
+  CHECK_FALSE(entries.has_value());  // what the line with NUL says is not known
+  const auto shorter = files.write("short", "worse: bad\nno colon\nlast: four\n");
+  CHECK(*read_entries(*parse_spec(shorter), options, problems) ==
+        Entries{{"last", "four"}, {"worse", "bad"}});
+  CHECK(problems.size() == 2);
+  const auto long_one = open_table(
+      *parse_spec(files.write("long", "huge: a,\n " + std::string(kMostLine, 'x') +
+                                          "\n inner: not a line of its own\nnext: five\n")),
+      options);
+  REQUIRE(long_one.has_value());
+  CHECK_FALSE((*long_one)->find("huge").has_value());
+  CHECK(find(**long_one, "inner") == "-");
+  CHECK(find(**long_one, "next") == "five");
+  CHECK_FALSE(open_table(*parse_spec(files.write("b", "a\nb\nc\n")), options).has_value());
+  CHECK(open_table(*parse_spec(files.write("c", "a\n")), options).has_value());
 }
 
 TEST_CASE("a file that everybody may write, or that is none, is refused", "[tables]") {
