@@ -179,10 +179,12 @@ class MixedCrash(scenario.Scenario):
         cuts = []
         for _ in range(CUTS):
             load.stopping.wait(0.3 + chance.random() * 1.5)  # the moment is what is tried
+            world.has_power = False
             cuts.append(time.time())
             disk.cut()
             world.server.kill()
             disk.again()
+            world.has_power = True
             world.server.start()
         self.end(world, load, cuts)
 
