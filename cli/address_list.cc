@@ -139,6 +139,8 @@ class Parser {
   Result<void> close_angle() {
     if (!in_angle_)
       return unusable(list_.substr(at_), "\">\" without \"<\"");
+    if (angle_.starts_with('@') && angle_.find(',') != std::string::npos)
+      return unusable(angle_, "a source route without its \":\"");
     in_angle_ = false;
     gap_ = true;
     ++at_;

@@ -57,7 +57,7 @@ TEST_CASE("an address list that cannot be meant is refused", "[cli][unit]") {
         std::string("a@b>"), std::string("<a@b> <c@d>"), std::string("<<a@b>>"), std::string("<>"),
         std::string("\"a@b"), std::string("a@[1"), std::string("a(b"), std::string("a\0b@c", 6),
         std::string("a\x01@c"), deep, std::string(5000, 'a') + "@b", std::string("\"a\\"),
-        std::string("(a\\")}) {
+        std::string("(a\\"), std::string("<@x,@y>"), std::string("<@x,y >")}) {
     List addresses;
     INFO(list);
     CHECK_FALSE(parse_address_list(list, addresses));
