@@ -71,7 +71,8 @@ std::vector<std::pair<std::size_t, std::size_t>> address_places(std::string_view
       close_item(at);
       begin = at + 1;
     } else if (c == ':' && open == value.npos) {
-      begin = at + 1;  // behind the name of a group
+      begin = at + 1;  // behind the name of a group, and its comments
+      comment = value.npos;
     }
   }
   close_item(value.size());

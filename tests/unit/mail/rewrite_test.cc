@@ -107,6 +107,8 @@ TEST_CASE("addresses are found in what people write around them", "[mail][rewrit
       {std::string(100000, ','), ""},
       {"a@b.test\\", ""},
       {"two words@b.test", ""},
+      {"friends (of mine): a@b.test, c@d.test (her);", "[a@b.test][c@d.test]"},
+      {"x () y :e@- (z) :a@b.test", "[a@b.test]"},
   };
   for (const auto& [value, wanted] : cases) {
     INFO(value.substr(0, 80));
