@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::size_t kMostDepth = 100;
 constexpr std::size_t kMostLine = 998;
+// Beyond four times the content: the fields that parts gain.
+constexpr std::size_t kMostGrowth = 64U << 10U;
 
 Error cannot(const char* why) {
   return Error(Errc::unsupported, std::string("convert to 7 bits: ") + why);
@@ -276,6 +278,9 @@ void Converter::convert_leaf(std::string_view body, bool is_cut) {
   else
     mime::append_quoted_printable(body, out_);
   copied_ = body_begin_ + body.size();
+  // Each part gains its fields, and there may be millions of a few octets.
+  if (out_.size() > 4 * content_.size() + kMostGrowth)
+    fail("more parts than content");
 }
 
 Result<std::string> Converter::run() {

@@ -261,6 +261,19 @@ TEST_CASE("L18: nesting is capped, siblings are not", "[mail][convert]") {
   CHECK(converted(siblings + "--x--\r\n") != "unsupported");
 }
 
+TEST_CASE("L18: a conversion is never many times the content", "[mail][convert]") {
+  const auto message = [](int parts, const std::string& body) {
+    std::string text = "Content-Type: multipart/mixed; boundary=x\r\n\r\n";
+    for (int i = 0; i < parts; ++i)
+      text += "--x\r\n\r\n" + body + "\r\n";
+    return text + "--x--\r\n";
+  };
+  CHECK(to_seven_bit(message(100, "\xC3\xBC"), false));
+  const std::string useful(1000, '\xBC');
+  CHECK(to_seven_bit(message(1000, useful), false));
+  CHECK_FALSE(to_seven_bit(message(20000, "\xC3\xBC"), false));
+}
+
 TEST_CASE("L18, L19: hostile structures take linear time", "[mail][convert]") {
   const auto seconds = [](const std::string& content) {
     return test::cpu_seconds([&] { (void)to_seven_bit(content, false); });
