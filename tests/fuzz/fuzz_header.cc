@@ -5,6 +5,7 @@
 #include "mail/header.h"
 #include "mail/rewrite.h"
 
+#include <algorithm>
 #include <cstdint>
 
 using namespace postrider;
@@ -17,7 +18,12 @@ void check_scanner(std::string_view content) {
   HeaderField field;
   std::string all;
   while (scanner.next(field)) {
-    POSTRIDER_ASSERT(!field.name.empty() && field.whole.starts_with(field.name));
+    // A From_ line of a mailbox, quoted or not, is given the name under which it is passed on.
+    const auto unquoted =
+        field.whole.substr(std::min(field.whole.find_first_not_of('>'), field.whole.size()));
+    const bool is_mailbox_line = all.empty() && unquoted.starts_with("From ");
+    POSTRIDER_ASSERT(!field.name.empty() &&
+                     (field.whole.starts_with(field.name) || is_mailbox_line));
     all.append(field.whole);
   }
   POSTRIDER_ASSERT(all == content.substr(0, scanner.consumed()));

@@ -22,7 +22,11 @@ std::string take(std::string_view& rest) {
 
 void check(const std::string& notice, bool smtputf8, bool original_is_ascii) {
   POSTRIDER_ASSERT(notice.ends_with("--boundary--\r\n"));
-  POSTRIDER_ASSERT(smtputf8 || !original_is_ascii || is_ascii(notice));
+  // The text may tell a remote's words in UTF-8; the report and the original are for everybody.
+  const auto report = notice.find("\r\nContent-Description: Delivery report\r\n");
+  POSTRIDER_ASSERT(report != std::string::npos);
+  POSTRIDER_ASSERT(smtputf8 || is_ascii(notice.substr(0, header_section_size(notice))));
+  POSTRIDER_ASSERT(smtputf8 || !original_is_ascii || is_ascii(notice.substr(report)));
   std::size_t line = 0;
   for (std::size_t i = 0; i < notice.size(); ++i) {
     const auto byte = static_cast<unsigned char>(notice[i]);
@@ -53,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   NoticeInput input;
   input.kind = static_cast<NoticeKind>((data[0] >> 2U) % 3);
   input.original = &original;
-  input.to = take(rest);
+  input.to = take(rest).substr(0, 512);  // a path is shorter
   input.reporting_mta = "mx.test";
   input.boundary = "boundary";
   input.id = MessageId{1795440885000000};
