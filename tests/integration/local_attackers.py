@@ -2,11 +2,9 @@
 """Hostile users of the machine at its three doors (the submission socket, the drop folder, the control
 socket), while a good one sends. Prints what each trick got."""
 import array
-import errno
 import json
 import os
 import pathlib
-import pickle
 import shutil
 import socket
 import subprocess
@@ -14,34 +12,11 @@ import threading
 import time
 
 from support_py import daemon, scenario, wait
+from support_py.acting import as_user
 
 EVE, ANN = 3001, 3002
 TO = "reader@far.example"
 HEADER = {"sender": "eve@us.example", "recipients": [TO], "author": "eve@us.example", "size": 2}
-
-
-def as_user(uid, work):
-    """work() in a process of that user; what it returns, or the error it ends with."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            answer = work()
-        except OSError as problem:
-            answer = errno.errorcode.get(problem.errno, str(problem))
-        except BaseException as problem:
-            answer = repr(problem)
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(answer, pipe)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pickle.load(pipe)
-    os.waitpid(child, 0)
-    return answer
 
 
 class Attackers(scenario.Scenario):
