@@ -155,7 +155,7 @@ void Core::feed_starved() {
 
 void Core::feed(std::deque<std::uint64_t>& line, bool from_both_ends) {
   for (auto left = std::min(line.size(), kMostLooked); left > 0 && !line.empty(); --left) {
-    const bool newest = from_both_ends && std::exchange(newest_next_, !newest_next_);
+    const bool newest = from_both_ends && newest_next_;
     const auto handle = newest ? line.back() : line.front();
     newest ? line.pop_back() : line.pop_front();
     const auto found = site_of_handle_.find(handle);
@@ -170,6 +170,7 @@ void Core::feed(std::deque<std::uint64_t>& line, bool from_both_ends) {
       newest ? line.push_back(handle) : line.push_front(handle);
       return;
     }
+    newest_next_ = newest_next_ != from_both_ends;  // only after one had its turn
     site.is_starved = site.is_crowded = false;
     schedule(site);
   }

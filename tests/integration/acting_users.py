@@ -21,8 +21,13 @@ class ActingUsers(scenario.Scenario):
         # Where anybody may leave a file, as whoever it is.
         self.said = self.machine.make("said", 0, 0, 0o1777)
         self.program = self.machine.folder / "program"
-        self.program.write_text(f'#!/bin/sh\numask 077; id -u >{self.said}/.$1.$$; id -G >>{self.said}/.$1.$$\n'
-                                f'cat >/dev/null; mv {self.said}/.$1.$$ {self.said}/$1.$$\n')
+        self.write_program()
+
+    def write_program(self, condition="true"):
+        """What it says stands under its final name only when all of it is there."""
+        whole, begun = f"{self.said}/$1.$$", f"{self.said}/.$1.$$"
+        self.program.write_text(f"#!/bin/sh\ncat >/dev/null; {condition} || exit 75\n"
+                                f"umask 077; id -u >{begun}; id -G >>{begun}; mv {begun} {whole}\n")
         os.chmod(self.program, 0o755)
 
     def start(self, aliases, **settings):
@@ -137,8 +142,7 @@ class ActingUsers(scenario.Scenario):
     def test_a_command_that_its_user_took_away_is_not_run(self):
         """The list stands in the queue; what it says now counts."""
         gate = self.said / "gate"
-        self.program.write_text(f"#!/bin/sh\ncat >/dev/null; [ -e {gate} ] || exit 75\n"
-                                f"id -u >{self.said}/$1.$$; id -G >>{self.said}/$1.$$\n")
+        self.write_program(f"[ -e {gate} ]")
         server = self.start([(0, "")], delivery={"retry": ["10m"]})
         self.forward("ann", f'\\ann, "|{self.program} old"\n')
         self.send(server, "ann")

@@ -141,7 +141,9 @@ TEST_CASE("many silent sites do not stop the others", "[delivery][shares]") {
   CHECK(good.connections() == 1);  // whose connection was not taken from it
 
   // One that nobody knows yet has its turn before the many that came before it.
+  rig.wait_until([&] { return rig.status().sites == 61; });
   const auto id = rig.send(make_message({"a@new.test"}));
+  rig.wait_until([&] { return rig.explain("a@new.test").site.waiting == 1; });
   rig.clock.advance(seconds(2));
   CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
   CHECK(rig.status().connections <= 12);
