@@ -149,11 +149,11 @@ class ActingUsers(scenario.Scenario):
         server.wait_for_log("attempted", verdict="deferred")
         self.forward("ann", f'\\ann, "|{self.program} fresh"\n')
         gate.write_text("")
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         entry = server.wait_for_log("attempted", count=2, verdict="deferred")[1]
         self.assertIn("does not say that", str(entry))
         self.forward("ann", f'\\ann, "|{self.program} old"\n')
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         self.assertEqual(self.who("old"), [ANN])
         server.wait_until_empty()
         self.assertEqual(list(self.said.glob("fresh*")), [])

@@ -139,7 +139,7 @@ class Files(scenario.Scenario):
         self.send(server, message("small"))  # others still fit
         wait.until(lambda: b"Subject: small" in box.read_bytes(), "the small one")
         (disk / "filler").unlink()
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         server.wait_until_empty()
         box = mailbox.mbox(box)
         self.assertEqual([one["Subject"] for one in box], ["first", "small", "large"])
@@ -156,7 +156,7 @@ class Files(scenario.Scenario):
         self.assertEqual(len(list((disk / USER / "new").iterdir())), 1)
         self.assertEqual(list((disk / USER / "tmp").iterdir()), [])
         (disk / "filler").unlink()
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         server.wait_until_empty()
         self.assertTrue(any(path.read_bytes().endswith(b"z" * 180000 + b"\n")
                             for path in (disk / USER / "new").iterdir()))
@@ -386,7 +386,7 @@ class Lmtp(scenario.Scenario):
         left, = server.queue()
         self.assertEqual([one["address"] for one in left["recipients"]], ["daemon@us.example"])
         os.chown(broken, 65534, 65534)
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         server.wait_until_empty()
         for user in (USER, "daemon"):
             self.assertEqual(len(self.dovecot.messages(user)), 1, user)

@@ -97,7 +97,7 @@ class Sts(Setting):
         self.assertEqual(self.server.queued(), 1)
         self.assertIn("certificate-host-mismatch", self.explain())
         self.mail.context = self.good
-        self.server.postrider("queue", "retry", "--all")
+        self.server.retry_all()
         self.mail.wait_for(1)
 
     def test_E12_enforce_with_a_host_that_is_not_in_the_policy_defers(self):
@@ -174,7 +174,7 @@ class Sts(Setting):
         self.assertEqual(len(self.mail.messages), 1)
         self.assertIn("enforce, id 1", self.explain())
         self.names.change(dest_example=zone().replace("_mta-sts", "gone"))
-        self.server.postrider("queue", "retry", "--all")
+        self.server.retry_all()
         wait.until(lambda: len(self.server.log("site_blocked")) >= 2, "a second attempt")
         self.assertEqual(len(self.mail.messages), 1)
 

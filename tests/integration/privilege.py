@@ -139,7 +139,7 @@ mv "$HOME/said.tmp" "$HOME/said"
         server.wait_for_log("attempted", verdict="deferred")
         os.unlink(self.machine.mail / "ann.mbox")
         os.link(theirs, self.machine.mail / "ann.mbox")
-        server.postrider("queue", "retry", "--all")
+        server.retry_all()
         server.wait_for_log("attempted", count=2, verdict="deferred")
         self.assertEqual(theirs.read_text(), "bob's\n")
 

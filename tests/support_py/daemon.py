@@ -253,6 +253,13 @@ class Postrider:
         wait.until(lambda: not self.queue(), lambda: "an empty queue; it holds {}, such as {}".format(
             len(found := self.queue()), found[:3]), deadline, pause=0.1)
 
+    def retry_all(self):
+        """`queue retry`, once nothing is under way: an attempt's end is logged before the queue has
+        its message back, and until then there is nothing to retry."""
+        wait.until(lambda: not self.queue("--status", "active"),
+                   lambda: f"the end of what is under way: {self.queue()[:3]}", pause=0.1)
+        self.postrider("queue", "retry", "--all")
+
     # Its log
 
     def log(self, event=None, **fields):
