@@ -68,21 +68,28 @@ Query query_of(const End& theirs, const End& ours) {
   return query;
 }
 
-// sock_diag(7).
+// Each thread keeps its netlink socket: to make and close one for each connection costs a tenth of
+// a short session. An answer that was not fetched is passed over by its number.
 std::optional<std::uint32_t> owner_of(const End& theirs, const End& ours) {
-  const FileDescriptor netlink(
-      ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
-  const auto query = query_of(theirs, ours);
+  thread_local FileDescriptor netlink;
+  thread_local std::uint32_t number = 0;
+  if (!netlink.is_open())
+    netlink = FileDescriptor(
+        ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
+  auto query = query_of(theirs, ours);
+  query.header.nlmsg_seq = ++number;
   if (!netlink.is_open() ||
       ::send(netlink.get(), &query, sizeof query, 0) != static_cast<ssize_t>(sizeof query))
     return std::nullopt;
   alignas(nlmsghdr) char answer[1024];
-  const auto got = ::recv(netlink.get(), answer, sizeof answer, 0);
   nlmsghdr header{};
   inet_diag_msg message{};
-  if (got < static_cast<ssize_t>(NLMSG_LENGTH(sizeof message)))
-    return std::nullopt;
-  std::memcpy(&header, answer, sizeof header);
+  do {
+    const auto got = ::recv(netlink.get(), answer, sizeof answer, 0);
+    if (got < static_cast<ssize_t>(NLMSG_LENGTH(sizeof message)))
+      return std::nullopt;
+    std::memcpy(&header, answer, sizeof header);
+  } while (header.nlmsg_seq != number);
   std::memcpy(&message, answer + NLMSG_HDRLEN, sizeof message);
   if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY)  // an error: there is no such socket
     return std::nullopt;
