@@ -197,6 +197,7 @@ Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Con
   rules.forward = config.local.forward;
   rules.catch_all = config.local.catch_all;
   rules.command_user = config.local.alias_user;
+  rules.command_users = config.local.command_users;
   rules.most_recipients = config.local.expansion_recipients;
   rules.most_steps = static_cast<unsigned>(config.local.expansion_steps);
   return std::shared_ptr<const delivery::AddressBook>(

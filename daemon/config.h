@@ -110,6 +110,7 @@ struct LocalConfig {
   std::string forward = ".forward";  // empty: none
   std::string catch_all;             // empty: unknown users are refused
   std::string alias_user = "nobody";
+  std::vector<std::string> command_users;  // accounts below minimum_uid that may have commands
   std::uint64_t expansion_recipients = 10'000;
   std::uint64_t expansion_steps = 20;
   std::uint64_t minimum_uid = 1000;  // of accounts with whose rights is delivered

@@ -204,6 +204,9 @@ const Option kOptions[] = {
      "Who gets mail for unknown users of local.domains; empty to refuse it."},
     {"local.alias_user", Text{AT(local.alias_user), check_user}, false, nullptr,
      "With whose rights commands and files of aliases run when root owns the table."},
+    {"local.command_users", TextList{AT(local.command_users), check_user}, false, nullptr,
+     "Accounts below local.minimum_uid whose own tables of aliases may name commands and files, "
+     "which are then used with their rights; for mailing list managers, as [\"mlmmj\"]."},
     {"local.expansion_recipients", Number{AT(local.expansion_recipients), 1, 1000000}, false, nullptr,
      "The most recipients that one address may stand for."},
     {"local.expansion_steps", Number{AT(local.expansion_steps), 1, 100}, false, nullptr,

@@ -19,6 +19,10 @@ bool ends(const auto& text) {
   return std::find(text.begin(), text.end(), '\0') != text.end();
 }
 
+bool holds(const std::vector<std::string>& users, const std::string& user) {
+  return std::find(users.begin(), users.end(), user) != users.end();
+}
+
 bool is_name(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -55,6 +59,7 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
   rules.minimum_uid = static_cast<uid_t>(config.local.minimum_uid);
   rules.alias_user = config.local.alias_user;
   rules.users = config.local.users;
+  rules.command_users = config.local.command_users;
   rules.forward = config.local.forward;
   if (auto place = delivery::mailbox_place(config.local.mailbox, {}))
     rules.mailbox_root = place->root;
@@ -68,6 +73,7 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
                   config.local.separator,
                   config.local.forward,
                   config.local.alias_user,
+                  config.local.command_users,
                   static_cast<std::uint32_t>(config.local.minimum_uid),
                   {}};
   rules.limits.time = config.local.command_time;
@@ -85,20 +91,20 @@ Result<void> check_form(const ParentRequest& request, std::size_t octets, std::s
   return {};
 }
 
-Result<Account> check_user(const ParentRules& rules, const std::string& user) {
+Result<Account> check_user(const ParentRules& rules, const std::string& user, bool delivers) {
   if (user.empty() || !rules.may_become_users)
     return rules.own;
   if (!is_name(user))
     return Error(Errc::refused, "act as a user of that name");
-  if (!rules.users.empty() &&
-      std::find(rules.users.begin(), rules.users.end(), user) == rules.users.end())
+  const bool is_named = delivers && holds(rules.command_users, user);
+  if (!is_named && !rules.users.empty() && !holds(rules.users, user))
     return Error(Errc::refused, "act as " + user + " (local.users does not name it)");
   auto account = find_account(user);
   if (!account)
     return account.error();
   if (account->uid == 0 || account->gid == 0)
     return Error(Errc::refused, "act as " + user + " (root never is)");
-  if (account->uid < rules.minimum_uid)
+  if (account->uid < rules.minimum_uid && !is_named)
     return Error(Errc::refused, "act as " + user + " (local.minimum_uid is above it)");
   if (account->uid == kNobody && user != rules.alias_user)
     return Error(Errc::refused, "act as " + user + " (files of many strangers are that user's)");

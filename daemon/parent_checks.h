@@ -19,10 +19,11 @@ struct ParentRules {
   Account own;                    // the daemon's user
   bool may_become_users = false;  // else everything is done as who we are
   uid_t minimum_uid = 1000;
-  std::string alias_user;          // also if it is nobody: root named it
-  std::vector<std::string> users;  // if not empty, only these
-  std::string forward;             // ".forward"; empty: none
-  std::string mailbox_root;        // "/var/mail"; empty: no such folder
+  std::string alias_user;                  // also if it is nobody: root named it
+  std::vector<std::string> users;          // if not empty, only these
+  std::vector<std::string> command_users;  // below minimum_uid all the same, for what they run
+  std::string forward;                     // ".forward"; empty: none
+  std::string mailbox_root;                // "/var/mail"; empty: no such folder
   std::vector<std::string> listeners;
   std::vector<std::string> credentials;  // files whose token_command may be run
   delivery::SourceRules source;          // by which a child looks at what it was told to do
@@ -36,8 +37,9 @@ ParentRules parent_rules(const Config& config, std::string config_file);
 // Whole, of this protocol, with as many descriptors as its verb brings, and texts that end.
 Result<void> check_form(const ParentRequest& request, std::size_t octets, std::size_t descriptors);
 // Whom to become: never root, only whom the configuration allows; nobody (65534) only as
-// local.alias_user.
-Result<Account> check_user(const ParentRules& rules, const std::string& user);
+// local.alias_user. delivers: what lists name; local.command_users counts too.
+Result<Account> check_user(const ParentRules& rules, const std::string& user,
+                           bool delivers = false);
 // local.forward, or that and a separator and letters, digits and some marks; never a slash.
 Result<void> check_forward_name(const ParentRules& rules, const std::string& name);
 // The address of a listener of the configuration, and no other.

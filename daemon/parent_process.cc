@@ -218,7 +218,8 @@ class Parent {
     if (reads)
       if (auto named = check_forward_name(rules_, request.name.data()); !named)
         return reply(asker, named);
-    const auto account = check_user(rules_, is_own ? "" : request.user.data());
+    const bool delivers = request.verb == ParentVerb::perform;
+    const auto account = check_user(rules_, is_own ? "" : request.user.data(), delivers);
     // Without an account there is no file; and whom the parent never becomes, it reads nothing of.
     const bool is_nobodys =
         !account && (account.error().code() == make_error_code(Errc::not_found) ||

@@ -29,9 +29,10 @@ struct AddressRules {
   std::string separator = "+";       // each octet of it ends a name: "ann+tag"; empty: none does
   std::string forward = ".forward";  // name in the home folder; empty: none is read
   std::string catch_all;             // address or name for unknown users of local domains; or empty
-  std::string command_user = "nobody";   // for commands and files of aliases files that root owns
-  std::size_t most_recipients = 10'000;  // of one expansion
-  unsigned most_steps = 20;              // from an address to where its mail ends
+  std::string command_user = "nobody";     // for commands and files of aliases files that root owns
+  std::vector<std::string> command_users;  // system accounts that have commands of their own
+  std::size_t most_recipients = 10'000;    // of one expansion
+  unsigned most_steps = 20;                // from an address to where its mail ends
 };
 
 // A local part taken apart: "ann+tag" is the name ann with the extension tag.

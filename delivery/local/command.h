@@ -1,6 +1,6 @@
 // Delivery into a command: an argument vector (no shell), the message on standard input behind a
-// "From " line, a clean environment, no descriptors of ours, a group of its own that ends with its
-// time. Blocks.
+// "From " line, a clean environment, no descriptors of ours, a session of its own that ends with
+// its time, the signals, the limits and the umask (077) of a login. Blocks.
 //
 // The environment, as Postfix's local(8) gives it: HOME, USER, LOGNAME, SHELL=/bin/sh,
 // PATH=/usr/local/bin:/usr/bin:/bin, SENDER, RECIPIENT, ORIGINAL_RECIPIENT, LOCAL, EXTENSION,

@@ -4,6 +4,7 @@
 #include "delivery/local/local_file.h"
 #include "mail/reply.h"
 
+#include <algorithm>
 #include <sysexits.h>
 #include <system_error>
 
@@ -40,6 +41,32 @@ constexpr Meaning kMeanings[] = {
     {EX_CONFIG, {5, 3, 5}, "local configuration error"},
 };
 constexpr std::size_t kMostShown = 256;
+constexpr EnhancedCode kOurs{4, 3, 0};
+
+// sh(1): the program was there but could not be run, was not there, or died by a signal.
+constexpr int kNotRun = 126, kNotFound = 127, kSignals = 128, kLastSignal = 64;
+
+// What perror(3) says where the machine is in trouble, or forbids what its user may do: whatever
+// code a script makes of it, the message is not at fault.
+constexpr std::string_view kTroubles[] = {"Read-only file system",
+                                          "No space left on device",
+                                          "Disk quota exceeded",
+                                          "Cannot allocate memory",
+                                          "Too many open files",
+                                          "Resource temporarily unavailable",
+                                          "Input/output error",
+                                          "Stale file handle",
+                                          "Text file busy",
+                                          "Transport endpoint is not connected",
+                                          "Exec format error",
+                                          "bad interpreter",
+                                          "error while loading shared",
+                                          "Bad system call"};
+
+bool is_trouble(std::string_view said) {
+  return std::any_of(std::begin(kTroubles), std::end(kTroubles),
+                     [&](std::string_view trouble) { return said.find(trouble) != said.npos; });
+}
 
 std::string_view first_line(std::string_view output) {
   while (!output.empty() && (output.front() == '\n' || output.front() == ' '))
@@ -61,10 +88,18 @@ Outcome refused(EnhancedCode status, std::string text, std::string_view said) {
 Outcome judge_exit(const CommandEnd& end, std::string_view said) {
   if (end.number == EX_OK)
     return local_end(Verdict::delivered, {2, 0, 0}, "delivered to command");
+  const bool is_ours = is_trouble(end.output);
   for (const auto& meaning : kMeanings)
     if (meaning.code == end.number)
-      return refused(meaning.status, meaning.text, said);
-  return refused({5, 3, 0}, "command exited with status " + std::to_string(end.number), said);
+      return refused(is_ours ? kOurs : meaning.status, meaning.text, said);
+  if (end.number == kNotRun || end.number == kNotFound)
+    return refused({4, 3, 5}, "the command, or one that it runs, could not be started", said);
+  if (end.number > kSignals && end.number <= kSignals + kLastSignal)
+    return refused(
+        kOurs, "a program of the command died with signal " + std::to_string(end.number - kSignals),
+        said);
+  return refused(is_ours ? kOurs : EnhancedCode{5, 3, 0},
+                 "command exited with status " + std::to_string(end.number), said);
 }
 
 }  // namespace

@@ -18,8 +18,9 @@ struct CommandEnd {
 
 // 0: delivered. A sysexits.h code: its meaning, EX_TEMPFAIL and EX_OSERR to be tried again; another
 // code: bounce. A status code at the start of the output ("4.2.2 over quota") decides instead.
-// Signals, time-outs and commands that cannot be started: to be tried again. The output's first
-// line goes into the text, escaped.
+// Signals, time-outs and commands that cannot be started: to be tried again, also where a shell
+// says so (126 and above); and whatever the code, where the output names a trouble of the machine's
+// or of its sandbox. The output's first line goes into the text, escaped.
 mail::Outcome judge_command(const CommandEnd& end, std::string_view command);
 
 }  // namespace postrider::delivery

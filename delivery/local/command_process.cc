@@ -1,11 +1,13 @@
 #include "delivery/local/command_process.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,16 +35,30 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   return out;
 }
 
+constexpr mode_t kMask = 077;               // as Postfix's local(8)
+constexpr rlim_t kUsualDescriptors = 1024;  // above it select(2) fails
+
+// Those of a login, not of a daemon with a thousand connections.
+void set_limits() {
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  rlimit descriptors{};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    descriptors.rlim_cur = std::min(descriptors.rlim_max, kUsualDescriptors);
+    ::setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
+}
+
 // After the fork: only what is safe between fork and exec in a process that had threads.
 [[noreturn]] void become(char* const* arguments, char* const* environment, const char* folder,
                          int input, int output, int errors, int failure) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int number : {SIGPIPE, SIGHUP, SIGINT, SIGTERM, SIGCHLD})
+  for (int number = 1; number < NSIG; ++number)
     ::signal(number, SIG_DFL);
-  const rlimit no_core{0, 0};
-  ::setrlimit(RLIMIT_CORE, &no_core);
+  set_limits();
+  ::umask(kMask);
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);  // it does not go on when we are killed
   const bool in_folder = ::chdir(folder) == 0 || ::chdir("/") == 0;

@@ -89,9 +89,14 @@ class LocalWay {
     return true;
   }
 
-  // The user for commands of aliases is no person: one of its commands does not wait for another.
+  // A user for commands of aliases is no person: one of its commands does not wait for another.
   std::string person(const std::string& user) const {
-    const bool is_person = !delivery_.book || user != delivery_.book->rules().command_user;
+    if (!delivery_.book)
+      return user;
+    const auto& rules = delivery_.book->rules();
+    const bool is_person = user != rules.command_user &&
+                           std::find(rules.command_users.begin(), rules.command_users.end(),
+                                     user) == rules.command_users.end();
     return is_person ? user : std::string();
   }
 
@@ -252,6 +257,7 @@ class LocalWay {
       rules.separator = delivery_.book->rules().separator;
       rules.forward = delivery_.book->rules().forward;
       rules.command_user = delivery_.book->rules().command_user;
+      rules.command_users = delivery_.book->rules().command_users;
     }
     return rules;
   }
@@ -286,6 +292,8 @@ class LocalWay {
                    : target->describe();
     if (!may_go_on({person(*user), place, is_command ? std::string() : place, is_command}))
       return;
+    const bool is_stood_in =
+        leaf_.kind == Leaf::Kind::command && *user != leaf_.user && leaf_.user != rules.own_user;
     target->user = std::move(*user);
     target->limits = delivery_.limits;
     LocalJob job;
@@ -298,9 +306,26 @@ class LocalWay {
     envelope.local_part = names.local;
     envelope.extension = names.extension;
     envelope.domain = names.domain;
+    const auto acting = job.target.user;
     result_.outcome = perform_job(delivery_, std::move(job));
+    if (is_stood_in)
+      excuse(result_.outcome, leaf_.user, acting);
     if (is_locked(result_.outcome))
       result_.again_within = kLockedAgain;
+  }
+
+  // A command that failed as another than its table's owner may have lacked the owner's rights:
+  // that is for the administrator to mend, unless it spoke of the recipient or the message.
+  static void excuse(Outcome& outcome, const std::string& owner, const std::string& acting) {
+    constexpr unsigned kMailbox = 2, kSystem = 3, kSecurity = 7;
+    const auto subject = outcome.status.subject;
+    if (outcome.verdict != Verdict::bounce ||
+        (subject != kMailbox && subject != kSystem && subject != kSecurity))
+      return;
+    outcome.verdict = Verdict::retry;
+    outcome.status.klass = 4;
+    outcome.text += " (it ran as " + acting + ", for local.command_users does not name " + owner +
+                    ", whose table it is)";
   }
 
   static bool is_locked(const Outcome& outcome) {

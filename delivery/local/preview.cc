@@ -96,8 +96,11 @@ class Previewer {
   }
 
   std::string describe_end(const ExpandedRecipient& to) const {
-    auto rights = acting_user(to.leaf.user, minimum_uid_);
     const bool is_theirs = to.leaf.kind == Leaf::Kind::command || to.leaf.kind == Leaf::Kind::file;
+    const auto& named = book_.rules().command_users;
+    const bool is_named =
+        is_theirs && std::find(named.begin(), named.end(), to.leaf.user) != named.end();
+    auto rights = acting_user(to.leaf.user, is_named ? 1 : minimum_uid_);
     if (is_theirs && rights && rights->empty())
       rights = book_.rules().command_user;
     const auto as = rights && !rights->empty() ? " as " + *rights : std::string();

@@ -7,6 +7,8 @@
 #include "mail/address.h"
 #include "mail/envelope.h"
 
+#include <algorithm>
+
 namespace postrider::delivery {
 
 namespace {
@@ -23,6 +25,10 @@ Error not_there(const LocalJob& job, const char* where) {
 
 bool is_of_list(const Leaf& leaf) {
   return leaf.kind == Leaf::Kind::command || leaf.kind == Leaf::Kind::file;
+}
+
+bool is_named_in(const std::vector<std::string>& users, const std::string& user) {
+  return std::find(users.begin(), users.end(), user) != users.end();
 }
 
 }  // namespace
@@ -66,9 +72,10 @@ Result<Target> target_of(const SourceRules& rules, const Leaf& leaf, MailboxName
 }
 
 Result<std::string> acting_for(const SourceRules& rules, const Leaf& leaf, Target::Kind kind) {
-  auto user = leaf.user.empty() ? Result<std::string>(std::string())
-                                : acting_user(leaf.user, rules.minimum_uid);
   const bool is_of_others = kind == Target::Kind::command || is_of_list(leaf);
+  const bool is_named = is_of_others && is_named_in(rules.command_users, leaf.user);
+  auto user = leaf.user.empty() ? Result<std::string>(std::string())
+                                : acting_user(leaf.user, is_named ? 1 : rules.minimum_uid);
   if (!user || !is_of_others || (!user->empty() && *user != rules.own_user))
     return user;
   return rules.command_user;

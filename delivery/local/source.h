@@ -22,6 +22,7 @@ struct SourceRules {
   std::string separator = "+";
   std::string forward = ".forward";
   std::string command_user = "nobody";
+  std::vector<std::string> command_users;  // accounts below minimum_uid, for what their lists say
   std::uint32_t minimum_uid = 1000;
   std::string own_user;  // the daemon's
 };
@@ -35,8 +36,8 @@ std::vector<std::string> forward_names(const SourceRules& rules, const std::stri
 Result<Target> target_of(const SourceRules& rules, const Leaf& leaf, MailboxNames names);
 // By whom: the leaf's user; the daemon's own user ("") for the mailbox of a name without an account
 // of its own or with one below minimum_uid; and for a command, or a file of a list, then
-// command_user: it reads the whole queue, so what others wrote never has its rights. Looks at the
-// user database: blocks.
+// command_user, unless command_users names the leaf's: it reads the whole queue, so what others
+// wrote never has its rights. Looks at the user database: blocks.
 Result<std::string> acting_for(const SourceRules& rules, const Leaf& leaf, Target::Kind kind);
 
 // Same kind and place, same command; users and limits apart.

@@ -84,6 +84,53 @@ class ActingUsers(scenario.Scenario):
                          {"roots": [NOBODY], "anns": [ANN], "bobs": [BOB], "lows": [NOBODY],
                           "own": [NOBODY]})
 
+    def test_a_system_account_that_is_named_has_its_own_commands_and_files(self):
+        server = self.start([(LOW, f'lows: "|{self.program} lows"\nlowbox: {self.said}/low.mbox\n'),
+                             (DAEMON, f'own: "|{self.program} own"\n'),
+                             (0, f'roots: "|{self.program} roots"\n')],
+                            local={"command_users": ["low", "pridaemon", "root"]})
+        self.send(server, "lows", "lowbox", "own", "roots", "low")
+        server.wait_until_empty()
+        self.assertEqual({name: self.who(name) for name in ("lows", "own", "roots")},
+                         {"lows": [LOW], "own": [NOBODY], "roots": [NOBODY]})
+        self.assertEqual(os.stat(self.said / "low.mbox").st_uid, LOW)
+        # Its mailbox is not a command: the daemon's user stands in as before.
+        box = self.machine.mail / "low" / "new"
+        self.assertEqual([os.stat(file).st_uid for file in box.iterdir()], [DAEMON])
+
+    def test_what_is_our_fault_is_tried_again(self):
+        """Interpreters that are missing, a file system that is read-only, a stand-in without rights."""
+        folder = self.machine.make("scripts", 0, 0, 0o755)
+
+        def script(name, text):
+            path = folder / name
+            path.write_text(text)
+            os.chmod(path, 0o755)
+            return path
+        broken = {"interpreter": script("interpreter", "#!/no/such/program\n"),
+                  "env": script("env", "#!/usr/bin/env no-such-program\n"),
+                  "format": script("format", "neither\n"),
+                  "absent": folder / "absent",
+                  "readonly": script("readonly", "#!/bin/sh\necho x >/sys/kernel/x || touch /proc/x ||"
+                                     " { echo 'x: Read-only file system' >&2; exit 73; }\n"),
+                  "killed": script("killed", "#!/bin/sh\nsh -c 'kill -SYS $$'\n")}
+        table = "".join(f'{name}: "|{path}"\n' for name, path in broken.items())
+        mine = folder / "mine"
+        mine.write_text("#!/bin/sh\nexit 1\n")
+        os.chmod(mine, 0o700)
+        os.chown(mine, LOW, LOW)
+        denied = script("denied", f"#!/bin/sh\nexec cat {mine}\n")
+        honest = script("honest", "#!/bin/sh\nexit 67\n")
+        server = self.start([(0, table + f'gone: "|{honest}"\n'),
+                             (LOW, f'denied: "|{denied}"\nlowgone: "|{honest}"\n')],
+                            delivery={"retry": ["10m"]})
+        self.send(server, "denied", "lowgone", "gone", *broken)
+        ends = wait.until(lambda: (lambda found: found if len(found) == len(broken) + 3 else None)(
+            {e["to"].split("@")[0]: e["verdict"] for e in server.log("attempted")
+             if e["to"].endswith("@us.example")}), "an attempt for each")
+        self.assertEqual(ends, {**dict.fromkeys([*broken, "denied"], "deferred"),
+                                "gone": "bounced", "lowgone": "bounced"})
+
     def test_local_alias_user_stands_in_for_root(self):
         server = self.start([(0, f'roots: "|{self.program} roots"\nfile: {self.said}/box\n')],
                             local={"alias_user": "bob"})

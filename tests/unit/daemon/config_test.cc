@@ -176,6 +176,7 @@ separator = "-"
 forward = ""
 catch_all = "postmaster"
 alias_user = "mail"
+command_users = ["mail", "list"]
 expansion_recipients = 99
 expansion_steps = 5
 

@@ -110,6 +110,11 @@ TEST_CASE("the parent never becomes root, nor whom the configuration does not al
   CHECK(check_user(rules, "bin")->uid == bin->uid);
   rules.minimum_uid = bin->uid + 1;
   CHECK_FALSE(check_user(rules, "bin").has_value());
+  rules.command_users = {"bin", "root"};
+  CHECK_FALSE(check_user(rules, "bin").has_value());  // to read its .forward
+  CHECK(check_user(rules, "bin", true)->uid == bin->uid);
+  CHECK_FALSE(check_user(rules, "root", true).has_value());
+  CHECK_FALSE(check_user(rules, "daemon", true).has_value());
   rules.minimum_uid = 0;
   CHECK_FALSE(check_user(rules, "root").has_value());
   rules.users = {"somebody"};

@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 
 #include <fstream>
+#include <pwd.h>
 #include <unistd.h>
 
 using namespace postrider;
@@ -140,6 +141,29 @@ TEST_CASE("commands of aliases in every kind of table", "[delivery][source]") {
     CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box", Target::Kind::maildir)));
     CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box2", Target::Kind::mbox)));
   }
+}
+
+TEST_CASE("a system account that local.command_users names has its own table's commands",
+          "[delivery][source]") {
+  SourceRules rules;
+  const auto* daemon = ::getpwnam("daemon");
+  REQUIRE(daemon != nullptr);
+  const Leaf leaf{Leaf::Kind::command, "daemon", "/bin/prog"};
+  const Leaf mailbox{Leaf::Kind::mailbox, "daemon", {}};
+  const auto acting = [&](const Leaf& of, Target::Kind kind) {
+    return *acting_for(rules, of, kind);
+  };
+  CHECK(acting(leaf, Target::Kind::command) == "nobody");
+  rules.command_users = {"mail", "daemon", "root", "nobody", "no-such-account"};
+  CHECK(acting(leaf, Target::Kind::command) == "daemon");
+  CHECK(acting({Leaf::Kind::file, "daemon", "/box"}, Target::Kind::mbox) == "daemon");
+  CHECK(acting(mailbox, Target::Kind::mbox) == "");  // its mailbox is not what was named
+  for (const char* never : {"root", "bin", "no-such-account"}) {
+    INFO(never);
+    CHECK(acting({Leaf::Kind::command, never, "/bin/prog"}, Target::Kind::command) == "nobody");
+  }
+  rules.own_user = "daemon";  // reads the whole queue
+  CHECK(acting(leaf, Target::Kind::command) == "nobody");
 }
 
 TEST_CASE("a mailbox of a virtual user", "[delivery][source]") {

@@ -274,7 +274,21 @@ TEST_CASE("what a command's end means", "[delivery][local]") {
         Case{EX_CONFIG, "", Verdict::bounce, "5.3.5"},
         Case{1, "4.2.2 over quota\nmore", Verdict::retry, "4.2.2"},
         Case{EX_TEMPFAIL, "5.2.2 full", Verdict::bounce, "5.2.2"},
-        Case{3, "2.0.0 fine", Verdict::bounce, "5.3.0"}}) {
+        Case{3, "2.0.0 fine", Verdict::bounce, "5.3.0"},
+        // What a shell says of programs that it could not run, or that died.
+        Case{126, "", Verdict::retry, "4.3.5"},
+        Case{127, "sh: 1: x: not found", Verdict::retry, "4.3.5"},
+        Case{128 + 5, "Trace/breakpoint trap", Verdict::retry, "4.3.0"},
+        Case{128 + 31, "Bad system call", Verdict::retry, "4.3.0"},
+        Case{128, "", Verdict::bounce, "5.3.0"}, Case{128 + 65, "", Verdict::bounce, "5.3.0"},
+        Case{255, "", Verdict::bounce, "5.3.0"},
+        // The machine's trouble, or its sandbox's, in whatever line and with whatever code.
+        Case{2, "cannot create /x: Read-only file system", Verdict::retry, "4.3.0"},
+        Case{1, "Traceback:\nOSError: [Errno 28] No space left on device: 'x'", Verdict::retry,
+             "4.3.0"},
+        Case{EX_CANTCREAT, "x: Disk quota exceeded", Verdict::retry, "4.3.0"},
+        Case{EX_CANTCREAT, "x: Permission denied", Verdict::bounce, "5.2.0"},
+        Case{1, "5.7.1 not here: Read-only file system", Verdict::bounce, "5.7.1"}}) {
     INFO(c.code << " " << c.output);
     const auto outcome = judge_command({CommandEnd::Kind::exited, c.code, c.output}, "/bin/x");
     CHECK(outcome.verdict == c.verdict);
@@ -300,6 +314,62 @@ TEST_CASE("a command: input, output, time", "[delivery][local]") {
   const auto absent = perform(command({"/no/such/program"}), "x\r\n");
   CHECK(absent.verdict == mail::Verdict::retry);
   CHECK(mail::to_string(absent.status) == "4.3.5");
+}
+
+TEST_CASE("a command has surroundings of its own", "[delivery][local]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  const FileDescriptor inherited(::open("/dev/null", O_RDONLY));  // without O_CLOEXEC
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  rlimit many = before;
+  many.rlim_cur = before.rlim_max;
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &many) == 0);
+  const auto mask = ::umask(0);
+  const auto user_signal = ::signal(SIGUSR1, SIG_IGN);
+  ::setenv("POSTRIDER_SECRET", "x", 1);
+  const auto outcome =
+      perform(command({"/bin/sh", "-c",
+                       "exec 5>" + out +
+                           "; cat >/dev/null; umask >&5; ulimit -Sn >&5; ulimit -c >&5; "
+                           "ls -m /proc/self/fd >&5; ps -o sid= -p $$ >&5; echo $$ >&5; "
+                           "grep SigIgn /proc/self/status >&5; env >&5"}),
+              "x\r\n");
+  ::unsetenv("POSTRIDER_SECRET");
+  ::signal(SIGUSR1, user_signal);
+  ::umask(mask);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(outcome.verdict == mail::Verdict::delivered);
+  std::istringstream lines(contents(out));
+  std::vector<std::string> said;
+  for (std::string line; std::getline(lines, line);)
+    said.push_back(line);
+  REQUIRE(said.size() > 7);
+  CHECK(said[0] == "0077");
+  CHECK(std::stoul(said[1]) <= 1024);
+  CHECK(said[2] == "0");
+  CHECK(said[3] == "0, 1, 2, 3, 5");  // 3 is that of ls
+  CHECK(std::stoul(said[4]) == std::stoul(said[5]));
+  CHECK(said[6] == "SigIgn:\t0000000000000000");
+  CHECK(contents(out).find("POSTRIDER_SECRET") == std::string::npos);
+}
+
+TEST_CASE("what the machine forbids a command is no fault of the message", "[delivery][local]") {
+  const TemporaryFolder folder;
+  const auto script = folder / "script";
+  const auto run = [&](const std::string& text) {
+    std::ofstream(script) << text;
+    ::chmod(script.c_str(), 0700);
+    return perform(command({script}), "x\r\n");
+  };
+  CHECK(run("#!/no/such/interpreter\n").verdict == mail::Verdict::retry);
+  CHECK(run("#!/usr/bin/env no-such-interpreter\n").verdict == mail::Verdict::retry);
+  CHECK(run("no program at all\n").verdict == mail::Verdict::retry);
+  CHECK(run("#!/bin/sh\n/no/such/program\n").verdict == mail::Verdict::retry);
+  CHECK(run("#!/bin/sh\nsh -c 'kill -SYS $$'\n").verdict == mail::Verdict::retry);
+  CHECK(run("#!/bin/sh\necho 'x: Read-only file system' >&2; exit 1\n").verdict ==
+        mail::Verdict::retry);
+  CHECK(run("#!/bin/sh\nexit 67\n").verdict == mail::Verdict::bounce);
 }
 
 TEST_CASE("a .forward is trusted if only its owner could have written it", "[delivery][local]") {
