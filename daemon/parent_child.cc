@@ -52,6 +52,8 @@ Result<std::vector<gid_t>> groups_of(const ParentRules& rules, const Account& ac
   return groups;
 }
 
+// Once: the daemon may write to the file meanwhile, and what is performed must be what was looked
+// at.
 Result<std::string> read_job(const FileDescriptor& file) {
   struct stat about {};
   if (::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode))
@@ -65,11 +67,8 @@ Result<std::string> read_job(const FileDescriptor& file) {
   return bytes;
 }
 
-Result<LocalJob> take_job(const FileDescriptor& file, const std::string& user) {
-  const auto bytes = read_job(file);
-  if (!bytes)
-    return bytes.error();
-  auto job = delivery::decode_local_job(*bytes);
+Result<LocalJob> take_job(const std::string& bytes, const std::string& user) {
+  auto job = delivery::decode_local_job(bytes);
   if (job && job->target.user != user)
     return Error(Errc::refused, "deliver as another user than was asked for");
   return job;
@@ -95,16 +94,17 @@ Result<void> check_users_forward(const ParentRules& rules, const LocalJob& job) 
                "deliver to " + job.target.describe() + " (there is no .forward that says it)");
 }
 
-Result<void> check_source(const ParentRules& rules, const LocalJob& job, TableReader& tables) {
+Result<void> check_source(const ParentRules& rules, const LocalJob& job, const std::string& bytes,
+                          TableReader& tables) {
   switch (job.source) {
     case LocalSource::mailbox:
       return delivery::check_mailbox(rules.source, job);
     case LocalSource::entry: {
       auto forward = check_users_forward(rules, job);
-      return forward ? forward : tables.ask();
+      return forward ? forward : tables.ask(bytes);
     }
     case LocalSource::place:
-      return tables.ask();
+      return tables.ask(bytes);
   }
   return malformed("a source of this kind");
 }
@@ -152,14 +152,17 @@ Result<void> check_own(const ParentRules& rules, const Account& account, const L
 void perform(const ParentRules& rules, const ParentRequest& request, const Account& account,
              const FileDescriptor& asker, const FileDescriptor& file, FileDescriptor body,
              TableReader& tables) {
-  auto job = take_job(file, request.user.data());
+  const auto bytes = read_job(file);
+  if (!bytes)
+    return answer_error(asker.get(), bytes.error());
+  auto job = take_job(*bytes, request.user.data());
   if (!job)
     return answer_error(asker.get(), job.error());
   if (static_cast<std::uint32_t>(job->source) != request.source)
     return answer_error(asker.get(), malformed("a delivery of two sources"));
   if (auto allowed = check_own(rules, account, *job); !allowed)
     return answer_error(asker.get(), allowed.error());
-  if (auto allowed = check_source(rules, *job, tables); !allowed)
+  if (auto allowed = check_source(rules, *job, *bytes, tables); !allowed)
     return answer_error(asker.get(), allowed.error());
   if (!is_readable_file(body))
     return answer_error(asker.get(), malformed("a message that is no file"));
@@ -250,7 +253,7 @@ Result<void> become(const ParentRules& rules, const Account& account, gid_t furt
   const bool reads_tables = request.verb == ParentVerb::perform && request.source != 0;
   Result<void> ready;
   if (reads_tables)
-    ready = tables.start(rules, file, {asker.get(), body.get()});
+    ready = tables.start(rules, {asker.get(), file.get(), body.get()});
   if (ready && rules.may_become_users)
     ready = become(rules, account, group_needed(rules, request));
   if (!ready)

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,14 +25,22 @@ struct Head {
   std::int32_t number = 0;
 };
 
-Result<void> look(const ParentRules& rules, const FileDescriptor& file) {
-  struct stat about {};
-  if (::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode) ||
-      static_cast<std::size_t>(about.st_size) > delivery::kMostLocalJob)
-    return malformed("a delivery that is no file");
-  std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
-  if (::pread(file.get(), bytes.data(), bytes.size(), 0) != about.st_size)
-    return system_error("read a delivery");
+// Up to the end; false: there is none within `most` octets.
+bool read_to_end(int socket, std::size_t most, std::string& bytes) {
+  std::array<char, 4096> room{};
+  for (;;) {
+    const auto got = ::recv(socket, room.data(), room.size(), 0);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return got == 0;
+    if (bytes.size() + static_cast<std::size_t>(got) > most)
+      return false;
+    bytes.append(room.data(), static_cast<std::size_t>(got));
+  }
+}
+
+Result<void> look(const ParentRules& rules, const std::string& bytes) {
   const auto job = delivery::decode_local_job(bytes);
   if (!job)
     return job.error();
@@ -45,7 +52,7 @@ Result<void> look(const ParentRules& rules, const FileDescriptor& file) {
   return delivery::check_tables(rules.source, **book, *job);
 }
 
-[[noreturn]] void serve(const ParentRules& rules, int socket, const FileDescriptor& file) {
+[[noreturn]] void serve(const ParentRules& rules, int socket) {
   ::alarm(kLongest);
   // A kernel without Landlock, or without seccomp: the daemon has said so.
   if (rules.may_become_users && !keep_only(0, 0))
@@ -54,10 +61,10 @@ Result<void> look(const ParentRules& rules, const FileDescriptor& file) {
   paths.write.clear();
   (void)restrict_files(paths);
   (void)forbid_programs();
-  char go = 0;
-  if (::read(socket, &go, 1) != 1)
+  std::string job;
+  if (!read_to_end(socket, delivery::kMostLocalJob, job) || job.empty())
     ::_exit(0);
-  const auto result = look(rules, file);
+  const auto result = look(rules, job);
   Head head;
   std::string text;
   if (result) {
@@ -78,10 +85,9 @@ Result<void> look(const ParentRules& rules, const FileDescriptor& file) {
 
 }  // namespace
 
-Result<void> TableReader::start(const ParentRules& rules, const FileDescriptor& job,
-                                std::initializer_list<int> closed) {
+Result<void> TableReader::start(const ParentRules& rules, std::initializer_list<int> closed) {
   std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return system_error("ask the tables");
   FileDescriptor ours(ends[0]), theirs(ends[1]);
   pid_ = ::fork();
@@ -91,24 +97,20 @@ Result<void> TableReader::start(const ParentRules& rules, const FileDescriptor& 
     ours.reset();
     for (const int fd : closed)
       ::close(fd);
-    serve(rules, theirs.get(), job);
+    serve(rules, theirs.get());
   }
   socket_ = std::move(ours);
   return {};
 }
 
-Result<void> TableReader::ask() {
-  std::array<char, sizeof(Head) + kMostText> room{};
-  ssize_t got = -1;
-  if (::send(socket_.get(), "?", 1, MSG_NOSIGNAL) == 1)
-    do
-      got = ::recv(socket_.get(), room.data(), room.size(), 0);
-    while (got < 0 && errno == EINTR);
-  if (got < static_cast<ssize_t>(sizeof(Head)))
+Result<void> TableReader::ask(std::string_view job) {
+  std::string answer;
+  if (!write_all(socket_, job) || ::shutdown(socket_.get(), SHUT_WR) != 0 ||
+      !read_to_end(socket_.get(), sizeof(Head) + kMostText, answer) || answer.size() < sizeof(Head))
     return Error(Errc::stopped, "ask the tables (their reader ended)");
   Head head;
-  std::copy_n(room.data(), sizeof head, reinterpret_cast<char*>(&head));
-  const std::string text(room.data() + sizeof head, static_cast<std::size_t>(got) - sizeof head);
+  std::copy_n(answer.data(), sizeof head, reinterpret_cast<char*>(&head));
+  const auto text = answer.substr(sizeof head);
   if (head.is_allowed != 0)
     return {};
   return head.is_ours != 0 ? Error(static_cast<Errc>(head.number), text)

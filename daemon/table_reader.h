@@ -8,17 +8,18 @@
 #include "daemon/parent_checks.h"
 
 #include <initializer_list>
+#include <string_view>
 #include <sys/types.h>
 
 namespace postrider::daemon {
 
 class TableReader {
  public:
-  // job: the encoded LocalJob. closed: descriptors that are none of its business.
-  Result<void> start(const ParentRules& rules, const FileDescriptor& job,
-                     std::initializer_list<int> closed);
-  // Whether the tables say what the job does. Errc::refused: they do not.
-  Result<void> ask();
+  // closed: descriptors that are none of its business.
+  Result<void> start(const ParentRules& rules, std::initializer_list<int> closed);
+  // Whether the tables say what the job does. Errc::refused: they do not. job: an encoded LocalJob,
+  // the very bytes that the child goes by: the daemon may still write to the file they came in.
+  Result<void> ask(std::string_view job);
   void end();
 
  private:

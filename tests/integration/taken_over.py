@@ -3,10 +3,12 @@
 rights. It asks the parent for everything that it must not get, and prints what it got. Needs root, as the
 service manager has."""
 import array
+import mmap
 import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 
@@ -166,6 +168,38 @@ class TakenOver(World):
         self.assertFalse(plain.exists())
         self.assertFalse((machine.homes / "ann" / "box2").exists())
         self.assertEqual(os.stat(machine.mail / "bob").st_uid, BOB)
+
+    def test_a_delivery_that_changes_while_it_is_looked_at(self):
+        """The daemon still holds the file that it passed: what is performed must be what was allowed."""
+        program = str(self.program)
+        server = self.start(f'list: "|{program} list"\n')
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+
+        def encoded(arguments, padding=0):
+            return wire.job("list@us.example", COMMAND, arguments=arguments, user="nobody", source=ENTRY,
+                            sender="a" * (20 + padding) + "@ext.example")
+        good = encoded([program, "list"])
+        bad = encoded([program, "evil"])
+        bad = encoded([program, "evil"], len(good) - len(bad))
+        self.assertEqual(len(good), len(bad))
+        file, body = wire.memory_file(good), wire.memory_file(CONTENT)
+        memory = mmap.mmap(file, len(good))
+        writer = os.fork()
+        if writer == 0:
+            while True:
+                memory[:] = bad
+                memory[:] = good
+        try:
+            answers = [one.ask(wire.request(wire.PERFORM, "nobody", source=ENTRY), file, body)[0]
+                       for _ in range(200)]
+        finally:
+            os.kill(writer, signal.SIGKILL)
+            os.waitpid(writer, 0)
+            os.close(file)
+            os.close(body)
+        self.assertEqual(set(answers) - set(DENIED), {"performed"}, "as the file said then")
+        self.assertEqual({path.name.split(".")[0] for path in self.said.iterdir()}, {"list"})
 
     def test_wrong_forms_and_descriptors(self):
         server = self.start()
