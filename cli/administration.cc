@@ -202,6 +202,19 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
   });
 }
 
+int salvage_queue(const Administration& how) {
+  const auto places = daemon::find_places(how.options);
+  if (!places)
+    return complain(how.program, EX_CONFIG, places.error().step());
+  if (!places->warning.empty())
+    complain(how.program, EX_OK, places->warning);
+  const auto report = daemon::salvage_queue(*places);
+  if (report.exit_code != EX_OK && report.exit_code != EX_TEMPFAIL)
+    return complain(how.program, report.exit_code, report.text.substr(0, report.text.size() - 1));
+  print(report.text);
+  return report.exit_code;
+}
+
 int show_message(const Administration& how, const std::string& id, bool body) {
   auto request = request_for("show");
   request.target = id;

@@ -20,6 +20,7 @@ int count_queue(const Administration& how, const daemon::FilterText& filter);
 // request.act is "change".
 int change_queue(const Administration& how, const daemon::ControlRequest& request,
                  bool say_what = true);
+int salvage_queue(const Administration& how);
 int show_message(const Administration& how, const std::string& id, bool body);
 int explain(const Administration& how, const std::string& target);
 int tls_reports(const Administration& how, bool send, bool today_too);

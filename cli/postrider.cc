@@ -164,6 +164,11 @@ void add_queue_command(CLI::App& app, Typed& typed) {
     };
   });
   add_verbs(app, queue, typed);
+  auto* salvage =
+      queue->add_subcommand("salvage", "Save what can be read of a damaged queue; daemon stopped");
+  salvage->callback([&typed] {
+    typed.run = [&typed] { return salvage_queue(administration("postrider queue", typed)); };
+  });
   // Called behind the verb's callback, which has the say.
   queue->callback([&typed, list] {
     if (!typed.run)

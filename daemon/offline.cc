@@ -1,11 +1,14 @@
 #include "daemon/offline.h"
 
+#include "base/text.h"
 #include "daemon/control_client.h"
 #include "daemon/control_service.h"
 #include "queue/queue.h"
+#include "queue/salvage.h"
 
 #include <cerrno>
 #include <grp.h>
+#include <optional>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -61,8 +64,8 @@ ControlEnd serve_here(queue::Queue& queue, const Clock& clock, const ControlRequ
   return failure(EX_SOFTWARE, "the answer has no end");
 }
 
-ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
-                          const OnLine& on_line) {
+// Whether we may open the queue while the mail system is down; then we are who owns it.
+std::optional<ControlEnd> enter_spool(const Places& places) {
   struct stat about {};
   if (::stat(places.spool.c_str(), &about) != 0) {
     if (errno == EACCES)
@@ -79,6 +82,13 @@ ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
     return failure(EX_UNAVAILABLE,
                    "the mail system is down, and there is no queue in " + places.spool + " yet");
   ::umask(077);
+  return std::nullopt;
+}
+
+ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
+                          const OnLine& on_line) {
+  if (auto refused = enter_spool(places))
+    return *std::move(refused);
   const SystemClock clock;
   NullLog log;
   queue::Settings settings;
@@ -94,7 +104,59 @@ ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
   return end;
 }
 
+std::string plural(std::size_t number, const char* what) {
+  return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
+}
+
+// An address as a shell takes it as one word; it may hold anything.
+std::string shown(const std::string& address) {
+  return escaped(address, 320);
+}
+
+void describe_ids(const std::vector<mail::MessageId>& ids, const char* why, std::string& text) {
+  for (const auto id : ids)
+    text += "held " + to_string(id) + ": " + why + "\n";
+}
+
+void describe_lost(const queue::LostMessage& lost, std::string& text) {
+  text += "lost " + (lost.id.value > 0 ? to_string(lost.id) : std::string("?"));
+  text += lost.knows_sender ? ": from <" + shown(lost.sender) + ">" : ": from an unknown sender";
+  for (std::size_t i = 0; i < lost.recipients.size(); ++i)
+    text += (i == 0 ? " to <" : ", <") + shown(lost.recipients[i]) + ">";
+  if (lost.recipients.empty())
+    text += " to unknown recipients";
+  text += lost.content.empty()
+              ? "; nothing is left of its content\n"
+              : "; " + plural(lost.size, "octet") + " of its content are in " + lost.content + "\n";
+}
+
+std::string describe(const queue::Salvaged& done) {
+  std::string text = "saved: " + plural(done.messages, "message") + ", " +
+                     plural(done.recipients, "recipient") + "\n";
+  text += "held:  " + plural(done.held, "message") + " of these\n";
+  text += "lost:  " + plural(done.lost.size(), "message") + "\n";
+  text += "old database (" + plural(done.pages, "page") + ", " + std::to_string(done.unreadable) +
+          " of them unreadable): " + done.old_files + "\n";
+  describe_ids(done.damaged, "its content is not what was stored", text);
+  describe_ids(done.doubtful, "which recipients had it already is not known", text);
+  for (const auto& lost : done.lost)
+    describe_lost(lost, text);
+  return text;
+}
+
 }  // namespace
+
+Report salvage_queue(const Places& places) {
+  if (LocalConnection::connect(places.control_socket))
+    return {EX_UNAVAILABLE, "the mail system is running; stop it before the queue is salvaged\n"};
+  if (const auto refused = enter_spool(places))
+    return {refused->exit_code, refused->error + "\n"};
+  const auto done = queue::salvage(places.spool, SystemClock().now());
+  if (!done)
+    return {done.error().code() == Errc::refused ? EX_UNAVAILABLE : EX_OSERR,
+            "nothing was salvaged: " + done.error().describe() + "\n"};
+  return {done->lost.empty() && done->held == 0 ? EX_OK : EX_TEMPFAIL, describe(*done)};
+}
 
 ControlEnd administrate(const Places& places, const ControlRequest& request,
                         const OnLine& on_line) {

@@ -12,4 +12,9 @@ namespace postrider::daemon {
 // sentence: 77 not permitted, 75 the daemon is starting or stopping, 69 no queue, 74, 76.
 ControlEnd administrate(const Places& places, const ControlRequest& request, const OnLine& on_line);
 
+// `postrider queue salvage`: what it could read is in the queue now; the text says what was lost.
+// Refuses while the daemon runs. 0: nothing was lost or held; 75: something was; 69, 71, 77:
+// nothing was done.
+Report salvage_queue(const Places& places);
+
 }  // namespace postrider::daemon

@@ -194,6 +194,15 @@ void Spool::remove_body(const std::string& name) const {
     ::unlinkat(bodies_.get(), name.c_str(), 0);
 }
 
+std::vector<std::string> Spool::body_names() const {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(bodies().c_str()));
+  while (const dirent* entry = folder ? ::readdir(folder.get()) : nullptr)
+    if (is_body_name(entry->d_name))
+      names.emplace_back(entry->d_name);
+  return names;
+}
+
 Result<void> Spool::sync_bodies() const {
   auto synced = sync_file(bodies_);
   if (!synced)

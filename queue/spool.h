@@ -4,7 +4,8 @@
 //   body/ID    the content of large messages, one file each
 //   drop/      mail handed in while the daemon was down (not ours)
 //   lock       held by the one program that writes here; has its pid
-//   lost/      bodies that nothing knows any more after the log was damaged
+//   lost/      bodies that nothing knows any more after the log or the database was damaged
+//   damaged-*/ databases that were salvaged (queue/salvage.h)
 //   reserve    room that is given up when the disk is full
 #pragma once
 
@@ -14,6 +15,7 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace postrider::queue {
 
@@ -52,6 +54,7 @@ class Spool {
   Result<std::uint32_t> checksum_of_body(const mail::Message& message,
                                          const std::atomic<bool>& ending) const;
   void remove_body(const std::string& name) const;
+  std::vector<std::string> body_names() const;  // of all that is in body/ with a name of ours
   // Makes names durable that were added to body/.
   Result<void> sync_bodies() const;
   // Removes the files in body/ for which is_known(name) is false, or moves them to lost/: then what

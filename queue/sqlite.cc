@@ -45,7 +45,8 @@ bool is_full(const Error& error) {
 }
 
 bool is_damage(const Error& error) {
-  return primary_code(error) == SQLITE_CORRUPT;
+  const int code = primary_code(error);
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
 }
 
 bool is_constraint(const Error& error) {

@@ -1,5 +1,6 @@
 // Opening, checking, checkpointing and closing the database of the queue thread.
 #include "queue/log_check.h"
+#include "queue/salvage.h"
 #include "queue/writer.h"
 
 #include <algorithm>
@@ -41,6 +42,10 @@ Result<void> Writer::open(const char* vfs) {
 
 Result<void> Writer::open_once(const char* vfs) {
   vfs_ = vfs;
+  if (is_salvage_unfinished(spool_.folder()))
+    return Error(Errc::refused,
+                 "open the queue: a salvage of it was cut off; stop the mail system and run "
+                 "`postrider queue salvage` again");
   look_at_log();
   if (auto done = open_store(); !done)
     return done.error();
@@ -112,6 +117,8 @@ void Writer::look_at_log() {
 
 Result<void> Writer::open_store() {
   auto store = Store::open(spool_.database(), vfs_, custody_.leases);
+  if (!store && is_damage(store.error()))
+    return store.error().during("open the queue, which is damaged (`postrider queue salvage`)");
   if (!store)
     return store.error().during("open the queue");
   custody_.store = *std::move(store);

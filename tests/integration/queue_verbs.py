@@ -75,6 +75,25 @@ class Verbs(scenario.Scenario):
         self.assertEqual(self.addresses(), ["three"])
         self.assertEqual(self.server.mailbox(), [])
 
+    def test_salvage(self):
+        refused = self.server.tool("postrider", "queue", "salvage", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("running", refused.stderr)
+        self.server.stop()
+        with open(self.server.spool / "queue.db", "r+b") as database:
+            database.write(bytes(4096))
+        report = self.server.postrider("queue", "salvage")
+        self.assertIn("saved: 3 messages, 3 recipients", report)
+        self.assertIn("lost:  0 messages", report)
+        old, = self.server.spool.glob("damaged-*")
+        self.assertIn(str(old), report)
+        self.assertTrue((old / "queue.db").exists())
+        self.peer.script.clear()
+        self.server.start()
+        self.server.postrider("queue", "retry")
+        self.peer.wait_for(3)
+        self.server.wait_until_empty()
+
     def test_bounce(self):
         self.server.postrider("queue", "bounce", "--to", "one@far.example")
         notice, = self.server.wait_for_mail(1)

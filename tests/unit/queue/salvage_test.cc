@@ -1,0 +1,383 @@
+// Whatever page of a queue is damaged, salvage saves every message that does not stand on it.
+#include "queue/salvage.h"
+
+#include "queue/page_file.h"
+#include "tests/unit/queue/queue_fixture.h"
+
+#include <catch2/catch.hpp>
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <set>
+#include <unistd.h>
+
+namespace postrider::queue::test {
+
+using mail::MessageId;
+using mail::Verdict;
+
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::size_t kPage = 4096;
+
+struct PageAbout {
+  std::string name, type;
+  std::size_t cells = 0;
+};
+
+struct Salvaging : QueueFixture {
+  Salvaging() {
+    open();
+    start();
+  }
+
+  std::string content_of(std::size_t number) const {
+    std::string content = "Subject: " + std::to_string(number) + "\r\n\r\n";
+    const std::size_t size = number % 20 == 7 ? 9000 : 100 + number * 37 % 1500;
+    while (content.size() < size)
+      content += "line " + std::to_string(content.size() * number) + "\r\n";
+    return content;
+  }
+
+  void accept_large(std::size_t number) {
+    auto message = make("large@b.test", {"c@large.test"});
+    Submission submission;
+    submission.body = queue->create_body(message.id).value();
+    REQUIRE(submission.body.append(std::string(70'000, 'x')).has_value());
+    message.content.bytes = nullptr;
+    message.content.file = submission.body.name();
+    message.content.size = 70'000;
+    sent[message.id.value] = number;
+    submission.message = std::make_shared<const mail::Message>(std::move(message));
+    REQUIRE(accept(std::move(submission)).has_value());
+  }
+
+  // Some never tried, some deferred with one to four recipients of whom some have it already; some
+  // came and went.
+  void fill(std::size_t messages) {
+    for (std::size_t i = 0; i < messages; ++i) {
+      std::vector<std::string> recipients;
+      for (std::size_t j = 0; j <= i % 4; ++j)
+        recipients.push_back("r" + std::to_string(j) + "@d" + std::to_string(i % 40) + ".test");
+      auto message = make("s" + std::to_string(i) + "@b.test", recipients, content_of(i));
+      const auto id = message.id;
+      REQUIRE(accept(std::move(message)).has_value());
+      if (i % 3 == 0) {
+        sent[id.value] = i;
+        continue;
+      }
+      const auto lease = hand.next(id);
+      if (i % 11 == 1) {
+        record(answer(lease, Verdict::delivered));
+        ended.insert(id.value);
+        continue;
+      }
+      sent[id.value] = i;
+      auto answered = answer(lease, Verdict::retry, clock.now() + std::chrono::minutes(1));
+      if (answered.results.size() > 2)
+        answered.results[1].outcome = outcome(Verdict::delivered);
+      record(std::move(answered));
+    }
+    accept_large(messages);
+    end_some();
+    queue->stop();
+    queue.reset();
+    whole = settings.spool;
+    settings.spool = folder.path() + "/copy";
+  }
+
+  // Their pages are free, and still show their rows.
+  void end_some() {
+    Filter filter;
+    for (const auto& [id, number] : sent)
+      if (number % 5 == 2 && number % 3 != 0)
+        filter.ids.push_back({id});
+    CHECK(change(Verb::remove, filter).messages == filter.ids.size());
+    settle();
+    for (const auto id : filter.ids) {
+      sent.erase(id.value);
+      ended.insert(id.value);
+    }
+  }
+
+  void copy_spool() {
+    fs::remove_all(settings.spool);
+    fs::create_directory(settings.spool);
+    fs::permissions(settings.spool, fs::perms::owner_all);
+    for (const auto& entry : fs::directory_iterator(whole))
+      if (entry.path().filename() == "body" ||
+          entry.path().filename().string().starts_with("queue.db"))
+        fs::copy(entry.path(), fs::path(settings.spool) / entry.path().filename(),
+                 fs::copy_options::recursive);
+    fs::remove(settings.spool + "/queue.db-shm");
+  }
+
+  std::vector<PageAbout> look_at_pages() const {
+    std::vector<PageAbout> pages(fs::file_size(whole + "/queue.db") / kPage + 1);
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((whole + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_prepare_v2(handle, "SELECT pageno, name, pagetype, ncell FROM dbstat", -1,
+                               &statement, nullptr) == SQLITE_OK);
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+      auto& page = pages.at(static_cast<std::size_t>(sqlite3_column_int64(statement, 0)));
+      page.name = reinterpret_cast<const char*>(sqlite3_column_text(statement, 1));
+      page.type = reinterpret_cast<const char*>(sqlite3_column_text(statement, 2));
+      page.cells = static_cast<std::size_t>(sqlite3_column_int64(statement, 3));
+    }
+    sqlite3_finalize(statement);
+    sqlite3_close(handle);
+    return pages;
+  }
+
+  // How many messages may have something on that page.
+  static std::size_t hit_at_most(const PageAbout& page) {
+    const std::set<std::string> hold{"incoming", "message", "body", "recipient"};
+    if (!hold.contains(page.name))
+      return 0;
+    if (page.type == "overflow")
+      return 1;
+    return page.type == "internal" && page.name != "recipient" ? 0 : page.cells;
+  }
+
+  void damage(std::size_t page, int way) {
+    std::fstream file(settings.spool + "/queue.db",
+                      std::ios::in | std::ios::out | std::ios::binary);
+    std::string bytes(kPage, '\0');
+    file.seekg(static_cast<std::streamoff>((page - 1) * kPage));
+    file.read(bytes.data(), kPage);
+    if (way == 0)
+      bytes.assign(kPage, '\0');
+    else if (way == 1)
+      std::generate(bytes.begin(), bytes.end(), [this] { return static_cast<char>(random()); });
+    else
+      bytes[random() % kPage] ^= static_cast<char>(1U << random() % 8);
+    file.seekp(static_cast<std::streamoff>((page - 1) * kPage));
+    file.write(bytes.data(), kPage);
+  }
+
+  Salvaged must_salvage() {
+    auto done = salvage(settings.spool, clock.now());
+    INFO((done ? "" : done.error().describe()));
+    REQUIRE(done.has_value());
+    return *std::move(done);
+  }
+
+  // Opens the queue and gives how many messages are missing or held.
+  // strangers: how many may be there under an id that was damaged.
+  std::size_t count_hit(const Salvaged& done, std::size_t strangers = 0) {
+    open();
+    std::set<std::int64_t> there;
+    std::size_t held = 0, unknown = 0;
+    for (const auto& message : list()) {
+      unknown += sent.contains(message.id.value) ? 0 : 1;
+      CHECK_FALSE(ended.contains(message.id.value));
+      CHECK(there.insert(message.id.value).second);
+      held += std::any_of(message.recipients.begin(), message.recipients.end(),
+                          [](const auto& each) { return each.state == RecipientState::held; })
+                  ? 1
+                  : 0;
+    }
+    CHECK(unknown <= strangers);
+    CHECK(there.size() == done.messages);
+    CHECK(held == done.held);
+    CHECK(fs::exists(done.old_files + "/queue.db"));
+    return sent.size() - (there.size() - unknown) + held;
+  }
+
+  // What is not held goes out, as it was.
+  std::size_t deliver_all() {
+    hand.clear();
+    start();
+    std::set<std::int64_t> out;
+    for (int tries = 0; tries < 2000; ++tries) {
+      clock.pass(std::chrono::minutes(2));
+      queue->wake();
+      settle();
+      while (hand.count() > 0) {
+        const auto lease = hand.next();
+        const auto id = lease.message->id.value;
+        const auto known = sent.find(id);
+        if (known == sent.end()) {
+          record(answer(lease, Verdict::delivered));
+          CHECK(out.insert(id).second);
+          continue;
+        }
+        const auto number = known->second;
+        if (lease.message->content.bytes)
+          CHECK(*lease.message->content.bytes == content_of(number));
+        for (const auto& recipient : lease.recipients)
+          CHECK_FALSE((number % 3 != 0 && lease.recipients.size() > 1 && number % 4 > 1 &&
+                       recipient.index == 1));  // has it
+        CHECK(out.insert(id).second);
+        record(answer(lease, Verdict::delivered));
+      }
+      if (queue->totals()->messages == held_now())
+        break;
+    }
+    return out.size();
+  }
+
+  std::size_t held_now() {
+    Filter filter;
+    filter.status = "held";
+    return list(filter).size();
+  }
+
+  void try_every_page(int first_way, int ways) {
+    fill(200);
+    const auto pages = look_at_pages();
+    REQUIRE(pages.size() > 60);
+    for (std::size_t page = 1; page < pages.size(); ++page) {
+      for (int way = first_way; way < first_way + ways; ++way) {
+        copy_spool();
+        const int how = ways == 1 ? static_cast<int>(page % 3) : way;
+        damage(page, how);
+        INFO("page " << page << " of " << pages[page].name << " " << pages[page].type << " way "
+                     << how);
+        const auto done = must_salvage();
+        const auto most = hit_at_most(pages[page]);
+        CHECK(count_hit(done, std::min<std::size_t>(most, how == 2 ? 1 : 0)) <=
+              most + (how == 2 ? 1 : 0));
+        if (page % 16 == 0) {  // one of which some recipients are held goes to the others
+          const auto out = deliver_all();
+          CHECK(out >= done.messages - done.held);
+          CHECK(out <= done.messages - done.damaged.size());
+        }
+        queue.reset();
+      }
+    }
+  }
+
+  std::mt19937 random{20261129};
+  std::map<std::int64_t, std::size_t> sent;
+  std::set<std::int64_t> ended;
+  std::string whole;
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Salvaging, "any damaged page costs what stands on it and no more",
+                 "[queue][salvage]") {
+  try_every_page(0, 1);
+}
+
+TEST_CASE_METHOD(Salvaging, "any page damaged in three ways", "[.full][queue][salvage]") {
+  try_every_page(0, 3);
+}
+
+TEST_CASE_METHOD(Salvaging, "a queue that is whole is saved whole", "[queue][salvage]") {
+  fill(60);
+  copy_spool();
+  const auto done = must_salvage();
+  CHECK(done.messages == sent.size());
+  CHECK(done.unreadable == 0);
+  CHECK(done.lost.empty());
+  CHECK(count_hit(done) == 0);
+  CHECK(deliver_all() == sent.size());
+}
+
+TEST_CASE_METHOD(Salvaging, "a queue that was cut short gives what is left", "[queue][salvage]") {
+  fill(60);
+  const auto size = fs::file_size(whole + "/queue.db");
+  const auto left = GENERATE_COPY(values<std::uintmax_t>({0, 1, 50, 5000, size / 2, size - 4096}));
+  copy_spool();
+  fs::resize_file(settings.spool + "/queue.db", left);
+  const auto done = must_salvage();
+  count_hit(done);
+  if (left == size - 4096)
+    CHECK(done.messages + 15 >= sent.size());
+  CHECK(deliver_all() >= done.messages - done.held);
+}
+
+TEST_CASE_METHOD(Salvaging, "what stands in the log only is saved too", "[queue][salvage]") {
+  const auto first = must_accept("a@b.test", {"c@d.test"});
+  const auto second = must_accept("a@b.test", {"c@d.test"});
+  sent = {{first.value, 0}, {second.value, 1}};
+  whole = settings.spool;
+  settings.spool = folder.path() + "/copy";
+  copy_spool();  // as if the process had been killed
+  queue.reset();
+  const auto done = must_salvage();
+  CHECK(count_hit(done) == 0);
+  CHECK(fs::exists(done.old_files + "/queue.db-wal"));
+}
+
+TEST_CASE_METHOD(Salvaging, "mail behind a damaged frame of the log is saved", "[queue][salvage]") {
+  for (int i = 0; i < 20; ++i)
+    sent[must_accept("a@b.test", {"c@d.test"}).value] = 0;
+  whole = settings.spool;
+  settings.spool = folder.path() + "/copy";
+  copy_spool();
+  queue.reset();
+  const auto log = settings.spool + "/queue.db-wal";
+  const auto frame = fs::file_size(log) / (kPage + 24) / 2;
+  std::fstream file(log, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(32 + frame * (kPage + 24) + 24 + kPage - 10));
+  file.put('!');
+  file.close();
+  const auto done = must_salvage();
+  CHECK(count_hit(done) <= 1);
+}
+
+TEST_CASE_METHOD(Salvaging, "content whose message is lost is kept and named", "[queue][salvage]") {
+  fill(30);
+  copy_spool();
+  std::ofstream(settings.spool + "/body/STRANGER") << "x";
+  const auto done = must_salvage();
+  REQUIRE(done.lost.size() == 1);
+  CHECK(done.lost[0].content == settings.spool + "/lost/STRANGER");
+  CHECK(fs::exists(done.lost[0].content));
+  CHECK_FALSE(fs::exists(settings.spool + "/body/STRANGER"));
+}
+
+TEST_CASE_METHOD(Salvaging, "a queue in use is not salvaged", "[queue][salvage]") {
+  const auto done = salvage(settings.spool, clock.now());
+  REQUIRE_FALSE(done.has_value());
+  CHECK(done.error().describe().find("in use") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Salvaging, "a salvage that was cut off keeps the queue closed until it is done",
+                 "[queue][salvage]") {
+  fill(30);
+  copy_spool();
+  // As it stands between the two steps: the log is gone, the new database is not yet in its place.
+  const auto old_files = settings.spool + "/damaged-1";
+  fs::create_directory(old_files);
+  fs::create_hard_link(settings.spool + "/queue.db", old_files + "/queue.db");
+  std::ofstream(settings.spool + "/queue.db.salvage") << "half";
+  std::ofstream(settings.spool + "/salvage-unfinished") << old_files;
+  const auto opened = Queue::open(settings, clock, log);
+  REQUIRE_FALSE(opened.has_value());
+  CHECK(opened.error().describe().find("postrider queue salvage") != std::string::npos);
+  const auto done = must_salvage();
+  CHECK(count_hit(done) == 0);
+}
+
+TEST_CASE_METHOD(Salvaging, "a queue that cannot be opened says what helps", "[queue][salvage]") {
+  fill(30);
+  copy_spool();
+  damage(1, 0);
+  const auto opened = Queue::open(settings, clock, log);
+  REQUIRE_FALSE(opened.has_value());
+  CHECK(opened.error().describe().find("postrider queue salvage") != std::string::npos);
+}
+
+TEST_CASE("a row is bounded by its page", "[queue][salvage]") {
+  CHECK_FALSE(parse_row("").has_value());
+  CHECK_FALSE(parse_row(std::string(1, '\x7f')).has_value());
+  std::mt19937 random(1);
+  for (int i = 0; i < 20'000; ++i) {
+    std::string bytes(random() % 60, '\0');
+    std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<char>(random()); });
+    if (const auto row = parse_row(bytes))
+      for (const auto& column : *row)
+        CHECK(column.bytes.size() <= bytes.size());
+  }
+}
+
+}  // namespace postrider::queue::test
