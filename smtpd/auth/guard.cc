@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace postrider::smtpd::auth {
 
@@ -71,46 +72,65 @@ const Guard::Place* Guard::known_place(const std::string& place, std::string_vie
   return found == at->second.end() ? nullptr : &*found;
 }
 
-Guard::Verdict Guard::begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
-                            SteadyTime now) {
-  const auto place = place_of(client);
-  if (const auto* known = known_place(place, account)) {
-    const auto pair = pair_of(place, account);
-    auto& of = bucket(pairs_, pair, now);
-    const bool is_repeated = secret != 0 && of.last_secret == secret && of.level > 0;
-    of.last_secret = secret;
-    if (is_repeated || charge(pairs_, pair, rules_.per_client, now))
-      return Verdict::may_try;
-    // Whether it is right is found out by the comparison already: it is charged whatever it says.
-    const bool has_more = charge(more_, pair, kMoreAtHome * rules_.per_client, now);
-    if (has_more && (secret == 0 || secret == known->secret))
-      return Verdict::may_try;
-    return Verdict::client_exhausted;
-  }
-  if (!charge(clients_, place, rules_.per_client, now))
-    return Verdict::client_exhausted;
-  if (account.empty() || charge(accounts_, std::string(account), rules_.per_account, now))
-    return Verdict::may_try;
-  return Verdict::account_exhausted;
+Guard::Try Guard::begin_at_home(Try made, const Place& known, SteadyTime now) {
+  const auto pair = pair_of(made.place, made.account);
+  auto& of = bucket(pairs_, pair, now);
+  const bool is_repeated = made.secret != 0 && of.last_secret == made.secret && of.level > 0;
+  of.last_secret = made.secret;
+  if (is_repeated)
+    return made;
+  made.charged_to = Try::ChargedTo::pair;
+  if (charge(pairs_, pair, rules_.per_client, now))
+    return made;
+  // Whether it is right is found out by the comparison already: it is charged whatever it says.
+  made.charged_to = Try::ChargedTo::more;
+  const bool has_more = charge(more_, pair, kMoreAtHome * rules_.per_client, now);
+  const bool may_be_right = made.secret == 0 || known.is_restored || made.secret == known.secret;
+  if (!has_more || !may_be_right)
+    made.verdict = Verdict::client_exhausted;
+  return made;
 }
 
-void Guard::undo(const IpAddress& client, std::string_view account, SteadyTime now) {
-  const auto place = place_of(client);
-  if (known_place(place, account) != nullptr) {
-    const auto pair = pair_of(place, account);
-    give_back(more_, pair, kMoreAtHome * rules_.per_client, now);
-    return give_back(pairs_, pair, rules_.per_client, now);
-  }
-  give_back(clients_, place, rules_.per_client, now);
-  give_back(accounts_, std::string(account), rules_.per_account, now);
+Guard::Try Guard::begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
+                        SteadyTime now) {
+  Try made;
+  made.place = place_of(client);
+  made.account = account;
+  made.secret = secret;
+  if (const auto* known = known_place(made.place, account))
+    return begin_at_home(std::move(made), *known, now);
+  made.charged_to = account.empty() ? Try::ChargedTo::client : Try::ChargedTo::client_and_account;
+  if (!charge(clients_, made.place, rules_.per_client, now))
+    made.verdict = Verdict::client_exhausted;
+  else if (!account.empty() && !charge(accounts_, made.account, rules_.per_account, now))
+    made.verdict = Verdict::account_exhausted;
+  return made;
 }
 
-void Guard::succeeded(const IpAddress& client, std::string_view account, std::string_view user,
-                      SteadyTime now, std::uint64_t secret) {
-  const auto place = place_of(client);
+void Guard::undo(Try& charged, SteadyTime now) {
+  if (charged.verdict != Verdict::may_try)
+    return;
+  switch (std::exchange(charged.charged_to, Try::ChargedTo::nothing)) {
+    case Try::ChargedTo::nothing:
+      return;
+    case Try::ChargedTo::pair:
+      return give_back(pairs_, pair_of(charged.place, charged.account), rules_.per_client, now);
+    case Try::ChargedTo::more:
+      return give_back(more_, pair_of(charged.place, charged.account),
+                       kMoreAtHome * rules_.per_client, now);
+    case Try::ChargedTo::client_and_account:
+      give_back(accounts_, charged.account, rules_.per_account, now);
+      [[fallthrough]];
+    case Try::ChargedTo::client:
+      return give_back(clients_, charged.place, rules_.per_client, now);
+  }
+}
+
+void Guard::succeeded(Try& charged, std::string_view user, SteadyTime now) {
+  const auto& place = charged.place;
   const auto* before = known_place(place, user);
-  Place fresh{place, secret != 0 || before == nullptr ? secret : before->secret};
-  undo(client, account, now);
+  Place fresh{place, charged.secret != 0 || before == nullptr ? charged.secret : before->secret};
+  undo(charged, now);
   pairs_.erase(pair_of(place, user));
   if (places_.size() >= kMostEntries && !places_.contains(std::string(user)))
     return;
@@ -136,7 +156,7 @@ void Guard::restore(std::string_view places) {
       continue;
     auto& known = places_[std::string(line.substr(0, space))];
     if (known.size() < kMostPlaces)
-      known.push_back({std::string(line.substr(space + 1)), 0});
+      known.push_back({std::string(line.substr(space + 1)), 0, true});
   }
 }
 

@@ -6,9 +6,9 @@
 // account has been logged into before, neither the account's bucket nor the address's counts, only
 // one of the pair's own; and the same wrong password again, as a forgotten telephone sends it,
 // counts once there. Somebody behind the same address can fill that bucket too. Beyond it, the
-// password that was right there last is still let through, and a mechanism that shows no password;
-// that is a further bucket, kMoreAtHome times as large, for each such try is a guess. Accounts that
-// do not exist are counted as those that do.
+// password that was right there last is still let through (any, as long as that is not known, after
+// a start), and a mechanism that shows no password; that is a further bucket, kMoreAtHome times as
+// large, for each such try is a guess. Accounts that do not exist are counted as those that do.
 //
 // Memory is bounded: kMostEntries of each kind; the emptiest bucket gives way.
 #pragma once
@@ -37,19 +37,28 @@ class Guard {
   };
   enum class Verdict : std::uint8_t { may_try, client_exhausted, account_exhausted };
 
+  // What became of a try, and what it was charged to: only that is given back.
+  struct Try {
+    enum class ChargedTo : std::uint8_t { nothing, pair, more, client, client_and_account };
+    Verdict verdict = Verdict::may_try;
+    ChargedTo charged_to = ChargedTo::nothing;
+    std::string place;
+    std::string account;
+    std::uint64_t secret = 0;
+    bool operator==(Verdict other) const { return verdict == other; }
+  };
+
   explicit Guard(Rules rules) : rules_(rules) {}
   void set_rules(Rules rules) { rules_ = rules; }
 
   // Charges a try, unless it refuses. account: a user_key, or what was claimed instead of one;
   // empty: not known yet. secret: a tag of the password tried; 0: none.
-  Verdict begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
-                SteadyTime now);
+  Try begin(const IpAddress& client, std::string_view account, std::uint64_t secret,
+            SteadyTime now);
   // It was right: gives the try back, and knows the place from now on as one of the user's.
-  // account, secret: as charged.
-  void succeeded(const IpAddress& client, std::string_view account, std::string_view user,
-                 SteadyTime now, std::uint64_t secret = 0);
-  // It was never judged: gives the try back.
-  void undo(const IpAddress& client, std::string_view account, SteadyTime now);
+  void succeeded(Try& charged, std::string_view user, SteadyTime now);
+  // It was never judged: gives the try back, once.
+  void undo(Try& charged, SteadyTime now);
 
   // Places, as "account address" lines, to survive a restart.
   std::string places() const;
@@ -70,7 +79,9 @@ class Guard {
   struct Place {
     std::string address;
     std::uint64_t secret = 0;  // that was right there last; 0: not known
+    bool is_restored = false;  // from before a start: which one was right is not kept
   };
+  Try begin_at_home(Try made, const Place& known, SteadyTime now);
   const Place* known_place(const std::string& place, std::string_view account) const;
 
   Rules rules_;

@@ -34,6 +34,8 @@ class Passwords {
   Result<ScramKeys> scram_keys(std::string_view user);
 
  private:
+  std::uint64_t draw_for(std::string_view what, std::string_view user) const;
+
   struct Stamp {
     std::uint64_t device = 0, inode = 0, size = 0;
     std::int64_t seconds = 0, nanoseconds = 0;

@@ -71,7 +71,7 @@ ServiceExchange::~ServiceExchange() {
   if (!awaits_proof_)
     return;
   const std::lock_guard lock(service_.mutex);
-  service_.guard.undo(attempt_.client, account_, charged_);
+  service_.guard.undo(charged_, service_.clock.steady());
 }
 
 Task<Answer> ServiceExchange::ask(Question question) {
@@ -94,11 +94,11 @@ bool ServiceExchange::may_try(const Question& question) {
     return true;
   const bool is_secret = question.kind == Question::Kind::password;
   account_ = account_of(question.user);
-  secret_ = is_secret ? tag_of(question.secret) : 0;
-  charged_ = service_.clock.steady();
+  const auto secret = is_secret ? tag_of(question.secret) : 0;
+  const auto now = service_.clock.steady();
   const std::lock_guard lock(service_.mutex);
-  const auto verdict = service_.guard.begin(attempt_.client, account_, secret_, charged_);
-  is_charged_ = verdict == Guard::Verdict::may_try;
+  charged_ = service_.guard.begin(attempt_.client, account_, secret, now);
+  is_charged_ = charged_ == Guard::Verdict::may_try;
   return is_charged_;
 }
 
@@ -140,9 +140,9 @@ void ServiceExchange::conclude(Answer& answer) {
   const auto now = service_.clock.steady();
   const std::lock_guard lock(service_.mutex);
   if (answer.verdict == Verdict::unavailable) {
-    service_.guard.undo(attempt_.client, account_, now);
+    service_.guard.undo(charged_, now);
   } else if (answer.verdict == Verdict::granted) {
-    service_.guard.succeeded(attempt_.client, account_, answer.user, now, secret_);
+    service_.guard.succeeded(charged_, answer.user, now);
     service_.is_dirty = true;
   }
 }

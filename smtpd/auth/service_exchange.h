@@ -41,9 +41,8 @@ class ServiceExchange : public Exchange {
   const Attempt attempt_;
   const std::shared_ptr<const Service::Tables> tables_;
   const SteadyTime began_;
-  std::string account_;       // as charged
-  std::uint64_t secret_ = 0;  // its tag, as charged
-  SteadyTime charged_{};
+  std::string account_;  // as charged
+  Guard::Try charged_;
   bool is_charged_ = false;
   bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed

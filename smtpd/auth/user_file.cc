@@ -49,6 +49,23 @@ std::string_view cost_of(std::string_view hash) {
   return hash.substr(0, last == std::string_view::npos ? 0 : hash.rfind('$', last - 1));
 }
 
+// Each as often as it was counted.
+template <typename T>
+const T* draw_one(const std::vector<std::pair<std::size_t, T>>& counted, std::uint64_t draw) {
+  std::size_t all = 0;
+  for (const auto& [count, value] : counted)
+    all += count;
+  if (all == 0)
+    return nullptr;
+  auto left = draw % all;
+  for (const auto& [count, value] : counted) {
+    if (left < count)
+      return &value;
+    left -= count;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::string_view crypt_setting(std::string_view hash) {
@@ -93,19 +110,22 @@ Result<UserFile> UserFile::parse(std::string_view text) {
     if (!file.users_.emplace(*user, std::move(entry)).second)
       return bad_line(number, "\"" + escaped(*user) + "\" is there already");
   }
-  std::size_t most = 0;
   for (const auto& [cost, seen] : costs)
-    if (seen.first > most) {
-      most = seen.first;
-      file.typical_hash_ = seen.second;
-    }
-  most = 0;
-  for (const auto& [count, seen] : iterations)
-    if (seen > most) {
-      most = seen;
-      file.typical_iterations_ = count;
-    }
+    file.costs_.emplace_back(seen.first, seen.second);
+  for (const auto& [count, users] : iterations)
+    file.iterations_.emplace_back(users, count);
   return file;
+}
+
+const std::string& UserFile::made_up_hash(std::uint64_t draw) const {
+  static const std::string none;
+  const auto* drawn = draw_one(costs_, draw);
+  return drawn == nullptr ? none : *drawn;
+}
+
+std::uint32_t UserFile::made_up_iterations(std::uint64_t draw) const {
+  const auto* drawn = draw_one(iterations_, draw);
+  return drawn == nullptr ? kIterations : *drawn;
 }
 
 const UserEntry* UserFile::find(std::string_view user) const {

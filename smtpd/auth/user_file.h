@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace postrider::smtpd::auth {
 
@@ -35,16 +37,17 @@ class UserFile {
   // user: a user_key. Null: no such user.
   const UserEntry* find(std::string_view user) const;
   std::size_t size() const { return users_.size(); }
-  // A hash like most in the file that can be computed, for the password of a user who does not
-  // exist or is locked to be compared with; empty if there is none.
-  const std::string& typical_hash() const { return typical_hash_; }
-  // The iterations of most SCRAM keys here.
-  std::uint32_t typical_iterations() const { return typical_iterations_; }
+  // For the password of a user who does not exist, or is locked, to be compared with: one of the
+  // file's hashes that can be computed, each kind of cost as often as users have it. The same draw
+  // gives the same kind; empty if there is none.
+  const std::string& made_up_hash(std::uint64_t draw) const;
+  // The iterations of made-up SCRAM keys, likewise.
+  std::uint32_t made_up_iterations(std::uint64_t draw) const;
 
  private:
   std::unordered_map<std::string, UserEntry> users_;
-  std::string typical_hash_;
-  std::uint32_t typical_iterations_ = kIterations;
+  std::vector<std::pair<std::size_t, std::string>> costs_;  // how many users, and a hash of theirs
+  std::vector<std::pair<std::size_t, std::uint32_t>> iterations_;
 };
 
 // Without the "{SCHEME}" that Dovecot writes before it.

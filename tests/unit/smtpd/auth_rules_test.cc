@@ -26,6 +26,12 @@ IpAddress ip(std::string_view text) {
 const SteadyTime kStart = SteadyTime() + hours(1000);
 const TimePoint kNow = TimePoint(hours(490000));
 
+void log_in(Guard& guard, const IpAddress& client, std::uint64_t secret = 0) {
+  auto made = guard.begin(client, "anna", secret, kStart);
+  CHECK(made == Verdict::may_try);
+  guard.succeeded(made, "anna", kStart);
+}
+
 }  // namespace
 
 TEST_CASE("X11 tries are limited by client address", "[smtpd][auth]") {
@@ -48,15 +54,13 @@ TEST_CASE("X11 tries are limited by client address", "[smtpd][auth]") {
 TEST_CASE("X11 tries are limited by account, but never for its owner", "[smtpd][auth]") {
   Guard guard({5, 10, hours(1)});
   const auto home = ip("198.51.100.7");
-  CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
-  guard.succeeded(home, "anna", "anna", kStart);
+  log_in(guard, home);
   int let = 0;
   for (int i = 0; i < 200; ++i)
     let += guard.begin(ip("203.0.113." + std::to_string(i)), "anna", 0, kStart) == Verdict::may_try;
   CHECK(let == 10);
   for (int i = 0; i < 50; ++i) {
-    CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
-    guard.succeeded(home, "anna", "anna", kStart);
+    log_in(guard, home);
   }
   // An attacker behind the same address does not lock her out either.
   for (int i = 0; i < 50; ++i)
@@ -69,8 +73,7 @@ TEST_CASE("a forgotten telephone with the old password does not lock its owner o
           "[smtpd][auth]") {
   Guard guard({3, 10, hours(1)});
   const auto home = ip("198.51.100.7");
-  (void)guard.begin(home, "anna", 0, kStart);
-  guard.succeeded(home, "anna", "anna", kStart);
+  log_in(guard, home);
   for (int i = 0; i < 100; ++i)
     CHECK(guard.begin(home, "anna", 77, kStart) == Verdict::may_try);
   CHECK(guard.begin(home, "anna", 78, kStart) == Verdict::may_try);
@@ -83,20 +86,17 @@ TEST_CASE("an owner behind the attacker's address still gets in from there", "[s
   constexpr std::uint64_t kRight = 4711;
   Guard guard({5, 10, hours(1)});
   const auto home = ip("198.51.100.7");
-  (void)guard.begin(home, "anna", kRight, kStart);
-  guard.succeeded(home, "anna", "anna", kStart, kRight);
+  log_in(guard, home, kRight);
   int judged = 0, refused = 0;
   for (std::uint64_t guess = 1; guess <= 30; ++guess)
     (guard.begin(home, "anna", guess, kStart) == Verdict::may_try ? judged : refused)++;
   CHECK(judged == 5);
   CHECK(refused == 25);
   SECTION("with the password that was right there last") {
-    CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::may_try);
-    guard.succeeded(home, "anna", "anna", kStart, kRight);
+    log_in(guard, home, kRight);
   }
   SECTION("by SCRAM, which shows no password") {
-    CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
-    guard.succeeded(home, "anna", "anna", kStart);
+    log_in(guard, home);
     for (std::uint64_t guess = 100; guess <= 110; ++guess)
       (void)guard.begin(home, "anna", guess, kStart);
     CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::may_try);  // still remembered
@@ -119,8 +119,8 @@ TEST_CASE("an owner behind the attacker's address still gets in from there", "[s
 
 TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {
   Guard guard({2, 10, hours(1)});
-  (void)guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
-  guard.undo(ip("192.0.2.1"), "anna", kStart - hours(1));
+  auto made = guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
+  guard.undo(made, kStart - hours(1));
   for (int i = 0; i < 2; ++i)
     CHECK(guard.begin(ip("192.0.2.1"), "anna", 0, kStart - hours(1)) == Verdict::may_try);
 }
@@ -128,8 +128,47 @@ TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {
 TEST_CASE("a try that succeeds, or could not be judged, is given back", "[smtpd][auth]") {
   Guard guard({2, 2, hours(1)});
   for (int i = 0; i < 20; ++i) {
-    REQUIRE(guard.begin(ip("192.0.2.1"), "anna", 0, kStart) == Verdict::may_try);
-    guard.undo(ip("192.0.2.1"), "anna", kStart);
+    auto made = guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
+    REQUIRE(made == Verdict::may_try);
+    guard.undo(made, kStart);
+  }
+}
+
+TEST_CASE("what is given back is what was charged, and once", "[smtpd][auth]") {
+  constexpr int kLimit = 5;
+  Guard guard({kLimit, 10, hours(1)});
+  const auto home = ip("198.51.100.7");
+  log_in(guard, home, 4711);
+  for (std::uint64_t guess = 1; guess <= kLimit; ++guess)
+    CHECK(guard.begin(home, "anna", guess, kStart) == Verdict::may_try);
+  SECTION("exchanges that are broken off beyond the limit make no room for guesses") {
+    int judged = 0;
+    for (std::uint64_t guess = 100; guess < 200; ++guess) {
+      auto broken_off = guard.begin(home, "anna", 0, kStart);
+      guard.undo(broken_off, kStart);
+      judged += guard.begin(home, "anna", guess, kStart) == Verdict::may_try;
+    }
+    CHECK(judged == 0);
+  }
+  SECTION("a second time nothing is given back") {
+    auto broken_off = guard.begin(home, "anna", 0, kStart);
+    for (int i = 0; i < 20; ++i)
+      guard.undo(broken_off, kStart);
+    CHECK(guard.begin(home, "anna", 77, kStart) == Verdict::client_exhausted);
+  }
+  SECTION("a password tried again was not charged") {
+    for (int i = 0; i < 20; ++i) {
+      auto again = guard.begin(home, "anna", kLimit, kStart);
+      CHECK(again == Verdict::may_try);
+      guard.undo(again, kStart);
+    }
+    CHECK(guard.begin(home, "anna", 77, kStart) == Verdict::client_exhausted);
+  }
+  SECTION("what was refused is not given back") {
+    auto refused = guard.begin(home, "anna", 77, kStart);
+    for (int i = 0; i < 20; ++i)
+      guard.undo(refused, kStart);
+    CHECK(guard.begin(home, "anna", 78, kStart) == Verdict::client_exhausted);
   }
 }
 
@@ -144,14 +183,17 @@ TEST_CASE("a flood of names does not empty a full bucket", "[smtpd][auth][slow]"
 
 TEST_CASE("known places survive a restart", "[smtpd][auth]") {
   Guard before({1, 1, hours(1)});
-  (void)before.begin(ip("192.0.2.1"), "anna", 0, kStart);
-  before.succeeded(ip("192.0.2.1"), "anna", "anna", kStart);
+  log_in(before, ip("192.0.2.1"), 4711);
   Guard after({1, 1, hours(1)});
   after.restore(before.places());
   after.restore("broken\n\n anna\n");
   (void)after.begin(ip("192.0.2.9"), "anna", 0, kStart);
   CHECK(after.begin(ip("192.0.2.8"), "anna", 0, kStart) == Verdict::account_exhausted);
-  CHECK(after.begin(ip("192.0.2.1"), "anna", 0, kStart) == Verdict::may_try);
+  // Which password was right is not kept: any is let through, as often as there is more room.
+  for (std::uint64_t guess = 1; guess <= Guard::kMoreAtHome; ++guess)
+    CHECK(after.begin(ip("192.0.2.1"), "anna", guess, kStart) == Verdict::may_try);
+  CHECK(after.begin(ip("192.0.2.1"), "anna", 4711, kStart) == Verdict::may_try);
+  CHECK(after.begin(ip("192.0.2.1"), "anna", 4711 + 1, kStart) == Verdict::client_exhausted);
 }
 
 TEST_CASE("a user's messages and recipients are limited by the hour and the day", "[smtpd][auth]") {
@@ -301,17 +343,48 @@ TEST_CASE("a domain is the same as A-label and as U-label", "[smtpd][auth]") {
   CHECK_FALSE(map->allows("anna@us.test", "any@strasse.example"));
 }
 
-TEST_CASE("an absent user is compared with what most users have and crypt can compute",
+TEST_CASE("an absent user is compared with what users have and crypt can compute",
           "[smtpd][auth]") {
-  const auto hash = [](const char* password) { return hash_password(password).value(); };
-  const auto typical = [](const std::string& text) {
-    return UserFile::parse(text)->typical_hash();
+  const auto one = hash_password("x").value();
+  const auto made_up = [](const std::string& text) {
+    return UserFile::parse(text)->made_up_hash(4711);
   };
-  const auto one = hash("x");
-  CHECK(typical("a:" + one + "\nb:!\nc:*\nd:!\n") == one);
-  CHECK(typical("a:" + one + "\nb:!" + one + "\nc:!!\nd:x\ne:\nf:*LK*\ng:{PLAIN}geheim:\n") == one);
-  CHECK(typical("a:!\nb:*\n").empty());
-  CHECK(typical("a:{SHA512-CRYPT}" + std::string("$6$salt$") + std::string(86, 'x') + "\n") != "");
+  CHECK(made_up("a:" + one + "\nb:!\nc:*\nd:!\n") == one);
+  CHECK(made_up("a:" + one + "\nb:!" + one + "\nc:!!\nd:x\ne:\nf:*LK*\ng:{PLAIN}geheim:\n") == one);
+  CHECK(made_up("a:!\nb:*\n").empty());
+  CHECK(made_up("a:{SHA512-CRYPT}" + std::string("$6$salt$") + std::string(86, 'x') + "\n") != "");
+}
+
+TEST_CASE("absent users have each kind of hash and count as often as present ones",
+          "[smtpd][auth]") {
+  const auto modern = hash_password("x").value();
+  const std::string old = "$6$salt$" + std::string(86, 'x');
+  std::string text;
+  for (int i = 0; i < 10; ++i)
+    text += format_user("user" + std::to_string(i),
+                        {i < 3 ? old : modern, make_scram_keys("x", i < 2 ? 4096U : 8192U)}) +
+            "\n";
+  const auto file = UserFile::parse(text);
+  int olds = 0, few = 0;
+  for (std::uint64_t draw = 0; draw < 1000; ++draw) {
+    olds += file->made_up_hash(draw) == old;
+    few += file->made_up_iterations(draw) == 4096;
+  }
+  CHECK(olds == 300);
+  CHECK(few == 200);
+  CHECK(UserFile::parse("a:!\n")->made_up_iterations(1) == UserFile::kIterations);
+
+  const TemporaryFolder folder;
+  std::ofstream(folder / "users") << text;
+  Passwords passwords(folder / "users", "a secret");
+  int of_names = 0;
+  for (int i = 0; i < 200; ++i) {
+    const auto name = "absent" + std::to_string(i);
+    of_names += passwords.scram_keys(name)->iterations == 4096;
+    CHECK(passwords.scram_keys(name)->iterations == passwords.scram_keys(name)->iterations);
+  }
+  CHECK(of_names > 15);
+  CHECK(of_names < 80);
 }
 
 TEST_CASE("a locked user gets in by nothing, and looks as if absent", "[smtpd][auth]") {
@@ -380,7 +453,7 @@ TEST_CASE("the password file is read strictly and written back as it was", "[smt
   CHECK(file->find("anna@example.org")->scram->iterations == 4096);
   CHECK_FALSE(file->find("bert")->scram);
   CHECK(file->find("carl") == nullptr);
-  CHECK(file->typical_iterations() == 4096);
+  CHECK(file->made_up_iterations(7) == 4096);
   const std::vector<std::string> broken = {std::string("anna"),
                                            std::string("an na:x"),
                                            std::string(":x"),
