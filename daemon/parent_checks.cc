@@ -114,7 +114,9 @@ Result<Account> check_user(const ParentRules& rules, const std::string& user, bo
 Result<void> check_forward_name(const ParentRules& rules, const std::string& name) {
   const auto rest = std::string_view(name).substr(std::min(name.size(), rules.forward.size()));
   const bool is_forward = !rules.forward.empty() && name.starts_with(rules.forward);
-  if (!is_forward || (!rest.empty() && !is_name(rest)) || name.find('/') != name.npos)
+  const bool has_extension =
+      !rest.empty() && rules.source.separator.find(rest.front()) != std::string::npos;
+  if (!is_forward || !(rest.empty() || (has_extension && is_name(rest.substr(1)))))
     return Error(Errc::refused, "read a file of that name");
   return {};
 }

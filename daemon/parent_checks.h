@@ -40,7 +40,8 @@ Result<void> check_form(const ParentRequest& request, std::size_t octets, std::s
 // local.alias_user. delivers: what lists name; local.command_users counts too.
 Result<Account> check_user(const ParentRules& rules, const std::string& user,
                            bool delivers = false);
-// local.forward, or that and a separator and letters, digits and some marks; never a slash.
+// local.forward, or that, a separator of local.separator, and letters, digits and some marks; never
+// a slash.
 Result<void> check_forward_name(const ParentRules& rules, const std::string& name);
 // The address of a listener of the configuration, and no other.
 Result<void> check_address(const ParentRules& rules, const sockaddr_storage& address,

@@ -190,7 +190,7 @@ void read_forward(const ParentRequest& request, const FileDescriptor& asker) {
 }
 
 // The daemon says which file, not which command. Without new privileges, so that sudo and the like
-// give none.
+// give none, and without signals to the daemon and its parent, whose user it has.
 void run_token(const ParentRequest& request, const FileDescriptor& asker) {
   const auto refuse = [&](const std::string& why) {
     answer_error(asker.get(), Error(Errc::refused, why));
@@ -203,6 +203,7 @@ void run_token(const ParentRequest& request, const FileDescriptor& asker) {
     return refuse(path + " has no token_command any more");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
     return answer_error(asker.get(), system_error("forbid new privileges"));
+  (void)restrict_signals();
   const auto output = delivery::run_token_command(loaded.file.token_command, {}, asker.get());
   if (output)
     answer(asker.get(), ParentAnswer::text, Error(), *output);

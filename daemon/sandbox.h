@@ -22,6 +22,10 @@ struct SandboxPaths {
 // privileges".
 std::string restrict_files(const SandboxPaths& paths);
 
+// Where the kernel can (Landlock 6): no signals to processes that this thread does not start from
+// now on, those of the same user included. "No new privileges" must be set.
+std::string restrict_signals();
+
 // The daemon: a list of the system calls that it needs; all others fail with EPERM, among them
 // those that start programs, trace processes, change users, mount and load. For all threads.
 std::string restrict_calls();

@@ -106,4 +106,16 @@ std::string restrict_files(const SandboxPaths& paths) {
   return {};
 }
 
+std::string restrict_signals() {
+  if (landlock_version() < 6)
+    return "this kernel's Landlock knows no signals";
+  Ruleset wanted;
+  wanted.scoped = kScopeSignal;
+  const FileDescriptor rules(
+      static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, sizeof wanted, 0)));
+  if (!rules.is_open() || ::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0)
+    return because("keep signals in");
+  return {};
+}
+
 }  // namespace postrider::daemon

@@ -51,9 +51,15 @@ Result<void> follow(CommandProcess& process, const TokenCommandLimits& limits, i
   return {};
 }
 
-std::vector<std::string> environment_of(const Home& home) {
-  return {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + home.folder, "USER=" + home.user,
-          "LOGNAME=" + home.user, "SHELL=/bin/sh"};
+// The home of the daemon's user is the spool, where the daemon writes: a file of settings there
+// that an interpreter or a library reads (.local, .netrc, .config) would be a program of the
+// daemon's choice.
+constexpr const char* kFolder = "/";
+constexpr const char* kHome = "/nonexistent";
+
+std::vector<std::string> environment_of(const std::string& user) {
+  return {"PATH=/usr/local/bin:/usr/bin:/bin", std::string("HOME=") + kHome, "USER=" + user,
+          "LOGNAME=" + user, "SHELL=/bin/sh"};
 }
 
 std::string first_line(const std::string& text) {
@@ -64,8 +70,7 @@ std::string first_line(const std::string& text) {
 
 Result<std::string> run_token_command(const std::vector<std::string>& arguments,
                                       const TokenCommandLimits& limits, int asker) {
-  const auto home = home_of_this_user();
-  auto process = CommandProcess::start(arguments, environment_of(home), home.folder,
+  auto process = CommandProcess::start(arguments, environment_of(home_of_this_user().user), kFolder,
                                        CommandProcess::Errors::apart);
   if (!process)
     return process.error();

@@ -66,6 +66,12 @@ Result<Target> target_of(const SourceRules& rules, const Leaf& leaf, MailboxName
     case Leaf::Kind::place:
       return mailbox_target(leaf.text, names);
     default:
+      // Another's address, as by an alias, gives no part of the place but its domain: whose the
+      // mailbox is decides where it is.
+      if (names.user != leaf.user) {
+        names.local = leaf.user;
+        names.extension.clear();
+      }
       names.user = leaf.user;
       return mailbox_target(rules.mailbox, names);
   }

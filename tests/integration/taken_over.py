@@ -3,6 +3,7 @@
 rights. It asks the parent for everything that it must not get, and prints what it got. Needs root, as the
 service manager has."""
 import array
+import ctypes
 import mmap
 import os
 import pathlib
@@ -18,6 +19,11 @@ from support_py.parent_wire import COMMAND, ENTRY, MAILBOX, MAILDIR, MBOX, PLACE
 
 CONTENT = b"Subject: taken over\r\n\r\nx\r\n"
 DENIED = ("refused", "failed", "nothing", "silence")
+
+
+def landlock_scopes_signals():
+    """Landlock 6 and later."""
+    return ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint(1)) >= 6
 
 
 class World(scenario.Scenario):
@@ -77,6 +83,38 @@ class TakenOver(World):
     def denied(self, what, answer):
         self.note(what, answer, DENIED)
 
+    def test_what_a_token_command_reads_is_not_the_daemons(self):
+        """The home of its user is a folder that the daemon writes."""
+        machine = self.machine
+        planted = f"open('{self.said}/planted', 'w')\n"
+        for version in (f"python3.{minor}" for minor in range(8, 16)):
+            site = machine.homes / "pridaemon" / ".local" / "lib" / version / "site-packages"
+            site.mkdir(parents=True)
+            (site / "usercustomize.py").write_text(planted)
+        for path in (machine.homes / "pridaemon", *(machine.homes / "pridaemon").rglob("*")):
+            os.chown(path, DAEMON, DAEMON)
+        script = machine.folder / "token.py"
+        script.write_text(
+            "import os, pathlib, sys\n"
+            "def parent(pid): return int(pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[1])\n"
+            "above = parent(os.getppid())\n"
+            "try: os.kill(above, 0); said = 'reached'\n"
+            "except PermissionError: said = 'out-of-reach'\n"
+            "print(os.environ['HOME'] + os.getcwd() + said)\n")
+        credentials = machine.folder / "credentials"
+        credentials.write_text(f"user = x\ntoken_command = /usr/bin/python3 {script}\n")
+        os.chown(credentials, 0, DAEMON)
+        os.chmod(credentials, 0o640)
+        server = self.start(route=[{"domain": "*", "next_hop": "smtps://mail.example:465",
+                                    "credentials": str(credentials)}])
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+        got, text = one.ask(wire.request(wire.TOKEN, name=str(credentials)))
+        self.note("a token, with files planted in its user's home", (got, text), ("text",))
+        reach = "out-of-reach" if landlock_scopes_signals() else "reached"
+        self.assertEqual(text.split(), [f"/nonexistent/{reach}"])
+        self.assertFalse((self.said / "planted").exists())
+
     def test_what_it_asks_for(self):
         machine = self.machine
         program = str(self.program)
@@ -133,7 +171,11 @@ class TakenOver(World):
         self.denied("a request of another source than the delivery", one.perform(
             wire.job("ann@us.example", COMMAND, arguments=[program, "ann s"], user="ann",
                      source=ENTRY), "ann", MAILBOX))
-        for name in (".ssh/id_rsa", ".forward/../.profile", "../bob/.forward", ".forward+a/b", ""):
+        for name in (".forward.bak", ".forwarded", ".forward-keys"):
+            (machine.homes / "ann" / name).write_text("a secret\n")
+            os.chown(machine.homes / "ann" / name, ANN, ANN)
+        for name in (".ssh/id_rsa", ".forward/../.profile", "../bob/.forward", ".forward+a/b", "",
+                     ".forward.bak", ".forwarded", ".forward-keys"):
             self.denied(f"a file of ann's named {name!r}",
                         one.ask(wire.request(wire.READ_FORWARD, "ann", name)))
         for user in ("root", "low", "nobody", "no-such-user", "../ann"):

@@ -125,10 +125,13 @@ TEST_CASE("the parent reads .forward files and nothing else", "[daemon][privileg
   ParentRules rules;
   CHECK_FALSE(check_forward_name(rules, ".forward").has_value());
   rules.forward = ".forward";
+  rules.source.separator = "+-";
   CHECK(check_forward_name(rules, ".forward").has_value());
   CHECK(check_forward_name(rules, ".forward+tag").has_value());
-  for (const char* name : {"", ".forwar", ".forward/", ".forward+a/b", "../.forward",
-                           ".forward+a b", ".ssh/id_rsa", ".forward/../x"}) {
+  CHECK(check_forward_name(rules, ".forward-a+b").has_value());
+  for (const char* name :
+       {"", ".forwar", ".forward/", ".forward+a/b", "../.forward", ".forward+a b", ".forward.bak",
+        ".forwarded", ".forward=x", ".forward+", ".ssh/id_rsa", ".forward/../x"}) {
     INFO(name);
     CHECK_FALSE(check_forward_name(rules, name).has_value());
   }

@@ -216,3 +216,24 @@ TEST_CASE("a mailbox is where local.mailbox says", "[delivery][source]") {
   job.target.user = rules.command_user;
   CHECK(check_mailbox(rules, job).has_value());
 }
+
+TEST_CASE("whose the mailbox is decides where it is, whatever address led there",
+          "[delivery][source]") {
+  SourceRules rules;
+  rules.separator = "+";
+  const auto allowed = [&](const char* pattern, const char* address, const std::string& place) {
+    rules.mailbox = std::string("mbox:/var/mail/") + pattern;
+    auto job = job_for(address);
+    job.name = "no-such-ann";
+    job.target.kind = Target::Kind::mbox;
+    job.target.root = "/var/mail";
+    job.target.place = "/var/mail/" + place;
+    return check_mailbox(rules, job).has_value();
+  };
+  CHECK(allowed("{local}", "no-such-ann+x@us.test", "no-such-ann+x"));
+  CHECK(allowed("{local}", "bob@us.test", "no-such-ann"));
+  CHECK_FALSE(allowed("{local}", "bob@us.test", "bob"));
+  CHECK_FALSE(allowed("{local}", "bob+x@us.test", "bob+x"));
+  CHECK(allowed("{user}-{extension}", "no-such-ann+x@us.test", "no-such-ann-x"));
+  CHECK_FALSE(allowed("{user}-{extension}", "bob+x@us.test", "no-such-ann-x"));
+}
