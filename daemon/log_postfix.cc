@@ -178,7 +178,8 @@ void turned_away(const LogEvent& event, Lines& lines) {
 }
 
 // One recipient of one attempt, as Postfix's delivery agents write it.
-void to_line(const LogEvent& event, Lines& lines, const char* program, std::string_view status) {
+void to_line(const LogEvent& event, Lines& lines, const char* program, std::string_view status,
+             const char* before = "") {
   const auto value_or = [&](const char* key, const char* otherwise) {
     return event.value(key).empty() ? std::string(otherwise) : clean(event.value(key));
   };
@@ -196,12 +197,18 @@ void to_line(const LogEvent& event, Lines& lines, const char* program, std::stri
       .append(", status=")
       .append(clean(status))
       .append(" (")
+      .append(before)
       .append(clean(event.value("reason")))
       .append(")");
 }
 
 void attempted(const LogEvent& event, Lines& lines) {
   to_line(event, lines, event.value("relay") == "local" ? "local" : "smtp", event.value("verdict"));
+}
+
+// As Postfix says of mail behind a site that does not answer.
+void deferred(const LogEvent& event, Lines& lines) {
+  to_line(event, lines, "error", "deferred", "delivery temporarily suspended: ");
 }
 
 // Given up without an attempt: the lifetime has ended, or an administrator said so.
@@ -304,6 +311,7 @@ constexpr Row kRows[] = {
     {"auth_failed", auth_failed},
     {"turned_away", turned_away},
     {"attempted", attempted},
+    {"deferred", deferred},
     {"bounced", bounced},
     {"removed", removed},
     {"queue_changed", queue_changed},

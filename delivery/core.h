@@ -157,6 +157,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
                       TlsResult result, const std::string& detail);
   std::string domain_of_front(const Site& site) const;
   void give_back(Site& site, const Job& job);
+  void log_parked(const Site& site, const Job& job) const;
   void on_login_trouble(Site& site, const CourierEvent& event);
 
   // core_status.cc

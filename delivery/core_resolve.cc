@@ -132,6 +132,7 @@ void Core::send_by_mx(const Way& way, Job job) {
       trouble->second->health.state(clock_.now()) == SiteHealth::State::blocked) {
     if (way.tls == mail::TlsWish::unspecified)
       assign(destination.domain, trouble->first);
+    log_parked(*trouble->second, job);
     give_back(*trouble->second, job);
     return;
   }

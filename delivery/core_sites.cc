@@ -38,6 +38,7 @@ void Core::restore(std::vector<queue::SiteState> sites) {
 
 void Core::add_job(Site& site, Job job) {
   if (site.health.state(clock_.now()) == SiteHealth::State::blocked || is_draining_) {
+    log_parked(site, job);
     give_back(site, job);
     return;
   }

@@ -139,6 +139,16 @@ std::string Core::domain_of_front(const Site& site) const {
 
 // To a blocked site, untried. Where the queue does not know the site of this mail, it would give it
 // out again at once: then the mail waits by its own schedule.
+// Once for a message: later probes of the site are not its own.
+void Core::log_parked(const Site& site, const Job& job) const {
+  if (is_draining_ || site.is_aside ||
+      in_hand_.at(job.lease)->lease.reason != queue::Lease::Reason::fresh)
+    return;
+  for (const auto index : job.recipients)
+    maillog::deferred(log_, *job.message, job.message->envelope.recipients[index],
+                      site.health.why());
+}
+
 void Core::give_back(Site& site, const Job& job) {
   if (site.is_aside && !is_draining_ && site.health.blocked_until() != TimePoint{})
     settle_all(job, site.health.why());

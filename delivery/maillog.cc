@@ -73,6 +73,16 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
   log.write(std::move(event));
 }
 
+void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+              const mail::Outcome& why) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "deferred", mail::to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
+  event.add("dsn", mail::to_string(why.status)).add("reason", why.reason());
+  log.write(std::move(event));
+}
+
 void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
          const TlsVerdict& verdict) {
   const bool was_tried = attempt.step != TlsAttempt::Step::not_offered;

@@ -23,6 +23,9 @@ struct Delays {
 // One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
 void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                const mail::Outcome& outcome, const Delays& delays, bool reused);
+// It waits for a site that is in trouble, without an attempt of its own.
+void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+              const mail::Outcome& why);
 // How a new connection is protected, and what was demanded: at `warn` when mail goes in clear after
 // TLS was tried, or not at all for want of it.
 void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,

@@ -58,6 +58,13 @@ Recipients succeeded(const Lease& lease, const Record& record, TimePoint now) {
   return found;
 }
 
+Outcome untried() {
+  Outcome outcome;
+  outcome.status = {4, 4, 7};
+  outcome.text = "it could not be tried yet";
+  return outcome;
+}
+
 Recipients delayed(const Lease& lease, const NoticeContext& context) {
   Recipients found;
   if (lease.reason != Lease::Reason::delay_notice)
@@ -66,7 +73,7 @@ Recipients delayed(const Lease& lease, const NoticeContext& context) {
     const auto& recipient = recipient_of(lease, leased.index);
     if (!recipient.notify.delay())
       continue;
-    found.push_back({recipient, leased.last.value_or(Outcome()), context.now,
+    found.push_back({recipient, leased.last.value_or(untried()), context.now,
                      lease.message->received + context.settings.lifetime, "delayed"});
   }
   return found;

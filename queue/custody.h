@@ -27,6 +27,7 @@ struct Effects {
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
   std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
   std::vector<Revocation> removed;     // what was noted as removed of leased ones before
+  std::vector<LogEvent> told;          // once it is committed
   Queue::Counters counted;
 };
 
@@ -115,9 +116,11 @@ class Custody {
     std::size_t bytes = 0;
     std::size_t now = 0;  // of messages, in this transaction
   };
-  Result<void> submit_waiting(const mail::Message& message, std::string_view head,
+  Result<void> submit_waiting(const mail::Message& message, std::string_view head, Effects& effects,
                               Result<void>& refused);
   bool is_blocked(const mail::Message& message) const;
+  Result<void> note_parked(const mail::Message& message, Effects& effects);
+  Result<bool> waits_for_site(const Record& record, const mail::Message& message);
   Result<void> land_again(mail::MessageId id);
   MessageRow new_row(const mail::Message& message) const;
   std::int64_t deadline_of(const mail::Message& message, const MessageRow& row) const;

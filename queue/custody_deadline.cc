@@ -51,8 +51,12 @@ Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
   for (const auto& recipient : *alive) {
     if (recipient.state != wanted)
       continue;
-    auto last =
-        recipient.last.empty() ? Error(Errc::not_found, "") : decode_outcome(recipient.last);
+    // What it waits for may be its site, and so is the reason.
+    auto trouble = store.site_trouble(recipient.domain);
+    if (!trouble)
+      return trouble.error();
+    const auto& known = trouble->empty() ? recipient.last : *trouble;
+    auto last = known.empty() ? Error(Errc::not_found, "") : decode_outcome(known);
     recipients.push_back(
         {recipient.index, recipient.attempts, last ? std::optional(*last) : std::nullopt});
     leased.recipients.push_back(recipient.index);

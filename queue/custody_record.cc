@@ -121,6 +121,10 @@ Result<void> Custody::record_landed(const Record& record, const Leased& leased, 
     if (recipient.is_alive())
       expect(recipient.next_attempt);
   expect(row.deadline);
+  auto waits = waits_for_site(record, message);
+  if (!waits)
+    return waits.error();
+  row.tried = row.tried || *waits;
   if (auto done = store.insert_message(message, {}, row, rows); !done)
     return done.error();
   if (auto done = log_attempts(record, row); !done)
@@ -129,6 +133,22 @@ Result<void> Custody::record_landed(const Record& record, const Leased& leased, 
     if (auto done = store.set_logged(message.id, row.logged); !done)
       return done.error();
   return store_notices(record, effects);
+}
+
+// Given back because their site is blocked: they wait as if they had been tried.
+Result<bool> Custody::waits_for_site(const Record& record, const mail::Message& message) {
+  if (!store.has_blocked_sites())
+    return false;
+  for (const auto index : record.untried) {
+    if (index >= message.envelope.recipients.size())
+      continue;
+    const auto domain = mail::domain_of(message.envelope.recipients[index].address);
+    if (auto known = store.domain_id(domain); !known)
+      return known.error();
+    if (store.is_known_blocked(domain, now()))
+      return true;
+  }
+  return false;
 }
 
 Result<void> Custody::record_waiting(const Record& record, const Leased& leased, Effects& effects) {
@@ -160,6 +180,10 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   const bool has_bouncing = std::any_of(left->begin(), left->end(), [](const auto& recipient) {
     return recipient.state == RecipientState::bouncing;
   });
+  auto waits = waits_for_site(record, message);
+  if (!waits)
+    return waits.error();
+  (*row)->tried = (*row)->tried || *waits;
   (*row)->delayed = (*row)->delayed || record.delay_notice_sent;
   (*row)->deadline = deadline_of(message, **row);
   if (has_bouncing)

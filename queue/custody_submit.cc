@@ -56,7 +56,7 @@ Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message
                         usage.bytes < settings.fresh_bytes && !is_blocked(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
-    return submit_waiting(*message, head, refused);
+    return submit_waiting(*message, head, effects, refused);
   }
 
   // One statement: if it fails, nothing of it is left and the transaction goes on.
@@ -85,11 +85,33 @@ bool Custody::is_blocked(const mail::Message& message) const {
          store.is_known_blocked(mail::domain_of(recipients[0].address), now());
 }
 
+// Nobody will write about it before the site's next probe, which may be another message's.
+Result<void> Custody::note_parked(const mail::Message& message, Effects& effects) {
+  if (!log_.enabled(Level::info))
+    return {};
+  const auto& recipient = message.envelope.recipients.front();
+  auto domain = store.domain_id(mail::domain_of(recipient.address));
+  if (!domain)
+    return domain.error();
+  auto trouble = store.site_trouble(*domain);
+  if (!trouble)
+    return trouble.error();
+  const auto last = trouble->empty() ? Error(Errc::not_found, "") : decode_outcome(*trouble);
+  const auto why = last ? *last : mail::Outcome();
+  LogEvent event(Level::info, "deferred", to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
+  event.add("dsn", to_string(why.status)).add("reason", why.reason());
+  effects.told.push_back(std::move(event));
+  return {};
+}
+
 Result<void> Custody::submit_waiting(const mail::Message& message, std::string_view head,
-                                     Result<void>& refused) {
+                                     Effects& effects, Result<void>& refused) {
   if (auto begun = store.database().execute("SAVEPOINT one"); !begun)
     return begun.error();
-  auto done = store.insert_message(message, head, new_row(message), all_due(message, now()));
+  auto row = new_row(message);
+  row.tried = is_blocked(message);  // it waits as if it had been
+  auto done = store.insert_message(message, head, row, all_due(message, now()));
   if (!done) {
     if (!is_constraint(done.error()))
       return done.error();
@@ -97,6 +119,9 @@ Result<void> Custody::submit_waiting(const mail::Message& message, std::string_v
     store.forget();
     if (auto undone = store.database().execute("ROLLBACK TO one"); !undone)
       return undone.error();
+  } else if (row.tried) {
+    if (auto logged = note_parked(message, effects); !logged)
+      return logged.error();
   }
   expect(now());
   return store.database().execute("RELEASE one");

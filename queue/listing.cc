@@ -49,7 +49,8 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
       {waiting_,
        "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender, m.head,"
        " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
-       " d.name, s.name, s.blocked_until, s.last FROM" POSTRIDER_FILTERED " ORDER BY m.id, r.idx"},
+       " d.name, s.name, s.blocked_until, s.last, s.failures FROM" POSTRIDER_FILTERED
+       " ORDER BY m.id, r.idx"},
       {of_domain_, POSTRIDER_OF_DOMAIN},
       {count_messages_,
        "SELECT m.id, m.waiting + m.held FROM message m WHERE"
@@ -268,6 +269,8 @@ ListedRecipient Listing::read_recipient(Query& query, const ListedMessage& messa
     // What it waits for is its site, and so is the reason.
     next = std::max(next, blocked_until);
     recipient.last = read_outcome(query.blob(17));
+  } else if (!recipient.last && query.integer(18) > 0) {
+    recipient.last = read_outcome(query.blob(17));  // its turn has come, and is not over
   }
   if (next != kNever)
     recipient.next_attempt = time_.to_wall(TimePoint(Duration(next)));

@@ -113,6 +113,8 @@ class Store {
   Result<bool> is_blocked(std::int64_t domain, std::int64_t now);
   // Whether any site was blocked since the start; spares the usual message a look.
   bool has_blocked_sites() const { return has_blocked_sites_; }
+  // Why the site of the domain is in trouble, encoded; empty: it is not.
+  Result<std::string> site_trouble(std::int64_t domain);
   // From memory alone: true only if it is surely blocked.
   bool is_known_blocked(const std::string& domain, std::int64_t now) const;
   Result<SiteRow> load_site(std::int64_t id);
@@ -184,7 +186,8 @@ class Store {
   Statement message_row_, message_head_, body_, alive_, update_recipient_, update_message_;
   Statement insert_attempt_, trim_attempts_, set_logged_, exists_, damaged_incoming_;
   Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_;
-  Statement site_by_name_, site_by_id_, site_name_, insert_site_, set_site_wake_, set_site_;
+  Statement site_trouble_, site_by_name_, site_by_id_, site_name_, insert_site_, set_site_wake_,
+      set_site_;
   Statement due_sites_, due_domains_, due_messages_, due_deadlines_, set_deadline_;
   Statement domain_minimum_, next_in_domain_, next_in_site_, site_minimum_, next_wake_,
       next_deadline_;

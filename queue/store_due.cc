@@ -16,6 +16,9 @@ Result<void> Store::prepare_due() {
        "INSERT INTO domain(name, site, next_due) VALUES(?, ?, 9223372036854775807) RETURNING id"},
       {set_domain_due_, "UPDATE domain SET next_due = ? WHERE id = ?"},
       {set_domain_site_, "UPDATE domain SET site = ? WHERE id = ?"},
+      {site_trouble_,
+       "SELECT s.last FROM domain d JOIN site s ON s.id = d.site"
+       " WHERE d.id = ? AND s.failures > 0"},
       {site_by_name_, "SELECT id FROM site WHERE name = ?"},
       {site_name_, "SELECT name FROM site WHERE id = ?"},
       {site_by_id_, "SELECT wake, blocked_until, failures FROM site WHERE id = ?"},
@@ -58,6 +61,15 @@ Result<void> Store::prepare_due() {
     entry.statement = *std::move(prepared);
   }
   return {};
+}
+
+Result<std::string> Store::site_trouble(std::int64_t domain) {
+  Query query(site_trouble_);
+  query.bind(domain);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? std::string(query.blob(0)) : std::string();
 }
 
 Result<std::vector<Store::Due>> Store::due_sites(std::int64_t now, Due after, std::size_t most) {

@@ -227,15 +227,16 @@ Result<void> Writer::transact(Effects& effects) {
 
 Result<void> Writer::store_inbox(Effects& effects) {
   for (auto* inbox : {&kept_, &work_}) {
-    for (const auto& record : inbox->records)
-      if (auto done = custody_.record(record, effects); !done)
-        return done.error().during("record message " + to_string(record.id));
     for (const auto& assignment : inbox->assignments)
       if (auto done = custody_.store.assign_site(assignment.domain, assignment.site); !done)
         return done.error().during("assign site");
     for (const auto& site : inbox->sites)
       if (auto done = custody_.set_site(site); !done)
         return done.error().during("record site");
+    // Behind the sites, for what is given back because of them.
+    for (const auto& record : inbox->records)
+      if (auto done = custody_.record(record, effects); !done)
+        return done.error().during("record message " + to_string(record.id));
     for (const auto& each : inbox->quarantines)
       if (auto done = custody_.quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
@@ -322,6 +323,8 @@ void Writer::committed(Effects& effects) {
   counted_.commits += effects.counted.commits;
   if (std::exchange(store_is_full_, false))
     check_room();
+  for (auto& event : effects.told)
+    log_.write(std::move(event));
   hand_out(effects);
   if (!effects.files.empty())
     removals_.post([this, files = std::move(effects.files)] {

@@ -476,4 +476,44 @@ TEST_CASE_METHOD(QueueFixture, "no more octets are in hand than allowed, and all
   CHECK(list().empty());
 }
 
+TEST_CASE_METHOD(Waiting, "what waits for a site in trouble is deferred, and its notices say why",
+                 "[queue][deadline][site]") {
+  settings.fresh_messages = 100;
+  settings.delay_notice = hours(4);
+  queue.reset();
+  open();
+  start();
+  const auto first = must_accept("a@b.test", {"c@d.test"});
+  const Lease lease = hand.next(first);
+  queue->assign_site("d.test", "mx.d.test");
+  queue->set_site(blocked("mx.d.test", hours(200)));
+  record(untried(lease));
+  const auto second = must_accept("a@b.test", {"e@d.test"});
+  settle();
+  CHECK(hand.count() == 0);
+  Filter deferred;
+  deferred.status = "deferred";
+  CHECK(list(deferred).size() == 2);
+  deferred.status = "queued";
+  CHECK(list(deferred).empty());
+
+  clock.pass(hours(5));
+  queue->wake();
+  for (const auto id : {first, second}) {
+    const Lease late = hand.next(id);
+    CHECK(late.reason == Lease::Reason::delay_notice);
+    REQUIRE(late.recipients[0].last);
+    CHECK(late.recipients[0].last->text == "connection refused");
+    auto told = untried(late);
+    told.delay_notice_sent = true;
+    record(std::move(told));
+  }
+  clock.pass(settings.lifetime);
+  queue->wake();
+  const Lease expired = hand.next(first);
+  CHECK(expired.reason == Lease::Reason::expired);
+  REQUIRE(expired.recipients[0].last);
+  CHECK(expired.recipients[0].last->text == "connection refused");
+}
+
 }  // namespace postrider::queue::test

@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+"""Why mail waits or comes back, when the host is the trouble: the same words in the log, in mailq, in the
+delay notice and in the bounce, for people and for programs."""
+import email
+import email.policy
+import re
+import socket
+
+from support_py import scenario, wait
+from support_py.daemon import USER
+
+SENDER = f"{USER}@us.example"
+CONTENT = f"From: <{SENDER}>\r\nSubject: the original\r\n\r\nbody\r\n".encode()
+# By domain: what is said of it.
+CAUSES = {
+    "broken.test": r"(?i)servfail|server failure|DNS",
+    "refused.example": r"Connection refused",
+    "silent.example": r"(?i)timed out",
+    "notls.example": r"(?i)TLS",
+    "busy.example": r"421 4\.3\.2 come back when the moon is full",
+    "grey.example": r"451 4\.7\.1 greylisted for a while",
+}
+
+
+class Full:
+    """A port whose queue of connections is full: who connects hears nothing."""
+
+    def __init__(self):
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.port = self.listener.getsockname()[1]
+        self.waiting = []
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", self.port))
+            self.waiting.append(one)
+
+    def stop(self):
+        for one in [self.listener, *self.waiting]:
+            one.close()
+
+
+class Reasons(scenario.Scenario):
+    def start(self, **delivery):
+        knot = self.knot(test=None)
+        busy = self.sink(script={"connect": lambda *_: "421 4.3.2 come back when the moon is full"})
+        grey = self.sink(script={"rcpt": lambda *_: "451 4.7.1 greylisted for a while"})
+        full = self.using(Full())
+        ports = {"refused.example": wait.free_port(), "silent.example": full.port,
+                 "notls.example": grey.port, "busy.example": busy.port, "grey.example": grey.port}
+        routes = [{"domain": domain, "next_hop": f"smtp://127.0.0.1:{port}",
+                   "tls": "require" if domain == "notls.example" else "off"}
+                  for domain, port in ports.items()]
+        return self.daemon(dns={"servers": [knot.server]}, route=routes,
+                           delivery={"connect_timeout": "1s", **delivery})
+
+    def send(self, server):
+        for domain in CAUSES:
+            self.assertEqual(server.send(SENDER, f"b@{domain}", CONTENT).code, 250)
+
+    @staticmethod
+    def notices(server, subject):
+        """By domain: the part for people, and the fields of the recipient."""
+        found = {}
+        for text in server.mailbox():
+            notice = email.message_from_bytes(text, policy=email.policy.default)
+            if not re.search(subject, notice["Subject"]):
+                continue
+            people, status = notice.get_payload()[:2]
+            fields = status.get_payload()[1]
+            domain = fields["Final-Recipient"].rpartition("@")[2].strip()
+            found[domain] = (" ".join(people.get_content().split()), fields)
+        return found
+
+    def check(self, notices, action):
+        for domain, reason in CAUSES.items():
+            with self.subTest(domain=domain):
+                people, fields = notices[domain]
+                self.assertRegex(people, reason)
+                self.assertNotIn("could not be tried", people)
+                self.assertEqual(fields["Action"], action)
+                diagnostic = " ".join(str(fields["Diagnostic-Code"]).split())
+                self.assertRegex(diagnostic, reason)
+                self.assertNotIn("could not be tried", diagnostic)
+
+    def test_each_cause_is_told_everywhere(self):
+        server = self.start(retry=["1s", "1s"], lifetime="12s", delay_notice="5s")
+        self.send(server)
+
+        def listed():
+            rows = {r["domain"]: r for m in server.queue() for r in m["recipients"]}
+            return rows if all(re.search(CAUSES[d], str(rows.get(d))) for d in CAUSES) else None
+        wait.until(listed, lambda: f"a reason for each: {server.queue()}")
+        late = wait.until(lambda: (lambda found: found if len(found) == len(CAUSES) else None)(
+            self.notices(server, "(?i)delay")), "a delay notice for each")
+        self.check(late, "delayed")
+        server.wait_until_empty()
+        back = wait.until(lambda: (lambda found: found if len(found) == len(CAUSES) else None)(
+            self.notices(server, "(?i)undeliver|return|fail")), "a bounce for each")
+        self.check(back, "failed")
+        for domain, reason in CAUSES.items():
+            with self.subTest(domain=domain):
+                entry, = [e for e in server.log("bounced") if e["to"] == f"b@{domain}"]
+                self.assertRegex(entry["reason"], reason)
+                self.assertIn("too long in the queue", entry["reason"])
+                attempts = [e for e in server.log("attempted") if e["to"] == f"b@{domain}"]
+                self.assertTrue(all(re.search(reason, e["reason"]) for e in attempts), attempts)
+
+    def test_what_waits_behind_a_site_in_trouble_is_deferred_and_logged_once(self):
+        server = self.start(retry=["10m"])
+        self.send(server)
+        wait.until(lambda: {e["to"].partition("@")[2] for e in server.log("attempted")} ==
+                   set(CAUSES), "an attempt for each")
+        of_sites = [domain for domain in CAUSES if domain != "grey.example"]
+        sites = wait.until(lambda: (lambda found: found if len(found) >= len(of_sites) else None)(
+            server.log("site_blocked")), "the sites are blocked")
+        self.assertEqual(len(sites), len(of_sites))
+        wait.until(lambda: all(m["status"] == "deferred" for m in server.queue()),
+                   lambda: f"the first of each deferred: {server.queue()}")
+        for number in range(3):
+            for domain in of_sites:
+                self.assertEqual(server.send(SENDER, f"c{number}@{domain}", CONTENT).code, 250)
+        # Two recipients of one message, at two sites.
+        self.assertEqual(server.send(SENDER, ["d@refused.example", "d@busy.example"],
+                                     CONTENT).code, 250)
+        parked = {f"c{number}@{domain}" for number in range(3) for domain in of_sites} | {
+            "d@refused.example", "d@busy.example"}
+        wait.until(lambda: {e["to"] for e in server.log("deferred")} == parked,
+                   lambda: f"a line for each: {server.log('deferred')}")
+        lines = server.log("deferred")
+        self.assertEqual(len(lines), len(parked))
+        for entry in lines:
+            self.assertRegex(entry["reason"], CAUSES[entry["to"].partition("@")[2]])
+        wait.until(lambda: all(m["status"] == "deferred" for m in server.queue()),
+                   lambda: f"all deferred: {server.queue()}")
+        everything = server.queued()
+        self.assertEqual(len(server.queue("--status", "deferred")), everything)
+        self.assertEqual(server.queue("--status", "queued"), [])
+        for domain in of_sites:
+            self.assertEqual(len(server.queue("--domain", domain, "--status", "deferred")),
+                             4 + (domain in ("refused.example", "busy.example")))
+        shown = server.mailq()
+        for reason in CAUSES.values():
+            self.assertRegex(" ".join(shown.split()), reason)
+        server.stop()  # and when the daemon is down
+        self.assertEqual(len(server.queue("--status", "deferred")), everything)
+
+    def test_the_form_of_postfix_has_a_line_for_each_that_waits(self):
+        server = self.start(retry=["10m"])
+        server.stop()
+        server.write_config(log={"format": "postfix"})
+        server.log_file.unlink(missing_ok=True)
+        server.start()
+        self.assertEqual(server.send(SENDER, "a@refused.example", CONTENT).code, 250)
+        wait.until(lambda: " to=<a@refused.example>" in server.log_file.read_text(), "the first")
+        self.assertEqual(server.send(SENDER, "b@refused.example", CONTENT).code, 250)
+        pattern = (r"postfix/error\[\d+\]: \w+: to=<b@refused\.example>, relay=none, .*dsn=4\.4\.1, "
+                   r"status=deferred \(delivery temporarily suspended: .*Connection refused\)\n")
+        wait.until(lambda: re.search(pattern, server.log_file.read_text()),
+                   lambda: server.log_file.read_text())
+
+
+if __name__ == "__main__":
+    scenario.main()
