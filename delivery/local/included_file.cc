@@ -19,8 +19,14 @@ constexpr std::size_t kBlock = 64U << 10U;
 Result<std::string> read_included(const std::string& path) {
   const auto shown = escaped(path);
   auto file = open_file(path, O_RDONLY | O_NONBLOCK);
-  if (!file)
-    return Error(file.error().code(), shown + ": cannot be opened");
+  if (!file) {
+    const bool is_denied = file.error().code() == boost::system::errc::make_error_code(
+                                                      boost::system::errc::permission_denied);
+    return Error(file.error().code(),
+                 shown + (is_denied ? ": cannot be opened (by its mode, or since sandbox.read does "
+                                      "not name its folder)"
+                                    : ": cannot be opened"));
+  }
   struct stat about {};
   if (::fstat(file->get(), &about) != 0)
     return system_error(shown + ": stat");

@@ -28,8 +28,20 @@ bool is_missing(const Error& error) {
   return error.code() == boost::system::errc::no_such_file_or_directory;
 }
 
-// Opened if it is a mailbox that we may trust; made if it is missing.
-Result<FileDescriptor> open_mbox(const FileDescriptor& folder, const std::string& name) {
+std::string why_not_trusted(const struct stat& about) {
+  if (!S_ISREG(about.st_mode))
+    return "it is no plain file";
+  if (about.st_nlink != 1)
+    return "it has " + std::to_string(about.st_nlink) + " names";
+  if (about.st_uid != ::geteuid())
+    return "it belongs to uid " + std::to_string(about.st_uid) +
+           ", and mail for it is delivered as uid " + std::to_string(::geteuid());
+  return {};
+}
+
+// Opened if it is a mailbox that we may trust; made if it is missing. shown: its whole path.
+Result<FileDescriptor> open_mbox(const FileDescriptor& folder, const std::string& name,
+                                 const std::string& shown) {
   constexpr int kFlags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
   auto file = open_file_at(folder, name, kFlags);
   if (!file && is_missing(file.error()))
@@ -39,9 +51,8 @@ Result<FileDescriptor> open_mbox(const FileDescriptor& folder, const std::string
   struct stat about {};
   if (::fstat(file->get(), &about) != 0)
     return system_error("stat " + escaped(name));
-  if (!S_ISREG(about.st_mode) || about.st_nlink != 1 || about.st_uid != ::geteuid())
-    return Error(Errc::refused,
-                 "open " + escaped(name) + " (not a plain file with one name that the user owns)");
+  if (const auto why = why_not_trusted(about); !why.empty())
+    return Error(Errc::refused, "open " + escaped(shown) + " (" + why + ")");
   return file;
 }
 
@@ -180,7 +191,7 @@ Outcome deliver_to_mbox(const LocalJob& job, const LocalBody& body) {
   const auto name = last_component(job.target);
   const auto patience = std::min(job.target.limits.time, kMostPatience);
   for (int tries = 0; tries < 10; ++tries) {
-    const auto file = open_mbox(*folder, name);
+    const auto file = open_mbox(*folder, name, job.target.place);
     if (!file)
       return local_failure(file.error());
     if (auto locked = lock_file(*file, patience); !locked)

@@ -372,6 +372,28 @@ TEST_CASE("what the machine forbids a command is no fault of the message", "[del
   CHECK(run("#!/bin/sh\nexit 67\n").verdict == mail::Verdict::bounce);
 }
 
+TEST_CASE("a mailbox that is not trusted is named with its path and the reason",
+          "[delivery][local]") {
+  const TemporaryFolder folder;
+  Target target;
+  target.kind = Target::Kind::mbox;
+  target.place = folder / "box";
+  const auto why = [&] { return perform(target, "x\r\n").text; };
+  std::ofstream(target.place) << "";
+  std::filesystem::create_hard_link(target.place, folder / "other");
+  CHECK(why().find(target.place + " (it has 2 names)") != std::string::npos);
+  std::filesystem::remove(folder / "other");
+  if (::geteuid() == 0) {
+    REQUIRE(::chown(target.place.c_str(), 12345, 12345) == 0);
+    CHECK(why().find(target.place +
+                     " (it belongs to uid 12345, and mail for it is delivered as uid 0)") !=
+          std::string::npos);
+  }
+  std::filesystem::remove(target.place);
+  REQUIRE(::mkfifo(target.place.c_str(), 0600) == 0);
+  CHECK(why().find(target.place + " (it is no plain file)") != std::string::npos);
+}
+
 TEST_CASE("a .forward is trusted if only its owner could have written it", "[delivery][local]") {
   const TemporaryFolder folder;
   const auto home = folder.path();
