@@ -65,7 +65,6 @@ class Postrider:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.wrapper = list(wrapper)
         self.port = wait.free_port()
-        self.spool = self.folder / "spool"
         self.config_file = self.folder / "postrider.toml"
         self.log_file = self.folder / "log"
         self.stderr_file = self.folder / "stderr"
@@ -73,7 +72,7 @@ class Postrider:
         self.starts = 0
         self.settings = merged({
             "hostname": "mx.us.example",
-            "spool": str(self.spool),
+            "spool": str(self.folder / "spool"),
             "user": "",
             "log": {"format": "json", "level": "info", "target": str(self.log_file)},
             "listener": listeners or [{"address": f"127.0.0.1:{self.port}", "role": "mx",
@@ -85,6 +84,7 @@ class Postrider:
             "delivery": {"retry": ["1s", "2s"]},
             "control": {"socket": str(self.folder / "control")},
         }, settings)
+        self.spool = pathlib.Path(self.settings["spool"])  # a test may have placed it elsewhere
         (self.folder / "aliases").touch()
         self.write_config()
 
