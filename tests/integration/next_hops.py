@@ -3,7 +3,8 @@
 arrive twice because of the order in which we write."""
 import unittest
 
-from support_py import authority, haraka, remote_exim, remote_postfix, scenario, sink
+from support_py import (authority, haraka, remote_exim, remote_opensmtpd, remote_postfix,
+                        remote_sendmail, scenario, sink)
 
 BURST = 200
 SENDER = "a@us.example"
@@ -61,9 +62,10 @@ class RealPeers(scenario.Scenario):
         super().setUpClass()
         cls.certificate = authority.Authority(cls.folder / "ca").sign("remote.example")
 
-    def burst(self, address, port, tls):
+    def burst(self, address, port, tls, wanted=None):
+        """wanted: how much TLS the route wants, if not all or nothing."""
         server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://{address}:{port}",
-                                     "tls": "require" if tls else "off"}])
+                                     "tls": wanted or ("require" if tls else "off")}])
         problems = scenario.parallel(lambda number: self.assertEqual(server.send(
             SENDER, f"r{number}@far.example", b"Subject: %d\r\n\r\nx\r\n" % number).code, 250),
             range(BURST))
@@ -102,6 +104,44 @@ class RealPeers(scenario.Scenario):
         for tls in (False, True):
             with self.subTest(tls=tls):
                 self.burst("127.0.0.1", peer.port, tls)
+
+    def keeping(self, peer, tls):
+        """A peer that keeps what it takes: each recipient has one copy there."""
+        self.using(peer)
+        problem = peer.tls_problem()
+        if tls and problem:
+            self.skipTest(f"another client gets no TLS from this package either: {problem}")
+        self.burst("127.0.0.1", peer.port, tls)
+        self.assert_kept(peer, 1)
+        if problem:  # mail that need not be encrypted arrives all the same
+            self.burst("127.0.0.1", peer.port, False, "opportunistic")
+            self.assert_kept(peer, 2)
+
+    def assert_kept(self, peer, times):
+        self.assertEqual(sorted(peer.kept()), sorted(
+            f"r{number}@far.example" for number in range(BURST) for _ in range(times)))
+
+    def opensmtpd(self, tls):
+        self.keeping(remote_opensmtpd.OpenSmtpd(self.own_folder("opensmtpd"), self.certificate), tls)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_opensmtpd(self):
+        self.opensmtpd(False)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_opensmtpd_with_tls(self):
+        self.opensmtpd(True)
+
+    def sendmail(self, tls):
+        self.keeping(remote_sendmail.Sendmail(self.own_folder("sendmail"), self.certificate), tls)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_sendmail(self):
+        self.sendmail(False)
+
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_sendmail_with_tls(self):
+        self.sendmail(True)
 
 
 if __name__ == "__main__":

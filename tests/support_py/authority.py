@@ -21,12 +21,12 @@ class Authority:
                 "-days", "30", "-subj", "/CN=Test Authority", "-keyout", self.key,
                 "-out", self.certificate)
 
-    def sign(self, *names, expired=False):
+    def sign(self, *names, expired=False, key_type=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
         """One PEM file: key, certificate, authority."""
         self.made += 1
         stem = self.folder / f"{self.made}-{names[0]}"
         request, key, extensions = (stem.with_suffix(f".{kind}") for kind in ("csr", "key", "ext"))
-        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        openssl("req", "-new", "-newkey", *key_type, "-nodes",
                 "-subj", f"/CN={names[0]}", "-keyout", key, "-out", request)
         extensions.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\n")
         certificate = stem.with_suffix(".crt")
