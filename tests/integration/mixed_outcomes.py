@@ -1,10 +1,13 @@
 #!/usr/bin/python3
-"""Messages with 1 to 50 recipients over domains of ten behaviours, run to the end: every recipient
-is delivered once, bounced, or queued with a true reason; sinks, log, listing and status agree."""
+"""Messages with 1 to 50 recipients over domains of ten behaviours and more, run to the end: every
+recipient is delivered once, bounced, or queued with a true reason; sinks, log, listing and status
+agree. POSTRIDER_MESSAGES and POSTRIDER_RATE set how many of them, and how many a second."""
 import collections
 import json
+import os
 import random
 import threading
+import time
 
 from support_py import scenario, sink, wait
 from support_py.daemon import USER
@@ -15,6 +18,42 @@ DELIVERED = {"ok", "onedead", "greylist", "slow", "slower", "busy", "badtls"}
 DOMAINS, MESSAGES, SLOW, SLOWER = (30, 2000, 2, 5) if scenario.FULL else (3, 60, 0.1, 0.3)
 SMALL = 3000  # octets that the kind "small" takes
 DEAD = "127.3.0.99"
+
+# The stream: a third of it is for hosts that take it at once.
+STREAM_DOMAINS = 25  # of each kind
+STREAM_MESSAGES = int(os.environ.get("POSTRIDER_MESSAGES", 20000 if scenario.FULL else 200))
+STREAM_RATE = float(os.environ.get("POSTRIDER_RATE", 40))  # messages a second
+STREAM_KINDS = ("ok", "ok", "ok", "ok", "slow", "temporary", "greylist", "some", "refusesdata", "drops",
+                "busy", "closed", "unknown", "servfail")
+SILENT_SHARE = 0.06  # messages of their own: a host in whose hands one is holds up its other recipients' retries
+BOUNCED, WAITING = {"refusesdata", "unknown"}, {"silent", "closed", "servfail"}
+REASONS = {"silent": "^(active|queued)$", "closed": "refused|^(active|queued)$", "servfail": "SERVFAIL|^(active|queued)$"}
+
+
+def stream_domains(chance):
+    """Up to six, for one message."""
+    kinds = ("silent",) if chance.random() < SILENT_SHARE else STREAM_KINDS
+    return [stream_domain(chance, chance.choice(kinds)) for _ in range(chance.randint(1, 6))]
+
+
+def stream_domain(chance, kind):
+    return f"{kind}{chance.randrange(STREAM_DOMAINS)}.{'broken' if kind == 'servfail' else 'test'}"
+
+
+def number_of(address):
+    return int(address[1:].partition("-")[0])
+
+
+def is_refused(address):
+    """By a host that knows some users only."""
+    return int(address.partition("@")[0].partition("-")[2]) % 3 == 0
+
+
+def stream_end(address):
+    kind = kind_of(address)
+    if kind in WAITING:
+        return "waiting"
+    return "bounced" if kind in BOUNCED or (kind == "some" and is_refused(address)) else "delivered"
 
 
 def kind_of(address):
@@ -116,6 +155,121 @@ class Mixed(scenario.Scenario):
         self.assertEqual(status["since_start"]["delivered"], sum(ends["sent"].values()))
         self.assertEqual(status["since_start"]["bounced"], len(bounced))
         self.assertEqual(status["queue"]["recipients"], len(waiting))
+
+    # With a steady stream of mail: good hosts beside hosts of every other mind.
+
+    def stream_hosts(self):
+        """kind -> its sink; those without one have no host."""
+        chance, lock = random.Random(7), threading.Lock()
+        seen = collections.Counter()
+
+        def later(times):
+            def answer(session, address):
+                with lock:
+                    seen[address, session.sender] += 1
+                    return "450 4.2.0 come again" if seen[address, session.sender] <= times else None
+            return {"rcpt": answer}
+
+        def sometimes(answer, share):
+            def choose(*_):
+                with lock:
+                    return answer if chance.random() < share else None
+            return choose
+
+        slow = sink.Late(SLOW, "250 2.1.0 ok")
+        scripts = {
+            "ok": {}, "slow": {"mail": lambda *_: slow}, "temporary": later(1), "greylist": later(2),
+            "some": {"rcpt": lambda _, address: "550 5.1.1 no such user" if is_refused(address) else None},
+            "refusesdata": {"end": lambda *_: "554 5.7.1 not this"},
+            "drops": {stage: sometimes(sink.DROP, 0.02)
+                      for stage in ("connect", "ehlo", "mail", "rcpt", "data", "body", "end")},
+            "busy": {"connect": sometimes(sink.Then("421 4.3.2 busy", sink.DROP), 0.3)},
+            "silent": {"connect": lambda *_: sink.HANG}}
+        hosts = [f"127.4.0.{number + 1}" for number in range(len(scripts))]
+        sinks = dict(zip(scripts, sink.with_same_port(hosts, keep_content=False)))
+        for kind, one in sinks.items():
+            self.using(one)
+            one.script = scripts[kind]
+        places = {kind: one.address for kind, one in sinks.items()}
+        places["closed"] = DEAD
+        zone = "".join(f"{kind}{number} MX 10 mx-{kind}{number}\nmx-{kind}{number} A {place}\n"
+                       for kind, place in places.items() for number in range(STREAM_DOMAINS))
+        return sinks, self.knot(test=zone, broken=None)
+
+    def stream(self, server):
+        """Sends at a steady rate; number -> (when it was promised, recipients)."""
+        chance = random.Random(20261129)
+        mail = []
+        for number in range(STREAM_MESSAGES):
+            domains = stream_domains(chance)
+            mail.append((number, sorted({
+                f"m{number}-{chance.randrange(20)}@{chance.choice(domains)}"
+                for _ in range(min(50, int(55 ** chance.random())))})))
+        promised, began = {}, time.monotonic()
+
+        def send(one):
+            number, recipients = one
+            pause = began + number / STREAM_RATE - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)  # the rate
+            reply = server.send(f"{USER}@us.example", recipients, b"Subject: %d\r\n\r\nx\r\n" % number)
+            self.assertEqual(reply.code, 250, reply)
+            promised[number] = (time.time(), recipients)
+        self.assertEqual(scenario.parallel(send, mail), [])
+        return promised
+
+    def test_a_stream_beside_hosts_of_every_mind(self):
+        sinks, knot = self.stream_hosts()
+        server = self.daemon(dns={"servers": [knot.server]}, accept={"sessions_per_client": 100},
+                             delivery={"port": sinks["ok"].port, "retry": ["500ms", "1s", "5s"],
+                                       "connect_timeout": "2s", "site_connections": 5, "connections": 300})
+        promised = self.stream(server)
+        wanted = {address for _, recipients in promised.values() for address in recipients}
+        ended = {kind: {one for one in wanted if stream_end(one) == kind}
+                 for kind in ("delivered", "bounced", "waiting")}
+
+        def left():
+            return {r["address"]: r for m in server.queue() for r in m["recipients"]}
+
+        wait.until(lambda: json.loads(server.postrider("status", "--json"))["queue"]["recipients"] <=
+                   len(ended["waiting"]) and set(left()) == ended["waiting"],
+                   lambda: "only the hopeless ones left, not "
+                   f"{sorted(set(left()) - ended['waiting'])[:20]}", 900 if scenario.FULL else 150, pause=1)
+        reasons = collections.defaultdict(collections.Counter)
+        for address, recipient in left().items():
+            reasons[kind_of(address)][recipient.get("delay_reason") or recipient["state"]] += 1
+        arrived = collections.Counter(address for one in sinks.values() for message in one.messages
+                                      for address in message.addresses)
+        delays = sorted(message.when - promised[number_of(message.addresses[0])][0]
+                        for message in sinks["ok"].messages)
+        p99 = delays[len(delays) * 99 // 100]
+        print(f"\n  {len(promised)} messages, {len(wanted)} recipients, {len(arrived)} delivered, "
+              f"{sum(arrived.values()) - len(arrived)} twice, {len(ended['bounced'])} bounced, "
+              f"{len(ended['waiting'])} waiting; good mail: median {delays[len(delays) // 2]:.3f} s, "
+              f"p99 {p99:.3f} s, longest {delays[-1]:.3f} s")
+        for kind, counts in reasons.items():
+            print(f"  {kind}: {counts.most_common(4)}", flush=True)
+        self.assertEqual(set(arrived), ended["delivered"])
+        self.assertEqual({a: n for a, n in arrived.items() if n > 1}, {})
+        for kind, counts in reasons.items():
+            for reason in counts:
+                self.assertRegex(reason, REASONS[kind])
+        self.compare(server, arrived, ended)
+        if scenario.FULL:
+            self.assertLess(p99, 1)
+
+    def compare(self, server, arrived, ended):
+        """The log and the status say what the sinks say."""
+        ends = collections.defaultdict(collections.Counter)
+        for entry in server.log("attempted"):
+            ends[entry["verdict"]][entry["to"]] += 1
+        self.assertEqual({a: n for a, n in ends["sent"].items() if a.endswith(".test")}, dict(arrived))
+        self.assertEqual(set(ends["bounced"]), ended["bounced"])
+        self.assertEqual(max(ends["bounced"].values(), default=1), 1)
+        status = json.loads(server.postrider("status", "--json"))
+        self.assertEqual(status["since_start"]["delivered"], sum(ends["sent"].values()))
+        self.assertEqual(status["since_start"]["bounced"], len(ended["bounced"]))
+        self.assertEqual(status["queue"]["recipients"], len(ended["waiting"]))
 
 
 if __name__ == "__main__":
