@@ -17,6 +17,7 @@ from support_py import scenario, smtp, wait
 KILLS = int(os.environ.get("POSTRIDER_KILLS", 200 if scenario.FULL else 20))
 CLIENTS = 6
 MOST_WAITING = 300
+IN_FLIGHT = 6.0  # seconds between a delivery, as the sink sees it, and the kill that forgot it
 # The moments of a kill: some time after the start, or when the sink sees this stage.
 STAGES = ["connect", "ehlo", "mail", "rcpt", "data", "end", "quit"]
 
@@ -48,7 +49,7 @@ class Load:
                 self.stopping.wait(0.02)  # kills are the subject, not a long queue
                 continue
             try:
-                with smtp.Client(self.port, timeout=20) as client:
+                with smtp.Client(self.port) as client:
                     client.hello()
                     for _ in range(chance.randrange(1, 20)):
                         self.one(client, chance)
@@ -91,6 +92,7 @@ class Crash(scenario.Scenario):
             server.kill()
             kills.append(time.monotonic())
             server.start()
+        wait.until(lambda: len(load.acknowledged) > KILLS, "messages between the kills")
         load.stop()
         wanted = {r for _, recipients in load.acknowledged.values() for r in recipients}
         peer.wait_for_progress(
@@ -116,8 +118,8 @@ class Crash(scenario.Scenario):
         offset = time.time() - time.monotonic()
         unexplained = [
             (a, [m.when - offset for m in messages]) for a, messages in duplicates.items()
-            if not all(any(first.when - offset <= kill + 0.5 and kill <= second.when - offset
-                           and kill - (first.when - offset) < 2.0 for kill in kills)
+            if not all(any(first.when - offset <= kill + IN_FLIGHT and kill <= second.when - offset
+                           and kill - (first.when - offset) < IN_FLIGHT for kill in kills)
                        for first, second in zip(messages, messages[1:]))]
         in_flight = sum(len(m) - 1 for m in duplicates.values())
         print(f"  {len(load.acknowledged)} acknowledged, {len(load.unknown)} without a reply of "

@@ -57,10 +57,10 @@ class Limits(scenario.Scenario):
         clients[2].expect("DATA", 354)
         clients[2].send(b"Subject: never finished\r\n")
         for client in clients:
-            text = client.rest(40)
+            text = client.rest(120)
             self.assertTrue(text.startswith(b"421"), text)
         self.assertGreater(time.monotonic() - began, 8)
-        self.assertLess(time.monotonic() - began, 25)
+        self.assertLess(time.monotonic() - began, 120)
         self.assertEqual(server.queue(), [])
 
     def test_a_client_that_sends_an_octet_now_and_then_is_closed_all_the_same(self):

@@ -235,8 +235,6 @@ class Attackers(scenario.Scenario):
 
         def hold():
             doors = [self.connect() for _ in range(60)]
-            for door in doors:
-                door.settimeout(1)
             refused = 0
             for door in doors[50:]:
                 refused += json.loads(door.recv(4096)).get("busy", False)

@@ -6,19 +6,7 @@ import signal
 
 from support_py import scenario, wait
 from support_py.local_users import LocalUsers
-
-
-def processes_with(text):
-    """The commands, alive, whose arguments hold the text."""
-    found = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            alive = (path.parent / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-            if alive and text in path.read_bytes().decode(errors="replace"):
-                found.append(int(path.parent.name))
-        except OSError:
-            pass
-    return found
+from support_py.tools import processes_with
 
 
 class Shares(LocalUsers):

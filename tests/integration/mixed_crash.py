@@ -98,6 +98,7 @@ class MixedCrash(scenario.Scenario):
         return world, self.using(mixed_load.Load(world)), random.Random(self.seed)
 
     def end(self, world, load, cuts):
+        wait.until(lambda: len(load.promised) > len(cuts), "promises between the cuts")
         load.stop()
         server = world.server
         server.wait_until_empty(wait.DEADLINE * 3)

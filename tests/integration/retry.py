@@ -73,12 +73,12 @@ class Retry(scenario.Scenario):
         self.assert_waits([e.when for e in attempts], [1, 2])
 
     def assert_waits(self, times, wanted):
-        """The schedule's waits, with its jitter of an eighth and some room for a busy machine."""
+        """The schedule's waits, with its jitter of an eighth; a busy machine may be late, never early."""
         waits = [later - earlier for earlier, later in zip(times, times[1:])]
         self.assertEqual(len(waits), len(wanted), waits)
         for got, want in zip(waits, wanted):
             self.assertGreaterEqual(got, want * 0.86, waits)
-            self.assertLessEqual(got, want * 1.13 + 1.5, waits)
+            self.assertLessEqual(got, want * 1.13 + wait.DEADLINE, waits)
 
     def test_the_waits_follow_the_schedule_and_the_last_repeats(self):
         refused = ["451 4.3.0 later"] * 4
@@ -96,14 +96,14 @@ class Retry(scenario.Scenario):
         self.start({"mail": ["451 4.3.0 later"] * 8}, retry=("1s",))
         for number in range(8):
             self.send(f"{number}@far.example")
-        self.peer.wait_for(8, deadline=20)
+        self.peer.wait_for(8)
         self.server.wait_until_empty()
 
     def test_a_slow_message_does_not_hold_up_the_retry_of_another(self):
         self.start({"mail": ["451 4.3.0 later"] * 2 + [HANG]}, retry=("1s", "2s"))
         for number in range(2):
             self.send(f"{number}@far.example")
-        self.peer.wait_for(1, deadline=20)
+        self.peer.wait_for(1)
         self.peer.stop()
 
     def test_a_retry_now_need_not_wait(self):
@@ -199,7 +199,7 @@ class Retry(scenario.Scenario):
         for number in range(100):
             self.send(f"u{number}@dead.example")
         self.send("b@alive.example")
-        alive.wait_for(1, deadline=10)
+        alive.wait_for(1)
         wait.until(lambda: self.server.queued() == 100, "the dead site's mail alone")
 
 

@@ -484,9 +484,9 @@ class PasswordFile(Submission):
         for i in range(rounds):
             for user in sorted(times, reverse=i % 2 == 0):
                 with self.clear(server) as client:
-                    begin = time.monotonic()
+                    begin = server.cpu_time()  # what other work the machine has does not count
                     client.expect("AUTH PLAIN " + plain(user, f"wrong{i}"), 535)
-                    times[user].append(time.monotonic() - begin)
+                    times[user].append(server.cpu_time() - begin)
         present, absent = (statistics.median(times[user]) for user in (ANNA, "ghost@us.example"))
         print(f"X13 medians: present {present * 1000:.2f} ms, absent {absent * 1000:.2f} ms")
         self.assertLess(abs(present - absent), 0.25 * present)
@@ -504,11 +504,15 @@ class PasswordFile(Submission):
         """X11 a flood of logins: sessions that do not log in are answered at once"""
         stop = threading.Event()
 
+        logins, others = [], []
+
         def flood(number):
             while not stop.is_set():
                 with smtp.Client(self.server.ports["clear"]) as client:
                     client.hello()
+                    begin = time.monotonic()
                     client.command("AUTH PLAIN " + plain(f"x{number}@us.example", "y"))
+                    logins.append(time.monotonic() - begin)
 
         server, self.server = self.server, self.using(self.make_server(
             "flood", tries_per_client=100000, tries_per_account=100000, failure_delay="0s"))
@@ -518,20 +522,21 @@ class PasswordFile(Submission):
             threads = [threading.Thread(target=flood, args=[i]) for i in range(12)]
             for thread in threads:
                 thread.start()
-            longest = 0
+            wait.until(lambda: len(logins) >= 12, "the flood")
             for _ in range(20):
                 begin = time.monotonic()
                 with smtp.Client(self.server.ports["mx"]) as client:
                     client.hello()
                     client.expect("NOOP", 250)
-                longest = max(longest, time.monotonic() - begin)
+                others.append(time.monotonic() - begin)
             stop.set()
             for thread in threads:
                 thread.join()
         finally:
             stop.set()
             self.server = server
-        self.assertLess(longest, 2)
+        # Behind the hashes, each of its steps would take as long as a login.
+        self.assertLess(statistics.median(others), statistics.median(logins))
 
     # The tool, the log
 

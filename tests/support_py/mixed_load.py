@@ -21,7 +21,7 @@ BOXES = 4  # of each kind
 # Maildirs on the list, and one recipient elsewhere. They are not named beside the list: two ways to one
 # mailbox are one copy only as long as the daemon runs.
 LIST = 2
-FORGETTABLE = 2.0  # seconds from a reply to the cut that can have forgotten it
+FORGETTABLE = 6.0  # seconds from a reply to the cut that can have forgotten it
 MOST_WAITING = 400
 
 
@@ -186,7 +186,7 @@ class Load:
             self.spans[number] = (began, time.time())
 
     def by_smtp(self, chance):
-        with smtp.Client(self.world.server.port, timeout=20) as client:
+        with smtp.Client(self.world.server.port, timeout=wait.DEADLINE) as client:
             client.hello()
             for _ in range(chance.randrange(1, 12)):
                 number, recipients, text = self.new_message(chance)

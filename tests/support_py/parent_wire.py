@@ -6,6 +6,8 @@ import os
 import socket
 import struct
 
+from support_py import wait
+
 MAGIC = 0x50524432
 PERFORM, READ_FORWARD, BIND, RELOAD, TOKEN = 1, 2, 3, 4, 5
 MAILBOX, ENTRY, PLACE = 0, 1, 2
@@ -91,7 +93,7 @@ class Wire:
         self.socket.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
                                         array.array("i", descriptors))] if descriptors else [])
 
-    def ask(self, packet, *descriptors, timeout=20):
+    def ask(self, packet, *descriptors, timeout=wait.DEADLINE):
         """The kind of the answer and its text; "silence" if nobody answers and the socket is closed."""
         ours, theirs = socket.socketpair()
         with ours:

@@ -97,7 +97,7 @@ class Https:
             def handle_error(self, *_):
                 pass
 
-        self.server = Server((address, port), Handler)
+        self.server = Server((address, port or wait.free_port((address,))), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -133,7 +133,7 @@ class MailHost:
                 except (OSError, EOFError):
                     pass
 
-        self.server = Server((address, port), Handler)
+        self.server = Server((address, port or wait.free_port((address,))), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -101,7 +101,7 @@ class Dovecot:
         self.process.wait(wait.DEADLINE)
 
 
-def on_terminal(command, environment, enough, deadline=30):
+def on_terminal(command, environment, enough, deadline=wait.DEADLINE):
     """Runs a program on a terminal of its own until enough() says so."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -109,7 +109,9 @@ def on_terminal(command, environment, enough, deadline=30):
         os.execvp(command[0], command)
     shown, end = b"", time.monotonic() + deadline
     try:
-        while not enough() and time.monotonic() < end:
+        while not enough():
+            if time.monotonic() > end:
+                raise wait.Timeout(f"{command[0]} shows nothing: {shown[-2000:]!r}")
             if select.select([terminal], [], [], 0.1)[0]:
                 shown += os.read(terminal, 65536)
     except OSError:  # the program has ended
@@ -134,5 +136,5 @@ def mutt(mailbox, folder):
 def mail(mailbox, commands):
     """bsd-mailx on a file."""
     done = subprocess.run(["bsd-mailx", "-n", "-f", str(mailbox)], input=commands.encode(),
-                          capture_output=True, timeout=30, env={**os.environ, "PAGER": "cat"})
+                          capture_output=True, timeout=wait.DEADLINE, env={**os.environ, "PAGER": "cat"})
     return done.stdout.decode("utf-8", "replace")

@@ -79,4 +79,4 @@ class Postfix:
 
     def stop(self):
         subprocess.run([tool("postfix"), "-c", str(self.folder), "stop"], capture_output=True)
-        self.process.wait(30)
+        self.process.wait(wait.DEADLINE)

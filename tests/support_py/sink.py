@@ -377,8 +377,8 @@ class Sink:
         self.listening = socket.socket(
             socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_STREAM)
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = self.port or wait.free_port((self.address,))
         self.listening.bind((self.address, self.port))
-        self.port = self.listening.getsockname()[1]
         started = threading.Event()
 
         def serve():

@@ -1,5 +1,6 @@
-"""Programs of other packages."""
+"""Programs of other packages, and processes."""
 import os
+import pathlib
 import shutil
 
 
@@ -9,3 +10,16 @@ def tool(name):
     if path is None:
         raise FileNotFoundError(name)
     return path
+
+
+def processes_with(text):
+    """The commands, alive, whose arguments hold the text."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            alive = (path.parent / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            if alive and text in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found

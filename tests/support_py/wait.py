@@ -23,10 +23,29 @@ def until(condition, what, deadline=DEADLINE, pause=0.02):
         time.sleep(pause)
 
 
+reservations = []  # kept until this process ends
+
+
+def reserve(port):
+    """Other scenarios ask for ports at the same time: each is promised to one of them, by a name in
+    the abstract name space."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0postrider-test-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    reservations.append(name)
+    return True
+
+
 def free_port(addresses=("127.0.0.1",)):
-    """A port that is free on all these addresses and lies below the ephemeral range."""
+    """A port that is free on all these addresses and lies below the ephemeral range; no other
+    scenario gets it while this one runs, whether somebody listens on it or not."""
     for _ in range(1000):
         port = random.SystemRandom().randrange(10000, 32000)
+        if not reserve(port):
+            continue
         sockets = []
         try:
             for address in addresses:
