@@ -80,7 +80,7 @@ struct Stored : QueueFixture {
   }
 
   void wait_until_held(MessageId id) {
-    for (int i = 0; i < 1000 && status_of(id) != "held"; ++i) {
+    for (int i = 0; i < 30000 && status_of(id) != "held"; ++i) {
       settle();
       ::usleep(2000);
     }

@@ -70,12 +70,12 @@ struct Life : WithVfs, QueueFixture {
 
   // Until mail is accepted again.
   void recover() {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (queue->admission() != Admission::open) {
       REQUIRE(std::chrono::steady_clock::now() < until);
       clock.pass(std::chrono::seconds(1));
       queue->wake();
-      std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
 

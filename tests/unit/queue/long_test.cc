@@ -31,7 +31,7 @@ struct Long : QueueFixture {
         loop.loop.spawn(store(*queue, loop.loop, std::move(*kept), stored), log, "store");
       });
     }
-    for (int i = 0; i < 20'000 && stored < messages; ++i)
+    for (int i = 0; i < 120'000 && stored < messages; ++i)
       ::usleep(1000);
     REQUIRE(stored == messages);
   }
@@ -131,7 +131,7 @@ TEST_CASE_METHOD(Long, "room is given back when a long queue is empty", "[queue]
   fill(1500, std::string(4000, 'x'));
   CHECK(change(Verb::remove, {}).messages == 1500);
   const auto file = settings.spool + "/queue.db";
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     clock.pass(std::chrono::milliseconds(200));
     queue->wake();
     settle();

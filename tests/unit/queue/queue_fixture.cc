@@ -10,7 +10,7 @@ namespace postrider::queue::test {
 
 namespace {
 
-constexpr auto kPatience = std::chrono::seconds(20);
+constexpr auto kPatience = std::chrono::seconds(120);
 
 Task<void> accept_and_tell(Queue& queue, Loop& loop, Submission submission,
                            std::promise<Result<void>>& told) {

@@ -297,12 +297,8 @@ std::vector<Kept> FakeCustody::kept() const {
   return kept_;
 }
 
-namespace {
-
-// Polls what another thread brings about; bounded.
-template <class Condition>
-bool eventually(Condition condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+bool eventually(const std::function<bool()>& condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(120);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until)
       return false;
@@ -310,8 +306,6 @@ bool eventually(Condition condition) {
   }
   return true;
 }
-
-}  // namespace
 
 bool FakeCustody::wait_for(std::size_t messages) const {
   return eventually([&] { return kept().size() >= messages; });

@@ -8,6 +8,7 @@
 #include "smtpd/server.h"
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -142,10 +143,13 @@ class RunningServer {
   std::uint16_t port_ = 0;
 };
 
+// Waits for what another thread brings about; false: it has not after two minutes.
+bool eventually(const std::function<bool()>& condition);
+
 // A blocking client; every wait ends after `patience`.
 class Peer {
  public:
-  explicit Peer(std::uint16_t port, int patience_ms = 5000);
+  explicit Peer(std::uint16_t port, int patience_ms = 120000);
   ~Peer();
   Peer(Peer&& other) noexcept : socket_(std::exchange(other.socket_, -1)) {}
   Peer(const Peer&) = delete;
