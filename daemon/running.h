@@ -114,7 +114,12 @@ class Running {
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
-  void tell_stopped(bool complete, std::size_t unrecorded = 0);
+  struct Remains {
+    std::optional<std::uint64_t> queued, dropped;
+    std::uint64_t under_way = 0;
+  };
+  Remains what_remains() const;
+  void tell_stopped(bool complete, std::size_t unrecorded, const Remains& remains);
   void limit_stop();
   bool end_lanes();
   [[noreturn]] void leave_at_once();

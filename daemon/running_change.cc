@@ -1,10 +1,13 @@
 // Reload and stop.
+#include "base/file.h"
+#include "daemon/drop_file.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <fcntl.h>
 #include <mutex>
 #include <sysexits.h>
 #include <system_error>
@@ -203,7 +206,7 @@ void Running::limit_stop() {
       const std::lock_guard lock(clock->mutex);
       if (clock->unmaking)
         std::_Exit(EX_OK);
-      tell_stopped(false);
+      tell_stopped(false, 0, {});
       leave_at_once();
     }).detach();
   } catch (const std::system_error& error) {  // no threads left: then the parts' own limits must do
@@ -247,18 +250,42 @@ int Running::stop() {
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();
-  tell_stopped(ended, ended ? queue_->unrecorded() : 0);
+  if (ended)
+    tell_stopped(true, queue_->unrecorded(), what_remains());
+  else
+    tell_stopped(false, 0, {});
   if (!ended)
     leave_at_once();
   return EX_OK;
 }
 
+// In the queue, still in delivery's hands, and left by sendmail; what cannot be read is left out.
+Running::Remains Running::what_remains() const {
+  Remains remains;
+  if (const auto totals = queue_->totals()) {
+    remains.queued = totals->messages;
+    remains.under_way = totals->active;
+  }
+  const auto folder = open_file(loaded_.config->spool + "/drop", O_RDONLY | O_DIRECTORY);
+  if (!folder)
+    return remains;
+  constexpr std::size_t kMostCounted = 100'000;
+  if (const auto scan = scan_drop_folder(*folder, 0, kMostCounted, {}, {}, false))
+    remains.dropped = scan->entries.size() + scan->taken.size();
+  return remains;
+}
+
 // One line, by whoever comes first.
-void Running::tell_stopped(bool complete, std::size_t unrecorded) {
+void Running::tell_stopped(bool complete, std::size_t unrecorded, const Remains& remains) {
   if (stop_clock_->told.exchange(true))
     return;
   LogEvent event(Level::info, "stopped");
   event.add("complete", complete && unrecorded == 0 ? "yes" : "no");
+  if (remains.queued)
+    event.add("queued", std::to_string(*remains.queued))
+        .add("under_way", std::to_string(remains.under_way));
+  if (remains.dropped)
+    event.add("drop_folder", std::to_string(*remains.dropped));
   if (unrecorded > 0)  // ends that could not be stored: these may be delivered a second time
     event.add("records", std::to_string(unrecorded));
   if (!complete)

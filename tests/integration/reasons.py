@@ -145,6 +145,9 @@ class Reasons(scenario.Scenario):
         for reason in CAUSES.values():
             self.assertRegex(" ".join(shown.split()), reason)
         server.stop()  # and when the daemon is down
+        last = server.log("stopped")[-1]
+        self.assertEqual((last["complete"], last["queued"], last["under_way"],
+                          last["drop_folder"]), ("yes", str(everything), "0", "0"))
         self.assertEqual(len(server.queue("--status", "deferred")), everything)
 
     def test_the_form_of_postfix_has_a_line_for_each_that_waits(self):
