@@ -1,7 +1,9 @@
 #include "smtpd/auth/pam_helper.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
@@ -47,8 +49,8 @@ std::string find_pam_program() {
   return {};
 }
 
-Result<PamHelper::Verdict> PamHelper::ask(const std::string& user, const std::string& password,
-                                          const std::string& client) const {
+Result<PamHelper::Answer> PamHelper::ask(const std::string& user, const std::string& password,
+                                         const std::string& client) const {
   const auto packet = user + '\0' + password + '\0' + client;
   if (packet.size() > kMostPamPacket)
     return Error(Errc::too_long, "ask the PAM helper");
@@ -64,10 +66,19 @@ Result<PamHelper::Verdict> PamHelper::ask(const std::string& user, const std::st
   if (poll(&waiting, 1, kPatience) <= 0)
     return Error(boost::system::errc::make_error_code(boost::system::errc::timed_out),
                  "wait for the PAM helper");
-  char letter = 't';
-  if (read(in.get(), &letter, 1) != 1)
+  std::uint32_t microseconds = 0;
+  std::array<char, 1 + sizeof microseconds> said{};
+  const auto got = read(in.get(), said.data(), said.size());
+  if (got < 1)
     return Error(Errc::stopped, "read from the PAM helper");
-  return letter == 'y' ? Verdict::yes : letter == 'n' ? Verdict::no : Verdict::cannot_tell;
+  if (got == static_cast<ssize_t>(said.size()))
+    std::memcpy(&microseconds, &said[1], sizeof microseconds);
+  Answer answer;
+  answer.verdict = said[0] == 'y'   ? Verdict::yes
+                   : said[0] == 'n' ? Verdict::no
+                                    : Verdict::cannot_tell;
+  answer.delay = std::min(Duration(microseconds / 1000), kMostDelay);
+  return answer;
 }
 
 }  // namespace postrider::smtpd::auth

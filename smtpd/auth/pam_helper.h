@@ -3,11 +3,14 @@
 // argument) is started, and started again, by whoever keeps those rights: daemon/pam_keeper.h.
 //
 // One packet is one question: user, password and client address with NULs between them, and with it
-// the descriptor of a pipe, into which the helper writes one letter: 'y', 'n' or 't' (cannot tell).
+// the descriptor of a pipe, into which the helper writes one letter, 'y', 'n' or 't' (cannot tell),
+// and four octets: the microseconds that PAM wants a refusal to be delayed by. A letter alone is no
+// delay.
 #pragma once
 
 #include "base/file.h"
 #include "base/result.h"
+#include "base/time.h"
 
 #include <string>
 
@@ -25,9 +28,14 @@ class PamHelper {
   explicit PamHelper(FileDescriptor socket) : socket_(std::move(socket)) {}
 
   enum class Verdict { yes, no, cannot_tell };
+  struct Answer {
+    Verdict verdict = Verdict::cannot_tell;
+    Duration delay{};  // before a refusal is reported; at most kMostDelay
+  };
+  static constexpr Duration kMostDelay = std::chrono::seconds(15);
   // Blocks, for 25 seconds at most. Thread-safe.
-  Result<Verdict> ask(const std::string& user, const std::string& password,
-                      const std::string& client) const;
+  Result<Answer> ask(const std::string& user, const std::string& password,
+                     const std::string& client) const;
 
  private:
   FileDescriptor socket_;

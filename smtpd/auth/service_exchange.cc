@@ -80,7 +80,8 @@ Task<Answer> ServiceExchange::ask(Question question) {
   awaits_proof_ = false;
   auto answer = co_await find(std::move(question));
   conclude(answer);
-  const auto left = began_ + tables_->settings.failure_delay - service_.clock.steady();
+  const auto delay = std::max<Duration>(tables_->settings.failure_delay, backend_delay_);
+  const auto left = began_ + delay - service_.clock.steady();
   if (answer.verdict == Verdict::refused && left > left.zero()) {
     Timer timer(loop_.executor());
     timer.expires_after(left);
@@ -177,22 +178,24 @@ Task<Answer> ServiceExchange::ask_file(Question question) {
 Task<Answer> ServiceExchange::ask_pam(Question question) {
   if (!service_.pam)
     co_return unavailable("ask PAM", Error(Errc::stopped, "the helper needs a restart"));
-  std::function<Result<PamHelper::Verdict>()> job =
+  std::function<Result<PamHelper::Answer>()> job =
       [helper = service_.pam, user = question.user, secret = std::move(question.secret),
        client = attempt_.client.str()] { return helper->ask(user, secret, client); };
   const Service::Impl::Place place(service_, attempt_.client);
   if (!place.is_free())
     co_return unavailable("ask PAM",
                           Error(Errc::too_long, "too many questions of this client wait"));
-  const auto verdict = co_await Service::Impl::run_bounded<Result<PamHelper::Verdict>>(
+  const auto answer = co_await Service::Impl::run_bounded<Result<PamHelper::Answer>>(
       *service_.waiters, service_.asking, loop_, std::move(job));
-  if (!verdict)
+  if (!answer)
     co_return answer_of(Verdict::unavailable);
-  if (!*verdict)
-    co_return unavailable("ask PAM", verdict->error());
-  if (**verdict == PamHelper::Verdict::cannot_tell)
+  if (!*answer)
+    co_return unavailable("ask PAM", answer->error());
+  const auto [verdict, delay] = **answer;
+  backend_delay_ = delay;
+  if (verdict == PamHelper::Verdict::cannot_tell)
     co_return answer_of(Verdict::unavailable);
-  co_return answer_of(**verdict == PamHelper::Verdict::yes ? Verdict::granted : Verdict::refused,
+  co_return answer_of(verdict == PamHelper::Verdict::yes ? Verdict::granted : Verdict::refused,
                       question.user);
 }
 

@@ -43,6 +43,7 @@ class ServiceExchange : public Exchange {
   const SteadyTime began_;
   std::string account_;  // as charged
   Guard::Try charged_;
+  Duration backend_delay_{};  // that PAM wants before a refusal
   bool is_charged_ = false;
   bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed

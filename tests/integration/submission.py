@@ -1077,6 +1077,34 @@ class Pam(Submission):
             client.hello()
             client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
 
+    def test_a_delay_of_a_refusal_keeps_nobody_waiting(self):
+        """More guesses than there are threads and places for questions, each with PAM's delay; the owner
+        is judged meanwhile."""
+        service = self.service + "-delay"
+        with open(self.service_file) as usual, open("/etc/pam.d/" + service, "w") as file:
+            file.write("auth optional pam_faildelay.so delay=14000000\n" + usual.read())
+        self.addCleanup(os.unlink, "/etc/pam.d/" + service)
+        server = self.using(self.make_server("delay", pam=service))
+        server.start()
+        clients = [smtp.Client(server.ports["clear"], source=f"127.0.0.{2 + number}")
+                   for number in range(40)]
+        try:
+            for number, client in enumerate(clients):
+                client.hello()
+                client.send(b"AUTH PLAIN " + plain(f"user{number}", "wrong").encode() + b"\r\n")
+            with smtp.Client(server.ports["clear"]) as owner:
+                owner.hello()
+                owner.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+            waiting = [client for client in clients
+                       if not select.select([client.socket], [], [], 0)[0]]
+            # 8 threads ask: were each held up, 32 would have to be answered before it is her turn.
+            self.assertGreater(len(waiting), 10, "the owner waited for the refusals")
+            for client in clients:
+                self.assertEqual(client.reply().code, 535)
+        finally:
+            for client in clients:
+                client.close()
+
     def test_a_client_does_not_take_all_places(self):
         """Of one client, 8 questions wait; the owner at another place is judged."""
         slow = self.files / "slow"
