@@ -254,7 +254,8 @@ int Running::stop() {
     tell_stopped(true, queue_->unrecorded(), what_remains());
   else
     tell_stopped(false, 0, {});
-  if (!ended)
+  // A lookup that hangs would find what it uses gone, if it ever ended.
+  if (!ended || server_->counters().looking_up > 0)
     leave_at_once();
   return EX_OK;
 }

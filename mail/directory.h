@@ -10,11 +10,13 @@ namespace postrider::mail {
 class Directory {
  public:
   virtual ~Directory() = default;
-  // True if mail for this domain (lower case, A-labels) is delivered on this machine.
+  // True if mail for this domain (lower case, A-labels) is delivered on this machine. May ask a
+  // table.
   virtual bool is_local_domain(std::string_view domain) const = 0;
   enum class Answer { known, unknown, cannot_tell };
-  // local_part without quotes. Thread-safe; may look at the file system, answers from a short
-  // cache. "postmaster" in any case is always known.
+  // local_part without quotes. Thread-safe; may look at the file system or ask a service, answers
+  // from a short cache: on a network loop, under MemoryOnly. "postmaster" in any case is always
+  // known.
   virtual Answer lookup(std::string_view local_part, std::string_view domain) const = 0;
 };
 

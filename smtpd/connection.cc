@@ -1,5 +1,6 @@
 #include "smtpd/connection.h"
 
+#include "base/text.h"
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/replies.h"
 
@@ -18,6 +19,16 @@ constexpr Duration kLinger = std::chrono::seconds(1);
 constexpr std::size_t kMostLingering = 256U << 10U;
 // Content that drips in smaller pieces than this is waited for without a buffer (X01).
 constexpr std::size_t kDrip = 256;
+
+// What is likely to hang in the same place. An extension of a name changes nothing.
+std::string key_of(const Policy::Question& question) {
+  using Kind = Policy::Question::Kind;
+  const auto& address =
+      question.kind == Kind::sender ? question.address : question.recipient.address;
+  const auto at = std::min(address.rfind('@'), address.size());
+  return (question.kind == Kind::sender ? "<" : ">") +
+         ascii_lower(address.substr(0, std::min(at, address.find('+')))) + address.substr(at);
+}
 
 }  // namespace
 
@@ -167,7 +178,9 @@ Task<void> Connection::converse() {
     co_return;
   Need need = talk_->open(buffer_->replies);
   for (;;) {
-    if (need != Need::store && !buffer_->replies.empty()) {
+    // Replies to what a client sent in one go leave in one go, unless they would wait for long.
+    const bool is_in_group = need == Need::store || need == Need::look_up;
+    if (!is_in_group && !buffer_->replies.empty()) {
       auto sent = co_await send_replies();
       if (!sent) {
         end_with(sent.error());
@@ -181,6 +194,10 @@ Task<void> Connection::converse() {
       need = co_await store();
       is_storing_ = false;
       if (need == Need::close)
+        continue;
+    } else if (need == Need::look_up) {
+      need = co_await look_up();
+      if (need != Need::input)
         continue;
     } else if (need == Need::ask) {
       need = co_await authenticate();
@@ -213,6 +230,33 @@ Need Connection::take() {
   return need;
 }
 
+// The session waits, and nobody else on this loop.
+Task<Need> Connection::look_up() {
+  stream_.clear_deadline();  // the client has done its part
+  struct Found {
+    std::optional<Policy::Answer> answer;
+  };
+  const auto found = std::make_shared<Found>();
+  bool is_answered = false;
+  if (!has_given_up_) {
+    auto question = talk_->session().address_question();
+    Lookups::Job job;
+    job.key = key_of(question);
+    job.is_own = Policy::may_relay(talk_->session().client());
+    job.ask = [found, policy = policy_, question = std::move(question)] {
+      found->answer = policy->judge(question);
+    };
+    lookup_ = std::make_shared<Lookups::Wait>();
+    is_answered = co_await reception_->lookups().run(reception_->loop(), lookup_, timeouts().lookup,
+                                                     std::move(job));
+    lookup_.reset();
+  }
+  commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
+  refresh_conditions();
+  co_return talk_->looked_up(is_answered ? std::move(found->answer) : std::nullopt,
+                             buffer_->replies);
+}
+
 bool Connection::is_patient() const {
   return client_.trusted || !reception_->is_stressed();
 }
@@ -240,7 +284,7 @@ Duration Connection::patience() {
 Task<Result<void>> Connection::read_more() {
   buffer_->begin = buffer_->end = 0;
   const bool idle = talk_->is_idle();
-  if (idle && reception_->is_stopping())
+  if (has_given_up_ || (idle && reception_->is_stopping()))
     co_return Error(Errc::stopped, "wait for command");
   if (reception_->clock().steady() - began_ > timeouts().session)
     co_return Error(asio::error::timed_out, "session");
@@ -338,10 +382,20 @@ void Connection::note_held(std::size_t octets) {
 // Ends the wait under way, whose end says why. Who waits for a reply about a message that may be
 // stored already hears it.
 void Connection::give_up() {
+  has_given_up_ = true;
+  if (lookup_)
+    lookup_->give_up();
   if (!talk_)
     stream_.close();
   else if (!is_storing_)
     stream_.set_deadline(Duration(0));
+}
+
+void Connection::close() {
+  has_given_up_ = true;
+  if (lookup_)
+    lookup_->give_up();
+  stream_.close();
 }
 
 void Connection::end_if_idle() {

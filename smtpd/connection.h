@@ -38,7 +38,7 @@ class Connection final : private Observer {
   void end_if_idle();  // stopping
   void hurry();        // stress: a stranger's wait for a command becomes short
   void give_up();      // the grace has ended: a last word, then no more
-  void close() { stream_.close(); }
+  void close();
 
  private:
   friend class Reception;
@@ -54,6 +54,7 @@ class Connection final : private Observer {
   Task<Result<void>> read_more();
   Task<Result<void>> send_replies();
   Task<Conversation::Need> store();
+  Task<Conversation::Need> look_up();
   Task<Conversation::Need> authenticate();  // connection_auth.cc
   Task<bool> shake_hands();                 // connection_tls.cc
   void allow_auth_in_clear();
@@ -84,6 +85,8 @@ class Connection final : private Observer {
   bool is_storing_ = false;  // the reply is on its way, and worth waiting for
   std::size_t held_ = 0;     // octets of content, as counted in Slots
   bool waiting_idle_ = false;
+  bool has_given_up_ = false;
+  std::shared_ptr<Lookups::Wait> lookup_;  // while an address is looked up
   std::optional<Conversation> talk_;
   BufferPool::Lease buffer_;
   std::size_t last_read_ = 0;

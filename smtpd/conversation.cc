@@ -40,6 +40,8 @@ Conversation::Need Conversation::take(std::string_view in, std::size_t& used,
         break;
       case Mode::storing:
         return Need::store;
+      case Mode::looking:
+        return Need::look_up;
       case Mode::asking:
         return Need::ask;
       case Mode::hands:
@@ -79,6 +81,9 @@ Conversation::Need Conversation::apply(const Step& step, std::string& replies) {
     case Next::store:
       mode_ = Mode::storing;
       return Need::store;
+    case Next::look_up:
+      mode_ = Mode::looking;
+      return Need::look_up;
     case Next::ask:
       mode_ = Mode::asking;
       return Need::ask;
@@ -195,6 +200,12 @@ Conversation::Need Conversation::stored(Storage result, mail::MessageId id, std:
 Conversation::Need Conversation::answered(const auth::Answer& answer, std::string& replies) {
   POSTRIDER_ASSERT(mode_ == Mode::asking);
   return apply(session_.on_answer(answer), replies);
+}
+
+Conversation::Need Conversation::looked_up(std::optional<Policy::Answer> answer,
+                                           std::string& replies) {
+  POSTRIDER_ASSERT(mode_ == Mode::looking);
+  return apply(session_.on_looked_up(std::move(answer)), replies);
 }
 
 }  // namespace postrider::smtpd

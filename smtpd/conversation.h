@@ -24,6 +24,7 @@ class Conversation {
     flush,      // send the replies, then call take() again with the rest
     store,      // a message is complete; call stored(), then take() again with the rest
     start_tls,  // send the replies, shake hands, call on_tls()
+    look_up,    // an address must be looked up; call looked_up(), then take() again with the rest
     ask,        // an AUTH waits for an answer; send the replies, call answered(), then take() again
     close,      // send the replies and hang up
   };
@@ -37,6 +38,7 @@ class Conversation {
   // The handshake is done; the session knows.
   void in_tls() { mode_ = Mode::command; }
   Need answered(const auth::Answer& answer, std::string& replies);
+  Need looked_up(std::optional<Policy::Answer> answer, std::string& replies);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
@@ -56,7 +58,17 @@ class Conversation {
   std::uint64_t commands() const { return commands_; }
 
  private:
-  enum class Mode : std::uint8_t { command, data, chunk, skip, storing, asking, hands, closed };
+  enum class Mode : std::uint8_t {
+    command,
+    data,
+    chunk,
+    skip,
+    storing,
+    looking,
+    asking,
+    hands,
+    closed
+  };
 
   // A step, if a whole line had arrived.
   std::optional<Session::Step> take_line(std::string_view in, std::size_t& used);

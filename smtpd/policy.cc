@@ -1,5 +1,6 @@
 #include "smtpd/policy.h"
 
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "mail/address.h"
 #include "mail/command.h"
@@ -75,20 +76,59 @@ bool Policy::relays_to(std::string_view domain) const {
                      [&](const std::string& pattern) { return domain_matches(pattern, domain); });
 }
 
-Result<std::string> Policy::rewritten_sender(const std::string& address, bool is_submission) const {
-  const auto* rewriter = settings_->rewriter.get();
-  if (rewriter == nullptr || address.empty())
-    return address;
-  auto fresh = rewriter->sender(address);
-  if (!fresh || !is_submission)
-    return fresh;
-  return rewriter->masqueraded(*fresh);
+Policy::Answer Policy::judge(const Question& question) const {
+  return question.kind == Question::Kind::sender ? judge_sender(question)
+                                                 : judge_recipient(question);
 }
 
-Result<bool> Policy::rewrite(mail::Recipient& recipient) const {
-  if (!settings_->rewriter)
-    return false;
-  return settings_->rewriter->apply(recipient);
+std::optional<Policy::Answer> Policy::judge_now(const Question& question, bool stale) const {
+  const MemoryOnly memory(stale);
+  auto answer = judge(question);
+  if (memory.was_not_enough())
+    return std::nullopt;
+  return answer;
+}
+
+Policy::Answer Policy::judge_sender(const Question& question) const {
+  Answer answer;
+  answer.refusal = refusal(settings_->senders, question.address);
+  if (!answer.refusal.empty()) {
+    answer.verdict = Verdict::refused;
+    return answer;
+  }
+  answer.verdict = Verdict::accepted;
+  answer.sender = question.address;
+  const auto* rewriter = settings_->rewriter.get();
+  if (rewriter == nullptr || question.address.empty())
+    return answer;
+  auto fresh = rewriter->sender(question.address);
+  if (fresh)
+    answer.sender = question.is_submission ? rewriter->masqueraded(*fresh) : *std::move(fresh);
+  else
+    answer = {Verdict::cannot_tell, {}, tables::told(fresh.error()), {}, {}};
+  return answer;
+}
+
+Policy::Answer Policy::judge_recipient(const Question& question) const {
+  Answer answer;
+  answer.refusal = refusal(settings_->recipient_map, question.recipient.address);
+  if (!answer.refusal.empty()) {
+    answer.verdict = Verdict::refused;
+    return answer;
+  }
+  const auto* address = &question.recipient.address;
+  if (settings_->rewriter) {
+    auto recipient = question.recipient;
+    const auto changed = settings_->rewriter->apply(recipient);
+    if (!changed) {
+      answer.problem = tables::told(changed.error());
+      return answer;
+    }
+    if (*changed)
+      address = &answer.rewritten.emplace(std::move(recipient)).address;
+  }
+  answer.verdict = find_recipient(question.may_relay, *address);
+  return answer;
 }
 
 std::string Policy::refusal(const std::vector<TablePtr>& tables, std::string_view address) {
@@ -119,9 +159,11 @@ void Policy::limit_notices(const Client& client, mail::Notify& notify) const {
     notify.bits = mail::Notify::kNever;  // nothing else was wanted
 }
 
-Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view address) const {
+// A local part is never taken apart: "u%ext@us" and "ext!u@us" are users of that name, who do not
+// exist (attacks.md A01 to A15).
+Policy::Verdict Policy::find_recipient(bool may_relay, std::string_view address) const {
   const auto* directory = settings_->directory.get();
-  if (directory == nullptr && may_relay(client))
+  if (directory == nullptr && may_relay)
     return Verdict::accepted;
   const auto domain = mail::domain_of(address);
   if (domain.empty())
@@ -144,9 +186,7 @@ Policy::Verdict Policy::judge_recipient(const Client& client, std::string_view a
       return Verdict::cannot_tell;
     return *listed ? Verdict::accepted : Verdict::no_such_user;
   }
-  if (may_relay(client) || is_relayed)
-    return Verdict::accepted;
-  return Verdict::no_relay;
+  return may_relay || is_relayed ? Verdict::accepted : Verdict::no_relay;
 }
 
 }  // namespace postrider::smtpd

@@ -1,5 +1,5 @@
 // Who may send what where. Immutable, made from Settings at start and at each reload, shared by the
-// sessions that began with it. Asks the directory, does no other I/O.
+// sessions that began with it. Asks tables and the directory, does no other I/O.
 #pragma once
 
 #include "mail/envelope.h"
@@ -36,17 +36,32 @@ class Policy {
   bool is_trusted_certificate(std::string_view fingerprint) const;
   bool may_send_proxy_header(const IpAddress& address) const;
 
-  enum class Verdict : std::uint8_t { accepted, no_relay, no_such_user, cannot_tell };
-  // As the tables of rewriting say; masqueraded too for what is submitted. An error: not now.
-  Result<std::string> rewritten_sender(const std::string& address, bool is_submission) const;
-  // True if it was changed.
-  Result<bool> rewrite(mail::Recipient& recipient) const;
-  // What the tables of senders and recipients say: empty, or a reply for the wire.
+  // Of MAIL or RCPT: everything that tables and the directory say about its address.
+  struct Question {
+    enum class Kind : std::uint8_t { sender, recipient };
+    Kind kind = Kind::sender;
+    bool is_submission = false;  // masquerades senders
+    bool may_relay = false;
+    std::string address;        // as parse_mail or parse_rcpt give it
+    mail::Recipient recipient;  // of Kind::recipient, for whom address is empty
+  };
+  struct Answer {
+    enum class Verdict : std::uint8_t { accepted, refused, no_relay, no_such_user, cannot_tell };
+    Verdict verdict = Verdict::cannot_tell;
+    std::string refusal;                       // of Verdict::refused: a reply for the wire
+    std::string problem;                       // of Verdict::cannot_tell, for the log
+    std::string sender;                        // as it goes on
+    std::optional<mail::Recipient> rewritten;  // none: as it was
+  };
+  using Verdict = Answer::Verdict;
+  // May take as long as a table or a directory service does: not on a network loop.
+  Answer judge(const Question& question) const;
+  // The same from memory alone; nothing: it must be asked. stale: from old answers too.
+  std::optional<Answer> judge_now(const Question& question, bool stale = false) const;
+
+  // What the tables say: empty, or a reply for the wire.
   static std::string refusal(const std::vector<TablePtr>& tables, std::string_view address);
   static std::string refusal(const Access& access);
-  // An address as parse_rcpt gives it. A local part is never taken apart: "u%ext@us" and
-  // "ext!u@us" are users of that name, who do not exist (attacks.md A01 to A15).
-  Verdict judge_recipient(const Client& client, std::string_view address) const;
   // One of ours, who may send anywhere.
   static bool may_relay(const Client& client) {
     return client.trusted || !client.authenticated.empty();
@@ -68,6 +83,9 @@ class Policy {
 
  private:
   bool relays_to(std::string_view domain) const;
+  Answer judge_sender(const Question& question) const;
+  Answer judge_recipient(const Question& question) const;
+  Verdict find_recipient(bool may_relay, std::string_view address) const;
 
   std::shared_ptr<const Settings> settings_;
   std::string greeting_;

@@ -23,7 +23,8 @@ std::uint32_t sessions_by_file_limit() {
 }  // namespace
 
 Reception::Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
-                     std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy)
+                     std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy,
+                     Lookups& lookups)
     : loop_(loop),
       custody_(custody),
       clock_(clock),
@@ -31,6 +32,7 @@ Reception::Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
       limited_log_(log, clock, loop.deadlines()),
       slots_(std::move(slots)),
       policy_(std::move(policy)),
+      lookups_(lookups),
       grace_(loop.deadlines(), [this] { on_grace_end(); }),
       file_limit_(sessions_by_file_limit()) {}
 

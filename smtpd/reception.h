@@ -7,6 +7,7 @@
 #include "smtpd/buffer_pool.h"
 #include "smtpd/custody.h"
 #include "smtpd/limited_log.h"
+#include "smtpd/lookups.h"
 #include "smtpd/policy.h"
 #include "smtpd/slots.h"
 
@@ -31,7 +32,7 @@ inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
 class Reception {
  public:
   Reception(Loop& loop, Custody& custody, const Clock& clock, Log& log,
-            std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy);
+            std::shared_ptr<Slots> slots, std::shared_ptr<const Policy> policy, Lookups& lookups);
 
   Loop& loop() { return loop_; }
   Custody& custody() { return custody_; }
@@ -40,6 +41,7 @@ class Reception {
   // For connections and refusals of strangers.
   Log& limited_log() { return limited_log_; }
   Slots& slots() { return *slots_; }
+  Lookups& lookups() { return lookups_; }
   BufferPool& buffers() { return buffers_; }
   LoopCounters& counters() { return counters_; }
   const LoopCounters& counters() const { return counters_; }
@@ -78,6 +80,7 @@ class Reception {
   LimitedLog limited_log_;
   std::shared_ptr<Slots> slots_;
   std::shared_ptr<const Policy> policy_;
+  Lookups& lookups_;
   BufferPool buffers_;
   LoopCounters counters_;
   Connection* first_ = nullptr;  // linked through the connections

@@ -32,6 +32,7 @@ struct Server::Impl {
   const Clock& clock;
   Log& log;
   std::shared_ptr<Slots> slots = std::make_shared<Slots>();
+  Lookups lookups;
   BindElsewhere elsewhere;
   std::vector<Face> faces;
   std::vector<Place> places;  // in the order of each face's listeners
@@ -100,7 +101,8 @@ Server::Server(std::vector<Loop*> loops, Custody& custody, const Clock& clock, L
     : impl_(std::make_unique<Impl>(custody, clock, log)) {
   const auto policy = std::make_shared<const Policy>(std::move(settings));
   for (auto* loop : loops) {
-    auto reception = std::make_shared<Reception>(*loop, custody, clock, log, impl_->slots, policy);
+    auto reception = std::make_shared<Reception>(*loop, custody, clock, log, impl_->slots, policy,
+                                                 impl_->lookups);
     impl_->faces.push_back({loop, std::move(reception), {}});
   }
 }
@@ -220,6 +222,9 @@ void Server::drain(Duration grace, std::function<void()> done) {
 
 Server::Counters Server::counters() const {
   Counters sum;
+  const auto lookups = impl_->lookups.counts();
+  sum.looking_up = lookups.running;
+  sum.waiting_to_look_up = lookups.waiting;
   sum.open = impl_->slots->open();
   sum.held = impl_->slots->held();
   for (const auto& face : impl_->faces) {

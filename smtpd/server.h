@@ -61,6 +61,9 @@ class Server {
     std::uint64_t turned_away = 0;  // connections beyond a limit
     std::size_t held = 0;           // octets of content in memory, now
     bool stressed = false;
+    // Addresses, on threads of their own and in line for them, now. Outlived by a session that did
+    // not wait for its answer; such a thread may still run when the server ends.
+    std::size_t looking_up = 0, waiting_to_look_up = 0;
   };
   Counters counters() const;  // any thread
 

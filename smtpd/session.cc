@@ -254,24 +254,56 @@ Session::Step Session::on_mail(std::string_view arguments) {
     return ours("451 4.3.0 Storage trouble, try again later");
   if (const auto refusal = submission_refusal(parsed->sender); !refusal.empty())
     return {refusal};
-  if (const auto refusal = local_refusal(); !refusal.empty())
-    return {refusal};
-  scratch_ = Policy::refusal(policy_->settings().senders, parsed->sender);
-  if (!scratch_.empty())
+  Policy::Question question;
+  question.kind = Policy::Question::Kind::sender;
+  question.is_submission = role_ == Role::submission;
+  question.address = std::move(parsed->sender);
+  if (auto answer = policy_->judge_now(question))
+    return judged_sender(*parsed, *answer);
+  return look_up(std::move(question), *std::move(parsed), arguments);
+}
+
+Session::Step Session::look_up(Policy::Question question, mail::MailCommand mail,
+                               std::string_view argument) {
+  asking_ =
+      std::make_unique<Asking>(Asking{std::move(question), std::move(mail), std::string(argument)});
+  return {{}, Next::look_up};
+}
+
+// What nobody knows in time is judged by what was known before, if anything was.
+Session::Step Session::on_looked_up(std::optional<Policy::Answer> answer) {
+  POSTRIDER_ASSERT(asking_ != nullptr);
+  const auto asked = std::exchange(asking_, nullptr);
+  if (!answer)
+    answer = policy_->judge_now(asked->question, true);
+  if (!answer) {
+    answer.emplace();
+    answer->problem = "looking it up took too long";
+  }
+  if (asked->question.kind == Policy::Question::Kind::sender)
+    return judged(judged_sender(asked->mail, *answer), "MAIL", asked->argument);
+  return judged(judged_recipient(asked->question.recipient, *answer), "RCPT", asked->argument);
+}
+
+Session::Step Session::judged_sender(mail::MailCommand& mail, Policy::Answer& answer) {
+  if (answer.verdict == Policy::Verdict::cannot_tell)
+    return ours("451 4.3.0 Cannot check this sender now", std::move(answer.problem));
+  if (answer.verdict != Policy::Verdict::accepted) {
+    scratch_ = std::move(answer.refusal);
     return {scratch_};
-  auto sender = policy_->rewritten_sender(parsed->sender, role_ == Role::submission);
-  if (!sender)
-    return ours("451 4.3.0 Cannot check this sender now", tables::told(sender.error()));
+  }
+  if (const auto refusal = count_message(); !refusal.empty())
+    return {refusal};
   transaction_ = Transaction{};
   auto& envelope = transaction_.envelope;
-  envelope.sender = *std::move(sender);
-  envelope.envelope_id = std::move(parsed->envelope_id);
-  envelope.ret = parsed->ret;
-  envelope.body = parsed->body;
-  envelope.smtputf8 = parsed->smtputf8;
-  if (parsed->require_tls)
+  envelope.sender = std::move(answer.sender);
+  envelope.envelope_id = std::move(mail.envelope_id);
+  envelope.ret = mail.ret;
+  envelope.body = mail.body;
+  envelope.smtputf8 = mail.smtputf8;
+  if (mail.require_tls)
     envelope.tls = mail::TlsWish::required;
-  transaction_.declared_size = parsed->size.value_or(0);
+  transaction_.declared_size = mail.size.value_or(0);
   state_ = State::sender;
   return {replies::kSenderOk};
 }
@@ -294,36 +326,40 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
     return refuse(recipient.error());
   }
   policy_->limit_notices(client_, recipient->notify);
-  scratch_ = Policy::refusal(policy_->settings().recipient_map, recipient->address);
-  if (!scratch_.empty()) {
+  Policy::Question question;
+  question.kind = Policy::Question::Kind::recipient;
+  question.may_relay = Policy::may_relay(client_);
+  question.recipient = *std::move(recipient);
+  if (auto answer = policy_->judge_now(question))
+    return judged_recipient(question.recipient, *answer);
+  return look_up(std::move(question), {}, arguments);
+}
+
+Session::Step Session::judged_recipient(mail::Recipient& recipient, Policy::Answer& answer) {
+  if (answer.verdict != Policy::Verdict::accepted)
     ++transaction_.recipients_refused;
-    return {scratch_};
-  }
-  const auto rewritten = policy_->rewrite(*recipient);
-  if (!rewritten) {
-    ++transaction_.recipients_refused;
-    return ours("451 4.3.0 Cannot check this recipient now", tables::told(rewritten.error()));
-  }
-  const auto verdict = policy_->judge_recipient(client_, recipient->address);
-  if (verdict != Policy::Verdict::accepted)
-    ++transaction_.recipients_refused;
-  switch (verdict) {
+  switch (answer.verdict) {
+    case Policy::Verdict::refused:
+      scratch_ = std::move(answer.refusal);
+      return {scratch_};
     case Policy::Verdict::no_relay:
       return {replies::kNoRelay};
     case Policy::Verdict::no_such_user:
       return {replies::kNoSuchUser};
     case Policy::Verdict::cannot_tell:
-      return ours("451 4.3.0 Cannot check this recipient now");
+      return ours("451 4.3.0 Cannot check this recipient now", std::move(answer.problem));
     case Policy::Verdict::accepted:
       break;
   }
-  if (const auto refusal = recipient_refusal(recipient->address); !refusal.empty()) {
+  auto& taken = answer.rewritten ? *answer.rewritten : recipient;
+  if (const auto refusal = recipient_refusal(taken.address); !refusal.empty()) {
     ++transaction_.recipients_refused;
     return {refusal};
   }
   // Two names may be one by now.
-  if (!*rewritten || !mail::has_recipient(transaction_.envelope, recipient->address))
-    recipients.push_back(*std::move(recipient));
+  auto& envelope = transaction_.envelope;
+  if (!answer.rewritten || !mail::has_recipient(envelope, taken.address))
+    envelope.recipients.push_back(std::move(taken));
   state_ = State::recipients;
   return {replies::kRecipientOk};
 }

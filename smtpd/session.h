@@ -68,6 +68,7 @@ class Session {
     skip_chunk,  // chunk_size() octets that nobody wants, then the reply
     store,       // take custody of the message, then on_stored()
     ask,         // question() goes to the authenticator, then on_answer()
+    look_up,     // address_question() to whoever may take long, then on_looked_up(); no reply yet
     start_tls,   // the reply, then a handshake and on_tls(), or the end; nothing may wait unread
     hang_up,
   };
@@ -103,6 +104,9 @@ class Session {
   // To question(), after Next::ask.
   Step on_answer(const auth::Answer& answer);
 
+  // The policy's answer to address_question(), after Next::look_up. None: it took too long.
+  Step on_looked_up(std::optional<Policy::Answer> answer);
+
   // STARTTLS is offered, until on_tls().
   void offer_starttls() { offers_starttls_ = true; }
   // The handshake is done: before greet(), or after Next::start_tls. RFC 3207 §4.2: what was said
@@ -119,6 +123,7 @@ class Session {
   bool is_authenticating() const { return dialogue_ != nullptr; }
   const auth::Question& question() const;
   const std::string& auth_mechanism() const { return auth_mechanism_; }
+  const Policy::Question& address_question() const { return asking_->question; }
   // The longest command line, with CRLF, that can be of use now.
   std::uint32_t line_limit() const;
 
@@ -144,6 +149,12 @@ class Session {
     std::uint64_t declared_size = 0;
     std::uint32_t recipients_refused = 0;
     std::uint32_t recipients_beyond = 0;  // the limit
+  };
+  // MAIL or RCPT, while it is looked up.
+  struct Asking {
+    Policy::Question question;
+    mail::MailCommand mail;  // without its sender
+    std::string argument;
   };
   static constexpr std::uint8_t kEndsGroup = 1;  // RFC 2920 §3.1: nothing may follow in the group
   static constexpr std::uint8_t kIsJunk = 2;     // does not move mail: limited in number
@@ -177,6 +188,9 @@ class Session {
   Step run(const Command& command, std::string_view arguments, bool more_follows);
   Step greeted(std::string_view arguments, bool extended);
   Step refuse(const mail::Reply& reply);
+  Step look_up(Policy::Question question, mail::MailCommand mail, std::string_view argument);
+  Step judged_sender(mail::MailCommand& mail, Policy::Answer& answer);
+  Step judged_recipient(mail::Recipient& recipient, Policy::Answer& answer);
   // A reply that ends with the session's id, because the fault may be ours.
   // A temporary refusal of our own making; `problem` is for the log.
   Step ours(std::string_view text, std::string problem = {});
@@ -191,7 +205,7 @@ class Session {
   Step on_auth_line(std::string_view line, bool more_follows);
   Step on_auth_step(auth::Dialogue::Step step);
   std::string_view submission_refusal(std::string_view sender);
-  std::string_view local_refusal();
+  std::string_view count_message();
   std::string_view recipient_refusal(std::string_view recipient);
   std::string_view limit_refusal(std::string_view limit);
   void reset();  // the transaction
@@ -216,6 +230,7 @@ class Session {
   bool offers_starttls_ = false;
   bool has_trusted_certificate_ = false;
   auth::Channel channel_;
+  std::unique_ptr<Asking> asking_;
   std::unique_ptr<auth::Dialogue> dialogue_;  // while AUTH is under way
   std::string auth_mechanism_;                // the last one asked for
   std::uint32_t auth_failures_ = 0;

@@ -126,13 +126,15 @@ std::string_view Session::submission_refusal(std::string_view sender) {
                                                 : std::string_view();
   if (asked == nullptr)  // it was there when they logged in
     return {};
-  if (!asked->may_send_as(client_.authenticated, sender))
-    return replies::kNotYourAddress;
-  return limit_refusal(asked->begin_message(client_.authenticated));
+  return asked->may_send_as(client_.authenticated, sender) ? std::string_view()
+                                                           : replies::kNotYourAddress;
 }
 
-// Users of this machine have the same limits here as by sendmail, in the same counts.
-std::string_view Session::local_refusal() {
+// One more of this user's; the refusal, or nothing. Users of this machine have the same limits here
+// as by sendmail, in the same counts.
+std::string_view Session::count_message() {
+  if (auto* asked = gate(); asked != nullptr && !client_.authenticated.empty())
+    return limit_refusal(asked->begin_message(client_.authenticated));
   auto* counter = policy_->settings().local_counter;
   if (counter == nullptr || !client_.local_user || !client_.authenticated.empty())
     return {};

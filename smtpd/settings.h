@@ -74,6 +74,7 @@ struct Timeouts {
   Duration proxy{std::chrono::seconds(5)};       // for the PROXY header
   Duration handshake{std::chrono::seconds(30)};  // TLS, in all (attacks.md T12)
   Duration session{std::chrono::hours(24)};      // in all
+  Duration lookup{std::chrono::seconds(10)};     // of an address, then 451
   Duration stressed{std::chrono::seconds(10)};   // command and data when slots run low
 };
 

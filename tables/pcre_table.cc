@@ -10,6 +10,7 @@
 // Interpreted, not compiled to machine code: memory stays either writable or executable. Matching
 // is limited in steps, depth and memory (attacks.md X17): a pattern that would need more makes the
 // lookup fail for now, it never answers wrongly.
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/lines.h"
 #include "tables/source.h"
@@ -172,6 +173,8 @@ class PcreTable : public Table {
   Result<std::optional<Entry>> find(std::string_view key) const override {
     if (key.size() > kMostKey)
       return std::optional<Entry>();
+    if (MemoryOnly::forbids_waiting())  // for the processor: many patterns of many steps
+      return Error(Errc::storage, path + ": must be asked");
     std::size_t skipping = 0;  // depth of conditions that do not hold
     for (const auto& rule : rules) {
       if (rule.kind == Rule::Kind::end_if) {

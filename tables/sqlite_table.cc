@@ -1,6 +1,7 @@
 // SQLite, read-only, by one prepared statement whose parameters are the key. Answers are remembered
-// for a moment, so that a busy key costs a network loop nothing; a statement that runs too long is
-// ended.
+// for a moment, and for longer where nobody may wait for the database and an old answer will do; a
+// statement that runs too long is ended.
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/source.h"
 
@@ -65,17 +66,20 @@ class SqliteTable : public Table {
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
     const auto asked = ascii_lower(key);
-    const std::lock_guard lock(mutex_);
-    const auto now = Clock::now();
-    if (const auto found = remembered_.find(asked);
-        found != remembered_.end() && found->second.until > now)
-      return found->second.entry;
+    if (auto known = recall(asked))
+      return *std::move(known);
+    if (MemoryOnly::forbids_waiting())
+      return Error(Errc::storage, name() + ": must be asked");
+    const std::lock_guard lock(asking_);
+    if (auto known = recall(asked))  // who was here before asked the same
+      return *std::move(known);
     auto entry = ask(asked);
     if (!entry)
       return entry.error();
+    const std::lock_guard remembering(mutex_);
     if (remembered_.size() >= kMostRemembered)
       remembered_.clear();
-    remembered_[asked] = {*entry, now + kRemember};
+    remembered_[asked] = {*entry, Clock::now() + kRemember};
     return entry;
   }
 
@@ -84,6 +88,15 @@ class SqliteTable : public Table {
     std::optional<Entry> entry;
     Clock::time_point until;
   };
+
+  std::optional<std::optional<Entry>> recall(const std::string& key) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = remembered_.find(key);
+    if (found == remembered_.end() ||
+        (found->second.until <= Clock::now() && !MemoryOnly::takes_stale()))
+      return std::nullopt;
+    return found->second.entry;
+  }
 
   std::string name() const { return "sqlite:" + spec_.path; }
   Error failed(const char* step) const {
@@ -133,7 +146,8 @@ class SqliteTable : public Table {
 
   const Spec spec_;
   const uid_t owner_;
-  mutable std::mutex mutex_;
+  mutable std::mutex asking_;  // the database; held while it answers
+  mutable std::mutex mutex_;   // what is remembered; never held for long
   mutable int steps_ = 0;
   std::unique_ptr<sqlite3, Close> database_;
   std::unique_ptr<sqlite3_stmt, Close> statement_;

@@ -37,7 +37,8 @@ struct Entry {
 class Table {
  public:
   virtual ~Table() = default;
-  // Absent is not an error; an error means that it cannot be told now.
+  // Absent is not an error; an error means that it cannot be told now. Databases and patterns take
+  // their time: on a network loop, ask under MemoryOnly (base/memory_only.h).
   virtual Result<std::optional<Entry>> find(std::string_view key) const = 0;
   // Patterns are asked for whole addresses only, never for parts of them.
   virtual bool has_patterns() const { return false; }

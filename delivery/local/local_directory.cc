@@ -1,5 +1,6 @@
 #include "delivery/local/local_directory.h"
 
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "delivery/local/mailbox_pattern.h"
 #include "mail/address.h"
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <optional>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unordered_map>
@@ -16,6 +18,8 @@ namespace postrider::delivery {
 namespace {
 
 constexpr auto kRemember = std::chrono::seconds(10);
+// A user who was there so recently is there, if nobody answers.
+constexpr auto kStale = std::chrono::hours(1);
 constexpr std::size_t kMostRemembered = 10000;
 
 using Answer = mail::Directory::Answer;
@@ -51,16 +55,33 @@ Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
 }  // namespace
 
 struct LocalDirectory::State {
-  struct Remembered {
-    Answer answer = Answer::cannot_tell;
-    SteadyTime until;
-  };
+  using Since = std::unordered_map<std::string, SteadyTime>;
+
+  std::optional<Answer> recall(const std::string& key, SteadyTime now) const {
+    const auto user = users.find(key);
+    const auto age = MemoryOnly::takes_stale() ? Duration(kStale) : Duration(kRemember);
+    if (user != users.end() && now - user->second < age)
+      return Answer::known;
+    const auto stranger = strangers.find(key);
+    if (stranger != strangers.end() && now - stranger->second < kRemember)
+      return Answer::unknown;
+    return std::nullopt;
+  }
+  void remember(const std::string& key, Answer answer, SteadyTime now) {
+    (answer == Answer::known ? strangers : users).erase(key);
+    auto& known = answer == Answer::known ? users : strangers;
+    if (known.size() >= kMostRemembered)
+      known.clear();
+    known[key] = now;
+  }
+
   explicit State(const Clock& clock_) : clock(clock_) {}
   const Clock& clock;
   std::mutex mutex;
   std::shared_ptr<const AddressBook> book;
   std::string mailbox;
-  std::unordered_map<std::string, Remembered> remembered;
+  // Apart: names that somebody makes up push out no user.
+  Since users, strangers;
 };
 
 LocalDirectory::LocalDirectory(std::shared_ptr<const AddressBook> book, std::string mailbox,
@@ -75,7 +96,8 @@ void LocalDirectory::reconfigure(std::shared_ptr<const AddressBook> book, std::s
   const std::lock_guard lock(state_->mutex);
   state_->book = std::move(book);
   state_->mailbox = std::move(mailbox);
-  state_->remembered.clear();
+  state_->users.clear();
+  state_->strangers.clear();
 }
 
 std::shared_ptr<const AddressBook> LocalDirectory::book() const {
@@ -111,11 +133,12 @@ Answer LocalDirectory::find_user(const std::string& user, std::string_view domai
   std::string mailbox;
   {
     const std::lock_guard lock(state_->mutex);
-    const auto found = state_->remembered.find(key);
-    if (found != state_->remembered.end() && found->second.until > now)
-      return found->second.answer;
+    if (const auto known = state_->recall(key, now))
+      return *known;
     mailbox = state_->mailbox;
   }
+  if (MemoryOnly::forbids_waiting())
+    return Answer::cannot_tell;
   auto answer = look_up_mailbox(mailbox, mailbox_names(user, domain, ""));
   if (answer != Answer::known) {
     const auto account = look_up_account(user);
@@ -124,9 +147,8 @@ Answer LocalDirectory::find_user(const std::string& user, std::string_view domai
   if (answer == Answer::cannot_tell)
     return answer;
   const std::lock_guard lock(state_->mutex);
-  if (state_->remembered.size() >= kMostRemembered)
-    state_->remembered.clear();
-  state_->remembered[key] = {answer, now + kRemember};
+  if (state_->mailbox == mailbox)  // or a reload came between
+    state_->remember(key, answer, state_->clock.steady());
   return answer;
 }
 

@@ -15,7 +15,8 @@
 
 namespace postrider::delivery {
 
-// Thread-safe: answers from a cache of some seconds.
+// Thread-safe: answers from a cache of some seconds. What is not there is asked of the system's
+// user database and of folders, which may take long: see base/memory_only.h.
 class LocalDirectory : public mail::Directory, public Users {
  public:
   // mailbox: the pattern of local.mailbox. clock outlives this.

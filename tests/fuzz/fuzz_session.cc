@@ -4,6 +4,7 @@
 //
 // The first octet seeds the cuts; the rest is what the client sends.
 #include "base/assert.h"
+#include "base/memory_only.h"
 #include "smtpd/conversation.h"
 
 #include <cstddef>
@@ -21,7 +22,10 @@ using State = smtpd::Session::State;
 class Everybody : public mail::Directory {
  public:
   bool is_local_domain(std::string_view domain) const override { return domain == "us.test"; }
+  // Who begins with s has to be asked for.
   Answer lookup(std::string_view local_part, std::string_view) const override {
+    if (local_part.starts_with('s') && MemoryOnly::forbids_waiting())
+      return Answer::cannot_tell;
     return local_part == "nobody" ? Answer::unknown : Answer::known;
   }
 };
@@ -94,7 +98,7 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
     for (;;) {
       std::size_t used = 0;
       std::string replies;
-      const auto need = talk.take(piece, used, replies);
+      auto need = talk.take(piece, used, replies);
       POSTRIDER_ASSERT(used <= piece.size());
       piece.remove_prefix(used);
       outcome.replies += replies;
@@ -108,6 +112,12 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
         }
         outcome.kept.push_back(content);
         (void)talk.stored(smtpd::Storage::open, mail::MessageId{1}, outcome.replies);
+      }
+      if (need == Conversation::Need::look_up) {
+        replies.clear();
+        need = talk.looked_up(talk.session().policy().judge(talk.session().address_question()),
+                              replies);
+        outcome.replies += replies;
       }
       check_state(talk);
       outcome.closed = need == Conversation::Need::close;

@@ -1,6 +1,7 @@
 #include "messages.h"
 #include "rig.h"
 
+#include "base/memory_only.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local/local_directory.h"
 #include "delivery/local/mailbox_pattern.h"
@@ -67,6 +68,38 @@ TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
   CHECK(directory.lookup("no-such-user", "here.test") == Answer::unknown);  // remembered
   rig.clock.advance(std::chrono::seconds(11));
   CHECK(directory.lookup("no-such-user", "here.test") == Answer::known);
+}
+
+TEST_CASE("who is a user is known from memory alone, or not at all", "[delivery][local]") {
+  Rig rig;
+  AddressRules here;
+  here.domains = {"here.test"};
+  const LocalDirectory directory(std::make_shared<AddressBook>(here),
+                                 "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
+  const auto from_memory = [&](const std::string& name, bool stale = false) {
+    const MemoryOnly memory(stale);
+    const auto answer = directory.lookup(name, "here.test");
+    return memory.was_not_enough()   ? std::string("ask")
+           : answer == Answer::known ? "known"
+                                     : "unknown";
+  };
+  CHECK(from_memory("root") == "ask");
+  CHECK(from_memory("postmaster") == "known");
+  CHECK(directory.lookup("root", "here.test") == Answer::known);
+  CHECK(directory.lookup("no-such-user", "here.test") == Answer::unknown);
+  CHECK(from_memory("root+cron") == "known");
+  CHECK(from_memory("no-such-user") == "unknown");
+  rig.clock.advance(std::chrono::seconds(11));
+  CHECK(from_memory("root") == "ask");
+  CHECK(from_memory("root", true) == "known");
+  CHECK(from_memory("no-such-user", true) == "ask");
+  rig.clock.advance(std::chrono::hours(1));
+  CHECK(from_memory("root", true) == "ask");
+  // Whoever makes up names pushes out no user.
+  CHECK(directory.lookup("root", "here.test") == Answer::known);
+  for (int i = 0; i < 10'100; ++i)
+    directory.find_user("made-up-" + std::to_string(i), "here.test");
+  CHECK(from_memory("root") == "known");
 }
 
 TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[delivery][local]") {

@@ -102,6 +102,8 @@ class InMemory {
       bytes.remove_prefix(used);
       if (need == Need::store)
         store(replies);
+      else if (need == Need::look_up)
+        note(talk_.looked_up(policy_->judge(talk_.session().address_question()), replies), replies);
       else if (need == Need::close) {
         play_.closed = true;
         return;

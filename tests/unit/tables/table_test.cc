@@ -1,5 +1,6 @@
 #include "tables/table.h"
 
+#include "base/memory_only.h"
 #include "tables/cdb.h"
 #include "tables/lines.h"
 #include "tests/unit/base/temporary_folder.h"
@@ -261,6 +262,30 @@ TEST_CASE("I05: a key is data for SQLite, and nothing is written", "[tables][att
             .ends_with("one statement is allowed"));
   CHECK(problem_of(spec + "?SELECT g FROM missing WHERE a=?").find("no such table") !=
         std::string::npos);
+}
+
+TEST_CASE("databases and patterns are not asked where nobody may wait", "[tables]") {
+  const Files files;
+  const auto path = (files.folder / "u.db");
+  fill(path, "CREATE TABLE t(a TEXT, g TEXT); INSERT INTO t VALUES('ann','bob');");
+  const auto database = open_text("sqlite:" + path + "?SELECT g FROM t WHERE a = :key");
+  const auto patterns = open_text("pcre:" + files.write("p", "/^ann$/ bob\n"));
+  const auto lines = open_text("text:" + files.write("t", "ann bob\n"));
+  REQUIRE((database && patterns && lines));
+  const auto needs_more = [](const Table& table, bool stale = false) {
+    const MemoryOnly memory(stale);
+    const auto found = table.find("ann");
+    CHECK(found.has_value() != memory.was_not_enough());
+    return memory.was_not_enough();
+  };
+  CHECK(needs_more(**database));
+  CHECK(needs_more(**database, true));
+  CHECK(needs_more(**patterns));
+  CHECK_FALSE(needs_more(**lines));
+  CHECK(find(**database, "ann") == "bob");
+  // Remembered, for a moment; the guard's end is the end of its promise.
+  CHECK_FALSE(needs_more(**database, true));
+  CHECK(find(**patterns, "ann") == "bob");
 }
 
 TEST_CASE("a query that would run for ever is ended", "[tables]") {
