@@ -122,14 +122,17 @@ Result<ScramKeys> Passwords::scram_keys(std::string_view user) {
   const auto users = file();
   if (!users)
     return users.error();
-  ScramKeys made_up;
-  made_up.salt = hmac_sha256(secret_, "salt " + std::string(user)).substr(0, kSalt);
-  made_up.iterations = (*users)->made_up_iterations(draw_for("iterations", user));
-  made_up.stored_key = random_bytes(32);
-  made_up.server_key = random_bytes(32);
+  // Everything is made for everybody, and the right one copied into the same place: no step is
+  // there for some users alone.
+  ScramKeys keys;
+  keys.salt = hmac_sha256(secret_, "salt " + std::string(user)).substr(0, kSalt);
+  keys.iterations = (*users)->made_up_iterations(draw_for("iterations", user));
+  keys.stored_key = random_bytes(32);
+  keys.server_key = random_bytes(32);
   const auto* entry = (*users)->find(user);
   const bool has_keys = entry != nullptr && entry->scram && !entry->is_locked();
-  return has_keys ? *entry->scram : made_up;
+  const auto& source = has_keys ? *entry->scram : keys;
+  return ScramKeys{source.salt, source.iterations, source.stored_key, source.server_key};
 }
 
 }  // namespace postrider::smtpd::auth
