@@ -33,7 +33,7 @@ struct ControlDoor : Doors {
   LocalConnection connect() {
     auto connection = LocalConnection::connect(path);
     REQUIRE(connection);
-    connection->set_timeout(Duration(10'000));
+    connection->set_timeout(Duration(120'000));
     return std::move(*connection);
   }
   ControlEnd ask_for(const char* act) {

@@ -100,7 +100,7 @@ struct Doors {
   }
   // Waits until so many messages are in the queue.
   bool wait_for(std::size_t messages) {
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 12000; ++i) {
       if (listed().size() == messages)
         return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -55,7 +55,7 @@ struct DropDoor : Doors {
     fs::rename(drop + "/tmp." + name, drop + "/" + name);
   }
   bool wait_for_file(const std::string& name) {
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 12000; ++i) {
       if (fs::exists(fs::symlink_status(drop + "/" + name)))
         return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -63,7 +63,7 @@ struct DropDoor : Doors {
     return false;
   }
   bool wait_until_empty() {
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 12000; ++i) {
       if (fs::is_empty(drop))
         return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -224,7 +224,7 @@ TEST_CASE("what can neither be taken nor put aside stops nothing", "[daemon][uni
   CHECK(door.wait_for(1));
   // Each was put aside under another name, once.
   bool done = false;
-  for (int i = 0; i < 1000 && !done; ++i) {
+  for (int i = 0; i < 12000 && !done; ++i) {
     done = true;
     for (const auto& entry : fs::directory_iterator(door.drop))
       done = done && entry.path().filename().string().ends_with(".bad");

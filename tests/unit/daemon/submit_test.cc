@@ -49,7 +49,7 @@ struct SubmitDoor : Doors {
   LocalConnection connect() {
     auto connection = LocalConnection::connect(path);
     REQUIRE(connection);
-    connection->set_timeout(Duration(10'000));
+    connection->set_timeout(Duration(120'000));
     return std::move(*connection);
   }
   SubmitAnswer send(const SubmitHeader& header, const std::string& content) {
@@ -141,7 +141,7 @@ TEST_CASE("a local message that breaks off leaves nothing behind", "[daemon][uni
   CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
   CHECK(door.listed().size() == 1);
   bool swept = false;
-  for (int i = 0; i < 200 && !swept; ++i) {
+  for (int i = 0; i < 12000 && !swept; ++i) {
     swept = std::filesystem::is_empty(door.spool + "/body");
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

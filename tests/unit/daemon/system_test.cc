@@ -237,19 +237,19 @@ TEST_CASE("reloads that wait are one, and a stop goes before them", "[daemon][ev
   events.post(Event::reload);
   events.post(Event::stop);
   for (const auto want : {Event::stop, Event::reload, Event::stage_done}) {
-    REQUIRE(events.wait(Duration(5000), event));
+    REQUIRE(events.wait(Duration(60000), event));
     CHECK(event == want);
   }
   CHECK_FALSE(events.wait(Duration(1), event));
   events.post(Event::reload);  // the one before has begun
-  CHECK(events.wait(Duration(5000), event));
+  CHECK(events.wait(Duration(60000), event));
 }
 
 TEST_CASE("signals become events in order", "[daemon][events]") {
   Events events;
   Event event{};
   const auto next_is = [&](Event want) {
-    return events.wait(Duration(5000), event) && event == want;
+    return events.wait(Duration(60000), event) && event == want;
   };
   kill(getpid(), SIGHUP);
   CHECK(next_is(Event::reload));

@@ -408,7 +408,7 @@ TEST_CASE("a family that does not work falls back to the other", "[delivery][dis
   Rig rig("x.test MX 10 mx.test\nmx.test AAAA 2001:db8::1\nmx.test A 127.0.0.2\n");
   rig.settings.port = mx.port();
   rig.settings.families = Families::both;
-  rig.settings.timeouts.connect = std::chrono::milliseconds(500);
+  rig.settings.timeouts.connect = std::chrono::seconds(5);
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
 }

@@ -1,5 +1,7 @@
 #include "fake_mx.h"
 
+#include "base/random.h"
+
 #include <algorithm>
 #include <arpa/inet.h>
 #include <stdexcept>
@@ -95,18 +97,22 @@ void FakeMx::listen_at_path(const std::string& path) {
 
 namespace {
 
-// Nobody listens on it at any address, so that hosts of one test can share it.
+// Nobody listens on it at any address, so that hosts of one test can share it. Below the ports that
+// the kernel gives to connections: none of those takes it while nobody listens.
 std::uint16_t port_free_everywhere() {
-  const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in where{};
-  where.sin_family = AF_INET;
-  socklen_t size = sizeof where;
-  const bool found = ::bind(probe, reinterpret_cast<sockaddr*>(&where), size) == 0 &&
-                     ::getsockname(probe, reinterpret_cast<sockaddr*>(&where), &size) == 0;
-  ::close(probe);
-  if (!found)
-    throw std::runtime_error("no port is free");
-  return ntohs(where.sin_port);
+  SystemRandom random;
+  for (int i = 0; i < 1000; ++i) {
+    const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const auto port = static_cast<std::uint16_t>(10000 + random.below(22000));
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_port = htons(port);
+    const bool is_free = ::bind(probe, reinterpret_cast<sockaddr*>(&where), sizeof where) == 0;
+    ::close(probe);
+    if (is_free)
+      return port;
+  }
+  throw std::runtime_error("no port is free");
 }
 
 }  // namespace

@@ -113,6 +113,9 @@ TEST_CASE("421 after any number of messages loses none", "[delivery][hostile]") 
 TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[delivery][hostile]") {
   std::function<void(int)> serve;
   std::string want = "0 untried";
+  Rig rig;
+  auto& timeouts = rig.settings.timeouts;
+  timeouts.greeting = std::chrono::milliseconds(300);
   SECTION("says nothing") {
     serve = wait_for_end;
   }
@@ -139,6 +142,7 @@ TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[deliver
   }
   SECTION("stops at RCPT") {
     want = "0 retry 4.4.2";
+    std::swap(timeouts.greeting, timeouts.rcpt);  // nothing but RCPT is in a hurry
     serve = [](int socket) {
       say(socket, "220 hi\r\n");
       char room[4096];
@@ -150,10 +154,6 @@ TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[deliver
     };
   }
   RawPeer peer(serve);
-  Rig rig;
-  auto& timeouts = rig.settings.timeouts;
-  timeouts.greeting = timeouts.ehlo = timeouts.mail = timeouts.rcpt = timeouts.data =
-      std::chrono::milliseconds(300);
   rig.route_to(peer.port);
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == want);
@@ -252,10 +252,10 @@ TEST_CASE("the reply to the end of a message has a time of its own", "[delivery]
   Behaviour data, chunks, lmtp;
   chunks.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
   lmtp.ehlo = "250-lmtp\r\n250 PIPELINING\r\n";
-  data.end_takes = chunks.end_takes = lmtp.end_takes = std::chrono::milliseconds(1500);
+  data.end_takes = chunks.end_takes = lmtp.end_takes = std::chrono::milliseconds(3500);
   FakeMx data_mx(data), chunk_mx(chunks), lmtp_mx(lmtp);
   Rig rig;
-  rig.settings.timeouts.block = std::chrono::seconds(1);
+  rig.settings.timeouts.block = std::chrono::seconds(3);
   rig.route_to(data_mx.port(), "data.test");
   rig.route_to(chunk_mx.port(), "bdat.test");
   rig.route_to(lmtp_mx.port(), "lmtp.test").next_hop.kind = NextHop::Kind::lmtp;

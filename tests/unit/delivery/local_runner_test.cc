@@ -46,7 +46,7 @@ class StuckPerformer : public Performer {
   }
   void wait_for(const std::string& user, unsigned running) {
     std::unique_lock lock(mutex_);
-    CHECK(changed_.wait_for(lock, std::chrono::seconds(20),
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(120),
                             [&] { return running_[user] >= running; }));
   }
 

@@ -8,7 +8,7 @@ namespace postrider::delivery {
 
 namespace {
 
-constexpr auto kPatience = std::chrono::seconds(30);
+constexpr auto kPatience = std::chrono::seconds(120);
 
 }  // namespace
 
@@ -78,7 +78,7 @@ Rig::Rig(std::string_view zone, unsigned loops) : dns(zone) {
   settings.hostname = "us.test";
   settings.families = Families::ipv4;
   settings.mailbox = "maildir:" + (folder / "mail").string() + "/{user}/";
-  settings.idle_connection = std::chrono::seconds(2);
+  settings.idle_connection = std::chrono::minutes(1);
   for (unsigned i = 0; i < loops; ++i)
     loops_.push_back(std::make_unique<Loop>(i));
 }

@@ -50,7 +50,7 @@ class WatchedCustody : public Custody {
   Result<FileDescriptor> open_body(const mail::Message& message) override;
   Result<queue::BodyFile> create_body(mail::MessageId id) override;
 
-  // Waits, at most some seconds, until the message has been recorded; takes the record.
+  // Waits, at most two minutes, until the message has been recorded; takes the record.
   queue::Record wait_for(mail::MessageId id);
   std::map<std::string, queue::SiteState> sites() const;
   std::map<std::string, std::string> assigned() const;
@@ -87,9 +87,9 @@ class Rig {
   }
   Status status();
   Explanation explain(const std::string& address);
-  // Waits, at most some seconds, for what no record tells.
+  // Waits, at most two minutes, for what no record tells.
   void wait_until(const std::function<bool()>& came);
-  void drain(Duration grace = std::chrono::seconds(10));
+  void drain(Duration grace = std::chrono::minutes(1));
   Route& route_to(std::uint16_t port, const std::string& domain = "*");
 
   HandClock clock;

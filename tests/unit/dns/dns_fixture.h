@@ -25,8 +25,8 @@ struct DnsFixture {
 
   DnsFixture() {
     settings.servers = {server.address()};
-    settings.timeouts = {Duration(150), Duration(200), Duration(250)};
-    settings.total = Duration(3000);
+    settings.timeouts = {Duration(1000), Duration(1200), Duration(1400)};
+    settings.total = Duration(30000);
   }
   ~DnsFixture() {
     resolver.reset();

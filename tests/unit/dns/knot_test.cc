@@ -49,7 +49,7 @@ struct KnotFixture : DnsFixture {
   // Asks until the server has loaded its zones.
   void wait_for(const RealServer& real, const std::string& name) {
     asio::steady_timer timer(loop.context());
-    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (a(name).status != Status::records) {
       INFO(real.complaints());
       REQUIRE(real.is_running());
@@ -63,8 +63,8 @@ struct KnotFixture : DnsFixture {
   }
   void start_with(const RealServer& real) {
     settings.servers = {real.address()};
-    settings.timeouts = {Duration(5000)};
-    settings.total = Duration(10000);
+    settings.timeouts = {Duration(20000)};
+    settings.total = Duration(60000);
     settings.failure_ttl = Duration(0);
     start();
   }

@@ -1,9 +1,11 @@
 #include "tests/unit/dns/real_server.h"
 
 #include "base/file.h"
+#include "base/random.h"
 #include "base/task.h"
 
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/udp.hpp>
 
 #include <csignal>
 #include <cstdio>
@@ -18,11 +20,24 @@ namespace postrider::dns {
 
 namespace {
 
+// For TCP and UDP, and below the ports that the kernel gives to connections: none of those takes it
+// before the server does.
 std::uint16_t free_port() {
   asio::io_context context;
-  asio::ip::tcp::acceptor acceptor(context,
-                                   asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0));
-  return acceptor.local_endpoint().port();
+  SystemRandom random;
+  for (int i = 0; i < 1000; ++i) {
+    const auto port = static_cast<std::uint16_t>(10000 + random.below(22000));
+    const auto loopback = asio::ip::address_v4::loopback();
+    boost::system::error_code taken;
+    asio::ip::tcp::socket stream(context, asio::ip::tcp::v4());
+    asio::ip::udp::socket datagrams(context, asio::ip::udp::v4());
+    stream.bind({loopback, port}, taken);
+    if (!taken)
+      datagrams.bind({loopback, port}, taken);
+    if (!taken)
+      return port;
+  }
+  throw std::runtime_error("no port is free");
 }
 
 }  // namespace
