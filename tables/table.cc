@@ -1,10 +1,8 @@
 #include "tables/table.h"
 
+#include "base/named_file.h"
 #include "base/text.h"
 #include "tables/source.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
 
 namespace postrider::tables {
 
@@ -104,18 +102,11 @@ Opened open_table(const Spec& spec, const Options& options) {
 }
 
 Result<FileDescriptor> open_source(const std::string& path, uid_t& owner) {
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK);
-  if (!file)
-    return file.error();
-  struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("stat " + path);
-  if (!S_ISREG(about.st_mode))
-    return Error(Errc::refused, path + ": is no regular file");
-  if ((about.st_mode & S_IWOTH) != 0)
-    return Error(Errc::refused, path + ": everybody may write this file");
-  owner = about.st_uid;
-  return file;
+  auto named = open_named_file(path, 0);  // the administrator's configuration names it
+  if (!named)
+    return named.error();
+  owner = named->owner;
+  return std::move(named->file);
 }
 
 Result<Source> read_source(const std::string& path) {

@@ -53,9 +53,12 @@ std::string show(const ListItem& item) {
 // How an item came to be looked at.
 struct Context {
   unsigned depth = 0;
-  std::string owner;      // the envelope sender from here on
-  std::string rights;     // the user for commands and files; empty: the aliases' command user
-  std::string extension;  // left over from the address, with its separator: "+tag"
+  std::string owner;       // the envelope sender from here on
+  std::string rights;      // the user for commands and files; empty: the aliases' command user
+  std::string extension;   // left over from the address, with its separator: "+tag"
+  uid_t author = 0;        // who wrote what is followed: the owner of the file
+  bool is_listed = false;  // it stands in an included file
+  bool is_hidden = false;  // a bare name from there, which strangers are not told
 };
 
 class Walk {
@@ -120,10 +123,9 @@ class Walk {
       out_.failure = local_end(verdict, status, std::move(text));
   }
   void fail(const Error& error) {
-    out_.problems.push_back(tables::told(error));
+    out_.problems.push_back(tables::told(error));  // with lines of files: not for strangers
     fail(Verdict::retry, {4, 3, 0},
-         "the addresses behind " + escaped(origin_) +
-             " cannot be looked up now: " + error.describe());
+         "the addresses behind " + escaped(origin_) + " cannot be looked up now");
   }
 
   void step(const std::string& from, std::string to, const std::string& where) {
@@ -188,6 +190,7 @@ class Walk {
   static Context deeper(Context context) {
     ++context.depth;
     context.extension.clear();
+    context.is_listed = context.is_hidden = false;
     return context;
   }
 
@@ -244,6 +247,7 @@ class Walk {
       return false;
     const auto& match = **found;
     auto inner = deeper(context);
+    inner.author = match.entry.owner;
     inner.rights = match.entry.owner == 0 ? std::string() : account_name(match.entry.owner);
     const auto owner = book_.has_owner(ascii_lower(match.key));
     if (!owner) {
@@ -295,7 +299,10 @@ class Walk {
       return fail(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
     out_.problems.push_back(escaped(address) + " is unknown, and a member of " + escaped(origin_));
     const auto before = out_.recipients.size();
-    add(address, Leaf{}, context);
+    if (context.is_hidden)
+      add(completed(origin_), {Leaf::Kind::nobody, {}, {}}, context);
+    else
+      add(address, Leaf{}, context);
     unknown_ += out_.recipients.size() - before;
   }
 
@@ -312,7 +319,9 @@ class Walk {
       case ListItem::Kind::address: {
         // "ann: ann, bob": Ann herself, not her alias again.
         const bool is_self = equals_ignoring_case(completed(item.text), from);
-        return follow_address(with_extension(item.text, context), context, item.literal || is_self);
+        auto inner = context;
+        inner.is_hidden = context.is_listed && mail::domain_of(item.text).empty();
+        return follow_address(with_extension(item.text, context), inner, item.literal || is_self);
       }
       case ListItem::Kind::include:
         return follow_include(item.text, from, context);
@@ -361,27 +370,29 @@ class Walk {
       return;  // there are no commands and files in there
     if (!included_.insert(path).second)
       return;  // of itself, or twice
-    const auto inner = deeper(context);
-    if (inner.depth > book_.rules().most_steps)
-      return fail(Verdict::retry, {4, 4, 6}, path + " is included too deep");
-    const auto text = read_included(path);
-    if (!text) {
-      out_.problems.push_back(tables::told(text.error()));
-      return fail(
-          Verdict::retry, {4, 3, 5},
-          "a list of " + escaped(origin_) + " cannot be used: " + tables::told(text.error()));
+    auto inner = deeper(context);
+    if (inner.depth > book_.rules().most_steps) {
+      out_.problems.push_back(escaped(path) + ": is included too deep");
+      return fail(Verdict::retry, {4, 4, 6},
+                  "a list of " + escaped(origin_) + " is included too deep");
     }
+    const auto file = read_included(path, context.author);
+    if (!file) {
+      out_.problems.push_back(tables::told(file.error()));
+      return fail(Verdict::retry, {4, 3, 5}, "a list of " + escaped(origin_) + " cannot be used");
+    }
+    inner.author = file->owner;
+    inner.is_listed = true;
     ListRules rules;
     rules.commands = false;  // as in Postfix: whoever keeps a list does not run programs
     rules.most = book_.rules().most_recipients + 1;
-    auto file = parse_list_file(*text, rules);
-    for (const auto& problem : file.problems)
-      out_.problems.push_back(path + ":" + problem);
-    if (!file.problems.empty())
-      return fail(
-          Verdict::retry, {4, 3, 5},
-          "a list of " + escaped(origin_) + " is wrong: " + path + ":" + file.problems.front());
-    for (const auto& one : file.items)
+    auto list = parse_list_file(file->text, rules);
+    for (const auto& problem : list.problems)
+      out_.problems.push_back(escaped(path) + ":" + problem);
+    if (!list.problems.empty())
+      return fail(Verdict::retry, {4, 3, 5},
+                  "the list of " + escaped(origin_) + " holds an entry that cannot be used");
+    for (const auto& one : list.items)
       follow_item(one.item, from, path + ":" + std::to_string(one.line), inner);
   }
 

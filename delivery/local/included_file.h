@@ -4,11 +4,17 @@
 #include "base/result.h"
 
 #include <string>
+#include <sys/types.h>
 
 namespace postrider::delivery {
 
-// The whole text. Errc::refused with the reason for what is no regular file, or that everybody may
-// write; Errc::too_long above 4 MiB. The error begins with the path. Blocks.
-Result<std::string> read_included(const std::string& path);
+struct IncludedFile {
+  std::string text;
+  uid_t owner = 0;
+};
+
+// The whole file, for the owner of the file that names it: base/named_file.h says which are
+// refused. Errc::too_long above 4 MiB. The error begins with the path, and is for the log. Blocks.
+Result<IncludedFile> read_included(const std::string& path, uid_t author);
 
 }  // namespace postrider::delivery

@@ -15,7 +15,8 @@ struct Word {
 constexpr Word kWords[] = {
     {Leaf::Kind::user, "user", false},       {Leaf::Kind::self, "self", false},
     {Leaf::Kind::mailbox, "mailbox", false}, {Leaf::Kind::command, "command", true},
-    {Leaf::Kind::file, "file", true},        {Leaf::Kind::place, "place", true}};
+    {Leaf::Kind::file, "file", true},        {Leaf::Kind::place, "place", true},
+    {Leaf::Kind::nobody, "nobody", true}};
 
 Error damaged() {
   return Error(Errc::corrupt, "read where a recipient's mail goes");
@@ -73,6 +74,8 @@ std::string describe(const Leaf& leaf) {
       return "file " + leaf.text + (leaf.user.empty() ? "" : " as " + leaf.user);
     case Leaf::Kind::place:
       return leaf.text;
+    case Leaf::Kind::nobody:
+      return "nobody";
   }
   return {};
 }

@@ -19,6 +19,7 @@ struct Leaf {
     command,  // text: a command for split_command(), with the rights of user
     file,     // text: an absolute path; a maildir if it ends with a slash, else mbox
     place,    // text: a mailbox of a virtual user, "maildir:/path"; user may be empty: our own
+    nobody,   // a name in an included list that is none: the list's address bounces
   };
   Kind kind = Kind::address;
   std::string user;

@@ -270,6 +270,11 @@ class LocalWay {
   }
 
   void deliver() {
+    if (leaf_.kind == Leaf::Kind::nobody) {
+      end(local_end(Verdict::bounce, {5, 1, 1},
+                    "the list of " + escaped(address_) + " holds an entry that cannot be used"));
+      return;
+    }
     const auto rules = source_rules();
     const auto names = names_of(rules, address_);
     auto target = target_of(rules, leaf_, names);

@@ -106,6 +106,8 @@ class Previewer {
     const auto as = rights && !rights->empty() ? " as " + *rights : std::string();
     if (to.leaf.kind == Leaf::Kind::command)
       return "command " + to.leaf.text + as;
+    if (to.leaf.kind == Leaf::Kind::nobody)
+      return "nobody: an entry of its list is no user";
     if (to.leaf.kind == Leaf::Kind::file)
       return "file " + to.leaf.text + as;
     auto names = mailbox_names(mail::unquoted_local_part(mail::local_part_of(to.address)),

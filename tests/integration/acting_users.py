@@ -214,6 +214,40 @@ class ActingUsers(scenario.Scenario):
         server.wait_for_log("address_problem")
         self.assertEqual(list(self.said.glob("listed*")), [])
 
+    def test_a_list_tells_no_stranger_what_the_daemon_may_read(self):
+        """Its owner makes it a link to a secret of the daemon's user, or includes that."""
+        machine = self.machine
+        secrets = machine.make("secrets", 0, 0, 0o755)
+        secret = secrets / "key"
+        secret.write_text("password=TOPSECRET\n")
+        os.chown(secret, DAEMON, DAEMON)
+        secret.chmod(0o600)
+        lists = machine.make("lists", ANN, ANN, 0o755)
+        (lists / "one").symlink_to(secret)
+        (lists / "two").write_text(f":include:{secret}\n")
+        (lists / "own").write_text("bob, HERSECRET\n")
+        (lists / "bad").write_text("bob\nuser = HERSECRET\n")
+        for path in lists.iterdir():
+            os.lchown(path, ANN, ANN)
+        peer = self.sink()
+        server = self.start(
+            [(0, "".join(f"{name}: :include:{lists}/{name}\n" for name in ("one", "two", "own", "bad"))),
+             (ANN, f"three: :include:{secret}\n")],
+            sandbox={"read": [str(secrets), str(lists)]}, delivery={"retry": ["1s"], "lifetime": "2s"},
+            route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{peer.port}", "tls": "off"}])
+        self.send(server, "one", "two", "three", "own", "bad")
+        server.wait_until_empty()
+        failed = b"".join(message.content for message in peer.messages)
+        for name in ("one", "two", "three", "own", "bad"):
+            self.assertIn(f"{name}@us.example".encode(), failed)
+        self.assertNotIn(b"SECRET", failed.upper())
+        self.assertIn(b"the list of bad@us.example holds an entry that cannot be used", failed)
+        said = " ".join(entry["problem"] for entry in server.log("address_problem"))
+        self.assertIn(f"{lists}/bad:2: ", said)
+        self.assertIn("HERSECRET", said)
+        self.assertNotIn("TOPSECRET", said)
+        self.assertEqual(len(list((machine.mail / "bob" / "new").iterdir())), 1)
+
     def test_many_accounts_at_one_time(self):
         """Each delivery is its recipient's, whoever else's is under way."""
         server = self.start([(0, f'r: "|{self.program} r"\n'), (ANN, f'a: "|{self.program} a"\n'),

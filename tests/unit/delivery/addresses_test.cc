@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 using namespace postrider;
 using namespace postrider::delivery;
@@ -241,13 +242,113 @@ TEST_CASE("an included file is read, refused or missing", "[delivery][aliases]")
     std::filesystem::permissions(path, std::filesystem::perms(mode));
   };
   const auto with = rules("m=:include:" + path);
-  CHECK(expanded(with, "m@us.test").starts_with("4.3.5 a list of m@us.test cannot be used: "));
+  CHECK(expanded(with, "m@us.test") == "4.3.5 a list of m@us.test cannot be used");
   write("bob\n:include:" + path + "\nx@far.test\n", 0644);
   CHECK(expanded(with, "m@us.test") == "bob@us.test[user:bob], x@far.test[]");
   write("bob\n|/bin/id\n", 0644);
-  CHECK(expanded(with, "m@us.test").ends_with(":2: commands are not allowed here"));
+  const auto wrong = expand(AddressBook(with), SomeUsers(), "m@us.test");
+  CHECK(shown(wrong) == "4.3.5 the list of m@us.test holds an entry that cannot be used");
+  CHECK(wrong.problems == std::vector{path + ":2: commands are not allowed here"});
   write("bob\n", 0666);
   const auto refused = expand(AddressBook(with), SomeUsers(), "m@us.test");
   REQUIRE(refused.problems.size() == 1);
   CHECK(refused.problems[0].find(path + ": everybody may write this file") == 0);
+}
+
+TEST_CASE("what an included list says is not for strangers", "[delivery][aliases]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "list";
+  const auto with = rules("m=:include:" + path + ", t=typo, i=deep, deep=:include:" + path);
+  const auto about = [&](const std::string& text, const std::string& address) {
+    std::ofstream(path, std::ios::binary) << text;
+    return expand(AddressBook(with), SomeUsers(), address);
+  };
+  for (const char* bad :
+       {"user = secret", "<secret", ":secret", "secret@@x", "\"secret", "|secret"}) {
+    INFO(bad);
+    const auto wrong = about(std::string("ann\n") + bad + "\n", "m@us.test");
+    CHECK(shown(wrong) == "4.3.5 the list of m@us.test holds an entry that cannot be used");
+    CHECK(wrong.problems.size() == 1);
+  }
+  const auto unknown = about("ann\npassword=secret\nother-secret\n", "m@us.test");
+  CHECK(shown(unknown) == "ann@us.test[user:ann], m@us.test[nobody::]");
+  REQUIRE(unknown.problems.size() == 2);
+  CHECK(unknown.problems[0].starts_with("password=secret@us.test is unknown"));
+  CHECK(shown(about("secret\n", "i@us.test")) == "i@us.test[nobody::]");
+  // With a domain it is an address that its writer gave away; and a table is no list.
+  CHECK(shown(about("no@us.test\n", "m@us.test")) == "no@us.test[]");
+  CHECK(shown(about("t\n", "m@us.test")) == "typo@us.test[]");
+  CHECK(decode_leaf("nobody::")->kind == Leaf::Kind::nobody);
+}
+
+TEST_CASE("a list is read for who wrote its name", "[delivery][aliases]") {
+  if (::geteuid() != 0)
+    return;  // files of several owners
+  constexpr uid_t kOurs = 2901, kAnn = 3001, kBob = 3002;
+  const TemporaryFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  const auto make = [&](const std::string& name, const std::string& text, uid_t owner,
+                        unsigned mode) {
+    std::ofstream(folder / name, std::ios::binary) << text;
+    std::filesystem::permissions(folder / name, std::filesystem::perms(mode));
+    REQUIRE(::lchown((folder / name).c_str(), owner, owner) == 0);
+    return folder / name;
+  };
+  const auto link = [&](const std::string& name, const std::string& to, uid_t owner) {
+    std::filesystem::create_symlink(to, folder / name);
+    REQUIRE(::lchown((folder / name).c_str(), owner, owner) == 0);
+    return folder / name;
+  };
+  std::filesystem::create_directory(folder / "anns");
+  REQUIRE(::chown((folder / "anns").c_str(), kAnn, kAnn) == 0);
+  const auto secret = make("secret", "bob\n", kOurs, 0600);
+  const auto half = make("half", "bob\n", 0, 0640);
+  const auto bobs = make("bobs", "bob\n", kBob, 0640);
+  const auto common = make("common", "bob\n", kBob, 0644);
+  const auto anns = make("anns/private", "bob\n", kAnn, 0600);
+  const auto links = link("anns/links", secret, kAnn);
+  const auto to_common = link("anns/to_common", common, kAnn);
+  const auto roots = link("roots", bobs, 0);
+  const auto away = link("anns/away", folder.path(), kAnn);
+  const auto planted = make("anns/planted", "bob\n", kOurs, 0600);
+  const auto going_on = make("anns/going_on", ":include:" + secret + "\n", kAnn, 0644);
+  const auto going_right = make("anns/going_right", ":include:" + common + "\n", kAnn, 0644);
+  struct Case {
+    std::string path;
+    bool roots_may, anns_may;
+  };
+  const std::vector<Case> cases = {
+      {secret, true, false},
+      {half, true, false},
+      {bobs, true, false},
+      {common, true, true},
+      {anns, true, true},
+      {links, false, false},
+      {to_common, false, true},
+      {roots, true, false},
+      {away + "/common", false, true},
+      {away + "/secret", false, false},
+      {planted, false, false},
+      {going_on, false, false},
+      {going_right, true, true},
+      {folder / "anns/../common", true, true},
+      {"/proc/self/environ", true, false},
+  };
+  for (const auto& c : cases) {
+    for (const uid_t owner : {uid_t(0), kAnn}) {
+      INFO(c.path << " for " << owner);
+      auto with = rules("");
+      const auto path = make("aliases", "m: :include:" + c.path + "\n", owner, 0644);
+      with.aliases = {*tables::open_table(*tables::parse_spec(path), {})};
+      const auto found = expand(AddressBook(with), SomeUsers(), "m@us.test");
+      if (c.path.starts_with("/proc")) {
+        CHECK(shown(found).find("cannot be used") != std::string::npos);
+        continue;
+      }
+      const bool may = owner == 0 ? c.roots_may : c.anns_may;
+      CHECK(shown(found) ==
+            (may ? "bob@us.test[user:bob]" : "4.3.5 a list of m@us.test cannot be used"));
+      CHECK(found.problems.size() == (may ? 0 : 1));
+    }
+  }
 }
