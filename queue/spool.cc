@@ -190,8 +190,25 @@ Result<std::uint32_t> Spool::checksum_of_body(const mail::Message& message,
 }
 
 void Spool::remove_body(const std::string& name) const {
-  if (is_body_name(name))
-    ::unlinkat(bodies_.get(), name.c_str(), 0);
+  if (!is_body_name(name) || ::unlinkat(bodies_.get(), name.c_str(), 0) == 0 || errno == ENOENT)
+    return;
+  const std::lock_guard lock(left_->mutex);
+  if (left_->names.size() < kMostLeft)
+    left_->names.push_back(name);
+  else
+    left_->are_more = true;
+}
+
+bool Spool::remove_left() const {
+  std::vector<std::string> names;
+  {
+    const std::lock_guard lock(left_->mutex);
+    names.swap(left_->names);
+  }
+  for (const auto& name : names)
+    remove_body(name);
+  const std::lock_guard lock(left_->mutex);
+  return left_->names.empty() && !left_->are_more;
 }
 
 std::vector<std::string> Spool::body_names() const {

@@ -14,6 +14,8 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -53,7 +55,10 @@ class Spool {
   // Of what stands in the file; reads all of it. Ends early once `ending` is set.
   Result<std::uint32_t> checksum_of_body(const mail::Message& message,
                                          const std::atomic<bool>& ending) const;
+  // What cannot be removed now is remembered. Thread-safe, as is remove_left.
   void remove_body(const std::string& name) const;
+  // Tries those again; true: none is left.
+  bool remove_left() const;
   std::vector<std::string> body_names() const;  // of all that is in body/ with a name of ours
   // Makes names durable that were added to body/.
   Result<void> sync_bodies() const;
@@ -69,6 +74,14 @@ class Spool {
   FileDescriptor lock_;
   FileDescriptor locked_folder_;  // the same lock, which nobody can unlink
   FileDescriptor bodies_;
+
+  struct Left {
+    std::mutex mutex;
+    std::vector<std::string> names;  // at most kMostLeft
+    bool are_more = false;
+  };
+  static constexpr std::size_t kMostLeft = 10'000;
+  std::shared_ptr<Left> left_ = std::make_shared<Left>();
 };
 
 }  // namespace postrider::queue

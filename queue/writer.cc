@@ -328,6 +328,7 @@ void Writer::committed(Effects& effects) {
   hand_out(effects);
   if (!effects.files.empty())
     removals_.post([this, files = std::move(effects.files)] {
+      (void)spool_.remove_left();  // the disk may have recovered
       for (const auto& name : files)
         spool_.remove_body(name);
     });

@@ -4,6 +4,7 @@
 #include "queue/writer.h"
 
 #include <algorithm>
+#include <future>
 
 namespace postrider::queue {
 
@@ -319,12 +320,22 @@ void Writer::close() {
     return;
   is_open_ = false;
   custody_.time.observe(clock_.now(), clock_.steady());
-  // If this fails, the next start takes it for an unclean stop: slower, nothing worse.
-  if (auto marked = mark_clean(); !marked)
+  // If this fails, the next start takes it for an unclean stop: slower, nothing worse. So it does
+  // when files of messages that have ended could not be removed: it removes them.
+  if (!are_bodies_removed())
+    log_.write(
+        LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
+  else if (auto marked = mark_clean(); !marked)
     log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
   sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE,
                             nullptr, nullptr);
   custody_.store = Store();
+}
+
+bool Writer::are_bodies_removed() {
+  std::promise<bool> removed;
+  removals_.post([&] { removed.set_value(spool_.remove_left()); });  // behind all the others
+  return removed.get_future().get();
 }
 
 Result<void> Writer::mark_clean() {

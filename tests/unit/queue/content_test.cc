@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <sqlite3.h>
 
+#include <filesystem>
 #include <fstream>
 #include <random>
 #include <sys/stat.h>
@@ -149,6 +150,42 @@ TEST_CASE_METHOD(Stored, "an octet that changed in a file holds that message alo
   CHECK(queue->totals()->quarantined == 0);
   make_due();
   CHECK(hand.next(id).message->content.size == 200'000);
+}
+
+TEST_CASE_METHOD(Stored, "content that could not be removed is removed later", "[queue][body]") {
+  const auto id = leave_large();
+  const auto names = [&] {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(settings.spool + "/body"))
+      found.push_back(entry.path());
+    return found;
+  };
+  REQUIRE(names().size() == 1);
+  const auto path = names()[0];
+  // A folder in the file's place: unlink(2) fails.
+  REQUIRE(::rename(path.c_str(), (settings.spool + "/aside").c_str()) == 0);
+  REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+  Filter filter;
+  filter.ids = {id};
+  CHECK(change(Verb::remove, filter).messages == 1);
+  settle();
+  const auto put_back = [&] {
+    REQUIRE(::rmdir(path.c_str()) == 0);
+    REQUIRE(::rename((settings.spool + "/aside").c_str(), path.c_str()) == 0);
+  };
+  SECTION("at the stop") {
+    put_back();
+    queue.reset();
+    CHECK(names().empty());
+    CHECK(log.count("stop_not_marked") == 0);
+  }
+  SECTION("at the next start") {
+    queue.reset();
+    CHECK(log.count("stop_not_marked") == 1);
+    put_back();
+    open();
+    CHECK(names().empty());
+  }
 }
 
 TEST_CASE_METHOD(Stored, "what passes does not hold a message", "[queue][checksum]") {
