@@ -7,6 +7,7 @@
 // allows.
 //
 // Not for people; without a socket on descriptor 3 it only says so.
+#include "cli/wrong_tries.h"
 #include "daemon/sandbox.h"
 
 #include <array>
@@ -30,10 +31,7 @@ namespace {
 constexpr int kSocket = 3;
 constexpr std::size_t kMostPacket = 4096;
 constexpr std::size_t kMostChildren = 32;
-constexpr unsigned kPatience = 30;          // seconds
-constexpr unsigned kMostWrong = 1000;       // of one account in an hour
-constexpr unsigned kMostWrongAll = 20'000;  // in an hour
-constexpr std::time_t kHour = 3600;
+constexpr unsigned kPatience = 30;  // seconds
 
 struct Question {
   std::string user, password, client;
@@ -178,7 +176,8 @@ class Helper {
  private:
   void judge_packet(std::string_view packet, int answer) {
     Question question;
-    const bool may_ask = parse(packet, question) && !is_exhausted(question.user);
+    const bool may_ask =
+        parse(packet, question) && !wrong_.is_exhausted(question.user, time(nullptr));
     const auto child = may_ask ? fork() : -1;
     if (child == 0)
       answer_question(service_, question, answer);
@@ -187,17 +186,6 @@ class Helper {
     else
       (void)!write(answer, "t", 1);
     explicit_bzero(question.password.data(), question.password.size());
-  }
-
-  bool is_exhausted(const std::string& user) {
-    const auto now = time(nullptr);
-    if (now - since_ >= kHour || now < since_) {
-      since_ = now;
-      wrong_.clear();
-      wrong_in_all_ = 0;
-    }
-    const auto found = wrong_.find(user);
-    return wrong_in_all_ >= kMostWrongAll || (found != wrong_.end() && found->second >= kMostWrong);
   }
 
   void reap() {
@@ -210,10 +198,8 @@ class Helper {
       const auto child = children_.find(ended);
       if (child == children_.end())
         continue;
-      if (WIFEXITED(status) && WEXITSTATUS(status) == kWrong) {
-        ++wrong_[child->second];
-        ++wrong_in_all_;
-      }
+      if (WIFEXITED(status) && WEXITSTATUS(status) == kWrong)
+        wrong_.count(child->second);
       children_.erase(child);
     }
   }
@@ -221,9 +207,7 @@ class Helper {
   const char* service_;
   std::array<char, kMostPacket> room_{};
   std::map<pid_t, std::string> children_;  // with the user that each asks for
-  std::map<std::string, unsigned> wrong_;  // at most kMostWrongAll
-  unsigned wrong_in_all_ = 0;
-  std::time_t since_ = 0;
+  postrider::cli::WrongTries wrong_;
 };
 
 }  // namespace
