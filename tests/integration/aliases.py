@@ -140,6 +140,23 @@ class Forms(LocalUsers):
         self.assertEqual([address for one in self.remote.messages for address in one.addresses],
                          ["x@far.example"])
 
+    def test_one_copy_by_lists_with_owners_and_by_a_forward(self):
+        """Each way is a message of its own, with its own sender."""
+        server = self.machine("one: ann\nowner-one: bob\ntwo: ann\nowner-two: bob\nall: one, two\n"
+                              "owner-all: bob\n")
+        self.write(self.home / "bob" / ".forward", "\\bob, ann\n")
+        server.start()
+        self.assertEqual(server.send("a@far.example", [f"{way}@us.example" for way in
+                                                       ("one", "two", "all", "bob", "ann")],
+                                     CONTENT).code, 250)
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox("ann")), 1)
+        self.assertEqual(len(server.mailbox("bob")), 1)
+        self.mail(server, "all@us.example")  # nothing is left of it but two messages for one each
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox("ann")), 2)
+        self.assertEqual(len(server.mailbox("bob")), 1)
+
     def test_two_forwards_make_no_flood(self):
         server = self.machine()
         for one, other in (("ann", "bob"), ("bob", "ann")):

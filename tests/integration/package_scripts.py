@@ -58,9 +58,23 @@ class Scripts(scenario.Scenario):
         tools.mkdir(exist_ok=True)
         (tools / "postrider").write_text(f"#!/bin/sh\necho '{count}'\n")
         os.chmod(tools / "postrider", 0o755)
+        # What a tool says of itself when it is run as the user.
+        self.groups = pathlib.Path(self.top) / "groups"
+        self.groups.touch()
+        os.chmod(self.groups, 0o666)
+        for tool in ("touch", "rm", "ls"):
+            (tools / tool).write_text(f'#!/bin/sh\n[ "$(id -u)" = 0 ] || id -G >>{self.groups}\n'
+                                      f'exec {shutil.which(tool)} "$@"\n')
+            os.chmod(tools / tool, 0o755)
+        os.chmod(tools, 0o755)
         return subprocess.run(["sh", "-e", "-c", self.text_of(name), "sh", argument],
-                              capture_output=True, text=True, timeout=60,
+                              capture_output=True, text=True, timeout=60, extra_groups=[0, 4, 6],
                               env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+
+    def assert_own_group_only(self):
+        """Of the tools that the last scripts ran as the user."""
+        own = subprocess.run(["id", "-g", USER], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(set(self.groups.read_text().splitlines()), {own.strip()})
 
     def assert_untouched(self, path, mode=0o755):
         about = os.stat(path)
@@ -109,6 +123,7 @@ class Scripts(scenario.Scenario):
         (drop / "msg.1").write_text("x")
         self.assertEqual(self.run_script("prerm", "remove").returncode, 0)
         self.assertFalse((self.spool / ".empty").exists(), "the drop folder held mail")
+        self.assert_own_group_only()
 
     def test_a_purge_removes_nothing_elsewhere(self):
         kept = self.victim / "kept"
@@ -121,11 +136,15 @@ class Scripts(scenario.Scenario):
         self.assertTrue(self.spool.is_dir(), "who knows what became of the drop folder")
         (self.spool / "drop").unlink()
         drop = self.spool / "drop"
-        drop.mkdir()
+        drop.mkdir(0o700)
+        done = self.run_script("postrm", "purge")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(self.spool.is_dir(), "nobody could look into the drop folder")
         os.chown(drop, UID, UID)
         done = self.run_script("postrm", "purge")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertFalse(self.spool.exists())
+        self.assert_own_group_only()
         self.assertEqual(kept.read_text(), "x")
 
     def test_tmpfiles_follow_nothing_either(self):

@@ -8,7 +8,7 @@ import pathlib
 import re
 import stat
 
-from support_py import daemon, inject, scenario, smtp, wait
+from support_py import daemon, inject, parent_wire as wire, scenario, smtp, wait, watched
 from support_py.accounts import ANN, DAEMON
 from taken_over import CONTENT, World
 
@@ -137,6 +137,43 @@ class Rights(World):
         self.assertEqual(tried, {"a program": -1, "a socket": -1, "a fork": -1, "a file of ann's": -13,
                                  "the password file": -13})
         server.wait_until_empty()
+
+    def test_what_lives_a_moment_has_no_more_rights_either(self):
+        """The reader of a .forward, the reader of tables, and who asks it, as they were at their end."""
+        if scenario.SANITIZED:
+            self.skipTest("a sanitizer's own calls are in the way")
+        self.forward("ann", "\\ann\n")
+        program = self.machine.folder / "honest"
+        program.write_text("#!/bin/sh\ncat >/dev/null\n")
+        os.chmod(program, 0o755)
+        server = self.start(f'list: "|{program}"\n')
+        parent = self.parent_of(server)
+        own = int(status_of(parent)["Seccomp_filters"])
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+        known = self.names()
+
+        def seen(status):
+            """Who, its group and rights, whether it can have new ones, how many filters beyond the parent's."""
+            self.assertEqual({status["CapPrm"], status["CapInh"], status["CapAmb"]}, {"0" * 16})
+            groups = {known.get(int(gid), gid) for gid in status["Gid"].split() + status["Groups"].split()}
+            return (known.get(int(status["Uid"].split()[0]), status["Uid"]), ", ".join(sorted(groups)),
+                    capabilities(status["CapEff"]), status["NoNewPrivs"],
+                    int(status["Seccomp_filters"]) - own)
+
+        def read():
+            assert one.ask(wire.request(wire.READ_FORWARD, "ann", ".forward"))[0] == "text"
+
+        def perform():
+            job = wire.job("list@us.example", wire.COMMAND, arguments=[str(program)], user="nobody",
+                           source=wire.ENTRY)
+            assert one.perform(job, "nobody", wire.ENTRY)[0] == "performed"
+        with watched.Ends(parent) as ends:
+            self.assertEqual([seen(status) for status in ends.do(read)],
+                             [("recipient", "recipient", "none", "1", 1)])
+            readers = [seen(status) for status in ends.do(perform) if status["Name"] == "postrider-paren"
+                       and known.get(int(status["Uid"].split()[0])) == "user"]
+            self.assertEqual(readers, [("user", "user", "none", "1", 1)])
 
     def tried(self, pid):
         with inject.Thread(pid) as thread:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 from support_py import daemon, inject, parent_wire as wire, scenario, wait
 from support_py.accounts import ANN, BOB, DAEMON, Machine
@@ -388,6 +389,15 @@ class PamHelper(scenario.Scenario):
         wait.until(lambda: sorted(os.listdir(f"/proc/{self.helper.pid}/fd")) == before,
                    "as many descriptors as before")
 
+    def test_both_stages_of_pam_count(self):
+        """A password that is right, of an account that is locked or has expired."""
+        right, wrong, odd = "pam_permit.so", "pam_deny.so", "no_such_module.so"
+        for auth, account, wanted in ((right, right, b"y"), (right, wrong, b"n"), (wrong, right, b"n"),
+                                      (right, odd, b"t")):
+            with open("/etc/pam.d/" + self.service, "w") as file:
+                file.write(f"auth required {auth}\naccount required {account}\n")
+            self.assertEqual(self.ask(b"ann\0secret\0"), wanted, f"auth {auth}, account {account}")
+
     def test_it_does_not_try_for_ever(self):
         """1,000 wrong passwords of an account in an hour; another's are still judged."""
         for count in range(1100):
@@ -420,6 +430,33 @@ class Stopped(World):
                    "the end of what ann has stopped")
         entry = server.wait_for_log("attempted", verdict="deferred")[0]
         self.assertIn("ann@us.example", str(entry))
+
+    def test_a_delivery_that_dies_is_told_whatever_else_is_under_way(self):
+        """The end of its process is the end of its answer: no later delivery holds that open."""
+        sleeper = self.machine.folder / "sleeper"
+        sleeper.write_text(f"#!/bin/sh\necho $PPID >{self.said}/.$1; mv {self.said}/.$1 {self.said}/$1\n"
+                           "exec sleep 600\n")
+        os.chmod(sleeper, 0o755)
+        server = self.start()
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+        answers = {}
+
+        def ask(user):
+            answers[user] = one.perform(wire.job(
+                f"{user}@us.example", COMMAND, arguments=[str(sleeper), user], user=user,
+                source=ENTRY), user, ENTRY)[0]
+        threads, pids = [], {}
+        for user in ("ann", "bob"):
+            self.forward(user, f'"|{sleeper} {user}"\n')
+            threads.append(threading.Thread(target=ask, args=(user,)))
+            threads[-1].start()
+            said = self.said / user
+            pids[user] = wait.until(lambda: said.exists() and int(said.read_text()), "the delivery")
+        for user, thread in zip(pids, threads):
+            os.kill(pids[user], signal.SIGKILL)
+            thread.join()
+            self.assertEqual(answers[user], "silence", user)
 
 
 if __name__ == "__main__":

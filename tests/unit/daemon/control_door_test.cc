@@ -120,6 +120,24 @@ TEST_CASE("I14: a flood of silent connections gives way to who asks", "[daemon][
   CHECK_FALSE(idle[0].read_line(65536));
 }
 
+TEST_CASE("who left without a word is not in the way of who is silent", "[daemon][unit]") {
+  ControlServer::Limits limits;
+  limits.connections = 4;
+  limits.request = Duration(600'000);
+  limits.silence = Duration(100);
+  ControlDoor door(limits);
+  for (int i = 0; i < 20; ++i) {
+    auto gone = door.connect();
+    REQUIRE(gone.write("{"));
+  }
+  for (int round = 0; round < 3; ++round) {
+    std::vector<LocalConnection> idle;
+    for (int i = 0; i < 6; ++i)
+      idle.push_back(door.connect());
+    CHECK(door.ask_for("status").exit_code == EX_OK);
+  }
+}
+
 TEST_CASE("those beyond the most wait and are served", "[daemon][unit]") {
   ControlServer::Limits limits;
   limits.connections = 2;

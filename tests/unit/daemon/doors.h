@@ -9,6 +9,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <condition_variable>
 #include <filesystem>
 #include <future>
 #include <mutex>
@@ -53,11 +54,46 @@ class RecordingLog : public Log {
   std::string text_;
 };
 
+// The system's clock, which can hold up all threads but one that ask for the time.
+class GatedClock : public Clock {
+ public:
+  TimePoint now() const override {
+    pass();
+    return system_.now();
+  }
+  SteadyTime steady() const override {
+    pass();
+    return system_.steady();
+  }
+  void hold_all_but(std::thread::id free) {
+    const std::lock_guard lock(mutex_);
+    free_ = free;
+    is_held_ = true;
+  }
+  void let_go() {
+    const std::lock_guard lock(mutex_);
+    is_held_ = false;
+    changed_.notify_all();
+  }
+
+ private:
+  void pass() const {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !is_held_ || std::this_thread::get_id() == free_; });
+  }
+
+  SystemClock system_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::thread::id free_;
+  bool is_held_ = false;
+};
+
 // Members are in the order in which they must go.
 struct Doors {
   TemporaryFolder folder;
   std::string spool = folder.path() + "/spool";
-  SystemClock clock;
+  GatedClock clock;
   RecordingLog log;
   std::unique_ptr<queue::Queue> queue;
   Loop loop{0};

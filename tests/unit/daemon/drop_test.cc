@@ -4,8 +4,14 @@
 #include "daemon/drop_folder.h"
 
 #include <fcntl.h>
+#include <future>
+#include <linux/fs.h>
+#include <optional>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
+#include <utility>
 
 namespace postrider::daemon {
 namespace {
@@ -149,6 +155,57 @@ TEST_CASE("I12: what is no message is put aside, never followed, never waited fo
   CHECK(door.listed().size() == 1);
   CHECK(door.log.text().find("drop-refused") != std::string::npos);
   CHECK(read_file(secret)->find("secret") != std::string::npos);
+}
+
+// As after a crash between the two: one was accepted and is still there. Another user may give his
+// file the same name, but it is not the same file.
+TEST_CASE("a file is known by its user and not by its name alone", "[daemon][unit]") {
+  if (::geteuid() != 0)
+    return;  // only root can give files away
+  DropDoor door;
+  const auto id = to_string(door.queue->next_id());
+  const auto put = [&](uid_t uid) {
+    const auto name = "taken." + id + "." + std::to_string(uid);
+    door.put(name, file_text("Subject: " + std::to_string(uid) + "\n\nx\n"));
+    REQUIRE(::chown((door.drop + "/" + name).c_str(), uid, uid) == 0);
+    return door.drop + "/" + name;
+  };
+  const auto stays = put(3001);
+  const auto file = open_file(stays, O_RDONLY);
+  REQUIRE(file);
+  int flags = FS_IMMUTABLE_FL;
+  if (::ioctl(file->get(), FS_IOC_SETFLAGS, &flags) != 0) {
+    WARN("not run: files cannot be kept from being removed here");
+    return;
+  }
+  door.start();
+  CHECK(door.wait_for(1));
+  put(3002);
+  put(3003);
+  CHECK(door.wait_for(3));
+  flags = 0;
+  REQUIRE(::ioctl(file->get(), FS_IOC_SETFLAGS, &flags) == 0);
+}
+
+TEST_CASE("new limits count for what waits because of the old ones", "[daemon][unit]") {
+  DropDoor door;
+  std::promise<void> asked;
+  auto limited = settings();
+  limited.admit = [&, is_first = true](std::uint64_t, std::size_t) mutable {
+    if (std::exchange(is_first, false))
+      asked.set_value();
+    SubmitAnswer later;
+    later.exit_code = EX_TEMPFAIL;
+    later.error = "later";
+    return std::optional(later);
+  };
+  door.watcher->reconfigure(limited);
+  door.put("msg.a", file_text("x\n"));
+  door.start();
+  asked.get_future().wait();
+  door.on_loop([&] { door.watcher->reconfigure(settings()); });
+  CHECK(door.wait_for(1));
+  CHECK(door.wait_until_empty());
 }
 
 // What the kernel stamps cannot be set, so the clock is.

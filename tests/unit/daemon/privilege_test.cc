@@ -1,5 +1,6 @@
 #include "daemon/capabilities.h"
 #include "daemon/confinement.h"
+#include "daemon/pam_keeper.h"
 #include "daemon/parent_checks.h"
 #include "daemon/parent_client.h"
 #include "tests/unit/base/temporary_folder.h"
@@ -7,14 +8,17 @@
 #include <catch2/catch.hpp>
 
 #include <arpa/inet.h>
+#include <array>
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <functional>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,6 +125,30 @@ TEST_CASE("the parent never becomes root, nor whom the configuration does not al
   CHECK_FALSE(check_user(rules, "nobody").has_value());
 }
 
+TEST_CASE("as root: the group of the mailboxes is one that root has given them",
+          "[daemon][privilege]") {
+  if (::geteuid() != 0) {
+    WARN("not run: needs root");
+    return;
+  }
+  const TemporaryFolder folder;
+  ParentRules rules;
+  rules.mailbox_root = folder / "mail";
+  CHECK(mailbox_group(rules) == 0);
+  REQUIRE(::mkdir(rules.mailbox_root.c_str(), 0700) == 0);
+  const auto group_of = [&](uid_t owner, mode_t mode) {
+    REQUIRE(::chown(rules.mailbox_root.c_str(), owner, 4242) == 0);
+    REQUIRE(::chmod(rules.mailbox_root.c_str(), mode) == 0);
+    return mailbox_group(rules);
+  };
+  CHECK(group_of(0, 02775) == 4242);
+  CHECK(group_of(0, 0755) == 0);
+  CHECK(group_of(4241, 02775) == 0);
+  rules.mailbox_root = folder / "file";
+  std::ofstream(rules.mailbox_root) << "x";
+  CHECK(group_of(0, 0664) == 0);
+}
+
 TEST_CASE("the parent reads .forward files and nothing else", "[daemon][privilege]") {
   ParentRules rules;
   CHECK_FALSE(check_forward_name(rules, ".forward").has_value());
@@ -189,6 +217,42 @@ TEST_CASE("the parent binds to the addresses of the configuration", "[daemon][pr
   CHECK_FALSE(check_address(rules, sockaddr_storage{}, kSize).has_value());
 }
 
+// Whatever it finds to run, it ends at once: nobody speaks to it on that socket.
+TEST_CASE("the PAM helper is started again after a while, a longer one each time",
+          "[daemon][privilege]") {
+  Config config;
+  config.auth.pam = "no-such-service";
+  const auto rules = parent_rules(config, "/no/such/file");
+  std::array<int, 2> ends{};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+  const FileDescriptor other(ends[1]);
+  PamKeeper keeper{FileDescriptor(ends[0])};
+  auto now = std::chrono::steady_clock::now();
+  keeper.serve(rules);
+  // Processes of other tests may end meanwhile.
+  const auto wait_for_it = [&](SteadyTime then) {
+    pid_t ended = 0;
+    while ((ended = ::waitpid(-1, nullptr, 0)) > 0 && !keeper.has_ended(ended, then)) {
+    }
+    REQUIRE(ended > 0);
+    CHECK_FALSE(keeper.has_ended(ended, then));
+  };
+  const auto pause_after = [&](Duration lived) {
+    CHECK_FALSE(keeper.due());
+    wait_for_it(now + lived);
+    REQUIRE(keeper.due());
+    const auto pause = *keeper.due() - (now + lived);
+    now = *keeper.due();
+    keeper.start(rules, now);
+    return std::chrono::duration_cast<std::chrono::seconds>(pause).count();
+  };
+  for (const int seconds : {1, 2, 4, 8, 16, 32, 60, 60})
+    CHECK(pause_after(std::chrono::seconds(1)) == seconds);
+  CHECK(pause_after(std::chrono::minutes(2)) == 1);  // it was well
+  CHECK(pause_after(std::chrono::seconds(1)) == 2);
+  wait_for_it(now);
+}
+
 TEST_CASE("what the configuration names is what the daemon may reach", "[daemon][privilege]") {
   Config config;
   config.spool = "/srv/spool";
@@ -254,6 +318,64 @@ TEST_CASE("a sandboxed process makes no calls that it does not need", "[daemon][
         }) == 0);
 }
 
+TEST_CASE("a log folder that is everybody's takes new lines and files, and no more",
+          "[daemon][privilege]") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "others") << "x";
+  const auto result = apart([&] {
+    if (!restrict_files({{}, {}, {folder.path()}}).empty())
+      return 1;
+    if (try_open(folder / "mail.log", O_CREAT | O_WRONLY | O_APPEND) != 0)
+      return 2;
+    if (try_open(folder / "others") != EACCES || ::unlink((folder / "others").c_str()) != -1 ||
+        ::rename((folder / "mail.log").c_str(), (folder / "others").c_str()) != -1)
+      return 3;
+    if (::mkdir((folder / "made").c_str(), 0700) != -1 || try_open(folder.path()) != EACCES)
+      return 4;
+    return ::symlink("/etc", (folder / "link").c_str()) == -1 ? 0 : 5;
+  });
+  CHECK(result == (landlock_version() == 0 ? 1 : 0));
+}
+
+// Each of them, as it fails where nothing forbids it: with another error, or not at all.
+TEST_CASE("a delivery has no way to a program, a network or another user", "[daemon][privilege]") {
+  const std::initializer_list<std::pair<const char*, std::array<long, 6>>> calls = {
+      {"execve", {SYS_execve, 0, 0, 0}},
+      {"execveat", {SYS_execveat, -1, 0, 0, 0, 0}},
+      {"clone", {SYS_clone, CLONE_THREAD, 0, 0, 0, 0}},
+      {"clone3", {SYS_clone3, 0, 0}},
+      {"socket", {SYS_socket, -1, 0, 0}},
+      {"connect", {SYS_connect, -1, 0, 0}},
+      {"bind", {SYS_bind, -1, 0, 0}},
+      {"listen", {SYS_listen, -1, 0}},
+      {"accept", {SYS_accept, -1, 0, 0}},
+      {"accept4", {SYS_accept4, -1, 0, 0, 0}},
+      {"ptrace", {SYS_ptrace, PTRACE_CONT, -1, 0, 0}},
+      {"process_vm_readv", {SYS_process_vm_readv, -1, 0, 0, 0, 0}},
+      {"process_vm_writev", {SYS_process_vm_writev, -1, 0, 0, 0, 0}},
+      {"pidfd_getfd", {SYS_pidfd_getfd, -1, 0, 0}},
+      {"unshare", {SYS_unshare, 0}},
+      {"setns", {SYS_setns, -1, 0}},
+      {"setuid", {SYS_setuid, -1}},
+      {"setgid", {SYS_setgid, -1}},
+      {"setreuid", {SYS_setreuid, -1, -1}},
+      {"setregid", {SYS_setregid, -1, -1}},
+      {"setresuid", {SYS_setresuid, -1, -1, -1}},
+      {"setresgid", {SYS_setresgid, -1, -1, -1}},
+      {"setfsuid", {SYS_setfsuid, -1}},
+      {"setfsgid", {SYS_setfsgid, -1}},
+      {"keyctl", {SYS_keyctl, -1, 0, 0, 0, 0}}};
+  for (const auto& [name, call] : calls) {
+    INFO(name);
+    CHECK(apart([&one = call] {
+            if (!forbid_programs().empty())
+              return 1;
+            const auto result = ::syscall(one[0], one[1], one[2], one[3], one[4], one[5]);
+            return result == -1 && errno == EPERM ? 0 : 2;
+          }) == 0);
+  }
+}
+
 TEST_CASE("as root: once forbidden, nobody is root again", "[daemon][privilege]") {
   if (::geteuid() != 0) {
     WARN("not run: needs root");
@@ -264,6 +386,15 @@ TEST_CASE("as root: once forbidden, nobody is root again", "[daemon][privilege]"
             return 1;
           if (::setresuid(0, 0, 0) != -1 || ::setuid(0) != -1 || ::setreuid(0, 0) != -1)
             return 2;
+          // The kernel looks at the lower half of what it is given.
+          constexpr long kRoot = 1L << 32U;
+          for (const auto& ids :
+               {std::array<long, 3>{kRoot, -1, -1}, {-1, kRoot, -1}, {-1, -1, kRoot}})
+            if (::syscall(SYS_setresuid, ids[0], ids[1], ids[2]) != -1)
+              return 5;
+          if (::syscall(SYS_setuid, kRoot) != -1 || ::syscall(SYS_setreuid, kRoot, -1) != -1 ||
+              ::syscall(SYS_setreuid, -1, kRoot) != -1 || ::syscall(SYS_setfsuid, kRoot) != -1)
+            return 6;
           if (::setresuid(65534, 65534, 65534) != 0 || !keep_only(0, 0).has_value())
             return 3;
           return effective_capabilities() == 0 && try_open("/etc/shadow") == EACCES ? 0 : 4;

@@ -5,6 +5,7 @@
 #include "daemon/config_file.h"
 #include "daemon/local_limits.h"
 #include "daemon/submit_protocol.h"
+#include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
 
@@ -186,4 +187,32 @@ unlimited = ["root", "4242"]
     REQUIRE(later);
     CHECK(later->exit_code == EX_TEMPFAIL);
   }
+}
+
+TEST_CASE("what a user has sent counts on when limits are read again", "[daemon][settings]") {
+  const auto rules = [](const std::string& messages) {
+    return local_rules(config("[sendmail]\nmessages_per_hour = " + messages + "\n").sendmail)
+        .value();
+  };
+  const TemporaryFolder folder;
+  NullLog log;
+  const SystemClock clock;
+  BlockingPool pool(1);
+  LocalLimits limits(clock, log, pool, folder / "limits");
+  limits.set_rules(rules("3"));
+  CHECK_FALSE(limits.add(1, 1));
+  limits.save();
+  CHECK_FALSE(limits.add(1, 1));
+  limits.set_rules(rules("3"));  // no count is the older one of the file again
+  CHECK_FALSE(limits.add(1, 1));
+  CHECK(limits.add(1, 1));
+  limits.set_rules(rules("5"));
+  CHECK_FALSE(limits.add(1, 1));
+  CHECK_FALSE(limits.add(1, 1));
+  CHECK(limits.add(1, 1));
+  limits.save();
+  LocalLimits restarted(clock, log, pool, folder / "limits");
+  restarted.set_rules(rules("5"));
+  CHECK(restarted.add(1, 1));
+  CHECK_FALSE(restarted.add(2, 1));
 }

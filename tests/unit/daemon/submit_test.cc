@@ -6,7 +6,11 @@
 #include "daemon/submit_server.h"
 
 #include <future>
+#include <optional>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -282,6 +286,79 @@ TEST_CASE("long header lines of one user share their octets", "[daemon][unit]") 
     is_free = answer_on(again).exit_code == EX_PROTOCOL;
   }
   CHECK(is_free);
+}
+
+// More octets in all than there is room for at one time: what each held must be free again, of its
+// user's share and of all users'.
+TEST_CASE("long header lines one after another never use up the room", "[daemon][unit]") {
+  SubmitDoor door;
+  const std::string almost = std::string(3U << 20U, ' ') + "\n";
+  for (int line = 0; line < 20; ++line) {
+    bool is_judged = false;
+    for (int i = 0; i < 500 && !is_judged; ++i) {
+      auto connection = door.connect();
+      (void)connection.write(almost);
+      is_judged = answer_on(connection).exit_code == EX_PROTOCOL;  // else the last one still leaves
+    }
+    INFO(line);
+    REQUIRE(is_judged);
+  }
+}
+
+TEST_CASE("octet by octet, content has no more time than in one piece", "[daemon][unit]") {
+  auto limits = settings();
+  limits.whole = Duration(300);
+  limits.idle = Duration(60'000);
+  SubmitDoor door(limits);
+  auto connection = door.connect();
+  REQUIRE(connection.write(encode(header(1'000'000))));
+  for (int i = 0; i < 2000 && connection.write("x"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(answer_on(connection).exit_code == EX_TEMPFAIL);
+  CHECK(door.listed().empty());
+}
+
+// Who the peer is the kernel notes when a thread connects, whose user is its own.
+LocalConnection connect_as(const SubmitDoor& door, uid_t uid) {
+  std::optional<LocalConnection> connection;
+  std::thread([&] {
+    if (::syscall(SYS_setresuid, -1, uid, -1) != 0)
+      return;
+    if (auto connected = LocalConnection::connect(door.path))
+      connection = std::move(*connected);
+  }).join();
+  REQUIRE(connection);
+  connection->set_timeout(Duration(10'000));
+  return std::move(*connection);
+}
+
+TEST_CASE("whose message is being stored makes no room for others", "[daemon][unit]") {
+  if (::geteuid() != 0)
+    return;  // only root is several users
+  auto limits = settings();
+  limits.connections = 3;
+  std::promise<void> whole;  // all of the message is there, and its taking has begun
+  limits.admit = [&](std::uint64_t uid, std::size_t) -> std::optional<SubmitAnswer> {
+    if (uid == 4001)
+      whole.set_value();
+    return std::nullopt;
+  };
+  SubmitDoor door(limits);
+  REQUIRE(::chmod(door.folder.path().c_str(), 0755) == 0);
+  door.clock.hold_all_but(door.thread.get_id());  // so the queue stores nothing
+  auto storing = connect_as(door, 4001);
+  REQUIRE(storing.write(encode(header(2)) + "x\n"));
+  whole.get_future().wait();
+  auto idle = connect_as(door, 4001);
+  auto other = connect_as(door, 4001);
+  auto newcomer = connect_as(door, 4002);
+  // The oldest goes that has not come whole.
+  CHECK(answer_on(idle).busy);
+  door.clock.let_go();
+  CHECK(answer_on(storing).exit_code == EX_OK);
+  REQUIRE(newcomer.write(encode(header(2)) + "x\n"));
+  CHECK(answer_on(newcomer).exit_code == EX_OK);
+  CHECK(door.listed().size() == 2);
 }
 
 }  // namespace

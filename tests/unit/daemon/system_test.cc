@@ -221,6 +221,19 @@ TEST_CASE("as root: nobody's link leads a folder elsewhere", "[daemon][privilege
   struct stat status {};
   REQUIRE(stat(victim.c_str(), &status) == 0);
   CHECK((status.st_uid == 0 && (status.st_mode & 07777U) == 0755));
+  // In a folder where everybody may make one, a link is whose it is.
+  const auto shared = folder.path / "shared";
+  REQUIRE(mkdir(shared.c_str(), 0700) == 0);
+  REQUIRE(chmod(shared.c_str(), 01777) == 0);
+  REQUIRE(symlink(victim.c_str(), (shared / "theirs").c_str()) == 0);
+  REQUIRE(lchown((shared / "theirs").c_str(), account.uid, account.gid) == 0);
+  CHECK_FALSE(provide_folder(shared / "theirs" / "made", account, 0777));
+  CHECK_FALSE(open_folder_as_root(shared / "theirs").has_value());
+  CHECK(access((victim / "made").c_str(), F_OK) != 0);
+  REQUIRE(symlink(victim.c_str(), (shared / "ours").c_str()) == 0);
+  CHECK(open_folder_as_root(shared / "ours").has_value());
+  REQUIRE(chmod(shared.c_str(), 0777) == 0);  // now another can put his in its place
+  CHECK_FALSE(open_folder_as_root(shared / "ours").has_value());
   // Root's link in root's folder is the administrator's word.
   REQUIRE(symlink("victim", (folder.path / "moved").c_str()) == 0);
   CHECK(provide_folder(folder.path / "moved" / "made", account, 0700));

@@ -448,6 +448,21 @@ TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or bounces"
   }
 }
 
+// Together they need more than there is at one time.
+TEST_CASE("a conversion that fails gives its memory back", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250 mx.test\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto message = make_message(
+      {"a@x.test"}, "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n\xc3\xbc\r\n" +
+                        std::string(16U << 20U, 'x') + "\r\n--x--\r\n");
+  for (int i = 0; i < 12; ++i)
+    CHECK(describe(rig.deliver(message)) == "0 bounce 5.6.3");
+}
+
 TEST_CASE("memory that many share is given once", "[delivery]") {
   MemoryBudget budget(100);
   CHECK(budget.take(60));

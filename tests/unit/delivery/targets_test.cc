@@ -408,3 +408,21 @@ TEST_CASE("a .forward is trusted if only its owner could have written it", "[del
   CHECK(read_forward_here(home, ".forward+x", ::geteuid()).error().code() ==
         make_error_code(Errc::refused));
 }
+
+TEST_CASE("our own trace is found, whatever extension the address has", "[delivery][local]") {
+  const std::string content =
+      "Received: by x\r\nDelivered-To: Ann+a@here.test\r\ndelivered-to: +odd@here.test \r\n"
+      "Subject: Delivered-To: bob@here.test\r\n\r\nDelivered-To: cat@here.test\r\n";
+  for (const char* address :
+       {"ann@here.test", "ann+a@here.test", "ANN+b@HERE.test", "+odd@here.test"}) {
+    INFO(address);
+    CHECK(was_delivered_to(content, address, "+"));
+  }
+  for (const char* address : {"ann@there.test", "an@here.test", "ann-a@here.test", "bob@here.test",
+                              "cat@here.test", "+other@here.test"}) {
+    INFO(address);
+    CHECK_FALSE(was_delivered_to(content, address, "+"));
+  }
+  CHECK(was_delivered_to("Delivered-To: ann-x@here.test\r\n\r\n", "ann+y@here.test", "+-"));
+  CHECK(count_delivered_to(content) == 2);
+}

@@ -8,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -413,6 +414,38 @@ TEST_CASE("a locked user gets in by nothing, and looks as if absent", "[smtpd][a
     CHECK_FALSE(is_theirs(user));
     CHECK(passwords.scram_keys(user)->iterations == 4096);
     CHECK(passwords.scram_keys(user)->salt == passwords.scram_keys(user)->salt);
+  }
+}
+
+// What this thread computes, whatever else the machine does.
+double processor_seconds() {
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+}
+
+TEST_CASE("whoever is asked for, a wrong password takes as much work", "[smtpd][auth]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "users";
+  const auto hash = hash_password("secret").value();
+  std::string text;
+  for (const auto& [user, its] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"anna", hash}, {"locked", "!" + hash}, {"off", "!"}, {"star", "*"}, {"none", ""}})
+    text += format_user(user, UserEntry{its, {}}) + "\n";
+  std::ofstream(path) << text;
+  Passwords passwords(path, "a secret");
+  const auto work_of = [&](const char* user) {
+    const auto before = processor_seconds();
+    for (int i = 0; i < 5; ++i)
+      CHECK_FALSE(passwords.check(user, "wrong").value());
+    return processor_seconds() - before;
+  };
+  const auto present = work_of("anna");
+  for (const char* user : {"locked", "off", "star", "none", "absent"}) {
+    INFO(user);
+    const auto work = work_of(user);
+    CHECK(work > present / 2);  // one comparison, not none and not two
+    CHECK(work < present * 1.6);
   }
 }
 

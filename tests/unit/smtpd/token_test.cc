@@ -322,6 +322,14 @@ TEST_CASE("an introspection's answer is judged like a token", "[smtpd][auth]") {
   CHECK_FALSE(judge("{" + good + "}"));
   CHECK_FALSE(judge("{\"active\":\"true\"," + good + "}"));
   CHECK_FALSE(judge("{\"active\":true,\"exp\":1700000000," + good + "}"));
+  // A time that cannot be read is none that lies ahead.
+  for (const char* time :
+       {"\"2000000000\"", "\"soon\"", "null", "true", "{}", "[2000000000]", "1e300"})
+    for (const char* claim : {"exp", "nbf"}) {
+      INFO(claim << " " << time);
+      CHECK_FALSE(
+          judge("{\"active\":true,\"" + std::string(claim) + "\":" + time + "," + good + "}"));
+    }
   CHECK_FALSE(judge("[]"));
   CHECK_FALSE(judge(""));
 }
