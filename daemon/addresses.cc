@@ -4,6 +4,7 @@
 #include "delivery/local/address_list.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
+#include "tables/scan.h"
 
 #include <sysexits.h>
 
@@ -40,25 +41,51 @@ tables::Options access_options() {
   return options;
 }
 
-// watcher: null for the files as they are now.
+using Trouble = std::shared_ptr<std::optional<Error>>;
+
+// Another user's table, which may not stop what the others say.
+class PassedOver : public tables::Table {
+ public:
+  PassedOver(delivery::TablePtr table, Trouble trouble)
+      : table_(std::move(table)), trouble_(std::move(trouble)) {}
+  Result<std::optional<tables::Entry>> find(std::string_view key) const override {
+    auto found = table_->find(key);
+    if (found)
+      return found;
+    *trouble_ = found.error();
+    return std::optional<tables::Entry>();
+  }
+  bool has_patterns() const override { return table_->has_patterns(); }
+
+ private:
+  const delivery::TablePtr table_;
+  const Trouble trouble_;
+};
+
+// watcher: null for one question to the files as they are.
 Result<delivery::TablePtr> open_one(const std::string& spec, const char* option,
-                                    const tables::Options& options, tables::Watcher* watcher) {
+                                    const tables::Options& options, tables::Watcher* watcher,
+                                    const Trouble& trouble) {
   if (watcher != nullptr)
     return watcher->open(spec, options, option);
   const auto parsed = tables::parse_spec(spec);
   if (!parsed)
     return parsed.error();
-  return tables::open_table(*parsed, options);
+  auto table = tables::scan_table(*parsed, options);
+  if (!tables::is_of_others(*parsed))
+    return table;
+  return delivery::TablePtr(std::make_shared<PassedOver>(std::move(table), trouble));
 }
 
 Result<std::vector<delivery::TablePtr>> open_all(const std::vector<std::string>& specs,
                                                  const char* option, const tables::Options& options,
-                                                 tables::Watcher* watcher) {
+                                                 tables::Watcher* watcher,
+                                                 const Trouble& trouble = {}) {
   std::vector<delivery::TablePtr> out;
   for (const auto& spec : specs) {
     if (spec.empty())
       continue;  // aliases = "": none
-    auto table = open_one(spec, option, options, watcher);
+    auto table = open_one(spec, option, options, watcher, trouble);
     if (!table)
       return table.error().during(option);
     out.push_back(*std::move(table));
@@ -178,15 +205,17 @@ Report rebuild_aliases(const Config& config) {
 namespace {
 
 Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Config& config,
-                                                                       tables::Watcher* watcher) {
+                                                                       tables::Watcher* watcher,
+                                                                       const Trouble& trouble) {
   delivery::AddressRules rules;
   auto domains = local_domains(config);
   if (!domains)
     return domains.error();
-  auto aliases = open_all(config.local.aliases, "local.aliases", alias_options(), watcher);
+  auto aliases = open_all(config.local.aliases, "local.aliases", alias_options(), watcher, trouble);
   if (!aliases)
     return aliases.error();
-  auto virtuals = open_all(config.local.virtuals, "local.virtual", virtual_options(), watcher);
+  auto virtuals =
+      open_all(config.local.virtuals, "local.virtual", virtual_options(), watcher, trouble);
   if (!virtuals)
     return virtuals.error();
   rules.domains = std::move(*domains);
@@ -208,11 +237,15 @@ Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Con
 
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
                                                                        tables::Watcher& watcher) {
-  return make_address_book(config, &watcher);
+  return make_address_book(config, &watcher, {});
 }
 
-Result<std::shared_ptr<const delivery::AddressBook>> open_address_book_now(const Config& config) {
-  return make_address_book(config, nullptr);
+Result<OpenedBook> open_address_book_now(const Config& config) {
+  const auto trouble = std::make_shared<std::optional<Error>>();
+  auto book = make_address_book(config, nullptr, trouble);
+  if (!book)
+    return book.error();
+  return OpenedBook{*std::move(book), trouble};
 }
 
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(

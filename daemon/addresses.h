@@ -4,6 +4,7 @@
 #include "base/result.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/parent_checks.h"
 #include "delivery/local/address_book.h"
 #include "mail/rewrite.h"
 #include "smtpd/settings.h"
@@ -20,8 +21,8 @@ namespace postrider::daemon {
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
                                                                        tables::Watcher& watcher);
 
-// The same, of the files as they are at this moment: what cannot be read is an error.
-Result<std::shared_ptr<const delivery::AddressBook>> open_address_book_now(const Config& config);
+// The same for one question: the files are read when it is asked, and nothing of them is kept.
+Result<OpenedBook> open_address_book_now(const Config& config);
 
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(

@@ -9,10 +9,18 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace postrider::daemon {
+
+// For one question. trouble: of a table that is not root's and was passed over, for it could not be
+// read: then what no other table says is not decided.
+struct OpenedBook {
+  std::shared_ptr<const delivery::AddressBook> book;
+  std::shared_ptr<const std::optional<Error>> trouble;
+};
 
 struct ParentRules {
   std::string config_file;
@@ -30,7 +38,7 @@ struct ParentRules {
   delivery::TargetLimits limits;
   // Where virtual and alias tables are, and how to open them; may be null.
   std::shared_ptr<const Config> config;
-  std::function<Result<std::shared_ptr<const delivery::AddressBook>>(const Config&)> open_book;
+  std::function<Result<OpenedBook>(const Config&)> open_book;
 };
 ParentRules parent_rules(const Config& config, std::string config_file);
 

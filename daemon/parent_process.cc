@@ -5,6 +5,7 @@
 #include "daemon/config_file.h"
 #include "daemon/pam_keeper.h"
 #include "daemon/sandbox.h"
+#include "daemon/table_reader.h"
 #include "delivery/local/account.h"
 
 #include <cerrno>
@@ -144,6 +145,7 @@ class Parent {
     const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     std::vector<pollfd> waiting;
     pam_.serve(rules_);
+    TableReader::prepare();
     for (;;) {
       const bool has_room = children_.size() < kMostChildren;
       waiting = {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}};

@@ -7,6 +7,8 @@
 
 #include <array>
 #include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -18,6 +20,13 @@ namespace {
 
 constexpr unsigned kLongest = 120;  // seconds
 constexpr std::size_t kMostText = 4096;
+constexpr pid_t kReaders = 4;  // at one time
+
+// Locks in a file that all readers have from the parent.
+int turns_of_readers() {
+  static const int turns = ::memfd_create("turns", MFD_CLOEXEC);
+  return turns;
+}
 
 struct Head {
   std::uint32_t is_allowed = 0;
@@ -46,10 +55,26 @@ Result<void> look(const ParentRules& rules, const std::string& bytes) {
     return job.error();
   if (!rules.config || !rules.open_book)
     return Error(Errc::refused, "deliver by a table (there is none)");
-  const auto book = rules.open_book(*rules.config);
-  if (!book)
-    return book.error();
-  return delivery::check_tables(rules.source, **book, *job);
+  const auto opened = rules.open_book(*rules.config);
+  if (!opened)
+    return opened.error();
+  auto said = delivery::check_tables(rules.source, *opened->book, *job);
+  if (!said && *opened->trouble)  // what it would say is in the log
+    return Error(
+        boost::system::errc::make_error_code(boost::system::errc::resource_unavailable_try_again),
+        "ask the tables (one of them cannot be read now)");
+  return said;
+}
+
+// A few at one time: each reads whole files. The kernel gives the turn back when the process ends.
+void wait_for_turn(int turns) {
+  struct flock turn {};
+  turn.l_type = F_WRLCK;
+  turn.l_whence = SEEK_SET;
+  turn.l_start = ::getpid() % kReaders;
+  turn.l_len = 1;
+  while (turns >= 0 && ::fcntl(turns, F_SETLKW, &turn) != 0 && errno == EINTR) {
+  }
 }
 
 [[noreturn]] void serve(const ParentRules& rules, int socket) {
@@ -64,6 +89,7 @@ Result<void> look(const ParentRules& rules, const std::string& bytes) {
   std::string job;
   if (!read_to_end(socket, delivery::kMostLocalJob, job) || job.empty())
     ::_exit(0);
+  wait_for_turn(turns_of_readers());
   const auto result = look(rules, job);
   Head head;
   std::string text;
@@ -84,6 +110,10 @@ Result<void> look(const ParentRules& rules, const std::string& bytes) {
 }
 
 }  // namespace
+
+void TableReader::prepare() {
+  (void)turns_of_readers();
+}
 
 Result<void> TableReader::start(const ParentRules& rules, std::initializer_list<int> closed) {
   std::array<int, 2> ends{};

@@ -15,6 +15,7 @@ namespace postrider::daemon {
 
 class TableReader {
  public:
+  static void prepare();  // once, in the parent: what limits how many read at one time
   // closed: descriptors that are none of its business.
   Result<void> start(const ParentRules& rules, std::initializer_list<int> closed);
   // Whether the tables say what the job does. Errc::refused: they do not. job: an encoded LocalJob,

@@ -249,7 +249,7 @@ class Walk {
     auto inner = deeper(context);
     inner.author = match.entry.owner;
     inner.rights = match.entry.owner == 0 ? std::string() : account_name(match.entry.owner);
-    const auto owner = book_.has_owner(ascii_lower(match.key));
+    const auto owner = is_shallow_ ? Result<bool>(false) : book_.has_owner(ascii_lower(match.key));
     if (!owner) {
       fail(owner.error());
       return true;
