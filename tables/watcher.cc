@@ -1,6 +1,7 @@
 #include "tables/watcher.h"
 
 #include "base/text.h"
+#include "tables/scan.h"
 #include "tables/source.h"
 
 #include <algorithm>
@@ -54,6 +55,51 @@ class UnusableTable : public Table {
   const Error why_;
 };
 
+// What the files of all tables together may have; other users' tables have a part of it, so that
+// root's find room whatever those do.
+constexpr off_t kMostOfAll = 256 << 20;
+constexpr off_t kMostOfOthers = 32 << 20;
+
+class Budget {
+ public:
+  // Whether that may take the place of a share; then it has.
+  bool take(off_t size, bool is_of_others, off_t& share, bool& was_of_others) {
+    const std::lock_guard lock(mutex_);
+    const auto all = all_ - share + size;
+    const auto others = others_ - (was_of_others ? share : 0) + (is_of_others ? size : 0);
+    if (size > share && (all > kMostOfAll || (is_of_others && others > kMostOfOthers)))
+      return false;
+    all_ = all;
+    others_ = others;
+    share = size;
+    was_of_others = is_of_others;
+    return true;
+  }
+
+ private:
+  std::mutex mutex_;
+  off_t all_ = 0, others_ = 0;
+};
+
+// Of another user's file that is bad from the start: others' addresses are not that user's to stop.
+class LeftOutTable : public Table {
+ public:
+  Result<std::optional<Entry>> find(std::string_view) const override {
+    return std::optional<Entry>();
+  }
+};
+
+// Of this process or of the machine, and soon gone; not of the file.
+bool is_passing(const Error& error) {
+  using boost::system::errc::make_error_code;
+  namespace errc = boost::system::errc;
+  for (const auto one : {errc::too_many_files_open, errc::too_many_files_open_in_system,
+                         errc::not_enough_memory, errc::io_error, errc::interrupted})
+    if (error.code() == make_error_code(one))
+      return true;
+  return false;
+}
+
 // As a program that writes the file in place leaves it for a moment; empty: it looks complete.
 std::string looks_unfinished(const Spec& spec, bool may_be_missing) {
   const bool has_lines = spec.kind != Kind::cdb && spec.kind != Kind::sqlite;
@@ -80,11 +126,15 @@ using Steady = std::chrono::steady_clock;
 
 class WatchedTable : public Table {
  public:
-  WatchedTable(Spec spec, Options options, std::string name, Duration every)
-      : spec_(std::move(spec)),
+  WatchedTable(Spec spec, Options options, std::string name, Duration every,
+               std::shared_ptr<Budget> budget)
+      : budget_(std::move(budget)),
+        spec_(std::move(spec)),
         options_(std::move(options)),
         name_(std::move(name)),
         every_(every) {}
+
+  ~WatchedTable() override { (void)budget_->take(0, false, share_, is_share_of_others_); }
 
   const Spec& spec() const { return spec_; }
   const std::string& name() const { return name_; }
@@ -94,14 +144,18 @@ class WatchedTable : public Table {
     since_ = Steady::now();
     // A change within the same tick of the file system's clock has the same time.
     retry_at_ = is_fresh(loaded_) ? std::optional(since_ + kSettle * every_) : std::nullopt;
-    auto table = open_table(spec_, options_);
+    auto table = open();
     if (table) {
       tell_lines(log, **table);
       return set(*std::move(table));
     }
-    tell(log, Level::error, "table_unusable", told(table.error()));
+    const bool is_left_out = options_.lenient && is_of_others(spec_) && !is_passing(table.error());
+    tell(log, Level::error, is_left_out ? "table_left_out" : "table_unusable", told(table.error()));
     try_later();
-    set(std::make_shared<UnusableTable>(table.error()));
+    if (is_left_out)
+      set(std::make_shared<LeftOutTable>());
+    else
+      set(std::make_shared<UnusableTable>(table.error()));
     is_usable_ = false;
   }
 
@@ -133,10 +187,28 @@ class WatchedTable : public Table {
   std::size_t size() const override { return get()->size(); }
 
  private:
+  Opened open() {
+    struct stat about {};
+    const bool is_kept = spec_.kind != Kind::sqlite && ::stat(spec_.path.c_str(), &about) == 0 &&
+                         S_ISREG(about.st_mode);
+    const auto before = share_;
+    const bool was_of_others = is_share_of_others_;
+    const bool is_others = is_of_others(spec_);
+    if (!budget_->take(is_kept ? about.st_size : 0, is_others, share_, is_share_of_others_))
+      return Error(Errc::refused,
+                   spec_.path + ": with it the tables " +
+                       (is_others ? "of users other than root " : "") + "would have more than " +
+                       std::to_string((is_others ? kMostOfOthers : kMostOfAll) >> 20) + " MiB");
+    auto table = open_table(spec_, options_);
+    if (!table)  // the old one stays
+      (void)budget_->take(before, was_of_others, share_, is_share_of_others_);
+    return table;
+  }
+
   void read(Log& log, const Signature& signature) {
     const bool is_new = !(signature == loaded_);
     loaded_ = signature;
-    auto table = open_table(spec_, options_);
+    auto table = open();
     if (!table) {
       if (is_new)
         pause_ = Duration(0);
@@ -204,6 +276,9 @@ class WatchedTable : public Table {
     is_usable_ = true;
   }
 
+  const std::shared_ptr<Budget> budget_;
+  off_t share_ = 0;
+  bool is_share_of_others_ = false;
   const Spec spec_;
   const Options options_;
   const std::string name_;
@@ -252,6 +327,7 @@ struct Watcher::State {
 
   Log& log;
   const Duration every;
+  const std::shared_ptr<Budget> budget = std::make_shared<Budget>();
   std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;
@@ -280,7 +356,8 @@ Result<std::shared_ptr<const Table>> Watcher::open(const std::string& spec, cons
     return open_table(*parsed, options);
   if (auto known = state_->find(*parsed, name))
     return known;
-  auto table = std::make_shared<WatchedTable>(*std::move(parsed), options, name, state_->every);
+  auto table = std::make_shared<WatchedTable>(*std::move(parsed), options, name, state_->every,
+                                              state_->budget);
   table->load(state_->log);
   const std::lock_guard lock(state_->mutex);
   state_->tables.push_back(table);

@@ -28,9 +28,10 @@ class Watcher {
   Watcher& operator=(const Watcher&) = delete;
 
   // Only a spec that is none is an error. A file that is bad from the start is told in the log, and
-  // lookups fail for now until it is mended. A table that is still held is given again, so that a
-  // reload never loses a good one. The watcher may end before its tables. name: the option, for the
-  // log.
+  // lookups fail for now until it is mended; but a lenient one that is another user's than root's
+  // or ours is left out until then, for that user may not stop others' mail. A table that is still
+  // held is given again, so that a reload never loses a good one. The watcher may end before its
+  // tables. name: the option, for the log.
   Result<std::shared_ptr<const Table>> open(const std::string& spec, const Options& options,
                                             const std::string& name);
 

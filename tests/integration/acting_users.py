@@ -253,6 +253,33 @@ class ActingUsers(scenario.Scenario):
         self.assertNotIn("TOPSECRET", said)
         self.assertEqual(len(list((machine.mail / "bob" / "new").iterdir())), 1)
 
+    def test_a_table_of_another_user_stops_nobody(self):
+        """Whatever its owner makes of it, others' commands and mailboxes go on; also after a restart."""
+        machine = self.machine
+        folder = machine.make("anns", ANN, ANN, 0o755)
+        table = folder / "aliases"
+        table.write_text("hers: ann\n")
+        os.chown(table, ANN, ANN)
+        server = self.start([(0, f'cmd: "|{self.program} cmd"\n')],
+                            local={"aliases": [str(table), str(machine.folder / "aliases0")]})
+        runs = 0
+        for make in (table.mkdir, lambda: os.mkfifo(table), lambda: table.touch(0o600)):
+            if table.is_dir():
+                table.rmdir()
+            else:
+                table.unlink()
+            make()
+            os.chown(table, ANN, ANN)
+            for _ in range(2):
+                self.send(server, "cmd", "bob")
+                runs += 1
+                self.assertEqual(self.who("cmd", runs), [NOBODY] * runs)
+                server.wait_until_empty()
+                server.stop()
+                server.start()
+        self.assertTrue(server.log("table_left_out"))
+        self.assertEqual(len(list((machine.mail / "bob" / "new").iterdir())), runs)
+
     def test_many_accounts_at_one_time(self):
         """Each delivery is its recipient's, whoever else's is under way."""
         server = self.start([(0, f'r: "|{self.program} r"\n'), (ANN, f'a: "|{self.program} a"\n'),

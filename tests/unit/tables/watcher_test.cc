@@ -9,7 +9,9 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <sys/stat.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace postrider;
 using namespace postrider::tables;
@@ -232,4 +234,42 @@ TEST_CASE("opened again, a table that has become bad is still the one that was g
   const auto second = watcher.open("text:" + path, {}, "local.virtual");
   REQUIRE(second.has_value());
   CHECK(find(**second, "a") == "b");
+}
+
+TEST_CASE("another user's table that is bad from the start stops nobody else's names", "[tables]") {
+  if (::geteuid() != 0)
+    return;  // files of several owners
+  constexpr uid_t kAnn = 3001;
+  const TemporaryFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  std::filesystem::create_directory(folder / "anns");
+  REQUIRE(::chown((folder / "anns").c_str(), kAnn, kAnn) == 0);
+  Options options;
+  options.lenient = true;
+  KeptLog log;
+  for (const std::string name : {"anns/fifo", "anns/folder", "anns/garbage", "anns/gone"}) {
+    INFO(name);
+    const auto path = folder / name;
+    if (name == "anns/fifo")
+      REQUIRE(::mkfifo(path.c_str(), 0644) == 0);
+    if (name == "anns/folder")
+      std::filesystem::create_directory(path);
+    if (name == "anns/garbage")
+      write(path, "a\nb\nc\n");
+    Watcher watcher(log, std::chrono::milliseconds(5));
+    const auto lenient = watcher.open("text:" + path, options, "local.aliases");
+    CHECK(find(**lenient, "a") == "-");
+    CHECK(log.lines().find("table_left_out") != std::string::npos);
+    // What is refused, say, by another option's table is not let in for that.
+    const auto strict = watcher.open("text:" + path, {}, "accept.senders");
+    CHECK(find(**strict, "a") == "error");
+    if (name == "anns/garbage") {
+      write(path, "a b\n");
+      CHECK(comes_true([&] { return find(**lenient, "a") == "b"; }));
+    }
+  }
+  write(folder / "roots", "a\nb\nc\n");
+  Watcher watcher(log, std::chrono::milliseconds(5));
+  CHECK(find(**watcher.open("text:" + (folder / "roots"), options, "local.aliases"), "a") ==
+        "error");
 }
