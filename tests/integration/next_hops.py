@@ -101,8 +101,6 @@ class RealPeers(scenario.Scenario):
 
     @unittest.skipUnless(scenario.is_root(), "needs root")
     def test_exim(self):
-        if remote_exim.program() is None:
-            raise unittest.SkipTest("its package cannot be had")
         peer = self.using(remote_exim.Exim(self.own_folder("exim"), self.certificate))
         for tls in (False, True):
             with self.subTest(tls=tls):
@@ -124,27 +122,27 @@ class RealPeers(scenario.Scenario):
         self.assertEqual(sorted(peer.kept()), sorted(
             f"r{number}@far.example" for number in range(BURST) for _ in range(times)))
 
-    def opensmtpd(self, tls):
-        self.keeping(remote_opensmtpd.OpenSmtpd(self.own_folder("opensmtpd"), self.certificate), tls)
-
     @unittest.skipUnless(scenario.is_root(), "needs root")
     def test_opensmtpd(self):
-        self.opensmtpd(False)
+        self.keeping(self.opensmtpd(), False)
 
     @unittest.skipUnless(scenario.is_root(), "needs root")
     def test_opensmtpd_with_tls(self):
-        self.opensmtpd(True)
-
-    def sendmail(self, tls):
-        self.keeping(remote_sendmail.Sendmail(self.own_folder("sendmail"), self.certificate), tls)
+        self.keeping(self.opensmtpd(), True)
 
     @unittest.skipUnless(scenario.is_root(), "needs root")
     def test_sendmail(self):
-        self.sendmail(False)
+        self.keeping(self.sendmail(), False)
 
     @unittest.skipUnless(scenario.is_root(), "needs root")
     def test_sendmail_with_tls(self):
-        self.sendmail(True)
+        self.keeping(self.sendmail(), True)
+
+    def opensmtpd(self):
+        return remote_opensmtpd.OpenSmtpd(self.own_folder("opensmtpd"), self.certificate)
+
+    def sendmail(self):
+        return remote_sendmail.Sendmail(self.own_folder("sendmail"), self.certificate)
 
 
 if __name__ == "__main__":

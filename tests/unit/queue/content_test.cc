@@ -48,18 +48,6 @@ struct Stored : QueueFixture {
     return found;
   }
 
-  Submission large(std::size_t size) {
-    auto message = make("a@b.test", {"c@large.test"});
-    Submission submission;
-    submission.body = queue->create_body(message.id).value();
-    REQUIRE(submission.body.append(std::string(size, 'x')).has_value());
-    message.content.bytes = nullptr;
-    message.content.file = submission.body.name();
-    message.content.size = size;
-    submission.message = std::make_shared<const mail::Message>(std::move(message));
-    return submission;
-  }
-
   MessageId leave_large() {
     auto submission = large(200'000);
     const auto id = submission.message->id;

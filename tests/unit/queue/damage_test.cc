@@ -68,15 +68,8 @@ struct Damaged : QueueFixture {
   }
 
   mail::MessageId accept_large() {
-    auto message = make("a@b.test", {"c@d.test"});
-    Submission submission;
-    submission.body = queue->create_body(message.id).value();
-    REQUIRE(submission.body.append(std::string(70'000, 'x')).has_value());
-    message.content.bytes = nullptr;
-    message.content.file = submission.body.name();
-    message.content.size = 70'000;
-    const auto id = message.id;
-    submission.message = std::make_shared<const mail::Message>(std::move(message));
+    auto submission = large(70'000);
+    const auto id = submission.message->id;
     REQUIRE(accept(std::move(submission)).has_value());
     return id;
   }

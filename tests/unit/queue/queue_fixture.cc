@@ -163,6 +163,18 @@ mail::Message QueueFixture::make(const std::string& sender,
   return message;
 }
 
+Submission QueueFixture::large(std::size_t size, const std::string& sender) {
+  auto message = make(sender, {"c@large.test"});
+  Submission submission;
+  submission.body = queue->create_body(message.id).value();
+  REQUIRE(submission.body.append(std::string(size, 'x')).has_value());
+  message.content.bytes = nullptr;
+  message.content.file = submission.body.name();
+  message.content.size = size;
+  submission.message = std::make_shared<const mail::Message>(std::move(message));
+  return submission;
+}
+
 Result<void> QueueFixture::accept(Submission submission) {
   std::promise<Result<void>> told;
   auto answer = told.get_future();

@@ -98,6 +98,8 @@ struct QueueFixture {
 
   mail::Message make(const std::string& sender, const std::vector<std::string>& recipients,
                      const std::string& content = "Subject: x\r\n\r\nbody\r\n");
+  // Its content is in a file, of so many octets.
+  Submission large(std::size_t size, const std::string& sender = "a@b.test");
   Result<void> accept(Submission submission);
   Result<void> accept(mail::Message message);
   Result<mail::MessageId> accept_dropped(Submission submission);

@@ -44,15 +44,8 @@ struct Salvaging : QueueFixture {
   }
 
   void accept_large(std::size_t number) {
-    auto message = make("large@b.test", {"c@large.test"});
-    Submission submission;
-    submission.body = queue->create_body(message.id).value();
-    REQUIRE(submission.body.append(std::string(70'000, 'x')).has_value());
-    message.content.bytes = nullptr;
-    message.content.file = submission.body.name();
-    message.content.size = 70'000;
-    sent[message.id.value] = number;
-    submission.message = std::make_shared<const mail::Message>(std::move(message));
+    auto submission = large(70'000, "large@b.test");
+    sent[submission.message->id.value] = number;
     REQUIRE(accept(std::move(submission)).has_value());
   }
 

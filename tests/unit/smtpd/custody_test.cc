@@ -10,10 +10,8 @@
 
 #include <catch2/catch.hpp>
 
-#include <chrono>
 #include <filesystem>
 #include <new>
-#include <thread>
 
 using namespace postrider;
 using namespace postrider::tests;
@@ -234,29 +232,24 @@ TEST_CASE("a session without memory hears 421 and the others go on", "[smtpd][qu
 TEST_CASE("content goes to its file early while much of it is held", "[smtpd][queue][tcp]") {
   RealQueue real;
   auto settings = strict_settings();
-  settings.limits.content_memory = 100000;
+  settings.limits.content_memory = 240'000;  // half of it is much
   RunningServer server(settings, 1, real.custody.get());
-  // Three that are silent within 60 KB of content: the first two are in memory, and now that is
-  // much, so the third has a file.
+  // Three that are silent within 60 KB of content: the first two are in memory, and what the third
+  // adds makes it much, so the third has a file.
   std::vector<Peer> silent;
   for (std::size_t i = 0; i < 3; ++i) {
     silent.push_back(ready_to_send(server, 4));
     const auto text = stuffed(text_of(60000));
     silent.back().send(text.substr(0, text.size() - 3));
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (server.server().counters().held < std::min<std::size_t>(i + 1, 2) * 60000 &&
-           std::chrono::steady_clock::now() < until)
-      std::this_thread::yield();
+    const auto in_memory = std::min<std::size_t>(i + 1, 2) * 59'000;
+    CHECK(eventually([&] { return server.server().counters().held >= in_memory; }));
   }
   silent.back().send(".\r\n");
   const auto id = id_in(silent.back().reply());
   CHECK(real.queue->load(id).value()->content.bytes == nullptr);
   CHECK(real.content(id) == text_of(60000));
   silent.clear();
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(120);
-  while (server.server().counters().held > 0 && std::chrono::steady_clock::now() < until)
-    std::this_thread::yield();
-  CHECK(server.server().counters().held == 0);
+  CHECK(eventually([&] { return server.server().counters().held == 0; }));
 }
 
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {
