@@ -154,7 +154,7 @@ class Writer {
   void give_back_room();
   void close();
   Result<void> mark_clean();
-  bool are_bodies_removed();
+  bool finish_removals();  // false: some files cannot be removed
   void set_admission(Admission admission);
   static int on_wal(void* writer, sqlite3* database, const char* name, int pages);
 

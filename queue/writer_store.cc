@@ -322,7 +322,7 @@ void Writer::close() {
   custody_.time.observe(clock_.now(), clock_.steady());
   // If this fails, the next start takes it for an unclean stop: slower, nothing worse. So it does
   // when files of messages that have ended could not be removed: it removes them.
-  if (!are_bodies_removed())
+  if (!finish_removals())
     log_.write(
         LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
   else if (auto marked = mark_clean(); !marked)
@@ -332,7 +332,7 @@ void Writer::close() {
   custody_.store = Store();
 }
 
-bool Writer::are_bodies_removed() {
+bool Writer::finish_removals() {
   std::promise<bool> removed;
   removals_.post([&] { removed.set_value(spool_.remove_left()); });  // behind all the others
   return removed.get_future().get();
