@@ -199,6 +199,7 @@ class Writer {
   Duration backoff_{0};
   TimePoint marked_;
   int wal_pages_ = 0;
+  int wal_commits_ = 0;  // since the last checkpoint
   bool checkpointed_ = true;
   Steady vacuum_again_;
   bool wants_vacuum_ = false;

@@ -11,7 +11,10 @@ namespace postrider::queue {
 namespace {
 
 constexpr int kCheckpointPages = 4096;  // 16 MiB of WAL: then its pages go to the database
-constexpr int kTruncatePages = 32768;   // a WAL that a long reader let grow is cut when idle
+// Each commit writes the same few pages again, and SQLite's index of the WAL looks past all earlier
+// copies of a page to enter one more. So short commits are gathered for a checkpoint sooner.
+constexpr int kCheckpointCommits = 256;
+constexpr int kTruncatePages = 32768;  // a WAL that a long reader let grow is cut when idle
 constexpr std::int64_t kCheckedAtOnce = 32768;  // pages; a larger database is not read at start
 constexpr std::int64_t kWorthVacuum = 1024;     // free pages
 // Room is given back between transactions, where a client may be waiting, at most every so often
@@ -272,11 +275,12 @@ Result<void> Writer::store_marks(std::int64_t ids_ahead) {
 void Writer::maintain_after_commit() {
   if (wal_pages_ > 0)
     checkpointed_ = false;
-  if (wal_pages_ < kCheckpointPages)
+  if (wal_pages_ < kCheckpointPages && ++wal_commits_ < kCheckpointCommits)
     return;
   sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
                             nullptr, nullptr);
   wal_pages_ = 0;
+  wal_commits_ = 0;
 }
 
 void Writer::maintain_idle() {
@@ -287,6 +291,7 @@ void Writer::maintain_idle() {
     sqlite3_wal_checkpoint_v2(database.handle(), nullptr, mode, nullptr, nullptr);
     checkpointed_ = true;
     wal_pages_ = 0;
+    wal_commits_ = 0;
   }
 }
 
