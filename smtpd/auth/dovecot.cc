@@ -40,6 +40,8 @@ Task<Result<void>> Dovecot::greet() {
   auto opened = co_await Stream::connect(loop_, endpoint, kConnect);
   if (!opened)
     co_return opened.error().during("connect to " + path_);
+  if (is_cancelled_)
+    co_return Error(Errc::stopped, "ask");
   stream_ = *std::move(opened);
   stream_->set_deadline(kPatience);
   auto hello = std::string(kDovecotVersion) + "CPID\t" + std::to_string(getpid()) + "\n";
@@ -69,6 +71,12 @@ Task<Result<DovecotReply>> Dovecot::begin(DovecotRequest request) {
 Task<Result<DovecotReply>> Dovecot::go_on(std::string response) {
   auto line = format_dovecot_continuation(response);
   co_return co_await ask(std::move(line));
+}
+
+void Dovecot::cancel() {
+  is_cancelled_ = true;
+  if (stream_)
+    stream_->close();
 }
 
 Task<Result<DovecotReply>> Dovecot::ask(std::string line) {

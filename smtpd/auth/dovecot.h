@@ -18,6 +18,8 @@ class Dovecot {
   Task<Result<DovecotReply>> begin(DovecotRequest request);
   // The client's next response, after go_on.
   Task<Result<DovecotReply>> go_on(std::string response);
+  // Nobody waits for an answer any more: what is asked ends with an error.
+  void cancel();
 
  private:
   Task<Result<void>> greet();
@@ -28,6 +30,7 @@ class Dovecot {
   std::string path_;
   std::unique_ptr<Stream> stream_;
   std::string have_;  // read, and not yet taken
+  bool is_cancelled_ = false;
 };
 
 }  // namespace postrider::smtpd::auth

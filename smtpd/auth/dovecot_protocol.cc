@@ -76,6 +76,8 @@ std::string format_dovecot(const DovecotRequest& request) {
   auto line = "AUTH\t1\t" + request.mechanism + "\tservice=smtp";
   if (request.is_private)
     line += "\tsecured";
+  if (request.is_without_penalty)
+    line += "\tno-penalty";
   if (!request.client.empty())
     line += "\trip=" + request.client;
   if (request.initial)  // the last field

@@ -30,6 +30,7 @@ struct DovecotRequest {
   std::string mechanism;
   std::string client;  // address; may be empty
   bool is_private = true;
+  bool is_without_penalty = false;  // Dovecot's delay for addresses that have failed before
   std::optional<std::string> initial;
 };
 std::string format_dovecot(const DovecotRequest& request);

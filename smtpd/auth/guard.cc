@@ -126,6 +126,17 @@ void Guard::undo(Try& charged, SteadyTime now) {
   }
 }
 
+void Guard::broken_off(Try& charged, SteadyTime now) {
+  const bool is_known_place =
+      charged.charged_to == Try::ChargedTo::pair || charged.charged_to == Try::ChargedTo::more;
+  if (is_known_place)
+    return undo(charged, now);
+  if (charged.verdict == Verdict::may_try &&
+      std::exchange(charged.charged_to, Try::ChargedTo::nothing) ==
+          Try::ChargedTo::client_and_account)
+    give_back(accounts_, charged.account, rules_.per_account, now);
+}
+
 void Guard::succeeded(Try& charged, std::string_view user, SteadyTime now) {
   const auto& place = charged.place;
   const auto* before = known_place(place, user);

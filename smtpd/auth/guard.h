@@ -59,6 +59,10 @@ class Guard {
   void succeeded(Try& charged, std::string_view user, SteadyTime now);
   // It was never judged: gives the try back, once.
   void undo(Try& charged, SteadyTime now);
+  // It ended after the first of its messages, in which nothing can be guessed but names: the
+  // address pays for it, unless it is a known one of the account, as that of a telephone that loses
+  // its network; the account does not.
+  void broken_off(Try& charged, SteadyTime now);
 
   // Places, as "account address" lines, to survive a restart.
   std::string places() const;

@@ -59,6 +59,7 @@ Result<std::string> Service::kept_secret() {
       return written.error();
   }
   impl_->secret = *kept;
+  impl_->challenges.set_secret(*kept);
   return impl_->secret;
 }
 
@@ -76,6 +77,8 @@ void Service::adopt(std::shared_ptr<const Tables> tables) {
       impl_->guard.restore(*places);
     if (const auto limits = read_file(impl_->folder + "/limits", kMostKept))
       impl_->quota.restore(*limits);
+    if (const auto forms = read_file(impl_->folder + "/challenges", kMostKept))
+      impl_->challenges.restore(*forms);
     impl_->saved = impl_->clock.steady();
   }
   impl_->tables = std::move(tables);
@@ -185,19 +188,22 @@ void Service::Impl::save_sometimes() {
 }
 
 void Service::Impl::save_now() {
-  std::string places, limits;
+  std::string places, limits, forms;
   {
     const std::lock_guard lock(mutex);
     if (!std::exchange(is_dirty, false))
       return;
     places = guard.places();
     limits = quota.save();
+    forms = challenges.save();
   }
   auto written = make_folder(folder, 0700);
   if (written)
     written = replace_file(folder + "/places", places, 0600);
   if (written)
     written = replace_file(folder + "/limits", limits, 0600);
+  if (written)
+    written = replace_file(folder + "/challenges", forms, 0600);
   if (!written)
     trouble("keep what users have sent", written.error());
 }

@@ -3,8 +3,8 @@
 // of its own (password hashes; PAM). What waits for those is bounded; beyond, clients are told to
 // come back.
 //
-// Kept in <folder>: `secret`, `places` (from where users have logged in) and `limits` (what they
-// have sent), written from time to time and by save().
+// Kept in <folder>: `secret`, `places` (from where users have logged in), `limits` (what they have
+// sent) and `challenges` (what Dovecot's look like), written from time to time and by save().
 #pragma once
 
 #include "base/log.h"

@@ -1,6 +1,7 @@
 #include "smtpd/auth/service_exchange.h"
 
 #include "base/digest.h"
+#include "base/signal.h"
 #include "base/text.h"
 #include "smtpd/auth/introspection.h"
 #include "smtpd/auth/user_key.h"
@@ -56,6 +57,20 @@ std::string account_of(std::string_view user) {
 
 }  // namespace
 
+// The first message of SCRAM at Dovecot, whose answer is waited for beside the client.
+struct ServiceExchange::Inquiry {
+  Inquiry(std::shared_ptr<Service::Impl> service_, Loop& loop, const std::string& path)
+      : service(std::move(service_)), dovecot(loop, path), asked(service->clock.steady()) {}
+
+  const std::shared_ptr<Service::Impl> service;
+  Dovecot dovecot;
+  std::string account;
+  const SteadyTime asked;
+  std::optional<Result<DovecotReply>> reply;
+  SteadyTime::duration took{};
+  Signal answered;
+};
+
 ServiceExchange::ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& loop,
                                  Attempt attempt)
     : kept_(std::move(service)),
@@ -65,13 +80,13 @@ ServiceExchange::ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& l
       tables_(service_.current()),
       began_(service_.clock.steady()) {}
 
-// SCRAM that was broken off between its messages, as by a telephone that loses its network, was no
-// guess.
 ServiceExchange::~ServiceExchange() {
+  if (inquiry_)
+    inquiry_->dovecot.cancel();
   if (!awaits_proof_)
     return;
   const std::lock_guard lock(service_.mutex);
-  service_.guard.undo(charged_, service_.clock.steady());
+  service_.guard.broken_off(charged_, service_.clock.steady());
 }
 
 Task<Answer> ServiceExchange::ask(Question question) {
@@ -81,13 +96,18 @@ Task<Answer> ServiceExchange::ask(Question question) {
   auto answer = co_await find(std::move(question));
   conclude(answer);
   const auto delay = std::max<Duration>(tables_->settings.failure_delay, backend_delay_);
-  const auto left = began_ + delay - service_.clock.steady();
-  if (answer.verdict == Verdict::refused && left > left.zero()) {
-    Timer timer(loop_.executor());
-    timer.expires_after(left);
-    co_await timer.async_wait(use_task);
-  }
+  if (answer.verdict == Verdict::refused)
+    co_await pause_until(began_ + delay);
   co_return answer;
+}
+
+Task<void> ServiceExchange::pause_until(SteadyTime when) {
+  const auto left = when - service_.clock.steady();
+  if (left <= left.zero())
+    co_return;
+  Timer timer(loop_.executor());
+  timer.expires_after(left);
+  co_await timer.async_wait(use_task);
 }
 
 bool ServiceExchange::may_try(const Question& question) {
@@ -236,10 +256,15 @@ Task<Answer> ServiceExchange::ask_dovecot(Question question) {
 }
 
 Task<Answer> ServiceExchange::relay(Question question) {
-  if (dovecot_) {
-    const auto reply = co_await dovecot_->go_on(std::move(question.secret));
+  if (is_made_up_)
+    co_return co_await refuse_made_up();
+  auto* asked = inquiry_ ? &inquiry_->dovecot : dovecot_.get();
+  if (asked != nullptr) {
+    const auto reply = co_await asked->go_on(std::move(question.secret));
     co_return from_dovecot(reply);
   }
+  if (attempt_.mechanism.starts_with("SCRAM-"))
+    co_return co_await relay_scram_first(std::move(question));
   dovecot_ = std::make_unique<Dovecot>(loop_, tables_->settings.dovecot);
   DovecotRequest request;
   request.mechanism = attempt_.mechanism;
@@ -247,6 +272,64 @@ Task<Answer> ServiceExchange::relay(Question question) {
   request.initial = std::move(question.secret);
   const auto reply = co_await dovecot_->begin(std::move(request));
   co_return from_dovecot(reply);
+}
+
+// Dovecot refuses a name that it does not know at this point already, after a delay, where a user
+// gets a challenge at once. So all get one, after the same time.
+Task<Answer> ServiceExchange::relay_scram_first(Question question) {
+  auto answer = answer_of(Verdict::go_on);
+  Duration hold;
+  {
+    const std::lock_guard lock(service_.mutex);
+    answer.challenge = service_.challenges.make_up(account_, question.secret);
+    hold = service_.challenges.hold();
+  }
+  if (answer.challenge.empty())
+    co_return answer_of(Verdict::refused);
+  inquiry_ = std::make_shared<Inquiry>(kept_, loop_, tables_->settings.dovecot);
+  inquiry_->account = account_;
+  DovecotRequest request;
+  request.mechanism = attempt_.mechanism;
+  request.client = attempt_.client.str();
+  request.initial = std::move(question.secret);
+  request.is_without_penalty = true;  // the guard counts, and what comes late does not help
+  loop_.spawn(inquire(inquiry_, std::move(request)), service_.log, "question to Dovecot");
+  co_await pause_until(inquiry_->asked + hold);
+  const auto& reply = inquiry_->reply;
+  if (reply && (!*reply || (*reply)->kind != DovecotReply::Kind::refused))
+    co_return from_dovecot(*reply);
+  is_made_up_ = true;
+  co_return answer;
+}
+
+Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request) {
+  auto& service = *inquiry->service;
+  const auto first = request.initial.value_or("");
+  auto reply = co_await inquiry->dovecot.begin(std::move(request));
+  inquiry->took = service.clock.steady() - inquiry->asked;
+  if (reply && reply->kind == DovecotReply::Kind::go_on) {
+    const auto took = std::chrono::ceil<Duration>(inquiry->took);
+    const std::lock_guard lock(service.mutex);
+    if (service.challenges.learn(inquiry->account, first, reply->data, took))
+      service.is_dirty = true;
+  }
+  inquiry->reply = std::move(reply);
+  inquiry->answered.set();
+}
+
+// The proof for a challenge of ours. A wrong one for Dovecot's takes as long as the first message
+// of a name that it does not know.
+Task<Answer> ServiceExchange::refuse_made_up() {
+  const auto began = service_.clock.steady();
+  if (!inquiry_->reply)
+    co_await inquiry_->answered.wait();
+  const auto& reply = *inquiry_->reply;
+  if (!reply)
+    co_return from_dovecot(reply);
+  if (reply->kind != DovecotReply::Kind::refused)
+    co_return unavailable("ask Dovecot", Error(Errc::stopped, "its challenge came too late"));
+  co_await pause_until(began + inquiry_->took);
+  co_return answer_of(Verdict::refused);
 }
 
 Task<Answer> ServiceExchange::find_keys(Question question) {

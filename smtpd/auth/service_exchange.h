@@ -27,6 +27,11 @@ class ServiceExchange : public Exchange {
   Task<Answer> ask_pam(Question question);
   Task<Answer> ask_dovecot(Question question);
   Task<Answer> relay(Question question);
+  struct Inquiry;
+  static Task<void> inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
+  Task<Answer> relay_scram_first(Question question);
+  Task<Answer> refuse_made_up();
+  Task<void> pause_until(SteadyTime when);
   Task<Answer> find_keys(Question question);
   Task<Answer> check_token(Question question);
   Task<Result<Token>> introspect_token(std::string token);
@@ -47,6 +52,8 @@ class ServiceExchange : public Exchange {
   bool is_charged_ = false;
   bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed
+  std::shared_ptr<Inquiry> inquiry_;  // SCRAM, relayed
+  bool is_made_up_ = false;           // the challenge that the client has
 };
 
 }  // namespace postrider::smtpd::auth

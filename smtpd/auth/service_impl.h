@@ -3,6 +3,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/log.h"
+#include "smtpd/auth/challenges.h"
 #include "smtpd/auth/pam_helper.h"
 #include "smtpd/auth/tables.h"
 
@@ -76,6 +77,7 @@ struct Service::Impl {
   std::shared_ptr<const Tables> tables;
   Guard guard{Guard::Rules()};
   Quota quota{Quota::Rules()};
+  Challenges challenges;  // of Dovecot
   std::string secret;
   std::unordered_map<std::string, unsigned> asking_of;  // PAM, by client
   bool is_dirty = false;

@@ -96,6 +96,9 @@ Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& 
   tables->settings = settings;
   if (const auto problems = read_files(settings, *tables); !problems.empty())
     return problems.front().error;
+  if (!settings.dovecot.empty())
+    if (const auto secret = kept_secret(); !secret)
+      return secret.error();
   if (!settings.users.empty()) {
     auto secret = kept_secret();
     if (!secret)

@@ -430,7 +430,7 @@ class PasswordFile(Submission):
         self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
 
     def test_X11_an_owner_behind_the_attackers_address_still_gets_in(self):
-        """X11 from a known address, by password and by SCRAM; what is broken off counts for nothing"""
+        """X11 from a known address, by password and by SCRAM; what is broken off counts elsewhere only"""
         server = self.using(self.make_server("nat", tries_per_client=4, tries_per_account=6,
                                              failure_delay="0s"))
         self.add_users(server)
@@ -447,15 +447,17 @@ class PasswordFile(Submission):
             with connected(source) as client:
                 return client.command("AUTH PLAIN " + plain(ANNA, password)).code
 
-        def break_off(source, in_what):
+        def break_off(source, in_what, code=334):
             client = connected(source)
-            client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
-            if in_what == "cancelled":
+            client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), code)
+            if code == 334 and in_what == "cancelled":
                 client.expect("*", 501)
             client.close()
 
-        for i in range(12):
-            break_off(elsewhere, ("cancelled", "closed")[i % 2])
+        # First messages from elsewhere end with the address's tries, and cost the account none.
+        for stranger in range(3):
+            for i in range(6):
+                break_off(f"127.0.1.{stranger}", ("cancelled", "closed")[i % 2], 334 if i < 4 else 454)
         self.assertEqual(attempt(home, PASSWORD), 235)
         for i in range(12):
             break_off(home, ("cancelled", "closed")[i % 2])
@@ -649,10 +651,7 @@ class Dovecot(Submission):
             with smtp.Client(server.ports["clear"], source=source) as client:
                 client.hello()
                 reply = client.command("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"))
-                if reply.code != 334:
-                    return reply.code
-                nonce = base64.b64decode(reply.text).decode().split(",")[0]
-                return client.command(b64(f"c=biws,{nonce},p=" + b64(b"x" * 32))).code
+                return reply.code if reply.code != 334 else self.wrong_proof(client, reply)
 
         answers = [wrong_proof(f"127.0.5.{i}", ANNA) for i in range(1, 13)]
         self.assertEqual(answers, [535] * 5 + [454] * 7)
@@ -662,6 +661,97 @@ class Dovecot(Submission):
         self.assertEqual({event["mechanism"] for event in failed}, {"SCRAM-SHA-256"})
         with self.clear(server) as client:  # and a first message that names nobody is none
             client.expect("AUTH SCRAM-SHA-256 " + b64("n,,m=x,r=abc"), 501)
+
+    @staticmethod
+    def wrong_proof(client, challenge):
+        nonce = base64.b64decode(challenge.text).decode().split(",")[0]
+        return client.command(b64(f"c=biws,{nonce},p=" + b64(b"x" * 32))).code
+
+    def forms_of(self, server, users, times=2):
+        """Of each user's challenges: what they look like, and whether the salt is the same each time"""
+        forms = {}
+        for user in users:
+            salts, looks = set(), set()
+            for _ in range(times):
+                with self.clear(server) as client:
+                    reply = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"), 334)
+                    nonce, salt, iterations = base64.b64decode(reply.text).decode().split(",")
+                    self.assertTrue(nonce.startswith("r=abc"), nonce)
+                    looks.add((len(nonce), len(base64.b64decode(salt[2:], validate=True)), iterations))
+                    salts.add(salt)
+                    self.assertEqual(self.wrong_proof(client, reply), 535)
+            self.assertEqual(len(looks), 1, looks)
+            forms[user] = (*looks.pop(), len(salts))
+        return forms
+
+    def test_X13_SCRAM_tells_nobody_who_exists(self):
+        """X13 who is absent, or has no keys, gets a challenge like the others', and fails at the end"""
+        stable = ("{SCRAM-SHA-256}10000," + b64(b"s" * 24) + "," + b64(b"k" * 32) + "," +
+                  b64(b"l" * 32))
+        others = ["ghost@us.example", "Nobody", "crypt@us.example"]
+        for name, password in (("fresh", "{PLAIN}secret"), ("stable", stable)):
+            folder = self.own_folder(f"dovecot-{name}")
+            dovecot = self.using(RealDovecot(
+                folder / "d", users=f"{ANNA}:{password}::::::\n"
+                                    "crypt@us.example:{SHA256}" + b64(b"h" * 32) + "::::::\n"))
+            server = self.using(self.make_server(
+                name, dovecot=str(dovecot.socket), mechanisms=["PLAIN", "SCRAM-SHA-256"],
+                tries_per_client=1000, failure_delay="0s"))
+            server.start()
+            forms = self.forms_of(server, [ANNA, *others])
+            self.assertEqual(len(set(forms.values())), 1, forms)
+            self.assertEqual(forms[ANNA][1:], (16, "i=4096", 2) if name == "fresh" else
+                             (24, "i=10000", 1))
+            # And the same after a restart, before anybody who exists has logged in.
+            server.restart()
+            self.assertEqual(self.forms_of(server, others), {user: forms[user] for user in others})
+
+    def test_X13_nobody_hears_a_refusal_before_the_proof(self):
+        """X13 Dovecot's delay of a refusal is not that of the challenge; what comes late is no refusal"""
+        server = self.using(self.make_server("late", dovecot=str(self.files / "fake"),
+                                             mechanisms=["PLAIN", "SCRAM-SHA-256"]))
+        server.start()
+        for later, code in ((b"FAIL\t1\tuser=x\n", 535), (b"CONT\t1\t" + b64(
+                "r=abcdef,s=" + b64(b"s" * 16) + ",i=4096").encode() + b"\n", 454),
+                            (b"FAIL\t1\ttemp\n", 454)):
+            with self.subTest(later), FakeDovecot(self.files / "fake", []) as fake, \
+                    self.clear(server) as client:
+                challenge = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
+                fake.open[0].sendall(later)
+                self.assertEqual(self.wrong_proof(client, challenge), code)
+        # Who breaks off leaves no question behind.
+        with FakeDovecot(self.files / "fake", []) as fake:
+            client = self.clear(server)
+            client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
+            client.close()
+            fake.open[0].settimeout(wait.DEADLINE)
+            self.assertEqual(fake.open[0].recv(1), b"")
+
+    def test_X11_SCRAM_that_stops_after_its_first_message_counts(self):
+        """X11 for the address, whoever is named and whether they exist; at a known place for nothing"""
+        server = self.using(self.make_server("stops", **{**self.auth, "tries_per_client": 3,
+                                                         "failure_delay": "0s"}))
+        server.start()
+
+        def command(source, line, then=None):
+            with smtp.Client(server.ports["clear"], source=source) as client:
+                client.hello()
+                code = client.command(line).code
+                if code == 334 and then:
+                    client.expect(then, 501)
+                return code
+
+        def first(source, user, then=None):
+            return command(source, "AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"), then)
+
+        home = "127.0.6.77"
+        self.assertEqual(command(home, "AUTH PLAIN " + plain(ANNA, "secret")), 235)
+        for source, user in (("127.0.6.1", ANNA), ("127.0.6.2", "ghost@us.example")):
+            answers = [first(source, user, (None, "*")[i % 2]) for i in range(5)]
+            self.assertEqual(answers, [334] * 3 + [454] * 2)
+            self.assertEqual(command(source, "AUTH PLAIN " + plain(BERT, "x")), 454)
+        self.assertEqual([first(home, ANNA, (None, "*")[i % 2]) for i in range(5)], [334] * 5)
+        self.assertEqual(command(home, "AUTH PLAIN " + plain(ANNA, "secret")), 235)
 
     def test_garbage_for_a_reply_ends_the_wait(self):
         """A broken auth server costs its client no 25 seconds"""
@@ -733,11 +823,11 @@ class FakeDovecot:
 
 
 class RealDovecot:
-    def __init__(self, folder):
+    def __init__(self, folder, delay=0, users=f"{ANNA}:{{PLAIN}}secret::::::\n"):
         folder.mkdir()
         me = pwd.getpwuid(os.getuid()).pw_name
         self.socket = folder / "run" / "auth-client"
-        (folder / "passwd").write_text(f"{ANNA}:{{PLAIN}}secret::::::\n")
+        (folder / "passwd").write_text(users)
         config = folder / "dovecot.conf"
         config.write_text(f"""
 base_dir = {folder}/run
@@ -750,7 +840,7 @@ default_internal_user = {me}
 default_login_user = {me}
 default_internal_group = {me}
 auth_mechanisms = plain login scram-sha-256
-auth_failure_delay = 0
+auth_failure_delay = {delay}
 auth_verbose = yes
 passdb {{
   driver = passwd-file

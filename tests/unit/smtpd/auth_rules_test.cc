@@ -1,4 +1,6 @@
 #include "base/base64.h"
+#include "base/text.h"
+#include "smtpd/auth/challenges.h"
 #include "smtpd/auth/guard.h"
 #include "smtpd/auth/passwords.h"
 #include "smtpd/auth/quota.h"
@@ -116,6 +118,145 @@ TEST_CASE("an owner behind the attacker's address still gets in from there", "[s
       (void)guard.begin(other, "anna", guess, kStart);
     CHECK(guard.begin(other, "anna", kRight, kStart) == Verdict::client_exhausted);
   }
+}
+
+TEST_CASE("a try that is broken off is paid by a strange address, and by no account",
+          "[smtpd][auth]") {
+  Guard guard({3, 5, hours(1)});
+  const auto home = ip("198.51.100.7");
+  log_in(guard, home);
+  for (int stranger = 1; stranger <= 10; ++stranger) {
+    const auto from = ip("203.0.113." + std::to_string(stranger));
+    for (int i = 0; i < 3; ++i) {
+      auto made = guard.begin(from, i % 2 == 0 ? "anna" : "ghost", 0, kStart);
+      REQUIRE(made == Verdict::may_try);
+      guard.broken_off(made, kStart);
+      guard.broken_off(made, kStart);  // once
+    }
+    auto refused = guard.begin(from, "ghost", 0, kStart);
+    CHECK(refused == Verdict::client_exhausted);
+    guard.broken_off(refused, kStart);
+    CHECK(guard.begin(from, "ghost", 0, kStart) == Verdict::client_exhausted);
+  }
+  CHECK(guard.begin(ip("203.0.113.99"), "anna", 0, kStart) == Verdict::may_try);
+  for (int i = 0; i < 100; ++i) {
+    auto made = guard.begin(home, "anna", 0, kStart);
+    REQUIRE(made == Verdict::may_try);
+    guard.broken_off(made, kStart);
+  }
+}
+
+namespace {
+
+std::string server_first(std::size_t nonce, std::string_view salt, int iterations) {
+  return "r=abc" + std::string(nonce, 'x') + ",s=" + encode_base64(salt) +
+         ",i=" + std::to_string(iterations);
+}
+
+Challenges with_secret() {
+  Challenges challenges;
+  challenges.set_secret("kept");
+  return challenges;
+}
+
+const std::string kFirst = "n,,n=whoever,r=abc";
+
+// What somebody sees of it: sizes, iterations, and the salt.
+struct Seen {
+  std::size_t nonce, salt_size;
+  std::string iterations, salt;
+};
+Seen look(const Challenges& challenges, const std::string& name) {
+  const auto text = challenges.make_up(name, kFirst);
+  const auto fields = split(text, ',');
+  REQUIRE(fields.size() == 3);
+  REQUIRE(fields[0].starts_with("r=abc"));
+  const auto salt = decode_base64(fields[1].substr(2));
+  REQUIRE(salt);
+  return {fields[0].size() - 5, salt->size(), std::string(fields[2]), *salt};
+}
+
+}  // namespace
+
+TEST_CASE("made-up challenges look like those of another server", "[smtpd][auth]") {
+  auto challenges = with_secret();
+  SECTION("before any has been seen, like Dovecot's") {
+    CHECK(look(challenges, "ghost").nonce == 64);
+    CHECK(look(challenges, "ghost").salt_size == 16);
+    CHECK(look(challenges, "ghost").iterations == "i=4096");
+    CHECK(look(challenges, "ghost").salt == look(challenges, "ghost").salt);
+    CHECK(look(challenges, "ghost").salt != look(challenges, "spook").salt);
+    CHECK(challenges.make_up("ghost", kFirst) != challenges.make_up("ghost", kFirst));  // the nonce
+  }
+  SECTION("each form as often as accounts have it, and a name's stays") {
+    for (int i = 0; i < 100; ++i)
+      challenges.learn("user" + std::to_string(i), kFirst,
+                       server_first(40, std::string(i < 25 ? 70 : 24, 's'), i < 25 ? 9000 : 8192),
+                       Duration(1));
+    int rare = 0;
+    for (int i = 0; i < 400; ++i) {
+      const auto name = "ghost" + std::to_string(i);
+      const auto seen = look(challenges, name);
+      CHECK(seen.nonce == 40);
+      CHECK(seen.salt_size == (seen.iterations == "i=9000" ? 70 : 24));
+      CHECK(seen.salt == look(challenges, name).salt);
+      rare += seen.iterations == "i=9000";
+    }
+    CHECK(rare > 40);
+    CHECK(rare < 190);
+    auto later = with_secret();
+    later.restore(challenges.save());
+    for (int i = 0; i < 50; ++i) {
+      const auto name = "ghost" + std::to_string(i);
+      CHECK(look(later, name).iterations == look(challenges, name).iterations);
+      CHECK(look(later, name).salt == look(challenges, name).salt);
+    }
+  }
+  SECTION("with another salt each time, where users get that") {
+    CHECK(
+        challenges.learn("anna", kFirst, server_first(64, "0123456789abcdef", 4096), Duration(1)));
+    CHECK(
+        challenges.learn("anna", kFirst, server_first(64, "fedcba9876543210", 4096), Duration(1)));
+    CHECK_FALSE(
+        challenges.learn("anna", kFirst, server_first(64, "0000000000000000", 4096), Duration(1)));
+    CHECK(look(challenges, "ghost").salt != look(challenges, "ghost").salt);
+    auto later = with_secret();
+    later.restore(challenges.save());
+    CHECK(look(later, "ghost").salt != look(later, "ghost").salt);
+  }
+  SECTION("and none where no server would send one") {
+    for (const char* first : {"", "n,,n=a", "n,,r=abc", "n,,n=a,x=abc", "n,,m=x,n=a,r=abc"})
+      CHECK(challenges.make_up("ghost", first).empty());
+  }
+}
+
+TEST_CASE("what another server says wrongly teaches nothing", "[smtpd][auth]") {
+  auto challenges = with_secret();
+  for (const auto& text :
+       {std::string(), std::string("r=abc"), std::string("r=abcdef,s=***,i=4096"),
+        std::string("r=abcdef,s=,i=4096"), std::string("r=abcdef,s=c2FsdA==,i=many"),
+        std::string("r=a,s=c2FsdA==,i=4096"), server_first(5, std::string(300, 's'), 4096),
+        server_first(500, "salt", 4096), server_first(64, "salt", 4096) + ",x=y"})
+    CHECK_FALSE(challenges.learn("anna", kFirst, text, Duration(1)));
+  challenges.restore(
+      "took\ntook x\n1 2\n1 99999 64 4096 same\n1 16 99999 4096 same\nx 16 64 1 -\n\n");
+  CHECK(look(challenges, "ghost").iterations == "i=4096");
+  CHECK(challenges.save() == "took 125\n");
+}
+
+TEST_CASE("challenges are held longer than those of a slow server take", "[smtpd][auth]") {
+  auto challenges = with_secret();
+  CHECK(challenges.hold() == Challenges::kShortest);
+  challenges.learn("anna", kFirst, "", Duration(700));
+  CHECK(challenges.hold() == Duration(2800));
+  auto later = with_secret();
+  later.restore(challenges.save());
+  CHECK(later.hold() == Duration(2800));
+  challenges.learn("anna", kFirst, "", Duration(30000));
+  CHECK(challenges.hold() == Challenges::kLongest);
+  for (int i = 0; i < 64; ++i)
+    challenges.learn("anna", kFirst, "", Duration(1));
+  CHECK(challenges.hold() == Challenges::kShortest);
 }
 
 TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {

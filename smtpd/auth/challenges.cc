@@ -1,0 +1,180 @@
+#include "smtpd/auth/challenges.h"
+
+#include "base/base64.h"
+#include "base/digest.h"
+#include "base/text.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+namespace postrider::smtpd::auth {
+
+namespace {
+
+constexpr std::uint32_t kMostSalt = 256;   // octets
+constexpr std::uint32_t kMostNonce = 256;  // of the server's part
+
+template <class Number>
+bool read_number(std::string_view text, Number& number) {
+  const auto end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, number);
+  return read.ec == std::errc() && read.ptr == end;
+}
+
+// "r=" nonce ",s=" salt ",i=" iterations (RFC 5802 §7)
+struct ServerFirst {
+  std::size_t nonce_size = 0;  // of both parts
+  std::string salt;
+  std::uint32_t iterations = 0;
+};
+std::optional<ServerFirst> parse_server_first(std::string_view text) {
+  const auto fields = split(text, ',');
+  if (fields.size() != 3 || !fields[0].starts_with("r=") || !fields[1].starts_with("s=") ||
+      !fields[2].starts_with("i="))
+    return std::nullopt;
+  ServerFirst out;
+  out.nonce_size = fields[0].size() - 2;
+  auto salt = decode_base64(fields[1].substr(2));
+  if (!salt || salt->empty() || salt->size() > kMostSalt ||
+      !read_number(fields[2].substr(2), out.iterations))
+    return std::nullopt;
+  out.salt = *std::move(salt);
+  return out;
+}
+
+// gs2-header "n=" saslname ",r=" nonce ...; nothing: it has none where servers look for it.
+std::optional<std::string_view> nonce_of(std::string_view first) {
+  const auto fields = split(first, ',');
+  if (fields.size() < 4 || !fields[3].starts_with("r="))
+    return std::nullopt;
+  return fields[3].substr(2);
+}
+
+// As Dovecot draws it: printable, without a comma, and without the last such character.
+std::string server_nonce(std::size_t size) {
+  auto out = random_bytes(size);
+  for (char& c : out) {
+    c = static_cast<char>('!' + static_cast<unsigned char>(c) % ('~' - '!'));
+    if (c == ',')
+      c = '.';
+  }
+  return out;
+}
+
+std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
+  auto x = a ^ (b * 0x9e3779b97f4a7c15U);
+  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31U);
+}
+
+}  // namespace
+
+std::uint64_t Challenges::tag_of(std::string_view what, std::string_view name) const {
+  const auto digest = hmac_sha256(secret_, std::string(what) + " " + std::string(name));
+  std::uint64_t tag = 0;
+  std::memcpy(&tag, digest.data(), sizeof tag);
+  return tag | 1U;
+}
+
+bool Challenges::learn(std::string_view account, std::string_view first, std::string_view challenge,
+                       Duration took) {
+  took_[next_++ % took_.size()] = took;
+  const auto seen = parse_server_first(challenge);
+  const auto nonce = nonce_of(first);
+  const auto tag = tag_of("challenge", account);
+  const auto at = accounts_.find(tag);
+  if (!seen || !nonce || nonce->size() > seen->nonce_size ||
+      seen->nonce_size - nonce->size() > kMostNonce ||
+      (at == accounts_.end() && accounts_.size() >= kMostAccounts))
+    return false;
+  Form form;
+  form.salt_size = static_cast<std::uint32_t>(seen->salt.size());
+  form.nonce_size = static_cast<std::uint32_t>(seen->nonce_size - nonce->size());
+  form.iterations = seen->iterations;
+  form.salt = tag_of("salt", seen->salt);
+  if (at != accounts_.end() && at->second.salt != 0)
+    form.salts = at->second.salt == form.salt ? Salts::same : Salts::fresh;
+  else if (at != accounts_.end())
+    form.salts = at->second.salts;
+  const bool is_news = at == accounts_.end() || !at->second.looks_like(form);
+  accounts_[tag] = form;
+  return is_news;
+}
+
+// The nearest of the accounts seen, by a measure of this name's own: one account more changes the
+// form of few names. Whether salts are fresh is known of some only.
+Challenges::Form Challenges::form_for(std::string_view account) const {
+  const auto own = tag_of("form", account);
+  Form form;
+  auto salts = Salts::unknown;
+  std::uint64_t nearest = 0, nearest_known = 0;
+  for (const auto& [tag, seen] : accounts_) {
+    const auto near = mixed(own, tag);
+    if (near >= nearest) {
+      nearest = near;
+      form = seen;
+    }
+    if (seen.salts != Salts::unknown && near >= nearest_known) {
+      nearest_known = near;
+      salts = seen.salts;
+    }
+  }
+  form.salts = salts;
+  return form;
+}
+
+std::string Challenges::make_up(std::string_view account, std::string_view first) const {
+  const auto nonce = nonce_of(first);
+  if (!nonce)
+    return {};
+  const auto form = form_for(account);
+  std::string salt;
+  if (form.salts == Salts::fresh)
+    salt = random_bytes(form.salt_size);
+  for (int part = 0; salt.size() < form.salt_size; ++part)
+    salt += hmac_sha256(secret_, "salt " + std::to_string(part) + " " + std::string(account));
+  salt.resize(form.salt_size);
+  return "r=" + std::string(*nonce) + server_nonce(form.nonce_size) + ",s=" + encode_base64(salt) +
+         ",i=" + std::to_string(form.iterations);
+}
+
+Duration Challenges::hold() const {
+  return std::clamp(4 * *std::max_element(took_.begin(), took_.end()), kShortest, kLongest);
+}
+
+std::string Challenges::save() const {
+  auto out = "took " + std::to_string(hold().count() / 4) + "\n";
+  for (const auto& [tag, form] : accounts_) {
+    out += std::to_string(tag);
+    for (const auto number : {form.salt_size, form.nonce_size, form.iterations})
+      out += " " + std::to_string(number);
+    out += form.salts == Salts::fresh ? " fresh\n" : form.salts == Salts::same ? " same\n" : " -\n";
+  }
+  return out;
+}
+
+void Challenges::restore(std::string_view text) {
+  for (const auto line : split(text, '\n')) {
+    const auto words = split(line, ' ');
+    std::uint32_t took = 0;
+    if (words.size() == 2 && words[0] == "took" && read_number(words[1], took))
+      took_[next_++ % took_.size()] = Duration(std::min<std::uint32_t>(took, 60000));
+    std::uint64_t tag = 0;
+    Form form;
+    if (words.size() == 5 && accounts_.size() < kMostAccounts && read_number(words[0], tag) &&
+        read_number(words[1], form.salt_size) && form.salt_size <= kMostSalt &&
+        read_number(words[2], form.nonce_size) && form.nonce_size <= kMostNonce &&
+        read_number(words[3], form.iterations)) {
+      form.salts = words[4] == "fresh"  ? Salts::fresh
+                   : words[4] == "same" ? Salts::same
+                                        : Salts::unknown;
+      accounts_[tag] = form;
+    }
+  }
+}
+
+}  // namespace postrider::smtpd::auth
