@@ -143,6 +143,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void resolved(Destination& destination, const MailHosts& hosts);
   Site& fixed_site(const Route& route, mail::TlsWish wish);
   Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
+  Task<std::vector<FoundHost>> look_up_usable(std::vector<Host> hosts, std::uint16_t port,
+                                              bool by_mx);
   void assign(const std::string& domain, const std::string& site);
 
   // core_tls.cc

@@ -221,13 +221,31 @@ Task<std::vector<FoundHost>> Core::look_up(std::vector<Host> hosts) {
     }
     if (families != Families::ipv4) {
       const auto answer = co_await resolver.aaaa(host.name);
-      add_addresses(one, answer);
+      add_addresses(one, answer, random_);
     }
     if (families != Families::ipv6) {
       const auto answer = co_await resolver.a(host.name);
-      add_addresses(one, answer);
+      add_addresses(one, answer, random_);
     }
     found.push_back(std::move(one));
+  }
+  co_return found;
+}
+
+// Goes on behind hosts that have no address or are ourselves, for only the whole list can say that
+// there is no host; but not behind a lookup that failed, which is retried as a whole.
+Task<std::vector<FoundHost>> Core::look_up_usable(std::vector<Host> hosts, std::uint16_t port,
+                                                  bool by_mx) {
+  const auto order = lookup_order(std::move(hosts), random_);
+  std::vector<FoundHost> found;
+  for (std::size_t i = 0; i < order.size() && !has_usable(found) && !is_doubtful(found);) {
+    const auto end = std::min(i + kHostsAtOnce, order.size());
+    auto more =
+        co_await look_up(std::vector<Host>(order.begin() + static_cast<std::ptrdiff_t>(i),
+                                           order.begin() + static_cast<std::ptrdiff_t>(end)));
+    find_ourselves(more, *settings_, port, by_mx);
+    std::move(more.begin(), more.end(), std::back_inserter(found));
+    i = end;
   }
   co_return found;
 }

@@ -109,9 +109,8 @@ void Core::connect(Site& site) {
 
 // Site lives: sites under lookup are not forgotten.
 Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
-  auto hosts = co_await look_up(hosts_to_try(site.hosts, random_));
   const bool by_mx = site.kind == Site::Kind::mx;
-  find_ourselves(hosts, *settings_, site.port, by_mx);
+  auto hosts = co_await look_up_usable(site.hosts, site.port, by_mx);
   const auto sources = site.tls;
   const auto port = site.port;
   co_await demand_tls(hosts, sources, port);
@@ -121,7 +120,7 @@ Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
   if (refused && hosts.empty())
     found.outcome = refused;
   else
-    found = usable_hosts(std::move(hosts), site.name, by_mx);
+    found = usable_hosts(std::move(hosts), site.name, by_mx && site.hosts.size() < kMostHosts);
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
     refuse_ready(site, *found.outcome);
     co_return;

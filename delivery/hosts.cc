@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <cstring>
 #include <ifaddrs.h>
+#include <map>
 #include <netinet/in.h>
-#include <set>
 
 namespace postrider::delivery {
 
@@ -21,8 +21,7 @@ using mail::Outcome;
 using mail::Stage;
 using mail::Verdict;
 
-constexpr std::size_t kMostHosts = 10;       // in one attempt
-constexpr std::size_t kMostKnown = 100;      // of a domain
+constexpr std::size_t kMostNamed = 10;       // in the name of a site
 constexpr std::size_t kMostAddresses = 100;  // of one host and family
 constexpr std::size_t kMostCandidates = 5;
 
@@ -198,8 +197,8 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
   std::sort(chosen.hosts.begin(), chosen.hosts.end(), [](const Host& a, const Host& b) {
     return std::tie(a.preference, a.name) < std::tie(b.preference, b.name);
   });
-  if (chosen.hosts.size() > kMostKnown)
-    chosen.hosts.resize(kMostKnown);
+  if (chosen.hosts.size() > kMostHosts)
+    chosen.hosts.resize(kMostHosts);
   if (!chosen.hosts.empty())
     return chosen;
   if (own < 65536)
@@ -221,50 +220,54 @@ std::optional<Host> literal_host(const std::string& domain) {
 
 std::string site_name(const std::vector<Host>& hosts, std::uint16_t port) {
   std::string name;
-  for (std::size_t i = 0; i < std::min(hosts.size(), kMostHosts); ++i) {
+  for (std::size_t i = 0; i < std::min(hosts.size(), kMostNamed); ++i) {
     if (i > 0)
       name.push_back(hosts[i].preference == hosts[i - 1].preference ? ',' : ';');
     name.append(hosts[i].name);
   }
-  if (hosts.size() > kMostHosts) {
+  if (hosts.size() > kMostNamed) {
     std::uint64_t rest = 0xcbf29ce484222325U;  // FNV-1a
-    for (std::size_t i = kMostHosts; i < hosts.size(); ++i)
+    for (std::size_t i = kMostNamed; i < hosts.size(); ++i)
       for (const char octet : hosts[i].name + ";")
         rest = (rest ^ static_cast<unsigned char>(octet)) * 0x100000001b3U;
-    name += ";..." + std::to_string(hosts.size() - kMostHosts) + "." + std::to_string(rest);
+    name += ";..." + std::to_string(hosts.size() - kMostNamed) + "." + std::to_string(rest);
   }
   return port == 25 ? name : name + ":" + std::to_string(port);
 }
 
-std::vector<Host> hosts_to_try(std::vector<Host> hosts, Random& random) {
-  if (hosts.size() <= kMostHosts)
-    return hosts;
+std::vector<Host> lookup_order(std::vector<Host> hosts, Random& random) {
   shuffle(hosts, random);
   std::sort(hosts.begin(), hosts.end(),
             [](const Host& a, const Host& b) { return a.preference < b.preference; });
-  // The last one stands for all that are less preferred: they must have their turn as well.
-  const auto first_beyond =
-      std::find_if(hosts.begin() + kMostHosts - 1, hosts.end(),
-                   [&](const Host& host) { return host.preference != hosts.front().preference; });
-  if (first_beyond != hosts.end())
-    std::swap(hosts[kMostHosts - 1], *first_beyond);
-  hosts.resize(kMostHosts);
+  if (hosts.size() <= kHostsAtOnce)
+    return hosts;
+  // The last one of the first lookups stands for all that are less preferred: each of those
+  // preferences must have its turn as well.
+  const auto last = hosts.begin() + kHostsAtOnce - 1;
+  std::vector<std::vector<Host>::iterator> firsts;  // of each preference from there on
+  for (auto host = last; host != hosts.end(); ++host)
+    if (host->preference != hosts.front().preference &&
+        (firsts.empty() || firsts.back()->preference != host->preference))
+      firsts.push_back(host);
+  if (!firsts.empty())
+    std::swap(*last, *firsts[random.below(firsts.size())]);
   return hosts;
 }
 
-void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer) {
+void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer, Random& random) {
   if (answer.status == dns::Status::temporary_failure && host.trouble.empty())
     host.trouble = answer.reason.empty() ? "DNS lookup failed" : answer.reason;
   if (!answer.records.empty()) {
     host.secure = answer.secure && (host.secure || host.addresses.empty());
     host.canonical = answer.canonical_name.empty() ? host.host.name : answer.canonical_name;
   }
-  const auto most = host.addresses.size() + kMostAddresses;
-  for (const auto& found : answer.records) {
-    if (host.addresses.size() >= most)
-      break;
-    host.addresses.push_back(plain(found));
+  auto records = answer.records;
+  if (records.size() > kMostAddresses) {
+    shuffle(records, random);
+    records.resize(kMostAddresses);
   }
+  for (const auto& found : records)
+    host.addresses.push_back(plain(found));
 }
 
 void find_ourselves(std::vector<FoundHost>& hosts, const Settings& settings, std::uint16_t port,
@@ -279,7 +282,18 @@ void find_ourselves(std::vector<FoundHost>& hosts, const Settings& settings, std
   }
 }
 
-Found usable_hosts(std::vector<FoundHost> hosts, const std::string& site, bool by_mx) {
+bool has_usable(const std::vector<FoundHost>& hosts) {
+  return std::any_of(hosts.begin(), hosts.end(), [](const FoundHost& host) {
+    return !host.is_ourselves && !host.addresses.empty();
+  });
+}
+
+bool is_doubtful(const std::vector<FoundHost>& hosts) {
+  return std::any_of(hosts.begin(), hosts.end(),
+                     [](const FoundHost& host) { return !host.trouble.empty(); });
+}
+
+Found usable_hosts(std::vector<FoundHost> hosts, const std::string& site, bool may_bounce) {
   Found found;
   std::uint32_t own = 65536;
   std::string trouble;
@@ -292,11 +306,13 @@ Found usable_hosts(std::vector<FoundHost> hosts, const std::string& site, bool b
   for (auto& host : hosts)
     if (host.host.preference < own && !host.addresses.empty())
       found.hosts.push_back(std::move(host));
+  std::sort(found.hosts.begin(), found.hosts.end(),
+            [](const auto& a, const auto& b) { return a.host.preference < b.host.preference; });
   if (!found.hosts.empty())
     return found;
   // A route that leads to ourselves is a mistake of the configuration, which bounces nothing.
-  const auto verdict = by_mx ? Verdict::bounce : Verdict::retry;
-  const std::uint8_t klass = by_mx ? 5 : 4;
+  const auto verdict = may_bounce ? Verdict::bounce : Verdict::retry;
+  const std::uint8_t klass = may_bounce ? 5 : 4;
   if (!trouble.empty())
     found.outcome = decide(Verdict::retry, Stage::route, {4, 4, 3},
                            "DNS lookup for a host of " + site + " failed: " + trouble);
@@ -313,16 +329,16 @@ std::vector<Candidate> candidates_of(const std::vector<FoundHost>& hosts, std::u
                                      Families families, const BadAddresses& bad, SteadyTime now,
                                      Random& random) {
   std::vector<Candidate> all;
-  std::set<std::string> preferred;  // addresses of the first preference
-  for (std::size_t i = 0; i < hosts.size();) {
-    if (i > 0 && preferred.empty())
-      for (const auto& candidate : all)
-        preferred.insert(candidate.remote);
+  std::map<std::string, std::size_t> ranks;  // by remote: 0 for the first preference, then 1, ...
+  for (std::size_t i = 0, ranked = 0; i < hosts.size(); ++ranked) {
     std::vector<FoundHost> rank;
     const auto preference = hosts[i].host.preference;
     for (; i < hosts.size() && hosts[i].host.preference == preference; ++i)
       rank.push_back(hosts[i]);
+    const auto before = all.size();
     append_rank(std::move(rank), port, families, random, all);
+    for (auto one = before; one < all.size(); ++one)
+      ranks.emplace(all[one].remote, ranked);
   }
   put_last(all, [&](const Candidate& candidate) {
     const auto found = bad.find(candidate.address);
@@ -330,23 +346,24 @@ std::vector<Candidate> candidates_of(const std::vector<FoundHost>& hosts, std::u
   });
   if (all.size() <= kMostCandidates)
     return all;
+  // However many hosts of the first preferences are dead, each further one has its turn.
+  const auto end_of_cut = all.begin() + kMostCandidates;
+  const auto turn = end_of_cut - 2;
+  std::map<std::size_t, std::vector<Candidate>::iterator> firsts;  // of each further rank
+  for (auto candidate = turn; candidate != all.end(); ++candidate)
+    if (ranks.at(candidate->remote) > 0)
+      firsts.emplace(ranks.at(candidate->remote), candidate);
+  if (!firsts.empty()) {
+    const auto chosen = static_cast<std::ptrdiff_t>(random.below(firsts.size()));
+    std::swap(*turn, *std::next(firsts.begin(), chosen)->second);
+  }
   const auto is_six = [](const Candidate& c) { return c.address.find(':') != std::string::npos; };
   const bool first = is_six(all.front());
-  const auto end_of_cut = all.begin() + kMostCandidates;
   const auto differs = [&](const Candidate& c) { return is_six(c) != first; };
   if (std::none_of(all.begin(), end_of_cut, differs)) {
     const auto other = std::find_if(end_of_cut, all.end(), differs);
     if (other != all.end())
       std::swap(*(end_of_cut - 1), *other);
-  }
-  // However many hosts of the first preference are dead, another has its turn.
-  const auto is_further = [&](const Candidate& c) {
-    return !preferred.empty() && !preferred.contains(c.remote);
-  };
-  if (std::none_of(all.begin(), end_of_cut, is_further)) {
-    const auto further = std::find_if(end_of_cut, all.end(), is_further);
-    if (further != all.end())
-      std::swap(*(end_of_cut - 2), *further);
   }
   all.resize(kMostCandidates);
   return all;

@@ -10,6 +10,7 @@ namespace postrider::dns {
 namespace {
 
 constexpr std::size_t kMostMx = 100;
+constexpr std::size_t kMostAddresses = 500;  // the cache counts their octets
 constexpr std::size_t kMostOther = 50;
 constexpr std::size_t kMostAliases = 1;
 
@@ -201,9 +202,9 @@ Records to_records(Type type, const std::vector<Data>& data) {
     case Type::mx:
       return to_mx(data);
     case Type::a:
-      return convert<asio::ip::address>(data, kMostOther, take_address4);
+      return convert<asio::ip::address>(data, kMostAddresses, take_address4);
     case Type::aaaa:
-      return convert<asio::ip::address>(data, kMostOther, take_address6);
+      return convert<asio::ip::address>(data, kMostAddresses, take_address6);
     case Type::ptr:
       return convert<std::string>(data, kMostOther, take_host);
     case Type::cname:

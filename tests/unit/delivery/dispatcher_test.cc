@@ -179,6 +179,19 @@ TEST_CASE("DNS decides as it should", "[delivery][dispatcher]") {
     literal.test   MX 10 127.0.0.2
     bare.test      EXISTS
   )");
+  // What makes ten hosts unusable says nothing about the eleventh, nor what is wrong with a hundred
+  // about those that were not looked at.
+  for (int i = 0; i < 10; ++i) {
+    rig.dns.add("eleven.test MX " + std::to_string(i) + " gone" + std::to_string(i) + ".test");
+    rig.dns.add("zeros.test MX 5 zero" + std::to_string(i) + ".test");
+    rig.dns.add("zero" + std::to_string(i) + ".test A 0.0.0.0");
+  }
+  rig.dns.add("eleven.test MX 50 mx.test");
+  rig.dns.add("zeros.test MX 50 mx.test");
+  for (int i = 0; i < 30; ++i)
+    rig.dns.add("thirty.test MX 7 gone" + std::to_string(i) + ".test");
+  for (int i = 0; i < 101; ++i)
+    rig.dns.add("hundred.test MX 7 gone" + std::to_string(i) + ".test");
   rig.dns.servfail("broken.test");
   rig.dns.servfail("flaky.test", "A");
   rig.dns.add("lookup.test MX 10 flaky.test");
@@ -198,6 +211,10 @@ TEST_CASE("DNS decides as it should", "[delivery][dispatcher]") {
       {"an MX behind ourselves is not used", "a@behind.test", "0 bounce 5.4.6"},
       {"an MX before ourselves is used", "a@before.test", "0 delivered 2.0.0"},
       {"no host has an address", "a@nohost.test", "0 bounce 5.4.4"},
+      {"ten hosts have no address", "a@eleven.test", "0 delivered 2.0.0"},
+      {"the addresses of ten hosts lead nowhere", "a@zeros.test", "0 delivered 2.0.0"},
+      {"none of thirty hosts has an address", "a@thirty.test", "0 bounce 5.4.4"},
+      {"none of the hosts looked at has an address", "a@hundred.test", "0 untried"},
       {"D06: an address that leads nowhere", "a@nowhere.test", "0 bounce 5.4.4"},
       {"D13: an address as the name of a host is not used", "a@literal.test", "0 bounce 5.4.4"},
       {"nothing at all", "a@bare.test", "0 bounce 5.4.4"},

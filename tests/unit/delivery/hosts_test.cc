@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <random>
 #include <set>
 
 using namespace postrider;
@@ -11,12 +12,10 @@ namespace {
 
 class Counting : public Random {
  public:
-  std::uint64_t next() override {
-    return state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
-  }
+  std::uint64_t next() override { return engine_(); }
 
  private:
-  std::uint64_t state_ = 42;
+  std::mt19937_64 engine_{42};
 };
 
 FoundHost host(std::uint16_t preference, std::string name, std::vector<std::string> addresses) {
@@ -25,6 +24,12 @@ FoundHost host(std::uint16_t preference, std::string name, std::vector<std::stri
   for (const auto& address : addresses)
     found.addresses.push_back(asio::ip::make_address(address));
   return found;
+}
+
+std::vector<Host> first_lookups(const std::vector<Host>& hosts, Random& random) {
+  auto order = lookup_order(hosts, random);
+  order.resize(std::min(order.size(), kHostsAtOnce));
+  return order;
 }
 
 std::string first_of(const std::vector<Candidate>& candidates) {
@@ -62,7 +67,8 @@ TEST_CASE("families take turns, and neither is lost to the cap", "[delivery][hos
                                        host(20, "b", {"192.0.2.1"})};
   const auto capped = candidates_of(many, 25, Families::both, {}, {}, random);
   REQUIRE(capped.size() == 5);
-  CHECK(capped.back().address == "192.0.2.1");
+  CHECK(std::any_of(capped.begin(), capped.end(),
+                    [](const Candidate& one) { return one.address == "192.0.2.1"; }));
 }
 
 TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[delivery][hosts]") {
@@ -78,10 +84,10 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   for (std::uint32_t i = 0; i < 1000; ++i)
     addresses.records.emplace_back(asio::ip::address_v4(0xc0000200U + i));
   std::vector<FoundHost> found;
-  for (const auto& one : hosts_to_try(chosen.hosts, random)) {
+  for (const auto& one : first_lookups(chosen.hosts, random)) {
     found.emplace_back();
     found.back().host = one;
-    add_addresses(found.back(), addresses);
+    add_addresses(found.back(), addresses, random);
     CHECK(found.back().addresses.size() == 100);
   }
   CHECK(found.size() == 10);
@@ -96,7 +102,8 @@ TEST_CASE("every host and every address has its turn", "[delivery][hosts]") {
   hosts.push_back({20, "backup.test", false});
   std::set<std::string> seen;
   for (int i = 0; i < 200; ++i) {
-    const auto tried = hosts_to_try(hosts, random);
+    CHECK(lookup_order(hosts, random).size() == 31);
+    const auto tried = first_lookups(hosts, random);
     REQUIRE(tried.size() == 10);
     for (const auto& one : tried)
       seen.insert(one.name);
@@ -120,6 +127,59 @@ TEST_CASE("every host and every address has its turn", "[delivery][hosts]") {
     CHECK(candidates[3].host == "backup");
   }
   CHECK(seen.size() == 22);
+}
+
+TEST_CASE("however hosts are spread over preferences, each is tried", "[delivery][hosts]") {
+  Counting random;
+  struct World {
+    const char* name;
+    std::vector<std::pair<std::uint16_t, int>> ranks;  // preference, how many hosts
+  };
+  const std::vector<World> worlds = {
+      {"ten preferences and one more",
+       {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}, {9, 1}, {50, 1}}},
+      {"three preferences", {{10, 6}, {20, 8}, {30, 1}}},
+      {"one, many, one", {{1, 1}, {2, 20}, {50, 1}}},
+      {"many equal ones", {{10, 25}}},
+      {"twenty preferences of three",
+       {{0, 3},  {1, 3},  {2, 3},  {3, 3},  {4, 3},  {5, 3},  {6, 3},  {7, 3},  {8, 3},  {9, 3},
+        {10, 3}, {11, 3}, {12, 3}, {13, 3}, {14, 3}, {15, 3}, {16, 3}, {17, 3}, {18, 3}, {19, 3}}},
+  };
+  for (const auto& world : worlds) {
+    INFO(world.name);
+    std::vector<Host> hosts;
+    for (const auto& [preference, count] : world.ranks)
+      for (int i = 0; i < count; ++i)
+        hosts.push_back({preference, "mx" + std::to_string(hosts.size()) + ".test", false});
+    std::set<std::string> tried;
+    for (int attempt = 0; attempt < 2000; ++attempt) {
+      std::vector<FoundHost> found;
+      for (const auto& one : first_lookups(hosts, random)) {
+        const auto number = std::to_string(1 + std::stoul(one.name.substr(2)));
+        found.push_back(host(one.preference, one.name, {"192.0.2." + number}));
+      }
+      const auto usable = usable_hosts(found, "x.test", true);
+      for (const auto& one : candidates_of(usable.hosts, 25, Families::both, {}, {}, random))
+        tried.insert(one.host);
+    }
+    CHECK(tried.size() == hosts.size());
+  }
+}
+
+TEST_CASE("each of many addresses of a host has its turn", "[delivery][hosts]") {
+  Counting random;
+  dns::Answer<asio::ip::address> answer;
+  answer.status = dns::Status::records;
+  for (std::uint32_t i = 0; i < 300; ++i)
+    answer.records.emplace_back(asio::ip::address_v4(0xc0000200U + i));
+  std::set<std::string> seen;
+  for (int i = 0; i < 100; ++i) {
+    FoundHost one = host(10, "mx", {});
+    add_addresses(one, answer, random);
+    for (const auto& address : one.addresses)
+      seen.insert(address.to_string());
+  }
+  CHECK(seen.size() == 300);
 }
 
 TEST_CASE("sites of many hosts that differ have names that differ", "[delivery][hosts]") {

@@ -27,7 +27,8 @@ Task<void> find(dns::Resolver& resolver, std::string name, TlsaLookup& found) {
   FoundHost host;
   host.host.name = std::move(name);
   const auto addresses = co_await resolver.a(host.host.name);
-  add_addresses(host, addresses);
+  SystemRandom random;
+  add_addresses(host, addresses, random);
   found = co_await look_up_tlsa(resolver, host, 25);
 }
 
