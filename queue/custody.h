@@ -119,7 +119,8 @@ class Custody {
   Result<void> submit_waiting(const mail::Message& message, std::string_view head, Effects& effects,
                               Result<void>& refused);
   bool is_blocked(const mail::Message& message) const;
-  Result<void> note_parked(const mail::Message& message, Effects& effects);
+  Result<void> note_parked(const mail::Message& message, const mail::Recipient& recipient,
+                           Effects& effects);
   Result<bool> waits_for_site(const Record& record, const mail::Message& message);
   Result<void> land_again(mail::MessageId id);
   MessageRow new_row(const mail::Message& message) const;

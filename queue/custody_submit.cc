@@ -78,18 +78,18 @@ Result<void> Custody::submit(const std::shared_ptr<const mail::Message>& message
   return {};
 }
 
-// The usual message to a dead site: delivery could only give it back.
+// Mail to dead sites alone: delivery could only give it back.
 bool Custody::is_blocked(const mail::Message& message) const {
   const auto& recipients = message.envelope.recipients;
-  return store.has_blocked_sites() && recipients.size() == 1 &&
-         store.is_known_blocked(mail::domain_of(recipients[0].address), now());
+  return store.has_blocked_sites() &&
+         std::all_of(recipients.begin(), recipients.end(), [&](const auto& recipient) {
+           return store.is_known_blocked(mail::domain_of(recipient.address), now());
+         });
 }
 
-// Nobody will write about it before the site's next probe, which may be another message's.
-Result<void> Custody::note_parked(const mail::Message& message, Effects& effects) {
-  if (!log_.enabled(Level::info))
-    return {};
-  const auto& recipient = message.envelope.recipients.front();
+// Nobody will write about it before its site's next probe, which may be another message's.
+Result<void> Custody::note_parked(const mail::Message& message, const mail::Recipient& recipient,
+                                  Effects& effects) {
   auto domain = store.domain_id(mail::domain_of(recipient.address));
   if (!domain)
     return domain.error();
@@ -119,9 +119,10 @@ Result<void> Custody::submit_waiting(const mail::Message& message, std::string_v
     store.forget();
     if (auto undone = store.database().execute("ROLLBACK TO one"); !undone)
       return undone.error();
-  } else if (row.tried) {
-    if (auto logged = note_parked(message, effects); !logged)
-      return logged.error();
+  } else if (row.tried && log_.enabled(Level::info)) {
+    for (const auto& recipient : message.envelope.recipients)
+      if (auto logged = note_parked(message, recipient, effects); !logged)
+        return logged.error();
   }
   expect(now());
   return store.database().execute("RELEASE one");

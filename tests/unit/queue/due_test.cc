@@ -77,6 +77,33 @@ TEST_CASE_METHOD(Waiting, "slow sites leave room for one that was idle", "[queue
   hand.next(must_accept("a@b.test", {"c@idle.test"}));
 }
 
+TEST_CASE_METHOD(Waiting, "mail to blocked sites alone waits as if it had been tried",
+                 "[queue][due][site]") {
+  start();
+  for (const char* name : {"d.test", "e.test", "open.test"})
+    queue->assign_site(name, std::string("mx.") + name);
+  queue->set_site(blocked("mx.d.test", hours(1)));
+  queue->set_site(blocked("mx.e.test", hours(2)));
+  for (const char* known : {"a@d.test", "a@e.test"})
+    must_accept("a@b.test", {known});
+  settle();
+  const auto parked = must_accept("a@b.test", {"c@d.test", "f@d.test", "c@e.test"});
+  const auto tried = must_accept("a@b.test", {"c@d.test", "c@open.test"});
+  hand.next(tried);
+  settle();
+  CHECK(hand.count() == 0);
+  CHECK(log.count("deferred") == 3);  // a line for each recipient
+  Filter deferred;
+  deferred.status = "deferred";
+  REQUIRE(list(deferred).size() == 1);
+  CHECK(list(deferred)[0].id == parked);
+  CHECK(list(deferred)[0].recipients.size() == 3);
+  SiteState open_again;
+  open_again.site = "mx.d.test";
+  queue->set_site(open_again);
+  CHECK(hand.next(parked).recipients.size() == 2);
+}
+
 TEST_CASE_METHOD(Waiting, "mail of a blocked site is not touched until it may be probed",
                  "[queue][due][site]") {
   start();
