@@ -5,6 +5,9 @@
 
 #include <boost/json/array.hpp>
 
+#include <algorithm>
+#include <vector>
+
 namespace postrider::cli {
 
 namespace {
@@ -54,9 +57,13 @@ std::string queue_rows(const json::object& queue, std::int64_t now) {
   std::string out = row("queue", text);
   if (messages == 0)
     return out;
-  out.append(row("", std::to_string(number_of(queue, "active")) + " active, " +
-                         std::to_string(number_of(queue, "deferred")) + " deferred, " +
-                         std::to_string(number_of(queue, "held")) + " held"));
+  std::string parts;
+  for (const char* name : {"active", "queued", "deferred", "held"})
+    parts.append(parts.empty() ? "" : ", ")
+        .append(std::to_string(number_of(queue, name)))
+        .append(" ")
+        .append(name);
+  out.append(row("", parts));
   if (const auto damaged = static_cast<std::uint64_t>(number_of(queue, "quarantined")); damaged > 0)
     out.append(row("ALARM", counted(damaged, "message") +
                                 " held because of damage: see `postrider queue --status held`"));
@@ -66,25 +73,37 @@ std::string queue_rows(const json::object& queue, std::int64_t now) {
   return out;
 }
 
+std::string site_row(const json::object& site, std::int64_t now) {
+  std::string out = "  ";
+  out.append(text_of(site, "site")).append(": ");
+  out.append(counted(static_cast<std::uint64_t>(number_of(site, "recipients")), "recipient"));
+  out.append(" wait, ");
+  out.append(counted(static_cast<std::uint64_t>(number_of(site, "failures")), "failure"));
+  out.append(" since ").append(local_time(number_of(site, "since")));
+  const auto until = number_of(site, "blocked_until");
+  out.append(until > now ? ", next try in " + short_span(until - now) : ", next try now");
+  out.append("\n    ").append(text_of(site, "reason")).append("\n");
+  return out;
+}
+
+// Those for whom most waits, as many as fit on a screen.
 std::string site_rows(const json::array& sites, std::int64_t now) {
+  constexpr std::size_t kMostSites = 20;
   std::string out = row("trouble", sites.empty() ? "no site" : counted(sites.size(), "site") + ":");
-  for (const auto& value : sites) {
-    const auto* site = value.if_object();
-    if (site == nullptr)
-      continue;
-    out.append("  ").append(text_of(*site, "site")).append(": ");
-    if (site->contains("messages"))
-      out.append(counted(static_cast<std::uint64_t>(number_of(*site, "messages")), "message"))
-          .append(" wait, ");
-    else if (site->contains("recipients"))
-      out.append(counted(static_cast<std::uint64_t>(number_of(*site, "recipients")), "recipient"))
-          .append(" wait, ");
-    out.append(counted(static_cast<std::uint64_t>(number_of(*site, "failures")), "failure"));
-    out.append(" since ").append(local_time(number_of(*site, "since")));
-    const auto until = number_of(*site, "blocked_until");
-    out.append(until > now ? ", next try in " + short_span(until - now) : ", next try now");
-    out.append("\n    ").append(text_of(*site, "reason")).append("\n");
-  }
+  std::vector<const json::object*> shown;
+  for (const auto& value : sites)
+    if (const auto* site = value.if_object())
+      shown.push_back(site);
+  std::sort(shown.begin(), shown.end(), [](const auto* a, const auto* b) {
+    const auto waiting = number_of(*a, "recipients"), others = number_of(*b, "recipients");
+    return waiting != others ? waiting > others : a < b;
+  });
+  for (std::size_t i = 0; i < std::min(shown.size(), kMostSites); ++i)
+    out.append(site_row(*shown[i], now));
+  if (shown.size() > kMostSites)
+    out.append("  and ")
+        .append(counted(shown.size() - kMostSites, "other site"))
+        .append(": postrider status --json\n");
   return out;
 }
 

@@ -27,13 +27,14 @@ const char* queue_name(const queue::ListedMessage& message) {
   return message.status == "queued" ? "incoming" : "deferred";
 }
 
-const char* state_name(const queue::ListedRecipient& recipient) {
+const char* state_name(const queue::ListedRecipient& recipient,
+                       const queue::ListedMessage& message) {
   constexpr const char* names[] = {"queued", "held", "bouncing", "delivered", "bounced", "removed"};
   if (recipient.active)
     return "active";
-  // Untried, but with a reason: its site is blocked.
+  // Untried, but with a reason: its site is blocked. Never anything else than its message says.
   if (recipient.state == queue::RecipientState::queued &&
-      (recipient.attempts > 0 || recipient.last))
+      (recipient.attempts > 0 || (recipient.last && message.status != "queued")))
     return "deferred";
   return names[static_cast<int>(recipient.state)];
 }
@@ -78,13 +79,14 @@ class Members {
   bool first_ = true;
 };
 
-void add_recipient(const queue::ListedRecipient& recipient, std::string& out) {
+void add_recipient(const queue::ListedRecipient& recipient, const queue::ListedMessage& message,
+                   std::string& out) {
   out.push_back('{');
   Members members(out);
   members.text("address", recipient.address);
   if (recipient.last && recipient.last->verdict != mail::Verdict::delivered)
     members.text("delay_reason", recipient.last->reason());
-  members.text("state", state_name(recipient));
+  members.text("state", state_name(recipient, message));
   members.text("domain", recipient.domain);
   if (!recipient.site.empty())
     members.text("site", recipient.site);
@@ -126,7 +128,7 @@ void add_message_line(const queue::ListedMessage& message, std::string& out) {
   for (const auto& recipient : message.recipients) {
     if (&recipient != &message.recipients.front())
       out.push_back(',');
-    add_recipient(recipient, out);
+    add_recipient(recipient, message, out);
   }
   out.push_back(']');
   members.text("status", message.status);
@@ -169,6 +171,7 @@ json::object to_json(const queue::Totals& totals) {
   object["messages"] = totals.messages;
   object["recipients"] = totals.recipients;
   object["active"] = totals.active;
+  object["queued"] = totals.queued;
   object["deferred"] = totals.deferred;
   object["held"] = totals.held;
   object["quarantined"] = totals.quarantined;

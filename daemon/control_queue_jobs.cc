@@ -21,8 +21,6 @@ namespace json = boost::json;
 constexpr std::size_t kFirstPage = 25;
 constexpr std::size_t kPage = 200;
 constexpr auto kProgressEvery = std::chrono::milliseconds(500);
-// Messages behind a site are counted for `status`, one by one, as long as this takes no longer.
-constexpr auto kCountingTime = std::chrono::milliseconds(300);
 
 json::object changed_object(const queue::Changed& changed) {
   json::object object;
@@ -204,27 +202,14 @@ class StatusJob : public ControlJob {
 
   json::array sites() {
     json::array troubled;
-    const auto until = context_.clock.steady() + kCountingTime;
     for (const auto& site : context_.queue.sites()) {
       if (site.failures == 0)
         continue;
       auto object = to_json(site);
       object["recipients"] = site.recipients;
-      if (const auto messages = messages_behind(site.site, until))
-        object["messages"] = *messages;
       troubled.push_back(std::move(object));
     }
     return troubled;
-  }
-
-  // Nothing where there was no time to see them all.
-  std::optional<std::uint64_t> messages_behind(const std::string& site, SteadyTime until) const {
-    queue::Counting counting;
-    counting.filter.site = site;
-    while (!counting.is_done)
-      if (context_.clock.steady() >= until || !context_.queue.count_on(counting))
-        return std::nullopt;
-    return counting.counted.messages;
   }
 
   JobContext context_;

@@ -36,6 +36,11 @@ class Listing {
                                         std::size_t most, std::vector<ListedMessage>& listed);
   Result<void> begin_count(Counting& counting, const PreparedFilter& filter);
   Result<void> count_incoming(Counting& counting, const PreparedFilter& filter);
+  // Of waiting mail, by status.
+  struct Tally {
+    std::int64_t messages[4] = {}, recipients[4] = {}, bytes = 0;
+  };
+  Result<Tally> tally();
   Result<void> count_by_status(Counting& counting);
   Result<void> count_of_domain(Counting& counting, const std::string& domain);
   Result<void> count_range(Counting& counting, const PreparedFilter& filter, IdRange range);

@@ -9,9 +9,13 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::int64_t kDeferred = 1, kHeld = 2;  // statuses in `tally`
-constexpr std::int64_t kActive = 3;               // never there
+constexpr std::int64_t kQueued = 0, kDeferred = 1, kHeld = 2;  // statuses in `tally`
+constexpr std::int64_t kActive = 3;                            // never there
 constexpr std::int64_t kCountedAtOnce = 10'000;
+
+std::uint64_t count_of(std::int64_t number) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(number, 0));
+}
 
 }  // namespace
 
@@ -82,8 +86,8 @@ Result<void> Listing::count_incoming(Counting& counting, const PreparedFilter& f
 }
 
 // From the kept figures; what is in delivery's hands is looked at one by one.
-Result<void> Listing::count_by_status(Counting& counting) {
-  std::int64_t messages[4] = {}, recipients[4] = {};
+Result<Listing::Tally> Listing::tally() {
+  Tally tally;
   {
     Query query(totals_);
     for (;;) {
@@ -93,8 +97,9 @@ Result<void> Listing::count_by_status(Counting& counting) {
       if (!*row)
         break;
       if (const auto status = query.integer(0); status >= 0 && status < kActive) {
-        messages[status] = query.integer(1);
-        recipients[status] = query.integer(2);
+        tally.messages[status] = query.integer(1);
+        tally.recipients[status] = query.integer(2);
+        tally.bytes += query.integer(3);
       }
     }
   }
@@ -107,19 +112,25 @@ Result<void> Listing::count_by_status(Counting& counting) {
     if (!*row)
       continue;
     const auto alive = query.integer(0) + query.integer(1);
-    const auto status = query.integer(0) == 0 ? kHeld : query.integer(2) != 0 ? kDeferred : 0;
-    --messages[status];
-    recipients[status] -= alive;
-    ++messages[kActive];
-    recipients[kActive] += alive;
+    const auto status = query.integer(0) == 0 ? kHeld : query.integer(2) != 0 ? kDeferred : kQueued;
+    --tally.messages[status];
+    tally.recipients[status] -= alive;
+    ++tally.messages[kActive];
+    tally.recipients[kActive] += alive;
   }
+  return tally;
+}
+
+Result<void> Listing::count_by_status(Counting& counting) {
+  const auto tally = this->tally();
+  if (!tally)
+    return tally.error();
   const char* const names[] = {"queued", "deferred", "held", "active"};
   for (std::size_t i = 0; i < std::size(names); ++i) {
     if (counting.filter.status && *counting.filter.status != names[i])
       continue;
-    counting.counted.messages += static_cast<std::uint64_t>(std::max<std::int64_t>(messages[i], 0));
-    counting.counted.recipients +=
-        static_cast<std::uint64_t>(std::max<std::int64_t>(recipients[i], 0));
+    counting.counted.messages += count_of(tally->messages[i]);
+    counting.counted.recipients += count_of(tally->recipients[i]);
   }
   return {};
 }
@@ -223,27 +234,17 @@ Result<Totals> Listing::totals() {
   auto reading = Transaction::begin_reading(database_);
   if (!reading)
     return reading.error();
+  const auto tally = this->tally();
+  if (!tally)
+    return tally.error();
   Totals totals;
-  const auto number = [](Query& query, int column) {
-    return static_cast<std::uint64_t>(query.integer(column));
-  };
-  {
-    Query query(totals_);
-    for (;;) {
-      auto row = query.next();
-      if (!row)
-        return row.error().during("count the queue");
-      if (!*row)
-        break;
-      totals.messages += number(query, 1);
-      totals.recipients += number(query, 2);
-      totals.bytes += number(query, 3);
-      if (query.integer(0) == kDeferred)
-        totals.deferred = number(query, 1);
-      if (query.integer(0) == kHeld)
-        totals.held = number(query, 1);
-    }
-  }
+  for (const auto recipients : tally->recipients)
+    totals.recipients += count_of(recipients);
+  totals.queued = count_of(tally->messages[kQueued]);
+  totals.deferred = count_of(tally->messages[kDeferred]);
+  totals.held = count_of(tally->messages[kHeld]);
+  totals.active = count_of(tally->messages[kActive]);
+  totals.bytes = count_of(tally->bytes);
   {
     Query query(totals_incoming_);
     for (;;) {
@@ -252,9 +253,10 @@ Result<Totals> Listing::totals() {
         return row.error().during("count the queue");
       if (!*row)
         break;
-      ++totals.messages;
-      totals.bytes += number(query, 1);
-      if (const auto message = decode_head({query.integer(0)}, query.blob(2)))
+      const mail::MessageId id{query.integer(0)};
+      ++(leases_.is_leased(id) ? totals.active : totals.queued);
+      totals.bytes += count_of(query.integer(1));
+      if (const auto message = decode_head(id, query.blob(2)))
         totals.recipients += message->envelope.recipients.size();
     }
   }
@@ -263,9 +265,9 @@ Result<Totals> Listing::totals() {
     auto row = query.next();
     if (!row)
       return row.error().during("count the queue");
-    totals.quarantined = number(query, 0);
+    totals.quarantined = count_of(query.integer(0));
   }
-  totals.active = leases_.size();
+  totals.messages = totals.active + totals.queued + totals.deferred + totals.held;
   Query query(oldest_);
   auto row = query.next();
   if (!row)

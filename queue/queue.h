@@ -200,7 +200,8 @@ struct Attempt {
 };
 
 struct Totals {
-  std::uint64_t messages = 0, recipients = 0, active = 0, deferred = 0, held = 0, bytes = 0;
+  std::uint64_t messages = 0, recipients = 0, bytes = 0;
+  std::uint64_t active = 0, queued = 0, deferred = 0, held = 0;  // of messages, each once
   std::uint64_t quarantined = 0;  // of those held: because their content was damaged
   TimePoint oldest;
 };
