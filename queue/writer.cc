@@ -15,7 +15,8 @@ constexpr Duration kLook = std::chrono::seconds(1);  // at the clock, while mail
 constexpr Duration kSoon = std::chrono::milliseconds(3);
 constexpr std::size_t kMany = 64;
 constexpr int kMostDamagedAtOnce = 64;
-constexpr std::chrono::microseconds kChangesAtOnce{4000};
+// What changes take of a transaction: as long as its sync, within these.
+constexpr std::chrono::microseconds kChangesAtOnce{4000}, kMostChangesAtOnce{20'000};
 constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
 
 template <class T>
@@ -148,6 +149,7 @@ void Writer::process() {
     reopen();
   if (!is_open_ || !has_room_ || store_is_full_)
     refuse_submissions(is_open_ ? no_room() : Error(Errc::storage, "store message"));
+  bool is_stored = false;
   if (is_open_) {
     Effects effects;
     auto done = check_files();
@@ -155,7 +157,8 @@ void Writer::process() {
       done = sync_notices();
     if (done)
       done = transact_around_damage(effects);
-    if (done)
+    is_stored = done.has_value();
+    if (is_stored)
       committed(effects);
     else
       failed(done.error(), effects);
@@ -163,6 +166,8 @@ void Writer::process() {
     keep_for_later();
   }
   answer();
+  if (is_stored)
+    maintain_after_commit();
   if (is_idle_ && is_open_)
     maintain_idle();
   if (is_open_)
@@ -222,7 +227,11 @@ Result<void> Writer::transact(Effects& effects) {
   if (auto done = store_marks(kIdsAhead); !done)
     return done.error();
   ++effects.counted.commits;
-  return transaction->commit();
+  const auto begun = std::chrono::steady_clock::now();
+  auto done = transaction->commit();
+  commit_took_ = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - begun);
+  return done;
 }
 
 Result<void> Writer::store_inbox(Effects& effects) {
@@ -255,12 +264,14 @@ Writer::Changing::Changing(Inbox::Change change, TimePoint wall, Log& log)
       told(std::make_shared<ChangeTold>(change.verb, std::move(change.filter), change.dry_run,
                                         std::move(change.actor), std::move(change.on_done), log)) {}
 
-// Somebody may be waiting for this transaction: all changes together take a few milliseconds of it.
+// Somebody may be waiting for this transaction: all changes together take a few milliseconds of it,
+// or where the disk is slow, as long as he waits for that.
 Result<void> Writer::go_on_changing(Effects& effects) {
   for (auto& change : work_.changes)
     changing_.emplace_back(std::move(change), custody_.time.wall(), log_);
   work_.changes.clear();
-  const auto most = kChangesAtOnce / std::max<std::size_t>(changing_.size(), 1);
+  const auto most = std::clamp(commit_took_, kChangesAtOnce, kMostChangesAtOnce) /
+                    std::max<std::size_t>(changing_.size(), 1);
   for (auto& each : changing_) {
     if (!each.run.has_begun)
       if (auto done = custody_.begin(each.run, ids_.next(clock_.now()).value); !done)
@@ -335,7 +346,6 @@ void Writer::committed(Effects& effects) {
   if (log_.enabled(Level::info))
     for (const auto id : effects.gone)
       log_.write(LogEvent(Level::info, "removed", to_string(id)).add("by", "administrator"));
-  maintain_after_commit();
 }
 
 // Large content is read once before it goes out: elsewhere, so that nobody waits for the disk.

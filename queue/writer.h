@@ -182,6 +182,7 @@ class Writer {
   };
 
   // The thread's own.
+  std::chrono::microseconds commit_took_{0};  // the latest
   std::vector<Changing> changing_;
   Inbox work_;
   Inbox kept_;  // records and site states that wait for the store to work again

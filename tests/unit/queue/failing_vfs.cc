@@ -38,6 +38,7 @@ struct FailingVfs::State {
   Mode mode = Mode::once;
   bool failed = false;
   bool is_cut = false;
+  std::function<void()> on_database_sync;
   std::map<std::string, std::vector<Undo>> unsynced;
 
   // The code to fail with, or SQLITE_OK. Under the mutex.
@@ -92,8 +93,15 @@ int on_truncate(sqlite3_file* handle, sqlite3_int64 size) {
 }
 
 int on_sync(sqlite3_file* handle, int flags) {
-  const std::lock_guard lock(state->mutex);
   File& file = as_file(handle);
+  if (file.path->ends_with(".db")) {
+    std::unique_lock lock(state->mutex);
+    const auto hook = state->on_database_sync;
+    lock.unlock();
+    if (hook)
+      hook();
+  }
+  const std::lock_guard lock(state->mutex);
   ++state->syncs;
   if (const int code = state->count(file); code != SQLITE_OK)
     return code;
@@ -236,6 +244,11 @@ void FailingVfs::fail_at(std::uint64_t number, int code, Mode mode) {
 
 void FailingVfs::heal() {
   fail_at(0, SQLITE_OK, Mode::once);
+}
+
+void FailingVfs::on_database_sync(std::function<void()> hook) {
+  const std::lock_guard lock(state_->mutex);
+  state_->on_database_sync = std::move(hook);
 }
 
 std::uint64_t FailingVfs::operations() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace postrider::queue::test {
@@ -20,6 +21,8 @@ class FailingVfs {
   // Counts writes, truncations and syncs from now; the one with this number (from 1) fails.
   void fail_at(std::uint64_t number, int code, Mode mode);
   void heal();
+  // Called on the thread that syncs the database itself, not its log, before it does.
+  void on_database_sync(std::function<void()> hook);
   std::uint64_t operations() const;  // since the last fail_at() or heal()
   std::uint64_t syncs() const;       // in all
   std::uint64_t writes() const;      // in all

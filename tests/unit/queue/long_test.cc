@@ -1,4 +1,5 @@
 // What takes long is done in pieces, between which mail goes on.
+#include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -14,20 +15,22 @@ using mail::Verdict;
 namespace {
 
 struct Long : QueueFixture {
-  Long() {
+  explicit Long(const char* vfs = nullptr) {
     settings.fresh_messages = 1;  // the others wait at once
     settings.leased_messages = 1;
-    open();
+    auto opened = Queue::open_with(settings, clock, log, vfs);
+    REQUIRE(opened.has_value());
+    queue = *std::move(opened);
     start();
   }
 
   void fill(std::size_t messages, const std::string& content = "Subject: x\r\n\r\nbody\r\n") {
-    std::atomic<std::size_t> stored{0};
+    stored = 0;
     for (std::size_t i = 0; i < messages; ++i) {
       Submission submission;
       submission.message = std::make_shared<const mail::Message>(
           make("a@b.test", {"c@d" + std::to_string(i % 7) + ".test", "d@e.test"}, content));
-      loop.loop.post([this, &stored, kept = std::make_shared<Submission>(std::move(submission))] {
+      loop.loop.post([this, kept = std::make_shared<Submission>(std::move(submission))] {
         loop.loop.spawn(store(*queue, loop.loop, std::move(*kept), stored), log, "store");
       });
     }
@@ -36,12 +39,22 @@ struct Long : QueueFixture {
     REQUIRE(stored == messages);
   }
 
+  std::atomic<std::size_t> stored{0};
+
   static Task<void> store(Queue& queue, Loop& loop, Submission submission,
                           std::atomic<std::size_t>& stored) {
     const auto accepted = co_await queue.accept(loop, std::move(submission));
     if (accepted)
       ++stored;
   }
+};
+
+struct HasVfs {
+  FailingVfs vfs;  // outlives the queue
+};
+
+struct LongOnVfs : HasVfs, Long {
+  LongOnVfs() : Long(vfs.name()) {}
 };
 
 }  // namespace
@@ -160,6 +173,24 @@ TEST_CASE_METHOD(Long, "room is given back when a long queue is empty", "[queue]
   // And the queue works on.
   must_accept("a@b.test", {"c@d.test"});
   CHECK(list().size() == 1);
+}
+
+TEST_CASE_METHOD(LongOnVfs, "who waits for a commit does not wait for the database to be synced",
+                 "[queue][checkpoint]") {
+  std::atomic<int> syncs{0}, waited_for{0};
+  vfs.on_database_sync([&] {
+    ++syncs;
+    // All that is stored has been answered already, or will be while this goes on.
+    const auto taken = queue->counters().accepted;
+    for (int i = 0; i < 10'000 && stored < taken; ++i)
+      ::usleep(1000);
+    if (stored < taken)
+      ++waited_for;
+  });
+  fill(600, std::string(60'000, 'x'));  // 36 MB: more than the log holds
+  CHECK(syncs > 0);
+  CHECK(waited_for == 0);
+  vfs.on_database_sync({});
 }
 
 }  // namespace postrider::queue::test
