@@ -117,6 +117,8 @@ struct LocalConfig {
   std::vector<std::string> users;    // if not empty, only with the rights of these
   std::uint64_t deliveries = 10;     // at one time
   Duration command_time{std::chrono::minutes(15)};
+  std::uint64_t command_processes = 200;  // with all that it starts; 0: no limit
+  std::uint64_t command_memory = std::uint64_t{1} << 30U;
   std::uint64_t mbox_size = 0;  // 0: no limit
 };
 

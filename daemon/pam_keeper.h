@@ -26,6 +26,7 @@ class PamKeeper {
   void serve(const ParentRules& rules);
   // Whether that was it; then it is due again after a while, longer each time it fails soon.
   bool has_ended(pid_t pid, SteadyTime now);
+  pid_t pid() const { return pid_; }  // 0: it does not run
   std::optional<SteadyTime> due() const { return due_; }
   void start(const ParentRules& rules, SteadyTime now);
   void forget_socket() { socket_.reset(); }  // in a child of the parent

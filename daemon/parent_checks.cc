@@ -77,6 +77,8 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
                   static_cast<std::uint32_t>(config.local.minimum_uid),
                   {}};
   rules.limits.time = config.local.command_time;
+  rules.limits.processes = config.local.command_processes;
+  rules.limits.memory = config.local.command_memory;
   rules.limits.mailbox_size = config.local.mbox_size;
   rules.config = std::make_shared<const Config>(config);
   return rules;

@@ -16,6 +16,7 @@
 #include <csignal>
 #include <fcntl.h>
 #include <grp.h>
+#include <optional>
 #include <pwd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -151,7 +152,7 @@ Result<void> check_own(const ParentRules& rules, const Account& account, const L
 
 void perform(const ParentRules& rules, const ParentRequest& request, const Account& account,
              const FileDescriptor& asker, const FileDescriptor& file, FileDescriptor body,
-             TableReader& tables) {
+             TableReader& tables, const std::optional<delivery::CommandGroup>& group) {
   const auto bytes = read_job(file);
   if (!bytes)
     return answer_error(asker.get(), bytes.error());
@@ -170,7 +171,10 @@ void perform(const ParentRules& rules, const ParentRequest& request, const Accou
   confine(*job);
   delivery::LocalBody content;
   content.file = std::move(body);
-  const auto outcome = delivery::perform_here(*job, content, asker.get());
+  tables.end();
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  const auto outcome =
+      delivery::perform_here(*job, content, {asker.get(), group ? &*group : nullptr, true});
   answer(asker.get(), ParentAnswer::outcome, Error(), queue::encode_outcome(outcome));
 }
 
@@ -241,8 +245,9 @@ Result<void> become(const ParentRules& rules, const Account& account, gid_t furt
   return {};
 }
 
-[[noreturn]] void run_child(const ParentRules& rules, const ParentRequest& request,
-                            const Account& account, std::array<FileDescriptor, 3> descriptors) {
+[[noreturn]] void run_child(const ParentRules& rules, const CommandGroups& groups,
+                            const ParentRequest& request, const Account& account,
+                            std::array<FileDescriptor, 3> descriptors) {
   ::signal(SIGCHLD, SIG_DFL);
   ::setpgid(0, 0);
   sigset_t none;
@@ -255,12 +260,16 @@ Result<void> become(const ParentRules& rules, const Account& account, gid_t furt
   Result<void> ready;
   if (reads_tables)
     ready = tables.start(rules, {asker.get(), file.get(), body.get()});
+  std::optional<delivery::CommandGroup> group;
+  if (ready && reads_tables && groups.exist())
+    if (auto made = groups.make(std::to_string(::getpid()), rules.limits))
+      group = std::move(*made);
   if (ready && rules.may_become_users)
     ready = become(rules, account, group_needed(rules, request));
   if (!ready)
     answer_error(asker.get(), ready.error());
   else if (request.verb == ParentVerb::perform)
-    perform(rules, request, account, asker, file, std::move(body), tables);
+    perform(rules, request, account, asker, file, std::move(body), tables, group);
   else if (request.verb == ParentVerb::token)
     run_token(request, asker);
   else

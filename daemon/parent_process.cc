@@ -7,11 +7,12 @@
 #include "daemon/sandbox.h"
 #include "daemon/table_reader.h"
 #include "delivery/local/account.h"
+#include "delivery/local/process_tree.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <fstream>
 #include <grp.h>
 #include <linux/capability.h>
 #include <optional>
@@ -31,6 +32,7 @@ constexpr std::uint64_t kKept =
 constexpr unsigned kMostChildren = 500;
 constexpr int kLookAgain = 250;            // milliseconds
 constexpr std::chrono::seconds kGrace{1};  // between a hang-up and the end
+constexpr std::chrono::minutes kSweep{1};  // for what a delivery left behind
 
 bool may_become_users() {
   return (effective_capabilities() & kKept) == kKept;
@@ -108,34 +110,29 @@ struct Child {
   std::optional<SteadyTime> unwanted;  // since then
 };
 
-// All that it started as itself, a command say, which is the head of a session of its own.
-std::vector<pid_t> children_of(pid_t pid) {
-  const auto name = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children";
-  std::vector<pid_t> found;
-  std::ifstream file(name);
-  for (pid_t child = 0; file >> child;)
-    found.push_back(child);
-  return found;
-}
-
 // By a process that is the user itself, since the parent may not signal others' processes. It has
-// no look at what the user does, so nothing the user does can hold it up.
+// no look at what the user does, so nothing the user does can hold it up. What it started becomes
+// the parent's, and a stray.
 void kill_child(const ParentRules& rules, const Child& child) {
   if (rules.may_become_users && !become(rules, child.account, 0))
     return;
-  const auto started = children_of(child.pid);
   (void)::syscall(SYS_pidfd_send_signal, child.process.get(), SIGKILL, nullptr, 0);
   ::kill(-child.pid, SIGKILL);
-  for (const auto pid : started) {
-    ::kill(-pid, SIGKILL);
-    ::kill(pid, SIGKILL);
-  }
 }
+
+// Deliveries of this user left processes behind, since then.
+struct Sweep {
+  Account account;
+  SteadyTime since;
+};
 
 class Parent {
  public:
-  Parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules)
-      : socket_(std::move(socket)), pam_(std::move(pam)), rules_(std::move(rules)) {}
+  Parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules, CommandGroups groups)
+      : socket_(std::move(socket)),
+        pam_(std::move(pam)),
+        rules_(std::move(rules)),
+        groups_(std::move(groups)) {}
 
   [[noreturn]] void run() {
     sigset_t child;
@@ -144,6 +141,7 @@ class Parent {
     ::sigprocmask(SIG_BLOCK, &child, nullptr);
     const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     std::vector<pollfd> waiting;
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pam_.serve(rules_);
     TableReader::prepare();
     for (;;) {
@@ -154,7 +152,8 @@ class Parent {
         waiting.push_back({one.asker.is_open() && !one.unwanted ? one.asker.get() : -1, 0, 0});
         is_any_unwanted = is_any_unwanted || (one.unwanted && one.asker.is_open());
       }
-      const int patience = is_any_unwanted || pam_.due() ? kLookAgain : -1;
+      const bool has_more = is_any_unwanted || pam_.due() || !sweeps_.empty() || !emptied_.empty();
+      const int patience = has_more ? kLookAgain : -1;
       if (::poll(waiting.data(), waiting.size(), patience) < 0 && errno != EINTR)
         ::_exit(1);
       look_at_askers(waiting);
@@ -164,6 +163,7 @@ class Parent {
         reap(ended.get());
       if (waiting[1].revents != 0)
         serve(receive(socket_.get()));
+      sweep();
     }
   }
 
@@ -178,13 +178,68 @@ class Parent {
       if (!child.unwanted || !child.asker.is_open() || now - *child.unwanted < kGrace)
         continue;
       child.asker.reset();
-      if (const pid_t pid = ::fork(); pid == 0) {
-        socket_.reset();
-        pam_.forget_socket();
-        kill_child(rules_, child);
-        ::_exit(0);
-      }
+      in_helper([&] { kill_child(rules_, child); });
     }
+  }
+
+  // A short process of ours that does one thing; nothing waits for its end.
+  template <typename Work>
+  void in_helper(const Work& work) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      socket_.reset();
+      pam_.forget_socket();
+      work();
+      ::_exit(0);
+    }
+    if (pid > 0)
+      helpers_.push_back(pid);
+  }
+
+  // The children that are none of ours: a delivery left them behind when it ended.
+  std::vector<pid_t> strays() const {
+    auto found = delivery::children_of(::getpid());
+    std::erase_if(found, [&](pid_t pid) {
+      return pid == pam_.pid() ||
+             std::find(helpers_.begin(), helpers_.end(), pid) != helpers_.end() ||
+             std::any_of(children_.begin(), children_.end(),
+                         [&](const Child& child) { return child.pid == pid; });
+    });
+    return found;
+  }
+
+  // Whose they are the kernel says by refusing: each user kills what is its own.
+  void sweep() {
+    std::erase_if(emptied_, [&](const std::string& name) { return groups_.end(name); });
+    if (sweeps_.empty())
+      return;
+    const auto now = std::chrono::steady_clock::now();
+    const auto left = strays();
+    std::erase_if(sweeps_,
+                  [&](const Sweep& one) { return left.empty() || now - one.since > kSweep; });
+    if (left.empty() || !helpers_.empty())
+      return;
+    delivery::end_trees(left);  // of the daemon's user
+    if (!rules_.may_become_users)
+      return;
+    for (const auto& one : sweeps_)
+      in_helper([&] {
+        if (become(rules_, one.account, 0))
+          delivery::end_trees(left);
+      });
+  }
+
+  void has_ended(const Child& child) {
+    if (groups_.exist() && !groups_.end(std::to_string(child.pid)))
+      emptied_.push_back(std::to_string(child.pid));
+    const auto same = std::find_if(sweeps_.begin(), sweeps_.end(), [&](const Sweep& one) {
+      return one.account.uid == child.account.uid;
+    });
+    const auto now = std::chrono::steady_clock::now();
+    if (same == sweeps_.end())
+      sweeps_.push_back({child.account, now});
+    else
+      same->since = now;
   }
 
   void reap(int ended) {
@@ -192,7 +247,12 @@ class Parent {
     (void)!::read(ended, &ignored, sizeof ignored);
     int status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      std::erase_if(children_, [&](const Child& child) { return child.pid == pid; });
+      std::erase(helpers_, pid);
+      std::erase_if(children_, [&](const Child& child) {
+        if (child.pid == pid)
+          has_ended(child);
+        return child.pid == pid;
+      });
       if (pam_.has_ended(pid, std::chrono::steady_clock::now()))
         answer(socket_.get(), ParentAnswer::helper_ended, system_error(status, ""), {});
     }
@@ -241,7 +301,7 @@ class Parent {
       pam_.forget_socket();
       for (auto& other : children_)
         other.asker.reset();
-      run_child(rules_, received.request, account, std::move(received.descriptors));
+      run_child(rules_, groups_, received.request, account, std::move(received.descriptors));
     }
     if (pid < 0)
       return reply(received.descriptors[0].get(), system_error("fork"));
@@ -289,10 +349,15 @@ class Parent {
   FileDescriptor socket_;
   PamKeeper pam_;
   ParentRules rules_;
+  CommandGroups groups_;
   std::vector<Child> children_;
+  std::vector<pid_t> helpers_;
+  std::vector<Sweep> sweeps_;         // by user
+  std::vector<std::string> emptied_;  // groups to be removed
 };
 
-[[noreturn]] void be_parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules) {
+[[noreturn]] void be_parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules,
+                            CommandGroups groups) {
   // The service manager may tell the whole group; we end when the daemon does.
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE})
     ::signal(number, SIG_IGN);
@@ -301,7 +366,7 @@ class Parent {
     ::_exit(71);
   }
   answer(socket.get(), ParentAnswer::nothing, Error(), {});
-  Parent(std::move(socket), std::move(pam), std::move(rules)).run();
+  Parent(std::move(socket), std::move(pam), std::move(rules), std::move(groups)).run();
 }
 
 }  // namespace
@@ -338,6 +403,15 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
   rules.may_become_users = rules.own.uid != 0 && may_become_users();
   rules.source.own_user =
       rules.own.name.empty() ? delivery::home_of_this_user().user : rules.own.name;
+  CommandGroups groups;
+  if (const auto folder = CommandGroups::own_folder(rules.own.uid); !folder.empty()) {
+    auto divided = CommandGroups::divide(folder, rules.own.uid, rules.own.gid);
+    if (!divided)
+      std::fprintf(stderr, "postrider: commands have no control groups: %s\n",
+                   divided.error().describe().c_str());
+    else
+      groups = std::move(*divided);
+  }
   ParentLink link;
   link.may_become_users = rules.may_become_users;
   link.pid = ::fork();
@@ -346,7 +420,7 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own) {
   if (link.pid == 0) {
     ours.reset();
     pam_ours.reset();
-    be_parent(std::move(theirs), std::move(pam_theirs), std::move(rules));
+    be_parent(std::move(theirs), std::move(pam_theirs), std::move(rules), std::move(groups));
   }
   theirs.reset();
   ParentReply ready{};

@@ -11,10 +11,14 @@
 // user, by the credentials file that the configuration names, which the child reads itself. What
 // a child is told to do it looks up again itself, and it ends when who asked no longer wants to
 // know. Started without root, the same happens without any change of user.
+//
+// Of a delivery nothing is left when its child has ended: what a command started becomes a child
+// of the parent then, and is killed, by a process of that user or as a whole control group.
 #pragma once
 
 #include "base/file.h"
 #include "base/result.h"
+#include "daemon/command_groups.h"
 #include "daemon/parent_checks.h"
 
 #include <sys/types.h>
@@ -34,9 +38,11 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own);
 
 // parent_child.cc. For good: the user, the user's group and at most one further, no capability.
 Result<void> become(const ParentRules& rules, const Account& account, gid_t further);
-// In the child, which it ends.
-[[noreturn]] void run_child(const ParentRules& rules, const ParentRequest& request,
-                            const Account& account, std::array<FileDescriptor, 3> descriptors);
+// In the child, which it ends. What may run a command has a group of `groups`, if there are any, by
+// the number of this process, which the parent removes.
+[[noreturn]] void run_child(const ParentRules& rules, const CommandGroups& groups,
+                            const ParentRequest& request, const Account& account,
+                            std::array<FileDescriptor, 3> descriptors);
 // Sends an answer; what cannot be sent is lost with who asked.
 void answer(int socket, ParentAnswer kind, const Error& error, std::string_view bytes);
 // `refused` or `failed`, with the code as it is: an Errc stays one.

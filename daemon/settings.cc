@@ -299,6 +299,8 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   }
   settings->minimum_uid = static_cast<std::uint32_t>(config.local.minimum_uid);
   settings->local_limits.time = config.local.command_time;
+  settings->local_limits.processes = config.local.command_processes;
+  settings->local_limits.memory = config.local.command_memory;
   settings->local_limits.mailbox_size = config.local.mbox_size;
   settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);

@@ -152,6 +152,7 @@ void TableReader::end() {
   if (pid_ > 0)
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }
+  pid_ = 0;
 }
 
 }  // namespace postrider::daemon

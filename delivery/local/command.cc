@@ -6,6 +6,7 @@
 #include "delivery/local/command_process.h"
 #include "delivery/local/local_content.h"
 #include "delivery/local/local_file.h"
+#include "delivery/local/process_tree.h"
 
 #include <array>
 #include <cerrno>
@@ -132,21 +133,58 @@ std::vector<std::string> command_environment(const LocalEnvelope& envelope, std:
           variable("DOMAIN", envelope.domain)};
 }
 
-mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body, int stop) {
+namespace {
+
+// A filter's last child may still write a copy.
+constexpr Duration kPatience = std::chrono::seconds(2);
+
+CommandBounds bounds_of(const TargetLimits& limits, const CommandGroup* group) {
+  CommandBounds bounds;
+  const bool is_held = group != nullptr && group->holds_tasks;
+  bounds.more_tasks = is_held ? 0 : limits.processes;
+  bounds.data = limits.memory;
+  bounds.group = group != nullptr ? group->processes.get() : -1;
+  bounds.is_nice = true;
+  return bounds;
+}
+
+// What the command left behind. patience: for what ends by itself.
+void end_rest(const CommandSetting& setting, Duration patience) {
+  if (!setting.is_alone)
+    return;
+  std::function<void()> end;
+  if (setting.group != nullptr && setting.group->kill.is_open())
+    end = [&] { setting.group->end(); };
+  if (!end_children(patience, end) && end)
+    end_children({});
+}
+
+}  // namespace
+
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body,
+                                 const CommandSetting& setting) {
   const auto& arguments = job.target.arguments;
   if (arguments.empty() || !arguments.front().starts_with('/'))
     return local_end(mail::Verdict::retry, {4, 3, 5}, "the command has no absolute path");
   const auto home = home_of_this_user();
-  auto process = CommandProcess::start(
-      arguments, command_environment(job.envelope, home.user, home.folder), home.folder);
-  if (!process)
-    return judge_command({CommandEnd::Kind::not_started, process.error().code().value(), {}},
-                         arguments.front());
-  Input input(job, body);
-  const auto end = converse(*process, input, job.target.limits, stop);
+  auto end = [&]() -> Result<CommandEnd> {
+    auto process = CommandProcess::start(
+        arguments, command_environment(job.envelope, home.user, home.folder), home.folder,
+        CommandProcess::Errors::with_output, bounds_of(job.target.limits, setting.group));
+    if (!process)
+      return CommandEnd{CommandEnd::Kind::not_started, process.error().code().value(), {}};
+    Input input(job, body);
+    return converse(*process, input, job.target.limits, setting.stop);
+  }();
+  const bool ended_itself =
+      end && (end->kind == CommandEnd::Kind::exited || end->kind == CommandEnd::Kind::killed);
+  end_rest(setting, ended_itself ? kPatience : Duration{});
   if (!end)
     return local_failure(end.error());
-  return judge_command(*end, arguments.front());
+  auto outcome = judge_command(*end, arguments.front());
+  if (setting.group != nullptr && outcome.verdict != mail::Verdict::delivered)
+    outcome.text += setting.group->wanted();
+  return outcome;
 }
 
 }  // namespace postrider::delivery

@@ -8,6 +8,7 @@
 // "_" (attacks.md I03).
 #pragma once
 
+#include "delivery/local/command_group.h"
 #include "delivery/local/target.h"
 #include "mail/outcome.h"
 
@@ -17,8 +18,10 @@
 
 namespace postrider::delivery {
 
-// stop: a descriptor; once it is readable, the command is ended and is to be tried again. -1: none.
-mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body, int stop);
+// Where the process is alone with its command, nothing that the command started is left at the
+// end: it has two seconds to end by itself once the command has, and is killed then.
+mail::Outcome deliver_to_command(const LocalJob& job, const LocalBody& body,
+                                 const CommandSetting& setting);
 
 // Letters, digits and "!@%-_=+:,./" stay, all else becomes "_". Pure.
 std::string harmless(std::string_view outside);

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -38,6 +39,49 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 constexpr mode_t kMask = 077;               // as Postfix's local(8)
 constexpr rlim_t kUsualDescriptors = 1024;  // above it select(2) fails
 
+constexpr int kNice = 5;
+
+void lower(__rlimit_resource_t resource, rlim_t most) {
+  rlimit limit{};
+  if (::getrlimit(resource, &limit) != 0)
+    return;
+  limit.rlim_max = std::min(limit.rlim_max, most);
+  limit.rlim_cur = std::min(limit.rlim_cur, limit.rlim_max);
+  ::setrlimit(resource, &limit);
+}
+
+// Into its group first: a group that cannot be joined leaves the limits of its processes.
+void set_bounds(const CommandBounds& bounds) {
+  if (bounds.group >= 0)
+    (void)!::write(bounds.group, "0", 1);
+  if (bounds.more_tasks > 0)
+    lower(RLIMIT_NPROC, bounds.more_tasks);
+  if (bounds.data > 0)
+    lower(RLIMIT_DATA, bounds.data);
+  if (bounds.is_nice)
+    ::setpriority(PRIO_PROCESS, 0, kNice);
+}
+
+// Of this user, threads too, as RLIMIT_NPROC counts them.
+std::uint64_t count_tasks() {
+  std::uint64_t count = 0;
+  std::error_code failed;
+  const std::filesystem::directory_iterator all("/proc", failed);
+  for (auto one = begin(all); one != end(all) && !failed; one.increment(failed)) {
+    const auto& path = one->path();
+    struct stat about {};
+    struct stat tasks {};
+    const bool is_process =
+        path.filename().string().find_first_not_of("0123456789") == std::string::npos;
+    if (!is_process || ::stat(path.c_str(), &about) != 0 || about.st_uid != ::getuid())
+      continue;
+    // A folder's links are its folders and two: one for each thread.
+    const bool is_counted = ::stat((path / "task").c_str(), &tasks) == 0 && tasks.st_nlink > 2;
+    count += is_counted ? tasks.st_nlink - 2 : 1;
+  }
+  return count;
+}
+
 // Those of a login, not of a daemon with a thousand connections.
 void set_limits() {
   const rlimit no_core{0, 0};
@@ -51,13 +95,15 @@ void set_limits() {
 
 // After the fork: only what is safe between fork and exec in a process that had threads.
 [[noreturn]] void become(char* const* arguments, char* const* environment, const char* folder,
-                         int input, int output, int errors, int failure) {
+                         int input, int output, int errors, int failure,
+                         const CommandBounds& bounds) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int number = 1; number < NSIG; ++number)
     ::signal(number, SIG_DFL);
   set_limits();
+  set_bounds(bounds);
   ::umask(kMask);
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);  // it does not go on when we are killed
@@ -79,7 +125,8 @@ void set_limits() {
 
 Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arguments,
                                              const std::vector<std::string>& environment,
-                                             const std::string& folder, Errors errors) {
+                                             const std::string& folder, Errors errors,
+                                             const CommandBounds& bounds) {
   auto input = make_pipe();
   auto output = make_pipe();
   auto failure = make_pipe();
@@ -88,6 +135,9 @@ Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arg
     return system_error("make pipes for a command");
   const auto argument_list = pointers(arguments);
   const auto variables = pointers(environment);
+  auto limits = bounds;
+  if (limits.more_tasks > 0)
+    limits.more_tasks += count_tasks();
   CommandProcess process;
   process.pid_ = ::fork();
   if (process.pid_ < 0)
@@ -95,7 +145,7 @@ Result<CommandProcess> CommandProcess::start(const std::vector<std::string>& arg
   if (process.pid_ == 0) {
     const auto& error_end = errors == Errors::apart ? complaints->writing : output->writing;
     become(argument_list.data(), variables.data(), folder.c_str(), input->reading.get(),
-           output->writing.get(), error_end.get(), failure->writing.get());
+           output->writing.get(), error_end.get(), failure->writing.get(), limits);
   }
   failure->writing.reset();
   int number = 0;

@@ -13,6 +13,14 @@
 
 namespace postrider::delivery {
 
+// What a command may have. Applied on its way to execve.
+struct CommandBounds {
+  std::uint64_t more_tasks = 0;  // than its user has now; 0: no limit
+  std::uint64_t data = 0;        // octets of memory of each of its processes; 0: no limit
+  int group = -1;                // cgroup.procs of the group that it joins
+  bool is_nice = false;          // others go first
+};
+
 class CommandProcess {
  public:
   enum class Errors : std::uint8_t { with_output, apart };
@@ -20,7 +28,8 @@ class CommandProcess {
   static Result<CommandProcess> start(const std::vector<std::string>& arguments,
                                       const std::vector<std::string>& environment,
                                       const std::string& folder,
-                                      Errors errors = Errors::with_output);
+                                      Errors errors = Errors::with_output,
+                                      const CommandBounds& bounds = {});
   CommandProcess(CommandProcess&& other) noexcept;
   CommandProcess& operator=(CommandProcess&&) = delete;
   ~CommandProcess();

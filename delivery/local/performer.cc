@@ -43,14 +43,15 @@ const char* why_not_trusted(const struct stat& about, uid_t owner) {
 
 }  // namespace
 
-mail::Outcome perform_here(const LocalJob& job, const LocalBody& body, int stop) {
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body,
+                           const CommandSetting& setting) {
   switch (job.target.kind) {
     case Target::Kind::maildir:
       return deliver_to_maildir(job, body);
     case Target::Kind::mbox:
       return deliver_to_mbox(job, body);
     case Target::Kind::command:
-      return deliver_to_command(job, body, stop);
+      return deliver_to_command(job, body, setting);
     case Target::Kind::lmtp:
       break;
   }
@@ -95,7 +96,7 @@ void OwnPerformer::stop() {
 }
 
 mail::Outcome OwnPerformer::perform(const LocalJob& job, LocalBody body) {
-  return perform_here(job, body, stop_.get());
+  return perform_here(job, body, {stop_.get(), nullptr, false});
 }
 
 Result<std::optional<std::string>> OwnPerformer::read_forward(const std::string& user,

@@ -2,6 +2,7 @@
 // user (daemon/parent_client.h).
 #pragma once
 
+#include "delivery/local/command_group.h"
 #include "delivery/local/target.h"
 #include "mail/outcome.h"
 
@@ -45,8 +46,8 @@ class OwnPerformer : public Performer {
 };
 
 // The same synchronously, for a process that already is the user: see Performer.
-// stop: a descriptor that is readable once nobody waits for the end; -1: there is none.
-mail::Outcome perform_here(const LocalJob& job, const LocalBody& body, int stop = -1);
+mail::Outcome perform_here(const LocalJob& job, const LocalBody& body,
+                           const CommandSetting& setting = {});
 // owner: who, besides root, the file may belong to.
 Result<std::optional<std::string>> read_forward_here(const std::string& home,
                                                      const std::string& name, uid_t owner);

@@ -27,6 +27,10 @@ struct TargetLimits {
   Duration time = std::chrono::minutes(15);  // of a command, or of waiting for a mailbox's locks
   std::uint64_t output = 4096;               // octets kept of what a command says
   std::uint64_t mailbox_size = 0;            // octets that an mbox may grow to; 0: no limit
+  // Of a command, with all that it starts; 0: no limit. Whoever carries a delivery out takes these
+  // from the configuration: they do not travel with it.
+  std::uint64_t processes = 0;
+  std::uint64_t memory = 0;  // octets
   friend bool operator==(const TargetLimits&, const TargetLimits&) = default;
 };
 

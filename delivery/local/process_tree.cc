@@ -1,0 +1,87 @@
+#include "delivery/local/process_tree.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <unordered_set>
+
+namespace postrider::delivery {
+
+namespace {
+
+constexpr int kMostRounds = 100;
+constexpr std::size_t kMostProcesses = 100'000;
+constexpr std::chrono::milliseconds kLookAgain{5};
+constexpr std::chrono::seconds kMostForEnd{5};
+
+// The roots, and what descends from them now.
+std::vector<pid_t> trees_of(const std::vector<pid_t>& roots) {
+  auto found = roots;
+  std::unordered_set<pid_t> seen(roots.begin(), roots.end());
+  for (std::size_t at = 0; at < found.size() && found.size() < kMostProcesses; ++at)
+    for (const auto child : children_of(found[at]))
+      if (seen.insert(child).second)
+        found.push_back(child);
+  return found;
+}
+
+}  // namespace
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> found;
+  std::error_code failed;
+  const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(pid) + "/task", failed);
+  if (failed)
+    return found;
+  for (auto task = begin(tasks); task != end(tasks) && !failed; task.increment(failed)) {
+    std::ifstream file(task->path() / "children");
+    for (pid_t child = 0; file >> child;)
+      found.push_back(child);
+  }
+  return found;
+}
+
+void end_trees(const std::vector<pid_t>& roots) {
+  std::unordered_set<pid_t> stopped;
+  for (int round = 0; round < kMostRounds; ++round) {
+    bool is_any_new = false;
+    for (const auto pid : trees_of(roots))
+      if (stopped.insert(pid).second) {
+        is_any_new = true;
+        ::kill(pid, SIGSTOP);
+      }
+    if (!is_any_new)
+      break;
+  }
+  for (const auto pid : stopped)
+    ::kill(pid, SIGKILL);
+}
+
+bool end_children(Duration patience, const std::function<void()>& end) {
+  const auto begun = std::chrono::steady_clock::now();
+  for (;;) {
+    pid_t reaped = 0;
+    do
+      reaped = ::waitpid(-1, nullptr, WNOHANG);
+    while (reaped > 0 || (reaped < 0 && errno == EINTR));
+    if (reaped < 0)
+      return true;  // there are none
+    const auto passed = std::chrono::steady_clock::now() - begun;
+    if (passed >= patience + kMostForEnd)
+      return false;
+    if (passed >= patience && end)
+      end();
+    else if (passed >= patience)
+      end_trees(children_of(::getpid()));
+    std::this_thread::sleep_for(kLookAgain);
+  }
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,229 @@
+#!/usr/bin/python3
+"""What a command may take of the machine, and what is left of it when it has ended: nothing. With
+users of its own and root's rights, as the service manager has."""
+import os
+import pathlib
+import shutil
+import sys
+import uuid
+
+from support_py import daemon, scenario, wait
+from support_py.accounts import ANN, DAEMON, Machine
+from support_py.tools import processes_with
+
+CONTENT = b"Subject: bounds\r\n\r\nx\r\n"
+PRELUDE = """import os, signal, sys, time
+def say(name, text):
+    with open(f"{SAID}/.{name}", "w") as file: file.write(str(text))
+    os.rename(f"{SAID}/.{name}", f"{SAID}/{name}")
+def leave():
+    "A child that gets away: a session of its own, and a parent that ends."
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for fd in range(3): os.close(fd)
+            os.execv("/bin/sleep", ["sleep", MARK])
+        os._exit(0)
+    os.wait()
+"""
+
+
+def group_root():
+    """Where control groups of version 2 can be made and can end what is in them; or nothing."""
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        if words[3] == "/" and words[words.index("-") + 1] == "cgroup2":
+            path = pathlib.Path(words[4])
+            return path if os.access(path, os.W_OK) else None
+    return None
+
+
+class CommandBounds(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root() or not shutil.which("unshare"):
+            self.skipTest("needs root: commands run as several accounts")
+        self.machine = Machine(self.own_folder("machine"))
+        self.said = self.machine.make("said", 0, 0, 0o1777)
+        # No other sleep has it.
+        self.mark = f"1000000.{uuid.uuid4().int}"
+
+    def start(self, wrapper=(), **settings):
+        folder = self.machine.make("d", DAEMON, DAEMON, 0o755)
+        server = daemon.Postrider(
+            folder, wrapper=[*wrapper, *self.machine.wrapper()], user="pridaemon",
+            local={"mailbox": f"maildir:{self.machine.mail}/{{user}}/", **settings},
+            delivery={"retry": ["1h"]})
+        os.chmod(server.config_file, 0o644)
+        self.using(server)
+        return server.start()
+
+    def command(self, user, text):
+        path = self.machine.folder / f"{user}.py"
+        path.write_text(f"#!{sys.executable} -ISB\nSAID, MARK = {str(self.said)!r}, {self.mark!r}\n"
+                        + PRELUDE + text)
+        path.chmod(0o755)
+        forward = self.machine.homes / user / ".forward"
+        forward.write_text(f'"|{path}"\n')
+        os.chown(forward, ANN, ANN)
+
+    def send(self, server, user):
+        self.assertEqual(server.send("a@ext.example", f"{user}@us.example", CONTENT).code, 250)
+
+    def heard(self, name):
+        path = self.said / name
+        return wait.until(lambda: path.exists() and path.read_text(), f"the command says {name}")
+
+    def attempt(self, server, verdict):
+        return server.wait_for_log("attempted", verdict=verdict, to="ann@us.example")[0]
+
+    def left(self):
+        """What the command started and is alive."""
+        return processes_with(self.mark) + processes_with(str(self.machine.folder / "ann.py"))
+
+    def assert_nothing_is_left(self):
+        wait.until(lambda: not self.left(), lambda: f"the end of {self.left()}")
+
+    def test_a_command_that_forks_without_end(self):
+        self.command("ann", """
+count = 0
+try:
+    while count < 400:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(1e6)
+        count += 1
+except BlockingIOError: pass
+say("count", count)
+time.sleep(1e6)
+""")
+        server = self.start(command_processes=40, command_time="5s")
+        self.send(server, "ann")
+        self.assertLessEqual(int(self.heard("count")), 40)
+        self.send(server, "bob")  # whose mail goes on meanwhile
+        server.wait_for_log("attempted", verdict="sent", to="bob@us.example")
+        self.assertIn("took too long", self.attempt(server, "deferred")["reason"])
+        self.assert_nothing_is_left()
+
+    def test_a_bomb_is_ended_while_it_explodes(self):
+        self.command("ann", """
+say("begun", 1)
+os.closerange(0, 3)
+for fd in range(3): os.open("/dev/null", os.O_RDWR)
+end = time.monotonic() + 600
+while time.monotonic() < end:
+    try:
+        if os.fork() == 0: os.setsid()
+    except BlockingIOError: time.sleep(0.01)
+""")
+        server = self.start(command_processes=40, command_time="2s")
+        self.send(server, "ann")
+        self.heard("begun")
+        self.attempt(server, "deferred")
+        self.assert_nothing_is_left()
+
+    def test_what_a_command_leaves_behind_ends_with_it(self):
+        self.command("ann", 'leave()\nsay("left", 1)\n')
+        server = self.start()
+        self.send(server, "ann")
+        self.attempt(server, "sent")
+        self.heard("left")
+        self.assertEqual(self.left(), [])  # before it counts as delivered
+
+    def test_what_soon_ends_by_itself_is_not_cut_off(self):
+        self.command("ann", """
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(0.2)
+    say("late", 1)
+""")
+        server = self.start()
+        self.send(server, "ann")
+        self.attempt(server, "sent")
+        self.assertTrue((self.said / "late").exists())
+
+    def test_a_command_that_stops_its_delivery(self):
+        """And one that kills it: what it started is the parent's to end."""
+        for number, verb in enumerate(("SIGSTOP", "SIGKILL"), 1):
+            with self.subTest(signal=verb):
+                self.command("ann", f"""
+leave()
+if os.fork() == 0: time.sleep(1e6)
+say("{verb}", os.getppid())
+os.kill(os.getppid(), signal.{verb})
+time.sleep(1e6)
+""")
+                if number == 1:
+                    server = self.start(command_time="1s")
+                self.send(server, "ann")
+                self.heard(verb)
+                server.wait_for_log("attempted", verdict="deferred", count=number,
+                                    to="ann@us.example")
+                self.assert_nothing_is_left()
+
+    def test_a_command_that_eats_memory(self):
+        self.command("ann", """
+try:
+    bytearray(300 << 20)
+    say("memory", "got it")
+except MemoryError:
+    say("memory", "refused")
+""")
+        server = self.start(command_memory="100MiB")
+        self.send(server, "ann")
+        self.assertEqual(self.heard("memory"), "refused")
+
+    def test_each_command_has_a_control_group_where_they_are_ours(self):
+        root = group_root()
+        if root is None:
+            self.skipTest("no control groups of version 2 that we may write to")
+        ours = root / f"pr-{uuid.uuid4()}"
+        ours.mkdir()
+
+        def remove():
+            for folder in sorted(ours.rglob("*/"), reverse=True):
+                if folder.is_dir():
+                    wait.until(lambda folder=folder: not folder.exists() or empty(folder), folder)
+            wait.until(lambda: empty(ours), ours)
+
+        def empty(folder):
+            try:
+                folder.rmdir()
+            except OSError:
+                return False
+            return True
+        self.addCleanup(remove)
+        for path in (ours, ours / "cgroup.procs", ours / "cgroup.subtree_control"):
+            os.chown(path, DAEMON, DAEMON)
+        self.command("ann", """
+leave()
+with open("/proc/self/cgroup") as file: say("group", file.read())
+try:
+    with open(f"{[line for line in open('/proc/self/mountinfo') if ' - cgroup2 ' in line][0].split()[4]}"
+              + [line for line in open('/proc/self/cgroup') if line.startswith('0::')][0][3:].strip()
+              + "/../../daemon/cgroup.procs", "w") as file: file.write("0")
+    say("escape", "possible")
+except OSError as error: say("escape", error.errno)
+os.kill(os.getppid(), signal.SIGSTOP)
+time.sleep(1e6)
+""")
+        server = self.start(wrapper=["sh", "-c", f'echo 0 >{ours}/cgroup.procs && exec "$@"', "sh"],
+                            command_time="1s")
+        group = [line for line in self.heard_after(server, "group").splitlines()
+                 if line.startswith("0::")][0]
+        self.assertRegex(group, rf"^0::/{ours.name}/commands/\d+$")
+        self.assertEqual(self.heard("escape"), "13")
+        own = pathlib.Path(f"/proc/{server.process.pid}/cgroup").read_text()
+        self.assertIn(f"0::/{ours.name}/daemon\n", own)
+        self.attempt(server, "deferred")
+        self.assert_nothing_is_left()
+        wait.until(lambda: not list((ours / "commands").glob("[0-9]*")), "the group is removed")
+        server.stop()
+
+    def heard_after(self, server, name):
+        self.send(server, "ann")
+        return self.heard(name)
+
+
+if __name__ == "__main__":
+    scenario.main()
