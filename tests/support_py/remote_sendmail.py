@@ -40,6 +40,7 @@ define(`QUEUE_DIR', `{self.folder}/queue')dnl
 define(`STATUS_FILE', `')dnl
 define(`ALIAS_FILE', `')dnl
 define(`confCW_FILE', `-o {self.folder}/none')dnl
+define(`confCACERT_PATH', `{SECRETS}')dnl
 define(`confCACERT', `{SECRETS}/authority')dnl
 define(`confSERVER_CERT', `{SECRETS}/certificate')dnl
 define(`confSERVER_KEY', `{SECRETS}/key')dnl

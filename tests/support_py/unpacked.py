@@ -98,7 +98,8 @@ class Server:
                 client.starttls(context=anybody)
                 client.ehlo()
         except (OSError, smtplib.SMTPException) as problem:
-            return str(problem)
+            said = [line for line in self.output().splitlines() if "SSL" in line or "STARTTLS" in line]
+            return f"{problem}; it says: {said[-1] if said else 'nothing'}"
         return None
 
     def stop(self):
