@@ -100,8 +100,12 @@ Result<void> Client::feed(std::string_view bytes) {
     if (!reply)
       return reply.error();
     bytes.remove_prefix(used);
-    if (!*reply)
+    if (!*reply) {
+      // The rest of it would be taken for the beginning of the next reply.
+      if (is_ready() && expected_.empty())
+        return malformed("a reply to nothing");
       break;
+    }
     if (auto taken = on_reply(**reply); !taken)
       return taken.error();
   }

@@ -321,6 +321,17 @@ TEST_CASE("M17: a reply that nothing asked for ends the conversation", "[deliver
     CHECK(talk.client.is_closing());
     CHECK_FALSE(talk.client.may_quit());
   }
+  // The rest of it would be the beginning of the reply to the next MAIL.
+  SECTION("half of one while idle") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+    talk.reply("250 taken\r\n550 go aw");
+    CHECK(talk.ended() == "0 delivered 2.0.0");
+    CHECK(talk.client.is_closing());
+    CHECK_FALSE(talk.client.can_begin());
+  }
   SECTION("one too many in a group") {
     Talk talk;
     talk.open();
