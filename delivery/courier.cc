@@ -46,6 +46,14 @@ Duration limit_of(Stage stage, const Timeouts& timeouts) {
   }
 }
 
+// Of a write: the remote, or the time it took, rather than this machine.
+bool is_by_remote(const Error& error) {
+  const auto& code = error.code();
+  return code.category() != boost::system::system_category() || code == asio::error::broken_pipe ||
+         code == asio::error::connection_reset || code == asio::error::connection_aborted ||
+         code == asio::error::timed_out || code == asio::error::operation_aborted;
+}
+
 bool is_binary(const mail::Message& message) {
   return message.envelope.body == mail::BodyType::binary_mime;
 }
@@ -388,10 +396,13 @@ Task<void> Courier::write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Se
                                      order_.open_body, limits);
     if (sent)
       continue;
-    // A remote that closed may have said why: the reader finds out. Our own content was at fault
-    // if the code is `corrupt`; then nothing is to be read.
-    if (sent.error().code() == make_error_code(Errc::corrupt))
+    // A remote that closed may have said why: the reader finds out. Where the fault is ours nobody
+    // will answer what was never sent; nor what was cut short because our copy is damaged.
+    const bool is_corrupt = sent.error().code() == make_error_code(Errc::corrupt);
+    if (is_corrupt || !is_by_remote(sent.error())) {
+      session.client.lost(sent.error());
       session.stream.close();
+    }
     break;
   }
   session.writer_gone.set();
