@@ -117,7 +117,8 @@ Result<void> Client::on_reply(const Reply& reply) {
     give_up_tls(reply.str());
     return {};
   }
-  if (reply.code == 421) {  // RFC 5321 §3.8: the remote closes, whatever was asked
+  if (reply.code == 421 &&
+      !is_for_one_recipient(reply)) {  // RFC 5321 §3.8: the remote closes, whatever was asked
     fail_session(stage().value_or(Stage::mail), reply);
     return {};
   }
@@ -146,6 +147,13 @@ Result<void> Client::on_reply(const Reply& reply) {
       return on_body_end(transaction, expected.position, reply);
   }
   return {};
+}
+
+// Behind the content LMTP answers for each recipient: what one is told is not the answer to those
+// whose replies may be on their way.
+bool Client::is_for_one_recipient(const Reply& reply) const {
+  return reply.code == 421 && !expected_.empty() &&
+         expected_.front().command == Command::body_end && expected_.front().position != kAll;
 }
 
 Result<void> Client::on_session_reply(Command command, const Reply& reply) {
@@ -246,7 +254,7 @@ void Client::end_all(const mail::Outcome& why) {
       outcome.stage = Stage::body_end;
     }
     for (auto& recipient : transaction.recipients) {
-      if (recipient.at == At::settled || recipient.at == At::unsettled)
+      if (recipient.at == At::settled || recipient.at == At::told || recipient.at == At::unsettled)
         continue;
       if (may_have_arrived && recipient.at == At::accepted)
         transaction.settle(recipient, outcome);
@@ -289,6 +297,32 @@ void Client::quit() {
   expect(Command::quit);
 }
 
+std::vector<JobEnd> Client::take_settled() {
+  using At = Transaction::At;
+  std::vector<JobEnd> taken;
+  for (const auto& open : open_) {
+    auto& transaction = *open;
+    if (!transaction.has_news)
+      continue;
+    const auto known = transaction.count(At::settled) + transaction.count(At::told);
+    if (known == transaction.recipients.size())
+      continue;  // the rest comes with the end of the job
+    transaction.has_news = false;
+    auto& part = taken.emplace_back();
+    part.job = transaction.job;
+    part.reused = transaction.reused;
+    part.goes_on = true;
+    for (auto& recipient : transaction.recipients) {
+      if (recipient.at != At::settled)
+        continue;
+      recipient.at = At::told;
+      recipient.outcome.tls = tls_state_;
+      part.results.push_back({recipient.index, std::move(recipient.outcome)});
+    }
+  }
+  return taken;
+}
+
 void Client::end(Transaction& transaction) {
   using At = Transaction::At;
   JobEnd ended;
@@ -296,6 +330,8 @@ void Client::end(Transaction& transaction) {
     if (recipient.at == At::settled) {
       recipient.outcome.tls = tls_state_;
       ended.results.push_back({recipient.index, std::move(recipient.outcome)});
+    } else if (recipient.at == At::told) {
+      ended.was_heard = true;
     } else {
       ended.unsettled.push_back(recipient.index);
     }

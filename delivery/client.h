@@ -112,6 +112,9 @@ class Client {
   void begin(Job job, std::shared_ptr<const std::string> converted);
   Fitting fitting(const Job& job) const;
   std::vector<JobEnd> take_ended() { return std::exchange(ended_, {}); }
+  // Outcomes that stand while other recipients of their message are still waited for. They do not
+  // come again with the end of the job.
+  std::vector<JobEnd> take_settled();
   // Queues QUIT. Requires is_idle().
   void quit();
   bool is_quitting() const { return quitting_; }
@@ -169,6 +172,7 @@ class Client {
   void on_greeting(const mail::Reply& reply);
   void on_hello(Command command, const mail::Reply& reply);
   void fail_session(mail::Stage stage, const mail::Reply& reply);
+  bool is_for_one_recipient(const mail::Reply& reply) const;
   void become_ready();
 
   // client_security.cc
@@ -235,6 +239,7 @@ class Client {
   std::vector<Piece> output_;
   std::deque<Expected> expected_;
   std::deque<std::unique_ptr<Transaction>> open_;
+  std::optional<mail::Outcome> dismissed_;  // a 421 came before the last of LMTP's replies
   std::deque<Transaction*> writing_;  // whose bodies are queued, in order; null: already ended
   std::vector<JobEnd> ended_;
   std::uint32_t messages_ = 0;

@@ -17,7 +17,6 @@ namespace {
 constexpr std::size_t kMostRecipients = 100;
 // Content up to this size follows its envelope unasked: little is wasted if all are refused.
 constexpr std::uint64_t kMostOneShot = 64U << 10U;
-constexpr std::size_t kAll = static_cast<std::size_t>(-1);
 
 }  // namespace
 
@@ -247,6 +246,8 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   auto outcome = judge(Stage::body_end, reply, remote_);
   outcome.relayed_to_non_dsn = reply.is_positive() && !capabilities_.dsn;
   if (position != kAll) {
+    if (reply.code == 421 && !dismissed_)
+      dismissed_ = outcome;
     transaction.settle(transaction.recipients[position], std::move(outcome));
   } else if (is_about_host(Stage::body_end, reply)) {
     transaction.unsettle_all(At::accepted, outcome);
@@ -256,8 +257,13 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   const bool cut_short = !transaction.content_written;
   if (!reply.is_positive() && transaction.chunked)
     dirty_ = true;  // RFC 3030 §2: after a chunk that failed, all fail until RSET
-  if (--transaction.body_answers_left == 0)
+  if (--transaction.body_answers_left == 0) {
+    if (dismissed_) {
+      failure_ = *dismissed_;
+      state_ = State::closing;
+    }
     finish_round(transaction);
+  }
   if (cut_short) {
     // Refused before its end: the rest cannot be taken back, so the conversation is over.
     lost(Error(Errc::stopped, "content"));

@@ -5,6 +5,9 @@
 
 namespace postrider::delivery {
 
+// A reply that counts for every accepted recipient, rather than for the one at a position.
+inline constexpr std::size_t kAll = static_cast<std::size_t>(-1);
+
 struct Client::Transaction {
   enum class At : std::uint8_t {
     waiting,    // not named to the remote yet, or to be named again
@@ -12,6 +15,7 @@ struct Client::Transaction {
     accepted,   // RCPT taken
     later,      // the remote takes no more at once: next round
     settled,    // has its outcome
+    told,       // and it has been taken, while others were still waited for
     unsettled,  // refused for a reason that another host may not have
   };
   struct Recipient {
@@ -38,6 +42,7 @@ struct Client::Transaction {
   bool content_queued = false;
   bool content_written = false;
   bool reused = false;
+  bool has_news = false;  // outcomes that have not been taken
 
   std::uint64_t content_size() const {
     const auto& content = job.message->content;
@@ -52,6 +57,7 @@ struct Client::Transaction {
   void settle(Recipient& recipient, mail::Outcome outcome) {
     recipient.at = At::settled;
     recipient.outcome = std::move(outcome);
+    has_news = true;
   }
   // Every recipient in one of these places.
   void settle_all(At at, const mail::Outcome& outcome) {

@@ -172,7 +172,7 @@ void Core::on_ended(Site& site, Link& link, CourierEvent event) {
   POSTRIDER_ASSERT(found != in_hand_.end());
   bool success = false;
   const Outcome* broken = nullptr;
-  if (end.reused)
+  if (end.reused && !end.goes_on)
     ++counters_.messages_on_reused;
   ++site.progress;
   for (auto& result : end.results) {
@@ -187,7 +187,8 @@ void Core::on_ended(Site& site, Link& link, CourierEvent event) {
     log_attempt(*found->second, end, result);
   }
   Outcome why;
-  if (!success && !end.results.empty() && is_about_site(end.results.front().outcome)) {
+  if (!success && !end.goes_on && !end.results.empty() &&
+      is_about_site(end.results.front().outcome)) {
     why = end.results.front().outcome;
     broken = &why;
   }

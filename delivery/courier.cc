@@ -422,6 +422,13 @@ void Courier::collect(Session& session) {
     event.room = room();
     tell(std::move(event));
   }
+  for (auto& part : client.take_settled()) {
+    CourierEvent event;
+    event.partial = true;
+    event.end = std::move(part);
+    event.room = room();
+    tell(std::move(event));
+  }
   for (auto& ended : client.take_ended()) {
     const bool partial = !ended.unsettled.empty();
     if (partial)
@@ -445,7 +452,7 @@ void Courier::keep_unsettled(Session& session, JobEnd& ended) {
   session.is_left = true;
   Job job = ended.job;
   job.recipients = ended.unsettled;
-  if (ended.reused && ended.results.empty() && session.was_useful) {
+  if (ended.reused && ended.results.empty() && !ended.was_heard && session.was_useful) {
     retry_same_ = true;
     jobs_.push_front({std::move(job), ended.why});
     return;

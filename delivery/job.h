@@ -28,7 +28,8 @@ struct RecipientEnd {
   mail::Outcome outcome;
 };
 
-// How a job ended on one connection. Every recipient stands in exactly one of the two lists.
+// How a job ended on one connection, or what is known of it while the rest goes on. Every recipient
+// comes exactly once, in one of the two lists.
 struct JobEnd {
   Job job;
   std::vector<RecipientEnd> results;
@@ -38,6 +39,8 @@ struct JobEnd {
   mail::Outcome why;
   Duration connecting{0};  // spent on the connection, if it was made for this job
   bool reused = false;     // on a connection that had carried a message before
+  bool goes_on = false;    // other recipients of the job are still waited for
+  bool was_heard = false;  // outcomes of some recipients came earlier
 };
 
 }  // namespace postrider::delivery

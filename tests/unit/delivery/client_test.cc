@@ -507,6 +507,84 @@ TEST_CASE("LMTP answers for each recipient behind the content", "[delivery][clie
   CHECK(talk.ended() == "0 delivered 2.0.0, 1 bounce 5.1.1, 2 retry 4.2.2");
 }
 
+TEST_CASE("what is known of some recipients need not wait for the others", "[delivery][client]") {
+  const auto settled = [](Talk& talk) {
+    std::string text;
+    for (const auto& part : talk.client.take_settled()) {
+      CHECK(part.goes_on);
+      CHECK(part.unsettled.empty());
+      for (const auto& result : part.results)
+        text += (text.empty() ? "" : ", ") + std::to_string(result.index) + " " +
+                Talk::describe(result.outcome);
+    }
+    return text;
+  };
+  SECTION("SMTP: a refused recipient, while the content is on its way") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test", "b@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n550 5.1.1 no\r\n354 go\r\n");
+    CHECK(settled(talk) == "1 bounce 5.1.1");
+    CHECK(settled(talk).empty());
+    talk.reply("250 ok\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0");
+  }
+  SECTION("SMTP: the only recipients come with the end") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test", "b@x.test"}));
+    talk.reply("250 ok\r\n550 5.1.1 no\r\n550 5.1.1 no\r\n");
+    CHECK(settled(talk).empty());
+    talk.reply("554 5.5.1 none\r\n");
+    CHECK(talk.ended() == "0 bounce 5.1.1, 1 bounce 5.1.1");
+  }
+  SECTION("LMTP: each as it is answered, and the lost ones are in doubt") {
+    Talk talk(Dialect::lmtp);
+    talk.reply("220 lmtp\r\n");
+    talk.reply("250-lmtp\r\n250 PIPELINING\r\n");
+    talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+    CHECK(settled(talk).empty());
+    talk.reply("250 2.0.0 a\r\n550 5.2.1 b\r\n");
+    CHECK(settled(talk) == "0 delivered 2.0.0, 1 bounce 5.2.1");
+    talk.client.lost(Error(boost::asio::error::connection_reset, "read"));
+    CHECK(talk.ended() == "2 retry 4.4.2");
+  }
+  SECTION("a host that another host is tried for has been heard") {
+    Talk talk;
+    talk.open();
+    talk.begin(make_message({"a@x.test", "b@x.test"}));
+    talk.reply("250 ok\r\n250 ok\r\n550 5.1.1 no\r\n354 go\r\n");
+    CHECK(settled(talk) == "1 bounce 5.1.1");
+    talk.reply("421 4.3.2 going\r\n");
+    auto ended = talk.client.take_ended();
+    REQUIRE(ended.size() == 1);
+    CHECK(ended[0].was_heard);
+    CHECK(ended[0].results.size() + ended[0].unsettled.size() == 1);
+  }
+}
+
+TEST_CASE("LMTP: 421 for one recipient says nothing of those answered behind it",
+          "[delivery][client]") {
+  Talk talk(Dialect::lmtp);
+  talk.reply("220 lmtp\r\n");
+  talk.reply("250-lmtp\r\n250 PIPELINING\r\n");
+  talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  SECTION("all are answered") {
+    talk.reply("421 4.3.2 busy\r\n250 2.0.0 b\r\n250 2.0.0 c\r\n");
+    CHECK(talk.ended() == "0 retry 4.3.2, 1 delivered 2.0.0, 2 delivered 2.0.0");
+  }
+  SECTION("the connection closes") {
+    talk.reply("250 2.0.0 a\r\n421 4.3.2 busy\r\n");
+    CHECK_FALSE(talk.client.is_closing());
+    talk.client.lost(Error(boost::asio::error::eof, "read"));
+    CHECK(talk.ended() == "0 delivered 2.0.0, 1 retry 4.3.2, 2 retry 4.4.2");
+  }
+  CHECK(talk.client.is_closing());
+  CHECK_FALSE(talk.client.can_begin());
+}
+
 TEST_CASE("replies may come in any splitting", "[delivery][client]") {
   const std::string replies = "250-ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
   for (std::size_t cut = 1; cut < replies.size(); ++cut) {

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <atomic>
 #include <fstream>
+#include <map>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -275,6 +276,47 @@ TEST_CASE("the reply to the end of a message has a time of its own", "[delivery]
   }
   for (const auto id : sent)
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+}
+
+TEST_CASE("LMTP: what was answered is recorded while the last recipient waits",
+          "[delivery][hostile]") {
+  RawPeer peer([](int socket) {
+    say(socket, "220 hi\r\n");
+    std::string heard;
+    char room[65536];
+    const auto hear = [&](std::string_view what) {
+      while (heard.find(what) == std::string::npos) {
+        const auto got = ::recv(socket, room, sizeof room, 0);
+        if (got <= 0)
+          return;
+        heard.append(room, static_cast<std::size_t>(got));
+      }
+      heard.clear();
+    };
+    hear("LHLO");
+    say(socket, "250-mx\r\n250 PIPELINING\r\n");
+    hear("DATA\r\n");
+    say(socket, "250 ok\r\n250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+    hear("\r\n.\r\n");
+    say(socket, "250 2.0.0 kept\r\n452 4.2.2 full\r\n");
+    wait_for_end(socket);
+  });
+  Rig rig;
+  rig.route_to(peer.port).next_hop.kind = NextHop::Kind::lmtp;
+  rig.start();
+  const auto id = rig.send(make_message({"a@x.test", "b@x.test", "c@x.test", "d@x.test"}));
+  std::map<std::uint32_t, mail::Verdict> known;
+  while (known.size() < 3) {
+    const auto part = rig.custody->wait_for(id);
+    REQUIRE(part.partial);
+    for (const auto& result : part.results)
+      CHECK(known.emplace(result.index, result.outcome.verdict).second);
+  }
+  CHECK(known == std::map<std::uint32_t, mail::Verdict>{{0, mail::Verdict::delivered},
+                                                        {1, mail::Verdict::bounce},
+                                                        {2, mail::Verdict::retry}});
+  rig.drain(std::chrono::milliseconds(10));
+  CHECK(describe(rig.custody->wait_for(id)).starts_with("3 retry 4."));
 }
 
 TEST_CASE("a host that hangs up right behind its EHLO reply is left after a few connections",
