@@ -1,0 +1,64 @@
+#include "cli/views.h"
+
+#include <boost/json/array.hpp>
+#include <catch2/catch.hpp>
+
+#include <string>
+
+namespace postrider::cli {
+namespace {
+
+namespace json = boost::json;
+
+json::object site(const std::string& name, int recipients) {
+  json::object object;
+  object["site"] = name;
+  object["recipients"] = recipients;
+  object["failures"] = 1;
+  object["since"] = 1;
+  object["blocked_until"] = 2;
+  object["reason"] = "connection refused";
+  return object;
+}
+
+std::size_t lines_with(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
+    ++found;
+  return found;
+}
+
+TEST_CASE("the status of a thousand sites in trouble fits on a screen", "[cli][unit]") {
+  json::array sites;
+  for (int i = 0; i < 1000; ++i)
+    sites.push_back(site("mx" + std::to_string(i) + ".test", i == 500 ? 100'000 : i));
+  json::object status;
+  status["now"] = 3;
+  status["sites_in_trouble"] = sites;
+  const auto text = status_view(status);
+  CHECK(lines_with(text, "recipients wait") == 20);
+  CHECK(text.find("1000 sites:") != std::string::npos);
+  CHECK(text.find("and 980 other sites") != std::string::npos);
+  // Those for whom most waits come first.
+  CHECK(text.find("mx500.test: 100000 recipients wait") < text.find("mx999.test"));
+  CHECK(text.find("mx981.test") != std::string::npos);
+  CHECK(text.find("mx980.test") == std::string::npos);
+
+  status["sites_in_trouble"] = json::array(sites.begin(), sites.begin() + 20);
+  CHECK(lines_with(status_view(status), "other site") == 0);
+}
+
+TEST_CASE("status tells how many messages are in each state", "[cli][unit]") {
+  json::object queue;
+  queue["messages"] = 10;
+  queue["active"] = 1;
+  queue["queued"] = 2;
+  queue["deferred"] = 3;
+  queue["held"] = 4;
+  json::object status;
+  status["queue"] = queue;
+  CHECK(status_view(status).find("1 active, 2 queued, 3 deferred, 4 held") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace postrider::cli
