@@ -34,12 +34,32 @@ bool tells_success(const mail::Recipient& recipient, const Outcome& outcome) {
          (outcome.stage == mail::Stage::local || outcome.relayed_to_non_dsn);
 }
 
+// What the sender is told, who may be anybody. The text of a delivery on this machine that is to be
+// tried again, or that succeeded, may name paths, commands and keys of the configuration: the log
+// has them. One without was made for the sender.
+Outcome for_sender(Outcome outcome) {
+  constexpr const char* kBlank = "it cannot be delivered on this machine now";
+  constexpr mail::EnhancedCode kFull{4, 2, 2};
+  const bool is_local = outcome.remote == "local" && outcome.reply.code == 0;
+  const bool is_ours = outcome.text.find('/') != std::string::npos ||
+                       outcome.text.find("local.") != std::string::npos;
+  if (!is_local || !is_ours)
+    return outcome;
+  if (outcome.stage == mail::Stage::expired)
+    outcome.text = std::string("the message was too long in the queue; last: ") + kBlank;
+  else if (outcome.stage == mail::Stage::local && outcome.verdict != Verdict::bounce)
+    outcome.text = outcome.verdict == Verdict::delivered ? "delivered"
+                   : outcome.status == kFull             ? "the mailbox is full"
+                                                         : kBlank;
+  return outcome;
+}
+
 Recipients failed(const Lease& lease, const Record& record, TimePoint now) {
   Recipients found;
   for (const auto& result : record.results) {
     const auto& recipient = recipient_of(lease, result.index);
     if (result.outcome.verdict == Verdict::bounce && recipient.notify.failure())
-      found.push_back({recipient, result.outcome, now, {}, "failed"});
+      found.push_back({recipient, for_sender(result.outcome), now, {}, "failed"});
   }
   return found;
 }
@@ -53,7 +73,7 @@ Recipients succeeded(const Lease& lease, const Record& record, TimePoint now) {
     const bool is_local = result.outcome.stage == mail::Stage::local;
     const bool is_expanded = result.outcome.onward == Outcome::Onward::expanded;
     const char* action = is_expanded ? "expanded" : is_local ? "delivered" : "relayed";
-    found.push_back({recipient, result.outcome, now, {}, action});
+    found.push_back({recipient, for_sender(result.outcome), now, {}, action});
   }
   return found;
 }
@@ -73,7 +93,7 @@ Recipients delayed(const Lease& lease, const NoticeContext& context) {
     const auto& recipient = recipient_of(lease, leased.index);
     if (!recipient.notify.delay())
       continue;
-    found.push_back({recipient, leased.last.value_or(untried()), context.now,
+    found.push_back({recipient, for_sender(leased.last.value_or(untried())), context.now,
                      lease.message->received + context.settings.lifetime, "delayed"});
   }
   return found;

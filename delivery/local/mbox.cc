@@ -46,11 +46,16 @@ Result<FileDescriptor> open_mbox(const FileDescriptor& folder, const std::string
   auto file = open_file_at(folder, name, kFlags);
   if (!file && is_missing(file.error()))
     file = open_file_at(folder, name, kFlags | O_CREAT, 0600);
-  if (!file)
-    return file.error();
   struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("stat " + escaped(name));
+  const bool is_seen =
+      file ? ::fstat(file->get(), &about) == 0
+           : ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0;
+  // What is no file at all open(2) refuses in many ways: for a socket, with "no such device".
+  const bool is_file = is_seen && S_ISREG(about.st_mode);
+  if (!file && (!is_seen || is_file))
+    return Error(file.error().code(), "open " + escaped(shown));
+  if (!is_seen)
+    return system_error("stat " + escaped(shown));
   if (const auto why = why_not_trusted(about); !why.empty())
     return Error(Errc::refused, "open " + escaped(shown) + " (" + why + ")");
   return file;

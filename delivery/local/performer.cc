@@ -22,8 +22,15 @@ namespace {
 
 constexpr std::size_t kMostForward = 64U << 10U;
 
+// A name that is longer than a file's can be is none's.
 bool is_missing(int number) {
-  return number == ENOENT || number == ENOTDIR;
+  return number == ENOENT || number == ENOTDIR || number == ENAMETOOLONG;
+}
+
+// A socket, a device without a driver: open(2) fails, each in its own way.
+bool is_special(const std::string& path) {
+  struct stat about {};
+  return ::lstat(path.c_str(), &about) == 0 && !S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode);
 }
 
 Error refused(const std::string& path, const char* why) {
@@ -69,8 +76,11 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
     return refused(path, "it is a symbolic link");
   if (!file.is_open() && errno == EACCES)
     return refused(path, "its user may not read it");
+  if (const int number = errno; !file.is_open())
+    return is_special(path) ? refused(path, "it is no regular file")
+                            : system_error(number, "open " + escaped(path));
   struct stat about {};
-  if (!file.is_open() || ::fstat(file.get(), &about) != 0)
+  if (::fstat(file.get(), &about) != 0)
     return system_error("open " + escaped(path));
   if (const char* why = why_not_trusted(about, owner))
     return refused(path, why);

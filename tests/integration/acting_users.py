@@ -4,6 +4,8 @@
 import os
 import pwd
 import shutil
+import socket
+import stat
 
 from support_py import daemon, scenario, wait
 from support_py.accounts import ANN, BOB, DAEMON, LOW, Machine
@@ -190,6 +192,57 @@ class ActingUsers(scenario.Scenario):
         server.wait_until_empty()
         self.assertTrue(list((self.machine.mail / "ann" / "new").glob("*")))
         self.assertTrue(server.log("address_problem"))
+
+    def test_a_forward_that_is_no_file_is_not_used(self):
+        """Whatever it is: nothing hangs, the mail is in the mailbox, and the log says what is wrong."""
+        server = self.start([(0, "")], local={"separator": "+"})
+        path = self.machine.homes / "ann" / ".forward"
+
+        def bind():
+            with socket.socket(socket.AF_UNIX) as door:
+                door.bind(str(path))
+        kinds = {"socket": bind, "pipe": lambda: os.mkfifo(path), "folder": path.mkdir,
+                 "device": lambda: os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3)),
+                 "driverless": lambda: os.mknod(path, 0o666 | stat.S_IFBLK, os.makedev(250, 250)),
+                 "link": lambda: path.symlink_to("elsewhere"),
+                 "unreadable": lambda: path.touch(0o000)}
+        for count, (kind, make) in enumerate(kinds.items(), 1):
+            with self.subTest(kind=kind):
+                make()
+                os.chown(path, 0 if kind == "unreadable" else ANN, ANN, follow_symlinks=False)
+                self.send(server, "ann")
+                server.wait_until_empty()
+                problems = server.log("address_problem")
+                self.assertEqual(len(problems), count)
+                self.assertIn(str(path), str(problems[-1]))
+                self.assertIn("is not used", str(problems[-1]))
+                self.assertIn("is not used", server.postrider("explain", "ann@us.example"))
+                path.rmdir() if kind == "folder" else path.unlink()
+        self.assertEqual(len(list((self.machine.mail / "ann" / "new").glob("*"))), len(kinds))
+
+    def test_a_list_or_an_mbox_that_is_no_file_waits_for_who_mends_it(self):
+        folder = self.machine.make("special", 0, 0, 0o777)
+        kinds = {"socket": None, "pipe": os.mkfifo, "folder": os.mkdir,
+                 "device": lambda path: os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))}
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(folder / "socket"))
+        for kind, make in kinds.items():
+            if make:
+                make(folder / kind)
+            os.chmod(folder / kind, 0o666)
+        server = self.start(
+            [(0, "".join(f"box-{kind}: {folder}/{kind}\nlist-{kind}: :include:{folder}/{kind}\n"
+                         for kind in kinds))], delivery={"retry": ["1h"]})
+        names = [f"{what}-{kind}" for kind in kinds for what in ("box", "list")]
+        self.send(server, *names, "ann")
+        wait.until(lambda: list((self.machine.mail / "ann" / "new").glob("*")), "other mail goes on")
+        ends = server.wait_for_log("attempted", count=len(names), verdict="deferred")
+        for entry in ends:
+            if entry["to"].startswith("box-"):
+                self.assertIn("it is no plain file", entry["reason"])
+        problems = str(server.log("address_problem"))
+        for kind in kinds:
+            self.assertIn(f"{folder}/{kind}: is no regular file", problems)
 
     def test_a_command_that_its_user_took_away_is_not_run(self):
         """The list stands in the queue; what it says now counts."""

@@ -157,6 +157,28 @@ class Forms(LocalUsers):
         self.assertEqual(len(server.mailbox("ann")), 2)
         self.assertEqual(len(server.mailbox("bob")), 1)
 
+    def test_one_copy_where_no_way_is_the_message_itself(self):
+        """Two messages that an expansion made, for one recipient each, and neither with one of its own."""
+        server = self.machine("one: ann\nowner-one: bob\ntwo: ann\nowner-two: bob\n").start()
+        for count in (1, 2):
+            self.assertEqual(server.send("a@far.example", ["one@us.example", "two@us.example"],
+                                         CONTENT).code, 250)
+            server.wait_until_empty()
+            self.assertEqual(len(server.mailbox("ann")), count)
+
+    def test_a_sender_reads_nothing_of_the_command_that_delays_it(self):
+        server = self.machine(delivery={"delay_notice": "1s", "retry": ["1s", "1h"]})
+        program = server.folder / "secret-program"
+        self.write(program, "#!/bin/sh\ncat >/dev/null\nkill -KILL $$\n", 0o755)
+        self.write(self.aliases, f'slow: "|{program} secret-argument"\n')
+        server.start()
+        self.mail(server, "slow@us.example", sender="ann@us.example")
+        notice, = server.wait_for_mail(1, "ann")
+        self.assertIn(b"Action: delayed", notice)
+        self.assertIn(b"it cannot be delivered on this machine now", notice)
+        self.assertNotIn(b"secret", notice)
+        self.assertIn("secret-program", str(server.log("attempted", verdict="deferred")))
+
     def test_two_forwards_make_no_flood(self):
         server = self.machine()
         for one, other in (("ann", "bob"), ("bob", "ann")):
