@@ -1,6 +1,25 @@
 #include "delivery/connection_shares.h"
 
+#include <algorithm>
+
 namespace postrider::delivery {
+
+namespace {
+
+// The longest that a host may be silent behind the content.
+constexpr Duration kLongestHold = std::chrono::minutes(10);
+
+}  // namespace
+
+std::size_t ConnectionShares::reserve() const {
+  return most_ < 4 ? 0 : std::max<std::size_t>(most_ / 8, 1);
+}
+
+// So that the last places come back as fast as they are taken.
+Duration ConnectionShares::pace() const {
+  const auto scarce = std::max<std::size_t>(of_strangers() - std::min(of_strangers(), plenty()), 1);
+  return kLongestHold / static_cast<Duration::rep>(scarce);
+}
 
 bool ConnectionShares::may_add(Standing standing, bool is_patient, std::size_t own,
                                const Usage& usage) const {
@@ -12,10 +31,10 @@ bool ConnectionShares::may_add(Standing standing, bool is_patient, std::size_t o
         return false;
       if (is_patient && usage.patient >= (of_strangers() + 1) / 2)
         return false;
-      return own == 0 ? is_left(most_ / 8)
+      return own == 0 ? is_left(reserve())
                       : is_left(most_ / 4) && usage.strangers < of_strangers() / 2;
     case Standing::slow:
-      return own == 0 ? is_left(most_ / 8) : is_left(most_ / 4) && own <= free - most_ / 4;
+      return own == 0 ? is_left(reserve()) : is_left(most_ / 4) && own <= free - most_ / 4;
     case Standing::prompt:
       return own == 0 ? free > 0 : own < 4 * free;
   }

@@ -120,6 +120,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Standing standing_of(const Site& site) const;
   static Duration usual_time(const mail::Message& message);
   bool may_add(const Site& site) const;
+  bool is_time_for_stranger() const;  // of the places that are given out slowly
   void prove(Site& site);
   void forget_stranger(Link& link);
   void forget_unproven(Link& link);
@@ -220,6 +221,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   } starved_;
   bool newest_next_ = true;
   std::size_t strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_links_ = 0;  // links
+  SteadyTime scarce_since_;  // when a stranger got the last of the places that are given out slowly
   std::list<Link*> unproven_;  // that have not finished a job, in the order of their beginning
   std::list<Link*> idle_;      // in the order in which they became so
   std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;

@@ -85,6 +85,8 @@ void Core::start_courier(Site& site) {
   link->since = steady();
   link->is_stranger = standing_of(site) == Standing::stranger;
   link->is_patient = link->is_stranger && site.is_patient;
+  if (link->is_stranger && ConnectionShares(settings_->connections).is_scarce(strangers_))
+    scarce_since_ = steady();
   strangers_ += link->is_stranger ? 1 : 0;
   patient_ += link->is_patient ? 1 : 0;
   link->unproven = unproven_.insert(unproven_.end(), link.get());

@@ -24,9 +24,9 @@ constexpr std::size_t kMostSlots = 4096;
 }  // namespace
 
 Standing Core::standing_of(const Site& site) const {
-  // The host of a route was chosen by the administrator.
-  if (!site.is_proven && site.kind == Site::Kind::mx)
-    return Standing::stranger;
+  // The host of a route was chosen by the administrator, but it may hang all the same.
+  if (!site.is_proven)
+    return site.kind == Site::Kind::mx ? Standing::stranger : Standing::slow;
   const auto now = steady();
   const bool hangs = std::any_of(site.links.begin(), site.links.end(), [&](const auto& link) {
     return link->in_hand > 0 && now - link->busy_since > link->may_take;
@@ -40,8 +40,16 @@ Duration Core::usual_time(const mail::Message& message) {
 
 bool Core::may_add(const Site& site) const {
   const ConnectionShares shares(settings_->connections);
-  return shares.may_add(standing_of(site), site.is_patient, site.links.size(),
+  const auto standing = standing_of(site);
+  if (standing == Standing::stranger && !is_time_for_stranger())
+    return false;
+  return shares.may_add(standing, site.is_patient, site.links.size(),
                         {links_, strangers_, patient_});
+}
+
+bool Core::is_time_for_stranger() const {
+  const ConnectionShares shares(settings_->connections);
+  return !shares.is_scarce(strangers_) || steady() - scarce_since_ >= shares.pace();
 }
 
 // It carried a message to its end: no stranger any more.
@@ -107,7 +115,7 @@ void Core::relieve() {
   if (strangers + starved_.prompt.size() == 0)
     return;
   const ConnectionShares shares(settings_->connections);
-  const bool helps_strangers = strangers_ < shares.of_strangers();
+  const bool helps_strangers = strangers_ < shares.of_strangers() && is_time_for_stranger();
   const auto wanted = starved_.prompt.size() + (helps_strangers ? strangers : 0);
   while (closing_links_ < wanted && evict_idle()) {
   }
