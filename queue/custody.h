@@ -93,6 +93,15 @@ class Custody {
   // in that transaction.)
   bool found_damage() { return std::exchange(found_damage_, false); }
   void committed() { damaged_.clear(); }
+  std::size_t passed_over() const { return passed_over_.size(); }
+  // After a salvage: what is leased and did not land where it was has moved.
+  Result<void> follow_landed();
+  // What was damaged has been repaired.
+  void forget_damage() {
+    damaged_.clear();
+    passed_over_.clear();
+    found_damage_ = false;
+  }
 
   // Whether lease_due() has something to do now, or when.
   bool is_work_due() const { return look_again_ || next_due_ <= now(); }

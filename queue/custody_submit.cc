@@ -140,6 +140,16 @@ Result<std::size_t> Custody::recover() {
   return ids->size();
 }
 
+Result<void> Custody::follow_landed() {
+  auto landed = store.incoming_ids();
+  if (!landed)
+    return landed.error();
+  for (const auto id : leases.ids())
+    if (auto* leased = leases.find(id); leased != nullptr && leased->landed)
+      leased->landed = std::binary_search(landed->begin(), landed->end(), id);
+  return {};
+}
+
 Result<void> Custody::land_again(mail::MessageId id) {
   auto message = store.load_incoming_head(id);
   if (!message) {

@@ -1,10 +1,9 @@
 // In order: read the old pages and note where each row stands; write what belongs together into a
 // new database beside the old one; link the old files into a folder of their own; take their place.
-#include "queue/salvage.h"
-
 #include "queue/checksum.h"
 #include "queue/codec.h"
 #include "queue/page_file.h"
+#include "queue/salvage.h"
 #include "queue/spool.h"
 #include "queue/store.h"
 
@@ -184,10 +183,13 @@ void Rescued::hold(const std::string& why) {
   }
 }
 
+enum class Bodies : std::uint8_t { are_swept, stay };
+
 class Salvage {
  public:
-  Salvage(const Spool& spool, PageFile& pages, Store& store, TimePoint now, Salvaged& done)
-      : spool_(spool), pages_(pages), store_(store), now_(now), done_(done) {}
+  Salvage(const Spool& spool, PageFile& pages, Store& store, TimePoint now, Bodies bodies,
+          Salvaged& done)
+      : spool_(spool), pages_(pages), store_(store), now_(now), bodies_(bodies), done_(done) {}
 
   Result<void> run();
 
@@ -209,6 +211,7 @@ class Salvage {
   PageFile& pages_;
   Store& store_;
   TimePoint now_;
+  Bodies bodies_;
   Salvaged& done_;
   Catalogue catalogue_;
 };
@@ -220,7 +223,7 @@ Result<void> Salvage::run() {
   done_.unreadable = pages_.unreadable();
   if (auto done = save_all(); !done)
     return done.error();
-  return note_strangers();
+  return bodies_ == Bodies::stay ? store_.set_meta(kStrangersMark, 1) : note_strangers();
 }
 
 Result<void> Salvage::save_all() {
@@ -611,7 +614,7 @@ Result<void> restore(const Spool& spool) {
   return sync_folder(spool.folder());
 }
 
-Result<Salvaged> write_new(const Spool& spool, TimePoint now) {
+Result<Salvaged> write_new(const Spool& spool, TimePoint now, Bodies bodies) {
   auto pages = PageFile::open(spool.database());
   if (!pages)
     return pages.error();
@@ -622,7 +625,7 @@ Result<Salvaged> write_new(const Spool& spool, TimePoint now) {
   if (!store)
     return store.error();
   Salvaged done;
-  if (auto run = Salvage(spool, *pages, *store, now, done).run(); !run)
+  if (auto run = Salvage(spool, *pages, *store, now, bodies, done).run(); !run)
     return run.error();
   if (sqlite3_wal_checkpoint_v2(store->database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE,
                                 nullptr, nullptr) != SQLITE_OK)
@@ -653,6 +656,34 @@ Result<void> move_strangers(Spool& spool, const Leases& leases) {
   return {};
 }
 
+Result<Salvaged> run(Spool& spool, TimePoint now, Bodies bodies) {
+  const auto& folder = spool.folder();
+  if (auto done = restore(spool); !done)
+    return done.error();
+  auto done = write_new(spool, now, bodies);
+  if (!done) {
+    remove_database(folder + kNewName);
+    return done;
+  }
+  auto old_files = link_old(spool, now);
+  if (!old_files) {
+    remove_database(folder + kNewName);
+    return old_files.error();
+  }
+  done->old_files = *old_files;
+  if (auto taken = take_place(spool, *old_files); !taken)
+    return taken.error();
+  const Leases leases;
+  if (bodies == Bodies::are_swept)
+    if (auto moved = move_strangers(spool, leases); !moved)
+      return moved.error();
+  if (::unlink((folder + kMark).c_str()) != 0)
+    return system_error("end the salvage");
+  if (auto synced = sync_folder(folder); !synced)
+    return synced.error();
+  return done;
+}
+
 }  // namespace
 
 bool is_salvage_unfinished(const std::string& spool) {
@@ -665,29 +696,11 @@ Result<Salvaged> salvage(const std::string& folder, TimePoint now) {
   auto spool = Spool::open(folder);
   if (!spool)
     return spool.error();
-  if (auto done = restore(*spool); !done)
-    return done.error();
-  auto done = write_new(*spool, now);
-  if (!done) {
-    remove_database(folder + kNewName);
-    return done;
-  }
-  auto old_files = link_old(*spool, now);
-  if (!old_files) {
-    remove_database(folder + kNewName);
-    return old_files.error();
-  }
-  done->old_files = *old_files;
-  if (auto taken = take_place(*spool, *old_files); !taken)
-    return taken.error();
-  const Leases leases;
-  if (auto moved = move_strangers(*spool, leases); !moved)
-    return moved.error();
-  if (::unlink((folder + kMark).c_str()) != 0)
-    return system_error("end the salvage");
-  if (auto synced = sync_folder(folder); !synced)
-    return synced.error();
-  return done;
+  return run(*spool, now, Bodies::are_swept);
+}
+
+Result<Salvaged> salvage_database(Spool& spool, TimePoint now) {
+  return run(spool, now, Bodies::stay);
 }
 
 }  // namespace postrider::queue

@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "mail/message_id.h"
+#include "queue/spool.h"
 
 #include <functional>
 #include <string>
@@ -36,6 +37,14 @@ struct Salvaged {
 // Refuses while the spool is in use. After a failure the spool is what it was; after a kill the
 // queue does not open until this was called again.
 Result<Salvaged> salvage(const std::string& spool, TimePoint now);
+
+// Under `strangers` in the table meta: files in body/ that no message names may be what is left of
+// one, so the next that looks for them moves them aside.
+inline constexpr const char* kStrangersMark = "strangers";
+
+// The same by the daemon, which has the spool, and may be writing bodies whose messages are yet to
+// come: so what is in body/ stays there. Requires: no connection to the database is open.
+Result<Salvaged> salvage_database(Spool& spool, TimePoint now);
 
 // Whether a salvage of this spool was cut off after it had begun to move files.
 bool is_salvage_unfinished(const std::string& spool);

@@ -162,11 +162,17 @@ void Writer::process() {
       committed(effects);
     else
       failed(done.error(), effects);
+    if (is_open_ && !wants_salvage_ && has_passed_over_too_much()) {
+      wants_salvage_ = true;  // when it is opened again, which is at once
+      is_open_ = false;
+      failed_since_ = try_again_ = clock_.steady();
+      custody_.store = Store();
+    }
   } else {
     keep_for_later();
   }
   answer();
-  if (is_stored)
+  if (is_stored && is_open_)
     maintain_after_commit();
   if (is_idle_ && is_open_)
     maintain_idle();
@@ -404,6 +410,7 @@ void Writer::failed(const Error& error, Effects& effects) {
     spool_.give_up_reserve();
   } else {
     failed_since_ = clock_.steady();
+    wants_repair_ = is_damage(error);
     doubtful_.insert(doubtful_.end(), effects.made.begin(), effects.made.end());
     backoff_ = std::chrono::milliseconds(100);
     try_again_ = clock_.steady() + backoff_;

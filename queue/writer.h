@@ -11,6 +11,7 @@
 #include "base/signal.h"
 #include "queue/change_told.h"
 #include "queue/custody.h"
+#include "queue/index_repair.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -142,10 +143,17 @@ class Writer {
   Result<void> check_files() const;
   void remember_files();
   Result<void> open_once(const char* vfs);
+  Result<void> begin();
+  Result<void> resume();
+  Result<void> look_at_figures();
   Result<std::size_t> recover();
   Result<void> transact_around_damage(Effects& effects);
   Result<void> open_store();
   Result<void> check_store();
+  Result<void> repair();
+  Result<bool> repair_indexes(Repair when);
+  Result<bool> salvage_store();
+  bool has_passed_over_too_much();
   Result<void> sweep_bodies();
   void look_at_log();
   Result<void> forget_doubtful();
@@ -203,6 +211,10 @@ class Writer {
   int wal_commits_ = 0;  // since the last checkpoint
   bool checkpointed_ = true;
   Steady vacuum_again_;
+  Steady repair_again_;
+  bool wants_repair_ = false;   // damage was met that is no single message's
+  bool wants_salvage_ = false;  // even more
+  bool salvaged_in_vain_ = false;
   bool wants_vacuum_ = false;
   std::int64_t vacuum_pages_ = 1;
 

@@ -1,10 +1,17 @@
 // Opening, checking, checkpointing and closing the database of the queue thread.
+#include "base/file.h"
+#include "queue/index_repair.h"
 #include "queue/log_check.h"
 #include "queue/salvage.h"
 #include "queue/writer.h"
 
 #include <algorithm>
+#include <dirent.h>
+#include <fcntl.h>
 #include <future>
+#include <memory>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace postrider::queue {
 
@@ -16,7 +23,13 @@ constexpr int kCheckpointPages = 4096;  // 16 MiB of WAL: then its pages go to t
 constexpr int kCheckpointCommits = 256;
 constexpr int kTruncatePages = 32768;  // a WAL that a long reader let grow is cut when idle
 constexpr std::int64_t kCheckedAtOnce = 32768;  // pages; a larger database is not read at start
-constexpr std::int64_t kWorthVacuum = 1024;     // free pages
+// These are also compared with their indexes, which takes several times as long.
+constexpr std::int64_t kComparedAtOnce = 8192;
+constexpr Duration kRepairEvery = std::chrono::minutes(10);
+constexpr std::int64_t kSalvagedAtOnce = 131072;  // pages: some ten seconds
+constexpr std::size_t kMostDamagedFolders = 3;
+constexpr std::size_t kMostPassedOver = 64;  // more than have rows on one page
+constexpr std::int64_t kWorthVacuum = 1024;  // free pages
 // Room is given back between transactions, where a client may be waiting, at most every so often
 // and for about so long. SQLite looks for each page in the whole list of free ones, which takes
 // milliseconds where gigabytes are free: so a step is as many pages as were quick the last time.
@@ -30,6 +43,42 @@ constexpr Duration kMarkEvery = std::chrono::minutes(1);
 constexpr Duration kMostBackoff = std::chrono::seconds(5);
 constexpr Duration kLostAfter = std::chrono::minutes(1);
 constexpr Duration kRamp = std::chrono::seconds(6);
+
+constexpr std::int64_t kPageSize = 4096;
+constexpr std::string_view kOurs = "PStR";  // application_id in queue/schema.cc
+
+// An index that does not say what its table says.
+bool is_damage_of_index(const Error& error) {
+  return is_of_sqlite(error) && error.code().value() == SQLITE_CORRUPT_INDEX;
+}
+
+// By the length of its file.
+std::int64_t pages_of(const std::string& database) {
+  struct stat about {};
+  return ::stat(database.c_str(), &about) == 0 ? about.st_size / kPageSize : 0;
+}
+
+// By its first page. Requires: no connection to it is open.
+bool is_ours(const std::string& database) {
+  constexpr off_t kIdAt = 68;
+  const auto file = open_file(database, O_RDONLY | O_NOFOLLOW);
+  char id[kOurs.size()] = {};
+  return file && ::pread(file->get(), id, sizeof id, kIdAt) == sizeof id &&
+         std::string_view(id, sizeof id) == kOurs;
+}
+
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
+};
+
+// Folders of databases that were damaged and have been salvaged.
+std::size_t damaged_folders(const std::string& spool) {
+  std::size_t found = 0;
+  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(spool.c_str()));
+  while (const dirent* entry = folder ? ::readdir(folder.get()) : nullptr)
+    found += std::string_view(entry->d_name).starts_with("damaged-") ? 1 : 0;
+  return found;
+}
 
 }  // namespace
 
@@ -51,15 +100,72 @@ Result<void> Writer::open_once(const char* vfs) {
                  "open the queue: a salvage of it was cut off; stop the mail system and run "
                  "`postrider queue salvage` again");
   look_at_log();
-  if (auto done = open_store(); !done)
+  if (auto opened = open_store(); !opened) {
+    if (!is_damage(opened.error()) || !is_ours(spool_.database()))
+      return opened.error();
+    auto salvaged = salvage_store();
+    if (!salvaged || !*salvaged)
+      return salvaged ? opened.error() : salvaged.error();
+  }
+  auto done = begin();
+  const bool was_clean = was_clean_;
+  if (done ? has_passed_over_too_much() : is_damage(done.error())) {
+    auto salvaged = salvage_store();
+    if (!salvaged)
+      return salvaged.error();
+    if (*salvaged)
+      done = begin();
+    was_clean_ = was_clean_ && was_clean;
+  }
+  if (!done)
     return done.error();
+  is_open_ = true;
+  check_room();
+  return {};
+}
+
+// What the database says of the last stop, and what follows from it.
+Result<void> Writer::begin() {
+  auto& store = custody_.store;
+  if (auto done = resume(); !done)
+    return done.error();
+  if (auto done = look_at_figures(); !done)
+    return done.error();
+  if (!was_clean_) {
+    if (auto done = check_store(); !done)
+      return done.error();
+    if (auto done = sweep_bodies(); !done)
+      return done.error();
+  }
+  auto recovered = recover();
+  if (!recovered && is_damage(recovered.error())) {  // an index, before a message is blamed
+    auto repaired = repair_indexes(is_damage_of_index(recovered.error()) ? Repair::always
+                                                                         : Repair::if_unreadable);
+    if (!repaired)
+      return repaired.error();
+    if (*repaired)
+      recovered = recover();
+  }
+  while (!recovered && custody_.found_damage()) {  // each time another message is passed over
+    store.forget();
+    recovered = recover();
+  }
+  if (!recovered)
+    return recovered.error();
+  if (*recovered > 0)
+    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
+  return {};
+}
+
+Result<void> Writer::resume() {
   auto& store = custody_.store;
   auto clean = store.meta("clean");
   auto shift = store.meta("shift");
   auto seen = store.meta("seen");
   auto last = store.meta("last_id");
   auto used = store.database().value("SELECT EXISTS(SELECT 1 FROM meta)");
-  for (auto* value : {&clean, &shift, &seen, &last, &used})
+  auto unfinished = store.meta(kReindexMark);
+  for (auto* value : {&clean, &shift, &seen, &last, &used, &unfinished})
     if (!*value)
       return value->error().during("open the queue");
   was_clean_ = (*clean != 0 || *used == 0) && !log_hides_mail_;
@@ -69,25 +175,29 @@ Result<void> Writer::open_once(const char* vfs) {
   custody_.time.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_.now(), clock_.steady());
   if (!was_clean_)
     custody_.ramp_until = clock_.steady() + kRamp;
-  if (!was_clean_) {
-    if (auto done = check_store(); !done)
-      return done.error();
-    if (auto done = sweep_bodies(); !done)
-      return done.error();
-  }
-
-  auto recovered = recover();
-  while (!recovered && custody_.found_damage()) {  // each time another message is passed over
-    store.forget();
-    recovered = recover();
-  }
-  if (!recovered)
-    return recovered.error();
-  if (*recovered > 0)
-    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
-  is_open_ = true;
-  check_room();
+  if (*unfinished != 0)
+    if (auto repaired = repair_indexes(Repair::always); !repaired)
+      return repaired.error();
   return {};
+}
+
+// What only the tools for people read would be found damaged by them, who repair nothing.
+Result<void> Writer::look_at_figures() {
+  const auto look = [this]() -> Result<void> {
+    for (const char* sql : {"SELECT count(*) FROM message INDEXED BY message_damaged"
+                            " WHERE damaged = 1",
+                            "SELECT total(messages) FROM tally"})
+      if (auto read = custody_.store.database().text(sql); !read)
+        return read.error().during("read the queue's figures");
+    return {};
+  };
+  auto done = look();
+  if (!done && is_damage(done.error())) {
+    if (auto repaired = repair_indexes(Repair::always); !repaired)
+      return repaired.error();
+    done = look();
+  }
+  return done;
 }
 
 Result<std::size_t> Writer::recover() {
@@ -144,14 +254,85 @@ Result<void> Writer::check_store() {
   const auto pages = database.value("PRAGMA page_count");
   if (!pages)
     return pages.error();
-  auto words = database.text(*pages <= kCheckedAtOnce ? "PRAGMA quick_check(1)"
-                                                      : "PRAGMA quick_check(incoming)");
+  const char* check = *pages <= kComparedAtOnce  ? "PRAGMA integrity_check(1)"
+                      : *pages <= kCheckedAtOnce ? "PRAGMA quick_check(1)"
+                                                 : "PRAGMA quick_check(incoming)";
+  auto words = database.text(check);
   if (!words)
     return words.error().during("check the queue");
-  // What is damaged shows again when it is read, and holds up that message alone.
-  if (*words != "ok")
-    log_.write(LogEvent(Level::error, "database_damaged").add("reason", *words));
-  return {};
+  if (*words == "ok")
+    return {};
+  // What else is damaged shows again when it is read, and holds up that message alone.
+  log_.write(LogEvent(Level::error, "database_damaged").add("reason", *words));
+  auto repaired =
+      repair_indexes(*pages <= kComparedAtOnce ? Repair::always : Repair::if_unreadable);
+  return repaired ? Result<void>() : repaired.error();
+}
+
+// Requires: no reader is open. True: what failed before may go well now. An error: the queue could
+// not be opened again.
+Result<bool> Writer::repair_indexes(Repair when) {
+  wants_repair_ = false;
+  if (clock_.steady() < repair_again_)
+    return false;
+  repair_again_ = clock_.steady() + kRepairEvery;
+  custody_.store = Store();
+  const auto done = rebuild_indexes(spool_.database(), vfs_, when);
+  if (done && *done)
+    log_.write(LogEvent(Level::warn, "indexes_rebuilt"));
+  else if (!done)
+    log_.write(LogEvent(Level::error, "indexes_not_rebuilt")
+                   .add("reason", done.error().describe())
+                   .add("advice", "where mail is held up, `postrider queue salvage`"));
+  if (auto opened = open_store(); !opened)
+    return opened.error();
+  const bool is_rebuilt = done && *done;
+  if (is_rebuilt)
+    custody_.forget_damage();
+  return is_rebuilt;
+}
+
+// A bad page of a table's own tree takes with it what stands below that page.
+bool Writer::has_passed_over_too_much() {
+  const auto passed_over = custody_.passed_over();
+  if (passed_over == 0 || salvaged_in_vain_)
+    return false;
+  return passed_over > kMostPassedOver || pages_of(spool_.database()) <= kComparedAtOnce;
+}
+
+// Where no index is to blame: what `postrider queue salvage` does, if that is a matter of seconds
+// and was not done again and again. True: what failed before may go well now. An error: the queue
+// could not be opened again. Requires: no reader is open.
+Result<bool> Writer::salvage_store() {
+  wants_salvage_ = false;
+  salvaged_in_vain_ = true;
+  if (pages_of(spool_.database()) > kSalvagedAtOnce ||
+      damaged_folders(spool_.folder()) >= kMostDamagedFolders)
+    return false;
+  custody_.store = Store();
+  const auto done = salvage_database(spool_, clock_.now());
+  if (done) {
+    log_.write(LogEvent(Level::error, "salvaged")
+                   .add("messages", done->messages)
+                   .add("held", done->held)
+                   .add("lost", done->lost.size())
+                   .add("old_files", done->old_files));
+    for (const auto& lost : done->lost)
+      log_.write(LogEvent(Level::error, "lost", to_string(lost.id)).add("content", lost.content));
+  } else {
+    log_.write(LogEvent(Level::error, "not_salvaged").add("reason", done.error().describe()));
+    if (is_salvage_unfinished(spool_.folder()))
+      return done.error();
+  }
+  if (auto opened = open_store(); !opened)
+    return opened.error();
+  if (!done)
+    return false;
+  salvaged_in_vain_ = false;
+  custody_.forget_damage();
+  if (auto moved = custody_.follow_landed(); !moved)
+    return moved.error();
+  return true;
 }
 
 // A body is synced before its row is stored and removed after it is gone, so a file without a row
@@ -163,16 +344,18 @@ Result<void> Writer::sweep_bodies() {
       return false;
     return custody_.store.exists(*id);
   };
+  auto kept = custody_.store.meta(kStrangersMark);
+  if (!kept)
+    return kept.error();
+  const bool are_lost = log_hides_mail_ || *kept != 0;
   auto swept =
-      spool_.sweep(is_known, log_hides_mail_ ? Spool::Unknown::move_aside : Spool::Unknown::remove);
+      spool_.sweep(is_known, are_lost ? Spool::Unknown::move_aside : Spool::Unknown::remove);
   if (!swept)
     return swept.error().during("sweep stray bodies");
-  if (*swept == 0)
-    return {};
-  log_.write(
-      LogEvent(log_hides_mail_ ? Level::error : Level::info, log_hides_mail_ ? "lost" : "swept")
-          .add("files", *swept));
-  return {};
+  if (*swept > 0)
+    log_.write(LogEvent(are_lost ? Level::error : Level::info, are_lost ? "lost" : "swept")
+                   .add("files", *swept));
+  return *kept == 0 ? Result<void>() : custody_.store.set_meta(kStrangersMark, 0);
 }
 
 void Writer::reopen() {
@@ -208,12 +391,28 @@ Result<void> Writer::open_again() {
     return Error(Errc::storage, "open the queue: another file has taken the place of queue.db");
   auto done = open_store();
   if (done)
+    done = repair();
+  if (done)
     done = check_store();
   if (done)
     done = forget_doubtful();
   if (done && readers_.open)
     done = readers_.open();
   return done;
+}
+
+// First what costs nothing: once it was in vain, or there is nothing to rebuild from, the rest.
+Result<void> Writer::repair() {
+  if (wants_repair_) {
+    auto repaired = repair_indexes(Repair::always);
+    if (!repaired)
+      return repaired.error();
+    wants_salvage_ = wants_salvage_ || !*repaired;
+  }
+  if (!wants_salvage_)
+    return {};
+  auto salvaged = salvage_store();
+  return salvaged ? Result<void>() : salvaged.error();
 }
 
 void Writer::remember_files() {
