@@ -160,6 +160,9 @@ class Writer {
   void maintain_after_commit();
   void maintain_idle();
   void give_back_room();
+  void cut_database();
+  void sort_free_pages();
+  Result<void> vacuum_some();
   void close();
   Result<void> mark_clean();
   bool finish_removals();  // false: some files cannot be removed
@@ -217,6 +220,8 @@ class Writer {
   bool salvaged_in_vain_ = false;
   bool wants_vacuum_ = false;
   std::int64_t vacuum_pages_ = 1;
+  bool is_vacuum_slow_ = false;
+  Steady sort_again_;
 
   std::atomic<Duration::rep> lifetime_;
   std::atomic<bool> is_lost_{false};

@@ -1,5 +1,6 @@
 // Opening, checking, checkpointing and closing the database of the queue thread.
 #include "base/file.h"
+#include "queue/free_list.h"
 #include "queue/index_repair.h"
 #include "queue/log_check.h"
 #include "queue/salvage.h"
@@ -31,14 +32,16 @@ constexpr std::size_t kMostDamagedFolders = 3;
 constexpr std::size_t kMostPassedOver = 64;  // more than have rows on one page
 constexpr std::int64_t kWorthVacuum = 1024;  // free pages
 // Room is given back between transactions, where a client may be waiting, at most every so often
-// and for about so long. SQLite looks for each page in the whole list of free ones, which takes
-// milliseconds where gigabytes are free: so a step is as many pages as were quick the last time.
+// and for about so long.
 constexpr Duration kVacuumEvery = std::chrono::milliseconds(100);
 constexpr std::chrono::microseconds kVacuumStep{4000};
-constexpr std::int64_t kMostVacuumPages = 1024;
-// What is left of a queue that was long is written anew instead, which costs what is left and not
-// what is free.
-constexpr std::int64_t kRebuildPages = 512;
+constexpr std::int64_t kMostVacuumPages = 2048;
+// Where so few pages take longer, SQLite looks for each in a long list: it is sorted.
+constexpr std::int64_t kFewPages = 64;
+constexpr std::int64_t kWorthSorting = 4096;
+constexpr Duration kSortEvery = std::chrono::seconds(5);
+// The end of a file is cut off in pieces: some file systems take long for gigabytes.
+constexpr std::int64_t kMostCutAtOnce = 8192;
 constexpr Duration kMarkEvery = std::chrono::minutes(1);
 constexpr Duration kMostBackoff = std::chrono::seconds(5);
 constexpr Duration kLostAfter = std::chrono::minutes(1);
@@ -502,21 +505,61 @@ void Writer::give_back_room() {
   auto& database = custody_.store.database();
   const auto free = database.value("PRAGMA freelist_count");
   const auto pages = database.value("PRAGMA page_count");
-  wants_vacuum_ = free && pages && *free >= kWorthVacuum && *free >= *pages / 4;
+  if (!free || !pages)
+    return;
+  const bool wanted = std::exchange(wants_vacuum_, *free >= kWorthVacuum && *free >= *pages / 4);
+  if (wants_vacuum_ ? pages_of(spool_.database()) - *pages > kMostCutAtOnce : wanted) {
+    cut_database();  // its end was given back, and stands in the file still
+    return;
+  }
   if (!wants_vacuum_)
     return;
+  if (is_vacuum_slow_ && *free > kWorthSorting && now >= sort_again_) {
+    sort_free_pages();
+    return;
+  }
+  if (auto done = vacuum_some(); !done && is_damage(done.error()))
+    vacuum_again_ = now + kRepairEvery;
+}
+
+void Writer::cut_database() {
+  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
+                            nullptr, nullptr);
+  wal_pages_ = 0;
+}
+
+void Writer::sort_free_pages() {
+  sort_again_ = clock_.steady() + kSortEvery;
+  const auto sorted = sort_free_list(custody_.store.database(), spool_.database(), vfs_);
+  if (!sorted) {
+    sort_again_ += kRepairEvery;
+    log_.write(LogEvent(Level::warn, "room_comes_slowly").add("reason", sorted.error().describe()));
+  }
+  is_vacuum_slow_ = sorted && !*sorted;  // what reads the database ends
+  vacuum_pages_ = kFewPages;
+}
+
+// As many pages as were quick the last time. Without the commit: the disk's time is not theirs.
+Result<void> Writer::vacuum_some() {
+  auto& database = custody_.store.database();
+  auto transaction = Transaction::begin(database);
+  if (!transaction)
+    return transaction.error();
   const auto begun = std::chrono::steady_clock::now();
-  const std::string step = *pages - *free <= kRebuildPages
-                               ? "VACUUM"
-                               : "PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages_) + ")";
-  const auto done = database.execute(step.c_str());
+  const std::string step = "PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages_) + ")";
+  if (auto done = database.execute(step.c_str()); !done)
+    return done.error();
   const auto took = std::chrono::steady_clock::now() - begun;
-  if (took > kVacuumStep)
+  if (took > kVacuumStep) {
+    is_vacuum_slow_ = is_vacuum_slow_ || vacuum_pages_ <= kFewPages;
     vacuum_pages_ = std::max<std::int64_t>(vacuum_pages_ / 2, 1);
-  else if (took < kVacuumStep / 2)
+  } else if (took < kVacuumStep / 2) {
     vacuum_pages_ = std::min(vacuum_pages_ * 2, kMostVacuumPages);
-  if (done)
-    checkpointed_ = false;
+  }
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  checkpointed_ = false;
+  return {};
 }
 
 void Writer::close() {
