@@ -392,13 +392,14 @@ class LongQueue(scenario.Scenario):
         senders = [f"@d{number}.dead.example" for number in range(long_mail.SENDER_DOMAINS)]
         self.measured("notices of that", lambda: wait.until(
             lambda: notices <= self.count("--from", "<>")[0] <= notices + under_way and not any(
-                self.count("--from", one)[0] for one in senders),
+                self.count("--from", one)[0] for one in senders) and not any(
+                '"bouncing"' in line for line in self.tool("queue", "--json")),
             lambda: f"{notices} notices, not {self.count('--from', '<>')}", DEADLINE, pause=0.5))
         counted = self.count("--from", "<>")
-        self.client_removed = of_client
-        self.most_doubled += under_way
+        self.client_removed = of_client + under_way
+        self.most_doubled += 2 * under_way  # a notice of one may be among those counted, or come later
         self.with_client("remove --all", lambda: self.change("remove", "--all"), counted)
-        self.assertEqual(self.count("--from", "<>"), (0, 0))
+        self.assertLessEqual(self.count("--from", "<>")[0], under_way)
 
     def test_all_that_can_be_asked_of_a_long_queue(self):
         self.too_slow, self.notices = [], 0
