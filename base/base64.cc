@@ -18,6 +18,9 @@ constexpr std::array<std::int8_t, 256> kValues = [] {
   return values;
 }();
 
+// What the digits before so much padding hold beyond the last octet (RFC 4648 §3.5).
+constexpr std::array<std::uint32_t, 3> kUnused = {0, 0xc0, 0xf000};
+
 }  // namespace
 
 std::string encode_base64(std::string_view bytes) {
@@ -49,6 +52,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
         return std::nullopt;
       group = (group << 6U) | static_cast<std::uint32_t>(value);
     }
+    if ((group & kUnused[padding]) != 0)
+      return std::nullopt;
     for (std::size_t k = 0; k < 3 - padding; ++k)
       bytes.push_back(static_cast<char>((group >> (16 - 8 * k)) & 255U));
   }

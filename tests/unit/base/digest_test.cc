@@ -22,9 +22,31 @@ TEST_CASE("digests are those of the standards", "[base][digest]") {
   CHECK(random_bytes(16) != random_bytes(16));
 }
 
+// RFC 4648 §4, §3.5.
+TEST_CASE("base64 is padded, and one text stands for each octets", "[base][digest]") {
+  CHECK(decode_base64("") == "");
+  CHECK(decode_base64("QQ==") == "A");
+  CHECK(decode_base64("QUI=") == "AB");
+  CHECK(decode_base64("QUJD") == "ABC");
+  CHECK(decode_base64("+/+/") == "\xfb\xff\xbf");
+  for (const char* padding :
+       {"=", "==", "====", "A===", "QQ=", "QQ", "QUI", "Q=I=", "QQ=A", "=QQQ",
+        "QQ==QQ==", "QUI=QUJD", "QQ==QUJD", "QUJDQQ=", "QUJDQQ===", "QUJD===="})
+    CHECK_FALSE(decode_base64(padding));
+  for (const char* bits : {"QR==", "QZ==", "Q/==", "QUJ=", "QUL=", "QU//QR=="})
+    CHECK_FALSE(decode_base64(bits));
+  for (const char* digits : {"-_8=", "QQ==\n", "Q Q=", " QQ=", "QQ\r\n", "Q\x80==", "QUJ\xff"})
+    CHECK_FALSE(decode_base64(digits));
+  std::string octets;
+  for (int i = 0; i < 256; ++i) {
+    octets.push_back(static_cast<char>(i));
+    CHECK(decode_base64(encode_base64(octets)) == octets);
+  }
+}
+
 TEST_CASE("base64url has its own alphabet and no padding", "[base][digest]") {
   CHECK(decode_base64url("-_8") == "\xfb\xff");
   CHECK(decode_base64url("") == "");
-  for (const char* bad : {"+/8", "-_8=", "a", "a b0", "----\n"})
+  for (const char* bad : {"+/8", "-_8=", "a", "a b0", "----\n", "QR", "QUJ"})
     CHECK_FALSE(decode_base64url(bad));
 }
