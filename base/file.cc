@@ -93,6 +93,20 @@ Result<void> sync_folder(const std::string& path) {
   return {};
 }
 
+namespace {
+
+// A folder that may be written but not read cannot be synced by itself: its names land with the
+// next sync of what is in it.
+Result<void> sync_name(const std::filesystem::path& path) {
+  const auto folder = path.parent_path();
+  auto synced = sync_folder(folder.empty() ? "." : folder.string());
+  if (!synced && synced.error().code() == boost::system::errc::permission_denied)
+    return {};
+  return synced;
+}
+
+}  // namespace
+
 Result<void> make_folder(const std::string& path, unsigned mode) {
   const std::filesystem::path whole(path);
   std::filesystem::path partial;
@@ -100,8 +114,13 @@ Result<void> make_folder(const std::string& path, unsigned mode) {
     partial /= part;
     if (partial.empty() || partial == "/")
       continue;
-    if (::mkdir(partial.c_str(), mode) != 0 && errno != EEXIST)
-      return system_error("make folder " + partial.string());
+    if (::mkdir(partial.c_str(), mode) != 0) {
+      if (errno != EEXIST)
+        return system_error("make folder " + partial.string());
+      continue;
+    }
+    if (auto synced = sync_name(partial); !synced)
+      return synced.error().during("make folder " + partial.string());
   }
   std::error_code ignored;
   if (!std::filesystem::is_directory(whole, ignored))

@@ -52,6 +52,13 @@ std::vector<Problem> check_credentials(const Config& config, const Origins& orig
   return problems;
 }
 
+Result<void> keep_refresh_token(const std::string& folder, const std::string& name,
+                                const std::string& refresh) {
+  if (auto made = make_folder(folder, kFolderMode); !made)
+    return made;
+  return replace_file(folder + "/" + name, refresh, kFileMode);
+}
+
 Outbound::Outbound(Parts parts)
     : parts_(std::move(parts)),
       folder_(parts_.spool + "/tokens"),
@@ -122,10 +129,7 @@ delivery::TokenMeans Outbound::means() const {
   };
   means.save = [folder = folder_, &log = parts_.log](const std::string& name,
                                                      const std::string& refresh) {
-    auto saved = make_folder(folder, kFolderMode);
-    if (saved)
-      saved = replace_file(folder + "/" + name, refresh, kFileMode);
-    if (!saved)
+    if (auto saved = keep_refresh_token(folder, name, refresh); !saved)
       log.write(LogEvent(Level::error, "token_not_kept").add("reason", saved.error().describe()));
   };
   return means;

@@ -24,6 +24,10 @@ namespace postrider::daemon {
 // What is wrong with the credentials files that routes name, each with its own line. Reads them.
 std::vector<Problem> check_credentials(const Config& config, const Origins& origins);
 
+// Makes the folder if need be. Blocks until it is on stable storage: the old token is spent.
+Result<void> keep_refresh_token(const std::string& folder, const std::string& name,
+                                const std::string& refresh);
+
 // Outlives the dispatcher; destroyed before the loops.
 class Outbound {
  public:

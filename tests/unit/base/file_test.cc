@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -21,6 +22,41 @@ TEST_CASE("a file is replaced whole", "[base][file]") {
   REQUIRE(::stat(path.c_str(), &about) == 0);
   CHECK((about.st_mode & 0777U) == 0640);
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("a file that was replaced outlives a power cut, as the old one or the new one",
+          "[base][file]") {
+  const TemporaryFolder folder;
+  const SyncRecord record;
+  const auto path = folder / "file";
+  REQUIRE(replace_file(path, "old", 0600).has_value());
+  CHECK(SyncRecord::lack_of_renamed(path).empty());
+  REQUIRE(replace_file(path, "new", 0600).has_value());
+  CHECK(SyncRecord::lack_of_renamed(path).empty());
+}
+
+TEST_CASE("folders that were made outlive a power cut", "[base][file]") {
+  const TemporaryFolder folder;
+  const SyncRecord record;
+  REQUIRE(make_folder(folder / "a/b/c", 0700).has_value());
+  CHECK(SyncRecord::lack(folder / "a/b/c").empty());
+}
+
+TEST_CASE("what is not synced is seen", "[base][file]") {
+  const TemporaryFolder folder;
+  const SyncRecord record;
+  const auto file = open_file(folder / "file", O_WRONLY | O_CREAT);
+  REQUIRE(file.has_value());
+  CHECK(SyncRecord::lack(folder / "file").find("the name") == 0);
+  REQUIRE(write_all(*file, "x").has_value());
+  REQUIRE(sync_folder(folder.path()).has_value());
+  CHECK(SyncRecord::lack(folder / "file").find("the content") == 0);
+  REQUIRE(sync_file(*file).has_value());
+  CHECK(SyncRecord::lack(folder / "file").empty());
+  REQUIRE(::rename((folder / "file").c_str(), (folder / "other").c_str()) == 0);
+  CHECK(SyncRecord::lack(folder / "other").find("the name") == 0);
+  REQUIRE(sync_folder(folder.path()).has_value());
+  CHECK(SyncRecord::lack_of_renamed(folder / "other").empty());
 }
 
 TEST_CASE("a replacement that fails leaves the old file and nothing else", "[base][file]") {

@@ -2,6 +2,7 @@
 
 #include "cli/content_store.h"
 #include "daemon/drop_file.h"
+#include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -45,6 +46,23 @@ TEST_CASE("a message is left in the drop folder itself, and nowhere else", "[cli
   const auto name =
       fs::directory_iterator(daemon::drop_folder_path(spool))->path().filename().string();
   CHECK(name.starts_with(daemon::kDropReady));
+}
+
+// `sendmail` says that it was taken.
+TEST_CASE("a message in the drop folder outlives a power cut", "[cli]") {
+  const TemporaryFolder folder;
+  const auto drop = daemon::drop_folder_path(folder.path());
+  fs::create_directory(drop);
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"you@there.test"};
+  ContentStore content;
+  REQUIRE(content.append(std::string(100000, 'x')));
+  header.size = content.size();
+  const SyncRecord record;
+  REQUIRE(drop_message(folder.path(), header, content));
+  REQUIRE(count_in(drop) == 1);
+  CHECK(SyncRecord::lack_of_renamed(fs::directory_iterator(drop)->path()).empty());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "delivery/tls_history.h"
 #include "delivery/tlsrpt/reporter.h"
+#include "tests/support/sync_record.h"
 #include "tests/support/zone_resolver.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -95,6 +96,17 @@ TEST_CASE("a day is reported when it is over, and results outlive a restart",
   CHECK(office.mails[0].recipient == "tls@example.test");
   CHECK(reporter->collected() ==
         std::vector<std::string>{"2026-11-24 example.test: 1 sessions, 0 failed"});
+}
+
+TEST_CASE("results that were saved outlive a power cut", "[delivery][tlsrpt]") {
+  Office office;
+  Loop loop(0);
+  auto reporter = office.open(loop);
+  const SyncRecord record;
+  reporter->add(office.success("example.test"));
+  reporter->save_now();
+  CHECK(SyncRecord::lack_of_renamed(office.folder / "results").empty());
+  office.send(*reporter, loop, false);
 }
 
 TEST_CASE("what cannot be sent is kept", "[delivery][tlsrpt]") {

@@ -1,6 +1,7 @@
 // Our own files count as hostile: what does not fit is held for the administrator, never followed,
 // never fatal.
 #include "queue/codec.h"
+#include "tests/support/sync_record.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -156,6 +157,23 @@ TEST_CASE_METHOD(Hostile, "every flipped byte of a stored head is refused or har
   CHECK_FALSE(decode_head(message.id, head + "x").has_value());
 }
 
+TEST_CASE_METHOD(Hostile, "times and sizes that cannot be are refused (I11)", "[queue][codec]") {
+  auto message = make("a@b.test", {"c@d.test"});
+  constexpr auto kMost = std::int64_t{1} << 62U;
+  const auto decoded = [&] { return decode_head(message.id, encode_head(message)).has_value(); };
+  CHECK(decoded());
+  message.received = TimePoint(Duration(kMost));
+  CHECK(decoded());
+  message.received = TimePoint(Duration(kMost + 1));  // what a sum with it would overflow
+  CHECK_FALSE(decoded());
+  message.received = clock.now();
+  message.content.size = static_cast<std::uint64_t>(kMost) + 1;
+  CHECK_FALSE(decoded());
+  message.content.size = 5;
+  message.content.file = "../../etc/passwd";
+  CHECK_FALSE(decoded());
+}
+
 TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]") {
   auto message = make("\xc3\xa9@b.test", {"c@d.test"});
   message.content.has_8bit = true;
@@ -204,6 +222,14 @@ TEST_CASE_METHOD(Hostile, "a large body lives in a file as long as its message",
   CHECK_FALSE(std::filesystem::exists(path));
 }
 
+TEST_CASE_METHOD(Hostile, "a large body and its name outlive a power cut once it is accepted",
+                 "[queue][body]") {
+  const SyncRecord record;
+  const auto id = accept_large(200'000);
+  REQUIRE(id.has_value());
+  CHECK(SyncRecord::lack(queue->body_path(to_string(*id))).empty());
+}
+
 TEST_CASE_METHOD(Hostile, "an unaccepted body leaves no file", "[queue][body]") {
   std::string path;
   {
@@ -229,6 +255,47 @@ TEST_CASE_METHOD(Hostile, "stray bodies are swept at the start, others stay", "[
   CHECK_FALSE(std::filesystem::exists(stray));
   CHECK(std::filesystem::exists(path));
   CHECK(hand.next(*id).message->content.size == 100'000);
+}
+
+// A kill of its second life: what the first one's stop said does not count any more.
+TEST_CASE_METHOD(QueueFixture, "a kill after a clean stop and a start is no clean stop",
+                 "[queue][start]") {
+  constexpr std::size_t kMessages = 100;
+  settings.leased_messages = 128;
+  settings.fresh_messages = 0;
+  open();
+  start();
+  for (std::size_t i = 0; i < kMessages; ++i)
+    must_accept("a@b.test", {"c@d" + std::to_string(i) + ".test"});
+  reopen();
+  REQUIRE(hand.wait_for(kMessages));  // all at once: it was clean
+  settle();
+  const auto killed = folder.path() + "/killed";
+  std::filesystem::create_directories(killed + "/body");
+  std::filesystem::permissions(killed, std::filesystem::perms::owner_all);
+  // In this order: what moves from the log to the database meanwhile is in both.
+  for (const char* name : {"/queue.db", "/queue.db-wal"})
+    std::filesystem::copy_file(settings.spool + name, killed + name);
+  queue.reset();
+  hand.clear();
+  std::ofstream(killed + "/body/0123456789A") << "stray";
+  settings.spool = killed;
+  open();
+  CHECK(log.count("swept") == 1);
+  CHECK(std::filesystem::is_empty(killed + "/body"));
+  // Slowly at first, twice as much each second: a crash loop must not hammer anybody.
+  start();
+  std::size_t most = 2;
+  for (int second = 0; second < 5; ++second, most *= 2) {
+    queue->wake();
+    settle();
+    CHECK(hand.count() >= 1);
+    CHECK(hand.count() <= most);
+    clock.pass(std::chrono::seconds(1));
+  }
+  clock.pass(std::chrono::seconds(2));
+  queue->wake();
+  CHECK(hand.wait_for(kMessages));
 }
 
 TEST_CASE_METHOD(Hostile, "a body file that is not what was stored is held, never followed (I12)",

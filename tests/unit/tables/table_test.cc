@@ -3,6 +3,7 @@
 #include "base/memory_only.h"
 #include "tables/cdb.h"
 #include "tables/lines.h"
+#include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -226,6 +227,15 @@ TEST_CASE("X17: a pattern that would run for ever fails for now", "[tables][atta
   REQUIRE(table.has_value());
   CHECK(find(**table, std::string(2000, 'a') + "!").find("more steps") != std::string::npos);
   CHECK(find(**table, std::string(10000, 'a')) == "-");
+}
+
+TEST_CASE("a constant database that was made outlives a power cut", "[tables]") {
+  const Files files;
+  const SyncRecord record;
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(build_cdb(files.folder / "a.cdb", {{"ann", "bob"}}).has_value());
+    CHECK(SyncRecord::lack_of_renamed(files.folder / "a.cdb").empty());
+  }
 }
 
 TEST_CASE("a constant database is made whole and read", "[tables]") {
