@@ -30,7 +30,9 @@ std::string text_of(BIO* bio) {
 }
 
 Key make_key(const std::string& type) {
-  return Key(type == "RSA" ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256"));
+  if (type == "EC")
+    return Key(EVP_EC_gen("P-256"));
+  return Key(EVP_RSA_gen(type == "RSA" ? 2048 : 1024));
 }
 
 void add_extension(X509* certificate, X509* issuer, int kind, const std::string& value) {

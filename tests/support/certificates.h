@@ -16,7 +16,7 @@ struct Pem {
 
 struct CertificateWish {
   std::vector<std::string> names = {"mx.test"};  // the first is the common name too
-  std::string key_type = "EC";                   // or "RSA"
+  std::string key_type = "EC";                   // or "RSA", "RSA-1024"
   const Pem* issuer = nullptr;                   // null: signs itself
   bool is_authority = false;
   std::chrono::hours begins{-1};  // from now

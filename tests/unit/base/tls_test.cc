@@ -498,6 +498,35 @@ TEST_CASE("a client that verifies takes only what it asked for", "[base][tls]") 
   }
 }
 
+TEST_CASE("a key too small to prove anything is taken by a lenient client alone", "[base][tls]") {
+  CertificateWish root_wish;
+  root_wish.names = {"root"};
+  root_wish.is_authority = true;
+  const auto root = make_certificate(root_wish);
+  const TemporaryFolder folder;
+  const auto file = folder.path() + "/root.pem";
+  REQUIRE(replace_file(file, root.certificate, 0600));
+  const bool is_lenient = GENERATE(true, false);
+  const std::string key = GENERATE("RSA", "RSA-1024");
+  INFO(key << (is_lenient ? ", lenient" : ", strict"));
+  CertificateWish wish;
+  wish.issuer = &root;
+  wish.key_type = key;
+  TlsServerSettings server;
+  server.identities = {identity(wish)};
+  server.lowest = TlsVersion::tls1_0;  // or it would not show such a key
+  TlsClientSettings settings;
+  settings.roots = file;
+  settings.lenient = is_lenient;
+  TlsClientOptions options;
+  options.verify = Verify::pkix;
+  options.server_name = "mx.test";
+  options.names = {"mx.test"};
+  Wire wire;
+  CHECK(wire.shake_hands(server_with(server), client_with(settings), options) ==
+        (is_lenient || key == "RSA"));
+}
+
 TEST_CASE("a client that verifies by DANE takes what a record names", "[base][tls]") {
   const auto digest = [](const std::string& hex) {
     std::string bytes;
