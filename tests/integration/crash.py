@@ -102,6 +102,7 @@ class Crash(scenario.Scenario):
         server.stop()
         self.check_spool(server)
         self.report(peer, load, kills)
+        self.check_second_life(server)
 
     def report(self, peer, load, kills):
         copies = collections.defaultdict(list)
@@ -129,6 +130,18 @@ class Crash(scenario.Scenario):
         self.assertEqual(unacknowledged, [], "the sink got what nobody sent")
         self.assertEqual(unexplained, [], "duplicates that were not in flight at a kill")
         self.assertGreater(len(load.acknowledged), KILLS)
+
+    def check_second_life(self, server):
+        """A kill after a clean stop and a start is checked for and swept after like the first one."""
+        swept = len(server.log("swept"))
+        server.start()
+        stray = server.spool / "body" / "0123456789A"
+        stray.write_text("a body that nobody has a row for")
+        server.kill()
+        server.start()
+        server.wait_for_log("swept", count=swept + 1)
+        self.assertFalse(stray.exists())
+        server.stop()
 
     def check_spool(self, server):
         """Nothing is left: no row, no body file, and a database that is whole."""

@@ -5,7 +5,7 @@ import collections
 import re
 import subprocess
 
-from support_py import scenario, sink, tools
+from support_py import daemon, scenario, sink, tools
 
 CALLS = "fsync,fdatasync,sendto,sendmsg,write,writev"
 
@@ -65,9 +65,52 @@ class SyncProof(scenario.Scenario):
                           and line.endswith("= 0")]
                 self.assertTrue(any("queue.db-wal" in line for line in synced), synced)
                 if size > 65536:
-                    self.assertTrue(any("/body/" in line for line in synced), synced)
+                    # Its octets, its name, and then what says that it is there.
+                    order = [re.search(r"(body/\w+|body|queue.db-wal)>", line) for line in synced]
+                    kinds = [found[1].split("/")[-1] if found[1] in ("body", "queue.db-wal") else "content"
+                             for found in order if found]
+                    self.assertLess(kinds.index("content"), kinds.index("body"), synced)
+                    self.assertLess(kinds.index("body"), len(kinds) - 1 -
+                                    kinds[::-1].index("queue.db-wal"), synced)
                 print(f"\n  {size} octets:\n    " + "\n    ".join(synced) + "\n    " +
                       calls[taken][1][:110], flush=True)
+
+    def test_a_mailbox_has_the_message_before_the_queue_forgets_it(self):
+        """Content and name: of each the last sync comes before the transaction without the message."""
+        for kind in ("maildir", "mbox"):
+            with self.subTest(kind=kind):
+                boxes = self.own_folder("boxes")
+                self.trace = self.own_folder("trace") / "calls"
+                server = self.daemon(
+                    local={"mailbox": f"{kind}:{boxes}/{{user}}" + "/" * (kind == "maildir")},
+                    wrapper=[tools.tool("strace"), "-D", "-f", "-qq", "-y", "-s", "200", "-ttt",
+                             "-e", "trace=fsync,fdatasync,renameat,renameat2",
+                             "-o", str(self.trace)])
+                reply = server.send("a@ext.example", f"{daemon.USER}@us.example",
+                                    b"Subject: x\r\n\r\nx\r\n")
+                self.assertEqual(reply.code, 250)
+                server.wait_until_empty()
+                server.stop()
+                steps = []
+                for name, line, state in self.calls():
+                    if state == "begins":
+                        continue
+                    if name.startswith("rename") and f"{boxes}/" in line:
+                        steps.append("name")
+                    elif name in ("fsync", "fdatasync") and line.endswith("= 0"):
+                        place = re.search(r"<([^>]*)>", line)[1]
+                        if place.endswith("queue.db-wal"):
+                            steps.append("store")
+                        elif place.startswith(str(boxes)):
+                            steps.append(place.replace(str(boxes), "boxes").replace(daemon.USER, "user"))
+                while steps[-2:] == ["store", "store"]:  # the stop
+                    steps.pop()
+                told = " ".join(steps)
+                in_box = " ".join(step for step in steps if step != "store")
+                self.assertRegex(in_box, r"boxes/user/tmp/\S+ name boxes/user/new$"
+                                 if kind == "maildir" else "boxes/user boxes$", steps)
+                self.assertEqual(steps[-1], "store", steps)
+                print(f"\n  {kind}: {told}", flush=True)
 
     def test_one_sync_is_shared_by_many_messages_under_load(self):
         peer = self.using(sink.SmtpSink(self.own_folder("sink")))
