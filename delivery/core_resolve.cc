@@ -1,6 +1,7 @@
 // From an address to a site: routes, then MX.
 #include "base/text.h"
 #include "delivery/core.h"
+#include "delivery/local/left_out.h"
 #include "delivery/outcome.h"
 #include "mail/address.h"
 
@@ -14,6 +15,16 @@ using mail::Verdict;
 using Core = Dispatcher::Core;
 
 namespace {
+
+// That nobody takes mail for a domain is not known while it may be one of ours.
+void doubt(std::optional<Outcome>& outcome, const Settings& settings) {
+  if (!outcome || outcome->verdict != Verdict::bounce || !settings.book ||
+      !lacks_domains(*settings.book))
+    return;
+  outcome->verdict = Verdict::retry;
+  outcome->status.klass = 4;
+  outcome->text += "; and a table of virtual domains cannot be read";
+}
 
 // How long an MX answer is used without asking the resolver (which has a cache of its own).
 constexpr Duration kLeastKnown = std::chrono::seconds(30);
@@ -153,6 +164,7 @@ Task<void> Core::resolve(std::shared_ptr<Core> self, std::string key) {
     auto& resolver = resolver_of_(home());
     const auto answer = co_await resolver.mx(destination.domain);
     hosts = choose_hosts(destination.domain, answer, *settings_);
+    doubt(hosts.outcome, *settings_);
     ttl = std::clamp(answer.ttl, kLeastKnown, kMostKnown);
     destination.tls.mx_secure = hosts.secure;
     if (hooks_.sts && !hosts.outcome && destination.tls.route == TlsMode::opportunistic) {

@@ -1,6 +1,7 @@
 // Sites: who may connect, who gets the next job, what a failure does.
 #include "base/assert.h"
 #include "delivery/core.h"
+#include "delivery/local/left_out.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/outcome.h"
 #include "queue/schedule.h"
@@ -121,6 +122,11 @@ Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
     found.outcome = refused;
   else
     found = usable_hosts(std::move(hosts), site.name, by_mx && site.hosts.size() < kMostHosts);
+  // A domain that leads to us may be one of ours, in a table that cannot be read.
+  if (by_mx && found.outcome && settings_->book && lacks_domains(*settings_->book)) {
+    found.outcome->verdict = Verdict::retry;
+    found.outcome->status.klass = 4;
+  }
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
     refuse_ready(site, *found.outcome);
     co_return;

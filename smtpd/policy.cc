@@ -186,7 +186,13 @@ Policy::Verdict Policy::find_recipient(bool may_relay, std::string_view address)
       return Verdict::cannot_tell;
     return *listed ? Verdict::accepted : Verdict::no_such_user;
   }
-  return may_relay || is_relayed ? Verdict::accepted : Verdict::no_relay;
+  if (may_relay || is_relayed)
+    return Verdict::accepted;
+  // Or a table that may hold the domain cannot be read.
+  const bool is_foreign =
+      directory == nullptr || directory->lookup(mail::unquoted_local_part(local_part), domain) !=
+                                  mail::Directory::Answer::cannot_tell;
+  return is_foreign ? Verdict::no_relay : Verdict::cannot_tell;
 }
 
 }  // namespace postrider::smtpd

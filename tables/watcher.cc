@@ -1,6 +1,7 @@
 #include "tables/watcher.h"
 
 #include "base/text.h"
+#include "tables/left_out.h"
 #include "tables/scan.h"
 #include "tables/source.h"
 
@@ -179,6 +180,8 @@ class WatchedTable : public Table {
     read(log, signature);
   }
 
+  bool is_left_out() const { return dynamic_cast<const LeftOutTable*>(get().get()) != nullptr; }
+
   Result<std::optional<Entry>> find(std::string_view key) const override {
     return get()->find(key);
   }
@@ -334,6 +337,11 @@ struct Watcher::State {
   std::vector<std::weak_ptr<WatchedTable>> tables;
   std::thread thread;
 };
+
+bool is_left_out(const Table& table) {
+  const auto* watched = dynamic_cast<const WatchedTable*>(&table);
+  return watched != nullptr && watched->is_left_out();
+}
 
 Watcher::Watcher(Log& log, Duration every) : state_(std::make_unique<State>(log, every)) {}
 

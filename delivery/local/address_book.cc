@@ -1,13 +1,32 @@
 #include "delivery/local/address_book.h"
 
 #include "base/text.h"
+#include "delivery/local/left_out.h"
 #include "mail/address.h"
+#include "tables/left_out.h"
 
 #include <algorithm>
 
 namespace postrider::delivery {
 
 using Answer = mail::Directory::Answer;
+
+namespace {
+
+bool lacks_one_of(const std::vector<TablePtr>& tables) {
+  return std::any_of(tables.begin(), tables.end(),
+                     [](const TablePtr& table) { return tables::is_left_out(*table); });
+}
+
+}  // namespace
+
+bool lacks_domains(const AddressBook& book) {
+  return lacks_one_of(book.rules().virtuals);
+}
+
+bool lacks_addresses(const AddressBook& book) {
+  return lacks_one_of(book.rules().aliases) || lacks_domains(book);
+}
 
 AddressBook::AddressBook(AddressRules rules) : rules_(std::move(rules)) {
   home_ = rules_.domains.empty() ? rules_.hostname : rules_.domains.front();

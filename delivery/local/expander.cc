@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "delivery/local/address_list.h"
 #include "delivery/local/included_file.h"
+#include "delivery/local/left_out.h"
 #include "delivery/local/mailbox_pattern.h"
 #include "delivery/outcome.h"
 #include "mail/address.h"
@@ -295,6 +296,10 @@ class Walk {
 
   // The whole address is unknown; or one member of a list is, which its own bounce tells.
   void unknown(const std::string& address, const Context& context) {
+    if (context.depth == 0 && lacks_addresses(book_))
+      return fail(Verdict::retry, {4, 3, 0},
+                  "cannot tell whether there is a user " + escaped(address) +
+                      ", for a table cannot be read");
     if (context.depth == 0)
       return fail(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
     out_.problems.push_back(escaped(address) + " is unknown, and a member of " + escaped(origin_));

@@ -2,6 +2,7 @@
 
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "delivery/local/left_out.h"
 #include "delivery/local/mailbox_pattern.h"
 #include "mail/address.h"
 
@@ -50,6 +51,21 @@ Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
                : Answer::unknown;
   const bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
   return absent || errno == EACCES ? Answer::unknown : Answer::cannot_tell;
+}
+
+Answer look_up(const AddressBook& book, const Users& users, std::string_view local_part,
+               std::string_view domain) {
+  const auto answer = book.knows(local_part, domain);
+  if (answer == Answer::known)
+    return look_ahead(book, users, mail::quoted_local_part(local_part) + "@" + std::string(domain));
+  if (answer != Answer::unknown || !book.is_local(domain))
+    return answer;
+  const auto user = local_user(book.split(local_part).name, "");
+  if (user == "postmaster")
+    return Answer::known;
+  const auto found = user.empty() ? Answer::unknown : users.find_user(user, domain);
+  const bool is_caught = found == Answer::unknown && !book.rules().catch_all.empty();
+  return is_caught ? Answer::known : found;
 }
 
 }  // namespace
@@ -110,21 +126,12 @@ bool LocalDirectory::is_local_domain(std::string_view domain) const {
 }
 
 Answer LocalDirectory::lookup(std::string_view local_part, std::string_view domain) const {
-  if (equals_ignoring_case(local_part, "postmaster"))
-    return Answer::known;
   const auto known = book();
-  const auto answer = known->knows(local_part, domain);
-  if (answer == Answer::known)
-    return look_ahead(*known, *this,
-                      mail::quoted_local_part(local_part) + "@" + std::string(domain));
-  if (answer != Answer::unknown || !known->is_local(domain))
-    return answer;
-  const auto user = local_user(known->split(local_part).name, "");
-  if (user == "postmaster")
+  if (equals_ignoring_case(local_part, "postmaster") &&
+      (!lacks_domains(*known) || known->is_ours(domain)))
     return Answer::known;
-  const auto found = user.empty() ? Answer::unknown : find_user(user, domain);
-  const bool is_caught = found == Answer::unknown && !known->rules().catch_all.empty();
-  return is_caught ? Answer::known : found;
+  const auto answer = look_up(*known, *this, local_part, domain);
+  return answer == Answer::unknown && lacks_addresses(*known) ? Answer::cannot_tell : answer;
 }
 
 Answer LocalDirectory::find_user(const std::string& user, std::string_view domain) const {

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """MX delivery through a real name server (Knot): preference, fallback, implicit and null MX, and
 which answers of DNS mean "later" and which "never"."""
+import os
+
 import dns.rcode
 
-from support_py import nameserver, scenario, sink, wait
+from support_py import nameserver, scenario, sink, smtp, wait
 
 CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: by MX\r\n\r\nhello\r\n"
 HOSTS = ["127.0.1.11", "127.0.1.12", "127.0.1.13"]
@@ -121,6 +123,55 @@ class ByMx(scenario.Scenario):
         self.server.wait_for_mail(before + 1)
         self.server.wait_until_empty()
         return self.server.mailbox()[-1].decode()
+
+    def test_what_a_table_that_is_left_out_may_hold_waits(self):
+        """Another user's table of virtual domains that cannot be read: neither is mail for them refused
+        for good, by a stranger's RCPT or by DNS, nor that for unknown users; what is known goes on"""
+        if not scenario.is_root():
+            self.skipTest("needs root: a file of another user")
+        from support_py.daemon import USER
+        table = self.own_folder("anns") / "virtual"
+        table.mkdir()
+        os.chown(table, 65534, 65534)
+        trusted = "127.0.0.9"
+        # "self.example" leads here, and "hosted.example" is nowhere: both are in that table.
+        self.server.write_config(accept={"relay_from": [trusted]}, local={
+            **self.server.settings["local"], "virtual": [f"text:{table}"]})
+        self.server.start()
+        self.server.wait_for_log("table_left_out")
+
+        def answers(source=None):
+            codes = {}
+            for to in (f"{USER}@us.example", "hosted@self.example", "x@ordered.example",
+                       "nobody-here@us.example"):
+                with smtp.Client(self.server.port, source=source) as client:
+                    client.hello()
+                    client.expect("MAIL FROM:<a@far.example>", 250)
+                    codes[to.split("@")[1] if USER not in to else "known"] = (
+                        lambda reply: (reply.code, reply.enhanced))(client.command(f"RCPT TO:<{to}>"))
+            return codes
+        wait_for_it = (451, "4.3.0")
+        self.assertEqual(answers(), {"known": (250, "2.1.5"), "self.example": wait_for_it,
+                                     "ordered.example": wait_for_it, "us.example": wait_for_it})
+        for to in ("x@ordered.example", "hosted@self.example", "hosted@hosted.example"):
+            smtp.send(self.server.port, "a@us.example", [to], CONTENT, source=trusted)
+        self.server.sendmail("-f", "a@us.example", "virtual-name@us.example", stdin="Subject: x\n\nx\n")
+        self.sinks[0].wait_for(1)
+        for to in ("hosted@self.example", "hosted@hosted.example", "virtual-name@us.example"):
+            event = self.server.wait_for_log("attempted", to=to)[0]
+            self.assertEqual(event["dsn"][:2], "4.", event)
+        # Mended, all of it arrives.
+        table.rmdir()
+        table.write_text("".join(f"{name} {USER}@us.example\n" for name in (
+            "self.example", "hosted@self.example", "hosted.example", "hosted@hosted.example",
+            "virtual-name@us.example")))
+        self.server.wait_for_log("table_read")
+        self.server.retry_all()
+        self.server.wait_for_mail(3)
+        self.server.wait_until_empty()
+        self.assertEqual(answers(), {
+            "known": (250, "2.1.5"), "self.example": (250, "2.1.5"),
+            "ordered.example": (550, "5.7.1"), "us.example": (550, "5.1.1")})
 
     def test_a_null_MX_bounces_at_once(self):
         self.server.start()
