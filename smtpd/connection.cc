@@ -289,7 +289,8 @@ Task<Result<void>> Connection::read_more() {
   if (reception_->clock().steady() - began_ > timeouts().session)
     co_return Error(asio::error::timed_out, "session");
   if (talk_->reads_content() || commands_seen_ != talk_->commands()) {
-    commands_seen_ = talk_->commands();
+    // Behind content, the next command has a time of its own.
+    commands_seen_ = talk_->reads_content() ? ~0ULL : talk_->commands();
     stream_.set_deadline(patience());
   }
   const bool bufferless = idle || (talk_->reads_content() && last_read_ < kDrip);

@@ -195,6 +195,23 @@ TEST_CASE("a lookup that takes too long is a temporary refusal", "[smtpd][tcp][l
   CHECK(codes_of(peer.say(rcpt("slow"))) == "250");
 }
 
+TEST_CASE("who falls silent behind a lookup is told to leave", "[smtpd][tcp][lookups]") {
+  const Rig rig;
+  auto settings = rig.settings();
+  settings.timeouts.command = Duration(2000);
+  RunningServer server(settings);
+  Peer peer(server.port(), 30'000);
+  peer.reply();
+  peer.say("EHLO client.test\r\n");
+  peer.say("MAIL FROM:<x@ext.test>\r\n");
+  peer.send(rcpt("slow"));
+  REQUIRE(rig.gate->has_inside(1));
+  rig.gate->open();
+  CHECK(codes_of(peer.reply()) == "250");
+  CHECK(codes_of(peer.reply()) == "421");
+  CHECK(peer.is_closed());
+}
+
 TEST_CASE("lookups that hang are bounded in their sum", "[smtpd][tcp][lookups]") {
   const Rig rig;
   RunningServer server(rig.settings());

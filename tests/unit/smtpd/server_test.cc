@@ -198,6 +198,47 @@ TEST_CASE("X02: who never says anything is told to leave", "[smtpd][attacks][tcp
   CHECK(server.log().wait_for("disconnected").at(0).value("reason") == "timeout");
 }
 
+TEST_CASE("X02: who falls silent behind any step is told to leave", "[smtpd][attacks][tcp]") {
+  auto settings = strict_settings();
+  settings.timeouts.command = settings.timeouts.data = Duration(2000);
+  settings.message_size = 1000;
+  RunningServer server(settings);
+  const auto whole = with_data("\r\nhello\r\n.\r\n");
+  std::vector<Script> scripts;
+  for (std::size_t i = 0; i <= whole.size(); ++i)
+    scripts.emplace_back(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(i));
+  scripts.push_back(with_data("\r\nhel"));
+  scripts.push_back(with_data("\r\nbare \n line end\r\n.\r\n"));
+  scripts.push_back(with_data("\r\n" + std::string(2000, 'x') + "\r\n.\r\n"));
+  auto chunks = whole;
+  chunks.resize(3);
+  chunks.emplace_back("BDAT 4 LAST\r\n\r\nhi");
+  scripts.push_back(chunks);
+  chunks.back() = "BDAT 4\r\n\r\nhi";
+  scripts.push_back(chunks);
+  chunks.back() = "BDAT 5\r\n\r\nhi";
+  scripts.push_back(chunks);
+  scripts.push_back({whole[0], "RSET\r\n"});
+  scripts.push_back({whole[0], "NONSENSE\r\n"});
+  std::vector<Peer> peers;
+  for (const auto& script : scripts) {
+    auto& peer = peers.emplace_back(server.port(), 30'000);
+    peer.reply();
+    for (std::size_t i = 0; i < script.size(); ++i)
+      if (i + 1 < script.size())
+        peer.say(script[i]);
+      else
+        peer.send(script[i]);
+  }
+  for (std::size_t i = 0; i < peers.size(); ++i) {
+    INFO("behind " << (scripts[i].empty() ? "the greeting" : scripts[i].back()));
+    std::string last;
+    for (auto reply = peers[i].reply(); !reply.empty(); reply = peers[i].reply())
+      last = reply;
+    CHECK(last == replies::kTimeout);
+  }
+}
+
 TEST_CASE("X03: one address has its share of sessions", "[smtpd][attacks][tcp]") {
   auto settings = strict_settings();
   settings.limits.sessions_per_client = 3;
