@@ -2,6 +2,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <filesystem>
+#include <unistd.h>
+
 namespace postrider::queue::test {
 
 using mail::Verdict;
@@ -233,6 +236,49 @@ TEST_CASE_METHOD(ThreeMessages, "mail that is removed under way may still bounce
   CHECK(hand.next(id).reason == Lease::Reason::fresh);
   CHECK(queue->counters().removed == 0);
   CHECK(queue->counters().bounced == 1);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "mail that is removed under way and ends in parts is counted once",
+                 "[queue][change]") {
+  auto submission = large(70'000, "four@b.test");
+  auto message = *submission.message;
+  message.envelope.recipients.resize(3);
+  message.envelope.recipients[1].address = "d@large.test";
+  message.envelope.recipients[2].address = "e@large.test";
+  submission.message = std::make_shared<const mail::Message>(std::move(message));
+  const auto id = submission.message->id;
+  const auto body = queue->body_path(submission.message->content.file);
+  REQUIRE(accept(std::move(submission)).has_value());
+  const Lease lease = hand.next(id);
+  hand.under_way = {0, 1, 2};
+  change(Verb::remove, from("four@b.test"));
+  Record part;
+  part.id = id;
+  part.partial = true;
+  part.results.push_back({0, outcome(Verdict::delivered), {}});
+  record(std::move(part));
+  // Others are still being sent the content. Files go in their order.
+  auto other = large(70'000, "five@b.test");
+  const auto other_id = other.message->id;
+  const auto other_body = queue->body_path(other.message->content.file);
+  REQUIRE(accept(std::move(other)).has_value());
+  record(answer(hand.next(other_id), Verdict::delivered));
+  for (int i = 0; i < 60'000 && std::filesystem::exists(other_body); ++i)
+    ::usleep(1000);
+  REQUIRE_FALSE(std::filesystem::exists(other_body));
+  CHECK(std::filesystem::exists(body));
+
+  Record rest;
+  rest.id = id;
+  rest.results.push_back({1, outcome(Verdict::bounce), {}});
+  rest.untried = {2};
+  record(std::move(rest));
+  CHECK(queue->counters().delivered == 2);
+  CHECK(queue->counters().bounced == 1);
+  CHECK(queue->counters().removed == 1);
+  for (int i = 0; i < 60'000 && std::filesystem::exists(body); ++i)
+    ::usleep(1000);
+  CHECK_FALSE(std::filesystem::exists(body));
 }
 
 TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that is to bounce does so at once",

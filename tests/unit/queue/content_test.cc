@@ -191,7 +191,14 @@ TEST_CASE_METHOD(Stored, "what passes does not hold a message", "[queue][checksu
   CHECK(status_of(id) == "deferred");
   CHECK(log.count("content_unreadable") == 1);
   CHECK(queue->totals()->quarantined == 0);
-  make_due();
+  // Not again and again meanwhile: it has its pause.
+  clock.pass(std::chrono::seconds(20));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+  CHECK(log.count("content_unreadable") == 1);
+  clock.pass(std::chrono::seconds(11));
+  queue->wake();
   CHECK(hand.next(id).message->id == id);
 }
 

@@ -119,6 +119,19 @@ TEST_CASE_METHOD(Damaged, "nothing is promised into files that were removed", "[
   }
 }
 
+TEST_CASE_METHOD(Damaged, "storage that comes back is not lost any more", "[queue][failure]") {
+  start();
+  must_accept("a@b.test", {"c@d.test"});
+  const auto aside = file("aside");
+  REQUIRE(::rename(file("queue.db").c_str(), aside.c_str()) == 0);
+  CHECK_FALSE(accept(make("a@b.test", {"c@d.test"})).has_value());
+  REQUIRE(wait_until([&] { return queue->is_lost(); }));
+  REQUIRE(::rename(aside.c_str(), file("queue.db").c_str()) == 0);
+  REQUIRE(wait_until([&] { return queue->admission() == Admission::open; }));
+  CHECK_FALSE(queue->is_lost());
+  CHECK(list().size() == 1);
+}
+
 TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside",
                  "[queue][failure]") {
   start();
@@ -215,10 +228,15 @@ TEST_CASE_METHOD(Damaged, "a bad page of what had landed does not keep the queue
 
 TEST_CASE_METHOD(Damaged, "a change goes on around a bad page", "[queue][failure]") {
   start();
+  // Through the whole queue, and through what a filter finds at once.
+  const bool by_ids = GENERATE(false, true);
+  Filter filter;
   for (int i = 0; i < 12; ++i) {
     auto message = make("a@b.test", {"c@d" + std::to_string(i) + ".test"},
                         std::string(20'000, static_cast<char>('a' + i)));
     const auto id = message.id;
+    if (by_ids)
+      filter.ids.push_back(id);
     REQUIRE(accept(std::move(message)).has_value());
     record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::minutes(1)));
   }
@@ -231,7 +249,7 @@ TEST_CASE_METHOD(Damaged, "a change goes on around a bad page", "[queue][failure
   open();
   start();
   // What becomes due in the same transaction finds the damage.
-  const auto changed = change(Verb::retry, Filter());
+  const auto changed = change(Verb::retry, filter);
   CHECK(changed.messages == 12);
   REQUIRE(hand.wait_for(11));
   settle();

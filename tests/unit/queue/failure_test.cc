@@ -190,7 +190,9 @@ TEST_CASE("a full disk refuses mail as such and opens again by itself (X06)", "[
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().code() == boost::system::errc::no_space_on_device);
   CHECK(life.queue->admission() == Admission::disk_low);
-  // What delivery says meanwhile is kept.
+  // Room that was kept makes it possible to store what delivery says meanwhile.
+  const auto reserve = life.settings.spool + "/reserve";
+  CHECK_FALSE(std::filesystem::exists(reserve));
   std::vector<Record> records;
   records.push_back(answer(life.hand.next(id), Verdict::delivered));
   life.queue->record(std::move(records));
@@ -199,6 +201,9 @@ TEST_CASE("a full disk refuses mail as such and opens again by itself (X06)", "[
   life.settle();
   CHECK(life.list().empty());
   life.must_accept("a@b.test", {"c@d.test"});
+  life.clock.pass(std::chrono::seconds(1));
+  life.settle();
+  CHECK(std::filesystem::exists(reserve));
 }
 
 TEST_CASE("too little room refuses mail before it is full (X06)", "[queue][failure]") {

@@ -142,6 +142,25 @@ TEST_CASE_METHOD(Long, "every way to count gives what a listing gives", "[queue]
   check("ids", filter);
 }
 
+TEST_CASE_METHOD(QueueFixture, "a count in steps counts what moves on meanwhile once",
+                 "[queue][listing]") {
+  open();
+  start();
+  const auto moves = must_accept("a@b.test", {"c@d.test"});
+  const auto goes = must_accept("a@b.test", {"c@d.test"});
+  Counting counting;
+  counting.filter.from = "a@b.test";
+  REQUIRE(queue->count_on(counting).has_value());
+  REQUIRE_FALSE(counting.is_done);
+  record(answer(hand.next(moves), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  record(answer(hand.next(goes), Verdict::delivered));
+  must_accept("other@b.test", {"c@d.test"});
+  while (!counting.is_done)
+    REQUIRE(queue->count_on(counting).has_value());
+  CHECK(counting.counted.messages == 2);  // as it was when the count began
+  CHECK(counting.counted.recipients == 2);
+}
+
 TEST_CASE_METHOD(Long, "a change is said to the log with who asked", "[queue][change]") {
   fill(3);
   Filter filter;
