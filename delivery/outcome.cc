@@ -1,6 +1,7 @@
 #include "delivery/outcome.h"
 
 #include "base/assert.h"
+#include "mail/notice_text.h"
 
 namespace postrider::delivery {
 
@@ -11,6 +12,9 @@ using mail::Outcome;
 using mail::Reply;
 using mail::Stage;
 using mail::Verdict;
+
+// It is stored with each of thousands of recipients, who may all get the same.
+constexpr std::size_t kMostKept = 2000;
 
 bool before_mail(Stage stage) {
   return stage < Stage::mail;
@@ -85,7 +89,7 @@ Outcome judge(Stage stage, const Reply& reply, const std::string& remote) {
   outcome.stage = stage;
   outcome.status = status_of(outcome.verdict, reply);
   outcome.remote = remote;
-  outcome.reply = reply;
+  outcome.reply = {reply.code, reply.enhanced, mail::notice::beginning(reply.text, kMostKept)};
   return outcome;
 }
 

@@ -14,6 +14,12 @@ namespace postrider::mail {
 namespace {
 
 constexpr std::size_t kMostQuoted = 50000;
+// A remote chooses how much it says to each of thousands of recipients, and the sender, who may be
+// somebody else, gets all of it: no more of a reply is quoted,
+constexpr std::size_t kMostReason = 1000;
+// and behind that much of a part, of every further recipient only what has to be there.
+constexpr std::size_t kMostForPeople = 256U << 10U;
+constexpr std::size_t kMostForPrograms = 768U << 10U;
 
 struct KindText {
   NoticeKind kind;
@@ -123,10 +129,17 @@ void open_part(const NoticeInput& input, const char* description, const char* ty
   out.append("\r\n");
 }
 
+// The beginning of what was said; more never helps a person.
+Outcome brief(Outcome outcome) {
+  outcome.reply.text = notice::beginning(outcome.reply.text, kMostReason);
+  outcome.text = notice::beginning(outcome.text, kMostReason);
+  return outcome;
+}
+
 std::string explanation(const NoticeInput& input, const NoticeRecipient& one) {
   const std::string_view action = one.action;
   if (input.kind != NoticeKind::success)
-    return one.outcome.reason();
+    return brief(one.outcome).reason();
   if (action == "relayed")
     return "passed on to a mail system that sends no reports; you may hear no more of it";
   if (action == "expanded")
@@ -143,6 +156,16 @@ bool has_utf8_reason(const NoticeInput& input) {
   });
 }
 
+// How many are told of behind those that had room.
+void append_more_recipients(std::size_t count, std::string& out) {
+  out.append("\r\n");
+  notice::append_wrapped(
+      "The same happened to " + std::to_string(count) +
+          (count == 1 ? " further recipient; it is" : " further recipients; they are") +
+          " listed in the delivery report below.",
+      "", out);
+}
+
 bool will_be_tried(const NoticeInput& input, const NoticeRecipient& one) {
   return input.kind == NoticeKind::delay && one.will_retry_until != TimePoint();
 }
@@ -154,7 +177,11 @@ void append_part_for_people(const NoticeInput& input, bool utf8, std::string& ou
       "This is the mail system at " + notice::one_line(input.reporting_mta, false) + ".", "", out);
   out.append("\r\n");
   notice::append_wrapped(text_for(input).introduction, "", out);
-  for (const auto& one : input.recipients) {
+  const auto most = out.size() + kMostForPeople;
+  for (std::size_t i = 0; i < input.recipients.size(); ++i) {
+    if (out.size() >= most)
+      return append_more_recipients(input.recipients.size() - i, out);
+    const auto& one = input.recipients[i];
     out.append("\r\n");
     const auto address = notice::one_line(one.recipient.address, utf8);
     const auto why = notice::one_line(explanation(input, one), utf8);
@@ -181,7 +208,8 @@ void append_message_fields(const NoticeInput& input, bool utf8, std::string& out
 }
 
 // What the remote said, or else what we say; RFC 3464 §2.3.6.
-std::string diagnostic(const Outcome& outcome, bool utf8) {
+std::string diagnostic(const Outcome& whole, bool utf8) {
+  const auto outcome = brief(whole);
   if (outcome.reply.code != 0)
     return "smtp; " + notice::one_line(outcome.reply.str(), utf8);
   return outcome.text.empty() ? std::string()
@@ -195,8 +223,10 @@ std::string status_of(const NoticeInput& input, const Outcome& outcome) {
   return kUnspecified[static_cast<std::size_t>(input.kind)];
 }
 
-void append_recipient_fields(const NoticeInput& input, const NoticeRecipient& one, bool utf8,
-                             std::string& out) {
+// RFC 3464 §2.3: a final recipient, its action and its status have to be there of each; RFC 3461
+// §6.3 (c): the original recipient too, if the sender gave it.
+void append_required_fields(const NoticeInput& input, const NoticeRecipient& one, bool utf8,
+                            std::string& out) {
   out.append("\r\n");
   if (!one.recipient.original_recipient.empty())
     append_field("Original-Recipient",
@@ -204,6 +234,10 @@ void append_recipient_fields(const NoticeInput& input, const NoticeRecipient& on
   append_field("Final-Recipient", notice::typed_address(one.recipient.address, utf8), out);
   append_field("Action", one.action, out);
   append_field("Status", status_of(input, one.outcome), out);
+}
+
+void append_further_fields(const NoticeInput& input, const NoticeRecipient& one, bool utf8,
+                           std::string& out) {
   if (const auto host = notice::remote_host(one.outcome.remote); !host.empty())
     append_field("Remote-MTA", "dns; " + host, out);
   if (const auto code = diagnostic(one.outcome, utf8); !code.empty())
@@ -212,6 +246,15 @@ void append_recipient_fields(const NoticeInput& input, const NoticeRecipient& on
     append_field("Last-Attempt-Date", format_date(one.last_attempt), out);
   if (will_be_tried(input, one))
     append_field("Will-Retry-Until", format_date(one.will_retry_until), out);
+}
+
+void append_recipients(const NoticeInput& input, bool utf8, std::string& out) {
+  const auto most = out.size() + kMostForPrograms;
+  for (const auto& one : input.recipients) {
+    append_required_fields(input, one, utf8, out);
+    if (out.size() < most)
+      append_further_fields(input, one, utf8, out);
+  }
 }
 
 const char* quote_type(const Quote& quote, bool utf8) {
@@ -234,8 +277,7 @@ std::string compose_notice(const NoticeInput& input) {
   open_part(input, "Delivery report",
             utf8 ? "message/global-delivery-status" : "message/delivery-status", utf8, out);
   append_message_fields(input, utf8, out);
-  for (const auto& one : input.recipients)
-    append_recipient_fields(input, one, utf8, out);
+  append_recipients(input, utf8, out);
   open_part(input, text_for(input).description, quote_type(quote, utf8), quote.eight_bit, out);
   out.append(quote.text);
   return out.append("\r\n--").append(input.boundary).append("--\r\n");

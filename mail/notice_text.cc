@@ -85,6 +85,11 @@ void append_wrapped(std::string_view text, std::string_view indent, std::string&
   out.append(text).append("\r\n");
 }
 
+std::string beginning(std::string_view text, std::size_t most) {
+  const auto size = whole_characters(text, most);
+  return std::string(text.substr(0, size)).append(size < text.size() ? "..." : "");
+}
+
 std::string typed_address(std::string_view address, bool utf8) {
   if (is_ascii(address))
     return "rfc822; " + one_line(address, false);

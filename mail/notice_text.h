@@ -17,6 +17,9 @@ std::string one_line(std::string_view text, bool utf8);
 // the first starts with `indent`.
 void append_wrapped(std::string_view text, std::string_view indent, std::string& out);
 
+// The beginning, of at most `most` octets and whole characters; "..." tells that there was more.
+std::string beginning(std::string_view text, std::size_t most);
+
 // "rfc822; a@b", or "utf-8; ..." for an address that is not ASCII.
 std::string typed_address(std::string_view address, bool utf8);
 // From ORCPT as given: "rfc822;a+2Bb@c" becomes "rfc822;a+b@c".

@@ -94,6 +94,15 @@ TEST_CASE("a broken connection never rejects mail", "[delivery][outcome]") {
   CHECK(out_of_step.verdict == Verdict::retry);
 }
 
+TEST_CASE("no more than the beginning of a reply is kept", "[delivery][outcome]") {
+  const Reply reply(550, {5, 1, 1}, "why " + std::string(16000, 'x'));
+  const auto outcome = judge(Stage::rcpt, reply, "mx[192.0.2.1]:25");
+  CHECK(outcome.reply.code == 550);
+  CHECK(outcome.reply.text.starts_with("why xxx"));
+  CHECK(outcome.reply.text.ends_with("x..."));
+  CHECK(outcome.reply.text.size() < 2010);
+}
+
 TEST_CASE("too many recipients is told from a full mailbox", "[delivery][outcome]") {
   CHECK(is_too_many_recipients(Reply(452, {}, "")));
   CHECK(is_too_many_recipients(Reply(452, {4, 5, 3}, "")));

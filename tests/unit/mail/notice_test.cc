@@ -239,6 +239,59 @@ TEST_CASE("long reasons are folded", "[mail][notice]") {
   }
 }
 
+std::size_t count(std::string_view text, std::string_view what) {
+  std::size_t found = 0;
+  for (auto at = text.find(what); at != std::string_view::npos; at = text.find(what, at + 1))
+    ++found;
+  return found;
+}
+
+TEST_CASE("no more than the beginning of a reply is quoted", "[mail][notice]") {
+  const auto message = original();
+  auto input = input_for(message);
+  auto& outcome = input.recipients[0].outcome;
+  std::string wide = "first";
+  while (wide.size() < 16384)
+    wide.append("\xc3\xbc");
+  for (const auto& text : {"first " + std::string(16378, 'x'), wide})
+    for (const bool is_ours : {false, true}) {
+      outcome.reply = is_ours ? Reply() : Reply(550, {5, 1, 1}, text);
+      outcome.text = text;
+      const auto notice = compose_notice(input);
+      check_clean(notice);
+      CHECK(notice.size() < 5000);
+      CHECK(is_utf8(notice));
+      CHECK(count(notice, "first") == 2);
+      CHECK(count(notice, "...") == 2);
+      CHECK((is_ours || notice.find("(in reply to RCPT TO command)") != std::string::npos));
+    }
+}
+
+TEST_CASE("a notice about thousands of long replies is short and names everybody",
+          "[mail][notice]") {
+  constexpr std::size_t kMany = 10000;
+  const auto message = original();
+  auto input = input_for(message);
+  auto one = refused();
+  one.outcome.reply.text = "why " + std::string(16380, 'x');
+  input.recipients.assign(kMany, one);
+  for (std::size_t i = 0; i < kMany; ++i)
+    input.recipients[i].recipient.address = "r" + std::to_string(i) + "@ext.test";
+  const auto notice = compose_notice(input);
+  CHECK(notice.size() < (1U << 20U) + kMany * 150);
+  const auto report = notice.substr(notice.find("Content-Description: Delivery report"));
+  for (const auto* field :
+       {"\r\n\r\nOriginal-Recipient: rfc822;no+body@ext.test\r\n", "\r\nFinal-Recipient: rfc822; r",
+        "\r\nAction: failed\r\n", "\r\nStatus: 5.1.1\r\n"})
+    CHECK(count(report, field) == kMany);
+  CHECK(report.find("Final-Recipient: rfc822; r9999@ext.test\r\n") != std::string::npos);
+  const auto told = count(notice, "<r");
+  CHECK((told > 100 && told < kMany));
+  CHECK(notice.find("The same happened to " + std::to_string(kMany - told) + " further") !=
+        std::string::npos);
+  CHECK(count(report, "Diagnostic-Code:") > 100);
+}
+
 TEST_CASE("a notice can be converted for any hop", "[mail][notice]") {
   auto message = original();
   message.content.has_8bit = true;
