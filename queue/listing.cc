@@ -47,10 +47,11 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
   } all[] = {
       {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
       {waiting_,
-       "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender, m.head,"
+       "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
        " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
        " d.name, s.name, s.blocked_until, s.last, s.failures FROM" POSTRIDER_FILTERED
        " ORDER BY m.id, r.idx"},
+      {head_, "SELECT head FROM message WHERE id = ?"},
       {of_domain_, POSTRIDER_OF_DOMAIN},
       {count_messages_,
        "SELECT m.id, m.waiting + m.held FROM message m WHERE"
@@ -228,13 +229,17 @@ Result<void> Listing::list_waiting(const PreparedFilter& filter, IdRange range, 
     if (listed.empty() || listed.back().id.value != query.integer(0)) {
       if (listed.size() == most || recipients >= kMostRecipients)
         return {};
-      listed.push_back(read_message(query));
+      auto message = read_message(query);
+      if (!message)
+        return message.error().during("list the queue");
+      listed.push_back(*std::move(message));
     }
     listed.back().recipients.push_back(read_recipient(query, listed.back()));
   }
 }
 
-ListedMessage Listing::read_message(Query& query) const {
+// The head is as long as all recipients together: it is read once, not with each of them.
+Result<ListedMessage> Listing::read_message(Query& query) {
   ListedMessage entry;
   entry.id = {query.integer(0)};
   entry.received = TimePoint(Duration(query.integer(1)));
@@ -243,8 +248,13 @@ ListedMessage Listing::read_message(Query& query) const {
     entry.expires = time_.to_wall(TimePoint(Duration(expires)));
   entry.size = static_cast<std::uint64_t>(query.integer(3));
   entry.sender = query.text(6);
-  if (auto head = decode_head(entry.id, query.blob(7)))
-    entry.origin = head->origin;
+  Query stored(head_);
+  const auto row = stored.bind(entry.id.value).next();
+  if (!row)
+    return row.error();
+  if (*row)
+    if (auto head = decode_head(entry.id, stored.blob(0)))
+      entry.origin = head->origin;
   entry.status = leases_.is_leased(entry.id) ? "active"
                  : query.integer(4) == 0     ? "held"
                  : query.integer(5) != 0     ? "deferred"
@@ -254,23 +264,23 @@ ListedMessage Listing::read_message(Query& query) const {
 
 ListedRecipient Listing::read_recipient(Query& query, const ListedMessage& message) const {
   ListedRecipient recipient;
-  recipient.index = static_cast<std::uint32_t>(query.integer(8));
-  recipient.address = query.text(9);
-  const auto state = query.integer(10);
+  recipient.index = static_cast<std::uint32_t>(query.integer(7));
+  recipient.address = query.text(8);
+  const auto state = query.integer(9);
   recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
-  recipient.attempts = static_cast<std::uint32_t>(query.integer(11));
+  recipient.attempts = static_cast<std::uint32_t>(query.integer(10));
   recipient.active = message.status == "active" && leases_.is_leased(message.id, recipient.index);
-  recipient.last = read_outcome(query.blob(13));
-  recipient.domain = query.text(14);
-  recipient.site = query.text(15);
-  auto next = query.integer(12);
-  const auto blocked_until = query.integer(16);
+  recipient.last = read_outcome(query.blob(12));
+  recipient.domain = query.text(13);
+  recipient.site = query.text(14);
+  auto next = query.integer(11);
+  const auto blocked_until = query.integer(15);
   if (next != kNever && blocked_until > now(wall_)) {
     // What it waits for is its site, and so is the reason.
     next = std::max(next, blocked_until);
-    recipient.last = read_outcome(query.blob(17));
-  } else if (!recipient.last && query.integer(18) > 0) {
-    recipient.last = read_outcome(query.blob(17));  // its turn has come, and is not over
+    recipient.last = read_outcome(query.blob(16));
+  } else if (!recipient.last && query.integer(17) > 0) {
+    recipient.last = read_outcome(query.blob(16));  // its turn has come, and is not over
   }
   if (next != kNever)
     recipient.next_attempt = time_.to_wall(TimePoint(Duration(next)));

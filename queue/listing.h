@@ -44,7 +44,7 @@ class Listing {
   Result<void> count_by_status(Counting& counting);
   Result<void> count_of_domain(Counting& counting, const std::string& domain);
   Result<void> count_range(Counting& counting, const PreparedFilter& filter, IdRange range);
-  ListedMessage read_message(Query& query) const;
+  Result<ListedMessage> read_message(Query& query);
   ListedRecipient read_recipient(Query& query, const ListedMessage& message) const;
   std::int64_t now(TimePoint wall) const { return time_.to_queue(wall).time_since_epoch().count(); }
 
@@ -55,7 +55,8 @@ class Listing {
   TimePoint wall_;
   Database database_;
   std::vector<Statement*> statements_;
-  Statement incoming_, waiting_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
+  Statement incoming_, waiting_, head_, of_domain_, chunk_end_, load_, load_incoming_, attempts_,
+      sites_;
   Statement count_messages_, count_recipients_, count_of_domain_, waiting_row_;
   Statement totals_, totals_incoming_, oldest_, damaged_, dropped_, site_recipients_;
 };

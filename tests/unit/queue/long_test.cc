@@ -1,4 +1,5 @@
 // What takes long is done in pieces, between which mail goes on.
+#include "tests/support/cpu_time.h"
 #include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 
@@ -159,6 +160,28 @@ TEST_CASE_METHOD(QueueFixture, "a count in steps counts what moves on meanwhile 
     REQUIRE(queue->count_on(counting).has_value());
   CHECK(counting.counted.messages == 2);  // as it was when the count began
   CHECK(counting.counted.recipients == 2);
+}
+
+TEST_CASE_METHOD(Long, "listing a message is work in proportion to its recipients",
+                 "[queue][listing]") {
+  fill(1);  // which takes the place in hand
+  const auto work_with = [this](std::size_t recipients) {
+    auto message =
+        make("a@b.test", std::vector<std::string>(recipients, "r@" + std::string(200, 'd')));
+    for (auto& each : message.envelope.recipients)
+      each.original_recipient = "rfc822;" + std::string(400, 'o');
+    Filter only;
+    only.ids.push_back(message.id);
+    REQUIRE(accept(std::move(message)).has_value());
+    settle();
+    CHECK(list(only).at(0).recipients.size() == recipients);
+    double least = 1000;
+    for (int i = 0; i < 5; ++i)
+      least = std::min(least, postrider::test::cpu_seconds([&] { list(only); }));
+    return least;
+  };
+  const auto few = work_with(2000);
+  CHECK(work_with(8000) < 8 * few);  // 4 times, and not 16
 }
 
 TEST_CASE_METHOD(Long, "a change is said to the log with who asked", "[queue][change]") {
