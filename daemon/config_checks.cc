@@ -206,4 +206,15 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.control();
 }
 
+std::vector<Problem> warnings_about(const Config& config) {
+  constexpr std::uint64_t kFew = 8;  // fewer cannot be shared out: see delivery::ConnectionShares
+  std::vector<Problem> warnings;
+  if (const auto most = config.delivery.connections; most > 0 && most < kFew)
+    warnings.push_back({0, "delivery.connections",
+                        std::to_string(most) + (most == 1 ? " is" : " are") +
+                            " few, hosts that are silent can hold up all other mail; at least " +
+                            std::to_string(kFew) + " is sensible, or 0"});
+  return warnings;
+}
+
 }  // namespace postrider::daemon

@@ -9,4 +9,7 @@ namespace postrider::daemon {
 // before and are not looked at again.
 void check_across(const Config& config, const Origins& origins, std::vector<Problem>& problems);
 
+// What is allowed, but serves a mail system badly.
+std::vector<Problem> warnings_about(const Config& config);
+
 }  // namespace postrider::daemon

@@ -2,6 +2,7 @@
 
 #include "daemon/addresses.h"
 #include "daemon/certificates.h"
+#include "daemon/config_checks.h"
 #include "daemon/config_file.h"
 #include "daemon/effective.h"
 #include "daemon/outbound.h"
@@ -95,6 +96,8 @@ Report check(const Options& options) {
   if (const auto rules = local_rules(loaded.config->sendmail); !rules)
     problems.push_back({"sendmail.unlimited", rules.error().step()});
   std::string warnings;
+  for (const auto& one : warnings_about(*loaded.config))
+    warnings += "warning: " + one.key + ": " + one.text + "\n";
   for (const auto& problem : problems) {
     if (problem.is_warning) {
       warnings += "warning: " + problem.option + ": " + problem.text + "\n";

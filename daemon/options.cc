@@ -187,7 +187,7 @@ const Option kOptions[] = {
     {"local.users", TextList{AT(local.users), check_user}, false, nullptr,
      "If not empty, the only users with whose rights mail is delivered."},
     {"local.deliveries", Number{AT(local.deliveries), 1, 200}, false, nullptr,
-     "The most deliveries on this machine at one time."},
+     "The most deliveries on this machine at one time; 1 lets one command and one other delivery run."},
     {"local.command_time", Time{AT(local.command_time), seconds(1), hours(24)}, false, nullptr,
      "How long a command may take with one message; then it is ended, and tried again later."},
     {"local.command_processes", Number{AT(local.command_processes), 0, 1000000}, false, nullptr,
@@ -259,7 +259,7 @@ const Option kOptions[] = {
     {"delivery.connections", Number{AT(delivery.connections), 0, 100000}, false, nullptr,
      "The most connections at one time to other servers in all; 0 for a quarter of the descriptors that the "
      "daemon may have open, at most 1000. Sites that have not taken a message yet get at most half of them, "
-     "and slow ones leave a quarter to others."},
+     "and slow ones leave a quarter to others; fewer than 8 cannot be shared out so."},
     {"delivery.tls_ca", Text{AT(delivery.tls_ca), check_optional_path}, false, "the system's",
      "The file with the certificates, in PEM, of those who may vouch for other servers."},
     {"delivery.connect_timeout", Time{AT(delivery.connect_timeout), seconds(1), minutes(10)}, false, nullptr,

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "daemon/addresses.h"
 #include "daemon/capabilities.h"
+#include "daemon/config_checks.h"
 #include "daemon/settings.h"
 
 #include <algorithm>
@@ -375,6 +376,8 @@ int Running::serve() {
                   .add("spool", config.spool)
                   .add("listeners", summary())
                   .add("threads", lanes_.size()));
+  for (const auto& one : warnings_about(config))
+    log_->write(LogEvent(Level::warn, "doubtful").add("key", one.key).add("advice", one.text));
   if (geteuid() == 0)
     log_->write(LogEvent(Level::warn, "runs_as_root").add("advice", "set user to another one"));
   tell_confinement();

@@ -14,6 +14,7 @@ using mail::Verdict;
 namespace {
 
 constexpr unsigned kOfOnePlace = 2;
+constexpr unsigned kLeastSlots = 2;  // one that no command takes
 constexpr auto kLookAgain = std::chrono::seconds(1);
 // A mailbox has no time limit of its own; a large message on a slow disk takes its time.
 constexpr Duration kMailboxTime = std::chrono::minutes(2);
@@ -35,12 +36,22 @@ struct LocalRunner::Work {
 
 namespace {
 
+// How many of so many slots one address or place may hold.
+unsigned of_one_place(unsigned slots) {
+  return std::min(kOfOnePlace, slots / kLeastSlots);
+}
+
 // What is known before the address has been followed.
-Share first_share(const Job& job) {
+Share first_share(const Job& job, unsigned slots) {
   const auto& address = job.message->envelope.recipients[job.recipients.front()].address;
   const auto local_part = mail::local_part_of(address);
   const auto name = local_part.substr(0, std::max<std::size_t>(local_part.find('+'), 1));
-  return {"address:" + ascii_lower(name) + "@" + mail::domain_of(address), kOfOnePlace};
+  return {"address:" + ascii_lower(name) + "@" + mail::domain_of(address), of_one_place(slots)};
+}
+
+LocalRunner::Limits with_a_place_for_mailboxes(LocalRunner::Limits limits) {
+  limits.slots = std::max(kLeastSlots, limits.slots);
+  return limits;
 }
 
 LocalResult deferred(std::string text) {
@@ -55,8 +66,8 @@ LocalResult deferred(std::string text) {
 LocalRunner::LocalRunner(Loop& home, const Clock& clock, Limits limits, Host host)
     : home_(home),
       clock_(clock),
-      limits_(limits),
-      threads_(2 * std::max(1U, limits.slots)),
+      limits_(with_a_place_for_mailboxes(limits)),
+      threads_(2 * limits_.slots),
       host_(std::move(host)),
       pool_(std::make_unique<BlockingPool>(threads_)) {}
 
@@ -72,7 +83,7 @@ void LocalRunner::add(Job job) {
     work->job = job;
     work->job.recipients = {index};
     work->job.handed_over = clock_.steady();
-    work->shares = {first_share(work->job)};
+    work->shares = {first_share(work->job, limits_.slots)};
     const auto lane = work->shares.front().name;
     put(std::move(work), lane);
   }
@@ -128,20 +139,22 @@ void LocalRunner::block(Lane& lane) {
 void LocalRunner::begin(const std::shared_ptr<Work>& work) {
   ++running_;
   begun_.push_back(work);
-  work->shares = {first_share(work->job)};
+  work->shares = {first_share(work->job, limits_.slots)};
   auto delivery = host_.prepare(work->job);
   const auto of_user = std::max(1U, limits_.slots / 4);
-  const auto commands = std::max(1U, limits_.slots - of_user);
+  const auto of_place = of_one_place(limits_.slots);
+  const auto commands = limits_.slots - of_user;
   // On the pool, once it is known where the address leads.
   const auto root = history_->root_of(work->job.message->id.value);
   delivery.was_done = [history = history_, root](const std::string& deed) {
     return history->was_done(root, deed);
   };
-  delivery.may_go_on = [shares = shares_, work, of_user, commands, root](const LocalClaim& claim) {
+  delivery.may_go_on = [shares = shares_, work, of_user, of_place, commands,
+                        root](const LocalClaim& claim) {
     if (!claim.user.empty())
       work->shares.push_back({"user:" + claim.user, of_user});
     if (!claim.place.empty())
-      work->shares.push_back({"place:" + claim.place, kOfOnePlace});
+      work->shares.push_back({"place:" + claim.place, of_place});
     if (!claim.deed.empty())
       work->shares.push_back({std::to_string(root) + " " + claim.deed, 1});
     if (claim.is_command)

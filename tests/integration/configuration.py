@@ -24,6 +24,13 @@ class Configuration(scenario.Scenario):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(len(out.splitlines()), 1)
 
+    def test_what_is_doubtful_is_allowed_and_told(self):
+        server = self.daemon(delivery={"connections": 2})
+        code, out, err = self.run_program("check", "-c", server.config_file)
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("warning: delivery.connections: 2 are few", out)
+        server.wait_for_log("doubtful", key="delivery.connections")
+
     def test_the_shipped_example_is_good(self):
         example = daemon.ROOT / "etc" / "postrider.toml"
         code, out, err = self.run_program("check", "-c", example)

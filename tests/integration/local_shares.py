@@ -48,6 +48,24 @@ class Shares(LocalUsers):
         wait.until(lambda: self.mbox(server, "bob").read_bytes().count(b"\nDelivered-To: ") == 31,
                    "the mail of the mailbox that was locked", deadline=60)
 
+    def test_however_few_the_places_one_is_left_by_commands(self):
+        for deliveries in (1, 2, 3):
+            with self.subTest(deliveries=deliveries):
+                server = self.hanging()
+                runs, program = server.folder / "runs", server.folder / "hangs"
+                self.write(self.aliases,
+                           "".join(f'hang{i}: "|{program}"\n' for i in range(5)))
+                server.write_config(local={"deliveries": deliveries})
+                server.start()
+                for i in range(5):
+                    self.mail(server, f"hang{i}@us.example")
+                most = max(1, deliveries - 1)
+                wait.until(lambda: runs.exists() and runs.read_text().count("x") == most,
+                           "the commands")
+                self.mail(server, "carl@us.example")
+                server.wait_for_mail(1, "carl")
+                self.assertEqual(runs.read_text().count("x"), most)
+
     def test_commands_end_with_the_daemon(self):
         server = self.hanging().start()
         self.mail(server, "hang@us.example")

@@ -1,3 +1,4 @@
+#include "daemon/config_checks.h"
 #include "daemon/config_file.h"
 #include "daemon/suggest.h"
 
@@ -88,6 +89,18 @@ TEST_CASE("an empty file means the defaults and the system's name", "[config]") 
   CHECK(loaded.config->control.submit == "/run/postrider/submit");
   CHECK(loaded.config->listeners.empty());
   CHECK(loaded.origins.empty());
+}
+
+TEST_CASE("fewer connections than can be shared out are warned of", "[config]") {
+  for (const auto& [most, is_few] :
+       {std::pair{0, false}, {1, true}, {7, true}, {8, false}, {1000, false}}) {
+    INFO(most);
+    const auto loaded = parse("[delivery]\nconnections = " + std::to_string(most) + "\n");
+    REQUIRE(loaded.config);
+    const auto warnings = warnings_about(*loaded.config);
+    REQUIRE(warnings.size() == (is_few ? 1 : 0));
+    CHECK((!is_few || warnings.front().key == "delivery.connections"));
+  }
 }
 
 TEST_CASE("every key of the table is read into its member", "[config]") {

@@ -98,6 +98,18 @@ TEST_CASE("a stuck mailbox does not hold up another's mail", "[delivery][local]"
   }
 }
 
+TEST_CASE("of few places one stuck mailbox does not take all", "[delivery][local]") {
+  for (const unsigned slots : {1U, 2U, 3U, 4U}) {
+    INFO(slots);
+    Stuck local(slots);
+    for (int i = 0; i < 5; ++i)
+      local.rig.send(make_message({"stuck@here.test"}));
+    local.performer->wait_for("stuck", 1);
+    CHECK(describe(local.rig.deliver(make_message({"ann@here.test"}))) == "0 delivered 2.0.0");
+    local.performer->let_go();
+  }
+}
+
 TEST_CASE("addresses with extensions are one address", "[delivery][local]") {
   Stuck local(8);
   for (int i = 0; i < 8; ++i)
