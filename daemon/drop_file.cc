@@ -17,6 +17,7 @@ constexpr std::int64_t kNano = 1'000'000'000;
 constexpr std::int64_t kUnfinishedFor = 24 * 3600 * kNano;
 constexpr std::int64_t kRefusedFor = 7 * kUnfinishedFor;
 constexpr std::size_t kMostTaken = 100'000;
+constexpr std::size_t kMostRemovedNamed = 100;
 
 std::int64_t modified(const struct stat& about) {
   return about.st_mtim.tv_sec * kNano + about.st_mtim.tv_nsec;
@@ -31,13 +32,19 @@ Error refused(const char* why) {
   return Error(Errc::refused, why);
 }
 
-Result<void> check(const struct stat& about, std::uint64_t most_size) {
+Result<void> check_kind(const struct stat& about) {
   if (!S_ISREG(about.st_mode))
     return refused("not a regular file");
   if (about.st_nlink != 1)
     return refused("has several names");
-  if (static_cast<std::uint64_t>(about.st_size) > most_size + kMostSubmitHeader)
-    return refused("too large");
+  return {};
+}
+
+Result<void> check_size(const DropFile& opened, const struct stat& about, std::uint64_t most) {
+  if (opened.header.size > most)
+    return Error(Errc::too_long, too_large(most));
+  if (opened.content + opened.header.size != static_cast<std::uint64_t>(about.st_size))
+    return Error(Errc::malformed, "its size is not the one that its first line tells");
   return {};
 }
 
@@ -73,13 +80,18 @@ bool is_ours(std::string_view name) {
 }
 
 // A folder that is not empty stays: what is in it is none of our business, and it hides nothing.
-void remove_if_old(const FileDescriptor& folder, const std::string& name, std::int64_t now) {
+void remove_if_old(const FileDescriptor& folder, const std::string& name, std::int64_t now,
+                   std::vector<std::string>& removed) {
   struct stat about {};
   if (name == "." || name == ".." ||
       ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
     return;
-  if (changed(about) < now - (is_refused(name) ? kRefusedFor : kUnfinishedFor))
-    ::unlinkat(folder.get(), name.c_str(), S_ISDIR(about.st_mode) ? AT_REMOVEDIR : 0);
+  if (changed(about) >= now - (is_refused(name) ? kRefusedFor : kUnfinishedFor))
+    return;
+  const bool is_gone =
+      ::unlinkat(folder.get(), name.c_str(), S_ISDIR(about.st_mode) ? AT_REMOVEDIR : 0) == 0;
+  if (is_gone && is_refused(name) && removed.size() < kMostRemovedNamed)
+    removed.push_back(name);
 }
 
 bool is_older(const DropEntry& a, const DropEntry& b) {
@@ -144,7 +156,7 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
     const std::string name = entry->d_name;
     if (!is_ours(name)) {
       if (clean)
-        remove_if_old(folder, name, now);
+        remove_if_old(folder, name, now, scan.removed);
       continue;
     }
     if (name.starts_with(kDropTaken)) {
@@ -164,7 +176,7 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
 }
 
 Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string& name,
-                                std::uint64_t most_size) {
+                                std::uint64_t most_size, std::optional<DropFile>* unfit) {
   auto file = open_file_at(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   if (!file) {
     const auto code = file.error().code();
@@ -177,7 +189,7 @@ Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string&
   struct stat about {};
   if (::fstat(file->get(), &about) != 0)
     return system_error("stat " + name);
-  if (auto checked = check(about, most_size); !checked)
+  if (auto checked = check_kind(about); !checked)
     return checked.error();
   auto line = read_header_line(*file);
   if (!line)
@@ -185,14 +197,16 @@ Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string&
   auto header = decode_submit_header(*line);
   if (!header)
     return header.error();
-  if (header->size > most_size)
-    return refused("larger than the limit");
-  if (line->size() + 1 + header->size != static_cast<std::uint64_t>(about.st_size))
-    return malformed("size");
   DropFile opened;
   opened.file = std::move(*file);
   opened.header = std::move(*header);
+  opened.content = line->size() + 1;
   opened.uid = about.st_uid;
+  if (auto checked = check_size(opened, about, most_size); !checked) {
+    if (unfit != nullptr)
+      *unfit = std::move(opened);
+    return checked.error();
+  }
   return opened;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,9 +24,10 @@ struct DropEntry {
 struct DropScan {
   // What waits there, each user's oldest first, users in turn; at most what was asked for.
   std::vector<DropEntry> entries;
-  std::size_t looked = 0;          // names of any kind
-  std::vector<std::string> taken;  // names of taken files
-  bool is_whole = true;            // all of them
+  std::size_t looked = 0;            // names of any kind
+  std::vector<std::string> taken;    // names of taken files
+  bool is_whole = true;              // all of them
+  std::vector<std::string> removed;  // of refused ones, after their time
 };
 // Looks at every name, so nobody can hide another's file behind his own; keeps only so many of each
 // user. Entries of users in `held`, and names in `passed`, are left out. With `clean`, removes what
@@ -40,10 +42,13 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
 struct DropFile {
   FileDescriptor file;
   SubmitHeader header;
+  std::uint64_t content = 0;  // where it begins
   std::uint64_t uid = 0;
 };
-// Errc::refused and Errc::malformed: the file is to be put aside; other errors: try again later.
+// Errc::refused, Errc::malformed and Errc::too_long: the file will never be taken; other errors:
+// try again later. `unfit`, if given, is set when it will never be taken and its header can be read
+// all the same.
 Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string& name,
-                                std::uint64_t most_size);
+                                std::uint64_t most_size, std::optional<DropFile>* unfit = nullptr);
 
 }  // namespace postrider::daemon

@@ -5,6 +5,7 @@
 #include "base/signal.h"
 #include "base/text.h"
 #include "daemon/drop_file.h"
+#include "daemon/drop_return.h"
 #include "daemon/submit_builder.h"
 
 #include <boost/asio/as_tuple.hpp>
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <fcntl.h>
+#include <map>
 #include <set>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -34,6 +36,7 @@ constexpr std::size_t kManyNames = 5000;
 constexpr Duration kLongestRest{30'000};
 constexpr Duration kCleanEvery{std::chrono::minutes(10)};
 constexpr std::size_t kMostPassed = 100'000;
+constexpr std::size_t kMostTold = 1000;
 constexpr std::size_t kMostSuffix = 64;
 constexpr unsigned kFolderMode = 03733;
 constexpr auto use_tuple = asio::as_tuple(use_task);
@@ -105,6 +108,7 @@ std::string drop_id_of(mail::MessageId id, std::uint64_t uid) {
   return to_string(id) + "." + std::to_string(uid);
 }
 
+// What is wrong is the file itself, for ever.
 bool is_bad(const Error& error) {
   return error.code() == Errc::refused || error.code() == Errc::malformed ||
          error.code() == Errc::too_long;
@@ -130,6 +134,24 @@ bool may_pass(const Error& error) {
         error.code() == boost::system::error_code(number, boost::system::generic_category()))
       return true;
   return false;
+}
+
+// Why a file was not taken.
+struct Failed {
+  enum class Whose : std::uint8_t {
+    file,   // and never will be
+    ours,   // a table, or what is read of the disk: this file waits
+    queue,  // that takes nothing now: all wait
+  };
+  Error error;
+  Whose whose;
+};
+
+// Not the queue's as a whole: what it says of one message is no reason for others to wait.
+Failed::Whose whose(const Error& error) {
+  const bool is_all =
+      error.code() == Errc::storage || error.code() == Errc::stopped || may_pass(error);
+  return is_all ? Failed::Whose::queue : Failed::Whose::ours;
 }
 
 struct Claimed {
@@ -163,6 +185,15 @@ bool remove_what_is_no_file(const FileDescriptor& folder, const std::string& nam
   return ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
          !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode) &&
          ::unlinkat(folder.get(), name.c_str(), 0) == 0;
+}
+
+// Without the descriptor: what is left when the header has gone into the message.
+DropFile copy_of(const DropFile& file) {
+  DropFile copy;
+  copy.header = file.header;
+  copy.content = file.content;
+  copy.uid = file.uid;
+  return copy;
 }
 
 // Gone for good, or an error.
@@ -204,6 +235,10 @@ struct DropFolder::State {
   Deadline look_again;
   Deadline rest;
   std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
+  // Files that wait for something of ours to be put right, and until when they are let alone.
+  std::map<std::string, SteadyTime> waiting;
+  std::set<std::string> told;     // why they do: the log hears of each reason once
+  std::set<std::string> counted;  // files that count for their user already
   bool stopping = false;
 
   // Entries that can neither be taken nor put aside: not looked at again until the next cleaning.
@@ -230,10 +265,13 @@ struct DropFolder::State {
   Task<End> hand_over(DropFile dropped, std::string name);
   Task<End> remove(std::string name, std::string drop_id);
   Task<bool> was_accepted(std::string name);
-  Result<bool> admits(const DropFile& dropped);
-  Task<Result<void>> submit(DropFile& dropped, const std::string& drop_id);
-  Task<Result<void>> read_content(DropFile& dropped, std::uint64_t size,
-                                  SubmissionBuilder& builder);
+  Result<bool> admits(const std::string& name, std::uint64_t uid, std::size_t recipients);
+  Task<std::optional<Failed>> submit(DropFile& dropped, const std::string& drop_id);
+  Task<End> give_back(std::string name, DropFile unfit, Error why);
+  End wait(const std::string& name, const Error& error);
+  std::set<std::string, std::less<>> let_alone();
+  Task<std::optional<Failed>> read_content(DropFile& dropped, std::uint64_t size,
+                                           SubmissionBuilder& builder);
   End put_aside(const std::string& name, const Error& error);
   End pass_over(const std::string& name);
   End after(const std::string& name, const Error& error);
@@ -260,7 +298,10 @@ DropFolder::State::End DropFolder::State::after(const std::string& name, const E
 
 // A name that is taken, by whoever knew that it would be needed, is no obstacle.
 DropFolder::State::End DropFolder::State::put_aside(const std::string& name, const Error& error) {
-  log.write(LogEvent(Level::warn, "drop-refused").add("file", name).add("error", error.describe()));
+  log.write(
+      LogEvent(Level::error, "drop-refused").add("file", name).add("error", error.describe()));
+  waiting.erase(name);
+  counted.erase(name);
   SystemRandom random;
   auto renamed = rename_in(folder, name, name + std::string(kDropRefused));
   if (!renamed)
@@ -272,6 +313,26 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
   return pass_over(name);
 }
 
+// The others go on.
+DropFolder::State::End DropFolder::State::wait(const std::string& name, const Error& error) {
+  if (waiting.size() < kMostPassed)
+    waiting[name] = clock.steady() + kLookAgain;
+  if (told.size() < kMostTold && told.insert(error.describe()).second)
+    log.write(
+        LogEvent(Level::error, "drop-waits").add("file", name).add("error", error.describe()));
+  return End::waits;
+}
+
+// Names that are not looked at now.
+std::set<std::string, std::less<>> DropFolder::State::let_alone() {
+  auto names = passed;
+  const auto now = clock.steady();
+  for (const auto& [name, until] : waiting)
+    if (now < until)
+      names.insert(name);
+  return names;
+}
+
 // The file is gone for good before its id is forgotten.
 Task<DropFolder::State::End> DropFolder::State::remove(std::string name, std::string drop_id) {
   const std::function<Result<void>()> job = [this, name] { return remove_for_good(folder, name); };
@@ -280,6 +341,8 @@ Task<DropFolder::State::End> DropFolder::State::remove(std::string name, std::st
     fail(name, removed.error());
     co_return End::waits;
   }
+  waiting.erase(name);
+  counted.erase(name);
   if (!drop_id.empty())
     queue.forget_dropped({std::move(drop_id)});
   co_return End::done;
@@ -295,57 +358,65 @@ Task<bool> DropFolder::State::was_accepted(std::string name) {
   co_return accepted;
 }
 
-Task<Result<void>> DropFolder::State::read_content(DropFile& dropped, std::uint64_t size,
-                                                   SubmissionBuilder& builder) {
+Task<std::optional<Failed>> DropFolder::State::read_content(DropFile& dropped, std::uint64_t size,
+                                                            SubmissionBuilder& builder) {
   while (size > 0) {
     const std::function<Chunk()> job = [file = dropped.file.get(), size] {
       return read_chunk(file, size);
     };
     const Chunk chunk = co_await pool.run<Chunk>(loop, job);
-    if (!chunk.read)
-      co_return chunk.read.error();
+    if (!chunk.read) {
+      const auto& error = chunk.read.error();
+      co_return Failed{error, is_bad(error) ? Failed::Whose::file : Failed::Whose::ours};
+    }
     if (auto fed = builder.feed(chunk.bytes); !fed)
-      co_return fed.error();
+      co_return Failed{fed.error(), Failed::Whose::queue};
     size -= chunk.bytes.size();
   }
-  co_return Result<void>{};
+  co_return std::nullopt;
 }
 
-Task<Result<void>> DropFolder::State::submit(DropFile& dropped, const std::string& drop_id) {
+Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
+                                                      const std::string& drop_id) {
   auto envelope = to_envelope(dropped.header, settings.origin, settings.recipients);
   if (!envelope)
-    co_return Error(Errc::malformed, envelope.error().step());
+    co_return Failed{Error(Errc::malformed, envelope.error().step()), Failed::Whose::file};
   const auto size = dropped.header.size;
   const auto id = queue.next_id();
   SubmissionBuilder builder(queue, settings, std::move(dropped.header), std::move(*envelope),
                             dropped.uid, id);
-  if (auto read = co_await read_content(dropped, size, builder); !read)
-    co_return read.error();
+  if (auto failed = co_await read_content(dropped, size, builder))
+    co_return failed;
   auto submission = builder.finish(clock.now());
   if (!submission)
-    co_return submission.error();
+    co_return Failed{submission.error(),
+                     builder.is_about_tables() ? Failed::Whose::ours : Failed::Whose::queue};
   submission->drop_id = drop_id;
   const auto message = submission->message;
   auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
   if (!accepted)
-    co_return accepted.error();
+    co_return Failed{accepted.error(), whose(accepted.error())};
   if (*accepted == id)  // else it was taken before
     log_submission(log, *message, dropped.uid, "drop");
-  co_return Result<void>{};
+  co_return std::nullopt;
 }
 
 // False: the user is at a limit, the file waits.
-Result<bool> DropFolder::State::admits(const DropFile& dropped) {
-  if (held.contains(dropped.uid))
+Result<bool> DropFolder::State::admits(const std::string& name, std::uint64_t uid,
+                                       std::size_t recipients) {
+  if (held.contains(uid))
     return false;
-  if (!settings.admit)
+  if (!settings.admit || counted.contains(name))
     return true;
-  const auto refused = settings.admit(dropped.uid, dropped.header.recipients.size());
-  if (!refused)
+  const auto refused = settings.admit(uid, recipients);
+  if (!refused) {
+    if (counted.size() < kMostPassed)
+      counted.insert(name);
     return true;
+  }
   if (refused->exit_code != EX_TEMPFAIL)
     return Error(Errc::refused, refused->error);
-  held.insert(dropped.uid);
+  held.insert(uid);
   return false;
 }
 
@@ -355,17 +426,24 @@ Task<DropFolder::State::End> DropFolder::State::take(std::string name) {
     const auto end = co_await remove(name, {});
     co_return end;
   }
-  const std::function<Result<DropFile>()> open = [this, name, most = settings.message_size] {
-    return open_drop_file(folder, name, most);
+  auto unfit = std::make_shared<std::optional<DropFile>>();
+  const std::function<Result<DropFile>()> open = [this, name, most = settings.message_size, unfit] {
+    return open_drop_file(folder, name, most, unfit.get());
   };
   auto dropped = co_await pool.run<Result<DropFile>>(loop, open);
+  if (!dropped && *unfit) {
+    const auto end = co_await give_back(name, std::move(**unfit), dropped.error());
+    co_return end;
+  }
   if (!dropped && is_bad(dropped.error()))
     co_return put_aside(name, dropped.error());
   if (!dropped)
     co_return after(name, dropped.error());
-  const auto admitted = admits(*dropped);
-  if (!admitted)
-    co_return put_aside(name, admitted.error());
+  const auto admitted = admits(name, dropped->uid, dropped->header.recipients.size());
+  if (!admitted) {
+    const auto end = co_await give_back(name, std::move(*dropped), admitted.error());
+    co_return end;
+  }
   if (!*admitted)
     co_return End::waits;
   const auto end = co_await hand_over(std::move(*dropped), name);
@@ -381,17 +459,83 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std:
   auto claimed = co_await pool.run<Result<Claimed>>(loop, job);
   if (!claimed)
     co_return after(name, claimed.error());
+  if (counted.erase(name) > 0)
+    counted.insert(claimed->name);
   const auto drop_id = drop_id_of(claimed->id, uid);
-  const auto submitted = co_await submit(claimed->file, drop_id);
-  if (submitted) {
+  auto unfit = copy_of(claimed->file);
+  const auto failed = co_await submit(claimed->file, drop_id);
+  if (!failed) {
     const auto end = co_await remove(claimed->name, drop_id);
     co_return end;
   }
-  if (is_bad(submitted.error()))
-    co_return put_aside(claimed->name, submitted.error());
-  if (submitted.error().code() != Errc::stopped)
-    fail(claimed->name, submitted.error());
+  if (failed->whose == Failed::Whose::file) {
+    unfit.file = std::move(claimed->file.file);
+    const auto end = co_await give_back(claimed->name, std::move(unfit), failed->error);
+    co_return end;
+  }
+  if (failed->whose == Failed::Whose::ours)
+    co_return wait(claimed->name, failed->error);
+  if (failed->error.code() != Errc::stopped)
+    fail(claimed->name, failed->error);
   co_return End::trouble;
+}
+
+// Its sender was told that it is in custody, so he is told what became of it. Stored under the
+// file's id as the message would have been: once.
+Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, DropFile unfit,
+                                                          Error why) {
+  const auto uid = unfit.uid;
+  if (const auto admitted = admits(name, uid, 1); admitted && !*admitted)
+    co_return End::waits;
+  struct Returned {
+    std::optional<Claimed> claimed;
+    std::optional<queue::Submission> notice;
+    Result<void> done;
+  };
+  auto file = std::make_shared<DropFile>(std::move(unfit));
+  const std::function<Returned()> job = [this, file, name, why, limits = settings,
+                                         fresh = queue.next_id(), id = queue.next_id(),
+                                         now = clock.now()] {
+    Returned returned;
+    SystemRandom random;
+    returned.notice = return_to_sender(*file, why, limits, id, random, now);
+    if (!returned.notice)
+      return returned;
+    auto claimed = claim(folder, std::move(*file), name, fresh);
+    if (claimed)
+      returned.claimed = std::move(*claimed);
+    else
+      returned.done = claimed.error();
+    return returned;
+  };
+  auto returned = co_await pool.run<Returned>(loop, job);
+  if (!returned.done)
+    co_return after(name, returned.done.error());
+  if (!returned.notice)
+    co_return put_aside(name, why);
+  if (counted.erase(name) > 0)
+    counted.insert(returned.claimed->name);
+  const auto drop_id = drop_id_of(returned.claimed->id, uid);
+  returned.notice->drop_id = drop_id;
+  const auto id = returned.notice->message->id;
+  const auto to = returned.notice->message->envelope.recipients.front().address;
+  const auto accepted = co_await queue.accept_dropped(loop, std::move(*returned.notice));
+  if (!accepted) {
+    if (whose(accepted.error()) == Failed::Whose::ours)
+      co_return wait(returned.claimed->name, accepted.error());
+    if (accepted.error().code() != Errc::stopped)
+      fail(returned.claimed->name, accepted.error());
+    co_return End::trouble;
+  }
+  if (*accepted == id)  // else one was stored before
+    log.write(LogEvent(Level::warn, "drop-returned")
+                  .add("file", returned.claimed->name)
+                  .add("uid", uid)
+                  .add("notice", to_string(id))
+                  .add("to", to)
+                  .add("error", why.describe()));
+  const auto end = co_await remove(returned.claimed->name, drop_id);
+  co_return end;
 }
 
 Task<Result<DropScan>> DropFolder::State::look() {
@@ -400,13 +544,18 @@ Task<Result<DropScan>> DropFolder::State::look() {
   if (clean) {
     next_cleaning = clock.steady() + kCleanEvery;
     passed.clear();
+    const auto now_steady = clock.steady();
+    std::erase_if(waiting, [&](const auto& one) { return one.second + kCleanEvery < now_steady; });
   }
   const std::function<Result<DropScan>()> scan = [this, now, clean, skipped = held,
-                                                  names = passed] {
+                                                  names = let_alone()] {
     const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
     return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean);
   };
   auto found = co_await pool.run<Result<DropScan>>(loop, scan);
+  if (found)
+    for (const auto& name : found->removed)
+      log.write(LogEvent(Level::error, "drop-removed").add("file", name));
   if (found && clean && found->is_whole)
     co_await forget_gone(std::move(found->taken));
   co_return found;
@@ -520,7 +669,9 @@ void DropFolder::stop() {
 
 void DropFolder::reconfigure(SubmitSettings settings) {
   state_->settings = std::move(settings);
-  state_->held.clear();  // limits may have changed
+  state_->held.clear();  // limits may have changed, and tables too
+  state_->waiting.clear();
+  state_->told.clear();
   state_->wake.set();
 }
 

@@ -176,6 +176,7 @@ SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail:
   settings.origin = config.origin;
   settings.message_size = config.accept.message_size;
   settings.recipients = config.accept.recipients;
+  settings.double_bounce = config.delivery.double_bounces_to;
   return settings;
 }
 

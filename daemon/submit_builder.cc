@@ -78,10 +78,12 @@ Result<void> SubmissionBuilder::feed(std::string_view raw) {
 
 Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
   content_.finish(bytes_);
+  is_about_tables_ = true;
   if (content_.trouble())
     return content_.trouble()->during("rewrite the header");
   if (auto rewritten = rewrite_envelope(); !rewritten)
     return rewritten.error().during("rewrite the envelope");
+  is_about_tables_ = false;
   if (file_.is_open() && !bytes_.empty())
     if (auto moved = move_to_file(); !moved)
       return moved.error();

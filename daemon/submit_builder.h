@@ -17,6 +17,8 @@ class SubmissionBuilder {
                     mail::Envelope envelope, std::uint64_t uid, mail::MessageId id);
   Result<void> feed(std::string_view raw);
   Result<queue::Submission> finish(TimePoint now);
+  // That it failed because of a table of ours: mended, the same message is taken.
+  bool is_about_tables() const { return is_about_tables_; }
   mail::MessageId id() const { return id_; }
 
  private:
@@ -33,6 +35,7 @@ class SubmissionBuilder {
   SubmitContent content_;
   std::string bytes_;
   queue::BodyFile file_;
+  bool is_about_tables_ = false;
 };
 
 // What the submitter is told when the queue takes nothing; nullopt: it does. No answer at all (no

@@ -95,18 +95,6 @@ Result<void> take_numbers(const json::object& object, SubmitHeader& header) {
   return {};
 }
 
-// "user" is user@origin (RFC 6409 §6.1).
-Result<std::string> complete(const std::string& address, std::string_view origin) {
-  std::string whole = address;
-  if (!whole.ends_with('@') && mail::domain_of(whole).empty())
-    whole.append("@").append(origin);
-  auto mailbox = mail::parse_mailbox(whole, true);
-  if (mailbox)
-    return std::move(*mailbox);
-  return Error(Errc::malformed, "\"" + escaped(address, 100) + "\" is not an address (" +
-                                    mailbox.error().step() + ")");
-}
-
 }  // namespace
 
 std::string encode(const SubmitHeader& header) {
@@ -142,18 +130,29 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
   return header;
 }
 
+Result<std::string> complete_address(const std::string& address, std::string_view origin) {
+  std::string whole = address;
+  if (!whole.ends_with('@') && mail::domain_of(whole).empty())
+    whole.append("@").append(origin);
+  auto mailbox = mail::parse_mailbox(whole, true);
+  if (mailbox)
+    return std::move(*mailbox);
+  return Error(Errc::malformed, "\"" + escaped(address, 100) + "\" is not an address (" +
+                                    mailbox.error().step() + ")");
+}
+
 Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view origin,
                                    std::size_t most_recipients) {
   mail::Envelope envelope;
   if (!header.sender.empty()) {
-    auto sender = complete(header.sender, origin);
+    auto sender = complete_address(header.sender, origin);
     if (!sender)
       return sender.error().during("sender");
     envelope.sender = std::move(*sender);
   }
   std::set<std::string> seen;
   for (const auto& address : header.recipients) {
-    auto whole = complete(address, origin);
+    auto whole = complete_address(address, origin);
     if (!whole)
       return whole.error().during("recipient");
     if (!seen.insert(*whole).second)

@@ -33,6 +33,8 @@ std::string encode(const SubmitHeader& header);  // one line with its end
 // A member that is not ours refuses the line: nobody may make us build what we do not read.
 Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work = nullptr);
 
+// "user" is user@origin (RFC 6409 §6.1). The error's step is a sentence for the user.
+Result<std::string> complete_address(const std::string& address, std::string_view origin);
 // Every address checked and completed with a domain; twice the same recipient counts once.
 // The error's step is a sentence for the user.
 Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view origin,

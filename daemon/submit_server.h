@@ -36,6 +36,7 @@ struct SubmitSettings {
   std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay as they are
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
+  std::string double_bounce;  // who hears of what can be returned to nobody; empty: nobody
   // Counts a message of this user; an answer refuses it: EX_TEMPFAIL for now. Empty: no limits.
   std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
   std::size_t connections = 200;

@@ -99,39 +99,8 @@ Recipients delayed(const Lease& lease, const NoticeContext& context) {
   return found;
 }
 
-std::uint32_t longest_line(std::string_view text) {
-  std::size_t longest = 0;
-  for (const auto line : split(text, '\n'))
-    longest = std::max(longest, line.size());
-  return static_cast<std::uint32_t>(longest);
-}
-
 std::string make_boundary(mail::MessageId id, Random& random) {
   return mail::to_string(id) + "." + std::to_string(random.next()) + "/postrider";
-}
-
-// RFC 8689 §5: a notice about a message under REQUIRETLS travels under it too.
-std::shared_ptr<const Message> as_message(std::string text, mail::MessageId id, std::string to,
-                                          TimePoint now, mail::TlsWish tls) {
-  auto message = std::make_shared<Message>();
-  message->id = id;
-  message->received = now;
-  message->envelope.smtputf8 = !is_ascii(to);
-  if (tls == mail::TlsWish::required)
-    message->envelope.tls = tls;
-  message->envelope.recipients.push_back({std::move(to), {}, {}});
-  message->origin.protocol = "notice";
-  auto& content = message->content;
-  content.size = text.size();
-  content.has_8bit = !is_ascii(text);
-  content.has_8bit_header =
-      !is_ascii(std::string_view(text).substr(0, mail::header_section_size(text)));
-  if (content.has_8bit)
-    message->envelope.body = mail::BodyType::eight_bit_mime;
-  content.longest_line = longest_line(text);
-  content.ends_with_crlf = text.ends_with("\r\n");
-  content.bytes = std::make_shared<const std::string>(std::move(text));
-  return message;
 }
 
 void add_notice(NoticeKind kind, const char* word, std::string to, Recipients recipients,
@@ -150,8 +119,8 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   input.to = to;
   maillog::notice_created(context.log, *lease.message, input.id, word, to);
   queue::Submission notice;
-  notice.message = as_message(mail::compose_notice(input), input.id, std::move(to), context.now,
-                              lease.message->envelope.tls);
+  notice.message = mail::notice_message(mail::compose_notice(input), input.id, std::move(to),
+                                        context.now, lease.message->envelope.tls);
   record.notices.push_back(std::move(notice));
 }
 

@@ -283,4 +283,37 @@ std::string compose_notice(const NoticeInput& input) {
   return out.append("\r\n--").append(input.boundary).append("--\r\n");
 }
 
+namespace {
+
+std::uint32_t longest_line(std::string_view text) {
+  std::size_t longest = 0;
+  for (const auto line : split(text, '\n'))
+    longest = std::max(longest, line.size());
+  return static_cast<std::uint32_t>(longest);
+}
+
+}  // namespace
+
+std::shared_ptr<const Message> notice_message(std::string text, MessageId id, std::string to,
+                                              TimePoint now, TlsWish tls) {
+  auto message = std::make_shared<Message>();
+  message->id = id;
+  message->received = now;
+  message->envelope.smtputf8 = !is_ascii(to);
+  if (tls == TlsWish::required)
+    message->envelope.tls = tls;
+  message->envelope.recipients.push_back({std::move(to), {}, {}});
+  message->origin.protocol = "notice";
+  auto& content = message->content;
+  content.size = text.size();
+  content.has_8bit = !is_ascii(text);
+  content.has_8bit_header = !is_ascii(std::string_view(text).substr(0, header_section_size(text)));
+  if (content.has_8bit)
+    message->envelope.body = BodyType::eight_bit_mime;
+  content.longest_line = longest_line(text);
+  content.ends_with_crlf = text.ends_with("\r\n");
+  content.bytes = std::make_shared<const std::string>(std::move(text));
+  return message;
+}
+
 }  // namespace postrider::mail

@@ -43,4 +43,9 @@ struct NoticeInput {
 // 7-bit unless the original needs 8 bits or UTF-8: the caller looks at the result for its Content.
 std::string compose_notice(const NoticeInput& input);
 
+// The message with that text and a null sender. RFC 8689 §5: a notice about a message under
+// REQUIRETLS travels under it too.
+std::shared_ptr<const Message> notice_message(std::string text, MessageId id, std::string to,
+                                              TimePoint now, TlsWish tls);
+
 }  // namespace postrider::mail
