@@ -5,6 +5,7 @@
 #include "delivery/local/included_file.h"
 #include "delivery/local/left_out.h"
 #include "delivery/local/mailbox_pattern.h"
+#include "delivery/local/settled_file.h"
 #include "delivery/outcome.h"
 #include "mail/address.h"
 #include "mail/envelope.h"
@@ -72,9 +73,19 @@ class Walk {
     if (is_shallow_)
       return finish();
     if (out_.recipients.empty() && out_.discarded == 0 && !out_.failure)
-      fail(Verdict::bounce, {5, 4, 6}, "the aliases of " + escaped(origin_) + " go in a circle");
+      fail_as_nobody();
     return finish();
   }
+
+  // An error of its author's that the sender must hear of: the mail reached nobody.
+  void fail_as_nobody() {
+    if (came_again_)
+      return fail(Verdict::bounce, {5, 4, 6},
+                  "the aliases of " + escaped(origin_) + " go in a circle");
+    fail(Verdict::bounce, {5, 2, 4}, "the list " + escaped(origin_) + " has no members");
+  }
+  // A circle, or named twice.
+  void came_again() { came_again_ = true; }
 
   Expansion start_once(std::string_view address) {
     is_shallow_ = true;
@@ -171,7 +182,7 @@ class Walk {
     if (!book_.is_ours(domain) && domain != book_.home())
       return add(given, Leaf{}, context);
     if (!literal && !seen_.insert(ascii_lower(address)).second)
-      return;  // a circle, or named twice
+      return came_again();
     if (context.depth > book_.rules().most_steps)
       return fail(Verdict::retry, {4, 4, 6},
                   escaped(origin_) + " is more than " + std::to_string(book_.rules().most_steps) +
@@ -374,7 +385,7 @@ class Walk {
     if (is_shallow_)
       return;  // there are no commands and files in there
     if (!included_.insert(path).second)
-      return;  // of itself, or twice
+      return came_again();
     auto inner = deeper(context);
     if (inner.depth > book_.rules().most_steps) {
       out_.problems.push_back(escaped(path) + ": is included too deep");
@@ -384,7 +395,10 @@ class Walk {
     const auto file = read_included(path, context.author);
     if (!file) {
       out_.problems.push_back(tables::told(file.error()));
-      return fail(Verdict::retry, {4, 3, 5}, "a list of " + escaped(origin_) + " cannot be used");
+      const bool is_new = is_unsettled(file.error());
+      return fail(
+          Verdict::retry, is_new ? mail::EnhancedCode{4, 3, 0} : mail::EnhancedCode{4, 3, 5},
+          "a list of " + escaped(origin_) + (is_new ? " is being written" : " cannot be used"));
     }
     inner.author = file->owner;
     inner.is_listed = true;
@@ -412,6 +426,7 @@ class Walk {
   Expansion out_;
   std::unordered_set<std::string> seen_;      // addresses
   std::unordered_set<std::string> included_;  // paths
+  bool came_again_ = false;
   std::unordered_set<std::string> ends_;
 };
 

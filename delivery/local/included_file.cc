@@ -3,6 +3,7 @@
 #include "base/named_file.h"
 #include "base/text.h"
 #include "delivery/body_sender.h"
+#include "delivery/local/settled_file.h"
 
 namespace postrider::delivery {
 
@@ -19,6 +20,9 @@ Result<IncludedFile> read_included(const std::string& path, uid_t author) {
   if (!named)
     return named.error();
   const auto& file = named->file;
+  struct stat before {};
+  if (::fstat(file.get(), &before) != 0)
+    return system_error("stat " + shown);
   std::string text;
   std::string block(kBlock, '\0');
   for (;;) {
@@ -26,11 +30,14 @@ Result<IncludedFile> read_included(const std::string& path, uid_t author) {
     if (!got)
       return got.error().during(shown);
     if (*got == 0)
-      return IncludedFile{std::move(text), named->owner};
+      break;
     if (text.size() + *got > kMost)
       return Error(Errc::too_long, shown + ": is larger than 4 MiB");
     text.append(block, 0, *got);
   }
+  if (auto settled = check_settled(file, before, text, Settling::always, shown); !settled)
+    return settled.error();
+  return IncludedFile{std::move(text), named->owner};
 }
 
 }  // namespace postrider::delivery

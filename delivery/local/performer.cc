@@ -5,6 +5,7 @@
 #include "delivery/local/local_file.h"
 #include "delivery/local/maildir.h"
 #include "delivery/local/mbox.h"
+#include "delivery/local/settled_file.h"
 #include "mail/envelope.h"
 #include "mail/header.h"
 
@@ -91,11 +92,14 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
     if (got < 0)
       return system_error("read " + escaped(path));
     if (got == 0)
-      return std::optional(std::move(text));
+      break;
     text.append(room.data(), static_cast<std::size_t>(got));
     if (text.size() > kMostForward)
       return refused(path, "it is larger than 64 KiB");
   }
+  if (auto settled = check_settled(file, about, text, Settling::if_cut, escaped(path)); !settled)
+    return settled.error();
+  return std::optional(std::move(text));
 }
 
 OwnPerformer::OwnPerformer() : stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Addresses of this machine: aliases in all their forms, included files, owners, .forward, virtual
 users, tables and their reload, what is refused at RCPT, and what `postrider explain` says."""
+import os
 import sqlite3
 
 from support_py import scenario, wait
@@ -100,6 +101,43 @@ class Forms(LocalUsers):
         self.assertLess(server.memory() - before, 16 << 20)
         expanded, = server.log("attempted", to="big@us.example")
         self.assertIn("expanded to 1000 recipients as ", expanded["reason"])
+
+    def test_a_list_or_a_forward_that_is_being_rewritten(self):
+        server = self.machine(delivery={"retry": ["1s"]})
+        listed = server.folder / "list"
+        self.write(self.aliases, f"list: :include:{listed}\n")
+        forward = self.write(self.home / "ann" / ".forward", "bob\n")
+        self.write(listed, "dora\nx@far.example\n")
+        server.start()
+
+        def rewrite(path, text):
+            with open(path, "r+") as file:
+                file.truncate(0)
+                file.write(text)
+
+        for turn, half in enumerate(("", "dora\nx@far.exa"), 1):
+            with self.subTest(half=half):
+                seen = len(server.log("attempted", verdict="deferred"))
+                for path in (listed, forward):
+                    rewrite(path, half)
+                self.mail(server, "list@us.example")
+                self.mail(server, "ann@us.example")
+
+                def both_wait():
+                    for path in (listed, forward):
+                        os.utime(path)  # still being written, however slow we are
+                    return len({entry["to"] for entry in
+                                server.log("attempted", verdict="deferred")[seen:]}) == 2
+
+                wait.until(both_wait, "neither is believed")
+                rewrite(listed, "dora\nx@far.example\n")
+                rewrite(forward, "bob\n")
+                self.remote.wait_for(turn)
+                server.wait_for_mail(turn, "bob")
+                server.wait_for_mail(turn, "dora")
+                server.wait_until_empty()
+                self.assertEqual(server.mailbox("ann"), [])
+                self.assertEqual(server.log("attempted", verdict="bounced"), [])
 
     def test_circles_end(self):
         server = self.machine()

@@ -1,6 +1,7 @@
 // Lists of aliases, and where addresses lead.
 #include "delivery/local/address_list.h"
 #include "delivery/local/expander.h"
+#include "delivery/local/settled_file.h"
 #include "tables/table.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -253,6 +254,41 @@ TEST_CASE("an included file is read, refused or missing", "[delivery][aliases]")
   const auto refused = expand(AddressBook(with), SomeUsers(), "m@us.test");
   REQUIRE(refused.problems.size() == 1);
   CHECK(refused.problems[0].find(path + ": everybody may write this file") == 0);
+}
+
+TEST_CASE("a list that is being rewritten is not believed yet", "[delivery][aliases]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "list";
+  const auto with = rules("m=:include:" + path);
+  const auto says = [&](const std::string& text) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+    return expand(AddressBook(with), SomeUsers(), "m@us.test");
+  };
+  for (const char* half : {"", "bob\nx@fa", "bob\nx@far.test"}) {
+    INFO(half);
+    const auto waits = says(half);
+    CHECK(shown(waits) == "4.3.0 a list of m@us.test is being written");
+    REQUIRE(waits.problems.size() == 1);
+    CHECK(waits.problems[0].find(path + ": it ") == 0);
+    CHECK(waits.problems[0].find("x@fa") == std::string::npos);
+  }
+  CHECK(shown(says("bob\nx@far.test\n")) == "bob@us.test[user:bob], x@far.test[]");
+  // One that is whole, and names nobody.
+  CHECK(shown(says("# they all left\n")) == "5.2.4 the list m@us.test has no members");
+}
+
+TEST_CASE("what may be cut counts after ten seconds", "[delivery][aliases]") {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  struct stat about {};
+  about.st_ctim.tv_sec = 1000;
+  for (const char* half : {"", "bob", "bob\nann"}) {
+    INFO(half);
+    CHECK(may_be_cut(about, half, 1000 * kSecond));
+    CHECK(may_be_cut(about, half, 1009 * kSecond));
+    CHECK_FALSE(may_be_cut(about, half, 1010 * kSecond));
+    CHECK_FALSE(may_be_cut(about, half, 990 * kSecond));  // its stamp is of no use
+  }
+  CHECK_FALSE(may_be_cut(about, "bob\n", 1000 * kSecond));
 }
 
 TEST_CASE("what an included list says is not for strangers", "[delivery][aliases]") {

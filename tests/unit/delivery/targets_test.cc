@@ -401,6 +401,13 @@ TEST_CASE("a .forward is trusted if only its owner could have written it", "[del
   std::ofstream(home + "/.forward") << "bob\n";
   ::chmod((home + "/.forward").c_str(), 0644);
   CHECK(read_forward_here(home, ".forward", ::geteuid())->value() == "bob\n");
+  for (const char* half : {"", "b", "bob\nx@far.te"}) {
+    std::ofstream(home + "/.forward", std::ios::trunc) << half;
+    const auto waits = read_forward_here(home, ".forward", ::geteuid());
+    REQUIRE_FALSE(waits);
+    CHECK(waits.error().code() == boost::system::errc::resource_unavailable_try_again);
+  }
+  std::ofstream(home + "/.forward", std::ios::trunc) << "bob\n";
   ::chmod((home + "/.forward").c_str(), 0666);
   CHECK(read_forward_here(home, ".forward", ::geteuid()).error().code() ==
         make_error_code(Errc::refused));

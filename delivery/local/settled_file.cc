@@ -1,0 +1,85 @@
+#include "delivery/local/settled_file.h"
+
+#include <cstdint>
+#include <ctime>
+#include <thread>
+
+namespace postrider::delivery {
+
+namespace {
+
+constexpr std::int64_t kNano = 1'000'000'000;
+constexpr std::int64_t kCutFor = 10 * kNano;
+constexpr std::int64_t kWholeFor = kNano / 2;
+
+std::int64_t in_nanoseconds(const timespec& time) {
+  return time.tv_sec * kNano + time.tv_nsec;
+}
+
+bool is_same(const timespec& one, const timespec& other) {
+  return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+}
+
+Error unsettled(const std::string& shown, const char* why) {
+  return Error(
+      boost::system::errc::make_error_code(boost::system::errc::resource_unavailable_try_again),
+      shown + ": " + why);
+}
+
+std::int64_t now_in_nanoseconds() {
+  timespec clock{};
+  ::clock_gettime(CLOCK_REALTIME, &clock);
+  return in_nanoseconds(clock);
+}
+
+// The kernel's stamp of a write may lie ahead of the clock; what lies far ahead was set by
+// somebody.
+bool is_within(const timespec& stamp, std::int64_t span, std::int64_t now) {
+  const auto age = now - in_nanoseconds(stamp);
+  return age < span && age > -kNano;
+}
+
+// False: not as it was read.
+Result<bool> is_unchanged(const FileDescriptor& file, const struct stat& before, std::size_t size,
+                          struct stat& after, const std::string& shown) {
+  if (::fstat(file.get(), &after) != 0)
+    return system_error("stat " + shown);
+  return after.st_size == before.st_size && is_same(after.st_mtim, before.st_mtim) &&
+         static_cast<std::uint64_t>(after.st_size) == size;
+}
+
+}  // namespace
+
+Result<void> check_settled(const FileDescriptor& file, const struct stat& before,
+                           std::string_view text, Settling settling, const std::string& shown) {
+  if (before.st_size == 0 && !text.empty())
+    return {};  // the kernel's own
+  struct stat after {};
+  auto same = is_unchanged(file, before, text.size(), after, shown);
+  const auto now = now_in_nanoseconds();
+  if (same && *same && may_be_cut(after, text, now))
+    return unsettled(shown, text.empty() ? "it is empty, perhaps because it is being written"
+                                         : "it ends within a line, perhaps because it is being "
+                                           "written");
+  if (same && *same && settling == Settling::always && is_within(after.st_mtim, kWholeFor, now)) {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kWholeFor));
+    same = is_unchanged(file, before, text.size(), after, shown);
+  }
+  if (!same)
+    return same.error();
+  if (!*same)
+    return unsettled(shown, "it is being written");
+  return {};
+}
+
+// The change time is the one that nobody can set back.
+bool may_be_cut(const struct stat& about, std::string_view text, std::int64_t now) {
+  const bool is_cut = text.empty() || text.back() != '\n';
+  return is_cut && is_within(about.st_ctim, kCutFor, now);
+}
+
+bool is_unsettled(const Error& error) {
+  return error.code() == boost::system::errc::resource_unavailable_try_again;
+}
+
+}  // namespace postrider::delivery
