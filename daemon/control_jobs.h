@@ -29,5 +29,8 @@ std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlR
 // For the jobs: the end of an answer, appended; always false, as step() gives it.
 bool finish(std::string& out);
 bool fail(int exit_code, std::string sentence, std::string& out);
+// What an administrator is told when the queue of a running daemon cannot be read: one sentence
+// about what is wrong and one about what to do.
+std::string unreadable_queue(const Error& error);
 
 }  // namespace postrider::daemon

@@ -64,7 +64,7 @@ class ShowJob : public ControlJob {
     }
     const auto state = state_of(queue_, id_);
     if (!state)
-      return fail(EX_IOERR, state.error().describe(), out);
+      return fail(EX_IOERR, unreadable_queue(state.error()), out);
     if (state->empty())
       return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
     message_ = std::move(*message);
@@ -192,7 +192,7 @@ class ExplainMessageJob : public ControlJob {
   bool step(std::string& out) override {
     const auto state = state_of(context_.queue, id_);
     if (!state)
-      return fail(EX_IOERR, state.error().describe(), out);
+      return fail(EX_IOERR, unreadable_queue(state.error()), out);
     if (state->empty())
       return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
     const auto& message = state->front();

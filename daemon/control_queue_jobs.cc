@@ -41,7 +41,7 @@ class ListJob : public ControlJob {
   bool step(std::string& out) override {
     auto page = queue_.list_on(filter_, after_, most_);
     if (!page)
-      return fail(EX_IOERR, "list the queue: " + page.error().describe(), out);
+      return fail(EX_IOERR, unreadable_queue(page.error()), out);
     for (const auto& message : page->messages)
       add_message_line(message, out);
     if (page->is_last)
@@ -67,7 +67,7 @@ class CountJob : public ControlJob {
 
   bool step(std::string& out) override {
     if (auto counted = queue_.count_on(counting_); !counted)
-      return fail(EX_IOERR, "count: " + counted.error().describe(), out);
+      return fail(EX_IOERR, unreadable_queue(counted.error()), out);
     if (!counting_.is_done)
       return true;
     add_line("count", changed_object(counting_.counted), out);
@@ -153,8 +153,6 @@ class StatusJob : public ControlJob {
 
   bool step(std::string& out) override {
     const auto totals = context_.queue.totals();
-    if (!totals)
-      return fail(EX_IOERR, "read the queue: " + totals.error().describe(), out);
     json::object status;
     if (context_.insight != nullptr)
       status = context_.insight->status();
@@ -163,7 +161,10 @@ class StatusJob : public ControlJob {
     status["now"] = json_time(context_.clock.now());
     status["started"] = json_time(context_.started);
     status["admission"] = admission();
-    status["queue"] = to_json(*totals);
+    if (totals)
+      status["queue"] = to_json(*totals);
+    else
+      add_alarm(status, unreadable_queue(totals.error()));
     if (context_.insight != nullptr)
       status["since_start"] = counters();
     status["sites_in_trouble"] = sites();
@@ -186,6 +187,14 @@ class StatusJob : public ControlJob {
         return "no new mail: stopping";
     }
     return "unknown";
+  }
+
+  // The one screen that tells what is wrong comes whatever is wrong.
+  static void add_alarm(json::object& status, const std::string& sentence) {
+    auto& alarms = status["alarms"];
+    if (!alarms.is_array())
+      alarms = json::array();
+    alarms.as_array().emplace_back("ALARM: " + sentence);
   }
 
   json::object counters() const {

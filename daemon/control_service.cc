@@ -49,6 +49,14 @@ bool fail(int exit_code, std::string sentence, std::string& out) {
   return false;
 }
 
+std::string unreadable_queue(const Error& error) {
+  return "the queue cannot be read, for its files are missing, damaged or not readable (" +
+         error.describe() +
+         "); the log has more of it (storage_failed): put the spool back in order, which the "
+         "daemon "
+         "notices by itself, or stop the daemon and see A DAMAGED QUEUE in postrider-queue(8)";
+}
+
 std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence) {
   return std::make_unique<RefusedJob>(exit_code, std::move(sentence));
 }

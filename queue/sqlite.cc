@@ -20,6 +20,12 @@ const Category& category() {
   return only;
 }
 
+// It was given up after trouble, and is opened again when it can be. SQLite itself would speak of
+// memory.
+Error not_open(const char* step) {
+  return Error(Errc::storage, std::string(step) + ": the database is not open");
+}
+
 int primary_code(const Error& error) {
   return error.code().category() == category() ? error.code().value() & 0xff : SQLITE_OK;
 }
@@ -77,6 +83,8 @@ Query& Query::bind_null() {
 }
 
 Result<bool> Query::next() {
+  if (handle_ == nullptr)
+    return not_open("query");
   const int code = sqlite3_step(handle_);
   if (code == SQLITE_ROW)
     return true;
@@ -142,6 +150,8 @@ void Database::close() {
 }
 
 Result<void> Database::execute(const char* sql) {
+  if (handle_ == nullptr)
+    return not_open("execute");
   if (sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr) != SQLITE_OK)
     return sqlite_error(handle_, "execute");
   return {};
@@ -170,6 +180,8 @@ Result<std::string> Database::text(const char* sql) {
 }
 
 Result<Statement> Database::prepare(const char* sql) {
+  if (handle_ == nullptr)
+    return not_open("prepare");
   sqlite3_stmt* handle = nullptr;
   if (sqlite3_prepare_v3(handle_, sql, -1, SQLITE_PREPARE_PERSISTENT, &handle, nullptr) !=
       SQLITE_OK)

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """What an administrator asks of the queue: lists, filters, hold, release, retry, remove, bounce,
 show, explain, status."""
+import contextlib
 import json
 
-from support_py import scenario, wait
+from support_py import scenario, smtp, wait
 from support_py.daemon import USER
 
 CONTENT = b"From: <a@us.example>\r\nSubject: verbs\r\n\r\nbody of the message\r\n"
@@ -93,6 +94,25 @@ class Verbs(scenario.Scenario):
         self.server.postrider("queue", "retry")
         self.peer.wait_for(3)
         self.server.wait_until_empty()
+
+    def test_status_without_the_spool(self):
+        away = self.server.spool.with_name("away")
+        self.server.spool.rename(away)
+
+        def refuses():  # what is sent finds that it is gone
+            with contextlib.suppress(AssertionError, OSError, smtp.Closed):
+                self.server.send("a@ext.example", "four@far.example", CONTENT)
+            return "ALARM" in self.server.postrider("status")
+
+        wait.until(refuses, "what is wrong")
+        status = self.server.postrider("status")
+        self.assertIn("no new mail", status)
+        for tool in (("postrider", "queue"), ("postrider", "queue", "count"), ("mailq",)):
+            done = self.server.tool(*tool, check=False)
+            self.assertEqual(done.returncode, 74, done)
+            self.assertIn("the queue cannot be read", done.stderr)
+            self.assertIn("A DAMAGED QUEUE", done.stderr)
+            self.assertNotIn("memory", done.stderr)
 
     def test_bounce(self):
         self.server.postrider("queue", "bounce", "--to", "one@far.example")
