@@ -119,6 +119,10 @@ namespace {
 
 SubmitAnswer leave(const daemon::Places& places, const SubmitHeader& header,
                    const ContentStore& content) {
+  if (!places.no_drop.empty())
+    return failure(
+        EX_TEMPFAIL,
+        "the mail system is down or busy, and the message is not left for it: " + places.no_drop);
   if (auto dropped = drop_message(places.spool, header, content); !dropped)
     return failure(EX_TEMPFAIL,
                    "the mail system is down or busy, and the message could not be left for it: " +

@@ -1,5 +1,6 @@
 #include "daemon/daemon.h"
 
+#include "base/file.h"
 #include "daemon/addresses.h"
 #include "daemon/certificates.h"
 #include "daemon/config_checks.h"
@@ -140,15 +141,54 @@ Places default_places() {
   return places_of(*parse_config("", kDefaultFile, this_machine()).config);
 }
 
-// What a daemon that runs with this file left in one of the folders.
+// What a daemon that runs with this file left in one of the folders; rather than one that ran.
 std::optional<Effective> find_effective(const std::string& config,
                                         std::initializer_list<std::string> folders) {
   std::error_code ignored;
   const auto wanted = std::filesystem::absolute(config, ignored).string();
-  for (const auto& folder : folders)
-    if (auto effective = read_effective(folder); effective && effective->config == wanted)
+  std::optional<Effective> ran;
+  for (const auto& folder : folders) {
+    auto effective = read_effective(folder);
+    if (!effective || effective->config != wanted)
+      continue;
+    if (effective->places.is_live)
       return effective;
-  return std::nullopt;
+    if (!ran)
+      ran = std::move(effective);
+  }
+  return ran;
+}
+
+std::string usual_folder() {
+  return folder_of(default_places().submit_socket);
+}
+
+// It is there, and there is nothing in it: no administrator's work.
+bool is_blank(const std::string& file) {
+  const auto text = read_file(file);
+  return text && text->find_first_not_of(" \t\r\n") == text->npos;
+}
+
+// The configuration is right, but perhaps no longer what it was.
+Places places_with(const Loaded& right) {
+  auto places = places_of(*right.config);
+  const auto effective = find_effective(
+      right.file, {folder_of(places.submit_socket), usual_folder(), folder_of(right.file)});
+  if (effective && effective->places.is_live)
+    return effective->places;
+  if (right.origins.contains("spool"))
+    return places;
+  if (effective && right.origins.empty() && effective->places.spool != places.spool) {
+    auto last = effective->places;
+    last.warning = right.file + " sets nothing; going on with what the daemon ran with last";
+    return last;
+  }
+  if (effective && effective->places.spool != places.spool)
+    places.no_drop = right.file + " names no spool any more, and the daemon ran with " +
+                     effective->places.spool + " last";
+  else if (!effective && is_blank(right.file))
+    places.no_drop = right.file + " is empty";
+  return places;
 }
 
 std::string first_problem(const Loaded& loaded) {
@@ -161,7 +201,7 @@ std::string first_problem(const Loaded& loaded) {
 // The configuration is no help: what else is known of its daemon.
 std::optional<Places> places_without(const Loaded& broken) {
   const auto lenient = load_leniently(broken.file);
-  const auto usual = folder_of(default_places().submit_socket);
+  const auto usual = usual_folder();
   const auto effective = find_effective(
       broken.file,
       {lenient ? folder_of(lenient->control.submit) : usual, usual, folder_of(broken.file)});
@@ -179,11 +219,8 @@ std::optional<Places> places_without(const Loaded& broken) {
 
 Result<Places> find_places(const Options& options) {
   const auto loaded = load_or_defaults(options);
-  if (loaded.config) {
-    auto places = places_of(*loaded.config);
-    const auto effective = find_effective(loaded.file, {folder_of(places.submit_socket)});
-    return effective && effective->places.is_live ? effective->places : places;
-  }
+  if (loaded.config)
+    return places_with(loaded);
   if (auto places = places_without(loaded))
     return *std::move(places);
   auto lines = loaded.describe();

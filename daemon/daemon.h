@@ -46,11 +46,15 @@ struct Places {
   std::size_t recipients = 0;      // accept.recipients
   bool is_live = false;            // a daemon runs with them
   std::string warning;  // one line: these are not from a configuration that is right; or empty
+  // Why nothing may be left in the drop folder of the spool: nobody knows that a daemon will read
+  // it. Empty: it may.
+  std::string no_drop;
 };
 // As the daemon runs with them, if it runs; else as the configuration has them. A missing default
-// file means the defaults. For a configuration that is broken or cannot be read: what the daemon
-// ran with last, or what can be understood of the file. Fails, in a line a problem, if the file was
-// named and nothing is known of it.
+// file means the defaults. A file that sets nothing, which may be what a crash or an editor left of
+// one, counts for less than what its daemon ran with last. For a configuration that is broken or
+// cannot be read: what the daemon ran with last, or what can be understood of the file. Fails, in a
+// line a problem, if the file was named and nothing is known of it.
 Result<Places> find_places(const Options& options);
 // The same for a program that has mail in its hands: it fails only for a file that was named in
 // `options` and does not exist. At worst the defaults hold, without limits that only the daemon

@@ -192,6 +192,47 @@ class BrokenConfiguration(scenario.Scenario):
         self.assertEqual(self.sends_mail(None, warns=False), 3)
         self.taken_after_the_restart(3)
 
+    # What a crash or an editor leaves of a file may be right by itself
+
+    def test_emptied_while_the_daemon_runs(self):
+        self.server.start()
+        for rest in ("", "# postrider\n", 'hostname = "mx.us.example"\n'):
+            with self.subTest(configuration=rest):
+                self.before = len(self.peer.messages)
+                self.write(rest)
+                sent = sum(self.sends_mail(uid, warns=False) for uid in self.users())
+                self.administrates("-")
+                self.drained(sent)
+
+    def test_emptied_while_the_daemon_is_down(self):
+        self.down()
+        self.server.start()
+        self.server.kill()
+        for rest in ("", "# postrider\n"):
+            with self.subTest(configuration=rest):
+                self.write(rest)
+                sent = sum(self.sends_mail(uid, warns=True) for uid in self.users())
+                self.assertIn("sets nothing; going on with what the daemon ran with last",
+                              self.run_tool("mailq").stderr)
+                self.taken_after_the_restart(sent)
+                self.before = len(self.peer.messages)
+                self.server.kill()
+
+    def test_nothing_is_left_where_nobody_may_look(self):
+        self.down()
+        self.write("")  # and nothing tells what the daemon ran with
+        done = self.run_tool("sendmail", "-f", "a@us.example", TO, stdin=MAIL)
+        self.assertEqual(done.returncode, 75, done.stderr)
+        self.assertIn(f"{self.server.config_file} is empty", done.stderr)
+        self.write(self.text)
+        self.server.start()
+        self.server.kill()
+        self.write('hostname = "mx.us.example"\n')
+        done = self.run_tool("sendmail", "-f", "a@us.example", TO, stdin=MAIL)
+        self.assertEqual(done.returncode, 75, done.stderr)
+        self.assertIn("names no spool any more", done.stderr)
+        self.assertIn(f"{self.server.folder}/spool", done.stderr)
+
     def test_a_file_of_somebody_else_counts_for_nothing(self):
         if not scenario.is_root():
             self.skipTest("needs root: a file of another user")
