@@ -81,8 +81,31 @@ std::size_t quoted_string_size(std::string_view text) {
   return 0;
 }
 
+// RFC 5322 §4.4, obs-local-part: words between dots, any of them quoted. Dots may stand anywhere
+// here too.
 std::size_t local_part_size(std::string_view text) {
-  return text.starts_with('"') ? quoted_string_size(text) : dot_string_size(text);
+  if (text.find('"') == std::string_view::npos)
+    return dot_string_size(text);
+  enum class Behind : std::uint8_t { dot, atom, quotes } behind = Behind::dot;
+  bool has_word = false;
+  std::size_t i = 0;
+  while (i < text.size()) {
+    std::size_t size = 1;
+    if (text.substr(i).starts_with("../"))
+      return 0;
+    if (text[i] == '.')
+      behind = Behind::dot;
+    else if (text[i] == '"' && behind == Behind::dot &&
+             (size = quoted_string_size(text.substr(i))) > 0)
+      behind = Behind::quotes;
+    else if ((is_atext(text[i]) || is_8bit(text[i])) && behind != Behind::quotes)
+      behind = Behind::atom;
+    else
+      break;
+    has_word = has_word || behind != Behind::dot;
+    i += size;
+  }
+  return has_word ? i : 0;
 }
 
 // Up to what cannot be in a domain; judged by check_domain().
@@ -207,11 +230,18 @@ struct FreeIdn {
   void operator()(char* text) const { idn2_free(text); }
 };
 
-bool is_ipv4_literal(const std::string& address) {
-  in_addr parsed{};
-  char text[INET_ADDRSTRLEN];
-  return inet_pton(AF_INET, address.c_str(), &parsed) == 1 &&
-         inet_ntop(AF_INET, &parsed, text, sizeof text) != nullptr && address == text;
+// RFC 5321 §4.1.3, Snum: one to three decimal digits, leading zeros among them; written without
+// these from here on, for others read them as octal.
+std::optional<std::string> canonical_ipv4(std::string_view address) {
+  std::string canonical;
+  std::size_t numbers = 0;
+  for (const auto part : split(address, '.')) {
+    const auto number = part.size() <= 3 ? parse_unsigned(part) : std::nullopt;
+    if (!number || *number > 255 || ++numbers > 4)
+      return std::nullopt;
+    canonical.append(numbers > 1 ? "." : "").append(std::to_string(*number));
+  }
+  return numbers == 4 ? std::optional(canonical) : std::nullopt;
 }
 
 std::optional<std::string> canonical_ipv6(const std::string& address) {
@@ -231,8 +261,10 @@ std::optional<std::string> canonical_literal(std::string_view domain) {
   if (domain.find('\0') != std::string_view::npos)
     return std::nullopt;  // would end the text for inet_pton
   const auto inside = domain.substr(1, domain.size() - 2);
-  if (!starts_with_ignoring_case(domain, kTag))
-    return is_ipv4_literal(std::string(inside)) ? std::optional(std::string(domain)) : std::nullopt;
+  if (!starts_with_ignoring_case(domain, kTag)) {
+    const auto address = canonical_ipv4(inside);
+    return address ? std::optional("[" + *address + "]") : std::nullopt;
+  }
   const auto address = canonical_ipv6(std::string(inside.substr(kTag.size() - 1)));
   if (!address)
     return std::nullopt;
@@ -304,14 +336,21 @@ Result<std::string> parse_mailbox(std::string_view text, bool smtputf8) {
 }
 
 std::string unquoted_local_part(std::string_view local_part) {
-  if (local_part.size() < 2 || local_part.front() != '"' || local_part.back() != '"')
+  const bool is_quoted =
+      local_part.size() >= 2 && local_part.front() == '"' && local_part.back() == '"';
+  if (!is_quoted && (local_part.find('"') == std::string_view::npos ||
+                     local_part_size(local_part) != local_part.size()))
     return std::string(local_part);
   std::string meaning;
-  const auto inside = local_part.substr(1, local_part.size() - 2);
-  for (std::size_t i = 0; i < inside.size(); ++i) {
-    if (inside[i] == '\\' && i + 1 < inside.size())
+  bool in_quotes = false;
+  for (std::size_t i = 0; i < local_part.size(); ++i) {
+    if (local_part[i] == '"') {
+      in_quotes = !in_quotes;
+      continue;
+    }
+    if (in_quotes && local_part[i] == '\\' && i + 1 < local_part.size())
       ++i;
-    meaning.push_back(inside[i]);
+    meaning.push_back(local_part[i]);
   }
   return meaning;
 }

@@ -19,10 +19,10 @@ struct PathRules {
 
 // The mailbox of "<...>" at the start of `text`, its source route read and dropped (RFC 5321
 // appendix C), plus what follows. Addresses are taken as the world has them: local parts up to the
-// limit of a path (256 octets), dots anywhere in them, underscores in domains, a dot at a domain's
-// end (dropped), literals in any spelling (brought into one). Comments, controls, quoted-pair
-// abuse, scoped literals and IPv4 in disguise are refused (attacks.md 2.8). An error's step says
-// which rule was broken, in words fit for a reply.
+// limit of a path (256 octets), dots anywhere in them, quoted words between dots, underscores in
+// domains, a dot at a domain's end (dropped), literals in any spelling (brought into one).
+// Comments, controls, quoted-pair abuse, scoped literals and IPv4 in disguise are refused
+// (attacks.md 2.8). An error's step says which rule was broken, in words fit for a reply.
 struct ParsedPath {
   std::string mailbox;    // "local@domain", quoting kept; empty for "<>"
   std::string_view rest;  // behind ">"
@@ -32,7 +32,8 @@ Result<ParsedPath> parse_path(std::string_view text, const PathRules& rules);
 // A whole string as a mailbox, without brackets; same rules.
 Result<std::string> parse_mailbox(std::string_view text, bool smtputf8);
 
-// The meaning of a local part: quotes and escapes removed ("\"a b\"" is a b).
+// The meaning of a local part: quotes and escapes removed ("\"a b\"" is a b,
+// "\"a\".b" is a.b).
 std::string unquoted_local_part(std::string_view local_part);
 // The other way: quoted if RFC 5321 wants it so.
 std::string quoted_local_part(std::string_view meaning);

@@ -106,16 +106,21 @@ Error damaged() {
   return Error(Errc::corrupt, "decode envelope");
 }
 
-// The size of the local part: up to the last "@", or to the closing quote of a quoted string.
+// The size of the local part: up to the last "@" that is not in quotes.
 std::size_t local_part_size(std::string_view address) {
-  if (address.empty() || address.front() != '"') {
-    const auto at = address.rfind('@');
-    return at == std::string_view::npos ? address.size() : at;
+  auto at = std::string_view::npos;
+  bool in_quotes = false;
+  for (std::size_t i = 0; i < address.size(); ++i) {
+    if (address[i] == '"')
+      in_quotes = !in_quotes;
+    else if (in_quotes && address[i] == '\\')
+      ++i;
+    else if (!in_quotes && address[i] == '@')
+      at = i;
   }
-  std::size_t i = 1;
-  while (i < address.size() && address[i] != '"')
-    i += address[i] == '\\' ? 2U : 1U;
-  return std::min(i + 1, address.size());
+  if (in_quotes && !address.starts_with('"'))
+    at = address.rfind('@');  // no quotes, but a character
+  return std::min(at, address.size());
 }
 
 }  // namespace

@@ -111,6 +111,24 @@ class Fidelity(scenario.Scenario):
         print(f"\n  {len(peer.messages)} messages over "
               f"{len({m.session for m in peer.messages})} connections", flush=True)
 
+    def test_addresses_are_passed_on_as_they_came(self):
+        peer = self.sink()
+        server = self.relay_to(peer)
+        as_given = ['"a".b@far.example', 'a."b".c@far.example', '"a"."b c"@far.example',
+                    'a."b@us.example".c@far.example', '.a..b.@far.example', '"a b"@far.example',
+                    "a@[192.0.2.1]"]
+        with server.client() as client:
+            client.hello()
+            client.begin('"s".t@ext.example', as_given + ["z@[192.000.02.010]"])
+            client.expect("DATA", 354)
+            client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+            self.assertEqual(client.reply().code, 250)
+        server.wait_until_empty()
+        self.assertEqual(sorted(address for message in peer.messages
+                                for address in message.addresses),
+                         sorted(as_given + ["z@[192.0.2.10]"]))
+        self.assertEqual({message.sender for message in peer.messages}, {'"s".t@ext.example'})
+
     def check_own_contents(self, peer, transfer):
         server = self.relay_to(peer)
         contents = list(own_contents())

@@ -54,7 +54,14 @@ TEST_CASE("relay tricks are read as what they are (A01 to A19)", "[mail][address
       {"A08 one large number", "<u@[2130706433]>"},
       {"A08 hexadecimal", "<u@[0x7f.1]>"},
       {"A08 short", "<u@[127.1]>"},
-      {"A08 leading zeros", "<u@[127.0.0.01]>"},
+      {"A08 leading zeros", "<u@[127.0.0.01]>", "u@[127.0.0.1]"},
+      {"A08 leading zeros are not octal", "<u@[010.00.000.099]>", "u@[10.0.0.99]"},
+      {"A08 four digits", "<u@[127.0.0.0001]>"},
+      {"A08 a sign", "<u@[127.0.0.+1]>"},
+      {"A08 a number too large", "<u@[127.0.0.256]>"},
+      {"A08 five numbers", "<u@[127.0.0.0.1]>"},
+      {"A08 a hole", "<u@[127..0.1]>"},
+      {"A08 a dot at the end", "<u@[127.0.0.1.]>"},
       {"A08 IPv6 in long form", "<u@[IPv6:0:0:0:0:0:0:0:1]>", "u@[IPv6:::1]"},
       {"A08 IPv6 upper case", "<u@[IPv6:2001:DB8::1]>", "u@[IPv6:2001:db8::1]"},
       {"A08 empty", "<u@[]>"},
@@ -84,7 +91,14 @@ TEST_CASE("relay tricks are read as what they are (A01 to A19)", "[mail][address
       {"A11 empty quotes", "<\"\"@us.test>", "\"\"@us.test"},
       {"A11 a quote within", "<a\"b@us.test>"},
       {"A11 quoted and more", "<\"a\"b@us.test>"},
-      {"A11 quoted words with a dot", "<\"a\".\"b\"@us.test>"},
+      {"A11 quoted words with a dot", "<\"a\".\"b\"@us.test>", "\"a\".\"b\"@us.test"},
+      {"A11 a quoted word first", "<\"a\".b@us.test>", "\"a\".b@us.test"},
+      {"A11 a quoted word within", "<a.\"b@c\".d@us.test>", "a.\"b@c\".d@us.test"},
+      {"A11 a quoted word last", "<a.\"b\"@us.test>", "a.\"b\"@us.test"},
+      {"A11 a quoted word and the domain in it", "<a.\"b@us.test>"},
+      {"A11 two quoted words without a dot", "<\"a\"\"b\"@us.test>"},
+      {"A11 an atom behind quotes", "<\"a\"b.c@us.test>"},
+      {"A11 a path behind quotes", "<\"a\"../../b@us.test>"},
       {"A11 an escaped control", "<\"a\\\x01\"@us.test>"},
       {"A11 a control", "<\"a\x01\"@us.test>"},
       {"A11 a tab", "<\"a\tb\"@us.test>"},
@@ -173,9 +187,9 @@ TEST_CASE("A17: addresses of the isemail collection", "[mail][address]") {
       {"\"test\"test@iana.org", false},
       {"test\"text\"@iana.org", false},
       {"\"test\"\"test\"@iana.org", false},
-      {"\"test\".\"test\"@iana.org", false},
+      {"\"test\".\"test\"@iana.org", true},
       {"\"test\\ test\"@iana.org", true},
-      {"\"test\".test@iana.org", false},
+      {"\"test\".test@iana.org", true},
       {"\"test\0\"@iana.org"s, false},
       {"test@[255.255.255.255]", true},
       {"test@a[255.255.255.255]", false},
@@ -337,6 +351,11 @@ TEST_CASE("the meaning of a local part survives quoting", "[mail][address]") {
   CHECK(unquoted_local_part("\"a\\\"b\\\\\"") == "a\"b\\");
   CHECK(unquoted_local_part("a.b") == "a.b");
   CHECK(unquoted_local_part("\"") == "\"");
+  CHECK(unquoted_local_part("\"a\".b") == "a.b");
+  CHECK(unquoted_local_part("a.\"b\\\"@\\\\\".c") == "a.b\"@\\.c");
+  CHECK(unquoted_local_part("\"a\".\"b\"") == "a.b");
+  CHECK(unquoted_local_part("a\"b") == "a\"b");
+  CHECK(quoted_local_part("\"a\".b") == "\"\\\"a\\\".b\"");
   CHECK(quoted_local_part("a.b") == "a.b");
   CHECK(quoted_local_part("a b") == "\"a b\"");
   CHECK(quoted_local_part(".a") == "\".a\"");

@@ -67,6 +67,11 @@ TEST_CASE("the domain of an address is what DNS and routes want", "[mail][envelo
   CHECK(domain_of("\"a@b\"@c.test") == "c.test");
   CHECK(domain_of("\"a@b\"") == "");
   CHECK(domain_of("\"a\\\"@b\"@c.test") == "c.test");
+  CHECK(domain_of("a.\"b@c.test\".d@e.test") == "e.test");
+  CHECK(domain_of("\"a@c.test\".b@e.test") == "e.test");
+  CHECK(domain_of("\"a\".\"@c.test\"@e.test") == "e.test");
+  CHECK(domain_of("a\"b@c.test") == "c.test");
+  CHECK(local_part_of("\"a@b\".\"c@d\"@e") == "\"a@b\".\"c@d\"");
   CHECK(domain_of("\"a") == "");
   CHECK(domain_of("\"a\\") == "");
   CHECK(domain_of("a@[192.0.2.1]") == "[192.0.2.1]");
