@@ -404,7 +404,7 @@ TEST_CASE("a .forward is trusted if only its owner could have written it", "[del
   for (const char* half : {"", "b", "bob\nx@far.te"}) {
     std::ofstream(home + "/.forward", std::ios::trunc) << half;
     const auto waits = read_forward_here(home, ".forward", ::geteuid());
-    REQUIRE_FALSE(waits);
+    REQUIRE_FALSE(waits.has_value());
     CHECK(waits.error().code() == boost::system::errc::resource_unavailable_try_again);
   }
   std::ofstream(home + "/.forward", std::ios::trunc) << "bob\n";
