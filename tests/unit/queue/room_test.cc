@@ -1,6 +1,7 @@
 // What left the queue gives its room on the disk back, in steps, while mail comes and goes.
 #include "queue/free_list.h"
 #include "queue/schema.h"
+#include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -122,6 +123,62 @@ TEST_CASE_METHOD(Rows, "a sorted list of free pages is still the same list", "[q
     database = open();
     CHECK(check() == "ok");
   }
+}
+
+// Also where a failure is no power cut, and the program goes on with what it has.
+TEST_CASE_METHOD(Rows, "a list is sorted or not, wherever it fails", "[queue][room][failure]") {
+  add(400);
+  thin(8);
+  add(20);
+  thin(4);
+  const auto free = value("PRAGMA freelist_count");
+  REQUIRE(free > 300);
+  const auto before = content();
+  REQUIRE(sqlite3_wal_checkpoint_v2(database.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr,
+                                    nullptr) == SQLITE_OK);
+  database.close();
+  const auto mode = GENERATE(FailingVfs::Mode::cut, FailingVfs::Mode::once);
+  bool has_failed = true;
+  std::uint64_t step = 1;
+  for (; has_failed; ++step) {
+    INFO("step " << step);
+    FailingVfs vfs;
+    const auto copy = folder.path() + "/copy.db";
+    fs::copy_file(path, copy, fs::copy_options::overwrite_existing);
+    fs::remove(copy + "-wal");
+    {
+      auto failing = Database::open(copy, Database::Mode::writer, vfs.name());
+      REQUIRE(failing.has_value());
+      REQUIRE(configure_writer(*failing).has_value());
+      REQUIRE(failing->execute("DELETE FROM row WHERE id % 5 = 0").has_value());
+      vfs.fail_at(step, SQLITE_IOERR, mode);
+      const auto sorted = sort_free_list(*failing, copy, vfs.name());
+      has_failed = vfs.has_failed();
+      CHECK((has_failed || sorted.has_value()));
+      if (mode == FailingVfs::Mode::once) {
+        vfs.heal();
+        CHECK(failing->text("PRAGMA integrity_check").value() == "ok");
+        const auto added = failing->execute("INSERT INTO row(data) VALUES(randomblob(90000))");
+        INFO((added ? "" : added.error().describe()));
+        CHECK(added.has_value());
+        CHECK(failing->execute("PRAGMA incremental_vacuum(50)").has_value());
+        CHECK(failing->text("PRAGMA integrity_check").value() == "ok");
+      }
+    }
+    fs::remove(copy + "-shm");
+    database = Database::open(copy, Database::Mode::writer).value();
+    REQUIRE(check() == "ok");
+    CHECK(value("SELECT count(*) FROM row WHERE id % 5 = 0") <=
+          (mode == FailingVfs::Mode::once ? 1 : 0));
+    while (value("PRAGMA freelist_count") > 0)
+      execute("PRAGMA incremental_vacuum(100)");
+    REQUIRE(check() == "ok");
+    database.close();
+    REQUIRE(step < 300);
+  }
+  CHECK(step > 5);
+  database = open();
+  CHECK(content() == before);
 }
 
 TEST_CASE_METHOD(Rows, "nothing is sorted while somebody reads", "[queue][room]") {
