@@ -44,13 +44,6 @@ Outcome expired(const Lease::Recipient& recipient) {
   return outcome;
 }
 
-// Nobody whom it names has to be tried again.
-bool has_ended(const queue::Record& record) {
-  return record.untried.empty() &&
-         std::none_of(record.results.begin(), record.results.end(),
-                      [](const auto& result) { return result.outcome.verdict == Verdict::retry; });
-}
-
 Outcome by_administrator(const Lease::Recipient& recipient) {
   auto outcome = recipient.last.value_or(Outcome());
   outcome.verdict = Verdict::bounce;
@@ -303,7 +296,7 @@ void Core::record_known() {
 // What has ended; the lease goes on for the rest.
 void Core::record_part(std::uint64_t handle, InHand& in_hand) {
   in_hand.is_partly_known = false;
-  if (in_hand.open == 0 || in_hand.record.results.empty())
+  if (in_hand.open == 0 || (in_hand.record.results.empty() && in_hand.record.untried.empty()))
     return;
   queue::Record part;
   part.id = in_hand.record.id;
@@ -311,7 +304,6 @@ void Core::record_part(std::uint64_t handle, InHand& in_hand) {
   part.results = std::exchange(in_hand.record.results, {});
   part.untried = std::exchange(in_hand.record.untried, {});
   part.notices = std::exchange(in_hand.record.notices, {});
-  in_hand.has_more = in_hand.has_more || !has_ended(part);
   const auto& bytes = in_hand.lease.message->content.bytes;
   if (!bytes && needs_notice(in_hand.lease, part)) {
     ++in_hand.open;  // so that its last record comes behind this one
@@ -359,6 +351,7 @@ void Core::put_back(const Job& job) {
   POSTRIDER_ASSERT(in_hand.open >= all.size());
   in_hand.record.untried.insert(in_hand.record.untried.end(), all.begin(), all.end());
   in_hand.open -= all.size();
+  record_soon(job.lease, in_hand);
 }
 
 void Core::log_attempt(const InHand& in_hand, const JobEnd& end, const RecipientEnd& result) {
@@ -420,8 +413,6 @@ Task<std::string> Core::read_original(std::shared_ptr<const mail::Message> messa
 void Core::finish(std::unique_ptr<InHand> in_hand, std::string_view original) {
   const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
   add_notices(in_hand->lease, original, in_hand->record, context);
-  if (!in_hand->has_more && has_ended(in_hand->record))
-    maillog::removed(log_, *in_hand->lease.message);
   push(std::move(in_hand->record));
 }
 

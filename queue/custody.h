@@ -26,8 +26,13 @@ struct Effects {
   std::vector<mail::MessageId> gone;   // removed by an administrator
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
   std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
-  std::vector<Revocation> removed;     // what was noted as removed of leased ones before
-  std::vector<LogEvent> told;          // once it is committed
+  struct Noted {
+    mail::MessageId id;
+    std::uint64_t lease = 0;
+    std::vector<std::uint32_t> removed;
+  };
+  std::vector<Noted> removed;  // what was noted as removed of leased ones before
+  std::vector<LogEvent> told;  // once it is committed
   Queue::Counters counted;
 };
 
@@ -135,7 +140,7 @@ class Custody {
   MessageRow new_row(const mail::Message& message) const;
   std::int64_t deadline_of(const mail::Message& message, const MessageRow& row) const;
   RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
-  void keep_rest(const Record& record, const Leased& leased);
+  bool keep_rest(const Record& record, const Leased& leased);
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
   Result<std::vector<RecipientRow>> store_results(const Record& record,
@@ -144,6 +149,7 @@ class Custody {
   Result<void> log_attempts(const Record& record, MessageRow& row);
   Result<void> store_notices(const Record& record, Effects& effects);
   Result<void> remove_message(const mail::Message& message, Effects& effects);
+  void tell_end(const mail::Message& message, bool by_administrator, Effects& effects);
 
   Result<void> change_landed(ChangeRun& run, mail::MessageId id, Effects& effects);
   Result<void> pick_piece(ChangeRun& run);
@@ -158,7 +164,7 @@ class Custody {
   Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);
   Result<void> lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                             Budget& budget, Effects& effects);
-  Result<void> lease_message(std::int64_t site, mail::MessageId id, Effects& effects);
+  Result<void> lease_message(mail::MessageId id, Effects& effects);
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
   Result<StoredMessage> load_checked(mail::MessageId id);
   Result<void> hold_or_wait(mail::MessageId id, const Error& error, Effects& effects);
@@ -169,11 +175,13 @@ class Custody {
   void expect(std::int64_t due);
   void look_again_after(const Leased& leased);
   void pause(const Record& record, const Leased& leased);
+  Result<StoredMessage> load_leased(mail::MessageId id);
   bool is_paused(std::int64_t domain) const;
   void drop_pauses();
 
   Spool& spool_;
   Log& log_;
+  std::uint64_t last_lease_ = 0;  // number
   std::int64_t next_due_ = 0;
   bool look_again_ = true;
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed

@@ -144,16 +144,19 @@ Result<void> Custody::remove_piece(ChangeRun& run, const Changed& changed, Effec
   effects.counted.removed += changed.recipients;
   // What is under way may end otherwise: it is counted, and its file goes, when that is known.
   for (const auto& one : run.picked) {
-    auto& noted = leases.find(one.leased.id)->removed;
     effects.counted.removed -= one.leased.recipients.size();
-    effects.removed.push_back({one.leased.id, noted});
-    noted.insert(noted.end(), one.leased.recipients.begin(), one.leased.recipients.end());
+    for (const auto index : one.leased.recipients) {
+      auto& leased = *leases.holder(one.leased.id, index);
+      if (effects.removed.empty() || effects.removed.back().lease != leased.number)
+        effects.removed.push_back({one.leased.id, leased.number, leased.removed});
+      leased.removed.push_back(index);
+    }
   }
   auto gone = store.delete_picked();
   if (!gone)
     return gone.error();
   for (auto& each : *gone) {
-    if (leases.find(each.id) != nullptr)
+    if (leases.is_leased(each.id))
       continue;
     effects.gone.push_back(each.id);
     if (!each.file.empty())

@@ -140,7 +140,7 @@ Result<void> Custody::lease_domain(std::int64_t site, std::int64_t domain, std::
       more = true;
       break;
     }
-    if (auto done = lease_message(site, id, effects); !done)
+    if (auto done = lease_message(id, effects); !done)
       return done.error();
   }
   if (more) {
@@ -231,7 +231,16 @@ Result<void> Custody::postpone(mail::MessageId id, const Error& error) {
   return store.set_deadline(id, later);
 }
 
-Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effects& effects) {
+// What is in hand for other recipients already need not be read again.
+Result<StoredMessage> Custody::load_leased(mail::MessageId id) {
+  const auto* other = leases.find(id);
+  if (other != nullptr && other->message->content.bytes)
+    return StoredMessage{other->message, std::nullopt};
+  return load_checked(id);
+}
+
+// For all its recipients who are due, wherever they are.
+Result<void> Custody::lease_message(mail::MessageId id, Effects& effects) {
   if (passed_over_.contains(id.value))
     return {};
   auto alive = store.load_alive(id);
@@ -240,21 +249,24 @@ Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effec
   Leased leased;
   std::vector<Lease::Recipient> recipients;
   for (const auto& row : *alive) {
-    if (row.state != RecipientState::queued || row.next_attempt > now())
+    if (row.state != RecipientState::queued || row.next_attempt > now() || is_paused(row.domain) ||
+        leases.is_leased(id, row.index))
       continue;
     auto blocked = store.is_blocked(row.domain, now());
     if (!blocked)
       return blocked.error();
     if (*blocked)
       continue;
+    auto its_site = store.site_of(row.domain);
+    if (!its_site)
+      return its_site.error();
     recipients.push_back({row.index, row.attempts, std::nullopt});
     leased.recipients.push_back(row.index);
-    if (std::find(leased.domains.begin(), leased.domains.end(), row.domain) == leased.domains.end())
-      leased.domains.push_back(row.domain);
+    leased.places.push_back({row.domain, *its_site});
   }
   if (recipients.empty())
     return {};
-  auto message = load_checked(id);
+  auto message = load_leased(id);
   if (!message)
     return hold_or_wait(id, message.error(), effects);
   if (recipients.back().index >= message->message->envelope.recipients.size())
@@ -263,12 +275,12 @@ Result<void> Custody::lease_message(std::int64_t site, mail::MessageId id, Effec
   leased.message = message->message;
   if (message->checksum && !message->message->content.file.empty())
     effects.checks.push_back({id, *message->checksum});
-  leased.site = site;
   hand_out(std::move(leased), std::move(recipients), effects);
   return {};
 }
 
-// Called after the lease has ended. Hysteresis: a look passes over what is out, so it must pay.
+// Called after the lease, or a part of it, has ended. Hysteresis: a look passes over what is out,
+// so it must pay.
 void Custody::look_again_after(const Leased& leased) {
   if (leased.reason == Lease::Reason::fresh)
     return;
@@ -280,18 +292,22 @@ void Custody::look_again_after(const Leased& leased) {
     const auto at = wanting.find(key);
     return at != wanting.end() && out <= at->second / 2;
   };
-  if (is_half_done(wanting_sites_, leased.site, leases.of_site(leased.site)))
-    look_again_ = true;
-  for (const auto domain : leased.domains)
-    if (is_half_done(wanting_domains_, domain, leases.of_domain(domain)))
+  for (const auto& place : leased.places)
+    if (is_half_done(wanting_sites_, place.site, leases.of_site(place.site)) ||
+        is_half_done(wanting_domains_, place.domain, leases.of_domain(place.domain)))
       look_again_ = true;
 }
 
 void Custody::pause(const Record& record, const Leased& leased) {
-  if (record.untried.empty() || leased.reason != Lease::Reason::due)
+  if (record.untried.empty() || leased.places.empty())
     return;
-  for (const auto domain : leased.domains)
-    paused_[domain] = steady_now + kPause;
+  for (const auto index : record.untried) {
+    const auto at = std::lower_bound(leased.recipients.begin(), leased.recipients.end(), index);
+    if (at == leased.recipients.end() || *at != index)
+      continue;
+    const auto place = static_cast<std::size_t>(at - leased.recipients.begin());
+    paused_[leased.places[place].domain] = steady_now + kPause;
+  }
   expect(now() + kPause.count());
 }
 
@@ -304,6 +320,7 @@ void Custody::drop_pauses() {
 }
 
 void Custody::hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects) {
+  leased.number = ++last_lease_;
   effects.leases.push_back({leased.reason, leased.message, std::move(recipients)});
   leases.add(std::move(leased));
 }

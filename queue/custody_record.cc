@@ -55,42 +55,49 @@ bool is_notice(Lease::Reason reason) {
 }  // namespace
 
 Result<void> Custody::record(const Record& record, Effects& effects) {
-  auto node = leases.take(record.id);
+  if (record.results.empty() && record.untried.empty())
+    return {};  // all were named before
+  const auto first = record.results.empty() ? record.untried[0] : record.results[0].index;
+  auto node = leases.take_holder(record.id, first);
   // Not leased: it was recorded before, and the answer to that commit was lost. Nothing to do.
   if (!node)
     return {};
   effects.ended.push_back(std::move(node));
   const Leased& leased = effects.ended.back().mapped();
   count(effects.counted, record);
-  if (record.partial) {
-    keep_rest(record, leased);
-  } else {
+  if (!record.partial || !keep_rest(record, leased)) {
     // Those that came to no end of their own.
     effects.counted.removed += static_cast<std::uint64_t>(
         std::count_if(leased.removed.begin(), leased.removed.end(),
                       [&](std::uint32_t index) { return !has_ended(record, index); }));
-    look_again_after(leased);
-    pause(record, leased);
   }
+  look_again_after(leased);
+  pause(record, leased);
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
 }
 
-// The lease goes on for those whom the record does not name.
-void Custody::keep_rest(const Record& record, const Leased& leased) {
+// The lease goes on for those whom the record does not name. False: there is nobody.
+bool Custody::keep_rest(const Record& record, const Leased& leased) {
   std::vector<std::uint32_t> named = record.untried;
   for (const auto& result : record.results)
     named.push_back(result.index);
   std::sort(named.begin(), named.end());
   Leased rest = leased;
   rest.recipients.clear();
+  rest.places.clear();
   rest.landed = false;
   std::erase_if(rest.removed, [&](std::uint32_t index) { return has_ended(record, index); });
   for (std::uint32_t i = 0; i < leased.message->envelope.recipients.size(); ++i)
     if (leased.holds(i) && !std::binary_search(named.begin(), named.end(), i))
       rest.recipients.push_back(i);
-  if (!rest.recipients.empty())
-    leases.add(std::move(rest));
+  for (std::size_t i = 0; i < leased.places.size(); ++i)
+    if (rest.holds(leased.recipients[i]))
+      rest.places.push_back(leased.places[i]);
+  if (rest.recipients.empty())
+    return false;
+  leases.add(std::move(rest));
+  return true;
 }
 
 Result<void> Custody::record_landed(const Record& record, const Leased& leased, Effects& effects) {
@@ -99,8 +106,7 @@ Result<void> Custody::record_landed(const Record& record, const Leased& leased, 
   if (!record.partial && ends_all(record, recipients) && are_distinct(record, recipients)) {
     if (auto done = store.delete_incoming(message.id); !done)
       return done.error();
-    if (!message.content.file.empty())
-      effects.files.push_back(message.content.file);
+    tell_end(message, false, effects);
     return store_notices(record, effects);
   }
 
@@ -159,10 +165,7 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   if (!row->has_value()) {
     // Removed by an administrator in the meantime; who hears of an end that came all the same,
     // does.
-    if (!record.partial && !message.content.file.empty())
-      effects.files.push_back(message.content.file);
-    if (!record.partial && !record.untried.empty())
-      effects.gone.push_back(message.id);
+    tell_end(message, !record.untried.empty(), effects);
     return store_notices(record, effects);
   }
   auto alive = store.load_alive(message.id);
@@ -217,7 +220,8 @@ Result<std::vector<RecipientRow>> Custody::store_results(const Record& record,
     if (!recipient.is_alive())
       continue;
     row.tried = row.tried || recipient.attempts > 0;
-    expect(recipient.next_attempt);
+    if (!leases.is_leased(record.id, recipient.index))  // its own record will say when
+      expect(recipient.next_attempt);
     left.push_back(recipient);
   }
   if (left.empty())
@@ -268,9 +272,21 @@ Result<void> Custody::store_notices(const Record& record, Effects& effects) {
 }
 
 Result<void> Custody::remove_message(const mail::Message& message, Effects& effects) {
+  tell_end(message, false, effects);
+  return store.delete_message(message.id);
+}
+
+// It has no row any more. Once nobody has it in hand either, its content goes too, and that is
+// said.
+void Custody::tell_end(const mail::Message& message, bool by_administrator, Effects& effects) {
+  if (leases.is_leased(message.id))
+    return;
   if (!message.content.file.empty())
     effects.files.push_back(message.content.file);
-  return store.delete_message(message.id);
+  if (by_administrator)
+    effects.gone.push_back(message.id);
+  else if (log_.enabled(Level::info))
+    effects.told.emplace_back(Level::info, "removed", to_string(message.id));
 }
 
 Result<void> Custody::set_site(const SiteState& state) {
@@ -289,15 +305,15 @@ void Custody::expect(std::int64_t due) {
 
 void Custody::undo(Effects& effects) {
   for (const auto& lease : effects.leases)
-    leases.take(lease.message->id);
+    leases.take_holder(lease.message->id, lease.recipients.front().index);
   // The last first: what a partial record left of a lease gives way to what was there before.
   for (auto node = effects.ended.rbegin(); node != effects.ended.rend(); ++node) {
-    leases.take(node->mapped().message->id);
+    leases.take(node->mapped().message->id, node->mapped().number);
     leases.put_back(std::move(*node));
   }
   for (auto before = effects.removed.rbegin(); before != effects.removed.rend(); ++before)
-    if (auto* leased = leases.find(before->id))
-      leased->removed = std::move(before->recipients);
+    if (auto* leased = leases.find(before->id, before->lease))
+      leased->removed = std::move(before->removed);
   for (const auto id : effects.moved)
     if (auto* leased = leases.find(id))
       leased->landed = true;

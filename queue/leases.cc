@@ -8,6 +8,17 @@ namespace postrider::queue {
 
 namespace {
 
+// Each once.
+std::vector<std::int64_t> keys_of(const Leased& leased, std::int64_t Leased::Place::*key) {
+  std::vector<std::int64_t> keys;
+  keys.reserve(leased.places.size());
+  for (const auto& place : leased.places)
+    keys.push_back(place.*key);
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
 void add_to(std::unordered_map<std::int64_t, std::size_t>& counts, std::int64_t key, int sign) {
   auto [at, added] = counts.try_emplace(key, 0);
   at->second += static_cast<std::size_t>(sign);
@@ -37,40 +48,67 @@ void Leases::count(const Leased& leased, int sign) {
   auto& usage = leased.reason == Lease::Reason::fresh ? fresh_ : due_;
   usage.messages += static_cast<std::size_t>(sign);
   usage.bytes += static_cast<std::size_t>(sign) * memory_of(*leased.message);
-  for (const auto domain : leased.domains)
+  for (const auto domain : keys_of(leased, &Leased::Place::domain))
     add_to(by_domain_, domain, sign);
-  if (leased.site >= 0)
-    add_to(by_site_, leased.site, sign);
+  for (const auto site : keys_of(leased, &Leased::Place::site))
+    add_to(by_site_, site, sign);
 }
 
 void Leases::add(Leased leased) {
+  POSTRIDER_ASSERT(find(leased.message->id, leased.number) == nullptr);
   count(leased, 1);
   const auto id = leased.message->id.value;
   const std::lock_guard lock(mutex_);
-  const bool added = leased_.emplace(id, std::move(leased)).second;
-  POSTRIDER_ASSERT(added);
+  messages_ += leased_.contains(id) ? 0 : 1;
+  leased_.emplace(id, std::move(leased));
 }
 
-Leases::Node Leases::take(mail::MessageId id) {
+Leases::Node Leases::take(mail::MessageId id, std::uint64_t number) {
   Node node;
   {
     const std::lock_guard lock(mutex_);
-    node = leased_.extract(id.value);
+    const auto [first, last] = leased_.equal_range(id.value);
+    const auto at =
+        std::find_if(first, last, [&](const auto& one) { return one.second.number == number; });
+    if (at != last)
+      node = leased_.extract(at);
+    if (node)
+      messages_ -= leased_.contains(id.value) ? 0 : 1;
   }
   if (node)
     count(node.mapped(), -1);
   return node;
 }
 
+Leases::Node Leases::take_holder(mail::MessageId id, std::uint32_t recipient) {
+  const auto* found = holder(id, recipient);
+  return found == nullptr ? Node() : take(id, found->number);
+}
+
 void Leases::put_back(Node node) {
   count(node.mapped(), 1);
   const std::lock_guard lock(mutex_);
+  messages_ += leased_.contains(node.key()) ? 0 : 1;
   leased_.insert(std::move(node));
 }
 
 Leased* Leases::find(mail::MessageId id) {
   const auto at = leased_.find(id.value);
   return at == leased_.end() ? nullptr : &at->second;
+}
+
+Leased* Leases::find(mail::MessageId id, std::uint64_t number) {
+  const auto [first, last] = leased_.equal_range(id.value);
+  const auto at =
+      std::find_if(first, last, [&](const auto& one) { return one.second.number == number; });
+  return at == last ? nullptr : &at->second;
+}
+
+Leased* Leases::holder(mail::MessageId id, std::uint32_t recipient) {
+  const auto [first, last] = leased_.equal_range(id.value);
+  const auto at =
+      std::find_if(first, last, [&](const auto& one) { return one.second.holds(recipient); });
+  return at == last ? nullptr : &at->second;
 }
 
 std::size_t Leases::of_domain(std::int64_t domain) const {
@@ -88,22 +126,23 @@ bool Leases::is_leased(mail::MessageId id) const {
 
 bool Leases::is_leased(mail::MessageId id, std::uint32_t recipient) const {
   const std::lock_guard lock(mutex_);
-  const auto at = leased_.find(id.value);
-  return at != leased_.end() && at->second.holds(recipient);
+  const auto [first, last] = leased_.equal_range(id.value);
+  return std::any_of(first, last, [&](const auto& one) { return one.second.holds(recipient); });
 }
 
 std::vector<mail::MessageId> Leases::ids() const {
   const std::lock_guard lock(mutex_);
   std::vector<mail::MessageId> ids;
-  ids.reserve(leased_.size());
+  ids.reserve(messages_);
   for (const auto& entry : leased_)
-    ids.push_back({entry.first});
+    if (ids.empty() || ids.back().value != entry.first)  // those of one message stand together
+      ids.push_back({entry.first});
   return ids;
 }
 
-std::size_t Leases::size() const {
+std::size_t Leases::messages() const {
   const std::lock_guard lock(mutex_);
-  return leased_.size();
+  return messages_;
 }
 
 }  // namespace postrider::queue

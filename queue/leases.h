@@ -9,13 +9,20 @@
 
 namespace postrider::queue {
 
+// Some recipients of a message. It may be leased several times at once, for others each time: whom
+// one host keeps waiting holds up nobody else's retry. So a record is of the lease that holds those
+// whom it names.
 struct Leased {
+  struct Place {
+    std::int64_t domain = 0;
+    std::int64_t site = 0;  // when it was leased
+  };
+  std::uint64_t number = 0;  // never given twice
   Lease::Reason reason = Lease::Reason::due;
   std::shared_ptr<const mail::Message> message;
   bool landed = false;                    // its row is still in `incoming`
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
-  std::vector<std::int64_t> domains;      // each once; only of due ones
-  std::int64_t site = -1;                 // the one it was leased for; only of due ones
+  std::vector<Place> places;              // of these recipients, in their order; only of due ones
   std::vector<std::uint32_t> removed;     // by an administrator; not counted as such yet
   bool holds(std::uint32_t recipient) const;
 };
@@ -26,7 +33,7 @@ std::size_t memory_of(const mail::Message& message);
 // Adding, taking and counting: on the queue thread.
 class Leases {
  public:
-  using Node = std::unordered_map<std::int64_t, Leased>::node_type;
+  using Node = std::unordered_multimap<std::int64_t, Leased>::node_type;
 
   struct Usage {
     std::size_t messages = 0;
@@ -34,25 +41,31 @@ class Leases {
   };
 
   void add(Leased leased);
-  Node take(mail::MessageId id);  // an empty node if it is not leased
+  // An empty node if there is no such lease.
+  Node take(mail::MessageId id, std::uint64_t number);
+  Node take_holder(mail::MessageId id, std::uint32_t recipient);
   void put_back(Node node);
-  Leased* find(mail::MessageId id);
+  Leased* find(mail::MessageId id);  // one of them
+  Leased* find(mail::MessageId id, std::uint64_t number);
+  Leased* holder(mail::MessageId id, std::uint32_t recipient);
   Usage fresh() const { return fresh_; }
   Usage due() const { return due_; }
+  // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
   std::size_t of_site(std::int64_t site) const;
 
   // Any thread.
   bool is_leased(mail::MessageId id) const;
   bool is_leased(mail::MessageId id, std::uint32_t recipient) const;
-  std::size_t size() const;
+  std::size_t messages() const;
   std::vector<mail::MessageId> ids() const;
 
  private:
   void count(const Leased& leased, int sign);
 
   mutable std::mutex mutex_;  // held for changes of leased_, and for looks from other threads
-  std::unordered_map<std::int64_t, Leased> leased_;
+  std::unordered_multimap<std::int64_t, Leased> leased_;
+  std::size_t messages_ = 0;  // of leased_, each once
   std::unordered_map<std::int64_t, std::size_t> by_domain_;
   std::unordered_map<std::int64_t, std::size_t> by_site_;
   Usage fresh_;

@@ -95,12 +95,12 @@ class Store {
   Result<std::vector<Due>> due_sites(std::int64_t now, Due after, std::size_t most);
   Result<std::vector<Due>> due_domains(std::int64_t site, std::int64_t now, Due after,
                                        std::size_t most);
-  // Messages with due recipients of the domain that are not leased. more: there are others.
+  // Messages with due recipients of the domain who are not leased. more: there are others.
   Result<std::vector<mail::MessageId>> due_messages(std::int64_t domain, std::int64_t now,
                                                     const Leases& leases, std::size_t most,
                                                     bool& more);
-  Result<std::vector<mail::MessageId>> due_deadlines(std::int64_t now, const Leases& leases,
-                                                     std::size_t most, bool& more);
+  Result<std::vector<mail::MessageId>> due_deadlines(std::int64_t now, std::size_t most,
+                                                     bool& more);
   Result<void> set_deadline(mail::MessageId id, std::int64_t deadline);
   // Puts the kept time of a domain or site back to the truth, or removes one that has no mail.
   Result<void> settle_domain(std::int64_t domain);
@@ -111,6 +111,7 @@ class Store {
   // The next time after `now` at which something may be due.
   Result<std::int64_t> next_due(std::int64_t now);
   Result<bool> is_blocked(std::int64_t domain, std::int64_t now);
+  Result<std::int64_t> site_of(std::int64_t domain);  // 0: not known
   // Whether any site was blocked since the start; spares the usual message a look.
   bool has_blocked_sites() const { return has_blocked_sites_; }
   // Why the site of the domain is in trouble, encoded; empty: it is not.

@@ -181,7 +181,7 @@ Result<void> Store::apply_picked(Verb verb, std::int64_t now, Duration delay_not
 
 Result<std::vector<Store::PickedLease>> Store::picked_leases(const Leases& leases) {
   std::vector<PickedLease> picked;
-  if (leases.size() == 0)
+  if (leases.messages() == 0)
     return picked;
   auto statement = database_.prepare(
       "SELECT message, idx FROM temp.picked WHERE is_leased(message) ORDER BY message, idx");

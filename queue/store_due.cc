@@ -36,7 +36,7 @@ Result<void> Store::prepare_due() {
        "SELECT id, next_due FROM domain WHERE site = ?1 AND next_due >= ?2 AND next_due <= ?3"
        " AND (next_due > ?2 OR id > ?4) ORDER BY next_due, id LIMIT ?5"},
       {due_messages_,
-       "SELECT message FROM recipient WHERE domain = ? AND next_attempt <= ? AND state < 3"
+       "SELECT message, idx FROM recipient WHERE domain = ? AND next_attempt <= ? AND state < 3"
        " ORDER BY next_attempt, message"},
       {due_deadlines_, "SELECT id FROM message WHERE deadline <= ? ORDER BY deadline, id"},
       {set_deadline_, "UPDATE message SET deadline = ? WHERE id = ?"},
@@ -116,7 +116,8 @@ Result<std::vector<mail::MessageId>> Store::due_messages(std::int64_t domain, st
     if (!*row)
       return due;
     const mail::MessageId id{query.integer(0)};
-    if (seen.contains(id.value) || leases.is_leased(id))
+    if (seen.contains(id.value) ||
+        leases.is_leased(id, static_cast<std::uint32_t>(query.integer(1))))
       continue;
     if (due.size() == most) {
       more = true;
@@ -127,8 +128,8 @@ Result<std::vector<mail::MessageId>> Store::due_messages(std::int64_t domain, st
   }
 }
 
-Result<std::vector<mail::MessageId>> Store::due_deadlines(std::int64_t now, const Leases& leases,
-                                                          std::size_t most, bool& more) {
+Result<std::vector<mail::MessageId>> Store::due_deadlines(std::int64_t now, std::size_t most,
+                                                          bool& more) {
   std::vector<mail::MessageId> due;
   Query query(due_deadlines_);
   query.bind(now);
@@ -138,8 +139,6 @@ Result<std::vector<mail::MessageId>> Store::due_deadlines(std::int64_t now, cons
       return row.error();
     if (!*row)
       return due;
-    if (leases.is_leased({query.integer(0)}))
-      continue;
     if (due.size() == most) {
       more = true;
       return due;

@@ -256,6 +256,13 @@ Result<bool> Store::is_blocked(std::int64_t domain, std::int64_t now) {
   return *site != nullptr && (*site)->blocked_until > now;
 }
 
+Result<std::int64_t> Store::site_of(std::int64_t domain) {
+  auto row = find_domain(domain);
+  if (!row)
+    return row.error();
+  return *row == nullptr ? 0 : (*row)->site;
+}
+
 bool Store::is_known_blocked(const std::string& name, std::int64_t now) const {
   const auto id = domain_ids_.find(name);
   if (id == domain_ids_.end())

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <sqlite3.h>
 
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -420,26 +421,27 @@ TEST_CASE_METHOD(QueueFixture, "what is known of some recipients is stored while
   second.partial = true;
   second.untried = {2};
   record(std::move(second));
-  CHECK(hand.count() == 0);  // not handed out twice
+  const Lease again =
+      hand.next(id);  // it does not wait for the rest, which is not handed out twice
+  REQUIRE(again.recipients.size() == 1);
+  CHECK(again.recipients[0].index == 2);
+  CHECK(hand.count() == 0);
 
   SECTION("the rest ends") {
     Record last;
     last.id = id;
     last.results.push_back({3, outcome(Verdict::bounce), {}});
     record(std::move(last));
-    const Lease again = hand.next(id);
-    REQUIRE(again.recipients.size() == 1);
-    CHECK(again.recipients[0].index == 2);
     CHECK(queue->counters().delivered == 1);
     CHECK(queue->counters().bounced == 1);
   }
   SECTION("a stop comes first") {
     reopen();
-    const Lease again = hand.next(id);
-    REQUIRE(again.recipients.size() == 2);
-    CHECK(again.recipients[0].index == 2);
-    CHECK(again.recipients[1].index == 3);
-    record(untried(again));
+    const Lease both = hand.next(id);
+    REQUIRE(both.recipients.size() == 2);
+    CHECK(both.recipients[0].index == 2);
+    CHECK(both.recipients[1].index == 3);
+    record(untried(both));
     clock.pass(hours(1));
     queue->wake();
     const Lease later = hand.next(id);
@@ -447,6 +449,232 @@ TEST_CASE_METHOD(QueueFixture, "what is known of some recipients is stored while
     CHECK(later.recipients[0].index == 1);
     CHECK(later.recipients[0].attempts == 1);
   }
+}
+
+namespace {
+
+// A message to three hosts: one says nothing, one wants to be asked again, one took it.
+struct Beside : QueueFixture {
+  Beside() {
+    open();
+    start();
+    id = must_accept("a@b.test", {"a@silent.test", "b@grey.test", "c@good.test"});
+    silent = hand.next(id);
+    auto part = part_of(silent);
+    part.results.push_back({1, outcome(Verdict::retry, "greylisted"), clock.now() + minutes(5)});
+    part.results.push_back({2, outcome(Verdict::delivered), {}});
+    record(std::move(part));
+  }
+  static Record part_of(const Lease& lease) {
+    Record part;
+    part.id = lease.message->id;
+    part.partial = true;
+    return part;
+  }
+  Record end_of_silent(Verdict verdict, TimePoint next = {}) const {
+    auto last = part_of(silent);
+    last.partial = false;
+    last.results.push_back({0, outcome(verdict), next});
+    return last;
+  }
+  // The second, while the first is still out.
+  Lease retry() {
+    clock.pass(minutes(5));
+    Lease again = hand.next(id);
+    CHECK(again.reason == Lease::Reason::due);
+    REQUIRE(again.recipients.size() == 1);
+    CHECK(again.recipients[0].index == 1);
+    CHECK(again.recipients[0].attempts == 1);
+    return again;
+  }
+  MessageId id;
+  Lease silent;
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Beside, "whom one host keeps waiting holds up nobody else's retry",
+                 "[queue][due]") {
+  const Lease again = retry();
+  auto listed = list();
+  REQUIRE(listed.size() == 1);
+  CHECK(listed[0].status == "active");
+  REQUIRE(listed[0].recipients.size() == 2);
+  CHECK(listed[0].recipients[0].active);
+  CHECK(listed[0].recipients[1].active);
+  CHECK(queue->totals().value().active == 1);
+  SECTION("the retry ends first") {
+    record(answer(again, Verdict::delivered));
+    CHECK(list()[0].recipients.size() == 1);
+    CHECK(log.count("removed") == 0);
+    record(end_of_silent(Verdict::delivered));
+  }
+  SECTION("the silent one ends first, and comes back by itself") {
+    record(end_of_silent(Verdict::retry, clock.now() + minutes(1)));
+    clock.pass(minutes(1));
+    const Lease later = hand.next(id);
+    REQUIRE(later.recipients.size() == 1);
+    CHECK(later.recipients[0].index == 0);
+    record(answer(again, Verdict::delivered));
+    record(answer(later, Verdict::delivered));
+  }
+  SECTION("a stop ends neither") {
+    reopen();
+    const Lease both = hand.next(id);
+    CHECK(both.recipients.size() == 2);
+    record(answer(both, Verdict::delivered));
+  }
+  CHECK(list().empty());
+  CHECK(queue->totals().value().active == 0);
+  CHECK(log.count("removed") == 1);  // the message ends once, whoever was the last
+  CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(Beside, "a lifetime ends for whom it ends, whoever is still being tried",
+                 "[queue][deadline]") {
+  clock.pass(settings.lifetime);
+  queue->wake();
+  const Lease end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  REQUIRE(end.recipients.size() == 1);
+  CHECK(end.recipients[0].index == 1);
+  record(answer(end, Verdict::bounce));
+  REQUIRE(list()[0].recipients.size() == 1);
+  CHECK(hand.count() == 0);
+  clock.pass(minutes(5));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);  // looked at, and left to whoever has it
+  record(end_of_silent(Verdict::retry, clock.now() + minutes(1)));
+  CHECK(hand.next(id).reason == Lease::Reason::expired);
+}
+
+TEST_CASE_METHOD(Beside, "a delay notice names who is being tried too, once", "[queue][deadline]") {
+  clock.pass(settings.delay_notice);
+  queue->wake();
+  Lease notice = hand.next(id);
+  if (notice.reason == Lease::Reason::due)
+    notice = hand.next(id);
+  CHECK(notice.reason == Lease::Reason::delay_notice);
+  REQUIRE(notice.recipients.size() == 2);
+  CHECK(notice.recipients[0].index == 1);
+  REQUIRE(notice.recipients[0].last);
+  CHECK(notice.recipients[0].last->text == "greylisted");
+  CHECK(notice.recipients[1].index == 0);
+  REQUIRE(notice.recipients[1].last);
+  CHECK(notice.recipients[1].last->text == "it is being tried, and no answer has come yet");
+  Record told = untried(notice);
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  record(end_of_silent(Verdict::delivered));
+  const Lease again = hand.next(id);
+  CHECK(again.reason == Lease::Reason::due);
+  record(answer(again, Verdict::retry, clock.now() + hours(10)));
+  clock.pass(hours(1));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(Beside, "a change finds who is in hand in every lease", "[queue][change]") {
+  const Lease again = retry();
+  hand.under_way = {0, 1};
+  SECTION("one of them cannot be stopped") {
+    hand.under_way = {0};
+    const auto changed = change(Verb::remove, {});
+    CHECK(changed.recipients == 1);
+    CHECK(changed.under_way_recipients == 1);
+    record(untried(again));
+    CHECK(queue->counters().removed == 1);
+    CHECK(log.count("removed") == 0);
+    record(end_of_silent(Verdict::delivered));
+    CHECK(queue->counters().delivered == 2);
+    CHECK(queue->counters().removed == 1);
+    CHECK(log.count("removed") == 1);
+    CHECK(list().empty());
+  }
+  SECTION("removed, and both would be tried again") {
+    change(Verb::remove, {});
+    REQUIRE(hand.revoked().size() == 1);
+    CHECK(hand.revoked()[0].recipients == std::vector<std::uint32_t>{0, 1});
+    record(end_of_silent(Verdict::retry, clock.now() + minutes(1)));
+    record(answer(again, Verdict::retry, clock.now() + minutes(1)));
+    CHECK(queue->counters().removed == 2);
+    CHECK(list().empty());
+  }
+  SECTION("held") {
+    change(Verb::hold, {});
+    record(end_of_silent(Verdict::retry, clock.now() + minutes(1)));
+    record(answer(again, Verdict::retry, clock.now() + minutes(1)));
+    clock.pass(minutes(2));
+    queue->wake();
+    settle();
+    CHECK(hand.count() == 0);
+    CHECK(list()[0].status == "held");
+  }
+  SECTION("bounced one by one, as they come back") {
+    change(Verb::bounce, {});
+    record(answer(again, Verdict::retry, clock.now() + minutes(1)));
+    const Lease asked = hand.next(id);
+    CHECK(asked.reason == Lease::Reason::bounce);
+    REQUIRE(asked.recipients.size() == 1);
+    CHECK(asked.recipients[0].index == 1);
+    record(answer(asked, Verdict::bounce));
+    record(end_of_silent(Verdict::retry, clock.now() + minutes(1)));
+    const Lease rest = hand.next(id);
+    CHECK(rest.reason == Lease::Reason::bounce);
+    REQUIRE(rest.recipients.size() == 1);
+    CHECK(rest.recipients[0].index == 0);
+  }
+}
+
+TEST_CASE_METHOD(QueueFixture, "content in a file stays until the last lease of it has ended",
+                 "[queue][body]") {
+  open();
+  start();
+  auto submission = large(100'000);
+  auto message = *submission.message;
+  message.envelope.recipients.push_back(message.envelope.recipients.front());
+  message.envelope.recipients.back().address = "b@grey.test";
+  submission.message = std::make_shared<const mail::Message>(message);
+  REQUIRE(accept(std::move(submission)).has_value());
+  const Lease slow = hand.next(message.id);
+  auto part = Beside::part_of(slow);
+  part.results.push_back({1, outcome(Verdict::retry), clock.now() + minutes(5)});
+  record(std::move(part));
+  clock.pass(minutes(5));
+  const Lease again = hand.next(message.id);
+  hand.under_way = {0, 1};
+  change(Verb::remove, {});
+  record(answer(again, Verdict::delivered));
+  CHECK(queue->open_body(*slow.message).has_value());
+  record(answer(slow, Verdict::delivered));
+  queue.reset();
+  CHECK_FALSE(std::filesystem::exists(settings.spool + "/body/" + message.content.file));
+}
+
+TEST_CASE_METHOD(Waiting, "what is left of a lease counts where it is, not where it was wanted",
+                 "[queue][due]") {
+  settings.leased_messages = 8;
+  queue.reset();
+  open();
+  start();
+  for (int i = 0; i < 4; ++i)
+    must_accept("a@b.test", {"c@good.test", "c@slow.test"});
+  queue->assign_site("good.test", "mx.good.test");
+  queue->assign_site("slow.test", "mx.slow.test");
+  std::set<MessageId> out;
+  for (int i = 0; i < 4; ++i) {
+    const Lease lease = hand.next();
+    CHECK(out.insert(lease.message->id).second);
+    REQUIRE(lease.recipients.size() == 2);
+    auto part = Beside::part_of(lease);
+    part.results.push_back({0, outcome(Verdict::delivered), {}});
+    record(std::move(part));
+  }
+  // Four of eight hang at the slow one: none of them is the good one's.
+  const auto id = must_accept("a@b.test", {"c@good.test"});
+  record(answer(hand.next(id), Verdict::delivered));
 }
 
 TEST_CASE_METHOD(QueueFixture, "a notice that could not be made does not come back at once",

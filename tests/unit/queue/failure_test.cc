@@ -206,6 +206,50 @@ TEST_CASE("a full disk refuses mail as such and opens again by itself (X06)", "[
   CHECK(std::filesystem::exists(reserve));
 }
 
+TEST_CASE("leases of one message are kept apart while the store fails", "[queue][failure]") {
+  Life life;
+  REQUIRE(life.open_failing());
+  life.start();
+  const auto minutes = [](int count) { return std::chrono::minutes(count); };
+  const auto id = life.must_accept("a@b.test", {"a@silent.test", "b@grey.test", "c@good.test"});
+  const Lease silent = life.hand.next(id);
+  Record part;
+  part.id = id;
+  part.partial = true;
+  part.results.push_back({1, outcome(Verdict::retry), life.clock.now() + minutes(5)});
+  life.record(std::move(part));
+  life.clock.pass(minutes(5));
+  const Lease again = life.hand.next(id);
+  // Both say something while nothing can be stored; each is believed once, when it can.
+  life.vfs.fail_at(1, SQLITE_FULL, FailingVfs::Mode::forever);
+  std::vector<Record> records;
+  records.push_back(answer(again, Verdict::retry, life.clock.now() + minutes(5)));
+  part = {};
+  part.id = id;
+  part.partial = true;
+  part.results.push_back({2, outcome(Verdict::delivered), {}});
+  records.push_back(std::move(part));
+  life.queue->record(std::move(records));
+  CHECK_FALSE(life.accept(life.make("a@b.test", {"c@d.test"})).has_value());
+  life.vfs.heal();
+  life.recover();
+  life.settle();
+  REQUIRE(life.list().size() == 1);
+  CHECK(life.list()[0].recipients.size() == 2);
+  life.clock.pass(minutes(5));
+  const Lease third = life.hand.next(id);
+  REQUIRE(third.recipients.size() == 1);
+  CHECK(third.recipients[0].index == 1);
+  CHECK(third.recipients[0].attempts == 2);
+  life.record(answer(third, Verdict::delivered));
+  part = {};
+  part.id = id;
+  part.results.push_back({0, outcome(Verdict::delivered), {}});
+  life.record(std::move(part));
+  CHECK(life.list().empty());
+  CHECK(life.queue->counters().delivered == 3);
+}
+
 TEST_CASE("too little room refuses mail before it is full (X06)", "[queue][failure]") {
   QueueFixture fixture;
   fixture.settings.room_needed = UINT64_MAX;
