@@ -198,6 +198,7 @@ class Client {
   void send_data_or_chunk(Transaction& transaction);
   void send_body(Transaction& transaction);
   void expect_body_end(Transaction& transaction);
+  bool may_be_of_another_mind(mail::Stage stage, const mail::Reply& reply) const;
   void on_mail(Transaction& transaction, const mail::Reply& reply);
   void on_rcpt(Transaction& transaction, std::size_t position, const mail::Reply& reply);
   void on_envelope_answered(Transaction& transaction);
@@ -243,6 +244,7 @@ class Client {
   std::deque<Transaction*> writing_;  // whose bodies are queued, in order; null: already ended
   std::vector<JobEnd> ended_;
   std::uint32_t messages_ = 0;
+  bool has_carried_ = false;  // a message that was taken
   std::uint64_t replies_ = 0;
   bool quitting_ = false;
 };

@@ -150,6 +150,11 @@ void Client::expect_body_end(Transaction& transaction) {
   }
 }
 
+// Another host, or this one on a new connection: no verdict on the message yet.
+bool Client::may_be_of_another_mind(Stage stage, const Reply& reply) const {
+  return is_about_host(stage, reply) || (has_carried_ && is_about_connection(stage, reply));
+}
+
 void Client::on_mail(Transaction& transaction, const Reply& reply) {
   using At = Transaction::At;
   if (reply.is_positive()) {
@@ -161,7 +166,7 @@ void Client::on_mail(Transaction& transaction, const Reply& reply) {
   transaction.mail_refused = true;
   const auto outcome = judge(Stage::mail, reply, remote_);
   for (const auto at : {At::waiting, At::named}) {
-    if (is_about_host(Stage::mail, reply))
+    if (may_be_of_another_mind(Stage::mail, reply))
       transaction.unsettle_all(at, outcome);
     else
       transaction.settle_all(at, outcome);
@@ -181,7 +186,7 @@ void Client::on_rcpt(Transaction& transaction, std::size_t position, const Reply
       recipient.at = At::later;
     } else {
       auto outcome = judge(Stage::rcpt, reply, remote_);
-      if (is_about_host(Stage::rcpt, reply)) {
+      if (may_be_of_another_mind(Stage::rcpt, reply)) {
         recipient.at = At::unsettled;
         transaction.why = std::move(outcome);
       } else {
@@ -225,10 +230,10 @@ Result<void> Client::on_data(Transaction& transaction, const Reply& reply) {
     return {};
   }
   const auto outcome = judge(Stage::data, reply, remote_);
-  if (is_about_host(Stage::data, reply))
-    transaction.unsettle_all(At::accepted, outcome);
-  else
+  if (!may_be_of_another_mind(Stage::data, reply))
     transaction.settle_all(At::accepted, outcome);
+  else if (transaction.count(At::accepted) > 0)  // otherwise what refused them stands
+    transaction.unsettle_all(At::accepted, outcome);
   dirty_ = !transaction.mail_refused;
   finish_round(transaction);
   return {};
@@ -245,12 +250,14 @@ Result<void> Client::on_body_end(Transaction& transaction, std::size_t position,
   }
   auto outcome = judge(Stage::body_end, reply, remote_);
   outcome.relayed_to_non_dsn = reply.is_positive() && !capabilities_.dsn;
+  has_carried_ = has_carried_ || (reply.is_positive() && transaction.count(At::accepted) > 0);
   if (position != kAll) {
     if (reply.code == 421 && !dismissed_)
       dismissed_ = outcome;
     transaction.settle(transaction.recipients[position], std::move(outcome));
   } else if (is_about_host(Stage::body_end, reply)) {
-    transaction.unsettle_all(At::accepted, outcome);
+    if (transaction.count(At::accepted) > 0)
+      transaction.unsettle_all(At::accepted, outcome);
   } else {
     transaction.settle_all(At::accepted, outcome);
   }

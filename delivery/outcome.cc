@@ -20,6 +20,19 @@ bool before_mail(Stage stage) {
   return stage < Stage::mail;
 }
 
+// The conversation is not where the message could be judged.
+bool is_out_of_order(Stage stage, const Reply& reply) {
+  if (reply.code == 503)
+    return stage != Stage::rcpt;
+  return (reply.code == 530 || reply.code == 538) && stage != Stage::body_end;
+}
+
+// RFC 3463: 3.2 system not accepting messages, 4.5 congestion, 5.3 too many.
+bool is_of_system(const EnhancedCode& code) {
+  return (code.subject == 3 && code.detail == 2) || (code.subject == 4 && code.detail == 5) ||
+         (code.subject == 5 && code.detail == 3);
+}
+
 Verdict verdict_of(Stage stage, const Reply& reply) {
   if (reply.is_positive() && stage == Stage::body_end)
     return Verdict::delivered;
@@ -29,7 +42,7 @@ Verdict verdict_of(Stage stage, const Reply& reply) {
     return Verdict::retry;  // about us or the host, not about this message
   if (stage == Stage::rcpt && reply.code == 552 && reply.enhanced == EnhancedCode{5, 5, 3})
     return Verdict::retry;  // RFC 5321 §4.5.3.1.10
-  if (is_about_host(stage, reply) && reply.code == 421)
+  if (is_out_of_order(stage, reply))
     return Verdict::retry;
   return Verdict::bounce;
 }
@@ -67,9 +80,20 @@ bool is_out_of_step(const Error& error) {
 }  // namespace
 
 bool is_about_host(Stage stage, const Reply& reply) {
-  if (before_mail(stage) || reply.code == 421)
+  if (before_mail(stage) || reply.code == 421 || is_out_of_order(stage, reply))
+    return true;
+  const bool is_of_us = reply.enhanced.subject == 7 && reply.enhanced.detail == 0;
+  if (stage == Stage::mail && reply.is_temporary() && (is_of_system(reply.enhanced) || is_of_us))
     return true;
   return reply.enhanced.subject == 7 && reply.enhanced.detail == 25 && !reply.is_positive();
+}
+
+bool is_about_connection(Stage stage, const Reply& reply) {
+  if (reply.is_positive() || stage > Stage::data)
+    return false;
+  if (stage == Stage::mail && reply.is_temporary())
+    return true;
+  return is_about_host(stage, reply) || reply.code == 503 || is_of_system(reply.enhanced);
 }
 
 bool takes_no_mail(Stage stage, const Reply& reply) {

@@ -11,7 +11,8 @@ namespace postrider::delivery {
 
 // What a remote's final reply at a stage means for the recipients it is about.
 //  - a positive reply to the end of the content: delivered; positive before: not an end, asserts
-//  - 5xx at MAIL or later: bounce; before MAIL it is about the host: retry
+//  - 5xx at MAIL or later: bounce; before MAIL it is about the host: retry. So are 503 (to RCPT it
+//    may be a refusal) and 530, 538 (log in, or use TLS, first): no word of this message
 //  - 552 5.5.3 to RCPT is "too many recipients" (RFC 5321 §4.5.3.1.10): retry. Without a code it is
 //    that only behind others that were taken, see is_too_many_recipients(); it bounces here, as do
 //    a full mailbox (5.2.2) and a message that is too big for it (5.3.4)
@@ -22,9 +23,14 @@ mail::Outcome judge(mail::Stage stage, const mail::Reply& reply, const std::stri
 mail::Outcome judge(mail::Stage stage, const Error& error, const std::string& remote);
 
 // Whether a refusal is about the host or us rather than the message: another host may think
-// otherwise. Everything before MAIL, 421 anywhere (RFC 5321 §3.8), and a rejected client address
-// (X.7.25, RFC 7372), where the other address family may do.
+// otherwise. Everything before MAIL, 421 anywhere (RFC 5321 §3.8), a rejected client address
+// (X.7.25, RFC 7372), where the other address family may do, commands out of their order, and what
+// RFC 3463 says of systems to MAIL: 4.3.2 not accepting, 4.4.5 congested, 4.5.3 too many, 4.7.0.
 bool is_about_host(mail::Stage stage, const mail::Reply& reply);
+
+// Whether a refusal, on a connection over which messages have gone, may be about the connection:
+// so many messages or recipients and no more. A new one may think otherwise.
+bool is_about_connection(mail::Stage stage, const mail::Reply& reply);
 
 // RFC 7504: a host that greets with 521 takes no mail at all.
 bool takes_no_mail(mail::Stage stage, const mail::Reply& reply);

@@ -268,6 +268,42 @@ TEST_CASE("M14: each refusal of a message ends its recipients as the RFC says",
   }
 }
 
+TEST_CASE("a refusal that may be about the connection is one only behind a message that was taken",
+          "[delivery][client]") {
+  struct Case {
+    std::string name, envelope, behind, first;  // what it means behind a message, and as the first
+  };
+  const std::vector<Case> cases = {
+      {"MAIL 452 4.5.3", "452 4.5.3 many\r\n503 no\r\n503 no\r\n", "0 unsettled", "0 unsettled"},
+      {"MAIL 451", "451 4.3.0 no\r\n503 no\r\n503 no\r\n", "0 unsettled", "0 retry 4.3.0"},
+      {"MAIL 550", "550 5.7.1 no\r\n503 no\r\n503 no\r\n", "0 bounce 5.7.1", "0 bounce 5.7.1"},
+      {"MAIL 503", "503 5.5.1 no\r\n503 no\r\n503 no\r\n", "0 unsettled", "0 unsettled"},
+      {"RCPT 503", "250 ok\r\n503 no\r\n503 no\r\n", "0 unsettled", "0 bounce 5.0.0"},
+      {"RCPT 452 4.5.3", "250 ok\r\n452 4.5.3 many\r\n503 no\r\n", "0 unsettled", "0 retry 4.5.3"},
+      {"RCPT 451", "250 ok\r\n451 4.7.1 grey\r\n503 no\r\n", "0 retry 4.7.1", "0 retry 4.7.1"},
+      {"DATA 503", "250 ok\r\n250 ok\r\n503 no\r\n", "0 unsettled", "0 unsettled"},
+      {"DATA 451", "250 ok\r\n250 ok\r\n451 4.3.0 no\r\n", "0 retry 4.3.0", "0 retry 4.3.0"},
+  };
+  for (const auto& c : cases) {
+    for (const bool is_behind : {true, false}) {
+      DYNAMIC_SECTION(c.name << (is_behind ? " behind one" : " at once")) {
+        Talk talk;
+        talk.open();
+        if (is_behind) {
+          talk.begin(make_message({"a@x.test"}));
+          talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+          talk.reply("250 ok\r\n");
+          REQUIRE(talk.ended() == "0 delivered 2.0.0");
+        }
+        talk.begin(make_message({"a@x.test"}));
+        talk.reply(c.envelope);
+        CHECK(talk.ended() == (is_behind ? c.behind : c.first));
+        CHECK(talk.client.is_idle());
+      }
+    }
+  }
+}
+
 TEST_CASE("M14: 421 at every stage ends the conversation, and another host may be tried",
           "[delivery][client]") {
   const std::vector<std::string> before = {"", "250 ok\r\n", "250 ok\r\n250 ok\r\n"};

@@ -222,7 +222,9 @@ void FakeMx::serve(int socket) {
     if (command.starts_with("EHLO") || command.starts_with("LHLO")) {
       talk.say(talk.reply_to(command, how.ehlo));
     } else if (command.starts_with("MAIL ") || command.starts_with("RCPT ")) {
-      const auto reply = talk.reply_to(command, "250 2.1.0 ok\r\n");
+      auto reply = talk.reply_to(command, "250 2.1.0 ok\r\n");
+      if (messages >= how.messages_per_connection)
+        reply = command.starts_with("MAIL ") ? how.over_limit : "503 5.5.1 MAIL first\r\n";
       if (command.starts_with("MAIL "))
         message = {command.substr(5), {}, {}};
       else if (reply.starts_with("25"))
@@ -257,7 +259,7 @@ void FakeMx::serve(int socket) {
       }
       for (std::size_t i = 0; i < (is_lmtp ? message.rcpts.size() : 1); ++i)
         talk.say(reply);
-      if (++messages >= how.messages_per_connection)
+      if (++messages >= how.messages_per_connection && how.over_limit.empty())
         return;
     } else if (command == "QUIT") {
       {

@@ -29,6 +29,8 @@ struct Behaviour {
   bool refuses_chunks = false;
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
+  // Instead of closing then: the reply to each MAIL from there on.
+  std::string over_limit;
 };
 
 struct Taken {

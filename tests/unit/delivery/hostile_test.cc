@@ -111,6 +111,48 @@ TEST_CASE("421 after any number of messages loses none", "[delivery][hostile]") 
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
 }
 
+TEST_CASE("so many messages a connection and no more are no verdict on the next",
+          "[delivery][hostile]") {
+  Behaviour behaviour;
+  behaviour.messages_per_connection = 3;
+  behaviour.over_limit =
+      GENERATE("452 4.5.3 Too many messages sent\r\n", "451 later\r\n", "503 5.5.1 enough\r\n",
+               "421 4.7.0 enough\r\n", "554 5.5.3 too many messages\r\n");
+  const bool pipelines = GENERATE(true, false);
+  CAPTURE(behaviour.over_limit, pipelines);
+  if (!pipelines)
+    behaviour.ehlo = "250 mx.test\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.settings.site_connections = 2;
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 40; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  CHECK(mx.taken().size() == 40);
+  CHECK(rig.status().deferred == 0);
+}
+
+TEST_CASE("what a new connection says too is the verdict", "[delivery][hostile]") {
+  Behaviour behaviour;
+  behaviour.replies["MAIL FROM:<late@"] = "451 4.3.0 not now\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  auto late = std::make_shared<mail::Message>(*make_message({"a@x.test"}));
+  late->envelope.sender = "late@us.test";
+  for (int i = 0; i < 5; ++i)
+    CHECK(describe(rig.deliver(late)) == "0 retry 4.3.0");
+  // One more for all of them: a connection that took nothing is believed.
+  CHECK(mx.connections() == 2);
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+}
+
 TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[delivery][hostile]") {
   std::function<void(int)> serve;
   std::string want = "0 untried";

@@ -35,6 +35,22 @@ TEST_CASE("M14: one table says what a reply means at each stage", "[delivery][ou
       {"5xx to MAIL", Stage::mail, 550, {5, 1, 8}, Verdict::bounce, "5.1.8", false},
       {"4xx to MAIL", Stage::mail, 451, {4, 3, 0}, Verdict::retry, "4.3.0", false},
       {"421 to MAIL", Stage::mail, 421, {4, 3, 2}, Verdict::retry, "4.3.2", true},
+      {"not accepting now", Stage::mail, 451, {4, 3, 2}, Verdict::retry, "4.3.2", true},
+      {"congestion", Stage::mail, 451, {4, 4, 5}, Verdict::retry, "4.4.5", true},
+      {"too many messages", Stage::mail, 452, {4, 5, 3}, Verdict::retry, "4.5.3", true},
+      {"we come too often", Stage::mail, 450, {4, 7, 0}, Verdict::retry, "4.7.0", true},
+      {"a full disk", Stage::mail, 452, {4, 3, 1}, Verdict::retry, "4.3.1", false},
+      {"greylisted at MAIL", Stage::mail, 451, {4, 7, 1}, Verdict::retry, "4.7.1", false},
+      {"503 to MAIL", Stage::mail, 503, {5, 5, 1}, Verdict::retry, "4.5.1", true},
+      {"530 to MAIL", Stage::mail, 530, {5, 7, 0}, Verdict::retry, "4.7.0", true},
+      {"530 to RCPT", Stage::rcpt, 530, {5, 7, 0}, Verdict::retry, "4.7.0", true},
+      {"538 to MAIL", Stage::mail, 538, {5, 7, 11}, Verdict::retry, "4.7.11", true},
+      {"503 to RCPT may be a refusal", Stage::rcpt, 503, {}, Verdict::bounce, "5.0.0", false},
+      {"503 to DATA", Stage::data, 503, {5, 5, 1}, Verdict::retry, "4.5.1", true},
+      {"503 to a chunk", Stage::body_end, 503, {5, 5, 1}, Verdict::retry, "4.5.1", true},
+      {"5xx to HELO", Stage::ehlo, 503, {5, 5, 1}, Verdict::retry, "4.5.1", true},
+      {"454 to AUTH", Stage::auth, 454, {4, 7, 0}, Verdict::retry, "4.7.0", true},
+      {"530 to AUTH", Stage::auth, 530, {5, 7, 0}, Verdict::retry, "4.7.0", true},
       {"550 to RCPT", Stage::rcpt, 550, {5, 1, 1}, Verdict::bounce, "5.1.1", false},
       {"552 5.5.3 to RCPT is 452", Stage::rcpt, 552, {5, 5, 3}, Verdict::retry, "4.5.3", false},
       {"552 5.2.2 is a full mailbox", Stage::rcpt, 552, {5, 2, 2}, Verdict::bounce, "5.2.2", false},
@@ -63,6 +79,36 @@ TEST_CASE("M14: one table says what a reply means at each stage", "[delivery][ou
       CHECK(outcome.stage == c.stage);
       CHECK(outcome.reply == reply);
       CHECK(is_about_host(c.stage, reply) == c.about_host);
+    }
+  }
+}
+
+TEST_CASE("what may be about a connection that has carried messages", "[delivery][outcome]") {
+  struct Case {
+    std::string name;
+    Stage stage;
+    int code;
+    EnhancedCode enhanced;
+    bool about_connection;
+  };
+  const std::vector<Case> cases = {
+      {"OpenSMTPD after a hundred", Stage::mail, 452, {4, 5, 3}, true},
+      {"others after some", Stage::mail, 451, {}, true},
+      {"out of order", Stage::mail, 503, {5, 5, 1}, true},
+      {"too many, for good", Stage::mail, 550, {5, 5, 3}, true},
+      {"the sender is refused", Stage::mail, 550, {5, 1, 8}, false},
+      {"too large", Stage::mail, 552, {5, 3, 4}, false},
+      {"too many recipients in all", Stage::rcpt, 452, {4, 5, 3}, true},
+      {"MAIL was forgotten", Stage::rcpt, 503, {5, 5, 1}, true},
+      {"greylisted", Stage::rcpt, 451, {4, 7, 1}, false},
+      {"no such user", Stage::rcpt, 550, {5, 1, 1}, false},
+      {"congestion", Stage::data, 451, {4, 4, 5}, true},
+      {"later", Stage::data, 451, {4, 3, 0}, false},
+      {"the content is judged", Stage::body_end, 452, {4, 5, 3}, false},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      CHECK(is_about_connection(c.stage, Reply(c.code, c.enhanced, "text")) == c.about_connection);
     }
   }
 }
