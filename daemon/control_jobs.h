@@ -26,6 +26,10 @@ std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
                                             const ControlRequest& request);
 std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest& request);
 
+// For the jobs: why those wait of whom the queue does not know it, because they are being tried, or
+// their turn has not come.
+void add_reasons(Insight* insight, std::vector<queue::ListedMessage>& messages);
+
 // For the jobs: the end of an answer, appended; always false, as step() gives it.
 bool finish(std::string& out);
 bool fail(int exit_code, std::string sentence, std::string& out);

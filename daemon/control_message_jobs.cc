@@ -29,17 +29,20 @@ std::string no_such_message(std::string_view target) {
 }
 
 // The state of one message, as `list` gives it; empty when it has vanished.
-Result<std::vector<queue::ListedMessage>> state_of(queue::Queue& queue, mail::MessageId id) {
+Result<std::vector<queue::ListedMessage>> state_of(const JobContext& context, mail::MessageId id) {
   queue::Filter filter;
   filter.ids.push_back(id);
-  return queue.list(filter, mail::MessageId{}, 1);
+  auto state = context.queue.list(filter, mail::MessageId{}, 1);
+  if (state)
+    add_reasons(context.insight, *state);
+  return state;
 }
 
 // The message and its content in chunks: the header section, or all of it.
 class ShowJob : public ControlJob {
  public:
-  ShowJob(queue::Queue& queue, mail::MessageId id, bool body)
-      : queue_(queue), id_(id), wants_body_(body) {}
+  ShowJob(const JobContext& context, mail::MessageId id, bool body)
+      : context_(context), queue_(context.queue), id_(id), wants_body_(body) {}
 
   bool step(std::string& out) override {
     if (!message_)
@@ -62,7 +65,7 @@ class ShowJob : public ControlJob {
         return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
       return fail(EX_IOERR, message.error().describe(), out);
     }
-    const auto state = state_of(queue_, id_);
+    const auto state = state_of(context_, id_);
     if (!state)
       return fail(EX_IOERR, unreadable_queue(state.error()), out);
     if (state->empty())
@@ -121,6 +124,7 @@ class ShowJob : public ControlJob {
     return header_seen_ < kMostHeader;
   }
 
+  JobContext context_;
   queue::Queue& queue_;
   mail::MessageId id_;
   bool wants_body_;
@@ -190,7 +194,7 @@ class ExplainMessageJob : public ControlJob {
   ExplainMessageJob(const JobContext& context, mail::MessageId id) : context_(context), id_(id) {}
 
   bool step(std::string& out) override {
-    const auto state = state_of(context_.queue, id_);
+    const auto state = state_of(context_, id_);
     if (!state)
       return fail(EX_IOERR, unreadable_queue(state.error()), out);
     if (state->empty())
@@ -233,7 +237,7 @@ std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlReq
   if (!id)
     return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
                                      "\" is not a queue id (11 letters and digits)");
-  return std::make_unique<ShowJob>(context.queue, *id, request.body);
+  return std::make_unique<ShowJob>(context, *id, request.body);
 }
 
 std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request) {

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <pwd.h>
 #include <sysexits.h>
+#include <unordered_map>
 
 namespace postrider::daemon {
 
@@ -36,12 +37,14 @@ json::object changed_object(const queue::Changed& changed) {
 // Messages that vanish between two pages are simply not in the next one.
 class ListJob : public ControlJob {
  public:
-  ListJob(queue::Queue& queue, queue::Filter filter) : queue_(queue), filter_(std::move(filter)) {}
+  ListJob(const JobContext& context, queue::Filter filter)
+      : queue_(context.queue), insight_(context.insight), filter_(std::move(filter)) {}
 
   bool step(std::string& out) override {
     auto page = queue_.list_on(filter_, after_, most_);
     if (!page)
       return fail(EX_IOERR, unreadable_queue(page.error()), out);
+    add_reasons(insight_, page->messages);
     for (const auto& message : page->messages)
       add_message_line(message, out);
     if (page->is_last)
@@ -54,6 +57,7 @@ class ListJob : public ControlJob {
 
  private:
   queue::Queue& queue_;
+  Insight* insight_;
   queue::Filter filter_;
   mail::MessageId after_;
   std::size_t most_ = kFirstPage;
@@ -226,11 +230,39 @@ class StatusJob : public ControlJob {
 
 }  // namespace
 
+void add_reasons(Insight* insight, std::vector<queue::ListedMessage>& messages) {
+  if (insight == nullptr)
+    return;
+  const auto lacks_one = [](const queue::ListedRecipient& recipient) {
+    return !recipient.last && recipient.state == queue::RecipientState::queued;
+  };
+  std::unordered_map<std::string, std::size_t> asked;  // domains
+  std::vector<std::string> addresses;
+  for (const auto& message : messages)
+    for (const auto& recipient : message.recipients)
+      if (lacks_one(recipient) && asked.try_emplace(recipient.domain, addresses.size()).second)
+        addresses.push_back(recipient.address);
+  if (addresses.empty())
+    return;
+  const auto reasons = insight->reasons(addresses);
+  for (auto& message : messages)
+    for (auto& recipient : message.recipients) {
+      if (!lacks_one(recipient))
+        continue;
+      const auto& reason = reasons.at(asked.at(recipient.domain));
+      if (reason.empty())
+        continue;
+      recipient.last.emplace();
+      recipient.last->status = {4, 4, 7};
+      recipient.last->text = reason;
+    }
+}
+
 std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request) {
   auto filter = to_filter(request.filter);
   if (!filter)
     return refused_job(EX_USAGE, filter.error().step());
-  return std::make_unique<ListJob>(context.queue, std::move(*filter));
+  return std::make_unique<ListJob>(context, std::move(*filter));
 }
 
 std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request) {

@@ -31,6 +31,11 @@ class Insight {
   // What would happen to mail for this address now: receiving (unless it is queued already), route,
   // hosts, TLS policy, state of the site.
   virtual std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) = 0;
+  // What mail for each of these addresses waits for now that is in delivery's hands, one sentence
+  // or nothing for each.
+  virtual std::vector<std::string> reasons(const std::vector<std::string>& addresses) {
+    return std::vector<std::string>(addresses.size());
+  }
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
   virtual boost::json::object status() = 0;

@@ -141,6 +141,12 @@ std::vector<ExplainedFact> RunningInsight::explain(const std::string& given, boo
   return facts;
 }
 
+std::vector<std::string> RunningInsight::reasons(const std::vector<std::string>& addresses) {
+  auto answer = wait_for_answer<std::vector<std::string>>(
+      stopping_, [&](auto on_answer) { dispatcher_.reasons(addresses, std::move(on_answer)); });
+  return answer ? *std::move(answer) : std::vector<std::string>(addresses.size());
+}
+
 void RunningInsight::set_refused(std::string problem) {
   const std::lock_guard lock(mutex_);
   refused_ = std::move(problem);

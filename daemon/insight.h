@@ -26,6 +26,7 @@ class RunningInsight : public Insight {
                  const smtpd::auth::Service& auth, const LocalLimits& local_limits,
                  std::string hostname, std::string config_file);
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
+  std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
   boost::json::object status() override;
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;

@@ -44,6 +44,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void drain(std::function<void()> on_done, Duration grace);
   Status status() const;
   void unblock(const std::string& domain_or_site);
+  std::string reason_of(const std::string& address) const;
   void revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer);
   void start_explain(std::string address, std::function<void(Explanation)> answer);
 
@@ -142,6 +143,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void send_by_mx(const Way& way, Job job);
   Task<void> resolve(std::shared_ptr<Core> self, std::string key);
   void resolved(Destination& destination, const MailHosts& hosts);
+  static TlsSources fixed_tls(const Route& route, mail::TlsWish wish);
+  static std::string fixed_site_name(const Route& route, const TlsSources& tls);
   Site& fixed_site(const Route& route, mail::TlsWish wish);
   Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
   Task<std::vector<FoundHost>> look_up_usable(std::vector<Host> hosts, std::uint16_t port,
@@ -172,6 +175,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
     TlsSources tls;
   };
   SiteStatus status_of(const Site& site) const;
+  std::string reason_of(const Site& site) const;
+  Duration waited(const std::deque<Job>& jobs) const;
   Task<bool> explain_way(const Way& way, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_mx(const std::string& domain, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_local(std::string& address, Explanation& explanation);

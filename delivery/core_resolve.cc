@@ -90,19 +90,29 @@ Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish) c
   return way;
 }
 
-Site& Core::fixed_site(const Route& route, mail::TlsWish wish) {
+TlsSources Core::fixed_tls(const Route& route, mail::TlsWish wish) {
   const auto& hop = route.next_hop;
-  const bool is_socket = hop.kind == NextHop::Kind::lmtp_socket;
+  if (hop.kind == NextHop::Kind::lmtp_socket)
+    return sources_of(nullptr, hop.host, false, mail::TlsWish::unspecified);
   auto tls = sources_of(&route, hop.host, false, wish);
   tls.implicit = hop.kind == NextHop::Kind::smtps;
-  if (is_socket)
-    tls = sources_of(nullptr, hop.host, false, mail::TlsWish::unspecified);
+  return tls;
+}
+
+std::string Core::fixed_site_name(const Route& route, const TlsSources& tls) {
+  const auto& hop = route.next_hop;
   auto name = hop.describe() + site_tag(tls, {hop.host});
   if (route.secrets)
     name += " as " + route.secrets->user();
   else if (!route.trouble.empty())
     name += " with " + route.credentials;
-  auto& site = site_named(name);
+  return name;
+}
+
+Site& Core::fixed_site(const Route& route, mail::TlsWish wish) {
+  const auto& hop = route.next_hop;
+  auto tls = fixed_tls(route, wish);
+  auto& site = site_named(fixed_site_name(route, tls));
   site.tls = std::move(tls);
   site.secrets = route.secrets;
   site.is_aside = wish != mail::TlsWish::unspecified;

@@ -24,6 +24,9 @@ const char* word(SiteHealth::State state) {
   return "open";
 }
 
+// From here on it is told what mail waits for that is being tried.
+constexpr Duration kUnusual = std::chrono::seconds(5);
+
 std::string describe_mx(const dns::Answer<dns::Mx>& answer, const std::string& domain) {
   switch (answer.status) {
     case dns::Status::records:
@@ -100,6 +103,60 @@ Status Core::status() const {
   std::sort(status.in_trouble.begin(), status.in_trouble.end(),
             [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
   return status;
+}
+
+// What mail waits for that is in hand, before anything has failed. Nothing as long as all goes as
+// usual.
+std::string Core::reason_of(const std::string& address) const {
+  const auto way = find_way({address, {}, {}});
+  std::string name;
+  if (way.kind == Way::Kind::fixed) {
+    name = fixed_site_name(*way.route, fixed_tls(*way.route, way.tls));
+  } else if (way.kind == Way::Kind::mx) {
+    const auto destination = destinations_.find(way.key);
+    if (destination == destinations_.end())
+      return {};
+    if (waited(destination->second->waiting) >= kUnusual)
+      return "the mail hosts of " + way.domain + " are being looked up";
+    name = destination->second->site;
+  }
+  const auto known = sites_.find(name);
+  return known == sites_.end() ? std::string() : reason_of(*known->second);
+}
+
+// How long the first of them has been in hand.
+Duration Core::waited(const std::deque<Job>& jobs) const {
+  if (jobs.empty())
+    return {};
+  return std::chrono::duration_cast<Duration>(steady() - in_hand_.at(jobs.front().lease)->taken);
+}
+
+std::string Core::reason_of(const Site& site) const {
+  if (site.health.state(clock_.now()) != SiteHealth::State::open)
+    return site.health.why().reason();
+  Duration busy{}, connecting{};
+  for (const auto& link : site.links) {
+    auto& longest = link->was_ready ? busy : connecting;
+    if (link->was_ready && link->in_hand == 0)
+      continue;
+    const auto since = link->was_ready ? link->busy_since : link->since;
+    longest = std::max(longest, std::chrono::duration_cast<Duration>(steady() - since));
+  }
+  const auto for_seconds = [](Duration time) {
+    return " for " + std::to_string(time / std::chrono::seconds(1)) + " s";
+  };
+  if (busy >= kUnusual)
+    return "a message is under way to " + site.name + for_seconds(busy);
+  if (connecting >= kUnusual)
+    return site.name + " has not answered yet, a connection is being tried" +
+           for_seconds(connecting);
+  if (waited(site.ready) < kUnusual)
+    return {};
+  if (site.is_looking_up)
+    return "the addresses of " + site.name + " are being looked up";
+  return "it waits for its turn: " + std::to_string(site.ready.size()) +
+         " wait for connections to " + site.name + ", and " + std::to_string(site.links.size()) +
+         " of these are in use";
 }
 
 void Core::start_explain(std::string address, std::function<void(Explanation)> answer) {
@@ -237,6 +294,10 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
     explanation.site = status_of(*known->second);
   if (has_hosts && usable.outcome && explanation.conclusion.empty())
     explanation.conclusion = conclude(*usable.outcome);
+  const auto waits =
+      known != sites_.end() && !known->second->ready.empty() ? reason_of(*known->second) : "";
+  if (explanation.conclusion.empty() && explanation.site.state == "open" && !waits.empty())
+    explanation.conclusion = "waits: " + waits;
   if (explanation.conclusion.empty())
     explanation.conclusion = conclude(explanation.site);
   answer(std::move(explanation));

@@ -59,6 +59,17 @@ void Dispatcher::explain(std::string address, std::function<void(Explanation)> a
   core_->home().post([core = core_, address, answer] { core->start_explain(address, answer); });
 }
 
+void Dispatcher::reasons(std::vector<std::string> addresses,
+                         std::function<void(std::vector<std::string>)> answer) {
+  core_->home().post([core = core_, addresses = std::move(addresses), answer = std::move(answer)] {
+    std::vector<std::string> reasons;
+    reasons.reserve(addresses.size());
+    for (const auto& address : addresses)
+      reasons.push_back(core->reason_of(address));
+    answer(std::move(reasons));
+  });
+}
+
 void Dispatcher::unblock(std::string domain_or_site) {
   core_->home().post([core = core_, domain_or_site] { core->unblock(domain_or_site); });
 }

@@ -108,6 +108,9 @@ class Dispatcher : public queue::Consumer {
   void status(std::function<void(Status)> answer);
   // An address or a domain.
   void explain(std::string address, std::function<void(Explanation)> answer);
+  // What mail for each of these addresses waits for now, in a sentence; empty: for nothing known.
+  void reasons(std::vector<std::string> addresses,
+               std::function<void(std::vector<std::string>)> answer);
   // Forgets that sites are blocked: `postrider queue retry`. Empty: all of them.
   void unblock(std::string domain_or_site);
 
