@@ -62,9 +62,8 @@ class RealPeers(scenario.Scenario):
         super().setUpClass()
         cls.certificate = authority.Authority(cls.folder / "ca").sign("remote.example")
 
-    def burst(self, address, port, tls, wanted=None, defers=False):
-        """wanted: how much TLS the route wants, if not all or nothing. defers: the peer takes so many
-        messages a connection, and the others when they come again."""
+    def burst(self, address, port, tls, wanted=None):
+        """wanted: how much TLS the route wants, if not all or nothing."""
         server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://{address}:{port}",
                                      "tls": wanted or ("require" if tls else "off")}])
         problems = scenario.parallel(lambda number: self.assertEqual(server.send(
@@ -74,8 +73,7 @@ class RealPeers(scenario.Scenario):
         server.wait_until_empty()
         self.assertEqual(server.log("bounced"), [])
         server.wait_for_log("attempted", count=BURST, verdict="sent")  # it may lag behind the queue
-        attempts = [line for line in server.log("attempted")
-                    if line["verdict"] == "sent" or not (defers and line["verdict"] == "deferred")]
+        attempts = server.log("attempted")
         self.assertEqual([line for line in attempts if line["verdict"] != "sent"], [])
         self.assertEqual(sorted(line["to"] for line in attempts),
                          sorted(f"r{number}@far.example" for number in range(BURST)))
@@ -112,10 +110,10 @@ class RealPeers(scenario.Scenario):
         problem = peer.tls_problem()
         if tls and problem:
             self.skipTest(f"another client gets no TLS from this package either: {problem}")
-        self.burst("127.0.0.1", peer.port, tls, defers=True)
+        self.burst("127.0.0.1", peer.port, tls)
         self.assert_kept(peer, 1)
         if problem:  # mail that need not be encrypted arrives all the same
-            self.burst("127.0.0.1", peer.port, False, "opportunistic", defers=True)
+            self.burst("127.0.0.1", peer.port, False, "opportunistic")
             self.assert_kept(peer, 2)
 
     def assert_kept(self, peer, times):
