@@ -24,6 +24,30 @@ TEST_CASE_METHOD(QueueFixture, "an accepted message is handed out at once and go
   CHECK(queue->counters().delivered == 2);
 }
 
+TEST_CASE_METHOD(QueueFixture, "a record ends those whom it names and nobody else",
+                 "[queue][record]") {
+  open();
+  start();
+  SECTION("one named twice is not two") {
+    const auto id = must_accept("a@b.test", {"c@d.test", "e@f.test"});
+    auto twice = answer(hand.next(id), Verdict::delivered);
+    twice.results[1] = twice.results[0];
+    record(std::move(twice));
+    const Lease rest = hand.next(id);
+    REQUIRE(rest.recipients.size() == 1);
+    CHECK(rest.recipients[0].index == 1);
+    record(answer(rest, Verdict::delivered));
+    CHECK(list().empty());
+  }
+  SECTION("one that is not there is none") {
+    const auto id = must_accept("a@b.test", {"c@d.test"});
+    auto beyond = answer(hand.next(id), Verdict::delivered);
+    beyond.results[0].index = 7;
+    record(std::move(beyond));
+    CHECK(hand.next(id).recipients.size() == 1);
+  }
+}
+
 TEST_CASE_METHOD(QueueFixture, "a message in delivery's hands is due again after a stop",
                  "[queue][accept]") {
   open();

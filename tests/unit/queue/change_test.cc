@@ -60,6 +60,12 @@ TEST_CASE_METHOD(ThreeMessages, "a filter finds what it says", "[queue][filter]"
   add("recipient", {"one@b.test", "two@b.test"}, 2, [](Filter& f) { f.to = "c@e.test"; });
   add("recipient's domain", {"one@b.test", "three@b.test"}, 2, [](Filter& f) { f.to = "@d.test"; });
   add("domain", {"one@b.test", "three@b.test"}, 2, [](Filter& f) { f.domain = "D.test"; });
+  add("domain of others than what landed", {"one@b.test", "two@b.test"}, 2,
+      [](Filter& f) { f.domain = "e.test"; });
+  add("domain of nobody", {}, 0, [](Filter& f) { f.domain = "f.test"; });
+  add("recipient that is nobody", {}, 0, [](Filter& f) { f.to = "d@d.test"; });
+  add("another sender's domain", {}, 0, [](Filter& f) { f.from = "@d.test"; });
+  add("queued", {}, 0, [](Filter& f) { f.status = "queued"; });
   add("active", {"three@b.test"}, 1, [](Filter& f) { f.status = "active"; });
   add("deferred", {"one@b.test", "two@b.test"}, 3, [](Filter& f) { f.status = "deferred"; });
   add("held", {}, 0, [](Filter& f) { f.status = "held"; });
@@ -100,6 +106,31 @@ TEST_CASE_METHOD(ThreeMessages, "a dry run counts and changes nothing", "[queue]
   }
   CHECK(list().size() == 3);
   CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(ThreeMessages, "a change finds what a listing finds, in delivery's hands too",
+                 "[queue][change]") {
+  const auto counted = [&](auto set) {
+    Filter filter;
+    set(filter);
+    const auto hold = change(Verb::hold, filter, true), remove = change(Verb::remove, filter, true);
+    CHECK(hold.messages == remove.messages);
+    CHECK(hold.recipients == remove.recipients);
+    return std::pair(remove.messages, remove.recipients);
+  };
+  using Counts = std::pair<std::uint64_t, std::uint64_t>;
+  CHECK(counted([](Filter& f) { f.domain = "d.test"; }) == Counts(2, 2));
+  CHECK(counted([](Filter& f) { f.domain = "e.test"; }) == Counts(2, 2));
+  CHECK(counted([](Filter& f) { f.domain = "f.test"; }) == Counts(0, 0));
+  CHECK(counted([](Filter& f) { f.to = "@e.test"; }) == Counts(2, 2));
+  CHECK(counted([](Filter& f) { f.to = "C@d.test"; }) == Counts(2, 2));
+  CHECK(counted([](Filter& f) { f.to = "x@d.test"; }) == Counts(0, 0));
+  CHECK(counted([](Filter& f) { f.from = "three@b.test"; }) == Counts(1, 1));
+  CHECK(counted([](Filter& f) { f.from = "<>"; }) == Counts(0, 0));
+  CHECK(counted([](Filter& f) { f.larger = 1000; }) == Counts(0, 0));
+  CHECK(counted([](Filter& f) { f.older = std::chrono::minutes(1); }) == Counts(0, 0));
+  CHECK(counted([&](Filter& f) { f.ids = {third}; }) == Counts(1, 1));
+  CHECK(counted([&](Filter& f) { f.ids = {first}; }) == Counts(1, 2));
 }
 
 TEST_CASE_METHOD(ThreeMessages, "held mail is not tried until it is released", "[queue][change]") {

@@ -389,11 +389,17 @@ TEST_CASE("waits follow the steps, the last repeats, jittered by an eighth", "[q
   CHECK(retry_wait(schedule, 3, lowest) == hours(7));
   CHECK(retry_wait(schedule, 99, lowest) == hours(7));
   SystemRandom random;
+  Duration shortest = minutes(99), longest{0};
   for (int i = 0; i < 1000; ++i) {
     const auto wait = retry_wait(schedule, 1, random);
     CHECK(wait >= minutes(7));
     CHECK(wait <= minutes(9));
+    shortest = std::min(shortest, wait);
+    longest = std::max(longest, wait);
   }
+  // On both sides, and near to both ends: each fails by chance once in 10^58.
+  CHECK(shortest < minutes(7) + seconds(15));
+  CHECK(longest > minutes(9) - seconds(15));
 }
 
 TEST_CASE_METHOD(QueueFixture, "what is known of some recipients is stored while others are tried",

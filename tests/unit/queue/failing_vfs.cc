@@ -43,6 +43,10 @@ struct FailingVfs::State {
 
   // The code to fail with, or SQLITE_OK. Under the mutex.
   int count(File& file);
+  // What fails may be done all the same.
+  bool is_done(int failure) const { return failure == SQLITE_OK || mode == Mode::unheard; }
+  // What is said of what was done.
+  static int said(int failure, int done) { return failure == SQLITE_OK ? done : failure; }
   void lose(File& file);
 };
 
@@ -74,22 +78,24 @@ int on_write(sqlite3_file* handle, const void* bytes, int amount, sqlite3_int64 
   const std::lock_guard lock(state->mutex);
   File& file = as_file(handle);
   ++state->writes;
-  if (const int code = state->count(file); code != SQLITE_OK)
-    return code;
+  const int failure = state->count(file);
+  if (!state->is_done(failure))
+    return failure;
   remember(file, offset, amount);
-  return file.real->pMethods->xWrite(file.real, bytes, amount, offset);
+  return state->said(failure, file.real->pMethods->xWrite(file.real, bytes, amount, offset));
 }
 
 int on_truncate(sqlite3_file* handle, sqlite3_int64 size) {
   const std::lock_guard lock(state->mutex);
   File& file = as_file(handle);
-  if (const int code = state->count(file); code != SQLITE_OK)
-    return code;
+  const int failure = state->count(file);
+  if (!state->is_done(failure))
+    return failure;
   sqlite3_int64 before = 0;
   file.real->pMethods->xFileSize(file.real, &before);
   if (before > size)
     remember(file, size, static_cast<int>(before - size));
-  return file.real->pMethods->xTruncate(file.real, size);
+  return state->said(failure, file.real->pMethods->xTruncate(file.real, size));
 }
 
 int on_sync(sqlite3_file* handle, int flags) {
@@ -103,10 +109,11 @@ int on_sync(sqlite3_file* handle, int flags) {
   }
   const std::lock_guard lock(state->mutex);
   ++state->syncs;
-  if (const int code = state->count(file); code != SQLITE_OK)
-    return code;
+  const int failure = state->count(file);
+  if (!state->is_done(failure))
+    return failure;
   state->unsynced.erase(*file.path);
-  return file.real->pMethods->xSync(file.real, flags);
+  return state->said(failure, file.real->pMethods->xSync(file.real, flags));
 }
 
 int on_close(sqlite3_file* handle) {
@@ -181,7 +188,8 @@ int FailingVfs::State::count(File& file) {
   if (is_cut)
     return SQLITE_IOERR;
   ++counted;
-  const bool hit = fail_at > 0 && (mode == Mode::forever ? counted >= fail_at : counted == fail_at);
+  const bool goes_on = mode == Mode::forever || mode == Mode::unheard;
+  const bool hit = fail_at > 0 && (goes_on ? counted >= fail_at : counted == fail_at);
   if (!hit)
     return SQLITE_OK;
   failed = true;

@@ -12,6 +12,7 @@ class FailingVfs {
   enum class Mode : std::uint8_t {
     once,     // that operation fails, the next ones work
     forever,  // all from there on, until heal()
+    unheard,  // all from there on are done, and say that they failed, until heal()
     cut,      // what was not synced is lost, and nothing works any more
   };
 

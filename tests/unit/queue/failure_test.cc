@@ -72,7 +72,8 @@ struct Life : WithVfs, QueueFixture {
   void recover() {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (queue->admission() != Admission::open) {
-      REQUIRE(std::chrono::steady_clock::now() < until);
+      if (std::chrono::steady_clock::now() >= until)
+        FAIL("not open again: " << log.all());
       clock.pass(std::chrono::seconds(1));
       queue->wake();
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -178,6 +179,29 @@ TEST_CASE("a power cut at any step loses nothing that was acknowledged (G02, G03
     life.check_integrity();
     REQUIRE(step < 1000);
   }
+}
+
+TEST_CASE("a refused message that reached the disk all the same is not sent", "[queue][failure]") {
+  Life life;
+  REQUIRE(life.open_failing());
+  life.start();
+  life.must_accept("a@b.test", {"c@d.test"});
+  life.vfs.fail_at(GENERATE(1U, 2U), SQLITE_IOERR_FSYNC, FailingVfs::Mode::unheard);
+  REQUIRE_FALSE(life.try_accept({"c@e.test"}).has_value());
+  life.clock.pass(std::chrono::seconds(1));
+  life.queue->wake();
+  life.try_settle();
+  CHECK(life.queue->admission() == Admission::failed);
+  life.vfs.heal();
+  life.recover();
+  life.settle();
+  const auto stored = life.stored();
+  CHECK(stored.size() == 1);
+  for (const auto id : life.refused)
+    CHECK_FALSE(stored.contains(id));
+  life.hand.clear();
+  life.reopen();
+  CHECK(life.stored().size() == 1);
 }
 
 TEST_CASE("a full disk refuses mail as such and opens again by itself (X06)", "[queue][failure]") {
