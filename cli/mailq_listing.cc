@@ -53,6 +53,15 @@ std::string first_line(const json::object& message) {
 
 }  // namespace
 
+namespace {
+
+std::string reason_line(const std::string& reason) {
+  return std::string(reason.size() < kReasonWidth ? kReasonWidth - reason.size() : 0, ' ') + "(" +
+         reason + ")\n";
+}
+
+}  // namespace
+
 std::string MailqListing::message(const json::object& message) {
   std::string text = messages_ == 0 ? kHeading : "";
   ++messages_;
@@ -60,15 +69,16 @@ std::string MailqListing::message(const json::object& message) {
   text.append(first_line(message));
   std::string last_reason;
   const auto* recipients = array_of(message, "recipients");
+  if (const auto reason = text_of(message, "reason");
+      !reason.empty() && (recipients == nullptr || recipients->empty()))
+    text.append(reason_line(reason));
   for (std::size_t i = 0; recipients != nullptr && i < recipients->size(); ++i) {
     const auto* recipient = (*recipients)[i].if_object();
     if (recipient == nullptr)
       continue;
     const auto reason = text_of(*recipient, "delay_reason");
-    if (!reason.empty() && reason != last_reason) {
-      text.append(reason.size() < kReasonWidth ? kReasonWidth - reason.size() : 0, ' ');
-      text.append("(").append(reason).append(")\n");
-    }
+    if (!reason.empty() && reason != last_reason)
+      text.append(reason_line(reason));
     last_reason = reason;
     text.append(kRecipientColumn, ' ').append(text_of(*recipient, "address")).append("\n");
   }

@@ -22,7 +22,7 @@ std::string sender_of(const json::object& message) {
 // Members of the status that have their own place; the rest is shown as composition gave it.
 bool is_placed(std::string_view name) {
   for (const char* placed : {"version", "running", "now", "started", "admission", "queue",
-                             "since_start", "sites_in_trouble", "hostname"})
+                             "since_start", "sites_in_trouble", "hostname", "drop_folder"})
     if (name == placed)
       return true;
   return false;
@@ -71,6 +71,21 @@ std::string queue_rows(const json::object& queue, std::int64_t now) {
   if (oldest > 0)
     out.append(row("oldest", short_span(now - oldest) + " (since " + local_time(oldest) + ")"));
   return out;
+}
+
+std::string drop_row(const json::object& drop, std::int64_t now) {
+  const auto waiting = static_cast<std::uint64_t>(number_of(drop, "waiting"));
+  const auto refused = static_cast<std::uint64_t>(number_of(drop, "refused"));
+  std::string text;
+  if (waiting > 0) {
+    text = counted(waiting, "message") + (waiting == 1 ? " waits" : " wait") + ", the oldest for " +
+           short_span(now - number_of(drop, "oldest"));
+    if (const auto reason = text_of(drop, "reason"); !reason.empty())
+      text.append(": ").append(reason);
+  }
+  if (refused > 0)
+    text.append(text.empty() ? "" : "; ").append(counted(refused, "message")).append(" refused");
+  return text.empty() ? text : row("drop folder", text);
 }
 
 std::string site_row(const json::object& site, std::int64_t now) {
@@ -148,6 +163,9 @@ std::string queue_row(const json::object& message, std::int64_t now) {
   out.append(padded(short_size(static_cast<std::uint64_t>(number_of(message, "message_size"))), 7));
   out.append(sender_of(message)).append("\n");
   const auto* recipients = array_of(message, "recipients");
+  if (const auto reason = text_of(message, "reason");
+      !reason.empty() && (recipients == nullptr || recipients->empty()))
+    out.append("       ").append(reason).append("\n");
   for (std::size_t i = 0; recipients != nullptr && i < recipients->size(); ++i) {
     const auto* recipient = (*recipients)[i].if_object();
     if (recipient == nullptr)
@@ -205,6 +223,8 @@ std::string status_view(const json::object& status) {
   out.append(row("new mail", text_of(status, "admission")));
   if (const auto* queue = object_of(status, "queue"))
     out.append(queue_rows(*queue, now));
+  if (const auto* drop = object_of(status, "drop_folder"))
+    out.append(drop_row(*drop, now));
   if (const auto* counters = object_of(status, "since_start"))
     out.append(row("since start", counter_text(*counters)));
   for (const auto& [name, value] : status)

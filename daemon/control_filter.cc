@@ -74,11 +74,12 @@ Result<void> take_ids(const FilterText& text, queue::Filter& filter) {
 
 Result<void> take_measures(const FilterText& text, queue::Filter& filter) {
   if (text.status) {
-    for (const char* known : {"active", "queued", "deferred", "held"})
+    for (const char* known : {"active", "queued", "deferred", "held", "dropped", "refused"})
       if (*text.status == known)
         filter.status = known;
     if (!filter.status)
-      return unusable("--status", *text.status, "active, queued, deferred or held");
+      return unusable("--status", *text.status,
+                      "active, queued, deferred, held, dropped or refused");
   }
   if (text.older) {
     filter.older = parse_duration(*text.older);

@@ -14,6 +14,7 @@ struct JobContext {
   Insight* insight;  // null: the daemon does not run
   TimePoint started;
   unsigned uid;  // of who asks
+  const DropPlace& drop;
 };
 
 std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence);

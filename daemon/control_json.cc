@@ -1,6 +1,7 @@
 #include "daemon/control_json.h"
 
 #include "base/text.h"
+#include "mail/envelope.h"
 
 #include <boost/json/serialize.hpp>
 
@@ -139,6 +140,42 @@ void add_message_line(const queue::ListedMessage& message, std::string& out) {
   if (!message.origin.tls.empty())
     members.text("tls", message.origin.tls);
   out.append("}}\n");
+}
+
+void add_dropped_line(const DroppedMessage& message, std::string& out) {
+  out.append("{\"message\":{");
+  Members members(out);
+  members.text("queue_name", message.status == "refused" ? "corrupt" : "maildrop");
+  members.text("queue_id", message.id);
+  members.number("arrival_time", json_time(message.received));
+  members.number("message_size", static_cast<std::int64_t>(message.size));
+  members.name("forced_expire").append("false");
+  members.text("sender", message.sender.empty() ? "MAILER-DAEMON" : message.sender);
+  members.name("recipients").push_back('[');
+  for (const auto& address : message.recipients) {
+    out.append(&address == &message.recipients.front() ? "{" : ",{");
+    Members of_recipient(out);
+    of_recipient.text("address", address);
+    of_recipient.text("delay_reason", message.reason);
+    of_recipient.text("state", message.status);
+    of_recipient.text("domain", mail::domain_of(address));
+    out.push_back('}');
+  }
+  out.push_back(']');
+  members.text("status", message.status);
+  members.text("envelope_sender", message.sender);
+  members.text("reason", message.reason);
+  members.text("file", message.file);
+  members.number("uid", static_cast<std::int64_t>(message.uid));
+  out.append("}}\n");
+}
+
+json::object to_json(const DropTotals& totals) {
+  json::object object;
+  object["waiting"] = totals.waiting;
+  object["refused"] = totals.refused;
+  object["oldest"] = json_time(totals.oldest);
+  return object;
 }
 
 json::object to_json(const mail::Outcome& outcome) {

@@ -2,6 +2,7 @@
 // so that every line is valid JSON. Times are seconds since 1970, as in `postqueue -j`.
 #pragma once
 
+#include "daemon/drop_listing.h"
 #include "queue/queue.h"
 
 #include <boost/json/object.hpp>
@@ -15,6 +16,10 @@ namespace postrider::daemon {
 // objects first, which would cost more than reading the message.
 void add_message_line(const queue::ListedMessage& message, std::string& out);
 
+// The same of what lies in the drop folder.
+void add_dropped_line(const DroppedMessage& message, std::string& out);
+
+boost::json::object to_json(const DropTotals& totals);
 boost::json::object to_json(const mail::Outcome& outcome);
 boost::json::object to_json(const queue::SiteState& site);
 boost::json::object to_json(const queue::Totals& totals);

@@ -8,6 +8,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <pwd.h>
 #include <sysexits.h>
 #include <unordered_map>
@@ -38,17 +39,24 @@ json::object changed_object(const queue::Changed& changed) {
 class ListJob : public ControlJob {
  public:
   ListJob(const JobContext& context, queue::Filter filter)
-      : queue_(context.queue), insight_(context.insight), filter_(std::move(filter)) {}
+      : context_(context),
+        queue_(context.queue),
+        insight_(context.insight),
+        filter_(std::move(filter)) {}
 
   bool step(std::string& out) override {
+    // As it is now: what is taken meanwhile is in the queue, or was.
+    if (!dropped_)
+      dropped_.emplace(context_.drop, queue_);
+    if (is_queue_done_ || is_of_drop_folder(filter_))
+      return step_dropped(out);
     auto page = queue_.list_on(filter_, after_, most_);
     if (!page)
       return fail(EX_IOERR, unreadable_queue(page.error()), out);
     add_reasons(insight_, page->messages);
     for (const auto& message : page->messages)
       add_message_line(message, out);
-    if (page->is_last)
-      return finish(out);
+    is_queue_done_ = page->is_last;
     after_ = page->after;
     most_ = kPage;
     return true;
@@ -56,31 +64,59 @@ class ListJob : public ControlJob {
   bool is_long() const override { return true; }
 
  private:
+  bool step_dropped(std::string& out) {
+    std::vector<DroppedMessage> messages;
+    const bool more = dropped_->read_some(kPage, filter_, context_.clock.now(), messages);
+    for (const auto& message : messages)
+      add_dropped_line(message, out);
+    return more ? true : finish(out);
+  }
+
+  JobContext context_;
   queue::Queue& queue_;
   Insight* insight_;
   queue::Filter filter_;
+  std::optional<DropListing> dropped_;
+  bool is_queue_done_ = false;
   mail::MessageId after_;
   std::size_t most_ = kFirstPage;
 };
 
 class CountJob : public ControlJob {
  public:
-  CountJob(queue::Queue& queue, queue::Filter filter) : queue_(queue) {
+  CountJob(const JobContext& context, queue::Filter filter)
+      : context_(context), queue_(context.queue) {
     counting_.filter = std::move(filter);
+    counting_.is_done = is_of_drop_folder(counting_.filter);
   }
 
   bool step(std::string& out) override {
+    if (!dropped_)
+      dropped_.emplace(context_.drop, queue_);
+    if (counting_.is_done)
+      return step_dropped(out);
     if (auto counted = queue_.count_on(counting_); !counted)
       return fail(EX_IOERR, unreadable_queue(counted.error()), out);
-    if (!counting_.is_done)
-      return true;
-    add_line("count", changed_object(counting_.counted), out);
-    return finish(out);
+    return true;
   }
   bool is_long() const override { return true; }
 
  private:
+  bool step_dropped(std::string& out) {
+    std::vector<DroppedMessage> messages;
+    const bool more = dropped_->read_some(kPage, counting_.filter, context_.clock.now(), messages);
+    counting_.counted.messages += messages.size();
+    for (const auto& message : messages)
+      counting_.counted.recipients += message.recipients.size();
+    if (more)
+      return true;
+    add_line("count", changed_object(counting_.counted), out);
+    return finish(out);
+  }
+
+  JobContext context_;
   queue::Queue& queue_;
+  std::optional<DropListing> dropped_;
   queue::Counting counting_;
 };
 
@@ -169,6 +205,11 @@ class StatusJob : public ControlJob {
       status["queue"] = to_json(*totals);
     else
       add_alarm(status, unreadable_queue(totals.error()));
+    const DropListing dropped(context_.drop, context_.queue);
+    auto drop = to_json(dropped.totals());
+    if (const auto why = dropped.why_all_wait(); !why.empty())
+      drop["reason"] = why;
+    status["drop_folder"] = std::move(drop);
     if (context_.insight != nullptr)
       status["since_start"] = counters();
     status["sites_in_trouble"] = sites();
@@ -269,7 +310,7 @@ std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRe
   auto filter = to_filter(request.filter);
   if (!filter)
     return refused_job(EX_USAGE, filter.error().step());
-  return std::make_unique<CountJob>(context.queue, std::move(*filter));
+  return std::make_unique<CountJob>(context, std::move(*filter));
 }
 
 std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request) {
@@ -279,6 +320,8 @@ std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlR
   auto filter = to_filter(request.filter);
   if (!filter)
     return refused_job(EX_USAGE, filter.error().step());
+  if (is_of_drop_folder(*filter))
+    return refused_job(EX_USAGE, "what lies in the drop folder is not in the queue yet");
   // A forgotten filter must not empty the queue.
   if (request.filter.matches_all() && !request.all && *verb != queue::Verb::retry)
     return refused_job(EX_USAGE, request.verb + " without a filter needs --all");

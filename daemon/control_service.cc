@@ -61,8 +61,13 @@ std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence) {
   return std::make_unique<RefusedJob>(exit_code, std::move(sentence));
 }
 
-ControlService::ControlService(queue::Queue& queue, const Clock& clock, Insight* insight)
-    : queue_(queue), clock_(clock), insight_(insight), started_(clock.now()) {}
+ControlService::ControlService(queue::Queue& queue, const Clock& clock, Insight* insight,
+                               DropPlace drop)
+    : queue_(queue),
+      clock_(clock),
+      insight_(insight),
+      drop_(std::move(drop)),
+      started_(clock.now()) {}
 
 std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigned uid) {
   auto request = decode_control_request(line);
@@ -72,7 +77,7 @@ std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigne
 }
 
 std::unique_ptr<ControlJob> ControlService::start(ControlRequest request, unsigned uid) {
-  const JobContext context{queue_, clock_, insight_, started_, uid};
+  const JobContext context{queue_, clock_, insight_, started_, uid, drop_};
   for (const auto& row : kActs)
     if (row.act == request.act)
       return row.make(context, request);

@@ -6,6 +6,7 @@
 
 #include "base/time.h"
 #include "daemon/control_protocol.h"
+#include "daemon/drop_listing.h"
 #include "queue/queue.h"
 
 #include <boost/json/object.hpp>
@@ -58,7 +59,8 @@ class ControlJob {
 class ControlService {
  public:
   // insight: null when the daemon does not run.
-  ControlService(queue::Queue& queue, const Clock& clock, Insight* insight);
+  // drop: mail that is not in the queue yet is listed with it.
+  ControlService(queue::Queue& queue, const Clock& clock, Insight* insight, DropPlace drop = {});
   // A malformed request becomes a job that says so. `line` comes without its end.
   // uid: of who asks.
   std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid);
@@ -68,6 +70,7 @@ class ControlService {
   queue::Queue& queue_;
   const Clock& clock_;
   Insight* insight_;
+  const DropPlace drop_;
   TimePoint started_;
 };
 

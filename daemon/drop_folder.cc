@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <map>
+#include <mutex>
 #include <set>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -154,6 +155,36 @@ Failed::Whose whose(const Error& error) {
   return is_all ? Failed::Whose::queue : Failed::Whose::ours;
 }
 
+// Why what waits does, for listings. Thread-safe.
+class Reasons {
+ public:
+  void set(std::uint64_t uid, std::string why) {
+    const std::lock_guard lock(mutex_);
+    if (of_user_.size() < kMostUsers || of_user_.contains(uid))
+      of_user_[uid] = std::move(why);
+  }
+  void clear(std::uint64_t uid) {
+    const std::lock_guard lock(mutex_);
+    of_user_.erase(uid);
+    trouble_.clear();
+  }
+  void set_trouble(std::string why) {
+    const std::lock_guard lock(mutex_);
+    trouble_ = std::move(why);
+  }
+  std::string of(std::uint64_t uid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = of_user_.find(uid);
+    return found == of_user_.end() ? trouble_ : found->second;
+  }
+
+ private:
+  static constexpr std::size_t kMostUsers = 10'000;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, std::string> of_user_;
+  std::string trouble_;
+};
+
 struct Claimed {
   DropFile file;
   std::string name;  // it has now, and has for good: the folder is synced
@@ -240,6 +271,7 @@ struct DropFolder::State {
   std::set<std::string> told;     // why they do: the log hears of each reason once
   std::set<std::string> counted;  // files that count for their user already
   bool stopping = false;
+  const std::shared_ptr<Reasons> reasons = std::make_shared<Reasons>();
 
   // Entries that can neither be taken nor put aside: not looked at again until the next cleaning.
   std::set<std::string, std::less<>> passed;
@@ -279,6 +311,7 @@ struct DropFolder::State {
 };
 
 void DropFolder::State::fail(const std::string& name, const Error& error) {
+  reasons->set_trouble(error.describe());
   log.write(LogEvent(Level::error, "drop-failed").add("file", name).add("error", error.describe()));
 }
 
@@ -417,6 +450,7 @@ Result<bool> DropFolder::State::admits(const std::string& name, std::uint64_t ui
   if (refused->exit_code != EX_TEMPFAIL)
     return Error(Errc::refused, refused->error);
   held.insert(uid);
+  reasons->set(uid, refused->error);
   return false;
 }
 
@@ -465,6 +499,7 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std:
   auto unfit = copy_of(claimed->file);
   const auto failed = co_await submit(claimed->file, drop_id);
   if (!failed) {
+    reasons->clear(uid);
     const auto end = co_await remove(claimed->name, drop_id);
     co_return end;
   }
@@ -473,8 +508,10 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std:
     const auto end = co_await give_back(claimed->name, std::move(unfit), failed->error);
     co_return end;
   }
-  if (failed->whose == Failed::Whose::ours)
+  if (failed->whose == Failed::Whose::ours) {
+    reasons->set(uid, failed->error.describe());
     co_return wait(claimed->name, failed->error);
+  }
   if (failed->error.code() != Errc::stopped)
     fail(claimed->name, failed->error);
   co_return End::trouble;
@@ -665,6 +702,10 @@ void DropFolder::stop() {
   state_->rest.clear();
   state_->rested.set();
   state_->wake.set();
+}
+
+std::function<std::string(std::uint64_t uid)> DropFolder::reasons() const {
+  return [reasons = state_->reasons](std::uint64_t uid) { return reasons->of(uid); };
 }
 
 void DropFolder::reconfigure(SubmitSettings settings) {

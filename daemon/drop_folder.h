@@ -17,6 +17,8 @@
 #include "base/result.h"
 #include "daemon/submit_server.h"
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -37,6 +39,9 @@ class DropFolder {
   void start();  // takes what lies there, then watches; on the loop's thread, or before it runs
   void stop();   // on the loop's thread
   void reconfigure(SubmitSettings settings);  // on the loop's thread
+  // Tells why mail of that user was not taken when it was looked at last; empty: nothing is known.
+  // To be called on any thread, also when this is gone.
+  std::function<std::string(std::uint64_t uid)> reasons() const;
 
  private:
   struct State;

@@ -42,9 +42,10 @@ Result<void> become_owner(const struct stat& spool) {
   return {};
 }
 
-ControlEnd serve_here(queue::Queue& queue, const Clock& clock, const ControlRequest& request,
-                      const OnLine& on_line) {
-  ControlService service(queue, clock, nullptr);
+ControlEnd serve_here(const Places& places, queue::Queue& queue, const Clock& clock,
+                      const ControlRequest& request, const OnLine& on_line) {
+  ControlService service(queue, clock, nullptr,
+                         {places.spool, places.origin, places.message_size, {}});
   const auto job = service.start(request, ::getuid());
   for (bool more = true; more;) {
     std::string lines;
@@ -99,7 +100,7 @@ ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
                    "the daemon does not answer at " + places.control_socket +
                        ", and the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
-  auto end = serve_here(**queue, clock, request, on_line);
+  auto end = serve_here(places, **queue, clock, request, on_line);
   (*queue)->stop();
   return end;
 }

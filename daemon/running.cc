@@ -302,20 +302,23 @@ void Running::open_doors(StartProblems& problems) {
                    loaded_.file);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
-  service_.emplace(*queue_, clock_, &*insight_);
   const auto take = [&](auto& member, auto opened) {
     if (opened)
       member = std::move(*opened);
     else
       add(problems, opened.error());
   };
-  take(control_, ControlServer::open(config.control.socket, loop, *service_, *log_, {}));
   take(submit_,
        SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
                           submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
   take(drop_,
        DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
                         submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
+  DropPlace drop{config.spool, config.origin, config.accept.message_size, {}};
+  if (drop_)
+    drop.why = drop_->reasons();
+  service_.emplace(*queue_, clock_, &*insight_, std::move(drop));
+  take(control_, ControlServer::open(config.control.socket, loop, *service_, *log_, {}));
   opened_ = places_of(config);
   publish_places();
 }

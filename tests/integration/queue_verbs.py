@@ -182,6 +182,48 @@ class Verbs(scenario.Scenario):
         self.server.postrider("queue", "remove", "--to", "x@far.example")
         wait.until(lambda: len(self.server.queue()) == 3, "the three")
 
+    def test_mail_in_the_drop_folder(self):
+        """Left while the daemon is down, or refused: as everything else, with age and reason."""
+        server = self.server
+        server.stop()
+        done = server.sendmail("-i", "-f", "left@us.example", "four@far.example", "five@near.example",
+                               stdin="Subject: left\n\nx\n")
+        self.assertEqual(done.returncode, 0)
+        drop = server.spool / "drop"
+        left, = (path.name for path in drop.iterdir())
+        (drop / "msg.nonsense").write_text("nonsense\n")
+        found = {m.get("file"): m for m in server.queue()}
+        self.assertEqual(len(found), 3, "two there, and the three of the queue")
+        self.assertEqual(len(server.queue()), 5)
+        message = found[left]
+        self.assertEqual((message["queue_name"], message["status"], message["sender"]),
+                         ("maildrop", "dropped", "left@us.example"))
+        self.assertEqual([(r["address"], r["delay_reason"]) for r in message["recipients"]],
+                         [(f"{name}.example", "the mail system is down")
+                          for name in ("four@far", "five@near")])
+        self.assertIn("the mail system is down", found["msg.nonsense"]["reason"])
+        self.assertEqual(server.postrider("queue", "count"), "5 messages, 5 recipients\n")
+        self.assertEqual(self.addresses("--status", "dropped", "--from", "left@us.example"), ["four"])
+        self.assertEqual(self.addresses("--status", "dropped", "--to", "@near.example"), ["five"])
+        self.assertIn("2 messages wait, the oldest for", server.postrider("status"))
+        listed = server.postrider("queue")
+        self.assertRegex(listed, r"(?m)^\S+ +dropped +\S+ +\d+B +left@us\.example$")
+        self.assertRegex(listed, r"(?m)^    -> four@far\.example  dropped$")
+        self.assertIn("       the mail system is down\n", listed)
+        self.assertRegex(server.mailq(), r"(?m)^ +\(the mail system is down\)\n +four@far\.example$")
+        self.assertIn(" in 5 Requests.", server.mailq())
+        refused = server.tool("postrider", "queue", "remove", "--status", "dropped", check=False)
+        self.assertEqual(refused.returncode, 64, refused.stderr)
+        server.start()
+        wait.until(lambda: [m["file"] for m in server.queue() if "file" in m] ==
+                   ["msg.nonsense.bad"], lambda: f"what was left is taken: {server.queue()}")
+        message, = server.queue("--status", "refused")
+        self.assertEqual(message["queue_name"], "corrupt")
+        self.assertTrue(message["reason"].startswith("refused: "), message)
+        self.assertEqual(len(server.queue()), 5)
+        self.assertIn("1 message refused", server.postrider("status"))
+        self.assertIn("(refused: ", server.mailq())
+
     def test_version_and_usage(self):
         for program in ("postrider", "mailq", "sendmail", "newaliases"):
             self.assertRegex(self.server.tool(program, "--version").stdout, r"\d+\.\d+")

@@ -1,12 +1,17 @@
 #include "doors.h"
 
+#include "daemon/control_service.h"
 #include "daemon/drop_file.h"
 #include "daemon/drop_folder.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
 
 #include <fcntl.h>
 #include <functional>
 #include <future>
 #include <linux/fs.h>
+#include <map>
 #include <optional>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -460,6 +465,188 @@ TEST_CASE("100,000 other names hide nothing", "[daemon][unit]") {
     door.put("msg.good" + std::to_string(i), file_text("x\n"));
   door.start();
   CHECK(door.wait_for(20));
+}
+
+namespace {
+
+using json_lines = std::vector<boost::json::object>;
+
+// What a tool is told, without the end.
+json_lines told(ControlService& service, const char* act, const FilterText& filter = {}) {
+  ControlRequest request;
+  request.act = act;
+  request.filter = filter;
+  const auto job = service.start(request, 0);
+  json_lines lines;
+  for (bool more = true; more;) {
+    std::string out;
+    more = job->step(out);
+    for (std::size_t at = 0; at < out.size(); at = out.find('\n', at) + 1) {
+      auto line = parse_json_line(std::string_view(out).substr(at, out.find('\n', at) - at));
+      REQUIRE(line);
+      if (!find_end(*line))
+        lines.push_back(std::move(*line));
+    }
+  }
+  return lines;
+}
+
+std::string member(const boost::json::object& object, const char* name) {
+  const auto* value = object.if_contains(name);
+  REQUIRE(value != nullptr);
+  return value->is_string() ? std::string(value->get_string()) : boost::json::serialize(*value);
+}
+
+}  // namespace
+
+TEST_CASE("mail in the drop folder is listed and counted with the queue's", "[daemon][unit]") {
+  DropDoor door;
+  door.run();
+  door.add("queued@mx.test", {"you@there.test"}, "x\r\n");
+  door.put("msg.0123456789abcdef", file_text("Subject: x\n\nx\n"));
+  auto unusable = file_text("x\n");
+  unusable.replace(unusable.find("you@there.test"), 14, "you@@there.tes");
+  door.put("msg.2.bad", unusable);
+  door.put("msg.3.bad", "no header");
+  // Neither of these is a message.
+  door.put("tmp.4", file_text("x\n"));
+  door.put("others", "x");
+  fs::create_directory(door.drop + "/msg.5");
+  // Accepted already, and about to be removed: it is listed once.
+  const auto id = door.queue->next_id();
+  std::optional<Result<mail::MessageId>> stored;
+  queue::Submission submission;
+  auto message = std::make_shared<mail::Message>();
+  message->id = door.queue->next_id();
+  message->received = door.clock.now();
+  message->envelope.sender = "taken@mx.test";
+  message->envelope.recipients.push_back({"you@there.test", {}, {}});
+  message->content.bytes = std::make_shared<const std::string>("x\r\n");
+  message->content.size = 3;
+  submission.message = message;
+  submission.drop_id = to_string(id) + "." + std::to_string(::geteuid());
+  std::promise<void> done;
+  door.on_loop([&] {
+    struct Store {
+      static Task<void> run(DropDoor& door, queue::Submission submission,
+                            std::promise<void>& done) {
+        (void)co_await door.queue->accept_dropped(door.loop, std::move(submission));
+        done.set_value();
+      }
+    };
+    door.loop.spawn(Store::run(door, std::move(submission), done), door.log, "test");
+  });
+  done.get_future().wait();
+  door.put("taken." + to_string(id) + ".a", file_text("y\n"));
+  const auto waits = door.queue->next_id();
+  door.put("taken." + to_string(waits) + ".b", file_text("z\n"));
+
+  ControlService down(*door.queue, door.clock, nullptr, {door.spool, "mx.test", 1U << 20U, {}});
+  const auto lines = told(down, "list");
+  REQUIRE(lines.size() == 6);
+  std::map<std::string, boost::json::object> by_sender, by_file;
+  for (const auto& line : lines) {
+    const auto& one = line.at("message").get_object();
+    by_sender.emplace(member(one, "sender"), one);
+    if (one.contains("file"))
+      by_file.emplace(member(one, "file"), one);
+  }
+  CHECK(by_sender.contains("queued@mx.test"));
+  CHECK(by_sender.contains("taken@mx.test"));
+  REQUIRE(by_file.size() == 4);
+  const auto& waiting = by_file.at("msg.0123456789abcdef");
+  CHECK(member(waiting, "queue_name") == "maildrop");
+  CHECK(member(waiting, "queue_id") == "0123456789a");
+  CHECK(member(waiting, "status") == "dropped");
+  CHECK(member(waiting, "sender") == "me@mx.test");
+  CHECK(member(waiting, "message_size") == "14");
+  CHECK(member(waiting, "uid") == std::to_string(::geteuid()));
+  const auto& recipient = waiting.at("recipients").get_array().at(0).get_object();
+  CHECK(member(recipient, "address") == "you@there.test");
+  CHECK(member(recipient, "delay_reason") == "the mail system is down");
+  const auto age = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()) -
+                   waiting.at("arrival_time").get_int64();
+  CHECK(age >= 0);
+  CHECK(age < 3600);
+  CHECK(member(by_file.at("taken." + to_string(waits) + ".b"), "queue_id") == to_string(waits));
+  CHECK(member(by_file.at("msg.2.bad"), "status") == "refused");
+  CHECK(member(by_file.at("msg.2.bad"), "reason").starts_with("refused: "));
+  CHECK(by_file.at("msg.3.bad").at("recipients").get_array().empty());
+
+  const auto count = [&](auto set) {
+    FilterText filter;
+    set(filter);
+    const auto counted = told(down, "count", filter);
+    REQUIRE(counted.size() == 1);
+    const auto listed = told(down, "list", filter).size();
+    const auto& object = counted[0].at("count").get_object();
+    CHECK(member(object, "messages") == std::to_string(listed));
+    return member(object, "messages") + "/" + member(object, "recipients");
+  };
+  CHECK(count([](FilterText&) {}) == "6/5");
+  CHECK(count([](FilterText& f) { f.status = "dropped"; }) == "2/2");
+  CHECK(count([](FilterText& f) { f.status = "refused"; }) == "2/1");
+  CHECK(count([](FilterText& f) { f.status = "queued"; }) == "2/2");
+  CHECK(count([](FilterText& f) { f.from = "ME@mx.test"; }) == "3/3");
+  CHECK(count([](FilterText& f) { f.from = "@mx.test"; }) == "5/5");
+  CHECK(count([](FilterText& f) { f.domain = "there.test"; }) == "4/4");
+  CHECK(count([](FilterText& f) { f.domain = "elsewhere.test"; }) == "0/0");
+  CHECK(count([](FilterText& f) { f.to = "nobody@there.test"; }) == "0/0");
+  CHECK(count([](FilterText& f) { f.reply = "IS DOWN"; }) == "2/2");
+  CHECK(count([](FilterText& f) { f.larger = "13B"; }) == "1/1");
+  CHECK(count([](FilterText& f) { f.older = "1h"; }) == "0/0");
+  CHECK(count([&](FilterText& f) { f.ids = {to_string(waits)}; }) == "0/0");
+
+  const auto status = told(down, "status");
+  REQUIRE(status.size() == 1);
+  const auto& drop = status[0].at("status").get_object().at("drop_folder").get_object();
+  CHECK(member(drop, "waiting") == "2");
+  CHECK(member(drop, "refused") == "2");
+  CHECK(member(drop, "reason") == "the mail system is down");
+
+  // What only the running daemon knows, and what no verb can change.
+  ControlService up(*door.queue, door.clock, nullptr,
+                    {door.spool, "mx.test", 1U << 20U, [](std::uint64_t uid) {
+                       return uid == ::geteuid() ? std::string("at a limit") : std::string();
+                     }});
+  FilterText dropped;
+  dropped.status = "dropped";
+  for (const auto& line : told(up, "list", dropped))
+    CHECK(member(line.at("message").get_object(), "reason") == "at a limit");
+  ControlRequest request;
+  request.act = "change";
+  request.verb = "remove";
+  request.filter = dropped;
+  std::string out;
+  CHECK_FALSE(up.start(request, 0)->step(out));
+  CHECK(out.find("\"exit\":64") != std::string::npos);
+}
+
+TEST_CASE("a drop folder tells why a user's mail waits", "[daemon][unit]") {
+  DropDoor door;
+  auto limited = settings();
+  std::promise<void> asked;
+  limited.admit = [&, is_first = true](std::uint64_t, std::size_t) mutable {
+    if (std::exchange(is_first, false))
+      asked.set_value();
+    SubmitAnswer later;
+    later.exit_code = EX_TEMPFAIL;
+    later.error = "3 messages an hour are the limit";
+    return std::optional(later);
+  };
+  door.watcher->reconfigure(limited);
+  const auto reasons = door.watcher->reasons();
+  CHECK(reasons(::geteuid()).empty());
+  door.put("msg.a", file_text("x\n"));
+  door.start();
+  asked.get_future().wait();
+  door.on_loop([] {});  // behind what asked
+  CHECK(reasons(::geteuid()) == "3 messages an hour are the limit");
+  CHECK(reasons(4711).empty());
+  door.on_loop([&] { door.watcher->reconfigure(settings()); });
+  CHECK(door.wait_for(1));
+  CHECK(door.wait_until_empty());
+  CHECK(reasons(::geteuid()).empty());
 }
 
 TEST_CASE("a drop folder that belongs to another user is refused", "[daemon][unit]") {
