@@ -147,13 +147,8 @@ Task<Result<HttpResponse>> MtaSts::get(const std::string& domain) {
 void MtaSts::judge(const std::string& domain, const std::string& id, Result<HttpResponse> answer) {
   if (!answer)
     return fail(domain, id, result_of(answer.error()), answer.error().describe());
-  // RFC 8461 §3.3: redirects are not followed, and no other status counts.
-  if (answer->status != 200)
-    return fail(domain, id, TlsResult::sts_policy_fetch_error,
-                "HTTP status " + std::to_string(answer->status));
-  if (answer->content_type != "text/plain")
-    return fail(domain, id, TlsResult::sts_policy_invalid,
-                "content type " + escaped(answer->content_type, 80) + " instead of text/plain");
+  if (auto trouble = trouble_of(*answer))
+    return fail(domain, id, trouble->result, std::move(trouble->text));
   take(domain, id, std::move(answer->body));
 }
 

@@ -102,6 +102,17 @@ Result<StsPolicyFile> finish(Draft draft) {
 
 }  // namespace
 
+std::optional<TlsTrouble> trouble_of(const HttpResponse& answer) {
+  if (answer.status != 200)
+    return TlsTrouble{TlsResult::sts_policy_fetch_error,
+                      "HTTP status " + std::to_string(answer.status)};
+  if (answer.content_type != "text/plain")
+    return TlsTrouble{
+        TlsResult::sts_policy_invalid,
+        "content type " + escaped(answer.content_type, 80) + " instead of text/plain"};
+  return std::nullopt;
+}
+
 Result<StsPolicyFile> parse_sts_policy(std::string_view text) {
   if (text.size() > kMostStsPolicy)
     return Error(Errc::too_long, "the policy is longer than 64 KiB");

@@ -1,10 +1,12 @@
 // The file https://mta-sts.DOMAIN/.well-known/mta-sts.txt (RFC 8461 §3.2). Pure.
 #pragma once
 
+#include "base/http.h"
 #include "base/result.h"
 #include "base/time.h"
 #include "delivery/tls_policy.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +19,10 @@ struct StsPolicyFile {
   StsPolicy policy;  // without domain and id
   std::chrono::seconds max_age{0};
 };
+
+// What is wrong with the answer that should bring it: redirects are not followed, and no other
+// status than 200 counts (§3.3).
+std::optional<TlsTrouble> trouble_of(const HttpResponse& answer);
 
 // Lines end with LF or CRLF; keys in any order, unknown ones are passed over, of a repeated one the
 // first counts, `mx` may repeat. max_age is cut to a year (31,557,600 s). Hosts become lower case;

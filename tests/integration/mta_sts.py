@@ -179,8 +179,8 @@ class Sts(Setting):
         self.assertEqual(len(self.mail.messages), 1)
 
     def test_E11_a_policy_that_cannot_be_had_is_none(self):
-        for page, result in (((404, "text/plain", "no"), "sts-policy-fetch-error"),
-                             ((301, "text/plain", "there"), "sts-policy-fetch-error"),
+        for page, result in (((404, "text/plain", policy()[2]), "sts-policy-fetch-error"),
+                             ((301, "text/plain", policy()[2]), "sts-policy-fetch-error"),
                              ((200, "text/html", policy()[2]), "sts-policy-invalid"),
                              ((200, "text/plain", "mode: enforce"), "sts-policy-invalid"),
                              ((200, "text/plain", "x" * 70000), "sts-policy-fetch-error")):

@@ -9,9 +9,11 @@
 #include <cstdarg>
 #include <fcntl.h>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 using namespace postrider;
 using namespace postrider::delivery;
@@ -20,6 +22,14 @@ namespace {
 
 int calls_left = -1;  // until one fails; below zero: none does
 int failure = EIO;
+
+// Done once, just before the next call of that kind: what another process does there.
+std::function<void()> before_lock, before_rename;
+
+void meanwhile(std::function<void()>& what) {
+  if (const auto work = std::exchange(what, nullptr))
+    work();
+}
 
 bool fails() {
   if (calls_left < 0 || calls_left-- > 0)
@@ -37,7 +47,17 @@ int fsync(int fd) {
 ssize_t write(int fd, const void* from, size_t size) {
   return fails() ? -1 : ::syscall(SYS_write, fd, from, size);
 }
+int fcntl(int fd, int command, ...) {
+  va_list list;
+  va_start(list, command);
+  void* const argument = va_arg(list, void*);
+  va_end(list);
+  if (command == F_OFD_SETLK)
+    meanwhile(before_lock);
+  return static_cast<int>(::syscall(SYS_fcntl, fd, command, argument));
+}
 int renameat(int from, const char* old_name, int to, const char* name) noexcept {
+  meanwhile(before_rename);
   return fails() ? -1 : static_cast<int>(::syscall(SYS_renameat2, from, old_name, to, name, 0));
 }
 int mkdirat(int at, const char* name, mode_t mode) noexcept {
@@ -155,4 +175,45 @@ TEST_CASE("room that was never written at the end of an mbox is cut off", "[deli
     REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
     CHECK(contents(place) == whole);
   }
+}
+
+// A reader that rewrites a mailbox makes a new file and renames it, under its lock.
+TEST_CASE("an mbox that is replaced while its lock is awaited gets the mail in its new form",
+          "[delivery][local]") {
+  const TemporaryFolder folder;
+  const std::filesystem::path place = folder / "box";
+  std::ofstream(place) << "";
+  before_lock = [&] {
+    std::ofstream(folder / "rewritten") << "";
+    std::filesystem::create_hard_link(place, folder / "old");
+    std::filesystem::rename(folder / "rewritten", place);
+  };
+  REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  REQUIRE_FALSE(before_lock);
+  CHECK(in_mbox(place) == 1);
+  CHECK(contents(folder / "old").empty());
+}
+
+TEST_CASE("a fresh lock that took a stale one's place is given back", "[delivery][local]") {
+  const TemporaryFolder folder;
+  const std::filesystem::path place = folder / "box";
+  const auto lock = folder / "box.lock";
+  std::ofstream(place) << "";
+  std::ofstream(lock) << "1 elsewhere.test\n";
+  const timespec long_ago{::time(nullptr) - 1000, 0};
+  const timespec times[] = {long_ago, long_ago};
+  REQUIRE(::utimensat(AT_FDCWD, lock.c_str(), times, 0) == 0);
+  before_rename = [&] {
+    std::ofstream(folder / "fresh") << "1 mx.us.test\n";  // the first to break it is at work
+    ::rename((folder / "fresh").c_str(), lock.c_str());
+  };
+  const auto outcome = deliver(Target::Kind::mbox, place);
+  INFO(outcome.text);
+  REQUIRE_FALSE(before_rename);
+  CHECK(outcome.verdict == mail::Verdict::retry);
+  CHECK(contents(lock) == "1 mx.us.test\n");
+  CHECK(contents(place).empty());
+  std::filesystem::remove(lock);
+  CHECK(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  CHECK_FALSE(std::filesystem::exists(lock));
 }

@@ -123,6 +123,28 @@ TEST_CASE("E11: max_age is cut to a year, and what is no policy is refused", "[d
   CHECK_FALSE(parse_sts_policy(many).has_value());
 }
 
+TEST_CASE("only a plain answer of status 200 brings a policy (RFC 8461 3.3)", "[delivery][sts]") {
+  HttpResponse answer;
+  answer.content_type = "text/plain";
+  answer.body = "version: STSv1\nmode: none\nmax_age: 86400\n";  // which would do
+  for (const unsigned status : {0U, 100U, 201U, 203U, 204U, 206U, 301U, 302U, 304U, 307U, 308U,
+                                400U, 404U, 500U, 503U, 2000U}) {
+    answer.status = status;
+    const auto trouble = trouble_of(answer);
+    REQUIRE(trouble);
+    CHECK(trouble->result == TlsResult::sts_policy_fetch_error);
+    CHECK(trouble->text == "HTTP status " + std::to_string(status));
+  }
+  answer.status = 200;
+  CHECK_FALSE(trouble_of(answer));
+  for (const char* type : {"", "text/html", "application/octet-stream", "text/plainer"}) {
+    answer.content_type = type;
+    const auto trouble = trouble_of(answer);
+    REQUIRE(trouble);
+    CHECK(trouble->result == TlsResult::sts_policy_invalid);
+  }
+}
+
 TEST_CASE("E14: a wildcard stands for one label", "[delivery][sts]") {
   const auto policy = parse_sts_policy(kPolicy).value().policy;
   CHECK(allows(policy, "mx1.example.test"));
