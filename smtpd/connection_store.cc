@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "mail/header.h"
 #include "smtpd/connection.h"
+#include "smtpd/tls_wish.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -116,9 +117,7 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake,
   trace.id = id;
   trace.when = message->received;
   message->envelope = session.take_envelope();
-  // RFC 8689 §4.1: the field is ignored where REQUIRETLS was given.
-  if (intake.header().tls_not_required() && message->envelope.tls == mail::TlsWish::unspecified)
-    message->envelope.tls = mail::TlsWish::optional;
+  message->envelope.tls = tls_wish(message->envelope.tls, intake.header().tls_not_required());
   if (message->envelope.recipients.size() == 1)
     trace.recipient = message->envelope.recipients.front().address;
   auto& content = message->content;

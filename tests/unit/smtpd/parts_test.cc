@@ -7,6 +7,7 @@
 #include "smtpd/maillog.h"
 #include "smtpd/policy.h"
 #include "smtpd/proxy_protocol.h"
+#include "smtpd/tls_wish.h"
 
 #include <catch2/catch.hpp>
 
@@ -93,6 +94,14 @@ TEST_CASE("the header watch sees the same however the header is cut", "[smtpd]")
     CHECK(watch.message_id() == "<id@x>");
     CHECK_FALSE(watch.is_too_large());
   }
+}
+
+TEST_CASE("TLS-Required: No counts only where the client did not demand TLS", "[smtpd]") {
+  using mail::TlsWish;
+  CHECK(tls_wish(TlsWish::unspecified, true) == TlsWish::optional);
+  CHECK(tls_wish(TlsWish::required, true) == TlsWish::required);
+  CHECK(tls_wish(TlsWish::unspecified, false) == TlsWish::unspecified);
+  CHECK(tls_wish(TlsWish::required, false) == TlsWish::required);
 }
 
 TEST_CASE("the header watch keeps no long line and stops at its limit", "[smtpd]") {
