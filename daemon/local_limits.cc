@@ -1,6 +1,8 @@
 #include "daemon/local_limits.h"
 
 #include "base/file.h"
+#include "base/text.h"
+#include "daemon/privileges.h"
 
 #include <algorithm>
 #include <limits>
@@ -13,6 +15,7 @@ using smtpd::auth::Quota;
 namespace {
 
 constexpr std::size_t kMostKept = 64U << 20U;
+constexpr std::size_t kMostLent = 10'000;
 constexpr Duration kSaveEvery{std::chrono::seconds(30)};
 
 std::string name_of(std::uint64_t uid) {
@@ -37,6 +40,31 @@ SubmitAnswer refused(int exit_code, std::string sentence) {
 
 }  // namespace
 
+std::vector<LentUids> parse_subuids(std::string_view text) {
+  std::vector<LentUids> found;
+  for (const auto line : split(text, '\n')) {
+    const auto parts = split(line, ':');
+    if (parts.size() != 3 || found.size() >= kMostLent)
+      continue;
+    const auto first = parse_unsigned(parts[1]), count = parse_unsigned(parts[2]);
+    auto owner = parse_unsigned(parts[0]);
+    if (!owner)
+      if (const auto account = find_account(std::string(parts[0])))
+        owner = account->uid;
+    if (owner && first && count && *first > 0)
+      found.push_back({*first, *count, *owner});
+  }
+  return found;
+}
+
+// Containers of one user are that user.
+std::uint64_t LocalLimits::owner_of(std::uint64_t uid) const {
+  for (const auto& lent : rules_.lent)
+    if (uid >= lent.first && uid - lent.first < lent.count)
+      return rules_.unlimited.contains(lent.owner) ? uid : lent.owner;
+  return uid;
+}
+
 LocalLimits::LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::string folder)
     : clock_(clock), log_(log), pool_(pool), folder_(std::move(folder)), saved_(clock.steady()) {}
 
@@ -57,6 +85,7 @@ std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t reci
     const std::lock_guard lock(mutex_);
     if (rules_.unlimited.contains(uid))
       return std::nullopt;
+    uid = owner_of(uid);
     if (const auto most = most_at_once(rules_.most); most > 0 && count > most)
       return refused(EX_NOPERM, "you may send to at most " + std::to_string(most) +
                                     " recipients, and this message has " + std::to_string(count));
@@ -69,21 +98,42 @@ std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t reci
   return refused(EX_TEMPFAIL, "you may send at most " + judged(uid, verdict) + "; try again later");
 }
 
+delivery::ForwardVerdict LocalLimits::count_forward(const std::string& user,
+                                                    std::size_t recipients) {
+  using Kind = delivery::ForwardVerdict::Kind;
+  const auto account = find_account(user);
+  if (!account)
+    return {};  // a name without an account has no .forward of a user's
+  const auto count = static_cast<std::uint32_t>(
+      std::min<std::size_t>(recipients, std::numeric_limits<std::uint32_t>::max()));
+  {
+    const std::lock_guard lock(mutex_);
+    const auto most = most_at_once(rules_.most);
+    if (!rules_.unlimited.contains(account->uid) && most > 0 && count > most)
+      return {Kind::never, "to " + std::to_string(most) + " at most"};
+  }
+  auto limit = this->count(account->uid,
+                           [&](const auto& name) { return quota_.add(name, count, clock_.now()); });
+  return {limit.empty() ? Kind::now : Kind::later, std::move(limit)};
+}
+
 std::string LocalLimits::begin_message(std::uint32_t uid) {
-  return count(uid, [&] { return quota_.add_message(name_of(uid), clock_.now()); });
+  return count(uid, [&](const auto& user) { return quota_.add_message(user, clock_.now()); });
 }
 
 std::string LocalLimits::add_recipient(std::uint32_t uid) {
-  return count(uid, [&] { return quota_.add_recipient(name_of(uid), 0, clock_.now()); });
+  return count(uid, [&](const auto& user) { return quota_.add_recipient(user, 0, clock_.now()); });
 }
 
-std::string LocalLimits::count(std::uint64_t uid, const std::function<Quota::Verdict()>& add) {
+std::string LocalLimits::count(std::uint64_t uid,
+                               const std::function<Quota::Verdict(const std::string&)>& add) {
   Quota::Verdict verdict;
   {
     const std::lock_guard lock(mutex_);
     if (rules_.unlimited.contains(uid))
       return {};
-    verdict = add();
+    uid = owner_of(uid);
+    verdict = add(name_of(uid));
     is_dirty_ = true;
   }
   save_sometimes();

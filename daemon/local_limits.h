@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "daemon/submit_protocol.h"
+#include "delivery/local/forward_count.h"
 #include "smtpd/auth/quota.h"
 #include "smtpd/local_sender.h"
 
@@ -16,13 +17,23 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace postrider::daemon {
 
+// User ids that a user may use besides the own, for containers: subuid(5).
+struct LentUids {
+  std::uint64_t first = 0, count = 0;
+  std::uint64_t owner = 0;
+};
+// What a file of that form says; lines that are wrong are passed over. Looks at the user database.
+std::vector<LentUids> parse_subuids(std::string_view text);
+
 struct LocalRules {
   smtpd::auth::Quota::Rules most;
   std::set<std::uint64_t> unlimited;  // uids
+  std::vector<LentUids> lent;         // counted with their owners, unless those have no limits
 };
 
 // Thread-safe.
@@ -37,6 +48,9 @@ class LocalLimits : public smtpd::LocalCounter {
   // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
   std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
 
+  // The same for what a user's .forward sends on. Looks at the user database: blocks.
+  delivery::ForwardVerdict count_forward(const std::string& user, std::size_t recipients);
+
   // The same counts, for SMTP over loopback.
   std::string begin_message(std::uint32_t uid) override;
   std::string add_recipient(std::uint32_t uid) override;
@@ -45,7 +59,9 @@ class LocalLimits : public smtpd::LocalCounter {
   void save();                                               // blocks
 
  private:
-  std::string count(std::uint64_t uid, const std::function<smtpd::auth::Quota::Verdict()>& add);
+  std::uint64_t owner_of(std::uint64_t uid) const;
+  std::string count(std::uint64_t uid,
+                    const std::function<smtpd::auth::Quota::Verdict(const std::string&)>& add);
   std::string judged(std::uint64_t uid, const smtpd::auth::Quota::Verdict& verdict);
   void save_sometimes();
 

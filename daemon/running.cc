@@ -256,7 +256,8 @@ void Running::make_parts(StartProblems& problems) {
     return add(problems, offered.error());
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
-  auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_);
+  auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_,
+                                   &*local_limits_);
   if (!sending)
     return add(problems, sending.error());
   tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,

@@ -143,7 +143,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
     return listeners.error();
-  if (auto sending = delivery_settings(config, {}, *book, directory_, &*outbound_); !sending)
+  if (auto sending = delivery_settings(config, {}, *book, directory_, &*outbound_, &*local_limits_);
+      !sending)
     return sending.error();
   auto tls = tls_parts_->prepared(config);
   if (!tls)
@@ -152,8 +153,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
     return error;
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
-  const auto sending =
-      delivery_settings(config, server_->addresses(), *book, directory_, &*outbound_);
+  const auto sending = delivery_settings(config, server_->addresses(), *book, directory_,
+                                         &*outbound_, &*local_limits_);
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
   receiving_tables_ = std::move(*tables);

@@ -1,5 +1,6 @@
 #include "daemon/settings.h"
 
+#include "base/file.h"
 #include "base/network.h"
 #include "base/text.h"
 #include "daemon/log_postfix.h"
@@ -207,6 +208,8 @@ unsigned connections_by_descriptors() {
 
 }  // namespace
 
+constexpr std::size_t kMostSubuids = 1U << 20U;
+
 Result<LocalRules> local_rules(const SendmailConfig& config) {
   const auto number = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
   LocalRules rules;
@@ -219,6 +222,8 @@ Result<LocalRules> local_rules(const SendmailConfig& config) {
       return uid.error();
     rules.unlimited.insert(*uid);
   }
+  if (const auto subuids = read_file("/etc/subuid", kMostSubuids))
+    rules.lent = parse_subuids(*subuids);
   return rules;
 }
 
@@ -271,7 +276,7 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::AddressBook> book, std::shared_ptr<const delivery::Users> users,
-    Outbound* outbound) {
+    Outbound* outbound, LocalLimits* limits) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
@@ -303,6 +308,10 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   settings->local_limits.processes = config.local.command_processes;
   settings->local_limits.memory = config.local.command_memory;
   settings->local_limits.mailbox_size = config.local.mbox_size;
+  if (limits != nullptr)
+    settings->count_forward = [limits](const std::string& user, std::size_t recipients) {
+      return limits->count_forward(user, recipients);
+    };
   settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);
   settings->timeouts.connect = config.delivery.connect_timeout;

@@ -45,7 +45,8 @@ std::vector<TableProblem> check_logins(const Config& config);
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::AddressBook> book = nullptr,
-    std::shared_ptr<const delivery::Users> users = nullptr, Outbound* outbound = nullptr);
+    std::shared_ptr<const delivery::Users> users = nullptr, Outbound* outbound = nullptr,
+    LocalLimits* limits = nullptr);
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

@@ -3,6 +3,7 @@
 
 #include "base/time.h"
 #include "delivery/local/expander.h"
+#include "delivery/local/forward_count.h"
 #include "delivery/local/target.h"
 #include "delivery/route.h"
 #include "dns/resolver.h"
@@ -65,6 +66,7 @@ struct Settings {
   std::optional<Route> mailbox_route;  // where mailbox is lmtp:
   std::uint32_t minimum_uid = 1000;    // of accounts with whose rights is delivered
   TargetLimits local_limits;
+  CountForward count_forward;  // may be empty
   // The addresses of this machine. Null: every local recipient is the user of that name.
   std::shared_ptr<const AddressBook> book;
   std::shared_ptr<const Users> users;  // set if book is

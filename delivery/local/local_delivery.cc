@@ -232,9 +232,34 @@ class LocalWay {
         return false;
       auto expansion = expand_forward(*delivery_.book, *delivery_.users, user, address_, **text,
                                       "~" + user + "/" + name);
-      return follow(std::move(expansion), true);
+      if (const auto is_sent_on = send_on(user, name, expansion); is_sent_on)
+        return *is_sent_on && follow(std::move(expansion), true);
+      return true;
     }
     return true;
+  }
+
+  // Counts what goes on to others. False: not now; nothing: never, and the mailbox has it.
+  std::optional<bool> send_on(const std::string& user, const std::string& name,
+                              const Expansion& expansion) {
+    const auto others = std::count_if(
+        expansion.recipients.begin(), expansion.recipients.end(), [&](const auto& to) {
+          return to.leaf.kind == Leaf::Kind::address ||
+                 (to.leaf.kind == Leaf::Kind::user && to.leaf.user != user);
+        });
+    if (expansion.failure || others == 0 || !delivery_.count_forward)
+      return true;
+    const auto verdict = delivery_.count_forward(user, static_cast<std::size_t>(others));
+    if (verdict.kind == ForwardVerdict::Kind::now)
+      return true;
+    const auto file = "~" + user + "/" + name;
+    if (verdict.kind == ForwardVerdict::Kind::later)
+      return end(local_end(Verdict::retry, {4, 7, 1},
+                           file + " has sent on as much as its user may: " + verdict.limit));
+    result_.problems.push_back(file + " is not used: it sends a message to " +
+                               std::to_string(others) + " recipients, and its user may send " +
+                               verdict.limit);
+    return std::nullopt;
   }
 
   // The file's own fault: the mail goes to the mailbox, and the log says why.

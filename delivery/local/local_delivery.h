@@ -13,6 +13,7 @@
 #include "delivery/body_sender.h"
 #include "delivery/custody.h"
 #include "delivery/local/expander.h"
+#include "delivery/local/forward_count.h"
 #include "delivery/local/leaf.h"
 #include "delivery/local/performer.h"
 #include "mail/directory.h"
@@ -54,6 +55,7 @@ struct LocalDelivery {
   std::function<bool(const LocalClaim&)> may_go_on;
   // Whether this was done for the message before, on another way. Empty: never.
   std::function<bool(const std::string& deed)> was_done;
+  CountForward count_forward;  // empty: as many as there are
 };
 
 struct LocalResult {

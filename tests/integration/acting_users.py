@@ -244,6 +244,35 @@ class ActingUsers(scenario.Scenario):
         for kind in kinds:
             self.assertIn(f"{folder}/{kind}: is no regular file", problems)
 
+    def test_what_a_forward_sends_on_counts_as_its_users_mail(self):
+        server = self.start([(0, "")], sendmail={"messages_per_hour": 3, "recipients_per_hour": 5},
+                            delivery={"retry": ["1h"]})
+
+        def box(user):
+            return len(list((self.machine.mail / user / "new").glob("*")))
+        self.forward("ann", "\\ann, bob\n")
+        for _ in range(3):
+            self.send(server, "ann")
+        server.wait_until_empty()
+        self.assertEqual((box("ann"), box("bob")), (3, 3))
+        self.send(server, "ann")
+        entry, = server.wait_for_log("attempted", verdict="deferred")
+        self.assertIn("~ann/.forward has sent on as much as its user may: 3 messages an hour",
+                      entry["reason"])
+        self.assertEqual(server.queued(), 1)  # not lost
+        self.assertEqual(server.log("user_limited")[0]["user"], f"uid {ANN}")
+        # More at once than any hour allows: the mailbox has it, and others' mail goes on.
+        self.forward("bob", "".join(f"ann+{number}\n" for number in range(6)))
+        self.send(server, "bob")
+        wait.until(lambda: box("bob") == 4, "bob's mailbox")
+        self.assertIn("its user may send to 5 at most", str(server.log("address_problem")))
+        # What stays the user's own is not counted.
+        self.forward("ann", f'\\ann, "|{self.program} own"\n')
+        for _ in range(5):
+            self.send(server, "ann")
+        self.who("own", 5)
+        wait.until(lambda: box("ann") == 8, "ann's mailbox")
+
     def test_a_command_that_its_user_took_away_is_not_run(self):
         """The list stands in the queue; what it says now counts."""
         gate = self.said / "gate"

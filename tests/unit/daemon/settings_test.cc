@@ -189,6 +189,31 @@ unlimited = ["root", "4242"]
   }
 }
 
+TEST_CASE("lent user ids count as their owner", "[daemon][settings]") {
+  const auto lent = parse_subuids(
+      "# no entry\n7:100000:65536\n\nroot:300000:10\nno-such-user-here:1:2\n8:1\n9:0:4294967296\n"
+      "8:x:1\n8:200000:1");
+  REQUIRE(lent.size() == 3);
+  CHECK((lent[0].owner == 7 && lent[0].first == 100000 && lent[0].count == 65536));
+  CHECK((lent[1].owner == 0 && lent[1].count == 10));
+  CHECK(lent[2].owner == 8);
+  auto rules = local_rules(config("[sendmail]\nmessages_per_hour = 2\n").sendmail).value();
+  rules.lent = lent;
+  NullLog log;
+  const SystemClock clock;
+  BlockingPool pool(1);
+  LocalLimits limits(clock, log, pool, "/nowhere");
+  limits.set_rules(std::move(rules));
+  CHECK_FALSE(limits.add(100000, 1));
+  CHECK(limits.begin_message(165535).empty());
+  CHECK(limits.add(7, 1));
+  CHECK_FALSE(limits.add(165536, 1));
+  for (int i = 0; i < 2; ++i)
+    CHECK_FALSE(limits.add(300001, 1));
+  CHECK(limits.add(300001, 1));  // who has no limits lends none
+  CHECK_FALSE(limits.add(300002, 1));
+}
+
 TEST_CASE("what a user has sent counts on when limits are read again", "[daemon][settings]") {
   const auto rules = [](const std::string& messages) {
     return local_rules(config("[sendmail]\nmessages_per_hour = " + messages + "\n").sendmail)
