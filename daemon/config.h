@@ -67,6 +67,7 @@ struct AuthConfig {
   std::string pam;                      // a service
   std::string certificates;             // file of fingerprints and users
   std::string senders;                  // file of addresses and users
+  std::uint64_t from = 0;               // off, reject: header fields are checked by it too
   std::string oauth_introspect;         // URL of RFC 7662
   std::string oauth_client;             // file: "id:secret" for it
   std::string oauth_roots;              // file of roots for it; empty: the system's

@@ -23,6 +23,7 @@ constexpr const char* kFormats[] = {"text", "json", "postfix"};
 constexpr const char* kRoles[] = {"mx", "submission"};
 constexpr const char* kListenerTls[] = {"off", "starttls", "implicit"};
 constexpr const char* kProtocols[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
+constexpr const char* kFromChecks[] = {"off", "reject"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -128,6 +129,8 @@ const Option kOptions[] = {
      "The file of client certificates for EXTERNAL: a SHA-256 fingerprint and a user a line."},
     {"auth.senders", Text{AT(auth.senders), check_optional_path}, false, "none",
      "The file of sender addresses beyond a user's own: an address, @domain or * and its users a line."},
+    {"auth.from", CHOICE(kFromChecks, auth.from), false, nullptr,
+     "What happens to a message whose From or Sender field names an address that auth.senders does not give to its user."},
     {"auth.oauth_introspect", Text{AT(auth.oauth_introspect), check_http_url}, false, "none",
      "The URL of the token introspection endpoint (RFC 7662); its host is looked up by dns.servers."},
     {"auth.oauth_client", Text{AT(auth.oauth_client), check_optional_path}, false, "none",

@@ -258,6 +258,7 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->directory = std::move(directory);
   if (config.auth.is_used())
     settings->auth = std::move(gate);
+  settings->check_from = config.auth.from != 0;
   const auto& most = config.sendmail;
   if (most.messages_per_hour + most.messages_per_day + most.recipients_per_hour +
           most.recipients_per_day >

@@ -49,6 +49,10 @@ IncomingBody& Connection::body_of_message() {
     const auto* rewriter = policy_->settings().rewriter.get();
     if (repair.ends_header && rewriter != nullptr && rewriter->changes_headers())
       repair.rewriter = rewriter;
+    if (talk_->session().checks_authors())
+      repair.judge = [this](std::string_view header) {
+        return talk_->session().may_write_as(header);
+      };
     body_ = IncomingBody(reception_->custody(), talk_->messages_begun(), repair);
   }
   return body_;
@@ -74,6 +78,10 @@ Task<Conversation::Need> Connection::store() {
   if (!finished)
     co_return talk_->stored(storage_trouble(intake, finished.error()), {}, replies);
   const auto id = body.id();
+  if (body.is_refused()) {
+    body_ = IncomingBody();
+    co_return talk_->stored(Storage::refused, {}, replies);
+  }
   body_ = IncomingBody();
   const auto header_message_id = intake.header().message_id();
   queue::Submission submission;

@@ -63,6 +63,9 @@ Result<void> IncomingBody::repair(std::string& bytes) {
   if (!awaits_header())
     return {};
   repaired_ = true;
+  if (repair_.judge)
+    is_refused_ =
+        !repair_.judge(std::string_view(bytes).substr(0, mail::header_section_size(bytes)));
   if (repair_.ends_header)
     mail::end_header_cleanly(bytes);
   if (repair_.rewriter == nullptr)

@@ -8,6 +8,7 @@
 #include "smtpd/custody.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -41,6 +42,8 @@ class IncomingBody {
   struct Repair {
     bool ends_header = false;                  // mail::end_header_cleanly()
     const mail::Rewriter* rewriter = nullptr;  // null: addresses stay
+    // Whether a header section may stand, as it came. Empty: any may.
+    std::function<bool(std::string_view)> judge;
   };
   // number: which message of the connection.
   IncomingBody(Custody& custody, std::uint64_t number, const Repair& repair)
@@ -55,7 +58,8 @@ class IncomingBody {
   Result<void> spill(std::string& bytes);
   // bytes: what was not spilled; received: how many the reader has counted in all.
   Result<FinishedBody> finish(std::string bytes, std::uint64_t received);
-  mail::MessageId id() const { return id_; }  // once spill() or finish() has succeeded
+  bool is_refused() const { return is_refused_; }  // by Repair::judge
+  mail::MessageId id() const { return id_; }       // once spill() or finish() has succeeded
 
  private:
   Result<void> take(std::string& bytes);
@@ -67,6 +71,7 @@ class IncomingBody {
   std::uint64_t number_ = 0;
   Repair repair_;
   bool repaired_ = false;
+  bool is_refused_ = false;
   std::uint64_t taken_ = 0;  // octets that have been handed in
   std::uint64_t size_ = 0;   // what they became
   mail::MessageId id_;

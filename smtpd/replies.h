@@ -43,6 +43,8 @@ inline constexpr auto kNoSuchUser = "550 5.1.1 No such user here\r\n"sv;
 inline constexpr auto kAuthenticationNeeded = "530 5.7.0 Authentication required\r\n"sv;
 inline constexpr auto kEncryptionNeeded = "538 5.7.11 Encryption required for authentication\r\n"sv;
 inline constexpr auto kNotYourAddress = "553 5.7.1 This sender address is not yours\r\n"sv;
+inline constexpr auto kNotYourFrom =
+    "550 5.7.1 The From or Sender address in the header is not yours\r\n"sv;
 inline constexpr auto kTooManyAuthFailures = "421 4.7.0 Too many failed authentications\r\n"sv;
 inline constexpr auto kTooManyRecipients = "452 4.5.3 Too many recipients\r\n"sv;
 inline constexpr auto kFarTooManyRecipients = "421 4.5.3 Far too many recipients\r\n"sv;

@@ -438,6 +438,8 @@ Session::Step Session::on_stored(Storage result, mail::MessageId id) {
     scratch_.assign("250 2.0.0 Ok: queued as ").append(to_string(id)).append("\r\n");
     return {scratch_};
   }
+  if (result == Storage::refused)
+    return judged({replies::kNotYourFrom}, "END-OF-MESSAGE", {});
   if (conditions_.stopping)
     return {replies::kStopping, Next::hang_up};
   if (result == Storage::no_room)

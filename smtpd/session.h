@@ -27,7 +27,8 @@
 namespace postrider::smtpd {
 
 // What the world is like, as far as a session cares. The driver keeps it up to date.
-enum class Storage : std::uint8_t { open, no_room, failed };
+// refused: the header names an author who is somebody else.
+enum class Storage : std::uint8_t { open, no_room, failed, refused };
 struct Conditions {
   Storage storage = Storage::open;
   bool stopping = false;  // finish what is begun, begin nothing
@@ -99,6 +100,10 @@ class Session {
   Step on_bad_line(std::string_view reply, bool hang_up);
   // DATA's end, or the end of a chunk.
   Step on_content_end(const Content& content);
+  // Whether the authors that a header section names may be checked, and may all be this client's:
+  // From and Sender, every address in them, by the sender map.
+  bool checks_authors() const;
+  bool may_write_as(std::string_view header_section) const;
   // Storage::open: the message is safe.
   Step on_stored(Storage result, mail::MessageId id);
   // To question(), after Next::ask.

@@ -1,6 +1,9 @@
 // AUTH (RFC 4954) and what follows from it for MAIL and RCPT.
 #include "base/assert.h"
 #include "base/text.h"
+#include "mail/address.h"
+#include "mail/header.h"
+#include "mail/rewrite.h"
 #include "smtpd/auth/dialogue.h"
 #include "smtpd/auth/gate.h"
 #include "smtpd/replies.h"
@@ -128,6 +131,32 @@ std::string_view Session::submission_refusal(std::string_view sender) {
     return {};
   return asked->may_send_as(client_.authenticated, sender) ? std::string_view()
                                                            : replies::kNotYourAddress;
+}
+
+bool Session::checks_authors() const {
+  return role_ == Role::submission && policy_->settings().check_from &&
+         !client_.authenticated.empty() && gate() != nullptr;
+}
+
+// A field of that name without an address that can be read says something all the same to whoever
+// reads the mail.
+bool Session::may_write_as(std::string_view header_section) const {
+  const auto* asked = gate();
+  mail::HeaderScanner scanner(header_section);
+  mail::HeaderField field;
+  while (scanner.next(field)) {
+    if (!equals_ignoring_case(field.name, "From") && !equals_ignoring_case(field.name, "Sender"))
+      continue;
+    const auto places = mail::address_places(field.value);
+    if (places.empty())
+      return false;
+    for (const auto& [at, size] : places) {
+      const auto address = mail::parse_mailbox(field.value.substr(at, size), true);
+      if (!address || !asked->may_send_as(client_.authenticated, *address))
+        return false;
+    }
+  }
+  return true;
 }
 
 // One more of this user's; the refusal, or nothing. Users of this machine have the same limits here

@@ -95,6 +95,7 @@ struct Settings {
   // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.
   std::vector<std::string> relay_certificates;
   std::shared_ptr<auth::Gate> auth;       // null: nobody can log in
+  bool check_from = false;                // of who logged in: auth.from
   LocalCounter* local_counter = nullptr;  // null: nobody counts; outlives the server's loops
   bool auth_in_clear = false;  // without TLS too, on listeners that have none, over loopback
   Limits limits;

@@ -345,6 +345,40 @@ class PasswordFile(Submission):
         problem = server.wait_for_log("config_refused")[0]["problem"]
         self.assertIn("line 1", problem)
 
+    def test_the_author_must_be_the_user_where_that_is_asked_for(self):
+        senders = self.files / "authors"
+        senders.write_text(f"info@us.example {ANNA}\n")
+        server = self.using(self.make_server("authors", senders=str(senders), **{"from": "reject"}))
+        self.add_users(server)
+        client = self.clear(server.start())
+        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        large = b"x" * 70 + b"\r\n"
+        cases = ((f"From: {ANNA}", 250), (f"From: Anna <{ANNA.upper()}>", 250),
+                 ("From: \"ceo@us.example\" <info@us.example>", 250),
+                 (f"From: Anna\r\n <{ANNA}>,\r\n info@us.example\r\nSender: {ANNA}", 250),
+                 ("Subject: no author", 250), (f"Reply-To: {BERT}\r\nFrom: {ANNA}", 250),
+                 (f"From: {BERT}", 550), (f"from : {BERT}", 550), ("From: x@far.example", 550),
+                 (f"From: {ANNA}, {BERT}", 550), (f"From: {ANNA}\r\nFrom: {BERT}", 550),
+                 (f"From: {ANNA}\r\n ,\r\n\t{BERT}", 550), ("From: Bert", 550), ("From:", 550),
+                 (f"From: {ANNA}\r\nSender: {BERT}", 550),
+                 (f"X: {'y' * 900}\r\n" * 90 + f"From: {BERT}", 550))
+        for number, (header, code) in enumerate(cases):
+            for body in (b"body\r\n", large * 2000):  # the large one has a file by then
+                with self.subTest(header=header[-60:], size=len(body)):
+                    client.expect(f"MAIL FROM:<{ANNA}>", 250)
+                    client.expect(f"RCPT TO:<{TO}>", 250)
+                    client.expect("DATA", 354)
+                    client.send(f"{header}\r\nX-Case: {number}\r\n\r\n".encode() + body + b".\r\n")
+                    reply = client.reply()
+                    self.assertEqual(reply.code, code, reply)
+                    if code == 550:
+                        self.assertEqual(reply.enhanced, "5.7.1")
+        good = 2 * sum(code == 250 for _, code in cases)
+        self.peer.wait_for(self.before + good)
+        server.wait_until_empty()
+        self.assertEqual(len(self.peer.messages), self.before + good)
+        self.assertEqual(list((server.spool / "body").rglob("*.eml")), [])
+
     def test_the_message_is_completed_and_repaired_no_further(self):
         client = self.clear()
         client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
