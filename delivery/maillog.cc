@@ -145,11 +145,6 @@ void notice_dropped(Log& log, const mail::Message& about, const char* why) {
   log.write(std::move(event));
 }
 
-void removed(Log& log, const mail::Message& message) {
-  if (log.enabled(Level::info))
-    log.write(LogEvent(Level::info, "removed", mail::to_string(message.id)));
-}
-
 void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
                   unsigned failures) {
   LogEvent event(Level::warn, "site_blocked");

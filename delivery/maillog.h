@@ -46,8 +46,6 @@ void address_problem(Log& log, const mail::Message& message, const mail::Recipie
                      std::string_view problem);
 // A failure that nobody is told about.
 void notice_dropped(Log& log, const mail::Message& about, const char* why);
-// Every recipient of a lease has come to its end.
-void removed(Log& log, const mail::Message& message);
 void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
                   unsigned failures);
 void site_open(Log& log, std::string_view site);

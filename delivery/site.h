@@ -90,14 +90,13 @@ struct Destination {
   std::deque<Job> waiting;
 };
 
-// A lease that has not been answered.
+// A lease that has not been answered. There may be others of its message, for other recipients.
 struct InHand {
   queue::Lease lease;
   queue::Record record;
   std::size_t open = 0;  // recipients without a result
   SteadyTime taken;
   bool is_partly_known = false;  // has results that are soon recorded, whatever the others do
-  bool has_more = false;         // some recipient, of a record that was sent, is not at its end
   // The same mailbox named again, in another case of its domain: ends with the first one.
   std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
   struct Wait {  // drawn once: who is deferred together comes back together

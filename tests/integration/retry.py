@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What the remote server does at every stage, and what becomes of the mail: retried, bounced with
 the reason, or delivered; seen in the mailbox, the queue and the listings."""
+import json
 import re
 import time
 
@@ -62,6 +63,46 @@ class Retry(scenario.Scenario):
         self.assertEqual([m.addresses for m in self.peer.messages],
                          [[THREE[0], THREE[2]], [THREE[1]]])
         self.assertEqual(self.server.mailbox(), [])
+
+    def three_hosts(self):
+        """One that never answers MAIL, one that greylists, and a good one: route by route."""
+        scripts = {"silent": {"mail": lambda *_: HANG},
+                   "grey": {"rcpt": {"b@grey.example": ["451 4.7.1 greylisted", "450 4.7.1 still"]}},
+                   "good": {}}
+        self.peers = {name: self.sink(script=script) for name, script in scripts.items()}
+        self.server = self.daemon(
+            route=[{"domain": f"{name}.example", "next_hop": f"smtp://127.0.0.1:{peer.port}", "tls": "off"}
+                   for name, peer in self.peers.items()],
+            delivery={"retry": ["1s", "2s"]})
+
+    def test_one_silent_host_holds_up_nobody_elses_retry(self):
+        self.three_hosts()
+        self.send(["a@silent.example", "b@grey.example", "c@good.example"])
+        self.peers["silent"].wait_for_stage("mail")
+        for name in ("good", "grey"):
+            message, = self.peers[name].wait_for(1)
+            self.assertEqual(len(message.addresses), 1)
+        message, = wait.until(lambda: [m for m in self.server.queue() if len(m["recipients"]) == 1],
+                              lambda: f"the end of the retry: {self.server.queue()}")
+        recipient, = message["recipients"]
+        self.assertEqual((recipient["address"], recipient["state"]), ("a@silent.example", "active"))
+        self.assertEqual(message["queue_name"], "active")
+        self.assertEqual(len(self.peers["silent"].stages("mail")), 1)  # it hangs there all the while
+        self.assertEqual(self.server.log("removed"), [])
+        attempts = self.server.wait_for_log("attempted", count=4)
+        self.assertEqual([line["verdict"] for line in attempts if line["to"] == "b@grey.example"],
+                         ["deferred", "deferred", "sent"])
+        # Why it waits is said wherever it is asked.
+        reason = wait.until(lambda: self.server.queue()[0]["recipients"][0].get("delay_reason"), "a reason")
+        self.assertRegex(reason, r"^a message is under way to .*for \d+ s$")
+        for said in (self.server.mailq(), self.server.postrider("explain", message["queue_id"])):
+            self.assertIn("a message is under way to", said)
+        # A stop gives it back, and nobody else has it twice.
+        self.server.restart()
+        self.peers["silent"].wait_for_stage("mail", 2)
+        self.assertEqual([len(self.peers[name].messages) for name in ("grey", "good")], [1, 1])
+        removed = json.loads(self.server.postrider("queue", "remove", "--all", "--json"))
+        self.assertEqual(removed.get("under_way_recipients", removed.get("recipients")), 1, removed)
 
     def test_4xx_then_5xx_for_one_recipient(self):
         self.start({"rcpt": {THREE[1]: ["450 4.2.0 wait", "451 4.2.0 wait more", "554 5.2.0 no"]}})
