@@ -246,7 +246,9 @@ Result<void> Writer::open_store() {
 }
 
 int Writer::on_wal(void* writer, sqlite3*, const char*, int pages) {
-  static_cast<Writer*>(writer)->wal_pages_ = pages;
+  auto& self = *static_cast<Writer*>(writer);
+  self.wal_pages_ = pages;
+  ++self.wal_commits_;
   return SQLITE_OK;
 }
 
@@ -477,7 +479,7 @@ Result<void> Writer::store_marks(std::int64_t ids_ahead) {
 void Writer::maintain_after_commit() {
   if (wal_pages_ > 0)
     checkpointed_ = false;
-  if (wal_pages_ < kCheckpointPages && ++wal_commits_ < kCheckpointCommits)
+  if (wal_pages_ < kCheckpointPages && wal_commits_ < kCheckpointCommits)
     return;
   sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
                             nullptr, nullptr);
@@ -525,7 +527,7 @@ void Writer::give_back_room() {
 void Writer::cut_database() {
   sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
                             nullptr, nullptr);
-  wal_pages_ = 0;
+  wal_pages_ = wal_commits_ = 0;
 }
 
 void Writer::sort_free_pages() {
