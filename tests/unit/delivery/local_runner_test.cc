@@ -1,3 +1,5 @@
+#include "delivery/local_runner.h"
+
 #include "messages.h"
 #include "rig.h"
 
@@ -67,7 +69,86 @@ struct Stuck {
   Rig rig;
 };
 
+// A runner by itself, whose deliveries go to commands.
+struct Commands {
+  explicit Commands(LocalRunner::Limits limits) {
+    LocalRunner::Host host;
+    host.prepare = [this](const Job& job) {
+      LocalDelivery delivery;
+      delivery.message = job.message;
+      delivery.recipient = job.recipients.front();
+      delivery.mailbox = "command:/bin/lda {user}";
+      delivery.hostname = "us.test";
+      delivery.directory = &directory;
+      delivery.performer = performer.get();
+      delivery.limits.time = Duration(20);
+      return delivery;
+    };
+    host.ended = [this](const Job& job, const LocalResult& result) {
+      const std::lock_guard lock(mutex);
+      ended[job.message->id.value] = result.outcome.verdict;
+      changed.notify_all();
+    };
+    host.put_back = [](const Job&) {};
+    runner = std::make_shared<LocalRunner>(loop, clock, limits, std::move(host));
+    thread = std::thread([this] { loop.run(); });
+  }
+  ~Commands() {
+    performer->let_go();
+    loop.post([this] {
+      runner->drain();
+      runner.reset();
+    });
+    loop.finish();
+    thread.join();
+  }
+  std::int64_t send(const std::string& address) {
+    Job job;
+    job.message = make_message({address});
+    job.recipients = {0};
+    const auto id = job.message->id.value;
+    job.lease = static_cast<std::uint64_t>(id);
+    loop.post([this, job] { runner->add(job); });
+    return id;
+  }
+  mail::Verdict wait_for(std::int64_t id) {
+    std::unique_lock lock(mutex);
+    REQUIRE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return ended.contains(id); }));
+    return ended[id];
+  }
+
+  HandClock clock;
+  OneDomain directory;
+  std::shared_ptr<StuckPerformer> performer = std::make_shared<StuckPerformer>();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::int64_t, mail::Verdict> ended;
+  Loop loop{0};
+  std::shared_ptr<LocalRunner> runner;
+  std::thread thread;
+};
+
 }  // namespace
+
+TEST_CASE("a place is free again when what went on beyond its time has ended",
+          "[delivery][local]") {
+  LocalRunner::Limits limits;
+  limits.slots = 16;  // a quarter of them for one user, who is the same here for all
+  limits.beyond = Duration(20);
+  limits.stall = std::chrono::hours(1);
+  Commands local(limits);
+  const auto first = local.send("stuck@here.test");
+  const auto second = local.send("stuck@here.test");
+  CHECK(local.wait_for(first) == mail::Verdict::retry);
+  CHECK(local.wait_for(second) == mail::Verdict::retry);
+  local.performer->wait_for("stuck", 2);
+  // This one waits for the place, which is not free as long as those go on.
+  const auto third = local.send("stuck@here.test");
+  CHECK(local.wait_for(local.send("bob@here.test")) == mail::Verdict::delivered);
+  local.performer->let_go();
+  CHECK(local.wait_for(third) == mail::Verdict::delivered);
+  CHECK(local.performer->most("stuck") == 2);
+}
 
 TEST_CASE("a stuck mailbox does not hold up another's mail", "[delivery][local]") {
   Stuck local(4);

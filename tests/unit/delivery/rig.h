@@ -8,6 +8,7 @@
 #include "delivery/local/performer.h"
 #include "tests/support/zone_resolver.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
@@ -74,6 +75,29 @@ class OneDomain : public mail::Directory {
   }
 };
 
+// Keeps events when it is told to.
+class NotingLog : public Log {
+ public:
+  std::atomic<bool> is_noting{false};
+  bool enabled(Level) const override { return is_noting; }
+  void write(LogEvent event) override {
+    const std::lock_guard lock(mutex_);
+    if (is_noting)
+      noted_.push_back(std::move(event));
+  }
+  std::size_t count(std::string_view name, mail::MessageId id) const {
+    const std::lock_guard lock(mutex_);
+    std::size_t found = 0;
+    for (const auto& event : noted_)
+      found += event.name() == name && event.id() == mail::to_string(id) ? 1 : 0;
+    return found;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<LogEvent> noted_;
+};
+
 class Rig {
  public:
   explicit Rig(std::string_view zone = {}, unsigned loops = 2);
@@ -93,7 +117,7 @@ class Rig {
   Route& route_to(std::uint16_t port, const std::string& domain = "*");
 
   HandClock clock;
-  NullLog log;
+  NotingLog log;
   OneDomain directory;
   tests::ZoneResolver dns;
   Settings settings;

@@ -196,6 +196,24 @@ TEST_CASE("hosts that are silent behind the content leave places to newcomers",
   }
 }
 
+TEST_CASE("newcomers have their turn however many came before", "[delivery][shares]") {
+  Behaviour silence;
+  silence.replies[""] = "";
+  FakeMx silent(silence, "127.1.0.1");
+  Rig rig(silent_zone(14, {"127.1.0.1"}));
+  rig.settings.port = silent.port();
+  rig.settings.connections = 4;  // two of them for strangers
+  rig.start();
+  for (int i = 0; i < 14; ++i)
+    rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] { return rig.status().sites == 14; });
+  for (std::size_t seen = 2; seen <= 10; seen += 2) {
+    rig.wait_until([&] { return silent.connections() >= seen; });
+    CHECK(rig.custody->sites().empty());  // by giving way, not because one's time was over
+    rig.clock.advance(std::chrono::milliseconds(1001));
+  }
+}
+
 TEST_CASE("one address has at most twenty connections, whatever leads there",
           "[delivery][shares]") {
   FakeMx good({}, "127.0.0.2");
@@ -274,6 +292,61 @@ TEST_CASE("what is not under way is taken back", "[delivery][revoke]") {
   rig.drain(std::chrono::milliseconds(10));
   CHECK(describe(rig.custody->wait_for(two)) == "0 untried, 1 untried");
   CHECK(mx.taken().empty());
+}
+
+TEST_CASE("two spellings of a mailbox go back as both", "[delivery][revoke]") {
+  FakeMx mx(hanging_at("DATA"));
+  Rig rig;
+  rig.settings.site_connections = 1;
+  rig.route_to(mx.port());
+  rig.start();
+  rig.send(make_message({"a@x.test"}));
+  rig.wait_until([&] { return mx.times("DATA") == 1; });
+  const auto twins = rig.send(make_message({"b@x.test", "b@X.test", "c@x.test"}));
+  SECTION("at a stop") {
+    rig.drain(std::chrono::milliseconds(10));
+    CHECK(describe(rig.custody->wait_for(twins)) == "0 untried, 1 untried, 2 untried");
+  }
+  SECTION("when all of them are wanted back") {
+    for (const auto& one : revoke(rig, {{twins, {0, 1, 2}}}))
+      CHECK(one.recipients.empty());
+    CHECK(describe(rig.custody->wait_for(twins)) == "0 untried, 1 untried, 2 untried");
+  }
+  SECTION("when one of them is wanted back") {
+    const std::uint32_t which = GENERATE(0U, 1U);
+    for (const auto& one : revoke(rig, {{twins, {which}}}))
+      CHECK(one.recipients.empty());
+    rig.drain(std::chrono::milliseconds(10));
+    CHECK(describe(rig.custody->wait_for(twins)) == "0 untried, 1 untried, 2 untried");
+  }
+}
+
+// Also of one whose recipients end at different times.
+TEST_CASE("a message is removed once nobody of it has to be tried again", "[delivery][record]") {
+  FakeMx good;
+  Behaviour later, slow;
+  later.replies["RCPT"] = "450 4.2.0 greylisted\r\n";
+  FakeMx deferring(later);
+  slow.end_takes = std::chrono::milliseconds(2500);
+  FakeMx slow_mx(slow);
+  Rig rig;
+  rig.log.is_noting = true;
+  rig.route_to(good.port(), "good.test");
+  rig.route_to(deferring.port(), "later.test");
+  rig.route_to(slow_mx.port(), "slow.test");
+  rig.start();
+  const auto removed_after = [&](std::vector<std::string> recipients) {
+    const auto id = rig.send(make_message(std::move(recipients)));
+    bool is_last = false;
+    while (!is_last) {
+      CHECK(rig.log.count("removed", id) == 0);
+      is_last = !rig.custody->wait_for(id).partial;
+    }
+    return rig.log.count("removed", id);
+  };
+  CHECK(removed_after({"a@later.test", "a@slow.test"}) == 0);
+  CHECK(removed_after({"a@good.test", "a@slow.test"}) == 1);
+  CHECK(removed_after({"a@good.test", "a@later.test"}) == 0);
 }
 
 TEST_CASE("an end is recorded soon, whatever the other recipients do", "[delivery][record]") {

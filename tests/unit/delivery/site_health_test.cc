@@ -1,5 +1,7 @@
 #include "delivery/site_health.h"
 
+#include "delivery/tls_sessions.h"
+
 #include <catch2/catch.hpp>
 
 using namespace postrider;
@@ -85,4 +87,17 @@ TEST_CASE("a site's health is stored and restored", "[delivery][site]") {
   CHECK(again.state(kNow) == State::blocked);
   CHECK(again.failures() == 1);
   CHECK(again.why().text == refused().text);
+}
+
+TEST_CASE("for an hour TLS is not tried where it broke", "[delivery][tls]") {
+  TlsSessions known;
+  TlsAttempt attempt;
+  attempt.step = TlsAttempt::Step::broken;
+  attempt.why = "alert";
+  const SteadyTime now{std::chrono::hours(1000)};
+  known.note_broken("mx.test", attempt, now);
+  REQUIRE(known.broken("mx.test", now + std::chrono::minutes(59)));
+  CHECK(known.broken("mx.test", now)->why == "alert");
+  CHECK_FALSE(known.broken("mx.test", now + std::chrono::minutes(60)));
+  CHECK_FALSE(known.broken("other.test", now));
 }
