@@ -153,7 +153,8 @@ print(answer[0], answer[1].decode())
         self.assertEqual(self.send(server, BOB)[0], 0)
         server.start()
         self.peer.wait_for(3)
-        server.wait_until_empty()
+        wait.until(lambda: [message["status"] for message in server.queue()] == ["dropped"] * 2,
+                   "two that wait for their turn")
         self.assertEqual(sorted(message.sender for message in self.peer.messages),
                          [f"u{ANN}@us.example"] * 2 + [f"u{BOB}@us.example"])
         self.assertEqual(len(os.listdir(server.spool / "drop")), 2)

@@ -350,8 +350,7 @@ class PasswordFile(Submission):
         senders.write_text(f"info@us.example {ANNA}\n")
         server = self.using(self.make_server("authors", senders=str(senders), **{"from": "reject"}))
         self.add_users(server)
-        client = self.clear(server.start())
-        client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
+        server.start()
         large = b"x" * 70 + b"\r\n"
         cases = ((f"From: {ANNA}", 250), (f"From: Anna <{ANNA.upper()}>", 250),
                  ("From: \"ceo@us.example\" <info@us.example>", 250),
@@ -363,6 +362,8 @@ class PasswordFile(Submission):
                  (f"From: {ANNA}\r\nSender: {BERT}", 550),
                  (f"X: {'y' * 900}\r\n" * 90 + f"From: {BERT}", 550))
         for number, (header, code) in enumerate(cases):
+            client = self.clear(server)
+            client.expect("AUTH PLAIN " + plain(ANNA, PASSWORD), 235)
             for body in (b"body\r\n", large * 2000):  # the large one has a file by then
                 with self.subTest(header=header[-60:], size=len(body)):
                     client.expect(f"MAIL FROM:<{ANNA}>", 250)

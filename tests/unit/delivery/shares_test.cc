@@ -321,34 +321,6 @@ TEST_CASE("two spellings of a mailbox go back as both", "[delivery][revoke]") {
   }
 }
 
-// Also of one whose recipients end at different times.
-TEST_CASE("a message is removed once nobody of it has to be tried again", "[delivery][record]") {
-  FakeMx good;
-  Behaviour later, slow;
-  later.replies["RCPT"] = "450 4.2.0 greylisted\r\n";
-  FakeMx deferring(later);
-  slow.end_takes = std::chrono::milliseconds(2500);
-  FakeMx slow_mx(slow);
-  Rig rig;
-  rig.log.is_noting = true;
-  rig.route_to(good.port(), "good.test");
-  rig.route_to(deferring.port(), "later.test");
-  rig.route_to(slow_mx.port(), "slow.test");
-  rig.start();
-  const auto removed_after = [&](std::vector<std::string> recipients) {
-    const auto id = rig.send(make_message(std::move(recipients)));
-    bool is_last = false;
-    while (!is_last) {
-      CHECK(rig.log.count("removed", id) == 0);
-      is_last = !rig.custody->wait_for(id).partial;
-    }
-    return rig.log.count("removed", id);
-  };
-  CHECK(removed_after({"a@later.test", "a@slow.test"}) == 0);
-  CHECK(removed_after({"a@good.test", "a@slow.test"}) == 1);
-  CHECK(removed_after({"a@good.test", "a@later.test"}) == 0);
-}
-
 TEST_CASE("an end is recorded soon, whatever the other recipients do", "[delivery][record]") {
   FakeMx good;
   Behaviour later;
