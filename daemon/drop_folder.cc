@@ -264,6 +264,7 @@ struct DropFolder::State {
   Signal wake;
   Signal rested;
   Deadline look_again;
+  bool looks_soon = false;  // of look_again, when it is set
   Deadline rest;
   std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
   // Files that wait for something of ours to be put right, and until when they are let alone.
@@ -308,11 +309,20 @@ struct DropFolder::State {
   End pass_over(const std::string& name);
   End after(const std::string& name, const Error& error);
   void fail(const std::string& name, const Error& error);
+  void look_later(bool soon);
 };
 
 void DropFolder::State::fail(const std::string& name, const Error& error) {
   reasons->set_trouble(error.describe());
   log.write(LogEvent(Level::error, "drop-failed").add("file", name).add("error", error.describe()));
+}
+
+// What comes meanwhile moves no look that is set: who waits for one would never have it.
+void DropFolder::State::look_later(bool soon) {
+  if (look_again.is_set() && (looks_soon || !soon))
+    return;
+  looks_soon = soon;
+  look_again.set(soon ? kLookSoon : kLookAgain);
 }
 
 DropFolder::State::End DropFolder::State::pass_over(const std::string& name) {
@@ -651,7 +661,7 @@ Task<void> DropFolder::State::work(std::shared_ptr<State> self) {
     const auto next = co_await self->pass();
     if (next == Next::now || self->stopping)
       continue;
-    self->look_again.set(next == Next::soon ? kLookSoon : kLookAgain);
+    self->look_later(next == Next::soon);
     co_await self->wake.wait();
   }
 }
