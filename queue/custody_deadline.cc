@@ -55,6 +55,12 @@ Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
   const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
     return recipient.state == RecipientState::bouncing && !leases.is_leased(id, recipient.index);
   });
+  // What an administrator ended is no time of the message: it is set again when that is recorded.
+  const bool is_bouncing_in_hand = std::any_of(
+      alive->begin(), alive->end(),
+      [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });
+  if (!has_bouncing && is_bouncing_in_hand)
+    return store.set_deadline(id, now() + kInHand);
   const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
   Leased leased;
   leased.reason = has_bouncing               ? Lease::Reason::bounce
@@ -87,6 +93,11 @@ Result<void> Custody::lease_deadline(mail::MessageId id, Effects& effects) {
   auto message = load_leased(id);
   if (!message)
     return hold_or_wait(id, message.error(), effects);
+  if (leased.reason == Lease::Reason::delay_notice) {
+    const auto deadline = deadline_of(*message->message, **row);
+    if (deadline > now())
+      return store.set_deadline(id, deadline);
+  }
   if (alive->back().index >= message->message->envelope.recipients.size())
     return quarantine(id, "recipients beyond the envelope", effects);
   leased.message = message->message;

@@ -212,7 +212,7 @@ class ActingUsers(scenario.Scenario):
                 os.chown(path, 0 if kind == "unreadable" else ANN, ANN, follow_symlinks=False)
                 self.send(server, "ann")
                 server.wait_until_empty()
-                problems = server.log("address_problem")
+                problems = server.wait_for_log("address_problem", count=count)
                 self.assertEqual(len(problems), count)
                 self.assertIn(str(path), str(problems[-1]))
                 self.assertIn("is not used", str(problems[-1]))

@@ -700,6 +700,38 @@ TEST_CASE_METHOD(QueueFixture, "a notice that could not be made does not come ba
   CHECK(hand.next(id).reason == asked.reason);
 }
 
+// The bounce of one recipient came with a notice of the others' delay, hours before its time.
+TEST_CASE_METHOD(QueueFixture, "while some are returned the others are not told of as delayed",
+                 "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test", "e@f.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(1)));
+  Filter filter;
+  filter.domain = "d.test";
+  CHECK(change(Verb::bounce, filter).recipients == 1);
+  const Lease asked = hand.next(id);
+  CHECK(asked.reason == Lease::Reason::bounce);
+  for (int i = 0; i < 3; ++i) {
+    clock.pass(std::chrono::minutes(2));  // a host's silence could not take longer here
+    queue->wake();
+    settle();
+    CHECK(hand.count() == 0);
+  }
+  record(answer(asked, Verdict::bounce));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+  clock.pass(hours(1));
+  queue->wake();
+  const Lease retried = hand.next(id);
+  CHECK(retried.reason == Lease::Reason::due);
+  record(answer(retried, Verdict::retry, clock.now() + hours(4)));
+  clock.pass(hours(3));
+  queue->wake();
+  CHECK(hand.next(id).reason == Lease::Reason::delay_notice);
+}
+
 TEST_CASE_METHOD(QueueFixture, "no more octets are in hand than allowed, and all are given back",
                  "[queue][due]") {
   const bool is_fresh = GENERATE(true, false);
