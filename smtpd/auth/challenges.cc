@@ -53,13 +53,13 @@ std::optional<std::string_view> nonce_of(std::string_view first) {
   return fields[3].substr(2);
 }
 
-// As Dovecot draws it: printable, without a comma, and without the last such character.
+// As Dovecot draws it: printable, and the last such character only in place of a comma.
 std::string server_nonce(std::size_t size) {
   auto out = random_bytes(size);
   for (char& c : out) {
     c = static_cast<char>('!' + static_cast<unsigned char>(c) % ('~' - '!'));
     if (c == ',')
-      c = '.';
+      c = '~';
   }
   return out;
 }

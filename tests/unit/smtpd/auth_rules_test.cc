@@ -188,6 +188,17 @@ TEST_CASE("made-up challenges look like those of another server", "[smtpd][auth]
     CHECK(look(challenges, "ghost").salt != look(challenges, "spook").salt);
     CHECK(challenges.make_up("ghost", kFirst) != challenges.make_up("ghost", kFirst));  // the nonce
   }
+  SECTION("with the characters of Dovecot's nonces") {
+    std::string drawn;
+    for (int i = 0; i < 200; ++i) {
+      const auto made = challenges.make_up("ghost", kFirst);
+      drawn += made.substr(0, made.find(",s="));
+    }
+    for (char c = '!'; c <= '~'; ++c) {
+      INFO(c);
+      CHECK((drawn.find(c) == drawn.npos) == (c == ','));
+    }
+  }
   SECTION("each form as often as accounts have it, and a name's stays") {
     for (int i = 0; i < 100; ++i)
       challenges.learn("user" + std::to_string(i), kFirst,
