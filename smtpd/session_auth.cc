@@ -138,6 +138,40 @@ bool Session::checks_authors() const {
          !client_.authenticated.empty() && gate() != nullptr;
 }
 
+namespace {
+
+using Places = std::vector<std::pair<std::size_t, std::size_t>>;
+
+// Nothing that a reader may take for one more address stands beside those at these places: an "@"
+// outside of quoted words, or words and comments without an end.
+bool are_all_addresses(std::string_view value, const Places& places) {
+  bool quoted = false;
+  std::size_t depth = 0;  // of comments
+  auto place = places.begin();
+  for (std::size_t at = 0; at < value.size(); ++at) {
+    if (place != places.end() && at == place->first) {
+      at += (place++)->second - 1;
+      continue;
+    }
+    const char c = value[at];
+    if ((quoted || depth > 0) && c == '\\')
+      ++at;
+    else if (c == '"' && depth == 0)
+      quoted = !quoted;
+    else if (quoted)
+      continue;
+    else if (c == '(')
+      ++depth;
+    else if (c == ')' && depth > 0)
+      --depth;
+    else if (c == '@')
+      return false;
+  }
+  return !quoted && depth == 0;
+}
+
+}  // namespace
+
 // A field of that name without an address that can be read says something all the same to whoever
 // reads the mail.
 bool Session::may_write_as(std::string_view header_section) const {
@@ -148,7 +182,7 @@ bool Session::may_write_as(std::string_view header_section) const {
     if (!equals_ignoring_case(field.name, "From") && !equals_ignoring_case(field.name, "Sender"))
       continue;
     const auto places = mail::address_places(field.value);
-    if (places.empty())
+    if (places.empty() || !are_all_addresses(field.value, places))
       return false;
     for (const auto& [at, size] : places) {
       const auto address = mail::parse_mailbox(field.value.substr(at, size), true);

@@ -360,6 +360,12 @@ class PasswordFile(Submission):
                  (f"From: {ANNA}, {BERT}", 550), (f"From: {ANNA}\r\nFrom: {BERT}", 550),
                  (f"From: {ANNA}\r\n ,\r\n\t{BERT}", 550), ("From: Bert", 550), ("From:", 550),
                  (f"From: {ANNA}\r\nSender: {BERT}", 550),
+                 (f"From: (it is) {BERT}, {ANNA}", 550), (f"From: <bert@(x)us.example>, {ANNA}", 550),
+                 (f"From: <{BERT} (x)>, {ANNA}", 550), (f"From: <@us.example:{BERT}>, {ANNA}", 550),
+                 (f"From: bert @ us.example, {ANNA}", 550), (f"From: <bert\r\n @us.example>, {ANNA}", 550),
+                 (f"From: <{BERT}, {ANNA}", 550), (f'From: "{BERT}, {ANNA}', 550),
+                 (f'From: (") {BERT}, ("), {ANNA}', 550), (f"From: all: {BERT} (x) x;, {ANNA}", 550),
+                 (f"From: =?utf-8?q?{BERT}?= <{ANNA}>", 550), (f"From: \"a\\\"b\" <{ANNA}>", 250),
                  (f"X: {'y' * 900}\r\n" * 90 + f"From: {BERT}", 550))
         for number, (header, code) in enumerate(cases):
             client = self.clear(server)
