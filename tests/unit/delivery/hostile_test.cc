@@ -56,6 +56,15 @@ bool say(int socket, std::string_view text) {
          static_cast<ssize_t>(text.size());
 }
 
+// So many messages, all of them on their way before the first is waited for.
+void deliver_all(Rig& rig, int count) {
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < count; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+}
+
 // Until the other side has closed.
 void wait_for_end(int socket) {
   char room[65536];
@@ -104,11 +113,7 @@ TEST_CASE("421 after any number of messages loses none", "[delivery][hostile]") 
   rig.route_to(mx.port());
   rig.settings.site_connections = 2;
   rig.start();
-  std::vector<mail::MessageId> ids;
-  for (int i = 0; i < 60; ++i)
-    ids.push_back(rig.send(make_message({"a@x.test"})));
-  for (const auto id : ids)
-    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  deliver_all(rig, 60);
 }
 
 TEST_CASE("so many messages a connection and no more are no verdict on the next",
@@ -127,11 +132,7 @@ TEST_CASE("so many messages a connection and no more are no verdict on the next"
   rig.route_to(mx.port());
   rig.settings.site_connections = 2;
   rig.start();
-  std::vector<mail::MessageId> ids;
-  for (int i = 0; i < 40; ++i)
-    ids.push_back(rig.send(make_message({"a@x.test"})));
-  for (const auto id : ids)
-    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  deliver_all(rig, 40);
   CHECK(mx.taken().size() == 40);
   CHECK(rig.status().deferred == 0);
 }

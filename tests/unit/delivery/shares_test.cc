@@ -153,17 +153,13 @@ TEST_CASE("hosts that are silent behind the content leave places to newcomers",
           "[delivery][shares]") {
   FakeMx good({}, "127.0.0.2");
   FakeMx bad(hanging_at("."), "127.0.0.3", good.port());
-  std::string zone = kGood;
-  for (int i = 0; i < 8; ++i)
-    zone += "h" + std::to_string(i) + ".test MX 10 k" + std::to_string(i) + ".test\nk" +
-            std::to_string(i) + ".test A 127.0.0.3\n";
-  Rig rig(zone);
+  Rig rig(kGood + silent_zone(8, {"127.0.0.3"}));
   rig.settings.port = good.port();
   rig.settings.connections = 12;
   SECTION("of domains") {
     rig.start();
     for (int i = 0; i < 8; ++i)
-      rig.send(make_message({"a@h" + std::to_string(i) + ".test"}));
+      rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
     rig.wait_until([&] { return bad.connections() >= 5; });
     const auto id = rig.send(make_message({"a@new.test"}));
     rig.wait_until([&] { return rig.explain("a@new.test").site.waiting == 1; });
@@ -245,18 +241,14 @@ TEST_CASE("a site has one connection until it has answered", "[delivery][shares]
 TEST_CASE("sites that hang behind EHLO are strangers too", "[delivery][shares]") {
   FakeMx good({}, "127.0.0.2");
   FakeMx bad(hanging_at("MAIL"), "127.0.0.3", good.port());
-  std::string zone = kGood;
-  for (int i = 0; i < 8; ++i)
-    zone += "h" + std::to_string(i) + ".test MX 10 k" + std::to_string(i) + ".test\nk" +
-            std::to_string(i) + ".test A 127.0.0.3\n";
-  Rig rig(zone);
+  Rig rig(kGood + silent_zone(8, {"127.0.0.3"}));
   rig.settings.port = good.port();
   rig.settings.connections = 12;
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
   for (int i = 0; i < 8; ++i)
     for (int j = 0; j < 5; ++j)
-      rig.send(make_message({"a@h" + std::to_string(i) + ".test"}));
+      rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
   rig.wait_until([&] { return bad.connections() >= 5; });
   CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
   CHECK(bad.connections() == 5);
