@@ -481,21 +481,20 @@ void Writer::maintain_after_commit() {
     checkpointed_ = false;
   if (wal_pages_ < kCheckpointPages && wal_commits_ < kCheckpointCommits)
     return;
-  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
-                            nullptr, nullptr);
-  wal_pages_ = 0;
-  wal_commits_ = 0;
+  checkpoint(SQLITE_CHECKPOINT_PASSIVE);
+}
+
+void Writer::checkpoint(int mode) {
+  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, mode, nullptr, nullptr);
+  wal_pages_ = wal_commits_ = 0;
 }
 
 void Writer::maintain_idle() {
-  auto& database = custody_.store.database();
   if (!checkpointed_) {
     const int mode =
         wal_pages_ > kTruncatePages ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
-    sqlite3_wal_checkpoint_v2(database.handle(), nullptr, mode, nullptr, nullptr);
+    checkpoint(mode);
     checkpointed_ = true;
-    wal_pages_ = 0;
-    wal_commits_ = 0;
   }
 }
 
@@ -511,7 +510,7 @@ void Writer::give_back_room() {
     return;
   const bool wanted = std::exchange(wants_vacuum_, *free >= kWorthVacuum && *free >= *pages / 4);
   if (wants_vacuum_ ? pages_of(spool_.database()) - *pages > kMostCutAtOnce : wanted) {
-    cut_database();  // its end was given back, and stands in the file still
+    checkpoint(SQLITE_CHECKPOINT_PASSIVE);  // its end was given back, and stands in the file still
     return;
   }
   if (!wants_vacuum_)
@@ -522,12 +521,6 @@ void Writer::give_back_room() {
   }
   if (auto done = vacuum_some(); !done && is_damage(done.error()))
     vacuum_again_ = now + kRepairEvery;
-}
-
-void Writer::cut_database() {
-  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
-                            nullptr, nullptr);
-  wal_pages_ = wal_commits_ = 0;
 }
 
 void Writer::sort_free_pages() {
