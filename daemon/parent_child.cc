@@ -245,6 +245,26 @@ Result<void> become(const ParentRules& rules, const Account& account, gid_t furt
   return {};
 }
 
+Result<void> act_against(const ParentRules& rules, const Account& account) {
+  if (!rules.may_become_users)
+    return {};
+  const auto groups = groups_of(rules, account, 0);
+  if (!groups)
+    return groups.error();
+  if (account.uid == 0 || account.gid == 0)
+    return Error(Errc::refused, "act as root");
+  constexpr auto kSame = static_cast<uid_t>(-1);
+  if (::setgroups(groups->size(), groups->data()) != 0 ||
+      ::setresgid(account.gid, account.gid, account.gid) != 0 ||
+      ::setresuid(kSame, account.uid, kSame) != 0)
+    return system_error("act as " + account.name);
+  uid_t real = 0, effective = 0, saved = 0;
+  const bool is_out_of_reach = ::getresuid(&real, &effective, &saved) == 0 &&
+                               real == rules.own.uid && saved == rules.own.uid &&
+                               effective == account.uid;
+  return is_out_of_reach ? Result<void>() : Error(Errc::refused, "act as " + account.name);
+}
+
 [[noreturn]] void run_child(const ParentRules& rules, const CommandGroups& groups,
                             const ParentRequest& request, const Account& account,
                             std::array<FileDescriptor, 3> descriptors) {

@@ -2,7 +2,9 @@
 
 #include "base/time.h"
 #include "daemon/capabilities.h"
+#include "daemon/child_shares.h"
 #include "daemon/config_file.h"
+#include "daemon/enders.h"
 #include "daemon/pam_keeper.h"
 #include "daemon/sandbox.h"
 #include "daemon/table_reader.h"
@@ -15,6 +17,7 @@
 #include <cstring>
 #include <grp.h>
 #include <linux/capability.h>
+#include <map>
 #include <optional>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -22,6 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <unordered_set>
 
 namespace postrider::daemon {
 
@@ -29,10 +33,13 @@ namespace {
 
 constexpr std::uint64_t kKept =
     capability(CAP_SETUID) | capability(CAP_SETGID) | capability(CAP_NET_BIND_SERVICE);
-constexpr unsigned kMostChildren = 500;
-constexpr int kLookAgain = 250;            // milliseconds
-constexpr std::chrono::seconds kGrace{1};  // between a hang-up and the end
-constexpr std::chrono::minutes kSweep{1};  // for what a delivery left behind
+constexpr int kLookAgain = 250;  // milliseconds
+constexpr int kLookSometime = 60'000;
+// Between a hang-up and the end. A command that prints a token watches its asker itself.
+constexpr std::chrono::seconds kGrace{1}, kGraceOfToken{5};
+constexpr std::chrono::minutes kSweep{1};     // for what a delivery left behind
+constexpr std::chrono::minutes kLongest{65};  // that a child may live, whoever waits for it
+constexpr int kMostReaped = 1000;             // before others have their turn
 
 bool may_become_users() {
   return (effective_capabilities() & kKept) == kKept;
@@ -107,18 +114,29 @@ struct Child {
   FileDescriptor process;  // pidfd
   FileDescriptor asker;    // hung up: nobody waits for it any more
   Account account;
+  Duration grace = kGrace;
+  SteadyTime started;
   std::optional<SteadyTime> unwanted;  // since then
+
+  bool must_end(SteadyTime now) const { return unwanted && now - *unwanted >= grace; }
+  bool is_stuck(SteadyTime now) const { return unwanted && now - *unwanted >= grace + kStuckAfter; }
 };
 
-// By a process that is the user itself, since the parent may not signal others' processes. It has
-// no look at what the user does, so nothing the user does can hold it up. What it started becomes
-// the parent's, and a stray.
-void kill_child(const ParentRules& rules, const Child& child) {
-  if (rules.may_become_users && !become(rules, child.account, 0))
-    return;
-  (void)::syscall(SYS_pidfd_send_signal, child.process.get(), SIGKILL, nullptr, 0);
-  ::kill(-child.pid, SIGKILL);
+void kill_child(const Child& child) {
+  if (child.process.is_open())
+    (void)::syscall(SYS_pidfd_send_signal, child.process.get(), SIGKILL, nullptr, 0);
+  else
+    ::kill(child.pid, SIGKILL);
 }
+
+// A group whose processes have not all ended.
+struct Emptied {
+  std::string name;
+  uid_t uid = 0;
+  SteadyTime since;
+
+  bool is_stuck(SteadyTime now) const { return now - since >= kStuckAfter; }
+};
 
 // Deliveries of this user left processes behind, since then.
 struct Sweep {
@@ -147,91 +165,112 @@ class Parent {
     for (;;) {
       const bool has_room = children_.size() < kMostChildren;
       waiting = {{ended.get(), POLLIN, 0}, {has_room ? socket_.get() : -1, POLLIN, 0}};
-      bool is_any_unwanted = false;
-      for (const auto& one : children_) {
-        waiting.push_back({one.asker.is_open() && !one.unwanted ? one.asker.get() : -1, 0, 0});
-        is_any_unwanted = is_any_unwanted || (one.unwanted && one.asker.is_open());
-      }
-      const bool has_more = is_any_unwanted || pam_.due() || !sweeps_.empty() || !emptied_.empty();
-      const int patience = has_more ? kLookAgain : -1;
-      if (::poll(waiting.data(), waiting.size(), patience) < 0 && errno != EINTR)
+      for (const auto& one : children_)
+        waiting.push_back({one.unwanted ? -1 : one.asker.get(), 0, 0});
+      if (::poll(waiting.data(), waiting.size(), patience()) < 0 && errno != EINTR)
         ::_exit(1);
       look_at_askers(waiting);
       if (const auto now = std::chrono::steady_clock::now(); pam_.due() && *pam_.due() <= now)
         pam_.start(rules_, now);
-      if (waiting[0].revents != 0)
+      if (waiting[0].revents != 0 || is_more_to_reap_)
         reap(ended.get());
       if (waiting[1].revents != 0)
         serve(receive(socket_.get()));
-      sweep();
+      end_what_is_left();
     }
   }
 
  private:
+  int patience() const {
+    if (is_more_to_reap_)
+      return 0;
+    const bool is_any_unwanted = std::any_of(children_.begin(), children_.end(),
+                                             [](const Child& child) { return child.unwanted; });
+    const bool has_more = is_any_unwanted || pam_.due() || !sweeps_.empty() || !emptied_.empty() ||
+                          !enders_.is_empty();
+    if (has_more)
+      return kLookAgain;
+    return children_.empty() ? -1 : kLookSometime;
+  }
+
   // Who has an answer closes too, just before the child ends: only what stays is killed.
   void look_at_askers(const std::vector<pollfd>& waiting) {
     const auto now = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < children_.size(); ++i) {
       auto& child = children_[i];
-      if (waiting[i + 2].revents != 0)
+      if (!child.unwanted && (waiting[i + 2].revents != 0 || now - child.started > kLongest))
         child.unwanted = now;
-      if (!child.unwanted || !child.asker.is_open() || now - *child.unwanted < kGrace)
-        continue;
-      child.asker.reset();
-      in_helper([&] { kill_child(rules_, child); });
     }
-  }
-
-  // A short process of ours that does one thing; nothing waits for its end.
-  template <typename Work>
-  void in_helper(const Work& work) {
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-      socket_.reset();
-      pam_.forget_socket();
-      work();
-      ::_exit(0);
-    }
-    if (pid > 0)
-      helpers_.push_back(pid);
   }
 
   // The children that are none of ours: a delivery left them behind when it ended.
   std::vector<pid_t> strays() const {
+    std::unordered_set<pid_t> ours = {pam_.pid()};
+    for (const auto& child : children_)
+      ours.insert(child.pid);
     auto found = delivery::children_of(::getpid());
-    std::erase_if(found, [&](pid_t pid) {
-      return pid == pam_.pid() ||
-             std::find(helpers_.begin(), helpers_.end(), pid) != helpers_.end() ||
-             std::any_of(children_.begin(), children_.end(),
-                         [&](const Child& child) { return child.pid == pid; });
-    });
+    std::erase_if(found, [&](pid_t pid) { return ours.contains(pid) || enders_.has(pid); });
     return found;
   }
 
-  // Whose they are the kernel says by refusing: each user kills what is its own.
-  void sweep() {
-    std::erase_if(emptied_, [&](const std::string& name) { return groups_.end(name); });
-    if (sweeps_.empty())
-      return;
+  // Again and again, until it has gone. Whose the strays are the kernel says by refusing.
+  void end_what_is_left() {
     const auto now = std::chrono::steady_clock::now();
-    const auto left = strays();
+    std::erase_if(emptied_, [&](const Emptied& one) { return groups_.end(one.name); });
+    std::vector<pid_t> left;
+    if (!sweeps_.empty())
+      left = strays();
     std::erase_if(sweeps_,
                   [&](const Sweep& one) { return left.empty() || now - one.since > kSweep; });
-    if (left.empty() || !helpers_.empty())
-      return;
-    delivery::end_trees(left);  // of the daemon's user
-    if (!rules_.may_become_users)
-      return;
+    std::map<uid_t, Account> wanted;
     for (const auto& one : sweeps_)
-      in_helper([&] {
-        if (become(rules_, one.account, 0))
-          delivery::end_trees(left);
-      });
+      wanted.emplace(one.account.uid, one.account);
+    for (const auto& child : children_)
+      if (child.must_end(now))
+        wanted.emplace(child.account.uid, child.account);
+    // Ours by the real user, as we are.
+    for (const auto pid : enders_.overdue(now))
+      ::kill(pid, SIGKILL);
+    for (const auto& account : enders_.due(wanted, now))
+      start_ender(account, left, now);
+  }
+
+  void start_ender(const Account& account, const std::vector<pid_t>& left, SteadyTime now) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      socket_.reset();
+      pam_.forget_socket();
+      for (auto& child : children_)
+        child.asker.reset();
+      end_all_of(account, left, now);
+      ::_exit(0);
+    }
+    if (pid > 0)
+      enders_.started(account.uid, pid, now);
+    else
+      enders_.not_started(account.uid, now);
+  }
+
+  // In a process of its own. The children first: nothing that the user does comes between.
+  void end_all_of(const Account& account, const std::vector<pid_t>& left, SteadyTime now) {
+    const bool is_swept = std::any_of(sweeps_.begin(), sweeps_.end(), [&](const Sweep& one) {
+      return one.account.uid == account.uid;
+    });
+    const auto roots = delivery::open_processes(is_swept ? left : std::vector<pid_t>());
+    if (!act_against(rules_, account))
+      return;
+    for (const auto& child : children_)
+      if (child.account.uid == account.uid && child.must_end(now))
+        kill_child(child);
+    if (rules_.may_become_users && !keep_only(0, 0))
+      return;
+    delivery::end_trees(roots, account.uid);
   }
 
   void has_ended(const Child& child) {
     if (groups_.exist() && !groups_.end(std::to_string(child.pid)))
-      emptied_.push_back(std::to_string(child.pid));
+      emptied_.push_back(
+          {std::to_string(child.pid), child.account.uid, std::chrono::steady_clock::now()});
     const auto same = std::find_if(sweeps_.begin(), sweeps_.end(), [&](const Sweep& one) {
       return one.account.uid == child.account.uid;
     });
@@ -245,9 +284,15 @@ class Parent {
   void reap(int ended) {
     signalfd_siginfo ignored{};
     (void)!::read(ended, &ignored, sizeof ignored);
-    int status = 0;
-    for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      std::erase(helpers_, pid);
+    is_more_to_reap_ = true;
+    for (int count = 0; count < kMostReaped; ++count) {
+      int status = 0;
+      const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+      is_more_to_reap_ = pid > 0;
+      if (!is_more_to_reap_)
+        return;
+      if (enders_.has_ended(pid, std::chrono::steady_clock::now()))
+        continue;
       std::erase_if(children_, [&](const Child& child) {
         if (child.pid == pid)
           has_ended(child);
@@ -290,7 +335,28 @@ class Parent {
       return answer(asker, ParentAnswer::nothing, Error(), {});
     if (!account)
       return reply(asker, account.error());
+    if (!has_room_for(account->uid))
+      return reply(asker, Error(boost::system::errc::make_error_code(
+                                    boost::system::errc::resource_unavailable_try_again),
+                                "start a delivery (earlier ones of its user do not end)"));
     start_child(received, *account);
+  }
+
+  bool has_room_for(uid_t uid) const {
+    const auto now = std::chrono::steady_clock::now();
+    ChildCount everybodys, users;
+    const auto count = [&](uid_t whose, bool is_child, bool is_stuck) {
+      for (auto* counted : {&everybodys, &users})
+        if (counted == &everybodys || whose == uid) {
+          counted->all += is_child ? 1 : 0;
+          counted->stuck += is_stuck ? 1 : 0;
+        }
+    };
+    for (const auto& child : children_)
+      count(child.account.uid, true, child.is_stuck(now));
+    for (const auto& one : emptied_)
+      count(one.uid, false, one.is_stuck(now));
+    return may_start(everybodys, users);
   }
 
   void start_child(Received& received, const Account& account) {
@@ -309,9 +375,10 @@ class Parent {
     child.pid = pid;
     child.process = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     child.account = account;
-    // A command that prints a token watches its asker itself, and ends in peace.
-    if (verb != ParentVerb::token && child.process.is_open())
-      child.asker = std::move(received.descriptors[0]);
+    child.started = std::chrono::steady_clock::now();
+    if (verb == ParentVerb::token)
+      child.grace = kGraceOfToken;
+    child.asker = std::move(received.descriptors[0]);
     children_.push_back(std::move(child));
   }
 
@@ -351,9 +418,10 @@ class Parent {
   ParentRules rules_;
   CommandGroups groups_;
   std::vector<Child> children_;
-  std::vector<pid_t> helpers_;
-  std::vector<Sweep> sweeps_;         // by user
-  std::vector<std::string> emptied_;  // groups to be removed
+  Enders enders_;
+  std::vector<Sweep> sweeps_;     // by user
+  std::vector<Emptied> emptied_;  // groups to be removed
+  bool is_more_to_reap_ = false;
 };
 
 [[noreturn]] void be_parent(FileDescriptor socket, FileDescriptor pam, ParentRules rules,

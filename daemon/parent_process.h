@@ -38,6 +38,10 @@ Result<ParentLink> fork_parent(ParentRules rules, const Account* own);
 
 // parent_child.cc. For good: the user, the user's group and at most one further, no capability.
 Result<void> become(const ParentRules& rules, const Account& account, gid_t further);
+// In a process that ends what is the user's. The kernel goes by the effective user for whom we may
+// signal, and by the real and the saved one for who may signal us: only the effective one becomes
+// the user's. Without rights it does nothing.
+Result<void> act_against(const ParentRules& rules, const Account& account);
 // In the child, which it ends. What may run a command has a group of `groups`, if there are any, by
 // the number of this process, which the parent removes.
 [[noreturn]] void run_child(const ParentRules& rules, const CommandGroups& groups,

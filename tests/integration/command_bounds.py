@@ -4,12 +4,13 @@ users of its own and root's rights, as the service manager has."""
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import uuid
 
 from support_py import daemon, scenario, wait
-from support_py.accounts import ANN, DAEMON, Machine
-from support_py.tools import processes_with
+from support_py.accounts import ANN, DAEMON, USERS, Machine
+from support_py.tools import Tracer, children_of, name_of, processes_with
 
 CONTENT = b"Subject: bounds\r\n\r\nx\r\n"
 PRELUDE = """import os, signal, sys, time
@@ -65,7 +66,7 @@ class CommandBounds(scenario.Scenario):
         path.chmod(0o755)
         forward = self.machine.homes / user / ".forward"
         forward.write_text(f'"|{path}"\n')
-        os.chown(forward, ANN, ANN)
+        os.chown(forward, USERS[user], USERS[user])
 
     def send(self, server, user):
         self.assertEqual(server.send("a@ext.example", f"{user}@us.example", CONTENT).code, 250)
@@ -79,7 +80,8 @@ class CommandBounds(scenario.Scenario):
 
     def left(self):
         """What the command started and is alive."""
-        return processes_with(self.mark) + processes_with(str(self.machine.folder / "ann.py"))
+        return [pid for text in (self.mark, *(str(self.machine.folder / f"{user}.py") for user in USERS))
+                for pid in processes_with(text)]
 
     def assert_nothing_is_left(self):
         wait.until(lambda: not self.left(), lambda: f"the end of {self.left()}")
@@ -160,6 +162,62 @@ time.sleep(1e6)
                 server.wait_for_log("attempted", verdict="deferred", count=number,
                                     to="ann@us.example")
                 self.assert_nothing_is_left()
+
+    def test_a_command_that_hunts_who_ends_it(self):
+        """It stops its delivery, and whatever of the parent's it can reach. Whoever ends a delivery is
+        slowed down just when it has taken on the user, so that nobody could miss it."""
+        if scenario.SANITIZED or not shutil.which("strace"):
+            self.skipTest("needs strace, and processes that nothing else traces")
+        self.command("ann", """
+parent = int(open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[1])
+delivery = os.getppid()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() != 0: os._exit(0)
+    for fd in range(3): os.close(fd)
+    say("hunting", os.getpid())
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        for pid in map(int, open(f"/proc/{parent}/task/{parent}/children").read().split()):
+            if pid in (delivery, os.getpid()): continue
+            try: os.kill(pid, signal.SIGSTOP)
+            except OSError: continue
+            say("reached", pid)
+    os._exit(0)
+os.wait()
+os.kill(delivery, signal.SIGSTOP)
+time.sleep(1e6)
+""")
+        self.command("bob", """
+leave()
+say("left", os.getppid())
+os.kill(os.getppid(), signal.SIGKILL)
+""")
+        server = self.start(command_time="1s")
+        parent, = [pid for pid in children_of(server.process.pid) if name_of(pid) == "postrider-paren"]
+        before = children_of(parent)
+
+        def end_all():
+            for pid in set(children_of(parent)) - set(before):
+                os.kill(pid, signal.SIGKILL)
+        self.addCleanup(end_all)
+        trace = server.folder / "trace"
+        with Tracer(["-f", "-qq", "-o", str(trace), "-e", "trace=setresuid", "-e",
+                     "inject=setresuid:delay_exit=1500000"], parent):
+            self.send(server, "ann")
+            self.heard("hunting")
+            self.attempt(server, "deferred")
+            self.assert_nothing_is_left()
+            wait.until(lambda: children_of(parent) == before, lambda: f"{children_of(parent)} {before}")
+            self.assertFalse((self.said / "reached").exists())
+            # While ann hunts, what bob's command left behind ends as ever.
+            self.send(server, "ann")
+            server.wait_for_log("attempted", verdict="deferred", count=2, to="ann@us.example")
+            self.send(server, "bob")
+            self.heard("left")
+            self.assert_nothing_is_left()
+            wait.until(lambda: children_of(parent) == before, lambda: f"{children_of(parent)} {before}")
+        self.assertFalse((self.said / "reached").exists())
 
     def test_a_command_that_eats_memory(self):
         self.command("ann", """

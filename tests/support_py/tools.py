@@ -2,6 +2,9 @@
 import os
 import pathlib
 import shutil
+import subprocess
+
+from support_py import wait
 
 
 def tool(name):
@@ -23,3 +26,33 @@ def processes_with(text):
         except OSError:
             pass
     return found
+
+
+def children_of(pid):
+    """Of its first thread."""
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def name_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+class Tracer:
+    """strace on a process that runs: from when it is held until the end of the block."""
+
+    def __init__(self, arguments, pid):
+        self.process = subprocess.Popen([tool("strace"), *arguments, "-p", str(pid)],
+                                        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        status = pathlib.Path(f"/proc/{pid}/status")
+        wait.until(lambda: self.process.poll() is not None or
+                   f"TracerPid:\t{self.process.pid}\n" in status.read_text(), "strace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
