@@ -12,17 +12,14 @@ namespace {
 
 std::vector<std::string> parts_of(const IpAddress& address) {
   static constexpr std::string_view kHex = "0123456789abcdef";
-  std::array<std::uint8_t, 16> octets{};
-  if (address.is_none() ||
-      inet_pton(address.is_v4() ? AF_INET : AF_INET6, address.str().c_str(), octets.data()) != 1)
-    return {};
   std::vector<std::string> parts;
-  for (unsigned i = 0; i < address.width() / 8; ++i) {
+  for (const char c : octets_of(address)) {
+    const auto octet = static_cast<std::uint8_t>(c);
     if (address.is_v4()) {
-      parts.push_back(std::to_string(octets[i]));
+      parts.push_back(std::to_string(octet));
     } else {
-      parts.emplace_back(1, kHex[octets[i] >> 4U]);
-      parts.emplace_back(1, kHex[octets[i] & 15U]);
+      parts.emplace_back(1, kHex[octet >> 4U]);
+      parts.emplace_back(1, kHex[octet & 15U]);
     }
   }
   return parts;
@@ -36,6 +33,14 @@ std::string joined(const std::vector<std::string>& parts) {
 }
 
 }  // namespace
+
+std::string octets_of(const IpAddress& address) {
+  std::array<char, 16> octets{};
+  if (address.is_none() ||
+      inet_pton(address.is_v4() ? AF_INET : AF_INET6, address.str().c_str(), octets.data()) != 1)
+    return {};
+  return std::string(octets.data(), address.width() / 8);
+}
 
 std::string reversed_parts(const IpAddress& address) {
   auto parts = parts_of(address);

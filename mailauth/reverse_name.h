@@ -7,6 +7,8 @@
 
 namespace postrider::mailauth {
 
+// Network order: 4 octets or 16; empty for no address.
+std::string octets_of(const IpAddress& address);
 // "1.2.0.192", or 32 nibbles "1.0.0...8.b.d.0.1.0.0.2", the last part of the address first. Empty
 // for no address.
 std::string reversed_parts(const IpAddress& address);

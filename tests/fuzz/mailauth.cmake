@@ -1,1 +1,2 @@
 # One line for each target.
+add_fuzzer(fuzz_spf ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_spf.cc postrider_mailauth)

@@ -57,6 +57,20 @@ std::string quoted_strings(const std::string& value) {
   return text;
 }
 
+// "a\032b" is a name with a space.
+std::string without_escapes(const std::string& name) {
+  std::string text;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '\\' && i + 3 < name.size()) {
+      text += static_cast<char>(std::stoi(name.substr(i + 1, 3)));
+      i += 3;
+    } else {
+      text += name[i];
+    }
+  }
+  return text;
+}
+
 std::optional<Type> type_named(const std::string& name) {
   for (const auto type : {Type::txt, Type::a, Type::aaaa, Type::mx, Type::ptr})
     if (name == to_string(type))
@@ -107,7 +121,7 @@ void FakeZones::add_line(const std::string& line) {
   value = trim(value);
   if (const auto address = IpAddress::parse(name); address && type == "PTR")
     name = mailauth::reverse_name(*address);
-  name = canonical(name);
+  name = canonical(without_escapes(name));
   names_.insert(name);
   if (type == "EXISTS")
     return;
