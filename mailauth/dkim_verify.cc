@@ -1,0 +1,105 @@
+#include "mailauth/dkim_verify.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace postrider::mailauth {
+
+namespace {
+
+SignatureReport policy_report(std::string reason) {
+  SignatureReport report;
+  report.result = SignatureResult::policy;
+  report.reason = std::move(reason);
+  return report;
+}
+
+void settle(SignatureReport& report, SignatureResult result, std::string reason) {
+  report.result = result;
+  report.reason = std::move(reason);
+}
+
+std::uint64_t seconds_of(TimePoint when) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(when).time_since_epoch().count();
+  return seconds < 0 ? 0 : static_cast<std::uint64_t>(seconds);
+}
+
+}  // namespace
+
+SignatureReport report_of(const Signature& signature) {
+  SignatureReport report;
+  report.domain = signature.domain;
+  report.selector = signature.selector;
+  report.identity = signature.identity;
+  report.algorithm = signature.algorithm;
+  report.data_text = signature.data_text;
+  report.signed_fields = signature.fields;
+  return report;
+}
+
+void check_time_and_body(const Signature& signature, const BodyHashes& bodies, BodyHashes::Id body,
+                         TimePoint now, SignatureReport& report) {
+  if (signature.expires && *signature.expires < seconds_of(now))
+    return settle(report, SignatureResult::fail, "signature expired");
+  if (signature.length && *signature.length > bodies.canonical_size(body))
+    return settle(report, SignatureResult::permerror, "l= is larger than the body");
+  if (bodies.digest(body) != signature.body_hash)
+    return settle(report, SignatureResult::fail, "body hash did not verify");
+}
+
+DkimVerifier::DkimVerifier(const HeaderIndex& header, BodyHashes& bodies, DkimLimits limits)
+    : header_(header), bodies_(bodies), limits_(limits) {
+  const auto& places = header.named("DKIM-Signature");
+  const auto read = std::min(places.size(), limits.most_verified);
+  unread_ = std::min(places.size(), limits.most_reported) - std::min(read, limits.most_reported);
+  for (std::size_t i = 0; i < read; ++i) {
+    Candidate candidate;
+    candidate.place = places[i];
+    candidate.signature = parse_signature(header.fields()[places[i]].value, SignatureKind::dkim);
+    if (candidate.signature.fault.empty())
+      candidate.body = bodies.add(candidate.signature.body_form, candidate.signature.length);
+    candidates_.push_back(std::move(candidate));
+  }
+}
+
+// Everything that can be judged without a key, so that nothing is asked for in vain.
+SignatureReport DkimVerifier::before_key(const Candidate& candidate, TimePoint now) const {
+  auto report = report_of(candidate.signature);
+  if (!candidate.signature.fault.empty())
+    settle(report, SignatureResult::permerror, candidate.signature.fault);
+  else
+    check_time_and_body(candidate.signature, bodies_, candidate.body, now, report);
+  return report;
+}
+
+Asking<SignatureReport> DkimVerifier::check(const Candidate& candidate, TimePoint now) const {
+  auto report = before_key(candidate, now);
+  if (report.result != SignatureResult::none)
+    co_return report;
+  const auto& signature = candidate.signature;
+  auto checked =
+      co_await check_with_key(signature, header_digest(header_, candidate.place, signature));
+  settle(report, checked.result, std::move(checked.reason));
+  report.testing = checked.testing;
+  report.key_bits = checked.key_bits;
+  const bool partial =
+      signature.length && *signature.length < bodies_.canonical_size(candidate.body);
+  if (report.result == SignatureResult::pass && partial && !limits_.accept_partial_body)
+    settle(report, SignatureResult::policy, "the end of the body is not signed (l=)");
+  co_return report;
+}
+
+Asking<std::vector<SignatureReport>> DkimVerifier::verify(TimePoint now) const {
+  if (header_.too_large())
+    co_return std::vector<SignatureReport>{policy_report("header section too large")};
+  std::vector<Asking<SignatureReport>> checks;
+  for (const auto& candidate : candidates_)
+    checks.push_back(check(candidate, now));
+  auto reports = co_await all(std::move(checks));
+  for (std::size_t i = 0; i < unread_; ++i)
+    reports.push_back(policy_report("too many signatures"));
+  co_return reports;
+}
+
+}  // namespace postrider::mailauth

@@ -1,0 +1,31 @@
+// SHA-256 of what comes in pieces, and of each beginning of it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+struct evp_md_ctx_st;
+
+namespace postrider::mailauth {
+
+class Sha256 {
+ public:
+  Sha256();
+  Sha256(const Sha256& other);  // both go on from here
+  Sha256& operator=(const Sha256& other);
+  Sha256(Sha256&&) noexcept = default;
+  Sha256& operator=(Sha256&&) noexcept = default;
+  ~Sha256() = default;
+
+  void update(std::string_view bytes);
+  std::string digest() const;  // 32 octets, of all so far; more may follow
+
+ private:
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
+};
+
+}  // namespace postrider::mailauth
