@@ -82,7 +82,6 @@ std::uint64_t Challenges::tag_of(std::string_view what, std::string_view name) c
 
 bool Challenges::learn(std::string_view account, std::string_view first, std::string_view challenge,
                        Duration took) {
-  took_[next_++ % took_.size()] = took;
   const auto seen = parse_server_first(challenge);
   const auto nonce = nonce_of(first);
   const auto tag = tag_of("challenge", account);
@@ -96,6 +95,7 @@ bool Challenges::learn(std::string_view account, std::string_view first, std::st
   form.nonce_size = static_cast<std::uint32_t>(seen->nonce_size - nonce->size());
   form.iterations = seen->iterations;
   form.salt = tag_of("salt", seen->salt);
+  form.took = took;
   if (at != accounts_.end() && at->second.salt != 0)
     form.salts = at->second.salt == form.salt ? Salts::same : Salts::fresh;
   else if (at != accounts_.end())
@@ -143,16 +143,27 @@ std::string Challenges::make_up(std::string_view account, std::string_view first
 }
 
 Duration Challenges::hold() const {
-  return std::clamp(4 * *std::max_element(took_.begin(), took_.end()), kShortest, kLongest);
+  if (accounts_.size() < kFewestAccounts)
+    return kShortest;
+  std::vector<Duration> took;
+  for (const auto& [tag, form] : accounts_)
+    took.push_back(form.took);
+  const auto middle = took.begin() + static_cast<std::ptrdiff_t>(took.size() / 2);
+  std::nth_element(took.begin(), middle, took.end());
+  auto hold = kShortest;
+  while (hold < kLongest && hold < 4 * *middle)
+    hold *= 2;
+  return hold;
 }
 
 std::string Challenges::save() const {
-  auto out = "took " + std::to_string(hold().count() / 4) + "\n";
+  std::string out;
   for (const auto& [tag, form] : accounts_) {
     out += std::to_string(tag);
     for (const auto number : {form.salt_size, form.nonce_size, form.iterations})
       out += " " + std::to_string(number);
-    out += form.salts == Salts::fresh ? " fresh\n" : form.salts == Salts::same ? " same\n" : " -\n";
+    out += form.salts == Salts::fresh ? " fresh" : form.salts == Salts::same ? " same" : " -";
+    out += " " + std::to_string(form.took.count()) + "\n";
   }
   return out;
 }
@@ -161,17 +172,17 @@ void Challenges::restore(std::string_view text) {
   for (const auto line : split(text, '\n')) {
     const auto words = split(line, ' ');
     std::uint32_t took = 0;
-    if (words.size() == 2 && words[0] == "took" && read_number(words[1], took))
-      took_[next_++ % took_.size()] = Duration(std::min<std::uint32_t>(took, 60000));
     std::uint64_t tag = 0;
     Form form;
-    if (words.size() == 5 && accounts_.size() < kMostAccounts && read_number(words[0], tag) &&
+    if ((words.size() == 5 || (words.size() == 6 && read_number(words[5], took))) &&
+        accounts_.size() < kMostAccounts && read_number(words[0], tag) &&
         read_number(words[1], form.salt_size) && form.salt_size <= kMostSalt &&
         read_number(words[2], form.nonce_size) && form.nonce_size <= kMostNonce &&
         read_number(words[3], form.iterations)) {
       form.salts = words[4] == "fresh"  ? Salts::fresh
                    : words[4] == "same" ? Salts::same
                                         : Salts::unknown;
+      form.took = Duration(std::min<std::uint32_t>(took, 60000));
       accounts_[tag] = form;
     }
   }

@@ -35,7 +35,7 @@ Task<Result<std::string>> Dovecot::read_line() {
   }
 }
 
-Task<Result<void>> Dovecot::greet() {
+Task<Result<void>> Dovecot::open() {
   const asio::local::stream_protocol::endpoint endpoint(path_);
   auto opened = co_await Stream::connect(loop_, endpoint, kConnect);
   if (!opened)
@@ -54,16 +54,19 @@ Task<Result<void>> Dovecot::greet() {
       co_return line.error();
     if (line->starts_with("VERSION") && !is_dovecot_version(*line))
       co_return malformed("another version of the protocol");
-    if (is_dovecot_done(*line))
+    if (is_dovecot_done(*line)) {
+      stream_->clear_deadline();
+      is_open_ = true;
       co_return Result<void>{};
+    }
   }
   co_return malformed("the greeting does not end");
 }
 
 Task<Result<DovecotReply>> Dovecot::begin(DovecotRequest request) {
-  auto greeted = co_await greet();
-  if (!greeted)
-    co_return greeted.error();
+  if (!is_open_)
+    if (auto opened = co_await open(); !opened)
+      co_return opened.error();
   auto line = format_dovecot(request);
   co_return co_await ask(std::move(line));
 }
@@ -89,8 +92,10 @@ Task<Result<DovecotReply>> Dovecot::ask(std::string line) {
     auto answer = co_await read_line();
     if (!answer)
       co_return answer.error();
-    if (auto reply = parse_dovecot(*answer))
+    if (auto reply = parse_dovecot(*answer)) {
+      stream_->clear_deadline();  // the client has time of its own for what comes next
       co_return *std::move(reply);
+    }
     if (is_dovecot_reply(*answer))
       co_return malformed("a reply that is none to what was asked");
   }

@@ -14,7 +14,9 @@ class Dovecot {
  public:
   Dovecot(Loop& loop, std::string path) : loop_(loop), path_(std::move(path)) {}
 
-  // Opens the connection and asks.
+  // Opens the connection, for a request that may come later.
+  Task<Result<void>> open();
+  // Opens the connection, unless that is done, and asks.
   Task<Result<DovecotReply>> begin(DovecotRequest request);
   // The client's next response, after go_on.
   Task<Result<DovecotReply>> go_on(std::string response);
@@ -22,7 +24,6 @@ class Dovecot {
   void cancel();
 
  private:
-  Task<Result<void>> greet();
   Task<Result<DovecotReply>> ask(std::string line);
   Task<Result<std::string>> read_line();
 
@@ -30,6 +31,7 @@ class Dovecot {
   std::string path_;
   std::unique_ptr<Stream> stream_;
   std::string have_;  // read, and not yet taken
+  bool is_open_ = false;
   bool is_cancelled_ = false;
 };
 

@@ -26,6 +26,10 @@ Answer answer_of(Verdict verdict, std::string user = {}) {
 }
 
 constexpr unsigned kMostIntrospecting = 500;
+// Dovecot forgets a challenge after 150 seconds, and then refuses the proof without its delay.
+constexpr Duration kProofWithin{120000};
+// No server answers this with anything but a refusal (RFC 5802 §5.1, "m="), and it names nobody.
+constexpr std::string_view kRefused = "n,,m=refuse,n=nobody,r=nobody";
 
 // One of those that are at it now.
 class Counted {
@@ -67,8 +71,18 @@ struct ServiceExchange::Inquiry {
   std::string account;
   const SteadyTime asked;
   std::optional<Result<DovecotReply>> reply;
-  SteadyTime::duration took{};
   Signal answered;
+};
+
+// A connection to Dovecot on which it has been asked nothing yet.
+struct ServiceExchange::Refuser {
+  Refuser(std::shared_ptr<Service::Impl> service_, Loop& loop, const std::string& path)
+      : service(std::move(service_)), dovecot(loop, path) {}
+
+  const std::shared_ptr<Service::Impl> service;
+  Dovecot dovecot;
+  bool is_opening = true;
+  Signal opened;
 };
 
 ServiceExchange::ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& loop,
@@ -83,6 +97,8 @@ ServiceExchange::ServiceExchange(std::shared_ptr<Service::Impl> service, Loop& l
 ServiceExchange::~ServiceExchange() {
   if (inquiry_)
     inquiry_->dovecot.cancel();
+  if (refuser_)
+    refuser_->dovecot.cancel();
   if (!awaits_proof_)
     return;
   const std::lock_guard lock(service_.mutex);
@@ -256,6 +272,8 @@ Task<Answer> ServiceExchange::ask_dovecot(Question question) {
 }
 
 Task<Answer> ServiceExchange::relay(Question question) {
+  if (inquiry_ && service_.clock.steady() > inquiry_->asked + kProofWithin)
+    co_return answer_of(Verdict::refused);
   if (is_made_up_)
     co_return co_await refuse_made_up();
   auto* asked = inquiry_ ? &inquiry_->dovecot : dovecot_.get();
@@ -275,7 +293,9 @@ Task<Answer> ServiceExchange::relay(Question question) {
 }
 
 // Dovecot refuses a name that it does not know at this point already, after a delay, where a user
-// gets a challenge at once. So all get one, after the same time.
+// gets a challenge at once. So all get one, after the same time. Whose comes later than that is
+// refused as those that are nobody's, unless this address is one from which the user has logged in
+// before: there it is waited for.
 Task<Answer> ServiceExchange::relay_scram_first(Question question) {
   auto answer = answer_of(Verdict::go_on);
   Duration hold;
@@ -294,21 +314,39 @@ Task<Answer> ServiceExchange::relay_scram_first(Question question) {
   request.initial = std::move(question.secret);
   request.is_without_penalty = true;  // the guard counts, and what comes late does not help
   loop_.spawn(inquire(inquiry_, std::move(request)), service_.log, "question to Dovecot");
-  co_await pause_until(inquiry_->asked + hold);
+  co_await pause_until(inquiry_->asked + hold / 2);
   const auto& reply = inquiry_->reply;
+  if (!reply || (*reply && (*reply)->kind == DovecotReply::Kind::refused)) {
+    refuser_ = std::make_shared<Refuser>(kept_, loop_, tables_->settings.dovecot);
+    loop_.spawn(open(refuser_), service_.log, "connection to Dovecot");
+  }
+  co_await pause_until(inquiry_->asked + hold);
+  if (!reply && is_at_home())
+    co_await inquiry_->answered.wait();
   if (reply && (!*reply || (*reply)->kind != DovecotReply::Kind::refused))
     co_return from_dovecot(*reply);
   is_made_up_ = true;
   co_return answer;
 }
 
+bool ServiceExchange::is_at_home() const {
+  return charged_.charged_to == Guard::Try::ChargedTo::pair ||
+         charged_.charged_to == Guard::Try::ChargedTo::more;
+}
+
+Task<void> ServiceExchange::open(std::shared_ptr<Refuser> refuser) {
+  // What is wrong with it, begin() will tell.
+  (void)co_await refuser->dovecot.open();
+  refuser->is_opening = false;
+  refuser->opened.set();
+}
+
 Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request) {
   auto& service = *inquiry->service;
   const auto first = request.initial.value_or("");
   auto reply = co_await inquiry->dovecot.begin(std::move(request));
-  inquiry->took = service.clock.steady() - inquiry->asked;
+  const auto took = std::chrono::ceil<Duration>(service.clock.steady() - inquiry->asked);
   if (reply && reply->kind == DovecotReply::Kind::go_on) {
-    const auto took = std::chrono::ceil<Duration>(inquiry->took);
     const std::lock_guard lock(service.mutex);
     if (service.challenges.learn(inquiry->account, first, reply->data, took))
       service.is_dirty = true;
@@ -317,18 +355,25 @@ Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotReq
   inquiry->answered.set();
 }
 
-// The proof for a challenge of ours. A wrong one for Dovecot's takes as long as the first message
-// of a name that it does not know.
+// The proof for a challenge of ours. When Dovecot refuses a wrong one for its own depends on a
+// clock of its own and on what else it refuses. So it is given something to refuse now, and says
+// when; no account is named to it, and its penalty for addresses stays as it is.
 Task<Answer> ServiceExchange::refuse_made_up() {
-  const auto began = service_.clock.steady();
-  if (!inquiry_->reply)
-    co_await inquiry_->answered.wait();
-  const auto& reply = *inquiry_->reply;
-  if (!reply)
-    co_return from_dovecot(reply);
-  if (reply->kind != DovecotReply::Kind::refused)
-    co_return unavailable("ask Dovecot", Error(Errc::stopped, "its challenge came too late"));
-  co_await pause_until(began + inquiry_->took);
+  if (refuser_->is_opening)
+    co_await refuser_->opened.wait();
+  DovecotRequest request;
+  request.mechanism = attempt_.mechanism;
+  request.client = attempt_.client.str();
+  request.initial = std::string(kRefused);
+  request.is_without_penalty = true;
+  const auto refused = co_await refuser_->dovecot.begin(std::move(request));
+  if (!refused || refused->kind == DovecotReply::Kind::unavailable)
+    co_return from_dovecot(refused);
+  const auto& reply = inquiry_->reply;
+  if (reply && (!*reply || (*reply)->kind == DovecotReply::Kind::unavailable))
+    co_return from_dovecot(*reply);
+  if (!reply || (*reply)->kind != DovecotReply::Kind::refused)
+    service_.trouble("ask Dovecot", Error(Errc::stopped, "its challenge came too late"));
   co_return answer_of(Verdict::refused);
 }
 

@@ -29,8 +29,11 @@ class ServiceExchange : public Exchange {
   Task<Answer> relay(Question question);
   struct Inquiry;
   static Task<void> inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
+  struct Refuser;
+  static Task<void> open(std::shared_ptr<Refuser> refuser);
   Task<Answer> relay_scram_first(Question question);
   Task<Answer> refuse_made_up();
+  bool is_at_home() const;
   Task<void> pause_until(SteadyTime when);
   Task<Answer> find_keys(Question question);
   Task<Answer> check_token(Question question);
@@ -53,6 +56,7 @@ class ServiceExchange : public Exchange {
   bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed
   std::shared_ptr<Inquiry> inquiry_;  // SCRAM, relayed
+  std::shared_ptr<Refuser> refuser_;  // where that has no challenge in time
   bool is_made_up_ = false;           // the challenge that the client has
 };
 

@@ -23,6 +23,7 @@ import unittest
 import urllib.parse
 
 from support_py import certificates, daemon, scenario, smtp, wait
+from support_py.auth_server import AuthServer
 from support_py.tools import tool
 
 ANNA, BERT, PASSWORD = "anna@us.example", "bert@us.example", "gr\u00fcn secret"
@@ -747,26 +748,152 @@ class Dovecot(Submission):
             server.restart()
             self.assertEqual(self.forms_of(server, others), {user: forms[user] for user in others})
 
-    def test_X13_nobody_hears_a_refusal_before_the_proof(self):
-        """X13 Dovecot's delay of a refusal is not that of the challenge; what comes late is no refusal"""
+    def scripted(self, name, users, held=()):
+        """A server, and what it asks about passwords"""
+        path = self.own_folder(name) / "auth"
+        asked = self.using(AuthServer(path, users, held))
+        server = self.using(self.make_server(
+            name, dovecot=str(path), mechanisms=["PLAIN", "SCRAM-SHA-256"], failure_delay="0s",
+            tries_per_client=1000))
+        return server.start(), asked
+
+    @staticmethod
+    def send_first(client, user):
+        client.send(("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc") + "\r\n").encode())
+
+    def send_wrong_proof(self, client):
+        challenge = client.reply()
+        self.assertEqual(challenge.code, 334, challenge)
+        nonce = base64.b64decode(challenge.text).decode().split(",")[0]
+        client.send((b64(f"c=biws,{nonce},p=" + b64(b"x" * 32)) + "\r\n").encode())
+
+    def is_silent(self, client):
+        return not select.select([client.socket], [], [], 0)[0]
+
+    @staticmethod
+    def refusals(lines):
+        """Requests that must be refused, whoever exists"""
+        return [line for line in lines if (AuthServer.response(line) or "").startswith("n,,m=")]
+
+    @staticmethod
+    def names(lines, user):
+        """First messages that name this user"""
+        return [line for line in lines if b64(f"n,,n={user},r=abc") in line]
+
+    @staticmethod
+    def proofs(lines):
+        return [line for line in lines if line.startswith("CONT")]
+
+    def test_X13_a_proof_is_refused_when_Dovecot_refuses_one(self):
+        """X13 by its clock and in its queue, for a name that it does not know as for one that it knows"""
+        server, dovecot = self.scripted("proofs", [ANNA])
+        proofs = []
+        while not proofs:  # on a busy machine her challenge may be late too
+            asked = len(self.refusals(dovecot.asked))
+            client = self.clear(server)
+            self.send_first(client, ANNA)
+            self.send_wrong_proof(client)
+            dovecot.wait_for(lambda lines, asked=asked: self.proofs(lines) or
+                             self.refusals(lines)[asked:], "a proof")
+            proofs = self.proofs(dovecot.asked)
+            self.assertTrue(self.is_silent(client))
+            dovecot.refuse()
+            self.assertEqual(client.reply().code, 535)
+        ghost = "ghost@us.example"
+        for is_told_first in (True, False):  # that the name is not known
+            asked = len(self.refusals(dovecot.asked))
+            named = len(self.names(dovecot.asked, ghost))
+            client = self.clear(server)
+            self.send_first(client, ghost)
+            dovecot.wait_for(lambda lines, named=named: self.names(lines, ghost)[named:], "the name")
+            if is_told_first:
+                dovecot.refuse()
+            self.send_wrong_proof(client)
+            found = dovecot.wait_for(lambda lines, asked=asked: self.refusals(lines)[asked:],
+                                     "something to refuse")
+            self.assertTrue(self.is_silent(client))
+            # It names nobody, and counts against nobody.
+            self.assertEqual(len(found), 1, found)
+            self.assertIn("\tno-penalty\t", found[0])
+            self.assertIn("\trip=127.0.0.1\t", found[0])
+            self.assertNotIn("ghost", AuthServer.response(found[0]))
+            dovecot.refuse()
+            self.assertEqual(client.reply().code, 535)
+
+    def test_X13_a_challenge_that_comes_late_ends_as_one_of_nobody(self):
+        """X13 a server that is slow for one name; where that user is known, it is waited for"""
+        slow, home = BERT, "127.0.6.99"
+        server, dovecot = self.scripted("slow", [ANNA, slow], held=[slow])
+        for when in ("before it is refused", "never"):
+            asked = len(self.refusals(dovecot.asked))
+            client = self.clear(server)
+            self.send_first(client, slow)
+            self.send_wrong_proof(client)
+            dovecot.wait_for(lambda lines, asked=asked: self.refusals(lines)[asked:], when)
+            if when == "before it is refused":
+                dovecot.release()
+                dovecot.held.add(slow)
+            dovecot.refuse()
+            self.assertEqual(client.reply().code, 535, when)
+        with smtp.Client(server.ports["clear"], source=home) as client:
+            client.hello()
+            client.expect("AUTH PLAIN " + plain(slow, "secret"), 235)
+        with smtp.Client(server.ports["clear"], source=home) as client:
+            client.hello()
+            asked = len(self.names(dovecot.asked, slow))
+            self.send_first(client, slow)
+            dovecot.wait_for(lambda lines: self.names(lines, slow)[asked:], "the name")
+            # One who came later has a challenge already.
+            with self.clear(server) as other:
+                self.send_first(other, "ghost@us.example")
+                self.assertEqual(other.reply().code, 334)
+            self.assertTrue(self.is_silent(client))
+            dovecot.release()
+            self.assertIn("N" * 64, base64.b64decode(client.reply().text).decode())
+
+    def test_X13_what_is_refused_beside_a_made_up_challenge_is_on_no_account(self):
+        """X13 one line of Dovecot's log is about the name, and its users are not slowed down"""
+        folder = self.own_folder("quiet")
+        dovecot = self.using(RealDovecot(folder / "d"))
+        server = self.using(self.make_server("quiet", dovecot=str(dovecot.socket),
+                                             mechanisms=["PLAIN", "SCRAM-SHA-256"],
+                                             failure_delay="0s"))
+        server.start()
+        for user in ("ghost@us.example", ANNA):
+            with self.clear(server) as client:
+                reply = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"), 334)
+                self.assertEqual(self.wrong_proof(client, reply), 535)
+        # The same process writes these lines in the order of what it was asked.
+        log = wait.until(lambda: next((text for text in [(folder / "d" / "log").read_text()]
+                                       if "andatory extension" in text), ""), "Dovecot's log")
+        self.assertEqual(len([line for line in log.splitlines() if "ghost" in line]), 1, log)
+        with self.clear(server) as client:
+            client.expect("AUTH PLAIN " + plain(ANNA, "secret"), 235)
+
+    def test_X13_what_is_wrong_with_Dovecot_is_no_refusal(self):
+        """X13 a failure of its own that comes late, and a connection that ends; and no question is left"""
         server = self.using(self.make_server("late", dovecot=str(self.files / "fake"),
                                              mechanisms=["PLAIN", "SCRAM-SHA-256"]))
         server.start()
-        for later, code in ((b"FAIL\t1\tuser=x\n", 535), (b"CONT\t1\t" + b64(
-                "r=abcdef,s=" + b64(b"s" * 16) + ",i=4096").encode() + b"\n", 454),
-                            (b"FAIL\t1\ttemp\n", 454)):
-            with self.subTest(later), FakeDovecot(self.files / "fake", []) as fake, \
-                    self.clear(server) as client:
-                challenge = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
-                fake.open[0].sendall(later)
-                self.assertEqual(self.wrong_proof(client, challenge), code)
+        with FakeDovecot(self.files / "fake", []) as fake, self.clear(server) as client:
+            challenge = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
+            for one in fake.open:
+                one.sendall(b"FAIL\t1\ttemp\n")
+            self.assertEqual(self.wrong_proof(client, challenge), 454)
+        with FakeDovecot(self.files / "fake", []) as fake, self.clear(server) as client:
+            challenge = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
+            for one in fake.open:
+                one.shutdown(socket.SHUT_RDWR)
+            self.assertEqual(self.wrong_proof(client, challenge), 454)
         # Who breaks off leaves no question behind.
         with FakeDovecot(self.files / "fake", []) as fake:
             client = self.clear(server)
             client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
             client.close()
-            fake.open[0].settimeout(wait.DEADLINE)
-            self.assertEqual(fake.open[0].recv(1), b"")
+            for one in fake.open:
+                one.settimeout(wait.DEADLINE)
+                while one.recv(4096):
+                    pass
 
     def test_X11_SCRAM_that_stops_after_its_first_message_counts(self):
         """X11 for the address, whoever is named and whether they exist; at a known place for nothing"""
