@@ -140,8 +140,22 @@ void FakeZones::add_line(const std::string& line) {
 }
 
 void FakeZones::add_text(const std::string& name, std::string text) {
+  add_record(name, Type::txt, std::move(text));
+}
+
+void FakeZones::add_record(const std::string& name, Type type, std::string value) {
   names_.insert(canonical(name));
-  records_[{canonical(name), Type::txt}].push_back(std::move(text));
+  records_[{canonical(name), type}].push_back(std::move(value));
+}
+
+void FakeZones::add_alias(const std::string& name, const std::string& target) {
+  names_.insert(canonical(name));
+  aliases_[canonical(name)] = canonical(target);
+}
+
+void FakeZones::add_failing(const std::string& name) {
+  names_.insert(canonical(name));
+  failing_names_.insert(canonical(name));
 }
 
 void FakeZones::fail(const std::string& name, Type type) {

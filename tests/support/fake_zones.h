@@ -33,6 +33,10 @@ class FakeZones {
 
   void add(std::string_view zone);  // throws std::invalid_argument on a line that it cannot read
   void add_text(const std::string& name, std::string text);  // one TXT record, any octets
+  // The value as in a line; of TXT its octets.
+  void add_record(const std::string& name, mailauth::Type type, std::string value);
+  void add_alias(const std::string& name, const std::string& target);
+  void add_failing(const std::string& name);  // for every type
   // Questions of this type alone fail, even if there are records.
   void fail(const std::string& name, mailauth::Type type);
   // Answers come in the order asked, or the latest question's first.

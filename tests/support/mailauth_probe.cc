@@ -1,0 +1,90 @@
+// What mailauth/ makes of questions that come line by line, for comparisons with the programs of
+// others (tests/integration). Fields are separated by spaces, texts are in hexadecimal ("-":
+// empty):
+//
+//   record NAME TXT|A|AAAA|MX|PTR VALUE     adds to the zones
+//   alias NAME TARGET                       a CNAME
+//   failing NAME                            every question for it fails
+//   forget                                  empties the zones
+//   spf CLIENT HELO MAIL-FROM               -> "fail -all"
+//
+// Every line but the first four is answered with one line.
+#include "base/text.h"
+#include "mailauth/spf.h"
+#include "tests/support/fake_zones.h"
+
+#include <iostream>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace postrider {
+namespace {
+
+using namespace mailauth;
+
+std::string text_of(const std::string& hex) {
+  std::string text;
+  if (hex != "-")
+    for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
+      text += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  return text;
+}
+
+std::optional<Type> type_named(const std::string& name) {
+  for (const auto type : {Type::txt, Type::a, Type::aaaa, Type::mx, Type::ptr})
+    if (name == to_string(type))
+      return type;
+  return std::nullopt;
+}
+
+class Probe {
+ public:
+  std::optional<std::string> answer(const std::string& line) {
+    std::istringstream in(line);
+    std::vector<std::string> words;
+    for (std::string word; in >> word;)
+      words.push_back(word);
+    const auto& verb = words.at(0);
+    if (verb == "record") {
+      dns_.add_record(text_of(words.at(1)), type_named(words.at(2)).value(), text_of(words.at(3)));
+      return std::nullopt;
+    }
+    if (verb == "alias") {
+      dns_.add_alias(text_of(words.at(1)), text_of(words.at(2)));
+      return std::nullopt;
+    }
+    if (verb == "failing") {
+      dns_.add_failing(text_of(words.at(1)));
+      return std::nullopt;
+    }
+    if (verb == "forget") {
+      dns_ = tests::FakeZones();
+      return std::nullopt;
+    }
+    if (verb == "spf")
+      return spf(words.at(1), text_of(words.at(2)), text_of(words.at(3)));
+    return "unknown: " + verb;
+  }
+
+ private:
+  std::string spf(const std::string& client, const std::string& helo, const std::string& from) {
+    const auto address = IpAddress::parse(client).value();
+    const auto verdict = dns_.run(check_mail_from(address, helo, from));
+    return std::string(to_string(verdict.result)) + " " +
+           escaped(verdict.directive + " " + verdict.reason);
+  }
+
+  tests::FakeZones dns_;
+};
+
+}  // namespace
+}  // namespace postrider
+
+int main() {
+  postrider::Probe probe;
+  for (std::string line; std::getline(std::cin, line);)
+    if (const auto answer = probe.answer(line))
+      std::cout << *answer << std::endl;
+}
