@@ -48,6 +48,13 @@ bool has_ended(const Record& record, std::uint32_t index) {
   });
 }
 
+bool has_unended(const Record& record) {
+  return !record.untried.empty() ||
+         std::any_of(record.results.begin(), record.results.end(), [](const auto& result) {
+           return result.outcome.verdict == mail::Verdict::retry;
+         });
+}
+
 bool is_notice(Lease::Reason reason) {
   return reason == Lease::Reason::expired || reason == Lease::Reason::bounce;
 }
@@ -165,7 +172,7 @@ Result<void> Custody::record_waiting(const Record& record, const Leased& leased,
   if (!row->has_value()) {
     // Removed by an administrator in the meantime; who hears of an end that came all the same,
     // does.
-    tell_end(message, !record.untried.empty(), effects);
+    tell_end(message, has_unended(record), effects);
     return store_notices(record, effects);
   }
   auto alive = store.load_alive(message.id);

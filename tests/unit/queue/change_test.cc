@@ -312,6 +312,31 @@ TEST_CASE_METHOD(ThreeMessages, "mail that is removed under way and ends in part
   CHECK_FALSE(std::filesystem::exists(body));
 }
 
+TEST_CASE_METHOD(ThreeMessages, "of mail that is removed under way is said once who ended it",
+                 "[queue][change]") {
+  hand.under_way = {0};
+  change(Verb::remove, from("three@b.test"));
+  CHECK(log.count("removed") == 0);
+  const auto is_by_administrator = [&] {
+    CHECK(log.count("removed") == 1);
+    const auto text = log.all();
+    const auto at = text.rfind(to_string(third));
+    return text.substr(at, text.find('\n', at) - at).find("by=administrator") != text.npos;
+  };
+  SECTION("delivery") {
+    record(answer(in_hand, GENERATE(Verdict::delivered, Verdict::bounce)));
+    CHECK_FALSE(is_by_administrator());
+  }
+  SECTION("the administrator, for it was not tried") {
+    record(untried(in_hand));
+    CHECK(is_by_administrator());
+  }
+  SECTION("the administrator, for its try failed for now") {
+    record(answer(in_hand, Verdict::retry, clock.now() + std::chrono::hours(1)));
+    CHECK(is_by_administrator());
+  }
+}
+
 TEST_CASE_METHOD(ThreeMessages, "mail in delivery's hands that is to bounce does so at once",
                  "[queue][change]") {
   CHECK(change(Verb::bounce, from("three@b.test")).messages == 1);
