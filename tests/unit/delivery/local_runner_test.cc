@@ -3,7 +3,10 @@
 #include "messages.h"
 #include "rig.h"
 
+#include "delivery/local/account.h"
+#include "delivery/local/address_book.h"
 #include "delivery/local/command.h"
+#include "delivery/local/leaf.h"
 #include "delivery/local/local_file.h"
 #include "delivery/local_history.h"
 #include "delivery/local_shares.h"
@@ -26,11 +29,14 @@ class StuckPerformer : public Performer {
     const auto& to = job.envelope.local_part;
     std::unique_lock lock(mutex_);
     auto& now = running_[to];
+    const bool is_stuck = to.starts_with("stuck");
+    stuck_ += is_stuck ? 1 : 0;
     most_[to] = std::max(most_[to], ++now);
     changed_.notify_all();
-    if (to.starts_with("stuck"))
+    if (is_stuck)
       changed_.wait(lock, [&] { return gone_; });
     --now;
+    stuck_ -= is_stuck ? 1 : 0;
     return local_end(mail::Verdict::delivered, {2, 0, 0}, "");
   }
   Result<std::optional<std::string>> read_forward(const std::string&, const std::string&) override {
@@ -51,11 +57,21 @@ class StuckPerformer : public Performer {
     CHECK(changed_.wait_for(lock, std::chrono::seconds(120),
                             [&] { return running_[user] >= running; }));
   }
+  // In all.
+  void wait_for_stuck(unsigned running) {
+    std::unique_lock lock(mutex_);
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(120), [&] { return stuck_ >= running; }));
+  }
+  unsigned stuck() {
+    const std::lock_guard lock(mutex_);
+    return stuck_;
+  }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, unsigned> running_, most_;
+  unsigned stuck_ = 0;
   bool gone_ = false;
 };
 
@@ -80,6 +96,7 @@ struct Commands {
       delivery.mailbox = "command:/bin/lda {user}";
       delivery.hostname = "us.test";
       delivery.directory = &directory;
+      delivery.book = book;
       delivery.performer = performer.get();
       delivery.limits.time = Duration(20);
       return delivery;
@@ -102,9 +119,11 @@ struct Commands {
     loop.finish();
     thread.join();
   }
-  std::int64_t send(const std::string& address) {
+  std::int64_t send(const std::string& address, const Leaf& leaf = {}) {
     Job job;
-    job.message = make_message({address});
+    const auto message = make_message({address});
+    message->envelope.recipients.front().leaf = encode(leaf);
+    job.message = message;
     job.recipients = {0};
     const auto id = job.message->id.value;
     job.lease = static_cast<std::uint64_t>(id);
@@ -119,6 +138,7 @@ struct Commands {
 
   HandClock clock;
   OneDomain directory;
+  std::shared_ptr<const AddressBook> book;
   std::shared_ptr<StuckPerformer> performer = std::make_shared<StuckPerformer>();
   std::mutex mutex;
   std::condition_variable changed;
@@ -148,6 +168,31 @@ TEST_CASE("a place is free again when what went on beyond its time has ended",
   local.performer->let_go();
   CHECK(local.wait_for(third) == mail::Verdict::delivered);
   CHECK(local.performer->most("stuck") == 2);
+}
+
+// Of aliases: they run as a user who is no person, and share nothing else.
+TEST_CASE("commands leave a quarter of the places to mailboxes", "[delivery][local]") {
+  LocalRunner::Limits limits;
+  limits.slots = 8;
+  limits.beyond = limits.stall = std::chrono::hours(1);
+  Commands local(limits);
+  AddressRules rules;
+  rules.domains = {"here.test"};
+  rules.command_user = home_of_this_user().user;
+  local.book = std::make_shared<const AddressBook>(rules);
+  const auto command = [&](int number) {
+    return Leaf{Leaf::Kind::command, rules.command_user, "/bin/lda " + std::to_string(number)};
+  };
+  std::vector<std::int64_t> stuck;
+  for (int i = 0; i < 12; ++i)
+    stuck.push_back(local.send("stuck" + std::to_string(i) + "@here.test", command(i)));
+  local.performer->wait_for_stuck(6);
+  const Leaf mbox{Leaf::Kind::file, rules.command_user, "/nowhere/box"};
+  CHECK(local.wait_for(local.send("bob@here.test", mbox)) == mail::Verdict::delivered);
+  CHECK(local.performer->stuck() == 6);
+  local.performer->let_go();
+  for (const auto id : stuck)
+    CHECK(local.wait_for(id) == mail::Verdict::delivered);
 }
 
 TEST_CASE("a stuck mailbox does not hold up another's mail", "[delivery][local]") {

@@ -1,5 +1,6 @@
 // Every system call of a delivery into a mailbox fails once: the mail is deferred, and delivered
 // again it stands there once. The calls are replaced for this whole program.
+#include "delivery/local/maildir_quota.h"
 #include "delivery/local/performer.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -23,6 +24,7 @@ namespace {
 
 int calls_left = -1;  // until one fails; below zero: none does
 int failure = EIO;
+bool only_syncs = false;
 
 // Done once, just before the next call of that kind: what another process does there.
 std::function<void()> before_lock, before_rename;
@@ -32,8 +34,8 @@ void meanwhile(std::function<void()>& what) {
     work();
 }
 
-bool fails() {
-  if (calls_left < 0 || calls_left-- > 0)
+bool fails(bool is_sync = false) {
+  if (calls_left < 0 || (only_syncs && !is_sync) || calls_left-- > 0)
     return false;
   errno = failure;
   return true;
@@ -43,7 +45,7 @@ bool fails() {
 
 extern "C" {
 int fsync(int fd) {
-  return fails() ? -1 : static_cast<int>(::syscall(SYS_fsync, fd));
+  return fails(true) ? -1 : static_cast<int>(::syscall(SYS_fsync, fd));
 }
 ssize_t write(int fd, const void* from, size_t size) {
   return fails() ? -1 : ::syscall(SYS_write, fd, from, size);
@@ -153,6 +155,31 @@ TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[
       CHECK(std::filesystem::is_empty(place / "tmp"));
   }
   CHECK(nth > 5);
+}
+
+TEST_CASE("what is taken back from a maildir does not count in its quota", "[delivery][local]") {
+  failure = EIO;
+  bool came_through = false;
+  int nth = 0;
+  for (; !came_through; ++nth) {
+    INFO("sync " << nth);
+    const TemporaryFolder folder;
+    const std::filesystem::path place = folder / "box";
+    REQUIRE(deliver(Target::Kind::maildir, place).verdict == mail::Verdict::delivered);
+    std::ofstream(place / "maildirsize") << "10000000S,1000C\n";
+    only_syncs = true;
+    calls_left = nth;
+    const auto outcome = deliver(Target::Kind::maildir, place);
+    came_through = calls_left >= 0;
+    calls_left = -1;
+    only_syncs = false;
+    CHECK((outcome.verdict == mail::Verdict::delivered) == came_through);
+    const auto size = parse_maildirsize(contents(place / "maildirsize"));
+    REQUIRE(size.has_value());
+    CHECK(size->messages == (came_through ? 1 : 0));
+    CHECK((size->octets > 0) == came_through);
+  }
+  CHECK(nth > 2);  // at least the file and the folder
 }
 
 TEST_CASE("room that was never written at the end of an mbox is cut off", "[delivery][local]") {

@@ -165,6 +165,32 @@ TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside"
   }
 }
 
+// Once all of it is in the database, the log is written anew from its begin.
+TEST_CASE("what an earlier round of the log left behind its end is no lost mail",
+          "[queue][failure]") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() + "/x.db";
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &database) == SQLITE_OK);
+  const auto run = [&](const char* sql) {
+    INFO(sql);
+    REQUIRE(sqlite3_exec(database, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+  };
+  run("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)");
+  for (int i = 0; i < 20; ++i)
+    run("INSERT INTO t VALUES (randomblob(3000))");
+  const auto before = check_log(path + "-wal").value();
+  CHECK(before.valid_frames > 20);
+  CHECK(before.hidden_commits == 0);
+  run("PRAGMA wal_checkpoint(RESTART)");
+  run("INSERT INTO t VALUES (1)");
+  const auto after = check_log(path + "-wal").value();
+  CHECK(after.valid_frames > 0);
+  CHECK(after.valid_frames < before.valid_frames);
+  CHECK(after.hidden_commits == 0);
+  sqlite3_close(database);
+}
+
 TEST_CASE_METHOD(Damaged, "one bad page holds up that message alone", "[queue][failure]") {
   start();
   std::vector<mail::MessageId> ids;

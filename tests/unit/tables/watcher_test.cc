@@ -236,6 +236,44 @@ TEST_CASE("opened again, a table that has become bad is still the one that was g
   CHECK(find(**second, "a") == "b");
 }
 
+// Of users other than root there may be 32 MiB.
+TEST_CASE("a file that is not taken does not count with what tables may have", "[tables]") {
+  if (::geteuid() != 0)
+    return;  // files of several owners
+  constexpr uid_t kAnn = 3001;
+  const TemporaryFolder folder;
+  std::string large;
+  const auto comment = "#" + std::string(1U << 20U, 'x') + "\n";
+  for (int i = 0; i < 20; ++i)
+    large += comment;
+  const auto put = [&](const std::string& path, const std::string& text) {
+    std::ofstream(path + ".new", std::ios::binary) << text;
+    REQUIRE(::chmod((path + ".new").c_str(), 0644) == 0);
+    REQUIRE(::chown((path + ".new").c_str(), kAnn, kAnn) == 0);
+    std::filesystem::rename(path + ".new", path);
+  };
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  std::filesystem::create_directory(folder / "anns");
+  REQUIRE(::chown((folder / "anns").c_str(), kAnn, kAnn) == 0);
+  KeptLog log;
+  Watcher watcher(log, std::chrono::milliseconds(5));
+  put(folder / "anns/one", "a b\n");
+  const auto one = watcher.open("text:" + (folder / "anns/one"), {}, "local.aliases");
+  REQUIRE(find(**one, "a") == "b");
+  put(folder / "anns/one", large + "broken\n");
+  CHECK(comes_true([&] { return log.lines().find("table_kept") != std::string::npos; }));
+  put(folder / "anns/two", large + "a c\n");
+  const auto two = watcher.open("text:" + (folder / "anns/two"), {}, "local.aliases");
+  // While the first one is read once more it has its share of both.
+  CHECK(comes_true([&] { return find(**two, "a") == "c"; }));
+  CHECK(find(**one, "a") == "b");
+  // And two that are taken have both.
+  put(folder / "anns/three", large + "a d\n");
+  const auto three = watcher.open("text:" + (folder / "anns/three"), {}, "local.aliases");
+  CHECK(find(**three, "a") == "error");
+  CHECK(log.lines().find("32 MiB") != std::string::npos);
+}
+
 TEST_CASE("another user's table that is bad from the start stops nobody else's names", "[tables]") {
   if (::geteuid() != 0)
     return;  // files of several owners
