@@ -180,6 +180,11 @@ std::size_t FakeMx::times(const std::string& verb) const {
   return found == heard_.end() ? 0 : found->second;
 }
 
+std::size_t FakeMx::contents() const {
+  const std::lock_guard lock(mutex_);
+  return contents_;
+}
+
 void FakeMx::accept_loop() {
   for (;;) {
     const int socket = ::accept(listener_, nullptr, nullptr);
@@ -243,6 +248,10 @@ void FakeMx::serve(int socket) {
                                     : talk.chunk(std::stoul(command.substr(5)), message.content);
       if (!complete || talk.drops("."))
         return;
+      {
+        const std::lock_guard lock(mutex_);
+        ++contents_;
+      }
       if (!is_data && how.refuses_chunks) {
         talk.say("502 5.5.1 not here\r\n");
         continue;

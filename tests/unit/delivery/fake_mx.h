@@ -51,6 +51,7 @@ class FakeMx {
   std::size_t connections() const;
   std::size_t quits() const;
   std::size_t times(const std::string& verb) const;  // that a command was heard
+  std::size_t contents() const;                      // that were heard to their end
   void stop();                                       // refuses connections from now on
 
  private:
@@ -67,6 +68,7 @@ class FakeMx {
   std::vector<Taken> taken_;
   std::size_t connections_ = 0;
   std::size_t quits_ = 0;
+  std::size_t contents_ = 0;
   std::map<std::string, std::size_t> heard_;
   std::vector<int> open_;
   std::vector<std::thread> threads_;

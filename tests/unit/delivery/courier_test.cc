@@ -1,0 +1,144 @@
+// A courier by itself, on a loop that nothing else uses.
+#include "delivery/courier.h"
+
+#include "fake_mx.h"
+#include "messages.h"
+
+#include "base/blocking_pool.h"
+
+#include <boost/asio/ip/tcp.hpp>
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+using namespace postrider;
+using namespace postrider::delivery;
+
+namespace {
+
+class NoLog : public Log {
+ public:
+  bool enabled(Level) const override { return false; }
+  void write(LogEvent) override {}
+};
+
+// What couriers said, by the site's handle.
+class Told {
+ public:
+  void put(const CourierEvent& event) {
+    const std::lock_guard lock(mutex_);
+    events_.emplace_back(event.courier->site(), event.kind);
+    changed_.notify_all();
+  }
+  bool has(std::uint64_t site, CourierEvent::Kind kind) const {
+    const std::lock_guard lock(mutex_);
+    return has_now(site, kind);
+  }
+  bool wait_for(std::uint64_t site, CourierEvent::Kind kind) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(120), [&] { return has_now(site, kind); });
+  }
+
+ private:
+  bool has_now(std::uint64_t site, CourierEvent::Kind kind) const {
+    return std::find(events_.begin(), events_.end(), std::pair(site, kind)) != events_.end();
+  }
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::pair<std::uint64_t, CourierEvent::Kind>> events_;
+};
+
+struct Couriers {
+  Couriers() {
+    thread = std::thread([this] { loop.run(); });
+  }
+  ~Couriers() {
+    for (const auto& courier : couriers)
+      loop.post([courier] { courier->abort(); });
+    for (const auto& courier : couriers)
+      CHECK(told.wait_for(courier->site(), CourierEvent::Kind::gone));
+    loop.finish();
+    thread.join();
+  }
+  std::shared_ptr<Courier> send(const FakeMx& mx) {
+    CourierOrder order;
+    order.site = couriers.size();
+    Candidate candidate;
+    candidate.endpoint = asio::ip::tcp::endpoint(asio::ip::make_address("127.0.0.1"), mx.port());
+    candidate.address = "127.0.0.1";
+    candidate.remote = "127.0.0.1:" + std::to_string(mx.port());
+    order.candidates = {candidate};
+    order.settings = settings;
+    order.tell = [this](const CourierEvent& event) { told.put(event); };
+    order.sessions = sessions;
+    order.pool = &pool;
+    order.conversions = conversions;
+    order.clock = &clock;
+    order.log = &log;
+    auto courier = std::make_shared<Courier>(loop, std::move(order));
+    couriers.push_back(courier);
+    Job job;
+    job.message = make_message({"a@x.test"});
+    job.recipients = {0};
+    loop.post([courier, job] {
+      courier->start();
+      courier->take(job);
+    });
+    return courier;
+  }
+  void hurry(const std::shared_ptr<Courier>& courier) {
+    loop.post([courier] { courier->hurry(Duration(20)); });
+  }
+
+  SystemClock clock;
+  NoLog log;
+  Told told;
+  std::shared_ptr<Settings> settings = std::make_shared<Settings>();
+  std::shared_ptr<TlsSessions> sessions = std::make_shared<TlsSessions>();
+  std::shared_ptr<MemoryBudget> conversions = std::make_shared<MemoryBudget>(kMostConverting);
+  BlockingPool pool{1};
+  Loop loop{0};
+  std::thread thread;
+  std::vector<std::shared_ptr<Courier>> couriers;
+};
+
+Behaviour silent_at(const std::string& command) {
+  Behaviour behaviour;
+  behaviour.ehlo = "250 mx.test\r\n";  // without PIPELINING nothing goes out behind it
+  behaviour.replies[command] = "";
+  return behaviour;
+}
+
+void wait_until(const std::function<bool()>& came) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  while (!came()) {
+    REQUIRE(std::chrono::steady_clock::now() < end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+}  // namespace
+
+// The host may have the message by then, and would get it again.
+TEST_CASE("who is in a hurry waits behind the content all the same", "[delivery][courier]") {
+  using Kind = CourierEvent::Kind;
+  FakeMx behind(silent_at("."));
+  FakeMx before(silent_at("MAIL"));
+  Couriers couriers;
+  const auto patient = couriers.send(behind);
+  wait_until([&] { return behind.contents() == 1; });
+  couriers.hurry(patient);
+  // Deadlines of one length come in the order in which they are set, or all at one time.
+  for (std::size_t i = 1; i <= 2; ++i) {
+    const auto hurried = couriers.send(before);
+    wait_until([&] { return before.times("MAIL") == i; });
+    couriers.hurry(hurried);
+    CHECK(couriers.told.wait_for(hurried->site(), Kind::gone));
+  }
+  CHECK_FALSE(couriers.told.has(patient->site(), Kind::ended));
+  CHECK_FALSE(couriers.told.has(patient->site(), Kind::gone));
+}
