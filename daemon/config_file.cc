@@ -152,6 +152,13 @@ FileStamp stamp_of(const std::string& path, TimePoint now) {
   return stamp;
 }
 
+Duration FileRest::look(FileStamp stamp, SteadyTime now) {
+  if (stamp.text != seen_.text)
+    since_ = now;
+  seen_ = std::move(stamp);
+  return std::max(seen_.age, std::chrono::duration_cast<Duration>(now - since_));
+}
+
 bool looks_cut(const Loaded& fresh, const Loaded& running) {
   if (!fresh.config || !running.config)
     return false;

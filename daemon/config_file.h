@@ -49,6 +49,17 @@ struct FileStamp {
   Duration age{0};  // since anything about it changed; 0: just now, or the clock went back
 };
 FileStamp stamp_of(const std::string& path, TimePoint now);
+// For how long a file has been as it is: by its age, or since it was seen so, whatever its clock.
+class FileRest {
+ public:
+  FileRest(FileStamp seen, SteadyTime now) : seen_(std::move(seen)), since_(now) {}
+  Duration look(FileStamp stamp, SteadyTime now);
+  const FileStamp& seen() const { return seen_; }
+
+ private:
+  FileStamp seen_;
+  SteadyTime since_;
+};
 // Taking it up in place of the other needs a second look: it may be half written.
 bool looks_cut(const Loaded& fresh, const Loaded& running);
 

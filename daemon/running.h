@@ -164,8 +164,8 @@ class Running {
   std::unique_ptr<DropFolder> drop_;
   // A reload that was asked for, and waits for the file to stay as it is.
   struct Reload {
-    SteadyTime asked, since, look;
-    FileStamp stamp;
+    SteadyTime asked, look;
+    FileRest file;
   };
   std::optional<Reload> reload_;
   // Of a stop, for the thread that ends it when its time is over.

@@ -42,7 +42,7 @@ void Running::ask_for_reload() {
     log_->write(LogEvent(Level::error, "log_not_reopened").add("error", error.what()));
   }
   if (!reload_)
-    reload_ = Reload{now, now, now, stamp_of(loaded_.file, clock_.now())};
+    reload_ = Reload{now, now, {stamp_of(loaded_.file, clock_.now()), now}};
 }
 
 // A file that is being written is not what anybody wants: it may be empty, or end before its
@@ -50,19 +50,14 @@ void Running::ask_for_reload() {
 void Running::reload_if_settled() {
   const auto now = clock_.steady();
   const auto again = [&](Duration wait) { reload_->look = now + wait; };
-  auto stamp = stamp_of(loaded_.file, clock_.now());
-  if (stamp.text != reload_->stamp.text)
-    reload_->since = now;
-  reload_->stamp = stamp;
-  const auto still =
-      std::max(stamp.age, std::chrono::duration_cast<Duration>(now - reload_->since));
+  const auto still = reload_->file.look(stamp_of(loaded_.file, clock_.now()), now);
   const bool is_late = now - reload_->asked >= kLongestWait;
   if (still < kSettled && !is_late)
     return again(kSettled - still);
   auto fresh = load_config(loaded_.file);
   if (still < kSettledIfCut && looks_cut(fresh, loaded_) && !is_late)
     return again(std::min(kSettled, kSettledIfCut - still));
-  if (stamp_of(loaded_.file, clock_.now()).text != stamp.text && !is_late)
+  if (stamp_of(loaded_.file, clock_.now()).text != reload_->file.seen().text && !is_late)
     return again(kSettled);
   reload_.reset();
   if (is_late && still < kSettled) {

@@ -38,6 +38,19 @@ struct Folder {
 
 }  // namespace
 
+TEST_CASE("a file rests since its last change, whatever its clock says", "[config][unit]") {
+  using std::chrono::milliseconds;
+  const SteadyTime asked{std::chrono::hours(1)};
+  FileRest file({"one", Duration(0)}, asked);
+  CHECK(file.look({"one", Duration(0)}, asked + milliseconds(400)) == Duration(400));
+  CHECK(file.look({"one", Duration(5000)}, asked + milliseconds(500)) == Duration(5000));
+  // Changed while a reload waits: that has to wait anew.
+  CHECK(file.look({"two", Duration(0)}, asked + milliseconds(900)) == Duration(0));
+  CHECK(file.look({"two", Duration(0)}, asked + milliseconds(1500)) == Duration(600));
+  CHECK(file.look({"three", Duration(20)}, asked + milliseconds(2000)) == Duration(20));
+  CHECK(file.look({"three", Duration(0)}, asked + milliseconds(3100)) == Duration(1100));
+}
+
 TEST_CASE("what can be understood of a broken file counts for who must go on", "[config][unit]") {
   const auto read = [](std::string_view text) {
     const auto no_file = [](const std::string&) -> Result<std::string> {
