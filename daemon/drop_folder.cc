@@ -28,8 +28,7 @@ namespace {
 
 constexpr std::size_t kMostInAPass = 1000;
 constexpr std::size_t kChunk = 256U << 10U;
-constexpr Duration kLookAgain{std::chrono::seconds(60)};
-constexpr Duration kLookSoon{std::chrono::seconds(2)};  // after trouble that may pass
+constexpr Duration kWaitForOurs{std::chrono::seconds(60)};
 // Looking at very many names takes its time: nobody can make us do nothing else. A millisecond of
 // rest for so many of them.
 constexpr std::size_t kNamesForARest = 50;
@@ -238,13 +237,14 @@ Result<void> remove_for_good(const FileDescriptor& folder, const std::string& na
 
 struct DropFolder::State {
   State(Loop& loop_, BlockingPool& pool_, queue::Queue& queue_, const Clock& clock_, Log& log_,
-        SubmitSettings settings_)
+        SubmitSettings settings_, const Rests& rests_)
       : loop(loop_),
         pool(pool_),
         queue(queue_),
         clock(clock_),
         log(log_),
         settings(std::move(settings_)),
+        rests(rests_),
         watch(loop_.context()),
         look_again(loop_.deadlines(),
                    [this] {
@@ -259,6 +259,7 @@ struct DropFolder::State {
   const Clock& clock;
   Log& log;
   SubmitSettings settings;
+  const Rests rests;
   FileDescriptor folder;
   Descriptor watch;
   Signal wake;
@@ -322,7 +323,7 @@ void DropFolder::State::look_later(bool soon) {
   if (look_again.is_set() && (looks_soon || !soon))
     return;
   looks_soon = soon;
-  look_again.set(soon ? kLookSoon : kLookAgain);
+  look_again.set(soon ? rests.short_one : rests.usual);
 }
 
 DropFolder::State::End DropFolder::State::pass_over(const std::string& name) {
@@ -359,7 +360,7 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
 // The others go on.
 DropFolder::State::End DropFolder::State::wait(const std::string& name, const Error& error) {
   if (waiting.size() < kMostPassed)
-    waiting[name] = clock.steady() + kLookAgain;
+    waiting[name] = clock.steady() + kWaitForOurs;
   if (told.size() < kMostTold && told.insert(error.describe()).second)
     log.write(
         LogEvent(Level::error, "drop-waits").add("file", name).add("error", error.describe()));
@@ -682,10 +683,17 @@ Result<std::unique_ptr<DropFolder>> DropFolder::open(const std::string& spool, L
                                                      BlockingPool& pool, queue::Queue& queue,
                                                      const Clock& clock, Log& log,
                                                      SubmitSettings settings) {
+  return open(spool, loop, pool, queue, clock, log, std::move(settings), Rests());
+}
+
+Result<std::unique_ptr<DropFolder>> DropFolder::open(const std::string& spool, Loop& loop,
+                                                     BlockingPool& pool, queue::Queue& queue,
+                                                     const Clock& clock, Log& log,
+                                                     SubmitSettings settings, const Rests& rests) {
   auto folder = make_drop_folder(spool);
   if (!folder)
     return folder.error().during("drop folder");
-  auto state = std::make_shared<State>(loop, pool, queue, clock, log, std::move(settings));
+  auto state = std::make_shared<State>(loop, pool, queue, clock, log, std::move(settings), rests);
   state->folder = std::move(*folder);
   FileDescriptor watch(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   // Without it (no watches left) the folder is still looked at every minute.

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/result.h"
+#include "base/time.h"
 #include "daemon/submit_server.h"
 
 #include <cstdint>
@@ -30,11 +31,20 @@ namespace postrider::daemon {
 
 class DropFolder {
  public:
+  // Until the next look, if nothing is put there before.
+  struct Rests {
+    Duration usual{std::chrono::seconds(60)};
+    Duration short_one{std::chrono::seconds(2)};  // after trouble that may pass
+  };
   // Makes the folder, or refuses one that is not ours. Lets other users pass through the spool.
   static Result<std::unique_ptr<DropFolder>> open(const std::string& spool, Loop& loop,
                                                   BlockingPool& pool, queue::Queue& queue,
                                                   const Clock& clock, Log& log,
                                                   SubmitSettings settings);
+  static Result<std::unique_ptr<DropFolder>> open(const std::string& spool, Loop& loop,
+                                                  BlockingPool& pool, queue::Queue& queue,
+                                                  const Clock& clock, Log& log,
+                                                  SubmitSettings settings, const Rests& rests);
   ~DropFolder();
   void start();  // takes what lies there, then watches; on the loop's thread, or before it runs
   void stop();   // on the loop's thread

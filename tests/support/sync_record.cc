@@ -27,6 +27,7 @@ std::mutex mutex;
 bool is_recording = false;
 std::uint64_t calls = 0;
 std::map<Inode, History> histories;
+std::map<Inode, unsigned> failures;  // to come
 
 Inode inode_of(const struct stat& about) {
   return {about.st_dev, about.st_ino};
@@ -47,6 +48,19 @@ void remember_of(int fd, std::uint64_t History::*what) {
     struct stat about {};
     if (::fstat(fd, &about) == 0)
       histories[inode_of(about)].*what = now;
+  });
+}
+
+// Of what had to be synced there still.
+void remember_all_of(int fd) {
+  remember([&](std::uint64_t now) {
+    struct stat about {};
+    if (::fstat(fd, &about) != 0)
+      return;
+    for (auto& [inode, history] : histories)
+      if (inode.first == about.st_dev &&
+          (history.written > history.synced || history.changed > history.synced))
+        history.synced = now;
   });
 }
 
@@ -111,6 +125,18 @@ ssize_t wrote(int fd, ssize_t octets) {
   return octets;
 }
 
+bool is_to_fail(int fd) {
+  const std::lock_guard lock(mutex);
+  struct stat about {};
+  if (failures.empty() || ::fstat(fd, &about) != 0)
+    return false;
+  const auto found = failures.find(inode_of(about));
+  if (found == failures.end() || found->second == 0)
+    return false;
+  --found->second;
+  return true;
+}
+
 int synced(int fd, int done) {
   if (done == 0)
     remember_of(fd, &History::synced);
@@ -121,10 +147,20 @@ int synced(int fd, int done) {
 
 extern "C" {
 int fsync(int fd) {
+  if (is_to_fail(fd)) {
+    errno = EIO;
+    return -1;
+  }
   return synced(fd, static_cast<int>(::syscall(SYS_fsync, fd)));
 }
 int fdatasync(int fd) {
   return synced(fd, static_cast<int>(::syscall(SYS_fdatasync, fd)));
+}
+int syncfs(int fd) noexcept {
+  const auto done = static_cast<int>(::syscall(SYS_syncfs, fd));
+  if (done == 0)
+    remember_all_of(fd);
+  return done;
 }
 ssize_t write(int fd, const void* from, size_t size) {
   return wrote(fd, ::syscall(SYS_write, fd, from, size));
@@ -201,6 +237,14 @@ SyncRecord::SyncRecord() {
 SyncRecord::~SyncRecord() {
   const std::lock_guard lock(mutex);
   is_recording = false;
+  failures.clear();
+}
+
+void SyncRecord::fail(const std::string& path, unsigned times) {
+  const std::lock_guard lock(mutex);
+  struct stat about {};
+  if (::stat(path.c_str(), &about) == 0)
+    failures[inode_of(about)] = times;
 }
 
 std::string SyncRecord::lack(const std::string& path) {

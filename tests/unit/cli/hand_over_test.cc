@@ -7,7 +7,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <filesystem>
+#include <unistd.h>
 
 namespace postrider::cli {
 namespace {
@@ -61,6 +63,56 @@ TEST_CASE("a message in the drop folder outlives a power cut", "[cli]") {
   header.size = content.size();
   const SyncRecord record;
   REQUIRE(drop_message(folder.path(), header, content));
+  REQUIRE(count_in(drop) == 1);
+  CHECK(SyncRecord::lack_of_renamed(fs::directory_iterator(drop)->path()).empty());
+}
+
+namespace {
+
+// As another user, if we are root, and where a relative path leads.
+class Elsewhere {
+ public:
+  explicit Elsewhere(const std::string& folder) {
+    REQUIRE(::chdir(folder.c_str()) == 0);
+    if (::geteuid() == 0)
+      REQUIRE(::seteuid(65534) == 0);
+  }
+  ~Elsewhere() {
+    if (::getuid() == 0)
+      (void)!::seteuid(0);
+    fs::current_path(before_);
+  }
+  Elsewhere(const Elsewhere&) = delete;
+  Elsewhere& operator=(const Elsewhere&) = delete;
+
+ private:
+  const fs::path before_ = fs::current_path();
+};
+
+}  // namespace
+
+// Users may write there and not read, so they cannot sync the folder by itself.
+TEST_CASE("a message in a drop folder that its sender cannot read outlives a power cut", "[cli]") {
+  const TemporaryFolder folder;
+  const auto drop = daemon::drop_folder_path(folder.path());
+  fs::permissions(folder.path(), fs::perms(0711));
+  fs::create_directory(drop);
+  fs::permissions(drop, fs::perms(03733));
+  if (::geteuid() != 0)
+    fs::permissions(drop, fs::perms(0333));
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"you@there.test"};
+  ContentStore content;
+  REQUIRE(content.append("x\n"));
+  header.size = content.size();
+  const SyncRecord record;
+  {
+    const Elsewhere there(folder.path());
+    CHECK(::open("drop", O_RDONLY | O_DIRECTORY) < 0);
+    REQUIRE(drop_message(".", header, content));
+  }
+  fs::permissions(drop, fs::perms(0700));
   REQUIRE(count_in(drop) == 1);
   CHECK(SyncRecord::lack_of_renamed(fs::directory_iterator(drop)->path()).empty());
 }

@@ -3,6 +3,7 @@
 #include "daemon/control_service.h"
 #include "daemon/drop_file.h"
 #include "daemon/drop_folder.h"
+#include "tests/support/sync_record.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
@@ -52,12 +53,19 @@ std::size_t times(const std::string& text, const std::string& part) {
   return found;
 }
 
+// Then only what wakes it makes it look.
+DropFolder::Rests rests_long() {
+  DropFolder::Rests rests;
+  rests.usual = std::chrono::hours(1);
+  return rests;
+}
+
 struct DropDoor : Doors {
   std::string drop = spool + "/drop";
   std::unique_ptr<DropFolder> watcher;
 
-  DropDoor() {
-    auto opened = DropFolder::open(spool, loop, *pool, *queue, clock, log, settings());
+  explicit DropDoor(const DropFolder::Rests& rests = {}) {
+    auto opened = DropFolder::open(spool, loop, *pool, *queue, clock, log, settings(), rests);
     REQUIRE(opened);
     watcher = std::move(*opened);
   }
@@ -346,7 +354,7 @@ TEST_CASE("a file is known by its user and not by its name alone", "[daemon][uni
 }
 
 TEST_CASE("new limits count for what waits because of the old ones", "[daemon][unit]") {
-  DropDoor door;
+  DropDoor door(rests_long());
   std::promise<void> asked;
   auto limited = settings();
   limited.admit = [&, is_first = true](std::uint64_t, std::size_t) mutable {
@@ -362,6 +370,25 @@ TEST_CASE("new limits count for what waits because of the old ones", "[daemon][u
   door.start();
   asked.get_future().wait();
   door.on_loop([&] { door.watcher->reconfigure(settings()); });
+  CHECK(door.wait_for(1));
+  CHECK(door.wait_until_empty());
+}
+
+TEST_CASE("who is at a limit is asked for again at the next look", "[daemon][unit]") {
+  DropFolder::Rests rests;
+  rests.usual = Duration(20);
+  rests.short_one = std::chrono::hours(1);
+  DropDoor door(rests);
+  auto limited = settings();
+  limited.admit = [times = 0](std::uint64_t, std::size_t) mutable {
+    SubmitAnswer later;
+    later.exit_code = EX_TEMPFAIL;
+    later.error = "later";
+    return ++times > 3 ? std::nullopt : std::optional(later);
+  };
+  door.watcher->reconfigure(limited);
+  door.put("msg.a", file_text("x\n"));
+  door.start();
   CHECK(door.wait_for(1));
   CHECK(door.wait_until_empty());
 }
@@ -396,6 +423,24 @@ TEST_CASE("what nobody wants any more goes after its time, and not before", "[da
   CHECK(there("msg.x.bad"));
   REQUIRE(scan_drop_folder(*folder, now + (7 * 24 + 1) * hour, 10));
   CHECK_FALSE(there("msg.x.bad"));
+}
+
+TEST_CASE("after trouble that passes the folder is soon looked at again", "[daemon][unit]") {
+  auto rests = rests_long();
+  rests.short_one = Duration(20);
+  DropDoor door(rests);
+  door.start();
+  door.put("msg.a", file_text("x\n"));
+  REQUIRE(door.wait_for(1));
+  REQUIRE(door.wait_until_empty());
+  REQUIRE(replace_file(door.drop + "/tmp.b", file_text("x\n"), 0640));
+  const SyncRecord record;
+  // More often than it is woken by the file's names: ours and the one that we give it.
+  SyncRecord::fail(door.drop, 6);
+  fs::rename(door.drop + "/tmp.b", door.drop + "/msg.b");
+  CHECK(door.wait_for(2));
+  CHECK(door.wait_until_empty());
+  CHECK(times(door.log.text(), "drop-failed") == 6);
 }
 
 TEST_CASE("users take turns, each with the oldest first", "[daemon][unit]") {
@@ -623,7 +668,7 @@ TEST_CASE("mail in the drop folder is listed and counted with the queue's", "[da
 }
 
 TEST_CASE("a drop folder tells why a user's mail waits", "[daemon][unit]") {
-  DropDoor door;
+  DropDoor door(rests_long());
   auto limited = settings();
   std::promise<void> asked;
   limited.admit = [&, is_first = true](std::uint64_t, std::size_t) mutable {
