@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace postrider::smtpd::auth {
@@ -16,6 +17,9 @@ namespace {
 
 constexpr std::uint32_t kMostSalt = 256;   // octets
 constexpr std::uint32_t kMostNonce = 256;  // of the server's part
+constexpr std::size_t kMostDomains = 256;
+constexpr auto kAskAgain = std::chrono::hours(24);
+constexpr auto kAskAgainSoon = std::chrono::hours(1);  // where nothing was learned
 
 template <class Number>
 bool read_number(std::string_view text, Number& number) {
@@ -80,11 +84,53 @@ std::uint64_t Challenges::tag_of(std::string_view what, std::string_view name) c
   return tag | 1U;
 }
 
-bool Challenges::learn(std::string_view account, std::string_view first, std::string_view challenge,
+std::string Challenges::account_of(std::string_view name) const {
+  auto account = ascii_lower(name);
+  const auto at = account.find('@');
+  if (domains_ == Domains::ignored)
+    account.resize(std::min(at, account.size()));
+  else if (at == account.npos && !realm_.empty())
+    account += "@" + realm_;
+  return account;
+}
+
+std::string Challenges::other_spelling(std::string_view name, SteadyTime now) {
+  const auto at = name.find('@');
+  const auto local_part = std::string(name.substr(0, at));
+  if (local_part.empty() || name.find_first_of(",=") != name.npos)
+    return {};
+  const auto pause = domains_ == Domains::unknown ? kAskAgainSoon : kAskAgain;
+  if (!asked_ || now - *asked_ >= pause) {
+    asked_ = now;
+    return local_part + "@" + encode_hex(random_bytes(8)) + ".invalid";
+  }
+  const bool may_tell_realm = domains_ == Domains::count && realm_.empty() && at != name.npos;
+  if (may_tell_realm && tried_.size() < kMostDomains &&
+      tried_.insert(ascii_lower(name.substr(at + 1))).second)
+    return local_part;
+  return {};
+}
+
+bool Challenges::learn_spelling(std::string_view name, std::string_view spelling,
+                                std::string_view challenge) {
+  const auto seen = parse_server_first(challenge);
+  const auto known = accounts_.find(tag_of("challenge", account_of(name)));
+  const bool is_same =
+      seen && known != accounts_.end() && known->second.salt == tag_of("salt", seen->salt);
+  if (spelling.find('@') != spelling.npos) {
+    // Another salt may be another account's, or a fresh one.
+    const auto found = is_same ? Domains::ignored : challenge.empty() ? Domains::count : domains_;
+    return std::exchange(domains_, found) != found;
+  }
+  const auto domain = ascii_lower(name.substr(name.find('@') + 1));
+  return is_same && std::exchange(realm_, domain) != domain;
+}
+
+bool Challenges::learn(std::string_view name, std::string_view first, std::string_view challenge,
                        Duration took) {
   const auto seen = parse_server_first(challenge);
   const auto nonce = nonce_of(first);
-  const auto tag = tag_of("challenge", account);
+  const auto tag = tag_of("challenge", account_of(name));
   const auto at = accounts_.find(tag);
   if (!seen || !nonce || nonce->size() > seen->nonce_size ||
       seen->nonce_size - nonce->size() > kMostNonce ||
@@ -127,16 +173,17 @@ Challenges::Form Challenges::form_for(std::string_view account) const {
   return form;
 }
 
-std::string Challenges::make_up(std::string_view account, std::string_view first) const {
+std::string Challenges::make_up(std::string_view name, std::string_view first) const {
   const auto nonce = nonce_of(first);
   if (!nonce)
     return {};
+  const auto account = account_of(name);
   const auto form = form_for(account);
   std::string salt;
   if (form.salts == Salts::fresh)
     salt = random_bytes(form.salt_size);
   for (int part = 0; salt.size() < form.salt_size; ++part)
-    salt += hmac_sha256(secret_, "salt " + std::to_string(part) + " " + std::string(account));
+    salt += hmac_sha256(secret_, "salt " + std::to_string(part) + " " + account);
   salt.resize(form.salt_size);
   return "r=" + std::string(*nonce) + server_nonce(form.nonce_size) + ",s=" + encode_base64(salt) +
          ",i=" + std::to_string(form.iterations);
@@ -158,6 +205,10 @@ Duration Challenges::hold() const {
 
 std::string Challenges::save() const {
   std::string out;
+  if (domains_ != Domains::unknown)
+    out += domains_ == Domains::ignored ? "domains ignored\n" : "domains count\n";
+  if (!realm_.empty())
+    out += "realm " + realm_ + "\n";
   for (const auto& [tag, form] : accounts_) {
     out += std::to_string(tag);
     for (const auto number : {form.salt_size, form.nonce_size, form.iterations})
@@ -171,6 +222,12 @@ std::string Challenges::save() const {
 void Challenges::restore(std::string_view text) {
   for (const auto line : split(text, '\n')) {
     const auto words = split(line, ' ');
+    if (words.size() == 2 && words[0] == "domains")
+      domains_ = words[1] == "ignored" ? Domains::ignored
+                 : words[1] == "count" ? Domains::count
+                                       : Domains::unknown;
+    if (words.size() == 2 && words[0] == "realm")
+      realm_ = words[1];
     std::uint32_t took = 0;
     std::uint64_t tag = 0;
     Form form;

@@ -5,11 +5,22 @@
 // is another each time (Dovecot, where it keeps the password itself), and how long it takes. A name
 // that is not known is like one of the accounts seen, always the same one, so that each form is
 // as frequent as among those. Accounts are kept as tags, which without the secret name nobody.
+//
+// Which spellings of a name are one account, and so have one salt, is the server's business, too.
+// Dovecot's usual forms of a name (auth_username_format) are the lower case of all of it, "%Lu",
+// perhaps with a realm where it has no domain (auth_default_realm), and of what stands before the
+// "@", "%Ln". Made-up salts that follow another form than the users' would tell them apart: too
+// many salts for one name under "%Ln", one salt too few under "%Lu". From a name that exists the
+// form can be learned: with a domain that nobody has it is the same account under "%Ln" only, and
+// without its domain only where that is the realm. Before anybody who exists has been seen it is
+// Dovecot's own.
 #pragma once
 
 #include "base/time.h"
 
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -25,12 +36,17 @@ class Challenges {
 
   void set_secret(std::string secret) { secret_ = std::move(secret); }
 
-  // The server's challenge for this account's first message, `took` after it. True: there is more
-  // to keep than before.
-  bool learn(std::string_view account, std::string_view first, std::string_view challenge,
+  // The server's challenge for the first message of this name, `took` after it. True: there is more
+  // to keep than before. Names here and below: as they were sent.
+  bool learn(std::string_view name, std::string_view first, std::string_view challenge,
              Duration took);
+  // How else to name somebody who exists, to learn what that is to the server; empty: that is
+  // known, or was asked for not long ago.
+  std::string other_spelling(std::string_view name, SteadyTime now);
+  // What the server says to that, as its challenge; empty: it refuses. True as above.
+  bool learn_spelling(std::string_view name, std::string_view spelling, std::string_view challenge);
   // A challenge for the client's first message; empty: no server would answer that with one.
-  std::string make_up(std::string_view account, std::string_view first) const;
+  std::string make_up(std::string_view name, std::string_view first) const;
   // How long after the client's message a challenge is sent, real or not: then those that are to
   // come have come, and the time tells nothing. Four times what the server took for half of the
   // accounts, in steps of two: no single name changes it, however slowly the server finds that.
@@ -57,9 +73,14 @@ class Challenges {
   };
   std::uint64_t tag_of(std::string_view what, std::string_view name) const;
   Form form_for(std::string_view account) const;
+  std::string account_of(std::string_view name) const;
 
   std::string secret_;
   std::unordered_map<std::uint64_t, Form> accounts_;
+  enum class Domains : std::uint8_t { unknown, count, ignored } domains_ = Domains::unknown;
+  std::string realm_;            // of names without a domain; empty: none is known
+  std::set<std::string> tried_;  // domains, whether one of them is that
+  std::optional<SteadyTime> asked_;
 };
 
 }  // namespace postrider::smtpd::auth

@@ -63,12 +63,19 @@ std::string account_of(std::string_view user) {
 
 // The first message of SCRAM at Dovecot, whose answer is waited for beside the client.
 struct ServiceExchange::Inquiry {
-  Inquiry(std::shared_ptr<Service::Impl> service_, Loop& loop, const std::string& path)
-      : service(std::move(service_)), dovecot(loop, path), asked(service->clock.steady()) {}
+  Inquiry(std::shared_ptr<Service::Impl> service_, Loop& loop_, const std::string& path_)
+      : service(std::move(service_)),
+        loop(loop_),
+        path(path_),
+        dovecot(loop, path),
+        asked(service->clock.steady()) {}
 
   const std::shared_ptr<Service::Impl> service;
+  Loop& loop;
+  const std::string path;
   Dovecot dovecot;
-  std::string account;
+  std::string name;      // as the client has sent it
+  std::string spelling;  // another of that to ask for afterwards
   const SteadyTime asked;
   std::optional<Result<DovecotReply>> reply;
   Signal answered;
@@ -301,13 +308,13 @@ Task<Answer> ServiceExchange::relay_scram_first(Question question) {
   Duration hold;
   {
     const std::lock_guard lock(service_.mutex);
-    answer.challenge = service_.challenges.make_up(account_, question.secret);
+    answer.challenge = service_.challenges.make_up(question.user, question.secret);
     hold = service_.challenges.hold();
   }
   if (answer.challenge.empty())
     co_return answer_of(Verdict::refused);
   inquiry_ = std::make_shared<Inquiry>(kept_, loop_, tables_->settings.dovecot);
-  inquiry_->account = account_;
+  inquiry_->name = question.user;
   DovecotRequest request;
   request.mechanism = attempt_.mechanism;
   request.client = attempt_.client.str();
@@ -344,15 +351,36 @@ Task<void> ServiceExchange::open(std::shared_ptr<Refuser> refuser) {
 Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request) {
   auto& service = *inquiry->service;
   const auto first = request.initial.value_or("");
+  auto again = request;
   auto reply = co_await inquiry->dovecot.begin(std::move(request));
   const auto took = std::chrono::ceil<Duration>(service.clock.steady() - inquiry->asked);
   if (reply && reply->kind == DovecotReply::Kind::go_on) {
     const std::lock_guard lock(service.mutex);
-    if (service.challenges.learn(inquiry->account, first, reply->data, took))
+    if (service.challenges.learn(inquiry->name, first, reply->data, took))
       service.is_dirty = true;
+    inquiry->spelling = service.challenges.other_spelling(inquiry->name, service.clock.steady());
   }
   inquiry->reply = std::move(reply);
   inquiry->answered.set();
+  if (!inquiry->spelling.empty())
+    co_await ask_spelling(std::move(inquiry), std::move(again));
+}
+
+// Beside what the client does: it neither waits for this nor learns of it.
+Task<void> ServiceExchange::ask_spelling(std::shared_ptr<Inquiry> inquiry, DovecotRequest request) {
+  auto& service = *inquiry->service;
+  Dovecot dovecot(inquiry->loop, inquiry->path);
+  request.client.clear();
+  request.initial = "n,,n=" + inquiry->spelling + ",r=" + encode_hex(random_bytes(12));
+  const auto reply = co_await dovecot.begin(std::move(request));
+  const bool is_told = reply && (reply->kind == DovecotReply::Kind::go_on ||
+                                 reply->kind == DovecotReply::Kind::refused);
+  if (!is_told)
+    co_return;
+  const auto challenge = reply->kind == DovecotReply::Kind::go_on ? reply->data : "";
+  const std::lock_guard lock(service.mutex);
+  if (service.challenges.learn_spelling(inquiry->name, inquiry->spelling, challenge))
+    service.is_dirty = true;
 }
 
 // The proof for a challenge of ours. When Dovecot refuses a wrong one for its own depends on a

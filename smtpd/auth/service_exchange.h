@@ -29,6 +29,7 @@ class ServiceExchange : public Exchange {
   Task<Answer> relay(Question question);
   struct Inquiry;
   static Task<void> inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
+  static Task<void> ask_spelling(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
   struct Refuser;
   static Task<void> open(std::shared_ptr<Refuser> refuser);
   Task<Answer> relay_scram_first(Question question);

@@ -748,6 +748,38 @@ class Dovecot(Submission):
             server.restart()
             self.assertEqual(self.forms_of(server, others), {user: forms[user] for user in others})
 
+    def salts_of(self, server, names):
+        salts = []
+        for name in names:
+            with self.clear(server) as client:
+                reply = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={name},r=abc"), 334)
+                salts.append(base64.b64decode(reply.text).decode().split(",")[1])
+        return salts
+
+    def test_X13_salts_follow_the_form_that_Dovecot_gives_to_names(self):
+        """X13 spellings of one name have one salt, whether it exists or not, where Dovecot has it so"""
+        keys = ("{SCRAM-SHA-256}4096," + b64(b"s" * 16) + "," + b64(b"k" * 32) + "," + b64(b"l" * 32))
+        for name, user, setting, same in (
+                ("whole", ANNA, "", [0, 1, 2, 1]),
+                ("realm", ANNA, "auth_default_realm = us.example", [0, 0, 2, 0]),
+                ("local", "anna", "auth_username_format = %Ln", [0, 0, 0, 0])):
+            folder = self.own_folder(f"form-{name}")
+            dovecot = self.using(RealDovecot(folder / "d", users=f"{user}:{keys}::::::\n", more=setting))
+            server = self.using(self.make_server(
+                f"form-{name}", dovecot=str(dovecot.socket), mechanisms=["PLAIN", "SCRAM-SHA-256"],
+                tries_per_client=10000, tries_per_account=10000, failure_delay="0s"))
+            server.start()
+
+            def alike(name, server=server):
+                salts = self.salts_of(server, [name, f"{name}@us.example", f"{name}@b.example",
+                                               f"{name.upper()}@US.example"])
+                return [salts.index(salt) for salt in salts]
+            # It is learned from those who exist.
+            wait.until(lambda: alike("anna") == same and alike("ghost") == same,
+                       lambda: f"{name}: {alike('anna')} {alike('ghost')}")
+            server.restart()
+            self.assertEqual(alike("spook"), same)
+
     def scripted(self, name, users, held=()):
         """A server, and what it asks about passwords"""
         path = self.own_folder(name) / "auth"
@@ -991,7 +1023,7 @@ class FakeDovecot:
 
 
 class RealDovecot:
-    def __init__(self, folder, delay=0, users=f"{ANNA}:{{PLAIN}}secret::::::\n"):
+    def __init__(self, folder, delay=0, users=f"{ANNA}:{{PLAIN}}secret::::::\n", more=""):
         folder.mkdir()
         me = pwd.getpwuid(os.getuid()).pw_name
         self.socket = folder / "run" / "auth-client"
@@ -1010,6 +1042,7 @@ default_internal_group = {me}
 auth_mechanisms = plain login scram-sha-256
 auth_failure_delay = {delay}
 auth_verbose = yes
+{more}
 passdb {{
   driver = passwd-file
   args = {folder}/passwd

@@ -1,4 +1,5 @@
 #include "base/base64.h"
+#include "base/digest.h"
 #include "base/text.h"
 #include "smtpd/auth/challenges.h"
 #include "smtpd/auth/guard.h"
@@ -13,6 +14,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 using namespace postrider;
 using namespace postrider::smtpd::auth;
@@ -239,6 +241,78 @@ TEST_CASE("made-up challenges look like those of another server", "[smtpd][auth]
     for (const char* first : {"", "n,,n=a", "n,,r=abc", "n,,n=a,x=abc", "n,,m=x,n=a,r=abc"})
       CHECK(challenges.make_up("ghost", first).empty());
   }
+}
+
+TEST_CASE("made-up salts follow the spelling of names as users' do", "[smtpd][auth]") {
+  // How a server sees a name; the salt of a user is made of that.
+  enum class Format { whole, before_at, with_realm };
+  const auto format = GENERATE(Format::whole, Format::before_at, Format::with_realm);
+  const auto account = [format](std::string name) {
+    name = ascii_lower(name);
+    if (format == Format::before_at)
+      name.resize(std::min(name.find('@'), name.size()));
+    if (format == Format::with_realm && name.find('@') == name.npos)
+      name += "@a.example";
+    return name;
+  };
+  const std::set<std::string> users = {account("anna@a.example"), account("bert"),
+                                       account("cleo@b.example")};
+  const auto challenge = [&](const std::string& name) {
+    return users.contains(account(name))
+               ? server_first(64, sha256(account(name)).substr(0, 16), 4096)
+               : std::string();
+  };
+  auto challenges = with_secret();
+  // The way of service_exchange.cc.
+  SteadyTime now{};
+  for (const char* name : {"bert", "cleo@b.example", "Anna@a.example", "anna@a.example", "bert"}) {
+    challenges.learn(name, kFirst, challenge(name), Duration(1));
+    const auto spelling = challenges.other_spelling(name, now);
+    if (!spelling.empty())
+      challenges.learn_spelling(name, spelling, challenge(spelling));
+  }
+  const auto check = [&](const Challenges& made_by) {
+    const std::vector<std::string> after = {"", "@a.example", "@b.example", "@A.example", "@"};
+    for (const std::string& one : after)
+      for (const std::string& other : after) {
+        INFO(one << " " << other);
+        const auto salt = look(made_by, "ghost" + one).salt;
+        CHECK((salt == look(made_by, "Ghost" + other).salt) ==
+              (account("ghost" + one) == account("ghost" + other)));
+        CHECK(salt != look(made_by, "spook" + other).salt);
+      }
+    // A name that only looks like it is another to the server.
+    CHECK(look(made_by, "ghost").salt != look(made_by, "\xef\xbd\x87host").salt);
+  };
+  check(challenges);
+  auto later = with_secret();
+  later.restore(challenges.save());
+  check(later);
+}
+
+TEST_CASE("the server is asked about spellings now and then only", "[smtpd][auth]") {
+  auto challenges = with_secret();
+  const auto text = server_first(64, "0123456789abcdef", 4096);
+  SteadyTime now{};
+  challenges.learn("anna@a.example", kFirst, text, Duration(1));
+  const auto first = challenges.other_spelling("anna@a.example", now);
+  CHECK(first.starts_with("anna@"));
+  CHECK(first.ends_with(".invalid"));
+  for (const char* name : {"anna@a.example", "bert"})
+    CHECK(challenges.other_spelling(name, now).empty());
+  // Another salt, that of somebody else or a fresh one, says nothing, and it is asked again.
+  challenges.learn_spelling("anna@a.example", first, server_first(64, "fedcba9876543210", 4096));
+  CHECK(challenges.other_spelling("anna@a.example", now + hours(1)).ends_with(".invalid"));
+  CHECK(challenges.learn_spelling("anna@a.example", first, ""));
+  CHECK_FALSE(challenges.learn_spelling("anna@a.example", first, ""));
+  now += hours(1);
+  CHECK(challenges.other_spelling("bert", now).empty());
+  CHECK(challenges.other_spelling("anna@a.example", now) == "anna");
+  CHECK(challenges.other_spelling("cleo@A.example", now).empty());  // that domain is not it
+  CHECK(challenges.other_spelling("cleo@b.example", now) == "cleo");
+  CHECK(challenges.other_spelling("anna@a.example", now + hours(24)).ends_with(".invalid"));
+  for (const char* name : {"", "@a.example", "a,b", "a=b"})
+    CHECK(challenges.other_spelling(name, now + hours(1000)).empty());
 }
 
 TEST_CASE("what another server says wrongly teaches nothing", "[smtpd][auth]") {
