@@ -159,12 +159,15 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
         remove_if_old(folder, name, now, scan.removed);
       continue;
     }
+    struct stat about {};
     if (name.starts_with(kDropTaken)) {
       scan.is_whole = scan.taken.size() < kMostTaken;
       if (scan.is_whole)
         scan.taken.push_back(name);
+      if (clean && scan.is_whole &&
+          ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0)
+        scan.inodes.insert(about.st_ino);
     }
-    struct stat about {};
     if (passed.contains(name) ||
         ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
       continue;
@@ -202,6 +205,7 @@ Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string&
   opened.header = std::move(*header);
   opened.content = line->size() + 1;
   opened.uid = about.st_uid;
+  opened.inode = about.st_ino;
   if (auto checked = check_size(opened, about, most_size); !checked) {
     if (unfit != nullptr)
       *unfit = std::move(opened);

@@ -26,6 +26,7 @@ struct DropScan {
   std::vector<DropEntry> entries;
   std::size_t looked = 0;            // names of any kind
   std::vector<std::string> taken;    // names of taken files
+  std::set<std::uint64_t> inodes;    // with `clean`: of these
   bool is_whole = true;              // all of them
   std::vector<std::string> removed;  // of refused ones, after their time
 };
@@ -44,6 +45,7 @@ struct DropFile {
   SubmitHeader header;
   std::uint64_t content = 0;  // where it begins
   std::uint64_t uid = 0;
+  std::uint64_t inode = 0;
 };
 // Errc::refused, Errc::malformed and Errc::too_long: the file will never be taken; other errors:
 // try again later. `unfit`, if given, is set when it will never be taken and its header can be read

@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "base/signal.h"
 #include "base/text.h"
+#include "daemon/drop_counts.h"
 #include "daemon/drop_file.h"
 #include "daemon/drop_return.h"
 #include "daemon/submit_builder.h"
@@ -190,6 +191,13 @@ struct Claimed {
   mail::MessageId id;
 };
 
+// Its owner may have put another in its place, which then has its own turn.
+bool is_named(const FileDescriptor& folder, const std::string& name, const DropFile& file) {
+  struct stat about {};
+  return ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+         about.st_ino == file.inode;
+}
+
 // Our name for it is on stable storage before the queue hears of it: else it would come back under
 // its old one after a power cut, to be sent again.
 Result<Claimed> claim(const FileDescriptor& folder, DropFile file, const std::string& name,
@@ -203,6 +211,8 @@ Result<Claimed> claim(const FileDescriptor& folder, DropFile file, const std::st
     if (auto renamed = rename_in(folder, name, claimed.name); !renamed)
       return renamed.error();
   }
+  if (!is_named(folder, claimed.name, claimed.file))
+    return system_error(ENOENT, "claim");
   if (auto synced = sync_file(folder); !synced)
     return synced.error().during("sync the drop folder");
   return claimed;
@@ -223,6 +233,7 @@ DropFile copy_of(const DropFile& file) {
   copy.header = file.header;
   copy.content = file.content;
   copy.uid = file.uid;
+  copy.inode = file.inode;
   return copy;
 }
 
@@ -270,8 +281,8 @@ struct DropFolder::State {
   std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
   // Files that wait for something of ours to be put right, and until when they are let alone.
   std::map<std::string, SteadyTime> waiting;
-  std::set<std::string> told;     // why they do: the log hears of each reason once
-  std::set<std::string> counted;  // files that count for their user already
+  std::set<std::string> told;  // why they do: the log hears of each reason once
+  DropCounts counted;
   bool stopping = false;
   const std::shared_ptr<Reasons> reasons = std::make_shared<Reasons>();
 
@@ -296,10 +307,11 @@ struct DropFolder::State {
   Task<Result<DropScan>> look();
   Task<void> forget_gone(std::vector<std::string> taken);
   Task<End> take(std::string name);
-  Task<End> hand_over(DropFile dropped, std::string name);
+  Task<End> hand_over(Claimed claimed);
   Task<End> remove(std::string name, std::string drop_id);
   Task<bool> was_accepted(std::string name);
-  Result<bool> admits(const std::string& name, std::uint64_t uid, std::size_t recipients);
+  bool may_try(const DropFile& file);
+  Result<bool> admits(const DropFile& file, std::size_t recipients);
   Task<std::optional<Failed>> submit(DropFile& dropped, const std::string& drop_id);
   Task<End> give_back(std::string name, DropFile unfit, Error why);
   End wait(const std::string& name, const Error& error);
@@ -345,7 +357,6 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
   log.write(
       LogEvent(Level::error, "drop-refused").add("file", name).add("error", error.describe()));
   waiting.erase(name);
-  counted.erase(name);
   SystemRandom random;
   auto renamed = rename_in(folder, name, name + std::string(kDropRefused));
   if (!renamed)
@@ -386,7 +397,6 @@ Task<DropFolder::State::End> DropFolder::State::remove(std::string name, std::st
     co_return End::waits;
   }
   waiting.erase(name);
-  counted.erase(name);
   if (!drop_id.empty())
     queue.forget_dropped({std::move(drop_id)});
   co_return End::done;
@@ -445,23 +455,33 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
   co_return std::nullopt;
 }
 
-// False: the user is at a limit, the file waits.
-Result<bool> DropFolder::State::admits(const std::string& name, std::uint64_t uid,
-                                       std::size_t recipients) {
-  if (held.contains(uid))
+// False: its user is at a limit, or many of his files wait for something: it waits with them.
+bool DropFolder::State::may_try(const DropFile& file) {
+  if (held.contains(file.uid))
     return false;
-  if (!settings.admit || counted.contains(name))
+  if (counted.has_room(file.uid, file.inode))
     return true;
-  const auto refused = settings.admit(uid, recipients);
+  held.insert(file.uid);
+  reasons->set(file.uid, "many others of the same user wait");
+  return false;
+}
+
+// Of a file that has a name of ours: its owner may still do to it what he likes, but each count is
+// good for one message. False: the user is at a limit, the file waits.
+Result<bool> DropFolder::State::admits(const DropFile& file, std::size_t recipients) {
+  if (held.contains(file.uid))
+    return false;
+  if (!settings.admit || counted.covers(file.uid, file.inode, recipients))
+    return true;
+  const auto refused = settings.admit(file.uid, recipients);
   if (!refused) {
-    if (counted.size() < kMostPassed)
-      counted.insert(name);
+    counted.add(file.uid, file.inode, recipients);
     return true;
   }
   if (refused->exit_code != EX_TEMPFAIL)
     return Error(Errc::refused, refused->error);
-  held.insert(uid);
-  reasons->set(uid, refused->error);
+  held.insert(file.uid);
+  reasons->set(file.uid, refused->error);
   return false;
 }
 
@@ -484,47 +504,48 @@ Task<DropFolder::State::End> DropFolder::State::take(std::string name) {
     co_return put_aside(name, dropped.error());
   if (!dropped)
     co_return after(name, dropped.error());
-  const auto admitted = admits(name, dropped->uid, dropped->header.recipients.size());
-  if (!admitted) {
-    const auto end = co_await give_back(name, std::move(*dropped), admitted.error());
-    co_return end;
-  }
-  if (!*admitted)
+  if (!may_try(*dropped))
     co_return End::waits;
-  const auto end = co_await hand_over(std::move(*dropped), name);
-  co_return end;
-}
-
-Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std::string name) {
-  const auto uid = dropped.uid;
-  auto file = std::make_shared<DropFile>(std::move(dropped));
+  auto file = std::make_shared<DropFile>(std::move(*dropped));
   const std::function<Result<Claimed>()> job = [this, file, name, fresh = queue.next_id()] {
     return claim(folder, std::move(*file), name, fresh);
   };
   auto claimed = co_await pool.run<Result<Claimed>>(loop, job);
   if (!claimed)
     co_return after(name, claimed.error());
-  if (counted.erase(name) > 0)
-    counted.insert(claimed->name);
-  const auto drop_id = drop_id_of(claimed->id, uid);
-  auto unfit = copy_of(claimed->file);
-  const auto failed = co_await submit(claimed->file, drop_id);
+  const auto end = co_await hand_over(std::move(*claimed));
+  co_return end;
+}
+
+Task<DropFolder::State::End> DropFolder::State::hand_over(Claimed claimed) {
+  const auto uid = claimed.file.uid;
+  const auto admitted = admits(claimed.file, claimed.file.header.recipients.size());
+  if (!admitted) {
+    const auto end = co_await give_back(claimed.name, std::move(claimed.file), admitted.error());
+    co_return end;
+  }
+  if (!*admitted)
+    co_return End::waits;
+  const auto drop_id = drop_id_of(claimed.id, uid);
+  auto unfit = copy_of(claimed.file);
+  const auto failed = co_await submit(claimed.file, drop_id);
   if (!failed) {
+    counted.forget(uid, unfit.inode);
     reasons->clear(uid);
-    const auto end = co_await remove(claimed->name, drop_id);
+    const auto end = co_await remove(claimed.name, drop_id);
     co_return end;
   }
   if (failed->whose == Failed::Whose::file) {
-    unfit.file = std::move(claimed->file.file);
-    const auto end = co_await give_back(claimed->name, std::move(unfit), failed->error);
+    unfit.file = std::move(claimed.file.file);
+    const auto end = co_await give_back(claimed.name, std::move(unfit), failed->error);
     co_return end;
   }
   if (failed->whose == Failed::Whose::ours) {
     reasons->set(uid, failed->error.describe());
-    co_return wait(claimed->name, failed->error);
+    co_return wait(claimed.name, failed->error);
   }
   if (failed->error.code() != Errc::stopped)
-    fail(claimed->name, failed->error);
+    fail(claimed.name, failed->error);
   co_return End::trouble;
 }
 
@@ -533,7 +554,7 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(DropFile dropped, std:
 Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, DropFile unfit,
                                                           Error why) {
   const auto uid = unfit.uid;
-  if (const auto admitted = admits(name, uid, 1); admitted && !*admitted)
+  if (!may_try(unfit))
     co_return End::waits;
   struct Returned {
     std::optional<Claimed> claimed;
@@ -561,8 +582,9 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
     co_return after(name, returned.done.error());
   if (!returned.notice)
     co_return put_aside(name, why);
-  if (counted.erase(name) > 0)
-    counted.insert(returned.claimed->name);
+  const auto& returning = returned.claimed->file;
+  if (const auto admitted = admits(returning, 1); admitted && !*admitted)
+    co_return End::waits;
   const auto drop_id = drop_id_of(returned.claimed->id, uid);
   returned.notice->drop_id = drop_id;
   const auto id = returned.notice->message->id;
@@ -575,6 +597,7 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
       fail(returned.claimed->name, accepted.error());
     co_return End::trouble;
   }
+  counted.forget(uid, returning.inode);
   if (*accepted == id)  // else one was stored before
     log.write(LogEvent(Level::warn, "drop-returned")
                   .add("file", returned.claimed->name)
@@ -604,8 +627,10 @@ Task<Result<DropScan>> DropFolder::State::look() {
   if (found)
     for (const auto& name : found->removed)
       log.write(LogEvent(Level::error, "drop-removed").add("file", name));
-  if (found && clean && found->is_whole)
+  if (found && clean && found->is_whole) {
+    counted.keep(found->inodes);
     co_await forget_gone(std::move(found->taken));
+  }
   co_return found;
 }
 

@@ -8,6 +8,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <atomic>
 #include <fcntl.h>
 #include <functional>
 #include <future>
@@ -244,6 +245,84 @@ TEST_CASE("a file waits while a table of ours is at fault, the others go on", "[
   CHECK(door.wait_until_empty());
   door.on_loop([&] { CHECK(counted == 5); });
   CHECK(times(door.log.text(), "drop-refused") == 0);
+}
+
+// The user is at his file just when it counts; then he comes with one that sends to many.
+TEST_CASE("each count is good for one message, whatever its user does to the file",
+          "[daemon][unit]") {
+  const auto trick = GENERATE(as<std::string>(), "renamed away", "renamed", "replaced", "rewritten",
+                              "linked", "rewritten while it waits");
+  INFO(trick);
+  DropDoor door;
+  const auto text_for = [](std::size_t recipients, const std::string& domain) {
+    auto header = header_for("x\n");
+    header.recipients.clear();
+    for (std::size_t i = 0; i < recipients; ++i)
+      header.recipients.push_back("r" + std::to_string(i) + "@" + domain);
+    return encode(header) + "x\n";
+  };
+  const auto write_over = [&](const std::string& path, const std::string& text) {
+    const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_TRUNC));
+    return file.is_open() && write_all(file, text).has_value();
+  };
+  const auto play = [&](const std::string& path) {
+    if (trick == "renamed away")
+      return ::rename(path.c_str(), (door.drop + "/away").c_str()) == 0;
+    if (trick == "renamed")
+      return ::rename(path.c_str(), (door.drop + "/msg.again").c_str()) == 0;
+    if (trick == "replaced")
+      return replace_file(door.drop + "/tmp.other", text_for(20, "there.test"), 0640) &&
+             ::rename((door.drop + "/tmp.other").c_str(), path.c_str()) == 0;
+    if (trick == "rewritten")
+      return write_over(path, text_for(20, "there.test"));
+    if (trick == "linked")
+      return ::link(path.c_str(), (door.drop + "/msg.second").c_str()) == 0;
+    return true;
+  };
+  auto limited = settings();
+  std::atomic<std::size_t> counted = 0;
+  limited.admit = [&](std::uint64_t, std::size_t recipients) {
+    if (counted == 0)
+      for (const char* part : {"msg.a", "taken."})
+        for (const auto& name : door.names_with(part))
+          CHECK(play(door.drop + "/" + name));
+    counted += recipients;
+    return std::optional<SubmitAnswer>();
+  };
+  mail::Rewriter::Rules rules;
+  rules.recipient = [](const std::string& key,
+                       bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+    if (key.ends_with("@slow.test"))
+      return Error(Errc::too_long, "table: needs more steps than are allowed");
+    return std::optional<mail::Rewriter::Entry>();
+  };
+  limited.rewriter = std::make_shared<mail::Rewriter>(rules);
+  door.watcher->reconfigure(limited);
+  const bool waits = trick == "rewritten while it waits";
+  door.put("msg.a", text_for(1, waits ? "slow.test" : "there.test"));
+  door.start();
+  REQUIRE(door.wait_until([&] { return counted > 0; }));
+  if (waits) {
+    REQUIRE(door.wait_until([&] { return times(door.log.text(), "drop-waits") == 1; }));
+    for (const auto& name : door.names_with("taken."))
+      CHECK(write_over(door.drop + "/" + name, text_for(20, "there.test")));
+    door.on_loop([&] { door.watcher->reconfigure(limited); });
+  }
+  // What was done before is settled when this has been looked at.
+  const auto settled = [&] {
+    return door.names_with("msg.").size() + door.names_with("taken.").size();
+  };
+  REQUIRE(door.wait_until([&] { return settled() == 0; }));
+  door.put("msg.a", text_for(20, "there.test"));
+  REQUIRE(door.wait_until([&] { return settled() == 0; }));
+  std::size_t sent = 0;
+  for (const auto& entry : door.listed()) {
+    const auto message = door.queue->load(entry.id);
+    REQUIRE(message);
+    sent += (*message)->envelope.recipients.size();
+  }
+  CHECK(sent >= 20);
+  CHECK(sent <= counted);
 }
 
 // What its writer did wrong, or what is over a limit that was lowered since: he hears of it.
