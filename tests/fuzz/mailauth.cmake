@@ -1,3 +1,3 @@
-# One line for each target.
-add_fuzzer(fuzz_spf ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_spf.cc postrider_mailauth)
-add_fuzzer(fuzz_dmarc ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_dmarc.cc postrider_mailauth)
+foreach(subject auth_results canonical_body dkim dmarc spf)
+  add_fuzzer(fuzz_${subject} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_${subject}.cc postrider_mailauth)
+endforeach()
