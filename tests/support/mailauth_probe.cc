@@ -7,12 +7,17 @@
 //   failing NAME                            every question for it fails
 //   forget                                  empties the zones
 //   spf CLIENT HELO MAIL-FROM               -> "fail -all"
+//   srs-forward DOMAIN KEY SECONDS SENDER   -> the new sender in hexadecimal, or "error why"
+//   srs-reverse DOMAIN KEY SECONDS ADDRESS
 //
 // Every line but the first four is answered with one line.
+#include "base/digest.h"
 #include "base/text.h"
 #include "mailauth/spf.h"
+#include "mailauth/srs.h"
 #include "tests/support/fake_zones.h"
 
+#include <chrono>
 #include <iostream>
 #include <optional>
 #include <sstream>
@@ -65,6 +70,8 @@ class Probe {
     }
     if (verb == "spf")
       return spf(words.at(1), text_of(words.at(2)), text_of(words.at(3)));
+    if (verb == "srs-forward" || verb == "srs-reverse")
+      return srs(verb == "srs-forward", words);
     return "unknown: " + verb;
   }
 
@@ -74,6 +81,17 @@ class Probe {
     const auto verdict = dns_.run(check_mail_from(address, helo, from));
     return std::string(to_string(verdict.result)) + " " +
            escaped(verdict.directive + " " + verdict.reason);
+  }
+
+  static std::string srs(bool forward, const std::vector<std::string>& words) {
+    SrsRules rules;
+    rules.domain = text_of(words.at(1));
+    rules.keys = {text_of(words.at(2))};
+    const TimePoint now(std::chrono::seconds(std::stoll(words.at(3))));
+    const auto address = text_of(words.at(4));
+    const Srs srs(rules);
+    const auto result = forward ? srs.forward(address, now) : srs.reverse(address, now);
+    return result ? encode_hex(*result) : "error " + escaped(result.error().describe());
   }
 
   tests::FakeZones dns_;

@@ -52,3 +52,9 @@ class Probe:
         client = str(ipaddress.ip_address(client))
         result, _, why = self.ask("spf", client, hex_of(helo), hex_of(mail_from)).partition(" ")
         return result, why
+
+    def srs(self, forward, domain, key, seconds, address):
+        """The address, or nothing."""
+        answer = self.ask("srs-forward" if forward else "srs-reverse", hex_of(domain), hex_of(key),
+                          str(int(seconds)), hex_of(address))
+        return None if answer.startswith("error") else bytes.fromhex(answer).decode()
