@@ -1,5 +1,6 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
 #include "cli/administration.h"
+#include "cli/dkim_keys.h"
 #include "cli/output.h"
 #include "cli/passwd.h"
 #include "cli/programs.h"
@@ -37,6 +38,7 @@ struct Typed {
   bool today = false;
   std::string target;
   daemon::PasswordChange password;
+  DkimKey dkim;
   bool remove = false;
   bool no_scram = false;
   std::function<int()> run;
@@ -124,6 +126,24 @@ void add_passwd_command(CLI::App& app, Typed& typed) {
       return change_password({typed.config}, typed.password, typed.remove);
     };
   });
+}
+
+void add_dkim_commands(CLI::App& app, Typed& typed) {
+  auto* dkim = app.add_subcommand("dkim", "Keys that sign mail (DKIM), and their DNS records");
+  dkim->require_subcommand(1);
+  auto* fresh = dkim->add_subcommand("new", "Make a key, and print the record to be published");
+  fresh->add_flag("--ed25519", typed.dkim.ed25519, "Ed25519 instead of RSA");
+  fresh->add_option("--bits", typed.dkim.bits, "Size of an RSA key (2048)");
+  fresh->callback([&] { typed.run = [&] { return make_dkim_key({typed.config}, typed.dkim); }; });
+  auto* record = dkim->add_subcommand("record", "Print the records of the keys of a domain");
+  record->callback(
+      [&] { typed.run = [&] { return print_dkim_records({typed.config}, typed.dkim); }; });
+  for (auto* command : {fresh, record}) {
+    command->add_option("DOMAIN", typed.dkim.domain, "The domain that signs")->required();
+    command->add_option("--selector", typed.dkim.selector, "The key's name in the DNS");
+    command->add_option("--folder", typed.dkim.folder,
+                        "Where keys are (else dkim beside the configuration)");
+  }
 }
 
 void add_verbs(CLI::App& app, CLI::App* queue, Typed& typed) {
@@ -219,6 +239,7 @@ int postrider_main(int argc, char** argv) {
   add_queue_command(app, typed);
   add_message_commands(app, typed);
   add_passwd_command(app, typed);
+  add_dkim_commands(app, typed);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
