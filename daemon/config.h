@@ -108,8 +108,10 @@ struct LocalConfig {
   std::vector<std::string> aliases = {"/etc/aliases"};
   std::vector<std::string> virtuals;  // "local.virtual"
   std::string separator = "+";
-  std::string forward = ".forward";  // empty: none
-  std::string catch_all;             // empty: unknown users are refused
+  std::string forward = ".forward";         // empty: none
+  std::uint64_t forwarded_per_hour = 2000;  // recipients, by one user's
+  std::uint64_t forwarded_per_day = 10000;
+  std::string catch_all;  // empty: unknown users are refused
   std::string alias_user = "nobody";
   std::vector<std::string> command_users;  // accounts below minimum_uid that may have commands
   std::uint64_t expansion_recipients = 10'000;

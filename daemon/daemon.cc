@@ -94,7 +94,7 @@ Report check(const Options& options) {
   auto problems = check_tables(*loaded.config);
   for (auto& problem : check_logins(*loaded.config))
     problems.push_back(std::move(problem));
-  if (const auto rules = local_rules(loaded.config->sendmail); !rules)
+  if (const auto rules = local_rules(*loaded.config); !rules)
     problems.push_back({"sendmail.unlimited", rules.error().step()});
   std::string warnings;
   for (const auto& one : warnings_about(*loaded.config))

@@ -70,11 +70,14 @@ LocalLimits::LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::
 
 void LocalLimits::set_rules(LocalRules rules) {
   const std::lock_guard lock(mutex_);
-  quota_.set_rules(rules.most);
+  sent_.quota.set_rules(rules.most);
+  forwarded_.quota.set_rules(rules.forwarded);
   rules_ = std::move(rules);
-  if (!std::exchange(is_restored_, true))
-    if (const auto kept = read_file(folder_ + "/local", kMostKept))
-      quota_.restore(*kept);
+  if (std::exchange(is_restored_, true))
+    return;
+  for (auto* counts : {&sent_, &forwarded_})
+    if (const auto kept = read_file(folder_ + counts->file, kMostKept))
+      counts->quota.restore(*kept);
 }
 
 std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t recipients) {
@@ -89,13 +92,14 @@ std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t reci
     if (const auto most = most_at_once(rules_.most); most > 0 && count > most)
       return refused(EX_NOPERM, "you may send to at most " + std::to_string(most) +
                                     " recipients, and this message has " + std::to_string(count));
-    verdict = quota_.add(name_of(uid), count, clock_.now());
-    is_dirty_ = true;
+    verdict = sent_.quota.add(name_of(uid), count, clock_.now());
+    sent_.is_dirty = true;
   }
   save_sometimes();
   if (verdict.limit.empty())
     return std::nullopt;
-  return refused(EX_TEMPFAIL, "you may send at most " + judged(uid, verdict) + "; try again later");
+  return refused(EX_TEMPFAIL,
+                 "you may send at most " + judged(sent_, uid, verdict) + "; try again later");
 }
 
 delivery::ForwardVerdict LocalLimits::count_forward(const std::string& user,
@@ -108,25 +112,27 @@ delivery::ForwardVerdict LocalLimits::count_forward(const std::string& user,
       std::min<std::size_t>(recipients, std::numeric_limits<std::uint32_t>::max()));
   {
     const std::lock_guard lock(mutex_);
-    const auto most = most_at_once(rules_.most);
+    const auto most = most_at_once(rules_.forwarded);
     if (!rules_.unlimited.contains(account->uid) && most > 0 && count > most)
       return {Kind::never, "to " + std::to_string(most) + " at most"};
   }
-  auto limit = this->count(account->uid,
-                           [&](const auto& name) { return quota_.add(name, count, clock_.now()); });
+  auto limit = this->count(forwarded_, account->uid, [&](const auto& name) {
+    return forwarded_.quota.add(name, count, clock_.now());
+  });
   return {limit.empty() ? Kind::now : Kind::later, std::move(limit)};
 }
 
 std::string LocalLimits::begin_message(std::uint32_t uid) {
-  return count(uid, [&](const auto& user) { return quota_.add_message(user, clock_.now()); });
+  return count(sent_, uid,
+               [&](const auto& user) { return sent_.quota.add_message(user, clock_.now()); });
 }
 
 std::string LocalLimits::add_recipient(std::uint32_t uid) {
-  return count(uid, [&](const auto& user) { return quota_.add_recipient(user, 0, clock_.now()); });
+  return count(sent_, uid,
+               [&](const auto& user) { return sent_.quota.add_recipient(user, 0, clock_.now()); });
 }
 
-std::string LocalLimits::count(std::uint64_t uid,
-                               const std::function<Quota::Verdict(const std::string&)>& add) {
+std::string LocalLimits::count(Counts& counts, std::uint64_t uid, const Add& add) {
   Quota::Verdict verdict;
   {
     const std::lock_guard lock(mutex_);
@@ -134,26 +140,32 @@ std::string LocalLimits::count(std::uint64_t uid,
       return {};
     uid = owner_of(uid);
     verdict = add(name_of(uid));
-    is_dirty_ = true;
+    counts.is_dirty = true;
   }
   save_sometimes();
-  return verdict.limit.empty() ? std::string() : judged(uid, verdict);
+  return verdict.limit.empty() ? std::string() : judged(counts, uid, verdict);
 }
 
 // The limit in words, which the log hears once an hour.
-std::string LocalLimits::judged(std::uint64_t uid, const Quota::Verdict& verdict) {
+std::string LocalLimits::judged(const Counts& counts, std::uint64_t uid,
+                                const Quota::Verdict& verdict) {
   auto limit = std::to_string(verdict.most) + " " + std::string(verdict.limit);
   if (verdict.is_fresh)
     log_.write(LogEvent(Level::error, "user_limited")
                    .add("user", name_of(uid))
-                   .add("client", "local")
+                   .add("client", counts.door)
                    .add("limit", limit));
   return limit;
 }
 
 std::vector<Quota::Limited> LocalLimits::limited() const {
   const std::lock_guard lock(mutex_);
-  return quota_.limited(clock_.now());
+  auto users = sent_.quota.limited(clock_.now());
+  for (auto& user : forwarded_.quota.limited(clock_.now())) {
+    user.user += " by .forward";
+    users.push_back(std::move(user));
+  }
+  return users;
 }
 
 void LocalLimits::save_sometimes() {
@@ -167,18 +179,22 @@ void LocalLimits::save_sometimes() {
 }
 
 void LocalLimits::save() {
-  std::string counts;
+  for (auto* counts : {&sent_, &forwarded_})
+    if (auto written = save(*counts); !written)
+      log_.write(LogEvent(Level::warn, "limits_not_kept").add("error", written.error().describe()));
+}
+
+Result<void> LocalLimits::save(Counts& counts) {
+  std::string kept;
   {
     const std::lock_guard lock(mutex_);
-    if (!std::exchange(is_dirty_, false))
-      return;
-    counts = quota_.save();
+    if (!std::exchange(counts.is_dirty, false))
+      return {};
+    kept = counts.quota.save();
   }
-  auto written = make_folder(folder_, 0700);
-  if (written)
-    written = replace_file(folder_ + "/local", counts, 0600);
-  if (!written)
-    log_.write(LogEvent(Level::warn, "limits_not_kept").add("error", written.error().describe()));
+  if (auto made = make_folder(folder_, 0700); !made)
+    return made;
+  return replace_file(folder_ + counts.file, kept, 0600);
 }
 
 }  // namespace postrider::daemon

@@ -1,6 +1,7 @@
 // How much each local user may send through sendmail in an hour and in a day, on the submit socket
 // and by the drop folder together. A web application that was broken into sends as its user; root
-// and the daemon's user are not limited.
+// and the daemon's user are not limited. What a user's .forward sends on has counts of its own: it
+// is others who send that, and they take nothing of what the user may send.
 #pragma once
 
 #include "base/blocking_pool.h"
@@ -32,6 +33,7 @@ std::vector<LentUids> parse_subuids(std::string_view text);
 
 struct LocalRules {
   smtpd::auth::Quota::Rules most;
+  smtpd::auth::Quota::Rules forwarded;
   std::set<std::uint64_t> unlimited;  // uids
   std::vector<LentUids> lent;         // counted with their owners, unless those have no limits
 };
@@ -39,8 +41,8 @@ struct LocalRules {
 // Thread-safe.
 class LocalLimits : public smtpd::LocalCounter {
  public:
-  // Counts outlive a restart in <folder>/local, which is written from time to time on the pool; it
-  // is read by the first set_rules(). The pool ends before this does.
+  // Counts outlive a restart in <folder>/local and <folder>/forwarded, which are written from time
+  // to time on the pool, and read by the first set_rules(). The pool ends before this does.
   LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::string folder);
   void set_rules(LocalRules rules);
 
@@ -48,22 +50,31 @@ class LocalLimits : public smtpd::LocalCounter {
   // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
   std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
 
-  // The same for what a user's .forward sends on. Looks at the user database: blocks.
+  // What a user's .forward sends on. Looks at the user database: blocks.
   delivery::ForwardVerdict count_forward(const std::string& user, std::size_t recipients);
 
   // The same counts, for SMTP over loopback.
   std::string begin_message(std::uint32_t uid) override;
   std::string add_recipient(std::uint32_t uid) override;
 
-  std::vector<smtpd::auth::Quota::Limited> limited() const;  // users at a limit, "uid 1000"
-  void save();                                               // blocks
+  // Users at a limit: "uid 1000", "uid 1000 by .forward".
+  std::vector<smtpd::auth::Quota::Limited> limited() const;
+  void save();  // blocks
 
  private:
   std::uint64_t owner_of(std::uint64_t uid) const;
-  std::string count(std::uint64_t uid,
-                    const std::function<smtpd::auth::Quota::Verdict(const std::string&)>& add);
-  std::string judged(std::uint64_t uid, const smtpd::auth::Quota::Verdict& verdict);
+  struct Counts {
+    const char* file = "";
+    const char* door = "";  // what the log calls the way
+    smtpd::auth::Quota quota{smtpd::auth::Quota::Rules()};
+    bool is_dirty = false;
+  };
+  using Add = std::function<smtpd::auth::Quota::Verdict(const std::string& user)>;
+  std::string count(Counts& counts, std::uint64_t uid, const Add& add);
+  std::string judged(const Counts& counts, std::uint64_t uid,
+                     const smtpd::auth::Quota::Verdict& verdict);
   void save_sometimes();
+  Result<void> save(Counts& counts);
 
   const Clock& clock_;
   Log& log_;
@@ -71,9 +82,9 @@ class LocalLimits : public smtpd::LocalCounter {
   const std::string folder_;
   mutable std::mutex mutex_;
   LocalRules rules_;
-  smtpd::auth::Quota quota_{smtpd::auth::Quota::Rules()};
+  Counts sent_{"/local", "local"};
+  Counts forwarded_{"/forwarded", "forward"};
   bool is_restored_ = false;
-  bool is_dirty_ = false;
   SteadyTime saved_;
 };
 

@@ -290,7 +290,7 @@ void Running::open_auth(StartProblems& problems) {
 // The doors for the tools, as the user.
 void Running::open_doors(StartProblems& problems) {
   const auto& config = *loaded_.config;
-  auto rules = local_rules(config.sendmail);
+  auto rules = local_rules(config);
   if (!rules)
     return add(problems, rules.error().during("sendmail.unlimited"));
   local_limits_->set_rules(*std::move(rules));

@@ -129,7 +129,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto logins = auth_->prepare(*login);
   if (!logins)
     return logins.error();
-  auto limits = local_rules(config.sendmail);
+  auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
   auto receiving = smtpd_settings(config, directory_, auth_, *tables, &*local_limits_);

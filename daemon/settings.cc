@@ -210,11 +210,14 @@ unsigned connections_by_descriptors() {
 
 constexpr std::size_t kMostSubuids = 1U << 20U;
 
-Result<LocalRules> local_rules(const SendmailConfig& config) {
+Result<LocalRules> local_rules(const Config& all) {
+  const auto& config = all.sendmail;
   const auto number = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
   LocalRules rules;
   rules.most.hour = {number(config.messages_per_hour), number(config.recipients_per_hour), 0};
   rules.most.day = {number(config.messages_per_day), number(config.recipients_per_day), 0};
+  rules.forwarded.hour[smtpd::auth::Quota::recipients] = number(all.local.forwarded_per_hour);
+  rules.forwarded.day[smtpd::auth::Quota::recipients] = number(all.local.forwarded_per_day);
   rules.unlimited.insert(::geteuid());
   for (const auto& user : config.unlimited) {
     const auto uid = uid_of(user);

@@ -31,7 +31,7 @@ SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mail::Rewriter> rewriter = nullptr,
                                LocalLimits* limits = nullptr);
 // Looks users up: blocks.
-Result<LocalRules> local_rules(const SendmailConfig& config);
+Result<LocalRules> local_rules(const Config& config);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {},

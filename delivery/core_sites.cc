@@ -330,6 +330,7 @@ LocalDelivery Core::local_delivery(const Job& job) const {
   delivery.minimum_uid = settings_->minimum_uid;
   delivery.limits = settings_->local_limits;
   delivery.count_forward = settings_->count_forward;
+  delivery.lifetime = settings_->lifetime;
   delivery.now = clock_.now();
   return delivery;
 }

@@ -55,7 +55,7 @@ struct Settings {
   queue::RetrySchedule retry{{std::chrono::minutes(1), std::chrono::minutes(5),
                               std::chrono::minutes(15), std::chrono::minutes(30),
                               std::chrono::hours(1), std::chrono::hours(2), std::chrono::hours(4)}};
-  Duration lifetime = std::chrono::hours(120);  // for the words of notices
+  Duration lifetime = std::chrono::hours(120);  // of mail
   unsigned site_connections = 20;
   unsigned connections = 500;      // in all
   std::size_t remembered = 10000;  // destinations and sites, before unused ones are forgotten

@@ -1,4 +1,4 @@
-// Whether a user may send mail on, which counts with what that user sends.
+// Whether a user's .forward may send mail on.
 #pragma once
 
 #include <cstddef>

@@ -253,6 +253,14 @@ class LocalWay {
     if (verdict.kind == ForwardVerdict::Kind::now)
       return true;
     const auto file = "~" + user + "/" + name;
+    const bool is_old = delivery_.now - delivery_.message->received > delivery_.lifetime / 2;
+    if (verdict.kind == ForwardVerdict::Kind::later && is_old) {
+      result_.problems.push_back(file +
+                                 " is not used: it has sent on as much as its user may for "
+                                 "as long as this mail has waited: " +
+                                 verdict.limit);
+      return std::nullopt;
+    }
     if (verdict.kind == ForwardVerdict::Kind::later)
       return end(local_end(Verdict::retry, {4, 7, 1},
                            file + " has sent on as much as its user may: " + verdict.limit));

@@ -56,6 +56,9 @@ struct LocalDelivery {
   // Whether this was done for the message before, on another way. Empty: never.
   std::function<bool(const std::string& deed)> was_done;
   CountForward count_forward;  // empty: as many as there are
+  // Of mail. Past half of it, what a .forward may not send on is put into the mailbox: a stranger
+  // who sends more than it may would else have his mail returned, to whomever he named.
+  Duration lifetime{std::chrono::hours(120)};
 };
 
 struct LocalResult {

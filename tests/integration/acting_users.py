@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import stat
+import subprocess
 
 from support_py import daemon, scenario, wait
 from support_py.accounts import ANN, BOB, DAEMON, LOW, Machine
@@ -244,12 +245,19 @@ class ActingUsers(scenario.Scenario):
         for kind in kinds:
             self.assertIn(f"{folder}/{kind}: is no regular file", problems)
 
-    def test_what_a_forward_sends_on_counts_as_its_users_mail(self):
-        server = self.start([(0, "")], sendmail={"messages_per_hour": 3, "recipients_per_hour": 5},
-                            delivery={"retry": ["1h"]})
+    def test_what_a_forward_sends_on_is_counted_apart(self):
+        server = self.start([(0, "")], sendmail={"messages_per_hour": 2, "recipients_per_hour": 2},
+                            local={"forwarded_per_hour": 3}, delivery={"retry": ["1h"]})
+        sendmail = self.machine.folder / "sendmail"
+        shutil.copy(daemon.BIN / "postrider", sendmail)
 
         def box(user):
             return len(list((self.machine.mail / user / "new").glob("*")))
+
+        def ann_sends():
+            return subprocess.run([sendmail, "-i", "bob@us.example"], input="Subject: own\n\nx\n",
+                                  text=True, capture_output=True, env=server.environment(), user=ANN,
+                                  group=ANN, extra_groups=[], cwd="/", timeout=wait.DEADLINE)
         self.forward("ann", "\\ann, bob\n")
         for _ in range(3):
             self.send(server, "ann")
@@ -257,15 +265,23 @@ class ActingUsers(scenario.Scenario):
         self.assertEqual((box("ann"), box("bob")), (3, 3))
         self.send(server, "ann")
         entry, = server.wait_for_log("attempted", verdict="deferred")
-        self.assertIn("~ann/.forward has sent on as much as its user may: 3 messages an hour",
+        self.assertIn("~ann/.forward has sent on as much as its user may: 3 recipients an hour",
                       entry["reason"])
         self.assertEqual(server.queued(), 1)  # not lost
-        self.assertEqual(server.log("user_limited")[0]["user"], f"uid {ANN}")
+        limited, = server.wait_for_log("user_limited")
+        self.assertEqual((limited["user"], limited["client"]), (f"uid {ANN}", "forward"))
+        self.assertIn(f"uid {ANN} by .forward: 3 recipients an hour", server.postrider("status"))
+        # However much of it came, the user sends what is the user's.
+        for wanted in (0, 0, 75):
+            done = ann_sends()
+            self.assertEqual(done.returncode, wanted, done.stderr)
+        wait.until(lambda: box("bob") == 5, "what ann sent")
         # More at once than any hour allows: the mailbox has it, and others' mail goes on.
-        self.forward("bob", "".join(f"ann+{number}\n" for number in range(6)))
+        self.forward("bob", "".join(f"ann+{number}\n" for number in range(4)))
         self.send(server, "bob")
-        wait.until(lambda: box("bob") == 4, "bob's mailbox")
-        self.assertIn("its user may send to 5 at most", str(server.log("address_problem")))
+        wait.until(lambda: box("bob") == 6, "bob's mailbox")
+        problem, = server.wait_for_log("address_problem")
+        self.assertIn("its user may send to 3 at most", str(problem))
         # What stays the user's own is not counted.
         self.forward("ann", f'\\ann, "|{self.program} own"\n')
         for _ in range(5):

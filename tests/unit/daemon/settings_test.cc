@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "daemon/config_file.h"
 #include "daemon/local_limits.h"
+#include "daemon/privileges.h"
 #include "daemon/submit_protocol.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -166,8 +167,7 @@ TEST_CASE("limits of sendmail hold for everybody but who is named", "[daemon][se
 messages_per_hour = 2
 recipients_per_hour = 10
 unlimited = ["root", "4242"]
-)")
-                               .sendmail);
+)"));
   REQUIRE(rules.has_value());
   NullLog log;
   const SystemClock clock;
@@ -189,6 +189,46 @@ unlimited = ["root", "4242"]
   }
 }
 
+TEST_CASE("what others send through a .forward takes nothing of what its user may send",
+          "[daemon][settings]") {
+  const auto rules = [](const std::string& unlimited = "root") {
+    return local_rules(config("[sendmail]\nrecipients_per_hour = 2\nunlimited = [\"" + unlimited +
+                              "\"]\n[local]\nforwarded_per_hour = 5\nforwarded_per_day = 7\n"))
+        .value();
+  };
+  using Kind = delivery::ForwardVerdict::Kind;
+  const TemporaryFolder folder;
+  NullLog log;
+  const SystemClock clock;
+  BlockingPool pool(1);
+  LocalLimits limits(clock, log, pool, folder / "limits");
+  limits.set_rules(rules());
+  const auto daemon = find_account("daemon");
+  REQUIRE(daemon.has_value());
+  CHECK(limits.count_forward("daemon", 4).kind == Kind::now);
+  CHECK(limits.count_forward("daemon", 6).kind == Kind::never);
+  const auto later = limits.count_forward("daemon", 2);
+  CHECK(later.kind == Kind::later);
+  CHECK(later.limit == "5 recipients an hour");
+  CHECK(limits.count_forward("daemon", 1).kind == Kind::now);
+  CHECK(limits.count_forward("daemon", 1).kind == Kind::later);
+  // Neither way takes of the other.
+  CHECK_FALSE(limits.add(daemon->uid, 2));
+  CHECK(limits.add(daemon->uid, 1));
+  const auto at_limit = limits.limited();
+  REQUIRE(at_limit.size() == 2);
+  CHECK(at_limit[0].user == "uid " + std::to_string(daemon->uid));
+  CHECK(at_limit[1].user == "uid " + std::to_string(daemon->uid) + " by .forward");
+  limits.save();
+  LocalLimits restarted(clock, log, pool, folder / "limits");
+  restarted.set_rules(rules());
+  CHECK(restarted.count_forward("daemon", 1).kind == Kind::later);
+  CHECK(restarted.add(daemon->uid, 1));
+  CHECK(restarted.count_forward("bin", 5).kind == Kind::now);
+  restarted.set_rules(rules("bin"));
+  CHECK(restarted.count_forward("bin", 500).kind == Kind::now);
+}
+
 TEST_CASE("lent user ids count as their owner", "[daemon][settings]") {
   const auto lent = parse_subuids(
       "# no entry\n7:100000:65536\n\nroot:300000:10\nno-such-user-here:1:2\n8:1\n9:0:4294967296\n"
@@ -197,7 +237,7 @@ TEST_CASE("lent user ids count as their owner", "[daemon][settings]") {
   CHECK((lent[0].owner == 7 && lent[0].first == 100000 && lent[0].count == 65536));
   CHECK((lent[1].owner == 0 && lent[1].count == 10));
   CHECK(lent[2].owner == 8);
-  auto rules = local_rules(config("[sendmail]\nmessages_per_hour = 2\n").sendmail).value();
+  auto rules = local_rules(config("[sendmail]\nmessages_per_hour = 2\n")).value();
   rules.lent = lent;
   NullLog log;
   const SystemClock clock;
@@ -216,8 +256,7 @@ TEST_CASE("lent user ids count as their owner", "[daemon][settings]") {
 
 TEST_CASE("what a user has sent counts on when limits are read again", "[daemon][settings]") {
   const auto rules = [](const std::string& messages) {
-    return local_rules(config("[sendmail]\nmessages_per_hour = " + messages + "\n").sendmail)
-        .value();
+    return local_rules(config("[sendmail]\nmessages_per_hour = " + messages + "\n")).value();
   };
   const TemporaryFolder folder;
   NullLog log;

@@ -4,6 +4,7 @@
 #include "base/memory_only.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local/local_directory.h"
+#include "delivery/local/local_file.h"
 #include "delivery/local/mailbox_pattern.h"
 
 #include <catch2/catch.hpp>
@@ -118,4 +119,64 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
   const auto outcome = deliver_locally(delivery).outcome;
   CHECK(outcome.verdict == mail::Verdict::retry);
   CHECK(std::filesystem::is_empty(rig.folder / "elsewhere"));
+}
+
+namespace {
+
+// Everybody has this .forward, and a mailbox that takes all.
+class Forwarding : public Performer {
+ public:
+  mail::Outcome perform(const LocalJob& job, LocalBody) override {
+    boxes.push_back(job.target.describe());
+    return local_end(mail::Verdict::delivered, {2, 0, 0}, "");
+  }
+  Result<std::optional<std::string>> read_forward(const std::string&, const std::string&) override {
+    return std::optional<std::string>("elsewhere@far.test\n");
+  }
+  std::vector<std::string> boxes;
+};
+
+}  // namespace
+
+TEST_CASE("mail beyond what a .forward may send on waits, and ends in the mailbox",
+          "[delivery][local]") {
+  Rig rig;
+  AddressRules here;
+  here.domains = {"here.test"};
+  here.forward = ".forward";
+  const auto mailbox = "maildir:" + rig.folder.string() + "/{user}/";
+  const auto book = std::make_shared<const AddressBook>(here);
+  const LocalDirectory users(book, mailbox, rig.clock);
+  Forwarding performer;
+  LocalDelivery delivery;
+  const auto message = make_message({"daemon@here.test"});
+  message->received = rig.clock.now();
+  delivery.message = message;
+  delivery.mailbox = mailbox;
+  delivery.hostname = "us.test";
+  delivery.book = book;
+  delivery.users = std::shared_ptr<const Users>(std::shared_ptr<const Users>(), &users);
+  delivery.performer = &performer;
+  delivery.minimum_uid = 1;
+  delivery.lifetime = std::chrono::hours(10);
+  delivery.count_forward = [](const std::string& user, std::size_t recipients) {
+    CHECK(user == "daemon");
+    CHECK(recipients == 1);
+    return ForwardVerdict{ForwardVerdict::Kind::later, "1 recipients an hour"};
+  };
+  for (const int hours : {0, 1, 5}) {
+    delivery.now = message->received + std::chrono::hours(hours);
+    const auto result = deliver_locally(delivery);
+    CHECK(result.outcome.verdict == mail::Verdict::retry);
+    CHECK(result.outcome.text.find("1 recipients an hour") != std::string::npos);
+    CHECK(result.onward.empty());
+  }
+  CHECK(performer.boxes.empty());
+  delivery.now += Duration(1);
+  const auto result = deliver_locally(delivery);
+  CHECK(result.outcome.verdict == mail::Verdict::delivered);
+  CHECK(result.onward.empty());
+  CHECK(performer.boxes.size() == 1);
+  REQUIRE(result.problems.size() == 1);
+  CHECK(result.problems.front().find("1 recipients an hour") != std::string::npos);
 }
