@@ -1,0 +1,130 @@
+// Aggregate reports for domains that publish DMARC records (RFC 9990): what was seen is counted,
+// and written as XML. Pure; who may get a report is a question to the DNS.
+#pragma once
+
+#include "base/network.h"
+#include "base/time.h"
+#include "mailauth/asking.h"
+#include "mailauth/dkim_verify.h"
+#include "mailauth/dmarc.h"
+#include "mailauth/spf.h"
+
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace postrider::mailauth {
+
+// What we did with a message that failed, and why if that is not what its domain asks for (§3.1.6).
+enum class OverrideReason : std::uint8_t {
+  none,
+  local_policy,
+  mailing_list,
+  other,
+  policy_test_mode,
+  trusted_forwarder
+};
+struct Treatment {
+  DmarcPolicy action = DmarcPolicy::none;
+  OverrideReason reason = OverrideReason::none;  // none: found by itself
+  std::string comment;
+};
+
+// One kind of message: all of a kind are one record of the report, with their number. Texts are cut
+// at 253 octets. Envelope recipients are not kept: nobody needs them.
+struct ReportRow {
+  static constexpr std::size_t kMostSignatures = 100;  // §3.1.3
+  struct Signature {
+    std::string domain, selector, result;
+    friend auto operator<=>(const Signature&, const Signature&) = default;
+  };
+
+  std::string source;  // the client's address
+  std::string header_from;
+  std::string envelope_from;  // the domain that SPF was asked about
+  std::string disposition;    // none, pass, quarantine, reject
+  bool dkim_aligned = false;
+  bool spf_aligned = false;
+  std::string reason;  // local_policy, ...; empty: none
+  std::string comment;
+  std::string spf_result;
+  std::vector<Signature> signatures;  // aligned passes, other passes, what did not pass
+  friend auto operator<=>(const ReportRow&, const ReportRow&) = default;
+};
+// Requires: the verdict has a record.
+ReportRow report_row(const DmarcVerdict& verdict, const IpAddress& client,
+                     const SpfVerdict& mail_from, const std::vector<SignatureReport>& signatures,
+                     const Treatment& treatment);
+
+// One configuration of one policy domain; each has a report of its own (§3.2).
+struct PublishedPolicy {
+  std::string domain;
+  std::string p, sp, np;  // sp, np empty: not published
+  std::string adkim, aspf, fo, testing;
+  std::string error;             // what is wrong with the record; empty: nothing
+  std::vector<std::string> rua;  // as published
+  friend auto operator<=>(const PublishedPolicy&, const PublishedPolicy&) = default;
+};
+PublishedPolicy published_policy(const DmarcVerdict& verdict);
+
+// What was seen in a time. Bounded: what there is no room for is counted as lost.
+class ReportTally {
+ public:
+  using Rows = std::map<ReportRow, std::uint64_t>;
+  struct Limits {
+    std::size_t policies = 10'000;
+    std::size_t rows_of_policy = 10'000;
+    std::size_t rows = 200'000;
+  };
+  explicit ReportTally(Limits limits) : limits_(limits) {}
+  ReportTally() : ReportTally(Limits()) {}
+
+  void add(const PublishedPolicy& policy, ReportRow row);
+  const std::map<PublishedPolicy, Rows>& policies() const { return policies_; }
+  std::uint64_t lost() const { return lost_; }
+
+ private:
+  Limits limits_;
+  std::map<PublishedPolicy, Rows> policies_;
+  std::size_t rows_ = 0;
+  std::uint64_t lost_ = 0;
+};
+
+struct ReportHead {
+  std::string organisation;
+  std::string contact;    // an address
+  std::string submitter;  // our host name
+  std::string id;         // letters, digits, ".", "-", "_"; unique
+  std::chrono::sys_seconds begin, end;
+  std::string generator = {};  // "Postrider 0.1.0"
+};
+
+// The XML document, in the namespace of RFC 9990. Outside text is escaped, and what XML cannot hold
+// becomes "?". The rows with the highest counts come first; those beyond most_size octets are left
+// out, and an error in the document says how many messages they were.
+std::string report_xml(const ReportHead& head, const PublishedPolicy& policy,
+                       const ReportTally::Rows& rows, std::size_t most_size = 10'000'000);
+// "mx.example.org!example.com!1796342400!1796428799!ID.xml.gz": what is sent again has it again.
+std::string report_file_name(const ReportHead& head, const PublishedPolicy& policy);
+// The value of Subject (§4.2): one line of more than 78 octets if names are long.
+std::string report_subject(const ReportHead& head, const PublishedPolicy& policy);
+
+// Who gets a report.
+struct ReportDestinations {
+  std::vector<std::string> mailboxes;  // each once
+  // The DNS does not say whether these may have it: to be asked again later.
+  std::vector<std::string> unknown;
+};
+// §5: addresses in another organization must have asked for it, with a record at
+// POLICY-DOMAIN._report._dmarc.HOST; that may name other addresses at the same host. Only mailto
+// URIs are served. Asks at most 17 questions for each of rua.
+Asking<ReportDestinations> report_destinations(std::string policy_domain,
+                                               std::vector<std::string> rua);
+
+}  // namespace postrider::mailauth

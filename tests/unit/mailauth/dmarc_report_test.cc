@@ -1,0 +1,297 @@
+#include "mailauth/dmarc_report.h"
+
+#include "tests/support/fake_zones.h"
+
+#include <catch2/catch.hpp>
+
+#include <string>
+#include <vector>
+
+namespace postrider::mailauth {
+namespace {
+
+using tests::FakeZones;
+
+DmarcVerdict failed_verdict(const std::string& record_text) {
+  DmarcVerdict verdict;
+  verdict.result = DmarcResult::fail;
+  verdict.author_domain = "news.example.com";
+  verdict.policy_domain = "example.com";
+  verdict.record = DmarcRecord::parse(record_text).value();
+  verdict.published = verdict.record.sp.value_or(verdict.record.p.value_or(DmarcPolicy::none));
+  verdict.applied = verdict.record.testing ? one_step_milder(verdict.published) : verdict.published;
+  return verdict;
+}
+
+SignatureReport signature(SignatureResult result, const std::string& domain) {
+  SignatureReport report;
+  report.result = result;
+  report.domain = domain;
+  report.selector = "s1";
+  return report;
+}
+
+SpfVerdict spf(SpfResult result, const std::string& domain) {
+  SpfVerdict verdict;
+  verdict.result = result;
+  verdict.domain = domain;
+  return verdict;
+}
+
+Treatment treatment(DmarcPolicy action) {
+  Treatment treatment;
+  treatment.action = action;
+  return treatment;
+}
+
+ReportHead head() {
+  ReportHead head;
+  head.organisation = "Example & Sons";
+  head.contact = "postmaster@mx.example.org";
+  head.submitter = "mx.example.org";
+  head.id = "20261129.a-1";
+  head.begin = std::chrono::sys_seconds(std::chrono::seconds(1796342400));
+  head.end = std::chrono::sys_seconds(std::chrono::seconds(1796428799));
+  head.generator = "Postrider";
+  return head;
+}
+
+const auto kClient = IpAddress::parse("192.0.2.4").value();
+
+TEST_CASE("an aggregate report", "[mailauth][dmarc]") {
+  const auto verdict =
+      failed_verdict("v=DMARC1; p=reject; sp=quarantine; adkim=s; rua=mailto:r@example.com");
+  const auto row = report_row(verdict, kClient, spf(SpfResult::softfail, "bounce.test"),
+                              {signature(SignatureResult::fail, "example.com"),
+                               signature(SignatureResult::pass, "other.test")},
+                              treatment(DmarcPolicy::quarantine));
+  ReportTally tally;
+  const auto policy = published_policy(verdict);
+  tally.add(policy, row);
+  tally.add(policy, row);
+  REQUIRE(tally.policies().size() == 1);
+  CHECK(report_xml(head(), policy, tally.policies().at(policy)) ==
+        R"(<?xml version="1.0" encoding="UTF-8"?>
+<feedback xmlns="urn:ietf:params:xml:ns:dmarc-2.0">
+  <version>1.0</version>
+  <report_metadata>
+    <org_name>Example &amp; Sons</org_name>
+    <email>postmaster@mx.example.org</email>
+    <report_id>20261129.a-1</report_id>
+    <date_range>
+      <begin>1796342400</begin>
+      <end>1796428799</end>
+    </date_range>
+    <generator>Postrider</generator>
+  </report_metadata>
+  <policy_published>
+    <domain>example.com</domain>
+    <discovery_method>treewalk</discovery_method>
+    <p>reject</p>
+    <sp>quarantine</sp>
+    <fo>0</fo>
+    <adkim>s</adkim>
+    <aspf>r</aspf>
+    <testing>n</testing>
+  </policy_published>
+  <record>
+    <row>
+      <source_ip>192.0.2.4</source_ip>
+      <count>2</count>
+      <policy_evaluated>
+        <disposition>quarantine</disposition>
+        <dkim>fail</dkim>
+        <spf>fail</spf>
+      </policy_evaluated>
+    </row>
+    <identifiers>
+      <header_from>news.example.com</header_from>
+      <envelope_from>bounce.test</envelope_from>
+    </identifiers>
+    <auth_results>
+      <dkim>
+        <domain>other.test</domain>
+        <selector>s1</selector>
+        <result>pass</result>
+      </dkim>
+      <dkim>
+        <domain>example.com</domain>
+        <selector>s1</selector>
+        <result>fail</result>
+      </dkim>
+      <spf>
+        <domain>bounce.test</domain>
+        <scope>mfrom</scope>
+        <result>softfail</result>
+      </spf>
+    </auth_results>
+  </record>
+</feedback>
+)");
+  CHECK(report_file_name(head(), policy) ==
+        "mx.example.org!example.com!1796342400!1796428799!20261129a1.xml.gz");
+  CHECK(report_subject(head(), policy) ==
+        "Report Domain: example.com Submitter: mx.example.org Report-ID: 20261129.a-1");
+}
+
+TEST_CASE("rows tell what was done and why", "[mailauth][dmarc]") {
+  const auto row = [](const DmarcVerdict& verdict, DmarcPolicy action) {
+    const auto one = report_row(verdict, kClient, spf(SpfResult::none, ""), {}, treatment(action));
+    return one.disposition + (one.reason.empty() ? "" : " " + one.reason);
+  };
+  auto verdict = failed_verdict("v=DMARC1; p=reject");
+  CHECK(row(verdict, DmarcPolicy::reject) == "reject");
+  CHECK(row(verdict, DmarcPolicy::none) == "none local_policy");
+  auto testing = failed_verdict("v=DMARC1; p=reject; t=y");
+  CHECK(row(testing, DmarcPolicy::quarantine) == "quarantine policy_test_mode");
+  CHECK(row(testing, DmarcPolicy::none) == "none local_policy");
+  verdict.result = testing.result = DmarcResult::pass;
+  CHECK(row(verdict, DmarcPolicy::none) == "pass");
+  auto none = failed_verdict("v=DMARC1; p=none");
+  CHECK(row(none, DmarcPolicy::none) == "none");
+  none.result = DmarcResult::pass;
+  CHECK(row(none, DmarcPolicy::none) == "none");
+
+  Treatment list = treatment(DmarcPolicy::none);
+  list.reason = OverrideReason::mailing_list;
+  list.comment = std::string(1000, 'x');
+  const auto listed =
+      report_row(failed_verdict("v=DMARC1; p=reject"), kClient, spf(SpfResult::none, ""), {}, list);
+  CHECK(listed.reason == "mailing_list");
+  CHECK(listed.comment.size() == 253);
+}
+
+TEST_CASE("the signatures that matter come first, 100 at most", "[mailauth][dmarc]") {
+  std::vector<SignatureReport> signatures;
+  for (int i = 0; i < 200; ++i)
+    signatures.push_back(signature(SignatureResult::fail, "f" + std::to_string(i) + ".test"));
+  signatures.push_back(signature(SignatureResult::pass, "other.test"));
+  signatures.push_back(signature(SignatureResult::pass, "mail.example.com"));
+  signatures.push_back(signature(SignatureResult::pass, "News.example.com"));
+  const auto row = report_row(failed_verdict("v=DMARC1; p=reject"), kClient,
+                              spf(SpfResult::none, ""), signatures, {});
+  REQUIRE(row.signatures.size() == 100);
+  CHECK(row.signatures[0].domain == "News.example.com");
+  CHECK(row.signatures[1].domain == "mail.example.com");
+  CHECK(row.signatures[2].domain == "other.test");
+  CHECK(row.signatures[3].domain == "f0.test");
+}
+
+TEST_CASE("each configuration of a domain has its report", "[mailauth][dmarc]") {
+  const auto policy = [](const std::string& text) {
+    return published_policy(failed_verdict(text));
+  };
+  CHECK(policy("v=DMARC1; p=none") == policy("v=DMARC1; p=none; x=y"));
+  CHECK(policy("v=DMARC1; p=none") != policy("v=DMARC1; p=reject"));
+  CHECK(policy("v=DMARC1; p=none") != policy("v=DMARC1; p=none; t=y"));
+  const auto wrong = policy("v=DMARC1; p=foo; sp=reject; rua=mailto:a@b.test");
+  CHECK(wrong.p == "none");
+  CHECK(wrong.sp.empty());
+  CHECK_FALSE(wrong.error.empty());
+  CHECK(wrong.rua == std::vector<std::string>{"mailto:a@b.test"});
+}
+
+TEST_CASE("reports hold nothing that XML cannot", "[mailauth][dmarc]") {
+  auto verdict = failed_verdict("v=DMARC1; p=reject");
+  verdict.author_domain = "<a>&\"b\"]]>";
+  const auto row = report_row(
+      verdict, kClient, spf(SpfResult::fail, std::string("\x01\0\x7f\xff\xc3\xbc\xef\xbf\xbe", 10)),
+      {signature(SignatureResult::permerror, "d\r\n</dkim>")}, {});
+  ReportTally tally;
+  const auto policy = published_policy(verdict);
+  tally.add(policy, row);
+  const auto xml = report_xml(head(), policy, tally.policies().at(policy));
+  CHECK(xml.find("<header_from>&lt;a&gt;&amp;&quot;b&quot;]]&gt;<") != std::string::npos);
+  CHECK(xml.find("<envelope_from>????\xc3\xbc?") != std::string::npos);
+  CHECK(xml.find("<domain>d??&lt;/dkim&gt;</domain>") != std::string::npos);
+}
+
+TEST_CASE("tallies and reports are bounded", "[mailauth][dmarc]") {
+  ReportTally::Limits limits;
+  limits.policies = 2;
+  limits.rows_of_policy = 10;
+  limits.rows = 15;
+  ReportTally tally(limits);
+  auto verdict = failed_verdict("v=DMARC1; p=reject");
+  for (int domain = 0; domain < 3; ++domain)
+    for (int i = 0; i < 20; ++i) {
+      verdict.policy_domain = "d" + std::to_string(domain) + ".test";
+      auto row = report_row(verdict, kClient, spf(SpfResult::fail, ""), {}, {});
+      row.source = "192.0.2." + std::to_string(i);
+      tally.add(published_policy(verdict), row);
+      tally.add(published_policy(verdict), row);
+    }
+  CHECK(tally.policies().size() == 2);
+  std::uint64_t counted = 0;
+  for (const auto& [policy, rows] : tally.policies())
+    for (const auto& [row, count] : rows)
+      counted += count;
+  CHECK(counted == 30);
+  CHECK(tally.lost() == 90);
+
+  const auto& [policy, rows] = *tally.policies().begin();
+  const auto xml = report_xml(head(), policy, rows, 2000);
+  CHECK(xml.size() < 3500);
+  CHECK(xml.find(" messages are left out of this report</error>") != std::string::npos);
+}
+
+// RFC 9990 §5
+TEST_CASE("reports go where they are wanted", "[mailauth][dmarc]") {
+  const auto zone = R"(
+    _dmarc.example.com       TXT "v=DMARC1; p=reject"
+    _dmarc.sub.example.com   TXT "v=DMARC1; p=reject"
+    example.com._report._dmarc.yes.test      TXT "v=DMARC1"
+    example.com._report._dmarc.other.test    TXT "v=DMARC1; rua=mailto:in@other.test"
+    example.com._report._dmarc.away.test     TXT "v=DMARC1; rua=mailto:victim@bank.test"
+    example.com._report._dmarc.text.test     TXT "yes please"
+    example.com._report._dmarc.several.test  TXT "noise"
+    example.com._report._dmarc.several.test  TXT "v=DMARC1;"
+    example.com._report._dmarc.slow.test     FAILS
+    _dmarc.lost.test                         FAILS
+  )";
+  struct Case {
+    std::string name;
+    std::vector<std::string> rua;
+    std::string want;
+  };
+  const std::vector<Case> cases = {
+      {"the domain itself", {"mailto:a@example.com"}, "a@example.com"},
+      {"its organization", {"mailto:a@sub.example.com"}, "a@sub.example.com"},
+      {"another one that wants it", {"mailto:a@yes.test"}, "a@yes.test"},
+      {"one that does not say so", {"mailto:a@no.test"}, ""},
+      {"another text there", {"mailto:a@text.test"}, ""},
+      {"several texts there", {"mailto:a@several.test"}, "a@several.test"},
+      {"another address at the same host", {"mailto:a@other.test"}, "in@other.test"},
+      {"an address at another host", {"mailto:a@away.test"}, ""},
+      {"the DNS fails", {"mailto:a@slow.test"}, "(a@slow.test)"},
+      {"the DNS fails before", {"mailto:a@lost.test"}, "(a@lost.test)"},
+      {"the rest gets it", {"mailto:a@no.test", "mailto:b@yes.test"}, "b@yes.test"},
+      {"each once", {"mailto:a@yes.test", "mailto:a@yes.test!1m"}, "a@yes.test"},
+      {"other schemes", {"https://example.com/r", "mailto:x", "nonsense"}, ""},
+      {"no host name", {"mailto:a@[192.0.2.1]", "mailto:a@localhost"}, ""},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.name) {
+      FakeZones dns(zone);
+      const auto found = dns.run(report_destinations("example.com", c.rua));
+      std::string got;
+      for (const auto& mailbox : found.mailboxes)
+        got += (got.empty() ? "" : " ") + mailbox;
+      for (const auto& mailbox : found.unknown)
+        got += "(" + mailbox + ")";
+      CHECK(got == c.want);
+      CHECK(dns.asked().size() <= 17 * c.rua.size());
+    }
+  FakeZones dns(zone);
+  const std::vector<std::string> flood(1000, "mailto:a@no.test");
+  CHECK(dns.run(report_destinations("example.com", flood)).mailboxes.empty());
+  CHECK(dns.asked().size() <= 170);
+  // A name too long to be asked for.
+  CHECK(dns.run(report_destinations(std::string(60, 'a') + "." + std::string(60, 'b') + "." +
+                                        std::string(60, 'c') + ".test",
+                                    {"mailto:x@" + std::string(60, 'd') + ".test"}))
+            .mailboxes.empty());
+}
+
+}  // namespace
+}  // namespace postrider::mailauth
