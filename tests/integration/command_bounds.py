@@ -231,10 +231,20 @@ except MemoryError:
         self.send(server, "ann")
         self.assertEqual(self.heard("memory"), "refused")
 
-    def test_each_command_has_a_control_group_where_they_are_ours(self):
+    def own_group(self, controllers=()):
+        """A group that is the daemon's to divide, and what starts it in there."""
         root = group_root()
         if root is None:
             self.skipTest("no control groups of version 2 that we may write to")
+        for controller in controllers:
+            if controller not in (root / "cgroup.controllers").read_text().split():
+                self.skipTest(f"control groups of version 2 have no controller {controller} here: "
+                              "limits in force are not tried")
+            try:
+                (root / "cgroup.subtree_control").write_text(f"+{controller}")
+            except OSError as problem:
+                self.skipTest(f"the controller {controller} cannot be handed down from {root}, so "
+                              f"limits in force are not tried: {problem}")
         ours = root / f"pr-{uuid.uuid4()}"
         ours.mkdir()
 
@@ -253,6 +263,49 @@ except MemoryError:
         self.addCleanup(remove)
         for path in (ours, ours / "cgroup.procs", ours / "cgroup.subtree_control"):
             os.chown(path, DAEMON, DAEMON)
+        return ours, ["sh", "-c", f'echo 0 >{ours}/cgroup.procs && exec "$@"', "sh"]
+
+    def test_limits_hold_for_a_whole_control_group(self):
+        """Where the controllers are: here each process alone is within its own limits."""
+        _, wrapper = self.own_group(("pids", "memory"))
+        mine = """
+mount = [line for line in open("/proc/self/mountinfo") if " - cgroup2 " in line][0].split()[4]
+mine = mount + [line for line in open("/proc/self/cgroup") if line.startswith("0::")][0][3:].strip()
+"""
+        self.command("ann", mine + """
+say("limits", [int(open(f"{mine}/{name}").read()) for name in ("pids.max", "memory.max")])
+count = 0
+try:
+    while count < 400:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(1e6)
+        count += 1
+except BlockingIOError: pass
+say("count", count)
+os._exit(75)
+""")
+        self.command("bob", """
+for _ in range(8):
+    if os.fork() == 0:
+        os.setsid()
+        held = b"x" * (40 << 20)
+        time.sleep(1e6)
+time.sleep(1e6)
+""")
+        server = self.start(wrapper=wrapper, command_processes=30, command_memory="100MiB")
+        self.assertEqual(self.heard_after(server, "limits"), str([30, 100 << 20]))
+        self.assertLess(int(self.heard("count")), 30)
+        self.assertIn("more processes than local.command_processes",
+                      self.attempt(server, "deferred")["reason"])
+        self.send(server, "bob")
+        ended, = server.wait_for_log("attempted", verdict="deferred", to="bob@us.example")
+        self.assertIn("more memory than local.command_memory", ended["reason"])
+        self.assert_nothing_is_left()
+        server.stop()
+
+    def test_each_command_has_a_control_group_where_they_are_ours(self):
+        ours, wrapper = self.own_group()
         self.command("ann", """
 leave()
 with open("/proc/self/cgroup") as file: say("group", file.read())
@@ -265,8 +318,7 @@ except OSError as error: say("escape", error.errno)
 os.kill(os.getppid(), signal.SIGSTOP)
 time.sleep(1e6)
 """)
-        server = self.start(wrapper=["sh", "-c", f'echo 0 >{ours}/cgroup.procs && exec "$@"', "sh"],
-                            command_time="1s")
+        server = self.start(wrapper=wrapper, command_time="1s")
         group = [line for line in self.heard_after(server, "group").splitlines()
                  if line.startswith("0::")][0]
         self.assertRegex(group, rf"^0::/{ours.name}/commands/\d+$")

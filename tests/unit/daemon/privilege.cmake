@@ -1,5 +1,5 @@
 add_unit_test(privilege_test
-  SOURCES privilege_test.cc
+  SOURCES command_groups_test.cc privilege_test.cc
   LIBS postrider_parent)
 add_unit_test(enders_test
   SOURCES enders_test.cc
