@@ -29,7 +29,6 @@ namespace {
 
 constexpr std::size_t kMostInAPass = 1000;
 constexpr std::size_t kChunk = 256U << 10U;
-constexpr Duration kWaitForOurs{std::chrono::seconds(60)};
 // Looking at very many names takes its time: nobody can make us do nothing else. A millisecond of
 // rest for so many of them.
 constexpr std::size_t kNamesForARest = 50;
@@ -371,7 +370,7 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
 // The others go on.
 DropFolder::State::End DropFolder::State::wait(const std::string& name, const Error& error) {
   if (waiting.size() < kMostPassed)
-    waiting[name] = clock.steady() + kWaitForOurs;
+    waiting[name] = clock.steady() + rests.usual;
   if (told.size() < kMostTold && told.insert(error.describe()).second)
     log.write(
         LogEvent(Level::error, "drop-waits").add("file", name).add("error", error.describe()));

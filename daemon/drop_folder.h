@@ -31,7 +31,7 @@ namespace postrider::daemon {
 
 class DropFolder {
  public:
-  // Until the next look, if nothing is put there before.
+  // Until the next look, if nothing is put there before, and at a file that waits for ours.
   struct Rests {
     Duration usual{std::chrono::seconds(60)};
     Duration short_one{std::chrono::seconds(2)};  // after trouble that may pass

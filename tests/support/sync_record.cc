@@ -27,7 +27,10 @@ std::mutex mutex;
 bool is_recording = false;
 std::uint64_t calls = 0;
 std::map<Inode, History> histories;
-std::map<Inode, unsigned> failures;  // to come
+struct Failures {
+  unsigned after = 0, times = 0;  // syncs that go well first, and that fail then
+};
+std::map<Inode, Failures> failures;
 
 Inode inode_of(const struct stat& about) {
   return {about.st_dev, about.st_ino};
@@ -131,10 +134,13 @@ bool is_to_fail(int fd) {
   if (failures.empty() || ::fstat(fd, &about) != 0)
     return false;
   const auto found = failures.find(inode_of(about));
-  if (found == failures.end() || found->second == 0)
+  if (found == failures.end())
     return false;
-  --found->second;
-  return true;
+  auto& [after, times] = found->second;
+  auto& left = after > 0 ? after : times;
+  const bool fails = after == 0 && times > 0;
+  left -= left > 0 ? 1 : 0;
+  return fails;
 }
 
 int synced(int fd, int done) {
@@ -240,11 +246,11 @@ SyncRecord::~SyncRecord() {
   failures.clear();
 }
 
-void SyncRecord::fail(const std::string& path, unsigned times) {
+void SyncRecord::fail(const std::string& path, unsigned times, unsigned after) {
   const std::lock_guard lock(mutex);
   struct stat about {};
   if (::stat(path.c_str(), &about) == 0)
-    failures[inode_of(about)] = times;
+    failures[inode_of(about)] = {after, times};
 }
 
 std::string SyncRecord::lack(const std::string& path) {

@@ -105,6 +105,28 @@ struct DropDoor : Doors {
   bool wait_until_empty() {
     return wait_until([this] { return fs::is_empty(drop); });
   }
+  // A message of which the file is known and is not there; its id. Requires: run().
+  std::string add_dropped(const std::string& sender = "me@mx.test") {
+    queue::Submission submission;
+    auto message = std::make_shared<mail::Message>();
+    submission.drop_id = to_string(queue->next_id()) + "." + std::to_string(::geteuid());
+    message->id = queue->next_id();
+    message->received = clock.now();
+    message->envelope.sender = sender;
+    message->envelope.recipients.push_back({"you@there.test", {}, {}});
+    message->content.bytes = std::make_shared<const std::string>("x\r\n");
+    message->content.size = 3;
+    submission.message = message;
+    const auto drop_id = submission.drop_id;
+    std::promise<void> done;
+    loop.post([&] { loop.spawn(accept_dropped(std::move(submission), done), log, "test"); });
+    done.get_future().wait();
+    return drop_id;
+  }
+  Task<void> accept_dropped(queue::Submission submission, std::promise<void>& done) {
+    (void)co_await queue->accept_dropped(loop, std::move(submission));
+    done.set_value();
+  }
   std::vector<std::string> names_with(std::string_view part) const {
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(drop))
@@ -522,6 +544,95 @@ TEST_CASE("after trouble that passes the folder is soon looked at again", "[daem
   CHECK(times(door.log.text(), "drop-failed") == 6);
 }
 
+TEST_CASE("a file whose name is not on stable storage is not taken yet", "[daemon][unit]") {
+  DropDoor door(rests_long());
+  REQUIRE(replace_file(door.drop + "/tmp.a", file_text("x\n"), 0640));
+  fs::rename(door.drop + "/tmp.a", door.drop + "/msg.a");
+  const SyncRecord record;
+  SyncRecord::fail(door.drop, 1000, 1);  // but for the look for files that are gone
+  door.start();
+  CHECK(door.wait_until([&] { return times(door.log.text(), "drop-failed") > 0; }));
+  CHECK(door.listed().empty());
+  CHECK(door.names_with("taken.").size() == 1);
+}
+
+TEST_CASE("an id is kept until it is sure that its file has gone", "[daemon][unit]") {
+  DropDoor door(rests_long());
+  door.run();
+  const auto known = [&] { return door.queue->dropped().value(); };
+  SECTION("the file that was taken") {
+    door.put("msg.a", file_text("x\n"));
+    const SyncRecord record;
+    SyncRecord::fail(door.drop, 1, 2);  // the look's, that of its new name, this one
+    door.on_loop([&] { door.watcher->start(); });
+    CHECK(door.wait_for(1));
+    CHECK(door.wait_until_empty());
+    CHECK(door.wait_until([&] { return times(door.log.text(), "drop-failed") == 1; }));
+    CHECK(known().size() == 1);
+  }
+  SECTION("a file that has gone") {
+    const auto gone = door.add_dropped();
+    REQUIRE(known().size() == 1);
+    door.put("msg.a", file_text("x\n"));
+    {
+      const SyncRecord record;
+      SyncRecord::fail(door.drop, 1);
+      door.on_loop([&] { door.watcher->start(); });
+      CHECK(door.wait_for(2));
+      CHECK(door.wait_until_empty());
+      door.on_loop([] {});
+    }
+    CHECK(door.wait_until([&] { return known() == std::vector<std::string>{gone}; }));
+  }
+}
+
+TEST_CASE("a file that waits for a table of ours is tried again by itself", "[daemon][unit]") {
+  DropFolder::Rests rests;
+  rests.usual = Duration(20);
+  DropDoor door(rests);
+  auto rewriting = settings();
+  mail::Rewriter::Rules rules;
+  rules.recipient = [times = std::make_shared<int>(0)](
+                        const std::string&, bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+    if (++*times < 10)
+      return Error(Errc::refused, "table: belongs to another user");
+    return std::optional<mail::Rewriter::Entry>();
+  };
+  rewriting.rewriter = std::make_shared<mail::Rewriter>(rules);
+  door.watcher->reconfigure(rewriting);
+  door.put("msg.a", file_text("x\n"));
+  door.start();
+  CHECK(door.wait_for(1));
+  CHECK(door.wait_until_empty());
+}
+
+// A user's files come all the time, and each wakes us.
+TEST_CASE("others' mail does not put off the next look", "[daemon][unit]") {
+  if (::geteuid() != 0)
+    return;  // only root can give files away
+  DropFolder::Rests rests;
+  rests.usual = Duration(300);
+  DropDoor door(rests);
+  auto limited = settings();
+  const auto asked = std::make_shared<std::atomic<int>>(0);
+  limited.admit = [asked](std::uint64_t uid, std::size_t) {
+    SubmitAnswer later;
+    later.exit_code = EX_TEMPFAIL;
+    later.error = "later";
+    return uid == 3001 && ++*asked < 3 ? std::optional(later) : std::nullopt;
+  };
+  door.watcher->reconfigure(limited);
+  door.put("msg.limited", file_text("x\n"));
+  REQUIRE(::chown((door.drop + "/msg.limited").c_str(), 3001, 3001) == 0);
+  door.start();
+  for (int i = 0; i < 2000 && *asked < 3; ++i) {
+    door.put("msg." + std::to_string(i), file_text("x\n"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  CHECK(*asked >= 3);
+  CHECK(door.wait_until_empty());
+}
+
 TEST_CASE("users take turns, each with the oldest first", "[daemon][unit]") {
   if (::geteuid() != 0)
     return;  // only root can give files away
@@ -637,31 +748,9 @@ TEST_CASE("mail in the drop folder is listed and counted with the queue's", "[da
   door.put("others", "x");
   fs::create_directory(door.drop + "/msg.5");
   // Accepted already, and about to be removed: it is listed once.
-  const auto id = door.queue->next_id();
-  std::optional<Result<mail::MessageId>> stored;
-  queue::Submission submission;
-  auto message = std::make_shared<mail::Message>();
-  message->id = door.queue->next_id();
-  message->received = door.clock.now();
-  message->envelope.sender = "taken@mx.test";
-  message->envelope.recipients.push_back({"you@there.test", {}, {}});
-  message->content.bytes = std::make_shared<const std::string>("x\r\n");
-  message->content.size = 3;
-  submission.message = message;
-  submission.drop_id = to_string(id) + "." + std::to_string(::geteuid());
-  std::promise<void> done;
-  door.on_loop([&] {
-    struct Store {
-      static Task<void> run(DropDoor& door, queue::Submission submission,
-                            std::promise<void>& done) {
-        (void)co_await door.queue->accept_dropped(door.loop, std::move(submission));
-        done.set_value();
-      }
-    };
-    door.loop.spawn(Store::run(door, std::move(submission), done), door.log, "test");
-  });
-  done.get_future().wait();
-  door.put("taken." + to_string(id) + ".a", file_text("y\n"));
+  const auto drop_id = door.add_dropped("taken@mx.test");
+  const auto id = drop_id.substr(0, drop_id.find('.'));
+  door.put("taken." + id + ".a", file_text("y\n"));
   const auto waits = door.queue->next_id();
   door.put("taken." + to_string(waits) + ".b", file_text("z\n"));
 

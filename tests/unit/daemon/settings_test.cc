@@ -177,7 +177,15 @@ unlimited = ["root", "4242"]
   for (const std::uint64_t uid : {0U, 4242U})
     for (int i = 0; i < 20; ++i)
       CHECK_FALSE(limits.add(uid, 100));
-  for (const std::uint64_t uid : {1U, 4241U, 4243U}) {
+  for (const std::uint32_t uid : {0U, 4242U})
+    for (int i = 0; i < 20; ++i) {
+      CHECK(limits.begin_message(uid).empty());
+      CHECK(limits.add_recipient(uid).empty());
+    }
+  using Kind = delivery::ForwardVerdict::Kind;
+  CHECK(limits.count_forward("root", 11).kind == Kind::now);
+  CHECK(limits.count_forward("daemon", 11).kind == Kind::never);
+  for (const std::uint64_t uid : {3U, 4241U, 4243U}) {
     CHECK_FALSE(limits.add(uid, 1));
     const auto never = limits.add(uid, 11);
     REQUIRE(never);
@@ -279,4 +287,12 @@ TEST_CASE("what a user has sent counts on when limits are read again", "[daemon]
   restarted.set_rules(rules("5"));
   CHECK(restarted.add(1, 1));
   CHECK_FALSE(restarted.add(2, 1));
+  // However it was sent.
+  restarted.save();
+  for (int i = 0; i < 5; ++i)
+    CHECK(restarted.begin_message(3).empty());
+  restarted.save();
+  LocalLimits once_more(clock, log, pool, folder / "limits");
+  once_more.set_rules(rules("5"));
+  CHECK_FALSE(once_more.begin_message(3).empty());
 }

@@ -218,6 +218,29 @@ TEST_CASE_METHOD(Waiting, "what comes back untried is not handed out at once aga
   CHECK(hand.next(id).recipients[0].attempts == 0);
 }
 
+TEST_CASE_METHOD(Waiting, "of a message only those who came back untried wait for that",
+                 "[queue][due]") {
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test", "c@e.test"});
+  REQUIRE(hand.next(id).recipients.size() == 2);
+  Record back;
+  back.id = id;
+  back.results.push_back({0, outcome(Verdict::retry), clock.now()});
+  back.untried = {1};
+  record(std::move(back));
+  queue->wake();
+  const Lease again = hand.next(id);
+  REQUIRE(again.recipients.size() == 1);
+  CHECK(again.recipients[0].index == 0);
+  settle();
+  CHECK(hand.count() == 0);
+  clock.pass(seconds(2));
+  queue->wake();
+  const Lease rest = hand.next(id);
+  REQUIRE(rest.recipients.size() == 1);
+  CHECK(rest.recipients[0].index == 1);
+}
+
 TEST_CASE_METHOD(Waiting, "what is due later does not wait for what its site has in hand",
                  "[queue][due]") {
   const bool share_a_domain = GENERATE(true, false);
@@ -265,6 +288,33 @@ TEST_CASE_METHOD(QueueFixture, "a sender is told of a delay once, and at the end
   CHECK(end.reason == Lease::Reason::expired);
   record(answer(end, Verdict::bounce));
   CHECK(list().empty());
+}
+
+TEST_CASE_METHOD(Waiting, "a wave of ends of lifetimes leaves room for what is due",
+                 "[queue][deadline]") {
+  settings.leased_messages = 8;
+  queue.reset();
+  open();
+  start();
+  const auto end = clock.now() + settings.lifetime;
+  const auto defer = [&](const std::string& domain) {
+    const auto id = must_accept("a@b.test", {"c@" + domain});
+    record(answer(hand.next(id), Verdict::retry, end));
+  };
+  for (int i = 0; i < 20; ++i)
+    defer("old.test");
+  clock.pass(minutes(1));
+  for (int i = 0; i < 20; ++i)
+    defer("d" + std::to_string(i) + ".test");
+  clock.pass(settings.lifetime - minutes(1));
+  queue->wake();
+  settle();
+  std::map<Lease::Reason, std::size_t> out;
+  for (auto left = hand.count(); left > 0; --left)
+    ++out[hand.next().reason];
+  CHECK(out[Lease::Reason::expired] > 0);
+  CHECK(out[Lease::Reason::expired] + out[Lease::Reason::delay_notice] <= 4);
+  CHECK(out[Lease::Reason::due] > 0);
 }
 
 TEST_CASE_METHOD(QueueFixture, "nobody is told of a delayed notice", "[queue][deadline]") {
