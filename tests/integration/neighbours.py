@@ -2,10 +2,12 @@
 """A good user of the machine beside a hostile one that does all it can at once: her mail's delays before
 and meanwhile, and the memory of the processes. The long form goes on for ten minutes."""
 import array
+import ctypes
 import json
 import os
 import pathlib
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ import time
 from support_py import daemon, scenario, sink, smtp, wait
 from support_py.accounts import ANN, BOB, DAEMON, Machine
 from support_py.acting import Busy
+from support_py.tools import children_of, name_of
 
 EVE = BOB
 BEFORE, DURING = (60, 600) if scenario.FULL else (2, 12)
@@ -58,6 +61,10 @@ class Neighbours(scenario.Scenario):
         self.mailq = self.machine.folder / "mailq"
         for path in (self.program, self.mailq):
             shutil.copy(daemon.BIN / "postrider", path)
+        self.stopper, self.bomb = (self.machine.folder / name for name in ("stopper", "bomb"))
+        self.stopper.write_text("for i in 1 2 3 4 5; do setsid sleep 600 & done\n"
+                                "kill -STOP $PPID\nsleep 600\n")
+        self.bomb.write_text("while :; do setsid sleep 5 & done\n")
         self.using(self.server)
         self.server.start()
         self.home = self.machine.homes / "bob"
@@ -169,7 +176,7 @@ class Neighbours(scenario.Scenario):
         path = self.home / ".forward"
         beside = self.home / f".forward.{number % 2}"
         beside.unlink(missing_ok=True)
-        kind = number % 8
+        kind = number % 10
         if kind == 0:
             os.mkfifo(beside)
         elif kind == 1:
@@ -184,19 +191,30 @@ class Neighbours(scenario.Scenario):
             beside.write_text('"|/usr/bin/yes"\n')
         elif kind == 6:
             beside.write_text("\\bob, x@stall.example\n")
+        elif kind == 7:  # stops its delivery, and leaves many behind
+            beside.write_text(f'"|/bin/sh {self.stopper}"\n')
+        elif kind == 8:
+            beside.write_text(f'"|/bin/sh {self.bomb}"\n')
         else:
             beside.write_text('"|/bin/true"\n')
         beside.rename(path)
         time.sleep(1)
 
-    def stop_deliveries(self, _):
-        """SIGSTOP to all that runs as her, but not to her own tricks."""
-        for path in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                if os.stat(path).st_uid == EVE and b"postrider" in (path / "comm").read_bytes():
-                    os.kill(int(path.name), signal.SIGSTOP)
-            except OSError:
-                pass
+    def stop_deliveries(self, number):
+        """Stops and slows down whatever of the parent's is hers, and what would end that; her own
+        tricks are none of the parent's."""
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            for pid in children_of(self.parent):
+                for what in (lambda: os.kill(pid, signal.SIGSTOP),
+                             lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
+                             lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),
+                             lambda: os.sched_setaffinity(pid, {number % os.cpu_count()})):
+                    try:
+                        what()
+                    except OSError:
+                        pass
+            time.sleep(0.001)
         for pid in self.pids:
             for what in (signal.SIGSTOP, signal.SIGKILL, signal.SIGHUP):
                 try:
@@ -205,6 +223,36 @@ class Neighbours(scenario.Scenario):
                     continue
                 os.write(2, b"a signal reached a process of the daemon\n")
         time.sleep(0.1)
+
+    def race_drop_folder(self, number):
+        """Changes a file just when it is opened, which its owner may watch."""
+        name = f"{self.drop}/msg.race.{os.getpid()}.{number}"
+        one, many = (json.dumps({**HEADER, "recipients": ["x@stall.example"] * count}) + "\nx\n"
+                     for count in (1, 40))
+        self.write(name + ".tmp", one)
+        libc = ctypes.CDLL(None)
+        watch = libc.inotify_init1(os.O_NONBLOCK)
+        try:
+            libc.inotify_add_watch(watch, (name + ".tmp").encode(), 0x20)  # IN_OPEN
+            os.rename(name + ".tmp", name)
+            if select.select([watch], [], [], 1)[0]:
+                [lambda: os.rename(name, name + ".away"), lambda: self.write(name, many),
+                 lambda: os.link(name, name + ".2"), lambda: os.unlink(name),
+                 lambda: (self.write(name + ".tmp", many), os.rename(name + ".tmp", name))][number % 5]()
+        finally:
+            os.close(watch)
+            self.write(name, many)
+            time.sleep(0.1)
+
+    def spoil_mailbox(self, number):
+        """It is hers, and so is what lies in it."""
+        box = self.machine.mail / "bob"
+        new = box / "new"
+        time.sleep(0.5)
+        os.chmod(box, 0o700)
+        new.rename(box / f"new.{number}")
+        [lambda: os.mkfifo(new), lambda: new.symlink_to("/etc"), lambda: os.chmod(box, 0),
+         lambda: new.symlink_to(self.machine.mail / "ann" / "new"), lambda: new.touch(0)][number % 5]()
 
     def flood_smtp(self, number):
         held = [socket.create_connection(("127.0.0.1", self.server.port), 5) for _ in range(30)]
@@ -260,12 +308,13 @@ class Neighbours(scenario.Scenario):
 
     def test_a_good_user_beside_a_hostile_one(self):
         self.pids = self.daemon_pids()
+        self.parent, = [pid for pid in self.pids if name_of(pid) == "postrider-paren"]
         before = self.measure(BEFORE, 0)
         memory = [self.memory()]
         tricks = [Busy(work.__name__, EVE, work) for work in (
             self.tell_nonsense, self.hold_doors, self.pass_descriptors, self.fill_drop_folder,
-            self.submit_many, self.change_forward, self.stop_deliveries, self.flood_smtp,
-            self.change_table, self.ask_control)]
+            self.race_drop_folder, self.spoil_mailbox, self.submit_many, self.change_forward,
+            self.stop_deliveries, self.flood_smtp, self.change_table, self.ask_control)]
         done = threading.Event()
 
         def watch():
