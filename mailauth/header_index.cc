@@ -19,6 +19,12 @@ HeaderIndex::HeaderIndex(std::string_view content) {
   }
 }
 
+HeaderIndex HeaderIndex::beyond_limits() {
+  HeaderIndex index{std::string_view()};
+  index.too_large_ = true;
+  return index;
+}
+
 const std::vector<std::size_t>& HeaderIndex::named(std::string_view name) const {
   static const std::vector<std::size_t> none;
   const auto found = by_name_.find(ascii_lower(name));

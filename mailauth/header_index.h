@@ -21,6 +21,7 @@ class HeaderIndex {
  public:
   // content: a message or its header section; must outlive the index. Reads the section once.
   explicit HeaderIndex(std::string_view content);
+  static HeaderIndex beyond_limits();  // of a section that nobody kept
 
   bool too_large() const { return too_large_; }
   const std::vector<mail::HeaderField>& fields() const { return fields_; }

@@ -14,11 +14,10 @@
 //   verify              "result domain selector reason" for each signature of the message
 //   chain               the same, of its ARC chain: "result sets reason"
 //   seal DOMAIN SELECTOR ID   the new ARC set for the message
-#include "mail/header.h"
 #include "mailauth/arc.h"
 #include "mailauth/dkim_sign.h"
-#include "mailauth/dkim_verify.h"
 #include "mailauth/key_record.h"
+#include "mailauth/message_hasher.h"
 #include "tests/support/fake_zones.h"
 
 #include <chrono>
@@ -38,13 +37,12 @@ TimePoint now() {
   return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
 }
 
-void feed(BodyHashes& bodies, std::string_view message) {
-  auto body = message.substr(mail::header_section_size(message));
-  for (std::size_t piece = 1; !body.empty(); piece = piece % 977 + 41) {
-    bodies.feed(body.substr(0, piece));
-    body.remove_prefix(std::min(piece, body.size()));
+void feed(MessageHasher& hasher, std::string_view message) {
+  for (std::size_t piece = 1; !message.empty(); piece = piece % 977 + 41) {
+    hasher.feed(message.substr(0, piece));
+    message.remove_prefix(std::min(piece, message.size()));
   }
-  bodies.finish();
+  hasher.finish();
 }
 
 Form form_of(const std::string& word) {
@@ -88,30 +86,25 @@ class Tool {
     std::istringstream ids(words.at(5));
     for (std::string id; std::getline(ids, id, ',');)
       keys.push_back({words.at(1), words.at(2) + std::to_string(keys.size() + 1), keys_.at(id)});
-    BodyHashes bodies;
-    const auto body = bodies.add(options.body_form);
-    feed(bodies, message);
-    return sign_dkim(HeaderIndex(message), bodies.digest(body), keys, options, now()).value();
+    MessageHasher hasher({.body = options.body_form});
+    feed(hasher, message);
+    return sign_dkim(hasher.header(), hasher.body_digest(), keys, options, now()).value();
   }
 
   std::string verify(const std::string& message) {
-    const HeaderIndex header(message);
-    BodyHashes bodies;
-    const DkimVerifier verifier(header, bodies);
-    feed(bodies, message);
+    MessageHasher hasher({.dkim = true});
+    feed(hasher, message);
     std::string out;
-    for (const auto& report : dns_.run(verifier.verify(now())))
+    for (const auto& report : dns_.run(hasher.verify_dkim(now())))
       out += std::string(to_string(report.result)) + " " + report.domain + " " + report.selector +
              " " + report.reason + "\n";
     return out;
   }
 
   ChainReport verify_chain(const std::string& message) {
-    const HeaderIndex header(message);
-    BodyHashes bodies;
-    const ArcVerifier verifier(header, bodies);
-    feed(bodies, message);
-    return dns_.run(verifier.verify(now()));
+    MessageHasher hasher({.arc = true});
+    feed(hasher, message);
+    return dns_.run(hasher.verify_chain(now()));
   }
 
   static std::string text_of(const ChainReport& report) {
@@ -120,12 +113,11 @@ class Tool {
   }
 
   std::string seal(const std::vector<std::string>& words, const std::string& message) {
-    const auto chain = verify_chain(message);
     const SigningOptions options;
-    BodyHashes bodies;
-    const auto body = bodies.add(options.body_form);
-    feed(bodies, message);
-    return seal_arc(HeaderIndex(message), chain, bodies.digest(body),
+    MessageHasher hasher({.arc = true, .body = options.body_form});
+    feed(hasher, message);
+    const auto chain = dns_.run(hasher.verify_chain(now()));
+    return seal_arc(hasher.header(), chain, hasher.body_digest(),
                     {words.at(1), words.at(2), keys_.at(words.at(3))}, "mx." + words.at(1),
                     {{"spf", "pass", "", "", {{"smtp", "mailfrom", "joe@example.com"}}},
                      arc_result(chain)},
