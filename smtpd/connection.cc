@@ -214,6 +214,10 @@ Task<void> Connection::converse() {
       }
     }
     need = take();
+    if (body_.waits_for_tables() && need != Need::store && need != Need::close) {
+      co_await rewrite_header();
+      keep_large_content();
+    }
   }
 }
 

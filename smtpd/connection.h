@@ -60,6 +60,7 @@ class Connection final : private Observer {
   void allow_auth_in_clear();
   Task<void> linger();
   void keep_large_content();
+  Task<void> rewrite_header();
   IncomingBody& body_of_message();
   Storage storage_trouble(Intake& intake, const Error& error);
   std::shared_ptr<const mail::Message> compose_message(Intake& intake, mail::MessageId id,

@@ -33,7 +33,8 @@ void Connection::keep_large_content() {
   auto& body = body_of_message();
   const bool is_tight = reception_->is_tight();
   const auto most = is_tight ? kMostWhenTight : Intake::kMostInMemory;
-  if (intake->bytes().size() <= most || (body.awaits_header() && !intake->header().has_ended()))
+  if (intake->bytes().size() <= most || (body.awaits_header() && !intake->header().has_ended()) ||
+      body.waits_for_tables(intake->bytes()))
     return;
   if (auto spilled = body.spill(intake->bytes()); !spilled)
     storage_trouble(*intake, spilled.error());
@@ -46,8 +47,8 @@ IncomingBody& Connection::body_of_message() {
   if (body_.number() != talk_->messages_begun()) {
     IncomingBody::Repair repair;
     repair.ends_header = talk_->session().role() == Role::submission;
-    const auto* rewriter = policy_->settings().rewriter.get();
-    if (repair.ends_header && rewriter != nullptr && rewriter->changes_headers())
+    const auto& rewriter = policy_->settings().rewriter;
+    if (repair.ends_header && rewriter && rewriter->changes_headers())
       repair.rewriter = rewriter;
     if (talk_->session().checks_authors())
       repair.judge = [this](std::string_view header) {
@@ -56,6 +57,31 @@ IncomingBody& Connection::body_of_message() {
     body_ = IncomingBody(reception_->custody(), talk_->messages_begun(), repair);
   }
   return body_;
+}
+
+// As look_up(): the session waits, and nobody else on this loop. One client's at a time: a table
+// that hangs leaves threads to the others.
+Task<void> Connection::rewrite_header() {
+  stream_.clear_deadline();  // what there is to do is ours
+  const auto began = reception_->clock().steady();
+  auto& bytes = talk_->intake()->bytes();
+  const auto answer = std::make_shared<std::optional<Result<std::string>>>();
+  bool is_answered = false;
+  if (!has_given_up_) {
+    Lookups::Job job;
+    job.key = "header of " + client_.address.str();
+    job.is_own = true;
+    job.ask = [answer, question = body_.header_question(bytes)] { *answer = question(); };
+    lookup_ = std::make_shared<Lookups::Wait>();
+    is_answered = co_await reception_->lookups().run(reception_->loop(), lookup_, timeouts().lookup,
+                                                     std::move(job));
+    lookup_.reset();
+  }
+  if (is_answered && *answer)
+    body_.rewritten(bytes, std::move(**answer));
+  else
+    body_.rewritten(bytes, Error(Errc::storage, "rewrite the header: the tables do not answer"));
+  content_began_ += reception_->clock().steady() - began;  // its client does not pay for that
 }
 
 Storage Connection::storage_trouble(Intake& intake, const Error& error) {
@@ -74,6 +100,8 @@ Task<Conversation::Need> Connection::store() {
   if (const auto storage = intake.content().storage; storage != Storage::open)
     co_return talk_->stored(storage, {}, replies);
   auto& body = body_of_message();
+  if (body.waits_for_tables(intake.bytes()))
+    co_await rewrite_header();
   auto finished = body.finish(std::exchange(intake.bytes(), {}), intake.facts().size);
   if (!finished)
     co_return talk_->stored(storage_trouble(intake, finished.error()), {}, replies);

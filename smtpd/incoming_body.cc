@@ -1,5 +1,6 @@
 #include "smtpd/incoming_body.h"
 
+#include "base/memory_only.h"
 #include "mail/header.h"
 
 #include <utility>
@@ -50,33 +51,57 @@ Result<FinishedBody> IncomingBody::finish(std::string bytes, std::uint64_t recei
 Result<void> IncomingBody::take(std::string& bytes) {
   if (custody_ == nullptr)
     return Error(Errc::truncated, "keep content: no message");
+  if (!lost_ && waits_for_tables(bytes))
+    return lose(Error(Errc::storage, "rewrite the header: the tables have not answered"));
   if (lost_)
     return *lost_;
   taken_ += bytes.size();
-  if (auto done = repair(bytes); !done)
-    return done;
   size_ += bytes.size();
   return {};
 }
 
-Result<void> IncomingBody::repair(std::string& bytes) {
-  if (!awaits_header())
-    return {};
+bool IncomingBody::waits_for_tables(std::string& bytes) {
+  if (awaits_header() && !lost_)
+    repair(bytes);
+  return waits_;
+}
+
+void IncomingBody::repair(std::string& bytes) {
   repaired_ = true;
   if (repair_.judge)
     is_refused_ =
         !repair_.judge(std::string_view(bytes).substr(0, mail::header_section_size(bytes)));
-  if (repair_.ends_header)
+  if (repair_.ends_header) {
+    const auto before = bytes.size();
     mail::end_header_cleanly(bytes);
+    taken_ += before - bytes.size();
+  }
   if (repair_.rewriter == nullptr)
-    return {};
+    return;
+  const MemoryOnly memory;
+  auto fresh = header_question(bytes)();
+  waits_ = memory.was_not_enough();
+  if (!waits_)
+    rewritten(bytes, std::move(fresh));
+}
+
+std::function<Result<std::string>()> IncomingBody::header_question(std::string_view bytes) const {
+  const auto section = bytes.substr(0, mail::header_section_size(bytes));
+  return [rewriter = repair_.rewriter, section = std::string(section)] {
+    return rewriter->header(section);
+  };
+}
+
+void IncomingBody::rewritten(std::string& bytes, Result<std::string> fresh) {
+  waits_ = false;
+  if (!fresh) {
+    (void)lose(fresh.error());
+    return;
+  }
   const auto old = mail::header_section_size(bytes);
-  auto fresh = repair_.rewriter->header(std::string_view(bytes).substr(0, old));
-  if (!fresh)
-    return lose(fresh.error());
+  taken_ += old - fresh->size();
   bytes.replace(0, old, *fresh);
   fresh_header_ = *std::move(fresh);
-  return {};
 }
 
 Result<void> IncomingBody::append(std::string& bytes) {

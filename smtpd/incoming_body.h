@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -40,8 +41,8 @@ class IncomingBody {
   // What is done to the header of a first submission, and of nothing else: what passes through may
   // be signed.
   struct Repair {
-    bool ends_header = false;                  // mail::end_header_cleanly()
-    const mail::Rewriter* rewriter = nullptr;  // null: addresses stay
+    bool ends_header = false;                        // mail::end_header_cleanly()
+    std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay
     // Whether a header section may stand, as it came. Empty: any may.
     std::function<bool(std::string_view)> judge;
   };
@@ -54,6 +55,13 @@ class IncomingBody {
   bool awaits_header() const {
     return (repair_.ends_header || repair_.rewriter != nullptr) && !repaired_;
   }
+  // The header section in `bytes` is judged, and rewritten by what memory knows of tables. True:
+  // that was not enough. Then header_question() is to be asked where it may wait, and nothing else
+  // done before rewritten().
+  bool waits_for_tables(std::string& bytes);
+  bool waits_for_tables() const { return waits_; }
+  std::function<Result<std::string>()> header_question(std::string_view bytes) const;
+  void rewritten(std::string& bytes, Result<std::string> fresh);
   // Moves `bytes` to the file. After an error the body is lost: every later call gives the same.
   Result<void> spill(std::string& bytes);
   // bytes: what was not spilled; received: how many the reader has counted in all.
@@ -63,7 +71,7 @@ class IncomingBody {
 
  private:
   Result<void> take(std::string& bytes);
-  Result<void> repair(std::string& bytes);
+  void repair(std::string& bytes);
   Result<void> append(std::string& bytes);
   Error lose(Error error);
 
@@ -71,8 +79,9 @@ class IncomingBody {
   std::uint64_t number_ = 0;
   Repair repair_;
   bool repaired_ = false;
+  bool waits_ = false;
   bool is_refused_ = false;
-  std::uint64_t taken_ = 0;  // octets that have been handed in
+  std::uint64_t taken_ = 0;  // octets that have come, as they came (modulo 2^64 in between)
   std::uint64_t size_ = 0;   // what they became
   mail::MessageId id_;
   queue::BodyFile file_;

@@ -3,11 +3,16 @@
 
 #include "support.h"
 
+#include "base/file.h"
 #include "base/memory_only.h"
+#include "queue/queue.h"
+#include "smtpd/custody.h"
+#include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
 
 #include <condition_variable>
+#include <future>
 #include <set>
 
 using namespace postrider;
@@ -126,6 +131,69 @@ bool comes_true(Condition condition) {
   return true;
 }
 
+// A table of addresses: those of "slow..." are asked of a service that hangs until the gate opens.
+Settings rewriting(const std::shared_ptr<Gate>& gate, Duration limit = std::chrono::minutes(5)) {
+  mail::Rewriter::Rules rules;
+  rules.sender = [gate](const std::string& key,
+                        bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+    if (!key.starts_with("slow") || !key.ends_with("@us.test"))
+      return std::optional<mail::Rewriter::Entry>();
+    if (MemoryOnly::forbids_waiting())
+      return Error(Errc::storage, "table: must be asked");
+    gate->wait(key);
+    return std::optional(mail::Rewriter::Entry{"fast@us.test", "table:1"});
+  };
+  auto settings = trusting_settings();
+  settings.rewriter = std::make_shared<mail::Rewriter>(rules);
+  settings.timeouts.lookup = limit;
+  return settings;
+}
+
+smtpd::ListenerSettings for_submission() {
+  smtpd::ListenerSettings listener;
+  listener.address = "127.0.0.1:0";
+  listener.role = smtpd::Role::submission;
+  return listener;
+}
+
+// One that stays in memory, or goes to a file as it arrives.
+std::string content_of(const std::string& author, bool is_large) {
+  std::string content = "From: <" + author + "@us.test>\r\nSubject: x\r\n\r\n";
+  while (is_large && content.size() < 400'000)
+    content += "a line of a message that does not stay in memory\r\n";
+  return content + "end\r\n.\r\n";
+}
+
+std::string without_end(const std::string& content) {
+  return content.substr(0, content.size() - 3);
+}
+
+struct Spool {
+  TemporaryFolder folder;
+  SystemClock clock;
+  NullLog log;
+  std::unique_ptr<queue::Queue> queue;
+  std::unique_ptr<smtpd::QueueCustody> custody;
+
+  Spool() {
+    queue::Settings settings;
+    settings.spool = folder / "spool";
+    settings.room_needed = 0;
+    queue = queue::Queue::open(settings, clock, log).value();
+    queue->start(nullptr);
+    custody = std::make_unique<smtpd::QueueCustody>(*queue);
+  }
+  // Of the message that this reply is about.
+  std::string content_of(const std::string& reply) {
+    const auto at = reply.find("queued as ") + 10;
+    const auto id = mail::parse_message_id(reply.substr(at, reply.find('\r', at) - at));
+    const auto message = queue->load(id.value());
+    REQUIRE(message);
+    const auto& kept = (*message)->content;
+    return kept.bytes ? *kept.bytes : read_file(queue->body_path(kept.file)).value();
+  }
+};
+
 bool is_waiting(RunningServer& server, std::size_t running, std::size_t waiting) {
   return comes_true([&] {
     const auto now = server.server().counters();
@@ -153,6 +221,56 @@ TEST_CASE("a lookup that hangs holds up its own session alone", "[smtpd][tcp][lo
   CHECK(codes_of(waiting.reply()) == "250");
   CHECK(codes_of(waiting.say("DATA\r\n")) == "354");
   CHECK(codes_of(waiting.say("\r\nhello\r\n.\r\n")) == "250");
+}
+
+TEST_CASE("a table for the header that hangs holds up its own session alone",
+          "[smtpd][tcp][lookups]") {
+  const bool is_large = GENERATE(false, true);
+  INFO("large: " << is_large);
+  const auto gate = std::make_shared<Gate>();
+  Spool spool;
+  RunningServer server(rewriting(gate), 1, spool.custody.get(), for_submission());
+  const auto begin = [&] {
+    auto peer = with_sender(server);
+    CHECK(codes_of(peer.say(rcpt("user"))) == "250");
+    CHECK(codes_of(peer.say("DATA\r\n")) == "354");
+    return peer;
+  };
+  auto waiting = begin();
+  auto sends =
+      std::async(std::launch::async, [&] { return waiting.send(content_of("slow", is_large)); });
+  REQUIRE(gate->has_inside(1));
+  for (int i = 0; i < 3; ++i) {  // all on the same loop, from the same address
+    auto other = begin();
+    const auto reply = other.say(content_of("me", is_large));
+    REQUIRE(codes_of(reply) == "250");
+    CHECK(spool.content_of(reply) == without_end(content_of("me", is_large)));
+  }
+  gate->open();
+  CHECK(sends.get());
+  const auto reply = waiting.reply();
+  REQUIRE(codes_of(reply) == "250");
+  CHECK(spool.content_of(reply) == without_end(content_of("fast", is_large)));
+}
+
+TEST_CASE("a table for the header that does not answer is a temporary refusal",
+          "[smtpd][tcp][lookups]") {
+  const bool is_large = GENERATE(false, true);
+  INFO("large: " << is_large);
+  const auto gate = std::make_shared<Gate>();
+  Spool spool;
+  RunningServer server(rewriting(gate, Duration(200)), 1, spool.custody.get(), for_submission());
+  for (const bool is_open : {false, true}) {
+    auto peer = with_sender(server);
+    CHECK(codes_of(peer.say(rcpt("user"))) == "250");
+    CHECK(codes_of(peer.say("DATA\r\n")) == "354");
+    CHECK(codes_of(peer.say(content_of("slow", is_large))) == (is_open ? "250" : "451"));
+    CHECK(codes_of(peer.say("MAIL FROM:<x@ext.test>\r\n")) == "250");
+    gate->open();
+    REQUIRE(gate->all_left());
+    server.configure(rewriting(gate));
+  }
+  CHECK(spool.queue->list({}, mail::MessageId{0}, 100).value().size() == 1);
 }
 
 TEST_CASE("pipelined recipients are answered in their order, whoever is slow",
