@@ -9,6 +9,6 @@ add_library(postrider_control STATIC
   control_filter.cc control_json.cc control_message_jobs.cc control_queue_jobs.cc
   control_server.cc control_service.cc control_socket.cc
   drop_file.cc drop_folder.cc drop_listing.cc drop_return.cc offline.cc
-  submit_builder.cc submit_content.cc submit_server.cc)
+  submit_builder.cc submit_content.cc submit_server.cc submit_tables.cc)
 target_link_libraries(postrider_control
-  PUBLIC postrider_queue postrider_control_protocol PRIVATE postrider_warnings)
+  PUBLIC postrider_queue postrider_control_protocol postrider_smtpd PRIVATE postrider_warnings)

@@ -7,7 +7,7 @@
 #include "daemon/drop_counts.h"
 #include "daemon/drop_file.h"
 #include "daemon/drop_return.h"
-#include "daemon/submit_builder.h"
+#include "daemon/submit_tables.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
@@ -269,6 +269,7 @@ struct DropFolder::State {
   const Clock& clock;
   Log& log;
   SubmitSettings settings;
+  SubmitTables tables;
   const Rests rests;
   FileDescriptor folder;
   Descriptor watch;
@@ -422,7 +423,7 @@ Task<std::optional<Failed>> DropFolder::State::read_content(DropFile& dropped, s
       const auto& error = chunk.read.error();
       co_return Failed{error, is_bad(error) ? Failed::Whose::file : Failed::Whose::ours};
     }
-    if (auto fed = builder.feed(chunk.bytes); !fed)
+    if (auto fed = co_await tables.feed(loop, builder, chunk.bytes); !fed)
       co_return Failed{fed.error(), Failed::Whose::queue};
     size -= chunk.bytes.size();
   }
@@ -440,7 +441,7 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
                             dropped.uid, id);
   if (auto failed = co_await read_content(dropped, size, builder))
     co_return failed;
-  auto submission = builder.finish(clock.now());
+  auto submission = co_await tables.finish(loop, builder, clock.now());
   if (!submission)
     co_return Failed{submission.error(),
                      builder.is_about_tables() ? Failed::Whose::ours : Failed::Whose::queue};

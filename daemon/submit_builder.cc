@@ -19,6 +19,28 @@ std::string author_of(const std::string& given, std::uint64_t uid, const std::st
   return "uid" + std::to_string(uid) + "@" + origin;
 }
 
+// Mail of this machine: the sender is masqueraded too.
+Result<SubmissionBuilder::Rewritten> rewrite(const mail::Rewriter& rewriter,
+                                             SubmissionBuilder::Rewritten fresh) {
+  auto& envelope = fresh.envelope;
+  auto sender = rewriter.sender(envelope.sender);
+  if (!sender)
+    return sender.error();
+  envelope.sender = rewriter.masqueraded(*sender);
+  if (!envelope.sender.empty())
+    fresh.author = rewriter.masqueraded(fresh.author);
+  std::set<std::string> known;  // two names may be one now
+  std::vector<mail::Recipient> recipients;
+  for (auto& recipient : envelope.recipients) {
+    if (auto changed = rewriter.apply(recipient); !changed)
+      return changed.error();
+    if (known.insert(recipient.address).second)
+      recipients.push_back(std::move(recipient));
+  }
+  envelope.recipients = std::move(recipients);
+  return fresh;
+}
+
 }  // namespace
 
 SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& settings,
@@ -35,26 +57,10 @@ SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& 
   content_.set_rewriter(rewriter_);
 }
 
-// Mail of this machine: the sender is masqueraded too.
-Result<void> SubmissionBuilder::rewrite_envelope() {
-  if (!rewriter_)
-    return {};
-  auto sender = rewriter_->sender(envelope_.sender);
-  if (!sender)
-    return sender.error();
-  envelope_.sender = rewriter_->masqueraded(*sender);
-  header_.author =
-      envelope_.sender.empty() ? header_.author : rewriter_->masqueraded(header_.author);
-  std::set<std::string> known;  // two names may be one now
-  std::vector<mail::Recipient> recipients;
-  for (auto& recipient : envelope_.recipients) {
-    if (auto changed = rewriter_->apply(recipient); !changed)
-      return changed.error();
-    if (known.insert(recipient.address).second)
-      recipients.push_back(std::move(recipient));
-  }
-  envelope_.recipients = std::move(recipients);
-  return {};
+std::function<Result<SubmissionBuilder::Rewritten>()> SubmissionBuilder::envelope_question() const {
+  return [rewriter = rewriter_, fresh = Rewritten{envelope_, header_.author}] {
+    return rewrite(*rewriter, fresh);
+  };
 }
 
 Result<void> SubmissionBuilder::move_to_file() {
@@ -69,20 +75,22 @@ Result<void> SubmissionBuilder::move_to_file() {
   return appended;
 }
 
-Result<void> SubmissionBuilder::feed(std::string_view raw) {
-  content_.feed(raw, bytes_);
+Result<void> SubmissionBuilder::spill() {
   if (bytes_.size() > kInMemory)
     return move_to_file();
   return {};
 }
 
 Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
-  content_.finish(bytes_);
   is_about_tables_ = true;
   if (content_.trouble())
     return content_.trouble()->during("rewrite the header");
-  if (auto rewritten = rewrite_envelope(); !rewritten)
-    return rewritten.error().during("rewrite the envelope");
+  if (rewritten_) {
+    if (!*rewritten_)
+      return rewritten_->error().during("rewrite the envelope");
+    envelope_ = std::move((*rewritten_)->envelope);
+    header_.author = std::move((*rewritten_)->author);
+  }
   is_about_tables_ = false;
   if (file_.is_open() && !bytes_.empty())
     if (auto moved = move_to_file(); !moved)

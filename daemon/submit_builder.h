@@ -6,24 +6,45 @@
 #include "daemon/submit_server.h"
 #include "queue/queue.h"
 
+#include <functional>
+#include <memory>
+#include <optional>
 #include <string_view>
 
 namespace postrider::daemon {
 
-// On the loop's thread: a large body goes to its file as it comes.
+// On the loop's thread: a large body goes to its file as it comes. What rewriting asks of tables is
+// answered from memory or, where waits_for_tables() says so, by somebody who may wait for them
+// (daemon/submit_tables.h); nothing else is done meanwhile. In this order: read() and spill() for
+// each part, end(), finish().
 class SubmissionBuilder {
  public:
   SubmissionBuilder(queue::Queue& queue, const SubmitSettings& settings, SubmitHeader header,
                     mail::Envelope envelope, std::uint64_t uid, mail::MessageId id);
-  Result<void> feed(std::string_view raw);
+  void read(std::string_view raw) { content_.feed(raw, bytes_); }
+  Result<void> spill();
+  void end() { content_.finish(bytes_); }
   Result<queue::Submission> finish(TimePoint now);
   // That it failed because of a table of ours: mended, the same message is taken.
   bool is_about_tables() const { return is_about_tables_; }
   mail::MessageId id() const { return id_; }
+  std::uint64_t uid() const { return uid_; }
+
+  // After read() and end(), of the header.
+  bool waits_for_tables() const { return content_.waits_for_tables(); }
+  auto header_question() const { return content_.header_question(); }
+  void header_rewritten(Result<std::string> fresh) { content_.rewritten(std::move(fresh), bytes_); }
+  // Between end() and finish(), of the envelope: what is asked, and what was said.
+  struct Rewritten {
+    mail::Envelope envelope;
+    std::string author;
+  };
+  bool rewrites_envelope() const { return rewriter_ && !content_.trouble(); }
+  std::function<Result<Rewritten>()> envelope_question() const;
+  void envelope_rewritten(Result<Rewritten> fresh) { rewritten_ = std::move(fresh); }
 
  private:
   Result<void> move_to_file();
-  Result<void> rewrite_envelope();
 
   queue::Queue& queue_;
   std::string hostname_;
@@ -35,6 +56,7 @@ class SubmissionBuilder {
   SubmitContent content_;
   std::string bytes_;
   queue::BodyFile file_;
+  std::optional<Result<Rewritten>> rewritten_;
   bool is_about_tables_ = false;
 };
 

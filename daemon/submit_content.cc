@@ -1,6 +1,7 @@
 #include "daemon/submit_content.h"
 
 #include "base/base64.h"
+#include "base/memory_only.h"
 #include "base/text.h"
 
 #include <algorithm>
@@ -88,23 +89,44 @@ void SubmitContent::look_for_end(bool at_end, std::string& out) {
 
 void SubmitContent::end_header(bool add_empty_line, std::string& out) {
   in_header_ = false;
-  if (rewriter_ && rewriter_->changes_headers()) {
-    auto fresh = rewriter_->header(std::string_view(header_).substr(0, looked_at_));
-    if (fresh) {
-      header_.replace(0, looked_at_, *fresh);
-      looked_at_ = fresh->size();
-    } else {
-      trouble_ = fresh.error();
-    }
+  adds_empty_line_ = add_empty_line;
+  if (!rewriter_ || !rewriter_->changes_headers())
+    return pass_header(out);
+  const MemoryOnly memory;
+  auto fresh = header_question()();
+  waits_ = memory.was_not_enough();
+  if (!waits_)
+    rewritten(std::move(fresh), out);
+}
+
+std::function<Result<std::string>()> SubmitContent::header_question() const {
+  return [rewriter = rewriter_, section = header_.substr(0, looked_at_)] {
+    return rewriter->header(section);
+  };
+}
+
+void SubmitContent::rewritten(Result<std::string> fresh, std::string& out) {
+  waits_ = false;
+  if (fresh) {
+    header_.replace(0, looked_at_, *fresh);
+    looked_at_ = fresh->size();
+  } else {
+    trouble_ = fresh.error();
   }
+  pass_header(out);
+}
+
+void SubmitContent::pass_header(std::string& out) {
   const std::string_view whole = header_;
   header_facts_ = mail::header_facts(whole.substr(0, looked_at_));
   chunks_.feed(whole.substr(0, looked_at_), out);
-  if (add_empty_line)
+  if (adds_empty_line_)
     chunks_.feed("\r\n", out);
   chunks_.feed(whole.substr(looked_at_), out);
   header_.clear();
   header_.shrink_to_fit();
+  if (is_finished_)
+    chunks_.finish();
 }
 
 void SubmitContent::finish(std::string& out) {
@@ -112,12 +134,13 @@ void SubmitContent::finish(std::string& out) {
   cleaner_.finish(cleaned_);
   if (in_header_) {
     header_.append(cleaned_);
+    is_finished_ = true;  // pass_header() is the last
     look_for_end(true, out);
     if (in_header_)
       end_header(true, out);
-  } else {
-    chunks_.feed(cleaned_, out);
+    return;
   }
+  chunks_.feed(cleaned_, out);
   chunks_.finish();
 }
 

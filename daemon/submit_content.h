@@ -10,6 +10,7 @@
 #include "mail/rewrite.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,12 @@ class SubmitContent {
   const std::optional<Error>& trouble() const { return trouble_; }
   void feed(std::string_view raw, std::string& out);
   void finish(std::string& out);
+  // After either of them: what memory knows of tables was not enough for the header's addresses.
+  // Then header_question() is to be asked where it may wait, and nothing else done before
+  // rewritten().
+  bool waits_for_tables() const { return waits_; }
+  std::function<Result<std::string>()> header_question() const;
+  void rewritten(Result<std::string> fresh, std::string& out);
   // After finish().
   const mail::BodyFacts& body() const { return chunks_.facts(); }
   const mail::HeaderFacts& header() const { return header_facts_; }
@@ -37,6 +44,7 @@ class SubmitContent {
   static constexpr std::size_t kMostHeader = 1U << 20U;
   void look_for_end(bool at_end, std::string& out);
   void end_header(bool add_empty_line, std::string& out);
+  void pass_header(std::string& out);
 
   mail::LineEndCleaner cleaner_;
   mail::ChunkReader chunks_;
@@ -45,6 +53,9 @@ class SubmitContent {
   std::size_t searched_ = 0;   // no line ends before here
   std::size_t work_ = 0;
   bool in_header_ = true;
+  bool adds_empty_line_ = false;
+  bool waits_ = false;
+  bool is_finished_ = false;
   std::string cleaned_;  // scratch
   mail::HeaderFacts header_facts_;
   std::shared_ptr<const mail::Rewriter> rewriter_;

@@ -4,7 +4,7 @@
 #include "base/signal.h"
 #include "base/text.h"
 #include "daemon/control_socket.h"
-#include "daemon/submit_builder.h"
+#include "daemon/submit_tables.h"
 
 #include <algorithm>
 #include <list>
@@ -117,6 +117,7 @@ struct SubmitServer::State {
   const Clock& clock;
   Log& log;
   SubmitSettings settings;
+  SubmitTables tables;
   std::unique_ptr<LocalListener> listener;
   Visits visits;
   std::map<uid_t, Share> by_user;
@@ -198,7 +199,8 @@ Task<Result<void>> SubmitServer::State::read_content(Stream& stream, Incoming& i
       in.rest = std::string_view(in.room).substr(0, *got);
     }
     const auto piece = in.rest.substr(0, std::min<std::uint64_t>(in.rest.size(), size));
-    if (auto fed = builder.feed(piece); !fed)
+    stream.clear_deadline();
+    if (auto fed = co_await tables.feed(loop, builder, piece); !fed)
       co_return Error(Errc::storage, fed.error().describe());
     in.rest.remove_prefix(piece.size());
     size -= piece.size();
@@ -207,7 +209,7 @@ Task<Result<void>> SubmitServer::State::read_content(Stream& stream, Incoming& i
 }
 
 Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder, uid_t uid) {
-  auto submission = builder.finish(clock.now());
+  auto submission = co_await tables.finish(loop, builder, clock.now());
   if (!submission) {
     log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
                   .add("error", submission.error().describe()));

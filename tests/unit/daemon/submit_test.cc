@@ -1,10 +1,13 @@
 #include "doors.h"
 
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "daemon/control_client.h"
 #include "daemon/submit_protocol.h"
 #include "daemon/submit_server.h"
 
+#include <atomic>
+#include <chrono>
 #include <future>
 #include <optional>
 #include <sys/stat.h>
@@ -104,6 +107,85 @@ TEST_CASE("O01: what is no address does not come into From", "[daemon][unit]") {
     CHECK(trace.find("<uid" + std::to_string(::getuid()) + "@mx.test>\r\n") != std::string::npos);
     CHECK(std::count(trace.begin(), trace.end(), '\n') ==
           std::count(trace.begin(), trace.end(), '\r'));
+  }
+}
+
+// A table that has no answer about one address for a while, and none in memory.
+struct SlowTable {
+  std::promise<void> asked, open;
+  std::shared_future<void> opened = open.get_future().share();
+  std::atomic<bool> is_first{true};
+  ~SlowTable() {
+    if (opened.wait_for(std::chrono::seconds(0)) == std::future_status::timeout)
+      open.set_value();
+  }
+  std::shared_ptr<const mail::Rewriter> rewriter() {
+    mail::Rewriter::Rules rules;
+    rules.sender = [this](const std::string& key,
+                          bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+      if (key != "slow@mx.test")
+        return std::optional<mail::Rewriter::Entry>();
+      if (MemoryOnly::forbids_waiting())
+        return Error(Errc::storage, "table: must be asked");
+      if (is_first.exchange(false))
+        asked.set_value();
+      opened.wait();
+      return std::optional(mail::Rewriter::Entry{"fast@us.test", "table:1"});
+    };
+    return std::make_shared<mail::Rewriter>(rules);
+  }
+};
+
+TEST_CASE("a table that hangs holds up the local message that it is asked about alone",
+          "[daemon][unit]") {
+  const bool is_in_header = GENERATE(true, false);
+  INFO("in the header: " << is_in_header);
+  SlowTable table;
+  auto limits = settings();
+  limits.rewriter = table.rewriter();
+  SubmitDoor door(limits);
+  std::string content = std::string("From: ") + (is_in_header ? "slow" : "me") + "@mx.test\n\n";
+  while (content.size() < 300'000)
+    content.append("a line of a message that does not stay in memory\n");
+  auto slow = header(content.size());
+  slow.sender = is_in_header ? "me" : "slow";
+  auto waiting = std::async(std::launch::async, [&] { return door.send(slow, content); });
+  table.asked.get_future().wait();
+  for (int i = 0; i < 3; ++i)  // of the same user
+    CHECK(door.send(header(20), "From: me@mx.test\n\nx\n").exit_code == EX_OK);
+  CHECK(waiting.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+  table.open.set_value();
+  const auto answer = waiting.get();
+  REQUIRE(answer.exit_code == EX_OK);
+  const auto message = door.queue->load(mail::parse_message_id(answer.id).value());
+  REQUIRE(message);
+  CHECK((*message)->envelope.sender == (is_in_header ? "me@mx.test" : "fast@us.test"));
+  const auto stored = read_file(door.queue->body_path((*message)->content.file));
+  REQUIRE(stored);
+  CHECK(stored->starts_with(is_in_header ? "From: fast@us.test\r\n\r\na line"
+                                         : "From: me@mx.test\r\n\r\na line"));
+  CHECK(stored->size() == (*message)->content.size);
+}
+
+TEST_CASE("a table's failure is no fault of a local message", "[daemon][unit]") {
+  for (const char* content : {"From: bad@mx.test\n\nx\n", "x\n"}) {
+    INFO(content);
+    auto limits = settings();
+    mail::Rewriter::Rules rules;
+    rules.sender = [](const std::string& key,
+                      bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+      if (key != "bad@mx.test")
+        return std::optional<mail::Rewriter::Entry>();
+      (void)MemoryOnly::forbids_waiting();
+      return Error(Errc::malformed, "table: nonsense");
+    };
+    limits.rewriter = std::make_shared<mail::Rewriter>(rules);
+    SubmitDoor door(limits);
+    auto wrong = header(std::string_view(content).size());
+    wrong.sender = std::string_view(content).starts_with("From") ? "me" : "bad";
+    CHECK(door.send(wrong, content).exit_code == EX_TEMPFAIL);
+    CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
+    CHECK(door.listed().size() == 1);
   }
 }
 
