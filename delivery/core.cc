@@ -21,6 +21,7 @@ namespace {
 // A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
 constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
+constexpr unsigned kAskers = 2;
 // What is known of some recipients is recorded so long after it became known, whatever the others
 // do: a crash would repeat it.
 constexpr auto kKnown = std::chrono::milliseconds(700);
@@ -66,7 +67,8 @@ Core::Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverO
       log_(log),
       directory_(directory),
       settings_(std::move(settings)),
-      pool_(std::make_unique<BlockingPool>(kReaders)) {}
+      pool_(std::make_unique<BlockingPool>(kReaders)),
+      tables_(std::make_unique<BlockingPool>(kAskers)) {}
 
 Core::~Core() = default;
 
@@ -126,7 +128,7 @@ void Core::take_one(Lease lease) {
   in_hand_.emplace(handle, std::move(owned));
   const auto reason = in_hand.lease.reason;
   if (reason == Lease::Reason::fresh || reason == Lease::Reason::due)
-    route(handle, in_hand);
+    begin(handle, in_hand);
   else
     give_up(in_hand);
   close_if_done(handle);
@@ -151,7 +153,32 @@ void Core::give_up(InHand& in_hand) {
   in_hand.record.delay_notice_sent = lease.reason == Lease::Reason::delay_notice;
 }
 
-void Core::route(std::uint64_t handle, InHand& in_hand) {
+// Which domains are ours a database may have to say: this loop does not wait for it.
+void Core::begin(std::uint64_t handle, InHand& in_hand) {
+  const auto& recipients = in_hand.lease.message->envelope.recipients;
+  LocalDomains local;
+  bool is_known = true;
+  for (const auto& leased : in_hand.lease.recipients)
+    is_known = is_known && look_up_local(recipients[leased.index], local);
+  if (is_known)
+    return route(handle, in_hand, local);
+  std::vector<std::string> domains;
+  for (const auto& leased : in_hand.lease.recipients)
+    domains.push_back(mail::domain_of(recipients[leased.index].address));
+  home().spawn(find_domains(shared_from_this(), handle, std::move(domains)), log_, "local domains");
+}
+
+Task<void> Core::find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
+                              std::vector<std::string> domains) {
+  const auto local = co_await ask_tables(std::move(domains));
+  const auto found = in_hand_.find(handle);
+  if (found == in_hand_.end())
+    co_return;
+  route(handle, *found->second, local);
+  close_if_done(handle);
+}
+
+void Core::route(std::uint64_t handle, InHand& in_hand, const LocalDomains& local) {
   const auto& lease = in_hand.lease;
   struct Group {
     Way way;
@@ -164,7 +191,7 @@ void Core::route(std::uint64_t handle, InHand& in_hand) {
   const bool is_notice = envelope.sender.empty() && envelope.tls == mail::TlsWish::required;
   const auto wish = is_notice ? mail::TlsWish::unspecified : envelope.tls;
   for (const auto& leased : lease.recipients) {
-    auto way = find_way(lease.message->envelope.recipients[leased.index], wish);
+    auto way = find_way(lease.message->envelope.recipients[leased.index], wish, local);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;

@@ -59,12 +59,18 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
     std::string key;  // equal for recipients that can travel together
   };
 
+  // Those asked about, whether mail for them ends on this machine.
+  using LocalDomains = std::unordered_map<std::string, bool>;
+
   void open_postbags();
 
   // core.cc: leases in, records out
   void take_one(queue::Lease lease);
   void give_up(InHand& in_hand);
-  void route(std::uint64_t handle, InHand& in_hand);
+  void begin(std::uint64_t handle, InHand& in_hand);
+  Task<void> find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
+                          std::vector<std::string> domains);
+  void route(std::uint64_t handle, InHand& in_hand, const LocalDomains& local);
   void send_by(const Way& way, Job job);
   // again_within: where the schedule would wait longer.
   void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome,
@@ -137,8 +143,12 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void close_idle_at(const std::vector<Candidate>& candidates);
 
   // core_resolve.cc: destinations and DNS
-  Way find_way(const mail::Recipient& recipient,
-               mail::TlsWish wish = mail::TlsWish::unspecified) const;
+  Way find_way(const mail::Recipient& recipient, mail::TlsWish wish,
+               const LocalDomains& local) const;
+  bool look_up_local(const mail::Recipient& recipient, LocalDomains& local,
+                     bool stale = false) const;
+  Task<LocalDomains> ask_tables(std::vector<std::string> domains);
+  Task<Way> ask_way(std::string address);
   Destination& destination_of(const Way& way);
   void send_by_mx(const Way& way, Job job);
   Task<void> resolve(std::shared_ptr<Core> self, std::string key);
@@ -195,7 +205,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::shared_ptr<const Settings> settings_;
   SystemRandom random_;
   std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
-  std::unique_ptr<BlockingPool> pool_;  // reads what notices quote and explanations need
+  std::unique_ptr<BlockingPool> pool_;    // reads what notices quote and explanations need
+  std::unique_ptr<BlockingPool> tables_;  // asks which domains are local
   std::shared_ptr<MemoryBudget> conversions_ = std::make_shared<MemoryBudget>(kMostConverting);
   std::shared_ptr<LocalRunner> local_;
   TlsHooks hooks_;

@@ -1,4 +1,5 @@
 // From an address to a site: routes, then MX.
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "delivery/core.h"
 #include "delivery/local/left_out.h"
@@ -52,14 +53,50 @@ std::string mx_site_name(const Destination& destination, const std::vector<Host>
 
 }  // namespace
 
-Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish) const {
+// False: a table must be asked first. stale: what has been known for long will do.
+bool Core::look_up_local(const mail::Recipient& recipient, LocalDomains& local, bool stale) const {
+  auto domain = mail::domain_of(recipient.address);
+  if (domain.empty() || !recipient.leaf.empty() || local.contains(domain))
+    return true;
+  const MemoryOnly memory(stale);
+  const bool is_local = directory_.is_local_domain(domain);
+  if (memory.was_not_enough())
+    return false;
+  local.emplace(std::move(domain), is_local);
+  return true;
+}
+
+Task<Core::LocalDomains> Core::ask_tables(std::vector<std::string> domains) {
+  std::function<LocalDomains()> job = [&directory = directory_, domains = std::move(domains)] {
+    LocalDomains local;
+    for (const auto& domain : domains)
+      if (!domain.empty() && !local.contains(domain))
+        local.emplace(domain, directory.is_local_domain(domain));
+    return local;
+  };
+  auto local = co_await tables_->run<LocalDomains>(home(), std::move(job));
+  co_return local;
+}
+
+Task<Core::Way> Core::ask_way(std::string address) {
+  const mail::Recipient recipient{std::move(address), {}, {}};
+  LocalDomains local;
+  if (!look_up_local(recipient, local))
+    local = co_await ask_tables({mail::domain_of(recipient.address)});
+  co_return find_way(recipient, mail::TlsWish::unspecified, local);
+}
+
+Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish,
+                         const LocalDomains& local) const {
   Way way;
   way.tls = wish;
   const char* aside = wish == mail::TlsWish::required   ? "!"
                       : wish == mail::TlsWish::optional ? "?"
                                                         : "";
   way.domain = mail::domain_of(recipient.address);
-  if (way.domain.empty() || !recipient.leaf.empty() || directory_.is_local_domain(way.domain)) {
+  const auto known = local.find(way.domain);
+  const bool is_local = known != local.end() && known->second;
+  if (way.domain.empty() || !recipient.leaf.empty() || is_local) {
     // Aliases come before an LMTP server.
     const bool is_found = !settings_->book || recipient.leaf.starts_with("mailbox:");
     const bool by_lmtp = settings_->mailbox_route.has_value() && is_found;

@@ -108,7 +108,11 @@ Status Core::status() const {
 // What mail waits for that is in hand, before anything has failed. Nothing as long as all goes as
 // usual.
 std::string Core::reason_of(const std::string& address) const {
-  const auto way = find_way({address, {}, {}});
+  const mail::Recipient recipient{address, {}, {}};
+  LocalDomains local;
+  if (!look_up_local(recipient, local, true))
+    return {};
+  const auto way = find_way(recipient, mail::TlsWish::unspecified, local);
   std::string name;
   if (way.kind == Way::Kind::fixed) {
     name = fixed_site_name(*way.route, fixed_tls(*way.route, way.tls));
@@ -253,21 +257,25 @@ Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
 Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
                          std::function<void(Explanation)> answer) {
   const auto book = settings_->book;
-  const bool is_name =
-      address.find_first_of("@.[") == address.npos && book && !book->is_ours(ascii_lower(address));
+  bool is_name = book && address.find_first_of("@.[") == address.npos;
+  if (is_name) {
+    const auto domain = ascii_lower(address);
+    const auto asked = co_await ask_tables({domain});
+    is_name = !asked.at(domain);
+  }
   if (is_name)
     address += "@" + book->home();
   else if (address.find('@') == address.npos)
     address = "postmaster@" + address;
   Explanation explanation;
-  auto way = find_way({address, {}, {}});
+  auto way = co_await ask_way(address);
   if (way.kind == Way::Kind::local && book) {
     const bool is_ours = co_await explain_local(address, explanation);
     if (is_ours) {
       answer(std::move(explanation));
       co_return;
     }
-    way = find_way({address, {}, {}});
+    way = co_await ask_way(address);
   }
   explanation.domain = way.domain;
   explanation.route = way.kind == Way::Kind::local ? "local"

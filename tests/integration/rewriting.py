@@ -4,7 +4,7 @@ senders and recipients, in every form of table; what is refused at RCPT, changes
 daemon runs, and what `postrider explain` says of it."""
 import sqlite3
 
-from support_py import scenario, wait
+from support_py import scenario, smtp, wait
 from support_py.local_users import CONTENT, LocalUsers
 
 HEADER = (b"From: Ann <ann@host7.us.example>\r\nTo: \"Far, X\" <old@far.example>, bob@us.example\r\n"
@@ -148,6 +148,60 @@ class Rewriting(LocalUsers):
         self.write(server.folder / "recipient", "ann@us.example bob@us.example\n")
         wait.until(lambda: self.rcpt(server, "ann@us.example").startswith("250"), "the mended tables")
         self.assertTrue(self.rcpt(server, "x@us.example").startswith("550 5.7.1"))
+
+    def test_a_database_that_is_locked_refuses_nothing_for_good(self):
+        """In rewriting and for virtual domains, by SMTP, by the tools and in the queue; then all of it
+        arrives. What asks no database goes on meanwhile."""
+        ports = [wait.free_port(), wait.free_port()]
+        server = self.machine(listeners=[
+            {"address": f"127.0.0.1:{ports[0]}", "role": "mx", "tls": "off"},
+            {"address": f"127.0.0.1:{ports[1]}", "role": "submission", "tls": "off"}])
+        server.port = ports[0]
+        tables, locks = {}, {}
+        for name, rows in (("sender", [("old@far.example", "new@far.example")]),
+                           ("virtual", [("virtual.example", "yes"),
+                                        ("x@virtual.example", "ann@us.example")])):
+            path = server.folder / name
+            lock = locks[name] = sqlite3.connect(path, isolation_level=None)
+            self.addCleanup(lock.close)
+            lock.execute("CREATE TABLE t (k TEXT, v TEXT)")
+            lock.executemany("INSERT INTO t VALUES (?, ?)", rows)
+            path.chmod(0o644)
+            tables[name] = [f"sqlite:{path}?SELECT v FROM t WHERE k = :k"]
+        server.write_config(rewrite={"sender": tables["sender"]}, local={"virtual": tables["virtual"]})
+        server.start()
+
+        def submit(header=b"From: old@far.example\r\n"):
+            with smtp.Client(ports[1]) as client:
+                client.hello()
+                client.begin("", ["ann@us.example"])
+                client.expect("DATA", 354)
+                client.send(header + b"\r\nx\r\n.\r\n")
+                return str(client.reply())
+        locks["sender"].execute("BEGIN EXCLUSIVE")
+        with server.client() as client:
+            client.hello()
+            self.assertTrue(str(client.command("MAIL FROM:<old@far.example>")).startswith("451 4.3.0"))
+        self.assertTrue(submit().startswith("451 4.3.0"))
+        self.assertEqual(server.sendmail("-f", "old@far.example", "ann@us.example", stdin=b"\nx\n",
+                                         check=False).returncode, 75)
+        self.assertTrue(submit(b"Subject: nobody's\r\n").startswith("250"))
+        server.wait_for_mail(1, "ann")
+        locks["sender"].execute("ROLLBACK")
+        wait.until(lambda: submit().startswith("250"), "the database")
+        self.assertIn(b"From: new@far.example", server.wait_for_mail(2, "ann")[-1])
+        locks["virtual"].execute("BEGIN EXCLUSIVE")
+        self.assertTrue(self.rcpt(server, "x@virtual.example").startswith("451 4.3.0"))
+        # Whether this domain is ours nobody can tell.
+        server.sendmail("-f", "", "y@far.example", stdin=b"\nx\n")
+        deferred = server.wait_for_log("attempted", to="y@far.example")[0]
+        self.assertEqual(deferred["verdict"], "deferred", deferred)
+        self.assertEqual(server.log("bounced"), [])
+        locks["virtual"].execute("ROLLBACK")
+        server.retry_all()
+        self.remote.wait_for(1)
+        wait.until(lambda: self.rcpt(server, "x@virtual.example").startswith("250"), "the database")
+        server.wait_until_empty()
 
     def test_a_database_that_gives_nonsense_is_logged(self):
         server = self.machine()

@@ -8,7 +8,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <fstream>
+#include <future>
 
 using namespace postrider;
 using namespace postrider::delivery;
@@ -66,6 +68,30 @@ TEST_CASE("many messages at once share few connections and all arrive", "[delive
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
   CHECK(mx.taken().size() == 200);
   CHECK((behaviour.messages_per_connection == 1 || mx.connections() <= 5));
+}
+
+TEST_CASE("a table of domains that hangs holds up the mail that it is asked about alone",
+          "[delivery][dispatcher]") {
+  std::promise<void> asked, open;
+  const auto opened = open.get_future().share();
+  FakeMx mx;
+  Rig rig;
+  rig.directory.table = [&, is_first = std::make_shared<std::atomic<bool>>(true)] {
+    if (is_first->exchange(false))
+      asked.set_value();
+    opened.wait_for(std::chrono::minutes(2));
+  };
+  rig.route_to(mx.port());
+  rig.start();
+  const auto slow = rig.send(make_message({"a@x.test", "b@slow.test"}));
+  asked.get_future().wait();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  CHECK(rig.explain("b@x.test").domain == "x.test");
+  CHECK(rig.status().leases == 1);
+  CHECK(opened.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+  open.set_value();
+  CHECK(describe(rig.custody->wait_for(slow)) == "0 delivered 2.0.0, 1 delivered 2.0.0");
+  CHECK(rig.explain("b@slow.test").domain == "slow.test");
 }
 
 TEST_CASE("recipients end one by one", "[delivery][dispatcher]") {
