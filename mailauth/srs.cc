@@ -47,7 +47,8 @@ std::optional<unsigned> day_of_stamp(std::string_view stamp) {
   return day;
 }
 
-// Parts up to the next "="; the last is the rest. Nothing if there are fewer, or an empty one.
+// Parts up to the next "="; the last is the rest. Nothing if there are fewer, or an
+// empty one in front of the rest.
 template <std::size_t Count>
 std::optional<std::array<std::string_view, Count>> parts_of(std::string_view text) {
   std::array<std::string_view, Count> parts;
@@ -59,8 +60,6 @@ std::optional<std::array<std::string_view, Count>> parts_of(std::string_view tex
     text.remove_prefix(end + 1);
   }
   parts[Count - 1] = text;
-  if (text.empty())
-    return std::nullopt;
   return parts;
 }
 
@@ -68,6 +67,12 @@ bool has_tag(std::string_view meaning, char digit) {
   return meaning.size() > kTag + 1 && starts_with_ignoring_case(meaning, "SRS") &&
          meaning[kTag - 1] == digit &&
          std::string_view("=+-").find(meaning[kTag]) != std::string_view::npos;
+}
+
+// Whether this follows "SRS0" in an address that its host may reverse: "=HHHH=TT=a.test=ann".
+bool is_behind_first(std::string_view text) {
+  return !text.empty() && std::string_view("=+-").find(text.front()) != std::string_view::npos &&
+         parts_of<4>(text.substr(1));
 }
 
 struct Mailbox {
@@ -156,12 +161,13 @@ Result<std::string> Srs::forward(const std::string& sender, TimePoint now) const
   std::string_view behind_tag = meaning;
   behind_tag.remove_prefix(std::min(kTag + 1, meaning.size()));
   if (has_tag(meaning, '1'))
-    if (const auto parts = parts_of<3>(behind_tag)) {
+    if (const auto parts = parts_of<3>(behind_tag);
+        parts && mail::is_dns_name((*parts)[1]) && is_behind_first((*parts)[2])) {
       const auto [hash, host, user] = *parts;
       return made(
           tagged('1', std::string(host).append(user), std::string(host).append("=").append(user)));
     }
-  if (has_tag(meaning, '0') && parts_of<4>(behind_tag)) {
+  if (has_tag(meaning, '0') && is_behind_first(meaning.substr(kTag))) {
     const auto user = meaning.substr(kTag);  // with its separator
     return made(tagged('1', mailbox->domain + user, mailbox->domain + "=" + user));
   }

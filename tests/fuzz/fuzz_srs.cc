@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (second) {
     const auto between = there.reverse(*second, now);
     POSTRIDER_ASSERT(between);
-    POSTRIDER_ASSERT(*between == *first || first->starts_with("SRS1"));
+    POSTRIDER_ASSERT(*between == *first || first->find("SRS1") <= 1);  // perhaps quoted
   }
   return 0;
 }

@@ -73,7 +73,9 @@ TEST_CASE("SRS: local parts come back as they were", "[mailauth][srs]") {
   for (const std::string sender :
        {"ann@a.test", "a=b=c@a.test", "a+b@a.test", "\"a b\"@a.test", "\"a@b\"@a.test",
         "\"a\\\"b\"@a.test", "j\xc3\xbc@a.test", "x@[192.0.2.1]", "x@[IPv6:2001:db8::1]",
-        "SRS0@a.test", "SRS0=short@a.test", "SRS1=short@a.test", "SRS0=a==b=c@a.test",
+        "\"\"@a.test", "SRS0@a.test", "SRS0=short@a.test", "SRS1=short@a.test",
+        "SRS1+HHHH=b.test=JS=a.test=ann@c.test", "SRS1=HHHH=b.test==JS=ann@c.test",
+        "SRS1=HHHH=.test==HHHH=JS=a.test=ann@c.test", "SRS0=a==b=c@a.test",
         "bounces-1+user=example.org@em.a.test", "prvs=1234567890=ann@a.test"}) {
     INFO(sender);
     const auto rewritten = srs.forward(sender, kNow);
