@@ -8,10 +8,14 @@
 namespace postrider::mailauth {
 namespace {
 
+using namespace std::string_literals;
+
 std::string der_length(std::size_t size) {
   std::string out;
   if (size < 128)
     return out.append(1, static_cast<char>(size));
+  if (size < 256)
+    return out.append(1, '\x81').append(1, static_cast<char>(size));
   out.append(1, '\x82').append(1, static_cast<char>(size >> 8U));
   return out.append(1, static_cast<char>(size & 255U));
 }
@@ -67,6 +71,23 @@ TEST_CASE("broken public keys", "[mailauth][keys]") {
   CHECK(read(der.substr(0, der.size() - 1)) == "invalid RSA key");
   CHECK(read(der + "x") == "invalid RSA key");
   CHECK(read(std::string(300, '\0')) == "invalid RSA key");
+  // Each octet of its structure matters; none of these is read beyond its end.
+  const std::size_t structure = 32;  // the modulus comes then
+  for (std::size_t at = 0; at < structure; ++at)
+    for (const int change : {1, 0x80, 0xff}) {
+      auto changed = der;
+      changed[at] = static_cast<char>(changed[at] ^ change);
+      CAPTURE(at, change);
+      CHECK(read(changed) == "invalid RSA key");
+    }
+  for (std::size_t size = 0; size < der.size(); ++size)
+    CHECK(read(der.substr(0, size)) == "invalid RSA key");
+  // The key alone, without what says that it is one of RSA.
+  CHECK(read(der.substr(24)) == "2048");
+  CHECK(read("\x30\x82\x00\x05\x02\x01\x05\x02\x01\x03"s) == "invalid RSA key");
+  CHECK(read("\x30\x80\x02\x01\x05\x02\x01\x03\x00\x00"s) == "invalid RSA key");
+  CHECK(read("\x30\x06\x02\x01\x85\x02\x01\x03"s) == "invalid RSA key");
+  CHECK(read("\x30\x05\x02\x00\x02\x01\x03"s) == "invalid RSA key");
   for (const std::size_t size : {0U, 31U, 33U, 44U})
     CHECK_FALSE(PublicKey::from_bytes(KeyType::ed25519, std::string(size, 'x')).has_value());
   // Another key's structure does not pass for RSA.
