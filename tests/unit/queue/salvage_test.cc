@@ -446,6 +446,59 @@ TEST_CASE_METHOD(Salvaging, "content whose message is lost is kept and named", "
   CHECK_FALSE(fs::exists(settings.spool + "/body/STRANGER"));
 }
 
+TEST_CASE_METHOD(Salvaging,
+                 "a daemon that salvages keeps the content of what is lost, then and not later",
+                 "[queue][salvage]") {
+  fill(60);
+  const auto pages = look_at_pages();
+  const auto root = std::find_if(pages.begin(), pages.end(), [](const PageAbout& page) {
+    return page.name == "message" && page.type == "internal";
+  });
+  REQUIRE(root != pages.end());
+  copy_spool();
+  const auto was_killed = [this] { execute("UPDATE meta SET value = 0 WHERE key = 'clean'"); };
+  was_killed();
+  damage(static_cast<std::size_t>(root - pages.begin()), 0);
+  const auto stranger = mail::to_string(mail::MessageId{4711});
+  const auto stray = mail::to_string(mail::MessageId{4712});
+  const auto in = [&](const std::string& place) { return fs::exists(settings.spool + place); };
+  std::ofstream(settings.spool + "/body/" + stranger) << "x";
+  SECTION("once") {
+    open();
+    REQUIRE(log.count("salvaged") == 1);
+    queue.reset();
+    was_killed();
+    open();
+    CHECK(in("/lost/" + stranger));
+    queue.reset();
+    was_killed();
+    std::ofstream(settings.spool + "/body/" + stray) << "x";
+    open();
+    CHECK(log.count("swept") == 1);
+    CHECK_FALSE(in("/body/" + stray));
+    CHECK_FALSE(in("/lost/" + stray));
+  }
+  SECTION("not again and again") {
+    for (const char* name : {"/damaged-1", "/damaged-2", "/damaged-3"})
+      fs::create_directory(settings.spool + name);
+    auto opened = Queue::open(settings, clock, log);
+    CHECK(log.count("salvaged") == 0);
+    CHECK(in("/body/" + stranger));
+  }
+}
+
+TEST_CASE_METHOD(Salvaging, "indexes whose rebuilding was cut off are rebuilt at the next start",
+                 "[queue][salvage]") {
+  fill(30);
+  copy_spool();
+  execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('reindex', 1)");
+  for (int start = 0; start < 2; ++start) {
+    open();
+    CHECK(log.count("indexes_rebuilt") == 1);
+    queue.reset();
+  }
+}
+
 TEST_CASE_METHOD(Salvaging, "a queue in use is not salvaged", "[queue][salvage]") {
   const auto done = salvage(settings.spool, clock.now());
   REQUIRE_FALSE(done.has_value());
