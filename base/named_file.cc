@@ -56,8 +56,7 @@ class Finder {
   Error refused(const char* why) const { return Error(Errc::refused, shown_ + ": " + why); }
 
   Error unopened(const Error& error) const {
-    const bool is_denied = error.code() == boost::system::errc::make_error_code(
-                                               boost::system::errc::permission_denied);
+    const bool is_denied = error.code() == boost::system::errc::permission_denied;
     return Error(
         error.code(),
         shown_ + (is_denied ? ": cannot be opened (by its mode, or since sandbox.read does "
