@@ -281,6 +281,7 @@ Opened read_patterns(const Spec&, const Source& source, const Options& options) 
   LineReader reader(source.text);
   Line line;
   std::size_t depth = 0;
+  std::size_t octets = 0;
   while (reader.next(line)) {
     Rule rule;
     rule.line = line.number;
@@ -290,6 +291,14 @@ Opened read_patterns(const Spec&, const Source& source, const Options& options) 
       ++depth;
     if (rule.kind == Rule::Kind::end_if && depth-- == 0)
       return problem_at(source.path, line.number, "\"endif\" without \"if\"");
+    std::size_t compiled = 0;
+    if (rule.code)
+      pcre2_pattern_info(rule.code.get(), PCRE2_INFO_SIZE, &compiled);
+    octets += compiled;
+    if (octets > kMostPatterns)
+      return problem_at(source.path, line.number,
+                        "with this one the patterns would need more than " +
+                            std::to_string(kMostPatterns >> 20U) + " MiB");
     table->rules.push_back(std::move(rule));
   }
   if (!reader.problem().empty())

@@ -57,9 +57,34 @@ class UnusableTable : public Table {
 };
 
 // What the files of all tables together may have; other users' tables have a part of it, so that
-// root's find room whatever those do.
+// root's find room whatever those do. Of these it counts what they take in memory: an entry takes
+// far more than the few octets of its line, and a pattern may be a short one for a long.
 constexpr off_t kMostOfAll = 256 << 20;
 constexpr off_t kMostOfOthers = 32 << 20;
+constexpr off_t kOfEntry = 200;
+constexpr off_t kOfPattern = 66'000;  // what one is compiled to at most
+constexpr off_t kOfPatterns = kMostPatterns;
+
+// For a kept file of that size with so many lines.
+off_t in_memory(Kind kind, off_t size, off_t lines) {
+  if (kind == Kind::cdb)
+    return size;
+  return size + lines * kOfEntry +
+         (kind == Kind::pcre ? std::min(lines * kOfPattern, kOfPatterns) : 0);
+}
+
+off_t count_lines(const Spec& spec) {
+  uid_t owner = 0;
+  const auto file = open_source(spec.path, owner);
+  std::vector<char> room(64U << 10U);
+  off_t lines = 1;
+  for (ssize_t got = 1; file && got > 0;) {
+    got = ::read(file->get(), room.data(), room.size());
+    if (got > 0)
+      lines += std::count(room.begin(), room.begin() + got, '\n');
+  }
+  return lines;
+}
 
 class Budget {
  public:
@@ -92,11 +117,10 @@ class LeftOutTable : public Table {
 
 // Of this process or of the machine, and soon gone; not of the file.
 bool is_passing(const Error& error) {
-  using boost::system::errc::make_error_code;
   namespace errc = boost::system::errc;
   for (const auto one : {errc::too_many_files_open, errc::too_many_files_open_in_system,
                          errc::not_enough_memory, errc::io_error, errc::interrupted})
-    if (error.code() == make_error_code(one))
+    if (error.code() == one)
       return true;
   return false;
 }
@@ -197,15 +221,27 @@ class WatchedTable : public Table {
     const auto before = share_;
     const bool was_of_others = is_share_of_others_;
     const bool is_others = is_of_others(spec_);
-    if (!budget_->take(is_kept ? about.st_size : 0, is_others, share_, is_share_of_others_))
-      return Error(Errc::refused,
-                   spec_.path + ": with it the tables " +
-                       (is_others ? "of users other than root " : "") + "would have more than " +
-                       std::to_string((is_others ? kMostOfOthers : kMostOfAll) >> 20) + " MiB");
+    const bool is_read = is_kept && is_others && about.st_size <= kMostOfOthers;
+    const auto size = !is_kept  ? 0
+                      : is_read ? in_memory(spec_.kind, about.st_size, count_lines(spec_))
+                                : about.st_size;
+    if (!budget_->take(size, is_others, share_, is_share_of_others_))
+      return too_large(is_others);
     auto table = open_table(spec_, options_);
+    // It may have grown since its lines were counted.
+    const auto entries = table && is_read ? static_cast<off_t>((*table)->size()) * kOfEntry : 0;
+    if (entries > share_ && !budget_->take(entries, is_others, share_, is_share_of_others_))
+      table = too_large(is_others);
     if (!table)  // the old one stays
       (void)budget_->take(before, was_of_others, share_, is_share_of_others_);
     return table;
+  }
+
+  Error too_large(bool is_others) const {
+    return Error(Errc::refused,
+                 spec_.path + ": with it the tables " +
+                     (is_others ? "of users other than root " : "") + "would have more than " +
+                     std::to_string((is_others ? kMostOfOthers : kMostOfAll) >> 20) + " MiB");
   }
 
   void read(Log& log, const Signature& signature) {

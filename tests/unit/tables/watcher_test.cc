@@ -274,6 +274,67 @@ TEST_CASE("a file that is not taken does not count with what tables may have", "
   CHECK(log.lines().find("32 MiB") != std::string::npos);
 }
 
+// Whatever lines they are made of.
+TEST_CASE("the memory of other users' tables together is bounded", "[tables]") {
+  if (::geteuid() != 0)
+    return;  // files of several owners
+  constexpr uid_t kAnn = 3001;
+  const TemporaryFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  std::filesystem::create_directory(folder / "anns");
+  REQUIRE(::chown((folder / "anns").c_str(), kAnn, kAnn) == 0);
+  const auto lines = [](int from, int count) {  // 1 MB, and some 15 in memory
+    std::string text;
+    for (int i = from; i < from + count; ++i)
+      text += "a" + std::to_string(i) + " b\n";
+    return text;
+  };
+  const auto patterns = [](int count) {  // each takes some 60,000 octets
+    std::string text;
+    for (int i = 0; i < count; ++i)
+      text += "/((((abc){30}){30}){4})" + std::to_string(i) + "/ b\n";
+    return text;
+  };
+  const bool has_patterns = GENERATE(false, true);
+  const std::string form = has_patterns ? "pcre:" : "text:";
+  KeptLog log;
+  Watcher watcher(log, std::chrono::milliseconds(5));
+  std::vector<std::shared_ptr<const Table>> tables;
+  for (int i = 0; i < 4; ++i) {
+    const auto path = folder / ("anns/" + std::to_string(i));
+    write(path, has_patterns ? patterns(170) : lines(100'000, 70'000));
+    REQUIRE(::chown(path.c_str(), kAnn, kAnn) == 0);
+    tables.push_back(watcher.open(form + path, {}, "accept.senders").value());
+  }
+  std::size_t taken = 0;
+  for (const auto& table : tables)
+    taken += table->find("a100000").has_value() ? 1U : 0U;
+  CHECK(taken == 2);
+  CHECK(log.lines().find("32 MiB") != std::string::npos);
+  // Root's find room beside them.
+  write(folder / "roots", lines(100'000, 200'000));
+  const auto roots = watcher.open("text:" + (folder / "roots"), {}, "accept.senders").value();
+  CHECK(find(*roots, "a299999") == "b");
+  // And there is room again when one of them is gone.
+  tables.clear();
+  const auto again = watcher.open(form + (folder / "anns/3"), {}, "accept.senders").value();
+  CHECK(comes_true([&] { return again->find("a100000").has_value(); }));
+}
+
+TEST_CASE("the patterns of one table are bounded as they are compiled", "[tables]") {
+  const TemporaryFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  std::string text;
+  for (int i = 0; i < 1000; ++i)
+    text += "/((((abc){30}){30}){4})" + std::to_string(i) + "/ b\n";
+  write(folder / "patterns", text);
+  KeptLog log;
+  Watcher watcher(log);
+  const auto table = watcher.open("pcre:" + (folder / "patterns"), {}, "accept.senders").value();
+  CHECK(find(*table, "x") == "error");
+  CHECK(log.lines().find("16 MiB") != std::string::npos);
+}
+
 TEST_CASE("another user's table that is bad from the start stops nobody else's names", "[tables]") {
   if (::geteuid() != 0)
     return;  // files of several owners
