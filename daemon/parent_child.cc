@@ -28,7 +28,8 @@ namespace postrider::daemon {
 
 namespace {
 
-constexpr unsigned kLongest = 3600;  // seconds; the job's own limits are shorter
+constexpr std::chrono::seconds kLeastLongest = std::chrono::hours(1);
+constexpr std::chrono::seconds kBeyondCommand = std::chrono::minutes(10);
 constexpr int kMostGroups = 1024;
 
 using delivery::LocalJob;
@@ -223,6 +224,11 @@ gid_t group_needed(const ParentRules& rules, const ParentRequest& request) {
 
 }  // namespace
 
+std::chrono::seconds longest_life(const ParentRules& rules) {
+  return std::max(kLeastLongest,
+                  std::chrono::ceil<std::chrono::seconds>(rules.limits.time) + kBeyondCommand);
+}
+
 // No way back: all three ids, no capability, and the kernel is asked whether that is so.
 Result<void> become(const ParentRules& rules, const Account& account, gid_t further) {
   const auto groups = groups_of(rules, account, further);
@@ -273,7 +279,7 @@ Result<void> act_against(const ParentRules& rules, const Account& account) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::alarm(kLongest);
+  ::alarm(static_cast<unsigned>(longest_life(rules).count()));
   auto& [asker, file, body] = descriptors;
   TableReader tables;
   const bool reads_tables = request.verb == ParentVerb::perform && request.source != 0;

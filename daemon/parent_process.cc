@@ -37,9 +37,9 @@ constexpr int kLookAgain = 250;  // milliseconds
 constexpr int kLookSometime = 60'000;
 // Between a hang-up and the end. A command that prints a token watches its asker itself.
 constexpr std::chrono::seconds kGrace{1}, kGraceOfToken{5};
-constexpr std::chrono::minutes kSweep{1};     // for what a delivery left behind
-constexpr std::chrono::minutes kLongest{65};  // that a child may live, whoever waits for it
-constexpr int kMostReaped = 1000;             // before others have their turn
+constexpr std::chrono::minutes kSweep{1};  // for what a delivery left behind
+constexpr std::chrono::minutes kLate{5};   // after its own alarm
+constexpr int kMostReaped = 1000;          // before others have their turn
 
 bool may_become_users() {
   return (effective_capabilities() & kKept) == kKept;
@@ -115,7 +115,7 @@ struct Child {
   FileDescriptor asker;    // hung up: nobody waits for it any more
   Account account;
   Duration grace = kGrace;
-  SteadyTime started;
+  SteadyTime last;                     // then nobody wants it any more
   std::optional<SteadyTime> unwanted;  // since then
 
   bool must_end(SteadyTime now) const { return unwanted && now - *unwanted >= grace; }
@@ -198,7 +198,7 @@ class Parent {
     const auto now = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < children_.size(); ++i) {
       auto& child = children_[i];
-      if (!child.unwanted && (waiting[i + 2].revents != 0 || now - child.started > kLongest))
+      if (!child.unwanted && (waiting[i + 2].revents != 0 || now > child.last))
         child.unwanted = now;
     }
   }
@@ -264,7 +264,7 @@ class Parent {
         kill_child(child);
     if (rules_.may_become_users && !keep_only(0, 0))
       return;
-    delivery::end_trees(roots, account.uid);
+    delivery::end_trees(roots, rules_.may_become_users ? account.uid : ::getuid());
   }
 
   void has_ended(const Child& child) {
@@ -375,7 +375,7 @@ class Parent {
     child.pid = pid;
     child.process = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     child.account = account;
-    child.started = std::chrono::steady_clock::now();
+    child.last = std::chrono::steady_clock::now() + longest_life(rules_) + kLate;
     if (verb == ParentVerb::token)
       child.grace = kGraceOfToken;
     child.asker = std::move(received.descriptors[0]);

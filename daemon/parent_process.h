@@ -21,6 +21,7 @@
 #include "daemon/command_groups.h"
 #include "daemon/parent_checks.h"
 
+#include <chrono>
 #include <sys/types.h>
 
 namespace postrider::daemon {
@@ -36,6 +37,8 @@ struct ParentLink {
 // it is and becomes nobody. It ends when the daemon's end of the socket does.
 Result<ParentLink> fork_parent(ParentRules rules, const Account* own);
 
+// How long a child may live, whoever waits for it: the jobs' own limits are shorter.
+std::chrono::seconds longest_life(const ParentRules& rules);
 // parent_child.cc. For good: the user, the user's group and at most one further, no capability.
 Result<void> become(const ParentRules& rules, const Account& account, gid_t further);
 // In a process that ends what is the user's. The kernel goes by the effective user for whom we may

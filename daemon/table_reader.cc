@@ -7,11 +7,13 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -20,7 +22,8 @@ namespace {
 
 constexpr unsigned kLongest = 120;  // seconds
 constexpr std::size_t kMostText = 4096;
-constexpr pid_t kReaders = 4;  // at one time
+constexpr off_t kReaders = 4;  // at one time
+constexpr std::chrono::milliseconds kLookForTurn{10};
 
 // Locks in a file that all readers have from the parent.
 int turns_of_readers() {
@@ -66,14 +69,21 @@ Result<void> look(const ParentRules& rules, const std::string& bytes) {
   return said;
 }
 
-// A few at one time: each reads whole files. The kernel gives the turn back when the process ends.
+// A few at one time: each reads whole files. The kernel gives the turn back when the process ends;
+// nobody waits for that of one that a list's file system holds up, as long as there are others.
 void wait_for_turn(int turns) {
   struct flock turn {};
   turn.l_type = F_WRLCK;
   turn.l_whence = SEEK_SET;
-  turn.l_start = ::getpid() % kReaders;
   turn.l_len = 1;
-  while (turns >= 0 && ::fcntl(turns, F_SETLKW, &turn) != 0 && errno == EINTR) {
+  while (turns >= 0) {
+    for (turn.l_start = 0; turn.l_start < kReaders; ++turn.l_start) {
+      if (::fcntl(turns, F_SETLK, &turn) == 0)
+        return;
+      if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+        return;
+    }
+    std::this_thread::sleep_for(kLookForTurn);
   }
 }
 
