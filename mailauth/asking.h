@@ -52,8 +52,8 @@ struct Question {
 struct Answer {
   enum class Status : std::uint8_t {
     found,             // records of the asked type
-    no_data,           // the name exists, with other types or names below it only
-    no_name,           // NXDOMAIN
+    no_data,           // the name exists: with other types, names below it, an alias to nowhere
+    no_name,           // NXDOMAIN of the asked name itself
     temporary_failure  // no answer, SERVFAIL, an answer that cannot be read
   };
   Status status = Status::temporary_failure;

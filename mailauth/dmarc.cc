@@ -155,6 +155,7 @@ class Check {
     co_return false;
   }
 
+  // False, for find_policy().
   bool give_up(const std::string& reason) {
     verdict_.result = DmarcResult::temperror;
     verdict_.reason = reason;
@@ -179,15 +180,16 @@ class Check {
     verdict_.applied = record.testing ? one_step_milder(verdict_.published) : verdict_.published;
   }
 
-  // np is for author domains that do not exist (§3.2.13). If the DNS does not say whether one does,
-  // the milder policy holds.
+  // np is for author domains that do not exist (§3.2.13). Without an answer nobody knows which
+  // policy it is.
   Asking<void> choose_policy() {
     const auto np = verdict_.record.np;
     if (verdict_.policy_domain == author() || !np || *np == verdict_.published)
       co_return;
     const auto answer = co_await ask(Question{author(), Type::a});
-    if (answer.status == Answer::Status::no_name ||
-        (answer.is_failure() && *np < verdict_.published))
+    if (answer.is_failure())
+      give_up(author() + ": " + answer.reason);
+    else if (answer.status == Answer::Status::no_name)
       set_policy(np);
   }
 

@@ -43,9 +43,7 @@ bool split_tag(std::string_view tag, std::string_view& name, std::string_view& v
 
 bool is_version(std::string_view tag) {
   std::string_view name, value;
-  // White space in front of "v" would make another tag list of it.
-  return !tag.empty() && ascii_lower(tag.front()) == 'v' && split_tag(tag, name, value) &&
-         name.size() == 1 && value == "DMARC1";
+  return split_tag(tag, name, value) && equals_ignoring_case(name, "v") && value == "DMARC1";
 }
 
 bool is_value(std::string_view value) {

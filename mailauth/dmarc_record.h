@@ -43,16 +43,16 @@ struct DmarcRecord {
   // Whether any policy comes of it (§4.10.1): a valid one, or, as p=none, an address for reports.
   bool applies() const { return has_valid_policy || !rua.empty(); }
 
-  // Nothing for a text that does not begin with v=DMARC1, in that case of letters. What cannot be
-  // read behind it has its default. So has a tag that is given twice: a record that says two things
-  // makes nobody refuse mail. Unknown tags, and pct, rf and ri of RFC 7489, are ignored. Linear in
-  // the size of the text, whatever it is.
+  // Nothing for a text that does not begin with v=DMARC1, in that case of letters; white space
+  // round it, as tag lists of DKIM have it, does not matter. What cannot be read behind it has its
+  // default. So has a tag that is given twice: a record that says two things makes nobody refuse
+  // mail. Unknown tags, and pct, rf and ri of RFC 7489, are ignored. Linear in the size of the
+  // text, whatever it is.
   static std::optional<DmarcRecord> parse(std::string_view text);
 };
 
-// The URI at the start of a member of rua or ruf; nothing if it is none (RFC 3986 §3, without ","
-// and
-// "!"), or a mailto URI without a mailbox.
+// The URI at the start of a member of rua or ruf (RFC 3986 §3, no comma and no exclamation mark).
+// Nothing for what is none, and for a mailto URI without a mailbox.
 std::optional<ReportUri> parse_report_uri(std::string_view text);
 
 }  // namespace postrider::mailauth

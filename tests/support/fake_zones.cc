@@ -179,7 +179,8 @@ Answer FakeZones::look_up(const Question& question) {
       return answer_of(question.type, found->second);
     const auto alias = aliases_.find(name);
     if (alias == aliases_.end())
-      return Answer::none(exists(name) ? Answer::Status::no_data : Answer::Status::no_name);
+      return Answer::none(links > 0 || exists(name) ? Answer::Status::no_data
+                                                    : Answer::Status::no_name);
     name = alias->second;
   }
   return Answer::failure("too many aliases at " + name);

@@ -11,8 +11,8 @@
 //   )");
 //   const auto result = dns.run(check_host(...));
 //
-// A name with records of other types is no_data, as is a name above one; any other no_name. CNAMEs
-// are followed, 10 at most.
+// A name with records of other types is no_data, as is a name above one, and an alias to what does
+// not exist; any other no_name. CNAMEs are followed, 10 at most.
 #pragma once
 
 #include "mailauth/asking.h"

@@ -7,12 +7,14 @@
 //   failing NAME                            every question for it fails
 //   forget                                  empties the zones
 //   spf CLIENT HELO MAIL-FROM               -> "fail -all"
+//   dmarc AUTHOR [spf:DOMAIN|dkim:DOMAIN]...  -> "fail reject example.org", in plain text
 //   srs-forward DOMAIN KEY SECONDS SENDER   -> the new sender in hexadecimal, or "error why"
 //   srs-reverse DOMAIN KEY SECONDS ADDRESS
 //
 // Every line but the first four is answered with one line.
 #include "base/digest.h"
 #include "base/text.h"
+#include "mailauth/dmarc.h"
 #include "mailauth/spf.h"
 #include "mailauth/srs.h"
 #include "tests/support/fake_zones.h"
@@ -70,6 +72,8 @@ class Probe {
     }
     if (verb == "spf")
       return spf(words.at(1), text_of(words.at(2)), text_of(words.at(3)));
+    if (verb == "dmarc")
+      return dmarc(words);
     if (verb == "srs-forward" || verb == "srs-reverse")
       return srs(verb == "srs-forward", words);
     return "unknown: " + verb;
@@ -81,6 +85,19 @@ class Probe {
     const auto verdict = dns_.run(check_mail_from(address, helo, from));
     return std::string(to_string(verdict.result)) + " " +
            escaped(verdict.directive + " " + verdict.reason);
+  }
+
+  std::string dmarc(const std::vector<std::string>& words) {
+    std::vector<Identifier> identifiers;
+    for (std::size_t i = 2; i < words.size(); ++i) {
+      Identifier one;
+      one.method = words[i].starts_with("spf") ? Identifier::Method::spf : Identifier::Method::dkim;
+      one.domain = words[i].substr(words[i].find(':') + 1);
+      identifiers.push_back(one);
+    }
+    const auto verdict = dns_.run(check_dmarc({words.at(1)}, identifiers)).front();
+    return std::string(to_string(verdict.result)) + " " + std::string(to_string(verdict.applied)) +
+           " " + verdict.policy_domain;
   }
 
   static std::string srs(bool forward, const std::vector<std::string>& words) {

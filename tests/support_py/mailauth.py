@@ -58,3 +58,8 @@ class Probe:
         answer = self.ask("srs-forward" if forward else "srs-reverse", hex_of(domain), hex_of(key),
                           str(int(seconds)), hex_of(address))
         return None if answer.startswith("error") else bytes.fromhex(answer).decode()
+
+    def dmarc(self, author, spf, dkim):
+        """[result, policy, the domain of the record]"""
+        passed = [f"spf:{one}" for one in spf] + [f"dkim:{one}" for one in dkim]
+        return self.ask("dmarc", author, *passed).split(" ")

@@ -149,6 +149,7 @@ TEST_CASE("DMARC: the policy that applies", "[mailauth][dmarc]") {
     _dmarc.sp.test          TXT "v=DMARC1; p=reject; sp=none"
     _dmarc.np.test          TXT "v=DMARC1; p=none; np=reject"
     slow.np.test            FAILS
+    alias.np.test           CNAME nowhere.test
     _dmarc.psd.test         TXT "v=DMARC1; p=none; sp=quarantine; np=reject; psd=y"
     reg.psd.test            A   192.0.2.1
     _dmarc.ours.psd.test    TXT "v=DMARC1; p=quarantine"
@@ -171,9 +172,9 @@ TEST_CASE("DMARC: the policy that applies", "[mailauth][dmarc]") {
           {"np for one that does not exist", "gone.example.com", "", "fail none at example.com"},
           {"a name without records exists", "bare.example.com", "",
            "fail quarantine at example.com"},
-          {"not known whether it exists: the milder", "slow.example.com", "",
-           "fail none at example.com"},
-          {"not known, and np is stricter", "slow.np.test", "", "fail none at np.test"},
+          {"not known whether it exists", "slow.example.com", "", "temperror at example.com"},
+          {"not known, and np is stricter", "slow.np.test", "", "temperror at np.test"},
+          {"an alias to nowhere exists", "alias.np.test", "", "fail none at np.test"},
           {"np alone", "gone.np.test", "", "fail reject at np.test"},
           {"a record of its own", "own.example.com", "", "fail none at own.example.com", 1},
           {"sp of a record below does not count", "x.own.example.com", "",
