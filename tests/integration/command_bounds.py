@@ -219,6 +219,62 @@ os.kill(os.getppid(), signal.SIGKILL)
             wait.until(lambda: children_of(parent) == before, lambda: f"{children_of(parent)} {before}")
         self.assertFalse((self.said / "reached").exists())
 
+    def test_deliveries_that_nothing_ends_count_for_their_user(self):
+        """As those are that a file system of the user's own holds; here it is a freezer."""
+        freezer = pathlib.Path("/sys/fs/cgroup/freezer")
+        if not (freezer / "cgroup.procs").exists() or not os.access(freezer, os.W_OK):
+            self.skipTest("needs a freezer of control groups of version 1, in which no signal arrives")
+        ice = freezer / f"pr-{uuid.uuid4()}"
+        ice.mkdir()
+
+        def gone():
+            try:
+                ice.rmdir()
+            except OSError:
+                return False
+            return True
+
+        def thaw():
+            if ice.exists():
+                (ice / "freezer.state").write_text("THAWED")
+                wait.until(gone, "the freezer is empty")
+        self.addCleanup(thaw)
+        program = self.machine.folder / "holds"
+        program.write_text(f"#!/bin/sh\n: >{self.said}/$1\nexec sleep {self.mark}\n")
+        program.chmod(0o755)
+        count = 11
+        table = self.machine.folder / "anns"  # whose commands run as she
+        table.write_text("".join(f'a{number}: "|{program} {number}"\n' for number in range(count)))
+        os.chown(table, ANN, ANN)
+        server = self.start(command_time="20s", deliveries=100, aliases=[str(table)],
+                            domains=["us.example"])
+        parent, = [pid for pid in children_of(server.process.pid) if name_of(pid) == "postrider-paren"]
+        before = children_of(parent)
+        for number in range(count):
+            self.send(server, f"a{number}")
+        wait.until(lambda: all((self.said / str(number)).exists() for number in range(count)),
+                   lambda: f"all commands; {os.listdir(self.said)} {server.log('attempted')[:2]}")
+        (ice / "freezer.state").write_text("FROZEN")
+        for pid in set(children_of(parent)) - set(before):
+            (ice / "cgroup.procs").write_text(str(pid))
+        wait.until(lambda: (ice / "freezer.state").read_text() == "FROZEN\n", "they are frozen")
+        held = set((ice / "cgroup.procs").read_text().split())
+        self.assertEqual(len(held), count)
+        server.wait_for_log("attempted", verdict="deferred", count=count)
+
+        def refused():
+            self.send(server, "ann")
+            return [entry for entry in server.log("attempted")
+                    if "earlier ones of its user do not end" in entry.get("reason", "")]
+        wait.until(refused, "ann gets no more", pause=0.5)
+        self.send(server, "bob")
+        server.wait_for_log("attempted", verdict="sent", to="bob@us.example")
+        self.assertEqual(set((ice / "cgroup.procs").read_text().split()), held)
+        thaw()
+        wait.until(lambda: children_of(parent) == before, "they end")
+        server.retry_all()
+        server.wait_for_log("attempted", verdict="sent", to="ann@us.example")
+
     def test_a_command_that_eats_memory(self):
         self.command("ann", """
 try:
