@@ -180,7 +180,9 @@ if os.fork() == 0:
     while time.monotonic() < end:
         for pid in map(int, open(f"/proc/{parent}/task/{parent}/children").read().split()):
             if pid in (delivery, os.getpid()): continue
-            try: os.kill(pid, signal.SIGSTOP)
+            try:  # what is left of her own command may be reached
+                if not open(f"/proc/{pid}/comm").read().startswith("postrider"): continue
+                os.kill(pid, signal.SIGSTOP)
             except OSError: continue
             say("reached", pid)
     os._exit(0)
