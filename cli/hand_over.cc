@@ -94,12 +94,12 @@ Result<void> fill(const FileDescriptor& file, const SubmitHeader& header,
 // On a descriptor of the folder itself, never through a link in its place: the sender may be root,
 // and the spool belongs to the daemon's user.
 Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
-                          const ContentStore& content) {
+                          const ContentStore& content, const std::string& user) {
   const auto path = daemon::drop_folder_path(spool);
   const auto name = random_name();
   const auto unfinished = std::string(daemon::kDropUnfinished) + name;
   const auto ready = std::string(daemon::kDropReady) + name;
-  const auto folder = open_file(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  const auto folder = daemon::open_drop_folder(spool, user);
   if (!folder)
     return folder.error();
   auto file = open_file_at(*folder, unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
@@ -123,7 +123,7 @@ SubmitAnswer leave(const daemon::Places& places, const SubmitHeader& header,
     return failure(
         EX_TEMPFAIL,
         "the mail system is down or busy, and the message is not left for it: " + places.no_drop);
-  if (auto dropped = drop_message(places.spool, header, content); !dropped)
+  if (auto dropped = drop_message(places.spool, header, content, places.user); !dropped)
     return failure(EX_TEMPFAIL,
                    "the mail system is down or busy, and the message could not be left for it: " +
                        dropped.error().describe());

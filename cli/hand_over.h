@@ -15,7 +15,8 @@ daemon::SubmitAnswer hand_over(const daemon::Places& places, daemon::SubmitHeade
                                const ContentStore& content);
 
 // Writes the file of the drop folder: complete and on stable storage, or nothing.
+// `user`: the daemon's, whose the folder must be if root drops.
 Result<void> drop_message(const std::string& spool, const daemon::SubmitHeader& header,
-                          const ContentStore& content);
+                          const ContentStore& content, const std::string& user = {});
 
 }  // namespace postrider::cli

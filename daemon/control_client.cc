@@ -1,15 +1,51 @@
 #include "daemon/control_client.h"
 
+#include "daemon/privileges.h"
+
 #include <boost/json/monotonic_resource.hpp>
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 #include <vector>
 
 namespace postrider::daemon {
+
+namespace {
+
+// For root: the folder of the socket is the daemon user's, who could lead root to a socket of
+// somebody else's by a link. The address becomes that of what is held open.
+Result<FileDescriptor> hold_socket(const std::string& path, sockaddr_un& address) {
+  const auto slash = path.rfind('/');
+  if (::geteuid() != 0 || slash == std::string::npos || path.front() != '/')
+    return FileDescriptor();
+  const auto folder = open_folder_as_root(path.substr(0, slash + 1));
+  if (!folder)
+    return folder.error();
+  auto held = open_file_at(*folder, path.substr(slash + 1), O_PATH | O_NOFOLLOW);
+  if (!held)
+    return held.error();
+  struct stat about {};
+  if (::fstat(held->get(), &about) != 0)
+    return system_error("look at " + path);
+  if (S_ISLNK(about.st_mode))
+    return Error(Errc::refused, "connect to " + path + " (it is a symbolic link)");
+  if (!S_ISSOCK(about.st_mode))
+    return system_error(ECONNREFUSED, "connect to " + path);
+  const auto name = "/proc/self/fd/" + std::to_string(held->get());
+  if (::access(name.c_str(), F_OK) == 0) {
+    std::memset(address.sun_path, 0, sizeof address.sun_path);
+    std::memcpy(address.sun_path, name.data(), name.size());
+  }
+  return held;
+}
+
+}  // namespace
 
 Result<LocalConnection> LocalConnection::connect(const std::string& path) {
   sockaddr_un address{};
@@ -20,6 +56,9 @@ Result<LocalConnection> LocalConnection::connect(const std::string& path) {
   FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open())
     return system_error("socket");
+  const auto held = hold_socket(path, address);
+  if (!held)
+    return held.error();
   int connected = 0;
   do {
     connected =

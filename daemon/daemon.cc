@@ -7,6 +7,7 @@
 #include "daemon/config_file.h"
 #include "daemon/effective.h"
 #include "daemon/outbound.h"
+#include "daemon/privileges.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
 
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
+#include <vector>
 
 namespace postrider::daemon {
 
@@ -141,16 +143,30 @@ Places default_places() {
   return places_of(*parse_config("", kDefaultFile, this_machine()).config);
 }
 
-// What a daemon that runs with this file left in one of the folders; rather than one that ran.
-std::optional<Effective> find_effective(const std::string& config,
+// Whose word on a daemon counts beside root's: that of its user, and our own.
+std::vector<uid_t> daemon_users(const std::string& user) {
+  std::vector<uid_t> users{::geteuid()};
+  const auto account =
+      user.empty() ? Result<Account>(Error(Errc::not_found, "")) : find_account(user);
+  if (account)
+    users.push_back(account->uid);
+  return users;
+}
+
+// What a daemon that runs with this file left in one of the folders; rather than one that ran. Who
+// root becomes is `user`, whatever a file says that is not root's.
+std::optional<Effective> find_effective(const std::string& config, const std::string& user,
                                         std::initializer_list<std::string> folders) {
   std::error_code ignored;
   const auto wanted = std::filesystem::absolute(config, ignored).string();
+  const auto users = daemon_users(user);
   std::optional<Effective> ran;
   for (const auto& folder : folders) {
-    auto effective = read_effective(folder);
+    auto effective = read_effective(folder, users);
     if (!effective || effective->config != wanted)
       continue;
+    if (!effective->is_roots)
+      effective->places.user = user;
     if (effective->places.is_live)
       return effective;
     if (!ran)
@@ -169,23 +185,50 @@ bool is_blank(const std::string& file) {
   return text && text->find_first_not_of(" \t\r\n") == text->npos;
 }
 
+bool is_in(const std::string& path, const std::string& folder) {
+  std::error_code ignored;
+  const auto normal = [&](const std::string& name) {
+    return (std::filesystem::absolute(name, ignored) / "").lexically_normal();
+  };
+  return normal(folder_of(path)) == normal(folder);
+}
+
+// What the daemon says of itself changes nothing that could lead root's tools elsewhere: only its
+// limits count, and the names of the sockets beside its word, which it keeps until a restart.
+void take_from_live(const Effective& effective, Places& places) {
+  const auto& live = effective.places;
+  places.is_live = true;
+  places.hostname = live.hostname;
+  places.origin = live.origin;
+  places.message_size = live.message_size;
+  places.recipients = live.recipients;
+  if (is_in(live.control_socket, effective.folder))
+    places.control_socket = live.control_socket;
+  if (is_in(live.submit_socket, effective.folder))
+    places.submit_socket = live.submit_socket;
+}
+
 // The configuration is right, but perhaps no longer what it was.
 Places places_with(const Loaded& right) {
   auto places = places_of(*right.config);
-  const auto effective = find_effective(
-      right.file, {folder_of(places.submit_socket), usual_folder(), folder_of(right.file)});
-  if (effective && effective->places.is_live)
-    return effective->places;
-  if (right.origins.contains("spool"))
-    return places;
+  const auto effective =
+      find_effective(right.file, places.user,
+                     {folder_of(places.submit_socket), usual_folder(), folder_of(right.file)});
   if (effective && right.origins.empty() && effective->places.spool != places.spool) {
     auto last = effective->places;
-    last.warning = right.file + " sets nothing; going on with what the daemon ran with last";
+    if (!last.is_live)
+      last.warning = right.file + " sets nothing; going on with what the daemon ran with last";
     return last;
   }
+  const bool is_live = effective && effective->places.is_live;
+  if (is_live)
+    take_from_live(*effective, places);
+  if (right.origins.contains("spool"))
+    return places;
   if (effective && effective->places.spool != places.spool)
-    places.no_drop = right.file + " names no spool any more, and the daemon ran with " +
-                     effective->places.spool + " last";
+    places.no_drop = right.file + " names no spool any more, and the daemon " +
+                     (is_live ? "runs with " + effective->places.spool
+                              : "ran with " + effective->places.spool + " last");
   else if (!effective && is_blank(right.file))
     places.no_drop = right.file + " is empty";
   return places;
@@ -203,7 +246,7 @@ std::optional<Places> places_without(const Loaded& broken) {
   const auto lenient = load_leniently(broken.file);
   const auto usual = usual_folder();
   const auto effective = find_effective(
-      broken.file,
+      broken.file, lenient ? lenient->user : default_places().user,
       {lenient ? folder_of(lenient->control.submit) : usual, usual, folder_of(broken.file)});
   if (!effective && !lenient)
     return std::nullopt;
@@ -234,7 +277,10 @@ Result<Places> find_places_for_mail(const Options& options) {
   if (found || (is_missing && !options.config_file.empty()))
     return found;
   auto places = default_places();
-  if (const auto effective = read_effective(folder_of(places.submit_socket)))
+  auto effective = read_effective(folder_of(places.submit_socket), daemon_users(places.user));
+  if (effective && !effective->is_roots)
+    effective->places.user = places.user;
+  if (effective)
     places = effective->places;
   else
     places.message_size = std::numeric_limits<std::uint64_t>::max();

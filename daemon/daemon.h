@@ -40,8 +40,8 @@ struct Places {
   std::string control_socket;
   std::string submit_socket;
   std::string hostname;
-  std::string origin;  // the domain of addresses without one
-  std::string user;
+  std::string origin;              // the domain of addresses without one
+  std::string user;                // whom root becomes to open the spool; empty: it stays root
   std::uint64_t message_size = 0;  // accept.message_size
   std::size_t recipients = 0;      // accept.recipients
   bool is_live = false;            // a daemon runs with them
@@ -50,11 +50,13 @@ struct Places {
   // it. Empty: it may.
   std::string no_drop;
 };
-// As the daemon runs with them, if it runs; else as the configuration has them. A missing default
+// As the configuration has them: spool and user are never another's to name. The daemon that runs
+// adds its limits, and the sockets that it keeps until a restart. A missing default
 // file means the defaults. A file that sets nothing, which may be what a crash or an editor left of
-// one, counts for less than what its daemon ran with last. For a configuration that is broken or
-// cannot be read: what the daemon ran with last, or what can be understood of the file. Fails, in a
-// line a problem, if the file was named and nothing is known of it.
+// one, counts for less than what its daemon runs with, or ran with last. For a configuration that
+// is broken or cannot be read: that, or what can be understood of the file. What a daemon says of
+// itself is believed of root and the daemon's user only, and of root alone who that user is. Fails,
+// in a line a problem, if the file was named and nothing is known of it.
 Result<Places> find_places(const Options& options);
 // The same for a program that has mail in its hands: it fails only for a file that was named in
 // `options` and does not exist. At worst the defaults hold, without limits that only the daemon

@@ -1,9 +1,11 @@
 #include "daemon/effective.h"
 
 #include "base/json.h"
+#include "daemon/privileges.h"
 
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
@@ -39,14 +41,22 @@ bool is_held(const FileDescriptor& file) {
   return ::fcntl(file.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type == F_WRLCK;
 }
 
-// Of root, or of whoever owns the folder; and nobody else could have put it there.
-bool is_trusted(const FileDescriptor& folder, const FileDescriptor& file) {
+struct Trust {
+  bool is_trusted = false;
+  bool is_roots = false;
+};
+
+// Of one of the keepers of its folder, who alone may write to both.
+Trust trust_in(const FileDescriptor& folder, const FileDescriptor& file,
+               const std::vector<uid_t>& keepers) {
   struct stat above {};
   struct stat about {};
   if (::fstat(folder.get(), &above) != 0 || ::fstat(file.get(), &about) != 0)
-    return false;
-  return S_ISREG(about.st_mode) && (about.st_mode & 0022U) == 0 && (above.st_mode & 0022U) == 0 &&
-         (about.st_uid == 0 || about.st_uid == above.st_uid);
+    return {};
+  const bool is_closed = S_ISREG(about.st_mode) && about.st_nlink == 1 &&
+                         (about.st_mode & 0022U) == 0 && (above.st_mode & 0022U) == 0;
+  const bool is_theirs = std::find(keepers.begin(), keepers.end(), about.st_uid) != keepers.end();
+  return {is_closed && is_theirs, about.st_uid == 0 && above.st_uid == 0};
 }
 
 std::optional<Effective> decode(std::string_view text) {
@@ -117,17 +127,25 @@ Result<void> EffectiveFile::publish(const Places& places, const std::string& con
   return {};
 }
 
-std::optional<Effective> read_effective(const std::string& folder) {
-  auto place = open_file(folder, O_PATH | O_DIRECTORY);
+std::optional<Effective> read_effective(const std::string& folder,
+                                        const std::vector<uid_t>& daemon_users) {
+  auto keepers = daemon_users;
+  keepers.push_back(0);
+  std::error_code ignored;
+  auto place = open_folder_of(std::filesystem::absolute(folder, ignored).string(), keepers);
   if (!place)
     return std::nullopt;
   auto file = open_file_at(*place, kEffectiveName, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-  if (!file || !is_trusted(*place, *file))
+  const auto trust = file ? trust_in(*place, *file, keepers) : Trust();
+  if (!trust.is_trusted)
     return std::nullopt;
   const auto text = read_file(*file, kEffectiveName, kMostEffective);
   auto effective = text ? decode(*text) : std::nullopt;
-  if (effective)
-    effective->places.is_live = is_held(*file);
+  if (!effective)
+    return std::nullopt;
+  effective->places.is_live = is_held(*file);
+  effective->folder = folder;
+  effective->is_roots = trust.is_roots;
   return effective;
 }
 

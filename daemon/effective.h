@@ -11,6 +11,8 @@
 
 #include <optional>
 #include <string>
+#include <sys/types.h>
+#include <vector>
 
 namespace postrider::daemon {
 
@@ -31,8 +33,13 @@ class EffectiveFile {
 struct Effective {
   Places places;
   std::string config;
+  std::string folder;     // where it was
+  bool is_roots = false;  // of a daemon that runs as root: nobody else could have written it
 };
-// nullopt: there is none that can be trusted. Waits for nothing.
-std::optional<Effective> read_effective(const std::string& folder);
+// nullopt: there is none, or others than root and these users could have put it there. They are who
+// the daemon may run as, by what else is known of it: whoever else publishes something would lead
+// root's tools. Waits for nothing.
+std::optional<Effective> read_effective(const std::string& folder,
+                                        const std::vector<uid_t>& daemon_users);
 
 }  // namespace postrider::daemon

@@ -3,11 +3,12 @@
 #include "base/text.h"
 #include "daemon/control_client.h"
 #include "daemon/control_service.h"
+#include "daemon/privileges.h"
 #include "queue/queue.h"
 #include "queue/salvage.h"
 
 #include <cerrno>
-#include <grp.h>
+#include <fcntl.h>
 #include <optional>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -32,16 +33,6 @@ bool is_down(const Error& error) {
          error.code() == boost::system::errc::connection_refused;
 }
 
-// Files made by root in the spool would lock the daemon out: become who owns it.
-Result<void> become_owner(const struct stat& spool) {
-  if (::geteuid() != 0 || spool.st_uid == 0)
-    return {};
-  if (::setgroups(0, nullptr) != 0 || ::setresgid(spool.st_gid, spool.st_gid, spool.st_gid) != 0 ||
-      ::setresuid(spool.st_uid, spool.st_uid, spool.st_uid) != 0)
-    return system_error("become the owner of the spool");
-  return {};
-}
-
 ControlEnd serve_here(const Places& places, queue::Queue& queue, const Clock& clock,
                       const ControlRequest& request, const OnLine& on_line) {
   ControlService service(queue, clock, nullptr,
@@ -63,27 +54,6 @@ ControlEnd serve_here(const Places& places, queue::Queue& queue, const Clock& cl
     }
   }
   return failure(EX_SOFTWARE, "the answer has no end");
-}
-
-// Whether we may open the queue while the mail system is down; then we are who owns it.
-std::optional<ControlEnd> enter_spool(const Places& places) {
-  struct stat about {};
-  if (::stat(places.spool.c_str(), &about) != 0) {
-    if (errno == EACCES)
-      return failure(EX_NOPERM, "the mail system is down, and you may not open " + places.spool);
-    return failure(EX_UNAVAILABLE,
-                   "the mail system is down, and there is no queue in " + places.spool + " yet");
-  }
-  if (::geteuid() != 0 && ::geteuid() != about.st_uid)
-    return failure(EX_NOPERM, "the mail system is down; only root and the owner of " +
-                                  places.spool + " may open the queue");
-  if (auto became = become_owner(about); !became)
-    return failure(EX_OSERR, became.error().describe());
-  if (::access((places.spool + "/queue.db").c_str(), F_OK) != 0)
-    return failure(EX_UNAVAILABLE,
-                   "the mail system is down, and there is no queue in " + places.spool + " yet");
-  ::umask(077);
-  return std::nullopt;
 }
 
 ControlEnd open_and_serve(const Places& places, const ControlRequest& request,
@@ -145,7 +115,77 @@ std::string describe(const queue::Salvaged& done) {
   return text;
 }
 
+// Whom the places name; root if nobody.
+Result<Account> account_of(const Places& places) {
+  return places.user.empty() ? Account{"root", 0, 0} : find_account(places.user);
+}
+
+ControlEnd no_entry(const Places& places, const Error& error) {
+  const auto code = error.code();
+  if (code == boost::system::errc::no_such_file_or_directory)
+    return failure(EX_UNAVAILABLE,
+                   "the mail system is down, and there is no queue in " + places.spool + " yet");
+  if (code == boost::system::errc::permission_denied)
+    return failure(EX_NOPERM, "the mail system is down, and you may not open " + places.spool);
+  return failure(EX_NOPERM, "the mail system is down, and " + places.spool +
+                                " cannot be opened: " + error.describe());
+}
+
+// One that stays root goes only where nobody else could exchange a folder under its feet: no other
+// rights would keep it from what it is led to.
+Result<FileDescriptor> open_spool(const Places& places, const Account& account) {
+  if (::geteuid() != 0)
+    return open_file(places.spool, O_PATH | O_DIRECTORY);
+  if (account.uid != 0)
+    return open_folder_as_root(places.spool);
+  return open_folder_of(places.spool, {0});
+}
+
+// It has the name no longer, but another folder has.
+bool is_exchanged(const std::string& path, const struct stat& opened) {
+  struct stat now {};
+  return ::stat(path.c_str(), &now) != 0 || now.st_dev != opened.st_dev ||
+         now.st_ino != opened.st_ino;
+}
+
+std::string whose(const Account& account) {
+  return account.uid == 0 ? "root, which the daemon runs as by its configuration"
+                          : account.name + ", the daemon's user by its configuration";
+}
+
 }  // namespace
+
+std::optional<ControlEnd> enter_spool(const Places& places, const std::function<void()>& opened) {
+  const bool is_root = ::geteuid() == 0;
+  const auto account = account_of(places);
+  if (is_root && !account)
+    return failure(EX_NOUSER, "the mail system is down, and its user " + places.user +
+                                  " is none of this system");
+  auto spool = open_spool(places, account ? *account : Account{});
+  if (!spool)
+    return no_entry(places, spool.error());
+  struct stat about {};
+  if (::fstat(spool->get(), &about) != 0)
+    return no_entry(places, system_error("look at " + places.spool));
+  if (!is_root && ::geteuid() != about.st_uid)
+    return failure(EX_NOPERM, "the mail system is down; only root and the owner of " +
+                                  places.spool + " may open the queue");
+  if (is_root && about.st_uid != account->uid)
+    return failure(EX_NOPERM, "the mail system is down, and " + places.spool + " belongs to user " +
+                                  std::to_string(about.st_uid) + " instead of " + whose(*account));
+  if (opened)
+    opened();
+  if (is_root && account->uid != 0)
+    if (auto became = become_for_good(*account); !became)
+      return failure(EX_OSERR, became.error().describe());
+  if (is_exchanged(places.spool, about))
+    return failure(EX_NOPERM, "the mail system is down, and " + places.spool +
+                                  " was exchanged while it was opened");
+  if (::faccessat(spool->get(), "queue.db", F_OK, 0) != 0)
+    return no_entry(places, system_error(ENOENT, "look for the queue"));
+  ::umask(077);
+  return std::nullopt;
+}
 
 Report salvage_queue(const Places& places) {
   if (LocalConnection::connect(places.control_socket))

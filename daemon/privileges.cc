@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/text.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <deque>
@@ -72,23 +73,36 @@ Result<void> become_for_good(const Account& account) {
 
 namespace {
 
-// Others than root cannot put another thing in the place of a name in it.
-bool is_kept_by_root(const struct stat& folder) {
-  const bool others_write = (folder.st_mode & (S_IWGRP | S_IWOTH)) != 0;
-  return folder.st_uid == 0 && (!others_write || (folder.st_mode & S_ISVTX) != 0);
+using Keepers = std::vector<uid_t>;
+
+bool is_one_of(const Keepers& keepers, uid_t uid) {
+  return std::find(keepers.begin(), keepers.end(), uid) != keepers.end();
 }
 
-// A path, component by component, on descriptors. Symbolic links are followed where root made them
-// in a folder of root's; one that a user made, or could have, is refused.
+// Others than these cannot put another thing in the place of a name of theirs in it.
+bool is_kept_by(const Keepers& keepers, const struct stat& folder) {
+  const bool others_write = (folder.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  return is_one_of(keepers, folder.st_uid) &&
+         (!others_write || (folder.st_uid == 0 && (folder.st_mode & S_ISVTX) != 0));
+}
+
+// A path, component by component, on descriptors. Symbolic links are followed where root (or one of
+// the keepers) made them in a folder of theirs; one that another made, or could have, is refused.
 class Way {
  public:
   explicit Way(const std::string& path) : path_(path) { push(path); }
+  // Each folder on it must be kept by these: nobody else could have put it there. Needs no right to
+  // read the folders.
+  Way(const std::string& path, Keepers keepers)
+      : path_(path), keepers_(std::move(keepers)), must_be_kept_(true) {
+    push(path);
+  }
 
-  bool done() const { return left_.empty() || failed_; }
+  bool done() const { return (left_.empty() && at_.is_open()) || failed_; }
   // Goes on by one component. False: it is missing, and what at() and name() tell is free.
   bool next() {
     if (!at_.is_open())
-      return fail_unless(open("/", O_DIRECTORY));
+      return fail_unless(open(begin_, O_DIRECTORY));
     name_ = std::move(left_.front());
     left_.pop_front();
     if (open(name_, O_DIRECTORY | O_NOFOLLOW))
@@ -114,10 +128,14 @@ class Way {
     left_.insert(left_.begin(), parts.begin(), parts.end());
   }
   bool open(const std::string& name, int flags) {
+    const int kind = must_be_kept_ ? O_PATH : O_RDONLY;
     FileDescriptor opened(
-        ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), O_RDONLY | O_CLOEXEC | flags));
+        ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), kind | O_CLOEXEC | flags));
     if (!opened.is_open())
       return false;
+    struct stat about {};
+    if (must_be_kept_ && (::fstat(opened.get(), &about) != 0 || !is_kept_by(keepers_, about)))
+      failed_ = Error(Errc::refused, "open folder " + path_ + " (others could have put it there)");
     at_ = std::move(opened);
     return true;
   }
@@ -137,19 +155,24 @@ class Way {
         is_link ? ::readlinkat(at_.get(), name_.c_str(), target.data(), target.size()) : -1;
     if (!is_link)
       failed_ = system_error(ENOTDIR, "open folder " + path_);
-    else if (!is_kept_by_root(folder) || link.st_uid != 0 || ++links_ > kMostLinks || size <= 0 ||
-             static_cast<std::size_t>(size) == target.size())
+    else if (!is_kept_by(keepers_, folder) || !is_one_of(keepers_, link.st_uid) ||
+             ++links_ > kMostLinks || size <= 0 || static_cast<std::size_t>(size) == target.size())
       failed_ = Error(Errc::refused, "follow the symbolic link " + name_ + " in " + path_);
     if (failed_)
       return true;
     const std::string_view to(target.data(), static_cast<std::size_t>(size));
-    if (to.front() == '/')
+    if (to.front() == '/') {
       at_.reset();
+      begin_ = "/";
+    }
     push(to);
     return true;
   }
 
   const std::string path_;
+  const Keepers keepers_{0};
+  const bool must_be_kept_ = false;
+  std::string begin_ = path_.starts_with('/') ? "/" : ".";
   std::deque<std::string> left_;
   FileDescriptor at_;
   std::string name_;
@@ -174,6 +197,16 @@ Result<void> settle_folder(const Way& way, const std::string& path, const Accoun
 
 Result<FileDescriptor> open_folder_as_root(const std::string& path) {
   Way way(path);
+  while (!way.done())
+    if (!way.next())
+      return system_error(ENOENT, "open folder " + path);
+  if (way.failure())
+    return *way.failure();
+  return way.take();
+}
+
+Result<FileDescriptor> open_folder_of(const std::string& path, const std::vector<uid_t>& keepers) {
+  Way way(path, keepers);
   while (!way.done())
     if (!way.next())
       return system_error(ENOENT, "open folder " + path);

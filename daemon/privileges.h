@@ -7,6 +7,7 @@
 
 #include <string>
 #include <sys/types.h>
+#include <vector>
 
 namespace postrider::daemon {
 
@@ -41,6 +42,10 @@ Result<void> provide_folder(const std::string& path, const Account& account, mod
 
 // Opens a folder in that way. For root, where a path leads through folders of others.
 Result<FileDescriptor> open_folder_as_root(const std::string& path);
+
+// The same with O_PATH, and only if nobody but these could have put each folder on the way there:
+// it is one's of them, and others may not write to it (or it is root's and sticky, as /tmp).
+Result<FileDescriptor> open_folder_of(const std::string& path, const std::vector<uid_t>& keepers);
 
 // The soft limit of open files becomes the hard one. Gives the limit.
 std::uint64_t raise_file_limit();

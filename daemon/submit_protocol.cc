@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "daemon/control_protocol.h"
+#include "daemon/privileges.h"
 #include "mail/address.h"
 #include "mail/command.h"
 
@@ -9,8 +10,11 @@
 #include <boost/json/serialize.hpp>
 
 #include <algorithm>
+#include <fcntl.h>
 #include <iterator>
 #include <set>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -216,6 +220,23 @@ Result<SubmitAnswer> decode_submit_answer(std::string_view line) {
 
 std::string drop_folder_path(const std::string& spool) {
   return spool + "/drop";
+}
+
+Result<FileDescriptor> open_drop_folder(const std::string& spool, const std::string& user) {
+  const auto path = drop_folder_path(spool);
+  if (::geteuid() != 0)
+    return open_file(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  auto folder = open_folder_as_root(path);
+  if (!folder)
+    return folder.error();
+  struct stat about {};
+  if (::fstat(folder->get(), &about) != 0)
+    return system_error("look at " + path);
+  const auto account = find_account(user);
+  if (about.st_uid != 0 && (!account || about.st_uid != account->uid))
+    return Error(Errc::refused, path + " belongs to user " + std::to_string(about.st_uid) +
+                                    ", neither to root nor to the daemon's user");
+  return folder;
 }
 
 }  // namespace postrider::daemon

@@ -3,6 +3,7 @@
 // the user wrote them. On the socket one line of JSON answers. All of it is outside bytes.
 #pragma once
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/result.h"
 #include "mail/envelope.h"
@@ -58,5 +59,9 @@ inline constexpr std::string_view kDropUnfinished = "tmp.";
 inline constexpr std::string_view kDropTaken = "taken.";
 inline constexpr std::string_view kDropRefused = ".bad";  // at the end of the name
 std::string drop_folder_path(const std::string& spool);
+// Never through a link in its place. For root, who leaves files in a folder of somebody else's:
+// through no link but root's own, and only if it belongs to root or this user, the daemon's (empty:
+// the daemon is root).
+Result<FileDescriptor> open_drop_folder(const std::string& spool, const std::string& user);
 
 }  // namespace postrider::daemon

@@ -70,7 +70,7 @@ class Spool {
 
  private:
   std::string folder_;
-  unsigned owner_ = 0;  // of the folder; tools may run as root
+  unsigned owner_ = 0;  // of the folder: us
   FileDescriptor lock_;
   FileDescriptor locked_folder_;  // the same lock, which nobody can unlink
   FileDescriptor bodies_;
