@@ -11,7 +11,9 @@
 #include "mail/envelope.h"
 
 #include <array>
+#include <deque>
 #include <pwd.h>
+#include <tuple>
 #include <unordered_set>
 
 namespace postrider::delivery {
@@ -24,12 +26,21 @@ using mail::Stage;
 using mail::Verdict;
 
 constexpr std::size_t kMostLooked = 20;
+constexpr std::size_t kMostMarks = 200;
 constexpr std::size_t kMostSteps = 10'000;  // kept; the rest is followed, but not told
 
 Outcome local_end(Verdict verdict, mail::EnhancedCode status, std::string text) {
   auto outcome = decide(verdict, Stage::local, status, std::move(text));
   outcome.remote = "local";
   return outcome;
+}
+
+// Of a recipient, for the queue: it must stay the same from version to version (FNV-1a).
+std::uint64_t mark_of(std::string_view key) {
+  std::uint64_t mark = 14695981039346656037U;
+  for (const char byte : key)
+    mark = (mark ^ static_cast<unsigned char>(byte)) * 1099511628211U;
+  return mark;
 }
 
 std::string account_name(uid_t uid) {
@@ -72,9 +83,17 @@ class Walk {
     follow_address(std::string(address), Context{}, false);
     if (is_shallow_)
       return finish();
-    if (out_.recipients.empty() && out_.discarded == 0 && !out_.failure)
-      fail_as_nobody();
-    return finish();
+    return finish_lists();
+  }
+
+  Expansion start_set_aside(std::string_view address, const SetAside& aside) {
+    origin_ = address;
+    seen_.insert(ascii_lower(completed(address)));
+    had_.insert(aside.others.begin(), aside.others.end());
+    Context context;
+    context.author = aside.author;
+    follow_include(aside.path, completed(address), context);
+    return finish_lists();
   }
 
   // An error of its author's that the sender must hear of: the mail reached nobody.
@@ -124,10 +143,50 @@ class Walk {
   }
 
  private:
+  // Included files come after all that the tables say: they take nobody's place.
+  Expansion finish_lists() {
+    while (!out_.failure && !lists_.empty()) {
+      const auto list = std::move(lists_.front());
+      lists_.pop_front();
+      follow_list(list);
+    }
+    if (!out_.failure && set_aside_ > 0 && set_aside_ == out_.recipients.size() &&
+        out_.discarded == 0)
+      out_.failure = std::move(failure_of_list_);  // there is nobody whom it could hold up
+    if (out_.recipients.empty() && out_.discarded == 0 && out_.repeated == 0 && !out_.failure)
+      fail_as_nobody();
+    if (set_aside_ > 0 && !out_.failure)
+      mark_the_others();
+    return finish();
+  }
+
   Expansion finish() {
     if (out_.failure)
       out_.recipients.clear();
     return std::move(out_);
+  }
+
+  // So that whoever is in a list that was set aside, too, has the mail once. Above the limit:
+  // twice.
+  void mark_the_others() {
+    std::vector<std::uint64_t> marks(had_.begin(), had_.end());
+    for (const auto& to : out_.recipients)
+      if (to.leaf.kind != Leaf::Kind::include)
+        marks.push_back(mark_of(key_of(to.leaf, to.address)));
+    if (marks.size() > kMostMarks)
+      marks.clear();
+    for (auto& to : out_.recipients) {
+      if (to.leaf.kind != Leaf::Kind::include)
+        continue;
+      if (auto aside = decode_set_aside(to.leaf.text)) {
+        aside->others = marks;
+        to.leaf.text = encode(*aside);
+      }
+    }
+  }
+
+  static std::string key_of(const Leaf& leaf, std::string_view address) {
+    return encode(leaf) + "\n" + ascii_lower(address);
   }
 
   void fail(Verdict verdict, mail::EnhancedCode status, std::string text) {
@@ -154,9 +213,15 @@ class Walk {
       return fail(Verdict::retry, {4, 5, 3},
                   escaped(origin_) + " stands for more than " +
                       std::to_string(book_.rules().most_recipients) + " recipients");
-    const auto key = encode(leaf) + "\n" + ascii_lower(address);
-    if (ends_.insert(key).second)
+    const auto key = key_of(leaf, address);
+    if (had_.contains(mark_of(key))) {
+      ++out_.repeated;
+      return;
+    }
+    if (ends_.insert(key).second) {
+      new_ends_.push_back(key);
       out_.recipients.push_back({std::move(address), std::move(leaf), context.owner});
+    }
   }
 
   void add_mailbox(const std::string& user, std::string address, const Context& context) {
@@ -181,8 +246,12 @@ class Walk {
     const auto address = completed(given);
     if (!book_.is_ours(domain) && domain != book_.home())
       return add(given, Leaf{}, context);
-    if (!literal && !seen_.insert(ascii_lower(address)).second)
-      return came_again();
+    if (!literal) {
+      auto key = ascii_lower(address);
+      if (!seen_.insert(key).second)
+        return came_again();
+      new_seen_.push_back(std::move(key));
+    }
     if (context.depth > book_.rules().most_steps)
       return fail(Verdict::retry, {4, 4, 6},
                   escaped(origin_) + " is more than " + std::to_string(book_.rules().most_steps) +
@@ -381,18 +450,57 @@ class Walk {
     return place;
   }
 
+  struct List {
+    std::string path;
+    std::string from;
+    Context context;
+  };
+
   void follow_include(const std::string& path, const std::string& from, const Context& context) {
     if (is_shallow_)
       return;  // there are no commands and files in there
     if (!included_.insert(path).second)
       return came_again();
-    auto inner = deeper(context);
+    lists_.push_back({path, from, context});
+  }
+
+  // The whole of it, or it is set aside with nothing of it told.
+  void follow_list(const List& list) {
+    new_ends_.clear();
+    new_seen_.clear();
+    const auto recipients = out_.recipients.size();
+    const auto lists = lists_.size();
+    const auto before = std::tuple(out_.discarded, out_.repeated, unknown_, came_again_);
+    read_list(list);
+    if (!out_.failure)
+      return;
+    for (; lists_.size() > lists; lists_.pop_back())
+      included_.erase(lists_.back().path);
+    for (const auto& key : new_ends_)
+      ends_.erase(key);
+    for (const auto& key : new_seen_)
+      seen_.erase(key);
+    std::tie(out_.discarded, out_.repeated, unknown_, came_again_) = before;
+    out_.recipients.erase(out_.recipients.begin() + static_cast<std::ptrdiff_t>(recipients),
+                          out_.recipients.end());
+    if (!failure_of_list_)
+      failure_of_list_ = std::move(out_.failure);
+    out_.failure.reset();
+    ++set_aside_;
+    const SetAside aside{static_cast<std::uint32_t>(list.context.author), {}, list.path};
+    out_.recipients.push_back(
+        {completed(origin_), {Leaf::Kind::include, {}, encode(aside)}, list.context.owner});
+  }
+
+  void read_list(const List& list) {
+    const auto& path = list.path;
+    auto inner = deeper(list.context);
     if (inner.depth > book_.rules().most_steps) {
       out_.problems.push_back(escaped(path) + ": is included too deep");
       return fail(Verdict::retry, {4, 4, 6},
                   "a list of " + escaped(origin_) + " is included too deep");
     }
-    const auto file = read_included(path, context.author);
+    const auto file = read_included(path, list.context.author);
     if (!file) {
       out_.problems.push_back(tables::told(file.error()));
       const bool is_new = is_unsettled(file.error());
@@ -405,14 +513,14 @@ class Walk {
     ListRules rules;
     rules.commands = false;  // as in Postfix: whoever keeps a list does not run programs
     rules.most = book_.rules().most_recipients + 1;
-    auto list = parse_list_file(file->text, rules);
-    for (const auto& problem : list.problems)
+    auto items = parse_list_file(file->text, rules);
+    for (const auto& problem : items.problems)
       out_.problems.push_back(escaped(path) + ":" + problem);
-    if (!list.problems.empty())
+    if (!items.problems.empty())
       return fail(Verdict::retry, {4, 3, 5},
                   "the list of " + escaped(origin_) + " holds an entry that cannot be used");
-    for (const auto& one : list.items)
-      follow_item(one.item, from, path + ":" + std::to_string(one.line), inner);
+    for (const auto& one : items.items)
+      follow_item(one.item, list.from, path + ":" + std::to_string(one.line), inner);
   }
 
   const AddressBook& book_;
@@ -428,12 +536,22 @@ class Walk {
   std::unordered_set<std::string> included_;  // paths
   bool came_again_ = false;
   std::unordered_set<std::string> ends_;
+  std::deque<List> lists_;                        // not followed yet
+  std::vector<std::string> new_seen_, new_ends_;  // by the list that is followed
+  std::size_t set_aside_ = 0;
+  std::optional<Outcome> failure_of_list_;  // why the first was
+  std::unordered_set<std::uint64_t> had_;   // marks of whom this list is not for
 };
 
 }  // namespace
 
 Expansion expand(const AddressBook& book, const Users& users, std::string_view address) {
   return Walk(book, users).start(address);
+}
+
+Expansion expand_set_aside(const AddressBook& book, const Users& users, std::string_view address,
+                           const SetAside& aside) {
+  return Walk(book, users).start_set_aside(address, aside);
 }
 
 Expansion expand_once(const AddressBook& book, std::string_view address) {

@@ -2,8 +2,10 @@
 // where they end. Reads tables and included files: blocks, for the pool.
 //
 // Each address is followed once and at most AddressRules::most_steps deep, so every loop ends. What
-// is found is complete or nothing: a table or file that cannot be read now fails the whole, which
-// is tried again later, so nobody is sent a message twice for it.
+// the tables say is found complete or not at all: one that cannot be read now fails the whole,
+// which is tried again later, so nobody is sent a message twice for it. An included file is its
+// owner's, who must not hold the others' mail: one that cannot be used now (or is too much) is set
+// aside as a recipient of its own (Leaf::Kind::include), and followed later by expand_set_aside().
 //
 // A .forward is another expansion, of the user that is reached: see expand_forward().
 #pragma once
@@ -36,6 +38,7 @@ struct Expansion {
   std::vector<ExpansionStep> steps;
   std::vector<std::string> problems;     // for the log: what was refused, with its place
   std::size_t discarded = 0;             // members whose mail is thrown away: /dev/null
+  std::size_t repeated = 0;              // members who had the mail before their list was set aside
   bool is_list = false;                  // an owner- alias took over on the way
   std::optional<mail::Outcome> failure;  // then there are no recipients
 
@@ -53,6 +56,10 @@ class Users {
 
 // address: of a domain of ours, or a name. For another domain's address the result is plain.
 Expansion expand(const AddressBook& book, const Users& users, std::string_view address);
+
+// What an included file stands for that was set aside when this address was expanded.
+Expansion expand_set_aside(const AddressBook& book, const Users& users, std::string_view address,
+                           const SetAside& aside);
 
 // What the tables say of the address itself; the addresses in there are not followed, nor is
 // anybody looked up.

@@ -3,6 +3,10 @@
 #include "base/text.h"
 #include "delivery/local/mailbox_pattern.h"
 
+#include <algorithm>
+#include <array>
+#include <charconv>
+
 namespace postrider::delivery {
 
 namespace {
@@ -16,13 +20,52 @@ constexpr Word kWords[] = {
     {Leaf::Kind::user, "user", false},       {Leaf::Kind::self, "self", false},
     {Leaf::Kind::mailbox, "mailbox", false}, {Leaf::Kind::command, "command", true},
     {Leaf::Kind::file, "file", true},        {Leaf::Kind::place, "place", true},
-    {Leaf::Kind::nobody, "nobody", true}};
+    {Leaf::Kind::nobody, "nobody", true},    {Leaf::Kind::include, "include", true}};
 
 Error damaged() {
   return Error(Errc::corrupt, "read where a recipient's mail goes");
 }
 
+template <typename Number>
+bool parse_number(std::string_view text, int base, Number& number) {
+  const char* end = text.data() + text.size();
+  const auto done = std::from_chars(text.data(), end, number, base);
+  return done.ec == std::errc() && done.ptr == end;
+}
+
 }  // namespace
+
+// "0:1f,a0:/etc/list": the author, the marks in hexadecimal, the path.
+std::string encode(const SetAside& aside) {
+  std::string text = std::to_string(aside.author) + ":";
+  for (const auto mark : aside.others) {
+    std::array<char, 16> digits{};
+    const auto end = std::to_chars(digits.begin(), digits.end(), mark, 16).ptr;
+    text.append(text.back() == ':' ? "" : ",").append(digits.begin(), end);
+  }
+  return text + ":" + aside.path;
+}
+
+Result<SetAside> decode_set_aside(std::string_view text) {
+  SetAside aside;
+  const auto author_end = text.find(':');
+  const auto end = author_end == text.npos ? text.npos : text.find(':', author_end + 1);
+  if (end == text.npos || !parse_number(text.substr(0, author_end), 10, aside.author))
+    return damaged();
+  const auto marks = text.substr(author_end + 1, end - author_end - 1);
+  for (const auto one : split(marks, ',')) {
+    std::uint64_t mark = 0;
+    if (one.empty() && marks.empty())
+      break;
+    if (!parse_number(one, 16, mark))
+      return damaged();
+    aside.others.push_back(mark);
+  }
+  aside.path = text.substr(end + 1);
+  if (!aside.path.starts_with('/'))
+    return damaged();
+  return aside;
+}
 
 std::string encode(const Leaf& leaf) {
   for (const auto& word : kWords)
@@ -54,6 +97,9 @@ Result<Leaf> decode_leaf(std::string_view text) {
       return damaged();
     if (leaf.kind == Leaf::Kind::file && !leaf.text.starts_with('/'))
       return damaged();
+    if (leaf.kind == Leaf::Kind::include)
+      if (auto aside = decode_set_aside(leaf.text); !aside)
+        return aside.error();
     return leaf;
   }
   return damaged();
@@ -76,6 +122,8 @@ std::string describe(const Leaf& leaf) {
       return leaf.text;
     case Leaf::Kind::nobody:
       return "nobody";
+    case Leaf::Kind::include:
+      return "the list " + leaf.text.substr(std::min(leaf.text.find('/'), leaf.text.size()));
   }
   return {};
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace postrider::delivery {
 
@@ -20,12 +21,24 @@ struct Leaf {
     file,     // text: an absolute path; a maildir if it ends with a slash, else mbox
     place,    // text: a mailbox of a virtual user, "maildir:/path"; user may be empty: our own
     nobody,   // a name in an included list that is none: the list's address bounces
+    include,  // text: encode(SetAside), an included file that could not be used with the others
   };
   Kind kind = Kind::address;
   std::string user;
   std::string text;
   friend bool operator==(const Leaf&, const Leaf&) = default;
 };
+
+// A list that an alias includes and that could not be used when the others of the alias had their
+// mail: it is followed by itself, later.
+struct SetAside {
+  std::uint32_t author = 0;  // the user who wrote its name
+  std::vector<std::uint64_t>
+      others;  // marks of those who had the mail: not again, if they are in it
+  std::string path;
+};
+std::string encode(const SetAside& aside);
+Result<SetAside> decode_set_aside(std::string_view text);  // Errc::corrupt
 
 // Stored in the queue. "user:ann", "command:ann:/usr/bin/prog x"; empty for address.
 std::string encode(const Leaf& leaf);

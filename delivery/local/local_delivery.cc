@@ -110,6 +110,8 @@ class LocalWay {
     if (!leaf)
       return end(local_end(Verdict::retry, {4, 3, 0}, leaf.error().describe()));
     leaf_ = std::move(*leaf);
+    if (leaf_.kind == Leaf::Kind::include)
+      return follow_set_aside();
     // What an expansion decided has been looked at for a loop there.
     if (leaf_.kind != Leaf::Kind::address && leaf_.kind != Leaf::Kind::user)
       return true;
@@ -138,6 +140,21 @@ class LocalWay {
                            "cannot tell whether there is a user " + escaped(address_)));
     leaf_ = {Leaf::Kind::mailbox, user, {}};
     return true;
+  }
+
+  // A list that could not be used when its alias was expanded.
+  bool follow_set_aside() {
+    auto beginning = load_bytes(*delivery_.message, delivery_.open_body, kMostHeader);
+    if (!beginning)
+      return end(local_failure(beginning.error()));
+    beginning_ = delivery_.message->content.trace + *beginning;
+    if (count_delivered_to(beginning_) >= kMostDeliveries)
+      return end(loops(address_));
+    const auto aside = decode_set_aside(leaf_.text);
+    if (!aside || !delivery_.book)
+      return end(local_end(Verdict::retry, {4, 3, 5},
+                           "a list of " + escaped(address_) + " cannot be used"));
+    return follow(expand_set_aside(*delivery_.book, *delivery_.users, address_, *aside), false);
   }
 
   bool follow_aliases() {
@@ -197,11 +214,12 @@ class LocalWay {
     for (const auto& submission : result_.onward)
       ids += (ids.empty() ? " as " : ", ") + to_string(submission.message->id);
     const auto count = expansion.recipients.size();
-    auto outcome =
-        local_end(Verdict::delivered, {2, 0, 0},
-                  result_.onward.empty() ? "thrown away by an alias"
-                                         : "expanded to " + std::to_string(count) +
-                                               (count == 1 ? " recipient" : " recipients") + ids);
+    auto outcome = local_end(
+        Verdict::delivered, {2, 0, 0},
+        result_.onward.empty() ? expansion.discarded > 0 ? "thrown away by an alias"
+                                                         : "all whom the list names have it already"
+                               : "expanded to " + std::to_string(count) +
+                                     (count == 1 ? " recipient" : " recipients") + ids);
     if (!expansion.is_list && count + expansion.discarded == 1 && expansion.discarded == 0)
       outcome.onward = Outcome::Onward::forwarded;
     else if (!expansion.is_list && count > 0)

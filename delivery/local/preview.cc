@@ -108,6 +108,8 @@ class Previewer {
       return "command " + to.leaf.text + as;
     if (to.leaf.kind == Leaf::Kind::nobody)
       return "nobody: an entry of its list is no user";
+    if (to.leaf.kind == Leaf::Kind::include)
+      return describe(to.leaf) + ", which cannot be used now";
     if (to.leaf.kind == Leaf::Kind::file)
       return "file " + to.leaf.text + as;
     auto names = mailbox_names(mail::unquoted_local_part(mail::local_part_of(to.address)),

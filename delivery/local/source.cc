@@ -66,7 +66,8 @@ Result<Target> target_of(const SourceRules& rules, const Leaf& leaf, MailboxName
     case Leaf::Kind::place:
       return mailbox_target(leaf.text, names);
     case Leaf::Kind::nobody:
-      return Error(Errc::refused, "deliver to nobody");
+    case Leaf::Kind::include:
+      return Error(Errc::refused, "deliver to " + describe(leaf));
     default:
       // Another's address, as by an alias, gives no part of the place but its domain: whose the
       // mailbox is decides where it is.

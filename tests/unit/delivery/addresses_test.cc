@@ -7,8 +7,11 @@
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace postrider;
@@ -275,6 +278,171 @@ TEST_CASE("a list that is being rewritten is not believed yet", "[delivery][alia
   CHECK(shown(says("bob\nx@far.test\n")) == "bob@us.test[user:bob], x@far.test[]");
   // One that is whole, and names nobody.
   CHECK(shown(says("# they all left\n")) == "5.2.4 the list m@us.test has no members");
+}
+
+TEST_CASE("a list that cannot be used holds up nobody but its own members",
+          "[delivery][aliases][attacks]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "list";
+  const auto other = folder / "other";
+  const auto write = [](const std::string& at, const std::string& text, unsigned mode = 0644) {
+    std::ofstream(at, std::ios::binary) << text;
+    std::filesystem::permissions(at, std::filesystem::perms(mode));
+  };
+  auto with =
+      rules("{ all = :include:" + path + ", ann, x@far.test }, { owned = carl, :include:" + path +
+            " }, owner-owned=ann, { both = :include:" + path + ", :include:" + other + " }");
+  with.most_recipients = 5;
+  with.most_steps = 3;
+  struct Case {
+    const char* what;
+    std::function<void()> make;
+  };
+  const Case cases[] = {
+      {"missing", [&] { std::filesystem::remove(path); }},
+      {"in the making", [&] { write(path, "bob\ncar"); }},
+      {"empty", [&] { write(path, ""); }},
+      {"a wrong line", [&] { write(path, "bob\ncarl\n|/bin/id\n"); }},
+      {"open to all", [&] { write(path, "bob\n", 0666); }},
+      {"a pipe",
+       [&] {
+         std::filesystem::remove(path);
+         REQUIRE(::mkfifo(path.c_str(), 0644) == 0);
+       }},
+      {"more than may be", [&] { write(path, "a@f.test\nb@f.test\nc@f.test\nd@f.test\n"); }},
+      {"a user that cannot be looked up", [&] { write(path, "bob\nlater\n"); }},
+  };
+  for (const auto& c : cases) {
+    INFO(c.what);
+    std::filesystem::remove(path);
+    c.make();
+    const auto split = expand(AddressBook(with), SomeUsers(), "all@us.test");
+    REQUIRE_FALSE(split.failure);
+    REQUIRE(split.recipients.size() == 3);
+    CHECK(split.recipients[0].leaf == Leaf{Leaf::Kind::user, "ann", {}});
+    CHECK(split.recipients[1].address == "x@far.test");
+    CHECK(split.recipients[2].address == "all@us.test");
+    const auto leaf = decode_leaf(encode(split.recipients[2].leaf));
+    REQUIRE(leaf.has_value());
+    REQUIRE(leaf->kind == Leaf::Kind::include);
+    CHECK(describe(*leaf) == "the list " + path);
+    const auto aside = decode_set_aside(leaf->text);
+    REQUIRE(aside.has_value());
+    const auto later = [&] {
+      return expand_set_aside(AddressBook(with), SomeUsers(), "all@us.test", *aside);
+    };
+    if (std::string_view(c.what) != "more than may be")
+      CHECK(later().failure);
+    std::filesystem::remove(path);
+    write(path, "bob\nAnn\n");
+    const auto rest = later();
+    CHECK(shown(rest) == "bob@us.test[user:bob]");  // Ann has it
+    CHECK(rest.repeated == 1);
+    write(path, "ann\nx@far.test\n");
+    const auto none = later();
+    CHECK((!none.failure && none.recipients.empty() && none.repeated == 2));
+  }
+  std::filesystem::remove(path);
+  // The alias's owner is the sender for this part as well.
+  CHECK(expand(AddressBook(with), SomeUsers(), "owned@us.test").recipients.back().owner ==
+        "owner-owned@us.test");
+  // With nobody else to have it, it waits where it is.
+  CHECK(expanded(with, "both@us.test") == "4.3.5 a list of both@us.test cannot be used");
+  write(other, "carl\n");
+  CHECK(expanded(with, "both@us.test").ends_with(":" + path + "], carl@us.test[user:carl]"));
+  // A list in a list.
+  write(path, "bob\n:include:" + (folder / "gone") + "\n");
+  const auto nested = expand(AddressBook(with), SomeUsers(), "all@us.test");
+  REQUIRE(nested.recipients.size() == 4);
+  CHECK(nested.recipients[2].leaf.user == "bob");
+  CHECK(describe(nested.recipients[3].leaf) == "the list " + (folder / "gone"));
+}
+
+TEST_CASE("who has the mail already is remembered up to a bound", "[delivery][aliases]") {
+  const TemporaryFolder folder;
+  std::string members;
+  for (int i = 0; i < 200; ++i)
+    members += ", u" + std::to_string(i) + "@far.test";
+  const auto marks = [&](const std::string& all) {
+    const auto with = rules("{ all = :include:" + (folder / "none") + all + " }");
+    const auto split = expand(AddressBook(with), SomeUsers(), "all@us.test");
+    REQUIRE_FALSE(split.failure);
+    return decode_set_aside(split.recipients.back().leaf.text)->others.size();
+  };
+  CHECK(marks(", ann") == 1);
+  CHECK(marks(members) == 200);
+  CHECK(marks(members + ", ann") == 0);
+}
+
+TEST_CASE("a list that was set aside survives the queue, and nothing else is one",
+          "[delivery][aliases][attacks]") {
+  for (const SetAside& aside :
+       {SetAside{0, {}, "/l"}, SetAside{4294967295U, {1, ~std::uint64_t{0}}, "/a b:c,d"}}) {
+    const auto again = decode_set_aside(encode(aside));
+    REQUIRE(again.has_value());
+    CHECK((again->author == aside.author && again->others == aside.others &&
+           again->path == aside.path));
+  }
+  for (const char* bad :
+       {"", ":", "::", "0::", "0::l", "::/l", "-1::/l", "4294967296::/l", "0x::/l", "0:g:/l",
+        "0:,:/l", "0:1,:/l", "0:11112222333344445:/l", "0:/l"}) {
+    INFO("I11: " << bad);
+    CHECK_FALSE(decode_set_aside(bad).has_value());
+    CHECK_FALSE(decode_leaf(std::string("include::") + bad).has_value());
+  }
+}
+
+TEST_CASE("a file whose owner keeps moving its stamps is believed by our own clock",
+          "[delivery][aliases][attacks]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "list";
+  const auto begin = SystemClock().steady();
+  std::string text;
+  const auto look = [&](std::chrono::seconds after, bool moves) {
+    auto file = open_file(path, O_RDWR | O_CREAT);
+    REQUIRE(file.has_value());
+    struct stat before {};
+    REQUIRE(::ftruncate(file->get(), static_cast<off_t>(text.size())) == 0);
+    REQUIRE(::pwrite(file->get(), text.data(), text.size(), 0) ==
+            static_cast<ssize_t>(text.size()));
+    REQUIRE(::fstat(file->get(), &before) == 0);
+    if (moves)
+      before.st_mtim.tv_nsec ^= 1;  // as if it was touched while it was read
+    return check_settled(*file, before, text, Settling::always, path, begin + after).has_value();
+  };
+  using std::chrono::seconds;
+  for (const char* half : {"bob", "bob\nann"}) {
+    INFO(half);
+    text = half;
+    CHECK_FALSE(look(seconds(0), false));
+    CHECK_FALSE(look(seconds(9), false));
+    CHECK(look(seconds(10), false));
+    CHECK(look(seconds(11), true));
+  }
+  text = "bob\nann\n";
+  CHECK_FALSE(look(seconds(20), true));
+  text = "bob\nanns\n";  // another content begins anew
+  CHECK_FALSE(look(seconds(29), true));
+  CHECK_FALSE(look(seconds(31), true));
+  CHECK(look(seconds(39), true));
+}
+
+TEST_CASE("what was seen of files is bounded", "[delivery][aliases]") {
+  SeenContents seen;
+  const SteadyTime begin{};
+  const auto file = [](std::uint64_t number) {
+    struct stat about {};
+    about.st_ino = number;
+    return about;
+  };
+  for (std::uint64_t i = 0; i < 2 * SeenContents::kMost; ++i) {
+    CHECK(seen.age(file(i), "x", begin + std::chrono::seconds(i)) == SteadyTime::duration(0));
+    // One that is looked at stays.
+    CHECK(seen.age(file(0), "x", begin + std::chrono::seconds(i)) == std::chrono::seconds(i));
+  }
+  CHECK(seen.size() == SeenContents::kMost);
+  seen.forget(file(0));
+  CHECK(seen.size() == SeenContents::kMost - 1);
 }
 
 TEST_CASE("what may be cut counts after ten seconds", "[delivery][aliases]") {
