@@ -317,6 +317,8 @@ Result<std::string> seal_arc(const HeaderIndex& header, const ChainReport& repor
   const auto chain = read_arc_chain(header);
   if (auto fault = fault_before_seal(header, chain, report))
     return *fault;
+  if (body_digest.size() != Sha256::kSize)
+    return refused("the body was not hashed");
   if (auto fault = fault_of(key.key, options))
     return *fault;
   const auto names = signing_names(key);

@@ -2,6 +2,7 @@
 
 #include "base/base64.h"
 #include "base/text.h"
+#include "mailauth/sha256.h"
 #include "mailauth/signature.h"
 #include "mailauth/signature_writer.h"
 
@@ -15,7 +16,7 @@ Error refused(std::string why) {
   return Error(Errc::refused, std::move(why));
 }
 
-// The whole field with an empty b= at its end.
+// All tags but b=.
 SignatureWriter unsigned_field(const SigningKey& key, const SigningNames& names,
                                const std::vector<std::string>& fields, std::string_view body_digest,
                                const SigningOptions& options, TimePoint now) {
@@ -85,6 +86,8 @@ Result<std::string> sign_dkim(const HeaderIndex& header, std::string_view body_d
     return refused("header section too large");
   if (header.named("From").size() != 1)
     return refused("not exactly one From field");
+  if (body_digest.size() != Sha256::kSize)
+    return refused("the body was not hashed");
   const auto names = names_to_sign(header, options);
   if (!names)
     return names.error();

@@ -31,7 +31,7 @@ void Sha256::update(std::string_view bytes) {
 
 std::string Sha256::digest() const {
   const Sha256 copy(*this);
-  std::string out(32, '\0');
+  std::string out(kSize, '\0');
   unsigned size = 0;
   POSTRIDER_ASSERT(EVP_DigestFinal_ex(copy.context_.get(),
                                       reinterpret_cast<unsigned char*>(out.data()), &size) == 1 &&

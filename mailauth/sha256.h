@@ -1,6 +1,7 @@
 // SHA-256 of what comes in pieces, and of each beginning of it.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +12,8 @@ namespace postrider::mailauth {
 
 class Sha256 {
  public:
+  static constexpr std::size_t kSize = 32;  // of a digest
+
   Sha256();
   Sha256(const Sha256& other);  // both go on from here
   Sha256& operator=(const Sha256& other);
@@ -19,7 +22,7 @@ class Sha256 {
   ~Sha256() = default;
 
   void update(std::string_view bytes);
-  std::string digest() const;  // 32 octets, of all so far; more may follow
+  std::string digest() const;  // of all so far; more may follow
 
  private:
   struct Free {

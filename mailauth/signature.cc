@@ -12,7 +12,6 @@ namespace postrider::mailauth {
 
 namespace {
 
-constexpr std::size_t kHashSize = 32;
 constexpr std::size_t kMostDataSize = kMostRsaBits / 8;
 constexpr unsigned kMostInstance = 50;
 
@@ -230,7 +229,7 @@ class Reader {
     if (!value)
       return false;
     const auto hash = decode_folded_base64(*value);
-    if (!hash || hash->size() != kHashSize)
+    if (!hash || hash->size() != Sha256::kSize)
       return fault("invalid bh=");
     out_.body_hash = *hash;
     return true;

@@ -84,6 +84,8 @@ TEST_CASE("what is not signed", "[mailauth][dkim]") {
   CHECK(refusal(kMessage, {{"example.com", "s", rsa_key(), "joe"}}) == "i= without \"@\"");
   CHECK(refusal(kMessage, {{"example.com", "s", rsa_key(), "@example.org"}}) ==
         "i= is not within d=");
+  CHECK(sign_dkim(HeaderIndex(kMessage), "", keys, {}, kNow).error().step() ==
+        "the body was not hashed");
   SigningOptions options;
   options.least_rsa_bits = 3072;
   CHECK(refusal(kMessage, keys, options) == "RSA key of 2048 bits is too short");
