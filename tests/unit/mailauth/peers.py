@@ -313,7 +313,7 @@ class Run:
         if self.opendkim:
             self.ask_opendkim()
         print("verdicts:", ", ".join(f"{kind} {count}" for kind, count in sorted(self.kinds.items())))
-        if dkim and self.perl and not {"[True]", "[False]", "[True, True]", "[False, False]", "pass", "fail"} <= set(self.kinds):
+        if count >= 300 and dkim and self.perl and not {"[True]", "[False]", "[True, True]", "[False, False]", "pass", "fail"} <= set(self.kinds):
             print("some kind of verdict never came")
             self.failed += 1
         self.tool.end()
