@@ -21,7 +21,8 @@ struct SpfVerdict {
   SpfResult result = SpfResult::none;
   std::string
       domain;  // of the identity, as asked for; as given if the result is none because of it
-  // The directive of the domain's own record that decided, as published ("-all"); empty if none.
+  // The directive that decided, as published ("-all"), of the domain's record or of one that it
+  // redirects to; empty if none did.
   std::string directive;
   std::string reason;  // of none, temperror and permerror, for people; not escaped
 };
