@@ -1,6 +1,7 @@
 #include "smtpd/connection.h"
 
 #include "base/text.h"
+#include "smtpd/connection_filter.h"
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/replies.h"
 
@@ -72,6 +73,7 @@ Task<void> Connection::live() {
     co_return;
   const auto session_id = to_string(reception_->custody().next_id());
   talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
+  prepare_filters();
   allow_auth_in_clear();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
   maillog::connected(log(), session_id, client_, proxy);
@@ -179,7 +181,7 @@ Task<void> Connection::converse() {
   Need need = talk_->open(buffer_->replies);
   for (;;) {
     // Replies to what a client sent in one go leave in one go, unless they would wait for long.
-    const bool is_in_group = need == Need::store || need == Need::look_up;
+    const bool is_in_group = need == Need::store || need == Need::look_up || need == Need::filter;
     if (!is_in_group && !buffer_->replies.empty()) {
       auto sent = co_await send_replies();
       if (!sent) {
@@ -199,6 +201,10 @@ Task<void> Connection::converse() {
       need = co_await look_up();
       if (need != Need::input)
         continue;
+    } else if (need == Need::filter) {
+      need = co_await ask_filters();
+      if (need != Need::input)
+        continue;
     } else if (need == Need::ask) {
       need = co_await authenticate();
       if (need != Need::input)
@@ -214,9 +220,12 @@ Task<void> Connection::converse() {
       }
     }
     need = take();
+    if (filtering_ != nullptr)
+      co_await show_content(need);
+    keep_content();
     if (body_.waits_for_tables() && need != Need::store && need != Need::close) {
       co_await rewrite_header();
-      keep_large_content();
+      keep_content();
     }
   }
 }
@@ -229,9 +238,13 @@ Need Connection::take() {
       talk_->take(std::string_view(buffer.in.data() + buffer.begin, buffer.end - buffer.begin),
                   used, buffer.replies);
   buffer.begin += used;
-  keep_large_content();
-  note_held(talk_->intake() != nullptr ? talk_->intake()->bytes().capacity() : 0);
   return need;
+}
+
+void Connection::keep_content() {
+  keep_large_content();
+  note_held((talk_->intake() != nullptr ? talk_->intake()->bytes().capacity() : 0) +
+            (filtering_ != nullptr ? filtering_->section.capacity() : 0));
 }
 
 // The session waits, and nobody else on this loop.
@@ -337,7 +350,10 @@ Task<Result<void>> Connection::send_replies() {
 
 void Connection::note_hang_up() {
   using State = maillog::End;
-  if (reception_->is_stopping())
+  if (is_left_) {
+    summary_.end = State::lost;
+    summary_.error = Error(asio::error::eof, "wait for the reply to a message");
+  } else if (reception_->is_stopping())
     summary_.end = State::stopping;
   else
     summary_.end = talk_->session().has_quit() ? State::quit : State::refused;
@@ -390,6 +406,8 @@ void Connection::give_up() {
   has_given_up_ = true;
   if (lookup_)
     lookup_->give_up();
+  if (filtering_)
+    filtering_->chain.give_up();
   if (!talk_)
     stream_.close();
   else if (!is_storing_)
@@ -400,6 +418,8 @@ void Connection::close() {
   has_given_up_ = true;
   if (lookup_)
     lookup_->give_up();
+  if (filtering_)
+    filtering_->chain.give_up();
   stream_.close();
 }
 

@@ -48,6 +48,7 @@ class Connection final : private Observer {
   bool take_address_slot();
   bool take_strangers_slot();
   void note_held(std::size_t octets);
+  void keep_content();
   bool talks_early();
   Task<void> converse();
   Conversation::Need take();
@@ -55,16 +56,29 @@ class Connection final : private Observer {
   Task<Result<void>> send_replies();
   Task<Conversation::Need> store();
   Task<Conversation::Need> look_up();
+  // connection_filter.cc
+  void prepare_filters();
+  void refresh_facts();
+  Task<bool> run_aside(std::string key, std::function<void()> job);
+  Task<Conversation::Need> ask_filters();
+  Task<void> show_content(Conversation::Need need);
+  Task<void> show_header(std::string& bytes);
+  Task<bool> end_filters(IncomingBody& body, filter::Verdict& verdict, std::string& on_top);
+  bool has_client_left();
   Task<Conversation::Need> authenticate();  // connection_auth.cc
   Task<bool> shake_hands();                 // connection_tls.cc
   void allow_auth_in_clear();
   Task<void> linger();
   void keep_large_content();
   Task<void> rewrite_header();
+  void excuse_since(SteadyTime began);
   IncomingBody& body_of_message();
   Storage storage_trouble(Intake& intake, const Error& error);
+  Task<Conversation::Need> keep(Intake& intake, IncomingBody& body, const std::string& on_top);
+  std::string missing_fields(mail::MessageId id);
   std::shared_ptr<const mail::Message> compose_message(Intake& intake, mail::MessageId id,
-                                                       FinishedBody& body);
+                                                       FinishedBody& body,
+                                                       const std::string& on_top);
   void refresh_conditions();
   Duration patience();
   bool is_patient() const;
@@ -87,6 +101,7 @@ class Connection final : private Observer {
   std::size_t held_ = 0;     // octets of content, as counted in Slots
   bool waiting_idle_ = false;
   bool has_given_up_ = false;
+  bool is_left_ = false;                   // by its client, before the reply to a message
   std::shared_ptr<Lookups::Wait> lookup_;  // while an address is looked up
   std::optional<Conversation> talk_;
   BufferPool::Lease buffer_;
@@ -97,6 +112,8 @@ class Connection final : private Observer {
   std::uint64_t content_read_ = 0;
   IncomingBody body_;                         // of the message at hand
   std::unique_ptr<auth::Exchange> exchange_;  // while AUTH is under way
+  struct Filtering;
+  std::unique_ptr<Filtering> filtering_;  // null: no filters
   maillog::Summary summary_;
   Connection* previous_ = nullptr;
   Connection* next_ = nullptr;

@@ -2,7 +2,7 @@
 // is kept, and what the client hears when that fails.
 #include "base/text.h"
 #include "mail/header.h"
-#include "smtpd/connection.h"
+#include "smtpd/connection_filter.h"
 #include "smtpd/tls_wish.h"
 
 #include <algorithm>
@@ -40,6 +40,8 @@ void Connection::keep_large_content() {
     storage_trouble(*intake, spilled.error());
   else if (is_tight)
     std::string().swap(intake->bytes());
+  if (filtering_ != nullptr)
+    filtering_->shown = 0;
 }
 
 // One read may end a message and begin another: what was kept of the former is not the latter's.
@@ -54,9 +56,18 @@ IncomingBody& Connection::body_of_message() {
       repair.judge = [this](std::string_view header) {
         return talk_->session().may_write_as(header);
       };
+    repair.is_filtered = filtering_ != nullptr;
+    if (repair.is_filtered && repair.ends_header)
+      repair.completion = [this] { return missing_fields(body_.reserve_id()); };
     body_ = IncomingBody(reception_->custody(), talk_->messages_begun(), repair);
   }
   return body_;
+}
+
+// A client does not pay for the time that we take over its content.
+void Connection::excuse_since(SteadyTime began) {
+  if (content_began_ != SteadyTime{})
+    content_began_ += reception_->clock().steady() - began;
 }
 
 // As look_up(): the session waits, and nobody else on this loop. One client's at a time: a table
@@ -81,7 +92,7 @@ Task<void> Connection::rewrite_header() {
     body_.rewritten(bytes, std::move(**answer));
   else
     body_.rewritten(bytes, Error(Errc::storage, "rewrite the header: the tables do not answer"));
-  content_began_ += reception_->clock().steady() - began;  // its client does not pay for that
+  excuse_since(began);
 }
 
 Storage Connection::storage_trouble(Intake& intake, const Error& error) {
@@ -100,6 +111,28 @@ Task<Conversation::Need> Connection::store() {
   if (const auto storage = intake.content().storage; storage != Storage::open)
     co_return talk_->stored(storage, {}, replies);
   auto& body = body_of_message();
+  if (filtering_ == nullptr || body.is_refused())
+    co_return co_await keep(intake, body, {});
+  filter::Verdict verdict;
+  std::string on_top;
+  if (!co_await end_filters(body, verdict, on_top)) {
+    is_left_ = true;
+    body_ = IncomingBody();
+    co_return Conversation::Need::close;
+  }
+  if (verdict.kind == filter::Verdict::Kind::go_on)
+    co_return co_await keep(intake, body, on_top);
+  const auto id = body.id();
+  body_ = IncomingBody();
+  if (verdict.refuses())
+    co_return talk_->refused(std::move(verdict), replies);
+  maillog::discarded(reception_->log(), talk_->session(), id);
+  co_return talk_->stored(Storage::open, id, replies);
+}
+
+Task<Conversation::Need> Connection::keep(Intake& intake, IncomingBody& body,
+                                          const std::string& on_top) {
+  auto& replies = buffer_->replies;
   if (body.waits_for_tables(intake.bytes()))
     co_await rewrite_header();
   auto finished = body.finish(std::exchange(intake.bytes(), {}), intake.facts().size);
@@ -113,7 +146,7 @@ Task<Conversation::Need> Connection::store() {
   body_ = IncomingBody();
   const auto header_message_id = intake.header().message_id();
   queue::Submission submission;
-  auto message = compose_message(intake, id, *finished);
+  auto message = compose_message(intake, id, *finished, on_top);
   submission.message = message;
   submission.body = finished->take_file();
   auto accepted = co_await reception_->custody().accept(reception_->loop(), std::move(submission));
@@ -133,8 +166,20 @@ Task<Conversation::Need> Connection::store() {
   co_return talk_->stored(no_room ? Storage::no_room : Storage::failed, id, replies);
 }
 
+// RFC 6409 §8: only a first submission is completed, and nothing else is ever changed.
+std::string Connection::missing_fields(mail::MessageId id) {
+  const auto& header = talk_->intake()->header();
+  std::string fields;
+  if (!header.has_date())
+    fields += "Date: " + mail::format_date(reception_->clock().now()) + "\r\n";
+  if (!header.has_message_id())
+    fields += "Message-ID: " + mail::make_message_id(id, policy_->settings().hostname) + "\r\n";
+  return fields;
+}
+
 std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake, mail::MessageId id,
-                                                                 FinishedBody& body) {
+                                                                 FinishedBody& body,
+                                                                 const std::string& on_top) {
   auto& session = talk_->session();
   auto message = std::make_shared<mail::Message>();
   message->id = id;
@@ -157,14 +202,10 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake,
   if (message->envelope.recipients.size() == 1)
     trace.recipient = message->envelope.recipients.front().address;
   auto& content = message->content;
-  content.trace = mail::received_field(trace);
-  // RFC 6409 §8: only a first submission is completed, and nothing else is ever changed.
-  if (session.role() == Role::submission && !intake.header().has_date())
-    content.trace += "Date: " + mail::format_date(message->received) + "\r\n";
-  if (session.role() == Role::submission && !intake.header().has_message_id())
-    content.trace +=
-        "Message-ID: " + mail::make_message_id(id, policy_->settings().hostname) + "\r\n";
-  const auto first_line = intake.header().first_line();
+  content.trace = on_top + mail::received_field(trace);
+  if (session.role() == Role::submission && !body.is_complete())
+    content.trace += missing_fields(id);
+  const auto first_line = body.first_line().value_or(intake.header().first_line());
   content.trace += mail::header_joint(first_line, session.role() == Role::submission);
   const auto& facts = intake.facts();
   content.has_8bit = facts.has_8bit;

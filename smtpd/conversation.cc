@@ -42,6 +42,8 @@ Conversation::Need Conversation::take(std::string_view in, std::size_t& used,
         return Need::store;
       case Mode::looking:
         return Need::look_up;
+      case Mode::filtering:
+        return Need::filter;
       case Mode::asking:
         return Need::ask;
       case Mode::hands:
@@ -84,6 +86,9 @@ Conversation::Need Conversation::apply(const Step& step, std::string& replies) {
     case Next::look_up:
       mode_ = Mode::looking;
       return Need::look_up;
+    case Next::filter:
+      mode_ = Mode::filtering;
+      return Need::filter;
     case Next::ask:
       mode_ = Mode::asking;
       return Need::ask;
@@ -200,6 +205,16 @@ Conversation::Need Conversation::stored(Storage result, mail::MessageId id, std:
 Conversation::Need Conversation::answered(const auth::Answer& answer, std::string& replies) {
   POSTRIDER_ASSERT(mode_ == Mode::asking);
   return apply(session_.on_answer(answer), replies);
+}
+
+Conversation::Need Conversation::filtered(filter::Verdict verdict, std::string& replies) {
+  POSTRIDER_ASSERT(mode_ == Mode::filtering);
+  return apply(session_.on_filtered(std::move(verdict)), replies);
+}
+
+Conversation::Need Conversation::refused(filter::Verdict verdict, std::string& replies) {
+  POSTRIDER_ASSERT(mode_ == Mode::storing);
+  return apply(session_.on_refused(std::move(verdict)), replies);
 }
 
 Conversation::Need Conversation::looked_up(std::optional<Policy::Answer> answer,

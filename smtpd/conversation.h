@@ -25,6 +25,7 @@ class Conversation {
     store,      // a message is complete; call stored(), then take() again with the rest
     start_tls,  // send the replies, shake hands, call on_tls()
     look_up,    // an address must be looked up; call looked_up(), then take() again with the rest
+    filter,     // a command waits for the filters; call filtered(), then take() again with the rest
     ask,        // an AUTH waits for an answer; send the replies, call answered(), then take() again
     close,      // send the replies and hang up
   };
@@ -39,6 +40,9 @@ class Conversation {
   void in_tls() { mode_ = Mode::command; }
   Need answered(const auth::Answer& answer, std::string& replies);
   Need looked_up(std::optional<Policy::Answer> answer, std::string& replies);
+  Need filtered(filter::Verdict verdict, std::string& replies);
+  // Instead of stored().
+  Need refused(filter::Verdict verdict, std::string& replies);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
@@ -65,6 +69,7 @@ class Conversation {
     skip,
     storing,
     looking,
+    filtering,
     asking,
     hands,
     closed

@@ -37,9 +37,11 @@ Result<FinishedBody> IncomingBody::finish(std::string bytes, std::uint64_t recei
     if (auto appended = append(bytes); !appended)
       return appended.error();
   } else {
-    id_ = custody_->next_id();
+    reserve_id();
   }
   FinishedBody body;
+  body.first_line_ = first_line_;
+  body.is_complete_ = is_complete_;
   body.size_ = size_;
   body.bytes_ = std::move(bytes);
   body.file_ = std::exchange(file_, queue::BodyFile());
@@ -58,6 +60,43 @@ Result<void> IncomingBody::take(std::string& bytes) {
   taken_ += bytes.size();
   size_ += bytes.size();
   return {};
+}
+
+mail::MessageId IncomingBody::reserve_id() {
+  if (!std::exchange(has_id_, true))
+    id_ = custody_->next_id();
+  return id_;
+}
+
+// What is added must not become part of what begins without a field.
+void IncomingBody::complete(std::string& bytes) {
+  if (!repair_.completion)
+    return;
+  const auto first = mail::first_header_line(bytes);
+  auto fields = repair_.completion();
+  fields += mail::header_joint(first, true);
+  bytes.insert(0, fields);
+  taken_ -= fields.size();
+  is_complete_ = true;
+  first_line_ = mail::first_header_line(bytes);
+}
+
+void IncomingBody::replace_header(std::string& bytes, const std::string& fields) {
+  mail::HeaderScanner scanner(bytes);
+  mail::HeaderField field;
+  while (scanner.next(field)) {
+  }
+  const auto old = scanner.consumed();
+  if (std::string_view(bytes).substr(0, old) == fields)
+    return;
+  const auto before = bytes.size();
+  bytes.replace(0, old, fields);
+  // The first line of the body is no field now, either.
+  if (fields.empty() && old > 0 && !bytes.starts_with("\r\n"))
+    bytes.insert(0, "\r\n");
+  taken_ += before - bytes.size();
+  first_line_ = mail::first_header_line(bytes);
+  fresh_header_ = fields;
 }
 
 bool IncomingBody::waits_for_tables(std::string& bytes) {
@@ -106,7 +145,7 @@ void IncomingBody::rewritten(std::string& bytes, Result<std::string> fresh) {
 
 Result<void> IncomingBody::append(std::string& bytes) {
   if (!file_.is_open()) {
-    id_ = custody_->next_id();
+    reserve_id();
     auto created = custody_->create_body(id_);
     if (!created)
       return lose(created.error());

@@ -3,6 +3,7 @@
 // nobody can take custody of content that was thrown away (attacks.md G05).
 #pragma once
 
+#include "mail/header.h"
 #include "mail/message.h"
 #include "mail/rewrite.h"
 #include "smtpd/custody.h"
@@ -24,6 +25,10 @@ class FinishedBody {
   queue::BodyFile take_file() { return std::move(file_); }
   // The header section as it was rewritten; empty: as it came.
   const std::optional<std::string>& fresh_header() const { return fresh_header_; }
+  // What the content begins with, if that may be other than what came.
+  std::optional<mail::HeaderLine> first_line() const { return first_line_; }
+  // Has the fields of Repair::completion.
+  bool is_complete() const { return is_complete_; }
 
  private:
   friend class IncomingBody;
@@ -33,6 +38,8 @@ class FinishedBody {
   std::string bytes_;
   queue::BodyFile file_;
   std::optional<std::string> fresh_header_;
+  std::optional<mail::HeaderLine> first_line_;
+  bool is_complete_ = false;
 };
 
 class IncomingBody {
@@ -45,6 +52,9 @@ class IncomingBody {
     std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay
     // Whether a header section may stand, as it came. Empty: any may.
     std::function<bool(std::string_view)> judge;
+    // The fields that it lacks, to be put on top where filters see them. Empty: none.
+    std::function<std::string()> completion;
+    bool is_filtered = false;  // complete() and replace_header() will be called
   };
   // number: which message of the connection.
   IncomingBody(Custody& custody, std::uint64_t number, const Repair& repair)
@@ -53,7 +63,8 @@ class IncomingBody {
   std::uint64_t number() const { return number_; }
   // The header section has to be here as a whole before anything goes to the file.
   bool awaits_header() const {
-    return (repair_.ends_header || repair_.rewriter != nullptr) && !repaired_;
+    return (repair_.ends_header || repair_.rewriter != nullptr || repair_.is_filtered) &&
+           !repaired_;
   }
   // The header section in `bytes` is judged, and rewritten by what memory knows of tables. True:
   // that was not enough. Then header_question() is to be asked where it may wait, and nothing else
@@ -62,12 +73,21 @@ class IncomingBody {
   bool waits_for_tables() const { return waits_; }
   std::function<Result<std::string>()> header_question(std::string_view bytes) const;
   void rewritten(std::string& bytes, Result<std::string> fresh);
+  // Why the body is lost; nothing: it is not.
+  const std::optional<Error>& trouble() const { return lost_; }
+  // Adds the fields of Repair::completion to the section that is at the start of `bytes`, all that
+  // has come so far. Requires: waits_for_tables(bytes) said no.
+  void complete(std::string& bytes);
+  // The section becomes `fields`, which may be none. Requires: the same, and nothing was handed in.
+  void replace_header(std::string& bytes, const std::string& fields);
+  // The id that the message will have.
+  mail::MessageId reserve_id();
   // Moves `bytes` to the file. After an error the body is lost: every later call gives the same.
   Result<void> spill(std::string& bytes);
   // bytes: what was not spilled; received: how many the reader has counted in all.
   Result<FinishedBody> finish(std::string bytes, std::uint64_t received);
   bool is_refused() const { return is_refused_; }  // by Repair::judge
-  mail::MessageId id() const { return id_; }       // once spill() or finish() has succeeded
+  mail::MessageId id() const { return id_; }       // once reserved, spilled or finished
 
  private:
   Result<void> take(std::string& bytes);
@@ -81,11 +101,14 @@ class IncomingBody {
   bool repaired_ = false;
   bool waits_ = false;
   bool is_refused_ = false;
+  bool has_id_ = false;
+  bool is_complete_ = false;
   std::uint64_t taken_ = 0;  // octets that have come, as they came (modulo 2^64 in between)
   std::uint64_t size_ = 0;   // what they became
   mail::MessageId id_;
   queue::BodyFile file_;
   std::optional<std::string> fresh_header_;
+  std::optional<mail::HeaderLine> first_line_;
   std::optional<Error> lost_;
 };
 

@@ -71,6 +71,17 @@ void accepted(Log& log, const Session& session, const mail::Message& message,
   log.write(std::move(event));
 }
 
+void discarded(Log& log, const Session& session, mail::MessageId id) {
+  if (!log.enabled(Level::info))
+    return;
+  const auto& envelope = session.envelope();
+  LogEvent event(Level::info, "discarded", to_string(id));
+  event.add("session", session.id()).add("client", name_of(session.client().address));
+  event.add("from", envelope.sender);
+  event.add("nrcpt", std::to_string(envelope.recipients.size()));
+  log.write(std::move(event));
+}
+
 // user: only what somebody claims, until they are authenticated.
 void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
   if (!log.enabled(Level::info))

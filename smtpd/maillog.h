@@ -8,7 +8,9 @@
 // tls_failed    session   client [sni] error
 // rejected      session   stage reply client [helo] [from] [to] protocol
 // accepted      message   session client [helo] [user mechanism] protocol from nrcpt [to] size
-// [message_id] [dsn_id] disconnected  session   client reason commands messages [helo] [error]
+// [message_id] [dsn_id]
+// discarded     message   session client from nrcpt        (taken and thrown away, by a filter)
+// disconnected  session   client reason commands messages [helo] [error]
 // turned_away   -         client reason reply
 // authenticated session   client mechanism user
 // auth_failed   session   client mechanism [user] reply
@@ -37,6 +39,8 @@ void connected(Log& log, std::string_view session, const Client& client, const I
 void rejected(Log& log, const Session& session, const Refusal& refusal);
 void accepted(Log& log, const Session& session, const mail::Message& message,
               std::string_view header_message_id);
+
+void discarded(Log& log, const Session& session, mail::MessageId id);
 
 void auth_ended(Log& log, const Session& session, const AuthEnd& end);
 

@@ -40,6 +40,10 @@ std::uint32_t Reception::session_limit() const {
   return std::min(policy_->limits().sessions, file_limit_);
 }
 
+void Reception::ask_questions_of(dns::Resolver& resolver) {
+  questioner_ = std::make_unique<filter::Questioner>(loop_, resolver, log_);
+}
+
 void Reception::add(Connection& connection) {
   connection.next_ = first_;
   if (first_ != nullptr)

@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "smtpd/buffer_pool.h"
 #include "smtpd/custody.h"
+#include "smtpd/filter/questioner.h"
 #include "smtpd/limited_log.h"
 #include "smtpd/lookups.h"
 #include "smtpd/policy.h"
@@ -43,6 +44,9 @@ class Reception {
   Slots& slots() { return *slots_; }
   Lookups& lookups() { return lookups_; }
   BufferPool& buffers() { return buffers_; }
+  // Null: there is no resolver.
+  filter::Questioner* questioner() { return questioner_.get(); }
+  void ask_questions_of(dns::Resolver& resolver);
   LoopCounters& counters() { return counters_; }
   const LoopCounters& counters() const { return counters_; }
 
@@ -82,6 +86,7 @@ class Reception {
   std::shared_ptr<const Policy> policy_;
   Lookups& lookups_;
   BufferPool buffers_;
+  std::unique_ptr<filter::Questioner> questioner_;
   LoopCounters counters_;
   Connection* first_ = nullptr;  // linked through the connections
   bool stopping_ = false;

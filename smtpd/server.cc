@@ -118,6 +118,11 @@ Server::~Server() {
   }
 }
 
+void Server::ask_questions_of(const std::vector<dns::Resolver*>& resolvers) {
+  for (std::size_t i = 0; i < impl_->faces.size(); ++i)
+    impl_->faces[i].reception->ask_questions_of(*resolvers[i]);
+}
+
 void Server::bind_elsewhere(BindElsewhere elsewhere) {
   impl_->elsewhere = std::move(elsewhere);
 }
@@ -229,6 +234,12 @@ Server::Counters Server::counters() const {
   sum.held = impl_->slots->held();
   for (const auto& face : impl_->faces) {
     const auto& counters = face.reception->counters();
+    if (const auto* questioner = face.reception->questioner()) {
+      const auto asked = questioner->counts();
+      sum.asking += asked.open;
+      sum.waiting_to_ask += asked.waiting;
+      sum.asked += asked.asked;
+    }
     sum.connections += counters.connections.load(std::memory_order_relaxed);
     sum.messages += counters.messages.load(std::memory_order_relaxed);
     sum.recipients += counters.recipients.load(std::memory_order_relaxed);

@@ -24,6 +24,10 @@
 #include <string>
 #include <vector>
 
+namespace postrider::dns {
+class Resolver;
+}
+
 namespace postrider::smtpd {
 
 class Server {
@@ -35,6 +39,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  // One for each loop, in their order, for what filters ask; they outlive the server. Before
+  // start(). Without it no filter can ask.
+  void ask_questions_of(const std::vector<dns::Resolver*>& resolvers);
   // From now on, where we lack the right to bind.
   void bind_elsewhere(BindElsewhere elsewhere);
   // Later sessions get these certificates, on every listener; sessions under way keep theirs, and
@@ -64,6 +71,9 @@ class Server {
     // Addresses, on threads of their own and in line for them, now. Outlived by a session that did
     // not wait for its answer; such a thread may still run when the server ends.
     std::size_t looking_up = 0, waiting_to_look_up = 0;
+    // Of filters, to the DNS: under way and in line now, and asked since start.
+    std::size_t asking = 0, waiting_to_ask = 0;
+    std::uint64_t asked = 0;
   };
   Counters counters() const;  // any thread
 

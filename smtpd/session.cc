@@ -43,6 +43,21 @@ bool is_http(std::string_view verb) {
                      [&](std::string_view method) { return equals_ignoring_case(verb, method); });
 }
 
+std::optional<filter::Stage> stage_of(std::string_view verb) {
+  using filter::Stage;
+  if (verb == "MAIL")
+    return Stage::mail;
+  if (verb == "RCPT")
+    return Stage::recipient;
+  if (verb == "DATA")
+    return Stage::data;
+  if (verb == "EHLO" || verb == "HELO")
+    return Stage::helo;
+  if (verb == "CONNECT")
+    return Stage::connect;
+  return std::nullopt;
+}
+
 // "TO:<a@b> NOTIFY=NEVER" names a@b, however broken it may be.
 std::string_view named_address(std::string_view argument) {
   const auto open = argument.find('<');
@@ -92,7 +107,7 @@ Session::Session(std::shared_ptr<const Policy> policy, Client client, Role role,
 Session::Step Session::greet() {
   if (conditions_.stopping)
     return {replies::kStopping, Next::hang_up};
-  return {policy_->greeting(), Next::read_command};
+  return held({policy_->greeting(), Next::read_command}, "CONNECT", {});
 }
 
 Session::Step Session::on_line(std::string_view line, bool more_follows) {
@@ -113,7 +128,7 @@ Session::Step Session::on_line(std::string_view line, bool more_follows) {
   if (line.size() + 2 > policy_->limits().command_length && command->handle != &Session::on_auth)
     return on_bad_line(replies::kLineTooLong, false);
   const Step step = run(*command, arguments, more_follows);
-  return judged(step, command->verb, arguments);
+  return held(judged(step, command->verb, arguments), command->verb, arguments);
 }
 
 Session::Step Session::on_bad_line(std::string_view reply, bool hang_up) {
@@ -281,8 +296,70 @@ Session::Step Session::on_looked_up(std::optional<Policy::Answer> answer) {
     answer->problem = "looking it up took too long";
   }
   if (asked->question.kind == Policy::Question::Kind::sender)
-    return judged(judged_sender(asked->mail, *answer), "MAIL", asked->argument);
-  return judged(judged_recipient(asked->question.recipient, *answer), "RCPT", asked->argument);
+    return held(judged(judged_sender(asked->mail, *answer), "MAIL", asked->argument), "MAIL",
+                asked->argument);
+  return held(judged(judged_recipient(asked->question.recipient, *answer), "RCPT", asked->argument),
+              "RCPT", asked->argument);
+}
+
+// What the session accepts waits for the filters, if they want to be asked about it.
+Session::Step Session::held(Step step, std::string_view verb, std::string_view argument) {
+  if (filtered_ == 0 || step.reply.empty() || step.reply.front() > '3' ||
+      step.next == Next::hang_up)
+    return step;
+  const auto stage = stage_of(verb);
+  if (stage == filter::Stage::recipient && !added_recipient_)
+    return step;  // nothing new
+  if (!stage || (filtered_ & filter::bit(*stage)) == 0)
+    return step;
+  held_ = std::make_unique<Held>(Held{*stage, verb, std::string(argument), std::string(step.reply),
+                                      step.next, added_recipient_});
+  return {{}, Next::filter};
+}
+
+Session::Step Session::on_filtered(filter::Verdict verdict) {
+  POSTRIDER_ASSERT(held_ != nullptr);
+  const auto held = std::exchange(held_, nullptr);
+  if (!verdict.refuses()) {
+    scratch_ = held->reply;
+    return {scratch_, held->next};
+  }
+  take_back(*held);
+  problem_ = std::move(verdict.problem);
+  scratch_ = verdict.reply.wire();
+  const bool ends = held->stage == filter::Stage::connect || verdict.reply.code == 421;
+  return judged({scratch_, ends ? Next::hang_up : Next::read_command}, held->verb, held->argument);
+}
+
+void Session::take_back(const Held& held) {
+  auto& recipients = transaction_.envelope.recipients;
+  switch (held.stage) {
+    case filter::Stage::helo:
+      state_ = State::start;
+      break;
+    case filter::Stage::mail:
+      reset();
+      break;
+    case filter::Stage::recipient:
+      ++transaction_.recipients_refused;
+      if (held.adds_recipient)
+        recipients.pop_back();
+      if (recipients.empty())
+        state_ = State::sender;
+      break;
+    case filter::Stage::connect:
+    case filter::Stage::data:
+      break;
+  }
+}
+
+Session::Step Session::on_refused(filter::Verdict verdict) {
+  problem_ = std::move(verdict.problem);
+  scratch_ = verdict.reply.wire();
+  const auto next = verdict.reply.code == 421 ? Next::hang_up : Next::read_command;
+  const auto step = judged({scratch_, next}, "END-OF-MESSAGE", {});
+  reset();
+  return step;
 }
 
 Session::Step Session::judged_sender(mail::MailCommand& mail, Policy::Answer& answer) {
@@ -358,7 +435,8 @@ Session::Step Session::judged_recipient(mail::Recipient& recipient, Policy::Answ
   }
   // Two names may be one by now.
   auto& envelope = transaction_.envelope;
-  if (!answer.rewritten || !mail::has_recipient(envelope, taken.address))
+  added_recipient_ = !answer.rewritten || !mail::has_recipient(envelope, taken.address);
+  if (added_recipient_)
     envelope.recipients.push_back(std::move(taken));
   state_ = State::recipients;
   return {replies::kRecipientOk};

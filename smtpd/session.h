@@ -17,10 +17,12 @@
 #include "mail/envelope.h"
 #include "smtpd/auth/dialogue.h"
 #include "smtpd/auth/gate.h"
+#include "smtpd/filter/verdict.h"
 #include "smtpd/policy.h"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -70,6 +72,7 @@ class Session {
     store,       // take custody of the message, then on_stored()
     ask,         // question() goes to the authenticator, then on_answer()
     look_up,     // address_question() to whoever may take long, then on_looked_up(); no reply yet
+    filter,      // filter_stage() to the filters, then on_filtered(); no reply yet
     start_tls,   // the reply, then a handshake and on_tls(), or the end; nothing may wait unread
     hang_up,
   };
@@ -112,6 +115,14 @@ class Session {
   // The policy's answer to address_question(), after Next::look_up. None: it took too long.
   Step on_looked_up(std::optional<Policy::Answer> answer);
 
+  // Where Next::filter is wanted: before a command is answered that the session accepts.
+  void set_filtered(filter::Stages stages) { filtered_ = stages; }
+  filter::Stage filter_stage() const { return held_->stage; }
+  Step on_filtered(filter::Verdict verdict);
+  // The message that was to be stored is refused by a filter, or thrown away with a reply as if it
+  // were stored.
+  Step on_refused(filter::Verdict verdict);
+
   // STARTTLS is offered, until on_tls().
   void offer_starttls() { offers_starttls_ = true; }
   // The handshake is done: before greet(), or after Next::start_tls. RFC 3207 §4.2: what was said
@@ -147,8 +158,19 @@ class Session {
   std::uint64_t declared_size() const { return transaction_.declared_size; }
   const mail::Envelope& envelope() const { return transaction_.envelope; }
   mail::Envelope take_envelope() { return std::move(transaction_.envelope); }
+  // For filters, before the message is stored.
+  mail::Envelope& envelope_to_change() { return transaction_.envelope; }
 
  private:
+  // A command that is accepted, while the filters are asked.
+  struct Held {
+    filter::Stage stage;
+    std::string_view verb;
+    std::string argument;
+    std::string reply;
+    Next next = Next::read_command;
+    bool adds_recipient = false;
+  };
   struct Transaction {
     mail::Envelope envelope;
     std::uint64_t declared_size = 0;
@@ -203,6 +225,8 @@ class Session {
   // The one place that counts and reports refusals, and ends a session that has too many.
   Step judged(Step step, std::string_view stage, std::string_view argument);
   bool is_out_of_patience() const;
+  Step held(Step step, std::string_view verb, std::string_view argument);
+  void take_back(const Held& held);
 
   // session_auth.cc
   auth::Gate* gate() const;  // null: AUTH is not offered here
@@ -236,6 +260,9 @@ class Session {
   bool has_trusted_certificate_ = false;
   auth::Channel channel_;
   std::unique_ptr<Asking> asking_;
+  filter::Stages filtered_ = 0;
+  std::unique_ptr<Held> held_;
+  bool added_recipient_ = false;              // by the RCPT at hand
   std::unique_ptr<auth::Dialogue> dialogue_;  // while AUTH is under way
   std::string auth_mechanism_;                // the last one asked for
   std::uint32_t auth_failures_ = 0;

@@ -24,6 +24,9 @@ namespace postrider::smtpd {
 namespace auth {
 class Gate;
 }
+namespace filter {
+class Source;
+}
 
 enum class Role : std::uint8_t {
   mx,         // takes mail for us from anyone, relays for relay_from; repairs nothing
@@ -98,6 +101,8 @@ struct Settings {
   bool check_from = false;                // of who logged in: auth.from
   LocalCounter* local_counter = nullptr;  // null: nobody counts; outlives the server's loops
   bool auth_in_clear = false;  // without TLS too, on listeners that have none, over loopback
+  // What looks at mail before it is taken, in this order (smtpd/filter/filter.h).
+  std::vector<std::shared_ptr<const filter::Source>> filters;
   Limits limits;
   Timeouts timeouts;
 };

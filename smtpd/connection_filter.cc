@@ -1,0 +1,197 @@
+// The part of a connection that shows its mail to the filters and hears what they say.
+#include "smtpd/connection_filter.h"
+
+#include "mail/header.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+namespace postrider::smtpd {
+
+using Need = Conversation::Need;
+
+namespace {
+
+// While filters take their time over a whole message, its client may leave.
+constexpr Duration kLookAfterClient(500);
+// Who waited no longer than this for a reply is still there, or never wanted to read it.
+constexpr Duration kNoWait(50);
+
+// Of the fields, without the empty line.
+std::size_t fields_size(std::string_view bytes) {
+  mail::HeaderScanner scanner(bytes);
+  mail::HeaderField field;
+  while (scanner.next(field)) {
+  }
+  return scanner.consumed();
+}
+
+}  // namespace
+
+void Connection::prepare_filters() {
+  const auto& sources = policy_->settings().filters;
+  if (sources.empty())
+    return;
+  auto& session = talk_->session();
+  filter::Facts facts;
+  facts.session = session.id();
+  facts.hostname = policy_->settings().hostname;
+  facts.role = session.role();
+  facts.client = session.client();
+  filter::Surroundings around{reception_->loop(), reception_->clock(), reception_->log(),
+                              reception_->questioner()};
+  around.aside = [this](std::string key, std::function<void()> job) {
+    return run_aside(std::move(key), std::move(job));
+  };
+  filtering_ = std::make_unique<Filtering>(sources, std::move(facts), around);
+  if (filtering_->chain.empty())
+    return filtering_.reset();
+  session.set_filtered(filtering_->chain.stages());
+}
+
+Task<bool> Connection::run_aside(std::string key, std::function<void()> job) {
+  if (has_given_up_)
+    co_return false;
+  lookup_ = std::make_shared<Lookups::Wait>();
+  Lookups::Job asked;
+  asked.key = std::move(key);
+  asked.is_own = Policy::may_relay(talk_->session().client());
+  asked.ask = std::move(job);
+  const bool done = co_await reception_->lookups().run(reception_->loop(), lookup_,
+                                                       timeouts().lookup, std::move(asked));
+  lookup_.reset();
+  co_return done;
+}
+
+void Connection::refresh_facts() {
+  const auto& session = talk_->session();
+  auto& facts = filtering_->facts;
+  facts.client = session.client();
+  facts.helo = session.helo();
+  facts.protocol = session.protocol();
+  facts.tls = session.tls();
+}
+
+// A command that the session accepts.
+Task<Need> Connection::ask_filters() {
+  stream_.clear_deadline();  // the client has done its part
+  refresh_facts();
+  const auto& session = talk_->session();
+  auto& chain = filtering_->chain;
+  filter::Verdict verdict;
+  switch (session.filter_stage()) {
+    case filter::Stage::connect:
+      verdict = co_await chain.connect();
+      break;
+    case filter::Stage::helo:
+      verdict = co_await chain.helo();
+      break;
+    case filter::Stage::mail:
+      verdict = co_await chain.mail(session.envelope());
+      break;
+    case filter::Stage::recipient:
+      verdict = co_await chain.recipient(session.envelope().recipients.back());
+      break;
+    case filter::Stage::data:
+      verdict = co_await chain.data(session.envelope());
+      filtering_->asked_data = true;
+      break;
+  }
+  commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
+  refresh_conditions();
+  co_return talk_->filtered(std::move(verdict), buffer_->replies);
+}
+
+// What has arrived since the last time, before it may go to a file.
+Task<void> Connection::show_content(Need need) {
+  auto* intake = talk_->intake();
+  auto& filters = *filtering_;
+  if (intake == nullptr || !intake->is_wanted()) {
+    if (!talk_->session().in_transaction())
+      filters.chain.abort();
+    co_return;
+  }
+  const auto began = reception_->clock().steady();
+  auto& body = body_of_message();
+  if (filters.message != body.number()) {
+    filters.message = body.number();
+    filters.shown_header = false;
+  }
+  auto& bytes = intake->bytes();
+  if (!filters.shown_header) {
+    if (!intake->header().has_ended() && need != Need::store)
+      co_return;
+    stream_.clear_deadline();
+    if (body.waits_for_tables(bytes))
+      co_await rewrite_header();
+    if (const auto trouble = body.trouble()) {
+      storage_trouble(*intake, *trouble);
+      co_return;
+    }
+    body.complete(bytes);
+    co_await show_header(bytes);
+  }
+  if (filters.chain.wants_body() && bytes.size() > filters.shown) {
+    stream_.clear_deadline();
+    co_await filters.chain.body(std::string_view(bytes).substr(filters.shown));
+  }
+  filters.shown = bytes.size();
+  excuse_since(began);
+}
+
+Task<void> Connection::show_header(std::string& bytes) {
+  auto& filters = *filtering_;
+  const auto& envelope = talk_->session().envelope();
+  refresh_facts();
+  filters.shown_header = true;
+  if (!std::exchange(filters.asked_data, false))
+    filters.chain.settle(co_await filters.chain.data(envelope));
+  filters.section.assign(bytes, 0, fields_size(bytes));
+  co_await filters.chain.header(envelope, filters.section);
+  body_.replace_header(bytes, filters.section);
+  filters.shown = mail::header_section_size(bytes);
+}
+
+// Whether nobody is there any more to read a reply: what such a client sent, it will send again.
+// One that said what comes next, and then finished sending, may still read.
+bool Connection::has_client_left() {
+  if (!stream_.is_open())
+    return true;
+  pollfd look{stream_.socket().native_handle(), POLLIN | POLLRDHUP, 0};
+  if (::poll(&look, 1, 0) <= 0 || (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+    return false;
+  if (buffer_->begin < buffer_->end)
+    return (look.revents & (POLLHUP | POLLERR)) != 0;
+  char next = 0;
+  return stream_.tls() != nullptr || ::recv(look.fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+// The whole message, before it is ours. False: its client has left meanwhile.
+Task<bool> Connection::end_filters(IncomingBody& body, filter::Verdict& verdict,
+                                   std::string& on_top) {
+  auto& filters = *filtering_;
+  refresh_facts();
+  bool is_gone = false;
+  const auto began = reception_->clock().steady();
+  {
+    Deadline look(reception_->loop().deadlines(), [&] {
+      is_gone = has_client_left();
+      if (is_gone)
+        filters.chain.give_up();
+      else
+        look.set(kLookAfterClient);
+    });
+    look.set(kLookAfterClient);
+    filter::Ending ending{
+        body.reserve_id(), talk_->session().envelope_to_change(), filters.section, {}};
+    verdict = co_await filters.chain.end(ending);
+    on_top = std::move(ending.on_top);
+  }
+  filters.chain.abort();
+  std::string().swap(filters.section);
+  if (reception_->clock().steady() - began > kNoWait && !has_given_up_)
+    is_gone = is_gone || has_client_left();
+  co_return !is_gone;
+}
+
+}  // namespace postrider::smtpd
