@@ -104,7 +104,7 @@ std::string parse_failure_options(const Values::One& one) {
   return joined.empty() ? "0" : joined;
 }
 
-int hex_value(char c) {
+int value_of_hex(char c) {
   if (c >= '0' && c <= '9')
     return c - '0';
   const char lower = ascii_lower(c);
@@ -119,8 +119,8 @@ std::optional<std::string> percent_decoded(std::string_view text) {
       out += text[at];
       continue;
     }
-    const int high = at + 2 < text.size() ? hex_value(text[at + 1]) : -1;
-    const int low = at + 2 < text.size() ? hex_value(text[at + 2]) : -1;
+    const int high = at + 2 < text.size() ? value_of_hex(text[at + 1]) : -1;
+    const int low = at + 2 < text.size() ? value_of_hex(text[at + 2]) : -1;
     if (high < 0 || low < 0)
       return std::nullopt;
     out += static_cast<char>(high * 16 + low);

@@ -10,10 +10,10 @@ namespace postrider::mailauth {
 
 namespace {
 
-constexpr std::size_t kMostOfText = 253;
+constexpr std::size_t kMostOfReported = 253;
 
-std::string cut(std::string_view text) {
-  return std::string(text.substr(0, kMostOfText));
+std::string shortened(std::string_view text) {
+  return std::string(text.substr(0, kMostOfReported));
 }
 
 std::string_view to_string(OverrideReason reason) {
@@ -52,8 +52,8 @@ std::vector<ReportRow::Signature> row_signatures(const std::vector<SignatureRepo
     for (const auto& report : reports)
       if (rank(report, verdict) == wanted && signatures.size() < ReportRow::kMostSignatures &&
           !report.domain.empty())
-        signatures.push_back(
-            {cut(report.domain), cut(report.selector), std::string(to_string(report.result))});
+        signatures.push_back({shortened(report.domain), shortened(report.selector),
+                              std::string(to_string(report.result))});
   return signatures;
 }
 
@@ -139,7 +139,7 @@ class XmlWriter {
   int depth_;
 };
 
-std::string seconds(std::chrono::sys_seconds when) {
+std::string seconds_text(std::chrono::sys_seconds when) {
   return std::to_string(when.time_since_epoch().count());
 }
 
@@ -193,8 +193,8 @@ std::string head_xml(const ReportHead& head, const PublishedPolicy& policy,
   xml.element("email", head.contact);
   xml.element("report_id", head.id);
   xml.open("date_range");
-  xml.element("begin", seconds(head.begin));
-  xml.element("end", seconds(head.end));
+  xml.element("begin", seconds_text(head.begin));
+  xml.element("end", seconds_text(head.end));
   xml.close("date_range");
   std::string error = policy.error;
   if (left_out > 0)
@@ -285,13 +285,13 @@ ReportRow report_row(const DmarcVerdict& verdict, const IpAddress& client,
                      const Treatment& treatment) {
   ReportRow row;
   row.source = client.str();
-  row.header_from = cut(verdict.author_domain);
-  row.envelope_from = cut(mail_from.domain);
+  row.header_from = shortened(verdict.author_domain);
+  row.envelope_from = shortened(mail_from.domain);
   row.disposition = disposition_of(verdict, treatment);
   row.dkim_aligned = verdict.dkim_aligned;
   row.spf_aligned = verdict.spf_aligned;
   row.reason = to_string(reason_of(verdict, treatment));
-  row.comment = row.reason.empty() ? "" : cut(treatment.comment);
+  row.comment = row.reason.empty() ? "" : shortened(treatment.comment);
   row.spf_result = to_string(mail_from.result);
   row.signatures = row_signatures(signatures, verdict);
   return row;
@@ -364,8 +364,8 @@ std::string report_file_name(const ReportHead& head, const PublishedPolicy& poli
   for (const char c : head.id)
     if ((c >= '0' && c <= '9') || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z'))
       unique += c;
-  return head.submitter + "!" + policy.domain + "!" + seconds(head.begin) + "!" +
-         seconds(head.end) + "!" + unique + ".xml.gz";
+  return head.submitter + "!" + policy.domain + "!" + seconds_text(head.begin) + "!" +
+         seconds_text(head.end) + "!" + unique + ".xml.gz";
 }
 
 std::string report_subject(const ReportHead& head, const PublishedPolicy& policy) {

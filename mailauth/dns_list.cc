@@ -11,7 +11,7 @@ namespace postrider::mailauth {
 
 namespace {
 
-constexpr std::size_t kMostOfText = 255;
+constexpr std::size_t kMostOfListText = 255;
 constexpr std::size_t kMostCodes = 16;
 constexpr std::uint64_t kMostWeight = 1000;
 constexpr std::size_t kMostRanges = 32;
@@ -99,7 +99,7 @@ std::string_view fault_of(const IpAddress& code) {
   return {};
 }
 
-std::optional<std::string> joined(std::string name, std::string_view zone) {
+std::optional<std::string> name_below(std::string name, std::string_view zone) {
   name.append(".").append(zone);
   if (!can_be_asked(name))
     return std::nullopt;
@@ -111,7 +111,7 @@ Asking<ListVerdict> ask_lists(std::string key, std::vector<DnsList> lists) {
   std::vector<std::string> zones;
   std::vector<Question> questions;
   for (const auto& list : lists) {
-    const auto name = joined(key, list.zone());
+    const auto name = name_below(key, list.zone());
     if (!name || std::find(zones.begin(), zones.end(), list.zone()) != zones.end())
       continue;
     zones.push_back(list.zone());
@@ -148,7 +148,7 @@ Asking<ListVerdict> ask_lists(std::string key, std::vector<DnsList> lists) {
   const auto texts = co_await ask_all(std::move(texts_of));
   for (std::size_t i = 0; i < texts.size(); ++i)
     if (texts[i].is_found() && !texts[i].texts.empty())
-      verdict.hits[i].text = texts[i].texts.front().substr(0, kMostOfText);
+      verdict.hits[i].text = texts[i].texts.front().substr(0, kMostOfListText);
   co_return verdict;
 }
 
@@ -201,14 +201,14 @@ bool DnsList::counts(const IpAddress& code) const {
 std::optional<std::string> listing_name(const IpAddress& client, std::string_view zone) {
   if (client.is_none())
     return std::nullopt;
-  return joined(reversed_parts(client), zone);
+  return name_below(reversed_parts(client), zone);
 }
 
 std::optional<std::string> listing_name(std::string_view domain, std::string_view zone) {
   auto name = claimed_domain(domain);
   if (!name || IpAddress::parse(*name))
     return std::nullopt;
-  return joined(std::move(*name), zone);
+  return name_below(std::move(*name), zone);
 }
 
 Listing read_listing(const Answer& answer) {

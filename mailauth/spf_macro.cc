@@ -17,19 +17,19 @@ constexpr std::string_view kDelimiters = ".-+,/_=";
 constexpr std::size_t kMostOfExpansion = 16384;
 constexpr std::size_t kKeptOfExpansion = 1024;
 
-bool is_digit(char c) {
+bool is_macro_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
 bool is_alnum(char c) {
-  return is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
+  return is_macro_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
 }
 
 // toplabel: letters, digits and hyphens within, not only digits.
 bool is_top_label(std::string_view label) {
   return !label.empty() && is_alnum(label.front()) && is_alnum(label.back()) &&
          std::all_of(label.begin(), label.end(), [](char c) { return is_alnum(c) || c == '-'; }) &&
-         !std::all_of(label.begin(), label.end(), is_digit);
+         !std::all_of(label.begin(), label.end(), is_macro_digit);
 }
 
 // domain-end, where it is no macro: "." toplabel ["."]
@@ -63,8 +63,8 @@ Result<DomainSpec::Piece> DomainSpec::parse_macro(std::string_view inside) {
   piece.letter = ascii_lower(inside.front());
   piece.escaped = piece.letter != inside.front();
   inside.remove_prefix(1);
-  const bool has_digits = !inside.empty() && is_digit(inside.front());
-  while (!inside.empty() && is_digit(inside.front())) {
+  const bool has_digits = !inside.empty() && is_macro_digit(inside.front());
+  while (!inside.empty() && is_macro_digit(inside.front())) {
     piece.keep = std::min<std::size_t>(
         piece.keep * 10 + static_cast<std::size_t>(inside.front() - '0'), 1'000'000);
     inside.remove_prefix(1);

@@ -26,7 +26,7 @@ constexpr std::array<std::pair<std::string_view, Kind>, 8> kMechanisms = {
      {"ip6", Kind::ip6},
      {"exists", Kind::exists}}};
 
-bool is_digit(char c) {
+bool is_decimal(char c) {
   return c >= '0' && c <= '9';
 }
 
@@ -43,7 +43,7 @@ std::optional<unsigned> parse_bits(std::string_view digits, unsigned most) {
 // Takes "/digits" or "//digits" off the end. Nothing if there is none.
 std::optional<std::string_view> take_bits(std::string_view& text, std::string_view slashes) {
   auto digits = text.size();
-  while (digits > 0 && is_digit(text[digits - 1]))
+  while (digits > 0 && is_decimal(text[digits - 1]))
     --digits;
   if (digits == text.size() || !text.substr(0, digits).ends_with(slashes))
     return std::nullopt;

@@ -95,7 +95,7 @@ Result<Mailbox> split_mailbox(const std::string& text) {
   return mailbox;
 }
 
-Result<std::string> joined(std::string_view meaning, std::string_view domain) {
+Result<std::string> joined_mailbox(std::string_view meaning, std::string_view domain) {
   auto mailbox = mail::quoted_local_part(std::string(meaning)).append("@").append(domain);
   if (mailbox.size() > kMostOfMailbox)
     return Error(Errc::too_long, "a mailbox of more than 254 octets");
@@ -104,7 +104,7 @@ Result<std::string> joined(std::string_view meaning, std::string_view domain) {
   return mailbox;
 }
 
-Error refused(std::string why) {
+Error srs_refused(std::string why) {
   return Error(Errc::refused, std::move(why));
 }
 
@@ -138,7 +138,7 @@ bool Srs::is_hash_of(std::string_view given, std::string_view data) const {
 }
 
 Result<std::string> Srs::made(const std::string& local_part) const {
-  auto mailbox = joined(local_part, rules_.domain);
+  auto mailbox = joined_mailbox(local_part, rules_.domain);
   if (mailbox && mailbox->size() - rules_.domain.size() - 1 > rules_.most_local_part)
     return Error(Errc::too_long,
                  "a local part of more than " + std::to_string(rules_.most_local_part) + " octets");
@@ -203,15 +203,15 @@ Result<std::string> Srs::reverse_first(std::string_view behind_tag, TimePoint no
     return malformed("an SRS address without all its parts");
   const auto [hash, stamp, domain, local_part] = *parts;
   if (!is_hash_of(hash, std::string(stamp).append(domain).append(local_part)))
-    return refused("the hash of an SRS address is wrong");
+    return srs_refused("the hash of an SRS address is wrong");
   const auto day = day_of_stamp(stamp);
   if (!day)
     return malformed("an SRS address without a day");
   // The clock of another host with our key may be ahead of ours around midnight.
   const auto age = (day_of(now) + 1 + kSlots - *day) % kSlots;
   if (age > rules_.max_age_days + 1)
-    return refused("an SRS address is too old");
-  return joined(local_part, domain);
+    return srs_refused("an SRS address is too old");
+  return joined_mailbox(local_part, domain);
 }
 
 Result<std::string> Srs::reverse_second(std::string_view behind_tag) const {
@@ -220,8 +220,8 @@ Result<std::string> Srs::reverse_second(std::string_view behind_tag) const {
     return malformed("an SRS address without all its parts");
   const auto [hash, host, user] = *parts;
   if (!is_hash_of(hash, std::string(host).append(user)))
-    return refused("the hash of an SRS address is wrong");
-  return joined("SRS0" + std::string(user), host);
+    return srs_refused("the hash of an SRS address is wrong");
+  return joined_mailbox("SRS0" + std::string(user), host);
 }
 
 }  // namespace postrider::mailauth
