@@ -1,0 +1,149 @@
+#include "events/from_log.h"
+
+#include "mail/command.h"
+
+#include <algorithm>
+#include <string_view>
+
+namespace postrider::events {
+
+namespace {
+
+// What an administrator must put right, and what says that it is.
+struct AlarmName {
+  std::string_view line;
+  const char* alarm;
+  bool is_on;
+};
+constexpr AlarmName kAlarms[] = {
+    {"credentials_refused", "credentials_refused", true},
+    {"no_token", "no_token", true},
+    {"user_limited", "user_limited", true},
+    {"disk_full", "disk_full", true},
+    {"storage_failed", "storage_failed", true},
+    {"storage_lost", "storage_failed", true},
+    {"storage_reopened", "storage_failed", false},
+    {"database_damaged", "database_damaged", true},
+    {"indexes_rebuilt", "database_damaged", false},
+    {"salvaged", "database_damaged", false},
+    {"certificate_refused", "certificate_refused", true},
+    {"pam_helper_ended", "pam_helper_ended", true},
+};
+
+struct Copied {
+  std::string_view key;
+  std::string CloudEvent::*to;
+};
+constexpr Copied kCopied[] = {
+    {"session", &CloudEvent::session},
+    {"message_id", &CloudEvent::message_id},
+    {"traceparent", &CloudEvent::traceparent},
+    {"to", &CloudEvent::to},
+    {"nrcpt", &CloudEvent::nrcpt},
+    {"size", &CloudEvent::size},
+    {"client", &CloudEvent::client},
+    {"helo", &CloudEvent::helo},
+    {"user", &CloudEvent::user},
+    {"mechanism", &CloudEvent::mechanism},
+    {"protocol", &CloudEvent::protocol},
+    {"tls", &CloudEvent::tls},
+    {"stage", &CloudEvent::stage},
+    {"reply", &CloudEvent::reply},
+    {"attempt", &CloudEvent::attempt},
+    {"relay", &CloudEvent::relay},
+    {"dsn", &CloudEvent::dsn},
+    {"reason", &CloudEvent::reason},
+    {"delay", &CloudEvent::delay},
+    {"delays", &CloudEvent::delays},
+    {"reused", &CloudEvent::reused},
+    {"site", &CloudEvent::site},
+    {"until", &CloudEvent::until},
+    {"failures", &CloudEvent::failures},
+    {"by", &CloudEvent::by},
+    {"uid", &CloudEvent::uid},
+};
+
+// RFC 3463 §3.5: x.4.7 is "delivery time expired".
+Kind kind_of_bounce(std::string_view dsn) {
+  return dsn == "5.4.7" ? Kind::expired : Kind::bounced;
+}
+
+std::optional<Kind> kind_of_attempt(std::string_view verdict) {
+  if (verdict == "sent")
+    return Kind::delivered;
+  return verdict == "bounced" ? Kind::bounced : Kind::deferred;
+}
+
+const AlarmName* alarm_of(std::string_view name) {
+  const auto* const found = std::find_if(std::begin(kAlarms), std::end(kAlarms),
+                                         [&](const auto& one) { return one.line == name; });
+  return found == std::end(kAlarms) ? nullptr : found;
+}
+
+std::optional<Kind> kind_of(const LogEvent& line) {
+  const std::string_view name = line.name();
+  if (name == "attempted")
+    return kind_of_attempt(line.value("verdict"));
+  if (name == "bounced")
+    return kind_of_bounce(line.value("dsn"));
+  for (const auto& [plain, kind] : {std::pair(std::string_view("accepted"), Kind::accepted),
+                                    {"rejected", Kind::rejected},
+                                    {"deferred", Kind::deferred},
+                                    {"removed", Kind::removed},
+                                    {"held", Kind::held},
+                                    {"released", Kind::released},
+                                    {"site_blocked", Kind::site_blocked},
+                                    {"site_open", Kind::site_open}})
+    if (name == plain)
+      return kind;
+  if (const auto* const alarm = alarm_of(name))
+    return alarm->is_on ? Kind::alarm_on : Kind::alarm_off;
+  return {};
+}
+
+const char* class_of(std::string_view dsn) {
+  if (dsn.starts_with("2."))
+    return "success";
+  return dsn.starts_with("4.") ? "transient" : dsn.starts_with("5.") ? "permanent" : "";
+}
+
+void copy_fields(const LogEvent& line, CloudEvent& event) {
+  line.for_each([&](const char* key, std::string_view value) {
+    if (std::string_view(key) == "from") {
+      event.has_from = true;
+      event.from = value;
+    } else if (std::string_view(key) == "dsn_id") {
+      event.tag = mail::decode_xtext(value).value_or(std::string(value));
+    } else {
+      for (const auto& copied : kCopied)
+        if (copied.key == key)
+          event.*copied.to = value;
+    }
+  });
+}
+
+}  // namespace
+
+std::optional<CloudEvent> event_of(const LogEvent& line) {
+  const auto kind = kind_of(line);
+  if (!kind)
+    return {};
+  CloudEvent event;
+  event.kind = *kind;
+  event.time = line.when;
+  event.subject = line.id();
+  copy_fields(line, event);
+  (*kind == Kind::rejected ? event.session : event.message) = line.id();
+  event.status_class = class_of(event.dsn);
+  if (event.relay == "none")
+    event.relay.clear();
+  if (*kind == Kind::site_blocked || *kind == Kind::site_open)
+    event.subject = event.site;
+  if (const auto* const alarm = alarm_of(line.name())) {
+    event.alarm = alarm->alarm;
+    event.subject = event.alarm;
+  }
+  return event;
+}
+
+}  // namespace postrider::events

@@ -1,0 +1,33 @@
+// Events as text: CloudEvents 1.0 in the JSON format, structured. Pure.
+#pragma once
+
+#include "events/event.h"
+
+#include "base/result.h"
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace postrider::events {
+
+// "delivered"; the type of the event is "postrider.delivered".
+const char* name_of(Kind kind);
+std::optional<Kind> parse_kind(std::string_view name);
+
+inline constexpr std::size_t kMostValue = 1024;       // octets of one value before it is escaped
+inline constexpr std::size_t kMostEvent = 1U << 18U;  // octets of one event as text
+
+// One line without its end. A value that is valid UTF-8 and not too long stands as it is; any other
+// is escaped as in the log, and cut.
+std::string encode(const CloudEvent& event);
+
+// What encode() wrote, or something like it: our own file counts as hostile. Members that are not
+// known are passed over. Errc::malformed or Errc::too_long.
+Result<CloudEvent> decode(std::string_view text);
+
+// Well formed as W3C Trace Context has it: version 00, ids that are not all zeros.
+bool is_traceparent(std::string_view text);
+
+}  // namespace postrider::events
