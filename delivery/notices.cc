@@ -153,7 +153,7 @@ bool needs_notice(const Lease& lease, const Record& record) {
 
 void add_notices(const Lease& lease, std::string_view original, Record& record,
                  NoticeContext context) {
-  const auto& sender = lease.message->envelope.sender;
+  const auto sender = notified_sender(context.settings.book.get(), lease.message->envelope.sender);
   auto failures = failed(lease, record, context.now);
   if (sender.empty()) {
     if (!failures.empty())

@@ -1,5 +1,6 @@
 // Who hears what about a record: failure, delay and success notices, as ordinary messages with a
-// null sender that are stored in the same transaction as the record.
+// null sender that are stored in the same transaction as the record. Of mail that we forwarded it
+// is the first sender, not the address that was made of it (delivery/local/forwarded_sender.h).
 #pragma once
 
 #include "base/log.h"

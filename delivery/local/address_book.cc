@@ -38,7 +38,7 @@ bool AddressBook::is_local(std::string_view domain) const {
 }
 
 bool AddressBook::is_ours(std::string_view domain) const {
-  if (is_local(domain))
+  if (is_local(domain) || (rules_.rewriter && rules_.rewriter->domain() == domain))
     return true;
   if (rules_.virtuals.empty() || domain.empty())
     return false;

@@ -5,9 +5,11 @@
 //
 // Local domains (local.domains): virtual users, then aliases, then users, then the catch-all.
 // Virtual domains (a key "example.org" in a table of virtual users): virtual users alone.
+// Addresses that were made of the senders of forwarded mail come before all that, in their domain.
 #pragma once
 
 #include "base/result.h"
+#include "delivery/local/forwarded_sender.h"
 #include "mail/directory.h"
 #include "tables/table.h"
 
@@ -33,6 +35,7 @@ struct AddressRules {
   std::vector<std::string> command_users;  // system accounts that have commands of their own
   std::size_t most_recipients = 10'000;    // of one expansion
   unsigned most_steps = 20;                // from an address to where its mail ends
+  std::shared_ptr<const SenderRewriter> rewriter;  // of forwarded mail; null: senders stay
 };
 
 // A local part taken apart: "ann+tag" is the name ann with the extension tag.
@@ -50,7 +53,8 @@ class AddressBook {
   explicit AddressBook(AddressRules rules);
 
   const AddressRules& rules() const { return rules_; }
-  // Lower case, A-labels; local or virtual. A virtual domain that cannot be looked up now counts.
+  // Lower case, A-labels; local, virtual, or that of rewritten senders. A virtual domain that
+  // cannot be looked up now counts.
   bool is_ours(std::string_view domain) const;
   bool is_local(std::string_view domain) const;
   // The domain that names without one belong to.

@@ -76,7 +76,9 @@ struct Context {
 
 class Walk {
  public:
-  Walk(const AddressBook& book, const Users& users) : book_(book), users_(users) {}
+  Walk(const AddressBook& book, const Users& users,
+       SenderRewriter::Seen seen = SenderRewriter::Seen::now)
+      : book_(book), users_(users), seen_senders_(seen) {}
 
   Expansion start(std::string_view address) {
     origin_ = address;
@@ -256,6 +258,8 @@ class Walk {
       return fail(Verdict::retry, {4, 4, 6},
                   escaped(origin_) + " is more than " + std::to_string(book_.rules().most_steps) +
                       " steps away from where it ends");
+    if (follow_sender(address, context))
+      return;
     if (!literal && follow_virtual(local_part, domain, address, context))
       return;
     if (!book_.is_local(domain) && domain != book_.home()) {
@@ -273,6 +277,24 @@ class Walk {
     context.extension.clear();
     context.is_listed = context.is_hidden = false;
     return context;
+  }
+
+  // Back to whom the address was made of. A forged one is nobody's, not even the catch-all's.
+  bool follow_sender(const std::string& address, const Context& context) {
+    if (!book_.rules().rewriter)
+      return false;
+    const auto original = book_.rules().rewriter->original(address, seen_senders_);
+    if (original && !*original)
+      return false;
+    if (original) {
+      step(address, **original, "local.srs");
+      follow_address(**original, deeper(context), false);
+    } else if (context.depth == 0) {
+      fail(Verdict::bounce, {5, 1, 1}, escaped(address) + ": " + original.error().step());
+    } else {
+      unknown(address, context);
+    }
+    return true;
   }
 
   bool follow_virtual(const std::string& local_part, const std::string& domain,
@@ -525,6 +547,7 @@ class Walk {
 
   const AddressBook& book_;
   const Users& users_;
+  const SenderRewriter::Seen seen_senders_;
   std::string origin_;
   bool is_shallow_ = false;  // no address in a list is followed
   bool is_looking_ = false;  // ahead, not far
@@ -545,8 +568,9 @@ class Walk {
 
 }  // namespace
 
-Expansion expand(const AddressBook& book, const Users& users, std::string_view address) {
-  return Walk(book, users).start(address);
+Expansion expand(const AddressBook& book, const Users& users, std::string_view address,
+                 SenderRewriter::Seen seen) {
+  return Walk(book, users, seen).start(address);
 }
 
 Expansion expand_set_aside(const AddressBook& book, const Users& users, std::string_view address,

@@ -25,6 +25,7 @@ struct ExpandedRecipient {
   std::string address;
   Leaf leaf;
   std::string owner;  // the new envelope sender, "owner-list@example.org"; empty: the old one stays
+  std::string sender{};  // the old one as it goes on, if that is not as it came: rewrite_senders()
 };
 
 struct ExpansionStep {
@@ -54,8 +55,10 @@ class Users {
                                             std::string_view domain) const = 0;
 };
 
-// address: of a domain of ours, or a name. For another domain's address the result is plain.
-Expansion expand(const AddressBook& book, const Users& users, std::string_view address);
+// address: of a domain of ours, or a name. For another domain's address the result is plain. seen:
+// when an address that was made of a sender had to be valid.
+Expansion expand(const AddressBook& book, const Users& users, std::string_view address,
+                 SenderRewriter::Seen seen = SenderRewriter::Seen::now);
 
 // What an included file stands for that was set aside when this address was expanded.
 Expansion expand_set_aside(const AddressBook& book, const Users& users, std::string_view address,

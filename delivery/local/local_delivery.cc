@@ -158,7 +158,8 @@ class LocalWay {
   }
 
   bool follow_aliases() {
-    auto expansion = expand(*delivery_.book, *delivery_.users, address_);
+    auto expansion =
+        expand(*delivery_.book, *delivery_.users, address_, SenderRewriter::Seen::before);
     if (expansion.is_plain() && expansion.recipients.size() == 1) {
       leaf_ = std::move(expansion.recipients.front().leaf);
       if (leaf_.kind == Leaf::Kind::address)  // of a domain that was ours and no longer is
@@ -172,6 +173,7 @@ class LocalWay {
   // One place on this machine: on to it. Otherwise new messages. ends: a user is no such place, for
   // one with a .forward of the own must be looked at for a circle.
   bool follow(Expansion expansion, bool ends) {
+    rewrite_senders(*delivery_.book, *delivery_.message, expansion);
     for (auto& problem : expansion.problems)
       result_.problems.push_back(std::move(problem));
     if (expansion.failure)

@@ -53,11 +53,24 @@ Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
   return absent || errno == EACCES ? Answer::unknown : Answer::cannot_tell;
 }
 
+// cannot_tell: it is an address like others.
+Answer made_of_sender(const AddressBook& book, const std::string& address) {
+  if (!book.rules().rewriter)
+    return Answer::cannot_tell;
+  const auto original = book.rules().rewriter->original(address, SenderRewriter::Seen::now);
+  if (!original)
+    return Answer::unknown;
+  return *original ? Answer::known : Answer::cannot_tell;
+}
+
 Answer look_up(const AddressBook& book, const Users& users, std::string_view local_part,
                std::string_view domain) {
+  const auto address = mail::quoted_local_part(local_part) + "@" + std::string(domain);
+  if (const auto made = made_of_sender(book, address); made != Answer::cannot_tell)
+    return made;
   const auto answer = book.knows(local_part, domain);
   if (answer == Answer::known)
-    return look_ahead(book, users, mail::quoted_local_part(local_part) + "@" + std::string(domain));
+    return look_ahead(book, users, address);
   if (answer != Answer::unknown || !book.is_local(domain))
     return answer;
   const auto user = local_user(book.split(local_part).name, "");

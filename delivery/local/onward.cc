@@ -71,16 +71,18 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
                                                    const OpenBody& open_body) {
   const auto& from = original.envelope.recipients[recipient];
   const bool is_single = expansion.recipients.size() + expansion.discarded == 1;
-  std::map<std::string, std::shared_ptr<mail::Message>> by_owner;
+  std::map<std::pair<std::string, std::string>, std::shared_ptr<mail::Message>> by_sender;
   for (const auto& to : expansion.recipients) {
     const bool has_owner = !to.owner.empty() && !original.envelope.sender.empty();
-    auto& message = by_owner[has_owner ? to.owner : std::string()];
+    auto& message = by_sender[{has_owner ? to.owner : std::string(), to.sender}];
     if (!message) {
       message = std::make_shared<mail::Message>();
       message->received = original.received;
       message->origin = original.origin;
       message->envelope = original.envelope;
       message->envelope.recipients.clear();
+      if (!to.sender.empty())
+        message->envelope.sender = to.sender;
       if (has_owner) {
         message->envelope.sender = to.owner;
         message->envelope.envelope_id.clear();
@@ -94,7 +96,7 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
     message->envelope.recipients.push_back(onward_recipient(to, from, is_single, has_owner));
   }
   std::vector<queue::Submission> out;
-  for (auto& [owner, message] : by_owner) {
+  for (auto& [sender, message] : by_sender) {
     message->id = custody.next_id();
     queue::Submission submission;
     if (!message->content.bytes) {

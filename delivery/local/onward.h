@@ -17,8 +17,9 @@ namespace postrider::delivery {
 // loop over other hosts end here. The time of receipt stays, so that the lifetime does.
 //
 // RFC 3461 §5.2.7: to a single address everything goes along; to several, all but the wish to hear
-// of success; to a mailing list (owner-), nothing: its owner hears. A null sender stays null, so
-// that no notice is ever answered.
+// of success; to a mailing list (owner-), nothing: its owner hears. That goes for a sender that
+// was rewritten, too, which leads back to the one who asked. A null sender stays null, so that no
+// notice is ever answered.
 //
 // A small body is shared. Of a large one each message needs a file of its own: blocks.
 Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
