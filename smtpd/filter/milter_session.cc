@@ -167,7 +167,7 @@ Session::Step Session::end(const Macros& macros) {
 
 Session::Step Session::abort() {
   edits_ = {};
-  edit_count_ = edit_bytes_ = 0;
+  edit_count_ = edit_bytes_ = body_bytes_ = 0;
   is_done_ = skips_header_ = skips_body_ = false;
   // After a filter has left the session, too: some count on it.
   if (!std::exchange(in_message_, false))
@@ -267,7 +267,9 @@ Result<std::optional<Verdict>> Session::collect(char stage, Edit edit) {
     auto& body = edits_.body;
     if (!body)
       body.emplace();
-    if (body->size() + edit.value.size() > limits_.body)
+    // Frames of nothing have their price, too.
+    body_bytes_ += edit.value.size() + 5;
+    if (body_bytes_ > limits_.body)
       return Error(Errc::too_long, "milter: the new body is too large");
     *body += edit.value;
     return std::optional<Verdict>();

@@ -26,7 +26,7 @@ namespace postrider::smtpd::filter::milter {
 struct EditLimits {
   std::size_t count = 4096;                 // of all but pieces of a body
   std::size_t bytes = 1024UL * 1024;        // of names, values and addresses together
-  std::uint64_t body = 64UL * 1024 * 1024;  // of a new body
+  std::uint64_t body = 64UL * 1024 * 1024;  // of a new body, with its frames
 };
 
 // What a filter wants done to a message, in its order.
@@ -70,8 +70,9 @@ class Session {
   Result<std::optional<Verdict>> on_frame(Frame frame);
 
   bool is_waiting() const { return waits_for_ != 0; }
-  bool has_left() const { return has_left_; }  // for the session
-  bool wants_header() const;                   // of this message, and body()
+  char waits_for() const { return waits_for_; }  // the command that is to be answered; 0: none
+  bool has_left() const { return has_left_; }    // for the session
+  bool wants_header() const;                     // of this message, and body()
   bool wants_body() const;
   // Values of edits hold their leading space.
   bool has_leading_space() const { return (agreed_.steps & step::kLeadingSpace) != 0; }
@@ -97,7 +98,7 @@ class Session {
   bool is_done_ = false;     // with the message
   bool skips_header_ = false, skips_body_ = false;
   Edits edits_;
-  std::size_t edit_count_ = 0, edit_bytes_ = 0;
+  std::size_t edit_count_ = 0, edit_bytes_ = 0, body_bytes_ = 0;
 };
 
 }  // namespace postrider::smtpd::filter::milter

@@ -459,7 +459,8 @@ TEST_CASE("milter: edits have a limit in number and size", "[milter]") {
   };
   CHECK(until_refused(edit('h', "X\0v\0"s), {10, 1000, 1000}) == 10);
   CHECK(until_refused(edit('h', "X\0"s + std::string(99, 'v') + "\0"s), {100, 1000, 1000}) >= 9);
-  CHECK(until_refused(edit('b', std::string(100, 'v')), {10, 1000, 1000}) == 10);
+  CHECK(until_refused(edit('b', std::string(95, 'v')), {10, 1000, 1000}) == 10);
+  CHECK(until_refused(edit('b', ""), {10, 1000, 1000}) == 200);
 }
 
 TEST_CASE("milter: skip ends the body, and the end still comes", "[milter]") {
