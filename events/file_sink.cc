@@ -1,0 +1,78 @@
+#include "events/file_sink.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::events {
+
+Result<void> FileSink::write(const std::vector<std::string>& events) {
+  if (auto open = open_if_needed(); !open)
+    return open.error();
+  std::string lines;
+  for (const auto& event : events)
+    lines.append(event).push_back('\n');
+  auto done = write_all(file_, lines);
+  if (done)
+    done = sync_file(file_);
+  if (!done) {
+    file_.reset();
+    return done.error().during("write " + path_);
+  }
+  return {};
+}
+
+// Is what we have open still what has the name?
+Result<bool> FileSink::is_in_place() const {
+  struct stat ours {};
+  struct stat named {};
+  if (::fstat(file_.get(), &ours) != 0)
+    return system_error("look at " + path_);
+  if (::stat(path_.c_str(), &named) == 0)
+    return ours.st_ino == named.st_ino && ours.st_dev == named.st_dev;
+  if (errno == ENOENT)
+    return false;
+  return system_error("look at " + path_);
+}
+
+Result<void> FileSink::open_if_needed() {
+  if (file_.is_open()) {
+    const auto same = is_in_place();
+    if (!same)
+      return same.error();
+    if (*same)
+      return {};
+    file_.reset();
+  }
+  // O_NONBLOCK: a pipe that nobody reads would hold us for ever; it is refused below.
+  auto file =
+      open_file(path_, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
+  if (!file)
+    return file.error();
+  struct stat found {};
+  if (::fstat(file->get(), &found) != 0)
+    return system_error("look at " + path_);
+  if (!S_ISREG(found.st_mode))
+    return Error(Errc::refused, "write to " + path_ + ", which is no regular file");
+  file_ = *std::move(file);
+  auto ended = end_cut_line();
+  if (!ended)
+    file_.reset();
+  return ended;
+}
+
+// A full disk or a kill in the middle leaves half a line.
+Result<void> FileSink::end_cut_line() {
+  struct stat found {};
+  if (::fstat(file_.get(), &found) != 0)
+    return system_error("look at " + path_);
+  if (found.st_size == 0)
+    return {};
+  char last = 0;
+  if (::pread(file_.get(), &last, 1, found.st_size - 1) != 1)
+    return system_error("read " + path_);
+  return last == '\n' ? Result<void>() : write_all(file_, "\n");
+}
+
+}  // namespace postrider::events

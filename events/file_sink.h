@@ -1,0 +1,29 @@
+// A file of JSON lines. It is opened anew when somebody has moved it away or cut it off, so a log
+// rotation needs no signal. Blocking; of one thread.
+#pragma once
+
+#include "base/file.h"
+#include "base/result.h"
+
+#include <string>
+#include <vector>
+
+namespace postrider::events {
+
+class FileSink {
+ public:
+  explicit FileSink(std::string path) : path_(std::move(path)) {}
+  // All of them, on stable storage. After an error none of them counts as written, though some may
+  // stand there: they come again. A line that was cut in the middle is ended first.
+  Result<void> write(const std::vector<std::string>& events);
+
+ private:
+  Result<void> open_if_needed();
+  Result<bool> is_in_place() const;
+  Result<void> end_cut_line();
+
+  std::string path_;
+  FileDescriptor file_;
+};
+
+}  // namespace postrider::events

@@ -1,0 +1,96 @@
+#include "events/pump.h"
+
+#include "events/schema.h"
+
+#include <utility>
+
+namespace postrider::events {
+
+Pump::Pump(PumpSettings settings, Sink& sink, Log& log)
+    : settings_(std::move(settings)), sink_(sink), log_(log) {}
+
+Pump::Step Pump::step() {
+  const auto page = read();
+  if (!page)
+    return failed(page.error());
+  if (page->lost > 0)
+    tell_lost(page->lost);
+  if (page->events.empty()) {
+    if (!reader_->is_replaced())
+      return Step::idle;
+    reader_.reset();
+    return Step::moved;
+  }
+  const Position next{page->outbox, page->events.back().sequence};
+  const auto events = wanted(*page);
+  if (!events.empty()) {
+    const auto id = page->outbox + "-" + std::to_string(page->events.front().sequence) + "-" +
+                    std::to_string(next.sequence);
+    if (auto taken = sink_.deliver(id, events); !taken)
+      return failed(taken.error());
+  }
+  counters_.taken += events.size();
+  // Known even if it cannot be saved: better once more after a crash than twice now.
+  position_ = next;
+  if (auto saved = save_position(settings_.position, next); !saved)
+    return failed(saved.error());
+  if (std::exchange(is_failing_, false))
+    log_.write(LogEvent(Level::info, "sink_works").add("sink", settings_.name));
+  return Step::moved;
+}
+
+// A position that cannot be read is none: all that is kept comes again.
+Result<OutboxReader::Page> Pump::read() {
+  if (!position_) {
+    const auto saved = read_position(settings_.position);
+    if (!saved && saved.error().code() != Errc::not_found &&
+        saved.error().code() != Errc::malformed && saved.error().code() != Errc::too_long)
+      return saved.error();
+    position_ = saved ? *saved : Position();
+  }
+  if (!reader_) {
+    auto opened = OutboxReader::open(settings_.outbox);
+    if (!opened)
+      return opened.error();
+    reader_.emplace(*std::move(opened));
+  }
+  auto page = reader_->after(*position_, settings_.most, settings_.most_bytes);
+  if (page && page->lost > 0 && page->events.empty())
+    position_->sequence += page->lost;  // told once
+  return page;
+}
+
+std::vector<std::string> Pump::wanted(const OutboxReader::Page& page) {
+  std::vector<std::string> texts;
+  for (const auto& stored : page.events) {
+    const auto event = decode(stored.text);
+    if (!event)
+      ++counters_.broken;
+    else if (fits(settings_.filter, *event))
+      texts.push_back(stored.text);
+    else
+      ++counters_.passed;
+  }
+  return texts;
+}
+
+void Pump::tell_lost(std::uint64_t count) {
+  counters_.lost += count;
+  log_.write(LogEvent(Level::error, "events_lost")
+                 .add("sink", settings_.name)
+                 .add("count", count)
+                 .add("reason", "too old or too much before the sink took them"));
+}
+
+// The outbox may have been set aside for another one: it is opened anew.
+Pump::Step Pump::failed(const Error& error) {
+  reader_.reset();
+  ++counters_.failures;
+  if (!std::exchange(is_failing_, true))
+    log_.write(LogEvent(Level::error, "sink_failed")
+                   .add("sink", settings_.name)
+                   .add("reason", error.describe()));
+  return Step::failed;
+}
+
+}  // namespace postrider::events

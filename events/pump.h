@@ -1,0 +1,72 @@
+// Brings events from the outbox to one sink: a page at a time, in order, and not the next one
+// before this one has been taken. Each sink has a pump and a thread of its own, so none waits for
+// another. The position is saved after a page was taken: what comes again after a crash has the
+// same ids.
+#pragma once
+
+#include "events/filter.h"
+#include "events/outbox.h"
+
+#include "base/log.h"
+#include "base/result.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider::events {
+
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  // All of them, in this order, or an error; then the same come again. `id` names the batch, and is
+  // the same when the same comes again. May block.
+  virtual Result<void> deliver(const std::string& id, const std::vector<std::string>& events) = 0;
+};
+
+struct PumpSettings {
+  std::string name;      // of the sink, for the log
+  std::string outbox;    // path of events.db
+  std::string position;  // path of the position file
+  Filter filter;
+  std::size_t most = 100;                // events in a batch
+  std::size_t most_bytes = 512U << 10U;  // of a batch, but for its first event
+};
+
+class Pump {
+ public:
+  enum class Step : std::uint8_t {
+    moved,   // there may be more at once
+    idle,    // nothing new
+    failed,  // the sink, or the outbox: try again later
+  };
+  struct Counters {
+    std::uint64_t taken = 0;   // by the sink
+    std::uint64_t passed = 0;  // not wanted
+    std::uint64_t broken = 0;  // could not be read, and were left out
+    std::uint64_t lost = 0;    // gone from the outbox before they were read
+    std::uint64_t failures = 0;
+  };
+
+  // Both outlive it.
+  Pump(PumpSettings settings, Sink& sink, Log& log);
+  Step step();
+  const Counters& counters() const { return counters_; }
+
+ private:
+  Result<OutboxReader::Page> read();
+  std::vector<std::string> wanted(const OutboxReader::Page& page);
+  void tell_lost(std::uint64_t count);
+  Step failed(const Error& error);
+
+  PumpSettings settings_;
+  Sink& sink_;
+  Log& log_;
+  std::optional<OutboxReader> reader_;
+  std::optional<Position> position_;
+  Counters counters_;
+  bool is_failing_ = false;
+};
+
+}  // namespace postrider::events
