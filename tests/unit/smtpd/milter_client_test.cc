@@ -17,6 +17,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace postrider;
 using namespace postrider::smtpd::filter;
@@ -491,6 +492,13 @@ class Process {
   pid_t pid_ = -1;
 };
 
+Task<void> open_when_ready(milter::Client& client, const Clock& clock) {
+  const auto limit = clock.steady() + 60s;
+  while (!(co_await client.open()).has_value() && clock.steady() < limit)
+    std::this_thread::sleep_for(20ms);
+  REQUIRE(client.is_open());
+}
+
 }  // namespace
 
 TEST_CASE("milter: a filter of python3-milter makes every edit", "[milter][peer]") {
@@ -508,10 +516,7 @@ TEST_CASE("milter: a filter of python3-milter makes every edit", "[milter][peer]
   milter::Client client(loop, clock, gate, *milter::Address::parse(path), {});
   milter::Edits edits;
   run(loop, {[&]() -> Task<void> {
-        const auto limit = clock.steady() + 60s;
-        while (!(co_await client.open()).has_value() && clock.steady() < limit)
-          std::this_thread::sleep_for(20ms);
-        REQUIRE(client.is_open());
+        co_await open_when_ready(client, clock);
         auto& session = client.session();
         const milter::Macros macros = {{"i", "4F2"}, {"j", "us.test"}};
         (void)co_await go(client,
@@ -552,4 +557,46 @@ TEST_CASE("milter: a filter of python3-milter makes every edit", "[milter][peer]
   REQUIRE(edits.body.has_value());
   CHECK(*edits.body == std::string(70000, 'x') + "\r\n");
   CHECK(edits.quarantine == "looks odd");
+}
+
+TEST_CASE("milter: opendkim signs, and its signature stands on top", "[milter][peer]") {
+  if (::access("/usr/sbin/opendkim", X_OK) != 0 || ::access("/usr/bin/openssl", X_OK) != 0) {
+    WARN("opendkim or openssl is not installed: skipped");
+    return;
+  }
+  const TemporaryFolder folder;
+  REQUIRE(Process({"/usr/bin/openssl", "genrsa", "-out", folder / "key.pem", "2048"}).wait() == 0);
+  const auto path = folder / "filter.sock";
+  std::ofstream(folder / "hosts") << "127.0.0.1\n";
+  std::ofstream(folder / "conf") << "Mode s\nSocket local:" << path
+                                 << "\nDomain src.test\nSelector r1\nKeyFile " << folder / "key.pem"
+                                 << "\nInternalHosts " << folder / "hosts"
+                                 << "\nRequireSafeKeys no\nSyslog no\nPidFile " << folder / "pid"
+                                 << "\n";
+  const Process filter({"/usr/sbin/opendkim", "-f", "-x", folder / "conf"});
+  Loop loop(0);
+  SystemClock clock;
+  milter::Gate gate({10, 1ms, 1ms});
+  milter::Client client(loop, clock, gate, *milter::Address::parse(path), {});
+  milter::Fields fields{"", "From: a@src.test\r\nSubject:  one\r\n two\r\n"};
+  run(loop, {[&]() -> Task<void> {
+        co_await open_when_ready(client, clock);
+        auto& session = client.session();
+        (void)co_await go(client, session.connect("localhost", *IpAddress::parse("127.0.0.1"), 25,
+                                                  {{"j", "us.test"}}));
+        (void)co_await go(client, session.helo("client.test", {}));
+        for (int message = 0; message < 2; ++message) {
+          CHECK((co_await send_message(client)).kind == Kind::go_on);
+          const auto edits = client.session().take_edits();
+          CHECK(milter::apply_header_edits(edits.header, session.has_leading_space(), fields)
+                    .has_value());
+          (void)co_await go(client, session.abort());
+        }
+        client.close();
+      }});
+  CHECK(fields.section == "From: a@src.test\r\nSubject:  one\r\n two\r\n");
+  CHECK(fields.on_top.starts_with("DKIM-Signature: v=1; a=rsa-sha256;"));
+  CHECK(fields.on_top.find("d=src.test; s=r1;") != std::string::npos);
+  // Of two messages, so two.
+  CHECK(fields.on_top.find("DKIM-Signature:", 10) != std::string::npos);
 }
