@@ -1,6 +1,7 @@
 #include "daemon/addresses.h"
 
 #include "daemon/settings.h"
+#include "daemon/srs_keys.h"
 #include "delivery/local/address_list.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
@@ -206,8 +207,15 @@ namespace {
 
 Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Config& config,
                                                                        tables::Watcher* watcher,
-                                                                       const Trouble& trouble) {
+                                                                       const Trouble& trouble,
+                                                                       const Clock* clock) {
   delivery::AddressRules rules;
+  if (clock != nullptr) {
+    auto rewriter = open_sender_rewriter(config, *clock);
+    if (!rewriter)
+      return rewriter.error();
+    rules.rewriter = std::move(*rewriter);
+  }
   auto domains = local_domains(config);
   if (!domains)
     return domains.error();
@@ -236,13 +244,14 @@ Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Con
 }  // namespace
 
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
-                                                                       tables::Watcher& watcher) {
-  return make_address_book(config, &watcher, {});
+                                                                       tables::Watcher& watcher,
+                                                                       const Clock& clock) {
+  return make_address_book(config, &watcher, {}, &clock);
 }
 
 Result<OpenedBook> open_address_book_now(const Config& config) {
   const auto trouble = std::make_shared<std::optional<Error>>();
-  auto book = make_address_book(config, nullptr, trouble);
+  auto book = make_address_book(config, nullptr, trouble, nullptr);
   if (!book)
     return book.error();
   return OpenedBook{*std::move(book), trouble};

@@ -17,11 +17,13 @@
 namespace postrider::daemon {
 
 // A table that cannot be read is told in the log and answers "not now" until it is mended; only
-// what the configuration itself says wrongly is an error.
+// what the configuration itself says wrongly is an error, and wrong keys for senders are.
 Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
-                                                                       tables::Watcher& watcher);
+                                                                       tables::Watcher& watcher,
+                                                                       const Clock& clock);
 
 // The same for one question: the files are read when it is asked, and nothing of them is kept.
+// Rewrites no sender.
 Result<OpenedBook> open_address_book_now(const Config& config);
 
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.

@@ -112,6 +112,9 @@ struct LocalConfig {
   std::uint64_t forwarded_per_hour = 2000;  // recipients, by one user's
   std::uint64_t forwarded_per_day = 10000;
   std::string catch_all;  // empty: unknown users are refused
+  bool srs = false;
+  std::string srs_domain;  // filled in by the loader
+  std::string srs_key;     // file; empty: one in the spool, which is made
   std::string alias_user = "nobody";
   std::vector<std::string> command_users;  // accounts below minimum_uid that may have commands
   std::uint64_t expansion_recipients = 10'000;

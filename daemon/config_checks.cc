@@ -64,6 +64,9 @@ class Checker {
       if (is_local)
         report("accept.relay_to",
                "\"" + escaped(domain) + "\" is also in local.domains, one of them is allowed");
+      else if (config_.local.srs && equals_ignoring_case(config_.local.srs_domain, domain))
+        report("accept.relay_to",
+               "\"" + escaped(domain) + "\" is also local.srs_domain, one of them is allowed");
     }
   }
 

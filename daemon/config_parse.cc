@@ -346,6 +346,17 @@ void name_domains(Config& config) {
   config.local.domains = std::move(named);
 }
 
+// Bounces have to come back: mail for the domains that are delivered here does.
+void name_srs_domain(Config& config) {
+  const auto& domains = config.local.domains;
+  const bool is_local = domains.empty() ||
+                        std::any_of(domains.begin(), domains.end(), [&](const std::string& domain) {
+                          return equals_ignoring_case(domain, config.hostname);
+                        });
+  if (config.local.srs_domain.empty())
+    config.local.srs_domain = is_local ? config.hostname : domains.front();
+}
+
 // Credentials go to the host that they are for (RFC 4954 §14): it must be verified unless the
 // route says otherwise. This machine has no certificate for its loopback address.
 void verify_logins(Config& config, const Origins& origins) {
@@ -363,6 +374,7 @@ void fill_in(Config& config, const Machine& machine, Loaded& loaded) {
     config.hostname = machine.host_name;
   config.origin = find_origin(config, machine, loaded);
   name_domains(config);
+  name_srs_domain(config);
   verify_logins(config, loaded.origins);
   if (config.control.submit.empty())
     config.control.submit =

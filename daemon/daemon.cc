@@ -10,6 +10,7 @@
 #include "daemon/privileges.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
+#include "daemon/srs_keys.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -114,6 +115,8 @@ Report check(const Options& options) {
   std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
   auto logins = check_credentials(*loaded.config, loaded.origins);
   std::move(logins.begin(), logins.end(), std::back_inserter(loaded.problems));
+  for (auto& problem : check_srs_keys(*loaded.config, loaded.origins))
+    loaded.problems.push_back(std::move(problem));
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe() + warnings};
   return {EX_OK, warnings + loaded.file + ": no problems\n"};

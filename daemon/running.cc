@@ -5,6 +5,7 @@
 #include "daemon/capabilities.h"
 #include "daemon/config_checks.h"
 #include "daemon/settings.h"
+#include "daemon/srs_keys.h"
 
 #include <algorithm>
 #include <poll.h>
@@ -188,10 +189,10 @@ void Running::open_queue(StartProblems& problems) {
 
 // As the user: what only root may read would fail at the first reload.
 void Running::open_addresses(StartProblems& problems) {
-  if (!log_)
-    return;
+  if (!log_ || !check_srs_keys(*loaded_.config, loaded_.origins).empty())
+    return;  // told with the credentials
   tables_.emplace(*log_);
-  auto book = open_address_book(*loaded_.config, *tables_);
+  auto book = open_address_book(*loaded_.config, *tables_, clock_);
   if (!book)
     return add(problems, book.error());
   book_ = std::move(*book);
@@ -206,6 +207,8 @@ void Running::look_at_credentials(StartProblems& problems) const {
   Loaded with_problems;
   with_problems.file = loaded_.file;
   with_problems.problems = check_credentials(*loaded_.config, loaded_.origins);
+  for (auto& problem : check_srs_keys(*loaded_.config, loaded_.origins))
+    with_problems.problems.push_back(std::move(problem));
   if (with_problems.problems.empty())
     return;
   auto lines = with_problems.describe();

@@ -117,7 +117,7 @@ std::string Running::adopt(Loaded fresh) {
 
 // Everything that can fail comes before the first part is told.
 Error Running::configure_parts(const Config& config, const Origins& origins) {
-  auto book = open_address_book(config, *tables_);
+  auto book = open_address_book(config, *tables_, clock_);
   if (!book)
     return book.error();
   auto tables = open_receiving_tables(config, *tables_, *book);
