@@ -419,8 +419,12 @@ bool SiteScheduler::has_work(unsigned index) const {
 
 std::optional<SiteJob> SiteScheduler::next_job(unsigned index) {
   Source& source = sources_[index];
-  if (source.front.empty())
+  // In turns: mail that comes back does not shut out what is new.
+  if (source.front.empty() || (source.was_front && lanes_.size() > 0)) {
+    source.was_front = false;
     return lanes_.next();
+  }
+  source.was_front = true;
   SiteJob job = std::move(source.front.front());
   source.front.pop_front();
   return job;

@@ -106,6 +106,7 @@ class SiteScheduler {
     RateFinder rate;
     HostBook hosts;
     std::deque<SiteJob> front;  // refused for rate, or bound to this source
+    bool was_front = false;     // the last one came from there
     unsigned open = 0, connecting = 0, busy = 0;
     std::vector<std::uint64_t> idle;
     bool is_blocked = false;
