@@ -114,6 +114,17 @@ bool is_outbox_name(std::string_view name) {
 
 }  // namespace
 
+Result<Position> parse_position(std::string_view text) {
+  const auto space = text.find(' ');
+  if (space == std::string_view::npos || !text.ends_with('\n'))
+    return malformed("position");
+  const auto name = text.substr(0, space);
+  const auto number = parse_unsigned(text.substr(space + 1, text.size() - space - 2));
+  if (!number || !is_outbox_name(name))
+    return malformed("position");
+  return Position{std::string(name), *number};
+}
+
 Result<Position> read_position(const std::string& path) {
   auto file = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) {
@@ -124,15 +135,10 @@ Result<Position> read_position(const std::string& path) {
   const auto text = read_file(*file, path, kMostPosition);
   if (!text)
     return text.error();
-  const auto space = text->find(' ');
-  if (space == std::string::npos || text->back() != '\n')
-    return malformed("position in " + path);
-  const auto number =
-      parse_unsigned(std::string_view(*text).substr(space + 1, text->size() - space - 2));
-  const auto name = text->substr(0, space);
-  if (!number || !is_outbox_name(name))
-    return malformed("position in " + path);
-  return Position{name, *number};
+  auto position = parse_position(*text);
+  if (!position)
+    return position.error().during("read " + path);
+  return position;
 }
 
 Result<void> save_position(const std::string& path, const Position& position) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace postrider::events {
@@ -27,6 +28,7 @@ struct Position {
 };
 // "NAME SEQUENCE\n", in a file of its own for each reader: the reader's process writes it, and the
 // writer, who only saves room by it, trusts it as little as any other file.
+Result<Position> parse_position(std::string_view text);
 Result<Position> read_position(const std::string& path);  // Errc::not_found: there is none
 Result<void> save_position(const std::string& path, const Position& position);
 

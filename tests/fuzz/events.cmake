@@ -1,1 +1,2 @@
 add_fuzzer(fuzz_cloud_event ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_cloud_event.cc postrider_events)
+add_fuzzer(fuzz_event_position ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_event_position.cc postrider_events)
