@@ -135,6 +135,19 @@ struct RewriteConfig {
   std::vector<std::string> masquerade_except = {"root"};
 };
 
+// Which mail is signed, and with what.
+struct DkimConfig {
+  std::string folder;             // DOMAIN/SELECTOR.pem; empty: none
+  std::vector<std::string> keys;  // "example.org:selector:/path"
+  std::vector<std::string> sign = {"submission", "sendmail", "relay_from", "notices"};
+  std::uint64_t canonicalization = 0;          // "relaxed/relaxed", ...
+  std::vector<std::string> signed_fields;      // empty: the usual ones
+  std::vector<std::string> oversigned_fields;  // likewise
+  Duration valid_for{0};                       // 0: for ever
+
+  bool is_used() const { return !folder.empty() || !keys.empty(); }
+};
+
 struct RouteConfig {
   std::string domain;    // "example.org", ".example.org" or "*"
   std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
@@ -203,6 +216,7 @@ struct Config {
   SendmailConfig sendmail;
   LocalConfig local;
   RewriteConfig rewrite;
+  DkimConfig dkim;
   std::vector<RouteConfig> routes;
   DnsConfig dns;
   DeliveryConfig delivery;

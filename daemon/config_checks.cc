@@ -92,6 +92,19 @@ class Checker {
                  format_duration(delivery.retry.front()) + " is allowed");
   }
 
+  // RFC 6376 §5.4: a signature that does not cover From is worth nothing.
+  void dkim() {
+    const auto& [folder, keys, sign, forms, covered, oversigned, valid_for] = config_.dkim;
+    const auto names_from = [](const std::vector<std::string>& names) {
+      return names.empty() || std::any_of(names.begin(), names.end(), [](const auto& name) {
+               return equals_ignoring_case(name, "From");
+             });
+    };
+    if (!oversigned.empty() && !names_from(oversigned) && (covered.empty() || !names_from(covered)))
+      report("dkim.oversigned_fields",
+             "leaves out From, which must be there or in dkim.signed_fields");
+  }
+
   void control() {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
@@ -206,6 +219,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.domains();
   checker.routes();
   checker.delivery();
+  checker.dkim();
   checker.control();
 }
 

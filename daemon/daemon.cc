@@ -10,6 +10,7 @@
 #include "daemon/privileges.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
+#include "daemon/signing_keys.h"
 #include "daemon/srs_keys.h"
 
 #include <algorithm>
@@ -113,6 +114,10 @@ Report check(const Options& options) {
   }
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
   std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
+  auto keys = load_signing_keys(*loaded.config, loaded.origins);
+  std::move(keys.problems.begin(), keys.problems.end(), std::back_inserter(loaded.problems));
+  for (const auto& one : keys.warnings)
+    warnings += "warning: dkim: " + one + "\n";
   auto logins = check_credentials(*loaded.config, loaded.origins);
   std::move(logins.begin(), logins.end(), std::back_inserter(loaded.problems));
   for (auto& problem : check_srs_keys(*loaded.config, loaded.origins))

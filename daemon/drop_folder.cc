@@ -445,6 +445,11 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
   if (!submission)
     co_return Failed{submission.error(),
                      builder.is_about_tables() ? Failed::Whose::ours : Failed::Whose::queue};
+  if (builder.is_to_be_signed()) {
+    const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
+    if (const auto done = co_await pool.run<Result<void>>(loop, job); !done)
+      co_return Failed{done.error(), Failed::Whose::ours};
+  }
   submission->drop_id = drop_id;
   const auto message = submission->message;
   auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
@@ -570,6 +575,8 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
     returned.notice = return_to_sender(*file, why, limits, id, random, now);
     if (!returned.notice)
       return returned;
+    if (limits.signer)
+      mailauth::sign_own(*limits.signer, returned.notice->message, log, now);
     auto claimed = claim(folder, std::move(*file), name, fresh);
     if (claimed)
       returned.claimed = std::move(*claimed);

@@ -24,6 +24,8 @@ constexpr const char* kRoles[] = {"mx", "submission"};
 constexpr const char* kListenerTls[] = {"off", "starttls", "implicit"};
 constexpr const char* kProtocols[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
 constexpr const char* kFromChecks[] = {"off", "reject"};
+constexpr const char* kCanonicalizations[] = {"relaxed/relaxed", "relaxed/simple", "simple/relaxed",
+                                              "simple/simple"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -238,6 +240,22 @@ const Option kOptions[] = {
     {"rewrite.masquerade_except", TextList{AT(rewrite.masquerade_except), check_local_name, true}, false, nullptr,
      "Users whose addresses keep their subdomains."},
 
+    {"dkim.folder", Text{AT(dkim.folder), check_optional_path}, false, "none",
+     "The folder of the keys that sign mail: DOMAIN/SELECTOR.pem, as postrider dkim new writes them. All keys of a domain sign."},
+    {"dkim.keys", TextList{AT(dkim.keys), check_signing_key}, false, "none",
+     "Further keys, each as domain:selector:file."},
+    {"dkim.sign", TextList{AT(dkim.sign), check_signing_role}, false, nullptr,
+     "Which mail is signed if there are keys for a domain in From, or for one above it: submission, sendmail, relay_from "
+     "(clients that may send to anyone, on other listeners) and notices (what we write ourselves)."},
+    {"dkim.canonicalization", CHOICE(kCanonicalizations, dkim.canonicalization), false, nullptr,
+     "The forms of header and body that are signed; relaxed ones survive changes of white space on the way."},
+    {"dkim.signed_fields", TextList{AT(dkim.signed_fields), check_signed_field}, false, "the usual ones",
+     "The header fields that are signed where they are there, beside the oversigned ones."},
+    {"dkim.oversigned_fields", TextList{AT(dkim.oversigned_fields), check_signed_field}, false, "the usual ones",
+     "The header fields that are signed whether they are there or not, so that none can be added; From among them or among the signed ones."},
+    {"dkim.valid_for", Time{AT(dkim.valid_for), seconds(0), days(365)}, false, nullptr,
+     "How long signatures count (x=); 0s for no limit, otherwise mail that waits longer arrives without a valid one."},
+
     {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
      "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
     {"route.next_hop", Text{ROUTE(next_hop), check_next_hop}, true, nullptr,
@@ -328,6 +346,7 @@ constexpr Section kSections[] = {
     {"sendmail", false, one, nothing, "How much local users may send by sendmail."},
     {"local", false, one, nothing, "Mail that is delivered on this machine."},
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
+    {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},

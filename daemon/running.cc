@@ -66,6 +66,7 @@ StartProblems Running::prepare() {
     open_queue(problems);
     open_addresses(problems);
     look_at_credentials(problems);
+    read_signing_keys(problems);
   }
   if (problems.lines.empty()) {
     make_lanes();
@@ -229,6 +230,7 @@ void Running::make_lanes() {
 void Running::make_parts(StartProblems& problems) {
   const auto& config = *loaded_.config;
   tls_workers_.emplace(std::max(1U, std::thread::hardware_concurrency()), kTlsNiceness);
+  signers_.emplace(std::max(1U, std::thread::hardware_concurrency()));
   read_certificates(problems);
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
@@ -244,7 +246,8 @@ void Running::make_parts(StartProblems& problems) {
     return *lanes_[loop.number()]->resolver;
   };
   auth_->set_resolvers(resolver_of);
-  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_);
+  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_,
+                                  filters(config));
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -260,11 +263,11 @@ void Running::make_parts(StartProblems& problems) {
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
   auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_,
-                                   &*local_limits_);
+                                   &*local_limits_, signer_);
   if (!sending)
     return add(problems, sending.error());
   tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,
-                                          *queue_, config.spool);
+                                          *queue_, config.spool, signer_);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
@@ -312,12 +315,12 @@ void Running::open_doors(StartProblems& problems) {
     else
       add(problems, opened.error());
   };
-  take(submit_,
-       SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
-                          submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
-  take(drop_,
-       DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
-                        submit_settings(config, receiving_tables_.rewriter, &*local_limits_)));
+  take(submit_, SubmitServer::open(
+                    config.control.submit, loop, *pool_, *queue_, clock_, *log_,
+                    submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_)));
+  take(drop_, DropFolder::open(
+                  config.spool, loop, *pool_, *queue_, clock_, *log_,
+                  submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_)));
   DropPlace drop{config.spool, config.origin, config.accept.message_size, {}};
   if (drop_)
     drop.why = drop_->reasons();
@@ -399,6 +402,7 @@ int Running::serve() {
     const bool has_event = events_.wait(pause, event);
     if (!has_event && !reload_) {
       look_at_certificates();
+      look_at_signing_keys();
       heap_.look();
     }
     if (watchdog)

@@ -33,6 +33,7 @@
 #include "delivery/dispatcher.h"
 #include "delivery/local/local_directory.h"
 #include "dns/stub_resolver.h"
+#include "mailauth/signer.h"
 #include "queue/queue.h"
 #include "smtpd/auth/pam_helper.h"
 #include "smtpd/auth/service.h"
@@ -84,6 +85,7 @@ class Running {
   void open_queue(StartProblems& problems);
   void open_addresses(StartProblems& problems);
   void look_at_credentials(StartProblems& problems) const;
+  void read_signing_keys(StartProblems& problems);  // running_signing.cc
   void restrict_own_files();
   void restrict_own_calls(StartProblems& problems);
   void make_lanes();
@@ -111,6 +113,11 @@ class Running {
   Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
   void look_at_certificates();
   void log_certificates();
+  Result<std::shared_ptr<const mailauth::Signer>> changed_signing_keys(
+      const Config& config, const Origins& origins);  // running_signing.cc
+  void adopt_signing_keys(std::shared_ptr<const mailauth::Signer> signer, std::string stamp);
+  void look_at_signing_keys();
+  std::vector<std::shared_ptr<const smtpd::filter::Source>> filters(const Config& config);
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
@@ -139,6 +146,10 @@ class Running {
   SteadyTime next_tls_look_;
   std::string tls_stamp_;  // of the files that were read last
   smtpd::TlsOffer tls_offer_;
+  const std::shared_ptr<mailauth::LiveSigner> signer_ = std::make_shared<mailauth::LiveSigner>();
+  SteadyTime next_keys_look_;
+  std::string keys_stamp_;   // of the files that were read last
+  std::string fewer_stamp_;  // of files among which a domain's keys are missing
 
   std::unique_ptr<BackgroundLog> log_;
   std::unique_ptr<queue::Queue> queue_;
@@ -155,6 +166,7 @@ class Running {
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
   std::optional<LocalLimits> local_limits_;
   std::optional<BlockingPool> tls_workers_;  // for handshakes
+  std::optional<BlockingPool> signers_;      // for signatures
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
   std::optional<RunningInsight> insight_;

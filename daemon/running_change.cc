@@ -3,6 +3,7 @@
 #include "daemon/drop_file.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
+#include "daemon/signing_keys.h"
 
 #include <algorithm>
 #include <chrono>
@@ -132,15 +133,21 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
-  auto receiving = smtpd_settings(config, directory_, auth_, *tables, &*local_limits_);
+  auto receiving =
+      smtpd_settings(config, directory_, auth_, *tables, &*local_limits_, filters(config));
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
     return listeners.error();
-  if (auto sending = delivery_settings(config, {}, *book, directory_, &*outbound_, &*local_limits_);
+  if (auto sending =
+          delivery_settings(config, {}, *book, directory_, &*outbound_, &*local_limits_, signer_);
       !sending)
     return sending.error();
+  auto keys_stamp = signing_stamp(config.dkim);
+  auto keys = changed_signing_keys(config, origins);
+  if (!keys)
+    return keys.error();
   auto tls = tls_parts_->prepared(config);
   if (!tls)
     return tls.error();
@@ -149,7 +156,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_,
-                                         &*outbound_, &*local_limits_);
+                                         &*outbound_, &*local_limits_, signer_);
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
   receiving_tables_ = std::move(*tables);
@@ -157,6 +164,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   directory_->reconfigure(book_, config.local.mailbox);
   auth_->adopt(std::move(*logins));
   local_limits_->set_rules(*std::move(limits));
+  adopt_signing_keys(*std::move(keys), std::move(keys_stamp));
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
   auto keeping = queue_settings(config);
@@ -167,11 +175,11 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
-  lanes_.front()->loop.post(
-      [this, settings = submit_settings(config, receiving_tables_.rewriter, &*local_limits_)] {
-        submit_->reconfigure(settings);
-        drop_->reconfigure(settings);
-      });
+  lanes_.front()->loop.post([this, settings = submit_settings(config, receiving_tables_.rewriter,
+                                                              &*local_limits_, signer_)] {
+    submit_->reconfigure(settings);
+    drop_->reconfigure(settings);
+  });
   return {};
 }
 

@@ -166,8 +166,10 @@ dns::Settings resolver_settings(const DnsConfig& config) {
 }
 
 SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail::Rewriter> rewriter,
-                               LocalLimits* limits) {
+                               LocalLimits* limits,
+                               std::shared_ptr<const mailauth::LiveSigner> signer) {
   SubmitSettings settings;
+  settings.signer = std::move(signer);
   if (limits != nullptr)
     settings.admit = [limits](std::uint64_t uid, std::size_t recipients) {
       return limits->add(uid, recipients);
@@ -233,7 +235,8 @@ Result<LocalRules> local_rules(const Config& all) {
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables,
-    smtpd::LocalCounter* counter) {
+    smtpd::LocalCounter* counter,
+    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -259,6 +262,7 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   settings->relay_recipients = tables.relay_recipients;
   settings->rewriter = tables.rewriter;
   settings->directory = std::move(directory);
+  settings->filters = std::move(filters);
   if (config.auth.is_used())
     settings->auth = std::move(gate);
   settings->check_from = config.auth.from != 0;
@@ -280,11 +284,12 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
 Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::AddressBook> book, std::shared_ptr<const delivery::Users> users,
-    Outbound* outbound, LocalLimits* limits) {
+    Outbound* outbound, LocalLimits* limits, std::shared_ptr<const mailauth::LiveSigner> signer) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
   auto settings = std::make_shared<delivery::Settings>();
+  settings->signer = std::move(signer);
   settings->hostname = config.hostname;
   for (const auto& text : listening)
     if (auto address = own_address(text))

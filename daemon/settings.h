@@ -29,13 +29,15 @@ queue::Settings queue_settings(const Config& config);
 dns::Settings resolver_settings(const DnsConfig& config);
 SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mail::Rewriter> rewriter = nullptr,
-                               LocalLimits* limits = nullptr);
+                               LocalLimits* limits = nullptr,
+                               std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
 // Looks users up: blocks.
 Result<LocalRules> local_rules(const Config& config);
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {},
-    smtpd::LocalCounter* counter = nullptr);
+    smtpd::LocalCounter* counter = nullptr,
+    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {});
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.
@@ -46,7 +48,7 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::AddressBook> book = nullptr,
     std::shared_ptr<const delivery::Users> users = nullptr, Outbound* outbound = nullptr,
-    LocalLimits* limits = nullptr);
+    LocalLimits* limits = nullptr, std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

@@ -55,6 +55,44 @@ SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& 
       id_(id) {
   header_.author = author_of(header_.author, uid_, settings.origin);
   content_.set_rewriter(rewriter_);
+  begin_signing(settings);
+}
+
+void SubmissionBuilder::begin_signing(const SubmitSettings& settings) {
+  if (settings.signer)
+    signer_ = settings.signer->now_for(mailauth::SigningRole::sendmail);
+  if (signer_)
+    hasher_ = std::make_unique<mailauth::MessageHasher>(
+        mailauth::MessageHasher::Wishes{.body = signer_->body_form()});
+}
+
+// What came to bytes_ since.
+void SubmissionBuilder::hash_fresh() {
+  if (hasher_)
+    hasher_->feed(std::string_view(bytes_).substr(hashed_));
+  hashed_ = bytes_.size();
+}
+
+// Whose From has no key of ours needs no place on the pool.
+void SubmissionBuilder::finish_signing(const mail::Content& content) {
+  if (!hasher_)
+    return;
+  hasher_->finish();
+  if (!hasher_->header().too_large())
+    signed_header_ = content.trace + std::string(hasher_->header_section());
+  if (!signer_->has_key_for(signed_header_))
+    signer_.reset();
+}
+
+Result<void> SubmissionBuilder::sign(queue::Submission& submission, Log& log) const {
+  const auto& message = *submission.message;
+  auto about = signer_->sign(signed_header_, hasher_->body_digest(), message.received);
+  if (!about)
+    return about.error().during("sign the message");
+  mailauth::log_signing(log, message.id, *about);
+  if (!about->fields.empty())
+    submission.message = mailauth::with_fields_on_top(message, about->fields);
+  return {};
 }
 
 std::function<Result<SubmissionBuilder::Rewritten>()> SubmissionBuilder::envelope_question() const {
@@ -72,16 +110,19 @@ Result<void> SubmissionBuilder::move_to_file() {
   }
   auto appended = file_.append(bytes_);
   bytes_.clear();
+  hashed_ = 0;
   return appended;
 }
 
 Result<void> SubmissionBuilder::spill() {
+  hash_fresh();
   if (bytes_.size() > kInMemory)
     return move_to_file();
   return {};
 }
 
 Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
+  hash_fresh();
   is_about_tables_ = true;
   if (content_.trouble())
     return content_.trouble()->during("rewrite the header");
@@ -107,6 +148,7 @@ Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
     message->envelope.tls = mail::TlsWish::optional;
   auto& content = message->content;
   content.trace = local_trace(trace, content_.header());
+  finish_signing(content);
   content.size = facts.size;
   content.has_8bit = facts.has_8bit;
   content.has_8bit_header = facts.has_8bit_header || !is_ascii(content.trace);

@@ -4,6 +4,8 @@
 #include "daemon/submit_content.h"
 #include "daemon/submit_protocol.h"
 #include "daemon/submit_server.h"
+#include "mailauth/message_hasher.h"
+#include "mailauth/signer.h"
 #include "queue/queue.h"
 
 #include <functional>
@@ -25,6 +27,11 @@ class SubmissionBuilder {
   Result<void> spill();
   void end() { content_.finish(bytes_); }
   Result<queue::Submission> finish(TimePoint now);
+  // Whether sign() has anything to do, once finish() has succeeded.
+  bool is_to_be_signed() const { return signer_ != nullptr; }
+  // On top of what finish() gave. Slow: on the pool. What cannot be signed for its own sake passes
+  // as it is, and the log says so; an error is about our keys: not now.
+  Result<void> sign(queue::Submission& submission, Log& log) const;
   // That it failed because of a table of ours: mended, the same message is taken.
   bool is_about_tables() const { return is_about_tables_; }
   mail::MessageId id() const { return id_; }
@@ -45,6 +52,9 @@ class SubmissionBuilder {
 
  private:
   Result<void> move_to_file();
+  void begin_signing(const SubmitSettings& settings);
+  void hash_fresh();
+  void finish_signing(const mail::Content& content);
 
   queue::Queue& queue_;
   std::string hostname_;
@@ -55,9 +65,13 @@ class SubmissionBuilder {
   mail::MessageId id_;
   SubmitContent content_;
   std::string bytes_;
+  std::size_t hashed_ = 0;  // of bytes_
   queue::BodyFile file_;
   std::optional<Result<Rewritten>> rewritten_;
   bool is_about_tables_ = false;
+  std::shared_ptr<const mailauth::Signer> signer_;  // null: not signed
+  std::unique_ptr<mailauth::MessageHasher> hasher_;
+  std::string signed_header_;
 };
 
 // What the submitter is told when the queue takes nothing; nullopt: it does. No answer at all (no

@@ -215,6 +215,14 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder, uid_t 
                   .add("error", submission.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
+  if (builder.is_to_be_signed()) {
+    const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
+    if (const auto done = co_await pool.run<Result<void>>(loop, job); !done) {
+      log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
+                    .add("error", done.error().describe()));
+      co_return refusal(EX_TEMPFAIL, "the message could not be signed; try again later");
+    }
+  }
   const auto message = submission->message;
   auto accepted = co_await queue.accept(loop, std::move(*submission));
   if (!accepted && accepted.error().code() == Errc::stopped)

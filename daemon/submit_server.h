@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/result.h"
 #include "mail/rewrite.h"
+#include "mailauth/signer.h"
 
 #include <cstdint>
 #include <functional>
@@ -32,8 +33,9 @@ struct SubmitAnswer;
 
 struct SubmitSettings {
   std::string hostname;
-  std::string origin;                              // the domain of addresses without one
-  std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay as they are
+  std::string origin;                                  // the domain of addresses without one
+  std::shared_ptr<const mail::Rewriter> rewriter;      // null: addresses stay as they are
+  std::shared_ptr<const mailauth::LiveSigner> signer;  // null: nothing is signed
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
   std::string double_bounce;  // who hears of what can be returned to nobody; empty: nobody

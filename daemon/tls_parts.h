@@ -7,6 +7,7 @@
 #include "delivery/sts/mta_sts.h"
 #include "delivery/tls_history.h"
 #include "delivery/tlsrpt/reporter.h"
+#include "mailauth/signer.h"
 #include "queue/queue.h"
 
 #include <functional>
@@ -20,7 +21,8 @@ class TlsParts {
  public:
   // All references outlive this, and what it posted to the loop.
   TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock, Log& log,
-           BlockingPool& pool, queue::Queue& queue, const std::string& spool);
+           BlockingPool& pool, queue::Queue& queue, const std::string& spool,
+           const std::shared_ptr<const mailauth::LiveSigner>& signer);
 
   // The error is about roots that cannot be read; then nothing has changed.
   Result<void> configure(const Config& config);                  // before the loop runs

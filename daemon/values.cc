@@ -281,6 +281,40 @@ std::string check_local_name(std::string_view text) {
   return wrong(text, "is no name of a user", "the part before the @ is allowed");
 }
 
+std::string check_signing_key(std::string_view text) {
+  const auto parts = split(text, ':');
+  if (parts.size() == 3 && is_domain(parts[0]) && is_name(parts[1], false) && is_path(parts[2]))
+    return {};
+  return wrong(text, "names no key",
+               "\"domain:selector:/path\" as in \"example.org:s1:/etc/postrider/s1.pem\" is "
+               "allowed");
+}
+
+std::string check_signing_role(std::string_view text) {
+  for (const char* known : {"submission", "sendmail", "relay_from", "notices"})
+    if (text == known)
+      return {};
+  return wrong(text, "is no kind of mail",
+               "submission, sendmail, relay_from or notices is allowed");
+}
+
+// What others on the way add, change or take away must not be signed (RFC 6376 §5.4.1, RFC 8601
+// §5).
+std::string check_signed_field(std::string_view text) {
+  for (const char* changing :
+       {"Return-Path", "Received", "Authentication-Results", "DKIM-Signature", "ARC-Seal",
+        "ARC-Message-Signature", "ARC-Authentication-Results", "Bcc"})
+    if (equals_ignoring_case(text, changing))
+      return wrong(text, "is changed on the way", "a field that stays as it is is allowed");
+  const bool is_field =
+      !text.empty() && text.size() <= 100 && std::all_of(text.begin(), text.end(), [](char c) {
+        return c > ' ' && c < 0x7f && c != ':' && c != ';';
+      });
+  return is_field ? std::string()
+                  : wrong(text, "is no name of a header field",
+                          "a name such as \"Subject\", without a colon, is allowed");
+}
+
 std::string check_next_hop(std::string_view text) {
   if (delivery::parse_next_hop(text))
     return {};

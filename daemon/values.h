@@ -36,6 +36,9 @@ std::string check_table(std::string_view text);           // "text:/path", "inli
 std::string check_aliases(std::string_view text);         // the same, or empty
 std::string check_separator(std::string_view text);       // at most four of "+-_=.#", or empty
 std::string check_file_name(std::string_view text);       // without slash, or empty
+std::string check_signing_key(std::string_view text);     // "example.org:selector:/path"
+std::string check_signing_role(std::string_view text);    // "submission", "sendmail", ...
+std::string check_signed_field(std::string_view text);    // the name of a header field
 std::string check_local_name(std::string_view text);      // of a user, in an address
 std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
 std::string check_contact(std::string_view text);           // "a@b", or empty

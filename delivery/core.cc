@@ -332,7 +332,7 @@ void Core::record_part(std::uint64_t handle, InHand& in_hand) {
   part.untried = std::exchange(in_hand.record.untried, {});
   part.notices = std::exchange(in_hand.record.notices, {});
   const auto& bytes = in_hand.lease.message->content.bytes;
-  if (!bytes && needs_notice(in_hand.lease, part)) {
+  if (makes_slow_notice(in_hand.lease, part)) {
     ++in_hand.open;  // so that its last record comes behind this one
     home().spawn(record_part_with_notice(shared_from_this(), handle, std::move(part)), log_,
                  "notice");
@@ -346,9 +346,7 @@ void Core::record_part(std::uint64_t handle, InHand& in_hand) {
 Task<void> Core::record_part_with_notice(std::shared_ptr<Core> self, std::uint64_t handle,
                                          queue::Record part) {
   auto& in_hand = *in_hand_.at(handle);
-  const auto original = co_await read_original(in_hand.lease.message);
-  const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
-  add_notices(in_hand.lease, original, part, context);
+  co_await make_notices(in_hand.lease, part);
   push(std::move(part));
   --in_hand.open;
   close_if_done(handle);
@@ -406,9 +404,7 @@ void Core::close_if_done(std::uint64_t handle) {
     return;
   auto done = std::move(found->second);
   in_hand_.erase(found);
-  const bool asks_for_file =
-      !done->lease.message->content.bytes && needs_notice(done->lease, done->record);
-  if (asks_for_file) {
+  if (makes_slow_notice(done->lease, done->record)) {
     ++closing_;
     home().spawn(close_with_notice(shared_from_this(), std::move(done)), log_, "notice");
     return;
@@ -419,9 +415,36 @@ void Core::close_if_done(std::uint64_t handle) {
 }
 
 Task<void> Core::close_with_notice(std::shared_ptr<Core> self, std::unique_ptr<InHand> in_hand) {
-  const auto original = co_await read_original(in_hand->lease.message);
+  co_await make_notices(in_hand->lease, in_hand->record);
   --closing_;
-  finish(std::move(in_hand), original);
+  push(std::move(in_hand->record));
+}
+
+// Of a large original, or one that will be signed: the pool has time for that.
+bool Core::makes_slow_notice(const queue::Lease& lease, const queue::Record& record) const {
+  const auto& signer = settings_->signer;
+  const bool is_slow =
+      !lease.message->content.bytes || (signer && signer->now_for(mailauth::SigningRole::notices));
+  return is_slow && needs_notice(lease, record);
+}
+
+Task<void> Core::make_notices(const queue::Lease& lease, queue::Record& record) {
+  const auto bytes = lease.message->content.bytes;
+  std::string beginning;
+  if (!bytes)
+    beginning = co_await read_original(lease.message);
+  const NoticeContext context{*settings_, *custody_, log_, random_, clock_.now()};
+  add_notices(lease, bytes ? std::string_view(*bytes) : std::string_view(beginning), record,
+              context);
+  const auto signer = settings_->signer;
+  if (!signer || record.notices.empty())
+    co_return;
+  const std::function<bool()> sign = [&record, signer, &log = log_, now = context.now] {
+    for (auto& notice : record.notices)
+      mailauth::sign_own(*signer, notice.message, log, now);
+    return true;
+  };
+  (void)co_await pool_->run<bool>(home(), sign);
 }
 
 // The beginning of a large original is read on the pool.

@@ -84,6 +84,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Task<std::string> read_original(std::shared_ptr<const mail::Message> message);
   void record_soon(std::uint64_t handle, InHand& in_hand);
   void record_known();
+  bool makes_slow_notice(const queue::Lease& lease, const queue::Record& record) const;
+  Task<void> make_notices(const queue::Lease& lease, queue::Record& record);
   void record_part(std::uint64_t handle, InHand& in_hand);
   Task<void> record_part_with_notice(std::shared_ptr<Core> self, std::uint64_t handle,
                                      queue::Record part);

@@ -7,6 +7,7 @@
 #include "delivery/local/target.h"
 #include "delivery/route.h"
 #include "dns/resolver.h"
+#include "mailauth/signer.h"
 #include "queue/schedule.h"
 
 #include <boost/asio/ip/address.hpp>
@@ -69,8 +70,9 @@ struct Settings {
   CountForward count_forward;  // may be empty
   // The addresses of this machine. Null: every local recipient is the user of that name.
   std::shared_ptr<const AddressBook> book;
-  std::shared_ptr<const Users> users;  // set if book is
-  std::string double_bounce;           // address; empty: logged and dropped
+  std::shared_ptr<const Users> users;                  // set if book is
+  std::string double_bounce;                           // address; empty: logged and dropped
+  std::shared_ptr<const mailauth::LiveSigner> signer;  // of notices; null: not signed
   Timeouts timeouts;
   // For handshakes where any TLS is better than none, and where it must be good. Null: no TLS.
   std::shared_ptr<const TlsContext> tls_lenient;

@@ -7,7 +7,7 @@ import json
 import smtplib
 import ssl
 
-from support_py import scenario, wait
+from support_py import scenario, signatures, wait
 from support_py.daemon import USER
 from support_py.policy_host import Authority, Https, MailHost
 
@@ -118,9 +118,11 @@ class Sts(Setting):
     def test_E13_testing_delivers_and_reports(self):
         self.https.pages["mta-sts.dest.example"] = policy("testing")
         self.mail.context = self.wrong
+        peers, keys = signatures.Peers(self.own_folder("peers")), self.own_folder("keys")
+        peers.new_key(keys, "us.example", "r1")
         self.start(zone(extra='_smtp._tls TXT "v=TLSRPTv1; rua=mailto:tls@dest.example,'
                               f'https://report.dest.example:{self.https.port}/v1"\n'
-                              "report A 127.0.0.1"))
+                              "report A 127.0.0.1"), dkim={"folder": str(keys)})
         self.send()
         self.mail.wait_for(1)
         self.server.wait_until_empty()
@@ -131,6 +133,7 @@ class Sts(Setting):
         self.assertIn("<tls@us.example>", sender)
         self.assertIn("<tls@dest.example>", recipients[0])
         self.check_mail(email.message_from_bytes(content))
+        peers.check(self, content, "us.example/r1")  # RFC 8460 §3
         (host, path, kind, body), = self.https.posted
         self.assertEqual((host, path, kind), ("report.dest.example", "/v1", "application/tlsrpt+gzip"))
         self.check_report(json.loads(gzip.decompress(body)))

@@ -214,6 +214,15 @@ command_users = ["mail", "list"]
 expansion_recipients = 99
 expansion_steps = 5
 
+[dkim]
+folder = "/etc/postrider/dkim"
+keys = ["example.org:s1:/etc/postrider/s1.pem"]
+sign = ["sendmail", "notices"]
+canonicalization = "relaxed/simple"
+signed_fields = ["List-Id"]
+oversigned_fields = ["From", "Subject"]
+valid_for = "7d"
+
 [rewrite]
 sender = "text:/etc/canonical"
 recipient = "text:/etc/canonical"
