@@ -138,6 +138,13 @@ void add_dkim_commands(CLI::App& app, Typed& typed) {
   auto* record = dkim->add_subcommand("record", "Print the records of the keys of a domain");
   record->callback(
       [&] { typed.run = [&] { return print_dkim_records({typed.config}, typed.dkim); }; });
+  auto* check = dkim->add_subcommand("check", "Compare the records in the DNS with the keys");
+  check->add_option("DOMAIN", typed.dkim.domain, "Of this domain alone");
+  check->callback([&] {
+    typed.run = [&] {
+      return report(daemon::check_dkim_records({typed.config}, typed.dkim.domain));
+    };
+  });
   for (auto* command : {fresh, record}) {
     command->add_option("DOMAIN", typed.dkim.domain, "The domain that signs")->required();
     command->add_option("--selector", typed.dkim.selector, "The key's name in the DNS");

@@ -29,6 +29,12 @@ Report check(const Options& options);
 // `postrider config`: the effective configuration, each value with its origin.
 Report print_config(const Options& options);
 
+// `postrider dkim check`: one line for each key that signs, of this domain or of all if it is
+// empty, with what is wrong with its record in the DNS. 0: nothing; 65: a record is missing, or
+// another one; 75: the DNS gave no answer; 66: no key; 78: a wrong configuration or key. Asks the
+// DNS.
+Report check_dkim_records(const Options& options, const std::string& domain);
+
 // `newaliases`: checks every table of aliases, and writes anew those that are compiled (cdb:). One
 // line a table. 0; 65 for a wrong line, 66 for a file that cannot be read, 73 for one that cannot
 // be written, 78 for a wrong configuration.

@@ -10,7 +10,7 @@ set(compiled_alone
   daemon/submit_protocol.cc daemon/table_reader.cc daemon/values.cc
   delivery/core.cc delivery/local/command_exit.cc delivery/local/expander.cc delivery/local/local_content.cc
   delivery/local/local_file.cc delivery/tlsrpt/tally.cc
-  daemon/running_signing.cc daemon/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
+  daemon/dkim_check.cc daemon/running_signing.cc daemon/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
   cli/sendmail.cc delivery/tlsrpt/reporter.cc queue/page_file.cc
   dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/custody_record.cc
   smtpd/auth/introspection.cc smtpd/auth/pam_helper.cc

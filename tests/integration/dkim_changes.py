@@ -1,6 +1,8 @@
 #!/usr/bin/python3
-"""Keys for signing that change while the daemon runs, and what `check` says of bad ones."""
+"""Keys for signing that change while the daemon runs, what `check` says of bad ones, and `dkim check`
+of their records."""
 import os
+import shutil
 import threading
 
 from support_py import scenario, wait
@@ -156,6 +158,61 @@ class Checking(Signing):
         self.assertEqual(server.process.wait(wait.DEADLINE), 78)
         server.process = None
         self.assertIn("is open to others", server.stderr())
+
+
+class Records(Signing):
+    """`postrider dkim check` beside a real name server."""
+    domains = ("us.example",)
+
+    @staticmethod
+    def line(selector, text):
+        strings = " ".join(f'"{text[at:at + 250]}"' for at in range(0, len(text), 250))
+        return f"{selector}._domainkey TXT {strings}\n"
+
+    def check(self, code, *arguments):
+        done = self.server.tool("postrider", "dkim", "check", *arguments, check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def test_what_is_compared(self):
+        rsa = self.peers.records["r1._domainkey.us.example"]
+        ed25519 = self.peers.records["e1._domainkey.us.example"]
+        self.peers.new_key(self.own_folder("other"), "us.example", "x", "--ed25519")
+        other = self.peers.records["x._domainkey.us.example"]
+        good = self.line("r1", rsa)
+        knot = self.knot(us_example=good + self.line("e1", ed25519))
+        self.server = self.signing(start=False, dns={"servers": [knot.server]})
+        ok = "e1._domainkey.us.example: ok\nr1._domainkey.us.example: ok\n"
+        self.assertEqual(self.check(0), ok)
+        self.assertEqual(self.check(0, "US.example"), ok)
+        self.assertIn("no key of far.example", self.check(66, "far.example"))
+        for text, code, words in (
+                ("", 65, "there is no record"),
+                (self.line("e1", other), 65, "holds another key"),
+                (self.line("e1", rsa), 65, "holds another key"),
+                (self.line("e1", "v=DKIM1; k=ed25519; p="), 65, "is revoked"),
+                (self.line("e1", ed25519 + "; t=y"), 0, "this is a test"),
+                (self.line("e1", ed25519 + "; t=s"), 0, "ok"),
+                (self.line("e1", ed25519 + "; h=sha1"), 65, "does not allow"),
+                (self.line("e1", ed25519 + "; s=tlsrpt"), 65, "does not allow"),
+                (self.line("e1", "v=spf1 -all"), 65, "is of no use"),
+                (self.line("e1", ed25519) + self.line("e1", other), 65, "there are 2 records")):
+            with self.subTest(words):
+                knot.change(us_example=good + text)
+                lines = self.check(code).splitlines()
+                self.assertIn(words, lines[0])
+                self.assertEqual(lines[1], "r1._domainkey.us.example: ok")
+        knot.change(us_example=None)
+        self.assertIn("the DNS gives no answer", self.check(75))
+        (self.keys / "us.example" / "e1.pem").write_text("rubbish")
+        self.assertIn("is of no use", self.check(78))
+
+    def test_without_dkim_in_the_configuration(self):
+        knot = self.knot(us_example=self.line("r1", self.peers.records["r1._domainkey.us.example"]))
+        self.server = self.daemon(start=False, dns={"servers": [knot.server]})
+        self.assertIn("cannot be read", self.check(78))
+        shutil.copytree(self.keys, self.server.folder / "dkim")
+        self.assertIn("e1._domainkey.us.example: there is no record", self.check(65))
 
 
 if __name__ == "__main__":
