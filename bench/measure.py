@@ -83,6 +83,7 @@ class Bench:
         port = mtas.free_port()
         mta = self.mta(name, port)
         mta.tls = row.tls
+        mta.signed = row.signed
         mta.start()
         try:
             messages = row.least()
@@ -120,6 +121,8 @@ class Bench:
             for row in rows:
                 for name in names:
                     if name not in ("postfix", "postrider") and not row.others:
+                        continue
+                    if row.signed and name != "postrider":
                         continue
                     figures = self.measure(name, row)
                     results[row.name].setdefault(name, []).append(figures)

@@ -23,6 +23,7 @@ class Postrider(Mta):
         if self.tls:
             pem, key = self.certificate()
             tls = f'[tls]\ncertificate = "{pem}"\nkey = "{key}"\n'
+        signing = f'[dkim]\nfolder = "{self.keys()}"\n' if self.signed else ""
         dead = ""
         if self.dead_port:
             dead = (f'[[route]]\ndomain = ".dead.example"\n'
@@ -34,7 +35,7 @@ user = ""
 address = "127.0.0.1:{self.port}"
 role = "mx"
 tls = "{"starttls" if self.tls else "off"}"
-{tls}[accept]
+{tls}{signing}[accept]
 relay_from = ["127.0.0.0/8"]
 {dead}[[route]]
 domain = "*"
@@ -49,6 +50,14 @@ socket = "{self.folder}/control"
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen([self.binary, "run", "-c", str(config)], stderr=self.log)
         wait_for_greeting(self.port)
+
+    def keys(self):
+        """An RSA key of 2048 bits and one of Ed25519, for the generator's sender."""
+        folder = self.folder / "dkim"
+        for name, kind in (("r", []), ("e", ["--ed25519"])):
+            subprocess.run([self.binary, "dkim", "new", "bench.example", "--selector", name, "--folder", str(folder),
+                            *kind], check=True, stdout=subprocess.DEVNULL)
+        return folder
 
     def tool(self, *arguments):
         return [self.binary, *arguments, "-c", str(self.folder / "postrider.toml")]

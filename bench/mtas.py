@@ -60,6 +60,7 @@ class Mta:
         self.bin = pathlib.Path(binaries)  # of Postrider
         self.hold_back = False  # accept mail, deliver none
         self.tls = False        # offer STARTTLS, and use it with the sink
+        self.signed = False     # with DKIM, RSA and Ed25519; Postrider alone
 
     @staticmethod
     def program():

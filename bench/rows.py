@@ -7,9 +7,10 @@ class Row:
     """One load. quick: also in a quick run; others: also for servers beside Postfix and Postrider."""
 
     def __init__(self, name, size=4 * KIB, sessions=50, a_message=False, recipients=1, domains=1,
-                 tls=False, quick=False, others=False):
+                 tls=False, signed=False, quick=False, others=False):
         self.name, self.size, self.sessions, self.a_message = name, size, sessions, a_message
         self.recipients, self.domains, self.tls = recipients, domains, tls
+        self.signed = signed  # with DKIM, by Postrider alone
         self.quick, self.others = quick, others
 
     def least(self):
@@ -43,4 +44,5 @@ ROWS = relay_rows() + [
     Row("100 recipients, 100 domains", sessions=10, recipients=100, domains=100),
     Row("4 KiB, 50 sessions, reused, STARTTLS", tls=True),
     Row("4 KiB, 50 sessions, one a message, STARTTLS", a_message=True, tls=True),
+    Row("4 KiB, 50 sessions, reused, DKIM", signed=True),
 ]
