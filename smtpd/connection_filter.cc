@@ -189,7 +189,7 @@ Task<bool> Connection::end_filters(IncomingBody& body, filter::Verdict& verdict,
   }
   filters.chain.abort();
   std::string().swap(filters.section);
-  if (reception_->clock().steady() - began > kNoWait && !has_given_up_)
+  if (has_given_up_ || reception_->clock().steady() - began > kNoWait)
     is_gone = is_gone || has_client_left();
   co_return !is_gone;
 }

@@ -210,6 +210,8 @@ std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake,
   const auto& facts = intake.facts();
   content.has_8bit = facts.has_8bit;
   content.has_8bit_header = facts.has_8bit_header && first_line != mail::HeaderLine::indented;
+  if (!is_ascii(on_top))
+    content.has_8bit = content.has_8bit_header = true;
   content.longest_line = facts.longest_line;
   content.ends_with_crlf = facts.ends_with_crlf;
   if (const auto& header = body.fresh_header()) {

@@ -333,7 +333,7 @@ std::vector<LogEvent> RecordingLog::wait_for(std::string_view name, std::size_t 
 }
 
 RunningServer::RunningServer(Settings settings, unsigned loops, smtpd::Custody* custody,
-                             smtpd::ListenerSettings listener) {
+                             smtpd::ListenerSettings listener, dns::Resolver* resolver) {
   std::vector<Loop*> pointers;
   for (unsigned i = 0; i < loops; ++i) {
     loops_.push_back(std::make_unique<Loop>(i));
@@ -342,6 +342,8 @@ RunningServer::RunningServer(Settings settings, unsigned loops, smtpd::Custody* 
   auto& keeper = custody != nullptr ? *custody : fake_;
   server_ = std::make_unique<smtpd::Server>(pointers, keeper, clock_, log_,
                                             std::make_shared<const Settings>(std::move(settings)));
+  if (resolver != nullptr)
+    server_->ask_questions_of(std::vector<dns::Resolver*>(loops, resolver));
   const auto listening = server_->listen({std::move(listener)});
   REQUIRE(listening);
   const auto address = server_->addresses().front();

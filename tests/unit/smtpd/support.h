@@ -16,6 +16,10 @@
 #include <thread>
 #include <vector>
 
+namespace postrider::dns {
+class Resolver;
+}
+
 namespace postrider::tests {
 
 using smtpd::Settings;
@@ -122,7 +126,8 @@ class RunningServer {
  public:
   explicit RunningServer(Settings settings = strict_settings(), unsigned loops = 1,
                          smtpd::Custody* custody = nullptr,
-                         smtpd::ListenerSettings listener = {"127.0.0.1:0"});
+                         smtpd::ListenerSettings listener = {"127.0.0.1:0"},
+                         dns::Resolver* resolver = nullptr);
   ~RunningServer();
   FakeCustody& custody() { return fake_; }
   RecordingLog& log() { return log_; }

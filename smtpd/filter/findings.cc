@@ -1,0 +1,52 @@
+// What was found out about a message, as results of RFC 8601.
+#include "mailauth/auth_results.h"
+#include "smtpd/filter/authentication.h"
+
+namespace postrider::smtpd::filter {
+
+using mailauth::MethodResult;
+
+namespace {
+
+MethodResult spf_result(const mailauth::SpfVerdict& verdict, const char* identity,
+                        std::string_view value) {
+  MethodResult result{"spf", std::string(to_string(verdict.result))};
+  result.reason = verdict.reason;
+  result.properties.push_back({"smtp", identity, std::string(value)});
+  return result;
+}
+
+MethodResult dmarc_result(const Findings& findings) {
+  if (!findings.dmarc)
+    return {"dmarc", "permerror", {}, findings.from_problem};
+  const auto& verdict = *findings.dmarc;
+  MethodResult result{"dmarc", std::string(to_string(verdict.result))};
+  result.reason = verdict.reason;
+  if (!findings.exception.empty())
+    result.reason = "exception for " + findings.exception;
+  result.properties.push_back({"header", "from", verdict.author_domain});
+  if (!verdict.policy_domain.empty())
+    result.properties.push_back({"policy", "dmarc", std::string(to_string(verdict.applied))});
+  return result;
+}
+
+}  // namespace
+
+std::vector<MethodResult> results_of(const Findings& findings, std::string_view helo,
+                                     std::string_view sender) {
+  std::vector<MethodResult> results;
+  if (findings.mail_from && !sender.empty())
+    results.push_back(spf_result(*findings.mail_from, "mailfrom", sender));
+  if (findings.helo)
+    results.push_back(spf_result(*findings.helo, "helo", helo));
+  if (findings.signatures)
+    for (auto& each : mailauth::dkim_results(*findings.signatures))
+      results.push_back(std::move(each));
+  if (findings.chain && findings.chain->result != mailauth::ChainResult::none)
+    results.push_back(mailauth::arc_result(*findings.chain));
+  if (findings.dmarc || !findings.from_problem.empty())
+    results.push_back(dmarc_result(findings));
+  return results;
+}
+
+}  // namespace postrider::smtpd::filter
