@@ -42,6 +42,15 @@ tables::Options access_options() {
   return options;
 }
 
+// One word, so that others may be added.
+tables::Options exception_options() {
+  tables::Options options;
+  options.check = [](std::string_view value) {
+    return value == "ok" ? std::string() : std::string("only ok may stand here");
+  };
+  return options;
+}
+
 using Trouble = std::shared_ptr<std::optional<Error>>;
 
 // Another user's table, which may not stop what the others say.
@@ -302,8 +311,12 @@ Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watc
   auto rewriter = open_rewriter(config, watcher, std::move(book));
   if (!rewriter)
     return rewriter.error();
+  auto exceptions = open_all(config.authentication.exceptions, "authentication.exceptions",
+                             exception_options(), &watcher);
+  if (!exceptions)
+    return exceptions.error();
   return ReceivingTables{*std::move(senders), *std::move(recipients), *std::move(relayed),
-                         *std::move(rewriter)};
+                         *std::move(rewriter), *std::move(exceptions)};
 }
 
 std::vector<TableProblem> check_tables(const Config& config) {
@@ -315,6 +328,8 @@ std::vector<TableProblem> check_tables(const Config& config) {
   check_all(config.accept.senders, "accept.senders", access_options(), problems);
   check_all(config.accept.recipient_map, "accept.recipient_map", access_options(), problems);
   check_all(config.accept.relay_recipients, "accept.relay_recipients", {}, problems);
+  check_all(config.authentication.exceptions, "authentication.exceptions", exception_options(),
+            problems);
   return problems;
 }
 

@@ -59,6 +59,17 @@ struct AcceptConfig {
   Duration timeout{std::chrono::minutes(5)};  // RFC 5321 §4.5.3.2.7
 };
 
+// Whether mail of strangers is from whom it says.
+struct AuthenticationConfig {
+  bool spf = false;
+  bool dkim = false;
+  bool arc = false;
+  std::uint64_t dmarc = 0;              // off, report, quarantine, reject
+  std::string authserv_id;              // empty: the host name
+  std::vector<std::string> exceptions;  // tables
+  Duration time_limit{std::chrono::seconds(20)};
+};
+
 // Logging in to listeners of the role submission.
 struct AuthConfig {
   std::vector<std::string> mechanisms;  // empty: all that the sources below can serve
@@ -212,6 +223,7 @@ struct Config {
   std::vector<ListenerConfig> listeners;
   TlsConfig tls;
   AcceptConfig accept;
+  AuthenticationConfig authentication;
   AuthConfig auth;
   SendmailConfig sendmail;
   LocalConfig local;

@@ -61,13 +61,15 @@ std::string site_text(const delivery::SiteStatus& site) {
 
 RunningInsight::RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server,
                                TlsParts& tls, const smtpd::auth::Service& auth,
-                               const LocalLimits& local_limits, std::string hostname,
-                               std::string config_file)
+                               const LocalLimits& local_limits,
+                               const smtpd::filter::AuthenticationCounters& checks,
+                               std::string hostname, std::string config_file)
     : dispatcher_(dispatcher),
       server_(server),
       tls_(tls),
       auth_(auth),
       local_limits_(local_limits),
+      checks_(checks),
       hostname_(std::move(hostname)),
       config_file_(std::move(config_file)) {}
 
@@ -185,6 +187,19 @@ boost::json::object RunningInsight::status() {
   out["messages_received"] = receiving.messages;
   out["rejected"] = receiving.rejected;
   out["turned_away"] = receiving.turned_away;
+  if (const auto checked = checks_.checked.load(); checked > 0) {
+    out["authentication_checked"] = checked;
+    out["authentication_spf_passed"] = checks_.spf_passed.load();
+    out["authentication_dkim_passed"] = checks_.dkim_passed.load();
+    out["authentication_dmarc_passed"] = checks_.dmarc_passed.load();
+    out["authentication_dmarc_failed"] = checks_.dmarc_failed.load();
+    out["authentication_dns_trouble"] = checks_.troubled.load();
+    out["authentication_excepted"] = checks_.excepted.load();
+    out["authentication_quarantined"] = checks_.quarantined.load();
+    out["authentication_refused"] = checks_.refused.load();
+    out["authentication_questions"] = receiving.asked;
+    out["authentication_questions_open"] = receiving.asking + receiving.waiting_to_ask;
+  }
   boost::json::array limited;
   auto at_limit = auth_.limited();
   for (auto& user : local_limits_.limited())

@@ -8,6 +8,7 @@
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
 #include "smtpd/auth/service.h"
+#include "smtpd/filter/authentication.h"
 #include "smtpd/server.h"
 
 #include <atomic>
@@ -24,7 +25,8 @@ class RunningInsight : public Insight {
   // All references outlive this.
   RunningInsight(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
                  const smtpd::auth::Service& auth, const LocalLimits& local_limits,
-                 std::string hostname, std::string config_file);
+                 const smtpd::filter::AuthenticationCounters& checks, std::string hostname,
+                 std::string config_file);
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
   boost::json::object status() override;
@@ -45,6 +47,7 @@ class RunningInsight : public Insight {
   TlsParts& tls_;
   const smtpd::auth::Service& auth_;
   const LocalLimits& local_limits_;
+  const smtpd::filter::AuthenticationCounters& checks_;
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};

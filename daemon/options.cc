@@ -26,6 +26,7 @@ constexpr const char* kProtocols[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
 constexpr const char* kFromChecks[] = {"off", "reject"};
 constexpr const char* kCanonicalizations[] = {"relaxed/relaxed", "relaxed/simple", "simple/relaxed",
                                               "simple/simple"};
+constexpr const char* kDmarc[] = {"off", "report", "quarantine", "reject"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -118,6 +119,21 @@ const Option kOptions[] = {
      "Refused commands after which a session is ended."},
     {"accept.timeout", Time{AT(accept.timeout), seconds(10), hours(1)}, false, nullptr,
      "How long a client may stay silent."},
+
+    {"authentication.spf", Flag{AT(authentication.spf)}, false, nullptr,
+     "Whether SPF is checked of mail from strangers: of what they say in EHLO, and of the sender."},
+    {"authentication.dkim", Flag{AT(authentication.dkim)}, false, nullptr,
+     "Whether its DKIM signatures are checked."},
+    {"authentication.arc", Flag{AT(authentication.arc)}, false, nullptr,
+     "Whether its ARC chain is checked, which tells what forwarders found."},
+    {"authentication.dmarc", CHOICE(kDmarc, authentication.dmarc), false, nullptr,
+     "Whether DMARC is checked, and SPF and DKIM for it, and what happens to mail that fails where its author's domain asks for it: nothing but a report in its header, a mark, or a refusal."},
+    {"authentication.authserv_id", Text{AT(authentication.authserv_id), check_host_name}, false, "the value of hostname",
+     "The name under which results are written; fields of strangers that bear it are removed."},
+    {"authentication.exceptions", TextList{AT(authentication.exceptions), check_table, true}, false, nullptr,
+     "Tables of whose mail DMARC only reports on: a client's address, an author's domain, .domain for those below it, or sealer:domain for a forwarder whose ARC results are believed; the value is ok."},
+    {"authentication.time_limit", Time{AT(authentication.time_limit), seconds(1), seconds(300)}, false, nullptr,
+     "How long a message waits for the DNS in all; what has no answer by then is no reason to refuse it."},
 
     {"auth.mechanisms", TextList{AT(auth.mechanisms), check_mechanism}, false, "all that the sources can serve",
      "The SASL mechanisms offered on listeners of the role submission."},
@@ -342,6 +358,7 @@ constexpr Section kSections[] = {
     {"listener", true, listeners, add_listener, "One for each address that takes mail; none is needed for mail from this machine alone."},
     {"tls", false, one, nothing, "The certificates of the listeners."},
     {"accept", false, one, nothing, "What is accepted, from whom and for whom."},
+    {"authentication", false, one, nothing, "Whether mail of strangers is from whom it says: SPF, DKIM, DMARC and ARC."},
     {"auth", false, one, nothing, "Who can log in to submit mail, and how much they may send."},
     {"sendmail", false, one, nothing, "How much local users may send by sendmail."},
     {"local", false, one, nothing, "Mail that is delivered on this machine."},

@@ -247,7 +247,7 @@ void Running::make_parts(StartProblems& problems) {
   };
   auth_->set_resolvers(resolver_of);
   auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_,
-                                  filters(config));
+                                  filters(config), &checks_);
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -258,6 +258,10 @@ void Running::make_parts(StartProblems& problems) {
   outbound_.emplace(
       Outbound::Parts{*loops.front(), own_resolver, clock_, *log_, parent_, config.spool});
   server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
+  std::vector<dns::Resolver*> resolvers;
+  for (const auto& lane : lanes_)
+    resolvers.push_back(lane->resolver.get());
+  server_->ask_questions_of(resolvers);
   if (auto offered = server_->offer_tls(tls_offer_); !offered)
     return add(problems, offered.error());
   if (auto listening = server_->listen(*listeners); !listening)
@@ -305,8 +309,8 @@ void Running::open_doors(StartProblems& problems) {
   server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
     return parent->bind(socket, address, size);
   });
-  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, config.hostname,
-                   loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_,
+                   config.hostname, loaded_.file);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   const auto take = [&](auto& member, auto opened) {

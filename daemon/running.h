@@ -38,6 +38,7 @@
 #include "smtpd/auth/pam_helper.h"
 #include "smtpd/auth/service.h"
 #include "smtpd/custody.h"
+#include "smtpd/filter/authentication.h"
 #include "smtpd/server.h"
 #include "tables/watcher.h"
 
@@ -159,6 +160,7 @@ class Running {
   ReceivingTables receiving_tables_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
+  smtpd::filter::AuthenticationCounters checks_;
   std::shared_ptr<smtpd::auth::PamHelper> pam_;
   std::shared_ptr<smtpd::auth::Service> auth_;
   std::unique_ptr<smtpd::Server> server_;

@@ -133,8 +133,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
-  auto receiving =
-      smtpd_settings(config, directory_, auth_, *tables, &*local_limits_, filters(config));
+  auto receiving = smtpd_settings(config, directory_, auth_, *tables, &*local_limits_,
+                                  filters(config), &checks_);
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);

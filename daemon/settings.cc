@@ -232,11 +232,37 @@ Result<LocalRules> local_rules(const Config& all) {
   return rules;
 }
 
+namespace {
+
+// Null: nothing is checked.
+std::shared_ptr<const smtpd::filter::Source> authentication(
+    const Config& config, const ReceivingTables& tables,
+    smtpd::filter::AuthenticationCounters& counters) {
+  using smtpd::filter::Authentication;
+  using smtpd::filter::AuthenticationSettings;
+  const auto& wanted = config.authentication;
+  AuthenticationSettings settings;
+  settings.spf = wanted.spf;
+  settings.dkim = wanted.dkim;
+  settings.arc = wanted.arc;
+  // The same values in the same order.
+  settings.dmarc = static_cast<AuthenticationSettings::Dmarc>(wanted.dmarc);
+  settings.authserv_id = wanted.authserv_id.empty() ? config.hostname : wanted.authserv_id;
+  settings.exceptions = tables.exceptions;
+  settings.time_limit = wanted.time_limit;
+  if (!settings.checks_anything())
+    return nullptr;
+  return std::make_shared<const Authentication>(std::move(settings), counters);
+}
+
+}  // namespace
+
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables,
     smtpd::LocalCounter* counter,
-    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters) {
+    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
+    smtpd::filter::AuthenticationCounters* checks) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -271,6 +297,9 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
           most.recipients_per_day >
       0)
     settings->local_counter = counter;
+  if (checks != nullptr)
+    if (auto filter = authentication(config, tables, *checks))
+      settings->filters.push_back(std::move(filter));
   settings->auth_in_clear = config.auth.clear;
   settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
   settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);

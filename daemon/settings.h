@@ -14,6 +14,7 @@
 #include "dns/stub_resolver.h"
 #include "queue/queue.h"
 #include "smtpd/auth/settings.h"
+#include "smtpd/filter/authentication.h"
 #include "smtpd/settings.h"
 
 #include <memory>
@@ -37,7 +38,8 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {},
     smtpd::LocalCounter* counter = nullptr,
-    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {});
+    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {},
+    smtpd::filter::AuthenticationCounters* checks = nullptr);
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::Settings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.

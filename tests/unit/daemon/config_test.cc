@@ -154,6 +154,15 @@ sessions_per_client = 6
 errors = 7
 timeout = "30s"
 
+[authentication]
+spf = true
+dkim = true
+arc = true
+dmarc = "quarantine"
+authserv_id = "example.org"
+exceptions = "text:/etc/exceptions"
+time_limit = "5s"
+
 [auth]
 mechanisms = ["PLAIN", "OAUTHBEARER"]
 users = "/etc/users"
@@ -296,6 +305,8 @@ core_dumps = true
   CHECK(c.accept.relay_to == std::vector<std::string>{"backup.example", ".below.example"});
   CHECK(c.accept.errors == 7);
   CHECK(c.accept.timeout == std::chrono::seconds(30));
+  CHECK(c.authentication.dmarc == 2);
+  CHECK(c.authentication.exceptions == std::vector<std::string>{"text:/etc/exceptions"});
   CHECK(c.local.domains.size() == 2);
   REQUIRE(c.routes.size() == 2);
   CHECK(c.routes[0].tls == RouteTls::off);
