@@ -28,6 +28,12 @@ std::string_view stripped(std::string_view text) {
   return text;
 }
 
+// What no queued recipient may hold (mail/envelope.h).
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
 // Takes one item after the other from a list.
 class ListParser {
  public:
@@ -186,10 +192,7 @@ class ListParser {
         return shown + " is no name; a comma is missing, or quotes";
       // Brackets make no name of what begins as a command, a file or an included list.
       const bool is_special = std::string_view("|/:").find(text.front()) != std::string_view::npos;
-      const bool has_control = std::any_of(text.begin(), text.end(), [](char c) {
-        return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-      });
-      if (is_special || has_control || text.size() > 254 || !is_utf8(text))
+      if (is_special || has_control(text) || text.size() > 254 || !is_utf8(text))
         return shown + " is no local name";
       items_.push_back({ListItem::Kind::address, mail::quoted_local_part(text), literal});
       return {};
@@ -204,6 +207,9 @@ class ListParser {
   std::string add_command(std::string text) {
     if (!rules_.commands)
       return "commands are not allowed here";
+    std::replace(text.begin(), text.end(), '\t', ' ');
+    if (has_control(text))
+      return "the command \"" + escaped(text, 60) + "\" has a control character";
     if (text.size() > kMostPath)
       return "the command is longer than " + std::to_string(kMostPath) + " octets";
     if (const auto arguments = split_command(text); !arguments)
@@ -214,7 +220,7 @@ class ListParser {
 
   std::string add_special(std::string text) {
     const auto shown = "\"" + escaped(text, 60) + "\"";
-    if (text.size() > kMostPath || text.find('\0') != text.npos)
+    if (text.size() > kMostPath || has_control(text))
       return shown + " is no path";
     if (starts_with_ignoring_case(text, kInclude)) {
       const auto path = stripped(std::string_view(text).substr(kInclude.size()));

@@ -26,7 +26,8 @@ using mail::Stage;
 using mail::Verdict;
 
 constexpr std::size_t kMostLooked = 20;
-constexpr std::size_t kMostMarks = 200;
+// Marks that the lists set aside of one expansion carry in all, of some 17 octets each.
+constexpr std::size_t kMostMarks = 50'000;
 constexpr std::size_t kMostSteps = 10'000;  // kept; the rest is followed, but not told
 
 Outcome local_end(Verdict verdict, mail::EnhancedCode status, std::string text) {
@@ -172,10 +173,14 @@ class Walk {
   // twice.
   void mark_the_others() {
     std::vector<std::uint64_t> marks(had_.begin(), had_.end());
-    for (const auto& to : out_.recipients)
-      if (to.leaf.kind != Leaf::Kind::include)
+    std::size_t lists = 0;
+    for (const auto& to : out_.recipients) {
+      if (to.leaf.kind == Leaf::Kind::include)
+        ++lists;
+      else
         marks.push_back(mark_of(key_of(to.leaf, to.address)));
-    if (marks.size() > kMostMarks)
+    }
+    if (marks.size() * lists > kMostMarks)
       marks.clear();
     for (auto& to : out_.recipients) {
       if (to.leaf.kind != Leaf::Kind::include)

@@ -1,5 +1,6 @@
 #include "delivery/local/local_delivery.h"
 
+#include "base/digest.h"
 #include "base/text.h"
 #include "delivery/local/account.h"
 #include "delivery/local/local_content.h"
@@ -19,7 +20,7 @@ using mail::Verdict;
 // The header section, as much of it as fits: enough to find our own field.
 constexpr std::size_t kMostHeader = 128U << 10U;
 constexpr std::size_t kMostDeliveries = 20;
-constexpr std::size_t kMostDeed = 4096;
+constexpr std::size_t kMostDeed = 4096;  // kept as it is; a longer one by its digest
 constexpr Duration kLockedAgain = std::chrono::seconds(15);
 
 Outcome no_user(const std::string& address) {
@@ -201,14 +202,13 @@ class LocalWay {
   }
 
   // Two addresses that stand for the same are expanded once.
-  std::string deed_of(const Expansion& expansion) const {
-    std::string deed = "expansion";
-    for (const auto& to : expansion.recipients) {
+  // Of two expansions the same only if all recipients are: what one address was expanded to may
+  // come in parts, when a list is set aside.
+  static std::string deed_of(const Expansion& expansion) {
+    std::string deed;
+    for (const auto& to : expansion.recipients)
       deed += " " + ascii_lower(to.address) + " " + encode(to.leaf) + " " + to.owner;
-      if (deed.size() > kMostDeed)
-        return "expansion of " + ascii_lower(address_);
-    }
-    return deed;
+    return "expansion" + (deed.size() > kMostDeed ? " " + encode_hex(sha256(deed)) : deed);
   }
 
   Outcome gone_onward(const Expansion& expansion) {

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """An alias includes a list that a user keeps: whatever becomes of that file, the others of the alias have
 their mail at once, and the list's own members have theirs once it can be used. Needs root."""
+import collections
 import os
 import shutil
 import threading
@@ -9,6 +10,7 @@ from support_py import daemon, scenario, wait
 from support_py.accounts import BOB, DAEMON, Machine
 
 CONTENT = b"Subject: x\r\n\r\nx\r\n"
+MANY = 300  # members whose addresses are more than is kept of an expansion as it is
 
 
 class Held(scenario.Scenario):
@@ -90,6 +92,38 @@ class Held(scenario.Scenario):
         finally:
             ends.set()
             toucher.join()
+
+    def test_long_lists_of_others_and_of_the_same(self):
+        """Each member of two long lists has one copy, whether the lists name the same people or not, and
+        though the daemon was stopped between the two."""
+        server = self.sink()
+        machine = daemon.Postrider(
+            self.own_folder("hub"), delivery={"retry": ["1s"]},
+            route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{server.port}"}])
+        self.using(machine)
+        first, second = machine.folder / "first", machine.folder / "second"
+        (machine.folder / "aliases").write_text(f"all: :include:{first}, :include:{second}\n")
+        for round_number, (theirs, is_stopped) in enumerate((("others", False), ("first", True))):
+            names = {who: [f"{who}{number}.{round_number}@dst.example" for number in range(MANY)]
+                     for who in ("first", "others")}
+            second.unlink(missing_ok=True)
+            first.write_text("\n".join(names["first"]) + "\n")
+            os.utime(first, (1, 1))
+            if not round_number:
+                machine.start()
+            self.assertEqual(machine.send("a@ext.example", "all@us.example", CONTENT).code, 250)
+            copies = lambda: collections.Counter(to for mail in server.messages for to, _ in mail.recipients)
+            wait.until(lambda: len(copies()) >= MANY * (round_number * 2 + 1), "copies for the first list")
+            if is_stopped:
+                machine.stop()
+                machine.start()
+            second.with_suffix(".new").write_text("\n".join(names[theirs]) + "\n")
+            os.utime(second.with_suffix(".new"), (1, 1))
+            second.with_suffix(".new").rename(second)
+            machine.wait_until_empty()
+            wanted = set(names["first"]) | set(names[theirs])
+            got = {to: number for to, number in copies().items() if f".{round_number}@" in to}
+            self.assertEqual((set(got), set(got.values())), (wanted, {1}))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #include "delivery/local/address_list.h"
 #include "delivery/local/expander.h"
 #include "delivery/local/settled_file.h"
+#include "mail/envelope.h"
 #include "tables/table.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -113,6 +114,13 @@ TEST_CASE("I03: a command is never for a shell, and nobody but an alias may name
                           "|/bin/a > /x", "|", "|/bin/a && b"}) {
     INFO(bad);
     CHECK(listed(bad).starts_with("error: the command "));
+  }
+  // What the queue would take for damage when it is read again.
+  CHECK(listed("\"|/bin/a\tb\"") == listed("\"|/bin/a b\""));
+  for (const char* bad :
+       {"\"|/bin/a\x01\"", "\"|/bin/a \x7f\"", "\"/var/mail/a\tb\"", "\":include:/a\x1f\""}) {
+    INFO(bad);
+    CHECK(listed(bad).starts_with("error: "));
   }
   ListRules none;
   none.commands = false;
@@ -361,23 +369,34 @@ TEST_CASE("a list that cannot be used holds up nobody but its own members",
 TEST_CASE("who has the mail already is remembered up to a bound", "[delivery][aliases]") {
   const TemporaryFolder folder;
   std::string members;
-  for (int i = 0; i < 200; ++i)
+  for (int i = 0; i < 1000; ++i)
     members += ", u" + std::to_string(i) + "@far.test";
-  const auto marks = [&](const std::string& all) {
-    const auto with = rules("{ all = :include:" + (folder / "none") + all + " }");
+  const auto marks = [&](int lists, const std::string& others) {
+    std::string all;
+    for (int i = 0; i < lists; ++i)
+      all += (i > 0 ? ", :include:" : ":include:") + (folder / "none") + std::to_string(i);
+    const auto with = rules("{ all = " + all + others + " }");
     const auto split = expand(AddressBook(with), SomeUsers(), "all@us.test");
     REQUIRE_FALSE(split.failure);
-    return decode_set_aside(split.recipients.back().leaf.text)->others.size();
+    const auto aside = decode_set_aside(split.recipients.back().leaf.text);
+    REQUIRE(aside.has_value());
+    return aside->others.size();
   };
-  CHECK(marks(", ann") == 1);
-  CHECK(marks(members) == 200);
-  CHECK(marks(members + ", ann") == 0);
+  CHECK(marks(1, members + ", ann") == 1001);
+  CHECK(marks(50, members) == 1000);
+  CHECK(marks(50, members + ", ann") == 0);
 }
 
 TEST_CASE("a list that was set aside survives the queue, and nothing else is one",
           "[delivery][aliases][attacks]") {
   for (const SetAside& aside :
-       {SetAside{0, {}, "/l"}, SetAside{4294967295U, {1, ~std::uint64_t{0}}, "/a b:c,d"}}) {
+       {SetAside{0, {}, "/l"}, SetAside{4294967295U, {1, ~std::uint64_t{0}}, "/a b:c,d"},
+        SetAside{4294967295U, std::vector<std::uint64_t>(50'000, ~std::uint64_t{0}),
+                 "/" + std::string(3899, 'p')}}) {
+    mail::Envelope envelope;
+    envelope.recipients.push_back(
+        {"a@b.test", "", {}, encode(Leaf{Leaf::Kind::include, {}, encode(aside)})});
+    CHECK(mail::decode_envelope(mail::encode(envelope)).has_value());
     const auto again = decode_set_aside(encode(aside));
     REQUIRE(again.has_value());
     CHECK((again->author == aside.author && again->others == aside.others &&
