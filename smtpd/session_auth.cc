@@ -142,32 +142,63 @@ namespace {
 
 using Places = std::vector<std::pair<std::size_t, std::size_t>>;
 
-// Nothing that a reader may take for one more address stands beside those at these places: an "@"
-// outside of quoted words, or words and comments without an end.
+// Each item of the list has one address, at one of these places, and nothing that a reader may take
+// for one more: an "@" outside of quoted words, words and comments without an end, an item of a
+// name alone, which readers complete, or a "\" outside of both, which not all readers take for one
+// letter.
 bool are_all_addresses(std::string_view value, const Places& places) {
   bool quoted = false;
   std::size_t depth = 0;  // of comments
+  std::size_t addresses = 0;
+  bool is_blank = true;  // of this item so far
   auto place = places.begin();
   for (std::size_t at = 0; at < value.size(); ++at) {
     if (place != places.end() && at == place->first) {
       at += (place++)->second - 1;
+      ++addresses;
       continue;
     }
     const char c = value[at];
-    if ((quoted || depth > 0) && c == '\\')
+    if (c == '\\') {
+      if (!quoted && depth == 0)
+        return false;
       ++at;
-    else if (c == '"' && depth == 0)
+    } else if (c == '"' && depth == 0) {
       quoted = !quoted;
-    else if (quoted)
+      is_blank = false;
+    } else if (quoted) {
       continue;
-    else if (c == '(')
+    } else if (c == '(') {
       ++depth;
-    else if (c == ')' && depth > 0)
-      --depth;
-    else if (c == '@')
+    } else if (depth > 0) {
+      depth -= c == ')' ? 1U : 0U;
+    } else if (c == '@') {
       return false;
+    } else if (c == ',' || c == ';') {
+      if (addresses != 1 && !(addresses == 0 && is_blank))
+        return false;
+      addresses = 0;
+      is_blank = true;
+    } else if (c == ':' && addresses == 0) {
+      is_blank = true;  // behind the name of a group
+    } else if (c != ' ' && c != '\t' && c != '\r' && c != '\n') {
+      is_blank = false;
+    }
   }
-  return !quoted && depth == 0;
+  return !quoted && depth == 0 && (addresses == 1 || (addresses == 0 && is_blank));
+}
+
+// Readers see the fields that we see: no line ends at a CR alone, and names are of printable ASCII.
+bool has_plain_lines(std::string_view header_section) {
+  for (auto at = header_section.find('\r'); at != header_section.npos;
+       at = header_section.find('\r', at + 1))
+    if (at + 1 < header_section.size() && header_section[at + 1] != '\n')
+      return false;
+  return true;
+}
+
+bool is_plain_name(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
 }  // namespace
@@ -176,9 +207,13 @@ bool are_all_addresses(std::string_view value, const Places& places) {
 // reads the mail.
 bool Session::may_write_as(std::string_view header_section) const {
   const auto* asked = gate();
+  if (!has_plain_lines(header_section))
+    return false;
   mail::HeaderScanner scanner(header_section);
   mail::HeaderField field;
   while (scanner.next(field)) {
+    if (!is_plain_name(field.name))
+      return false;
     if (!equals_ignoring_case(field.name, "From") && !equals_ignoring_case(field.name, "Sender"))
       continue;
     const auto places = mail::address_places(field.value);

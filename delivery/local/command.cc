@@ -61,8 +61,10 @@ Result<void> feed(CommandProcess& process, Input& input) {
   const auto written = ::write(process.input(), rest->data(), rest->size());
   if (written > 0)
     input.taken(static_cast<std::size_t>(written));
-  else if (written < 0 && errno != EAGAIN && errno != EINTR)
+  else if (written < 0 && errno == EPIPE)
     process.close_input();
+  else if (written < 0 && errno != EAGAIN && errno != EINTR)
+    return system_error("write to the command");
   return {};
 }
 

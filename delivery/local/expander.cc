@@ -1,5 +1,6 @@
 #include "delivery/local/expander.h"
 
+#include "base/digest.h"
 #include "base/text.h"
 #include "delivery/local/address_list.h"
 #include "delivery/local/included_file.h"
@@ -36,11 +37,12 @@ Outcome local_end(Verdict verdict, mail::EnhancedCode status, std::string text) 
   return outcome;
 }
 
-// Of a recipient, for the queue: it must stay the same from version to version (FNV-1a).
+// Of a recipient, for the queue: it must stay the same from version to version, and whoever keeps a
+// list must not find an address that has another one's.
 std::uint64_t mark_of(std::string_view key) {
-  std::uint64_t mark = 14695981039346656037U;
-  for (const char byte : key)
-    mark = (mark ^ static_cast<unsigned char>(byte)) * 1099511628211U;
+  std::uint64_t mark = 0;
+  for (const char byte : sha256(key).substr(0, sizeof mark))
+    mark = (mark << 8U) | static_cast<unsigned char>(byte);
   return mark;
 }
 
@@ -483,10 +485,15 @@ class Walk {
     Context context;
   };
 
+  // What one author may not read another one may.
+  static std::string included_key(const std::string& path, const Context& context) {
+    return std::to_string(context.author) + ":" + path;
+  }
+
   void follow_include(const std::string& path, const std::string& from, const Context& context) {
     if (is_shallow_)
       return;  // there are no commands and files in there
-    if (!included_.insert(path).second)
+    if (!included_.insert(included_key(path, context)).second)
       return came_again();
     lists_.push_back({path, from, context});
   }
@@ -502,7 +509,7 @@ class Walk {
     if (!out_.failure)
       return;
     for (; lists_.size() > lists; lists_.pop_back())
-      included_.erase(lists_.back().path);
+      included_.erase(included_key(lists_.back().path, lists_.back().context));
     for (const auto& key : new_ends_)
       ends_.erase(key);
     for (const auto& key : new_seen_)
@@ -543,9 +550,11 @@ class Walk {
     auto items = parse_list_file(file->text, rules);
     for (const auto& problem : items.problems)
       out_.problems.push_back(escaped(path) + ":" + problem);
-    if (!items.problems.empty())
-      return fail(Verdict::retry, {4, 3, 5},
-                  "the list of " + escaped(origin_) + " holds an entry that cannot be used");
+    if (file->text.find('\0') != std::string::npos)
+      out_.problems.push_back(escaped(path) + ": is no text");
+    if (file->text.find('\0') != std::string::npos ||
+        (!items.problems.empty() && items.items.empty()))
+      return fail(Verdict::retry, {4, 3, 5}, "the list of " + escaped(origin_) + " cannot be used");
     for (const auto& one : items.items)
       follow_item(one.item, list.from, path + ":" + std::to_string(one.line), inner);
   }
@@ -561,7 +570,7 @@ class Walk {
   std::string forwarding_;   // the user whose .forward this is
   Expansion out_;
   std::unordered_set<std::string> seen_;      // addresses
-  std::unordered_set<std::string> included_;  // paths
+  std::unordered_set<std::string> included_;  // authors and paths
   bool came_again_ = false;
   std::unordered_set<std::string> ends_;
   std::deque<List> lists_;                        // not followed yet

@@ -63,7 +63,7 @@ class Held(scenario.Scenario):
         for number, (take, give) in enumerate((
                 (lambda: os.chmod(self.list, 0), lambda: os.chmod(self.list, 0o644)),
                 (self.list.unlink, lambda: self.write("bob\nann\n")),
-                (lambda: self.write("bob\n|/bin/id\n"), lambda: self.write("bob\n"))), 1):
+                (lambda: self.write("|/bin/id\n"), lambda: self.write("|/bin/id\nbob\n"))), 1):
             take()
             self.send()
             self.arrives("ann", number)

@@ -367,6 +367,12 @@ class PasswordFile(Submission):
                  (f"From: <{BERT}, {ANNA}", 550), (f'From: "{BERT}, {ANNA}', 550),
                  (f'From: (") {BERT}, ("), {ANNA}', 550), (f"From: all: {BERT} (x) x;, {ANNA}", 550),
                  (f"From: =?utf-8?q?{BERT}?= <{ANNA}>", 550), (f"From: \"a\\\"b\" <{ANNA}>", 250),
+                 (f"From: =?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQ==?=, {ANNA}", 550),
+                 (f"From: <=?utf-8?q?ceo=40bank.example?=>, {ANNA}", 550), (f"From: Ceo <ceo>, {ANNA}", 550),
+                 (f"From: ceo, {ANNA}", 550), (f"From: bank.example!ceo, {ANNA}", 550),
+                 (f"From: {ANNA}, ceo%bank.example", 550), (f"From: <ceo\uff20bank.example>, {ANNA}", 550),
+                 (f'From: x\\" <{BERT}>, " <{ANNA}>', 550), (f"From: all: {ANNA}, ;", 250),
+                 (f"From: , {ANNA} (Anna),", 250), (f"\ufeffFrom: {BERT}\r\nFrom: {ANNA}", 550),
                  (f"X: {'y' * 900}\r\n" * 90 + f"From: {BERT}", 550))
         for number, (header, code) in enumerate(cases):
             client = self.clear(server)

@@ -157,6 +157,29 @@ TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[
   CHECK(nth > 5);
 }
 
+TEST_CASE("a command that was not given the whole message has not delivered it",
+          "[delivery][local]") {
+  failure = GENERATE(EIO, ENOMEM, ENOSPC);
+  for (int nth = 0; nth < 6; ++nth) {
+    const TemporaryFolder folder;
+    const std::filesystem::path out = folder / "out";
+    LocalJob job;
+    job.target.kind = Target::Kind::command;
+    job.target.arguments = {"/bin/dd", "status=none", "of=" + out.string()};
+    job.envelope.id = "1";
+    job.envelope.sender = "a@ext.test";
+    job.envelope.hostname = "mx.us.test";
+    job.size = kBody.size();
+    calls_left = nth;
+    const auto outcome = perform_here(job, {std::make_shared<const std::string>(kBody), {}});
+    calls_left = -1;
+    INFO("call " << nth << ": " << outcome.text);
+    CHECK(outcome.verdict != mail::Verdict::bounce);
+    if (outcome.verdict == mail::Verdict::delivered)
+      CHECK(contents(out).size() > 300000);
+  }
+}
+
 TEST_CASE("what is taken back from a maildir does not count in its quota", "[delivery][local]") {
   failure = EIO;
   bool came_through = false;
