@@ -1,11 +1,11 @@
 # -DPOSTRIDER_UNITY=ON compiles eight source files at once: a third of the processor's time of a whole
-# build, but more for the change of one file. scripts/run and scripts/test use it; leave it off while
+# build, but more for the change of one file. scripts/run uses it in a new folder; leave it off while
 # working on the code.
 option(POSTRIDER_UNITY "Compile several source files at once" OFF)
 
 # These have names of their own file that another file of their folder has too.
 set(compiled_alone
-  base/digest.cc base/stream_tls.cc cli/passwd.cc daemon/submit_tables.cc mailauth/dkim_sign.cc mailauth/dns_list.cc
+  base/digest.cc base/stream_tls.cc cli/passwd.cc daemon/submit_tables.cc mailauth/dkim_sign.cc
   daemon/effective.cc daemon/notify.cc daemon/parent_child.cc daemon/parent_process.cc daemon/submit_content.cc
   daemon/submit_protocol.cc daemon/table_reader.cc daemon/values.cc
   delivery/core.cc delivery/local/command_exit.cc delivery/local/expander.cc delivery/local/local_content.cc
