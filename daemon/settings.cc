@@ -260,8 +260,7 @@ std::shared_ptr<const smtpd::filter::Source> authentication(
 Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables,
-    smtpd::LocalCounter* counter,
-    std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
+    smtpd::LocalCounter* counter, std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
     smtpd::filter::AuthenticationCounters* checks) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
