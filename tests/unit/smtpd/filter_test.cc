@@ -86,7 +86,7 @@ class PartFilter final : public smtpd::filter::Filter {
     part_.record->note(part_.name + " end");
     part_.record->bodies.push_back(part_.record->body);
     if (part_.holds_end)
-      co_await given_up_.wait();
+      co_await given_up_->wait();
     if (part_.edit_ending)
       part_.edit_ending(ending);
     const auto found = part_.verdicts.find("end");
@@ -94,7 +94,7 @@ class PartFilter final : public smtpd::filter::Filter {
   }
   void abort() override { part_.record->note(part_.name + " abort"); }
   void give_up() override {
-    loop_.post([this] { given_up_.set(); });
+    loop_.post([given_up = given_up_] { given_up->set(); });
   }
 
  private:
@@ -105,7 +105,8 @@ class PartFilter final : public smtpd::filter::Filter {
   }
   Part part_;
   Loop& loop_;
-  Signal given_up_;
+  const std::shared_ptr<Signal> given_up_ =
+      std::make_shared<Signal>();  // may be set after the session
 };
 
 class PartSource final : public smtpd::filter::Source {
