@@ -226,7 +226,11 @@ Result<FileDescriptor> open_drop_folder(const std::string& spool, const std::str
   const auto path = drop_folder_path(spool);
   if (::geteuid() != 0)
     return open_file(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-  auto folder = open_folder_as_root(path);
+  const auto above = open_folder_as_root(spool);
+  if (!above)
+    return above.error();
+  auto folder =
+      open_file_at(*above, path.substr(path.rfind('/') + 1), O_PATH | O_DIRECTORY | O_NOFOLLOW);
   if (!folder)
     return folder.error();
   struct stat about {};
