@@ -182,24 +182,27 @@ class OneForwarder(Forwarding):
 
 
 class Chains(Forwarding):
-    def test_two_forwarders_in_a_row(self):
+    def two_forwarders(self, alias):
+        """us.example and far.example, which forwards x@far.example to alias; all else goes to self.remote."""
         self.remote = self.sink()
         port = wait.free_port()
         first = self.forwarder(start=False)
-        first.write_config(route=[
-            {"domain": "far.example", "next_hop": f"smtp://127.0.0.1:{port}"},
-            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}])
+        rest = {"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}
+        first.write_config(route=[{"domain": "far.example", "next_hop": f"smtp://127.0.0.1:{port}"}, rest])
         first.start()
         second = self.using(daemon.Postrider(
             self.own_folder("second"), hostname="mx.far.example",
             listeners=[{"address": f"127.0.0.1:{port}"}],
             accept={"relay_from": ["192.0.2.1/32"]},
             local={"srs": True, "domains": ["far.example"]},
-            route=[{"domain": "us.example", "next_hop": f"smtp://127.0.0.1:{first.port}"},
-                   {"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}]))
+            route=[{"domain": "us.example", "next_hop": f"smtp://127.0.0.1:{first.port}"}, rest]))
         second.port = port
-        (second.folder / "aliases").write_text("x: y@last.example\n")
+        (second.folder / "aliases").write_text(f"x: {alias}\n")
         second.start()
+        return first, second
+
+    def test_two_forwarders_in_a_row(self):
+        first, second = self.two_forwarders("y@last.example")
         self.send(first, SENDER, "out@us.example")
         message, = self.remote.wait_for(1)
         self.assertRegex(message.sender, "^SRS1=....=us.example==....=..=a.example=ann@far.example$")
@@ -210,21 +213,7 @@ class Chains(Forwarding):
             server.wait_until_empty()
 
     def test_a_circle_of_two_forwarders_ends(self):
-        self.remote = self.sink()
-        port = wait.free_port()
-        first = self.forwarder(start=False)
-        first.write_config(route=[
-            {"domain": "far.example", "next_hop": f"smtp://127.0.0.1:{port}"},
-            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}])
-        first.start()
-        second = self.using(daemon.Postrider(
-            self.own_folder("second"), hostname="mx.far.example",
-            listeners=[{"address": f"127.0.0.1:{port}"}],
-            local={"srs": True, "domains": ["far.example"]},
-            route=[{"domain": "us.example", "next_hop": f"smtp://127.0.0.1:{first.port}"},
-                   {"domain": "*", "next_hop": f"smtp://127.0.0.1:{self.remote.port}"}]))
-        (second.folder / "aliases").write_text("x: out@us.example\n")
-        second.start()
+        first, second = self.two_forwarders("out@us.example")
         self.send(first, SENDER, "out@us.example")
         notice, = self.remote.wait_for(1)
         self.assertEqual((notice.sender, notice.addresses), ("", [SENDER]))

@@ -4,6 +4,7 @@
 #include "daemon/child_shares.h"
 #include "daemon/parent_process.h"
 #include "delivery/local/process_tree.h"
+#include "tests/unit/daemon/apart.h"
 
 #include <catch2/catch.hpp>
 
@@ -165,15 +166,6 @@ pid_t started(const std::function<void()>& work) {
   REQUIRE(::read(ready[0], &octet, 1) == 1);
   ::close(ready[0]);
   return pid;
-}
-
-int apart(const std::function<int()>& work) {
-  const pid_t child = ::fork();
-  if (child == 0)
-    ::_exit(work());
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
 // As the parent is: the daemon's user, with the right to become others.

@@ -6,6 +6,7 @@
 #include "daemon/submit_protocol.h"
 #include "queue/spool.h"
 #include "tests/unit/base/temporary_folder.h"
+#include "tests/unit/daemon/apart.h"
 
 #include <catch2/catch.hpp>
 
@@ -28,16 +29,6 @@ namespace {
 
 constexpr const char* kUser = "nobody";  // the daemon's
 constexpr uid_t kOther = 12346;
-
-// In a process of its own, for nothing of it can be undone: its exit code.
-int apart(const std::function<int()>& work) {
-  const pid_t child = ::fork();
-  if (child == 0)
-    ::_exit(work());
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
 
 bool is_root() {
   if (::geteuid() != 0)

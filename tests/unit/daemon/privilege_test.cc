@@ -4,6 +4,7 @@
 #include "daemon/parent_checks.h"
 #include "daemon/parent_client.h"
 #include "tests/unit/base/temporary_folder.h"
+#include "tests/unit/daemon/apart.h"
 
 #include <catch2/catch.hpp>
 
@@ -35,16 +36,6 @@ constexpr bool kIsSanitized = __has_feature(address_sanitizer) || __has_feature(
 #else
 constexpr bool kIsSanitized = false;
 #endif
-
-// In a process of its own, for nothing of it can be undone: its exit code.
-int apart(const std::function<int()>& work) {
-  const pid_t child = ::fork();
-  if (child == 0)
-    ::_exit(work());
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
 
 // 0, or the errno of an attempt to open.
 int try_open(const std::string& path, int flags = O_RDONLY) {
