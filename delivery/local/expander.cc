@@ -550,10 +550,10 @@ class Walk {
     auto items = parse_list_file(file->text, rules);
     for (const auto& problem : items.problems)
       out_.problems.push_back(escaped(path) + ":" + problem);
-    if (file->text.find('\0') != std::string::npos)
+    const bool is_text = file->text.find('\0') == std::string::npos;
+    if (!is_text)
       out_.problems.push_back(escaped(path) + ": is no text");
-    if (file->text.find('\0') != std::string::npos ||
-        (!items.problems.empty() && items.items.empty()))
+    if (!is_text || (!items.problems.empty() && items.items.empty()))
       return fail(Verdict::retry, {4, 3, 5}, "the list of " + escaped(origin_) + " cannot be used");
     for (const auto& one : items.items)
       follow_item(one.item, list.from, path + ":" + std::to_string(one.line), inner);
