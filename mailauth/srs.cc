@@ -104,6 +104,11 @@ Result<std::string> joined_mailbox(std::string_view meaning, std::string_view do
   return mailbox;
 }
 
+// The address that reversing an SRS1 address of these parts gives: hash, host, user.
+Result<std::string> second_reversed(const std::array<std::string_view, 3>& parts) {
+  return joined_mailbox("SRS0" + std::string(parts[2]), parts[1]);
+}
+
 Error srs_refused(std::string why) {
   return Error(Errc::refused, std::move(why));
 }
@@ -161,8 +166,9 @@ Result<std::string> Srs::forward(const std::string& sender, TimePoint now) const
   std::string_view behind_tag = meaning;
   behind_tag.remove_prefix(std::min(kTag + 1, meaning.size()));
   if (has_tag(meaning, '1'))
-    if (const auto parts = parts_of<3>(behind_tag);
-        parts && mail::is_dns_name((*parts)[1]) && is_behind_first((*parts)[2])) {
+    if (const auto parts = parts_of<3>(behind_tag); parts && is_behind_first((*parts)[2]) &&
+                                                    mail::is_dns_name((*parts)[1]) &&
+                                                    second_reversed(*parts)) {
       const auto [hash, host, user] = *parts;
       return made(
           tagged('1', std::string(host).append(user), std::string(host).append("=").append(user)));
@@ -221,7 +227,7 @@ Result<std::string> Srs::reverse_second(std::string_view behind_tag) const {
   const auto [hash, host, user] = *parts;
   if (!is_hash_of(hash, std::string(host).append(user)))
     return srs_refused("the hash of an SRS address is wrong");
-  return joined_mailbox("SRS0" + std::string(user), host);
+  return second_reversed(*parts);
 }
 
 }  // namespace postrider::mailauth
