@@ -1,6 +1,6 @@
 // One event, one line. A Log takes events from any thread and formats them on its own thread, so
 // the mail path pays for one buffer and no formatting. Typed functions, one per event, stand in
-// smtpd/maillog.h and delivery/maillog.h; nothing else builds mail events.
+// smtpd/receiving_log.h and delivery/delivery_log.h; nothing else builds mail events.
 #pragma once
 
 #include "base/time.h"

@@ -5,7 +5,7 @@
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
 #include "cli/views.h"
-#include "daemon/offline.h"
+#include "daemon/control/offline.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>

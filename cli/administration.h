@@ -2,8 +2,8 @@
 // comes and gives an exit code.
 #pragma once
 
-#include "daemon/control_protocol.h"
 #include "daemon/daemon.h"
+#include "daemon/protocol/control_protocol.h"
 
 #include <string>
 

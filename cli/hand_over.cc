@@ -1,7 +1,7 @@
 #include "cli/hand_over.h"
 
 #include "base/random.h"
-#include "daemon/control_client.h"
+#include "daemon/protocol/control_client.h"
 
 #include <algorithm>
 #include <array>
@@ -117,7 +117,7 @@ Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
 
 namespace {
 
-SubmitAnswer leave(const daemon::Places& places, const SubmitHeader& header,
+SubmitAnswer leave(const daemon::ToolPaths& places, const SubmitHeader& header,
                    const ContentStore& content) {
   if (!places.no_drop.empty())
     return failure(
@@ -133,7 +133,7 @@ SubmitAnswer leave(const daemon::Places& places, const SubmitHeader& header,
 }
 
 // rest: others have their copy already, so a limit that passes is no reason to fail.
-SubmitAnswer hand_over_part(const daemon::Places& places, const SubmitHeader& header,
+SubmitAnswer hand_over_part(const daemon::ToolPaths& places, const SubmitHeader& header,
                             const ContentStore& content, bool rest) {
   if (encode(header).size() > daemon::kMostSubmitHeader)
     return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
@@ -146,7 +146,7 @@ SubmitAnswer hand_over_part(const daemon::Places& places, const SubmitHeader& he
 }  // namespace
 
 // What can be wrong with the message or one of its recipients is found before the first part.
-SubmitAnswer hand_over(const daemon::Places& places, SubmitHeader header,
+SubmitAnswer hand_over(const daemon::ToolPaths& places, SubmitHeader header,
                        const ContentStore& content) {
   header.size = content.size();
   // The daemon says the same, but may be down.

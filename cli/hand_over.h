@@ -3,7 +3,7 @@
 
 #include "cli/content_store.h"
 #include "daemon/daemon.h"
-#include "daemon/submit_protocol.h"
+#include "daemon/protocol/submit_protocol.h"
 
 #include <string>
 
@@ -11,7 +11,7 @@ namespace postrider::cli {
 
 // exit_code 0: in custody, with the id, or "dropped" while the daemon is down or busy. For more
 // recipients than one message may have it becomes several, with an id each.
-daemon::SubmitAnswer hand_over(const daemon::Places& places, daemon::SubmitHeader header,
+daemon::SubmitAnswer hand_over(const daemon::ToolPaths& places, daemon::SubmitHeader header,
                                const ContentStore& content);
 
 // Writes the file of the drop folder: complete and on stable storage, or nothing.

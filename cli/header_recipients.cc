@@ -1,7 +1,7 @@
 #include "cli/header_recipients.h"
 
 #include "base/text.h"
-#include "cli/address_list.h"
+#include "cli/recipient_list.h"
 #include "mail/header.h"
 
 namespace postrider::cli {

@@ -8,7 +8,7 @@
 //
 // Not for people; without a socket on descriptor 3 it only says so.
 #include "cli/wrong_tries.h"
-#include "daemon/sandbox.h"
+#include "daemon/privsep/sandbox.h"
 
 #include <array>
 #include <cerrno>

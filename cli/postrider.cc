@@ -2,7 +2,7 @@
 #include "cli/administration.h"
 #include "cli/dkim_keys.h"
 #include "cli/output.h"
-#include "cli/passwd.h"
+#include "cli/passwd_command.h"
 #include "cli/programs.h"
 #include "daemon/daemon.h"
 

@@ -1,12 +1,12 @@
 // `sendmail`: a message from standard input into custody, and the other doors that share its name.
 #include "base/text.h"
-#include "cli/address_list.h"
 #include "cli/administration.h"
 #include "cli/hand_over.h"
 #include "cli/header_recipients.h"
 #include "cli/message_input.h"
 #include "cli/output.h"
 #include "cli/programs.h"
+#include "cli/recipient_list.h"
 #include "cli/sendmail_options.h"
 #include "cli/smtp_dialog.h"
 
@@ -63,7 +63,7 @@ int fail(int exit_code, std::string_view sentence) {
 
 // Mail is taken whatever the configuration is like. That users may not read it, or that it is being
 // changed, is no news as long as the daemon has told what it runs with.
-Result<daemon::Places> places_for(const SendmailOptions& options) {
+Result<daemon::ToolPaths> places_for(const SendmailOptions& options) {
   auto places = daemon::find_places_for_mail({options.config});
   if (places && !places->is_live && !places->warning.empty())
     complain(kProgram, EX_OK, places->warning);
@@ -84,7 +84,7 @@ Result<std::string> sender_address(const std::string& given) {
 }
 
 Result<daemon::SubmitHeader> header_for(const SendmailOptions& options,
-                                        const daemon::Places& places) {
+                                        const daemon::ToolPaths& places) {
   const User user = current_user();
   daemon::SubmitHeader header;
   header.author = user.name + "@" + places.origin;

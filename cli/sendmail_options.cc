@@ -1,7 +1,7 @@
 #include "cli/sendmail_options.h"
 
 #include "base/text.h"
-#include "mail/command.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 #include <iterator>

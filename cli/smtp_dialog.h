@@ -3,8 +3,8 @@
 #pragma once
 
 #include "cli/content_store.h"
-#include "daemon/submit_protocol.h"
-#include "mail/command.h"
+#include "daemon/protocol/submit_protocol.h"
+#include "mail/smtp_command.h"
 
 #include <functional>
 #include <string>

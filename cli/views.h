@@ -1,5 +1,5 @@
 // The daemon's lines as people read them. Pure; each takes the objects of
-// daemon/control_service.h's answers.
+// daemon/control/control_service.h's answers.
 #pragma once
 
 #include <boost/json/object.hpp>

@@ -1,8 +1,8 @@
 #include "daemon/addresses.h"
 
 #include "daemon/settings.h"
-#include "daemon/srs_keys.h"
-#include "delivery/local/address_list.h"
+#include "daemon/signing/srs_keys.h"
+#include "delivery/local/addresses/address_list.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
 #include "tables/scan.h"
@@ -214,10 +214,10 @@ Report rebuild_aliases(const Config& config) {
 
 namespace {
 
-Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Config& config,
-                                                                       tables::Watcher* watcher,
-                                                                       const Trouble& trouble,
-                                                                       const Clock* clock) {
+Result<std::shared_ptr<const delivery::LocalAddresses>> make_address_book(const Config& config,
+                                                                          tables::Watcher* watcher,
+                                                                          const Trouble& trouble,
+                                                                          const Clock* clock) {
   delivery::AddressRules rules;
   if (clock != nullptr) {
     auto rewriter = open_sender_rewriter(config, *clock);
@@ -246,15 +246,15 @@ Result<std::shared_ptr<const delivery::AddressBook>> make_address_book(const Con
   rules.command_users = config.local.command_users;
   rules.most_recipients = config.local.expansion_recipients;
   rules.most_steps = static_cast<unsigned>(config.local.expansion_steps);
-  return std::shared_ptr<const delivery::AddressBook>(
-      std::make_shared<delivery::AddressBook>(std::move(rules)));
+  return std::shared_ptr<const delivery::LocalAddresses>(
+      std::make_shared<delivery::LocalAddresses>(std::move(rules)));
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
-                                                                       tables::Watcher& watcher,
-                                                                       const Clock& clock) {
+Result<std::shared_ptr<const delivery::LocalAddresses>> open_address_book(const Config& config,
+                                                                          tables::Watcher& watcher,
+                                                                          const Clock& clock) {
   return make_address_book(config, &watcher, {}, &clock);
 }
 
@@ -268,7 +268,7 @@ Result<OpenedBook> open_address_book_now(const Config& config) {
 
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,
-    std::shared_ptr<const delivery::AddressBook> book) {
+    std::shared_ptr<const delivery::LocalAddresses> book) {
   const auto& rewrite = config.rewrite;
   if (rewrite.sender.empty() && rewrite.recipient.empty() && rewrite.masquerade.empty())
     return std::shared_ptr<const mail::Rewriter>();
@@ -295,8 +295,9 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
   return std::shared_ptr<const mail::Rewriter>(std::make_shared<mail::Rewriter>(std::move(rules)));
 }
 
-Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
-                                              std::shared_ptr<const delivery::AddressBook> book) {
+Result<ReceivingTables> open_receiving_tables(
+    const Config& config, tables::Watcher& watcher,
+    std::shared_ptr<const delivery::LocalAddresses> book) {
   const auto& accept = config.accept;
   auto senders = open_all(accept.senders, "accept.senders", access_options(), &watcher);
   if (!senders)

@@ -2,12 +2,12 @@
 #pragma once
 
 #include "base/result.h"
-#include "daemon/config.h"
+#include "daemon/config/config.h"
 #include "daemon/daemon.h"
-#include "daemon/parent_checks.h"
-#include "delivery/local/address_book.h"
+#include "daemon/privsep/parent_checks.h"
+#include "delivery/local/addresses/local_addresses.h"
 #include "mail/rewrite.h"
-#include "smtpd/settings.h"
+#include "smtpd/server_settings.h"
 #include "tables/watcher.h"
 
 #include <memory>
@@ -18,9 +18,9 @@ namespace postrider::daemon {
 
 // A table that cannot be read is told in the log and answers "not now" until it is mended; only
 // what the configuration itself says wrongly is an error, and wrong keys for senders are.
-Result<std::shared_ptr<const delivery::AddressBook>> open_address_book(const Config& config,
-                                                                       tables::Watcher& watcher,
-                                                                       const Clock& clock);
+Result<std::shared_ptr<const delivery::LocalAddresses>> open_address_book(const Config& config,
+                                                                          tables::Watcher& watcher,
+                                                                          const Clock& clock);
 
 // The same for one question: the files are read when it is asked, and nothing of them is kept.
 // Rewrites no sender.
@@ -29,7 +29,7 @@ Result<OpenedBook> open_address_book_now(const Config& config);
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,
-    std::shared_ptr<const delivery::AddressBook> book);
+    std::shared_ptr<const delivery::LocalAddresses> book);
 // What receiving needs of tables.
 struct ReceivingTables {
   std::vector<smtpd::TablePtr> senders, recipient_map, relay_recipients;
@@ -37,7 +37,7 @@ struct ReceivingTables {
   std::vector<smtpd::TablePtr> exceptions = {};
 };
 Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
-                                              std::shared_ptr<const delivery::AddressBook> book);
+                                              std::shared_ptr<const delivery::LocalAddresses> book);
 
 // What is wrong with the tables now, each with its option: for `postrider check`.
 struct TableProblem {

@@ -1,8 +1,8 @@
 #include "daemon/certificates.h"
 
 #include "base/file.h"
+#include "base/net/tls/tls_context.h"
 #include "base/text.h"
-#include "base/tls_context.h"
 
 #include <algorithm>
 #include <sys/stat.h>

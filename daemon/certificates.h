@@ -1,9 +1,9 @@
 // The certificates of the listeners: read, checked against their keys and the clock, and watched.
 #pragma once
 
+#include "base/net/tls/tls_identity.h"
 #include "base/time.h"
-#include "base/tls_identity.h"
-#include "daemon/config_file.h"
+#include "daemon/config/config_file.h"
 
 #include <memory>
 #include <string>

@@ -1,15 +1,15 @@
 # The doors behind the tools. The protocols are what cli/ stands on; the rest serves them.
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 add_library(postrider_control_protocol STATIC
-  control_client.cc control_protocol.cc submit_protocol.cc)
+  protocol/control_client.cc protocol/control_protocol.cc protocol/submit_protocol.cc)
 target_link_libraries(postrider_control_protocol
   PUBLIC postrider_mail Boost::json PRIVATE postrider_system postrider_warnings)
 
 add_library(postrider_control STATIC
-  control_filter.cc control_json.cc control_message_jobs.cc control_queue_jobs.cc
-  control_server.cc control_service.cc control_socket.cc
-  drop_file.cc drop_folder.cc drop_listing.cc drop_return.cc offline.cc
-  submit_builder.cc submit_content.cc submit_server.cc submit_tables.cc)
+  control/control_filter.cc control/control_json.cc control/control_message_jobs.cc control/control_queue_jobs.cc
+  control/control_server.cc control/control_service.cc
+  pickup/drop_file.cc pickup/drop_folder.cc pickup/drop_listing.cc pickup/drop_return.cc control/offline.cc
+  pickup/submit_builder.cc pickup/submit_content.cc pickup/submit_server.cc pickup/submit_tables.cc)
 target_link_libraries(postrider_control
   PUBLIC postrider_queue postrider_control_protocol postrider_smtpd
   PRIVATE postrider_system postrider_warnings)

@@ -1,7 +1,7 @@
 #include "daemon/outbound.h"
 
-#include "base/tls_context.h"
-#include "dns/http.h"
+#include "base/net/tls/tls_context.h"
+#include "dns/fetch.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -65,7 +65,7 @@ Outbound::Outbound(Parts parts)
       stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       handshakes_(std::max(1U, std::thread::hardware_concurrency())) {}
 
-Result<void> Outbound::equip(const Config& config, delivery::Settings& settings) {
+Result<void> Outbound::equip(const Config& config, delivery::DeliverySettings& settings) {
   TlsClientSettings tls;
   tls.roots = config.delivery.tls_ca;
   // A chain to verify takes about a millisecond, in which a loop would serve nobody.
@@ -98,8 +98,8 @@ Result<void> Outbound::equip(const Config& config, delivery::Settings& settings)
 }
 
 // One for each file, and the same one while the file stays as it is.
-std::shared_ptr<delivery::SecretKeeper> Outbound::keeper_for(const std::string& path,
-                                                             delivery::CredentialsFile file) {
+std::shared_ptr<delivery::CredentialSource> Outbound::keeper_for(const std::string& path,
+                                                                 delivery::CredentialsFile file) {
   std::erase_if(keepers_, [](const auto& one) { return one.expired(); });
   for (const auto& one : keepers_) {
     auto known = one.lock();
@@ -108,8 +108,8 @@ std::shared_ptr<delivery::SecretKeeper> Outbound::keeper_for(const std::string& 
     known->forgive();
     return known;
   }
-  auto made = std::make_shared<delivery::SecretKeeper>(std::move(file), path, parts_.home,
-                                                       parts_.clock, parts_.log, pool_, means());
+  auto made = std::make_shared<delivery::CredentialSource>(
+      std::move(file), path, parts_.home, parts_.clock, parts_.log, pool_, means());
   keepers_.push_back(made);
   return made;
 }

@@ -6,13 +6,13 @@
 // each.
 #pragma once
 
-#include "base/blocking_pool.h"
 #include "base/file.h"
+#include "base/net/blocking_pool.h"
 #include "base/time.h"
-#include "daemon/config_file.h"
-#include "daemon/parent_client.h"
-#include "delivery/secret_keeper.h"
-#include "delivery/settings.h"
+#include "daemon/config/config_file.h"
+#include "daemon/privsep/parent_client.h"
+#include "delivery/auth/credential_source.h"
+#include "delivery/delivery_settings.h"
 
 #include <functional>
 #include <memory>
@@ -44,7 +44,7 @@ class Outbound {
 
   // Reads the files, so not on a loop; always on the same thread. The error names the key or the
   // file.
-  Result<void> equip(const Config& config, delivery::Settings& settings);
+  Result<void> equip(const Config& config, delivery::DeliverySettings& settings);
   // Any thread: no token is waited for any more.
   void stop();
 
@@ -54,8 +54,8 @@ class Outbound {
     std::shared_ptr<const TlsContext> tls;
     dns::Families families = dns::Families::both;
   };
-  std::shared_ptr<delivery::SecretKeeper> keeper_for(const std::string& path,
-                                                     delivery::CredentialsFile file);
+  std::shared_ptr<delivery::CredentialSource> keeper_for(const std::string& path,
+                                                         delivery::CredentialsFile file);
   delivery::TokenMeans means() const;
   void forget_unused() const;
 
@@ -63,7 +63,7 @@ class Outbound {
   const std::string folder_;
   FileDescriptor stop_;  // an eventfd
   std::shared_ptr<Web> web_ = std::make_shared<Web>();
-  std::vector<std::weak_ptr<delivery::SecretKeeper>> keepers_;
+  std::vector<std::weak_ptr<delivery::CredentialSource>> keepers_;
   bool has_begun_ = false;
   BlockingPool pool_{2};     // token commands, and files of refresh tokens
   BlockingPool handshakes_;  // apart from those that clients begin, who could flood them

@@ -2,10 +2,10 @@
 
 #include "base/file.h"
 #include "daemon/addresses.h"
-#include "daemon/capabilities.h"
-#include "daemon/config_checks.h"
+#include "daemon/config/config_checks.h"
+#include "daemon/privsep/capabilities.h"
 #include "daemon/settings.h"
-#include "daemon/srs_keys.h"
+#include "daemon/signing/srs_keys.h"
 
 #include <algorithm>
 #include <poll.h>
@@ -240,7 +240,7 @@ void Running::make_parts(StartProblems& problems) {
   directory_ = std::make_shared<delivery::LocalDirectory>(book_, config.local.mailbox, clock_);
   pool_.emplace(kPoolThreads);
   local_limits_.emplace(clock_, *log_, *pool_, config.spool + "/auth");
-  auth_ = std::make_shared<smtpd::auth::Service>(clock_, *log_, config.spool + "/auth");
+  auth_ = std::make_shared<smtpd::auth::AuthService>(clock_, *log_, config.spool + "/auth");
   auth_->set_pam_helper(pam_);
   const auto resolver_of = [this](Loop& loop) -> dns::Resolver& {
     return *lanes_[loop.number()]->resolver;

@@ -10,36 +10,36 @@
 //                        a second one gives up the rest of the patience; ten seconds in all
 #pragma once
 
-#include "base/blocking_pool.h"
-#include "base/loop.h"
+#include "base/net/blocking_pool.h"
+#include "base/net/loop.h"
 #include "base/random.h"
 #include "daemon/addresses.h"
-#include "daemon/config_file.h"
-#include "daemon/confinement.h"
-#include "daemon/control_server.h"
-#include "daemon/control_service.h"
-#include "daemon/drop_folder.h"
-#include "daemon/effective.h"
-#include "daemon/events.h"
+#include "daemon/config/config_file.h"
+#include "daemon/control/control_server.h"
+#include "daemon/control/control_service.h"
+#include "daemon/status_source.h"
 #include "daemon/heap.h"
 #include "daemon/inherited.h"
-#include "daemon/insight.h"
+#include "daemon/log/events.h"
 #include "daemon/notify.h"
 #include "daemon/outbound.h"
-#include "daemon/parent_client.h"
-#include "daemon/privileges.h"
-#include "daemon/submit_server.h"
+#include "daemon/pickup/drop_folder.h"
+#include "daemon/pickup/submit_server.h"
+#include "daemon/privsep/confinement.h"
+#include "daemon/privsep/parent_client.h"
+#include "daemon/privsep/privileges.h"
+#include "daemon/protocol/effective.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
 #include "delivery/local/local_directory.h"
 #include "dns/stub_resolver.h"
 #include "mailauth/signer.h"
 #include "queue/queue.h"
+#include "smtpd/auth/auth_service.h"
 #include "smtpd/auth/pam_helper.h"
-#include "smtpd/auth/service.h"
-#include "smtpd/custody.h"
 #include "smtpd/filter/authentication.h"
-#include "smtpd/server.h"
+#include "smtpd/message_store.h"
+#include "smtpd/smtp_server.h"
 #include "tables/watcher.h"
 
 #include <atomic>
@@ -156,13 +156,13 @@ class Running {
   std::unique_ptr<queue::Queue> queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::optional<tables::Watcher> tables_;
-  std::shared_ptr<const delivery::AddressBook> book_;
+  std::shared_ptr<const delivery::LocalAddresses> book_;
   ReceivingTables receiving_tables_;
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
   smtpd::filter::AuthenticationCounters checks_;
   std::shared_ptr<smtpd::auth::PamHelper> pam_;
-  std::shared_ptr<smtpd::auth::Service> auth_;
+  std::shared_ptr<smtpd::auth::AuthService> auth_;
   std::unique_ptr<smtpd::Server> server_;
   std::optional<Outbound> outbound_;
   std::unique_ptr<delivery::Dispatcher> dispatcher_;
@@ -171,7 +171,7 @@ class Running {
   std::optional<BlockingPool> signers_;      // for signatures
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
-  std::optional<RunningInsight> insight_;
+  std::optional<RunningStatus> insight_;
   std::optional<ControlService> service_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<SubmitServer> submit_;
@@ -190,7 +190,7 @@ class Running {
     std::atomic<const char*> stage{"receiving"};  // that has not ended
   };
   std::shared_ptr<StopClock> stop_clock_ = std::make_shared<StopClock>();
-  Places opened_;  // the spool and the sockets stay until a restart
+  ToolPaths opened_;  // the spool and the sockets stay until a restart
   EffectiveFile effective_;
 };
 

@@ -1,9 +1,9 @@
 // Reload and stop.
 #include "base/file.h"
-#include "daemon/drop_file.h"
+#include "daemon/pickup/drop_file.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
-#include "daemon/signing_keys.h"
+#include "daemon/signing/signing_keys.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,6 +1,6 @@
 // The keys that sign mail: at the start, at a reload, and when their files change.
 #include "daemon/running.h"
-#include "daemon/signing_keys.h"
+#include "daemon/signing/signing_keys.h"
 #include "smtpd/filter/signing.h"
 
 namespace postrider::daemon {

@@ -3,8 +3,8 @@
 #include "base/file.h"
 #include "base/network.h"
 #include "base/text.h"
-#include "daemon/log_postfix.h"
-#include "daemon/options.h"
+#include "daemon/config/options.h"
+#include "daemon/log/log_postfix.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -144,8 +144,8 @@ LogFormat log_format(const Config& config) {
   return format_text;
 }
 
-queue::Settings queue_settings(const Config& config) {
-  queue::Settings settings;
+queue::QueueSettings queue_settings(const Config& config) {
+  queue::QueueSettings settings;
   settings.spool = config.spool;
   settings.lifetime = config.delivery.lifetime;
   settings.delay_notice = config.delivery.delay_notice;
@@ -154,8 +154,8 @@ queue::Settings queue_settings(const Config& config) {
   return settings;
 }
 
-dns::Settings resolver_settings(const DnsConfig& config) {
-  dns::Settings settings;
+dns::ResolverSettings resolver_settings(const DnsConfig& config) {
+  dns::ResolverSettings settings;
   if (config.servers.empty())
     settings.resolv_conf = "/etc/resolv.conf";
   for (const auto& text : config.servers)
@@ -218,8 +218,9 @@ Result<LocalRules> local_rules(const Config& all) {
   LocalRules rules;
   rules.most.hour = {number(config.messages_per_hour), number(config.recipients_per_hour), 0};
   rules.most.day = {number(config.messages_per_day), number(config.recipients_per_day), 0};
-  rules.forwarded.hour[smtpd::auth::Quota::recipients] = number(all.local.forwarded_per_hour);
-  rules.forwarded.day[smtpd::auth::Quota::recipients] = number(all.local.forwarded_per_day);
+  rules.forwarded.hour[smtpd::auth::SendingQuota::recipients] =
+      number(all.local.forwarded_per_hour);
+  rules.forwarded.day[smtpd::auth::SendingQuota::recipients] = number(all.local.forwarded_per_day);
   rules.unlimited.insert(::geteuid());
   for (const auto& user : config.unlimited) {
     const auto uid = uid_of(user);
@@ -257,9 +258,9 @@ std::shared_ptr<const smtpd::filter::Source> authentication(
 
 }  // namespace
 
-Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
+Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate, const ReceivingTables& tables,
+    std::shared_ptr<smtpd::auth::Authenticator> gate, const ReceivingTables& tables,
     smtpd::LocalCounter* counter, std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
     smtpd::filter::AuthenticationCounters* checks) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
@@ -271,7 +272,7 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
   auto relay_to = domain_patterns(config.accept.relay_to, "accept.relay_to");
   if (!relay_to)
     return relay_to.error();
-  auto settings = std::make_shared<smtpd::Settings>();
+  auto settings = std::make_shared<smtpd::ServerSettings>();
   settings->hostname = config.hostname;
   settings->origin = config.origin;
   settings->message_size = config.accept.message_size;
@@ -306,17 +307,18 @@ Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
       static_cast<std::uint32_t>(config.accept.sessions_per_client);
   settings->timeouts.command = config.accept.timeout;
   settings->timeouts.data = std::min(settings->timeouts.data, config.accept.timeout);
-  return std::shared_ptr<const smtpd::Settings>(std::move(settings));
+  return std::shared_ptr<const smtpd::ServerSettings>(std::move(settings));
 }
 
-Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
+Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
-    std::shared_ptr<const delivery::AddressBook> book, std::shared_ptr<const delivery::Users> users,
-    Outbound* outbound, LocalLimits* limits, std::shared_ptr<const mailauth::LiveSigner> signer) {
+    std::shared_ptr<const delivery::LocalAddresses> book,
+    std::shared_ptr<const delivery::Users> users, Outbound* outbound, LocalLimits* limits,
+    std::shared_ptr<const mailauth::LiveSigner> signer) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
-  auto settings = std::make_shared<delivery::Settings>();
+  auto settings = std::make_shared<delivery::DeliverySettings>();
   settings->signer = std::move(signer);
   settings->hostname = config.hostname;
   for (const auto& text : listening)
@@ -355,7 +357,7 @@ Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
   if (outbound != nullptr)
     if (auto equipped = outbound->equip(config, *settings); !equipped)
       return equipped.error();
-  return std::shared_ptr<const delivery::Settings>(std::move(settings));
+  return std::shared_ptr<const delivery::DeliverySettings>(std::move(settings));
 }
 
 Result<std::vector<std::string>> local_domains(const Config& config) {

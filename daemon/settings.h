@@ -5,17 +5,17 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "daemon/addresses.h"
-#include "daemon/config.h"
+#include "daemon/config/config.h"
 #include "daemon/inherited.h"
-#include "daemon/local_limits.h"
 #include "daemon/outbound.h"
-#include "daemon/submit_server.h"
-#include "delivery/settings.h"
+#include "daemon/pickup/local_limits.h"
+#include "daemon/pickup/submit_server.h"
+#include "delivery/delivery_settings.h"
 #include "dns/stub_resolver.h"
 #include "queue/queue.h"
-#include "smtpd/auth/settings.h"
+#include "smtpd/auth/auth_settings.h"
 #include "smtpd/filter/authentication.h"
-#include "smtpd/settings.h"
+#include "smtpd/server_settings.h"
 
 #include <memory>
 #include <string>
@@ -26,29 +26,29 @@ namespace postrider::daemon {
 LogTarget log_target(const LogConfig& config);
 LogFormat log_format(const Config& config);
 
-queue::Settings queue_settings(const Config& config);
-dns::Settings resolver_settings(const DnsConfig& config);
+queue::QueueSettings queue_settings(const Config& config);
+dns::ResolverSettings resolver_settings(const DnsConfig& config);
 SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mail::Rewriter> rewriter = nullptr,
                                LocalLimits* limits = nullptr,
                                std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
 // Looks users up: blocks.
 Result<LocalRules> local_rules(const Config& config);
-Result<std::shared_ptr<const smtpd::Settings>> smtpd_settings(
+Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
-    std::shared_ptr<smtpd::auth::Gate> gate = nullptr, const ReceivingTables& tables = {},
+    std::shared_ptr<smtpd::auth::Authenticator> gate = nullptr, const ReceivingTables& tables = {},
     smtpd::LocalCounter* counter = nullptr,
     std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {},
     smtpd::filter::AuthenticationCounters* checks = nullptr);
 // What the service is told; keys that name files are read by it.
-Result<smtpd::auth::Settings> auth_settings(const Config& config);
+Result<smtpd::auth::AuthSettings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.
 std::vector<TableProblem> check_logins(const Config& config);
 // outbound: null leaves TLS and credentials out, for tests.
 // listening: the addresses that the server has bound, as smtpd::Server::addresses gives them.
-Result<std::shared_ptr<const delivery::Settings>> delivery_settings(
+Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
-    std::shared_ptr<const delivery::AddressBook> book = nullptr,
+    std::shared_ptr<const delivery::LocalAddresses> book = nullptr,
     std::shared_ptr<const delivery::Users> users = nullptr, Outbound* outbound = nullptr,
     LocalLimits* limits = nullptr, std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
 // Lower case, A-labels.

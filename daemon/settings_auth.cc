@@ -2,7 +2,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "daemon/settings.h"
-#include "smtpd/auth/service.h"
+#include "smtpd/auth/auth_service.h"
 
 namespace postrider::daemon {
 
@@ -47,9 +47,9 @@ std::uint32_t number(std::uint64_t value) {
 
 }  // namespace
 
-Result<smtpd::auth::Settings> auth_settings(const Config& config) {
+Result<smtpd::auth::AuthSettings> auth_settings(const Config& config) {
   const auto& given = config.auth;
-  smtpd::auth::Settings settings;
+  smtpd::auth::AuthSettings settings;
   settings.mechanisms = served(given);
   settings.users = given.users;
   settings.dovecot = given.dovecot;

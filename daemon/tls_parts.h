@@ -2,11 +2,11 @@
 // reports, and what the last handshakes gave. Made by Running; its parts live on the first loop.
 #pragma once
 
-#include "base/blocking_pool.h"
-#include "daemon/config.h"
-#include "delivery/sts/mta_sts.h"
-#include "delivery/tls_history.h"
-#include "delivery/tlsrpt/reporter.h"
+#include "base/net/blocking_pool.h"
+#include "daemon/config/config.h"
+#include "delivery/tls/reports/reporter.h"
+#include "delivery/tls/sts/mta_sts.h"
+#include "delivery/tls/tls_history.h"
 #include "mailauth/signer.h"
 #include "queue/queue.h"
 

@@ -2,8 +2,8 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "delivery/job/job_outcome.h"
 #include "delivery/notices.h"
-#include "delivery/outcome.h"
 #include "queue/schedule.h"
 
 #include <algorithm>
@@ -57,9 +57,9 @@ Outcome by_administrator(const Lease::Recipient& recipient) {
 
 }  // namespace
 
-Core::Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
+Core::Core(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody, ResolverOf resolver_of,
            const Clock& clock, Log& log, const mail::Directory& directory,
-           std::shared_ptr<const Settings> settings)
+           std::shared_ptr<const DeliverySettings> settings)
     : loops_(std::move(loops)),
       custody_(std::move(custody)),
       resolver_of_(std::move(resolver_of)),
@@ -72,10 +72,10 @@ Core::Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverO
 
 Core::~Core() = default;
 
-std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody,
                                    ResolverOf resolver_of, const Clock& clock, Log& log,
                                    const mail::Directory& directory,
-                                   std::shared_ptr<const Settings> settings) {
+                                   std::shared_ptr<const DeliverySettings> settings) {
   auto core = std::make_shared<Core>(std::move(loops), std::move(custody), std::move(resolver_of),
                                      clock, log, directory, std::move(settings));
   core->open_postbags();
@@ -88,11 +88,11 @@ void Core::open_postbags() {
   for (auto* loop : loops_) {
     sessions_.push_back(std::make_shared<TlsSessions>());
     to_loops_.push_back(
-        std::make_shared<Postbag<Handover>>(home(), *loop, [](std::vector<Handover> jobs) {
+        std::make_shared<BatchChannel<Handover>>(home(), *loop, [](std::vector<Handover> jobs) {
           for (auto& one : jobs)
             one.courier->take(std::move(one.job));
         }));
-    from_loops_.push_back(std::make_shared<Postbag<CourierEvent>>(
+    from_loops_.push_back(std::make_shared<BatchChannel<CourierEvent>>(
         *loop, home(), [weak](std::vector<CourierEvent> events) {
           if (const auto core = weak.lock())
             for (auto& event : events)
@@ -101,7 +101,7 @@ void Core::open_postbags() {
   }
 }
 
-void Core::configure(std::shared_ptr<const Settings> settings) {
+void Core::configure(std::shared_ptr<const DeliverySettings> settings) {
   settings_ = std::move(settings);
   for (auto& [key, destination] : destinations_)
     destination->known_until = {};
@@ -181,7 +181,7 @@ Task<void> Core::find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
 void Core::route(std::uint64_t handle, InHand& in_hand, const LocalDomains& local) {
   const auto& lease = in_hand.lease;
   struct Group {
-    Way way;
+    RouteDecision way;
     Job job;
   };
   std::vector<Group> groups;
@@ -227,22 +227,22 @@ void Core::add_twin(InHand& in_hand, Job& job, std::uint32_t index) const {
     in_hand.twins[*first].push_back(index);
 }
 
-void Core::send_by(const Way& way, Job job) {
+void Core::send_by(const RouteDecision& way, Job job) {
   switch (way.kind) {
-    case Way::Kind::mx:
+    case RouteDecision::Kind::mx:
       send_by_mx(way, std::move(job));
       break;
-    case Way::Kind::local:
+    case RouteDecision::Kind::local:
       local_->add(std::move(job));
       break;
-    case Way::Kind::fixed: {
+    case RouteDecision::Kind::fixed: {
       auto& site = fixed_site(*way.route, way.tls);
       if (!site.is_aside)
         assign(way.domain, site.name);
       add_job(site, std::move(job));
       break;
     }
-    case Way::Kind::error: {
+    case RouteDecision::Kind::error: {
       const auto& hop = way.route->next_hop;
       const auto status =
           mail::parse_enhanced_code(hop.status).value_or(mail::EnhancedCode{5, 0, 0});
@@ -250,7 +250,7 @@ void Core::send_by(const Way& way, Job job) {
       settle_all(job, decide(verdict, Stage::route, status, hop.text));
       break;
     }
-    case Way::Kind::discard:
+    case RouteDecision::Kind::discard:
       settle_all(job, decide(Verdict::delivered, Stage::route, {2, 0, 0}, "discarded by a route"));
       break;
   }

@@ -1,16 +1,16 @@
 // The inside of the dispatcher. Everything here runs on the first loop, except what says otherwise.
 #pragma once
 
-#include "base/blocking_pool.h"
+#include "base/net/batch_channel.h"
+#include "base/net/blocking_pool.h"
 #include "delivery/connection_shares.h"
-#include "delivery/custody.h"
+#include "delivery/delivery_log.h"
 #include "delivery/dispatcher.h"
+#include "delivery/job/memory_budget.h"
+#include "delivery/job/queue_port.h"
+#include "delivery/local/agents/delivery_agent.h"
 #include "delivery/local/local_delivery.h"
-#include "delivery/local/performer.h"
 #include "delivery/local_runner.h"
-#include "delivery/maillog.h"
-#include "delivery/memory_budget.h"
-#include "delivery/postbag.h"
 #include "delivery/site.h"
 
 #include <deque>
@@ -26,21 +26,23 @@ namespace postrider::delivery {
 
 class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
  public:
-  static std::shared_ptr<Core> create(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+  static std::shared_ptr<Core> create(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody,
                                       ResolverOf resolver_of, const Clock& clock, Log& log,
                                       const mail::Directory& directory,
-                                      std::shared_ptr<const Settings> settings);
-  Core(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
+                                      std::shared_ptr<const DeliverySettings> settings);
+  Core(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody, ResolverOf resolver_of,
        const Clock& clock, Log& log, const mail::Directory& directory,
-       std::shared_ptr<const Settings> settings);
+       std::shared_ptr<const DeliverySettings> settings);
   ~Core();
 
   void restore(std::vector<queue::SiteState> sites);
   void use(TlsHooks hooks) { hooks_ = std::move(hooks); }
-  void set_performer(std::shared_ptr<Performer> performer) { performer_ = std::move(performer); }
+  void set_performer(std::shared_ptr<DeliveryAgent> performer) {
+    performer_ = std::move(performer);
+  }
   Loop& home() { return *loops_.front(); }
   void take(std::vector<queue::Lease> leases);
-  void configure(std::shared_ptr<const Settings> settings);
+  void configure(std::shared_ptr<const DeliverySettings> settings);
   void drain(std::function<void()> on_done, Duration grace);
   Status status() const;
   void unblock(const std::string& domain_or_site);
@@ -50,7 +52,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
 
  private:
   // The way of a recipient, up to the point where DNS is needed.
-  struct Way {
+  struct RouteDecision {
     enum class Kind : std::uint8_t { local, mx, fixed, error, discard };
     Kind kind = Kind::mx;
     std::string domain;
@@ -71,7 +73,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Task<void> find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
                           std::vector<std::string> domains);
   void route(std::uint64_t handle, InHand& in_hand, const LocalDomains& local);
-  void send_by(const Way& way, Job job);
+  void send_by(const RouteDecision& way, Job job);
   // again_within: where the schedule would wait longer.
   void settle(std::uint64_t lease, std::uint32_t index, mail::Outcome outcome,
               std::optional<Duration> again_within = {}, std::uint64_t site = 0);
@@ -99,24 +101,24 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Site& site_named(const std::string& name);
   void add_job(Site& site, Job job);
   void schedule(Site& site);
-  Link* pick(Site& site);
+  SiteConnection* pick(Site& site);
   bool may_connect(const Site& site) const;
   void refuse_ready(Site& site, const mail::Outcome& why);
-  void hand_over(Site& site, Link& link);
+  void hand_over(Site& site, SiteConnection& link);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<Core> self, Site& site);
   void start_courier(Site& site);
   void on_event(CourierEvent event);
-  void on_ready(Site& site, Link& link, const CourierEvent& event);
-  void on_ended(Site& site, Link& link, CourierEvent event);
+  void on_ready(Site& site, SiteConnection& link, const CourierEvent& event);
+  void on_ended(Site& site, SiteConnection& link, CourierEvent event);
   void take_returned(Site& site, CourierEvent& event);
-  void on_gone(Site& site, Link& link, CourierEvent event);
+  void on_gone(Site& site, SiteConnection& link, CourierEvent event);
   void on_failure(Site& site, const mail::Outcome& why);
   void block(Site& site, const mail::Outcome& why);
   void open_again(Site& site);
   void put_back_all(Site& site, const mail::Outcome& why);
-  void make_idle(Site& site, Link& link);
-  void close_link(Link& link);
+  void make_idle(Site& site, SiteConnection& link);
+  void close_link(SiteConnection& link);
   void forget_unused();
   void take_back(std::deque<Job>& jobs,
                  const std::unordered_map<std::uint64_t, queue::Revocation*>& wanted);
@@ -131,10 +133,10 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   bool may_add(const Site& site) const;
   bool is_time_for_stranger() const;  // of the places that are given out slowly
   void prove(Site& site);
-  void forget_stranger(Link& link);
-  void forget_unproven(Link& link);
-  void add_idle(Link& link);
-  void remove_idle(Link& link);
+  void forget_stranger(SiteConnection& link);
+  void forget_unproven(SiteConnection& link);
+  void add_idle(SiteConnection& link);
+  void remove_idle(SiteConnection& link);
   void starve(Site& site);
   void look_at_starved();
   void relieve();
@@ -142,17 +144,17 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void feed_starved();
   void feed(std::deque<std::uint64_t>& line, bool from_both_ends);
   bool reserve_address(CourierOrder& order);
-  void close_idle_at(const std::vector<Candidate>& candidates);
+  void close_idle_at(const std::vector<HostAddress>& candidates);
 
   // core_resolve.cc: destinations and DNS
-  Way find_way(const mail::Recipient& recipient, mail::TlsWish wish,
-               const LocalDomains& local) const;
+  RouteDecision find_way(const mail::Recipient& recipient, mail::TlsWish wish,
+                         const LocalDomains& local) const;
   bool look_up_local(const mail::Recipient& recipient, LocalDomains& local,
                      bool stale = false) const;
   Task<LocalDomains> ask_tables(std::vector<std::string> domains);
-  Task<Way> ask_way(std::string address);
-  Destination& destination_of(const Way& way);
-  void send_by_mx(const Way& way, Job job);
+  Task<RouteDecision> ask_way(std::string address);
+  Destination& destination_of(const RouteDecision& way);
+  void send_by_mx(const RouteDecision& way, Job job);
   Task<void> resolve(std::shared_ptr<Core> self, std::string key);
   void resolved(Destination& destination, const MailHosts& hosts);
   static TlsSources fixed_tls(const Route& route, mail::TlsWish wish);
@@ -189,7 +191,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   SiteStatus status_of(const Site& site) const;
   std::string reason_of(const Site& site) const;
   Duration waited(const std::deque<Job>& jobs) const;
-  Task<bool> explain_way(const Way& way, Explanation& explanation, Prospect& prospect);
+  Task<bool> explain_way(const RouteDecision& way, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_mx(const std::string& domain, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_local(std::string& address, Explanation& explanation);
   Task<void> explain(std::shared_ptr<Core> self, std::string address,
@@ -199,14 +201,14 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   SteadyTime steady() const { return clock_.steady(); }
 
   std::vector<Loop*> loops_;
-  std::unique_ptr<Custody> custody_;
+  std::unique_ptr<QueuePort> custody_;
   ResolverOf resolver_of_;
   const Clock& clock_;
   Log& log_;
   const mail::Directory& directory_;
-  std::shared_ptr<const Settings> settings_;
+  std::shared_ptr<const DeliverySettings> settings_;
   SystemRandom random_;
-  std::shared_ptr<Performer> performer_ = std::make_shared<OwnPerformer>();
+  std::shared_ptr<DeliveryAgent> performer_ = std::make_shared<OwnPerformer>();
   std::unique_ptr<BlockingPool> pool_;    // reads what notices quote and explanations need
   std::unique_ptr<BlockingPool> tables_;  // asks which domains are local
   std::shared_ptr<MemoryBudget> conversions_ = std::make_shared<MemoryBudget>(kMostConverting);
@@ -226,8 +228,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
     std::shared_ptr<Courier> courier;
     Job job;
   };
-  std::vector<std::shared_ptr<Postbag<Handover>>> to_loops_;
-  std::vector<std::shared_ptr<Postbag<CourierEvent>>> from_loops_;
+  std::vector<std::shared_ptr<BatchChannel<Handover>>> to_loops_;
+  std::vector<std::shared_ptr<BatchChannel<CourierEvent>>> from_loops_;
   std::size_t next_loop_ = 0;
   std::size_t links_ = 0;
   struct Starved {  // sites that wait for a connection, by handle
@@ -240,8 +242,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   bool newest_next_ = true;
   std::size_t strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_links_ = 0;  // links
   SteadyTime scarce_since_;  // when a stranger got the last of the places that are given out slowly
-  std::list<Link*> unproven_;  // that have not finished a job, in the order of their beginning
-  std::list<Link*> idle_;      // in the order in which they became so
+  std::list<SiteConnection*>
+      unproven_;  // that have not finished a job, in the order of their beginning
+  std::list<SiteConnection*> idle_;  // in the order in which they became so
   std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;
   std::unique_ptr<Deadline> look_;
   std::size_t forget_at_ = 0;  // destinations and sites; what was in use last time needs room

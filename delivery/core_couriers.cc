@@ -1,7 +1,7 @@
 // Couriers: how they are sent out, and what their news does.
 #include "base/assert.h"
 #include "delivery/core.h"
-#include "delivery/outcome.h"
+#include "delivery/job/job_outcome.h"
 
 #include <boost/asio/local/stream_protocol.hpp>
 
@@ -21,8 +21,8 @@ constexpr std::size_t kMostBadAddresses = 1000;
 constexpr std::uint32_t kMostReturns = 3;
 constexpr std::size_t kMostInDoubt = 10000;
 
-std::vector<Candidate> socket_candidate(const std::string& path) {
-  Candidate candidate;
+std::vector<HostAddress> socket_candidate(const std::string& path) {
+  HostAddress candidate;
   candidate.endpoint = asio::local::stream_protocol::endpoint(path);
   candidate.address = candidate.remote = path;
   return {std::move(candidate)};
@@ -78,7 +78,7 @@ void Core::start_courier(Site& site) {
   order.conversions = conversions_;
   order.clock = &clock_;
   order.tell = [bag = from_loops_[loop]](CourierEvent event) { bag->put(std::move(event)); };
-  auto link = std::make_unique<Link>();
+  auto link = std::make_unique<SiteConnection>();
   link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
   link->site = &site;
   link->loop = loop;
@@ -130,7 +130,7 @@ void Core::on_event(CourierEvent event) {
   }
 }
 
-void Core::on_ready(Site& site, Link& link, const CourierEvent& event) {
+void Core::on_ready(Site& site, SiteConnection& link, const CourierEvent& event) {
   if (!std::exchange(link.was_ready, true)) {
     --site.connecting;
     site.is_slow = steady() - link.since > usual_time({});
@@ -146,7 +146,7 @@ void Core::on_ready(Site& site, Link& link, const CourierEvent& event) {
   schedule(site);
 }
 
-void Core::make_idle(Site& site, Link& link) {
+void Core::make_idle(Site& site, SiteConnection& link) {
   if (link.idle)
     return;
   if (is_draining_) {
@@ -160,7 +160,7 @@ void Core::make_idle(Site& site, Link& link) {
     close_link(link);
 }
 
-void Core::close_link(Link& link) {
+void Core::close_link(SiteConnection& link) {
   link.room = 0;
   remove_idle(link);
   if (!std::exchange(link.is_closing, true))
@@ -168,7 +168,7 @@ void Core::close_link(Link& link) {
   link.courier->loop().post([courier = link.courier] { courier->close(); });
 }
 
-void Core::on_ended(Site& site, Link& link, CourierEvent event) {
+void Core::on_ended(Site& site, SiteConnection& link, CourierEvent event) {
   auto& end = event.end;
   const auto found = in_hand_.find(end.job.lease);
   POSTRIDER_ASSERT(found != in_hand_.end());
@@ -244,7 +244,7 @@ void Core::take_returned(Site& site, CourierEvent& event) {
   }
 }
 
-void Core::on_gone(Site& site, Link& link, CourierEvent event) {
+void Core::on_gone(Site& site, SiteConnection& link, CourierEvent event) {
   take_returned(site, event);
   const bool was_ready = link.was_ready;
   if (!was_ready)

@@ -2,8 +2,8 @@
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "delivery/core.h"
-#include "delivery/local/left_out.h"
-#include "delivery/outcome.h"
+#include "delivery/job/job_outcome.h"
+#include "delivery/local/addresses/left_out_entries.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ using Core = Dispatcher::Core;
 namespace {
 
 // That nobody takes mail for a domain is not known while it may be one of ours.
-void doubt(std::optional<Outcome>& outcome, const Settings& settings) {
+void doubt(std::optional<Outcome>& outcome, const DeliverySettings& settings) {
   if (!outcome || outcome->verdict != Verdict::bounce || !settings.book ||
       !lacks_domains(*settings.book))
     return;
@@ -78,7 +78,7 @@ Task<Core::LocalDomains> Core::ask_tables(std::vector<std::string> domains) {
   co_return local;
 }
 
-Task<Core::Way> Core::ask_way(std::string address) {
+Task<Core::RouteDecision> Core::ask_way(std::string address) {
   const mail::Recipient recipient{std::move(address), {}, {}};
   LocalDomains local;
   if (!look_up_local(recipient, local))
@@ -86,9 +86,9 @@ Task<Core::Way> Core::ask_way(std::string address) {
   co_return find_way(recipient, mail::TlsWish::unspecified, local);
 }
 
-Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish,
-                         const LocalDomains& local) const {
-  Way way;
+Core::RouteDecision Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish,
+                                   const LocalDomains& local) const {
+  RouteDecision way;
   way.tls = wish;
   const char* aside = wish == mail::TlsWish::required   ? "!"
                       : wish == mail::TlsWish::optional ? "?"
@@ -100,7 +100,7 @@ Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish,
     // Aliases come before an LMTP server.
     const bool is_found = !settings_->book || recipient.leaf.starts_with("mailbox:");
     const bool by_lmtp = settings_->mailbox_route.has_value() && is_found;
-    way.kind = by_lmtp ? Way::Kind::fixed : Way::Kind::local;
+    way.kind = by_lmtp ? RouteDecision::Kind::fixed : RouteDecision::Kind::local;
     way.route = by_lmtp ? &*settings_->mailbox_route : nullptr;
     way.key = by_lmtp ? "lmtp" : "local";
     return way;
@@ -109,17 +109,17 @@ Core::Way Core::find_way(const mail::Recipient& recipient, mail::TlsWish wish,
   const auto kind = way.route == nullptr ? NextHop::Kind::mx : way.route->next_hop.kind;
   switch (kind) {
     case NextHop::Kind::mx:
-      way.kind = Way::Kind::mx;
+      way.kind = RouteDecision::Kind::mx;
       way.key = "mx" + std::string(aside) + ":" + way.domain;
       return way;
     case NextHop::Kind::error:
-      way.kind = Way::Kind::error;
+      way.kind = RouteDecision::Kind::error;
       break;
     case NextHop::Kind::discard:
-      way.kind = Way::Kind::discard;
+      way.kind = RouteDecision::Kind::discard;
       break;
     default:
-      way.kind = Way::Kind::fixed;
+      way.kind = RouteDecision::Kind::fixed;
       break;
   }
   way.key =
@@ -165,7 +165,7 @@ Site& Core::fixed_site(const Route& route, mail::TlsWish wish) {
   return site;
 }
 
-Destination& Core::destination_of(const Way& way) {
+Destination& Core::destination_of(const RouteDecision& way) {
   const auto known = destinations_.find(way.key);
   if (known != destinations_.end())
     return *known->second;
@@ -177,7 +177,7 @@ Destination& Core::destination_of(const Way& way) {
   return *destinations_.emplace(way.key, std::move(fresh)).first->second;
 }
 
-void Core::send_by_mx(const Way& way, Job job) {
+void Core::send_by_mx(const RouteDecision& way, Job job) {
   auto& destination = destination_of(way);
   const auto known = sites_.find(destination.site);
   const bool is_known = !destination.site.empty() && known != sites_.end();

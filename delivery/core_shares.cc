@@ -60,25 +60,25 @@ void Core::prove(Site& site) {
     forget_stranger(*link);
 }
 
-void Core::forget_stranger(Link& link) {
+void Core::forget_stranger(SiteConnection& link) {
   if (std::exchange(link.is_stranger, false))
     --strangers_;
   if (std::exchange(link.is_patient, false))
     --patient_;
 }
 
-void Core::forget_unproven(Link& link) {
+void Core::forget_unproven(SiteConnection& link) {
   if (link.unproven)
     unproven_.erase(*link.unproven);
   link.unproven.reset();
 }
 
-void Core::add_idle(Link& link) {
+void Core::add_idle(SiteConnection& link) {
   link.site->idle.push_back(&link);
   link.idle = idle_.insert(idle_.end(), &link);
 }
 
-void Core::remove_idle(Link& link) {
+void Core::remove_idle(SiteConnection& link) {
   std::erase(link.site->idle, &link);
   if (link.idle)
     idle_.erase(*link.idle);
@@ -139,7 +139,7 @@ void Core::relieve() {
 
 // Of those that have been idle for long, one of the site with the most connections.
 bool Core::evict_idle() {
-  Link* chosen = nullptr;
+  SiteConnection* chosen = nullptr;
   std::size_t looked = 0;
   for (auto* link : idle_) {
     if (chosen == nullptr || link->site->links.size() > chosen->site->links.size())
@@ -210,7 +210,7 @@ bool Core::reserve_address(CourierOrder& order) {
 }
 
 // Of another site, so that its place becomes free.
-void Core::close_idle_at(const std::vector<Candidate>& candidates) {
+void Core::close_idle_at(const std::vector<HostAddress>& candidates) {
   std::size_t looked = 0;
   for (auto* link : idle_) {
     const bool is_there = std::any_of(candidates.begin(), candidates.end(), [&](const auto& one) {

@@ -1,9 +1,9 @@
 // Sites: who may connect, who gets the next job, what a failure does.
 #include "base/assert.h"
 #include "delivery/core.h"
-#include "delivery/local/left_out.h"
+#include "delivery/job/job_outcome.h"
+#include "delivery/local/addresses/left_out_entries.h"
 #include "delivery/local/local_delivery.h"
-#include "delivery/outcome.h"
 #include "queue/schedule.h"
 
 #include <algorithm>
@@ -56,7 +56,7 @@ void Core::schedule(Site& site) {
     return;
   site.used = steady();
   while (!site.ready.empty()) {
-    Link* link = pick(site);
+    SiteConnection* link = pick(site);
     if (link == nullptr)
       break;
     hand_over(site, *link);
@@ -70,7 +70,7 @@ void Core::schedule(Site& site) {
 }
 
 // An idle link; or, when no more connections may be made, one with room behind its job.
-Link* Core::pick(Site& site) {
+SiteConnection* Core::pick(Site& site) {
   if (!site.idle.empty())
     return site.idle.back();
   if (site.links.size() < site.health.limit(clock_.now(), settings_->site_connections))
@@ -85,7 +85,7 @@ bool Core::may_connect(const Site& site) const {
   return site.links.size() < site.health.limit(clock_.now(), settings_->site_connections);
 }
 
-void Core::hand_over(Site& site, Link& link) {
+void Core::hand_over(Site& site, SiteConnection& link) {
   remove_idle(link);
   auto job = std::move(site.ready.front());
   site.ready.pop_front();

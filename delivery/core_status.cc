@@ -1,7 +1,7 @@
 // What the administrator asks: how are the sites, and what would happen to mail for an address.
 #include "base/text.h"
 #include "delivery/core.h"
-#include "delivery/local/preview.h"
+#include "delivery/local/addresses/preview.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -114,9 +114,9 @@ std::string Core::reason_of(const std::string& address) const {
     return {};
   const auto way = find_way(recipient, mail::TlsWish::unspecified, local);
   std::string name;
-  if (way.kind == Way::Kind::fixed) {
+  if (way.kind == RouteDecision::Kind::fixed) {
     name = fixed_site_name(*way.route, fixed_tls(*way.route, way.tls));
-  } else if (way.kind == Way::Kind::mx) {
+  } else if (way.kind == RouteDecision::Kind::mx) {
     const auto destination = destinations_.find(way.key);
     if (destination == destinations_.end())
       return {};
@@ -168,20 +168,21 @@ void Core::start_explain(std::string address, std::function<void(Explanation)> a
 }
 
 // Up to the hosts; false: the conclusion is drawn already.
-Task<bool> Core::explain_way(const Way& way, Explanation& explanation, Prospect& prospect) {
+Task<bool> Core::explain_way(const RouteDecision& way, Explanation& explanation,
+                             Prospect& prospect) {
   prospect.port = settings_->port;
   switch (way.kind) {
-    case Way::Kind::local:
+    case RouteDecision::Kind::local:
       prospect.site = "local";
       co_return true;
-    case Way::Kind::discard:
+    case RouteDecision::Kind::discard:
       explanation.conclusion = "is thrown away by the route";
       co_return false;
-    case Way::Kind::error:
+    case RouteDecision::Kind::error:
       explanation.conclusion =
           "is refused by the route: " + way.route->next_hop.status + " " + way.route->next_hop.text;
       co_return false;
-    case Way::Kind::fixed: {
+    case RouteDecision::Kind::fixed: {
       const auto& route = *way.route;
       const auto& site = fixed_site(route, way.tls);
       prospect.site = site.name;
@@ -194,7 +195,7 @@ Task<bool> Core::explain_way(const Way& way, Explanation& explanation, Prospect&
         explanation.conclusion = "waits: " + site.unavailable;
       co_return true;
     }
-    case Way::Kind::mx:
+    case RouteDecision::Kind::mx:
       break;
   }
   const bool goes_on = co_await explain_mx(way.domain, explanation, prospect);
@@ -269,7 +270,7 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
     address = "postmaster@" + address;
   Explanation explanation;
   auto way = co_await ask_way(address);
-  if (way.kind == Way::Kind::local && book) {
+  if (way.kind == RouteDecision::Kind::local && book) {
     const bool is_ours = co_await explain_local(address, explanation);
     if (is_ours) {
       answer(std::move(explanation));
@@ -278,7 +279,7 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
     way = co_await ask_way(address);
   }
   explanation.domain = way.domain;
-  explanation.route = way.kind == Way::Kind::local ? "local"
+  explanation.route = way.kind == RouteDecision::Kind::local ? "local"
                       : way.route == nullptr
                           ? "mx"
                           : way.route->domain + " -> " + way.route->next_hop.describe();

@@ -2,8 +2,8 @@
 // from their absence or their failure.
 #include "base/assert.h"
 #include "delivery/core.h"
-#include "delivery/outcome.h"
-#include "delivery/tlsa.h"
+#include "delivery/job/job_outcome.h"
+#include "delivery/tls/tlsa.h"
 #include "mail/address.h"
 
 #include <algorithm>

@@ -8,13 +8,14 @@ using Core = Dispatcher::Core;
 
 Dispatcher::Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
                        const Clock& clock, Log& log, const mail::Directory& directory,
-                       std::shared_ptr<const Settings> settings)
+                       std::shared_ptr<const DeliverySettings> settings)
     : Dispatcher(std::move(loops), std::make_unique<QueueCustody>(queue), std::move(resolver_of),
                  clock, log, directory, std::move(settings)) {}
 
-Dispatcher::Dispatcher(std::vector<Loop*> loops, std::unique_ptr<Custody> custody,
+Dispatcher::Dispatcher(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody,
                        ResolverOf resolver_of, const Clock& clock, Log& log,
-                       const mail::Directory& directory, std::shared_ptr<const Settings> settings)
+                       const mail::Directory& directory,
+                       std::shared_ptr<const DeliverySettings> settings)
     : core_(Core::create(std::move(loops), std::move(custody), std::move(resolver_of), clock, log,
                          directory, std::move(settings))) {}
 
@@ -28,7 +29,7 @@ void Dispatcher::restore(std::vector<queue::SiteState> sites) {
   core_->restore(std::move(sites));
 }
 
-void Dispatcher::set_performer(std::shared_ptr<Performer> performer) {
+void Dispatcher::set_performer(std::shared_ptr<DeliveryAgent> performer) {
   core_->set_performer(std::move(performer));
 }
 
@@ -43,7 +44,7 @@ void Dispatcher::revoke(std::vector<queue::Revocation> wanted, UnderWay answer) 
   });
 }
 
-void Dispatcher::configure(std::shared_ptr<const Settings> settings) {
+void Dispatcher::configure(std::shared_ptr<const DeliverySettings> settings) {
   core_->home().post([core = core_, settings] { core->configure(settings); });
 }
 

@@ -10,9 +10,9 @@
 #pragma once
 
 #include "base/log.h"
-#include "base/loop.h"
-#include "delivery/settings.h"
-#include "delivery/sts_source.h"
+#include "base/net/loop.h"
+#include "delivery/delivery_settings.h"
+#include "delivery/tls/sts_source.h"
 #include "dns/resolver.h"
 #include "mail/directory.h"
 #include "mail/outcome.h"
@@ -26,8 +26,8 @@
 
 namespace postrider::delivery {
 
-class Custody;
-class Performer;
+class QueuePort;
+class DeliveryAgent;
 
 struct SiteStatus {
   std::string name;
@@ -83,11 +83,11 @@ class Dispatcher : public queue::Consumer {
   // All references outlive the dispatcher. loops: at least one; the first one schedules.
   Dispatcher(std::vector<Loop*> loops, queue::Queue& queue, ResolverOf resolver_of,
              const Clock& clock, Log& log, const mail::Directory& directory,
-             std::shared_ptr<const Settings> settings);
+             std::shared_ptr<const DeliverySettings> settings);
   // The same over any custody: for tests.
-  Dispatcher(std::vector<Loop*> loops, std::unique_ptr<Custody> custody, ResolverOf resolver_of,
+  Dispatcher(std::vector<Loop*> loops, std::unique_ptr<QueuePort> custody, ResolverOf resolver_of,
              const Clock& clock, Log& log, const mail::Directory& directory,
-             std::shared_ptr<const Settings> settings);
+             std::shared_ptr<const DeliverySettings> settings);
   // After drain() has called back, or after the loops have ended.
   ~Dispatcher() override;
 
@@ -96,12 +96,12 @@ class Dispatcher : public queue::Consumer {
   // Before the loops run: knows which sites were blocked when we stopped.
   void restore(std::vector<queue::SiteState> sites);
   // Before the loops run: who performs local deliveries; by default this process.
-  void set_performer(std::shared_ptr<Performer> performer);
+  void set_performer(std::shared_ptr<DeliveryAgent> performer);
 
   // The rest may be called on any thread. Callbacks run on the first loop.
   void take(std::vector<queue::Lease> leases) override;
   void revoke(std::vector<queue::Revocation> wanted, UnderWay answer) override;
-  void configure(std::shared_ptr<const Settings> settings);  // from now on, for new work
+  void configure(std::shared_ptr<const DeliverySettings> settings);  // from now on, for new work
   // What waits goes back untried; open transactions may end within the grace period, then
   // connections are closed. Every lease has been answered when it calls back. Call once.
   void drain(std::function<void()> on_done, Duration grace);

@@ -1,7 +1,7 @@
 #include "delivery/local_runner.h"
 
 #include "base/text.h"
-#include "delivery/local/local_file.h"
+#include "delivery/local/agents/local_file.h"
 #include "mail/address.h"
 
 #include <algorithm>

@@ -13,10 +13,10 @@
 // Lives on the dispatcher's first loop.
 #pragma once
 
-#include "base/blocking_pool.h"
-#include "base/deadline.h"
+#include "base/net/blocking_pool.h"
+#include "base/net/deadline.h"
 #include "base/time.h"
-#include "delivery/job.h"
+#include "delivery/job/job.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local_history.h"
 #include "delivery/local_shares.h"

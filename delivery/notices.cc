@@ -1,7 +1,7 @@
 #include "delivery/notices.h"
 
 #include "base/text.h"
-#include "delivery/maillog.h"
+#include "delivery/delivery_log.h"
 #include "mail/header.h"
 #include "mail/notice.h"
 

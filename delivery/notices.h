@@ -1,12 +1,13 @@
 // Who hears what about a record: failure, delay and success notices, as ordinary messages with a
 // null sender that are stored in the same transaction as the record. Of mail that we forwarded it
-// is the first sender, not the address that was made of it (delivery/local/forwarded_sender.h).
+// is the first sender, not the address that was made of it
+// (delivery/local/addresses/forwarded_sender.h).
 #pragma once
 
 #include "base/log.h"
 #include "base/random.h"
-#include "delivery/custody.h"
-#include "delivery/settings.h"
+#include "delivery/delivery_settings.h"
+#include "delivery/job/queue_port.h"
 
 #include <string_view>
 
@@ -16,8 +17,8 @@ namespace postrider::delivery {
 inline constexpr std::uint64_t kMostQuoted = 64U << 10U;
 
 struct NoticeContext {
-  const Settings& settings;
-  Custody& custody;
+  const DeliverySettings& settings;
+  QueuePort& custody;
   Log& log;
   Random& random;
   TimePoint now;

@@ -1,9 +1,9 @@
 // What the dispatcher knows of a site and of the ways that lead there. Data; core.cc moves it.
 #pragma once
 
-#include "delivery/courier.h"
-#include "delivery/hosts.h"
+#include "delivery/routing/hosts.h"
 #include "delivery/site_health.h"
+#include "delivery/smtp/courier.h"
 
 #include <cstdint>
 #include <deque>
@@ -20,7 +20,7 @@ namespace postrider::delivery {
 struct Site;
 
 // A courier as the dispatcher sees it.
-struct Link {
+struct SiteConnection {
   std::shared_ptr<Courier> courier;
   Site* site = nullptr;
   std::size_t loop = 0;
@@ -32,11 +32,12 @@ struct Link {
   bool gave_way = false;     // to others: what comes of it says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
-  SteadyTime since;                                          // when it began
-  SteadyTime busy_since;                                     // with the job in hand
-  Duration may_take{0};                                      // that job, before it counts as slow
-  std::string address;                                       // once it is ready
-  std::optional<std::list<Link*>::iterator> unproven, idle;  // where the dispatcher lists it
+  SteadyTime since;       // when it began
+  SteadyTime busy_since;  // with the job in hand
+  Duration may_take{0};   // that job, before it counts as slow
+  std::string address;    // once it is ready
+  std::optional<std::list<SiteConnection*>::iterator> unproven,
+      idle;  // where the dispatcher lists it
   bool is_idle() const { return room > 0 && in_hand == 0; }
 };
 
@@ -52,17 +53,17 @@ struct Site {
   Kind kind = Kind::mx;
   Dialect dialect = Dialect::smtp;
   std::uint16_t port = 25;
-  std::vector<Host> hosts;                // or the path of a socket, as the only name
-  TlsSources tls;                         // what is demanded of its hosts
-  std::shared_ptr<SecretKeeper> secrets;  // to log in with; null: no AUTH
+  std::vector<Host> hosts;                    // or the path of a socket, as the only name
+  TlsSources tls;                             // what is demanded of its hosts
+  std::shared_ptr<CredentialSource> secrets;  // to log in with; null: no AUTH
   std::string unavailable;  // why nothing can be sent there as things are; empty: it can
   bool is_aside = false;    // only some mail of its domains goes here, so the queue does not know
   std::string alarm;        // what an administrator must put right; empty: nothing
 
   SiteHealth health;
   std::deque<Job> ready;
-  std::vector<std::unique_ptr<Link>> links;
-  std::vector<Link*> idle;  // the last one was used last
+  std::vector<std::unique_ptr<SiteConnection>> links;
+  std::vector<SiteConnection*> idle;  // the last one was used last
   std::size_t connecting = 0;
   bool is_proven = false;   // it has brought a transaction to some end
   bool is_slow = false;     // the last one, or its connection, took long

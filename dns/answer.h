@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/time.h"
-#include "dns/codec.h"
+#include "dns/packet_codec.h"
 #include "dns/resolver.h"
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // How people read what is in a packet.
 #include "base/text.h"
-#include "dns/codec.h"
+#include "dns/packet_codec.h"
 
 namespace postrider::dns {
 

@@ -1,6 +1,6 @@
 // Structs to packets.
-#include "dns/codec.h"
 #include "dns/codec_wire.h"
+#include "dns/packet_codec.h"
 
 namespace postrider::dns {
 

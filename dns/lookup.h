@@ -5,9 +5,9 @@
 // the next round. A name that does not exist is an answer, not a failure.
 #pragma once
 
-#include "dns/cache.h"
+#include "dns/answer_cache.h"
 #include "dns/counters.h"
-#include "dns/exchange.h"
+#include "dns/dns_exchange.h"
 
 #include <cstddef>
 #include <memory>

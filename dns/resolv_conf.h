@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/time.h"
-#include "dns/server.h"
+#include "dns/name_server.h"
 
 #include <cstddef>
 #include <optional>

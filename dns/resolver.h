@@ -1,7 +1,7 @@
 // Names to answers, without blocking. One resolver per loop, used on that loop's thread only.
 #pragma once
 
-#include "base/task.h"
+#include "base/net/task.h"
 #include "base/time.h"
 
 #include <boost/asio/ip/address.hpp>

@@ -3,7 +3,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "dns/cache.h"
+#include "dns/answer_cache.h"
 #include "dns/lookup.h"
 #include "dns/resolv_conf.h"
 
@@ -30,7 +30,8 @@ bool all_on_loopback(const std::vector<Server>& servers) {
 }
 
 // `timeout:n` and `attempts:n` of the file go before our own figures.
-std::vector<Duration> timeouts_of(const Settings& settings, const std::optional<ResolvConf>& conf) {
+std::vector<Duration> timeouts_of(const ResolverSettings& settings,
+                                  const std::optional<ResolvConf>& conf) {
   auto timeouts = settings.timeouts;
   if (conf && conf->timeout)
     std::fill(timeouts.begin(), timeouts.end(), *conf->timeout);
@@ -65,15 +66,15 @@ Answer<Record> no_such_name(const std::string& name) {
 
 class StubResolver::Core : public std::enable_shared_from_this<Core> {
  public:
-  Core(Loop& loop, Settings settings, Log& log, Random& random);
+  Core(Loop& loop, ResolverSettings settings, Log& log, Random& random);
 
   FoundPointer find(const Question& question);
   Task<FoundPointer> fetch(Question question);
-  void reconfigure(Settings settings);
+  void reconfigure(ResolverSettings settings);
   void stop();
   void forget_all() { cache_.clear(); }
 
-  const Settings& settings() const { return settings_; }
+  const ResolverSettings& settings() const { return settings_; }
   const Plan& plan() const { return *plan_; }
   Counters& counters() { return network_->counters; }
 
@@ -90,7 +91,7 @@ class StubResolver::Core : public std::enable_shared_from_this<Core> {
 
   Loop& loop_;
   Log& log_;
-  Settings settings_;
+  ResolverSettings settings_;
   std::optional<ResolvConfWatch> watch_;
   std::optional<ResolvConf> conf_;
   std::shared_ptr<Plan> plan_;
@@ -128,7 +129,7 @@ struct StubResolver::Core::Waiter {
   Signal landed;
 };
 
-StubResolver::Core::Core(Loop& loop, Settings settings, Log& log, Random& random)
+StubResolver::Core::Core(Loop& loop, ResolverSettings settings, Log& log, Random& random)
     : loop_(loop),
       log_(log),
       network_(std::make_shared<Network>(loop, log, random)),
@@ -141,7 +142,7 @@ StubResolver::Core::Core(Loop& loop, Settings settings, Log& log, Random& random
   reconfigure(std::move(settings));
 }
 
-void StubResolver::Core::reconfigure(Settings settings) {
+void StubResolver::Core::reconfigure(ResolverSettings settings) {
   POSTRIDER_ASSERT(!settings.timeouts.empty() && settings.most_in_flight > 0);
   if (settings.resolv_conf != settings_.resolv_conf) {
     watch_.reset();
@@ -313,7 +314,7 @@ Task<Answer<Record>> answer(std::shared_ptr<Core> core, Type type, std::string t
 
 }  // namespace
 
-StubResolver::StubResolver(Loop& loop, Settings settings, Log& log, Random& random)
+StubResolver::StubResolver(Loop& loop, ResolverSettings settings, Log& log, Random& random)
     : core_(std::make_shared<Core>(loop, std::move(settings), log, random)) {}
 
 StubResolver::~StubResolver() {
@@ -348,12 +349,12 @@ Task<Answer<std::string>> StubResolver::cname(std::string name) {
   return answer<std::string>(core_, Type::cname, std::move(name));
 }
 
-void StubResolver::reconfigure(Settings settings) {
+void StubResolver::reconfigure(ResolverSettings settings) {
   core_->reconfigure(std::move(settings));
 }
 
 void StubResolver::set_servers(std::vector<Server> servers) {
-  Settings settings = core_->settings();
+  ResolverSettings settings = core_->settings();
   settings.servers = std::move(servers);
   settings.resolv_conf.clear();
   core_->reconfigure(std::move(settings));
@@ -379,8 +380,8 @@ const Counters& StubResolver::counters() const {
   return core_->counters();
 }
 
-Settings system_settings() {
-  Settings settings;
+ResolverSettings system_settings() {
+  ResolverSettings settings;
   settings.resolv_conf = "/etc/resolv.conf";
   return settings;
 }

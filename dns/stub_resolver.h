@@ -14,10 +14,10 @@
 // other failures, unless the servers have been silent altogether.
 #pragma once
 
-#include "base/loop.h"
+#include "base/net/loop.h"
 #include "dns/counters.h"
+#include "dns/name_server.h"
 #include "dns/resolver.h"
-#include "dns/server.h"
 
 #include <memory>
 #include <optional>
@@ -31,7 +31,7 @@ class Random;
 
 namespace postrider::dns {
 
-struct Settings {
+struct ResolverSettings {
   std::vector<Server> servers;
   // Not empty: the servers are those of this file, followed when it changes; `servers` is ignored.
   std::string resolv_conf;
@@ -49,12 +49,12 @@ struct Settings {
 };
 
 // The system's servers, from /etc/resolv.conf.
-Settings system_settings();
+ResolverSettings system_settings();
 
 class StubResolver : public Resolver {
  public:
   // log and random must outlive the resolver.
-  StubResolver(Loop& loop, Settings settings, Log& log, Random& random);
+  StubResolver(Loop& loop, ResolverSettings settings, Log& log, Random& random);
   // Waiters get temporary_failure before this returns. Lookups over TCP need the loop to run on for
   // one turn to release their sockets.
   ~StubResolver() override;
@@ -69,7 +69,7 @@ class StubResolver : public Resolver {
 
   // On the loop's thread. What is in flight ends under the old settings and is not remembered;
   // what was remembered is forgotten if servers or trust differ.
-  void reconfigure(Settings settings);
+  void reconfigure(ResolverSettings settings);
   void set_servers(std::vector<Server> servers);
   void forget_all();
   void stop();  // as the destructor; later lookups fail at once

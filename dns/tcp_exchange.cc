@@ -1,7 +1,7 @@
+#include "base/net/tls/stream.h"
 #include "base/random.h"
-#include "base/stream.h"
 #include "dns/counters.h"
-#include "dns/exchange.h"
+#include "dns/dns_exchange.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>

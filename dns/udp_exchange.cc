@@ -1,6 +1,6 @@
 #include "base/random.h"
 #include "dns/counters.h"
-#include "dns/exchange.h"
+#include "dns/dns_exchange.h"
 
 #include <boost/asio/ip/udp.hpp>
 

@@ -1,6 +1,6 @@
 #include "events/from_log.h"
 
-#include "mail/command.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 #include <string_view>

@@ -1,5 +1,5 @@
-// Events are made of what the mail log says: the typed functions of smtpd/maillog.h and
-// delivery/maillog.h are the one place that knows them, and log and event have the same names.
+// Events are made of what the mail log says: the typed functions of smtpd/receiving_log.h and
+// delivery/delivery_log.h are the one place that knows them, and log and event have the same names.
 // Pure.
 #pragma once
 

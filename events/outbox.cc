@@ -1,6 +1,6 @@
 #include "events/outbox.h"
 
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include "base/digest.h"
 #include "base/file.h"

@@ -6,7 +6,7 @@
 #include "events/event.h"
 
 #include "base/result.h"
-#include "queue/sqlite.h"
+#include "queue/store/sqlite.h"
 
 #include <cstdint>
 #include <string>

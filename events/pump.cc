@@ -1,6 +1,6 @@
 #include "events/pump.h"
 
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include <utility>
 

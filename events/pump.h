@@ -4,7 +4,7 @@
 // same ids.
 #pragma once
 
-#include "events/filter.h"
+#include "events/event_filter.h"
 #include "events/outbox.h"
 
 #include "base/log.h"

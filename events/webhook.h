@@ -2,7 +2,7 @@
 // an answer means. Pure.
 #pragma once
 
-#include "base/http.h"
+#include "base/net/http/http.h"
 #include "base/result.h"
 #include "base/time.h"
 #include "base/url.h"

@@ -4,8 +4,8 @@
 #include "events/pump.h"
 #include "events/webhook.h"
 
-#include "base/http_client.h"
 #include "base/log.h"
+#include "base/net/http/http_client.h"
 
 #include <boost/asio/ip/address.hpp>
 

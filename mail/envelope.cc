@@ -14,8 +14,8 @@ namespace {
 constexpr char kVersion = 1;
 constexpr char kVersionWithLeaves = 2;
 constexpr std::size_t kMostText = 4096;  // of one string; far above what commands allow
-// A command or a list with those who are not meant (delivery/local/leaf.h). What delivery makes
-// must fit: a longer one would be taken for damage when it is read again.
+// A command or a list with those who are not meant (delivery/local/addresses/resolved_recipient.h).
+// What delivery makes must fit: a longer one would be taken for damage when it is read again.
 constexpr std::size_t kMostLeaf = 1U << 20U;
 
 void append_number(std::string& out, std::uint64_t value) {

@@ -35,8 +35,9 @@ struct Recipient {
   std::string address;  // as given: local part and domain unchanged; "postmaster" may stand alone
   std::string original_recipient;  // ORCPT as given, "rfc822;..." in xtext; empty if not given
   Notify notify;
-  // Where delivery decided that this mail ends, in its own words (delivery/local/leaf.h); empty for
-  // what came from outside, whatever it says.
+  // Where delivery decided that this mail ends, in its own words
+  // (delivery/local/addresses/resolved_recipient.h); empty for what came from outside, whatever it
+  // says.
   std::string leaf = {};
   friend bool operator==(const Recipient&, const Recipient&) = default;
 };

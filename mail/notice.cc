@@ -3,9 +3,9 @@
 #include "base/assert.h"
 #include "base/text.h"
 #include "mail/address.h"
-#include "mail/command.h"
 #include "mail/header.h"
 #include "mail/notice_text.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 

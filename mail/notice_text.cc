@@ -1,8 +1,8 @@
 #include "mail/notice_text.h"
 
 #include "base/text.h"
-#include "mail/command.h"
 #include "mail/header.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 

@@ -2,8 +2,8 @@
 
 #include "base/text.h"
 #include "mail/address.h"
-#include "mail/command.h"
 #include "mail/header.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 

@@ -22,7 +22,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "base/loop.h"
+#include "base/net/loop.h"
 #include "base/result.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
@@ -36,7 +36,7 @@
 
 namespace postrider::queue {
 
-struct Settings {
+struct QueueSettings {
   std::string spool;                             // the folder: queue.db, body/, drop/, lock
   Duration lifetime{std::chrono::hours(120)};    // then what is left bounces
   Duration delay_notice{std::chrono::hours(4)};  // 0: none
@@ -243,10 +243,10 @@ class Queue {
   // Takes the lock (refuses a second daemon), opens or creates the database (refuses a foreign or a
   // newer one), migrates, recovers: sweeps stray bodies, verifies after an unclean stop. Start-up
   // problems come back as one sentence each.
-  static Result<std::unique_ptr<Queue>> open(Settings settings, const Clock& clock, Log& log);
+  static Result<std::unique_ptr<Queue>> open(QueueSettings settings, const Clock& clock, Log& log);
   // vfs: the name of an SQLite VFS for the tests of failures; nullptr: the system's.
-  static Result<std::unique_ptr<Queue>> open_with(Settings settings, const Clock& clock, Log& log,
-                                                  const char* vfs);
+  static Result<std::unique_ptr<Queue>> open_with(QueueSettings settings, const Clock& clock,
+                                                  Log& log, const char* vfs);
   ~Queue();  // stops if stop() was not called
 
   // Starts the queue thread. consumer may be null (the tools, when the daemon is down).
@@ -311,7 +311,7 @@ class Queue {
   // again.
   std::size_t unrecorded() const;
   // New limits after a reload. Any thread.
-  void reconfigure(Settings settings);
+  void reconfigure(QueueSettings settings);
   // Looks at the clock and at what is due now: after the clock was moved (tests, resume). Any
   // thread.
   void wake();

@@ -1,7 +1,7 @@
 #include "queue/spool.h"
 
 #include "queue/checksum.h"
-#include "queue/codec.h"
+#include "queue/row_codec.h"
 
 #include <cerrno>
 #include <dirent.h>

@@ -5,7 +5,7 @@
 //   drop/      mail handed in while the daemon was down (not ours)
 //   lock       held by the one program that writes here; has its pid
 //   lost/      bodies that nothing knows any more after the log or the database was damaged
-//   damaged-*/ databases that were salvaged (queue/salvage.h)
+//   damaged-*/ databases that were salvaged (queue/maintenance/salvage.h)
 //   reserve    room that is given up when the disk is full
 #pragma once
 

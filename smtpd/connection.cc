@@ -3,14 +3,14 @@
 #include "base/text.h"
 #include "smtpd/connection_filter.h"
 #include "smtpd/proxy_protocol.h"
-#include "smtpd/replies.h"
+#include "smtpd/session/replies.h"
 
 #include <algorithm>
 #include <new>
 
 namespace postrider::smtpd {
 
-using Need = Conversation::Need;
+using Need = SessionFramer::Need;
 
 namespace {
 
@@ -33,7 +33,8 @@ std::string key_of(const Policy::Question& question) {
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<Reception> reception, Socket socket, const Arrival& arrival)
+Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket,
+                       const Arrival& arrival)
     : reception_(std::move(reception)),
       policy_(reception_->policy()),
       stream_(reception_->loop(), std::move(socket)),

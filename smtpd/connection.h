@@ -1,13 +1,14 @@
-// One client, from its first byte to its last: drives a Conversation over a Stream, with deadlines,
-// a borrowed buffer and the queue. Owns its stream and conversation; keeps its Reception alive.
+// One client, from its first byte to its last: drives a SessionFramer over a Stream, with
+// deadlines, a borrowed buffer and the queue. Owns its stream and conversation; keeps its
+// LoopConnections alive.
 #pragma once
 
-#include "base/stream.h"
-#include "smtpd/auth/exchange.h"
-#include "smtpd/conversation.h"
+#include "base/net/tls/stream.h"
+#include "smtpd/auth/sasl_exchange.h"
 #include "smtpd/incoming_body.h"
-#include "smtpd/maillog.h"
-#include "smtpd/reception.h"
+#include "smtpd/loop_connections.h"
+#include "smtpd/receiving_log.h"
+#include "smtpd/session/session_framer.h"
 
 #include <memory>
 
@@ -26,7 +27,7 @@ struct Arrival {
 class Connection final : private Observer {
  public:
   // Holds one of Slots::take(); gives it back at its end.
-  Connection(std::shared_ptr<Reception> reception, Socket socket, const Arrival& arrival);
+  Connection(std::shared_ptr<LoopConnections> reception, Socket socket, const Arrival& arrival);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -34,14 +35,14 @@ class Connection final : private Observer {
   // The whole life. A free-standing coroutine that owns the connection.
   static Task<void> serve(std::unique_ptr<Connection> connection);
 
-  // From Reception, between two waits of this connection.
+  // From LoopConnections, between two waits of this connection.
   void end_if_idle();  // stopping
   void hurry();        // stress: a stranger's wait for a command becomes short
   void give_up();      // the grace has ended: a last word, then no more
   void close();
 
  private:
-  friend class Reception;
+  friend class LoopConnections;
 
   Task<void> live();
   Task<bool> read_proxy_header();
@@ -51,32 +52,33 @@ class Connection final : private Observer {
   void keep_content();
   bool talks_early();
   Task<void> converse();
-  Conversation::Need take();
+  SessionFramer::Need take();
   Task<Result<void>> read_more();
   Task<Result<void>> send_replies();
-  Task<Conversation::Need> store();
-  Task<Conversation::Need> look_up();
+  Task<SessionFramer::Need> store();
+  Task<SessionFramer::Need> look_up();
   // connection_filter.cc
   void prepare_filters();
   void refresh_facts();
   Task<bool> run_aside(std::string key, std::function<void()> job);
-  Task<Conversation::Need> ask_filters();
-  Task<void> show_content(Conversation::Need need);
+  Task<SessionFramer::Need> ask_filters();
+  Task<void> show_content(SessionFramer::Need need);
   Task<void> show_header(std::string& bytes);
   Task<bool> end_filters(IncomingBody& body, filter::Verdict& verdict, std::string& on_top);
   bool has_client_left();
-  Task<Conversation::Need> authenticate();  // connection_auth.cc
-  Task<bool> shake_hands();                 // connection_tls.cc
+  Task<SessionFramer::Need> authenticate();  // connection_auth.cc
+  Task<bool> shake_hands();                  // connection_tls.cc
   void allow_auth_in_clear();
   Task<void> linger();
   void keep_large_content();
   Task<void> rewrite_header();
   void excuse_since(SteadyTime began);
   IncomingBody& body_of_message();
-  Storage storage_trouble(Intake& intake, const Error& error);
-  Task<Conversation::Need> keep(Intake& intake, IncomingBody& body, const std::string& on_top);
+  Storage storage_trouble(IncomingContent& intake, const Error& error);
+  Task<SessionFramer::Need> keep(IncomingContent& intake, IncomingBody& body,
+                                 const std::string& on_top);
   std::string missing_fields(mail::MessageId id);
-  std::shared_ptr<const mail::Message> compose_message(Intake& intake, mail::MessageId id,
+  std::shared_ptr<const mail::Message> compose_message(IncomingContent& intake, mail::MessageId id,
                                                        FinishedBody& body,
                                                        const std::string& on_top);
   void refresh_conditions();
@@ -90,7 +92,7 @@ class Connection final : private Observer {
   Log& log();  // of what comes with every connection or refusal
   const Timeouts& timeouts() const { return policy_->settings().timeouts; }
 
-  std::shared_ptr<Reception> reception_;
+  std::shared_ptr<LoopConnections> reception_;
   std::shared_ptr<const Policy> policy_;
   Stream stream_;
   Arrival arrival_;
@@ -103,7 +105,7 @@ class Connection final : private Observer {
   bool has_given_up_ = false;
   bool is_left_ = false;                   // by its client, before the reply to a message
   std::shared_ptr<Lookups::Wait> lookup_;  // while an address is looked up
-  std::optional<Conversation> talk_;
+  std::optional<SessionFramer> talk_;
   BufferPool::Lease buffer_;
   std::size_t last_read_ = 0;
   std::uint64_t commands_seen_ = ~0ULL;  // when the deadline was last set

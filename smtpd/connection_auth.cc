@@ -23,7 +23,7 @@ void Connection::allow_auth_in_clear() {
   talk_->session().set_channel(std::move(channel));
 }
 
-Task<Conversation::Need> Connection::authenticate() {
+Task<SessionFramer::Need> Connection::authenticate() {
   stream_.clear_deadline();  // the client has done its part
   auto& session = talk_->session();
   if (!exchange_) {

@@ -8,7 +8,7 @@
 
 namespace postrider::smtpd {
 
-using Need = Conversation::Need;
+using Need = SessionFramer::Need;
 
 namespace {
 

@@ -18,10 +18,10 @@ struct Connection::Filtering {
   filter::Facts facts;
   filter::Surroundings surroundings;
   filter::Chain chain;
-  std::uint64_t message = 0;  // whose content is shown, as Conversation counts them
+  std::uint64_t message = 0;  // whose content is shown, as SessionFramer counts them
   bool asked_data = false;    // for the message that comes
   bool shown_header = false;
-  std::size_t shown = 0;  // octets of Intake::bytes()
+  std::size_t shown = 0;  // octets of IncomingContent::bytes()
   std::string section;    // the header section as it will be stored
 };
 

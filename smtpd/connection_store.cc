@@ -32,7 +32,7 @@ void Connection::keep_large_content() {
   }
   auto& body = body_of_message();
   const bool is_tight = reception_->is_tight();
-  const auto most = is_tight ? kMostWhenTight : Intake::kMostInMemory;
+  const auto most = is_tight ? kMostWhenTight : IncomingContent::kMostInMemory;
   if (intake->bytes().size() <= most || (body.awaits_header() && !intake->header().has_ended()) ||
       body.waits_for_tables(intake->bytes()))
     return;
@@ -95,7 +95,7 @@ Task<void> Connection::rewrite_header() {
   excuse_since(began);
 }
 
-Storage Connection::storage_trouble(Intake& intake, const Error& error) {
+Storage Connection::storage_trouble(IncomingContent& intake, const Error& error) {
   maillog::trouble(reception_->log(), talk_->session().id(), "write message body", error);
   const auto state = is_no_room(error) ? Storage::no_room : Storage::failed;
   intake.storage_failed(state);
@@ -103,7 +103,7 @@ Storage Connection::storage_trouble(Intake& intake, const Error& error) {
   return state;
 }
 
-Task<Conversation::Need> Connection::store() {
+Task<SessionFramer::Need> Connection::store() {
   stream_.clear_deadline();  // the client has done its part
   auto& intake = *talk_->intake();
   auto& replies = buffer_->replies;
@@ -118,7 +118,7 @@ Task<Conversation::Need> Connection::store() {
   if (!co_await end_filters(body, verdict, on_top)) {
     is_left_ = true;
     body_ = IncomingBody();
-    co_return Conversation::Need::close;
+    co_return SessionFramer::Need::close;
   }
   if (verdict.kind == filter::Verdict::Kind::go_on)
     co_return co_await keep(intake, body, on_top);
@@ -130,8 +130,8 @@ Task<Conversation::Need> Connection::store() {
   co_return talk_->stored(Storage::open, id, replies);
 }
 
-Task<Conversation::Need> Connection::keep(Intake& intake, IncomingBody& body,
-                                          const std::string& on_top) {
+Task<SessionFramer::Need> Connection::keep(IncomingContent& intake, IncomingBody& body,
+                                           const std::string& on_top) {
   auto& replies = buffer_->replies;
   if (body.waits_for_tables(intake.bytes()))
     co_await rewrite_header();
@@ -177,7 +177,8 @@ std::string Connection::missing_fields(mail::MessageId id) {
   return fields;
 }
 
-std::shared_ptr<const mail::Message> Connection::compose_message(Intake& intake, mail::MessageId id,
+std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent& intake,
+                                                                 mail::MessageId id,
                                                                  FinishedBody& body,
                                                                  const std::string& on_top) {
   auto& session = talk_->session();

@@ -6,7 +6,7 @@
 #include "mail/header.h"
 #include "mail/message.h"
 #include "mail/rewrite.h"
-#include "smtpd/custody.h"
+#include "smtpd/message_store.h"
 
 #include <cstdint>
 #include <functional>
@@ -57,7 +57,7 @@ class IncomingBody {
     bool is_filtered = false;  // complete() and replace_header() will be called
   };
   // number: which message of the connection.
-  IncomingBody(Custody& custody, std::uint64_t number, const Repair& repair)
+  IncomingBody(MessageStore& custody, std::uint64_t number, const Repair& repair)
       : custody_(&custody), number_(number), repair_(repair) {}
 
   std::uint64_t number() const { return number_; }
@@ -95,7 +95,7 @@ class IncomingBody {
   Result<void> append(std::string& bytes);
   Error lose(Error error);
 
-  Custody* custody_ = nullptr;
+  MessageStore* custody_ = nullptr;
   std::uint64_t number_ = 0;
   Repair repair_;
   bool repaired_ = false;

@@ -3,8 +3,8 @@
 // Messages and our own clients are always logged. Lives on its loop.
 #pragma once
 
-#include "base/deadline.h"
 #include "base/log.h"
+#include "base/net/deadline.h"
 
 #include <cstdint>
 #include <map>

@@ -1,7 +1,7 @@
 #include "smtpd/listener.h"
 
 #include "smtpd/connection.h"
-#include "smtpd/replies.h"
+#include "smtpd/session/replies.h"
 
 #include <boost/asio/as_tuple.hpp>
 
@@ -43,7 +43,7 @@ FileDescriptor open_spare() {
 
 }  // namespace
 
-Listener::Listener(std::shared_ptr<Reception> reception, FileDescriptor socket,
+Listener::Listener(std::shared_ptr<LoopConnections> reception, FileDescriptor socket,
                    const ListenerSettings& settings, std::shared_ptr<const TlsContext> tls)
     : reception_(std::move(reception)),
       socket_(reception_->loop().context()),

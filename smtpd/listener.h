@@ -3,8 +3,8 @@
 #pragma once
 
 #include "base/file.h"
-#include "base/stream.h"
-#include "smtpd/reception.h"
+#include "base/net/tls/stream.h"
+#include "smtpd/loop_connections.h"
 
 #include <memory>
 #include <string>
@@ -16,7 +16,7 @@ namespace postrider::smtpd {
 
 class Listener {
  public:
-  Listener(std::shared_ptr<Reception> reception, FileDescriptor socket,
+  Listener(std::shared_ptr<LoopConnections> reception, FileDescriptor socket,
            const ListenerSettings& settings, std::shared_ptr<const TlsContext> tls);
 
   // Accepts until close(). On the loop's thread.
@@ -32,7 +32,7 @@ class Listener {
                  std::string_view reply);
   void shed();
 
-  std::shared_ptr<Reception> reception_;
+  std::shared_ptr<LoopConnections> reception_;
   Socket socket_;
   Role role_;
   bool proxied_;

@@ -13,7 +13,7 @@ namespace postrider::smtpd {
 class LocalCounter {
  public:
   virtual ~LocalCounter() = default;
-  // Count one more of this user's, as auth::Gate does.
+  // Count one more of this user's, as auth::Authenticator does.
   virtual std::string begin_message(std::uint32_t uid) = 0;
   virtual std::string add_recipient(std::uint32_t uid) = 0;
 };

@@ -1,6 +1,6 @@
 #include "smtpd/lookups.h"
 
-#include "base/deadline.h"
+#include "base/net/deadline.h"
 
 #include <algorithm>
 #include <condition_variable>

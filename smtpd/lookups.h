@@ -4,8 +4,8 @@
 // waits for its answer. What hangs keeps one thread, however often it is asked again, and no other.
 #pragma once
 
-#include "base/loop.h"
-#include "base/signal.h"
+#include "base/net/loop.h"
+#include "base/net/signal.h"
 #include "base/time.h"
 
 #include <functional>

@@ -2,7 +2,7 @@
 // in use cannot end the program.
 #include "base/text.h"
 #include "tables/cdb.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #include <cdb.h>
 

@@ -13,7 +13,7 @@
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/lines.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

@@ -2,7 +2,7 @@
 
 #include "base/text.h"
 #include "tables/lines.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #include <cdb.h>
 

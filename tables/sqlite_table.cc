@@ -3,7 +3,7 @@
 // statement that runs too long is ended.
 #include "base/memory_only.h"
 #include "base/text.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #include <sqlite3.h>
 

@@ -2,7 +2,7 @@
 
 #include "base/named_file.h"
 #include "base/text.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 namespace postrider::tables {
 

@@ -1,9 +1,9 @@
 #include "tables/watcher.h"
 
 #include "base/text.h"
-#include "tables/left_out.h"
+#include "tables/left_out_lines.h"
 #include "tables/scan.h"
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #include <algorithm>
 #include <chrono>

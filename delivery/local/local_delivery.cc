@@ -2,12 +2,12 @@
 
 #include "base/digest.h"
 #include "base/text.h"
-#include "delivery/local/account.h"
-#include "delivery/local/local_content.h"
-#include "delivery/local/local_file.h"
-#include "delivery/local/mailbox_pattern.h"
+#include "delivery/local/addresses/alias_source.h"
+#include "delivery/local/agents/account.h"
+#include "delivery/local/agents/local_content.h"
+#include "delivery/local/agents/local_file.h"
+#include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/local/onward.h"
-#include "delivery/local/source.h"
 #include "mail/address.h"
 
 namespace postrider::delivery {
@@ -111,10 +111,11 @@ class LocalWay {
     if (!leaf)
       return end(local_end(Verdict::retry, {4, 3, 0}, leaf.error().describe()));
     leaf_ = std::move(*leaf);
-    if (leaf_.kind == Leaf::Kind::include)
+    if (leaf_.kind == ResolvedRecipient::Kind::include)
       return follow_set_aside();
     // What an expansion decided has been looked at for a loop there.
-    if (leaf_.kind != Leaf::Kind::address && leaf_.kind != Leaf::Kind::user)
+    if (leaf_.kind != ResolvedRecipient::Kind::address &&
+        leaf_.kind != ResolvedRecipient::Kind::user)
       return true;
     auto beginning = load_bytes(*delivery_.message, delivery_.open_body, kMostHeader);
     if (!beginning)
@@ -122,7 +123,7 @@ class LocalWay {
     beginning_ = delivery_.message->content.trace + *beginning;
     if (was_here(address_) || count_delivered_to(beginning_) >= kMostDeliveries)
       return end(loops(address_));
-    if (leaf_.kind == Leaf::Kind::user)
+    if (leaf_.kind == ResolvedRecipient::Kind::user)
       return true;
     return delivery_.book ? follow_aliases() : ask_directory();
   }
@@ -139,7 +140,7 @@ class LocalWay {
     if (answer == mail::Directory::Answer::cannot_tell)
       return end(local_end(Verdict::retry, {4, 3, 0},
                            "cannot tell whether there is a user " + escaped(address_)));
-    leaf_ = {Leaf::Kind::mailbox, user, {}};
+    leaf_ = {ResolvedRecipient::Kind::mailbox, user, {}};
     return true;
   }
 
@@ -163,7 +164,8 @@ class LocalWay {
         expand(*delivery_.book, *delivery_.users, address_, SenderRewriter::Seen::before);
     if (expansion.is_plain() && expansion.recipients.size() == 1) {
       leaf_ = std::move(expansion.recipients.front().leaf);
-      if (leaf_.kind == Leaf::Kind::address)  // of a domain that was ours and no longer is
+      if (leaf_.kind ==
+          ResolvedRecipient::Kind::address)  // of a domain that was ours and no longer is
         return end(local_end(Verdict::retry, {4, 3, 5},
                              escaped(address_) + " is of no domain of this machine"));
       return true;
@@ -179,13 +181,14 @@ class LocalWay {
       result_.problems.push_back(std::move(problem));
     if (expansion.failure)
       return end(*std::move(expansion.failure));
-    const bool is_single = expansion.recipients.size() == 1 && expansion.discarded == 0 &&
-                           !(ends && expansion.recipients.front().leaf.kind == Leaf::Kind::user);
-    if (is_single && expansion.recipients.front().leaf.kind != Leaf::Kind::address &&
+    const bool is_single =
+        expansion.recipients.size() == 1 && expansion.discarded == 0 &&
+        !(ends && expansion.recipients.front().leaf.kind == ResolvedRecipient::Kind::user);
+    if (is_single && expansion.recipients.front().leaf.kind != ResolvedRecipient::Kind::address &&
         !expansion.is_list) {
       auto& to = expansion.recipients.front();
-      if (to.leaf.kind == Leaf::Kind::user && !equals_ignoring_case(to.address, address_) &&
-          was_here(to.address))
+      if (to.leaf.kind == ResolvedRecipient::Kind::user &&
+          !equals_ignoring_case(to.address, address_) && was_here(to.address))
         return end(loops(to.address));
       address_ = std::move(to.address);
       leaf_ = std::move(to.leaf);
@@ -230,10 +233,10 @@ class LocalWay {
   }
 
   bool follow_forward() {
-    if (leaf_.kind != Leaf::Kind::user && leaf_.kind != Leaf::Kind::self)
+    if (leaf_.kind != ResolvedRecipient::Kind::user && leaf_.kind != ResolvedRecipient::Kind::self)
       return true;
     const auto user = leaf_.user;
-    leaf_.kind = Leaf::Kind::mailbox;
+    leaf_.kind = ResolvedRecipient::Kind::mailbox;
     if (!delivery_.book || delivery_.book->rules().forward.empty())
       return true;
     if (!may_go_on({person(user), {}, {}, false}))
@@ -264,8 +267,8 @@ class LocalWay {
                               const Expansion& expansion) {
     const auto others = std::count_if(
         expansion.recipients.begin(), expansion.recipients.end(), [&](const auto& to) {
-          return to.leaf.kind == Leaf::Kind::address ||
-                 (to.leaf.kind == Leaf::Kind::user && to.leaf.user != user);
+          return to.leaf.kind == ResolvedRecipient::Kind::address ||
+                 (to.leaf.kind == ResolvedRecipient::Kind::user && to.leaf.user != user);
         });
     if (expansion.failure || others == 0 || !delivery_.count_forward)
       return true;
@@ -316,14 +319,15 @@ class LocalWay {
   }
 
   LocalSource source() const {
-    if (leaf_.kind == Leaf::Kind::place)
+    if (leaf_.kind == ResolvedRecipient::Kind::place)
       return LocalSource::place;
-    const bool is_entry = leaf_.kind == Leaf::Kind::command || leaf_.kind == Leaf::Kind::file;
+    const bool is_entry = leaf_.kind == ResolvedRecipient::Kind::command ||
+                          leaf_.kind == ResolvedRecipient::Kind::file;
     return is_entry ? LocalSource::entry : LocalSource::mailbox;
   }
 
   void deliver() {
-    if (leaf_.kind == Leaf::Kind::nobody) {
+    if (leaf_.kind == ResolvedRecipient::Kind::nobody) {
       end(local_end(Verdict::bounce, {5, 1, 1},
                     "the list of " + escaped(address_) + " holds an entry that cannot be used"));
       return;
@@ -335,7 +339,7 @@ class LocalWay {
       end(no_target(target.error(), address_));
       return;
     }
-    if (target->kind == Target::Kind::lmtp) {
+    if (target->kind == LocalTarget::Kind::lmtp) {
       hand_to_lmtp(target->place);
       return;
     }
@@ -344,14 +348,14 @@ class LocalWay {
       end(local_end(Verdict::retry, {4, 3, 0}, user.error().describe()));
       return;
     }
-    const bool is_command = target->kind == Target::Kind::command;
+    const bool is_command = target->kind == LocalTarget::Kind::command;
     const auto place =
         is_command ? "command " + leaf_.text + " as " + *user + " for " + ascii_lower(address_)
                    : target->describe();
     if (!may_go_on({person(*user), place, is_command ? std::string() : place, is_command}))
       return;
-    const bool is_stood_in =
-        leaf_.kind == Leaf::Kind::command && *user != leaf_.user && leaf_.user != rules.own_user;
+    const bool is_stood_in = leaf_.kind == ResolvedRecipient::Kind::command &&
+                             *user != leaf_.user && leaf_.user != rules.own_user;
     target->user = std::move(*user);
     target->limits = delivery_.limits;
     LocalJob job;
@@ -412,7 +416,7 @@ class LocalWay {
   const LocalDelivery& delivery_;
   const mail::Recipient& recipient_;
   std::string address_;  // as far as it was followed
-  Leaf leaf_;
+  ResolvedRecipient leaf_;
   std::string beginning_;
   LocalResult result_;
 };

@@ -10,12 +10,12 @@
 #pragma once
 
 #include "base/time.h"
-#include "delivery/body_sender.h"
-#include "delivery/custody.h"
-#include "delivery/local/expander.h"
-#include "delivery/local/forward_count.h"
-#include "delivery/local/leaf.h"
-#include "delivery/local/performer.h"
+#include "delivery/job/body_sender.h"
+#include "delivery/job/queue_port.h"
+#include "delivery/local/addresses/expander.h"
+#include "delivery/local/addresses/forward_count.h"
+#include "delivery/local/addresses/resolved_recipient.h"
+#include "delivery/local/agents/delivery_agent.h"
 #include "mail/directory.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
@@ -42,11 +42,11 @@ struct LocalDelivery {
   std::string mailbox;   // the pattern of local.mailbox
   std::string hostname;  // for file names, and for an address without a domain
   const mail::Directory* directory = nullptr;  // asked where there is no book
-  std::shared_ptr<const AddressBook> book;     // may be null, with users
+  std::shared_ptr<const LocalAddresses> book;  // may be null, with users
   std::shared_ptr<const Users> users;
-  Custody* custody = nullptr;  // for new messages
+  QueuePort* custody = nullptr;  // for new messages
   OpenBody open_body;
-  Performer* performer = nullptr;
+  DeliveryAgent* performer = nullptr;
   std::uint32_t minimum_uid = 1000;  // of accounts with whose rights is delivered
   TargetLimits limits;
   TimePoint now;

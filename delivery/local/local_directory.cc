@@ -2,8 +2,8 @@
 
 #include "base/memory_only.h"
 #include "base/text.h"
-#include "delivery/local/left_out.h"
-#include "delivery/local/mailbox_pattern.h"
+#include "delivery/local/addresses/left_out_entries.h"
+#include "delivery/local/agents/mailbox_pattern.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -54,7 +54,7 @@ Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
 }
 
 // cannot_tell: it is an address like others.
-Answer made_of_sender(const AddressBook& book, const std::string& address) {
+Answer made_of_sender(const LocalAddresses& book, const std::string& address) {
   if (!book.rules().rewriter)
     return Answer::cannot_tell;
   const auto original = book.rules().rewriter->original(address, SenderRewriter::Seen::now);
@@ -63,7 +63,7 @@ Answer made_of_sender(const AddressBook& book, const std::string& address) {
   return *original ? Answer::known : Answer::cannot_tell;
 }
 
-Answer look_up(const AddressBook& book, const Users& users, std::string_view local_part,
+Answer look_up(const LocalAddresses& book, const Users& users, std::string_view local_part,
                std::string_view domain) {
   const auto address = mail::quoted_local_part(local_part) + "@" + std::string(domain);
   if (const auto made = made_of_sender(book, address); made != Answer::cannot_tell)
@@ -107,13 +107,13 @@ struct LocalDirectory::State {
   explicit State(const Clock& clock_) : clock(clock_) {}
   const Clock& clock;
   std::mutex mutex;
-  std::shared_ptr<const AddressBook> book;
+  std::shared_ptr<const LocalAddresses> book;
   std::string mailbox;
   // Apart: names that somebody makes up push out no user.
   Since users, strangers;
 };
 
-LocalDirectory::LocalDirectory(std::shared_ptr<const AddressBook> book, std::string mailbox,
+LocalDirectory::LocalDirectory(std::shared_ptr<const LocalAddresses> book, std::string mailbox,
                                const Clock& clock)
     : state_(std::make_unique<State>(clock)) {
   reconfigure(std::move(book), std::move(mailbox));
@@ -121,7 +121,7 @@ LocalDirectory::LocalDirectory(std::shared_ptr<const AddressBook> book, std::str
 
 LocalDirectory::~LocalDirectory() = default;
 
-void LocalDirectory::reconfigure(std::shared_ptr<const AddressBook> book, std::string mailbox) {
+void LocalDirectory::reconfigure(std::shared_ptr<const LocalAddresses> book, std::string mailbox) {
   const std::lock_guard lock(state_->mutex);
   state_->book = std::move(book);
   state_->mailbox = std::move(mailbox);
@@ -129,7 +129,7 @@ void LocalDirectory::reconfigure(std::shared_ptr<const AddressBook> book, std::s
   state_->strangers.clear();
 }
 
-std::shared_ptr<const AddressBook> LocalDirectory::book() const {
+std::shared_ptr<const LocalAddresses> LocalDirectory::book() const {
   const std::lock_guard lock(state_->mutex);
   return state_->book;
 }

@@ -4,8 +4,8 @@
 
 #include "base/result.h"
 #include "base/time.h"
-#include "delivery/local/address_book.h"
-#include "delivery/local/expander.h"
+#include "delivery/local/addresses/expander.h"
+#include "delivery/local/addresses/local_addresses.h"
 #include "mail/directory.h"
 
 #include <memory>
@@ -20,15 +20,16 @@ namespace postrider::delivery {
 class LocalDirectory : public mail::Directory, public Users {
  public:
   // mailbox: the pattern of local.mailbox. clock outlives this.
-  LocalDirectory(std::shared_ptr<const AddressBook> book, std::string mailbox, const Clock& clock);
+  LocalDirectory(std::shared_ptr<const LocalAddresses> book, std::string mailbox,
+                 const Clock& clock);
   ~LocalDirectory() override;
   bool is_local_domain(std::string_view domain) const override;
   Answer lookup(std::string_view local_part, std::string_view domain) const override;
   // Accounts and folders alone. user: as local_user() gives it.
   Answer find_user(const std::string& user, std::string_view domain) const override;
-  std::shared_ptr<const AddressBook> book() const;
+  std::shared_ptr<const LocalAddresses> book() const;
   // After a reload. Any thread.
-  void reconfigure(std::shared_ptr<const AddressBook> book, std::string mailbox);
+  void reconfigure(std::shared_ptr<const LocalAddresses> book, std::string mailbox);
 
  private:
   struct State;

@@ -1,8 +1,8 @@
 #include "delivery/local/onward.h"
 
 #include "base/text.h"
-#include "delivery/local/local_content.h"
-#include "mail/command.h"
+#include "delivery/local/agents/local_content.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 #include <map>
@@ -29,8 +29,8 @@ mail::Recipient onward_recipient(const ExpandedRecipient& to, const mail::Recipi
   mail::Recipient recipient;
   recipient.address = to.address;
   auto leaf = to.leaf;
-  if (leaf.kind == Leaf::Kind::user && equals_ignoring_case(to.address, from.address))
-    leaf.kind = Leaf::Kind::self;
+  if (leaf.kind == ResolvedRecipient::Kind::user && equals_ignoring_case(to.address, from.address))
+    leaf.kind = ResolvedRecipient::Kind::self;
   recipient.leaf = encode(leaf);
   if (is_list)
     return recipient;
@@ -67,7 +67,7 @@ std::string as_original_recipient(std::string_view address) {
 Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
                                                    std::uint32_t recipient,
                                                    const std::string& delivered_to,
-                                                   const Expansion& expansion, Custody& custody,
+                                                   const Expansion& expansion, QueuePort& custody,
                                                    const OpenBody& open_body) {
   const auto& from = original.envelope.recipients[recipient];
   const bool is_single = expansion.recipients.size() + expansion.discarded == 1;

@@ -2,9 +2,9 @@
 // sender.
 #pragma once
 
-#include "delivery/body_sender.h"
-#include "delivery/custody.h"
-#include "delivery/local/expander.h"
+#include "delivery/job/body_sender.h"
+#include "delivery/job/queue_port.h"
+#include "delivery/local/addresses/expander.h"
 #include "mail/message.h"
 
 #include <cstdint>
@@ -25,7 +25,7 @@ namespace postrider::delivery {
 Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
                                                    std::uint32_t recipient,
                                                    const std::string& delivered_to,
-                                                   const Expansion& expansion, Custody& custody,
+                                                   const Expansion& expansion, QueuePort& custody,
                                                    const OpenBody& open_body);
 
 // "rfc822;ann@example.org" in xtext (RFC 3461 §4.2); empty for an address outside of ASCII.

@@ -5,14 +5,14 @@ option(POSTRIDER_UNITY "Compile several source files at once" OFF)
 
 # These have names of their own file that another file of their folder has too.
 set(compiled_alone
-  base/digest.cc base/stream_tls.cc cli/passwd.cc daemon/submit_tables.cc mailauth/dkim_sign.cc
-  daemon/effective.cc daemon/notify.cc daemon/parent_child.cc daemon/parent_process.cc daemon/submit_content.cc
-  daemon/submit_protocol.cc daemon/table_reader.cc daemon/values.cc
-  delivery/core.cc delivery/local/command_exit.cc delivery/local/expander.cc delivery/local/local_content.cc
-  delivery/local/local_file.cc delivery/tlsrpt/tally.cc
-  daemon/dkim_check.cc daemon/running_signing.cc daemon/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
-  cli/sendmail.cc delivery/tlsrpt/reporter.cc queue/page_file.cc
-  dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/custody_record.cc
+  base/digest.cc base/net/tls/stream_tls.cc cli/passwd_command.cc daemon/pickup/submit_tables.cc mailauth/dkim_sign.cc
+  daemon/protocol/effective.cc daemon/notify.cc daemon/privsep/parent_child.cc daemon/privsep/parent_process.cc daemon/pickup/submit_content.cc
+  daemon/protocol/submit_protocol.cc daemon/privsep/table_reader.cc daemon/config/values.cc
+  delivery/core.cc delivery/local/agents/command_exit.cc delivery/local/addresses/expander.cc delivery/local/agents/local_content.cc
+  delivery/local/agents/local_file.cc delivery/tls/reports/tally.cc
+  daemon/dkim_check.cc daemon/running_signing.cc daemon/signing/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
+  cli/sendmail.cc delivery/tls/reports/reporter.cc queue/store/page_file.cc
+  dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/ledger/ledger_record.cc
   smtpd/auth/introspection.cc smtpd/auth/pam_helper.cc
   tables/pcre_table.cc tables/scan.cc tables/sqlite_table.cc tables/table.cc)
 list(TRANSFORM compiled_alone PREPEND ${CMAKE_SOURCE_DIR}/)

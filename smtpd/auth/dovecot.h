@@ -2,7 +2,7 @@
 // On the connection's loop; nothing blocks.
 #pragma once
 
-#include "base/stream.h"
+#include "base/net/tls/stream.h"
 #include "smtpd/auth/dovecot_protocol.h"
 
 #include <memory>

@@ -1,8 +1,8 @@
 // Token introspection (RFC 7662): one POST over HTTP or HTTPS, on the connection's loop.
 #pragma once
 
-#include "dns/http.h"
-#include "smtpd/auth/token.h"
+#include "dns/fetch.h"
+#include "smtpd/auth/bearer_token.h"
 
 #include <memory>
 #include <string>

@@ -1,6 +1,7 @@
 // PAM, by a process of its own: its modules may block, leak or crash, and some need rights that a
 // mail server must not have. The helper (program postrider-pam, with the name of the service as its
-// argument) is started, and started again, by whoever keeps those rights: daemon/pam_keeper.h.
+// argument) is started, and started again, by whoever keeps those rights:
+// daemon/privsep/pam_keeper.h.
 //
 // One packet is one question: user, password and client address with NULs between them, and with it
 // the descriptor of a pipe, into which the helper writes one letter, 'y', 'n' or 't' (cannot tell),

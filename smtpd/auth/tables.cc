@@ -56,7 +56,7 @@ Result<std::unordered_map<std::string, std::string>> parse_certificates(std::str
   return users;
 }
 
-std::vector<FileProblem> read_files(const Settings& settings, Service::Tables& tables) {
+std::vector<FileProblem> read_files(const AuthSettings& settings, AuthService::Tables& tables) {
   std::vector<FileProblem> problems;
   const auto look = [&](const char* option, const Result<void>& read) {
     if (!read)
@@ -82,8 +82,8 @@ std::vector<FileProblem> read_files(const Settings& settings, Service::Tables& t
   return problems;
 }
 
-std::vector<FileProblem> check_files(const Settings& settings) {
-  Service::Tables tables;
+std::vector<FileProblem> check_files(const AuthSettings& settings) {
+  AuthService::Tables tables;
   auto problems = read_files(settings, tables);
   UserFile users;
   if (const auto read = read_into(users, settings.users, UserFile::parse); !read)
@@ -91,7 +91,8 @@ std::vector<FileProblem> check_files(const Settings& settings) {
   return problems;
 }
 
-Result<std::shared_ptr<const Service::Tables>> Service::prepare(const Settings& settings) {
+Result<std::shared_ptr<const AuthService::Tables>> AuthService::prepare(
+    const AuthSettings& settings) {
   auto tables = std::make_shared<Tables>();
   tables->settings = settings;
   if (const auto problems = read_files(settings, *tables); !problems.empty())

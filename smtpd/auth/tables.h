@@ -1,12 +1,12 @@
 // For smtpd/auth/service*.cc: settings with the files they name, read. Immutable.
 #pragma once
 
-#include "base/tls_context.h"
+#include "base/net/tls/tls_context.h"
+#include "smtpd/auth/auth_service.h"
+#include "smtpd/auth/auth_settings.h"
+#include "smtpd/auth/bearer_token.h"
 #include "smtpd/auth/passwords.h"
 #include "smtpd/auth/sender_map.h"
-#include "smtpd/auth/service.h"
-#include "smtpd/auth/settings.h"
-#include "smtpd/auth/token.h"
 
 #include <memory>
 #include <string>
@@ -14,9 +14,9 @@
 
 namespace postrider::smtpd::auth {
 
-class Service::Tables {
+class AuthService::Tables {
  public:
-  Settings settings;
+  AuthSettings settings;
   SenderMap senders;
   std::unordered_map<std::string, std::string> certificates;  // fingerprint to user
   TokenKeys keys;
@@ -29,7 +29,7 @@ class Service::Tables {
 };
 
 // All of them, whatever is wrong with one.
-std::vector<FileProblem> read_files(const Settings& settings, Service::Tables& tables);
+std::vector<FileProblem> read_files(const AuthSettings& settings, AuthService::Tables& tables);
 // "<64 hex digits, colons allowed> user" a line.
 Result<std::unordered_map<std::string, std::string>> parse_certificates(std::string_view text);
 

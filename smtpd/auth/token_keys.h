@@ -1,7 +1,7 @@
-// For smtpd/auth/token.cc: signatures by OpenSSL.
+// For smtpd/auth/bearer_token.cc: signatures by OpenSSL.
 #pragma once
 
-#include "smtpd/auth/token.h"
+#include "smtpd/auth/bearer_token.h"
 
 namespace postrider::smtpd::auth {
 

@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "mailauth/auth_results.h"
 #include "mailauth/authors.h"
-#include "smtpd/filter/maillog.h"
+#include "smtpd/filter/filter_log.h"
 
 #include <algorithm>
 #include <utility>

@@ -16,7 +16,7 @@
 #include "mailauth/dkim_verify.h"
 #include "mailauth/dmarc.h"
 #include "mailauth/spf.h"
-#include "smtpd/filter/filter.h"
+#include "smtpd/filter/mail_filter.h"
 #include "smtpd/filter/questioner.h"
 
 #include <atomic>

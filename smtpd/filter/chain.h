@@ -1,5 +1,6 @@
 // The filters of one session, in their order, as whoever has the message calls them: a connection,
-// or what takes mail from sendmail. One call at a time; see smtpd/filter/filter.h for their order.
+// or what takes mail from sendmail. One call at a time; see smtpd/filter/mail_filter.h for their
+// order.
 //
 //   Chain chain(sources, facts, surroundings);
 //   co_await chain.mail(envelope); ...
@@ -9,7 +10,7 @@
 //   chain.abort();
 #pragma once
 
-#include "smtpd/filter/filter.h"
+#include "smtpd/filter/mail_filter.h"
 
 #include <memory>
 #include <string>

@@ -4,8 +4,8 @@
 // spares a milter that cannot be reached from being tried by everybody.
 #pragma once
 
-#include "base/loop.h"
-#include "base/stream.h"
+#include "base/net/loop.h"
+#include "base/net/tls/stream.h"
 #include "smtpd/filter/milter_session.h"
 
 #include <cstdint>

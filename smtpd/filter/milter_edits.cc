@@ -1,9 +1,9 @@
 #include "smtpd/filter/milter_edits.h"
 
 #include "base/text.h"
-#include "mail/command.h"
 #include "mail/header.h"
 #include "mail/rewrite.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 #include <list>

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "smtpd/filter/milter_protocol.h"
-#include "smtpd/filter/verdict.h"
+#include "smtpd/session/filter_verdict.h"
 
 #include <cstdint>
 #include <optional>

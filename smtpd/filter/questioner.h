@@ -11,10 +11,10 @@
 // what it had not asked yet is not asked.
 #pragma once
 
-#include "base/deadline.h"
 #include "base/log.h"
-#include "base/loop.h"
-#include "base/signal.h"
+#include "base/net/deadline.h"
+#include "base/net/loop.h"
+#include "base/net/signal.h"
 #include "dns/resolver.h"
 #include "mailauth/asking.h"
 

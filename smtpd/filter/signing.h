@@ -2,9 +2,9 @@
 // changed is what is signed. The body is hashed as it passes; the signatures are made on a pool.
 #pragma once
 
-#include "base/blocking_pool.h"
+#include "base/net/blocking_pool.h"
 #include "mailauth/signer.h"
-#include "smtpd/filter/filter.h"
+#include "smtpd/filter/mail_filter.h"
 
 #include <memory>
 

@@ -126,7 +126,7 @@ int run(int count, char** arguments) {
   const auto size = static_cast<std::size_t>(argument(4, 4096));
   const auto loop_count = static_cast<unsigned>(argument(5, 1));
 
-  queue::Settings settings;
+  queue::QueueSettings settings;
   settings.spool = folder + "/spool";
   SystemClock clock;
   ErrorLog log;

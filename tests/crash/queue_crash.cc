@@ -129,8 +129,8 @@ Task<void> client(queue::Queue& queue, Loop& loop, const Clock& clock, int pipe)
   }
 }
 
-queue::Settings settings_for(const std::string& folder) {
-  queue::Settings settings;
+queue::QueueSettings settings_for(const std::string& folder) {
+  queue::QueueSettings settings;
   settings.spool = folder + "/spool";
   settings.fresh_messages = 20;  // beyond that it waits, so both ways are used
   return settings;

@@ -157,7 +157,7 @@ int run(int count, char** arguments) {
   if (count < 3)
     return std::fprintf(stderr, "queue_scale fill|measure FOLDER ...\n"), 64;
   const auto begin = Watch::now();
-  queue::Settings settings;
+  queue::QueueSettings settings;
   settings.spool = std::string(arguments[2]) + "/spool";
   settings.room_needed = 0;
   SystemClock clock;

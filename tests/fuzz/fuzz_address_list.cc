@@ -1,6 +1,6 @@
 // Aliases, .forward files and included lists: never a crash, bounded, and what was read once reads
 // the same again.
-#include "delivery/local/address_list.h"
+#include "delivery/local/addresses/address_list.h"
 #include "tables/lines.h"
 
 #include <cstdint>

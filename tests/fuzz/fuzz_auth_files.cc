@@ -3,12 +3,12 @@
 //
 // The first octet chooses.
 #include "base/assert.h"
+#include "smtpd/auth/bearer_token.h"
 #include "smtpd/auth/dovecot_protocol.h"
-#include "smtpd/auth/guard.h"
-#include "smtpd/auth/quota.h"
+#include "smtpd/auth/login_limiter.h"
 #include "smtpd/auth/sender_map.h"
+#include "smtpd/auth/sending_quota.h"
 #include "smtpd/auth/tables.h"
-#include "smtpd/auth/token.h"
 #include "smtpd/auth/user_file.h"
 
 #include <cstddef>
@@ -32,14 +32,14 @@ void read_users(std::string_view text) {
 }
 
 void read_kept(std::string_view text) {
-  Quota quota({{2, 2, 2}, {3, 3, 3}});
+  SendingQuota quota({{2, 2, 2}, {3, 3, 3}});
   quota.restore(text);
   const TimePoint now{std::chrono::hours(490000)};
   (void)quota.add_message("a", now);
   (void)quota.add_recipient("a", 1, now);
-  Quota other({{2, 2, 2}, {3, 3, 3}});
+  SendingQuota other({{2, 2, 2}, {3, 3, 3}});
   other.restore(quota.save());
-  Guard guard({2, 2, std::chrono::hours(1)});
+  LoginLimiter guard({2, 2, std::chrono::hours(1)});
   guard.restore(text);
   (void)guard.begin(IpAddress(), text.substr(0, 10), 0, SteadyTime());
 }

@@ -1,7 +1,7 @@
 // The sending side against any bytes of a remote: no crash, every job ends once and with every
 // recipient, and nothing is delivered without a positive reply.
 #include "base/assert.h"
-#include "delivery/client.h"
+#include "delivery/smtp/client.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Events are read back from a file: decoding never fails hard, and what was decoded is the same
 // after another round.
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include "base/assert.h"
 #include "base/text.h"

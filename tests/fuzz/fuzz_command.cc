@@ -2,7 +2,7 @@
 // our own.
 #include "base/assert.h"
 #include "base/text.h"
-#include "mail/command.h"
+#include "mail/smtp_command.h"
 
 #include <algorithm>
 #include <cstdint>

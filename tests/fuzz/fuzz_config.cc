@@ -1,7 +1,7 @@
 // Whatever stands in a configuration file: it is refused with at least one problem, or what is
 // printed from it reads back as the same.
 #include "base/assert.h"
-#include "daemon/config_file.h"
+#include "daemon/config/config_file.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -5,7 +5,7 @@
 #include "base/assert.h"
 #include "base/text.h"
 #include "base/url.h"
-#include "delivery/token.h"
+#include "delivery/auth/access_token.h"
 
 #include <algorithm>
 #include <cstddef>

@@ -2,7 +2,7 @@
 // written and read again.
 #include "base/assert.h"
 #include "dns/answer.h"
-#include "dns/codec.h"
+#include "dns/packet_codec.h"
 
 #include <cstddef>
 #include <cstdint>

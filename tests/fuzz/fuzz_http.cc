@@ -1,6 +1,6 @@
 // Any bytes as an HTTP answer, whole and in pieces: no crash, limits kept, the same answer.
 #include "base/assert.h"
-#include "base/http.h"
+#include "base/net/http/http.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,10 +1,10 @@
 // What the privileged parent's child is handed counts as hostile, and so do the files beside a
 // user's mailbox: decoding never fails hard, and what decodes is the same after another round.
 #include "base/assert.h"
-#include "delivery/local/maildir_quota.h"
-#include "delivery/local/mbox.h"
-#include "delivery/local/mbox_lock.h"
-#include "delivery/local/target_codec.h"
+#include "delivery/local/agents/local_target_codec.h"
+#include "delivery/local/agents/maildir_quota.h"
+#include "delivery/local/agents/mbox.h"
+#include "delivery/local/agents/mbox_lock.h"
 
 #include <cstdint>
 

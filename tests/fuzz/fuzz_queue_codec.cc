@@ -1,7 +1,7 @@
 // What stands in the queue's database counts as hostile: decoding never fails hard, and what
 // decodes is the same after another round.
 #include "base/assert.h"
-#include "queue/codec.h"
+#include "queue/row_codec.h"
 
 #include <cstdint>
 

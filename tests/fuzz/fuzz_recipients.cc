@@ -1,8 +1,8 @@
 // What users type and write into headers: address lists, headers for -t, input with lone dots, SMTP
 // on standard input.
-#include "cli/address_list.h"
 #include "cli/header_recipients.h"
 #include "cli/message_input.h"
+#include "cli/recipient_list.h"
 #include "cli/smtp_dialog.h"
 
 #include <cstddef>

@@ -5,7 +5,7 @@
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/saslprep.h"
-#include "smtpd/auth/dialogue.h"
+#include "smtpd/auth/auth_exchange.h"
 #include "smtpd/auth/user_key.h"
 
 #include <cstddef>
@@ -52,11 +52,11 @@ Answer make_answer(unsigned which) {
   return answer;
 }
 
-void check(const Dialogue::Step& step, bool granted) {
-  POSTRIDER_ASSERT((step.kind == Dialogue::Kind::ask) == step.reply.empty());
+void check(const AuthExchange::Step& step, bool granted) {
+  POSTRIDER_ASSERT((step.kind == AuthExchange::Kind::ask) == step.reply.empty());
   POSTRIDER_ASSERT(step.reply.empty() || step.reply.ends_with("\r\n"));
   POSTRIDER_ASSERT(step.reply.find_first_of("\r\n") + 2 >= step.reply.size());
-  POSTRIDER_ASSERT(step.kind != Dialogue::Kind::passed || granted);
+  POSTRIDER_ASSERT(step.kind != AuthExchange::Kind::passed || granted);
 }
 
 }  // namespace
@@ -67,20 +67,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::string_view rest(reinterpret_cast<const char*>(data + 2), size - 2);
   (void)saslprep(rest);
   (void)user_key(rest);
-  Dialogue dialogue(make(data[0]));
+  AuthExchange dialogue(make(data[0]));
   auto step = dialogue.begin(std::nullopt);
   unsigned answers = data[1];
   bool granted = false;
   for (;;) {
     check(step, granted);
-    if (step.kind == Dialogue::Kind::ask) {
+    if (step.kind == AuthExchange::Kind::ask) {
       const auto answer = make_answer(answers);
       answers = answers * 5 + 3;
       granted |= answer.verdict == Answer::Verdict::granted;
       step = dialogue.on_answer(answer);
       continue;
     }
-    if (step.kind != Dialogue::Kind::reply || rest.empty())
+    if (step.kind != AuthExchange::Kind::reply || rest.empty())
       return 0;
     const auto end = rest.find('\n');
     const auto line = rest.substr(0, end);

@@ -7,7 +7,7 @@
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/text.h"
-#include "delivery/client.h"
+#include "delivery/smtp/client.h"
 
 #include <cstddef>
 #include <cstdint>

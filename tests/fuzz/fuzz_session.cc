@@ -5,7 +5,7 @@
 // The first octet seeds the cuts; the rest is what the client sends.
 #include "base/assert.h"
 #include "base/memory_only.h"
-#include "smtpd/conversation.h"
+#include "smtpd/session/session_framer.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@
 namespace {
 
 using namespace postrider;
-using smtpd::Conversation;
+using smtpd::SessionFramer;
 using State = smtpd::Session::State;
 
 class Everybody : public mail::Directory {
@@ -31,7 +31,7 @@ class Everybody : public mail::Directory {
 };
 
 std::shared_ptr<const smtpd::Policy> make_policy() {
-  auto settings = std::make_shared<smtpd::Settings>();
+  auto settings = std::make_shared<smtpd::ServerSettings>();
   settings->hostname = "mx.us.test";
   settings->message_size = 2000;
   settings->directory = std::make_shared<const Everybody>();
@@ -53,7 +53,7 @@ void check_replies(std::string_view replies) {
 }
 
 // Messages must be legal for what became of them, and the state must be one of the model's.
-void check_state(const Conversation& talk) {
+void check_state(const SessionFramer& talk) {
   const auto& session = talk.session();
   const auto& envelope = session.envelope();
   switch (session.state()) {
@@ -80,14 +80,14 @@ struct Outcome {
   bool closed = false;
 };
 
-void check_kept(std::string_view content, const smtpd::Intake& intake) {
+void check_kept(std::string_view content, const smtpd::IncomingContent& intake) {
   POSTRIDER_ASSERT(content.size() == intake.facts().size && content.size() <= 2000);
   POSTRIDER_ASSERT(intake.header().received_fields() < 5);
 }
 
 Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view bytes,
             unsigned seed) {
-  Conversation talk(smtpd::Session(policy, {}, smtpd::Role::mx, "ID", nullptr));
+  SessionFramer talk(smtpd::Session(policy, {}, smtpd::Role::mx, "ID", nullptr));
   Outcome outcome;
   (void)talk.open(outcome.replies);
   while (!bytes.empty() && !outcome.closed) {
@@ -102,7 +102,7 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
       POSTRIDER_ASSERT(used <= piece.size());
       piece.remove_prefix(used);
       outcome.replies += replies;
-      if (need == Conversation::Need::store) {
+      if (need == SessionFramer::Need::store) {
         const bool binary = talk.session().envelope().body == mail::BodyType::binary_mime;
         const std::string content = talk.intake()->bytes();
         check_kept(content, *talk.intake());
@@ -113,15 +113,15 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
         outcome.kept.push_back(content);
         (void)talk.stored(smtpd::Storage::open, mail::MessageId{1}, outcome.replies);
       }
-      if (need == Conversation::Need::look_up) {
+      if (need == SessionFramer::Need::look_up) {
         replies.clear();
         need = talk.looked_up(talk.session().policy().judge(talk.session().address_question()),
                               replies);
         outcome.replies += replies;
       }
       check_state(talk);
-      outcome.closed = need == Conversation::Need::close;
-      if (need == Conversation::Need::input || outcome.closed)
+      outcome.closed = need == SessionFramer::Need::close;
+      if (need == SessionFramer::Need::input || outcome.closed)
         break;
     }
   }

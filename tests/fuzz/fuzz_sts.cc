@@ -1,8 +1,8 @@
 // Any bytes as announcement, policy file and stored policy: no crash, limits kept, and what was
 // read is written and read the same.
 #include "base/assert.h"
-#include "delivery/sts/cache.h"
-#include "delivery/sts/tags.h"
+#include "delivery/tls/sts/policy_cache.h"
+#include "delivery/tls/sts/tags.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,8 +1,8 @@
 // What a local user may send to the submit socket or leave in the drop folder: a header line, then
 // content in pieces. Legal output whatever comes in, and headers that survive their encoding.
-#include "daemon/control_protocol.h"
-#include "daemon/submit_content.h"
-#include "daemon/submit_protocol.h"
+#include "daemon/pickup/submit_content.h"
+#include "daemon/protocol/control_protocol.h"
+#include "daemon/protocol/submit_protocol.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // A file of patterns, and the entries of a configuration: whatever is written there, reading and
 // asking it ends.
-#include "tables/source.h"
+#include "tables/table_source.h"
 
 #include <cstdint>
 #include <string>

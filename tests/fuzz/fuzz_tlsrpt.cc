@@ -1,8 +1,8 @@
 // Any bytes as a TLSRPT record, a URI and stored results: no crash, limits kept; what was read of
 // stored results is written and read the same.
 #include "base/assert.h"
-#include "delivery/tlsrpt/record.h"
-#include "delivery/tlsrpt/tally.h"
+#include "delivery/tls/reports/record.h"
+#include "delivery/tls/reports/tally.h"
 
 #include <cstddef>
 #include <cstdint>

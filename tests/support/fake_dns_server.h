@@ -9,9 +9,9 @@
 // A question without a script does not exist (NXDOMAIN with an SOA of the root, 300 s).
 #pragma once
 
-#include "base/loop.h"
-#include "dns/codec.h"
-#include "dns/server.h"
+#include "base/net/loop.h"
+#include "dns/name_server.h"
+#include "dns/packet_codec.h"
 
 #include <functional>
 #include <map>

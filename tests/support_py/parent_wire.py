@@ -1,4 +1,4 @@
-"""What the daemon says to its parent (daemon/parent_protocol.h, delivery/local/target_codec.cc), for a
+"""What the daemon says to its parent (daemon/privsep/parent_protocol.h, delivery/local/agents/local_target_codec.cc), for a
 test that plays a daemon which an attacker has taken over: it takes the daemon's own end of the socket."""
 import array
 import ctypes

@@ -1,4 +1,4 @@
-#include "base/blocking_pool.h"
+#include "base/net/blocking_pool.h"
 
 #include "base/log.h"
 

@@ -1,6 +1,6 @@
-#include "base/deadline.h"
+#include "base/net/deadline.h"
 
-#include "base/loop.h"
+#include "base/net/loop.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "base/http.h"
+#include "base/net/http/http.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,7 +1,7 @@
-#include "base/loop.h"
+#include "base/net/loop.h"
 
 #include "base/log.h"
-#include "base/signal.h"
+#include "base/net/signal.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "base/stream.h"
+#include "base/net/tls/stream.h"
 
 #include "base/log.h"
 

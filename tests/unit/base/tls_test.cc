@@ -1,8 +1,8 @@
-#include "base/blocking_pool.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/stream.h"
-#include "base/tls_context.h"
+#include "base/net/blocking_pool.h"
+#include "base/net/tls/stream.h"
+#include "base/net/tls/tls_context.h"
 #include "tests/support/certificates.h"
 #include "tests/unit/base/temporary_folder.h"
 

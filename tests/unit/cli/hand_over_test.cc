@@ -1,7 +1,7 @@
 #include "cli/hand_over.h"
 
 #include "cli/content_store.h"
-#include "daemon/drop_file.h"
+#include "daemon/pickup/drop_file.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 

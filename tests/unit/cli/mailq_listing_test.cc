@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "cli/output.h"
-#include "daemon/control_protocol.h"
+#include "daemon/protocol/control_protocol.h"
 #include "tests/support/folder.h"
 #include "tests/support/results.h"
 

@@ -1,5 +1,5 @@
-#include "cli/address_list.h"
 #include "cli/header_recipients.h"
+#include "cli/recipient_list.h"
 #include "tests/support/results.h"
 
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
 // In folders that look as the kernel's: what is written where. Whether the limits hold is shown by
 // tests/integration/command_bounds.py, where the kernel has the controllers.
-#include "daemon/command_groups.h"
+#include "daemon/privsep/command_groups.h"
 
 #include "base/file.h"
 #include "tests/unit/base/temporary_folder.h"

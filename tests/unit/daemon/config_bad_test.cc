@@ -1,6 +1,6 @@
 // Each tests/bad_config/NN_name.toml is refused with exactly the text of NN_name.expected.
 // UPDATE_GOLDEN=1 in the environment rewrites those; the difference is for review.
-#include "daemon/config_file.h"
+#include "daemon/config/config_file.h"
 #include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>

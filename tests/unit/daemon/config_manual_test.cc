@@ -1,6 +1,6 @@
 // The option table, the manual page and the shipped example say the same.
 // UPDATE_GOLDEN=1 in the environment writes the page's option list; the difference is for review.
-#include "daemon/config_file.h"
+#include "daemon/config/config_file.h"
 #include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>

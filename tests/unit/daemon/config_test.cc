@@ -1,6 +1,6 @@
-#include "daemon/config_checks.h"
-#include "daemon/config_file.h"
-#include "daemon/suggest.h"
+#include "daemon/config/config_checks.h"
+#include "daemon/config/config_file.h"
+#include "daemon/config/suggest.h"
 
 #include <catch2/catch.hpp>
 

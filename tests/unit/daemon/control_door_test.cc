@@ -1,9 +1,9 @@
 #include "doors.h"
 
-#include "daemon/control_client.h"
-#include "daemon/control_server.h"
-#include "daemon/control_service.h"
-#include "daemon/control_socket.h"
+#include "base/net/tls/local_socket.h"
+#include "daemon/control/control_server.h"
+#include "daemon/control/control_service.h"
+#include "daemon/protocol/control_client.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>

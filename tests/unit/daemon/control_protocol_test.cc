@@ -1,8 +1,8 @@
-#include "daemon/control_protocol.h"
+#include "daemon/protocol/control_protocol.h"
 
 #include "base/base64.h"
-#include "daemon/control_filter.h"
-#include "daemon/submit_protocol.h"
+#include "daemon/control/control_filter.h"
+#include "daemon/protocol/submit_protocol.h"
 #include "tests/support/results.h"
 
 #include <catch2/catch.hpp>

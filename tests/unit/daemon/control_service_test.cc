@@ -1,4 +1,4 @@
-#include "daemon/control_service.h"
+#include "daemon/control/control_service.h"
 
 #include "doors.h"
 
@@ -45,7 +45,7 @@ ControlRequest request(const char* act, const char* verb = "") {
   return request;
 }
 
-class FixedInsight : public Insight {
+class FixedInsight : public StatusSource {
  public:
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override {
     return {{send ? "report" : "collected", today_too ? "today too" : "up to yesterday"}};

@@ -1,9 +1,9 @@
 // A queue in a folder of its own and a running loop, for tests of the doors.
 #pragma once
 
-#include "base/blocking_pool.h"
 #include "base/log.h"
-#include "base/loop.h"
+#include "base/net/blocking_pool.h"
+#include "base/net/loop.h"
 #include "queue/queue.h"
 #include "tests/support/results.h"
 
@@ -101,7 +101,7 @@ struct Doors {
   std::thread thread;
 
   Doors() {
-    queue::Settings settings;
+    queue::QueueSettings settings;
     settings.spool = spool;
     settings.room_needed = 0;
     auto opened = queue::Queue::open(settings, clock, log);

@@ -1,4 +1,4 @@
-#include "daemon/drop_counts.h"
+#include "daemon/pickup/drop_counts.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,8 +1,8 @@
 #include "doors.h"
 
-#include "daemon/control_service.h"
-#include "daemon/drop_file.h"
-#include "daemon/drop_folder.h"
+#include "daemon/control/control_service.h"
+#include "daemon/pickup/drop_file.h"
+#include "daemon/pickup/drop_folder.h"
 #include "tests/support/sync_record.h"
 
 #include <boost/json/array.hpp>

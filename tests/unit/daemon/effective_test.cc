@@ -1,5 +1,5 @@
 // What the daemon says of itself leads root's tools: who is believed.
-#include "daemon/effective.h"
+#include "daemon/protocol/effective.h"
 
 #include "tests/unit/base/temporary_folder.h"
 
@@ -37,7 +37,7 @@ class Published {
  private:
   TemporaryFolder folder_;
   std::string path_;
-  Places places_;
+  ToolPaths places_;
   EffectiveFile file_;
 };
 

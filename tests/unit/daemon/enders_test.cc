@@ -1,9 +1,9 @@
-#include "daemon/enders.h"
+#include "daemon/privsep/enders.h"
 
-#include "daemon/capabilities.h"
-#include "daemon/child_shares.h"
-#include "daemon/parent_process.h"
-#include "delivery/local/process_tree.h"
+#include "daemon/privsep/capabilities.h"
+#include "daemon/privsep/child_shares.h"
+#include "daemon/privsep/parent_process.h"
+#include "delivery/local/agents/process_tree.h"
 #include "tests/unit/daemon/apart.h"
 
 #include <catch2/catch.hpp>

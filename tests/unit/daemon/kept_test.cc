@@ -1,13 +1,13 @@
 // What the daemon and its tools keep in files of their own outlives a power cut, each as the old
 // one or the new one.
-#include "base/blocking_pool.h"
 #include "base/log.h"
-#include "daemon/effective.h"
-#include "daemon/local_limits.h"
+#include "base/net/blocking_pool.h"
 #include "daemon/outbound.h"
-#include "daemon/passwd.h"
-#include "smtpd/auth/service.h"
-#include "smtpd/auth/settings.h"
+#include "daemon/password_change.h"
+#include "daemon/pickup/local_limits.h"
+#include "daemon/protocol/effective.h"
+#include "smtpd/auth/auth_service.h"
+#include "smtpd/auth/auth_settings.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -19,7 +19,7 @@ using namespace postrider::daemon;
 TEST_CASE("settings that are published for tools outlive a power cut", "[daemon][settings]") {
   const TemporaryFolder folder;
   const SyncRecord record;
-  Places places;
+  ToolPaths places;
   places.submit_socket = folder / "submit";
   EffectiveFile file;
   REQUIRE(file.publish(places, folder / "postrider.toml").has_value());
@@ -44,7 +44,7 @@ TEST_CASE("what users have sent by submission outlives a power cut", "[daemon][s
   const SyncRecord record;
   NullLog log;
   const SystemClock clock;
-  smtpd::auth::Service service(clock, log, folder / "auth");
+  smtpd::auth::AuthService service(clock, log, folder / "auth");
   service.begin_message("ann");
   service.save();
   for (const char* name : {"auth/places", "auth/limits"})

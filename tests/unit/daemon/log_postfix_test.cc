@@ -1,4 +1,4 @@
-#include "daemon/log_postfix.h"
+#include "daemon/log/log_postfix.h"
 
 #include "base/log.h"
 

@@ -1,9 +1,9 @@
 // The tools while the daemon is down: the spool, and all in it, is its owner's, who may be hostile.
-#include "daemon/offline.h"
+#include "daemon/control/offline.h"
 
-#include "daemon/control_client.h"
-#include "daemon/privileges.h"
-#include "daemon/submit_protocol.h"
+#include "daemon/privsep/privileges.h"
+#include "daemon/protocol/control_client.h"
+#include "daemon/protocol/submit_protocol.h"
 #include "queue/spool.h"
 #include "tests/unit/base/temporary_folder.h"
 #include "tests/unit/daemon/apart.h"
@@ -80,7 +80,7 @@ struct Spool {
 
   TemporaryFolder folder;
   Account account;
-  Places places;
+  ToolPaths places;
 };
 
 TEST_CASE("as root: a tool becomes the daemon's user before it opens the spool",

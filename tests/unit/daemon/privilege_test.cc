@@ -1,8 +1,8 @@
-#include "daemon/capabilities.h"
-#include "daemon/confinement.h"
-#include "daemon/pam_keeper.h"
-#include "daemon/parent_checks.h"
-#include "daemon/parent_client.h"
+#include "daemon/privsep/capabilities.h"
+#include "daemon/privsep/confinement.h"
+#include "daemon/privsep/pam_keeper.h"
+#include "daemon/privsep/parent_checks.h"
+#include "daemon/privsep/parent_client.h"
 #include "tests/unit/base/temporary_folder.h"
 #include "tests/unit/daemon/apart.h"
 
@@ -419,14 +419,14 @@ TEST_CASE("a delivery through the parent, and a refusal", "[daemon][privilege]")
   job.target.place = folder / "other";
   CHECK(refused());
   job.target.place = folder / "no-such-account";
-  job.target.kind = delivery::Target::Kind::mbox;
+  job.target.kind = delivery::LocalTarget::Kind::mbox;
   CHECK(refused());
-  job.target.kind = delivery::Target::Kind::command;
+  job.target.kind = delivery::LocalTarget::Kind::command;
   job.target.arguments = {"/bin/true"};
   CHECK(refused());
   job.target = {};
   job.source = delivery::LocalSource::place;
-  job.target.kind = delivery::Target::Kind::maildir;
+  job.target.kind = delivery::LocalTarget::Kind::maildir;
   job.target.place = folder / "free";
   CHECK(deliver().text.find("there is none") != std::string::npos);
   CHECK(::access((folder / "free").c_str(), F_OK) != 0);

@@ -1,11 +1,11 @@
 #include "daemon/settings.h"
 
-#include "base/blocking_pool.h"
 #include "base/log.h"
-#include "daemon/config_file.h"
-#include "daemon/local_limits.h"
-#include "daemon/privileges.h"
-#include "daemon/submit_protocol.h"
+#include "base/net/blocking_pool.h"
+#include "daemon/config/config_file.h"
+#include "daemon/pickup/local_limits.h"
+#include "daemon/privsep/privileges.h"
+#include "daemon/protocol/submit_protocol.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-#include "daemon/srs_keys.h"
+#include "daemon/signing/srs_keys.h"
 
 #include "tests/unit/base/temporary_folder.h"
 

@@ -1,4 +1,4 @@
-#include "daemon/submit_content.h"
+#include "daemon/pickup/submit_content.h"
 
 #include "tests/support/results.h"
 

@@ -2,9 +2,9 @@
 
 #include "base/memory_only.h"
 #include "base/text.h"
-#include "daemon/control_client.h"
-#include "daemon/submit_protocol.h"
-#include "daemon/submit_server.h"
+#include "daemon/pickup/submit_server.h"
+#include "daemon/protocol/control_client.h"
+#include "daemon/protocol/submit_protocol.h"
 
 #include <atomic>
 #include <chrono>

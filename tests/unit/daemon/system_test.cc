@@ -1,8 +1,8 @@
 // The service manager's protocols, users, and signals.
-#include "daemon/events.h"
 #include "daemon/inherited.h"
+#include "daemon/log/events.h"
 #include "daemon/notify.h"
-#include "daemon/privileges.h"
+#include "daemon/privsep/privileges.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,7 +1,7 @@
 // Lists of aliases, and where addresses lead.
-#include "delivery/local/address_list.h"
-#include "delivery/local/expander.h"
-#include "delivery/local/settled_file.h"
+#include "delivery/local/addresses/address_list.h"
+#include "delivery/local/addresses/expander.h"
+#include "delivery/local/agents/settled_file.h"
 #include "mail/envelope.h"
 #include "tables/table.h"
 #include "tests/unit/base/temporary_folder.h"
@@ -67,7 +67,7 @@ std::string shown(const Expansion& expansion) {
 }
 
 std::string expanded(const AddressRules& with, std::string_view address) {
-  return shown(expand(AddressBook(with), SomeUsers(), address));
+  return shown(expand(LocalAddresses(with), SomeUsers(), address));
 }
 
 }  // namespace
@@ -149,10 +149,12 @@ TEST_CASE("a file of lists tells its wrong lines and keeps the others", "[delive
 }
 
 TEST_CASE("leaves survive the queue, and nothing else is one", "[delivery][aliases][attacks]") {
-  for (const Leaf& leaf :
-       {Leaf{Leaf::Kind::user, "ann", {}}, Leaf{Leaf::Kind::self, "ann", {}},
-        Leaf{Leaf::Kind::mailbox, "ann", {}}, Leaf{Leaf::Kind::command, "nobody", "/bin/a b:c"},
-        Leaf{Leaf::Kind::file, "", "/var/x"}, Leaf{}})
+  for (const ResolvedRecipient& leaf :
+       {ResolvedRecipient{ResolvedRecipient::Kind::user, "ann", {}},
+        ResolvedRecipient{ResolvedRecipient::Kind::self, "ann", {}},
+        ResolvedRecipient{ResolvedRecipient::Kind::mailbox, "ann", {}},
+        ResolvedRecipient{ResolvedRecipient::Kind::command, "nobody", "/bin/a b:c"},
+        ResolvedRecipient{ResolvedRecipient::Kind::file, "", "/var/x"}, ResolvedRecipient{}})
     CHECK(*decode_leaf(encode(leaf)) == leaf);
   for (const char* bad : {"x", "user:", "user:../x", "user:-x", "file:ann:x", "command:ann",
                           "shell:ann:id", "mailbox:a/b"}) {
@@ -197,7 +199,7 @@ TEST_CASE("an address leads where its tables say", "[delivery][aliases]") {
     INFO(c.address);
     CHECK(expanded(with, c.address) == c.want);
   }
-  CHECK(expand(AddressBook(with), SomeUsers(), "null@us.test").discarded == 1);
+  CHECK(expand(LocalAddresses(with), SomeUsers(), "null@us.test").discarded == 1);
 }
 
 TEST_CASE("an expansion is bounded in depth and breadth", "[delivery][aliases]") {
@@ -231,7 +233,8 @@ TEST_CASE("the separator is the administrator's", "[delivery][aliases]") {
 TEST_CASE("a .forward names others, or the own mailbox", "[delivery][aliases]") {
   const auto with = rules("desk=carl, back=ann");
   const auto forward = [&](std::string_view text) {
-    return shown(expand_forward(AddressBook(with), SomeUsers(), "ann", "ann@us.test", text, "f"));
+    return shown(
+        expand_forward(LocalAddresses(with), SomeUsers(), "ann", "ann@us.test", text, "f"));
   };
   CHECK(forward("bob\nx@far.test\n") == "bob@us.test[user:bob], x@far.test[]");
   CHECK(forward("ann") == "ann@us.test[mailbox:ann]");
@@ -261,11 +264,11 @@ TEST_CASE("an included file is read, refused or missing", "[delivery][aliases]")
   write("bob\n|/bin/id\n", 0644);
   CHECK(expanded(with, "m@us.test") == "bob@us.test[user:bob]");
   write("\n|/bin/id\n", 0644);
-  const auto wrong = expand(AddressBook(with), SomeUsers(), "m@us.test");
+  const auto wrong = expand(LocalAddresses(with), SomeUsers(), "m@us.test");
   CHECK(shown(wrong) == "4.3.5 the list of m@us.test cannot be used");
   CHECK(wrong.problems == std::vector{path + ":2: commands are not allowed here"});
   write("bob\n", 0666);
-  const auto refused = expand(AddressBook(with), SomeUsers(), "m@us.test");
+  const auto refused = expand(LocalAddresses(with), SomeUsers(), "m@us.test");
   REQUIRE(refused.problems.size() == 1);
   CHECK(refused.problems[0].find(path + ": everybody may write this file") == 0);
 }
@@ -276,7 +279,7 @@ TEST_CASE("a list that is being rewritten is not believed yet", "[delivery][alia
   const auto with = rules("m=:include:" + path);
   const auto says = [&](const std::string& text) {
     std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
-    return expand(AddressBook(with), SomeUsers(), "m@us.test");
+    return expand(LocalAddresses(with), SomeUsers(), "m@us.test");
   };
   for (const char* half : {"", "bob\nx@fa", "bob\nx@far.test"}) {
     INFO(half);
@@ -327,20 +330,20 @@ TEST_CASE("a list that cannot be used holds up nobody but its own members",
     INFO(c.what);
     std::filesystem::remove(path);
     c.make();
-    const auto split = expand(AddressBook(with), SomeUsers(), "all@us.test");
+    const auto split = expand(LocalAddresses(with), SomeUsers(), "all@us.test");
     REQUIRE_FALSE(split.failure);
     REQUIRE(split.recipients.size() == 3);
-    CHECK(split.recipients[0].leaf == Leaf{Leaf::Kind::user, "ann", {}});
+    CHECK(split.recipients[0].leaf == ResolvedRecipient{ResolvedRecipient::Kind::user, "ann", {}});
     CHECK(split.recipients[1].address == "x@far.test");
     CHECK(split.recipients[2].address == "all@us.test");
     const auto leaf = decode_leaf(encode(split.recipients[2].leaf));
     REQUIRE(leaf.has_value());
-    REQUIRE(leaf->kind == Leaf::Kind::include);
+    REQUIRE(leaf->kind == ResolvedRecipient::Kind::include);
     CHECK(describe(*leaf) == "the list " + path);
     const auto aside = decode_set_aside(leaf->text);
     REQUIRE(aside.has_value());
     const auto later = [&] {
-      return expand_set_aside(AddressBook(with), SomeUsers(), "all@us.test", *aside);
+      return expand_set_aside(LocalAddresses(with), SomeUsers(), "all@us.test", *aside);
     };
     if (std::string_view(c.what) != "more than may be")
       CHECK(later().failure);
@@ -355,7 +358,7 @@ TEST_CASE("a list that cannot be used holds up nobody but its own members",
   }
   std::filesystem::remove(path);
   // The alias's owner is the sender for this part as well.
-  CHECK(expand(AddressBook(with), SomeUsers(), "owned@us.test").recipients.back().owner ==
+  CHECK(expand(LocalAddresses(with), SomeUsers(), "owned@us.test").recipients.back().owner ==
         "owner-owned@us.test");
   // With nobody else to have it, it waits where it is.
   CHECK(expanded(with, "both@us.test") == "4.3.5 a list of both@us.test cannot be used");
@@ -363,7 +366,7 @@ TEST_CASE("a list that cannot be used holds up nobody but its own members",
   CHECK(expanded(with, "both@us.test").ends_with(":" + path + "], carl@us.test[user:carl]"));
   // A list in a list.
   write(path, "bob\n:include:" + (folder / "gone") + "\n");
-  const auto nested = expand(AddressBook(with), SomeUsers(), "all@us.test");
+  const auto nested = expand(LocalAddresses(with), SomeUsers(), "all@us.test");
   REQUIRE(nested.recipients.size() == 4);
   CHECK(nested.recipients[2].leaf.user == "bob");
   CHECK(describe(nested.recipients[3].leaf) == "the list " + (folder / "gone"));
@@ -379,7 +382,7 @@ TEST_CASE("who has the mail already is remembered up to a bound", "[delivery][al
     for (int i = 0; i < lists; ++i)
       all += (i > 0 ? ", :include:" : ":include:") + (folder / "none") + std::to_string(i);
     const auto with = rules("{ all = " + all + others + " }");
-    const auto split = expand(AddressBook(with), SomeUsers(), "all@us.test");
+    const auto split = expand(LocalAddresses(with), SomeUsers(), "all@us.test");
     REQUIRE_FALSE(split.failure);
     const auto aside = decode_set_aside(split.recipients.back().leaf.text);
     REQUIRE(aside.has_value());
@@ -398,7 +401,10 @@ TEST_CASE("a list that was set aside survives the queue, and nothing else is one
                  "/" + std::string(3899, 'p')}}) {
     mail::Envelope envelope;
     envelope.recipients.push_back(
-        {"a@b.test", "", {}, encode(Leaf{Leaf::Kind::include, {}, encode(aside)})});
+        {"a@b.test",
+         "",
+         {},
+         encode(ResolvedRecipient{ResolvedRecipient::Kind::include, {}, encode(aside)})});
     CHECK(mail::decode_envelope(mail::encode(envelope)).has_value());
     const auto again = decode_set_aside(encode(aside));
     REQUIRE(again.has_value());
@@ -487,7 +493,7 @@ TEST_CASE("what an included list says is not for strangers", "[delivery][aliases
   const auto with = rules("m=:include:" + path + ", t=typo, i=deep, deep=:include:" + path);
   const auto about = [&](const std::string& text, const std::string& address) {
     std::ofstream(path, std::ios::binary) << text;
-    return expand(AddressBook(with), SomeUsers(), address);
+    return expand(LocalAddresses(with), SomeUsers(), address);
   };
   for (const char* bad :
        {"user = secret", "<secret", ":secret", "secret@@x", "\"secret", "|secret"}) {
@@ -507,7 +513,7 @@ TEST_CASE("what an included list says is not for strangers", "[delivery][aliases
   // With a domain it is an address that its writer gave away; and a table is no list.
   CHECK(shown(about("no@us.test\n", "m@us.test")) == "no@us.test[]");
   CHECK(shown(about("t\n", "m@us.test")) == "typo@us.test[]");
-  CHECK(decode_leaf("nobody::")->kind == Leaf::Kind::nobody);
+  CHECK(decode_leaf("nobody::")->kind == ResolvedRecipient::Kind::nobody);
 }
 
 TEST_CASE("a list is read for who wrote its name", "[delivery][aliases]") {
@@ -569,7 +575,7 @@ TEST_CASE("a list is read for who wrote its name", "[delivery][aliases]") {
       auto with = rules("");
       const auto path = make("aliases", "m: :include:" + c.path + "\n", owner, 0644);
       with.aliases = {*tables::open_table(*tables::parse_spec(path), {})};
-      const auto found = expand(AddressBook(with), SomeUsers(), "m@us.test");
+      const auto found = expand(LocalAddresses(with), SomeUsers(), "m@us.test");
       if (c.path.starts_with("/proc")) {
         CHECK(shown(found).find("cannot be used") != std::string::npos);
         continue;

@@ -1,5 +1,5 @@
 #include "base/base64.h"
-#include "delivery/client.h"
+#include "delivery/smtp/client.h"
 
 #include <boost/asio/error.hpp>
 #include <catch2/catch.hpp>

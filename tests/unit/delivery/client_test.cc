@@ -1,4 +1,4 @@
-#include "delivery/client.h"
+#include "delivery/smtp/client.h"
 
 #include "messages.h"
 
@@ -496,7 +496,7 @@ TEST_CASE("8-bit content asks for conversion where 8BITMIME is missing", "[deliv
   Job job;
   job.message = make_message({"a@x.test"}, "Subject: x\r\n\r\n\xc3\xbc\r\n");
   job.recipients = {0};
-  CHECK(talk.client.fitting(job).kind == Fitting::Kind::needs_seven_bit);
+  CHECK(talk.client.fitting(job).kind == Compatibility::Kind::needs_seven_bit);
   talk.client.begin(job, std::make_shared<const std::string>("Subject: x\r\n\r\n=C3=BC\r\n"));
   CHECK(talk.sent() == "MAIL FROM:<from@sender.test>\r\n");
   talk.reply("250 ok\r\n");

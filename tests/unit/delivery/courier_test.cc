@@ -1,10 +1,10 @@
 // A courier by itself, on a loop that nothing else uses.
-#include "delivery/courier.h"
+#include "delivery/smtp/courier.h"
 
 #include "fake_mx.h"
 #include "messages.h"
 
-#include "base/blocking_pool.h"
+#include "base/net/blocking_pool.h"
 
 #include <boost/asio/ip/tcp.hpp>
 #include <catch2/catch.hpp>
@@ -67,7 +67,7 @@ struct Couriers {
   std::shared_ptr<Courier> send(const FakeMx& mx) {
     CourierOrder order;
     order.site = couriers.size();
-    Candidate candidate;
+    HostAddress candidate;
     candidate.endpoint = asio::ip::tcp::endpoint(asio::ip::make_address("127.0.0.1"), mx.port());
     candidate.address = "127.0.0.1";
     candidate.remote = "127.0.0.1:" + std::to_string(mx.port());
@@ -97,7 +97,7 @@ struct Couriers {
   SystemClock clock;
   NoLog log;
   Told told;
-  std::shared_ptr<Settings> settings = std::make_shared<Settings>();
+  std::shared_ptr<DeliverySettings> settings = std::make_shared<DeliverySettings>();
   std::shared_ptr<TlsSessions> sessions = std::make_shared<TlsSessions>();
   std::shared_ptr<MemoryBudget> conversions = std::make_shared<MemoryBudget>(kMostConverting);
   BlockingPool pool{1};

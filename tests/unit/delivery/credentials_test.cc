@@ -1,4 +1,4 @@
-#include "delivery/credentials.h"
+#include "delivery/auth/credentials.h"
 
 #include "tests/unit/base/temporary_folder.h"
 

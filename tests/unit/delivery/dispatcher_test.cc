@@ -3,8 +3,8 @@
 #include "fake_mx.h"
 #include "rig.h"
 
-#include "delivery/memory_budget.h"
-#include "mail/command.h"
+#include "delivery/job/memory_budget.h"
+#include "mail/smtp_command.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,5 +1,5 @@
 // "Delivered" is said of what a power cut leaves: the queue forgets the message then.
-#include "delivery/local/performer.h"
+#include "delivery/local/agents/delivery_agent.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -16,7 +16,7 @@ namespace {
 const std::string kBodies[] = {"Subject: s\r\n\r\nx\r\n",
                                "Subject: s\r\n\r\n" + std::string(300000, 'x') + "\r\n"};
 
-void deliver(Target::Kind kind, const std::string& place, const std::string& body,
+void deliver(LocalTarget::Kind kind, const std::string& place, const std::string& body,
              const std::string& root = {}) {
   LocalJob job;
   job.target.kind = kind;
@@ -41,7 +41,7 @@ TEST_CASE("a message in a maildir outlives a power cut, and is never seen in par
   // Folders that are there, and ones that must be made first.
   for (const auto& place : {folder / "box", folder / "box", folder / "far/below/box"})
     for (const auto& body : kBodies) {
-      deliver(Target::Kind::maildir, place, body, folder.path());
+      deliver(LocalTarget::Kind::maildir, place, body, folder.path());
       for (const auto& entry : std::filesystem::directory_iterator(place + "/new")) {
         CHECK(SyncRecord::lack_of_renamed(entry.path()).empty());
         ++seen;
@@ -57,18 +57,18 @@ TEST_CASE("a message in an mbox outlives a power cut", "[delivery][local]") {
   const SyncRecord record;
   for (const auto& place : {folder / "box", folder / "box", folder / "far/below/box"})
     for (const auto& body : kBodies) {
-      deliver(Target::Kind::mbox, place, body, folder.path());
+      deliver(LocalTarget::Kind::mbox, place, body, folder.path());
       CHECK(SyncRecord::lack(place).empty());
     }
   // Also an empty one that somebody has made a moment ago.
   std::ofstream(folder / "made");
-  deliver(Target::Kind::mbox, folder / "made", kBodies[0]);
+  deliver(LocalTarget::Kind::mbox, folder / "made", kBodies[0]);
   CHECK(SyncRecord::lack(folder / "made").empty());
 }
 
 TEST_CASE("the folder of the mailboxes outlives a power cut", "[delivery][local]") {
   const TemporaryFolder folder;
   const SyncRecord record;
-  deliver(Target::Kind::mbox, folder / "mail/ann", kBodies[0], folder / "mail");
+  deliver(LocalTarget::Kind::mbox, folder / "mail/ann", kBodies[0], folder / "mail");
   CHECK(SyncRecord::lack(folder / "mail/ann").empty());
 }

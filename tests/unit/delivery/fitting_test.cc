@@ -1,6 +1,6 @@
-#include "delivery/fitting.h"
-
 #include "messages.h"
+
+#include "delivery/smtp/compatibility.h"
 
 #include <catch2/catch.hpp>
 
@@ -82,12 +82,12 @@ TEST_CASE("BINARYMIME is passed on where it is known, and converted elsewhere",
   message->envelope.body = mail::BodyType::binary_mime;
   Capabilities all;
   all.chunking = all.binary_mime = all.eight_bit_mime = true;
-  CHECK(fit(*message, {0}, all, false, "mx").kind == Fitting::Kind::fits);
+  CHECK(fit(*message, {0}, all, false, "mx").kind == Compatibility::Kind::fits);
   std::string line;
   append_mail(*message, all, false, 10, line);
   CHECK(line == "MAIL FROM:<from@sender.test> BODY=BINARYMIME\r\n");
   all.binary_mime = false;
-  CHECK(fit(*message, {0}, all, false, "mx").kind == Fitting::Kind::needs_seven_bit);
+  CHECK(fit(*message, {0}, all, false, "mx").kind == Compatibility::Kind::needs_seven_bit);
 }
 
 TEST_CASE("E16: a message under REQUIRETLS goes only where that is offered",
@@ -96,16 +96,16 @@ TEST_CASE("E16: a message under REQUIRETLS goes only where that is offered",
   message->envelope.tls = mail::TlsWish::required;
   const auto capabilities = parse_capabilities(ehlo("x\nSTARTTLS\nSIZE 1000"));
   const auto fitting = fit(*message, {0}, capabilities, false, "mx");
-  CHECK(fitting.kind == Fitting::Kind::refused);
+  CHECK(fitting.kind == Compatibility::Kind::refused);
   CHECK(fitting.is_of_host);
   CHECK(mail::to_string(fitting.refusal.status) == "5.7.30");
   const auto offered = parse_capabilities(ehlo("x\nrequiretls"));
-  CHECK(fit(*message, {0}, offered, false, "mx").kind == Fitting::Kind::fits);
+  CHECK(fit(*message, {0}, offered, false, "mx").kind == Compatibility::Kind::fits);
   std::string line;
   append_mail(*message, offered, false, 10, line);
   CHECK(line == "MAIL FROM:<from@sender.test> REQUIRETLS\r\n");
   message->envelope.sender.clear();
-  CHECK(fit(*message, {0}, capabilities, false, "mx").kind == Fitting::Kind::fits);
+  CHECK(fit(*message, {0}, capabilities, false, "mx").kind == Compatibility::Kind::fits);
   message->envelope.tls = mail::TlsWish::optional;
   line.clear();
   append_mail(*message, offered, false, 10, line);
@@ -115,7 +115,7 @@ TEST_CASE("E16: a message under REQUIRETLS goes only where that is offered",
 TEST_CASE("SMTPUTF8 is asked for only where it is needed", "[delivery][fitting]") {
   auto message = make_message({"a@\xc3\xbc.test"});
   message->envelope.smtputf8 = true;
-  CHECK(fit(*message, {0}, {}, false, "mx").kind == Fitting::Kind::fits);
+  CHECK(fit(*message, {0}, {}, false, "mx").kind == Compatibility::Kind::fits);
   std::string line;
   append_rcpt(*message, 0, {}, line);
   CHECK(line == "RCPT TO:<a@xn--tda.test>\r\n");

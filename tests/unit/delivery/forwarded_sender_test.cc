@@ -1,15 +1,15 @@
 // The senders of mail that is sent on to other systems, and the way back.
-#include "delivery/local/forwarded_sender.h"
+#include "delivery/local/addresses/forwarded_sender.h"
 
 #include "messages.h"
 #include "rig.h"
 
+#include "delivery/job/job_outcome.h"
+#include "delivery/local/addresses/preview.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local/local_directory.h"
 #include "delivery/local/onward.h"
-#include "delivery/local/preview.h"
 #include "delivery/notices.h"
-#include "delivery/outcome.h"
 #include "mail/address.h"
 
 #include <catch2/catch.hpp>
@@ -38,7 +38,7 @@ TablePtr table(const std::string& entries) {
 struct Machine {
   HandClock clock;
   AddressRules rules;
-  std::shared_ptr<const AddressBook> book;
+  std::shared_ptr<const LocalAddresses> book;
   std::shared_ptr<const LocalDirectory> users;
   WatchedCustody custody{"/nonexistent"};
 
@@ -59,7 +59,7 @@ struct Machine {
     open();
   }
   void open() {
-    book = std::make_shared<const AddressBook>(rules);
+    book = std::make_shared<const LocalAddresses>(rules);
     users = std::make_shared<const LocalDirectory>(book, "maildir:/nonexistent/{user}/", clock);
   }
   std::string made(const std::string& sender) const { return *rules.rewriter->forward(sender); }
@@ -264,7 +264,7 @@ TEST_CASE("a notice about forwarded mail goes straight to its first sender", "[d
     queue::Record record;
     record.results.push_back(
         {0, decide(mail::Verdict::bounce, mail::Stage::rcpt, {5, 1, 1}, "no such user"), {}});
-    Settings settings;
+    DeliverySettings settings;
     settings.hostname = "host.us.test";
     settings.book = us.book;
     NullLog log;

@@ -1,4 +1,4 @@
-#include "delivery/hosts.h"
+#include "delivery/routing/hosts.h"
 
 #include <catch2/catch.hpp>
 
@@ -32,7 +32,7 @@ std::vector<Host> first_lookups(const std::vector<Host>& hosts, Random& random) 
   return order;
 }
 
-std::string first_of(const std::vector<Candidate>& candidates) {
+std::string first_of(const std::vector<HostAddress>& candidates) {
   return candidates.front().address;
 }
 
@@ -68,7 +68,7 @@ TEST_CASE("families take turns, and neither is lost to the cap", "[delivery][hos
   const auto capped = candidates_of(many, 25, Families::both, {}, {}, random);
   REQUIRE(capped.size() == 5);
   CHECK(std::any_of(capped.begin(), capped.end(),
-                    [](const Candidate& one) { return one.address == "192.0.2.1"; }));
+                    [](const HostAddress& one) { return one.address == "192.0.2.1"; }));
 }
 
 TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[delivery][hosts]") {
@@ -77,7 +77,7 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   answer.status = dns::Status::records;
   for (int i = 0; i < 1000; ++i)
     answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
-  const auto chosen = choose_hosts("x.test", answer, Settings());
+  const auto chosen = choose_hosts("x.test", answer, DeliverySettings());
   CHECK(chosen.hosts.size() == 100);
   dns::Answer<asio::ip::address> addresses;
   addresses.status = dns::Status::records;
@@ -203,7 +203,7 @@ TEST_CASE("an address that failed lately comes last", "[delivery][hosts]") {
 }
 
 TEST_CASE("D06: addresses that lead nowhere or to ourselves", "[delivery][hosts]") {
-  Settings settings;
+  DeliverySettings settings;
   settings.own_addresses.push_back({asio::ip::make_address("192.0.2.9"), 25});
   std::vector<FoundHost> hosts = {
       host(5, "zero", {"0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1", "0.1.2.3"}),
@@ -225,7 +225,7 @@ TEST_CASE("D06: addresses that lead nowhere or to ourselves", "[delivery][hosts]
 }
 
 TEST_CASE("a route to ourselves waits and does not bounce", "[delivery][hosts]") {
-  Settings settings;
+  DeliverySettings settings;
   settings.own_addresses.push_back({asio::ip::make_address("0.0.0.0"), 25});
   std::vector<FoundHost> hosts = {host(0, "relay", {"127.0.0.1"})};
   find_ourselves(hosts, settings, 25, false);

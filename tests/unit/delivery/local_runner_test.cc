@@ -3,11 +3,11 @@
 #include "messages.h"
 #include "rig.h"
 
-#include "delivery/local/account.h"
-#include "delivery/local/address_book.h"
-#include "delivery/local/command.h"
-#include "delivery/local/leaf.h"
-#include "delivery/local/local_file.h"
+#include "delivery/local/addresses/local_addresses.h"
+#include "delivery/local/addresses/resolved_recipient.h"
+#include "delivery/local/agents/account.h"
+#include "delivery/local/agents/local_file.h"
+#include "delivery/local/agents/pipe_command.h"
 #include "delivery/local_history.h"
 #include "delivery/local_shares.h"
 
@@ -21,7 +21,7 @@ using namespace postrider::delivery;
 namespace {
 
 // Some mailboxes hang until they are let go.
-class StuckPerformer : public Performer {
+class StuckPerformer : public DeliveryAgent {
  public:
   ~StuckPerformer() override { let_go(); }
 
@@ -119,7 +119,7 @@ struct Commands {
     loop.finish();
     thread.join();
   }
-  std::int64_t send(const std::string& address, const Leaf& leaf = {}) {
+  std::int64_t send(const std::string& address, const ResolvedRecipient& leaf = {}) {
     Job job;
     const auto message = make_message({address});
     message->envelope.recipients.front().leaf = encode(leaf);
@@ -138,7 +138,7 @@ struct Commands {
 
   HandClock clock;
   OneDomain directory;
-  std::shared_ptr<const AddressBook> book;
+  std::shared_ptr<const LocalAddresses> book;
   std::shared_ptr<StuckPerformer> performer = std::make_shared<StuckPerformer>();
   std::mutex mutex;
   std::condition_variable changed;
@@ -179,15 +179,16 @@ TEST_CASE("commands leave a quarter of the places to mailboxes", "[delivery][loc
   AddressRules rules;
   rules.domains = {"here.test"};
   rules.command_user = home_of_this_user().user;
-  local.book = std::make_shared<const AddressBook>(rules);
+  local.book = std::make_shared<const LocalAddresses>(rules);
   const auto command = [&](int number) {
-    return Leaf{Leaf::Kind::command, rules.command_user, "/bin/lda " + std::to_string(number)};
+    return ResolvedRecipient{ResolvedRecipient::Kind::command, rules.command_user,
+                             "/bin/lda " + std::to_string(number)};
   };
   std::vector<std::int64_t> stuck;
   for (int i = 0; i < 12; ++i)
     stuck.push_back(local.send("stuck" + std::to_string(i) + "@here.test", command(i)));
   local.performer->wait_for_stuck(6);
-  const Leaf mbox{Leaf::Kind::file, rules.command_user, "/nowhere/box"};
+  const ResolvedRecipient mbox{ResolvedRecipient::Kind::file, rules.command_user, "/nowhere/box"};
   CHECK(local.wait_for(local.send("bob@here.test", mbox)) == mail::Verdict::delivered);
   CHECK(local.performer->stuck() == 6);
   local.performer->let_go();

@@ -2,10 +2,10 @@
 #include "rig.h"
 
 #include "base/memory_only.h"
+#include "delivery/local/agents/local_file.h"
+#include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/local/local_delivery.h"
 #include "delivery/local/local_directory.h"
-#include "delivery/local/local_file.h"
-#include "delivery/local/mailbox_pattern.h"
 
 #include <catch2/catch.hpp>
 
@@ -54,7 +54,7 @@ TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
   std::ofstream(rig.folder / "file") << "x";
   AddressRules here;
   here.domains = {"here.test", "also.test"};
-  const LocalDirectory directory(std::make_shared<AddressBook>(here),
+  const LocalDirectory directory(std::make_shared<LocalAddresses>(here),
                                  "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
   CHECK(directory.is_local_domain("also.test"));
   CHECK_FALSE(directory.is_local_domain("x.test"));
@@ -75,7 +75,7 @@ TEST_CASE("who is a user is known from memory alone, or not at all", "[delivery]
   Rig rig;
   AddressRules here;
   here.domains = {"here.test"};
-  const LocalDirectory directory(std::make_shared<AddressBook>(here),
+  const LocalDirectory directory(std::make_shared<LocalAddresses>(here),
                                  "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
   const auto from_memory = [&](const std::string& name, bool stale = false) {
     const MemoryOnly memory(stale);
@@ -124,7 +124,7 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
 namespace {
 
 // Everybody has this .forward, and a mailbox that takes all.
-class Forwarding : public Performer {
+class Forwarding : public DeliveryAgent {
  public:
   mail::Outcome perform(const LocalJob& job, LocalBody) override {
     boxes.push_back(job.target.describe());
@@ -145,7 +145,7 @@ TEST_CASE("mail beyond what a .forward may send on waits, and ends in the mailbo
   here.domains = {"here.test"};
   here.forward = ".forward";
   const auto mailbox = "maildir:" + rig.folder.string() + "/{user}/";
-  const auto book = std::make_shared<const AddressBook>(here);
+  const auto book = std::make_shared<const LocalAddresses>(here);
   const LocalDirectory users(book, mailbox, rig.clock);
   Forwarding performer;
   LocalDelivery delivery;

@@ -1,7 +1,7 @@
 // Every system call of a delivery into a mailbox fails once: the mail is deferred, and delivered
 // again it stands there once. The calls are replaced for this whole program.
-#include "delivery/local/maildir_quota.h"
-#include "delivery/local/performer.h"
+#include "delivery/local/agents/delivery_agent.h"
+#include "delivery/local/agents/maildir_quota.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -79,7 +79,7 @@ namespace {
 
 const std::string kBody = "Subject: s\r\n\r\n" + std::string(300000, 'x') + "\r\n";
 
-mail::Outcome deliver(Target::Kind kind, const std::filesystem::path& place) {
+mail::Outcome deliver(LocalTarget::Kind kind, const std::filesystem::path& place) {
   LocalJob job;
   job.target.kind = kind;
   job.target.place = place.string();
@@ -123,7 +123,7 @@ std::size_t in_maildir(const std::filesystem::path& folder) {
 
 TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[delivery][local]") {
   failure = GENERATE(EIO, ENOSPC);
-  const auto kind = GENERATE(Target::Kind::maildir, Target::Kind::mbox);
+  const auto kind = GENERATE(LocalTarget::Kind::maildir, LocalTarget::Kind::mbox);
   const bool exists = GENERATE(true, false);
   bool came_through = false;
   int nth = 0;
@@ -131,7 +131,7 @@ TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[
     const TemporaryFolder folder;
     const std::filesystem::path place = folder / "box";
     const auto count = [&] {
-      return kind == Target::Kind::mbox ? in_mbox(place) : in_maildir(place);
+      return kind == LocalTarget::Kind::mbox ? in_mbox(place) : in_maildir(place);
     };
     std::size_t expected = 0;
     if (exists) {
@@ -151,7 +151,7 @@ TEST_CASE("whatever call fails, a mailbox holds the message once in the end", "[
       CHECK(deliver(kind, place).verdict == mail::Verdict::delivered);
       CHECK(count() == expected + 1);
     }
-    if (kind == Target::Kind::maildir && std::filesystem::exists(place / "tmp"))
+    if (kind == LocalTarget::Kind::maildir && std::filesystem::exists(place / "tmp"))
       CHECK(std::filesystem::is_empty(place / "tmp"));
   }
   CHECK(nth > 5);
@@ -164,7 +164,7 @@ TEST_CASE("a command that was not given the whole message has not delivered it",
     const TemporaryFolder folder;
     const std::filesystem::path out = folder / "out";
     LocalJob job;
-    job.target.kind = Target::Kind::command;
+    job.target.kind = LocalTarget::Kind::command;
     job.target.arguments = {"/bin/dd", "status=none", "of=" + out.string()};
     job.envelope.id = "1";
     job.envelope.sender = "a@ext.test";
@@ -188,11 +188,11 @@ TEST_CASE("what is taken back from a maildir does not count in its quota", "[del
     INFO("sync " << nth);
     const TemporaryFolder folder;
     const std::filesystem::path place = folder / "box";
-    REQUIRE(deliver(Target::Kind::maildir, place).verdict == mail::Verdict::delivered);
+    REQUIRE(deliver(LocalTarget::Kind::maildir, place).verdict == mail::Verdict::delivered);
     std::ofstream(place / "maildirsize") << "10000000S,1000C\n";
     only_syncs = true;
     calls_left = nth;
-    const auto outcome = deliver(Target::Kind::maildir, place);
+    const auto outcome = deliver(LocalTarget::Kind::maildir, place);
     came_through = calls_left >= 0;
     calls_left = -1;
     only_syncs = false;
@@ -208,22 +208,22 @@ TEST_CASE("what is taken back from a maildir does not count in its quota", "[del
 TEST_CASE("room that was never written at the end of an mbox is cut off", "[delivery][local]") {
   const TemporaryFolder folder;
   const std::filesystem::path place = folder / "box";
-  REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  REQUIRE(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
   const auto whole = contents(place);
   const auto torn = GENERATE(std::size_t{1}, std::size_t{5000}, std::size_t{200000});
   SECTION("behind a whole message") {
     std::ofstream(place, std::ios::app) << std::string(torn, '\0');
-    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    REQUIRE(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
     CHECK(contents(place) == whole + whole);
   }
   SECTION("behind a piece of one") {
     std::ofstream(place, std::ios::app) << "From b\nSubj" << std::string(torn, '\0');
-    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    REQUIRE(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
     CHECK(contents(place) == whole + "From b\nSubj\n\n" + whole);
   }
   SECTION("of nothing else") {
     std::ofstream(place, std::ios::trunc) << std::string(torn, '\0');
-    REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+    REQUIRE(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
     CHECK(contents(place) == whole);
   }
 }
@@ -239,7 +239,7 @@ TEST_CASE("an mbox that is replaced while its lock is awaited gets the mail in i
     std::filesystem::create_hard_link(place, folder / "old");
     std::filesystem::rename(folder / "rewritten", place);
   };
-  REQUIRE(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  REQUIRE(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
   REQUIRE_FALSE(before_lock);
   CHECK(in_mbox(place) == 1);
   CHECK(contents(folder / "old").empty());
@@ -258,13 +258,13 @@ TEST_CASE("a fresh lock that took a stale one's place is given back", "[delivery
     std::ofstream(folder / "fresh") << "1 mx.us.test\n";  // the first to break it is at work
     ::rename((folder / "fresh").c_str(), lock.c_str());
   };
-  const auto outcome = deliver(Target::Kind::mbox, place);
+  const auto outcome = deliver(LocalTarget::Kind::mbox, place);
   INFO(outcome.text);
   REQUIRE_FALSE(before_rename);
   CHECK(outcome.verdict == mail::Verdict::retry);
   CHECK(contents(lock) == "1 mx.us.test\n");
   CHECK(contents(place).empty());
   std::filesystem::remove(lock);
-  CHECK(deliver(Target::Kind::mbox, place).verdict == mail::Verdict::delivered);
+  CHECK(deliver(LocalTarget::Kind::mbox, place).verdict == mail::Verdict::delivered);
   CHECK_FALSE(std::filesystem::exists(lock));
 }

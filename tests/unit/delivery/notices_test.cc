@@ -3,7 +3,7 @@
 #include "messages.h"
 #include "rig.h"
 
-#include "delivery/outcome.h"
+#include "delivery/job/job_outcome.h"
 
 #include <catch2/catch.hpp>
 
@@ -17,7 +17,7 @@ namespace {
 struct Desk {
   queue::Lease lease;
   queue::Record record;
-  Settings settings;
+  DeliverySettings settings;
   WatchedCustody custody{"/nonexistent"};
   NullLog log;
   SystemRandom random;

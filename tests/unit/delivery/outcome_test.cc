@@ -1,4 +1,4 @@
-#include "delivery/outcome.h"
+#include "delivery/job/job_outcome.h"
 
 #include <boost/system/errc.hpp>
 #include <catch2/catch.hpp>

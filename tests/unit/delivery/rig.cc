@@ -91,7 +91,7 @@ void Rig::start() {
   custody = watched.get();
   dispatcher = std::make_unique<Dispatcher>(
       loops, std::move(watched), [this](Loop&) -> dns::Resolver& { return dns; }, clock, log,
-      directory, std::make_shared<const Settings>(settings));
+      directory, std::make_shared<const DeliverySettings>(settings));
   if (performer)
     dispatcher->set_performer(performer);
   for (auto& loop : loops_)

@@ -4,9 +4,9 @@
 #include "messages.h"
 
 #include "base/memory_only.h"
-#include "delivery/custody.h"
 #include "delivery/dispatcher.h"
-#include "delivery/local/performer.h"
+#include "delivery/job/queue_port.h"
+#include "delivery/local/agents/delivery_agent.h"
 #include "tests/support/zone_resolver.h"
 
 #include <atomic>
@@ -42,7 +42,7 @@ class HandClock : public Clock {
   SteadyTime steady_{std::chrono::hours(1000)};
 };
 
-class WatchedCustody : public Custody {
+class WatchedCustody : public QueuePort {
  public:
   explicit WatchedCustody(std::string bodies) : bodies_(std::move(bodies)) {}
   void record(std::vector<queue::Record> records) override;
@@ -129,9 +129,9 @@ class Rig {
   NotingLog log;
   OneDomain directory;
   tests::ZoneResolver dns;
-  Settings settings;
+  DeliverySettings settings;
   std::filesystem::path folder;
-  std::shared_ptr<Performer> performer;  // null: this process
+  std::shared_ptr<DeliveryAgent> performer;  // null: this process
   WatchedCustody* custody = nullptr;
   std::unique_ptr<Dispatcher> dispatcher;
 

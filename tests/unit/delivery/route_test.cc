@@ -1,4 +1,4 @@
-#include "delivery/route.h"
+#include "delivery/routing/route.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "delivery/sasl_client.h"
+#include "delivery/auth/sasl_client.h"
 
 #include "base/text.h"
 

@@ -1,6 +1,5 @@
-#include "delivery/secret_keeper.h"
-
-#include "base/signal.h"
+#include "base/net/signal.h"
+#include "delivery/auth/credential_source.h"
 
 #include <catch2/catch.hpp>
 
@@ -44,7 +43,7 @@ struct Rig {
   std::string kept;                // a refresh token on disk
   std::vector<std::string> outputs;
   Signal* hold = nullptr;  // the endpoint waits for it
-  std::shared_ptr<SecretKeeper> keeper;
+  std::shared_ptr<CredentialSource> keeper;
 
   explicit Rig(const std::string& source =
                    "token_endpoint = https://login.test/\nclient_id = c\nrefresh_token = r0\n") {
@@ -61,8 +60,8 @@ struct Rig {
     };
     means.load = [this](const std::string&) { return kept; };
     means.save = [this](const std::string&, const std::string& refresh) { kept = refresh; };
-    keeper = std::make_shared<SecretKeeper>(parse_credentials("user = u\n" + source).file, "/f",
-                                            loop, clock, log, pool, std::move(means));
+    keeper = std::make_shared<CredentialSource>(parse_credentials("user = u\n" + source).file, "/f",
+                                                loop, clock, log, pool, std::move(means));
   }
 
   Task<Result<HttpResponse>> answer(HttpRequest request, std::shared_ptr<HttpCall> call) {

@@ -1,6 +1,6 @@
 #include "delivery/site_health.h"
 
-#include "delivery/tls_sessions.h"
+#include "delivery/smtp/tls_sessions.h"
 
 #include <catch2/catch.hpp>
 

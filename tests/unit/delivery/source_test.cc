@@ -1,6 +1,5 @@
 // What a delivery rests on: a command, a file or a mailbox that does not stand there is refused.
-#include "delivery/local/source.h"
-
+#include "delivery/local/addresses/alias_source.h"
 #include "tables/cdb.h"
 #include "tables/table.h"
 #include "tests/unit/base/temporary_folder.h"
@@ -27,14 +26,14 @@ LocalJob command(const std::string& address, const std::string& user,
                  std::vector<std::string> arguments) {
   auto job = job_for(address);
   job.source = LocalSource::entry;
-  job.target.kind = Target::Kind::command;
+  job.target.kind = LocalTarget::Kind::command;
   job.target.user = user;
   job.target.arguments = std::move(arguments);
   return job;
 }
 
 LocalJob file(const std::string& address, const std::string& user, const std::string& place,
-              Target::Kind kind) {
+              LocalTarget::Kind kind) {
   auto job = job_for(address);
   job.source = LocalSource::entry;
   job.target.kind = kind;
@@ -49,13 +48,13 @@ TablePtr open(const std::string& spec) {
   return *tables::open_table(*tables::parse_spec(spec), options);
 }
 
-AddressBook book_of(const std::string& aliases, const std::string& virtuals = {}) {
+LocalAddresses book_of(const std::string& aliases, const std::string& virtuals = {}) {
   AddressRules rules;
   rules.domains = {"us.test"};
   rules.aliases = {open(aliases)};
   if (!virtuals.empty())
     rules.virtuals = {open(virtuals)};
-  return AddressBook(rules);
+  return LocalAddresses(rules);
 }
 
 std::string told(const Result<void>& result) {
@@ -91,17 +90,18 @@ TEST_CASE("a command of a .forward, however it is quoted", "[delivery][source]")
 TEST_CASE("a file of a .forward is an mbox or a maildir as it says", "[delivery][source]") {
   SourceRules rules;
   rules.minimum_uid = 100'000;
-  const auto allowed = [&](std::string_view text, const std::string& place, Target::Kind kind) {
+  const auto allowed = [&](std::string_view text, const std::string& place,
+                           LocalTarget::Kind kind) {
     return check_forward(rules, file("ann@us.test", "nobody", place, kind), "nobody", text)
         .has_value();
   };
-  CHECK(allowed("/home/ann/box\n", "/home/ann/box", Target::Kind::mbox));
-  CHECK(allowed("/home/ann/box/\n", "/home/ann/box", Target::Kind::maildir));
-  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/box", Target::Kind::maildir));
-  CHECK_FALSE(allowed("/home/ann/box/\n", "/home/ann/box", Target::Kind::mbox));
-  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/box2", Target::Kind::mbox));
-  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/./box", Target::Kind::mbox));
-  auto deeper = file("ann@us.test", "nobody", "/home/ann/box", Target::Kind::mbox);
+  CHECK(allowed("/home/ann/box\n", "/home/ann/box", LocalTarget::Kind::mbox));
+  CHECK(allowed("/home/ann/box/\n", "/home/ann/box", LocalTarget::Kind::maildir));
+  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/box", LocalTarget::Kind::maildir));
+  CHECK_FALSE(allowed("/home/ann/box/\n", "/home/ann/box", LocalTarget::Kind::mbox));
+  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/box2", LocalTarget::Kind::mbox));
+  CHECK_FALSE(allowed("/home/ann/box\n", "/home/ann/./box", LocalTarget::Kind::mbox));
+  auto deeper = file("ann@us.test", "nobody", "/home/ann/box", LocalTarget::Kind::mbox);
   deeper.target.root = "/home";
   CHECK_FALSE(check_forward(rules, deeper, "nobody", "/home/ann/box\n").has_value());
 }
@@ -132,14 +132,14 @@ TEST_CASE("commands of aliases in every kind of table", "[delivery][source]") {
     const std::string who = rules.command_user;
     CHECK(allowed(command("list@us.test", who, {"/bin/prog", "a b"})));
     CHECK(allowed(command("list+x@us.test", who, {"/bin/prog", "a b"})));
-    CHECK(allowed(file("list@us.test", who, "/var/list.box", Target::Kind::mbox)));
+    CHECK(allowed(file("list@us.test", who, "/var/list.box", LocalTarget::Kind::mbox)));
     CHECK_FALSE(allowed(command("list@us.test", "", {"/bin/prog", "a b"})));
     CHECK_FALSE(allowed(command("list@us.test", "root", {"/bin/prog", "a b"})));
     CHECK_FALSE(allowed(command("list@us.test", who, {"/bin/prog", "a", "b"})));
     CHECK_FALSE(allowed(command("other@us.test", who, {"/bin/prog", "a b"})));
     CHECK_FALSE(allowed(command("list@elsewhere.test", who, {"/bin/prog", "a b"})));
-    CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box", Target::Kind::maildir)));
-    CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box2", Target::Kind::mbox)));
+    CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box", LocalTarget::Kind::maildir)));
+    CHECK_FALSE(allowed(file("list@us.test", who, "/var/list.box2", LocalTarget::Kind::mbox)));
   }
 }
 
@@ -148,22 +148,24 @@ TEST_CASE("a system account that local.command_users names has its own table's c
   SourceRules rules;
   const auto* daemon = ::getpwnam("daemon");
   REQUIRE(daemon != nullptr);
-  const Leaf leaf{Leaf::Kind::command, "daemon", "/bin/prog"};
-  const Leaf mailbox{Leaf::Kind::mailbox, "daemon", {}};
-  const auto acting = [&](const Leaf& of, Target::Kind kind) {
+  const ResolvedRecipient leaf{ResolvedRecipient::Kind::command, "daemon", "/bin/prog"};
+  const ResolvedRecipient mailbox{ResolvedRecipient::Kind::mailbox, "daemon", {}};
+  const auto acting = [&](const ResolvedRecipient& of, LocalTarget::Kind kind) {
     return *acting_for(rules, of, kind);
   };
-  CHECK(acting(leaf, Target::Kind::command) == "nobody");
+  CHECK(acting(leaf, LocalTarget::Kind::command) == "nobody");
   rules.command_users = {"mail", "daemon", "root", "nobody", "no-such-account"};
-  CHECK(acting(leaf, Target::Kind::command) == "daemon");
-  CHECK(acting({Leaf::Kind::file, "daemon", "/box"}, Target::Kind::mbox) == "daemon");
-  CHECK(acting(mailbox, Target::Kind::mbox) == "");  // its mailbox is not what was named
+  CHECK(acting(leaf, LocalTarget::Kind::command) == "daemon");
+  CHECK(acting({ResolvedRecipient::Kind::file, "daemon", "/box"}, LocalTarget::Kind::mbox) ==
+        "daemon");
+  CHECK(acting(mailbox, LocalTarget::Kind::mbox) == "");  // its mailbox is not what was named
   for (const char* never : {"root", "bin", "no-such-account"}) {
     INFO(never);
-    CHECK(acting({Leaf::Kind::command, never, "/bin/prog"}, Target::Kind::command) == "nobody");
+    CHECK(acting({ResolvedRecipient::Kind::command, never, "/bin/prog"},
+                 LocalTarget::Kind::command) == "nobody");
   }
   rules.own_user = "daemon";  // reads the whole queue
-  CHECK(acting(leaf, Target::Kind::command) == "nobody");
+  CHECK(acting(leaf, LocalTarget::Kind::command) == "nobody");
 }
 
 TEST_CASE("a mailbox of a virtual user", "[delivery][source]") {
@@ -196,7 +198,7 @@ TEST_CASE("a mailbox is where local.mailbox says", "[delivery][source]") {
   rules.mailbox = "mbox:/var/mail/{user}";
   auto job = job_for("no-such-account+x@us.test");
   job.name = "no-such-account";
-  job.target.kind = Target::Kind::mbox;
+  job.target.kind = LocalTarget::Kind::mbox;
   job.target.root = "/var/mail";
   job.target.place = "/var/mail/no-such-account";
   CHECK(check_mailbox(rules, job).has_value());
@@ -210,7 +212,7 @@ TEST_CASE("a mailbox is where local.mailbox says", "[delivery][source]") {
   // A command for a name without an account is never the daemon's own.
   rules.mailbox = "command:/bin/lda -d {user}";
   job.target = {};
-  job.target.kind = Target::Kind::command;
+  job.target.kind = LocalTarget::Kind::command;
   job.target.arguments = {"/bin/lda", "-d", "no-such-account"};
   CHECK_FALSE(check_mailbox(rules, job).has_value());
   job.target.user = rules.command_user;
@@ -225,7 +227,7 @@ TEST_CASE("whose the mailbox is decides where it is, whatever address led there"
     rules.mailbox = std::string("mbox:/var/mail/") + pattern;
     auto job = job_for(address);
     job.name = "no-such-ann";
-    job.target.kind = Target::Kind::mbox;
+    job.target.kind = LocalTarget::Kind::mbox;
     job.target.root = "/var/mail";
     job.target.place = "/var/mail/" + place;
     return check_mailbox(rules, job).has_value();

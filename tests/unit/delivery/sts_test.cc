@@ -1,6 +1,6 @@
-#include "delivery/sts/cache.h"
-#include "delivery/sts/policy_file.h"
-#include "delivery/sts/tags.h"
+#include "delivery/tls/sts/policy_cache.h"
+#include "delivery/tls/sts/policy_file.h"
+#include "delivery/tls/sts/tags.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,11 +1,11 @@
-#include "delivery/local/command.h"
-#include "delivery/local/command_exit.h"
-#include "delivery/local/mailbox_pattern.h"
-#include "delivery/local/maildir_quota.h"
-#include "delivery/local/mbox.h"
-#include "delivery/local/mbox_lock.h"
-#include "delivery/local/performer.h"
-#include "delivery/local/target_codec.h"
+#include "delivery/local/agents/command_exit.h"
+#include "delivery/local/agents/delivery_agent.h"
+#include "delivery/local/agents/local_target_codec.h"
+#include "delivery/local/agents/mailbox_pattern.h"
+#include "delivery/local/agents/maildir_quota.h"
+#include "delivery/local/agents/mbox.h"
+#include "delivery/local/agents/mbox_lock.h"
+#include "delivery/local/agents/pipe_command.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -29,7 +29,7 @@ namespace {
 // A command that ends without reading must not end us: the daemon ignores the signal too.
 [[maybe_unused]] const auto kIgnored = std::signal(SIGPIPE, SIG_IGN);
 
-LocalJob a_job(Target target, const std::string& body) {
+LocalJob a_job(LocalTarget target, const std::string& body) {
   LocalJob job;
   job.target = std::move(target);
   job.envelope = {"4F2",         "a@ext.test", "ann@us.test",
@@ -40,7 +40,7 @@ LocalJob a_job(Target target, const std::string& body) {
   return job;
 }
 
-mail::Outcome perform(Target target, const std::string& body) {
+mail::Outcome perform(LocalTarget target, const std::string& body) {
   return perform_here(a_job(std::move(target), body),
                       {std::make_shared<const std::string>(body), {}});
 }
@@ -51,16 +51,16 @@ std::string contents(const std::filesystem::path& file) {
   return out.str();
 }
 
-Target mbox_at(const std::filesystem::path& file) {
-  Target target;
-  target.kind = Target::Kind::mbox;
+LocalTarget mbox_at(const std::filesystem::path& file) {
+  LocalTarget target;
+  target.kind = LocalTarget::Kind::mbox;
   target.place = file.string();
   return target;
 }
 
-Target command(std::vector<std::string> arguments) {
-  Target target;
-  target.kind = Target::Kind::command;
+LocalTarget command(std::vector<std::string> arguments) {
+  LocalTarget target;
+  target.kind = LocalTarget::Kind::command;
   target.arguments = std::move(arguments);
   return target;
 }
@@ -375,8 +375,8 @@ TEST_CASE("what the machine forbids a command is no fault of the message", "[del
 TEST_CASE("a mailbox that is not trusted is named with its path and the reason",
           "[delivery][local]") {
   const TemporaryFolder folder;
-  Target target;
-  target.kind = Target::Kind::mbox;
+  LocalTarget target;
+  target.kind = LocalTarget::Kind::mbox;
   target.place = folder / "box";
   const auto why = [&] { return perform(target, "x\r\n").text; };
   std::ofstream(target.place) << "";

@@ -1,4 +1,4 @@
-#include "delivery/tls_policy.h"
+#include "delivery/tls/tls_policy.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,5 +1,5 @@
-#include "delivery/tls_history.h"
-#include "delivery/tlsrpt/reporter.h"
+#include "delivery/tls/reports/reporter.h"
+#include "delivery/tls/tls_history.h"
 #include "tests/support/sync_record.h"
 #include "tests/support/zone_resolver.h"
 #include "tests/unit/base/temporary_folder.h"

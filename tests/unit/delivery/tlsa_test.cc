@@ -1,8 +1,8 @@
 // Where TLSA records are looked for (RFC 7672 §2.2.2, attacks.md E01 to E07).
-#include "delivery/tlsa.h"
+#include "delivery/tls/tlsa.h"
 
 #include "base/log.h"
-#include "base/loop.h"
+#include "base/net/loop.h"
 #include "tests/support/zone_resolver.h"
 
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
 #include "base/base64.h"
-#include "delivery/tlsrpt/record.h"
-#include "delivery/tlsrpt/report.h"
+#include "delivery/tls/reports/record.h"
+#include "delivery/tls/reports/report.h"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/value.hpp>

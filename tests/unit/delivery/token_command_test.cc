@@ -1,4 +1,4 @@
-#include "delivery/token_command.h"
+#include "delivery/auth/token_command.h"
 
 #include "tests/unit/base/temporary_folder.h"
 

@@ -1,4 +1,4 @@
-#include "delivery/token.h"
+#include "delivery/auth/access_token.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "dns/cache.h"
+#include "dns/answer_cache.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,5 +1,4 @@
-#include "dns/codec.h"
-
+#include "dns/packet_codec.h"
 #include "tests/support/fake_dns_server.h"
 
 #include <catch2/catch.hpp>

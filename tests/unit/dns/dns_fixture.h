@@ -20,7 +20,7 @@ struct DnsFixture {
   SystemRandom random;
   tests::FakeDnsServer server{loop, log};
   tests::FakeDnsServer second{loop, log};
-  Settings settings;
+  ResolverSettings settings;
   std::unique_ptr<StubResolver> resolver;
 
   DnsFixture() {

@@ -1,6 +1,5 @@
-#include "dns/http.h"
-
 #include "base/log.h"
+#include "dns/fetch.h"
 #include "tests/support/zone_resolver.h"
 
 #include <catch2/catch.hpp>

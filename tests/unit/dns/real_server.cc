@@ -1,8 +1,8 @@
 #include "tests/unit/dns/real_server.h"
 
 #include "base/file.h"
+#include "base/net/task.h"
 #include "base/random.h"
-#include "base/task.h"
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>

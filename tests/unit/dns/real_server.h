@@ -2,7 +2,7 @@
 // gone at the end.
 #pragma once
 
-#include "dns/server.h"
+#include "dns/name_server.h"
 
 #include <string>
 #include <sys/types.h>

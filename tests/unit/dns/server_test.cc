@@ -1,4 +1,4 @@
-#include "dns/server.h"
+#include "dns/name_server.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,7 +1,7 @@
 #include "tests/support/zone_resolver.h"
 
 #include "base/log.h"
-#include "base/loop.h"
+#include "base/net/loop.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,6 +1,6 @@
 #include "events/event_log.h"
 
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include "tests/unit/base/temporary_folder.h"
 

@@ -1,6 +1,6 @@
 #include "events/from_log.h"
 
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,6 +1,6 @@
 #include "events/outbox_thread.h"
 
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include "tests/unit/base/temporary_folder.h"
 #include "tests/unit/queue/failing_vfs.h"

@@ -1,4 +1,4 @@
-#include "events/schema.h"
+#include "events/event_schema.h"
 
 #include "base/text.h"
 #include "tests/unit/base/temporary_folder.h"

@@ -1,7 +1,7 @@
+#include "events/event_filter.h"
+#include "events/event_schema.h"
 #include "events/file_sink.h"
-#include "events/filter.h"
 #include "events/pump.h"
-#include "events/schema.h"
 #include "events/webhook.h"
 
 #include "base/base64.h"

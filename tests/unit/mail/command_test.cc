@@ -1,4 +1,4 @@
-#include "mail/command.h"
+#include "mail/smtp_command.h"
 
 #include <catch2/catch.hpp>
 

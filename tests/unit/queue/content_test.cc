@@ -1,6 +1,6 @@
 // Content is what was stored, or it does not go out; and figures are what a recount gives.
 #include "queue/checksum.h"
-#include "queue/codec.h"
+#include "queue/row_codec.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>

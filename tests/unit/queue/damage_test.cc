@@ -1,5 +1,5 @@
 // Storage that is damaged, removed or taken twice: known, said, and never worse than it is.
-#include "queue/log_check.h"
+#include "queue/store/log_check.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>

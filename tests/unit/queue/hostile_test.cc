@@ -1,6 +1,6 @@
 // Our own files count as hostile: what does not fit is held for the administrator, never followed,
 // never fatal.
-#include "queue/codec.h"
+#include "queue/row_codec.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/queue/queue_fixture.h"
 

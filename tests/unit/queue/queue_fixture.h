@@ -114,7 +114,7 @@ struct QueueFixture {
   TemporaryFolder folder;
   ManualClock clock;
   CollectingLog log;
-  Settings settings;
+  QueueSettings settings;
   Hand hand;
   LoopThread loop;
   std::unique_ptr<Queue> queue;

@@ -1,6 +1,6 @@
 // What left the queue gives its room on the disk back, in steps, while mail comes and goes.
-#include "queue/free_list.h"
-#include "queue/schema.h"
+#include "queue/store/free_list.h"
+#include "queue/store/schema.h"
 #include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 

@@ -1,7 +1,7 @@
 // Whatever page of a queue is damaged, salvage saves every message that does not stand on it.
-#include "queue/salvage.h"
+#include "queue/maintenance/salvage.h"
 
-#include "queue/page_file.h"
+#include "queue/store/page_file.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
 // What the queue asks of the file system, in which order, and what becomes of it when a call fails
 // or the process ends there. The calls are replaced for this whole program.
-#include "queue/salvage.h"
+#include "queue/maintenance/salvage.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>

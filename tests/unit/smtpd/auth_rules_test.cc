@@ -2,10 +2,10 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "smtpd/auth/challenges.h"
-#include "smtpd/auth/guard.h"
+#include "smtpd/auth/login_limiter.h"
 #include "smtpd/auth/passwords.h"
-#include "smtpd/auth/quota.h"
 #include "smtpd/auth/sender_map.h"
+#include "smtpd/auth/sending_quota.h"
 #include "smtpd/auth/user_file.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -20,7 +20,7 @@ using namespace postrider;
 using namespace postrider::smtpd::auth;
 using std::chrono::hours;
 using std::chrono::minutes;
-using Verdict = Guard::Verdict;
+using Verdict = LoginLimiter::Verdict;
 
 namespace {
 
@@ -31,7 +31,7 @@ IpAddress ip(std::string_view text) {
 const SteadyTime kStart = SteadyTime() + hours(1000);
 const TimePoint kNow = TimePoint(hours(490000));
 
-void log_in(Guard& guard, const IpAddress& client, std::uint64_t secret = 0) {
+void log_in(LoginLimiter& guard, const IpAddress& client, std::uint64_t secret = 0) {
   auto made = guard.begin(client, "anna", secret, kStart);
   CHECK(made == Verdict::may_try);
   guard.succeeded(made, "anna", kStart);
@@ -40,7 +40,7 @@ void log_in(Guard& guard, const IpAddress& client, std::uint64_t secret = 0) {
 }  // namespace
 
 TEST_CASE("X11 tries are limited by client address", "[smtpd][auth]") {
-  Guard guard({5, 1000, hours(1)});
+  LoginLimiter guard({5, 1000, hours(1)});
   int let = 0;
   for (int i = 0; i < 100; ++i)
     let += guard.begin(ip("192.0.2.1"), "user" + std::to_string(i), 0, kStart) == Verdict::may_try;
@@ -57,7 +57,7 @@ TEST_CASE("X11 tries are limited by client address", "[smtpd][auth]") {
 }
 
 TEST_CASE("X11 tries are limited by account, but never for its owner", "[smtpd][auth]") {
-  Guard guard({5, 10, hours(1)});
+  LoginLimiter guard({5, 10, hours(1)});
   const auto home = ip("198.51.100.7");
   log_in(guard, home);
   int let = 0;
@@ -76,7 +76,7 @@ TEST_CASE("X11 tries are limited by account, but never for its owner", "[smtpd][
 
 TEST_CASE("a forgotten telephone with the old password does not lock its owner out",
           "[smtpd][auth]") {
-  Guard guard({3, 10, hours(1)});
+  LoginLimiter guard({3, 10, hours(1)});
   const auto home = ip("198.51.100.7");
   log_in(guard, home);
   for (int i = 0; i < 100; ++i)
@@ -89,7 +89,7 @@ TEST_CASE("a forgotten telephone with the old password does not lock its owner o
 
 TEST_CASE("an owner behind the attacker's address still gets in from there", "[smtpd][auth]") {
   constexpr std::uint64_t kRight = 4711;
-  Guard guard({5, 10, hours(1)});
+  LoginLimiter guard({5, 10, hours(1)});
   const auto home = ip("198.51.100.7");
   log_in(guard, home, kRight);
   int judged = 0, refused = 0;
@@ -110,7 +110,7 @@ TEST_CASE("an owner behind the attacker's address still gets in from there", "[s
     int more = 0;
     for (int i = 0; i < 1000; ++i)
       more += guard.begin(home, "anna", 0, kStart) == Verdict::may_try;
-    CHECK(more == 5 * int(Guard::kMoreAtHome) - 25);
+    CHECK(more == 5 * int(LoginLimiter::kMoreAtHome) - 25);
     CHECK(guard.begin(home, "anna", kRight, kStart) == Verdict::client_exhausted);
     CHECK(guard.begin(home, "anna", kRight, kStart + hours(1)) == Verdict::may_try);
   }
@@ -124,7 +124,7 @@ TEST_CASE("an owner behind the attacker's address still gets in from there", "[s
 
 TEST_CASE("a try that is broken off is paid by a strange address, and by no account",
           "[smtpd][auth]") {
-  Guard guard({3, 5, hours(1)});
+  LoginLimiter guard({3, 5, hours(1)});
   const auto home = ip("198.51.100.7");
   log_in(guard, home);
   for (int stranger = 1; stranger <= 10; ++stranger) {
@@ -365,7 +365,7 @@ TEST_CASE("names that a server finds slowly do not show in how long challenges a
 }
 
 TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {
-  Guard guard({2, 10, hours(1)});
+  LoginLimiter guard({2, 10, hours(1)});
   auto made = guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
   guard.undo(made, kStart - hours(1));
   for (int i = 0; i < 2; ++i)
@@ -373,7 +373,7 @@ TEST_CASE("a time that goes back fills no bucket", "[smtpd][auth]") {
 }
 
 TEST_CASE("a try that succeeds, or could not be judged, is given back", "[smtpd][auth]") {
-  Guard guard({2, 2, hours(1)});
+  LoginLimiter guard({2, 2, hours(1)});
   for (int i = 0; i < 20; ++i) {
     auto made = guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
     REQUIRE(made == Verdict::may_try);
@@ -383,7 +383,7 @@ TEST_CASE("a try that succeeds, or could not be judged, is given back", "[smtpd]
 
 TEST_CASE("what is given back is what was charged, and once", "[smtpd][auth]") {
   constexpr int kLimit = 5;
-  Guard guard({kLimit, 10, hours(1)});
+  LoginLimiter guard({kLimit, 10, hours(1)});
   const auto home = ip("198.51.100.7");
   log_in(guard, home, 4711);
   for (std::uint64_t guess = 1; guess <= kLimit; ++guess)
@@ -420,7 +420,7 @@ TEST_CASE("what is given back is what was charged, and once", "[smtpd][auth]") {
 }
 
 TEST_CASE("a flood of names does not empty a full bucket", "[smtpd][auth][slow]") {
-  Guard guard({1000000, 3, hours(1)});
+  LoginLimiter guard({1000000, 3, hours(1)});
   for (int i = 0; i < 4; ++i)
     (void)guard.begin(ip("192.0.2.1"), "anna", 0, kStart);
   for (int i = 0; i < 200000; ++i)
@@ -429,25 +429,25 @@ TEST_CASE("a flood of names does not empty a full bucket", "[smtpd][auth][slow]"
 }
 
 TEST_CASE("known places survive a restart", "[smtpd][auth]") {
-  Guard before({1, 1, hours(1)});
+  LoginLimiter before({1, 1, hours(1)});
   log_in(before, ip("192.0.2.1"), 4711);
-  Guard after({1, 1, hours(1)});
+  LoginLimiter after({1, 1, hours(1)});
   after.restore(before.places());
   after.restore("broken\n\n anna\n");
   (void)after.begin(ip("192.0.2.9"), "anna", 0, kStart);
   CHECK(after.begin(ip("192.0.2.8"), "anna", 0, kStart) == Verdict::account_exhausted);
   // Which password was right is not kept: any is let through, as often as there is more room.
-  for (std::uint64_t guess = 1; guess <= Guard::kMoreAtHome; ++guess)
+  for (std::uint64_t guess = 1; guess <= LoginLimiter::kMoreAtHome; ++guess)
     CHECK(after.begin(ip("192.0.2.1"), "anna", guess, kStart) == Verdict::may_try);
   CHECK(after.begin(ip("192.0.2.1"), "anna", 4711, kStart) == Verdict::may_try);
   CHECK(after.begin(ip("192.0.2.1"), "anna", 4711 + 1, kStart) == Verdict::client_exhausted);
 }
 
 TEST_CASE("a user's messages and recipients are limited by the hour and the day", "[smtpd][auth]") {
-  Quota::Rules rules;
+  SendingQuota::Rules rules;
   rules.hour = {3, 5, 0};
   rules.day = {4, 0, 6};
-  Quota quota(rules);
+  SendingQuota quota(rules);
   for (int i = 0; i < 3; ++i)
     CHECK(quota.add_message("anna", kNow).limit.empty());
   auto verdict = quota.add_message("anna", kNow);
@@ -465,9 +465,9 @@ TEST_CASE("a user's messages and recipients are limited by the hour and the day"
 }
 
 TEST_CASE("strangers are limited more than acquaintances", "[smtpd][auth]") {
-  Quota::Rules rules;
+  SendingQuota::Rules rules;
   rules.day = {0, 100, 6};
-  Quota quota(rules);
+  SendingQuota quota(rules);
   for (std::uint64_t who = 1; who <= 6; ++who)
     CHECK(quota.add_recipient("anna", who, kNow).limit.empty());
   CHECK(quota.add_recipient("anna", 7, kNow).limit == "new recipients a day");
@@ -477,9 +477,9 @@ TEST_CASE("strangers are limited more than acquaintances", "[smtpd][auth]") {
 }
 
 TEST_CASE("a message counts with all its recipients, or not at all", "[smtpd][auth]") {
-  Quota::Rules rules;
+  SendingQuota::Rules rules;
   rules.hour = {3, 10, 0};
-  Quota quota(rules);
+  SendingQuota quota(rules);
   CHECK(quota.add("uid 1", 8, kNow).limit.empty());
   const auto refused = quota.add("uid 1", 3, kNow);
   CHECK(refused.limit == "recipients an hour");
@@ -494,19 +494,19 @@ TEST_CASE("a message counts with all its recipients, or not at all", "[smtpd][au
 
 TEST_CASE("limits survive a restart, and what is no file of ours does not matter",
           "[smtpd][auth]") {
-  Quota::Rules rules;
+  SendingQuota::Rules rules;
   rules.hour = {0, 3, 2};
-  Quota before(rules);
+  SendingQuota before(rules);
   (void)before.add_recipient("anna", 1, kNow);
   (void)before.add_recipient("anna", 2, kNow);
   const auto saved = before.save();
-  Quota after(rules);
+  SendingQuota after(rules);
   after.restore(saved);
   CHECK(after.add_recipient("anna", 3, kNow).limit == "new recipients an hour");
   CHECK(after.add_recipient("anna", 1, kNow).limit.empty());
   CHECK(after.add_recipient("anna", 1, kNow).limit == "recipients an hour");
   for (std::size_t cut = 0; cut < saved.size(); ++cut) {
-    Quota broken(rules);
+    SendingQuota broken(rules);
     broken.restore(std::string_view(saved).substr(0, cut));
     broken.restore(saved.substr(0, cut) + std::string(300, '\xff'));
     (void)broken.add_recipient("anna", 1, kNow);

@@ -85,7 +85,7 @@ smtpd::TablePtr table(const std::string& entries) {
 // A server that checks, and one session with it.
 struct Checked {
   explicit Checked(const AuthenticationSettings& settings = all_checks(),
-                   const std::string& more = {}, Settings receiving = strict_settings())
+                   const std::string& more = {}, ServerSettings receiving = strict_settings())
       : dns(zone() + more) {
     receiving.filters.push_back(
         std::make_shared<const smtpd::filter::Authentication>(settings, counters));

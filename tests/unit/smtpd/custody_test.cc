@@ -1,11 +1,10 @@
 // Receiving into a real queue: what was said over TCP is what is kept on disk.
-#include "smtpd/custody.h"
-
 #include "support.h"
 
 #include "base/file.h"
 #include "queue/queue.h"
-#include "smtpd/replies.h"
+#include "smtpd/message_store.h"
+#include "smtpd/session/replies.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -26,7 +25,7 @@ struct RealQueue {
   std::unique_ptr<smtpd::QueueCustody> custody;
 
   RealQueue() {
-    queue::Settings settings;
+    queue::QueueSettings settings;
     settings.spool = folder / "spool";
     settings.room_needed = 0;
     auto opened = queue::Queue::open(settings, clock, log);

@@ -121,7 +121,7 @@ class PartSource final : public smtpd::filter::Source {
   Part part_;
 };
 
-Settings with(std::initializer_list<Part> parts) {
+ServerSettings with(std::initializer_list<Part> parts) {
   auto settings = strict_settings();
   for (const auto& part : parts)
     settings.filters.push_back(std::make_shared<const PartSource>(part));
@@ -331,7 +331,7 @@ TEST_CASE("a large message is shown in pieces, on its way to its file", "[filter
   TemporaryFolder folder;
   SystemClock clock;
   NullLog log;
-  queue::Settings kept;
+  queue::QueueSettings kept;
   kept.spool = folder / "spool";
   kept.room_needed = 0;
   auto queue = queue::Queue::open(kept, clock, log);

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/memory_only.h"
 #include "queue/queue.h"
-#include "smtpd/custody.h"
+#include "smtpd/message_store.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -100,7 +100,7 @@ struct Rig {
   std::shared_ptr<Gate> gate = std::make_shared<Gate>();
   std::shared_ptr<SlowDirectory> directory = std::make_shared<SlowDirectory>(gate);
   ~Rig() { gate->open(); }
-  Settings settings(Duration limit = std::chrono::minutes(5)) const {
+  ServerSettings settings(Duration limit = std::chrono::minutes(5)) const {
     auto settings = strict_settings();
     settings.directory = directory;
     settings.timeouts.lookup = limit;
@@ -132,7 +132,8 @@ bool comes_true(Condition condition) {
 }
 
 // A table of addresses: those of "slow..." are asked of a service that hangs until the gate opens.
-Settings rewriting(const std::shared_ptr<Gate>& gate, Duration limit = std::chrono::minutes(5)) {
+ServerSettings rewriting(const std::shared_ptr<Gate>& gate,
+                         Duration limit = std::chrono::minutes(5)) {
   mail::Rewriter::Rules rules;
   rules.sender = [gate](const std::string& key,
                         bool) -> Result<std::optional<mail::Rewriter::Entry>> {
@@ -176,7 +177,7 @@ struct Spool {
   std::unique_ptr<smtpd::QueueCustody> custody;
 
   Spool() {
-    queue::Settings settings;
+    queue::QueueSettings settings;
     settings.spool = folder / "spool";
     settings.room_needed = 0;
     queue = queue::Queue::open(settings, clock, log).value();

@@ -2,7 +2,7 @@
 #include "smtpd/filter/milter_client.h"
 
 #include "base/log.h"
-#include "base/signal.h"
+#include "base/net/signal.h"
 #include "base/text.h"
 #include "smtpd/filter/milter_edits.h"
 #include "tests/unit/base/temporary_folder.h"

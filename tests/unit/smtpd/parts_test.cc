@@ -1,12 +1,12 @@
 // The small parts on their own: PROXY headers, the header watch, the log's keys.
 #include "support.h"
 
-#include "smtpd/header_watch.h"
-#include "smtpd/intake.h"
 #include "smtpd/limited_log.h"
-#include "smtpd/maillog.h"
-#include "smtpd/policy.h"
 #include "smtpd/proxy_protocol.h"
+#include "smtpd/receiving_log.h"
+#include "smtpd/session/header_watch.h"
+#include "smtpd/session/incoming_content.h"
+#include "smtpd/session/policy.h"
 #include "smtpd/tls_wish.h"
 
 #include <catch2/catch.hpp>
@@ -178,12 +178,12 @@ TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attack
 }
 
 TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {
-  Intake::Rules rules;
+  IncomingContent::Rules rules;
   rules.size_limit = rules.expected_size = 1ULL << 40U;
   rules.header_limit = 1000;
   rules.received_limit = 100;
-  Intake intake(rules);
-  CHECK(intake.bytes().capacity() <= Intake::kMostInMemory + 64);
+  IncomingContent intake(rules);
+  CHECK(intake.bytes().capacity() <= IncomingContent::kMostInMemory + 64);
 }
 
 TEST_CASE("a refusal is logged with its stage and addresses, once", "[smtpd][maillog]") {

@@ -2,7 +2,7 @@
 // every sender that the row names: none is proof of anything.
 #include "support.h"
 
-#include "smtpd/policy.h"
+#include "smtpd/session/policy.h"
 
 #include <catch2/catch.hpp>
 

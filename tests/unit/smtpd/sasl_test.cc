@@ -2,7 +2,7 @@
 
 #include "base/base64.h"
 #include "base/digest.h"
-#include "smtpd/auth/dialogue.h"
+#include "smtpd/auth/auth_exchange.h"
 #include "smtpd/auth/user_key.h"
 
 #include <catch2/catch.hpp>
@@ -407,34 +407,34 @@ TEST_CASE("EXTERNAL asks whose certificate it is", "[smtpd][sasl]") {
 
 TEST_CASE("X12 the AUTH dialogue is that of RFC 4954", "[smtpd][sasl]") {
   const auto begin = [](std::optional<std::string_view> initial) {
-    return Dialogue(make_plain()).begin(initial);
+    return AuthExchange(make_plain()).begin(initial);
   };
   CHECK(begin(std::nullopt).reply == "334 \r\n");
-  CHECK(begin("AGFubmEAc2VjcmV0").kind == Dialogue::Kind::ask);
+  CHECK(begin("AGFubmEAc2VjcmV0").kind == AuthExchange::Kind::ask);
   CHECK(begin("=").reply.substr(0, 9) == "501 5.5.2");
   for (const char* bad : {"AGF", "AGF!", " AGFu", "AGFu\t", "===="})
     CHECK(begin(bad).reply == "501 5.5.2 Not base64\r\n");
-  Dialogue dialogue(make_plain());
+  AuthExchange dialogue(make_plain());
   (void)dialogue.begin(std::nullopt);
   const auto step = dialogue.on_line("*");
-  CHECK(step.kind == Dialogue::Kind::over);
+  CHECK(step.kind == AuthExchange::Kind::over);
   CHECK(step.reply.substr(0, 9) == "501 5.7.0");
 }
 
 TEST_CASE("an answer ends the dialogue with the code that fits", "[smtpd][sasl]") {
   struct Case {
     Answer answer;
-    Dialogue::Kind want;
+    AuthExchange::Kind want;
     std::string code;
   };
   const Case cases[] = {
-      {granted("anna"), Dialogue::Kind::passed, "235 2.7.0"},
-      {verdict(Answer::Verdict::refused), Dialogue::Kind::failed, "535 5.7.8"},
-      {verdict(Answer::Verdict::limited), Dialogue::Kind::over, "454 4.7.0"},
-      {verdict(Answer::Verdict::unavailable), Dialogue::Kind::over, "454 4.7.0"},
+      {granted("anna"), AuthExchange::Kind::passed, "235 2.7.0"},
+      {verdict(Answer::Verdict::refused), AuthExchange::Kind::failed, "535 5.7.8"},
+      {verdict(Answer::Verdict::limited), AuthExchange::Kind::over, "454 4.7.0"},
+      {verdict(Answer::Verdict::unavailable), AuthExchange::Kind::over, "454 4.7.0"},
   };
   for (const auto& c : cases) {
-    Dialogue dialogue(make_plain());
+    AuthExchange dialogue(make_plain());
     (void)dialogue.begin("AGFubmEAc2VjcmV0");
     const auto step = dialogue.on_answer(c.answer);
     CHECK(step.kind == c.want);

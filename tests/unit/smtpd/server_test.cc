@@ -2,8 +2,8 @@
 #include "support.h"
 
 #include "mail/header.h"
-#include "smtpd/replies.h"
-#include "smtpd/slots.h"
+#include "smtpd/session/replies.h"
+#include "smtpd/session_limits.h"
 
 #include <catch2/catch.hpp>
 
@@ -264,7 +264,7 @@ TEST_CASE("X03: one address has its share of sessions", "[smtpd][attacks][tcp]")
 }
 
 TEST_CASE("X03: slots by address, network and family", "[smtpd][attacks]") {
-  smtpd::Slots slots;
+  smtpd::SessionLimits slots;
   smtpd::Limits limits;
   limits.sessions_per_client = 2;
   limits.sessions_per_network = 3;
@@ -438,7 +438,7 @@ TEST_CASE("listeners: Unix sockets, IPv6, and addresses that are none", "[smtpd]
     SystemClock clock;
     NullLog log;
     smtpd::Server server({&loop}, custody, clock, log,
-                         std::make_shared<const Settings>(strict_settings()));
+                         std::make_shared<const ServerSettings>(strict_settings()));
     for (const auto* address : {"25", "localhost:25", "::1:25", "127.0.0.1:99999",
                                 "127.0.0.1:", "unix:", "[127.0.0.1]:25"}) {
       const auto result = server.listen({{address}});

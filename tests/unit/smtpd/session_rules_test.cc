@@ -1,9 +1,9 @@
 // Rules that a session keeps over several messages, logins and layers, played line by line.
 #include "support.h"
 
-#include "smtpd/auth/exchange.h"
-#include "smtpd/auth/gate.h"
-#include "smtpd/replies.h"
+#include "smtpd/auth/authenticator.h"
+#include "smtpd/auth/sasl_exchange.h"
+#include "smtpd/session/replies.h"
 
 #include <catch2/catch.hpp>
 
@@ -14,7 +14,7 @@ using Next = smtpd::Session::Next;
 
 namespace {
 
-class OnlyAnn : public smtpd::auth::Gate {
+class OnlyAnn : public smtpd::auth::Authenticator {
  public:
   std::vector<std::string> offered(const smtpd::auth::Channel&) const override { return {"PLAIN"}; }
   std::unique_ptr<smtpd::auth::Mechanism> make(std::string_view,
@@ -31,12 +31,12 @@ class OnlyAnn : public smtpd::auth::Gate {
   std::string add_recipient(std::string_view, std::string_view) override { return {}; }
 };
 
-smtpd::Session session_of(const Settings& settings, smtpd::Role role = smtpd::Role::mx,
+smtpd::Session session_of(const ServerSettings& settings, smtpd::Role role = smtpd::Role::mx,
                           std::string user = {}) {
   smtpd::Client client;
   client.address = *IpAddress::parse("192.0.2.7");
   client.authenticated = std::move(user);
-  return {std::make_shared<const smtpd::Policy>(std::make_shared<const Settings>(settings)),
+  return {std::make_shared<const smtpd::Policy>(std::make_shared<const ServerSettings>(settings)),
           std::move(client), role, "SESSION", nullptr};
 }
 

@@ -1,7 +1,7 @@
 #include "support.h"
 
 #include "base/text.h"
-#include "smtpd/policy.h"
+#include "smtpd/session/policy.h"
 
 #include <catch2/catch.hpp>
 
@@ -18,8 +18,8 @@
 
 namespace postrider::tests {
 
-using smtpd::Conversation;
-using Need = Conversation::Need;
+using smtpd::SessionFramer;
+using Need = SessionFramer::Need;
 
 namespace {
 
@@ -59,7 +59,7 @@ class InMemory {
   explicit InMemory(const PlayOptions& options)
       : options_(options),
         policy_(std::make_shared<const smtpd::Policy>(
-            std::make_shared<const Settings>(options.settings))),
+            std::make_shared<const ServerSettings>(options.settings))),
         talk_(smtpd::Session(policy_, client(), options.role, "SESSION", &refusals_)) {
     talk_.session().conditions() = options.conditions;
     std::string replies;
@@ -135,7 +135,7 @@ class InMemory {
   const PlayOptions& options_;
   std::shared_ptr<const smtpd::Policy> policy_;
   Refusals refusals_;
-  Conversation talk_;
+  SessionFramer talk_;
   Play play_;
 };
 
@@ -148,8 +148,8 @@ mail::Directory::Answer SmallDirectory::lookup(std::string_view local_part,
   return local_part == "maybe" ? Answer::cannot_tell : Answer::unknown;
 }
 
-Settings strict_settings() {
-  Settings settings;
+ServerSettings strict_settings() {
+  ServerSettings settings;
   settings.hostname = "mx.us.test";
   settings.relay_to = {"backup.test"};
   settings.directory = std::make_shared<const SmallDirectory>();
@@ -158,7 +158,7 @@ Settings strict_settings() {
   return settings;
 }
 
-Settings trusting_settings() {
+ServerSettings trusting_settings() {
   auto settings = strict_settings();
   settings.relay_from.push_back(Network::parse("127.0.0.0/8").value());
   return settings;
@@ -332,7 +332,7 @@ std::vector<LogEvent> RecordingLog::wait_for(std::string_view name, std::size_t 
   return named(name);
 }
 
-RunningServer::RunningServer(Settings settings, unsigned loops, smtpd::Custody* custody,
+RunningServer::RunningServer(ServerSettings settings, unsigned loops, smtpd::MessageStore* custody,
                              smtpd::ListenerSettings listener, dns::Resolver* resolver) {
   std::vector<Loop*> pointers;
   for (unsigned i = 0; i < loops; ++i) {
@@ -340,8 +340,8 @@ RunningServer::RunningServer(Settings settings, unsigned loops, smtpd::Custody* 
     pointers.push_back(loops_.back().get());
   }
   auto& keeper = custody != nullptr ? *custody : fake_;
-  server_ = std::make_unique<smtpd::Server>(pointers, keeper, clock_, log_,
-                                            std::make_shared<const Settings>(std::move(settings)));
+  server_ = std::make_unique<smtpd::Server>(
+      pointers, keeper, clock_, log_, std::make_shared<const ServerSettings>(std::move(settings)));
   if (resolver != nullptr)
     server_->ask_questions_of(std::vector<dns::Resolver*>(loops, resolver));
   const auto listening = server_->listen({std::move(listener)});
@@ -362,8 +362,8 @@ RunningServer::~RunningServer() {
   server_.reset();
 }
 
-void RunningServer::configure(Settings settings) {
-  server_->configure(std::make_shared<const Settings>(std::move(settings)));
+void RunningServer::configure(ServerSettings settings) {
+  server_->configure(std::make_shared<const ServerSettings>(std::move(settings)));
 }
 
 void RunningServer::drain(Duration grace) {

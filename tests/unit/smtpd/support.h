@@ -1,11 +1,11 @@
-// A script of what a client sends, played against a Conversation in memory and against a Server
+// A script of what a client sends, played against a SessionFramer in memory and against a Server
 // over loopback TCP, which must agree to the last reply.
 #pragma once
 
 #include "mail/directory.h"
 #include "mail/message.h"
-#include "smtpd/conversation.h"
-#include "smtpd/server.h"
+#include "smtpd/session/session_framer.h"
+#include "smtpd/smtp_server.h"
 
 #include <atomic>
 #include <functional>
@@ -22,7 +22,7 @@ class Resolver;
 
 namespace postrider::tests {
 
-using smtpd::Settings;
+using smtpd::ServerSettings;
 
 // us.test is local and has "user" and "y"; "maybe" cannot be told.
 class SmallDirectory : public mail::Directory {
@@ -33,9 +33,9 @@ class SmallDirectory : public mail::Directory {
 
 // us.test is local, backup.test is relayed for anyone, nobody may relay elsewhere; limits by
 // address are out of the way.
-Settings strict_settings();
+ServerSettings strict_settings();
 // The same, but the client is one of ours.
-Settings trusting_settings();
+ServerSettings trusting_settings();
 
 // Content with this in it finds no room when it is to be stored.
 inline constexpr std::string_view kNoRoomFor = "no room for this";
@@ -61,7 +61,7 @@ struct Play {
 using Script = std::vector<std::string>;  // each step waits for the replies to the one before
 
 struct PlayOptions {
-  Settings settings = strict_settings();
+  ServerSettings settings = strict_settings();
   smtpd::Role role = smtpd::Role::mx;
   smtpd::Conditions conditions;
   smtpd::Storage store_result = smtpd::Storage::open;
@@ -85,7 +85,7 @@ std::string codes_of(std::string_view replies);
 Script with_data(std::string content);
 Script greeted();
 
-class FakeCustody : public smtpd::Custody {
+class FakeCustody : public smtpd::MessageStore {
  public:
   queue::Admission admission() const override { return admission_; }
   mail::MessageId next_id() override;
@@ -124,8 +124,8 @@ class RecordingLog : public Log {
 // A server with its loops and threads on a loopback port.
 class RunningServer {
  public:
-  explicit RunningServer(Settings settings = strict_settings(), unsigned loops = 1,
-                         smtpd::Custody* custody = nullptr,
+  explicit RunningServer(ServerSettings settings = strict_settings(), unsigned loops = 1,
+                         smtpd::MessageStore* custody = nullptr,
                          smtpd::ListenerSettings listener = {"127.0.0.1:0"},
                          dns::Resolver* resolver = nullptr);
   ~RunningServer();
@@ -133,7 +133,7 @@ class RunningServer {
   RecordingLog& log() { return log_; }
   smtpd::Server& server() { return *server_; }
   std::uint16_t port() const { return port_; }
-  void configure(Settings settings);
+  void configure(ServerSettings settings);
   // Drains and waits for it.
   void drain(Duration grace);
   Loop& loop() { return *loops_.front(); }

@@ -1,7 +1,7 @@
 // attacks.md 2.3: keeping the two sides in step, early talkers, foreign protocols.
 #include "support.h"
 
-#include "smtpd/replies.h"
+#include "smtpd/session/replies.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,6 +1,5 @@
 // Tokens made by the openssl program and Python, and what becomes of them.
-#include "smtpd/auth/token.h"
-
+#include "smtpd/auth/bearer_token.h"
 #include "smtpd/auth/dovecot_protocol.h"
 #include "smtpd/auth/tables.h"
 

@@ -1,0 +1,243 @@
+// What the administrator decided, checked and in the program's own types. It is read from TOML by
+// daemon/config/config_file.h; the option table (daemon/config/options.h) binds each member to its
+// key, limits and description. A Config never changes: a reload makes a new one, and sessions and
+// messages that began under the old one end under it.
+#pragma once
+
+#include "base/log.h"
+#include "base/time.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+enum class LogFormatName : std::uint8_t { text, json, postfix };
+enum class Role : std::uint8_t { mx, submission };
+enum class ListenerTls : std::uint8_t { off, starttls, implicit };
+enum class RouteTls : std::uint8_t { off, opportunistic, require, verify, dane };
+enum class Family : std::uint8_t { any, ipv4, ipv6 };
+
+struct LogConfig {
+  Level level = Level::info;
+  LogFormatName format = LogFormatName::text;
+  std::string target = "stderr";  // stderr, syslog or an absolute path
+};
+
+struct ListenerConfig {
+  std::string address;  // "0.0.0.0:25", "[::]:25", "unix:/path" or "systemd:name"
+  Role role = Role::mx;
+  ListenerTls tls = ListenerTls::off;
+  bool proxy_protocol = false;
+};
+
+enum class TlsProtocol : std::uint8_t { tls1_0, tls1_1, tls1_2, tls1_3 };
+
+struct TlsConfig {
+  std::vector<std::string> certificate;  // files; the first of each kind of key is the default
+  std::vector<std::string> key;          // of each certificate, in the same order
+  TlsProtocol protocol = TlsProtocol::tls1_2;
+};
+
+struct AcceptConfig {
+  std::uint64_t message_size = 50U << 20U;
+  std::uint64_t recipients = 1000;
+  std::vector<std::string> relay_from = {"127.0.0.0/8", "::1/128"};
+  std::vector<std::string> relay_certificates;  // SHA-256 in hex, colons allowed
+  std::vector<std::string> relay_to;
+  std::vector<std::string> relay_recipients;  // tables: who exists in relay_to; empty: everybody
+  bool success_notices = false;               // for strangers
+  std::vector<std::string> senders;           // tables: ok, reject or defer
+  std::vector<std::string> recipient_map;     // the same
+  std::vector<std::string> proxy_from;        // networks whose PROXY header is believed
+  std::uint64_t sessions = 10000;
+  std::uint64_t sessions_per_client = 50;
+  std::uint64_t errors = 20;
+  Duration timeout{std::chrono::minutes(5)};  // RFC 5321 §4.5.3.2.7
+};
+
+// Whether mail of strangers is from whom it says.
+struct AuthenticationConfig {
+  bool spf = false;
+  bool dkim = false;
+  bool arc = false;
+  std::uint64_t dmarc = 0;              // off, report, quarantine, reject
+  std::string authserv_id;              // empty: the host name
+  std::vector<std::string> exceptions;  // tables
+  Duration time_limit{std::chrono::seconds(20)};
+};
+
+// Logging in to listeners of the role submission.
+struct AuthConfig {
+  std::vector<std::string> mechanisms;  // empty: all that the sources below can serve
+  std::string users;                    // password file; at most one of these three is given
+  std::string dovecot;                  // its auth socket
+  std::string pam;                      // a service
+  std::string certificates;             // file of fingerprints and users
+  std::string senders;                  // file of addresses and users
+  std::uint64_t from = 0;               // off, reject: header fields are checked by it too
+  std::string oauth_introspect;         // URL of RFC 7662
+  std::string oauth_client;             // file: "id:secret" for it
+  std::string oauth_roots;              // file of roots for it; empty: the system's
+  std::string oauth_keys;               // file of keys that tokens are signed with
+  std::string oauth_issuer;
+  std::string oauth_audience;
+  std::string oauth_scope;
+  std::string oauth_user = "email";
+  bool clear = false;  // also without TLS, on loopback and Unix sockets
+  std::uint64_t tries_per_client = 20;
+  std::uint64_t tries_per_account = 50;
+  Duration failure_delay{std::chrono::seconds(1)};
+  std::uint64_t hash_threads = 1;
+  std::uint64_t messages_per_hour = 500;
+  std::uint64_t messages_per_day = 2000;
+  std::uint64_t recipients_per_hour = 2000;
+  std::uint64_t recipients_per_day = 10000;
+  std::uint64_t new_recipients_per_hour = 500;
+  std::uint64_t new_recipients_per_day = 2000;
+
+  bool has_passwords() const { return !users.empty() || !dovecot.empty() || !pam.empty(); }
+  bool has_tokens() const { return !oauth_introspect.empty() || !oauth_keys.empty(); }
+  bool is_used() const { return has_passwords() || has_tokens() || !certificates.empty(); }
+};
+
+// What local users may send by sendmail.
+struct SendmailConfig {
+  std::uint64_t messages_per_hour = 500;
+  std::uint64_t messages_per_day = 2000;
+  std::uint64_t recipients_per_hour = 2000;
+  std::uint64_t recipients_per_day = 10000;
+  std::vector<std::string> unlimited = {"root"};  // names or uids; the daemon's user always is
+};
+
+struct LocalConfig {
+  std::vector<std::string> domains;
+  std::string mailbox = "maildir:/var/mail/{user}/";
+  std::vector<std::string> aliases = {"/etc/aliases"};
+  std::vector<std::string> virtuals;  // "local.virtual"
+  std::string separator = "+";
+  std::string forward = ".forward";         // empty: none
+  std::uint64_t forwarded_per_hour = 2000;  // recipients, by one user's
+  std::uint64_t forwarded_per_day = 10000;
+  std::string catch_all;  // empty: unknown users are refused
+  bool srs = false;
+  std::string srs_domain;  // filled in by the loader
+  std::string srs_key;     // file; empty: one in the spool, which is made
+  std::string alias_user = "nobody";
+  std::vector<std::string> command_users;  // accounts below minimum_uid that may have commands
+  std::uint64_t expansion_recipients = 10'000;
+  std::uint64_t expansion_steps = 20;
+  std::uint64_t minimum_uid = 1000;  // of accounts with whose rights is delivered
+  std::vector<std::string> users;    // if not empty, only with the rights of these
+  std::uint64_t deliveries = 10;     // at one time
+  Duration command_time{std::chrono::minutes(15)};
+  std::uint64_t command_processes = 200;  // with all that it starts; 0: no limit
+  std::uint64_t command_memory = std::uint64_t{1} << 30U;
+  std::uint64_t mbox_size = 0;  // 0: no limit
+};
+
+struct RewriteConfig {
+  std::vector<std::string> sender;  // tables
+  std::vector<std::string> recipient;
+  std::vector<std::string> masquerade;  // domains
+  std::vector<std::string> masquerade_except = {"root"};
+};
+
+// Which mail is signed, and with what.
+struct DkimConfig {
+  std::string folder;             // DOMAIN/SELECTOR.pem; empty: none
+  std::vector<std::string> keys;  // "example.org:selector:/path"
+  std::vector<std::string> sign = {"submission", "sendmail", "relay_from", "notices"};
+  std::uint64_t canonicalization = 0;          // "relaxed/relaxed", ...
+  std::vector<std::string> signed_fields;      // empty: the usual ones
+  std::vector<std::string> oversigned_fields;  // likewise
+  Duration valid_for{0};                       // 0: for ever
+
+  bool is_used() const { return !folder.empty() || !keys.empty(); }
+};
+
+struct RouteConfig {
+  std::string domain;    // "example.org", ".example.org" or "*"
+  std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
+  RouteTls tls = RouteTls::opportunistic;
+  std::vector<std::string> tls_names;
+  std::string credentials;
+  bool unverified_login = false;
+};
+
+struct DnsConfig {
+  std::vector<std::string> servers;  // empty: those of /etc/resolv.conf, watched
+  std::optional<bool> trust_ad;      // not set: only if all servers are on loopback
+};
+
+struct DeliveryConfig {
+  std::uint64_t port = 25;
+  Duration lifetime{std::chrono::days(5)};
+  std::vector<Duration> retry = {std::chrono::minutes(1),  std::chrono::minutes(5),
+                                 std::chrono::minutes(15), std::chrono::minutes(30),
+                                 std::chrono::hours(1),    std::chrono::hours(2),
+                                 std::chrono::hours(4)};
+  Duration delay_notice{std::chrono::hours(4)};  // 0: none
+  std::uint64_t site_connections = 20;
+  std::uint64_t connections = 0;  // 0: by the limit of descriptors
+  std::string tls_ca;             // PEM; empty: the system's
+  Duration connect_timeout{std::chrono::seconds(30)};
+  Duration idle{std::chrono::seconds(5)};  // an unused connection is kept this long
+  Family family = Family::any;
+  std::string double_bounces_to = "postmaster";  // empty: nobody, only logged
+};
+
+struct MtaStsConfig {
+  bool enabled = true;
+  std::uint64_t port = 443;
+  Duration timeout{std::chrono::seconds(20)};
+};
+
+struct TlsReportConfig {
+  bool enabled = true;       // once there is a contact
+  std::string organisation;  // empty: the host name
+  std::string contact;
+  Duration delay{std::chrono::hours(4)};
+};
+
+struct SandboxConfig {
+  std::vector<std::string> read;  // further folders that the daemon may read
+  bool core_dumps = false;
+};
+
+struct ControlConfig {
+  std::string socket = "/run/postrider/control";
+  std::string submit;  // empty: "submit" beside socket; filled in by the loader
+};
+
+struct Config {
+  std::string hostname;  // empty: the system's; filled in by the loader
+  std::string origin;    // a domain once it is loaded; empty or a file until then
+  std::string spool = "/var/spool/postrider";
+  std::string user = "postrider";  // empty: stay as started
+  std::uint64_t threads = 0;       // network loops; 0: one a core
+  LogConfig log;
+  std::vector<ListenerConfig> listeners;
+  TlsConfig tls;
+  AcceptConfig accept;
+  AuthenticationConfig authentication;
+  AuthConfig auth;
+  SendmailConfig sendmail;
+  LocalConfig local;
+  RewriteConfig rewrite;
+  DkimConfig dkim;
+  std::vector<RouteConfig> routes;
+  DnsConfig dns;
+  DeliveryConfig delivery;
+  MtaStsConfig mta_sts;
+  TlsReportConfig tls_report;
+  ControlConfig control;
+  SandboxConfig sandbox;
+};
+
+using ConfigPtr = std::shared_ptr<const Config>;
+
+}  // namespace postrider::daemon

@@ -1,0 +1,237 @@
+#include "daemon/config/config_checks.h"
+
+#include "base/network.h"
+#include "base/text.h"
+#include "delivery/routing/route.h"
+
+#include <algorithm>
+
+namespace postrider::daemon {
+
+namespace {
+
+class Checker {
+ public:
+  Checker(const Config& config, const Origins& origins, std::vector<Problem>& problems)
+      : config_(config), origins_(origins), problems_(problems) {}
+
+  void listeners() {
+    for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
+      same_address(i);
+      proxies(i);
+      listener_tls(i);
+    }
+  }
+
+  void tls() {
+    const auto& certificate = config_.tls.certificate;
+    const auto& key = config_.tls.key;
+    if (!certificate.empty() && key.empty())
+      report("tls.certificate", "is given without tls.key, both or none are allowed");
+    if (certificate.empty() && !key.empty())
+      report("tls.key", "is given without tls.certificate, both or none are allowed");
+    if (!certificate.empty() && !key.empty() && certificate.size() != key.size())
+      report("tls.key", "names " + std::to_string(key.size()) + " and tls.certificate " +
+                            std::to_string(certificate.size()) +
+                            ", one key for each certificate is allowed");
+  }
+
+  void auth() {
+    const auto& auth = config_.auth;
+    const int sources = !auth.users.empty() + !auth.dovecot.empty() + !auth.pam.empty();
+    if (sources > 1)
+      report(!auth.pam.empty() ? "auth.pam" : "auth.dovecot",
+             "is a second source of passwords, one of auth.users, auth.dovecot and auth.pam is "
+             "allowed");
+    for (const auto& name : auth.mechanisms)
+      if (const auto needs = lacks(name); !needs.empty())
+        report("auth.mechanisms", "\"" + name + "\" needs " + needs + ", which is not given");
+    if (!auth.oauth_client.empty() && auth.oauth_introspect.empty())
+      report("auth.oauth_client", "is given without auth.oauth_introspect, both are allowed");
+    // RFC 8725 §3.8 and 3.9: or a token that the same keys have signed for any other service
+    // counts.
+    if (!auth.oauth_keys.empty() && auth.oauth_issuer.empty() && auth.oauth_audience.empty())
+      report("auth.oauth_keys",
+             "takes every token of these keys, auth.oauth_issuer or auth.oauth_audience, better "
+             "both, must be given");
+  }
+
+  void domains() {
+    for (const auto& domain : config_.accept.relay_to) {
+      const bool is_local = std::any_of(
+          config_.local.domains.begin(), config_.local.domains.end(),
+          [&](const std::string& local) { return equals_ignoring_case(local, domain); });
+      if (is_local)
+        report("accept.relay_to",
+               "\"" + escaped(domain) + "\" is also in local.domains, one of them is allowed");
+      else if (config_.local.srs && equals_ignoring_case(config_.local.srs_domain, domain))
+        report("accept.relay_to",
+               "\"" + escaped(domain) + "\" is also local.srs_domain, one of them is allowed");
+    }
+  }
+
+  void routes() {
+    for (std::size_t i = 0; i < config_.routes.size(); ++i) {
+      for (std::size_t earlier = 0; earlier < i; ++earlier)
+        if (covers(config_.routes[earlier].domain, config_.routes[i].domain)) {
+          report(routed(i, "domain"), "\"" + escaped(config_.routes[i].domain) +
+                                          "\" is never reached, the route " +
+                                          where(routed(earlier, "domain")) + " matches first");
+          break;
+        }
+      login(i);
+    }
+  }
+
+  void delivery() {
+    const auto& delivery = config_.delivery;
+    if (!delivery.retry.empty() && delivery.lifetime < delivery.retry.front())
+      report(origins_.contains("delivery.lifetime") ? "delivery.lifetime" : "delivery.retry",
+             "the lifetime " + format_duration(delivery.lifetime) +
+                 " ends before the first retry, at least " +
+                 format_duration(delivery.retry.front()) + " is allowed");
+  }
+
+  // RFC 6376 §5.4: a signature that does not cover From is worth nothing.
+  void dkim() {
+    const auto& [folder, keys, sign, forms, covered, oversigned, valid_for] = config_.dkim;
+    const auto names_from = [](const std::vector<std::string>& names) {
+      return names.empty() || std::any_of(names.begin(), names.end(), [](const auto& name) {
+               return equals_ignoring_case(name, "From");
+             });
+    };
+    if (!oversigned.empty() && !names_from(oversigned) && (covered.empty() || !names_from(covered)))
+      report("dkim.oversigned_fields",
+             "leaves out From, which must be there or in dkim.signed_fields");
+  }
+
+  void control() {
+    if (config_.control.submit == config_.control.socket)
+      report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
+             "names the socket of both administration and sendmail, two paths are needed");
+  }
+
+ private:
+  // The key that a mechanism needs and that is missing.
+  std::string lacks(std::string_view mechanism) const {
+    const auto& auth = config_.auth;
+    const bool by_dovecot = !auth.dovecot.empty();
+    if (mechanism == "EXTERNAL")
+      return auth.certificates.empty() ? "auth.certificates" : "";
+    if (mechanism == "SCRAM-SHA-256-PLUS")
+      return auth.users.empty() ? "auth.users" : "";
+    if (mechanism == "SCRAM-SHA-256")
+      return auth.users.empty() && !by_dovecot ? "auth.users or auth.dovecot" : "";
+    if (mechanism == "OAUTHBEARER" || mechanism == "XOAUTH2")
+      return !auth.has_tokens() && !by_dovecot
+                 ? "auth.oauth_introspect, auth.oauth_keys or auth.dovecot"
+                 : "";
+    return auth.has_passwords() ? "" : "auth.users, auth.dovecot or auth.pam";
+  }
+
+  void report(const std::string& key, std::string text) {
+    const auto found = origins_.find(key);
+    problems_.push_back({found == origins_.end() ? 0 : found->second, key, std::move(text)});
+  }
+
+  static std::string listener(std::size_t index, const char* name) {
+    return "listener[" + std::to_string(index) + "]." + name;
+  }
+  static std::string routed(std::size_t index, const char* name) {
+    return "route[" + std::to_string(index) + "]." + name;
+  }
+  std::string where(const std::string& key) const {
+    const auto found = origins_.find(key);
+    return "in line " + std::to_string(found == origins_.end() ? 0 : found->second);
+  }
+
+  void same_address(std::size_t index) {
+    const auto& address = config_.listeners[index].address;
+    if (address.empty() || address.ends_with(":0"))
+      return;  // reported as missing; a port of the system's choice
+    for (std::size_t earlier = 0; earlier < index; ++earlier)
+      if (equals_ignoring_case(config_.listeners[earlier].address, address))
+        return report(listener(index, "address"), "\"" + escaped(address) + "\" is already taken " +
+                                                      where(listener(earlier, "address")) +
+                                                      ", another one is allowed");
+  }
+
+  void proxies(std::size_t index) {
+    if (config_.listeners[index].proxy_protocol && config_.accept.proxy_from.empty())
+      report(listener(index, "proxy_protocol"),
+             "is true without accept.proxy_from, the networks of the proxies must be given");
+  }
+
+  void listener_tls(std::size_t index) {
+    const auto mode = config_.listeners[index].tls;
+    if (mode == ListenerTls::off || !config_.tls.certificate.empty())
+      return;
+    report(listener(index, "tls"),
+           std::string(mode == ListenerTls::starttls ? "\"starttls\"" : "\"implicit\"") +
+               " needs tls.certificate and tls.key, without them \"off\" is allowed");
+  }
+
+  void login(std::size_t index) {
+    const auto& route = config_.routes[index];
+    const auto hop = delivery::parse_next_hop(route.next_hop);
+    if (!hop)
+      return;  // reported as such
+    if (route.credentials.empty()) {
+      if (route.unverified_login)
+        report(routed(index, "unverified_login"),
+               "is true without route.credentials, both are allowed");
+      return;
+    }
+    const bool is_verified = route.tls >= RouteTls::verify;
+    if (!is_verified && !route.unverified_login && !hop->is_on_this_machine())
+      report(routed(index, "tls"),
+             "verifies nobody, and the credentials would go to whoever answers; \"verify\" or "
+             "\"dane\" is allowed, or unverified_login = true beside it");
+    const bool has_name = !IpAddress::parse(hop->host);
+    if (route.tls == RouteTls::verify && !has_name && route.tls_names.empty())
+      report(routed(index, "next_hop"),
+             "\"" + escaped(hop->host) +
+                 "\" is an address, which no certificate names; a host name is allowed, or "
+                 "tls_names with the names to verify");
+  }
+
+  // Whether every domain of the later pattern is taken by the earlier one.
+  static bool covers(const std::string& earlier, const std::string& later) {
+    if (earlier.empty() || later.empty())
+      return false;  // reported as missing
+    if (earlier == "*" || equals_ignoring_case(earlier, later))
+      return true;
+    return earlier.starts_with('.') && later != "*" && ends_with_ignoring_case(later, earlier);
+  }
+
+  const Config& config_;
+  const Origins& origins_;
+  std::vector<Problem>& problems_;
+};
+
+}  // namespace
+
+void check_across(const Config& config, const Origins& origins, std::vector<Problem>& problems) {
+  Checker checker(config, origins, problems);
+  checker.listeners();
+  checker.tls();
+  checker.auth();
+  checker.domains();
+  checker.routes();
+  checker.delivery();
+  checker.dkim();
+  checker.control();
+}
+
+std::vector<Problem> warnings_about(const Config& config) {
+  constexpr std::uint64_t kFew = 8;  // fewer cannot be shared out: see delivery::ConnectionShares
+  std::vector<Problem> warnings;
+  if (const auto most = config.delivery.connections; most > 0 && most < kFew)
+    warnings.push_back({0, "delivery.connections",
+                        std::to_string(most) + (most == 1 ? " is" : " are") +
+                            " few, hosts that are silent can hold up all other mail; at least " +
+                            std::to_string(kFew) + " is sensible, or 0"});
+  return warnings;
+}
+
+}  // namespace postrider::daemon

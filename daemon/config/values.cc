@@ -1,0 +1,354 @@
+#include "daemon/config/values.h"
+
+#include "base/network.h"
+#include "base/text.h"
+#include "delivery/local/agents/mailbox_pattern.h"
+#include "delivery/routing/route.h"
+#include "dns/name_server.h"
+#include "mail/address.h"
+#include "tables/table.h"
+
+#include <algorithm>
+#include <sys/un.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostName = 253;  // RFC 1035 §2.3.4, without the final dot
+constexpr std::size_t kMostLabel = 63;
+constexpr std::size_t kMostPath = 4000;
+
+std::string wrong(std::string_view text, std::string_view why, std::string_view allowed) {
+  return "\"" + escaped(text, 80) + "\" " + std::string(why) + ", " + std::string(allowed);
+}
+
+bool is_label(std::string_view label, bool outside_ascii) {
+  if (label.empty() || label.size() > kMostLabel || label.front() == '-' || label.back() == '-')
+    return false;
+  return std::all_of(label.begin(), label.end(), [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || (outside_ascii && static_cast<unsigned char>(c) >= 0x80);
+  });
+}
+
+bool is_name(std::string_view text, bool outside_ascii) {
+  if (text.empty() || text.size() > kMostName || (outside_ascii && !is_utf8(text)))
+    return false;
+  const auto labels = split(text, '.');
+  return std::all_of(labels.begin(), labels.end(),
+                     [&](std::string_view label) { return is_label(label, outside_ascii); });
+}
+
+bool is_domain(std::string_view text) {
+  return is_name(text, true) && !IpAddress::parse(text) && mail::to_ascii_domain(text);
+}
+
+bool is_port(std::string_view text, unsigned least) {
+  const auto port = parse_unsigned(text);
+  return port && *port >= least && *port <= 65535;
+}
+
+bool is_address(std::string_view text, unsigned width) {
+  const auto address = IpAddress::parse(text);
+  return address && address->width() == width;
+}
+
+// "192.0.2.1:25" or "[2001:db8::1]:25"; port 0 lets the system choose.
+bool is_address_and_port(std::string_view text) {
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || !is_port(text.substr(colon + 1), 0))
+    return false;
+  const auto host = text.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    return is_address(host.substr(1, host.size() - 2), 128);
+  return is_address(host, 32);
+}
+
+bool is_path(std::string_view text) {
+  if (text.size() < 2 || text.size() > kMostPath || text.front() != '/')
+    return false;
+  if (!is_utf8(text) || escaped(text, kMostPath) != text)
+    return false;  // a path with controls in it is a mistake
+  const auto parts = split(text, '/');
+  return std::none_of(parts.begin(), parts.end(),
+                      [](std::string_view part) { return part == ".." || part == "."; });
+}
+
+}  // namespace
+
+std::string check_host_name(std::string_view text) {
+  if (is_name(text, false) && !IpAddress::parse(text))
+    return {};
+  return wrong(text, "is not a host name", "a name such as \"mx.example.org\" is allowed");
+}
+
+std::string check_domain(std::string_view text) {
+  if (is_domain(text))
+    return {};
+  return wrong(text, "is not a domain", "a name such as \"example.org\" is allowed");
+}
+
+std::string check_local_domain(std::string_view text) {
+  if (is_domain(text) || text == kHostnameDomain || text == kOriginDomain)
+    return {};
+  return wrong(text, "is not a domain",
+               "a name such as \"example.org\", \"{hostname}\" or \"{origin}\" is allowed");
+}
+
+std::string check_origin(std::string_view text) {
+  if (check_host_name(text).empty() || is_path(text))
+    return {};
+  return wrong(text, "is neither a domain nor a file",
+               "a name such as \"example.org\" or an absolute path is allowed");
+}
+
+std::string check_domain_pattern(std::string_view text) {
+  const auto name = text.starts_with('.') ? text.substr(1) : text;
+  if (is_domain(name))
+    return {};
+  return wrong(text, "is not a domain",
+               "a name such as \"example.org\", or \".example.org\" for all below it, is allowed");
+}
+
+std::string check_route_domain(std::string_view text) {
+  if (text == "*" || check_domain_pattern(text).empty())
+    return {};
+  return wrong(text, "matches no domain",
+               "a domain such as \"example.org\", \".example.org\" for all below it, or \"*\" is "
+               "allowed");
+}
+
+std::string check_fingerprint(std::string_view text) {
+  constexpr std::size_t kDigits = 64;
+  std::string digits(text);
+  std::erase(digits, ':');
+  if (digits.size() == kDigits &&
+      digits.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos)
+    return {};
+  return wrong(text, "is not a fingerprint",
+               "64 hexadecimal digits as `openssl x509 -fingerprint -sha256` gives are allowed");
+}
+
+std::string check_network(std::string_view text) {
+  if (Network::parse(text))
+    return {};
+  return wrong(text, "is not a network",
+               "an address or a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\" is allowed");
+}
+
+std::string check_listener(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kSystemd = "systemd:";
+  if (text.starts_with(kUnix)) {
+    const auto path = text.substr(kUnix.size());
+    if (is_path(path) && path.size() < sizeof(sockaddr_un::sun_path))
+      return {};
+  } else if (text.starts_with(kSystemd)) {
+    const auto name = text.substr(kSystemd.size());
+    if (!name.empty() && name.size() < 256 && name.find(':') == std::string_view::npos &&
+        escaped(name) == name)
+      return {};
+  } else if (is_address_and_port(text)) {
+    return {};
+  }
+  return wrong(text, "is no place to listen",
+               "\"192.0.2.1:25\", \"[2001:db8::1]:25\", \"unix:/path\" or \"systemd:name\" is "
+               "allowed");
+}
+
+std::string check_server(std::string_view text) {
+  if (const auto server = dns::parse_server(text); server && server->port != 0)
+    return {};
+  return wrong(text, "is not the address of a server",
+               "\"127.0.0.1\", \"127.0.0.1:53\", \"::1\" or \"[::1]:53\" is allowed");
+}
+
+std::string check_path(std::string_view text) {
+  if (is_path(text))
+    return {};
+  return wrong(text, "is not an absolute path",
+               "a path that begins with / and has no .. is allowed");
+}
+
+std::string check_optional_path(std::string_view text) {
+  return text.empty() ? std::string() : check_path(text);
+}
+
+std::string check_any(std::string_view text) {
+  const bool is_clean = std::none_of(text.begin(), text.end(), [](char c) { return c < ' '; });
+  return is_clean ? std::string() : wrong(text, "holds controls", "a text without them is allowed");
+}
+
+std::string check_mechanism(std::string_view text) {
+  for (const char* known : {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "OAUTHBEARER",
+                            "XOAUTH2", "EXTERNAL"})
+    if (text == known)
+      return {};
+  return wrong(text, "is no mechanism",
+               "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER, XOAUTH2 or EXTERNAL "
+               "is allowed");
+}
+
+std::string check_pam_service(std::string_view text) {
+  constexpr auto kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  if (text.size() <= 64 && text.find_first_not_of(kLetters) == std::string_view::npos)
+    return {};
+  return wrong(text, "is no service", "letters, digits, - and _ are allowed");
+}
+
+std::string check_http_url(std::string_view text) {
+  const auto scheme = text.find("://");
+  const auto rest = scheme == std::string_view::npos ? text : text.substr(scheme + 3);
+  const bool is_plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  const bool is_http = text.starts_with("https://") || text.starts_with("http://");
+  if (text.empty() || (is_http && is_plain && !rest.empty() && rest.front() != '/' &&
+                       rest.find('@') == std::string_view::npos))
+    return {};
+  return wrong(text, "is no URL of that kind", "https://host:port/path or http:// is allowed");
+}
+
+std::string check_claim(std::string_view text) {
+  if (!text.empty() && text.size() <= 64 && check_any(text).empty())
+    return {};
+  return wrong(text, "names no claim", "\"email\", \"sub\", \"username\" and the like are allowed");
+}
+
+std::string check_log_target(std::string_view text) {
+  if (text == "stderr" || text == "syslog" || is_path(text))
+    return {};
+  return wrong(text, "is no place for a log",
+               "\"stderr\", \"syslog\" or the absolute path of a file is allowed");
+}
+
+std::string check_user(std::string_view text) {
+  constexpr std::size_t kMostUser = 32;
+  const bool fits = text.size() <= kMostUser && !text.starts_with('-') &&
+                    std::all_of(text.begin(), text.end(), [](char c) {
+                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                             (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+                    });
+  if (fits)
+    return {};
+  return wrong(text, "is not a user's name", "a login name of this system or \"\" is allowed");
+}
+
+std::string check_mailbox(std::string_view text) {
+  const bool is_file = text.starts_with("maildir:") || text.starts_with("mbox:");
+  const bool names_user =
+      text.find("{user}") != text.npos || text.find("{local}") != text.npos || !is_file;
+  if (names_user && delivery::check_pattern(text))
+    return {};
+  return wrong(text, "is no mailbox",
+               "\"maildir:\" or \"mbox:\" and an absolute path with {user} in it, "
+               "\"lmtp:unix:/path\", \"lmtp:host:port\", or \"command:\" and a program with its "
+               "arguments is allowed");
+}
+
+std::string check_table(std::string_view text) {
+  const auto spec = tables::parse_spec(text);
+  if (!spec)
+    return wrong(text, "is no table", spec.error().step() + " is allowed");
+  if (spec->kind == tables::Kind::inlined)
+    if (const auto table = tables::open_table(*spec, {}); !table)
+      return wrong(text, "is no table", table.error().step());
+  return {};
+}
+
+std::string check_aliases(std::string_view text) {
+  return text.empty() ? std::string() : check_table(text);
+}
+
+std::string check_separator(std::string_view text) {
+  if (text.size() <= 4 && text.find_first_not_of("+-_=.#") == text.npos)
+    return {};
+  return wrong(text, "is no separator", "at most four of + - _ = . # are allowed");
+}
+
+std::string check_file_name(std::string_view text) {
+  const bool fits = text.size() <= 64 && text != "." && text != ".." &&
+                    std::all_of(text.begin(), text.end(), [](char c) {
+                      return static_cast<unsigned char>(c) > 0x20 && c != '/' && c != 0x7f;
+                    });
+  return fits ? std::string() : wrong(text, "is no file name", "a name without \"/\" is allowed");
+}
+
+std::string check_local_name(std::string_view text) {
+  if (!text.empty() && text.size() <= 64 && text.find('@') == text.npos &&
+      mail::quoted_local_part(text) == text)
+    return {};
+  return wrong(text, "is no name of a user", "the part before the @ is allowed");
+}
+
+std::string check_signing_key(std::string_view text) {
+  const auto parts = split(text, ':');
+  if (parts.size() == 3 && is_domain(parts[0]) && is_name(parts[1], false) && is_path(parts[2]))
+    return {};
+  return wrong(text, "names no key",
+               "\"domain:selector:/path\" as in \"example.org:s1:/etc/postrider/s1.pem\" is "
+               "allowed");
+}
+
+std::string check_signing_role(std::string_view text) {
+  for (const char* known : {"submission", "sendmail", "relay_from", "notices"})
+    if (text == known)
+      return {};
+  return wrong(text, "is no kind of mail",
+               "submission, sendmail, relay_from or notices is allowed");
+}
+
+// What others on the way add, change or take away must not be signed (RFC 6376 §5.4.1, RFC 8601
+// §5).
+std::string check_signed_field(std::string_view text) {
+  for (const char* changing :
+       {"Return-Path", "Received", "Authentication-Results", "DKIM-Signature", "ARC-Seal",
+        "ARC-Message-Signature", "ARC-Authentication-Results", "Bcc"})
+    if (equals_ignoring_case(text, changing))
+      return wrong(text, "is changed on the way", "a field that stays as it is is allowed");
+  const bool is_field =
+      !text.empty() && text.size() <= 100 && std::all_of(text.begin(), text.end(), [](char c) {
+        return c > ' ' && c < 0x7f && c != ':' && c != ';';
+      });
+  return is_field ? std::string()
+                  : wrong(text, "is no name of a header field",
+                          "a name such as \"Subject\", without a colon, is allowed");
+}
+
+std::string check_next_hop(std::string_view text) {
+  if (delivery::parse_next_hop(text))
+    return {};
+  return wrong(text, "is no next hop",
+               "\"mx\", \"smtp://host:port\", \"smtps://host:port\", \"lmtp://host:port\", "
+               "\"lmtp:///path\", \"error:text\" or \"discard:\" is allowed");
+}
+
+std::string check_optional_address(std::string_view text) {
+  if (text.empty())
+    return {};
+  const auto at = text.rfind('@');
+  const auto local_part = text.substr(0, at);
+  const bool domain_fits = at == std::string_view::npos || is_domain(text.substr(at + 1));
+  const bool local_fits = !local_part.empty() && local_part.size() <= 64 &&
+                          escaped(local_part) == local_part &&
+                          local_part.find_first_of(" <>()[]\\,;:@\"") == std::string_view::npos;
+  if (local_fits && domain_fits)
+    return {};
+  return wrong(text, "is not an address",
+               "\"postmaster\", \"user@example.org\" or \"\" is allowed");
+}
+
+std::string check_contact(std::string_view text) {
+  const bool is_whole = text.empty() || (text.find('@') != text.npos && is_ascii(text));
+  if (is_whole && check_optional_address(text).empty())
+    return {};
+  return wrong(text, "is not an address", "\"user@example.org\" or \"\" is allowed");
+}
+
+std::string check_one_line(std::string_view text) {
+  if (text.size() <= 200 && is_utf8(text) && text.find_first_of("\r\n\t") == text.npos)
+    return {};
+  return wrong(text, "is too long or not one line", "a line of at most 200 octets is allowed");
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,127 @@
+#include "daemon/control/control_filter.h"
+
+#include "base/text.h"
+#include "mail/address.h"
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostIds = 1000;
+constexpr std::size_t kMostPattern = 512;
+
+Error unusable(const char* option, const std::string& given, const char* allowed) {
+  return Error(Errc::malformed,
+               std::string(option) + ": \"" + escaped(given, 100) + "\" is not " + allowed);
+}
+
+Result<std::string> domain_filter(const std::string& given) {
+  std::string_view name = given;
+  if (name.ends_with('.'))
+    name.remove_suffix(1);
+  if (mail::is_address_literal(name))
+    return ascii_lower(name);
+  auto domain = mail::to_ascii_domain(name);
+  if (!domain || domain->empty())
+    return unusable("--domain", given, "a domain");
+  return std::move(*domain);
+}
+
+Result<std::string> address_filter(const char* option, const std::string& given) {
+  if (given == "<>" || given.empty())
+    return std::string("<>");
+  std::string_view address = given;
+  if (address.size() > 2 && address.front() == '<' && address.back() == '>')
+    address = address.substr(1, address.size() - 2);
+  if (address.size() > kMostPattern)
+    return unusable(option, given, "an address of at most 256 octets");
+  return std::string(address);
+}
+
+Result<void> take_addresses(const FilterText& text, queue::Filter& filter) {
+  if (text.from) {
+    auto from = address_filter("--from", *text.from);
+    if (!from)
+      return from.error();
+    filter.from = std::move(*from);
+  }
+  if (text.to) {
+    auto to = address_filter("--to", *text.to);
+    if (!to)
+      return to.error();
+    filter.to = std::move(*to);
+  }
+  if (text.domain) {
+    auto domain = domain_filter(*text.domain);
+    if (!domain)
+      return domain.error();
+    filter.domain = std::move(*domain);
+  }
+  return {};
+}
+
+Result<void> take_ids(const FilterText& text, queue::Filter& filter) {
+  if (text.ids.size() > kMostIds)
+    return Error(Errc::too_long, "--id: at most 1000 ids in one request");
+  for (const auto& given : text.ids) {
+    const auto id = mail::parse_message_id(given);
+    if (!id)
+      return unusable("--id", given, "a queue id (11 letters and digits)");
+    filter.ids.push_back(*id);
+  }
+  return {};
+}
+
+Result<void> take_measures(const FilterText& text, queue::Filter& filter) {
+  if (text.status) {
+    for (const char* known : {"active", "queued", "deferred", "held", "dropped", "refused"})
+      if (*text.status == known)
+        filter.status = known;
+    if (!filter.status)
+      return unusable("--status", *text.status,
+                      "active, queued, deferred, held, dropped or refused");
+  }
+  if (text.older) {
+    filter.older = parse_duration(*text.older);
+    if (!filter.older)
+      return unusable("--older", *text.older, "a time such as 90m, 2h or 5d");
+  }
+  if (text.larger) {
+    filter.larger = parse_size(*text.larger);
+    if (!filter.larger)
+      return unusable("--larger", *text.larger, "a size such as 64KiB or 10MB");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<queue::Filter> to_filter(const FilterText& text) {
+  queue::Filter filter;
+  for (const auto take : {take_ids, take_addresses, take_measures})
+    if (auto taken = take(text, filter); !taken)
+      return taken.error();
+  if ((text.reply && text.reply->size() > kMostPattern) ||
+      (text.site && text.site->size() > kMostPattern))
+    return Error(Errc::too_long, "--reply and --site: at most 512 octets");
+  filter.site = text.site;
+  filter.reply = text.reply;
+  return filter;
+}
+
+std::optional<queue::Verb> to_verb(std::string_view word) {
+  constexpr struct {
+    std::string_view word;
+    queue::Verb verb;
+  } kVerbs[] = {{"hold", queue::Verb::hold},
+                {"release", queue::Verb::release},
+                {"retry", queue::Verb::retry},
+                {"remove", queue::Verb::remove},
+                {"bounce", queue::Verb::bounce}};
+  for (const auto& row : kVerbs)
+    if (row.word == word)
+      return row.verb;
+  return std::nullopt;
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,260 @@
+// Jobs over one message or address: show and explain.
+#include "base/base64.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "daemon/control/control_jobs.h"
+#include "daemon/control/control_json.h"
+#include "mail/header.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <set>
+#include <sysexits.h>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+namespace json = boost::json;
+using MessagePtr = std::shared_ptr<const mail::Message>;
+
+constexpr std::size_t kChunk = 48U << 10U;
+constexpr std::size_t kMostHeader = 1U << 20U;
+constexpr std::size_t kMostExplained = 20;
+
+std::string no_such_message(std::string_view target) {
+  return "no message " + escaped(target, 40) + " in the queue";
+}
+
+// The state of one message, as `list` gives it; empty when it has vanished.
+Result<std::vector<queue::ListedMessage>> state_of(const JobContext& context, mail::MessageId id) {
+  queue::Filter filter;
+  filter.ids.push_back(id);
+  auto state = context.queue.list(filter, mail::MessageId{}, 1);
+  if (state)
+    add_reasons(context.insight, *state);
+  return state;
+}
+
+// The message and its content in chunks: the header section, or all of it.
+class ShowJob : public ControlJob {
+ public:
+  ShowJob(const JobContext& context, mail::MessageId id, bool body)
+      : context_(context), queue_(context.queue), id_(id), wants_body_(body) {}
+
+  bool step(std::string& out) override {
+    if (!message_)
+      return begin(out);
+    std::string chunk;
+    if (auto read = next_chunk(chunk); !read)
+      return fail(EX_IOERR, "read the content: " + read.error().describe(), out);
+    if (chunk.empty())
+      return finish(out);
+    const bool more = wants_body_ || cut_behind_header(chunk);
+    add_line("content", json::string(encode_base64(chunk)), out);
+    return more ? true : finish(out);
+  }
+
+ private:
+  bool begin(std::string& out) {
+    auto message = queue_.load(id_);
+    if (!message) {
+      if (message.error().code() == Errc::not_found)
+        return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
+      return fail(EX_IOERR, message.error().describe(), out);
+    }
+    const auto state = state_of(context_, id_);
+    if (!state)
+      return fail(EX_IOERR, unreadable_queue(state.error()), out);
+    if (state->empty())
+      return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
+    message_ = std::move(*message);
+    add_message_line(state->front(), out);
+    add_line("envelope", to_json(message_->envelope), out);
+    return true;
+  }
+
+  Result<void> next_chunk(std::string& chunk) {
+    const auto& content = message_->content;
+    if (!trace_sent_) {
+      trace_sent_ = true;
+      chunk = content.trace;
+      if (!chunk.empty())
+        return {};
+    }
+    if (content.bytes) {
+      chunk = content.bytes->substr(std::min(at_, content.bytes->size()), kChunk);
+      at_ += chunk.size();
+      return {};
+    }
+    return read_chunk(chunk);
+  }
+
+  Result<void> read_chunk(std::string& chunk) {
+    if (!file_.is_open()) {
+      auto file = open_file(queue_.body_path(message_->content.file), O_RDONLY | O_NOFOLLOW);
+      if (!file)
+        return file.error();
+      file_ = std::move(*file);
+    }
+    chunk.resize(kChunk);
+    ssize_t got = 0;
+    do {
+      got = ::read(file_.get(), chunk.data(), chunk.size());
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+      return system_error("read");
+    chunk.resize(static_cast<std::size_t>(got));
+    return {};
+  }
+
+  // True while the header section goes on behind this chunk. Looks for the empty line over the seam
+  // of two chunks too.
+  bool cut_behind_header(std::string& chunk) {
+    header_seen_ += chunk.size();
+    const std::string seam = tail_ + chunk;
+    const auto end = seam.find("\r\n\r\n");
+    if (end != std::string::npos) {
+      chunk.resize(std::max(end + 2, tail_.size()) - tail_.size());
+      return false;
+    }
+    tail_ = seam.substr(seam.size() - std::min<std::size_t>(seam.size(), 3));
+    return header_seen_ < kMostHeader;
+  }
+
+  JobContext context_;
+  queue::Queue& queue_;
+  mail::MessageId id_;
+  bool wants_body_;
+  MessagePtr message_;
+  bool trace_sent_ = false;
+  std::size_t at_ = 0;
+  std::size_t header_seen_ = 0;
+  std::string tail_;
+  FileDescriptor file_;
+};
+
+void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& address,
+                    std::string& out) {
+  for (const auto& fact : facts) {
+    json::object object;
+    if (!address.empty())
+      object["address"] = json_text(address);
+    object["what"] = json_text(fact.what);
+    object["text"] = json_text(fact.text);
+    add_line("fact", std::move(object), out);
+  }
+}
+
+void add_facts(const JobContext& context, const std::string& address, bool is_queued,
+               std::string& out) {
+  std::vector<ExplainedFact> facts;
+  if (context.insight != nullptr)
+    facts = context.insight->explain(address, is_queued);
+  else
+    facts.push_back({"daemon", "not running; nothing moves until it is started"});
+  add_fact_lines(facts, address, out);
+}
+
+class ExplainAddressJob : public ControlJob {
+ public:
+  ExplainAddressJob(const JobContext& context, std::string address)
+      : context_(context), address_(std::move(address)) {}
+  bool step(std::string& out) override {
+    add_facts(context_, address_, false, out);
+    return finish(out);
+  }
+
+ private:
+  JobContext context_;
+  std::string address_;
+};
+
+class TlsReportsJob : public ControlJob {
+ public:
+  TlsReportsJob(const JobContext& context, bool send, bool today_too)
+      : context_(context), send_(send), today_too_(today_too) {}
+  bool step(std::string& out) override {
+    if (context_.insight == nullptr)
+      return fail(EX_UNAVAILABLE, "the daemon does not run", out);
+    add_fact_lines(context_.insight->tls_reports(send_, today_too_), {}, out);
+    return finish(out);
+  }
+
+ private:
+  JobContext context_;
+  bool send_;
+  bool today_too_;
+};
+
+class ExplainMessageJob : public ControlJob {
+ public:
+  ExplainMessageJob(const JobContext& context, mail::MessageId id) : context_(context), id_(id) {}
+
+  bool step(std::string& out) override {
+    const auto state = state_of(context_, id_);
+    if (!state)
+      return fail(EX_IOERR, unreadable_queue(state.error()), out);
+    if (state->empty())
+      return fail(EX_NOINPUT, no_such_message(to_string(id_)), out);
+    const auto& message = state->front();
+    add_message_line(message, out);
+    if (auto added = add_attempts(out); !added)
+      return fail(EX_IOERR, added.error().describe(), out);
+    std::set<std::string> domains;
+    for (const auto& recipient : message.recipients)
+      if (domains.size() < kMostExplained && domains.insert(recipient.domain).second)
+        add_facts(context_, recipient.address, true, out);
+    return finish(out);
+  }
+
+ private:
+  Result<void> add_attempts(std::string& out) {
+    const auto attempts = context_.queue.attempts(id_);
+    if (!attempts)
+      return attempts.error();
+    const auto message = context_.queue.load(id_);
+    for (const auto& attempt : *attempts) {
+      auto object = to_json(attempt.outcome);
+      object["when"] = json_time(attempt.when);
+      if (message && attempt.recipient < (*message)->envelope.recipients.size())
+        object["recipient"] = json_text((*message)->envelope.recipients[attempt.recipient].address);
+      add_line("attempt", std::move(object), out);
+    }
+    return {};
+  }
+
+  JobContext context_;
+  mail::MessageId id_;
+};
+
+}  // namespace
+
+std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlRequest& request) {
+  const auto id = mail::parse_message_id(request.target);
+  if (!id)
+    return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
+                                     "\" is not a queue id (11 letters and digits)");
+  return std::make_unique<ShowJob>(context, *id, request.body);
+}
+
+std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request) {
+  const auto id = mail::parse_message_id(request.target);
+  if (id)
+    return std::make_unique<ExplainMessageJob>(context, *id);
+  if (request.target.find_first_of("@.") == std::string::npos && request.target != "postmaster")
+    return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
+                                     "\" is neither a queue id nor an address nor a domain");
+  if (request.target.size() > 512)
+    return refused_job(EX_USAGE, "the address is too long");
+  return std::make_unique<ExplainAddressJob>(context, request.target);
+}
+
+std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
+                                            const ControlRequest& request) {
+  return std::make_unique<TlsReportsJob>(context, request.verb == "send", request.all);
+}
+
+}  // namespace postrider::daemon

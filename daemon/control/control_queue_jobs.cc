@@ -1,0 +1,335 @@
+// Jobs over many messages: list, count, change, and the totals of status.
+#include "base/text.h"
+#include "daemon/control/control_filter.h"
+#include "daemon/control/control_jobs.h"
+#include "daemon/control/control_json.h"
+
+#include <boost/json/array.hpp>
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <pwd.h>
+#include <sysexits.h>
+#include <unordered_map>
+
+namespace postrider::daemon {
+
+namespace {
+
+namespace json = boost::json;
+
+// The first page is short, so that it is on the screen at once.
+constexpr std::size_t kFirstPage = 25;
+constexpr std::size_t kPage = 200;
+constexpr auto kProgressEvery = std::chrono::milliseconds(500);
+
+json::object changed_object(const queue::Changed& changed) {
+  json::object object;
+  object["messages"] = changed.messages;
+  object["recipients"] = changed.recipients;
+  if (changed.under_way_messages > 0) {
+    object["under_way_messages"] = changed.under_way_messages;
+    object["under_way_recipients"] = changed.under_way_recipients;
+  }
+  return object;
+}
+
+// Messages that vanish between two pages are simply not in the next one.
+class ListJob : public ControlJob {
+ public:
+  ListJob(const JobContext& context, queue::Filter filter)
+      : context_(context),
+        queue_(context.queue),
+        insight_(context.insight),
+        filter_(std::move(filter)) {}
+
+  bool step(std::string& out) override {
+    // As it is now: what is taken meanwhile is in the queue, or was.
+    if (!dropped_)
+      dropped_.emplace(context_.drop, queue_);
+    if (is_queue_done_ || is_of_drop_folder(filter_))
+      return step_dropped(out);
+    auto page = queue_.list_on(filter_, after_, most_);
+    if (!page)
+      return fail(EX_IOERR, unreadable_queue(page.error()), out);
+    add_reasons(insight_, page->messages);
+    for (const auto& message : page->messages)
+      add_message_line(message, out);
+    is_queue_done_ = page->is_last;
+    after_ = page->after;
+    most_ = kPage;
+    return true;
+  }
+  bool is_long() const override { return true; }
+
+ private:
+  bool step_dropped(std::string& out) {
+    std::vector<DroppedMessage> messages;
+    const bool more = dropped_->read_some(kPage, filter_, context_.clock.now(), messages);
+    for (const auto& message : messages)
+      add_dropped_line(message, out);
+    return more ? true : finish(out);
+  }
+
+  JobContext context_;
+  queue::Queue& queue_;
+  StatusSource* insight_;
+  queue::Filter filter_;
+  std::optional<DropListing> dropped_;
+  bool is_queue_done_ = false;
+  mail::MessageId after_;
+  std::size_t most_ = kFirstPage;
+};
+
+class CountJob : public ControlJob {
+ public:
+  CountJob(const JobContext& context, queue::Filter filter)
+      : context_(context), queue_(context.queue) {
+    counting_.filter = std::move(filter);
+    counting_.is_done = is_of_drop_folder(counting_.filter);
+  }
+
+  bool step(std::string& out) override {
+    if (!dropped_)
+      dropped_.emplace(context_.drop, queue_);
+    if (counting_.is_done)
+      return step_dropped(out);
+    if (auto counted = queue_.count_on(counting_); !counted)
+      return fail(EX_IOERR, unreadable_queue(counted.error()), out);
+    return true;
+  }
+  bool is_long() const override { return true; }
+
+ private:
+  bool step_dropped(std::string& out) {
+    std::vector<DroppedMessage> messages;
+    const bool more = dropped_->read_some(kPage, counting_.filter, context_.clock.now(), messages);
+    counting_.counted.messages += messages.size();
+    for (const auto& message : messages)
+      counting_.counted.recipients += message.recipients.size();
+    if (more)
+      return true;
+    add_line("count", changed_object(counting_.counted), out);
+    return finish(out);
+  }
+
+  JobContext context_;
+  queue::Queue& queue_;
+  std::optional<DropListing> dropped_;
+  queue::Counting counting_;
+};
+
+// For the log; empty where nobody knows.
+std::string user_name(unsigned uid) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::string room(16384, '\0');
+  if (::getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  return found->pw_name;
+}
+
+// Waits for the queue thread in short turns, with a line of progress after each.
+class ChangeJob : public ControlJob {
+ public:
+  ChangeJob(const JobContext& context, queue::Verb verb, queue::Filter filter, bool dry_run)
+      : context_(context), verb_(verb), filter_(std::move(filter)), dry_run_(dry_run) {}
+
+  bool step(std::string& out) override {
+    if (!asked_)
+      ask();
+    std::unique_lock lock(answer_->mutex);
+    if (!answer_->arrived.wait_for(lock, kProgressEvery, [this] { return answer_->is_set; })) {
+      json::object progress;
+      progress["milliseconds"] = static_cast<std::int64_t>(++turns_ * kProgressEvery.count());
+      add_line("progress", std::move(progress), out);
+      return true;
+    }
+    if (!answer_->changed)
+      return fail(EX_IOERR, answer_->changed.error().describe(), out);
+    if (verb_ == queue::Verb::retry && !dry_run_ && context_.insight != nullptr)
+      context_.insight->retried(filter_);
+    auto changed = changed_object(*answer_->changed);
+    changed["dry_run"] = dry_run_;
+    add_line("changed", std::move(changed), out);
+    return finish(out);
+  }
+  bool is_long() const override { return true; }
+
+ private:
+  // Shared with the queue thread, which may answer after the asker went away.
+  struct Answer {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    bool is_set = false;
+    Result<queue::Changed> changed{queue::Changed{}};
+  };
+
+  void ask() {
+    asked_ = true;
+    auto on_done = [answer = answer_](const Result<queue::Changed>& changed) {
+      const std::lock_guard lock(answer->mutex);
+      answer->changed = changed;
+      answer->is_set = true;
+      answer->arrived.notify_all();
+    };
+    context_.queue.change(verb_, filter_, dry_run_, std::move(on_done),
+                          {context_.uid, user_name(context_.uid)});
+  }
+
+  JobContext context_;
+  queue::Verb verb_;
+  queue::Filter filter_;
+  bool dry_run_;
+  bool asked_ = false;
+  int turns_ = 0;
+  std::shared_ptr<Answer> answer_ = std::make_shared<Answer>();
+};
+
+class StatusJob : public ControlJob {
+ public:
+  explicit StatusJob(const JobContext& context) : context_(context) {}
+
+  bool step(std::string& out) override {
+    const auto totals = context_.queue.totals();
+    json::object status;
+    if (context_.insight != nullptr)
+      status = context_.insight->status();
+    status["version"] = POSTRIDER_VERSION;
+    status["running"] = context_.insight != nullptr;
+    status["now"] = json_time(context_.clock.now());
+    status["started"] = json_time(context_.started);
+    status["admission"] = admission();
+    if (totals)
+      status["queue"] = to_json(*totals);
+    else
+      add_alarm(status, unreadable_queue(totals.error()));
+    const DropListing dropped(context_.drop, context_.queue);
+    auto drop = to_json(dropped.totals());
+    if (const auto why = dropped.why_all_wait(); !why.empty())
+      drop["reason"] = why;
+    status["drop_folder"] = std::move(drop);
+    if (context_.insight != nullptr)
+      status["since_start"] = counters();
+    status["sites_in_trouble"] = sites();
+    add_line("status", std::move(status), out);
+    return finish(out);
+  }
+
+ private:
+  const char* admission() const {
+    if (context_.insight == nullptr)
+      return "not running";
+    switch (context_.queue.admission()) {
+      case queue::Admission::open:
+        return "open";
+      case queue::Admission::disk_low:
+        return "no new mail: the disk is nearly full";
+      case queue::Admission::failed:
+        return "no new mail: the storage failed";
+      case queue::Admission::stopping:
+        return "no new mail: stopping";
+    }
+    return "unknown";
+  }
+
+  // The one screen that tells what is wrong comes whatever is wrong.
+  static void add_alarm(json::object& status, const std::string& sentence) {
+    auto& alarms = status["alarms"];
+    if (!alarms.is_array())
+      alarms = json::array();
+    alarms.as_array().emplace_back("ALARM: " + sentence);
+  }
+
+  json::object counters() const {
+    const auto counted = context_.queue.counters();
+    json::object object;
+    object["accepted"] = counted.accepted;
+    object["delivered"] = counted.delivered;
+    object["bounced"] = counted.bounced;
+    object["removed"] = counted.removed;
+    object["deferrals"] = counted.deferrals;
+    object["commits"] = counted.commits;
+    return object;
+  }
+
+  json::array sites() {
+    json::array troubled;
+    for (const auto& site : context_.queue.sites()) {
+      if (site.failures == 0)
+        continue;
+      auto object = to_json(site);
+      object["recipients"] = site.recipients;
+      troubled.push_back(std::move(object));
+    }
+    return troubled;
+  }
+
+  JobContext context_;
+};
+
+}  // namespace
+
+void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messages) {
+  if (insight == nullptr)
+    return;
+  const auto lacks_one = [](const queue::ListedRecipient& recipient) {
+    return !recipient.last && recipient.state == queue::RecipientState::queued;
+  };
+  std::unordered_map<std::string, std::size_t> asked;  // domains
+  std::vector<std::string> addresses;
+  for (const auto& message : messages)
+    for (const auto& recipient : message.recipients)
+      if (lacks_one(recipient) && asked.try_emplace(recipient.domain, addresses.size()).second)
+        addresses.push_back(recipient.address);
+  if (addresses.empty())
+    return;
+  const auto reasons = insight->reasons(addresses);
+  for (auto& message : messages)
+    for (auto& recipient : message.recipients) {
+      if (!lacks_one(recipient))
+        continue;
+      const auto& reason = reasons.at(asked.at(recipient.domain));
+      if (reason.empty())
+        continue;
+      recipient.last.emplace();
+      recipient.last->status = {4, 4, 7};
+      recipient.last->text = reason;
+    }
+}
+
+std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request) {
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  return std::make_unique<ListJob>(context, std::move(*filter));
+}
+
+std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request) {
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  return std::make_unique<CountJob>(context, std::move(*filter));
+}
+
+std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request) {
+  const auto verb = to_verb(request.verb);
+  if (!verb)
+    return refused_job(EX_USAGE, "\"" + escaped(request.verb, 40) + "\" is not a change");
+  auto filter = to_filter(request.filter);
+  if (!filter)
+    return refused_job(EX_USAGE, filter.error().step());
+  if (is_of_drop_folder(*filter))
+    return refused_job(EX_USAGE, "what lies in the drop folder is not in the queue yet");
+  // A forgotten filter must not empty the queue.
+  if (request.filter.matches_all() && !request.all && *verb != queue::Verb::retry)
+    return refused_job(EX_USAGE, request.verb + " without a filter needs --all");
+  return std::make_unique<ChangeJob>(context, *verb, std::move(*filter), request.dry_run);
+}
+
+std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest&) {
+  return std::make_unique<StatusJob>(context);
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,234 @@
+#include "daemon/control/control_server.h"
+
+#include "base/net/blocking_pool.h"
+#include "base/net/signal.h"
+#include "base/net/tls/local_socket.h"
+#include "base/text.h"
+#include "daemon/control/control_service.h"
+
+#include <deque>
+#include <map>
+#include <poll.h>
+#include <sysexits.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kRoom = 4096;
+// After a failed accept (no descriptors left), so that the loop does not spin.
+constexpr Duration kPauseAfterFailure{1000};
+
+constexpr unsigned kShortJobs = 4, kLongJobs = 4;  // threads
+
+struct Page {
+  std::string lines;
+  bool more = false;
+};
+
+// Both directions are closed; who only ended its request may still read the answer.
+bool has_left(Stream& stream) {
+  pollfd about{stream.socket().native_handle(), 0, 0};
+  return ::poll(&about, 1, 0) > 0 && (about.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+}  // namespace
+
+struct ControlServer::State {
+  State(Loop& loop_, ControlService& service_, Log& log_, Limits limits_)
+      : loop(loop_),
+        service(service_),
+        log(log_),
+        limits(limits_),
+        look_again(loop_.deadlines(), [this] { left.set(); }) {}
+
+  using Steady = std::chrono::steady_clock;
+  struct Silent {
+    Stream* stream;
+    Steady::time_point since;
+  };
+
+  Loop& loop;
+  BlockingPool short_jobs{kShortJobs};
+  BlockingPool long_jobs{kLongJobs};
+  ControlService& service;
+  Log& log;
+  Limits limits;
+  std::unique_ptr<LocalListener> listener;
+  // The connections, and whether a part of an answer is on its way.
+  std::map<Stream*, bool> writing;
+  // Keeps one in the books.
+  struct Presence {
+    Presence(State& state_, Stream& stream_) : state(state_), stream(stream_) {
+      state.writing[&stream] = false;
+    }
+    ~Presence() {
+      state.writing.erase(&stream);
+      state.left.set();
+    }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+    State& state;
+    Stream& stream;
+  };
+  std::deque<Silent> silent;  // of those: have not said yet what they want, the oldest first
+  Signal left;                // a stream has gone
+  bool stopping = false;
+  Deadline look_again;
+
+  static Task<void> listen(std::shared_ptr<State> self);
+  static Task<void> serve(std::shared_ptr<State> self, std::unique_ptr<Stream> stream);
+  Task<Result<std::string>> read_request(Stream& stream);
+  Task<Result<void>> answer(Stream& stream, std::shared_ptr<ControlJob> job);
+  bool admit(Stream& stream);
+  Task<void> wait_for_place();
+  void refuse(Stream& stream, int exit_code, std::string sentence);
+};
+
+void ControlServer::State::refuse(Stream& stream, int exit_code, std::string sentence) {
+  ControlEnd end;
+  end.exit_code = exit_code;
+  end.error = std::move(sentence);
+  stream.write_now(encode(end));
+}
+
+bool ControlServer::State::admit(Stream& stream) {
+  const auto peer = peer_of(stream.socket().native_handle());
+  if (!peer || !may_administrate(*peer)) {
+    auto event = LogEvent(Level::warn, "control-refused");
+    event.add("uid", peer ? std::to_string(peer->uid) : "unknown");
+    log.write(std::move(event));
+    refuse(stream, EX_NOPERM, "only root, the daemon's user and its group may administrate");
+    return false;
+  }
+  return true;
+}
+
+// Those who come meanwhile wait in the socket's backlog.
+Task<void> ControlServer::State::wait_for_place() {
+  while (!stopping && writing.size() >= limits.connections) {
+    if (!silent.empty()) {
+      const auto since = std::chrono::duration_cast<Duration>(Steady::now() - silent.front().since);
+      if (since >= limits.silence) {
+        Stream* const oldest = silent.front().stream;
+        silent.pop_front();
+        oldest->close();
+      } else {
+        look_again.set(limits.silence - since);
+      }
+    }
+    co_await left.wait();
+    look_again.clear();
+  }
+}
+
+Task<Result<std::string>> ControlServer::State::read_request(Stream& stream) {
+  std::string line;
+  char room[kRoom];
+  stream.set_deadline(limits.request);
+  for (;;) {
+    auto got = co_await stream.read_some(room, sizeof room);
+    if (!got)
+      co_return got.error().during("request");
+    const std::string_view piece(room, *got);
+    const auto end = piece.find('\n');
+    line.append(piece.substr(0, end));
+    if (line.size() > kMostRequest)
+      co_return Error(Errc::too_long, "request");
+    if (end != std::string_view::npos)
+      co_return line;
+  }
+}
+
+Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<ControlJob> job) {
+  // The job is shared with the pool's function only as long as the run is awaited.
+  BlockingPool& pool = job->is_long() ? long_jobs : short_jobs;
+  const std::function<Page()> step = [job] {
+    Page page;
+    page.more = job->step(page.lines);
+    return page;
+  };
+  for (;;) {
+    stream.clear_deadline();
+    const Page page = co_await pool.run<Page>(loop, step);
+    stream.set_deadline(limits.write);
+    writing[&stream] = true;
+    auto written = co_await stream.write(page.lines);
+    writing[&stream] = false;
+    if (!written || !page.more)
+      co_return written;
+    if (page.lines.empty() && has_left(stream))
+      co_return Error(Errc::stopped, "answer");
+  }
+}
+
+Task<void> ControlServer::State::serve(std::shared_ptr<State> self,
+                                       std::unique_ptr<Stream> stream) {
+  const Presence presence(*self, *stream);
+  self->silent.push_back({stream.get(), Steady::now()});
+  auto request = co_await self->read_request(*stream);
+  std::erase_if(self->silent, [&](const Silent& each) { return each.stream == stream.get(); });
+  if (request) {
+    const auto peer = peer_of(stream->socket().native_handle());
+    std::shared_ptr<ControlJob> job =
+        self->service.start(*request, peer ? peer->uid : static_cast<unsigned>(-1));
+    (void)co_await self->answer(*stream, std::move(job));  // a reader that left needs no answer
+  } else if (request.error().code() == Errc::too_long) {
+    self->refuse(*stream, EX_PROTOCOL, "the request is longer than 64 KiB");
+  } else if (stream->timed_out()) {
+    self->refuse(*stream, EX_PROTOCOL, "the request did not arrive in time");
+  }
+}
+
+Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
+  Signal resume;
+  Deadline pause(self->loop.deadlines(), [&resume] { resume.set(); });
+  while (!self->stopping) {
+    co_await self->wait_for_place();
+    if (self->stopping)
+      break;
+    auto stream = co_await self->listener->accept();
+    if (self->stopping)
+      break;
+    if (!stream) {
+      self->log.write(
+          LogEvent(Level::error, "control-failed").add("error", stream.error().describe()));
+      pause.set(kPauseAfterFailure);
+      co_await resume.wait();
+      continue;
+    }
+    if (self->admit(**stream))
+      self->loop.spawn(serve(self, std::move(*stream)), self->log, "control connection");
+  }
+}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::open(std::string path, Loop& loop,
+                                                           ControlService& service, Log& log,
+                                                           Limits limits) {
+  auto state = std::make_shared<State>(loop, service, log, limits);
+  auto listener = LocalListener::bind(std::move(path), 0660, loop);
+  if (!listener)
+    return listener.error().during("control socket");
+  state->listener = std::move(*listener);
+  return std::unique_ptr<ControlServer>(new ControlServer(std::move(state)));
+}
+
+ControlServer::ControlServer(std::shared_ptr<State> state) : state_(std::move(state)) {}
+ControlServer::~ControlServer() = default;
+
+void ControlServer::start() {
+  state_->loop.spawn(State::listen(state_), state_->log, "control socket");
+}
+
+void ControlServer::stop() {
+  state_->stopping = true;
+  state_->listener->close();
+  for (const auto& [stream, is_writing] : state_->writing) {
+    if (!is_writing)
+      state_->refuse(*stream, EX_TEMPFAIL, "the daemon is stopping");
+    stream->close();
+  }
+  state_->left.set();
+}
+
+}  // namespace postrider::daemon

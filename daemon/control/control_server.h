@@ -1,0 +1,44 @@
+// The administrator's door: a Unix socket for root, the daemon's user and members of its group
+// (SO_PEERCRED, SO_PEERGROUPS; attacks.md I14). Accepts and writes on one loop; reads of the queue
+// run on threads of its own, a page at a time, and the next page is read when the last was taken.
+// Long jobs have other threads than short ones, so `show` and `explain` never wait for a listing; a
+// job ends when its client leaves. Clients beyond the most wait until one has been served, and one
+// that does not say what it wants gives way to them.
+#pragma once
+
+#include "base/log.h"
+#include "base/net/loop.h"
+#include "base/result.h"
+
+#include <memory>
+#include <string>
+
+namespace postrider::daemon {
+
+class ControlService;
+
+class ControlServer {
+ public:
+  struct Limits {
+    std::size_t connections = 32;
+    Duration request{std::chrono::seconds(10)};  // to send it
+    Duration silence{std::chrono::seconds(1)};   // before it, while others wait
+    Duration write{std::chrono::seconds(60)};    // to take a page
+  };
+  // Binds, after privileges were given up; replaces a socket that nobody listens on, refuses one
+  // that is in use. Makes the folder of the path if it is missing.
+  static Result<std::unique_ptr<ControlServer>> open(std::string path, Loop& loop,
+                                                     ControlService& service, Log& log,
+                                                     Limits limits);
+  ~ControlServer();  // after stop(), when the loop has no more children
+  void start();      // on the loop's thread, or before it runs
+  // On the loop's thread: no more connections; ends those that there are; removes the socket.
+  void stop();
+
+ private:
+  struct State;
+  explicit ControlServer(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace postrider::daemon

@@ -1,0 +1,79 @@
+// What an administrator may ask and change, independent of how the request came: the control
+// socket of a running daemon and the tools that open the queue themselves
+// (daemon/control/offline.h) share this code. A request becomes a job; each step of a job gives
+// some lines of the answer, so that a listing of a million messages is made page by page, as fast
+// as its reader takes them.
+#pragma once
+
+#include "base/time.h"
+#include "daemon/pickup/drop_listing.h"
+#include "daemon/protocol/control_protocol.h"
+#include "queue/queue.h"
+
+#include <boost/json/object.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+// One step of an explanation: "route", "smtp://relay.example.net:587 (rule 2 of the
+// configuration)".
+struct ExplainedFact {
+  std::string what;
+  std::string text;
+};
+
+// What only the running parts know. Implemented by composition; called on a thread of the pool for
+// blocking work, so an implementation may post to a loop and wait for the answer.
+class StatusSource {
+ public:
+  virtual ~StatusSource() = default;
+  // What would happen to mail for this address now: receiving (unless it is queued already), route,
+  // hosts, TLS policy, state of the site.
+  virtual std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) = 0;
+  // What mail for each of these addresses waits for now that is in delivery's hands, one sentence
+  // or nothing for each.
+  virtual std::vector<std::string> reasons(const std::vector<std::string>& addresses) {
+    return std::vector<std::string>(addresses.size());
+  }
+  // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
+  // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
+  virtual boost::json::object status() = 0;
+  // `postrider tlsrpt`: what is collected; or sends reports now, today's results too if so asked.
+  virtual std::vector<ExplainedFact> tls_reports(bool send, bool today_too) = 0;
+  // `postrider queue retry` was stored: sites that this concerns may be tried at once.
+  virtual void retried(const queue::Filter& filter) = 0;
+};
+
+class ControlJob {
+ public:
+  virtual ~ControlJob() = default;
+  // Appends whole lines to `out`; may block. False: the answer is complete, its end included.
+  virtual bool step(std::string& out) = 0;
+  // Whether it may go on for long: such jobs never keep the others waiting.
+  virtual bool is_long() const { return false; }
+};
+
+// Thread-safe. The queue, the clock and the insight outlive it.
+class ControlService {
+ public:
+  // insight: null when the daemon does not run.
+  // drop: mail that is not in the queue yet is listed with it.
+  ControlService(queue::Queue& queue, const Clock& clock, StatusSource* insight,
+                 DropPlace drop = {});
+  // A malformed request becomes a job that says so. `line` comes without its end.
+  // uid: of who asks.
+  std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid);
+  std::unique_ptr<ControlJob> start(ControlRequest request, unsigned uid);
+
+ private:
+  queue::Queue& queue_;
+  const Clock& clock_;
+  StatusSource* insight_;
+  const DropPlace drop_;
+  TimePoint started_;
+};
+
+}  // namespace postrider::daemon

@@ -1,0 +1,339 @@
+#include "daemon/log/log_postfix.h"
+
+#include "base/text.h"
+
+#include <array>
+#include <cstdio>
+#include <ctime>
+#include <optional>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kMostValue = 1024;
+
+std::string clean(std::string_view value) {
+  return escaped(value, kMostValue);
+}
+
+// "unknown[192.0.2.1]": names of clients are not looked up.
+std::string client_of(const LogEvent& event) {
+  const auto client = event.value("client");
+  if (client.empty() || client == "local")
+    return "localhost[127.0.0.1]";
+  return "unknown[" + clean(client) + "]";
+}
+
+// One line after the other, each with its prefix.
+class Lines {
+ public:
+  Lines(const LogEvent& event, std::string& out, std::string_view host, bool with_prefix, long pid)
+      : event_(event), out_(out), host_(host), with_prefix_(with_prefix), pid_(pid) {}
+
+  // program: "smtpd", "qmgr"; empty for what Postfix has no line for.
+  std::string& begin(std::string_view program) {
+    if (!out_.empty())
+      out_.push_back('\n');
+    if (with_prefix_)
+      out_.append(time()).append(" ").append(host_).append(" ");
+    if (with_prefix_ || !program.empty())
+      out_.append(program.empty() ? "postrider" : "postfix/").append(program);
+    if (with_prefix_ || !program.empty())
+      out_.append("[").append(std::to_string(pid_)).append("]: ");
+    return out_;
+  }
+  std::string& begin_message(std::string_view program) {
+    return begin(program).append(clean(event_.id())).append(": ");
+  }
+
+ private:
+  std::string time() const {
+    const auto seconds = std::chrono::system_clock::to_time_t(event_.when);
+    std::tm broken{};
+    localtime_r(&seconds, &broken);
+    std::array<char, 32> text{};
+    const auto size = std::strftime(text.data(), text.size(), "%b %e %H:%M:%S", &broken);
+    return {text.data(), size};
+  }
+
+  const LogEvent& event_;
+  std::string& out_;
+  std::string_view host_;
+  bool with_prefix_;
+  long pid_;
+};
+
+std::string bracketed(std::string_view address) {
+  return "<" + clean(address) + ">";
+}
+
+// A raw argument of RCPT has its brackets already.
+std::string bracketed_once(std::string_view address) {
+  return address.starts_with('<') ? clean(address) : bracketed(address);
+}
+
+// fail2ban's filters look for Postfix's own words, so the refusals they are about get those; the
+// reply's code and enhanced code stay ours.
+std::string refusal_text(const LogEvent& event) {
+  const auto reply = event.value("reply");
+  const auto code_end = reply.find(' ');
+  const auto rest = code_end == std::string_view::npos ? "" : reply.substr(code_end + 1);
+  const auto enhanced = rest.substr(0, rest.find(' '));
+  const auto codes = std::string(reply.substr(0, code_end)) + " " + std::string(enhanced) + " ";
+  const auto to = bracketed_once(event.value("to"));
+  if (event.value("stage") == "RCPT" && enhanced == "5.7.1")
+    return clean(codes) + to + ": Relay access denied";
+  if (event.value("stage") == "RCPT" && enhanced == "5.1.1")
+    return clean(codes) + to +
+           ": Recipient address rejected: User unknown in local recipient table";
+  return clean(reply);
+}
+
+void connected(const LogEvent& event, Lines& lines) {
+  lines.begin("smtpd").append("connect from ").append(client_of(event));
+}
+
+void encrypted(const LogEvent& event, Lines& lines) {
+  const auto verify = event.value("verify");
+  auto& out = lines.begin("smtpd");
+  out.append(verify == "trusted" ? "Trusted" : verify == "none" ? "Anonymous" : "Untrusted");
+  out.append(" TLS connection established from ").append(client_of(event)).append(": ");
+  out.append(clean(event.value("tls_protocol"))).append(" with cipher ");
+  out.append(clean(event.value("cipher"))).append(" (");
+  const auto bits = clean(event.value("bits"));
+  out.append(bits).append("/").append(bits).append(" bits)");
+}
+
+void tls_failed(const LogEvent& event, Lines& lines) {
+  lines.begin("smtpd").append("SSL_accept error from ").append(client_of(event)).append(": -1");
+  lines.begin("smtpd").append("warning: TLS library problem: ").append(clean(event.value("error")));
+}
+
+void rejected(const LogEvent& event, Lines& lines) {
+  auto& out = lines.begin("smtpd").append("NOQUEUE: reject: ");
+  out.append(clean(event.value("stage"))).append(" from ").append(client_of(event)).append(": ");
+  out.append(refusal_text(event)).append(";");
+  const bool in_transaction = !event.value("to").empty() || !event.value("from").empty();
+  if (in_transaction)
+    out.append(" from=").append(bracketed(event.value("from")));
+  if (!event.value("to").empty())
+    out.append(" to=").append(bracketed_once(event.value("to")));
+  out.append(" proto=").append(clean(event.value("protocol")));
+  out.append(" helo=").append(bracketed(event.value("helo")));
+}
+
+std::string login_of(const LogEvent& event) {
+  if (event.value("user").empty())
+    return {};
+  return ", sasl_method=" + clean(event.value("mechanism")) +
+         ", sasl_username=" + clean(event.value("user"));
+}
+
+void accepted(const LogEvent& event, Lines& lines) {
+  const bool is_local = event.value("protocol") == "local" || event.value("protocol") == "notice";
+  if (!is_local)
+    lines.begin_message("smtpd").append("client=").append(client_of(event)).append(login_of(event));
+  else if (event.value("protocol") == "local")
+    lines.begin_message("pickup")
+        .append("uid=")
+        .append(clean(event.value("uid")))
+        .append(" from=")
+        .append(bracketed(event.value("from")));
+  const auto message_id = event.value("message_id");
+  lines.begin_message("cleanup")
+      .append("message-id=")
+      .append(message_id.empty() ? "<>" : clean(message_id));
+  lines.begin_message("qmgr")
+      .append("from=")
+      .append(bracketed(event.value("from")))
+      .append(", size=")
+      .append(clean(event.value("size")))
+      .append(", nrcpt=")
+      .append(clean(event.value("nrcpt")))
+      .append(" (queue active)");
+}
+
+void disconnected(const LogEvent& event, Lines& lines) {
+  const auto reason = event.value("reason");
+  if (reason == "refused")
+    lines.begin("smtpd").append("too many errors after UNKNOWN from ").append(client_of(event));
+  if ((reason == "lost" || reason == "timeout") && event.value("commands") == "0")
+    lines.begin("smtpd")
+        .append(reason == "lost" ? "lost connection" : "timeout")
+        .append(" after CONNECT from ")
+        .append(client_of(event));
+  // Without Postfix's counts behind it: pflogsumm reads an IPv6 client only at the line's end.
+  lines.begin("smtpd").append("disconnect from ").append(client_of(event));
+}
+
+void turned_away(const LogEvent& event, Lines& lines) {
+  lines.begin("smtpd")
+      .append("warning: Connection concurrency limit exceeded: from ")
+      .append(client_of(event))
+      .append(" (")
+      .append(clean(event.value("reason")))
+      .append(")");
+}
+
+// One recipient of one attempt, as Postfix's delivery agents write it.
+void to_line(const LogEvent& event, Lines& lines, const char* program, std::string_view status,
+             const char* before = "") {
+  const auto value_or = [&](const char* key, const char* otherwise) {
+    return event.value(key).empty() ? std::string(otherwise) : clean(event.value(key));
+  };
+  lines.begin_message(program)
+      .append("to=")
+      .append(bracketed(event.value("to")))
+      .append(", relay=")
+      .append(value_or("relay", "none"))
+      .append(", delay=")
+      .append(value_or("delay", "0"))
+      .append(", delays=")
+      .append(value_or("delays", "0/0/0/0"))
+      .append(", dsn=")
+      .append(value_or("dsn", "4.0.0"))
+      .append(", status=")
+      .append(clean(status))
+      .append(" (")
+      .append(before)
+      .append(clean(event.value("reason")))
+      .append(")");
+}
+
+void attempted(const LogEvent& event, Lines& lines) {
+  to_line(event, lines, event.value("relay") == "local" ? "local" : "smtp", event.value("verdict"));
+}
+
+// As Postfix says of mail behind a site that does not answer.
+void deferred(const LogEvent& event, Lines& lines) {
+  to_line(event, lines, "error", "deferred", "delivery temporarily suspended: ");
+}
+
+// Given up without an attempt: the lifetime has ended, or an administrator said so.
+void bounced(const LogEvent& event, Lines& lines) {
+  to_line(event, lines, "error", "bounced");
+}
+
+void removed(const LogEvent& event, Lines& lines) {
+  lines.begin_message(event.value("by") == "administrator" ? "postsuper" : "qmgr")
+      .append("removed");
+}
+
+// An administrator's change, as postsuper sums it up.
+void queue_changed(const LogEvent& event, Lines& lines) {
+  const auto verb = event.value("verb");
+  const char* words = verb == "remove"    ? "Deleted"
+                      : verb == "hold"    ? "Placed on hold"
+                      : verb == "release" ? "Released from hold"
+                      : verb == "retry"   ? "Requeued"
+                                          : "Bounced";
+  auto& out = lines.begin("postsuper").append(words).append(": ");
+  out.append(clean(event.value("messages"))).append(" messages, filter ");
+  out.append(clean(event.value("filter"))).append(", uid=").append(clean(event.value("uid")));
+  if (!event.value("user").empty())
+    out.append(" (").append(clean(event.value("user"))).append(")");
+}
+
+void notice_created(const LogEvent& event, Lines& lines) {
+  const auto kind = event.value("kind");
+  const char* words = kind == "delay"           ? "sender delay notification: "
+                      : kind == "success"       ? "sender delivery status notification: "
+                      : kind == "double-bounce" ? "postmaster non-delivery notification: "
+                                                : "sender non-delivery notification: ";
+  const auto notice = clean(event.value("notice"));
+  lines.begin_message("bounce").append(words).append(notice);
+  auto& out = lines.begin("qmgr").append(notice).append(": from=<>, size=");
+  out.append(event.value("size").empty() ? "0" : clean(event.value("size")));
+  out.append(", nrcpt=1 (queue active)");
+}
+
+void started(const LogEvent& event, Lines& lines) {
+  lines.begin("master")
+      .append("daemon started -- version ")
+      .append(clean(event.value("version")))
+      .append(", configuration ")
+      .append(clean(event.value("config")));
+}
+
+void stopping(const LogEvent&, Lines& lines) {
+  lines.begin("master").append("terminating on signal 15");
+}
+
+void reloaded(const LogEvent& event, Lines& lines) {
+  lines.begin("master")
+      .append("reload -- version ")
+      .append(clean(event.value("version")))
+      .append(", configuration ")
+      .append(clean(event.value("config")));
+}
+
+// What Postfix has no line for, under our own program name.
+void other(const LogEvent& event, Lines& lines) {
+  auto& out = lines.begin("");
+  if (event.level() == Level::warn)
+    out.append("warning: ");
+  if (event.level() == Level::error)
+    out.append("error: ");
+  if (!event.id().empty())
+    out.append(clean(event.id())).append(": ");
+  out.append(event.name());
+  event.for_each([&](const char* key, std::string_view value) {
+    out.append(" ").append(key).append("=\"").append(clean(value)).append("\"");
+  });
+}
+
+// fail2ban's filter (mode = auth) looks for this line.
+void auth_failed(const LogEvent& event, Lines& lines) {
+  auto& out = lines.begin("smtpd").append("warning: ").append(client_of(event));
+  out.append(": SASL ").append(clean(event.value("mechanism")));
+  out.append(" authentication failed: ").append(clean(event.value("reply")));
+  if (!event.value("user").empty())
+    out.append(", sasl_username=").append(clean(event.value("user")));
+}
+
+// Postfix says it with the message.
+void authenticated(const LogEvent&, Lines&) {}
+
+struct Row {
+  std::string_view event;
+  void (*write)(const LogEvent& event, Lines& lines);
+};
+constexpr Row kRows[] = {
+    {"connected", connected},
+    {"encrypted", encrypted},
+    {"tls_failed", tls_failed},
+    {"rejected", rejected},
+    {"accepted", accepted},
+    {"disconnected", disconnected},
+    {"authenticated", authenticated},
+    {"auth_failed", auth_failed},
+    {"turned_away", turned_away},
+    {"attempted", attempted},
+    {"deferred", deferred},
+    {"bounced", bounced},
+    {"removed", removed},
+    {"queue_changed", queue_changed},
+    {"notice_created", notice_created},
+    {"started", started},
+    {"stopping", stopping},
+    {"reloaded", reloaded},
+};
+
+}  // namespace
+
+PostfixFormat::PostfixFormat(std::string hostname, bool with_prefix)
+    : hostname_(hostname.substr(0, hostname.find('.'))),
+      with_prefix_(with_prefix),
+      pid_(getpid()) {}
+
+void PostfixFormat::operator()(const LogEvent& event, std::string& line) const {
+  Lines lines(event, line, hostname_, with_prefix_, pid_);
+  for (const auto& row : kRows)
+    if (row.event == event.name())
+      return row.write(event, lines);
+  other(event, lines);
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,278 @@
+#include "daemon/status_source.h"
+
+#include "base/text.h"
+#include "smtpd/session/policy.h"
+
+#include <boost/json/array.hpp>
+
+#include <future>
+#include <optional>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr Duration kPatience{60000};  // a lookup may take 20 s, several follow
+constexpr Duration kSlice{50};
+
+// Calls ask(answer), where answer may be called once on any thread, at any later time.
+template <class T, class Ask>
+std::optional<T> wait_for_answer(const std::atomic<bool>& stopping, Ask ask) {
+  auto promise = std::make_shared<std::promise<T>>();
+  auto answer = promise->get_future();
+  ask([promise](T value) { promise->set_value(std::move(value)); });
+  for (auto waited = kSlice; waited <= kPatience && !stopping; waited += kSlice)
+    if (answer.wait_for(kSlice) == std::future_status::ready)
+      return answer.get();
+  return std::nullopt;
+}
+
+std::string joined(const std::vector<std::string>& items) {
+  std::string out;
+  for (const auto& item : items)
+    out.append(out.empty() ? "" : ", ").append(item);
+  return out;
+}
+
+std::string host_text(const delivery::Explanation::Host& host) {
+  auto text = host.name + " (preference " + std::to_string(host.preference) + ")";
+  if (!host.addresses.empty())
+    text += ": " + joined(host.addresses);
+  if (!host.tls.empty())
+    text += "; TLS: " + host.tls;
+  return host.note.empty() ? text : text + "; " + host.note;
+}
+
+std::string site_text(const delivery::SiteStatus& site) {
+  auto text = site.name + ": " + site.state;
+  if (!site.alarm.empty())
+    text += ", ALARM: " + site.alarm;
+  if (site.failures > 0)
+    text += ", " + std::to_string(site.failures) + " failures since " + format_rfc3339(site.since);
+  if (site.blocked_until > TimePoint())
+    text += ", next attempt " + format_rfc3339(site.blocked_until);
+  if (const auto reason = site.last.reason(); site.failures > 0 && !reason.empty())
+    text += ", " + reason;
+  return text;
+}
+
+}  // namespace
+
+RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server,
+                               TlsParts& tls, const smtpd::auth::AuthService& auth,
+                               const LocalLimits& local_limits,
+                               const smtpd::filter::AuthenticationCounters& checks,
+                               std::string hostname, std::string config_file)
+    : dispatcher_(dispatcher),
+      server_(server),
+      tls_(tls),
+      auth_(auth),
+      local_limits_(local_limits),
+      checks_(checks),
+      hostname_(std::move(hostname)),
+      config_file_(std::move(config_file)) {}
+
+// What receiving does with an address, before delivery is asked. The address that goes on; empty:
+// the conclusion is drawn.
+std::string RunningStatus::explain_receiving(const std::string& address,
+                                              std::vector<ExplainedFact>& facts) {
+  ReceivingTables tables;
+  {
+    const std::lock_guard lock(mutex_);
+    tables = tables_;
+  }
+  if (address.find('@') == address.npos)
+    return address;
+  const auto access = smtpd::look_up_access(tables.recipient_map, address);
+  if (access.kind == smtpd::Access::Kind::ok)
+    facts.push_back(
+        {"step", address + " is let in by accept.recipient_map (" + access.where + ")"});
+  if (const auto refusal = smtpd::Policy::refusal(access); !refusal.empty()) {
+    const auto where = access.where.empty() ? "which cannot be read now" : access.where;
+    facts.push_back({"conclusion", "is refused by accept.recipient_map (" + where +
+                                       "): " + std::string(trim(refusal))});
+    return {};
+  }
+  if (!tables.rewriter)
+    return address;
+  auto step = tables.rewriter->recipient(address);
+  if (!step) {
+    facts.push_back({"conclusion", "is not taken now: " + tables::told(step.error())});
+    return {};
+  }
+  if (!step->where.empty())
+    facts.push_back({"step", address + " -> " + step->address + " (" + step->where + ")"});
+  return std::move(step->address);
+}
+
+std::vector<ExplainedFact> RunningStatus::explain(const std::string& given, bool is_queued) {
+  std::vector<ExplainedFact> facts;
+  const auto address = is_queued ? given : explain_receiving(given, facts);
+  if (address.empty())
+    return facts;
+  const auto answer = wait_for_answer<delivery::Explanation>(
+      stopping_, [&](auto on_answer) { dispatcher_.explain(address, std::move(on_answer)); });
+  if (!answer) {
+    facts.push_back({"conclusion", "delivery did not answer in time"});
+    return facts;
+  }
+  const auto add = [&](const char* what, std::string text) {
+    if (!text.empty())
+      facts.push_back({what, std::move(text)});
+  };
+  for (const auto& step : answer->steps)
+    add("step", step);
+  for (const auto& problem : answer->problems)
+    add("problem", problem);
+  add("domain", answer->domain);
+  add("route", answer->route);
+  add("dns", answer->dns);
+  for (const auto& host : answer->hosts)
+    add("host", host_text(host));
+  const auto handshakes = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    tls_.last_handshakes(answer->domain, std::move(on_answer));
+  });
+  for (const auto& handshake : handshakes.value_or(std::vector<std::string>()))
+    add("handshake", handshake);
+  if (!answer->site.name.empty())
+    add("site", site_text(answer->site));
+  for (const auto& end : answer->ends)
+    add("ends at", end);
+  add("conclusion", answer->conclusion);
+  return facts;
+}
+
+std::vector<std::string> RunningStatus::reasons(const std::vector<std::string>& addresses) {
+  auto answer = wait_for_answer<std::vector<std::string>>(
+      stopping_, [&](auto on_answer) { dispatcher_.reasons(addresses, std::move(on_answer)); });
+  return answer ? *std::move(answer) : std::vector<std::string>(addresses.size());
+}
+
+void RunningStatus::set_refused(std::string problem) {
+  const std::lock_guard lock(mutex_);
+  refused_ = std::move(problem);
+}
+
+boost::json::object RunningStatus::status() {
+  boost::json::object out;
+  out["version"] = POSTRIDER_VERSION;
+  out["hostname"] = hostname_;
+  out["pid"] = static_cast<std::int64_t>(getpid());
+  out["config"] = config_file_;
+  boost::json::array listeners;
+  std::string refused;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& address : listeners_)
+      listeners.emplace_back(address);
+    refused = refused_;
+  }
+  if (!refused.empty())
+    out["config_refused"] = refused;
+  out["listeners"] = std::move(listeners);
+  const auto& [calls_held, files_held, calls, files, users] = confinement_;
+  out["system_calls"] = (calls_held ? "restricted by " : "NOT restricted: ") + calls;
+  out["files"] = (files_held ? "restricted by " : "NOT restricted: ") + files;
+  out["local_delivery"] = users;
+  {
+    const std::lock_guard lock(mutex_);
+    if (pam_ends_ > 0)
+      out["pam_helper"] = "ended and started again, times: " + std::to_string(pam_ends_) +
+                          ", the last time by " + pam_end_;
+  }
+  const auto receiving = server_.counters();
+  out["sessions"] = receiving.open;
+  out["sessions_so_far"] = receiving.connections;
+  out["messages_received"] = receiving.messages;
+  out["rejected"] = receiving.rejected;
+  out["turned_away"] = receiving.turned_away;
+  if (const auto checked = checks_.checked.load(); checked > 0) {
+    out["authentication_checked"] = checked;
+    out["authentication_spf_passed"] = checks_.spf_passed.load();
+    out["authentication_dkim_passed"] = checks_.dkim_passed.load();
+    out["authentication_dmarc_passed"] = checks_.dmarc_passed.load();
+    out["authentication_dmarc_failed"] = checks_.dmarc_failed.load();
+    out["authentication_dns_trouble"] = checks_.troubled.load();
+    out["authentication_excepted"] = checks_.excepted.load();
+    out["authentication_quarantined"] = checks_.quarantined.load();
+    out["authentication_refused"] = checks_.refused.load();
+    out["authentication_questions"] = receiving.asked;
+    out["authentication_questions_open"] = receiving.asking + receiving.waiting_to_ask;
+  }
+  boost::json::array limited;
+  auto at_limit = auth_.limited();
+  for (auto& user : local_limits_.limited())
+    at_limit.push_back(std::move(user));
+  for (const auto& user : at_limit)
+    limited.emplace_back(user.user + ": " + std::to_string(user.most) + " " +
+                         std::string(user.limit) + ", since " + format_rfc3339(user.since));
+  out["users_at_their_limit"] = std::move(limited);
+  const auto sending = wait_for_answer<delivery::Status>(
+      stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
+  if (!sending)
+    return out;
+  out["connections"] = sending->connections;
+  out["connections_idle"] = sending->idle;
+  out["delivered"] = sending->delivered;
+  out["deferred"] = sending->deferred;
+  out["bounced"] = sending->bounced;
+  out["sites"] = sending->sites;
+  boost::json::array trouble;
+  boost::json::array alarms;
+  if (!refused.empty())
+    alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
+                        refused);
+  for (const auto& site : sending->in_trouble) {
+    trouble.emplace_back(site_text(site));
+    if (!site.alarm.empty())
+      alarms.emplace_back("ALARM: " + site.alarm);
+  }
+  out["sites_in_trouble"] = std::move(trouble);
+  out["alarms"] = std::move(alarms);
+  return out;
+}
+
+std::vector<ExplainedFact> RunningStatus::tls_reports(bool send, bool today_too) {
+  const auto lines = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    if (send)
+      tls_.send_reports(today_too, std::move(on_answer));
+    else
+      tls_.collected(std::move(on_answer));
+  });
+  if (!lines)
+    return {{"reports", "are still being sent"}};
+  std::vector<ExplainedFact> facts;
+  for (const auto& line : *lines)
+    facts.push_back({send ? "report" : "collected", line});
+  if (facts.empty())
+    facts.push_back({"reports", send ? "there is nothing to send" : "nothing is collected"});
+  return facts;
+}
+
+void RunningStatus::set_confinement(Confinement confinement) {
+  confinement_ = std::move(confinement);
+}
+
+void RunningStatus::note_pam_ended(const std::string& how, TimePoint when) {
+  const std::lock_guard lock(mutex_);
+  ++pam_ends_;
+  pam_end_ = how + " at " + format_rfc3339(when);
+}
+
+void RunningStatus::set_tables(ReceivingTables tables) {
+  const std::lock_guard lock(mutex_);
+  tables_ = std::move(tables);
+}
+
+void RunningStatus::set_listeners(std::vector<std::string> addresses) {
+  const std::lock_guard lock(mutex_);
+  listeners_ = std::move(addresses);
+}
+
+// A filter by domain or site opens just that; any other may concern every site.
+void RunningStatus::retried(const queue::Filter& filter) {
+  dispatcher_.unblock(filter.site ? *filter.site : filter.domain.value_or(""));
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,63 @@
+// What only the running parts know, for `postrider explain` and `postrider status`.
+#pragma once
+
+#include "daemon/addresses.h"
+#include "daemon/control/control_service.h"
+#include "daemon/pickup/local_limits.h"
+#include "daemon/privsep/confinement.h"
+#include "daemon/tls_parts.h"
+#include "delivery/dispatcher.h"
+#include "smtpd/auth/auth_service.h"
+#include "smtpd/filter/authentication.h"
+#include "smtpd/smtp_server.h"
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+// Asked on threads of the pool for blocking work; posts to the loops and waits for the answer, but
+// not for ever: a loop that is stopping does not answer.
+class RunningStatus : public StatusSource {
+ public:
+  // All references outlive this.
+  RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
+                 const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
+                 const smtpd::filter::AuthenticationCounters& checks, std::string hostname,
+                 std::string config_file);
+  std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
+  std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
+  boost::json::object status() override;
+  std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
+  void retried(const queue::Filter& filter) override;
+  void set_confinement(Confinement confinement);  // before it is asked
+  void note_pam_ended(const std::string& how, TimePoint when);
+  void set_listeners(std::vector<std::string> addresses);
+  void set_tables(ReceivingTables tables);
+  void set_refused(std::string problem);  // of the configuration on disk; empty: none
+  void stop() { stopping_ = true; }       // who waits gets no answer
+
+ private:
+  std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
+
+  delivery::Dispatcher& dispatcher_;
+  smtpd::Server& server_;
+  TlsParts& tls_;
+  const smtpd::auth::AuthService& auth_;
+  const LocalLimits& local_limits_;
+  const smtpd::filter::AuthenticationCounters& checks_;
+  const std::string hostname_;
+  const std::string config_file_;
+  std::atomic<bool> stopping_{false};
+  Confinement confinement_;
+  std::mutex mutex_;
+  std::vector<std::string> listeners_;
+  std::string refused_;
+  unsigned pam_ends_ = 0;
+  std::string pam_end_;
+  ReceivingTables tables_;
+};
+
+}  // namespace postrider::daemon

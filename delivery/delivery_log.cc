@@ -1,0 +1,162 @@
+#include "delivery/delivery_log.h"
+
+#include "base/text.h"
+
+#include <cstdint>
+
+namespace postrider::delivery::maillog {
+
+namespace {
+
+const char* word(mail::Verdict verdict) {
+  switch (verdict) {
+    case mail::Verdict::delivered:
+      return "sent";
+    case mail::Verdict::retry:
+      return "deferred";
+    case mail::Verdict::bounce:
+      return "bounced";
+  }
+  return "deferred";
+}
+
+// "0.01", "12", as Postfix writes them: two digits of what matters.
+void append_seconds(Duration value, std::string& out) {
+  std::uint64_t ms = value.count() < 0 ? 0 : static_cast<std::uint64_t>(value.count());
+  if (ms < 10000) {
+    std::uint64_t unit = 1;
+    while (ms / unit >= 100)
+      unit *= 10;
+    ms = (ms + unit / 2) / unit * unit;
+  }
+  out.append(std::to_string(ms / 1000));
+  auto rest = ms < 10000 ? ms % 1000 : 0;
+  if (rest == 0)
+    return;
+  out.push_back('.');
+  for (; rest > 0; rest = rest * 10 % 1000)
+    out.push_back(static_cast<char>('0' + rest / 100));
+}
+
+std::string seconds(Duration value) {
+  std::string text;
+  append_seconds(value, text);
+  return text;
+}
+
+std::string four(const Delays& delays) {
+  std::string text;
+  for (const auto part : {delays.before, delays.waiting, delays.connecting, delays.sending}) {
+    if (!text.empty())
+      text.push_back('/');
+    append_seconds(part, text);
+  }
+  return text;
+}
+
+}  // namespace
+
+void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+               const mail::Outcome& outcome, const Delays& delays, bool reused) {
+  if (!log.enabled(Level::info))
+    return;
+  const auto total = delays.before + delays.waiting + delays.connecting + delays.sending;
+  LogEvent event(Level::info, "attempted", mail::to_string(message.id));
+  event.add("verdict", word(outcome.verdict)).add("from", message.envelope.sender);
+  event.add("to", recipient.address);
+  event.add("relay", outcome.remote.empty() ? "none" : outcome.remote);
+  event.add("delay", seconds(total)).add("delays", four(delays));
+  event.add("dsn", mail::to_string(outcome.status));
+  if (outcome.tls)
+    event.add("tls", *outcome.tls);
+  event.add("reused", reused ? "yes" : "no").add("reason", outcome.reason());
+  log.write(std::move(event));
+}
+
+void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+              const mail::Outcome& why) {
+  if (!log.enabled(Level::info))
+    return;
+  LogEvent event(Level::info, "deferred", mail::to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
+  event.add("dsn", mail::to_string(why.status)).add("reason", why.reason());
+  log.write(std::move(event));
+}
+
+void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
+         const TlsVerdict& verdict) {
+  const bool was_tried = attempt.step != TlsAttempt::Step::not_offered;
+  const bool is_loss = verdict.next != TlsNext::go_on;
+  const auto level =
+      is_loss && (was_tried || verdict.next == TlsNext::next_host) ? Level::warn : Level::info;
+  if (!log.enabled(level))
+    return;
+  LogEvent event(level, "tls");
+  event.add("relay", relay).add("policy", demand.describe());
+  event.add("state", describe_state(demand, attempt, verdict));
+  event.add("result", to_string(verdict.result));
+  if (verdict.next == TlsNext::in_clear || verdict.next == TlsNext::clear_again)
+    event.add("next", "clear");
+  else
+    event.add("next", is_loss ? "another host" : "go on");
+  log.write(std::move(event));
+}
+
+void credentials_refused(Log& log, std::string_view site, std::string_view user,
+                         const mail::Outcome& why, std::string_view detail) {
+  LogEvent event(Level::error, "credentials_refused");
+  event.add("site", site).add("user", user).add("reason", why.reason());
+  if (!detail.empty())
+    event.add("detail", detail);
+  log.write(std::move(event));
+}
+
+void no_token(Log& log, std::string_view site, std::string_view user, const mail::Outcome& why) {
+  LogEvent event(Level::error, "no_token");
+  event.add("site", site).add("user", user).add("reason", why.reason());
+  log.write(std::move(event));
+}
+
+void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+             const mail::Outcome& outcome) {
+  LogEvent event(Level::info, "bounced", mail::to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address);
+  event.add("dsn", mail::to_string(outcome.status)).add("reason", outcome.reason());
+  log.write(std::move(event));
+}
+
+void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
+                    std::string_view to) {
+  LogEvent event(Level::info, "notice_created", mail::to_string(about.id));
+  event.add("notice", mail::to_string(notice)).add("kind", kind).add("to", to);
+  log.write(std::move(event));
+}
+
+void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+                     std::string_view problem) {
+  LogEvent event(Level::warn, "address_problem", mail::to_string(message.id));
+  event.add("to", recipient.address).add("problem", problem);
+  log.write(std::move(event));
+}
+
+void notice_dropped(Log& log, const mail::Message& about, const char* why) {
+  LogEvent event(Level::warn, "notice_dropped", mail::to_string(about.id));
+  event.add("from", about.envelope.sender).add("reason", why);
+  log.write(std::move(event));
+}
+
+void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
+                  unsigned failures) {
+  LogEvent event(Level::warn, "site_blocked");
+  event.add("site", site).add("until", format_rfc3339(until));
+  event.add("failures", std::to_string(failures)).add("reason", why.reason());
+  log.write(std::move(event));
+}
+
+void site_open(Log& log, std::string_view site) {
+  LogEvent event(Level::info, "site_open");
+  event.add("site", site);
+  log.write(std::move(event));
+}
+
+}  // namespace postrider::delivery::maillog

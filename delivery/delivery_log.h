@@ -1,0 +1,53 @@
+// The events of delivery, one function each. Keys are documented in postrider(8); changing one is a
+// breaking change.
+#pragma once
+
+#include "base/log.h"
+#include "delivery/tls/tls_policy.h"
+#include "mail/message.h"
+#include "mail/outcome.h"
+
+#include <string>
+#include <string_view>
+
+namespace postrider::delivery::maillog {
+
+// Where the time of an attempt went, as Postfix's delays=a/b/c/d.
+struct Delays {
+  Duration before{0};      // from arrival to the dispatcher
+  Duration waiting{0};     // in the dispatcher's hands
+  Duration connecting{0};  // making the connection
+  Duration sending{0};     // the conversation
+};
+
+// One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
+void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+               const mail::Outcome& outcome, const Delays& delays, bool reused);
+// It waits for a site that is in trouble, without an attempt of its own.
+void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+              const mail::Outcome& why);
+// How a new connection is protected, and what was demanded: at `warn` when mail goes in clear after
+// TLS was tried, or not at all for want of it.
+void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
+         const TlsVerdict& verdict);
+// A smarthost does not accept our credentials: an alarm, for the mail waits until somebody acts.
+void credentials_refused(Log& log, std::string_view site, std::string_view user,
+                         const mail::Outcome& why, std::string_view detail);
+// And this one: there is nothing to log in with.
+void no_token(Log& log, std::string_view site, std::string_view user, const mail::Outcome& why);
+// A recipient given up without an attempt: lifetime over, or an administrator.
+void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+             const mail::Outcome& outcome);
+// kind: failure, delay, success, double-bounce.
+void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
+                    std::string_view to);
+// What is wrong with an alias, an included file or a .forward on the way of a recipient.
+void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+                     std::string_view problem);
+// A failure that nobody is told about.
+void notice_dropped(Log& log, const mail::Message& about, const char* why);
+void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
+                  unsigned failures);
+void site_open(Log& log, std::string_view site);
+
+}  // namespace postrider::delivery::maillog

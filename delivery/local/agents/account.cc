@@ -1,0 +1,44 @@
+#include "delivery/local/agents/account.h"
+
+#include "base/text.h"
+
+#include <array>
+#include <cerrno>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postrider::delivery {
+
+namespace {
+constexpr uid_t kNobody = 65534;
+}
+
+Result<std::string> acting_user(const std::string& user, uid_t minimum) {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
+  if (found != nullptr)
+    return entry.pw_uid >= minimum && entry.pw_uid != 0 && entry.pw_uid != kNobody ? user
+                                                                                   : std::string();
+  // POSIX leaves open how "no such user" is told; these are the ways that exist.
+  const bool absent =
+      failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;
+  if (absent)
+    return std::string();
+  return system_error(failed, "look up user " + escaped(user));
+}
+
+Home home_of_this_user() {
+  std::array<char, 16384> room{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(::geteuid(), &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
+    return {};
+  struct stat about {};
+  const bool exists = ::stat(entry.pw_dir, &about) == 0 && S_ISDIR(about.st_mode);
+  return {entry.pw_name, exists ? entry.pw_dir : "/"};
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,206 @@
+// What administrators do to many messages: in pieces, each a part of a short transaction.
+#include "queue/ledger/ledger.h"
+#include "queue/row_codec.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kMostInAPiece = 4096;
+
+constexpr unsigned bit(RecipientState state) {
+  return 1U << static_cast<unsigned>(state);
+}
+
+// Which recipients a verb changes.
+unsigned states_for(Verb verb) {
+  constexpr unsigned kQueued = bit(RecipientState::queued);
+  constexpr unsigned kHeld = bit(RecipientState::held);
+  switch (verb) {
+    case Verb::hold:
+    case Verb::retry:
+      return kQueued;
+    case Verb::release:
+      return kHeld;
+    case Verb::bounce:
+      return kQueued | kHeld;
+    case Verb::remove:
+      return kQueued | kHeld | bit(RecipientState::bouncing);
+  }
+  return 0;
+}
+
+}  // namespace
+
+ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall)
+    : verb(verb_), dry_run(dry_run_), prepared(filter, wall) {}
+
+void ChangeRun::return_to(const Place& place) {
+  has_candidates = place.has_candidates;
+  next_landed = place.next_landed;
+  next_candidate = place.next_candidate;
+  counted.resize(place.counted);
+  after = place.after;
+  is_done = false;
+  piece = {};
+  picked.clear();
+}
+
+Result<void> Ledger::begin(ChangeRun& run, std::int64_t last) {
+  run.last = last;
+  if (run.verb != Verb::release) {  // nothing there is held
+    auto landed = store.incoming_ids();
+    if (!landed)
+      return landed.error();
+    run.landed = *std::move(landed);
+  }
+  run.has_begun = true;
+  return {};
+}
+
+// As many messages as took no longer than `most` the last time, and more the next time if it was
+// quick. What landed comes first: it moves to where the rest is.
+Result<void> Ledger::change_on(ChangeRun& run, std::chrono::microseconds most, Effects& effects) {
+  const auto begun = std::chrono::steady_clock::now();
+  const auto is_over = [&] { return std::chrono::steady_clock::now() - begun > most; };
+  run.piece = {};
+  run.picked.clear();
+  while (run.next_landed < run.landed.size()) {
+    if (auto done = change_landed(run, run.landed[run.next_landed++], effects); !done)
+      return done.error();
+    if (is_over())
+      return {};
+  }
+  if (!std::exchange(run.has_candidates, true)) {  // now that what landed is among them
+    auto candidates = store.candidates(run.prepared);
+    if (!candidates)
+      return candidates.error();
+    run.candidates = *std::move(candidates);
+  }
+  if (auto done = store.forget_picked(); !done)
+    return done.error();
+  if (auto done = pick_piece(run); !done)
+    return done.error();
+  if (auto done = apply_piece(run, effects); !done)
+    return done.error();
+  const auto took = std::chrono::steady_clock::now() - begun;
+  if (took > most)
+    run.messages = std::max<std::int64_t>(run.messages / 2, 4);
+  else if (took < most / 2)
+    run.messages = std::min<std::int64_t>(run.messages * 2, kMostInAPiece);
+  return {};
+}
+
+Result<void> Ledger::pick_piece(ChangeRun& run) {
+  const auto states = states_for(run.verb);
+  if (run.candidates) {
+    const auto left = static_cast<std::int64_t>(run.candidates->size() - run.next_candidate);
+    for (auto i = std::min(run.messages, left); i > 0; --i) {
+      const auto id = (*run.candidates)[run.next_candidate++].value;
+      if (auto done = store.pick(run.prepared, {id - 1, id}, states, now()); !done)
+        return done.error();
+    }
+    run.is_done = run.next_candidate == run.candidates->size();
+  } else {
+    auto end = store.end_of_piece(run.after, run.messages);
+    if (!end)
+      return end.error();
+    const IdRange range{run.after, std::min(*end, run.last)};
+    if (auto done = store.pick(run.prepared, range, states, now()); !done)
+      return done.error();
+    run.after = range.to;
+    run.is_done = run.after >= run.last;
+  }
+  // What was counted where it landed and moved on since.
+  for (const auto id : run.counted)
+    if (auto done = store.unpick(id); !done)
+      return done.error();
+  return {};
+}
+
+Result<void> Ledger::apply_piece(ChangeRun& run, Effects& effects) {
+  auto changed = store.picked();
+  if (!changed)
+    return changed.error();
+  run.piece.messages += changed->messages;
+  run.piece.recipients += changed->recipients;
+  if (run.dry_run || changed->messages == 0)
+    return {};
+  if (run.verb != Verb::retry) {
+    auto found = store.picked_leases(leases);
+    if (!found)
+      return found.error();
+    run.picked = *std::move(found);
+  }
+  if (auto done = store.apply_picked(run.verb, now(), settings.delay_notice); !done)
+    return done.error();
+  look_again_ = true;
+  return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
+}
+
+Result<void> Ledger::remove_piece(ChangeRun& run, const Changed& changed, Effects& effects) {
+  effects.counted.removed += changed.recipients;
+  // What is under way may end otherwise: it is counted, and its file goes, when that is known.
+  for (const auto& one : run.picked) {
+    effects.counted.removed -= one.leased.recipients.size();
+    for (const auto index : one.leased.recipients) {
+      auto& leased = *leases.holder(one.leased.id, index);
+      if (effects.removed.empty() || effects.removed.back().lease != leased.number)
+        effects.removed.push_back({one.leased.id, leased.number, leased.removed});
+      leased.removed.push_back(index);
+    }
+  }
+  auto gone = store.delete_picked();
+  if (!gone)
+    return gone.error();
+  for (auto& each : *gone) {
+    if (leases.is_leased(each.id))
+      continue;
+    effects.gone.push_back(each.id);
+    if (!each.file.empty())
+      effects.files.push_back(std::move(each.file));
+  }
+  return {};
+}
+
+// What matches moves to where changes apply, though delivery has it in hand; what delivery says of
+// it later finds it there. Counted here only if it stays where it is.
+Result<void> Ledger::change_landed(ChangeRun& run, mail::MessageId id, Effects& effects) {
+  const auto& wanted = run.prepared.ids();
+  if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+    return {};
+  Leased* const leased = leases.find(id);
+  if (leased == nullptr || !leased->landed || !run.prepared.matches(*leased->message, true))
+    return {};
+  const auto& recipients = leased->message->envelope.recipients;
+  const auto matching = std::count_if(recipients.begin(), recipients.end(),
+                                      [&](const auto& each) { return run.prepared.matches(each); });
+  if (matching == 0)
+    return {};
+  // A retry changes nothing for what is being tried.
+  if (!run.dry_run && run.verb != Verb::retry)
+    return move_leased(*leased, effects);
+  ++run.piece.messages;
+  run.piece.recipients += static_cast<std::uint64_t>(matching);
+  run.counted.push_back(id);
+  return {};
+}
+
+Result<void> Ledger::move_leased(Leased& leased, Effects& effects) {
+  const auto& message = *leased.message;
+  std::vector<RecipientRow> rows(message.envelope.recipients.size());
+  for (std::uint32_t i = 0; i < rows.size(); ++i) {
+    rows[i].index = i;
+    rows[i].next_attempt = now();
+    rows[i].address = message.envelope.recipients[i].address;
+  }
+  if (auto done = store.insert_message(message, {}, new_row(message), rows); !done)
+    return done.error();
+  leased.landed = false;
+  effects.moved.push_back(message.id);
+  return {};
+}
+
+}  // namespace postrider::queue

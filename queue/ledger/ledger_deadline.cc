@@ -1,0 +1,112 @@
+// Delay notices, ends of lifetimes, and bounces that an administrator asked for: by the message's
+// own time, whatever the state of its sites.
+#include "queue/ledger/ledger.h"
+#include "queue/row_codec.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kInHand = 60'000;  // before it is looked at again, if no lease ends before
+
+mail::Outcome being_tried() {
+  mail::Outcome outcome;
+  outcome.status = {4, 4, 7};
+  outcome.text = "it is being tried, and no answer has come yet";
+  return outcome;
+}
+
+}  // namespace
+
+Result<void> Ledger::lease_deadlines(Budget& budget, Effects& effects) {
+  // At most half, so that a wave of expiries leaves room for delivery.
+  const auto out = leases.due().messages;
+  const auto limit = std::min(budget.messages, budget.now);
+  const auto most = limit > out ? (limit - out + 1) / 2 : 0;
+  bool more = false;
+  auto due = store.due_deadlines(now(), most, more);
+  if (!due)
+    return due.error();
+  for (const auto id : *due) {
+    if (!has_room(budget)) {
+      more = true;
+      break;
+    }
+    if (auto done = lease_deadline(id, effects); !done)
+      return done.error();
+  }
+  stopped_at_limit_ = stopped_at_limit_ || more;
+  return {};
+}
+
+Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
+  if (passed_over_.contains(id.value))
+    return {};
+  auto row = store.load_row(id);
+  if (!row)
+    return hold_or_wait(id, row.error(), effects);
+  auto alive = store.load_alive(id);
+  if (!alive)
+    return hold_or_wait(id, alive.error(), effects);
+  if (!row->has_value())
+    return {};
+  const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
+    return recipient.state == RecipientState::bouncing && !leases.is_leased(id, recipient.index);
+  });
+  // What an administrator ended is no time of the message: it is set again when that is recorded.
+  const bool is_bouncing_in_hand = std::any_of(
+      alive->begin(), alive->end(),
+      [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });
+  if (!has_bouncing && is_bouncing_in_hand)
+    return store.set_deadline(id, now() + kInHand);
+  const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
+  Leased leased;
+  leased.reason = has_bouncing               ? Lease::Reason::bounce
+                  : (*row)->expires <= now() ? Lease::Reason::expired
+                                             : Lease::Reason::delay_notice;
+  std::vector<Lease::Recipient> recipients, in_hand;
+  bool is_any_in_hand = false;
+  for (const auto& recipient : *alive) {
+    // Who is in hand comes to an end there, but the sender hears of all who wait.
+    const bool is_in_hand = leases.is_leased(id, recipient.index);
+    is_any_in_hand = is_any_in_hand || is_in_hand;
+    if (recipient.state != wanted || (is_in_hand && leased.reason != Lease::Reason::delay_notice))
+      continue;
+    // What it waits for may be its site, and so is the reason.
+    auto trouble = store.site_trouble(recipient.domain);
+    if (!trouble)
+      return trouble.error();
+    const auto& known = trouble->empty() ? recipient.last : *trouble;
+    auto decoded = known.empty() ? Error(Errc::not_found, "") : decode_outcome(known);
+    auto last = decoded ? std::optional(*std::move(decoded)) : std::nullopt;
+    if (!last && is_in_hand)
+      last = being_tried();
+    (is_in_hand ? in_hand : recipients)
+        .push_back({recipient.index, recipient.attempts, std::move(last)});
+    if (!is_in_hand)
+      leased.recipients.push_back(recipient.index);
+  }
+  if (leased.recipients.empty())
+    return store.set_deadline(id, is_any_in_hand ? now() + kInHand : kNever);
+  auto message = load_leased(id);
+  if (!message)
+    return hold_or_wait(id, message.error(), effects);
+  if (leased.reason == Lease::Reason::delay_notice) {
+    const auto deadline = deadline_of(*message->message, **row);
+    if (deadline > now())
+      return store.set_deadline(id, deadline);
+  }
+  if (alive->back().index >= message->message->envelope.recipients.size())
+    return quarantine(id, "recipients beyond the envelope", effects);
+  leased.message = message->message;
+  if (message->checksum && !message->message->content.file.empty())
+    effects.checks.push_back({id, *message->checksum});
+  // Behind those whom the lease holds.
+  recipients.insert(recipients.end(), in_hand.begin(), in_hand.end());
+  hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,146 @@
+#include "queue/row_codec.h"
+
+#include "base/packing.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::uint8_t kVersion = 1;      // of outcomes
+constexpr std::uint8_t kPlainHead = 1;    // as 0.1.0 wrote it
+constexpr std::uint8_t kCheckedHead = 2;  // with a checksum of the content
+constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4;
+
+void pack(Packer& out, const mail::EnhancedCode& code) {
+  out.number(code.klass);
+  out.number(code.subject);
+  out.number(code.detail);
+}
+
+mail::EnhancedCode unpack_code(Unpacker& in) {
+  mail::EnhancedCode code;
+  code.klass = static_cast<std::uint8_t>(in.number(5));
+  code.subject = static_cast<std::uint16_t>(in.number(999));
+  code.detail = static_cast<std::uint16_t>(in.number(999));
+  return code;
+}
+
+Error damaged(std::string what) {
+  return Error(Errc::corrupt, std::move(what));
+}
+
+constexpr std::uint64_t kMostTime = std::uint64_t{1} << 62U;
+constexpr std::size_t kMostText = 1U << 20U;
+constexpr std::size_t kMostEnvelope = 64U << 20U;
+
+}  // namespace
+
+std::string encode_head(const mail::Message& message, std::optional<std::uint32_t> checksum) {
+  const auto& content = message.content;
+  const std::string envelope = mail::encode(message.envelope);
+  Packer out(envelope.size() + content.trace.size() + message.origin.client.size() + 64);
+  out.number(checksum ? kCheckedHead : kPlainHead);
+  out.number(static_cast<std::uint64_t>(
+      std::max<Duration::rep>(message.received.time_since_epoch().count(), 0)));
+  out.number(content.size);
+  out.number((content.has_8bit ? k8bit : 0U) | (content.has_8bit_header ? k8bitHeader : 0U) |
+             (content.ends_with_crlf ? kEndsWithCrlf : 0U));
+  out.number(content.longest_line);
+  out.text(content.file);
+  out.text(content.trace);
+  out.text(message.origin.client);
+  out.text(message.origin.protocol);
+  out.text(envelope);
+  if (checksum || !message.origin.tls.empty())
+    out.text(message.origin.tls);
+  if (checksum)
+    out.number(*checksum);
+  return out.take();
+}
+
+Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
+                                  std::optional<std::uint32_t>* checksum) {
+  Unpacker in(bytes);
+  const auto version = in.number(kCheckedHead);
+  if (version != kPlainHead && version != kCheckedHead)
+    return damaged("decode message");
+  mail::Message message;
+  message.id = id;
+  message.received = TimePoint(Duration(in.number(kMostTime)));
+  message.content.size = in.number(kMostTime);
+  const auto flags = in.number(7);
+  message.content.has_8bit = (flags & k8bit) != 0;
+  message.content.has_8bit_header = (flags & k8bitHeader) != 0;
+  message.content.ends_with_crlf = (flags & kEndsWithCrlf) != 0;
+  message.content.longest_line = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+  message.content.file = in.text(64);
+  message.content.trace = in.text(kMostText);
+  message.origin.client = in.text(kMostText);
+  message.origin.protocol = in.text(64);
+  const auto envelope = in.text(kMostEnvelope);
+  if (version == kCheckedHead || !in.done())
+    message.origin.tls = in.text(256);
+  if (version == kCheckedHead) {
+    const auto wanted = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+    if (checksum != nullptr)
+      *checksum = wanted;
+  }
+  if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))
+    return damaged("decode message");
+  auto decoded = mail::decode_envelope(envelope);
+  if (!decoded)
+    return damaged("decode envelope");
+  message.envelope = *std::move(decoded);
+  return message;
+}
+
+std::string encode_outcome(const mail::Outcome& outcome) {
+  Packer out(outcome.remote.size() + outcome.reply.text.size() + outcome.text.size() + 24);
+  out.number(kVersion);
+  out.number(static_cast<std::uint64_t>(outcome.verdict));
+  out.number(static_cast<std::uint64_t>(outcome.stage));
+  pack(out, outcome.status);
+  out.text(outcome.remote);
+  out.number(static_cast<std::uint64_t>(outcome.reply.code));
+  pack(out, outcome.reply.enhanced);
+  out.text(outcome.reply.text);
+  out.text(outcome.text);
+  out.number(outcome.relayed_to_non_dsn ? 1 : 0);
+  if (outcome.tls)
+    out.text(*outcome.tls);
+  return out.take();
+}
+
+Result<mail::Outcome> decode_outcome(std::string_view bytes) {
+  Unpacker in(bytes);
+  if (in.number(kVersion) != kVersion)
+    return damaged("decode outcome");
+  mail::Outcome outcome;
+  outcome.verdict =
+      static_cast<mail::Verdict>(in.number(static_cast<std::uint64_t>(mail::Verdict::bounce)));
+  outcome.stage =
+      static_cast<mail::Stage>(in.number(static_cast<std::uint64_t>(mail::Stage::admin)));
+  outcome.status = unpack_code(in);
+  outcome.remote = in.text(kMostText);
+  outcome.reply.code = static_cast<int>(in.number(599));
+  outcome.reply.enhanced = unpack_code(in);
+  outcome.reply.text = in.text(kMostText);
+  outcome.text = in.text(kMostText);
+  outcome.relayed_to_non_dsn = in.number(1) != 0;
+  if (!in.done())  // written where there was a connection
+    outcome.tls = std::make_shared<const std::string>(in.text(kMostText));
+  const bool code_is_legal = outcome.reply.code == 0 || outcome.reply.code >= 200;
+  if (!in.done() || !code_is_legal)
+    return damaged("decode outcome");
+  return outcome;
+}
+
+bool is_body_name(std::string_view name) {
+  return !name.empty() && name.size() <= 32 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+  });
+}
+
+}  // namespace postrider::queue

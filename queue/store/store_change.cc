@@ -1,0 +1,241 @@
+// One change to many recipients, whatever their number: a few statements in one transaction.
+#include "queue/row_codec.h"
+#include "queue/store/store.h"
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr const char* kHold[] = {
+    "UPDATE recipient SET state = 1, next_attempt = 9223372036854775807 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+// What was held beyond its lifetime gets an hour more: a release is a wish to have it tried.
+constexpr const char* kRelease[] = {
+    "UPDATE recipient SET state = 0, next_attempt = ?1 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
+    " WHERE id IN (SELECT message FROM temp.picked)",
+    "UPDATE message SET deadline = CASE WHEN delayed THEN expires ELSE min(expires, ?1 + ?2) END"
+    " WHERE id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kRetry[] = {
+    "UPDATE recipient SET next_attempt = ?1 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    "UPDATE site SET blocked_until = min(blocked_until, ?1) WHERE id IN"
+    " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
+
+constexpr const char* kRemove[] = {
+    "UPDATE recipient SET state = 5, next_attempt = 9223372036854775807 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+constexpr const char* kBounce[] = {
+    "UPDATE recipient SET state = 2, next_attempt = 9223372036854775807 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+constexpr const char* kCount[] = {
+    "UPDATE message SET"
+    " waiting = (SELECT count(*) FROM recipient r WHERE r.message = message.id"
+    "            AND r.state IN (0, 2)),"
+    " held = (SELECT count(*) FROM recipient r WHERE r.message = message.id AND r.state = 1)"
+    " WHERE id IN (SELECT message FROM temp.picked)",
+    "UPDATE message SET deadline = 9223372036854775807 WHERE waiting = 0"
+    " AND id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kBounceNow[] = {
+    "UPDATE message SET deadline = 0 WHERE id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kWake[] = {
+    "UPDATE domain SET next_due = min(next_due, ?1) WHERE id IN (SELECT domain FROM temp.picked)",
+    "UPDATE site SET wake = min(wake, max(?1, blocked_until)) WHERE id IN"
+    " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
+
+constexpr const char* kKeepOnlyEnded =
+    "DELETE FROM temp.picked WHERE EXISTS (SELECT 1 FROM recipient r"
+    " WHERE r.message = picked.message AND r.state < 3)";
+
+// A message without a row in `body` has its content in a file.
+constexpr const char* kGone =
+    "SELECT m.id, m.head, EXISTS (SELECT 1 FROM body b WHERE b.id = m.id) FROM message m"
+    " WHERE m.id IN (SELECT message FROM temp.picked)";
+
+constexpr const char* kDelete[] = {
+    "DELETE FROM message WHERE id IN (SELECT message FROM temp.picked)",
+    "DELETE FROM body WHERE id IN (SELECT message FROM temp.picked)",
+    "DELETE FROM recipient WHERE message IN (SELECT message FROM temp.picked)",
+    "DELETE FROM attempt WHERE message IN (SELECT message FROM temp.picked)"};
+
+std::span<const char* const> statements_for(Verb verb) {
+  switch (verb) {
+    case Verb::hold:
+      return kHold;
+    case Verb::release:
+      return kRelease;
+    case Verb::retry:
+      return kRetry;
+    case Verb::remove:
+      return kRemove;
+    case Verb::bounce:
+      return kBounce;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> Store::prepare_change() {
+  if (auto done = database_.execute(
+          "CREATE TEMP TABLE IF NOT EXISTS picked(message INTEGER, idx INTEGER, domain INTEGER,"
+          " PRIMARY KEY(message, idx)) WITHOUT ROWID");
+      !done)
+    return done.error();
+  auto prepared = database_.prepare(
+      "INSERT OR IGNORE INTO temp.picked SELECT r.message, r.idx, r.domain FROM" POSTRIDER_FILTERED
+      " AND (?14 >> r.state) & 1");
+  if (!prepared)
+    return prepared.error();
+  pick_ = *std::move(prepared);
+  prepared = database_.prepare(POSTRIDER_OF_DOMAIN);
+  if (!prepared)
+    return prepared.error();
+  of_domain_ = *std::move(prepared);
+  prepared = database_.prepare("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?");
+  if (!prepared)
+    return prepared.error();
+  end_of_piece_ = *std::move(prepared);
+  prepared = database_.prepare("DELETE FROM temp.picked WHERE message = ?");
+  if (!prepared)
+    return prepared.error();
+  unpick_ = *std::move(prepared);
+  return {};
+}
+
+Result<void> Store::pick(const PreparedFilter& filter, IdRange range, unsigned states,
+                         std::int64_t now) {
+  Query query(pick_);
+  filter.bind(query, range, now);
+  return query.bind(states).run();
+}
+
+Result<void> Store::unpick(mail::MessageId id) {
+  return Query(unpick_).bind(id.value).run();
+}
+
+Result<std::int64_t> Store::end_of_piece(std::int64_t after, std::int64_t messages) {
+  Query query(end_of_piece_);
+  query.bind(after).bind(messages - 1);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  return *row ? query.integer(0) : kNever;
+}
+
+Result<Changed> Store::picked() {
+  auto statement = database_.prepare("SELECT count(DISTINCT message), count(*) FROM temp.picked");
+  if (!statement)
+    return statement.error();
+  Query query(*statement);
+  auto row = query.next();
+  if (!row)
+    return row.error();
+  Changed changed;
+  changed.messages = static_cast<std::uint64_t>(query.integer(0));
+  changed.recipients = static_cast<std::uint64_t>(query.integer(1));
+  return changed;
+}
+
+Result<void> Store::run_all(std::span<const char* const> statements, std::int64_t now,
+                            std::int64_t delay) {
+  for (const char* sql : statements) {
+    auto statement = database_.prepare(sql);
+    if (!statement)
+      return statement.error();
+    Query query(*statement);
+    const int parameters = sqlite3_bind_parameter_count(statement->handle());
+    if (parameters > 0)
+      query.bind(now);
+    if (parameters > 1)
+      query.bind(delay);
+    if (auto done = query.run(); !done)
+      return done.error();
+  }
+  return {};
+}
+
+Result<void> Store::apply_picked(Verb verb, std::int64_t now, Duration delay_notice) {
+  const auto delay = delay_notice > Duration(0) ? delay_notice.count() : kNever / 2;
+  if (auto done = run_all(statements_for(verb), now, delay); !done)
+    return done.error();
+  if (verb != Verb::retry)
+    if (auto done = run_all(kCount, now, delay); !done)
+      return done.error();
+  if (verb == Verb::bounce)
+    if (auto done = run_all(kBounceNow, now, delay); !done)
+      return done.error();
+  if (verb == Verb::release || verb == Verb::retry)
+    if (auto done = run_all(kWake, now, delay); !done)
+      return done.error();
+  forget();
+  return {};
+}
+
+Result<std::vector<Store::PickedLease>> Store::picked_leases(const Leases& leases) {
+  std::vector<PickedLease> picked;
+  if (leases.messages() == 0)
+    return picked;
+  auto statement = database_.prepare(
+      "SELECT message, idx FROM temp.picked WHERE is_leased(message) ORDER BY message, idx");
+  if (!statement)
+    return statement.error();
+  Query query(*statement);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      break;
+    const mail::MessageId id{query.integer(0)};
+    if (picked.empty() || picked.back().leased.id != id)
+      picked.push_back({{id, {}}, 0});
+    auto& last = picked.back();
+    const auto index = static_cast<std::uint32_t>(query.integer(1));
+    ++last.recipients;
+    if (leases.is_leased(id, index))
+      last.leased.recipients.push_back(index);
+  }
+  std::erase_if(picked, [](const PickedLease& one) { return one.leased.recipients.empty(); });
+  return picked;
+}
+
+Result<std::vector<Store::Unused>> Store::delete_picked() {
+  if (auto done = database_.execute(kKeepOnlyEnded); !done)
+    return done.error();
+  std::vector<Unused> files;
+  {
+    auto statement = database_.prepare(kGone);
+    if (!statement)
+      return statement.error();
+    Query query(*statement);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error();
+      if (!*row)
+        break;
+      auto& gone = files.emplace_back(Unused{{query.integer(0)}, {}});
+      if (query.integer(2) != 0)
+        continue;
+      if (auto head = decode_head(gone.id, query.blob(1)); head)
+        gone.file = head->content.file;
+    }
+  }
+  if (auto done = run_all(kDelete, 0, 0); !done)
+    return done.error();
+  return files;
+}
+
+Result<void> Store::forget_picked() {
+  return database_.execute("DELETE FROM temp.picked");
+}
+
+}  // namespace postrider::queue

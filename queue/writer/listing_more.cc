@@ -1,0 +1,307 @@
+// Counting, loading one message, and the figures for `postrider status`.
+#include "queue/row_codec.h"
+#include "queue/store/store.h"
+#include "queue/writer/listing.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kQueued = 0, kDeferred = 1, kHeld = 2;  // statuses in `tally`
+constexpr std::int64_t kActive = 3;                            // never there
+constexpr std::int64_t kCountedAtOnce = 10'000;
+
+std::uint64_t count_of(std::int64_t number) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(number, 0));
+}
+
+}  // namespace
+
+Result<void> Listing::count_on(Counting& counting, TimePoint wall) {
+  const std::lock_guard lock(mutex_);
+  wall_ = wall;
+  auto reading = Transaction::begin_reading(database_);
+  if (!reading)
+    return reading.error();
+  const PreparedFilter filter(counting.filter, wall);
+  if (counting.after < 0)
+    return begin_count(counting, filter);
+  auto end = end_of_chunk(counting.after, kCountedAtOnce);
+  if (!end)
+    return end.error();
+  if (auto done = count_range(counting, filter, {counting.after, *end}); !done)
+    return done.error();
+  counting.after = *end;
+  counting.is_done = *end == kNever;
+  return {};
+}
+
+// All that is known without going through the queue.
+Result<void> Listing::begin_count(Counting& counting, const PreparedFilter& filter) {
+  counting.after = 0;
+  if (auto done = count_incoming(counting, filter); !done)
+    return done.error();
+  counting.is_done = true;
+  if (filter.asks_for_status_only())
+    return count_by_status(counting);
+  if (const auto domain = filter.only_domain())
+    return count_of_domain(counting, *domain);
+  auto candidates = filter.candidates(of_domain_);
+  if (!candidates)
+    return candidates.error().during("count the queue");
+  counting.is_done = candidates->has_value();
+  if (counting.is_done)
+    for (const auto id : **candidates)
+      if (auto done = count_range(counting, filter, {id.value - 1, id.value}); !done)
+        return done.error();
+  return {};
+}
+
+Result<void> Listing::count_incoming(Counting& counting, const PreparedFilter& filter) {
+  Query query(totals_incoming_);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      return {};
+    const mail::MessageId id{query.integer(0)};
+    const auto& wanted = filter.ids();
+    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+      continue;
+    const auto message = decode_head(id, query.blob(2));
+    if (!message || !filter.matches(*message, leases_.is_leased(id)))
+      continue;
+    const auto& recipients = message->envelope.recipients;
+    const auto matching = std::count_if(recipients.begin(), recipients.end(),
+                                        [&](const auto& each) { return filter.matches(each); });
+    if (matching == 0)
+      continue;
+    ++counting.counted.messages;
+    counting.counted.recipients += static_cast<std::uint64_t>(matching);
+    counting.seen.push_back(id);
+  }
+}
+
+// From the kept figures; what is in delivery's hands is looked at one by one.
+Result<Listing::Tally> Listing::tally() {
+  Tally tally;
+  {
+    Query query(totals_);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error().during("count the queue");
+      if (!*row)
+        break;
+      if (const auto status = query.integer(0); status >= 0 && status < kActive) {
+        tally.messages[status] = query.integer(1);
+        tally.recipients[status] = query.integer(2);
+        tally.bytes += query.integer(3);
+      }
+    }
+  }
+  for (const auto id : leases_.ids()) {
+    Query query(waiting_row_);
+    query.bind(id.value);
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      continue;
+    const auto alive = query.integer(0) + query.integer(1);
+    const auto status = query.integer(0) == 0 ? kHeld : query.integer(2) != 0 ? kDeferred : kQueued;
+    --tally.messages[status];
+    tally.recipients[status] -= alive;
+    ++tally.messages[kActive];
+    tally.recipients[kActive] += alive;
+  }
+  return tally;
+}
+
+Result<void> Listing::count_by_status(Counting& counting) {
+  const auto tally = this->tally();
+  if (!tally)
+    return tally.error();
+  const char* const names[] = {"queued", "deferred", "held", "active"};
+  for (std::size_t i = 0; i < std::size(names); ++i) {
+    if (counting.filter.status && *counting.filter.status != names[i])
+      continue;
+    counting.counted.messages += count_of(tally->messages[i]);
+    counting.counted.recipients += count_of(tally->recipients[i]);
+  }
+  return {};
+}
+
+Result<void> Listing::count_of_domain(Counting& counting, const std::string& domain) {
+  std::vector<std::int64_t> messages;
+  Query query(count_of_domain_);
+  query.bind_text(domain);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      break;
+    messages.push_back(query.integer(0));
+  }
+  counting.counted.recipients += messages.size();
+  std::sort(messages.begin(), messages.end());
+  counting.counted.messages +=
+      static_cast<std::uint64_t>(std::unique(messages.begin(), messages.end()) - messages.begin());
+  return {};
+}
+
+Result<void> Listing::count_range(Counting& counting, const PreparedFilter& filter, IdRange range) {
+  Query query(filter.asks_for_recipients() ? count_recipients_ : count_messages_);
+  filter.bind(query, range, now(wall_));
+  std::int64_t last = -1;
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    if (!*row)
+      return {};
+    const mail::MessageId id{query.integer(0)};
+    if (std::binary_search(counting.seen.begin(), counting.seen.end(), id))
+      continue;
+    counting.counted.messages += id.value != last ? 1 : 0;
+    counting.counted.recipients += static_cast<std::uint64_t>(query.integer(1));
+    last = id.value;
+  }
+}
+
+Result<std::vector<std::string>> Listing::dropped() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> names;
+  Query query(dropped_);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("list dropped files");
+    if (!*row)
+      return names;
+    names.emplace_back(query.text(0));
+  }
+}
+
+Result<std::shared_ptr<const mail::Message>> Listing::load(mail::MessageId id) {
+  const std::lock_guard lock(mutex_);
+  for (Statement* statement : {&load_incoming_, &load_, &load_incoming_}) {
+    Query query(*statement);
+    query.bind(id.value);
+    auto row = query.next();
+    if (!row)
+      return row.error().during("load message");
+    if (!*row)
+      continue;
+    auto message = decode_head(id, query.blob(0));
+    if (!message)
+      return message.error().during("load message");
+    if (message->content.file.empty())
+      message->content.bytes = std::make_shared<const std::string>(query.blob(1));
+    return std::make_shared<const mail::Message>(*std::move(message));
+  }
+  return Error(Errc::not_found, "load message " + to_string(id));
+}
+
+Result<std::vector<Attempt>> Listing::attempts(mail::MessageId id) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Attempt> attempts;
+  Query query(attempts_);
+  query.bind(id.value);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("load attempts");
+    if (!*row)
+      return attempts;
+    Attempt attempt;
+    attempt.when = TimePoint(Duration(query.integer(0)));
+    attempt.recipient = static_cast<std::uint32_t>(query.integer(1));
+    auto outcome = decode_outcome(query.blob(2));
+    if (!outcome)
+      continue;
+    attempt.outcome = *std::move(outcome);
+    attempts.push_back(std::move(attempt));
+  }
+}
+
+Result<Totals> Listing::totals() {
+  const std::lock_guard lock(mutex_);
+  auto reading = Transaction::begin_reading(database_);
+  if (!reading)
+    return reading.error();
+  const auto tally = this->tally();
+  if (!tally)
+    return tally.error();
+  Totals totals;
+  for (const auto recipients : tally->recipients)
+    totals.recipients += count_of(recipients);
+  totals.queued = count_of(tally->messages[kQueued]);
+  totals.deferred = count_of(tally->messages[kDeferred]);
+  totals.held = count_of(tally->messages[kHeld]);
+  totals.active = count_of(tally->messages[kActive]);
+  totals.bytes = count_of(tally->bytes);
+  {
+    Query query(totals_incoming_);
+    for (;;) {
+      auto row = query.next();
+      if (!row)
+        return row.error().during("count the queue");
+      if (!*row)
+        break;
+      const mail::MessageId id{query.integer(0)};
+      ++(leases_.is_leased(id) ? totals.active : totals.queued);
+      totals.bytes += count_of(query.integer(1));
+      if (const auto message = decode_head(id, query.blob(2)))
+        totals.recipients += message->envelope.recipients.size();
+    }
+  }
+  {
+    Query query(damaged_);
+    auto row = query.next();
+    if (!row)
+      return row.error().during("count the queue");
+    totals.quarantined = count_of(query.integer(0));
+  }
+  totals.messages = totals.active + totals.queued + totals.deferred + totals.held;
+  Query query(oldest_);
+  auto row = query.next();
+  if (!row)
+    return row.error().during("count the queue");
+  if (*row && !query.is_null(0))
+    totals.oldest = TimePoint(Duration(query.integer(0) / 1000));
+  return totals;
+}
+
+Result<std::vector<SiteState>> Listing::sites() {
+  const std::lock_guard lock(mutex_);
+  std::vector<SiteState> sites;
+  Query query(sites_);
+  for (;;) {
+    auto row = query.next();
+    if (!row)
+      return row.error().during("list sites");
+    if (!*row)
+      return sites;
+    SiteState site;
+    site.site = query.text(0);
+    if (query.integer(1) > 0)
+      site.blocked_until = time_.to_wall(TimePoint(Duration(query.integer(1))));
+    site.failures = static_cast<std::uint32_t>(query.integer(2));
+    site.since = TimePoint(Duration(query.integer(3)));
+    if (auto last = decode_outcome(query.blob(4)))
+      site.last = *std::move(last);
+    Query count(site_recipients_);
+    auto counted = count.bind_text(site.site).next();
+    if (!counted)
+      return counted.error().during("list sites");
+    site.recipients = static_cast<std::uint64_t>(count.integer(0));
+    sites.push_back(std::move(site));
+  }
+}
+
+}  // namespace postrider::queue

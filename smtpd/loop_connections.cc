@@ -1,0 +1,98 @@
+#include "smtpd/loop_connections.h"
+
+#include "smtpd/connection.h"
+
+#include <algorithm>
+#include <sys/resource.h>
+#include <utility>
+
+namespace postrider::smtpd {
+
+namespace {
+
+constexpr Duration kGoodbye(1000);
+
+// A quarter of the descriptors is left to delivery, the queue and the rest.
+std::uint32_t sessions_by_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return 1U << 20U;
+  return static_cast<std::uint32_t>(std::min<rlim_t>(limit.rlim_cur / 4 * 3, 1U << 20U));
+}
+
+}  // namespace
+
+LoopConnections::LoopConnections(Loop& loop, MessageStore& custody, const Clock& clock, Log& log,
+                                 std::shared_ptr<SessionLimits> slots,
+                                 std::shared_ptr<const Policy> policy, Lookups& lookups)
+    : loop_(loop),
+      custody_(custody),
+      clock_(clock),
+      log_(log),
+      limited_log_(log, clock, loop.deadlines()),
+      slots_(std::move(slots)),
+      policy_(std::move(policy)),
+      lookups_(lookups),
+      grace_(loop.deadlines(), [this] { on_grace_end(); }),
+      file_limit_(sessions_by_file_limit()) {}
+
+std::uint32_t LoopConnections::session_limit() const {
+  return std::min(policy_->limits().sessions, file_limit_);
+}
+
+void LoopConnections::ask_questions_of(dns::Resolver& resolver) {
+  questioner_ = std::make_unique<filter::Questioner>(loop_, resolver, log_);
+}
+
+void LoopConnections::add(Connection& connection) {
+  connection.next_ = first_;
+  if (first_ != nullptr)
+    first_->previous_ = &connection;
+  first_ = &connection;
+}
+
+void LoopConnections::remove(Connection& connection) {
+  if (connection.next_ != nullptr)
+    connection.next_->previous_ = connection.previous_;
+  if (connection.previous_ != nullptr)
+    connection.previous_->next_ = connection.next_;
+  else
+    first_ = connection.next_;
+  if (first_ == nullptr && empty_)
+    loop_.post(std::exchange(empty_, {}));
+}
+
+void LoopConnections::notice_stress() {
+  const bool stressed = is_stressed();
+  if (stressed && !stressed_)
+    for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+      connection->hurry();
+  stressed_ = stressed;
+}
+
+void LoopConnections::stop(Duration grace, std::function<void()> empty) {
+  stopping_ = true;
+  if (first_ == nullptr) {
+    loop_.post(std::move(empty));
+    return;
+  }
+  empty_ = std::move(empty);
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->end_if_idle();
+  grace_.set(grace);
+}
+
+void LoopConnections::on_grace_end() {
+  if (std::exchange(gave_up_, true))
+    return close_all();
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->give_up();
+  grace_.set(kGoodbye);
+}
+
+void LoopConnections::close_all() {
+  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    connection->close();
+}
+
+}  // namespace postrider::smtpd

@@ -1,0 +1,101 @@
+// What the connections of one loop share. Lives on its loop, but for the counters and what other
+// threads post to it; kept alive by its connections.
+#pragma once
+
+#include "base/log.h"
+#include "base/net/loop.h"
+#include "smtpd/buffer_pool.h"
+#include "smtpd/filter/questioner.h"
+#include "smtpd/limited_log.h"
+#include "smtpd/lookups.h"
+#include "smtpd/message_store.h"
+#include "smtpd/session/policy.h"
+#include "smtpd/session_limits.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace postrider::smtpd {
+
+class Connection;
+
+// Written on one loop, read anywhere.
+struct LoopCounters {
+  std::atomic<std::uint64_t> connections{0}, messages{0}, recipients{0}, bytes{0}, rejected{0},
+      turned_away{0};
+};
+inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
+class LoopConnections {
+ public:
+  LoopConnections(Loop& loop, MessageStore& custody, const Clock& clock, Log& log,
+                  std::shared_ptr<SessionLimits> slots, std::shared_ptr<const Policy> policy,
+                  Lookups& lookups);
+
+  Loop& loop() { return loop_; }
+  MessageStore& custody() { return custody_; }
+  const Clock& clock() const { return clock_; }
+  Log& log() { return log_; }
+  // For connections and refusals of strangers.
+  Log& limited_log() { return limited_log_; }
+  SessionLimits& slots() { return *slots_; }
+  Lookups& lookups() { return lookups_; }
+  BufferPool& buffers() { return buffers_; }
+  // Null: there is no resolver.
+  filter::Questioner* questioner() { return questioner_.get(); }
+  void ask_questions_of(dns::Resolver& resolver);
+  LoopCounters& counters() { return counters_; }
+  const LoopCounters& counters() const { return counters_; }
+
+  const std::shared_ptr<const Policy>& policy() const { return policy_; }
+  void set_policy(std::shared_ptr<const Policy> policy) { policy_ = std::move(policy); }
+  // The limit of sessions in all: as configured, or what the file limit leaves room for.
+  std::uint32_t session_limit() const;
+  // More than three quarters of the slots are taken (attacks.md X09, reliability.md 1.3).
+  // Content that is held counts too: memory for it is one budget for all sessions.
+  bool is_stressed() const {
+    return slots_->open() > session_limit() / 4 * 3 ||
+           slots_->held() > policy_->limits().content_memory;
+  }
+  // Content goes to its file early.
+  bool is_tight() const { return slots_->held() > policy_->limits().content_memory / 2; }
+
+  void add(Connection& connection);
+  void remove(Connection& connection);
+  // Strangers that are idle get the short deadlines, once per onset of stress.
+  void notice_stress();
+
+  bool is_stopping() const { return stopping_; }
+  // No new sessions; the idle ones end now, the others when their transaction ends or, with a 421,
+  // after `grace`, and a second later whatever they do. `empty` runs once when none is left.
+  void stop(Duration grace, std::function<void()> empty);
+  void close_all();
+
+ private:
+  void on_grace_end();
+
+  Loop& loop_;
+  MessageStore& custody_;
+  const Clock& clock_;
+  Log& log_;
+  LimitedLog limited_log_;
+  std::shared_ptr<SessionLimits> slots_;
+  std::shared_ptr<const Policy> policy_;
+  Lookups& lookups_;
+  BufferPool buffers_;
+  std::unique_ptr<filter::Questioner> questioner_;
+  LoopCounters counters_;
+  Connection* first_ = nullptr;  // linked through the connections
+  bool stopping_ = false;
+  bool stressed_ = false;
+  bool gave_up_ = false;
+  std::function<void()> empty_;
+  Deadline grace_;
+  std::uint32_t file_limit_;
+};
+
+}  // namespace postrider::smtpd
