@@ -170,10 +170,12 @@ SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail:
                                std::shared_ptr<const mailauth::LiveSigner> signer) {
   SubmitSettings settings;
   settings.signer = std::move(signer);
-  if (limits != nullptr)
+  if (limits != nullptr) {
     settings.admit = [limits](std::uint64_t uid, std::size_t recipients) {
       return limits->add(uid, recipients);
     };
+    settings.party = [limits](std::uint64_t uid) { return limits->party_of(uid); };
+  }
   settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;
   settings.origin = config.origin;

@@ -98,7 +98,7 @@ bool is_older(const DropEntry& a, const DropEntry& b) {
   return a.modified != b.modified ? a.modified < b.modified : a.name < b.name;
 }
 
-// A user's oldest files: a heap whose first is the youngest of them.
+// A party's oldest files: a heap whose first is the youngest of them.
 class Waiting {
  public:
   void add(DropEntry entry, std::size_t most) {
@@ -121,10 +121,15 @@ class Waiting {
   std::vector<DropEntry> entries_;
 };
 
-std::vector<DropEntry> in_turn(std::map<std::uint64_t, Waiting>& users, std::size_t most) {
+using Parties = std::map<std::uint64_t, Waiting>;
+
+std::vector<DropEntry> in_turn(Parties& parties, std::uint64_t first, std::size_t most) {
   std::vector<std::vector<DropEntry>*> lines;
-  for (auto& user : users)
-    lines.push_back(&user.second.sorted());
+  const auto begin = parties.lower_bound(first);
+  for (auto party = begin; party != parties.end(); ++party)
+    lines.push_back(&party->second.sorted());
+  for (auto party = parties.begin(); party != begin; ++party)
+    lines.push_back(&party->second.sorted());
   std::vector<DropEntry> entries;
   for (std::size_t place = 0; entries.size() < most; ++place) {
     const auto before = entries.size();
@@ -137,11 +142,30 @@ std::vector<DropEntry> in_turn(std::map<std::uint64_t, Waiting>& users, std::siz
   return entries;
 }
 
+// Asks once for each user.
+class PartyOf {
+ public:
+  explicit PartyOf(const DropTurns& turns) : turns_(turns) {}
+  std::uint64_t operator()(std::uint64_t uid) {
+    if (!turns_.party)
+      return uid;
+    const auto [known, is_new] = known_.try_emplace(uid);
+    if (is_new)
+      known->second = turns_.party(uid);
+    return known->second;
+  }
+
+ private:
+  const DropTurns& turns_;
+  std::map<std::uint64_t, std::uint64_t> known_;
+};
+
 }  // namespace
 
 Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now, std::size_t most,
                                   const std::set<std::uint64_t>& held,
-                                  const std::set<std::string, std::less<>>& passed, bool clean) {
+                                  const std::set<std::string, std::less<>>& passed, bool clean,
+                                  const DropTurns& turns) {
   FileDescriptor own(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!own.is_open())
     return system_error("open the drop folder");
@@ -150,7 +174,8 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
     return system_error("read the drop folder");
   own.release();
   DropScan scan;
-  std::map<std::uint64_t, Waiting> users;
+  Parties parties;
+  PartyOf party_of(turns);
   while (const dirent* entry = ::readdir(entries.get())) {
     ++scan.looked;
     const std::string name = entry->d_name;
@@ -171,10 +196,12 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
     if (passed.contains(name) ||
         ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
       continue;
-    if (!held.contains(about.st_uid))
-      users[about.st_uid].add({name, modified(about), about.st_uid}, most);
+    if (held.contains(about.st_uid))
+      continue;
+    const auto party = party_of(about.st_uid);
+    parties[party].add({name, modified(about), about.st_uid, party}, most);
   }
-  scan.entries = in_turn(users, most);
+  scan.entries = in_turn(parties, turns.first, most);
   return scan;
 }
 

@@ -19,10 +19,11 @@ struct DropEntry {
   std::string name;
   std::int64_t modified = 0;  // nanoseconds
   std::uint64_t uid = 0;
+  std::uint64_t party = 0;
 };
 
 struct DropScan {
-  // What waits there, each user's oldest first, users in turn; at most what was asked for.
+  // What waits there, each party's oldest first, parties in turn; at most what was asked for.
   std::vector<DropEntry> entries;
   std::size_t looked = 0;            // names of any kind
   std::vector<std::string> taken;    // names of taken files
@@ -30,14 +31,20 @@ struct DropScan {
   bool is_whole = true;              // all of them
   std::vector<std::string> removed;  // of refused ones, after their time
 };
+// Whose turn a file takes, and which of them comes first.
+struct DropTurns {
+  std::function<std::uint64_t(std::uint64_t uid)> party;  // empty: each user's own
+  std::uint64_t first = 0;                                // or the next higher one that has files
+};
 // Looks at every name, so nobody can hide another's file behind his own; keeps only so many of each
-// user. Entries of users in `held`, and names in `passed`, are left out. With `clean`, removes what
-// nobody wants any more: unfinished files and names that are not ours after a day, refused ones
-// after a week. Ages are those of the last change of any kind, which its owner cannot set back.
+// party. Entries of users in `held`, and names in `passed`, are left out. With `clean`, removes
+// what nobody wants any more: unfinished files and names that are not ours after a day, refused
+// ones after a week. Ages are those of the last change of any kind, which its owner cannot set
+// back.
 Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now, std::size_t most,
                                   const std::set<std::uint64_t>& held = {},
                                   const std::set<std::string, std::less<>>& passed = {},
-                                  bool clean = true);
+                                  bool clean = true, const DropTurns& turns = {});
 
 // A file that passed every check: its header, its owner, and the descriptor where content begins.
 struct DropFile {

@@ -278,6 +278,7 @@ struct DropFolder::State {
   Deadline look_again;
   bool looks_soon = false;  // of look_again, when it is set
   Deadline rest;
+  std::uint64_t next_party = 0;  // who comes first in the next pass
   std::set<std::uint64_t> held;  // users at a limit: their files wait until the next look
   // Files that wait for something of ours to be put right, and until when they are let alone.
   std::map<std::string, SteadyTime> waiting;
@@ -310,6 +311,9 @@ struct DropFolder::State {
   Task<End> hand_over(Claimed claimed);
   Task<End> remove(std::string name, std::string drop_id);
   Task<bool> was_accepted(std::string name);
+  std::uint64_t party_of(const DropFile& file) const {
+    return settings.party ? settings.party(file.uid) : file.uid;
+  }
   bool may_try(const DropFile& file);
   Result<bool> admits(const DropFile& file, std::size_t recipients);
   Task<std::optional<Failed>> submit(DropFile& dropped, const std::string& drop_id);
@@ -464,7 +468,7 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
 bool DropFolder::State::may_try(const DropFile& file) {
   if (held.contains(file.uid))
     return false;
-  if (counted.has_room(file.uid, file.inode))
+  if (counted.has_room(party_of(file), file.inode))
     return true;
   held.insert(file.uid);
   reasons->set(file.uid, "many others of the same user wait");
@@ -476,11 +480,11 @@ bool DropFolder::State::may_try(const DropFile& file) {
 Result<bool> DropFolder::State::admits(const DropFile& file, std::size_t recipients) {
   if (held.contains(file.uid))
     return false;
-  if (!settings.admit || counted.covers(file.uid, file.inode, recipients))
+  if (!settings.admit || counted.covers(party_of(file), file.inode, recipients))
     return true;
   const auto refused = settings.admit(file.uid, recipients);
   if (!refused) {
-    counted.add(file.uid, file.inode, recipients);
+    counted.add(party_of(file), file.inode, recipients);
     return true;
   }
   if (refused->exit_code != EX_TEMPFAIL)
@@ -535,7 +539,7 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(Claimed claimed) {
   auto unfit = copy_of(claimed.file);
   const auto failed = co_await submit(claimed.file, drop_id);
   if (!failed) {
-    counted.forget(uid, unfit.inode);
+    counted.forget(party_of(unfit), unfit.inode);
     reasons->clear(uid);
     const auto end = co_await remove(claimed.name, drop_id);
     co_return end;
@@ -604,7 +608,7 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
       fail(returned.claimed->name, accepted.error());
     co_return End::trouble;
   }
-  counted.forget(uid, returning.inode);
+  counted.forget(party_of(returning), returning.inode);
   if (*accepted == id)  // else one was stored before
     log.write(LogEvent(Level::warn, "drop-returned")
                   .add("file", returned.claimed->name)
@@ -626,9 +630,10 @@ Task<Result<DropScan>> DropFolder::State::look() {
     std::erase_if(waiting, [&](const auto& one) { return one.second + kCleanEvery < now_steady; });
   }
   const std::function<Result<DropScan>()> scan = [this, now, clean, skipped = held,
-                                                  names = let_alone()] {
+                                                  names = let_alone(),
+                                                  turns = DropTurns{settings.party, next_party}] {
     const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean);
+    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean, turns);
   };
   auto found = co_await pool.run<Result<DropScan>>(loop, scan);
   if (found)
@@ -676,6 +681,7 @@ Task<DropFolder::State::Next> DropFolder::State::pass() {
   for (const auto& entry : found->entries) {
     if (stopping)
       co_return Next::later;
+    next_party = entry.party + 1;
     const auto end = co_await take(entry.name);
     if (end == End::trouble)
       co_return Next::soon;

@@ -4,7 +4,8 @@
 // I12): it is opened without following or waiting, must be a plain file with one name, is read as
 // its owner's mail, and becomes NAME.bad if it is not understood.
 //
-// Files of a user who is at a limit wait there, and nobody else's do for them; users take turns.
+// Files of a user who is at a limit wait there, and nobody else's do for them; users take turns,
+// each with all ids that subuid(5) lends to the same one.
 //
 //   msg.RANDOM --rename, sync--> taken.ID.RANDOM --accept--> unlinked, sync --> ID forgotten
 //

@@ -15,7 +15,6 @@ using smtpd::auth::SendingQuota;
 namespace {
 
 constexpr std::size_t kMostKept = 64U << 20U;
-constexpr std::size_t kMostLent = 10'000;
 constexpr Duration kSaveEvery{std::chrono::seconds(30)};
 
 std::string name_of(std::uint64_t uid) {
@@ -41,29 +40,15 @@ SubmitAnswer refused(int exit_code, std::string sentence) {
 
 }  // namespace
 
-std::vector<LentUids> parse_subuids(std::string_view text) {
-  std::vector<LentUids> found;
-  for (const auto line : split(text, '\n')) {
-    const auto parts = split(line, ':');
-    if (parts.size() != 3 || found.size() >= kMostLent)
-      continue;
-    const auto first = parse_unsigned(parts[1]), count = parse_unsigned(parts[2]);
-    auto owner = parse_unsigned(parts[0]);
-    if (!owner)
-      if (const auto account = find_account(std::string(parts[0])))
-        owner = account->uid;
-    if (owner && first && count && *first > 0)
-      found.push_back({*first, *count, *owner});
-  }
-  return found;
-}
-
 // Containers of one user are that user.
 std::uint64_t LocalLimits::owner_of(std::uint64_t uid) const {
-  for (const auto& lent : rules_.lent)
-    if (uid >= lent.first && uid - lent.first < lent.count)
-      return rules_.unlimited.contains(lent.owner) ? uid : lent.owner;
-  return uid;
+  const auto* const lent = find_lent(rules_.lent, uid);
+  return lent == nullptr || rules_.unlimited.contains(lent->owner) ? uid : lent->owner;
+}
+
+std::uint64_t LocalLimits::party_of(std::uint64_t uid) const {
+  const std::lock_guard lock(mutex_);
+  return daemon::party_of(rules_.lent, uid);
 }
 
 LocalLimits::LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::string folder)

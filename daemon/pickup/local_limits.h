@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "base/time.h"
+#include "daemon/pickup/lent_uids.h"
 #include "daemon/protocol/submit_protocol.h"
 #include "delivery/local/addresses/forward_count.h"
 #include "smtpd/auth/sending_quota.h"
@@ -22,14 +23,6 @@
 #include <vector>
 
 namespace postrider::daemon {
-
-// User ids that a user may use besides the own, for containers: subuid(5).
-struct LentUids {
-  std::uint64_t first = 0, count = 0;
-  std::uint64_t owner = 0;
-};
-// What a file of that form says; lines that are wrong are passed over. Looks at the user database.
-std::vector<LentUids> parse_subuids(std::string_view text);
 
 struct LocalRules {
   smtpd::auth::SendingQuota::Rules most;
@@ -49,6 +42,9 @@ class LocalLimits : public smtpd::LocalCounter {
   // Counts a message with so many recipients. Or counts nothing and says why not, for its sender:
   // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
   std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
+
+  // Whose share of places and turns this user's is part of, limited or not.
+  std::uint64_t party_of(std::uint64_t uid) const;
 
   // What a user's .forward sends on. Looks at the user database: blocks.
   delivery::ForwardVerdict count_forward(const std::string& user, std::size_t recipients);

@@ -88,6 +88,7 @@ struct SubmitServer::State {
   struct Visit {
     std::unique_ptr<Stream> stream;
     uid_t uid = 0;
+    std::uint64_t party = 0;  // who has its share
     std::size_t header_octets = 0;
     bool storing = false;  // what it brought is complete: it gets its answer
     bool evicted = false;  // it is closed, and counts no more
@@ -120,7 +121,7 @@ struct SubmitServer::State {
   SubmitTables tables;
   std::unique_ptr<LocalListener> listener;
   Visits visits;
-  std::map<uid_t, Share> by_user;
+  std::map<std::uint64_t, Share> by_party;
   std::size_t connections = 0;  // of the visits that were not evicted
   std::size_t header_octets = 0;
   bool stopping = false;
@@ -135,8 +136,8 @@ struct SubmitServer::State {
                                   SubmissionBuilder& builder);
   Task<SubmitAnswer> store(SubmissionBuilder& builder, uid_t uid);
   static void admit(const std::shared_ptr<State>& self, std::unique_ptr<Stream> stream, uid_t uid);
-  bool make_room_for(uid_t uid);
-  bool evict_one_of(uid_t uid);
+  bool make_room_for(uid_t uid, std::uint64_t party);
+  bool evict_one_of(std::uint64_t party);
   void uncount(Visit& visit);
 };
 
@@ -165,7 +166,7 @@ bool SubmitServer::State::has_room_for_header(Visit& visit, std::size_t octets) 
   if (octets <= kShortHeader || visit.evicted)
     return true;
   const auto more = octets - visit.header_octets;
-  auto& share = by_user[visit.uid];
+  auto& share = by_party[visit.party];
   if (share.header_octets + more > kMostHeadersOfUser || header_octets + more > kMostHeaders)
     return false;
   visit.header_octets = octets;
@@ -300,15 +301,15 @@ void SubmitServer::State::uncount(Visit& visit) {
     return;
   --connections;
   header_octets -= visit.header_octets;
-  const auto share = by_user.find(visit.uid);
+  const auto share = by_party.find(visit.party);
   share->second.header_octets -= visit.header_octets;
   if (--share->second.connections == 0)
-    by_user.erase(share);
+    by_party.erase(share);
 }
 
-bool SubmitServer::State::evict_one_of(uid_t uid) {
+bool SubmitServer::State::evict_one_of(std::uint64_t party) {
   for (auto& visit : visits) {
-    if (visit.uid != uid || visit.storing || visit.evicted)
+    if (visit.party != party || visit.storing || visit.evicted)
       continue;
     visit.stream->write_now(encode(no_room()));
     visit.stream->close();
@@ -318,31 +319,34 @@ bool SubmitServer::State::evict_one_of(uid_t uid) {
   return false;
 }
 
-bool SubmitServer::State::make_room_for(uid_t uid) {
-  const auto known = by_user.find(uid);
-  const auto own = known == by_user.end() ? 0 : known->second.connections;
+bool SubmitServer::State::make_room_for(uid_t uid, std::uint64_t party) {
+  const auto known = by_party.find(party);
+  const auto own = known == by_party.end() ? 0 : known->second.connections;
   if (own >= settings.connections_per_user)
     return false;
   if (connections < settings.connections)
     return true;
   const auto most = std::max_element(
-      by_user.begin(), by_user.end(),
+      by_party.begin(), by_party.end(),
       [](const auto& a, const auto& b) { return a.second.connections < b.second.connections; });
-  if (most != by_user.end() && most->second.connections > own + 1 && evict_one_of(most->first))
+  if (most != by_party.end() && most->second.connections > own + 1 && evict_one_of(most->first))
     return true;
   return uid == 0;
 }
 
 void SubmitServer::State::admit(const std::shared_ptr<State>& self, std::unique_ptr<Stream> stream,
                                 uid_t uid) {
-  if (!self->make_room_for(uid)) {
+  const auto& party_of = self->settings.party;
+  const std::uint64_t party = party_of ? party_of(uid) : uid;
+  if (!self->make_room_for(uid, party)) {
     stream->write_now(encode(no_room()));
     return;
   }
   auto& visits = self->visits;
-  const auto visit = visits.insert(visits.end(), Visit{std::move(stream), uid, 0, false, false});
+  const auto visit =
+      visits.insert(visits.end(), Visit{std::move(stream), uid, party, 0, false, false});
   ++self->connections;
-  ++self->by_user[uid].connections;
+  ++self->by_party[party].connections;
   self->loop.spawn(serve(self, visit), self->log, "submission");
 }
 

@@ -3,9 +3,9 @@
 // the answer, which is the same promise as SMTP's 250.
 //
 // Whoever connects may be hostile. Connections are shared: when all are taken, the user who has
-// most loses the oldest to one who has fewer, and root always has room. So are the octets of long
-// header lines, which the pool reads. Whoever is turned away for that hears that we are busy, and
-// `sendmail` leaves the message in the drop folder.
+// most, under whatever ids, loses the oldest to one who has fewer, and root always has room. So are
+// the octets of long header lines, which the pool reads. Whoever is turned away for that hears that
+// we are busy, and `sendmail` leaves the message in the drop folder.
 #pragma once
 
 #include "base/log.h"
@@ -41,6 +41,8 @@ struct SubmitSettings {
   std::string double_bounce;  // who hears of what can be returned to nobody; empty: nobody
   // Counts a message of this user; an answer refuses it: EX_TEMPFAIL for now. Empty: no limits.
   std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
+  // Whose share of places and turns a user's is part of; thread-safe. Empty: the user's own.
+  std::function<std::uint64_t(std::uint64_t uid)> party;
   std::size_t connections = 200;
   std::size_t connections_per_user = 50;
   Duration header{std::chrono::seconds(60)};  // for all of its line

@@ -5,6 +5,7 @@ import array
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -257,6 +258,42 @@ class Attackers(scenario.Scenario):
         done = self.send(4001, "for-later")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.peer.wait_for(5)
+
+    def connect_as(self, uid):
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(uid)
+        os.seteuid(uid)
+        try:
+            return self.connect()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+    def test_the_ids_that_a_user_was_lent_have_one_share(self):
+        """Each of them holds one of the connections: still it is one user who holds them all."""
+        lent = self.server.folder / "subuid"
+        lent.write_text(f"{EVE}:100000:65536\n")
+        alone = ["unshare", "--mount", "--propagation", "private"]
+        bind = ["mount", "--bind", str(lent), "/etc/subuid"]
+        if not os.path.exists("/etc/subuid") or subprocess.run(
+                [*alone, *bind], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("cannot lend user ids")
+        self.server.stop()
+        self.server.wrapper = [*alone, "sh", "-c", shlex.join(bind) + ' && exec "$@"', "sh"]
+        self.server.start()
+        held = [self.connect_as(100_000 + number) for number in range(50)]
+        self.addCleanup(lambda: [door.close() for door in held])
+        with self.connect_as(100_000 + 50) as over:
+            self.assertIn("busy", json.loads(over.recv(4096)))
+        for number in range(51, 200):
+            held.append(self.connect_as(100_000 + number))
+        for uid in (0, ANN, ANN):
+            done = self.send(uid, "through")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("queued as", done.stdout)
+        self.peer.wait_for(3)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ TEST_CASE("what counts is bounded, for each user and for all", "[daemon][unit]")
   std::uint64_t inode = 0;
   for (; counts.has_room(1, inode); ++inode)
     counts.add(1, inode, 1);
-  CHECK(inode == DropCounts::kMostOfUser);
+  CHECK(inode == DropCounts::kMostOfParty);
   CHECK(counts.has_room(1, 0));  // it is one of them
   CHECK(counts.has_room(5, inode));
   // However many users come.

@@ -658,6 +658,36 @@ TEST_CASE("users take turns, each with the oldest first", "[daemon][unit]") {
   CHECK(scan_drop_folder(*folder, 0, 40, {}, {"msg.b"})->entries.size() == 30);
 }
 
+TEST_CASE("the ids that a user was lent take one turn, and another is first each time",
+          "[daemon][unit]") {
+  if (::geteuid() != 0)
+    return;  // only root can give files away
+  DropDoor door;
+  const auto put = [&](const std::string& name, uid_t uid) {
+    door.put(name, "x");
+    REQUIRE(::chown((door.drop + "/" + name).c_str(), uid, uid) == 0);
+  };
+  for (uid_t i = 0; i < 30; ++i)
+    put("msg.a" + std::to_string(i), 1000 + i);
+  put("msg.b", 3001);
+  put("msg.c", 3002);
+  auto folder = open_file(door.drop, O_RDONLY | O_DIRECTORY);
+  DropTurns turns;
+  turns.party = [](std::uint64_t uid) { return uid < 3000 ? 2999 : uid; };
+  const auto owners = [&] {
+    std::vector<std::uint64_t> owners;
+    for (const auto& entry : scan_drop_folder(*folder, 0, 4, {}, {}, true, turns)->entries)
+      owners.push_back(entry.party);
+    return owners;
+  };
+  using Owners = std::vector<std::uint64_t>;
+  CHECK(owners() == Owners{2999, 3001, 3002, 2999});
+  turns.first = 3001;
+  CHECK(owners() == Owners{3001, 3002, 2999, 2999});
+  turns.first = 3003;
+  CHECK(owners() == Owners{2999, 3001, 3002, 2999});
+}
+
 // 1,000 of them were a loop that never rested, and nothing younger was ever taken.
 TEST_CASE("what can neither be taken nor put aside stops nothing", "[daemon][unit]") {
   DropDoor door;

@@ -257,6 +257,12 @@ TEST_CASE("lent user ids count as their owner", "[daemon][settings]") {
     CHECK_FALSE(limits.add(300001, 1));
   CHECK(limits.add(300001, 1));  // who has no limits lends none
   CHECK_FALSE(limits.add(300002, 1));
+  // What runs under root's is not root, and shares with what else runs there.
+  CHECK(limits.party_of(300001) == 300000);
+  CHECK(limits.party_of(300009) == 300000);
+  CHECK(limits.party_of(150000) == 7);
+  CHECK(limits.party_of(7) == 7);
+  CHECK(limits.party_of(165536) == 165536);
 }
 
 TEST_CASE("what a user has sent counts on when limits are read again", "[daemon][settings]") {

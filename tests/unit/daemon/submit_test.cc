@@ -414,6 +414,34 @@ LocalConnection connect_as(const SubmitDoor& door, uid_t uid) {
   return std::move(*connection);
 }
 
+// As subuid(5) lends 100000 and up to 4001.
+std::uint64_t party_of_4001(std::uint64_t uid) {
+  return uid >= 100'000 ? 4001 : uid;
+}
+
+TEST_CASE("the ids that a user was lent have one share of the places", "[daemon][unit]") {
+  if (::geteuid() != 0)
+    return;  // only root is several users
+  auto limits = settings();
+  limits.connections = 6;
+  limits.connections_per_user = 5;
+  limits.party = party_of_4001;
+  SubmitDoor door(limits);
+  REQUIRE(::chmod(door.folder.path().c_str(), 0755) == 0);
+  std::vector<LocalConnection> idle;
+  for (uid_t i = 0; i < 5; ++i)
+    idle.push_back(connect_as(door, i == 0 ? 4001 : 100'000 + i));
+  auto over = connect_as(door, 100'010);
+  CHECK(answer_on(over).busy);
+  auto first = connect_as(door, 4002);
+  auto second = connect_as(door, 4002);
+  CHECK(answer_on(idle.front()).busy);  // who has the most makes room, with the oldest
+  for (auto* connection : {&first, &second}) {
+    REQUIRE(connection->write(encode(header(2)) + "x\n"));
+    CHECK(answer_on(*connection).exit_code == EX_OK);
+  }
+}
+
 TEST_CASE("whose message is being stored makes no room for others", "[daemon][unit]") {
   if (::geteuid() != 0)
     return;  // only root is several users
