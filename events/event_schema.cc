@@ -1,12 +1,12 @@
 #include "events/event_schema.h"
 
+#include "events/event_fields.h"
+
 #include "base/json.h"
 #include "base/text.h"
 
 #include <boost/json/serialize.hpp>
 
-#include <algorithm>
-#include <array>
 #include <charconv>
 #include <iterator>
 
@@ -14,49 +14,7 @@ namespace postrider::events {
 
 namespace {
 
-constexpr std::array<const char*, kKinds> kNames = {
-    "accepted", "rejected", "deferred",     "delivered", "bounced",  "expired",  "removed",
-    "held",     "released", "site_blocked", "site_open", "alarm_on", "alarm_off"};
 constexpr std::string_view kTypePrefix = "postrider.";
-
-struct FieldName {
-  const char* name;
-  std::string CloudEvent::*value;
-  bool is_number = false;
-};
-
-// The data of an event, in the order in which it is written. `from` is written before `to`.
-constexpr FieldName kFields[] = {
-    {"id", &CloudEvent::message},
-    {"session", &CloudEvent::session},
-    {"message_id", &CloudEvent::message_id},
-    {"tag", &CloudEvent::tag},
-    {"to", &CloudEvent::to},
-    {"nrcpt", &CloudEvent::nrcpt, true},
-    {"size", &CloudEvent::size, true},
-    {"client", &CloudEvent::client},
-    {"helo", &CloudEvent::helo},
-    {"user", &CloudEvent::user},
-    {"mechanism", &CloudEvent::mechanism},
-    {"protocol", &CloudEvent::protocol},
-    {"tls", &CloudEvent::tls},
-    {"stage", &CloudEvent::stage},
-    {"reply", &CloudEvent::reply},
-    {"attempt", &CloudEvent::attempt, true},
-    {"relay", &CloudEvent::relay},
-    {"dsn", &CloudEvent::dsn},
-    {"class", &CloudEvent::status_class},
-    {"reason", &CloudEvent::reason},
-    {"delay", &CloudEvent::delay, true},
-    {"delays", &CloudEvent::delays},
-    {"reused", &CloudEvent::reused},
-    {"site", &CloudEvent::site},
-    {"until", &CloudEvent::until},
-    {"failures", &CloudEvent::failures, true},
-    {"alarm", &CloudEvent::alarm},
-    {"by", &CloudEvent::by},
-    {"uid", &CloudEvent::uid, true},
-};
 
 bool is_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
@@ -86,11 +44,11 @@ void append_member(std::string_view name, std::string_view value, std::string& o
   append_string(value, out);
 }
 
-void append_field(const FieldName& field, const CloudEvent& event, std::string& out) {
+void append_field(const Field& field, const CloudEvent& event, std::string& out) {
   const std::string& value = event.*field.value;
-  if (value.empty() || (field.is_number && !is_number(value)))
+  if (value.empty() || (field.is_number() && !is_number(value)))
     return;
-  if (!field.is_number)
+  if (!field.is_number())
     return append_member(field.name, value, out);
   if (out.back() != '{')
     out.push_back(',');
@@ -180,14 +138,14 @@ Result<void> take_attributes(const boost::json::object& object, CloudEvent& even
 }
 
 Result<void> take_data(const boost::json::object& data, CloudEvent& event) {
-  for (const auto& field : kFields) {
+  for (const auto& field : fields()) {
     std::string& value = event.*field.value;
-    const bool taken = field.is_number ? take_number(data, field.name, value)
-                                       : take_string(data, field.name, value);
+    const bool taken = field.is_number() ? take_number(data, field.name, value)
+                                         : take_string(data, field.name, value);
     if (!taken)
       return bad(field.name);
   }
-  event.has_from = data.contains("from");
+  event.has_from = data.contains(kFrom);
   if (!take_string(data, "from", event.from))
     return bad("from");
   return {};
@@ -198,17 +156,6 @@ bool is_hex(std::string_view text) {
 }
 
 }  // namespace
-
-const char* name_of(Kind kind) {
-  return kNames[static_cast<std::size_t>(kind)];
-}
-
-std::optional<Kind> parse_kind(std::string_view name) {
-  const auto found = std::find(kNames.begin(), kNames.end(), name);
-  if (found == kNames.end())
-    return {};
-  return static_cast<Kind>(found - kNames.begin());
-}
 
 std::string encode(const CloudEvent& event) {
   std::string out;
@@ -225,9 +172,9 @@ std::string encode(const CloudEvent& event) {
     append_member("traceparent", event.traceparent, out);
   append_member("datacontenttype", "application/json", out);
   out.append(",\"data\":{");
-  for (const auto& field : kFields) {
+  for (const auto& field : fields()) {
     if (field.value == &CloudEvent::to && event.has_from)
-      append_member("from", event.from, out);
+      append_member(kFrom, event.from, out);
     append_field(field, event, out);
   }
   return out.append("}}");

@@ -6,15 +6,10 @@
 #include "base/result.h"
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <string_view>
 
 namespace postrider::events {
-
-// "delivered"; the type of the event is "postrider.delivered".
-const char* name_of(Kind kind);
-std::optional<Kind> parse_kind(std::string_view name);
 
 inline constexpr std::size_t kMostValue = 1024;       // octets of one value before it is escaped
 inline constexpr std::size_t kMostEvent = 1U << 18U;  // octets of one event as text

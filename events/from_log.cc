@@ -1,5 +1,7 @@
 #include "events/from_log.h"
 
+#include "events/event_fields.h"
+
 #include "mail/smtp_command.h"
 
 #include <algorithm>
@@ -30,39 +32,6 @@ constexpr AlarmName kAlarms[] = {
     {"pam_helper_ended", "pam_helper_ended", true},
 };
 
-struct Copied {
-  std::string_view key;
-  std::string CloudEvent::*to;
-};
-constexpr Copied kCopied[] = {
-    {"session", &CloudEvent::session},
-    {"message_id", &CloudEvent::message_id},
-    {"traceparent", &CloudEvent::traceparent},
-    {"to", &CloudEvent::to},
-    {"nrcpt", &CloudEvent::nrcpt},
-    {"size", &CloudEvent::size},
-    {"client", &CloudEvent::client},
-    {"helo", &CloudEvent::helo},
-    {"user", &CloudEvent::user},
-    {"mechanism", &CloudEvent::mechanism},
-    {"protocol", &CloudEvent::protocol},
-    {"tls", &CloudEvent::tls},
-    {"stage", &CloudEvent::stage},
-    {"reply", &CloudEvent::reply},
-    {"attempt", &CloudEvent::attempt},
-    {"relay", &CloudEvent::relay},
-    {"dsn", &CloudEvent::dsn},
-    {"reason", &CloudEvent::reason},
-    {"delay", &CloudEvent::delay},
-    {"delays", &CloudEvent::delays},
-    {"reused", &CloudEvent::reused},
-    {"site", &CloudEvent::site},
-    {"until", &CloudEvent::until},
-    {"failures", &CloudEvent::failures},
-    {"by", &CloudEvent::by},
-    {"uid", &CloudEvent::uid},
-};
-
 // RFC 3463 §3.5: x.4.7 is "delivery time expired".
 Kind kind_of_bounce(std::string_view dsn) {
   return dsn == "5.4.7" ? Kind::expired : Kind::bounced;
@@ -80,22 +49,20 @@ const AlarmName* alarm_of(std::string_view name) {
   return found == std::end(kAlarms) ? nullptr : found;
 }
 
+// The others are what a line means: an attempt by its verdict, an alarm by the name of the line.
+bool has_line_of_its_own(Kind kind) {
+  return kind != Kind::delivered && kind != Kind::bounced && kind != Kind::expired &&
+         kind != Kind::alarm_on && kind != Kind::alarm_off;
+}
+
 std::optional<Kind> kind_of(const LogEvent& line) {
   const std::string_view name = line.name();
   if (name == "attempted")
     return kind_of_attempt(line.value("verdict"));
   if (name == "bounced")
     return kind_of_bounce(line.value("dsn"));
-  for (const auto& [plain, kind] : {std::pair(std::string_view("accepted"), Kind::accepted),
-                                    {"rejected", Kind::rejected},
-                                    {"deferred", Kind::deferred},
-                                    {"removed", Kind::removed},
-                                    {"held", Kind::held},
-                                    {"released", Kind::released},
-                                    {"site_blocked", Kind::site_blocked},
-                                    {"site_open", Kind::site_open}})
-    if (name == plain)
-      return kind;
+  if (const auto kind = parse_kind(name); kind && has_line_of_its_own(*kind))
+    return kind;
   if (const auto* const alarm = alarm_of(name))
     return alarm->is_on ? Kind::alarm_on : Kind::alarm_off;
   return {};
@@ -109,15 +76,16 @@ const char* class_of(std::string_view dsn) {
 
 void copy_fields(const LogEvent& line, CloudEvent& event) {
   line.for_each([&](const char* key, std::string_view value) {
-    if (std::string_view(key) == "from") {
+    if (key == kFrom) {
       event.has_from = true;
       event.from = value;
     } else if (std::string_view(key) == "dsn_id") {
       event.tag = mail::decode_xtext(value).value_or(std::string(value));
-    } else {
-      for (const auto& copied : kCopied)
-        if (copied.key == key)
-          event.*copied.to = value;
+    } else if (std::string_view(key) == "traceparent") {
+      event.traceparent = value;
+    } else if (const auto* const field = find_field(key);
+               field != nullptr && field->origin == Field::Origin::line) {
+      event.*field->value = value;
     }
   });
 }
