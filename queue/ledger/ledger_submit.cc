@@ -107,8 +107,9 @@ Result<void> Ledger::note_parked(const mail::Message& message, const mail::Recip
 
 Result<void> Ledger::submit_waiting(const mail::Message& message, std::string_view head,
                                     Effects& effects, Result<void>& refused) {
-  if (auto begun = store.database().execute("SAVEPOINT one"); !begun)
-    return begun.error();
+  auto savepoint = Savepoint::begin(store.database());
+  if (!savepoint)
+    return savepoint.error();
   auto row = new_row(message);
   row.tried = is_blocked(message);  // it waits as if it had been
   auto done = store.insert_message(message, head, row, all_due(message, now()));
@@ -117,15 +118,15 @@ Result<void> Ledger::submit_waiting(const mail::Message& message, std::string_vi
       return done.error();
     refused = Error(Errc::storage, done.error().describe());
     store.forget();
-    if (auto undone = store.database().execute("ROLLBACK TO one"); !undone)
-      return undone.error();
-  } else if (row.tried && log_.enabled(Level::info)) {
+    expect(now());
+    return savepoint->roll_back();
+  }
+  if (row.tried && log_.enabled(Level::info))
     for (const auto& recipient : message.envelope.recipients)
       if (auto logged = note_parked(message, recipient, effects); !logged)
         return logged.error();
-  }
   expect(now());
-  return store.database().execute("RELEASE one");
+  return savepoint->release();
 }
 
 Result<std::size_t> Ledger::recover() {

@@ -466,7 +466,8 @@ Result<void> Salvage::note_lost(std::int64_t id) {
   for (const auto& each : rows_of(catalogue_.recipients, id)) {
     const auto payload = pages_.payload(each.place);
     const auto row = parse_row(payload);
-    if (row && is_recipient(*row) && (*row)[3].integer < 3)
+    if (row && is_recipient(*row) &&
+        (*row)[3].integer < static_cast<std::int64_t>(RecipientState::delivered))
       lost.recipients.emplace_back((*row)[6].bytes);
   }
   if (auto done = keep_content(id, lost); !done)

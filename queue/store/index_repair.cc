@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "queue/store/schema.h"
+#include "queue/store/sql_names.h"
 #include "queue/store/sqlite.h"
 
 #include <cerrno>
@@ -27,7 +28,7 @@ constexpr const char* kReadAll[] = {
 constexpr const char* kReadIndexes[] = {
     "SELECT count(*) FROM message INDEXED BY message_deadline",
     "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1",
-    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state < 3",
+    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state < {ended}",
     "SELECT count(*) FROM domain INDEXED BY domain_due",
     "SELECT count(*) FROM domain INDEXED BY sqlite_autoindex_domain_1",
     "SELECT count(*) FROM site INDEXED BY site_wake",
@@ -58,7 +59,7 @@ Result<bool> can_be_read(const std::string& path, const char* vfs) {
   if (!database)
     return database.error();
   for (const char* sql : kReadIndexes)
-    if (auto read = database->text(sql); !read)
+    if (auto read = database->text(named_sql(sql).c_str()); !read)
       return is_damage(read.error()) ? Result<bool>(false) : read.error();
   return true;
 }
@@ -68,16 +69,7 @@ Result<std::vector<std::int64_t>> roots_of_indexes(Database& database) {
       database.prepare("SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND rootpage > 1");
   if (!statement)
     return statement.error();
-  std::vector<std::int64_t> roots;
-  Query query(*statement);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      return roots;
-    roots.push_back(query.integer(0));
-  }
+  return Query(*statement).rows([](const Query& row) { return row.integer(0); });
 }
 
 // https://www.sqlite.org/fileformat2.html#b_tree_pages

@@ -143,21 +143,15 @@ Result<std::optional<std::vector<mail::MessageId>>> PreparedFilter::candidates(
   const auto& domain = domain_ ? domain_ : to_domain_;
   if (!domain)
     return Candidates();
-  std::vector<mail::MessageId> found;
-  Query query(of_domain);
-  query.bind_text(*domain).bind(kWorthIt + 1);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      break;
-    found.push_back({query.integer(0)});
-  }
-  if (found.size() > kWorthIt)
+  auto found = Query(of_domain).bind_text(*domain).bind(kWorthIt + 1).rows([](const Query& row) {
+    return mail::MessageId{row.integer(0)};
+  });
+  if (!found)
+    return found.error();
+  if (found->size() > kWorthIt)
     return Candidates();
-  std::sort(found.begin(), found.end());
-  return Candidates(std::move(found));
+  std::sort(found->begin(), found->end());
+  return Candidates(*std::move(found));
 }
 
 Result<void> add_filter_functions(Database& database, const Leases& leases) {

@@ -18,7 +18,7 @@
 #define POSTRIDER_FILTERED                                                             \
   " message m CROSS JOIN recipient r ON r.message = m.id"                              \
   " LEFT JOIN domain d ON d.id = r.domain LEFT JOIN site s ON s.id = d.site"           \
-  " WHERE m.id > ?1 AND m.id <= ?2 AND r.state < 3"                                    \
+  " WHERE m.id > ?1 AND m.id <= ?2 AND r.state < {ended}"                              \
   " AND (?5 IS NULL OR r.address = ?5 COLLATE NOCASE)"                                 \
   " AND (?6 IS NULL OR in_domain(r.address, ?6))"                                      \
   " AND (?7 IS NULL OR d.name = ?7)"                                                   \
@@ -62,7 +62,7 @@ class PreparedFilter {
 // Messages with living recipients of a domain, for filters that name one: far fewer than all.
 #define POSTRIDER_OF_DOMAIN                                         \
   "SELECT DISTINCT message FROM recipient INDEXED BY recipient_due" \
-  " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < 3 LIMIT ?"
+  " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended} LIMIT ?"
 
 // in_domain(address, domain), says(outcome, text), is_leased(id)
 Result<void> add_filter_functions(Database& database, const Leases& leases);

@@ -10,7 +10,9 @@ constexpr std::int64_t kApplicationId = 0x50537452;  // "PStR"
 
 // Times are milliseconds of the queue's own time (queue/ledger/queue_time.h), but `received` and
 // `at`, which are wall clock. A recipient that is not due by itself (held, bouncing) has
-// next_attempt = the largest integer, so that no query needs to look at its state.
+// next_attempt = the largest integer, so that no query needs to look at its state. A migration
+// stays as it was when databases were made by it, so its numbers are numbers: states below 3 are
+// those of living recipients (RecipientState), 9223372036854775807 is kNever.
 constexpr const char* kMigrations[] = {
     R"sql(
 CREATE TABLE meta (

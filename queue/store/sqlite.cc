@@ -103,6 +103,13 @@ Result<void> Query::run() {
   }
 }
 
+Result<std::int64_t> Query::first(std::int64_t otherwise) {
+  auto row = next();
+  if (!row)
+    return row.error();
+  return *row ? integer(0) : otherwise;
+}
+
 std::string_view Query::text(int column) const {
   const auto* bytes = sqlite3_column_text(handle_, column);
   if (bytes == nullptr)
@@ -161,11 +168,7 @@ Result<std::int64_t> Database::value(const char* sql) {
   auto statement = prepare(sql);
   if (!statement)
     return statement.error();
-  Query query(*statement);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : 0;
+  return Query(*statement).first(0);
 }
 
 Result<std::string> Database::text(const char* sql) {
@@ -212,6 +215,32 @@ Result<void> Transaction::commit() {
     return done.error().during("commit");
   database_ = nullptr;
   return {};
+}
+
+Result<Savepoint> Savepoint::begin(Database& database) {
+  if (auto begun = database.execute("SAVEPOINT part"); !begun)
+    return begun.error().during("begin a part of a transaction");
+  return Savepoint(database);
+}
+
+// Outside a transaction a savepoint was one itself; a transaction that SQLite has rolled back took
+// it along.
+Savepoint::~Savepoint() {
+  if (database_ != nullptr && sqlite3_get_autocommit(database_->handle()) == 0)
+    (void)roll_back();
+}
+
+Result<void> Savepoint::release() {
+  if (auto done = database_->execute("RELEASE part"); !done)
+    return done.error();
+  database_ = nullptr;
+  return {};
+}
+
+Result<void> Savepoint::roll_back() {
+  if (auto done = database_->execute("ROLLBACK TO part"); !done)
+    return done.error();
+  return release();
 }
 
 }  // namespace postrider::queue

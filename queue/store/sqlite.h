@@ -1,5 +1,6 @@
 // SQLite with owners: a Database closes itself, a Statement finalizes itself, a Query resets its
-// statement, a Transaction rolls back unless it was committed. One thread a connection.
+// statement, a Transaction and a Savepoint roll back unless they were committed or released. One
+// thread a connection.
 #pragma once
 
 #include "base/result.h"
@@ -9,7 +10,9 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace postrider::queue {
 
@@ -54,6 +57,14 @@ class Query {
 
   Result<bool> next();  // true: there is a row
   Result<void> run();   // to the end, rows ignored
+  // visit(*this) at each row; if it returns bool, false ends it.
+  template <class Visit>
+  Result<void> for_each(Visit visit);
+  // What make(*this) gives of each row.
+  template <class Make, class Row = std::invoke_result_t<Make, const Query&>>
+  Result<std::vector<Row>> rows(Make make);
+  // The first column of the first row; `otherwise` if there is no row.
+  Result<std::int64_t> first(std::int64_t otherwise);
 
   std::int64_t integer(int column) const { return sqlite3_column_int64(handle_, column); }
   std::string_view text(int column) const;
@@ -64,6 +75,32 @@ class Query {
   sqlite3_stmt* handle_;
   int bound_ = 0;
 };
+
+template <class Visit>
+Result<void> Query::for_each(Visit visit) {
+  for (;;) {
+    const auto row = next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      return {};
+    if constexpr (std::is_same_v<std::invoke_result_t<Visit, const Query&>, bool>) {
+      if (!visit(std::as_const(*this)))
+        return {};
+    } else {
+      visit(std::as_const(*this));
+    }
+  }
+}
+
+template <class Make, class Row>
+Result<std::vector<Row>> Query::rows(Make make) {
+  std::vector<Row> made;
+  auto done = for_each([&](const Query& row) { made.push_back(make(row)); });
+  if (!done)
+    return done.error();
+  return made;
+}
 
 class Database {
  public:
@@ -104,6 +141,21 @@ class Transaction {
 
  private:
   explicit Transaction(Database& database) : database_(&database) {}
+  Database* database_;
+};
+
+// A part of a transaction that may fail by itself. Ended without release(), it is undone.
+class Savepoint {
+ public:
+  static Result<Savepoint> begin(Database& database);
+  Savepoint(Savepoint&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+  Savepoint& operator=(Savepoint&&) = delete;
+  ~Savepoint();
+  Result<void> release();
+  Result<void> roll_back();  // what was done since it began; it has ended then
+
+ private:
+  explicit Savepoint(Database& database) : database_(&database) {}
   Database* database_;
 };
 

@@ -36,70 +36,68 @@ Result<Store> Store::open(const std::string& path, const char* vfs, const Leases
 }
 
 Result<void> Store::prepare() {
-  const struct {
-    Statement& statement;
-    const char* sql;
-  } all[] = {
-      {insert_incoming_, "INSERT INTO incoming(id, size, head, body) VALUES(?, ?, ?, ?)"},
-      {delete_incoming_, "DELETE FROM incoming WHERE id = ?"},
-      {incoming_ids_, "SELECT id FROM incoming ORDER BY id"},
-      {incoming_head_, "SELECT head FROM incoming WHERE id = ?"},
-      {insert_message_,
-       "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
-       " logged, sender, head) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"},
-      {move_message_,
-       "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
-       " logged, sender, head) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, head"
-       " FROM incoming WHERE id = ?1"},
-      {insert_body_, "INSERT INTO body(id, data) VALUES(?, ?)"},
-      {move_body_,
-       "INSERT INTO body(id, data) SELECT id, body FROM incoming WHERE id = ? AND body NOTNULL"},
-      {insert_recipient_,
-       "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, address, last)"
-       " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
-      {delete_message_, "DELETE FROM message WHERE id = ?"},
-      {delete_body_, "DELETE FROM body WHERE id = ?"},
-      {delete_recipients_, "DELETE FROM recipient WHERE message = ?"},
-      {delete_attempts_, "DELETE FROM attempt WHERE message = ?"},
-      {message_row_, "SELECT deadline, expires, tried, delayed, logged FROM message WHERE id = ?"},
-      {message_head_, "SELECT head FROM message WHERE id = ?"},
-      {body_, "SELECT data FROM body WHERE id = ?"},
-      {alive_,
-       "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
-       " WHERE message = ? AND state < 3 ORDER BY idx"},
-      {update_recipient_,
-       "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, last = ?"
-       " WHERE message = ? AND idx = ?"},
-      {update_message_,
-       "UPDATE message SET deadline = ?, expires = ?, waiting = ?, held = ?, tried = ?,"
-       " delayed = ?, logged = ? WHERE id = ?"},
-      {insert_attempt_,
-       "INSERT OR REPLACE INTO attempt(message, seq, at, recipient, outcome)"
-       " VALUES(?, ?, ?, ?, ?)"},
-      {trim_attempts_, "DELETE FROM attempt WHERE message = ? AND seq <= ?"},
-      {set_logged_, "UPDATE message SET logged = ? WHERE id = ?"},
-      {exists_,
-       "SELECT EXISTS(SELECT 1 FROM incoming WHERE id = ?1)"
-       " OR EXISTS(SELECT 1 FROM message WHERE id = ?1)"},
-      {damaged_incoming_,
-       "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, delayed,"
-       " logged, sender, head, damaged)"
-       " SELECT id, 9223372036854775807, 9223372036854775807, id / 1000, size, 0, 1, 1, 1, 0, '',"
-       " head, 1 FROM incoming WHERE id = ?"},
-      {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
-      {find_dropped_, "SELECT message FROM dropped WHERE name = ?"},
-      {add_dropped_, "INSERT INTO dropped(name, message) VALUES(?, ?)"},
-      {forget_dropped_, "DELETE FROM dropped WHERE name = ?"},
-      {get_meta_, "SELECT value FROM meta WHERE key = ?"},
-      {set_meta_, "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)"},
-  };
-  for (const auto& entry : all) {
-    auto prepared = database_.prepare(entry.sql);
-    if (!prepared)
-      return prepared.error();
-    entry.statement = *std::move(prepared);
-  }
-  return {};
+  return prepare_all(
+      database_,
+      {
+          {insert_incoming_, "INSERT INTO incoming(id, size, head, body) VALUES(?, ?, ?, ?)"},
+          {delete_incoming_, "DELETE FROM incoming WHERE id = ?"},
+          {incoming_ids_, "SELECT id FROM incoming ORDER BY id"},
+          {incoming_head_, "SELECT head FROM incoming WHERE id = ?"},
+          {insert_message_,
+           "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+           "delayed,"
+           " logged, sender, head) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"},
+          {move_message_,
+           "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+           "delayed,"
+           " logged, sender, head) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, head"
+           " FROM incoming WHERE id = ?1"},
+          {insert_body_, "INSERT INTO body(id, data) VALUES(?, ?)"},
+          {move_body_,
+           "INSERT INTO body(id, data) SELECT id, body FROM incoming WHERE id = ? AND body "
+           "NOTNULL"},
+          {insert_recipient_,
+           "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, address, "
+           "last)"
+           " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+          {delete_message_, "DELETE FROM message WHERE id = ?"},
+          {delete_body_, "DELETE FROM body WHERE id = ?"},
+          {delete_recipients_, "DELETE FROM recipient WHERE message = ?"},
+          {delete_attempts_, "DELETE FROM attempt WHERE message = ?"},
+          {message_row_,
+           "SELECT deadline, expires, tried, delayed, logged FROM message WHERE id = ?"},
+          {message_head_, "SELECT head FROM message WHERE id = ?"},
+          {body_, "SELECT data FROM body WHERE id = ?"},
+          {alive_,
+           "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+           " WHERE message = ? AND state < {ended} ORDER BY idx"},
+          {update_recipient_,
+           "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, last = ?"
+           " WHERE message = ? AND idx = ?"},
+          {update_message_,
+           "UPDATE message SET deadline = ?, expires = ?, waiting = ?, held = ?, tried = ?,"
+           " delayed = ?, logged = ? WHERE id = ?"},
+          {insert_attempt_,
+           "INSERT OR REPLACE INTO attempt(message, seq, at, recipient, outcome)"
+           " VALUES(?, ?, ?, ?, ?)"},
+          {trim_attempts_, "DELETE FROM attempt WHERE message = ? AND seq <= ?"},
+          {set_logged_, "UPDATE message SET logged = ? WHERE id = ?"},
+          {exists_,
+           "SELECT EXISTS(SELECT 1 FROM incoming WHERE id = ?1)"
+           " OR EXISTS(SELECT 1 FROM message WHERE id = ?1)"},
+          {damaged_incoming_,
+           "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+           "delayed,"
+           " logged, sender, head, damaged)"
+           " SELECT id, {never}, {never}, id / 1000, size, 0, 1, 1, 1, 0, '',"
+           " head, 1 FROM incoming WHERE id = ?"},
+          {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
+          {find_dropped_, "SELECT message FROM dropped WHERE name = ?"},
+          {add_dropped_, "INSERT INTO dropped(name, message) VALUES(?, ?)"},
+          {forget_dropped_, "DELETE FROM dropped WHERE name = ?"},
+          {get_meta_, "SELECT value FROM meta WHERE key = ?"},
+          {set_meta_, "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)"},
+      });
 }
 
 Result<void> Store::insert_incoming(const mail::Message& message, std::string_view head) {
@@ -118,16 +116,9 @@ Result<void> Store::delete_incoming(mail::MessageId id) {
 }
 
 Result<std::vector<mail::MessageId>> Store::incoming_ids() {
-  std::vector<mail::MessageId> ids;
-  Query query(incoming_ids_);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      return ids;
-    ids.push_back({query.integer(0)});
-  }
+  return Query(incoming_ids_).rows([](const Query& row) {
+    return mail::MessageId{row.integer(0)};
+  });
 }
 
 Result<std::shared_ptr<const mail::Message>> Store::load_incoming_head(mail::MessageId id) {
@@ -243,25 +234,17 @@ Result<std::optional<MessageRow>> Store::load_row(mail::MessageId id) {
 }
 
 Result<std::vector<RecipientRow>> Store::load_alive(mail::MessageId id) {
-  std::vector<RecipientRow> rows;
-  Query query(alive_);
-  query.bind(id.value);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      return rows;
+  return Query(alive_).bind(id.value).rows([](const Query& row) {
     RecipientRow recipient;
-    recipient.index = static_cast<std::uint32_t>(query.integer(0));
-    recipient.domain = query.integer(1);
-    const auto state = query.integer(2);  // a damaged one counts as held
+    recipient.index = static_cast<std::uint32_t>(row.integer(0));
+    recipient.domain = row.integer(1);
+    const auto state = row.integer(2);  // a damaged one counts as held
     recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
-    recipient.attempts = static_cast<std::uint32_t>(query.integer(3));
-    recipient.next_attempt = query.integer(4);
-    recipient.last = query.blob(5);
-    rows.push_back(std::move(recipient));
-  }
+    recipient.attempts = static_cast<std::uint32_t>(row.integer(3));
+    recipient.next_attempt = row.integer(4);
+    recipient.last = row.blob(5);
+    return recipient;
+  });
 }
 
 Result<StoredMessage> Store::load_message(mail::MessageId id) {
@@ -356,21 +339,14 @@ Result<void> Store::set_logged(mail::MessageId id, std::int64_t seq) {
 }
 
 Result<bool> Store::exists(mail::MessageId id) {
-  Query query(exists_);
-  query.bind(id.value);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row && query.integer(0) != 0;
+  auto found = Query(exists_).bind(id.value).first(0);
+  if (!found)
+    return found.error();
+  return *found != 0;
 }
 
 Result<std::int64_t> Store::meta(std::string_view key) {
-  Query query(get_meta_);
-  query.bind_text(key);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : 0;
+  return Query(get_meta_).bind_text(key).first(0);
 }
 
 Result<void> Store::set_meta(std::string_view key, std::int64_t value) {

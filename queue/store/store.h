@@ -10,6 +10,7 @@
 
 #include "queue/leases.h"
 #include "queue/store/row_filter.h"
+#include "queue/store/sql_names.h"
 #include "queue/store/sqlite.h"
 
 #include <limits>
@@ -17,8 +18,6 @@
 #include <unordered_map>
 
 namespace postrider::queue {
-
-inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 struct RecipientRow {
   std::uint32_t index = 0;
@@ -169,6 +168,7 @@ class Store {
   Result<void> prepare_change();
   Result<void> run_all(std::span<const char* const> statements, std::int64_t now,
                        std::int64_t delay);
+  Result<std::vector<Unused>> find_unused();
   Result<DomainRow*> find_domain(std::int64_t id);
   Result<SiteRow*> find_site(std::int64_t id);
   Result<std::int64_t> site_id(const std::string& name);

@@ -7,12 +7,12 @@ namespace postrider::queue {
 namespace {
 
 constexpr const char* kHold[] = {
-    "UPDATE recipient SET state = 1, next_attempt = 9223372036854775807 FROM temp.picked p"
+    "UPDATE recipient SET state = {held}, next_attempt = {never} FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
 
 // What was held beyond its lifetime gets an hour more: a release is a wish to have it tried.
 constexpr const char* kRelease[] = {
-    "UPDATE recipient SET state = 0, next_attempt = ?1 FROM temp.picked p"
+    "UPDATE recipient SET state = {queued}, next_attempt = ?1 FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx",
     "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
     " WHERE id IN (SELECT message FROM temp.picked)",
@@ -26,20 +26,20 @@ constexpr const char* kRetry[] = {
     " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
 
 constexpr const char* kRemove[] = {
-    "UPDATE recipient SET state = 5, next_attempt = 9223372036854775807 FROM temp.picked p"
+    "UPDATE recipient SET state = {removed}, next_attempt = {never} FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
 
 constexpr const char* kBounce[] = {
-    "UPDATE recipient SET state = 2, next_attempt = 9223372036854775807 FROM temp.picked p"
+    "UPDATE recipient SET state = {bouncing}, next_attempt = {never} FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
 
 constexpr const char* kCount[] = {
     "UPDATE message SET"
     " waiting = (SELECT count(*) FROM recipient r WHERE r.message = message.id"
-    "            AND r.state IN (0, 2)),"
-    " held = (SELECT count(*) FROM recipient r WHERE r.message = message.id AND r.state = 1)"
+    "            AND r.state IN ({queued}, {bouncing})),"
+    " held = (SELECT count(*) FROM recipient r WHERE r.message = message.id AND r.state = {held})"
     " WHERE id IN (SELECT message FROM temp.picked)",
-    "UPDATE message SET deadline = 9223372036854775807 WHERE waiting = 0"
+    "UPDATE message SET deadline = {never} WHERE waiting = 0"
     " AND id IN (SELECT message FROM temp.picked)"};
 
 constexpr const char* kBounceNow[] = {
@@ -50,9 +50,9 @@ constexpr const char* kWake[] = {
     "UPDATE site SET wake = min(wake, max(?1, blocked_until)) WHERE id IN"
     " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
 
-constexpr const char* kKeepOnlyEnded =
+constexpr const char* kKeepOnlyEnded[] = {
     "DELETE FROM temp.picked WHERE EXISTS (SELECT 1 FROM recipient r"
-    " WHERE r.message = picked.message AND r.state < 3)";
+    " WHERE r.message = picked.message AND r.state < {ended})"};
 
 // A message without a row in `body` has its content in a file.
 constexpr const char* kGone =
@@ -89,25 +89,14 @@ Result<void> Store::prepare_change() {
           " PRIMARY KEY(message, idx)) WITHOUT ROWID");
       !done)
     return done.error();
-  auto prepared = database_.prepare(
-      "INSERT OR IGNORE INTO temp.picked SELECT r.message, r.idx, r.domain FROM" POSTRIDER_FILTERED
-      " AND (?14 >> r.state) & 1");
-  if (!prepared)
-    return prepared.error();
-  pick_ = *std::move(prepared);
-  prepared = database_.prepare(POSTRIDER_OF_DOMAIN);
-  if (!prepared)
-    return prepared.error();
-  of_domain_ = *std::move(prepared);
-  prepared = database_.prepare("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?");
-  if (!prepared)
-    return prepared.error();
-  end_of_piece_ = *std::move(prepared);
-  prepared = database_.prepare("DELETE FROM temp.picked WHERE message = ?");
-  if (!prepared)
-    return prepared.error();
-  unpick_ = *std::move(prepared);
-  return {};
+  return prepare_all(
+      database_,
+      {{pick_,
+        "INSERT OR IGNORE INTO temp.picked SELECT r.message, r.idx, r.domain "
+        "FROM" POSTRIDER_FILTERED " AND (?14 >> r.state) & 1"},
+       {of_domain_, POSTRIDER_OF_DOMAIN},
+       {end_of_piece_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
+       {unpick_, "DELETE FROM temp.picked WHERE message = ?"}});
 }
 
 Result<void> Store::pick(const PreparedFilter& filter, IdRange range, unsigned states,
@@ -122,12 +111,7 @@ Result<void> Store::unpick(mail::MessageId id) {
 }
 
 Result<std::int64_t> Store::end_of_piece(std::int64_t after, std::int64_t messages) {
-  Query query(end_of_piece_);
-  query.bind(after).bind(messages - 1);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : kNever;
+  return Query(end_of_piece_).bind(after).bind(messages - 1).first(kNever);
 }
 
 Result<Changed> Store::picked() {
@@ -147,7 +131,7 @@ Result<Changed> Store::picked() {
 Result<void> Store::run_all(std::span<const char* const> statements, std::int64_t now,
                             std::int64_t delay) {
   for (const char* sql : statements) {
-    auto statement = database_.prepare(sql);
+    auto statement = prepare_named(database_, sql);
     if (!statement)
       return statement.error();
     Query query(*statement);
@@ -188,50 +172,44 @@ Result<std::vector<Store::PickedLease>> Store::picked_leases(const Leases& lease
   if (!statement)
     return statement.error();
   Query query(*statement);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      break;
-    const mail::MessageId id{query.integer(0)};
+  auto done = query.for_each([&](const Query& row) {
+    const mail::MessageId id{row.integer(0)};
     if (picked.empty() || picked.back().leased.id != id)
       picked.push_back({{id, {}}, 0});
     auto& last = picked.back();
-    const auto index = static_cast<std::uint32_t>(query.integer(1));
+    const auto index = static_cast<std::uint32_t>(row.integer(1));
     ++last.recipients;
     if (leases.is_leased(id, index))
       last.leased.recipients.push_back(index);
-  }
+  });
+  if (!done)
+    return done.error();
   std::erase_if(picked, [](const PickedLease& one) { return one.leased.recipients.empty(); });
   return picked;
 }
 
-Result<std::vector<Store::Unused>> Store::delete_picked() {
-  if (auto done = database_.execute(kKeepOnlyEnded); !done)
-    return done.error();
-  std::vector<Unused> files;
-  {
-    auto statement = database_.prepare(kGone);
-    if (!statement)
-      return statement.error();
-    Query query(*statement);
-    for (;;) {
-      auto row = query.next();
-      if (!row)
-        return row.error();
-      if (!*row)
-        break;
-      auto& gone = files.emplace_back(Unused{{query.integer(0)}, {}});
-      if (query.integer(2) != 0)
-        continue;
-      if (auto head = decode_head(gone.id, query.blob(1)); head)
+Result<std::vector<Store::Unused>> Store::find_unused() {
+  auto statement = database_.prepare(kGone);
+  if (!statement)
+    return statement.error();
+  return Query(*statement).rows([](const Query& row) {
+    Unused gone{{row.integer(0)}, {}};
+    if (row.integer(2) == 0)
+      if (auto head = decode_head(gone.id, row.blob(1)); head)
         gone.file = head->content.file;
-    }
-  }
+    return gone;
+  });
+}
+
+Result<std::vector<Store::Unused>> Store::delete_picked() {
+  if (auto done = run_all(kKeepOnlyEnded, 0, 0); !done)
+    return done.error();
+  auto unused = find_unused();
+  if (!unused)
+    return unused;
   if (auto done = run_all(kDelete, 0, 0); !done)
     return done.error();
-  return files;
+  return unused;
 }
 
 Result<void> Store::forget_picked() {

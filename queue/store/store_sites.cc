@@ -175,10 +175,7 @@ Result<std::int64_t> Store::next_in_site(std::int64_t site, std::int64_t now) {
 Result<std::int64_t> Store::first_after(Statement& statement, std::int64_t key, std::int64_t now) {
   Query query(statement);
   query.bind(key).bind(now);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : kNever;
+  return query.first(kNever);
 }
 
 // No living recipient refers to it. Rows of recipients at their end may; their domain is read from
@@ -222,10 +219,7 @@ Result<void> Store::remove_site_if_unused(std::int64_t id) {
 Result<std::int64_t> Store::site_minimum(std::int64_t id) {
   Query query(site_minimum_);
   query.bind(id);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : kNever;
+  return query.first(kNever);
 }
 
 Result<void> Store::settle_site(std::int64_t id) {

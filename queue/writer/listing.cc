@@ -41,60 +41,53 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
     return done.error();
   if (auto done = add_filter_functions(database_, leases_); !done)
     return done.error();
-  const struct {
-    Statement& statement;
-    const char* sql;
-  } all[] = {
-      {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
-      {waiting_,
-       "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
-       " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
-       " d.name, s.name, s.blocked_until, s.last, s.failures FROM" POSTRIDER_FILTERED
-       " ORDER BY m.id, r.idx"},
-      {head_, "SELECT head FROM message WHERE id = ?"},
-      {of_domain_, POSTRIDER_OF_DOMAIN},
-      {count_messages_,
-       "SELECT m.id, m.waiting + m.held FROM message m WHERE"
-       " m.id > ?1 AND m.id <= ?2" POSTRIDER_OF_MESSAGE},
-      {count_recipients_, "SELECT m.id, 1 FROM" POSTRIDER_FILTERED},
-      {count_of_domain_,
-       "SELECT message FROM recipient INDEXED BY recipient_due"
-       " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < 3"},
-      {waiting_row_, "SELECT waiting, held, tried FROM message WHERE id = ?"},
-      {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
-      {load_,
-       "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
-      {load_incoming_, "SELECT head, body FROM incoming WHERE id = ?"},
-      {attempts_, "SELECT at, recipient, outcome FROM attempt WHERE message = ? ORDER BY seq"},
-      {sites_,
-       "SELECT name, blocked_until, failures, since, last FROM site"
-       " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
-      {totals_, "SELECT status, messages, recipients, bytes FROM tally"},
-      {totals_incoming_, "SELECT id, size, head FROM incoming"},
-      {damaged_, "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
-      {dropped_, "SELECT name FROM dropped"},
-      {site_recipients_,
-       "SELECT total(d.recipients) FROM domain d WHERE d.site ="
-       " (SELECT id FROM site WHERE name = ?)"},
-      {oldest_,
-       "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
-       " UNION ALL SELECT min(id) FROM message)"},
-  };
-  for (const auto& entry : all) {
-    auto prepared = database_.prepare(entry.sql);
-    if (!prepared)
-      return prepared.error();
-    entry.statement = *std::move(prepared);
-    statements_.push_back(&entry.statement);
-  }
-  return {};
+  return prepare_all(
+      database_,
+      {
+          {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
+          {waiting_,
+           "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
+           " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
+           " d.name, s.name, s.blocked_until, s.last, s.failures FROM" POSTRIDER_FILTERED
+           " ORDER BY m.id, r.idx"},
+          {head_, "SELECT head FROM message WHERE id = ?"},
+          {of_domain_, POSTRIDER_OF_DOMAIN},
+          {count_messages_,
+           "SELECT m.id, m.waiting + m.held FROM message m WHERE"
+           " m.id > ?1 AND m.id <= ?2" POSTRIDER_OF_MESSAGE},
+          {count_recipients_, "SELECT m.id, 1 FROM" POSTRIDER_FILTERED},
+          {count_of_domain_,
+           "SELECT message FROM recipient INDEXED BY recipient_due"
+           " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended}"},
+          {waiting_row_, "SELECT waiting, held, tried FROM message WHERE id = ?"},
+          {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
+          {load_,
+           "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
+          {load_incoming_, "SELECT head, body FROM incoming WHERE id = ?"},
+          {attempts_, "SELECT at, recipient, outcome FROM attempt WHERE message = ? ORDER BY seq"},
+          {sites_,
+           "SELECT name, blocked_until, failures, since, last FROM site"
+           " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
+          {totals_, "SELECT status, messages, recipients, bytes FROM tally"},
+          {totals_incoming_, "SELECT id, size, head FROM incoming"},
+          {damaged_, "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
+          {dropped_, "SELECT name FROM dropped"},
+          {site_recipients_,
+           "SELECT total(d.recipients) FROM domain d WHERE d.site ="
+           " (SELECT id FROM site WHERE name = ?)"},
+          {oldest_,
+           "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
+           " UNION ALL SELECT min(id) FROM message)"},
+      });
 }
 
 void Listing::close() {
   const std::lock_guard lock(mutex_);
-  for (auto* statement : statements_)
+  for (Statement* statement :
+       {&incoming_, &waiting_, &head_, &of_domain_, &chunk_end_, &load_, &load_incoming_,
+        &attempts_, &sites_, &count_messages_, &count_recipients_, &count_of_domain_, &waiting_row_,
+        &totals_, &totals_incoming_, &oldest_, &damaged_, &dropped_, &site_recipients_})
     *statement = Statement();
-  statements_.clear();
   database_ = Database();
 }
 
@@ -161,12 +154,7 @@ Result<std::int64_t> Listing::list_all_waiting(const PreparedFilter& filter, std
 }
 
 Result<std::int64_t> Listing::end_of_chunk(std::int64_t after, std::int64_t chunk) {
-  Query query(chunk_end_);
-  query.bind(after).bind(chunk - 1);
-  auto row = query.next();
-  if (!row)
-    return row.error();
-  return *row ? query.integer(0) : kNever;
+  return Query(chunk_end_).bind(after).bind(chunk - 1).first(kNever);
 }
 
 Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,

@@ -54,7 +54,6 @@ class Listing {
   std::mutex mutex_;
   TimePoint wall_;
   Database database_;
-  std::vector<Statement*> statements_;
   Statement incoming_, waiting_, head_, of_domain_, chunk_end_, load_, load_incoming_, attempts_,
       sites_;
   Statement count_messages_, count_recipients_, count_of_domain_, waiting_row_;

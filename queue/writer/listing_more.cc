@@ -60,49 +60,38 @@ Result<void> Listing::begin_count(Counting& counting, const PreparedFilter& filt
 }
 
 Result<void> Listing::count_incoming(Counting& counting, const PreparedFilter& filter) {
-  Query query(totals_incoming_);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("count the queue");
-    if (!*row)
-      return {};
-    const mail::MessageId id{query.integer(0)};
+  auto done = Query(totals_incoming_).for_each([&](const Query& row) {
+    const mail::MessageId id{row.integer(0)};
     const auto& wanted = filter.ids();
     if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
-      continue;
-    const auto message = decode_head(id, query.blob(2));
+      return;
+    const auto message = decode_head(id, row.blob(2));
     if (!message || !filter.matches(*message, leases_.is_leased(id)))
-      continue;
+      return;
     const auto& recipients = message->envelope.recipients;
     const auto matching = std::count_if(recipients.begin(), recipients.end(),
                                         [&](const auto& each) { return filter.matches(each); });
     if (matching == 0)
-      continue;
+      return;
     ++counting.counted.messages;
     counting.counted.recipients += static_cast<std::uint64_t>(matching);
     counting.seen.push_back(id);
-  }
+  });
+  return done ? done : done.error().during("count the queue");
 }
 
 // From the kept figures; what is in delivery's hands is looked at one by one.
 Result<Listing::Tally> Listing::tally() {
   Tally tally;
-  {
-    Query query(totals_);
-    for (;;) {
-      auto row = query.next();
-      if (!row)
-        return row.error().during("count the queue");
-      if (!*row)
-        break;
-      if (const auto status = query.integer(0); status >= 0 && status < kActive) {
-        tally.messages[status] = query.integer(1);
-        tally.recipients[status] = query.integer(2);
-        tally.bytes += query.integer(3);
-      }
+  auto done = Query(totals_).for_each([&](const Query& row) {
+    if (const auto status = row.integer(0); status >= 0 && status < kActive) {
+      tally.messages[status] = row.integer(1);
+      tally.recipients[status] = row.integer(2);
+      tally.bytes += row.integer(3);
     }
-  }
+  });
+  if (!done)
+    return done.error().during("count the queue");
   for (const auto id : leases_.ids()) {
     Query query(waiting_row_);
     query.bind(id.value);
@@ -136,17 +125,12 @@ Result<void> Listing::count_by_status(Counting& counting) {
 }
 
 Result<void> Listing::count_of_domain(Counting& counting, const std::string& domain) {
-  std::vector<std::int64_t> messages;
-  Query query(count_of_domain_);
-  query.bind_text(domain);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("count the queue");
-    if (!*row)
-      break;
-    messages.push_back(query.integer(0));
-  }
+  auto found = Query(count_of_domain_).bind_text(domain).rows([](const Query& row) {
+    return row.integer(0);
+  });
+  if (!found)
+    return found.error().during("count the queue");
+  auto& messages = *found;
   counting.counted.recipients += messages.size();
   std::sort(messages.begin(), messages.end());
   counting.counted.messages +=
@@ -158,33 +142,21 @@ Result<void> Listing::count_range(Counting& counting, const PreparedFilter& filt
   Query query(filter.asks_for_recipients() ? count_recipients_ : count_messages_);
   filter.bind(query, range, now(wall_));
   std::int64_t last = -1;
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("count the queue");
-    if (!*row)
-      return {};
-    const mail::MessageId id{query.integer(0)};
+  auto done = query.for_each([&](const Query& row) {
+    const mail::MessageId id{row.integer(0)};
     if (std::binary_search(counting.seen.begin(), counting.seen.end(), id))
-      continue;
+      return;
     counting.counted.messages += id.value != last ? 1 : 0;
-    counting.counted.recipients += static_cast<std::uint64_t>(query.integer(1));
+    counting.counted.recipients += static_cast<std::uint64_t>(row.integer(1));
     last = id.value;
-  }
+  });
+  return done ? done : done.error().during("count the queue");
 }
 
 Result<std::vector<std::string>> Listing::dropped() {
   const std::lock_guard lock(mutex_);
-  std::vector<std::string> names;
-  Query query(dropped_);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("list dropped files");
-    if (!*row)
-      return names;
-    names.emplace_back(query.text(0));
-  }
+  auto names = Query(dropped_).rows([](const Query& row) { return std::string(row.text(0)); });
+  return names ? names : names.error().during("list dropped files");
 }
 
 Result<std::shared_ptr<const mail::Message>> Listing::load(mail::MessageId id) {
@@ -210,23 +182,15 @@ Result<std::shared_ptr<const mail::Message>> Listing::load(mail::MessageId id) {
 Result<std::vector<Attempt>> Listing::attempts(mail::MessageId id) {
   const std::lock_guard lock(mutex_);
   std::vector<Attempt> attempts;
-  Query query(attempts_);
-  query.bind(id.value);
-  for (;;) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("load attempts");
-    if (!*row)
-      return attempts;
-    Attempt attempt;
-    attempt.when = TimePoint(Duration(query.integer(0)));
-    attempt.recipient = static_cast<std::uint32_t>(query.integer(1));
-    auto outcome = decode_outcome(query.blob(2));
-    if (!outcome)
-      continue;
-    attempt.outcome = *std::move(outcome);
-    attempts.push_back(std::move(attempt));
-  }
+  auto done = Query(attempts_).bind(id.value).for_each([&](const Query& row) {
+    auto outcome = decode_outcome(row.blob(2));
+    if (outcome)
+      attempts.push_back({TimePoint(Duration(row.integer(0))),
+                          static_cast<std::uint32_t>(row.integer(1)), *std::move(outcome)});
+  });
+  if (!done)
+    return done.error().during("load attempts");
+  return attempts;
 }
 
 Result<Totals> Listing::totals() {
@@ -245,28 +209,19 @@ Result<Totals> Listing::totals() {
   totals.held = count_of(tally->messages[kHeld]);
   totals.active = count_of(tally->messages[kActive]);
   totals.bytes = count_of(tally->bytes);
-  {
-    Query query(totals_incoming_);
-    for (;;) {
-      auto row = query.next();
-      if (!row)
-        return row.error().during("count the queue");
-      if (!*row)
-        break;
-      const mail::MessageId id{query.integer(0)};
-      ++(leases_.is_leased(id) ? totals.active : totals.queued);
-      totals.bytes += count_of(query.integer(1));
-      if (const auto message = decode_head(id, query.blob(2)))
-        totals.recipients += message->envelope.recipients.size();
-    }
-  }
-  {
-    Query query(damaged_);
-    auto row = query.next();
-    if (!row)
-      return row.error().during("count the queue");
-    totals.quarantined = count_of(query.integer(0));
-  }
+  auto done = Query(totals_incoming_).for_each([&](const Query& row) {
+    const mail::MessageId id{row.integer(0)};
+    ++(leases_.is_leased(id) ? totals.active : totals.queued);
+    totals.bytes += count_of(row.integer(1));
+    if (const auto message = decode_head(id, row.blob(2)))
+      totals.recipients += message->envelope.recipients.size();
+  });
+  if (!done)
+    return done.error().during("count the queue");
+  auto damaged = Query(damaged_).first(0);
+  if (!damaged)
+    return damaged.error().during("count the queue");
+  totals.quarantined = count_of(*damaged);
   totals.messages = totals.active + totals.queued + totals.deferred + totals.held;
   Query query(oldest_);
   auto row = query.next();
