@@ -4,21 +4,18 @@
 
 namespace postrider::delivery {
 
-namespace {
-
-// The longest that a host may be silent behind the content.
-constexpr Duration kLongestHold = std::chrono::minutes(10);
-
-}  // namespace
-
 std::size_t ConnectionShares::reserve() const {
   return most_ < 4 ? 0 : std::max<std::size_t>(most_ / 8, 1);
 }
 
-// So that the last places come back as fast as they are taken.
-Duration ConnectionShares::pace() const {
-  const auto scarce = std::max<std::size_t>(of_strangers() - std::min(of_strangers(), plenty()), 1);
-  return kLongestHold / static_cast<Duration::rep>(scarce);
+std::size_t ConnectionShares::missing_for_stranger(const Usage& usage) const {
+  const auto free = most_ > usage.all ? most_ - usage.all : 0;
+  return reserve() - std::min(reserve(), free);
+}
+
+// What slow sites leave to strangers, who have some already.
+std::size_t ConnectionShares::left_to_strangers(const Usage& usage) const {
+  return reserve() - std::min(reserve(), usage.strangers);
 }
 
 bool ConnectionShares::may_add(Standing standing, bool is_patient, std::size_t own,
@@ -34,7 +31,8 @@ bool ConnectionShares::may_add(Standing standing, bool is_patient, std::size_t o
       return own == 0 ? is_left(reserve())
                       : is_left(most_ / 4) && usage.strangers < of_strangers() / 2;
     case Standing::slow:
-      return own == 0 ? is_left(reserve()) : is_left(most_ / 4) && own <= free - most_ / 4;
+      return own == 0 ? is_left(reserve() + left_to_strangers(usage))
+                      : is_left(most_ / 4) && own <= free - most_ / 4;
     case Standing::prompt:
       return own == 0 ? free > 0 : own < 4 * free;
   }

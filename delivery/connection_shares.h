@@ -2,12 +2,13 @@
 //
 // A stranger (a site that has not finished a transaction yet) and a slow site hold connections
 // without doing much with them, and anybody can make many of either: strangers have at most half of
-// all, and both leave some for sites that do their work promptly. Whoever has some already, leaves
-// room for those that have none. The last places of strangers are given out slowly: a host that is
-// silent behind the content keeps its place for ten minutes, and a newcomer shall not wait as long.
+// all, slow sites leave some of that half to them, and both leave some for sites that do their work
+// promptly. Whoever has some already, leaves room for those that have none.
+//
+// Places are lent: where no place has changed hands for a while and others wait, those that have
+// been silent longest give theirs up, a batch at a time. So a site that hangs pays for it, not the
+// next one, however many hang.
 #pragma once
-
-#include "base/time.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -33,13 +34,14 @@ class ConnectionShares {
   // own: connections that the site has.
   bool may_add(Standing standing, bool is_patient, std::size_t own, const Usage& usage) const;
   std::size_t of_strangers() const { return most_ > 2 ? most_ / 2 : 1; }
-  // That many strangers have one now: the next place only pace() after the one before.
-  bool is_scarce(std::size_t strangers) const { return most_ >= 8 && strangers >= plenty(); }
-  Duration pace() const;
+  // Those that may be asked to give up their places at one time.
+  std::size_t batch() const { return most_ < 8 ? 1 : most_ / 8; }
+  // How many must go before a stranger may take the place of the next.
+  std::size_t missing_for_stranger(const Usage& usage) const;
 
  private:
-  std::size_t plenty() const { return most_ * 3 / 8; }
   std::size_t reserve() const;  // for sites that are prompt and have none
+  std::size_t left_to_strangers(const Usage& usage) const;
 
   std::size_t most_;
 };

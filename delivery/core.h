@@ -131,8 +131,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Standing standing_of(const Site& site) const;
   static Duration usual_time(const mail::Message& message);
   bool may_add(const Site& site) const;
-  bool is_time_for_stranger() const;  // of the places that are given out slowly
-  void prove(Site& site);
+  bool prove(Site& site);
   void forget_stranger(SiteConnection& link);
   void forget_unproven(SiteConnection& link);
   void add_idle(SiteConnection& link);
@@ -140,6 +139,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void starve(Site& site);
   void look_at_starved();
   void relieve();
+  void ask_the_silent();
+  void forget_busy(SiteConnection& link);
+  void charge(Site& site, const SiteConnection& link, const mail::Outcome& why);
   bool evict_idle();
   void feed_starved();
   void feed(std::deque<std::uint64_t>& line, bool from_both_ends);
@@ -241,10 +243,11 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   } starved_;
   bool newest_next_ = true;
   std::size_t strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_links_ = 0;  // links
-  SteadyTime scarce_since_;  // when a stranger got the last of the places that are given out slowly
+  SteadyTime newcomer_turn_, prompt_turn_;  // when one that had none last began a connection
   std::list<SiteConnection*>
       unproven_;  // that have not finished a job, in the order of their beginning
   std::list<SiteConnection*> idle_;  // in the order in which they became so
+  std::list<SiteConnection*> busy_;  // with a job, in the order of its handing over
   std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;
   std::unique_ptr<Deadline> look_;
   std::size_t forget_at_ = 0;  // destinations and sites; what was in use last time needs room

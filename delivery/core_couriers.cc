@@ -83,10 +83,11 @@ void Core::start_courier(Site& site) {
   link->site = &site;
   link->loop = loop;
   link->since = steady();
-  link->is_stranger = standing_of(site) == Standing::stranger;
+  const auto standing = standing_of(site);
+  link->is_stranger = standing == Standing::stranger;
   link->is_patient = link->is_stranger && site.is_patient;
-  if (link->is_stranger && ConnectionShares(settings_->connections).is_scarce(strangers_))
-    scarce_since_ = steady();
+  if (site.links.empty() && !link->is_patient)
+    (standing == Standing::prompt ? prompt_turn_ : newcomer_turn_) = steady();
   strangers_ += link->is_stranger ? 1 : 0;
   patient_ += link->is_patient ? 1 : 0;
   link->unproven = unproven_.insert(unproven_.end(), link.get());
@@ -123,6 +124,9 @@ void Core::on_event(CourierEvent event) {
         site.bad.clear();
       site.bad[event.address] = steady() + kBadAddress;
       ++counters_.connections_failed;
+      break;
+    case CourierEvent::Kind::stays:
+      giving_way_ -= std::exchange((*found)->gave_way, false) ? 1 : 0;
       break;
     case CourierEvent::Kind::gone:
       on_gone(site, **found, std::move(event));
@@ -199,10 +203,11 @@ void Core::on_ended(Site& site, SiteConnection& link, CourierEvent event) {
       std::any_of(end.results.begin(), end.results.end(), [](const RecipientEnd& result) {
         return result.outcome.stage >= Stage::mail && result.outcome.reply.code != 0;
       });
+  bool has_left_a_place = false;
   if (was_heard && !event.partial) {
     site.is_slow = steady() - end.job.handed_over > usual_time(*end.job.message);
     forget_unproven(link);
-    prove(site);
+    has_left_a_place = prove(site);
   }
   for (auto& result : end.results)
     settle(lease, result.index, std::move(result.outcome), {}, site.handle);
@@ -211,16 +216,21 @@ void Core::on_ended(Site& site, SiteConnection& link, CourierEvent event) {
     site.health.on_success(clock_.now());
   if (!event.partial) {
     POSTRIDER_ASSERT(link.in_hand > 0);
-    --link.in_hand;
+    if (--link.in_hand == 0)
+      forget_busy(link);
   }
   if (event.room == 0)
     link.room = 0;
   if (link.is_idle())
     make_idle(site, link);
-  if (broken != nullptr && site.health.on_broken())
+  if (broken != nullptr && link.gave_way)
+    charge(site, link, *broken);
+  else if (broken != nullptr && site.health.on_broken())
     block(site, *broken);
   else
     schedule(site);
+  if (has_left_a_place)
+    feed_starved();
 }
 
 void Core::take_returned(Site& site, CourierEvent& event) {
@@ -252,6 +262,7 @@ void Core::on_gone(Site& site, SiteConnection& link, CourierEvent event) {
   remove_idle(link);
   forget_stranger(link);
   forget_unproven(link);
+  forget_busy(link);
   const bool gave_way = link.gave_way && !was_ready;
   giving_way_ -= link.gave_way ? 1 : 0;
   closing_links_ -= link.is_closing ? 1 : 0;

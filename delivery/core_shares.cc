@@ -16,6 +16,11 @@ constexpr std::uint64_t kSlowRate = 1000;  // octets a millisecond
 // second of these to answer in, which is also the longest silence of one that carried no message.
 constexpr Duration kQuickTry = std::chrono::seconds(1);
 constexpr Duration kLongTry = std::chrono::seconds(10);
+// While others wait and no place changes hands: a connection that has been silent for that long
+// behind what it was given gives up its place. The first is for a stranger's first try, the second
+// for all others: what was sent to its end may then arrive twice.
+constexpr Duration kQuickHold = std::chrono::seconds(2);
+constexpr Duration kLongHold = std::chrono::seconds(30);
 constexpr Duration kLook = std::chrono::milliseconds(200);
 constexpr std::size_t kMostLooked = 64;
 constexpr unsigned kMostForAddress = 20;
@@ -40,24 +45,17 @@ Duration Core::usual_time(const mail::Message& message) {
 
 bool Core::may_add(const Site& site) const {
   const ConnectionShares shares(settings_->connections);
-  const auto standing = standing_of(site);
-  if (standing == Standing::stranger && !is_time_for_stranger())
-    return false;
-  return shares.may_add(standing, site.is_patient, site.links.size(),
+  return shares.may_add(standing_of(site), site.is_patient, site.links.size(),
                         {links_, strangers_, patient_});
 }
 
-bool Core::is_time_for_stranger() const {
-  const ConnectionShares shares(settings_->connections);
-  return !shares.is_scarce(strangers_) || steady() - scarce_since_ >= shares.pace();
-}
-
-// It carried a message to its end: no stranger any more.
-void Core::prove(Site& site) {
+// It carried a message to its end: no stranger any more. True: it was one.
+bool Core::prove(Site& site) {
   if (std::exchange(site.is_proven, true))
-    return;
+    return false;
   for (auto& link : site.links)
     forget_stranger(*link);
+  return true;
 }
 
 void Core::forget_stranger(SiteConnection& link) {
@@ -115,7 +113,7 @@ void Core::relieve() {
   if (strangers + starved_.prompt.size() == 0)
     return;
   const ConnectionShares shares(settings_->connections);
-  const bool helps_strangers = strangers_ < shares.of_strangers() && is_time_for_stranger();
+  const bool helps_strangers = strangers_ < shares.of_strangers();
   const auto wanted = starved_.prompt.size() + (helps_strangers ? strangers : 0);
   while (closing_links_ < wanted && evict_idle()) {
   }
@@ -135,6 +133,55 @@ void Core::relieve() {
       link->courier->loop().post([courier = link->courier] { courier->hurry(kLongTry); });
     }
   }
+  ask_the_silent();
+}
+
+// Where no place has changed hands for a while, for those that have shown nothing, good or bad, and
+// for those that are prompt: others hang. What they are silent about only their couriers know.
+void Core::ask_the_silent() {
+  const auto now = steady();
+  const ConnectionShares shares(settings_->connections);
+  const bool is_for_prompt = !starved_.prompt.empty() && now - prompt_turn_ >= kQuickTry;
+  const bool is_for_newcomers = !starved_.newcomers.empty() && now - newcomer_turn_ >= kQuickTry;
+  const auto waiting = (is_for_prompt ? starved_.prompt.size() : 0) +
+                       (is_for_newcomers ? starved_.newcomers.size() : 0);
+  const bool is_for_strangers_only = !is_for_prompt && strangers_ >= shares.of_strangers();
+  auto wanted = std::min(waiting, shares.batch());
+  if (is_for_newcomers && !is_for_strangers_only)
+    wanted += shares.missing_for_stranger({links_, strangers_, patient_});
+  wanted -= std::min(wanted, giving_way_);
+  for (auto* link : busy_) {  // the one that was given its job first
+    if (wanted == 0 || now - link->busy_since < kQuickHold)
+      return;
+    const auto hold = link->is_stranger && !link->is_patient ? kQuickHold : kLongHold;
+    const auto silence = hold + link->may_take - kSlow;
+    if (link->gave_way || now - link->busy_since < silence || now - link->asked < kQuickTry ||
+        (is_for_strangers_only && !link->is_stranger))
+      continue;
+    link->gave_way = true;
+    link->asked = now;
+    ++giving_way_;
+    --wanted;
+    link->courier->loop().post([courier = link->courier, silence] { courier->give_way(silence); });
+  }
+}
+
+void Core::forget_busy(SiteConnection& link) {
+  if (link.busy)
+    busy_.erase(*link.busy);
+  link.busy.reset();
+}
+
+// It hangs: what waits for its site waits until it is tried again, and it has more time then.
+void Core::charge(Site& site, const SiteConnection& link, const mail::Outcome& why) {
+  const auto others = std::count_if(site.links.begin(), site.links.end(), [&](const auto& one) {
+    return one.get() != &link && one->was_ready && !one->gave_way;
+  });
+  if (others > 0)
+    site.health.on_crowded(static_cast<unsigned>(others), clock_.now());
+  else if (site.health.state(clock_.now()) != SiteHealth::State::blocked)
+    block(site, why);
+  site.is_patient = true;
 }
 
 // Of those that have been idle for long, one of the site with the most connections.

@@ -90,6 +90,8 @@ void Core::hand_over(Site& site, SiteConnection& link) {
   auto job = std::move(site.ready.front());
   site.ready.pop_front();
   job.handed_over = link.busy_since = steady();
+  if (!link.busy)
+    link.busy = busy_.insert(busy_.end(), &link);
   link.may_take = usual_time(*job.message);
   ++link.in_hand;
   to_loops_[link.loop]->put({link.courier, std::move(job)});

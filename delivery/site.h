@@ -29,15 +29,16 @@ struct SiteConnection {
   bool was_ready = false;
   bool is_stranger = false;  // of a site that had done nothing yet when it began, and has not since
   bool is_patient = false;   // and that gave way before
-  bool gave_way = false;     // to others: what comes of it says nothing about the site
+  bool gave_way = false;     // to others; before it was ready this says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
   SteadyTime since;       // when it began
   SteadyTime busy_since;  // with the job in hand
   Duration may_take{0};   // that job, before it counts as slow
   std::string address;    // once it is ready
-  std::optional<std::list<SiteConnection*>::iterator> unproven,
-      idle;  // where the dispatcher lists it
+  SteadyTime asked;       // to give way, and stayed
+  std::optional<std::list<SiteConnection*>::iterator> unproven, idle,
+      busy;  // where the dispatcher lists it
   bool is_idle() const { return room > 0 && in_hand == 0; }
 };
 

@@ -133,6 +133,9 @@ Outcome judge(Stage stage, const Error& error, const std::string& remote) {
     outcome.text = "unexpected reply from " + remote + " (" + error.step() + ")";
   else if (is_timeout(error))
     outcome.text = "conversation with " + remote + " timed out";
+  else if (error.code() == boost::system::errc::device_or_resource_busy)
+    outcome.text = "ended the connection with " + remote +
+                   ", which was silent while other mail waited for connections,";
   else
     outcome.text = "lost connection with " + remote;
   outcome.text += std::string(" while ") + mail::phrase(stage);

@@ -15,7 +15,8 @@ namespace {
 bool is_of_connection(const Error& error) {
   return error.code() != make_error_code(Errc::malformed) &&
          error.code() != make_error_code(Errc::too_long) &&
-         error.code() != make_error_code(Errc::stopped);
+         error.code() != make_error_code(Errc::stopped) &&
+         error.code() != boost::system::errc::device_or_resource_busy;
 }
 
 }  // namespace

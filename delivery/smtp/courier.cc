@@ -143,8 +143,25 @@ void Courier::hurry(Duration most) {
   const auto whole = session_->is_reached ? patience(*session_, *stage)
                                           : std::min(most, order_.settings->timeouts.connect);
   const auto silent =
-      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session_->heard);
+      std::chrono::duration_cast<Duration>(order_.clock->steady() - session_->heard);
   session_->stream.set_deadline(std::max(whole - silent, Duration(1)));
+}
+
+void Courier::give_way(Duration silence) {
+  if (gone_)
+    return;
+  const bool is_waiting = session_ != nullptr && session_->was_ready && session_->client.stage() &&
+                          !session_->client.is_quitting();
+  if (is_waiting && order_.clock->steady() - session_->heard >= silence) {
+    const auto busy = boost::system::errc::device_or_resource_busy;
+    session_->client.lost(Error(make_error_code(busy), "wait for a reply"));
+    collect(*session_);
+    abort();
+    return;
+  }
+  CourierEvent event;
+  event.kind = CourierEvent::Kind::stays;
+  tell(std::move(event));
 }
 
 void Courier::tell(CourierEvent event) {
@@ -278,13 +295,14 @@ Task<bool> Courier::try_candidate(const HostAddress& candidate) {
   const auto shared = std::make_shared<Session>(loop_, std::move(socket), *order_.settings,
                                                 candidate, order_.dialect, security_for(candidate));
   auto& session = *shared;
+  session.began = session.heard = order_.clock->steady();
   if (never_chunks_)
     session.client.never_chunk();
   session_ = &session;
   auto reached = co_await reach(session.stream, candidate);
   if (reached) {
     session.is_reached = true;
-    session.heard = std::chrono::steady_clock::now();
+    session.heard = order_.clock->steady();
     std::exception_ptr thrown;
     try {
       co_await converse(shared);
@@ -415,7 +433,7 @@ void Courier::collect(Session& session) {
   if (client.is_ready() && !session.was_ready) {
     session.was_ready = was_ready_ = true;
     session.connecting =
-        std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - session.began);
+        std::chrono::duration_cast<Duration>(order_.clock->steady() - session.began);
     CourierEvent event;
     event.kind = CourierEvent::Kind::ready;
     event.address = session.address;
@@ -559,7 +577,7 @@ void Courier::arm(Session& session) {
     return;
   session.replies_seen = client.replies();
   session.is_idle = is_idle;
-  session.heard = std::chrono::steady_clock::now();
+  session.heard = order_.clock->steady();
   if (client.is_quitting()) {
     session.stream.set_deadline(order_.settings->timeouts.quit);
     return;

@@ -37,6 +37,7 @@ struct CourierEvent {
     ready,        // a conversation has begun: give it work
     ended,        // a job has ended
     unreachable,  // a candidate could not be talked to; others may follow
+    stays,        // was to give way, and has heard something since
     gone,         // the last event; `returned` were not tried, or not by enough hosts
   };
   Kind kind = Kind::ended;
@@ -87,6 +88,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   // Others wait for a connection: until it has carried a message, it bears no longer silence. But
   // for that behind a message: a shorter wait there makes duplicates.
   void hurry(Duration most);
+  // Others wait for a connection: ends this one at once if its host has been silent for that long
+  // in the middle of a message, behind whose content too. Otherwise says that it stays.
+  void give_way(Duration silence);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }

@@ -22,10 +22,10 @@ struct Courier::Session {
   Signal wake;                                     // the writer: there is something to write
   Signal writer_gone;                              // the reader: the writer has ended
   std::uint64_t replies_seen = ~std::uint64_t{0};  // none, so that the first wait is armed
-  SteadyTime began = std::chrono::steady_clock::now();
+  SteadyTime began;
   Duration connecting{0};  // until it was ready; told with the first message
   bool tls_is_noted = false;
-  SteadyTime heard = began;  // the last sign of life
+  SteadyTime heard;  // the last sign of life
   bool is_reached = false;
   bool is_over = false;
   bool is_idle = false;

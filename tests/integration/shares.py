@@ -62,6 +62,32 @@ class Silent(scenario.Scenario):
         return status["connections"] - status["connections_idle"]
 
 
+class Behind(scenario.Scenario):
+    """Hosts that take a message and never say what became of it."""
+    SITES = 60
+    PROMPT = 20  # seconds; such a host keeps its connection for ten minutes
+
+    def test_newcomers_beside_hosts_that_hang_behind_the_content(self):
+        good = self.sink(address="127.0.0.2")
+        addresses = [f"127.2.1.{n}" for n in range(1, 7)]
+        hanging = [self.sink(address=address, port=good.port,
+                             script={"end": lambda session, argument: sink.HANG})
+                   for address in addresses]
+        text = "".join(f"s{i} MX 10 m{i}\nm{i} A {addresses[i % len(addresses)]}\n"
+                       for i in range(self.SITES))
+        text += "".join(f"g{i} MX 10 mg{i}\nmg{i} A 127.0.0.2\n" for i in range(20))
+        knot = self.knot(test=text)
+        server = self.daemon(dns={"servers": [knot.server]},
+                             delivery={"port": good.port, "connections": 100})
+        for number in range(self.SITES):
+            server.send("a@src.example", f"a@s{number}.test", CONTENT)
+        wait.until(lambda: sum(len(one.refused) for one in hanging) >= 37, "sites that hang")
+        for number in range(20):
+            server.send("a@src.example", f"a@g{number}.test", CONTENT)
+        good.wait_for(20, self.PROMPT)
+        self.assertGreaterEqual(sum(len(one.refused) for one in hanging), 37)
+
+
 class Verbs(scenario.Scenario):
     """What is told as done is done: nothing of it is sent afterwards."""
     MESSAGES = 60

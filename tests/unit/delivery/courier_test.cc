@@ -142,3 +142,27 @@ TEST_CASE("who is in a hurry waits behind the content all the same", "[delivery]
   CHECK_FALSE(couriers.told.has(patient->site(), Kind::ended));
   CHECK_FALSE(couriers.told.has(patient->site(), Kind::gone));
 }
+
+TEST_CASE("only a connection that has been silent gives way", "[delivery][courier]") {
+  using Kind = CourierEvent::Kind;
+  FakeMx behind(silent_at("."));
+  FakeMx before(silent_at("MAIL"));
+  Couriers couriers;
+  const auto give_way = [&](const std::shared_ptr<Courier>& courier, Duration silence) {
+    couriers.loop.post([courier, silence] { courier->give_way(silence); });
+  };
+  const auto first = couriers.send(behind);
+  wait_until([&] { return behind.contents() == 1; });
+  give_way(first, std::chrono::hours(1));
+  CHECK(couriers.told.wait_for(first->site(), Kind::stays));
+  CHECK_FALSE(couriers.told.has(first->site(), Kind::ended));
+  const auto second = couriers.send(before);
+  wait_until([&] { return before.times("MAIL") == 1; });
+  for (const auto& courier : {first, second}) {
+    give_way(courier, Duration(0));
+    CHECK(couriers.told.wait_for(courier->site(), Kind::gone));
+    CHECK(couriers.told.has(courier->site(), Kind::ended));
+  }
+  CHECK_FALSE(couriers.told.has(second->site(), Kind::stays));
+  CHECK(before.times("MAIL") == 1);
+}
