@@ -3,7 +3,10 @@
 
 #include "tables/table.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +19,13 @@ using Entries = std::vector<std::pair<std::string, std::string>>;
 // find nothing.
 Result<Entries> read_entries(const Spec& spec, const Options& options,
                              std::vector<std::string>& problems);
+
+inline constexpr std::size_t kCdbHeader = 2048;  // octets: where its 256 hash tables lie
+
+// Whether the hash tables that the header names lie within a file of that size. They come last, and
+// the header is written behind them: a database that is being made in place, or copied, has none of
+// them, or not all, and would say of every key that it is not there.
+bool is_whole_cdb(std::string_view header, std::uint64_t size);
 
 // The old or the new database, never half of one: written beside it, synced, renamed.
 Result<void> build_cdb(const std::string& path, const Entries& entries);

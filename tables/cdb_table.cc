@@ -70,6 +70,26 @@ Result<void> add_all(cdb_make& maker, const Entries& entries) {
 
 }  // namespace
 
+bool is_whole_cdb(std::string_view header, std::uint64_t size) {
+  if (header.size() < kCdbHeader || size < kCdbHeader)
+    return false;
+  const auto number_at = [&](std::size_t at) {
+    std::uint64_t number = 0;
+    for (std::size_t octet = 4; octet-- > 0;)
+      number = number << 8U | static_cast<unsigned char>(header[at + octet]);
+    return number;
+  };
+  constexpr std::uint64_t kSlot = 8;
+  bool has_entries = false;
+  for (std::size_t at = 0; at < kCdbHeader; at += kSlot) {
+    const auto place = number_at(at), slots = number_at(at + 4);
+    if (slots > 0 && (place < kCdbHeader || place + slots * kSlot > size))
+      return false;
+    has_entries = has_entries || slots > 0;
+  }
+  return has_entries || size == kCdbHeader;
+}
+
 Opened open_cdb(const Spec& spec) {
   auto source = read_source(spec.path);
   if (!source)
@@ -80,8 +100,8 @@ Opened open_cdb(const Spec& spec) {
   if (auto copied = write_all(memory, source->text); !copied)
     return copied.error().during("keep " + spec.path + " in memory");
   auto table = std::make_shared<CdbTable>(spec.path, source->owner, std::move(memory));
-  if (!table->open())
-    return Error(Errc::corrupt, spec.path + ": is no constant database");
+  if (!is_whole_cdb(source->text, source->text.size()) || !table->open())
+    return Error(Errc::corrupt, spec.path + ": is no constant database, or only a part of one");
   return std::shared_ptr<const Table>(std::move(table));
 }
 

@@ -1,6 +1,7 @@
 #include "tables/scan.h"
 
 #include "base/text.h"
+#include "tables/cdb.h"
 #include "tables/lines.h"
 #include "tables/table_source.h"
 
@@ -118,6 +119,13 @@ class ScannedTable : public Table {
   }
 
   Found find_in_database(const FileDescriptor& file, std::string key, uid_t owner) const {
+    std::array<char, kCdbHeader> header;
+    struct stat about {};
+    if (::fstat(file.get(), &about) != 0 ||
+        ::pread(file.get(), header.data(), header.size(), 0) !=
+            static_cast<ssize_t>(header.size()) ||
+        !is_whole_cdb({header.data(), header.size()}, static_cast<std::uint64_t>(about.st_size)))
+      return Error(Errc::corrupt, "look up in " + spec_.path);
     unsigned size = 0;
     int found = ::cdb_seek(file.get(), key.data(), static_cast<unsigned>(key.size()), &size);
     if (found == 0) {  // Postfix may end keys and values with a NUL

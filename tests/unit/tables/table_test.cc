@@ -3,6 +3,7 @@
 #include "base/memory_only.h"
 #include "tables/cdb.h"
 #include "tables/lines.h"
+#include "tables/scan.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -251,6 +252,39 @@ TEST_CASE("a constant database is made whole and read", "[tables]") {
   CHECK_FALSE(open_text("cdb:" + path).has_value());
   const auto junk = open_text("cdb:" + files.write("b", std::string(4096, 'x')));
   CHECK((!junk || find(**junk, "a") != "y"));
+}
+
+TEST_CASE("a constant database of which a part is missing says nothing of any key", "[tables]") {
+  const Files files;
+  const auto path = (files.folder / "a.cdb");
+  Entries entries;
+  for (int number = 0; number < 300; ++number)
+    entries.emplace_back("user" + std::to_string(number), "ann");
+  REQUIRE(build_cdb(path, entries).has_value());
+  const auto spec = *parse_spec("cdb:" + path);
+  const auto size = std::filesystem::file_size(path);
+  const auto answer = [&] {
+    const auto table = open_table(spec, {});
+    const auto scanned = scan_table(spec, {})->find("nobody");
+    CHECK(table.has_value() == scanned.has_value());
+    return table ? find(**table, "nobody") : "none";
+  };
+  CHECK(answer() == "-");
+  SECTION("copied in part") {
+    for (const auto cut : {size - 1, size / 2, std::uintmax_t(4096), std::uintmax_t(2048)}) {
+      std::filesystem::resize_file(path, cut);
+      CHECK(answer() == "none");
+    }
+  }
+  SECTION("made in place, so that its header is not there yet") {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file << std::string(kCdbHeader, '\0') << std::flush;
+    CHECK(answer() == "none");
+  }
+  SECTION("without entries") {
+    REQUIRE(build_cdb(path, {}).has_value());
+    CHECK(answer() == "-");
+  }
 }
 
 TEST_CASE("I05: a key is data for SQLite, and nothing is written", "[tables][attacks]") {
