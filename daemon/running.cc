@@ -1,6 +1,7 @@
 #include "daemon/running.h"
 
 #include "base/file.h"
+#include "base/file_at_rest.h"
 #include "daemon/addresses.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/privsep/capabilities.h"
@@ -12,6 +13,7 @@
 #include <pthread.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -292,6 +294,12 @@ void Running::open_auth(StartProblems& problems) {
   if (!settings)
     return add(problems, settings.error());
   auto tables = auth_->prepare(*settings);
+  // Nothing runs yet that the wait could hold up; a reload goes on with what it had.
+  const auto end = clock_.steady() + kUnfinishedRest + std::chrono::seconds(1);
+  while (!tables && is_perhaps_unfinished(tables.error()) && clock_.steady() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    tables = auth_->prepare(*settings);
+  }
   if (!tables)
     return add(problems, tables.error());
   auth_->adopt(std::move(*tables));

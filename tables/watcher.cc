@@ -1,5 +1,6 @@
 #include "tables/watcher.h"
 
+#include "base/file_at_rest.h"
 #include "base/text.h"
 #include "tables/left_out_lines.h"
 #include "tables/scan.h"
@@ -125,6 +126,17 @@ bool is_passing(const Error& error) {
   return false;
 }
 
+// In looks at the files.
+constexpr int kSettle = 2;
+constexpr int kUnfinished = 20;
+constexpr int kRetry = 2;
+constexpr int kRetryMost = 120;
+
+Duration time_at_rest_of(const Spec& spec) {
+  struct stat about {};
+  return ::stat(spec.path.c_str(), &about) == 0 ? time_at_rest(about) : Duration(0);
+}
+
 // As a program that writes the file in place leaves it for a moment; empty: it looks complete.
 std::string looks_unfinished(const Spec& spec, bool may_be_missing) {
   const bool has_lines = spec.kind != Kind::cdb && spec.kind != Kind::sqlite;
@@ -140,12 +152,6 @@ std::string looks_unfinished(const Spec& spec, bool may_be_missing) {
     return "ends within a line";
   return {};
 }
-
-// In looks at the files.
-constexpr int kSettle = 2;
-constexpr int kUnfinished = 20;
-constexpr int kRetry = 2;
-constexpr int kRetryMost = 120;
 
 using Steady = std::chrono::steady_clock;
 
@@ -166,22 +172,19 @@ class WatchedTable : public Table {
 
   void load(Log& log) {
     loaded_ = seen_ = signature_of(spec_);
-    since_ = Steady::now();
+    const auto now = Steady::now();
+    since_ = now - time_at_rest_of(spec_);
     // A change within the same tick of the file system's clock has the same time.
-    retry_at_ = is_fresh(loaded_) ? std::optional(since_ + kSettle * every_) : std::nullopt;
+    retry_at_ = is_fresh(loaded_) ? std::optional(now + kSettle * every_) : std::nullopt;
     auto table = open();
-    if (table) {
-      tell_lines(log, **table);
-      return set(*std::move(table));
+    if (const auto why = doubt_at_start(); !why.empty())
+      return wait_for_whole(log, why);
+    if (!table) {
+      go_without(log, Level::error, table.error());
+      return try_later();
     }
-    const bool is_left_out = options_.lenient && is_of_others(spec_) && !is_passing(table.error());
-    tell(log, Level::error, is_left_out ? "table_left_out" : "table_unusable", told(table.error()));
-    try_later();
-    if (is_left_out)
-      set(std::make_shared<LeftOutTable>());
-    else
-      set(std::make_shared<UnusableTable>(table.error()));
-    is_usable_ = false;
+    tell_lines(log, **table);
+    set(*std::move(table));
   }
 
   // On the watcher's thread.
@@ -196,11 +199,12 @@ class WatchedTable : public Table {
     const bool is_changed = !(signature == loaded_);
     if (!(is_changed ? now - since_ >= kSettle * every_ : retry_at_ && now >= *retry_at_))
       return;
-    if (is_changed && is_usable_ && now - since_ < kUnfinished * every_)
+    if (is_changed && (is_usable_ || is_awaited_) && now - since_ < kUnfinished * every_)
       if (const auto why = looks_unfinished(spec_, options_.missing_is_empty); !why.empty())
-        return tell(log, Level::warn, "table_kept",
-                    spec_.path + ": " + why + "; that counts if it stays so for " +
-                        format_duration(kUnfinished * every_));
+        return is_awaited_ ? wait_for_whole(log, why)
+                           : tell(log, Level::warn, "table_kept",
+                                  spec_.path + ": " + why + "; that counts if it stays so for " +
+                                      format_duration(kUnfinished * every_));
     read(log, signature);
   }
 
@@ -237,6 +241,37 @@ class WatchedTable : public Table {
     return table;
   }
 
+  // Why what was just read may be half of what is being written; empty: it may not. Behind the
+  // reading, so that what was cut meanwhile is seen.
+  std::string doubt_at_start() const {
+    if (!(signature_of(spec_) == loaded_))
+      return "is being written";
+    if (!loaded_.exists || Steady::now() - since_ >= kUnfinished * every_ ||
+        was_made_empty(spec_.path))
+      return {};
+    return looks_unfinished(spec_, false);
+  }
+
+  // Lookups fail for now until the file is whole, or has been at rest for long enough.
+  void wait_for_whole(Log& log, const std::string& why) {
+    go_without(log, Level::warn, perhaps_unfinished(spec_.path, why));
+    is_awaited_ = true;
+    loaded_ = {};  // nothing of it counts
+  }
+
+  // While there is no table of the file.
+  void go_without(Log& log, Level level, const Error& error) {
+    const bool is_left_out = options_.lenient && is_of_others(spec_) && !is_passing(error);
+    tell(log, level, is_left_out ? "table_left_out" : "table_unusable",
+         is_perhaps_unfinished(error) ? error.step() : told(error));
+    if (is_left_out)
+      set(std::make_shared<LeftOutTable>());
+    else
+      set(std::make_shared<UnusableTable>(error));
+    is_usable_ = false;
+    is_awaited_ = false;
+  }
+
   Error too_large(bool is_others) const {
     return Error(Errc::refused,
                  spec_.path + ": with it the tables " +
@@ -246,12 +281,16 @@ class WatchedTable : public Table {
 
   void read(Log& log, const Signature& signature) {
     const bool is_new = !(signature == loaded_);
-    loaded_ = signature;
     auto table = open();
+    if (!(signature_of(spec_) == signature))
+      return;  // it was changed while it was read: what was read may be half of it
+    loaded_ = signature;
     if (!table) {
       if (is_new)
         pause_ = Duration(0);
       try_later();
+      if (is_awaited_)
+        return go_without(log, Level::error, table.error());
       return tell(log, Level::error, "table_kept", told(table.error()));
     }
     const bool is_news = is_new || pause_ != Duration(0);
@@ -313,6 +352,7 @@ class WatchedTable : public Table {
     const std::lock_guard lock(mutex_);
     std::swap(table_, table);
     is_usable_ = true;
+    is_awaited_ = false;
   }
 
   const std::shared_ptr<Budget> budget_;
@@ -323,6 +363,7 @@ class WatchedTable : public Table {
   const std::string name_;
   const Duration every_;
   bool is_usable_ = false;
+  bool is_awaited_ = false;  // there is no table yet, for the file looks unfinished
   Signature loaded_, seen_;
   Steady::time_point since_;  // when seen_ was seen first
   std::optional<Steady::time_point>

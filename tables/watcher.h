@@ -5,7 +5,8 @@
 //
 // Many programs write a file in place: for a moment it is empty, or ends within a line. A change
 // must stand still before it is read; what looks unfinished must do so for longer, while the old
-// table stays.
+// table stays. Where there is no old one, for the file is opened for the first time, lookups fail
+// for now until it is whole or has been at rest for that long by its own stamp.
 #pragma once
 
 #include "base/log.h"

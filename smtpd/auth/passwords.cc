@@ -2,12 +2,12 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/file_at_rest.h"
 #include "base/saslprep.h"
 
 #include <crypt.h>
 
 #include <cstring>
-#include <ctime>
 #include <sys/stat.h>
 
 namespace postrider::smtpd::auth {
@@ -26,13 +26,6 @@ std::optional<bool> compare(std::string_view password, std::string_view hash) {
   if (made == nullptr)
     return std::nullopt;
   return equal_in_constant_time(made, setting);
-}
-
-bool is_fresh(const timespec& changed) {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  const auto age = (now.tv_sec - changed.tv_sec) * 1000 + (now.tv_nsec - changed.tv_nsec) / 1000000;
-  return age >= 0 && age < 1000;
 }
 
 }  // namespace
@@ -83,10 +76,12 @@ Result<std::shared_ptr<const UserFile>> Passwords::file() {
   if (!text)
     return text.error().during("read " + path_);
   auto parsed = UserFile::parse(*text);
-  // An editor may be writing it in place.
-  const bool is_whole = parsed && text->ends_with('\n');
-  if (file_ && !is_whole && is_fresh(state.st_mtim))
+  const bool is_young = time_at_rest(state) < kUnfinishedRest;
+  const bool is_whole = text->ends_with('\n');
+  if (file_ && is_young && (!parsed || !is_whole))
     return file_;
+  if (is_young && !is_whole && !was_made_empty(path_))
+    return perhaps_unfinished(path_, text->empty() ? "it is empty" : "it ends within a line");
   if (!parsed)
     return parsed.error().during("read " + path_);
   file_ = std::make_shared<const UserFile>(*std::move(parsed));

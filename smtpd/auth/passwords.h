@@ -25,8 +25,9 @@ class Passwords {
   // would be told from the real ones.
   Passwords(std::string path, std::string secret);
 
-  // The file as it is now; read again when it has changed. An unreadable or broken one is an error;
-  // but while one that looks unfinished is younger than a second, the one before still counts.
+  // The file as it is now; read again when it has changed. An unreadable or broken one is an error.
+  // While one that looks unfinished has not been at rest for ten seconds, the one before still
+  // counts; without one before, is_perhaps_unfinished(error).
   Result<std::shared_ptr<const UserFile>> file();
 
   // Takes as long for a user who does not exist or is locked.

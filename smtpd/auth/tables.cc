@@ -1,8 +1,12 @@
 #include "smtpd/auth/tables.h"
 
 #include "base/file.h"
+#include "base/file_at_rest.h"
 #include "base/text.h"
 #include "smtpd/auth/user_key.h"
+
+#include <cstdint>
+#include <sys/stat.h>
 
 namespace postrider::smtpd::auth {
 
@@ -10,14 +14,28 @@ namespace {
 
 constexpr std::size_t kFingerprint = 64;  // hex digits of SHA-256
 
+// A file of lines that may be half of what is being written is not read.
+Result<void> check_lines(const std::string& path, std::string_view text) {
+  struct stat about {};
+  if (text.ends_with('\n') || ::stat(path.c_str(), &about) != 0 ||
+      time_at_rest(about) >= kUnfinishedRest || was_made_empty(path))
+    return {};
+  return perhaps_unfinished(path, text.empty() ? "it is empty" : "it ends within a line");
+}
+
+enum class Form : std::uint8_t { whole, lines };
+
 // Parses the file, if one is named.
 template <class T, class Parse>
-Result<void> read_into(T& member, const std::string& path, Parse parse) {
+Result<void> read_into(T& member, const std::string& path, Parse parse, Form form = Form::whole) {
   if (path.empty())
     return {};
   auto text = read_file(path);
   if (!text)
     return text.error().during("read " + path);
+  if (form == Form::lines)
+    if (auto checked = check_lines(path, *text); !checked)
+      return checked.error();
   auto parsed = parse(*text);
   if (!parsed)
     return parsed.error().during("read " + path);
@@ -66,9 +84,9 @@ std::vector<FileProblem> read_files(const AuthSettings& settings, AuthService::T
     return SenderMap::parse(text, settings.domains);
   };
   tables.senders = *parse_senders("");
-  look("auth.senders", read_into(tables.senders, settings.senders, parse_senders));
+  look("auth.senders", read_into(tables.senders, settings.senders, parse_senders, Form::lines));
   look("auth.certificates",
-       read_into(tables.certificates, settings.certificates, parse_certificates));
+       read_into(tables.certificates, settings.certificates, parse_certificates, Form::lines));
   look("auth.oauth_keys", read_into(tables.keys, settings.oauth.keys, TokenKeys::parse));
   if (settings.oauth.introspect.starts_with("https://")) {
     TlsClientSettings client;
@@ -105,7 +123,9 @@ Result<std::shared_ptr<const AuthService::Tables>> AuthService::prepare(
     if (!secret)
       return secret.error();
     tables->passwords = std::make_shared<Passwords>(settings.users, *std::move(secret));
-    if (const auto users = tables->passwords->file(); !users)
+    // One that is being written is read with the first login.
+    if (const auto users = tables->passwords->file();
+        !users && !is_perhaps_unfinished(users.error()))
       return users.error();
   }
   return std::shared_ptr<const Tables>(std::move(tables));

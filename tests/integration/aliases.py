@@ -3,6 +3,7 @@
 users, tables and their reload, what is refused at RCPT, and what `postrider explain` says."""
 import os
 import sqlite3
+import time
 
 from support_py import scenario, wait
 from support_py.local_users import CONTENT, USERS, LocalUsers
@@ -138,6 +139,54 @@ class Forms(LocalUsers):
                 server.wait_until_empty()
                 self.assertEqual(server.mailbox("ann"), [])
                 self.assertEqual(server.log("attempted", verdict="bounced"), [])
+
+    def test_a_table_that_is_being_written_at_the_start(self):
+        server = self.machine(delivery={"retry": ["1s"]})
+        virtual = self.write(server.folder / "virtual", "")
+        server.write_config(local={"virtual": [str(f"text:{virtual}")]})
+        whole = {self.aliases: "other: bob\nstaff: ann\n",
+                 virtual: "virtual.example yes\nbox@virtual.example ann@us.example\n"}
+        tables = {"staff@us.example": self.aliases, "box@virtual.example": virtual}
+        for path, text in whole.items():
+            self.write(path, text)
+        server.start()
+        server.stop()
+        wait.until(lambda: all(time.time() - path.stat().st_mtime > 0.5 for path in whole),
+                   "tables that were not made at this moment")
+        turn = 0
+        for address, path in tables.items():
+            for cut in (0, len(whole[path]) - 4):
+                with self.subTest(path=path.name, cut=cut):
+                    turn += 1
+                    seen = len(server.log("attempted", verdict="deferred"))
+                    server.sendmail(address, stdin=CONTENT)  # is left in the drop folder
+                    path.write_text(whole[path][:cut])
+                    server.start()
+
+                    def waits():
+                        os.utime(path)  # still being written, however slow we are
+                        return [one for one in server.log("attempted", verdict="deferred")[seen:]
+                                if one["to"] == address]
+
+                    os.utime(path)
+                    self.assertTrue(self.rcpt(server, address).startswith("4"))
+                    wait.until(waits, "the table is not believed")
+                    path.write_text(whole[path])
+                    server.wait_for_mail(turn, "ann")
+                    server.wait_until_empty()
+                    self.assertTrue(self.rcpt(server, address).startswith("250"))
+                    server.stop()
+        self.assertEqual(server.log("attempted", verdict="bounced"), [])
+
+    def test_a_table_that_has_been_at_rest_counts_at_the_start(self):
+        server = self.machine("staff: ann\n")
+        for text, code in (("", "550 5.1.1"), ("staff: ann", "250")):
+            self.aliases.write_text(text)
+            os.utime(self.aliases, (0, time.time() - 11))
+            server.start()
+            self.assertEqual(self.rcpt(server, "staff@us.example")[:len(code)], code)
+            self.assertEqual(server.log("table_unusable"), [])
+            server.stop()
 
     def test_circles_end(self):
         server = self.machine()

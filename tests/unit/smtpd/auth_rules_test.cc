@@ -1,11 +1,13 @@
 #include "base/base64.h"
 #include "base/digest.h"
+#include "base/file_at_rest.h"
 #include "base/text.h"
 #include "smtpd/auth/challenges.h"
 #include "smtpd/auth/login_limiter.h"
 #include "smtpd/auth/passwords.h"
 #include "smtpd/auth/sender_map.h"
 #include "smtpd/auth/sending_quota.h"
+#include "smtpd/auth/tables.h"
 #include "smtpd/auth/user_file.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -702,7 +704,7 @@ TEST_CASE("a password file that is being written in place locks nobody out", "[s
   const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
   const auto grow_old = [&] {
     std::filesystem::last_write_time(
-        path, std::filesystem::last_write_time(path) - std::chrono::seconds(5));
+        path, std::filesystem::last_write_time(path) - std::chrono::seconds(15));
   };
   write("# mine\n" + line + "\n");
   Passwords passwords(path, "a secret");
@@ -719,6 +721,55 @@ TEST_CASE("a password file that is being written in place locks nobody out", "[s
   CHECK_FALSE(passwords.check("anna", "secret").has_value());  // it cannot be told
   write("bert:x\n");                                           // is whole: anna is out at once
   CHECK_FALSE(passwords.check("anna", "secret").value());
+}
+
+TEST_CASE("a password file that is being written at the start says nothing of anybody",
+          "[smtpd][auth]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "users";
+  const auto line = "anna:" + hash_password("secret").value();
+  const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
+  Passwords passwords(path, "a secret");
+  write("bert:x\n" + line);
+  CHECK_FALSE(passwords.check("anna", "secret").has_value());
+  CHECK_FALSE(passwords.scram_keys("anna").has_value());
+  SECTION("then it is whole") {
+    write("bert:x\n" + line + "\n");
+    CHECK(passwords.check("anna", "secret").value());
+  }
+  SECTION("it stays so") {
+    std::filesystem::last_write_time(
+        path, std::filesystem::last_write_time(path) - std::chrono::seconds(15));
+    CHECK(passwords.check("anna", "secret").value());
+  }
+}
+
+TEST_CASE("lists of senders and certificates are not read while they are being written",
+          "[smtpd][auth]") {
+  const TemporaryFolder folder;
+  const auto senders = folder / "senders", certificates = folder / "certificates";
+  AuthSettings settings;
+  settings.senders = senders;
+  settings.certificates = certificates;
+  const auto write = [](const std::string& path, const std::string& text) {
+    std::ofstream(path) << text;
+  };
+  const auto problems = [&] {
+    std::string text;
+    for (const auto& problem : check_files(settings))
+      text +=
+          (is_perhaps_unfinished(problem.error) ? "unfinished " : "wrong ") + problem.option + ";";
+    return text;
+  };
+  const auto fingerprint = std::string(64, 'a');
+  write(senders, "info@us.example anna");
+  write(certificates, fingerprint + " an");
+  CHECK(problems() == "unfinished auth.senders;unfinished auth.certificates;");
+  write(senders, "info@us.example anna\n");
+  CHECK(problems() == "unfinished auth.certificates;");
+  std::filesystem::last_write_time(
+      certificates, std::filesystem::last_write_time(certificates) - std::chrono::seconds(15));
+  CHECK(problems().empty());
 }
 
 TEST_CASE("the password file is read strictly and written back as it was", "[smtpd][auth]") {

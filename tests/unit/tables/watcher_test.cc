@@ -211,6 +211,106 @@ TEST_CASE("a file that stays unfinished counts in the end", "[tables]") {
   }
 }
 
+namespace {
+
+void set_age(const std::string& path, std::chrono::seconds age) {
+  std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() - age);
+}
+
+// Emptied long enough after it was made that its stamps tell it from one that was made empty.
+void write_and_empty(const std::string& path) {
+  write_in_place(path, "a b\n");
+  const auto made = std::filesystem::last_write_time(path);
+  comes_true([&] {
+    write_in_place(path, "");
+    return std::filesystem::last_write_time(path) - made > std::chrono::milliseconds(300);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a file that is being written at the start is awaited", "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  KeptLog log;
+  Options options;
+  const auto form = GENERATE("text:", "aliases:", "pcre:");
+  options.missing_is_empty = form == std::string("aliases:");
+  const std::string line = form == std::string("aliases:") ? "a: new"
+                           : form == std::string("pcre:")  ? "/^a$/ new"
+                                                           : "a new";
+  const auto open = [&](Watcher& watcher) {
+    return watcher.open(form + path, options, "local.virtual").value();
+  };
+  SECTION("cut within a line, and nothing is looked at again") {
+    write_in_place(path, line);
+    Watcher watcher(log, std::chrono::hours(1));
+    const auto table = open(watcher);
+    CHECK(find(*table, "a") == "error");
+    CHECK(find(*table, "b") == "error");
+    CHECK(log.lines().find("table_unusable") != std::string::npos);
+    CHECK(log.lines().find("ends within a line") != std::string::npos);
+  }
+  SECTION("emptied, then whole") {
+    write_and_empty(path);
+    Watcher watcher(log);
+    const auto table = open(watcher);
+    CHECK(find(*table, "a") == "error");
+    CHECK(log.lines().find("is empty") != std::string::npos);
+    write_in_place(path, line + "\n");
+    CHECK(until_other(*table, "a", "error") == "new");
+    CHECK(find(*table, "b") == "-");
+  }
+  SECTION("it stays so") {
+    write_in_place(path, line);
+    Watcher watcher(log, std::chrono::milliseconds(50));
+    CHECK(until_other(*open(watcher), "a", "error") == "new");
+  }
+  SECTION("wrong in the end") {
+    write_in_place(path, "/broken");
+    Watcher watcher(log, std::chrono::milliseconds(50));
+    const auto table = open(watcher);
+    CHECK(comes_true([&] { return log.lines().find(path + ":1: ") != std::string::npos; }));
+    write(path, line + "\n");
+    CHECK(until_other(*table, "a", "error") == "new");
+  }
+}
+
+TEST_CASE("a file that is at rest at the start counts at once, whatever it looks like",
+          "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  KeptLog log;
+  Options options;
+  options.missing_is_empty = true;
+  Watcher watcher(log);
+  const auto found = [&] {
+    return find(**watcher.open("text:" + path, options, "local.aliases"), "a");
+  };
+  SECTION("without a last line end") {
+    write_in_place(path, "a b");
+    set_age(path, std::chrono::seconds(60));
+    CHECK(found() == "b");
+  }
+  SECTION("with a stamp of the future") {
+    write_in_place(path, "a b");
+    set_age(path, std::chrono::seconds(-60));
+    CHECK(found() == "b");
+  }
+  SECTION("emptied") {
+    write_and_empty(path);
+    set_age(path, std::chrono::seconds(60));
+    CHECK(found() == "-");
+  }
+  SECTION("made empty, and not written to since") {
+    write_in_place(path, "");
+    CHECK(found() == "-");
+  }
+  SECTION("missing") {
+    CHECK(found() == "-");
+  }
+}
+
 TEST_CASE("a file that changes all the time is read when it rests", "[tables]") {
   const TemporaryFolder folder;
   const auto path = folder / "t";
