@@ -175,7 +175,7 @@ void Running::open_log(StartProblems& problems) {
   try {
     log_ = std::make_unique<BackgroundLog>(log_target(config.log), log_format(config),
                                            config.log.level);
-  } catch (const std::exception& error) {  // spdlog's way to say that a file cannot be opened
+  } catch (const std::exception& error) {
     blame(problems, "log.target", std::string("cannot be opened: ") + error.what());
   }
 }

@@ -125,23 +125,22 @@ std::string complete_address(const Config& config) {
 
 LogTarget log_target(const LogConfig& config) {
   if (config.target == "stderr")
-    return {LogTarget::Kind::standard_error, ""};
+    return standard_error_target();
   if (config.target == "syslog")
-    return {LogTarget::Kind::syslog, ""};
+    return syslog_target();
   return {LogTarget::Kind::file, config.target};
 }
 
-LogFormat log_format(const Config& config) {
+std::shared_ptr<const LogFormat> log_format(const Config& config) {
   switch (config.log.format) {
     case LogFormatName::json:
-      return format_json;
+      return std::make_shared<JsonFormat>();
     case LogFormatName::postfix:
-      // syslog writes the time, the host and the program itself.
-      return PostfixFormat(config.hostname, config.log.target != "syslog");
+      return std::make_shared<PostfixFormat>(config.hostname);
     case LogFormatName::text:
       break;
   }
-  return format_text;
+  return std::make_shared<TextFormat>();
 }
 
 queue::QueueSettings queue_settings(const Config& config) {

@@ -7,6 +7,8 @@
 #include "daemon/addresses.h"
 #include "daemon/config/config.h"
 #include "daemon/inherited.h"
+#include "daemon/log/log_format.h"
+#include "daemon/log/log_sinks.h"
 #include "daemon/outbound.h"
 #include "daemon/pickup/local_limits.h"
 #include "daemon/pickup/submit_server.h"
@@ -24,7 +26,7 @@
 namespace postrider::daemon {
 
 LogTarget log_target(const LogConfig& config);
-LogFormat log_format(const Config& config);
+std::shared_ptr<const LogFormat> log_format(const Config& config);
 
 queue::QueueSettings queue_settings(const Config& config);
 dns::ResolverSettings resolver_settings(const DnsConfig& config);

@@ -101,7 +101,9 @@ std::optional<CloudEvent> event_of(const LogEvent& line) {
   event.time = line.when;
   event.subject = line.id();
   copy_fields(line, event);
-  (*kind == Kind::rejected ? event.session : event.message) = line.id();
+  event.message = line.id();
+  if (*kind == Kind::rejected)
+    event.subject = event.session;
   event.status_class = class_of(event.dsn);
   if (event.relay == "none")
     event.relay.clear();

@@ -36,7 +36,7 @@ void LimitedLog::report() {
   for (auto& [name, kind] : kinds_)
     if (const auto suppressed = std::exchange(kind.suppressed, 0); suppressed > 0)
       log_.write(LogEvent(Level::warn, "log_limited")
-                     .add("event", name)
+                     .add("of", name)
                      .add("suppressed", std::to_string(suppressed)));
 }
 

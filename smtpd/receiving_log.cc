@@ -27,8 +27,10 @@ void add_if(LogEvent& event, const char* key, std::string_view value) {
 void connected(Log& log, std::string_view session, const Client& client, const IpAddress& proxy) {
   if (!log.enabled(Level::info))
     return;
-  LogEvent event(Level::info, "connected", session);
-  event.add("client", name_of(client.address)).add("port", std::to_string(client.port));
+  LogEvent event(Level::info, "connected");
+  event.add("session", session)
+      .add("client", name_of(client.address))
+      .add("port", std::to_string(client.port));
   add_if(event, "proxy", proxy.str());
   log.write(std::move(event));
 }
@@ -36,8 +38,10 @@ void connected(Log& log, std::string_view session, const Client& client, const I
 void rejected(Log& log, const Session& session, const Refusal& refusal) {
   if (!log.enabled(Level::info))
     return;
-  LogEvent event(Level::info, "rejected", session.id());
-  event.add("stage", refusal.stage).add("reply", first_line(refusal.reply));
+  LogEvent event(Level::info, "rejected");
+  event.add("session", session.id())
+      .add("stage", refusal.stage)
+      .add("reply", first_line(refusal.reply));
   event.add("client", name_of(session.client().address));
   add_if(event, "helo", session.helo());
   if (session.in_transaction() || !refusal.sender.empty())
@@ -86,8 +90,10 @@ void discarded(Log& log, const Session& session, mail::MessageId id) {
 void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
   if (!log.enabled(Level::info))
     return;
-  LogEvent event(Level::info, end.passed ? "authenticated" : "auth_failed", session.id());
-  event.add("client", name_of(session.client().address)).add("mechanism", end.mechanism);
+  LogEvent event(Level::info, end.passed ? "authenticated" : "auth_failed");
+  event.add("session", session.id())
+      .add("client", name_of(session.client().address))
+      .add("mechanism", end.mechanism);
   add_if(event, "user", end.passed ? std::string_view(session.client().authenticated) : end.user);
   if (!end.passed)
     event.add("reply", first_line(end.reply));
@@ -97,8 +103,10 @@ void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
 void disconnected(Log& log, const Session& session, const Summary& summary) {
   if (!log.enabled(Level::info))
     return;
-  LogEvent event(Level::info, "disconnected", session.id());
-  event.add("client", name_of(session.client().address)).add("reason", name_of(summary.end));
+  LogEvent event(Level::info, "disconnected");
+  event.add("session", session.id())
+      .add("client", name_of(session.client().address))
+      .add("reason", name_of(summary.end));
   event.add("commands", std::to_string(summary.commands));
   event.add("messages", std::to_string(summary.messages));
   add_if(event, "helo", session.helo());
@@ -121,8 +129,10 @@ void encrypted(Log& log, const Session& session) {
   if (!log.enabled(Level::info))
     return;
   const auto& tls = *session.tls();
-  LogEvent event(Level::info, "encrypted", session.id());
-  event.add("client", name_of(session.client().address)).add("tls_protocol", tls.protocol);
+  LogEvent event(Level::info, "encrypted");
+  event.add("session", session.id())
+      .add("client", name_of(session.client().address))
+      .add("tls_protocol", tls.protocol);
   event.add("cipher", tls.cipher).add("bits", std::to_string(tls.bits));
   add_if(event, "group", tls.group);
   event.add("resumed", tls.resumed ? "yes" : "no").add("verify", verdict_on(session));
@@ -136,8 +146,8 @@ void encrypted(Log& log, const Session& session) {
 void tls_failed(Log& log, const Session& session, const TlsFacts* facts, const Error& error) {
   if (!log.enabled(Level::info))
     return;
-  LogEvent event(Level::info, "tls_failed", session.id());
-  event.add("client", name_of(session.client().address));
+  LogEvent event(Level::info, "tls_failed");
+  event.add("session", session.id()).add("client", name_of(session.client().address));
   if (facts != nullptr)
     add_if(event, "sni", facts->sni);
   event.add("error", error.describe());
@@ -165,7 +175,8 @@ void turned_away(Log& log, const IpAddress& client, std::string_view reason,
 }
 
 void trouble(Log& log, std::string_view session, std::string_view what, const Error& error) {
-  LogEvent event(Level::warn, "trouble", session);
+  LogEvent event(Level::warn, "trouble");
+  add_if(event, "session", session);
   event.add("what", what).add("error", error.describe());
   log.write(std::move(event));
 }

@@ -2,17 +2,12 @@
 
 #include "base/text.h"
 
-#include <array>
-#include <cstdio>
-#include <ctime>
-#include <optional>
+#include <algorithm>
 #include <unistd.h>
 
 namespace postrider::daemon {
 
 namespace {
-
-constexpr std::size_t kMostValue = 1024;
 
 std::string clean(std::string_view value) {
   return escaped(value, kMostValue);
@@ -26,43 +21,23 @@ std::string client_of(const LogEvent& event) {
   return "unknown[" + clean(client) + "]";
 }
 
-// One line after the other, each with its prefix.
 class Lines {
  public:
-  Lines(const LogEvent& event, std::string& out, std::string_view host, bool with_prefix, long pid)
-      : event_(event), out_(out), host_(host), with_prefix_(with_prefix), pid_(pid) {}
+  Lines(const LogEvent& event, LogLines& lines) : event_(event), lines_(lines) {}
 
   // program: "smtpd", "qmgr"; empty for what Postfix has no line for.
   std::string& begin(std::string_view program) {
-    if (!out_.empty())
-      out_.push_back('\n');
-    if (with_prefix_)
-      out_.append(time()).append(" ").append(host_).append(" ");
-    if (with_prefix_ || !program.empty())
-      out_.append(program.empty() ? "postrider" : "postfix/").append(program);
-    if (with_prefix_ || !program.empty())
-      out_.append("[").append(std::to_string(pid_)).append("]: ");
-    return out_;
+    if (program.empty())
+      return lines_.begin("postrider");
+    return lines_.begin(std::string("postfix/").append(program));
   }
   std::string& begin_message(std::string_view program) {
     return begin(program).append(clean(event_.id())).append(": ");
   }
 
  private:
-  std::string time() const {
-    const auto seconds = std::chrono::system_clock::to_time_t(event_.when);
-    std::tm broken{};
-    localtime_r(&seconds, &broken);
-    std::array<char, 32> text{};
-    const auto size = std::strftime(text.data(), text.size(), "%b %e %H:%M:%S", &broken);
-    return {text.data(), size};
-  }
-
   const LogEvent& event_;
-  std::string& out_;
-  std::string_view host_;
-  bool with_prefix_;
-  long pid_;
+  LogLines& lines_;
 };
 
 std::string bracketed(std::string_view address) {
@@ -74,21 +49,35 @@ std::string bracketed_once(std::string_view address) {
   return address.starts_with('<') ? clean(address) : bracketed(address);
 }
 
-// fail2ban's filters look for Postfix's own words, so the refusals they are about get those; the
-// reply's code and enhanced code stay ours.
+// Whose address a refusal is about, by the first two parts behind the class of its enhanced code:
+// "7.1" is policy, "1.x" an address, "3.0" a table that cannot be read.
+bool is_about_address(std::string_view enhanced) {
+  const auto detail = enhanced.substr(std::min<std::size_t>(enhanced.size(), 2));
+  return detail == "7.1" || detail == "3.0" || detail.starts_with("1.");
+}
+
+// The tools that read Postfix's log look for its own words, so a refusal of an address gets those
+// of its cause; the reply's code, enhanced code and text stay ours.
 std::string refusal_text(const LogEvent& event) {
   const auto reply = event.value("reply");
-  const auto code_end = reply.find(' ');
-  const auto rest = code_end == std::string_view::npos ? "" : reply.substr(code_end + 1);
+  const auto code = reply.substr(0, reply.find(' '));
+  const auto rest = reply.substr(std::min(reply.size(), code.size() + 1));
   const auto enhanced = rest.substr(0, rest.find(' '));
-  const auto codes = std::string(reply.substr(0, code_end)) + " " + std::string(enhanced) + " ";
+  const auto text = rest.substr(std::min(rest.size(), enhanced.size() + 1));
+  if (!is_about_address(enhanced))
+    return clean(reply);
+  const auto codes = clean(code) + " " + clean(enhanced) + " ";
+  if (event.value("stage") == "MAIL")
+    return codes + bracketed_once(event.value("from")) +
+           ": Sender address rejected: " + clean(text);
+  if (event.value("stage") != "RCPT")
+    return clean(reply);
   const auto to = bracketed_once(event.value("to"));
-  if (event.value("stage") == "RCPT" && enhanced == "5.7.1")
-    return clean(codes) + to + ": Relay access denied";
-  if (event.value("stage") == "RCPT" && enhanced == "5.1.1")
-    return clean(codes) + to +
-           ": Recipient address rejected: User unknown in local recipient table";
-  return clean(reply);
+  if (reply == "550 5.7.1 Relaying denied")
+    return codes + to + ": Relay access denied";
+  if (enhanced == "5.1.1")
+    return codes + to + ": Recipient address rejected: User unknown in local recipient table";
+  return codes + to + ": Recipient address rejected: " + clean(text);
 }
 
 void connected(const LogEvent& event, Lines& lines) {
@@ -117,7 +106,7 @@ void rejected(const LogEvent& event, Lines& lines) {
   out.append(refusal_text(event)).append(";");
   const bool in_transaction = !event.value("to").empty() || !event.value("from").empty();
   if (in_transaction)
-    out.append(" from=").append(bracketed(event.value("from")));
+    out.append(" from=").append(bracketed_once(event.value("from")));
   if (!event.value("to").empty())
     out.append(" to=").append(bracketed_once(event.value("to")));
   out.append(" proto=").append(clean(event.value("protocol")));
@@ -132,10 +121,11 @@ std::string login_of(const LogEvent& event) {
 }
 
 void accepted(const LogEvent& event, Lines& lines) {
-  const bool is_local = event.value("protocol") == "local" || event.value("protocol") == "notice";
-  if (!is_local)
+  const auto protocol = event.value("protocol");
+  const bool is_submitted = protocol == "local" || protocol == "drop";
+  if (!is_submitted && protocol != "notice")
     lines.begin_message("smtpd").append("client=").append(client_of(event)).append(login_of(event));
-  else if (event.value("protocol") == "local")
+  else if (is_submitted)
     lines.begin_message("pickup")
         .append("uid=")
         .append(clean(event.value("uid")))
@@ -323,17 +313,21 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-PostfixFormat::PostfixFormat(std::string hostname, bool with_prefix)
-    : hostname_(hostname.substr(0, hostname.find('.'))),
-      with_prefix_(with_prefix),
-      pid_(getpid()) {}
+PostfixFormat::PostfixFormat(std::string_view hostname)
+    : hostname_(hostname.substr(0, hostname.find('.'))), pid_(std::to_string(getpid())) {}
 
-void PostfixFormat::operator()(const LogEvent& event, std::string& line) const {
-  Lines lines(event, line, hostname_, with_prefix_, pid_);
+void PostfixFormat::write(const LogEvent& event, LogLines& all) const {
+  Lines lines(event, all);
   for (const auto& row : kRows)
     if (row.event == event.name())
       return row.write(event, lines);
   other(event, lines);
+}
+
+void PostfixFormat::write_stamp(const LogEvent& event, std::string_view program,
+                                std::string& line) const {
+  line.append(local_stamp(event.when)).append(" ").append(hostname_).append(" ");
+  line.append(program).append("[").append(pid_).append("]: ");
 }
 
 }  // namespace postrider::daemon

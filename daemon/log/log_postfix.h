@@ -10,22 +10,24 @@
 //   Nov 23 14:01:03 mx postfix/qmgr[812]: 0E3K...: removed
 #pragma once
 
-#include "base/log.h"
+#include "daemon/log/log_format.h"
 
 #include <string>
+#include <string_view>
 
 namespace postrider::daemon {
 
-// A LogFormat. Local time, as Postfix. with_prefix: false when syslog adds time, host and program.
-class PostfixFormat {
+// Local time, as Postfix. Syslog and the journal add time and host themselves.
+class PostfixFormat : public LogFormat {
  public:
-  PostfixFormat(std::string hostname, bool with_prefix);
-  void operator()(const LogEvent& event, std::string& line) const;
+  explicit PostfixFormat(std::string_view hostname);
+  void write(const LogEvent& event, LogLines& lines) const override;
+  void write_stamp(const LogEvent& event, std::string_view program,
+                   std::string& line) const override;
 
  private:
   std::string hostname_;  // up to the first dot
-  bool with_prefix_;
-  long pid_;
+  std::string pid_;
 };
 
 }  // namespace postrider::daemon

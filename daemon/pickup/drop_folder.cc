@@ -460,7 +460,7 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
   if (!accepted)
     co_return Failed{accepted.error(), whose(accepted.error())};
   if (*accepted == id)  // else it was taken before
-    log_submission(log, *message, dropped.uid, "drop");
+    log_submission(log, *message, builder.message_id(), dropped.uid, "drop");
   co_return std::nullopt;
 }
 

@@ -183,13 +183,20 @@ std::optional<SubmitAnswer> refusal_of(queue::Admission admission) {
   return answer;
 }
 
-void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way) {
+std::string SubmissionBuilder::message_id() const {
+  return content_.header().has_message_id ? content_.message_id()
+                                          : mail::make_message_id(id_, hostname_);
+}
+
+void log_submission(Log& log, const mail::Message& message, std::string_view message_id,
+                    std::uint64_t uid, const char* way) {
   const auto& envelope = message.envelope;
   LogEvent event(Level::info, "accepted", to_string(message.id));
   event.add("client", "local").add("protocol", way).add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
   event.add("to", envelope.recipients.front().address);
-  event.add("size", std::to_string(message.content.size)).add("uid", std::to_string(uid));
+  event.add("size", std::to_string(message.content.size)).add("message_id", message_id);
+  event.add("uid", std::to_string(uid));
   log.write(std::move(event));
 }
 

@@ -49,6 +49,8 @@ class SubmissionBuilder {
   bool rewrites_envelope() const { return rewriter_ && !content_.trouble(); }
   std::function<Result<Rewritten>()> envelope_question() const;
   void envelope_rewritten(Result<Rewritten> fresh) { rewritten_ = std::move(fresh); }
+  // After finish(): the header's Message-ID, also when it is ours.
+  std::string message_id() const;
 
  private:
   Result<void> move_to_file();
@@ -77,6 +79,8 @@ class SubmissionBuilder {
 // What the submitter is told when the queue takes nothing; nullopt: it does. No answer at all (no
 // id and no error) when we are stopping: the message is then left in the drop folder.
 std::optional<SubmitAnswer> refusal_of(queue::Admission admission);
-void log_submission(Log& log, const mail::Message& message, std::uint64_t uid, const char* way);
+// message_id: the header's field, also when it is ours.
+void log_submission(Log& log, const mail::Message& message, std::string_view message_id,
+                    std::uint64_t uid, const char* way);
 
 }  // namespace postrider::daemon

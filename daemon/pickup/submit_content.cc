@@ -38,6 +38,15 @@ std::string encoded_words(std::string_view name) {
   return words;
 }
 
+std::string first_value(std::string_view name, std::string_view header) {
+  mail::HeaderScanner scanner(header);
+  mail::HeaderField field;
+  while (scanner.next(field))
+    if (equals_ignoring_case(field.name, name))
+      return std::string(trim(field.value));
+  return {};
+}
+
 }  // namespace
 
 std::string display_name(std::string_view name) {
@@ -119,6 +128,8 @@ void SubmitContent::rewritten(Result<std::string> fresh, std::string& out) {
 void SubmitContent::pass_header(std::string& out) {
   const std::string_view whole = header_;
   header_facts_ = mail::header_facts(whole.substr(0, looked_at_));
+  if (header_facts_.has_message_id)
+    message_id_ = first_value("Message-ID", whole.substr(0, looked_at_));
   chunks_.feed(whole.substr(0, looked_at_), out);
   if (adds_empty_line_)
     chunks_.feed("\r\n", out);

@@ -37,6 +37,7 @@ class SubmitContent {
   // After finish().
   const mail::BodyFacts& body() const { return chunks_.facts(); }
   const mail::HeaderFacts& header() const { return header_facts_; }
+  const std::string& message_id() const { return message_id_; }  // the header's first; may be empty
   // Octets that were searched for the header's end, each time they were.
   std::size_t work() const { return work_; }
 
@@ -58,6 +59,7 @@ class SubmitContent {
   bool is_finished_ = false;
   std::string cleaned_;  // scratch
   mail::HeaderFacts header_facts_;
+  std::string message_id_;
   std::shared_ptr<const mail::Rewriter> rewriter_;
   std::optional<Error> trouble_;
 };

@@ -233,7 +233,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder, uid_t 
                   .add("error", accepted.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
-  log_submission(log, *message, uid, "local");
+  log_submission(log, *message, builder.message_id(), uid, "local");
   SubmitAnswer answer;
   answer.id = to_string(message->id);
   co_return answer;

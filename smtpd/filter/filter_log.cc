@@ -51,7 +51,7 @@ void checked(Log& log, const Facts& facts, mail::MessageId id, const Findings& f
     event.add("exception", findings.exception);
   if (!findings.from_problem.empty())
     event.add("problem", findings.from_problem);
-  event.add("time", std::to_string(time.count()));
+  event.add("milliseconds", std::to_string(time.count()));
   log.write(std::move(event));
 }
 

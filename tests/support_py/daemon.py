@@ -269,8 +269,15 @@ class Postrider:
 
     # Its log
 
+    @staticmethod
+    def as_written(value):
+        """A value of the log as the text that the format "text" has for it."""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return value if isinstance(value, str) else json.dumps(value)
+
     def log(self, event=None, **fields):
-        """Events of the log, oldest first, that have these fields."""
+        """Events of the log, oldest first, that have these fields; all values are texts."""
         if not self.log_file.exists():
             return []
         found = []
@@ -278,7 +285,7 @@ class Postrider:
             for line in file:
                 if not line.endswith("\n"):
                     break
-                entry = json.loads(line)
+                entry = {key: self.as_written(value) for key, value in json.loads(line).items()}
                 if event in (None, entry.get("event")) and all(
                         entry.get(key) == value for key, value in fields.items()):
                     found.append(entry)

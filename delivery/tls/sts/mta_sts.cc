@@ -160,7 +160,7 @@ void MtaSts::take(const std::string& domain, const std::string& id, std::string 
   const auto& entry = cache_.store(domain, id, *std::move(file), std::move(text), clock_.now());
   log_.write(LogEvent(Level::info, "sts_policy")
                  .add("domain", domain)
-                 .add("id", id)
+                 .add("policy_id", id)
                  .add("mode", to_string(entry.policy->mode))
                  .add("max_age", static_cast<std::uint64_t>(age.count())));
   save(domain, entry);
@@ -171,7 +171,7 @@ void MtaSts::fail(const std::string& domain, const std::string& id, TlsResult re
                   std::string detail) {
   log_.write(LogEvent(Level::warn, "sts_policy_failed")
                  .add("domain", domain)
-                 .add("id", id)
+                 .add("policy_id", id)
                  .add("result", to_string(result))
                  .add("reason", detail)
                  .add("cached", cache_.find(domain, clock_.now()) != nullptr ? "yes" : "no"));

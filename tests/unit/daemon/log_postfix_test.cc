@@ -17,11 +17,22 @@ using postrider::daemon::PostfixFormat;
 namespace {
 
 // What a format makes of an event, with the process id taken out.
-std::string format(LogEvent event, bool with_prefix = false) {
+std::string format(LogEvent event, bool with_stamp = false) {
   event.when = TimePoint(std::chrono::milliseconds(1795442462000));  // 2026-11-23 14:01:02 UTC
-  std::string line;
-  PostfixFormat("mx.example.org", with_prefix)(event, line);
-  return std::regex_replace(line, std::regex("\\[" + std::to_string(getpid()) + "\\]"), "[1]");
+  const PostfixFormat postfix("mx.example.org");
+  postrider::daemon::LogLines lines;
+  postfix.write(event, lines);
+  std::string all;
+  for (const auto& line : lines) {
+    if (!all.empty())
+      all.push_back('\n');
+    if (with_stamp)
+      postfix.write_stamp(event, line.program, all);
+    else
+      all.append(line.program).append("[1]: ");
+    all.append(line.text);
+  }
+  return std::regex_replace(all, std::regex("\\[" + std::to_string(getpid()) + "\\]"), "[1]");
 }
 
 LogEvent event(const char* name, std::string_view id = {}) {
@@ -77,6 +88,48 @@ std::vector<Case> cases() {
       "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.1.1 "
       "<x@us.example>: Recipient address rejected: User unknown in local recipient table; "
       "from=<> to=<x@us.example> proto=SMTP helo=<>");
+  row("a recipient refused by a table, with the administrator's words",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.7.1 closed")
+          .add("client", "192.0.2.1")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "SMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.7.1 "
+      "<x@us.example>: Recipient address rejected: closed; from=<a@b.example> "
+      "to=<x@us.example> proto=SMTP helo=<>");
+  row("a sender refused by a table",
+      event("rejected", "S1")
+          .add("stage", "MAIL")
+          .add("reply", "550 5.7.1 go away")
+          .add("client", "192.0.2.1")
+          .add("from", "a@b.example")
+          .add("protocol", "SMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: MAIL from unknown[192.0.2.1]: 550 5.7.1 "
+      "<a@b.example>: Sender address rejected: go away; from=<a@b.example> proto=SMTP helo=<>");
+  row("a refusal that is about no address",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "452 4.5.3 Too many recipients")
+          .add("client", "192.0.2.1")
+          .add("from", "")
+          .add("to", "<x@us.example>")
+          .add("protocol", "SMTP"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 452 4.5.3 "
+      "Too many recipients; from=<> to=<x@us.example> proto=SMTP helo=<>");
+  row("what was left in the drop folder",
+      event("accepted", "01JDQ8V0002")
+          .add("client", "local")
+          .add("protocol", "drop")
+          .add("from", "u@us.example")
+          .add("nrcpt", 1)
+          .add("size", 81)
+          .add("message_id", "<2@us.example>")
+          .add("uid", 1000),
+      "postfix/pickup[1]: 01JDQ8V0002: uid=1000 from=<u@us.example>\n"
+      "postfix/cleanup[1]: 01JDQ8V0002: message-id=<2@us.example>\n"
+      "postfix/qmgr[1]: 01JDQ8V0002: from=<u@us.example>, size=81, nrcpt=1 (queue active)");
   row("a message over SMTP",
       event("accepted", "01JDQ8V0000")
           .add("session", "S1")
@@ -133,7 +186,7 @@ std::vector<Case> cases() {
       "helo=<x\\x0d\\x0a2026 forged \\x1b[2J>");
   row("an event that Postfix does not know",
       LogEvent(Level::warn, "site_blocked").add("site", "mx.example"),
-      "warning: site_blocked site=\"mx.example\"");
+      "postrider[1]: warning: site_blocked site=\"mx.example\"");
   return all;
 }
 
@@ -194,10 +247,10 @@ TEST_CASE("pflogsumm counts what happened", "[log][postfix][programs]") {
   const SampleFile sample;
   const auto report = output_of("pflogsumm --smtpd-stats " + std::string(sample.path) + " 2>&1");
   INFO(report);
-  CHECK(std::regex_search(report, std::regex("\n +1 +received\n")));
+  CHECK(std::regex_search(report, std::regex("\n +2 +received\n")));
   CHECK(std::regex_search(report, std::regex("\n +2 +delivered\n")));
   CHECK(std::regex_search(report, std::regex("\n +1 +bounced\n")));
-  CHECK(std::regex_search(report, std::regex("\n +3 +rejected")));
+  CHECK(std::regex_search(report, std::regex("\n +6 +rejected")));
   CHECK(report.find("Relay access denied") != std::string::npos);
   CHECK(std::regex_search(report, std::regex("User unknown")));
 }

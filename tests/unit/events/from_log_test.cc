@@ -45,7 +45,8 @@ TEST_CASE("given up: expired or bounced", "[events]") {
 }
 
 TEST_CASE("a refusal is about its session, not about a message", "[events]") {
-  const auto event = event_of(LogEvent(Level::info, "rejected", "S1")
+  const auto event = event_of(LogEvent(Level::info, "rejected")
+                                  .add("session", "S1")
                                   .add("stage", "RCPT")
                                   .add("reply", "550 5.1.1 no")
                                   .add("client", "192.0.2.7")
@@ -54,6 +55,7 @@ TEST_CASE("a refusal is about its session, not about a message", "[events]") {
   REQUIRE(event.has_value());
   CHECK(event->kind == Kind::rejected);
   CHECK(event->session == "S1");
+  CHECK(event->subject == "S1");
   CHECK(event->message.empty());
   CHECK(event->reply == "550 5.1.1 no");
 }

@@ -167,7 +167,7 @@ TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attack
   CHECK(log.named("rejected").size() == 10);
   limited.report();
   REQUIRE(log.named("log_limited").size() == 1);
-  CHECK(log.named("log_limited")[0].value("event") == "connected");
+  CHECK(log.named("log_limited")[0].value("of") == "connected");
   CHECK(log.named("log_limited")[0].value("suppressed") == "500");
   clock.at += std::chrono::seconds(2);
   write("connected", 500);
