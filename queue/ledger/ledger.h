@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "queue/ledger/queue_time.h"
 #include "queue/spool.h"
-#include "queue/store/store.h"
+#include "queue/store/sqlite_store.h"
 
 #include <unordered_set>
 
@@ -66,7 +66,7 @@ struct ChangeRun {
   void return_to(const Place& place);
   // Of the latest piece: what it changed, and of leased messages, which delivery is to be told.
   Changed piece;
-  std::vector<Store::PickedLease> picked;
+  std::vector<BulkChange::PickedLease> picked;
 };
 
 class Ledger {
@@ -116,7 +116,7 @@ class Ledger {
 
   std::int64_t now() const { return time.now().time_since_epoch().count(); }
 
-  Store store;
+  std::unique_ptr<SqliteStore> store;
   Leases leases;
   QueueTime time;
   QueueSettings settings;

@@ -51,7 +51,7 @@ void ChangeRun::return_to(const Place& place) {
 Result<void> Ledger::begin(ChangeRun& run, std::int64_t last) {
   run.last = last;
   if (run.verb != Verb::release) {  // nothing there is held
-    auto landed = store.incoming_ids();
+    auto landed = store->incoming().ids();
     if (!landed)
       return landed.error();
     run.landed = *std::move(landed);
@@ -74,12 +74,12 @@ Result<void> Ledger::change_on(ChangeRun& run, std::chrono::microseconds most, E
       return {};
   }
   if (!std::exchange(run.has_candidates, true)) {  // now that what landed is among them
-    auto candidates = store.candidates(run.prepared);
+    auto candidates = store->changes().candidates(run.prepared);
     if (!candidates)
       return candidates.error();
     run.candidates = *std::move(candidates);
   }
-  if (auto done = store.forget_picked(); !done)
+  if (auto done = store->changes().clear(); !done)
     return done.error();
   if (auto done = pick_piece(run); !done)
     return done.error();
@@ -99,29 +99,29 @@ Result<void> Ledger::pick_piece(ChangeRun& run) {
     const auto left = static_cast<std::int64_t>(run.candidates->size() - run.next_candidate);
     for (auto i = std::min(run.messages, left); i > 0; --i) {
       const auto id = (*run.candidates)[run.next_candidate++].value;
-      if (auto done = store.pick(run.prepared, {id - 1, id}, states, now()); !done)
+      if (auto done = store->changes().pick(run.prepared, {id - 1, id}, states, now()); !done)
         return done.error();
     }
     run.is_done = run.next_candidate == run.candidates->size();
   } else {
-    auto end = store.end_of_piece(run.after, run.messages);
+    auto end = store->changes().end_of_piece(run.after, run.messages);
     if (!end)
       return end.error();
     const IdRange range{run.after, std::min(*end, run.last)};
-    if (auto done = store.pick(run.prepared, range, states, now()); !done)
+    if (auto done = store->changes().pick(run.prepared, range, states, now()); !done)
       return done.error();
     run.after = range.to;
     run.is_done = run.after >= run.last;
   }
   // What was counted where it landed and moved on since.
   for (const auto id : run.counted)
-    if (auto done = store.unpick(id); !done)
+    if (auto done = store->changes().unpick(id); !done)
       return done.error();
   return {};
 }
 
 Result<void> Ledger::apply_piece(ChangeRun& run, Effects& effects) {
-  auto changed = store.picked();
+  auto changed = store->changes().picked();
   if (!changed)
     return changed.error();
   run.piece.messages += changed->messages;
@@ -129,12 +129,12 @@ Result<void> Ledger::apply_piece(ChangeRun& run, Effects& effects) {
   if (run.dry_run || changed->messages == 0)
     return {};
   if (run.verb != Verb::retry) {
-    auto found = store.picked_leases(leases);
+    auto found = store->changes().picked_leases(leases);
     if (!found)
       return found.error();
     run.picked = *std::move(found);
   }
-  if (auto done = store.apply_picked(run.verb, now(), settings.delay_notice); !done)
+  if (auto done = store->changes().apply(run.verb, now(), settings.delay_notice); !done)
     return done.error();
   look_again_ = true;
   return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
@@ -152,7 +152,7 @@ Result<void> Ledger::remove_piece(ChangeRun& run, const Changed& changed, Effect
       leased.removed.push_back(index);
     }
   }
-  auto gone = store.delete_picked();
+  auto gone = store->changes().remove_ended();
   if (!gone)
     return gone.error();
   for (auto& each : *gone) {
@@ -168,8 +168,7 @@ Result<void> Ledger::remove_piece(ChangeRun& run, const Changed& changed, Effect
 // What matches moves to where changes apply, though delivery has it in hand; what delivery says of
 // it later finds it there. Counted here only if it stays where it is.
 Result<void> Ledger::change_landed(ChangeRun& run, mail::MessageId id, Effects& effects) {
-  const auto& wanted = run.prepared.ids();
-  if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+  if (!run.prepared.names(id))
     return {};
   Leased* const leased = leases.find(id);
   if (leased == nullptr || !leased->landed || !run.prepared.matches(*leased->message, true))
@@ -196,7 +195,7 @@ Result<void> Ledger::move_leased(Leased& leased, Effects& effects) {
     rows[i].next_attempt = now();
     rows[i].address = message.envelope.recipients[i].address;
   }
-  if (auto done = store.insert_message(message, {}, new_row(message), rows); !done)
+  if (auto done = store->messages().move_in(message, new_row(message), rows); !done)
     return done.error();
   leased.landed = false;
   effects.moved.push_back(message.id);

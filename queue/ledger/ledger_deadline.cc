@@ -26,7 +26,7 @@ Result<void> Ledger::lease_deadlines(Budget& budget, Effects& effects) {
   const auto limit = std::min(budget.messages, budget.now);
   const auto most = limit > out ? (limit - out + 1) / 2 : 0;
   bool more = false;
-  auto due = store.due_deadlines(now(), most, more);
+  auto due = store->due().deadlines(now(), most, more);
   if (!due)
     return due.error();
   for (const auto id : *due) {
@@ -44,10 +44,10 @@ Result<void> Ledger::lease_deadlines(Budget& budget, Effects& effects) {
 Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
   if (passed_over_.contains(id.value))
     return {};
-  auto row = store.load_row(id);
+  auto row = store->messages().load_row(id);
   if (!row)
     return hold_or_wait(id, row.error(), effects);
-  auto alive = store.load_alive(id);
+  auto alive = store->messages().load_alive(id);
   if (!alive)
     return hold_or_wait(id, alive.error(), effects);
   if (!row->has_value())
@@ -60,7 +60,7 @@ Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
       alive->begin(), alive->end(),
       [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });
   if (!has_bouncing && is_bouncing_in_hand)
-    return store.set_deadline(id, now() + kInHand);
+    return store->messages().set_deadline(id, now() + kInHand);
   const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
   Leased leased;
   leased.reason = has_bouncing               ? Lease::Reason::bounce
@@ -75,7 +75,7 @@ Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
     if (recipient.state != wanted || (is_in_hand && leased.reason != Lease::Reason::delay_notice))
       continue;
     // What it waits for may be its site, and so is the reason.
-    auto trouble = store.site_trouble(recipient.domain);
+    auto trouble = store->destinations().site_trouble(recipient.domain);
     if (!trouble)
       return trouble.error();
     const auto& known = trouble->empty() ? recipient.last : *trouble;
@@ -89,14 +89,14 @@ Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
       leased.recipients.push_back(recipient.index);
   }
   if (leased.recipients.empty())
-    return store.set_deadline(id, is_any_in_hand ? now() + kInHand : kNever);
+    return store->messages().set_deadline(id, is_any_in_hand ? now() + kInHand : kNever);
   auto message = load_leased(id);
   if (!message)
     return hold_or_wait(id, message.error(), effects);
   if (leased.reason == Lease::Reason::delay_notice) {
     const auto deadline = deadline_of(*message->message, **row);
     if (deadline > now())
-      return store.set_deadline(id, deadline);
+      return store->messages().set_deadline(id, deadline);
   }
   if (alive->back().index >= message->message->envelope.recipients.size())
     return quarantine(id, "recipients beyond the envelope", effects);

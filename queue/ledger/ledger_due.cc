@@ -42,9 +42,9 @@ Result<void> Ledger::lease_due(Effects& effects) {
   }
   if (auto done = lease_deadlines(budget, effects); !done)
     return done.error();
-  Store::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
   for (bool more = true; more;) {
-    auto sites = store.due_sites(now(), after, kPage);
+    auto sites = store->due().sites(now(), after, kPage);
     if (!sites)
       return sites.error();
     more = sites->size() == kPage;
@@ -61,7 +61,7 @@ Result<void> Ledger::lease_due(Effects& effects) {
   }
   if (leases.due().messages >= budget.now)
     look_again_ = true;  // the rest in the next transaction, with what came in meanwhile
-  auto next = store.next_due(now());
+  auto next = store->due().next(now());
   if (!next)
     return next.error();
   expect(*next);
@@ -80,12 +80,12 @@ std::size_t Ledger::share(const Budget& budget, std::size_t out, bool is_probed)
 }
 
 Result<void> Ledger::lease_site(std::int64_t site, Budget& budget, Effects& effects) {
-  auto row = store.load_site(site);
+  auto row = store->destinations().load_site(site);
   if (!row)
     return row.error();
-  Store::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
   for (bool more = true; more;) {
-    auto domains = store.due_domains(site, now(), after, kPage);
+    auto domains = store->due().domains(site, now(), after, kPage);
     if (!domains)
       return domains.error();
     more = domains->size() == kPage;
@@ -122,17 +122,17 @@ Result<void> Ledger::lease_site(std::int64_t site, Budget& budget, Effects& effe
     }
   }
   // As with domains below: what is due later must not wait for what is out.
-  auto later = store.next_in_site(site, now());
+  auto later = store->due().next_in_site(site, now());
   if (!later)
     return later.error();
   expect(std::max(*later, row->blocked_until));
-  return store.settle_site(site);
+  return store->destinations().settle_site(site);
 }
 
 Result<void> Ledger::lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                                   Budget& budget, Effects& effects) {
   bool more = false;
-  auto due = store.due_messages(domain, now(), leases, most, more);
+  auto due = store->due().messages(domain, now(), leases, most, more);
   if (!due)
     return due.error();
   for (const auto id : *due) {
@@ -148,10 +148,10 @@ Result<void> Ledger::lease_domain(std::int64_t site, std::int64_t domain, std::s
     wanting_sites_[site] = leases.of_site(site);
   }
   if (due->empty() && leases.of_domain(domain) == 0)
-    return store.settle_domain(domain);
+    return store->destinations().settle_domain(domain);
   // The kept time stays while something is out: it covers what is leased, in case we are killed.
   // What is due later must not wait for that.
-  auto later = store.next_in_domain(domain, now());
+  auto later = store->due().next_in_domain(domain, now());
   if (!later)
     return later.error();
   expect(*later);
@@ -159,7 +159,7 @@ Result<void> Ledger::lease_domain(std::int64_t site, std::int64_t domain, std::s
 }
 
 Result<StoredMessage> Ledger::load_checked(mail::MessageId id) {
-  auto message = store.load_message(id);
+  auto message = store->messages().load(id);
   if (!message || message->message->content.file.empty())
     return message;
   auto file = spool_.open_body(*message->message);
@@ -178,7 +178,7 @@ Result<void> Ledger::hold_or_wait(mail::MessageId id, const Error& error, Effect
     found_damage_ = true;
     return error;
   }
-  if (is_of_sqlite(error))
+  if (is_of_store(error))
     return error;
   return postpone(id, error);
 }
@@ -211,10 +211,10 @@ Result<void> Ledger::hold_what_is_damaged(Effects& effects) {
 Result<void> Ledger::postpone(mail::MessageId id, const Error& error) {
   log_.write(
       LogEvent(Level::warn, "content_unreadable", to_string(id)).add("reason", error.describe()));
-  auto row = store.load_row(id);
+  auto row = store->messages().load_row(id);
   if (!row || !row->has_value())
     return row ? Result<void>() : row.error();
-  auto alive = store.load_alive(id);
+  auto alive = store->messages().load_alive(id);
   if (!alive)
     return alive.error();
   const auto later = now() + kUnreadable.count();
@@ -222,13 +222,13 @@ Result<void> Ledger::postpone(mail::MessageId id, const Error& error) {
     if (recipient.state != RecipientState::queued || recipient.next_attempt > now())
       continue;
     recipient.next_attempt = later;
-    if (auto done = store.update_recipient(id, recipient); !done)
+    if (auto done = store->messages().update_recipient(id, recipient); !done)
       return done.error();
   }
   expect(later);
   if ((*row)->deadline > now())
     return {};
-  return store.set_deadline(id, later);
+  return store->messages().set_deadline(id, later);
 }
 
 // What is in hand for other recipients already need not be read again.
@@ -243,7 +243,7 @@ Result<StoredMessage> Ledger::load_leased(mail::MessageId id) {
 Result<void> Ledger::lease_message(mail::MessageId id, Effects& effects) {
   if (passed_over_.contains(id.value))
     return {};
-  auto alive = store.load_alive(id);
+  auto alive = store->messages().load_alive(id);
   if (!alive)
     return hold_or_wait(id, alive.error(), effects);
   Leased leased;
@@ -252,12 +252,12 @@ Result<void> Ledger::lease_message(mail::MessageId id, Effects& effects) {
     if (row.state != RecipientState::queued || row.next_attempt > now() || is_paused(row.domain) ||
         leases.is_leased(id, row.index))
       continue;
-    auto blocked = store.is_blocked(row.domain, now());
+    auto blocked = store->destinations().is_blocked(row.domain, now());
     if (!blocked)
       return blocked.error();
     if (*blocked)
       continue;
-    auto its_site = store.site_of(row.domain);
+    auto its_site = store->destinations().site_of(row.domain);
     if (!its_site)
       return its_site.error();
     recipients.push_back({row.index, row.attempts, std::nullopt});

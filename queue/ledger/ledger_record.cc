@@ -111,7 +111,7 @@ Result<void> Ledger::record_landed(const Record& record, const Leased& leased, E
   const auto& message = *leased.message;
   const auto recipients = message.envelope.recipients.size();
   if (!record.partial && ends_all(record, recipients) && are_distinct(record, recipients)) {
-    if (auto done = store.delete_incoming(message.id); !done)
+    if (auto done = store->incoming().remove(message.id); !done)
       return done.error();
     tell_end(message, false, effects);
     return store_notices(record, effects);
@@ -138,27 +138,27 @@ Result<void> Ledger::record_landed(const Record& record, const Leased& leased, E
   if (!waits)
     return waits.error();
   row.tried = row.tried || *waits;
-  if (auto done = store.insert_message(message, {}, row, rows); !done)
+  if (auto done = store->messages().move_in(message, row, rows); !done)
     return done.error();
   if (auto done = log_attempts(record, row); !done)
     return done.error();
   if (row.logged > 0)
-    if (auto done = store.set_logged(message.id, row.logged); !done)
+    if (auto done = store->attempts().set_logged(message.id, row.logged); !done)
       return done.error();
   return store_notices(record, effects);
 }
 
 // Given back because their site is blocked: they wait as if they had been tried.
 Result<bool> Ledger::waits_for_site(const Record& record, const mail::Message& message) {
-  if (!store.has_blocked_sites())
+  if (!store->destinations().has_blocked_sites())
     return false;
   for (const auto index : record.untried) {
     if (index >= message.envelope.recipients.size())
       continue;
     const auto domain = mail::domain_of(message.envelope.recipients[index].address);
-    if (auto known = store.domain_id(domain); !known)
+    if (auto known = store->destinations().domain_id(domain); !known)
       return known.error();
-    if (store.is_known_blocked(domain, now()))
+    if (store->destinations().is_known_blocked(domain, now()))
       return true;
   }
   return false;
@@ -166,7 +166,7 @@ Result<bool> Ledger::waits_for_site(const Record& record, const mail::Message& m
 
 Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, Effects& effects) {
   const auto& message = *leased.message;
-  auto row = store.load_row(message.id);
+  auto row = store->messages().load_row(message.id);
   if (!row)
     return row.error();
   if (!row->has_value()) {
@@ -175,7 +175,7 @@ Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, 
     tell_end(message, has_unended(record), effects);
     return store_notices(record, effects);
   }
-  auto alive = store.load_alive(message.id);
+  auto alive = store->messages().load_alive(message.id);
   if (!alive)
     return alive.error();
 
@@ -205,7 +205,7 @@ Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, 
   expect((*row)->deadline);
   if (auto done = log_attempts(record, **row); !done)
     return done.error();
-  if (auto done = store.update_message(message.id, **row, *left); !done)
+  if (auto done = store->messages().update(message.id, **row, *left); !done)
     return done.error();
   return store_notices(record, effects);
 }
@@ -234,7 +234,7 @@ Result<std::vector<RecipientRow>> Ledger::store_results(const Record& record,
   if (left.empty())
     return left;
   for (const auto* recipient : changed)
-    if (auto done = store.update_recipient(record.id, *recipient); !done)
+    if (auto done = store->messages().update_recipient(record.id, *recipient); !done)
       return done.error();
   return left;
 }
@@ -259,7 +259,8 @@ RecipientRow Ledger::after(RecipientRow row, const Record::Result& result,
 Result<void> Ledger::log_attempts(const Record& record, MessageRow& row) {
   for (const auto& result : record.results) {
     const std::string outcome = encode_outcome(result.outcome);
-    if (auto done = store.log_attempt(record.id, ++row.logged, time.wall(), result.index, outcome);
+    if (auto done =
+            store->attempts().add(record.id, ++row.logged, time.wall(), result.index, outcome);
         !done)
       return done.error();
   }
@@ -280,7 +281,7 @@ Result<void> Ledger::store_notices(const Record& record, Effects& effects) {
 
 Result<void> Ledger::remove_message(const mail::Message& message, Effects& effects) {
   tell_end(message, false, effects);
-  return store.delete_message(message.id);
+  return store->messages().remove(message.id);
 }
 
 // It has no row any more. Once nobody has it in hand either, its content goes too, and that is
@@ -300,7 +301,7 @@ Result<void> Ledger::set_site(const SiteState& state) {
   const auto until = state.blocked_until == TimePoint()
                          ? 0
                          : time.to_queue(state.blocked_until).time_since_epoch().count();
-  if (auto done = store.set_site(state, until); !done)
+  if (auto done = store->destinations().set_site(state, until); !done)
     return done.error();
   look_again_ = true;
   return {};
@@ -324,7 +325,7 @@ void Ledger::undo(Effects& effects) {
   for (const auto id : effects.moved)
     if (auto* leased = leases.find(id))
       leased->landed = true;
-  store.forget();
+  store->destinations().forget();
   look_again_ = true;
   effects = {};
 }

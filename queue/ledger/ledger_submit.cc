@@ -60,7 +60,7 @@ Result<void> Ledger::submit(const std::shared_ptr<const mail::Message>& message,
   }
 
   // One statement: if it fails, nothing of it is left and the transaction goes on.
-  if (auto done = store.insert_incoming(*message, head); !done) {
+  if (auto done = store->incoming().insert(*message, head); !done) {
     if (!is_constraint(done.error()))
       return done.error();
     refused = Error(Errc::storage, done.error().describe());
@@ -81,19 +81,19 @@ Result<void> Ledger::submit(const std::shared_ptr<const mail::Message>& message,
 // Mail to dead sites alone: delivery could only give it back.
 bool Ledger::is_blocked(const mail::Message& message) const {
   const auto& recipients = message.envelope.recipients;
-  return store.has_blocked_sites() &&
+  return store->destinations().has_blocked_sites() &&
          std::all_of(recipients.begin(), recipients.end(), [&](const auto& recipient) {
-           return store.is_known_blocked(mail::domain_of(recipient.address), now());
+           return store->destinations().is_known_blocked(mail::domain_of(recipient.address), now());
          });
 }
 
 // Nobody will write about it before its site's next probe, which may be another message's.
 Result<void> Ledger::note_parked(const mail::Message& message, const mail::Recipient& recipient,
                                  Effects& effects) {
-  auto domain = store.domain_id(mail::domain_of(recipient.address));
+  auto domain = store->destinations().domain_id(mail::domain_of(recipient.address));
   if (!domain)
     return domain.error();
-  auto trouble = store.site_trouble(*domain);
+  auto trouble = store->destinations().site_trouble(*domain);
   if (!trouble)
     return trouble.error();
   const auto last = trouble->empty() ? Error(Errc::not_found, "") : decode_outcome(*trouble);
@@ -107,17 +107,17 @@ Result<void> Ledger::note_parked(const mail::Message& message, const mail::Recip
 
 Result<void> Ledger::submit_waiting(const mail::Message& message, std::string_view head,
                                     Effects& effects, Result<void>& refused) {
-  auto savepoint = Savepoint::begin(store.database());
+  auto savepoint = store->begin_part();
   if (!savepoint)
     return savepoint.error();
   auto row = new_row(message);
   row.tried = is_blocked(message);  // it waits as if it had been
-  auto done = store.insert_message(message, head, row, all_due(message, now()));
+  auto done = store->messages().insert(message, head, row, all_due(message, now()));
   if (!done) {
     if (!is_constraint(done.error()))
       return done.error();
     refused = Error(Errc::storage, done.error().describe());
-    store.forget();
+    store->destinations().forget();
     expect(now());
     return savepoint->roll_back();
   }
@@ -130,7 +130,7 @@ Result<void> Ledger::submit_waiting(const mail::Message& message, std::string_vi
 }
 
 Result<std::size_t> Ledger::recover() {
-  auto ids = store.incoming_ids();
+  auto ids = store->incoming().ids();
   if (!ids)
     return ids.error();
   for (const auto id : *ids)
@@ -142,7 +142,7 @@ Result<std::size_t> Ledger::recover() {
 }
 
 Result<void> Ledger::follow_landed() {
-  auto landed = store.incoming_ids();
+  auto landed = store->incoming().ids();
   if (!landed)
     return landed.error();
   for (const auto id : leases.ids())
@@ -152,15 +152,15 @@ Result<void> Ledger::follow_landed() {
 }
 
 Result<void> Ledger::land_again(mail::MessageId id) {
-  auto message = store.load_incoming_head(id);
+  auto message = store->incoming().load_head(id);
   if (!message) {
     if (message.error().code() != Errc::corrupt)
       return message.error();
     const auto why = message.error().describe();
     log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
-    return store.quarantine_incoming(id, encode_outcome(damage(why)));
+    return store->messages().quarantine_incoming(id, encode_outcome(damage(why)));
   }
-  return store.insert_message(**message, {}, new_row(**message), all_due(**message, now()));
+  return store->messages().move_in(**message, new_row(**message), all_due(**message, now()));
 }
 
 Result<void> Ledger::quarantine(mail::MessageId id, const std::string& why, Effects& effects) {
@@ -168,12 +168,12 @@ Result<void> Ledger::quarantine(mail::MessageId id, const std::string& why, Effe
     if (auto done = move_leased(*leased, effects); !done)
       return done.error();
   log_.write(LogEvent(Level::error, "quarantined", to_string(id)).add("reason", why));
-  auto row = store.load_row(id);
+  auto row = store->messages().load_row(id);
   if (!row)
     return row.error();
   if (!row->has_value())
     return {};
-  auto alive = store.load_alive(id);
+  auto alive = store->messages().load_alive(id);
   if (!alive)
     return alive.error();
   const std::string last = encode_outcome(damage(why));
@@ -181,12 +181,12 @@ Result<void> Ledger::quarantine(mail::MessageId id, const std::string& why, Effe
     recipient.state = RecipientState::held;
     recipient.next_attempt = kNever;
     recipient.last = last;
-    if (auto done = store.update_recipient(id, recipient); !done)
+    if (auto done = store->messages().update_recipient(id, recipient); !done)
       return done.error();
   }
-  if (auto done = store.mark_damaged(id); !done)
+  if (auto done = store->messages().mark_damaged(id); !done)
     return done.error();
-  return store.update_message(id, **row, *alive);
+  return store->messages().update(id, **row, *alive);
 }
 
 }  // namespace postrider::queue

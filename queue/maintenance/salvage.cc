@@ -106,16 +106,15 @@ Result<Salvaged> write_new(const Spool& spool, TimePoint now, Bodies bodies) {
   const auto path = spool.folder() + kNewName;
   remove_database(path);
   const Leases leases;
-  auto store = Store::open(path, nullptr, leases);
+  auto store = SqliteStore::open(path, nullptr, leases);
   if (!store)
     return store.error();
   Salvaged done;
-  if (auto run = save_rows(spool, *pages, *store, now, bodies, done); !run)
+  if (auto run = save_rows(spool, *pages, **store, now, bodies, done); !run)
     return run.error();
-  if (sqlite3_wal_checkpoint_v2(store->database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE,
-                                nullptr, nullptr) != SQLITE_OK)
-    return sqlite_error(store->database().handle(), "write " + path);
-  *store = Store();
+  if (auto written = (*store)->database().checkpoint(Checkpoint::truncate); !written)
+    return written.error().during("write " + path);
+  store->reset();
   auto file = open_file(path, O_RDWR | O_NOFOLLOW);
   if (!file)
     return file.error();
@@ -127,13 +126,13 @@ Result<Salvaged> write_new(const Spool& spool, TimePoint now, Bodies bodies) {
 }
 
 Result<void> move_strangers(Spool& spool, const Leases& leases) {
-  auto store = Store::open(spool.database(), nullptr, leases);
+  auto store = SqliteStore::open(spool.database(), nullptr, leases);
   if (!store)
     return store.error();
   auto moved = spool.sweep(
       [&](const std::string& name) -> Result<bool> {
         const auto id = mail::parse_message_id(name);
-        return id ? store->exists(*id) : Result<bool>(false);
+        return id ? (*store)->messages().exists(*id) : Result<bool>(false);
       },
       Spool::Unknown::move_aside);
   if (!moved)

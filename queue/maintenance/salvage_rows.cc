@@ -4,7 +4,7 @@
 
 #include "queue/checksum.h"
 #include "queue/row_codec.h"
-#include "queue/store/store.h"
+#include "queue/store/sqlite_store.h"
 
 #include <algorithm>
 #include <map>
@@ -177,7 +177,7 @@ void Rescued::hold(const std::string& why) {
 
 class Salvage {
  public:
-  Salvage(const Spool& spool, PageFile& pages, Store& store, TimePoint now, Bodies bodies,
+  Salvage(const Spool& spool, PageFile& pages, SqliteStore& store, TimePoint now, Bodies bodies,
           Salvaged& done)
       : spool_(spool), pages_(pages), store_(store), now_(now), bodies_(bodies), done_(done) {}
 
@@ -199,7 +199,7 @@ class Salvage {
 
   const Spool& spool_;
   PageFile& pages_;
-  Store& store_;
+  SqliteStore& store_;
   TimePoint now_;
   Bodies bodies_;
   Salvaged& done_;
@@ -213,7 +213,7 @@ Result<void> Salvage::run() {
   done_.unreadable = pages_.unreadable();
   if (auto done = save_all(); !done)
     return done.error();
-  return bodies_ == Bodies::stay ? store_.set_meta(kStrangersMark, 1) : note_strangers();
+  return bodies_ == Bodies::stay ? store_.meta().set(kStrangersMark, 1) : note_strangers();
 }
 
 Result<void> Salvage::save_all() {
@@ -226,7 +226,7 @@ Result<void> Salvage::save_all() {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   for (std::size_t at = 0; at <= ids.size(); at += kMessagesAtOnce) {
-    auto transaction = Transaction::begin(store_.database());
+    auto transaction = store_.begin();
     if (!transaction)
       return transaction.error();
     for (auto i = at; i < std::min(at + kMessagesAtOnce, ids.size()); ++i)
@@ -237,8 +237,7 @@ Result<void> Salvage::save_all() {
         return done.error();
     if (auto done = transaction->commit(); !done)
       return done.error();
-    sqlite3_wal_checkpoint_v2(store_.database().handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
-                              nullptr, nullptr);
+    (void)store_.database().checkpoint(Checkpoint::passive);
   }
   return {};
 }
@@ -253,7 +252,7 @@ Result<void> Salvage::save(std::int64_t id) {
     return {};  // it had ended
   auto stored = store_rescued(*found);
   if (!stored && is_constraint(stored.error())) {
-    if (auto done = store_.delete_message({id}); !done)
+    if (auto done = store_.messages().remove({id}); !done)
       return done.error();
     return note_lost(id);
   }
@@ -401,12 +400,12 @@ void Salvage::check_content(Rescued& found, std::optional<std::string> stored) {
 
 Result<void> Salvage::store_rescued(const Rescued& found) {
   if (found.is_landed && !found.is_damaged)
-    return store_.insert_incoming(*found.message, found.head);
-  if (auto done = store_.insert_message(*found.message, found.head, found.row, found.recipients);
+    return store_.incoming().insert(*found.message, found.head);
+  if (auto done = store_.messages().insert(*found.message, found.head, found.row, found.recipients);
       !done)
     return done.error();
   if (found.is_damaged)
-    if (auto done = store_.mark_damaged(found.message->id); !done)
+    if (auto done = store_.messages().mark_damaged(found.message->id); !done)
       return done.error();
   return store_attempts(found);
 }
@@ -420,17 +419,17 @@ Result<void> Salvage::store_attempts(const Rescued& found) {
         !decode_outcome((*row)[4].bytes) || (*row)[3].integer < 0 || (*row)[3].integer > UINT32_MAX)
       continue;
     if (auto done =
-            store_.log_attempt(id, each.number, TimePoint(Duration((*row)[2].integer)),
-                               static_cast<std::uint32_t>((*row)[3].integer), (*row)[4].bytes);
+            store_.attempts().add(id, each.number, TimePoint(Duration((*row)[2].integer)),
+                                  static_cast<std::uint32_t>((*row)[3].integer), (*row)[4].bytes);
         !done)
       return done.error();
   }
-  return store_.set_logged(id, found.row.logged);
+  return store_.attempts().set_logged(id, found.row.logged);
 }
 
 Result<void> Salvage::save_marks() {
   for (const auto& [name, id] : catalogue_.dropped)
-    if (auto done = store_.add_dropped(name, {id}); !done)
+    if (auto done = store_.dropped().add(name, {id}); !done)
       return done.error();
   // Beyond every id that was given, however far the clock is set back later.
   std::int64_t last = now_.time_since_epoch().count() * 1000;
@@ -446,7 +445,7 @@ Result<void> Salvage::save_marks() {
       {"seen", value("seen", now_.time_since_epoch().count())},
       {"clean", 1}};
   for (const auto& [key, number] : all)
-    if (auto done = store_.set_meta(key, number); !done)
+    if (auto done = store_.meta().set(key, number); !done)
       return done.error();
   return {};
 }
@@ -504,7 +503,7 @@ Result<void> Salvage::note_strangers() {
   for (const auto& name : spool_.body_names()) {
     const auto id = mail::parse_message_id(name);
     if (id) {
-      auto known = store_.exists(*id);
+      auto known = store_.messages().exists(*id);
       if (!known)
         return known.error();
       if (*known)
@@ -525,7 +524,7 @@ Result<void> Salvage::note_strangers() {
 
 }  // namespace
 
-Result<void> save_rows(const Spool& spool, PageFile& pages, Store& store, TimePoint now,
+Result<void> save_rows(const Spool& spool, PageFile& pages, SqliteStore& store, TimePoint now,
                        Bodies bodies, Salvaged& done) {
   return Salvage(spool, pages, store, now, bodies, done).run();
 }

@@ -45,9 +45,8 @@ Result<Database> open_alone(const std::string& path, const char* vfs) {
 
 // So that what is written into the file itself counts.
 Result<void> empty_log(Database& database, const std::string& path) {
-  if (sqlite3_wal_checkpoint_v2(database.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr,
-                                nullptr) != SQLITE_OK)
-    return sqlite_error(database.handle(), "empty the log");
+  if (auto done = database.checkpoint(Checkpoint::truncate); !done)
+    return done.error().during("empty the log");
   struct stat about {};
   if (::stat((path + "-wal").c_str(), &about) == 0 && about.st_size != 0)
     return Error(Errc::storage, "empty the log: it is in use");

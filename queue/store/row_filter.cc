@@ -2,12 +2,39 @@
 
 #include "base/text.h"
 #include "queue/row_codec.h"
+#include "queue/store/sql_names.h"
 
 #include <algorithm>
 
 namespace postrider::queue {
 
 namespace {
+
+constexpr std::string_view kOfMessage =
+    " AND (:sender IS NULL OR m.sender = :sender COLLATE NOCASE)"
+    " AND (:sender_domain IS NULL OR in_domain(m.sender, :sender_domain))"
+    " AND (:status IS NULL OR :status = CASE WHEN is_leased(m.id) THEN 'active'"
+    " WHEN m.waiting = 0 THEN 'held' WHEN m.tried THEN 'deferred' ELSE 'queued' END)"
+    " AND (:received_by IS NULL OR m.received <= :received_by)"
+    " AND (:larger IS NULL OR m.size > :larger)";
+
+constexpr std::string_view kRecipients =
+    " FROM message m CROSS JOIN recipient r ON r.message = m.id"
+    " LEFT JOIN domain d ON d.id = r.domain LEFT JOIN site s ON s.id = d.site"
+    " WHERE m.id > :after AND m.id <= :up_to AND r.state < {ended}"
+    " AND (:to IS NULL OR r.address = :to COLLATE NOCASE)"
+    " AND (:to_domain IS NULL OR in_domain(r.address, :to_domain))"
+    " AND (:domain IS NULL OR d.name = :domain)"
+    " AND (:site IS NULL OR s.name = :site)"
+    " AND (:reply IS NULL OR says(r.last, :reply)"
+    " OR (s.blocked_until > :now AND says(s.last, :reply)))";
+
+constexpr std::string_view kMessages = " FROM message m WHERE m.id > :after AND m.id <= :up_to";
+
+// In the order of FilterStatement::bind().
+constexpr const char* kFilterParameters[] = {
+    ":after",     ":up_to",  ":now",  ":states", ":sender", ":sender_domain", ":to",
+    ":to_domain", ":domain", ":site", ":status", ":reply",  ":received_by",   ":larger"};
 
 std::string_view text_of(sqlite3_value* value) {
   const auto* bytes = sqlite3_value_blob(value);
@@ -32,115 +59,69 @@ void is_leased(sqlite3_context* context, int, sqlite3_value** values) {
   sqlite3_result_int(context, leases->is_leased({sqlite3_value_int64(values[0])}) ? 1 : 0);
 }
 
-void bind(Query& query, const std::optional<std::string>& value) {
+void bind_optional(Query& query, const std::optional<std::string>& value) {
   if (value)
     query.bind_text(*value);
   else
     query.bind_null();
 }
 
-void bind(Query& query, const std::optional<std::int64_t>& value) {
+void bind_optional(Query& query, const std::optional<std::int64_t>& value) {
   if (value)
     query.bind(*value);
   else
     query.bind_null();
 }
 
-// "@domain" or an address.
-void split_address(const std::optional<std::string>& given, std::optional<std::string>& address,
-                   std::optional<std::string>& domain) {
-  if (!given)
-    return;
-  if (given->starts_with('@'))
-    domain = mail::domain_of(*given);
-  else
-    address = *given == "<>" ? std::string() : *given;
-}
-
 }  // namespace
 
-bool Filter::matches_all() const {
-  return ids.empty() && !from && !to && !domain && !site && !status && !reply && !older && !larger;
+Result<void> FilterStatement::prepare(Database& database, const std::string& sql) {
+  static_assert(std::size(kFilterParameters) == kParameters);
+  auto prepared = prepare_named(database, sql);
+  if (!prepared)
+    return prepared.error();
+  statement_ = *std::move(prepared);
+  std::transform(std::begin(kFilterParameters), std::end(kFilterParameters), numbers_.begin(),
+                 [this](const char* name) { return statement_.parameter(name); });
+  return {};
 }
 
-bool PreparedFilter::asks_for_message() const {
-  return !ids_.empty() || sender_ || sender_domain_ || received_by_ || larger_;
+Result<void> FilterStatement::prepare_recipients(Database& database, const std::string& select,
+                                                 const std::string& rest) {
+  return prepare(database, select + std::string(kRecipients) + std::string(kOfMessage) + rest);
 }
 
-bool PreparedFilter::asks_for_recipients() const {
-  return to_ || to_domain_ || domain_ || site_ || reply_;
+Result<void> FilterStatement::prepare_messages(Database& database, const std::string& select) {
+  return prepare(database, select + std::string(kMessages) + std::string(kOfMessage));
 }
 
-bool PreparedFilter::asks_for_status_only() const {
-  return !asks_for_message() && !asks_for_recipients();
+Query& FilterStatement::bind(Query& query, const PreparedFilter& filter, const Scope& scope) const {
+  auto number = numbers_.begin();
+  const auto bind_next = [&](const auto& value) {
+    if (const int at = *number++; at > 0)
+      bind_optional(query.at(at), value);
+  };
+  for (const std::int64_t value :
+       {scope.range.after, scope.range.to, scope.now, std::int64_t{scope.states}})
+    bind_next(std::optional(value));
+  const auto& wanted = filter.wanted();
+  for (const auto* text : {&wanted.sender, &wanted.sender_domain, &wanted.to, &wanted.to_domain,
+                           &wanted.domain, &wanted.site, &wanted.status, &wanted.reply})
+    bind_next(*text);
+  bind_next(wanted.received_by);
+  bind_next(wanted.larger);
+  return query;
 }
 
-PreparedFilter::Text PreparedFilter::only_domain() const {
-  if (asks_for_message() || status_ || to_ || site_ || reply_ || (domain_ && to_domain_))
-    return std::nullopt;
-  return domain_ ? domain_ : to_domain_;
-}
-
-PreparedFilter::PreparedFilter(const Filter& filter, TimePoint wall) : ids_(filter.ids) {
-  std::sort(ids_.begin(), ids_.end());
-  ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
-  split_address(filter.from, sender_, sender_domain_);
-  split_address(filter.to, to_, to_domain_);
-  if (filter.domain)
-    domain_ = mail::domain_of("@" + *filter.domain);
-  site_ = filter.site;
-  status_ = filter.status;
-  if (filter.reply)
-    reply_ = ascii_lower(*filter.reply);
-  if (filter.older)
-    received_by_ = (wall - *filter.older).time_since_epoch().count();
-  if (filter.larger)
-    larger_ = static_cast<std::int64_t>(
-        std::min<std::uint64_t>(*filter.larger, std::numeric_limits<std::int64_t>::max()));
-}
-
-void PreparedFilter::bind(Query& query, IdRange range, std::int64_t now) const {
-  query.bind(range.after).bind(range.to);
-  for (const auto* text :
-       {&sender_, &sender_domain_, &to_, &to_domain_, &domain_, &site_, &status_, &reply_})
-    queue::bind(query, *text);
-  queue::bind(query, received_by_);
-  queue::bind(query, larger_);
-  query.bind(now);
-}
-
-bool PreparedFilter::matches(const mail::Message& message, bool is_leased) const {
-  const auto& sender = message.envelope.sender;
-  if (site_ || reply_)
-    return false;  // never tried
-  if (sender_ && !equals_ignoring_case(*sender_, sender))
-    return false;
-  if (sender_domain_ && *sender_domain_ != mail::domain_of(sender))
-    return false;
-  if (status_ && *status_ != (is_leased ? "active" : "queued"))
-    return false;
-  if (received_by_ && message.received.time_since_epoch().count() > *received_by_)
-    return false;
-  return !larger_ || static_cast<std::int64_t>(message.content.size) > *larger_;
-}
-
-bool PreparedFilter::matches(const mail::Recipient& recipient) const {
-  if (to_ && !equals_ignoring_case(*to_, recipient.address))
-    return false;
-  if (!domain_ && !to_domain_)
-    return true;
-  const auto domain = mail::domain_of(recipient.address);
-  return (!domain_ || *domain_ == domain) && (!to_domain_ || *to_domain_ == domain);
-}
-
-Result<std::optional<std::vector<mail::MessageId>>> PreparedFilter::candidates(
-    Statement& of_domain) const {
+Result<std::optional<std::vector<mail::MessageId>>> find_candidates(const PreparedFilter& filter,
+                                                                    Statement& of_domain) {
   // Beyond that, going through all in order finds a page of them soon enough.
   constexpr std::size_t kWorthIt = 10'000;
   using Candidates = std::optional<std::vector<mail::MessageId>>;
-  if (!ids_.empty())
-    return Candidates(ids_);
-  const auto& domain = domain_ ? domain_ : to_domain_;
+  if (!filter.ids().empty())
+    return Candidates(filter.ids());
+  const auto& wanted = filter.wanted();
+  const auto& domain = wanted.domain ? wanted.domain : wanted.to_domain;
   if (!domain)
     return Candidates();
   auto found = Query(of_domain).bind_text(*domain).bind(kWorthIt + 1).rows([](const Query& row) {

@@ -1,7 +1,5 @@
 #include "queue/store/sql_names.h"
 
-#include "queue/queue.h"
-
 namespace postrider::queue {
 
 namespace {

@@ -1,17 +1,14 @@
 // What the numbers in the tables are called, so that SQL says what it means.
 #pragma once
 
+#include "queue/store/rows.h"
 #include "queue/store/sqlite.h"
 
 #include <initializer_list>
-#include <limits>
 #include <string>
 #include <string_view>
 
 namespace postrider::queue {
-
-// A time that does not come: of what is not due by itself.
-inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 // The text with each name in braces replaced by its number, as a literal: what SQLite knows of an
 // index on a part of a table depends on that. Names: {queued} {held} {bouncing} {removed} are

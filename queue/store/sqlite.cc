@@ -42,7 +42,7 @@ Error sqlite_error(sqlite3* database, std::string step) {
   return Error({code, category()}, std::move(step));
 }
 
-bool is_of_sqlite(const Error& error) {
+bool is_of_store(const Error& error) {
   return error.code().category() == category();
 }
 
@@ -53,6 +53,10 @@ bool is_full(const Error& error) {
 bool is_damage(const Error& error) {
   const int code = primary_code(error);
   return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
+bool is_damage_of_index(const Error& error) {
+  return is_of_store(error) && error.code().value() == SQLITE_CORRUPT_INDEX;
 }
 
 bool is_constraint(const Error& error) {
@@ -164,6 +168,14 @@ Result<void> Database::execute(const char* sql) {
   return {};
 }
 
+Result<void> Database::checkpoint(Checkpoint mode) {
+  const int how =
+      mode == Checkpoint::truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+  if (sqlite3_wal_checkpoint_v2(handle_, nullptr, how, nullptr, nullptr) != SQLITE_OK)
+    return sqlite_error(handle_, "checkpoint");
+  return {};
+}
+
 Result<std::int64_t> Database::value(const char* sql) {
   auto statement = prepare(sql);
   if (!statement)
@@ -190,57 +202,6 @@ Result<Statement> Database::prepare(const char* sql) {
       SQLITE_OK)
     return sqlite_error(handle_, "prepare");
   return Statement(handle);
-}
-
-Result<Transaction> Transaction::begin(Database& database) {
-  if (auto begun = database.execute("BEGIN IMMEDIATE"); !begun)
-    return begun.error().during("begin transaction");
-  return Transaction(database);
-}
-
-Result<Transaction> Transaction::begin_reading(Database& database) {
-  if (auto begun = database.execute("BEGIN"); !begun)
-    return begun.error().during("begin reading");
-  return Transaction(database);
-}
-
-Transaction::~Transaction() {
-  if (database_ != nullptr && sqlite3_get_autocommit(database_->handle()) == 0)
-    (void)database_->execute("ROLLBACK");
-}
-
-Result<void> Transaction::commit() {
-  auto done = database_->execute("COMMIT");
-  if (!done)
-    return done.error().during("commit");
-  database_ = nullptr;
-  return {};
-}
-
-Result<Savepoint> Savepoint::begin(Database& database) {
-  if (auto begun = database.execute("SAVEPOINT part"); !begun)
-    return begun.error().during("begin a part of a transaction");
-  return Savepoint(database);
-}
-
-// Outside a transaction a savepoint was one itself; a transaction that SQLite has rolled back took
-// it along.
-Savepoint::~Savepoint() {
-  if (database_ != nullptr && sqlite3_get_autocommit(database_->handle()) == 0)
-    (void)roll_back();
-}
-
-Result<void> Savepoint::release() {
-  if (auto done = database_->execute("RELEASE part"); !done)
-    return done.error();
-  database_ = nullptr;
-  return {};
-}
-
-Result<void> Savepoint::roll_back() {
-  if (auto done = database_->execute("ROLLBACK TO part"); !done)
-    return done.error();
-  return release();
 }
 
 }  // namespace postrider::queue

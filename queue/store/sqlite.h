@@ -1,9 +1,10 @@
 // SQLite with owners: a Database closes itself, a Statement finalizes itself, a Query resets its
-// statement, a Transaction and a Savepoint roll back unless they were committed or released. One
-// thread a connection.
+// statement. One thread a connection.
 #pragma once
 
 #include "base/result.h"
+#include "queue/store/store_error.h"
+#include "queue/store/transaction.h"
 
 #include <sqlite3.h>
 
@@ -18,13 +19,6 @@ namespace postrider::queue {
 
 // The extended result code and SQLite's own words.
 Error sqlite_error(sqlite3* database, std::string step);
-bool is_of_sqlite(const Error& error);
-// No room on the disk: an ordinary event, the connection stays usable.
-bool is_full(const Error& error);
-// Pages that are not what they must be.
-bool is_damage(const Error& error);
-// The row itself was refused; the transaction goes on without it.
-bool is_constraint(const Error& error);
 
 class Statement {
  public:
@@ -37,12 +31,16 @@ class Statement {
   }
   ~Statement() { sqlite3_finalize(handle_); }
   sqlite3_stmt* handle() const { return handle_; }
+  int parameters() const { return sqlite3_bind_parameter_count(handle_); }
+  // Its number; 0 if there is none of the name (":name").
+  int parameter(const char* name) const { return sqlite3_bind_parameter_index(handle_, name); }
 
  private:
   sqlite3_stmt* handle_ = nullptr;
 };
 
-// One execution. Parameters are bound in the order of the calls and must outlive the Query.
+// One execution. Parameters are bound in the order of the calls, from the first or from the one
+// after at(), and must outlive the Query.
 class Query {
  public:
   explicit Query(Statement& statement) : handle_(statement.handle()) {}
@@ -50,6 +48,10 @@ class Query {
   Query(const Query&) = delete;
   Query& operator=(const Query&) = delete;
 
+  Query& at(int parameter) {
+    bound_ = parameter - 1;
+    return *this;
+  }
   Query& bind(std::int64_t value);
   Query& bind_text(std::string_view value);
   Query& bind_blob(std::string_view value);
@@ -102,6 +104,8 @@ Result<std::vector<Row>> Query::rows(Make make) {
   return made;
 }
 
+enum class Checkpoint : std::uint8_t { passive, truncate };
+
 class Database {
  public:
   enum class Mode : std::uint8_t { writer, reader };
@@ -123,40 +127,13 @@ class Database {
   Result<std::int64_t> value(const char* sql);  // first column of the first row
   Result<std::string> text(const char* sql);
   Result<Statement> prepare(const char* sql);
+  // What the log holds goes into the file, as far as readers let it; truncate: all of it, and the
+  // log is empty then.
+  Result<void> checkpoint(Checkpoint mode);
   std::int64_t changes() const { return sqlite3_changes64(handle_); }
 
  private:
   sqlite3* handle_ = nullptr;
-};
-
-class Transaction {
- public:
-  static Result<Transaction> begin(Database& database);
-  // One state of the database for several queries; ended by its destructor.
-  static Result<Transaction> begin_reading(Database& database);
-  Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
-  Transaction& operator=(Transaction&&) = delete;
-  ~Transaction();
-  Result<void> commit();
-
- private:
-  explicit Transaction(Database& database) : database_(&database) {}
-  Database* database_;
-};
-
-// A part of a transaction that may fail by itself. Ended without release(), it is undone.
-class Savepoint {
- public:
-  static Result<Savepoint> begin(Database& database);
-  Savepoint(Savepoint&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
-  Savepoint& operator=(Savepoint&&) = delete;
-  ~Savepoint();
-  Result<void> release();
-  Result<void> roll_back();  // what was done since it began; it has ended then
-
- private:
-  explicit Savepoint(Database& database) : database_(&database) {}
-  Database* database_;
 };
 
 }  // namespace postrider::queue

@@ -71,7 +71,7 @@ void ChangeTold::add(const Changed& piece) {
   add_to(changed_, piece);
 }
 
-void ChangeTold::ask(Consumer& consumer, std::vector<Store::PickedLease> picked,
+void ChangeTold::ask(Consumer& consumer, std::vector<BulkChange::PickedLease> picked,
                      const Changed& piece) {
   {
     const std::lock_guard lock(mutex_);

@@ -23,7 +23,7 @@ class ChangeTold : public std::enable_shared_from_this<ChangeTold> {
   void add(const Changed& piece);
   // A piece of which delivery has some in hand: it is asked to begin nothing more of them; what it
   // could not stop is counted apart.
-  void ask(Consumer& consumer, std::vector<Store::PickedLease> picked, const Changed& piece);
+  void ask(Consumer& consumer, std::vector<BulkChange::PickedLease> picked, const Changed& piece);
   void finish();                  // no more pieces
   void fail(const Error& error);  // what was stored before stays
 

@@ -2,7 +2,7 @@
 
 #include "queue/row_codec.h"
 #include "queue/store/schema.h"
-#include "queue/store/store.h"
+#include "queue/store/sql_names.h"
 
 #include <algorithm>
 
@@ -41,21 +41,25 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
     return done.error();
   if (auto done = add_filter_functions(database_, leases_); !done)
     return done.error();
+  if (auto done = waiting_.prepare_recipients(
+          database_,
+          "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
+          " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
+          " d.name, s.name, s.blocked_until, s.last, s.failures",
+          " ORDER BY m.id, r.idx");
+      !done)
+    return done.error();
+  if (auto done = count_messages_.prepare_messages(database_, "SELECT m.id, m.waiting + m.held");
+      !done)
+    return done.error();
+  if (auto done = count_recipients_.prepare_recipients(database_, "SELECT m.id, 1"); !done)
+    return done.error();
   return prepare_all(
       database_,
       {
           {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
-          {waiting_,
-           "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
-           " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
-           " d.name, s.name, s.blocked_until, s.last, s.failures FROM" POSTRIDER_FILTERED
-           " ORDER BY m.id, r.idx"},
           {head_, "SELECT head FROM message WHERE id = ?"},
-          {of_domain_, POSTRIDER_OF_DOMAIN},
-          {count_messages_,
-           "SELECT m.id, m.waiting + m.held FROM message m WHERE"
-           " m.id > ?1 AND m.id <= ?2" POSTRIDER_OF_MESSAGE},
-          {count_recipients_, "SELECT m.id, 1 FROM" POSTRIDER_FILTERED},
+          {of_domain_, kMessagesOfDomain},
           {count_of_domain_,
            "SELECT message FROM recipient INDEXED BY recipient_due"
            " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended}"},
@@ -83,10 +87,12 @@ Result<void> Listing::open(const std::string& path, const char* vfs) {
 
 void Listing::close() {
   const std::lock_guard lock(mutex_);
+  for (auto* statement : {&waiting_, &count_messages_, &count_recipients_})
+    *statement = FilterStatement();
   for (Statement* statement :
-       {&incoming_, &waiting_, &head_, &of_domain_, &chunk_end_, &load_, &load_incoming_,
-        &attempts_, &sites_, &count_messages_, &count_recipients_, &count_of_domain_, &waiting_row_,
-        &totals_, &totals_incoming_, &oldest_, &damaged_, &dropped_, &site_recipients_})
+       {&incoming_, &head_, &of_domain_, &chunk_end_, &load_, &load_incoming_, &attempts_, &sites_,
+        &count_of_domain_, &waiting_row_, &totals_, &totals_incoming_, &oldest_, &damaged_,
+        &dropped_, &site_recipients_})
     *statement = Statement();
   database_ = Database();
 }
@@ -131,7 +137,7 @@ Result<std::int64_t> Listing::list_all_waiting(const PreparedFilter& filter, std
   const auto is_full = [&] {
     return listed.size() >= most || recipients_of(listed) >= kMostRecipients;
   };
-  auto candidates = filter.candidates(of_domain_);
+  auto candidates = find_candidates(filter, of_domain_);
   if (!candidates)
     return candidates.error().during("list the queue");
   if (candidates->has_value()) {
@@ -169,8 +175,7 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
     if (!*row)
       return {};
     const mail::MessageId id{query.integer(0)};
-    const auto& wanted = filter.ids();
-    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+    if (!filter.names(id))
       continue;
     const bool is_leased = leases_.is_leased(id);
     auto message = decode_head(id, query.blob(2));
@@ -205,8 +210,8 @@ Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range,
 
 Result<void> Listing::list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
                                    std::vector<ListedMessage>& listed) {
-  Query query(waiting_);
-  filter.bind(query, range, now(wall_));
+  Query query(waiting_.statement());
+  waiting_.bind(query, filter, {range, now(wall_)});
   std::size_t recipients = recipients_of(listed);
   for (;; ++recipients) {
     auto row = query.next();

@@ -54,9 +54,9 @@ class Listing {
   std::mutex mutex_;
   TimePoint wall_;
   Database database_;
-  Statement incoming_, waiting_, head_, of_domain_, chunk_end_, load_, load_incoming_, attempts_,
-      sites_;
-  Statement count_messages_, count_recipients_, count_of_domain_, waiting_row_;
+  FilterStatement waiting_, count_messages_, count_recipients_;
+  Statement incoming_, head_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
+  Statement count_of_domain_, waiting_row_;
   Statement totals_, totals_incoming_, oldest_, damaged_, dropped_, site_recipients_;
 };
 

@@ -1,6 +1,5 @@
 // Counting, loading one message, and the figures for `postrider status`.
 #include "queue/row_codec.h"
-#include "queue/store/store.h"
 #include "queue/writer/listing.h"
 
 #include <algorithm>
@@ -48,7 +47,7 @@ Result<void> Listing::begin_count(Counting& counting, const PreparedFilter& filt
     return count_by_status(counting);
   if (const auto domain = filter.only_domain())
     return count_of_domain(counting, *domain);
-  auto candidates = filter.candidates(of_domain_);
+  auto candidates = find_candidates(filter, of_domain_);
   if (!candidates)
     return candidates.error().during("count the queue");
   counting.is_done = candidates->has_value();
@@ -62,8 +61,7 @@ Result<void> Listing::begin_count(Counting& counting, const PreparedFilter& filt
 Result<void> Listing::count_incoming(Counting& counting, const PreparedFilter& filter) {
   auto done = Query(totals_incoming_).for_each([&](const Query& row) {
     const mail::MessageId id{row.integer(0)};
-    const auto& wanted = filter.ids();
-    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), id))
+    if (!filter.names(id))
       return;
     const auto message = decode_head(id, row.blob(2));
     if (!message || !filter.matches(*message, leases_.is_leased(id)))
@@ -139,8 +137,9 @@ Result<void> Listing::count_of_domain(Counting& counting, const std::string& dom
 }
 
 Result<void> Listing::count_range(Counting& counting, const PreparedFilter& filter, IdRange range) {
-  Query query(filter.asks_for_recipients() ? count_recipients_ : count_messages_);
-  filter.bind(query, range, now(wall_));
+  auto& counted = filter.asks_for_recipients() ? count_recipients_ : count_messages_;
+  Query query(counted.statement());
+  counted.bind(query, filter, {range, now(wall_)});
   std::int64_t last = -1;
   auto done = query.for_each([&](const Query& row) {
     const mail::MessageId id{row.integer(0)};

@@ -167,7 +167,7 @@ void Writer::process() {
       wants_salvage_ = true;  // when it is opened again, which is at once
       is_open_ = false;
       failed_since_ = try_again_ = clock_.steady();
-      custody_.store = Store();
+      custody_.store.reset();
     }
   } else {
     keep_for_later();
@@ -221,7 +221,7 @@ Result<void> Writer::transact_around_damage(Effects& effects) {
 Result<void> Writer::transact(Effects& effects) {
   if (!is_anything_to_store())
     return {};
-  auto transaction = Transaction::begin(custody_.store.database());
+  auto transaction = custody_.store->begin();
   if (!transaction)
     return transaction.error();
   if (store_is_full_)
@@ -244,7 +244,9 @@ Result<void> Writer::transact(Effects& effects) {
 Result<void> Writer::store_inbox(Effects& effects) {
   for (auto* inbox : {&kept_, &work_}) {
     for (const auto& assignment : inbox->assignments)
-      if (auto done = custody_.store.assign_site(assignment.domain, assignment.site); !done)
+      if (auto done =
+              custody_.store->destinations().assign_site(assignment.domain, assignment.site);
+          !done)
         return done.error().during("assign site");
     for (const auto& site : inbox->sites)
       if (auto done = custody_.set_site(site); !done)
@@ -257,7 +259,7 @@ Result<void> Writer::store_inbox(Effects& effects) {
       if (auto done = custody_.quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
     for (const auto& drop_id : inbox->forgotten)
-      if (auto done = custody_.store.forget_dropped(drop_id); !done)
+      if (auto done = custody_.store->dropped().forget(drop_id); !done)
         return done.error().during("forget dropped file");
   }
   for (auto& each : work_.submissions)
@@ -293,7 +295,7 @@ Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) 
   const auto& submission = each.submission;
   each.waiting->id = submission.message->id;
   if (!submission.drop_id.empty()) {
-    auto known = custody_.store.find_dropped(submission.drop_id);
+    auto known = custody_.store->dropped().find(submission.drop_id);
     if (!known)
       return known.error();
     if (known->has_value()) {
@@ -308,7 +310,7 @@ Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) 
   ++effects.counted.accepted;
   if (submission.drop_id.empty())
     return {};
-  return custody_.store.add_dropped(submission.drop_id, submission.message->id);
+  return custody_.store->dropped().add(submission.drop_id, submission.message->id);
 }
 
 // The large body of a notice has nobody who awaits its sync: rare, so done here.
@@ -422,7 +424,7 @@ void Writer::failed(const Error& error, Effects& effects) {
   keep_for_later();
   if (!full) {
     is_open_ = false;
-    custody_.store = Store();
+    custody_.store.reset();
   }
 }
 

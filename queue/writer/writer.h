@@ -160,7 +160,7 @@ class Writer {
   void maintain_after_commit();
   void maintain_idle();
   void give_back_room();
-  void checkpoint(int mode);
+  void checkpoint(Checkpoint mode);
   void sort_free_pages();
   Result<void> vacuum_some();
   void close();

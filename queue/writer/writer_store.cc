@@ -50,11 +50,6 @@ constexpr Duration kRamp = std::chrono::seconds(6);
 constexpr std::int64_t kPageSize = 4096;
 constexpr std::string_view kOurs = "PStR";  // application_id in queue/store/schema.cc
 
-// An index that does not say what its table says.
-bool is_damage_of_index(const Error& error) {
-  return is_of_sqlite(error) && error.code().value() == SQLITE_CORRUPT_INDEX;
-}
-
 // By the length of its file.
 std::int64_t pages_of(const std::string& database) {
   struct stat about {};
@@ -89,7 +84,7 @@ std::size_t damaged_folders(const std::string& spool) {
 Result<void> Writer::open(const char* vfs) {
   auto opened = open_once(vfs);
   if (!opened && is_full(opened.error()) && spool_.give_up_reserve()) {
-    custody_.store = Store();
+    custody_.store.reset();
     log_.write(LogEvent(Level::error, "disk_full").add("reason", opened.error().describe()));
     opened = open_once(vfs);
   }
@@ -129,7 +124,6 @@ Result<void> Writer::open_once(const char* vfs) {
 
 // What the database says of the last stop, and what follows from it.
 Result<void> Writer::begin() {
-  auto& store = custody_.store;
   if (auto done = resume(); !done)
     return done.error();
   if (auto done = look_at_figures(); !done)
@@ -150,7 +144,7 @@ Result<void> Writer::begin() {
       recovered = recover();
   }
   while (!recovered && custody_.found_damage()) {  // each time another message is passed over
-    store.forget();
+    custody_.store->destinations().forget();
     recovered = recover();
   }
   if (!recovered)
@@ -161,17 +155,19 @@ Result<void> Writer::begin() {
 }
 
 Result<void> Writer::resume() {
-  auto& store = custody_.store;
-  auto clean = store.meta("clean");
-  auto shift = store.meta("shift");
-  auto seen = store.meta("seen");
-  auto last = store.meta("last_id");
-  auto used = store.database().value("SELECT EXISTS(SELECT 1 FROM meta)");
-  auto unfinished = store.meta(kReindexMark);
-  for (auto* value : {&clean, &shift, &seen, &last, &used, &unfinished})
+  auto& store = *custody_.store;
+  auto clean = store.meta().get("clean");
+  auto shift = store.meta().get("shift");
+  auto seen = store.meta().get("seen");
+  auto last = store.meta().get("last_id");
+  auto is_new = store.meta().is_empty();
+  auto unfinished = store.meta().get(kReindexMark);
+  for (auto* value : {&clean, &shift, &seen, &last, &unfinished})
     if (!*value)
       return value->error().during("open the queue");
-  was_clean_ = (*clean != 0 || *used == 0) && !log_hides_mail_;
+  if (!is_new)
+    return is_new.error().during("open the queue");
+  was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_;
   if (clock_.now().time_since_epoch().count() * 1000 <= *last)
     ids_.continue_after({*last});  // the clock was set back
   custody_.steady_now = clock_.steady();
@@ -190,7 +186,7 @@ Result<void> Writer::look_at_figures() {
     for (const char* sql : {"SELECT count(*) FROM message INDEXED BY message_damaged"
                             " WHERE damaged = 1",
                             "SELECT total(messages) FROM tally"})
-      if (auto read = custody_.store.database().text(sql); !read)
+      if (auto read = custody_.store->database().text(sql); !read)
         return read.error().during("read the queue's figures");
     return {};
   };
@@ -204,14 +200,14 @@ Result<void> Writer::look_at_figures() {
 }
 
 Result<std::size_t> Writer::recover() {
-  auto& store = custody_.store;
-  auto transaction = Transaction::begin(store.database());
+  auto& store = *custody_.store;
+  auto transaction = store.begin();
   if (!transaction)
     return transaction.error();
   auto recovered = custody_.recover();
   if (!recovered)
     return recovered.error();
-  if (auto done = store.set_meta("clean", 0); !done)
+  if (auto done = store.meta().set("clean", 0); !done)
     return done.error();
   if (auto done = store_marks(0); !done)
     return done.error();
@@ -233,13 +229,13 @@ void Writer::look_at_log() {
 }
 
 Result<void> Writer::open_store() {
-  auto store = Store::open(spool_.database(), vfs_, custody_.leases);
+  auto store = SqliteStore::open(spool_.database(), vfs_, custody_.leases);
   if (!store && is_damage(store.error()))
     return store.error().during("open the queue, which is damaged (`postrider queue salvage`)");
   if (!store)
     return store.error().during("open the queue");
   custody_.store = *std::move(store);
-  sqlite3_wal_hook(custody_.store.database().handle(), &Writer::on_wal, this);
+  sqlite3_wal_hook(custody_.store->database().handle(), &Writer::on_wal, this);
   checkpointed_ = false;
   remember_files();
   return {};
@@ -255,7 +251,7 @@ int Writer::on_wal(void* writer, sqlite3*, const char*, int pages) {
 // Everything if that is quick. Of a large database only the small tables: the content is not worth
 // a minute's wait, damage there shows when it is read and holds that message alone.
 Result<void> Writer::check_store() {
-  auto& database = custody_.store.database();
+  auto& database = custody_.store->database();
   const auto pages = database.value("PRAGMA page_count");
   if (!pages)
     return pages.error();
@@ -281,7 +277,7 @@ Result<bool> Writer::repair_indexes(Repair when) {
   if (clock_.steady() < repair_again_)
     return false;
   repair_again_ = clock_.steady() + kRepairEvery;
-  custody_.store = Store();
+  custody_.store.reset();
   const auto done = rebuild_indexes(spool_.database(), vfs_, when);
   if (done && *done)
     log_.write(LogEvent(Level::warn, "indexes_rebuilt"));
@@ -314,7 +310,7 @@ Result<bool> Writer::salvage_store() {
   if (pages_of(spool_.database()) > kSalvagedAtOnce ||
       damaged_folders(spool_.folder()) >= kMostDamagedFolders)
     return false;
-  custody_.store = Store();
+  custody_.store.reset();
   const auto done = salvage_database(spool_, clock_.now());
   if (done) {
     log_.write(LogEvent(Level::error, "salvaged")
@@ -347,9 +343,9 @@ Result<void> Writer::sweep_bodies() {
     const auto id = mail::parse_message_id(name);
     if (!id)
       return false;
-    return custody_.store.exists(*id);
+    return custody_.store->messages().exists(*id);
   };
-  auto kept = custody_.store.meta(kStrangersMark);
+  auto kept = custody_.store->meta().get(kStrangersMark);
   if (!kept)
     return kept.error();
   const bool are_lost = log_hides_mail_ || *kept != 0;
@@ -360,7 +356,7 @@ Result<void> Writer::sweep_bodies() {
   if (*swept > 0)
     log_.write(LogEvent(are_lost ? Level::error : Level::info, are_lost ? "lost" : "swept")
                    .add("files", *swept));
-  return *kept == 0 ? Result<void>() : custody_.store.set_meta(kStrangersMark, 0);
+  return *kept == 0 ? Result<void>() : custody_.store->meta().set(kStrangersMark, 0);
 }
 
 void Writer::reopen() {
@@ -368,7 +364,7 @@ void Writer::reopen() {
     return;
   if (auto done = open_again(); !done) {
     log_.write(LogEvent(Level::error, "storage_failed").add("reason", done.error().describe()));
-    custody_.store = Store();
+    custody_.store.reset();
     backoff_ = std::min(backoff_ * 2, kMostBackoff);
     try_again_ = clock_.steady() + backoff_;
     if (clock_.steady() - failed_since_ >= kLostAfter && !is_lost_.exchange(true))
@@ -385,7 +381,7 @@ void Writer::reopen() {
 }
 
 Result<void> Writer::open_again() {
-  custody_.store = Store();
+  custody_.store.reset();
   if (readers_.close)
     readers_.close();
   // A new file must not take the place of one that is gone.
@@ -446,13 +442,13 @@ Result<void> Writer::check_files() const {
 Result<void> Writer::forget_doubtful() {
   if (doubtful_.empty())
     return {};
-  auto transaction = Transaction::begin(custody_.store.database());
+  auto transaction = custody_.store->begin();
   if (!transaction)
     return transaction.error();
   for (const auto id : doubtful_) {
-    if (auto done = custody_.store.delete_incoming(id); !done)
+    if (auto done = custody_.store->incoming().remove(id); !done)
       return done.error();
-    if (auto done = custody_.store.delete_message(id); !done)
+    if (auto done = custody_.store->messages().remove(id); !done)
       return done.error();
   }
   if (auto done = transaction->commit(); !done)
@@ -466,14 +462,14 @@ Result<void> Writer::store_marks(std::int64_t ids_ahead) {
   const auto wall = custody_.time.wall();
   if (wall - marked_ < kMarkEvery && marked_ <= wall)
     return {};
-  auto& store = custody_.store;
+  auto& store = *custody_.store;
   marked_ = wall;
   const auto last = ids_.next(wall).value + ids_ahead;
-  if (auto done = store.set_meta("seen", wall.time_since_epoch().count()); !done)
+  if (auto done = store.meta().set("seen", wall.time_since_epoch().count()); !done)
     return done.error();
-  if (auto done = store.set_meta("shift", custody_.time.shift().count()); !done)
+  if (auto done = store.meta().set("shift", custody_.time.shift().count()); !done)
     return done.error();
-  return store.set_meta("last_id", last);
+  return store.meta().set("last_id", last);
 }
 
 void Writer::maintain_after_commit() {
@@ -481,18 +477,18 @@ void Writer::maintain_after_commit() {
     checkpointed_ = false;
   if (wal_pages_ < kCheckpointPages && wal_commits_ < kCheckpointCommits)
     return;
-  checkpoint(SQLITE_CHECKPOINT_PASSIVE);
+  checkpoint(Checkpoint::passive);
 }
 
-void Writer::checkpoint(int mode) {
-  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, mode, nullptr, nullptr);
+void Writer::checkpoint(Checkpoint mode) {
+  (void)custody_.store->database().checkpoint(mode);
   wal_pages_ = wal_commits_ = 0;
 }
 
 void Writer::maintain_idle() {
   if (!checkpointed_) {
-    const int mode =
-        wal_pages_ > kTruncatePages ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    const Checkpoint mode =
+        wal_pages_ > kTruncatePages ? Checkpoint::truncate : Checkpoint::passive;
     checkpoint(mode);
     checkpointed_ = true;
   }
@@ -503,14 +499,14 @@ void Writer::give_back_room() {
   if (now < vacuum_again_)
     return;
   vacuum_again_ = now + kVacuumEvery;
-  auto& database = custody_.store.database();
+  auto& database = custody_.store->database();
   const auto free = database.value("PRAGMA freelist_count");
   const auto pages = database.value("PRAGMA page_count");
   if (!free || !pages)
     return;
   const bool wanted = std::exchange(wants_vacuum_, *free >= kWorthVacuum && *free >= *pages / 4);
   if (wants_vacuum_ ? pages_of(spool_.database()) - *pages > kMostCutAtOnce : wanted) {
-    checkpoint(SQLITE_CHECKPOINT_PASSIVE);  // its end was given back, and stands in the file still
+    checkpoint(Checkpoint::passive);  // its end was given back, and stands in the file still
     return;
   }
   if (!wants_vacuum_)
@@ -525,7 +521,7 @@ void Writer::give_back_room() {
 
 void Writer::sort_free_pages() {
   sort_again_ = clock_.steady() + kSortEvery;
-  const auto sorted = sort_free_list(custody_.store.database(), spool_.database(), vfs_);
+  const auto sorted = sort_free_list(custody_.store->database(), spool_.database(), vfs_);
   if (!sorted) {
     sort_again_ += kRepairEvery;
     log_.write(LogEvent(Level::warn, "room_comes_slowly").add("reason", sorted.error().describe()));
@@ -536,7 +532,7 @@ void Writer::sort_free_pages() {
 
 // As many pages as were quick the last time. Without the commit: the disk's time is not theirs.
 Result<void> Writer::vacuum_some() {
-  auto& database = custody_.store.database();
+  auto& database = custody_.store->database();
   auto transaction = Transaction::begin(database);
   if (!transaction)
     return transaction.error();
@@ -569,9 +565,8 @@ void Writer::close() {
         LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
   else if (auto marked = mark_clean(); !marked)
     log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
-  sqlite3_wal_checkpoint_v2(custody_.store.database().handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE,
-                            nullptr, nullptr);
-  custody_.store = Store();
+  (void)custody_.store->database().checkpoint(Checkpoint::truncate);
+  custody_.store.reset();
 }
 
 bool Writer::finish_removals() {
@@ -581,13 +576,13 @@ bool Writer::finish_removals() {
 }
 
 Result<void> Writer::mark_clean() {
-  auto transaction = Transaction::begin(custody_.store.database());
+  auto transaction = custody_.store->begin();
   if (!transaction)
     return transaction.error();
   marked_ = {};
   if (auto done = store_marks(0); !done)
     return done.error();
-  if (auto done = custody_.store.set_meta("clean", 1); !done)
+  if (auto done = custody_.store->meta().set("clean", 1); !done)
     return done.error();
   return transaction->commit();
 }

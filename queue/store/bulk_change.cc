@@ -1,0 +1,240 @@
+// One change to many recipients, whatever their number: a few statements in one transaction.
+#include "queue/row_codec.h"
+#include "queue/store/row_filter.h"
+#include "queue/store/sqlite_store.h"
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr const char* kHold[] = {
+    "UPDATE recipient SET state = {held}, next_attempt = {never} FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+// What was held beyond its lifetime gets an hour more: a release is a wish to have it tried.
+constexpr const char* kRelease[] = {
+    "UPDATE recipient SET state = {queued}, next_attempt = ?1 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
+    " WHERE id IN (SELECT message FROM temp.picked)",
+    "UPDATE message SET deadline = CASE WHEN delayed THEN expires ELSE min(expires, ?1 + ?2) END"
+    " WHERE id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kRetry[] = {
+    "UPDATE recipient SET next_attempt = ?1 FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    "UPDATE site SET blocked_until = min(blocked_until, ?1) WHERE id IN"
+    " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
+
+constexpr const char* kRemove[] = {
+    "UPDATE recipient SET state = {removed}, next_attempt = {never} FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+constexpr const char* kBounce[] = {
+    "UPDATE recipient SET state = {bouncing}, next_attempt = {never} FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+constexpr const char* kCount[] = {
+    "UPDATE message SET"
+    " waiting = (SELECT count(*) FROM recipient r WHERE r.message = message.id"
+    "            AND r.state IN ({queued}, {bouncing})),"
+    " held = (SELECT count(*) FROM recipient r WHERE r.message = message.id AND r.state = {held})"
+    " WHERE id IN (SELECT message FROM temp.picked)",
+    "UPDATE message SET deadline = {never} WHERE waiting = 0"
+    " AND id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kBounceNow[] = {
+    "UPDATE message SET deadline = 0 WHERE id IN (SELECT message FROM temp.picked)"};
+
+constexpr const char* kWake[] = {
+    "UPDATE domain SET next_due = min(next_due, ?1) WHERE id IN (SELECT domain FROM temp.picked)",
+    "UPDATE site SET wake = min(wake, max(?1, blocked_until)) WHERE id IN"
+    " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
+
+constexpr const char* kKeepOnlyEnded[] = {
+    "DELETE FROM temp.picked WHERE EXISTS (SELECT 1 FROM recipient r"
+    " WHERE r.message = picked.message AND r.state < {ended})"};
+
+// A message without a row in `body` has its content in a file.
+constexpr const char* kGone =
+    "SELECT m.id, m.head, EXISTS (SELECT 1 FROM body b WHERE b.id = m.id) FROM message m"
+    " WHERE m.id IN (SELECT message FROM temp.picked)";
+
+constexpr const char* kDelete[] = {
+    "DELETE FROM message WHERE id IN (SELECT message FROM temp.picked)",
+    "DELETE FROM body WHERE id IN (SELECT message FROM temp.picked)",
+    "DELETE FROM recipient WHERE message IN (SELECT message FROM temp.picked)",
+    "DELETE FROM attempt WHERE message IN (SELECT message FROM temp.picked)"};
+
+std::span<const char* const> statements_for(Verb verb) {
+  switch (verb) {
+    case Verb::hold:
+      return kHold;
+    case Verb::release:
+      return kRelease;
+    case Verb::retry:
+      return kRetry;
+    case Verb::remove:
+      return kRemove;
+    case Verb::bounce:
+      return kBounce;
+  }
+  return {};
+}
+
+class SqliteChange final : public BulkChange {
+ public:
+  SqliteChange(Database& database, Destinations& destinations)
+      : database_(database), destinations_(destinations) {}
+
+  Result<void> prepare(Database&) {
+    if (auto done = database_.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS picked(message INTEGER, idx INTEGER, domain INTEGER,"
+            " PRIMARY KEY(message, idx)) WITHOUT ROWID");
+        !done)
+      return done.error();
+    if (auto done = pick_.prepare_recipients(
+            database_, "INSERT OR IGNORE INTO temp.picked SELECT r.message, r.idx, r.domain",
+            " AND (:states >> r.state) & 1");
+        !done)
+      return done.error();
+    return prepare_all(
+        database_,
+        {{of_domain_, kMessagesOfDomain},
+         {end_of_piece_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
+         {unpick_, "DELETE FROM temp.picked WHERE message = ?"}});
+  }
+
+  Result<std::optional<std::vector<mail::MessageId>>> candidates(
+      const PreparedFilter& filter) override {
+    return find_candidates(filter, of_domain_);
+  }
+
+  Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states,
+                    std::int64_t now) override {
+    Query query(pick_.statement());
+    return pick_.bind(query, filter, {range, now, states}).run();
+  }
+
+  Result<void> unpick(mail::MessageId id) override { return Query(unpick_).bind(id.value).run(); }
+
+  Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) override {
+    return Query(end_of_piece_).bind(after).bind(messages - 1).first(kNever);
+  }
+
+  Result<Changed> picked() override {
+    auto statement = database_.prepare("SELECT count(DISTINCT message), count(*) FROM temp.picked");
+    if (!statement)
+      return statement.error();
+    Query query(*statement);
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    Changed changed;
+    changed.messages = static_cast<std::uint64_t>(query.integer(0));
+    changed.recipients = static_cast<std::uint64_t>(query.integer(1));
+    return changed;
+  }
+
+  Result<std::vector<PickedLease>> picked_leases(const Leases& leases) override {
+    std::vector<PickedLease> picked;
+    if (leases.messages() == 0)
+      return picked;
+    auto statement = database_.prepare(
+        "SELECT message, idx FROM temp.picked WHERE is_leased(message) ORDER BY message, idx");
+    if (!statement)
+      return statement.error();
+    Query query(*statement);
+    auto done = query.for_each([&](const Query& row) {
+      const mail::MessageId id{row.integer(0)};
+      if (picked.empty() || picked.back().leased.id != id)
+        picked.push_back({{id, {}}, 0});
+      auto& last = picked.back();
+      const auto index = static_cast<std::uint32_t>(row.integer(1));
+      ++last.recipients;
+      if (leases.is_leased(id, index))
+        last.leased.recipients.push_back(index);
+    });
+    if (!done)
+      return done.error();
+    std::erase_if(picked, [](const PickedLease& one) { return one.leased.recipients.empty(); });
+    return picked;
+  }
+
+  Result<void> apply(Verb verb, std::int64_t now, Duration delay_notice) override {
+    const auto delay = delay_notice > Duration(0) ? delay_notice.count() : kNever / 2;
+    if (auto done = run_all(statements_for(verb), now, delay); !done)
+      return done.error();
+    if (verb != Verb::retry)
+      if (auto done = run_all(kCount, now, delay); !done)
+        return done.error();
+    if (verb == Verb::bounce)
+      if (auto done = run_all(kBounceNow, now, delay); !done)
+        return done.error();
+    if (verb == Verb::release || verb == Verb::retry)
+      if (auto done = run_all(kWake, now, delay); !done)
+        return done.error();
+    destinations_.forget();  // what it remembers of these rows
+    return {};
+  }
+
+  Result<std::vector<Unused>> remove_ended() override {
+    if (auto done = run_all(kKeepOnlyEnded, 0, 0); !done)
+      return done.error();
+    auto unused = find_unused();
+    if (!unused)
+      return unused;
+    if (auto done = run_all(kDelete, 0, 0); !done)
+      return done.error();
+    return unused;
+  }
+
+  Result<void> clear() override { return database_.execute("DELETE FROM temp.picked"); }
+
+ private:
+  Result<std::vector<Unused>> find_unused() {
+    auto statement = database_.prepare(kGone);
+    if (!statement)
+      return statement.error();
+    return Query(*statement).rows([](const Query& row) {
+      Unused gone{{row.integer(0)}, {}};
+      if (row.integer(2) == 0)
+        if (auto head = decode_head(gone.id, row.blob(1)); head)
+          gone.file = head->content.file;
+      return gone;
+    });
+  }
+
+  Result<void> run_all(std::span<const char* const> statements, std::int64_t now,
+                       std::int64_t delay) {
+    for (const char* sql : statements) {
+      auto statement = prepare_named(database_, sql);
+      if (!statement)
+        return statement.error();
+      Query query(*statement);
+      if (statement->parameters() > 0)
+        query.bind(now);
+      if (statement->parameters() > 1)
+        query.bind(delay);
+      if (auto done = query.run(); !done)
+        return done.error();
+    }
+    return {};
+  }
+
+  Database& database_;
+  Destinations& destinations_;
+  Statement of_domain_, end_of_piece_, unpick_;
+  FilterStatement pick_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BulkChange>> prepare_change(Database& database, Destinations& destinations) {
+  auto made = std::make_unique<SqliteChange>(database, destinations);
+  if (auto done = made->prepare(database); !done)
+    return done.error();
+  return std::unique_ptr<BulkChange>(std::move(made));
+}
+
+}  // namespace postrider::queue

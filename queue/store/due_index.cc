@@ -1,0 +1,129 @@
+// What is due, by index.
+#include "queue/store/sqlite_store.h"
+
+#include <unordered_set>
+
+namespace postrider::queue {
+
+namespace {
+
+DueIndex::Due read_due(const Query& row) {
+  return {row.integer(0), row.integer(1)};
+}
+
+class SqliteDue final : public DueIndex {
+ public:
+  Result<void> prepare(Database& database) {
+    return prepare_all(
+        database,
+        {
+            {due_sites_,
+             "SELECT id, wake FROM site WHERE wake >= ?1 AND wake <= ?2 AND (wake > ?1 OR id > ?3)"
+             " ORDER BY wake, id LIMIT ?4"},
+            {due_domains_,
+             "SELECT id, next_due FROM domain WHERE site = ?1 AND next_due >= ?2 AND next_due <= ?3"
+             " AND (next_due > ?2 OR id > ?4) ORDER BY next_due, id LIMIT ?5"},
+            {due_messages_,
+             "SELECT message, idx FROM recipient WHERE domain = ? AND next_attempt <= ? AND state "
+             "< "
+             "{ended}"
+             " ORDER BY next_attempt, message"},
+            {due_deadlines_, "SELECT id FROM message WHERE deadline <= ? ORDER BY deadline, id"},
+            {next_in_domain_,
+             "SELECT next_attempt FROM recipient WHERE domain = ? AND next_attempt > ? AND state < "
+             "{ended}"
+             " ORDER BY next_attempt LIMIT 1"},
+            {next_in_site_,
+             "SELECT next_due FROM domain WHERE site = ? AND next_due > ? ORDER BY next_due LIMIT "
+             "1"},
+            {next_wake_, "SELECT wake FROM site WHERE wake > ? ORDER BY wake LIMIT 1"},
+            {next_deadline_,
+             "SELECT deadline FROM message WHERE deadline > ? ORDER BY deadline LIMIT 1"},
+        });
+  }
+
+  Result<std::vector<Due>> sites(std::int64_t now, Due after, std::size_t most) override {
+    Query query(due_sites_);
+    query.bind(after.time).bind(now).bind(after.id).bind(static_cast<std::int64_t>(most));
+    return query.rows(read_due);
+  }
+
+  Result<std::vector<Due>> domains(std::int64_t site, std::int64_t now, Due after,
+                                   std::size_t most) override {
+    Query query(due_domains_);
+    query.bind(site).bind(after.time).bind(now).bind(after.id);
+    query.bind(static_cast<std::int64_t>(most));
+    return query.rows(read_due);
+  }
+
+  Result<std::vector<mail::MessageId>> messages(std::int64_t domain, std::int64_t now,
+                                                const Leases& leases, std::size_t most,
+                                                bool& more) override {
+    std::vector<mail::MessageId> due;
+    std::unordered_set<std::int64_t> seen;
+    auto done = Query(due_messages_).bind(domain).bind(now).for_each([&](const Query& row) {
+      const mail::MessageId id{row.integer(0)};
+      if (seen.contains(id.value) ||
+          leases.is_leased(id, static_cast<std::uint32_t>(row.integer(1))))
+        return true;
+      if (due.size() == most) {
+        more = true;
+        return false;
+      }
+      seen.insert(id.value);
+      due.push_back(id);
+      return true;
+    });
+    if (!done)
+      return done.error();
+    return due;
+  }
+
+  Result<std::vector<mail::MessageId>> deadlines(std::int64_t now, std::size_t most,
+                                                 bool& more) override {
+    std::vector<mail::MessageId> due;
+    auto done = Query(due_deadlines_).bind(now).for_each([&](const Query& row) {
+      more = more || due.size() == most;
+      if (due.size() < most)
+        due.push_back({row.integer(0)});
+      return !more;
+    });
+    if (!done)
+      return done.error();
+    return due;
+  }
+
+  Result<std::int64_t> next_in_domain(std::int64_t domain, std::int64_t now) override {
+    return Query(next_in_domain_).bind(domain).bind(now).first(kNever);
+  }
+
+  Result<std::int64_t> next_in_site(std::int64_t site, std::int64_t now) override {
+    return Query(next_in_site_).bind(site).bind(now).first(kNever);
+  }
+
+  Result<std::int64_t> next(std::int64_t now) override {
+    std::int64_t next = kNever;
+    for (Statement* statement : {&next_wake_, &next_deadline_}) {
+      auto found = Query(*statement).bind(now).first(kNever);
+      if (!found)
+        return found.error();
+      next = std::min(next, *found);
+    }
+    return next;
+  }
+
+ private:
+  Statement due_sites_, due_domains_, due_messages_, due_deadlines_, next_in_domain_, next_in_site_,
+      next_wake_, next_deadline_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<DueIndex>> prepare_due(Database& database) {
+  auto made = std::make_unique<SqliteDue>();
+  if (auto done = made->prepare(database); !done)
+    return done.error();
+  return std::unique_ptr<DueIndex>(std::move(made));
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,300 @@
+// The tables `message`, `body` and `recipient`.
+#include "queue/checksum.h"
+#include "queue/row_codec.h"
+#include "queue/store/sqlite_store.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+class SqliteMessages final : public MessageRows {
+ public:
+  SqliteMessages(Database& database, IncomingRows& incoming, AttemptRows& attempts,
+                 Destinations& destinations)
+      : database_(database),
+        incoming_(incoming),
+        attempts_(attempts),
+        destinations_(destinations) {}
+
+  Result<void> prepare(Database& database) {
+    return prepare_all(
+        database,
+        {
+            {insert_message_,
+             "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+             "delayed,"
+             " logged, sender, head) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"},
+            {move_message_,
+             "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+             "delayed,"
+             " logged, sender, head) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, head"
+             " FROM incoming WHERE id = ?1"},
+            {insert_body_, "INSERT INTO body(id, data) VALUES(?, ?)"},
+            {move_body_,
+             "INSERT INTO body(id, data) SELECT id, body FROM incoming WHERE id = ? AND body "
+             "NOTNULL"},
+            {insert_recipient_,
+             "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, address, "
+             "last)"
+             " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+            {delete_message_, "DELETE FROM message WHERE id = ?"},
+            {delete_body_, "DELETE FROM body WHERE id = ?"},
+            {delete_recipients_, "DELETE FROM recipient WHERE message = ?"},
+            {message_row_,
+             "SELECT deadline, expires, tried, delayed, logged FROM message WHERE id = ?"},
+            {message_head_, "SELECT head FROM message WHERE id = ?"},
+            {body_, "SELECT data FROM body WHERE id = ?"},
+            {alive_,
+             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             " WHERE message = ? AND state < {ended} ORDER BY idx"},
+            {update_recipient_,
+             "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, last = ?"
+             " WHERE message = ? AND idx = ?"},
+            {update_message_,
+             "UPDATE message SET deadline = ?, expires = ?, waiting = ?, held = ?, tried = ?,"
+             " delayed = ?, logged = ? WHERE id = ?"},
+            {exists_,
+             "SELECT EXISTS(SELECT 1 FROM incoming WHERE id = ?1)"
+             " OR EXISTS(SELECT 1 FROM message WHERE id = ?1)"},
+            {damaged_incoming_,
+             "INSERT INTO message(id, deadline, expires, received, size, waiting, held, tried, "
+             "delayed,"
+             " logged, sender, head, damaged)"
+             " SELECT id, {never}, {never}, id / 1000, size, 0, 1, 1, 1, 0, '',"
+             " head, 1 FROM incoming WHERE id = ?"},
+            {set_deadline_, "UPDATE message SET deadline = ? WHERE id = ?"},
+            {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
+        });
+  }
+
+  Result<void> insert(const mail::Message& message, std::string_view head, const MessageRow& row,
+                      std::vector<RecipientRow> recipients) override {
+    if (auto done = find_domains(recipients); !done)
+      return done.error();
+    Query query(insert_message_);
+    bind_message(query, message, row, recipients);
+    if (auto done = query.bind_blob(head).run(); !done)
+      return done.error();
+    if (message.content.bytes) {
+      Query body(insert_body_);
+      if (auto done = body.bind(message.id.value).bind_blob(*message.content.bytes).run(); !done)
+        return done.error();
+    }
+    return insert_recipients(message.id, recipients);
+  }
+
+  Result<void> move_in(const mail::Message& message, const MessageRow& row,
+                       std::vector<RecipientRow> recipients) override {
+    if (auto done = find_domains(recipients); !done)
+      return done.error();
+    {
+      Query query(move_message_);
+      bind_message(query, message, row, recipients);
+      if (auto done = query.run(); !done)
+        return done.error();
+    }
+    if (database_.changes() != 1)
+      return Error(Errc::corrupt, "move message " + to_string(message.id) + ": its row is missing");
+    if (auto done = Query(move_body_).bind(message.id.value).run(); !done)
+      return done.error();
+    if (auto done = incoming_.remove(message.id); !done)
+      return done.error();
+    return insert_recipients(message.id, recipients);
+  }
+
+  Result<void> quarantine_incoming(mail::MessageId id, const std::string& last) override {
+    if (auto done = Query(damaged_incoming_).bind(id.value).run(); !done)
+      return done.error();
+    if (auto done = Query(move_body_).bind(id.value).run(); !done)
+      return done.error();
+    auto domain = destinations_.domain_id("");
+    if (!domain)
+      return domain.error();
+    RecipientRow unknown;
+    unknown.domain = *domain;
+    unknown.state = RecipientState::held;
+    unknown.next_attempt = kNever;
+    unknown.last = last;
+    if (auto done = insert_recipients(id, {&unknown, 1}); !done)
+      return done.error();
+    return incoming_.remove(id);
+  }
+
+  Result<void> remove(mail::MessageId id) override {
+    for (Statement* statement : {&delete_message_, &delete_body_, &delete_recipients_})
+      if (auto done = Query(*statement).bind(id.value).run(); !done)
+        return done.error();
+    return attempts_.remove(id);
+  }
+
+  Result<std::optional<MessageRow>> load_row(mail::MessageId id) override {
+    Query query(message_row_);
+    query.bind(id.value);
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      return std::optional<MessageRow>();
+    MessageRow message;
+    message.deadline = query.integer(0);
+    message.expires = query.integer(1);
+    message.tried = query.integer(2) != 0;
+    message.delayed = query.integer(3) != 0;
+    message.logged = query.integer(4);
+    return std::optional(message);
+  }
+
+  Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) override {
+    return Query(alive_).bind(id.value).rows([](const Query& row) {
+      RecipientRow recipient;
+      recipient.index = static_cast<std::uint32_t>(row.integer(0));
+      recipient.domain = row.integer(1);
+      const auto state = row.integer(2);  // a damaged one counts as held
+      recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
+      recipient.attempts = static_cast<std::uint32_t>(row.integer(3));
+      recipient.next_attempt = row.integer(4);
+      recipient.last = row.blob(5);
+      return recipient;
+    });
+  }
+
+  Result<StoredMessage> load(mail::MessageId id) override {
+    StoredMessage stored;
+    Query head(message_head_);
+    head.bind(id.value);
+    auto row = head.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      return Error(Errc::not_found, "load message " + to_string(id));
+    auto message = decode_head(id, head.blob(0), &stored.checksum);
+    if (!message)
+      return message.error();
+    if (message->content.file.empty()) {
+      Query body(body_);
+      body.bind(id.value);
+      auto found = body.next();
+      if (!found)
+        return found.error();
+      if (!*found || body.blob(0).size() != message->content.size)
+        return Error(Errc::corrupt, "load content: it has another size than when it was stored");
+      if (stored.checksum && checksum_of(body.blob(0)) != *stored.checksum)
+        return Error(Errc::corrupt, "load content: it is not what was stored (checksum)");
+      message->content.bytes = std::make_shared<const std::string>(body.blob(0));
+    }
+    stored.message = std::make_shared<const mail::Message>(*std::move(message));
+    return stored;
+  }
+
+  Result<void> mark_damaged(mail::MessageId id) override {
+    return Query(mark_damaged_).bind(id.value).run();
+  }
+
+  Result<void> update_recipient(mail::MessageId id, const RecipientRow& row) override {
+    Query query(update_recipient_);
+    query.bind(static_cast<std::int64_t>(row.state)).bind(row.attempts).bind(row.next_attempt);
+    if (row.last.empty())
+      query.bind_null();
+    else
+      query.bind_blob(row.last);
+    query.bind(id.value).bind(row.index);
+    if (auto done = query.run(); !done)
+      return done.error();
+    if (row.is_alive() && row.next_attempt != kNever)
+      return destinations_.touch(row.domain, row.next_attempt);
+    return {};
+  }
+
+  Result<void> update(mail::MessageId id, const MessageRow& row,
+                      std::span<const RecipientRow> alive) override {
+    std::int64_t held = 0;
+    for (const auto& recipient : alive)
+      held += recipient.state == RecipientState::held ? 1 : 0;
+    const auto waiting = static_cast<std::int64_t>(alive.size()) - held;
+    Query query(update_message_);
+    query.bind(waiting > 0 ? row.deadline : kNever).bind(row.expires).bind(waiting).bind(held);
+    query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0).bind(row.logged).bind(id.value);
+    return query.run();
+  }
+
+  Result<void> set_deadline(mail::MessageId id, std::int64_t deadline) override {
+    return Query(set_deadline_).bind(deadline).bind(id.value).run();
+  }
+
+  Result<bool> exists(mail::MessageId id) override {
+    auto found = Query(exists_).bind(id.value).first(0);
+    if (!found)
+      return found.error();
+    return *found != 0;
+  }
+
+ private:
+  Result<void> find_domains(std::vector<RecipientRow>& recipients) {
+    for (auto& recipient : recipients) {
+      if (!recipient.is_alive())
+        continue;
+      auto domain = destinations_.domain_id(mail::domain_of(recipient.address));
+      if (!domain)
+        return domain.error();
+      recipient.domain = *domain;
+    }
+    return {};
+  }
+
+  static void bind_message(Query& query, const mail::Message& message, const MessageRow& row,
+                           const std::vector<RecipientRow>& recipients) {
+    std::int64_t waiting = 0;
+    std::int64_t held = 0;
+    for (const auto& recipient : recipients) {
+      held += recipient.state == RecipientState::held ? 1 : 0;
+      waiting += recipient.is_alive() && recipient.state != RecipientState::held ? 1 : 0;
+    }
+    query.bind(message.id.value).bind(waiting > 0 ? row.deadline : kNever).bind(row.expires);
+    query.bind(message.received.time_since_epoch().count());
+    query.bind(static_cast<std::int64_t>(message.content.size)).bind(waiting).bind(held);
+    query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0);
+    query.bind_text(message.envelope.sender);
+  }
+
+  Result<void> insert_recipients(mail::MessageId id, std::span<const RecipientRow> recipients) {
+    for (const auto& recipient : recipients) {
+      Query add(insert_recipient_);
+      add.bind(id.value).bind(recipient.index).bind(recipient.domain);
+      add.bind(static_cast<std::int64_t>(recipient.state)).bind(recipient.attempts);
+      add.bind(recipient.next_attempt).bind_text(recipient.address);
+      if (recipient.last.empty())
+        add.bind_null();
+      else
+        add.bind_blob(recipient.last);
+      if (auto done = add.run(); !done)
+        return done.error();
+      if (recipient.is_alive() && recipient.next_attempt != kNever)
+        if (auto done = destinations_.touch(recipient.domain, recipient.next_attempt); !done)
+          return done.error();
+    }
+    return {};
+  }
+
+  Database& database_;
+  IncomingRows& incoming_;
+  AttemptRows& attempts_;
+  Destinations& destinations_;
+  Statement insert_message_, move_message_, insert_body_, move_body_, insert_recipient_,
+      delete_message_, delete_body_, delete_recipients_, message_row_, message_head_, body_, alive_,
+      update_recipient_, update_message_, exists_, damaged_incoming_, mark_damaged_, set_deadline_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<MessageRows>> prepare_messages(Database& database, IncomingRows& incoming,
+                                                      AttemptRows& attempts,
+                                                      Destinations& destinations) {
+  auto made = std::make_unique<SqliteMessages>(database, incoming, attempts, destinations);
+  if (auto done = made->prepare(database); !done)
+    return done.error();
+  return std::unique_ptr<MessageRows>(std::move(made));
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,50 @@
+// The rows of the queue as its parts speak of them. Times are the queue's own
+// (queue/ledger/queue_time.h), in milliseconds.
+#pragma once
+
+#include "queue/queue.h"
+
+#include <limits>
+
+namespace postrider::queue {
+
+// A time that does not come: of what is not due by itself.
+inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+
+struct RecipientRow {
+  std::uint32_t index = 0;
+  std::int64_t domain = 0;
+  RecipientState state = RecipientState::queued;
+  std::uint32_t attempts = 0;
+  std::int64_t next_attempt = 0;
+  std::string last;     // encoded; empty: no attempt yet
+  std::string address;  // filled by load only
+  bool is_alive() const { return state < RecipientState::delivered; }
+};
+
+struct MessageRow {
+  std::int64_t deadline = 0;
+  std::int64_t expires = 0;
+  bool tried = false;
+  bool delayed = false;  // the delay notice was sent, or is not wanted
+  std::int64_t logged = 0;
+};
+
+struct SiteRow {
+  std::int64_t wake = kNever;
+  std::int64_t blocked_until = 0;
+  std::uint32_t failures = 0;
+};
+
+// A message with what its content must be: for content in a file, which is read elsewhere.
+struct StoredMessage {
+  std::shared_ptr<const mail::Message> message;
+  std::optional<std::uint32_t> checksum;
+};
+
+struct IdRange {
+  std::int64_t after = 0;
+  std::int64_t to = std::numeric_limits<std::int64_t>::max();
+};
+
+}  // namespace postrider::queue

@@ -1,0 +1,53 @@
+// The store in SQLite: one connection that writes.
+#pragma once
+
+#include "queue/store/sql_names.h"
+#include "queue/store/store.h"
+
+namespace postrider::queue {
+
+// Each prepares its statements. What they are given must outlive them.
+Result<std::unique_ptr<IncomingRows>> prepare_incoming(Database& database);
+Result<std::unique_ptr<AttemptRows>> prepare_attempts(Database& database);
+Result<std::unique_ptr<Destinations>> prepare_destinations(Database& database);
+Result<std::unique_ptr<MessageRows>> prepare_messages(Database& database, IncomingRows& incoming,
+                                                      AttemptRows& attempts,
+                                                      Destinations& destinations);
+Result<std::unique_ptr<DueIndex>> prepare_due(Database& database);
+Result<std::unique_ptr<BulkChange>> prepare_change(Database& database, Destinations& destinations);
+Result<std::unique_ptr<Meta>> prepare_meta(Database& database);
+Result<std::unique_ptr<DroppedFiles>> prepare_dropped(Database& database);
+
+class SqliteStore final : public Store {
+ public:
+  // Opens or creates; refuses a foreign database and a newer one, migrates an older one.
+  static Result<std::unique_ptr<SqliteStore>> open(const std::string& path, const char* vfs,
+                                                   const Leases& leases);
+  Database& database() { return database_; }
+
+  IncomingRows& incoming() override { return *incoming_; }
+  MessageRows& messages() override { return *messages_; }
+  AttemptRows& attempts() override { return *attempts_; }
+  Destinations& destinations() override { return *destinations_; }
+  DueIndex& due() override { return *due_; }
+  BulkChange& changes() override { return *changes_; }
+  Meta& meta() override { return *meta_; }
+  DroppedFiles& dropped() override { return *dropped_; }
+  Result<Transaction> begin() override { return Transaction::begin(database_); }
+  Result<Savepoint> begin_part() override { return Savepoint::begin(database_); }
+
+ private:
+  Result<void> prepare();
+
+  Database database_;  // outlives their statements
+  std::unique_ptr<IncomingRows> incoming_;
+  std::unique_ptr<AttemptRows> attempts_;
+  std::unique_ptr<Destinations> destinations_;
+  std::unique_ptr<MessageRows> messages_;
+  std::unique_ptr<DueIndex> due_;
+  std::unique_ptr<BulkChange> changes_;
+  std::unique_ptr<Meta> meta_;
+  std::unique_ptr<DroppedFiles> dropped_;
+};
+
+}  // namespace postrider::queue
