@@ -635,7 +635,7 @@ class PasswordFile(Submission):
         server = self.using(self.make_server("logs"))
         self.add_users(server)
         for form, pattern in (
-                ("text", r'auth_failed id=\w+ client=127\.0\.0\.1 mechanism=PLAIN user=anna@us\.example '
+                ("text", r'auth_failed session=\w+ client=127\.0\.0\.1 mechanism=PLAIN user=anna@us\.example '
                          r'reply="535 5\.7\.8 Authentication failed"'),
                 ("json", r'"event":"auth_failed".*"mechanism":"PLAIN","user":"anna@us\.example"'),
                 ("postfix", r"postfix/smtpd\[\d+\]: warning: unknown\[127\.0\.0\.1\]: SASL PLAIN "
