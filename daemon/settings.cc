@@ -4,6 +4,7 @@
 #include "base/network.h"
 #include "base/text.h"
 #include "daemon/config/options.h"
+#include "daemon/config/values.h"
 #include "daemon/log/log_postfix.h"
 #include "mail/address.h"
 
@@ -376,7 +377,12 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
     settings.tls = static_cast<smtpd::TlsStart>(given.tls);  // the same values in the same order
     settings.proxy_protocol = given.proxy_protocol;
     if (!given.address.starts_with(kSystemd)) {
-      out.push_back(settings);
+      const auto addresses = listener_addresses(given.address);
+      settings.if_here = addresses.size() > 1;
+      for (const auto& address : addresses) {
+        settings.address = address;
+        out.push_back(settings);
+      }
       continue;
     }
     const auto before = out.size();

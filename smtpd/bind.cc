@@ -164,7 +164,26 @@ Result<Bound> bind_inet(Address address, std::size_t loops, const BindElsewhere&
   return bound;
 }
 
+// What an administrator can do about it; behind the address.
+std::string remedy(const Error& error) {
+  const auto code = error.code();
+  if (code == boost::system::errc::address_in_use)
+    return " (another program listens there: `ss -ltnp` names it)";
+  if (code == boost::system::errc::address_not_available)
+    return " (this machine has no such address: `ip address` lists them, \"*:25\" takes all)";
+  if (code == boost::system::errc::address_family_not_supported)
+    return " (IPv6 is off here: \"localhost:25\" and \"*:25\" take what there is)";
+  if (code == boost::system::errc::permission_denied)
+    return " (a port below 1024 is for root: start as root, or with CAP_NET_BIND_SERVICE)";
+  return {};
+}
+
 }  // namespace
+
+bool is_not_here(const Error& error) {
+  return error.code() == boost::system::errc::address_not_available ||
+         error.code() == boost::system::errc::address_family_not_supported;
+}
 
 Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
                             const BindElsewhere& elsewhere) {
@@ -182,7 +201,7 @@ Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
       return address.error().during(step);
     auto result = bind_inet(*address, loops, elsewhere);
     if (!result)
-      return result.error().during(step);
+      return result.error().during(step + remedy(result.error()));
     return result;
   }
   const auto path = settings.address.substr(kUnix.size());

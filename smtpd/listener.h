@@ -47,6 +47,8 @@ struct Bound {
   std::string address;  // with the real port
   std::vector<FileDescriptor> sockets;
 };
+// Whether a bind failed because this machine has no such address, or no IPv6.
+bool is_not_here(const Error& error);
 // elsewhere: who binds where we may not (EACCES); empty: nobody.
 Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
                             const BindElsewhere& elsewhere);

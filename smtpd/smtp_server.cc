@@ -148,15 +148,19 @@ Result<void> Server::offer_tls(TlsOffer offer) {
 }
 
 Result<void> Server::listen(const std::vector<ListenerSettings>& listeners) {
+  std::vector<const ListenerSettings*> here;
   std::vector<Bound> all;
   for (const auto& settings : listeners) {
     auto bound = bind_listener(settings, impl_->faces.size(), impl_->elsewhere);
+    if (!bound && settings.if_here && is_not_here(bound.error()))
+      continue;
     if (!bound)
       return bound.error();
+    here.push_back(&settings);
     all.push_back(*std::move(bound));
   }
   for (std::size_t i = 0; i < all.size(); ++i)
-    if (auto added = impl_->add(listeners[i], std::move(all[i])); !added)
+    if (auto added = impl_->add(*here[i], std::move(all[i])); !added)
       return added;
   return {};
 }
@@ -180,6 +184,8 @@ Result<void> Server::relisten(const std::vector<ListenerSettings>& listeners) {
       continue;
     }
     auto made = bind_listener(settings, impl_->faces.size(), impl_->elsewhere);
+    if (!made && settings.if_here && is_not_here(made.error()))
+      continue;
     if (!made)
       return made.error();
     fresh.push_back(&settings);

@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "daemon/config/values.h"
 #include "delivery/routing/route.h"
 
 #include <algorithm>
@@ -145,12 +146,21 @@ class Checker {
     return "in line " + std::to_string(found == origins_.end() ? 0 : found->second);
   }
 
+  static bool share_an_address(const std::string& one, const std::string& other) {
+    const auto ours = listener_addresses(one);
+    const auto theirs = listener_addresses(other);
+    return std::any_of(ours.begin(), ours.end(), [&](const auto& mine) {
+      return std::any_of(theirs.begin(), theirs.end(),
+                         [&](const auto& its) { return equals_ignoring_case(mine, its); });
+    });
+  }
+
   void same_address(std::size_t index) {
     const auto& address = config_.listeners[index].address;
     if (address.empty() || address.ends_with(":0"))
       return;  // reported as missing; a port of the system's choice
     for (std::size_t earlier = 0; earlier < index; ++earlier)
-      if (equals_ignoring_case(config_.listeners[earlier].address, address))
+      if (share_an_address(config_.listeners[earlier].address, address))
         return report(listener(index, "address"), "\"" + escaped(address) + "\" is already taken " +
                                                       where(listener(earlier, "address")) +
                                                       ", another one is allowed");

@@ -76,7 +76,8 @@ const Option kOptions[] = {
      "Where the log goes: stderr, syslog, or the absolute path of a file."},
 
     {"listener.address", Text{LISTENER(address), check_listener}, true, nullptr,
-     "Where to listen: an address and port, a Unix socket, or a socket named by systemd."},
+     "Where to listen: an address and port, localhost or * (all) of IPv4 and IPv6 with a port, a Unix "
+     "socket, or a socket named by systemd."},
     {"listener.role", CHOICE(kRoles, listeners[i].role), false, nullptr,
      "Who is served: mx for other mail servers, submission for users' programs."},
     {"listener.tls", CHOICE(kListenerTls, listeners[i].tls), false, nullptr,

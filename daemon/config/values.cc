@@ -77,6 +77,20 @@ bool is_path(std::string_view text) {
 
 }  // namespace
 
+std::vector<std::string> listener_addresses(const std::string& configured) {
+  constexpr struct {
+    std::string_view name;
+    const char* v4;
+    const char* v6;
+  } kNames[] = {{"localhost:", "127.0.0.1:", "[::1]:"}, {"*:", "0.0.0.0:", "[::]:"}};
+  for (const auto& row : kNames)
+    if (starts_with_ignoring_case(configured, row.name)) {
+      const auto port = configured.substr(row.name.size());
+      return {row.v4 + port, row.v6 + port};
+    }
+  return {configured};
+}
+
 std::string check_host_name(std::string_view text) {
   if (is_name(text, false) && !IpAddress::parse(text))
     return {};
@@ -149,12 +163,12 @@ std::string check_listener(std::string_view text) {
     if (!name.empty() && name.size() < 256 && name.find(':') == std::string_view::npos &&
         escaped(name) == name)
       return {};
-  } else if (is_address_and_port(text)) {
+  } else if (is_address_and_port(listener_addresses(std::string(text)).front())) {
     return {};
   }
   return wrong(text, "is no place to listen",
-               "\"192.0.2.1:25\", \"[2001:db8::1]:25\", \"unix:/path\" or \"systemd:name\" is "
-               "allowed");
+               "\"localhost:25\", \"*:25\", \"192.0.2.1:25\", \"[2001:db8::1]:25\", "
+               "\"unix:/path\" or \"systemd:name\" is allowed");
 }
 
 std::string check_server(std::string_view text) {

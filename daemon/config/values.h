@@ -4,12 +4,18 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace postrider::daemon {
 
 // In local.domains: what hostname and origin say.
 inline constexpr std::string_view kHostnameDomain = "{hostname}";
 inline constexpr std::string_view kOriginDomain = "{origin}";
+
+// The addresses that a listener's stands for: "localhost:25" for "127.0.0.1:25" and "[::1]:25",
+// "*:25" for "0.0.0.0:25" and "[::]:25", any other for itself. Of several, those that the machine
+// lacks are left out.
+std::vector<std::string> listener_addresses(const std::string& configured);
 
 std::string check_host_name(std::string_view text);
 std::string check_origin(std::string_view text);          // "example.org", or a path
@@ -19,27 +25,27 @@ std::string check_route_domain(std::string_view text);    // "example.org", ".ex
 std::string check_domain_pattern(std::string_view text);  // "example.org" or ".example.org"
 std::string check_fingerprint(std::string_view text);     // 64 hexadecimal digits, colons allowed
 std::string check_network(std::string_view text);         // "192.0.2.0/24", "2001:db8::/32", "::1"
-std::string check_listener(std::string_view text);        // "0.0.0.0:25", "[::]:25", "unix:/path"
-std::string check_server(std::string_view text);          // "127.0.0.1:53", "::1", "[::1]:53"
-std::string check_path(std::string_view text);            // absolute, without ".."
-std::string check_optional_path(std::string_view text);   // the same, or empty
-std::string check_any(std::string_view text);             // no controls
-std::string check_mechanism(std::string_view text);       // "PLAIN", "SCRAM-SHA-256", ...
-std::string check_pam_service(std::string_view text);     // a file's name, or empty
-std::string check_http_url(std::string_view text);        // "https://host:port/path", or empty
-std::string check_claim(std::string_view text);           // "email"
-std::string check_log_target(std::string_view text);      // "stderr", "syslog" or a path
-std::string check_user(std::string_view text);            // a login name, or empty
-std::string check_mailbox(std::string_view text);         // "maildir:/var/mail/{user}/"
-std::string check_next_hop(std::string_view text);        // "mx", "smtp://host:port", ...
-std::string check_table(std::string_view text);           // "text:/path", "inline:{a=b}", ...
-std::string check_aliases(std::string_view text);         // the same, or empty
-std::string check_separator(std::string_view text);       // at most four of "+-_=.#", or empty
-std::string check_file_name(std::string_view text);       // without slash, or empty
-std::string check_signing_key(std::string_view text);     // "example.org:selector:/path"
-std::string check_signing_role(std::string_view text);    // "submission", "sendmail", ...
-std::string check_signed_field(std::string_view text);    // the name of a header field
-std::string check_local_name(std::string_view text);      // of a user, in an address
+std::string check_listener(std::string_view text);  // "0.0.0.0:25", "localhost:25", "unix:/path"
+std::string check_server(std::string_view text);    // "127.0.0.1:53", "::1", "[::1]:53"
+std::string check_path(std::string_view text);      // absolute, without ".."
+std::string check_optional_path(std::string_view text);     // the same, or empty
+std::string check_any(std::string_view text);               // no controls
+std::string check_mechanism(std::string_view text);         // "PLAIN", "SCRAM-SHA-256", ...
+std::string check_pam_service(std::string_view text);       // a file's name, or empty
+std::string check_http_url(std::string_view text);          // "https://host:port/path", or empty
+std::string check_claim(std::string_view text);             // "email"
+std::string check_log_target(std::string_view text);        // "stderr", "syslog" or a path
+std::string check_user(std::string_view text);              // a login name, or empty
+std::string check_mailbox(std::string_view text);           // "maildir:/var/mail/{user}/"
+std::string check_next_hop(std::string_view text);          // "mx", "smtp://host:port", ...
+std::string check_table(std::string_view text);             // "text:/path", "inline:{a=b}", ...
+std::string check_aliases(std::string_view text);           // the same, or empty
+std::string check_separator(std::string_view text);         // at most four of "+-_=.#", or empty
+std::string check_file_name(std::string_view text);         // without slash, or empty
+std::string check_signing_key(std::string_view text);       // "example.org:selector:/path"
+std::string check_signing_role(std::string_view text);      // "submission", "sendmail", ...
+std::string check_signed_field(std::string_view text);      // the name of a header field
+std::string check_local_name(std::string_view text);        // of a user, in an address
 std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
 std::string check_contact(std::string_view text);           // "a@b", or empty
 std::string check_one_line(std::string_view text);          // printable, at most 200 octets

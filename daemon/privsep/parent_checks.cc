@@ -1,6 +1,7 @@
 #include "daemon/privsep/parent_checks.h"
 
 #include "base/text.h"
+#include "daemon/config/values.h"
 #include "delivery/local/agents/mailbox_pattern.h"
 
 #include <algorithm>
@@ -64,7 +65,8 @@ ParentRules parent_rules(const Config& config, std::string config_file) {
   if (auto place = delivery::mailbox_place(config.local.mailbox, {}))
     rules.mailbox_root = place->root;
   for (const auto& listener : config.listeners)
-    rules.listeners.push_back(listener.address);
+    for (auto& address : listener_addresses(listener.address))
+      rules.listeners.push_back(std::move(address));
   for (const auto& route : config.routes)
     if (!route.credentials.empty())
       rules.credentials.push_back(route.credentials);
