@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
+#include "cli/queue_words.h"
 #include "cli/views.h"
 #include "daemon/control/offline.h"
 
@@ -154,6 +155,14 @@ void collect(const json::object& line, json::object& whole) {
     whole["facts"].get_array().push_back(*fact);
 }
 
+// "root" is root@origin, as sendmail has it.
+std::string whole_target(const Administration& how, const std::string& target) {
+  if (!is_bare_word(target) || target.empty())
+    return target;
+  const auto places = daemon::find_places(how.options);
+  return places ? target + "@" + places->origin : target;
+}
+
 }  // namespace
 
 int list_queue(const Administration& how, const daemon::FilterText& filter) {
@@ -255,10 +264,10 @@ int show_message(const Administration& how, const std::string& id, bool body) {
 
 int explain(const Administration& how, const std::string& target) {
   auto request = request_for("explain");
-  request.target = target;
+  request.target = whole_target(how, target);
   ExplanationView view(now_seconds());
   json::object whole;
-  whole["target"] = target;
+  whole["target"] = request.target;
   whole["attempts"] = json::array();
   whole["facts"] = json::array();
   const int code = ask(how, request, [&](const json::object& line) {

@@ -1,4 +1,5 @@
 // `mailq` and `newaliases`.
+#include "base/text.h"
 #include "cli/administration.h"
 #include "cli/output.h"
 #include "cli/programs.h"
@@ -37,7 +38,9 @@ int mailq_main(int argc, char** argv) {
       print("usage: mailq [--json] [-c FILE]\nLists the mail queue; see mailq(1).\n");
       return EX_OK;
     } else if (argument != "-v" && !argument.starts_with("-A")) {
-      return complain("mailq", EX_USAGE, "usage: mailq [--json] [-c FILE]");
+      return complain(
+          "mailq", EX_USAGE,
+          "unexpected argument \"" + escaped(argument, 40) + "\"; usage: mailq [--json] [-c FILE]");
     }
   }
   return print_mailq(how);
@@ -52,9 +55,17 @@ int newaliases_main(int argc, char** argv) {
       print("newaliases (Postrider " POSTRIDER_VERSION ")\n");
       return EX_OK;
     }
+    if (argument == "--help") {
+      print(
+          "usage: newaliases [-c FILE]\nChecks the aliases, and compiles cdb tables; see "
+          "newaliases(1).\n");
+      return EX_OK;
+    }
     const bool names_file = (argument == "-c" || argument == "-C") && i + 1 < arguments.size();
     if (!names_file)
-      return complain("newaliases", EX_USAGE, "usage: newaliases [-c FILE]");
+      return complain(
+          "newaliases", EX_USAGE,
+          "unexpected argument \"" + escaped(argument, 40) + "\"; usage: newaliases [-c FILE]");
     options.config_file = arguments[++i];
   }
   return check_aliases(options);

@@ -1,29 +1,30 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
 #include "cli/administration.h"
+#include "cli/completion.h"
 #include "cli/dkim_keys.h"
 #include "cli/output.h"
 #include "cli/passwd_command.h"
 #include "cli/programs.h"
+#include "cli/queue_words.h"
+#include "cli/usage.h"
+#include "cli/verbs.h"
 #include "daemon/daemon.h"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <sysexits.h>
+#include <vector>
 
 namespace postrider::cli {
 
 namespace {
 
-constexpr const char* kVerbs[][2] = {
-    {"hold", "Keep matching messages until they are released"},
-    {"release", "Let held messages go on"},
-    {"retry", "Try matching messages now (without a filter: all)"},
-    {"remove", "Delete matching messages without notice"},
-    {"bounce", "Return matching messages to their senders"},
-};
+constexpr const char* kChanges[] = {"hold", "release", "retry", "remove", "bounce"};
 
 // What was typed. CLI11 writes into it.
 struct Typed {
@@ -31,6 +32,7 @@ struct Typed {
   bool json = false;
   std::map<std::string, std::string> filter;  // option to text
   std::vector<std::string> ids;
+  std::vector<std::string> words;  // behind a verb of the queue: ids, an address, a domain
   bool dry_run = false;
   bool all = false;
   bool body = false;
@@ -47,24 +49,35 @@ struct Typed {
 using Text = std::optional<std::string> daemon::FilterText::*;
 struct FilterOption {
   const char* name;
+  const char* value;
   const char* help;
   Text member;
 };
 constexpr FilterOption kFilterOptions[] = {
-    {"--from", "Sender: an address, @domain, or <>", &daemon::FilterText::from},
-    {"--to", "Recipient: an address or @domain", &daemon::FilterText::to},
-    {"--domain", "Domain of a recipient", &daemon::FilterText::domain},
-    {"--site", "Site (set of hosts) that it waits for", &daemon::FilterText::site},
-    {"--status", "active, queued, deferred or held", &daemon::FilterText::status},
-    {"--reply", "Text in the last reply or reason", &daemon::FilterText::reply},
-    {"--older", "Received longer ago than this: 90m, 2h, 5d", &daemon::FilterText::older},
-    {"--larger", "Larger than this: 64KiB, 10MB", &daemon::FilterText::larger},
+    {"--from", "ADDRESS", "Sender: an address, @domain, or <>", &daemon::FilterText::from},
+    {"--to", "ADDRESS", "Recipient: an address or @domain", &daemon::FilterText::to},
+    {"--domain", "DOMAIN", "Domain of a recipient", &daemon::FilterText::domain},
+    {"--site", "SITE", "Site (set of hosts) that it waits for", &daemon::FilterText::site},
+    {"--status", "STATUS", "active, queued, deferred or held", &daemon::FilterText::status},
+    {"--reply", "TEXT", "Text in the last reply or reason", &daemon::FilterText::reply},
+    {"--older", "TIME", "Received longer ago than this: 90m, 2h, 5d", &daemon::FilterText::older},
+    {"--larger", "SIZE", "Larger than this: 64KiB, 10MB", &daemon::FilterText::larger},
 };
 
-void add_filter(CLI::App* command, Typed& typed) {
+void add_filter(CLI::App& command, Typed& typed) {
+  command
+      .add_option_function<std::vector<std::string>>(
+          "ID|ADDRESS|DOMAIN",
+          [&typed](const std::vector<std::string>& words) {
+            typed.words.insert(typed.words.end(), words.begin(), words.end());
+          },
+          "Queue ids, a recipient, @domain or domain")
+      ->type_name("");
   for (const auto& option : kFilterOptions)
-    command->add_option(option.name, typed.filter[option.name], option.help);
-  command->add_option("--id", typed.ids, "Queue id; may be given several times")
+    command.add_option(option.name, typed.filter[option.name], option.help)
+        ->type_name(option.value);
+  command.add_option("--id", typed.ids, "Queue id; may be given several times")
+      ->type_name("ID")
       ->allow_extra_args(false);
 }
 
@@ -86,6 +99,30 @@ daemon::FilterText filter_of(const CLI::App& app, const Typed& typed) {
   return filter;
 }
 
+// The filter, with the words behind the verb; nullopt when one of them is none, which has been
+// said.
+std::optional<daemon::FilterText> whole_filter(const CLI::App& app, const Typed& typed) {
+  auto filter = filter_of(app, typed);
+  auto wrong = add_words(typed.words, filter);
+  if (wrong.empty())
+    return filter;
+  for (const auto& word : typed.words)
+    if (is_bare_word(word))
+      if (auto misspelt = misspelt_verb(app, word); !misspelt.empty())
+        wrong = misspelt;
+  complain_of_usage(app, wrong);
+  return std::nullopt;
+}
+
+// What to do with the messages that a filter finds.
+using OnFilter = std::function<int(const daemon::FilterText&)>;
+std::function<int()> with_filter(const CLI::App& app, const Typed& typed, OnFilter run) {
+  return [&app, &typed, run = std::move(run)] {
+    const auto filter = whole_filter(app, typed);
+    return filter ? run(*filter) : EX_USAGE;
+  };
+}
+
 Administration administration(const char* program, const Typed& typed) {
   Administration how;
   how.program = program;
@@ -105,22 +142,23 @@ int report(const daemon::Report& made) {
 }
 
 void add_daemon_commands(CLI::App& app, Typed& typed) {
-  auto* run = app.add_subcommand("run", "Run the daemon in the foreground");
-  run->callback([&] { typed.run = [&] { return daemon::run({typed.config}); }; });
-  auto* check = app.add_subcommand("check", "Check the configuration; every problem is told");
-  check->callback([&] { typed.run = [&] { return report(daemon::check({typed.config})); }; });
-  auto* config = app.add_subcommand("config", "Print the effective configuration");
-  config->callback(
+  auto& run = add_verb(app, "run");
+  run.callback([&] { typed.run = [&] { return daemon::run({typed.config}); }; });
+  auto& check = add_verb(app, "check");
+  check.callback([&] { typed.run = [&] { return report(daemon::check({typed.config})); }; });
+  auto& config = add_verb(app, "config");
+  config.callback(
       [&] { typed.run = [&] { return report(daemon::print_config({typed.config})); }; });
 }
 
 void add_passwd_command(CLI::App& app, Typed& typed) {
-  auto* passwd = app.add_subcommand("passwd", "Set a user's password in the password file");
-  passwd->add_option("USER", typed.password.user, "The user")->required();
-  passwd->add_option("--file", typed.password.file, "The password file (else auth.users)");
-  passwd->add_flag("--delete", typed.remove, "Take the user out");
-  passwd->add_flag("--no-scram", typed.no_scram, "Only a hash, without keys for SCRAM-SHA-256");
-  passwd->callback([&] {
+  auto& passwd = add_verb(app, "passwd");
+  passwd.add_option("USER", typed.password.user, "The user")->type_name("")->required();
+  passwd.add_option("--file", typed.password.file, "The password file (else auth.users)")
+      ->type_name("FILE");
+  passwd.add_flag("--delete", typed.remove, "Take the user out");
+  passwd.add_flag("--no-scram", typed.no_scram, "Only a hash, without keys for SCRAM-SHA-256");
+  passwd.callback([&] {
     typed.run = [&] {
       typed.password.has_scram = !typed.no_scram;
       return change_password({typed.config}, typed.password, typed.remove);
@@ -129,107 +167,151 @@ void add_passwd_command(CLI::App& app, Typed& typed) {
 }
 
 void add_dkim_commands(CLI::App& app, Typed& typed) {
-  auto* dkim = app.add_subcommand("dkim", "Keys that sign mail (DKIM), and their DNS records");
-  dkim->require_subcommand(1);
-  auto* fresh = dkim->add_subcommand("new", "Make a key, and print the record to be published");
-  fresh->add_flag("--ed25519", typed.dkim.ed25519, "Ed25519 instead of RSA");
-  fresh->add_option("--bits", typed.dkim.bits, "Size of an RSA key (2048)");
-  fresh->callback([&] { typed.run = [&] { return make_dkim_key({typed.config}, typed.dkim); }; });
-  auto* record = dkim->add_subcommand("record", "Print the records of the keys of a domain");
-  record->callback(
+  auto& dkim = add_verb(app, "dkim");
+  dkim.require_subcommand(1);
+  auto& fresh = add_verb(app, "dkim new");
+  fresh.add_flag("--ed25519", typed.dkim.ed25519, "Ed25519 instead of RSA");
+  fresh.add_option("--bits", typed.dkim.bits, "Size of an RSA key (2048)")->type_name("NUMBER");
+  fresh.callback([&] { typed.run = [&] { return make_dkim_key({typed.config}, typed.dkim); }; });
+  auto& record = add_verb(app, "dkim record");
+  record.callback(
       [&] { typed.run = [&] { return print_dkim_records({typed.config}, typed.dkim); }; });
-  auto* check = dkim->add_subcommand("check", "Compare the records in the DNS with the keys");
-  check->add_option("DOMAIN", typed.dkim.domain, "Of this domain alone");
-  check->callback([&] {
+  auto& check = add_verb(app, "dkim check");
+  check.add_option("DOMAIN", typed.dkim.domain, "Of this domain alone")->type_name("");
+  check.callback([&] {
     typed.run = [&] {
       return report(daemon::check_dkim_records({typed.config}, typed.dkim.domain));
     };
   });
-  for (auto* command : {fresh, record}) {
-    command->add_option("DOMAIN", typed.dkim.domain, "The domain that signs")->required();
-    command->add_option("--selector", typed.dkim.selector, "The key's name in the DNS");
-    command->add_option("--folder", typed.dkim.folder,
-                        "Where keys are (else dkim beside the configuration)");
+  for (auto* command : {&fresh, &record}) {
+    command->add_option("DOMAIN", typed.dkim.domain, "The domain that signs")
+        ->type_name("")
+        ->required();
+    command->add_option("--selector", typed.dkim.selector, "The key's name in the DNS")
+        ->type_name("NAME");
+    command
+        ->add_option("--folder", typed.dkim.folder,
+                     "Where keys are (else dkim beside the configuration)")
+        ->type_name("FOLDER");
   }
 }
 
-void add_verbs(CLI::App& app, CLI::App* queue, Typed& typed) {
-  for (const auto& row : kVerbs) {
-    auto* verb = queue->add_subcommand(row[0], row[1]);
+void add_changes(CLI::App& app, Typed& typed) {
+  for (const std::string name : kChanges) {
+    auto& verb = add_verb(app, "queue " + name);
     add_filter(verb, typed);
-    verb->add_flag("--dry-run", typed.dry_run, "Only say what would change");
-    verb->add_flag("--all", typed.all, "Without a filter: all messages");
-    verb->callback([&app, &typed, name = std::string(row[0])] {
-      typed.run = [&app, &typed, name] {
+    verb.add_flag("--dry-run", typed.dry_run, "Only say what would change");
+    verb.add_flag("--all", typed.all, "Without a filter: all messages");
+    verb.callback([&app, &typed, name] {
+      typed.run = with_filter(app, typed, [&typed, name](const daemon::FilterText& filter) {
         daemon::ControlRequest request;
         request.act = "change";
         request.verb = name;
-        request.filter = filter_of(app, typed);
+        request.filter = filter;
         request.dry_run = typed.dry_run;
         request.all = typed.all;
         return change_queue(administration("postrider queue", typed), request);
-      };
+      });
     });
   }
 }
 
-void add_queue_command(CLI::App& app, Typed& typed) {
-  auto* queue = app.add_subcommand("queue", "List, count or change the messages in the queue");
-  add_filter(queue, typed);
-  queue->add_flag("--json", typed.json, "One JSON object a line");
-  queue->require_subcommand(0, 1);
-  const auto list = [&app, &typed] {
-    return list_queue(administration("postrider queue", typed), filter_of(app, typed));
-  };
-  auto* list_command = queue->add_subcommand("list", "List (as without a verb)");
-  add_filter(list_command, typed);
-  auto* count = queue->add_subcommand("count", "Count messages and recipients");
-  add_filter(count, typed);
-  count->callback([&app, &typed] {
-    typed.run = [&app, &typed] {
-      return count_queue(administration("postrider queue", typed), filter_of(app, typed));
+void add_show(CLI::App& app, const char* path, Typed& typed) {
+  auto& show = add_verb(app, path);
+  show.add_option("ID", typed.target, "Queue id")->type_name("")->required();
+  show.add_flag("--body", typed.body, "The whole content");
+  show.add_flag("--json", typed.json, "As JSON");
+  show.callback([&typed, program = "postrider " + std::string(path)] {
+    typed.run = [&typed, program] {
+      return show_message(administration(program.c_str(), typed), typed.target, typed.body);
     };
   });
-  add_verbs(app, queue, typed);
-  auto* salvage =
-      queue->add_subcommand("salvage", "Save what can be read of a damaged queue; daemon stopped");
-  salvage->callback([&typed] {
+}
+
+void add_queue_command(CLI::App& app, Typed& typed) {
+  auto& queue = add_verb(app, "queue");
+  add_filter(queue, typed);
+  queue.add_flag("--json", typed.json, "One JSON object a line");
+  queue.require_subcommand(0, 1);
+  const auto list = with_filter(app, typed, [&typed](const daemon::FilterText& filter) {
+    return list_queue(administration("postrider queue", typed), filter);
+  });
+  add_filter(add_verb(app, "queue list"), typed);
+  auto& count = add_verb(app, "queue count");
+  add_filter(count, typed);
+  count.callback([&app, &typed] {
+    typed.run = with_filter(app, typed, [&typed](const daemon::FilterText& filter) {
+      return count_queue(administration("postrider queue", typed), filter);
+    });
+  });
+  add_show(app, "queue show", typed);
+  add_changes(app, typed);
+  add_verb(app, "queue salvage").callback([&typed] {
     typed.run = [&typed] { return salvage_queue(administration("postrider queue", typed)); };
   });
   // Called behind the verb's callback, which has the say.
-  queue->callback([&typed, list] {
+  queue.callback([&typed, list] {
     if (!typed.run)
       typed.run = list;
   });
 }
 
 void add_message_commands(CLI::App& app, Typed& typed) {
-  auto* show = app.add_subcommand("show", "Show one message: envelope, recipients, headers");
-  show->add_option("ID", typed.target, "Queue id")->required();
-  show->add_flag("--body", typed.body, "The whole content");
-  show->callback([&] {
-    typed.run = [&] {
-      return show_message(administration("postrider show", typed), typed.target, typed.body);
-    };
-  });
-  auto* why = app.add_subcommand("explain", "What happens, or would happen, and why");
-  why->add_option("TARGET", typed.target, "Queue id, address or domain")->required();
-  why->callback([&] {
+  add_show(app, "show", typed);
+  auto& why = add_verb(app, "explain");
+  why.add_option("ID|ADDRESS|DOMAIN", typed.target, "Queue id, address, user here, or domain")
+      ->type_name("")
+      ->required();
+  why.callback([&] {
     typed.run = [&] { return explain(administration("postrider explain", typed), typed.target); };
   });
-  auto* status = app.add_subcommand("status", "Health in one screen");
-  status->callback(
+  auto& status = add_verb(app, "status");
+  status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
-  auto* reports = app.add_subcommand("tlsrpt", "TLS results collected for other domains");
-  reports->add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
-  reports->add_flag("--today", typed.today, "With --send: today's results too");
-  reports->callback([&] {
+  auto& reports = add_verb(app, "tlsrpt");
+  reports.add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
+  reports.add_flag("--today", typed.today, "With --send: today's results too");
+  reports.callback([&] {
     typed.run = [&] {
       return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
     };
   });
-  for (auto* command : {show, why, status, reports})
+  for (auto* command : {&why, &status, &reports})
     command->add_flag("--json", typed.json, "As JSON");
+}
+
+// `postrider help queue hold` is `postrider queue hold --help`; CLI11 takes them from the end.
+std::vector<std::string> arguments_of(int argc, char** argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (!words.empty() && words.front() == "help") {
+    words.erase(words.begin());
+    words.emplace_back("--help");
+  } else if (!words.empty() && words.front() == "version") {
+    words.front() = "--version";
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
+void add_all(CLI::App& app, Typed& typed) {
+  app.set_version_flag("--version", "postrider " POSTRIDER_VERSION);
+  app.add_option("-c,--config", typed.config,
+                 "Configuration file (else $POSTRIDER_CONFIG, /etc/postrider/postrider.toml)")
+      ->type_name("FILE");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(
+      "`postrider VERB --help` has the options of a verb, and examples. Exit codes are those of\n"
+      "sysexits.h: 64 a wrong command line, 69 no queue, 77 not permitted, 78 a wrong "
+      "configuration.");
+  add_daemon_commands(app, typed);
+  add_queue_command(app, typed);
+  add_message_commands(app, typed);
+  add_passwd_command(app, typed);
+  add_dkim_commands(app, typed);
+  add_verb(app, "completion").callback([&] {
+    typed.run = [&] { return print(completion_script(app)) ? EX_OK : EX_IOERR; };
+  });
 }
 
 }  // namespace
@@ -237,20 +319,13 @@ void add_message_commands(CLI::App& app, Typed& typed) {
 int postrider_main(int argc, char** argv) {
   CLI::App app("Store-and-forward mail transfer agent", "postrider");
   Typed typed;
-  app.set_version_flag("--version", "postrider " POSTRIDER_VERSION);
-  app.add_option("-c,--config", typed.config,
-                 "Configuration file (else $POSTRIDER_CONFIG, /etc/postrider/postrider.toml)");
-  app.require_subcommand(1);
-  app.fallthrough();
-  add_daemon_commands(app, typed);
-  add_queue_command(app, typed);
-  add_message_commands(app, typed);
-  add_passwd_command(app, typed);
-  add_dkim_commands(app, typed);
+  add_all(app, typed);
   try {
-    app.parse(argc, argv);
+    app.parse(arguments_of(argc, argv));
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    return app.exit(wanted, std::cout, std::cerr);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error, std::cout, std::cerr) == 0 ? EX_OK : EX_USAGE;
+    return complain_of_usage(app, error, typed.words);
   }
   return typed.run();
 }

@@ -147,7 +147,8 @@ Result<void> set_flag(SendmailOptions& options, char letter) {
     case 'x':
       return {};
     default:
-      return usage(std::string("-") + escaped(std::string_view(&letter, 1)) + ": unknown option");
+      return usage(std::string("-") + escaped(std::string_view(&letter, 1)) +
+                   ": unknown option; see sendmail --help");
   }
 }
 
@@ -188,7 +189,7 @@ class Reader {
     else if (argument == "--help")
       options_.mode = Mode::help;
     else
-      return usage(escaped(argument, 40) + ": unknown option");
+      return usage(escaped(argument, 40) + ": unknown option; see sendmail --help");
     return {};
   }
 

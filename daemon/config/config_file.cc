@@ -76,6 +76,9 @@ struct FileText {
 FileText read_config(const std::string& path) {
   // Neither a FIFO nor a device may hold us up.
   auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file && file.error().code() == boost::system::errc::no_such_file_or_directory)
+    return {"", "cannot be read: " + file.error().code().message() +
+                    "; name another with -c (sendmail: -C)"};
   if (!file)
     return {"", "cannot be read: " + file.error().code().message()};
   struct stat status {};

@@ -120,13 +120,17 @@ Result<Account> account_of(const ToolPaths& places) {
   return places.user.empty() ? Account{"root", 0, 0} : find_account(places.user);
 }
 
+constexpr const char* kAsRoot = "; try it as root, with sudo";
+
 ControlEnd no_entry(const ToolPaths& places, const Error& error) {
   const auto code = error.code();
   if (code == boost::system::errc::no_such_file_or_directory)
     return failure(EX_UNAVAILABLE,
-                   "the mail system is down, and there is no queue in " + places.spool + " yet");
+                   "the mail system is down, and there is no queue in " + places.spool +
+                       " yet; start it, by `systemctl start postrider` or `postrider run`");
   if (code == boost::system::errc::permission_denied)
-    return failure(EX_NOPERM, "the mail system is down, and you may not open " + places.spool);
+    return failure(EX_NOPERM,
+                   "the mail system is down, and you may not open " + places.spool + kAsRoot);
   return failure(EX_NOPERM, "the mail system is down, and " + places.spool +
                                 " cannot be opened: " + error.describe());
 }
@@ -161,7 +165,8 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
   const auto account = account_of(places);
   if (is_root && !account)
     return failure(EX_NOUSER, "the mail system is down, and its user " + places.user +
-                                  " is none of this system");
+                                  " does not exist; `systemd-sysusers` makes it, or " +
+                                  "the key user names another");
   auto spool = open_spool(places, account ? *account : Account{});
   if (!spool)
     return no_entry(places, spool.error());
@@ -170,7 +175,7 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
     return no_entry(places, system_error("look at " + places.spool));
   if (!is_root && ::geteuid() != about.st_uid)
     return failure(EX_NOPERM, "the mail system is down; only root and the owner of " +
-                                  places.spool + " may open the queue");
+                                  places.spool + " may open the queue" + kAsRoot);
   if (is_root && about.st_uid != account->uid)
     return failure(EX_NOPERM, "the mail system is down, and " + places.spool + " belongs to user " +
                                   std::to_string(about.st_uid) + " instead of " + whose(*account));
@@ -190,7 +195,9 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
 
 Report salvage_queue(const ToolPaths& places) {
   if (LocalConnection::connect(places.control_socket))
-    return {EX_UNAVAILABLE, "the mail system is running; stop it before the queue is salvaged\n"};
+    return {EX_UNAVAILABLE,
+            "the mail system is running; stop it before the queue is salvaged: "
+            "systemctl stop postrider\n"};
   if (const auto refused = enter_spool(places))
     return {refused->exit_code, refused->error + "\n"};
   const auto done = queue::salvage(places.spool, SystemClock().now());
@@ -210,7 +217,8 @@ ControlEnd administrate(const ToolPaths& places, const ControlRequest& request,
       return open_and_serve(places, request, on_line);
     const bool forbidden = connection.error().code() == boost::system::errc::permission_denied;
     return forbidden
-               ? failure(EX_NOPERM, "only root, the daemon's user and its group may administrate")
+               ? failure(EX_NOPERM, std::string("only root, the daemon's user and its group may ") +
+                                        "administrate" + kAsRoot)
                : failure(EX_UNAVAILABLE, connection.error().describe());
   }
   connection->set_timeout(kPatience);

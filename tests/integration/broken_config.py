@@ -259,7 +259,7 @@ class BrokenConfiguration(scenario.Scenario):
                 done = self.run_tool(name, *arguments, stdin=MAIL)
                 self.assertEqual(done.returncode, 78, done.stdout)
                 self.assertRegex(done.stderr, r"^[a-z ]+: " + missing +
-                                 r": cannot be read: No such file or directory\n$")
+                                 r": cannot be read: No such file or directory; name another with -c \(sendmail: -C\)\n$")
 
     def test_nothing_is_known_and_the_defaults_hold(self):
         """The file is for root alone, nothing was published, and no daemon is where it usually is:

@@ -1,3 +1,4 @@
+#include "base/nearest.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
 #include "daemon/config/suggest.h"
@@ -372,7 +373,8 @@ TEST_CASE("I15 a configuration file that cannot be trusted is refused", "[config
 
   SECTION("missing") {
     CHECK(load_config(folder.path / "none.toml").describe() ==
-          (folder.path / "none.toml").string() + ": cannot be read: No such file or directory\n");
+          (folder.path / "none.toml").string() +
+              ": cannot be read: No such file or directory; name another with -c (sendmail: -C)\n");
   }
   SECTION("a folder") {
     CHECK(load_config(folder.path).describe() ==

@@ -1,0 +1,250 @@
+#!/usr/bin/python3
+"""Slips of people at a terminal: each is answered on standard error with what is wrong and what helps,
+with an exit code of sysexits.h; and what they meant works: ids, addresses and domains without an option,
+the verbs of other mail systems, completion."""
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+from support_py import daemon, scenario, wait
+
+USAGE, DATAERR, NOINPUT, UNAVAILABLE, OSERR, NOPERM, CONFIG = 64, 65, 66, 69, 71, 77, 78
+UNKNOWN_ID = "1K1BX3F7Q2A"
+
+
+class Slips(scenario.Scenario):
+    def slip(self, server, program, *arguments, code, says, helps, stdin=b""):
+        """One line of what is wrong, somewhere the remedy, nothing on standard output."""
+        done = server.tool(program, *arguments, stdin=stdin, check=False)
+        shown = f"$ {program} {' '.join(map(str, arguments))}\n{done.stderr}"
+        self.assertEqual(done.returncode, code, shown)
+        self.assertEqual(done.stdout, "", shown)
+        self.assertRegex(done.stderr, says, shown)
+        self.assertRegex(done.stderr, helps, shown)
+        self.assertLessEqual(len(done.stderr.splitlines()), 3, shown)
+
+    def wrong_file(self, text, code=CONFIG, says="", helps="", verb="check", **settings):
+        server = self.daemon(start=False, **settings)
+        server.config_file.write_text(server.config_file.read_text() + text)
+        self.slip(server, "postrider", verb, code=code, says=says, helps=helps)
+
+    # The command line
+
+    def test_wrong_verbs(self):
+        server = self.daemon(start=False)
+        for arguments, says, helps in (
+                ((), "a verb is missing: run, check", "postrider --help"),
+                (("frobnicate",), 'unknown verb "frobnicate"', "the verbs are run, check, config"),
+                (("quee",), 'unknown verb "quee"', "did you mean queue?"),
+                (("queue", "holt", UNKNOWN_ID), 'unknown verb "holt"', "did you mean hold?"),
+                (("queue", "holt", "--all"), 'unknown verb "holt"', "did you mean hold?"),
+                (("dkim", "neu", "example.org"), 'unknown verb "neu"', "did you mean new?"),
+                (("dkim",), "a verb is missing: new, record, check", "dkim new example.org")):
+            with self.subTest(arguments):
+                self.slip(server, "postrider", *arguments, code=USAGE, says=says, helps=helps)
+
+    def test_wrong_options_and_arguments(self):
+        server = self.daemon(start=False)
+        for arguments, says, helps in (
+                (("queue", "--jsn"), 'unknown option "--jsn"', "did you mean --json?"),
+                (("queue", "hold", "--dryrun", UNKNOWN_ID), '"--dryrun"', "did you mean --dry-run?"),
+                (("queue", "--id"), "--id: its value is missing", "postrider queue --help"),
+                (("show",), "ID is missing", f"for example: postrider show {UNKNOWN_ID}"),
+                (("explain",), "ID.ADDRESS.DOMAIN is missing", "for example: postrider explain"),
+                (("show", UNKNOWN_ID, "b"), 'unexpected argument "b"', "postrider show --help"),
+                (("queue", "remove", "foo"), '"foo" is neither a queue id', "use --domain"),
+                (("queue", "a@b.example", "c@d.example"), '"c@d.example" is one too many', "--help"),
+                (("passwd",), "USER is missing", "for example: postrider passwd ann")):
+            with self.subTest(arguments):
+                self.slip(server, "postrider", *arguments, code=USAGE, says=says, helps=helps)
+
+    def test_the_other_programs(self):
+        server = self.daemon(start=False)
+        self.slip(server, "sendmail", code=USAGE, says="no recipients", helps="name them, or use -t")
+        self.slip(server, "sendmail", "-Y", code=USAGE, says="-Y: unknown option", helps="--help")
+        self.slip(server, "sendmail", "-f", code=USAGE, says="-f: its value is missing", helps="-f")
+        self.slip(server, "mailq", "-x", code=USAGE, says='argument "-x"', helps=r"usage: mailq \[--json")
+        self.slip(server, "newaliases", "-x", code=USAGE, says='argument "-x"', helps="usage: newaliases")
+        for name in ("sendmail", "mailq", "newaliases"):
+            self.assertIn("usage: ", server.tool(name, "--help").stdout)
+
+    # With a daemon
+
+    def test_what_the_daemon_refuses(self):
+        server = self.daemon()
+        for arguments, code, says, helps in (
+                (("queue", "remove"), USAGE, "--all", "--all"),
+                (("queue", "--older", "5x"), USAGE, '"5x" is not a time', "90m, 2h or 5d"),
+                (("queue", "--larger", "5QB"), USAGE, '"5QB" is not a size', "64KiB or 10MB"),
+                (("queue", "--status", "stuck"), USAGE, '"stuck" is not', "active, queued, deferred"),
+                (("show", "K1B"), USAGE, '"K1B" is not a queue id', "11 letters and digits"),
+                (("queue", "show", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "queue"),
+                (("explain", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "queue"),
+                (("queue", "salvage"), UNAVAILABLE, "is running", "systemctl stop postrider")):
+            with self.subTest(arguments):
+                self.slip(server, "postrider", *arguments, code=code, says=says, helps=helps)
+        second = subprocess.run([str(daemon.BIN / "postrider"), "run", "-c", str(server.config_file)],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                timeout=wait.DEADLINE)
+        self.assertIn(second.returncode, (OSERR, 75), second.stderr)
+        self.assertRegex(second.stderr, "another|already|in use")
+
+    def test_the_daemon_is_down(self):
+        server = self.daemon(start=False)
+        server.spool.mkdir()
+        os.chmod(server.spool, 0o711)
+        for arguments in (("status",), ("queue", "hold", "--all")):
+            self.slip(server, "postrider", *arguments, code=UNAVAILABLE,
+                      says="the mail system is down", helps="systemctl start postrider")
+
+    def test_a_missing_file_and_a_missing_setting(self):
+        server = self.daemon(start=False)
+        self.slip(server, "postrider", "check", "-c", "/nonexistent/a.toml", code=CONFIG,
+                  says="/nonexistent/a.toml: cannot be read: No such file", helps="another with -c")
+        self.slip(server, "postrider", "passwd", "ann", code=CONFIG, says="auth.users is not set",
+                  helps="set it, or name the file with --file")
+        self.slip(server, "postrider", "dkim", "check", code=CONFIG, says="cannot be read",
+                  helps="DOMAIN/SELECTOR.pem")
+
+    def test_a_busy_port_and_a_foreign_address(self):
+        with socket.socket() as busy:
+            busy.bind(("127.0.0.1", 0))
+            busy.listen()
+            port = busy.getsockname()[1]
+            for address, says, helps in (
+                    (f"127.0.0.1:{port}", "Address already in use", "`ss -ltnp` names it"),
+                    (f"localhost:{port}", "Address already in use", "`ss -ltnp` names it"),
+                    (f"192.0.2.7:{port}", "Cannot assign requested address", r'"\*:25" takes all')):
+                with self.subTest(address):
+                    server = self.daemon(start=False, listeners=[{"address": address}])
+                    self.slip(server, "postrider", "run", "-c", server.config_file, code=OSERR,
+                              says=says, helps=helps)
+
+    def test_no_rights(self):
+        if not scenario.is_root() or not shutil.which("setpriv"):
+            self.skipTest("needs root and setpriv")
+        server = self.daemon()
+        at = server.folder
+        while at != at.parent:
+            os.chmod(at, os.stat(at).st_mode | 0o011)
+            at = at.parent
+        os.chmod(server.config_file, 0o644)
+
+        def as_nobody(*arguments):
+            done = subprocess.run(
+                ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all",
+                 str(daemon.BIN / "postrider"), *arguments, "-c", str(server.config_file)],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait.DEADLINE)
+            return done.returncode, done.stderr
+        code, said = as_nobody("status")
+        self.assertEqual(code, NOPERM, said)
+        self.assertRegex(said, "only root.*sudo")
+        server.stop()
+        code, said = as_nobody("queue")
+        self.assertEqual(code, NOPERM, said)
+        self.assertRegex(said, "only root.*sudo|may not open.*sudo")
+
+    # The configuration
+
+    def test_slips_in_the_configuration(self):
+        self.wrong_file("\n[acept]\nx = 1\n", says="acept: unknown key", helps="did you mean accept?")
+        self.wrong_file("\n[accept]\nmesage_size = \"1MB\"\n", says="mesage_size: unknown key",
+                        helps="did you mean message_size?")
+        self.wrong_file("\n[accept]\nmessage_size = \"50 loaves\"\n", says='"50 loaves" is not a size',
+                        helps="is allowed")
+        self.wrong_file("\n[queue]\n", says="queue: unknown key", helps="did you mean|are allowed")
+        self.wrong_file("\n[tls]\ncertificate = \"/nonexistent/c.pem\"\nkey = \"/nonexistent/k.pem\"\n",
+                        says="/nonexistent/k.pem.*No such file", helps="a file in PEM form is allowed")
+        self.wrong_file("", listeners=[{"address": "127.0.0.1:25", "tls": "starttls"}],
+                        says='"starttls" needs tls.certificate and tls.key', helps='"off" is allowed')
+        self.wrong_file("", listeners=[{"address": "25"}], says='"25" is no place to listen',
+                        helps='"localhost:25"')
+        self.wrong_file("", listeners=[{"adress": "127.0.0.1:25"}], says="adress: unknown key",
+                        helps="did you mean address?", code=CONFIG)
+
+    def test_a_spool_that_is_not_ours_to_use(self):
+        server = self.daemon(start=False)
+        server.spool.mkdir()
+        os.chmod(server.spool, 0o777)
+        self.slip(server, "postrider", "run", code=OSERR, says="is open to other users",
+                  helps="must have mode 0700, 0711 or 0750")
+        server = self.daemon(start=False, spool="/proc/postrider")
+        self.slip(server, "postrider", "run", code=OSERR, says="/proc/postrider", helps="No such file")
+
+    # What they meant
+
+    def test_ids_addresses_and_domains_without_an_option(self):
+        server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{wait.free_port()}"}])
+        server.send("a@us.example", ["ann@one.example"], b"Subject: one\r\n\r\nx\r\n")
+        server.send("a@us.example", ["bob@two.example"], b"Subject: two\r\n\r\nx\r\n")
+        wait.until(lambda: len(server.queue("--status", "deferred")) == 2, "two wait")
+        by_domain = {message["recipients"][0]["address"]: message["queue_id"] for message in server.queue()}
+        one = by_domain["ann@one.example"]
+        for words in ((one,), ("one.example",), ("@one.example",), ("ann@one.example",),
+                      (one.lower(), "one.example")):
+            with self.subTest(words):
+                self.assertEqual([message["queue_id"] for message in server.queue(*words)], [one])
+                self.assertEqual(server.postrider("queue", "count", *words), "1 message, 1 recipient\n")
+        self.assertIn("Subject: one", server.postrider("queue", "show", one))
+        self.assertEqual(server.postrider("queue", "show", one), server.postrider("show", one))
+        self.assertIn("held", server.postrider("queue", "freeze", one))
+        self.assertEqual([message["queue_id"] for message in server.queue("--status", "held")], [one])
+        self.assertIn("tried again", server.postrider("queue", "flush", "two.example"))
+        server.postrider("queue", "delete", "two.example")
+        self.assertEqual([message["queue_id"] for message in server.queue()], [one])
+        self.assertIn("mail for root@", server.postrider("explain", "root"))
+
+    def test_help_has_examples_that_parse(self):
+        server = self.daemon()
+        verbs = [("queue", verb) for verb in ("", "list", "count", "show", "hold", "release", "retry",
+                                              "remove", "bounce", "salvage")]
+        verbs += [(verb, "") for verb in ("run", "check", "config", "status", "show", "explain", "tlsrpt",
+                                          "passwd", "dkim", "completion")]
+        for words in verbs:
+            words = [word for word in words if word]
+            text = server.postrider(*words, "--help")
+            self.assertEqual(text, server.postrider("help", *words))
+            examples = text.split("Examples:\n")[1].splitlines()
+            self.assertTrue(examples, text)
+            for line in examples:
+                called = re.search(r"postrider (queue|show|explain) ?([^|&>#]*)", line)
+                if not called or "salvage" in line:
+                    continue
+                arguments = [word.strip("'") for word in
+                             re.findall(r"'[^']*'|\S+", called[1] + " " + called[2])]
+                done = server.tool("postrider", *arguments, check=False)
+                self.assertIn(done.returncode, (0, NOINPUT, 75), line + "\n" + done.stderr)
+
+    def test_completion_in_bash(self):
+        server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{wait.free_port()}"}])
+        server.send("a@us.example", ["ann@one.example"], b"Subject: one\r\n\r\nx\r\n")
+        one = server.queue()[0]["queue_id"]
+
+        def offered(*words):
+            script = ('source <(postrider completion) || exit\n'
+                      'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _postrider\n'
+                      'printf "%s\\n" "${COMPREPLY[@]}"')
+            environment = dict(server.environment(), PATH=f"{daemon.BIN}:{os.environ['PATH']}")
+            done = subprocess.run(["bash", "-c", script, "bash", *words], env=environment,
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  timeout=wait.DEADLINE)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            return done.stdout.split("\n")[:-1]
+        self.assertEqual(offered("postrider", "qu"), ["queue"])
+        self.assertEqual(offered("postrider", "queue", "re"), ["release", "retry", "remove"])
+        self.assertEqual(offered("postrider", "queue", "--status", "he"), ["held"])
+        self.assertEqual(offered("postrider", "queue", "hold", "--dr"), ["--dry-run"])
+        self.assertEqual(offered("postrider", "-c", "x", "queue", "sal"), ["salvage"])
+        self.assertEqual(offered("postrider", "dkim", "n"), ["new"])
+        self.assertIn(one, offered("postrider", "show", ""))
+        self.assertIn(one, offered("postrider", "queue", "hold", one[:3]))
+        (server.folder / "a file.toml").touch()
+        self.assertEqual(offered("postrider", "check", "-c", f"{server.folder}/a f"),
+                         [f"{server.folder}/a file.toml"])
+        self.assertEqual(offered("postrider", "queue", "--reply", ""), [""])
+
+
+if __name__ == "__main__":
+    scenario.main()
