@@ -11,6 +11,7 @@
 #include "queue/leases.h"
 #include "queue/store/prepared_filter.h"
 #include "queue/store/rows.h"
+#include "queue/store/store_error.h"
 #include "queue/store/transaction.h"
 
 #include <span>

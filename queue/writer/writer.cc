@@ -61,8 +61,8 @@ Writer::Writer(Spool& spool, mail::MessageIds& ids, QueueSettings settings, cons
       clock_(clock),
       log_(log),
       ids_(ids),
-      custody_(spool, std::move(settings), log),
-      lifetime_(custody_.settings.lifetime.count()) {}
+      ledger_(spool, std::move(settings), log),
+      lifetime_(ledger_.settings().lifetime.count()) {}
 
 Writer::~Writer() {
   stop();
@@ -70,7 +70,7 @@ Writer::~Writer() {
 
 void Writer::start(Consumer* consumer) {
   consumer_ = consumer;
-  custody_.has_consumer = consumer != nullptr;
+  ledger_.set_consumer(consumer != nullptr);
   checks_.emplace(1U);
   thread_ = std::thread([this] { run(); });
 }
@@ -109,10 +109,10 @@ Duration Writer::most_sleep() const {
     return kRoomCheck;
   if (!checkpointed_ || wants_vacuum_)
     return kIdle;
-  const auto due = custody_.next_due();
-  if (!custody_.has_consumer || due == kNever)
+  const auto due = ledger_.next_due();
+  if (!ledger_.has_consumer() || due == kNever)
     return Duration::max();
-  return std::clamp(Duration(due - custody_.now()), Duration(1), kLook);
+  return std::clamp(Duration(due - ledger_.now()), Duration(1), kLook);
 }
 
 bool Writer::wait() {
@@ -121,7 +121,7 @@ bool Writer::wait() {
   std::unique_lock lock(mutex_);
   is_idle_ = false;
   const auto is_awake = [this] { return sleep_ == Sleep::awake; };
-  const bool has_work = is_open_ && (custody_.is_work_due_now() || !changing_.empty());
+  const bool has_work = is_open_ && (ledger_.is_work_due() || !changing_.empty());
   if (inbox_.is_empty() && !stopping_ && !look_ && !has_work) {
     sleep_ = Sleep::deep;
     if (most == Duration::max())
@@ -137,13 +137,12 @@ bool Writer::wait() {
   sleep_ = Sleep::awake;
   std::swap(inbox_, work_);
   if (std::exchange(look_, false))
-    custody_.look_again();
+    ledger_.look_again();
   return !stopping_ || !work_.is_empty();
 }
 
 void Writer::process() {
-  custody_.time.observe(clock_.now(), clock_.steady());
-  custody_.steady_now = clock_.steady();
+  ledger_.observe(clock_);
   take_settings();
   check_room();
   if (!is_open_)
@@ -167,7 +166,7 @@ void Writer::process() {
       wants_salvage_ = true;  // when it is opened again, which is at once
       is_open_ = false;
       failed_since_ = try_again_ = clock_.steady();
-      custody_.store.reset();
+      drop_store();
     }
   } else {
     keep_for_later();
@@ -183,17 +182,15 @@ void Writer::process() {
 
 void Writer::take_settings() {
   for (auto& settings : work_.settings) {
-    settings.spool = custody_.settings.spool;
-    custody_.settings = std::move(settings);
-    lifetime_ = custody_.settings.lifetime.count();
-    custody_.look_again();
+    ledger_.adopt(std::move(settings));
+    lifetime_ = ledger_.settings().lifetime.count();
   }
   work_.settings.clear();
 }
 
 bool Writer::is_anything_to_store() const {
   return !work_.is_empty() || !kept_.is_empty() || store_is_full_ || !changing_.empty() ||
-         (custody_.has_consumer && custody_.is_work_due());
+         ledger_.is_work_due();
 }
 
 // Each turn but the last finds one damaged message that was not known before.
@@ -205,9 +202,9 @@ Result<void> Writer::transact_around_damage(Effects& effects) {
       places.push_back(each.run.place());
     auto done = transact(effects);
     if (done)
-      custody_.committed();
-    else if (custody_.found_damage() && turn < kMostDamagedAtOnce) {
-      custody_.undo(effects);
+      ledger_.damaged().committed();
+    else if (ledger_.damaged().found() && turn < kMostDamagedAtOnce) {
+      ledger_.undo(effects);
       marked_ = marked;
       places.resize(changing_.size());  // those that began now begin again
       for (std::size_t i = 0; i < places.size(); ++i)
@@ -221,15 +218,15 @@ Result<void> Writer::transact_around_damage(Effects& effects) {
 Result<void> Writer::transact(Effects& effects) {
   if (!is_anything_to_store())
     return {};
-  auto transaction = custody_.store->begin();
+  auto transaction = store_->begin();
   if (!transaction)
     return transaction.error();
   if (store_is_full_)
     marked_ = {};  // something must be written to know whether it can
   if (auto done = store_inbox(effects); !done)
     return done.error();
-  if (custody_.has_consumer && custody_.is_work_due())
-    if (auto done = custody_.lease_due(effects); !done)
+  if (ledger_.is_work_due())
+    if (auto done = ledger_.leasing().lease_due(effects); !done)
       return done.error().during("find due mail");
   if (auto done = store_marks(kIdsAhead); !done)
     return done.error();
@@ -244,22 +241,20 @@ Result<void> Writer::transact(Effects& effects) {
 Result<void> Writer::store_inbox(Effects& effects) {
   for (auto* inbox : {&kept_, &work_}) {
     for (const auto& assignment : inbox->assignments)
-      if (auto done =
-              custody_.store->destinations().assign_site(assignment.domain, assignment.site);
-          !done)
+      if (auto done = store_->destinations().assign_site(assignment.domain, assignment.site); !done)
         return done.error().during("assign site");
     for (const auto& site : inbox->sites)
-      if (auto done = custody_.set_site(site); !done)
+      if (auto done = ledger_.recording().set_site(site); !done)
         return done.error().during("record site");
     // Behind the sites, for what is given back because of them.
     for (const auto& record : inbox->records)
-      if (auto done = custody_.record(record, effects); !done)
+      if (auto done = ledger_.recording().record(record, effects); !done)
         return done.error().during("record message " + to_string(record.id));
     for (const auto& each : inbox->quarantines)
-      if (auto done = custody_.quarantine(each.id, each.why, effects); !done)
+      if (auto done = ledger_.damaged().quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
     for (const auto& drop_id : inbox->forgotten)
-      if (auto done = custody_.store->dropped().forget(drop_id); !done)
+      if (auto done = store_->dropped().forget(drop_id); !done)
         return done.error().during("forget dropped file");
   }
   for (auto& each : work_.submissions)
@@ -268,7 +263,7 @@ Result<void> Writer::store_inbox(Effects& effects) {
   return go_on_changing(effects);
 }
 
-Writer::Changing::Changing(Inbox::Change change, TimePoint wall, Log& log)
+Writer::ChangeUnderWay::ChangeUnderWay(Inbox::Change change, TimePoint wall, Log& log)
     : run(change.verb, change.filter, change.dry_run, wall),
       told(std::make_shared<ChangeTold>(change.verb, std::move(change.filter), change.dry_run,
                                         std::move(change.actor), std::move(change.on_done), log)) {}
@@ -277,15 +272,15 @@ Writer::Changing::Changing(Inbox::Change change, TimePoint wall, Log& log)
 // or where the disk is slow, as long as he waits for that.
 Result<void> Writer::go_on_changing(Effects& effects) {
   for (auto& change : work_.changes)
-    changing_.emplace_back(std::move(change), custody_.time.wall(), log_);
+    changing_.emplace_back(std::move(change), ledger_.time().wall(), log_);
   work_.changes.clear();
   const auto most = std::clamp(commit_took_, kChangesAtOnce, kMostChangesAtOnce) /
                     std::max<std::size_t>(changing_.size(), 1);
   for (auto& each : changing_) {
     if (!each.run.has_begun)
-      if (auto done = custody_.begin(each.run, ids_.next(clock_.now()).value); !done)
+      if (auto done = ledger_.changing().begin(each.run, ids_.next(clock_.now()).value); !done)
         return done.error().during("change the queue");
-    if (auto done = custody_.change_on(each.run, most, effects); !done)
+    if (auto done = ledger_.changing().change_on(each.run, most, effects); !done)
       return done.error().during("change the queue");
   }
   return {};
@@ -295,7 +290,7 @@ Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) 
   const auto& submission = each.submission;
   each.waiting->id = submission.message->id;
   if (!submission.drop_id.empty()) {
-    auto known = custody_.store->dropped().find(submission.drop_id);
+    auto known = store_->dropped().find(submission.drop_id);
     if (!known)
       return known.error();
     if (known->has_value()) {
@@ -303,14 +298,15 @@ Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) 
       return {};
     }
   }
-  if (auto done = custody_.submit(submission.message, each.head, effects, each.refused); !done)
+  if (auto done = ledger_.intake().submit(submission.message, each.head, effects, each.refused);
+      !done)
     return done.error();
   if (!each.refused)
     return {};
   ++effects.counted.accepted;
   if (submission.drop_id.empty())
     return {};
-  return custody_.store->dropped().add(submission.drop_id, submission.message->id);
+  return store_->dropped().add(submission.drop_id, submission.message->id);
 }
 
 // The large body of a notice has nobody who awaits its sync: rare, so done here.
@@ -418,13 +414,13 @@ void Writer::failed(const Error& error, Effects& effects) {
     backoff_ = std::chrono::milliseconds(100);
     try_again_ = clock_.steady() + backoff_;
   }
-  custody_.undo(effects);
+  ledger_.undo(effects);
   refuse_submissions(full ? no_room() : Error(Errc::storage, "store message"));
   end_changes(error);
   keep_for_later();
   if (!full) {
     is_open_ = false;
-    custody_.store.reset();
+    drop_store();
   }
 }
 
@@ -462,7 +458,7 @@ void Writer::answer_changes() {
 
 void Writer::end_changes(const Error& error) {
   for (auto& change : work_.changes)
-    changing_.emplace_back(std::move(change), custody_.time.wall(), log_);
+    changing_.emplace_back(std::move(change), ledger_.time().wall(), log_);
   work_.changes.clear();
   for (auto& each : changing_)
     each.told->fail(error);
@@ -504,7 +500,7 @@ void Writer::check_room() {
   if (now < room_checked_ + kRoomCheck)
     return;
   room_checked_ = now;
-  has_room_ = spool_.has_room(custody_.settings.room_needed);
+  has_room_ = spool_.has_room(ledger_.settings().room_needed);
   if (is_open_)
     set_admission(has_room_ && !store_is_full_ ? Admission::open : Admission::disk_low);
   if (has_room_ && !store_is_full_)

@@ -11,6 +11,7 @@
 #include "base/net/signal.h"
 #include "queue/ledger/ledger.h"
 #include "queue/store/index_repair.h"
+#include "queue/store/sqlite_store.h"
 #include "queue/writer/change_told.h"
 
 #include <atomic>
@@ -105,8 +106,8 @@ class Writer {
 
   Admission admission() const { return admission_.load(std::memory_order_relaxed); }
   Queue::Counters counters() const;
-  const Leases& leases() const { return custody_.leases; }
-  const QueueTime& time() const { return custody_.time; }
+  const Leases& leases() const { return ledger_.leases(); }
+  const QueueTime& time() const { return ledger_.time(); }
   const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
   bool was_clean() const { return was_clean_; }
   bool is_lost() const { return is_lost_; }
@@ -149,6 +150,7 @@ class Writer {
   Result<std::size_t> recover();
   Result<void> transact_around_damage(Effects& effects);
   Result<void> open_store();
+  void drop_store();
   Result<void> check_store();
   Result<void> repair();
   Result<bool> repair_indexes(Repair when);
@@ -174,7 +176,8 @@ class Writer {
   Log& log_;
   mail::MessageIds& ids_;
   const char* vfs_ = nullptr;
-  Ledger custody_;
+  Ledger ledger_;
+  std::unique_ptr<SqliteStore> store_;  // null while it is closed
   Consumer* consumer_ = nullptr;
   bool was_clean_ = false;
 
@@ -186,15 +189,15 @@ class Writer {
   bool stopping_ = false;
   bool look_ = false;
 
-  struct Changing {
-    Changing(Inbox::Change change, TimePoint wall, Log& log);
+  struct ChangeUnderWay {
+    ChangeUnderWay(Inbox::Change change, TimePoint wall, Log& log);
     ChangeRun run;
     std::shared_ptr<ChangeTold> told;
   };
 
   // The thread's own.
   std::chrono::microseconds commit_took_{0};  // the latest
-  std::vector<Changing> changing_;
+  std::vector<ChangeUnderWay> changing_;
   Inbox work_;
   Inbox kept_;  // records and site states that wait for the store to work again
   std::vector<mail::MessageId> doubtful_;

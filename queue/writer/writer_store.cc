@@ -84,7 +84,7 @@ std::size_t damaged_folders(const std::string& spool) {
 Result<void> Writer::open(const char* vfs) {
   auto opened = open_once(vfs);
   if (!opened && is_full(opened.error()) && spool_.give_up_reserve()) {
-    custody_.store.reset();
+    drop_store();
     log_.write(LogEvent(Level::error, "disk_full").add("reason", opened.error().describe()));
     opened = open_once(vfs);
   }
@@ -143,8 +143,8 @@ Result<void> Writer::begin() {
     if (*repaired)
       recovered = recover();
   }
-  while (!recovered && custody_.found_damage()) {  // each time another message is passed over
-    custody_.store->destinations().forget();
+  while (!recovered && ledger_.damaged().found()) {  // each time another message is passed over
+    store_->destinations().forget();
     recovered = recover();
   }
   if (!recovered)
@@ -155,7 +155,7 @@ Result<void> Writer::begin() {
 }
 
 Result<void> Writer::resume() {
-  auto& store = *custody_.store;
+  auto& store = *store_;
   auto clean = store.meta().get("clean");
   auto shift = store.meta().get("shift");
   auto seen = store.meta().get("seen");
@@ -170,10 +170,8 @@ Result<void> Writer::resume() {
   was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_;
   if (clock_.now().time_since_epoch().count() * 1000 <= *last)
     ids_.continue_after({*last});  // the clock was set back
-  custody_.steady_now = clock_.steady();
-  custody_.time.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_.now(), clock_.steady());
-  if (!was_clean_)
-    custody_.ramp_until = clock_.steady() + kRamp;
+  ledger_.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_,
+                 was_clean_ ? Duration(0) : kRamp);
   if (*unfinished != 0)
     if (auto repaired = repair_indexes(Repair::always); !repaired)
       return repaired.error();
@@ -186,7 +184,7 @@ Result<void> Writer::look_at_figures() {
     for (const char* sql : {"SELECT count(*) FROM message INDEXED BY message_damaged"
                             " WHERE damaged = 1",
                             "SELECT total(messages) FROM tally"})
-      if (auto read = custody_.store->database().text(sql); !read)
+      if (auto read = store_->database().text(sql); !read)
         return read.error().during("read the queue's figures");
     return {};
   };
@@ -200,11 +198,11 @@ Result<void> Writer::look_at_figures() {
 }
 
 Result<std::size_t> Writer::recover() {
-  auto& store = *custody_.store;
+  auto& store = *store_;
   auto transaction = store.begin();
   if (!transaction)
     return transaction.error();
-  auto recovered = custody_.recover();
+  auto recovered = ledger_.intake().recover();
   if (!recovered)
     return recovered.error();
   if (auto done = store.meta().set("clean", 0); !done)
@@ -228,14 +226,20 @@ void Writer::look_at_log() {
                  .add("bodies", spool_.folder() + "/lost"));
 }
 
+void Writer::drop_store() {
+  ledger_.use(nullptr);
+  store_.reset();
+}
+
 Result<void> Writer::open_store() {
-  auto store = SqliteStore::open(spool_.database(), vfs_, custody_.leases);
+  auto store = SqliteStore::open(spool_.database(), vfs_, ledger_.leases());
   if (!store && is_damage(store.error()))
     return store.error().during("open the queue, which is damaged (`postrider queue salvage`)");
   if (!store)
     return store.error().during("open the queue");
-  custody_.store = *std::move(store);
-  sqlite3_wal_hook(custody_.store->database().handle(), &Writer::on_wal, this);
+  store_ = *std::move(store);
+  ledger_.use(store_.get());
+  sqlite3_wal_hook(store_->database().handle(), &Writer::on_wal, this);
   checkpointed_ = false;
   remember_files();
   return {};
@@ -251,7 +255,7 @@ int Writer::on_wal(void* writer, sqlite3*, const char*, int pages) {
 // Everything if that is quick. Of a large database only the small tables: the content is not worth
 // a minute's wait, damage there shows when it is read and holds that message alone.
 Result<void> Writer::check_store() {
-  auto& database = custody_.store->database();
+  auto& database = store_->database();
   const auto pages = database.value("PRAGMA page_count");
   if (!pages)
     return pages.error();
@@ -277,7 +281,7 @@ Result<bool> Writer::repair_indexes(Repair when) {
   if (clock_.steady() < repair_again_)
     return false;
   repair_again_ = clock_.steady() + kRepairEvery;
-  custody_.store.reset();
+  drop_store();
   const auto done = rebuild_indexes(spool_.database(), vfs_, when);
   if (done && *done)
     log_.write(LogEvent(Level::warn, "indexes_rebuilt"));
@@ -289,13 +293,13 @@ Result<bool> Writer::repair_indexes(Repair when) {
     return opened.error();
   const bool is_rebuilt = done && *done;
   if (is_rebuilt)
-    custody_.forget_damage();
+    ledger_.damaged().forget();
   return is_rebuilt;
 }
 
 // A bad page of a table's own tree takes with it what stands below that page.
 bool Writer::has_passed_over_too_much() {
-  const auto passed_over = custody_.passed_over();
+  const auto passed_over = ledger_.damaged().passed_over();
   if (passed_over == 0 || salvaged_in_vain_)
     return false;
   return passed_over > kMostPassedOver || pages_of(spool_.database()) <= kComparedAtOnce;
@@ -310,7 +314,7 @@ Result<bool> Writer::salvage_store() {
   if (pages_of(spool_.database()) > kSalvagedAtOnce ||
       damaged_folders(spool_.folder()) >= kMostDamagedFolders)
     return false;
-  custody_.store.reset();
+  drop_store();
   const auto done = salvage_database(spool_, clock_.now());
   if (done) {
     log_.write(LogEvent(Level::error, "salvaged")
@@ -330,8 +334,8 @@ Result<bool> Writer::salvage_store() {
   if (!done)
     return false;
   salvaged_in_vain_ = false;
-  custody_.forget_damage();
-  if (auto moved = custody_.follow_landed(); !moved)
+  ledger_.damaged().forget();
+  if (auto moved = ledger_.intake().follow_landed(); !moved)
     return moved.error();
   return true;
 }
@@ -343,9 +347,9 @@ Result<void> Writer::sweep_bodies() {
     const auto id = mail::parse_message_id(name);
     if (!id)
       return false;
-    return custody_.store->messages().exists(*id);
+    return store_->messages().exists(*id);
   };
-  auto kept = custody_.store->meta().get(kStrangersMark);
+  auto kept = store_->meta().get(kStrangersMark);
   if (!kept)
     return kept.error();
   const bool are_lost = log_hides_mail_ || *kept != 0;
@@ -356,7 +360,7 @@ Result<void> Writer::sweep_bodies() {
   if (*swept > 0)
     log_.write(LogEvent(are_lost ? Level::error : Level::info, are_lost ? "lost" : "swept")
                    .add("files", *swept));
-  return *kept == 0 ? Result<void>() : custody_.store->meta().set(kStrangersMark, 0);
+  return *kept == 0 ? Result<void>() : store_->meta().set(kStrangersMark, 0);
 }
 
 void Writer::reopen() {
@@ -364,7 +368,7 @@ void Writer::reopen() {
     return;
   if (auto done = open_again(); !done) {
     log_.write(LogEvent(Level::error, "storage_failed").add("reason", done.error().describe()));
-    custody_.store.reset();
+    drop_store();
     backoff_ = std::min(backoff_ * 2, kMostBackoff);
     try_again_ = clock_.steady() + backoff_;
     if (clock_.steady() - failed_since_ >= kLostAfter && !is_lost_.exchange(true))
@@ -375,13 +379,13 @@ void Writer::reopen() {
   log_.write(LogEvent(Level::info, "storage_reopened").add("records", kept_.records.size()));
   is_open_ = true;
   is_lost_ = false;
-  custody_.look_again();
+  ledger_.look_again();
   room_checked_ = {};
   check_room();
 }
 
 Result<void> Writer::open_again() {
-  custody_.store.reset();
+  drop_store();
   if (readers_.close)
     readers_.close();
   // A new file must not take the place of one that is gone.
@@ -442,13 +446,13 @@ Result<void> Writer::check_files() const {
 Result<void> Writer::forget_doubtful() {
   if (doubtful_.empty())
     return {};
-  auto transaction = custody_.store->begin();
+  auto transaction = store_->begin();
   if (!transaction)
     return transaction.error();
   for (const auto id : doubtful_) {
-    if (auto done = custody_.store->incoming().remove(id); !done)
+    if (auto done = store_->incoming().remove(id); !done)
       return done.error();
-    if (auto done = custody_.store->messages().remove(id); !done)
+    if (auto done = store_->messages().remove(id); !done)
       return done.error();
   }
   if (auto done = transaction->commit(); !done)
@@ -459,15 +463,15 @@ Result<void> Writer::forget_doubtful() {
 
 // Where the clock stands and how far ids went, for a start after the clock was set back.
 Result<void> Writer::store_marks(std::int64_t ids_ahead) {
-  const auto wall = custody_.time.wall();
+  const auto wall = ledger_.time().wall();
   if (wall - marked_ < kMarkEvery && marked_ <= wall)
     return {};
-  auto& store = *custody_.store;
+  auto& store = *store_;
   marked_ = wall;
   const auto last = ids_.next(wall).value + ids_ahead;
   if (auto done = store.meta().set("seen", wall.time_since_epoch().count()); !done)
     return done.error();
-  if (auto done = store.meta().set("shift", custody_.time.shift().count()); !done)
+  if (auto done = store.meta().set("shift", ledger_.time().shift().count()); !done)
     return done.error();
   return store.meta().set("last_id", last);
 }
@@ -481,7 +485,7 @@ void Writer::maintain_after_commit() {
 }
 
 void Writer::checkpoint(Checkpoint mode) {
-  (void)custody_.store->database().checkpoint(mode);
+  (void)store_->database().checkpoint(mode);
   wal_pages_ = wal_commits_ = 0;
 }
 
@@ -499,7 +503,7 @@ void Writer::give_back_room() {
   if (now < vacuum_again_)
     return;
   vacuum_again_ = now + kVacuumEvery;
-  auto& database = custody_.store->database();
+  auto& database = store_->database();
   const auto free = database.value("PRAGMA freelist_count");
   const auto pages = database.value("PRAGMA page_count");
   if (!free || !pages)
@@ -521,7 +525,7 @@ void Writer::give_back_room() {
 
 void Writer::sort_free_pages() {
   sort_again_ = clock_.steady() + kSortEvery;
-  const auto sorted = sort_free_list(custody_.store->database(), spool_.database(), vfs_);
+  const auto sorted = sort_free_list(store_->database(), spool_.database(), vfs_);
   if (!sorted) {
     sort_again_ += kRepairEvery;
     log_.write(LogEvent(Level::warn, "room_comes_slowly").add("reason", sorted.error().describe()));
@@ -532,7 +536,7 @@ void Writer::sort_free_pages() {
 
 // As many pages as were quick the last time. Without the commit: the disk's time is not theirs.
 Result<void> Writer::vacuum_some() {
-  auto& database = custody_.store->database();
+  auto& database = store_->database();
   auto transaction = Transaction::begin(database);
   if (!transaction)
     return transaction.error();
@@ -557,7 +561,7 @@ void Writer::close() {
   if (!is_open_)
     return;
   is_open_ = false;
-  custody_.time.observe(clock_.now(), clock_.steady());
+  ledger_.observe(clock_);
   // If this fails, the next start takes it for an unclean stop: slower, nothing worse. So it does
   // when files of messages that have ended could not be removed: it removes them.
   if (!finish_removals())
@@ -565,8 +569,8 @@ void Writer::close() {
         LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
   else if (auto marked = mark_clean(); !marked)
     log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
-  (void)custody_.store->database().checkpoint(Checkpoint::truncate);
-  custody_.store.reset();
+  (void)store_->database().checkpoint(Checkpoint::truncate);
+  drop_store();
 }
 
 bool Writer::finish_removals() {
@@ -576,13 +580,13 @@ bool Writer::finish_removals() {
 }
 
 Result<void> Writer::mark_clean() {
-  auto transaction = custody_.store->begin();
+  auto transaction = store_->begin();
   if (!transaction)
     return transaction.error();
   marked_ = {};
   if (auto done = store_marks(0); !done)
     return done.error();
-  if (auto done = custody_.store->meta().set("clean", 1); !done)
+  if (auto done = store_->meta().set("clean", 1); !done)
     return done.error();
   return transaction->commit();
 }

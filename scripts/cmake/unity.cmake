@@ -12,7 +12,7 @@ set(compiled_alone
   delivery/local/agents/local_file.cc delivery/tls/reports/tally.cc
   daemon/dkim_check.cc daemon/running_signing.cc daemon/signing/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
   cli/sendmail.cc delivery/tls/reports/reporter.cc queue/store/page_file.cc
-  dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/ledger/ledger_record.cc
+  dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/ledger/recording.cc
   smtpd/auth/introspection.cc smtpd/auth/pam_helper.cc
   tables/pcre_table.cc tables/scan.cc tables/sqlite_table.cc tables/table.cc)
 list(TRANSFORM compiled_alone PREPEND ${CMAKE_SOURCE_DIR}/)

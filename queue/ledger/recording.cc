@@ -1,6 +1,6 @@
-// What delivery says came of a lease.
+#include "queue/ledger/recording.h"
+
 #include "queue/body_file.h"
-#include "queue/ledger/ledger.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -9,13 +9,13 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::int64_t kPause = 60'000;  // before a notice is tried again that was not made
+constexpr std::int64_t kNoticePause = 60'000;  // before a notice is tried again that was not made
 
 RecipientState end_state(mail::Verdict verdict) {
   return verdict == mail::Verdict::delivered ? RecipientState::delivered : RecipientState::bounced;
 }
 
-void count(Queue::Counters& counted, const Record& record) {
+void count_results(Queue::Counters& counted, const Record& record) {
   for (const auto& result : record.results) {
     counted.delivered += result.outcome.verdict == mail::Verdict::delivered ? 1 : 0;
     counted.bounced += result.outcome.verdict == mail::Verdict::bounce ? 1 : 0;
@@ -61,31 +61,30 @@ bool is_notice(Lease::Reason reason) {
 
 }  // namespace
 
-Result<void> Ledger::record(const Record& record, Effects& effects) {
+Result<void> Recording::record(const Record& record, Effects& effects) {
   if (record.results.empty() && record.untried.empty())
     return {};  // all were named before
   const auto first = record.results.empty() ? record.untried[0] : record.results[0].index;
-  auto node = leases.take_holder(record.id, first);
+  auto node = state_.leases.take_holder(record.id, first);
   // Not leased: it was recorded before, and the answer to that commit was lost. Nothing to do.
   if (!node)
     return {};
   effects.ended.push_back(std::move(node));
   const Leased& leased = effects.ended.back().mapped();
-  count(effects.counted, record);
+  count_results(effects.counted, record);
   if (!record.partial || !keep_rest(record, leased)) {
     // Those that came to no end of their own.
     effects.counted.removed += static_cast<std::uint64_t>(
         std::count_if(leased.removed.begin(), leased.removed.end(),
                       [&](std::uint32_t index) { return !has_ended(record, index); }));
   }
-  look_again_after(leased);
-  pause(record, leased);
+  leasing_.recorded(record, leased);
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
 }
 
 // The lease goes on for those whom the record does not name. False: there is nobody.
-bool Ledger::keep_rest(const Record& record, const Leased& leased) {
+bool Recording::keep_rest(const Record& record, const Leased& leased) {
   std::vector<std::uint32_t> named = record.untried;
   for (const auto& result : record.results)
     named.push_back(result.index);
@@ -103,27 +102,23 @@ bool Ledger::keep_rest(const Record& record, const Leased& leased) {
       rest.places.push_back(leased.places[i]);
   if (rest.recipients.empty())
     return false;
-  leases.add(std::move(rest));
+  state_.leases.add(std::move(rest));
   return true;
 }
 
-Result<void> Ledger::record_landed(const Record& record, const Leased& leased, Effects& effects) {
+Result<void> Recording::record_landed(const Record& record, const Leased& leased,
+                                      Effects& effects) {
   const auto& message = *leased.message;
   const auto recipients = message.envelope.recipients.size();
   if (!record.partial && ends_all(record, recipients) && are_distinct(record, recipients)) {
-    if (auto done = store->incoming().remove(message.id); !done)
+    if (auto done = state_.store->incoming().remove(message.id); !done)
       return done.error();
     tell_end(message, false, effects);
     return store_notices(record, effects);
   }
 
-  MessageRow row = new_row(message);
-  std::vector<RecipientRow> rows(recipients);
-  for (std::uint32_t i = 0; i < recipients; ++i) {
-    rows[i].index = i;
-    rows[i].next_attempt = now();
-    rows[i].address = message.envelope.recipients[i].address;
-  }
+  MessageRow row = new_row(state_, message);
+  auto rows = all_due(message, state_.now());
   for (const auto& result : record.results)
     if (result.index < recipients)
       rows[result.index] = after(std::move(rows[result.index]), result, row.expires);
@@ -132,41 +127,42 @@ Result<void> Ledger::record_landed(const Record& record, const Leased& leased, E
   });
   for (const auto& recipient : rows)
     if (recipient.is_alive())
-      expect(recipient.next_attempt);
-  expect(row.deadline);
+      look_.expect(recipient.next_attempt);
+  look_.expect(row.deadline);
   auto waits = waits_for_site(record, message);
   if (!waits)
     return waits.error();
   row.tried = row.tried || *waits;
-  if (auto done = store->messages().move_in(message, row, rows); !done)
+  if (auto done = state_.store->messages().move_in(message, row, rows); !done)
     return done.error();
   if (auto done = log_attempts(record, row); !done)
     return done.error();
   if (row.logged > 0)
-    if (auto done = store->attempts().set_logged(message.id, row.logged); !done)
+    if (auto done = state_.store->attempts().set_logged(message.id, row.logged); !done)
       return done.error();
   return store_notices(record, effects);
 }
 
 // Given back because their site is blocked: they wait as if they had been tried.
-Result<bool> Ledger::waits_for_site(const Record& record, const mail::Message& message) {
-  if (!store->destinations().has_blocked_sites())
+Result<bool> Recording::waits_for_site(const Record& record, const mail::Message& message) {
+  if (!state_.store->destinations().has_blocked_sites())
     return false;
   for (const auto index : record.untried) {
     if (index >= message.envelope.recipients.size())
       continue;
     const auto domain = mail::domain_of(message.envelope.recipients[index].address);
-    if (auto known = store->destinations().domain_id(domain); !known)
+    if (auto known = state_.store->destinations().domain_id(domain); !known)
       return known.error();
-    if (store->destinations().is_known_blocked(domain, now()))
+    if (state_.store->destinations().is_known_blocked(domain, state_.now()))
       return true;
   }
   return false;
 }
 
-Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, Effects& effects) {
+Result<void> Recording::record_waiting(const Record& record, const Leased& leased,
+                                       Effects& effects) {
   const auto& message = *leased.message;
-  auto row = store->messages().load_row(message.id);
+  auto row = state_.store->messages().load_row(message.id);
   if (!row)
     return row.error();
   if (!row->has_value()) {
@@ -175,7 +171,7 @@ Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, 
     tell_end(message, has_unended(record), effects);
     return store_notices(record, effects);
   }
-  auto alive = store->messages().load_alive(message.id);
+  auto alive = state_.store->messages().load_alive(message.id);
   if (!alive)
     return alive.error();
 
@@ -195,25 +191,25 @@ Result<void> Ledger::record_waiting(const Record& record, const Leased& leased, 
     return waits.error();
   (*row)->tried = (*row)->tried || *waits;
   (*row)->delayed = (*row)->delayed || record.delay_notice_sent;
-  (*row)->deadline = deadline_of(message, **row);
+  (*row)->deadline = deadline_of(state_, message, **row);
   if (has_bouncing)
     (*row)->deadline = 0;
   // A notice that could not be made now must not come back at once.
   const bool was_asked = is_notice(leased.reason) || leased.reason == Lease::Reason::delay_notice;
-  if (was_asked && (*row)->deadline <= now())
-    (*row)->deadline = now() + kPause;
-  expect((*row)->deadline);
+  if (was_asked && (*row)->deadline <= state_.now())
+    (*row)->deadline = state_.now() + kNoticePause;
+  look_.expect((*row)->deadline);
   if (auto done = log_attempts(record, **row); !done)
     return done.error();
-  if (auto done = store->messages().update(message.id, **row, *left); !done)
+  if (auto done = state_.store->messages().update(message.id, **row, *left); !done)
     return done.error();
   return store_notices(record, effects);
 }
 
 // Returns who is left. If nobody is, nothing was stored: the message goes as a whole.
-Result<std::vector<RecipientRow>> Ledger::store_results(const Record& record,
-                                                        std::vector<RecipientRow>& alive,
-                                                        MessageRow& row) {
+Result<std::vector<RecipientRow>> Recording::store_results(const Record& record,
+                                                           std::vector<RecipientRow>& alive,
+                                                           MessageRow& row) {
   std::unordered_map<std::uint32_t, const Record::Result*> results;
   for (const auto& result : record.results)
     results.emplace(result.index, &result);
@@ -227,20 +223,20 @@ Result<std::vector<RecipientRow>> Ledger::store_results(const Record& record,
     if (!recipient.is_alive())
       continue;
     row.tried = row.tried || recipient.attempts > 0;
-    if (!leases.is_leased(record.id, recipient.index))  // its own record will say when
-      expect(recipient.next_attempt);
+    if (!state_.leases.is_leased(record.id, recipient.index))  // its own record will say when
+      look_.expect(recipient.next_attempt);
     left.push_back(recipient);
   }
   if (left.empty())
     return left;
   for (const auto* recipient : changed)
-    if (auto done = store->messages().update_recipient(record.id, *recipient); !done)
+    if (auto done = state_.store->messages().update_recipient(record.id, *recipient); !done)
       return done.error();
   return left;
 }
 
-RecipientRow Ledger::after(RecipientRow row, const Record::Result& result,
-                           std::int64_t expires) const {
+RecipientRow Recording::after(RecipientRow row, const Record::Result& result,
+                              std::int64_t expires) const {
   ++row.attempts;
   row.last = encode_outcome(result.outcome);
   if (result.outcome.verdict != mail::Verdict::retry) {
@@ -251,83 +247,60 @@ RecipientRow Ledger::after(RecipientRow row, const Record::Result& result,
   // Held or to be bounced since it was leased: that stays.
   if (row.state != RecipientState::queued)
     return row;
-  const auto wanted = time.to_queue(result.next_attempt).time_since_epoch().count();
-  row.next_attempt = std::clamp(wanted, now(), std::max(now(), expires));
+  const auto wanted = state_.time.to_queue(result.next_attempt).time_since_epoch().count();
+  row.next_attempt = std::clamp(wanted, state_.now(), std::max(state_.now(), expires));
   return row;
 }
 
-Result<void> Ledger::log_attempts(const Record& record, MessageRow& row) {
+Result<void> Recording::log_attempts(const Record& record, MessageRow& row) {
   for (const auto& result : record.results) {
     const std::string outcome = encode_outcome(result.outcome);
-    if (auto done =
-            store->attempts().add(record.id, ++row.logged, time.wall(), result.index, outcome);
+    if (auto done = state_.store->attempts().add(record.id, ++row.logged, state_.time.wall(),
+                                                 result.index, outcome);
         !done)
       return done.error();
   }
   return {};
 }
 
-Result<void> Ledger::store_notices(const Record& record, Effects& effects) {
+Result<void> Recording::store_notices(const Record& record, Effects& effects) {
   for (const auto& notice : record.notices) {
     // Refused means already there: the commit whose answer was lost had stored it.
     Result<void> refused;
     const std::string head = encode_head(*notice.message, content_checksum(notice));
-    auto done = submit(notice.message, head, effects, refused);
+    auto done = intake_.submit(notice.message, head, effects, refused);
     if (!done)
       return done.error();
   }
   return {};
 }
 
-Result<void> Ledger::remove_message(const mail::Message& message, Effects& effects) {
+Result<void> Recording::remove_message(const mail::Message& message, Effects& effects) {
   tell_end(message, false, effects);
-  return store->messages().remove(message.id);
+  return state_.store->messages().remove(message.id);
 }
 
 // It has no row any more. Once nobody has it in hand either, its content goes too, and that is
 // said.
-void Ledger::tell_end(const mail::Message& message, bool by_administrator, Effects& effects) {
-  if (leases.is_leased(message.id))
+void Recording::tell_end(const mail::Message& message, bool by_administrator, Effects& effects) {
+  if (state_.leases.is_leased(message.id))
     return;
   if (!message.content.file.empty())
     effects.files.push_back(message.content.file);
   if (by_administrator)
     effects.gone.push_back(message.id);
-  else if (log_.enabled(Level::info))
+  else if (state_.log.enabled(Level::info))
     effects.told.emplace_back(Level::info, "removed", to_string(message.id));
 }
 
-Result<void> Ledger::set_site(const SiteState& state) {
-  const auto until = state.blocked_until == TimePoint()
+Result<void> Recording::set_site(const SiteState& site) {
+  const auto until = site.blocked_until == TimePoint()
                          ? 0
-                         : time.to_queue(state.blocked_until).time_since_epoch().count();
-  if (auto done = store->destinations().set_site(state, until); !done)
+                         : state_.time.to_queue(site.blocked_until).time_since_epoch().count();
+  if (auto done = state_.store->destinations().set_site(site, until); !done)
     return done.error();
-  look_again_ = true;
+  look_.at_once();
   return {};
-}
-
-void Ledger::expect(std::int64_t due) {
-  next_due_ = std::min(next_due_, due);
-}
-
-void Ledger::undo(Effects& effects) {
-  for (const auto& lease : effects.leases)
-    leases.take_holder(lease.message->id, lease.recipients.front().index);
-  // The last first: what a partial record left of a lease gives way to what was there before.
-  for (auto node = effects.ended.rbegin(); node != effects.ended.rend(); ++node) {
-    leases.take(node->mapped().message->id, node->mapped().number);
-    leases.put_back(std::move(*node));
-  }
-  for (auto before = effects.removed.rbegin(); before != effects.removed.rend(); ++before)
-    if (auto* leased = leases.find(before->id, before->lease))
-      leased->removed = std::move(before->removed);
-  for (const auto id : effects.moved)
-    if (auto* leased = leases.find(id))
-      leased->landed = true;
-  store->destinations().forget();
-  look_again_ = true;
-  effects = {};
 }
 
 }  // namespace postrider::queue

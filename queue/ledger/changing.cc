@@ -1,6 +1,4 @@
-// What administrators do to many messages: in pieces, each a part of a short transaction.
-#include "queue/ledger/ledger.h"
-#include "queue/row_codec.h"
+#include "queue/ledger/changing.h"
 
 #include <algorithm>
 
@@ -48,10 +46,10 @@ void ChangeRun::return_to(const Place& place) {
   picked.clear();
 }
 
-Result<void> Ledger::begin(ChangeRun& run, std::int64_t last) {
+Result<void> Changing::begin(ChangeRun& run, std::int64_t last) {
   run.last = last;
   if (run.verb != Verb::release) {  // nothing there is held
-    auto landed = store->incoming().ids();
+    auto landed = state_.store->incoming().ids();
     if (!landed)
       return landed.error();
     run.landed = *std::move(landed);
@@ -62,7 +60,7 @@ Result<void> Ledger::begin(ChangeRun& run, std::int64_t last) {
 
 // As many messages as took no longer than `most` the last time, and more the next time if it was
 // quick. What landed comes first: it moves to where the rest is.
-Result<void> Ledger::change_on(ChangeRun& run, std::chrono::microseconds most, Effects& effects) {
+Result<void> Changing::change_on(ChangeRun& run, std::chrono::microseconds most, Effects& effects) {
   const auto begun = std::chrono::steady_clock::now();
   const auto is_over = [&] { return std::chrono::steady_clock::now() - begun > most; };
   run.piece = {};
@@ -74,12 +72,12 @@ Result<void> Ledger::change_on(ChangeRun& run, std::chrono::microseconds most, E
       return {};
   }
   if (!std::exchange(run.has_candidates, true)) {  // now that what landed is among them
-    auto candidates = store->changes().candidates(run.prepared);
+    auto candidates = state_.store->changes().candidates(run.prepared);
     if (!candidates)
       return candidates.error();
     run.candidates = *std::move(candidates);
   }
-  if (auto done = store->changes().clear(); !done)
+  if (auto done = state_.store->changes().clear(); !done)
     return done.error();
   if (auto done = pick_piece(run); !done)
     return done.error();
@@ -93,35 +91,37 @@ Result<void> Ledger::change_on(ChangeRun& run, std::chrono::microseconds most, E
   return {};
 }
 
-Result<void> Ledger::pick_piece(ChangeRun& run) {
+Result<void> Changing::pick_piece(ChangeRun& run) {
   const auto states = states_for(run.verb);
   if (run.candidates) {
     const auto left = static_cast<std::int64_t>(run.candidates->size() - run.next_candidate);
     for (auto i = std::min(run.messages, left); i > 0; --i) {
       const auto id = (*run.candidates)[run.next_candidate++].value;
-      if (auto done = store->changes().pick(run.prepared, {id - 1, id}, states, now()); !done)
+      if (auto done =
+              state_.store->changes().pick(run.prepared, {id - 1, id}, states, state_.now());
+          !done)
         return done.error();
     }
     run.is_done = run.next_candidate == run.candidates->size();
   } else {
-    auto end = store->changes().end_of_piece(run.after, run.messages);
+    auto end = state_.store->changes().end_of_piece(run.after, run.messages);
     if (!end)
       return end.error();
     const IdRange range{run.after, std::min(*end, run.last)};
-    if (auto done = store->changes().pick(run.prepared, range, states, now()); !done)
+    if (auto done = state_.store->changes().pick(run.prepared, range, states, state_.now()); !done)
       return done.error();
     run.after = range.to;
     run.is_done = run.after >= run.last;
   }
   // What was counted where it landed and moved on since.
   for (const auto id : run.counted)
-    if (auto done = store->changes().unpick(id); !done)
+    if (auto done = state_.store->changes().unpick(id); !done)
       return done.error();
   return {};
 }
 
-Result<void> Ledger::apply_piece(ChangeRun& run, Effects& effects) {
-  auto changed = store->changes().picked();
+Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
+  auto changed = state_.store->changes().picked();
   if (!changed)
     return changed.error();
   run.piece.messages += changed->messages;
@@ -129,34 +129,36 @@ Result<void> Ledger::apply_piece(ChangeRun& run, Effects& effects) {
   if (run.dry_run || changed->messages == 0)
     return {};
   if (run.verb != Verb::retry) {
-    auto found = store->changes().picked_leases(leases);
+    auto found = state_.store->changes().picked_leases(state_.leases);
     if (!found)
       return found.error();
     run.picked = *std::move(found);
   }
-  if (auto done = store->changes().apply(run.verb, now(), settings.delay_notice); !done)
+  if (auto done =
+          state_.store->changes().apply(run.verb, state_.now(), state_.settings.delay_notice);
+      !done)
     return done.error();
-  look_again_ = true;
+  look_.at_once();
   return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
 }
 
-Result<void> Ledger::remove_piece(ChangeRun& run, const Changed& changed, Effects& effects) {
+Result<void> Changing::remove_piece(ChangeRun& run, const Changed& changed, Effects& effects) {
   effects.counted.removed += changed.recipients;
   // What is under way may end otherwise: it is counted, and its file goes, when that is known.
   for (const auto& one : run.picked) {
     effects.counted.removed -= one.leased.recipients.size();
     for (const auto index : one.leased.recipients) {
-      auto& leased = *leases.holder(one.leased.id, index);
+      auto& leased = *state_.leases.holder(one.leased.id, index);
       if (effects.removed.empty() || effects.removed.back().lease != leased.number)
         effects.removed.push_back({one.leased.id, leased.number, leased.removed});
       leased.removed.push_back(index);
     }
   }
-  auto gone = store->changes().remove_ended();
+  auto gone = state_.store->changes().remove_ended();
   if (!gone)
     return gone.error();
   for (auto& each : *gone) {
-    if (leases.is_leased(each.id))
+    if (state_.leases.is_leased(each.id))
       continue;
     effects.gone.push_back(each.id);
     if (!each.file.empty())
@@ -167,10 +169,10 @@ Result<void> Ledger::remove_piece(ChangeRun& run, const Changed& changed, Effect
 
 // What matches moves to where changes apply, though delivery has it in hand; what delivery says of
 // it later finds it there. Counted here only if it stays where it is.
-Result<void> Ledger::change_landed(ChangeRun& run, mail::MessageId id, Effects& effects) {
+Result<void> Changing::change_landed(ChangeRun& run, mail::MessageId id, Effects& effects) {
   if (!run.prepared.names(id))
     return {};
-  Leased* const leased = leases.find(id);
+  Leased* const leased = state_.leases.find(id);
   if (leased == nullptr || !leased->landed || !run.prepared.matches(*leased->message, true))
     return {};
   const auto& recipients = leased->message->envelope.recipients;
@@ -180,25 +182,10 @@ Result<void> Ledger::change_landed(ChangeRun& run, mail::MessageId id, Effects& 
     return {};
   // A retry changes nothing for what is being tried.
   if (!run.dry_run && run.verb != Verb::retry)
-    return move_leased(*leased, effects);
+    return move_leased(state_, *leased, effects);
   ++run.piece.messages;
   run.piece.recipients += static_cast<std::uint64_t>(matching);
   run.counted.push_back(id);
-  return {};
-}
-
-Result<void> Ledger::move_leased(Leased& leased, Effects& effects) {
-  const auto& message = *leased.message;
-  std::vector<RecipientRow> rows(message.envelope.recipients.size());
-  for (std::uint32_t i = 0; i < rows.size(); ++i) {
-    rows[i].index = i;
-    rows[i].next_attempt = now();
-    rows[i].address = message.envelope.recipients[i].address;
-  }
-  if (auto done = store->messages().move_in(message, new_row(message), rows); !done)
-    return done.error();
-  leased.landed = false;
-  effects.moved.push_back(message.id);
   return {};
 }
 

@@ -1,6 +1,6 @@
 // Delay notices, ends of lifetimes, and bounces that an administrator asked for: by the message's
 // own time, whatever the state of its sites.
-#include "queue/ledger/ledger.h"
+#include "queue/ledger/leasing.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -20,13 +20,13 @@ mail::Outcome being_tried() {
 
 }  // namespace
 
-Result<void> Ledger::lease_deadlines(Budget& budget, Effects& effects) {
+Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
   // At most half, so that a wave of expiries leaves room for delivery.
-  const auto out = leases.due().messages;
+  const auto out = state_.leases.due().messages;
   const auto limit = std::min(budget.messages, budget.now);
   const auto most = limit > out ? (limit - out + 1) / 2 : 0;
   bool more = false;
-  auto due = store->due().deadlines(now(), most, more);
+  auto due = state_.store->due().deadlines(state_.now(), most, more);
   if (!due)
     return due.error();
   for (const auto id : *due) {
@@ -41,41 +41,42 @@ Result<void> Ledger::lease_deadlines(Budget& budget, Effects& effects) {
   return {};
 }
 
-Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
-  if (passed_over_.contains(id.value))
+Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
+  if (damaged_.is_passed_over(id))
     return {};
-  auto row = store->messages().load_row(id);
+  auto row = state_.store->messages().load_row(id);
   if (!row)
-    return hold_or_wait(id, row.error(), effects);
-  auto alive = store->messages().load_alive(id);
+    return damaged_.hold_or_wait(id, row.error(), effects);
+  auto alive = state_.store->messages().load_alive(id);
   if (!alive)
-    return hold_or_wait(id, alive.error(), effects);
+    return damaged_.hold_or_wait(id, alive.error(), effects);
   if (!row->has_value())
     return {};
   const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
-    return recipient.state == RecipientState::bouncing && !leases.is_leased(id, recipient.index);
+    return recipient.state == RecipientState::bouncing &&
+           !state_.leases.is_leased(id, recipient.index);
   });
   // What an administrator ended is no time of the message: it is set again when that is recorded.
   const bool is_bouncing_in_hand = std::any_of(
       alive->begin(), alive->end(),
       [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });
   if (!has_bouncing && is_bouncing_in_hand)
-    return store->messages().set_deadline(id, now() + kInHand);
+    return state_.store->messages().set_deadline(id, state_.now() + kInHand);
   const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
   Leased leased;
-  leased.reason = has_bouncing               ? Lease::Reason::bounce
-                  : (*row)->expires <= now() ? Lease::Reason::expired
-                                             : Lease::Reason::delay_notice;
+  leased.reason = has_bouncing                      ? Lease::Reason::bounce
+                  : (*row)->expires <= state_.now() ? Lease::Reason::expired
+                                                    : Lease::Reason::delay_notice;
   std::vector<Lease::Recipient> recipients, in_hand;
   bool is_any_in_hand = false;
   for (const auto& recipient : *alive) {
     // Who is in hand comes to an end there, but the sender hears of all who wait.
-    const bool is_in_hand = leases.is_leased(id, recipient.index);
+    const bool is_in_hand = state_.leases.is_leased(id, recipient.index);
     is_any_in_hand = is_any_in_hand || is_in_hand;
     if (recipient.state != wanted || (is_in_hand && leased.reason != Lease::Reason::delay_notice))
       continue;
     // What it waits for may be its site, and so is the reason.
-    auto trouble = store->destinations().site_trouble(recipient.domain);
+    auto trouble = state_.store->destinations().site_trouble(recipient.domain);
     if (!trouble)
       return trouble.error();
     const auto& known = trouble->empty() ? recipient.last : *trouble;
@@ -89,23 +90,24 @@ Result<void> Ledger::lease_deadline(mail::MessageId id, Effects& effects) {
       leased.recipients.push_back(recipient.index);
   }
   if (leased.recipients.empty())
-    return store->messages().set_deadline(id, is_any_in_hand ? now() + kInHand : kNever);
+    return state_.store->messages().set_deadline(id,
+                                                 is_any_in_hand ? state_.now() + kInHand : kNever);
   auto message = load_leased(id);
   if (!message)
-    return hold_or_wait(id, message.error(), effects);
+    return damaged_.hold_or_wait(id, message.error(), effects);
   if (leased.reason == Lease::Reason::delay_notice) {
-    const auto deadline = deadline_of(*message->message, **row);
-    if (deadline > now())
-      return store->messages().set_deadline(id, deadline);
+    const auto deadline = deadline_of(state_, *message->message, **row);
+    if (deadline > state_.now())
+      return state_.store->messages().set_deadline(id, deadline);
   }
   if (alive->back().index >= message->message->envelope.recipients.size())
-    return quarantine(id, "recipients beyond the envelope", effects);
+    return damaged_.quarantine(id, "recipients beyond the envelope", effects);
   leased.message = message->message;
   if (message->checksum && !message->message->content.file.empty())
     effects.checks.push_back({id, *message->checksum});
   // Behind those whom the lease holds.
   recipients.insert(recipients.end(), in_hand.begin(), in_hand.end());
-  hand_out(std::move(leased), std::move(recipients), effects);
+  state_.hand_out(std::move(leased), std::move(recipients), effects);
   return {};
 }
 

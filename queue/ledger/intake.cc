@@ -1,0 +1,123 @@
+#include "queue/ledger/intake.h"
+
+#include "queue/row_codec.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
+                            std::string_view head, Effects& effects, Result<void>& refused) {
+  const auto usage = state_.leases.fresh();
+  const bool is_fresh = state_.has_consumer && usage.messages < state_.settings.fresh_messages &&
+                        usage.bytes < state_.settings.fresh_bytes && !is_blocked(*message);
+  if (!is_fresh) {
+    effects.made.push_back(message->id);
+    return submit_waiting(*message, head, effects, refused);
+  }
+
+  // One statement: if it fails, nothing of it is left and the transaction goes on.
+  if (auto done = state_.store->incoming().insert(*message, head); !done) {
+    if (!is_constraint(done.error()))
+      return done.error();
+    refused = Error(Errc::storage, done.error().describe());
+    return {};
+  }
+  effects.made.push_back(message->id);
+  Leased leased;
+  leased.reason = Lease::Reason::fresh;
+  leased.message = message;
+  leased.landed = true;
+  std::vector<Lease::Recipient> recipients(message->envelope.recipients.size());
+  for (std::uint32_t i = 0; i < recipients.size(); ++i)
+    recipients[i].index = i;
+  state_.hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+// Mail to dead sites alone: delivery could only give it back.
+bool Intake::is_blocked(const mail::Message& message) const {
+  const auto& recipients = message.envelope.recipients;
+  return state_.store->destinations().has_blocked_sites() &&
+         std::all_of(recipients.begin(), recipients.end(), [&](const auto& recipient) {
+           return state_.store->destinations().is_known_blocked(mail::domain_of(recipient.address),
+                                                                state_.now());
+         });
+}
+
+// Nobody will write about it before its site's next probe, which may be another message's.
+Result<void> Intake::note_parked(const mail::Message& message, const mail::Recipient& recipient,
+                                 Effects& effects) {
+  auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
+  if (!domain)
+    return domain.error();
+  auto trouble = state_.store->destinations().site_trouble(*domain);
+  if (!trouble)
+    return trouble.error();
+  const auto last = trouble->empty() ? Error(Errc::not_found, "") : decode_outcome(*trouble);
+  const auto why = last ? *last : mail::Outcome();
+  LogEvent event(Level::info, "deferred", to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
+  event.add("dsn", to_string(why.status)).add("reason", why.reason());
+  effects.told.push_back(std::move(event));
+  return {};
+}
+
+Result<void> Intake::submit_waiting(const mail::Message& message, std::string_view head,
+                                    Effects& effects, Result<void>& refused) {
+  auto savepoint = state_.store->begin_part();
+  if (!savepoint)
+    return savepoint.error();
+  auto row = new_row(state_, message);
+  row.tried = is_blocked(message);  // it waits as if it had been
+  auto done = state_.store->messages().insert(message, head, row, all_due(message, state_.now()));
+  if (!done) {
+    if (!is_constraint(done.error()))
+      return done.error();
+    refused = Error(Errc::storage, done.error().describe());
+    state_.store->destinations().forget();
+    look_.expect(state_.now());
+    return savepoint->roll_back();
+  }
+  if (row.tried && state_.log.enabled(Level::info))
+    for (const auto& recipient : message.envelope.recipients)
+      if (auto logged = note_parked(message, recipient, effects); !logged)
+        return logged.error();
+  look_.expect(state_.now());
+  return savepoint->release();
+}
+
+Result<std::size_t> Intake::recover() {
+  auto ids = state_.store->incoming().ids();
+  if (!ids)
+    return ids.error();
+  for (const auto id : *ids)
+    if (!damaged_.is_passed_over(id))
+      if (auto done = land_again(id); !done)
+        return (is_damage(done.error()) ? damaged_.pass_over(id, done.error()) : done.error())
+            .during("recover message " + to_string(id));
+  return ids->size();
+}
+
+Result<void> Intake::follow_landed() {
+  auto landed = state_.store->incoming().ids();
+  if (!landed)
+    return landed.error();
+  for (const auto id : state_.leases.ids())
+    if (auto* leased = state_.leases.find(id); leased != nullptr && leased->landed)
+      leased->landed = std::binary_search(landed->begin(), landed->end(), id);
+  return {};
+}
+
+Result<void> Intake::land_again(mail::MessageId id) {
+  auto message = state_.store->incoming().load_head(id);
+  if (!message) {
+    if (message.error().code() != Errc::corrupt)
+      return message.error();
+    return damaged_.quarantine_incoming(id, message.error().describe());
+  }
+  return state_.store->messages().move_in(**message, new_row(state_, **message),
+                                          all_due(**message, state_.now()));
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,259 @@
+#include "queue/ledger/leasing.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::size_t kPage = 256;
+// Handed out in one transaction: reading them must not keep new mail waiting, nor the first of them
+// in delivery's hands wait for the last.
+constexpr std::size_t kAtOnce = 128;
+constexpr Duration kUntriedPause = std::chrono::seconds(1);
+
+}  // namespace
+
+bool Leasing::has_room(const Budget& budget) const {
+  const auto usage = state_.leases.due();
+  return usage.messages < std::min(budget.messages, budget.now) && usage.bytes < budget.bytes;
+}
+
+Result<void> Leasing::lease_due(Effects& effects) {
+  look_.begin();
+  stopped_at_limit_ = false;
+  wanting_domains_.clear();
+  wanting_sites_.clear();
+  drop_pauses();
+  if (auto done = damaged_.hold_known(effects); !done)
+    return done.error();
+  Budget budget{state_.settings.leased_messages, state_.settings.leased_bytes,
+                state_.leases.due().messages + kAtOnce};
+  if (state_.steady_now < state_.ramp_until) {
+    // After an unclean stop: a crash loop must not hammer anybody. Doubles every second.
+    const auto left =
+        std::chrono::duration_cast<std::chrono::seconds>(state_.ramp_until - state_.steady_now);
+    budget.messages = std::max<std::size_t>(budget.messages >> std::min<long>(left.count(), 6), 1);
+  }
+  if (auto done = lease_deadlines(budget, effects); !done)
+    return done.error();
+  DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  for (bool more = true; more;) {
+    auto sites = state_.store->due().sites(state_.now(), after, kPage);
+    if (!sites)
+      return sites.error();
+    more = sites->size() == kPage;
+    for (const auto& site : *sites) {
+      if (!has_room(budget)) {
+        stopped_at_limit_ = true;
+        more = false;
+        break;
+      }
+      after = site;
+      if (auto done = lease_site(site.id, budget, effects); !done)
+        return done.error();
+    }
+  }
+  if (state_.leases.due().messages >= budget.now)
+    look_.at_once();  // the rest in the next transaction, with what came in meanwhile
+  auto next = state_.store->due().next(state_.now());
+  if (!next)
+    return next.error();
+  look_.expect(*next);
+  if ((stopped_at_limit_ && state_.steady_now < state_.ramp_until) || !paused_.empty())
+    look_.expect(state_.now() + kUntriedPause.count());
+  return {};
+}
+
+// How many more may go out where `out` are: while no more are out there than are free in all.
+std::size_t Leasing::share(const Budget& budget, std::size_t out, bool is_probed) const {
+  const auto used = state_.leases.due().messages;
+  const auto free = budget.messages > used ? budget.messages - used : 0;
+  if (is_probed)
+    return out == 0 && free > 0 ? 1 : 0;
+  return free > out ? (free - out + 1) / 2 : 0;
+}
+
+Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& effects) {
+  auto row = state_.store->destinations().load_site(site);
+  if (!row)
+    return row.error();
+  DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
+  for (bool more = true; more;) {
+    auto domains = state_.store->due().domains(site, state_.now(), after, kPage);
+    if (!domains)
+      return domains.error();
+    more = domains->size() == kPage;
+    for (const auto& domain : *domains) {
+      after = domain;
+      const auto out_of_domain = state_.leases.of_domain(domain.id);
+      const auto of_domain = state_.settings.leased_per_domain > out_of_domain
+                                 ? state_.settings.leased_per_domain - out_of_domain
+                                 : 0;
+      // Site 0 stands for all domains whose site is not known yet: each on its own.
+      const auto out = site == 0 ? out_of_domain : state_.leases.of_site(site);
+      const auto of_site = share(budget, out, row->failures > 0);
+      if (!has_room(budget)) {
+        stopped_at_limit_ = true;
+        return {};
+      }
+      if (of_site == 0) {
+        stopped_at_limit_ = true;
+        (site == 0 ? wanting_domains_ : wanting_sites_)[site == 0 ? domain.id : site] = out;
+        if (site == 0)
+          continue;
+        return {};
+      }
+      if (is_paused(domain.id))
+        continue;
+      // Refill by halves, so that looking past what is out costs little for each message.
+      if (of_domain < (state_.settings.leased_per_domain + 1) / 2 && out_of_domain > 0) {
+        wanting_domains_[domain.id] = out_of_domain;
+        continue;
+      }
+      if (auto done = lease_domain(site, domain.id, std::min(of_domain, of_site), budget, effects);
+          !done)
+        return done.error();
+    }
+  }
+  // As with domains below: what is due later must not wait for what is out.
+  auto later = state_.store->due().next_in_site(site, state_.now());
+  if (!later)
+    return later.error();
+  look_.expect(std::max(*later, row->blocked_until));
+  return state_.store->destinations().settle_site(site);
+}
+
+Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
+                                   Budget& budget, Effects& effects) {
+  bool more = false;
+  auto due = state_.store->due().messages(domain, state_.now(), state_.leases, most, more);
+  if (!due)
+    return due.error();
+  for (const auto id : *due) {
+    if (!has_room(budget)) {
+      more = true;
+      break;
+    }
+    if (auto done = lease_message(id, effects); !done)
+      return done.error();
+  }
+  if (more) {
+    wanting_domains_[domain] = state_.leases.of_domain(domain);
+    wanting_sites_[site] = state_.leases.of_site(site);
+  }
+  if (due->empty() && state_.leases.of_domain(domain) == 0)
+    return state_.store->destinations().settle_domain(domain);
+  // The kept time stays while something is out: it covers what is leased, in case we are killed.
+  // What is due later must not wait for that.
+  auto later = state_.store->due().next_in_domain(domain, state_.now());
+  if (!later)
+    return later.error();
+  look_.expect(*later);
+  return {};
+}
+
+Result<StoredMessage> Leasing::load_checked(mail::MessageId id) {
+  auto message = state_.store->messages().load(id);
+  if (!message || message->message->content.file.empty())
+    return message;
+  auto file = state_.spool.open_body(*message->message);
+  if (!file)
+    return file.error();
+  return message;
+}
+
+// What is in hand for other recipients already need not be read again.
+Result<StoredMessage> Leasing::load_leased(mail::MessageId id) {
+  const auto* other = state_.leases.find(id);
+  if (other != nullptr && other->message->content.bytes)
+    return StoredMessage{other->message, std::nullopt};
+  return load_checked(id);
+}
+
+// For all its recipients who are due, wherever they are.
+Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
+  if (damaged_.is_passed_over(id))
+    return {};
+  auto alive = state_.store->messages().load_alive(id);
+  if (!alive)
+    return damaged_.hold_or_wait(id, alive.error(), effects);
+  Leased leased;
+  std::vector<Lease::Recipient> recipients;
+  for (const auto& row : *alive) {
+    if (row.state != RecipientState::queued || row.next_attempt > state_.now() ||
+        is_paused(row.domain) || state_.leases.is_leased(id, row.index))
+      continue;
+    auto blocked = state_.store->destinations().is_blocked(row.domain, state_.now());
+    if (!blocked)
+      return blocked.error();
+    if (*blocked)
+      continue;
+    auto its_site = state_.store->destinations().site_of(row.domain);
+    if (!its_site)
+      return its_site.error();
+    recipients.push_back({row.index, row.attempts, std::nullopt});
+    leased.recipients.push_back(row.index);
+    leased.places.push_back({row.domain, *its_site});
+  }
+  if (recipients.empty())
+    return {};
+  auto message = load_leased(id);
+  if (!message)
+    return damaged_.hold_or_wait(id, message.error(), effects);
+  if (recipients.back().index >= message->message->envelope.recipients.size())
+    return damaged_.quarantine(id, "recipients beyond the envelope", effects);
+  leased.reason = Lease::Reason::due;
+  leased.message = message->message;
+  if (message->checksum && !message->message->content.file.empty())
+    effects.checks.push_back({id, *message->checksum});
+  state_.hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
+void Leasing::recorded(const Record& record, const Leased& leased) {
+  look_again_after(leased);
+  pause(record, leased);
+}
+
+// Called after the lease, or a part of it, has ended. Hysteresis: a look passes over what is out,
+// so it must pay.
+void Leasing::look_again_after(const Leased& leased) {
+  if (leased.reason == Lease::Reason::fresh)
+    return;
+  const auto used = state_.leases.due();
+  if (stopped_at_limit_ && used.messages <= state_.settings.leased_messages / 4 * 3 &&
+      used.bytes <= state_.settings.leased_bytes / 4 * 3)
+    look_.at_once();
+  const auto is_half_done = [](const auto& wanting, std::int64_t key, std::size_t out) {
+    const auto at = wanting.find(key);
+    return at != wanting.end() && out <= at->second / 2;
+  };
+  for (const auto& place : leased.places)
+    if (is_half_done(wanting_sites_, place.site, state_.leases.of_site(place.site)) ||
+        is_half_done(wanting_domains_, place.domain, state_.leases.of_domain(place.domain)))
+      look_.at_once();
+}
+
+void Leasing::pause(const Record& record, const Leased& leased) {
+  if (record.untried.empty() || leased.places.empty())
+    return;
+  for (const auto index : record.untried) {
+    const auto at = std::lower_bound(leased.recipients.begin(), leased.recipients.end(), index);
+    if (at == leased.recipients.end() || *at != index)
+      continue;
+    const auto place = static_cast<std::size_t>(at - leased.recipients.begin());
+    paused_[leased.places[place].domain] = state_.steady_now + kUntriedPause;
+  }
+  look_.expect(state_.now() + kUntriedPause.count());
+}
+
+bool Leasing::is_paused(std::int64_t domain) const {
+  return !paused_.empty() && paused_.contains(domain);
+}
+
+void Leasing::drop_pauses() {
+  std::erase_if(paused_, [this](const auto& entry) { return entry.second <= state_.steady_now; });
+}
+
+}  // namespace postrider::queue

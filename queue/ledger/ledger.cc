@@ -1,0 +1,42 @@
+#include "queue/ledger/ledger.h"
+
+namespace postrider::queue {
+
+void Ledger::adopt(QueueSettings settings) {
+  settings.spool = state_.settings.spool;
+  state_.settings = std::move(settings);
+  look_again();
+}
+
+void Ledger::resume(Duration shift, TimePoint last_seen, const Clock& clock, Duration ramp) {
+  state_.steady_now = clock.steady();
+  state_.time.resume(shift, last_seen, clock.now(), clock.steady());
+  if (ramp > Duration(0))
+    state_.ramp_until = clock.steady() + ramp;
+}
+
+void Ledger::observe(const Clock& clock) {
+  state_.time.observe(clock.now(), clock.steady());
+  state_.steady_now = clock.steady();
+}
+
+void Ledger::undo(Effects& effects) {
+  for (const auto& lease : effects.leases)
+    state_.leases.take_holder(lease.message->id, lease.recipients.front().index);
+  // The last first: what a partial record left of a lease gives way to what was there before.
+  for (auto node = effects.ended.rbegin(); node != effects.ended.rend(); ++node) {
+    state_.leases.take(node->mapped().message->id, node->mapped().number);
+    state_.leases.put_back(std::move(*node));
+  }
+  for (auto before = effects.removed.rbegin(); before != effects.removed.rend(); ++before)
+    if (auto* leased = state_.leases.find(before->id, before->lease))
+      leased->removed = std::move(before->removed);
+  for (const auto id : effects.moved)
+    if (auto* leased = state_.leases.find(id))
+      leased->landed = true;
+  state_.store->destinations().forget();
+  look_.at_once();
+  effects = {};
+}
+
+}  // namespace postrider::queue

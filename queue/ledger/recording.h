@@ -1,0 +1,37 @@
+// What delivery says came of a lease.
+#pragma once
+
+#include "queue/ledger/intake.h"
+#include "queue/ledger/leasing.h"
+
+namespace postrider::queue {
+
+class Recording {
+ public:
+  Recording(QueueState& state, NextLook& look, Intake& intake, Leasing& leasing)
+      : state_(state), look_(look), intake_(intake), leasing_(leasing) {}
+
+  Result<void> record(const Record& record, Effects& effects);
+  Result<void> set_site(const SiteState& state);
+
+ private:
+  Result<bool> waits_for_site(const Record& record, const mail::Message& message);
+  RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
+  bool keep_rest(const Record& record, const Leased& leased);
+  Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
+  Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
+  Result<std::vector<RecipientRow>> store_results(const Record& record,
+                                                  std::vector<RecipientRow>& alive,
+                                                  MessageRow& row);
+  Result<void> log_attempts(const Record& record, MessageRow& row);
+  Result<void> store_notices(const Record& record, Effects& effects);
+  Result<void> remove_message(const mail::Message& message, Effects& effects);
+  void tell_end(const mail::Message& message, bool by_administrator, Effects& effects);
+
+  QueueState& state_;
+  NextLook& look_;
+  Intake& intake_;
+  Leasing& leasing_;
+};
+
+}  // namespace postrider::queue
