@@ -1,0 +1,68 @@
+#!/usr/bin/python3
+"""What the documents say of the tree and of the programs: each file that they name exists, each type stands
+in the file beside it, each verb and option is there, and so are the tables of the database."""
+import re
+import subprocess
+
+from support_py import daemon, scenario
+
+ROOT = daemon.ROOT
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "doc").glob("*.md"))]
+FOLDERS = "base|mail|mailauth|dns|tables|queue|smtpd|delivery|events|daemon|cli|tests|bench|etc|man|scripts|doc"
+
+
+class Documents(scenario.Scenario):
+    def test_files_that_are_named_exist(self):
+        for page in PAGES:
+            for name in re.findall(rf"[`(]((?:{FOLDERS})/[\w./*-]*)", page.read_text()):
+                found = list(ROOT.glob(name.rstrip("/.")))
+                stem = name.endswith("*") or list(ROOT.glob(name.rstrip("/.") + "*"))
+                self.assertTrue(found or stem, f"{page.name}: {name}")
+            for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text()):
+                self.assertTrue((page.parent / name).exists(), f"{page.name}: {name}")
+
+    def test_types_stand_in_the_files_beside_them(self):
+        text = (ROOT / "doc/architecture.md").read_text()
+        named = re.findall(r"`(\w+)`[,.]?\s+\(`([\w/]+\.h)`\)", text)
+        self.assertGreater(len(named), 20)
+        for kind, file in named:
+            self.assertRegex((ROOT / file).read_text(), rf"(class|struct) (\[\[nodiscard\]\] )?{kind}\b",
+                             f"{kind} ({file})")
+
+    def test_the_picture_is_of_the_tree(self):
+        drawn = self.own_folder("svg") / "architecture.svg"
+        subprocess.run([str(ROOT / "scripts/architecture"), "--svg", str(drawn)], check=True)
+        rooms = set(re.findall(r">([\w/]+)</text>", drawn.read_text()))
+        self.assertEqual(rooms, set(re.findall(r">([\w/]+)</text>", (ROOT / "doc/architecture.svg").read_text())))
+
+    def test_the_tables_are_those_of_the_database(self):
+        server = self.daemon()
+        made = subprocess.run(["sqlite3", "-readonly", str(server.spool / "queue.db"),
+                               "SELECT name FROM sqlite_master WHERE type = 'table' "
+                               "AND name NOT LIKE 'sqlite%'"], capture_output=True, text=True)
+        if made.returncode != 0:
+            self.skipTest("needs sqlite3: " + made.stderr)
+        rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "doc/schema.md").read_text(), re.M)
+        self.assertEqual(sorted(made.stdout.split()), sorted(rows))
+
+    def test_verbs_and_options_of_the_readme(self):
+        text = (ROOT / "README.md").read_text()
+        for words in re.findall(r"^\| `postrider ([^`]*)`", text, re.M):
+            verbs = re.match(r"[a-z]+( (new|record|check|salvage|show))?", words)[0].split()
+            helped = subprocess.run([str(daemon.BIN / "postrider"), *verbs, "--help"], capture_output=True,
+                                    text=True)
+            self.assertEqual(helped.returncode, 0, words)
+            for option in re.findall(r"--[a-z0-9-]+", words):
+                self.assertIn(option, helped.stdout, words)
+
+    def test_manuals_have_every_verb(self):
+        helped = subprocess.run([str(daemon.BIN / "postrider"), "--help"], capture_output=True, text=True)
+        verbs = re.findall(r"^  ([a-z]+)  ", helped.stdout, re.M)
+        self.assertGreater(len(verbs), 8)
+        pages = "".join((ROOT / "man" / name).read_text() for name in ("postrider.8", "postrider-queue.8"))
+        for verb in verbs:
+            self.assertRegex(pages, rf"\.(It|Nm postrider) Cm {verb}\b", verb)
+
+
+if __name__ == "__main__":
+    scenario.main()
