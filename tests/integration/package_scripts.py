@@ -37,7 +37,7 @@ class Scripts(scenario.Scenario):
 
     def text_of(self, name):
         text = (SCRIPTS / f"postrider.{name}").read_text()
-        text = re.sub(r"(?m)^\s*rm -rf /run/postrider.*$", "", text)
+        text = re.sub(r"(?m)^\s*rm -r?f /(run|etc)/postrider.*$", "", text)
         text = text.replace("rmdir /etc/postrider", "true")
         return text.replace("/var/spool/postrider", str(self.spool)).replace(
             "user=postrider", f"user={USER}")
@@ -146,6 +146,81 @@ class Scripts(scenario.Scenario):
         self.assertFalse(self.spool.exists())
         self.assert_own_group_only()
         self.assertEqual(kept.read_text(), "x")
+
+    def configure(self, name, **answers):
+        """What the postinst makes of these answers to debconf: its functions, with the paths
+        exchanged and debconf's calls answered."""
+        text = (SCRIPTS / "postrider.postinst").read_text()
+        functions = text[text.index("# The relay of the answers"):text.index('if [ "$1" = configure ]')]
+        etc = pathlib.Path(self.top) / name
+        etc.mkdir(exist_ok=True)
+        functions = functions.replace("/etc/postrider/", f"{etc}/").replace("/etc/postrider", str(etc))
+        functions = functions.replace("/usr/share/postrider/", f"{SCRIPTS}/").replace("root:$user", "0:0")
+        for path in (f'credentials = "{etc}/relay"',):  # in the configuration's text it is the real one
+            functions = functions.replace(path, 'credentials = "/etc/postrider/relay"')
+        values = {"smarthost": "", "smarthost_user": "", "smarthost_password": "", **answers}
+        stubs = 'db_get() { eval "RET=\\$$(echo "$1" | tr / _)"; }\n'
+        stubs += f'db_input() {{ echo "$2" >>{etc}/asked; }}\ndb_go() {{ :; }}\n'
+        stubs += f'db_subst() {{ :; }}\ndb_reset() {{ echo "reset $1" >>{etc}/asked; }}\n'
+        done = subprocess.run(["sh", "-ec", f"{stubs}{functions}\nmake_configuration"],
+                              env={**os.environ, **{f"postrider_{key}": value
+                                                    for key, value in values.items()}},
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        asked = (etc / "asked").read_text() if (etc / "asked").exists() else ""
+        return etc, (etc / "postrider.toml").read_text(), asked
+
+    def assert_is_good(self, text, name):
+        path = pathlib.Path(self.top) / f"{name}.toml"
+        path.write_text("\n".join(line for line in text.splitlines()
+                                  if not line.startswith(("credentials", "origin"))))
+        done = subprocess.run([str(daemon.BIN / "postrider"), "check", "-c", str(path)],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_without_a_smarthost_the_configuration_is_the_shipped_one(self):
+        etc, text, asked = self.configure("plain")
+        self.assertEqual(text, (SCRIPTS / "postrider.toml").read_text())
+        self.assertEqual((asked, (etc / "relay").exists()), ("", False))
+        self.assertEqual(stat.S_IMODE(os.stat(etc / "postrider.toml").st_mode), 0o644)
+        self.assertIn('address = "localhost:25"', text)
+
+    def test_a_smarthost_becomes_a_route(self):
+        for number, (given, wanted) in enumerate((
+                ("relay.example.net", "relay.example.net:587"),
+                ("relay.example.net:25", "relay.example.net:25"),
+                ("[relay.example.net]:465", "relay.example.net:465"))):
+            with self.subTest(given):
+                etc, text, _ = self.configure(f"relay{number}", smarthost=given)
+                self.assertIn('\n[[route]] ', text)
+                self.assertIn(f'\ndomain = "*"\nnext_hop = "smtp://{wanted}"\n', text)
+                self.assertNotIn("credentials", text)
+                self.assertFalse((etc / "relay").exists())
+                self.assert_is_good(text, f"relay{number}")
+
+    def test_its_password_is_for_nobody_elses_eyes(self):
+        etc, text, asked = self.configure("login", smarthost="relay.example.net", smarthost_user="ann",
+                                          smarthost_password="s3cr#t \\x")
+        self.assertIn('\ncredentials = "/etc/postrider/relay"', text)
+        self.assertEqual((etc / "relay").read_text(), "user = ann\npassword = s3cr#t \\x\n")
+        self.assertEqual(stat.S_IMODE(os.stat(etc / "relay").st_mode), 0o640)
+        self.assertNotIn("s3cr", text)
+        self.assertIn("reset postrider/smarthost_password", asked, "debconf keeps no password")
+
+    def test_what_is_no_relay_is_refused(self):
+        for number, given in enumerate(('x"\ntls = "off', "a b/c", "relay:smtp", "relay:123456", "-x")):
+            with self.subTest(given):
+                _, text, asked = self.configure(f"wrong{number}", smarthost=given)
+                self.assertEqual(text, (SCRIPTS / "postrider.toml").read_text())
+                self.assertIn("postrider/wrong_smarthost", asked)
+
+    def test_a_configuration_that_is_there_stays(self):
+        etc = pathlib.Path(self.top) / "mine"
+        etc.mkdir()
+        (etc / "postrider.toml").write_text("# mine\n")
+        _, text, asked = self.configure("mine", smarthost="relay.example.net", smarthost_user="ann",
+                                        smarthost_password="x")
+        self.assertEqual((text, asked, (etc / "relay").exists()), ("# mine\n", "", False))
 
     def test_tmpfiles_follow_nothing_either(self):
         tool = shutil.which("systemd-tmpfiles")
