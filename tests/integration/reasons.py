@@ -61,8 +61,9 @@ class Reasons(scenario.Scenario):
             self.assertEqual(server.send(SENDER, f"b@{domain}", CONTENT).code, 250)
 
     @staticmethod
-    def notices(server, subject):
-        """By domain: the part for people, and the fields of the recipient."""
+    def notices(server, subject, key_of=lambda address: address.rpartition("@")[2]):
+        """By domain, or what key_of makes of the address: the part for people, and the fields of the
+        recipient."""
         found = {}
         for text in server.mailbox():
             notice = email.message_from_bytes(text, policy=email.policy.default)
@@ -70,8 +71,8 @@ class Reasons(scenario.Scenario):
                 continue
             people, status = notice.get_payload()[:2]
             fields = status.get_payload()[1]
-            domain = fields["Final-Recipient"].rpartition("@")[2].strip()
-            found[domain] = (" ".join(people.get_content().split()), fields)
+            address = fields["Final-Recipient"].rpartition(";")[2].strip()
+            found[key_of(address)] = (" ".join(people.get_content().split()), fields)
         return found
 
     def check(self, notices, action):
