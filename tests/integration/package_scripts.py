@@ -81,6 +81,38 @@ class Scripts(scenario.Scenario):
         self.assertEqual((about.st_uid, stat.S_IMODE(about.st_mode)), (0, mode), path)
         self.assertEqual(os.listdir(path), [], path)
 
+    def stranded(self, queues):
+        """What the postinst says of other servers' queues, which stand below this folder."""
+        text = self.text_of("postinst")
+        functions = text[text.index("queued_in() {"):text.index('if [ "$1" = configure ]')]
+        done = subprocess.run(["sh", "-ec", functions.replace("/var/spool/", f"{queues}/") +
+                               "\nfind_stranded_mail\n"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        return done.stderr
+
+    def test_mail_in_the_queue_of_another_server_is_reported(self):
+        queues = pathlib.Path(self.top) / "queues"
+        queues.mkdir()
+        self.assertEqual(self.stranded(queues), "")
+        for name in ("postfix/deferred/4/4F1", "postfix/deferred/A/AB2", "postfix/hold/C3", "postfix/pid/master.pid",
+                     "postfix/private/smtp", "exim4/input/1a-1-H", "exim4/input/1a-1-D", "exim4/msglog/1a-1",
+                     "exim4/db/retry"):
+            (queues / name).parent.mkdir(parents=True, exist_ok=True)
+            (queues / name).touch()
+        said = self.stranded(queues)
+        self.assertIn(f"3 messages wait in the queue of Postfix, in {queues}/postfix.", said)
+        self.assertIn("apt-get install postfix && postqueue -f", said)
+        self.assertIn(f"1 message waits in the queue of Exim, in {queues}/exim4.", said)
+        self.assertIn("apt-get install exim4-daemon-light && exim4 -qff", said)
+        self.assertNotIn("Sendmail", said)
+
+    def test_a_removal_says_what_stays_in_the_queue(self):
+        done = self.run_script("prerm", "remove", count="3 messages, 4 recipients, 5KiB")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("3 messages, 4 recipients, 5KiB in the queue", done.stderr)
+        done = self.run_script("prerm", "remove")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_a_link_in_the_place_of_the_drop_folder(self):
         os.symlink(self.victim, self.spool / "drop")
         os.chown(self.spool / "drop", UID, UID, follow_symlinks=False)
