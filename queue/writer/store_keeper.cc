@@ -1,0 +1,319 @@
+#include "queue/writer/store_keeper.h"
+
+#include "queue/maintenance/salvage.h"
+#include "queue/store/log_check.h"
+
+#include <algorithm>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr Duration kMarkEvery = std::chrono::minutes(1);
+constexpr Duration kMostBackoff = std::chrono::seconds(5);
+constexpr Duration kLostAfter = std::chrono::minutes(1);
+constexpr Duration kRamp = std::chrono::seconds(6);
+constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
+
+constexpr std::string_view kOurs = "PStR";  // application_id in queue/store/schema.cc
+
+// By its first page. Requires: no connection to it is open.
+bool is_ours(const std::string& database) {
+  constexpr off_t kIdAt = 68;
+  const auto file = open_file(database, O_RDONLY | O_NOFOLLOW);
+  char id[kOurs.size()] = {};
+  return file && ::pread(file->get(), id, sizeof id, kIdAt) == sizeof id &&
+         std::string_view(id, sizeof id) == kOurs;
+}
+
+}  // namespace
+
+StoreKeeper::StoreKeeper(Spool& spool, mail::MessageIds& ids, Ledger& ledger, const Clock& clock,
+                         Log& log)
+    : spool_(spool),
+      clock_(clock),
+      log_(log),
+      ids_(ids),
+      ledger_(ledger),
+      upkeep_(spool.database(), clock, log),
+      store_(spool, ledger, upkeep_),
+      repairs_(spool, ledger, store_, clock, log) {}
+
+// On a full disk the reserve makes room for what a start writes.
+Result<void> StoreKeeper::open(const char* vfs) {
+  auto opened = open_once(vfs);
+  if (!opened && is_full(opened.error()) && spool_.give_up_reserve()) {
+    store_.close();
+    log_.write(LogEvent(Level::error, "disk_full").add("reason", opened.error().describe()));
+    opened = open_once(vfs);
+  }
+  return opened;
+}
+
+Result<void> StoreKeeper::open_once(const char* vfs) {
+  store_.use(vfs);
+  if (is_salvage_unfinished(spool_.folder()))
+    return Error(Errc::refused,
+                 "open the queue: a salvage of it was cut off; stop the mail system and run "
+                 "`postrider queue salvage` again");
+  look_at_log();
+  if (auto opened = store_.open(); !opened) {
+    if (!is_damage(opened.error()) || !is_ours(spool_.database()))
+      return opened.error();
+    auto salvaged = repairs_.salvage();
+    if (!salvaged || !*salvaged)
+      return salvaged ? opened.error() : salvaged.error();
+  }
+  auto done = begin();
+  const bool was_clean = was_clean_;
+  if (done ? repairs_.has_passed_over_too_much() : is_damage(done.error())) {
+    auto salvaged = repairs_.salvage();
+    if (!salvaged)
+      return salvaged.error();
+    if (*salvaged)
+      done = begin();
+    was_clean_ = was_clean_ && was_clean;
+  }
+  if (!done)
+    return done.error();
+  phase_ = Phase::open;
+  return {};
+}
+
+// What the database says of the last stop, and what follows from it.
+Result<void> StoreKeeper::begin() {
+  if (auto done = resume(); !done)
+    return done.error();
+  if (auto done = repairs_.check_figures(); !done)
+    return done.error();
+  if (!was_clean_) {
+    if (auto done = repairs_.check_store(); !done)
+      return done.error();
+    if (auto done = sweep_bodies(); !done)
+      return done.error();
+  }
+  auto recovered = recover_around_damage();
+  if (!recovered)
+    return recovered.error();
+  if (*recovered > 0)
+    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
+  return {};
+}
+
+// What each turn but the last finds damaged is passed over by the next.
+Result<std::size_t> StoreKeeper::recover_around_damage() {
+  auto recovered = recover();
+  if (!recovered && is_damage(recovered.error())) {  // an index, before a message is blamed
+    auto repaired = repairs_.rebuild_indexes(
+        is_damage_of_index(recovered.error()) ? Repair::always : Repair::if_unreadable);
+    if (!repaired)
+      return repaired.error();
+    if (*repaired)
+      recovered = recover();
+  }
+  while (!recovered && ledger_.damaged().found()) {  // each time another message is passed over
+    store_->destinations().forget();
+    recovered = recover();
+  }
+  return recovered;
+}
+
+Result<void> StoreKeeper::resume() {
+  auto& meta = store_->meta();
+  auto clean = meta.get("clean");
+  auto shift = meta.get("shift");
+  auto seen = meta.get("seen");
+  auto last = meta.get("last_id");
+  auto is_new = meta.is_empty();
+  auto unfinished = meta.get(kReindexMark);
+  for (auto* value : {&clean, &shift, &seen, &last, &unfinished})
+    if (!*value)
+      return value->error().during("open the queue");
+  if (!is_new)
+    return is_new.error().during("open the queue");
+  was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_;
+  if (clock_.now().time_since_epoch().count() * 1000 <= *last)
+    ids_.continue_after({*last});  // the clock was set back
+  ledger_.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_,
+                 was_clean_ ? Duration(0) : kRamp);
+  if (*unfinished != 0)
+    if (auto repaired = repairs_.rebuild_indexes(Repair::always); !repaired)
+      return repaired.error();
+  return {};
+}
+
+Result<std::size_t> StoreKeeper::recover() {
+  auto transaction = store_->begin();
+  if (!transaction)
+    return transaction.error();
+  auto recovered = ledger_.intake().recover();
+  if (!recovered)
+    return recovered.error();
+  if (auto done = store_->meta().set("clean", 0); !done)
+    return done.error();
+  if (auto done = store_marks(0); !done)
+    return done.error();
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  return recovered;
+}
+
+// One transaction that was not finished when the power went is nobody's loss.
+void StoreKeeper::look_at_log() {
+  const auto check = check_log(spool_.database() + "-wal");
+  if (!check || check->hidden_commits == 0)
+    return;
+  log_hides_mail_ = true;
+  log_.write(LogEvent(check->hidden_commits > 1 ? Level::error : Level::warn, "log_damaged")
+                 .add("valid_frames", check->valid_frames)
+                 .add("hidden_transactions", check->hidden_commits)
+                 .add("bodies", spool_.folder() + "/lost"));
+}
+
+// A body is synced before its row is stored and removed after it is gone, so a file without a row
+// is nobody's.
+Result<void> StoreKeeper::sweep_bodies() {
+  const auto is_known = [this](const std::string& name) -> Result<bool> {
+    const auto id = mail::parse_message_id(name);
+    if (!id)
+      return false;
+    return store_->messages().exists(*id);
+  };
+  auto kept = store_->meta().get(kStrangersMark);
+  if (!kept)
+    return kept.error();
+  const bool are_lost = log_hides_mail_ || *kept != 0;
+  auto swept =
+      spool_.sweep(is_known, are_lost ? Spool::Unknown::move_aside : Spool::Unknown::remove);
+  if (!swept)
+    return swept.error().during("sweep stray bodies");
+  if (*swept > 0)
+    log_.write(LogEvent(are_lost ? Level::error : Level::info, are_lost ? "lost" : "swept")
+                   .add("files", *swept));
+  return *kept == 0 ? Result<void>() : store_->meta().set(kStrangersMark, 0);
+}
+
+bool StoreKeeper::reopen(std::size_t records) {
+  if (clock_.steady() < try_again_)
+    return false;
+  if (auto done = open_again(); !done) {
+    log_.write(LogEvent(Level::error, "storage_failed").add("reason", done.error().describe()));
+    store_.close();
+    backoff_ = std::min(backoff_ * 2, kMostBackoff);
+    try_again_ = clock_.steady() + backoff_;
+    if (clock_.steady() - failed_since_ >= kLostAfter && !is_lost_.exchange(true))
+      log_.write(LogEvent(Level::error, "storage_lost")
+                     .add("advice", "the process ends so that a fresh one can be started"));
+    return false;
+  }
+  log_.write(LogEvent(Level::info, "storage_reopened").add("records", records));
+  phase_ = Phase::open;
+  is_lost_ = false;
+  ledger_.look_again();
+  return true;
+}
+
+Result<void> StoreKeeper::open_again() {
+  store_.close();
+  if (readers_.close)
+    readers_.close();
+  auto done = store_.check_same_file();
+  if (done)
+    done = store_.open();
+  if (done)
+    done = repairs_.apply_wanted();
+  if (done)
+    done = repairs_.check_store();
+  if (done)
+    done = forget_doubtful();
+  if (done && readers_.open)
+    done = readers_.open();
+  return done;
+}
+
+void StoreKeeper::note_failure(const Error& error, const std::vector<mail::MessageId>& made) {
+  failed_since_ = clock_.steady();
+  if (!repairs_.is_salvage_wanted())
+    repairs_.want(is_damage(error) ? Repairs::Remedy::rebuild_indexes : Repairs::Remedy::none);
+  doubtful_.insert(doubtful_.end(), made.begin(), made.end());
+  backoff_ = kFirstBackoff;
+  try_again_ = clock_.steady() + backoff_;
+}
+
+void StoreKeeper::failed() {
+  phase_ = Phase::failed;
+  store_.close();
+}
+
+void StoreKeeper::salvage_if_damaged() {
+  if (!is_open() || repairs_.is_salvage_wanted() || !repairs_.has_passed_over_too_much())
+    return;
+  repairs_.want(Repairs::Remedy::salvage);  // when it is opened again, which is at once
+  failed_since_ = try_again_ = clock_.steady();
+  failed();
+}
+
+// A commit that failed may still have reached the disk; its senders were told otherwise.
+Result<void> StoreKeeper::forget_doubtful() {
+  if (doubtful_.empty())
+    return {};
+  auto transaction = store_->begin();
+  if (!transaction)
+    return transaction.error();
+  for (const auto id : doubtful_) {
+    if (auto done = store_->incoming().remove(id); !done)
+      return done.error();
+    if (auto done = store_->messages().remove(id); !done)
+      return done.error();
+  }
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  doubtful_.clear();
+  return {};
+}
+
+// Where the clock stands and how far ids went, for a start after the clock was set back.
+Result<void> StoreKeeper::store_marks(std::int64_t ids_ahead) {
+  const auto wall = ledger_.time().wall();
+  if (wall - marked_ < kMarkEvery && marked_ <= wall)
+    return {};
+  auto& meta = store_->meta();
+  marked_ = wall;
+  const auto last = ids_.next(wall).value + ids_ahead;
+  if (auto done = meta.set("seen", wall.time_since_epoch().count()); !done)
+    return done.error();
+  if (auto done = meta.set("shift", ledger_.time().shift().count()); !done)
+    return done.error();
+  return meta.set("last_id", last);
+}
+
+void StoreKeeper::close(bool are_files_removed) {
+  if (!is_open())
+    return;
+  phase_ = Phase::closed;
+  ledger_.observe(clock_);
+  // If this fails, the next start takes it for an unclean stop: slower, nothing worse.
+  if (!are_files_removed)
+    log_.write(
+        LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
+  else if (auto marked = mark_clean(); !marked)
+    log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
+  (void)store_.database().checkpoint(Checkpoint::truncate);
+  store_.close();
+}
+
+Result<void> StoreKeeper::mark_clean() {
+  auto transaction = store_->begin();
+  if (!transaction)
+    return transaction.error();
+  marked_ = {};
+  if (auto done = store_marks(0); !done)
+    return done.error();
+  if (auto done = store_->meta().set("clean", 1); !done)
+    return done.error();
+  return transaction->commit();
+}
+
+}  // namespace postrider::queue

@@ -1,0 +1,88 @@
+// Opens the store, takes it up again after a stop or a failure, and closes it.
+//
+//   closed --open()--> open --failed()--> failed --reopen()--> open
+//                       |                   |  (again and again, ever later; after a minute `lost`)
+//                       +---close()--> closed
+#pragma once
+
+#include "queue/writer/open_store.h"
+#include "queue/writer/repairs.h"
+
+#include <atomic>
+
+namespace postrider::queue {
+
+class StoreKeeper {
+ public:
+  StoreKeeper(Spool& spool, mail::MessageIds& ids, Ledger& ledger, const Clock& clock, Log& log);
+
+  // What else has the database open: closed before it is opened again, so that nothing of what
+  // SQLite knew of the files is left. On the queue thread.
+  struct Readers {
+    std::function<void()> close;
+    std::function<Result<void>()> open;
+  };
+  void use(Readers readers) { readers_ = std::move(readers); }
+
+  // At start: opens, recovers. `vfs` as in Database::open.
+  Result<void> open(const char* vfs);
+  // As a clean stop, if files of messages that have ended are gone; otherwise the next start looks
+  // for them.
+  void close(bool are_files_removed);
+  // The store cannot be used any more as it is. made: messages whose senders are told so, though
+  // what failed may still have reached the disk.
+  void note_failure(const Error& error, const std::vector<mail::MessageId>& made);
+  void failed();
+  // Once its time has come. records: that wait for it; for the log. True: it is open.
+  bool reopen(std::size_t records);
+  // Closes it where so many messages are passed over that it is to be salvaged at once.
+  void salvage_if_damaged();
+
+  bool is_open() const { return phase_ == Phase::open; }
+  bool was_clean() const { return was_clean_; }
+  bool is_lost() const { return is_lost_; }  // any thread
+  bool is_upkeep_wanted() const { return upkeep_.is_wanted(); }
+  OpenStore& store() { return store_; }
+  Upkeep& upkeep() { return upkeep_; }
+
+  // Where the clock stands and how far ids went, for a start after the clock was set back: in a
+  // transaction, if the marks there are old.
+  Result<void> store_marks(std::int64_t ids_ahead);
+  TimePoint marked() const { return marked_; }
+  void set_marked(TimePoint when) { marked_ = when; }  // after a rollback; 0: to be stored again
+
+ private:
+  enum class Phase : std::uint8_t { closed, open, failed };
+
+  Result<void> open_once(const char* vfs);
+  Result<void> open_again();
+  Result<void> begin();
+  Result<void> resume();
+  Result<std::size_t> recover();
+  Result<std::size_t> recover_around_damage();
+  void look_at_log();
+  Result<void> sweep_bodies();
+  Result<void> forget_doubtful();
+  Result<void> mark_clean();
+
+  Spool& spool_;
+  const Clock& clock_;
+  Log& log_;
+  mail::MessageIds& ids_;
+  Ledger& ledger_;
+  Upkeep upkeep_;
+  OpenStore store_;
+  Repairs repairs_;
+  Readers readers_;
+  Phase phase_ = Phase::closed;
+  bool was_clean_ = false;
+  bool log_hides_mail_ = false;
+  std::vector<mail::MessageId> doubtful_;
+  SteadyTime failed_since_;
+  SteadyTime try_again_;
+  Duration backoff_{0};
+  TimePoint marked_;
+  std::atomic<bool> is_lost_{false};
+};
+
+}  // namespace postrider::queue
