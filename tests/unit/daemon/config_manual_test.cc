@@ -92,7 +92,7 @@ TEST_CASE("the shipped example is short, correct, and listens on loopback only",
   INFO(loaded.describe());
   REQUIRE(loaded.config);
   REQUIRE(loaded.config->listeners.size() == 1);
-  CHECK(loaded.config->listeners[0].address.starts_with("127.0.0.1:"));
+  CHECK(loaded.config->listeners[0].address.starts_with("localhost:"));
 }
 
 TEST_CASE("what the shipped example gives or leaves out in comments is allowed too",
