@@ -78,9 +78,9 @@ Result<void> Outbound::equip(const Config& config, delivery::DeliverySettings& s
   auto lenient = TlsContext::client(tls);
   if (!lenient)
     return lenient.error().during("delivery.tls_ca");
-  settings.tls_strict = *std::move(strict);
-  settings.tls_lenient = *std::move(lenient);
-  parts_.home.post([web = web_, tls = settings.tls_strict, families = settings.families] {
+  settings.smtp.tls_strict = *std::move(strict);
+  settings.smtp.tls_lenient = *std::move(lenient);
+  parts_.home.post([web = web_, tls = settings.smtp.tls_strict, families = settings.families] {
     web->tls = tls;
     web->families = families;
   });

@@ -100,16 +100,16 @@ std::optional<Result<delivery::Route>> mailbox_route(std::string_view mailbox) {
   return route;
 }
 
-delivery::Families families(Family family) {
+dns::Families families(Family family) {
   switch (family) {
     case Family::ipv4:
-      return delivery::Families::ipv4;
+      return dns::Families::ipv4;
     case Family::ipv6:
-      return delivery::Families::ipv6;
+      return dns::Families::ipv6;
     case Family::any:
       break;
   }
-  return delivery::Families::both;
+  return dns::Families::both;
 }
 
 // "postmaster" may stand alone in an envelope; another user belongs to a domain of ours.
@@ -322,10 +322,10 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     return given_routes.error();
   auto settings = std::make_shared<delivery::DeliverySettings>();
   settings->signer = std::move(signer);
-  settings->hostname = config.hostname;
+  settings->own.hostname = config.hostname;
   for (const auto& text : listening)
     if (auto address = own_address(text))
-      settings->own_addresses.push_back(*address);
+      settings->own.addresses.push_back(*address);
   settings->routes = std::move(*given_routes);
   settings->port = static_cast<std::uint16_t>(config.delivery.port);
   settings->retry.steps = config.delivery.retry;
@@ -335,27 +335,27 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
                               ? static_cast<unsigned>(config.delivery.connections)
                               : connections_by_descriptors();
   settings->families = families(config.delivery.family);
-  settings->idle_connection = config.delivery.idle;
-  settings->mailbox = config.local.mailbox;
-  settings->book = std::move(book);
-  settings->users = std::move(users);
+  settings->smtp.idle_connection = config.delivery.idle;
+  settings->local.mailbox = config.local.mailbox;
+  settings->local.book = std::move(book);
+  settings->local.users = std::move(users);
   if (auto route = mailbox_route(config.local.mailbox)) {
     if (!*route)
       return route->error().during("local.mailbox");
     settings->mailbox_route = **route;
   }
-  settings->minimum_uid = static_cast<std::uint32_t>(config.local.minimum_uid);
-  settings->local_limits.time = config.local.command_time;
-  settings->local_limits.processes = config.local.command_processes;
-  settings->local_limits.memory = config.local.command_memory;
-  settings->local_limits.mailbox_size = config.local.mbox_size;
+  settings->local.minimum_uid = static_cast<std::uint32_t>(config.local.minimum_uid);
+  settings->local.limits.time = config.local.command_time;
+  settings->local.limits.processes = config.local.command_processes;
+  settings->local.limits.memory = config.local.command_memory;
+  settings->local.limits.mailbox_size = config.local.mbox_size;
   if (limits != nullptr)
-    settings->count_forward = [limits](const std::string& user, std::size_t recipients) {
+    settings->local.count_forward = [limits](const std::string& user, std::size_t recipients) {
       return limits->count_forward(user, recipients);
     };
-  settings->local_deliveries = static_cast<unsigned>(config.local.deliveries);
+  settings->local.deliveries = static_cast<unsigned>(config.local.deliveries);
   settings->double_bounce = complete_address(config);
-  settings->timeouts.connect = config.delivery.connect_timeout;
+  settings->smtp.timeouts.connect = config.delivery.connect_timeout;
   if (outbound != nullptr)
     if (auto equipped = outbound->equip(config, *settings); !equipped)
       return equipped.error();

@@ -4,16 +4,16 @@ namespace postrider::daemon {
 
 namespace {
 
-delivery::Families families_of(const Config& config) {
+dns::Families families_of(const Config& config) {
   switch (config.delivery.family) {
     case Family::ipv4:
-      return delivery::Families::ipv4;
+      return dns::Families::ipv4;
     case Family::ipv6:
-      return delivery::Families::ipv6;
+      return dns::Families::ipv6;
     case Family::any:
       break;
   }
-  return delivery::Families::both;
+  return dns::Families::both;
 }
 
 // Reports are ordinary mail, which must arrive although TLS does not work, and about whose failure

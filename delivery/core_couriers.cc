@@ -64,7 +64,8 @@ void Core::start_courier(Site& site) {
   const auto loop = next_loop_++ % loops_.size();
   order.site = site.handle;
   order.dialect = site.dialect;
-  order.settings = settings_;
+  order.hostname = settings_->own.hostname;
+  order.settings = std::shared_ptr<const SmtpSettings>(settings_, &settings_->smtp);
   order.log = &log_;
   order.open_body = [custody = custody_.get()](const mail::Message& message) {
     return custody->open_body(message);

@@ -19,8 +19,8 @@ namespace {
 
 // That nobody takes mail for a domain is not known while it may be one of ours.
 void doubt(std::optional<Outcome>& outcome, const DeliverySettings& settings) {
-  if (!outcome || outcome->verdict != Verdict::bounce || !settings.book ||
-      !lacks_domains(*settings.book))
+  if (!outcome || outcome->verdict != Verdict::bounce || !settings.local.book ||
+      !lacks_domains(*settings.local.book))
     return;
   outcome->verdict = Verdict::retry;
   outcome->status.klass = 4;
@@ -98,7 +98,7 @@ Core::RouteDecision Core::find_way(const mail::Recipient& recipient, mail::TlsWi
   const bool is_local = known != local.end() && known->second;
   if (way.domain.empty() || !recipient.leaf.empty() || is_local) {
     // Aliases come before an LMTP server.
-    const bool is_found = !settings_->book || recipient.leaf.starts_with("mailbox:");
+    const bool is_found = !settings_->local.book || recipient.leaf.starts_with("mailbox:");
     const bool by_lmtp = settings_->mailbox_route.has_value() && is_found;
     way.kind = by_lmtp ? RouteDecision::Kind::fixed : RouteDecision::Kind::local;
     way.route = by_lmtp ? &*settings_->mailbox_route : nullptr;
@@ -210,7 +210,7 @@ Task<void> Core::resolve(std::shared_ptr<Core> self, std::string key) {
   } else {
     auto& resolver = resolver_of_(home());
     const auto answer = co_await resolver.mx(destination.domain);
-    hosts = choose_hosts(destination.domain, answer, *settings_);
+    hosts = choose_hosts(destination.domain, answer, settings_->own);
     doubt(hosts.outcome, *settings_);
     ttl = std::clamp(answer.ttl, kLeastKnown, kMostKnown);
     destination.tls.mx_secure = hosts.secure;
@@ -302,7 +302,7 @@ Task<std::vector<FoundHost>> Core::look_up_usable(std::vector<Host> hosts, std::
     auto more =
         co_await look_up(std::vector<Host>(order.begin() + static_cast<std::ptrdiff_t>(i),
                                            order.begin() + static_cast<std::ptrdiff_t>(end)));
-    find_ourselves(more, *settings_, port, by_mx);
+    find_ourselves(more, settings_->own, port, by_mx);
     std::move(more.begin(), more.end(), std::back_inserter(found));
     i = end;
   }

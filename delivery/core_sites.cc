@@ -125,7 +125,7 @@ Task<void> Core::look_up_and_connect(std::shared_ptr<Core> self, Site& site) {
   else
     found = usable_hosts(std::move(hosts), site.name, by_mx && site.hosts.size() < kMostHosts);
   // A domain that leads to us may be one of ours, in a table that cannot be read.
-  if (by_mx && found.outcome && settings_->book && lacks_domains(*settings_->book)) {
+  if (by_mx && found.outcome && settings_->local.book && lacks_domains(*settings_->local.book)) {
     found.outcome->verdict = Verdict::retry;
     found.outcome->status.klass = 4;
   }
@@ -300,7 +300,7 @@ void Core::forget_unused() {
 // The runner ends before we do: it is ours, and what it posts is dropped once it is gone.
 void Core::open_local() {
   LocalRunner::Limits limits;
-  limits.slots = std::max(1U, settings_->local_deliveries);
+  limits.slots = std::max(1U, settings_->local.deliveries);
   LocalRunner::Host host;
   host.prepare = [this](const Job& job) { return local_delivery(job); };
   host.ended = [this](const Job& job, LocalResult result) { on_local_end(job, std::move(result)); };
@@ -319,19 +319,19 @@ LocalDelivery Core::local_delivery(const Job& job) const {
   LocalDelivery delivery;
   delivery.message = job.message;
   delivery.recipient = job.recipients.front();
-  delivery.mailbox = settings_->mailbox;
-  delivery.hostname = settings_->hostname;
+  delivery.mailbox = settings_->local.mailbox;
+  delivery.hostname = settings_->own.hostname;
   delivery.directory = &directory_;
-  delivery.book = settings_->book;
-  delivery.users = settings_->users;
+  delivery.book = settings_->local.book;
+  delivery.users = settings_->local.users;
   delivery.custody = custody_.get();
   delivery.open_body = [custody = custody_.get()](const mail::Message& message) {
     return custody->open_body(message);
   };
   delivery.performer = performer_.get();
-  delivery.minimum_uid = settings_->minimum_uid;
-  delivery.limits = settings_->local_limits;
-  delivery.count_forward = settings_->count_forward;
+  delivery.minimum_uid = settings_->local.minimum_uid;
+  delivery.limits = settings_->local.limits;
+  delivery.count_forward = settings_->local.count_forward;
   delivery.lifetime = settings_->lifetime;
   delivery.now = clock_.now();
   return delivery;

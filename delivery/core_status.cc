@@ -216,7 +216,7 @@ Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
   auto& resolver = resolver_of_(home());
   const auto mx = co_await resolver.mx(domain);
   explanation.dns = describe_mx(mx, domain);
-  auto chosen = choose_hosts(domain, mx, *settings_);
+  auto chosen = choose_hosts(domain, mx, settings_->own);
   if (chosen.outcome) {
     explanation.conclusion = conclude(*chosen.outcome);
     co_return false;
@@ -239,8 +239,8 @@ Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
 // Where aliases lead. False: all of it to another machine; `address` is that address from here on.
 Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
   std::function<Preview()> look = [settings = settings_, performer = performer_, address] {
-    return preview(*settings->book, *settings->users, *performer, settings->mailbox,
-                   settings->minimum_uid, address);
+    return preview(*settings->local.book, *settings->local.users, *performer,
+                   settings->local.mailbox, settings->local.minimum_uid, address);
   };
   auto found = co_await pool_->run<Preview>(home(), std::move(look));
   explanation.steps = std::move(found.steps);
@@ -257,7 +257,7 @@ Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
 
 Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
                          std::function<void(Explanation)> answer) {
-  const auto book = settings_->book;
+  const auto book = settings_->local.book;
   bool is_name = book && address.find_first_of("@.[") == address.npos;
   if (is_name) {
     const auto domain = ascii_lower(address);
@@ -290,7 +290,7 @@ Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
     co_return;
   }
   auto found = co_await look_up(prospect.hosts);
-  find_ourselves(found, *settings_, prospect.port, prospect.by_mx);
+  find_ourselves(found, settings_->own, prospect.port, prospect.by_mx);
   co_await demand_tls(found, prospect.tls, prospect.port);
   for (const auto& host : found)
     explanation.hosts.push_back(explain_host(host));

@@ -33,6 +33,10 @@ const char* why_no_dane(const FoundHost& host, const TlsSources& sources) {
   return nullptr;
 }
 
+TlsaHost tlsa_host(const FoundHost& host) {
+  return {host.host.name, host.canonical, host.secure};
+}
+
 // In a program without TLS, what must have it waits.
 std::shared_ptr<const TlsDemand> without_tls(const TlsSources& sources) {
   const bool is_needed = sources.route >= TlsMode::require || sources.implicit ||
@@ -73,13 +77,13 @@ Task<TlsaLookup> Core::find_tlsa(const FoundHost& host, const TlsSources& source
     lookup.reason = why;
     co_return lookup;
   }
-  auto lookup = co_await look_up_tlsa(resolver_of_(home()), host, port);
+  auto lookup = co_await look_up_tlsa(resolver_of_(home()), tlsa_host(host), port);
   co_return lookup;
 }
 
 Task<void> Core::demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sources,
                             std::uint16_t port) {
-  const bool has_tls = settings_->tls_lenient && settings_->tls_strict;
+  const bool has_tls = settings_->smtp.tls_lenient && settings_->smtp.tls_strict;
   for (auto& host : hosts) {
     if (!has_tls) {
       host.tls = without_tls(sources);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "base/log.h"
-#include "delivery/tls/tls_policy.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
 
@@ -26,10 +25,6 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
 // It waits for a site that is in trouble, without an attempt of its own.
 void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
               const mail::Outcome& why);
-// How a new connection is protected, and what was demanded: at `warn` when mail goes in clear after
-// TLS was tried, or not at all for want of it.
-void tls(Log& log, std::string_view relay, const TlsDemand& demand, const TlsAttempt& attempt,
-         const TlsVerdict& verdict);
 // A smarthost does not accept our credentials: an alarm, for the mail waits until somebody acts.
 void credentials_refused(Log& log, std::string_view site, std::string_view user,
                          const mail::Outcome& why, std::string_view detail);

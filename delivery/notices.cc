@@ -112,7 +112,7 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   input.original_text = original;
   input.original_complete = original.size() == lease.message->content.size;
   input.recipients = std::move(recipients);
-  input.reporting_mta = context.settings.hostname;
+  input.reporting_mta = context.settings.own.hostname;
   input.id = context.custody.next_id();
   input.boundary = make_boundary(input.id, context.random);
   input.now = context.now;
@@ -153,7 +153,8 @@ bool needs_notice(const Lease& lease, const Record& record) {
 
 void add_notices(const Lease& lease, std::string_view original, Record& record,
                  NoticeContext context) {
-  const auto sender = notified_sender(context.settings.book.get(), lease.message->envelope.sender);
+  const auto sender =
+      notified_sender(context.settings.local.book.get(), lease.message->envelope.sender);
   auto failures = failed(lease, record, context.now);
   if (sender.empty()) {
     if (!failures.empty())

@@ -10,7 +10,7 @@
 #pragma once
 
 #include "base/time.h"
-#include "delivery/job/body_sender.h"
+#include "delivery/job/message_body.h"
 #include "delivery/job/queue_port.h"
 #include "delivery/local/addresses/expander.h"
 #include "delivery/local/addresses/forward_count.h"

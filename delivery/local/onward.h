@@ -2,7 +2,7 @@
 // sender.
 #pragma once
 
-#include "delivery/job/body_sender.h"
+#include "delivery/job/message_body.h"
 #include "delivery/job/queue_port.h"
 #include "delivery/local/addresses/expander.h"
 #include "mail/message.h"

@@ -29,11 +29,11 @@ Outcome bounce(mail::EnhancedCode status, std::string text) {
   return decide(Verdict::bounce, Stage::route, status, std::move(text));
 }
 
-bool is_own_name(const std::string& name, const DeliverySettings& settings) {
-  if (equals_ignoring_case(name, settings.hostname))
+bool is_own_name(const std::string& name, const OwnHosts& own) {
+  if (equals_ignoring_case(name, own.hostname))
     return true;
-  return std::any_of(settings.own_names.begin(), settings.own_names.end(),
-                     [&](const auto& own) { return equals_ignoring_case(name, own); });
+  return std::any_of(own.names.begin(), own.names.end(),
+                     [&](const auto& mine) { return equals_ignoring_case(name, mine); });
 }
 
 bool leads_nowhere(const address& candidate) {
@@ -74,16 +74,16 @@ std::vector<address> addresses_of_this_machine() {
   return found;
 }
 
-bool is_own(const address& candidate, std::uint16_t port, const DeliverySettings& settings,
+bool is_own(const address& candidate, std::uint16_t port, const OwnHosts& own,
             const std::vector<address>& machine, bool strict) {
   if (strict && port == 25 && candidate.is_loopback())
     return true;
-  for (const auto& own : settings.own_addresses) {
-    if (own.port != port)
+  for (const auto& mine : own.addresses) {
+    if (mine.port != port)
       continue;
-    if (plain(own.address) == candidate)
+    if (plain(mine.address) == candidate)
       return true;
-    const bool every = own.address.is_unspecified() && (own.address.is_v6() || candidate.is_v4());
+    const bool every = mine.address.is_unspecified() && (mine.address.is_v6() || candidate.is_v4());
     if (every && (candidate.is_loopback() ||
                   std::find(machine.begin(), machine.end(), candidate) != machine.end()))
       return true;
@@ -158,7 +158,7 @@ void append_rank(std::vector<FoundHost> rank, std::uint16_t port, Families famil
 }  // namespace
 
 MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& answer,
-                       const DeliverySettings& settings) {
+                       const OwnHosts& own) {
   MailHosts chosen;
   chosen.secure = answer.secure;
   switch (answer.status) {
@@ -171,7 +171,7 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
       return chosen;
     case dns::Status::no_data:
       chosen.implicit = true;
-      if (is_own_name(domain, settings)) {
+      if (is_own_name(domain, own)) {
         chosen.outcome = bounce({5, 4, 6}, "mail for " + domain + " loops back to us");
         return chosen;
       }
@@ -185,15 +185,15 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
     chosen.outcome = bounce({5, 1, 10}, "the domain " + domain + " accepts no mail (null MX)");
     return chosen;
   }
-  std::uint32_t own = 65536;
+  std::uint32_t ours = 65536;
   for (const auto& record : answer.records) {
     if (!mail::is_dns_name(record.host))
       continue;
-    if (is_own_name(record.host, settings))
-      own = std::min<std::uint32_t>(own, record.preference);
+    if (is_own_name(record.host, own))
+      ours = std::min<std::uint32_t>(ours, record.preference);
     chosen.hosts.push_back({record.preference, record.host, false});
   }
-  std::erase_if(chosen.hosts, [&](const Host& host) { return host.preference >= own; });
+  std::erase_if(chosen.hosts, [&](const Host& host) { return host.preference >= ours; });
   std::sort(chosen.hosts.begin(), chosen.hosts.end(), [](const Host& a, const Host& b) {
     return std::tie(a.preference, a.name) < std::tie(b.preference, b.name);
   });
@@ -201,7 +201,7 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
     chosen.hosts.resize(kMostHosts);
   if (!chosen.hosts.empty())
     return chosen;
-  if (own < 65536)
+  if (ours < 65536)
     chosen.outcome = bounce({5, 4, 6}, "mail for " + domain + " loops back to us");
   else
     chosen.outcome = bounce({5, 4, 4}, "the MX records of " + domain + " name no usable host");
@@ -270,15 +270,14 @@ void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer
     host.addresses.push_back(plain(found));
 }
 
-void find_ourselves(std::vector<FoundHost>& hosts, const DeliverySettings& settings,
-                    std::uint16_t port, bool strict) {
-  const auto machine =
-      settings.own_addresses.empty() ? std::vector<address>() : addresses_of_this_machine();
+void find_ourselves(std::vector<FoundHost>& hosts, const OwnHosts& own, std::uint16_t port,
+                    bool strict) {
+  const auto machine = own.addresses.empty() ? std::vector<address>() : addresses_of_this_machine();
   for (auto& host : hosts) {
     std::erase_if(host.addresses, leads_nowhere);
     host.is_ourselves = std::any_of(
         host.addresses.begin(), host.addresses.end(),
-        [&](const address& found) { return is_own(found, port, settings, machine, strict); });
+        [&](const address& found) { return is_own(found, port, own, machine, strict); });
   }
 }
 

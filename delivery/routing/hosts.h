@@ -1,8 +1,9 @@
 // From DNS answers to the addresses that one attempt tries, in order. Pure but for the types.
 #pragma once
 
-#include "delivery/delivery_settings.h"
+#include "base/random.h"
 #include "delivery/routing/host_address.h"
+#include "delivery/routing/own_hosts.h"
 #include "dns/resolver.h"
 #include "mail/outcome.h"
 
@@ -13,6 +14,8 @@
 #include <vector>
 
 namespace postrider::delivery {
+
+using dns::Families;
 
 struct Host {
   std::uint16_t preference = 0;
@@ -31,7 +34,7 @@ struct MailHosts {
   bool secure = false;
 };
 MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& answer,
-                       const DeliverySettings& settings);
+                       const OwnHosts& own);
 
 // The host of "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321 §4.1.3).
 std::optional<Host> literal_host(const std::string& domain);
@@ -60,8 +63,8 @@ struct FoundHost {
 void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer, Random& random);
 // Marks hosts with an address and port that we listen on; drops addresses that lead nowhere
 // (attacks.md D06). strict: loopback at port 25 counts as ourselves too (MX hosts).
-void find_ourselves(std::vector<FoundHost>& hosts, const DeliverySettings& settings,
-                    std::uint16_t port, bool strict);
+void find_ourselves(std::vector<FoundHost>& hosts, const OwnHosts& own, std::uint16_t port,
+                    bool strict);
 
 struct Found {
   std::vector<FoundHost> hosts;          // usable ones, in order of preference

@@ -1,5 +1,6 @@
 #include "base/assert.h"
 #include "delivery/job/job_outcome.h"
+#include "delivery/smtp/body_sender.h"
 #include "delivery/smtp/courier_session.h"
 #include "mail/convert.h"
 
@@ -292,7 +293,7 @@ Task<bool> Courier::try_candidate(const HostAddress& candidate) {
     co_return false;
   }
   // The writer has a share of it, for what throws ends this coroutine first.
-  const auto shared = std::make_shared<Session>(loop_, std::move(socket), *order_.settings,
+  const auto shared = std::make_shared<Session>(loop_, std::move(socket), order_.hostname,
                                                 candidate, order_.dialect, security_for(candidate));
   auto& session = *shared;
   session.began = session.heard = order_.clock->steady();

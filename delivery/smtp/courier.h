@@ -8,11 +8,11 @@
 #include "base/net/signal.h"
 #include "base/net/tls/stream.h"
 #include "delivery/auth/credential_source.h"
-#include "delivery/delivery_settings.h"
-#include "delivery/job/body_sender.h"
 #include "delivery/job/memory_budget.h"
+#include "delivery/job/message_body.h"
 #include "delivery/routing/host_address.h"
 #include "delivery/smtp/client.h"
+#include "delivery/smtp/smtp_settings.h"
 #include "delivery/smtp/tls_sessions.h"
 
 #include <deque>
@@ -61,7 +61,8 @@ struct CourierOrder {
   std::vector<HostAddress> candidates;
   std::optional<AddressSlot::Hold> hold;  // a place at the first one
   Dialect dialect = Dialect::smtp;
-  std::shared_ptr<const DeliverySettings> settings;
+  std::string hostname;  // said in EHLO
+  std::shared_ptr<const SmtpSettings> settings;
   OpenBody open_body;
   std::function<void(CourierEvent)> tell;     // on the courier's loop
   std::shared_ptr<CredentialSource> secrets;  // null: no AUTH

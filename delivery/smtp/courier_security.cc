@@ -1,9 +1,9 @@
 // TLS and AUTH on the courier's connections.
 #include "base/digest.h"
 #include "base/net/tls/tls_context.h"
-#include "delivery/delivery_log.h"
 #include "delivery/job/job_outcome.h"
 #include "delivery/smtp/courier_session.h"
+#include "delivery/tls/tls_log.h"
 
 #include <boost/asio/ip/address.hpp>
 

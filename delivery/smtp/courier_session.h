@@ -8,10 +8,10 @@
 namespace postrider::delivery {
 
 struct Courier::Session {
-  Session(Loop& loop, Socket socket, const DeliverySettings& settings, const HostAddress& candidate,
+  Session(Loop& loop, Socket socket, const std::string& hostname, const HostAddress& candidate,
           Dialect dialect, Security security)
       : stream(loop, std::move(socket)),
-        client(settings.hostname, candidate.remote, dialect, std::move(security)),
+        client(hostname, candidate.remote, dialect, std::move(security)),
         host(candidate.host),
         address(candidate.address) {}
   Stream stream;

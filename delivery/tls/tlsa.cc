@@ -18,8 +18,8 @@ TlsaLookup none(std::string reason) {
   return lookup;
 }
 
-bool is_alias(const FoundHost& host) {
-  return !host.canonical.empty() && host.canonical != host.host.name;
+bool is_alias(const TlsaHost& host) {
+  return !host.canonical.empty() && host.canonical != host.name;
 }
 
 // The records at the first of the names that has some.
@@ -43,8 +43,8 @@ Task<TlsaLookup> look_up_at(dns::Resolver& resolver, std::vector<std::string> ba
 
 }  // namespace
 
-Task<TlsaLookup> look_up_tlsa(dns::Resolver& resolver, FoundHost host, std::uint16_t port) {
-  const auto& name = host.host.name;
+Task<TlsaLookup> look_up_tlsa(dns::Resolver& resolver, TlsaHost host, std::uint16_t port) {
+  const auto& name = host.name;
   std::vector<std::string> bases;
   if (!host.secure) {
     // A question for TLSA below a name that is not signed has no use, and some servers fail at it.

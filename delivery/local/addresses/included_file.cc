@@ -2,7 +2,7 @@
 
 #include "base/named_file.h"
 #include "base/text.h"
-#include "delivery/job/body_sender.h"
+#include "delivery/job/message_body.h"
 #include "delivery/local/agents/settled_file.h"
 
 namespace postrider::delivery {

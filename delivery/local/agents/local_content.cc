@@ -1,6 +1,6 @@
 #include "delivery/local/agents/local_content.h"
 
-#include "delivery/job/body_sender.h"
+#include "delivery/job/message_body.h"
 
 #include <array>
 #include <ctime>

@@ -13,7 +13,6 @@
 #include "base/net/blocking_pool.h"
 #include "base/net/deadline.h"
 #include "base/random.h"
-#include "delivery/delivery_settings.h"
 #include "delivery/tls/reports/record.h"
 #include "delivery/tls/reports/report.h"
 #include "dns/fetch.h"
@@ -33,7 +32,7 @@ struct TlsReportSettings {
   std::string contact;
   std::string submitter;                   // our host name
   Duration delay = std::chrono::hours(4);  // at most, behind midnight
-  Families families = Families::both;
+  dns::Families families = dns::Families::both;
   std::shared_ptr<const TlsContext> tls;  // of HTTPS; null: only mail
 };
 

@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "base/net/signal.h"
-#include "delivery/delivery_settings.h"
 #include "delivery/tls/sts/policy_cache.h"
 #include "delivery/tls/sts_source.h"
 #include "dns/fetch.h"
@@ -26,7 +25,7 @@ struct MtaStsSettings {
   bool enabled = true;
   std::uint16_t port = 443;
   Duration timeout = std::chrono::seconds(20);
-  Families families = Families::both;
+  dns::Families families = dns::Families::both;
   std::shared_ptr<const TlsContext> tls;  // its roots vouch for policy hosts; null: not enabled
 };
 

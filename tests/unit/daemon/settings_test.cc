@@ -78,11 +78,11 @@ family = "ipv6"
   CHECK(it.routes[0].tls == delivery::TlsMode::off);
   CHECK(it.routes[1].next_hop.port == 587);
   CHECK(it.routes[1].tls == delivery::TlsMode::opportunistic);
-  REQUIRE(it.own_addresses.size() == 2);
-  CHECK(it.own_addresses[1].port == 26);
+  REQUIRE(it.own.addresses.size() == 2);
+  CHECK(it.own.addresses[1].port == 26);
   CHECK(it.port == 2525);
   CHECK(it.retry.steps == std::vector<Duration>{Duration(5000)});
-  CHECK(it.families == delivery::Families::ipv6);
+  CHECK(it.families == dns::Families::ipv6);
   CHECK(it.double_bounce == "postmaster");
 }
 

@@ -97,7 +97,7 @@ struct Couriers {
   SystemClock clock;
   NoLog log;
   Told told;
-  std::shared_ptr<DeliverySettings> settings = std::make_shared<DeliverySettings>();
+  std::shared_ptr<SmtpSettings> settings = std::make_shared<SmtpSettings>();
   std::shared_ptr<TlsSessions> sessions = std::make_shared<TlsSessions>();
   std::shared_ptr<MemoryBudget> conversions = std::make_shared<MemoryBudget>(kMostConverting);
   BlockingPool pool{1};

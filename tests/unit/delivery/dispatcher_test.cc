@@ -259,10 +259,10 @@ TEST_CASE("D06: one of our own addresses is a loop", "[delivery][dispatcher]") {
   Rig rig("x.test MX 10 mx.test\nmx.test A 127.0.0.2\n");
   rig.settings.port = mx.port();
   SECTION("the very address") {
-    rig.settings.own_addresses.push_back({asio::ip::make_address("127.0.0.2"), mx.port()});
+    rig.settings.own.addresses.push_back({asio::ip::make_address("127.0.0.2"), mx.port()});
   }
   SECTION("every address") {
-    rig.settings.own_addresses.push_back({asio::ip::make_address("0.0.0.0"), mx.port()});
+    rig.settings.own.addresses.push_back({asio::ip::make_address("0.0.0.0"), mx.port()});
   }
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 bounce 5.4.6");
@@ -450,8 +450,8 @@ TEST_CASE("a family that does not work falls back to the other", "[delivery][dis
   FakeMx mx({}, "127.0.0.2");
   Rig rig("x.test MX 10 mx.test\nmx.test AAAA 2001:db8::1\nmx.test A 127.0.0.2\n");
   rig.settings.port = mx.port();
-  rig.settings.families = Families::both;
-  rig.settings.timeouts.connect = std::chrono::seconds(5);
+  rig.settings.families = dns::Families::both;
+  rig.settings.smtp.timeouts.connect = std::chrono::seconds(5);
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
 }
@@ -640,7 +640,7 @@ TEST_CASE("destinations and sites that are out of use are forgotten", "[delivery
   Rig rig("g.test MX 10 mx.test\nmx.test A 127.0.0.2\n");
   rig.settings.remembered = 4;
   rig.settings.port = mx.port();
-  rig.settings.idle_connection = std::chrono::milliseconds(10);
+  rig.settings.smtp.idle_connection = std::chrono::milliseconds(10);
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@g.test"}))) == "0 delivered 2.0.0");
   const auto sites = rig.status().sites;

@@ -265,8 +265,8 @@ TEST_CASE("a notice about forwarded mail goes straight to its first sender", "[d
     record.results.push_back(
         {0, decide(mail::Verdict::bounce, mail::Stage::rcpt, {5, 1, 1}, "no such user"), {}});
     DeliverySettings settings;
-    settings.hostname = "host.us.test";
-    settings.book = us.book;
+    settings.own.hostname = "host.us.test";
+    settings.local.book = us.book;
     NullLog log;
     SystemRandom random;
     add_notices(lease, *lease.message->content.bytes, record,

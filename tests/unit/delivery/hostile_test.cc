@@ -158,7 +158,7 @@ TEST_CASE("X08: a remote that stalls or trickles is given up in time", "[deliver
   std::function<void(int)> serve;
   std::string want = "0 untried";
   Rig rig;
-  auto& timeouts = rig.settings.timeouts;
+  auto& timeouts = rig.settings.smtp.timeouts;
   timeouts.greeting = std::chrono::milliseconds(300);
   SECTION("says nothing") {
     serve = wait_for_end;
@@ -217,7 +217,8 @@ TEST_CASE("a remote that stops reading a large message is given up in time",
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
   });
   Rig rig;
-  rig.settings.timeouts.body_end = rig.settings.timeouts.block = std::chrono::milliseconds(300);
+  rig.settings.smtp.timeouts.body_end = rig.settings.smtp.timeouts.block =
+      std::chrono::milliseconds(300);
   rig.route_to(peer.port);
   rig.start();
   std::string bytes = "Subject: large\r\n\r\n";
@@ -266,7 +267,7 @@ TEST_CASE("I07: nonsense in place of replies is never believed", "[delivery][hos
       (void)!::recv(socket, room, sizeof room, 0);
     });
     Rig rig;
-    rig.settings.timeouts.greeting = std::chrono::milliseconds(300);
+    rig.settings.smtp.timeouts.greeting = std::chrono::milliseconds(300);
     rig.route_to(peer.port);
     rig.start();
     const auto words = describe(rig.deliver(make_message({"a@x.test"})));
@@ -299,7 +300,7 @@ TEST_CASE("the reply to the end of a message has a time of its own", "[delivery]
   data.end_takes = chunks.end_takes = lmtp.end_takes = std::chrono::milliseconds(3500);
   FakeMx data_mx(data), chunk_mx(chunks), lmtp_mx(lmtp);
   Rig rig;
-  rig.settings.timeouts.block = std::chrono::seconds(3);
+  rig.settings.smtp.timeouts.block = std::chrono::seconds(3);
   rig.route_to(data_mx.port(), "data.test");
   rig.route_to(chunk_mx.port(), "bdat.test");
   rig.route_to(lmtp_mx.port(), "lmtp.test").next_hop.kind = NextHop::Kind::lmtp;

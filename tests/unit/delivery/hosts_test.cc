@@ -77,7 +77,7 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   answer.status = dns::Status::records;
   for (int i = 0; i < 1000; ++i)
     answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
-  const auto chosen = choose_hosts("x.test", answer, DeliverySettings());
+  const auto chosen = choose_hosts("x.test", answer, OwnHosts());
   CHECK(chosen.hosts.size() == 100);
   dns::Answer<asio::ip::address> addresses;
   addresses.status = dns::Status::records;
@@ -203,13 +203,13 @@ TEST_CASE("an address that failed lately comes last", "[delivery][hosts]") {
 }
 
 TEST_CASE("D06: addresses that lead nowhere or to ourselves", "[delivery][hosts]") {
-  DeliverySettings settings;
-  settings.own_addresses.push_back({asio::ip::make_address("192.0.2.9"), 25});
+  OwnHosts own;
+  own.addresses.push_back({asio::ip::make_address("192.0.2.9"), 25});
   std::vector<FoundHost> hosts = {
       host(5, "zero", {"0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1", "0.1.2.3"}),
       host(10, "good", {"192.0.2.1"}), host(20, "us", {"192.0.2.9"}),
       host(30, "after", {"192.0.2.3"})};
-  find_ourselves(hosts, settings, 25, true);
+  find_ourselves(hosts, own, 25, true);
   CHECK(hosts[0].addresses.empty());
   CHECK(hosts[2].is_ourselves);
   const auto usable = usable_hosts(hosts, "x.test", true);
@@ -217,18 +217,18 @@ TEST_CASE("D06: addresses that lead nowhere or to ourselves", "[delivery][hosts]
   CHECK(usable.hosts[0].host.name == "good");
   std::vector<FoundHost> loopback = {host(10, "lo", {"127.0.0.1"}),
                                      host(10, "mapped", {"192.0.2.7"})};
-  find_ourselves(loopback, settings, 25, true);
+  find_ourselves(loopback, own, 25, true);
   CHECK(loopback[0].is_ourselves);
   CHECK(mail::to_string(usable_hosts(loopback, "x.test", true).outcome->status) == "5.4.6");
-  find_ourselves(loopback, settings, 25, false);
+  find_ourselves(loopback, own, 25, false);
   CHECK_FALSE(loopback[0].is_ourselves);
 }
 
 TEST_CASE("a route to ourselves waits and does not bounce", "[delivery][hosts]") {
-  DeliverySettings settings;
-  settings.own_addresses.push_back({asio::ip::make_address("0.0.0.0"), 25});
+  OwnHosts own;
+  own.addresses.push_back({asio::ip::make_address("0.0.0.0"), 25});
   std::vector<FoundHost> hosts = {host(0, "relay", {"127.0.0.1"})};
-  find_ourselves(hosts, settings, 25, false);
+  find_ourselves(hosts, own, 25, false);
   const auto usable = usable_hosts(hosts, "smtp://relay:25", false);
   REQUIRE(usable.outcome);
   CHECK(usable.outcome->verdict == mail::Verdict::retry);

@@ -77,7 +77,7 @@ class StuckPerformer : public DeliveryAgent {
 
 struct Stuck {
   explicit Stuck(unsigned slots) {
-    rig.settings.local_deliveries = slots;
+    rig.settings.local.deliveries = slots;
     rig.performer = performer;
     rig.start();
   }

@@ -110,7 +110,7 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
   std::filesystem::create_directory_symlink(rig.folder / "elsewhere", rig.folder / "mail/ann");
   LocalDelivery delivery;
   delivery.message = make_message({"ann@here.test"});
-  delivery.mailbox = rig.settings.mailbox;
+  delivery.mailbox = rig.settings.local.mailbox;
   delivery.hostname = "us.test";
   delivery.directory = &rig.directory;
   OwnPerformer performer;

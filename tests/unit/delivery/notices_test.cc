@@ -23,7 +23,7 @@ struct Desk {
   SystemRandom random;
 
   explicit Desk(std::vector<std::string> recipients, std::string sender = "from@sender.test") {
-    settings.hostname = "us.test";
+    settings.own.hostname = "us.test";
     lease.message = make_message(std::move(recipients), "Subject: original\r\n\r\nBody.\r\n",
                                  std::move(sender));
   }

@@ -75,10 +75,10 @@ std::size_t WatchedCustody::records_left() const {
 Rig::Rig(std::string_view zone, unsigned loops) : dns(zone) {
   char name[] = "/tmp/delivery-test-XXXXXX";
   folder = ::mkdtemp(name);
-  settings.hostname = "us.test";
-  settings.families = Families::ipv4;
-  settings.mailbox = "maildir:" + (folder / "mail").string() + "/{user}/";
-  settings.idle_connection = std::chrono::minutes(1);
+  settings.own.hostname = "us.test";
+  settings.families = dns::Families::ipv4;
+  settings.local.mailbox = "maildir:" + (folder / "mail").string() + "/{user}/";
+  settings.smtp.idle_connection = std::chrono::minutes(1);
   for (unsigned i = 0; i < loops; ++i)
     loops_.push_back(std::make_unique<Loop>(i));
 }

@@ -131,7 +131,7 @@ TEST_CASE("many silent sites do not stop the others", "[delivery][shares]") {
   Rig rig(kGood + silent_zone(60, pit));
   rig.settings.port = good.port();
   rig.settings.connections = 20;
-  rig.settings.idle_connection = std::chrono::minutes(1);
+  rig.settings.smtp.idle_connection = std::chrono::minutes(1);
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
   for (int i = 0; i < 60; ++i)
@@ -205,7 +205,7 @@ TEST_CASE("who was good and hangs now gives places to newcomers too", "[delivery
   Rig rig(kGood + silent_zone(16, {"127.0.0.3"}));
   rig.settings.port = fresh.port();
   rig.settings.connections = 16;
-  rig.settings.idle_connection = std::chrono::milliseconds(1);
+  rig.settings.smtp.idle_connection = std::chrono::milliseconds(1);
   rig.start();
   const auto name = [](int i) { return "a@s" + std::to_string(i) + ".test"; };
   for (int i = 0; i < 16; ++i)
@@ -488,7 +488,7 @@ TEST_CASE("an address that failed comes last for a minute", "[delivery][dispatch
   FakeMx backup({}, "127.0.0.3");
   Rig rig("x.test MX 10 a.test\nx.test MX 20 b.test\na.test A 127.0.0.2\nb.test A 127.0.0.3\n");
   rig.settings.port = backup.port();
-  rig.settings.idle_connection = std::chrono::milliseconds(10);
+  rig.settings.smtp.idle_connection = std::chrono::milliseconds(10);
   rig.start();
   const auto failed_after = [&] {
     CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/net/loop.h"
+#include "delivery/routing/hosts.h"
 #include "tests/support/zone_resolver.h"
 
 #include <catch2/catch.hpp>
@@ -29,7 +30,8 @@ Task<void> find(dns::Resolver& resolver, std::string name, TlsaLookup& found) {
   const auto addresses = co_await resolver.a(host.host.name);
   SystemRandom random;
   add_addresses(host, addresses, random);
-  found = co_await look_up_tlsa(resolver, host, 25);
+  const TlsaHost named{host.host.name, host.canonical, host.secure};
+  found = co_await look_up_tlsa(resolver, named, 25);
 }
 
 TlsaLookup look_up(tests::ZoneResolver& resolver, const std::string& name) {

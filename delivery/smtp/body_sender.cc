@@ -1,21 +1,16 @@
-#include "delivery/job/body_sender.h"
+#include "delivery/smtp/body_sender.h"
 
 #include "base/file.h"
 #include "delivery/job/job_outcome.h"
 #include "mail/dot_stuffing.h"
 
-#include <cerrno>
 #include <deque>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace postrider::delivery {
 
 namespace {
 
 constexpr std::size_t kMostParts = 64;
-constexpr std::size_t kBlock = 128U << 10U;
 constexpr std::uint64_t kMostAtOnce = 256U << 10U;
 // Below this a remote is a tar pit (attacks.md X08).
 constexpr std::uint64_t kLeastOctetsPerSecond = 2048;
@@ -79,7 +74,7 @@ Task<Result<void>> write_in_blocks(Stream& stream, const std::vector<std::string
   const auto give_up_at = end_of_patience(octets);
   for (auto part : parts) {
     while (!part.empty()) {
-      const auto block = part.substr(0, kBlock);
+      const auto block = part.substr(0, kBodyBlock);
       part.remove_prefix(block.size());
       stream.set_deadline(limits.block);
       auto written = co_await stream.write(block);
@@ -141,7 +136,7 @@ Task<Result<void>> send_file(Stream& stream, Client& client, const Body& body,
   std::uint64_t left = content.size;
   for (bool first = true; first || left > 0; first = false) {
     if (!first) {
-      block.resize(kBlock);
+      block.resize(kBodyBlock);
       auto got = read_block(*file, block);
       if (!got || *got == 0 || *got > left)
         co_return give_up(client, unreadable(got ? Error(Errc::corrupt, "body is shorter or longer")
@@ -173,16 +168,6 @@ Task<Result<void>> send_file(Stream& stream, Client& client, const Body& body,
 
 }  // namespace
 
-Result<std::size_t> read_block(const FileDescriptor& file, std::string& block) {
-  for (;;) {
-    const auto got = ::read(file.get(), block.data(), block.size());
-    if (got >= 0)
-      return static_cast<std::size_t>(got);
-    if (errno != EINTR)
-      return system_error("read body");
-  }
-}
-
 Task<Result<void>> send_pieces(Stream& stream, Client& client, std::vector<Piece> pieces,
                                const OpenBody& open_body, SendLimits limits) {
   Gathered gathered;
@@ -209,30 +194,6 @@ Task<Result<void>> send_pieces(Stream& stream, Client& client, std::vector<Piece
   }
   auto flushed = co_await flush(stream, client, gathered, limits);
   co_return flushed;
-}
-
-Result<std::string> load_bytes(const mail::Message& message, const OpenBody& open_body,
-                               std::uint64_t most) {
-  const auto& content = message.content;
-  if (content.bytes)
-    return *content.bytes;
-  auto file = open_body(message);
-  if (!file)
-    return file.error();
-  std::string whole;
-  std::string block;
-  std::uint64_t left = std::min(content.size, most);
-  while (left > 0) {
-    block.resize(std::min<std::uint64_t>(kBlock, left));
-    auto got = read_block(*file, block);
-    if (!got)
-      return got.error();
-    if (*got == 0)
-      return Error(Errc::corrupt, "body is shorter than recorded");
-    whole.append(block, 0, *got);
-    left -= *got;
-  }
-  return whole;
 }
 
 }  // namespace postrider::delivery
