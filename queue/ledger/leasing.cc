@@ -6,7 +6,7 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::size_t kPage = 256;
+constexpr std::size_t kDuePage = 256;
 // Handed out in one transaction: reading them must not keep new mail waiting, nor the first of them
 // in delivery's hands wait for the last.
 constexpr std::size_t kAtOnce = 128;
@@ -39,10 +39,10 @@ Result<void> Leasing::lease_due(Effects& effects) {
     return done.error();
   DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
   for (bool more = true; more;) {
-    auto sites = state_.store->due().sites(state_.now(), after, kPage);
+    auto sites = state_.store->due().sites(state_.now(), after, kDuePage);
     if (!sites)
       return sites.error();
-    more = sites->size() == kPage;
+    more = sites->size() == kDuePage;
     for (const auto& site : *sites) {
       if (!has_room(budget)) {
         stopped_at_limit_ = true;
@@ -80,10 +80,10 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
     return row.error();
   DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
   for (bool more = true; more;) {
-    auto domains = state_.store->due().domains(site, state_.now(), after, kPage);
+    auto domains = state_.store->due().domains(site, state_.now(), after, kDuePage);
     if (!domains)
       return domains.error();
-    more = domains->size() == kPage;
+    more = domains->size() == kDuePage;
     for (const auto& domain : *domains) {
       after = domain;
       const auto out_of_domain = state_.leases.of_domain(domain.id);

@@ -1,8 +1,7 @@
 #include "queue/writer/listing.h"
 
 #include "queue/row_codec.h"
-#include "queue/store/schema.h"
-#include "queue/store/sql_names.h"
+#include "queue/writer/queue_count.h"
 
 #include <algorithm>
 
@@ -33,82 +32,47 @@ std::optional<mail::Outcome> read_outcome(std::string_view bytes) {
 
 Result<void> Listing::open(const std::string& path, const char* vfs) {
   const std::lock_guard lock(mutex_);
-  auto database = Database::open(path, Database::Mode::reader, vfs);
-  if (!database)
-    return database.error();
-  database_ = *std::move(database);
-  if (auto done = configure_reader(database_); !done)
-    return done.error();
-  if (auto done = add_filter_functions(database_, leases_); !done)
-    return done.error();
-  if (auto done = waiting_.prepare_recipients(
-          database_,
-          "SELECT m.id, m.received, m.expires, m.size, m.waiting, m.tried, m.sender,"
-          " r.idx, r.address, r.state, r.attempts, r.next_attempt, r.last,"
-          " d.name, s.name, s.blocked_until, s.last, s.failures",
-          " ORDER BY m.id, r.idx");
-      !done)
-    return done.error();
-  if (auto done = count_messages_.prepare_messages(database_, "SELECT m.id, m.waiting + m.held");
-      !done)
-    return done.error();
-  if (auto done = count_recipients_.prepare_recipients(database_, "SELECT m.id, 1"); !done)
-    return done.error();
-  return prepare_all(
-      database_,
-      {
-          {incoming_, "SELECT id, size, head FROM incoming WHERE id > ? AND id <= ? ORDER BY id"},
-          {head_, "SELECT head FROM message WHERE id = ?"},
-          {of_domain_, kMessagesOfDomain},
-          {count_of_domain_,
-           "SELECT message FROM recipient INDEXED BY recipient_due"
-           " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended}"},
-          {waiting_row_, "SELECT waiting, held, tried FROM message WHERE id = ?"},
-          {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
-          {load_,
-           "SELECT m.head, b.data FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.id = ?"},
-          {load_incoming_, "SELECT head, body FROM incoming WHERE id = ?"},
-          {attempts_, "SELECT at, recipient, outcome FROM attempt WHERE message = ? ORDER BY seq"},
-          {sites_,
-           "SELECT name, blocked_until, failures, since, last FROM site"
-           " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
-          {totals_, "SELECT status, messages, recipients, bytes FROM tally"},
-          {totals_incoming_, "SELECT id, size, head FROM incoming"},
-          {damaged_, "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
-          {dropped_, "SELECT name FROM dropped"},
-          {site_recipients_,
-           "SELECT total(d.recipients) FROM domain d WHERE d.site ="
-           " (SELECT id FROM site WHERE name = ?)"},
-          {oldest_,
-           "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
-           " UNION ALL SELECT min(id) FROM message)"},
-      });
+  auto reader = open_reader(path, vfs, leases_);
+  if (!reader)
+    return reader.error();
+  reader_ = *std::move(reader);
+  return {};
 }
 
 void Listing::close() {
   const std::lock_guard lock(mutex_);
-  for (auto* statement : {&waiting_, &count_messages_, &count_recipients_})
-    *statement = FilterStatement();
-  for (Statement* statement :
-       {&incoming_, &head_, &of_domain_, &chunk_end_, &load_, &load_incoming_, &attempts_, &sites_,
-        &count_of_domain_, &waiting_row_, &totals_, &totals_incoming_, &oldest_, &damaged_,
-        &dropped_, &site_recipients_})
-    *statement = Statement();
-  database_ = Database();
+  reader_.reset();
+}
+
+template <class Ask>
+auto Listing::with_reader(const char* step, Ask ask) -> decltype(ask(std::declval<Reader&>())) {
+  const std::lock_guard lock(mutex_);
+  if (reader_ == nullptr)
+    return Error(Errc::storage, std::string(step) + ": the database is not open");
+  auto answer = ask(*reader_);
+  if (!answer)
+    return answer.error().during(step);
+  return answer;
 }
 
 Result<ListedPage> Listing::list(const Filter& filter, mail::MessageId after, std::size_t most,
                                  TimePoint wall) {
-  const std::lock_guard lock(mutex_);
-  wall_ = wall;
   const PreparedFilter prepared(filter, wall);
+  return with_reader("list the queue", [&](Reader& reader) {
+    return list_page(reader, prepared, after, most, queue_now(wall));
+  });
+}
+
+Result<ListedPage> Listing::list_page(Reader& reader, const PreparedFilter& filter,
+                                      mail::MessageId after, std::size_t most,
+                                      std::int64_t now) const {
   // Incoming first: what moves to `message` in between is then seen twice rather than never.
   std::vector<ListedMessage> fresh;
-  if (auto done = list_incoming(prepared, {after.value}, most, fresh); !done)
+  if (auto done = list_incoming(reader, filter, after.value, most, fresh); !done)
     return done.error();
   const bool has_all_fresh = fresh.size() < most && recipients_of(fresh) < kMostRecipients;
   ListedPage page;
-  auto came_to = list_all_waiting(prepared, after.value, most, page.messages);
+  auto came_to = list_all_waiting(reader, filter, after.value, most, now, page.messages);
   if (!came_to)
     return came_to.error();
   std::int64_t end = *came_to;
@@ -131,153 +95,213 @@ Result<ListedPage> Listing::list(const Filter& filter, mail::MessageId after, st
 }
 
 // Returns how far it came: kNever if nothing is left.
-Result<std::int64_t> Listing::list_all_waiting(const PreparedFilter& filter, std::int64_t after,
-                                               std::size_t most,
-                                               std::vector<ListedMessage>& listed) {
+Result<std::int64_t> Listing::list_all_waiting(Reader& reader, const PreparedFilter& filter,
+                                               std::int64_t after, std::size_t most,
+                                               std::int64_t now,
+                                               std::vector<ListedMessage>& listed) const {
   const auto is_full = [&] {
     return listed.size() >= most || recipients_of(listed) >= kMostRecipients;
   };
-  auto candidates = find_candidates(filter, of_domain_);
+  auto candidates = reader.candidates(filter);
   if (!candidates)
-    return candidates.error().during("list the queue");
+    return candidates.error();
   if (candidates->has_value()) {
     for (const auto id : **candidates) {
       if (id.value <= after)
         continue;
       if (is_full())
         return listed.back().id.value;
-      if (auto done = list_waiting(filter, {id.value - 1, id.value}, most, listed); !done)
+      if (auto done = list_waiting(reader, filter, {id.value - 1, id.value}, most, now, listed);
+          !done)
         return done.error();
     }
     return kNever;
   }
-  auto end = end_of_chunk(after, kChunk);
+  auto end = reader.end_of_chunk(after, kChunk);
   if (!end)
     return end.error();
-  if (auto done = list_waiting(filter, {after, *end}, most, listed); !done)
+  if (auto done = list_waiting(reader, filter, {after, *end}, most, now, listed); !done)
     return done.error();
   return is_full() ? listed.back().id.value : *end;
 }
 
-Result<std::int64_t> Listing::end_of_chunk(std::int64_t after, std::int64_t chunk) {
-  return Query(chunk_end_).bind(after).bind(chunk - 1).first(kNever);
-}
-
-Result<void> Listing::list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,
-                                    std::vector<ListedMessage>& listed) {
-  Query query(incoming_);
-  query.bind(range.after).bind(range.to);
-  std::size_t recipients = 0;
-  while (listed.size() < most && recipients < kMostRecipients) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("list the queue");
-    if (!*row)
-      return {};
-    const mail::MessageId id{query.integer(0)};
-    if (!filter.names(id))
-      continue;
-    const bool is_leased = leases_.is_leased(id);
-    auto message = decode_head(id, query.blob(2));
-    if (!message || !filter.matches(*message, is_leased))
-      continue;
-    ListedMessage entry;
-    entry.id = id;
-    entry.received = message->received;
-    entry.expires = message->received + Duration(lifetime_.load());
-    entry.size = static_cast<std::uint64_t>(query.integer(1));
-    entry.sender = message->envelope.sender;
-    entry.origin = message->origin;
-    entry.status = is_leased ? "active" : "queued";
-    std::uint32_t index = 0;
-    for (const auto& recipient : message->envelope.recipients) {
-      if (filter.matches(recipient)) {
-        ListedRecipient& each = entry.recipients.emplace_back();
-        each.index = index;
-        each.address = recipient.address;
-        each.domain = mail::domain_of(recipient.address);
-        each.active = is_leased;
-        each.next_attempt = message->received;
-      }
-      ++index;
+// Nothing if it does not match.
+std::optional<ListedMessage> Listing::incoming_message(const PreparedFilter& filter,
+                                                       const IncomingEntry& stored) const {
+  if (!filter.names(stored.id))
+    return std::nullopt;
+  const bool is_leased = leases_.is_leased(stored.id);
+  const auto message = decode_head(stored.id, stored.head);
+  if (!message || !filter.matches(*message, is_leased))
+    return std::nullopt;
+  ListedMessage entry;
+  entry.id = stored.id;
+  entry.received = message->received;
+  entry.expires = message->received + Duration(lifetime_.load());
+  entry.size = static_cast<std::uint64_t>(stored.size);
+  entry.sender = message->envelope.sender;
+  entry.origin = message->origin;
+  entry.status = is_leased ? "active" : "queued";
+  std::uint32_t index = 0;
+  for (const auto& recipient : message->envelope.recipients) {
+    if (filter.matches(recipient)) {
+      ListedRecipient& each = entry.recipients.emplace_back();
+      each.index = index;
+      each.address = recipient.address;
+      each.domain = mail::domain_of(recipient.address);
+      each.active = is_leased;
+      each.next_attempt = message->received;
     }
-    recipients += entry.recipients.size();
-    if (!entry.recipients.empty())
-      listed.push_back(std::move(entry));
+    ++index;
   }
-  return {};
+  return entry.recipients.empty() ? std::nullopt : std::optional(std::move(entry));
 }
 
-Result<void> Listing::list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
-                                   std::vector<ListedMessage>& listed) {
-  Query query(waiting_.statement());
-  waiting_.bind(query, filter, {range, now(wall_)});
-  std::size_t recipients = recipients_of(listed);
-  for (;; ++recipients) {
-    auto row = query.next();
-    if (!row)
-      return row.error().during("list the queue");
-    if (!*row)
-      return {};
-    if (listed.empty() || listed.back().id.value != query.integer(0)) {
-      if (listed.size() == most || recipients >= kMostRecipients)
-        return {};
-      auto message = read_message(query);
-      if (!message)
-        return message.error().during("list the queue");
+Result<void> Listing::list_incoming(Reader& reader, const PreparedFilter& filter,
+                                    std::int64_t after, std::size_t most,
+                                    std::vector<ListedMessage>& listed) const {
+  std::size_t recipients = 0;
+  const auto is_full = [&] { return listed.size() >= most || recipients >= kMostRecipients; };
+  if (is_full())
+    return {};
+  return reader.each_incoming({after}, [&](const IncomingEntry& entry) {
+    if (auto message = incoming_message(filter, entry)) {
+      recipients += message->recipients.size();
       listed.push_back(*std::move(message));
     }
-    listed.back().recipients.push_back(read_recipient(query, listed.back()));
-  }
+    return !is_full();
+  });
+}
+
+Result<void> Listing::list_waiting(Reader& reader, const PreparedFilter& filter, IdRange range,
+                                   std::size_t most, std::int64_t now,
+                                   std::vector<ListedMessage>& listed) const {
+  std::size_t recipients = recipients_of(listed);
+  Result<void> heads;
+  auto done = reader.each_waiting(filter, range, now, [&](const WaitingEntry& entry) {
+    if (listed.empty() || listed.back().id != entry.id) {
+      if (listed.size() == most || recipients >= kMostRecipients)
+        return false;
+      auto message = waiting_message(reader, entry);
+      if (!message) {
+        heads = message.error();
+        return false;
+      }
+      listed.push_back(*std::move(message));
+    }
+    const bool is_active =
+        listed.back().status == "active" && leases_.is_leased(entry.id, entry.index);
+    listed.back().recipients.push_back(recipient_of(entry, is_active, now));
+    ++recipients;
+    return true;
+  });
+  return done ? heads : done;
 }
 
 // The head is as long as all recipients together: it is read once, not with each of them.
-Result<ListedMessage> Listing::read_message(Query& query) {
+Result<ListedMessage> Listing::waiting_message(Reader& reader, const WaitingEntry& stored) const {
   ListedMessage entry;
-  entry.id = {query.integer(0)};
-  entry.received = TimePoint(Duration(query.integer(1)));
-  const auto expires = query.integer(2);
-  if (expires != kNever)
-    entry.expires = time_.to_wall(TimePoint(Duration(expires)));
-  entry.size = static_cast<std::uint64_t>(query.integer(3));
-  entry.sender = query.text(6);
-  Query stored(head_);
-  const auto row = stored.bind(entry.id.value).next();
-  if (!row)
-    return row.error();
-  if (*row)
-    if (auto head = decode_head(entry.id, stored.blob(0)))
-      entry.origin = head->origin;
-  entry.status = leases_.is_leased(entry.id) ? "active"
-                 : query.integer(4) == 0     ? "held"
-                 : query.integer(5) != 0     ? "deferred"
-                                             : "queued";
+  entry.id = stored.id;
+  entry.received = TimePoint(Duration(stored.received));
+  if (stored.expires != kNever)
+    entry.expires = time_.to_wall(TimePoint(Duration(stored.expires)));
+  entry.size = static_cast<std::uint64_t>(stored.size);
+  entry.sender = stored.sender;
+  const auto head = reader.head(stored.id);
+  if (!head)
+    return head.error();
+  if (const auto message = decode_head(stored.id, *head))
+    entry.origin = message->origin;
+  entry.status = leases_.is_leased(stored.id) ? "active"
+                 : stored.waiting == 0        ? "held"
+                 : stored.tried               ? "deferred"
+                                              : "queued";
   return entry;
 }
 
-ListedRecipient Listing::read_recipient(Query& query, const ListedMessage& message) const {
+ListedRecipient Listing::recipient_of(const WaitingEntry& stored, bool is_active,
+                                      std::int64_t now) const {
   ListedRecipient recipient;
-  recipient.index = static_cast<std::uint32_t>(query.integer(7));
-  recipient.address = query.text(8);
-  const auto state = query.integer(9);
-  recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
-  recipient.attempts = static_cast<std::uint32_t>(query.integer(10));
-  recipient.active = message.status == "active" && leases_.is_leased(message.id, recipient.index);
-  recipient.last = read_outcome(query.blob(12));
-  recipient.domain = query.text(13);
-  recipient.site = query.text(14);
-  auto next = query.integer(11);
-  const auto blocked_until = query.integer(15);
-  if (next != kNever && blocked_until > now(wall_)) {
+  recipient.index = stored.index;
+  recipient.address = stored.address;
+  recipient.state = stored.state;
+  recipient.attempts = stored.attempts;
+  recipient.active = is_active;
+  recipient.last = read_outcome(stored.last);
+  recipient.domain = stored.domain;
+  recipient.site = stored.site;
+  auto next = stored.next_attempt;
+  if (next != kNever && stored.blocked_until > now) {
     // What it waits for is its site, and so is the reason.
-    next = std::max(next, blocked_until);
-    recipient.last = read_outcome(query.blob(16));
-  } else if (!recipient.last && query.integer(17) > 0) {
-    recipient.last = read_outcome(query.blob(16));  // its turn has come, and is not over
+    next = std::max(next, stored.blocked_until);
+    recipient.last = read_outcome(stored.site_last);
+  } else if (!recipient.last && stored.site_failures > 0) {
+    recipient.last = read_outcome(stored.site_last);  // its turn has come, and is not over
   }
   if (next != kNever)
     recipient.next_attempt = time_.to_wall(TimePoint(Duration(next)));
   return recipient;
+}
+
+Result<void> Listing::count_on(Counting& counting, TimePoint wall) {
+  const PreparedFilter filter(counting.filter, wall);
+  return with_reader("count the queue", [&](Reader& reader) {
+    return QueueCount(reader, leases_, queue_now(wall)).go_on(counting, filter);
+  });
+}
+
+Result<Totals> Listing::totals() {
+  return with_reader("count the queue",
+                     [&](Reader& reader) { return QueueCount(reader, leases_, 0).totals(); });
+}
+
+Result<std::shared_ptr<const mail::Message>> Listing::load(mail::MessageId id) {
+  auto stored = with_reader("load message", [&](Reader& reader) { return reader.load(id); });
+  if (!stored)
+    return stored.error();
+  if (!stored->has_value())
+    return Error(Errc::not_found, "load message " + to_string(id));
+  auto message = decode_head(id, (*stored)->head);
+  if (!message)
+    return message.error().during("load message");
+  if (message->content.file.empty())
+    message->content.bytes = std::make_shared<const std::string>(std::move((*stored)->content));
+  return std::make_shared<const mail::Message>(*std::move(message));
+}
+
+Result<std::vector<Attempt>> Listing::attempts(mail::MessageId id) {
+  const auto stored =
+      with_reader("load attempts", [&](Reader& reader) { return reader.attempts(id); });
+  if (!stored)
+    return stored.error();
+  std::vector<Attempt> attempts;
+  for (const auto& entry : *stored)
+    if (auto outcome = decode_outcome(entry.outcome))
+      attempts.push_back({TimePoint(Duration(entry.when)), entry.recipient, *std::move(outcome)});
+  return attempts;
+}
+
+Result<std::vector<SiteState>> Listing::sites() {
+  const auto stored = with_reader("list sites", [](Reader& reader) { return reader.sites(); });
+  if (!stored)
+    return stored.error();
+  std::vector<SiteState> sites;
+  for (const auto& entry : *stored) {
+    SiteState& site = sites.emplace_back();
+    site.site = entry.name;
+    if (entry.blocked_until > 0)
+      site.blocked_until = time_.to_wall(TimePoint(Duration(entry.blocked_until)));
+    site.failures = static_cast<std::uint32_t>(entry.failures);
+    site.since = TimePoint(Duration(entry.since));
+    if (auto last = decode_outcome(entry.last))
+      site.last = *std::move(last);
+    site.recipients = static_cast<std::uint64_t>(entry.recipients);
+  }
+  return sites;
+}
+
+Result<std::vector<std::string>> Listing::dropped() {
+  return with_reader("list dropped files", [](Reader& reader) { return reader.dropped(); });
 }
 
 }  // namespace postrider::queue

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "queue/ledger/queue_time.h"
-#include "queue/store/row_filter.h"
+#include "queue/store/reader.h"
 
 #include <mutex>
 
@@ -27,37 +27,32 @@ class Listing {
   Result<std::vector<std::string>> dropped();
 
  private:
-  Result<void> list_incoming(const PreparedFilter& filter, IdRange range, std::size_t most,
-                             std::vector<ListedMessage>& listed);
-  Result<void> list_waiting(const PreparedFilter& filter, IdRange range, std::size_t most,
-                            std::vector<ListedMessage>& listed);
-  Result<std::int64_t> end_of_chunk(std::int64_t after, std::int64_t chunk);
-  Result<std::int64_t> list_all_waiting(const PreparedFilter& filter, std::int64_t after,
-                                        std::size_t most, std::vector<ListedMessage>& listed);
-  Result<void> begin_count(Counting& counting, const PreparedFilter& filter);
-  Result<void> count_incoming(Counting& counting, const PreparedFilter& filter);
-  // Of waiting mail, by status.
-  struct Tally {
-    std::int64_t messages[4] = {}, recipients[4] = {}, bytes = 0;
-  };
-  Result<Tally> tally();
-  Result<void> count_by_status(Counting& counting);
-  Result<void> count_of_domain(Counting& counting, const std::string& domain);
-  Result<void> count_range(Counting& counting, const PreparedFilter& filter, IdRange range);
-  Result<ListedMessage> read_message(Query& query);
-  ListedRecipient read_recipient(Query& query, const ListedMessage& message) const;
-  std::int64_t now(TimePoint wall) const { return time_.to_queue(wall).time_since_epoch().count(); }
+  // ask(reader), one at a time.
+  template <class Ask>
+  auto with_reader(const char* step, Ask ask) -> decltype(ask(std::declval<Reader&>()));
+  Result<ListedPage> list_page(Reader& reader, const PreparedFilter& filter, mail::MessageId after,
+                               std::size_t most, std::int64_t now) const;
+  Result<void> list_incoming(Reader& reader, const PreparedFilter& filter, std::int64_t after,
+                             std::size_t most, std::vector<ListedMessage>& listed) const;
+  Result<std::int64_t> list_all_waiting(Reader& reader, const PreparedFilter& filter,
+                                        std::int64_t after, std::size_t most, std::int64_t now,
+                                        std::vector<ListedMessage>& listed) const;
+  Result<void> list_waiting(Reader& reader, const PreparedFilter& filter, IdRange range,
+                            std::size_t most, std::int64_t now,
+                            std::vector<ListedMessage>& listed) const;
+  std::optional<ListedMessage> incoming_message(const PreparedFilter& filter,
+                                                const IncomingEntry& stored) const;
+  Result<ListedMessage> waiting_message(Reader& reader, const WaitingEntry& stored) const;
+  ListedRecipient recipient_of(const WaitingEntry& stored, bool is_active, std::int64_t now) const;
+  std::int64_t queue_now(TimePoint wall) const {
+    return time_.to_queue(wall).time_since_epoch().count();
+  }
 
   const Leases& leases_;
   const QueueTime& time_;
   const std::atomic<Duration::rep>& lifetime_;
   std::mutex mutex_;
-  TimePoint wall_;
-  Database database_;
-  FilterStatement waiting_, count_messages_, count_recipients_;
-  Statement incoming_, head_, of_domain_, chunk_end_, load_, load_incoming_, attempts_, sites_;
-  Statement count_of_domain_, waiting_row_;
-  Statement totals_, totals_incoming_, oldest_, damaged_, dropped_, site_recipients_;
+  std::unique_ptr<Reader> reader_;  // null while it is closed
 };
 
 }  // namespace postrider::queue

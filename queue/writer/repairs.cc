@@ -17,14 +17,14 @@ constexpr std::int64_t kSalvagedAtOnce = 131072;  // pages: some ten seconds
 constexpr std::size_t kMostDamagedFolders = 3;
 constexpr std::size_t kMostPassedOver = 64;  // more than have rows on one page
 
-struct CloseFolder {
+struct CloseSpoolFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }
 };
 
 // Folders of databases that were damaged and have been salvaged.
 std::size_t damaged_folders(const std::string& spool) {
   std::size_t found = 0;
-  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(spool.c_str()));
+  const std::unique_ptr<DIR, CloseSpoolFolder> folder(::opendir(spool.c_str()));
   while (const dirent* entry = folder ? ::readdir(folder.get()) : nullptr)
     found += std::string_view(entry->d_name).starts_with("damaged-") ? 1 : 0;
   return found;
