@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kMostLine = 4096;
 constexpr std::size_t kMostLines = 100;
 constexpr std::size_t kMostText = 16384;
-constexpr std::size_t kMostBytes = 65536;
+// A verdict must not be lost because its words are many: the message would be sent again.
+constexpr std::size_t kMostBytes = 16U << 20U;
 constexpr std::size_t kMostQuoted = 200;  // of a line that is no reply
 
 bool is_digit(char c) {
@@ -129,8 +130,9 @@ std::string Reply::str() const {
 }
 
 void ReplyParser::add_line(std::string_view line, int code) {
-  std::string_view text = line.substr(std::min<std::size_t>(line.size(), 4));
-  if (lines_ == 0 || code != reply_.code) {
+  const bool has_code = code != 0;
+  std::string_view text = has_code ? line.substr(std::min<std::size_t>(line.size(), 4)) : line;
+  if (has_code && (lines_ == 0 || code != reply_.code)) {
     reply_.code = code;
     const auto enhanced = parse_enhanced_code(text).value_or(EnhancedCode());
     reply_.enhanced = enhanced.klass == code / 100 ? enhanced : EnhancedCode();  // attacks.md I08
@@ -162,10 +164,10 @@ Result<std::optional<Reply>> ReplyParser::feed(std::string_view bytes, std::size
     if (!line_.empty() && line_.back() == '\r')
       line_.pop_back();
     const int code = code_of(line_);
-    if (code == 0)
+    if (code == 0 && lines_ == 0)
       return malformed("\"" + escaped(line_, kMostQuoted) + "\"");
     add_line(line_, code);
-    const bool last = line_.size() < 4 || line_[3] == ' ';
+    const bool last = code != 0 && (line_.size() < 4 || line_[3] == ' ');
     line_.clear();
     if (last) {
       clean(reply_.text);

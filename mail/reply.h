@@ -44,9 +44,9 @@ struct Reply {
   friend bool operator==(const Reply&, const Reply&) = default;
 };
 
-// Takes the bytes of a remote server as they arrive and gives whole replies, each with limits:
-// line length 4 KiB, 100 lines, 16 KiB of kept text; more is cut from the text, and beyond 64 KiB a
-// reply is malformed. Lines may end in LF alone. Where lines bear several codes the last counts.
+// Takes a remote server's octets and gives whole replies: 4 KiB of a line, 100 lines and 16 KiB of
+// text are kept, the rest is read over. Beyond 16 MiB a reply is malformed. Lines may end in LF
+// alone, and those between others may lack a code; where they bear several the last counts.
 class ReplyParser {
  public:
   // Consumes bytes up to the end of the first complete reply; `used` says how many. nullopt: more

@@ -183,6 +183,30 @@ class Retry(scenario.Scenario):
         self.assertEqual((len(self.peer.refused), len(self.peer.messages)), (1, 1))
         self.assertEqual(self.server.mailbox(), [])
 
+    def test_the_verdict_of_a_reply_of_many_words_counts(self):
+        """However many: dropped in the middle, what was taken would be sent again."""
+        def long(code, enhanced):
+            lines = [f"{enhanced} begin"] + ["x" * 500] * 600 + [f"{enhanced} end"]
+            return "\n".join([f"{code}-{line}" for line in lines[:-1]] + [f"{code} {lines[-1]}"])
+        taken, said, late = long(250, "2.0.0"), long(220, "mx"), long(354, "go")
+        line = "250 2.0.0 " + "y" * 300000
+        words = "250-2.0.0 begin\nno code\n\n250 2.0.0 end"
+        for number, script in enumerate(({"end": [taken]}, {"end": [line]}, {"end": [words]},
+                                         {"connect": [said], "rcpt": {THREE[0]: [taken]},
+                                          "mail": [line], "data": [late], "end": [taken]})):
+            with self.subTest(number):
+                self.start(script)
+                self.send(THREE[0])
+                self.server.wait_until_empty()
+                self.assertEqual((len(self.peer.messages), len(self.peer.sessions)), (1, 1))
+                self.assertEqual(self.server.mailbox(), [])
+        self.start({"end": lambda session, argument: long(554, "5.7.1")})
+        self.send(THREE[0])
+        notice, = self.notices()
+        self.assertIn("Status: 5.7.1", notice)
+        self.assertEqual((len(self.peer.messages), len(self.peer.refused)), (0, 1))
+        self.assertLess(len(notice), 40000)
+
     def test_552_for_a_recipient_is_too_many_and_not_for_ever(self):
         """attacks.md M14"""
         self.start({"rcpt": {THREE[2]: ["552 5.5.3 too many recipients"]}})

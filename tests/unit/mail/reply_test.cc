@@ -92,6 +92,8 @@ TEST_CASE("replies are read at any splitting", "[mail][reply]") {
       {"codes differ: the last one counts", "250-a\r\n251 b\r\n", {"251 a b"}},
       {"the last one's enhanced code too", "250-2.0.0 a\r\n550 5.7.1 b\r\n", {"550 5.7.1 a b"}},
       {"and no other's", "550-5.7.1 a\r\n250 b\r\n", {"250 a b"}},
+      {"a line without a code between others", "250-a\r\nb\r\n\r\n250 c\r\n", {"250 a b  c"}},
+      {"a bare LF in the text", "550-5.7.1 a\nb\r\n550 5.7.1 c\r\n", {"550 5.7.1 a b c"}},
       {"class 1", "150 a\r\n", {"malformed"}},
       {"class 6", "650 a\r\n", {"malformed"}},
       {"no separator", "250ok\r\n", {"malformed"}},
@@ -155,15 +157,39 @@ TEST_CASE("I07, X08: a reply is bounded", "[mail][reply]") {
     REQUIRE(got.size() == 1);
     CHECK(got[0].size() == 4 + 16384);
   }
+  SECTION("however long, it has its code, and the next one is read") {
+    std::string bytes = "550-5.7.1 no\r\n";
+    for (int i = 0; i < 200000; ++i)
+      bytes.append("550-5.7.1 because\r\n");
+    bytes.append("550 5.7.1 end\r\n250 2.0.0 next\r\n");
+    const auto got = read_all(bytes, 16384);
+    REQUIRE(got.size() == 2);
+    CHECK(got[0].starts_with("550 5.7.1 no because because"));
+    CHECK(got[0].size() < 16400);
+    CHECK(got[1] == "250 2.0.0 next");
+  }
+  SECTION("the code of a last line behind the limits counts") {
+    std::string bytes;
+    for (int i = 0; i < 1000; ++i)
+      bytes.append("250-").append(3000, 'x').append("\r\n");
+    CHECK(read_all(bytes + "452 4.3.1 full\r\n", 4096)[0].starts_with("452 4.3.1 x"));
+  }
+  SECTION("a long line is one line") {
+    CHECK(read_all("250 " + std::string(8U << 20U, 'x') + "\r\n250 b\r\n", 16384)[1] == "250 b");
+  }
   SECTION("an endless line is refused") {
-    CHECK(read_all(std::string(1U << 20U, '2'), 4096) == Lines{"too long"});
-    CHECK(read_all("250 " + std::string(1U << 20U, 'x') + "\r\n", 4096) == Lines{"too long"});
+    CHECK(read_all(std::string(17U << 20U, '2'), 16384) == Lines{"too long"});
+    CHECK(read_all("250 " + std::string(17U << 20U, 'x') + "\r\n", 16384) == Lines{"too long"});
   }
   SECTION("an endless reply is refused") {
     std::string bytes;
-    while (bytes.size() < 100000)
+    while (bytes.size() < 17U << 20U)
       bytes.append("250-x\r\n");
-    CHECK(read_all(bytes, 4096) == Lines{"too long"});
+    CHECK(read_all(bytes, 16384) == Lines{"too long"});
+    bytes = "250-x\r\n";
+    while (bytes.size() < 17U << 20U)
+      bytes.append("no code\r\n");
+    CHECK(read_all(bytes, 16384) == Lines{"too long"});
   }
 }
 
