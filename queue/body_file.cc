@@ -1,9 +1,13 @@
 #include "queue/body_file.h"
 
+#include <cerrno>
+#include <unistd.h>
+#include <utility>
+
 namespace postrider::queue {
 
 BodyFile::State::~State() {
-  if (file.is_open())
+  if (file.is_open() && has_name)
     spool->remove_body(name);
 }
 
@@ -17,9 +21,15 @@ void BodyFile::State::keep() {
   file.reset();
 }
 
+void BodyFile::State::give_name_away() {
+  if (std::exchange(has_name, false))
+    spool->remove_body(name);
+}
+
 Result<void> BodyFile::State::check_whole(const mail::Content& content, const State* body) {
   std::uint64_t there = 0;
-  if (body != nullptr && body->file.is_open() && body->name == content.file && !content.bytes)
+  if (body != nullptr && body->file.is_open() && body->has_name && body->name == content.file &&
+      !content.bytes)
     there = body->size;
   else if (body == nullptr && content.bytes && content.file.empty())
     there = content.bytes->size();
@@ -44,6 +54,29 @@ Result<void> BodyFile::append(std::string_view bytes) {
   state_->size += bytes.size();
   state_->checksum.feed(bytes);
   return {};
+}
+
+Result<std::size_t> BodyFile::read(std::uint64_t offset, char* room, std::size_t size) const {
+  if (!is_open())
+    return Error(Errc::stopped, "read body");
+  std::size_t got = 0;
+  while (got < size) {
+    const auto more =
+        ::pread(state_->file.get(), room + got, size - got, static_cast<off_t>(offset + got));
+    if (more < 0 && errno == EINTR)
+      continue;
+    if (more < 0)
+      return system_error("read body " + name_);
+    if (more == 0)
+      break;
+    got += static_cast<std::size_t>(more);
+  }
+  return got;
+}
+
+void BodyFile::give_name_away() {
+  if (is_open())
+    state_->give_name_away();
 }
 
 Result<void> BodyFile::sync() {

@@ -13,6 +13,7 @@ struct BodyFile::State {
   std::string name;
   std::uint64_t size = 0;
   Checksum checksum;
+  bool has_name = true;
 
   State(const Spool& spool_, FileDescriptor file_, std::string name_)
       : spool(&spool_), file(std::move(file_)), name(std::move(name_)) {}
@@ -22,6 +23,7 @@ struct BodyFile::State {
 
   Result<void> sync();  // file and folder; blocks
   void keep();
+  void give_name_away();
   // Whether all octets of `content` are where it says they are: nobody takes custody of less.
   // body: null if there is no file.
   static Result<void> check_whole(const mail::Content& content, const State* body);

@@ -64,6 +64,10 @@ class BodyFile {
   Result<void> sync();
   const std::string& name() const { return name_; }  // for Content::file
   bool is_open() const;
+  // What was written, from `offset` on; the number of octets that are there, at most `size`.
+  Result<std::size_t> read(std::uint64_t offset, char* room, std::size_t size) const;
+  // Its name is free for another file; what was written can still be read, and is gone with this.
+  void give_name_away();
 
  private:
   friend class Queue;
@@ -78,6 +82,7 @@ struct Submission {
   std::shared_ptr<const mail::Message> message;
   BodyFile body;        // not open when the content is in memory
   std::string drop_id;  // of a file in the drop folder; empty: it came another way
+  std::string hold;     // why it waits for an administrator's word; empty: it does not
 };
 
 // What delivery is asked to do for some recipients of a message, and must answer with Records that

@@ -147,7 +147,7 @@ bool Spool::has_room(std::uint64_t needed) const {
 }
 
 Result<FileDescriptor> Spool::create_body(const std::string& name) const {
-  return open_file_at(bodies_, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  return open_file_at(bodies_, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 }
 
 Result<FileDescriptor> Spool::open_body(const mail::Message& message) const {

@@ -6,14 +6,34 @@
 
 namespace postrider::queue {
 
+namespace {
+
+std::vector<RecipientRow> all_held(const mail::Message& message, const std::string& why) {
+  mail::Outcome outcome;
+  outcome.stage = mail::Stage::admin;
+  outcome.status = {4, 3, 0};
+  outcome.text = "held: " + why;
+  const auto last = encode_outcome(outcome);
+  auto rows = all_due(message, kNever);
+  for (auto& row : rows) {
+    row.state = RecipientState::held;
+    row.last = last;
+  }
+  return rows;
+}
+
+}  // namespace
+
 Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
-                            std::string_view head, Effects& effects, Result<void>& refused) {
+                            std::string_view head, const std::string& hold, Effects& effects,
+                            Result<void>& refused) {
   const auto usage = state_.leases.fresh();
-  const bool is_fresh = state_.has_consumer && usage.messages < state_.settings.fresh_messages &&
+  const bool is_fresh = hold.empty() && state_.has_consumer &&
+                        usage.messages < state_.settings.fresh_messages &&
                         usage.bytes < state_.settings.fresh_bytes && !is_blocked(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
-    return submit_waiting(*message, head, effects, refused);
+    return submit_waiting(*message, head, hold, effects, refused);
   }
 
   // One statement: if it fails, nothing of it is left and the transaction goes on.
@@ -64,13 +84,15 @@ Result<void> Intake::note_parked(const mail::Message& message, const mail::Recip
 }
 
 Result<void> Intake::submit_waiting(const mail::Message& message, std::string_view head,
-                                    Effects& effects, Result<void>& refused) {
+                                    const std::string& hold, Effects& effects,
+                                    Result<void>& refused) {
   auto savepoint = state_.store->begin_part();
   if (!savepoint)
     return savepoint.error();
   auto row = new_row(state_, message);
-  row.tried = is_blocked(message);  // it waits as if it had been
-  auto done = state_.store->messages().insert(message, head, row, all_due(message, state_.now()));
+  row.tried = hold.empty() && is_blocked(message);  // it waits as if it had been
+  auto rows = hold.empty() ? all_due(message, state_.now()) : all_held(message, hold);
+  auto done = state_.store->messages().insert(message, head, row, std::move(rows));
   if (!done) {
     if (!is_constraint(done.error()))
       return done.error();
@@ -78,6 +100,11 @@ Result<void> Intake::submit_waiting(const mail::Message& message, std::string_vi
     state_.store->destinations().forget();
     look_.expect(state_.now());
     return savepoint->roll_back();
+  }
+  if (!hold.empty()) {
+    LogEvent event(Level::warn, "held", to_string(message.id));
+    event.add("from", message.envelope.sender).add("reason", hold);
+    effects.told.push_back(std::move(event));
   }
   if (row.tried && state_.log.enabled(Level::info))
     for (const auto& recipient : message.envelope.recipients)

@@ -268,7 +268,7 @@ Result<void> Recording::store_notices(const Record& record, Effects& effects) {
     // Refused means already there: the commit whose answer was lost had stored it.
     Result<void> refused;
     const std::string head = encode_head(*notice.message, content_checksum(notice));
-    auto done = intake_.submit(notice.message, head, effects, refused);
+    auto done = intake_.submit(notice.message, head, notice.hold, effects, refused);
     if (!done)
       return done.error();
   }

@@ -236,7 +236,8 @@ Result<void> Writer::store_submission(Inbox::Submitted& each, Effects& effects) 
       return {};
     }
   }
-  if (auto done = ledger_.intake().submit(submission.message, each.head, effects, each.refused);
+  if (auto done = ledger_.intake().submit(submission.message, each.head, submission.hold, effects,
+                                          each.refused);
       !done)
     return done.error();
   if (!each.refused)
