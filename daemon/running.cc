@@ -69,6 +69,7 @@ StartProblems Running::prepare() {
     open_addresses(problems);
     look_at_credentials(problems);
     read_signing_keys(problems);
+    read_greylist();
   }
   if (problems.lines.empty()) {
     make_lanes();
@@ -248,8 +249,11 @@ void Running::make_parts(StartProblems& problems) {
     return *lanes_[loop.number()]->resolver;
   };
   auth_->set_resolvers(resolver_of);
+  auto of_clients = client_checks(config, client_checks_);
+  if (!of_clients)
+    return add(problems, of_clients.error());
   auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_,
-                                  filters(config), &checks_);
+                                  filters(config), &checks_, *std::move(of_clients));
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -317,8 +321,8 @@ void Running::open_doors(StartProblems& problems) {
   server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
     return parent->bind(socket, address, size);
   });
-  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_,
-                   config.hostname, loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_, milters_,
+                   client_checks_, config.hostname, loaded_.file);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   const auto take = [&](auto& member, auto opened) {
@@ -327,12 +331,10 @@ void Running::open_doors(StartProblems& problems) {
     else
       add(problems, opened.error());
   };
-  take(submit_, SubmitServer::open(
-                    config.control.submit, loop, *pool_, *queue_, clock_, *log_,
-                    submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_)));
-  take(drop_, DropFolder::open(
-                  config.spool, loop, *pool_, *queue_, clock_, *log_,
-                  submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_)));
+  take(submit_, SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
+                                   local_settings(config)));
+  take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
+                               local_settings(config)));
   DropPlace drop{config.spool, config.origin, config.accept.message_size, {}};
   if (drop_)
     drop.why = drop_->reasons();
@@ -415,6 +417,7 @@ int Running::serve() {
     if (!has_event && !reload_) {
       look_at_certificates();
       look_at_signing_keys();
+      keep_greylist();
       heap_.look();
     }
     if (watchdog)

@@ -120,6 +120,9 @@ class Running {
   void adopt_signing_keys(std::shared_ptr<const mailauth::Signer> signer, std::string stamp);
   void look_at_signing_keys();
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters(const Config& config);
+  void read_greylist();
+  void keep_greylist();
+  SubmitSettings local_settings(const Config& config);
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);
@@ -162,6 +165,9 @@ class Running {
   std::shared_ptr<delivery::LocalDirectory> directory_;
   std::optional<smtpd::QueueCustody> custody_;
   smtpd::filter::AuthenticationCounters checks_;
+  smtpd::filter::milter::MilterPeers milters_;
+  smtpd::filter::ClientCheckState client_checks_;
+  SteadyTime next_greylist_;  // when it is written
   std::shared_ptr<smtpd::auth::PamHelper> pam_;
   std::shared_ptr<smtpd::auth::AuthService> auth_;
   std::unique_ptr<smtpd::Server> server_;

@@ -133,8 +133,11 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
+  auto of_clients = client_checks(config, client_checks_);
+  if (!of_clients)
+    return of_clients.error();
   auto receiving = smtpd_settings(config, directory_, auth_, *tables, &*local_limits_,
-                                  filters(config), &checks_);
+                                  filters(config), &checks_, *std::move(of_clients));
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
@@ -175,8 +178,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
-  lanes_.front()->loop.post([this, settings = submit_settings(config, receiving_tables_.rewriter,
-                                                              &*local_limits_, signer_)] {
+  lanes_.front()->loop.post([this, settings = local_settings(config)] {
     submit_->reconfigure(settings);
     drop_->reconfigure(settings);
   });
@@ -250,6 +252,8 @@ int Running::stop() {
     stop_clock_->stage = "queue";
   auth_->save();
   local_limits_->save();
+  next_greylist_ = {};
+  keep_greylist();
   queue_->stop();
   if (received && sent)
     stop_clock_->stage = "threads";

@@ -1,5 +1,7 @@
 // The keys that sign mail: at the start, at a reload, and when their files change.
+#include "base/file.h"
 #include "daemon/running.h"
+#include "daemon/settings.h"
 #include "daemon/signing/signing_keys.h"
 #include "smtpd/filter/signing.h"
 
@@ -8,6 +10,12 @@ namespace postrider::daemon {
 namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds(10);
+constexpr auto kGreylistEvery = std::chrono::minutes(5);
+constexpr std::size_t kMostGreylist = 64U << 20U;
+
+std::string greylist_file(const Config& config) {
+  return config.spool + "/greylist";
+}
 
 // A domain that had keys and has none now.
 bool lacks_a_domain(const mailauth::Signer* before, const mailauth::Signer* now) {
@@ -69,9 +77,41 @@ Result<std::shared_ptr<const mailauth::Signer>> Running::changed_signing_keys(
 // What mail from the network passes, the signer last.
 std::vector<std::shared_ptr<const smtpd::filter::Source>> Running::filters(const Config& config) {
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters;
+  // Their texts were checked with the configuration.
+  if (auto all = milters(config, milters_))
+    filters.assign(all->begin(), all->end());
   if (config.dkim.is_used())
     filters.push_back(std::make_shared<const smtpd::filter::Signing>(signer_, *signers_));
   return filters;
+}
+
+// The same for mail of this machine: without a milter the signature needs no filter.
+SubmitSettings Running::local_settings(const Config& config) {
+  auto settings = submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_);
+  if (auto all = milters(config, milters_))
+    for (auto& one : *all)
+      if (one->is_for_sendmail())
+        settings.filters.push_back(std::move(one));
+  if (!settings.filters.empty() && config.dkim.is_used())
+    settings.filters.push_back(std::make_shared<const smtpd::filter::Signing>(signer_, *signers_));
+  return settings;
+}
+
+// It is a help, and no mail: without it clients come again.
+void Running::read_greylist() {
+  next_greylist_ = clock_.steady() + kGreylistEvery;
+  if (const auto lines = read_file(greylist_file(*loaded_.config), kMostGreylist))
+    client_checks_.greylist.restore(*lines, clock_.now());
+}
+
+void Running::keep_greylist() {
+  const auto now = clock_.steady();
+  if (now < next_greylist_ || !loaded_.config->checks.greylist)
+    return;
+  next_greylist_ = now + kGreylistEvery;
+  const auto lines = client_checks_.greylist.snapshot();
+  if (auto kept = replace_file(greylist_file(*loaded_.config), lines, 0600); !kept)
+    log_->write(LogEvent(Level::warn, "greylist_not_kept").add("error", kept.error().describe()));
 }
 
 // New files that are of no use leave the old keys in place, and the log says why. That a domain has

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <pwd.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -264,7 +265,8 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Authenticator> gate, const ReceivingTables& tables,
     smtpd::LocalCounter* counter, std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
-    smtpd::filter::AuthenticationCounters* checks) {
+    smtpd::filter::AuthenticationCounters* checks,
+    std::shared_ptr<const smtpd::filter::Source> first) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -290,7 +292,6 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   settings->relay_recipients = tables.relay_recipients;
   settings->rewriter = tables.rewriter;
   settings->directory = std::move(directory);
-  settings->filters = std::move(filters);
   if (config.auth.is_used())
     settings->auth = std::move(gate);
   settings->check_from = config.auth.from != 0;
@@ -299,9 +300,13 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
           most.recipients_per_day >
       0)
     settings->local_counter = counter;
+  // Clients before their mail, and before milters what those should see.
+  if (first)
+    settings->filters.push_back(std::move(first));
   if (checks != nullptr)
     if (auto filter = authentication(config, tables, *checks))
       settings->filters.push_back(std::move(filter));
+  std::move(filters.begin(), filters.end(), std::back_inserter(settings->filters));
   settings->auth_in_clear = config.auth.clear;
   settings->limits.errors = static_cast<std::uint32_t>(config.accept.errors);
   settings->limits.sessions = static_cast<std::uint32_t>(config.accept.sessions);
@@ -310,6 +315,100 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   settings->timeouts.command = config.accept.timeout;
   settings->timeouts.data = std::min(settings->timeouts.data, config.accept.timeout);
   return std::shared_ptr<const smtpd::ServerSettings>(std::move(settings));
+}
+
+namespace {
+
+Result<smtpd::filter::milter::MilterSettings> milter_settings(const Config& config,
+                                                              const MilterConfig& given) {
+  using namespace smtpd::filter::milter;
+  auto address = Address::parse(given.address);
+  if (!address)
+    return address.error().during("milter.address");
+  auto except = networks(given.except_from, "milter.except_from");
+  if (!except)
+    return except.error();
+  MilterSettings settings;
+  settings.address = *std::move(address);
+  settings.name = given.name.empty() ? settings.address.str() : given.name;
+  const auto has = [&](const char* kind) {
+    return std::find(given.mail.begin(), given.mail.end(), kind) != given.mail.end();
+  };
+  settings.on_mx = has("mx");
+  settings.on_submission = has("submission");
+  settings.on_sendmail = has("sendmail");
+  settings.listeners = given.listeners;
+  settings.except_clients = *std::move(except);
+  settings.default_action = static_cast<DefaultAction>(given.default_action);
+  settings.timeouts.connect = given.connect_timeout;
+  settings.timeouts.command = settings.timeouts.content = given.command_timeout;
+  settings.timeouts.end = given.content_timeout;
+  settings.connections = given.connections;
+  for (const auto& macro : given.macros) {
+    const auto sign = macro.find('=');
+    settings.macros.emplace_back(macro.substr(0, sign), macro.substr(sign + 1));
+  }
+  settings.most_recipients = config.accept.recipients;
+  settings.message_size = config.accept.message_size;
+  settings.origin = config.origin.empty() ? config.hostname : config.origin;
+  return settings;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
+    const Config& config, smtpd::filter::ClientCheckState& state) {
+  using namespace smtpd::filter;
+  const auto& wanted = config.checks;
+  ClientCheckSettings settings;
+  for (const auto& [texts, lists] : {std::pair(&wanted.client_lists, &settings.client_lists),
+                                     std::pair(&wanted.domain_lists, &settings.domain_lists)})
+    for (const auto& text : *texts) {
+      auto list = mailauth::DnsList::parse(text);
+      if (!list)
+        return list.error().during("checks");
+      lists->push_back(*std::move(list));
+    }
+  auto except = networks(wanted.except_from, "checks.except_from");
+  if (!except)
+    return except.error();
+  settings.except_clients = *std::move(except);
+  settings.refused_from = static_cast<int>(wanted.refused_from);
+  settings.welcome_from = -static_cast<int>(wanted.welcome_from);
+  settings.name = static_cast<ClientCheckSettings::Name>(wanted.client_name);
+  settings.helo = static_cast<ClientCheckSettings::Helo>(wanted.helo);
+  settings.reports_only = wanted.report_only;
+  settings.greylists = wanted.greylist;
+  settings.refuses_without_service = wanted.policy_default == 0;
+  settings.time_limit = wanted.time_limit;
+  for (const auto& text : wanted.policy_services) {
+    auto address = milter::Address::parse(text);
+    if (!address)
+      return address.error().during("checks.policy_services");
+    settings.services.push_back({*std::move(address), {.answer = wanted.policy_timeout}});
+  }
+  Greylist::Rules rules;
+  rules.delay = wanted.greylist_delay;
+  rules.successes = static_cast<std::uint32_t>(wanted.greylist_successes);
+  state.greylist.set_rules(rules);
+  if (!settings.checks_anything())
+    return std::shared_ptr<const Source>();
+  return std::shared_ptr<const Source>(
+      std::make_shared<const ClientChecks>(std::move(settings), state));
+}
+
+Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milters(
+    const Config& config, smtpd::filter::milter::MilterPeers& peers) {
+  using smtpd::filter::milter::Milter;
+  std::vector<std::shared_ptr<const Milter>> all;
+  for (const auto& given : config.milters) {
+    auto settings = milter_settings(config, given);
+    if (!settings)
+      return settings.error();
+    auto peer = peers.peer(*settings);
+    all.push_back(std::make_shared<const Milter>(*std::move(settings), std::move(peer)));
+  }
+  return all;
 }
 
 Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(

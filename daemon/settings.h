@@ -17,6 +17,8 @@
 #include "queue/queue.h"
 #include "smtpd/auth/auth_settings.h"
 #include "smtpd/filter/authentication.h"
+#include "smtpd/filter/client_checks.h"
+#include "smtpd/filter/milter_filter.h"
 #include "smtpd/server_settings.h"
 
 #include <memory>
@@ -41,7 +43,14 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     std::shared_ptr<smtpd::auth::Authenticator> gate = nullptr, const ReceivingTables& tables = {},
     smtpd::LocalCounter* counter = nullptr,
     std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {},
-    smtpd::filter::AuthenticationCounters* checks = nullptr);
+    smtpd::filter::AuthenticationCounters* checks = nullptr,
+    std::shared_ptr<const smtpd::filter::Source> first = nullptr);
+// The milters in their order. peers: what a reload does not begin again.
+Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milters(
+    const Config& config, smtpd::filter::milter::MilterPeers& peers);
+// Null: nothing is checked. Sets the rules of the state's greylist.
+Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
+    const Config& config, smtpd::filter::ClientCheckState& state);
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::AuthSettings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.

@@ -57,26 +57,39 @@ std::string site_text(const delivery::SiteStatus& site) {
   return text;
 }
 
+std::string milter_text(const std::string& name, const smtpd::filter::milter::MilterPeer& peer) {
+  const auto count = [](const std::atomic<std::uint64_t>& counter) {
+    return std::to_string(counter.load(std::memory_order_relaxed));
+  };
+  return name + ": " + (peer.gate.is_well() ? "answers" : "DOES NOT ANSWER") + ", connections " +
+         std::to_string(peer.gate.connections()) + ", messages " + count(peer.asked) + ", edited " +
+         count(peer.edited) + ", refused " + count(peer.refused) + ", discarded " +
+         count(peer.discarded) + ", held " + count(peer.held) + ", failures " + count(peer.failed);
+}
+
 }  // namespace
 
-RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server,
-                               TlsParts& tls, const smtpd::auth::AuthService& auth,
-                               const LocalLimits& local_limits,
-                               const smtpd::filter::AuthenticationCounters& checks,
-                               std::string hostname, std::string config_file)
+RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
+                             const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
+                             const smtpd::filter::AuthenticationCounters& checks,
+                             const smtpd::filter::milter::MilterPeers& milters,
+                             const smtpd::filter::ClientCheckState& client_checks,
+                             std::string hostname, std::string config_file)
     : dispatcher_(dispatcher),
       server_(server),
       tls_(tls),
       auth_(auth),
       local_limits_(local_limits),
       checks_(checks),
+      milters_(milters),
+      client_checks_(client_checks),
       hostname_(std::move(hostname)),
       config_file_(std::move(config_file)) {}
 
 // What receiving does with an address, before delivery is asked. The address that goes on; empty:
 // the conclusion is drawn.
 std::string RunningStatus::explain_receiving(const std::string& address,
-                                              std::vector<ExplainedFact>& facts) {
+                                             std::vector<ExplainedFact>& facts) {
   ReceivingTables tables;
   {
     const std::lock_guard lock(mutex_);
@@ -200,6 +213,23 @@ boost::json::object RunningStatus::status() {
     out["authentication_questions"] = receiving.asked;
     out["authentication_questions_open"] = receiving.asking + receiving.waiting_to_ask;
   }
+  if (const auto checked = client_checks_.checked.load(); checked > 0) {
+    out["clients_checked"] = checked;
+    out["clients_listed"] = client_checks_.listed.load();
+    out["clients_welcome"] = client_checks_.welcome.load();
+    out["clients_without_name"] = client_checks_.unnamed.load();
+    out["clients_bad_helo"] = client_checks_.bad_helo.load();
+    out["greylisted"] = client_checks_.greylisted.load();
+    out["greylist_entries"] = client_checks_.greylist.size();
+    out["policy_asked"] = client_checks_.policy_asked.load();
+    out["policy_refused"] = client_checks_.policy_refused.load();
+    out["policy_failed"] = client_checks_.policy_failed.load();
+  }
+  boost::json::array milters;
+  for (const auto& [name, peer] : milters_.in_use())
+    milters.emplace_back(milter_text(name, *peer));
+  if (!milters.empty())
+    out["milters"] = std::move(milters);
   boost::json::array limited;
   auto at_limit = auth_.limited();
   for (auto& user : local_limits_.limited())

@@ -9,6 +9,8 @@
 #include "delivery/dispatcher.h"
 #include "smtpd/auth/auth_service.h"
 #include "smtpd/filter/authentication.h"
+#include "smtpd/filter/client_checks.h"
+#include "smtpd/filter/milter_filter.h"
 #include "smtpd/smtp_server.h"
 
 #include <atomic>
@@ -24,9 +26,11 @@ class RunningStatus : public StatusSource {
  public:
   // All references outlive this.
   RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                 const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
-                 const smtpd::filter::AuthenticationCounters& checks, std::string hostname,
-                 std::string config_file);
+                const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
+                const smtpd::filter::AuthenticationCounters& checks,
+                const smtpd::filter::milter::MilterPeers& milters,
+                const smtpd::filter::ClientCheckState& client_checks, std::string hostname,
+                std::string config_file);
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
   boost::json::object status() override;
@@ -48,6 +52,8 @@ class RunningStatus : public StatusSource {
   const smtpd::auth::AuthService& auth_;
   const LocalLimits& local_limits_;
   const smtpd::filter::AuthenticationCounters& checks_;
+  const smtpd::filter::milter::MilterPeers& milters_;
+  const smtpd::filter::ClientCheckState& client_checks_;
   const std::string hostname_;
   const std::string config_file_;
   std::atomic<bool> stopping_{false};

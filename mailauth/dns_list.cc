@@ -125,6 +125,8 @@ Asking<ListVerdict> ask_lists(std::string key, std::vector<DnsList> lists) {
     auto listing = read_listing(answers[i]);
     if (listing.status == Listing::Status::broken)
       verdict.broken.emplace_back(zones[i], listing.reason);
+    if (listing.status == Listing::Status::unknown)
+      verdict.silent.push_back(zones[i]);
     if (listing.status != Listing::Status::listed)
       continue;
     ListVerdict::Hit hit;

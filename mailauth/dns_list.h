@@ -65,6 +65,7 @@ struct ListVerdict {
   int score = 0;
   std::vector<Hit> hits;
   std::vector<std::pair<std::string, std::string>> broken;  // zone and reason
+  std::vector<std::string> silent;                          // zones without an answer
 };
 // Asks all lists at once, each zone once, and those that hit for their text.
 Asking<ListVerdict> check_lists(IpAddress client, std::vector<DnsList> lists);

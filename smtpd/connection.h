@@ -14,6 +14,10 @@
 
 namespace postrider::smtpd {
 
+namespace filter {
+struct Ending;
+}
+
 struct Arrival {
   IpAddress address;  // of the peer: the client, or the proxy in front of it
   std::uint16_t port = 0;
@@ -21,7 +25,8 @@ struct Arrival {
   bool proxied = false;
   std::optional<std::uint32_t> local_user;  // of smtpd/local_sender.h
   TlsStart tls_start = TlsStart::never;
-  std::shared_ptr<const TlsContext> tls;  // null: never
+  std::shared_ptr<const TlsContext> tls;        // null: never
+  std::shared_ptr<const std::string> listener;  // its address, as configured
 };
 
 class Connection final : private Observer {
@@ -64,7 +69,7 @@ class Connection final : private Observer {
   Task<SessionFramer::Need> ask_filters();
   Task<void> show_content(SessionFramer::Need need);
   Task<void> show_header(std::string& bytes);
-  Task<bool> end_filters(IncomingBody& body, filter::Verdict& verdict, std::string& on_top);
+  Task<bool> end_filters(filter::Ending& ending, filter::Verdict& verdict);
   bool has_client_left();
   Task<SessionFramer::Need> authenticate();  // connection_auth.cc
   Task<bool> shake_hands();                  // connection_tls.cc
@@ -75,8 +80,14 @@ class Connection final : private Observer {
   void excuse_since(SteadyTime began);
   IncomingBody& body_of_message();
   Storage storage_trouble(IncomingContent& intake, const Error& error);
-  Task<SessionFramer::Need> keep(IncomingContent& intake, IncomingBody& body,
-                                 const std::string& on_top);
+  Task<SessionFramer::Need> keep(IncomingContent& intake, IncomingBody& body);
+  Task<SessionFramer::Need> filter_and_keep(IncomingContent& intake, IncomingBody& body);
+  // Of what filters said: fields above our own, and why the message is held.
+  struct Added {
+    std::string on_top, hold;
+  };
+  Task<SessionFramer::Need> hand_over(IncomingContent& intake, mail::MessageId id,
+                                      FinishedBody& body, const Added& added);
   std::string missing_fields(mail::MessageId id);
   std::shared_ptr<const mail::Message> compose_message(IncomingContent& intake, mail::MessageId id,
                                                        FinishedBody& body,

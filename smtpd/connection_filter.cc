@@ -38,6 +38,8 @@ void Connection::prepare_filters() {
   facts.hostname = policy_->settings().hostname;
   facts.role = session.role();
   facts.client = session.client();
+  if (arrival_.listener)
+    facts.listener = *arrival_.listener;
   filter::Surroundings around{reception_->loop(), reception_->clock(), reception_->log(),
                               reception_->questioner()};
   around.aside = [this](std::string key, std::function<void()> job) {
@@ -87,6 +89,7 @@ Task<Need> Connection::ask_filters() {
       verdict = co_await chain.helo();
       break;
     case filter::Stage::mail:
+      filtering_->facts.message = reception_->custody().next_id();
       verdict = co_await chain.mail(session.envelope());
       break;
     case filter::Stage::recipient:
@@ -150,6 +153,7 @@ Task<void> Connection::show_header(std::string& bytes) {
   co_await filters.chain.header(envelope, filters.section);
   body_.replace_header(bytes, filters.section);
   filters.shown = mail::header_section_size(bytes);
+  filters.body_at = filters.shown;
 }
 
 // Whether nobody is there any more to read a reply: what such a client sent, it will send again.
@@ -167,8 +171,7 @@ bool Connection::has_client_left() {
 }
 
 // The whole message, before it is ours. False: its client has left meanwhile.
-Task<bool> Connection::end_filters(IncomingBody& body, filter::Verdict& verdict,
-                                   std::string& on_top) {
+Task<bool> Connection::end_filters(filter::Ending& ending, filter::Verdict& verdict) {
   auto& filters = *filtering_;
   refresh_facts();
   bool is_gone = false;
@@ -182,13 +185,10 @@ Task<bool> Connection::end_filters(IncomingBody& body, filter::Verdict& verdict,
         look.set(kLookAfterClient);
     });
     look.set(kLookAfterClient);
-    filter::Ending ending{
-        body.reserve_id(), talk_->session().envelope_to_change(), filters.section, {}};
     verdict = co_await filters.chain.end(ending);
-    on_top = std::move(ending.on_top);
   }
   filters.chain.abort();
-  std::string().swap(filters.section);
+  filters.facts.message = {};
   if (has_given_up_ || reception_->clock().steady() - began > kNoWait)
     is_gone = is_gone || has_client_left();
   co_return !is_gone;

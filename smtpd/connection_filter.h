@@ -21,8 +21,9 @@ struct Connection::Filtering {
   std::uint64_t message = 0;  // whose content is shown, as SessionFramer counts them
   bool asked_data = false;    // for the message that comes
   bool shown_header = false;
-  std::size_t shown = 0;  // octets of IncomingContent::bytes()
-  std::string section;    // the header section as it will be stored
+  std::size_t shown = 0;      // octets of IncomingContent::bytes()
+  std::uint64_t body_at = 0;  // where the body begins in what is stored
+  std::string section;        // the header section as it will be stored
 };
 
 }  // namespace postrider::smtpd

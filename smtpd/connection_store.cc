@@ -2,6 +2,7 @@
 // is kept, and what the client hears when that fails.
 #include "base/text.h"
 #include "mail/header.h"
+#include "smtpd/complete_content.h"
 #include "smtpd/connection_filter.h"
 #include "smtpd/tls_wish.h"
 
@@ -57,6 +58,8 @@ IncomingBody& Connection::body_of_message() {
         return talk_->session().may_write_as(header);
       };
     repair.is_filtered = filtering_ != nullptr;
+    if (repair.is_filtered && filtering_->facts.message.value != 0)
+      repair.id = filtering_->facts.message;
     if (repair.is_filtered && repair.ends_header)
       repair.completion = [this] { return missing_fields(body_.reserve_id()); };
     body_ = IncomingBody(reception_->custody(), talk_->messages_begun(), repair);
@@ -112,26 +115,11 @@ Task<SessionFramer::Need> Connection::store() {
     co_return talk_->stored(storage, {}, replies);
   auto& body = body_of_message();
   if (filtering_ == nullptr || body.is_refused())
-    co_return co_await keep(intake, body, {});
-  filter::Verdict verdict;
-  std::string on_top;
-  if (!co_await end_filters(body, verdict, on_top)) {
-    is_left_ = true;
-    body_ = IncomingBody();
-    co_return SessionFramer::Need::close;
-  }
-  if (verdict.kind == filter::Verdict::Kind::go_on)
-    co_return co_await keep(intake, body, on_top);
-  const auto id = body.id();
-  body_ = IncomingBody();
-  if (verdict.refuses())
-    co_return talk_->refused(std::move(verdict), replies);
-  maillog::discarded(reception_->log(), talk_->session(), id);
-  co_return talk_->stored(Storage::open, id, replies);
+    co_return co_await keep(intake, body);
+  co_return co_await filter_and_keep(intake, body);
 }
 
-Task<SessionFramer::Need> Connection::keep(IncomingContent& intake, IncomingBody& body,
-                                           const std::string& on_top) {
+Task<SessionFramer::Need> Connection::keep(IncomingContent& intake, IncomingBody& body) {
   auto& replies = buffer_->replies;
   if (body.waits_for_tables(intake.bytes()))
     co_await rewrite_header();
@@ -139,16 +127,54 @@ Task<SessionFramer::Need> Connection::keep(IncomingContent& intake, IncomingBody
   if (!finished)
     co_return talk_->stored(storage_trouble(intake, finished.error()), {}, replies);
   const auto id = body.id();
-  if (body.is_refused()) {
-    body_ = IncomingBody();
-    co_return talk_->stored(Storage::refused, {}, replies);
-  }
+  const bool is_refused = body.is_refused();
   body_ = IncomingBody();
+  if (is_refused)
+    co_return talk_->stored(Storage::refused, {}, replies);
+  co_return co_await hand_over(intake, id, *finished, {});
+}
+
+// What the filters want changed is part of the message before it is ours.
+Task<SessionFramer::Need> Connection::filter_and_keep(IncomingContent& intake, IncomingBody& body) {
+  auto& replies = buffer_->replies;
+  auto finished = body.finish(std::exchange(intake.bytes(), {}), intake.facts().size);
+  if (!finished)
+    co_return talk_->stored(storage_trouble(intake, finished.error()), {}, replies);
+  const auto id = body.id();
+  body_ = IncomingBody();
+  CompleteContent content(reception_->custody(), id, *std::move(finished), filtering_->body_at);
+  auto section = std::exchange(filtering_->section, {});
+  filter::Ending ending{id, talk_->session().envelope_to_change(), section, content};
+  filter::Verdict verdict;
+  if (!co_await end_filters(ending, verdict)) {
+    is_left_ = true;
+    co_return SessionFramer::Need::close;
+  }
+  if (verdict.refuses())
+    co_return talk_->refused(std::move(verdict), replies);
+  if (verdict.kind == filter::Verdict::Kind::discard) {
+    maillog::discarded(reception_->log(), talk_->session(), id);
+    co_return talk_->stored(Storage::open, id, replies);
+  }
+  if (!ending.has_changed) {
+    auto unchanged = content.finish_unchanged();
+    co_return co_await hand_over(intake, id, unchanged, {ending.on_top, ending.hold});
+  }
+  auto changed = co_await content.finish(reception_->loop(), std::move(section));
+  if (!changed)
+    co_return talk_->stored(storage_trouble(intake, changed.error()), {}, replies);
+  co_return co_await hand_over(intake, id, *changed, {ending.on_top, ending.hold});
+}
+
+Task<SessionFramer::Need> Connection::hand_over(IncomingContent& intake, mail::MessageId id,
+                                                FinishedBody& body, const Added& added) {
+  auto& replies = buffer_->replies;
   const auto header_message_id = intake.header().message_id();
   queue::Submission submission;
-  auto message = compose_message(intake, id, *finished, on_top);
+  auto message = compose_message(intake, id, body, added.on_top);
   submission.message = message;
-  submission.body = finished->take_file();
+  submission.body = body.take_file();
+  submission.hold = added.hold;
   auto accepted = co_await reception_->custody().accept(reception_->loop(), std::move(submission));
   if (accepted) {
     ++summary_.messages;
@@ -199,7 +225,10 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
   trace.id = id;
   trace.when = message->received;
   message->envelope = session.take_envelope();
-  message->envelope.tls = tls_wish(message->envelope.tls, intake.header().tls_not_required());
+  message->envelope.tls =
+      tls_wish(message->envelope.tls,
+               body.fresh_header() ? mail::header_facts(*body.fresh_header()).tls_not_required
+                                   : intake.header().tls_not_required());
   if (message->envelope.recipients.size() == 1)
     trace.recipient = message->envelope.recipients.front().address;
   auto& content = message->content;
@@ -215,13 +244,7 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
     content.has_8bit = content.has_8bit_header = true;
   content.longest_line = facts.longest_line;
   content.ends_with_crlf = facts.ends_with_crlf;
-  if (const auto& header = body.fresh_header()) {
-    content.has_8bit_header = content.has_8bit_header || !is_ascii(*header);
-    content.has_8bit = content.has_8bit || content.has_8bit_header;
-    for (const auto line : split(*header, '\n'))
-      content.longest_line =
-          std::max(content.longest_line, static_cast<std::uint32_t>(line.size()));
-  }
+  body.describe_changes(*message);
   body.describe(content);
   return message;
 }

@@ -1,8 +1,10 @@
 #include "smtpd/incoming_body.h"
 
 #include "base/memory_only.h"
+#include "base/text.h"
 #include "mail/header.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace postrider::smtpd {
@@ -13,6 +15,24 @@ void FinishedBody::describe(mail::Content& content) {
     content.file = file_.name();
   else
     content.bytes = std::make_shared<const std::string>(std::move(bytes_));
+}
+
+void FinishedBody::describe_changes(mail::Message& message) const {
+  auto& content = message.content;
+  if (const auto& fresh = fresh_body_) {
+    content.has_8bit = fresh->has_8bit;
+    content.longest_line = fresh->longest_line;
+    content.ends_with_crlf = fresh->ends_with_crlf;
+    if (fresh->has_8bit && message.envelope.body == mail::BodyType::seven_bit)
+      message.envelope.body = mail::BodyType::eight_bit_mime;
+  }
+  if (const auto& header = fresh_header_) {
+    content.has_8bit_header = content.has_8bit_header || !is_ascii(*header);
+    content.has_8bit = content.has_8bit || content.has_8bit_header;
+    for (const auto line : split(*header, '\n'))
+      content.longest_line =
+          std::max(content.longest_line, static_cast<std::uint32_t>(line.size()));
+  }
 }
 
 Error IncomingBody::lose(Error error) {

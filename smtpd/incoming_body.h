@@ -3,6 +3,7 @@
 // nobody can take custody of content that was thrown away (attacks.md G05).
 #pragma once
 
+#include "mail/body_reader.h"
 #include "mail/header.h"
 #include "mail/message.h"
 #include "mail/rewrite.h"
@@ -16,21 +17,31 @@
 
 namespace postrider::smtpd {
 
+class CompleteContent;
 class IncomingBody;
 
 class FinishedBody {
  public:
+  // Of a message that came another way: in memory, or in the file, if that is open.
+  FinishedBody(std::string bytes, queue::BodyFile file, std::uint64_t size)
+      : size_(size), bytes_(std::move(bytes)), file_(std::move(file)) {}
+
   // Says in `content` where the octets are and how many. `file` goes to the queue with it.
   void describe(mail::Content& content);
+  // What became of the content by rewriting and by filters, in a message that says what came.
+  void describe_changes(mail::Message& message) const;
   queue::BodyFile take_file() { return std::move(file_); }
   // The header section as it was rewritten; empty: as it came.
   const std::optional<std::string>& fresh_header() const { return fresh_header_; }
+  // What stands behind the header section, if that is not what came.
+  const std::optional<mail::BodyFacts>& fresh_body() const { return fresh_body_; }
   // What the content begins with, if that may be other than what came.
   std::optional<mail::HeaderLine> first_line() const { return first_line_; }
   // Has the fields of Repair::completion.
   bool is_complete() const { return is_complete_; }
 
  private:
+  friend class CompleteContent;
   friend class IncomingBody;
   FinishedBody() = default;
 
@@ -38,6 +49,7 @@ class FinishedBody {
   std::string bytes_;
   queue::BodyFile file_;
   std::optional<std::string> fresh_header_;
+  std::optional<mail::BodyFacts> fresh_body_;
   std::optional<mail::HeaderLine> first_line_;
   bool is_complete_ = false;
 };
@@ -55,10 +67,16 @@ class IncomingBody {
     // The fields that it lacks, to be put on top where filters see them. Empty: none.
     std::function<std::string()> completion;
     bool is_filtered = false;  // complete() and replace_header() will be called
+    // The id that it will have, if one is reserved already.
+    std::optional<mail::MessageId> id = {};
   };
   // number: which message of the connection.
   IncomingBody(MessageStore& custody, std::uint64_t number, const Repair& repair)
-      : custody_(&custody), number_(number), repair_(repair) {}
+      : custody_(&custody),
+        number_(number),
+        repair_(repair),
+        has_id_(repair.id.has_value()),
+        id_(repair.id.value_or(mail::MessageId())) {}
 
   std::uint64_t number() const { return number_; }
   // The header section has to be here as a whole before anything goes to the file.

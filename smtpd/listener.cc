@@ -49,6 +49,7 @@ Listener::Listener(std::shared_ptr<LoopConnections> reception, FileDescriptor so
       socket_(reception_->loop().context()),
       role_(settings.role),
       proxied_(settings.proxy_protocol),
+      address_(std::make_shared<const std::string>(settings.address)),
       tls_start_(settings.tls),
       tls_(std::move(tls)),
       spare_(open_spare()) {
@@ -124,6 +125,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   arrival.role = role_;
   arrival.proxied = proxied_;
   arrival.tls_start = tls_start_;
+  arrival.listener = address_;
   auto& reception = *reception_;
   if (reception.is_stopping())
     return turn_away(socket, arrival.address, "stopping", replies::kStopping);

@@ -159,6 +159,39 @@ struct DkimConfig {
   bool is_used() const { return !folder.empty() || !keys.empty(); }
 };
 
+// Who may hand in mail for us.
+struct ChecksConfig {
+  std::vector<std::string> client_lists, domain_lists;  // "zen.example.org=127.0.0.[2..11]*2"
+  std::uint64_t refused_from = 1;
+  std::uint64_t welcome_from = 1;  // below zero
+  std::uint64_t client_name = 0;   // off, present, confirmed
+  std::uint64_t helo = 0;          // off, syntax, present
+  bool report_only = false;
+  std::vector<std::string> except_from;
+  Duration time_limit{std::chrono::seconds(5)};
+  bool greylist = false;
+  Duration greylist_delay{std::chrono::minutes(5)};
+  std::uint64_t greylist_successes = 5;
+  std::vector<std::string> policy_services;
+  std::uint64_t policy_default = 0;  // tempfail, accept
+  Duration policy_timeout{std::chrono::seconds(100)};
+};
+
+// A program that looks at mail by the milter protocol.
+struct MilterConfig {
+  std::string address;
+  std::string name;                                      // filled in by the loader: the address
+  std::vector<std::string> mail = {"mx", "submission"};  // "sendmail"
+  std::vector<std::string> listeners;                    // addresses; empty: all
+  std::vector<std::string> except_from;                  // networks
+  std::uint64_t default_action = 0;                      // tempfail, accept, reject, quarantine
+  std::vector<std::string> macros;                       // "{daemon_name}=ORIGINATING"
+  std::uint64_t connections = 200;
+  Duration connect_timeout{std::chrono::seconds(30)};
+  Duration command_timeout{std::chrono::seconds(30)};
+  Duration content_timeout{std::chrono::seconds(300)};
+};
+
 struct RouteConfig {
   std::string domain;    // "example.org", ".example.org" or "*"
   std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
@@ -223,12 +256,14 @@ struct Config {
   std::vector<ListenerConfig> listeners;
   TlsConfig tls;
   AcceptConfig accept;
+  ChecksConfig checks;
   AuthenticationConfig authentication;
   AuthConfig auth;
   SendmailConfig sendmail;
   LocalConfig local;
   RewriteConfig rewrite;
   DkimConfig dkim;
+  std::vector<MilterConfig> milters;
   std::vector<RouteConfig> routes;
   DnsConfig dns;
   DeliveryConfig delivery;

@@ -106,6 +106,17 @@ class Checker {
              "leaves out From, which must be there or in dkim.signed_fields");
   }
 
+  void milters() {
+    for (std::size_t i = 0; i < config_.milters.size(); ++i)
+      for (const auto& wanted : config_.milters[i].listeners) {
+        const auto& all = config_.listeners;
+        if (std::none_of(all.begin(), all.end(),
+                         [&](const auto& listener) { return listener.address == wanted; }))
+          report("milter[" + std::to_string(i) + "].listeners",
+                 "\"" + escaped(wanted) + "\" is no listener.address, one of those is allowed");
+      }
+  }
+
   void control() {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
@@ -230,6 +241,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.routes();
   checker.delivery();
   checker.dkim();
+  checker.milters();
   checker.control();
 }
 

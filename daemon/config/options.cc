@@ -27,6 +27,10 @@ constexpr const char* kFromChecks[] = {"off", "reject"};
 constexpr const char* kCanonicalizations[] = {"relaxed/relaxed", "relaxed/simple", "simple/relaxed",
                                               "simple/simple"};
 constexpr const char* kDmarc[] = {"off", "report", "quarantine", "reject"};
+constexpr const char* kClientNames[] = {"off", "present", "confirmed"};
+constexpr const char* kHelos[] = {"off", "syntax", "present"};
+constexpr const char* kPolicyDefaults[] = {"tempfail", "accept"};
+constexpr const char* kMilterActions[] = {"tempfail", "accept", "reject", "quarantine"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -38,6 +42,10 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 #define LISTENER(member)                   \
   [](Config & c, std::size_t i) -> auto& { \
     return c.listeners[i].member;          \
+  }
+#define MILTER(member)                     \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.milters[i].member;            \
   }
 #define ROUTE(member)                      \
   [](Config & c, std::size_t i) -> auto& { \
@@ -120,6 +128,37 @@ const Option kOptions[] = {
      "Refused commands after which a session is ended."},
     {"accept.timeout", Time{AT(accept.timeout), seconds(10), hours(1)}, false, nullptr,
      "How long a client may stay silent."},
+
+    {"checks.client_lists", TextList{AT(checks.client_lists), check_dns_list, true}, false, nullptr,
+     "Lists in the DNS of clients' addresses, as Postfix's postscreen has them: zone, zone*weight or zone=127.0.0.[2..11]*weight; a weight below zero welcomes."},
+    {"checks.domain_lists", TextList{AT(checks.domain_lists), check_dns_list, true}, false, nullptr,
+     "The same of domains: of the sender, and of the name in EHLO."},
+    {"checks.refused_from", Number{AT(checks.refused_from), 1, 1000}, false, nullptr,
+     "The sum of weights from which mail is refused."},
+    {"checks.welcome_from", Number{AT(checks.welcome_from), 1, 1000}, false, nullptr,
+     "The sum below zero, given without its sign, from which a client is asked nothing else but by policy services."},
+    {"checks.client_name", CHOICE(kClientNames, checks.client_name), false, nullptr,
+     "What a client must have in the DNS: nothing, a name for its address, or one that leads back to the address."},
+    {"checks.helo", CHOICE(kHelos, checks.helo), false, nullptr,
+     "What a client must say in EHLO: anything, the form of a host name with a domain or of an address, or a name that is there; never ours."},
+    {"checks.report_only", Flag{AT(checks.report_only)}, false, nullptr,
+     "Whether what these checks refuse is only logged."},
+    {"checks.except_from", TextList{AT(checks.except_from), check_network, true}, false, nullptr,
+     "Networks whose clients are not checked."},
+    {"checks.time_limit", Time{AT(checks.time_limit), milliseconds(100), minutes(1)}, false, nullptr,
+     "How long answers of the DNS are waited for; what has none by then is no reason to refuse."},
+    {"checks.greylist", Flag{AT(checks.greylist)}, false, nullptr,
+     "Whether mail from a network, a sender and to a recipient that were never seen together is told to come again."},
+    {"checks.greylist_delay", Time{AT(checks.greylist_delay), seconds(1), hours(12)}, false, nullptr,
+     "After how long it may."},
+    {"checks.greylist_successes", Number{AT(checks.greylist_successes), 0, 1000}, false, nullptr,
+     "How often a network must have come again until it waits no more; 0 for never."},
+    {"checks.policy_services", TextList{AT(checks.policy_services), check_milter, true}, false, nullptr,
+     "Policy services that are asked at each recipient, as Postfix asks them (check_policy_service): addresses as in milter.address."},
+    {"checks.policy_default", CHOICE(kPolicyDefaults, checks.policy_default), false, nullptr,
+     "What happens where one of them cannot be asked."},
+    {"checks.policy_timeout", Time{AT(checks.policy_timeout), seconds(1), minutes(10)}, false, nullptr,
+     "How long one answer of theirs may take."},
 
     {"authentication.spf", Flag{AT(authentication.spf)}, false, nullptr,
      "Whether SPF is checked of mail from strangers: of what they say in EHLO, and of the sender."},
@@ -273,6 +312,29 @@ const Option kOptions[] = {
     {"dkim.valid_for", Time{AT(dkim.valid_for), seconds(0), days(365)}, false, nullptr,
      "How long signatures count (x=); 0s for no limit, otherwise mail that waits longer arrives without a valid one."},
 
+    {"milter.address", Text{MILTER(address), check_milter}, true, nullptr,
+     "Where it listens: 127.0.0.1:8891, [::1]:8891, a path, or as others write it, inet:8891@127.0.0.1 or unix:/path."},
+    {"milter.name", Text{MILTER(name), check_one_line}, false, "its address",
+     "What it is called in the log, in the status and in reasons why mail is held."},
+    {"milter.mail", TextList{MILTER(mail), check_milter_mail, true}, false, nullptr,
+     "Which mail it is asked about: mx and submission (listeners of these roles), sendmail (programs of this machine)."},
+    {"milter.listeners", TextList{MILTER(listeners), check_listener, true}, false, "all",
+     "The addresses of the listeners whose mail it is asked about, as they stand in listener.address."},
+    {"milter.except_from", TextList{MILTER(except_from), check_network, true}, false, nullptr,
+     "Networks whose clients' mail it is not asked about."},
+    {"milter.default_action", CHOICE(kMilterActions, milters[i].default_action), false, nullptr,
+     "What happens to mail about which it cannot be asked, whether it is down, too slow or says what is no answer."},
+    {"milter.macros", TextList{MILTER(macros), check_macro, true}, false, nullptr,
+     "What it is told beside what is known of the session, or instead of that, as name=value: {daemon_name}=ORIGINATING."},
+    {"milter.connections", Number{MILTER(connections), 1, 10000}, false, nullptr,
+     "The most connections to it at one time; each session has one. All milters together have 2000 at most."},
+    {"milter.connect_timeout", Time{MILTER(connect_timeout), seconds(1), minutes(10)}, false, nullptr,
+     "How long it may take to accept a connection and to agree on what it wants to see."},
+    {"milter.command_timeout", Time{MILTER(command_timeout), seconds(1), minutes(10)}, false, nullptr,
+     "How long one answer may take up to the end of the header, and a piece of the body."},
+    {"milter.content_timeout", Time{MILTER(content_timeout), seconds(1), minutes(60)}, false, nullptr,
+     "How long the answer to a whole message may take; each word of progress begins it again, for an hour at most."},
+
     {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
      "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
     {"route.next_hop", Text{ROUTE(next_hop), check_next_hop}, true, nullptr,
@@ -351,6 +413,8 @@ std::size_t one(const Config&) { return 1; }
 void nothing(Config&) {}
 std::size_t listeners(const Config& config) { return config.listeners.size(); }
 void add_listener(Config& config) { config.listeners.emplace_back(); }
+std::size_t milters(const Config& config) { return config.milters.size(); }
+void add_milter(Config& config) { config.milters.emplace_back(); }
 std::size_t routes(const Config& config) { return config.routes.size(); }
 void add_route(Config& config) { config.routes.emplace_back(); }
 
@@ -360,12 +424,14 @@ constexpr Section kSections[] = {
     {"listener", true, listeners, add_listener, "One for each address that takes mail; none is needed for mail from this machine alone."},
     {"tls", false, one, nothing, "The certificates of the listeners."},
     {"accept", false, one, nothing, "What is accepted, from whom and for whom."},
+    {"checks", false, one, nothing, "Which clients may hand in mail: strangers on listeners of the role mx."},
     {"authentication", false, one, nothing, "Whether mail of strangers is from whom it says: SPF, DKIM, DMARC and ARC."},
     {"auth", false, one, nothing, "Who can log in to submit mail, and how much they may send."},
     {"sendmail", false, one, nothing, "How much local users may send by sendmail."},
     {"local", false, one, nothing, "Mail that is delivered on this machine."},
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
     {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
+    {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},

@@ -6,6 +6,8 @@
 #include "delivery/routing/route.h"
 #include "dns/name_server.h"
 #include "mail/address.h"
+#include "mailauth/dns_list.h"
+#include "smtpd/filter/milter_client.h"
 #include "tables/table.h"
 
 #include <algorithm>
@@ -310,6 +312,37 @@ std::string check_signing_role(std::string_view text) {
       return {};
   return wrong(text, "is no kind of mail",
                "submission, sendmail, relay_from or notices is allowed");
+}
+
+std::string check_dns_list(std::string_view text) {
+  if (mailauth::DnsList::parse(text))
+    return {};
+  return wrong(text, "is no list", "zone, zone*weight or zone=127.0.0.[2..11]*weight is allowed");
+}
+
+std::string check_milter(std::string_view text) {
+  const auto address = smtpd::filter::milter::Address::parse(text);
+  if (address)
+    return {};
+  return wrong(text, "is no address of a milter",
+               "\"127.0.0.1:8891\", \"[::1]:8891\", \"/path\", \"inet:8891@127.0.0.1\" or "
+               "\"unix:/path\" is allowed");
+}
+
+std::string check_milter_mail(std::string_view text) {
+  if (text == "mx" || text == "submission" || text == "sendmail")
+    return {};
+  return wrong(text, "is no kind of mail", "mx, submission or sendmail is allowed");
+}
+
+std::string check_macro(std::string_view text) {
+  constexpr std::size_t kMost = 500;
+  const auto sign = text.find('=');
+  const auto name = text.substr(0, sign);
+  if (sign != std::string_view::npos && !name.empty() && text.size() <= kMost &&
+      escaped(text) == text && name.find(' ') == std::string_view::npos)
+    return {};
+  return wrong(text, "is no macro", "name=value of printable characters is allowed");
 }
 
 // What others on the way add, change or take away must not be signed (RFC 6376 §5.4.1, RFC 8601

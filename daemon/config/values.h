@@ -48,6 +48,10 @@ std::string check_signed_field(std::string_view text);      // the name of a hea
 std::string check_local_name(std::string_view text);        // of a user, in an address
 std::string check_optional_address(std::string_view text);  // "postmaster", "a@b", or empty
 std::string check_contact(std::string_view text);           // "a@b", or empty
+std::string check_dns_list(std::string_view text);          // "zen.example.org*2"
+std::string check_milter(std::string_view text);            // where one listens
+std::string check_milter_mail(std::string_view text);       // "mx", "submission", "sendmail"
+std::string check_macro(std::string_view text);             // "{daemon_name}=ORIGINATING"
 std::string check_one_line(std::string_view text);          // printable, at most 200 octets
 
 }  // namespace postrider::daemon

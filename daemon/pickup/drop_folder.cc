@@ -7,6 +7,7 @@
 #include "daemon/pickup/drop_counts.h"
 #include "daemon/pickup/drop_file.h"
 #include "daemon/pickup/drop_return.h"
+#include "daemon/pickup/submit_filters.h"
 #include "daemon/pickup/submit_tables.h"
 
 #include <boost/asio/as_tuple.hpp>
@@ -255,6 +256,7 @@ struct DropFolder::State {
         log(log_),
         settings(std::move(settings_)),
         rests(rests_),
+        filters(loop, queue, clock, log),
         watch(loop_.context()),
         look_again(loop_.deadlines(),
                    [this] {
@@ -271,6 +273,7 @@ struct DropFolder::State {
   SubmitSettings settings;
   SubmitTables tables;
   const Rests rests;
+  SubmitFilters filters;
   FileDescriptor folder;
   Descriptor watch;
   Signal wake;
@@ -436,12 +439,13 @@ Task<std::optional<Failed>> DropFolder::State::read_content(DropFile& dropped, s
 
 Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
                                                       const std::string& drop_id) {
-  auto envelope = to_envelope(dropped.header, settings.origin, settings.recipients);
+  const auto limits = settings;  // which may change meanwhile
+  auto envelope = to_envelope(dropped.header, limits.origin, limits.recipients);
   if (!envelope)
     co_return Failed{Error(Errc::malformed, envelope.error().step()), Failed::Whose::file};
   const auto size = dropped.header.size;
   const auto id = queue.next_id();
-  SubmissionBuilder builder(queue, settings, std::move(dropped.header), std::move(*envelope),
+  SubmissionBuilder builder(queue, limits, std::move(dropped.header), std::move(*envelope),
                             dropped.uid, id);
   if (auto failed = co_await read_content(dropped, size, builder))
     co_return failed;
@@ -449,6 +453,16 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
   if (!submission)
     co_return Failed{submission.error(),
                      builder.is_about_tables() ? Failed::Whose::ours : Failed::Whose::queue};
+  auto verdict = co_await filters.pass(limits, dropped.uid, *submission);
+  if (!verdict)
+    co_return Failed{verdict.error(), Failed::Whose::queue};
+  if (verdict->refuses())
+    co_return Failed{Error(Errc::refused, "refused: " + verdict->reply.str()),
+                     verdict->reply.code < 500 ? Failed::Whose::ours : Failed::Whose::file};
+  if (verdict->kind == smtpd::filter::Verdict::Kind::discard) {
+    log.write(LogEvent(Level::info, "discarded", to_string(id)).add("uid", dropped.uid));
+    co_return std::nullopt;
+  }
   if (builder.is_to_be_signed()) {
     const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
     if (const auto done = co_await pool.run<Result<void>>(loop, job); !done)
@@ -752,6 +766,7 @@ void DropFolder::start() {
 
 void DropFolder::stop() {
   state_->stopping = true;
+  state_->filters.give_up();
   state_->look_again.clear();
   boost::system::error_code ignored;
   state_->watch.close(ignored);

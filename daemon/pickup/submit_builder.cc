@@ -59,7 +59,7 @@ SubmissionBuilder::SubmissionBuilder(queue::Queue& queue, const SubmitSettings& 
 }
 
 void SubmissionBuilder::begin_signing(const SubmitSettings& settings) {
-  if (settings.signer)
+  if (settings.signer && settings.filters.empty())
     signer_ = settings.signer->now_for(mailauth::SigningRole::sendmail);
   if (signer_)
     hasher_ = std::make_unique<mailauth::MessageHasher>(

@@ -4,6 +4,7 @@
 #include "base/net/signal.h"
 #include "base/net/tls/local_socket.h"
 #include "base/text.h"
+#include "daemon/pickup/submit_filters.h"
 #include "daemon/pickup/submit_tables.h"
 
 #include <algorithm>
@@ -78,7 +79,8 @@ struct SubmitServer::State {
         queue(queue_),
         clock(clock_),
         log(log_),
-        settings(std::move(settings_)) {}
+        settings(std::move(settings_)),
+        filters(loop, queue, clock, log) {}
 
   struct Share {
     std::size_t connections = 0;
@@ -119,6 +121,7 @@ struct SubmitServer::State {
   Log& log;
   SubmitSettings settings;
   SubmitTables tables;
+  SubmitFilters filters;
   std::unique_ptr<LocalListener> listener;
   Visits visits;
   std::map<std::uint64_t, Share> by_party;
@@ -134,7 +137,9 @@ struct SubmitServer::State {
   Task<SubmitAnswer> take(Visit& visit, SubmitSettings limits);
   Task<Result<void>> read_content(Stream& stream, Incoming& in, std::uint64_t size,
                                   SubmissionBuilder& builder);
-  Task<SubmitAnswer> store(SubmissionBuilder& builder, uid_t uid);
+  Task<SubmitAnswer> store(SubmissionBuilder& builder, const SubmitSettings& limits, uid_t uid);
+  Task<std::optional<SubmitAnswer>> filter(const SubmitSettings& limits, uid_t uid,
+                                           queue::Submission& submission);
   static void admit(const std::shared_ptr<State>& self, std::unique_ptr<Stream> stream, uid_t uid);
   bool make_room_for(uid_t uid, std::uint64_t party);
   bool evict_one_of(std::uint64_t party);
@@ -209,13 +214,47 @@ Task<Result<void>> SubmitServer::State::read_content(Stream& stream, Incoming& i
   co_return Result<void>{};
 }
 
-Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder, uid_t uid) {
+// Its answer, if the filters have one. What they cannot say now is asked again, from the drop
+// folder.
+Task<std::optional<SubmitAnswer>> SubmitServer::State::filter(const SubmitSettings& limits,
+                                                              uid_t uid,
+                                                              queue::Submission& submission) {
+  using Kind = smtpd::filter::Verdict::Kind;
+  const auto id = to_string(submission.message->id);
+  auto verdict = co_await filters.pass(limits, uid, submission);
+  if (!verdict) {
+    log.write(
+        LogEvent(Level::error, "submission-failed", id).add("error", verdict.error().describe()));
+    co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
+  }
+  if (verdict->kind == Kind::go_on)
+    co_return std::nullopt;
+  log.write(LogEvent(Level::info, verdict->refuses() ? "submission-refused" : "discarded", id)
+                .add("uid", uid)
+                .add("reply", verdict->refuses() ? verdict->reply.str() : std::string())
+                .add("problem", verdict->problem));
+  if (!verdict->refuses()) {
+    SubmitAnswer answer;
+    answer.id = id;
+    co_return answer;
+  }
+  const bool is_for_now = verdict->reply.code < 500;
+  auto answer = refusal(is_for_now ? EX_TEMPFAIL : EX_UNAVAILABLE,
+                        "the message was refused: " + verdict->reply.str());
+  answer.busy = is_for_now;
+  co_return answer;
+}
+
+Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
+                                              const SubmitSettings& limits, uid_t uid) {
   auto submission = co_await tables.finish(loop, builder, clock.now());
   if (!submission) {
     log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
                   .add("error", submission.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
+  if (auto answer = co_await filter(limits, uid, *submission))
+    co_return *std::move(answer);
   if (builder.is_to_be_signed()) {
     const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
     if (const auto done = co_await pool.run<Result<void>>(loop, job); !done) {
@@ -269,7 +308,7 @@ Task<SubmitAnswer> SubmitServer::State::take(Visit& visit, SubmitSettings limits
                                        : "the message did not arrive whole");
   }
   visit.storing = true;
-  auto answer = co_await store(builder, visit.uid);
+  auto answer = co_await store(builder, limits, visit.uid);
   visit.storing = false;
   co_return answer;
 }
@@ -390,6 +429,7 @@ void SubmitServer::start() {
 
 void SubmitServer::stop() {
   state_->stopping = true;
+  state_->filters.give_up();
   state_->listener->close();
   for (auto& visit : state_->visits)
     if (!visit.storing)

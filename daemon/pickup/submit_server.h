@@ -19,11 +19,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace postrider {
 class BlockingPool;
 namespace queue {
 class Queue;
+}
+namespace smtpd::filter {
+class Source;
 }
 }  // namespace postrider
 
@@ -36,6 +40,9 @@ struct SubmitSettings {
   std::string origin;                                  // the domain of addresses without one
   std::shared_ptr<const mail::Rewriter> rewriter;      // null: addresses stay as they are
   std::shared_ptr<const mailauth::LiveSigner> signer;  // null: nothing is signed
+  // What looks at it before it is taken, and signs it, as for mail from the network; then there is
+  // no other signer.
+  std::vector<std::shared_ptr<const smtpd::filter::Source>> filters;
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
   std::string double_bounce;  // who hears of what can be returned to nobody; empty: nobody

@@ -88,6 +88,7 @@ class Checks final : public Filter {
       : settings_(std::move(settings)), counters_(counters), facts_(facts), around_(around) {}
 
   Stages stages() const override { return bit(Stage::mail) | bit(Stage::recipient); }
+  bool changes_at_end() const override { return true; }  // others should see what was found
   Task<Verdict> mail(const mail::Envelope& envelope) override;
   Task<Verdict> recipient(const mail::Recipient&) override;
   Task<Verdict> header(const mail::Envelope&, std::string& section) override;

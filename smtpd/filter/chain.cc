@@ -1,5 +1,7 @@
 #include "smtpd/filter/chain.h"
 
+#include <boost/asio/post.hpp>
+
 #include <utility>
 
 namespace postrider::smtpd::filter {
@@ -7,14 +9,19 @@ namespace postrider::smtpd::filter {
 using Kind = Verdict::Kind;
 
 Chain::Chain(const std::vector<std::shared_ptr<const Source>>& sources, const Facts& facts,
-             const Surroundings& surroundings) {
+             const Surroundings& surroundings)
+    : loop_(surroundings.loop) {
+  bool is_behind_editor = false;
   for (const auto& source : sources) {
     auto filter = source->make(facts, surroundings);
     if (!filter)
       continue;
     const auto stages = filter->stages();
     stages_ |= stages;
-    links_.push_back({std::move(filter), stages});
+    Link link{std::move(filter), stages};
+    link.is_late = is_behind_editor && !link.filter->can_be_shown_again();
+    is_behind_editor |= link.filter->changes_at_end();
+    links_.push_back(std::move(link));
   }
 }
 
@@ -77,8 +84,10 @@ void Chain::settle(Verdict verdict) {
 template <class Call>
 Task<void> Chain::show(bool body, Call call) {
   for (auto& link : links_) {
-    if (!takes_part(link) || settled_.kind != Kind::go_on || (body && !link.wants_body))
+    if (!takes_part(link) || link.is_late || settled_.kind != Kind::go_on ||
+        (body && !link.wants_body))
       continue;
+    link.was_shown = true;
     auto verdict = co_await call(*link.filter);
     note(link, verdict);
   }
@@ -91,7 +100,7 @@ Task<void> Chain::header(const mail::Envelope& envelope, std::string& section) {
   co_await show(false, [&](Filter& filter) { return filter.header(envelope, section); });
   body_wanted_ = 0;
   for (auto& link : links_) {
-    link.wants_body = takes_part(link) && link.filter->wants_body();
+    link.wants_body = takes_part(link) && !link.is_late && link.filter->wants_body();
     body_wanted_ += link.wants_body ? 1 : 0;
   }
 }
@@ -101,10 +110,59 @@ Task<void> Chain::body(std::string_view piece) {
 }
 
 Task<Verdict> Chain::end(Ending& ending) {
-  co_await show(false, [&](Filter& filter) { return filter.end(ending); });
+  for (auto& link : links_) {
+    const bool is_again = ending.has_changed && link.was_shown && !link.has_left;
+    if (is_again) {
+      link.filter->abort();
+      link.is_done = false;
+    }
+    if ((is_again || link.is_late) && takes_part(link) && settled_.kind == Kind::go_on)
+      co_await show_whole(link, ending);
+    if (!takes_part(link) || settled_.kind != Kind::go_on)
+      continue;
+    auto verdict = co_await link.filter->end(ending);
+    link.was_shown = false;  // a change of its own is none to it
+    note(link, verdict);
+  }
   if (settled_.kind == Kind::go_on && ending.envelope.recipients.empty())
     settled_.kind = Kind::discard;
   co_return settled_;
+}
+
+Task<void> Chain::show_whole(Link& link, Ending& ending) {
+  link.filter->on_top(ending.on_top);
+  auto section = ending.header;
+  auto verdict = co_await link.filter->header(ending.envelope, section);
+  if (section != ending.header) {
+    ending.header = std::move(section);
+    ending.has_changed = true;
+  }
+  note(link, verdict);
+  if (settled_.kind == Kind::go_on)
+    co_await show_body_again(link, ending.body);
+}
+
+// Others have their turn on this loop between the pieces.
+Task<void> Chain::show_body_again(Link& link, WholeBody& body) {
+  constexpr int kPiecesInTurn = 8;
+  std::uint64_t at = 0;
+  for (int pieces = 1; takes_part(link) && link.filter->wants_body(); ++pieces) {
+    const auto piece = body.read(at);
+    if (!piece) {
+      settled_ = Verdict::refuse({451, mail::EnhancedCode{4, 3, 0}, "Local error, try again later"},
+                                 piece.error().describe());
+      co_return;
+    }
+    if (piece->empty())
+      co_return;
+    at += piece->size();
+    auto verdict = co_await link.filter->body(*piece);
+    note(link, verdict);
+    if (settled_.kind != Kind::go_on)
+      co_return;
+    if (pieces % kPiecesInTurn == 0)
+      co_await asio::post(loop_.executor(), use_task);
+  }
 }
 
 void Chain::abort() {
@@ -114,7 +172,7 @@ void Chain::abort() {
   has_header_ = false;
   body_wanted_ = 0;
   for (auto& link : links_) {
-    link.is_done = link.wants_body = false;
+    link.is_done = link.wants_body = link.was_shown = false;
     if (!link.has_left)
       link.filter->abort();
   }

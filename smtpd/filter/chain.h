@@ -39,7 +39,8 @@ class Chain {
   bool wants_body() const { return body_wanted_ > 0; }
   // The message is to be refused at its end, if this verdict says so.
   void settle(Verdict verdict);
-  // Refuse, discard, or go_on: with the message as `ending` then is. Never done.
+  // Refuse, discard, or go_on: with the message as `ending` then is. Never done. Who has not seen
+  // what the message has become is shown it first.
   Task<Verdict> end(Ending& ending);
   // The message at hand has ended; nothing happens if there is none.
   void abort();
@@ -52,14 +53,19 @@ class Chain {
     bool has_left = false;  // for the session
     bool is_done = false;   // with the message
     bool wants_body = false;
+    bool is_late = false;    // sees content at the end alone
+    bool was_shown = false;  // this message's header
   };
   template <class Call>
   Task<Verdict> ask(Stage stage, Call call);
   template <class Call>
   Task<void> show(bool body, Call call);
+  Task<void> show_whole(Link& link, Ending& ending);
+  Task<void> show_body_again(Link& link, WholeBody& body);
   bool takes_part(const Link& link) const { return !link.has_left && !link.is_done; }
   void note(Link& link, Verdict& verdict);
 
+  Loop& loop_;
   std::vector<Link> links_;
   Stages stages_ = 0;
   bool is_open_ = false;     // a message

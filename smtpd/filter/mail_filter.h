@@ -18,9 +18,14 @@
 //                              completed. May be changed here
 //   body*                      what stands behind the empty line, in pieces of any size, as it
 //                              arrives; may be none. CRLF line ends, no dot-stuffing
-//   end                        the message is there, and not ours yet. May add fields on top, and
-//                              change the envelope
+//   end                        the message is there, and not ours yet. May add fields on top,
+//   change
+//                              header, body and envelope, and have the message held
 //   abort                      the message has ended in whatever way, before another may begin
+//
+// Behind a filter that changes content at the end, others see the content only then, as it has
+// become: on_top, header, body* and end follow each other at once. One that can be shown a message
+// again has seen it as it came, and sees it again if it was changed; it hears abort() before.
 //
 // What a filter refuses in header or body is refused when the content has ended. After Verdict
 // `done` it sees nothing more of the message but abort(). A message that the session itself refuses
@@ -30,11 +35,14 @@
 #pragma once
 
 #include "base/net/loop.h"
+#include "base/result.h"
 #include "mail/envelope.h"
 #include "mail/message_id.h"
 #include "smtpd/session/filter_verdict.h"
 #include "smtpd/session/policy.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -59,6 +67,9 @@ struct Facts {
   std::string hostname;  // ours
   Role role = Role::mx;
   Client client;
+  std::string listener;           // its address; empty: none
+  bool is_sendmail = false;       // from a program of this machine, without a session
+  mail::MessageId message;        // the id that the message at hand will have; 0 before MAIL
   std::string helo;               // as given; empty before EHLO
   std::string protocol = "SMTP";  // the keyword of Received
   const TlsFacts* tls = nullptr;  // null: in clear
@@ -78,16 +89,37 @@ struct Surroundings {
   std::function<Task<bool>(std::string key, std::function<void()> job)> aside = {};
 };
 
+// What stands behind the header section of a message that has ended, with its line ends: read in
+// pieces, and replaced as a whole.
+class WholeBody {
+ public:
+  // No piece is larger.
+  static constexpr std::size_t kPiece = 32768;
+
+  virtual ~WholeBody() = default;
+  // The octets from `offset` on; none at the end. Good until the next call of any function.
+  virtual Result<std::string_view> read(std::uint64_t offset) = 0;
+  // A part of a new one, which takes the place of the old at adopt(). Its line ends become CRLF.
+  virtual Result<void> append(std::string_view piece) = 0;
+  // Without append() before: nothing is in its place. After an error the old one stays.
+  virtual Result<void> adopt() = 0;
+  // What was appended and not adopted is forgotten.
+  virtual void drop() = 0;
+};
+
 // A message as end() sees and changes it.
 struct Ending {
   mail::MessageId id;        // as it will be kept and logged under
   mail::Envelope& envelope;  // recipients may go; without any the message is thrown away
   // The header section as it will be stored: of whole fields, without the empty line. No Received
   // field of ours.
-  std::string_view header;
+  std::string& header;
+  WholeBody& body;
   // Fields of ours that will stand above it, Received not among them; each filter puts its own on
   // top. Of whole lines with CRLF.
-  std::string on_top;
+  std::string on_top = {};
+  bool has_changed = false;  // header or body; to be set by whoever changes them
+  std::string hold = {};     // why the message is taken, but not delivered before somebody says so
 };
 
 class Filter {
@@ -95,12 +127,18 @@ class Filter {
   virtual ~Filter() = default;
   // Constant. Commands at which it is asked.
   virtual Stages stages() const { return 0; }
+  // Constant. Its end() may change header or body, or add fields on top that others should see.
+  virtual bool changes_at_end() const { return false; }
+  // Constant. After abort() the content of the same message may be shown once more.
+  virtual bool can_be_shown_again() const { return false; }
 
   virtual Task<Verdict> connect() { co_return Verdict{}; }
   virtual Task<Verdict> helo() { co_return Verdict{}; }
   virtual Task<Verdict> mail(const mail::Envelope&) { co_return Verdict{}; }
   virtual Task<Verdict> recipient(const mail::Recipient&) { co_return Verdict{}; }
   virtual Task<Verdict> data(const mail::Envelope&) { co_return Verdict{}; }
+  // Where the content is shown at the end: Ending::on_top as it then is, before header().
+  virtual void on_top(std::string_view) {}
   // section: may be changed; of whole fields, as in Ending.
   virtual Task<Verdict> header(const mail::Envelope&, std::string& section) = 0;
   // False: body() need not be called for this message. Asked once, after header().

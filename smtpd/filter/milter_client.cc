@@ -110,6 +110,21 @@ Verdict verdict_of(DefaultAction action, std::string problem) {
                          std::move(problem));
 }
 
+bool Total::enter() {
+  if (connections_.fetch_add(1) < limits_.connections)
+    return true;
+  --connections_;
+  return false;
+}
+
+bool Total::hold(std::size_t octets, std::size_t before) {
+  const auto now = octets_.fetch_add(octets - before) + (octets - before);
+  if (octets <= before || now <= limits_.octets)
+    return true;
+  octets_.fetch_sub(octets - before);
+  return false;
+}
+
 Result<void> Gate::enter(SteadyTime now) {
   const std::lock_guard lock(mutex_);
   if (connections_ >= limits_.connections)
@@ -120,6 +135,8 @@ Result<void> Gate::enter(SteadyTime now) {
     next_try_ = now + wait_;  // of the others, unless this one knows before
     is_trying_ = true;
   }
+  if (!total_->enter())
+    return Error(Errc::refused, "connect to the milter: all milters have too many connections");
   ++connections_;
   return {};
 }
@@ -128,6 +145,7 @@ void Gate::leave() {
   const std::lock_guard lock(mutex_);
   POSTRIDER_ASSERT(connections_ > 0);
   --connections_;
+  total_->leave();
 }
 
 void Gate::note(bool is_well, SteadyTime now) {
@@ -146,6 +164,11 @@ void Gate::note(bool is_well, SteadyTime now) {
     return;
   is_trying_ = false;
   next_try_ = now + wait_;
+}
+
+bool Gate::is_well() const {
+  const std::lock_guard lock(mutex_);
+  return wait_.count() == 0;
 }
 
 std::size_t Gate::connections() const {
@@ -180,6 +203,8 @@ void Client::drop() {
   received_.clear();
   unsent_.clear();
   reader_ = FrameReader();
+  gate_.total().hold(0, std::exchange(held_, 0));
+  session_ = std::make_unique<Session>(limits_);  // whose steps are empty
   if (std::exchange(is_within_, false))
     gate_.leave();
 }
@@ -240,6 +265,26 @@ Task<Result<Verdict>> Client::perform(Session::Step step) {
   co_return answer;
 }
 
+void Client::tell(Session::Step step) {
+  POSTRIDER_ASSERT(!step.waits);
+  if (stream_)
+    unsent_ += step.bytes;
+  (void)keep_edits();
+}
+
+// What the edits hold, as it counts against all.
+Result<void> Client::keep_edits() {
+  if (sink_)
+    if (const auto piece = session_->take_body(); !piece.empty())
+      if (auto taken = sink_(piece); !taken)
+        return taken;
+  const auto held = session_->held();
+  if (!gate_.total().hold(held, held_))
+    return Error(Errc::too_long, "the edits of all milters take too much memory");
+  held_ = held;
+  return {};
+}
+
 Task<Result<Verdict>> Client::exchange(Session::Step step) {
   if (has_given_up_)
     co_return Error(Errc::stopped, "send");
@@ -265,6 +310,8 @@ Task<Result<Verdict>> Client::exchange(Session::Step step) {
     auto verdict = session_->on_frame(*std::move(frame));
     if (!verdict)
       co_return verdict.error();
+    if (auto kept = keep_edits(); !kept)
+      co_return kept.error();
     if (*verdict) {
       stream_->clear_deadline();
       co_return **std::move(verdict);

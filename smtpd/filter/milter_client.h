@@ -8,7 +8,9 @@
 #include "base/net/tls/stream.h"
 #include "smtpd/filter/milter_session.h"
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -47,6 +49,28 @@ struct Timeouts {
   Duration whole{std::chrono::hours(1)};  // one answer, whatever progress a milter tells of
 };
 
+// What the connections to all milters have together. Thread-safe.
+class Total {
+ public:
+  struct Limits {
+    std::size_t connections = 2000;
+    std::size_t octets = 64UL * 1024 * 1024;  // of edits that are not carried out yet
+  };
+  Total() = default;
+  explicit Total(const Limits& limits) : limits_(limits) {}
+
+  bool enter();  // one more connection. False: there are too many
+  void leave() { --connections_; }
+  // So many octets instead of `before`. False: all together hold too much, and nothing has changed.
+  bool hold(std::size_t octets, std::size_t before);
+  std::size_t connections() const { return connections_.load(std::memory_order_relaxed); }
+  std::size_t octets() const { return octets_.load(std::memory_order_relaxed); }
+
+ private:
+  const Limits limits_;
+  std::atomic<std::size_t> connections_{0}, octets_{0};
+};
+
 // Thread-safe.
 class Gate {
  public:
@@ -56,7 +80,9 @@ class Gate {
     Duration longest_wait{std::chrono::seconds(30)};
   };
   Gate() = default;
-  explicit Gate(const Limits& limits) : limits_(limits) {}
+  // total: outlives it; null: of its own.
+  explicit Gate(const Limits& limits, Total* total = nullptr)
+      : limits_(limits), total_(total != nullptr ? total : &own_) {}
 
   // Fails at once when there are too many, or while a milter that could not be reached is given
   // time; then one session at a time finds out whether it is back. After success: leave().
@@ -65,9 +91,13 @@ class Gate {
   // Whether the milter could be reached, and spoke its protocol.
   void note(bool is_well, SteadyTime now);
   std::size_t connections() const;
+  Total& total() { return *total_; }
+  bool is_well() const;
 
  private:
   const Limits limits_;
+  Total own_;
+  Total* const total_ = &own_;
   mutable std::mutex mutex_;
   std::size_t connections_ = 0;
   Duration wait_{0};  // 0: it is well
@@ -90,10 +120,17 @@ class Client {
   Task<Result<bool>> open();
   // What to send: session().mail(...) and so on, for perform().
   Session& session() { return *session_; }
+  const Session& session() const { return *session_; }
   // Sends the step. If it waits, gives what the milter answers, with its edits in session(); else
   // go_on at once, and what was to be sent may leave with a later step. After an error the
   // connection is closed. Requires: open().
   Task<Result<Verdict>> perform(Session::Step step);
+  // The same of a step that does not wait: what is sent leaves with a later one.
+  void tell(Session::Step step);
+  // Where a new body goes as it comes; an error ends the connection. Empty: it stays in the edits.
+  void set_body_sink(std::function<Result<void>(std::string_view)> sink) {
+    sink_ = std::move(sink);
+  }
   bool is_open() const { return stream_ != nullptr; }
   void close();
   // What is being waited for fails at once, and so does everything later.
@@ -103,6 +140,7 @@ class Client {
   Task<Result<void>> connect();
   Task<Result<Verdict>> exchange(Session::Step step);
   Task<Result<Frame>> read_frame();
+  Result<void> keep_edits();
   Task<Result<void>> flush();
   bool is_there();
   Duration limit() const;
@@ -119,6 +157,8 @@ class Client {
   FrameReader reader_;
   std::string received_;  // behind the last frame
   std::string unsent_;
+  std::function<Result<void>(std::string_view)> sink_;
+  std::size_t held_ = 0;    // octets of edits, as counted in Total
   bool is_within_ = false;  // the gate
   bool has_given_up_ = false;
 };

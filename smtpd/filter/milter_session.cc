@@ -188,6 +188,14 @@ Edits Session::take_edits() {
   return std::exchange(edits_, {});
 }
 
+std::string Session::take_body() {
+  return edits_.body ? std::exchange(*edits_.body, {}) : std::string();
+}
+
+std::size_t Session::held() const {
+  return edit_bytes_ + edit_count_ * sizeof(Edit) + (edits_.body ? edits_.body->size() : 0);
+}
+
 Result<std::optional<Verdict>> Session::on_frame(Frame frame) {
   const char stage = waits_for_;
   if (stage == 0)

@@ -79,6 +79,11 @@ class Session {
   const Negotiation& agreed() const { return agreed_; }
   // Of a message that end() has settled with go_on. Once.
   Edits take_edits();
+  // The part of a new body that has come since, while end() waits; none: there is none. Who takes
+  // it keeps it.
+  std::string take_body();
+  // Octets that edits hold now.
+  std::size_t held() const;
 
  private:
   Step send(char command, std::string bytes, std::uint32_t silent);

@@ -21,6 +21,7 @@ class SigningFilter final : public Filter {
                 const Facts& facts, const Surroundings& surroundings)
       : live_(std::move(live)), pool_(pool), facts_(facts), surroundings_(surroundings) {}
 
+  bool can_be_shown_again() const override { return true; }
   Task<Verdict> header(const mail::Envelope&, std::string& section) override;
   Task<Verdict> body(std::string_view piece) override;
   Task<Verdict> end(Ending& ending) override;
@@ -42,7 +43,9 @@ class SigningFilter final : public Filter {
 Task<Verdict> SigningFilter::header(const mail::Envelope&, std::string& section) {
   using mailauth::SigningRole;
   abort();
-  if (facts_.is_ours())
+  if (facts_.is_sendmail)
+    signer_ = live_->now_for(SigningRole::sendmail);
+  else if (facts_.is_ours())
     signer_ = live_->now_for(facts_.role == Role::submission ? SigningRole::submission
                                                              : SigningRole::relay_from);
   Verdict verdict;

@@ -1,5 +1,6 @@
 // Signs the mail of our own clients (DKIM): the last of the filters, so that what the others have
-// changed is what is signed. The body is hashed as it passes; the signatures are made on a pool.
+// changed is what is signed. The body is hashed as it passes, and once more if a filter has changed
+// it since; the signatures are made on a pool.
 #pragma once
 
 #include "base/net/blocking_pool.h"

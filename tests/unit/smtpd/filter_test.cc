@@ -11,7 +11,9 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
+#include <optional>
 
 using namespace postrider;
 using namespace postrider::tests;
@@ -53,6 +55,8 @@ struct Part {
   std::function<void(smtpd::filter::Ending&)> edit_ending;  // may be empty
   bool holds_end = false;                                   // until it is given up
   bool wants_body = true;
+  bool changes_at_end = false;
+  bool can_be_shown_again = false;
 };
 
 class PartFilter final : public smtpd::filter::Filter {
@@ -60,6 +64,11 @@ class PartFilter final : public smtpd::filter::Filter {
   PartFilter(const Part& part, Loop& loop) : part_(part), loop_(loop) {}
   ~PartFilter() override { part_.record->note(part_.name + " gone"); }
   smtpd::filter::Stages stages() const override { return part_.stages; }
+  bool changes_at_end() const override { return part_.changes_at_end; }
+  bool can_be_shown_again() const override { return part_.can_be_shown_again; }
+  void on_top(std::string_view fields) override {
+    part_.record->note(part_.name + " on_top " + std::string(fields));
+  }
   Task<Verdict> connect() override { co_return say("connect"); }
   Task<Verdict> helo() override { co_return say("helo"); }
   Task<Verdict> mail(const mail::Envelope& envelope) override {
@@ -411,4 +420,190 @@ TEST_CASE("a filter that is done with a message sees no more of it", "[filter]")
   const auto calls = part.record->all();
   CHECK(std::count(calls.begin(), calls.end(), "a mail x@ext.test") == 2);
   CHECK_FALSE(part.record->has("a header"));
+}
+
+namespace {
+
+// The body as it stands then; small ones only.
+std::string whole_of(smtpd::filter::WholeBody& body) {
+  std::string text;
+  for (;;) {
+    const auto piece = body.read(text.size());
+    REQUIRE(piece.has_value());
+    if (piece->empty())
+      return text;
+    text += *piece;
+  }
+}
+
+// A spool with a queue that delivers nothing.
+struct Spool {
+  TemporaryFolder folder;
+  SystemClock clock;
+  NullLog log;
+  std::unique_ptr<queue::Queue> queue;
+  std::optional<smtpd::QueueCustody> custody;
+
+  Spool() {
+    queue::QueueSettings kept;
+    kept.spool = folder / "spool";
+    kept.room_needed = 0;
+    queue = *queue::Queue::open(kept, clock, log);
+    queue->start(nullptr);
+    custody.emplace(*queue);
+  }
+  std::vector<queue::ListedMessage> all() {
+    return queue->list({}, mail::MessageId{0}, 10).value();
+  }
+  std::size_t files() {
+    std::size_t count = 0;
+    for (const auto& each : std::filesystem::directory_iterator(folder / "spool/body"))
+      count += each.is_regular_file() ? 1 : 0;
+    return count;
+  }
+};
+
+std::string large_body() {
+  std::string body;
+  while (body.size() < 300'000)
+    body += "line " + std::to_string(body.size()) + "\r\n";
+  return body;
+}
+
+}  // namespace
+
+TEST_CASE("what a filter changes at the end is stored, and seen by those behind it", "[filter]") {
+  Part editor("a"), follower("b"), signer("s");
+  editor.changes_at_end = true;
+  signer.can_be_shown_again = true;
+  follower.changes_at_end = GENERATE(false, true);
+  editor.edit_ending = [](smtpd::filter::Ending& ending) {
+    CHECK(whole_of(ending.body) == "body\r\n");
+    ending.header = "Subject: two\r\nX-New: 1\r\n";
+    ending.on_top = "X-Top: 1\r\n";
+    REQUIRE(ending.body.append("new\nbo").has_value());
+    REQUIRE(ending.body.append("dy").has_value());
+    REQUIRE(ending.body.adopt().has_value());
+    ending.has_changed = true;
+  };
+  RunningServer server(with({editor, follower, signer}));
+  Peer peer(server.port());
+  open(peer);
+  CHECK(send(peer, "Subject: one\r\n\r\nbody\r\n").starts_with("250"));
+  for (const auto& each : {follower, signer}) {
+    CHECK(each.record->header == "Subject: two\r\nX-New: 1\r\n");
+    CHECK(each.record->bodies == Calls{"new\r\nbody\r\n"});
+  }
+  const auto late = follower.record->all();
+  CHECK(std::count(late.begin(), late.end(), "b header") == 1);
+  CHECK(follower.record->has("b on_top X-Top: 1\r\n"));
+  const auto again = signer.record->all();
+  CHECK(std::count(again.begin(), again.end(), "s header") == 2);
+  CHECK(std::count(again.begin(), again.end(), "s end") == 1);
+  const auto kept = server.custody().kept().at(0);
+  CHECK(kept.content == "Subject: two\r\nX-New: 1\r\n\r\nnew\r\nbody\r\n");
+  CHECK(kept.trace.starts_with("X-Top: 1\r\nReceived: "));
+}
+
+TEST_CASE("where nothing was changed at the end, nothing is shown twice", "[filter]") {
+  Part editor("a"), signer("s");
+  editor.changes_at_end = true;
+  signer.can_be_shown_again = true;
+  RunningServer server(with({editor, signer}));
+  Peer peer(server.port());
+  open(peer);
+  CHECK(send(peer, "Subject: one\r\nno empty line\r\n").starts_with("250"));
+  const auto calls = signer.record->all();
+  CHECK(std::count(calls.begin(), calls.end(), "s header") == 1);
+  CHECK(server.custody().kept().at(0).content == "Subject: one\r\nno empty line\r\n");
+}
+
+TEST_CASE("what is shown at the end may be refused then, too", "[filter]") {
+  Part editor("a"), follower("b");
+  editor.changes_at_end = true;
+  follower.verdicts[GENERATE("header", "body", "end")] = refusal(550, "No");
+  RunningServer server(with({editor, follower}));
+  Peer peer(server.port());
+  open(peer);
+  CHECK(send(peer, "Subject: one\r\n\r\nbody\r\n") == "550 5.7.1 No\r\n");
+  CHECK(server.custody().kept().empty());
+}
+
+TEST_CASE("changes of a large message are in its file, and no other file is left", "[filter]") {
+  Spool spool;
+  const auto body = large_body();
+  Part editor("a"), signer("s");
+  editor.changes_at_end = true;
+  signer.can_be_shown_again = true;
+  const std::string what = GENERATE("header", "body", "shorter body", "both", "dropped");
+  const auto fresh = what == "shorter body" ? std::string("short\r\n") : "new\r\n" + body + body;
+  editor.edit_ending = [&](smtpd::filter::Ending& ending) {
+    if (what == "header" || what == "both")
+      ending.header = "Subject: two\r\n";
+    if (what != "header")
+      for (std::size_t at = 0; at < fresh.size(); at += 60'000)
+        REQUIRE(ending.body.append(std::string_view(fresh).substr(at, 60'000)).has_value());
+    if (what == "dropped")
+      return ending.body.drop();
+    if (what != "header")
+      REQUIRE(ending.body.adopt().has_value());
+    ending.has_changed = true;
+  };
+  {
+    RunningServer server(with({editor, signer}), 1, &*spool.custody);
+    Peer peer(server.port());
+    open(peer);
+    CHECK(send(peer, "Subject: one\r\n\r\n" + body).starts_with("250"));
+  }
+  const auto listed = spool.all();
+  REQUIRE(listed.size() == 1);
+  const auto message = spool.queue->load(listed.front().id).value();
+  const auto content = read_file(spool.queue->body_path(message->content.file)).value();
+  const bool has_header = what == "header" || what == "both";
+  const bool has_body = what != "header" && what != "dropped";
+  const auto expected =
+      (has_header ? "Subject: two\r\n\r\n" : "Subject: one\r\n\r\n") + (has_body ? fresh : body);
+  CHECK((content == expected));
+  CHECK(message->content.size == expected.size());
+  CHECK(message->content.file == to_string(message->id));
+  CHECK((signer.record->bodies.back() == (has_body ? fresh : body)));
+  CHECK(spool.files() == 1);
+}
+
+TEST_CASE("a change that cannot be stored is never answered with 250", "[filter]") {
+  // There is no room for a file: a small message becomes a large one.
+  Part editor("a");
+  editor.changes_at_end = true;
+  editor.edit_ending = [](smtpd::filter::Ending& ending) {
+    CHECK_FALSE(ending.body.append(std::string(100'000, 'x')).has_value());
+    ending.body.drop();
+    ending.header += std::string("X-New: 1\r\n");
+    ending.has_changed = true;
+  };
+  RunningServer server(with({editor}));
+  Peer peer(server.port());
+  open(peer);
+  CHECK(send(peer, "Subject: one\r\n\r\nbody\r\n").starts_with("250"));
+  CHECK(server.custody().kept().at(0).content == "Subject: one\r\nX-New: 1\r\n\r\nbody\r\n");
+  server.custody().fail_with(EIO);
+  CHECK(send(peer, "Subject: one\r\n\r\nbody\r\n").starts_with("451"));
+  CHECK(server.custody().kept().size() == 1);
+}
+
+TEST_CASE("a message that a filter wants held waits for an administrator", "[filter]") {
+  Spool spool;
+  Part part("a");
+  part.edit_ending = [](smtpd::filter::Ending& ending) { ending.hold = "looks odd"; };
+  {
+    RunningServer server(with({part}), 1, &*spool.custody);
+    Peer peer(server.port());
+    open(peer);
+    CHECK(send(peer, "Subject: one\r\n\r\nbody\r\n").starts_with("250"));
+  }
+  const auto listed = spool.all();
+  REQUIRE(listed.size() == 1);
+  CHECK(listed.front().status == "held");
+  REQUIRE(listed.front().recipients.size() == 1);
+  CHECK(listed.front().recipients.front().last->text == "held: looks odd");
+  CHECK(spool.queue->totals().value().held == 1);
 }

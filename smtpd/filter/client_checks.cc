@@ -1,0 +1,603 @@
+#include "smtpd/filter/client_checks.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "mail/address.h"
+#include "mail/smtp_command.h"
+#include "mailauth/dns_name.h"
+#include "mailauth/reverse_name.h"
+#include "smtpd/filter/questioner.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postrider::smtpd::filter {
+
+namespace {
+
+constexpr std::size_t kMostNames = 5;       // of one address, that are followed
+constexpr std::size_t kMostPrepended = 50;  // fields of one message
+
+bool takes_complaints(const std::string& recipient) {
+  const auto user = mail::local_part_of(recipient);
+  return equals_ignoring_case(user, "postmaster") || equals_ignoring_case(user, "abuse") ||
+         equals_ignoring_case(recipient, "postmaster");
+}
+
+bool is_address_literal(std::string_view helo) {
+  return helo.size() > 2 && helo.starts_with('[') && helo.ends_with(']');
+}
+
+std::string sentence_of(const mailauth::ListVerdict& verdict, const std::string& what) {
+  std::string sentence = "Service unavailable; " + what + " is listed";
+  for (const auto& hit : verdict.hits)
+    if (hit.weight > 0)
+      return sentence + " by " + hit.zone + (hit.text.empty() ? "" : ": " + escaped(hit.text, 200));
+  return sentence;
+}
+
+void count_one(std::atomic<std::uint64_t>& counter) {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+class StrangerChecks final : public Filter {
+ public:
+  StrangerChecks(std::shared_ptr<const ClientCheckSettings> settings, ClientCheckState& state,
+                 const Facts& facts, const Surroundings& around);
+
+  Stages stages() const override {
+    return bit(Stage::connect) | bit(Stage::helo) | bit(Stage::mail) | bit(Stage::recipient);
+  }
+  bool changes_at_end() const override { return !services_.empty(); }
+  Task<Verdict> connect() override;
+  Task<Verdict> helo() override;
+  Task<Verdict> mail(const mail::Envelope& envelope) override;
+  Task<Verdict> recipient(const mail::Recipient& recipient) override;
+  Task<Verdict> header(const mail::Envelope&, std::string&) override { co_return Verdict{}; }
+  bool wants_body() const override { return false; }
+  Task<Verdict> body(std::string_view) override { co_return Verdict{}; }
+  Task<Verdict> end(Ending& ending) override;
+  void abort() override { message_ = Message(); }
+  void give_up() override;
+
+ private:
+  template <class T>
+  using Run = std::shared_ptr<Questioner::RunOf<T>>;
+  // The answer of lists about one thing, from memory or on its way.
+  struct Lookup {
+    std::string key;
+    std::vector<std::string> asked;  // zones
+    Run<mailauth::ListVerdict> run;
+    std::optional<mailauth::ListVerdict> verdict;
+  };
+  struct Message {
+    std::string sender;
+    std::uint64_t number = 0;
+    std::vector<std::string> prepended;
+    std::string hold;
+    std::optional<std::string> redirect;
+    std::vector<std::string> bcc;
+  };
+  struct Service {
+    const PolicyService* settings;
+    std::shared_ptr<milter::Gate> gate;
+    std::unique_ptr<policy::PolicyClient> client;
+  };
+
+  template <class Subject>
+  Lookup look_up(const std::string& what, Subject subject,
+                 const std::vector<mailauth::DnsList>& lists);
+  Task<const mailauth::ListVerdict*> answer(Lookup& lookup);
+  void note_troubles(const Lookup& lookup);
+  template <class T>
+  Task<std::optional<T>> result_of(Run<T>& run);
+  Task<Verdict> judge_client();
+  Task<Verdict> judge_domains();
+  Verdict judge_name() const;
+  Verdict judge_helo() const;
+  Verdict refused(mail::Reply reply, const char* why);
+  Verdict greylisted(const std::string& recipient);
+  Task<Verdict> ask_services(const std::string& recipient);
+  Verdict carry_out(policy::Action action);
+  policy::Attributes attributes(const std::string& recipient) const;
+
+  const std::shared_ptr<const ClientCheckSettings> settings_;
+  ClientCheckState& state_;
+  const Facts& facts_;
+  const Surroundings around_;
+  std::vector<Service> services_;
+  bool has_given_up_ = false;
+  Lookup client_, helo_domain_, sender_domain_;
+  Run<ClientName> name_run_;
+  Run<bool> helo_run_;
+  std::optional<ClientName> name_;
+  std::optional<bool> helo_is_missing_;
+  std::string asked_helo_;
+  std::optional<Verdict> of_client_;  // once judged
+  bool is_welcome_ = false;
+  std::uint64_t messages_ = 0;
+  Message message_;
+};
+
+StrangerChecks::StrangerChecks(std::shared_ptr<const ClientCheckSettings> settings,
+                               ClientCheckState& state, const Facts& facts,
+                               const Surroundings& around)
+    : settings_(std::move(settings)), state_(state), facts_(facts), around_(around) {
+  for (const auto& service : settings_->services) {
+    auto gate = state_.gate(service.address.str());
+    auto client = std::make_unique<policy::PolicyClient>(around_.loop, around_.clock, *gate,
+                                                         service.address, service.patience);
+    services_.push_back({&service, std::move(gate), std::move(client)});
+  }
+}
+
+template <class Subject>
+StrangerChecks::Lookup StrangerChecks::look_up(const std::string& what, Subject subject,
+                                               const std::vector<mailauth::DnsList>& lists) {
+  Lookup lookup;
+  const auto now = around_.clock.steady();
+  const auto asked = state_.lists.without_broken(lists, now);
+  if (asked.empty() || around_.dns == nullptr || has_given_up_)
+    return lookup;
+  lookup.key = what;
+  lookup.verdict = state_.lists.find(what, now);
+  for (const auto& list : asked)
+    lookup.asked.push_back(list.zone());
+  if (!lookup.verdict)
+    lookup.run =
+        around_.dns->start(mailauth::check_lists(std::move(subject), asked), settings_->time_limit);
+  return lookup;
+}
+
+// Null: nobody was asked.
+Task<const mailauth::ListVerdict*> StrangerChecks::answer(Lookup& lookup) {
+  if (lookup.run) {
+    co_await lookup.run->wait();
+    lookup.verdict = lookup.run->result();
+    lookup.run.reset();
+    note_troubles(lookup);
+  }
+  co_return lookup.verdict ? &*lookup.verdict : nullptr;
+}
+
+void StrangerChecks::note_troubles(const Lookup& lookup) {
+  if (has_given_up_)
+    return;
+  const auto now = around_.clock.steady();
+  const auto& verdict = *lookup.verdict;
+  const auto tell = [&](const std::string& zone, const std::string& reason) {
+    around_.log.write(LogEvent(Level::warn, "list_broken").add("zone", zone).add("reason", reason));
+  };
+  for (const auto& [zone, reason] : verdict.broken)
+    if (state_.lists.note_broken(zone, now))
+      tell(zone, reason);
+  for (const auto& zone : verdict.silent)
+    if (state_.lists.note_silent(zone, now))
+      tell(zone, "it does not answer");
+  for (const auto& list : lookup.asked)
+    if (std::find(verdict.silent.begin(), verdict.silent.end(), list) == verdict.silent.end())
+      state_.lists.note_answered(list);
+  if (verdict.silent.empty())
+    state_.lists.keep(lookup.key, verdict, now);
+}
+
+template <class T>
+Task<std::optional<T>> StrangerChecks::result_of(Run<T>& run) {
+  if (!run)
+    co_return std::nullopt;
+  co_await run->wait();
+  auto result = run->result();
+  run.reset();
+  co_return std::optional<T>(std::move(result));
+}
+
+Task<Verdict> StrangerChecks::connect() {
+  if (facts_.is_ours())
+    co_return Verdict{Verdict::Kind::done, {}, {}};
+  const auto& client = facts_.client.address;
+  client_ = look_up("client " + client.str(), client, settings_->client_lists);
+  if (settings_->name != ClientCheckSettings::Name::off && around_.dns != nullptr)
+    name_run_ = around_.dns->start(find_client_name(client), settings_->time_limit);
+  co_return Verdict{};
+}
+
+Task<Verdict> StrangerChecks::helo() {
+  of_client_.reset();
+  helo_is_missing_.reset();
+  helo_run_.reset();
+  const auto domain = mailauth::claimed_domain(facts_.helo);
+  helo_domain_ = Lookup();
+  if (domain) {
+    helo_domain_ = look_up("domain " + *domain, *domain, settings_->domain_lists);
+    if (settings_->helo == ClientCheckSettings::Helo::present && around_.dns != nullptr)
+      helo_run_ = around_.dns->start(is_name_missing(*domain), settings_->time_limit);
+  }
+  co_return Verdict{};
+}
+
+Task<Verdict> StrangerChecks::mail(const mail::Envelope& envelope) {
+  message_ = Message();
+  message_.sender = envelope.sender;
+  message_.number = ++messages_;
+  if (facts_.is_ours())  // by a certificate
+    co_return Verdict{Verdict::Kind::done, {}, {}};
+  sender_domain_ = Lookup();
+  if (const auto domain = mailauth::claimed_domain(mailauth::domain_of(envelope.sender)))
+    sender_domain_ = look_up("domain " + *domain, *domain, settings_->domain_lists);
+  co_return Verdict{};
+}
+
+Verdict StrangerChecks::refused(mail::Reply reply, const char* why) {
+  if (!settings_->reports_only)
+    return Verdict::refuse(std::move(reply), why);
+  around_.log.write(LogEvent(Level::info, "would_reject")
+                        .add("session", facts_.session)
+                        .add("client", facts_.client.address.str())
+                        .add("reply", reply.str())
+                        .add("problem", why));
+  return {};
+}
+
+// All that is known of the client, once for each EHLO.
+Task<Verdict> StrangerChecks::judge_client() {
+  count_one(state_.checked);
+  const auto* lists = co_await answer(client_);
+  if (auto found = co_await result_of(name_run_))
+    name_ = std::move(found);
+  if (auto missing = co_await result_of(helo_run_))
+    helo_is_missing_ = missing;
+  const int score = lists != nullptr ? lists->score : 0;
+  is_welcome_ = score <= settings_->welcome_from && lists != nullptr && !lists->hits.empty();
+  if (around_.log.enabled(Level::info)) {
+    LogEvent event(Level::info, "client_checked", {});
+    event.add("session", facts_.session).add("client", facts_.client.address.str());
+    event.add("score", std::to_string(score));
+    for (const auto& hit : lists != nullptr ? lists->hits : decltype(lists->hits)())
+      event.add("listed", hit.zone);
+    if (name_)
+      event.add("name", name_->name);
+    around_.log.write(std::move(event));
+  }
+  if (is_welcome_) {
+    count_one(state_.welcome);
+    co_return Verdict{};
+  }
+  if (score >= settings_->refused_from) {
+    count_one(state_.listed);
+    co_return refused(
+        {554, {5, 7, 1}, sentence_of(*lists, "client [" + facts_.client.address.str() + "]")},
+        "listed");
+  }
+  auto verdict = judge_name();
+  if (verdict.refuses()) {
+    count_one(state_.unnamed);
+    co_return refused(std::move(verdict.reply), "name");
+  }
+  verdict = judge_helo();
+  if (verdict.refuses()) {
+    count_one(state_.bad_helo);
+    co_return refused(std::move(verdict.reply), "helo");
+  }
+  co_return Verdict{};
+}
+
+Verdict StrangerChecks::judge_name() const {
+  using Name = ClientCheckSettings::Name;
+  using Status = ClientName::Status;
+  if (settings_->name == Name::off || !name_ || name_->status == Status::unknown)
+    return {};
+  const auto client = "[" + facts_.client.address.str() + "]";
+  if (name_->status == Status::none)
+    return Verdict::refuse({550, {5, 7, 25}, "Client " + client + " has no name in the DNS"});
+  if (settings_->name == Name::confirmed && name_->status == Status::unconfirmed)
+    return Verdict::refuse(
+        {550, {5, 7, 25}, "The name of client " + client + " does not lead back to it"});
+  return {};
+}
+
+Verdict StrangerChecks::judge_helo() const {
+  using Helo = ClientCheckSettings::Helo;
+  if (settings_->helo == Helo::off || is_address_literal(facts_.helo))
+    return {};
+  if (equals_ignoring_case(facts_.helo, facts_.hostname))
+    return Verdict::refuse({550, {5, 7, 1}, "EHLO refused: that is the name of this server"});
+  if (!mailauth::claimed_domain(facts_.helo))
+    return Verdict::refuse({550, {5, 5, 2}, "EHLO refused: a host name with its domain is needed"});
+  if (helo_is_missing_.value_or(false))
+    return Verdict::refuse({550, {5, 7, 1}, "EHLO refused: there is no such host"});
+  return {};
+}
+
+Task<Verdict> StrangerChecks::judge_domains() {
+  const auto* of_helo = co_await answer(helo_domain_);
+  const auto* of_sender = co_await answer(sender_domain_);
+  for (const auto& [verdict, what] :
+       {std::pair(of_sender, "the sender's domain"), std::pair(of_helo, "the name in EHLO")})
+    if (verdict != nullptr && verdict->score >= settings_->refused_from) {
+      count_one(state_.listed);
+      co_return refused({554, {5, 7, 1}, sentence_of(*verdict, what)}, "listed");
+    }
+  co_return Verdict{};
+}
+
+Task<Verdict> StrangerChecks::recipient(const mail::Recipient& recipient) {
+  const bool complains = takes_complaints(recipient.address);
+  if (!complains) {
+    if (!of_client_)
+      of_client_ = co_await judge_client();
+    if (of_client_->refuses())
+      co_return *of_client_;
+    if (auto verdict = co_await judge_domains(); verdict.refuses())
+      co_return verdict;
+  }
+  auto verdict = co_await ask_services(recipient.address);
+  if (verdict.kind != Verdict::Kind::go_on || complains || is_welcome_)
+    co_return verdict;
+  co_return greylisted(recipient.address);
+}
+
+Verdict StrangerChecks::greylisted(const std::string& recipient) {
+  if (!settings_->greylists)
+    return {};
+  const auto wait =
+      state_.greylist.check(facts_.client.address, message_.sender, recipient, around_.clock.now());
+  if (wait.count() == 0)
+    return {};
+  count_one(state_.greylisted);
+  const auto seconds = (wait.count() + 999) / 1000;
+  return refused({450, {4, 2, 0}, "Greylisted, try again in " + std::to_string(seconds) + " s"},
+                 "greylisted");
+}
+
+policy::Attributes StrangerChecks::attributes(const std::string& recipient) const {
+  const auto& client = facts_.client;
+  const bool is_confirmed = name_ && name_->status == ClientName::Status::confirmed;
+  const std::string reverse = name_ && !name_->name.empty() ? name_->name : "unknown";
+  return {{"request", "smtpd_access_policy"},
+          {"protocol_state", "RCPT"},
+          {"protocol_name", facts_.protocol.starts_with("E") ? "ESMTP" : "SMTP"},
+          {"client_address", client.address.str()},
+          {"client_name", is_confirmed ? reverse : "unknown"},
+          {"client_port", std::to_string(client.port)},
+          {"reverse_client_name", reverse},
+          {"helo_name", facts_.helo},
+          {"sender", message_.sender},
+          {"recipient", recipient},
+          {"recipient_count", "0"},
+          {"queue_id", ""},
+          {"instance", facts_.session + "." + std::to_string(message_.number)},
+          {"size", "0"},
+          {"etrn_domain", ""},
+          {"stress", ""},
+          {"sasl_method", client.mechanism},
+          {"sasl_username", client.authenticated},
+          {"sasl_sender", ""},
+          {"ccert_subject", ""},
+          {"ccert_issuer", ""},
+          {"ccert_fingerprint", ""},
+          {"policy_context", ""}};
+}
+
+Task<Verdict> StrangerChecks::ask_services(const std::string& recipient) {
+  for (auto& service : services_) {
+    count_one(state_.policy_asked);
+    auto action = co_await service.client->ask(policy::encode_request(attributes(recipient)));
+    if (!action) {
+      if (action.error().code() != Errc::stopped) {
+        count_one(state_.policy_failed);
+        around_.log.write(LogEvent(Level::warn, "policy_failed")
+                              .add("session", facts_.session)
+                              .add("service", service.settings->address.str())
+                              .add("error", action.error().describe()));
+      }
+      if (settings_->refuses_without_service)
+        co_return Verdict::refuse({451, {4, 7, 1}, "Service unavailable - try again later"},
+                                  action.error().describe());
+      continue;
+    }
+    auto verdict = carry_out(*std::move(action));
+    if (verdict.refuses())
+      count_one(state_.policy_refused);
+    if (verdict.kind != Verdict::Kind::go_on)
+      co_return verdict;
+  }
+  co_return Verdict{};
+}
+
+Verdict StrangerChecks::carry_out(policy::Action action) {
+  using Kind = policy::Action::Kind;
+  switch (action.kind) {
+    case Kind::none:
+      break;
+    case Kind::refuse:
+      return refused(std::move(action.reply), "policy service");
+    case Kind::discard:
+      return {Verdict::Kind::discard, {}, {}};
+    case Kind::hold:
+      message_.hold = action.text.empty() ? "policy service" : "policy service: " + action.text;
+      break;
+    case Kind::prepend:
+      if (message_.prepended.size() < kMostPrepended &&
+          std::find(message_.prepended.begin(), message_.prepended.end(), action.text) ==
+              message_.prepended.end())
+        message_.prepended.push_back(std::move(action.text));
+      break;
+    case Kind::redirect:
+      message_.redirect = std::move(action.text);
+      break;
+    case Kind::bcc:
+      message_.bcc.push_back(std::move(action.text));
+      break;
+  }
+  return {};
+}
+
+std::optional<mail::Recipient> recipient_of(const std::string& address,
+                                            const mail::Envelope& envelope) {
+  auto parsed = mail::parse_rcpt("TO:<" + address + ">",
+                                 {.smtputf8 = envelope.smtputf8, .lenient = true, .origin = {}});
+  return parsed ? std::optional(*std::move(parsed)) : std::nullopt;
+}
+
+Task<Verdict> StrangerChecks::end(Ending& ending) {
+  auto& envelope = ending.envelope;
+  std::string fields;
+  for (const auto& field : message_.prepended)
+    fields += field + "\r\n";
+  ending.on_top.insert(0, fields);
+  if (!message_.hold.empty() && ending.hold.empty())
+    ending.hold = message_.hold;
+  if (message_.redirect)
+    if (auto only = recipient_of(*message_.redirect, envelope))
+      envelope.recipients = {*std::move(only)};
+  for (const auto& address : message_.bcc)
+    if (auto more = recipient_of(address, envelope))
+      if (!mail::has_recipient(envelope, more->address))
+        envelope.recipients.push_back(*std::move(more));
+  co_return Verdict{};
+}
+
+void StrangerChecks::give_up() {
+  has_given_up_ = true;
+  for (auto& service : services_)
+    service.client->give_up();
+  for (auto* lookup : {&client_, &helo_domain_, &sender_domain_})
+    if (lookup->run)
+      lookup->run->give_up("the session ends");
+  if (name_run_)
+    name_run_->give_up("the session ends");
+  if (helo_run_)
+    helo_run_->give_up("the session ends");
+}
+
+}  // namespace
+
+mailauth::Asking<ClientName> find_client_name(IpAddress client) {
+  using mailauth::Question;
+  using mailauth::Type;
+  ClientName found;
+  const auto names = co_await mailauth::ask(Question{mailauth::reverse_name(client), Type::ptr});
+  if (names.is_failure())
+    co_return found;
+  found.status = ClientName::Status::none;
+  if (!names.is_found())
+    co_return found;
+  std::vector<Question> questions;
+  for (const auto& host : names.hosts)
+    if (questions.size() < kMostNames && mailauth::can_be_asked(host))
+      questions.push_back({host, client.is_v4() ? Type::a : Type::aaaa});
+  if (questions.empty())
+    co_return found;
+  found.status = ClientName::Status::unconfirmed;
+  found.name = questions.front().name;
+  const auto answers = co_await mailauth::ask_all(questions);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const auto& addresses = answers[i].addresses;
+    if (std::find(addresses.begin(), addresses.end(), client) != addresses.end()) {
+      found.status = ClientName::Status::confirmed;
+      found.name = questions[i].name;
+      co_return found;
+    }
+    // It may lead back.
+    if (answers[i].is_failure())
+      found.status = ClientName::Status::unknown;
+  }
+  co_return found;
+}
+
+mailauth::Asking<bool> is_name_missing(std::string name) {
+  using mailauth::Question;
+  using mailauth::Type;
+  const auto answers = co_await mailauth::ask_all({{name, Type::a}, {name, Type::mx}});
+  co_return std::all_of(answers.begin(), answers.end(), [](const auto& answer) {
+    return answer.status == mailauth::Answer::Status::no_name;
+  });
+}
+
+std::optional<mailauth::ListVerdict> ListCache::find(const std::string& key, SteadyTime now) {
+  const std::lock_guard lock(mutex_);
+  const auto found = kept_.find(key);
+  if (found == kept_.end() || found->second.until < now)
+    return std::nullopt;
+  return found->second.verdict;
+}
+
+void ListCache::keep(const std::string& key, const mailauth::ListVerdict& verdict, SteadyTime now) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = kept_.find(key); found != kept_.end()) {
+    order_.erase(found->second.place);
+    kept_.erase(found);
+  }
+  while (kept_.size() >= kMost) {
+    kept_.erase(order_.front());
+    order_.pop_front();
+  }
+  kept_[key] = {verdict, now + kKept, order_.insert(order_.end(), key)};
+}
+
+void ListCache::clear() {
+  const std::lock_guard lock(mutex_);
+  kept_.clear();
+  order_.clear();
+  troubles_.clear();
+}
+
+bool ListCache::note_broken(const std::string& zone, SteadyTime now) {
+  const std::lock_guard lock(mutex_);
+  auto& trouble = troubles_[zone];
+  const bool is_new = trouble.until < now;
+  trouble.until = now + kBrokenFor;
+  return is_new;
+}
+
+bool ListCache::note_silent(const std::string& zone, SteadyTime now) {
+  const std::lock_guard lock(mutex_);
+  auto& trouble = troubles_[zone];
+  if (++trouble.silences < kMostSilences)
+    return false;
+  const bool is_new = trouble.until < now;
+  trouble.until = std::max(trouble.until, now + kSilentFor);
+  return is_new;
+}
+
+void ListCache::note_answered(const std::string& zone) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = troubles_.find(zone); found != troubles_.end())
+    found->second.silences = 0;
+}
+
+std::vector<mailauth::DnsList> ListCache::without_broken(
+    const std::vector<mailauth::DnsList>& lists, SteadyTime now) {
+  const std::lock_guard lock(mutex_);
+  std::vector<mailauth::DnsList> asked;
+  for (const auto& list : lists)
+    if (const auto found = troubles_.find(list.zone());
+        found == troubles_.end() || found->second.until <= now)
+      asked.push_back(list);
+  return asked;
+}
+
+std::shared_ptr<milter::Gate> ClientCheckState::gate(const std::string& address) {
+  const std::lock_guard lock(mutex_);
+  auto& gate = gates_[address];
+  if (!gate)
+    gate = std::make_shared<milter::Gate>(milter::Gate::Limits(), &total);
+  return gate;
+}
+
+ClientChecks::ClientChecks(ClientCheckSettings settings, ClientCheckState& state)
+    : settings_(std::make_shared<const ClientCheckSettings>(std::move(settings))), state_(state) {
+  state_.lists.clear();
+}
+
+std::unique_ptr<Filter> ClientChecks::make(const Facts& facts, const Surroundings& around) const {
+  const auto& client = facts.client.address;
+  const auto& excepted = settings_->except_clients;
+  if (facts.role != Role::mx || facts.is_sendmail || facts.is_ours() || client.is_none() ||
+      std::any_of(excepted.begin(), excepted.end(),
+                  [&](const auto& network) { return network.contains(client); }))
+    return nullptr;
+  return std::make_unique<StrangerChecks>(settings_, state_, facts, around);
+}
+
+}  // namespace postrider::smtpd::filter
