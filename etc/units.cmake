@@ -18,6 +18,9 @@ set(OPTIONS " -c /etc/postrider/%i.toml")
 set(NAME "postrider-%i")
 set(SPOOL "/var/lib/postrider-%i")
 set(FOLDERS "StateDirectory=postrider-%i\nStateDirectoryMode=0711\nSlice=system.slice\n")
+# The setgid drop folder, which a confined daemon cannot make: as tmpfiles does it for the first one,
+# which follows no link of the user's.
+string(APPEND FOLDERS "ExecStartPre=+/bin/sh -c 'echo d ${SPOOL}/drop 3733 postrider postrider - | systemd-tmpfiles --create -'\n")
 configure_file("${SOURCE}/postrider.service.in" "${BINARY}/postrider@.service" @ONLY)
 
 file(INSTALL "${BINARY}/postrider.service" "${BINARY}/postrider@.service" "${SOURCE}/postrider.socket"
