@@ -53,13 +53,14 @@ class Installation(scenario.Scenario):
         one, more = ((units / name).read_text() for name in ("postrider.service", "postrider@.service"))
         for text in (one, more):
             self.assertNotRegex(text, r"@[A-Z_]+@")
-            for line in re.findall(r"^Exec\w+=.*postrider.*$", text, re.M):
+            for line in re.findall(r"^Exec(?:Start|Reload)=.*postrider.*$", text, re.M):
                 self.assertIn(f"={self.prefix}/sbin/postrider ", line)
         self.assertIn("Conflicts=postfix.service", one)
         self.assertNotIn("Conflicts=", more)
         self.assertIn("run -c /etc/postrider/%i.toml", more)
         self.assertIn("RuntimeDirectory=postrider-%i\n", more)
         self.assertNotIn("/var/spool/postrider ", more)
+        self.assertIn("/var/lib/postrider-%i/drop 3733 ", more)
 
     def test_systemd_understands_the_units(self):
         if not shutil.which("systemd-analyze"):
