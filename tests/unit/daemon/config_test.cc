@@ -155,6 +155,23 @@ sessions_per_client = 6
 errors = 7
 timeout = "30s"
 
+[checks]
+client_lists = ["zen.example.org=127.0.0.[2..11]*2", "welcome.example.org*-2"]
+domain_lists = "names.example.org"
+refused_from = 3
+welcome_from = 2
+client_name = "confirmed"
+helo = "present"
+report_only = true
+except_from = "192.0.2.0/24"
+time_limit = "2s"
+greylist = true
+greylist_delay = "1m"
+greylist_successes = 3
+policy_services = ["127.0.0.1:10023", "/run/policy"]
+policy_default = "accept"
+policy_timeout = "10s"
+
 [authentication]
 spf = true
 dkim = true
@@ -239,6 +256,19 @@ recipient = "text:/etc/canonical"
 masquerade = ["example.org"]
 masquerade_except = ["daemon"]
 
+[[milter]]
+address = "inet:8891@127.0.0.1"
+name = "opendkim"
+mail = ["mx", "sendmail"]
+listeners = []
+except_from = "192.0.2.0/24"
+default_action = "quarantine"
+macros = "{daemon_name}=ORIGINATING"
+connections = 20
+connect_timeout = "5s"
+command_timeout = "6s"
+content_timeout = "7m"
+
 [[route]]
 domain = ".example.net"
 next_hop = "lmtp:///run/lmtp"
@@ -306,6 +336,13 @@ core_dumps = true
   CHECK(c.accept.relay_to == std::vector<std::string>{"backup.example", ".below.example"});
   CHECK(c.accept.errors == 7);
   CHECK(c.accept.timeout == std::chrono::seconds(30));
+  CHECK(c.checks.client_lists.size() == 2);
+  CHECK(c.checks.client_name == 2);
+  CHECK(c.checks.policy_default == 1);
+  REQUIRE(c.milters.size() == 1);
+  CHECK(c.milters[0].mail == std::vector<std::string>{"mx", "sendmail"});
+  CHECK(c.milters[0].default_action == 3);
+  CHECK(c.milters[0].content_timeout == std::chrono::minutes(7));
   CHECK(c.authentication.dmarc == 2);
   CHECK(c.authentication.exceptions == std::vector<std::string>{"text:/etc/exceptions"});
   CHECK(c.local.domains.size() == 2);
