@@ -26,7 +26,7 @@ void Dispatcher::use(TlsHooks hooks) {
 }
 
 void Dispatcher::restore(std::vector<queue::SiteState> sites) {
-  core_->restore(std::move(sites));
+  core_->restore(sites);
 }
 
 void Dispatcher::set_performer(std::shared_ptr<DeliveryAgent> performer) {
@@ -57,7 +57,7 @@ void Dispatcher::status(std::function<void(Status)> answer) {
 }
 
 void Dispatcher::explain(std::string address, std::function<void(Explanation)> answer) {
-  core_->home().post([core = core_, address, answer] { core->start_explain(address, answer); });
+  core_->home().post([core = core_, address, answer] { core->explain(address, answer); });
 }
 
 void Dispatcher::reasons(std::vector<std::string> addresses,

@@ -1,4 +1,5 @@
-// What the dispatcher knows of a site and of the ways that lead there. Data; core.cc moves it.
+// What the dispatcher knows of a site and of the ways that lead there. Data; SiteBook and
+// Destinations own it, Connections moves it.
 #pragma once
 
 #include "delivery/routing/hosts.h"
@@ -12,7 +13,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace postrider::delivery {
@@ -90,23 +90,6 @@ struct Destination {
   SteadyTime known_until;
   bool is_resolving = false;
   std::deque<Job> waiting;
-};
-
-// A lease that has not been answered. There may be others of its message, for other recipients.
-struct InHand {
-  queue::Lease lease;
-  queue::Record record;
-  std::size_t open = 0;  // recipients without a result
-  SteadyTime taken;
-  bool is_partly_known = false;  // has results that are soon recorded, whatever the others do
-  // The same mailbox named again, in another case of its domain: ends with the first one.
-  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
-  struct Wait {  // drawn once: who is deferred together comes back together
-    std::uint64_t site = 0;
-    std::uint32_t attempts = 0;
-    TimePoint until;
-  };
-  std::vector<Wait> waits;
 };
 
 }  // namespace postrider::delivery

@@ -1,11 +1,8 @@
-// When there are not enough connections for all: who waits for one, and who gives way.
-#include "delivery/core.h"
+#include "delivery/connection_line.h"
 
 #include <algorithm>
 
 namespace postrider::delivery {
-
-using Core = Dispatcher::Core;
 
 namespace {
 
@@ -28,97 +25,153 @@ constexpr std::size_t kMostSlots = 4096;
 
 }  // namespace
 
-Standing Core::standing_of(const Site& site) const {
+Standing ConnectionLine::standing_of(const Site& site) const {
   // The host of a route was chosen by the administrator, but it may hang all the same.
   if (!site.is_proven)
     return site.kind == Site::Kind::mx ? Standing::stranger : Standing::slow;
-  const auto now = steady();
+  const auto now = context_.steady();
   const bool hangs = std::any_of(site.links.begin(), site.links.end(), [&](const auto& link) {
     return link->in_hand > 0 && now - link->busy_since > link->may_take;
   });
   return hangs || site.is_slow ? Standing::slow : Standing::prompt;
 }
 
-Duration Core::usual_time(const mail::Message& message) {
+Duration ConnectionLine::usual_time(const mail::Message& message) {
   return kSlow + Duration(static_cast<Duration::rep>(message.content.size / kSlowRate));
 }
 
-bool Core::may_add(const Site& site) const {
-  const ConnectionShares shares(settings_->connections);
-  return shares.may_add(standing_of(site), site.is_patient, site.links.size(),
-                        {links_, strangers_, patient_});
+bool ConnectionLine::may_add(const Site& site) const {
+  return shares().may_add(standing_of(site), site.is_patient, site.links.size(), usage());
 }
 
-// It carried a message to its end: no stranger any more. True: it was one.
-bool Core::prove(Site& site) {
+void ConnectionLine::on_begun(SiteConnection& link) {
+  const auto& site = *link.site;
+  const auto standing = standing_of(site);
+  link.since = context_.steady();
+  link.is_stranger = standing == Standing::stranger;
+  link.is_patient = link.is_stranger && site.is_patient;
+  if (site.links.empty() && !link.is_patient)
+    (standing == Standing::prompt ? prompt_turn_ : newcomer_turn_) = context_.steady();
+  strangers_ += link.is_stranger ? 1 : 0;
+  patient_ += link.is_patient ? 1 : 0;
+  link.unproven = unproven_.insert(unproven_.end(), &link);
+  ++links_;
+}
+
+void ConnectionLine::on_idle(SiteConnection& link) {
+  auto& site = *link.site;
+  site.idle.push_back(&link);
+  link.idle = idle_.insert(idle_.end(), &link);
+  // Others have none: a site beyond its share goes on with less.
+  const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();
+  if (somebody_has_none && site.links.size() > 1 && !may_add(site))
+    close(link);
+}
+
+void ConnectionLine::on_job(SiteConnection& link) {
+  forget_idle(link);
+  if (!link.busy)
+    link.busy = busy_.insert(busy_.end(), &link);
+}
+
+void ConnectionLine::on_job_ended(SiteConnection& link) {
+  if (link.in_hand == 0)
+    forget_busy(link);
+}
+
+void ConnectionLine::on_stays(SiteConnection& link) {
+  giving_way_ -= std::exchange(link.gave_way, false) ? 1 : 0;
+}
+
+void ConnectionLine::on_gone(SiteConnection& link) {
+  forget_idle(link);
+  forget_stranger(link);
+  forget_unproven(link);
+  forget_busy(link);
+  giving_way_ -= link.gave_way ? 1 : 0;
+  closing_ -= link.is_closing ? 1 : 0;
+  --links_;
+}
+
+void ConnectionLine::close(SiteConnection& link) {
+  link.room = 0;
+  forget_idle(link);
+  if (!std::exchange(link.is_closing, true))
+    ++closing_;
+  link.courier->loop().post([courier = link.courier] { courier->close(); });
+}
+
+bool ConnectionLine::prove(SiteConnection& link) {
+  forget_unproven(link);
+  auto& site = *link.site;
   if (std::exchange(site.is_proven, true))
     return false;
-  for (auto& link : site.links)
-    forget_stranger(*link);
+  for (auto& one : site.links)
+    forget_stranger(*one);
   return true;
 }
 
-void Core::forget_stranger(SiteConnection& link) {
+void ConnectionLine::forget_stranger(SiteConnection& link) {
   if (std::exchange(link.is_stranger, false))
     --strangers_;
   if (std::exchange(link.is_patient, false))
     --patient_;
 }
 
-void Core::forget_unproven(SiteConnection& link) {
+void ConnectionLine::forget_unproven(SiteConnection& link) {
   if (link.unproven)
     unproven_.erase(*link.unproven);
   link.unproven.reset();
 }
 
-void Core::add_idle(SiteConnection& link) {
-  link.site->idle.push_back(&link);
-  link.idle = idle_.insert(idle_.end(), &link);
+void ConnectionLine::forget_busy(SiteConnection& link) {
+  if (link.busy)
+    busy_.erase(*link.busy);
+  link.busy.reset();
 }
 
-void Core::remove_idle(SiteConnection& link) {
+void ConnectionLine::forget_idle(SiteConnection& link) {
   std::erase(link.site->idle, &link);
   if (link.idle)
     idle_.erase(*link.idle);
   link.idle.reset();
 }
 
-void Core::starve(Site& site) {
+void ConnectionLine::wait(Site& site) {
   if (std::exchange(site.is_starved, true))
     return;
-  auto& line = !site.links.empty() || site.is_crowded  ? starved_.growing
-               : standing_of(site) == Standing::prompt ? starved_.prompt
-               : site.is_patient || site.is_proven     ? starved_.patient
-                                                       : starved_.newcomers;
+  auto& line = !site.links.empty() || site.is_crowded  ? waiting_.growing
+               : standing_of(site) == Standing::prompt ? waiting_.prompt
+               : site.is_patient || site.is_proven     ? waiting_.patient
+                                                       : waiting_.newcomers;
   line.push_back(site.handle);
   relieve();
-  look_at_starved();
+  look_again();
 }
 
-void Core::look_at_starved() {
-  if (starved_.is_empty() || is_draining_ || (look_ && look_->is_set()))
+void ConnectionLine::look_again() {
+  if (waiting_.is_empty() || context_.is_draining || (look_ && look_->is_set()))
     return;
   if (!look_)
-    look_ = std::make_unique<Deadline>(home().deadlines(), [this] {
+    look_ = std::make_unique<Deadline>(context_.home.deadlines(), [this] {
       relieve();
-      feed_starved();
-      look_at_starved();
+      feed();
+      look_again();
     });
   look_->set(kLook);
 }
 
 // Makes room for those that have no connection at all.
-void Core::relieve() {
-  const auto strangers = starved_.newcomers.size() + starved_.patient.size();
-  if (strangers + starved_.prompt.size() == 0)
+void ConnectionLine::relieve() {
+  const auto strangers = waiting_.newcomers.size() + waiting_.patient.size();
+  if (strangers + waiting_.prompt.size() == 0)
     return;
-  const ConnectionShares shares(settings_->connections);
-  const bool helps_strangers = strangers_ < shares.of_strangers();
-  const auto wanted = starved_.prompt.size() + (helps_strangers ? strangers : 0);
-  while (closing_links_ < wanted && evict_idle()) {
+  const bool helps_strangers = strangers_ < shares().of_strangers();
+  const auto wanted = waiting_.prompt.size() + (helps_strangers ? strangers : 0);
+  while (closing_ < wanted && evict_idle()) {
   }
-  const auto now = steady();
-  auto give_way = starved_.newcomers.size();
+  const auto now = context_.steady();
+  auto give_way = waiting_.newcomers.size();
   give_way -= std::min(give_way, giving_way_);
   for (auto* link : unproven_) {  // the oldest first
     if (now - link->since < kQuickTry)
@@ -138,17 +191,17 @@ void Core::relieve() {
 
 // Where no place has changed hands for a while, for those that have shown nothing, good or bad, and
 // for those that are prompt: others hang. What they are silent about only their couriers know.
-void Core::ask_the_silent() {
-  const auto now = steady();
-  const ConnectionShares shares(settings_->connections);
-  const bool is_for_prompt = !starved_.prompt.empty() && now - prompt_turn_ >= kQuickTry;
-  const bool is_for_newcomers = !starved_.newcomers.empty() && now - newcomer_turn_ >= kQuickTry;
-  const auto waiting = (is_for_prompt ? starved_.prompt.size() : 0) +
-                       (is_for_newcomers ? starved_.newcomers.size() : 0);
+void ConnectionLine::ask_the_silent() {
+  const auto now = context_.steady();
+  const auto shares = this->shares();
+  const bool is_for_prompt = !waiting_.prompt.empty() && now - prompt_turn_ >= kQuickTry;
+  const bool is_for_newcomers = !waiting_.newcomers.empty() && now - newcomer_turn_ >= kQuickTry;
+  const auto waiting = (is_for_prompt ? waiting_.prompt.size() : 0) +
+                       (is_for_newcomers ? waiting_.newcomers.size() : 0);
   const bool is_for_strangers_only = !is_for_prompt && strangers_ >= shares.of_strangers();
   auto wanted = std::min(waiting, shares.batch());
   if (is_for_newcomers && !is_for_strangers_only)
-    wanted += shares.missing_for_stranger({links_, strangers_, patient_});
+    wanted += shares.missing_for_stranger(usage());
   wanted -= std::min(wanted, giving_way_);
   for (auto* link : busy_) {  // the one that was given its job first
     if (wanted == 0 || now - link->busy_since < kQuickHold)
@@ -166,26 +219,8 @@ void Core::ask_the_silent() {
   }
 }
 
-void Core::forget_busy(SiteConnection& link) {
-  if (link.busy)
-    busy_.erase(*link.busy);
-  link.busy.reset();
-}
-
-// It hangs: what waits for its site waits until it is tried again, and it has more time then.
-void Core::charge(Site& site, const SiteConnection& link, const mail::Outcome& why) {
-  const auto others = std::count_if(site.links.begin(), site.links.end(), [&](const auto& one) {
-    return one.get() != &link && one->was_ready && !one->gave_way;
-  });
-  if (others > 0)
-    site.health.on_crowded(static_cast<unsigned>(others), clock_.now());
-  else if (site.health.state(clock_.now()) != SiteHealth::State::blocked)
-    block(site, why);
-  site.is_patient = true;
-}
-
 // Of those that have been idle for long, one of the site with the most connections.
-bool Core::evict_idle() {
+bool ConnectionLine::evict_idle() {
   SiteConnection* chosen = nullptr;
   std::size_t looked = 0;
   for (auto* link : idle_) {
@@ -196,29 +231,29 @@ bool Core::evict_idle() {
   }
   if (chosen == nullptr)
     return false;
-  close_link(*chosen);
+  close(*chosen);
   return true;
 }
 
 // Newcomers alternately from both ends: a flood of them makes nobody wait for all that came before.
-void Core::feed_starved() {
-  feed(starved_.prompt, false);
-  feed(starved_.newcomers, true);
-  feed(starved_.patient, false);
-  feed(starved_.growing, false);
+void ConnectionLine::feed() {
+  feed_line(waiting_.prompt, false);
+  feed_line(waiting_.newcomers, true);
+  feed_line(waiting_.patient, false);
+  feed_line(waiting_.growing, false);
 }
 
-void Core::feed(std::deque<std::uint64_t>& line, bool from_both_ends) {
+void ConnectionLine::feed_line(std::deque<std::uint64_t>& line, bool from_both_ends) {
   for (auto left = std::min(line.size(), kMostLooked); left > 0 && !line.empty(); --left) {
     const bool newest = from_both_ends && newest_next_;
     const auto handle = newest ? line.back() : line.front();
     newest ? line.pop_back() : line.pop_front();
-    const auto found = site_of_handle_.find(handle);
-    if (found == site_of_handle_.end())
+    auto* found = sites_.of_handle(handle);
+    if (found == nullptr)
       continue;
-    auto& site = *found->second;
+    auto& site = *found;
     if (!site.ready.empty() && !may_add(site)) {
-      if (&line == &starved_.growing) {
+      if (&line == &waiting_.growing) {
         line.push_back(handle);
         continue;
       }
@@ -227,13 +262,12 @@ void Core::feed(std::deque<std::uint64_t>& line, bool from_both_ends) {
     }
     newest_next_ = newest_next_ != from_both_ends;  // only after one had its turn
     site.is_starved = site.is_crowded = false;
-    schedule(site);
+    on_turn_(site);
   }
 }
 
-// Anybody can let many names lead to one address. Takes a place at the first candidate that has
-// one, which goes to the front; false: there is none anywhere.
-bool Core::reserve_address(CourierOrder& order) {
+// Anybody can let many names lead to one address.
+bool ConnectionLine::reserve_address(CourierOrder& order) {
   if (address_slots_.size() > kMostSlots)
     std::erase_if(address_slots_, [](const auto& entry) {
       return entry.second.use_count() == 1 && entry.second->is_unused();
@@ -242,7 +276,8 @@ bool Core::reserve_address(CourierOrder& order) {
   for (auto& candidate : candidates) {
     auto& slot = address_slots_[candidate.address];
     if (!slot)
-      slot = std::make_shared<AddressSlot>(std::max(kMostForAddress, settings_->site_connections));
+      slot = std::make_shared<AddressSlot>(
+          std::max(kMostForAddress, context_.settings->site_connections));
     candidate.slot = slot;
   }
   for (auto candidate = candidates.begin(); candidate != candidates.end(); ++candidate)
@@ -257,14 +292,14 @@ bool Core::reserve_address(CourierOrder& order) {
 }
 
 // Of another site, so that its place becomes free.
-void Core::close_idle_at(const std::vector<HostAddress>& candidates) {
+void ConnectionLine::close_idle_at(const std::vector<HostAddress>& candidates) {
   std::size_t looked = 0;
   for (auto* link : idle_) {
     const bool is_there = std::any_of(candidates.begin(), candidates.end(), [&](const auto& one) {
       return one.address == link->address;
     });
     if (is_there) {
-      close_link(*link);
+      close(*link);
       return;
     }
     if (++looked == kMostLooked * 4)

@@ -1,10 +1,6 @@
-// What TLS is demanded of the hosts of a site: TLSA records, MTA-STS policies, and what follows
-// from their absence or their failure.
-#include "base/assert.h"
-#include "delivery/core.h"
+#include "delivery/tls_demands.h"
+
 #include "delivery/job/job_outcome.h"
-#include "delivery/tls/tlsa.h"
-#include "mail/address.h"
 
 #include <algorithm>
 
@@ -13,7 +9,6 @@ namespace postrider::delivery {
 using mail::Outcome;
 using mail::Stage;
 using mail::Verdict;
-using Core = Dispatcher::Core;
 
 namespace {
 
@@ -51,8 +46,8 @@ std::shared_ptr<const TlsDemand> without_tls(const TlsSources& sources) {
 
 }  // namespace
 
-TlsSources Core::sources_of(const Route* route, const std::string& next_hop, bool by_mx,
-                            mail::TlsWish wish) {
+TlsSources TlsDemands::sources_of(const Route* route, const std::string& next_hop, bool by_mx,
+                                  mail::TlsWish wish) {
   TlsSources sources;
   if (route != nullptr) {
     sources.route = route->tls;
@@ -65,25 +60,31 @@ TlsSources Core::sources_of(const Route* route, const std::string& next_hop, boo
   return sources;
 }
 
-Task<StsFinding> Core::find_sts(std::string domain) {
-  auto found = co_await hooks_.sts(std::move(domain));
-  co_return found;
+Task<std::string> TlsDemands::find_policy(TlsSources& sources, std::string domain,
+                                          bool is_reported) {
+  if (!hooks_.sts || sources.route != TlsMode::opportunistic)
+    co_return std::string();
+  auto found = co_await hooks_.sts(domain);
+  sources.sts = std::move(found.policy);
+  if (is_reported && found.trouble != TlsResult::success)
+    report_failure(sources, domain, nullptr, found.trouble, found.detail);
+  co_return std::move(found.detail);
 }
 
-Task<TlsaLookup> Core::find_tlsa(const FoundHost& host, const TlsSources& sources,
-                                 std::uint16_t port) {
+Task<TlsaLookup> TlsDemands::find_tlsa(const FoundHost& host, const TlsSources& sources,
+                                       std::uint16_t port) {
   if (const auto* why = why_no_dane(host, sources); why != nullptr) {
     TlsaLookup lookup;
     lookup.reason = why;
     co_return lookup;
   }
-  auto lookup = co_await look_up_tlsa(resolver_of_(home()), tlsa_host(host), port);
+  auto lookup = co_await look_up_tlsa(resolver_of_(context_.home), tlsa_host(host), port);
   co_return lookup;
 }
 
-Task<void> Core::demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sources,
-                            std::uint16_t port) {
-  const bool has_tls = settings_->smtp.tls_lenient && settings_->smtp.tls_strict;
+Task<void> TlsDemands::demand(std::vector<FoundHost>& hosts, TlsSources sources,
+                              std::uint16_t port) {
+  const bool has_tls = context_.settings->smtp.tls_lenient && context_.settings->smtp.tls_strict;
   for (auto& host : hosts) {
     if (!has_tls) {
       host.tls = without_tls(sources);
@@ -95,10 +96,10 @@ Task<void> Core::demand_tls(std::vector<FoundHost>& hosts, const TlsSources& sou
   }
 }
 
-// Hosts that must not even be connected to; the outcome of the last one, if there was any.
-std::optional<Outcome> Core::drop_refused(Site& site, std::vector<FoundHost>& hosts) {
+std::optional<Outcome> TlsDemands::drop_refused(const TlsSources& sources,
+                                                const std::string& domain,
+                                                std::vector<FoundHost>& hosts) {
   std::optional<Outcome> outcome;
-  const auto domain = domain_of_front(site);
   for (const auto& host : hosts) {
     if (!host.tls || !host.tls->is_refused())
       continue;
@@ -109,18 +110,19 @@ std::optional<Outcome> Core::drop_refused(Site& site, std::vector<FoundHost>& ho
     // good.
     if (host.tls->source == TlsSource::message)
       outcome = decide(Verdict::bounce, Stage::starttls, {5, 7, 10}, trouble.text);
-    report_failure(site.tls, domain, &host, trouble.result, trouble.text);
+    report_failure(sources, domain, &host, trouble.result, trouble.text);
   }
   std::erase_if(hosts, [](const auto& host) { return host.tls && host.tls->is_refused(); });
   return outcome;
 }
 
-void Core::report_failure(const TlsSources& sources, const std::string& domain,
-                          const FoundHost* host, TlsResult result, const std::string& detail) {
+void TlsDemands::report_failure(const TlsSources& sources, const std::string& domain,
+                                const FoundHost* host, TlsResult result,
+                                const std::string& detail) {
   if (!hooks_.observer)
     return;
   TlsReport report;
-  report.when = clock_.now();
+  report.when = context_.clock.now();
   report.domain = domain;
   report.source = host != nullptr ? host->tls->source : TlsSource::mta_sts;
   report.sts = report.source == TlsSource::mta_sts ? sources.sts : nullptr;
@@ -131,46 +133,6 @@ void Core::report_failure(const TlsSources& sources, const std::string& domain,
   report.result = result;
   report.detail = detail;
   hooks_.observer(std::move(report));
-}
-
-// The recipient domain of the work that is next: a site may serve many.
-std::string Core::domain_of_front(const Site& site) const {
-  if (site.ready.empty())
-    return {};
-  const auto& job = site.ready.front();
-  return mail::domain_of(job.message->envelope.recipients[job.recipients.front()].address);
-}
-
-// To a blocked site, untried. Where the queue does not know the site of this mail, it would give it
-// out again at once: then the mail waits by its own schedule.
-// Once for a message: later probes of the site are not its own.
-void Core::log_parked(const Site& site, const Job& job) const {
-  if (is_draining_ || site.is_aside ||
-      in_hand_.at(job.lease)->lease.reason != queue::Lease::Reason::fresh)
-    return;
-  for (const auto index : job.recipients)
-    maillog::deferred(log_, *job.message, job.message->envelope.recipients[index],
-                      site.health.why());
-}
-
-void Core::give_back(Site& site, const Job& job) {
-  if (site.is_aside && !is_draining_ && site.health.blocked_until() != TimePoint{})
-    settle_all(job, site.health.why());
-  else
-    put_back(job);
-  close_if_done(job.lease);
-}
-
-void Core::on_login_trouble(Site& site, const CourierEvent& event) {
-  const std::string user = site.secrets ? site.secrets->user() : "";
-  if (event.login == LoginTrouble::refused) {
-    site.alarm = "the credentials of " + user + " are refused: put them right, then reload";
-    maillog::credentials_refused(log_, site.name, user, event.failure, event.login_detail);
-  } else {
-    site.alarm = user + ": " + event.failure.text;
-    maillog::no_token(log_, site.name, user, event.failure);
-  }
-  on_failure(site, event.failure);
 }
 
 }  // namespace postrider::delivery

@@ -1,14 +1,12 @@
-// What the administrator asks: how are the sites, and what would happen to mail for an address.
+#include "delivery/explainer.h"
+
 #include "base/text.h"
-#include "delivery/core.h"
 #include "delivery/local/addresses/preview.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
 
 namespace postrider::delivery {
-
-using Core = Dispatcher::Core;
 
 namespace {
 
@@ -70,10 +68,28 @@ std::string conclude(const SiteStatus& site) {
   return "is delivered at once to " + site.name;
 }
 
+std::string describe_route(const RouteDecision& way) {
+  if (way.kind == RouteDecision::Kind::local)
+    return "local";
+  return way.route == nullptr ? "mx" : way.route->domain + " -> " + way.route->next_hop.describe();
+}
+
 }  // namespace
 
-SiteStatus Core::status_of(const Site& site) const {
-  const auto now = clock_.now();
+Explainer::Explainer(DispatchContext& context, const LeaseBook& leases, const SiteBook& sites,
+                     Router& router, TlsDemands& tls, Destinations& destinations,
+                     const LocalMail& local, BlockingPool& pool)
+    : context_(context),
+      leases_(leases),
+      sites_(sites),
+      router_(router),
+      tls_(tls),
+      destinations_(destinations),
+      local_(local),
+      pool_(pool) {}
+
+SiteStatus Explainer::status_of(const Site& site) const {
+  const auto now = context_.clock.now();
   SiteStatus status;
   status.name = site.name;
   status.state = word(site.health.state(now));
@@ -84,59 +100,54 @@ SiteStatus Core::status_of(const Site& site) const {
   status.alarm = site.alarm;
   status.connections = static_cast<std::uint32_t>(site.links.size());
   status.idle = static_cast<std::uint32_t>(site.idle.size());
-  status.limit = site.health.limit(now, settings_->site_connections);
+  status.limit = site.health.limit(now, context_.settings->site_connections);
   status.waiting = static_cast<std::uint32_t>(site.ready.size());
   return status;
 }
 
-Status Core::status() const {
-  Status status = counters_;
-  status.sites = static_cast<std::uint32_t>(sites_.size());
-  status.connections = static_cast<std::uint32_t>(links_);
-  status.leases = static_cast<std::uint32_t>(in_hand_.size());
-  const auto now = clock_.now();
-  for (const auto& [name, site] : sites_) {
+void Explainer::add_sites(Status& status) const {
+  status.sites = static_cast<std::uint32_t>(sites_.all().size());
+  const auto now = context_.clock.now();
+  for (const auto& [name, site] : sites_.all()) {
     status.idle += static_cast<std::uint32_t>(site->idle.size());
     if (site->health.state(now) != SiteHealth::State::open || !site->alarm.empty())
       status.in_trouble.push_back(status_of(*site));
   }
   std::sort(status.in_trouble.begin(), status.in_trouble.end(),
             [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
-  return status;
 }
 
-// What mail waits for that is in hand, before anything has failed. Nothing as long as all goes as
-// usual.
-std::string Core::reason_of(const std::string& address) const {
+std::string Explainer::reason_of(const std::string& address) const {
   const mail::Recipient recipient{address, {}, {}};
-  LocalDomains local;
-  if (!look_up_local(recipient, local, true))
+  Router::LocalDomains local;
+  if (!router_.look_up_local(recipient, local, true))
     return {};
-  const auto way = find_way(recipient, mail::TlsWish::unspecified, local);
+  const auto way = router_.decide(recipient, mail::TlsWish::unspecified, local);
   std::string name;
   if (way.kind == RouteDecision::Kind::fixed) {
-    name = fixed_site_name(*way.route, fixed_tls(*way.route, way.tls));
+    name = Destinations::fixed_site_name(*way.route, way.tls);
   } else if (way.kind == RouteDecision::Kind::mx) {
-    const auto destination = destinations_.find(way.key);
-    if (destination == destinations_.end())
+    const auto* destination = destinations_.find(way);
+    if (destination == nullptr)
       return {};
-    if (waited(destination->second->waiting) >= kUnusual)
+    if (waited(destination->waiting) >= kUnusual)
       return "the mail hosts of " + way.domain + " are being looked up";
-    name = destination->second->site;
+    name = destination->site;
   }
-  const auto known = sites_.find(name);
-  return known == sites_.end() ? std::string() : reason_of(*known->second);
+  const auto* known = sites_.find(name);
+  return known == nullptr ? std::string() : reason_of(*known);
 }
 
 // How long the first of them has been in hand.
-Duration Core::waited(const std::deque<Job>& jobs) const {
+Duration Explainer::waited(const std::deque<Job>& jobs) const {
   if (jobs.empty())
     return {};
-  return std::chrono::duration_cast<Duration>(steady() - in_hand_.at(jobs.front().lease)->taken);
+  return std::chrono::duration_cast<Duration>(context_.steady() -
+                                              leases_.taken(jobs.front().lease));
 }
 
-std::string Core::reason_of(const Site& site) const {
-  if (site.health.state(clock_.now()) != SiteHealth::State::open)
+std::string Explainer::reason_of(const Site& site) const {
+  if (site.health.state(context_.clock.now()) != SiteHealth::State::open)
     return site.health.why().reason();
   Duration busy{}, connecting{};
   for (const auto& link : site.links) {
@@ -144,7 +155,7 @@ std::string Core::reason_of(const Site& site) const {
     if (link->was_ready && link->in_hand == 0)
       continue;
     const auto since = link->was_ready ? link->busy_since : link->since;
-    longest = std::max(longest, std::chrono::duration_cast<Duration>(steady() - since));
+    longest = std::max(longest, std::chrono::duration_cast<Duration>(context_.steady() - since));
   }
   const auto for_seconds = [](Duration time) {
     return " for " + std::to_string(time / std::chrono::seconds(1)) + " s";
@@ -163,14 +174,15 @@ std::string Core::reason_of(const Site& site) const {
          " of these are in use";
 }
 
-void Core::start_explain(std::string address, std::function<void(Explanation)> answer) {
-  home().spawn(explain(shared_from_this(), std::move(address), std::move(answer)), log_, "explain");
+void Explainer::start(std::string address, std::function<void(Explanation)> answer) {
+  context_.home.spawn(explain(context_.alive(), std::move(address), std::move(answer)),
+                      context_.log, "explain");
 }
 
 // Up to the hosts; false: the conclusion is drawn already.
-Task<bool> Core::explain_way(const RouteDecision& way, Explanation& explanation,
-                             Prospect& prospect) {
-  prospect.port = settings_->port;
+Task<bool> Explainer::explain_way(const RouteDecision& way, Explanation& explanation,
+                                  Prospect& prospect) {
+  prospect.port = context_.settings->port;
   switch (way.kind) {
     case RouteDecision::Kind::local:
       prospect.site = "local";
@@ -184,7 +196,7 @@ Task<bool> Core::explain_way(const RouteDecision& way, Explanation& explanation,
       co_return false;
     case RouteDecision::Kind::fixed: {
       const auto& route = *way.route;
-      const auto& site = fixed_site(route, way.tls);
+      const auto& site = destinations_.fixed_site(route, way.tls);
       prospect.site = site.name;
       prospect.tls = site.tls;
       prospect.port = site.port;
@@ -202,33 +214,29 @@ Task<bool> Core::explain_way(const RouteDecision& way, Explanation& explanation,
   co_return goes_on;
 }
 
-Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
-                            Prospect& prospect) {
+Task<bool> Explainer::explain_mx(const std::string& domain, Explanation& explanation,
+                                 Prospect& prospect) {
   prospect.by_mx = true;
-  prospect.tls =
-      sources_of(find_route(settings_->routes, domain), domain, true, mail::TlsWish::unspecified);
+  prospect.tls = TlsDemands::sources_of(find_route(context_.settings->routes, domain), domain, true,
+                                        mail::TlsWish::unspecified);
   if (const auto literal = literal_host(domain)) {
     prospect.hosts.push_back(*literal);
     prospect.site = domain;
     explanation.dns = "an address: no lookup";
     co_return true;
   }
-  auto& resolver = resolver_of_(home());
-  const auto mx = co_await resolver.mx(domain);
+  const auto mx = co_await router_.resolver().mx(domain);
   explanation.dns = describe_mx(mx, domain);
-  auto chosen = choose_hosts(domain, mx, settings_->own);
+  auto chosen = choose_hosts(domain, mx, context_.settings->own);
   if (chosen.outcome) {
     explanation.conclusion = conclude(*chosen.outcome);
     co_return false;
   }
   prospect.hosts = std::move(chosen.hosts);
   prospect.tls.mx_secure = chosen.secure;
-  if (hooks_.sts && prospect.tls.route == TlsMode::opportunistic) {
-    auto sts = co_await find_sts(domain);
-    prospect.tls.sts = std::move(sts.policy);
-    if (!sts.detail.empty())
-      explanation.dns += "; MTA-STS: " + sts.detail;
-  }
+  const auto trouble = co_await tls_.find_policy(prospect.tls, domain, false);
+  if (!trouble.empty())
+    explanation.dns += "; MTA-STS: " + trouble;
   std::vector<std::string> names;
   for (const auto& host : prospect.hosts)
     names.push_back(host.name);
@@ -237,12 +245,13 @@ Task<bool> Core::explain_mx(const std::string& domain, Explanation& explanation,
 }
 
 // Where aliases lead. False: all of it to another machine; `address` is that address from here on.
-Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
-  std::function<Preview()> look = [settings = settings_, performer = performer_, address] {
+Task<bool> Explainer::explain_local(std::string& address, Explanation& explanation) {
+  std::function<Preview()> look = [settings = context_.settings, performer = local_.performer(),
+                                   address] {
     return preview(*settings->local.book, *settings->local.users, *performer,
                    settings->local.mailbox, settings->local.minimum_uid, address);
   };
-  auto found = co_await pool_->run<Preview>(home(), std::move(look));
+  auto found = co_await pool_.run<Preview>(context_.home, std::move(look));
   explanation.steps = std::move(found.steps);
   explanation.ends = std::move(found.ends);
   explanation.problems = std::move(found.problems);
@@ -255,61 +264,63 @@ Task<bool> Core::explain_local(std::string& address, Explanation& explanation) {
   co_return false;
 }
 
-Task<void> Core::explain(std::shared_ptr<Core> self, std::string address,
-                         std::function<void(Explanation)> answer) {
-  const auto book = settings_->local.book;
+// A name without a domain is a user's here, unless it is one of our domains.
+Task<void> Explainer::complete(std::string& address) {
+  const auto book = context_.settings->local.book;
   bool is_name = book && address.find_first_of("@.[") == address.npos;
   if (is_name) {
     const auto domain = ascii_lower(address);
-    const auto asked = co_await ask_tables({domain});
+    const auto asked = co_await router_.ask_tables({domain});
     is_name = !asked.at(domain);
   }
   if (is_name)
     address += "@" + book->home();
   else if (address.find('@') == address.npos)
     address = "postmaster@" + address;
+}
+
+Task<void> Explainer::explain(std::shared_ptr<void> alive, std::string address,
+                              std::function<void(Explanation)> answer) {
+  co_await complete(address);
   Explanation explanation;
-  auto way = co_await ask_way(address);
-  if (way.kind == RouteDecision::Kind::local && book) {
+  auto way = co_await router_.decide(address);
+  if (way.kind == RouteDecision::Kind::local && context_.settings->local.book) {
     const bool is_ours = co_await explain_local(address, explanation);
     if (is_ours) {
       answer(std::move(explanation));
       co_return;
     }
-    way = co_await ask_way(address);
+    way = co_await router_.decide(address);
   }
   explanation.domain = way.domain;
-  explanation.route = way.kind == RouteDecision::Kind::local ? "local"
-                      : way.route == nullptr
-                          ? "mx"
-                          : way.route->domain + " -> " + way.route->next_hop.describe();
+  explanation.route = describe_route(way);
   Prospect prospect;
   const bool goes_on = co_await explain_way(way, explanation, prospect);
-  if (!goes_on) {
-    answer(std::move(explanation));
-    co_return;
-  }
-  auto found = co_await look_up(prospect.hosts);
-  find_ourselves(found, settings_->own, prospect.port, prospect.by_mx);
-  co_await demand_tls(found, prospect.tls, prospect.port);
+  if (goes_on)
+    co_await explain_hosts(prospect, explanation);
+  answer(std::move(explanation));
+}
+
+Task<void> Explainer::explain_hosts(const Prospect& prospect, Explanation& explanation) {
+  auto found = co_await router_.look_up(prospect.hosts);
+  find_ourselves(found, context_.settings->own, prospect.port, prospect.by_mx);
+  co_await tls_.demand(found, prospect.tls, prospect.port);
   for (const auto& host : found)
     explanation.hosts.push_back(explain_host(host));
   const bool has_hosts = !found.empty();
   const auto usable = usable_hosts(std::move(found), prospect.site, prospect.by_mx);
-  const auto known = sites_.find(prospect.site);
+  const auto* known = sites_.find(prospect.site);
   explanation.site.name = prospect.site;
   explanation.site.state = "open";
-  if (known != sites_.end())
-    explanation.site = status_of(*known->second);
+  if (known != nullptr)
+    explanation.site = status_of(*known);
   if (has_hosts && usable.outcome && explanation.conclusion.empty())
     explanation.conclusion = conclude(*usable.outcome);
-  const auto waits =
-      known != sites_.end() && !known->second->ready.empty() ? reason_of(*known->second) : "";
+  const auto waits = known != nullptr && !known->ready.empty() ? reason_of(*known) : "";
   if (explanation.conclusion.empty() && explanation.site.state == "open" && !waits.empty())
     explanation.conclusion = "waits: " + waits;
   if (explanation.conclusion.empty())
     explanation.conclusion = conclude(explanation.site);
-  answer(std::move(explanation));
 }
 
 }  // namespace postrider::delivery

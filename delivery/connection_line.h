@@ -1,0 +1,85 @@
+// All connections of the dispatcher together: who may have one more, who waits for one, and who
+// gives way when there are not enough (connection_shares.h).
+#pragma once
+
+#include "base/net/deadline.h"
+#include "delivery/connection_shares.h"
+#include "delivery/dispatch_context.h"
+#include "delivery/site_book.h"
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace postrider::delivery {
+
+class ConnectionLine {
+ public:
+  // on_turn: a site that waited may try again.
+  ConnectionLine(DispatchContext& context, SiteBook& sites, std::function<void(Site&)> on_turn)
+      : context_(context), sites_(sites), on_turn_(std::move(on_turn)) {}
+
+  bool may_add(const Site& site) const;
+  // Takes a place at the first candidate that has one, which goes to the front; false: there is
+  // none anywhere.
+  bool reserve_address(CourierOrder& order);
+  // The site waits for a connection.
+  void wait(Site& site);
+  void feed();  // there may be room for those that wait
+
+  // The life of a connection.
+  void on_begun(SiteConnection& link);
+  void on_idle(SiteConnection& link);
+  void on_job(SiteConnection& link);
+  void on_job_ended(SiteConnection& link);
+  void on_stays(SiteConnection& link);
+  void on_gone(SiteConnection& link);
+  void close(SiteConnection& link);
+  // It carried a message to its end: no stranger any more. True: it was one.
+  bool prove(SiteConnection& link);
+
+  std::size_t size() const { return links_; }
+  // What takes longer, to connect or to carry the message, is slow.
+  static Duration usual_time(const mail::Message& message);
+
+ private:
+  Standing standing_of(const Site& site) const;
+  ConnectionShares shares() const { return ConnectionShares(context_.settings->connections); }
+  ConnectionShares::Usage usage() const { return {links_, strangers_, patient_}; }
+  void forget_stranger(SiteConnection& link);
+  void forget_unproven(SiteConnection& link);
+  void forget_busy(SiteConnection& link);
+  void forget_idle(SiteConnection& link);
+  void look_again();
+  void relieve();
+  void ask_the_silent();
+  bool evict_idle();
+  void feed_line(std::deque<std::uint64_t>& line, bool from_both_ends);
+  void close_idle_at(const std::vector<HostAddress>& candidates);
+
+  DispatchContext& context_;
+  SiteBook& sites_;
+  std::function<void(Site&)> on_turn_;
+  struct Waiting {  // sites that wait for a connection, by handle
+    std::deque<std::uint64_t> prompt, newcomers, patient;
+    std::deque<std::uint64_t> growing;  // have some already, or are kept by their addresses
+    bool is_empty() const {
+      return prompt.empty() && newcomers.empty() && patient.empty() && growing.empty();
+    }
+  } waiting_;
+  bool newest_next_ = true;
+  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0;
+  SteadyTime newcomer_turn_, prompt_turn_;  // when one that had none last began a connection
+  using Links = std::list<SiteConnection*>;
+  Links unproven_;  // that have not finished a job, in the order of their beginning
+  Links idle_;      // in the order in which they became so
+  Links busy_;      // with a job, in the order of its handing over
+  std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;
+  std::unique_ptr<Deadline> look_;
+};
+
+}  // namespace postrider::delivery

@@ -1,0 +1,475 @@
+#include "delivery/connections.h"
+
+#include "base/assert.h"
+#include "delivery/delivery_log.h"
+#include "delivery/job/job_outcome.h"
+#include "delivery/local/addresses/left_out_entries.h"
+#include "mail/address.h"
+
+#include <boost/asio/local/stream_protocol.hpp>
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+using mail::Outcome;
+using mail::Stage;
+using mail::Verdict;
+
+namespace {
+
+constexpr auto kBadAddress = std::chrono::minutes(1);
+constexpr std::size_t kMostBadAddresses = 1000;
+constexpr std::uint32_t kMostReturns = 3;
+constexpr std::size_t kMostInDoubt = 10000;
+
+std::vector<HostAddress> socket_candidate(const std::string& path) {
+  HostAddress candidate;
+  candidate.endpoint = asio::local::stream_protocol::endpoint(path);
+  candidate.address = candidate.remote = path;
+  return {std::move(candidate)};
+}
+
+// How often the job came back untried while its site took nothing else either: one that takes other
+// messages meanwhile, and closes behind each, is well, and the job has had bad luck.
+std::uint32_t count_return(const Site& site, Job& job) {
+  if (site.progress != job.progress)
+    job.returns = 0;
+  job.progress = site.progress;
+  return ++job.returns;
+}
+
+// A failure that says more about the site than about the message.
+bool is_about_site(const Outcome& outcome) {
+  return outcome.verdict == Verdict::retry &&
+         (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
+}
+
+// The recipient domain of the work that is next: a site may serve many.
+std::string domain_of_front(const Site& site) {
+  if (site.ready.empty())
+    return {};
+  const auto& job = site.ready.front();
+  return mail::domain_of(job.message->envelope.recipients[job.recipients.front()].address);
+}
+
+}  // namespace
+
+Connections::Connections(DispatchContext& context, std::vector<Loop*> loops, LeaseBook& leases,
+                         SiteBook& sites, Router& router, TlsDemands& tls, BlockingPool& pool,
+                         std::function<void()> on_gone)
+    : context_(context),
+      leases_(leases),
+      sites_(sites),
+      router_(router),
+      tls_(tls),
+      pool_(pool),
+      on_gone_(std::move(on_gone)),
+      line_(context, sites, [this](Site& site) { schedule(site); }),
+      loops_(std::move(loops)) {}
+
+void Connections::open_channels() {
+  const auto owner = context_.owner;
+  for (auto* loop : loops_) {
+    sessions_.push_back(std::make_shared<TlsSessions>());
+    to_loops_.push_back(std::make_shared<BatchChannel<Handover>>(
+        context_.home, *loop, [](std::vector<Handover> jobs) {
+          for (auto& one : jobs)
+            one.courier->take(std::move(one.job));
+        }));
+    from_loops_.push_back(std::make_shared<BatchChannel<CourierEvent>>(
+        *loop, context_.home, [this, owner](std::vector<CourierEvent> events) {
+          if (const auto alive = owner.lock())
+            for (auto& event : events)
+              on_event(std::move(event));
+        }));
+  }
+}
+
+bool Connections::take_doubt(mail::MessageId id) {
+  return !in_doubt_.empty() && in_doubt_.erase(id.value) > 0;
+}
+
+void Connections::close_all() {
+  for (const auto& [name, site] : sites_.all())
+    for (auto& link : site->links)
+      line_.close(*link);
+}
+
+void Connections::abort_all() {
+  for (const auto& [name, site] : sites_.all())
+    for (auto& link : site->links)
+      link->courier->loop().post([courier = link->courier] { courier->abort(); });
+}
+
+void Connections::send(Site& site, Job job) {
+  if (sites_.is_blocked(site) || context_.is_draining) {
+    sites_.park(site, job);
+    return;
+  }
+  site.ready.push_back(std::move(job));
+  if (!site.unavailable.empty()) {
+    sites_.block(site, decide(Verdict::retry, Stage::starttls, {4, 7, 4}, site.unavailable));
+    return;
+  }
+  schedule(site);
+}
+
+void Connections::schedule(Site& site) {
+  if (site.ready.empty() || context_.is_draining)
+    return;
+  site.used = context_.steady();
+  while (!site.ready.empty()) {
+    SiteConnection* link = pick(site);
+    if (link == nullptr)
+      break;
+    hand_over(site, *link);
+  }
+  while (site.connecting < site.ready.size() && may_connect(site)) {
+    const auto before = site.connecting;
+    connect(site);
+    if (site.connecting == before)
+      break;  // a lookup is under way, or the site turned out to be blocked
+  }
+}
+
+// An idle link; or, when no more connections may be made, one with room behind its job.
+SiteConnection* Connections::pick(Site& site) const {
+  if (!site.idle.empty())
+    return site.idle.back();
+  if (site.links.size() <
+      site.health.limit(context_.clock.now(), context_.settings->site_connections))
+    return nullptr;
+  for (const auto& link : site.links)
+    if (link->room > link->in_hand && !(site.is_one_by_one && link->in_hand > 0))
+      return link.get();
+  return nullptr;
+}
+
+bool Connections::may_connect(const Site& site) const {
+  return site.links.size() <
+         site.health.limit(context_.clock.now(), context_.settings->site_connections);
+}
+
+void Connections::hand_over(Site& site, SiteConnection& link) {
+  line_.on_job(link);
+  auto job = std::move(site.ready.front());
+  site.ready.pop_front();
+  job.handed_over = link.busy_since = context_.steady();
+  link.may_take = ConnectionLine::usual_time(*job.message);
+  ++link.in_hand;
+  to_loops_[link.loop]->put({link.courier, std::move(job)});
+}
+
+void Connections::connect(Site& site) {
+  if (!line_.may_add(site)) {
+    line_.wait(site);
+    return;
+  }
+  if (site.kind == Site::Kind::socket || site.found_until > context_.steady()) {
+    start_courier(site);
+    return;
+  }
+  if (!std::exchange(site.is_looking_up, true))
+    context_.home.spawn(look_up_and_connect(context_.alive(), site), context_.log,
+                        "address lookup");
+}
+
+// Site lives: sites under lookup are not forgotten.
+Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& site) {
+  const bool by_mx = site.kind == Site::Kind::mx;
+  auto hosts = co_await router_.look_up_usable(site.hosts, site.port, by_mx);
+  co_await tls_.demand(hosts, site.tls, site.port);
+  site.is_looking_up = false;
+  const auto refused = tls_.drop_refused(site.tls, domain_of_front(site), hosts);
+  Found found;
+  if (refused && hosts.empty())
+    found.outcome = refused;
+  else
+    found = usable_hosts(std::move(hosts), site.name, by_mx && site.hosts.size() < kMostHosts);
+  // A domain that leads to us may be one of ours, in a table that cannot be read.
+  if (by_mx && found.outcome && context_.settings->local.book &&
+      lacks_domains(*context_.settings->local.book)) {
+    found.outcome->verdict = Verdict::retry;
+    found.outcome->status.klass = 4;
+  }
+  if (found.outcome && found.outcome->verdict == Verdict::bounce) {
+    sites_.refuse_ready(site, *found.outcome);
+    co_return;
+  }
+  if (found.outcome) {
+    on_failure(site, *found.outcome);
+    co_return;
+  }
+  site.found = std::move(found.hosts);
+  site.found_until = context_.steady() + std::chrono::minutes(1);
+  schedule(site);
+}
+
+// No candidate could be talked to.
+void Connections::on_failure(Site& site, const Outcome& why) {
+  const auto working = static_cast<unsigned>(std::count_if(
+      site.links.begin(), site.links.end(), [](const auto& link) { return link->was_ready; }));
+  if (working > 0) {
+    site.health.on_crowded(working, context_.clock.now());
+    schedule(site);
+  } else if (site.connecting == 0) {
+    sites_.block(site, why);
+  }
+}
+
+// It hangs: what waits for its site waits until it is tried again, and it has more time then.
+void Connections::on_hang(Site& site, const SiteConnection& link, const mail::Outcome& why) {
+  const auto others = std::count_if(site.links.begin(), site.links.end(), [&](const auto& one) {
+    return one.get() != &link && one->was_ready && !one->gave_way;
+  });
+  if (others > 0)
+    site.health.on_crowded(static_cast<unsigned>(others), context_.clock.now());
+  else if (site.health.state(context_.clock.now()) != SiteHealth::State::blocked)
+    sites_.block(site, why);
+  site.is_patient = true;
+}
+
+void Connections::start_courier(Site& site) {
+  const auto loop = next_loop_++ % loops_.size();
+  auto order = order_for(site, loop);
+  order.candidates = site.kind == Site::Kind::socket
+                         ? socket_candidate(site.hosts.front().name)
+                         : candidates_of(site.found, site.port, context_.settings->families,
+                                         site.bad, context_.steady(), context_.random);
+  if (site.kind == Site::Kind::mx && !line_.reserve_address(order)) {
+    site.is_crowded = true;
+    line_.wait(site);
+    return;
+  }
+  if (order.candidates.empty()) {
+    on_failure(site, decide(Verdict::retry, Stage::route, {4, 4, 4},
+                            "no host of " + site.name + " has an address of a family in use"));
+    return;
+  }
+  auto link = std::make_unique<SiteConnection>();
+  link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
+  link->site = &site;
+  link->loop = loop;
+  line_.on_begun(*link);
+  loops_[loop]->post([courier = link->courier] { courier->start(); });
+  site.links.push_back(std::move(link));
+  ++site.connecting;
+  ++counts_.opened;
+}
+
+CourierOrder Connections::order_for(const Site& site, std::size_t loop) const {
+  CourierOrder order;
+  order.site = site.handle;
+  order.dialect = site.dialect;
+  order.hostname = context_.settings->own.hostname;
+  order.settings = std::shared_ptr<const SmtpSettings>(context_.settings, &context_.settings->smtp);
+  order.log = &context_.log;
+  order.open_body = context_.open_body();
+  order.secrets = site.secrets;
+  order.sessions = sessions_[loop];
+  order.observer = tls_.observer();
+  order.domain = domain_of_front(site);
+  order.sts = site.tls.sts;
+  order.pool = &pool_;
+  order.conversions = conversions_;
+  order.clock = &context_.clock;
+  order.tell = [bag = from_loops_[loop]](CourierEvent event) { bag->put(std::move(event)); };
+  return order;
+}
+
+void Connections::on_event(CourierEvent event) {
+  auto* known = sites_.of_handle(event.courier->site());
+  POSTRIDER_ASSERT(known != nullptr);
+  auto& site = *known;
+  const auto found = std::find_if(site.links.begin(), site.links.end(),
+                                  [&](const auto& link) { return link->courier == event.courier; });
+  if (found == site.links.end()) {
+    // A job that crossed the courier's end on its way.
+    POSTRIDER_ASSERT(event.kind == CourierEvent::Kind::gone);
+    event.was_ready = true;
+    take_returned(site, event);
+    schedule(site);
+    return;
+  }
+  switch (event.kind) {
+    case CourierEvent::Kind::ready:
+      on_ready(site, **found, event);
+      break;
+    case CourierEvent::Kind::ended:
+      on_ended(site, **found, std::move(event));
+      break;
+    case CourierEvent::Kind::unreachable:
+      if (site.bad.size() >= kMostBadAddresses)
+        site.bad.clear();
+      site.bad[event.address] = context_.steady() + kBadAddress;
+      ++counts_.failed;
+      break;
+    case CourierEvent::Kind::stays:
+      line_.on_stays(**found);
+      break;
+    case CourierEvent::Kind::gone:
+      on_gone(site, **found, std::move(event));
+      break;
+  }
+}
+
+void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent& event) {
+  if (!std::exchange(link.was_ready, true)) {
+    --site.connecting;
+    site.is_slow = context_.steady() - link.since > ConnectionLine::usual_time({});
+  }
+  link.address = event.address;
+  link.room = event.room;
+  site.is_patient = false;
+  if (site.health.on_answer())
+    sites_.open_again(site);
+  site.alarm.clear();
+  if (link.in_hand == 0)
+    make_idle(link);
+  schedule(site);
+}
+
+void Connections::make_idle(SiteConnection& link) {
+  if (link.idle)
+    return;
+  if (context_.is_draining)
+    line_.close(link);
+  else
+    line_.on_idle(link);
+}
+
+// Lost behind its content, the message may have arrived.
+void Connections::note_doubt(const JobEnd& end) {
+  const bool is_lost = std::any_of(end.results.begin(), end.results.end(), [](const auto& result) {
+    const auto& outcome = result.outcome;
+    return outcome.verdict == Verdict::retry && outcome.reply.code == 0 &&
+           (outcome.stage == Stage::body || outcome.stage == Stage::body_end);
+  });
+  if (!is_lost)
+    return;
+  if (in_doubt_.size() >= kMostInDoubt)
+    in_doubt_.clear();
+  in_doubt_.insert(end.job.message->id.value);
+}
+
+void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event) {
+  auto& end = event.end;
+  bool success = false;
+  const Outcome* broken = nullptr;
+  if (end.reused && !end.goes_on)
+    ++counts_.messages_on_reused;
+  ++site.progress;
+  note_doubt(end);
+  for (const auto& result : end.results) {
+    success = success || result.outcome.verdict == Verdict::delivered;
+    leases_.log_attempt(end, result);
+  }
+  Outcome why;
+  if (!success && !end.goes_on && !end.results.empty() &&
+      is_about_site(end.results.front().outcome)) {
+    why = end.results.front().outcome;
+    broken = &why;
+  }
+  const auto lease = end.job.lease;
+  const bool was_heard =
+      std::any_of(end.results.begin(), end.results.end(), [](const RecipientEnd& result) {
+        return result.outcome.stage >= Stage::mail && result.outcome.reply.code != 0;
+      });
+  bool has_left_a_place = false;
+  if (was_heard && !event.partial) {
+    site.is_slow =
+        context_.steady() - end.job.handed_over > ConnectionLine::usual_time(*end.job.message);
+    has_left_a_place = line_.prove(link);
+  }
+  for (auto& result : end.results)
+    leases_.settle(lease, result.index, std::move(result.outcome), {}, site.handle);
+  leases_.close(lease);
+  if (success)
+    site.health.on_success(context_.clock.now());
+  if (!event.partial) {
+    POSTRIDER_ASSERT(link.in_hand > 0);
+    --link.in_hand;
+    line_.on_job_ended(link);
+  }
+  if (event.room == 0)
+    link.room = 0;
+  if (link.is_idle())
+    make_idle(link);
+  if (broken != nullptr && link.gave_way)
+    on_hang(site, link, *broken);
+  else if (broken != nullptr && site.health.on_broken())
+    sites_.block(site, *broken);
+  else
+    schedule(site);
+  if (has_left_a_place)
+    line_.feed();
+}
+
+void Connections::take_returned(Site& site, CourierEvent& event) {
+  auto why = event.failure;
+  if (!why.status)
+    why = decide(Verdict::retry, Stage::connect, {4, 4, 2},
+                 "the connection was closed before the message could be sent");
+  // A host that closes after each message: keep nothing waiting behind one.
+  if (event.was_useful && !event.returned.empty())
+    site.is_one_by_one = true;
+  for (auto& job : event.returned) {
+    if (context_.is_draining) {
+      leases_.put_back(job);
+      leases_.close(job.lease);
+    } else if (sites_.is_blocked(site)) {
+      sites_.park(site, job);
+    } else if (event.was_ready && !event.was_useful && count_return(site, job) >= kMostReturns) {
+      leases_.settle_all(job, why);  // a host that greets and hangs up must not make us spin
+      leases_.close(job.lease);
+    } else {
+      site.ready.push_front(std::move(job));
+    }
+  }
+}
+
+void Connections::on_gone(Site& site, SiteConnection& link, CourierEvent event) {
+  take_returned(site, event);
+  const bool was_ready = link.was_ready;
+  if (!was_ready)
+    --site.connecting;
+  const bool gave_way = link.gave_way && !was_ready;
+  line_.on_gone(link);
+  std::erase_if(site.links, [&](const auto& one) { return one.get() == &link; });
+  if (event.takes_no_mail && !was_ready) {
+    auto why = event.failure;
+    why.verdict = Verdict::bounce;
+    why.status.klass = 5;
+    sites_.refuse_ready(site, why);
+  } else if (gave_way) {
+    site.is_patient = true;
+    if (!site.ready.empty())
+      line_.wait(site);
+  } else if (event.is_crowded && !was_ready) {
+    site.is_crowded = true;
+    line_.wait(site);
+  } else if (event.login != LoginTrouble::none && !was_ready) {
+    on_login_trouble(site, event);
+  } else if (!was_ready && event.failure.status) {
+    on_failure(site, event.failure);
+  } else {
+    schedule(site);
+  }
+  line_.feed();
+  on_gone_();
+}
+
+void Connections::on_login_trouble(Site& site, const CourierEvent& event) {
+  const std::string user = site.secrets ? site.secrets->user() : "";
+  if (event.login == LoginTrouble::refused) {
+    site.alarm = "the credentials of " + user + " are refused: put them right, then reload";
+    maillog::credentials_refused(context_.log, site.name, user, event.failure, event.login_detail);
+  } else {
+    site.alarm = user + ": " + event.failure.text;
+    maillog::no_token(context_.log, site.name, user, event.failure);
+  }
+  on_failure(site, event.failure);
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,34 @@
+// What the parts of the dispatcher share. All of it is used on the dispatcher's first loop alone.
+#pragma once
+
+#include "base/log.h"
+#include "base/net/loop.h"
+#include "base/random.h"
+#include "base/time.h"
+#include "delivery/delivery_settings.h"
+#include "delivery/job/message_body.h"
+#include "delivery/job/queue_port.h"
+
+#include <memory>
+
+namespace postrider::delivery {
+
+struct DispatchContext {
+  Loop& home;
+  std::unique_ptr<QueuePort> queue;
+  const Clock& clock;
+  Log& log;
+  std::shared_ptr<const DeliverySettings> settings;  // replaced by a reload
+  std::weak_ptr<void> owner{};                       // of all parts
+  SystemRandom random{};
+  bool is_draining = false;
+
+  SteadyTime steady() const { return clock.steady(); }
+  // Held by coroutines of the parts, which may end after the dispatcher.
+  std::shared_ptr<void> alive() const { return owner.lock(); }
+  OpenBody open_body() const {
+    return [port = queue.get()](const mail::Message& message) { return port->open_body(message); };
+  }
+};
+
+}  // namespace postrider::delivery

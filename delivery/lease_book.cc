@@ -1,0 +1,376 @@
+#include "delivery/lease_book.h"
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "delivery/delivery_log.h"
+#include "delivery/notices.h"
+#include "queue/schedule.h"
+
+#include <algorithm>
+
+namespace postrider::delivery {
+
+using mail::Outcome;
+using mail::Stage;
+using mail::Verdict;
+using queue::Lease;
+
+namespace {
+
+// What is known of some recipients is recorded so long after it became known, whatever the others
+// do: a crash would repeat it.
+constexpr auto kKnown = std::chrono::milliseconds(700);
+
+// RFC 5321 §2.4: the local part as it is, the domain without regard to case.
+bool is_same_mailbox(const mail::Recipient& a, const mail::Recipient& b) {
+  if (a.address.size() != b.address.size() || a.leaf != b.leaf)
+    return false;
+  const auto at = a.address.rfind('@');
+  return at != std::string::npos && a.address.compare(0, at, b.address, 0, at) == 0 &&
+         equals_ignoring_case(a.address, b.address);
+}
+
+Outcome expired(const Lease::Recipient& recipient) {
+  auto outcome = recipient.last.value_or(Outcome());
+  const auto last = recipient.last ? outcome.reason() : "it could not be tried";
+  outcome.verdict = Verdict::bounce;
+  outcome.stage = Stage::expired;
+  outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
+  outcome.text = "the message was too long in the queue; last: " + last;
+  return outcome;
+}
+
+Outcome by_administrator(const Lease::Recipient& recipient) {
+  auto outcome = recipient.last.value_or(Outcome());
+  outcome.verdict = Verdict::bounce;
+  outcome.stage = Stage::admin;
+  outcome.status = {5, 7, 1};
+  outcome.reply = {};
+  outcome.text = "returned by the administrator";
+  return outcome;
+}
+
+}  // namespace
+
+std::uint64_t LeaseBook::open(Lease lease) {
+  const auto handle = ++last_;
+  auto owned = std::make_unique<InHand>();
+  owned->record.id = lease.message->id;
+  owned->open = lease.recipients.size();
+  owned->taken = context_.steady();
+  owned->lease = std::move(lease);
+  in_hand_.emplace(handle, std::move(owned));
+  return handle;
+}
+
+LeaseBook::InHand& LeaseBook::in_hand(std::uint64_t handle) {
+  const auto found = in_hand_.find(handle);
+  POSTRIDER_ASSERT(found != in_hand_.end());
+  return *found->second;
+}
+
+void LeaseBook::give_up(std::uint64_t handle) {
+  auto& given = in_hand(handle);
+  const auto& lease = given.lease;
+  given.open = 0;
+  for (const auto& recipient : lease.recipients) {
+    if (lease.reason == Lease::Reason::delay_notice) {
+      given.record.untried.push_back(recipient.index);
+      continue;
+    }
+    auto outcome =
+        lease.reason == Lease::Reason::expired ? expired(recipient) : by_administrator(recipient);
+    maillog::bounced(context_.log, *lease.message,
+                     lease.message->envelope.recipients[recipient.index], outcome);
+    ++counts_.bounced;
+    given.record.results.push_back({recipient.index, std::move(outcome), {}});
+  }
+  given.record.delay_notice_sent = lease.reason == Lease::Reason::delay_notice;
+}
+
+void LeaseBook::join(Job& job, std::uint32_t index) {
+  const auto& recipients = job.message->envelope.recipients;
+  const auto first = std::find_if(
+      job.recipients.begin(), job.recipients.end(),
+      [&](std::uint32_t known) { return is_same_mailbox(recipients[known], recipients[index]); });
+  if (first == job.recipients.end())
+    job.recipients.push_back(index);
+  else
+    in_hand(job.lease).twins[*first].push_back(index);
+}
+
+void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcome,
+                       std::optional<Duration> again_within, std::uint64_t site) {
+  auto& given = in_hand(handle);
+  POSTRIDER_ASSERT(given.open > 0);
+  queue::Record::Result result;
+  result.index = index;
+  if (outcome.verdict == Verdict::retry) {
+    ++counts_.deferred;
+    const auto& leased = given.lease.recipients;
+    const auto recipient = std::find_if(leased.begin(), leased.end(),
+                                        [&](const auto& one) { return one.index == index; });
+    POSTRIDER_ASSERT(recipient != leased.end());
+    result.next_attempt = next_attempt(given, recipient->attempts, site, again_within);
+  } else {
+    ++(outcome.verdict == Verdict::delivered ? counts_.delivered : counts_.bounced);
+  }
+  result.outcome = std::move(outcome);
+  const auto twins = given.twins.extract(index);
+  if (twins)
+    for (const auto twin : twins.mapped()) {
+      JobEnd end;
+      end.job.lease = handle;
+      end.job.handed_over = context_.steady();
+      log_attempt(end, {twin, result.outcome});
+      settle(handle, twin, result.outcome, again_within, site);
+    }
+  given.record.results.push_back(std::move(result));
+  --given.open;
+  record_soon(handle, given);
+}
+
+// Drawn once for a message and site.
+TimePoint LeaseBook::next_attempt(InHand& given, std::uint32_t attempts, std::uint64_t site,
+                                  std::optional<Duration> again_within) {
+  const auto now = context_.clock.now();
+  auto wait = queue::retry_wait(context_.settings->retry, attempts + 1, context_.random);
+  if (again_within)
+    return now + std::min<Duration>(wait, *again_within * (attempts + 1));
+  for (auto& known : given.waits)
+    if (known.site == site && known.attempts == attempts) {
+      if (known.until < now + wait / 2)
+        known.until = now + wait;
+      return known.until;
+    }
+  given.waits.push_back({site, attempts, now + wait});
+  return now + wait;
+}
+
+void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {
+  if (given.open == 0 || std::exchange(given.is_partly_known, true))
+    return;
+  partly_known_.push_back(handle);
+  if (!record_known_)
+    record_known_ =
+        std::make_unique<Deadline>(context_.home.deadlines(), [this] { record_known(); });
+  if (!record_known_->is_set())
+    record_known_->set(kKnown);
+}
+
+void LeaseBook::record_known() {
+  for (const auto handle : std::exchange(partly_known_, {}))
+    if (const auto found = in_hand_.find(handle); found != in_hand_.end())
+      record_part(handle, *found->second);
+}
+
+// What has ended; the lease goes on for the rest.
+void LeaseBook::record_part(std::uint64_t handle, InHand& given) {
+  given.is_partly_known = false;
+  if (given.open == 0 || (given.record.results.empty() && given.record.untried.empty()))
+    return;
+  queue::Record part;
+  part.id = given.record.id;
+  part.partial = true;
+  part.results = std::exchange(given.record.results, {});
+  part.untried = std::exchange(given.record.untried, {});
+  part.notices = std::exchange(given.record.notices, {});
+  if (makes_slow_notice(given.lease, part)) {
+    ++given.open;  // so that its last record comes behind this one
+    context_.home.spawn(record_part_with_notice(context_.alive(), handle, std::move(part)),
+                        context_.log, "notice");
+    return;
+  }
+  make_quick_notices(given.lease, part);
+  push(std::move(part));
+}
+
+Task<void> LeaseBook::record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
+                                              queue::Record part) {
+  auto& given = in_hand(handle);
+  co_await make_notices(given.lease, part);
+  push(std::move(part));
+  --given.open;
+  close(handle);
+}
+
+void LeaseBook::settle_all(const Job& job, const Outcome& outcome) {
+  JobEnd end;
+  end.job = job;
+  end.job.handed_over = context_.steady();
+  for (const auto index : job.recipients) {
+    log_attempt(end, {index, outcome});
+    settle(job.lease, index, outcome);
+  }
+}
+
+void LeaseBook::put_back(const Job& job) {
+  auto& given = in_hand(job.lease);
+  auto all = job.recipients;
+  for (const auto index : job.recipients)
+    if (const auto twins = given.twins.extract(index))
+      all.insert(all.end(), twins.mapped().begin(), twins.mapped().end());
+  POSTRIDER_ASSERT(given.open >= all.size());
+  given.record.untried.insert(given.record.untried.end(), all.begin(), all.end());
+  given.open -= all.size();
+  record_soon(job.lease, given);
+}
+
+void LeaseBook::add_onward(std::uint64_t handle, std::vector<queue::Submission> onward) {
+  auto& notices = in_hand(handle).record.notices;
+  for (auto& submission : onward)
+    notices.push_back(std::move(submission));
+}
+
+void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
+  std::vector<Job> taken;
+  for (auto& job : jobs) {
+    const auto found = wanted.find(job.lease);
+    if (found == wanted.end())
+      continue;
+    const auto& twins = in_hand(job.lease).twins;
+    auto& recipients = found->second->recipients;
+    const auto is_wanted = [&](std::uint32_t index) {
+      return std::find(recipients.begin(), recipients.end(), index) != recipients.end();
+    };
+    Job back = job;
+    std::erase_if(back.recipients, [&](std::uint32_t index) {
+      const auto others = twins.find(index);
+      return !is_wanted(index) &&
+             (others == twins.end() ||
+              std::none_of(others->second.begin(), others->second.end(), is_wanted));
+    });
+    for (const auto index : back.recipients) {
+      std::erase(job.recipients, index);
+      std::erase(recipients, index);
+      if (const auto others = twins.find(index); others != twins.end())
+        for (const auto twin : others->second)
+          std::erase(recipients, twin);
+    }
+    if (!back.recipients.empty())
+      taken.push_back(std::move(back));
+  }
+  std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
+  for (const auto& job : taken) {
+    put_back(job);
+    close(job.lease);
+  }
+}
+
+LeaseBook::Wanted LeaseBook::find(std::vector<queue::Revocation>& wanted) const {
+  std::unordered_map<std::int64_t, queue::Revocation*> by_id;
+  for (auto& one : wanted)
+    by_id.emplace(one.id.value, &one);
+  Wanted by_handle;
+  for (const auto& [handle, given] : in_hand_)
+    if (const auto found = by_id.find(given->record.id.value); found != by_id.end())
+      by_handle.emplace(handle, found->second);
+  return by_handle;
+}
+
+void LeaseBook::log_attempt(const JobEnd& end, const RecipientEnd& result) const {
+  if (!context_.log.enabled(Level::info))
+    return;
+  const auto in_ms = [](SteadyTime::duration value) {
+    return std::chrono::duration_cast<Duration>(value);
+  };
+  const auto& given = *in_hand_.at(end.job.lease);
+  const auto& message = *given.lease.message;
+  maillog::Delays delays;
+  const auto now = context_.steady();
+  const auto began = std::max(end.job.handed_over, given.taken);
+  delays.connecting = end.connecting;
+  delays.waiting = std::max(in_ms(began - given.taken) - end.connecting, Duration(0));
+  delays.sending = in_ms(now - began);
+  delays.before =
+      std::max(context_.clock.now() - message.received - in_ms(now - given.taken), Duration(0));
+  maillog::attempted(context_.log, message, message.envelope.recipients[result.index],
+                     result.outcome, delays, end.reused);
+}
+
+void LeaseBook::close(std::uint64_t handle) {
+  const auto found = in_hand_.find(handle);
+  if (found == in_hand_.end() || found->second->open > 0)
+    return;
+  auto done = std::move(found->second);
+  in_hand_.erase(found);
+  if (makes_slow_notice(done->lease, done->record)) {
+    ++closing_;
+    context_.home.spawn(close_with_notice(context_.alive(), std::move(done)), context_.log,
+                        "notice");
+    return;
+  }
+  make_quick_notices(done->lease, done->record);
+  push(std::move(done->record));
+}
+
+Task<void> LeaseBook::close_with_notice(std::shared_ptr<void> alive,
+                                        std::unique_ptr<InHand> given) {
+  co_await make_notices(given->lease, given->record);
+  --closing_;
+  push(std::move(given->record));
+}
+
+// Of a large original, or one that will be signed: the pool has time for that.
+bool LeaseBook::makes_slow_notice(const Lease& lease, const queue::Record& record) const {
+  const auto& signer = context_.settings->signer;
+  const bool is_slow =
+      !lease.message->content.bytes || (signer && signer->now_for(mailauth::SigningRole::notices));
+  return is_slow && needs_notice(lease, record);
+}
+
+Task<void> LeaseBook::make_notices(const Lease& lease, queue::Record& record) {
+  const auto bytes = lease.message->content.bytes;
+  std::string beginning;
+  if (!bytes)
+    beginning = co_await read_original(lease.message);
+  const NoticeContext context{*context_.settings, *context_.queue, context_.log, context_.random,
+                              context_.clock.now()};
+  add_notices(lease, bytes ? std::string_view(*bytes) : std::string_view(beginning), record,
+              context);
+  const auto signer = context_.settings->signer;
+  if (!signer || record.notices.empty())
+    co_return;
+  const std::function<bool()> sign = [&record, signer, &log = context_.log, now = context.now] {
+    for (auto& notice : record.notices)
+      mailauth::sign_own(*signer, notice.message, log, now);
+    return true;
+  };
+  (void)co_await pool_.run<bool>(context_.home, sign);
+}
+
+// Whose original is in memory, or that makes none.
+void LeaseBook::make_quick_notices(const Lease& lease, queue::Record& record) {
+  const auto& bytes = lease.message->content.bytes;
+  const std::string_view original = bytes ? std::string_view(*bytes) : std::string_view();
+  add_notices(
+      lease, original, record,
+      {*context_.settings, *context_.queue, context_.log, context_.random, context_.clock.now()});
+}
+
+// The beginning of a large original is read on the pool.
+Task<std::string> LeaseBook::read_original(std::shared_ptr<const mail::Message> message) {
+  std::function<std::string()> read = [open_body = context_.open_body(),
+                                       message = std::move(message)] {
+    auto bytes = load_bytes(*message, open_body, kMostQuoted);
+    return bytes ? *std::move(bytes) : std::string();
+  };
+  auto original = co_await pool_.run<std::string>(context_.home, std::move(read));
+  co_return original;
+}
+
+// What ends in one turn of the loop goes to the queue in one call.
+void LeaseBook::push(queue::Record record) {
+  records_.push_back(std::move(record));
+  if (std::exchange(flush_is_posted_, true))
+    return;
+  context_.home.post([this, alive = context_.alive()] { flush(); });
+}
+
+void LeaseBook::flush() {
+  flush_is_posted_ = false;
+  context_.queue->record(std::exchange(records_, {}));
+  on_flushed_();
+}
+
+}  // namespace postrider::delivery

@@ -1,0 +1,114 @@
+// The leases in hand: each recipient of a lease ends exactly once, settled or put back, and each
+// lease is answered with one last record, with the notices that belong to it.
+//
+//   open() --> settle() | put_back(), for each recipient --> close(): the record goes to the queue
+//
+// What has ended is recorded within a second, whatever the other recipients of the lease do.
+#pragma once
+
+#include "base/net/blocking_pool.h"
+#include "base/net/deadline.h"
+#include "delivery/dispatch_context.h"
+#include "delivery/job/job.h"
+#include "queue/queue.h"
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace postrider::delivery {
+
+class LeaseBook {
+ public:
+  struct Counts {  // recipients, since start
+    std::uint64_t delivered = 0, deferred = 0, bounced = 0;
+  };
+  using Wanted = std::unordered_map<std::uint64_t, queue::Revocation*>;  // by lease
+
+  // on_flushed: called when records have gone to the queue.
+  LeaseBook(DispatchContext& context, BlockingPool& pool, std::function<void()> on_flushed)
+      : context_(context), pool_(pool), on_flushed_(std::move(on_flushed)) {}
+
+  std::uint64_t open(queue::Lease lease);
+  // A lease that asks for no attempt: all its recipients end as its reason says.
+  void give_up(std::uint64_t handle);
+  // Adds a recipient to a job of the same lease; one mailbox named twice goes once.
+  void join(Job& job, std::uint32_t index);
+
+  // again_within: where the schedule would wait longer.
+  void settle(std::uint64_t handle, std::uint32_t index, mail::Outcome outcome,
+              std::optional<Duration> again_within = {}, std::uint64_t site = 0);
+  // Without a conversation: the same end for all recipients of the job, logged.
+  void settle_all(const Job& job, const mail::Outcome& outcome);
+  void put_back(const Job& job);  // untried
+  // New messages that the record carries: what an address here sends on.
+  void add_onward(std::uint64_t handle, std::vector<queue::Submission> onward);
+  // Answers the lease if all its recipients have ended. Requires: called behind each of the above.
+  void close(std::uint64_t handle);
+  // The leases of these messages.
+  Wanted find(std::vector<queue::Revocation>& wanted) const;
+  // Puts back what is wanted of these jobs, and leaves in `wanted` what is not among them.
+  void reclaim(std::deque<Job>& jobs, const Wanted& wanted);
+  void log_attempt(const JobEnd& end, const RecipientEnd& result) const;
+
+  bool has(std::uint64_t handle) const { return in_hand_.contains(handle); }
+  const queue::Lease& lease(std::uint64_t handle) const { return in_hand_.at(handle)->lease; }
+  SteadyTime taken(std::uint64_t handle) const { return in_hand_.at(handle)->taken; }
+  std::size_t size() const { return in_hand_.size(); }
+  bool is_settled() const { return in_hand_.empty() && closing_ == 0 && !flush_is_posted_; }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Wait {  // drawn once: who is deferred together comes back together
+    std::uint64_t site = 0;
+    std::uint32_t attempts = 0;
+    TimePoint until;
+  };
+  // There may be others of its message, for other recipients.
+  struct InHand {
+    queue::Lease lease;
+    queue::Record record;
+    std::size_t open = 0;  // recipients without a result
+    SteadyTime taken;
+    bool is_partly_known = false;  // has results that are soon recorded
+    // The same mailbox named again, in another case of its domain: ends with the first one.
+    std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
+    std::vector<Wait> waits;
+  };
+
+  InHand& in_hand(std::uint64_t handle);
+  TimePoint next_attempt(InHand& in_hand, std::uint32_t attempts, std::uint64_t site,
+                         std::optional<Duration> again_within);
+  void record_soon(std::uint64_t handle, InHand& in_hand);
+  void record_known();
+  void record_part(std::uint64_t handle, InHand& in_hand);
+  Task<void> record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
+                                     queue::Record part);
+  Task<void> close_with_notice(std::shared_ptr<void> alive, std::unique_ptr<InHand> in_hand);
+  bool makes_slow_notice(const queue::Lease& lease, const queue::Record& record) const;
+  Task<void> make_notices(const queue::Lease& lease, queue::Record& record);
+  void make_quick_notices(const queue::Lease& lease, queue::Record& record);
+  Task<std::string> read_original(std::shared_ptr<const mail::Message> message);
+  void push(queue::Record record);
+  void flush();
+
+  DispatchContext& context_;
+  BlockingPool& pool_;
+  std::function<void()> on_flushed_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<InHand>> in_hand_;
+  std::uint64_t last_ = 0;
+  std::vector<queue::Record> records_;
+  bool flush_is_posted_ = false;
+  std::vector<std::uint64_t> partly_known_;  // leases with results to record soon
+  std::unique_ptr<Deadline> record_known_;
+  std::size_t closing_ = 0;  // records whose notices are being made
+  Counts counts_;
+};
+
+}  // namespace postrider::delivery

@@ -1,0 +1,58 @@
+// From an address to a way: this machine, a route's host, or the MX hosts of its domain; and from
+// names of hosts to their addresses.
+#pragma once
+
+#include "base/net/blocking_pool.h"
+#include "delivery/dispatch_context.h"
+#include "delivery/dispatcher.h"
+#include "delivery/routing/hosts.h"
+#include "mail/directory.h"
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace postrider::delivery {
+
+// The way of a recipient, up to the point where DNS is needed.
+struct RouteDecision {
+  enum class Kind : std::uint8_t { local, mx, fixed, error, discard };
+  Kind kind = Kind::mx;
+  std::string domain;
+  const Route* route = nullptr;                    // in the settings; null: none matched
+  mail::TlsWish tls = mail::TlsWish::unspecified;  // of the message
+  std::string key;                                 // equal for recipients that can travel together
+};
+
+class Router {
+ public:
+  // Domains that were asked about: whether mail for them ends on this machine.
+  using LocalDomains = std::unordered_map<std::string, bool>;
+
+  Router(DispatchContext& context, ResolverOf resolver_of, const mail::Directory& directory);
+
+  // False: a table must be asked first. stale: what has been known for long will do.
+  bool look_up_local(const mail::Recipient& recipient, LocalDomains& local,
+                     bool stale = false) const;
+  Task<LocalDomains> ask_tables(std::vector<std::string> domains);
+  // Requires: the recipient's domain is among the local ones.
+  RouteDecision decide(const mail::Recipient& recipient, mail::TlsWish wish,
+                       const LocalDomains& local) const;
+  Task<RouteDecision> decide(std::string address);
+
+  // Addresses of both families, as far as they are in use.
+  Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
+  // Goes on behind hosts that have no address or are ourselves, for only the whole list can say
+  // that there is no host; but not behind a lookup that failed, which is retried as a whole.
+  Task<std::vector<FoundHost>> look_up_usable(std::vector<Host> hosts, std::uint16_t port,
+                                              bool by_mx);
+  dns::Resolver& resolver() { return resolver_of_(context_.home); }
+
+ private:
+  DispatchContext& context_;
+  ResolverOf resolver_of_;
+  const mail::Directory& directory_;
+  BlockingPool tables_;  // asks which domains are local
+};
+
+}  // namespace postrider::delivery
