@@ -13,6 +13,7 @@ struct Administration {
   std::string program;  // for complaints: "postrider queue"
   daemon::Options options;
   bool json = false;
+  bool prometheus = false;  // status alone
 };
 
 int list_queue(const Administration& how, const daemon::FilterText& filter);

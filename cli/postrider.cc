@@ -30,6 +30,7 @@ constexpr const char* kChanges[] = {"hold", "release", "retry", "remove", "bounc
 struct Typed {
   std::string config;
   bool json = false;
+  bool prometheus = false;
   std::map<std::string, std::string> filter;  // option to text
   std::vector<std::string> ids;
   std::vector<std::string> words;  // behind a verb of the queue: ids, an address, a domain
@@ -128,6 +129,7 @@ Administration administration(const char* program, const Typed& typed) {
   how.program = program;
   how.options.config_file = typed.config;
   how.json = typed.json;
+  how.prometheus = typed.prometheus;
   return how;
 }
 
@@ -266,6 +268,8 @@ void add_message_commands(CLI::App& app, Typed& typed) {
     typed.run = [&] { return explain(administration("postrider explain", typed), typed.target); };
   });
   auto& status = add_verb(app, "status");
+  status.add_flag("--prometheus", typed.prometheus,
+                  "As metrics, in the text format of Prometheus");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
   auto& reports = add_verb(app, "tlsrpt");

@@ -23,5 +23,8 @@ set(FOLDERS "StateDirectory=postrider-%i\nStateDirectoryMode=0711\nSlice=system.
 string(APPEND FOLDERS "ExecStartPre=+/bin/sh -c 'echo d ${SPOOL}/drop 3733 postrider postrider - | systemd-tmpfiles --create -'\n")
 configure_file("${SOURCE}/postrider.service.in" "${BINARY}/postrider@.service" @ONLY)
 
-file(INSTALL "${BINARY}/postrider.service" "${BINARY}/postrider@.service" "${SOURCE}/postrider.socket"
+# Metrics and the page; it does not run until the configuration has web.listen.
+configure_file("${SOURCE}/postrider-web.service.in" "${BINARY}/postrider-web.service" @ONLY)
+
+file(INSTALL "${BINARY}/postrider.service" "${BINARY}/postrider@.service" "${BINARY}/postrider-web.service" "${SOURCE}/postrider.socket"
      DESTINATION "${PREFIX}/lib/systemd/system")

@@ -246,6 +246,15 @@ struct ControlConfig {
   std::string submit;  // empty: "submit" beside socket; filled in by the loader
 };
 
+// Of postrider-web, which the daemon does not start.
+struct WebConfig {
+  std::vector<std::string> listen;  // empty: it does not run
+  std::vector<std::string> hosts;   // further names that a request may give
+  std::string tokens = "/etc/postrider/web.tokens";
+  bool metrics_need_token = false;
+  std::string user = "postrider-web";
+};
+
 struct Config {
   std::string hostname;  // empty: the system's; filled in by the loader
   std::string origin;    // a domain once it is loaded; empty or a file until then
@@ -271,6 +280,7 @@ struct Config {
   TlsReportConfig tls_report;
   ControlConfig control;
   SandboxConfig sandbox;
+  WebConfig web;
 };
 
 using ConfigPtr = std::shared_ptr<const Config>;

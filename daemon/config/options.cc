@@ -407,6 +407,17 @@ const Option kOptions[] = {
      "Further files and folders that the daemon may read, beside those that other keys name."},
     {"sandbox.core_dumps", Flag{AT(sandbox.core_dumps)}, false, nullptr,
      "A crash may leave a core dump, with mail, keys and passwords in it; for a search of a fault."},
+
+    {"web.listen", TextList{AT(web.listen), check_listener}, false, "none, so it does not run",
+     "Where postrider-web serves metrics, its API and its page: addresses of this machine, or unix:/path."},
+    {"web.hosts", TextList{AT(web.hosts), check_host_name}, false, "none",
+     "Further host names that requests to postrider-web may give, such as that of a proxy with TLS."},
+    {"web.tokens", Text{AT(web.tokens), check_path}, false, nullptr,
+     "The file of the tokens that may use the API, made by postrider-web token."},
+    {"web.metrics_need_token", Flag{AT(web.metrics_need_token)}, false, nullptr,
+     "Whether /metrics needs a token, too."},
+    {"web.user", Text{AT(web.user), check_user}, false, nullptr,
+     "Whom postrider-web becomes if root starts it, a member of the group of user; empty: it stays root."},
 };
 
 std::size_t one(const Config&) { return 1; }
@@ -439,6 +450,7 @@ constexpr Section kSections[] = {
     {"tls_report", false, one, nothing, "Daily reports to recipient domains about TLS (RFC 8460)."},
     {"control", false, one, nothing, "The local sockets."},
     {"sandbox", false, one, nothing, "What the daemon may reach besides what it needs."},
+    {"web", false, one, nothing, "Metrics and a page, by postrider-web, which is a service of its own."},
 };
 // clang-format on
 

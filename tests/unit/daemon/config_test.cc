@@ -316,6 +316,12 @@ submit = "/srv/door"
 [sandbox]
 read = ["/srv/lists"]
 core_dumps = true
+[web]
+listen = ["127.0.0.1:8025", "unix:/run/web/door"]
+hosts = ["status.example.org"]
+tokens = "/etc/tokens"
+metrics_need_token = true
+user = "viewer"
 )");
   INFO(loaded.describe());
   REQUIRE(loaded.config);
@@ -357,6 +363,9 @@ core_dumps = true
   CHECK(c.delivery.connections == 400);
   CHECK(c.delivery.family == Family::ipv4);
   CHECK(c.control.submit == "/srv/door");
+  CHECK(c.web.listen == std::vector<std::string>{"127.0.0.1:8025", "unix:/run/web/door"});
+  CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
+  CHECK(c.web.metrics_need_token);
   // The table has no row that this file does not use.
   for (const auto& option : options()) {
     INFO(option.key);

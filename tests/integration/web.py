@@ -1,0 +1,302 @@
+#!/usr/bin/python3
+"""postrider-web over a real daemon: metrics that a real Prometheus understands, the API and what it refuses, the
+page in the hands of clients that are slow, many or hostile."""
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import unittest
+
+import jsonschema
+
+from support_py import scenario, wait
+from support_py.daemon import BIN
+
+MESSAGE = b"From: <a@ext.example>\r\nSubject: <script>alert(1)</script>\r\n\r\nhi\r\n"
+
+
+class Web:
+    """The process, on a port of its own, with a token of each role."""
+
+    def __init__(self, server, **settings):
+        self.port = wait.free_port()
+        self.tokens = server.folder / "web.tokens"
+        server.write_config(web={"listen": [f"127.0.0.1:{self.port}"], "tokens": str(self.tokens), "user": "", **settings})
+        self.config = server.config_file
+        self.environment = server.environment()
+        self.token = {role: self.run("token", role, "tester").stdout.strip() for role in ("read", "change")}
+        with open(server.folder / "web.log", "ab") as log:
+            self.process = subprocess.Popen([BIN / "postrider-web", "-c", self.config], env=self.environment, stderr=log)
+        try:
+            wait.until(self.answers, lambda: f"an answer of postrider-web: {(server.folder / 'web.log').read_text()}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, *arguments, check=True):
+        return subprocess.run([BIN / "postrider-web", "-c", self.config, *arguments], env=self.environment, text=True,
+                              check=check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+
+    def answers(self):
+        try:
+            return self.get("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def ask(self, method, path, body=None, token=None, **fields):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=wait.DEADLINE)
+        try:
+            if token:
+                fields["Authorization"] = f"Bearer {self.token.get(token, token)}"
+            connection.request(method, path, body, {key.replace("_", "-"): value for key, value in fields.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer
+        finally:
+            connection.close()
+
+    def get(self, path, token=None, **fields):
+        return self.ask("GET", path, None, token, **fields)
+
+    def api(self, path, token="read"):
+        status, body, _ = self.get("/api/v1/" + path, token)
+        return status, json.loads(body)
+
+    def post(self, verb, change, token="change", **fields):
+        status, body, _ = self.ask("POST", f"/api/v1/queue/{verb}", json.dumps(change), token,
+                                   **{"Content_Type": "application/json", **fields})
+        return status, json.loads(body)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(wait.DEADLINE)
+
+
+class Pages(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        self.peer = self.sink()
+        self.server = self.relay(self.peer)
+        self.web = self.using(Web(self.server))
+
+    def leave_waiting(self, count=3):
+        self.peer.stop()
+        for number in range(count):
+            self.server.send("a@ext.example", f"b{number}@far.example", MESSAGE)
+        wait.until(lambda: len([one for one in self.server.queue() if one["recipients"][0].get("delay_reason")]) == count,
+                   "a reason to wait")
+
+    def test_metrics_say_what_status_says(self):
+        self.server.send("a@ext.example", "b@far.example", MESSAGE)
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+
+        def scraped():
+            text = self.web.get("/metrics")[1].decode()
+            return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        values = wait.until(lambda: (lambda found: found if found.get("postrider_queue_recipients_delivered_total") == "1"
+                                     else None)(scraped()), "a delivery in the metrics", pause=0.2)
+        self.assertEqual(values["postrider_up"], "1")
+        self.assertEqual(values["postrider_queue_messages_accepted_total"], "1")
+        self.assertEqual(values["postrider_queue_messages"], "0")
+        by_tool = self.server.postrider("status", "--prometheus")
+        self.assertIn("postrider_queue_messages_accepted_total 1\n", by_tool)
+        if tool := shutil.which("promtool"):
+            for text in (by_tool, self.web.get("/metrics")[1].decode()):
+                done = subprocess.run([tool, "check", "metrics"], input=text, text=True, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, timeout=60)
+                self.assertEqual((done.returncode, done.stdout), (0, ""))
+        self.server.stop()
+        wait.until(lambda: scraped()["postrider_up"] == "0", "metrics of a daemon that is down", pause=0.2)
+        self.assertEqual(self.web.get("/healthz")[0], 200)
+        self.assertEqual(self.web.get("/readyz")[0], 503)
+        self.server.start()
+        wait.until(lambda: self.web.get("/readyz")[0] == 200, "readiness", pause=0.2)
+
+    def test_the_queue_is_asked_and_changed_with_a_dry_run_first(self):
+        self.leave_waiting(3)
+        status, listed = self.web.api("queue?domain=far.example&limit=2")
+        self.assertEqual((status, len(listed["messages"]), listed["more"]), (200, 2, True))
+        self.assertIn("refused", listed["messages"][0]["recipients"][0]["delay_reason"].lower())
+        self.assertEqual(self.web.api("queue/count?domain=far.example")[1], {"messages": 3, "recipients": 3})
+        identifier = listed["messages"][0]["queue_id"]
+        status, shown = self.web.api(f"messages/{identifier}")
+        self.assertEqual((status, shown["message"]["queue_id"]), (200, identifier))
+        self.assertIn("Subject: <script>alert(1)</script>", shown["content"])
+        status, explained = self.web.api(f"explain?target={identifier}")
+        self.assertEqual(status, 200)
+        self.assertTrue(any(fact["what"] == "conclusion" for fact in explained["facts"]), explained)
+        would = self.web.post("hold", {"domain": "far.example", "dry_run": True})
+        self.assertEqual(would, (200, {"messages": 3, "recipients": 3, "dry_run": True}))
+        self.assertEqual(self.web.api("queue/count?status=held")[1]["messages"], 0)
+        self.assertEqual(self.web.post("hold", {"domain": "far.example"})[1]["messages"], 3)
+        self.assertEqual(self.web.api("queue/count?status=held")[1]["messages"], 3)
+        self.assertEqual(self.web.post("remove", {"id": [identifier]})[1]["messages"], 1)
+        self.peer.start()
+        self.assertEqual(self.web.post("release", {"all": True})[1]["messages"], 2)
+        self.peer.wait_for(2)
+        self.server.wait_until_empty()
+        self.assertEqual(self.web.api("messages/" + identifier)[0], 404)
+
+    def test_who_may_not_does_not(self):
+        self.leave_waiting(1)
+        for token in (None, "wrong", self.web.token["read"][:-1]):
+            self.assertEqual(self.web.get("/api/v1/queue", token)[0], 401)
+        self.assertEqual(self.web.post("remove", {"all": True}, "read")[0], 403)
+        self.assertEqual(self.web.post("remove", {"all": True}, Origin="https://evil.test")[0], 403)
+        self.assertEqual(self.web.post("remove", {"all": True}, Content_Type="text/plain")[0], 415)
+        self.assertEqual(self.web.get("/healthz", Host="evil.test")[0], 421)
+        self.assertEqual(self.web.api("queue/count")[1]["messages"], 1)
+        answers = [self.web.get("/api/v1/queue", f"guess{number}")[0] for number in range(20)]
+        self.assertEqual(set(answers), {401})
+        self.assertEqual(self.web.get("/api/v1/queue", "read")[0], 401)  # this address waits a minute
+
+    def test_tokens_are_kept_as_digests_and_taken_back_at_once(self):
+        text = self.web.tokens.read_text()
+        for token in self.web.token.values():
+            self.assertNotIn(token, text)
+        self.assertEqual(self.web.tokens.stat().st_mode & 0o777, 0o640)
+        self.assertEqual(self.web.api("whoami", "change"), (200, {"role": "change"}))
+        kept = [line for line in text.splitlines(True) if line.startswith("read")]
+        self.web.tokens.write_text("".join(kept))
+        self.assertEqual(self.web.get("/api/v1/whoami", "change")[0], 401)
+        self.assertEqual(self.web.api("whoami", "read"), (200, {"role": "read"}))
+        self.web.tokens.chmod(0o666)
+        self.assertEqual(self.web.get("/api/v1/whoami", "read")[0], 401)
+
+    def test_slow_and_silent_clients_hold_up_none(self):
+        silent = [socket.create_connection(("127.0.0.1", self.web.port)) for _ in range(600)]
+        try:
+            for number, one in enumerate(silent):
+                if number % 2:
+                    one.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+            for _ in range(10):
+                self.assertEqual(self.web.get("/healthz")[0], 200)
+        finally:
+            for one in silent:
+                one.close()
+        self.assertEqual(self.web.get("/healthz")[0], 200)
+
+    def test_what_is_no_request_is_refused_and_the_next_one_answered(self):
+        for wrong in (b"\x16\x03\x01\x00\x01", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                      b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+                      b"GET /" + b"x" * 100000, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", self.web.port), timeout=wait.DEADLINE) as client:
+                try:
+                    client.sendall(wrong)
+                    client.shutdown(socket.SHUT_WR)
+                    answer = client.recv(4096)
+                except OSError:
+                    answer = b""
+            self.assertNotRegex(answer, rb"^HTTP/1.1 2", wrong[:40])
+            self.assertEqual(self.web.get("/healthz")[0], 200)
+
+    def test_the_page_is_there_and_may_load_only_itself(self):
+        for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/icon.svg", "image/svg+xml")):
+            status, body, answer = self.web.get(path)
+            self.assertEqual((status, answer.getheader("Content-Type").split(";")[0]), (200, kind))
+            self.assertGreater(len(body), 100)
+            self.assertIn("default-src 'none'", answer.getheader("Content-Security-Policy"))
+        status, body, answer = self.web.ask("HEAD", "/page.js")
+        self.assertEqual((status, body), (200, b""))
+        self.assertGreater(int(answer.getheader("Content-Length")), 1000)
+
+    def test_each_answer_is_as_the_api_description_says(self):
+        self.leave_waiting(1)
+        status, body, answer = self.web.get("/openapi.json")
+        self.assertEqual((status, answer.getheader("Content-Type")), (200, "application/json"))
+        described = json.loads(body)
+        identifier = self.server.queue()[0]["queue_id"]
+        queries = {"/api/v1/explain": "?target=b0@far.example", "/api/v1/queue": "?limit=1&domain=far.example"}
+        asked = 0
+        for path, operations in described["paths"].items():
+            for method, operation in operations.items():
+                real = path.replace("{id}", identifier)
+                bodies = [(None, real + queries.get(path, ""))]
+                if method == "post":
+                    bodies = [('{"all": true, "dry_run": true}', real.replace("{verb}", verb))
+                              for verb in operation["parameters"][0]["schema"]["enum"]]
+                for sent, target in bodies:
+                    code, body, answer = self.web.ask(method.upper(), target, sent, "change", Content_Type="application/json")
+                    self.assertEqual(code, 200, target)
+                    kind = answer.getheader("Content-Type").split(";")[0]
+                    content = operation["responses"]["200"]["content"][kind]
+                    if kind == "application/json":
+                        jsonschema.validate(json.loads(body), {**content["schema"], "components": described["components"]})
+                    asked += 1
+                if operation["security"]:
+                    code, body, _ = self.web.ask(method.upper(), bodies[0][1], bodies[0][0], Content_Type="application/json")
+                    self.assertEqual(code, 401, path)
+                    jsonschema.validate(json.loads(body), {**described["components"]["schemas"]["Error"],
+                                                           "components": described["components"]})
+        self.assertGreater(asked, 12)
+
+    def test_it_ends_with_a_signal(self):
+        self.web.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.web.process.wait(wait.DEADLINE), 0)
+
+
+class WithoutOne(scenario.Scenario):
+    def test_it_says_what_is_missing(self):
+        server = self.daemon(start=False)
+        server.write_config()
+        done = subprocess.run([BIN / "postrider-web", "-c", server.config_file], env=server.environment(), text=True,
+                              stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, os.EX_CONFIG)
+        self.assertIn("web.listen", done.stderr)
+
+
+@unittest.skipUnless(shutil.which("prometheus"), "needs prometheus")
+class Scraped(scenario.Scenario):
+    def test_a_real_prometheus_scrapes_and_an_alert_fires_and_clears(self):
+        peer = self.sink()
+        server = self.relay(peer)
+        web = self.using(Web(server))
+        folder = self.own_folder("prometheus")
+        port = wait.free_port()
+        (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "postrider", "interval": "1s", "rules": [
+            {"alert": "PostriderDown", "expr": "postrider_up == 0", "for": "0s"},
+            {"alert": "PostriderSitesInTrouble", "expr": "postrider_sites_in_trouble > 0", "for": "0s"}]}]}))
+        (folder / "prometheus.yml").write_text(json.dumps({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"],
+            "scrape_configs": [{"job_name": "postrider", "static_configs": [{"targets": [f"127.0.0.1:{web.port}"]}]}]}))
+        log = open(folder / "log", "ab")
+        process = subprocess.Popen(["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+                                    f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+
+        def ask(path):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            try:
+                connection.request("GET", path)
+                return json.loads(connection.getresponse().read())["data"]
+            except (OSError, ValueError, KeyError, http.client.HTTPException):
+                return None
+            finally:
+                connection.close()
+
+        def firing():
+            found = ask("/api/v1/alerts") or {"alerts": []}
+            return {one["labels"]["alertname"] for one in found["alerts"] if one["state"] == "firing"}
+        try:
+            up = wait.until(lambda: (ask("/api/v1/query?query=postrider_up") or {}).get("result"), "a scrape", pause=0.5)
+            self.assertEqual(up[0]["value"][1], "1")
+            peer.stop()
+            server.send("a@ext.example", "b@far.example", MESSAGE)
+            wait.until(lambda: "PostriderSitesInTrouble" in firing(), "an alert", pause=0.5)
+            peer.start()
+            server.retry_all()
+            wait.until(lambda: not firing(), "no alert any more", pause=0.5)
+            server.stop()
+            wait.until(lambda: "PostriderDown" in firing(), "an alert", pause=0.5)
+            server.start()
+            wait.until(lambda: not firing(), "no alert any more", pause=0.5)
+        finally:
+            process.terminate()
+            process.wait(wait.DEADLINE)
+
+
+if __name__ == "__main__":
+    scenario.main()

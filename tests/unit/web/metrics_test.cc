@@ -1,0 +1,153 @@
+#include "web/metrics.h"
+
+#include <boost/json/parse.hpp>
+#include <catch2/catch.hpp>
+
+#include <set>
+#include <sstream>
+#include <string>
+
+using namespace postrider::web;
+namespace json = boost::json;
+
+namespace {
+
+json::object status() {
+  return json::parse(
+             R"({"version":"0.1.0","running":true,"admission":"open","now":1000,"started":400,
+    "sessions":3,"messages_received":7,"queue":{"messages":5,"recipients":9,"active":1,"queued":2,
+    "deferred":2,"held":0,"quarantined":0,"bytes":12345,"oldest":940},
+    "since_start":{"accepted":7,"commits":4},"alarms":["one"],"users_at_their_limit":[],
+    "drop_folder":{"waiting":2,"refused":1,"oldest":0},
+    "sites_in_trouble":[{"site":"a.test","recipients":1},{"site":"b.test","recipients":4}]})")
+      .as_object();
+}
+
+// The value of a sample by its whole name with labels; "-": there is none.
+std::string value_of(const std::string& page, const std::string& name) {
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);)
+    if (line.rfind(name + " ", 0) == 0)
+      return line.substr(name.size() + 1);
+  return "-";
+}
+
+}  // namespace
+
+TEST_CASE("metrics: what status says, under its names", "[web]") {
+  const auto object = status();
+  const auto page = metrics_of(&object, ProcessUse{1.5, 4096}, MetricsFormat::prometheus);
+  CHECK(value_of(page, "postrider_up") == "1");
+  CHECK(value_of(page, "postrider_accepts_mail") == "1");
+  CHECK(value_of(page, "postrider_build_info{version=\"0.1.0\"}") == "1");
+  CHECK(value_of(page, "postrider_queue_messages") == "5");
+  CHECK(value_of(page, "postrider_queue_messages_by_state{state=\"deferred\"}") == "2");
+  CHECK(value_of(page, "postrider_queue_oldest_age_seconds") == "60");
+  CHECK(value_of(page, "postrider_smtp_messages_received_total") == "7");
+  CHECK(value_of(page, "postrider_queue_commits_total") == "4");
+  CHECK(value_of(page, "postrider_drop_folder_messages{state=\"waiting\"}") == "2");
+  CHECK(value_of(page, "postrider_alarms") == "1");
+  CHECK(value_of(page, "postrider_sites_in_trouble") == "2");
+  CHECK(value_of(page, "postrider_site_waiting_recipients{site=\"b.test\"}") == "4");
+  CHECK(value_of(page, "postrider_process_cpu_seconds_total") == "1.5");
+  CHECK(value_of(page, "postrider_process_resident_memory_bytes") == "4096");
+  CHECK(page.find("# TYPE postrider_queue_commits_total counter\n") != page.npos);
+  CHECK(page.find("# EOF") == page.npos);
+}
+
+TEST_CASE("metrics: OpenMetrics names a counter without its suffix, and ends", "[web]") {
+  const auto object = status();
+  const auto page = metrics_of(&object, std::nullopt, MetricsFormat::open_metrics);
+  CHECK(page.find("# TYPE postrider_queue_commits counter\n") != page.npos);
+  CHECK(value_of(page, "postrider_queue_commits_total") == "4");
+  CHECK(page.ends_with("# EOF\n"));
+  CHECK(value_of(page, "postrider_process_cpu_seconds_total") == "-");
+}
+
+TEST_CASE("metrics: a daemon that gives no answer is down", "[web]") {
+  const auto page = metrics_of(nullptr, std::nullopt, MetricsFormat::prometheus);
+  CHECK(value_of(page, "postrider_up") == "0");
+  auto object = status();
+  object["running"] = false;
+  CHECK(value_of(metrics_of(&object, std::nullopt, MetricsFormat::prometheus), "postrider_up") ==
+        "0");
+  object["admission"] = "no room on the disk";
+  CHECK(value_of(metrics_of(&object, std::nullopt, MetricsFormat::prometheus),
+                 "postrider_accepts_mail") == "0");
+}
+
+TEST_CASE("metrics: an answer of other types makes no wrong page", "[web]") {
+  const auto object = json::parse(R"({"running":1,"queue":[],"sites_in_trouble":{"a":1},"now":"x",
+    "since_start":7,"sessions":"many","alarms":3,"version":9})")
+                          .as_object();
+  const auto page = metrics_of(&object, std::nullopt, MetricsFormat::prometheus);
+  CHECK(value_of(page, "postrider_up") == "0");
+  CHECK(value_of(page, "postrider_smtp_sessions") == "-");
+  CHECK(value_of(page, "postrider_alarms") == "0");
+}
+
+TEST_CASE("metrics: labels are escaped, and of sites only ten are named, each once", "[web]") {
+  auto object = status();
+  json::array sites;
+  for (int i = 0; i < 500; ++i)
+    sites.push_back({{"site", "s" + std::to_string(i) + ".test"}, {"recipients", i}});
+  sites.push_back({{"site", "quote\"back\\line\nend"}, {"recipients", 10000}});
+  const std::string long_name(5000, 'x');
+  sites.push_back({{"site", long_name + "1"}, {"recipients", 9001}});
+  sites.push_back({{"site", long_name + "2"}, {"recipients", 9002}});
+  object["sites_in_trouble"] = sites;
+  const auto page = metrics_of(&object, std::nullopt, MetricsFormat::prometheus);
+  CHECK(value_of(page, "postrider_sites_in_trouble") == "503");
+  CHECK(value_of(page, "postrider_site_waiting_recipients{site=\"quote\\\"back\\\\line\\nend\"}") ==
+        "10000");
+  std::set<std::string> names;
+  std::size_t named = 0;
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);)
+    if (line.rfind("postrider_site_waiting_recipients{", 0) == 0) {
+      ++named;
+      names.insert(line.substr(0, line.rfind(' ')));
+      CHECK(line.size() < 300);
+    }
+  CHECK(named == 9);  // two of the ten are alike once shortened
+  CHECK(names.size() == named);
+}
+
+TEST_CASE("metrics: every family has help, a type and samples behind them", "[web]") {
+  const auto object = status();
+  std::istringstream lines(metrics_of(&object, ProcessUse{1, 2}, MetricsFormat::prometheus));
+  std::string family;
+  std::set<std::string> seen;
+  int samples = 1;
+  for (std::string line; std::getline(lines, line);) {
+    INFO(line);
+    if (line.rfind("# HELP ", 0) == 0) {
+      CHECK(samples > 0);
+      samples = 0;
+      family = line.substr(7, line.find(' ', 7) - 7);
+      CHECK(seen.insert(family).second);
+    } else if (line.rfind("# TYPE ", 0) == 0) {
+      CHECK(line.substr(7, line.find(' ', 7) - 7) == family);
+    } else {
+      ++samples;
+      CHECK(line.substr(0, line.find_first_of(" {")) == family);
+    }
+  }
+  CHECK(samples > 0);
+}
+
+TEST_CASE("metrics: what /proc says of a process, whatever its name", "[web]") {
+  const std::string text =
+      "77 (a) b) ( c) S 1 77 77 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 3 0 1234 9999 50 18446744";
+  const auto use = parse_process_stat(text, 100, 4096);
+  REQUIRE(use);
+  CHECK(use->cpu_seconds == 4.0);
+  CHECK(use->resident_bytes == 50 * 4096.0);
+  for (const std::string wrong :
+       {"", "77 (a", "77 (a) S 1 2", "77 (a) S 1 77 77 0 -1 4 100 0 0 0 x y 0 0 20 0 3 0 1 2 z"}) {
+    INFO(wrong);
+    CHECK_FALSE(parse_process_stat(wrong, 100, 4096));
+  }
+  CHECK_FALSE(parse_process_stat(text, 0, 4096));
+  CHECK_FALSE(process_use(-5));
+}

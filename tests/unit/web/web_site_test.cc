@@ -1,0 +1,380 @@
+#include "web/web_site.h"
+
+#include "web/assets.h"
+
+#include "base/base64.h"
+#include "base/digest.h"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <catch2/catch.hpp>
+
+#include <string>
+#include <sysexits.h>
+#include <vector>
+
+using namespace postrider;
+using namespace postrider::web;
+namespace json = boost::json;
+
+namespace {
+
+class HandClock : public Clock {
+ public:
+  TimePoint now() const override { return TimePoint(std::chrono::seconds(1000)); }
+  SteadyTime steady() const override { return now_; }
+  void advance(Duration by) { now_ += by; }
+
+ private:
+  SteadyTime now_{std::chrono::hours(1)};
+};
+
+// Answers with lines that a test sets, and keeps what was asked.
+class FakePort : public ControlPort {
+ public:
+  Result<daemon::ControlEnd> ask(const daemon::ControlRequest& request,
+                                 const OnLine& on_line) override {
+    asked.push_back(request);
+    if (is_down)
+      return Error(Errc::stopped, "connect");
+    for (const auto& line : lines)
+      if (!on_line(json::parse(line).as_object()))
+        return daemon::ControlEnd{};
+    return end;
+  }
+  std::vector<daemon::ControlRequest> asked;
+  std::vector<std::string> lines;
+  daemon::ControlEnd end;
+  bool is_down = false;
+};
+
+struct House {
+  House() : site(settings(), port, clock) {}
+  static WebSite::Settings settings() {
+    WebSite::Settings made;
+    made.hosts = {"localhost", "127.0.0.1", "[::1]"};
+    made.tokens = []() -> Result<std::vector<Token>> {
+      return std::vector<Token>{{Role::read, encode_hex(sha256("reader")), "r"},
+                                {Role::change, encode_hex(sha256("changer")), "c"}};
+    };
+    return made;
+  }
+  static Request get(const std::string& target, const std::string& token = "reader") {
+    Request request;
+    request.method = "GET";
+    request.target = target;
+    request.host = "localhost:8025";
+    request.client = "127.0.0.1";
+    if (!token.empty())
+      request.authorization = "Bearer " + token;
+    return request;
+  }
+  static Request post(const std::string& verb, const std::string& body,
+                      const std::string& token = "changer") {
+    auto request = get("/api/v1/queue/" + verb, token);
+    request.method = "POST";
+    request.content_type = "application/json";
+    request.body = body;
+    return request;
+  }
+  unsigned status(const Request& request) { return site.answer(request).status; }
+
+  FakePort port;
+  HandClock clock;
+  WebSite site;
+};
+
+std::string field(const Response& response, const std::string& name) {
+  for (const auto& [key, value] : response.fields)
+    if (key == name)
+      return value;
+  return {};
+}
+
+const std::string kStatus =
+    R"({"status":{"running":true,"admission":"open","now":5,"version":"1","queue":{"messages":2}}})";
+
+}  // namespace
+
+TEST_CASE("site: only our own host names are answered", "[web]") {
+  House house;
+  for (const auto& [host, wanted] :
+       std::vector<std::pair<std::string, unsigned>>{{"localhost", 200},
+                                                     {"LOCALHOST:1", 200},
+                                                     {"127.0.0.1:8025", 200},
+                                                     {"[::1]:8025", 200},
+                                                     {"evil.test", 421},
+                                                     {"localhost.evil.test", 421},
+                                                     {"", 421},
+                                                     {"[::1", 421},
+                                                     {"127.0.0.1.evil.test", 421}}) {
+    INFO(host);
+    auto request = House::get("/healthz");
+    request.host = host;
+    CHECK(house.status(request) == wanted);
+  }
+}
+
+TEST_CASE("site: what is no path of ours", "[web]") {
+  House house;
+  for (const auto& [target, wanted] :
+       std::vector<std::pair<std::string, unsigned>>{{"/", 200},
+                                                     {"/page.js", 200},
+                                                     {"/page.css", 200},
+                                                     {"/icon.svg", 200},
+                                                     {"/index.html", 200},
+                                                     {"/../etc/passwd", 404},
+                                                     {"/%2e%2e/etc/passwd", 404},
+                                                     {"//evil.test/", 400},
+                                                     {"", 400},
+                                                     {"*", 400},
+                                                     {"http://localhost/", 400},
+                                                     {"/page.js/", 404},
+                                                     {"/api/v1/", 404},
+                                                     {"/api/v1/none", 404},
+                                                     {"/api/v2/status", 404},
+                                                     {"/healthz?a=%zz", 400},
+                                                     {"/healthz?a=%0d%0a", 400},
+                                                     {"/healthz?a=%ff", 400},
+                                                     {"/healthz?a=%4", 400},
+                                                     {"/" + std::string(5000, 'x'), 414}}) {
+    INFO(target);
+    CHECK(house.status(House::get(target)) == wanted);
+  }
+  auto request = House::get("/healthz");
+  for (const char* method : {"PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", ""}) {
+    request.method = method;
+    CHECK(house.status(request) == 405);
+  }
+  request.method = "HEAD";
+  CHECK(house.status(request) == 200);
+}
+
+TEST_CASE("site: every answer forbids scripts of others, framing and guessing of types", "[web]") {
+  House house;
+  house.port.lines = {kStatus};
+  for (const char* target :
+       {"/", "/page.js", "/healthz", "/metrics", "/api/v1/status", "/nowhere", "//"}) {
+    INFO(target);
+    const auto response = house.site.answer(House::get(target));
+    const auto policy = field(response, "Content-Security-Policy");
+    CHECK(policy.find("default-src 'none'") == 0);
+    CHECK(policy.find("frame-ancestors 'none'") != policy.npos);
+    CHECK(policy.find("unsafe") == policy.npos);
+    CHECK(field(response, "X-Content-Type-Options") == "nosniff");
+    CHECK(field(response, "Cache-Control") == "no-store");
+    CHECK(field(response, "Set-Cookie").empty());
+  }
+  const auto* page = find_asset("/index.html");
+  REQUIRE(page);
+  CHECK(page->bytes.find("<script>") == page->bytes.npos);
+  CHECK(page->bytes.find("style=") == page->bytes.npos);
+  const auto* script = find_asset("/page.js");
+  REQUIRE(script);
+  for (const char* way :
+       {"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"})
+    CHECK(script->bytes.find(way) == script->bytes.npos);
+}
+
+TEST_CASE("site: the API wants a token, a change one that may", "[web]") {
+  House house;
+  house.port.lines = {kStatus, R"({"changed":{"messages":1,"recipients":2,"dry_run":true}})"};
+  CHECK(house.status(House::get("/api/v1/status", "")) == 401);
+  CHECK(house.status(House::get("/api/v1/status", "wrong")) == 401);
+  auto basic = House::get("/api/v1/status");
+  basic.authorization = "Basic cmVhZGVyOg==";
+  CHECK(house.status(basic) == 401);
+  CHECK(house.status(House::get("/api/v1/status")) == 200);
+  CHECK(field(house.site.answer(House::get("/api/v1/status", "")), "WWW-Authenticate") ==
+        "Bearer realm=\"postrider\"");
+  const std::string body = R"({"domain":"a.test","dry_run":true})";
+  CHECK(house.status(House::post("hold", body, "")) == 401);
+  CHECK(house.status(House::post("hold", body, "reader")) == 403);
+  const auto asked = house.port.asked.size();
+  CHECK(house.status(House::post("hold", body)) == 200);
+  REQUIRE(house.port.asked.size() == asked + 1);
+  CHECK(house.port.asked.back().act == "change");
+  CHECK(house.port.asked.back().verb == "hold");
+  CHECK(house.port.asked.back().filter.domain == "a.test");
+  CHECK(house.port.asked.back().dry_run);
+  CHECK_FALSE(house.port.asked.back().all);
+}
+
+TEST_CASE("site: guesses from an address end, and its owner waits with them", "[web]") {
+  House house;
+  house.port.lines = {kStatus};
+  for (int i = 0; i < 10; ++i)
+    CHECK(house.status(House::get("/api/v1/status", "wrong" + std::to_string(i))) == 401);
+  CHECK(house.status(House::get("/api/v1/status")) == 401);
+  auto other = House::get("/api/v1/status");
+  other.client = "192.0.2.7";
+  CHECK(house.status(other) == 200);
+  house.clock.advance(std::chrono::seconds(61));
+  CHECK(house.status(House::get("/api/v1/status")) == 200);
+}
+
+TEST_CASE("site: a change that is not what it should be reaches no queue", "[web]") {
+  House house;
+  house.port.lines = {R"({"changed":{"messages":1,"recipients":2}})"};
+  for (const auto& [body, wanted] :
+       std::vector<std::pair<std::string, unsigned>>{{"", 400},
+                                                     {"[]", 400},
+                                                     {"{", 400},
+                                                     {"{}", 400},
+                                                     {R"({"dry_run":true})", 400},
+                                                     {R"({"domian":"a.test"})", 400},
+                                                     {R"({"domain":7})", 400},
+                                                     {R"({"domain":true})", 400},
+                                                     {R"({"id":[7]})", 400},
+                                                     {R"({"all":"true"})", 400},
+                                                     {R"({"domain":null})", 400},
+                                                     {R"({"all":true,"dry_runn":true})", 400}}) {
+    INFO(body);
+    CHECK(house.status(House::post("remove", body)) == wanted);
+  }
+  CHECK(house.status(House::post("delete", R"({"all":true})")) == 404);
+  CHECK(house.status(House::post("", R"({"all":true})")) == 404);
+  auto form = House::post("remove", R"({"all":true})");
+  form.content_type = "text/plain";
+  CHECK(house.status(form) == 415);
+  auto foreign = House::post("remove", R"({"all":true})");
+  for (const char* origin :
+       {"https://evil.test", "null", "http://localhost.evil.test", "localhost"}) {
+    INFO(origin);
+    foreign.origin = origin;
+    CHECK(house.status(foreign) == 403);
+  }
+  auto large = House::post("remove", R"({"domain":")" + std::string(70000, 'x') + "\"}");
+  CHECK(house.status(large) == 413);
+  CHECK(house.port.asked.empty());
+  foreign.origin = "http://localhost:8025";
+  CHECK(house.status(foreign) == 200);
+  CHECK(house.port.asked.back().all);
+  CHECK(house.status(House::post("retry", R"({"id":["1K1DMQJDEW9","1K1DMQJDEW8"]})")) == 200);
+  CHECK(house.port.asked.back().filter.ids.size() == 2);
+}
+
+TEST_CASE("site: a listing ends at its limit and says so", "[web]") {
+  House house;
+  for (int i = 0; i < 5; ++i)
+    house.port.lines.push_back(R"({"message":{"queue_id":"M)" + std::to_string(i) + "\"}}");
+  const auto listed = [&](const std::string& query) {
+    return json::parse(house.site.answer(House::get("/api/v1/queue" + query)).body).as_object();
+  };
+  CHECK(listed("").at("messages").as_array().size() == 5);
+  CHECK(listed("?limit=5").at("more") == false);
+  CHECK(listed("?limit=4").at("messages").as_array().size() == 4);
+  CHECK(listed("?limit=4").at("more") == true);
+  CHECK(house.port.asked.back().act == "list");
+  listed("?from=a%2Bb%40a.test&older=2h&id=1&id=2&reply=grey+listed");
+  const auto& filter = house.port.asked.back().filter;
+  CHECK(filter.from == "a+b@a.test");
+  CHECK(filter.older == "2h");
+  CHECK(filter.reply == "grey listed");
+  CHECK(filter.ids == std::vector<std::string>{"1", "2"});
+  for (const char* wrong :
+       {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?form=a", "?limit=-1"}) {
+    INFO(wrong);
+    CHECK(house.status(House::get(std::string("/api/v1/queue") + wrong)) == 400);
+  }
+}
+
+TEST_CASE("site: a message is shown with its header, without what a terminal or page would obey",
+          "[web]") {
+  House house;
+  house.port.lines = {
+      R"({"message":{"queue_id":"X"}})",
+      R"({"content":")" + encode_base64("Subject: <script>\x1b[31m\r\nTo: b\xff\r\n") + "\"}"};
+  const auto response = house.site.answer(House::get("/api/v1/messages/X"));
+  CHECK(response.status == 200);
+  CHECK(response.content_type == "application/json");
+  const auto shown = json::parse(response.body).as_object();
+  CHECK(shown.at("message").as_object().at("queue_id") == "X");
+  const std::string content(shown.at("content").as_string());
+  CHECK(content.find('\x1b') == content.npos);
+  CHECK(content.find("Subject: <script>") == 0);
+  CHECK(shown.at("cut") == false);
+  CHECK_FALSE(house.port.asked.back().body);
+  house.port.lines.push_back(R"({"content":")" + encode_base64(std::string(300000, 'x')) + "\"}");
+  CHECK(json::parse(house.site.answer(House::get("/api/v1/messages/X?body=1")).body)
+            .as_object()
+            .at("cut") == true);
+  CHECK(house.port.asked.back().body);
+}
+
+TEST_CASE("site: what the daemon says goes on with its code", "[web]") {
+  House house;
+  for (const auto& [code, wanted] : std::vector<std::pair<int, unsigned>>{{EX_USAGE, 400},
+                                                                          {EX_DATAERR, 400},
+                                                                          {EX_NOINPUT, 404},
+                                                                          {EX_UNAVAILABLE, 503},
+                                                                          {EX_TEMPFAIL, 503},
+                                                                          {EX_IOERR, 502},
+                                                                          {EX_NOPERM, 502}}) {
+    house.port.end = {code, "a sentence"};
+    const auto response = house.site.answer(House::get("/api/v1/queue/count"));
+    CHECK(response.status == wanted);
+    CHECK(json::parse(response.body).as_object().at("error").as_object().at("message") ==
+          "a sentence");
+  }
+  house.port.is_down = true;
+  for (const char* target : {"/api/v1/queue", "/api/v1/queue/count", "/api/v1/messages/X",
+                             "/api/v1/explain?target=a", "/api/v1/status", "/readyz"})
+    CHECK(house.status(House::get(target)) == 503);
+  CHECK(house.status(House::get("/healthz")) == 200);
+  CHECK(house.site.answer(House::get("/metrics")).body.find("postrider_up 0\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("site: ready is who accepts mail and can read the queue", "[web]") {
+  House house;
+  house.port.lines = {kStatus};
+  CHECK(house.status(House::get("/readyz", "")) == 200);
+  for (const char* line : {R"({"status":{"running":true,"admission":"no room","queue":{}}})",
+                           R"({"status":{"running":false,"admission":"open","queue":{}}})",
+                           R"({"status":{"running":true,"admission":"open"}})"}) {
+    INFO(line);
+    house.clock.advance(std::chrono::seconds(2));
+    house.port.lines = {line};
+    CHECK(house.status(House::get("/readyz", "")) == 503);
+  }
+}
+
+TEST_CASE("site: many scrapes ask the daemon once a second", "[web]") {
+  House house;
+  house.port.lines = {kStatus};
+  for (int i = 0; i < 100; ++i)
+    CHECK(house.status(House::get("/metrics", "")) == 200);
+  CHECK(house.port.asked.size() == 1);
+  house.clock.advance(std::chrono::seconds(1));
+  house.status(House::get("/metrics", ""));
+  CHECK(house.port.asked.size() == 2);
+  auto open = House::get("/metrics", "");
+  open.accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+  const auto response = house.site.answer(open);
+  CHECK(response.content_type.find("application/openmetrics-text") == 0);
+  CHECK(response.body.ends_with("# EOF\n"));
+}
+
+TEST_CASE("site: the plots have what was, thinned out, and gains instead of totals", "[web]") {
+  House house;
+  for (int i = 0; i < 2000; ++i) {
+    house.clock.advance(std::chrono::seconds(10));
+    const auto accepted = i < 1990 ? i * 3 : (i - 1990);  // started again
+    house.port.lines = {R"({"status":{"now":)" + std::to_string(i + 1) +
+                        R"(,"queue":{"messages":)" + std::to_string(i) +
+                        R"(},"since_start":{"accepted":)" + std::to_string(accepted) + "}}}"};
+    house.site.sample();
+  }
+  const auto past =
+      json::parse(house.site.answer(House::get("/api/v1/history?seconds=86400")).body).as_object();
+  const auto& times = past.at("time").as_array();
+  CHECK(times.size() <= History::kMostPoints);
+  CHECK(times.size() > History::kMostPoints / 2);
+  CHECK(times.back() == 2000);
+  CHECK(past.at("queue").as_array().back() == 1999.0);
+  for (const auto& gain : past.at("accepted").as_array())
+    CHECK((gain.to_number<double>() >= 0 && gain.to_number<double>() <= 30));
+  for (const char* wrong : {"?seconds=0", "?seconds=86401", "?seconds=x"})
+    CHECK(house.status(House::get(std::string("/api/v1/history") + wrong)) == 400);
+}

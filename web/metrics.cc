@@ -1,0 +1,335 @@
+#include "web/metrics.h"
+
+#include "base/file.h"
+
+#include <boost/json/array.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+#include <string_view>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+namespace postrider::web {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::size_t kMostSites = 10;      // that are named
+constexpr std::size_t kMostSiteName = 128;  // octets of a label
+
+enum class Kind { gauge, counter };
+
+std::string number_text(double value) {
+  char room[32];
+  const auto end = std::to_chars(room, room + sizeof room, value);
+  return {room, end.ptr};
+}
+
+// RFC-less, as both formats have it: backslash, quote and line feed are escaped. What is not UTF-8
+// or a control character does not get here: the daemon has escaped it.
+std::string label_text(std::string_view value) {
+  std::string out;
+  for (const char c : value) {
+    if (c == '\\' || c == '"')
+      out += '\\';
+    if (c == '\n')
+      out += "\\n";
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string shortened(std::string_view text) {
+  auto most = std::min(text.size(), kMostSiteName);
+  while (most > 0 && most < text.size() &&
+         (static_cast<unsigned char>(text[most]) & 0xC0U) == 0x80U)
+    --most;  // no part of a character
+  return std::string(text.substr(0, most));
+}
+
+class Page {
+ public:
+  explicit Page(MetricsFormat format) : format_(format) {}
+
+  // A family; its samples follow. name: without "_total".
+  void family(std::string name, Kind kind, std::string_view help) {
+    name_ = std::move(name);
+    kind_ = kind;
+    const bool has_suffix = kind == Kind::counter && format_ == MetricsFormat::prometheus;
+    const auto title = has_suffix ? name_ + "_total" : name_;
+    text_ += "# HELP " + title + " " + std::string(help) + "\n";
+    text_ += "# TYPE " + title + (kind == Kind::counter ? " counter\n" : " gauge\n");
+  }
+  void sample(double value, std::string_view label = {}, std::string_view label_value = {}) {
+    text_ += name_;
+    if (kind_ == Kind::counter)
+      text_ += "_total";
+    if (!label.empty())
+      text_.append("{").append(label).append("=\"").append(label_text(label_value)).append("\"}");
+    text_ += " " + number_text(value) + "\n";
+  }
+  std::string take() {
+    if (format_ == MetricsFormat::open_metrics)
+      text_ += "# EOF\n";
+    return std::move(text_);
+  }
+
+ private:
+  const MetricsFormat format_;
+  std::string text_;
+  std::string name_;
+  Kind kind_ = Kind::gauge;
+};
+
+std::optional<double> number_of(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  if (value == nullptr || !value->is_number())
+    return std::nullopt;
+  return value->to_number<double>();
+}
+
+const json::object* object_of(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  return value == nullptr ? nullptr : value->if_object();
+}
+
+std::string text_of(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  return value == nullptr || !value->is_string() ? std::string() : std::string(value->get_string());
+}
+
+std::size_t length_of(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  return value == nullptr || !value->is_array() ? 0 : value->get_array().size();
+}
+
+struct Row {
+  const char* key;  // in the object
+  const char* name;
+  Kind kind;
+  const char* help;
+};
+
+constexpr Row kOfStatus[] = {
+    {"sessions", "postrider_smtp_sessions", Kind::gauge, "SMTP sessions that are open."},
+    {"sessions_so_far", "postrider_smtp_connections", Kind::counter,
+     "Connections of SMTP clients that were accepted."},
+    {"messages_received", "postrider_smtp_messages_received", Kind::counter,
+     "Messages that were taken over SMTP."},
+    {"rejected", "postrider_smtp_rejections", Kind::counter,
+     "Commands and messages that were refused."},
+    {"turned_away", "postrider_smtp_connections_turned_away", Kind::counter,
+     "Connections that were closed because too many were open."},
+    {"connections", "postrider_delivery_connections", Kind::gauge,
+     "Connections to next hops that are open."},
+    {"connections_idle", "postrider_delivery_connections_idle", Kind::gauge,
+     "Connections to next hops that wait for another message."},
+    {"delivered", "postrider_delivery_recipients_delivered", Kind::counter,
+     "Attempts that ended in delivery, by recipient."},
+    {"deferred", "postrider_delivery_recipients_deferred", Kind::counter,
+     "Attempts that are to be repeated, by recipient."},
+    {"bounced", "postrider_delivery_recipients_bounced", Kind::counter,
+     "Attempts that failed for good, by recipient."},
+    {"sites", "postrider_sites", Kind::gauge, "Next hops with mail or a memory of trouble."},
+    {"authentication_checked", "postrider_authentication_messages", Kind::counter,
+     "Messages whose authentication was checked."},
+    {"authentication_spf_passed", "postrider_authentication_spf_passed", Kind::counter,
+     "Messages that passed SPF."},
+    {"authentication_dkim_passed", "postrider_authentication_dkim_passed", Kind::counter,
+     "Messages with a DKIM signature that is right."},
+    {"authentication_dmarc_passed", "postrider_authentication_dmarc_passed", Kind::counter,
+     "Messages that passed DMARC."},
+    {"authentication_dmarc_failed", "postrider_authentication_dmarc_failed", Kind::counter,
+     "Messages that failed DMARC."},
+    {"authentication_dns_trouble", "postrider_authentication_dns_trouble", Kind::counter,
+     "Messages that could not be judged because of DNS."},
+};
+
+constexpr Row kOfTotals[] = {
+    {"messages", "postrider_queue_messages", Kind::gauge, "Messages in the queue."},
+    {"recipients", "postrider_queue_recipients", Kind::gauge,
+     "Recipients of messages in the queue that are not done."},
+    {"bytes", "postrider_queue_bytes", Kind::gauge, "Octets of the messages in the queue."},
+};
+
+constexpr Row kSinceStart[] = {
+    {"accepted", "postrider_queue_messages_accepted", Kind::counter,
+     "Messages that were taken into the queue."},
+    {"delivered", "postrider_queue_recipients_delivered", Kind::counter,
+     "Recipients that were recorded as delivered."},
+    {"bounced", "postrider_queue_recipients_bounced", Kind::counter,
+     "Recipients that were recorded as failed."},
+    {"removed", "postrider_queue_recipients_removed", Kind::counter,
+     "Recipients that an administrator removed."},
+    {"deferrals", "postrider_queue_deferrals", Kind::counter, "Attempts that were deferred."},
+    {"commits", "postrider_queue_commits", Kind::counter, "Transactions of the queue's database."},
+};
+
+constexpr std::pair<const char*, const char*> kStates[] = {
+    {"active", "active"}, {"queued", "queued"},           {"deferred", "deferred"},
+    {"held", "held"},     {"quarantined", "quarantined"},
+};
+
+template <std::size_t Count>
+void add_rows(const json::object* object, const Row (&rows)[Count], Page& page) {
+  if (object == nullptr)
+    return;
+  for (const auto& row : rows)
+    if (const auto value = number_of(*object, row.key)) {
+      page.family(row.name, row.kind, row.help);
+      page.sample(*value);
+    }
+}
+
+void add_states(const json::object& totals, Page& page) {
+  page.family("postrider_queue_messages_by_state", Kind::gauge,
+              "Messages in the queue by state; quarantined ones are held, too.");
+  for (const auto& [key, label] : kStates)
+    page.sample(number_of(totals, key).value_or(0), "state", label);
+}
+
+void add_ages(const json::object& status, Page& page) {
+  const auto now = number_of(status, "now").value_or(0);
+  const auto* totals = object_of(status, "queue");
+  const auto oldest = totals == nullptr ? 0 : number_of(*totals, "oldest").value_or(0);
+  page.family("postrider_queue_oldest_age_seconds", Kind::gauge,
+              "Age of the oldest message in the queue; 0: it is empty.");
+  page.sample(oldest > 0 ? std::max(0.0, now - oldest) : 0);
+  if (const auto started = number_of(status, "started")) {
+    page.family("postrider_start_time_seconds", Kind::gauge,
+                "When the daemon started, in seconds since 1970.");
+    page.sample(*started);
+  }
+}
+
+void add_drop_folder(const json::object& status, Page& page) {
+  const auto* folder = object_of(status, "drop_folder");
+  if (folder == nullptr)
+    return;
+  page.family("postrider_drop_folder_messages", Kind::gauge,
+              "Messages that sendmail left in the drop folder.");
+  for (const char* state : {"waiting", "refused"})
+    page.sample(number_of(*folder, state).value_or(0), "state", state);
+}
+
+// Those with most recipients first.
+void add_sites(const json::object& status, Page& page) {
+  page.family("postrider_sites_in_trouble", Kind::gauge, "Next hops whose last attempts failed.");
+  page.sample(static_cast<double>(length_of(status, "sites_in_trouble")));
+  std::vector<std::pair<double, std::string>> sites;
+  if (const auto* listed = status.if_contains("sites_in_trouble"); listed && listed->is_array())
+    for (const auto& one : listed->get_array())
+      if (const auto* site = one.if_object())
+        if (const auto name = text_of(*site, "site"); !name.empty())
+          sites.emplace_back(number_of(*site, "recipients").value_or(0), shortened(name));
+  std::sort(sites.begin(), sites.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  if (sites.size() > kMostSites)
+    sites.resize(kMostSites);
+  if (sites.empty())
+    return;
+  page.family("postrider_site_waiting_recipients", Kind::gauge,
+              "Recipients that wait for a next hop in trouble, of the ten with most.");
+  std::vector<std::string> named;
+  for (const auto& [recipients, name] : sites) {
+    if (std::find(named.begin(), named.end(), name) != named.end())
+      continue;  // alike once shortened: a series twice would spoil the whole page
+    page.sample(recipients, "site", name);
+    named.push_back(name);
+  }
+}
+
+void add_state(const json::object& status, Page& page) {
+  page.family("postrider_build_info", Kind::gauge, "Always 1; the version is in the label.");
+  page.sample(1, "version", text_of(status, "version"));
+  page.family("postrider_accepts_mail", Kind::gauge, "1: mail is accepted; 0: it is not, for now.");
+  page.sample(text_of(status, "admission") == "open" ? 1 : 0);
+  page.family("postrider_alarms", Kind::gauge, "Alarms that postrider status shows.");
+  page.sample(static_cast<double>(length_of(status, "alarms")));
+  page.family("postrider_configuration_refused", Kind::gauge,
+              "1: the configuration was refused at a reload, and the one before is in use.");
+  page.sample(status.contains("config_refused") ? 1 : 0);
+  page.family("postrider_users_at_their_limit", Kind::gauge,
+              "Users who may not send now because of their limits.");
+  page.sample(static_cast<double>(length_of(status, "users_at_their_limit")));
+}
+
+}  // namespace
+
+std::optional<ProcessUse> parse_process_stat(const std::string& text, double ticks_a_second,
+                                             double page_size) {
+  // The name is in parentheses and may have any in it; behind the last one are numbers.
+  const auto end = text.rfind(')');
+  if (end == text.npos || ticks_a_second <= 0)
+    return std::nullopt;
+  std::istringstream words(text.substr(end + 1));
+  std::vector<std::string> fields;
+  for (std::string word; words >> word;)
+    fields.push_back(std::move(word));
+  constexpr std::size_t kUser = 11, kSystem = 12, kResident = 21;  // proc(5), less the first two
+  if (fields.size() <= kResident)
+    return std::nullopt;
+  const auto value = [&](std::size_t index) {
+    double found = -1;
+    const auto& field = fields[index];
+    std::from_chars(field.data(), field.data() + field.size(), found);
+    return found;
+  };
+  const auto user = value(kUser), system = value(kSystem), resident = value(kResident);
+  if (user < 0 || system < 0 || resident < 0)
+    return std::nullopt;
+  return ProcessUse{(user + system) / ticks_a_second, resident * page_size};
+}
+
+std::optional<ProcessUse> process_use(std::int64_t pid) {
+  constexpr std::size_t kMostStat = 4096;
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/stat", kMostStat);
+  if (!text)
+    return std::nullopt;
+  return parse_process_stat(*text, static_cast<double>(::sysconf(_SC_CLK_TCK)),
+                            static_cast<double>(::sysconf(_SC_PAGESIZE)));
+}
+
+std::string metrics_of(const json::object* status, const std::optional<ProcessUse>& use,
+                       MetricsFormat format) {
+  Page page(format);
+  page.family("postrider_up", Kind::gauge, "1: the daemon runs and answers.");
+  const auto* running = status == nullptr ? nullptr : status->if_contains("running");
+  const bool is_up = running != nullptr && running->is_bool() && running->get_bool();
+  page.sample(is_up ? 1 : 0);
+  if (status == nullptr)
+    return page.take();
+  add_state(*status, page);
+  add_rows(status, kOfStatus, page);
+  if (const auto* totals = object_of(*status, "queue")) {
+    add_rows(totals, kOfTotals, page);
+    add_states(*totals, page);
+  }
+  add_ages(*status, page);
+  add_rows(object_of(*status, "since_start"), kSinceStart, page);
+  add_drop_folder(*status, page);
+  add_sites(*status, page);
+  if (use) {
+    page.family("postrider_process_cpu_seconds", Kind::counter,
+                "Processor time of the daemon, without its children.");
+    page.sample(use->cpu_seconds);
+    page.family("postrider_process_resident_memory_bytes", Kind::gauge,
+                "Memory of the daemon that is not swapped out.");
+    page.sample(use->resident_bytes);
+  }
+  return page.take();
+}
+
+const char* content_type_of(MetricsFormat format) {
+  return format == MetricsFormat::open_metrics
+             ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+             : "text/plain; version=0.0.4; charset=utf-8";
+}
+
+}  // namespace postrider::web

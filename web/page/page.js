@@ -1,0 +1,397 @@
+"use strict";
+// The page over the API of postrider-web. Text from outside is set as text, never as markup; the token stays
+// in this tab (sessionStorage) and goes out in a header field, so that no other site's page can use it.
+
+const TOKEN = "postrider-token";
+const PACE = 10000;
+let role = "";
+let serial = 0; // of the view that is shown: an answer for an older one is dropped
+let timer = 0;
+
+const main = document.getElementById("main");
+
+function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key === "class") made.className = value;
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, "");
+    else if (value !== false && value !== undefined && value !== null) made.setAttribute(key, value);
+  }
+  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(child);
+  return made;
+}
+
+function shape(name, properties = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(properties)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const number = (value) => (typeof value === "number" ? value.toLocaleString("en-GB") : "–");
+const plural = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
+const when = (seconds) => (seconds > 0 ? new Date(seconds * 1000).toLocaleString() : "–");
+
+function age(seconds) {
+  if (!(seconds >= 0)) return "–";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]])
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  return `${Math.floor(seconds)} s`;
+}
+
+function octets(value) {
+  if (typeof value !== "number") return "–";
+  for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
+    if (value >= size) return `${(value / size).toFixed(1)} ${unit}`;
+  return `${value} B`;
+}
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(path, change) {
+  const options = { headers: { Authorization: `Bearer ${sessionStorage.getItem(TOKEN) ?? ""}` }, credentials: "omit" };
+  if (change) {
+    options.method = "POST";
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(change);
+  }
+  let response;
+  try {
+    response = await fetch(`/api/v1/${path}`, options);
+  } catch {
+    throw new Refused(0, "postrider-web does not answer");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(response.status, answer.error?.message ?? `HTTP ${response.status}`);
+  return answer;
+}
+
+function query(filters) {
+  const out = new URLSearchParams();
+  for (const [key, value] of Object.entries(filters)) if (value) out.set(key, value);
+  return out.toString();
+}
+
+function table(heads, rows, empty) {
+  if (rows.length === 0) return element("p", { class: "quiet" }, empty);
+  return element("div", { class: "scroll", tabindex: "0" },
+    element("table", {},
+      element("thead", {}, element("tr", {}, heads.map(([text, kind]) => element("th", { class: kind, scope: "col" }, text)))),
+      element("tbody", {}, rows.map((cells) =>
+        element("tr", {}, cells.map((cell, i) => element("td", { class: heads[i][1] }, cell)))))));
+}
+
+function failed(error) {
+  if (error instanceof Refused && error.status === 401) {
+    sessionStorage.removeItem(TOKEN);
+    return login(error.message);
+  }
+  document.getElementById("state").textContent = error.message;
+  return element("p", { class: "alarm", role: "alert" }, error.message);
+}
+
+// Overview
+
+function tile(value, label) {
+  return element("div", { class: "tile" }, element("b", {}, value), element("span", {}, label));
+}
+
+function plot(title, times, curves) {
+  const width = 600, height = 150, left = 4, bottom = 18, top = 14;
+  const most = Math.max(1, ...curves.flatMap((curve) => curve.values));
+  const first = times[0] ?? 0, last = times[times.length - 1] ?? 1;
+  const x = (time) => left + ((width - 2 * left) * (time - first)) / Math.max(1, last - first);
+  const y = (value) => height - bottom - ((height - bottom - top) * value) / most;
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
+    "aria-label": `${title}: ${curves.map((curve) => `${curve.name} ${number(curve.values[curve.values.length - 1] ?? 0)}`).join(", ")}` });
+  for (const part of [0, 0.5, 1])
+    drawing.append(shape("line", { class: "grid", x1: 0, x2: width, y1: y(most * part), y2: y(most * part) }));
+  curves.forEach((curve, i) => {
+    const points = curve.values.map((value, at) => `${x(times[at]).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+    drawing.append(shape("polyline", { class: `curve c${curve.color ?? i}`, points }));
+  });
+  return element("div", { class: "panel plot" },
+    element("h3", {}, title),
+    times.length < 2 ? element("p", { class: "quiet" }, "Figures are collected; the first curve comes after 20 seconds.") : drawing,
+    element("div", { class: "legend" },
+      curves.map((curve, i) => element("span", {}, element("span", { class: `key k${curve.color ?? i}` }), curve.name)),
+      times.length < 2 ? null : element("span", {}, `up to ${number(most)}, ${age(last - first)} until now`)));
+}
+
+async function overview() {
+  const [status, past] = await Promise.all([ask("status"), ask("history?seconds=3600")]);
+  const queue = status.queue ?? {};
+  const since = status.since_start ?? {};
+  document.getElementById("host").textContent = status.hostname ?? "Postrider";
+  const alarms = status.alarms ?? [];
+  return [
+    status.running ? null : element("p", { class: "alarm", role: "alert" }, "The daemon does not run."),
+    alarms.map((text) => element("p", { class: "alarm", role: "alert" }, text)),
+    alarms.length || !status.running ? null : element("p", { class: "alarm calm" },
+      `No alarms. Mail is ${status.admission === "open" ? "accepted" : `not accepted (${status.admission})`}.`),
+    element("div", { class: "tiles" },
+      tile(number(queue.messages), "messages in the queue"),
+      tile(number(queue.recipients), "recipients that wait"),
+      tile(number(queue.deferred), "deferred"),
+      tile(number(queue.held), "held"),
+      tile(queue.oldest > 0 ? age(status.now - queue.oldest) : "–", "oldest message"),
+      tile(octets(queue.bytes), "in the queue"),
+      tile(number(status.connections), "connections to next hops"),
+      tile(number(status.sessions), "SMTP sessions"),
+      tile(number(since.accepted), "accepted since the start"),
+      tile(number(since.delivered), "delivered since the start"),
+      tile(number(since.bounced), "bounced since the start"),
+      tile(number((status.sites_in_trouble ?? []).length), "sites in trouble")),
+    element("div", { class: "plots" },
+      plot("Messages in the queue", past.time, [{ name: "all", values: past.queue }, { name: "deferred", values: past.deferred }]),
+      plot("Accepted, and what came of recipients", past.time, [
+        { name: "accepted", values: past.accepted }, { name: "delivered", values: past.delivered, color: 3 },
+        { name: "deferred", values: past.deferrals, color: 1 }, { name: "bounced", values: past.bounced, color: 2 }])),
+    element("h2", {}, "The daemon"),
+    element("div", { class: "panel" }, facts([
+      ["Version", status.version], ["Running since", when(status.started)], ["Configuration", status.config],
+      ["Listeners", (status.listeners ?? []).join(", ") || "none"], ["System calls", status.system_calls], ["Files", status.files],
+      ["Users at their limit", (status.users_at_their_limit ?? []).join("; ") || "none"]])),
+  ];
+}
+
+function facts(rows) {
+  return element("dl", {}, rows.filter(([, value]) => value !== undefined && value !== "")
+    .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+}
+
+// Queue
+
+const FILTERS = [["from", "From", "ann@example.org or *@example.org"], ["to", "To", ""], ["domain", "Domain", "example.net"],
+  ["site", "Site", ""], ["reply", "Reason has", "greylisted"], ["older", "Older than", "2h"], ["larger", "Larger than", "1M"]];
+const STATES = ["", "queued", "active", "deferred", "held"];
+
+function filtersOf(parameters) {
+  const filters = {};
+  for (const [name] of FILTERS) if (parameters.get(name)) filters[name] = parameters.get(name);
+  if (parameters.get("status")) filters.status = parameters.get("status");
+  return filters;
+}
+
+function messageLink(id) {
+  return element("a", { href: `#/message?id=${encodeURIComponent(id)}`, class: "id" }, id);
+}
+
+function reasons(message) {
+  const shown = (message.recipients ?? []).slice(0, 3).map((one) => element("div", {}, one.address,
+    one.delay_reason ? element("div", { class: "quiet" }, one.delay_reason) : null));
+  const more = (message.recipients ?? []).length - shown.length;
+  if (more > 0) shown.push(element("div", { class: "quiet" }, `and ${plural(more, "other", "others")}`));
+  return shown;
+}
+
+async function queue(parameters) {
+  const filters = filtersOf(parameters);
+  const [listed, counted] = await Promise.all([ask(`queue?${query({ ...filters, limit: "100" })}`), ask(`queue/count?${query(filters)}`)]);
+  const form = element("form", { class: "filters", onsubmit: (event) => {
+    event.preventDefault();
+    location.hash = `#/queue?${query(Object.fromEntries(new FormData(form)))}`;
+  } },
+  element("label", {}, "State", element("select", { name: "status" }, STATES.map((state) =>
+    element("option", { value: state, selected: (filters.status ?? "") === state }, state || "any")))),
+  FILTERS.map(([name, label, example]) =>
+    element("label", {}, label, element("input", { name, value: filters[name] ?? "", placeholder: example, size: "16", autocomplete: "off" }))),
+  element("button", { class: "main" }, "Show"),
+  element("a", { href: "#/queue" }, "All"));
+  const now = Date.now() / 1000;
+  return [
+    form,
+    element("p", {}, plural(counted.messages, "message", "messages"), ", ", plural(counted.recipients, "recipient", "recipients"),
+      listed.more ? `; the first ${listed.messages.length} are shown` : ""),
+    verbs(filters, counted),
+    table([["Id", ""], ["State", ""], ["Age", "number"], ["Size", "number"], ["From", ""], ["To, and why it waits", ""]],
+      listed.messages.map((message) => [
+        messageLink(message.queue_id),
+        element("span", { class: `tag ${message.status}` }, message.status ?? message.queue_name),
+        age(now - message.arrival_time), octets(message.message_size),
+        message.sender === "" ? "<>" : message.sender, reasons(message)]),
+      "No message is like that."),
+  ];
+}
+
+// A change begins with a dry run, whose figures the person confirms.
+function verbs(filters, counted, ids) {
+  if (role !== "change" || counted.messages === 0) return null;
+  const everything = Object.keys(filters).length === 0 && !ids;
+  const body = { ...filters, ...(ids ? { id: ids } : {}), ...(everything ? { all: true } : {}) };
+  const place = element("div", { class: "verbs", role: "group", "aria-label": "Changes" });
+  const offer = () => place.replaceChildren(
+    element("span", { class: "quiet" }, everything ? "Everything:" : "These:"),
+    ["retry", "hold", "release", "bounce", "remove"].map((verb) =>
+      element("button", { type: "button", onclick: () => rehearse(verb) }, verb)));
+  const rehearse = async (verb) => {
+    try {
+      const would = await ask(`queue/${verb}`, { ...body, dry_run: true });
+      const sure = element("button", { type: "button", class: verb === "remove" || verb === "bounce" ? "bad" : "main", onclick: () => carryOut(verb) },
+        `${verb}: ${plural(would.messages, "message", "messages")}, ${plural(would.recipients, "recipient", "recipients")}`);
+      place.replaceChildren(sure, element("button", { type: "button", onclick: offer }, "Cancel"));
+      sure.focus();
+    } catch (error) {
+      place.replaceChildren(failed(error));
+    }
+  };
+  const carryOut = async (verb) => {
+    try {
+      const did = await ask(`queue/${verb}`, body);
+      place.replaceChildren(element("p", { role: "status" },
+        `${verb}: ${plural(did.messages, "message", "messages")}, ${plural(did.recipients, "recipient", "recipients")}` +
+        (did.under_way_messages ? `; under way, and not changed: ${plural(did.under_way_messages, "message", "messages")}` : "")));
+      setTimeout(show, 1500);
+    } catch (error) {
+      place.replaceChildren(failed(error));
+    }
+  };
+  offer();
+  return place;
+}
+
+async function message(parameters) {
+  const id = parameters.get("id") ?? "";
+  const [shown, explained] = await Promise.all([
+    ask(`messages/${encodeURIComponent(id)}`), ask(`explain?${query({ target: id })}`).catch(() => ({ attempts: [], facts: [] }))]);
+  const told = shown.message ?? {};
+  return [
+    element("h2", {}, "Message ", element("span", { class: "id" }, id)),
+    element("div", { class: "panel" }, facts([
+      ["State", told.status], ["From", told.sender === "" ? "<> (a notice)" : told.sender], ["Arrived", when(told.arrival_time)],
+      ["Expires", when(told.expires)], ["Size", octets(told.message_size)], ["Client", told.client], ["Protocol", told.protocol], ["User", told.user]])),
+    verbs({}, { messages: 1 }, [id]),
+    element("h2", {}, "Recipients"),
+    table([["Address", ""], ["State", ""], ["Attempts", "number"], ["Next", ""], ["Last answer", ""]],
+      (told.recipients ?? []).map((one) => [one.address, one.state, number(one.attempts), when(one.next_attempt), one.delay_reason ?? ""]),
+      "All recipients are done."),
+    element("h2", {}, "What happens to it"),
+    factTable(explained),
+    element("h2", {}, "Header"),
+    element("pre", { tabindex: "0" }, shown.content ?? ""),
+  ];
+}
+
+function factTable(explained) {
+  return [
+    explained.attempts.length === 0 ? null : table([["When", ""], ["Recipient", ""], ["Answer", ""]],
+      explained.attempts.map((one) => [when(one.at ?? one.when ?? 0), one.address ?? "", one.text ?? one.reason ?? JSON.stringify(one)]), ""),
+    table([["Address", ""], ["What", ""], ["How it is", ""]],
+      explained.facts.map((fact) => [fact.address ?? "", fact.what, fact.text]), "Nothing is known of it."),
+  ];
+}
+
+// Sites
+
+async function sites() {
+  const status = await ask("status");
+  const trouble = status.sites_in_trouble ?? [];
+  return [
+    element("div", { class: "tiles" }, tile(number(status.sites), "sites known"), tile(number(trouble.length), "in trouble"),
+      tile(number(status.connections), "connections"), tile(number(status.connections_idle), "of them idle")),
+    element("h2", {}, "In trouble"),
+    table([["Site", ""], ["Waiting", "number"], ["Failures", "number"], ["Since", ""], ["Next attempt", ""], ["Last answer", ""]],
+      trouble.map((site) => typeof site === "string" ? [site, "", "", "", "", ""] : [
+        element("a", { href: `#/queue?${query({ site: site.site })}` }, site.site), number(site.recipients), number(site.failures),
+        when(site.since), when(site.blocked_until), site.reason ?? ""]),
+      "No site is in trouble."),
+  ];
+}
+
+// Search
+
+async function explain(parameters) {
+  const target = parameters.get("target") ?? "";
+  const form = element("form", { class: "filters", onsubmit: (event) => {
+    event.preventDefault();
+    location.hash = `#/explain?${query(Object.fromEntries(new FormData(form)))}`;
+  } },
+  element("label", {}, "A queue id, an address or a domain", element("input", { name: "target", value: target, size: "40", required: true, autocomplete: "off" })),
+  element("button", { class: "main" }, "Explain"));
+  if (!target) return [form, element("p", { class: "quiet" }, "Shows the way that mail for it takes, what waits for it, and why.")];
+  const explained = await ask(`explain?${query({ target })}`).catch((error) => {
+    if (error.status === 401) throw error;
+    return { attempts: [], facts: [{ what: "answer", text: error.message }] };
+  });
+  const waiting = target.includes("@") ? await ask(`queue?${query({ to: target, limit: "20" })}`) : { messages: [] };
+  return [
+    form, element("h2", {}, target), factTable(explained),
+    target.includes("@") ? [element("h2", {}, "Messages for it in the queue"),
+      table([["Id", ""], ["State", ""], ["From", ""]], waiting.messages.map((one) => [messageLink(one.queue_id), one.status, one.sender]), "None.")] : null,
+  ];
+}
+
+// Login
+
+function login(trouble) {
+  role = "";
+  document.getElementById("nav").hidden = true;
+  document.getElementById("leave").hidden = true;
+  const field = element("input", { name: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "how" });
+  const place = element("div", {});
+  const form = element("form", { class: "panel login", onsubmit: async (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, field.value.trim());
+    try {
+      role = (await ask("whoami")).role;
+      show();
+    } catch (error) {
+      sessionStorage.removeItem(TOKEN);
+      place.replaceChildren(element("p", { class: "alarm", role: "alert" }, error.message));
+    }
+  } },
+  element("h2", {}, "A token, please"),
+  trouble && trouble !== "a token is needed" ? element("p", { class: "alarm", role: "alert" }, trouble) : null,
+  place,
+  element("label", {}, "Token", field),
+  element("p", { class: "quiet", id: "how" }, "Made on the server by: ", element("code", {}, "postrider-web token read|change NAME")),
+  element("button", { class: "main" }, "Log in"));
+  setTimeout(() => field.focus());
+  return form;
+}
+
+const VIEWS = { "": overview, queue, sites, explain, message };
+
+async function show() {
+  const mine = ++serial;
+  clearTimeout(timer);
+  if (!sessionStorage.getItem(TOKEN)) return main.replaceChildren(login());
+  const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const view = VIEWS[path] ?? overview;
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.getAttribute("href") === `#/${path}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  let content;
+  try {
+    if (!role) role = (await ask("whoami")).role;
+    content = await view(new URLSearchParams(search));
+    document.getElementById("state").textContent = `${role === "change" ? "may change" : "read only"} · as of ${new Date().toLocaleTimeString()}`;
+  } catch (error) {
+    content = failed(error);
+  }
+  if (mine !== serial) return;
+  if (role) {
+    document.getElementById("nav").hidden = false;
+    document.getElementById("leave").hidden = false;
+  }
+  main.replaceChildren(...[content].flat(3).filter((part) => part));
+  if (view === overview || view === sites) timer = setTimeout(show, PACE);
+}
+
+document.getElementById("leave").addEventListener("click", () => {
+  sessionStorage.removeItem(TOKEN);
+  role = "";
+  show();
+});
+window.addEventListener("hashchange", () => {
+  show();
+  main.focus();
+});
+show();

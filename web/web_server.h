@@ -1,0 +1,43 @@
+// The sockets of the web server: accepts, reads requests within limits of size and time, and has
+// each answered on a thread of a pool. One loop. When as many are connected as may be, the one that
+// has said nothing complete for longest gives way.
+#pragma once
+
+#include "base/net/blocking_pool.h"
+#include "base/net/loop.h"
+#include "base/result.h"
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace postrider {
+class Log;
+}
+
+namespace postrider::web {
+
+class WebSite;
+
+class WebServer {
+ public:
+  struct Limits {
+    std::size_t connections = 256;
+    Duration request{10000};  // from its first octet, or the connection, to its end
+    Duration idle{60000};     // between two requests
+    Duration write{30000};    // to take an answer
+  };
+  // The loop, the pool, the site and the log outlive it.
+  WebServer(Loop& loop, BlockingPool& pool, WebSite& site, Log& log, Limits limits);
+  ~WebServer();  // after stop(), when the loop has no more children
+  // "127.0.0.1:8025", "[::1]:8025" or "unix:/path" (mode 0660). Before the loop runs.
+  Result<void> listen(const std::string& address);
+  // On the loop's thread.
+  void stop();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace postrider::web

@@ -1,0 +1,594 @@
+#include "web/web_site.h"
+
+#include "web/assets.h"
+#include "web/metrics.h"
+
+#include "base/base64.h"
+#include "base/text.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <sysexits.h>
+
+namespace postrider::web {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::size_t kMostTarget = 4096;
+constexpr std::size_t kMostParameters = 32;
+constexpr std::size_t kMostBody = 64U << 10U;
+constexpr std::size_t kUsualListed = 100, kMostListed = 1000;
+constexpr std::size_t kMostShown = 256U << 10U;  // octets of a message's content
+constexpr Duration kFresh{1000};
+constexpr std::string_view kApi = "/api/v1/";
+constexpr std::string_view kBearer = "Bearer ";
+
+Response json_answer(json::object object, unsigned status = 200) {
+  return {status, "application/json", json::serialize(object) + "\n", {}};
+}
+
+// RFC 9457 would want a document for each problem; a sentence says more.
+Response problem(unsigned status, std::string_view sentence) {
+  json::object error;
+  error["status"] = status;
+  error["message"] = sentence;
+  json::object out;
+  out["error"] = std::move(error);
+  return json_answer(std::move(out), status);
+}
+
+unsigned status_of_exit(int code) {
+  switch (code) {
+    case EX_USAGE:
+    case EX_DATAERR:
+      return 400;
+    case EX_NOINPUT:
+      return 404;
+    case EX_UNAVAILABLE:
+    case EX_TEMPFAIL:
+      return 503;
+    default:
+      return 502;
+  }
+}
+
+Response no_daemon(const Error& error) {
+  return problem(503, "the daemon does not answer: " + escaped(error.describe(), 200));
+}
+
+// Nothing, or what the daemon said instead.
+std::optional<Response> failure(const Result<daemon::ControlEnd>& end) {
+  if (!end)
+    return no_daemon(end.error());
+  if (end->exit_code == 0)
+    return std::nullopt;
+  return problem(status_of_exit(end->exit_code), end->error);
+}
+
+std::optional<char> octet_of(std::string_view digits) {
+  unsigned value = 0;
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  if (error != std::errc() || end != digits.data() + digits.size())
+    return std::nullopt;
+  return static_cast<char>(value);
+}
+
+// Of a query: "%41" is "A", "+" a space. Nothing for what is no such text, or not UTF-8, or has
+// control characters.
+std::optional<std::string> decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '+') {
+      out += ' ';
+    } else if (text[i] != '%') {
+      out += text[i];
+    } else {
+      if (i + 2 >= text.size())
+        return std::nullopt;
+      const auto octet = octet_of(text.substr(i + 1, 2));
+      if (!octet)
+        return std::nullopt;
+      out += *octet;
+      i += 2;
+    }
+  }
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  if (std::any_of(out.begin(), out.end(), is_control) || !is_utf8(out))
+    return std::nullopt;
+  return out;
+}
+
+using Parameters = std::vector<std::pair<std::string, std::string>>;
+
+std::optional<Parameters> parsed_query(std::string_view text) {
+  Parameters out;
+  while (!text.empty()) {
+    const auto end = std::min(text.find('&'), text.size());
+    const auto part = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (part.empty())
+      continue;
+    const auto equals = std::min(part.find('='), part.size());
+    const auto name = decoded(part.substr(0, equals));
+    const auto value = decoded(part.substr(std::min(equals + 1, part.size())));
+    if (!name || !value || out.size() >= kMostParameters)
+      return std::nullopt;
+    out.emplace_back(*name, *value);
+  }
+  return out;
+}
+
+const std::string* value_of(const Parameters& query, std::string_view name) {
+  for (const auto& [key, value] : query)
+    if (key == name)
+      return &value;
+  return nullptr;
+}
+
+template <class Number>
+std::optional<Number> number_of(const std::string& text) {
+  Number value{};
+  const auto* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  if (error != std::errc() || end != last)
+    return std::nullopt;
+  return value;
+}
+
+struct FilterKey {
+  const char* name;
+  std::optional<std::string> daemon::FilterText::*member;
+};
+constexpr FilterKey kFilterKeys[] = {
+    {"from", &daemon::FilterText::from},     {"to", &daemon::FilterText::to},
+    {"domain", &daemon::FilterText::domain}, {"site", &daemon::FilterText::site},
+    {"status", &daemon::FilterText::status}, {"reply", &daemon::FilterText::reply},
+    {"older", &daemon::FilterText::older},   {"larger", &daemon::FilterText::larger},
+};
+
+// A key that is not known is a mistake that must not list or change more than was meant.
+Result<daemon::FilterText> filter_of(const Parameters& query,
+                                     std::initializer_list<std::string_view> others) {
+  daemon::FilterText filter;
+  for (const auto& parameter : query) {
+    const auto& [name, value] = parameter;
+    if (name == "id") {
+      filter.ids.push_back(value);
+      continue;
+    }
+    const auto* key =
+        std::find_if(std::begin(kFilterKeys), std::end(kFilterKeys),
+                     [&](const FilterKey& one) { return parameter.first == one.name; });
+    if (key != std::end(kFilterKeys))
+      filter.*(key->member) = value;
+    else if (std::find(others.begin(), others.end(), name) == others.end())
+      return malformed(
+          "\"" + escaped(name, 40) +
+          "\" is no filter; there are id, from, to, domain, site, status, reply, older "
+          "and larger");
+  }
+  return filter;
+}
+
+constexpr std::array<std::string_view, 5> kVerbs{"hold", "release", "retry", "remove", "bounce"};
+
+Result<Parameters> parameters_of(const json::object& object) {
+  Parameters out;
+  for (const auto& [key, value] : object) {
+    const std::string name(key);
+    if (value.is_string()) {
+      out.emplace_back(name, std::string(value.get_string()));
+    } else if (name == "id" && value.is_array()) {
+      for (const auto& one : value.get_array()) {
+        if (!one.is_string())
+          return malformed("\"id\" is a text or an array of texts");
+        out.emplace_back(name, std::string(one.get_string()));
+      }
+    } else if (!value.is_bool()) {
+      return malformed("\"" + escaped(name, 40) + "\" is to be a text");
+    }
+  }
+  return out;
+}
+
+std::string name_of_host(std::string_view host) {
+  if (!host.empty() && host.front() == '[')
+    return ascii_lower(host.substr(0, std::min(host.find(']') + 1, host.size())));
+  return ascii_lower(host.substr(0, std::min(host.find(':'), host.size())));
+}
+
+bool is_html(const std::string& type) {
+  return type.rfind("text/html", 0) == 0;
+}
+
+void add_safety(Response& response) {
+  const bool is_page = is_html(response.content_type);
+  response.fields.emplace_back(
+      "Content-Security-Policy",
+      is_page ? "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+                "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+              : "default-src 'none'; frame-ancestors 'none'");
+  response.fields.emplace_back("X-Content-Type-Options", "nosniff");
+  response.fields.emplace_back("X-Frame-Options", "DENY");
+  response.fields.emplace_back("Referrer-Policy", "no-referrer");
+  response.fields.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
+  response.fields.emplace_back("Cross-Origin-Opener-Policy", "same-origin");
+  response.fields.emplace_back("Cache-Control", "no-store");
+}
+
+}  // namespace
+
+WebSite::WebSite(Settings settings, ControlPort& port, const Clock& clock)
+    : settings_(std::move(settings)), port_(port), clock_(clock) {}
+
+Response WebSite::answer(const Request& request) {
+  auto response = [&]() -> Response {
+    if (auto refused = refusal(request))
+      return *std::move(refused);
+    const auto question = std::min(request.target.find('?'), request.target.size());
+    const auto path = request.target.substr(0, question);
+    const auto query = parsed_query(
+        std::string_view(request.target).substr(std::min(question + 1, request.target.size())));
+    if (!query)
+      return problem(400, "the query of the address is not well formed");
+    if (path.rfind(kApi, 0) == 0)
+      return api(request, path.substr(kApi.size()), *query);
+    return public_page(request, path);
+  }();
+  add_safety(response);
+  return response;
+}
+
+// What is no request that we could answer, whoever asks.
+std::optional<Response> WebSite::refusal(const Request& request) const {
+  const auto& target = request.target;
+  if (target.size() > kMostTarget)
+    return problem(414, "the address is too long");
+  if (target.empty() || target.front() != '/' || target.find("//") == 0)
+    return problem(400, "the target of a request is a path that begins with one slash");
+  if (request.body.size() > kMostBody)
+    return problem(413, "a request has at most 64 KiB");
+  const auto host = name_of_host(request.host);
+  if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
+    return problem(421, "this host name is not one of web.hosts");
+  if (request.method != "GET" && request.method != "HEAD" && request.method != "POST") {
+    auto refused = problem(405, "the methods are GET, HEAD and POST");
+    refused.fields.emplace_back("Allow", "GET, HEAD, POST");
+    return refused;
+  }
+  return std::nullopt;
+}
+
+Response WebSite::public_page(const Request& request, const std::string& path) {
+  if (path == "/healthz")
+    return {200, "text/plain; charset=utf-8", "ok\n", {}};
+  if (path == "/readyz")
+    return ready();
+  if (path == "/metrics") {
+    std::string trouble;
+    if (settings_.metrics_need_token && role_of(request, trouble) == Role::none)
+      return problem(401, trouble.empty() ? "a token is needed" : trouble);
+    return metrics(request);
+  }
+  if (request.method == "POST")
+    return problem(405, "only the API takes POST");
+  if (const auto* asset = find_asset(path == "/" ? "/index.html" : path))
+    return {200, asset->type, std::string(asset->bytes), {}};
+  return problem(404, "there is no such page");
+}
+
+// none: with the reason, unless there was no token at all.
+Role WebSite::role_of(const Request& request, std::string& trouble) {
+  if (request.authorization.empty())
+    return Role::none;
+  const auto now = clock_.steady();
+  {
+    const std::lock_guard lock(mutex_);
+    if (!guesses_.may_try(request.client, now)) {
+      trouble = "too many wrong tokens from this address; wait a minute";
+      return Role::none;
+    }
+  }
+  if (!starts_with_ignoring_case(request.authorization, kBearer)) {
+    trouble = "the Authorization field is to be \"Bearer\" and a token";
+    return Role::none;
+  }
+  const auto tokens = settings_.tokens();
+  if (!tokens) {
+    trouble = "the tokens cannot be read; see the log of postrider-web";
+    return Role::none;
+  }
+  const auto given = trim(std::string_view(request.authorization).substr(kBearer.size()));
+  if (const auto* token = find_token(*tokens, given))
+    return token->role;
+  const std::lock_guard lock(mutex_);
+  guesses_.failed(request.client, now);
+  trouble = "this token is not known";
+  return Role::none;
+}
+
+Response WebSite::api(const Request& request, const std::string& path, const Query& query) {
+  std::string trouble;
+  const auto role = role_of(request, trouble);
+  if (role == Role::none) {
+    auto refused = problem(401, trouble.empty() ? "a token is needed" : trouble);
+    refused.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"postrider\"");
+    return refused;
+  }
+  constexpr std::string_view kChange = "queue/", kMessages = "messages/";
+  if (request.method == "POST") {
+    if (path.rfind(kChange, 0) != 0)
+      return problem(404, "there is no such operation");
+    if (role != Role::change)
+      return problem(403, "this token may read, and change nothing");
+    return change(path.substr(kChange.size()), request);
+  }
+  if (path == "status")
+    return status();
+  if (path == "whoami") {
+    json::object out;
+    out["role"] = role == Role::change ? "change" : "read";
+    return json_answer(std::move(out));
+  }
+  if (path == "history")
+    return history(query);
+  if (path == "queue")
+    return list(query);
+  if (path == "queue/count")
+    return count(query);
+  if (path == "explain")
+    return explain(query);
+  if (path.rfind(kMessages, 0) == 0)
+    return show(path.substr(kMessages.size()), query);
+  return problem(404, "there is no such operation");
+}
+
+std::shared_ptr<const json::object> WebSite::current_status() {
+  const std::lock_guard lock(status_mutex_);
+  const auto now = clock_.steady();
+  if (status_ && now - status_taken_ < kFresh)
+    return status_;
+  daemon::ControlRequest request;
+  request.act = "status";
+  std::shared_ptr<const json::object> found;
+  const auto end = port_.ask(request, [&](const json::object& line) {
+    if (const auto* status = line.if_contains("status"); status && status->is_object())
+      found = std::make_shared<const json::object>(status->get_object(), json::storage_ptr());
+    return true;
+  });
+  if (!end || end->exit_code != 0)
+    found.reset();
+  status_ = found;
+  status_taken_ = clock_.steady();
+  return status_;
+}
+
+void WebSite::sample() {
+  if (const auto status = current_status())
+    history_.add(*status);
+}
+
+Response WebSite::metrics(const Request& request) {
+  const auto status = current_status();
+  std::optional<ProcessUse> use;
+  if (status)
+    if (const auto* pid = status->if_contains("pid"); pid && pid->is_int64())
+      use = process_use(pid->get_int64());
+  const auto format = request.accept.find("application/openmetrics-text") != std::string::npos
+                          ? MetricsFormat::open_metrics
+                          : MetricsFormat::prometheus;
+  return {200, content_type_of(format), metrics_of(status.get(), use, format), {}};
+}
+
+Response WebSite::ready() {
+  const auto text = [](unsigned code, std::string line) {
+    return Response{code, "text/plain; charset=utf-8", line + "\n", {}};
+  };
+  const auto status = current_status();
+  if (!status)
+    return text(503, "the daemon does not answer");
+  const auto* running = status->if_contains("running");
+  if (running == nullptr || !running->is_bool() || !running->get_bool())
+    return text(503, "the daemon does not run");
+  const auto* admission = status->if_contains("admission");
+  if (admission == nullptr || !admission->is_string() || admission->get_string() != "open")
+    return text(503, "mail is not accepted now");
+  const auto* totals = status->if_contains("queue");
+  if (totals == nullptr || !totals->is_object())
+    return text(503, "the queue cannot be read");
+  return text(200, "ready");
+}
+
+Response WebSite::status() {
+  const auto status = current_status();
+  if (!status)
+    return problem(503, "the daemon does not answer");
+  return json_answer(*status);
+}
+
+Response WebSite::history(const Query& query) {
+  std::int64_t seconds = 3600;
+  if (const auto* text = value_of(query, "seconds")) {
+    const auto given = number_of<std::int64_t>(*text);
+    if (!given || *given < 1 || *given > 86400)
+      return problem(400, "seconds is a number from 1 to 86400");
+    seconds = *given;
+  }
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(clock_.now().time_since_epoch()).count();
+  return {200, "application/json", history_.json_since(now - seconds) + "\n", {}};
+}
+
+Response WebSite::list(const Query& query) {
+  auto filter = filter_of(query, {"limit"});
+  if (!filter)
+    return problem(400, filter.error().step());
+  std::size_t limit = kUsualListed;
+  if (const auto* text = value_of(query, "limit")) {
+    const auto given = number_of<std::size_t>(*text);
+    if (!given || *given < 1 || *given > kMostListed)
+      return problem(400, "limit is a number from 1 to " + std::to_string(kMostListed));
+    limit = *given;
+  }
+  daemon::ControlRequest request;
+  request.act = "list";
+  request.filter = *std::move(filter);
+  json::array messages;
+  bool is_more = false;
+  const auto end = port_.ask(request, [&](const json::object& line) {
+    const auto* message = line.if_contains("message");
+    if (message == nullptr || !message->is_object())
+      return true;
+    is_more = messages.size() >= limit;
+    if (!is_more)
+      messages.emplace_back(json::object(message->get_object(), json::storage_ptr()));
+    return !is_more;
+  });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  json::object out;
+  out["messages"] = std::move(messages);
+  out["more"] = is_more;
+  return json_answer(std::move(out));
+}
+
+Response WebSite::count(const Query& query) {
+  auto filter = filter_of(query, {});
+  if (!filter)
+    return problem(400, filter.error().step());
+  daemon::ControlRequest request;
+  request.act = "count";
+  request.filter = *std::move(filter);
+  json::object out;
+  const auto end = port_.ask(request, [&](const json::object& line) {
+    if (const auto* counted = line.if_contains("count"); counted && counted->is_object())
+      out = json::object(counted->get_object(), json::storage_ptr());
+    return true;
+  });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  return json_answer(std::move(out));
+}
+
+// Content comes as it is, so it is cut at a limit, and what is no UTF-8 is escaped.
+Response WebSite::show(const std::string& id, const Query& query) {
+  daemon::ControlRequest request;
+  request.act = "show";
+  request.target = id.substr(0, 64);
+  request.body = value_of(query, "body") != nullptr;
+  json::object out;
+  std::string content;
+  const auto end = port_.ask(request, [&](const json::object& line) {
+    for (const auto& [key, value] : line) {
+      if (key != "content") {
+        out[key] = json::value(value, json::storage_ptr());
+        continue;
+      }
+      const auto piece =
+          decode_base64(value.is_string() ? std::string_view(value.get_string()) : "");
+      if (piece)
+        content += *piece;
+    }
+    return content.size() <= kMostShown;
+  });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  out["cut"] = content.size() > kMostShown;
+  if (content.size() > kMostShown)
+    content.resize(kMostShown);
+  std::string lines;
+  for (std::string_view left = content; !left.empty();) {
+    const auto eol = std::min(left.find('\n'), left.size());
+    auto line = left.substr(0, eol);
+    left.remove_prefix(std::min(eol + 1, left.size()));
+    if (!line.empty() && line.back() == '\r')
+      line.remove_suffix(1);
+    lines += escaped(line, kMostShown) + "\n";
+  }
+  out["content"] = lines;
+  return json_answer(std::move(out));
+}
+
+Response WebSite::explain(const Query& query) {
+  const auto* target = value_of(query, "target");
+  if (target == nullptr || target->empty())
+    return problem(400, "target is to be a queue id, an address or a domain");
+  daemon::ControlRequest request;
+  request.act = "explain";
+  request.target = *target;
+  json::array attempts, facts;
+  const auto end = port_.ask(request, [&](const json::object& line) {
+    if (const auto* attempt = line.if_contains("attempt"))
+      attempts.emplace_back(json::value(*attempt, json::storage_ptr()));
+    if (const auto* fact = line.if_contains("fact"))
+      facts.emplace_back(json::value(*fact, json::storage_ptr()));
+    return true;
+  });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  json::object out;
+  out["target"] = *target;
+  out["attempts"] = std::move(attempts);
+  out["facts"] = std::move(facts);
+  return json_answer(std::move(out));
+}
+
+// {"dry_run": true, "all": false, "domain": "example.org", "id": ["..."]}. Without a filter "all"
+// must be said.
+Response WebSite::change(const std::string& verb, const Request& request) {
+  if (std::find(kVerbs.begin(), kVerbs.end(), verb) == kVerbs.end())
+    return problem(404, "the verbs are hold, release, retry, remove and bounce");
+  if (ascii_lower(request.content_type).rfind("application/json", 0) != 0)
+    return problem(415, "the body is to be application/json");
+  if (!request.origin.empty()) {
+    const auto behind = request.origin.find("://");
+    const auto host = behind == std::string::npos
+                          ? std::string()
+                          : name_of_host(std::string_view(request.origin).substr(behind + 3));
+    if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
+      return problem(403, "another site's page may change nothing");
+  }
+  const auto body = daemon::parse_json_line(request.body);
+  if (!body)
+    return problem(400, "the body is to be a JSON object");
+  const auto parameters = parameters_of(*body);
+  if (!parameters)
+    return problem(400, parameters.error().step());
+  for (const auto& [key, value] : *body)
+    if (value.is_bool() && key != "dry_run" && key != "all")
+      return problem(400, "\"" + escaped(std::string_view(key), 40) + "\" is to be a text");
+  auto filter = filter_of(*parameters, {});
+  if (!filter)
+    return problem(400, filter.error().step());
+  const auto flag = [&](std::string_view key) {
+    const auto* value = body->if_contains(key);
+    return value != nullptr && value->is_bool() && value->get_bool();
+  };
+  daemon::ControlRequest asked;
+  asked.act = "change";
+  asked.verb = verb;
+  asked.filter = *std::move(filter);
+  asked.dry_run = flag("dry_run");
+  asked.all = flag("all");
+  if (asked.filter.matches_all() && !asked.all)
+    return problem(400, "without a filter, \"all\": true must be said");
+  json::object out;
+  const auto end = port_.ask(asked, [&](const json::object& line) {
+    if (const auto* changed = line.if_contains("changed"); changed && changed->is_object())
+      out = json::object(changed->get_object(), json::storage_ptr());
+    return true;
+  });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  return json_answer(std::move(out));
+}
+
+}  // namespace postrider::web

@@ -1,0 +1,102 @@
+// What the web server answers to each request: the page, the JSON API, metrics and health. Knows no
+// sockets; blocks while the daemon answers. Thread-safe.
+//
+// Every answer forbids what the page does not need (CSP). A request must name a host that is ours
+// (DNS rebinding); a change needs a token in a header field that no other site's page can send
+// (CSRF), and there are no cookies.
+#pragma once
+
+#include "web/history.h"
+#include "web/tokens.h"
+
+#include "base/result.h"
+#include "base/time.h"
+#include "daemon/protocol/control_protocol.h"
+
+#include <boost/json/object.hpp>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace postrider::web {
+
+struct Request {
+  std::string method;
+  std::string target;  // as it came
+  std::string host;    // the Host field, or empty
+  std::string origin;
+  std::string authorization;
+  std::string content_type;
+  std::string accept;
+  std::string body;
+  std::string client;  // an address, or "local"
+};
+
+struct Response {
+  unsigned status = 200;
+  std::string content_type;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> fields;
+};
+
+// The daemon.
+class ControlPort {
+ public:
+  using OnLine = std::function<bool(const boost::json::object&)>;
+  virtual ~ControlPort() = default;
+  // Blocks; gives each line of the answer to on_line until that returns false.
+  virtual Result<daemon::ControlEnd> ask(const daemon::ControlRequest& request,
+                                         const OnLine& on_line) = 0;
+};
+
+class WebSite {
+ public:
+  struct Settings {
+    std::vector<std::string> hosts;  // names that requests may give, without a port
+    bool metrics_need_token = false;
+    std::function<Result<std::vector<Token>>()> tokens;  // as they are now
+  };
+  WebSite(Settings settings, ControlPort& port, const Clock& clock);
+
+  Response answer(const Request& request);
+  // Takes a sample for the plots: each History::kPace.
+  void sample();
+
+ private:
+  using Query = std::vector<std::pair<std::string, std::string>>;
+  struct Call;
+
+  std::optional<Response> refusal(const Request& request) const;
+  Role role_of(const Request& request, std::string& trouble);
+  Response public_page(const Request& request, const std::string& path);
+  Response api(const Request& request, const std::string& path, const Query& query);
+  Response metrics(const Request& request);
+  Response ready();
+  Response status();
+  Response history(const Query& query);
+  Response list(const Query& query);
+  Response count(const Query& query);
+  Response show(const std::string& id, const Query& query);
+  Response explain(const Query& query);
+  Response change(const std::string& verb, const Request& request);
+
+  // At most a second old: many scrapes ask the daemon once.
+  std::shared_ptr<const boost::json::object> current_status();
+
+  const Settings settings_;
+  ControlPort& port_;
+  const Clock& clock_;
+  History history_;
+  std::mutex mutex_;  // of the limiter
+  GuessLimiter guesses_;
+  std::mutex status_mutex_;
+  std::shared_ptr<const boost::json::object> status_;
+  SteadyTime status_taken_{};
+};
+
+}  // namespace postrider::web
