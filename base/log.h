@@ -81,27 +81,4 @@ class NullLog : public Log {
   void write(LogEvent) override {}
 };
 
-// Where formatted lines go.
-struct LogTarget {
-  enum class Kind { standard_error, file, syslog } kind = Kind::standard_error;
-  std::string path;  // of a file
-};
-
-// Writes through spdlog from its own thread. Holds at most 64k waiting events; beyond that events
-// are dropped and counted in a line of their own: a full log disk does not stop mail.
-class BackgroundLog : public Log {
- public:
-  BackgroundLog(LogTarget target, LogFormat format, Level least);
-  ~BackgroundLog() override;  // writes what is waiting
-  bool enabled(Level level) const override;
-  void write(LogEvent event) override;
-  void reconfigure(LogFormat format, Level least);  // reload
-  void reopen();                                    // after the file was rotated
-  void flush();                                     // returns when all written so far is out
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
 }  // namespace postrider

@@ -42,6 +42,22 @@ int complain(int code, const std::string& sentence) {
   return code;
 }
 
+// A few lines in the life of this process: the service manager keeps them.
+class StandardErrorLog : public Log {
+ public:
+  bool enabled(Level level) const override { return level != Level::debug; }
+  void write(LogEvent event) override {
+    event.when = clock_.now();
+    std::string line;
+    format_text(event, line);
+    line += '\n';
+    (void)!::write(STDERR_FILENO, line.data(), line.size());
+  }
+
+ private:
+  const SystemClock clock_;
+};
+
 class SocketPort : public web::ControlPort {
  public:
   explicit SocketPort(std::string path) : path_(std::move(path)) {}
@@ -120,7 +136,7 @@ Task<void> take_samples(Loop& loop, BlockingPool& pool, web::WebSite& site, cons
 }
 
 int serve(const daemon::Config& config) {
-  BackgroundLog log({LogTarget::Kind::standard_error, {}}, format_text, Level::info);
+  StandardErrorLog log;
   SystemClock clock;
   SocketPort port(config.control.socket);
   web::WebSite::Settings settings;

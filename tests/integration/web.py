@@ -4,6 +4,7 @@ page in the hands of clients that are slow, many or hostile."""
 import http.client
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -75,7 +76,7 @@ class Web:
             self.process.wait(wait.DEADLINE)
 
 
-class Pages(scenario.Scenario):
+class WithWeb(scenario.Scenario):
     def setUp(self):
         super().setUp()
         self.peer = self.sink()
@@ -89,6 +90,8 @@ class Pages(scenario.Scenario):
         wait.until(lambda: len([one for one in self.server.queue() if one["recipients"][0].get("delay_reason")]) == count,
                    "a reason to wait")
 
+
+class Pages(WithWeb):
     def test_metrics_say_what_status_says(self):
         self.server.send("a@ext.example", "b@far.example", MESSAGE)
         self.peer.wait_for(1)
@@ -237,6 +240,32 @@ class Pages(scenario.Scenario):
     def test_it_ends_with_a_signal(self):
         self.web.process.send_signal(signal.SIGTERM)
         self.assertEqual(self.web.process.wait(wait.DEADLINE), 0)
+
+
+def playwright():
+    """The folder with playwright-core in it, from npm; it brings no browser of its own."""
+    folder = pathlib.Path(os.environ["POSTRIDER_BIN"]).parent / "npm-playwright"
+    if not (folder / "node_modules" / "playwright-core" / "package.json").exists():
+        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", folder,
+                        "playwright-core@1.57.0"], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+    return folder
+
+
+@unittest.skipUnless(shutil.which("chromium") and shutil.which("npm"), "needs chromium and npm")
+class Browsed(WithWeb):
+    def test_every_view_in_a_real_browser(self):
+        try:
+            folder = playwright()
+        except subprocess.CalledProcessError as problem:
+            self.skipTest(f"npm does not install playwright-core: {problem.stderr.decode()[-200:]}")
+        self.leave_waiting(5)
+        script = pathlib.Path(__file__).with_name("web_page.js").read_text()
+        (folder / "page.js").write_text(script)
+        done = subprocess.run(["node", folder / "page.js", shutil.which("chromium"), f"http://127.0.0.1:{self.web.port}/",
+                               self.web.token["change"], self.server.queue()[0]["queue_id"]], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
+        self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
+        self.assertEqual({one["status"] for one in self.server.queue()}, {"held"})
 
 
 class WithoutOne(scenario.Scenario):

@@ -228,7 +228,7 @@ function verbs(filters, counted, ids) {
   const place = element("div", { class: "verbs", role: "group", "aria-label": "Changes" });
   const offer = () => place.replaceChildren(
     element("span", { class: "quiet" }, everything ? "Everything:" : "These:"),
-    ["retry", "hold", "release", "bounce", "remove"].map((verb) =>
+    ...["retry", "hold", "release", "bounce", "remove"].map((verb) =>
       element("button", { type: "button", onclick: () => rehearse(verb) }, verb)));
   const rehearse = async (verb) => {
     try {

@@ -1,0 +1,43 @@
+// Drives the page in a real browser: node web_page.js BROWSER URL TOKEN MESSAGE-ID. Prints what is wrong, as JSON.
+const { chromium } = require("playwright-core");
+
+(async () => {
+  const [path, base, token, id] = process.argv.slice(2);
+  const browser = await chromium.launch({ executablePath: path, args: ["--no-sandbox"] });
+  const problems = [];
+  for (const scheme of ["light", "dark"])
+    for (const width of [1280, 390]) {
+      const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 900 } });
+      const page = await context.newPage();
+      page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+      page.on("pageerror", (error) => problems.push(String(error)));
+      page.on("dialog", (dialog) => { problems.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+      page.on("request", (request) => request.url().startsWith(base) || problems.push(`asks ${request.url()}`));
+      await page.goto(base);
+      await page.waitForSelector("form.login");
+      await page.fill("input[name=token]", token);
+      await page.keyboard.press("Enter");
+      const views = [["#/", ".tiles", "messages in the queue"], ["#/queue", "table", "refused"], ["#/sites", "table", "refused"],
+        [`#/message?id=${id}`, "pre", "<script>"], ["#/explain?target=b0@far.example", "table", "conclusion"]];
+      for (const [hash, selector, text] of views) {
+        await page.evaluate((to) => { location.hash = to; }, hash);
+        await page.waitForFunction(([selector, text]) => document.querySelector(`main ${selector}`) &&
+          document.querySelector("main").textContent.toLowerCase().includes(text), [selector, text]);
+        const seen = await page.evaluate(() => ({ text: document.body.textContent, wide: document.documentElement.scrollWidth > innerWidth + 1 }));
+        if (seen.text.includes("[object") || seen.text.includes("undefined") || seen.text.includes("NaN")) problems.push(`${hash}: ${seen.text}`);
+        if (seen.wide) problems.push(`${hash} at ${width} scrolls sideways`);
+      }
+      if (width === 1280 && scheme === "light") { // a change by the keyboard alone: dry run, then for good
+        await page.evaluate(() => { location.hash = "#/queue?domain=far.example"; });
+        await page.waitForFunction(() => [...document.querySelectorAll(".verbs button")].some((one) => one.textContent === "hold"));
+        await page.locator(".verbs button", { hasText: /^hold$/ }).focus();
+        await page.keyboard.press("Enter");
+        await page.waitForFunction(() => document.activeElement.textContent.startsWith("hold: "));
+        await page.keyboard.press("Enter");
+        await page.waitForFunction(() => document.querySelector("main").textContent.includes("held"));
+      }
+      await context.close();
+    }
+  await browser.close();
+  console.log(JSON.stringify(problems));
+})();
