@@ -268,8 +268,7 @@ void add_message_commands(CLI::App& app, Typed& typed) {
     typed.run = [&] { return explain(administration("postrider explain", typed), typed.target); };
   });
   auto& status = add_verb(app, "status");
-  status.add_flag("--prometheus", typed.prometheus,
-                  "As metrics, in the text format of Prometheus");
+  status.add_flag("--prometheus", typed.prometheus, "As metrics, in the text format of Prometheus");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
   auto& reports = add_verb(app, "tlsrpt");

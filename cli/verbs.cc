@@ -23,7 +23,8 @@ constexpr VerbText kVerbs[] = {
      "postrider check && systemctl reload postrider\npostrider check -c new.toml", ""},
     {"config", kDaemon, "Print the configuration in effect, and where each value comes from",
      "postrider config\npostrider config | grep relay_from", ""},
-    {"status", kDaemon, "Health on one screen", "postrider status\npostrider status --json\npostrider status --prometheus", ""},
+    {"status", kDaemon, "Health on one screen",
+     "postrider status\npostrider status --json\npostrider status --prometheus", ""},
     {"queue", kQueue, "List, count or change the messages in the queue",
      "postrider queue                          # all of it\n"
      "postrider queue ann@example.org          # for a recipient\n"
