@@ -89,8 +89,11 @@ std::vector<std::string> hosts_of(const daemon::Config& config) {
 }
 
 bool is_of_this_machine(const std::string& address) {
-  return address.rfind(kUnix, 0) == 0 || address.rfind("127.", 0) == 0 ||
-         address.rfind("[::1]:", 0) == 0;
+  for (const auto own : {kUnix, std::string_view("127."), std::string_view("[::1]:"),
+                         std::string_view("localhost:")})
+    if (address.rfind(own, 0) == 0)
+      return true;
+  return false;
 }
 
 // The group of the daemon is what opens the control socket.

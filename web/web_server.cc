@@ -11,7 +11,9 @@
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
 
+#include <algorithm>
 #include <list>
 #include <vector>
 
@@ -83,6 +85,9 @@ struct WebServer::State {
   std::list<Connection> connections;
   bool stopping = false;
 
+  Result<void> listen_on_any(const std::shared_ptr<State>& self,
+                             const std::vector<std::string>& addresses);
+  Result<void> listen_on(const std::shared_ptr<State>& self, const std::string& address);
   static Task<void> accept(std::shared_ptr<State> self, Acceptor* acceptor);
   static Task<void> accept_local(std::shared_ptr<State> self, LocalListener* listener);
   static Task<void> serve(std::shared_ptr<State> self, std::list<Connection>::iterator connection);
@@ -224,22 +229,48 @@ Result<void> WebServer::listen(const std::string& address) {
                      "web accept");
     return {};
   }
+  // "localhost" and "*" are what the machine has of IPv4 and IPv6.
+  const auto port = address.substr(std::min(address.rfind(':'), address.size()));
+  if (address == "localhost" + port)
+    return state.listen_on_any(state_, {"127.0.0.1" + port, "[::1]" + port});
+  if (address == "*" + port)
+    return state.listen_on_any(state_, {"0.0.0.0" + port, "[::]" + port});
+  return state.listen_on(state_, address);
+}
+
+Result<void> WebServer::State::listen_on_any(const std::shared_ptr<State>& self,
+                                             const std::vector<std::string>& addresses) {
+  Result<void> last;
+  bool is_open = false;
+  for (const auto& address : addresses) {
+    last = listen_on(self, address);
+    is_open = is_open || last;
+    if (!last && last.error().code() == boost::asio::error::address_in_use)
+      return last;
+  }
+  return is_open ? Result<void>() : last;
+}
+
+Result<void> WebServer::State::listen_on(const std::shared_ptr<State>& self,
+                                         const std::string& address) {
   const auto endpoint = endpoint_of(address);
   if (!endpoint)
     return endpoint.error();
-  auto acceptor = std::make_unique<Acceptor>(state.loop.executor());
+  auto acceptor = std::make_unique<Acceptor>(loop.executor());
   boost::system::error_code code;
   acceptor->open(endpoint->protocol(), code);
   if (!code)
     acceptor->set_option(asio::socket_base::reuse_address(true), code);
+  if (!code && endpoint->protocol() == tcp::v6())
+    acceptor->set_option(asio::ip::v6_only(true), code);
   if (!code)
     acceptor->bind(*endpoint, code);
   if (!code)
     acceptor->listen(kBacklog, code);
   if (code)
     return Error(code, "listen on " + address);
-  state.acceptors.push_back(std::move(acceptor));
-  state.loop.spawn(State::accept(state_, state.acceptors.back().get()), state.log, "web accept");
+  acceptors.push_back(std::move(acceptor));
+  loop.spawn(accept(self, acceptors.back().get()), log, "web accept");
   return {};
 }
 

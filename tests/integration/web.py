@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import jsonschema
 from support_py import scenario, wait
 from support_py.daemon import BIN
 
+ETC = pathlib.Path(__file__).resolve().parents[2] / "etc" / "monitoring"
 MESSAGE = b"From: <a@ext.example>\r\nSubject: <script>alert(1)</script>\r\n\r\nhi\r\n"
 
 
@@ -25,7 +27,7 @@ class Web:
     def __init__(self, server, **settings):
         self.port = wait.free_port()
         self.tokens = server.folder / "web.tokens"
-        server.write_config(web={"listen": [f"127.0.0.1:{self.port}"], "tokens": str(self.tokens), "user": "", **settings})
+        server.write_config(web={"listen": [f"localhost:{self.port}"], "tokens": str(self.tokens), "user": "", **settings})
         self.config = server.config_file
         self.environment = server.environment()
         self.token = {role: self.run("token", role, "tester").stdout.strip() for role in ("read", "change")}
@@ -266,6 +268,49 @@ class Browsed(WithWeb):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
         self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
         self.assertEqual({one["status"] for one in self.server.queue()}, {"held"})
+
+
+class Files(WithWeb):
+    """What etc/monitoring has for other programs."""
+
+    def run_tool(self, *command, **settings):
+        path = f"{BIN}:{os.environ['PATH']}"
+        return subprocess.run(command, env={**self.server.environment(), "PATH": path}, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=60, **settings)
+
+    def test_the_check_for_nagios_says_well_and_not_well(self):
+        check = ETC / "check_postrider"
+        done = self.run_tool(check)
+        self.assertEqual((done.returncode, done.stdout.split(":")[0]), (0, "POSTRIDER OK"))
+        self.leave_waiting(3)
+        done = self.run_tool(check, "-w", "2", "-c", "10")
+        self.assertEqual((done.returncode, done.stdout.split("|")[0]), (1, "POSTRIDER WARNING: 3 messages wait"))
+        done = self.run_tool(check, "-w", "2", "-c", "3")
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(self.run_tool(check, "-x").returncode, 3)
+        self.server.stop()
+        done = self.run_tool(check)
+        self.assertEqual((done.returncode, done.stdout.split(":")[0]), (2, "POSTRIDER CRITICAL"))
+
+    def test_the_plugin_for_munin_has_the_states(self):
+        self.leave_waiting(2)
+        self.assertIn("graph_title", self.run_tool(ETC / "munin_postrider", "config").stdout)
+        values = dict(line.split(" ") for line in self.run_tool(ETC / "munin_postrider").stdout.splitlines())
+        self.assertEqual(values["deferred.value"], "2")
+        self.assertEqual(set(values), {"active.value", "queued.value", "deferred.value", "held.value"})
+
+    def test_every_metric_that_alerts_and_dashboard_name_is_there(self):
+        self.leave_waiting(1)
+        names = {line.split("{")[0].split(" ")[0] for line in self.web.get("/metrics")[1].decode().splitlines()
+                 if not line.startswith("#")}
+        dashboard = json.loads((ETC / "grafana-dashboard.json").read_text())
+        asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        asked += re.findall(r"postrider_\w+", (ETC / "alerts.yml").read_text())
+        for name in {name for text in asked for name in re.findall(r"postrider_\w+", text)}:
+            self.assertIn(name, names)
+        if tool := shutil.which("promtool"):
+            done = self.run_tool(tool, "check", "rules", ETC / "alerts.yml")
+            self.assertEqual(done.returncode, 0, done.stdout)
 
 
 class WithoutOne(scenario.Scenario):
