@@ -301,8 +301,11 @@ class Files(WithWeb):
 
     def test_every_metric_that_alerts_and_dashboard_name_is_there(self):
         self.leave_waiting(1)
-        names = {line.split("{")[0].split(" ")[0] for line in self.web.get("/metrics")[1].decode().splitlines()
-                 if not line.startswith("#")}
+        def scraped():
+            lines = self.web.get("/metrics")[1].decode().splitlines()
+            names = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
+            return names if "postrider_site_waiting_recipients" in names else None  # it is up to a second old
+        names = wait.until(scraped, "a site in trouble in the metrics", pause=0.2)
         dashboard = json.loads((ETC / "grafana-dashboard.json").read_text())
         asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
         asked += re.findall(r"postrider_\w+", (ETC / "alerts.yml").read_text())
