@@ -33,7 +33,8 @@ class Documents(scenario.Scenario):
         drawn = self.own_folder("svg") / "architecture.svg"
         subprocess.run([str(ROOT / "scripts/architecture"), "--svg", str(drawn)], check=True)
         rooms = set(re.findall(r">([\w/]+)</text>", drawn.read_text()))
-        self.assertEqual(rooms, set(re.findall(r">([\w/]+)</text>", (ROOT / "doc/architecture.svg").read_text())))
+        self.assertEqual(rooms, set(re.findall(r">([\w/]+)</text>", (ROOT / "doc/architecture.svg").read_text())),
+                         "run scripts/architecture --svg doc/architecture.svg")
 
     def test_the_tables_are_those_of_the_database(self):
         server = self.daemon()
@@ -42,7 +43,7 @@ class Documents(scenario.Scenario):
                                "AND name NOT LIKE 'sqlite%'"], capture_output=True, text=True)
         if made.returncode != 0:
             self.skipTest("needs sqlite3: " + made.stderr)
-        rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "doc/schema.md").read_text(), re.M)
+        rows = re.findall(r"^### (\w+):", (ROOT / "doc/schema.md").read_text(), re.M)
         self.assertEqual(sorted(made.stdout.split()), sorted(rows))
 
     def test_verbs_and_options_of_the_readme(self):
