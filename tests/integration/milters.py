@@ -220,7 +220,7 @@ class Milters(scenario.Scenario):
 
     def test_many_sessions_have_a_limit_together(self):
         one = self.scripted()
-        server = self.filtered({"address": one.path, "connections": 2})
+        server = self.filtered({"address": one.path, "connections": 2}, accept={"errors": 1000})
         clients = [server.client() for _ in range(3)]
         for client in clients:
             self.addCleanup(client.close)
@@ -228,15 +228,16 @@ class Milters(scenario.Scenario):
         codes = [client.command("MAIL FROM:<ann@src.example>").code for client in clients]
         self.assertEqual(codes, [250, 250, 451])
         clients[0].close()
-        wait.until(lambda: clients[2].command("MAIL FROM:<ann@src.example>").code == 250, "a place")
+        wait.until(lambda: clients[2].command("MAIL FROM:<ann@src.example>").code == 250, "a place", pause=0.2)
 
     def test_one_session_tries_again(self):
-        server = self.filtered({"address": str(self.place / "one.sock"), "default_action": "tempfail"})
+        server = self.filtered({"address": str(self.place / "one.sock"), "default_action": "tempfail"},
+                               accept={"errors": 1000})  # it asks until the milter is there
         with server.client() as client:
             client.hello("client.example")
             self.assertEqual(client.command("MAIL FROM:<ann@src.example>").code, 451)
             one = self.scripted()
-            wait.until(lambda: client.command("MAIL FROM:<ann@src.example>").code == 250, "the milter")
+            wait.until(lambda: client.command("MAIL FROM:<ann@src.example>").code == 250, "the milter", pause=0.2)
             client.expect("RCPT TO:<b@dst.example>", 250)
         self.assertEqual(one.kinds(0)[:4], "OCHM")
 
