@@ -1,6 +1,7 @@
 // SQLite, read-only, by one prepared statement whose parameters are the key. Answers are remembered
 // for a moment, and for longer where nobody may wait for the database and an old answer will do; a
-// statement that runs too long is ended.
+// statement that runs too long is ended. That there was none is remembered for a moment, too: a
+// thousand messages for one name that takes long cost one question.
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/table_source.h"
@@ -24,6 +25,7 @@ constexpr std::size_t kMostRows = 10'000;
 constexpr std::size_t kMostValue = 1U << 20U;
 constexpr auto kRemember = std::chrono::seconds(2);
 constexpr std::size_t kMostRemembered = 10'000;
+constexpr std::size_t kMostFailed = 1'000;
 
 struct Close {
   void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
@@ -74,9 +76,14 @@ class SqliteTable : public Table {
     if (auto known = recall(asked))  // who was here before asked the same
       return *std::move(known);
     auto entry = ask(asked);
-    if (!entry)
-      return entry.error();
     const std::lock_guard remembering(mutex_);
+    if (!entry) {
+      if (failed_.size() >= kMostFailed)
+        failed_.clear();
+      failed_.insert_or_assign(asked, Failed{entry.error(), Clock::now() + kRemember});
+      return entry.error();
+    }
+    failed_.erase(asked);
     if (remembered_.size() >= kMostRemembered)
       remembered_.clear();
     remembered_[asked] = {*entry, Clock::now() + kRemember};
@@ -89,13 +96,21 @@ class SqliteTable : public Table {
     Clock::time_point until;
   };
 
-  std::optional<std::optional<Entry>> recall(const std::string& key) const {
+  struct Failed {
+    Error why;
+    Clock::time_point until;
+  };
+
+  std::optional<Result<std::optional<Entry>>> recall(const std::string& key) const {
     const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
     const auto found = remembered_.find(key);
-    if (found == remembered_.end() ||
-        (found->second.until <= Clock::now() && !MemoryOnly::takes_stale()))
-      return std::nullopt;
-    return found->second.entry;
+    if (found != remembered_.end() && (found->second.until > now || MemoryOnly::takes_stale()))
+      return Result<std::optional<Entry>>(found->second.entry);
+    const auto failed = failed_.find(key);
+    if (failed != failed_.end() && failed->second.until > now)
+      return Result<std::optional<Entry>>(failed->second.why);
+    return std::nullopt;
   }
 
   std::string name() const { return "sqlite:" + spec_.path; }
@@ -152,6 +167,7 @@ class SqliteTable : public Table {
   std::unique_ptr<sqlite3, Close> database_;
   std::unique_ptr<sqlite3_stmt, Close> statement_;
   mutable std::unordered_map<std::string, Remembered> remembered_;
+  mutable std::unordered_map<std::string, Failed> failed_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits>
 #include <map>
 #include <memory>
 #include <sys/stat.h>
@@ -199,7 +200,9 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
     if (held.contains(about.st_uid))
       continue;
     const auto party = party_of(about.st_uid);
-    parties[party].add({name, modified(about), about.st_uid, party}, most);
+    const auto age =
+        turns.last.contains(name) ? std::numeric_limits<std::int64_t>::max() : modified(about);
+    parties[party].add({name, age, about.st_uid, party}, most);
   }
   scan.entries = in_turn(parties, turns.first, most);
   return scan;

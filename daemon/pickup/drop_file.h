@@ -35,6 +35,7 @@ struct DropScan {
 struct DropTurns {
   std::function<std::uint64_t(std::uint64_t uid)> party;  // empty: each user's own
   std::uint64_t first = 0;                                // or the next higher one that has files
+  std::set<std::string, std::less<>> last;  // names that come behind all others of their party
 };
 // Looks at every name, so nobody can hide another's file behind his own; keeps only so many of each
 // party. Entries of users in `held`, and names in `passed`, are left out. With `clean`, removes

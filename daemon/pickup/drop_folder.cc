@@ -34,6 +34,7 @@ constexpr std::size_t kChunk = 256U << 10U;
 // rest for so many of them.
 constexpr std::size_t kNamesForARest = 50;
 constexpr std::size_t kManyNames = 5000;
+constexpr Duration kSlow{5'000};  // then the others have their turn before the next of this party
 constexpr Duration kLongestRest{30'000};
 constexpr Duration kCleanEvery{std::chrono::minutes(10)};
 constexpr std::size_t kMostPassed = 100'000;
@@ -302,6 +303,7 @@ struct DropFolder::State {
   enum class End : std::uint8_t {
     done,     // it is not there any more
     waits,    // it stays
+    parked,   // it stays, and is not looked at for a while
     trouble,  // the queue takes nothing now
   };
 
@@ -321,8 +323,9 @@ struct DropFolder::State {
   Result<bool> admits(const DropFile& file, std::size_t recipients);
   Task<std::optional<Failed>> submit(DropFile& dropped, const std::string& drop_id);
   Task<End> give_back(std::string name, DropFile unfit, Error why);
-  End wait(const std::string& name, const Error& error);
+  End park(const std::string& name, const DropFile& file, const Error& error);
   std::set<std::string, std::less<>> let_alone();
+  std::set<std::string, std::less<>> tried_before() const;
   Task<std::optional<Failed>> read_content(DropFile& dropped, std::uint64_t size,
                                            SubmissionBuilder& builder);
   End put_aside(const std::string& name, const Error& error);
@@ -375,14 +378,17 @@ DropFolder::State::End DropFolder::State::put_aside(const std::string& name, con
   return pass_over(name);
 }
 
-// The others go on.
-DropFolder::State::End DropFolder::State::wait(const std::string& name, const Error& error) {
-  if (waiting.size() < kMostPassed)
+// It waits for something of ours, and takes no turn of its user's other files meanwhile.
+DropFolder::State::End DropFolder::State::park(const std::string& name, const DropFile& file,
+                                               const Error& error) {
+  counted.park(party_of(file), file.inode);
+  const bool has_room = waiting.size() < kMostPassed || waiting.contains(name);
+  if (has_room)
     waiting[name] = clock.steady() + rests.usual;
   if (told.size() < kMostTold && told.insert(error.describe()).second)
     log.write(
         LogEvent(Level::error, "drop-waits").add("file", name).add("error", error.describe()));
-  return End::waits;
+  return has_room ? End::parked : End::waits;
 }
 
 // Names that are not looked at now.
@@ -392,6 +398,15 @@ std::set<std::string, std::less<>> DropFolder::State::let_alone() {
   for (const auto& [name, until] : waiting)
     if (now < until)
       names.insert(name);
+  return names;
+}
+
+// What was parked before comes behind its user's other files: however many there are, and however
+// long their table takes to say that it does not know, the others have their turn.
+std::set<std::string, std::less<>> DropFolder::State::tried_before() const {
+  std::set<std::string, std::less<>> names;
+  for (const auto& [name, until] : waiting)
+    names.insert(name);
   return names;
 }
 
@@ -565,7 +580,7 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(Claimed claimed) {
   }
   if (failed->whose == Failed::Whose::ours) {
     reasons->set(uid, failed->error.describe());
-    co_return wait(claimed.name, failed->error);
+    co_return park(claimed.name, unfit, failed->error);
   }
   if (failed->error.code() != Errc::stopped)
     fail(claimed.name, failed->error);
@@ -617,7 +632,7 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
   const auto accepted = co_await queue.accept_dropped(loop, std::move(*returned.notice));
   if (!accepted) {
     if (whose(accepted.error()) == Failed::Whose::ours)
-      co_return wait(returned.claimed->name, accepted.error());
+      co_return park(returned.claimed->name, returning, accepted.error());
     if (accepted.error().code() != Errc::stopped)
       fail(returned.claimed->name, accepted.error());
     co_return End::trouble;
@@ -643,12 +658,12 @@ Task<Result<DropScan>> DropFolder::State::look() {
     const auto now_steady = clock.steady();
     std::erase_if(waiting, [&](const auto& one) { return one.second + kCleanEvery < now_steady; });
   }
-  const std::function<Result<DropScan>()> scan = [this, now, clean, skipped = held,
-                                                  names = let_alone(),
-                                                  turns = DropTurns{settings.party, next_party}] {
-    const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean, turns);
-  };
+  const std::function<Result<DropScan>()> scan =
+      [this, now, clean, skipped = held, names = let_alone(),
+       turns = DropTurns{settings.party, next_party, tried_before()}] {
+        const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+        return scan_drop_folder(folder, nanoseconds, kMostInAPass, skipped, names, clean, turns);
+      };
   auto found = co_await pool.run<Result<DropScan>>(loop, scan);
   if (found)
     for (const auto& name : found->removed)
@@ -691,22 +706,28 @@ Task<DropFolder::State::Next> DropFolder::State::pass() {
     log.write(LogEvent(Level::error, "drop-failed").add("error", found.error().describe()));
     co_return Next::soon;
   }
-  std::size_t gone = 0;
+  std::size_t moved = 0;         // gone, or left alone from now on
+  std::set<std::uint64_t> slow;  // parties for which a table took long to say nothing
   for (const auto& entry : found->entries) {
     if (stopping)
       co_return Next::later;
+    if (slow.contains(entry.party))
+      continue;
     next_party = entry.party + 1;
+    const auto began = clock.steady();
     const auto end = co_await take(entry.name);
     if (end == End::trouble)
       co_return Next::soon;
-    gone += end == End::done ? 1 : 0;
+    if (end == End::parked && clock.steady() - began > kSlow)
+      slow.insert(entry.party);
+    moved += end == End::done || end == End::parked ? 1 : 0;
   }
   if (found->looked > kManyNames) {
     rest.set(std::min(kLongestRest, Duration(found->looked / kNamesForARest)));
     co_await rested.wait();
   }
-  const bool was_all = found->entries.size() < kMostInAPass;
-  co_return gone > 0 && !was_all ? Next::now : Next::later;
+  const bool was_all = found->entries.size() < kMostInAPass && slow.empty();
+  co_return moved > 0 && !was_all ? Next::now : Next::later;
 }
 
 Task<void> DropFolder::State::work(std::shared_ptr<State> self) {
