@@ -21,7 +21,7 @@ using daemon::LocalConnection;
 using daemon::SubmitAnswer;
 using daemon::SubmitHeader;
 
-constexpr Duration kPatience{std::chrono::minutes(5)};
+constexpr Duration kPatienceWithRefusals{1000};
 constexpr std::size_t kMostAnswer = 64U << 10U;
 constexpr const char* kDropped = "dropped";
 // Recipients of one submission, however many the daemon would take or, unknown to us, does.
@@ -34,18 +34,22 @@ SubmitAnswer failure(int exit_code, std::string sentence) {
   return answer;
 }
 
-// nullopt: nobody is there to take it. A connection that is lost before the answer is the same: the
-// daemon was stopped, and what it may have stored is then sent twice rather than lost.
+// nullopt: no daemon takes it. A connection that is lost before the answer is the same: a daemon
+// that was killed between storing the message and saying so makes it two rather than none. One that
+// lives, however late it comes to the message, stores nothing for a sender who has left.
 std::optional<SubmitAnswer> submit(const std::string& path, const SubmitHeader& header,
-                                   const ContentStore& content) {
-  auto connection = LocalConnection::connect(path);
+                                   const ContentStore& content, Duration patience) {
+  auto connection = LocalConnection::connect(path, patience);
   if (!connection)
     return std::nullopt;
-  connection->set_timeout(kPatience);
+  connection->set_timeout(patience);
   auto written = connection->write(encode(header));
   if (written)
     written = content.read([&](std::string_view piece) { return connection->write(piece); });
-  // Refused before it was read, a message still has an answer.
+  // Refused before it was read, a message still has an answer. Otherwise there will be none to what
+  // was not sent.
+  if (!written)
+    connection->set_timeout(std::min(patience, kPatienceWithRefusals));
   const auto line = connection->read_line(kMostAnswer);
   if (!line)
     return std::nullopt;
@@ -134,10 +138,10 @@ SubmitAnswer leave(const daemon::ToolPaths& places, const SubmitHeader& header,
 
 // rest: others have their copy already, so a limit that passes is no reason to fail.
 SubmitAnswer hand_over_part(const daemon::ToolPaths& places, const SubmitHeader& header,
-                            const ContentStore& content, bool rest) {
+                            const ContentStore& content, bool rest, Duration patience) {
   if (encode(header).size() > daemon::kMostSubmitHeader)
     return failure(EX_DATAERR, "the envelope is larger than 4 MiB");
-  auto answer = submit(places.submit_socket, header, content);
+  auto answer = submit(places.submit_socket, header, content, patience);
   if (!answer || answer->busy || (rest && answer->exit_code == EX_TEMPFAIL))
     return leave(places, header, content);
   return *std::move(answer);
@@ -147,7 +151,7 @@ SubmitAnswer hand_over_part(const daemon::ToolPaths& places, const SubmitHeader&
 
 // What can be wrong with the message or one of its recipients is found before the first part.
 SubmitAnswer hand_over(const daemon::ToolPaths& places, SubmitHeader header,
-                       const ContentStore& content) {
+                       const ContentStore& content, Duration patience) {
   header.size = content.size();
   // The daemon says the same, but may be down.
   if (header.size > places.message_size)
@@ -162,7 +166,7 @@ SubmitAnswer hand_over(const daemon::ToolPaths& places, SubmitHeader header,
     header.recipients.clear();
     for (auto i = at; i < std::min(at + most, all.size()); ++i)
       header.recipients.push_back(all[i].address);
-    auto answer = hand_over_part(places, header, content, at > 0);
+    auto answer = hand_over_part(places, header, content, at > 0, patience);
     if (answer.exit_code != EX_OK) {
       if (at > 0)
         answer.error = "sent to the first " + std::to_string(at) + " of " +

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <poll.h>
 #include <sysexits.h>
 #include <utility>
 
@@ -67,6 +68,14 @@ Request understand(std::string_view line, const SubmitSettings& limits) {
   request.header = std::move(*header);
   request.envelope = std::move(*envelope);
   return request;
+}
+
+// Who waits no more for the answer was not told that the message is in custody, and has left it in
+// the drop folder or will: it must not be stored here too, however late we come to it. One who has
+// said all and still listens is there.
+bool has_left(Stream& stream) {
+  pollfd peer{stream.socket().native_handle(), 0, 0};
+  return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0;
 }
 
 }  // namespace
@@ -137,7 +146,7 @@ struct SubmitServer::State {
   Task<SubmitAnswer> take(Visit& visit, SubmitSettings limits);
   Task<Result<void>> read_content(Stream& stream, Incoming& in, std::uint64_t size,
                                   SubmissionBuilder& builder);
-  Task<SubmitAnswer> store(SubmissionBuilder& builder, const SubmitSettings& limits, uid_t uid);
+  Task<SubmitAnswer> store(SubmissionBuilder& builder, const SubmitSettings& limits, Visit& visit);
   Task<std::optional<SubmitAnswer>> filter(const SubmitSettings& limits, uid_t uid,
                                            queue::Submission& submission);
   static void admit(const std::shared_ptr<State>& self, std::unique_ptr<Stream> stream, uid_t uid);
@@ -246,14 +255,14 @@ Task<std::optional<SubmitAnswer>> SubmitServer::State::filter(const SubmitSettin
 }
 
 Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
-                                              const SubmitSettings& limits, uid_t uid) {
+                                              const SubmitSettings& limits, Visit& visit) {
   auto submission = co_await tables.finish(loop, builder, clock.now());
   if (!submission) {
     log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
                   .add("error", submission.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
-  if (auto answer = co_await filter(limits, uid, *submission))
+  if (auto answer = co_await filter(limits, visit.uid, *submission))
     co_return *std::move(answer);
   if (builder.is_to_be_signed()) {
     const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
@@ -262,6 +271,12 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
                     .add("error", done.error().describe()));
       co_return refusal(EX_TEMPFAIL, "the message could not be signed; try again later");
     }
+  }
+  if (has_left(*visit.stream)) {
+    log.write(LogEvent(Level::warn, "submission-broken")
+                  .add("uid", visit.uid)
+                  .add("error", "the sender has left without an answer"));
+    co_return SubmitAnswer{};
   }
   const auto message = submission->message;
   auto accepted = co_await queue.accept(loop, std::move(*submission));
@@ -272,7 +287,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
                   .add("error", accepted.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
-  log_submission(log, *message, builder.message_id(), uid, "local");
+  log_submission(log, *message, builder.message_id(), visit.uid, "local");
   SubmitAnswer answer;
   answer.id = to_string(message->id);
   co_return answer;
@@ -308,7 +323,7 @@ Task<SubmitAnswer> SubmitServer::State::take(Visit& visit, SubmitSettings limits
                                        : "the message did not arrive whole");
   }
   visit.storing = true;
-  auto answer = co_await store(builder, limits, visit.uid);
+  auto answer = co_await store(builder, limits, visit);
   visit.storing = false;
   co_return answer;
 }

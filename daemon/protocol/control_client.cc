@@ -45,9 +45,16 @@ Result<FileDescriptor> hold_socket(const std::string& path, sockaddr_un& address
   return held;
 }
 
+void limit_waits(const FileDescriptor& socket, int option, Duration limit) {
+  timeval value{};
+  value.tv_sec = limit.count() / 1000;
+  value.tv_usec = limit.count() % 1000 * 1000;
+  ::setsockopt(socket.get(), SOL_SOCKET, option, &value, sizeof value);
+}
+
 }  // namespace
 
-Result<LocalConnection> LocalConnection::connect(const std::string& path) {
+Result<LocalConnection> LocalConnection::connect(const std::string& path, Duration limit) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
@@ -59,6 +66,7 @@ Result<LocalConnection> LocalConnection::connect(const std::string& path) {
   const auto held = hold_socket(path, address);
   if (!held)
     return held.error();
+  limit_waits(socket, SO_SNDTIMEO, limit);
   int connected = 0;
   do {
     connected =
@@ -66,15 +74,13 @@ Result<LocalConnection> LocalConnection::connect(const std::string& path) {
   } while (connected != 0 && errno == EINTR);
   if (connected != 0)
     return system_error("connect to " + path);
+  limit_waits(socket, SO_SNDTIMEO, Duration(0));
   return LocalConnection(std::move(socket));
 }
 
 void LocalConnection::set_timeout(Duration limit) {
-  timeval value{};
-  value.tv_sec = limit.count() / 1000;
-  value.tv_usec = limit.count() % 1000 * 1000;
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &value, sizeof value);
+  limit_waits(socket_, SO_RCVTIMEO, limit);
+  limit_waits(socket_, SO_SNDTIMEO, limit);
 }
 
 Result<void> LocalConnection::write(std::string_view bytes) {

@@ -14,7 +14,10 @@ namespace postrider::daemon {
 
 class LocalConnection {
  public:
-  static Result<LocalConnection> connect(const std::string& path);
+  // limit: of the wait for a daemon that accepts nothing, whose line of waiting connections is
+  // full.
+  static Result<LocalConnection> connect(const std::string& path,
+                                         Duration limit = std::chrono::seconds(30));
   // Waits of read and write, each; 0: for ever.
   void set_timeout(Duration limit);
   Result<void> write(std::string_view bytes);  // EPIPE instead of a signal

@@ -167,6 +167,30 @@ TEST_CASE("a table that hangs holds up the local message that it is asked about 
   CHECK(stored->size() == (*message)->content.size);
 }
 
+// It went to the drop folder when the daemon did not answer, and would be sent twice.
+TEST_CASE("nothing is stored for a sender who has left without an answer", "[daemon][unit]") {
+  SlowTable table;
+  auto limits = settings();
+  limits.rewriter = table.rewriter();
+  SubmitDoor door(limits);
+  auto slow = header(2);
+  slow.sender = "slow";
+  {
+    auto connection = door.connect();
+    REQUIRE(connection.write(encode(slow) + "x\n"));
+    table.asked.get_future().wait();
+  }
+  table.open.set_value();
+  bool is_noticed = false;
+  for (int i = 0; i < 12000 && !is_noticed; ++i) {
+    is_noticed = door.log.text().find("submission-broken") != std::string::npos;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  CHECK(is_noticed);
+  CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
+  CHECK(door.listed().size() == 1);
+}
+
 TEST_CASE("a table's failure is no fault of a local message", "[daemon][unit]") {
   for (const char* content : {"From: bad@mx.test\n\nx\n", "x\n"}) {
     INFO(content);
