@@ -38,6 +38,15 @@ bool Leased::holds(std::uint32_t recipient) const {
   return recipients.empty() || std::binary_search(recipients.begin(), recipients.end(), recipient);
 }
 
+bool Leased::is_wanted_again(std::uint32_t recipient) const {
+  return std::find(again.begin(), again.end(), recipient) != again.end();
+}
+
+void Leased::want_again(std::uint32_t recipient) {
+  if (!is_wanted_again(recipient))
+    again.push_back(recipient);
+}
+
 std::size_t memory_of(const mail::Message& message) {
   constexpr std::size_t kOverhead = 1024, kPerRecipient = 96;
   return kOverhead + (message.content.bytes ? message.content.bytes->size() : 0) +

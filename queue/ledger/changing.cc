@@ -128,18 +128,27 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
   run.piece.recipients += changed->recipients;
   if (run.dry_run || changed->messages == 0)
     return {};
-  if (run.verb != Verb::retry) {
-    auto found = state_.store->changes().picked_leases(state_.leases);
-    if (!found)
-      return found.error();
+  auto found = state_.store->changes().picked_leases(state_.leases);
+  if (!found)
+    return found.error();
+  if (run.verb == Verb::retry)
+    want_again(*found);
+  else
     run.picked = *std::move(found);
-  }
   if (auto done =
           state_.store->changes().apply(run.verb, state_.now(), state_.settings.delay_notice);
       !done)
     return done.error();
   look_.at_once();
   return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
+}
+
+// What is being tried is not due before its attempt has ended, and the time that this sets for the
+// next one would hide the wish.
+void Changing::want_again(const std::vector<BulkChange::PickedLease>& under_way) {
+  for (const auto& one : under_way)
+    for (const auto index : one.leased.recipients)
+      state_.leases.holder(one.leased.id, index)->want_again(index);
 }
 
 Result<void> Changing::remove_piece(ChangeRun& run, const Changed& changed, Effects& effects) {
@@ -176,15 +185,19 @@ Result<void> Changing::change_landed(ChangeRun& run, mail::MessageId id, Effects
   if (leased == nullptr || !leased->landed || !run.prepared.matches(*leased->message, true))
     return {};
   const auto& recipients = leased->message->envelope.recipients;
-  const auto matching = std::count_if(recipients.begin(), recipients.end(),
-                                      [&](const auto& each) { return run.prepared.matches(each); });
-  if (matching == 0)
+  std::vector<std::uint32_t> matching;
+  for (std::uint32_t i = 0; i < recipients.size(); ++i)
+    if (run.prepared.matches(recipients[i]))
+      matching.push_back(i);
+  if (matching.empty())
     return {};
-  // A retry changes nothing for what is being tried.
   if (!run.dry_run && run.verb != Verb::retry)
     return move_leased(state_, *leased, effects);
+  if (!run.dry_run)
+    for (const auto index : matching)
+      leased->want_again(index);
   ++run.piece.messages;
-  run.piece.recipients += static_cast<std::uint64_t>(matching);
+  run.piece.recipients += matching.size();
   run.counted.push_back(id);
   return {};
 }

@@ -51,6 +51,7 @@ class Changing {
   Result<void> change_landed(ChangeRun& run, mail::MessageId id, Effects& effects);
   Result<void> pick_piece(ChangeRun& run);
   Result<void> apply_piece(ChangeRun& run, Effects& effects);
+  void want_again(const std::vector<BulkChange::PickedLease>& under_way);
   Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);
 
   QueueState& state_;

@@ -121,7 +121,7 @@ Result<void> Recording::record_landed(const Record& record, const Leased& leased
   auto rows = all_due(message, state_.now());
   for (const auto& result : record.results)
     if (result.index < recipients)
-      rows[result.index] = after(std::move(rows[result.index]), result, row.expires);
+      rows[result.index] = after(std::move(rows[result.index]), result, leased, row.expires);
   row.tried = std::any_of(rows.begin(), rows.end(), [](const RecipientRow& recipient) {
     return recipient.is_alive() && recipient.attempts > 0;
   });
@@ -175,7 +175,7 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
   if (!alive)
     return alive.error();
 
-  auto left = store_results(record, *alive, **row);
+  auto left = store_results(record, leased, *alive, **row);
   if (!left)
     return left.error();
   if (left->empty()) {
@@ -208,6 +208,7 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
 
 // Returns who is left. If nobody is, nothing was stored: the message goes as a whole.
 Result<std::vector<RecipientRow>> Recording::store_results(const Record& record,
+                                                           const Leased& leased,
                                                            std::vector<RecipientRow>& alive,
                                                            MessageRow& row) {
   std::unordered_map<std::uint32_t, const Record::Result*> results;
@@ -217,7 +218,7 @@ Result<std::vector<RecipientRow>> Recording::store_results(const Record& record,
   std::vector<const RecipientRow*> changed;
   for (auto& recipient : alive) {
     if (const auto result = results.find(recipient.index); result != results.end()) {
-      recipient = after(std::move(recipient), *result->second, row.expires);
+      recipient = after(std::move(recipient), *result->second, leased, row.expires);
       changed.push_back(&recipient);
     }
     if (!recipient.is_alive())
@@ -235,7 +236,7 @@ Result<std::vector<RecipientRow>> Recording::store_results(const Record& record,
   return left;
 }
 
-RecipientRow Recording::after(RecipientRow row, const Record::Result& result,
+RecipientRow Recording::after(RecipientRow row, const Record::Result& result, const Leased& leased,
                               std::int64_t expires) const {
   ++row.attempts;
   row.last = encode_outcome(result.outcome);
@@ -247,7 +248,9 @@ RecipientRow Recording::after(RecipientRow row, const Record::Result& result,
   // Held or to be bounced since it was leased: that stays.
   if (row.state != RecipientState::queued)
     return row;
-  const auto wanted = state_.time.to_queue(result.next_attempt).time_since_epoch().count();
+  const auto wanted = leased.is_wanted_again(row.index)
+                          ? state_.now()
+                          : state_.time.to_queue(result.next_attempt).time_since_epoch().count();
   row.next_attempt = std::clamp(wanted, state_.now(), std::max(state_.now(), expires));
   return row;
 }

@@ -16,11 +16,12 @@ class Recording {
 
  private:
   Result<bool> waits_for_site(const Record& record, const mail::Message& message);
-  RecipientRow after(RecipientRow row, const Record::Result& result, std::int64_t expires) const;
+  RecipientRow after(RecipientRow row, const Record::Result& result, const Leased& leased,
+                     std::int64_t expires) const;
   bool keep_rest(const Record& record, const Leased& leased);
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
-  Result<std::vector<RecipientRow>> store_results(const Record& record,
+  Result<std::vector<RecipientRow>> store_results(const Record& record, const Leased& leased,
                                                   std::vector<RecipientRow>& alive,
                                                   MessageRow& row);
   Result<void> log_attempts(const Record& record, MessageRow& row);

@@ -7,7 +7,7 @@ import time
 
 from support_py import scenario, wait
 from support_py.daemon import USER
-from support_py.sink import DROP, HANG, Then
+from support_py.sink import DROP, HANG, Late, Then
 
 SENDER = f"{USER}@us.example"
 CONTENT = b"From: <a@us.example>\r\nTo: <b@x>\r\nSubject: persistence\r\n\r\nhello\r\n"
@@ -153,6 +153,14 @@ class Retry(scenario.Scenario):
         wait.until(lambda: self.server.queue()[0]["recipients"][0]["attempts"], "a deferral")
         self.server.postrider("queue", "retry")
         self.peer.wait_for(1)
+
+    def test_a_retry_now_of_what_is_under_way_counts_when_that_has_ended(self):
+        self.start({"mail": [Late(3, "451 4.3.0 later")]}, retry=("1h",))
+        self.send(THREE[0])
+        self.peer.wait_for_stage("mail")
+        self.server.postrider("queue", "retry")
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
 
     def stage(self, stage, answer, times=1, final=None):
         """The answer at this stage some times, then as usual: the mail arrives once, no bounce."""
