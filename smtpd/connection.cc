@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace postrider::smtpd {
 
@@ -50,7 +51,7 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
 Connection::~Connection() {
   if (has_address_slot_)
     reception_->slots().give_back_for(client_.address);
-  note_held(0);
+  count_held(0);
   reception_->slots().give_back();
   reception_->remove(*this);
 }
@@ -144,6 +145,7 @@ bool Connection::take_address_slot() {
 void Connection::refresh_conditions() {
   auto& conditions = talk_->session().conditions();
   conditions.stressed = reception_->is_stressed();
+  conditions.crowded = is_over_share_;
   conditions.stopping = reception_->is_stopping();
   switch (reception_->custody().admission()) {
     case queue::Admission::open:
@@ -243,9 +245,9 @@ Need Connection::take() {
 }
 
 void Connection::keep_content() {
+  is_over_share_ = !note_held();
   keep_large_content();
-  note_held((talk_->intake() != nullptr ? talk_->intake()->bytes().capacity() : 0) +
-            (filtering_ != nullptr ? filtering_->section.capacity() : 0));
+  note_held();
 }
 
 // The session waits, and nobody else on this loop.
@@ -292,7 +294,9 @@ Duration Connection::patience() {
     content_began_ = now;
     content_read_ = 0;
   }
-  const auto silence = is_patient() ? times.data : std::min(times.data, times.stressed);
+  const bool holds_much = held_ > SessionLimits::kAlwaysKept && reception_->is_tight();
+  const auto silence =
+      is_patient() && !holds_much ? times.data : std::min(times.data, times.stressed);
   const auto earned = Duration(content_read_ * 1000 / std::max<std::uint64_t>(times.data_rate, 1));
   const auto left =
       std::chrono::duration_cast<Duration>(content_began_ + times.data + earned - now);
@@ -311,7 +315,8 @@ Task<Result<void>> Connection::read_more() {
     commands_seen_ = talk_->reads_content() ? ~0ULL : talk_->commands();
     stream_.set_deadline(patience());
   }
-  const bool bufferless = idle || (talk_->reads_content() && last_read_ < kDrip);
+  const bool bufferless =
+      idle || (talk_->reads_content() && (last_read_ < kDrip || reception_->is_tight()));
   for (;;) {
     auto& buffer = *buffer_;
     auto got = bufferless ? stream_.read_now(buffer.in.data(), buffer.in.size())
@@ -395,10 +400,34 @@ Log& Connection::log() {
   return is_ours ? reception_->log() : reception_->limited_log();
 }
 
-void Connection::note_held(std::size_t octets) {
-  if (octets != held_)
-    reception_->slots().hold(octets, held_);
-  held_ = octets;
+bool Connection::note_held() {
+  if (held_by_.name.empty() || has_logged_in_ == talk_->session().client().authenticated.empty()) {
+    count_held(0);
+    held_by_ = party();
+    has_logged_in_ = !talk_->session().client().authenticated.empty();
+  }
+  auto octets = talk_->session().envelope_octets();
+  if (const auto* intake = talk_->intake())
+    octets += intake->capacity();
+  if (filtering_ != nullptr)
+    octets += filtering_->section.capacity();
+  return count_held(octets);
+}
+
+bool Connection::count_held(std::size_t octets) {
+  const auto before = std::exchange(held_, octets);
+  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory);
+}
+
+// Whose share of the memory this client's is part of: many users may be behind one address, and one
+// user at many.
+SessionLimits::Party Connection::party() const {
+  const auto& client = talk_->session().client();
+  if (!client.authenticated.empty())
+    return {"user " + client.authenticated, false};
+  if (client.local_user)
+    return {"uid " + std::to_string(*client.local_user), false};
+  return {SessionLimits::client_key(client.address).str(), !client.trusted};
 }
 
 // Ends the wait under way, whose end says why. Who waits for a reply about a message that may be

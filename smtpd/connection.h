@@ -11,6 +11,7 @@
 #include "smtpd/session/session_framer.h"
 
 #include <memory>
+#include <string>
 
 namespace postrider::smtpd {
 
@@ -53,7 +54,9 @@ class Connection final : private Observer {
   Task<bool> read_proxy_header();
   bool take_address_slot();
   bool take_strangers_slot();
-  void note_held(std::size_t octets);
+  bool note_held();
+  bool count_held(std::size_t octets);
+  SessionLimits::Party party() const;
   void keep_content();
   bool talks_early();
   Task<void> converse();
@@ -109,9 +112,12 @@ class Connection final : private Observer {
   Arrival arrival_;
   Client client_;
   bool has_address_slot_ = false;
-  bool is_nobody_ = false;   // a proxy does not know, or speaks for itself: never one of ours
-  bool is_storing_ = false;  // the reply is on its way, and worth waiting for
-  std::size_t held_ = 0;     // octets of content, as counted in Slots
+  bool is_nobody_ = false;        // a proxy does not know, or speaks for itself: never one of ours
+  bool is_storing_ = false;       // the reply is on its way, and worth waiting for
+  std::size_t held_ = 0;          // octets in memory, as SessionLimits::keep() counts them
+  SessionLimits::Party held_by_;  // whose share they are part of
+  bool has_logged_in_ = false;
+  bool is_over_share_ = false;
   bool waiting_idle_ = false;
   bool has_given_up_ = false;
   bool is_left_ = false;                   // by its client, before the reply to a message

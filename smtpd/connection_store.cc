@@ -18,13 +18,15 @@ constexpr std::size_t kMostWhenTight = 4U << 10U;
 
 bool is_no_room(const Error& error) {
   return error.code() == boost::system::errc::no_space_on_device ||
+         error.code() == boost::system::errc::not_enough_memory ||
          (error.code().category() == boost::system::system_category() &&
           error.code().value() == EDQUOT);
 }
 
 }  // namespace
 
-// Beyond what may stay in memory, content goes to its file as it arrives.
+// Beyond what may stay in memory, content goes to its file as it arrives. What has to stay there as
+// a whole, a header section, is given up by whoever keeps more than a share of it.
 void Connection::keep_large_content() {
   auto* intake = talk_->intake();
   if (intake == nullptr || !intake->is_wanted()) {
@@ -32,10 +34,19 @@ void Connection::keep_large_content() {
     return;
   }
   auto& body = body_of_message();
-  const bool is_tight = reception_->is_tight();
+  const bool is_tight = is_over_share_ || reception_->is_tight();
   const auto most = is_tight ? kMostWhenTight : IncomingContent::kMostInMemory;
-  if (intake->bytes().size() <= most || (body.awaits_header() && !intake->header().has_ended()) ||
-      body.waits_for_tables(intake->bytes()))
+  if (intake->bytes().size() <= most)
+    return;
+  if (body.awaits_header() && !intake->header().has_ended()) {
+    if (is_over_share_)
+      storage_trouble(
+          *intake,
+          Error(boost::system::errc::make_error_code(boost::system::errc::not_enough_memory),
+                "the header section is beyond its client's share of memory"));
+    return;
+  }
+  if (body.waits_for_tables(intake->bytes()))
     return;
   if (auto spilled = body.spill(intake->bytes()); !spilled)
     storage_trouble(*intake, spilled.error());
@@ -99,7 +110,8 @@ Task<void> Connection::rewrite_header() {
 }
 
 Storage Connection::storage_trouble(IncomingContent& intake, const Error& error) {
-  maillog::trouble(reception_->log(), talk_->session().id(), "write message body", error);
+  auto& heard = error.code() == boost::system::errc::not_enough_memory ? log() : reception_->log();
+  maillog::trouble(heard, talk_->session().id(), "write message body", error);
   const auto state = is_no_room(error) ? Storage::no_room : Storage::failed;
   intake.storage_failed(state);
   body_ = IncomingBody();

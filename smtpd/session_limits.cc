@@ -1,5 +1,7 @@
 #include "smtpd/session_limits.h"
 
+#include <algorithm>
+
 namespace postrider::smtpd {
 
 namespace {
@@ -20,6 +22,28 @@ bool SessionLimits::take(std::uint32_t limit) {
       return false;
   } while (!open_.compare_exchange_weak(open, open + 1, std::memory_order_relaxed));
   return true;
+}
+
+bool SessionLimits::keep(const Party& party, std::size_t octets, std::size_t before,
+                         std::size_t budget) {
+  const auto held = held_.fetch_add(octets - before, std::memory_order_relaxed) + octets - before;
+  const auto more = std::max(octets, kAlwaysKept) - kAlwaysKept;
+  const auto less = std::max(before, kAlwaysKept) - kAlwaysKept;
+  if (more == 0 && less == 0)
+    return true;
+  const std::lock_guard lock(mutex_);
+  auto kept = kept_by_.find(party.name);
+  if (kept == kept_by_.end() && more == 0)
+    return true;  // there was no memory to count it
+  if (kept == kept_by_.end())
+    kept = kept_by_.emplace(party.name, 0).first;
+  kept->second += more - less;
+  const auto common = party.is_stranger ? budget / 2 : budget;
+  const auto share = std::min(budget / 16, (std::max(held, common) - held) / 4);
+  const bool is_within = more == 0 || kept->second <= share;
+  if (kept->second == 0)
+    kept_by_.erase(kept);
+  return is_within;
 }
 
 // One customer of IPv6 has a /64 at least; the neighbourhood is a /24 or a /48.

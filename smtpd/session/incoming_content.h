@@ -36,6 +36,7 @@ class IncomingContent {
   void storage_failed(Storage state);
   bool is_wanted() const { return wanted_; }
   std::string& bytes() { return bytes_; }
+  std::size_t capacity() const { return bytes_.capacity(); }
   const mail::BodyFacts& facts() const { return chunked_ ? chunks_.facts() : data_.facts(); }
   const HeaderWatch& header() const { return header_; }
   Session::Content content() const;

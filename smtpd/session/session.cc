@@ -10,6 +10,10 @@ namespace postrider::smtpd {
 
 namespace {
 
+std::size_t octets_of(const mail::Recipient& recipient) {
+  return sizeof recipient + recipient.address.capacity() + recipient.original_recipient.capacity();
+}
+
 constexpr std::uint8_t in(Session::State state) {
   return static_cast<std::uint8_t>(1U << static_cast<unsigned>(state));
 }
@@ -342,8 +346,10 @@ void Session::take_back(const Held& held) {
       break;
     case filter::Stage::recipient:
       ++transaction_.recipients_refused;
-      if (held.adds_recipient)
+      if (held.adds_recipient) {
+        transaction_.octets -= octets_of(recipients.back());
         recipients.pop_back();
+      }
       if (recipients.empty())
         state_ = State::sender;
       break;
@@ -393,6 +399,8 @@ Session::Step Session::on_rcpt(std::string_view arguments) {
       return {replies::kFarTooManyRecipients, Next::hang_up};
     return {replies::kTooManyRecipients};
   }
+  if (conditions_.crowded)
+    return {replies::kNoRoom};
   mail::RcptRules rules;
   rules.smtputf8 = transaction_.envelope.smtputf8;
   rules.lenient = Policy::may_relay(client_);
@@ -436,8 +444,10 @@ Session::Step Session::judged_recipient(mail::Recipient& recipient, Policy::Answ
   // Two names may be one by now.
   auto& envelope = transaction_.envelope;
   added_recipient_ = !answer.rewritten || !mail::has_recipient(envelope, taken.address);
-  if (added_recipient_)
+  if (added_recipient_) {
+    transaction_.octets += octets_of(taken);
     envelope.recipients.push_back(std::move(taken));
+  }
   state_ = State::recipients;
   return {replies::kRecipientOk};
 }

@@ -35,6 +35,7 @@ struct Conditions {
   Storage storage = Storage::open;
   bool stopping = false;  // finish what is begun, begin nothing
   bool stressed = false;  // slots run low: no patience with strangers
+  bool crowded = false;   // the client has its share of the memory: no more recipients now
 };
 
 // A command or a message was refused. The views live as long as the call.
@@ -157,6 +158,8 @@ class Session {
   bool last_chunk() const { return last_chunk_; }
   std::uint64_t declared_size() const { return transaction_.declared_size; }
   const mail::Envelope& envelope() const { return transaction_.envelope; }
+  // Of memory, as far as recipients make it grow.
+  std::size_t envelope_octets() const { return transaction_.octets; }
   mail::Envelope take_envelope() { return std::move(transaction_.envelope); }
   // For filters, before the message is stored.
   mail::Envelope& envelope_to_change() { return transaction_.envelope; }
@@ -176,6 +179,7 @@ class Session {
     std::uint64_t declared_size = 0;
     std::uint32_t recipients_refused = 0;
     std::uint32_t recipients_beyond = 0;  // the limit
+    std::size_t octets = 0;               // of the recipients
   };
   // MAIL or RCPT, while it is looked up.
   struct Asking {

@@ -5,6 +5,7 @@
 #include "queue/queue.h"
 #include "smtpd/message_store.h"
 #include "smtpd/session/replies.h"
+#include "smtpd/session_limits.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -231,7 +232,7 @@ TEST_CASE("a session without memory hears 421 and the others go on", "[smtpd][qu
 TEST_CASE("content goes to its file early while much of it is held", "[smtpd][queue][tcp]") {
   RealQueue real;
   auto settings = strict_settings();
-  settings.limits.content_memory = 240'000;  // half of it is much
+  settings.limits.content_memory = 1'600'000;  // of which one client's share holds two of them
   RunningServer server(settings, 1, real.custody.get());
   // Three that are silent within 60 KB of content: the first two are in memory, and what the third
   // adds makes it much, so the third has a file.
@@ -249,6 +250,87 @@ TEST_CASE("content goes to its file early while much of it is held", "[smtpd][qu
   CHECK(real.content(id) == text_of(60000));
   silent.clear();
   CHECK(eventually([&] { return server.server().counters().held == 0; }));
+}
+
+// Header sections are needed as a whole where they are repaired.
+TEST_CASE("header sections that do not end share the memory", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.limits.content_memory = 8'000'000;
+  smtpd::ListenerSettings listener{"127.0.0.1:0"};
+  listener.role = smtpd::Role::submission;
+  RunningServer server(settings, 1, real.custody.get(), listener);
+  const auto header = "X-Long: " + std::string(100'000, 'x');
+  std::vector<Peer> patient;
+  std::vector<Peer> refused;
+  for (int i = 0; i < 20; ++i) {
+    auto peer = ready_to_send(server, 3);
+    const auto reply = peer.say("BDAT " + std::to_string(header.size()) + "\r\n" + header);
+    auto& kind = reply == smtpd::replies::kNoRoom ? refused : patient;
+    CHECK((reply == smtpd::replies::kNoRoom || codes_of(reply) == "250"));
+    kind.push_back(std::move(peer));
+    CHECK(server.server().counters().held < 1'000'000);
+  }
+  CHECK(patient.size() >= 2);
+  CHECK(refused.size() >= 15);
+  // Mail of the usual size is taken all the while, from the same client too.
+  CHECK(codes_of(send_by_data(server, text_of(10'000))) == "250");
+  const std::string rest = "\r\n\r\nhello\r\n";
+  for (auto& peer : patient)
+    CHECK(codes_of(peer.say("BDAT " + std::to_string(rest.size()) + " LAST\r\n" + rest)) == "250");
+  CHECK(codes_of(refused.back().say("RSET\r\n")) == "250");
+  patient.clear();
+  refused.clear();
+  CHECK(eventually([&] { return server.server().counters().held == 0; }));
+  CHECK(real.list().size() >= 3);
+}
+
+TEST_CASE("recipients that are named count as memory", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.limits.content_memory = 300'000;
+  RunningServer server(settings, 1, real.custody.get());
+  auto peer = ready_to_send(server, 2);
+  const auto name = std::string(60, 'n') + "@" + std::string(60, 'd') + ".test";
+  std::string reply = "250 2.1.5 Ok\r\n";
+  int taken = 0;
+  for (; codes_of(reply) == "250" && taken < 1000; ++taken)
+    reply = peer.say("RCPT TO:<" + std::to_string(taken) + name + ">\r\n");
+  CHECK(reply == smtpd::replies::kNoRoom);
+  CHECK(taken > 100);
+  CHECK(server.server().counters().held < 150'000);
+  // It has to do with those that it has.
+  CHECK(codes_of(peer.say("DATA\r\n")) == "354");
+  peer.send(stuffed(text_of(60'000)));
+  CHECK(codes_of(peer.reply()) == "250");
+  CHECK(eventually([&] { return server.server().counters().held == 0; }));
+}
+
+TEST_CASE("however many strangers keep much, our users have a share", "[smtpd][unit]") {
+  constexpr std::size_t kBudget = 128U << 20U;
+  constexpr std::size_t kPiece = 64U << 10U;
+  smtpd::SessionLimits limits;
+  const auto fill = [&](const smtpd::SessionLimits::Party& party) {
+    std::size_t kept = 0;
+    while (limits.keep(party, kPiece, 0, kBudget))
+      kept += kPiece;
+    (void)limits.keep(party, 0, kPiece, kBudget);
+    return kept;
+  };
+  CHECK(fill({"one", true}) <= kBudget / 10);
+  for (int i = 0; i < 1000; ++i)
+    (void)fill({"stranger " + std::to_string(i), true});
+  CHECK(limits.held() < kBudget * 6 / 10);
+  // Our own users have what strangers leave.
+  CHECK(fill({"user ann", false}) >= kBudget / 20);
+  for (int i = 0; i < 8; ++i)
+    (void)fill({"user " + std::to_string(i), false});
+  CHECK(limits.held() < kBudget);
+  CHECK(limits.keep({"user bob", false}, 2 * kPiece, 0, kBudget));
+  // Whatever there is, of the first octets nobody is deprived.
+  constexpr auto kFew = smtpd::SessionLimits::kAlwaysKept;
+  CHECK(limits.keep({"one", true}, kFew, 0, kBudget));
+  CHECK_FALSE(limits.keep({"one", true}, 2 * kPiece, kFew, kBudget));
 }
 
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {
