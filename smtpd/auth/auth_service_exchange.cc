@@ -28,6 +28,10 @@ Answer answer_of(Verdict verdict, std::string user = {}) {
 constexpr unsigned kMostIntrospecting = 500;
 // Dovecot forgets a challenge after 150 seconds, and then refuses the proof without its delay.
 constexpr Duration kProofWithin{120000};
+// Dovecot says after its delay how it writes a name, in 2 seconds unless it was told otherwise.
+constexpr Duration kLearnWithin{5000};
+constexpr Duration kLookAgain{50};
+constexpr Duration kAskAgainAfter{10000};  // where it did not say
 // No server answers this with anything but a refusal (RFC 5802 §5.1, "m="), and it names nobody.
 constexpr std::string_view kRefused = "n,,m=refuse,n=nobody,r=nobody";
 
@@ -81,15 +85,25 @@ struct ServiceExchange::Inquiry {
   Signal answered;
 };
 
-// A connection to Dovecot on which it has been asked nothing yet.
-struct ServiceExchange::Refuser {
-  Refuser(std::shared_ptr<AuthService::Impl> service_, Loop& loop, const std::string& path)
-      : service(std::move(service_)), dovecot(loop, path) {}
+// What Dovecot makes of a name that nobody has, asked beside all clients.
+struct ServiceExchange::FormQuestion {
+  FormQuestion(std::shared_ptr<AuthService::Impl> service_, Loop& loop, const std::string& path,
+               std::string mechanism_, std::string name_)
+      : service(std::move(service_)),
+        dovecot(loop, path),
+        mechanism(std::move(mechanism_)),
+        name(std::move(name_)) {}
+  ~FormQuestion() {
+    const std::lock_guard lock(service->mutex);
+    --service->learning;
+  }
+  FormQuestion(const FormQuestion&) = delete;
+  FormQuestion& operator=(const FormQuestion&) = delete;
 
   const std::shared_ptr<AuthService::Impl> service;
   Dovecot dovecot;
-  bool is_opening = true;
-  Signal opened;
+  const std::string mechanism;
+  const std::string name;
 };
 
 ServiceExchange::ServiceExchange(std::shared_ptr<AuthService::Impl> service, Loop& loop,
@@ -104,8 +118,6 @@ ServiceExchange::ServiceExchange(std::shared_ptr<AuthService::Impl> service, Loo
 ServiceExchange::~ServiceExchange() {
   if (inquiry_)
     inquiry_->dovecot.cancel();
-  if (refuser_)
-    refuser_->dovecot.cancel();
   if (!awaits_proof_)
     return;
   const std::lock_guard lock(service_.mutex);
@@ -304,6 +316,7 @@ Task<Answer> ServiceExchange::relay(Question question) {
 // refused as those that are nobody's, unless this address is one from which the user has logged in
 // before: there it is waited for.
 Task<Answer> ServiceExchange::relay_scram_first(Question question) {
+  co_await learn_form(question.user);
   auto answer = answer_of(Verdict::go_on);
   Duration hold;
   {
@@ -321,12 +334,7 @@ Task<Answer> ServiceExchange::relay_scram_first(Question question) {
   request.initial = std::move(question.secret);
   request.is_without_penalty = true;  // the guard counts, and what comes late does not help
   loop_.spawn(inquire(inquiry_, std::move(request)), service_.log, "question to Dovecot");
-  co_await pause_until(inquiry_->asked + hold / 2);
   const auto& reply = inquiry_->reply;
-  if (!reply || (*reply && (*reply)->kind == DovecotReply::Kind::refused)) {
-    refuser_ = std::make_shared<Refuser>(kept_, loop_, tables_->settings.dovecot);
-    loop_.spawn(open(refuser_), service_.log, "connection to Dovecot");
-  }
   co_await pause_until(inquiry_->asked + hold);
   if (!reply && is_at_home())
     co_await inquiry_->answered.wait();
@@ -341,11 +349,43 @@ bool ServiceExchange::is_at_home() const {
          charged_.charged_to == LoginLimiter::Try::ChargedTo::more;
 }
 
-Task<void> ServiceExchange::open(std::shared_ptr<Refuser> refuser) {
-  // What is wrong with it, begin() will tell.
-  (void)co_await refuser->dovecot.open();
-  refuser->is_opening = false;
-  refuser->opened.set();
+// Before a name has its challenge, whoever it is: how Dovecot writes it must be known by then.
+Task<void> ServiceExchange::learn_form(std::string name) {
+  const auto until = service_.clock.steady() + kLearnWithin;
+  for (auto now = service_.clock.steady(); now < until; now = service_.clock.steady()) {
+    std::vector<std::string> questions;
+    {
+      const std::lock_guard lock(service_.mutex);
+      questions = service_.challenges.questions(name);
+      if (questions.empty() || (service_.learning == 0 && now < service_.learn_again))
+        co_return;
+      if (service_.learning > 0)
+        questions.clear();  // somebody asks already
+      service_.learning += static_cast<unsigned>(questions.size());
+    }
+    for (const auto& question : questions)
+      loop_.spawn(ask_form(std::make_shared<FormQuestion>(kept_, loop_, tables_->settings.dovecot,
+                                                          attempt_.mechanism, question)),
+                  service_.log, "question to Dovecot");
+    co_await pause_until(now + kLookAgain);
+  }
+}
+
+Task<void> ServiceExchange::ask_form(std::shared_ptr<FormQuestion> question) {
+  auto& service = *question->service;
+  DovecotRequest request;
+  request.mechanism = question->mechanism;
+  request.is_without_penalty = true;
+  request.initial =
+      "n,,n=" + escape_sasl_name(question->name) + ",r=" + encode_hex(random_bytes(12));
+  const auto reply = co_await question->dovecot.begin(std::move(request));
+  const std::lock_guard lock(service.mutex);
+  if (reply && reply->kind == DovecotReply::Kind::refused) {
+    service.challenges.learn_form(question->name, reply->user);
+    service.is_dirty = true;
+  } else {
+    service.learn_again = service.clock.steady() + kAskAgainAfter;
+  }
 }
 
 Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request) {
@@ -360,6 +400,11 @@ Task<void> ServiceExchange::inquire(std::shared_ptr<Inquiry> inquiry, DovecotReq
       service.is_dirty = true;
     inquiry->spelling = service.challenges.other_spelling(inquiry->name, service.clock.steady());
   }
+  if (reply && reply->kind == DovecotReply::Kind::refused) {
+    const std::lock_guard lock(service.mutex);
+    if (service.challenges.check_form(inquiry->name, reply->user, service.clock.steady()))
+      service.is_dirty = true;
+  }
   inquiry->reply = std::move(reply);
   inquiry->answered.set();
   if (!inquiry->spelling.empty())
@@ -371,7 +416,8 @@ Task<void> ServiceExchange::ask_spelling(std::shared_ptr<Inquiry> inquiry, Dovec
   auto& service = *inquiry->service;
   Dovecot dovecot(inquiry->loop, inquiry->path);
   request.client.clear();
-  request.initial = "n,,n=" + inquiry->spelling + ",r=" + encode_hex(random_bytes(12));
+  request.initial =
+      "n,,n=" + escape_sasl_name(inquiry->spelling) + ",r=" + encode_hex(random_bytes(12));
   const auto reply = co_await dovecot.begin(std::move(request));
   const bool is_told = reply && (reply->kind == DovecotReply::Kind::go_on ||
                                  reply->kind == DovecotReply::Kind::refused);
@@ -385,20 +431,25 @@ Task<void> ServiceExchange::ask_spelling(std::shared_ptr<Inquiry> inquiry, Dovec
 
 // The proof for a challenge of ours. When Dovecot refuses a wrong one for its own depends on a
 // clock of its own and on what else it refuses. So it is given something to refuse now, and says
-// when; no account is named to it, and its penalty for addresses stays as it is.
+// when; no account is named to it, and its penalty for addresses stays as it is. On the connection
+// that a user's proof would go to: another one might not be had.
 Task<Answer> ServiceExchange::refuse_made_up() {
-  if (refuser_->is_opening)
-    co_await refuser_->opened.wait();
+  const auto& reply = inquiry_->reply;
+  const auto is_trouble = [&] {
+    return reply && (!*reply || (*reply)->kind == DovecotReply::Kind::unavailable);
+  };
+  if (is_trouble())
+    co_return from_dovecot(*reply);
   DovecotRequest request;
+  request.id = 2;
   request.mechanism = attempt_.mechanism;
   request.client = attempt_.client.str();
   request.initial = std::string(kRefused);
   request.is_without_penalty = true;
-  const auto refused = co_await refuser_->dovecot.begin(std::move(request));
+  const auto refused = co_await inquiry_->dovecot.ask_beside(std::move(request));
   if (!refused || refused->kind == DovecotReply::Kind::unavailable)
     co_return from_dovecot(refused);
-  const auto& reply = inquiry_->reply;
-  if (reply && (!*reply || (*reply)->kind == DovecotReply::Kind::unavailable))
+  if (is_trouble())
     co_return from_dovecot(*reply);
   if (!reply || (*reply)->kind != DovecotReply::Kind::refused)
     service_.trouble("ask Dovecot", Error(Errc::stopped, "its challenge came too late"));

@@ -30,8 +30,9 @@ class ServiceExchange : public Exchange {
   struct Inquiry;
   static Task<void> inquire(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
   static Task<void> ask_spelling(std::shared_ptr<Inquiry> inquiry, DovecotRequest request);
-  struct Refuser;
-  static Task<void> open(std::shared_ptr<Refuser> refuser);
+  struct FormQuestion;
+  static Task<void> ask_form(std::shared_ptr<FormQuestion> question);
+  Task<void> learn_form(std::string name);
   Task<Answer> relay_scram_first(Question question);
   Task<Answer> refuse_made_up();
   bool is_at_home() const;
@@ -57,7 +58,6 @@ class ServiceExchange : public Exchange {
   bool awaits_proof_ = false;         // nothing that could be right or wrong has been said yet
   std::unique_ptr<Dovecot> dovecot_;  // while it is relayed
   std::shared_ptr<Inquiry> inquiry_;  // SCRAM, relayed
-  std::shared_ptr<Refuser> refuser_;  // where that has no challenge in time
   bool is_made_up_ = false;           // the challenge that the client has
 };
 

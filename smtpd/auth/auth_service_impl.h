@@ -78,6 +78,8 @@ struct AuthService::Impl {
   LoginLimiter guard{LoginLimiter::Rules()};
   SendingQuota quota{SendingQuota::Rules()};
   Challenges challenges;  // of Dovecot
+  unsigned learning = 0;  // questions under way about how it writes names
+  SteadyTime learn_again{};
   std::string secret;
   std::unordered_map<std::string, unsigned> asking_of;  // PAM, by client
   bool is_dirty = false;

@@ -68,6 +68,20 @@ std::string server_nonce(std::size_t size) {
   return out;
 }
 
+// What Dovecot takes in names unless it is told otherwise, and a sign that many have.
+bool is_of_usual_name(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+         std::string_view(".-_+@").find(c) != std::string_view::npos;
+}
+
+std::string in_other_case(std::string_view name) {
+  std::string other(name);
+  for (auto& c : other)
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
+      c = static_cast<char>(c ^ ' ');
+  return other;
+}
+
 std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
   auto x = a ^ (b * 0x9e3779b97f4a7c15U);
   x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;
@@ -85,13 +99,29 @@ std::uint64_t Challenges::tag_of(std::string_view what, std::string_view name) c
 }
 
 std::string Challenges::account_of(std::string_view name) const {
-  auto account = ascii_lower(name);
+  auto account = form_.write(name);
+  if (is_case_ignored_)
+    account = ascii_lower(account);
   const auto at = account.find('@');
   if (domains_ == Domains::ignored)
     account.resize(std::min(at, account.size()));
   else if (at == account.npos && !realm_.empty())
     account += "@" + realm_;
   return account;
+}
+
+std::vector<std::string> Challenges::questions(std::string_view name) const {
+  return form_.questions(name, encode_hex(random_bytes(8)));
+}
+
+bool Challenges::check_form(std::string_view name, std::string_view made, SteadyTime now) {
+  const bool is_usual = std::all_of(name.begin(), name.end(), is_of_usual_name);
+  if (!is_usual || made.empty() || made == form_.write(name) ||
+      (forgot_ && now - *forgot_ < kAskAgainSoon))
+    return false;
+  forgot_ = now;
+  form_ = NameForm();
+  return true;
 }
 
 std::string Challenges::other_spelling(std::string_view name, SteadyTime now) {
@@ -103,6 +133,11 @@ std::string Challenges::other_spelling(std::string_view name, SteadyTime now) {
   if (!asked_ || now - *asked_ >= pause) {
     asked_ = now;
     return local_part + "@" + encode_hex(random_bytes(8)) + ".invalid";
+  }
+  const auto other_case = in_other_case(name);
+  if (form_.keeps_case() && other_case != name && (!asked_case_ || now - *asked_case_ >= pause)) {
+    asked_case_ = now;
+    return other_case;
   }
   const bool may_tell_realm = domains_ == Domains::count && realm_.empty() && at != name.npos;
   if (may_tell_realm && tried_.size() < kMostDomains &&
@@ -117,6 +152,10 @@ bool Challenges::learn_spelling(std::string_view name, std::string_view spelling
   const auto known = accounts_.find(tag_of("challenge", account_of(name)));
   const bool is_same =
       seen && known != accounts_.end() && known->second.salt == tag_of("salt", seen->salt);
+  if (equals_ignoring_case(spelling, name)) {
+    const bool is_told = is_same || challenge.empty();
+    return is_told && std::exchange(is_case_ignored_, is_same) != is_same;
+  }
   if (spelling.find('@') != spelling.npos) {
     // Another salt may be another account's, or a fresh one.
     const auto found = is_same ? Domains::ignored : challenge.empty() ? Domains::count : domains_;
@@ -204,7 +243,9 @@ Duration Challenges::hold() const {
 }
 
 std::string Challenges::save() const {
-  std::string out;
+  std::string out = form_.save();
+  if (is_case_ignored_)
+    out += "case ignored\n";
   if (domains_ != Domains::unknown)
     out += domains_ == Domains::ignored ? "domains ignored\n" : "domains count\n";
   if (!realm_.empty())
@@ -220,12 +261,15 @@ std::string Challenges::save() const {
 }
 
 void Challenges::restore(std::string_view text) {
+  form_.restore(text);
   for (const auto line : split(text, '\n')) {
     const auto words = split(line, ' ');
     if (words.size() == 2 && words[0] == "domains")
       domains_ = words[1] == "ignored" ? Domains::ignored
                  : words[1] == "count" ? Domains::count
                                        : Domains::unknown;
+    if (words.size() == 2 && words[0] == "case")
+      is_case_ignored_ = words[1] == "ignored";
     if (words.size() == 2 && words[0] == "realm")
       realm_ = words[1];
     std::uint32_t took = 0;

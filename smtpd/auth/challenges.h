@@ -7,16 +7,15 @@
 // as frequent as among those. Accounts are kept as tags, which without the secret name nobody.
 //
 // Which spellings of a name are one account, and so have one salt, is the server's business, too.
-// Dovecot's usual forms of a name (auth_username_format) are the lower case of all of it, "%Lu",
-// perhaps with a realm where it has no domain (auth_default_realm), and of what stands before the
-// "@", "%Ln". Made-up salts that follow another form than the users' would tell them apart: too
-// many salts for one name under "%Ln", one salt too few under "%Lu". From a name that exists the
-// form can be learned: with a domain that nobody has it is the same account under "%Ln" only, and
-// without its domain only where that is the realm. Before anybody who exists has been seen it is
-// Dovecot's own.
+// Made-up salts that follow another form than the users' would tell them apart: too many salts for
+// one name where its domain counts for nothing, one salt too few where its case does. How the
+// server writes a name, a NameForm learns from names that nobody has. What it then finds may still
+// be one account for several names, and that is learned from those who exist: with a domain that
+// nobody has, without a domain, and in the other case.
 #pragma once
 
 #include "base/time.h"
+#include "smtpd/auth/name_form.h"
 
 #include <cstdint>
 #include <optional>
@@ -24,6 +23,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 namespace postrider::smtpd::auth {
 
@@ -35,6 +35,13 @@ class Challenges {
   static constexpr Duration kLongest{4000};
 
   void set_secret(std::string secret) { secret_ = std::move(secret); }
+
+  // Names to ask for before make_up() can follow the server in how it writes this one.
+  std::vector<std::string> questions(std::string_view name) const;
+  void learn_form(std::string_view question, std::string_view made) { form_.learn(question, made); }
+  // Whom the server looked up for a name that it refuses. True: its form has become another, and is
+  // to be learned once more; seldom, whatever it says.
+  bool check_form(std::string_view name, std::string_view made, SteadyTime now);
 
   // The server's challenge for the first message of this name, `took` after it. True: there is more
   // to keep than before. Names here and below: as they were sent.
@@ -81,6 +88,9 @@ class Challenges {
   std::string realm_;            // of names without a domain; empty: none is known
   std::set<std::string> tried_;  // domains, whether one of them is that
   std::optional<SteadyTime> asked_;
+  NameForm form_;
+  bool is_case_ignored_ = false;  // by what looks names up, where their form keeps it
+  std::optional<SteadyTime> asked_case_, forgot_;
 };
 
 }  // namespace postrider::smtpd::auth

@@ -56,7 +56,6 @@ Task<Result<void>> Dovecot::open() {
       co_return malformed("another version of the protocol");
     if (is_dovecot_done(*line)) {
       stream_->clear_deadline();
-      is_open_ = true;
       co_return Result<void>{};
     }
   }
@@ -64,11 +63,38 @@ Task<Result<void>> Dovecot::open() {
 }
 
 Task<Result<DovecotReply>> Dovecot::begin(DovecotRequest request) {
-  if (!is_open_)
-    if (auto opened = co_await open(); !opened)
-      co_return opened.error();
+  is_reading_ = true;
+  if (auto opened = co_await open(); !opened) {
+    is_reading_ = false;
+    moved_.set();
+    co_return opened.error();
+  }
   auto line = format_dovecot(request);
   co_return co_await ask(std::move(line));
+}
+
+Task<Result<DovecotReply>> Dovecot::ask_beside(DovecotRequest request) {
+  while (!has_asked_ && is_reading_)
+    co_await moved_.wait();
+  if (!has_asked_ || is_cancelled_)
+    co_return Error(Errc::stopped, "ask");
+  beside_id_ = request.id;
+  stream_->set_deadline(kPatience);
+  auto line = format_dovecot(request);
+  if (auto sent = co_await stream_->write(line); !sent)
+    co_return sent.error().during("write");
+  while (is_reading_ && !beside_)
+    co_await moved_.wait();
+  stream_->set_deadline(kPatience);
+  for (int lines = 0; lines < kMostOtherLines && !beside_; ++lines) {
+    auto answer = co_await read_line();
+    if (!answer)
+      co_return answer.error();
+    beside_ = parse_dovecot(*answer, beside_id_);
+  }
+  if (!beside_)
+    co_return malformed("there is no reply");
+  co_return *std::move(beside_);
 }
 
 Task<Result<DovecotReply>> Dovecot::go_on(std::string response) {
@@ -83,11 +109,23 @@ void Dovecot::cancel() {
 }
 
 Task<Result<DovecotReply>> Dovecot::ask(std::string line) {
+  is_reading_ = true;
   stream_->set_deadline(kPatience);
   auto sent = co_await stream_->write(line);
-  if (!sent)
-    co_return sent.error().during("write");
-  // What later versions may say besides is passed over.
+  has_asked_ = sent.has_value();
+  moved_.set();
+  Result<DovecotReply> reply = Error(Errc::stopped, "write");
+  if (sent)
+    reply = co_await await_reply();
+  else
+    reply = sent.error().during("write");
+  is_reading_ = false;
+  moved_.set();
+  co_return reply;
+}
+
+// What later versions may say besides is passed over.
+Task<Result<DovecotReply>> Dovecot::await_reply() {
   for (int lines = 0; lines < kMostOtherLines; ++lines) {
     auto answer = co_await read_line();
     if (!answer)
@@ -96,7 +134,9 @@ Task<Result<DovecotReply>> Dovecot::ask(std::string line) {
       stream_->clear_deadline();  // the client has time of its own for what comes next
       co_return *std::move(reply);
     }
-    if (is_dovecot_reply(*answer))
+    if (beside_id_ != 0 && !beside_ && (beside_ = parse_dovecot(*answer, beside_id_)))
+      moved_.set();
+    else if (is_dovecot_reply(*answer))
       co_return malformed("a reply that is none to what was asked");
   }
   co_return malformed("there is no reply");

@@ -40,9 +40,9 @@ bool is_dovecot_reply(std::string_view line) {
   return verb == "OK" || verb == "FAIL" || verb == "CONT";
 }
 
-std::optional<DovecotReply> parse_dovecot(std::string_view line) {
+std::optional<DovecotReply> parse_dovecot(std::string_view line, unsigned id) {
   const auto fields = split(line, '\t');
-  if (fields.size() < 2 || fields[1] != "1")
+  if (fields.size() < 2 || fields[1] != std::to_string(id))
     return std::nullopt;
   DovecotReply reply;
   if (fields[0] == "CONT") {
@@ -73,7 +73,7 @@ std::optional<DovecotReply> parse_dovecot(std::string_view line) {
 }
 
 std::string format_dovecot(const DovecotRequest& request) {
-  auto line = "AUTH\t1\t" + request.mechanism + "\tservice=smtp";
+  auto line = "AUTH\t" + std::to_string(request.id) + "\t" + request.mechanism + "\tservice=smtp";
   if (request.is_private)
     line += "\tsecured";
   if (request.is_without_penalty)
@@ -83,6 +83,13 @@ std::string format_dovecot(const DovecotRequest& request) {
   if (request.initial)  // the last field
     line += "\tresp=" + encode_base64(*request.initial);
   return line + "\n";
+}
+
+std::string escape_sasl_name(std::string_view name) {
+  std::string out;
+  for (const char c : name)
+    c == ',' ? out += "=2C" : c == '=' ? out += "=3D" : out += c;
+  return out;
 }
 
 std::string format_dovecot_continuation(std::string_view response) {

@@ -766,9 +766,11 @@ class Dovecot(Submission):
         """X13 spellings of one name have one salt, whether it exists or not, where Dovecot has it so"""
         keys = ("{SCRAM-SHA-256}4096," + b64(b"s" * 16) + "," + b64(b"k" * 32) + "," + b64(b"l" * 32))
         for name, user, setting, same in (
-                ("whole", ANNA, "", [0, 1, 2, 1]),
-                ("realm", ANNA, "auth_default_realm = us.example", [0, 0, 2, 0]),
-                ("local", "anna", "auth_username_format = %Ln", [0, 0, 0, 0])):
+                ("whole", ANNA, "", [0, 1, 2, 1, 4]),
+                ("realm", ANNA, "auth_default_realm = us.example", [0, 0, 2, 0, 4]),
+                ("local", "anna", "auth_username_format = %Ln", [0, 0, 0, 0, 4]),
+                ("case", ANNA, "auth_username_format = %u", [0, 1, 2, 3, 4]),
+                ("translated", ANNA, 'auth_username_translation = "#@"', [0, 1, 2, 1, 1])):
             folder = self.own_folder(f"form-{name}")
             dovecot = self.using(RealDovecot(folder / "d", users=f"{user}:{keys}::::::\n", more=setting))
             server = self.using(self.make_server(
@@ -778,13 +780,48 @@ class Dovecot(Submission):
 
             def alike(name, server=server):
                 salts = self.salts_of(server, [name, f"{name}@us.example", f"{name}@b.example",
-                                               f"{name.upper()}@US.example"])
+                                               f"{name.upper()}@US.example",
+                                               f"{name}#us.example"])
                 return [salts.index(salt) for salt in salts]
-            # It is learned from those who exist.
-            wait.until(lambda: alike("anna") == same and alike("ghost") == same,
-                       lambda: f"{name}: {alike('anna')} {alike('ghost')}")
+            # Known before anybody who exists has been seen.
+            self.assertEqual((alike("ghost"), alike("anna"), alike("ghost")), (same, same, same), name)
             server.restart()
             self.assertEqual(alike("spook"), same)
+
+    def greeting_of(self, dovecot):
+        """A connection, which Dovecot has answered if it had a place for it"""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(2)
+        client.connect(str(dovecot.socket))
+        client.sendall(b"VERSION\t1\t1\nCPID\t1\n")
+        try:
+            return client, client.recv(65536)
+        except TimeoutError:
+            return client, b""
+
+    def test_X13_one_place_at_Dovecot_is_enough_for_any_name(self):
+        """X13 with one connection to be had, who is absent ends as who is there with a wrong proof"""
+        dovecot = self.using(RealDovecot(self.own_folder("places") / "d",
+                                         more="service auth {\n  client_limit = 40\n}"))
+        server = self.using(self.make_server(
+            "places", dovecot=str(dovecot.socket), mechanisms=["PLAIN", "SCRAM-SHA-256"],
+            tries_per_client=1000, failure_delay="0s"))
+        server.start()
+        users = [ANNA, "ghost@us.example"] * 2
+        self.forms_of(server, users, 1)  # all that is to be learned of them is known
+        held = []
+        self.addCleanup(lambda: [client.close() for client in held])
+        while True:
+            client, greeting = self.greeting_of(dovecot)
+            held.append(client)
+            if not greeting:
+                break
+        held.pop().close()
+        held.pop().close()
+        for user in users:
+            with self.clear(server) as client:
+                reply = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=abc"), 334)
+                self.assertEqual(self.wrong_proof(client, reply), 535, user)
 
     def scripted(self, name, users, held=()):
         """A server, and what it asks about passwords"""

@@ -292,6 +292,97 @@ TEST_CASE("made-up salts follow the spelling of names as users' do", "[smtpd][au
   check(later);
 }
 
+TEST_CASE("how a server writes names is learned from names that nobody has", "[smtpd][auth]") {
+  struct Server {
+    std::string realm, from, to;
+    char format;  // u, Lu as 'l', n, Ln as 'm', "%Ln@x.example" as 'x'
+    std::string write(std::string name) const {
+      if (!realm.empty() && name.find('@') == name.npos)
+        name += "@" + realm;
+      for (auto& c : name)
+        if (const auto at = from.find(c); at != from.npos)
+          c = to[at];
+      if (name.find('!') != name.npos)
+        return name;  // is refused as it is
+      const auto local = name.substr(0, name.find('@'));
+      switch (format) {
+        case 'u':
+          return name;
+        case 'l':
+          return ascii_lower(name);
+        case 'n':
+          return local;
+        case 'm':
+          return ascii_lower(local);
+        default:
+          return ascii_lower(local) + "@x.example";
+      }
+    }
+  };
+  const auto server =
+      GENERATE(Server{"", "", "", 'l'}, Server{"", "", "", 'u'}, Server{"", "", "", 'n'},
+               Server{"", "", "", 'm'}, Server{"", "", "", 'x'}, Server{"R.example", "", "", 'l'},
+               Server{"R.example", "#/", "@_", 'u'}, Server{"", "#/+", "@_-", 'l'},
+               Server{"R.example", "#", "@", 'm'}, Server{"", "%", "@", 'x'});
+  INFO(server.format << " " << server.realm << " " << server.from);
+  const std::vector<std::string> names = {"anna",  "Anna",  "Anna@B.example", "a#b",   "A#b@c",
+                                          "a/B+c", "a%b.c", "a-b_c",          "a@b@c", "Fritz,=b"};
+  NameForm form;
+  for (const auto& name : names)
+    for (const auto& question : form.questions(name, "0123456789abcdef"))
+      form.learn(question, server.write(question));
+  NameForm later;
+  later.restore(form.save());
+  for (const auto& name : names) {
+    INFO(name);
+    CHECK(form.questions(name, "0123456789abcdef").empty());
+    CHECK(form.write(name) == server.write(name));
+    CHECK(later.write(name) == server.write(name));
+  }
+  CHECK(form.keeps_case() == (server.format == 'u' || server.format == 'n'));
+}
+
+TEST_CASE("a server that says nothing of names is taken for Dovecot as it comes", "[smtpd][auth]") {
+  NameForm form;
+  CHECK(form.write("Anna@B.example") == "anna@b.example");
+  for (const auto& question : form.questions("a#b", "0123456789abcdef"))
+    form.learn(question, question.find('#') != question.npos ? "\1\2" : "somebody");
+  CHECK(form.questions("a#b", "0123456789abcdef").empty());
+  CHECK(form.write("Anna@B.example") == "anna@b.example");
+  CHECK(form.write("A#b") == "a#b");
+  form.restore("form plain\nform plain ***\nform characters YUI=\nform whole x y\n");
+  CHECK(form.write("Anna") == "anna");
+}
+
+TEST_CASE("a form that has changed is learned once more, seldom", "[smtpd][auth]") {
+  auto challenges = with_secret();
+  const auto learn = [&](bool keeps_case) {
+    for (const auto& question : challenges.questions("anna"))
+      challenges.learn_form(question, keeps_case ? question : ascii_lower(question));
+  };
+  learn(false);
+  CHECK(look(challenges, "Ghost").salt == look(challenges, "ghost").salt);
+  SteadyTime now{};
+  CHECK_FALSE(challenges.check_form("Ghost", "ghost", now));
+  CHECK_FALSE(challenges.check_form("Ghost", "", now));
+  CHECK(challenges.check_form("Ghost", "Ghost", now));
+  CHECK_FALSE(challenges.questions("anna").empty());
+  learn(true);
+  CHECK(look(challenges, "Ghost").salt != look(challenges, "ghost").salt);
+  CHECK_FALSE(challenges.check_form("Ghost", "ghost", now));
+  // What looks names up may pass over their case all the same.
+  const auto text = server_first(64, "0123456789abcdef", 4096);
+  challenges.learn("Anna", kFirst, text, Duration(1));
+  CHECK(challenges.other_spelling("Anna", now).ends_with(".invalid"));
+  const auto other = challenges.other_spelling("Anna", now);
+  CHECK(other == "aNNA");
+  CHECK(challenges.learn_spelling("Anna", other, text));
+  CHECK(look(challenges, "Ghost").salt == look(challenges, "ghost").salt);
+  auto later = with_secret();
+  later.restore(challenges.save());
+  CHECK(look(later, "Ghost").salt == look(challenges, "ghost").salt);
+}
+
 TEST_CASE("the server is asked about spellings now and then only", "[smtpd][auth]") {
   auto challenges = with_secret();
   const auto text = server_first(64, "0123456789abcdef", 4096);
