@@ -1,5 +1,7 @@
 #include "base/text.h"
 
+#include "base/escaped_text.h"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -214,6 +216,54 @@ void append_escaped(std::string_view outside, std::string& out, std::size_t most
   }
   if (cut)
     out.append("...");
+}
+
+namespace {
+
+// keeps: characters that stay although they are controls; code: how to write the others.
+template <class Code>
+std::string with_codes(std::string_view text, std::string_view keeps, const Code& code) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    char32_t code_point = 0;
+    const auto length = utf8_sequence(text, code_point);
+    const auto taken = text.substr(0, length == 0 ? 1 : length);
+    const bool keep = length > 0 && (!disturbs(code_point) || keeps.find(taken) != keeps.npos);
+    if (keep)
+      out.append(taken);
+    else
+      code(taken, length > 0 ? std::optional(code_point) : std::nullopt, out);
+    text.remove_prefix(taken.size());
+  }
+  return out;
+}
+
+void append_unit(std::string& out, unsigned unit) {
+  out.append("\\u");
+  for (int shift = 12; shift >= 0; shift -= 4)
+    out.push_back(kHex[(unit >> static_cast<unsigned>(shift)) & 0x0FU]);
+}
+
+}  // namespace
+
+std::string escaped_text(std::string_view text) {
+  return with_codes(text, "\n\t", [](std::string_view taken, auto, std::string& out) {
+    for (const char c : taken) {
+      const auto byte = static_cast<unsigned char>(c);
+      out.append("\\x").append(1, kHex[byte >> 4U]).append(1, kHex[byte & 0x0FU]);
+    }
+  });
+}
+
+std::string escaped_json(std::string_view json) {
+  return with_codes(json, "\n", [](std::string_view, std::optional<char32_t> point, auto& out) {
+    const auto code = point.value_or(0xFFFD);
+    if (code < 0x10000)
+      return append_unit(out, code);
+    append_unit(out, 0xD800U + ((code - 0x10000U) >> 10U));
+    append_unit(out, 0xDC00U + ((code - 0x10000U) & 0x3FFU));
+  });
 }
 
 std::optional<Duration> parse_duration(std::string_view text) {

@@ -41,7 +41,7 @@ int ask(const Administration& how, const ControlRequest& request, const daemon::
 }
 
 bool print_json(const json::object& object) {
-  return print(json_line(object));
+  return print_raw(json_line(object));
 }
 
 ControlRequest request_for(const char* act) {
@@ -89,7 +89,7 @@ void show_progress(const json::object& progress) {
 // Content is not for terminals: what could steer one is shown escaped, line by line.
 bool print_content(std::string_view content) {
   if (::isatty(STDOUT_FILENO) != 1)
-    return print(content);
+    return print_raw(content);
   std::string text;
   for (const auto line : split(content, '\n')) {
     text.append(text.empty() ? "" : "\n");

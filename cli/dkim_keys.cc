@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "base/time.h"
 #include "cli/output.h"
+#include "daemon/tool_folder.h"
 #include "mail/address.h"
 #include "mailauth/key_record.h"
 
@@ -61,39 +62,63 @@ gid_t group_of_keys() {
   return group == nullptr ? static_cast<gid_t>(-1) : group->gr_gid;
 }
 
-Result<void> make_key_folder(const std::string& path, gid_t group) {
-  if (mkdir(path.c_str(), 0750) == 0) {
-    if (group != static_cast<gid_t>(-1) && chown(path.c_str(), 0, group) != 0)
-      return system_error("give " + path + " to the group");
-    return {};
-  }
-  if (errno == EEXIST)
-    return {};
-  return system_error("make folder " + path);
+struct Place {
+  std::string folder, name;
+};
+Place place_of(std::string path) {
+  while (path.size() > 1 && path.ends_with('/'))
+    path.pop_back();
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos)
+    return {".", path};
+  return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
 }
 
-// The whole key under its name, or nothing; an existing one stays.
-Result<void> write_key(const std::string& path, std::string_view pem, gid_t group) {
-  const auto temporary = path + ".new";
-  unlink(temporary.c_str());
-  auto file = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+// Makes it if it is missing. Root goes where root's own folders and links lead, and nowhere else.
+Result<FileDescriptor> open_key_folder(const std::string& path, gid_t group) {
+  auto there = daemon::open_folder_to_write(path);
+  if (there || there.error().code() != boost::system::errc::no_such_file_or_directory)
+    return there;
+  const auto place = place_of(path);
+  const auto parent = daemon::open_folder_to_write(place.folder);
+  if (!parent)
+    return parent.error();
+  if (mkdirat(parent->get(), place.name.c_str(), 0750) != 0)
+    return system_error("make folder " + path);
+  auto made = open_file_at(*parent, place.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!made)
+    return made.error().during("make folder " + path);
+  struct stat about {};
+  if (fstat(made->get(), &about) != 0 || about.st_uid != geteuid())
+    return Error(Errc::refused, "make folder " + path + " (somebody else made it)");
+  if (group != static_cast<gid_t>(-1) && fchown(made->get(), 0, group) != 0)
+    return system_error("give " + path + " to the group");
+  return made;
+}
+
+// The whole key under its name, or nothing; an existing one stays. path: for errors.
+Result<void> write_key(const FileDescriptor& folder, const std::string& name,
+                       const std::string& path, std::string_view pem, gid_t group) {
+  const auto temporary = name + ".new";
+  unlinkat(folder.get(), temporary.c_str(), 0);
+  auto file = open_file_at(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
   if (!file)
-    return file.error();
+    return file.error().during(path);
   const auto finish = [&]() -> Result<void> {
     const bool shared = group != static_cast<gid_t>(-1);
     if (shared && (fchown(file->get(), 0, group) != 0 || fchmod(file->get(), 0640) != 0))
-      return system_error("give " + temporary + " to the group");
+      return system_error("give " + path + " to the group");
     if (auto written = write_all(*file, pem); !written)
       return written.error();
     if (auto synced = sync_file(*file); !synced)
       return synced.error();
-    if (link(temporary.c_str(), path.c_str()) != 0)
+    if (linkat(folder.get(), temporary.c_str(), folder.get(), name.c_str(), 0) != 0)
       return system_error("make " + path);
     return {};
   };
   auto done = finish();
-  unlink(temporary.c_str());
-  return done ? sync_folder(path.substr(0, path.rfind('/'))) : done;
+  unlinkat(folder.get(), temporary.c_str(), 0);
+  return done ? sync_file(folder) : done;
 }
 
 // A zone file's lines for the record of a key.
@@ -163,18 +188,22 @@ int make_dkim_key(const daemon::Options& options, const DkimKey& wanted) {
   if (!key)
     return fail(key.error(), EX_DATAERR);
   const auto folder = folder_of(options, *key);
-  const auto path = folder + "/" + key->domain + "/" + key->selector + std::string(kEnding);
-  if (access(path.c_str(), F_OK) == 0)
+  const auto name = key->selector + std::string(kEnding);
+  const auto path = folder + "/" + key->domain + "/" + name;
+  const auto group = group_of_keys();
+  if (const auto outer = open_key_folder(folder, group); !outer)
+    return fail(outer.error(), EX_CANTCREAT);
+  const auto inner = open_key_folder(folder + "/" + key->domain, group);
+  if (!inner)
+    return fail(inner.error(), EX_CANTCREAT);
+  struct stat about {};
+  if (fstatat(inner->get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0)
     return complain(kProgram, EX_CANTCREAT,
                     path + " exists; name another selector with --selector");
-  const auto group = group_of_keys();
-  for (const auto& each : {folder, folder + "/" + key->domain})
-    if (auto made = make_key_folder(each, group); !made)
-      return fail(made.error(), EX_CANTCREAT);
   const auto made = mailauth::PrivateKey::generate(type, wanted.bits);
   if (!made)
     return fail(made.error(), EX_SOFTWARE);
-  if (auto written = write_key(path, made->pem(), group); !written)
+  if (auto written = write_key(*inner, name, path, made->pem(), group); !written)
     return fail(written.error(), code_of(written.error()));
   print("; private key: " + path + "\n" +
         zone_text(*mailauth::key_name(key->selector, key->domain), *made));

@@ -17,7 +17,8 @@ int check_aliases(const daemon::Options& options) {
   if (report.exit_code == EX_OK)
     print(report.text);
   else
-    std::fputs(("newaliases: " + report.text).c_str(), stderr);
+    complain("newaliases", report.exit_code,
+             report.text.substr(0, report.text.find_last_not_of('\n') + 1));
   return report.exit_code;
 }
 

@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include "base/escaped_text.h"
 #include "base/text.h"
 
 #include <boost/json/array.hpp>
@@ -9,7 +10,6 @@
 #include <cstdio>
 #include <ctime>
 #include <unistd.h>
-#include <utility>
 
 namespace postrider::cli {
 
@@ -17,7 +17,7 @@ namespace json = boost::json;
 
 int complain(std::string_view program, int exit_code, std::string_view sentence) {
   std::string line;
-  line.append(program).append(": ").append(sentence).append("\n");
+  line.append(program).append(": ").append(escaped_text(sentence)).append("\n");
   std::fflush(stdout);
   std::fwrite(line.data(), 1, line.size(), stderr);
   return exit_code;
@@ -32,18 +32,16 @@ std::string sentence(const Error& error) {
 }
 
 bool print(std::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+  return print_raw(escaped_text(text));
+}
+
+bool print_raw(std::string_view octets) {
+  return std::fwrite(octets.data(), 1, octets.size(), stdout) == octets.size() &&
          std::fflush(stdout) == 0;
 }
 
 std::string json_line(const json::object& object) {
-  auto line = json::serialize(object);
-  // They stand in strings only.
-  for (const auto& [octets, name] :
-       {std::pair("\xe2\x80\xa8", "\\u2028"), std::pair("\xe2\x80\xa9", "\\u2029")})
-    for (auto at = line.find(octets); at != std::string::npos; at = line.find(octets, at))
-      line.replace(at, 3, name);
-  return line + "\n";
+  return escaped_json(json::serialize(object)) + "\n";
 }
 
 bool standard_error_is_terminal() {

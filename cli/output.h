@@ -1,5 +1,6 @@
 // What the tools write: whole pieces to standard output, sentences to standard error, and values in
-// the form that people read. Everything from outside goes through escaped() first.
+// the form that people read. What has been outside, in a file, on a socket or in the DNS, may hold
+// what steers a terminal: complain() and print() show that escaped, whatever they are given.
 #pragma once
 
 #include "base/result.h"
@@ -21,8 +22,11 @@ std::string sentence(const Error& error);
 
 // False when nobody reads standard output any more.
 bool print(std::string_view text);
+// For programs that read, octet by octet: never what a terminal would show.
+bool print_raw(std::string_view octets);
 
-// The object in a line, also for readers to whom U+2028 and U+2029 end one (JavaScript, Python).
+// The object in a line, also for readers to whom U+2028 and U+2029 end one (JavaScript, Python),
+// and for terminals.
 std::string json_line(const boost::json::object& object);
 
 bool standard_error_is_terminal();

@@ -48,8 +48,7 @@ bool read_line(std::string& line) {
 }
 
 int fail(int code, const std::string& text) {
-  std::fprintf(stderr, "postrider passwd: %s\n", text.c_str());
-  return code;
+  return complain("postrider passwd", code, text);
 }
 
 bool ask(const char* prompt, std::string& password) {
@@ -89,7 +88,7 @@ int change_password(const daemon::Options& options, daemon::PasswordChange chang
   }
   if (const auto changed = daemon::change_password(options, change); !changed)
     return fail(code_of(changed.error()), sentence(changed.error()));
-  std::printf("%s: %s\n", path->c_str(), remove ? "removed" : "password set");
+  print(*path + (remove ? ": removed\n" : ": password set\n"));
   return EX_OK;
 }
 

@@ -1,4 +1,5 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
+#include "base/escaped_text.h"
 #include "cli/administration.h"
 #include "cli/completion.h"
 #include "cli/dkim_keys.h"
@@ -137,8 +138,9 @@ int report(const daemon::Report& made) {
   if (made.exit_code == EX_OK) {
     print(made.text);
   } else {
+    const auto text = escaped_text(made.text);
     std::fflush(stdout);
-    std::fwrite(made.text.data(), 1, made.text.size(), stderr);
+    std::fwrite(text.data(), 1, text.size(), stderr);
   }
   return made.exit_code;
 }

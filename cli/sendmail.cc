@@ -217,16 +217,16 @@ int speak_smtp(const SendmailOptions& options) {
                     [&](daemon::SubmitHeader header, const ContentStore& content) {
                       return hand_over(*places, std::move(header), content);
                     });
-  if (!print(dialog.greeting()))
+  if (!print_raw(dialog.greeting()))
     return EX_IOERR;
   const auto read = read_all(STDIN_FILENO, [&](std::string_view bytes) -> Result<bool> {
     std::string out;
     const bool more = dialog.feed(bytes, out);
-    return print(out) && more;
+    return print_raw(out) && more;
   });
   std::string out;
   const bool is_whole = dialog.finish(out);
-  print(out);
+  print_raw(out);
   if (!read)
     return fail(EX_IOERR, read.error().describe());
   return is_whole ? EX_OK : fail(EX_DATAERR, "the input ended inside a transaction: not sent");

@@ -1,0 +1,176 @@
+#!/usr/bin/python3
+"""Root's tools in folders of others: they follow no link of theirs, wait for no lock of theirs, and show a terminal
+nothing that steers it. Needs root."""
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import threading
+
+from support_py import daemon, scenario, wait
+from support_py.acting import as_user
+
+EVE = 3001
+CODES = "\x1b[2J\x9b1m\u202e"
+
+
+class RootTools(scenario.Scenario):
+    def setUp(self):
+        super().setUp()
+        if not scenario.is_root():
+            self.skipTest("needs root")
+        self.base = self.own_folder("base")
+        self.base.chmod(0o755)
+        at = self.base
+        while at != at.parent:
+            os.chmod(at, os.stat(at).st_mode | 0o005)
+            at = at.parent
+        self.eves = self.base / "eve"
+        self.eves.mkdir()
+        os.chown(self.eves, EVE, EVE)
+        self.roots = self.base / "root"
+        self.roots.mkdir(0o755)
+
+    def tool(self, *arguments, stdin=""):
+        return subprocess.run([str(daemon.BIN / "postrider"), *map(str, arguments)], input=stdin.encode(),
+                              capture_output=True, timeout=wait.DEADLINE, cwd="/")
+
+    def new_key(self, folder):
+        return self.tool("dkim", "new", "example.com", "--selector", "s1", "--ed25519", "--folder", folder)
+
+    def link(self, name, target):
+        as_user(EVE, lambda: os.symlink(target, self.eves / name))
+        self.assertTrue((self.eves / name).is_symlink())
+
+    def test_a_key_goes_where_no_other_leads_it(self):
+        for name, folder in (("example.com", self.eves), ("keys", self.eves / "keys")):
+            with self.subTest(folder):
+                self.link(name, self.roots)
+                done = self.new_key(folder)
+                self.assertEqual(done.returncode, 73, done)
+                self.assertEqual(list(self.roots.iterdir()), [])
+                (self.eves / name).unlink()
+        done = self.new_key(self.eves)  # without links it is a folder like any other
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual((self.eves / "example.com" / "s1.pem").stat().st_uid, 0)
+        (self.base / "open").mkdir()
+        (self.base / "open").chmod(0o777)
+        done = self.new_key(self.base / "open")
+        self.assertEqual(done.returncode, 73, done)
+        self.assertIn(b"others may write", done.stderr)
+        # root's own link, in a folder of root's, is one that root meant
+        (self.base / "short").symlink_to(self.roots)
+        self.assertEqual(self.new_key(self.base / "short").returncode, 0)
+
+    def passwd(self, file, *more, stdin="secret\n"):
+        return self.tool("passwd", "ann", "--no-scram", "--file", file, *more, stdin=stdin)
+
+    def test_a_password_goes_where_no_other_leads_it(self):
+        secret = self.roots / "users"
+        self.assertEqual(self.passwd(secret).returncode, 0)
+        before = secret.read_bytes()
+        for name, target, file in (("users", secret, self.eves / "users"),
+                                   ("folder", self.roots, self.eves / "folder" / "users")):
+            self.link(name, target)
+            with self.subTest(name):
+                done = self.passwd(file)
+                self.assertNotEqual(done.returncode, 0, done)
+                self.assertIn(b"link", done.stderr)
+                self.assertEqual(secret.read_bytes(), before)
+                self.assertTrue((self.eves / name).is_symlink())
+
+    def test_no_lock_of_another_holds_passwords_up(self):
+        users = self.roots / "users"
+        self.assertEqual(self.passwd(users).returncode, 0)
+        taken, ready = os.pipe()
+        finish, end = os.pipe()
+
+        def hold():
+            held = []
+            for path in (self.roots, users, self.roots / "users.lock"):
+                try:
+                    held.append(os.open(path, os.O_RDONLY))
+                except OSError:
+                    continue
+                fcntl.flock(held[-1], fcntl.LOCK_EX)
+            os.write(ready, b"%d" % len(held))
+            os.read(finish, 1)
+            return len(held)
+        thread = threading.Thread(target=as_user, args=(EVE, hold))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(os.write, end, b"x")
+        self.assertEqual(os.read(taken, 10), b"1")  # the folder, and nothing else
+        done = self.passwd(users)
+        self.assertEqual((done.returncode, done.stdout), (0, f"{users}: password set\n".encode()))
+
+    def test_a_lock_that_is_not_let_go_is_told(self):
+        users = self.roots / "users"
+        self.assertEqual(self.passwd(users).returncode, 0)
+        before = users.read_bytes()
+        with open(self.roots / "users.lock", "r+b") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            done = self.passwd(users)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(b"is being changed by another program", done.stderr)
+        self.assertEqual(users.read_bytes(), before)
+
+    def assert_harmless(self, octets):
+        text = octets.decode()  # and it is UTF-8
+        for code in CODES[0], "\x9b", "\u202e", "\x7f":
+            self.assertNotIn(code, text)
+
+    def test_what_files_are_called_and_hold_steers_no_terminal(self):
+        folder = self.base / "dkim" / "example.com"
+        folder.mkdir(parents=True)
+        for name in (os.fsencode(CODES), b"\xff\x9b1m"):
+            (folder / os.fsdecode(name + b".pem")).write_text("no key\n")
+        done = self.tool("dkim", "record", "example.com", "--folder", folder.parent)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(rb"\x1b[2J", done.stderr)
+        self.assert_harmless(done.stdout + done.stderr)
+        config = self.base / "postrider.toml"
+        config.write_text('hostname = "us.example"\n"' + r"\u001b[2J" + '" = 1\n')
+        done = self.tool("check", "-c", config)
+        self.assertNotEqual(done.returncode, 0)
+        self.assert_harmless(done.stdout + done.stderr)
+
+    def answer(self, door, lines):
+        with door:
+            while True:
+                try:
+                    client, _ = door.accept()
+                except OSError:
+                    return
+                with client:
+                    client.makefile("rb").readline()
+                    client.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    def test_what_the_daemon_says_steers_no_terminal(self):
+        config = self.base / "postrider.toml"
+        path = self.base / "control"
+        config.write_text(f'hostname = "us.example"\nspool = "{self.base}/spool"\n'
+                          f'[control]\nsocket = "{path}"\n')
+        door = socket.socket(socket.AF_UNIX)
+        door.bind(str(path))
+        door.listen()
+        text = CODES + "\x7f\U000e0041"
+        thread = threading.Thread(target=self.answer, args=(door, [
+            {"message": {"id": text, "sender": text, "status": text, "reason": text}},
+            {"end": {"exit": 69, "error": text}}]))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(door.shutdown, socket.SHUT_RDWR)
+        for arguments in (["queue"], ["queue", "--json"], ["show", "x"], ["status"]):
+            with self.subTest(arguments):
+                done = self.tool("-c", config, *arguments)
+                self.assertEqual(done.returncode, 69, done)
+                self.assertIn(rb"\x1b[2J", done.stderr)
+                self.assert_harmless(done.stdout + done.stderr)
+                if "--json" in arguments:
+                    self.assertEqual(json.loads(done.stdout)["id"], text)
+
+
+if __name__ == "__main__":
+    scenario.main()
