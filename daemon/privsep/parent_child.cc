@@ -271,6 +271,22 @@ Result<void> act_against(const ParentRules& rules, const Account& account) {
   return is_out_of_reach ? Result<void>() : Error(Errc::refused, "act as " + account.name);
 }
 
+namespace {
+
+// Without becoming anybody: ports below 1024 need what the parent has. Not in the parent itself:
+// who has the socket too may keep it busy.
+[[noreturn]] void bind_and_end(const ParentRequest& request, const FileDescriptor& asker,
+                               const FileDescriptor& socket) {
+  const auto* const address = reinterpret_cast<const sockaddr*>(&request.address);
+  if (::bind(socket.get(), address, request.address_size) == 0)
+    answer(asker.get(), ParentAnswer::nothing, Error(), {});
+  else
+    answer_error(asker.get(), system_error("bind"));
+  ::_exit(0);
+}
+
+}  // namespace
+
 [[noreturn]] void run_child(const ParentRules& rules, const CommandGroups& groups,
                             const ParentRequest& request, const Account& account,
                             std::array<FileDescriptor, 3> descriptors) {
@@ -281,6 +297,8 @@ Result<void> act_against(const ParentRules& rules, const Account& account) {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::alarm(static_cast<unsigned>(longest_life(rules).count()));
   auto& [asker, file, body] = descriptors;
+  if (request.verb == ParentVerb::bind)
+    bind_and_end(request, asker, file);
   TableReader tables;
   const bool reads_tables = request.verb == ParentVerb::perform && request.source != 0;
   Result<void> ready;

@@ -1,5 +1,7 @@
 #include "daemon/privsep/parent_process.h"
 
+#include "base/close_aside.h"
+#include "base/passed_descriptors.h"
 #include "base/time.h"
 #include "daemon/config/config_file.h"
 #include "daemon/privsep/capabilities.h"
@@ -72,38 +74,23 @@ struct Received {
   ssize_t octets = 0;
 };
 
-// Every descriptor that arrives is taken, and closed if there is no place for it: alignment leaves
-// room for one more than a request may bring. More than the room holds the kernel closes itself;
-// either way it is no request (a count of zero has no form).
+// Every descriptor that arrives is taken. With more of them than there are places for it is no
+// request (a count of zero has no form), nor where nothing could be said on the first.
 Received receive(int socket) {
-  constexpr auto kRoom = CMSG_LEN(sizeof(int) * kMostParentDescriptors);
   Received received;
-  iovec part{&received.request, sizeof received.request};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostParentDescriptors)> room{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = room.data();
-  header.msg_controllen = kRoom;
-  received.octets = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-  if (received.octets < 0)
-    return received;
-  bool is_too_much = (header.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
-  for (auto* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
-    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
-      continue;
-    const auto count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(item) + i * sizeof fd, sizeof fd);
-      FileDescriptor taken(fd);
-      if (received.count < kMostParentDescriptors)
-        received.descriptors[received.count++] = std::move(taken);
-      else
-        is_too_much = true;
-    }
+  auto passed = receive_passed(socket, &received.request, sizeof received.request);
+  received.octets = passed.octets;
+  bool is_right = (passed.flags & (MSG_CTRUNC | MSG_TRUNC)) == 0 &&
+                  passed.descriptors.size() <= kMostParentDescriptors;
+  for (auto& one : passed.descriptors) {
+    if (received.count == 0 && !is_local_socket(one.get()))
+      is_right = false;
+    if (is_right)
+      received.descriptors[received.count++] = std::move(one);
+    else
+      close_aside(std::move(one));
   }
-  if (is_too_much)
+  if (!is_right)
     received.count = 0;
   return received;
 }
@@ -174,8 +161,12 @@ class Parent {
         pam_.start(rules_, now);
       if (waiting[0].revents != 0 || is_more_to_reap_)
         reap(ended.get());
-      if (waiting[1].revents != 0)
-        serve(receive(socket_.get()));
+      if (waiting[1].revents != 0) {
+        auto received = receive(socket_.get());
+        serve(received);
+        for (auto& one : received.descriptors)
+          close_aside(std::move(one));
+      }
       end_what_is_left();
     }
   }
@@ -293,17 +284,19 @@ class Parent {
         return;
       if (enders_.has_ended(pid, std::chrono::steady_clock::now()))
         continue;
-      std::erase_if(children_, [&](const Child& child) {
-        if (child.pid == pid)
-          has_ended(child);
-        return child.pid == pid;
+      std::erase_if(children_, [&](Child& child) {
+        if (child.pid != pid)
+          return false;
+        has_ended(child);
+        close_aside(std::move(child.asker));
+        return true;
       });
       if (pam_.has_ended(pid, std::chrono::steady_clock::now()))
         answer(socket_.get(), ParentAnswer::helper_ended, system_error(status, ""), {});
     }
   }
 
-  void serve(Received received) {
+  void serve(Received& received) {
     if (received.octets == 0 || (received.octets < 0 && errno != EINTR && errno != EAGAIN))
       ::_exit(0);  // the daemon has ended
     if (received.octets < 0)
@@ -313,12 +306,13 @@ class Parent {
     if (auto form = check_form(request, octets, received.count); !form)
       return;  // nobody who speaks this protocol is there to be answered
     const int asker = received.descriptors[0].get();
-    if (request.verb == ParentVerb::bind)
-      return reply(asker, bind(request, received.descriptors[1]));
     if (request.verb == ParentVerb::reload)
       return reply(asker, reload());
-    const bool is_own = request.verb == ParentVerb::token;
-    if (is_own)
+    const bool is_own = request.verb == ParentVerb::token || request.verb == ParentVerb::bind;
+    if (request.verb == ParentVerb::bind)
+      if (auto allowed = check_address(rules_, request.address, request.address_size); !allowed)
+        return reply(asker, allowed);
+    if (request.verb == ParentVerb::token)
       if (auto named = check_credentials_name(rules_, request.name.data()); !named)
         return reply(asker, named);
     const bool reads = request.verb == ParentVerb::read_forward;
@@ -380,15 +374,6 @@ class Parent {
       child.grace = kGraceOfToken;
     child.asker = std::move(received.descriptors[0]);
     children_.push_back(std::move(child));
-  }
-
-  Result<void> bind(const ParentRequest& request, const FileDescriptor& socket) {
-    if (auto allowed = check_address(rules_, request.address, request.address_size); !allowed)
-      return allowed;
-    const auto* address = reinterpret_cast<const sockaddr*>(&request.address);
-    if (::bind(socket.get(), address, request.address_size) != 0)
-      return system_error("bind");
-    return {};
   }
 
   // The administrator's file, not the daemon's word, says what has changed.

@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -258,6 +259,58 @@ class Attackers(scenario.Scenario):
         done = self.send(4001, "for-later")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.peer.wait_for(5)
+
+    def lingering(self, far):
+        """A TCP socket whose last close waits for a peer that reads nothing."""
+        near = socket.create_connection(far.getsockname())
+        peer, _ = far.accept()
+        near.setblocking(False)
+        try:
+            while True:
+                near.send(b"x" * 65536)
+        except BlockingIOError:
+            pass
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+        return near, peer
+
+    def test_what_a_client_passes_holds_nobody_up(self):
+        """Sockets that linger when they are closed, as those who read messages of others' must do"""
+        far = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        reading, ready = os.pipe()
+        go_on, finish = os.pipe()
+
+        def pass_them():
+            kept = []
+
+            def put(door, octets):
+                near, peer = self.lingering(far)
+                try:
+                    door.sendmsg([octets], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                             array.array("i", [near.fileno()]))])
+                except OSError:
+                    pass  # it was hung up on
+                near.close()
+                kept.extend((door, peer))
+            for octets in (b"{", self.line().encode() + b"x", b"\n"):
+                put(self.connect(), octets)
+            for _ in range(2):  # unread when the daemon closes
+                door = self.connect()
+                door.sendall(b"x\n" + b"y" * 100_000)
+                put(door, b"z")
+            os.write(ready, b"x")
+            os.read(go_on, 1)
+            return len(kept)
+        thread = threading.Thread(target=as_user, args=(EVE, pass_them))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(os.write, finish, b"x")
+        self.assertEqual(os.read(reading, 1), b"x")
+        for number in range(3):
+            done = self.send(ANN, f"good-{number}")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("queued as", done.stdout)
+        self.peer.wait_for(3)
+        self.server.stop()
 
     def connect_as(self, uid):
         groups = os.getgroups()

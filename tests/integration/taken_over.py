@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 
@@ -290,6 +291,44 @@ class TakenOver(World):
         wait.until(lambda: len(os.listdir(f"/proc/{parent}/fd")) == before,
                    lambda: f"{before} descriptors of the parent, now "
                            f"{len(os.listdir(f'/proc/{parent}/fd'))}")
+        self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
+        server.wait_until_empty()
+
+    def test_what_lingers_when_it_is_closed_holds_the_parent_up_in_no_place(self):
+        server = self.start()
+        one = wire.Wire(server.process.pid)
+        self.addCleanup(one.close)
+        far = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        peers = []
+
+        def lingering():
+            near = socket.create_connection(far.getsockname())
+            peers.append(self.enterContext(far.accept()[0]))
+            near.setblocking(False)
+            try:
+                while True:
+                    near.send(b"x" * 65536)
+            except BlockingIOError:
+                pass
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+            return near
+        body = wire.memory_file(b"x\r\n")
+        self.addCleanup(os.close, body)
+        good = wire.job("ann@us.example", MAILDIR, self.machine.mail / "ann", self.machine.mail,
+                        user="ann", name="ann")
+        for packet, before, behind in (
+                (wire.request(wire.PERFORM, "ann"), [], [body, body]),  # for the answer
+                (wire.request(wire.READ_FORWARD, "ann", ".forward"), [], []),
+                (wire.request(wire.RELOAD), [], []),
+                (wire.request(wire.BIND, address=wire.ipv4("127.0.0.1", 25)), [body], []),
+                (wire.request(wire.PERFORM, "ann"), [body, body], []),
+                (wire.request(wire.PERFORM, "ann"), [body, body, body], []),  # too many
+                (wire.request(wire.PERFORM, "ann"), [body] * 200, []),
+                (b"x", [], [])):
+            near = lingering()
+            one.send(packet, [*before, near.fileno(), *behind])
+            near.close()
+            self.assertEqual(one.perform(good, "ann")[0], "performed")
         self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
         server.wait_until_empty()
 

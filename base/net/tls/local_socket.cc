@@ -1,5 +1,7 @@
 #include "base/net/tls/local_socket.h"
 
+#include "base/passed_descriptors.h"
+
 #include <boost/asio/as_tuple.hpp>
 
 #include <algorithm>
@@ -151,6 +153,14 @@ void LocalListener::close() {
   if (!socket_.is_open())
     return;
   ::unlink(path_.c_str());
+  // Who waits to be accepted may have sent something already.
+  for (int left = 2 * kBacklog; left > 0; --left) {
+    const FileDescriptor peer(
+        ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!peer.is_open())
+      break;
+    drain_local(peer.get());
+  }
   boost::system::error_code ignored;
   socket_.close(ignored);
 }

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/net/tls/tls_channel.h"
+#include "base/passed_descriptors.h"
 
 #include <boost/asio/as_tuple.hpp>
 
@@ -14,6 +15,12 @@ namespace postrider {
 namespace {
 
 constexpr auto use_tuple = asio::as_tuple(use_task);
+
+// What came with descriptors is not left to close().
+void drain(Socket& socket) {
+  if (socket.is_open() && is_local_socket(socket.native_handle()))
+    drain_local(socket.native_handle());
+}
 
 }  // namespace
 
@@ -30,6 +37,7 @@ Stream::Stream(Loop& loop, Socket socket)
 Stream::~Stream() {
   if (tls_ && socket_.is_open())
     end_tls();
+  drain(socket_);
 }
 
 Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
@@ -69,7 +77,7 @@ Result<std::size_t> Stream::read_now(char* room, std::size_t size) {
   if (tls_)
     return read_now_tls(room, size);
   for (;;) {
-    const auto got = ::recv(socket_.native_handle(), room, size, 0);
+    const auto got = receive_plain(socket_.native_handle(), room, size);
     if (got > 0)
       return static_cast<std::size_t>(got);
     if (got == 0)
@@ -87,6 +95,14 @@ Task<Result<std::size_t>> Stream::read_some(char* room, std::size_t size) {
 }
 
 Task<Result<std::size_t>> Stream::read_some_in_clear(char* room, std::size_t size) {
+  while (!timed_out_ && is_local_socket(socket_.native_handle())) {
+    const auto [code] = co_await socket_.async_wait(Socket::wait_read, use_tuple);
+    if (code)
+      co_return error(code, "read");
+    auto got = read_now(room, size);
+    if (got || got.error().code() != asio::error::would_block)
+      co_return got;
+  }
   if (timed_out_)
     co_return Error(asio::error::timed_out, "read");
   const auto [code, got] = co_await socket_.async_read_some(asio::buffer(room, size), use_tuple);
@@ -181,6 +197,7 @@ void Stream::close() {
     if (closing_)
       return;
   }
+  drain(socket_);
   boost::system::error_code ignored;
   socket_.close(ignored);
 }
