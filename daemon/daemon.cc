@@ -5,6 +5,7 @@
 #include "daemon/certificates.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
+#include "daemon/config_doubts.h"
 #include "daemon/outbound.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/effective.h"
@@ -97,6 +98,8 @@ Report check(const Options& options) {
         {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
   }
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
+  for (const auto& one : doubts_about_machine(*loaded.config, found))
+    warnings += "warning: " + one.key + ": " + one.text + "\n";
   std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
   auto keys = load_signing_keys(*loaded.config, loaded.origins);
   std::move(keys.problems.begin(), keys.problems.end(), std::back_inserter(loaded.problems));

@@ -50,6 +50,7 @@ struct AcceptConfig {
   std::vector<std::string> relay_to;
   std::vector<std::string> relay_recipients;  // tables: who exists in relay_to; empty: everybody
   bool success_notices = false;               // for strangers
+  bool open_relay = false;                    // everybody may relay, as relay_from says
   std::vector<std::string> senders;           // tables: ok, reject or defer
   std::vector<std::string> recipient_map;     // the same
   std::vector<std::string> proxy_from;        // networks whose PROXY header is believed

@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "daemon/config/listened.h"
 #include "daemon/config/values.h"
 #include "delivery/routing/route.h"
 
@@ -22,6 +23,19 @@ class Checker {
       proxies(i);
       listener_tls(i);
     }
+  }
+
+  // Spam of others goes out in our name within hours of such a configuration.
+  void open_relay() {
+    if (config_.accept.open_relay || !is_reached_from_outside(config_))
+      return;
+    for (const auto& text : config_.accept.relay_from)
+      if (is_everybody(text))
+        return report("accept.relay_from",
+                      "\"" + escaped(text) +
+                          "\" makes an open relay: everybody who reaches a "
+                          "listener may send to anyone; name your own networks, or say "
+                          "accept.open_relay = true");
   }
 
   void tls() {
@@ -235,6 +249,7 @@ class Checker {
 void check_across(const Config& config, const Origins& origins, std::vector<Problem>& problems) {
   Checker checker(config, origins, problems);
   checker.listeners();
+  checker.open_relay();
   checker.tls();
   checker.auth();
   checker.domains();
@@ -243,17 +258,6 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.dkim();
   checker.milters();
   checker.control();
-}
-
-std::vector<Problem> warnings_about(const Config& config) {
-  constexpr std::uint64_t kFew = 8;  // fewer cannot be shared out: see delivery::ConnectionShares
-  std::vector<Problem> warnings;
-  if (const auto most = config.delivery.connections; most > 0 && most < kFew)
-    warnings.push_back({0, "delivery.connections",
-                        std::to_string(most) + (most == 1 ? " is" : " are") +
-                            " few, hosts that are silent can hold up all other mail; at least " +
-                            std::to_string(kFew) + " is sensible, or 0"});
-  return warnings;
 }
 
 }  // namespace postrider::daemon

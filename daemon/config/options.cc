@@ -112,6 +112,8 @@ const Option kOptions[] = {
      "Domains that anyone may send to through this server, as a backup MX does."},
     {"accept.relay_recipients", TextList{AT(accept.relay_recipients), check_table, true}, false, nullptr,
      "Tables of the addresses that exist in accept.relay_to; without any, all are taken to exist."},
+    {"accept.open_relay", Flag{AT(accept.open_relay)}, false, nullptr,
+     "Whether relay_from may let everybody who reaches a listener send to anyone; otherwise that is a mistake."},
     {"accept.success_notices", Flag{AT(accept.success_notices)}, false, nullptr,
      "Whether strangers too may ask for notices of success (NOTIFY=SUCCESS); clients that may send to anyone always may."},
     {"accept.senders", TextList{AT(accept.senders), check_table, true}, false, nullptr,

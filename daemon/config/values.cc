@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/routing/route.h"
 #include "dns/name_server.h"
@@ -214,13 +215,7 @@ std::string check_pam_service(std::string_view text) {
 }
 
 std::string check_http_url(std::string_view text) {
-  const auto scheme = text.find("://");
-  const auto rest = scheme == std::string_view::npos ? text : text.substr(scheme + 3);
-  const bool is_plain =
-      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  const bool is_http = text.starts_with("https://") || text.starts_with("http://");
-  if (text.empty() || (is_http && is_plain && !rest.empty() && rest.front() != '/' &&
-                       rest.find('@') == std::string_view::npos))
+  if (text.empty() || parse_http_url(text))
     return {};
   return wrong(text, "is no URL of that kind", "https://host:port/path or http:// is allowed");
 }

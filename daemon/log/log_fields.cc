@@ -18,7 +18,9 @@ constexpr std::string_view kNumbers[] = {"attempt",
                                          "drop_folder",
                                          "dropped",
                                          "entries",
+                                         "envelope",
                                          "failures",
+                                         "header",
                                          "held",
                                          "hidden_transactions",
                                          "line",
@@ -33,6 +35,7 @@ constexpr std::string_view kNumbers[] = {"attempt",
                                          "queued",
                                          "recipients",
                                          "records",
+                                         "score",
                                          "sessions",
                                          "size",
                                          "suppressed",
@@ -48,8 +51,10 @@ bool has(const std::string_view (&names)[Count], std::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-// "0", "12", "0.05": what the daemon writes, all of which JSON takes.
+// "0", "12", "-3", "0.05": what the daemon writes, all of which JSON takes.
 bool is_number(std::string_view value) {
+  if (value.starts_with('-'))
+    value.remove_prefix(1);
   const auto whole = value.substr(0, value.find('.'));
   const auto is_digits = [](std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;

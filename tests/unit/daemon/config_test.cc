@@ -145,6 +145,7 @@ recipients = 200
 relay_certificates = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
 relay_recipients = "text:/etc/relayed"
 success_notices = true
+open_relay = true
 senders = "text:/etc/senders"
 recipient_map = "text:/etc/recipients"
 relay_from = []
@@ -339,6 +340,7 @@ user = "viewer"
   CHECK(c.accept.message_size == 10U << 20U);
   CHECK(c.accept.relay_from.empty());
   CHECK(c.accept.success_notices);
+  CHECK(c.accept.open_relay);
   CHECK(c.accept.relay_to == std::vector<std::string>{"backup.example", ".below.example"});
   CHECK(c.accept.errors == 7);
   CHECK(c.accept.timeout == std::chrono::seconds(30));

@@ -1,0 +1,132 @@
+#include "base/text.h"
+#include "daemon/config/config_checks.h"
+#include "daemon/config/listened.h"
+#include "delivery/routing/route.h"
+
+#include <string>
+#include <vector>
+
+namespace postrider::daemon {
+
+namespace {
+
+// What may be meant, and mostly is not.
+class Doubts {
+ public:
+  explicit Doubts(const Config& config) : config_(config) {}
+
+  void connections() {
+    constexpr std::uint64_t kFew = 8;  // fewer cannot be shared out: see delivery::ConnectionShares
+    if (const auto most = config_.delivery.connections; most > 0 && most < kFew)
+      add("delivery.connections",
+          std::to_string(most) + (most == 1 ? " is" : " are") +
+              " few, hosts that are silent can hold up all other mail; at least " +
+              std::to_string(kFew) + " is sensible, or 0");
+  }
+
+  // RFC 5321, 2.3.5: the name is a fully qualified one. Many hosts refuse another.
+  void hostname() {
+    const auto& name = config_.hostname;
+    if (equals_ignoring_case(name, "localhost") || name.find('.') == std::string::npos ||
+        ends_with_ignoring_case(name, ".localdomain"))
+      add("hostname",
+          "\"" + escaped(name) +
+              "\" is no name on the Internet, and many hosts refuse mail from one that "
+              "calls itself so; say the name that the DNS has for this machine's address");
+  }
+
+  void listeners() {
+    for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
+      shared_port(i);
+      open_submission(i);
+    }
+  }
+
+  void routes() {
+    for (std::size_t i = 0; i < config_.routes.size(); ++i) {
+      const auto hop = delivery::parse_next_hop(config_.routes[i].next_hop);
+      if (!hop)
+        continue;  // reported as such
+      const auto key = "route[" + std::to_string(i) + "].next_hop";
+      loops(key, *hop);
+      tls_of_port(key, *hop);
+    }
+  }
+
+  std::vector<Problem> found;
+
+ private:
+  using Kind = delivery::NextHop::Kind;
+
+  void add(std::string key, std::string text) {
+    found.push_back({0, std::move(key), std::move(text)});
+  }
+
+  // All addresses and one of them, at one port: the second does not get it.
+  void shared_port(std::size_t index) {
+    const auto place = listener_place(config_.listeners[index].address);
+    if (!place || place->port == 0)
+      return;
+    for (std::size_t other = 0; other < config_.listeners.size(); ++other) {
+      const auto all = listener_place(config_.listeners[other].address);
+      if (other == index || !all || all->port != place->port || !all->is_any() || place->is_any() ||
+          (all->address.is_v4() && !place->address.is_v4()))
+        continue;
+      return add("listener[" + std::to_string(index) + "].address",
+                 "\"" + escaped(config_.listeners[index].address) +
+                     "\" is one of the addresses of \"" +
+                     escaped(config_.listeners[other].address) +
+                     "\", and the system gives a port once: the start will fail");
+    }
+  }
+
+  void open_submission(std::size_t index) {
+    const auto& listener = config_.listeners[index];
+    if (listener.role != Role::submission || config_.auth.is_used() ||
+        listener.address.starts_with("unix:"))
+      return;
+    if (listener.tls == ListenerTls::off)
+      add("listener[" + std::to_string(index) + "].role",
+          "\"submission\" without TLS and without any source of logins: programs that log in "
+          "cannot use it; give tls and auth.users, auth.dovecot or auth.pam");
+  }
+
+  void loops(const std::string& key, const delivery::NextHop& hop) {
+    if (hop.kind != Kind::smtp && hop.kind != Kind::smtps)
+      return;
+    const bool is_us = hop.is_on_this_machine() || equals_ignoring_case(hop.host, config_.hostname);
+    const auto address = IpAddress::parse(hop.host);
+    for (const auto& listener : config_.listeners) {
+      const auto place = listener_place(listener.address);
+      if (!place || place->port != hop.port)
+        continue;
+      if ((is_us && (place->is_any() || !address || place->address == *address)) ||
+          (address && place->address == *address))
+        return add(key, "leads to our own listener \"" + escaped(listener.address) +
+                            "\": mail would go round until it has too many hops");
+    }
+  }
+
+  void tls_of_port(const std::string& key, const delivery::NextHop& hop) {
+    if (hop.kind == Kind::smtps && (hop.port == 587 || hop.port == 25))
+      add(key, "speaks TLS from the first byte to port " + std::to_string(hop.port) +
+                   ", where hosts begin in clear; smtp:// is for that port, and uses STARTTLS");
+    else if (hop.kind == Kind::smtp && hop.port == 465)
+      add(key, "begins in clear at port 465, where hosts await TLS; smtps:// is for that port");
+  }
+
+  const Config& config_;
+};
+
+}  // namespace
+
+std::vector<Problem> warnings_about(const Config& config) {
+  Doubts doubts(config);
+  doubts.connections();
+  doubts.hostname();
+  doubts.listeners();
+  doubts.routes();
+  return std::move(doubts.found);
+}
+
+}  // namespace postrider::daemon

@@ -1,0 +1,15 @@
+// What a configuration names and this machine does not have, or not for the daemon's user: allowed,
+// since it may come yet, and mostly a slip.
+#pragma once
+
+#include "daemon/certificates.h"
+#include "daemon/config/config_file.h"
+
+#include <vector>
+
+namespace postrider::daemon {
+
+// Looks at files and users: blocks.
+std::vector<Problem> doubts_about_machine(const Config& config, const Certificates& certificates);
+
+}  // namespace postrider::daemon

@@ -1,0 +1,100 @@
+#include "base/file.h"
+#include "daemon/log/log_fields.h"
+#include "tests/support/folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <functional>
+#include <regex>
+#include <set>
+#include <string>
+
+namespace postrider::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kRoot = fs::path(test::tests_folder()) / "..";
+
+std::string text_of(const fs::path& file) {
+  auto text = read_file((kRoot / file).string());
+  REQUIRE(text.has_value());
+  return *std::move(text);
+}
+
+void for_each_source(const std::function<void(const std::string& text)>& visit) {
+  for (const auto* room : {"base", "daemon", "delivery", "dns", "events", "mail", "mailauth",
+                           "queue", "smtpd", "tables"})
+    for (const auto& entry : fs::recursive_directory_iterator(kRoot / room))
+      if (entry.path().extension() == ".cc")
+        visit(text_of(entry.path()));
+}
+
+// All names that are given to a LogEvent, where they stand as literals.
+std::set<std::string> events_of_the_source() {
+  const std::regex made("LogEvent(\\s+\\w+)?\\([^;\"()]*\"([a-z_-]+)\"(\\s*:\\s*\"([a-z_-]+)\")?");
+  std::set<std::string> names;
+  for_each_source([&](const std::string& text) {
+    for (std::sregex_iterator at(text.begin(), text.end(), made), end; at != end; ++at) {
+      names.insert((*at)[2]);
+      if ((*at)[4].matched)
+        names.insert((*at)[4]);
+    }
+  });
+  return names;
+}
+
+std::set<std::string> events_of_the_manuals() {
+  const std::regex item("\n\\.It (Ic )?([a-z_-]+)\\b");
+  std::set<std::string> names;
+  for (const auto* page : {"man/postrider.8", "man/postrider-log.7"}) {
+    const auto text = text_of(page);
+    for (std::sregex_iterator at(text.begin(), text.end(), item), end; at != end; ++at)
+      names.insert((*at)[2]);
+  }
+  return names;
+}
+
+TEST_CASE("every event is in a manual", "[daemon][log]") {
+  const auto described = events_of_the_manuals();
+  const auto made = events_of_the_source();
+  CHECK(made.size() > 90);
+  for (const auto& name : made) {
+    INFO(name);
+    CHECK(described.contains(name));
+  }
+}
+
+TEST_CASE("the page of the schema names each field that is no text", "[daemon][log]") {
+  const auto page = text_of("doc/log.md");
+  const auto listed = [&](const char* from) {
+    const auto begin = page.find(from);
+    REQUIRE(begin != std::string::npos);
+    const auto list = page.substr(begin, page.find("\n- ", begin) - begin);
+    std::set<std::string> keys;
+    const std::regex quoted("`([a-z_]+)`");
+    for (std::sregex_iterator at(list.begin(), list.end(), quoted), end; at != end; ++at)
+      keys.insert((*at)[1]);
+    return keys;
+  };
+  const auto numbers = listed("- These are numbers");
+  const auto flags = listed("- These are `true` or `false`");
+  CHECK(numbers.contains("size"));
+  CHECK(flags.contains("reused"));
+  const std::regex added("add\\(\"([a-z_]+)\", (std::to_string\\()?");
+  for_each_source([&](const std::string& text) {
+    for (std::sregex_iterator at(text.begin(), text.end(), added), end; at != end; ++at) {
+      const auto key = (*at)[1].str();
+      INFO(key);
+      CHECK((type_of_field(key) == FieldType::number) == numbers.contains(key));
+      CHECK((type_of_field(key) == FieldType::flag) == flags.contains(key));
+      // "limit" is a number with its unit, "and" a sentence.
+      if ((*at)[2].matched && key != "limit" && key != "and")
+        CHECK(numbers.contains(key));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace postrider::daemon
