@@ -186,27 +186,34 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
 }
 
 Task<void> Courier::visit_candidates() {
-  std::size_t next = 0;
-  while (next < order_.candidates.size() && sessions_ < kMostSessions && !aborted_) {
-    if (closing_ && jobs_.empty())
+  for (std::size_t at = 0; at < order_.candidates.size();) {
+    const auto next = co_await visit(order_.candidates[at]);
+    if (next == Next::delivered_all || next == Next::stop)
       break;
-    if (std::exchange(retry_same_, false))
-      sessions_ = 0;
-    const bool was_ready_before = std::exchange(was_ready_, false);
-    const bool again = co_await try_candidate(order_.candidates[next]);
-    const bool was_converting = is_converting_;
-    while (is_converting_)
-      co_await converted_.wait();
-    if (was_converting && !jobs_.empty())
-      retry_same_ = true;  // the host only got tired of waiting
-    if (again)
-      continue;
-    if (was_ready_ && jobs_.empty())
-      break;
-    was_ready_ = was_ready_ || was_ready_before;
-    if (!retry_same_)
-      ++next;
+    if (next == Next::next_host)
+      ++at;
   }
+}
+
+// A connection, a conversation for as long as there is work, and what follows for the rest.
+Task<Courier::Next> Courier::visit(const HostAddress& candidate) {
+  if (sessions_ >= kMostSessions || aborted_ || (closing_ && jobs_.empty()))
+    co_return Next::stop;
+  if (std::exchange(retry_same_, false))
+    sessions_ = 0;
+  const bool was_ready_before = std::exchange(was_ready_, false);
+  const auto next = co_await try_candidate(candidate);
+  const bool was_converting = is_converting_;
+  while (is_converting_)
+    co_await converted_.wait();
+  if (was_converting && !jobs_.empty())
+    retry_same_ = true;  // the host only got tired of waiting
+  if (next == Next::same_host_again)
+    co_return next;
+  if (was_ready_ && jobs_.empty())
+    co_return Next::delivered_all;
+  was_ready_ = was_ready_ || was_ready_before;
+  co_return retry_same_ ? Next::same_host_again : Next::next_host;
 }
 
 // What is left: jobs that no host has failed go back, the others end as the last host said.
@@ -270,18 +277,18 @@ AddressSlot::Hold Courier::take_hold() {
   return hold;
 }
 
-// True: the same one again, without counting this try.
-Task<bool> Courier::try_candidate(const HostAddress& candidate) {
+// The same one again does not count as a try.
+Task<Courier::Next> Courier::try_candidate(const HostAddress& candidate) {
   if (order_.secrets) {
     const bool has_some = co_await get_credentials(candidate);
     if (!has_some)
-      co_return false;
+      co_return Next::next_host;
   }
   AddressSlot::Hold kept = take_hold();
   const auto hold = kept || !candidate.slot ? std::move(kept) : AddressSlot::take(candidate.slot);
   if (candidate.slot && !hold) {
     is_crowded_ = true;
-    co_return false;
+    co_return Next::next_host;
   }
   was_tried_ = true;
   Socket socket(loop_.context());
@@ -290,7 +297,7 @@ Task<bool> Courier::try_candidate(const HostAddress& candidate) {
   socket.open(asio::generic::stream_protocol(protocol.family(), protocol.protocol()), failed);
   if (failed) {
     failure_ = judge(Stage::connect, Error(failed, "open socket"), candidate.remote);
-    co_return false;
+    co_return Next::next_host;
   }
   // The writer has a share of it, for what throws ends this coroutine first.
   const auto shared = std::make_shared<Session>(loop_, std::move(socket), order_.hostname,
@@ -327,10 +334,10 @@ Task<bool> Courier::try_candidate(const HostAddress& candidate) {
   was_useful_ = session.was_useful;
   if (reached && tries_again(session)) {
     --sessions_;
-    co_return true;
+    co_return Next::same_host_again;
   }
   if (session.was_ready)
-    co_return false;
+    co_return Next::next_host;
   if (reached)
     failure_ = session.client.failure();
   CourierEvent event;
@@ -338,7 +345,7 @@ Task<bool> Courier::try_candidate(const HostAddress& candidate) {
   event.address = candidate.address;
   event.failure = failure_;
   tell(std::move(event));
-  co_return false;
+  co_return Next::next_host;
 }
 
 // Reads until the conversation is over; a second coroutine writes, so that a remote that refuses

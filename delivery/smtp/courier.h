@@ -104,8 +104,11 @@ class Courier : public std::enable_shared_from_this<Courier> {
     std::shared_ptr<const std::string> converted{};  // for hosts that need it so
   };
   Task<void> run(std::shared_ptr<Courier> self);
+  // What a visit to a host leaves to do.
+  enum class Next : std::uint8_t { delivered_all, next_host, same_host_again, stop };
   Task<void> visit_candidates();
-  Task<bool> try_candidate(const HostAddress& candidate);
+  Task<Next> visit(const HostAddress& candidate);
+  Task<Next> try_candidate(const HostAddress& candidate);
   AddressSlot::Hold take_hold();
   Task<Result<void>> reach(Stream& stream, const HostAddress& candidate);
   Task<void> converse(std::shared_ptr<Session> session);

@@ -1,14 +1,28 @@
-// A message in the middle of a conversation. Only for client.cc.
+// A message in the middle of a conversation.
+//
+//   waiting --start--> envelope --354, or behind it--> content --all of it sent--> written
+//      ^                   |                                                          |
+//      `-- the next round of its recipients <------ answered <------------------------'
+//
+// A round names as many recipients as the remote takes at one time; the last one ends the message.
 #pragma once
 
-#include "delivery/smtp/client.h"
+#include "delivery/job/job.h"
+#include "delivery/smtp/client_wire.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace postrider::delivery {
 
-// A reply that counts for every accepted recipient, rather than for the one at a position.
-inline constexpr std::size_t kAll = static_cast<std::size_t>(-1);
-
-struct Client::Transaction {
+struct MailTransaction {
+  enum class Phase : std::uint8_t { waiting, envelope, content, written };
+  // How the content goes: behind the 354, as a chunk behind the envelope's replies, or as a chunk
+  // in one piece with the envelope.
+  enum class Way : std::uint8_t { data, chunk, one_shot };
   enum class At : std::uint8_t {
     waiting,    // not named to the remote yet, or to be named again
     named,      // RCPT sent, not answered
@@ -33,17 +47,17 @@ struct Client::Transaction {
   std::size_t body_answers_left = 0;
   std::uint64_t size = 0;
   mail::Outcome why;  // of the unsettled
-  bool chunked = false;
+  Phase phase = Phase::waiting;
+  Way way = Way::data;
   bool has_leading_dot = true;
-  bool one_shot = false;  // envelope and content in one piece
-  bool started = false;
+  // Facts about this round and the conversation.
   bool answered = false;  // any reply since it was started
   bool mail_refused = false;
-  bool content_queued = false;
-  bool content_written = false;
-  bool reused = false;
+  bool reused = false;    // the connection had carried a message before
   bool has_news = false;  // outcomes that have not been taken
 
+  bool is_chunked() const { return way != Way::data; }
+  bool is_written() const { return phase == Phase::written; }
   std::uint64_t content_size() const {
     const auto& content = job.message->content;
     return converted ? converted->size() : content.trace.size() + content.size;

@@ -1,9 +1,9 @@
-// The way from EHLO to ready: STARTTLS and AUTH.
+#include "delivery/smtp/handshake.h"
+
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
-#include "delivery/smtp/client.h"
 
 #include <algorithm>
 
@@ -44,66 +44,131 @@ TlsDemand Security::no_tls() {
   return demand;
 }
 
-void Client::say_hello() {
-  say(dialect_ == Dialect::lmtp ? "LHLO " : "EHLO ");
-  say(hostname_);
-  say("\r\n");
-  expect(Command::ehlo);
+Handshake::Handshake(ClientWire& wire, std::string hostname, std::string remote, Dialect dialect,
+                     Security security)
+    : wire_(wire),
+      hostname_(std::move(hostname)),
+      remote_(std::move(remote)),
+      dialect_(dialect),
+      security_(std::move(security)) {
+  wire_.expect(Command::greeting);
+  if (security_.tls.implicit)
+    state_ = State::handshaking;
+  else if (security_.tls.mode == TlsMode::off || security_.broken)
+    settle_tls(security_.broken.value_or(TlsAttempt()));
+}
+
+void Handshake::on_reply(Command command, const Reply& reply) {
+  switch (command) {
+    case Command::greeting:
+      on_greeting(reply);
+      break;
+    case Command::starttls:
+      on_starttls(reply);
+      break;
+    case Command::auth:
+      on_auth(reply);
+      break;
+    default:
+      on_hello(command, reply);
+  }
+}
+
+void Handshake::fail(mail::Outcome why) {
+  failure_ = std::move(why);
+  failure_.tls = tls_state_;
+  state_ = State::failed;
+  wire_.forget_replies();
+}
+
+void Handshake::on_greeting(const Reply& reply) {
+  if (!reply.is_positive()) {
+    takes_no_mail_ = delivery::takes_no_mail(Stage::greeting, reply);
+    fail(judge(Stage::greeting, reply, remote_));
+    return;
+  }
+  say_hello();
+}
+
+void Handshake::say_hello() {
+  wire_.say(dialect_ == Dialect::lmtp ? "LHLO " : "EHLO ");
+  wire_.say(hostname_);
+  wire_.say("\r\n");
+  wire_.expect(Command::ehlo);
+}
+
+void Handshake::on_hello(Command command, const Reply& reply) {
+  if (reply.is_positive()) {
+    helo_ = reply.text.substr(0, reply.text.find_first_of(" \n"));
+    if (command == Command::ehlo)
+      capabilities_ = parse_capabilities(reply);
+    capabilities_.chunking = capabilities_.chunking && may_chunk_;
+    capabilities_.is_mailbox = dialect_ == Dialect::lmtp;
+    secure();
+    return;
+  }
+  const bool may_fall_back =
+      command == Command::ehlo && dialect_ == Dialect::smtp && reply.is_permanent();
+  if (!may_fall_back) {
+    fail(judge(Stage::ehlo, reply, remote_));
+    return;
+  }
+  wire_.say("HELO " + hostname_ + "\r\n");  // RFC 5321 §3.2
+  wire_.expect(Command::helo);
 }
 
 // After a good answer to EHLO or HELO.
-void Client::secure() {
+void Handshake::secure() {
   if (tls_state_) {
     authenticate();
     return;
   }
   if (capabilities_.starttls) {
-    say("STARTTLS\r\n");
-    expect(Command::starttls);
+    wire_.say("STARTTLS\r\n");
+    wire_.expect(Command::starttls);
     return;
   }
   settle_tls(TlsAttempt());
-  if (state_ != State::closing)
+  if (state_ != State::failed)
     authenticate();
 }
 
-void Client::on_starttls(const Reply& reply) {
+void Handshake::on_starttls(const Reply& reply) {
   if (reply.code == 220) {
-    state_ = State::handshake;
+    state_ = State::handshaking;
     return;
   }
   TlsAttempt attempt;
   attempt.step = Step::declined;
   attempt.why = reply.str();
   settle_tls(std::move(attempt));
-  if (state_ != State::closing)
+  if (state_ != State::failed)
     authenticate();
 }
 
-bool Client::is_waiting_for_tls() const {
-  return state_ == State::opening && !expected_.empty() &&
-         expected_.front().command == Command::starttls;
+bool Handshake::is_waiting_for_tls() const {
+  return state_ == State::opening && wire_.waits_for(Command::starttls);
 }
 
-void Client::give_up_tls(std::string why) {
+void Handshake::give_up_tls(std::string why) {
   TlsAttempt attempt;
   attempt.step = Step::unanswered;
   attempt.why = std::move(why);
   settle_tls(std::move(attempt));
 }
 
-bool Client::is_tls_unsure() const {
-  if (security_.tls.needs_tls() || security_.tls.implicit || state_ != State::opening)
+bool Handshake::is_tls_unsure() const {
+  if (!is_tls_a_wish() || state_ != State::opening)
     return false;
-  return is_waiting_for_tls() || (tls_attempt_.step == Step::done && !expected_.empty() &&
-                                  expected_.front().command == Command::ehlo);
+  return is_waiting_for_tls() ||
+         (tls_attempt_.step == Step::done && wire_.waits_for(Command::ehlo));
 }
 
-void Client::on_handshake(TlsAttempt attempt) {
-  POSTRIDER_ASSERT(state_ == State::handshake);
+void Handshake::on_tls(TlsAttempt attempt) {
+  POSTRIDER_ASSERT(state_ == State::handshaking);
   state_ = State::opening;
   settle_tls(std::move(attempt));
-  if (state_ == State::closing)
+  if (state_ == State::failed)
     return;
   const auto proof = tls_attempt_.proof;
   const bool is_verified = proof == TlsProof::name || proof == TlsProof::dane;
@@ -114,7 +179,7 @@ void Client::on_handshake(TlsAttempt attempt) {
     say_hello();
 }
 
-void Client::settle_tls(TlsAttempt attempt) {
+void Handshake::settle_tls(TlsAttempt attempt) {
   tls_attempt_ = std::move(attempt);
   tls_verdict_ = judge(security_.tls, tls_attempt_);
   if (security_.broken || security_.tls.mode == TlsMode::off)
@@ -126,24 +191,22 @@ void Client::settle_tls(TlsAttempt attempt) {
     fail_tls();
 }
 
-void Client::fail_tls() {
+void Handshake::fail_tls() {
   const auto step = tls_attempt_.step;
   const bool lacks_tls = step == Step::not_offered || step == Step::declined;
   // RFC 3463: 4.7.4 security features not supported, 4.7.5 cryptographic failure.
-  failure_ = decide(Verdict::retry, Stage::starttls,
+  auto why = decide(Verdict::retry, Stage::starttls,
                     {4, 7, static_cast<std::uint16_t>(lacks_tls ? 4 : 5)}, tls_verdict_.reason);
   if (security_.tls.needs_tls())
-    failure_.text = "TLS is required (" + security_.tls.describe() + "), and " + failure_.text;
-  failure_.remote = remote_;
-  failure_.tls = tls_state_;
-  state_ = State::closing;
+    why.text = "TLS is required (" + security_.tls.describe() + "), and " + why.text;
+  why.remote = remote_;
   may_quit_ = lacks_tls;
-  end_all(failure_);
+  fail(std::move(why));
 }
 
-void Client::authenticate() {
+void Handshake::authenticate() {
   if (!security_.credentials || authenticated_) {
-    become_ready();
+    state_ = State::ready;
     return;
   }
   const auto name = pick_mechanism();
@@ -159,14 +222,14 @@ void Client::authenticate() {
   start_mechanism(name);
 }
 
-std::string Client::why_not_private() const {
+std::string Handshake::why_not_private() const {
   if (security_.sasl.is_private)
     return "";
   return tls_attempt_.step == Step::done ? " with a host whose certificate is not verified"
                                          : " without TLS";
 }
 
-std::string Client::pick_mechanism() const {
+std::string Handshake::pick_mechanism() const {
   for (const auto& name : mechanisms_for(*security_.credentials, security_.sasl)) {
     const bool was_refused = std::find(refused_mechanisms_.begin(), refused_mechanisms_.end(),
                                        name) != refused_mechanisms_.end();
@@ -176,7 +239,7 @@ std::string Client::pick_mechanism() const {
   return {};
 }
 
-void Client::start_mechanism(const std::string& name) {
+void Handshake::start_mechanism(const std::string& name) {
   sasl_ = make_sasl_client(name, *security_.credentials, security_.sasl);
   initial_ = sasl_->initial();
   std::string line = "AUTH " + name;
@@ -187,11 +250,11 @@ void Client::start_mechanism(const std::string& name) {
       initial_.reset();
     }
   }
-  say(line + "\r\n");
-  expect(Command::auth);
+  wire_.say(line + "\r\n");
+  wire_.expect(Command::auth);
 }
 
-void Client::on_auth(const Reply& reply) {
+void Handshake::on_auth(const Reply& reply) {
   if (reply.is_intermediate()) {
     on_challenge(reply);
     return;
@@ -214,14 +277,14 @@ void Client::on_auth(const Reply& reply) {
   }
   auth_refused_ = reply.is_permanent();
   auth_detail_ = sasl_->refusal();
-  fail_session(Stage::auth, reply);
+  fail(judge(Stage::auth, reply, remote_));
   may_quit_ = true;
 }
 
-void Client::on_challenge(const Reply& reply) {
+void Handshake::on_challenge(const Reply& reply) {
   if (initial_) {
-    say(encode_base64(*std::exchange(initial_, std::nullopt)) + "\r\n");
-    expect(Command::auth);
+    wire_.say(encode_base64(*std::exchange(initial_, std::nullopt)) + "\r\n");
+    wire_.expect(Command::auth);
     return;
   }
   auto decoded = decode_base64(trim(reply.text));
@@ -235,21 +298,21 @@ void Client::on_challenge(const Reply& reply) {
     answer(malformed("a challenge that is not base64"));
 }
 
-void Client::answer(Result<std::string> response) {
+void Handshake::answer(Result<std::string> response) {
   POSTRIDER_ASSERT(state_ == State::challenged);
   state_ = State::opening;
   challenge_.clear();
   if (response) {
-    say(encode_base64(*response) + "\r\n");
+    wire_.say(encode_base64(*response) + "\r\n");
   } else {
     sasl_failure_ = std::string("the login by ") + sasl_->mechanism() +
                     " was broken off: " + response.error().step();
-    say("*\r\n");
+    wire_.say("*\r\n");
   }
-  expect(Command::auth);
+  wire_.expect(Command::auth);
 }
 
-void Client::on_authenticated() {
+void Handshake::on_authenticated() {
   if (!sasl_->may_succeed() || !sasl_failure_.empty()) {
     fail_auth({4, 7, 0}, sasl_failure_.empty()
                              ? std::string("the host let us in by ") + sasl_->mechanism() +
@@ -258,15 +321,13 @@ void Client::on_authenticated() {
     return;
   }
   authenticated_ = true;
-  become_ready();
+  state_ = State::ready;
 }
 
-void Client::fail_auth(mail::EnhancedCode status, const std::string& text) {
-  failure_ = decide(Verdict::retry, Stage::auth, status, text);
-  failure_.remote = remote_;
-  failure_.tls = tls_state_;
-  state_ = State::closing;
-  end_all(failure_);
+void Handshake::fail_auth(mail::EnhancedCode status, const std::string& text) {
+  auto why = decide(Verdict::retry, Stage::auth, status, text);
+  why.remote = remote_;
+  fail(std::move(why));
 }
 
 }  // namespace postrider::delivery

@@ -1,0 +1,59 @@
+#include "delivery/smtp/client_wire.h"
+
+#include "delivery/smtp/mail_transaction.h"
+
+namespace postrider::delivery {
+
+using mail::Stage;
+
+namespace {
+
+Stage stage_of(Command command) {
+  switch (command) {
+    case Command::greeting:
+      return Stage::greeting;
+    case Command::ehlo:
+    case Command::helo:
+      return Stage::ehlo;
+    case Command::starttls:
+      return Stage::starttls;
+    case Command::auth:
+      return Stage::auth;
+    case Command::rset:
+    case Command::mail:
+      return Stage::mail;
+    case Command::rcpt:
+      return Stage::rcpt;
+    case Command::data:
+      return Stage::data;
+    case Command::body_end:
+    case Command::quit:
+      return Stage::body_end;
+  }
+  return Stage::mail;
+}
+
+}  // namespace
+
+std::string& ClientWire::tail() {
+  if (output_.empty() || output_.back().body)
+    output_.emplace_back();
+  return output_.back().text;
+}
+
+void ClientWire::attach(Body body) {
+  tail();  // a piece whose body is still free
+  output_.back().body = std::move(body);
+}
+
+std::optional<Stage> ClientWire::stage() const {
+  if (expected_.empty())
+    return std::nullopt;
+  const auto& front = expected_.front();
+  if (front.command == Command::body_end && front.transaction != nullptr &&
+      !front.transaction->is_written())
+    return Stage::body;
+  return stage_of(front.command);
+}
+
+}  // namespace postrider::delivery
