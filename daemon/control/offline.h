@@ -2,8 +2,8 @@
 // down, by opening the queue under the daemon's lock and serving the same request in this process.
 #pragma once
 
-#include "daemon/protocol/tool_paths.h"
 #include "daemon/protocol/control_client.h"
+#include "daemon/protocol/tool_paths.h"
 
 #include <functional>
 #include <optional>
