@@ -19,19 +19,26 @@ class Ends:
     def __init__(self, parent):
         self.parent = parent
         self.ends = []
+        self.threads = set()  # of the parent itself: they live as long as it does
 
     def __enter__(self):
         ptrace(SEIZE, self.parent, 0, TRACE_FORK | TRACE_VFORK | TRACE_CLONE | TRACE_EXIT)
         return self
 
     def __exit__(self, *_):
-        ptrace(INTERRUPT, self.parent)
-        while True:
-            pid, status = os.waitpid(-1, WALL)
-            if pid == self.parent and status >> 16 == EVENT_STOP:
-                break
-            self.go_on(pid, status)
-        ptrace(DETACH, self.parent)
+        for thread in {self.parent, *self.threads}:
+            ptrace(INTERRUPT, thread)
+            while True:
+                pid, status = os.waitpid(-1, WALL)
+                if pid == thread and status >> 16 == EVENT_STOP:
+                    break
+                self.go_on(pid, status)
+            ptrace(DETACH, thread)
+
+    def is_thread(self, pid):
+        if pid not in self.threads and os.path.exists(f"/proc/{self.parent}/task/{pid}"):
+            self.threads.add(pid)
+        return pid in self.threads
 
     def do(self, work):
         self.ends = []
@@ -50,7 +57,7 @@ class Ends:
             if pid == asker:
                 code = os.waitstatus_to_exitcode(status)
             elif os.WIFSTOPPED(status):
-                if pid != self.parent:
+                if pid != self.parent and not self.is_thread(pid):
                     followed.add(pid)
                 self.go_on(pid, status)
             else:
@@ -62,7 +69,7 @@ class Ends:
         if not os.WIFSTOPPED(status):
             return
         signal, event = status >> 8 & 0xff, status >> 16
-        if event == EVENT_EXIT:
+        if event == EVENT_EXIT and not self.is_thread(pid):
             text = pathlib.Path(f"/proc/{pid}/status").read_text()
             self.ends.append(dict(re.findall(r"(?m)^(\w+):\t(.*)$", text)))
         ptrace(CONT, pid, 0, 0 if event or signal in STOPS else signal)
