@@ -5,6 +5,8 @@ option(POSTRIDER_UNITY "Compile several source files at once" OFF)
 
 # These have names of their own file that another file of their folder has too.
 set(compiled_alone
+  daemon/pickup/drop_folder.cc daemon/pickup/drop_listing.cc delivery/local/onward.cc
+  delivery/tls/sts/policy_file.cc web/web_site.cc
   base/digest.cc base/net/tls/stream_tls.cc cli/passwd_command.cc daemon/pickup/submit_tables.cc mailauth/dkim_sign.cc
   daemon/protocol/effective.cc daemon/notify.cc daemon/privsep/parent_child.cc daemon/privsep/parent_process.cc daemon/pickup/submit_content.cc
   daemon/protocol/submit_protocol.cc daemon/privsep/table_reader.cc daemon/config/values.cc
