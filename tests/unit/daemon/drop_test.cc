@@ -676,7 +676,8 @@ TEST_CASE("the ids that a user was lent take one turn, and another is first each
   turns.party = [](std::uint64_t uid) { return uid < 3000 ? 2999 : uid; };
   const auto owners = [&] {
     std::vector<std::uint64_t> owners;
-    for (const auto& entry : scan_drop_folder(*folder, 0, 4, {}, {}, true, turns)->entries)
+    const auto scan = scan_drop_folder(*folder, 0, 4, {}, {}, true, turns);
+    for (const auto& entry : scan->entries)
       owners.push_back(entry.party);
     return owners;
   };
