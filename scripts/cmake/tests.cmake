@@ -5,7 +5,7 @@ function(add_unit_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} postrider_test_folder postrider_warnings Catch2::Catch2WithMain)
   add_test(NAME ${name} COMMAND ${name} --order rand --rng-seed time)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900)
 endfunction()
 
 # add_fuzzer(NAME SOURCE LIBS...): libFuzzer with -DFUZZ=ON (clang), else a program that replays
