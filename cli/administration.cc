@@ -296,22 +296,14 @@ int tls_reports(const Administration& how, bool send, bool today_too) {
   });
 }
 
-namespace {
-
-std::optional<web::ProcessUse> process_of(const json::object& status) {
-  const auto* pid = status.if_contains("pid");
-  return pid != nullptr && pid->is_int64() ? web::process_use(pid->get_int64()) : std::nullopt;
-}
-
-}  // namespace
-
 int show_status(const Administration& how) {
   return ask(how, request_for("status"), [&](const json::object& line) {
     const auto* status = object_of(line, "status");
     if (status == nullptr)
       return true;
     if (how.prometheus)
-      return print(web::metrics_of(status, process_of(*status), web::MetricsFormat::prometheus));
+      return print(
+          web::metrics_of(status, web::process_use(*status), web::MetricsFormat::prometheus));
     return how.json ? print_json(*status) : print(status_view(*status));
   });
 }

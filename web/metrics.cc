@@ -296,6 +296,11 @@ std::optional<ProcessUse> process_use(std::int64_t pid) {
                             static_cast<double>(::sysconf(_SC_PAGESIZE)));
 }
 
+std::optional<ProcessUse> process_use(const json::object& status) {
+  const auto* pid = status.if_contains("pid");
+  return pid != nullptr && pid->is_int64() ? process_use(pid->get_int64()) : std::nullopt;
+}
+
 std::string metrics_of(const json::object* status, const std::optional<ProcessUse>& use,
                        MetricsFormat format) {
   Page page(format);

@@ -20,6 +20,8 @@ struct ProcessUse {
 
 // Of /proc/PID/stat; nothing where it cannot be read or is not understood.
 std::optional<ProcessUse> process_use(std::int64_t pid);
+// Of the daemon that gave this status answer.
+std::optional<ProcessUse> process_use(const boost::json::object& status);
 std::optional<ProcessUse> parse_process_stat(const std::string& text, double ticks_a_second,
                                              double page_size);
 

@@ -378,10 +378,7 @@ void WebSite::sample() {
 
 Response WebSite::metrics(const Request& request) {
   const auto status = current_status();
-  std::optional<ProcessUse> use;
-  if (status)
-    if (const auto* pid = status->if_contains("pid"); pid && pid->is_int64())
-      use = process_use(pid->get_int64());
+  const auto use = status ? process_use(*status) : std::nullopt;
   const auto format = request.accept.find("application/openmetrics-text") != std::string::npos
                           ? MetricsFormat::open_metrics
                           : MetricsFormat::prometheus;
