@@ -62,14 +62,32 @@ class Scripts(scenario.Scenario):
         self.groups = pathlib.Path(self.top) / "groups"
         self.groups.touch()
         os.chmod(self.groups, 0o666)
+        self.surroundings = pathlib.Path(self.top) / "surroundings"
+        self.surroundings.write_text("")
+        os.chmod(self.surroundings, 0o666)
         for tool in ("touch", "rm", "ls"):
-            (tools / tool).write_text(f'#!/bin/sh\n[ "$(id -u)" = 0 ] || id -G >>{self.groups}\n'
-                                      f'exec {shutil.which(tool)} "$@"\n')
+            # The descriptor first: the shell has some of its own later.
+            (tools / tool).write_text(
+                f'#!/bin/sh\nopen=; if [ -e /proc/$$/fd/3 ]; then open=3; fi\n'
+                f'[ "$(id -u)" = 0 ] || {{ id -G >>{self.groups}; '
+                f'echo "$(cut -d" " -f6 /proc/$$/stat) $(readlink /proc/$$/fd/0) $open" '
+                f'>>{self.surroundings}; }}\nexec {shutil.which(tool)} "$@"\n')
             os.chmod(tools / tool, 0o755)
         os.chmod(tools, 0o755)
-        return subprocess.run(["sh", "-e", "-c", self.text_of(name), "sh", argument],
-                              capture_output=True, text=True, timeout=60, extra_groups=[0, 4, 6],
+        # As debconf has it: descriptor 3 is its own.
+        return subprocess.run(["sh", "-e", "-c", "exec 3>&1\n" + self.text_of(name), "sh", argument],
+                              stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60,
+                              extra_groups=[0, 4, 6],
                               env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+
+    def assert_nothing_of_roots_is_within_reach(self):
+        """Of the tools that the last script ran as the user: a session of their own, and no input."""
+        lines = self.surroundings.read_text().splitlines()
+        self.assertTrue(lines)
+        for line in lines:
+            session, given, *opened = line.split()
+            self.assertNotEqual(int(session), os.getsid(0))
+            self.assertEqual((given, opened), ("/dev/null", []))
 
     def assert_own_group_only(self):
         """Of the tools that the last scripts ran as the user."""
@@ -156,6 +174,7 @@ class Scripts(scenario.Scenario):
         self.assertEqual(self.run_script("prerm", "remove").returncode, 0)
         self.assertFalse((self.spool / ".empty").exists(), "the drop folder held mail")
         self.assert_own_group_only()
+        self.assert_nothing_of_roots_is_within_reach()
 
     def test_a_purge_removes_nothing_elsewhere(self):
         kept = self.victim / "kept"
@@ -177,6 +196,7 @@ class Scripts(scenario.Scenario):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertFalse(self.spool.exists())
         self.assert_own_group_only()
+        self.assert_nothing_of_roots_is_within_reach()
         self.assertEqual(kept.read_text(), "x")
 
     def configure(self, name, **answers):
