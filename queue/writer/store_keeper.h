@@ -39,11 +39,10 @@ class StoreKeeper {
   void salvage_if_damaged();
 
   bool is_open() const { return phase_ == Phase::open; }
-  bool was_clean() const { return was_clean_; }
   bool is_lost() const { return is_lost_; }  // any thread
-  bool is_upkeep_wanted() const { return upkeep_.is_wanted(); }
   OpenStore& store() { return store_; }
   Upkeep& upkeep() { return upkeep_; }
+  const Upkeep& upkeep() const { return upkeep_; }
 
   // Where the clock stands and how far ids went, for a start after the clock was set back: in a
   // transaction, if the marks there are old.

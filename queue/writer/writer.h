@@ -7,10 +7,9 @@
 // same handle, for what the kernel still has of it is unknown.
 #pragma once
 
+#include "queue/writer/batch.h"
 #include "queue/writer/body_work.h"
-#include "queue/writer/pending_changes.h"
 #include "queue/writer/room_watch.h"
-#include "queue/writer/store_keeper.h"
 
 #include <thread>
 
@@ -40,7 +39,7 @@ class Writer {
   const QueueTime& time() const { return ledger_.time(); }
   const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
   bool is_lost() const { return keeper_.is_lost(); }
-  std::size_t unrecorded() const;  // after stop()
+  std::size_t unrecorded() const { return batch_.unrecorded(); }  // after stop()
 
  private:
   void run();
@@ -50,19 +49,10 @@ class Writer {
   void maintain(bool is_stored);
   void take_settings();
   bool store_all();  // false: it failed, or is not open
-  bool is_anything_to_store() const;
-  Result<void> transact_around_damage(Effects& effects);
-  Result<void> transact(Effects& effects);
-  Result<void> store_inbox(Effects& effects);
-  Result<void> store_submission(Inbox::Submitted& each, Effects& effects);
   Result<void> sync_notices();
   void committed(Effects& effects);
   void count(const Queue::Counters& counted);
   void failed(const Error& error, Effects& effects);
-  void refuse_submissions(const Error& error);
-  void answer_submissions();
-  void end_changes(const Error& error);
-  void keep_for_later();
   void check_room() { room_.check(ledger_.settings().room_needed, keeper_.is_open()); }
 
   const Clock& clock_;
@@ -74,10 +64,7 @@ class Writer {
   Consumer* consumer_ = nullptr;
 
   // The thread's own.
-  std::chrono::microseconds commit_took_{0};  // the latest
-  PendingChanges changes_;
-  Inbox work_;
-  Inbox kept_;  // records and site states that wait for the store to work again
+  Batch batch_;
   bool is_idle_ = false;
 
   std::atomic<Duration::rep> lifetime_;

@@ -1,0 +1,161 @@
+#include "queue/writer/batch.h"
+
+#include <algorithm>
+
+namespace postrider::queue {
+
+namespace {
+
+constexpr std::int64_t kIdsAhead = 120'000'000;  // microseconds, more than marks are apart
+constexpr int kMostDamagedAtOnce = 64;
+
+template <class T>
+void move_to(std::vector<T>& from, std::vector<T>& to) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
+  from.clear();
+}
+
+}  // namespace
+
+// Each turn but the last finds one damaged message that was not known before.
+Result<void> Batch::store(Effects& effects, bool must_write) {
+  for (int turn = 0;; ++turn) {
+    const auto marked = keeper_.marked();
+    auto places = changes_.places();
+    auto done = transact(effects, must_write);
+    if (done)
+      ledger_.damaged().committed();
+    else if (ledger_.damaged().found() && turn < kMostDamagedAtOnce) {
+      ledger_.undo(effects);
+      keeper_.set_marked(marked);
+      changes_.return_to(std::move(places));
+      continue;
+    }
+    return done;
+  }
+}
+
+Result<void> Batch::transact(Effects& effects, bool must_write) {
+  if (!must_write && !has_anything_to_store())
+    return {};
+  auto transaction = keeper_.store()->begin();
+  if (!transaction)
+    return transaction.error();
+  if (must_write)
+    keeper_.set_marked({});  // something must be written to know whether it can
+  if (auto done = store_inbox(effects); !done)
+    return done.error();
+  if (ledger_.is_work_due())
+    if (auto done = ledger_.leasing().lease_due(effects); !done)
+      return done.error().during("find due mail");
+  if (auto done = keeper_.store_marks(kIdsAhead); !done)
+    return done.error();
+  ++effects.counted.commits;
+  const auto begun = std::chrono::steady_clock::now();
+  auto done = transaction->commit();
+  commit_took_ = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - begun);
+  return done;
+}
+
+bool Batch::has_anything_to_store() const {
+  return !work_.is_empty() || !kept_.is_empty() || !changes_.is_empty() || ledger_.is_work_due();
+}
+
+Result<void> Batch::store_inbox(Effects& effects) {
+  for (auto* inbox : {&kept_, &work_}) {
+    for (const auto& assignment : inbox->assignments)
+      if (auto done =
+              keeper_.store()->destinations().assign_site(assignment.domain, assignment.site);
+          !done)
+        return done.error().during("assign site");
+    for (const auto& site : inbox->sites)
+      if (auto done = ledger_.recording().set_site(site); !done)
+        return done.error().during("record site");
+    // Behind the sites, for what is given back because of them.
+    for (const auto& record : inbox->records)
+      if (auto done = ledger_.recording().record(record, effects); !done)
+        return done.error().during("record message " + to_string(record.id));
+    for (const auto& each : inbox->quarantines)
+      if (auto done = ledger_.damaged().quarantine(each.id, each.why, effects); !done)
+        return done.error().during("quarantine message");
+    for (const auto& drop_id : inbox->forgotten)
+      if (auto done = keeper_.store()->dropped().forget(drop_id); !done)
+        return done.error().during("forget dropped file");
+  }
+  for (auto& each : work_.submissions)
+    if (auto done = store_submission(each, effects); !done)
+      return done.error().during("store message");
+  changes_.add(work_.changes);
+  return changes_.go_on(commit_took_, effects);
+}
+
+Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
+  const auto& submission = each.submission;
+  each.waiting->id = submission.message->id;
+  if (!submission.drop_id.empty()) {
+    auto known = keeper_.store()->dropped().find(submission.drop_id);
+    if (!known)
+      return known.error();
+    if (known->has_value()) {
+      each.waiting->id = **known;
+      return {};
+    }
+  }
+  if (auto done = ledger_.intake().submit(submission.message, each.head, submission.hold, effects,
+                                          each.refused);
+      !done)
+    return done.error();
+  if (!each.refused)
+    return {};
+  ++effects.counted.accepted;
+  if (submission.drop_id.empty())
+    return {};
+  return keeper_.store()->dropped().add(submission.drop_id, submission.message->id);
+}
+
+void Batch::refuse_submissions(const Error& error) {
+  std::vector<Inbox::Submitted> refused;
+  std::swap(refused, work_.submissions);
+  for (auto& each : refused)
+    each.refused = error;
+  if (refused.empty())
+    return;
+  std::swap(refused, work_.submissions);
+  answer_submissions();
+}
+
+// One posted message for each loop, whatever the number of waiters.
+void Batch::answer_submissions() {
+  auto& all = work_.submissions;
+  while (!all.empty()) {
+    Loop* const loop = all.back().waiting->loop;
+    std::vector<Waiting*> waiting;
+    std::erase_if(all, [&](Inbox::Submitted& each) {
+      if (each.waiting->loop != loop)
+        return false;
+      each.waiting->result = std::move(each.refused);
+      waiting.push_back(each.waiting);
+      return true;
+    });
+    loop->post([waiting = std::move(waiting)] {
+      for (auto* each : waiting)
+        each->done.set();
+    });
+  }
+}
+
+void Batch::end_changes(const Error& error) {
+  changes_.add(work_.changes);
+  changes_.fail(error);
+}
+
+void Batch::keep_for_later() {
+  move_to(work_.records, kept_.records);
+  move_to(work_.sites, kept_.sites);
+  move_to(work_.assignments, kept_.assignments);
+  move_to(work_.quarantines, kept_.quarantines);
+  move_to(work_.forgotten, kept_.forgotten);
+}
+
+}  // namespace postrider::queue

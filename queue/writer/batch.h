@@ -1,0 +1,44 @@
+// What the queue thread stores as one transaction, and who waits for it.
+#pragma once
+
+#include "queue/writer/pending_changes.h"
+#include "queue/writer/store_keeper.h"
+
+namespace postrider::queue {
+
+class Batch {
+ public:
+  Batch(Ledger& ledger, StoreKeeper& keeper, mail::MessageIds& ids, const Clock& clock, Log& log)
+      : ledger_(ledger), keeper_(keeper), changes_(ledger, ids, clock, log) {}
+
+  Inbox& work() { return work_; }  // what came last
+  Inbox& kept() { return kept_; }  // what waits for the store to work again; goes first
+  bool is_changing() const { return !changes_.is_empty(); }
+
+  // In one transaction, if there is anything; done again around each damaged message that it meets.
+  // must_write: to know whether it can. Requires: the store is open.
+  Result<void> store(Effects& effects, bool must_write);
+  // It was committed, or nothing was to be stored. consumer may be null.
+  void answer_changes(Consumer* consumer) { changes_.committed(consumer); }
+  void answer_submissions();
+  // At once: they do not wait for what else the batch does.
+  void refuse_submissions(const Error& error);
+  void end_changes(const Error& error);
+  void keep_for_later();
+  std::size_t unrecorded() const { return kept_.records.size() + work_.records.size(); }
+
+ private:
+  bool has_anything_to_store() const;
+  Result<void> transact(Effects& effects, bool must_write);
+  Result<void> store_inbox(Effects& effects);
+  Result<void> store_submission(Inbox::Submitted& each, Effects& effects);
+
+  Ledger& ledger_;
+  StoreKeeper& keeper_;
+  PendingChanges changes_;
+  Inbox work_;
+  Inbox kept_;
+  std::chrono::microseconds commit_took_{0};  // the latest
+};
+
+}  // namespace postrider::queue
