@@ -54,4 +54,29 @@ Result<void> SqliteStore::prepare() {
   return take(dropped_, prepare_dropped(database_));
 }
 
+Result<std::int64_t> SqliteStore::pages() {
+  return database_.value("PRAGMA page_count");
+}
+
+Result<std::string> SqliteStore::check(Check what) {
+  switch (what) {
+    case Check::small_tables:
+      return database_.text("PRAGMA quick_check(incoming)");
+    case Check::tables:
+      return database_.text("PRAGMA quick_check(1)");
+    case Check::tables_and_indexes:
+      break;
+  }
+  return database_.text("PRAGMA integrity_check(1)");
+}
+
+Result<void> SqliteStore::read_figures() {
+  for (const char* sql :
+       {"SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1",
+        "SELECT total(messages) FROM tally"})
+    if (auto read = database_.text(sql); !read)
+      return read.error().during("read the queue's figures");
+  return {};
+}
+
 }  // namespace postrider::queue

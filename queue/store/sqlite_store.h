@@ -25,6 +25,14 @@ class SqliteStore final : public Store {
                                                    const Leases& leases);
   Database& database() { return database_; }
 
+  Result<std::int64_t> pages();  // of the file
+  // "ok", or what is wrong in SQLite's words. What costs more finds more: the tables that are small
+  // whatever waits; all tables; all tables, compared with their indexes.
+  enum class Check : std::uint8_t { small_tables, tables, tables_and_indexes };
+  Result<std::string> check(Check what);
+  // Reads what only the tools for people read.
+  Result<void> read_figures();
+
   IncomingRows& incoming() override { return *incoming_; }
   MessageRows& messages() override { return *messages_; }
   AttemptRows& attempts() override { return *attempts_; }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "queue/ledger/ledger.h"
-#include "queue/maintenance/upkeep.h"
 #include "queue/store/sqlite_store.h"
+#include "queue/store/upkeep.h"
 
 namespace postrider::queue {
 

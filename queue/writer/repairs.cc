@@ -33,14 +33,13 @@ std::size_t damaged_folders(const std::string& spool) {
 }  // namespace
 
 Result<void> Repairs::check_store() {
-  auto& database = store_.database();
-  const auto pages = database.value("PRAGMA page_count");
+  using Check = SqliteStore::Check;
+  const auto pages = store_->pages();
   if (!pages)
     return pages.error();
-  const char* check = *pages <= kComparedAtOnce  ? "PRAGMA integrity_check(1)"
-                      : *pages <= kCheckedAtOnce ? "PRAGMA quick_check(1)"
-                                                 : "PRAGMA quick_check(incoming)";
-  auto words = database.text(check);
+  auto words = store_->check(*pages <= kComparedAtOnce  ? Check::tables_and_indexes
+                             : *pages <= kCheckedAtOnce ? Check::tables
+                                                        : Check::small_tables);
   if (!words)
     return words.error().during("check the queue");
   if (*words == "ok")
@@ -53,19 +52,11 @@ Result<void> Repairs::check_store() {
 }
 
 Result<void> Repairs::check_figures() {
-  const auto look = [this]() -> Result<void> {
-    for (const char* sql : {"SELECT count(*) FROM message INDEXED BY message_damaged"
-                            " WHERE damaged = 1",
-                            "SELECT total(messages) FROM tally"})
-      if (auto read = store_.database().text(sql); !read)
-        return read.error().during("read the queue's figures");
-    return {};
-  };
-  auto done = look();
+  auto done = store_->read_figures();
   if (!done && is_damage(done.error())) {
     if (auto repaired = rebuild_indexes(Repair::always); !repaired)
       return repaired.error();
-    done = look();
+    done = store_->read_figures();
   }
   return done;
 }

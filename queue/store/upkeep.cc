@@ -1,4 +1,4 @@
-#include "queue/maintenance/upkeep.h"
+#include "queue/store/upkeep.h"
 
 #include "queue/store/free_list.h"
 
