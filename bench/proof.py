@@ -5,7 +5,9 @@ import subprocess
 
 from mtas import free_port
 
-CALL = re.compile(r"^\d+ +[\d.]+ (?:<\.\.\. )?(pwrite64|fdatasync|sendto|recvfrom)\b(.*)$")
+ARRIVALS = ("recvfrom", "recvmsg", "readv", "read")
+CALLS = ("pwrite64", "fdatasync", "sendto", *ARRIVALS)
+CALL = re.compile(r"^\d+ +[\d.]+ (?:<\.\.\. )?(" + "|".join(CALLS) + r")\b(.*)$")
 
 
 def of_sync(bench, messages=20):
@@ -19,7 +21,7 @@ def of_sync(bench, messages=20):
     mta.start()
     trace = bench.folder / "strace"
     tracer = subprocess.Popen(["strace", "-f", "-ttt", "-y", "-s", "40", "-o", trace,
-                               "-e", "trace=pwrite64,fdatasync,sendto,recvfrom", "-p", str(mta.process.pid)],
+                               "-e", "trace=" + ",".join(CALLS), "-p", str(mta.process.pid)],
                               stderr=subprocess.PIPE, text=True)
     try:
         tracer.stderr.readline()
@@ -40,7 +42,7 @@ def judge(lines):
         if not found:
             continue
         call, rest = found.groups()
-        if call == "recvfrom" and '"From: <sender' in rest:
+        if call in ARRIVALS and '"From: <sender' in rest:
             steps = [line]
         elif call == "pwrite64" and "-wal" in rest and len(steps) == 1:
             steps.append(line)

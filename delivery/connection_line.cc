@@ -22,6 +22,8 @@ constexpr Duration kLook = std::chrono::milliseconds(200);
 constexpr std::size_t kMostLooked = 64;
 constexpr unsigned kMostForAddress = 20;
 constexpr std::size_t kMostSlots = 4096;
+// Sites that share an address take turns there. The only connection of one goes on for that long.
+constexpr Duration kTurn = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -64,7 +66,7 @@ void ConnectionLine::on_idle(SiteConnection& link) {
   link.idle = idle_.insert(idle_.end(), &link);
   // Others have none: a site beyond its share goes on with less.
   const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();
-  if (somebody_has_none && site.links.size() > 1 && !may_add(site))
+  if ((somebody_has_none && site.links.size() > 1 && !may_add(site)) || must_share_address(link))
     close(link);
 }
 
@@ -267,14 +269,14 @@ void ConnectionLine::feed_line(std::deque<std::uint64_t>& line, bool from_both_e
 }
 
 // Anybody can let many names lead to one address.
-bool ConnectionLine::reserve_address(CourierOrder& order) {
-  if (address_slots_.size() > kMostSlots)
-    std::erase_if(address_slots_, [](const auto& entry) {
-      return entry.second.use_count() == 1 && entry.second->is_unused();
+bool ConnectionLine::reserve_address(const Site& site, CourierOrder& order) {
+  if (addresses_.size() > kMostSlots)
+    std::erase_if(addresses_, [](const auto& entry) {
+      return entry.second.slot.use_count() == 1 && entry.second.slot->is_unused();
     });
   auto& candidates = order.candidates;
   for (auto& candidate : candidates) {
-    auto& slot = address_slots_[candidate.address];
+    auto& slot = addresses_[candidate.address].slot;
     if (!slot)
       slot = std::make_shared<AddressSlot>(
           std::max(kMostForAddress, context_.settings->site_connections));
@@ -286,9 +288,23 @@ bool ConnectionLine::reserve_address(CourierOrder& order) {
       std::rotate(candidates.begin(), candidate, candidate + 1);
       return true;
     }
+  if (site.links.empty())
+    for (const auto& candidate : candidates)
+      addresses_[candidate.address].refused = context_.steady();
   if (!candidates.empty())
     close_idle_at(candidates);
   return candidates.empty();
+}
+
+// During its last job a site that has no connection found no place at its address. Such sites try
+// again all the time, so what was refused longer ago is over.
+bool ConnectionLine::must_share_address(const SiteConnection& link) const {
+  if (waiting_.growing.empty())
+    return false;
+  const auto found = addresses_.find(link.address);
+  if (found == addresses_.end() || found->second.refused < link.busy_since)
+    return false;
+  return link.site->links.size() > 1 || context_.steady() - link.since >= kTurn;
 }
 
 // Of another site, so that its place becomes free.

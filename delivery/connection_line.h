@@ -26,7 +26,7 @@ class ConnectionLine {
   bool may_add(const Site& site) const;
   // Takes a place at the first candidate that has one, which goes to the front; false: there is
   // none anywhere.
-  bool reserve_address(CourierOrder& order);
+  bool reserve_address(const Site& site, CourierOrder& order);
   // The site waits for a connection.
   void wait(Site& site);
   void feed();  // there may be room for those that wait
@@ -60,6 +60,7 @@ class ConnectionLine {
   bool evict_idle();
   void feed_line(std::deque<std::uint64_t>& line, bool from_both_ends);
   void close_idle_at(const std::vector<HostAddress>& candidates);
+  bool must_share_address(const SiteConnection& link) const;
 
   DispatchContext& context_;
   SiteBook& sites_;
@@ -78,7 +79,11 @@ class ConnectionLine {
   Links unproven_;  // that have not finished a job, in the order of their beginning
   Links idle_;      // in the order in which they became so
   Links busy_;      // with a job, in the order of its handing over
-  std::unordered_map<std::string, std::shared_ptr<AddressSlot>> address_slots_;
+  struct Address {
+    std::shared_ptr<AddressSlot> slot;
+    SteadyTime refused{};  // when a site that has no connection last found no place there
+  };
+  std::unordered_map<std::string, Address> addresses_;
   std::unique_ptr<Deadline> look_;
 };
 

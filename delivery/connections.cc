@@ -237,7 +237,7 @@ void Connections::start_courier(Site& site) {
                          ? socket_candidate(site.hosts.front().name)
                          : candidates_of(site.found, site.port, context_.settings->families,
                                          site.bad, context_.steady(), context_.random);
-  if (site.kind == Site::Kind::mx && !line_.reserve_address(order)) {
+  if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order)) {
     site.is_crowded = true;
     line_.wait(site);
     return;

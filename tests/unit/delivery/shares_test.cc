@@ -284,6 +284,47 @@ TEST_CASE("one address has at most twenty connections, whatever leads there",
   CHECK(rig.status().connections_opened == 21);
 }
 
+TEST_CASE("sites that share an address take turns there", "[delivery][shares]") {
+  Behaviour slow;
+  slow.end_takes = std::chrono::milliseconds(100);
+  FakeMx host(slow, "127.0.0.2");
+  Rig rig(silent_zone(25, {"127.0.0.2"}));
+  rig.settings.port = host.port();
+  rig.settings.connections = 200;
+  const auto send = [&](int site, int messages) {
+    for (int i = 0; i < messages; ++i)
+      rig.send(make_message({"a@s" + std::to_string(site) + ".test"}));
+  };
+  int sent = 0;
+  SECTION("one that has several connections gives one up") {
+    rig.settings.site_connections = 5;
+    rig.start();
+    for (int site = 0; site < 4; ++site)
+      send(site, 100);
+    sent = 400;
+    rig.wait_until([&] { return rig.status().connections == 20; });
+  }
+  SECTION("one that has one connection gives it up after a while") {
+    rig.settings.site_connections = 1;
+    rig.start();
+    for (int site = 0; site < 20; ++site)
+      send(site, 20);
+    sent = 400;
+    rig.wait_until([&] { return rig.status().connections == 20; });
+    rig.clock.advance(seconds(11));
+  }
+  send(24, 1);
+  const auto came = [&] {
+    for (const auto& one : host.taken())
+      if (one.rcpts.front().find("@s24.test") != std::string::npos)
+        return true;
+    return false;
+  };
+  rig.wait_until(came);
+  CHECK(host.taken().size() < static_cast<std::size_t>(sent));
+  rig.wait_until([&] { return host.taken().size() == static_cast<std::size_t>(sent) + 1; });
+}
+
 TEST_CASE("a site has one connection until it has answered", "[delivery][shares]") {
   FakeMx good({}, "127.0.0.2");
   SilentMx silent("127.1.0.1", good.port());
