@@ -142,14 +142,15 @@ Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::
     wanting_domains_[domain] = state_.leases.of_domain(domain);
     wanting_sites_[site] = state_.leases.of_site(site);
   }
-  if (due->empty() && state_.leases.of_domain(domain) == 0)
-    return state_.store->destinations().settle_domain(domain);
-  // The kept time stays while something is out: it covers what is leased, in case we are killed.
-  // What is due later must not wait for that.
+  // What is due later must not wait for what is out: the kept time stays while something is, since
+  // it covers what is leased, in case we are killed. So it does where all that is due is out by a
+  // lease that counts nowhere, the rest of a fresh one.
   auto later = state_.store->due().next_in_domain(domain, state_.now());
   if (!later)
     return later.error();
   look_.expect(*later);
+  if (due->empty() && state_.leases.of_domain(domain) == 0)
+    return state_.store->destinations().settle_domain(domain);
   return {};
 }
 

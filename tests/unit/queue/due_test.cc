@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <map>
+#include <random>
 #include <set>
 
 namespace postrider::queue::test {
@@ -257,6 +258,84 @@ TEST_CASE_METHOD(Waiting, "what is due later does not wait for what its site has
   settle();
   clock.pass(minutes(5));
   hand.next(later);  // by its own time, without a wake
+}
+
+TEST_CASE_METHOD(QueueFixture, "no time is forgotten, whatever is in hand beside it",
+                 "[queue][due]") {
+  const auto seed = GENERATE(range(0U, 40U));
+  CAPTURE(seed);
+  std::mt19937 chance(seed);
+  const auto below = [&](std::size_t most) { return chance() % most; };
+  settings.delay_notice = Duration(0);
+  if (below(2) == 0)
+    settings.fresh_messages = 0;
+  open();
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  queue->assign_site("e.test", "mx.d.test");
+  queue->assign_site("f.test", "mx.f.test");
+  std::vector<Lease> out;
+  const auto take = [&] {
+    settle();
+    while (hand.count() > 0)
+      out.push_back(hand.next());
+  };
+  const auto accept_one = [&] {
+    std::vector<std::string> recipients;
+    for (std::size_t i = 0; i <= below(4); ++i)
+      recipients.push_back(std::to_string(i) + (below(2) == 0   ? "@d.test"
+                                                : below(2) == 0 ? "@e.test"
+                                                                : "@f.test"));
+    must_accept("a@b.test", recipients);
+  };
+  const auto record_one = [&] {
+    if (out.empty())
+      return;
+    const auto at = below(out.size());
+    auto& lease = out[at];
+    Record known;
+    known.id = lease.message->id;
+    std::vector<Lease::Recipient> rest;
+    for (const auto& recipient : lease.recipients) {
+      if (below(2) == 0)
+        rest.push_back(recipient);
+      else if (below(3) == 0)
+        known.results.push_back({recipient.index, outcome(Verdict::delivered), {}});
+      else
+        known.results.push_back({recipient.index, outcome(Verdict::retry),
+                                 clock.now() + minutes(1 + static_cast<int>(below(20)))});
+    }
+    known.partial = !rest.empty();
+    if (known.results.empty())
+      return;
+    record(std::move(known));
+    if (rest.empty())
+      out.erase(out.begin() + static_cast<std::ptrdiff_t>(at));
+    else
+      lease.recipients = std::move(rest);
+  };
+  for (int step = 0; step < 12; ++step) {
+    if (below(3) == 0)
+      accept_one();
+    take();
+    record_one();
+    take();
+    auto first = TimePoint::max();
+    for (const auto& message : list())
+      for (const auto& recipient : message.recipients)
+        if (!recipient.active)
+          first = std::min(first, recipient.next_attempt);
+    if (first == TimePoint::max())
+      continue;
+    if (first > clock.now())
+      clock.pass(first - clock.now());
+    take();  // by its own time, without a wake
+    for (const auto& message : list())
+      for (const auto& recipient : message.recipients) {
+        CAPTURE(step, recipient.address, recipient.active);
+        REQUIRE((recipient.active || recipient.next_attempt > clock.now()));
+      }
+  }
 }
 
 TEST_CASE_METHOD(QueueFixture, "a sender is told of a delay once, and at the end of the lifetime",
