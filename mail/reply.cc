@@ -61,13 +61,23 @@ void clean(std::string& text) {
   }
 }
 
-// "250", "250 text" or "250-text"; 0 is malformed.
+void cut_line_end(std::string& line) {
+  while (!line.empty() && line.back() == '\r')
+    line.pop_back();
+}
+
+// Three digits, and not four: a line of a log begins with a year. 0: there is no code.
 int code_of(std::string_view line) {
   if (line.size() < 3 || line[0] < '2' || line[0] > '5' || !is_digit(line[1]) || !is_digit(line[2]))
     return 0;
-  if (line.size() > 3 && line[3] != ' ' && line[3] != '-')
+  if (line.size() > 3 && is_digit(line[3]))
     return 0;
   return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+}
+
+// Of the code and its text, which may stand at it: "250OK".
+bool has_separator(std::string_view line) {
+  return line.size() <= 3 || line[3] == ' ' || line[3] == '-' || line[3] == '\t';
 }
 
 }  // namespace
@@ -129,10 +139,18 @@ std::string Reply::str() const {
   return out;
 }
 
+// The text of several lines may begin with three digits ("250MB are yours"): once the code is known
+// only what RFC 5321 §4.2.1 gives as a line of a reply is one.
+int ReplyParser::code_of_line() const {
+  const bool is_known = reply_.code != 0;
+  return is_known && !has_separator(line_) ? 0 : code_of(line_);
+}
+
 void ReplyParser::add_line(std::string_view line, int code) {
   const bool has_code = code != 0;
-  std::string_view text = has_code ? line.substr(std::min<std::size_t>(line.size(), 4)) : line;
-  if (has_code && (lines_ == 0 || code != reply_.code)) {
+  const std::size_t prefix = has_separator(line) ? 4 : 3;
+  std::string_view text = has_code ? line.substr(std::min(line.size(), prefix)) : line;
+  if (has_code && code != reply_.code) {
     reply_.code = code;
     const auto enhanced = parse_enhanced_code(text).value_or(EnhancedCode());
     reply_.enhanced = enhanced.klass == code / 100 ? enhanced : EnhancedCode();  // attacks.md I08
@@ -147,7 +165,8 @@ void ReplyParser::add_line(std::string_view line, int code) {
   reply_.text.append(text.substr(0, kMostText - std::min(kMostText, reply_.text.size())));
 }
 
-Result<std::optional<Reply>> ReplyParser::feed(std::string_view bytes, std::size_t& used) {
+Result<std::optional<Reply>> ReplyParser::feed(std::string_view bytes, std::size_t& used,
+                                               Noise noise) {
   used = 0;
   while (used < bytes.size()) {
     const auto rest = bytes.substr(used);
@@ -161,21 +180,42 @@ Result<std::optional<Reply>> ReplyParser::feed(std::string_view bytes, std::size
       return Error(Errc::too_long, "read reply");
     if (end == std::string_view::npos)
       break;
-    if (!line_.empty() && line_.back() == '\r')
-      line_.pop_back();
-    const int code = code_of(line_);
-    if (code == 0 && lines_ == 0)
-      return malformed("\"" + escaped(line_, kMostQuoted) + "\"");
+    cut_line_end(line_);
+    const int code = code_of_line();
+    if (code == 0 && reply_.code == 0) {
+      if (noise_.empty())
+        noise_ = "\"" + escaped(line_, kMostQuoted) + "\"";
+      if (noise == Noise::refused)
+        return malformed(noise_);
+      line_.clear();
+      continue;
+    }
     add_line(line_, code);
-    const bool last = code != 0 && (line_.size() < 4 || line_[3] == ' ');
+    const bool last = code != 0 && (line_.size() < 4 || line_[3] != '-');
     line_.clear();
     if (last) {
       clean(reply_.text);
       lines_ = bytes_ = 0;
+      noise_.clear();
       return std::optional(std::exchange(reply_, Reply()));
     }
   }
   return std::optional<Reply>();
+}
+
+// The beginning of a line that says nothing yet may be of another code, which would count.
+std::optional<Reply> ReplyParser::unfinished() const {
+  auto known = *this;
+  cut_line_end(known.line_);
+  const int code = known.code_of_line();
+  if (code != 0)
+    known.add_line(known.line_, code);
+  else if (!known.line_.empty() && known.line_[0] - '0' != reply_.code / 100)
+    return std::nullopt;
+  if (known.reply_.code == 0)
+    return std::nullopt;
+  clean(known.reply_.text);
+  return std::move(known.reply_);
 }
 
 }  // namespace postrider::mail

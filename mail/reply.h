@@ -46,18 +46,32 @@ struct Reply {
 
 // Takes a remote server's octets and gives whole replies: 4 KiB of a line, 100 lines and 16 KiB of
 // text are kept, the rest is read over. Beyond 16 MiB a reply is malformed. Lines may end in LF
-// alone, and those between others may lack a code; where they bear several the last counts.
+// alone or in several CR, and those between others may lack a code; where they bear several the
+// last counts. Three digits that no fourth follows are a code, whatever stands behind them
+// ("250OK"), in the first line that has one.
 class ReplyParser {
  public:
+  // What lines are that come before the first one with a code: the connection is out of step, or
+  // they are read over, as Postfix and sendmail do it. They are right where nothing else can be
+  // waited for, and where a reply that is missed means that the message is sent once more.
+  enum class Noise : std::uint8_t { refused, read_over };
+
   // Consumes bytes up to the end of the first complete reply; `used` says how many. nullopt: more
   // bytes are needed. An error (Errc::malformed, Errc::too_long): the connection is out of step.
-  Result<std::optional<Reply>> feed(std::string_view bytes, std::size_t& used);
+  Result<std::optional<Reply>> feed(std::string_view bytes, std::size_t& used,
+                                    Noise noise = Noise::refused);
+  // Of a reply whose last line is still missing: its code as far as it is known. nullopt: none is.
+  std::optional<Reply> unfinished() const;
+  // The first line that was read over since the last reply, quoted; empty: none was.
+  const std::string& noise() const { return noise_; }
 
  private:
   void add_line(std::string_view line, int code);
+  int code_of_line() const;
 
   std::string line_;
   Reply reply_;
+  std::string noise_;
   std::size_t lines_ = 0;
   std::size_t bytes_ = 0;
 };

@@ -53,7 +53,9 @@ Result<void> Client::feed(std::string_view bytes) {
       break;
     }
     std::size_t used = 0;
-    auto reply = parser_.feed(bytes, used);
+    auto reply = parser_.feed(bytes, used,
+                              waits_for_verdict() ? mail::ReplyParser::Noise::read_over
+                                                  : mail::ReplyParser::Noise::refused);
     if (!reply)
       return reply.error();
     bytes.remove_prefix(used);
@@ -82,6 +84,9 @@ Result<void> Client::on_reply(const Reply& reply) {
   if (!wire_.is_waiting())
     return malformed("a reply to nothing");
   const auto expected = wire_.next();
+  // No verdict, and one that is missed means that the message is sent once more.
+  if (reply.is_intermediate() && expected.command == Command::body_end)
+    return {};
   if (reply.is_intermediate() && expected.command != Command::data &&
       expected.command != Command::auth)
     return malformed("a " + std::to_string(reply.code) + " reply");
@@ -116,10 +121,27 @@ void Client::close(mail::Outcome why) {
   transactions_.end_all(failure_);
 }
 
+// All of a message has been sent, and nothing behind it.
+bool Client::waits_for_verdict() const {
+  return wire_.waits_for(Command::body_end) && wire_.next().transaction->is_written();
+}
+
+// Who says "250" behind the content has it, whatever the rest of the reply would have been.
+void Client::take_unfinished() {
+  if (!waits_for_verdict())
+    return;
+  const auto reply = parser_.unfinished();
+  if (reply && reply->is_positive())
+    (void)on_reply(*reply);
+}
+
 void Client::lost(const Error& error) {
   if (is_closing() && !transactions_.are_open())
     return;
-  auto why = judge(stage().value_or(Stage::mail), error, remote_);
+  take_unfinished();
+  const auto is_noise = waits_for_verdict() && !parser_.noise().empty();
+  auto why =
+      judge(stage().value_or(Stage::mail), is_noise ? malformed(parser_.noise()) : error, remote_);
   if (handshake_.is_waiting_for_tls()) {
     handshake_.give_up_tls(why.text);
     return;

@@ -116,6 +116,8 @@ class Client {
 
   bool is_at(Handshake::State state) const { return !is_closing() && handshake_.state() == state; }
   Result<void> on_reply(const mail::Reply& reply);
+  bool waits_for_verdict() const;
+  void take_unfinished();
   bool is_for_one_recipient(const mail::Reply& reply) const;
   void close(mail::Outcome why);
 

@@ -12,14 +12,17 @@ using namespace postrider::mail;
 
 namespace {
 
-std::vector<Reply> read_all(std::string_view bytes, std::size_t piece, bool& failed) {
+using Noise = ReplyParser::Noise;
+
+std::vector<Reply> read_all(std::string_view bytes, std::size_t piece, bool& failed,
+                            Noise noise = Noise::refused) {
   std::vector<Reply> replies;
   ReplyParser parser;
   failed = false;
   while (!bytes.empty()) {
     auto part = bytes.substr(0, piece);
     std::size_t used = 0;
-    auto reply = parser.feed(part, used);
+    auto reply = parser.feed(part, used, noise);
     if (!reply) {
       failed = true;
       return replies;
@@ -29,6 +32,8 @@ std::vector<Reply> read_all(std::string_view bytes, std::size_t piece, bool& fai
     if (*reply)
       replies.push_back(**reply);
   }
+  if (auto unfinished = parser.unfinished())
+    replies.push_back(*std::move(unfinished));
   return replies;
 }
 
@@ -57,6 +62,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   POSTRIDER_ASSERT(read_all(bytes, 1, failed_too) == whole && failed == failed_too);
   POSTRIDER_ASSERT(read_all(bytes, 7, failed_too) == whole && failed == failed_too);
   for (const auto& reply : whole)
+    check(reply);
+  const auto behind_noise = read_all(bytes, SIZE_MAX, failed, Noise::read_over);
+  POSTRIDER_ASSERT(read_all(bytes, 5, failed_too, Noise::read_over) == behind_noise);
+  POSTRIDER_ASSERT(behind_noise.size() >= whole.size());
+  for (const auto& reply : behind_noise)
     check(reply);
   if (const auto code = parse_enhanced_code(bytes))
     POSTRIDER_ASSERT(parse_enhanced_code(to_string(*code)) == code);

@@ -215,6 +215,36 @@ class Retry(scenario.Scenario):
         self.assertEqual((len(self.peer.messages), len(self.peer.refused)), (0, 1))
         self.assertLess(len(notice), 40000)
 
+    def test_a_positive_reply_of_odd_form_is_taken_at_once(self):
+        """Waited for or taken for none, it would send the message again, as long as its sender lives."""
+        odd = ("250OK", "250", "250\r", "250\t2.0.0 taken", "250-taken\n250", "slow today\n250 taken",
+               "354 go on\n250 taken", "250-taken\nwords\n250OK, and\n250 now")
+        self.start({"end": list(odd)})
+        for number in range(len(odd)):
+            self.send(f"{number}@far.example")
+            self.server.wait_until_empty()
+        self.assertEqual([m.addresses for m in self.peer.messages],
+                         [[f"{number}@far.example"] for number in range(len(odd))])
+        self.assertEqual(self.peer.refused, [])
+        every = {"connect": "220mx", "ehlo": "250mx", "mail": "250ok", "data": "354go", "end": "250ok",
+                 "rcpt": {THREE[0]: "250ok"}}
+        self.start({stage: answer if isinstance(answer, dict) else [answer]
+                    for stage, answer in every.items()})
+        self.send(THREE[0])
+        self.server.wait_until_empty()
+        self.assertEqual((len(self.peer.messages), len(self.peer.sessions)), (1, 1))
+        self.assertEqual(self.server.mailbox(), [])
+
+    def test_a_positive_reply_that_breaks_off_is_taken_when_its_end_does_not_come(self):
+        odd = ("250-taken", "250-taken\n250OK", "250-2.0.0 taken\n250-2.0.0 as 12")
+        self.start({"end": [Then(answer, DROP) for answer in odd]})
+        for number in range(len(odd)):
+            self.send(f"{number}@far.example")
+            self.server.wait_until_empty()
+        self.assertEqual([m.addresses for m in self.peer.messages],
+                         [[f"{number}@far.example"] for number in range(len(odd))])
+        self.assertEqual([line["verdict"] for line in self.server.log("attempted")], ["sent"] * len(odd))
+
     def test_552_for_a_recipient_is_too_many_and_not_for_ever(self):
         """attacks.md M14"""
         self.start({"rcpt": {THREE[2]: ["552 5.5.3 too many recipients"]}})

@@ -332,7 +332,7 @@ class Session(asyncio.Protocol):
             self.give(answer.reply, message, then)
             self.give(answer.action)
             return
-        positive = answer[:1] in "23"
+        positive = answer.rpartition("\n")[2][:1] in "23"
         if message:
             message.accepted = positive
             self.sink.record(message)

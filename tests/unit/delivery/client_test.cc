@@ -349,6 +349,96 @@ TEST_CASE("M15: lost behind the content, it is tried later and not at once", "[d
   CHECK(ended[0].results[1].outcome.text.find("it may arrive twice") != std::string::npos);
 }
 
+TEST_CASE("M15: a positive reply behind the content counts, however odd it is",
+          "[delivery][client]") {
+  const auto* const last = GENERATE("BDAT", "DATA");
+  const bool is_chunked = last == std::string("BDAT");
+  struct Case {
+    std::string reply, at_once, when_lost;
+  };
+  const std::string none;
+  const std::vector<Case> cases = {
+      {"250OK\r\n", "0 delivered 2.0.0", none},
+      {"250\r\n", "0 delivered 2.0.0", none},
+      {"250\r\r\n", "0 delivered 2.0.0", none},
+      {"250\t2.6.0 ok\n", "0 delivered 2.6.0", none},
+      {"warning: slow\r\n250 ok\r\n", "0 delivered 2.0.0", none},
+      {"354 go on\r\n250 ok\r\n", "0 delivered 2.0.0", none},
+      {"451later\r\n", "0 retry 4.0.0", none},
+      {"554no\r\n", "0 bounce 5.0.0", none},
+      {"250-taken\r\n", none, "0 delivered 2.0.0"},
+      {"250-taken\r\n250OK\r\n", none, "0 delivered 2.0.0"},
+      {"250-2.6.0 taken\r\n250-2", none, "0 delivered 2.6.0"},
+      {"250 2.6.0 tak", none, "0 delivered 2.6.0"},
+      {"250", none, "0 delivered 2.0.0"},
+      {"25", none, "0 retry 4.4.2"},
+      {"250-taken\r\n550 no", none, "0 retry 4.4.2"},
+      {"550-no\r\n", none, "0 retry 4.4.2"},
+      {"OK taken\r\n", none, "0 retry 4.4.2"},
+      {"354 go on\r\n", none, "0 retry 4.4.2"},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(last << " " << c.reply) {
+      Talk talk;
+      talk.open(is_chunked ? kChunking : kEhlo);
+      talk.begin(make_message({"a@x.test"}));
+      talk.reply(is_chunked ? "250 ok\r\n250 ok\r\n" : "250 ok\r\n250 ok\r\n354 go\r\n");
+      talk.reply(c.reply);
+      CHECK(talk.ended() == c.at_once);
+      talk.client.lost(GENERATE(Error(boost::asio::error::eof, "read"),
+                                Error(boost::asio::error::timed_out, "read")));
+      CHECK(talk.ended() == c.when_lost);
+    }
+  }
+}
+
+TEST_CASE("M15: what was said behind the content and is no reply is quoted", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("OK taken\r\nas 12\r\n");
+  talk.client.lost(Error(boost::asio::error::eof, "read"));
+  const auto ended = talk.client.take_ended();
+  REQUIRE(ended.size() == 1);
+  REQUIRE(ended[0].results.size() == 1);
+  CHECK(ended[0].results[0].outcome.text.find("(\"OK taken\")") != std::string::npos);
+}
+
+TEST_CASE("M15: what broke off before the end of the content is no verdict", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n250-half");
+  talk.client.lost(Error(boost::asio::error::eof, "read"));
+  CHECK(talk.ended() == "0 unsettled");
+}
+
+TEST_CASE("M15: LMTP: a reply that broke off is of one recipient", "[delivery][client]") {
+  Talk talk(Dialect::lmtp);
+  talk.reply("220 lmtp\r\n");
+  talk.reply("250-lmtp\r\n250 PIPELINING\r\n");
+  talk.begin(make_message({"a@x.test", "b@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250-a has");
+  talk.client.lost(Error(boost::asio::error::eof, "read"));
+  CHECK(talk.ended() == "0 delivered 2.0.0, 1 retry 4.4.2");
+}
+
+TEST_CASE("a session whose every reply lacks its separator goes on", "[delivery][client]") {
+  Talk talk;
+  CHECK(talk.reply("220mx.test\r\n") == "EHLO us.test\r\n");
+  talk.reply("250mx.test\r\n");
+  REQUIRE(talk.client.is_ready());
+  CHECK(talk.begin(make_message({"a@x.test"})) == "MAIL FROM:<from@sender.test>\r\n");
+  CHECK(talk.reply("250ok\r\n") == "RCPT TO:<a@x.test>\r\n");
+  CHECK(talk.reply("250ok\r\n") == "DATA\r\n");
+  CHECK(talk.reply("354go\r\n") == kBody + ".\r\n");
+  talk.reply("250ok\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+  CHECK(talk.client.is_idle());
+}
+
 TEST_CASE("M17: a reply that nothing asked for ends the conversation", "[delivery][client]") {
   SECTION("while idle") {
     Talk talk;

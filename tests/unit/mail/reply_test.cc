@@ -96,7 +96,22 @@ TEST_CASE("replies are read at any splitting", "[mail][reply]") {
       {"a bare LF in the text", "550-5.7.1 a\nb\r\n550 5.7.1 c\r\n", {"550 5.7.1 a b c"}},
       {"class 1", "150 a\r\n", {"malformed"}},
       {"class 6", "650 a\r\n", {"malformed"}},
-      {"no separator", "250ok\r\n", {"malformed"}},
+      {"no separator", "250ok\r\n", {"250 ok"}},
+      {"no separator, a refusal", "550no\r\n", {"550 no"}},
+      {"an enhanced code without separator", "250.2.0.0\r\n", {"250 .2.0.0"}},
+      {"odd separators", "250\tok\r\n354:go\r\n220_mx\r\n", {"250 ok", "354 :go", "220 _mx"}},
+      {"NUL for a separator", "250\0ok\r\n"s, {"250 ?ok"}},
+      {"several CR", "250\r\r\n250 ok\r\r\r\n", {"250", "250 ok"}},
+      {"LF alone behind a bare code", "250\n", {"250"}},
+      {"a space alone", "250 \r\n", {"250"}},
+      {"a bare code ends several lines", "250-a\r\n250\r\n", {"250 a "}},
+      {"four digits are a year", "2025-11-29 12:00:00 warning\r\n", {"malformed"}},
+      {"words that begin like a code",
+       "250-you have\r\n250MB\r\n250 in all\r\n",
+       {"250 you have 250MB in all"}},
+      {"and like another",
+       "250-you have\r\n512MB\r\n250 in all\r\n",
+       {"250 you have 512MB in all"}},
       {"empty line", "\r\n", {"malformed"}},
       {"I08: success class on a refusal", "550 2.0.0 a\r\n", {"550 2.0.0 a"}},
       {"I08: parts too long", "550 5.99999999999.1 a\r\n", {"550 5.99999999999.1 a"}},
@@ -117,10 +132,85 @@ TEST_CASE("what is no reply is quoted, and cannot move a cursor (I07)", "[mail][
     REQUIRE(reply.has_error());
     return reply.error().step();
   };
-  CHECK(step_of("250OK taken\r\n") == "\"250OK taken\"");
+  CHECK(step_of("OK 250 taken\r\n") == "\"OK 250 taken\"");
   CHECK(step_of("\r\n") == "\"\"");
   CHECK(step_of("650 \x1b[2J\r\n").find('\x1b') == std::string::npos);
   CHECK(step_of(std::string(3000, 'x') + "\r\n").size() < 300);
+}
+
+TEST_CASE("where nothing else can be waited for, noise is read over", "[mail][reply]") {
+  struct Case {
+    std::string name, bytes, want, noise;
+  };
+  const std::vector<Case> cases = {
+      {"a log's line", "2025-11-29 12:00:00 late\r\n250 ok\r\n", "250 ok", ""},
+      {"empty lines", "\r\n\n250 ok\r\n", "250 ok", ""},
+      {"no separator behind it", "OK\r\n250ok\r\n", "250 ok", ""},
+      {"a refusal behind it", "oops\r\n451 4.3.0 later\r\n", "451 4.3.0 later", ""},
+      {"nothing behind it", "OK taken\r\nas 12\r\n", "", "\"OK taken\""},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.name) {
+      for (std::size_t piece = 1; piece <= c.bytes.size(); ++piece) {
+        ReplyParser parser;
+        std::string got;
+        for (std::size_t at = 0; at < c.bytes.size(); at += piece) {
+          std::size_t used = 0;
+          const auto reply = parser.feed(std::string_view(c.bytes).substr(at, piece), used,
+                                         ReplyParser::Noise::read_over);
+          REQUIRE(reply.has_value());
+          if (*reply)
+            got += (*reply)->str();
+        }
+        CHECK(got == c.want);
+        CHECK(parser.noise() == c.noise);
+      }
+    }
+}
+
+TEST_CASE("noise without end is refused", "[mail][reply]") {
+  ReplyParser parser;
+  const std::string line = std::string(1000, 'x') + "\r\n";
+  std::size_t used = 0, lines = 0;
+  while (parser.feed(line, used, ReplyParser::Noise::read_over).has_value())
+    REQUIRE(++lines < 20000);
+  CHECK(parser.noise().size() < 300);
+}
+
+TEST_CASE("of a reply that breaks off its code is known", "[mail][reply]") {
+  struct Case {
+    std::string bytes, want;
+  };
+  const std::vector<Case> cases = {
+      {"", "none"},
+      {"2", "none"},
+      {"25", "none"},
+      {"250", "250"},
+      {"250\r", "250"},
+      {"250 2.0.0 take", "250 2.0.0 take"},
+      {"250OK", "250 OK"},
+      {"250-a\r\n", "250 a"},
+      {"250-a\r\n2", "250 a"},
+      {"250-a\r\nwords", "none"},
+      {"250-a\r\n250-b", "250 a b"},
+      {"250-a\r\n5", "none"},
+      {"250-a\r\n550", "550 a "},
+      {"250-a\r\n250b\r\n", "250 a 250b"},
+      {"550-5.7.1 a\r\n", "550 5.7.1 a"},
+      {"2025", "none"},
+      {"OK\r\n", "none"},
+      {"OK\r\n250 x", "250 x"},
+      {"250 whole\r\n", "none"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.bytes);
+    ReplyParser parser;
+    std::size_t used = 0;
+    const auto read = parser.feed(c.bytes, used, ReplyParser::Noise::read_over);
+    REQUIRE(read.has_value());
+    const auto known = parser.unfinished();
+    CHECK((known ? known->str() : "none") == c.want);
+  }
 }
 
 TEST_CASE("I08: only an enhanced code of the reply's class counts", "[mail][reply]") {
