@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <ctime>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <sys/stat.h>
@@ -196,7 +197,7 @@ class WatchedTable : public Table {
       since_ = now;
       return;
     }
-    const bool is_changed = !(signature == loaded_);
+    const bool is_changed = is_awaited_ || !(signature == loaded_);
     if (!(is_changed ? now - since_ >= kSettle * every_ : retry_at_ && now >= *retry_at_))
       return;
     if (is_changed && (is_usable_ || is_awaited_) && now - since_ < kUnfinished * every_)
@@ -246,13 +247,23 @@ class WatchedTable : public Table {
   std::string doubt_at_start() const {
     if (!(signature_of(spec_) == loaded_))
       return "is being written";
+    if (!loaded_.exists && options_.missing_is_empty && folder_at_rest() < kUnfinished * every_)
+      return "is gone";
     if (!loaded_.exists || Steady::now() - since_ >= kUnfinished * every_ ||
         was_made_empty(spec_.path))
       return {};
     return looks_unfinished(spec_, false);
   }
 
-  // Lookups fail for now until the file is whole, or has been at rest for long enough.
+  // In which a program may have removed the file a moment ago, to put another into its place.
+  Duration folder_at_rest() const {
+    struct stat about {};
+    const auto folder = std::filesystem::absolute(spec_.path).parent_path();
+    return ::stat(folder.c_str(), &about) == 0 ? time_at_rest(about) : kLongAtRest;
+  }
+
+  // Lookups fail for now until the file is whole, or has been at rest for long enough. Of one that
+  // is gone only names that nothing else knows wait.
   void wait_for_whole(Log& log, const std::string& why) {
     go_without(log, Level::warn, perhaps_unfinished(spec_.path, why));
     is_awaited_ = true;
@@ -261,7 +272,9 @@ class WatchedTable : public Table {
 
   // While there is no table of the file.
   void go_without(Log& log, Level level, const Error& error) {
-    const bool is_left_out = options_.lenient && is_of_others(spec_) && !is_passing(error);
+    const bool is_gone = options_.missing_is_empty && !seen_.exists;
+    const bool is_left_out =
+        is_gone || (options_.lenient && is_of_others(spec_) && !is_passing(error));
     tell(log, level, is_left_out ? "table_left_out" : "table_unusable",
          is_perhaps_unfinished(error) ? error.step() : told(error));
     if (is_left_out)

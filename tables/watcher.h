@@ -6,7 +6,8 @@
 // Many programs write a file in place: for a moment it is empty, or ends within a line. A change
 // must stand still before it is read; what looks unfinished must do so for longer, while the old
 // table stays. Where there is no old one, for the file is opened for the first time, lookups fail
-// for now until it is whole or has been at rest for that long by its own stamp.
+// for now until it is whole or has been at rest for that long by its own stamp. One that may be
+// missing, and is, in a folder that has just been changed, is left out until then.
 #pragma once
 
 #include "base/log.h"

@@ -1,5 +1,6 @@
 #include "tables/watcher.h"
 
+#include "tables/left_out_lines.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -273,6 +274,50 @@ TEST_CASE("a file that is being written at the start is awaited", "[tables]") {
     CHECK(comes_true([&] { return log.lines().find(path + ":1: ") != std::string::npos; }));
     write(path, line + "\n");
     CHECK(until_other(*table, "a", "error") == "new");
+  }
+}
+
+TEST_CASE("a file that may be missing is waited for at the start, if it has just gone",
+          "[tables]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "t";
+  KeptLog log;
+  Options options;
+  options.missing_is_empty = true;
+  const auto open = [&](Watcher& watcher) {
+    return *watcher.open("text:" + path, options, "local.aliases");
+  };
+  SECTION("names that are not found wait") {
+    Watcher watcher(log, std::chrono::hours(1));
+    CHECK(is_left_out(*open(watcher)));
+    CHECK(log.lines().find("is gone, perhaps because it is being written") != std::string::npos);
+  }
+  SECTION("it comes") {
+    Watcher watcher(log, std::chrono::milliseconds(50));
+    const auto table = open(watcher);
+    write(path, "a new\n");
+    CHECK(until_other(*table, "a", "-") == "new");
+    CHECK_FALSE(is_left_out(*table));
+  }
+  SECTION("it stays away") {
+    Watcher watcher(log, std::chrono::milliseconds(50));
+    const auto table = open(watcher);
+    CHECK(comes_true([&] { return !is_left_out(*table); }));
+    CHECK(find(*table, "a") == "-");
+  }
+  SECTION("it was away for long") {
+    set_age(folder.path(), std::chrono::seconds(60));
+    Watcher watcher(log);
+    CHECK_FALSE(is_left_out(*open(watcher)));
+  }
+  SECTION("half written, and then gone") {
+    write_in_place(path, "a ne");
+    Watcher watcher(log, std::chrono::milliseconds(50));
+    const auto table = open(watcher);
+    CHECK(find(*table, "a") == "error");
+    std::filesystem::remove(path);
+    CHECK(until_other(*table, "a", "error") == "-");
+    CHECK(comes_true([&] { return !is_left_out(*table); }));
   }
 }
 
