@@ -15,9 +15,10 @@ constexpr Duration kQuickTry = std::chrono::seconds(1);
 constexpr Duration kLongTry = std::chrono::seconds(10);
 // While others wait and no place changes hands: a connection that has been silent for that long
 // behind what it was given gives up its place. The first is for a stranger's first try, the second
-// for all others: what was sent to its end may then arrive twice.
+// for all others, the last for those aside where no more may be aside.
 constexpr Duration kQuickHold = std::chrono::seconds(2);
 constexpr Duration kLongHold = std::chrono::seconds(30);
+constexpr Duration kLastHold = std::chrono::minutes(2);
 constexpr Duration kLook = std::chrono::milliseconds(200);
 constexpr std::size_t kMostLooked = 64;
 constexpr unsigned kMostForAddress = 20;
@@ -66,7 +67,9 @@ void ConnectionLine::on_idle(SiteConnection& link) {
   link.idle = idle_.insert(idle_.end(), &link);
   // Others have none: a site beyond its share goes on with less.
   const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();
-  if ((somebody_has_none && site.links.size() > 1 && !may_add(site)) || must_share_address(link))
+  const bool are_too_many = links_ - aside_ > context_.settings->connections;  // it was aside
+  if ((somebody_has_none && site.links.size() > 1 && !may_add(site)) || are_too_many ||
+      must_share_address(link))
     close(link);
 }
 
@@ -77,6 +80,7 @@ void ConnectionLine::on_job(SiteConnection& link) {
 }
 
 void ConnectionLine::on_job_ended(SiteConnection& link) {
+  forget_aside(link);
   if (link.in_hand == 0)
     forget_busy(link);
 }
@@ -85,7 +89,23 @@ void ConnectionLine::on_stays(SiteConnection& link) {
   giving_way_ -= std::exchange(link.gave_way, false) ? 1 : 0;
 }
 
+void ConnectionLine::on_waits_aside(SiteConnection& link) {
+  on_stays(link);
+  // Its job may have ended meanwhile.
+  if (link.is_aside || link.in_hand == 0 || aside_ >= most_aside())
+    return;
+  link.is_aside = true;
+  ++aside_;
+  forget_stranger(link);
+  feed();
+}
+
+void ConnectionLine::forget_aside(SiteConnection& link) {
+  aside_ -= std::exchange(link.is_aside, false) ? 1 : 0;
+}
+
 void ConnectionLine::on_gone(SiteConnection& link) {
+  forget_aside(link);
   forget_idle(link);
   forget_stranger(link);
   forget_unproven(link);
@@ -205,19 +225,25 @@ void ConnectionLine::ask_the_silent() {
   if (is_for_newcomers && !is_for_strangers_only)
     wanted += shares.missing_for_stranger(usage());
   wanted -= std::min(wanted, giving_way_);
+  const bool is_room_aside = aside_ < most_aside();
   for (auto* link : busy_) {  // the one that was given its job first
     if (wanted == 0 || now - link->busy_since < kQuickHold)
       return;
-    const auto hold = link->is_stranger && !link->is_patient ? kQuickHold : kLongHold;
+    const auto hold = link->is_aside                           ? kLastHold
+                      : link->is_stranger && !link->is_patient ? kQuickHold
+                                                               : kLongHold;
     const auto silence = hold + link->may_take - kSlow;
     if (link->gave_way || now - link->busy_since < silence || now - link->asked < kQuickTry ||
-        (is_for_strangers_only && !link->is_stranger))
+        (link->is_aside && is_room_aside) ||
+        (is_for_strangers_only && !link->is_stranger && !link->is_aside))
       continue;
     link->gave_way = true;
     link->asked = now;
     ++giving_way_;
     --wanted;
-    link->courier->loop().post([courier = link->courier, silence] { courier->give_way(silence); });
+    link->courier->loop().post([courier = link->courier, silence, ends = link->is_aside] {
+      courier->give_way(silence, ends);
+    });
   }
 }
 

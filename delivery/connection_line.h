@@ -1,5 +1,10 @@
 // All connections of the dispatcher together: who may have one more, who waits for one, and who
 // gives way when there are not enough (connection_shares.h).
+//
+// One whose host is silent behind the content of a message may have the message already, so it is
+// not ended for others (RFC 5321 §4.5.3.2.6: ten minutes). It is put aside: no longer counted, up
+// to twice as many as are counted. Where even those are taken, the one that has been silent longest
+// ends after two minutes.
 #pragma once
 
 #include "base/net/deadline.h"
@@ -37,6 +42,7 @@ class ConnectionLine {
   void on_job(SiteConnection& link);
   void on_job_ended(SiteConnection& link);
   void on_stays(SiteConnection& link);
+  void on_waits_aside(SiteConnection& link);
   void on_gone(SiteConnection& link);
   void close(SiteConnection& link);
   // It carried a message to its end: no stranger any more. True: it was one.
@@ -49,10 +55,12 @@ class ConnectionLine {
  private:
   Standing standing_of(const Site& site) const;
   ConnectionShares shares() const { return ConnectionShares(context_.settings->connections); }
-  ConnectionShares::Usage usage() const { return {links_, strangers_, patient_}; }
+  ConnectionShares::Usage usage() const { return {links_ - aside_, strangers_, patient_}; }
+  std::size_t most_aside() const { return std::size_t{2} * context_.settings->connections; }
   void forget_stranger(SiteConnection& link);
   void forget_unproven(SiteConnection& link);
   void forget_busy(SiteConnection& link);
+  void forget_aside(SiteConnection& link);
   void forget_idle(SiteConnection& link);
   void look_again();
   void relieve();
@@ -73,7 +81,7 @@ class ConnectionLine {
     }
   } waiting_;
   bool newest_next_ = true;
-  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0;
+  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0, aside_ = 0;
   SteadyTime newcomer_turn_, prompt_turn_;  // when one that had none last began a connection
   using Links = std::list<SiteConnection*>;
   Links unproven_;  // that have not finished a job, in the order of their beginning

@@ -308,6 +308,9 @@ void Connections::on_event(CourierEvent event) {
     case CourierEvent::Kind::stays:
       line_.on_stays(**found);
       break;
+    case CourierEvent::Kind::waits_aside:
+      line_.on_waits_aside(**found);
+      break;
     case CourierEvent::Kind::gone:
       on_gone(site, **found, std::move(event));
       break;

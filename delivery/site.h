@@ -32,6 +32,7 @@ struct SiteConnection {
   bool gave_way = false;     // to others; before it was ready this says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
+  bool is_aside = false;  // waits for the reply behind a message, and is not counted
   SteadyTime since;       // when it began
   SteadyTime busy_since;  // with the job in hand
   Duration may_take{0};   // that job, before it counts as slow

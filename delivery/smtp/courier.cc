@@ -148,12 +148,15 @@ void Courier::hurry(Duration most) {
   session_->stream.set_deadline(std::max(whole - silent, Duration(1)));
 }
 
-void Courier::give_way(Duration silence) {
+void Courier::give_way(Duration silence, bool ends_behind_content) {
   if (gone_)
     return;
   const bool is_waiting = session_ != nullptr && session_->was_ready && session_->client.stage() &&
                           !session_->client.is_quitting();
-  if (is_waiting && order_.clock->steady() - session_->heard >= silence) {
+  const bool is_silent = is_waiting && order_.clock->steady() - session_->heard >= silence;
+  // Queued for writing is not sent, but it may be by now.
+  const bool is_behind_content = is_waiting && *session_->client.stage() == Stage::body_end;
+  if (is_silent && (ends_behind_content || !is_behind_content)) {
     const auto busy = boost::system::errc::device_or_resource_busy;
     session_->client.lost(Error(make_error_code(busy), "wait for a reply"));
     collect(*session_);
@@ -161,7 +164,7 @@ void Courier::give_way(Duration silence) {
     return;
   }
   CourierEvent event;
-  event.kind = CourierEvent::Kind::stays;
+  event.kind = is_silent ? CourierEvent::Kind::waits_aside : CourierEvent::Kind::stays;
   tell(std::move(event));
 }
 

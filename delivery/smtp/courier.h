@@ -38,6 +38,7 @@ struct CourierEvent {
     ended,        // a job has ended
     unreachable,  // a candidate could not be talked to; others may follow
     stays,        // was to give way, and has heard something since
+    waits_aside,  // was to give way, and stays for the reply to the end of a message
     gone,         // the last event; `returned` were not tried, or not by enough hosts
   };
   Kind kind = Kind::ended;
@@ -90,8 +91,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   // for that behind a message: a shorter wait there makes duplicates.
   void hurry(Duration most);
   // Others wait for a connection: ends this one at once if its host has been silent for that long
-  // in the middle of a message, behind whose content too. Otherwise says that it stays.
-  void give_way(Duration silence);
+  // in the middle of a message. Behind all of its content only if told so, since the message may
+  // arrive twice then; otherwise says that it waits aside. Says also if it stays.
+  void give_way(Duration silence, bool ends_behind_content);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }

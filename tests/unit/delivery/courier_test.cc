@@ -148,18 +148,24 @@ TEST_CASE("only a connection that has been silent gives way", "[delivery][courie
   FakeMx behind(silent_at("."));
   FakeMx before(silent_at("MAIL"));
   Couriers couriers;
-  const auto give_way = [&](const std::shared_ptr<Courier>& courier, Duration silence) {
-    couriers.loop.post([courier, silence] { courier->give_way(silence); });
+  const auto give_way = [&](const std::shared_ptr<Courier>& courier, Duration silence,
+                            bool ends_behind_content) {
+    couriers.loop.post([courier, silence, ends_behind_content] {
+      courier->give_way(silence, ends_behind_content);
+    });
   };
   const auto first = couriers.send(behind);
   wait_until([&] { return behind.contents() == 1; });
-  give_way(first, std::chrono::hours(1));
+  give_way(first, std::chrono::hours(1), true);
   CHECK(couriers.told.wait_for(first->site(), Kind::stays));
+  CHECK_FALSE(couriers.told.has(first->site(), Kind::waits_aside));
+  give_way(first, Duration(0), false);  // the host may have the message
+  CHECK(couriers.told.wait_for(first->site(), Kind::waits_aside));
   CHECK_FALSE(couriers.told.has(first->site(), Kind::ended));
   const auto second = couriers.send(before);
   wait_until([&] { return before.times("MAIL") == 1; });
   for (const auto& courier : {first, second}) {
-    give_way(courier, Duration(0));
+    give_way(courier, Duration(0), courier == first);
     CHECK(couriers.told.wait_for(courier->site(), Kind::gone));
     CHECK(couriers.told.has(courier->site(), Kind::ended));
   }
