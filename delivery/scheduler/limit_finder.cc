@@ -16,8 +16,9 @@ constexpr Duration kLastBackoff = minutes(10);
 constexpr unsigned kCredit = 100;    // messages between two refused probes: below 1 %
 constexpr unsigned kSoftCredit = 8;  // a probe that is only not faster costs nothing
 constexpr unsigned kUntested = 4;    // so far it doubles without a test
-constexpr double kGain = 0.4;        // of the connections added must be seen in replies
-constexpr double kSlower = 1.4;      // than when the hold began
+constexpr Duration kPrompt = std::chrono::milliseconds(100);  // says more of us than of the site
+constexpr double kGain = 0.4;    // of the connections added must be seen in replies
+constexpr double kSlower = 1.4;  // than when the hold began
 constexpr double kSick = 0.15;
 constexpr unsigned kMostStrikes = 4;
 
@@ -61,6 +62,31 @@ bool LimitFinder::is_epoch_complete(TimePoint now) const {
   return epoch_.count >= 32 && now - epoch_.begun >= minutes(5);
 }
 
+bool LimitFinder::is_growing_freely() const {
+  return phase_ == Phase::growing && high_ == 0 && current_ < most_;
+}
+
+void LimitFinder::count_to_double(TimePoint now) {
+  if (++doubled_after_ < current_)
+    return;
+  doubled_after_ = 0;
+  set(current_ * 2, Phase::growing, now);
+  if (current_ >= most_)
+    note(Cause::most, now);
+}
+
+void LimitFinder::on_greeted(unsigned working, TimePoint now) {
+  if (is_growing_freely() && current_ < kUntested)
+    count_to_double(now);
+  const bool is_named = phase_ == Phase::holding && cause_ == Cause::refusal;
+  if (!is_named || working <= low_ || working > most_)
+    return;
+  low_ = working;
+  high_ = low_ + 1;
+  low_latency_ = held_latency_ = 0;
+  set(low_, Phase::holding, now);
+}
+
 void LimitFinder::on_answered(Duration latency, unsigned busy, bool is_saturated, TimePoint now) {
   ++credit_;
   sick_ -= sick_ / 32;
@@ -70,11 +96,8 @@ void LimitFinder::on_answered(Duration latency, unsigned busy, bool is_saturated
     return;
   if (busy + std::max(1U, current_ / 8) < current_)
     return;
-  if (phase_ == Phase::growing && current_ < kUntested && high_ == 0 && current_ < most_) {
-    if (++doubled_after_ >= current_) {
-      doubled_after_ = 0;
-      set(current_ * 2, Phase::growing, now);
-    }
+  if (is_growing_freely() && (current_ < kUntested || latency < kPrompt)) {
+    count_to_double(now);
     return;
   }
   if (epoch_.skip > 0) {
@@ -223,6 +246,17 @@ void LimitFinder::on_refused(unsigned working, TimePoint now) {
   note(Cause::refusal, now);
   hold(now, was_probe);
   pause_until_ = now + seconds(1);
+}
+
+void LimitFinder::on_silent(unsigned working, TimePoint now) {
+  if (working >= current_)
+    return;
+  low_ = std::max(1U, working);
+  high_ = low_ + 1;
+  low_latency_ = held_latency_ = 0;
+  is_soft_ = true;
+  note(Cause::silence, now);
+  hold(now, false);
 }
 
 void LimitFinder::on_broken(TimePoint now) {

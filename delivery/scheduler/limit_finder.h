@@ -7,7 +7,8 @@
 // Between `low` (proven) and `high` (refused, or of no use) the limit is bisected, then held, and
 // probed rarely: behind a refused probe there are a hundred messages before the next one. A refusal
 // beside k connections that work names the limit, k; only conversations that break halve it. Where
-// more connections bring no more replies, or replies have become slow, fewer are used.
+// more connections bring no more replies, or replies have become slow, fewer are used. A site that
+// answers at once shows no load: while it grows, its limit doubles with each round of replies.
 #pragma once
 
 #include "base/time.h"
@@ -21,15 +22,22 @@ class LimitFinder {
   explicit LimitFinder(unsigned most = 50) : most_(most ? most : 1) {}
 
   unsigned limit() const { return current_ < most_ ? current_ : most_; }
+  void set_most(unsigned most) { most_ = most ? most : 1; }
   // Another connection beside `open` of them, some of which are only being made.
   bool may_open(unsigned open, unsigned being_made, TimePoint now) const;
   TimePoint paused_until() const { return pause_until_; }
 
+  // A connection was greeted, and `working` are now, this one included: so many it bears, although
+  // one of those that were begun with it may have been refused before. One more may be tried, among
+  // the first four.
+  void on_greeted(unsigned working, TimePoint now);
   // A message was answered after `latency` while `busy` connections worked. is_saturated: mail
   // waits, and nothing but this limit holds it.
   void on_answered(Duration latency, unsigned busy, bool is_saturated, TimePoint now);
   // A new connection was refused for their number while `working` (at least one) worked.
   void on_refused(unsigned working, TimePoint now);
+  // One connection hung while `working` (at least one) others did not.
+  void on_silent(unsigned working, TimePoint now);
   // A conversation broke in the middle.
   void on_broken(TimePoint now);
   // Back from an outage: begin with one and double, as far as it bore before.
@@ -45,7 +53,7 @@ class LimitFinder {
   void restore(const Stored& stored, Duration idle);
   void age(Duration idle);
 
-  enum class Cause : std::uint8_t { beginning, most, refusal, latency, breaks };
+  enum class Cause : std::uint8_t { beginning, most, refusal, latency, breaks, silence };
   Cause cause() const { return cause_; }
   TimePoint cause_time() const { return cause_time_; }
   unsigned low() const { return low_; }
@@ -63,6 +71,8 @@ class LimitFinder {
   };
 
   void set(unsigned limit, Phase phase, TimePoint now);
+  bool is_growing_freely() const;
+  void count_to_double(TimePoint now);
   void begin_epoch(TimePoint now);
   bool is_epoch_complete(TimePoint now) const;
   double epoch_variance() const;
@@ -84,7 +94,7 @@ class LimitFinder {
   double low_latency_ = 0;      // geometric mean of ms at low_; 0: unknown
   double held_latency_ = 0;     // when the hold began
   std::uint32_t credit_ = 0;    // messages since the last refusal
-  unsigned doubled_after_ = 0;  // successes at the limits below four
+  unsigned doubled_after_ = 0;  // successes at a limit that doubles without a test
   unsigned strikes_ = 0;        // refusals at or below low_
   std::uint32_t since_strike_ = 0;
   double sick_ = 0;  // share of conversations that break

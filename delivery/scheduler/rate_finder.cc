@@ -26,6 +26,7 @@ constexpr unsigned kMostAgain = 3;
 constexpr double kBelowHour = 0.97;
 constexpr double kNear = 1.06;  // low and high are one
 constexpr double kLeastRate = 1.0 / 3600;
+constexpr double kLeastFound = 0.1;  // the mean of little mail says nothing of a limit
 
 std::int64_t micros(TimePoint time) {
   return std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
@@ -118,7 +119,7 @@ void RateFinder::on_taken(TimePoint now) {
   ++credit_;
   if (is_searching_) {
     const double span = std::max(seconds_in(now - counted_since_), 1.0);
-    rate_ = std::max(kLeastRate, kBelowMean * counted_ / span);
+    rate_ = std::max(kLeastFound, kBelowMean * counted_ / span);
     low_ = rate_;
     high_ = 0;
     step_ = 0.05;

@@ -20,6 +20,8 @@ class RateFinder {
   // most: messages a second that an operator allows; 0: as the site does.
   explicit RateFinder(double most = 0) : most_(most) {}
 
+  void set_most(double most) { most_ = most; }
+
   // Whether one more message may go now, with so many under way.
   bool may_send(unsigned under_way, TimePoint now) const;
   TimePoint next_send(TimePoint now) const;  // the earliest time that it may

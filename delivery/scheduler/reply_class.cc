@@ -98,6 +98,9 @@ bool is_host(std::string_view suffixes, std::string_view host) {
   return false;
 }
 
+constexpr std::string_view kCommon = "common";  // wordings of no one in particular
+constexpr std::size_t kAboveCommon = 10000;
+
 struct Heard {
   Stage stage;
   int code;
@@ -123,7 +126,9 @@ std::size_t score(const ReplyRow& row, const Heard& heard) {
   const auto length = best_match(row.text, heard.text);
   if (length == 0)
     return 0;
-  return 2 * length + (row.enhanced.empty() ? 1 : 0) + (has_codes ? 200 : 0) +
+  if (row.who == kCommon)
+    return length;
+  return kAboveCommon + 2 * length + (row.enhanced.empty() ? 1 : 0) + (has_codes ? 200 : 0) +
          (row.host.empty() ? 0 : 2000) + (names_stage ? 100 : 0);
 }
 

@@ -1,6 +1,7 @@
 // The replies that are known, by whose they are. Sources: K KumoMTA's shaping and bounce files,
 // Z ZoneMTA's bounces.txt, S Sisimai's rhost and reason modules, P the provider's own page,
 // X smtp.codes and the like, src the software's source, i a log in public, RFC; ? unverified.
+// "common" rows count only where no other does.
 #include "delivery/scheduler/reply_class.h"
 
 #include <iterator>
@@ -180,6 +181,9 @@ constexpr ReplyRow kRows[] = {
   {"Stalwart, cPanel, SmarterMail", "", "422 451 450 421", "", "greylist", greylisted, "m", "src,i"},
   {"any", "", "421 451 554", "", "too many concurrent smtp connections from this ip", connections, "W k6", "i"},
   {"any", "", "421 451 554", "", "limit for processing requests from your host", rate, "R k6", "i"},
+  {"common", "", "421 450 451 452", "", "too many connections|too many concurrent|too many simultaneous|too many open connections|too many sessions|connection limit|maximum number of connections", connections, "W", "X"},
+  {"common", "", "421 450 451 452", "", "messages per connection|messages per session|messages in this session|messages in this connection", session_spent, "N", "X"},
+  {"common", "", "421 450 451 452", "", "rate limit|rate-limit|ratelimited|too many messages|too many emails|too many mails|sending too fast|throttled|throttling|message rate|messages per hour|messages per minute|messages per second|messages per day", rate, "R", "X"},
 };
 // clang-format on
 

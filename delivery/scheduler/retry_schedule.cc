@@ -85,6 +85,7 @@ RetrySchedule::RetrySchedule() {
 
 void RetrySchedule::override_steps(ReplyClass klass, std::vector<Duration> steps) {
   steps_[static_cast<std::size_t>(klass)] = std::move(steps);
+  is_given_[static_cast<std::size_t>(klass)] = true;
 }
 
 const std::vector<Duration>& RetrySchedule::steps(ReplyClass klass) const {
@@ -100,7 +101,7 @@ Duration RetrySchedule::wait(const Reason& reason, std::uint64_t message,
   }
   const auto& all = steps(reason.klass);
   const std::size_t at = std::min<std::size_t>(std::max(reason.tries, 1U) - 1, all.size() - 1);
-  const bool is_first = at == 0;
+  const bool is_first = at == 0 && !is_given_[static_cast<std::size_t>(reason.klass)];
   if (is_first && reason.klass == ReplyClass::greylisted) {
     const auto wait =
         reason.learned.value_or(reason.row_wait > Duration{0} ? reason.row_wait : all[0]);

@@ -15,7 +15,8 @@ class RetrySchedule {
  public:
   RetrySchedule();  // the defaults
 
-  // REQUIRES: at least one step, none below a second. The last one repeats.
+  // An operator's: neither the reply table nor what a site taught us says otherwise, only a hint.
+  // REQUIRES: at least one step, none below 100 ms. The last one repeats.
   void override_steps(ReplyClass klass, std::vector<Duration> steps);
   const std::vector<Duration>& steps(ReplyClass klass) const;
 
@@ -36,6 +37,7 @@ class RetrySchedule {
 
  private:
   std::array<std::vector<Duration>, kReplyClasses> steps_;
+  std::array<bool, kReplyClasses> is_given_{};
 };
 
 }  // namespace postrider::scheduler

@@ -1,4 +1,5 @@
 // What a site's scheduler says of itself: for people, and for the next start.
+#include "delivery/scheduler/limit_words.h"
 #include "delivery/scheduler/site_scheduler.h"
 
 #include <algorithm>
@@ -11,69 +12,17 @@ namespace postrider::scheduler {
 namespace {
 
 using std::chrono::hours;
-using std::chrono::seconds;
-
-std::string ago(TimePoint time, TimePoint now) {
-  const auto past = std::chrono::duration_cast<seconds>(now - time).count();
-  if (past < 120)
-    return std::to_string(past) + " s ago";
-  if (past < 7200)
-    return std::to_string(past / 60) + " min ago";
-  return std::to_string(past / 3600) + " h ago";
-}
-
-std::string per_time(double rate) {
-  char text[48];
-  if (rate >= 1)
-    std::snprintf(text, sizeof text, "%.1f/s", rate);
-  else if (rate * 60 >= 1)
-    std::snprintf(text, sizeof text, "%.1f/min", rate * 60);
-  else
-    std::snprintf(text, sizeof text, "%.1f/h", rate * 3600);
-  return text;
-}
-
-std::string explain_limit(const LimitFinder& limit, TimePoint now) {
-  const auto count = std::to_string(limit.limit()) + " connections at one time: ";
-  switch (limit.cause()) {
-    case LimitFinder::Cause::beginning:
-      return count + "still finding out";
-    case LimitFinder::Cause::most:
-      return count + "no more are allowed here";
-    case LimitFinder::Cause::refusal:
-      return count + "one more was refused" +
-             (limit.cause_time() == TimePoint{} ? "" : " " + ago(limit.cause_time(), now));
-    case LimitFinder::Cause::latency:
-      return count + "more brought no more replies" +
-             (limit.cause_time() == TimePoint{} ? "" : " " + ago(limit.cause_time(), now));
-    case LimitFinder::Cause::breaks:
-      return count + "too many conversations broke " + ago(limit.cause_time(), now);
-  }
-  return count;
-}
-
-std::string explain_rate(const RateFinder& rate, TimePoint now) {
-  if (rate.is_searching())
-    return "; it refused for the rate " + ago(rate.cause_time(), now) +
-           ", one message at a time finds it";
-  if (rate.rate() == 0)
-    return "; no limit of the rate is known";
-  return "; " + per_time(rate.rate()) +
-         (rate.cause_time() == TimePoint{}
-              ? ""
-              : ": it refused for the rate " + ago(rate.cause_time(), now));
-}
 
 }  // namespace
 
 std::string SiteScheduler::explain_source(const Source& source, TimePoint now) const {
   std::string text = source.address.empty() ? "" : "from " + source.address + ": ";
   if (source.is_blocked)
-    return text + "nothing is sent since " + ago(source.blocked_since, now) + " (" +
+    return text + "nothing is sent since " + time_ago(source.blocked_since, now) + " (" +
            name(source.blocked_for) + "); next try in " +
            std::to_string(std::max<std::int64_t>(0, (source.blocked_until - now).count() / 1000)) +
            " s";
-  text += explain_limit(source.limit, now) + explain_rate(source.rate, now);
+  text += explain_limit(source.limit, now) + "; " + explain_rate(source.rate, now);
   if (!source.hosts.may_use_ipv6(now))
     text += "; IPv6 is not used: a message was refused over it";
   return text;

@@ -32,6 +32,70 @@ TEST_CASE("limit: begins with one and doubles while it helps", "[limit_finder]")
   CHECK(finder.cause() == LimitFinder::Cause::most);
 }
 
+TEST_CASE("limit: a site that answers at once has fifty within six rounds", "[limit_finder]") {
+  LimitFinder finder(50);
+  TimePoint now = kStart;
+  unsigned answers = 0;
+  for (; finder.limit() < 50 && answers < 1000; ++answers)
+    finder.on_answered(Duration(20), finder.limit(), true, now += Duration(1));
+  CHECK(answers == 1 + 2 + 4 + 8 + 16 + 32);
+  CHECK(finder.cause() == LimitFinder::Cause::most);
+}
+
+TEST_CASE("limit: greetings count among the first four", "[limit_finder]") {
+  LimitFinder finder(50);
+  finder.on_greeted(1, kStart);
+  CHECK(finder.limit() == 2);
+  finder.on_greeted(1, kStart);
+  finder.on_greeted(2, kStart);
+  CHECK(finder.limit() == 4);
+  for (int i = 0; i < 100; ++i)
+    finder.on_greeted(4, kStart);
+  CHECK(finder.limit() == 4);
+}
+
+TEST_CASE("limit: one greeted behind a refusal counts as borne", "[limit_finder]") {
+  LimitFinder finder(50);
+  TimePoint now = kStart;
+  for (int i = 0; i < 15; ++i)
+    finder.on_answered(Duration(20), finder.limit(), true, now += Duration(1));
+  REQUIRE(finder.limit() == 16);
+  finder.on_refused(9, now);
+  CHECK(finder.limit() == 9);
+  finder.on_greeted(10, now);  // it was begun with the one that was refused
+  CHECK(finder.limit() == 10);
+  finder.on_greeted(10, now);
+  finder.on_greeted(3, now);
+  CHECK(finder.limit() == 10);
+}
+
+TEST_CASE("limit: one that hangs beside others costs its place, and is tried again soon",
+          "[limit_finder]") {
+  LimitFinder finder(50);
+  TimePoint now = kStart;
+  answer(finder, now, 40, seconds(1));
+  finder.on_silent(3, now);
+  CHECK(finder.limit() == 3);
+  CHECK(finder.cause() == LimitFinder::Cause::silence);
+  now += minutes(1);
+  answer(finder, now, 1000, seconds(1));
+  CHECK(finder.limit() > 3);
+}
+
+TEST_CASE("limit: an operator's new bound holds at once, and is grown into", "[limit_finder]") {
+  LimitFinder finder(50);
+  TimePoint now = kStart;
+  answer(finder, now, 3, Duration(20));
+  CHECK(finder.limit() == 4);
+  finder.set_most(2);
+  CHECK(finder.limit() == 2);
+  finder.set_most(0);
+  CHECK(finder.limit() == 1);
+  finder.set_most(50);
+  answer(finder, now, 1000, Duration(20));
+  CHECK(finder.limit() == 50);
+}
+
 TEST_CASE("limit: a refusal beside five that work names the limit", "[limit_finder]") {
   LimitFinder finder(50);
   TimePoint now = kStart;

@@ -216,6 +216,14 @@ const Known kKnown[] = {
     {greylisted, "Stalwart, cPanel, SmarterMail",
      "422 Greylisted, please try again in 180 seconds"},
     {connections, "any", "421 Too many concurrent SMTP connections from this IP"},
+    {connections, "common", "421 4.7.0 mx.example too many concurrent connections"},
+    {connections, "common", "421 Too many simultaneous sessions, closing"},
+    {connections, "common", "450 4.4.5 connection limit reached"},
+    {rate, "common", "451 4.7.1 rate limit exceeded"},
+    {rate, "common", "450 4.7.1 you are sending too fast, slow down"},
+    {rate, "common", "451 4.7.0 Too many messages from 192.0.2.1, try again in 60 seconds"},
+    {rate, "common", "452 100 messages per hour are allowed"},
+    {session_spent, "common", "421 4.7.0 20 messages per connection and no more"},
     {rate, "any", "451 reached the limit for processing requests from your host"},
 };
 

@@ -89,6 +89,19 @@ TEST_CASE("schedule: an operator's steps; the last one repeats", "[retry_schedul
   CHECK(schedule.wait(reason(ReplyClass::busy, 0), 1, 1) <= seconds(90));
 }
 
+TEST_CASE("schedule: an operator's steps go before the table's wait and what was learned",
+          "[retry_schedule]") {
+  RetrySchedule schedule;
+  schedule.override_steps(ReplyClass::greylisted, {std::chrono::seconds(8)});
+  RetrySchedule::Reason reason;
+  reason.klass = ReplyClass::greylisted;
+  reason.row_wait = std::chrono::minutes(15);
+  reason.learned = std::chrono::minutes(20);
+  CHECK(schedule.wait(reason, 1, 2) <= std::chrono::seconds(9));
+  reason.hint = std::chrono::seconds(90);
+  CHECK(schedule.wait(reason, 1, 2) >= std::chrono::seconds(90));
+}
+
 TEST_CASE("schedule: a full mailbox is not tried for five days", "[retry_schedule]") {
   const RetrySchedule schedule;
   CHECK(schedule.lifetime(ReplyClass::mailbox_full, hours(120)) == hours(72));
