@@ -23,7 +23,7 @@ import unittest
 import urllib.parse
 
 from support_py import certificates, daemon, scenario, smtp, wait
-from support_py.auth_server import AuthServer
+from support_py.auth_server import AuthServer, form_answer
 from support_py.tools import tool
 
 ANNA, BERT, PASSWORD = "anna@us.example", "bert@us.example", "gr\u00fcn secret"
@@ -950,7 +950,7 @@ class Dovecot(Submission):
         server = self.using(self.make_server("late", dovecot=str(self.files / "fake"),
                                              mechanisms=["PLAIN", "SCRAM-SHA-256"]))
         server.start()
-        with FakeDovecot(self.files / "fake", []) as fake, self.clear(server) as client:
+        with FakeDovecot(self.files / "fake", [], tells_forms=False) as fake, self.clear(server) as client:
             challenge = client.expect("AUTH SCRAM-SHA-256 " + b64(f"n,,n={ANNA},r=abc"), 334)
             for one in fake.open:
                 one.sendall(b"FAIL\t1\ttemp\n")
@@ -1023,10 +1023,11 @@ class Dovecot(Submission):
 
 
 class FakeDovecot:
-    """An auth server that answers every request with these lines, in one piece, and stays open."""
+    """An auth server that answers every request with these lines, in one piece, and stays open; but one
+    about the form of names as Dovecot would."""
 
-    def __init__(self, path, lines):
-        self.path, self.lines = path, lines
+    def __init__(self, path, lines, tells_forms=True):
+        self.path, self.lines, self.tells_forms = path, lines, tells_forms
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -1048,8 +1049,11 @@ class FakeDovecot:
                 if not more:
                     break
                 received += more
+            request = next((line for line in received.decode().split("\n") if line.startswith("AUTH\t")), "")
+            about_form = request and self.tells_forms and form_answer(request)
+            lines = [about_form.encode()] if about_form else self.lines
             try:
-                client.sendall(b"".join(line + b"\n" for line in self.lines))
+                client.sendall(b"".join(line + b"\n" for line in lines))
             except OSError:
                 pass
 

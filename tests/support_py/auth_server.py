@@ -1,14 +1,27 @@
 """An auth server by Dovecot's protocol whose every answer the test chooses the time of."""
 import base64
+import re
 import socket
 import threading
 
 from support_py import wait
 
 
+def form_answer(line):
+    """To a question about a name that nobody has, by which it is learned how names are written: a
+    refusal that says whom Dovecot, as it comes, has looked up. None: `line` is no such question."""
+    fields = line.split("\t")
+    if fields[0] != "AUTH" or not fields[2].startswith("SCRAM"):
+        return None
+    first = base64.b64decode(next(field for field in fields if field.startswith("resp="))[5:]).decode()
+    name = re.match("n,,n=(N[0-9a-f]{16,}[^,]*),", first)
+    return f"FAIL\t{fields[1]}\tuser={name[1].lower()}" if name else None
+
+
 class AuthServer:
     """Knows `users`, whose passwords are all "secret", and answers the first message of SCRAM of one
-    who is not in `held` at once. A refusal waits for refuse(), as Dovecot's do for their time."""
+    who is not in `held` at once. A refusal waits for refuse(), as Dovecot's do for their time; but what
+    is asked about the form of names is answered, since who waits for that waits long."""
 
     def __init__(self, path, users, held=()):
         self.path, self.users, self.held = path, set(users), set(held)
@@ -59,7 +72,10 @@ class AuthServer:
 
     def answer(self, client, line):
         fields = line.split("\t")
-        if fields[0] == "CONT":
+        about_form = form_answer(line)
+        if about_form:
+            self.say(client, about_form)
+        elif fields[0] == "CONT":
             self.refused.append((client, fields[1]))
         elif fields[0] == "AUTH" and fields[2] == "PLAIN":
             _, user, password = self.response(line).split("\0")
