@@ -4,12 +4,11 @@
 // count is good for two.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 namespace postrider::daemon {
 
@@ -19,82 +18,91 @@ class DropCounts {
   static constexpr std::size_t kMostParked = 20'000;  // of a party, besides
   static constexpr std::size_t kMost = 100'000;
 
+  struct Limits {
+    std::size_t of_party = kMostOfParty;
+    std::size_t parked = kMostParked;
+    std::size_t all = kMost;
+  };
+  DropCounts() = default;
+  explicit DropCounts(const Limits& limits) : limits_(limits) {}
+
   // Whether so many recipients are among those that count already.
   bool covers(std::uint64_t party, std::uint64_t inode, std::size_t recipients) const {
     const auto files = parties_.find(party);
     if (files == parties_.end())
       return false;
-    const auto found = files->second.find(inode);
-    return found != files->second.end() && found->second >= recipients;
+    const auto found = files->second.counted.find(inode);
+    return found != files->second.counted.end() && found->second >= recipients;
   }
   // False: others of this party's wait already; this one, with them, uncounted.
   bool has_room(std::uint64_t party, std::uint64_t inode) const {
-    const auto files = parties_.find(party);
-    if (files == parties_.end() || files->second.contains(inode))
+    const auto found = parties_.find(party);
+    if (found == parties_.end() || found->second.counted.contains(inode))
       return true;
-    const auto parked = parked_of(party);
-    return files->second.size() - parked < kMostOfParty && parked < kMostParked;
+    const auto& files = found->second;
+    return files.counted.size() - files.parked.size() < limits_.of_party &&
+           files.parked.size() < limits_.parked;
   }
   // It waits for something of ours, which is no reason for the party's others to wait. Its count
   // stays.
   void park(std::uint64_t party, std::uint64_t inode) {
     const auto files = parties_.find(party);
-    if (files != parties_.end() && files->second.contains(inode))
-      parked_[party].insert(inode);
+    if (files != parties_.end() && files->second.counted.contains(inode))
+      files->second.parked.insert(inode);
   }
   void add(std::uint64_t party, std::uint64_t inode, std::size_t recipients) {
-    if (size_ >= kMost)
+    if (size_ >= limits_.all)
       forget_longest();
     auto& files = parties_[party];
-    size_ += files.insert_or_assign(inode, recipients).second ? 1 : 0;
+    const auto before = files.counted.size();
+    files.counted.insert_or_assign(inode, recipients);
+    resize(party, before, files.counted.size());
   }
   void forget(std::uint64_t party, std::uint64_t inode) {
     const auto files = parties_.find(party);
-    if (files == parties_.end())
+    if (files == parties_.end() || files->second.counted.erase(inode) == 0)
       return;
-    size_ -= files->second.erase(inode);
-    if (files->second.empty())
+    files->second.parked.erase(inode);
+    const auto left = files->second.counted.size();
+    resize(party, left + 1, left);
+    if (left == 0)
       parties_.erase(files);
-    unpark(party, [inode](std::uint64_t one) { return one == inode; });
   }
   // All others are gone.
   void keep(const std::set<std::uint64_t>& inodes) {
-    size_ = 0;
-    for (auto files = parties_.begin(); files != parties_.end();) {
-      std::erase_if(files->second, [&](const auto& one) { return !inodes.contains(one.first); });
-      unpark(files->first, [&](std::uint64_t one) { return !inodes.contains(one); });
-      size_ += files->second.size();
-      files = files->second.empty() ? parties_.erase(files) : std::next(files);
+    for (auto at = parties_.begin(); at != parties_.end();) {
+      auto& files = at->second;
+      const auto before = files.counted.size();
+      std::erase_if(files.counted, [&](const auto& one) { return !inodes.contains(one.first); });
+      std::erase_if(files.parked, [&](const auto inode) { return !inodes.contains(inode); });
+      resize(at->first, before, files.counted.size());
+      at = files.counted.empty() ? parties_.erase(at) : std::next(at);
     }
   }
   std::size_t size() const { return size_; }
 
  private:
+  struct Files {
+    std::map<std::uint64_t, std::size_t> counted;  // by inode: recipients
+    std::set<std::uint64_t> parked;                // of these
+  };
+
+  void resize(std::uint64_t party, std::size_t before, std::size_t now) {
+    size_ = size_ - before + now;
+    by_length_.erase({before, party});
+    if (now > 0)
+      by_length_.emplace(now, party);
+  }
   // Who has the most of them pays twice, and nobody else.
   void forget_longest() {
-    const auto longest = std::max_element(
-        parties_.begin(), parties_.end(),
-        [](const auto& one, const auto& other) { return one.second.size() < other.second.size(); });
-    size_ -= longest->second.size();
-    parked_.erase(longest->first);
-    parties_.erase(longest);
-  }
-  std::size_t parked_of(std::uint64_t party) const {
-    const auto parked = parked_.find(party);
-    return parked == parked_.end() ? 0 : parked->second.size();
-  }
-  void unpark(std::uint64_t party, const std::function<bool(std::uint64_t)>& is_gone) {
-    const auto parked = parked_.find(party);
-    if (parked == parked_.end())
-      return;
-    std::erase_if(parked->second, is_gone);
-    if (parked->second.empty())
-      parked_.erase(parked);
+    const auto [length, party] = *by_length_.rbegin();
+    resize(party, length, 0);
+    parties_.erase(party);
   }
 
-  std::map<std::uint64_t, std::map<std::uint64_t, std::size_t>>
-      parties_;                                              // party, inode: recipients
-  std::map<std::uint64_t, std::set<std::uint64_t>> parked_;  // of these, by party
+  const Limits limits_;
+  std::map<std::uint64_t, Files> parties_;
+  std::set<std::pair<std::size_t, std::uint64_t>> by_length_;  // of the parties
   std::size_t size_ = 0;
 };
 

@@ -264,7 +264,8 @@ struct DropFolder::State {
                      held.clear();
                      wake.set();
                    }),
-        rest(loop_.deadlines(), [this] { rested.set(); }) {}
+        rest(loop_.deadlines(), [this] { rested.set(); }),
+        counted(rests.counts) {}
 
   Loop& loop;
   BlockingPool& pool;

@@ -17,6 +17,7 @@
 #include "base/net/loop.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "daemon/pickup/drop_counts.h"
 #include "daemon/pickup/submit_server.h"
 
 #include <cstdint>
@@ -36,6 +37,7 @@ class DropFolder {
   struct Rests {
     Duration usual{std::chrono::seconds(60)};
     Duration short_one{std::chrono::seconds(2)};  // after trouble that may pass
+    DropCounts::Limits counts;
   };
   // Makes the folder, or refuses one that is not ours. Lets other users pass through the spool.
   static Result<std::unique_ptr<DropFolder>> open(const std::string& spool, Loop& loop,

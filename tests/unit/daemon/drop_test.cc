@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <fcntl.h>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <linux/fs.h>
@@ -267,6 +268,45 @@ TEST_CASE("a file waits while a table of ours is at fault, the others go on", "[
   CHECK(door.wait_until_empty());
   door.on_loop([&] { CHECK(counted == 5); });
   CHECK(times(door.log.text(), "drop-refused") == 0);
+}
+
+TEST_CASE("files that wait for a table hold up no other file of their user", "[daemon][unit]") {
+  DropFolder::Rests rests;
+  rests.usual = std::chrono::seconds(GENERATE(3600, 1));  // also when their time comes again
+  rests.counts.of_party = 20;
+  DropDoor door(rests);
+  auto limited = settings();
+  limited.admit = [](std::uint64_t, std::size_t) { return std::optional<SubmitAnswer>(); };
+  mail::Rewriter::Rules rules;
+  rules.recipient = [](const std::string& key,
+                       bool) -> Result<std::optional<mail::Rewriter::Entry>> {
+    if (key == "slow@there.test")
+      return Error(Errc::too_long, "table: needs more steps than are allowed");
+    return std::optional<mail::Rewriter::Entry>();
+  };
+  limited.rewriter = std::make_shared<mail::Rewriter>(rules);
+  door.watcher->reconfigure(limited);
+  auto header = header_for("x\n");
+  header.recipients = {"slow@there.test"};
+  const std::size_t many = 50;
+  for (std::size_t number = 0; number < many; ++number)
+    std::ofstream(door.drop + "/msg." + std::to_string(number)) << encode(header) << "x\n";
+  const auto put_last = [&](const std::string& name, int seconds) {
+    door.put("tmp." + name, file_text("x\n"));
+    fs::last_write_time(
+        door.drop + "/tmp." + name,
+        fs::last_write_time(door.drop + "/tmp." + name) + std::chrono::seconds(seconds));
+    fs::rename(door.drop + "/tmp." + name, door.drop + "/msg." + name);
+  };
+  put_last("good", 100);
+  door.start();
+  CHECK(door.wait_for(1));
+  put_last("better", 200);
+  CHECK(door.wait_for(2));
+  CHECK(door.wait_until([&] { return door.names_with("taken.").size() == many; }));
+  door.on_loop([&] { door.watcher->reconfigure(settings()); });
+  CHECK(door.wait_for(many + 2));
+  CHECK(door.wait_until_empty());
 }
 
 // The user is at his file just when it counts; then he comes with one that sends to many.
