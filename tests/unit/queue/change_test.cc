@@ -167,6 +167,67 @@ TEST_CASE_METHOD(ThreeMessages, "one of two recipients can be held", "[queue][ch
   CHECK(list(from("one@b.test"))[0].status == "held");
 }
 
+TEST_CASE_METHOD(ThreeMessages, "a retry of what is being tried counts when that has ended",
+                 "[queue][change]") {
+  const auto later = [this](const Lease& lease, bool partial = false) {
+    auto said = answer(lease, Verdict::retry, clock.now() + std::chrono::hours(1));
+    if (partial)
+      said.results.resize(1);
+    said.partial = partial;
+    record(std::move(said));
+  };
+  change(Verb::retry, from("one@b.test"));
+  const Lease waited = hand.next(first);
+  REQUIRE(waited.recipients.size() == 2);
+  for (const char* sender : {"one@b.test", "three@b.test"})  // this one has just landed
+    CHECK(change(Verb::retry, from(sender)).messages == 1);
+  CHECK(hand.revoked().empty());
+  SECTION("tried again at once, and that once") {
+    later(in_hand);
+    later(hand.next(third));
+    later(waited);
+    later(hand.next(first));
+    settle();
+    CHECK(hand.count() == 0);
+  }
+  SECTION("each recipient when its own attempt has ended") {
+    later(waited, true);
+    const Lease one = hand.next(first);
+    REQUIRE(one.recipients.size() == 1);
+    CHECK(one.recipients[0].index == 0);
+    later(one);
+    Record rest;
+    rest.id = first;
+    rest.results.push_back({1, answer(waited, Verdict::retry, clock.now()).results[1].outcome,
+                            clock.now() + std::chrono::hours(1)});
+    record(std::move(rest));
+    const Lease other = hand.next(first);
+    REQUIRE(other.recipients.size() == 1);
+    CHECK(other.recipients[0].index == 1);
+    later(other);
+    settle();
+    CHECK(hand.count() == 0);
+  }
+  SECTION("only whom the filter names") {
+    Filter filter;
+    filter.to = "c@e.test";
+    filter.ids = {second};
+    change(Verb::retry, from("two@b.test"));
+    const Lease lease = hand.next(second);
+    change(Verb::retry, filter, true);  // a dry run wishes nothing
+    later(lease);
+    settle();
+    CHECK(hand.count() == 0);
+  }
+  SECTION("delivered is delivered") {
+    record(answer(in_hand, Verdict::delivered));
+    record(answer(waited, Verdict::delivered));
+    settle();
+    CHECK(hand.count() == 0);
+    CHECK(list().size() == 1);
+  }
+}
+
 TEST_CASE_METHOD(ThreeMessages, "a retry brings everything forward", "[queue][change]") {
   CHECK(change(Verb::retry, {}).messages == 3);
   CHECK(hand.next(first).recipients.size() == 2);
