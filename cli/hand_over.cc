@@ -116,7 +116,12 @@ Result<void> drop_message(const std::string& spool, const SubmitHeader& header,
     ::unlinkat(folder->get(), unfinished.c_str(), 0);
     return done.error().during("write to " + path);
   }
-  return sync_names(*file, *folder);
+  if (auto synced = sync_names(*file, *folder); !synced) {
+    // Its sender hears that it was not taken. If the daemon was quicker, it was.
+    if (::unlinkat(folder->get(), ready.c_str(), 0) == 0 || errno != ENOENT)
+      return synced.error().during("write to " + path);
+  }
+  return {};
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #include "tests/support/sync_record.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
@@ -143,6 +144,12 @@ bool is_to_fail(int fd) {
   return fails;
 }
 
+bool is_any_to_fail() {
+  const std::lock_guard lock(mutex);
+  return std::any_of(failures.begin(), failures.end(),
+                     [](const auto& one) { return one.second.times > 0; });
+}
+
 int synced(int fd, int done) {
   if (done == 0)
     remember_of(fd, &History::synced);
@@ -163,6 +170,10 @@ int fdatasync(int fd) {
   return synced(fd, static_cast<int>(::syscall(SYS_fdatasync, fd)));
 }
 int syncfs(int fd) noexcept {
+  if (is_any_to_fail()) {
+    errno = EIO;
+    return -1;
+  }
   const auto done = static_cast<int>(::syscall(SYS_syncfs, fd));
   if (done == 0)
     remember_all_of(fd);

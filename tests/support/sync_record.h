@@ -13,7 +13,8 @@ class SyncRecord {
   SyncRecord(const SyncRecord&) = delete;
   SyncRecord& operator=(const SyncRecord&) = delete;
 
-  // So many fsyncs of it fail from now on, or after so many others, with EIO.
+  // So many fsyncs of it fail from now on, or after so many others, with EIO; and syncfs until
+  // then.
   static void fail(const std::string& path, unsigned times, unsigned after = 0);
 
   // Why a power cut now might cost the file, its content or its name; empty: it would stay. What

@@ -2,6 +2,7 @@
 
 #include "cli/content_store.h"
 #include "daemon/pickup/drop_file.h"
+#include "daemon/protocol/control_client.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -9,6 +10,11 @@
 
 #include <fcntl.h>
 #include <filesystem>
+#include <functional>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::cli {
@@ -50,6 +56,155 @@ TEST_CASE("a message is left in the drop folder itself, and nowhere else", "[cli
   CHECK(name.starts_with(daemon::kDropReady));
 }
 
+// In place of the daemon's door: what it does with one connection, and then it is gone.
+class OneVisit {
+ public:
+  OneVisit(const std::string& path, std::function<void(int socket)> serve) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    listener_ = FileDescriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+            0);
+    REQUIRE(::listen(listener_.get(), 0) == 0);
+    if (serve)
+      thread_ = std::thread([this, serve = std::move(serve)] {
+        const FileDescriptor one(::accept(listener_.get(), nullptr, nullptr));
+        serve(one.get());
+      });
+  }
+  ~OneVisit() {
+    if (thread_.joinable())
+      thread_.join();
+  }
+  OneVisit(const OneVisit&) = delete;
+  OneVisit& operator=(const OneVisit&) = delete;
+
+ private:
+  FileDescriptor listener_;
+  std::thread thread_;
+};
+
+std::size_t read_some(int socket, std::size_t most) {
+  char room[4096];
+  std::size_t all = 0;
+  while (all < most) {
+    const auto got = ::recv(socket, room, std::min(sizeof room, most - all), 0);
+    if (got <= 0)
+      break;
+    all += static_cast<std::size_t>(got);
+  }
+  return all;
+}
+
+void say(int socket, const std::string& line) {
+  (void)::send(socket, line.data(), line.size(), MSG_NOSIGNAL);
+}
+
+TEST_CASE("wherever the daemon breaks off, a message is handed over once", "[cli]") {
+  const TemporaryFolder folder;
+  fs::create_directory(daemon::drop_folder_path(folder.path()));
+  daemon::ToolPaths places;
+  places.submit_socket = folder / "submit";
+  places.spool = folder.path();
+  places.origin = "us.test";
+  places.message_size = 64U << 20U;
+  places.recipients = 100;
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"you@there.test"};
+  ContentStore content;
+  REQUIRE(content.append(std::string(4U << 20U, 'x') + "\n"));
+  header.size = content.size();
+  const auto whole = encode(header).size() + content.size();
+  const auto give = [&](Duration patience = std::chrono::minutes(2)) {
+    return hand_over(places, header, content, patience);
+  };
+  const auto is_left = [&](const daemon::SubmitAnswer& answer) {
+    return answer.exit_code == EX_OK && answer.id == "dropped" &&
+           count_in(daemon::drop_folder_path(folder.path())) == 1;
+  };
+  const auto closes_after = [&](std::size_t octets) {
+    return [=](int socket) { read_some(socket, octets); };
+  };
+  SECTION("there is none") {
+    CHECK(is_left(give()));
+  }
+  SECTION("it closes at once") {
+    const OneVisit visit(places.submit_socket, closes_after(0));
+    CHECK(is_left(give()));
+  }
+  SECTION("it closes within the header") {
+    const OneVisit visit(places.submit_socket, closes_after(5));
+    CHECK(is_left(give()));
+  }
+  SECTION("it closes within the content") {
+    const OneVisit visit(places.submit_socket, closes_after(whole / 2));
+    CHECK(is_left(give()));
+  }
+  SECTION("it closes when it has all of it") {
+    const OneVisit visit(places.submit_socket, closes_after(whole));
+    CHECK(is_left(give()));
+  }
+  SECTION("it closes within its answer") {
+    const OneVisit visit(places.submit_socket, [&](int socket) {
+      read_some(socket, whole);
+      say(socket, "{\"id\":\"1ABC");
+    });
+    CHECK(is_left(give()));
+  }
+  SECTION("it stands still, and accepts nothing") {
+    const OneVisit visit(places.submit_socket, nullptr);
+    // Its line of waiting connections is full.
+    const auto first = daemon::LocalConnection::connect(places.submit_socket, Duration(50));
+    REQUIRE(first.has_value());
+    auto next = daemon::LocalConnection::connect(places.submit_socket, Duration(50));
+    while (next.has_value())
+      next = daemon::LocalConnection::connect(places.submit_socket, Duration(50));
+    CHECK(is_left(give(Duration(50))));
+  }
+  SECTION("it stands still, and reads nothing") {
+    const OneVisit visit(places.submit_socket, nullptr);
+    CHECK(is_left(give(Duration(50))));
+  }
+  SECTION("it stands still with all of it") {
+    const OneVisit visit(places.submit_socket, [&](int socket) {
+      read_some(socket, whole);
+      read_some(socket, 1);  // until the sender has left
+    });
+    CHECK(is_left(give(std::chrono::seconds(1))));
+  }
+  SECTION("it has no room, and reads nothing") {
+    daemon::SubmitAnswer busy;
+    busy.exit_code = EX_TEMPFAIL;
+    busy.error = "no room";
+    busy.busy = true;
+    const OneVisit visit(places.submit_socket, [&](int socket) { say(socket, encode(busy)); });
+    CHECK(is_left(give()));
+  }
+  SECTION("it refuses, and reads nothing") {
+    daemon::SubmitAnswer refused;
+    refused.exit_code = EX_DATAERR;
+    refused.error = "no";
+    const OneVisit visit(places.submit_socket, [&](int socket) { say(socket, encode(refused)); });
+    const auto answer = give();
+    CHECK(answer.exit_code == EX_DATAERR);
+    CHECK(count_in(daemon::drop_folder_path(folder.path())) == 0);
+  }
+  SECTION("it takes it") {
+    daemon::SubmitAnswer taken;
+    taken.id = "1ABC";
+    const OneVisit visit(places.submit_socket, [&](int socket) {
+      read_some(socket, whole);
+      say(socket, encode(taken));
+    });
+    const auto answer = give();
+    CHECK(answer.exit_code == EX_OK);
+    CHECK(answer.id == "1ABC");
+    CHECK(count_in(daemon::drop_folder_path(folder.path())) == 0);
+  }
+}
+
 // `sendmail` says that it was taken.
 TEST_CASE("a message in the drop folder outlives a power cut", "[cli]") {
   const TemporaryFolder folder;
@@ -65,6 +220,23 @@ TEST_CASE("a message in the drop folder outlives a power cut", "[cli]") {
   REQUIRE(drop_message(folder.path(), header, content));
   REQUIRE(count_in(drop) == 1);
   CHECK(SyncRecord::lack_of_renamed(fs::directory_iterator(drop)->path()).empty());
+}
+
+// Its sender hears that it was not taken, and sends it again.
+TEST_CASE("a message whose name cannot be synced is not left", "[cli]") {
+  const TemporaryFolder folder;
+  const auto drop = daemon::drop_folder_path(folder.path());
+  fs::create_directory(drop);
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"you@there.test"};
+  ContentStore content;
+  REQUIRE(content.append("x\n"));
+  header.size = content.size();
+  const SyncRecord record;
+  SyncRecord::fail(drop, 1000);
+  CHECK_FALSE(drop_message(folder.path(), header, content));
+  CHECK(count_in(drop) == 0);
 }
 
 namespace {
