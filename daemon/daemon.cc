@@ -58,7 +58,7 @@ int run(const Options& options) {
   umask(077);  // attacks.md I13
   auto notifier = Notifier::from_environment();
   auto sockets = take_inherited_sockets();
-  auto loaded = load_config(config_path(options));
+  auto loaded = load_settled_config(config_path(options), real_waits());
   if (!loaded.config) {
     std::fputs(loaded.describe().c_str(), stderr);
     return EX_CONFIG;

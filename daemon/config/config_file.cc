@@ -1,6 +1,7 @@
 #include "daemon/config/config_file.h"
 
 #include "base/file.h"
+#include "base/file_at_rest.h"
 #include "base/text.h"
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -137,6 +139,37 @@ Loaded load_config(const std::string& path) {
   loaded.file = path;
   loaded.problems.push_back({0, "", std::move(problem)});
   return loaded;
+}
+
+ConfigWaits real_waits() {
+  ConfigWaits waits;
+  waits.rest = [](const std::string& path) {
+    struct stat about {};
+    return ::stat(path.c_str(), &about) == 0 ? time_at_rest(about) : kLongAtRest;
+  };
+  waits.sleep = [](Duration wait) { std::this_thread::sleep_for(wait); };
+  return waits;
+}
+
+Loaded load_settled_config(const std::string& path, const ConfigWaits& waits) {
+  for (Duration waited(0);;) {
+    const auto rest = waits.rest(path);
+    const auto before = stamp_of(path, TimePoint()).text;
+    auto loaded = load_config(path);
+    const bool is_doubtful = !loaded.ends_a_line || (loaded.config && loaded.origins.empty());
+    const auto needed = is_doubtful ? kConfigSettledIfCut : kConfigSettled;
+    const bool is_changed = stamp_of(path, TimePoint()).text != before;
+    if (rest >= needed && !is_changed)
+      return loaded;
+    if (waited >= kLongestConfigWait) {
+      loaded.config.reset();
+      loaded.problems.push_back({0, "", "is being written all the time"});
+      return loaded;
+    }
+    const auto wait = is_changed ? kConfigSettled : std::min(kConfigSettled, needed - rest);
+    waits.sleep(wait);
+    waited += wait;
+  }
 }
 
 FileStamp stamp_of(const std::string& path, TimePoint now) {

@@ -73,6 +73,18 @@ struct Machine {
 Machine this_machine();
 
 Loaded load_config(const std::string& path);
+
+// How long the configuration must have stayed as it is, so that nobody is writing it.
+inline constexpr Duration kConfigSettled{1'000};
+inline constexpr Duration kConfigSettledIfCut{5'000};  // when something seems to be missing
+inline constexpr Duration kLongestConfigWait{60'000};
+struct ConfigWaits {
+  std::function<Duration(const std::string& path)> rest;  // of a file, so far
+  std::function<void(Duration)> sleep;
+};
+ConfigWaits real_waits();  // rest: by the file's own stamp
+// When it has stayed so: at the start, where there is no other to go on with.
+Loaded load_settled_config(const std::string& path, const ConfigWaits& waits);
 // For who must go on: what can be understood of a text that has problems, and defaults for the
 // rest.
 Config parse_leniently(std::string_view text, const Machine& machine);

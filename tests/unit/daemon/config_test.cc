@@ -95,6 +95,62 @@ TEST_CASE("a file that may be cut is known from the one in use", "[config][unit]
   CHECK_FALSE(looks_cut(parsed(head), parsed(head)));
 }
 
+namespace {
+
+// A program writes these, one after the other, each time that we wait; what we start with.
+std::string started_with(const std::vector<std::string>& texts, Duration rest = {}) {
+  const Folder folder;
+  const auto path = folder.file("postrider.toml", texts.front());
+  std::size_t turn = 0;
+  Duration all(0);
+  ConfigWaits waits;
+  waits.rest = [&](const std::string&) { return rest; };
+  waits.sleep = [&](Duration wait) {
+    CHECK(wait > Duration(0));
+    CHECK(wait <= kConfigSettled);
+    all += wait;
+    rest += wait;
+    if (++turn >= texts.size())
+      return;
+    std::ofstream(path, std::ios::trunc) << texts[turn];
+    rest = Duration(0);
+  };
+  const auto loaded = load_settled_config(path, waits);
+  const auto name = loaded.config ? loaded.config->hostname : loaded.problems.back().text;
+  return name + " after " + std::to_string(all.count() / 1000);
+}
+
+}  // namespace
+
+TEST_CASE("a configuration that is being written at the start is waited for", "[daemon][unit]") {
+  const std::string whole = "hostname = \"a.test\"\norigin = \"o.test\"\n";
+  const auto half = whole.substr(0, whole.find('\n') + 1);
+  using std::chrono::seconds;
+  CHECK(started_with({whole}) == "a.test after 1");
+  CHECK(started_with({whole}, seconds(2)) == "a.test after 0");
+  CHECK(started_with({"", half, whole}) == "a.test after 3");
+  CHECK(started_with({"hostname = \"a.", whole}) == "a.test after 2");
+  CHECK(started_with({"hostname = \"b.test\"", whole}) == "a.test after 2");
+  // It stays so: then it is meant.
+  CHECK(started_with({"hostname = \"b.test\""}) == "b.test after 5");
+  CHECK(started_with({"hostname = \"b.test\""}, seconds(3)) == "b.test after 2");
+  CHECK(started_with({"hostname = \"b.test\""}, seconds(60)) == "b.test after 0");
+  CHECK(started_with(std::vector<std::string>(100, whole)).find("written all the time after 60") !=
+        std::string::npos);
+}
+
+TEST_CASE("how long a configuration has been at rest its stamp says", "[daemon][unit]") {
+  const Folder folder;
+  const auto path = folder.file("postrider.toml", "hostname = \"a.test\"\n");
+  const auto waits = real_waits();
+  CHECK(waits.rest(path) < std::chrono::minutes(1));
+  fs::last_write_time(path, fs::last_write_time(path) - std::chrono::hours(1));
+  CHECK(waits.rest(path) >= std::chrono::hours(1));
+  // One that is not there is not waited for.
+  CHECK(waits.rest("/nonexistent/postrider.toml") > kConfigSettledIfCut);
+  CHECK_FALSE(load_settled_config("/nonexistent/postrider.toml", waits).config);
+}
+
 TEST_CASE("an empty file means the defaults and the system's name", "[config]") {
   const auto loaded = parse("");
   REQUIRE(loaded.config);
