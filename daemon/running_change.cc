@@ -1,5 +1,6 @@
 // Reload and stop.
 #include "base/file.h"
+#include "daemon/config/config_file.h"
 #include "daemon/pickup/drop_file.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
@@ -27,11 +28,6 @@ constexpr Duration kHurriedGrace{500};
 constexpr Duration kBeyondGrace{500};  // for the parts to notice that their grace has ended
 constexpr Duration kThreadsEnd{1'000};
 
-// How long the configuration must have stayed as it is, so that nobody is writing it.
-constexpr Duration kSettled{1'000};
-constexpr Duration kSettledIfCut{5'000};  // when it looks as if something were missing
-constexpr Duration kLongestWait{60'000};
-
 }  // namespace
 
 void Running::ask_for_reload() {
@@ -52,16 +48,16 @@ void Running::reload_if_settled() {
   const auto now = clock_.steady();
   const auto again = [&](Duration wait) { reload_->look = now + wait; };
   const auto still = reload_->file.look(stamp_of(loaded_.file, clock_.now()), now);
-  const bool is_late = now - reload_->asked >= kLongestWait;
-  if (still < kSettled && !is_late)
-    return again(kSettled - still);
+  const bool is_late = now - reload_->asked >= kLongestConfigWait;
+  if (still < kConfigSettled && !is_late)
+    return again(kConfigSettled - still);
   auto fresh = load_config(loaded_.file);
-  if (still < kSettledIfCut && looks_cut(fresh, loaded_) && !is_late)
-    return again(std::min(kSettled, kSettledIfCut - still));
+  if (still < kConfigSettledIfCut && looks_cut(fresh, loaded_) && !is_late)
+    return again(std::min(kConfigSettled, kConfigSettledIfCut - still));
   if (stamp_of(loaded_.file, clock_.now()).text != reload_->file.seen().text && !is_late)
-    return again(kSettled);
+    return again(kConfigSettled);
   reload_.reset();
-  if (is_late && still < kSettled) {
+  if (is_late && still < kConfigSettled) {
     fresh.config.reset();
     fresh.problems.push_back({0, "", "is being written all the time"});
   } else if (fresh.config && fresh.origins.empty() && !loaded_.origins.empty()) {
@@ -96,10 +92,15 @@ void Running::tell_reload(const std::string& refused) {
 std::string Running::adopt(Loaded fresh) {
   const auto& config = *fresh.config;
   // The parent reads the file itself, and then knows the addresses that configure_parts binds.
-  if (auto read = parent_->reload(); !read)
-    log_->write(
-        LogEvent(Level::error, "parent_not_reloaded").add("error", read.error().describe()));
-  if (const auto error = configure_parts(config, fresh.origins); error.code()) {
+  Error error;
+  if (auto read = parent_->reload(); !read) {
+    error = read.error().during("the parent's reload");
+    log_->write(LogEvent(Level::error, "parent_not_reloaded").add("error", error.describe()));
+  } else {
+    error = configure_parts(config, fresh.origins);
+  }
+  if (error.code()) {
+    (void)parent_->stay();
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
     return fresh.file + ": " + error.describe();
   }
@@ -158,6 +159,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
     return error;
   if (auto listening = server_->relisten(*listeners); !listening)
     return listening.error();
+  if (auto adopted = parent_->adopt(); !adopted)
+    return adopted.error().during("the parent's reload");
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_,
                                          &*outbound_, &*local_limits_, signer_);
   insight_->set_listeners(server_->addresses());

@@ -234,8 +234,20 @@ std::optional<int> ParentClient::helper_ended() {
 }
 
 Result<void> ParentClient::reload() {
+  return tell(ParentVerb::reload);
+}
+
+Result<void> ParentClient::adopt() {
+  return tell(ParentVerb::adopt);
+}
+
+Result<void> ParentClient::stay() {
+  return tell(ParentVerb::stay);
+}
+
+Result<void> ParentClient::tell(ParentVerb verb) {
   ParentRequest request;
-  request.verb = ParentVerb::reload;
+  request.verb = verb;
   const auto answer = ask(request, kPatience);
   if (!answer)
     return answer.error();

@@ -25,8 +25,10 @@ class ParentClient : public delivery::DeliveryAgent {
   // What the token command of this credentials file prints. Blocks until it ends or `stop`, a
   // descriptor, is readable: Errc::stopped; the command ends then.
   Result<std::string> run_token_command(const std::string& credentials, int stop);
-  // The parent reads the configuration file again.
+  // A new configuration: read first, then adopted or not, with all other parts.
   Result<void> reload();
+  Result<void> adopt();
+  Result<void> stay();
 
   // To the PAM helper, for whoever asks it; once.
   FileDescriptor take_pam_socket() { return std::move(link_.pam); }
@@ -45,6 +47,7 @@ class ParentClient : public delivery::DeliveryAgent {
   };
   Result<FileDescriptor> put(const ParentRequest& request, int first, int second);
   static Result<Answer> hear(const FileDescriptor& from, Duration time);
+  Result<void> tell(ParentVerb verb);
   Result<Answer> ask(const ParentRequest& request, Duration time, int first = -1, int second = -1);
 
   ParentLink link_;

@@ -308,9 +308,11 @@ class Parent {
     const int asker = received.descriptors[0].get();
     if (request.verb == ParentVerb::reload)
       return reply(asker, reload());
+    if (request.verb == ParentVerb::adopt || request.verb == ParentVerb::stay)
+      return reply(asker, settle_reload(request.verb == ParentVerb::adopt));
     const bool is_own = request.verb == ParentVerb::token || request.verb == ParentVerb::bind;
     if (request.verb == ParentVerb::bind)
-      if (auto allowed = check_address(rules_, request.address, request.address_size); !allowed)
+      if (auto allowed = check_bind(request); !allowed)
         return reply(asker, allowed);
     if (request.verb == ParentVerb::token)
       if (auto named = check_credentials_name(rules_, request.name.data()); !named)
@@ -386,9 +388,26 @@ class Parent {
     fresh.own = rules_.own;
     fresh.source.own_user = rules_.source.own_user;
     fresh.may_become_users = rules_.may_become_users;
-    rules_ = std::move(fresh);
-    pam_.serve(rules_);
+    fresh_rules_ = std::move(fresh);
     return {};
+  }
+
+  Result<void> settle_reload(bool is_adopted) {
+    if (is_adopted && !fresh_rules_)
+      return Error(Errc::refused, "adopt what was not read");
+    if (is_adopted) {
+      rules_ = *std::move(fresh_rules_);
+      pam_.serve(rules_);
+    }
+    fresh_rules_.reset();
+    return {};
+  }
+
+  Result<void> check_bind(const ParentRequest& request) const {
+    auto allowed = check_address(rules_, request.address, request.address_size);
+    if (!allowed && fresh_rules_)
+      allowed = check_address(*fresh_rules_, request.address, request.address_size);
+    return allowed;
   }
 
   static void reply(int asker, const Result<void>& result) {
@@ -401,6 +420,7 @@ class Parent {
   FileDescriptor socket_;
   PamKeeper pam_;
   ParentRules rules_;
+  std::optional<ParentRules> fresh_rules_;  // read, and not adopted yet
   CommandGroups groups_;
   std::vector<Child> children_;
   Enders enders_;

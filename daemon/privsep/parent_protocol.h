@@ -11,7 +11,9 @@
 //   read_forward  answer
 //   token         answer
 //   bind          answer, the socket to bind
-//   reload        answer
+//   reload        answer; it counts when the daemon says `adopt`, and until then for `bind` alone
+//   adopt         answer
+//   stay          answer: as it was before `reload`
 #pragma once
 
 #include <array>
@@ -27,7 +29,9 @@ enum class ParentVerb : std::uint32_t {
   read_forward = 2,
   bind = 3,
   reload = 4,
-  token = 5
+  token = 5,
+  adopt = 6,
+  stay = 7,
 };
 
 constexpr std::uint32_t kParentMagic = 0x50524432;
@@ -54,6 +58,8 @@ constexpr std::size_t descriptors_of(ParentVerb verb) {
       return 2;
     case ParentVerb::read_forward:
     case ParentVerb::reload:
+    case ParentVerb::adopt:
+    case ParentVerb::stay:
     case ParentVerb::token:
       return 1;
   }

@@ -378,6 +378,39 @@ class ActingUsers(scenario.Scenario):
         self.assertTrue(server.log("table_left_out"))
         self.assertEqual(len(list((machine.mail / "bob" / "new").iterdir())), runs)
 
+    def test_a_reload_that_is_refused_changes_no_delivery(self):
+        """Where mailboxes are the parent knows by itself: it must not go where the daemon does not."""
+        machine = self.machine
+        server = self.start([(0, "")], delivery={"retry": ["1s"]})
+        fresh = machine.make("fresh", 0, os.stat(machine.mail).st_gid, 0o2775)
+
+        def mails(folder):
+            return len(list((folder / "ann" / "new").glob("*")))
+
+        self.send(server, "ann")
+        server.wait_until_empty()
+        self.assertEqual(mails(machine.mail), 1)
+        good = server.config_file.read_text()
+        changed = good.replace(f"maildir:{machine.mail}/", f"maildir:{fresh}/")
+        self.assertNotEqual(good, changed)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            server.config_file.write_text(
+                f'{changed}\n[[listener]]\naddress = "127.0.0.1:{taken.getsockname()[1]}"\nrole = "mx"\n')
+            server.reload()
+            server.wait_for_log("config_refused")
+            self.send(server, "ann")
+            server.wait_until_empty()
+            self.assertEqual((mails(machine.mail), mails(fresh)), (2, 0))
+            self.assertEqual(server.log("attempted", verdict="deferred"), [])
+        server.config_file.write_text(changed)
+        server.reload()
+        server.wait_for_log("reloaded")
+        self.send(server, "ann")
+        server.wait_until_empty()
+        self.assertEqual((mails(machine.mail), mails(fresh)), (2, 1))
+
     def test_many_accounts_at_one_time(self):
         """Each delivery is its recipient's, whoever else's is under way."""
         server = self.start([(0, f'r: "|{self.program} r"\n'), (ANN, f'a: "|{self.program} a"\n'),
