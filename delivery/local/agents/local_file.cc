@@ -3,6 +3,8 @@
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
 
+#include <climits>
+
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -22,6 +24,12 @@ std::string_view without_slashes(std::string_view path) {
 
 Error bad_place(std::string_view place) {
   return Error(Errc::malformed, "mailbox " + escaped(place));
+}
+
+// Of what an address became, which no time will change. The kernel's own word for it may be about
+// something else.
+boost::system::error_code name_too_long() {
+  return boost::system::errc::make_error_code(boost::system::errc::filename_too_long);
 }
 
 bool is_below(std::string_view path, std::string_view root) {
@@ -44,6 +52,9 @@ Outcome local_failure(const Error& error) {
       category == boost::system::system_category() || category == boost::system::generic_category();
   if (is_system && (number == ENOSPC || number == EDQUOT))
     return local_end(Verdict::retry, {4, 2, 2}, "the mailbox's disk is full: " + error.describe());
+  if (category == name_too_long().category() && number == name_too_long().value())
+    return local_end(Verdict::bounce, {5, 1, 1},
+                     "there can be no such mailbox: " + error.describe());
   return local_end(Verdict::retry, {4, 3, 0}, "the mailbox cannot be written: " + error.describe());
 }
 
@@ -70,6 +81,9 @@ Result<FileDescriptor> enter_place(const LocalTarget& target, bool whole) {
   const auto root = target.root.empty() ? parent : without_slashes(target.root);
   if (!is_below(place, root))
     return bad_place(place);
+  for (const auto part : split(place.substr(std::min(root.size(), place.size())), '/'))
+    if (part.size() > NAME_MAX)
+      return Error(name_too_long(), "open mailbox " + escaped(place));
   if (auto made = make_folder(std::string(root), 0755); !made)
     return made.error();
   auto folder = open_file(std::string(root), O_RDONLY | O_DIRECTORY);

@@ -121,6 +121,27 @@ TEST_CASE("I01: a symbolic link in the place of a mailbox is not followed", "[de
   CHECK(std::filesystem::is_empty(rig.folder / "elsewhere"));
 }
 
+TEST_CASE("a mailbox that no file system can hold is refused, and not tried for days",
+          "[delivery][local]") {
+  Rig rig;
+  const auto kind = GENERATE(as<std::string>(), "maildir", "mbox");
+  const auto count = GENERATE(4U, 5U);  // of 60 octets each: one of them is too many
+  LocalDelivery delivery;
+  delivery.message = make_message({std::string(60, 'u') + "@here.test"});
+  delivery.mailbox = kind + ":" + rig.folder.string() + "/mail/";
+  for (unsigned i = 0; i < count; ++i)
+    delivery.mailbox += "{user}";
+  delivery.hostname = "us.test";
+  delivery.directory = &rig.directory;
+  OwnPerformer performer;
+  delivery.performer = &performer;
+  delivery.now = rig.clock.now();
+  const auto outcome = deliver_locally(delivery).outcome;
+  INFO(outcome.text);
+  CHECK(outcome.verdict == (count == 4 ? mail::Verdict::delivered : mail::Verdict::bounce));
+  CHECK(mail::to_string(outcome.status) == (count == 4 ? "2.0.0" : "5.1.1"));
+}
+
 namespace {
 
 // Everybody has this .forward, and a mailbox that takes all.
