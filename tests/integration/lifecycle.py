@@ -293,6 +293,44 @@ class FullDisk(scenario.Scenario):
         server.stop()
 
 
+    def test_a_notice_that_is_refused_while_the_disk_is_full_reaches_the_postmaster(self):
+        """Its end and the notice about it are one transaction, for which there is no room until later."""
+        if not scenario.is_root():
+            self.skipTest("mounting a small tmpfs needs root")
+        place = self.own_folder("small")
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)],
+                          stderr=subprocess.PIPE).returncode != 0:
+            self.skipTest("no tmpfs can be mounted here")
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        ballast = place / "ballast"
+
+        def refuse(_, address):
+            if address == "a@far.example":  # the sender of the first one, who is told of its failure
+                try:
+                    with open(ballast, "wb", buffering=0) as file:
+                        while True:
+                            file.write(b"\0" * 4096)
+                except OSError:
+                    pass
+            return f"550 5.1.1 nobody like {address}"
+        peer = self.sink(script={"rcpt": refuse})
+        server = self.relay(peer, spool=str(place / "spool"), accept={"message_size": "1MiB"}, delivery={
+            "double_bounces_to": f"{daemon.USER}@us.example"})
+        self.assertEqual(server.send("a@far.example", "b@far.example", CONTENT).code, 250)
+        wait.until(ballast.exists, "a full disk")
+        peer.wait_for_stage("rcpt", 2)
+        ballast.unlink()
+        told, = server.wait_for_mail(1)
+        self.assertIn(b"nobody like a@far.example", told)
+        server.wait_until_empty()
+        server.restart()
+        server.wait_until_empty()
+        self.assertEqual(len(server.mailbox()), 1)
+        self.assertEqual([event.argument for event in peer.events if event.stage == "rcpt"],
+                         ["b@far.example", "a@far.example"])
+        server.stop()
+
+
 class AsRoot(scenario.Scenario):
     def test_root_binds_the_low_port_and_the_daemon_is_somebody_else(self):
         if not scenario.is_root():
