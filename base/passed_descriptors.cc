@@ -5,13 +5,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <sys/ioctl.h>
+#include <utility>
 
 namespace postrider {
 
 namespace {
 
 constexpr std::size_t kMostInAMessage = 253;  // SCM_MAX_FD
-constexpr int kMostReads = 10'000;
 
 }  // namespace
 
@@ -49,26 +50,29 @@ Passed receive_passed(int socket, void* room, std::size_t size, int flags) {
   return passed;
 }
 
+// A look tells whether descriptors come with it, without opening one. What is read then is no more
+// than was looked at.
 ssize_t receive_plain(int socket, char* room, std::size_t size) {
-  auto passed = receive_passed(socket, room, size);
-  if (passed.descriptors.empty())
-    return passed.octets;
-  for (auto& descriptor : passed.descriptors)
-    close_aside(std::move(descriptor));
+  if (!is_local_socket(socket))
+    return ::recv(socket, room, size, MSG_DONTWAIT);
+  iovec part{room, size};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  const auto seen = ::recvmsg(socket, &header, MSG_PEEK | MSG_DONTWAIT);
+  if (seen <= 0)
+    return seen;
+  if ((header.msg_flags & MSG_CTRUNC) == 0)
+    return ::recv(socket, room, static_cast<std::size_t>(seen), MSG_DONTWAIT);
   errno = EPROTO;
   return -1;
 }
 
-void drain_local(int socket) {
-  ::shutdown(socket, SHUT_RDWR);
-  std::array<char, 16384> room;
-  for (int reads = 0; reads < kMostReads; ++reads) {
-    auto passed = receive_passed(socket, room.data(), room.size(), MSG_DONTWAIT);
-    for (auto& descriptor : passed.descriptors)
-      close_aside(std::move(descriptor));
-    if (passed.octets == 0 || (passed.octets < 0 && errno != EINTR))
-      return;
-  }
+void close_local(FileDescriptor socket, std::uint64_t owner) {
+  ::shutdown(socket.get(), SHUT_RDWR);
+  int left = 0;
+  if (::ioctl(socket.get(), FIONREAD, &left) != 0 || left > 0)
+    close_aside(std::move(socket), owner);
 }
 
 }  // namespace postrider

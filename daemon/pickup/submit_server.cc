@@ -1,8 +1,10 @@
 #include "daemon/pickup/submit_server.h"
 
+#include "base/close_aside.h"
 #include "base/net/blocking_pool.h"
 #include "base/net/signal.h"
 #include "base/net/tls/local_socket.h"
+#include "base/passed_descriptors.h"
 #include "base/text.h"
 #include "daemon/pickup/submit_filters.h"
 #include "daemon/pickup/submit_tables.h"
@@ -27,6 +29,8 @@ constexpr std::size_t kShortHeader = 64U << 10U;
 // Of the longer ones, together: of one user (two of the longest), and of all.
 constexpr std::size_t kMostHeadersOfUser = 2 * kMostSubmitHeader;
 constexpr std::size_t kMostHeaders = 8 * kMostSubmitHeader;
+// Of one user's connections that have ended: what was left in them makes their close slow.
+constexpr std::size_t kMostClosing = 64;
 
 SubmitAnswer refusal(int exit_code, std::string sentence) {
   SubmitAnswer answer;
@@ -78,6 +82,16 @@ bool has_left(Stream& stream) {
   return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+// Whatever is left in it closes in its party's share.
+void put_away(Stream& stream, std::uint64_t party) {
+  boost::system::error_code failed;
+  if (!stream.socket().is_open())
+    return;
+  FileDescriptor socket(stream.socket().release(failed));
+  if (!failed)
+    close_local(std::move(socket), party);
+}
+
 }  // namespace
 
 struct SubmitServer::State {
@@ -110,6 +124,7 @@ struct SubmitServer::State {
     Presence(State& state_, Visits::iterator visit_) : state(state_), visit(visit_) {}
     ~Presence() {
       state.uncount(*visit);
+      put_away(*visit->stream, visit->party);
       state.visits.erase(visit);
     }
     Presence(const Presence&) = delete;
@@ -366,7 +381,7 @@ bool SubmitServer::State::evict_one_of(std::uint64_t party) {
     if (visit.party != party || visit.storing || visit.evicted)
       continue;
     visit.stream->write_now(encode(no_room()));
-    visit.stream->close();
+    put_away(*visit.stream, party);
     uncount(visit);
     return true;
   }
@@ -392,8 +407,9 @@ void SubmitServer::State::admit(const std::shared_ptr<State>& self, std::unique_
                                 uid_t uid) {
   const auto& party_of = self->settings.party;
   const std::uint64_t party = party_of ? party_of(uid) : uid;
-  if (!self->make_room_for(uid, party)) {
+  if (closing_of(party) > kMostClosing || !self->make_room_for(uid, party)) {
     stream->write_now(encode(no_room()));
+    put_away(*stream, party);
     return;
   }
   auto& visits = self->visits;

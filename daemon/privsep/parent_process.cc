@@ -42,6 +42,7 @@ constexpr std::chrono::seconds kGrace{1}, kGraceOfToken{5};
 constexpr std::chrono::minutes kSweep{1};  // for what a delivery left behind
 constexpr std::chrono::minutes kLate{5};   // after its own alarm
 constexpr int kMostReaped = 1000;          // before others have their turn
+constexpr std::uint64_t kOfAskers = 1;     // a share of their own when they are closed
 
 bool may_become_users() {
   return (effective_capabilities() & kKept) == kKept;
@@ -288,7 +289,7 @@ class Parent {
         if (child.pid != pid)
           return false;
         has_ended(child);
-        close_aside(std::move(child.asker));
+        close_aside(std::move(child.asker), kOfAskers);
         return true;
       });
       if (pam_.has_ended(pid, std::chrono::steady_clock::now()))

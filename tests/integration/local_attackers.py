@@ -5,16 +5,18 @@ import array
 import json
 import os
 import pathlib
+import resource
 import shlex
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import threading
 import time
 
-from support_py import daemon, scenario, wait
-from support_py.acting import as_user
+from support_py import daemon, fuse, scenario, wait
+from support_py.acting import as_user, become
 
 EVE, ANN = 3001, 3002
 TO = "reader@far.example"
@@ -36,6 +38,7 @@ class Attackers(scenario.Scenario):
         self.program = self.server.folder / "sendmail"
         shutil.copy(daemon.BIN / "postrider", self.program)
         self.server.start()
+        self.pid = self.server.process.pid
         self.submit = str(self.server.folder / "submit")
         self.drop = self.server.spool / "drop"
         self.rows = []
@@ -289,7 +292,8 @@ class Attackers(scenario.Scenario):
                                              array.array("i", [near.fileno()]))])
                 except OSError:
                     pass  # it was hung up on
-                near.close()
+                # If the daemon has dropped it already, this is the last close, and waits.
+                threading.Thread(target=near.close, daemon=True).start()
                 kept.extend((door, peer))
             for octets in (b"{", self.line().encode() + b"x", b"\n"):
                 put(self.connect(), octets)
@@ -311,6 +315,76 @@ class Attackers(scenario.Scenario):
             self.assertIn("queued as", done.stdout)
         self.peer.wait_for(3)
         self.server.stop()
+
+    def test_no_descriptor_that_is_passed_becomes_the_daemons(self):
+        """However many there are of them, and however long their close takes."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        daemons = f"/proc/{self.server.process.pid}/fd"
+        before = len(os.listdir(daemons))
+        going = threading.Event()
+        most = [before]
+
+        def watch():
+            while not going.is_set():
+                most.append(len(os.listdir(daemons)))
+
+        def flood():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            with open("/etc/passwd") as file:
+                many = array.array("i", [file.fileno()] * 253)
+                for _ in range(40):
+                    with socket.socket(socket.AF_UNIX) as door:
+                        door.connect(self.submit)
+                        door.setblocking(False)
+                        try:
+                            for _ in range(100):
+                                door.sendmsg([b"{"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+                        except OSError:
+                            pass
+            return "done"
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            self.assertEqual(as_user(EVE, flood), "done")
+        finally:
+            going.set()
+            watching.join()
+        print(f"descriptors of the daemon: {before} before, at most {max(most)}")
+        self.assertLess(max(most), before + 150)  # connections, and nothing that came by them
+        done = self.send(ANN, "through")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.peer.wait_for(1)
+
+    def test_files_that_are_never_closed_are_not_the_daemons_to_close(self):
+        """Of a file system whose server never answers a close"""
+        files = self.using(fuse.Unclosed(self.server.folder / "fuse", EVE))
+        if not files.is_mounted:
+            self.skipTest("there is no FUSE")
+
+        def pass_them():
+            with open(files.path) as file:
+                for _ in range(60):
+                    with self.connect() as door:
+                        try:
+                            door.sendmsg([b"{"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                                   array.array("i", [file.fileno()] * 20))])
+                        except OSError:
+                            pass
+                os._exit(0)  # its own close would wait, too
+        child = os.fork()
+        if child == 0:
+            become(EVE)
+            pass_them()
+        self.addCleanup(os.waitpid, child, 0)
+        self.addCleanup(files.stop)
+        for number in range(3):
+            done = self.send(ANN, f"good-{number}")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("queued as", done.stdout)
+        self.peer.wait_for(3)
+        self.server.signal(signal.SIGTERM)  # nothing keeps it
+        wait.until(lambda: self.server.process.poll() is not None, "the daemon's end")
+        self.assertNotIn(self.pid, files.closers)
 
     def connect_as(self, uid):
         groups = os.getgroups()

@@ -155,11 +155,11 @@ void LocalListener::close() {
   ::unlink(path_.c_str());
   // Who waits to be accepted may have sent something already.
   for (int left = 2 * kBacklog; left > 0; --left) {
-    const FileDescriptor peer(
+    FileDescriptor peer(
         ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!peer.is_open())
       break;
-    drain_local(peer.get());
+    close_local(std::move(peer), 0);
   }
   boost::system::error_code ignored;
   socket_.close(ignored);

@@ -16,10 +16,23 @@ namespace {
 
 constexpr auto use_tuple = asio::as_tuple(use_task);
 
-// What came with descriptors is not left to close().
-void drain(Socket& socket) {
-  if (socket.is_open() && is_local_socket(socket.native_handle()))
-    drain_local(socket.native_handle());
+std::uint64_t user_of(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.uid : 0;
+}
+
+// What was passed with descriptors is not closed here.
+void close_socket(Socket& socket) {
+  boost::system::error_code failed;
+  if (!socket.is_open() || !is_local_socket(socket.native_handle())) {
+    socket.close(failed);
+    return;
+  }
+  const auto user = user_of(socket.native_handle());
+  FileDescriptor own(socket.release(failed));
+  if (!failed)
+    close_local(std::move(own), user);
 }
 
 }  // namespace
@@ -37,7 +50,7 @@ Stream::Stream(Loop& loop, Socket socket)
 Stream::~Stream() {
   if (tls_ && socket_.is_open())
     end_tls();
-  drain(socket_);
+  close_socket(socket_);
 }
 
 Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
@@ -197,9 +210,7 @@ void Stream::close() {
     if (closing_)
       return;
   }
-  drain(socket_);
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  close_socket(socket_);
 }
 
 }  // namespace postrider
