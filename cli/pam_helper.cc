@@ -224,6 +224,7 @@ int main(int count, char** arguments) {
     return EX_USAGE;
   }
   postrider::daemon::hide_memory(true);
+  (void)postrider::daemon::restrict_signals();  // to the daemon and its parent, whose user this has
   if (const auto why = postrider::daemon::restrict_helper_calls(); !why.empty())
     std::fprintf(stderr, "postrider-pam: not restricted: %s\n", why.c_str());
   Helper helper(arguments[1]);

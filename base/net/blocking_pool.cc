@@ -30,7 +30,7 @@ void BlockingPool::post(std::function<void()> job) {
 
 void BlockingPool::work() {
   if (niceness_ > 0)
-    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness_);
+    ::setpriority(PRIO_PROCESS, 0, niceness_);  // of this thread
   std::unique_lock lock(mutex_);
   for (;;) {
     waiting_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });

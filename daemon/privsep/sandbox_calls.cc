@@ -13,7 +13,9 @@
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -26,9 +28,9 @@ struct Release {
 using Filter = std::unique_ptr<void, Release>;
 
 // By purpose. Names that a kernel or a machine does not have are left out.
-constexpr const char* kMemory[] = {
-    "brk",          "munmap",  "mremap", "madvise",       "membarrier",    "mlock", "munlock",
-    "memfd_create", "mincore", "msync",  "set_mempolicy", "get_mempolicy", "mbind"};
+constexpr const char* kMemory[] = {"brk",        "munmap", "mremap",       "madvise",
+                                   "membarrier", "mlock",  "munlock",      "memfd_create",
+                                   "mincore",    "msync",  "get_mempolicy"};
 constexpr const char* kThreads[] = {"futex",
                                     "futex_waitv",
                                     "set_robust_list",
@@ -36,11 +38,8 @@ constexpr const char* kThreads[] = {"futex",
                                     "rseq",
                                     "set_tid_address",
                                     "sched_yield",
-                                    "setpriority",
                                     "sched_getaffinity",
-                                    "sched_setaffinity",
                                     "sched_getparam",
-                                    "sched_setscheduler",
                                     "sched_getscheduler",
                                     "sched_get_priority_max",
                                     "sched_get_priority_min",
@@ -69,10 +68,7 @@ constexpr const char* kTime[] = {"clock_gettime",
 constexpr const char* kSignals[] = {"rt_sigaction",    "rt_sigprocmask", "rt_sigreturn",
                                     "rt_sigtimedwait", "rt_sigpending",  "sigaltstack",
                                     "signalfd4",       "rt_sigsuspend",  "pause"};
-constexpr const char* kFiles[] = {"open",
-                                  "openat",
-                                  "openat2",
-                                  "close",
+constexpr const char* kFiles[] = {"close",
                                   "close_range",
                                   "read",
                                   "write",
@@ -113,12 +109,7 @@ constexpr const char* kFiles[] = {"open",
                                   "linkat",
                                   "unlink",
                                   "unlinkat",
-                                  "mkdir",
-                                  "mkdirat",
                                   "rmdir",
-                                  "chmod",
-                                  "fchmod",
-                                  "fchmodat",
                                   "utimensat",
                                   "umask",
                                   "getcwd",
@@ -289,6 +280,36 @@ void add_sockets(Rules& rules) {
     rules.add_if("socket", {is(0, AF_NETLINK), is(2, protocol)});
 }
 
+// No file gets a set-user-id or a set-group-id bit: whoever could start such a program would have
+// our user's rights outside of this. What openat2(2) is asked for lies in memory, where no filter
+// sees it.
+void add_files(Rules& rules) {
+  rules.add(kFiles);
+  constexpr std::uint64_t kSetId = S_ISUID | S_ISGID;
+  constexpr std::uint64_t kMakes = O_CREAT | (O_TMPFILE & ~O_DIRECTORY);
+  const auto plain = [&](unsigned argument) {
+    return scmp_arg_cmp{argument, SCMP_CMP_MASKED_EQ, kSetId, 0};
+  };
+  struct Call {
+    const char* name;
+    unsigned mode;  // which argument that is
+  };
+  for (const auto& [name, mode] : {Call{"mkdir", 1}, Call{"mkdirat", 2}, Call{"chmod", 1},
+                                   Call{"fchmod", 1}, Call{"fchmodat", 2}})
+    rules.add_if(name, {plain(mode)});
+  for (const auto& [name, mode] : {Call{"open", 2}, Call{"openat", 3}}) {
+    rules.add_if(name, {scmp_arg_cmp{mode - 1, SCMP_CMP_MASKED_EQ, kMakes, 0}});
+    rules.add_if(name, {plain(mode)});
+  }
+}
+
+// How this thread is scheduled, and no other process of its user.
+void add_scheduling(Rules& rules) {
+  rules.add_if("setpriority", {is(0, PRIO_PROCESS), is(1, 0U)});
+  for (const char* call : {"sched_setaffinity", "sched_setscheduler"})
+    rules.add_if(call, {is(0, 0U)});
+}
+
 // Signals and limits of this process, of no other of its user: the parent is one. fcntl(2) without
 // what makes the kernel send signals.
 void add_own_process(Rules& rules) {
@@ -310,7 +331,8 @@ std::string restrict_calls() {
   rules.add(kThreads);
   rules.add(kTime);
   rules.add(kSignals);
-  rules.add(kFiles);
+  add_files(rules);
+  add_scheduling(rules);
   rules.add(kNetwork);
   rules.add(kFacts);
   add_memory(rules);
@@ -328,6 +350,7 @@ std::string restrict_calls() {
 #endif
   // Its flags lie in memory, where no filter sees them: the C library then uses clone.
   rules.action(SCMP_ACT_ERRNO(ENOSYS));
+  rules.add("openat2");
   rules.add("clone3");
   return rules.enter(true);
 }
@@ -338,7 +361,8 @@ std::string restrict_helper_calls() {
   rules.add(kThreads);
   rules.add(kTime);
   rules.add(kSignals);
-  rules.add(kFiles);
+  add_files(rules);
+  add_scheduling(rules);
   rules.add(kNetwork);
   rules.add(kFacts);
   rules.add(kPrograms);
@@ -353,6 +377,7 @@ std::string restrict_helper_calls() {
   rules.add(kSanitizers);
 #endif
   rules.action(SCMP_ACT_ERRNO(ENOSYS));
+  rules.add("openat2");
   rules.add("clone3");
   return rules.enter(false);
 }

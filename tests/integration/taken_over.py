@@ -355,6 +355,14 @@ class TakenOver(World):
                     ("a signal to the parent's thread", thread.call(234, parent, parent, 9)),
                     ("limits of the parent", thread.call(302, parent, 7, 0, 0)),
                     ("ptrace of the parent", thread.call(101, 16, parent, 0, 0)),
+                    ("the parent's priority", thread.call(141, 0, parent, 19)),
+                    ("the parent's processors", on_path(203, parent, 8, "\1")),
+                    ("the parent's scheduler", on_path(144, parent, 3, "")),
+                    ("a set-user-id file in the spool",
+                     on_path(257, -100, spool + "/suid", 0o102, 0o4755)),
+                    ("a set-user-id file by chmod", on_path(90, spool + "/queue.db", 0o4700)),
+                    ("a set-group-id folder", on_path(83, spool + "/sgid", 0o2777)),
+                    ("a file by openat2", on_path(437, -100, spool + "/queue.db", "", 24)),
                     ("a socket's signals to the parent", thread.call(72, 0, 8, parent)),
                     ("memory to write and run", thread.call(9, 0, 4096, 7, 0x22, -1, 0)),
                     ("memory made to run", thread.call(10, thread.instruction & ~0xfff, 4096, 5)),
@@ -368,7 +376,8 @@ class TakenOver(World):
             self.assertEqual(got, wanted, "doc/privileges.md")
             self.assertGreater(thread.call(41, 16, 3, 0), 0, "routes are asked for")
             self.assertEqual(thread.call(62, server.process.pid, 0), 0, "itself it may signal")
-        self.assertEqual(sorted(set(os.listdir(spool)) & {"link", "pipe"}), [])
+            self.assertEqual(thread.call(141, 0, 0, 1), 0, "and take less of the processor")
+        self.assertEqual(sorted(set(os.listdir(spool)) & {"link", "pipe", "suid", "sgid"}), [])
         self.assertEqual(server.send("a@ext.example", "ann@us.example", CONTENT).code, 250)
         server.wait_until_empty()
 
@@ -436,6 +445,25 @@ class PamHelper(scenario.Scenario):
             with open("/etc/pam.d/" + self.service, "w") as file:
                 file.write(f"auth required {auth}\naccount required {account}\n")
             self.assertEqual(self.ask(b"ann\0secret\0"), wanted, f"auth {auth}, account {account}")
+
+    def test_it_signals_nobody_outside(self):
+        """The daemon and its parent have its user."""
+        if scenario.SANITIZED or not landlock_scopes_signals():
+            self.skipTest("needs a kernel whose Landlock knows signals")
+        other = subprocess.Popen(["sleep", "600"])
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        self.assertEqual(self.ask(b"x"), b"t", "it has started, and has no child")
+        with inject.Thread(self.helper.pid) as thread:
+            for what, result in (("tgkill", thread.call(234, other.pid, other.pid, 0)),
+                                 ("tkill", thread.call(200, other.pid, 0)),
+                                 ("kill", thread.call(62, other.pid, 0)),
+                                 ("the daemon's priority", thread.call(141, 0, other.pid, 19)),
+                                 ("the daemon's processors",
+                                  thread.call_with_texts(203, other.pid, 8, "\1"))):
+                print(f"{what:58} {result}")
+                self.assertLess(result, 0, what)
+        self.assertEqual(self.ask(b"ann\0secret\0"), b"n", "it still answers")
 
     def test_it_does_not_try_for_ever(self):
         """1,000 wrong passwords of an account in an hour; another's are still judged."""
