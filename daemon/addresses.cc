@@ -2,11 +2,13 @@
 
 #include "daemon/settings.h"
 #include "daemon/signing/srs_keys.h"
+#include "daemon/tool_folder.h"
 #include "delivery/local/addresses/address_list.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
 #include "tables/scan.h"
 
+#include <algorithm>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -155,7 +157,8 @@ int exit_code_of(const Error& error) {
   return is_ours ? EX_DATAERR : EX_NOINPUT;
 }
 
-// "cdb:/etc/aliases.cdb" is made from /etc/aliases.
+// "cdb:/etc/aliases.cdb" is made from /etc/aliases. Root may compile another user's, in a folder of
+// that user's: it is written into the folder that was opened, and stays that user's.
 Report compile(const tables::Spec& spec) {
   constexpr std::string_view kEnding = ".cdb";
   if (!spec.path.ends_with(kEnding))
@@ -166,10 +169,15 @@ Report compile(const tables::Spec& spec) {
   auto rules = alias_options();
   rules.check_key = nullptr;  // the database may serve where keys are addresses
   std::vector<std::string> problems;
-  const auto entries = tables::read_entries(source, rules, problems);
+  const auto folder =
+      open_folder_to_write(spec.path.substr(0, std::max<std::size_t>(spec.path.rfind('/'), 1)));
+  if (!folder)
+    return one_line_report(EX_CANTCREAT, folder.error().describe());
+  uid_t owner = 0;
+  const auto entries = tables::read_entries(source, rules, problems, &owner);
   if (!entries)
     return one_line_report(exit_code_of(entries.error()), tables::told(entries.error()));
-  if (auto built = tables::build_cdb(spec.path, *entries); !built)
+  if (auto built = tables::build_cdb({*folder, spec.path, owner}, *entries); !built)
     return one_line_report(EX_CANTCREAT, built.error().describe());
   return one_line_report(EX_OK, warnings(problems) + source.path + ": " +
                                     std::to_string(entries->size()) + " aliases, written to " +

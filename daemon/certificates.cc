@@ -3,9 +3,11 @@
 #include "base/file.h"
 #include "base/net/tls/tls_context.h"
 #include "base/text.h"
+#include "daemon/tool_folder.h"
 
 #include <algorithm>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -15,6 +17,17 @@ constexpr std::size_t kMostPem = 1U << 20U;
 
 std::string named(const std::string& path) {
   return "\"" + escaped(path) + "\" ";
+}
+
+// Keys may lie in a folder of the program that renews them. It leads root, as whom they are read at
+// the start and by `postrider check`, to no other's.
+Result<std::string> read_pem(const std::string& path) {
+  if (::geteuid() != 0)
+    return read_file(path, kMostPem);
+  const auto file = open_file_as_root(path);
+  if (!file)
+    return file.error();
+  return read_file(*file, path, kMostPem);
 }
 
 class Loader {
@@ -47,11 +60,14 @@ class Loader {
   }
 
   std::string read(const char* key, const std::string& path) {
-    auto text = read_file(path, kMostPem);
+    auto text = read_pem(path);
     if (text && !text->empty())
       return *std::move(text);
+    const bool is_refused = !text && text.error().code() == make_error_code(Errc::refused);
     report(key, named(path) +
-                    (text ? "is empty" : "cannot be read: " + text.error().code().message()) +
+                    (text         ? "is empty"
+                     : is_refused ? "is not read by root: refused to " + text.error().step()
+                                  : "cannot be read: " + text.error().code().message()) +
                     ", a file in PEM form is allowed");
     return {};
   }

@@ -105,30 +105,43 @@ Opened open_cdb(const Spec& spec) {
   return std::shared_ptr<const Table>(std::move(table));
 }
 
-Result<void> build_cdb(const std::string& path, const Entries& entries) {
-  const auto beside = path + "." + std::to_string(::getpid()) + ".tmp";
-  ::unlink(beside.c_str());
-  auto file = open_file(beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+Result<void> build_cdb(const CdbPlace& place, const Entries& entries) {
+  const auto& folder = place.folder;
+  const auto name = place.path.substr(place.path.rfind('/') + 1);
+  const auto beside = name + "." + std::to_string(::getpid()) + ".tmp";
+  ::unlinkat(folder.get(), beside.c_str(), 0);
+  auto file = open_file_at(folder, beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
   if (!file)
-    return file.error();
-  ::fchmod(file->get(), 0644);
-  cdb_make maker{};
+    return file.error().during("write " + place.path);
   Result<void> done;
-  if (cdb_make_start(&maker, file->get()) != 0)
-    done = system_error("write " + beside);
+  constexpr auto kSame = static_cast<gid_t>(-1);
+  if (::geteuid() == 0 && place.owner != 0 && ::fchown(file->get(), place.owner, kSame) != 0)
+    done = system_error("give away " + place.path);
+  if (done && ::fchmod(file->get(), 0644) != 0)
+    done = system_error("set the mode of " + place.path);
+  cdb_make maker{};
+  if (cdb_make_start(&maker, file->get()) != 0 && done)
+    done = system_error("write " + place.path);
   if (done)
     done = add_all(maker, entries);
   if (cdb_make_finish(&maker) != 0 && done)
-    done = system_error("write " + beside);
+    done = system_error("write " + place.path);
   if (done)
     done = sync_file(*file);
-  if (done && ::rename(beside.c_str(), path.c_str()) != 0)
-    done = system_error("rename to " + path);
+  if (done && ::renameat(folder.get(), beside.c_str(), folder.get(), name.c_str()) != 0)
+    done = system_error("rename to " + place.path);
   if (!done) {
-    ::unlink(beside.c_str());
+    ::unlinkat(folder.get(), beside.c_str(), 0);
     return done.error();
   }
-  return sync_folder(folder_of(path));
+  return sync_file(folder);
+}
+
+Result<void> build_cdb(const std::string& path, const Entries& entries) {
+  const auto folder = open_file(folder_of(path), O_RDONLY | O_DIRECTORY);
+  if (!folder)
+    return folder.error();
+  return build_cdb(CdbPlace{*folder, path, ::geteuid()}, entries);
 }
 
 }  // namespace postrider::tables

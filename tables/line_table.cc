@@ -139,10 +139,12 @@ Opened read_lines(const Spec& spec, Source source, const Options& options) {
 }
 
 Result<Entries> read_entries(const Spec& spec, const Options& options,
-                             std::vector<std::string>& problems) {
+                             std::vector<std::string>& problems, uid_t* owner) {
   auto source = read_source(spec.path);
   if (!source)
     return source.error();
+  if (owner != nullptr)
+    *owner = source->owner;
   const auto table = read_table(spec, *source, options);
   if (!table)
     return table.error();

@@ -116,6 +116,90 @@ class RootTools(scenario.Scenario):
         self.assertIn(b"is being changed by another program", done.stderr)
         self.assertEqual(users.read_bytes(), before)
 
+    def config_with(self, text):
+        config = self.base / "postrider.toml"
+        config.write_text(f'hostname = "us.example"\nspool = "{self.base}/spool"\n' + text)
+        return config
+
+    def newaliases(self, path):
+        config = self.config_with(f'[local]\naliases = "cdb:{path}"\n')
+        return subprocess.run([str(daemon.BIN / "newaliases"), "-c", config], capture_output=True,
+                              timeout=wait.DEADLINE, cwd="/")
+
+    def test_a_compiled_table_is_its_authors_and_goes_where_no_other_leads_it(self):
+        """What it says is done with its owner's rights, whoever has compiled it."""
+        lists = self.eves / "lists"
+
+        def make():
+            lists.mkdir()
+            (lists / "aliases").write_text("all: bob\nmore: eve\n")
+        as_user(EVE, make)
+        done = self.newaliases(lists / "aliases.cdb")
+        self.assertEqual(done.returncode, 0, done)
+        made = (lists / "aliases.cdb").stat()
+        self.assertEqual((made.st_uid, made.st_mode & 0o7777), (EVE, 0o644))
+        self.assertEqual(sorted(path.name for path in lists.iterdir()), ["aliases", "aliases.cdb"])
+        (self.roots / "aliases").write_text("all: bob\n")
+        self.assertEqual(self.newaliases(self.roots / "aliases.cdb").returncode, 0)
+        self.assertEqual((self.roots / "aliases.cdb").stat().st_uid, 0)
+        (self.roots / "aliases.cdb").unlink()
+        # Another folder, or another file, in the place of hers.
+        as_user(EVE, lambda: os.rename(lists, self.eves / "away"))
+        self.link("lists", self.roots)
+        done = self.newaliases(lists / "aliases.cdb")
+        self.assertEqual(done.returncode, 73, done)
+        self.assertIn(b"symbolic link", done.stdout + done.stderr)
+        self.assertEqual([path.name for path in self.roots.iterdir()], ["aliases"])
+        lists.unlink()
+        (self.eves / "away").rename(lists)
+        (lists / "aliases.cdb").unlink()
+        (self.roots / "precious").write_text("keep me\n")
+        as_user(EVE, lambda: os.symlink(self.roots / "precious", lists / "aliases.cdb"))
+        done = self.newaliases(lists / "aliases.cdb")
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual((self.roots / "precious").read_text(), "keep me\n")
+        self.assertFalse((lists / "aliases.cdb").is_symlink())
+        (lists / "aliases").unlink()
+        secret = self.roots / "secret"
+        secret.write_text("root: x\n")
+        secret.chmod(0o600)
+        as_user(EVE, lambda: os.symlink(secret, lists / "aliases"))
+        before = (lists / "aliases.cdb").read_bytes()
+        self.assertNotEqual(self.newaliases(lists / "aliases.cdb").returncode, 0)
+        self.assertEqual((lists / "aliases.cdb").read_bytes(), before)
+
+    def test_a_key_is_read_where_no_other_leads(self):
+        """Root reads it at the start and for a check: whoever keeps the folder names no other's key."""
+        key, certificate = self.roots / "key.pem", self.roots / "cert.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                        "-nodes", "-days", "2", "-subj", "/CN=mx.us.example", "-keyout", key, "-out",
+                        certificate], check=True, capture_output=True)
+        key.chmod(0o600)
+
+        def check(place):
+            config = self.config_with(f'[tls]\ncertificate = "{certificate}"\nkey = "{place}"\n')
+            return self.tool("check", "-c", config)
+        self.assertEqual(check(key).returncode, 0, check(key))
+        (self.roots / "live").mkdir()
+        (self.roots / "live" / "key.pem").symlink_to("../key.pem")  # as certbot has it
+        self.assertEqual(check(self.roots / "live" / "key.pem").returncode, 0)
+        self.link("key.pem", key)
+        self.link("folder", self.roots)
+        hard = self.eves / "hard.pem"
+        os.link(key, hard)  # as where the kernel does not protect them
+        pipe = self.eves / "pipe.pem"
+        as_user(EVE, lambda: os.mkfifo(pipe))
+        for place, says in ((self.eves / "key.pem", "symbolic link"), (hard, "another name"),
+                            (self.eves / "folder" / "key.pem", "symbolic link"), (pipe, "cannot be read")):
+            with self.subTest(place):
+                done = check(place)
+                self.assertEqual(done.returncode, 78, done)
+                self.assertIn(says, (done.stdout + done.stderr).decode())
+        own = self.eves / "own.pem"
+        own.write_bytes(key.read_bytes())
+        os.chown(own, EVE, EVE)
+        self.assertEqual(check(own).returncode, 0, check(own))
+
     def assert_harmless(self, octets):
         text = octets.decode()  # and it is UTF-8
         for code in CODES[0], "\x9b", "\u202e", "\x7f":
