@@ -51,7 +51,9 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
 Connection::~Connection() {
   if (has_address_slot_)
     reception_->slots().give_back_for(client_.address);
-  count_held(0);
+  count_held(0);  // from here on nobody calls let_go()
+  if (self_)
+    *self_ = nullptr;
   reception_->slots().give_back();
   reception_->remove(*this);
 }
@@ -245,7 +247,7 @@ Need Connection::take() {
 }
 
 void Connection::keep_content() {
-  is_over_share_ = !note_held();
+  is_over_share_ = !note_held() || must_let_go_;
   keep_large_content();
   note_held();
 }
@@ -319,8 +321,10 @@ Task<Result<void>> Connection::read_more() {
       idle || (talk_->reads_content() && (last_read_ < kDrip || reception_->is_tight()));
   for (;;) {
     auto& buffer = *buffer_;
+    waits_for_client_ = true;
     auto got = bufferless ? stream_.read_now(buffer.in.data(), buffer.in.size())
                           : co_await stream_.read_some(buffer.in.data(), buffer.in.size());
+    waits_for_client_ = false;
     if (got) {
       buffer.end = last_read_ = *got;
       content_read_ += *got;
@@ -330,7 +334,9 @@ Task<Result<void>> Connection::read_more() {
       co_return got.error();
     buffer_.reset();
     waiting_idle_ = idle;
+    waits_for_client_ = true;
     auto readable = co_await stream_.wait_readable();
+    waits_for_client_ = false;
     waiting_idle_ = false;
     buffer_ = reception_->buffers().borrow();
     if (!readable)
@@ -416,7 +422,35 @@ bool Connection::note_held() {
 
 bool Connection::count_held(std::size_t octets) {
   const auto before = std::exchange(held_, octets);
-  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory);
+  if (octets <= SessionLimits::kAlwaysKept)
+    must_let_go_ = false;
+  else if (!self_)
+    self_ = std::make_shared<Connection*>(this);
+  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory, this);
+}
+
+void Connection::let_go() {
+  reception_->loop().post([self = self_] {
+    if (*self != nullptr)
+      (*self)->let_go_here();
+  });
+}
+
+// At once if it waits for its client, else at the end of what it does. Content that cannot go to a
+// file is refused at its end; where there is none, and much is kept, the session ends.
+void Connection::let_go_here() {
+  const auto before = held_;
+  if (before <= SessionLimits::kAlwaysKept)
+    return;
+  must_let_go_ = true;
+  if (!waits_for_client_)
+    return;
+  keep_content();
+  if (held_ <= std::max(SessionLimits::kAlwaysKept, before / 2))
+    return;
+  say(replies::kNoMemory);
+  count(reception_->counters().turned_away);
+  close();
 }
 
 // Whose share of the memory this client's is part of: many users may be behind one address, and one

@@ -10,6 +10,7 @@
 #include "smtpd/receiving_log.h"
 #include "smtpd/session/session_framer.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -30,7 +31,7 @@ struct Arrival {
   std::shared_ptr<const std::string> listener;  // its address, as configured
 };
 
-class Connection final : private Observer {
+class Connection final : private Observer, private SessionLimits::Keeper {
  public:
   // Holds one of Slots::take(); gives it back at its end.
   Connection(std::shared_ptr<LoopConnections> reception, Socket socket, const Arrival& arrival);
@@ -49,6 +50,11 @@ class Connection final : private Observer {
 
  private:
   friend class LoopConnections;
+
+  // From SessionLimits, on any thread.
+  bool can_let_go() const override { return waits_for_client_.load(std::memory_order_relaxed); }
+  void let_go() override;
+  void let_go_here();
 
   Task<void> live();
   Task<bool> read_proxy_header();
@@ -118,6 +124,9 @@ class Connection final : private Observer {
   SessionLimits::Party held_by_;  // whose share they are part of
   bool has_logged_in_ = false;
   bool is_over_share_ = false;
+  bool must_let_go_ = false;  // of what is beyond the first octets
+  std::atomic<bool> waits_for_client_{false};
+  std::shared_ptr<Connection*> self_;  // for who is to come back to this loop first
   bool waiting_idle_ = false;
   bool has_given_up_ = false;
   bool is_left_ = false;                   // by its client, before the reply to a message

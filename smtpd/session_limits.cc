@@ -6,6 +6,8 @@ namespace postrider::smtpd {
 
 namespace {
 
+constexpr std::size_t kMostAsked = 16;  // parties, to make room for one
+
 template <class Counts>
 void lower(Counts& counts, const IpAddress& key) {
   const auto at = counts.find(key);
@@ -24,26 +26,132 @@ bool SessionLimits::take(std::uint32_t limit) {
   return true;
 }
 
+// The sum is kept by the atomic alone.
 bool SessionLimits::keep(const Party& party, std::size_t octets, std::size_t before,
-                         std::size_t budget) {
+                         std::size_t budget, Keeper* keeper) {
   const auto held = held_.fetch_add(octets - before, std::memory_order_relaxed) + octets - before;
   const auto more = std::max(octets, kAlwaysKept) - kAlwaysKept;
   const auto less = std::max(before, kAlwaysKept) - kAlwaysKept;
   if (more == 0 && less == 0)
     return true;
   const std::lock_guard lock(mutex_);
-  auto kept = kept_by_.find(party.name);
-  if (kept == kept_by_.end() && more == 0)
+  if (more == 0 && !kept_by_.contains(party.name))
     return true;  // there was no memory to count it
-  if (kept == kept_by_.end())
-    kept = kept_by_.emplace(party.name, 0).first;
-  kept->second += more - less;
+  auto& share = share_of(party);
+  count(share, keeper, more, less);
+  if (share.octets == 0) {
+    forget(party.name);
+    return true;
+  }
   const auto common = party.is_stranger ? budget / 2 : budget;
-  const auto share = std::min(budget / 16, (std::max(held, common) - held) / 4);
-  const bool is_within = more == 0 || kept->second <= share;
-  if (kept->second == 0)
-    kept_by_.erase(kept);
-  return is_within;
+  const auto most = std::min(budget / 16, (std::max(held, common) - held) / 4);
+  if (more == 0 || share.octets <= most)
+    return true;
+  // What is told to go is there for a moment yet: no more of it than an eighth.
+  return share.octets <= budget / 16 && promised_ <= budget / 8 && make_room(share, more);
+}
+
+SessionLimits::Share& SessionLimits::share_of(const Party& party) {
+  const auto [found, is_new] = kept_by_.try_emplace(party.name);
+  auto& share = found->second;
+  if (!is_new)
+    return share;
+  share.is_stranger = party.is_stranger;
+  try {
+    by_size(share).emplace(share.left(), &share);
+  } catch (...) {
+    kept_by_.erase(found);
+    throw;
+  }
+  return share;
+}
+
+void SessionLimits::forget(const std::string& party) {
+  const auto found = kept_by_.find(party);
+  by_size(found->second).erase({found->second.left(), &found->second});
+  kept_by_.erase(found);
+}
+
+// Its place by size is kept, without memory.
+template <class Change>
+void SessionLimits::change(Share& share, const Change& change) {
+  auto& all = by_size(share);
+  auto place = all.extract({share.left(), &share});
+  change();
+  place.value().first = share.left();
+  all.insert(std::move(place));
+}
+
+void SessionLimits::count(Share& share, Keeper* keeper, std::size_t more, std::size_t less) {
+  const auto [found, is_new] = share.sessions.try_emplace(keeper);
+  auto& kept = found->second;
+  if (is_new) {
+    kept.since = ++number_;
+    less = 0;  // else there was no memory to count it
+  }
+  change(share, [&] {
+    share.octets += more - less;
+    kept.octets += more - less;
+    auto gone = kept.promised;
+    if (kept.octets != 0)
+      gone = std::min(gone, std::max(less, more) - more);
+    kept.promised -= gone;
+    share.promised -= gone;
+    promised_ -= gone;
+  });
+  if (kept.octets == 0)
+    share.sessions.erase(found);
+}
+
+// The largest first; some of them, for those that can let nothing go now are passed over.
+std::vector<SessionLimits::Share*> SessionLimits::largest(bool of_strangers, const Share& asking) {
+  std::vector<Share*> found;
+  const auto& all = by_size_[of_strangers ? 1 : 0];
+  for (auto at = all.rbegin(); at != all.rend() && found.size() < kMostAsked; ++at) {
+    if (asking.octets > at->first / 2)
+      break;
+    if (at->second != &asking)
+      found.push_back(at->second);
+  }
+  return found;
+}
+
+// How much it will let go; 0: nothing can be had of this one now.
+std::size_t SessionLimits::tell_oldest(Share& from) {
+  Keeper* told = nullptr;
+  Kept* oldest = nullptr;
+  for (auto& [keeper, kept] : from.sessions)
+    if (keeper != nullptr && kept.promised == 0 &&
+        (oldest == nullptr || kept.since < oldest->since) && keeper->can_let_go()) {
+      told = keeper;
+      oldest = &kept;
+    }
+  if (told == nullptr)
+    return 0;
+  change(from, [&] {
+    oldest->promised = oldest->octets;
+    from.promised += oldest->octets;
+    promised_ += oldest->octets;
+  });
+  told->let_go();
+  return oldest->octets;
+}
+
+// Whether so much will have gone.
+bool SessionLimits::make_room(const Share& asking, std::size_t wanted) {
+  std::size_t gone = 0;
+  for (const bool of_strangers : {true, false}) {
+    if (!of_strangers && asking.is_stranger)
+      break;
+    for (auto* const share : largest(of_strangers, asking)) {
+      std::size_t fresh = 1;
+      while (gone < wanted && fresh > 0 && asking.octets <= share->left() / 2) {
+        fresh = tell_oldest(*share);
+        gone += fresh;
+      }
+    }
+  }
+  return gone >= wanted;
 }
 
 // One customer of IPv6 has a /64 at least; the neighbourhood is a /24 or a /48.

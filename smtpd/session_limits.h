@@ -7,11 +7,17 @@
 #include "base/network.h"
 #include "smtpd/server_settings.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace postrider::smtpd {
 
@@ -27,12 +33,27 @@ class SessionLimits {
   // it. A share is a sixteenth of `budget`, and less where little is left: a quarter of that.
   // Strangers share one half of it only. The first octets of a session count in the sum alone, and
   // nobody is refused them.
+  //
+  // However many parties have taken all there is together: who asks for less than half of what one
+  // of them has is given it, and the session of that one that has kept longest is told to let go.
+  // Strangers' go first, and for a stranger no others'.
   struct Party {
     std::string name;  // empty: none yet
     bool is_stranger = true;
   };
+  // A session in these books.
+  class Keeper {
+   public:
+    virtual ~Keeper() = default;
+    // Whether it could at once: it waits for its client. On any thread.
+    virtual bool can_let_go() const = 0;
+    // Is to keep no more than the first octets, soon. On any thread, and not to call back from it.
+    virtual void let_go() = 0;
+  };
   static constexpr std::size_t kAlwaysKept = 16U << 10U;
-  bool keep(const Party& party, std::size_t octets, std::size_t before, std::size_t budget);
+  // keeper: the same as long as it keeps anything. Null: can never be told.
+  bool keep(const Party& party, std::size_t octets, std::size_t before, std::size_t budget,
+            Keeper* keeper = nullptr);
   std::size_t held() const { return held_.load(std::memory_order_relaxed); }
 
   // By address. False: this client, or its network, has its share.
@@ -48,12 +69,40 @@ class SessionLimits {
   using Counts = std::unordered_map<IpAddress, std::uint32_t, Hash>;
   static IpAddress network_key(const IpAddress& client);
 
+  // Beyond what is always kept.
+  struct Kept {
+    std::uint64_t since = 0;  // the number of its first
+    std::size_t octets = 0;
+    std::size_t promised = 0;  // of these, when it was told to let go
+  };
+  struct Share {
+    bool is_stranger = true;
+    std::size_t octets = 0, promised = 0;  // of all its sessions
+    std::map<Keeper*, Kept> sessions;
+
+    std::size_t left() const { return octets - std::min(octets, promised); }
+  };
+  using Shares = std::unordered_map<std::string, Share>;
+  using BySize = std::set<std::pair<std::size_t, Share*>>;  // by what is left of it
+  BySize& by_size(const Share& share) { return by_size_[share.is_stranger ? 1 : 0]; }
+  Share& share_of(const Party& party);
+  void forget(const std::string& party);
+  void count(Share& share, Keeper* keeper, std::size_t more, std::size_t less);
+  template <class Change>
+  void change(Share& share, const Change& change);
+  bool make_room(const Share& asking, std::size_t wanted);
+  std::vector<Share*> largest(bool of_strangers, const Share& asking);
+  std::size_t tell_oldest(Share& from);
+
   std::atomic<std::uint32_t> open_{0};
   std::atomic<std::size_t> held_{0};
   std::mutex mutex_;
   Counts by_client_;
   Counts by_network_;
-  std::unordered_map<std::string, std::size_t> kept_by_;  // beyond what is always kept
+  Shares kept_by_;
+  std::array<BySize, 2> by_size_;  // ours, and strangers'
+  std::size_t promised_ = 0;       // of all shares
+  std::uint64_t number_ = 0;
 };
 
 }  // namespace postrider::smtpd

@@ -10,8 +10,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <new>
+#include <utility>
+#include <vector>
 
 using namespace postrider;
 using namespace postrider::tests;
@@ -77,8 +81,11 @@ mail::MessageId id_in(const std::string& reply) {
   return mail::parse_message_id(reply.substr(at + 10, reply.find('\r', at) - at - 10)).value();
 }
 
-Peer ready_to_send(RunningServer& server, std::size_t steps) {
+// client: its address, as a proxy says it; empty: there is none.
+Peer ready_to_send(RunningServer& server, std::size_t steps, const std::string& client = {}) {
   Peer peer(server.port());
+  if (!client.empty())
+    peer.send("PROXY TCP4 " + client + " 127.0.0.1 1025 25\r\n");
   peer.reply();
   const auto script = with_data("");
   for (std::size_t i = 0; i < steps; ++i)
@@ -331,6 +338,150 @@ TEST_CASE("however many strangers keep much, our users have a share", "[smtpd][u
   constexpr auto kFew = smtpd::SessionLimits::kAlwaysKept;
   CHECK(limits.keep({"one", true}, kFew, 0, kBudget));
   CHECK_FALSE(limits.keep({"one", true}, 2 * kPiece, kFew, kBudget));
+}
+
+namespace {
+
+// A session that holds what it was given until it is told to let go.
+class Holder : public smtpd::SessionLimits::Keeper {
+ public:
+  Holder(smtpd::SessionLimits& limits, smtpd::SessionLimits::Party party, std::size_t budget)
+      : limits_(limits), party_(std::move(party)), budget_(budget) {}
+  ~Holder() override { take(0); }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+  bool take(std::size_t octets) {
+    return limits_.keep(party_, octets, std::exchange(octets_, octets), budget_, this);
+  }
+  std::size_t octets() const { return octets_; }
+  bool can_let_go() const override { return is_waiting; }
+  void let_go() override { is_told = true; }
+
+  bool is_waiting = true, is_told = false;
+
+ private:
+  smtpd::SessionLimits& limits_;
+  const smtpd::SessionLimits::Party party_;
+  const std::size_t budget_;
+  std::size_t octets_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("however many of our users keep much together, another has a place", "[smtpd][unit]") {
+  constexpr std::size_t kBudget = 16U << 20U;
+  constexpr std::size_t kPiece = 256U << 10U;
+  smtpd::SessionLimits limits;
+  std::vector<std::unique_ptr<Holder>> holders;
+  const auto sum_of_told = [&] {
+    std::size_t sum = 0;
+    for (auto& holder : holders)
+      if (holder->is_told) {
+        sum += holder->octets();
+        holder->take(0);
+        holder->is_told = false;
+      }
+    return sum;
+  };
+  // Each takes what it gets, in pieces.
+  for (int user = 0; user < 40; ++user) {
+    const smtpd::SessionLimits::Party party{"user " + std::to_string(user), false};
+    for (;;) {
+      auto holder = std::make_unique<Holder>(limits, party, kBudget);
+      if (!holder->take(kPiece))
+        break;
+      holders.push_back(std::move(holder));
+      sum_of_told();
+    }
+  }
+  CHECK(limits.held() > kBudget / 2);
+  CHECK(limits.held() <= kBudget + kBudget / 8);
+  Holder ann(limits, {"user ann", false}, kBudget);
+  CHECK(ann.take(100'000));
+  CHECK(limits.held() <= kBudget + kBudget / 8);
+  sum_of_told();
+  // As many more as there is room for are served, too, one after the other.
+  for (int number = 0; number < 100; ++number) {
+    Holder one(limits, {"user late " + std::to_string(number), false}, kBudget);
+    CHECK(one.take(100'000));
+    sum_of_told();
+    CHECK(limits.held() <= kBudget + kBudget / 8);
+  }
+  // A stranger takes nothing from them, and who has as much as the others no more.
+  Holder stranger(limits, {"192.0.2.1", true}, kBudget);
+  CHECK_FALSE(stranger.take(100'000));
+  CHECK(sum_of_told() == 0);
+}
+
+TEST_CASE("who is told to let go is the one that has kept longest, and can", "[smtpd][unit]") {
+  constexpr std::size_t kBudget = 16U << 20U;
+  constexpr std::size_t kMiB = 1U << 20U;
+  smtpd::SessionLimits limits;
+  std::vector<std::unique_ptr<Holder>> holders;
+  for (int number = 0; number < 32; ++number) {
+    // Two of each, which together is all that there is.
+    holders.push_back(std::make_unique<Holder>(
+        limits, smtpd::SessionLimits::Party{"user " + std::to_string(number / 2), false}, kBudget));
+    (void)holders.back()->take(kMiB / 2);
+  }
+  for (auto& holder : holders)
+    holder->is_told = false;
+  holders[0]->take(kMiB);  // the largest of all, and refused
+  holders[0]->is_waiting = false;
+  Holder ann(limits, {"user ann", false}, kBudget);
+  CHECK(ann.take(200'000));
+  CHECK_FALSE(holders[0]->is_told);
+  CHECK(holders[1]->is_told);
+  CHECK(std::count_if(holders.begin(), holders.end(),
+                      [](const auto& holder) { return holder->is_told; }) == 1);
+  // It was told, and counts as gone: the next is another.
+  Holder bob(limits, {"user bob", false}, kBudget);
+  CHECK(bob.take(200'000));
+  CHECK(std::count_if(holders.begin(), holders.end(),
+                      [](const auto& holder) { return holder->is_told; }) == 2);
+  // Where nobody can, there is no place.
+  for (auto& holder : holders)
+    holder->is_waiting = false;
+  Holder carl(limits, {"user carl", false}, kBudget);
+  CHECK_FALSE(carl.take(200'000));
+  for (auto& holder : holders)
+    holder->take(0);
+  ann.take(0);
+  bob.take(0);
+  carl.take(0);
+  CHECK(limits.held() == 0);
+  CHECK(carl.take(kMiB));
+}
+
+// By address here; it is the same by account.
+TEST_CASE("header sections of many clients give way to another's", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.limits.content_memory = 2'000'000;
+  settings.proxy_from = settings.relay_from;
+  smtpd::ListenerSettings listener{"127.0.0.1:0"};
+  listener.role = smtpd::Role::submission;
+  listener.proxy_protocol = true;
+  RunningServer server(settings, 2, real.custody.get(), listener);
+  const auto header = "X-Long: " + std::string(100'000, 'x');
+  const auto chunk = "BDAT " + std::to_string(header.size()) + "\r\n" + header;
+  std::vector<Peer> holding;
+  for (int client = 2; client < 32; ++client) {
+    holding.push_back(ready_to_send(server, 3, "127.0.0." + std::to_string(client)));
+    (void)holding.back().say(chunk);
+    CHECK(server.server().counters().held < 2'300'000);
+  }
+  CHECK(server.server().counters().held > 1'000'000);
+  // A message with a long header, sent as anybody does.
+  auto peer = ready_to_send(server, 3, "127.0.0.200");
+  const auto half = "X-Long: " + std::string(40'000, 'x');
+  CHECK(codes_of(peer.say("BDAT " + std::to_string(half.size()) + "\r\n" + half)) == "250");
+  const std::string rest = "\r\n\r\nhello\r\n";
+  CHECK(codes_of(peer.say("BDAT " + std::to_string(rest.size()) + " LAST\r\n" + rest)) == "250");
+  CHECK(real.list().size() == 1);
+  holding.clear();
+  CHECK(eventually([&] { return server.server().counters().held == 0; }));
 }
 
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {
