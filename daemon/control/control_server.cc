@@ -95,7 +95,7 @@ void ControlServer::State::refuse(Stream& stream, int exit_code, std::string sen
 bool ControlServer::State::admit(Stream& stream) {
   const auto peer = peer_of(stream.socket().native_handle());
   if (!peer || !may_administrate(*peer)) {
-    auto event = LogEvent(Level::warn, "control-refused");
+    auto event = LogEvent(Level::warn, "control_refused");
     event.add("uid", peer ? std::to_string(peer->uid) : "unknown");
     log.write(std::move(event));
     refuse(stream, EX_NOPERM, "only root, the daemon's user and its group may administrate");
@@ -192,7 +192,7 @@ Task<void> ControlServer::State::listen(std::shared_ptr<State> self) {
       break;
     if (!stream) {
       self->log.write(
-          LogEvent(Level::error, "control-failed").add("error", stream.error().describe()));
+          LogEvent(Level::error, "control_failed").add("error", stream.error().describe()));
       pause.set(kPauseAfterFailure);
       co_await resume.wait();
       continue;

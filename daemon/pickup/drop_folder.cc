@@ -338,7 +338,7 @@ struct DropFolder::State {
 
 void DropFolder::State::fail(const std::string& name, const Error& error) {
   reasons->set_trouble(error.describe());
-  log.write(LogEvent(Level::error, "drop-failed").add("file", name).add("error", error.describe()));
+  log.write(LogEvent(Level::error, "drop_failed").add("file", name).add("error", error.describe()));
 }
 
 // What comes meanwhile moves no look that is set: who waits for one would never have it.
@@ -366,7 +366,7 @@ DropFolder::State::End DropFolder::State::after(const std::string& name, const E
 // A name that is taken, by whoever knew that it would be needed, is no obstacle.
 DropFolder::State::End DropFolder::State::put_aside(const std::string& name, const Error& error) {
   log.write(
-      LogEvent(Level::error, "drop-refused").add("file", name).add("error", error.describe()));
+      LogEvent(Level::error, "drop_refused").add("file", name).add("error", error.describe()));
   waiting.erase(name);
   SystemRandom random;
   auto renamed = rename_in(folder, name, name + std::string(kDropRefused));
@@ -388,7 +388,7 @@ DropFolder::State::End DropFolder::State::park(const std::string& name, const Dr
     waiting[name] = clock.steady() + rests.usual;
   if (told.size() < kMostTold && told.insert(error.describe()).second)
     log.write(
-        LogEvent(Level::error, "drop-waits").add("file", name).add("error", error.describe()));
+        LogEvent(Level::error, "drop_waits").add("file", name).add("error", error.describe()));
   return has_room ? End::parked : End::waits;
 }
 
@@ -640,7 +640,7 @@ Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, Drop
   }
   counted.forget(party_of(returning), returning.inode);
   if (*accepted == id)  // else one was stored before
-    log.write(LogEvent(Level::warn, "drop-returned")
+    log.write(LogEvent(Level::warn, "drop_returned")
                   .add("file", returned.claimed->name)
                   .add("uid", uid)
                   .add("notice", to_string(id))
@@ -668,7 +668,7 @@ Task<Result<DropScan>> DropFolder::State::look() {
   auto found = co_await pool.run<Result<DropScan>>(loop, scan);
   if (found)
     for (const auto& name : found->removed)
-      log.write(LogEvent(Level::error, "drop-removed").add("file", name));
+      log.write(LogEvent(Level::error, "drop_removed").add("file", name));
   if (found && clean && found->is_whole) {
     counted.keep(found->inodes);
     co_await forget_gone(std::move(found->taken));
@@ -704,7 +704,7 @@ Task<DropFolder::State::Next> DropFolder::State::pass() {
     co_return Next::soon;
   const auto found = co_await look();
   if (!found) {
-    log.write(LogEvent(Level::error, "drop-failed").add("error", found.error().describe()));
+    log.write(LogEvent(Level::error, "drop_failed").add("error", found.error().describe()));
     co_return Next::soon;
   }
   std::size_t moved = 0;         // gone, or left alone from now on

@@ -188,7 +188,7 @@ std::optional<DroppedMessage> DropListing::read(const Name& name) const {
     fault = opened.error().describe();
   }
   if (message.status == kRefused) {
-    message.reason = fault.empty() ? "refused: see drop-refused in the log" : "refused: " + fault;
+    message.reason = fault.empty() ? "refused: see drop_refused in the log" : "refused: " + fault;
     return message;
   }
   message.reason = why_all_wait();

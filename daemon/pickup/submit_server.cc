@@ -248,12 +248,12 @@ Task<std::optional<SubmitAnswer>> SubmitServer::State::filter(const SubmitSettin
   auto verdict = co_await filters.pass(limits, uid, submission);
   if (!verdict) {
     log.write(
-        LogEvent(Level::error, "submission-failed", id).add("error", verdict.error().describe()));
+        LogEvent(Level::error, "submission_failed", id).add("error", verdict.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
   if (verdict->kind == Kind::go_on)
     co_return std::nullopt;
-  log.write(LogEvent(Level::info, verdict->refuses() ? "submission-refused" : "discarded", id)
+  log.write(LogEvent(Level::info, verdict->refuses() ? "submission_refused" : "discarded", id)
                 .add("uid", uid)
                 .add("reply", verdict->refuses() ? verdict->reply.str() : std::string())
                 .add("problem", verdict->problem));
@@ -273,7 +273,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
                                               const SubmitSettings& limits, Visit& visit) {
   auto submission = co_await tables.finish(loop, builder, clock.now());
   if (!submission) {
-    log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
+    log.write(LogEvent(Level::error, "submission_failed", to_string(builder.id()))
                   .add("error", submission.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
@@ -282,13 +282,13 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
   if (builder.is_to_be_signed()) {
     const std::function<Result<void>()> job = [&] { return builder.sign(*submission, log); };
     if (const auto done = co_await pool.run<Result<void>>(loop, job); !done) {
-      log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
+      log.write(LogEvent(Level::error, "submission_failed", to_string(builder.id()))
                     .add("error", done.error().describe()));
       co_return refusal(EX_TEMPFAIL, "the message could not be signed; try again later");
     }
   }
   if (has_left(*visit.stream)) {
-    log.write(LogEvent(Level::warn, "submission-broken")
+    log.write(LogEvent(Level::warn, "submission_broken")
                   .add("uid", visit.uid)
                   .add("error", "the sender has left without an answer"));
     co_return SubmitAnswer{};
@@ -298,7 +298,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
   if (!accepted && accepted.error().code() == Errc::stopped)
     co_return SubmitAnswer{};
   if (!accepted) {
-    log.write(LogEvent(Level::error, "submission-failed", to_string(builder.id()))
+    log.write(LogEvent(Level::error, "submission_failed", to_string(builder.id()))
                   .add("error", accepted.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
@@ -329,7 +329,7 @@ Task<SubmitAnswer> SubmitServer::State::take(Visit& visit, SubmitSettings limits
   SubmissionBuilder builder(queue, limits, std::move(request.header), std::move(request.envelope),
                             visit.uid, queue.next_id());
   if (auto read = co_await read_content(*visit.stream, in, size, builder); !read) {
-    log.write(LogEvent(Level::warn, "submission-broken")
+    log.write(LogEvent(Level::warn, "submission_broken")
                   .add("uid", visit.uid)
                   .add("error", read.error().describe()));
     co_return refusal(EX_TEMPFAIL, read.error().code() == Errc::storage
@@ -429,7 +429,7 @@ Task<void> SubmitServer::State::listen(std::shared_ptr<State> self) {
       break;
     if (!stream) {
       self->log.write(
-          LogEvent(Level::error, "submit-failed").add("error", stream.error().describe()));
+          LogEvent(Level::error, "submit_failed").add("error", stream.error().describe()));
       pause.set(kPauseAfterFailure);
       co_await resume.wait();
       continue;

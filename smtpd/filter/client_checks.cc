@@ -36,6 +36,15 @@ std::string sentence_of(const mailauth::ListVerdict& verdict, const std::string&
   return sentence;
 }
 
+// "one.example two.example"; lists: may be null.
+std::string zones_of(const mailauth::ListVerdict* lists) {
+  std::string zones;
+  if (lists != nullptr)
+    for (const auto& hit : lists->hits)
+      zones.append(zones.empty() ? "" : " ").append(hit.zone);
+  return zones;
+}
+
 void count_one(std::atomic<std::uint64_t>& counter) {
   counter.fetch_add(1, std::memory_order_relaxed);
 }
@@ -252,8 +261,8 @@ Task<Verdict> StrangerChecks::judge_client() {
     LogEvent event(Level::info, "client_checked", {});
     event.add("session", facts_.session).add("client", facts_.client.address.str());
     event.add("score", std::to_string(score));
-    for (const auto& hit : lists != nullptr ? lists->hits : decltype(lists->hits)())
-      event.add("listed", hit.zone);
+    if (const auto zones = zones_of(lists); !zones.empty())
+      event.add("listed", zones);
     if (name_)
       event.add("name", name_->name);
     around_.log.write(std::move(event));

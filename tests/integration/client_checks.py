@@ -71,6 +71,7 @@ class Checks(scenario.Scenario):
         self.reload(server, checks={"client_lists": ["one.example*2", "good.example*-3"], "refused_from": 1,
                                     "greylist": True, "helo": "syntax"})
         self.assertEqual(self.hand_in(server, helo="nonsense").code, 250)  # it is welcome
+        server.wait_for_log("client_checked", listed="one.example good.example")
         self.reload(server, checks={"client_lists": [], "domain_lists": ["names.example"], "greylist": False,
                                     "helo": "off"})
         self.assertIn("the sender's domain is listed by names.example", self.hand_in(server).text)

@@ -192,7 +192,7 @@ class Size(scenario.Scenario):
                 self.assertEqual(len(os.listdir(server.spool / "drop")), 1)
                 server.start()
         server.wait_for_mail(2)
-        self.assertEqual(server.log("drop-refused"), [])
+        self.assertEqual(server.log("drop_refused"), [])
 
     def test_an_endless_message_is_not_read_to_its_end(self):
         server = self.daemon(accept={"message_size": "64KiB"})

@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 
-from support_py import journal, scenario, smtp, wait
+from support_py import daemon, journal, scenario, smtp, wait
 from support_py.daemon import USER
 
 ANNA, PASSWORD = "anna@us.example", "secret of anna"
@@ -202,7 +202,7 @@ class Readers(scenario.Scenario):
         server.wait_until_empty()
         server.stop()
         text = pathlib.Path(server.settings["log"]["target"]).read_text()
-        entries = [json.loads(line) for line in text.splitlines()]
+        entries = [json.loads(line, object_pairs_hook=daemon.unique) for line in text.splitlines()]
         accepted = [entry for entry in entries if entry["event"] == "accepted"]
         self.assertEqual(accepted[0]["from"], odd)
         self.assertEqual((type(accepted[0]["size"]), accepted[0]["nrcpt"]), (int, 1))

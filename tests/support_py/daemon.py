@@ -46,6 +46,14 @@ def toml_file(settings):
     return "".join(plain + tables + arrays)
 
 
+def unique(pairs):
+    """Members of a JSON object, each of which has a name of its own."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise AssertionError(f"a member stands twice in {pairs}")
+    return members
+
+
 def merged(base, changes):
     result = dict(base)
     for key, value in changes.items():
@@ -289,7 +297,8 @@ class Postrider:
             for line in file:
                 if not line.endswith("\n"):
                     break
-                entry = {key: self.as_written(value) for key, value in json.loads(line).items()}
+                members = json.loads(line, object_pairs_hook=unique)
+                entry = {key: self.as_written(value) for key, value in members.items()}
                 if event in (None, entry.get("event")) and all(
                         entry.get(key) == value for key, value in fields.items()):
                     found.append(entry)

@@ -214,7 +214,7 @@ TEST_CASE("I12: what is no message is put aside, never followed, never waited fo
   }
   CHECK(door.wait_until([&] { return door.names_with(".bad").size() == 8; }));
   CHECK(door.listed().size() == 3);
-  CHECK(door.log.text().find("drop-refused") != std::string::npos);
+  CHECK(door.log.text().find("drop_refused") != std::string::npos);
   CHECK(read_file(secret)->find("secret") != std::string::npos);
 }
 
@@ -248,7 +248,7 @@ TEST_CASE("a file waits while a table of ours is at fault, the others go on", "[
   for (const char* who : {"wrong", "slow", "refused"})
     put(who);
   door.start();
-  CHECK(door.wait_until([&] { return times(door.log.text(), "drop-waits") == 3; }));
+  CHECK(door.wait_until([&] { return times(door.log.text(), "drop_waits") == 3; }));
   put("good");
   CHECK(door.wait_for(1));
   CHECK(door.wait_until([&] { return door.names_with("").size() == 3; }));
@@ -257,7 +257,7 @@ TEST_CASE("a file waits while a table of ours is at fault, the others go on", "[
   // New mail wakes us, and what waits is let alone: it was told and counted once.
   put("better");
   CHECK(door.wait_for(2));
-  CHECK(times(door.log.text(), "drop-waits") == 3);
+  CHECK(times(door.log.text(), "drop_waits") == 3);
   door.on_loop([&] { CHECK(counted == 5); });
   door.on_loop([&] {
     auto mended = settings();
@@ -267,7 +267,7 @@ TEST_CASE("a file waits while a table of ours is at fault, the others go on", "[
   CHECK(door.wait_for(5));
   CHECK(door.wait_until_empty());
   door.on_loop([&] { CHECK(counted == 5); });
-  CHECK(times(door.log.text(), "drop-refused") == 0);
+  CHECK(times(door.log.text(), "drop_refused") == 0);
 }
 
 TEST_CASE("files that wait for a table hold up no other file of their user", "[daemon][unit]") {
@@ -365,7 +365,7 @@ TEST_CASE("each count is good for one message, whatever its user does to the fil
   door.start();
   REQUIRE(door.wait_until([&] { return counted > 0; }));
   if (waits) {
-    REQUIRE(door.wait_until([&] { return times(door.log.text(), "drop-waits") == 1; }));
+    REQUIRE(door.wait_until([&] { return times(door.log.text(), "drop_waits") == 1; }));
     for (const auto& name : door.names_with("taken."))
       CHECK(write_over(door.drop + "/" + name, text_for(20, "there.test")));
     door.on_loop([&] { door.watcher->reconfigure(limited); });
@@ -582,7 +582,7 @@ TEST_CASE("after trouble that passes the folder is soon looked at again", "[daem
   fs::rename(door.drop + "/tmp.b", door.drop + "/msg.b");
   CHECK(door.wait_for(2));
   CHECK(door.wait_until_empty());
-  CHECK(times(door.log.text(), "drop-failed") == 6);
+  CHECK(times(door.log.text(), "drop_failed") == 6);
 }
 
 TEST_CASE("a file whose name is not on stable storage is not taken yet", "[daemon][unit]") {
@@ -592,7 +592,7 @@ TEST_CASE("a file whose name is not on stable storage is not taken yet", "[daemo
   const SyncRecord record;
   SyncRecord::fail(door.drop, 1000, 1);  // but for the look for files that are gone
   door.start();
-  CHECK(door.wait_until([&] { return times(door.log.text(), "drop-failed") > 0; }));
+  CHECK(door.wait_until([&] { return times(door.log.text(), "drop_failed") > 0; }));
   CHECK(door.listed().empty());
   CHECK(door.names_with("taken.").size() == 1);
 }
@@ -608,7 +608,7 @@ TEST_CASE("an id is kept until it is sure that its file has gone", "[daemon][uni
     door.on_loop([&] { door.watcher->start(); });
     CHECK(door.wait_for(1));
     CHECK(door.wait_until_empty());
-    CHECK(door.wait_until([&] { return times(door.log.text(), "drop-failed") == 1; }));
+    CHECK(door.wait_until([&] { return times(door.log.text(), "drop_failed") == 1; }));
     CHECK(known().size() == 1);
   }
   SECTION("a file that has gone") {
@@ -755,8 +755,8 @@ TEST_CASE("what can neither be taken nor put aside stops nothing", "[daemon][uni
   CHECK(done);
   const auto text = door.log.text();
   std::size_t refusals = 0;
-  for (auto at = text.find("drop-refused"); at != std::string::npos;
-       at = text.find("drop-refused", at + 1))
+  for (auto at = text.find("drop_refused"); at != std::string::npos;
+       at = text.find("drop_refused", at + 1))
     ++refusals;
   CHECK(refusals == kStuck);
 }

@@ -66,6 +66,25 @@ TEST_CASE("every event is in a manual", "[daemon][log]") {
   }
 }
 
+TEST_CASE("the names of events are words and underscores, in the program and in the manuals",
+          "[daemon][log]") {
+  const std::regex form("[a-z]+(_[a-z]+)*");
+  for (const auto& name : events_of_the_source()) {
+    INFO(name);
+    CHECK(std::regex_match(name, form));
+  }
+  // What a manual says of an event in its sentences, such as sendmail(1) of the drop folder.
+  const std::regex quoted("\\.Pq Dq ([a-z]+[-_][a-z_-]+)");
+  const auto made = events_of_the_source();
+  const auto page = text_of("man/sendmail.1");
+  std::size_t found = 0;
+  for (std::sregex_iterator at(page.begin(), page.end(), quoted), end; at != end; ++at, ++found) {
+    INFO((*at)[1].str());
+    CHECK(made.contains((*at)[1]));
+  }
+  CHECK(found >= 3);
+}
+
 TEST_CASE("the page of the schema names each field that is no text", "[daemon][log]") {
   const auto page = text_of("doc/log.md");
   const auto listed = [&](const char* from) {

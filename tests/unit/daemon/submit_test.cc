@@ -183,7 +183,7 @@ TEST_CASE("nothing is stored for a sender who has left without an answer", "[dae
   table.open.set_value();
   bool is_noticed = false;
   for (int i = 0; i < 12000 && !is_noticed; ++i) {
-    is_noticed = door.log.text().find("submission-broken") != std::string::npos;
+    is_noticed = door.log.text().find("submission_broken") != std::string::npos;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   CHECK(is_noticed);
