@@ -276,13 +276,17 @@ void Running::make_parts(StartProblems& problems) {
                                    &*local_limits_, signer_);
   if (!sending)
     return add(problems, sending.error());
+  const OwnMail own_mail{&*queue_, loops.front(), &*pool_, log_.get(), signer_};
   tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,
-                                          *queue_, config.spool, signer_);
+                                          own_mail, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
                                                        *directory_, *sending);
   dispatcher_->use({tls_parts_->sts(), tls_parts_->observer()});
+  digest_ = std::make_shared<NoticeDigest>(clock_, own_mail, config.spool + "/double-bounces.json");
+  digest_->configure(digest_receiver(**sending));
+  dispatcher_->set_double_bounces(digest_->double_bounces());
 }
 
 // The parent starts it, and starts it again.
@@ -368,6 +372,8 @@ void Running::start_threads() {
   queue_->start(dispatcher_.get());
   tls_parts_->start();
   server_->start();
+  digest_->load();
+  digest_->start();
   control_->start();
   submit_->start();
   drop_->start();

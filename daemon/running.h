@@ -21,6 +21,7 @@
 #include "daemon/inherited.h"
 #include "daemon/log/background_log.h"
 #include "daemon/log/events.h"
+#include "daemon/notice_digest.h"
 #include "daemon/notify.h"
 #include "daemon/outbound.h"
 #include "daemon/pickup/drop_folder.h"
@@ -179,6 +180,7 @@ class Running {
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
   std::optional<RunningStatus> insight_;
+  std::shared_ptr<NoticeDigest> digest_;
   std::optional<ControlService> service_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<SubmitServer> submit_;

@@ -199,6 +199,8 @@ bool Running::wait_for_stage(Duration limit) {
       continue;
     }
     if (event == Event::stage_done)
+  lanes_.front()->loop.post(
+      [this, receiver = digest_receiver(**sending)] { digest_->configure(receiver); });
       return true;
     if (event == Event::stop)
       return false;
@@ -258,6 +260,7 @@ int Running::stop() {
   next_greylist_ = {};
   keep_greylist();
   queue_->stop();
+    digest_->stop();
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();
@@ -331,3 +334,4 @@ void Running::leave_at_once() {
 }
 
 }  // namespace postrider::daemon
+  digest_->save_now();

@@ -38,34 +38,18 @@ queue::Submission as_submission(delivery::ReportMail mail, TimePoint now) {
   return submission;
 }
 
-Task<Result<void>> submit(queue::Queue* queue, Loop* loop, const Clock* clock, BlockingPool* pool,
-                          Log* log, std::shared_ptr<const mailauth::LiveSigner> signer,
-                          delivery::ReportMail mail) {
-  auto submission = as_submission(std::move(mail), clock->now());
-  if (signer && signer->now_for(mailauth::SigningRole::notices)) {
-    const std::function<bool()> job = [&] {
-      mailauth::sign_own(*signer, submission.message, *log, submission.message->received);
-      return true;
-    };
-    (void)co_await pool->run<bool>(*loop, job);
-  }
-  auto accepted = co_await queue->accept(*loop, std::move(submission));
-  co_return accepted;
-}
-
 }  // namespace
 
 TlsParts::TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock,
-                   Log& log, BlockingPool& pool, queue::Queue& queue, const std::string& spool,
-                   const std::shared_ptr<const mailauth::LiveSigner>& signer)
+                   Log& log, BlockingPool& pool, const OwnMail& own_mail, const std::string& spool)
     : home_(home),
       sts_(
           std::make_shared<delivery::MtaSts>(home, resolver, clock, log, pool, spool + "/mta-sts")),
       history_(std::make_shared<delivery::TlsHistory>()) {
   delivery::TlsReporter::Post post;
-  post.next_id = [&queue] { return queue.next_id(); };
-  post.submit = [&queue, &home, &clock, &pool, &log, signer](delivery::ReportMail mail) {
-    return submit(&queue, &home, &clock, &pool, &log, signer, std::move(mail));
+  post.next_id = [queue = own_mail.queue] { return queue->next_id(); };
+  post.submit = [own_mail, &clock](delivery::ReportMail mail) {
+    return submit_own(own_mail, as_submission(std::move(mail), clock.now()));
   };
   reporter_ = std::make_shared<delivery::TlsReporter>(home, resolver, clock, log, pool,
                                                       spool + "/tls-results.json", std::move(post));

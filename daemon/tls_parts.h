@@ -4,11 +4,10 @@
 
 #include "base/net/blocking_pool.h"
 #include "daemon/config/config.h"
+#include "daemon/own_mail.h"
 #include "delivery/tls/reports/reporter.h"
 #include "delivery/tls/sts/mta_sts.h"
 #include "delivery/tls/tls_history.h"
-#include "mailauth/signer.h"
-#include "queue/queue.h"
 
 #include <functional>
 #include <memory>
@@ -21,8 +20,7 @@ class TlsParts {
  public:
   // All references outlive this, and what it posted to the loop.
   TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock, Log& log,
-           BlockingPool& pool, queue::Queue& queue, const std::string& spool,
-           const std::shared_ptr<const mailauth::LiveSigner>& signer);
+           BlockingPool& pool, const OwnMail& own_mail, const std::string& spool);
 
   // The error is about roots that cannot be read; then nothing has changed.
   Result<void> configure(const Config& config);                  // before the loop runs

@@ -34,6 +34,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void set_performer(std::shared_ptr<DeliveryAgent> performer) {
     local_.set_performer(std::move(performer));
   }
+  void set_double_bounces(std::shared_ptr<DoubleBounces> shared) {
+    context_.double_bounces = std::move(shared);
+  }
   void configure(std::shared_ptr<const DeliverySettings> settings);
 
   void take(std::vector<queue::Lease> leases);

@@ -120,9 +120,11 @@ void address_problem(Log& log, const mail::Message& message, const mail::Recipie
   log.write(std::move(event));
 }
 
-void notice_dropped(Log& log, const mail::Message& about, const char* why) {
+void notice_dropped(Log& log, const mail::Message& about, std::string_view to, const char* why,
+                    const mail::Outcome& failure) {
   LogEvent event(Level::warn, "notice_dropped", mail::to_string(about.id));
-  event.add("from", about.envelope.sender).add("reason", why);
+  event.add("from", about.envelope.sender).add("to", to).add("reason", why);
+  event.add("failure", failure.reason());
   log.write(std::move(event));
 }
 

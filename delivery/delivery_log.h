@@ -39,8 +39,9 @@ void notice_created(Log& log, const mail::Message& about, mail::MessageId notice
 // What is wrong with an alias, an included file or a .forward on the way of a recipient.
 void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                      std::string_view problem);
-// A failure that nobody is told about.
-void notice_dropped(Log& log, const mail::Message& about, const char* why);
+// A notice that cannot be delivered, about which there is no other, and why there is none.
+void notice_dropped(Log& log, const mail::Message& about, std::string_view to, const char* why,
+                    const mail::Outcome& failure);
 void site_blocked(Log& log, std::string_view site, const mail::Outcome& why, TimePoint until,
                   unsigned failures);
 void site_open(Log& log, std::string_view site);

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "delivery/delivery_settings.h"
+#include "delivery/double_bounces.h"
 #include "delivery/job/message_body.h"
 #include "delivery/job/queue_port.h"
 
@@ -20,6 +21,7 @@ struct DispatchContext {
   Log& log;
   std::shared_ptr<const DeliverySettings> settings;  // replaced by a reload
   std::weak_ptr<void> owner{};                       // of all parts
+  std::shared_ptr<DoubleBounces> double_bounces = std::make_shared<DoubleBounces>();
   SystemRandom random{};
   bool is_draining = false;
 

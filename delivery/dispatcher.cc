@@ -33,6 +33,10 @@ void Dispatcher::set_performer(std::shared_ptr<DeliveryAgent> performer) {
   core_->set_performer(std::move(performer));
 }
 
+void Dispatcher::set_double_bounces(std::shared_ptr<DoubleBounces> shared) {
+  core_->set_double_bounces(std::move(shared));
+}
+
 void Dispatcher::take(std::vector<queue::Lease> leases) {
   auto carried = std::make_shared<std::vector<queue::Lease>>(std::move(leases));
   core_->home().post([core = core_, carried] { core->take(std::move(*carried)); });

@@ -28,6 +28,7 @@ namespace postrider::delivery {
 
 class QueuePort;
 class DeliveryAgent;
+class DoubleBounces;
 
 struct SiteStatus {
   std::string name;
@@ -97,6 +98,9 @@ class Dispatcher : public queue::Consumer {
   void restore(std::vector<queue::SiteState> sites);
   // Before the loops run: who performs local deliveries; by default this process.
   void set_performer(std::shared_ptr<DeliveryAgent> performer);
+  // Before the loops run: what is known of notices that could not be delivered; used on the first
+  // loop.
+  void set_double_bounces(std::shared_ptr<DoubleBounces> shared);
 
   // The rest may be called on any thread. Callbacks run on the first loop.
   void take(std::vector<queue::Lease> leases) override;

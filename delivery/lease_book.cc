@@ -324,8 +324,8 @@ Task<void> LeaseBook::make_notices(const Lease& lease, queue::Record& record) {
   std::string beginning;
   if (!bytes)
     beginning = co_await read_original(lease.message);
-  const NoticeContext context{*context_.settings, *context_.queue, context_.log, context_.random,
-                              context_.clock.now()};
+  const NoticeContext context{*context_.settings, *context_.queue,      context_.log,
+                              context_.random,    context_.clock.now(), *context_.double_bounces};
   add_notices(lease, bytes ? std::string_view(*bytes) : std::string_view(beginning), record,
               context);
   const auto signer = context_.settings->signer;
@@ -343,9 +343,9 @@ Task<void> LeaseBook::make_notices(const Lease& lease, queue::Record& record) {
 void LeaseBook::make_quick_notices(const Lease& lease, queue::Record& record) {
   const auto& bytes = lease.message->content.bytes;
   const std::string_view original = bytes ? std::string_view(*bytes) : std::string_view();
-  add_notices(
-      lease, original, record,
-      {*context_.settings, *context_.queue, context_.log, context_.random, context_.clock.now()});
+  add_notices(lease, original, record,
+              {*context_.settings, *context_.queue, context_.log, context_.random,
+               context_.clock.now(), *context_.double_bounces});
 }
 
 // The beginning of a large original is read on the pool.

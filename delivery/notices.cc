@@ -124,20 +124,51 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   record.notices.push_back(std::move(notice));
 }
 
-// A notice that cannot be delivered is told to nobody but the administrator, and only once.
+// "postmaster" alone is that of this host.
+bool is_same_receiver(const std::string& recipient, const std::string& postmaster,
+                      const std::string& hostname) {
+  const bool is_bare = postmaster.find('@') == std::string::npos;
+  return equals_ignoring_case(recipient, postmaster) ||
+         (is_bare && equals_ignoring_case(recipient, postmaster + "@" + hostname));
+}
+
+// Why the administrator does not get this one as it is; null: he does.
+const char* reason_to_drop(const Recipients& recipients, std::string_view original,
+                           NoticeContext& context) {
+  const auto& postmaster = context.settings.double_bounce;
+  if (postmaster.empty())
+    return "undeliverable, its sender is null, and delivery.double_bounces_to is empty";
+  const bool is_to_postmaster =
+      std::any_of(recipients.begin(), recipients.end(), [&](const NoticeRecipient& failed) {
+        return is_same_receiver(failed.recipient.address, postmaster,
+                                context.settings.own.hostname);
+      });
+  if (is_to_postmaster)
+    return "undeliverable, its sender is null, and it was for delivery.double_bounces_to itself";
+  if (mail::is_about_double_bounces(original))
+    return "undeliverable, its sender is null, and it told of notices that are undeliverable";
+  if (context.double_bounces.may_tell(context.now))
+    return nullptr;
+  for (const auto& failed : recipients)
+    context.double_bounces.count(failed.recipient.address, failed.outcome, context.now);
+  return "undeliverable, its sender is null; counted for the digest";
+}
+
+std::string addresses_of(const Recipients& recipients) {
+  std::string all;
+  for (const auto& failed : recipients)
+    all.append(all.empty() ? "" : " ").append(failed.recipient.address);
+  return all;
+}
+
+// A notice that cannot be delivered goes to the administrator alone, and once.
 void add_double_bounce(Recipients recipients, const Lease& lease, std::string_view original,
                        Record& record, NoticeContext& context) {
-  const auto& postmaster = context.settings.double_bounce;
-  const bool is_about_itself =
-      std::any_of(recipients.begin(), recipients.end(), [&](const NoticeRecipient& failed) {
-        return equals_ignoring_case(failed.recipient.address, postmaster);
-      });
-  if (postmaster.empty() || is_about_itself) {
-    maillog::notice_dropped(context.log, *lease.message, "undeliverable, and its sender is null");
-    return;
-  }
-  add_notice(NoticeKind::failure, "double-bounce", postmaster, std::move(recipients), lease,
-             original, record, context);
+  if (const char* const why = reason_to_drop(recipients, original, context))
+    return maillog::notice_dropped(context.log, *lease.message, addresses_of(recipients), why,
+                                   recipients.front().outcome);
+  add_notice(NoticeKind::failure, "double-bounce", context.settings.double_bounce,
+             std::move(recipients), lease, original, record, context);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "delivery/delivery_settings.h"
+#include "delivery/double_bounces.h"
 #include "delivery/job/queue_port.h"
 
 #include <string_view>
@@ -22,6 +23,7 @@ struct NoticeContext {
   Log& log;
   Random& random;
   TimePoint now;
+  DoubleBounces& double_bounces;
 };
 
 // Whether the record asks for any notice: then its original is needed.
@@ -29,7 +31,7 @@ bool needs_notice(const queue::Lease& lease, const queue::Record& record);
 
 // Appends to record.notices; several recipients share one notice. NOTIFY is respected (RFC 3461
 // §5.2); there is never a notice about a message with a null sender, except, if so configured, one
-// to the administrator's address (attacks.md M03, M06).
+// to the administrator's address, of which there are few (double_bounces.h; attacks.md M03, M06).
 void add_notices(const queue::Lease& lease, std::string_view original, queue::Record& record,
                  NoticeContext context);
 

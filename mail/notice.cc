@@ -47,10 +47,12 @@ constexpr KindText kDoubleBounce = {
     "A report could not be delivered to the recipients below. It has no sender who could be told, "
     "so it comes to you. Often its recipient is the forged sender of unwanted mail."};
 
+bool is_double_bounce(const NoticeInput& input) {
+  return input.kind == NoticeKind::failure && input.original->envelope.sender.empty();
+}
+
 const KindText& text_for(const NoticeInput& input) {
-  const bool is_double =
-      input.kind == NoticeKind::failure && input.original->envelope.sender.empty();
-  return is_double ? kDoubleBounce : kKinds[static_cast<std::size_t>(input.kind)];
+  return is_double_bounce(input) ? kDoubleBounce : kKinds[static_cast<std::size_t>(input.kind)];
 }
 
 // RFC 6533 §3: the report may hold UTF-8 if the message was submitted with SMTPUTF8, and does so
@@ -110,6 +112,8 @@ void append_headers(const NoticeInput& input, bool utf8, bool eight_bit, std::st
   out.append(">\r\nTo: <").append(to);
   out.append(">\r\nSubject: ").append(text_for(input).subject);
   out.append("\r\nMessage-ID: ").append(make_message_id(input.id, host));
+  if (is_double_bounce(input))
+    out.append("\r\n").append(kDoubleBounceMark);
   out.append("\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
   out.append("Content-Type: multipart/report; report-type=");
   out.append(utf8 ? "global-delivery-status" : "delivery-status");
@@ -264,6 +268,17 @@ const char* quote_type(const Quote& quote, bool utf8) {
 }
 
 }  // namespace
+
+bool is_about_double_bounces(std::string_view text) {
+  const std::string_view mark = kDoubleBounceMark;
+  const auto colon = mark.find(':');
+  HeaderScanner scanner(text);
+  for (HeaderField field; scanner.next(field);)
+    if (equals_ignoring_case(field.name, mark.substr(0, colon)) &&
+        equals_ignoring_case(trim(field.value), mark.substr(colon + 2)))
+      return true;
+  return false;
+}
 
 std::string compose_notice(const NoticeInput& input) {
   POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());

@@ -15,6 +15,11 @@ namespace postrider::mail {
 
 enum class NoticeKind : std::uint8_t { failure, delay, success };
 
+// The field that tells of double bounces bear, and by which they are known again.
+inline constexpr const char* kDoubleBounceMark = "X-Postrider-Notice: double-bounce";
+// Whether the header section at the beginning of this text has it.
+bool is_about_double_bounces(std::string_view text);
+
 struct NoticeRecipient {
   Recipient recipient;
   Outcome outcome;

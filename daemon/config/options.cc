@@ -384,7 +384,7 @@ const Option kOptions[] = {
     {"delivery.family", CHOICE(kFamilies, delivery.family), false, nullptr,
      "The kind of addresses that are used to reach other servers."},
     {"delivery.double_bounces_to", Text{AT(delivery.double_bounces_to), check_optional_address}, false, nullptr,
-     "Who is told of a notice that could not be delivered; empty for the log alone."},
+     "Who gets a notice that could not be delivered and has no sender to go back to; empty for the log alone."},
 
     {"mta_sts.enabled", Flag{AT(mta_sts.enabled)}, false, nullptr,
      "Whether the policies that domains publish by MTA-STS are fetched and honoured."},

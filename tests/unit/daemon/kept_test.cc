@@ -2,6 +2,7 @@
 // one or the new one.
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
+#include "daemon/notice_digest.h"
 #include "daemon/outbound.h"
 #include "daemon/password_change.h"
 #include "daemon/pickup/local_limits.h"
@@ -37,6 +38,23 @@ TEST_CASE("what users of this machine have sent outlives a power cut", "[daemon]
   limits.add(1, 1);
   limits.save();
   CHECK(SyncRecord::lack_of_renamed(folder / "limits/local").empty());
+}
+
+TEST_CASE("the count of notices that cannot be delivered outlives a power cut",
+          "[daemon][settings]") {
+  const TemporaryFolder folder;
+  const SyncRecord record;
+  NullLog log;
+  const SystemClock clock;
+  OwnMail own_mail;
+  own_mail.log = &log;
+  NoticeDigest digest(clock, own_mail, folder / "count");
+  digest.double_bounces()->count("a@far.test", {}, clock.now());
+  digest.save_now();
+  CHECK(SyncRecord::lack_of_renamed(folder / "count").empty());
+  NoticeDigest again(clock, own_mail, folder / "count");
+  again.load();
+  CHECK(again.double_bounces()->counted().count == 1);
 }
 
 TEST_CASE("what users have sent by submission outlives a power cut", "[daemon][settings]") {

@@ -269,8 +269,9 @@ TEST_CASE("a notice about forwarded mail goes straight to its first sender", "[d
     settings.local.book = us.book;
     NullLog log;
     SystemRandom random;
+    DoubleBounces double_bounces;
     add_notices(lease, *lease.message->content.bytes, record,
-                {settings, us.custody, log, random, us.clock.now()});
+                {settings, us.custody, log, random, us.clock.now(), double_bounces});
     REQUIRE(record.notices.size() == 1);
     const auto& notice = *record.notices.front().message;
     CHECK(notice.envelope.sender.empty());

@@ -14,13 +14,25 @@ using mail::Verdict;
 
 namespace {
 
+struct KeptLog : Log {
+  bool enabled(Level) const override { return true; }
+  void write(LogEvent event) override {
+    std::string line;
+    format_text(event, line);
+    lines.push_back(line);
+  }
+  std::vector<std::string> lines;
+};
+
 struct Desk {
   queue::Lease lease;
   queue::Record record;
   DeliverySettings settings;
   WatchedCustody custody{"/nonexistent"};
-  NullLog log;
+  KeptLog log;
   SystemRandom random;
+  TimePoint now{std::chrono::hours(500000)};
+  DoubleBounces double_bounces;
 
   explicit Desk(std::vector<std::string> recipients, std::string sender = "from@sender.test") {
     settings.own.hostname = "us.test";
@@ -39,7 +51,7 @@ struct Desk {
   }
   std::vector<queue::Submission>& write() {
     add_notices(lease, *lease.message->content.bytes, record,
-                {settings, custody, log, random, TimePoint(std::chrono::hours(500000))});
+                {settings, custody, log, random, now, double_bounces});
     return record.notices;
   }
   std::string text(std::size_t number = 0) {
@@ -142,6 +154,53 @@ TEST_CASE("M03, M06: there is no notice about a message with a null sender", "[d
     desk.settings.double_bounce = "A@x.test";
     desk.end(0, Verdict::bounce);
     CHECK(desk.write().empty());
+  }
+  SECTION("nor to him under the name of this host") {
+    desk.settings.double_bounce = "postmaster";
+    std::const_pointer_cast<mail::Message>(desk.lease.message)->envelope.recipients[0].address =
+        "Postmaster@us.test";
+    desk.end(0, Verdict::bounce);
+    CHECK(desk.write().empty());
+    CHECK(desk.double_bounces.counted().count == 0);
+  }
+  SECTION("nor about one that tells of others, whoever could not get it") {
+    desk.settings.double_bounce = "postmaster";
+    desk.end(0, Verdict::bounce);
+    REQUIRE(desk.write().size() == 1);
+    auto told = desk.text();
+    const auto counted = [&] {
+      DoubleBounces many;
+      many.count("x@far.test", {}, desk.now);
+      return compose_digest(many.counted(), "us.test", "postmaster", mail::MessageId{1}, desk.now);
+    }();
+    for (const auto& text : {told, counted}) {
+      desk.record.notices.clear();
+      auto& content = std::const_pointer_cast<mail::Message>(desk.lease.message)->content;
+      content.bytes =
+          std::make_shared<const std::string>("Received: from far\r\n\tby us.test\r\n" + text);
+      CHECK(desk.write().empty());
+    }
+    CHECK(desk.log.lines.back().find("it told of notices that are undeliverable") !=
+          std::string::npos);
+  }
+  SECTION("ten in an hour, and the others counted, each with a line that says what failed") {
+    desk.settings.double_bounce = "postmaster@us.test";
+    desk.end(0, Verdict::bounce);
+    for (int i = 0; i < 25; ++i)
+      desk.write();
+    CHECK(desk.record.notices.size() == 10U);
+    CHECK(desk.double_bounces.counted().count == 15);
+    REQUIRE(desk.log.lines.size() == 25U);
+    CHECK(desk.log.lines.back().find("warn notice_dropped id=") != std::string::npos);
+    CHECK(desk.log.lines.back().find(" to=a@x.test ") != std::string::npos);
+    CHECK(desk.log.lines.back().find(" failure=words") != std::string::npos);
+    desk.now += std::chrono::hours(2);  // not before the digest has gone
+    desk.write();
+    CHECK(desk.record.notices.size() == 10U);
+    desk.double_bounces.told(*desk.double_bounces.due(desk.now), desk.now);
+    for (int i = 0; i < 25; ++i)
+      desk.write();
+    CHECK(desk.record.notices.size() == 19U);
   }
   SECTION("nor about success or delay") {
     desk.notify(0, Notify::kSuccess);
