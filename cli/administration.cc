@@ -296,6 +296,18 @@ int tls_reports(const Administration& how, bool send, bool today_too) {
   });
 }
 
+// What the daemon refuses goes to standard error, as any mistake does.
+int reload_daemon(const Administration& how) {
+  const int code = ask(how, request_for("reload"), [&](const json::object& line) {
+    if (const auto* problem = object_of(line, "problem"))
+      complain(how.program, EX_OK, text_of(*problem, "text"));
+    else if (const auto* note = object_of(line, "note"))
+      complain(how.program, EX_OK, "note: " + text_of(*note, "text"));
+    return true;
+  });
+  return code == EX_OK && !print("reloaded\n") ? EX_IOERR : code;
+}
+
 int show_status(const Administration& how) {
   return ask(how, request_for("status"), [&](const json::object& line) {
     const auto* status = object_of(line, "status");

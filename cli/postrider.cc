@@ -150,6 +150,10 @@ void add_daemon_commands(CLI::App& app, Typed& typed) {
   run.callback([&] { typed.run = [&] { return daemon::run({typed.config}); }; });
   auto& check = add_verb(app, "check");
   check.callback([&] { typed.run = [&] { return report(daemon::check({typed.config})); }; });
+  auto& reload = add_verb(app, "reload");
+  reload.callback([&] {
+    typed.run = [&] { return reload_daemon(administration("postrider reload", typed)); };
+  });
   auto& config = add_verb(app, "config");
   config.callback(
       [&] { typed.run = [&] { return report(daemon::print_config({typed.config})); }; });

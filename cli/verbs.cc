@@ -21,6 +21,8 @@ constexpr VerbText kVerbs[] = {
      "postrider run -c ./postrider.toml\nsystemctl start postrider      # as a service", ""},
     {"check", kDaemon, "Report every problem of the configuration",
      "postrider check && systemctl reload postrider\npostrider check -c new.toml", ""},
+    {"reload", kDaemon, "Let the daemon read its configuration again, and wait for its verdict",
+     "postrider reload\nsystemctl reload postrider     # the same", ""},
     {"config", kDaemon, "Print the configuration in effect, and where each value comes from",
      "postrider config\npostrider config | grep relay_from", ""},
     {"status", kDaemon, "Health on one screen",

@@ -6,6 +6,7 @@
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
 #include "daemon/config_doubts.h"
+#include "daemon/file_problems.h"
 #include "daemon/outbound.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/effective.h"
@@ -80,23 +81,13 @@ Report check(const Options& options) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
     return {EX_CONFIG, loaded.describe()};
-  auto problems = check_tables(*loaded.config);
-  for (auto& problem : check_logins(*loaded.config))
-    problems.push_back(std::move(problem));
-  if (const auto rules = local_rules(*loaded.config); !rules)
-    problems.push_back({"sendmail.unlimited", rules.error().step()});
   std::string warnings;
   for (const auto& one : warnings_about(*loaded.config))
     warnings += "warning: " + one.key + ": " + one.text + "\n";
-  for (const auto& problem : problems) {
-    if (problem.is_warning) {
-      warnings += "warning: " + problem.option + ": " + problem.text + "\n";
-      continue;
-    }
-    const auto origin = loaded.origins.find(problem.option);
-    loaded.problems.push_back(
-        {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
-  }
+  std::vector<std::string> lines;
+  loaded.problems = problems_of_files(loaded, &lines);
+  for (const auto& line : lines)
+    warnings += "warning: " + line + "\n";
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
   for (const auto& one : doubts_about_machine(*loaded.config, found))
     warnings += "warning: " + one.key + ": " + one.text + "\n";
@@ -105,10 +96,6 @@ Report check(const Options& options) {
   std::move(keys.problems.begin(), keys.problems.end(), std::back_inserter(loaded.problems));
   for (const auto& one : keys.warnings)
     warnings += "warning: dkim: " + one + "\n";
-  auto logins = check_credentials(*loaded.config, loaded.origins);
-  std::move(logins.begin(), logins.end(), std::back_inserter(loaded.problems));
-  for (auto& problem : check_srs_keys(*loaded.config, loaded.origins))
-    loaded.problems.push_back(std::move(problem));
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe() + warnings};
   return {EX_OK, warnings + loaded.file + ": no problems\n"};

@@ -327,6 +327,7 @@ void Running::open_doors(StartProblems& problems) {
   });
   insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_, milters_,
                    client_checks_, config.hostname, loaded_.file);
+  insight_->set_waker([&events = events_] { events.post(Event::reload); });
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   const auto take = [&](auto& member, auto opened) {
@@ -371,9 +372,9 @@ void Running::start_threads() {
   dispatcher_->restore(queue_->sites());
   queue_->start(dispatcher_.get());
   tls_parts_->start();
-  server_->start();
   digest_->load();
   digest_->start();
+  server_->start();
   control_->start();
   submit_->start();
   drop_->start();

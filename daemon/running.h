@@ -109,9 +109,10 @@ class Running {
   bool lanes_are_alive();
   void ask_for_reload();
   void reload_if_settled();
-  void reload(Loaded fresh);
-  std::string adopt(Loaded fresh);
-  void tell_reload(const std::string& refused);
+  ReloadVerdict reload(Loaded fresh);
+  ReloadVerdict refuse(const Loaded& fresh);
+  ReloadVerdict adopt(Loaded fresh);
+  void tell_reload(std::uint64_t number, ReloadVerdict verdict);
   Error configure_parts(const Config& config, const Origins& origins);
   Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
   void look_at_certificates();
@@ -179,8 +180,8 @@ class Running {
   std::optional<BlockingPool> signers_;      // for signatures
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
-  std::optional<RunningStatus> insight_;
   std::shared_ptr<NoticeDigest> digest_;
+  std::optional<RunningStatus> insight_;
   std::optional<ControlService> service_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<SubmitServer> submit_;
@@ -189,6 +190,7 @@ class Running {
   struct Reload {
     SteadyTime asked, look;
     FileRest file;
+    std::uint64_t number = 0;  // of the last who waits for the verdict
   };
   std::optional<Reload> reload_;
   // Of a stop, for the thread that ends it when its time is over.

@@ -1,6 +1,8 @@
 // Reload and stop.
 #include "base/file.h"
+#include "base/text.h"
 #include "daemon/config/config_file.h"
+#include "daemon/file_problems.h"
 #include "daemon/pickup/drop_file.h"
 #include "daemon/running.h"
 #include "daemon/settings.h"
@@ -40,6 +42,7 @@ void Running::ask_for_reload() {
   }
   if (!reload_)
     reload_ = Reload{now, now, {stamp_of(loaded_.file, clock_.now()), now}};
+  reload_->number = insight_->reloads_asked_for();
 }
 
 // A file that is being written is not what anybody wants: it may be empty, or end before its
@@ -56,6 +59,7 @@ void Running::reload_if_settled() {
     return again(std::min(kConfigSettled, kConfigSettledIfCut - still));
   if (stamp_of(loaded_.file, clock_.now()).text != reload_->file.seen().text && !is_late)
     return again(kConfigSettled);
+  const auto number = reload_->number;
   reload_.reset();
   if (is_late && still < kConfigSettled) {
     fresh.config.reset();
@@ -64,32 +68,40 @@ void Running::reload_if_settled() {
     fresh.config.reset();
     fresh.problems.push_back({0, "", "has no key at all, and the one in use has some"});
   }
-  reload(std::move(fresh));
+  tell_reload(number, reload(std::move(fresh)));
 }
 
 // The old configuration stays in every part, or the new one goes to every part.
-void Running::reload(Loaded fresh) {
+ReloadVerdict Running::reload(Loaded fresh) {
+  // What the file names may be there for others and not for us: the daemon finds out.
   if (fresh.config)
-    return tell_reload(adopt(std::move(fresh)));
+    fresh.problems = problems_of_files(fresh);
+  return fresh.problems.empty() ? adopt(std::move(fresh)) : refuse(fresh);
+}
+
+ReloadVerdict Running::refuse(const Loaded& fresh) {
   for (const auto& problem : fresh.problems)
     log_->write(LogEvent(Level::error, "config_refused")
-                    .add("file", fresh.file)
+                    .add("file", problem.file.empty() ? fresh.file : problem.file)
                     .add("line", problem.line)
                     .add("key", problem.key)
                     .add("problem", problem.text));
+  ReloadVerdict verdict;
   const auto lines = fresh.describe();
-  tell_reload(lines.substr(0, lines.find('\n')));
+  for (const auto line : split(lines, '\n'))
+    if (!line.empty())
+      verdict.problems.emplace_back(line);
+  return verdict;
 }
 
 // Until it is mended: in `postrider status`, and to the service manager.
-void Running::tell_reload(const std::string& refused) {
-  insight_->set_refused(refused);
-  notifier_.ready(refused.empty() ? "listening on " + summary()
-                                  : "configuration refused: " + refused);
+void Running::tell_reload(std::uint64_t number, ReloadVerdict verdict) {
+  notifier_.ready(verdict.problems.empty() ? "listening on " + summary()
+                                           : "configuration refused: " + verdict.problems.front());
+  insight_->set_verdict(number, std::move(verdict));
 }
 
-// Empty, or why the old one stays.
-std::string Running::adopt(Loaded fresh) {
+ReloadVerdict Running::adopt(Loaded fresh) {
   const auto& config = *fresh.config;
   // The parent reads the file itself, and then knows the addresses that configure_parts binds.
   Error error;
@@ -102,19 +114,25 @@ std::string Running::adopt(Loaded fresh) {
   if (error.code()) {
     (void)parent_->stay();
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
-    return fresh.file + ": " + error.describe();
+    return {{fresh.file + ": " + error.describe()}, {}};
   }
-  for (const auto& key : need_restart(*loaded_.config, config))
+  ReloadVerdict verdict;
+  for (const auto& key : need_restart(*loaded_.config, config)) {
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", key));
-  for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file)))
+    verdict.notes.push_back(key + " counts after a restart: systemctl restart postrider");
+  }
+  for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file))) {
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", "sandbox").add("path", path));
+    verdict.notes.push_back("the daemon reaches " + path +
+                            " after a restart: systemctl restart postrider");
+  }
   log_->reconfigure(log_format(config), config.log.level);
   loaded_ = std::move(fresh);
   publish_places();
   log_->write(LogEvent(Level::info, "reloaded")
                   .add("version", POSTRIDER_VERSION)
                   .add("config", loaded_.file));
-  return {};
+  return verdict;
 }
 
 // Everything that can fail comes before the first part is told.
@@ -181,6 +199,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
+  lanes_.front()->loop.post(
+      [this, receiver = digest_receiver(**sending)] { digest_->configure(receiver); });
   lanes_.front()->loop.post([this, settings = local_settings(config)] {
     submit_->reconfigure(settings);
     drop_->reconfigure(settings);
@@ -199,8 +219,6 @@ bool Running::wait_for_stage(Duration limit) {
       continue;
     }
     if (event == Event::stage_done)
-  lanes_.front()->loop.post(
-      [this, receiver = digest_receiver(**sending)] { digest_->configure(receiver); });
       return true;
     if (event == Event::stop)
       return false;
@@ -242,6 +260,7 @@ int Running::stop() {
     submit_->stop();
     drop_->stop();
     tls_parts_->stop();
+    digest_->stop();
   });
   const auto stage_done = [this] { events_.post(Event::stage_done); };
   server_->drain(kReceivingGrace, stage_done);
@@ -260,7 +279,6 @@ int Running::stop() {
   next_greylist_ = {};
   keep_greylist();
   queue_->stop();
-    digest_->stop();
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();
@@ -323,6 +341,7 @@ bool Running::end_lanes() {
   for (auto& lane : lanes_)
     lane->thread.join();
   tls_parts_->save();
+  digest_->save_now();
   return true;
 }
 
@@ -334,4 +353,3 @@ void Running::leave_at_once() {
 }
 
 }  // namespace postrider::daemon
-  digest_->save_now();

@@ -162,9 +162,50 @@ std::vector<std::string> RunningStatus::reasons(const std::vector<std::string>& 
   return answer ? *std::move(answer) : std::vector<std::string>(addresses.size());
 }
 
-void RunningStatus::set_refused(std::string problem) {
+void RunningStatus::set_waker(std::function<void()> wake_for_reload) {
+  wake_for_reload_ = std::move(wake_for_reload);
+}
+
+// The number is given before the word, so that whoever takes the word knows of it.
+std::uint64_t RunningStatus::ask_for_reload() {
+  std::uint64_t number = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    number = ++asked_;
+  }
+  wake_for_reload_();
+  return number;
+}
+
+std::uint64_t RunningStatus::reloads_asked_for() const {
   const std::lock_guard lock(mutex_);
-  refused_ = std::move(problem);
+  return asked_;
+}
+
+std::optional<ReloadVerdict> RunningStatus::reload_verdict(std::uint64_t number) {
+  constexpr Duration kLittle{500};
+  std::unique_lock lock(mutex_);
+  const auto is_judged = [&] { return judged_up_to_ >= number; };
+  if (!judged_.wait_for(lock, kLittle, [&] { return is_judged() || stopping_; }) || !is_judged())
+    return std::nullopt;
+  return verdict_;
+}
+
+void RunningStatus::set_verdict(std::uint64_t number, ReloadVerdict verdict) {
+  {
+    const std::lock_guard lock(mutex_);
+    verdict_ = std::move(verdict);
+    judged_up_to_ = number;
+  }
+  judged_.notify_all();
+}
+
+void RunningStatus::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  judged_.notify_all();
 }
 
 boost::json::object RunningStatus::status() {
@@ -179,7 +220,8 @@ boost::json::object RunningStatus::status() {
     const std::lock_guard lock(mutex_);
     for (const auto& address : listeners_)
       listeners.emplace_back(address);
-    refused = refused_;
+    if (!verdict_.problems.empty())
+      refused = verdict_.problems.front();
   }
   if (!refused.empty())
     out["config_refused"] = refused;

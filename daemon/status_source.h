@@ -14,7 +14,11 @@
 #include "smtpd/smtp_server.h"
 
 #include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,12 +40,18 @@ class RunningStatus : public StatusSource {
   boost::json::object status() override;
   std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
+  std::uint64_t ask_for_reload() override;
+  std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override;
   void set_confinement(Confinement confinement);  // before it is asked
   void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
-  void set_refused(std::string problem);  // of the configuration on disk; empty: none
-  void stop() { stopping_ = true; }       // who waits gets no answer
+  // How to wake who reloads; before it is asked.
+  void set_waker(std::function<void()> wake_for_reload);
+  std::uint64_t reloads_asked_for() const;
+  // On all that were asked for up to this number. Its first problem is an alarm until the next.
+  void set_verdict(std::uint64_t number, ReloadVerdict verdict);
+  void stop();  // who waits gets no answer
 
  private:
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
@@ -58,9 +68,13 @@ class RunningStatus : public StatusSource {
   const std::string config_file_;
   std::atomic<bool> stopping_{false};
   Confinement confinement_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::string> listeners_;
-  std::string refused_;
+  std::function<void()> wake_for_reload_;
+  std::condition_variable judged_;
+  std::uint64_t asked_ = 0;  // reloads
+  std::uint64_t judged_up_to_ = 0;
+  ReloadVerdict verdict_;  // the last
   unsigned pam_ends_ = 0;
   std::string pam_end_;
   ReceivingTables tables_;

@@ -12,7 +12,9 @@
 
 #include <boost/json/object.hpp>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,13 @@ namespace postrider::daemon {
 struct ExplainedFact {
   std::string what;
   std::string text;
+};
+
+// What became of a reload.
+struct ReloadVerdict {
+  std::vector<std::string>
+      problems;                    // why the old configuration stays; none: the new one is in use
+  std::vector<std::string> notes;  // what else is to be known of the new one
 };
 
 // What only the running parts know. Implemented by composition; called on a thread of the pool for
@@ -43,6 +52,9 @@ class StatusSource {
   virtual boost::json::object status() = 0;
   // `postrider tlsrpt`: what is collected; or sends reports now, today's results too if so asked.
   virtual std::vector<ExplainedFact> tls_reports(bool send, bool today_too) = 0;
+  // `postrider reload`: asks for one, and gives its number; then waits a little for the verdict.
+  virtual std::uint64_t ask_for_reload() = 0;
+  virtual std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) = 0;
   // `postrider queue retry` was stored: sites that this concerns may be tried at once.
   virtual void retried(const queue::Filter& filter) = 0;
 };

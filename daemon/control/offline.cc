@@ -213,6 +213,10 @@ ControlEnd administrate(const ToolPaths& places, const ControlRequest& request,
     return failure(EX_USAGE, "the request is longer than 64 KiB");
   auto connection = LocalConnection::connect(places.control_socket);
   if (!connection) {
+    if (is_down(connection.error()) && request.act == "reload")
+      return failure(EX_UNAVAILABLE,
+                     "the mail system is down; start it, by `systemctl start postrider` or "
+                     "`postrider run`");
     if (is_down(connection.error()))
       return open_and_serve(places, request, on_line);
     const bool forbidden = connection.error().code() == boost::system::errc::permission_denied;

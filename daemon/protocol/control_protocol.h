@@ -26,7 +26,7 @@ struct FilterText {
 };
 
 struct ControlRequest {
-  // list, count, change, show, explain, status, tls_reports
+  // list, count, change, show, explain, reload, status, tls_reports
   std::string act;
   FilterText filter;     // list, count, change
   std::string verb;      // change: hold, release, retry, remove, bounce; tls_reports: send

@@ -55,7 +55,13 @@ class FixedInsight : public StatusSource {
   }
   json::object status() override { return {{"listeners", json::array{"0.0.0.0:25"}}}; }
   void retried(const queue::Filter&) override { ++retries; }
-  int retries = 0;
+  std::uint64_t ask_for_reload() override { return ++reloads; }
+  std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override {
+    return looks++ < 2 || number != reloads ? std::nullopt : std::optional(verdict);
+  }
+  int retries = 0, looks = 0;
+  std::uint64_t reloads = 0;
+  ReloadVerdict verdict;
 };
 
 struct Served : Doors {
@@ -72,6 +78,24 @@ TEST_CASE("a listing comes in pages, the first one short", "[daemon][unit]") {
   CHECK(answer.end.exit_code == EX_OK);
   CHECK(answer.lines.size() == 60);
   CHECK(answer.steps == 3);  // and the drop folder
+}
+
+TEST_CASE("a reload is answered when it has been judged", "[daemon][unit]") {
+  Served s;
+  s.insight.verdict.notes = {"spool counts after a restart"};
+  auto answer = serve(s.service, request("reload"));
+  CHECK(answer.end.exit_code == EX_OK);
+  CHECK(answer.steps == 3);
+  REQUIRE(answer.lines.size() == 1);
+  CHECK(answer.lines[0] == json::object{{"note", {{"text", "spool counts after a restart"}}}});
+  s.insight.verdict = {{"a.toml:5: acept: unknown key", "\x1b\xff"}, {}};
+  answer = serve(s.service, request("reload"));
+  CHECK(answer.end.exit_code == EX_CONFIG);
+  CHECK(answer.end.error.find("was refused") != std::string::npos);
+  REQUIRE(answer.lines.size() == 2);
+  CHECK(answer.lines[0] == json::object{{"problem", {{"text", "a.toml:5: acept: unknown key"}}}});
+  ControlService without(*s.queue, s.clock, nullptr);
+  CHECK(serve(without, request("reload")).end.exit_code == EX_UNAVAILABLE);
 }
 
 TEST_CASE("messages that vanish during a listing do not break it", "[daemon][unit]") {

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+"""`postrider reload`, and so `systemctl reload`, waits for the verdict of the daemon: when it says that the new
+configuration is in use it is, what the daemon refuses is said with the reason and shown until it is mended."""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import threading
+
+from support_py import daemon, scenario, wait
+
+UNAVAILABLE, TEMPFAIL, CONFIG = 69, 75, 78
+
+
+class Reload(scenario.Scenario):
+    def reload(self, server, code=0):
+        done = server.tool("postrider", "reload", check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        self.assertEqual(done.stdout, "" if code else "reloaded\n")
+        return done.stderr
+
+    def refused(self, server, words):
+        """Says why, to who reloads and in `status`, and the old configuration stays."""
+        said = self.reload(server, CONFIG)
+        self.assertIn(words, said)
+        self.assertIn("was refused, and the one before stays in use", said)
+        status = json.loads(server.postrider("status", "--json"))
+        self.assertIn(words, status["config_refused"])
+        self.assertIn(words, server.postrider("status"))
+        return said
+
+    def mended(self, server):
+        self.assertEqual(self.reload(server), "")
+        self.assertNotIn("config_refused", json.loads(server.postrider("status", "--json")))
+
+    def greeting(self, server):
+        with server.client() as client:
+            return client.greeting.text
+
+    def test_the_new_one_is_in_use_when_it_comes_back(self):
+        server = self.daemon()
+        for number in range(5):
+            server.write_config(hostname=f"mx{number}.us.example")
+            self.reload(server)
+            self.assertIn(f"mx{number}.us.example", self.greeting(server))
+
+    def test_all_that_is_wrong_with_the_file(self):
+        server = self.daemon()
+        good = server.config_file.read_text()
+        server.config_file.write_text(good + "\n[acept]\nx = 1\n[queue]\nroom = -5\n")
+        said = self.refused(server, "acept: unknown key, did you mean accept?")
+        self.assertIn("queue: unknown key", said)
+        self.assertRegex(said, rf"(?m)^postrider reload: {server.config_file}:\d+: acept")
+        server.config_file.write_text(good)
+        self.mended(server)
+
+    def test_a_port_that_is_taken(self):
+        server = self.daemon()
+        with socket.socket() as busy:
+            busy.bind(("127.0.0.1", 0))
+            busy.listen()
+            taken = f"127.0.0.1:{busy.getsockname()[1]}"
+            before = server.settings["listener"]
+            server.write_config(hostname="new.us.example",
+                                listener=before + [{"address": taken, "role": "mx", "tls": "off"}])
+            self.assertEqual(server.tool("postrider", "check").returncode, 0)  # it cannot know
+            said = self.refused(server, "Address already in use")
+            self.assertIn(taken, said)
+            self.assertIn("mx.us.example", self.greeting(server))
+            self.refused(server, "Address already in use")
+        self.mended(server)
+        self.assertIn("new.us.example", self.greeting(server))
+
+    def test_files_that_the_daemon_may_not_read(self):
+        """What the administrator can read, and a check by him finds nothing wrong with."""
+        if not scenario.is_root():
+            self.skipTest("needs root")
+        folder = self.own_folder("root")
+        at = folder
+        while at != at.parent:  # the daemon's user must be able to reach it
+            os.chmod(at, os.stat(at).st_mode | 0o011)
+            at = at.parent
+        os.chmod(folder, 0o777)
+        senders = folder / "senders"
+        senders.write_text("spam@far.example reject\n")
+        server = self.using(daemon.Postrider(
+            folder / "d", user="nobody", spool=str(folder / "spool"), log={"target": "stderr"},
+            control={"socket": str(folder / "control")}, accept={"senders": [f"text:{senders}"]}))
+        os.chmod(server.folder, 0o777)
+        server.start()
+        self.mended(server)
+        for what, changes in (("senders", {}),
+                              ("credentials", {"route": [{"domain": "*", "next_hop": "smtps://relay.example:465",
+                                                          "credentials": f"{folder}/credentials"}]})):
+            with self.subTest(what):
+                file = folder / what
+                if what == "credentials":
+                    file.write_text("user = \"a\"\npassword = \"b\"\n")
+                file.chmod(0o600)
+                server.write_config(hostname="new.us.example", **changes)
+                self.assertIn("no problems", server.tool("postrider", "check").stdout)
+                self.assertIn("Permission denied", self.refused(server, str(file)))
+                self.assertIn("mx.us.example", self.greeting(server))
+                file.chmod(0o644) if what == "senders" else os.chown(file, 65534, 65534)
+                self.mended(server)
+                self.assertIn("new.us.example", self.greeting(server))
+                server.write_config(hostname="mx.us.example")
+                self.mended(server)
+
+    def test_a_signal_is_judged_in_the_same_way(self):
+        server = self.daemon()
+        server.write_config(accept={"senders": [f"text:{server.folder}/missing"]})
+        server.reload()
+        refused, = server.wait_for_log("config_refused")
+        self.assertEqual(refused["key"], "accept.senders")
+        wait.until(lambda: "missing" in server.postrider("status"), "the alarm")
+        (server.folder / "missing").touch()
+        self.mended(server)
+
+    def test_what_counts_after_a_restart_is_said(self):
+        server = self.daemon()
+        server.write_config(spool=str(server.folder / "elsewhere"))
+        self.assertIn("note: spool counts after a restart", self.reload(server))
+
+    def test_many_at_a_time(self):
+        server = self.daemon()
+        server.write_config(hostname="new.us.example")
+        ends = []
+        threads = [threading.Thread(target=lambda: ends.append(
+            server.tool("postrider", "reload", check=False).returncode)) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(ends, [0] * 12)
+        self.assertIn("new.us.example", self.greeting(server))
+
+    def test_each_gets_the_verdict_on_the_file_that_he_wrote(self):
+        server = self.daemon()
+        good = server.config_file.read_text()
+        for _ in range(3):
+            server.config_file.write_text(good + "\n[acept]\nx = 1\n")
+            self.refused(server, "acept")
+            server.config_file.write_text(good)
+            self.mended(server)
+
+    def test_the_daemon_is_down_or_goes_down(self):
+        server = self.daemon(start=False)
+        said = self.reload(server, UNAVAILABLE)
+        self.assertIn("the mail system is down; start it, by `systemctl start postrider`", said)
+        self.assertFalse(server.spool.exists())
+        server.start()
+        writing = threading.Event()
+        stop = threading.Event()
+        good = server.config_file.read_text()
+
+        def write():  # it never stays as it is for long enough to be read
+            number = 0
+            while not stop.is_set():
+                number += 1
+                server.config_file.write_text(good + f"# {number}\n")
+                writing.set()
+                stop.wait(0.1)
+        writer = threading.Thread(target=write)
+        writer.start()
+        self.addCleanup(writer.join)
+        self.addCleanup(stop.set)
+        writing.wait()
+        asking = subprocess.Popen([str(daemon.BIN / "postrider"), "reload"], env=server.environment(),
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait.until(lambda: self.door_is_used(server), "the question")
+        server.stop()
+        _, said = asking.communicate(timeout=wait.DEADLINE)
+        self.assertEqual(asking.returncode, TEMPFAIL, said)
+        self.assertIn("the daemon is stopping", said)
+
+    @staticmethod
+    def door_is_used(server):
+        """An accepted connection on the control socket: it has the socket's name and no listening state."""
+        name = str(server.folder / "control")
+        rows = [row.split() for row in pathlib.Path("/proc/net/unix").read_text().splitlines()]
+        return any(row[-1] == name and row[5] == "03" for row in rows)
+
+
+if __name__ == "__main__":
+    scenario.main()
