@@ -102,8 +102,10 @@ class Doubts {
         continue;
       if ((is_us && (place->is_any() || !address || place->address == *address)) ||
           (address && place->address == *address))
-        return add(key, "leads to our own listener \"" + escaped(listener.address) +
-                            "\": mail would go round until it has too many hops");
+        return add(key,
+                   "leads to our own listener \"" + escaped(listener.address) +
+                       "\": its mail would wait here until it goes back; name the host that is to "
+                       "take it, or leave the route out, and mail goes by MX");
     }
   }
 

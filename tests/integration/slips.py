@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 
-from support_py import daemon, scenario, wait
+from support_py import daemon, scenario, smtp, wait
 
 USAGE, DATAERR, NOINPUT, UNAVAILABLE, OSERR, NOPERM, CONFIG = 64, 65, 66, 69, 71, 77, 78
 UNKNOWN_ID = "1K1BX3F7Q2A"
@@ -35,8 +35,8 @@ class Slips(scenario.Scenario):
     def test_wrong_verbs(self):
         server = self.daemon(start=False)
         for arguments, says, helps in (
-                ((), "a verb is missing: run, check", "postrider --help"),
-                (("frobnicate",), 'unknown verb "frobnicate"', "the verbs are run, check, config"),
+                ((), "a verb is missing: run, check, reload", "postrider --help"),
+                (("frobnicate",), 'unknown verb "frobnicate"', "the verbs are run, check, reload, config"),
                 (("quee",), 'unknown verb "quee"', "did you mean queue?"),
                 (("queue", "holt", UNKNOWN_ID), 'unknown verb "holt"', "did you mean hold?"),
                 (("queue", "holt", "--all"), 'unknown verb "holt"', "did you mean hold?"),
@@ -95,7 +95,7 @@ class Slips(scenario.Scenario):
         server = self.daemon(start=False)
         server.spool.mkdir()
         os.chmod(server.spool, 0o711)
-        for arguments in (("status",), ("queue", "hold", "--all")):
+        for arguments in (("status",), ("queue", "hold", "--all"), ("reload",)):
             self.slip(server, "postrider", *arguments, code=UNAVAILABLE,
                       says="the mail system is down", helps="systemctl start postrider")
 
@@ -164,6 +164,54 @@ class Slips(scenario.Scenario):
         self.wrong_file("", listeners=[{"adress": "127.0.0.1:25"}], says="adress: unknown key",
                         helps="did you mean address?", code=CONFIG)
 
+    def test_an_open_relay(self):
+        """Neither checked nor started, nor taken by a running daemon."""
+        outside = [{"address": f"0.0.0.0:{wait.free_port()}", "role": "mx", "tls": "off"}]
+        for network in "0.0.0.0/0", "::/0", "0.0.0.0/1":
+            for verb in "check", "run":
+                with self.subTest(network, verb=verb):
+                    self.wrong_file("", says=rf'\d+: accept.relay_from: "{network}" makes an open relay', verb=verb,
+                                    helps="name your own networks, or say accept.open_relay = true",
+                                    listeners=outside, accept={"relay_from": [network]})
+        server = self.daemon()
+        server.write_config(listener=outside, accept={"relay_from": ["0.0.0.0/0"]})
+        self.slip(server, "postrider", "reload", code=CONFIG, says="makes an open relay", helps="name your own networks")
+        with smtp.Client(server.port, source="127.0.0.2") as client:  # the old one is in use
+            client.hello()
+            client.expect("MAIL FROM:<a@ext.example>", 250)
+            self.assertEqual(server.settings["accept"]["relay_from"], ["0.0.0.0/0"])
+
+    def test_a_loop_to_itself(self):
+        """A check warns of it with the remedy; mail waits and says why, and goes when that is mended."""
+        for route in ({"domain": "*", "next_hop": "smtp://127.0.0.1:{port}"},
+                      {"domain": "far.example", "next_hop": "smtp://localhost:{port}"},
+                      {"domain": "*", "next_hop": "smtp://mx.us.example:{port}"}):
+            port = wait.free_port()
+            route = {key: value.format(port=port) for key, value in route.items()}
+            listeners = [{"address": f"127.0.0.1:{port}", "role": "mx", "tls": "off"}]
+            server = self.daemon(start=False, listeners=listeners, route=[route])
+            server.port = port
+            with self.subTest(route["next_hop"]):
+                done = server.tool("postrider", "check")
+                self.assertRegex(done.stdout, rf'warning: route\[?\d?\]?.*next_hop: leads to our own listener '
+                                              rf'"127.0.0.1:{port}"')
+                self.assertIn("name the host that is to take it, or leave the route out", done.stdout)
+        server = self.daemon(start=False)
+        server.write_config(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{server.port}", "tls": "off"}],
+                            accept={"relay_from": ["127.0.0.1/32"]})
+        server.start()
+        self.assertIn("leads to our own listener", server.wait_for_log("doubtful")[0]["advice"])
+        self.assertEqual(server.send("a@us.example", "b@far.example", b"Subject: round\r\n\r\nx\r\n").code, 250)
+        wait.until(lambda: "loops back to us" in server.mailq(), lambda: f"the reason in mailq: {server.mailq()}")
+        self.assertIn("loops back to us", server.postrider("explain", server.queue()[0]["queue_id"]))
+        self.assertEqual(len(server.log("accepted")), 1)  # it was found out before it went round
+        sink = self.sink()
+        server.write_config(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{sink.port}", "tls": "off"}])
+        server.postrider("reload")
+        server.postrider("queue", "retry")
+        sink.wait_for(1)
+        server.wait_until_empty()
+
     def test_a_spool_that_is_not_ours_to_use(self):
         server = self.daemon(start=False)
         server.spool.mkdir()
@@ -201,7 +249,7 @@ class Slips(scenario.Scenario):
         server = self.daemon()
         verbs = [("queue", verb) for verb in ("", "list", "count", "show", "hold", "release", "retry",
                                               "remove", "bounce", "salvage")]
-        verbs += [(verb, "") for verb in ("run", "check", "config", "status", "show", "explain", "tlsrpt",
+        verbs += [(verb, "") for verb in ("run", "check", "reload", "config", "status", "show", "explain", "tlsrpt",
                                           "passwd", "dkim", "completion")]
         for words in verbs:
             words = [word for word in words if word]
