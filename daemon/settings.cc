@@ -6,6 +6,8 @@
 #include "daemon/config/options.h"
 #include "daemon/config/values.h"
 #include "daemon/log/log_postfix.h"
+#include "delivery/scheduler/operator_words.h"
+#include "delivery/scheduler/retry_schedule.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -411,6 +413,45 @@ Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milter
   return all;
 }
 
+namespace {
+
+// What is given for all reasons, then what is given for one.
+std::shared_ptr<const scheduler::RetrySchedule> retry_by_reason(const DeliveryConfig& config) {
+  auto schedule = std::make_shared<scheduler::RetrySchedule>();
+  if (!config.retry.empty())
+    for (std::size_t i = 0; i < scheduler::kReplyClasses; ++i)
+      schedule->override_steps(static_cast<scheduler::ReplyClass>(i), config.retry);
+  for (const auto& text : config.retry_for)
+    if (auto rule = scheduler::parse_retry_rule(text))
+      schedule->override_steps(rule->klass, std::move(rule->steps));
+  return schedule;
+}
+
+// With A-labels; checked before.
+std::string site_pattern(std::string_view text) {
+  constexpr std::string_view kHosts = "mx:";
+  const bool is_of_hosts = text.starts_with(kHosts);
+  const auto given = is_of_hosts ? text.substr(kHosts.size()) : text;
+  const auto pattern = domain_pattern(given);  // not of an address
+  return (is_of_hosts ? std::string(kHosts) : "") + (pattern ? *pattern : std::string(given));
+}
+
+std::vector<delivery::SiteRule> site_rules(const Config& config) {
+  std::vector<delivery::SiteRule> rules;
+  for (const auto& site : config.sites) {
+    auto& rule = rules.emplace_back();
+    for (const auto& text : site.match)
+      rule.match.push_back(site_pattern(text));
+    rule.bounds.connections = static_cast<unsigned>(site.connections);
+    rule.bounds.rate = scheduler::parse_rate(site.rate).value_or(0);
+    rule.bounds.per_connection = static_cast<unsigned>(site.per_connection);
+    rule.families = families(site.family);
+  }
+  return rules;
+}
+
+}  // namespace
+
 Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::LocalAddresses> book,
@@ -427,9 +468,14 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
       settings->own.addresses.push_back(*address);
   settings->routes = std::move(*given_routes);
   settings->port = static_cast<std::uint16_t>(config.delivery.port);
-  settings->retry.steps = config.delivery.retry;
+  if (!config.delivery.retry.empty())
+    settings->retry.steps = config.delivery.retry;
+  settings->retry_by_reason = retry_by_reason(config.delivery);
+  settings->probes_by_outage = config.delivery.retry.empty();
   settings->lifetime = config.delivery.lifetime;
   settings->site_connections = static_cast<unsigned>(config.delivery.site_connections);
+  settings->site_rules = site_rules(config);
+  settings->site_memory = config.spool + "/sites";
   settings->connections = config.delivery.connections > 0
                               ? static_cast<unsigned>(config.delivery.connections)
                               : connections_by_descriptors();

@@ -304,8 +304,8 @@ bool ConnectionLine::reserve_address(const Site& site, CourierOrder& order) {
   for (auto& candidate : candidates) {
     auto& slot = addresses_[candidate.address].slot;
     if (!slot)
-      slot = std::make_shared<AddressSlot>(
-          std::max(kMostForAddress, context_.settings->site_connections));
+      slot =
+          std::make_shared<AddressSlot>(std::max(kMostForAddress, site.pace.bounds().connections));
     candidate.slot = slot;
   }
   for (auto candidate = candidates.begin(); candidate != candidates.end(); ++candidate)

@@ -4,6 +4,7 @@
 #include "delivery/delivery_log.h"
 #include "delivery/job/job_outcome.h"
 #include "delivery/local/addresses/left_out_entries.h"
+#include "delivery/refusals.h"
 #include "mail/address.h"
 
 #include <boost/asio/local/stream_protocol.hpp>
@@ -22,6 +23,7 @@ constexpr auto kBadAddress = std::chrono::minutes(1);
 constexpr std::size_t kMostBadAddresses = 1000;
 constexpr std::uint32_t kMostReturns = 3;
 constexpr std::size_t kMostInDoubt = 10000;
+constexpr Duration kLongestSleep = std::chrono::minutes(1);
 
 std::vector<HostAddress> socket_candidate(const std::string& path) {
   HostAddress candidate;
@@ -43,6 +45,16 @@ std::uint32_t count_return(const Site& site, Job& job) {
 bool is_about_site(const Outcome& outcome) {
   return outcome.verdict == Verdict::retry &&
          (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
+}
+
+unsigned under_way(const Site& site) {
+  return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
+                                             [](const auto& link) { return link->in_hand > 0; }));
+}
+
+unsigned working(const Site& site) {
+  return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
+                                             [](const auto& link) { return link->was_ready; }));
 }
 
 // The recipient domain of the work that is next: a site may serve many.
@@ -118,27 +130,44 @@ void Connections::send(Site& site, Job job) {
 void Connections::schedule(Site& site) {
   if (site.ready.empty() || context_.is_draining)
     return;
+  site.pace.age(site.unused_for(context_.steady()));
   site.used = context_.steady();
+  const auto now = context_.pace_time();
+  bool may_send = true;
   while (!site.ready.empty()) {
-    SiteConnection* link = pick(site);
+    may_send = site.pace.may_send(under_way(site), now);
+    SiteConnection* link = may_send ? pick(site) : nullptr;
     if (link == nullptr)
       break;
+    site.pace.on_sent(now);
     hand_over(site, *link);
   }
-  while (site.connecting < site.ready.size() && may_connect(site)) {
+  while (may_send && site.connecting < site.ready.size() && may_connect(site)) {
     const auto before = site.connecting;
     connect(site);
     if (site.connecting == before)
       break;  // a lookup is under way, or the site turned out to be blocked
   }
+  wake_later(site);
+}
+
+// Where only time brings what is not allowed now.
+void Connections::wake_later(Site& site) {
+  const auto now = context_.pace_time();
+  const auto next = site.pace.next_chance(now);
+  if (site.ready.empty() || next == TimePoint::max())
+    return;
+  if (!site.wake)
+    site.wake =
+        std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] { schedule(site); });
+  site.wake->set(std::min<Duration>(next - now, kLongestSleep));
 }
 
 // An idle link; or, when no more connections may be made, one with room behind its job.
 SiteConnection* Connections::pick(Site& site) const {
   if (!site.idle.empty())
     return site.idle.back();
-  if (site.links.size() <
-      site.health.limit(context_.clock.now(), context_.settings->site_connections))
+  if (site.links.size() < most_connections(site))
     return nullptr;
   for (const auto& link : site.links)
     if (link->room > link->in_hand && !(site.is_one_by_one && link->in_hand > 0))
@@ -146,9 +175,14 @@ SiteConnection* Connections::pick(Site& site) const {
   return nullptr;
 }
 
+unsigned Connections::most_connections(const Site& site) const {
+  return site.health.limit(context_.clock.now(), site.pace.limit());
+}
+
 bool Connections::may_connect(const Site& site) const {
-  return site.links.size() <
-         site.health.limit(context_.clock.now(), context_.settings->site_connections);
+  return site.links.size() < most_connections(site) &&
+         site.pace.may_open(static_cast<unsigned>(site.links.size()),
+                            static_cast<unsigned>(site.connecting), context_.pace_time());
 }
 
 void Connections::hand_over(Site& site, SiteConnection& link) {
@@ -208,10 +242,20 @@ Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& s
 
 // No candidate could be talked to.
 void Connections::on_failure(Site& site, const Outcome& why) {
-  const auto working = static_cast<unsigned>(std::count_if(
-      site.links.begin(), site.links.end(), [](const auto& link) { return link->was_ready; }));
-  if (working > 0) {
-    site.health.on_crowded(working, context_.clock.now());
+  const auto others = working(site);
+  Duration stop{0};
+  bool is_for_rate = false;
+  if (why.reply.code != 0) {
+    const auto meaning = meaning_of(why, false);
+    is_for_rate = meaning.limits_rate;
+    if (is_for_rate || meaning.suspend > Duration{0})
+      stop = site.pace.on_refused(meaning, why.reply, 0, context_.pace_time());
+  }
+  if (stop > Duration{0}) {
+    sites_.stop(site, why, stop);
+  } else if (others > 0) {
+    if (!is_for_rate)
+      site.pace.on_crowded(others, context_.pace_time());
     schedule(site);
   } else if (site.connecting == 0) {
     sites_.block(site, why);
@@ -224,7 +268,7 @@ void Connections::on_hang(Site& site, const SiteConnection& link, const mail::Ou
     return one.get() != &link && one->was_ready && !one->gave_way;
   });
   if (others > 0)
-    site.health.on_crowded(static_cast<unsigned>(others), context_.clock.now());
+    site.pace.on_silent(static_cast<unsigned>(others), context_.pace_time());
   else if (site.health.state(context_.clock.now()) != SiteHealth::State::blocked)
     sites_.block(site, why);
   site.is_patient = true;
@@ -235,7 +279,8 @@ void Connections::start_courier(Site& site) {
   auto order = order_for(site, loop);
   order.candidates = site.kind == Site::Kind::socket
                          ? socket_candidate(site.hosts.front().name)
-                         : candidates_of(site.found, site.port, context_.settings->families,
+                         : candidates_of(site.found, site.port,
+                                         site.families.value_or(context_.settings->families),
                                          site.bad, context_.steady(), context_.random);
   if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order)) {
     site.is_crowded = true;
@@ -321,6 +366,7 @@ void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent&
   if (!std::exchange(link.was_ready, true)) {
     --site.connecting;
     site.is_slow = context_.steady() - link.since > ConnectionLine::usual_time({});
+    site.pace.on_greeted(working(site), context_.pace_time());
   }
   link.address = event.address;
   link.room = event.room;
@@ -336,10 +382,52 @@ void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent&
 void Connections::make_idle(SiteConnection& link) {
   if (link.idle)
     return;
-  if (context_.is_draining)
+  const auto& site = *link.site;
+  const auto open = std::count_if(site.links.begin(), site.links.end(),
+                                  [](const auto& one) { return !one->is_closing; });
+  const auto most_jobs = site.pace.bounds().per_connection;
+  const bool is_spent = most_jobs > 0 && link.carried >= most_jobs;
+  if (context_.is_draining || is_spent ||
+      static_cast<unsigned>(open) > std::max(1U, most_connections(site)))
     line_.close(link);
   else
     line_.on_idle(link);
+}
+
+void Connections::note_taken(Site& site, const CourierEvent& event) {
+  site.health.on_success();
+  if (event.partial)
+    return;
+  const auto latency =
+      std::chrono::duration_cast<Duration>(context_.steady() - event.end.job.handed_over);
+  site.pace.on_taken(latency, under_way(site), !site.ready.empty(), context_.pace_time());
+}
+
+// It took mail, or refused it on the mail's own account.
+void Connections::note_verdict(Site& site) {
+  if (site.health.on_verdict(context_.clock.now()))
+    sites_.open_again(site);
+}
+
+// What the site said of this job may be about itself, or about us.
+std::optional<Connections::Stop> Connections::weigh_refusal(Site& site, const JobEnd& end) {
+  const auto refusal = weightiest_refusal(end);
+  const auto now = context_.pace_time();
+  if (refusal.outcome == nullptr) {
+    const bool is_lost = std::any_of(end.results.begin(), end.results.end(), [](const auto& one) {
+      return one.outcome.verdict == Verdict::retry && one.outcome.reply.code == 0;
+    });
+    if (is_lost)
+      site.pace.on_broken(now);
+    return std::nullopt;
+  }
+  const auto& meaning = refusal.meaning;
+  const auto& reply = refusal.outcome->reply;
+  const auto wait = site.pace.on_refused(meaning, reply, under_way(site), now);
+  if (reply.code == 421 && meaning.klass == scheduler::ReplyClass::busy &&
+      !meaning.limits_connections)
+    site.pace.on_broken(now);
+  return wait > Duration{0} ? std::optional<Stop>({wait, *refusal.outcome}) : std::nullopt;
 }
 
 // Lost behind its content, the message may have arrived.
@@ -385,21 +473,27 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
         context_.steady() - end.job.handed_over > ConnectionLine::usual_time(*end.job.message);
     has_left_a_place = line_.prove(link);
   }
+  if (success)
+    note_taken(site, event);
+  const auto stop = weigh_refusal(site, end);
+  if (success || (was_heard && broken == nullptr && !stop))
+    note_verdict(site);
   for (auto& result : end.results)
     leases_.settle(lease, result.index, std::move(result.outcome), {}, site.handle);
   leases_.close(lease);
-  if (success)
-    site.health.on_success(context_.clock.now());
   if (!event.partial) {
     POSTRIDER_ASSERT(link.in_hand > 0);
     --link.in_hand;
+    ++link.carried;
     line_.on_job_ended(link);
   }
   if (event.room == 0)
     link.room = 0;
   if (link.is_idle())
     make_idle(link);
-  if (broken != nullptr && link.gave_way)
+  if (stop && !sites_.is_blocked(site))
+    sites_.stop(site, stop->why, stop->wait);
+  else if (broken != nullptr && link.gave_way)
     on_hang(site, link, *broken);
   else if (broken != nullptr && site.health.on_broken())
     sites_.block(site, *broken);

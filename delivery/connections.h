@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -46,7 +47,9 @@ class Connections {
   };
   void schedule(Site& site);
   SiteConnection* pick(Site& site) const;
+  unsigned most_connections(const Site& site) const;
   bool may_connect(const Site& site) const;
+  void wake_later(Site& site);
   void hand_over(Site& site, SiteConnection& link);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<void> alive, Site& site);
@@ -59,6 +62,13 @@ class Connections {
   void take_returned(Site& site, CourierEvent& event);
   void on_gone(Site& site, SiteConnection& link, CourierEvent event);
   void on_failure(Site& site, const mail::Outcome& why);
+  void note_taken(Site& site, const CourierEvent& event);
+  void note_verdict(Site& site);
+  struct Stop {  // the site wants no mail for a while
+    Duration wait{0};
+    mail::Outcome why;
+  };
+  std::optional<Stop> weigh_refusal(Site& site, const JobEnd& end);
   void on_hang(Site& site, const SiteConnection& link, const mail::Outcome& why);
   void on_login_trouble(Site& site, const CourierEvent& event);
   void note_doubt(const JobEnd& end);

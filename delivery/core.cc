@@ -1,5 +1,6 @@
 #include "delivery/core.h"
 
+#include "base/file.h"
 #include "delivery/job/job_outcome.h"
 
 #include <algorithm>
@@ -17,6 +18,7 @@ namespace {
 // A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
 constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
+constexpr auto kRememberEach = std::chrono::minutes(1);
 
 }  // namespace
 
@@ -57,7 +59,39 @@ void Core::configure(std::shared_ptr<const DeliverySettings> settings) {
   sites_.on_reload();
 }
 
+// What is found of sites goes to its file each minute, if there is something new.
+void Core::remember_soon() {
+  if (context_.settings->site_memory.empty() || context_.is_draining)
+    return;
+  if (!remember_)
+    remember_ = std::make_unique<Deadline>(home().deadlines(), [this] {
+      auto text = is_remembering_ ? std::nullopt : sites_.take_memory();
+      if (text)
+        home().spawn(remember(shared_from_this(), context_.settings->site_memory, *std::move(text)),
+                     context_.log, "memory of sites");
+    });
+  if (!remember_->is_set())
+    remember_->set(kRememberEach);
+}
+
+Task<void> Core::remember(std::shared_ptr<Core> self, std::string file, std::string text) {
+  is_remembering_ = true;
+  const std::function<Result<void>()> write = [&file, &text] {
+    return replace_file(file, text, 0600);
+  };
+  const auto written = co_await pool_.run<Result<void>>(home(), write);
+  note_memory(written);
+  is_remembering_ = false;
+}
+
+void Core::note_memory(const Result<void>& written) {
+  if (!written)
+    context_.log.write(
+        LogEvent(Level::warn, "site_limits_not_kept").add("error", written.error().describe()));
+}
+
 void Core::take(std::vector<Lease> leases) {
+  remember_soon();
   for (auto& lease : leases)
     take_one(std::move(lease));
 }
@@ -208,6 +242,10 @@ void Core::check_drained() {
   if (!context_.is_draining || !on_drained_ || !leases_.is_settled() || connections_.size() > 0)
     return;
   grace_.reset();
+  remember_.reset();
+  if (const auto& file = context_.settings->site_memory; !file.empty() && !is_remembering_)
+    if (const auto text = sites_.take_memory())
+      note_memory(replace_file(file, *text, 0600));
   std::exchange(on_drained_, nullptr)();
 }
 

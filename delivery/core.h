@@ -46,6 +46,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
 
   void unblock(const std::string& domain_or_site) { destinations_.unblock(domain_or_site); }
   Status status() const;
+  std::vector<SiteStatus> sites() const { return explainer_.all_sites(); }
   std::string reason_of(const std::string& address) const { return explainer_.reason_of(address); }
   void explain(std::string address, std::function<void(Explanation)> answer) {
     explainer_.start(std::move(address), std::move(answer));
@@ -59,6 +60,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void route(std::uint64_t handle, const Router::LocalDomains& local);
   void send_by(const RouteDecision& way, Job job);
   void check_drained();
+  void remember_soon();
+  Task<void> remember(std::shared_ptr<Core> self, std::string file, std::string text);
+  void note_memory(const Result<void>& written);
 
   DispatchContext context_;
   BlockingPool pool_;  // reads what notices quote and explanations need
@@ -72,6 +76,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Explainer explainer_;
   std::function<void()> on_drained_;
   std::unique_ptr<Deadline> grace_;
+  std::unique_ptr<Deadline> remember_;
+  bool is_remembering_ = false;
 };
 
 }  // namespace postrider::delivery

@@ -95,6 +95,7 @@ Site& Destinations::fixed_site(const Route& route, mail::TlsWish wish) {
     site.alarm = site.unavailable;
   if (site.hosts.empty())
     site.hosts.push_back({0, hop.host, is_address(hop.host)});
+  sites_.apply_rules(site, {});
   return site;
 }
 
@@ -210,6 +211,7 @@ void Destinations::resolved(Destination& destination, const MailHosts& hosts) {
   site.kind = Site::Kind::mx;
   site.port = context_.settings->port;
   site.hosts = hosts.hosts;
+  sites_.apply_rules(site, destination.domain);
   destination.site = site.name;
   if (!site.is_aside)
     assign(destination.domain, site.name);

@@ -26,6 +26,10 @@ struct DispatchContext {
   bool is_draining = false;
 
   SteadyTime steady() const { return clock.steady(); }
+  // The same for pure parts that count in a clock that does not go back.
+  TimePoint pace_time() const {
+    return TimePoint(std::chrono::duration_cast<Duration>(clock.steady().time_since_epoch()));
+  }
   // Held by coroutines of the parts, which may end after the dispatcher.
   std::shared_ptr<void> alive() const { return owner.lock(); }
   OpenBody open_body() const {

@@ -60,6 +60,10 @@ void Dispatcher::status(std::function<void(Status)> answer) {
   core_->home().post([core = core_, answer] { answer(core->status()); });
 }
 
+void Dispatcher::sites(std::function<void(std::vector<SiteStatus>)> answer) {
+  core_->home().post([core = core_, answer] { answer(core->sites()); });
+}
+
 void Dispatcher::explain(std::string address, std::function<void(Explanation)> answer) {
   core_->home().post([core = core_, address, answer] { core->explain(address, answer); });
 }

@@ -40,6 +40,8 @@ struct SiteStatus {
   std::string alarm;   // what an administrator must put right; empty: nothing
   std::uint32_t connections = 0, idle = 0, limit = 0;
   std::uint32_t waiting = 0;  // jobs that wait for a connection
+  double rate = 0;            // messages a second; 0: no limit is known
+  std::string limits;         // those that hold now, and which observations set them
 };
 
 struct Status {
@@ -110,6 +112,7 @@ class Dispatcher : public queue::Consumer {
   // connections are closed. Every lease has been answered when it calls back. Call once.
   void drain(std::function<void()> on_done, Duration grace);
   void status(std::function<void(Status)> answer);
+  void sites(std::function<void(std::vector<SiteStatus>)> answer);  // all that are known
   // An address or a domain.
   void explain(std::string address, std::function<void(Explanation)> answer);
   // What mail for each of these addresses waits for now, in a sentence; empty: for nothing known.

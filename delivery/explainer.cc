@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "delivery/local/addresses/preview.h"
+#include "delivery/scheduler/limit_words.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -100,7 +101,9 @@ SiteStatus Explainer::status_of(const Site& site) const {
   status.alarm = site.alarm;
   status.connections = static_cast<std::uint32_t>(site.links.size());
   status.idle = static_cast<std::uint32_t>(site.idle.size());
-  status.limit = site.health.limit(now, context_.settings->site_connections);
+  status.limit = site.health.limit(now, site.pace.limit());
+  status.rate = site.pace.rates().rate();
+  status.limits = site.pace.explain(context_.pace_time());
   status.waiting = static_cast<std::uint32_t>(site.ready.size());
   return status;
 }
@@ -115,6 +118,16 @@ void Explainer::add_sites(Status& status) const {
   }
   std::sort(status.in_trouble.begin(), status.in_trouble.end(),
             [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
+}
+
+std::vector<SiteStatus> Explainer::all_sites() const {
+  std::vector<SiteStatus> all;
+  all.reserve(sites_.all().size());
+  for (const auto& [name, site] : sites_.all())
+    all.push_back(status_of(*site));
+  std::sort(all.begin(), all.end(),
+            [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
+  return all;
 }
 
 std::string Explainer::reason_of(const std::string& address) const {
@@ -167,6 +180,9 @@ std::string Explainer::reason_of(const Site& site) const {
            for_seconds(connecting);
   if (waited(site.ready) < kUnusual)
     return {};
+  if (!site.pace.may_send(0, context_.pace_time()))
+    return site.name + " takes no more in that time: " +
+           scheduler::explain_rate(site.pace.rates(), context_.pace_time());
   if (site.is_looking_up)
     return "the addresses of " + site.name + " are being looked up";
   return "it waits for its turn: " + std::to_string(site.ready.size()) +

@@ -22,6 +22,7 @@ class Explainer {
 
   // Adds the sites, and those among them that are in trouble.
   void add_sites(Status& status) const;
+  std::vector<SiteStatus> all_sites() const;  // by name
   // What mail waits for that is in hand, before anything has failed; empty: all goes as usual.
   std::string reason_of(const std::string& address) const;
   void start(std::string address, std::function<void(Explanation)> answer);

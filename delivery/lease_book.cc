@@ -4,6 +4,8 @@
 #include "base/text.h"
 #include "delivery/delivery_log.h"
 #include "delivery/notices.h"
+#include "delivery/refusals.h"
+#include "delivery/scheduler/retry_hint.h"
 #include "queue/schedule.h"
 
 #include <algorithm>
@@ -38,6 +40,10 @@ Outcome expired(const Lease::Recipient& recipient) {
   outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
   outcome.text = "the message was too long in the queue; last: " + last;
   return outcome;
+}
+
+std::optional<Duration> hint_of(const Outcome& outcome) {
+  return outcome.reply.is_temporary() ? scheduler::find_hint(outcome.reply.text) : std::nullopt;
 }
 
 Outcome by_administrator(const Lease::Recipient& recipient) {
@@ -111,7 +117,7 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
     const auto recipient = std::find_if(leased.begin(), leased.end(),
                                         [&](const auto& one) { return one.index == index; });
     POSTRIDER_ASSERT(recipient != leased.end());
-    result.next_attempt = next_attempt(given, recipient->attempts, site, again_within);
+    result.next_attempt = next_attempt(given, *recipient, outcome, site, again_within);
   } else {
     ++(outcome.verdict == Verdict::delivered ? counts_.delivered : counts_.bounced);
   }
@@ -131,20 +137,41 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
 }
 
 // Drawn once for a message and site.
-TimePoint LeaseBook::next_attempt(InHand& given, std::uint32_t attempts, std::uint64_t site,
+TimePoint LeaseBook::next_attempt(InHand& given, const Lease::Recipient& recipient,
+                                  const Outcome& outcome, std::uint64_t site,
                                   std::optional<Duration> again_within) {
   const auto now = context_.clock.now();
-  auto wait = queue::retry_wait(context_.settings->retry, attempts + 1, context_.random);
+  const auto attempts = recipient.attempts;
+  const auto meaning = meaning_of(outcome, attempts == 0);
+  const auto wait = wait_by_reason(given.record.id, recipient, outcome, meaning, site);
   if (again_within)
     return now + std::min<Duration>(wait, *again_within * (attempts + 1));
   for (auto& known : given.waits)
-    if (known.site == site && known.attempts == attempts) {
+    if (known.site == site && known.klass == meaning.klass && known.attempts == attempts) {
       if (known.until < now + wait / 2)
         known.until = now + wait;
       return known.until;
     }
-  given.waits.push_back({site, attempts, now + wait});
+  given.waits.push_back({site, meaning.klass, attempts, now + wait});
   return now + wait;
+}
+
+Duration LeaseBook::wait_by_reason(mail::MessageId id, const Lease::Recipient& recipient,
+                                   const Outcome& outcome, const scheduler::ReplyMeaning& meaning,
+                                   std::uint64_t site) {
+  const auto tries = recipient.attempts + 1;
+  const auto& by_reason = context_.settings->retry_by_reason;
+  if (!by_reason)
+    return queue::retry_wait(context_.settings->retry, tries, context_.random);
+  scheduler::RetrySchedule::Reason reason;
+  reason.klass = meaning.klass;
+  reason.tries = tries;
+  reason.row_wait = meaning.wait;
+  reason.hint = hint_of(outcome);
+  // One that was obeyed and led to a refusal is obeyed once more.
+  if (recipient.last && hint_of(*recipient.last))
+    reason.hints_obeyed = recipient.attempts;
+  return by_reason->wait(reason, static_cast<std::uint64_t>(id.value), site);
 }
 
 void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {

@@ -10,6 +10,7 @@
 #include "base/net/deadline.h"
 #include "delivery/dispatch_context.h"
 #include "delivery/job/job.h"
+#include "delivery/scheduler/reply_class.h"
 #include "queue/queue.h"
 
 #include <cstdint>
@@ -67,6 +68,7 @@ class LeaseBook {
  private:
   struct Wait {  // drawn once: who is deferred together comes back together
     std::uint64_t site = 0;
+    scheduler::ReplyClass klass = scheduler::ReplyClass::busy;
     std::uint32_t attempts = 0;
     TimePoint until;
   };
@@ -83,8 +85,12 @@ class LeaseBook {
   };
 
   InHand& in_hand(std::uint64_t handle);
-  TimePoint next_attempt(InHand& in_hand, std::uint32_t attempts, std::uint64_t site,
+  TimePoint next_attempt(InHand& in_hand, const queue::Lease::Recipient& recipient,
+                         const mail::Outcome& outcome, std::uint64_t site,
                          std::optional<Duration> again_within);
+  Duration wait_by_reason(mail::MessageId id, const queue::Lease::Recipient& recipient,
+                          const mail::Outcome& outcome, const scheduler::ReplyMeaning& meaning,
+                          std::uint64_t site);
   void record_soon(std::uint64_t handle, InHand& in_hand);
   void record_known();
   void record_part(std::uint64_t handle, InHand& in_hand);

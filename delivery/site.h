@@ -2,7 +2,9 @@
 // Destinations own it, Connections moves it.
 #pragma once
 
+#include "base/net/deadline.h"
 #include "delivery/routing/hosts.h"
+#include "delivery/scheduler/site_pace.h"
 #include "delivery/site_health.h"
 #include "delivery/smtp/courier.h"
 
@@ -32,12 +34,13 @@ struct SiteConnection {
   bool gave_way = false;     // to others; before it was ready this says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
-  bool is_aside = false;  // waits for the reply behind a message, and is not counted
-  SteadyTime since;       // when it began
-  SteadyTime busy_since;  // with the job in hand
-  Duration may_take{0};   // that job, before it counts as slow
-  std::string address;    // once it is ready
-  SteadyTime asked;       // to give way, and stayed
+  bool is_aside = false;      // waits for the reply behind a message, and is not counted
+  std::uint32_t carried = 0;  // jobs
+  SteadyTime since;           // when it began
+  SteadyTime busy_since;      // with the job in hand
+  Duration may_take{0};       // that job, before it counts as slow
+  std::string address;        // once it is ready
+  SteadyTime asked;           // to give way, and stayed
   std::optional<std::list<SiteConnection*>::iterator> unproven, idle,
       busy;  // where the dispatcher lists it
   bool is_idle() const { return room > 0 && in_hand == 0; }
@@ -63,6 +66,10 @@ struct Site {
   std::string alarm;        // what an administrator must put right; empty: nothing
 
   SiteHealth health;
+  scheduler::SitePace pace;
+  std::unique_ptr<Deadline> wake;    // when its pace allows more
+  std::string domain;                // the first that it served, for the rules
+  std::optional<Families> families;  // of a rule
   std::deque<Job> ready;
   std::vector<std::unique_ptr<SiteConnection>> links;
   std::vector<SiteConnection*> idle;  // the last one was used last
@@ -80,6 +87,9 @@ struct Site {
   bool is_one_by_one = false;  // closes after each message
   std::uint64_t progress = 0;  // messages that its hosts have said something about
   SteadyTime used;             // when it last had work, for forgetting it
+  Duration unused_for(SteadyTime now) const {
+    return used == SteadyTime{} ? Duration{0} : std::chrono::duration_cast<Duration>(now - used);
+  }
 };
 
 // Where mail for a domain goes: a next hop after routing.

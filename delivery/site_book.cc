@@ -1,7 +1,9 @@
 #include "delivery/site_book.h"
 
 #include "base/assert.h"
+#include "base/file.h"
 #include "delivery/delivery_log.h"
+#include "delivery/refusals.h"
 #include "queue/schedule.h"
 
 #include <algorithm>
@@ -14,6 +16,15 @@ using mail::Verdict;
 namespace {
 
 constexpr auto kForgetAfter = std::chrono::minutes(10);
+constexpr Duration kFirstProbe = std::chrono::seconds(15);
+constexpr Duration kCrowdedProbe = std::chrono::seconds(2);  // alone: our closing was seen late
+constexpr Duration kLastProbe = std::chrono::minutes(15);
+
+Outcome as_deferral(Outcome why) {
+  why.verdict = Verdict::retry;
+  why.status.klass = 4;
+  return why;
+}
 
 }  // namespace
 
@@ -24,8 +35,28 @@ Site& SiteBook::named(const std::string& name) {
   auto fresh = std::make_unique<Site>();
   fresh->handle = ++last_;
   fresh->name = name;
+  apply_rules(*fresh, {});
+  if (const auto* found = memory_.find(name))
+    (void)fresh->pace.restore(found->state, context_.clock.now() - found->at);
   by_handle_.emplace(fresh->handle, fresh.get());
   return *by_name_.emplace(name, std::move(fresh)).first->second;
+}
+
+void SiteBook::apply_rules(Site& site, const std::string& domain) const {
+  if (site.domain.empty())
+    site.domain = domain;
+  const auto& settings = *context_.settings;
+  scheduler::SiteBounds bounds{.connections = 0};
+  site.families.reset();
+  if (const auto* rule = find_site_rule(settings.site_rules, site.domain, site.hosts)) {
+    bounds = rule->bounds;
+    if (rule->families != Families::both)
+      site.families = rule->families;
+  }
+  if (bounds.connections == 0)
+    bounds.connections = settings.site_connections;
+  if (bounds != site.pace.bounds())
+    site.pace.set_bounds(bounds);
 }
 
 Site* SiteBook::find(const std::string& name) const {
@@ -39,13 +70,29 @@ Site* SiteBook::of_handle(std::uint64_t handle) const {
 }
 
 void SiteBook::restore(const std::vector<queue::SiteState>& sites) {
+  if (const auto& file = context_.settings->site_memory; !file.empty())
+    if (const auto text = read_file(file, SiteMemory::kMostFile))
+      memory_.read(*text, context_.clock.now());
   for (const auto& state : sites)
     named(state.site).health = SiteHealth(state);
+}
+
+std::optional<std::string> SiteBook::take_memory() {
+  const auto now = context_.clock.now();
+  for (const auto& [name, site] : by_name_)
+    // What is blocked begins with nothing, and had something before.
+    if (site->health.blocked_until() == TimePoint{} && site->used != SteadyTime{})
+      if (auto state = site->pace.store(); !state.empty())
+        memory_.note(name, std::move(state), now - site->unused_for(context_.steady()));
+  if (!memory_.take_change())
+    return std::nullopt;
+  return memory_.write(now);
 }
 
 void SiteBook::on_reload() {
   for (auto& [name, site] : by_name_) {
     site->found_until = {};
+    apply_rules(*site, {});
     if (!site->alarm.empty())
       open_again(*site);  // perhaps it has been put right
   }
@@ -82,22 +129,45 @@ bool SiteBook::is_blocked(const Site& site) const {
 void SiteBook::block(Site& site, const Outcome& why) {
   if (context_.is_draining)
     return;
-  const auto wait =
-      queue::retry_wait(context_.settings->retry, site.health.failures() + 1, context_.random);
-  auto kept = why;
-  kept.verdict = Verdict::retry;
-  kept.status.klass = 4;
-  site.health.on_unreachable(kept, context_.clock.now(), wait);
+  site.health.on_unreachable(as_deferral(why), context_.clock.now(), wait_for_probe(site, why));
   site.is_proven = site.is_patient = site.is_slow = false;
   site.found_until = {};
-  maillog::site_blocked(context_.log, site.name, kept, site.health.blocked_until(),
+  on_blocked(site);
+}
+
+// A twentieth of the outage so far, so that it becomes little longer by waiting for the probe.
+Duration SiteBook::wait_for_probe(const Site& site, const Outcome& why) {
+  const auto& settings = *context_.settings;
+  const auto probes = site.health.failures() + 1;
+  if (!settings.probes_by_outage)
+    return queue::retry_wait(settings.retry, probes, context_.random);
+  const bool is_crowded =
+      why.reply.code != 0 && meaning_of(why, false).klass == scheduler::ReplyClass::connections;
+  const Duration first = is_crowded ? kCrowdedProbe : kFirstProbe;
+  const auto outage = probes > 1 ? context_.clock.now() - site.health.since() : Duration{0};
+  return queue::retry_wait(
+      {{std::clamp<Duration>(outage / 20, first * std::min(probes, 4U), kLastProbe)}}, 1,
+      context_.random);
+}
+
+void SiteBook::stop(Site& site, const Outcome& why, Duration wait) {
+  if (context_.is_draining)
+    return;
+  site.health.on_stopped(as_deferral(why), context_.clock.now(), wait);
+  on_blocked(site);
+}
+
+void SiteBook::on_blocked(Site& site) {
+  const auto& why = site.health.why();
+  maillog::site_blocked(context_.log, site.name, why, site.health.blocked_until(),
                         site.health.failures());
   context_.queue->set_site(site.health.stored(site.name));
-  put_back_ready(site, kept);
+  put_back_ready(site, why);
 }
 
 void SiteBook::open_again(Site& site) {
   site.health.open_again();
+  site.pace.restart();
   site.alarm.clear();
   maillog::site_open(context_.log, site.name);
   context_.queue->set_site(site.health.stored(site.name));

@@ -4,8 +4,10 @@
 #include "delivery/dispatch_context.h"
 #include "delivery/lease_book.h"
 #include "delivery/site.h"
+#include "delivery/site_memory.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -23,7 +25,12 @@ class SiteBook {
   Site* of_handle(std::uint64_t handle) const;
   const ByName& all() const { return by_name_; }
 
+  // What was known when we stopped. Before anything else.
   void restore(const std::vector<queue::SiteState>& sites);
+  // The file of what was found of sites, if it has changed.
+  std::optional<std::string> take_memory();
+  // What is allowed there, by the configuration. domain: that it serves.
+  void apply_rules(Site& site, const std::string& domain) const;
   // After a reload: addresses are asked for again, and what had an alarm is tried.
   void on_reload();
   // Forgets that a site is blocked, and what is known of its hosts. Empty: all of them.
@@ -33,6 +40,8 @@ class SiteBook {
   bool is_blocked(const Site& site) const;
   // Nothing can be sent there for a while: all that waits goes back.
   void block(Site& site, const mail::Outcome& why);
+  // It answers, but its refusal says that it wants no mail from us for so long.
+  void stop(Site& site, const mail::Outcome& why, Duration wait);
   void open_again(Site& site);
   // The same end for all that waits there.
   void refuse_ready(Site& site, const mail::Outcome& why);
@@ -42,6 +51,8 @@ class SiteBook {
   void park(Site& site, const Job& job);
 
  private:
+  Duration wait_for_probe(const Site& site, const mail::Outcome& why);
+  void on_blocked(Site& site);
   void give_back(Site& site, const Job& job);
   void log_parked(const Site& site, const Job& job) const;
 
@@ -50,6 +61,7 @@ class SiteBook {
   ByName by_name_;
   std::unordered_map<std::uint64_t, Site*> by_handle_;
   std::uint64_t last_ = 0;
+  SiteMemory memory_;
 };
 
 }  // namespace postrider::delivery

@@ -4,14 +4,6 @@
 
 namespace postrider::delivery {
 
-namespace {
-
-// How long a crowded site keeps its lower limit.
-constexpr auto kCrowded = std::chrono::seconds(10);
-constexpr unsigned kHighestLimit = 100000;
-
-}  // namespace
-
 SiteHealth::SiteHealth(const queue::SiteState& stored)
     : blocked_until_(stored.blocked_until),
       since_(stored.since),
@@ -34,32 +26,31 @@ unsigned SiteHealth::limit(TimePoint now, unsigned most) const {
     case State::open:
       break;
   }
-  return has_answered_ ? std::clamp(limit_, 1U, std::max(most, 1U)) : 1;
+  return has_answered_ ? std::max(most, 1U) : 1;
 }
 
-void SiteHealth::on_success(TimePoint now) {
+void SiteHealth::on_success() {
   has_answered_ = true;
   broken_ = 0;
-  if (limit_ < kHighestLimit && now >= crowded_until_)
-    ++limit_;
 }
 
 bool SiteHealth::on_answer() {
-  const bool was_blocked = blocked_until_ != TimePoint{};
-  if (was_blocked)
+  const bool opens = blocked_until_ != TimePoint{} && !is_stopped_;
+  if (opens)
     open_again();
   has_answered_ = true;
-  return was_blocked;
+  return opens;
 }
 
-void SiteHealth::on_crowded(unsigned working, TimePoint now) {
-  has_answered_ = true;  // those that work did
-  limit_ = std::max(1U, working);
-  crowded_until_ = now + kCrowded;
+bool SiteHealth::on_verdict(TimePoint now) {
+  if (!is_stopped_ || state(now) != State::probing)
+    return false;
+  open_again();
+  has_answered_ = true;
+  return true;
 }
 
 bool SiteHealth::on_broken() {
-  limit_ = std::max(1U, limit_ / 2);
   return ++broken_ >= kMostBroken;
 }
 
@@ -70,16 +61,19 @@ void SiteHealth::on_unreachable(const mail::Outcome& why, TimePoint now, Duratio
   blocked_at_ = now;
   blocked_until_ = now + wait;
   broken_ = 0;
-  has_answered_ = false;
-  limit_ = kFirstLimit;
+  has_answered_ = is_stopped_ = false;
   why_ = why;
+}
+
+void SiteHealth::on_stopped(const mail::Outcome& why, TimePoint now, Duration wait) {
+  on_unreachable(why, now, wait);
+  has_answered_ = is_stopped_ = true;
 }
 
 void SiteHealth::open_again() {
   blocked_until_ = blocked_at_ = since_ = TimePoint{};
   failures_ = broken_ = 0;
-  has_answered_ = false;
-  limit_ = kFirstLimit;
+  has_answered_ = is_stopped_ = false;
   why_ = {};
 }
 

@@ -3,9 +3,9 @@
 //   open --nothing answers--> blocked --its time comes--> probing --answers--> open
 //                                ^------- does not answer -------'
 //
-// Until it has answered once an open site gets one connection. Then it starts with a few, gains one
-// with each success, and loses half with each conversation that breaks. A refused connection beside
-// others that work only lowers the limit.
+// Until it has answered once an open site gets one connection; then as many as its pace allows
+// (scheduler/site_pace.h). A site that refused mail for the rate, or for what it thinks of us, has
+// answered all along: only a message that it takes, or refuses on its own account, opens it.
 #pragma once
 
 #include "base/random.h"
@@ -30,12 +30,14 @@ class SiteHealth {
   State state(TimePoint now) const;
   unsigned limit(TimePoint now, unsigned most) const;  // connections at one time
 
-  void on_success(TimePoint now);  // a message was taken
-  bool on_answer();                // a conversation began; true if that opened the site again
-  void on_crowded(unsigned working, TimePoint now);  // a new connection refused, others work
+  void on_success();  // a message was taken
+  bool on_answer();   // a conversation began; true if that opened the site again
+  // A message was taken, or refused on its own account; true if that opened the site again.
+  bool on_verdict(TimePoint now);
   // A conversation broke while it carried a message. True: too often in a row, block the site.
   bool on_broken();
   void on_unreachable(const mail::Outcome& why, TimePoint now, Duration wait);
+  void on_stopped(const mail::Outcome& why, TimePoint now, Duration wait);  // by its refusal
   void open_again();
 
   unsigned failures() const { return failures_; }  // probes in a row
@@ -45,16 +47,14 @@ class SiteHealth {
   TimePoint since() const { return since_; }
 
  private:
-  static constexpr unsigned kFirstLimit = 5;
   static constexpr unsigned kMostBroken = 10;
   TimePoint blocked_until_;  // 0: open
   TimePoint blocked_at_;
   TimePoint since_;
   unsigned failures_ = 0;
-  unsigned limit_ = kFirstLimit;
   unsigned broken_ = 0;
   bool has_answered_ = false;
-  TimePoint crowded_until_;
+  bool is_stopped_ = false;  // rather than unreachable
   mail::Outcome why_;
 };
 

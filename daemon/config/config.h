@@ -202,6 +202,15 @@ struct RouteConfig {
   bool unverified_login = false;
 };
 
+// What is known better of a site than can be found by trying. The first that matches counts.
+struct SiteConfig {
+  std::vector<std::string> match;    // "example.org", ".example.org", "mx:.google.com"
+  std::uint64_t connections = 0;     // 0: delivery.site_connections
+  std::string rate;                  // "100/m"; empty: as the site takes it
+  std::uint64_t per_connection = 0;  // messages; 0: as the site takes them
+  Family family = Family::any;       // any: delivery.family
+};
+
 struct DnsConfig {
   std::vector<std::string> servers;  // empty: those of /etc/resolv.conf, watched
   std::optional<bool> trust_ad;      // not set: only if all servers are on loopback
@@ -210,10 +219,8 @@ struct DnsConfig {
 struct DeliveryConfig {
   std::uint64_t port = 25;
   Duration lifetime{std::chrono::days(5)};
-  std::vector<Duration> retry = {std::chrono::minutes(1),  std::chrono::minutes(5),
-                                 std::chrono::minutes(15), std::chrono::minutes(30),
-                                 std::chrono::hours(1),    std::chrono::hours(2),
-                                 std::chrono::hours(4)};
+  std::vector<Duration> retry;                   // empty: by the reason of the refusal
+  std::vector<std::string> retry_for;            // "mailbox-full 1h 4h"
   Duration delay_notice{std::chrono::hours(4)};  // 0: none
   std::uint64_t site_connections = 20;
   std::uint64_t connections = 0;  // 0: by the limit of descriptors
@@ -275,6 +282,7 @@ struct Config {
   DkimConfig dkim;
   std::vector<MilterConfig> milters;
   std::vector<RouteConfig> routes;
+  std::vector<SiteConfig> sites;
   DnsConfig dns;
   DeliveryConfig delivery;
   MtaStsConfig mta_sts;

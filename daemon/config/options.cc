@@ -51,6 +51,10 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
   [](Config & c, std::size_t i) -> auto& { \
     return c.routes[i].member;             \
   }
+#define SITE(member)                       \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.sites[i].member;              \
+  }
 #define CHOICE(names, expression)                                                         \
   Choice {                                                                                \
     names,                                                                                \
@@ -353,6 +357,18 @@ const Option kOptions[] = {
      "Whether the credentials may be used with a next hop whose certificate nobody verifies: whoever "
      "stands on the way gets them. Needed for tls = off, opportunistic or require."},
 
+    {"site.match", TextList{SITE(match), check_site_pattern, true}, true, nullptr,
+     "Which sites: those that serve a domain, or .domain for all below it; or mx:host, mx:.domain for those all of whose mail "
+     "hosts, or the next hop of a route, are called so."},
+    {"site.connections", Number{SITE(connections), 0, 1000}, false, nullptr,
+     "The most connections at one time; 0 for delivery.site_connections."},
+    {"site.rate", Text{SITE(rate), check_rate}, false, "as the site takes them",
+     "The most messages in a time: a number by s, m, h or d, as in \"100/m\"."},
+    {"site.per_connection", Number{SITE(per_connection), 0, 100000}, false, nullptr,
+     "The most messages over one connection; 0 for as many as the site takes."},
+    {"site.family", CHOICE(kFamilies, sites[i].family), false, nullptr,
+     "The kind of addresses that are used to reach it, among those that delivery.family allows."},
+
     {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
      "The resolvers to ask, in order of preference; a port may be given."},
     {"dns.trust_ad", OptionalFlag{AT(dns.trust_ad)}, false, "only if all servers are on loopback",
@@ -362,12 +378,18 @@ const Option kOptions[] = {
      "The port of MX hosts."},
     {"delivery.lifetime", Time{AT(delivery.lifetime), seconds(1), days(60)}, false, nullptr,
      "How long delivery is tried before the message goes back to its sender."},
-    {"delivery.retry", TimeList{AT(delivery.retry), milliseconds(100), days(7)}, false, nullptr,
-     "The waits between attempts; the last repeats."},
+    {"delivery.retry", TimeList{AT(delivery.retry), milliseconds(100), days(7)}, false, "by the reason of the last refusal",
+     "The waits between attempts, whatever the reason; the last repeats. A wait that a host names in its refusal, of up to an "
+     "hour, goes before, twice for a message."},
+    {"delivery.retry_for", TextList{AT(delivery.retry_for), check_retry_rule}, false, "none",
+     "The waits after refusals for one reason: its name, then durations, as in \"mailbox-full 1h 4h\"; the last repeats. "
+     "The reasons are greylisted, rate, recipient-rate, connections, session-spent, recipients, mailbox-full, no-mailbox, "
+     "policy, reputation, authentication, dns, network, tls, busy, too-big, protocol and our-fault."},
     {"delivery.delay_notice", Time{AT(delivery.delay_notice), seconds(0), days(60)}, false, nullptr,
      "When the sender is told that a message still waits; 0s for never."},
     {"delivery.site_connections", Number{AT(delivery.site_connections), 1, 1000}, false, nullptr,
-     "The most connections at one time to one set of MX hosts."},
+     "The most connections at one time to one set of MX hosts. How many of these are used is found by trying, from one on: "
+     "as many as the site answers well and does not refuse."},
     {"delivery.connections", Number{AT(delivery.connections), 0, 100000}, false, nullptr,
      "The most connections at one time to other servers in all; 0 for a quarter of the descriptors that the "
      "daemon may have open, at most 1000. Sites that have not taken a message yet get at most half of them, "
@@ -432,6 +454,8 @@ std::size_t milters(const Config& config) { return config.milters.size(); }
 void add_milter(Config& config) { config.milters.emplace_back(); }
 std::size_t routes(const Config& config) { return config.routes.size(); }
 void add_route(Config& config) { config.routes.emplace_back(); }
+std::size_t sites(const Config& config) { return config.sites.size(); }
+void add_site(Config& config) { config.sites.emplace_back(); }
 
 constexpr Section kSections[] = {
     {"", false, one, nothing, "What concerns everything."},
@@ -448,6 +472,7 @@ constexpr Section kSections[] = {
     {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
     {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
+    {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed. The first that matches counts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},
@@ -534,8 +559,10 @@ struct ValueText {
     return quoted(format_duration(o.member(config, index)));
   }
   std::string operator()(const TimeList& o) const {
-    return list_text(o.member(config, index),
-                     [](Duration d) { return quoted(format_duration(d)); });
+    const auto& values = o.member(config, index);
+    return values.empty()
+               ? ""
+               : list_text(values, [](Duration d) { return quoted(format_duration(d)); });
   }
   std::string operator()(const Choice& o) const { return quoted(o.names[o.get(config, index)]); }
 };

@@ -5,6 +5,7 @@
 #include "base/url.h"
 #include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/routing/route.h"
+#include "delivery/scheduler/operator_words.h"
 #include "dns/name_server.h"
 #include "mail/address.h"
 #include "mailauth/dns_list.h"
@@ -134,6 +135,30 @@ std::string check_route_domain(std::string_view text) {
   return wrong(text, "matches no domain",
                "a domain such as \"example.org\", \".example.org\" for all below it, or \"*\" is "
                "allowed");
+}
+
+std::string check_site_pattern(std::string_view text) {
+  const auto name = text.starts_with("mx:") ? text.substr(3) : text;
+  if (check_domain_pattern(name).empty() || (name != text && IpAddress::parse(name)))
+    return {};
+  return wrong(text, "matches no site",
+               "a domain such as \"example.org\", \".example.org\" for all below it, or either of "
+               "mail hosts behind \"mx:\" is allowed");
+}
+
+std::string check_rate(std::string_view text) {
+  if (text.empty() || scheduler::parse_rate(text))
+    return {};
+  return wrong(text, "is no rate",
+               "a number from 1 to 1000000 by s, m, h or d, as in \"100/m\", is allowed");
+}
+
+std::string check_retry_rule(std::string_view text) {
+  if (scheduler::parse_retry_rule(text))
+    return {};
+  return wrong(text, "is no schedule of retries",
+               "a reason and at most 20 durations from 100ms to 7d, as in \"mailbox-full 1h 4h\", "
+               "are allowed");
 }
 
 std::string check_fingerprint(std::string_view text) {

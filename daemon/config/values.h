@@ -52,6 +52,9 @@ std::string check_dns_list(std::string_view text);          // "zen.example.org*
 std::string check_milter(std::string_view text);            // where one listens
 std::string check_milter_mail(std::string_view text);       // "mx", "submission", "sendmail"
 std::string check_macro(std::string_view text);             // "{daemon_name}=ORIGINATING"
+std::string check_site_pattern(std::string_view text);      // "example.org", "mx:.example.net"
+std::string check_rate(std::string_view text);              // "100/m", or empty
+std::string check_retry_rule(std::string_view text);        // "mailbox-full 1h 4h"
 std::string check_one_line(std::string_view text);          // printable, at most 200 octets
 
 }  // namespace postrider::daemon

@@ -338,6 +338,15 @@ tls_names = "relay.example.net"
 credentials = "/etc/secret"
 unverified_login = true
 
+[[site]]
+match = "mx:.google.com"
+connections = 5
+rate = "100/m"
+per_connection = 50
+family = "ipv4"
+[[site]]
+match = [".example.net", "example.org"]
+
 [dns]
 servers = ["127.0.0.1:5353", "::1"]
 trust_ad = false
@@ -346,6 +355,7 @@ trust_ad = false
 port = 2525
 lifetime = "1h"
 retry = ["10s", "1m30s"]
+retry_for = ["mailbox-full 1h 4h"]
 delay_notice = "0s"
 site_connections = 2
 connections = 400
@@ -417,6 +427,14 @@ user = "viewer"
   CHECK(c.dns.trust_ad == std::optional(false));
   CHECK(c.delivery.port == 2525);
   CHECK(c.delivery.retry == std::vector<Duration>{Duration(10000), Duration(90000)});
+  CHECK(c.delivery.retry_for == std::vector<std::string>{"mailbox-full 1h 4h"});
+  REQUIRE(c.sites.size() == 2);
+  CHECK(c.sites[0].match == std::vector<std::string>{"mx:.google.com"});
+  CHECK(c.sites[0].connections == 5);
+  CHECK(c.sites[0].rate == "100/m");
+  CHECK(c.sites[0].per_connection == 50);
+  CHECK(c.sites[0].family == Family::ipv4);
+  CHECK(c.sites[1].match.size() == 2);
   CHECK(c.delivery.delay_notice == Duration(0));
   CHECK(c.delivery.connections == 400);
   CHECK(c.delivery.family == Family::ipv4);

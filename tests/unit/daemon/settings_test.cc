@@ -86,6 +86,47 @@ family = "ipv6"
   CHECK(it.double_bounce == "postmaster");
 }
 
+TEST_CASE("delivery is told what is known better of sites, and of reasons to retry",
+          "[daemon][settings]") {
+  const auto told = [](const std::string& text) {
+    return *delivery_settings(config(text), {}, nullptr, nullptr);
+  };
+  const auto it = told(R"(
+[[site]]
+match = ["mx:.google.com", ".bücher.example"]
+connections = 5
+rate = "120/m"
+per_connection = 50
+[[site]]
+match = "example.org"
+family = "ipv4"
+[delivery]
+retry_for = ["mailbox-full 2h", "rate 7m 9m"]
+)");
+  REQUIRE(it->site_rules.size() == 2);
+  CHECK(it->site_rules[0].match ==
+        std::vector<std::string>{"mx:.google.com", ".xn--bcher-kva.example"});
+  CHECK(it->site_rules[0].bounds.connections == 5);
+  CHECK(it->site_rules[0].bounds.rate == Approx(2));
+  CHECK(it->site_rules[0].bounds.per_connection == 50);
+  CHECK(it->site_rules[0].families == dns::Families::both);
+  CHECK(it->site_rules[1].bounds.connections == 0);
+  CHECK(it->site_rules[1].families == dns::Families::ipv4);
+  using scheduler::ReplyClass;
+  CHECK(it->probes_by_outage);
+  CHECK(it->retry_by_reason->steps(ReplyClass::mailbox_full) ==
+        std::vector<Duration>{std::chrono::hours(2)});
+  CHECK(it->retry_by_reason->steps(ReplyClass::rate).size() == 2);
+  CHECK(it->retry_by_reason->steps(ReplyClass::greylisted).size() > 3);
+  // What is given for all holds for all, but for those that have their own.
+  const auto all = told("[delivery]\nretry = [\"8m\"]\nretry_for = [\"rate 7m\"]\n");
+  CHECK_FALSE(all->probes_by_outage);
+  CHECK(all->retry_by_reason->steps(ReplyClass::greylisted) ==
+        std::vector<Duration>{std::chrono::minutes(8)});
+  CHECK(all->retry_by_reason->steps(ReplyClass::rate) ==
+        std::vector<Duration>{std::chrono::minutes(7)});
+}
+
 TEST_CASE("a double bounce's user belongs to a domain of ours", "[daemon][settings]") {
   const auto to = [](const std::string& given, const std::string& domains) {
     return (*delivery_settings(config("[delivery]\ndouble_bounces_to = \"" + given +

@@ -180,6 +180,16 @@ std::size_t FakeMx::times(const std::string& verb) const {
   return found == heard_.end() ? 0 : found->second;
 }
 
+std::size_t FakeMx::connections_open() const {
+  const std::lock_guard lock(mutex_);
+  return open_.size();
+}
+
+std::size_t FakeMx::connections_refused() const {
+  const std::lock_guard lock(mutex_);
+  return refused_;
+}
+
 std::size_t FakeMx::contents() const {
   const std::lock_guard lock(mutex_);
   return contents_;
@@ -202,6 +212,15 @@ void FakeMx::accept_loop() {
   }
 }
 
+// Several that come at once may all be refused: as many count as are open.
+bool FakeMx::is_full(const Behaviour& how) {
+  const std::lock_guard lock(mutex_);
+  if (open_.size() <= how.most_connections)
+    return false;
+  ++refused_;
+  return true;
+}
+
 void FakeMx::serve(int socket) {
   Conversation talk{socket, {}, {}, 0};
   {
@@ -211,6 +230,10 @@ void FakeMx::serve(int socket) {
   const auto& how = talk.behaviour;
   if (how.drop_at == "greeting")
     return;
+  if (is_full(how)) {
+    talk.say(how.over_connections);
+    return;
+  }
   const auto greeting = how.replies.find("");
   talk.say(greeting == how.replies.end() ? "220 mx.test\r\n" : greeting->second);
   Taken message;

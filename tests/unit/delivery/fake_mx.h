@@ -29,6 +29,9 @@ struct Behaviour {
   bool refuses_chunks = false;
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
+  // Beyond so many connections at one time: refuses them by this greeting.
+  std::size_t most_connections = static_cast<std::size_t>(-1);
+  std::string over_connections = "421 4.7.0 too many concurrent connections\r\n";
   // Instead of closing then: the reply to each MAIL from there on.
   std::string over_limit;
 };
@@ -49,6 +52,8 @@ class FakeMx {
   void behave(Behaviour behaviour);
   std::vector<Taken> taken() const;
   std::size_t connections() const;
+  std::size_t connections_refused() const;
+  std::size_t connections_open() const;
   std::size_t quits() const;
   std::size_t times(const std::string& verb) const;  // that a command was heard
   std::size_t contents() const;                      // that were heard to their end
@@ -59,6 +64,7 @@ class FakeMx {
   void listen_at(const std::string& address, std::uint16_t port);
   void listen_at_path(const std::string& path);
   void accept_loop();
+  bool is_full(const Behaviour& how);
   void serve(int socket);
 
   int listener_ = -1;
@@ -69,6 +75,7 @@ class FakeMx {
   std::size_t connections_ = 0;
   std::size_t quits_ = 0;
   std::size_t contents_ = 0;
+  std::size_t refused_ = 0;
   std::map<std::string, std::size_t> heard_;
   std::vector<int> open_;
   std::vector<std::thread> threads_;

@@ -94,6 +94,7 @@ void Rig::start() {
       directory, std::make_shared<const DeliverySettings>(settings));
   if (performer)
     dispatcher->set_performer(performer);
+  dispatcher->restore({});
   for (auto& loop : loops_)
     threads_.emplace_back([&loop] { loop->run(); });
 }

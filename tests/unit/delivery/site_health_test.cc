@@ -21,16 +21,34 @@ mail::Outcome refused() {
 
 }  // namespace
 
-TEST_CASE("an open site grows with success up to the limit", "[delivery][site]") {
+TEST_CASE("an open site has one connection until it has answered", "[delivery][site]") {
   SiteHealth health;
   CHECK(health.state(kNow) == State::open);
   CHECK(health.limit(kNow, 20) == 1);  // it has not said anything yet
   CHECK_FALSE(health.on_answer());
-  CHECK(health.limit(kNow, 20) == 5);
-  CHECK(health.limit(kNow, 2) == 2);
-  for (int i = 0; i < 100; ++i)
-    health.on_success(kNow);
   CHECK(health.limit(kNow, 20) == 20);
+  CHECK(health.limit(kNow, 2) == 2);
+  CHECK(health.limit(kNow, 0) == 1);
+}
+
+TEST_CASE("a site that stopped us is opened by a verdict on mail, not by its greeting",
+          "[delivery][site]") {
+  SiteHealth health;
+  health.on_answer();
+  health.on_stopped(refused(), kNow, std::chrono::seconds(10));
+  CHECK(health.state(kNow) == State::blocked);
+  CHECK_FALSE(health.on_verdict(kNow));  // of what was under way
+  const auto later = kNow + std::chrono::seconds(10);
+  CHECK(health.state(later) == State::probing);
+  CHECK_FALSE(health.on_answer());
+  CHECK(health.state(later) == State::probing);
+  CHECK(health.limit(later, 20) == 1);
+  CHECK(health.on_verdict(later));
+  CHECK(health.state(later) == State::open);
+  CHECK_FALSE(health.on_verdict(later));
+  health.on_stopped(refused(), later, std::chrono::seconds(10));
+  health.on_unreachable(refused(), later, std::chrono::seconds(10));
+  CHECK(health.on_answer());
 }
 
 TEST_CASE("a site that does not answer is blocked, probed once, and opened", "[delivery][site]") {
@@ -57,26 +75,15 @@ TEST_CASE("M18: a clock that was set back blocks no site for years", "[delivery]
   CHECK(health.state(kNow - std::chrono::hours(9000)) == State::probing);
 }
 
-TEST_CASE("a refused connection beside others lowers the limit for a while", "[delivery][site]") {
-  SiteHealth health;
-  health.on_crowded(3, kNow);
-  CHECK(health.limit(kNow, 20) == 3);
-  health.on_success(kNow);
-  CHECK(health.limit(kNow, 20) == 3);
-  health.on_success(kNow + std::chrono::minutes(1));
-  CHECK(health.limit(kNow, 20) == 4);
-}
-
 TEST_CASE("conversations that break again and again block the site", "[delivery][site]") {
   SiteHealth health;
   for (int i = 0; i < 9; ++i)
     CHECK_FALSE(health.on_broken());
-  CHECK(health.limit(kNow, 20) == 1);
   CHECK(health.on_broken());
   SiteHealth mixed;
   for (int i = 0; i < 50; ++i) {
     CHECK_FALSE(mixed.on_broken());
-    mixed.on_success(kNow);
+    mixed.on_success();
   }
 }
 
