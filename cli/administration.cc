@@ -7,6 +7,7 @@
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
 #include "cli/queue_words.h"
+#include "cli/site_view.h"
 #include "cli/views.h"
 #include "daemon/control/offline.h"
 
@@ -306,6 +307,22 @@ int reload_daemon(const Administration& how) {
     return true;
   });
   return code == EX_OK && !print("reloaded\n") ? EX_IOERR : code;
+}
+
+int show_sites(const Administration& how, bool trouble) {
+  auto request = request_for("sites");
+  request.all = !trouble;
+  bool is_first = true;
+  const int code = ask(how, request, [&](const json::object& line) {
+    const auto* site = object_of(line, "site");
+    if (site == nullptr)
+      return true;
+    is_first = false;
+    return how.json ? print_json(*site) : print(site_view(*site, now_seconds()));
+  });
+  if (code == EX_OK && is_first && !how.json)
+    print(trouble ? "no site is in trouble\n" : "no site is known\n");
+  return code;
 }
 
 int show_status(const Administration& how) {

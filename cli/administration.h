@@ -26,6 +26,7 @@ int show_message(const Administration& how, const std::string& id, bool body);
 int explain(const Administration& how, const std::string& target);
 int tls_reports(const Administration& how, bool send, bool today_too);
 int reload_daemon(const Administration& how);
+int show_sites(const Administration& how, bool trouble);
 int show_status(const Administration& how);
 // As Postfix's postqueue prints it.
 int print_mailq(const Administration& how);

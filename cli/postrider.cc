@@ -40,6 +40,7 @@ struct Typed {
   bool body = false;
   bool send = false;
   bool today = false;
+  bool trouble = false;  // sites
   std::string target;
   daemon::PasswordChange password;
   DkimKey dkim;
@@ -277,6 +278,11 @@ void add_message_commands(CLI::App& app, Typed& typed) {
   status.add_flag("--prometheus", typed.prometheus, "As metrics, in the text format of Prometheus");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
+  auto& sites = add_verb(app, "sites");
+  sites.add_flag("--trouble", typed.trouble, "Those alone that are blocked, or have an alarm");
+  sites.callback([&] {
+    typed.run = [&] { return show_sites(administration("postrider sites", typed), typed.trouble); };
+  });
   auto& reports = add_verb(app, "tlsrpt");
   reports.add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
   reports.add_flag("--today", typed.today, "With --send: today's results too");
@@ -285,7 +291,7 @@ void add_message_commands(CLI::App& app, Typed& typed) {
       return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
     };
   });
-  for (auto* command : {&why, &status, &reports})
+  for (auto* command : {&why, &status, &sites, &reports})
     command->add_flag("--json", typed.json, "As JSON");
 }
 

@@ -61,6 +61,8 @@ constexpr VerbText kVerbs[] = {
     {"explain", kQueue, "What happens, or would happen, and why",
      "postrider explain 1K1BX3F7Q2A\npostrider explain ann@example.org\npostrider explain root",
      ""},
+    {"sites", kQueue, "Where mail goes: limits found, and why; trouble; next tries",
+     "postrider sites\npostrider sites --trouble\npostrider sites --json", ""},
     {"tlsrpt", kQueue, "TLS results collected for other domains",
      "postrider tlsrpt\npostrider tlsrpt --send", ""},
     {"passwd", kKeys, "Set a user's password in the password file",

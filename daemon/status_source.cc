@@ -1,6 +1,7 @@
 #include "daemon/status_source.h"
 
 #include "base/text.h"
+#include "daemon/control/control_json.h"
 #include "smtpd/session/policy.h"
 
 #include <boost/json/array.hpp>
@@ -54,7 +55,31 @@ std::string site_text(const delivery::SiteStatus& site) {
     text += ", next attempt " + format_rfc3339(site.blocked_until);
   if (const auto reason = site.last.reason(); site.failures > 0 && !reason.empty())
     text += ", " + reason;
+  if (!site.limits.empty())
+    text += "; " + site.limits;
   return text;
+}
+
+boost::json::object site_object(const delivery::SiteStatus& site) {
+  boost::json::object object;
+  object["site"] = json_text(site.name);
+  object["state"] = site.state;
+  if (!site.alarm.empty())
+    object["alarm"] = json_text(site.alarm);
+  object["connections"] = site.connections;
+  object["idle"] = site.idle;
+  object["limit"] = site.limit;
+  if (site.rate > 0)
+    object["rate"] = site.rate;
+  object["in_hand"] = site.waiting;
+  object["limits"] = json_text(site.limits);
+  if (site.failures == 0)
+    return object;
+  object["failures"] = site.failures;
+  object["since"] = json_time(site.since);
+  object["blocked_until"] = json_time(site.blocked_until);
+  object["reason"] = json_text(site.last.reason());
+  return object;
 }
 
 std::string milter_text(const std::string& name, const smtpd::filter::milter::MilterPeer& peer) {
@@ -303,6 +328,15 @@ boost::json::object RunningStatus::status() {
   out["sites_in_trouble"] = std::move(trouble);
   out["alarms"] = std::move(alarms);
   return out;
+}
+
+std::vector<boost::json::object> RunningStatus::sites() {
+  std::vector<boost::json::object> all;
+  const auto known = wait_for_answer<std::vector<delivery::SiteStatus>>(
+      stopping_, [&](auto on_answer) { dispatcher_.sites(std::move(on_answer)); });
+  for (const auto& site : known ? *known : std::vector<delivery::SiteStatus>())
+    all.push_back(site_object(site));
+  return all;
 }
 
 std::vector<ExplainedFact> RunningStatus::tls_reports(bool send, bool today_too) {

@@ -35,6 +35,7 @@ class RunningStatus : public StatusSource {
                 const smtpd::filter::milter::MilterPeers& milters,
                 const smtpd::filter::ClientCheckState& client_checks, std::string hostname,
                 std::string config_file);
+  std::vector<boost::json::object> sites() override;
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
   boost::json::object status() override;

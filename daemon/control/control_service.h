@@ -50,6 +50,8 @@ class StatusSource {
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.
   virtual boost::json::object status() = 0;
+  // `postrider sites`: each that delivery knows, by name.
+  virtual std::vector<boost::json::object> sites() { return {}; }
   // `postrider tlsrpt`: what is collected; or sends reports now, today's results too if so asked.
   virtual std::vector<ExplainedFact> tls_reports(bool send, bool today_too) = 0;
   // `postrider reload`: asks for one, and gives its number; then waits a little for the verdict.

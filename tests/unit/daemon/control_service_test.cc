@@ -53,6 +53,11 @@ class FixedInsight : public StatusSource {
   std::vector<ExplainedFact> explain(const std::string& address, bool) override {
     return {{"route", "mx of " + address}};
   }
+  std::vector<json::object> sites() override {
+    return {{{"site", "mx.d.test"}, {"state", "blocked"}, {"limits", "1 connection"}},
+            {{"site", "mx.well.test"}, {"state", "open"}, {"limits", "5 connections"}},
+            {{"site", "relay"}, {"state", "open"}, {"alarm", "credentials"}}};
+  }
   json::object status() override { return {{"listeners", json::array{"0.0.0.0:25"}}}; }
   void retried(const queue::Filter&) override { ++retries; }
   std::uint64_t ask_for_reload() override { return ++reloads; }
@@ -243,6 +248,38 @@ TEST_CASE("a recipient is never said to be further than its message", "[daemon][
     CHECK(recipient.at("state").as_string() == wanted);
     CHECK(recipient.at("delay_reason").as_string() == "connection refused");
   }
+}
+
+TEST_CASE("sites: those that delivery knows, and others in trouble", "[daemon][unit]") {
+  Served s;
+  s.add("a@b", {"c@d.test", "e@d.test"}, "x\r\n");
+  s.add("a@b", {"c@gone.test"}, "x\r\n");
+  for (const std::string domain : {"d.test", "gone.test"}) {
+    queue::SiteState site;
+    site.site = "mx." + domain;
+    site.failures = 3;
+    site.since = s.clock.now();
+    site.last.text = "connection refused";
+    s.queue->assign_site(domain, site.site);
+    s.queue->set_site(site);
+  }
+  s.add("a@b", {"c@d.test"}, "x\r\n");  // behind the sites
+  const auto names = [](const std::vector<json::object>& lines) {
+    std::string all;
+    for (const auto& line : lines)
+      all += std::string(line.at("site").as_object().at("site").as_string()) + " ";
+    return all;
+  };
+  auto wanted = request("sites");
+  auto lines = serve(s.service, wanted).lines;
+  CHECK(names(lines) == "mx.d.test relay mx.gone.test ");
+  CHECK(lines[0].at("site").as_object().at("limits").as_string() == "1 connection");
+  CHECK(lines[2].at("site").as_object().at("reason").as_string() == "connection refused");
+  CHECK(lines[2].at("site").as_object().at("state").as_string() == "blocked");
+  wanted.all = true;
+  CHECK(names(serve(s.service, wanted).lines) == "mx.d.test mx.well.test relay mx.gone.test ");
+  ControlService offline(*s.queue, s.clock, nullptr);
+  CHECK(serve(offline, request("sites")).lines.size() == 2);
 }
 
 TEST_CASE("status tells what waits behind a site in trouble", "[daemon][unit]") {
