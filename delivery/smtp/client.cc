@@ -146,8 +146,10 @@ void Client::lost(const Error& error) {
     handshake_.give_up_tls(why.text);
     return;
   }
-  cut_off_ = handshake_.is_tls_a_wish() &&
-             handshake_.tls_attempt().step == TlsAttempt::Step::done && is_of_connection(error);
+  const auto step = handshake_.tls_attempt().step;
+  // Some close behind a refused STARTTLS.
+  const bool was_asked = step == TlsAttempt::Step::done || step == TlsAttempt::Step::declined;
+  cut_off_ = handshake_.is_tls_a_wish() && was_asked && is_of_connection(error);
   may_quit_ = false;
   close(std::move(why));
 }

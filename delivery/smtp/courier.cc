@@ -467,6 +467,11 @@ void Courier::collect(Session& session) {
     ended.connecting = std::exchange(session.connecting, Duration(0));
     if (!std::exchange(session.was_useful, true))
       note_clear(session);
+    const bool is_through = std::any_of(
+        ended.results.begin(), ended.results.end(),
+        [](const auto& result) { return result.outcome.verdict == mail::Verdict::delivered; });
+    if (order_.sessions && is_through)
+      order_.sessions->note_through(client.remote());
     CourierEvent event;
     event.partial = partial;
     event.end = std::move(ended);

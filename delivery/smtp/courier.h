@@ -126,6 +126,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void report_tls(Session& session, const TlsVerdict& verdict);
   std::optional<TlsAttempt> broken_tls(const Session& session);
   void note_clear(const Session& session);
+  void note_trouble(const Session& session);
   bool tries_again(const Session& session);
   Task<void> write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Session> session);
   static void end_session(Session& session);

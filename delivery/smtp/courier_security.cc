@@ -207,8 +207,13 @@ std::optional<TlsAttempt> Courier::broken_tls(const Session& session) {
     return std::nullopt;
   if (!session.was_ready && client.tls_verdict().next == TlsNext::clear_again)
     return client.tls_attempt();
+  if (!client.is_cut_off() || session.was_useful || order_.secrets)
+    return std::nullopt;
+  // Ready at once behind the refusal, it may be closed before a job came.
+  if (client.tls_attempt().step == TlsAttempt::Step::declined)
+    return client.tls_attempt();
   const bool was_needed = !session.was_ready || !jobs_.empty();
-  if (!client.is_cut_off() || session.was_useful || !was_needed || order_.secrets)
+  if (!was_needed)
     return std::nullopt;
   TlsAttempt attempt;
   attempt.step = TlsAttempt::Step::cut_off;
@@ -216,6 +221,25 @@ std::optional<TlsAttempt> Courier::broken_tls(const Session& session) {
   maillog::tls(*order_.log, client.remote(), client.tls_demand(), attempt,
                judge(client.tls_demand(), attempt));
   return attempt;
+}
+
+// What TLS has done to this try is done: the host may have the message, or octets in clear behind
+// the reply to STARTTLS were an attack. Where TLS is a wish, a later try goes in clear.
+void Courier::note_trouble(const Session& session) {
+  const auto& client = session.client;
+  const auto& demand = client.tls_demand();
+  if (!order_.sessions || order_.secrets || demand.needs_tls() || demand.implicit)
+    return;
+  auto attempt = client.tls_attempt();
+  const auto now = order_.clock->steady();
+  if (attempt.step == TlsAttempt::Step::injected)
+    order_.sessions->note_broken(client.remote(), std::move(attempt), now);
+  if (attempt.step != TlsAttempt::Step::done || !client.is_cut_off() ||
+      client.failure().stage != Stage::body_end)
+    return;
+  attempt.step = TlsAttempt::Step::cut_off;
+  attempt.why = client.failure().text;
+  order_.sessions->note_lost(client.remote(), std::move(attempt), now);
 }
 
 // A message went through in clear behind TLS that broke: for a while TLS is not tried there.
@@ -234,6 +258,7 @@ bool Courier::tries_again(const Session& session) {
     broken_ = broken_tls(session);
   if (broken_)
     return true;
+  note_trouble(session);
   if (client.is_chunking_refused() && !std::exchange(never_chunks_, true))
     return true;
   if (!client.is_auth_refused())

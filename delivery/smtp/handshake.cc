@@ -134,7 +134,7 @@ void Handshake::secure() {
 }
 
 void Handshake::on_starttls(const Reply& reply) {
-  if (reply.code == 220) {
+  if (reply.is_positive()) {  // 220 by RFC 3207, but some say 250
     state_ = State::handshaking;
     return;
   }

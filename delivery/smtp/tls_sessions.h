@@ -4,7 +4,8 @@
 // out once (RFC 8446 §C.4); those of servers that hand out none cost nothing.
 //
 // Hosts with which TLS breaks while mail gets through in clear: for an hour those whom TLS is a
-// wish only do not try it there again.
+// wish only do not try it there again. So are hosts that are lost behind the content of a message
+// under TLS twice within an hour, and no message got through in between.
 #pragma once
 
 #include "base/net/tls/tls.h"
@@ -46,6 +47,21 @@ class TlsSessions {
       broken_.clear();  // only a try each is lost
     broken_[remote] = {std::move(attempt), now + std::chrono::hours(1)};
   }
+  void note_lost(const std::string& remote, TlsAttempt attempt, SteadyTime now) {
+    if (lost_.size() >= kMost)
+      lost_.clear();
+    const auto before = lost_.find(remote);
+    if (before == lost_.end() || before->second <= now) {
+      lost_[remote] = now + std::chrono::hours(1);
+      return;
+    }
+    lost_.erase(before);
+    note_broken(remote, std::move(attempt), now);
+  }
+  void note_through(const std::string& remote) {
+    if (!lost_.empty())
+      lost_.erase(remote);
+  }
 
  private:
   struct Broken {
@@ -54,6 +70,7 @@ class TlsSessions {
   };
   static constexpr std::size_t kMost = 1000;
   std::unordered_map<std::string, Broken> broken_;
+  std::unordered_map<std::string, SteadyTime> lost_;  // once, until then
   std::unordered_map<std::string, TlsSession> sessions_;
 };
 

@@ -149,9 +149,9 @@ enum class TlsProof : std::uint8_t {
 struct TlsAttempt {
   enum class Step : std::uint8_t {
     not_offered,  // no STARTTLS in the answer to EHLO
-    declined,     // STARTTLS answered with something else than 220
+    declined,     // STARTTLS answered with something else than 2xx
     unanswered,   // the connection ended, or 421 or nonsense came, in place of that answer
-    injected,     // bytes in clear behind that 220: an attack; never in clear after this
+    injected,     // bytes in clear behind that 220: an attack; not in clear for this try
     broken,       // the handshake failed, or the connection ended in it
     cut_off,      // the connection ended behind a good handshake, before a message was through
     done,

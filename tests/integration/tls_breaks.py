@@ -11,7 +11,9 @@ from support_py import authority, scenario, wait
 CONTENT = b"Subject: by TLS or without\r\n\r\nhello\r\n"
 BREAKS = ("close at STARTTLS", "421 at STARTTLS", "garbage at STARTTLS", "silence at STARTTLS",
           "close in the handshake", "close behind the handshake", "close at EHLO", "close at MAIL",
-          "close at RCPT")
+          "close at RCPT", "501 and close at STARTTLS", "250 and close at STARTTLS")
+# Behind these the same try is over: the host may have the message, or it was an attack.
+LATER = ("close behind the content", "two replies at STARTTLS")
 
 
 class Host:
@@ -59,10 +61,15 @@ class Host:
                 if self.breaks == "silence at STARTTLS":
                     self.stopping.wait()
                     return
-                if self.breaks.endswith("at STARTTLS"):
-                    connection.sendall(b"421 4.3.2 no\r\n" if self.breaks[0] == "4" else b"what?\r\n")
+                if self.breaks == "two replies at STARTTLS":
+                    connection.sendall(b"220 go\r\n220 go\r\n")
+                    connection.recv(1)
                     return
-                connection.sendall(b"220 go\r\n")
+                if self.breaks.endswith("at STARTTLS"):
+                    code = self.breaks[:3].encode()
+                    connection.sendall(code + b" 4.3.2 no\r\n" if code.isdigit() else b"what?\r\n")
+                    return
+                connection.sendall(b"250 go\r\n" if self.breaks == "none, but 250" else b"220 go\r\n")
                 if self.breaks == "close in the handshake":
                     connection.recv(10)
                     return
@@ -78,6 +85,8 @@ class Host:
                 while file.readline() != b".\r\n":
                     pass
                 (self.protected if secure else self.clear).append(time.time())
+                if secure and self.breaks == "close behind the content":
+                    return
                 connection.sendall(b"250 taken\r\n")
             elif verb == "QUIT":
                 connection.sendall(b"221 bye\r\n")
@@ -93,13 +102,13 @@ class Breaks(scenario.Scenario):
         cls.authority = authority.Authority(cls.folder / "ca")
         cls.certificate = cls.authority.sign("localhost")
 
-    def hosts(self):
-        return {f"b{number}": self.using(Host(self.certificate, breaks))
-                for number, breaks in enumerate(BREAKS)}
+    def hosts(self, breaks=BREAKS):
+        return {f"b{number}": self.using(Host(self.certificate, one))
+                for number, one in enumerate(breaks)}
 
-    def start(self, hosts, tls):
+    def start(self, hosts, tls, retry="1h"):
         return self.daemon(
-            delivery={"retry": ["1h"], "tls_ca": str(self.authority.certificate)},
+            delivery={"retry": [retry], "tls_ca": str(self.authority.certificate)},
             route=[{"domain": f"{name}.example", "next_hop": f"smtp://127.0.0.1:{host.port}",
                     "tls": tls, "tls_names": "localhost"} for name, host in hosts.items()])
 
@@ -125,9 +134,28 @@ class Breaks(scenario.Scenario):
                 # Remembered; by each loop for itself.
                 self.assertLessEqual(host.tries, tries[name] + 1)
 
+    def test_a_later_try_of_a_wish_goes_in_clear(self):
+        hosts = self.hosts(LATER)
+        server = self.start(hosts, "opportunistic", "200ms")
+        for name in hosts:
+            server.send("a@us.example", f"b@{name}.example", CONTENT)
+        server.wait_until_empty()
+        for host in hosts.values():
+            with self.subTest(host.breaks):
+                self.assertEqual(len(host.clear), 1)
+                self.assertGreater(host.tries, 0)
+                self.assertLessEqual(host.tries, 2 * 16)  # two for each loop
+
+    def test_any_positive_reply_begins_tls(self):
+        hosts = self.hosts(("none, but 250",))
+        server = self.start(hosts, "verify")
+        server.send("a@us.example", "b@b0.example", CONTENT)
+        server.wait_until_empty()
+        self.assertEqual((len(hosts["b0"].protected), hosts["b0"].clear), (1, []))
+
     def test_a_demand_does_not(self):
         for tls in ("require", "verify"):
-            hosts = self.hosts()
+            hosts = self.hosts(BREAKS + LATER)
             server = self.start(hosts, tls)
             waiting = [name for name, host in hosts.items()
                        if not host.breaks.startswith("silence")]
