@@ -145,7 +145,10 @@ void Core::route(std::uint64_t handle, const Router::LocalDomains& local) {
   const bool is_notice = envelope.sender.empty() && envelope.tls == mail::TlsWish::required;
   const auto wish = is_notice ? mail::TlsWish::unspecified : envelope.tls;
   for (const auto& leased : lease.recipients) {
-    auto way = router_.decide(lease.message->envelope.recipients[leased.index], wish, local);
+    auto chosen = leased.next_hop.empty() ? std::nullopt : router_.rerouted(leased.next_hop, wish);
+    auto way = chosen
+                   ? *std::move(chosen)
+                   : router_.decide(lease.message->envelope.recipients[leased.index], wish, local);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;

@@ -11,6 +11,10 @@ namespace {
 
 constexpr unsigned kAskers = 2;
 
+const char* mark_of(mail::TlsWish wish) {
+  return wish == mail::TlsWish::required ? "!" : wish == mail::TlsWish::optional ? "?" : "";
+}
+
 }  // namespace
 
 Router::Router(DispatchContext& context, ResolverOf resolver_of, const mail::Directory& directory)
@@ -52,13 +56,37 @@ Task<RouteDecision> Router::decide(std::string address) {
   co_return decide(recipient, mail::TlsWish::unspecified, local);
 }
 
+std::optional<RouteDecision> Router::rerouted(const std::string& next_hop, mail::TlsWish wish) {
+  RouteDecision way;
+  way.kind = RouteDecision::Kind::fixed;
+  way.domain = next_hop;  // as the queue calls it
+  way.tls = wish;
+  way.key = "chosen" + std::string(mark_of(wish)) + ":" + next_hop;
+  for (const auto& route : context_.settings->routes)
+    if (route.next_hop.describe() == next_hop) {
+      way.route = &route;
+      return way;
+    }
+  auto& chosen = chosen_[next_hop];
+  if (!chosen) {
+    const auto hop = parse_next_hop(next_hop);
+    if (!hop || (hop->kind != NextHop::Kind::smtp && hop->kind != NextHop::Kind::smtps &&
+                 hop->kind != NextHop::Kind::lmtp)) {
+      chosen_.erase(next_hop);
+      return std::nullopt;
+    }
+    chosen = std::make_unique<Route>();
+    chosen->next_hop = *hop;
+  }
+  way.route = chosen.get();
+  return way;
+}
+
 RouteDecision Router::decide(const mail::Recipient& recipient, mail::TlsWish wish,
                              const LocalDomains& local) const {
   RouteDecision way;
   way.tls = wish;
-  const char* aside = wish == mail::TlsWish::required   ? "!"
-                      : wish == mail::TlsWish::optional ? "?"
-                                                        : "";
+  const char* aside = mark_of(wish);
   way.domain = mail::domain_of(recipient.address);
   const auto known = local.find(way.domain);
   const bool is_local = known != local.end() && known->second;

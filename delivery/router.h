@@ -8,6 +8,8 @@
 #include "delivery/routing/hosts.h"
 #include "mail/directory.h"
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -39,6 +41,9 @@ class Router {
   RouteDecision decide(const mail::Recipient& recipient, mail::TlsWish wish,
                        const LocalDomains& local) const;
   Task<RouteDecision> decide(std::string address);
+  // The way to a host that an administrator chose (queue::Lease::Recipient::next_hop): by a route
+  // of the settings that leads there, if there is one. nullopt: it is no host.
+  std::optional<RouteDecision> rerouted(const std::string& next_hop, mail::TlsWish wish);
 
   // Addresses of both families, as far as they are in use.
   Task<std::vector<FoundHost>> look_up(std::vector<Host> hosts);
@@ -52,7 +57,8 @@ class Router {
   DispatchContext& context_;
   ResolverOf resolver_of_;
   const mail::Directory& directory_;
-  BlockingPool tables_;  // asks which domains are local
+  BlockingPool tables_;                                             // asks which domains are local
+  std::unordered_map<std::string, std::unique_ptr<Route>> chosen_;  // hosts of administrators
 };
 
 }  // namespace postrider::delivery

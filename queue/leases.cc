@@ -128,6 +128,11 @@ std::size_t Leases::of_site(std::int64_t site) const {
   return count_of(by_site_, site);
 }
 
+void Leases::each(const std::function<void(const Leased&)>& visit) const {
+  for (const auto& [id, leased] : leased_)
+    visit(leased);
+}
+
 bool Leases::is_leased(mail::MessageId id) const {
   const std::lock_guard lock(mutex_);
   return leased_.contains(id.value);

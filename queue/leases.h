@@ -53,6 +53,7 @@ class Leases {
   Leased* holder(mail::MessageId id, std::uint32_t recipient);
   Usage fresh() const { return fresh_; }
   Usage due() const { return due_; }
+  void each(const std::function<void(const Leased&)>& visit) const;
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
   std::size_t of_site(std::int64_t site) const;

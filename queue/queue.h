@@ -26,12 +26,15 @@
 #include "base/result.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
+#include "queue/summary.h"
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace postrider::queue {
@@ -99,6 +102,7 @@ struct Lease {
     std::uint32_t index = 0;            // in message->envelope.recipients
     std::uint32_t attempts = 0;         // so far
     std::optional<mail::Outcome> last;  // of the latest attempt; set for notices
+    std::string next_hop{};  // to which it was rerouted: "smtp://host:25"; empty: it was not
   };
   Reason reason = Reason::due;
   std::shared_ptr<const mail::Message> message;
@@ -181,7 +185,9 @@ struct ListedRecipient {
   std::string domain;
   std::string site;
   RecipientState state = RecipientState::queued;
-  bool active = false;  // in delivery's hands
+  bool active = false;   // in delivery's hands
+  std::string next_hop;  // to which it was rerouted; empty: it was not
+  bool paused = false;   // which is the reason, and next_attempt its end (0: it has none)
   std::uint32_t attempts = 0;
   TimePoint next_attempt;
   std::optional<mail::Outcome> last;  // its own, or its blocked site's
@@ -211,7 +217,9 @@ struct Totals {
   TimePoint oldest;
 };
 
-enum class Verb : std::uint8_t { hold, release, retry, remove, bounce };
+// expire: as bounce, but the sender is told that the lifetime is over. reroute: to another host
+// than the one of its domain, now and with every further attempt.
+enum class Verb : std::uint8_t { hold, release, retry, remove, bounce, expire, reroute };
 struct Changed {
   std::uint64_t messages = 0;
   std::uint64_t recipients = 0;
@@ -227,6 +235,29 @@ struct Actor {
   std::string name;  // of the user; empty: not known
 };
 
+// Mail that an administrator keeps from being tried, until it is resumed. What is under way ends as
+// it ends.
+struct Pause {
+  enum class Of : std::uint8_t { all = 0, domain = 1, sender = 2 };  // Stored. Do not renumber.
+  Of of = Of::all;
+  std::string name;  // a recipient's domain; a sender: address, "@domain" or "<>"; of all: empty
+  TimePoint since;
+  TimePoint until;  // 0: no end of its own
+  Actor by;
+};
+// Its name in the form in which it is stored and compared; nullopt: it can be neither a domain nor
+// a sender.
+std::optional<std::string> canonical_name(Pause::Of of, std::string_view name);
+// Whether it keeps such a recipient from being tried. pause.name: canonical.
+bool concerns(const Pause& pause, std::string_view sender, std::string_view domain);
+
+// What came of it.
+struct PauseDone {
+  std::size_t ended = 0;  // pauses, by a resume
+  std::uint64_t under_way_messages = 0;
+  std::uint64_t under_way_recipients = 0;
+};
+
 // A count under way: see Queue::count_on().
 struct Counting {
   Filter filter;
@@ -234,6 +265,20 @@ struct Counting {
   bool is_done = false;
   std::int64_t after = -1;            // how far it came; -1: not begun
   std::vector<mail::MessageId> seen;  // fresh ones, counted before all others
+};
+
+// A summary under way: see Queue::summarize_on().
+struct Summarizing {
+  Summarizing(Filter filter_, SummaryKey by, TimePoint now)
+      : filter(std::move(filter_)), summary(by, now) {}
+  Filter filter;
+  Summary summary;
+  bool is_done = false;
+  std::int64_t after = -1;                                 // how far it came; -1: not begun
+  std::vector<mail::MessageId> seen;                       // fresh ones, counted before all others
+  std::optional<std::vector<mail::MessageId>> candidates;  // instead of all
+  std::size_t next_candidate = 0;
+  std::unordered_map<std::string, std::string> patterns;  // of encoded reasons
 };
 
 // A part of a listing: see Queue::list_on().
@@ -290,9 +335,17 @@ class Queue {
   // Administration. A change concerns all that match at the moment at which it begins, and nothing
   // that comes later; it is done in short transactions between those of mail. on_done runs on the
   // queue thread, or on delivery's when that had to be asked what is under way.
+  // next_hop: of reroute, as delivery describes it ("smtp://host:25").
   void change(Verb verb, Filter filter, bool dry_run, std::function<void(Result<Changed>)> on_done,
-              Actor actor = {});
+              Actor actor = {}, std::string next_hop = {});
+  // Keeps mail from being handed out, across restarts, or ends that. pause.name is taken in any
+  // form; Errc::malformed: it can be no such name. Resuming Of::all ends all pauses. on_done as for
+  // change().
+  using OnPaused = std::function<void(Result<PauseDone>)>;
+  void pause(Pause pause, OnPaused on_done);
+  void resume(Pause pause, OnPaused on_done);
   // Any thread but the loops: blocking reads on the read-only connection, in short transactions.
+  Result<std::vector<Pause>> pauses();
   // Messages in the order of arrival, `after` exclusive, at most `most` of them.
   Result<std::vector<ListedMessage>> list(const Filter& filter, mail::MessageId after,
                                           std::size_t most);
@@ -302,6 +355,8 @@ class Queue {
   Result<Changed> count(const Filter& filter);
   // Goes on with a count, for some milliseconds. Exact for what is neither new nor gone meanwhile.
   Result<void> count_on(Counting& counting);
+  // Goes on with a summary, through some thousand messages. Exact as a count is.
+  Result<void> summarize_on(Summarizing& summarizing);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);  // the latest 100, oldest first
   Result<Totals> totals();
@@ -310,6 +365,10 @@ class Queue {
     std::uint64_t accepted = 0, delivered = 0, bounced = 0, removed = 0, deferrals = 0, commits = 0;
   };
   Counters counters() const;
+  struct Recent {
+    Counters minute, hour;  // up to now, or since the start
+  };
+  Recent recent() const;  // any thread
   // Storage has failed for so long that only a fresh process can help.
   bool is_lost() const;
   // After stop(): ends that delivery reported and that could not be stored; these may be delivered
@@ -323,6 +382,7 @@ class Queue {
 
  private:
   struct Impl;
+  void order(Pause pause, bool is_resume, OnPaused on_done);
   explicit Queue(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -96,6 +96,20 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
   return message;
 }
 
+std::string client_in_head(std::string_view head) {
+  Unpacker in(head);
+  const auto version = in.number(kCheckedHead);
+  if (version != kPlainHead && version != kCheckedHead)
+    return {};
+  in.number(kMostTime);   // received
+  in.number(kMostTime);   // size
+  in.number(7);           // flags
+  in.number(UINT32_MAX);  // longest line
+  in.text(64);            // file
+  in.text(kMostText);     // trace
+  return std::string(in.text(kMostText));
+}
+
 std::string encode_outcome(const mail::Outcome& outcome) {
   Packer out(outcome.remote.size() + outcome.reply.text.size() + outcome.text.size() + 24);
   out.number(kVersion);

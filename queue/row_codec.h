@@ -19,6 +19,9 @@ std::string encode_head(const mail::Message& message,
 Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
                                   std::optional<std::uint32_t>* checksum = nullptr);
 
+// The client that a message came from; empty: the head is damaged.
+std::string client_in_head(std::string_view head);
+
 std::string encode_outcome(const mail::Outcome& outcome);
 Result<mail::Outcome> decode_outcome(std::string_view bytes);
 

@@ -23,6 +23,8 @@ unsigned states_for(Verb verb) {
     case Verb::release:
       return kHeld;
     case Verb::bounce:
+    case Verb::expire:
+    case Verb::reroute:
       return kQueued | kHeld;
     case Verb::remove:
       return kQueued | kHeld | bit(RecipientState::bouncing);
@@ -32,8 +34,9 @@ unsigned states_for(Verb verb) {
 
 }  // namespace
 
-ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall)
-    : verb(verb_), dry_run(dry_run_), prepared(filter, wall) {}
+ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall,
+                     std::string next_hop_)
+    : verb(verb_), dry_run(dry_run_), prepared(filter, wall), next_hop(std::move(next_hop_)) {}
 
 void ChangeRun::return_to(const Place& place) {
   has_candidates = place.has_candidates;
@@ -135,9 +138,11 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
     want_again(*found);
   else
     run.picked = *std::move(found);
-  if (auto done =
-          state_.store->changes().apply(run.verb, state_.now(), state_.settings.delay_notice);
-      !done)
+  auto done =
+      run.verb == Verb::reroute
+          ? state_.store->changes().reroute(run.next_hop, state_.now())
+          : state_.store->changes().apply(run.verb, state_.now(), state_.settings.delay_notice);
+  if (!done)
     return done.error();
   look_.at_once();
   return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();

@@ -8,10 +8,11 @@ namespace postrider::queue {
 // A change under way: it goes through the queue once, the oldest first. It concerns what had
 // arrived when it began; whether a message matches is decided when its turn comes.
 struct ChangeRun {
-  ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall);
+  ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall, std::string next_hop_);
   Verb verb;
   bool dry_run;
   PreparedFilter prepared;
+  std::string next_hop;  // of reroute
   bool has_begun = false;
   bool has_candidates = false;
   bool is_done = false;

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "queue/leases.h"
+#include "queue/store/store.h"
 
 namespace postrider::queue {
 
@@ -26,8 +27,9 @@ struct Effects {
     std::uint64_t lease = 0;
     std::vector<std::uint32_t> removed;
   };
-  std::vector<Noted> removed;  // what was noted as removed of leased ones before
-  std::vector<LogEvent> told;  // once it is committed
+  std::vector<Noted> removed;             // what was noted as removed of leased ones before
+  std::vector<LogEvent> told;             // once it is committed
+  std::optional<PauseSet> pauses_before;  // put back if the commit fails
   Queue::Counters counted;
 };
 

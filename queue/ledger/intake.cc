@@ -30,7 +30,8 @@ Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
   const auto usage = state_.leases.fresh();
   const bool is_fresh = hold.empty() && state_.has_consumer &&
                         usage.messages < state_.settings.fresh_messages &&
-                        usage.bytes < state_.settings.fresh_bytes && !is_blocked(*message);
+                        usage.bytes < state_.settings.fresh_bytes && !is_blocked(*message) &&
+                        !state_.pauses.concerns(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
     return submit_waiting(*message, head, hold, effects, refused);

@@ -10,13 +10,16 @@ constexpr std::size_t kDuePage = 256;
 // Handed out in one transaction: reading them must not keep new mail waiting, nor the first of them
 // in delivery's hands wait for the last.
 constexpr std::size_t kAtOnce = 128;
-constexpr Duration kUntriedPause = std::chrono::seconds(1);
+constexpr Duration kUntriedRest = std::chrono::seconds(1);
+// Mail of a paused sender is looked at again after so long, should its end pass unnoticed.
+constexpr Duration kParked = std::chrono::hours(4);
 
 }  // namespace
 
 bool Leasing::has_room(const Budget& budget) const {
   const auto usage = state_.leases.due();
-  return usage.messages < std::min(budget.messages, budget.now) && usage.bytes < budget.bytes;
+  return usage.messages < std::min(budget.messages, budget.now) && usage.bytes < budget.bytes &&
+         parked_ < kAtOnce;
 }
 
 Result<void> Leasing::lease_due(Effects& effects) {
@@ -24,7 +27,10 @@ Result<void> Leasing::lease_due(Effects& effects) {
   stopped_at_limit_ = false;
   wanting_domains_.clear();
   wanting_sites_.clear();
-  drop_pauses();
+  end_rests();
+  parked_ = 0;
+  if (auto done = pausing_.end_due(effects); !done)
+    return done.error().during("end a pause");
   if (auto done = damaged_.hold_known(effects); !done)
     return done.error();
   Budget budget{state_.settings.leased_messages, state_.settings.leased_bytes,
@@ -38,7 +44,7 @@ Result<void> Leasing::lease_due(Effects& effects) {
   if (auto done = lease_deadlines(budget, effects); !done)
     return done.error();
   DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
-  for (bool more = true; more;) {
+  for (bool more = !state_.pauses.has_all(); more;) {
     auto sites = state_.store->due().sites(state_.now(), after, kDuePage);
     if (!sites)
       return sites.error();
@@ -54,14 +60,15 @@ Result<void> Leasing::lease_due(Effects& effects) {
         return done.error();
     }
   }
-  if (state_.leases.due().messages >= budget.now)
+  look_.expect(state_.pauses.next_end());
+  if (state_.leases.due().messages >= budget.now || parked_ > 0)
     look_.at_once();  // the rest in the next transaction, with what came in meanwhile
   auto next = state_.store->due().next(state_.now());
   if (!next)
     return next.error();
   look_.expect(*next);
-  if ((stopped_at_limit_ && state_.steady_now < state_.ramp_until) || !paused_.empty())
-    look_.expect(state_.now() + kUntriedPause.count());
+  if ((stopped_at_limit_ && state_.steady_now < state_.ramp_until) || !resting_.empty())
+    look_.expect(state_.now() + kUntriedRest.count());
   return {};
 }
 
@@ -104,7 +111,10 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
           continue;
         return {};
       }
-      if (is_paused(domain.id))
+      auto paused = is_paused(domain.id);
+      if (!paused)
+        return paused.error();
+      if (*paused || is_resting(domain.id))
         continue;
       // Refill by halves, so that looking past what is out costs little for each message.
       if (of_domain < (state_.settings.leased_per_domain + 1) / 2 && out_of_domain > 0) {
@@ -179,11 +189,23 @@ Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
   auto alive = state_.store->messages().load_alive(id);
   if (!alive)
     return damaged_.hold_or_wait(id, alive.error(), effects);
+  if (state_.pauses.has_senders()) {
+    auto sender = state_.store->messages().sender(id);
+    if (!sender)
+      return sender.error();
+    if (const auto* pause = state_.pauses.of_sender(*sender))
+      return park(id, *alive, *pause);
+  }
   Leased leased;
   std::vector<Lease::Recipient> recipients;
   for (const auto& row : *alive) {
     if (row.state != RecipientState::queued || row.next_attempt > state_.now() ||
-        is_paused(row.domain) || state_.leases.is_leased(id, row.index))
+        is_resting(row.domain) || state_.leases.is_leased(id, row.index))
+      continue;
+    auto paused = is_paused(row.domain);
+    if (!paused)
+      return paused.error();
+    if (*paused)
       continue;
     auto blocked = state_.store->destinations().is_blocked(row.domain, state_.now());
     if (!blocked)
@@ -193,7 +215,11 @@ Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
     auto its_site = state_.store->destinations().site_of(row.domain);
     if (!its_site)
       return its_site.error();
-    recipients.push_back({row.index, row.attempts, std::nullopt});
+    auto name = state_.store->destinations().name_of(row.domain);
+    if (!name)
+      return name.error();
+    recipients.push_back({row.index, row.attempts, std::nullopt,
+                          is_next_hop(*name) ? *std::move(name) : std::string()});
     leased.recipients.push_back(row.index);
     leased.places.push_back({row.domain, *its_site});
   }
@@ -214,7 +240,7 @@ Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
 
 void Leasing::recorded(const Record& record, const Leased& leased) {
   look_again_after(leased);
-  pause(record, leased);
+  rest(record, leased);
 }
 
 // Called after the lease, or a part of it, has ended. Hysteresis: a look passes over what is out,
@@ -236,7 +262,7 @@ void Leasing::look_again_after(const Leased& leased) {
       look_.at_once();
 }
 
-void Leasing::pause(const Record& record, const Leased& leased) {
+void Leasing::rest(const Record& record, const Leased& leased) {
   if (record.untried.empty() || leased.places.empty())
     return;
   for (const auto index : record.untried) {
@@ -244,17 +270,43 @@ void Leasing::pause(const Record& record, const Leased& leased) {
     if (at == leased.recipients.end() || *at != index)
       continue;
     const auto place = static_cast<std::size_t>(at - leased.recipients.begin());
-    paused_[leased.places[place].domain] = state_.steady_now + kUntriedPause;
+    resting_[leased.places[place].domain] = state_.steady_now + kUntriedRest;
   }
-  look_.expect(state_.now() + kUntriedPause.count());
+  look_.expect(state_.now() + kUntriedRest.count());
 }
 
-bool Leasing::is_paused(std::int64_t domain) const {
-  return !paused_.empty() && paused_.contains(domain);
+bool Leasing::is_resting(std::int64_t domain) const {
+  return !resting_.empty() && resting_.contains(domain);
 }
 
-void Leasing::drop_pauses() {
-  std::erase_if(paused_, [this](const auto& entry) { return entry.second <= state_.steady_now; });
+void Leasing::end_rests() {
+  std::erase_if(resting_, [this](const auto& entry) { return entry.second <= state_.steady_now; });
+}
+
+Result<bool> Leasing::is_paused(std::int64_t domain) {
+  if (!state_.pauses.has_domains())
+    return false;
+  auto name = state_.store->destinations().name_of(domain);
+  if (!name)
+    return name.error();
+  return state_.pauses.of_domain(*name) != nullptr;
+}
+
+// No index finds what is due of all senders but one, so that what is due of this one is put off,
+// for the look at others not to pass over it each time.
+Result<void> Leasing::park(mail::MessageId id, std::span<const RecipientRow> alive,
+                           const PauseRow& pause) {
+  ++parked_;
+  for (auto row : alive) {
+    if (row.state != RecipientState::queued || row.next_attempt > state_.now() ||
+        state_.leases.is_leased(id, row.index))
+      continue;
+    row.next_attempt = std::min(pause.until, state_.now() + kParked.count());
+    if (auto done = state_.store->messages().update_recipient(id, row); !done)
+      return done.error();
+    look_.expect(row.next_attempt);
+  }
+  return {};
 }
 
 }  // namespace postrider::queue

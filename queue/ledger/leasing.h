@@ -6,13 +6,14 @@
 #pragma once
 
 #include "queue/ledger/damaged_mail.h"
+#include "queue/ledger/pausing.h"
 
 namespace postrider::queue {
 
 class Leasing {
  public:
-  Leasing(QueueState& state, NextLook& look, DamagedMail& damaged)
-      : state_(state), look_(look), damaged_(damaged) {}
+  Leasing(QueueState& state, NextLook& look, DamagedMail& damaged, Pausing& pausing)
+      : state_(state), look_(look), damaged_(damaged), pausing_(pausing) {}
 
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
@@ -36,18 +37,22 @@ class Leasing {
   Result<StoredMessage> load_checked(mail::MessageId id);
   Result<StoredMessage> load_leased(mail::MessageId id);
   void look_again_after(const Leased& leased);
-  void pause(const Record& record, const Leased& leased);
-  bool is_paused(std::int64_t domain) const;
-  void drop_pauses();
+  Result<bool> is_paused(std::int64_t domain);
+  Result<void> park(mail::MessageId id, std::span<const RecipientRow> alive, const PauseRow& pause);
+  void rest(const Record& record, const Leased& leased);
+  bool is_resting(std::int64_t domain) const;
+  void end_rests();
 
   QueueState& state_;
   NextLook& look_;
   DamagedMail& damaged_;
+  Pausing& pausing_;
+  std::size_t parked_ = 0;         // messages of paused senders, in this transaction
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
   // Domains whose mail came back untried: not handed out again at once.
-  std::unordered_map<std::int64_t, SteadyTime> paused_;
+  std::unordered_map<std::int64_t, SteadyTime> resting_;
 };
 
 }  // namespace postrider::queue

@@ -18,6 +18,10 @@ mail::Outcome being_tried() {
   return outcome;
 }
 
+bool is_expiring_now(const RecipientRow& row) {
+  return row.state == RecipientState::bouncing && row.next_attempt == kExpireNow;
+}
+
 }  // namespace
 
 Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
@@ -63,8 +67,15 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
   if (!has_bouncing && is_bouncing_in_hand)
     return state_.store->messages().set_deadline(id, state_.now() + kInHand);
   const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
+  // Of those that an administrator ended, first those whose lifetime he ended; the rest have their
+  // own notice.
+  const bool is_expiring =
+      has_bouncing && std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
+        return is_expiring_now(recipient) && !state_.leases.is_leased(id, recipient.index);
+      });
   Leased leased;
-  leased.reason = has_bouncing                      ? Lease::Reason::bounce
+  leased.reason = is_expiring                       ? Lease::Reason::expired
+                  : has_bouncing                    ? Lease::Reason::bounce
                   : (*row)->expires <= state_.now() ? Lease::Reason::expired
                                                     : Lease::Reason::delay_notice;
   std::vector<Lease::Recipient> recipients, in_hand;
@@ -73,7 +84,8 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
     // Who is in hand comes to an end there, but the sender hears of all who wait.
     const bool is_in_hand = state_.leases.is_leased(id, recipient.index);
     is_any_in_hand = is_any_in_hand || is_in_hand;
-    if (recipient.state != wanted || (is_in_hand && leased.reason != Lease::Reason::delay_notice))
+    if (recipient.state != wanted || is_expiring_now(recipient) != is_expiring ||
+        (is_in_hand && leased.reason != Lease::Reason::delay_notice))
       continue;
     // What it waits for may be its site, and so is the reason.
     auto trouble = state_.store->destinations().site_trouble(recipient.domain);
@@ -85,7 +97,7 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
     if (!last && is_in_hand)
       last = being_tried();
     (is_in_hand ? in_hand : recipients)
-        .push_back({recipient.index, recipient.attempts, std::move(last)});
+        .push_back({recipient.index, recipient.attempts, std::move(last), {}});
     if (!is_in_hand)
       leased.recipients.push_back(recipient.index);
   }

@@ -34,6 +34,8 @@ void Ledger::undo(Effects& effects) {
   for (const auto id : effects.moved)
     if (auto* leased = state_.leases.find(id))
       leased->landed = true;
+  if (effects.pauses_before)
+    state_.pauses = *std::move(effects.pauses_before);
   state_.store->destinations().forget();
   look_.at_once();
   effects = {};

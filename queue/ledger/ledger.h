@@ -6,10 +6,12 @@
 //   Leasing      what is handed out when
 //   Recording    what delivery says came of it
 //   Changing     what administrators do to many messages
+//   Pausing      what they keep from being handed out
 //   DamagedMail  what cannot be read as it was stored
 #pragma once
 
 #include "queue/ledger/changing.h"
+#include "queue/ledger/pausing.h"
 #include "queue/ledger/recording.h"
 
 namespace postrider::queue {
@@ -23,6 +25,7 @@ class Ledger {
   Leasing& leasing() { return leasing_; }
   Recording& recording() { return recording_; }
   Changing& changing() { return changing_; }
+  Pausing& pausing() { return pausing_; }
   DamagedMail& damaged() { return damaged_; }
   const DamagedMail& damaged() const { return damaged_; }
   const Leases& leases() const { return state_.leases; }
@@ -52,7 +55,8 @@ class Ledger {
   NextLook look_;
   DamagedMail damaged_{state_, look_};
   Intake intake_{state_, look_, damaged_};
-  Leasing leasing_{state_, look_, damaged_};
+  Pausing pausing_{state_, look_};
+  Leasing leasing_{state_, look_, damaged_, pausing_};
   Recording recording_{state_, look_, intake_, leasing_};
   Changing changing_{state_, look_};
 };

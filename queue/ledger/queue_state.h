@@ -19,6 +19,7 @@ struct QueueState {
   QueueSettings settings;
   Store* store = nullptr;  // null while it is closed: then no part of the ledger is called
   Leases leases;
+  PauseSet pauses;  // a copy of what is stored
   QueueTime time;
   SteadyTime steady_now;
   SteadyTime ramp_until;  // after an unclean stop, work is handed out slowly up to then

@@ -55,6 +55,10 @@ bool is_attempt(const Row& row) {
 bool is_named_number(const Row& row) {
   return row.size() == 2 && has_kinds(row, {Kind::text, Kind::integer});
 }
+bool is_pause(const Row& row) {
+  return row.size() == 6 && has_kinds(row, {Kind::integer, Kind::text, Kind::integer, Kind::integer,
+                                            Kind::integer, Kind::text});
+}
 bool is_meta(std::string_view key) {
   return key == "shift" || key == "seen" || key == "last_id" || key == "clean";
 }
@@ -79,6 +83,7 @@ struct Catalogue {
   std::vector<RecipientPlace> recipients;  // sorted
   std::vector<AttemptPlace> attempts;      // sorted
   std::map<std::string, std::int64_t, std::less<>> meta, dropped;
+  std::vector<PauseRow> pauses;
 
   void add(const PageFile::Cell& cell);
   void sort();
@@ -103,6 +108,12 @@ void Catalogue::add(const PageFile::Cell& cell) {
       recipients.push_back({(*row)[0].integer, static_cast<std::uint32_t>(index), cell.place});
   } else if (is_attempt(*row)) {
     attempts.push_back({(*row)[0].integer, (*row)[1].integer, cell.place});
+  } else if (is_pause(*row)) {
+    const auto of = (*row)[0].integer;
+    if (of >= 0 && of <= static_cast<std::int64_t>(Pause::Of::sender))
+      pauses.push_back({static_cast<Pause::Of>(of), std::string((*row)[1].bytes), (*row)[2].integer,
+                        (*row)[3].integer, static_cast<unsigned>((*row)[4].integer),
+                        std::string((*row)[5].bytes)});
   } else if (is_named_number(*row)) {
     const auto value = (*row)[1].integer;
     if (is_meta((*row)[0].bytes))
@@ -428,6 +439,9 @@ Result<void> Salvage::store_attempts(const Rescued& found) {
 }
 
 Result<void> Salvage::save_marks() {
+  for (const auto& pause : catalogue_.pauses)
+    if (auto done = store_.pauses().set(pause); !done)
+      return done.error();
   for (const auto& [name, id] : catalogue_.dropped)
     if (auto done = store_.dropped().add(name, {id}); !done)
       return done.error();

@@ -34,6 +34,16 @@ constexpr const char* kBounce[] = {
     "UPDATE recipient SET state = {bouncing}, next_attempt = {never} FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
 
+constexpr const char* kExpire[] = {
+    "UPDATE recipient SET state = {bouncing}, next_attempt = {expire_now} FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+
+// What is not due by itself stays so.
+constexpr const char* kReroute =
+    "UPDATE recipient SET domain = ?2,"
+    " next_attempt = CASE state WHEN {queued} THEN ?1 ELSE next_attempt END FROM temp.picked p"
+    " WHERE recipient.message = p.message AND recipient.idx = p.idx";
+
 constexpr const char* kCount[] = {
     "UPDATE message SET"
     " waiting = (SELECT count(*) FROM recipient r WHERE r.message = message.id"
@@ -78,6 +88,10 @@ std::span<const char* const> statements_for(Verb verb) {
       return kRemove;
     case Verb::bounce:
       return kBounce;
+    case Verb::expire:
+      return kExpire;
+    case Verb::reroute:
+      break;  // see reroute()
   }
   return {};
 }
@@ -168,7 +182,7 @@ class SqliteChange final : public BulkChange {
     if (verb != Verb::retry)
       if (auto done = run_all(kCount, now, delay); !done)
         return done.error();
-    if (verb == Verb::bounce)
+    if (verb == Verb::bounce || verb == Verb::expire)
       if (auto done = run_all(kBounceNow, now, delay); !done)
         return done.error();
     if (verb == Verb::release || verb == Verb::retry)
@@ -176,6 +190,18 @@ class SqliteChange final : public BulkChange {
         return done.error();
     destinations_.forget();  // what it remembers of these rows
     return {};
+  }
+
+  Result<void> reroute(const std::string& next_hop, std::int64_t now) override {
+    auto domain = destinations_.domain_id(next_hop);
+    if (!domain)
+      return domain.error();
+    auto statement = prepare_named(database_, kReroute);
+    if (!statement)
+      return statement.error();
+    if (auto done = Query(*statement).bind(now).bind(*domain).run(); !done)
+      return done.error();
+    return destinations_.touch(*domain, now);
   }
 
   Result<std::vector<Unused>> remove_ended() override {

@@ -142,6 +142,13 @@ class SqliteDestinations final : public Destinations {
     return *row == nullptr ? 0 : (*row)->site;
   }
 
+  Result<std::string> name_of(std::int64_t domain) override {
+    auto row = find_domain(domain);
+    if (!row)
+      return row.error();
+    return *row == nullptr ? std::string() : (*row)->name;
+  }
+
   Result<std::string> site_trouble(std::int64_t domain) override {
     Query query(site_trouble_);
     query.bind(domain);

@@ -44,6 +44,7 @@ class SqliteMessages final : public MessageRows {
             {delete_recipients_, "DELETE FROM recipient WHERE message = ?"},
             {message_row_,
              "SELECT deadline, expires, tried, delayed, logged FROM message WHERE id = ?"},
+            {message_sender_, "SELECT sender FROM message WHERE id = ?"},
             {message_head_, "SELECT head FROM message WHERE id = ?"},
             {body_, "SELECT data FROM body WHERE id = ?"},
             {alive_,
@@ -144,6 +145,14 @@ class SqliteMessages final : public MessageRows {
     message.delayed = query.integer(3) != 0;
     message.logged = query.integer(4);
     return std::optional(message);
+  }
+
+  Result<std::string> sender(mail::MessageId id) override {
+    Query query(message_sender_);
+    auto row = query.bind(id.value).next();
+    if (!row)
+      return row.error();
+    return *row ? std::string(query.text(0)) : std::string();
   }
 
   Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) override {
@@ -282,8 +291,9 @@ class SqliteMessages final : public MessageRows {
   AttemptRows& attempts_;
   Destinations& destinations_;
   Statement insert_message_, move_message_, insert_body_, move_body_, insert_recipient_,
-      delete_message_, delete_body_, delete_recipients_, message_row_, message_head_, body_, alive_,
-      update_recipient_, update_message_, exists_, damaged_incoming_, mark_damaged_, set_deadline_;
+      delete_message_, delete_body_, delete_recipients_, message_row_, message_sender_,
+      message_head_, body_, alive_, update_recipient_, update_message_, exists_, damaged_incoming_,
+      mark_damaged_, set_deadline_;
 };
 
 }  // namespace

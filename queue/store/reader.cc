@@ -2,7 +2,7 @@
 
 #include "queue/store/row_filter.h"
 #include "queue/store/schema.h"
-#include "queue/store/sql_names.h"
+#include "queue/store/sqlite_store.h"
 
 namespace postrider::queue {
 
@@ -159,6 +159,8 @@ class SqliteReader final : public Reader {
     return Query(dropped_names_).rows([](const Query& row) { return std::string(row.text(0)); });
   }
 
+  Result<std::vector<PauseRow>> pauses() override { return read_pauses(pauses_); }
+
  private:
   Result<void> prepare() {
     if (auto done = waiting_.prepare_recipients(
@@ -182,7 +184,11 @@ class SqliteReader final : public Reader {
             {of_domain_, kMessagesOfDomain},
             {count_of_domain_,
              "SELECT message FROM recipient INDEXED BY recipient_due"
-             " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended}"},
+             " WHERE domain = (SELECT id FROM domain WHERE name = ?1) AND state < {ended}"
+             " UNION ALL SELECT r.message FROM domain d CROSS JOIN recipient r"
+             " INDEXED BY recipient_due ON r.domain = d.id WHERE ((d.name >= 'lmtp' AND"
+             " d.name < 'lmtq') OR (d.name >= 'smtp' AND d.name < 'smtq'))"
+             " AND instr(d.name, '://') > 0 AND r.state < {ended} AND in_domain(r.address, ?1)"},
             {waiting_row_, "SELECT waiting, held, tried FROM message WHERE id = ?"},
             {chunk_end_, "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"},
             {load_waiting_,
@@ -197,6 +203,7 @@ class SqliteReader final : public Reader {
             {damaged_count_,
              "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
             {dropped_names_, "SELECT name FROM dropped"},
+            {pauses_, kAllPauses},
             {site_recipients_,
              "SELECT total(d.recipients) FROM domain d WHERE d.site ="
              " (SELECT id FROM site WHERE name = ?)"},
@@ -210,7 +217,7 @@ class SqliteReader final : public Reader {
   FilterStatement waiting_, count_messages_, count_recipients_;
   Statement incoming_, head_of_, of_domain_, chunk_end_, load_waiting_, load_incoming_,
       attempts_of_, troubled_sites_, count_of_domain_, waiting_row_, tally_rows_, oldest_id_,
-      damaged_count_, dropped_names_, site_recipients_;
+      damaged_count_, dropped_names_, site_recipients_, pauses_;
 };
 
 }  // namespace

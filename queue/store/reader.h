@@ -104,6 +104,7 @@ class Reader {
   virtual Result<std::int64_t> oldest() = 0;           // id; 0: there is none
   virtual Result<std::vector<SiteEntry>> sites() = 0;  // those in trouble
   virtual Result<std::vector<std::string>> dropped() = 0;
+  virtual Result<std::vector<PauseRow>> pauses() = 0;
 };
 
 // Of SQLite. vfs as in Database::open.

@@ -24,7 +24,8 @@ constexpr std::string_view kRecipients =
     " WHERE m.id > :after AND m.id <= :up_to AND r.state < {ended}"
     " AND (:to IS NULL OR r.address = :to COLLATE NOCASE)"
     " AND (:to_domain IS NULL OR in_domain(r.address, :to_domain))"
-    " AND (:domain IS NULL OR d.name = :domain)"
+    " AND (:domain IS NULL OR d.name = :domain"
+    " OR (instr(d.name, '://') > 0 AND in_domain(r.address, :domain)))"
     " AND (:site IS NULL OR s.name = :site)"
     " AND (:reply IS NULL OR says(r.last, :reply)"
     " OR (s.blocked_until > :now AND says(s.last, :reply)))";

@@ -36,10 +36,13 @@ class FilterStatement {
   std::array<int, kParameters> numbers_{};  // of each parameter; 0: it has none
 };
 
-// Messages with living recipients of a domain, for filters that name one: far fewer than all.
+// Messages with living recipients of a domain, for filters that name one: far fewer than all. Among
+// them are all that were rerouted.
 inline constexpr std::string_view kMessagesOfDomain =
     "SELECT DISTINCT message FROM recipient INDEXED BY recipient_due"
-    " WHERE domain = (SELECT id FROM domain WHERE name = ?) AND state < {ended} LIMIT ?";
+    " WHERE domain IN (SELECT id FROM domain WHERE name = ?1 UNION ALL SELECT id FROM domain WHERE"
+    " ((name >= 'lmtp' AND name < 'lmtq') OR (name >= 'smtp' AND name < 'smtq'))"
+    " AND instr(name, '://') > 0) AND state < {ended} LIMIT ?2";
 
 // Ids that waiting mail must have to match, sorted; nullopt: any. of_domain: kMessagesOfDomain.
 Result<std::optional<std::vector<mail::MessageId>>> find_candidates(const PreparedFilter& filter,

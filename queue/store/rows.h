@@ -5,11 +5,20 @@
 #include "queue/queue.h"
 
 #include <limits>
+#include <string_view>
 
 namespace postrider::queue {
 
 // A time that does not come: of what is not due by itself.
 inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+// The time of a recipient that is bouncing because an administrator ended its lifetime; no other
+// has it. Stored.
+inline constexpr std::int64_t kExpireNow = kNever - 1;
+
+// Whether a name in the table of domains stands for a host to which mail was rerouted.
+inline bool is_next_hop(std::string_view domain) {
+  return domain.find("://") != std::string_view::npos;
+}
 
 struct RecipientRow {
   std::uint32_t index = 0;
@@ -28,6 +37,15 @@ struct MessageRow {
   bool tried = false;
   bool delayed = false;  // the delay notice was sent, or is not wanted
   std::int64_t logged = 0;
+};
+
+struct PauseRow {
+  Pause::Of of = Pause::Of::all;
+  std::string name;        // canonical (queue/pause_set.h)
+  std::int64_t since = 0;  // wall clock
+  std::int64_t until = kNever;
+  unsigned uid = 0;
+  std::string user;
 };
 
 struct SiteRow {

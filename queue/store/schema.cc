@@ -159,6 +159,25 @@ END;
 ALTER TABLE message ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX message_damaged ON message(id) WHERE damaged = 1;
 )sql",
+    R"sql(
+-- To another host than that of its domain, for which a row of `domain` stands.
+CREATE TRIGGER recipient_moved AFTER UPDATE OF domain ON recipient
+  WHEN old.state < 3 AND old.domain <> new.domain BEGIN
+  UPDATE domain SET recipients = recipients - 1 WHERE id = old.domain;
+  UPDATE domain SET recipients = recipients + 1 WHERE id = new.domain;
+END;
+
+-- What administrators keep from being tried: 0 all mail, 1 a domain, 2 a sender.
+CREATE TABLE pause (
+  kind INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  user TEXT NOT NULL,
+  PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+)sql",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion);
 

@@ -16,7 +16,8 @@ constexpr struct {
                  {"{bouncing}", number_of(RecipientState::bouncing)},
                  {"{ended}", number_of(RecipientState::delivered)},
                  {"{removed}", number_of(RecipientState::removed)},
-                 {"{never}", kNever}};
+                 {"{never}", kNever},
+                 {"{expire_now}", kExpireNow}};
 
 }  // namespace
 

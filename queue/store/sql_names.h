@@ -12,8 +12,8 @@ namespace postrider::queue {
 
 // The text with each name in braces replaced by its number, as a literal: what SQLite knows of an
 // index on a part of a table depends on that. Names: {queued} {held} {bouncing} {removed} are
-// states of recipients, those from {ended} on are ends; {never} is kNever. Another name stays as it
-// is, which no statement can be prepared from.
+// states of recipients, those from {ended} on are ends; {never} is kNever, {expire_now} kExpireNow.
+// Another name stays as it is, which no statement can be prepared from.
 std::string named_sql(std::string_view text);
 
 struct StatementText {

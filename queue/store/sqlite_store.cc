@@ -51,7 +51,9 @@ Result<void> SqliteStore::prepare() {
     return done.error();
   if (auto done = take(meta_, prepare_meta(database_)); !done)
     return done.error();
-  return take(dropped_, prepare_dropped(database_));
+  if (auto done = take(dropped_, prepare_dropped(database_)); !done)
+    return done.error();
+  return take(pauses_, prepare_pauses(database_));
 }
 
 Result<std::int64_t> SqliteStore::pages() {

@@ -17,6 +17,12 @@ Result<std::unique_ptr<DueIndex>> prepare_due(Database& database);
 Result<std::unique_ptr<BulkChange>> prepare_change(Database& database, Destinations& destinations);
 Result<std::unique_ptr<Meta>> prepare_meta(Database& database);
 Result<std::unique_ptr<DroppedFiles>> prepare_dropped(Database& database);
+Result<std::unique_ptr<PauseRows>> prepare_pauses(Database& database);
+
+// For every connection: the statement, and what its rows are.
+inline constexpr std::string_view kAllPauses =
+    "SELECT kind, name, since, until, uid, user FROM pause ORDER BY kind, name";
+Result<std::vector<PauseRow>> read_pauses(Statement& all);
 
 class SqliteStore final : public Store {
  public:
@@ -41,6 +47,7 @@ class SqliteStore final : public Store {
   BulkChange& changes() override { return *changes_; }
   Meta& meta() override { return *meta_; }
   DroppedFiles& dropped() override { return *dropped_; }
+  PauseRows& pauses() override { return *pauses_; }
   Result<Transaction> begin() override { return Transaction::begin(database_); }
   Result<Savepoint> begin_part() override { return Savepoint::begin(database_); }
 
@@ -56,6 +63,7 @@ class SqliteStore final : public Store {
   std::unique_ptr<BulkChange> changes_;
   std::unique_ptr<Meta> meta_;
   std::unique_ptr<DroppedFiles> dropped_;
+  std::unique_ptr<PauseRows> pauses_;
 };
 
 }  // namespace postrider::queue

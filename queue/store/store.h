@@ -9,6 +9,7 @@
 #pragma once
 
 #include "queue/leases.h"
+#include "queue/store/pause_set.h"
 #include "queue/store/prepared_filter.h"
 #include "queue/store/rows.h"
 #include "queue/store/store_error.h"
@@ -42,6 +43,7 @@ class MessageRows {
   // With content, recipients and attempts.
   virtual Result<void> remove(mail::MessageId id) = 0;
   virtual Result<std::optional<MessageRow>> load_row(mail::MessageId id) = 0;
+  virtual Result<std::string> sender(mail::MessageId id) = 0;  // empty also if it is gone
   virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) = 0;
   // With the content, checked, unless that is in a file.
   virtual Result<StoredMessage> load(mail::MessageId id) = 0;
@@ -78,6 +80,7 @@ class Destinations {
   virtual Result<void> settle_site(std::int64_t site) = 0;
   virtual Result<bool> is_blocked(std::int64_t domain, std::int64_t now) = 0;
   virtual Result<std::int64_t> site_of(std::int64_t domain) = 0;  // 0: not known
+  virtual Result<std::string> name_of(std::int64_t domain) = 0;   // empty: it is gone
   // Why the site of the domain is in trouble, encoded; empty: it is not.
   virtual Result<std::string> site_trouble(std::int64_t domain) = 0;
   virtual Result<SiteRow> load_site(std::int64_t id) = 0;
@@ -140,6 +143,8 @@ class BulkChange {
   virtual Result<Changed> picked() = 0;
   virtual Result<std::vector<PickedLease>> picked_leases(const Leases& leases) = 0;
   virtual Result<void> apply(Verb verb, std::int64_t now, Duration delay_notice) = 0;
+  // From now on they belong to what stands for a host instead of their domain.
+  virtual Result<void> reroute(const std::string& next_hop, std::int64_t now) = 0;
   // Of those picked, the messages without living recipients.
   virtual Result<std::vector<Unused>> remove_ended() = 0;
   virtual Result<void> clear() = 0;
@@ -163,6 +168,15 @@ class DroppedFiles {
   virtual Result<void> forget(std::string_view drop_id) = 0;
 };
 
+// What administrators paused.
+class PauseRows {
+ public:
+  virtual ~PauseRows() = default;
+  virtual Result<std::vector<PauseRow>> all() = 0;
+  virtual Result<void> set(const PauseRow& row) = 0;  // replaces the one of that name
+  virtual Result<void> remove(Pause::Of of, std::string_view name) = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -174,6 +188,7 @@ class Store {
   virtual BulkChange& changes() = 0;
   virtual Meta& meta() = 0;
   virtual DroppedFiles& dropped() = 0;
+  virtual PauseRows& pauses() = 0;
   virtual Result<Transaction> begin() = 0;
   virtual Result<Savepoint> begin_part() = 0;
 };

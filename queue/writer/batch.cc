@@ -86,8 +86,15 @@ Result<void> Batch::store_inbox(Effects& effects) {
   for (auto& each : work_.submissions)
     if (auto done = store_submission(each, effects); !done)
       return done.error().during("store message");
+  if (auto done = pause_answers_.apply(work_.pauses, ledger_.pausing(), effects); !done)
+    return done.error();
   changes_.add(work_.changes);
   return changes_.go_on(commit_took_, effects);
+}
+
+void Batch::answer_changes(Consumer* consumer) {
+  pause_answers_.committed(work_.pauses, ledger_.pausing(), consumer);
+  changes_.committed(consumer);
 }
 
 Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
@@ -146,6 +153,7 @@ void Batch::answer_submissions() {
 }
 
 void Batch::end_changes(const Error& error) {
+  PauseAnswers::fail(work_.pauses, error);
   changes_.add(work_.changes);
   changes_.fail(error);
 }

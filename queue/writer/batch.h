@@ -1,6 +1,7 @@
 // What the queue thread stores as one transaction, and who waits for it.
 #pragma once
 
+#include "queue/writer/pause_answers.h"
 #include "queue/writer/pending_changes.h"
 #include "queue/writer/store_keeper.h"
 
@@ -19,7 +20,7 @@ class Batch {
   // must_write: to know whether it can. Requires: the store is open.
   Result<void> store(Effects& effects, bool must_write);
   // It was committed, or nothing was to be stored. consumer may be null.
-  void answer_changes(Consumer* consumer) { changes_.committed(consumer); }
+  void answer_changes(Consumer* consumer);
   void answer_submissions();
   // At once: they do not wait for what else the batch does.
   void refuse_submissions(const Error& error);
@@ -36,6 +37,7 @@ class Batch {
   Ledger& ledger_;
   StoreKeeper& keeper_;
   PendingChanges changes_;
+  PauseAnswers pause_answers_;
   Inbox work_;
   Inbox kept_;
   std::chrono::microseconds commit_took_{0};  // the latest

@@ -53,16 +53,21 @@ const char* name_of(Verb verb) {
       return "remove";
     case Verb::bounce:
       return "bounce";
+    case Verb::expire:
+      return "expire";
+    case Verb::reroute:
+      return "reroute";
   }
   return "";
 }
 
-ChangeTold::ChangeTold(Verb verb, Filter filter, bool dry_run, Actor actor, OnDone on_done,
-                       Log& log)
+ChangeTold::ChangeTold(Verb verb, Filter filter, bool dry_run, Actor actor, std::string next_hop,
+                       OnDone on_done, Log& log)
     : verb_(verb),
       filter_(std::move(filter)),
       dry_run_(dry_run),
       actor_(std::move(actor)),
+      next_hop_(std::move(next_hop)),
       on_done_(std::move(on_done)),
       log_(log) {}
 
@@ -134,15 +139,19 @@ void ChangeTold::tell() {
   if (!on_done_)
     return;
   const auto done = std::exchange(on_done_, nullptr);
-  if (!dry_run_)
-    log_.write(LogEvent(Level::info, "queue_changed")
-                   .add("verb", name_of(verb_))
-                   .add("filter", describe(filter_))
-                   .add("messages", std::to_string(changed_.messages))
-                   .add("recipients", std::to_string(changed_.recipients))
-                   .add("under_way", std::to_string(changed_.under_way_messages))
-                   .add("uid", std::to_string(actor_.uid))
-                   .add("user", actor_.name));
+  if (!dry_run_) {
+    LogEvent event(Level::info, "queue_changed");
+    event.add("verb", name_of(verb_))
+        .add("filter", describe(filter_))
+        .add("messages", std::to_string(changed_.messages))
+        .add("recipients", std::to_string(changed_.recipients))
+        .add("under_way", std::to_string(changed_.under_way_messages))
+        .add("uid", std::to_string(actor_.uid))
+        .add("user", actor_.name);
+    if (!next_hop_.empty())
+      event.add("next_hop", next_hop_);
+    log_.write(std::move(event));
+  }
   done(changed_);
 }
 

@@ -18,7 +18,8 @@ const char* name_of(Verb verb);
 class ChangeTold : public std::enable_shared_from_this<ChangeTold> {
  public:
   using OnDone = std::function<void(Result<Changed>)>;
-  ChangeTold(Verb verb, Filter filter, bool dry_run, Actor actor, OnDone on_done, Log& log);
+  ChangeTold(Verb verb, Filter filter, bool dry_run, Actor actor, std::string next_hop,
+             OnDone on_done, Log& log);
 
   void add(const Changed& piece);
   // A piece of which delivery has some in hand: it is asked to begin nothing more of them; what it
@@ -35,6 +36,7 @@ class ChangeTold : public std::enable_shared_from_this<ChangeTold> {
   const Filter filter_;
   const bool dry_run_;
   const Actor actor_;
+  const std::string next_hop_;
   OnDone on_done_;
   Log& log_;
   std::mutex mutex_;

@@ -11,11 +11,12 @@ constexpr std::size_t kMany = 64;
 
 bool Inbox::is_empty() const {
   return submissions.empty() && records.empty() && sites.empty() && assignments.empty() &&
-         quarantines.empty() && forgotten.empty() && changes.empty() && settings.empty();
+         quarantines.empty() && forgotten.empty() && changes.empty() && pauses.empty() &&
+         settings.empty();
 }
 
 bool Inbox::is_urgent() const {
-  return !submissions.empty() || !changes.empty() || !settings.empty();
+  return !submissions.empty() || !changes.empty() || !pauses.empty() || !settings.empty();
 }
 
 bool Inbox::is_many() const {
@@ -30,6 +31,7 @@ void Inbox::clear() {
   quarantines.clear();
   forgotten.clear();
   changes.clear();
+  pauses.clear();
   settings.clear();
 }
 

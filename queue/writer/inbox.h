@@ -31,6 +31,12 @@ struct Inbox {
     bool dry_run;
     std::function<void(Result<Changed>)> on_done;
     Actor actor;
+    std::string next_hop;  // of reroute
+  };
+  struct PauseOrder {
+    Pause pause;
+    bool is_resume = false;
+    Queue::OnPaused on_done;
   };
   struct Assignment {
     std::string domain, site;
@@ -46,6 +52,7 @@ struct Inbox {
   std::vector<Quarantine> quarantines;
   std::vector<std::string> forgotten;  // drop ids
   std::vector<Change> changes;
+  std::vector<PauseOrder> pauses;
   std::vector<QueueSettings> settings;
 
   bool is_empty() const;

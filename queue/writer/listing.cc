@@ -2,6 +2,7 @@
 
 #include "queue/row_codec.h"
 #include "queue/writer/queue_count.h"
+#include "queue/writer/queue_summary.h"
 
 #include <algorithm>
 
@@ -58,7 +59,14 @@ auto Listing::with_reader(const char* step, Ask ask) -> decltype(ask(std::declva
 Result<ListedPage> Listing::list(const Filter& filter, mail::MessageId after, std::size_t most,
                                  TimePoint wall) {
   const PreparedFilter prepared(filter, wall);
-  return with_reader("list the queue", [&](Reader& reader) {
+  return with_reader("list the queue", [&](Reader& reader) -> Result<ListedPage> {
+    auto pauses = reader.pauses();
+    if (!pauses)
+      return pauses.error();
+    pauses_.clear();
+    for (auto& row : *pauses)
+      if (row.until > queue_now(wall))
+        pauses_.set(std::move(row));
     return list_page(reader, prepared, after, most, queue_now(wall));
   });
 }
@@ -227,20 +235,62 @@ ListedRecipient Listing::recipient_of(const WaitingEntry& stored, bool is_active
   recipient.state = stored.state;
   recipient.attempts = stored.attempts;
   recipient.active = is_active;
-  recipient.last = read_outcome(stored.last);
   recipient.domain = stored.domain;
-  recipient.site = stored.site;
-  auto next = stored.next_attempt;
-  if (next != kNever && stored.blocked_until > now) {
-    // What it waits for is its site, and so is the reason.
-    next = std::max(next, stored.blocked_until);
-    recipient.last = read_outcome(stored.site_last);
-  } else if (!recipient.last && stored.site_failures > 0) {
-    recipient.last = read_outcome(stored.site_last);  // its turn has come, and is not over
+  if (is_next_hop(stored.domain)) {
+    recipient.next_hop = stored.domain;
+    recipient.domain = mail::domain_of(stored.address);
   }
-  if (next != kNever)
-    recipient.next_attempt = time_.to_wall(TimePoint(Duration(next)));
+  recipient.site = stored.site;
+  recipient.last = read_outcome(encoded_reason(stored, now));
+  if (stored.next_attempt < kExpireNow) {
+    // What it waits for may be its site.
+    const auto blocked_until = stored.blocked_until > now ? stored.blocked_until : 0;
+    recipient.next_attempt =
+        time_.to_wall(TimePoint(Duration(std::max(stored.next_attempt, blocked_until))));
+  }
+  if (stored.state == RecipientState::queued && !is_active)
+    if (const auto* pause = pauses_.find(stored.sender, stored.domain))
+      add_pause(*pause, recipient);
   return recipient;
+}
+
+void Listing::add_pause(const PauseRow& pause, ListedRecipient& recipient) const {
+  const auto until =
+      pause.until == kNever ? TimePoint() : time_.to_wall(TimePoint(Duration(pause.until)));
+  recipient.paused = true;
+  recipient.next_attempt =
+      until == TimePoint() ? TimePoint() : std::max(until, recipient.next_attempt);
+  mail::Outcome why;
+  why.stage = mail::Stage::admin;
+  why.status = {4, 3, 2};
+  why.text = describe(pause);
+  recipient.last = std::move(why);
+}
+
+Result<void> Listing::summarize_on(Summarizing& summarizing, TimePoint wall) {
+  const PreparedFilter filter(summarizing.filter, wall);
+  return with_reader("sum up the queue", [&](Reader& reader) {
+    return QueueSummary(reader, leases_, queue_now(wall)).go_on(summarizing, filter);
+  });
+}
+
+Result<std::vector<Pause>> Listing::pauses(TimePoint wall) {
+  const auto rows = with_reader("list pauses", [](Reader& reader) { return reader.pauses(); });
+  if (!rows)
+    return rows.error();
+  std::vector<Pause> pauses;
+  for (const auto& row : *rows) {
+    if (row.until <= queue_now(wall))
+      continue;
+    Pause& pause = pauses.emplace_back();
+    pause.of = row.of;
+    pause.name = row.name;
+    pause.since = TimePoint(Duration(row.since));
+    if (row.until != kNever)
+      pause.until = time_.to_wall(TimePoint(Duration(row.until)));
+    pause.by = {row.uid, row.user};
+  }
+  return pauses;
 }
 
 Result<void> Listing::count_on(Counting& counting, TimePoint wall) {

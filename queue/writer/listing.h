@@ -2,6 +2,7 @@
 #pragma once
 
 #include "queue/ledger/queue_time.h"
+#include "queue/store/pause_set.h"
 #include "queue/store/reader.h"
 
 #include <mutex>
@@ -20,11 +21,13 @@ class Listing {
   Result<ListedPage> list(const Filter& filter, mail::MessageId after, std::size_t most,
                           TimePoint wall);
   Result<void> count_on(Counting& counting, TimePoint wall);
+  Result<void> summarize_on(Summarizing& summarizing, TimePoint wall);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);
   Result<Totals> totals();
   Result<std::vector<SiteState>> sites();
   Result<std::vector<std::string>> dropped();
+  Result<std::vector<Pause>> pauses(TimePoint wall);
 
  private:
   // ask(reader), one at a time.
@@ -44,6 +47,7 @@ class Listing {
                                                 const IncomingEntry& stored) const;
   Result<ListedMessage> waiting_message(Reader& reader, const WaitingEntry& stored) const;
   ListedRecipient recipient_of(const WaitingEntry& stored, bool is_active, std::int64_t now) const;
+  void add_pause(const PauseRow& pause, ListedRecipient& recipient) const;
   std::int64_t queue_now(TimePoint wall) const {
     return time_.to_queue(wall).time_since_epoch().count();
   }
@@ -53,6 +57,7 @@ class Listing {
   const std::atomic<Duration::rep>& lifetime_;
   std::mutex mutex_;
   std::unique_ptr<Reader> reader_;  // null while it is closed
+  PauseSet pauses_;                 // as of the page that is being read
 };
 
 }  // namespace postrider::queue

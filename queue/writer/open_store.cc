@@ -10,6 +10,8 @@ Result<void> OpenStore::open() {
     return store.error().during("open the queue");
   store_ = *std::move(store);
   ledger_.use(store_.get());
+  if (auto done = ledger_.pausing().load(); !done)
+    return done.error().during("open the queue: what is paused");
   upkeep_.watch(store_->database(), vfs_);
   remember_files();
   return {};

@@ -12,9 +12,10 @@ constexpr std::chrono::microseconds kChangesAtOnce{4000}, kMostChangesAtOnce{20'
 }  // namespace
 
 PendingChanges::UnderWay::UnderWay(Inbox::Change change, TimePoint wall, Log& log)
-    : run(change.verb, change.filter, change.dry_run, wall),
+    : run(change.verb, change.filter, change.dry_run, wall, change.next_hop),
       told(std::make_shared<ChangeTold>(change.verb, std::move(change.filter), change.dry_run,
-                                        std::move(change.actor), std::move(change.on_done), log)) {}
+                                        std::move(change.actor), std::move(change.next_hop),
+                                        std::move(change.on_done), log)) {}
 
 void PendingChanges::add(std::vector<Inbox::Change>& changes) {
   for (auto& change : changes)

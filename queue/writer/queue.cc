@@ -1,5 +1,6 @@
 #include "queue/queue.h"
 
+#include "base/text.h"
 #include "queue/body_file.h"
 #include "queue/row_codec.h"
 #include "queue/writer/listing.h"
@@ -171,12 +172,38 @@ void Queue::quarantine(mail::MessageId id, std::string why) {
 }
 
 void Queue::change(Verb verb, Filter filter, bool dry_run,
-                   std::function<void(Result<Changed>)> on_done, Actor actor) {
+                   std::function<void(Result<Changed>)> on_done, Actor actor,
+                   std::string next_hop) {
   impl_->writer.give([&](Inbox& inbox) {
-    inbox.changes.push_back(
-        {verb, std::move(filter), dry_run, std::move(on_done), std::move(actor)});
+    inbox.changes.push_back({verb, std::move(filter), dry_run, std::move(on_done), std::move(actor),
+                             std::move(next_hop)});
     return Urgency::now;
   });
+}
+
+void Queue::pause(Pause pause, OnPaused on_done) {
+  order(std::move(pause), false, std::move(on_done));
+}
+
+void Queue::resume(Pause pause, OnPaused on_done) {
+  order(std::move(pause), true, std::move(on_done));
+}
+
+void Queue::order(Pause pause, bool is_resume, OnPaused on_done) {
+  auto name = canonical_name(pause.of, pause.name);
+  if (!name) {
+    on_done(Error(Errc::malformed, "\"" + escaped(pause.name, 100) + "\" cannot be paused"));
+    return;
+  }
+  pause.name = *std::move(name);
+  impl_->writer.give([&](Inbox& inbox) {
+    inbox.pauses.push_back({std::move(pause), is_resume, std::move(on_done)});
+    return Urgency::now;
+  });
+}
+
+Result<std::vector<Pause>> Queue::pauses() {
+  return impl_->listing.pauses(impl_->clock.now());
 }
 
 Result<std::vector<ListedMessage>> Queue::list(const Filter& filter, mail::MessageId after,
@@ -212,6 +239,10 @@ Result<void> Queue::count_on(Counting& counting) {
   return impl_->scans.count_on(counting, impl_->clock.now());
 }
 
+Result<void> Queue::summarize_on(Summarizing& summarizing) {
+  return impl_->scans.summarize_on(summarizing, impl_->clock.now());
+}
+
 Result<std::shared_ptr<const mail::Message>> Queue::load(mail::MessageId id) {
   return impl_->listing.load(id);
 }
@@ -226,6 +257,10 @@ Result<Totals> Queue::totals() {
 
 Queue::Counters Queue::counters() const {
   return impl_->writer.counters();
+}
+
+Queue::Recent Queue::recent() const {
+  return impl_->writer.recent();
 }
 
 bool Queue::is_lost() const {

@@ -180,6 +180,7 @@ void Writer::committed(Effects& effects) {
 }
 
 void Writer::count(const Queue::Counters& counted) {
+  recent_.add(clock_.steady(), counted);
   counted_.accepted += counted.accepted;
   counted_.delivered += counted.delivered;
   counted_.bounced += counted.bounced;

@@ -9,6 +9,7 @@
 
 #include "queue/writer/batch.h"
 #include "queue/writer/body_work.h"
+#include "queue/writer/recent_counts.h"
 #include "queue/writer/room_watch.h"
 
 #include <thread>
@@ -35,6 +36,7 @@ class Writer {
 
   Admission admission() const { return room_.admission(); }
   Queue::Counters counters() const;
+  Queue::Recent recent() const { return recent_.at(clock_.steady()); }
   const Leases& leases() const { return ledger_.leases(); }
   const QueueTime& time() const { return ledger_.time(); }
   const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
@@ -72,6 +74,7 @@ class Writer {
     std::atomic<std::uint64_t> accepted{0}, delivered{0}, bounced{0}, removed{0}, deferrals{0},
         commits{0};
   } counted_;
+  RecentCounts recent_;
   BodyWork bodies_;
   std::thread thread_;
 };
