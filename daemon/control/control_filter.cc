@@ -1,7 +1,11 @@
 #include "daemon/control/control_filter.h"
 
+#include "base/network.h"
 #include "base/text.h"
 #include "mail/address.h"
+
+#include <algorithm>
+#include <iterator>
 
 namespace postrider::daemon {
 
@@ -94,6 +98,26 @@ Result<void> take_measures(const FilterText& text, queue::Filter& filter) {
   return {};
 }
 
+constexpr struct {
+  std::string_view scheme;
+  std::uint64_t port;
+} kNextHops[] = {{"smtp", 25}, {"smtps", 465}, {"lmtp", 24}};
+
+// A name in lower case, an IPv4 address, or an IPv6 address in brackets; empty: it is none.
+std::string host_of_next_hop(std::string_view text) {
+  if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
+    text = text.substr(1, text.size() - 2);
+    if (starts_with_ignoring_case(text, "IPv6:"))
+      text.remove_prefix(5);
+    if (!IpAddress::parse(text))
+      return {};
+  }
+  if (const auto address = IpAddress::parse(text))
+    return address->is_v6() ? "[" + address->str() + "]" : address->str();
+  auto name = mail::to_ascii_domain(text);
+  return name && mail::is_host_name(*name) ? *std::move(name) : std::string();
+}
+
 }  // namespace
 
 Result<queue::Filter> to_filter(const FilterText& text) {
@@ -109,15 +133,45 @@ Result<queue::Filter> to_filter(const FilterText& text) {
   return filter;
 }
 
+// As delivery::NextHop::describe() has it, which parses it again.
+Result<std::string> to_next_hop(const std::string& text) {
+  const auto wrong = [&text] {
+    return unusable("--to", text,
+                    "a host, such as relay.example.net, [192.0.2.1]:2525 or "
+                    "smtps://relay.example.net");
+  };
+  std::string_view left = text;
+  const auto end = left.find("://");
+  const auto scheme = end == left.npos ? "smtp" : ascii_lower(left.substr(0, end));
+  const auto* known = std::find_if(std::begin(kNextHops), std::end(kNextHops),
+                                   [&](const auto& row) { return row.scheme == scheme; });
+  if (known == std::end(kNextHops) || text.size() > kMostPattern)
+    return wrong();
+  left.remove_prefix(end == left.npos ? 0 : end + 3);
+  std::uint64_t port = known->port;
+  const auto bracket = left.rfind(']');
+  const auto colon = left.rfind(':');
+  if (colon != left.npos && (bracket == left.npos || colon > bracket)) {
+    const auto given = parse_unsigned(left.substr(colon + 1));
+    if (!given || *given == 0 || *given > 65535)
+      return wrong();
+    port = *given;
+    left = left.substr(0, colon);
+  }
+  const auto host = host_of_next_hop(left);
+  if (host.empty())
+    return wrong();
+  return scheme + "://" + host + ":" + std::to_string(port);
+}
+
 std::optional<queue::Verb> to_verb(std::string_view word) {
   constexpr struct {
     std::string_view word;
     queue::Verb verb;
-  } kVerbs[] = {{"hold", queue::Verb::hold},
-                {"release", queue::Verb::release},
-                {"retry", queue::Verb::retry},
-                {"remove", queue::Verb::remove},
-                {"bounce", queue::Verb::bounce}};
+  } kVerbs[] = {{"hold", queue::Verb::hold},      {"release", queue::Verb::release},
+                {"retry", queue::Verb::retry},    {"remove", queue::Verb::remove},
+                {"bounce", queue::Verb::bounce},  {"expire", queue::Verb::expire},
+                {"reroute", queue::Verb::reroute}};
   for (const auto& row : kVerbs)
     if (row.word == word)
       return row.verb;

@@ -20,7 +20,11 @@ struct JobContext {
 std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence);
 std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> summary_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> export_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> pause_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> resume_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
@@ -32,6 +36,9 @@ std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlR
 // For the jobs: why those wait of whom the queue does not know it, because they are being tried, or
 // their turn has not come.
 void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messages);
+
+// For the jobs: who asks, by name where it is known, for the log.
+queue::Actor actor_of(const JobContext& context);
 
 // For the jobs: the end of an answer, appended; always false, as step() gives it.
 bool finish(std::string& out);

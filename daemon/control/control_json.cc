@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "mail/envelope.h"
 
+#include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
 #include <charconv>
@@ -93,6 +94,10 @@ void add_recipient(const queue::ListedRecipient& recipient, const queue::ListedM
     members.text("site", recipient.site);
   members.number("attempts", recipient.attempts);
   members.number("next_attempt", json_time(recipient.next_attempt));
+  if (!recipient.next_hop.empty())
+    members.text("next_hop", recipient.next_hop);
+  if (recipient.paused)
+    members.name("paused").append("true");
   if (recipient.last)
     members.text("dsn", mail::to_string(recipient.last->status));
   out.push_back('}');
@@ -215,6 +220,53 @@ json::object to_json(const queue::Totals& totals) {
   object["bytes"] = totals.bytes;
   object["oldest"] = json_time(totals.oldest);
   return object;
+}
+
+json::object to_json(const queue::Pause& pause) {
+  constexpr const char* kinds[] = {"all", "domain", "sender"};
+  json::object object;
+  object["kind"] = kinds[static_cast<int>(pause.of)];
+  object["name"] = json_text(pause.name);
+  object["since"] = json_time(pause.since);
+  object["until"] = json_time(pause.until);
+  object["uid"] = pause.by.uid;
+  object["user"] = json_text(pause.by.name);
+  return object;
+}
+
+json::object to_json(const queue::Summary::Group& group) {
+  json::object object;
+  object["key"] = json_text(group.key);
+  object["messages"] = group.messages;
+  object["recipients"] = group.recipients;
+  object["bytes"] = group.bytes;
+  object["oldest"] = group.messages == 0 ? 0 : json_time(group.oldest);
+  object["ages"] = json::array(group.ages.begin(), group.ages.end());
+  return object;
+}
+
+json::object to_json(const queue::Changed& changed) {
+  json::object object;
+  object["messages"] = changed.messages;
+  object["recipients"] = changed.recipients;
+  if (changed.under_way_messages > 0) {
+    object["under_way_messages"] = changed.under_way_messages;
+    object["under_way_recipients"] = changed.under_way_recipients;
+  }
+  return object;
+}
+
+std::string pause_sentence(const queue::Pause& pause) {
+  const bool is_of_sender = pause.of == queue::Pause::Of::sender;
+  std::string text = pause.of == queue::Pause::Of::all ? "all mail"
+                     : is_of_sender                    ? "mail from " + escaped(pause.name, 320)
+                                                       : "mail to " + escaped(pause.name, 320);
+  text.append(" is paused");
+  if (!pause.by.name.empty())
+    text.append(" by ").append(escaped(pause.by.name, 64));
+  text.append(": `postrider queue resume ");
+  text.append(pause.of == queue::Pause::Of::all ? "--all" : is_of_sender ? "--from " : "");
+  return text.append(escaped(pause.name, 320)).append("`");
 }
 
 json::object to_json(const mail::Envelope& envelope) {

@@ -23,7 +23,13 @@ boost::json::object to_json(const DropTotals& totals);
 boost::json::object to_json(const mail::Outcome& outcome);
 boost::json::object to_json(const queue::SiteState& site);
 boost::json::object to_json(const queue::Totals& totals);
+boost::json::object to_json(const queue::Pause& pause);
+boost::json::object to_json(const queue::Summary::Group& group);
+boost::json::object to_json(const queue::Changed& changed);
 boost::json::object to_json(const mail::Envelope& envelope);
+
+// "mail to example.org is paused by ann: `postrider queue resume example.org`"
+std::string pause_sentence(const queue::Pause& pause);
 
 std::string json_text(std::string_view text);
 std::int64_t json_time(TimePoint when);  // 0: never

@@ -1,17 +1,15 @@
 // Jobs over one message or address: show and explain.
 #include "base/base64.h"
-#include "base/file.h"
 #include "base/text.h"
+#include "daemon/control/content_reader.h"
 #include "daemon/control/control_jobs.h"
 #include "daemon/control/control_json.h"
 #include "mail/header.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <fcntl.h>
+#include <optional>
 #include <set>
 #include <sysexits.h>
-#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -20,7 +18,6 @@ namespace {
 namespace json = boost::json;
 using MessagePtr = std::shared_ptr<const mail::Message>;
 
-constexpr std::size_t kChunk = 48U << 10U;
 constexpr std::size_t kMostHeader = 1U << 20U;
 constexpr std::size_t kMostExplained = 20;
 
@@ -77,37 +74,13 @@ class ShowJob : public ControlJob {
   }
 
   Result<void> next_chunk(std::string& chunk) {
-    const auto& content = message_->content;
-    if (!trace_sent_) {
-      trace_sent_ = true;
-      chunk = content.trace;
+    if (!reader_) {
+      reader_.emplace(queue_, message_);
+      chunk = message_->content.trace;
       if (!chunk.empty())
         return {};
     }
-    if (content.bytes) {
-      chunk = content.bytes->substr(std::min(at_, content.bytes->size()), kChunk);
-      at_ += chunk.size();
-      return {};
-    }
-    return read_chunk(chunk);
-  }
-
-  Result<void> read_chunk(std::string& chunk) {
-    if (!file_.is_open()) {
-      auto file = open_file(queue_.body_path(message_->content.file), O_RDONLY | O_NOFOLLOW);
-      if (!file)
-        return file.error();
-      file_ = std::move(*file);
-    }
-    chunk.resize(kChunk);
-    ssize_t got = 0;
-    do {
-      got = ::read(file_.get(), chunk.data(), chunk.size());
-    } while (got < 0 && errno == EINTR);
-    if (got < 0)
-      return system_error("read");
-    chunk.resize(static_cast<std::size_t>(got));
-    return {};
+    return reader_->next(chunk);
   }
 
   // True while the header section goes on behind this chunk. Looks for the empty line over the seam
@@ -129,11 +102,9 @@ class ShowJob : public ControlJob {
   mail::MessageId id_;
   bool wants_body_;
   MessagePtr message_;
-  bool trace_sent_ = false;
-  std::size_t at_ = 0;
+  std::optional<ContentReader> reader_;
   std::size_t header_seen_ = 0;
   std::string tail_;
-  FileDescriptor file_;
 };
 
 void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& address,
@@ -148,13 +119,35 @@ void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& 
   }
 }
 
-void add_facts(const JobContext& context, const std::string& address, bool is_queued,
+// What keeps mail for it from being tried; of a sender only where one is known.
+void add_pause_facts(const JobContext& context, const std::string& address, const char* sender,
+                     std::vector<ExplainedFact>& facts) {
+  const auto pauses = context.queue.pauses();
+  if (!pauses)
+    return;
+  const auto domain = mail::domain_of(address.find('@') == address.npos ? "@" + address : address);
+  for (const auto& pause : *pauses) {
+    if (!queue::concerns(pause, sender == nullptr ? "" : sender, domain) ||
+        (pause.of == queue::Pause::Of::sender && sender == nullptr))
+      continue;
+    auto text = pause_sentence(pause);
+    if (pause.until != TimePoint())
+      text.append(", or it ends at ").append(format_rfc3339(pause.until));
+    facts.push_back({"paused", std::move(text)});
+  }
+}
+
+// sender: of the message that is in the queue; null: of none.
+void add_facts(const JobContext& context, const std::string& address, const char* sender,
                std::string& out) {
   std::vector<ExplainedFact> facts;
-  if (context.insight != nullptr)
-    facts = context.insight->explain(address, is_queued);
-  else
+  add_pause_facts(context, address, sender, facts);
+  if (context.insight != nullptr) {
+    auto known = context.insight->explain(address, sender != nullptr);
+    std::move(known.begin(), known.end(), std::back_inserter(facts));
+  } else {
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
+  }
   add_fact_lines(facts, address, out);
 }
 
@@ -163,7 +156,7 @@ class ExplainAddressJob : public ControlJob {
   ExplainAddressJob(const JobContext& context, std::string address)
       : context_(context), address_(std::move(address)) {}
   bool step(std::string& out) override {
-    add_facts(context_, address_, false, out);
+    add_facts(context_, address_, nullptr, out);
     return finish(out);
   }
 
@@ -206,7 +199,7 @@ class ExplainMessageJob : public ControlJob {
     std::set<std::string> domains;
     for (const auto& recipient : message.recipients)
       if (domains.size() < kMostExplained && domains.insert(recipient.domain).second)
-        add_facts(context_, recipient.address, true, out);
+        add_facts(context_, recipient.address, message.sender.c_str(), out);
     return finish(out);
   }
 

@@ -1,13 +1,12 @@
 // Jobs over many messages: list, count, change, and the totals of status.
 #include "base/text.h"
+#include "daemon/control/awaited.h"
 #include "daemon/control/control_filter.h"
 #include "daemon/control/control_jobs.h"
 #include "daemon/control/control_json.h"
 
 #include <boost/json/array.hpp>
 
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
@@ -22,18 +21,7 @@ namespace json = boost::json;
 // The first page is short, so that it is on the screen at once.
 constexpr std::size_t kFirstPage = 25;
 constexpr std::size_t kPage = 200;
-constexpr auto kProgressEvery = std::chrono::milliseconds(500);
-
-json::object changed_object(const queue::Changed& changed) {
-  json::object object;
-  object["messages"] = changed.messages;
-  object["recipients"] = changed.recipients;
-  if (changed.under_way_messages > 0) {
-    object["under_way_messages"] = changed.under_way_messages;
-    object["under_way_recipients"] = changed.under_way_recipients;
-  }
-  return object;
-}
+constexpr std::uint64_t kManyDeferrals = 20;  // in an hour, without a delivery
 
 // Messages that vanish between two pages are simply not in the next one.
 class ListJob : public ControlJob {
@@ -100,6 +88,7 @@ class CountJob : public ControlJob {
     return true;
   }
   bool is_long() const override { return true; }
+  bool may_be_cut_off() const override { return true; }
 
  private:
   bool step_dropped(std::string& out) {
@@ -110,7 +99,7 @@ class CountJob : public ControlJob {
       counting_.counted.recipients += message.recipients.size();
     if (more)
       return true;
-    add_line("count", changed_object(counting_.counted), out);
+    add_line("count", to_json(counting_.counted), out);
     return finish(out);
   }
 
@@ -120,71 +109,44 @@ class CountJob : public ControlJob {
   queue::Counting counting_;
 };
 
-// For the log; empty where nobody knows.
-std::string user_name(unsigned uid) {
-  passwd entry{};
-  passwd* found = nullptr;
-  std::string room(16384, '\0');
-  if (::getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr)
-    return {};
-  return found->pw_name;
-}
-
 // Waits for the queue thread in short turns, with a line of progress after each.
 class ChangeJob : public ControlJob {
  public:
-  ChangeJob(const JobContext& context, queue::Verb verb, queue::Filter filter, bool dry_run)
-      : context_(context), verb_(verb), filter_(std::move(filter)), dry_run_(dry_run) {}
+  ChangeJob(const JobContext& context, queue::Verb verb, queue::Filter filter, bool dry_run,
+            std::string next_hop)
+      : context_(context),
+        verb_(verb),
+        filter_(std::move(filter)),
+        dry_run_(dry_run),
+        next_hop_(std::move(next_hop)) {}
 
   bool step(std::string& out) override {
-    if (!asked_)
-      ask();
-    std::unique_lock lock(answer_->mutex);
-    if (!answer_->arrived.wait_for(lock, kProgressEvery, [this] { return answer_->is_set; })) {
-      json::object progress;
-      progress["milliseconds"] = static_cast<std::int64_t>(++turns_ * kProgressEvery.count());
-      add_line("progress", std::move(progress), out);
-      return true;
+    if (!answer_) {
+      answer_.emplace();
+      context_.queue.change(verb_, filter_, dry_run_, answer_->setter(), actor_of(context_),
+                            next_hop_);
     }
-    if (!answer_->changed)
-      return fail(EX_IOERR, answer_->changed.error().describe(), out);
+    if (!answer_->wait())
+      return answer_->add_progress(out);
+    const auto& changed = answer_->get();
+    if (!changed)
+      return fail(EX_IOERR, changed.error().describe(), out);
     if (verb_ == queue::Verb::retry && !dry_run_ && context_.insight != nullptr)
       context_.insight->retried(filter_);
-    auto changed = changed_object(*answer_->changed);
-    changed["dry_run"] = dry_run_;
-    add_line("changed", std::move(changed), out);
+    auto object = to_json(*changed);
+    object["dry_run"] = dry_run_;
+    add_line("changed", std::move(object), out);
     return finish(out);
   }
   bool is_long() const override { return true; }
 
  private:
-  // Shared with the queue thread, which may answer after the asker went away.
-  struct Answer {
-    std::mutex mutex;
-    std::condition_variable arrived;
-    bool is_set = false;
-    Result<queue::Changed> changed{queue::Changed{}};
-  };
-
-  void ask() {
-    asked_ = true;
-    auto on_done = [answer = answer_](const Result<queue::Changed>& changed) {
-      const std::lock_guard lock(answer->mutex);
-      answer->changed = changed;
-      answer->is_set = true;
-      answer->arrived.notify_all();
-    };
-    context_.queue.change(verb_, filter_, dry_run_, std::move(on_done),
-                          {context_.uid, user_name(context_.uid)});
-  }
-
   JobContext context_;
   queue::Verb verb_;
   queue::Filter filter_;
   bool dry_run_;
-  bool asked_ = false;
-  int turns_ = 0;
-  std::shared_ptr<Answer> answer_ = std::make_shared<Answer>();
+  std::string next_hop_;
+  std::optional<Awaited<queue::Changed>> answer_;
 };
 
 class StatusJob : public ControlJob {
@@ -211,8 +173,9 @@ class StatusJob : public ControlJob {
       drop["reason"] = why;
     status["drop_folder"] = std::move(drop);
     if (context_.insight != nullptr)
-      status["since_start"] = counters();
+      add_counters(status, totals ? totals->deferred : 0);
     status["sites_in_trouble"] = sites();
+    add_pauses(status);
     add_line("status", std::move(status), out);
     return finish(out);
   }
@@ -242,8 +205,28 @@ class StatusJob : public ControlJob {
     alarms.as_array().emplace_back("ALARM: " + sentence);
   }
 
-  json::object counters() const {
-    const auto counted = context_.queue.counters();
+  void add_pauses(json::object& status) {
+    const auto pauses = context_.queue.pauses();
+    json::array paused;
+    for (const auto& pause : pauses ? *pauses : std::vector<queue::Pause>()) {
+      paused.push_back(to_json(pause));
+      add_alarm(status, pause_sentence(pause));
+    }
+    status["paused"] = std::move(paused);
+  }
+
+  void add_counters(json::object& status, std::uint64_t deferred) {
+    status["since_start"] = counters(context_.queue.counters());
+    const auto recent = context_.queue.recent();
+    status["last_minute"] = counters(recent.minute);
+    status["last_hour"] = counters(recent.hour);
+    if (deferred > 0 && recent.hour.delivered == 0 && recent.hour.deferrals >= kManyDeferrals)
+      add_alarm(status, "everything is deferred: nothing was delivered in the last hour, and " +
+                            std::to_string(recent.hour.deferrals) +
+                            " attempts failed: `postrider queue summary --by reason`");
+  }
+
+  static json::object counters(const queue::Queue::Counters& counted) {
     json::object object;
     object["accepted"] = counted.accepted;
     object["delivered"] = counted.delivered;
@@ -270,6 +253,15 @@ class StatusJob : public ControlJob {
 };
 
 }  // namespace
+
+queue::Actor actor_of(const JobContext& context) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::string room(16384, '\0');
+  const bool is_known =
+      ::getpwuid_r(context.uid, &entry, room.data(), room.size(), &found) == 0 && found != nullptr;
+  return {context.uid, is_known ? found->pw_name : ""};
+}
 
 void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messages) {
   if (insight == nullptr)
@@ -325,7 +317,15 @@ std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlR
   // A forgotten filter must not empty the queue.
   if (request.filter.matches_all() && !request.all && *verb != queue::Verb::retry)
     return refused_job(EX_USAGE, request.verb + " without a filter needs --all");
-  return std::make_unique<ChangeJob>(context, *verb, std::move(*filter), request.dry_run);
+  std::string next_hop;
+  if (*verb == queue::Verb::reroute) {
+    auto host = to_next_hop(request.next_hop);
+    if (!host)
+      return refused_job(EX_USAGE, host.error().step());
+    next_hop = *std::move(host);
+  }
+  return std::make_unique<ChangeJob>(context, *verb, std::move(*filter), request.dry_run,
+                                     std::move(next_hop));
 }
 
 std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest&) {

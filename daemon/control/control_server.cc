@@ -148,6 +148,7 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
     page.more = job->step(page.lines);
     return page;
   };
+  const auto end = Steady::now() + limits.work;
   for (;;) {
     stream.clear_deadline();
     const Page page = co_await pool.run<Page>(loop, step);
@@ -159,6 +160,10 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
       co_return written;
     if (page.lines.empty() && has_left(stream))
       co_return Error(Errc::stopped, "answer");
+    if (job->may_be_cut_off() && Steady::now() >= end) {
+      refuse(stream, EX_TEMPFAIL, "this takes too long; a filter makes it less");
+      co_return Error(Errc::stopped, "answer");
+    }
   }
 }
 

@@ -25,9 +25,19 @@ struct Row {
   std::unique_ptr<ControlJob> (*make)(const JobContext&, const ControlRequest&);
 };
 constexpr Row kActs[] = {
-    {"list", list_job},   {"count", count_job},     {"change", change_job},
-    {"show", show_job},   {"explain", explain_job}, {"reload", reload_job},
-    {"sites", sites_job}, {"status", status_job},   {"tls_reports", tls_reports_job},
+    {"list", list_job},
+    {"count", count_job},
+    {"summary", summary_job},
+    {"change", change_job},
+    {"export", export_job},
+    {"pause", pause_job},
+    {"resume", resume_job},
+    {"show", show_job},
+    {"explain", explain_job},
+    {"reload", reload_job},
+    {"sites", sites_job},
+    {"status", status_job},
+    {"tls_reports", tls_reports_job},
 };
 
 }  // namespace

@@ -68,6 +68,9 @@ class ControlJob {
   virtual bool step(std::string& out) = 0;
   // Whether it may go on for long: such jobs never keep the others waiting.
   virtual bool is_long() const { return false; }
+  // Whether it only reads, and gives nothing before it has read all: then it may be ended when it
+  // takes too long.
+  virtual bool may_be_cut_off() const { return false; }
 };
 
 // Thread-safe. The queue, the clock and the insight outlive it.

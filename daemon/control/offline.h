@@ -7,6 +7,8 @@
 
 #include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace postrider::daemon {
 
@@ -27,5 +29,23 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
 // Refuses while the daemon runs. 0: nothing was lost or held; 75: something was; 69, 71, 77:
 // nothing was done.
 Report salvage_queue(const ToolPaths& places);
+
+// What became of one file of an import.
+struct ImportedFile {
+  enum class End : std::uint8_t { imported, known, refused, failed };
+  std::string file;
+  std::string id;  // empty: not known
+  End end = End::failed;
+  std::string reason;  // of refused and failed
+};
+struct Imported {
+  int exit_code = 0;  // sysexits.h; not all were imported
+  std::string error;  // nothing was done
+  std::vector<ImportedFile> files;
+};
+// `postrider queue import`: messages that were exported, each under its id. Refuses while the
+// daemon runs. The files are opened with the caller's rights; a link is not followed as the last
+// part of a name.
+Imported import_messages(const ToolPaths& places, const std::vector<std::string>& files);
 
 }  // namespace postrider::daemon

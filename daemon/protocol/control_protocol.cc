@@ -28,9 +28,10 @@ struct TextKey {
   std::string ControlRequest::*member;
 };
 constexpr TextKey kTextKeys[] = {
-    {"act", &ControlRequest::act},
-    {"verb", &ControlRequest::verb},
-    {"target", &ControlRequest::target},
+    {"act", &ControlRequest::act},           {"verb", &ControlRequest::verb},
+    {"target", &ControlRequest::target},     {"by", &ControlRequest::by},
+    {"limit", &ControlRequest::limit},       {"span", &ControlRequest::span},
+    {"next_hop", &ControlRequest::next_hop},
 };
 
 struct FlagKey {

@@ -26,12 +26,17 @@ struct FilterText {
 };
 
 struct ControlRequest {
-  // list, count, change, show, explain, reload, status, tls_reports
+  // list, count, summary, export, change, pause, resume, show, explain, reload, status, tls_reports
   std::string act;
-  FilterText filter;     // list, count, change
-  std::string verb;      // change: hold, release, retry, remove, bounce; tls_reports: send
-  bool dry_run = false;  // change
-  bool all = false;      // change: "--all" was given; tls_reports: today's too
+  FilterText filter;  // list, count, summary, export, change; pause, resume: one domain or sender
+  // change: hold, release, retry, remove, bounce, expire, reroute; tls_reports: send
+  std::string verb;
+  bool dry_run = false;  // change, pause, resume
+  bool all = false;      // change, pause, resume: "--all" was given; tls_reports: today's too
+  std::string by;        // summary: domain, site, sender, client, reason, age
+  std::string limit;     // summary: of groups; empty: 20, "0": none
+  std::string next_hop;  // change: of reroute
+  std::string span;      // pause: how long; empty: until it is resumed
   std::string target;    // show, explain: an id or an address
   bool body = false;     // show
 };

@@ -92,6 +92,20 @@ TEST_CASE("I14: half a request ends at its deadline", "[daemon][unit]") {
   CHECK(line->find("in time") != std::string::npos);
 }
 
+TEST_CASE("a question that takes too long is ended with an answer, but no change is",
+          "[daemon][unit]") {
+  ControlServer::Limits limits;
+  limits.work = Duration(0);
+  ControlDoor door(limits);
+  for (const char* act : {"summary", "count"}) {
+    const auto end = door.ask_for(act);
+    CHECK(end.exit_code == EX_TEMPFAIL);
+    CHECK(end.error.find("too long") != std::string::npos);
+  }
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+  CHECK(door.ask_for("list").exit_code == EX_OK);
+}
+
 TEST_CASE("who waits when the daemon stops hears that it stops", "[daemon][unit]") {
   ControlDoor door;
   auto connection = door.connect();

@@ -1,0 +1,272 @@
+#include "daemon/control/import_messages.h"
+
+#include "base/net/loop.h"
+#include "daemon/control/message_file.h"
+#include "queue/checksum.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <future>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <thread>
+#include <unistd.h>
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::size_t kReadAtOnce = 256U << 10U;
+constexpr std::size_t kKeptInMemory = 64U << 10U;  // as in every other way into the queue
+constexpr std::size_t kOtherDescriptors = 64;
+
+// One file, from its beginning to its end.
+class FileToImport {
+ public:
+  explicit FileToImport(const FileDescriptor& file) : file_(file) {}
+
+  // Errc::malformed: it is no message; else it cannot be read.
+  Result<MessageFileHead> read_head() {
+    for (;;) {
+      auto head = parse_message_file(rest_);
+      if (!head)
+        return head.error();
+      if (head->has_value()) {
+        rest_.erase(0, (*head)->size);
+        return **std::move(head);
+      }
+      auto more = read_more();
+      if (!more)
+        return more.error();
+      if (!*more)
+        return Error(Errc::malformed, "it is cut off");
+    }
+  }
+  // The next piece of the content; empty at the end.
+  Result<std::string> next() {
+    if (rest_.empty())
+      if (auto more = read_more(); !more)
+        return more.error();
+    return std::exchange(rest_, {});
+  }
+
+ private:
+  Result<bool> read_more() {
+    const auto before = rest_.size();
+    rest_.resize(before + kReadAtOnce);
+    ssize_t got = 0;
+    do {
+      got = ::read(file_.get(), rest_.data() + before, kReadAtOnce);
+    } while (got < 0 && errno == EINTR);
+    rest_.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0)
+      return system_error("read");
+    return got > 0;
+  }
+
+  const FileDescriptor& file_;
+  std::string rest_;
+};
+
+Task<void> accept_imported(queue::Queue& queue, Loop& loop, queue::Submission submission,
+                           std::shared_ptr<std::promise<Result<void>>> stored) {
+  Result<void> accepted = co_await queue.accept(loop, std::move(submission));
+  stored->set_value(std::move(accepted));
+}
+
+class Importer {
+ public:
+  explicit Importer(queue::Queue& queue) : queue_(queue), thread_([this] { loop_.run(); }) {}
+  ~Importer() {
+    loop_.finish();
+    thread_.join();
+  }
+  Importer(const Importer&) = delete;
+  Importer& operator=(const Importer&) = delete;
+
+  ImportedFile import(const std::string& name, const FileDescriptor& file) {
+    ImportedFile done;
+    done.file = name;
+    FileToImport source(file);
+    auto head = source.read_head();
+    if (!head)
+      return ended(std::move(done), head.error());
+    done.id = to_string(head->message.id);
+    auto known = is_known(head->message.id);
+    if (!known)
+      return ended(std::move(done), known.error());
+    if (*known) {
+      done.end = ImportedFile::End::known;
+      return done;
+    }
+    auto submission = read_content(source, *std::move(head));
+    if (!submission)
+      return ended(std::move(done), submission.error());
+    if (auto stored = store(*std::move(submission)); !stored)
+      return ended(std::move(done), stored.error());
+    done.end = ImportedFile::End::imported;
+    return done;
+  }
+
+ private:
+  static ImportedFile ended(ImportedFile done, const Error& error) {
+    const bool is_its_fault = error.code() == Errc::malformed || error.code() == Errc::corrupt;
+    done.end = is_its_fault ? ImportedFile::End::refused : ImportedFile::End::failed;
+    done.reason = is_its_fault ? error.step() : error.describe();
+    return done;
+  }
+
+  Result<bool> is_known(mail::MessageId id) {
+    queue::Filter filter;
+    filter.ids.push_back(id);
+    auto found = queue_.list(filter, {}, 1);
+    if (!found)
+      return found.error();
+    return !found->empty();
+  }
+
+  // In memory, or in a body file where it is large.
+  Result<queue::Submission> read_content(FileToImport& source, MessageFileHead head) {
+    auto message = std::make_shared<mail::Message>(std::move(head.message));
+    queue::Submission submission;
+    auto bytes = std::make_shared<std::string>();
+    const bool is_large = message->content.size > kKeptInMemory;
+    if (is_large) {
+      auto body = queue_.create_body(message->id);
+      if (!body)
+        return body.error();
+      submission.body = *std::move(body);
+      message->content.file = submission.body.name();
+    }
+    queue::Checksum checksum;
+    std::uint64_t size = 0;
+    for (;;) {
+      auto piece = source.next();
+      if (!piece)
+        return piece.error();
+      if (piece->empty())
+        break;
+      checksum.feed(*piece);
+      size += piece->size();
+      if (size > message->content.size)
+        break;
+      if (!is_large)
+        bytes->append(*piece);
+      else if (auto written = submission.body.append(*piece); !written)
+        return written.error();
+    }
+    if (size != message->content.size || checksum.value() != head.checksum)
+      return Error(Errc::corrupt, "its content is not what was exported");
+    if (!is_large)
+      message->content.bytes = std::move(bytes);
+    submission.message = std::move(message);
+    return submission;
+  }
+
+  Result<void> store(queue::Submission submission) {
+    auto stored = std::make_shared<std::promise<Result<void>>>();
+    auto answer = stored->get_future();
+    auto shared = std::make_shared<queue::Submission>(std::move(submission));
+    loop_.post([this, shared, stored] {
+      loop_.spawn(accept_imported(queue_, loop_, std::move(*shared), stored), log_, "import");
+    });
+    return answer.get();
+  }
+
+  queue::Queue& queue_;
+  NullLog log_;
+  Loop loop_{0};
+  std::thread thread_;
+};
+
+// As many as may be open; the rest is not begun.
+std::size_t allow_descriptors(std::size_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    return 0;
+  limit.rlim_cur =
+      std::max(limit.rlim_cur, std::min<rlim_t>(limit.rlim_max, wanted + kOtherDescriptors));
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur > kOtherDescriptors ? limit.rlim_cur - kOtherDescriptors : 0;
+}
+
+Result<FileDescriptor> open_message_file(const std::string& name) {
+  auto file = open_file(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  if (!file)
+    return file;
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("look at it");
+  if (!S_ISREG(about.st_mode))
+    return Error(Errc::malformed, "it is not a file");
+  return file;
+}
+
+int exit_code_of(const std::vector<ImportedFile>& files) {
+  int code = EX_OK;
+  for (const auto& one : files) {
+    if (one.end == ImportedFile::End::failed)
+      return EX_IOERR;
+    if (one.end == ImportedFile::End::refused)
+      code = EX_DATAERR;
+  }
+  return code;
+}
+
+}  // namespace
+
+std::vector<ImportedFile> import_files(queue::Queue& queue,
+                                       std::vector<std::pair<std::string, FileDescriptor>> files) {
+  std::vector<ImportedFile> done;
+  Importer importer(queue);
+  for (const auto& [name, file] : files)
+    done.push_back(importer.import(name, file));
+  return done;
+}
+
+Imported import_messages(const ToolPaths& places, const std::vector<std::string>& files) {
+  Imported result;
+  const auto refuse = [&result](int code, std::string sentence) {
+    result.exit_code = code;
+    result.error = std::move(sentence);
+    return std::move(result);
+  };
+  if (LocalConnection::connect(places.control_socket))
+    return refuse(EX_UNAVAILABLE,
+                  "the mail system is running; stop it before messages are imported: "
+                  "systemctl stop postrider");
+  if (allow_descriptors(files.size()) < files.size())
+    return refuse(EX_USAGE, "these are more files than can be open; import them in parts");
+  std::vector<std::pair<std::string, FileDescriptor>> opened;
+  for (const auto& name : files) {
+    auto file = open_message_file(name);
+    if (file) {
+      opened.emplace_back(name, *std::move(file));
+      continue;
+    }
+    const bool is_no_file = file.error().code() == Errc::malformed;
+    result.files.push_back({name, "",
+                            is_no_file ? ImportedFile::End::refused : ImportedFile::End::failed,
+                            is_no_file ? file.error().step() : file.error().describe()});
+  }
+  if (auto refused = enter_spool(places))
+    return refuse(refused->exit_code, refused->error);
+  const SystemClock clock;
+  NullLog log;
+  queue::QueueSettings settings;
+  settings.spool = places.spool;
+  auto queue = queue::Queue::open(settings, clock, log);
+  if (!queue)
+    return refuse(EX_TEMPFAIL, "the queue cannot be opened: " + queue.error().describe());
+  (*queue)->start(nullptr);
+  auto done = import_files(**queue, std::move(opened));
+  (*queue)->stop();
+  std::move(done.begin(), done.end(), std::back_inserter(result.files));
+  result.exit_code = exit_code_of(result.files);
+  return result;
+}
+
+}  // namespace postrider::daemon

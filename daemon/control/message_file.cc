@@ -1,0 +1,84 @@
+#include "daemon/control/message_file.h"
+
+#include "base/base64.h"
+#include "base/text.h"
+#include "queue/row_codec.h"
+
+namespace postrider::daemon {
+
+namespace {
+
+constexpr std::string_view kMark = "X-Postrider-Export: ";
+constexpr std::string_view kHeadField = "X-Postrider-Head: ";
+constexpr std::size_t kBase64Line = 76;
+
+Error not_ours() {
+  return Error(Errc::malformed, "it is not a message that `postrider queue export` made");
+}
+
+}  // namespace
+
+std::string message_file_head(const mail::Message& message, std::uint32_t checksum) {
+  mail::Message stored = message;
+  stored.content.file.clear();
+  const auto encoded = encode_base64(queue::encode_head(stored, checksum));
+  std::string out(kMark);
+  out.append(to_string(message.id)).append("\r\n");
+  out.append("X-Postrider-From: <").append(escaped(message.envelope.sender, 400)).append(">\r\n");
+  for (const auto& recipient : message.envelope.recipients)
+    out.append("X-Postrider-To: <").append(escaped(recipient.address, 400)).append(">\r\n");
+  out.append(kHeadField);
+  for (std::size_t at = 0; at < encoded.size(); at += kBase64Line)
+    out.append(at == 0 ? "" : "\t").append(encoded, at, kBase64Line).append("\r\n");
+  return out.append(message.content.trace);
+}
+
+Result<std::optional<MessageFileHead>> parse_message_file(std::string_view beginning) {
+  using Head = std::optional<MessageFileHead>;
+  if (beginning.substr(0, kMark.size()) != kMark.substr(0, beginning.size()))
+    return not_ours();
+  std::string encoded;
+  bool is_head = false;
+  std::size_t at = 0;
+  std::optional<mail::MessageId> id;
+  for (;;) {
+    const auto end = beginning.find("\r\n", at);
+    if (end == std::string_view::npos) {
+      if (beginning.size() > kMostMessageFileHead)
+        return not_ours();
+      return Head();
+    }
+    auto line = beginning.substr(at, end - at);
+    if (is_head && !line.starts_with('\t'))
+      break;
+    at = end + 2;
+    if (is_head)
+      encoded.append(line.substr(1));
+    else if (line.starts_with(kMark))
+      id = mail::parse_message_id(line.substr(kMark.size()));
+    else if ((is_head = line.starts_with(kHeadField)))
+      encoded = line.substr(kHeadField.size());
+    else if (!line.starts_with("X-Postrider-"))
+      return not_ours();
+  }
+  const auto bytes = decode_base64(encoded);
+  std::optional<std::uint32_t> checksum;
+  if (!id || !bytes)
+    return not_ours();
+  auto message = queue::decode_head(*id, *bytes, &checksum);
+  if (!message || !checksum || !message->content.file.empty() ||
+      message->envelope.recipients.empty())
+    return not_ours();
+  const auto& trace = message->content.trace;
+  if (beginning.size() < at + trace.size())
+    return Head();
+  if (beginning.substr(at, trace.size()) != trace)
+    return not_ours();
+  MessageFileHead head;
+  head.size = at + trace.size();
+  head.checksum = *checksum;
+  head.message = *std::move(message);
+  return Head(std::move(head));
+}
+
+}  // namespace postrider::daemon
