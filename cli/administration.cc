@@ -4,10 +4,12 @@
 
 #include "base/base64.h"
 #include "base/text.h"
+#include "cli/layout.h"
 #include "cli/mailq_listing.h"
 #include "cli/output.h"
 #include "cli/queue_words.h"
 #include "cli/site_view.h"
+#include "cli/summary_view.h"
 #include "cli/views.h"
 #include "daemon/control/offline.h"
 
@@ -29,18 +31,6 @@ std::int64_t now_seconds() {
   return static_cast<std::int64_t>(std::time(nullptr));
 }
 
-int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
-  const auto places = daemon::find_places(how.options);
-  if (!places)
-    return complain(how.program, EX_CONFIG, places.error().step());
-  if (!places->warning.empty())
-    complain(how.program, EX_OK, places->warning);
-  const auto end = daemon::administrate(*places, request, on_line);
-  if (end.exit_code != 0)
-    return complain(how.program, end.exit_code, end.error);
-  return EX_OK;
-}
-
 bool print_json(const json::object& object) {
   return print_raw(json_line(object));
 }
@@ -55,11 +45,9 @@ const char* past(const std::string& verb) {
   constexpr struct {
     std::string_view verb;
     const char* past;
-  } kPast[] = {{"hold", "held"},
-               {"release", "released"},
-               {"retry", "tried again now"},
-               {"remove", "removed"},
-               {"bounce", "bounced"}};
+  } kPast[] = {{"hold", "held"},       {"release", "released"}, {"retry", "tried again now"},
+               {"remove", "removed"},  {"bounce", "bounced"},   {"expire", "expired"},
+               {"reroute", "rerouted"}};
   for (const auto& row : kPast)
     if (row.verb == verb)
       return row.past;
@@ -80,12 +68,33 @@ std::string changed_text(const json::object& changed, const std::string& verb) {
   return text;
 }
 
-// Rewrites one line of standard error while the daemon works.
-void show_progress(const json::object& progress) {
-  if (standard_error_is_terminal())
-    std::fprintf(stderr, "\rworking, %s \r",
-                 short_span(number_of(progress, "milliseconds") / 1000).c_str());
-}
+// Rewrites one line of standard error while the daemon works, when that takes longer than a second,
+// and takes it away at the end.
+class Progress {
+ public:
+  Progress() = default;
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() { clear(); }
+  void show(const json::object& line) {
+    const auto* progress = object_of(line, "progress");
+    if (progress == nullptr || !standard_error_is_terminal())
+      return;
+    const auto seconds = number_of(*progress, "milliseconds") / 1000;
+    if (seconds < 1)
+      return;
+    std::fprintf(stderr, "\rworking, %s ", short_span(seconds).c_str());
+    is_shown_ = true;
+  }
+  void clear() {
+    if (is_shown_)
+      std::fprintf(stderr, "\r%24s\r", "");
+    is_shown_ = false;
+  }
+
+ private:
+  bool is_shown_ = false;
+};
 
 // Content is not for terminals: what could steer one is shown escaped, line by line.
 bool print_content(std::string_view content) {
@@ -138,7 +147,7 @@ class ExplanationView {
     address_ = address;
     return text.append("  ")
                .append(padded(text_of(*fact, "what"), 14))
-               .append(text_of(*fact, "text")) +
+               .append(with_local_times(text_of(*fact, "text"))) +
            "\n";
   }
 
@@ -168,6 +177,18 @@ std::string whole_target(const Administration& how, const std::string& target) {
 
 }  // namespace
 
+int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
+  const auto places = daemon::find_places(how.options);
+  if (!places)
+    return complain(how.program, EX_CONFIG, places.error().step());
+  if (!places->warning.empty())
+    complain(how.program, EX_OK, places->warning);
+  const auto end = daemon::administrate(*places, request, on_line);
+  if (end.exit_code != 0)
+    return complain(how.program, end.exit_code, end.error);
+  return EX_OK;
+}
+
 int list_queue(const Administration& how, const daemon::FilterText& filter) {
   auto request = request_for("list");
   request.filter = filter;
@@ -180,7 +201,7 @@ int list_queue(const Administration& how, const daemon::FilterText& filter) {
     if (how.json)
       return print_json(*message);
     const bool first = messages++ == 0;
-    return print((first ? queue_heading() : "") + queue_row(*message, now));
+    return print_view((first ? queue_heading() : "") + queue_row(*message, now));
   });
   if (code == EX_OK && !how.json)
     print(messages == 0 ? (filter.matches_all() ? "The queue is empty.\n" : "No message matches.\n")
@@ -204,13 +225,47 @@ int count_queue(const Administration& how, const daemon::FilterText& filter) {
 }
 
 int change_queue(const Administration& how, const ControlRequest& request, bool say_what) {
+  Progress progress;
   return ask(how, request, [&](const json::object& line) {
-    if (const auto* progress = object_of(line, "progress"))
-      show_progress(*progress);
+    progress.show(line);
     const auto* changed = object_of(line, "changed");
     if (changed == nullptr || !say_what)
       return true;
-    return how.json ? print_json(*changed) : print(changed_text(*changed, request.verb));
+    progress.clear();
+    return how.json ? print_json(*changed) : print_view(changed_text(*changed, request.verb));
+  });
+}
+
+int summarize_queue(const Administration& how, const ControlRequest& request) {
+  std::vector<json::object> groups;
+  Progress progress;
+  return ask(how, request, [&](const json::object& line) {
+    progress.show(line);
+    if (const auto* group = object_of(line, "group")) {
+      if (how.json)
+        return print_json(line);
+      groups.emplace_back() = *group;  // whose memory is the line's
+    }
+    const auto* summary = object_of(line, "summary");
+    if (summary == nullptr)
+      return true;
+    progress.clear();
+    return how.json ? print_json(line) : print_view(summary_view(groups, *summary, now_seconds()));
+  });
+}
+
+int pause_queue(const Administration& how, const ControlRequest& request) {
+  Progress progress;
+  return ask(how, request, [&](const json::object& line) {
+    progress.show(line);
+    const auto* paused = object_of(line, "paused");
+    const auto* resumed = object_of(line, "resumed");
+    if (paused == nullptr && resumed == nullptr)
+      return true;
+    progress.clear();
+    if (how.json)
+      return print_json(paused != nullptr ? *paused : *resumed);
+    return print_view(paused != nullptr ? paused_view(*paused) : resumed_view(*resumed));
   });
 }
 
@@ -239,12 +294,12 @@ int show_message(const Administration& how, const std::string& id, bool body) {
       message = *found;
       if (how.json)
         return true;
-      return print(message_view(*found) + recipients_view(*found, now));
+      return print_view(message_view(*found) + recipients_view(*found, now));
     }
     if (const auto* envelope = object_of(line, "envelope")) {
       if (how.json)
         message["envelope"] = *envelope;
-      return how.json || print(envelope_view(*envelope) + "\n");
+      return how.json || print_view(envelope_view(*envelope) + "\n");
     }
     auto chunk = decode_base64(raw_text_of(line, "content"));
     if (!chunk)
@@ -278,7 +333,7 @@ int explain(const Administration& how, const std::string& target) {
       collect(line, whole);
       return true;
     }
-    return print(view.line(line));
+    return print_view(view.line(line));
   });
   if (code == EX_OK && how.json)
     print_json(whole);
@@ -293,7 +348,7 @@ int tls_reports(const Administration& how, bool send, bool today_too) {
   return ask(how, request, [&](const json::object& line) {
     if (const auto* fact = object_of(line, "fact"); fact != nullptr && how.json)
       return print_json(*fact);
-    return print(view.line(line));
+    return print_view(view.line(line));
   });
 }
 
@@ -333,7 +388,7 @@ int show_status(const Administration& how) {
     if (how.prometheus)
       return print(
           web::metrics_of(status, web::process_use(*status), web::MetricsFormat::prometheus));
-    return how.json ? print_json(*status) : print(status_view(*status));
+    return how.json ? print_json(*status) : print_view(status_view(*status));
   });
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "daemon/daemon.h"
+#include "daemon/protocol/control_client.h"
 #include "daemon/protocol/control_protocol.h"
 
 #include <string>
@@ -16,11 +17,19 @@ struct Administration {
   bool prometheus = false;  // status alone
 };
 
+// Asks, gives each line of the answer to on_line, and complains of what went wrong.
+int ask(const Administration& how, const daemon::ControlRequest& request,
+        const daemon::OnLine& on_line);
+
 int list_queue(const Administration& how, const daemon::FilterText& filter);
 int count_queue(const Administration& how, const daemon::FilterText& filter);
 // request.act is "change".
 int change_queue(const Administration& how, const daemon::ControlRequest& request,
                  bool say_what = true);
+// request.act is "summary".
+int summarize_queue(const Administration& how, const daemon::ControlRequest& request);
+// request.act is "pause" or "resume".
+int pause_queue(const Administration& how, const daemon::ControlRequest& request);
 int salvage_queue(const Administration& how);
 int show_message(const Administration& how, const std::string& id, bool body);
 int explain(const Administration& how, const std::string& target);

@@ -15,6 +15,7 @@ constexpr Values kValues[] = {
     {"FILE", "compgen -f -- \"$current\""},
     {"FOLDER", "compgen -d -- \"$current\""},
     {"STATUS", "compgen -W 'active queued deferred held dropped refused' -- \"$current\""},
+    {"KEY", "compgen -W 'domain site sender client reason age' -- \"$current\""},
     {"ID", "compgen -W \"$(_postrider_ids)\" -- \"$current\""},
     {"ID|ADDRESS|DOMAIN", "compgen -W \"$(_postrider_ids)\" -- \"$current\""},
 };

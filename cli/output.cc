@@ -2,13 +2,17 @@
 
 #include "base/escaped_text.h"
 #include "base/text.h"
+#include "cli/layout.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace postrider::cli {
@@ -33,6 +37,21 @@ std::string sentence(const Error& error) {
 
 bool print(std::string_view text) {
   return print_raw(escaped_text(text));
+}
+
+bool print_view(std::string_view text) {
+  auto shown = escaped_text(text);
+  const bool is_terminal = ::isatty(STDOUT_FILENO) == 1;
+  if (is_terminal) {
+    constexpr std::size_t kNarrowest = 40;
+    winsize size{};
+    const bool is_known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    shown =
+        wrapped_lines(shown, is_known ? std::max<std::size_t>(size.ws_col, kNarrowest) : kColumns);
+  }
+  if (are_colours_wanted(is_terminal, std::getenv("NO_COLOR"), std::getenv("TERM")))
+    shown = coloured_lines(shown);
+  return print_raw(shown);
 }
 
 bool print_raw(std::string_view octets) {

@@ -22,6 +22,9 @@ std::string sentence(const Error& error);
 
 // False when nobody reads standard output any more.
 bool print(std::string_view text);
+// The same for whole lines that people look at: on a terminal as wide as that is, with its colours
+// (NO_COLOR).
+bool print_view(std::string_view text);
 // For programs that read, octet by octet: never what a terminal would show.
 bool print_raw(std::string_view octets);
 

@@ -3,6 +3,7 @@
 #include "cli/administration.h"
 #include "cli/completion.h"
 #include "cli/dkim_keys.h"
+#include "cli/message_export.h"
 #include "cli/output.h"
 #include "cli/passwd_command.h"
 #include "cli/programs.h"
@@ -25,7 +26,10 @@ namespace postrider::cli {
 
 namespace {
 
-constexpr const char* kChanges[] = {"hold", "release", "retry", "remove", "bounce"};
+constexpr const char* kChanges[] = {"hold",   "release", "retry",  "remove",
+                                    "bounce", "expire",  "reroute"};
+// Its --to is a host, not the filter: a recipient stands there without an option.
+constexpr const char* kReroute = "reroute";
 
 // What was typed. CLI11 writes into it.
 struct Typed {
@@ -35,6 +39,12 @@ struct Typed {
   std::map<std::string, std::string> filter;  // option to text
   std::vector<std::string> ids;
   std::vector<std::string> words;  // behind a verb of the queue: ids, an address, a domain
+  std::string by;
+  std::string limit;
+  std::string span;
+  std::string folder;
+  std::string next_hop;
+  std::vector<std::string> files;
   bool dry_run = false;
   bool all = false;
   bool body = false;
@@ -67,6 +77,10 @@ constexpr FilterOption kFilterOptions[] = {
     {"--larger", "SIZE", "Larger than this: 64KiB, 10MB", &daemon::FilterText::larger},
 };
 
+bool is_host_of_reroute(const CLI::App& command, std::string_view option) {
+  return option == "--to" && command.get_name() == kReroute;
+}
+
 void add_filter(CLI::App& command, Typed& typed) {
   command
       .add_option_function<std::vector<std::string>>(
@@ -77,8 +91,9 @@ void add_filter(CLI::App& command, Typed& typed) {
           "Queue ids, a recipient, @domain or domain")
       ->type_name("");
   for (const auto& option : kFilterOptions)
-    command.add_option(option.name, typed.filter[option.name], option.help)
-        ->type_name(option.value);
+    if (!is_host_of_reroute(command, option.name))
+      command.add_option(option.name, typed.filter[option.name], option.help)
+          ->type_name(option.value);
   command.add_option("--id", typed.ids, "Queue id; may be given several times")
       ->type_name("ID")
       ->allow_extra_args(false);
@@ -95,7 +110,7 @@ daemon::FilterText filter_of(const CLI::App& app, const Typed& typed) {
   for (const auto& option : kFilterOptions) {
     bool is_given = given(queue, option.name);
     for (const auto* verb : queue->get_subcommands())
-      is_given = is_given || given(verb, option.name);
+      is_given = is_given || (!is_host_of_reroute(*verb, option.name) && given(verb, option.name));
     if (is_given)
       filter.*option.member = typed.filter.at(option.name);
   }
@@ -126,7 +141,7 @@ std::function<int()> with_filter(const CLI::App& app, const Typed& typed, OnFilt
   };
 }
 
-Administration administration(const char* program, const Typed& typed) {
+Administration administration(const std::string& program, const Typed& typed) {
   Administration how;
   how.program = program;
   how.options.config_file = typed.config;
@@ -209,6 +224,11 @@ void add_changes(CLI::App& app, Typed& typed) {
   for (const std::string name : kChanges) {
     auto& verb = add_verb(app, "queue " + name);
     add_filter(verb, typed);
+    if (name == kReroute)
+      verb.add_option("--to", typed.next_hop,
+                      "The host: a name or [address], with :port; or smtps://, lmtp://")
+          ->type_name("HOST")
+          ->required();
     verb.add_flag("--dry-run", typed.dry_run, "Only say what would change");
     verb.add_flag("--all", typed.all, "Without a filter: all messages");
     verb.callback([&app, &typed, name] {
@@ -219,10 +239,76 @@ void add_changes(CLI::App& app, Typed& typed) {
         request.filter = filter;
         request.dry_run = typed.dry_run;
         request.all = typed.all;
+        request.next_hop = typed.next_hop;
         return change_queue(administration("postrider queue", typed), request);
       });
     });
   }
+}
+
+void add_summary(CLI::App& app, Typed& typed) {
+  auto& summary = add_verb(app, "queue summary");
+  add_filter(summary, typed);
+  summary.add_option("--by", typed.by, "domain (default), site, sender, client, reason or age")
+      ->type_name("KEY");
+  summary.add_option("--limit", typed.limit, "So many groups, the largest (20; 0: all)")
+      ->type_name("NUMBER");
+  summary.callback([&app, &typed] {
+    typed.run = with_filter(app, typed, [&typed](const daemon::FilterText& filter) {
+      daemon::ControlRequest request;
+      request.act = "summary";
+      request.filter = filter;
+      request.by = typed.by;
+      request.limit = typed.limit;
+      return summarize_queue(administration("postrider queue summary", typed), request);
+    });
+  });
+}
+
+void add_pauses(CLI::App& app, Typed& typed) {
+  for (const std::string name : {"pause", "resume"}) {
+    auto& verb = add_verb(app, "queue " + name);
+    verb.add_option("DOMAIN", typed.words, "Mail to this domain")->type_name("");
+    verb.add_option("--domain", typed.filter["--domain"], "The same")->type_name("DOMAIN");
+    verb.add_option("--from", typed.filter["--from"],
+                    "Mail from this sender: an address, @domain, or <>")
+        ->type_name("ADDRESS");
+    verb.add_flag("--all", typed.all, name == "pause" ? "All mail" : "Every pause");
+    if (name == "pause")
+      verb.add_option("--for", typed.span, "Only so long: 90m, 2h, 5d")->type_name("TIME");
+    verb.add_flag("--dry-run", typed.dry_run, "Only say what would change");
+    verb.callback([&app, &typed, name] {
+      typed.run = with_filter(app, typed, [&typed, name](const daemon::FilterText& filter) {
+        daemon::ControlRequest request;
+        request.act = name;
+        request.filter = filter;
+        request.all = typed.all;
+        request.dry_run = typed.dry_run;
+        request.span = typed.span;
+        return pause_queue(administration("postrider queue " + name, typed), request);
+      });
+    });
+  }
+}
+
+void add_files(CLI::App& app, Typed& typed) {
+  auto& out = add_verb(app, "queue export");
+  add_filter(out, typed);
+  out.add_option("--folder", typed.folder, "Where the files are made, each as ID.eml")
+      ->type_name("FOLDER")
+      ->required();
+  out.callback([&app, &typed] {
+    typed.run = with_filter(app, typed, [&typed](const daemon::FilterText& filter) {
+      return export_queue(administration("postrider queue export", typed), filter, typed.folder);
+    });
+  });
+  auto& in = add_verb(app, "queue import");
+  in.add_option("FILE", typed.files, "Files that an export made")->type_name("")->required();
+  in.callback([&typed] {
+    typed.run = [&typed] {
+      return import_queue(administration("postrider queue import", typed), typed.files);
+    };
+  });
 }
 
 void add_show(CLI::App& app, const char* path, Typed& typed) {
@@ -255,6 +341,9 @@ void add_queue_command(CLI::App& app, Typed& typed) {
   });
   add_show(app, "queue show", typed);
   add_changes(app, typed);
+  add_summary(app, typed);
+  add_pauses(app, typed);
+  add_files(app, typed);
   add_verb(app, "queue salvage").callback([&typed] {
     typed.run = [&typed] { return salvage_queue(administration("postrider queue", typed)); };
   });

@@ -54,6 +54,33 @@ constexpr VerbText kVerbs[] = {
      "delete rm"},
     {"queue bounce", kQueue, "Return matching messages to their senders",
      "postrider queue bounce 1K1BX3F7Q2A\npostrider queue bounce example.org --older 2d", "fail"},
+    {"queue expire", kQueue, "Return matching messages as if their lifetime were over",
+     "postrider queue expire 1K1BX3F7Q2A\npostrider queue expire example.org --older 1d --dry-run",
+     ""},
+    {"queue reroute", kQueue, "Send matching messages to another host from now on",
+     "postrider queue reroute --to relay.example.net example.org\n"
+     "postrider queue reroute --to [192.0.2.1]:2525 --reply 'timed out' --dry-run",
+     ""},
+    {"queue summary", kQueue, "What waits in groups, with exact counts",
+     "postrider queue summary                  # by domain\n"
+     "postrider queue summary --by reason\n"
+     "postrider queue summary --by age         # domains by age, as qshape has it\n"
+     "postrider queue summary --by sender --status deferred --limit 50",
+     "qshape"},
+    {"queue pause", kQueue, "Keep mail to a domain, from a sender, or all from being tried",
+     "postrider queue pause example.org\npostrider queue pause example.org --for 2h\n"
+     "postrider queue pause --from ann@example.net\npostrider queue pause --all",
+     ""},
+    {"queue resume", kQueue, "End a pause",
+     "postrider queue resume example.org\npostrider queue resume --from ann@example.net\n"
+     "postrider queue resume --all             # every pause",
+     ""},
+    {"queue export", kQueue, "Write matching messages into a folder, one file each",
+     "postrider queue export --folder /root/mail example.org\n"
+     "postrider queue export --folder . 1K1BX3F7Q2A",
+     ""},
+    {"queue import", kQueue, "Put exported messages back; daemon stopped",
+     "systemctl stop postrider && postrider queue import /root/mail/*.eml", ""},
     {"queue salvage", kQueue, "Save what can be read of a damaged queue; daemon stopped",
      "systemctl stop postrider && postrider queue salvage", ""},
     {"show", kQueue, "Show one message: envelope, recipients, headers",

@@ -1,6 +1,7 @@
 #include "cli/views.h"
 
 #include "base/text.h"
+#include "cli/layout.h"
 #include "cli/output.h"
 
 #include <boost/json/array.hpp>
@@ -22,7 +23,8 @@ std::string sender_of(const json::object& message) {
 // Members of the status that have their own place; the rest is shown as composition gave it.
 bool is_placed(std::string_view name) {
   for (const char* placed : {"version", "running", "now", "started", "admission", "queue",
-                             "since_start", "sites_in_trouble", "hostname", "drop_folder"})
+                             "since_start", "sites_in_trouble", "hostname", "drop_folder", "paused",
+                             "alarms", "last_minute", "last_hour"})
     if (name == placed)
       return true;
   return false;
@@ -30,7 +32,7 @@ bool is_placed(std::string_view name) {
 
 std::string value_text(const json::value& value) {
   if (value.is_string())
-    return escaped(value.get_string(), 2000);
+    return with_local_times(escaped(value.get_string(), 2000));
   if (value.is_bool())
     return value.get_bool() ? "yes" : "no";
   if (value.is_uint64())
@@ -64,9 +66,6 @@ std::string queue_rows(const json::object& queue, std::int64_t now) {
         .append(" ")
         .append(name);
   out.append(row("", parts));
-  if (const auto damaged = static_cast<std::uint64_t>(number_of(queue, "quarantined")); damaged > 0)
-    out.append(row("ALARM", counted(damaged, "message") +
-                                " held because of damage: see `postrider queue --status held`"));
   const auto oldest = number_of(queue, "oldest");
   if (oldest > 0)
     out.append(row("oldest", short_span(now - oldest) + " (since " + local_time(oldest) + ")"));
@@ -103,7 +102,7 @@ std::string site_row(const json::object& site, std::int64_t now) {
 
 // Those for whom most waits, as many as fit on a screen.
 std::string site_rows(const json::array& sites, std::int64_t now) {
-  constexpr std::size_t kMostSites = 20;
+  constexpr std::size_t kMostSites = 10;
   std::string out = row("trouble", sites.empty() ? "no site" : counted(sites.size(), "site") + ":");
   std::vector<const json::object*> shown;
   for (const auto& value : sites)
@@ -119,6 +118,46 @@ std::string site_rows(const json::array& sites, std::int64_t now) {
     out.append("  and ")
         .append(counted(shown.size() - kMostSites, "other site"))
         .append(": postrider status --json\n");
+  return out;
+}
+
+// What somebody has to look at, each in a line of its own.
+std::string alarm_rows(const json::object& status) {
+  std::string out;
+  const auto admission = text_of(status, "admission");
+  if (admission.starts_with("no new mail"))
+    out.append(row("new mail", admission));
+  constexpr std::string_view kMark = "ALARM: ";
+  if (const auto* alarms = array_of(status, "alarms"))
+    for (const auto& alarm : *alarms) {
+      auto text = value_text(alarm);
+      if (text.starts_with(kMark))
+        text.erase(0, kMark.size());
+      out.append(row("ALARM", text));
+    }
+  const auto* queue = object_of(status, "queue");
+  const auto damaged =
+      queue == nullptr ? 0 : static_cast<std::uint64_t>(number_of(*queue, "quarantined"));
+  if (damaged > 0)
+    out.append(row("ALARM", counted(damaged, "message") +
+                                " held because of damage: see `postrider queue --status held`"));
+  return out;
+}
+
+std::string pause_rows(const json::object& status) {
+  std::string out;
+  const auto* pauses = array_of(status, "paused");
+  for (std::size_t i = 0; pauses != nullptr && i < pauses->size(); ++i) {
+    const auto* pause = (*pauses)[i].if_object();
+    if (pause == nullptr)
+      continue;
+    const auto until = number_of(*pause, "until");
+    const auto name = text_of(*pause, "name");
+    const auto text = (name.empty() ? "all mail" : text_of(*pause, "kind") + " " + name) +
+                      " since " + local_time(number_of(*pause, "since")) +
+                      (until > 0 ? ", until " + local_time(until) : "");
+    out.append(row(out.empty() ? "paused" : "", text));
+  }
   return out;
 }
 
@@ -142,7 +181,10 @@ std::string recipient_state(const json::object& recipient, std::int64_t now) {
   const auto state = text_of(recipient, "state");
   const auto attempts = number_of(recipient, "attempts");
   std::string text = state;
-  if (state == "deferred" || state == "queued") {
+  if (flag_of(recipient, "paused")) {
+    const auto next = number_of(recipient, "next_attempt");
+    text.append(next > now ? ", paused for " + short_span(next - now) : ", paused");
+  } else if (state == "deferred" || state == "queued") {
     const auto next = number_of(recipient, "next_attempt");
     if (next > now)
       text.append(", next attempt in ").append(short_span(next - now));
@@ -151,6 +193,8 @@ std::string recipient_state(const json::object& recipient, std::int64_t now) {
     else
       text.append(", due now");
   }
+  if (const auto hop = text_of(recipient, "next_hop"); !hop.empty())
+    text.append(", rerouted to ").append(hop);
   if (attempts > 0)
     text.append(" (").append(counted(static_cast<std::uint64_t>(attempts), "attempt")).append(")");
   return text;
@@ -217,16 +261,22 @@ std::string status_view(const json::object& status) {
   std::string running = "not running";
   if (flag_of(status, "running"))
     running = "running for " + short_span(now - number_of(status, "started"));
-  std::string out = row("postrider", text_of(status, "version") + ", " + running);
+  std::string out = alarm_rows(status);
+  out.append(row("postrider", text_of(status, "version") + ", " + running));
   if (const auto hostname = text_of(status, "hostname"); !hostname.empty())
     out.append(row("hostname", hostname));
-  out.append(row("new mail", text_of(status, "admission")));
+  if (const auto admission = text_of(status, "admission"); !admission.starts_with("no new mail"))
+    out.append(row("new mail", admission));  // else it stands above
   if (const auto* queue = object_of(status, "queue"))
     out.append(queue_rows(*queue, now));
   if (const auto* drop = object_of(status, "drop_folder"))
     out.append(drop_row(*drop, now));
-  if (const auto* counters = object_of(status, "since_start"))
-    out.append(row("since start", counter_text(*counters)));
+  out.append(pause_rows(status));
+  constexpr std::pair<const char*, const char*> kCounted[] = {
+      {"last_minute", "last minute"}, {"last_hour", "last hour"}, {"since_start", "since start"}};
+  for (const auto& [name, label] : kCounted)
+    if (const auto* counters = object_of(status, name))
+      out.append(row(label, counter_text(*counters)));
   for (const auto& [name, value] : status)
     if (!is_placed(name))
       if (const auto text = value_text(value); !text.empty())

@@ -49,7 +49,7 @@ class Documents(scenario.Scenario):
     def test_verbs_and_options_of_the_readme(self):
         text = (ROOT / "README.md").read_text()
         for words in re.findall(r"^\| `postrider ([^`]*)`", text, re.M):
-            verbs = re.match(r"[a-z]+( (new|record|check|salvage|show))?", words)[0].split()
+            verbs = re.match(r"[a-z]+( (new|record|check|salvage|show|expire|reroute|summary|pause|resume|export))?", words)[0].split()
             helped = subprocess.run([str(daemon.BIN / "postrider"), *verbs, "--help"], capture_output=True,
                                     text=True)
             self.assertEqual(helped.returncode, 0, words)
