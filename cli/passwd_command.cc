@@ -78,9 +78,11 @@ int code_of(const Error& error) {
 
 int change_password(const daemon::Options& options, daemon::PasswordChange change, bool remove) {
   const auto path = daemon::password_file(options, change);
-  if (!path)
-    return fail(path.error().code() == make_error_code(Errc::not_found) ? EX_CONFIG : EX_DATAERR,
-                sentence(path.error()));
+  if (!path) {
+    const bool is_unset = path.error().code() == make_error_code(Errc::not_found);
+    return is_unset ? fail(EX_CONFIG, path.error().step())
+                    : fail(EX_DATAERR, sentence(path.error()));
+  }
   if (!remove) {
     change.password.emplace();
     if (const int code = ask_for(*change.password); code != EX_OK)

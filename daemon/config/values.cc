@@ -194,7 +194,7 @@ std::string check_listener(std::string_view text) {
   } else if (is_address_and_port(listener_addresses(std::string(text)).front())) {
     return {};
   }
-  return wrong(text, "is no place to listen",
+  return wrong(text, "is not a place to listen",
                "\"localhost:25\", \"*:25\", \"192.0.2.1:25\", \"[2001:db8::1]:25\", "
                "\"unix:/path\" or \"systemd:name\" is allowed");
 }
@@ -227,7 +227,7 @@ std::string check_mechanism(std::string_view text) {
                             "XOAUTH2", "EXTERNAL"})
     if (text == known)
       return {};
-  return wrong(text, "is no mechanism",
+  return wrong(text, "is not a mechanism",
                "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER, XOAUTH2 or EXTERNAL "
                "is allowed");
 }
@@ -236,7 +236,7 @@ std::string check_pam_service(std::string_view text) {
   constexpr auto kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
   if (text.size() <= 64 && text.find_first_not_of(kLetters) == std::string_view::npos)
     return {};
-  return wrong(text, "is no service", "letters, digits, - and _ are allowed");
+  return wrong(text, "is not a service", "letters, digits, - and _ are allowed");
 }
 
 std::string check_http_url(std::string_view text) {
@@ -254,7 +254,7 @@ std::string check_claim(std::string_view text) {
 std::string check_log_target(std::string_view text) {
   if (text == "stderr" || text == "syslog" || is_path(text))
     return {};
-  return wrong(text, "is no place for a log",
+  return wrong(text, "is not a place for a log",
                "\"stderr\", \"syslog\" or the absolute path of a file is allowed");
 }
 
@@ -276,7 +276,7 @@ std::string check_mailbox(std::string_view text) {
       text.find("{user}") != text.npos || text.find("{local}") != text.npos || !is_file;
   if (names_user && delivery::check_pattern(text))
     return {};
-  return wrong(text, "is no mailbox",
+  return wrong(text, "is not a mailbox",
                "\"maildir:\" or \"mbox:\" and an absolute path with {user} in it, "
                "\"lmtp:unix:/path\", \"lmtp:host:port\", or \"command:\" and a program with its "
                "arguments is allowed");
@@ -285,10 +285,10 @@ std::string check_mailbox(std::string_view text) {
 std::string check_table(std::string_view text) {
   const auto spec = tables::parse_spec(text);
   if (!spec)
-    return wrong(text, "is no table", spec.error().step() + " is allowed");
+    return wrong(text, "is not a table", spec.error().step() + " is allowed");
   if (spec->kind == tables::Kind::inlined)
     if (const auto table = tables::open_table(*spec, {}); !table)
-      return wrong(text, "is no table", table.error().step());
+      return wrong(text, "is not a table", table.error().step());
   return {};
 }
 
@@ -299,7 +299,7 @@ std::string check_aliases(std::string_view text) {
 std::string check_separator(std::string_view text) {
   if (text.size() <= 4 && text.find_first_not_of("+-_=.#") == text.npos)
     return {};
-  return wrong(text, "is no separator", "at most four of + - _ = . # are allowed");
+  return wrong(text, "is not a separator", "at most four of + - _ = . # are allowed");
 }
 
 std::string check_file_name(std::string_view text) {
@@ -307,14 +307,15 @@ std::string check_file_name(std::string_view text) {
                     std::all_of(text.begin(), text.end(), [](char c) {
                       return static_cast<unsigned char>(c) > 0x20 && c != '/' && c != 0x7f;
                     });
-  return fits ? std::string() : wrong(text, "is no file name", "a name without \"/\" is allowed");
+  return fits ? std::string()
+              : wrong(text, "is not a file name", "a name without \"/\" is allowed");
 }
 
 std::string check_local_name(std::string_view text) {
   if (!text.empty() && text.size() <= 64 && text.find('@') == text.npos &&
       mail::quoted_local_part(text) == text)
     return {};
-  return wrong(text, "is no name of a user", "the part before the @ is allowed");
+  return wrong(text, "is not a name of a user", "the part before the @ is allowed");
 }
 
 std::string check_signing_key(std::string_view text) {
@@ -330,21 +331,22 @@ std::string check_signing_role(std::string_view text) {
   for (const char* known : {"submission", "sendmail", "relay_from", "notices"})
     if (text == known)
       return {};
-  return wrong(text, "is no kind of mail",
+  return wrong(text, "is not a kind of mail",
                "submission, sendmail, relay_from or notices is allowed");
 }
 
 std::string check_dns_list(std::string_view text) {
   if (mailauth::DnsList::parse(text))
     return {};
-  return wrong(text, "is no list", "zone, zone*weight or zone=127.0.0.[2..11]*weight is allowed");
+  return wrong(text, "is not a list",
+               "zone, zone*weight or zone=127.0.0.[2..11]*weight is allowed");
 }
 
 std::string check_milter(std::string_view text) {
   const auto address = smtpd::filter::milter::Address::parse(text);
   if (address)
     return {};
-  return wrong(text, "is no address of a milter",
+  return wrong(text, "is not an address of a milter",
                "\"127.0.0.1:8891\", \"[::1]:8891\", \"/path\", \"inet:8891@127.0.0.1\" or "
                "\"unix:/path\" is allowed");
 }
@@ -352,7 +354,7 @@ std::string check_milter(std::string_view text) {
 std::string check_milter_mail(std::string_view text) {
   if (text == "mx" || text == "submission" || text == "sendmail")
     return {};
-  return wrong(text, "is no kind of mail", "mx, submission or sendmail is allowed");
+  return wrong(text, "is not a kind of mail", "mx, submission or sendmail is allowed");
 }
 
 std::string check_macro(std::string_view text) {
@@ -362,7 +364,7 @@ std::string check_macro(std::string_view text) {
   if (sign != std::string_view::npos && !name.empty() && text.size() <= kMost &&
       escaped(text) == text && name.find(' ') == std::string_view::npos)
     return {};
-  return wrong(text, "is no macro", "name=value of printable characters is allowed");
+  return wrong(text, "is not a macro", "name=value of printable characters is allowed");
 }
 
 // What others on the way add, change or take away must not be signed (RFC 6376 §5.4.1, RFC 8601
@@ -378,14 +380,14 @@ std::string check_signed_field(std::string_view text) {
         return c > ' ' && c < 0x7f && c != ':' && c != ';';
       });
   return is_field ? std::string()
-                  : wrong(text, "is no name of a header field",
+                  : wrong(text, "is not a name of a header field",
                           "a name such as \"Subject\", without a colon, is allowed");
 }
 
 std::string check_next_hop(std::string_view text) {
   if (delivery::parse_next_hop(text))
     return {};
-  return wrong(text, "is no next hop",
+  return wrong(text, "is not a next hop",
                "\"mx\", \"smtp://host:port\", \"smtps://host:port\", \"lmtp://host:port\", "
                "\"lmtp:///path\", \"error:text\" or \"discard:\" is allowed");
 }

@@ -22,7 +22,9 @@ constexpr std::size_t kMostHeader = 1U << 20U;
 constexpr std::size_t kMostExplained = 20;
 
 std::string no_such_message(std::string_view target) {
-  return "no message " + escaped(target, 40) + " in the queue";
+  const auto id = escaped(target, 40);
+  return "no message " + id + " in the queue; what became of it is in the log: journalctl " +
+         "POSTRIDER_ID=" + id;
 }
 
 // The state of one message, as `list` gives it; empty when it has vanished.

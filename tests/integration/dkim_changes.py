@@ -145,7 +145,7 @@ class Checking(Signing):
         server.write_config(dkim={"keys": ["us.example:/missing.pem"]})
         self.refused(server, "dkim.keys", "names no key")
         server.write_config(dkim={"keys": [], "sign": ["everything"]})
-        self.refused(server, "dkim.sign", "is no kind of mail")
+        self.refused(server, "dkim.sign", "is not a kind of mail")
         server.write_config(dkim={"sign": ["sendmail"], "signed_fields": ["Received"]})
         self.refused(server, "dkim.signed_fields", "is changed on the way")
         server.write_config(dkim={"signed_fields": ["To"], "oversigned_fields": ["Subject"]})

@@ -80,8 +80,8 @@ class Slips(scenario.Scenario):
                 (("queue", "--larger", "5QB"), USAGE, '"5QB" is not a size', "64KiB or 10MB"),
                 (("queue", "--status", "stuck"), USAGE, '"stuck" is not', "active, queued, deferred"),
                 (("show", "K1B"), USAGE, '"K1B" is not a queue id', "11 letters and digits"),
-                (("queue", "show", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "queue"),
-                (("explain", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "queue"),
+                (("queue", "show", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "journalctl POSTRIDER_ID=" + UNKNOWN_ID),
+                (("explain", UNKNOWN_ID), NOINPUT, "no message " + UNKNOWN_ID, "journalctl POSTRIDER_ID="),
                 (("queue", "salvage"), UNAVAILABLE, "is running", "systemctl stop postrider")):
             with self.subTest(arguments):
                 self.slip(server, "postrider", *arguments, code=code, says=says, helps=helps)
@@ -104,7 +104,7 @@ class Slips(scenario.Scenario):
         self.slip(server, "postrider", "check", "-c", "/nonexistent/a.toml", code=CONFIG,
                   says="/nonexistent/a.toml: cannot be read: No such file", helps="another with -c")
         self.slip(server, "postrider", "passwd", "ann", code=CONFIG, says="auth.users is not set",
-                  helps="set it, or name the file with --file")
+                  helps="set it, or name the file with --file\n$")
         self.slip(server, "postrider", "dkim", "check", code=CONFIG, says="cannot be read",
                   helps="DOMAIN/SELECTOR.pem")
 
@@ -159,7 +159,7 @@ class Slips(scenario.Scenario):
                         says="/nonexistent/k.pem.*No such file", helps="a file in PEM form is allowed")
         self.wrong_file("", listeners=[{"address": "127.0.0.1:25", "tls": "starttls"}],
                         says='"starttls" needs tls.certificate and tls.key', helps='"off" is allowed')
-        self.wrong_file("", listeners=[{"address": "25"}], says='"25" is no place to listen',
+        self.wrong_file("", listeners=[{"address": "25"}], says='"25" is not a place to listen',
                         helps='"localhost:25"')
         self.wrong_file("", listeners=[{"adress": "127.0.0.1:25"}], says="adress: unknown key",
                         helps="did you mean address?", code=CONFIG)
