@@ -55,6 +55,10 @@ class Installation(scenario.Scenario):
             self.assertNotRegex(text, r"@[A-Z_]+@")
             for line in re.findall(r"^Exec(?:Start|Reload)=.*postrider.*$", text, re.M):
                 self.assertIn(f"={self.prefix}/sbin/postrider ", line)
+            self.assertIn(f"\nExecReload={self.prefix}/sbin/postrider reload", text)
+            self.assertIn("\nSyslogFacility=mail\n", text)
+            self.assertIn("\nLogRateLimitIntervalSec=0\n", text)
+        self.assertIn("/sbin/postrider reload -c /etc/postrider/%i.toml\n", more)
         self.assertIn("Conflicts=postfix.service", one)
         self.assertNotIn("Conflicts=", more)
         self.assertIn("run -c /etc/postrider/%i.toml", more)
