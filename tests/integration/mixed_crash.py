@@ -20,7 +20,9 @@ from support_py import mixed_load, scenario, wait
 
 KILLS = int(os.environ.get("POSTRIDER_KILLS", 300 if scenario.FULL else 8))
 CUTS = int(os.environ.get("POSTRIDER_CUTS", 50 if scenario.FULL else 3))  # for each file system
-FAULT_TIME = 4 if scenario.FULL else 1  # seconds for each kind
+# Of each kind, until so many calls have failed or the clients have tried so often: some calls are rare,
+# and the daemon ends itself when its storage stays failed.
+FAULTS_OF_A_KIND, TRIES = (300, 400) if scenario.FULL else (20, 60)
 FAULTS = [(calls, error) for calls, errors in (
     ("fdatasync,fsync", ("EIO", "ENOSPC")), ("pwrite64,pwritev", ("EIO", "ENOSPC")), ("pread64", ("EIO",)),
     ("write,writev", ("EIO", "ENOSPC")), ("openat", ("EMFILE", "EACCES", "ENOSPC", "EIO")),
@@ -139,7 +141,7 @@ class MixedCrash(scenario.Scenario):
         faults, injected = [], 0
         for calls, error in FAULTS:
             began = time.time()
-            injected += self.inject(world.server, calls, error)
+            injected += self.inject(world.server, load, calls, error)
             faults += [began + second for second in range(int(time.time() - began) + 3)]
         print(f"  {injected} calls failed", flush=True)
         self.assertGreater(injected, len(FAULTS))
@@ -154,25 +156,29 @@ class MixedCrash(scenario.Scenario):
             return server.tool("postrider", "queue", "--json", check=False).returncode == 0
         wait.until(answers, "a queue that can be listed", wait.DEADLINE * 2, pause=0.5)
 
-    def inject(self, server, calls, error):
+    def inject(self, server, load, calls, error):
         """Every third of these calls fails for a while; how many did."""
         if not server.running():
             server.start()
         trace = server.folder / "trace"
+        trace.unlink(missing_ok=True)
+
+        def failed():
+            return trace.read_bytes().count(b"(INJECTED)") if trace.exists() else 0
         tracer = subprocess.Popen(
             ["strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={calls}", "-e",
              f"inject={calls}:error={error}:when=3+3", "-p", str(server.process.pid)],
             stderr=subprocess.DEVNULL)
         try:
             wait.until(lambda: tracer.poll() is not None or trace.exists(), "strace")
-            try:
-                tracer.wait(FAULT_TIME)
-            except subprocess.TimeoutExpired:
-                pass
+            tried = load.tries
+            wait.until(lambda: tracer.poll() is not None or failed() >= FAULTS_OF_A_KIND or
+                       load.tries - tried >= TRIES, lambda: f"faults of {calls}: {failed()} so far",
+                       wait.DEADLINE * 5)
         finally:
             tracer.terminate()
             tracer.wait()
-        return trace.read_bytes().count(b"(INJECTED)")
+        return failed()
 
     def power_cuts(self, kind):
         if not can_mount(kind):

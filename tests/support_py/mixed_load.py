@@ -136,6 +136,7 @@ class Load:
         self.sizes = sizes
         self.lock = threading.Lock()
         self.next = 0
+        self.tries = 0  # turns of all clients, whatever came of them
         self.promised = {}  # number -> recipients
         self.uncertain = {}  # number -> recipients: the reply was not read
         self.spans = {}  # number -> (began, ended), time.time()
@@ -153,6 +154,8 @@ class Load:
     def run(self, work, seed):
         chance = random.Random(seed)
         while not self.stopping.is_set():
+            with self.lock:
+                self.tries += 1
             if len(self.promised) - sum(len(p.messages) for p in self.world.peers.values()) > MOST_WAITING:
                 self.stopping.wait(0.05)
                 continue
