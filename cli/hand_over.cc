@@ -34,9 +34,10 @@ SubmitAnswer failure(int exit_code, std::string sentence) {
   return answer;
 }
 
-// nullopt: no daemon takes it. A connection that is lost before the answer is the same: a daemon
-// that was killed between storing the message and saying so makes it two rather than none. One that
-// lives, however late it comes to the message, stores nothing for a sender who has left.
+// nullopt: no daemon takes it. A connection that is lost before the answer is the same: if the
+// message was stored and only its answer is missing, the file with the same SubmitHeader::hand_over
+// is not taken for another. A daemon that comes to it late stores nothing for a sender who has
+// left.
 std::optional<SubmitAnswer> submit(const std::string& path, const SubmitHeader& header,
                                    const ContentStore& content, Duration patience) {
   auto connection = LocalConnection::connect(path, patience);
@@ -169,6 +170,7 @@ SubmitAnswer hand_over(const daemon::ToolPaths& places, SubmitHeader header,
   SubmitAnswer whole;
   for (std::size_t at = 0; at < all.size(); at += most) {
     header.recipients.clear();
+    header.hand_over = daemon::new_hand_over();
     for (auto i = at; i < std::min(at + most, all.size()); ++i)
       header.recipients.push_back(all[i].address);
     auto answer = hand_over_part(places, header, content, at > 0, patience);

@@ -84,7 +84,7 @@ class BodyFile {
 struct Submission {
   std::shared_ptr<const mail::Message> message;
   BodyFile body;        // not open when the content is in memory
-  std::string drop_id;  // of a file in the drop folder; empty: it came another way
+  std::string drop_id;  // of a file or a hand-over that may come again; empty: it cannot
   std::string hold;     // why it waits for an administrator's word; empty: it does not
 };
 
@@ -310,7 +310,7 @@ class Queue {
   // Receiving. On the loop's thread.
   Result<BodyFile> create_body(mail::MessageId id);
   Task<Result<void>> accept(Loop& loop, Submission submission);
-  // The same for a file of the drop folder, whose drop_id is stored in the same transaction.
+  // The same for what may come again, whose drop_id is stored in the same transaction.
   // Returns the id under which it was accepted: if the file was taken before, that of the earlier
   // message, and nothing is stored now. Once this has returned an id, a second copy of the file is
   // never delivered, whatever happens to the file, until its drop_id is forgotten.

@@ -289,6 +289,8 @@ struct DropFolder::State {
   std::map<std::string, SteadyTime> waiting;
   std::set<std::string> told;  // why they do: the log hears of each reason once
   DropCounts counted;
+  // Of files that are gone: the same may still be on its way by the socket.
+  std::vector<std::string> handed_over, handed_over_before;  // since the last cleaning, or before
   bool stopping = false;
   const std::shared_ptr<Reasons> reasons = std::make_shared<Reasons>();
 
@@ -313,6 +315,7 @@ struct DropFolder::State {
   Task<Next> pass();
   Task<Result<DropScan>> look();
   Task<void> forget_gone(std::vector<std::string> taken);
+  void forget_later(std::string hand_over);
   Task<End> take(std::string name);
   Task<End> hand_over(Claimed claimed);
   Task<End> remove(std::string name, std::string drop_id);
@@ -420,7 +423,9 @@ Task<DropFolder::State::End> DropFolder::State::remove(std::string name, std::st
     co_return End::waits;
   }
   waiting.erase(name);
-  if (!drop_id.empty())
+  if (is_hand_over(drop_id))
+    forget_later(std::move(drop_id));
+  else if (!drop_id.empty())
     queue.forget_dropped({std::move(drop_id)});
   co_return End::done;
 }
@@ -565,7 +570,9 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(Claimed claimed) {
   }
   if (!*admitted)
     co_return End::waits;
-  const auto drop_id = drop_id_of(claimed.id, uid);
+  auto drop_id = hand_over_id(claimed.file.header, uid);
+  if (drop_id.empty())
+    drop_id = drop_id_of(claimed.id, uid);
   auto unfit = copy_of(claimed.file);
   const auto failed = co_await submit(claimed.file, drop_id);
   if (!failed) {
@@ -656,6 +663,9 @@ Task<Result<DropScan>> DropFolder::State::look() {
   if (clean) {
     next_cleaning = clock.steady() + kCleanEvery;
     passed.clear();
+    if (!handed_over_before.empty())
+      queue.forget_dropped(std::move(handed_over_before));
+    handed_over_before = std::exchange(handed_over, {});
     const auto now_steady = clock.steady();
     std::erase_if(waiting, [&](const auto& one) { return one.second + kCleanEvery < now_steady; });
   }
@@ -676,7 +686,13 @@ Task<Result<DropScan>> DropFolder::State::look() {
   co_return found;
 }
 
-// Ids of files that are gone: we were stopped between the two.
+void DropFolder::State::forget_later(std::string hand_over) {
+  if (handed_over.size() < kMostPassed)
+    handed_over.push_back(std::move(hand_over));
+}
+
+// Ids of files that are gone: we were stopped between the two. Those of hand-overs whose file may
+// still come are kept.
 Task<void> DropFolder::State::forget_gone(std::vector<std::string> taken) {
   const std::function<Result<std::vector<std::string>>()> ask =
       [this]() -> Result<std::vector<std::string>> {
@@ -691,8 +707,10 @@ Task<void> DropFolder::State::forget_gone(std::vector<std::string> taken) {
   for (const auto& name : taken)
     if (const auto parsed = parse_taken(name))
       there.insert(to_string(parsed->id));
-  std::erase_if(*known, [&](const std::string& drop_id) {
-    return there.contains(drop_id.substr(0, drop_id.find('.')));
+  const auto now = clock.now();
+  std::erase_if(*known, [&](const std::string& id) {
+    return is_hand_over(id) ? !is_forgettable_hand_over(id, now)
+                            : there.contains(id.substr(0, id.find('.')));
   });
   if (!known->empty())
     queue.forget_dropped(std::move(*known));

@@ -168,6 +168,8 @@ std::optional<DroppedMessage> DropListing::read(const Name& name) const {
   if (!opened && opened.error().code() == boost::system::errc::no_such_file_or_directory)
     return std::nullopt;
   std::string fault;
+  if (opened && known_.contains(hand_over_id(opened->header, name.uid)))
+    return std::nullopt;  // it came by the socket
   if (opened) {
     const auto& header = opened->header;
     message.size = header.size;

@@ -43,7 +43,7 @@ struct DropTotals {
 
 class DropListing {
  public:
-  // Names as they are now, oldest first, those aside that are in the queue already; at most
+  // Names as they are now, oldest first, those aside that are known to be in the queue; at most
   // 100,000. A folder that is not there, or not to be read, is empty.
   DropListing(const DropPlace& place, queue::Queue& queue);
   DropTotals totals() const;

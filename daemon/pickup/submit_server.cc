@@ -115,8 +115,9 @@ struct SubmitServer::State {
     uid_t uid = 0;
     std::uint64_t party = 0;  // who has its share
     std::size_t header_octets = 0;
-    bool storing = false;  // what it brought is complete: it gets its answer
-    bool evicted = false;  // it is closed, and counts no more
+    std::string hand_over;  // under which its message was stored; empty: it was not
+    bool storing = false;   // what it brought is complete: it gets its answer
+    bool evicted = false;   // it is closed, and counts no more
   };
   using Visits = std::list<Visit>;  // the oldest first
   // Keeps a visit in the books.
@@ -294,7 +295,8 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
     co_return SubmitAnswer{};
   }
   const auto message = submission->message;
-  auto accepted = co_await queue.accept(loop, std::move(*submission));
+  submission->drop_id = builder.hand_over_id();
+  auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
   if (!accepted && accepted.error().code() == Errc::stopped)
     co_return SubmitAnswer{};
   if (!accepted) {
@@ -302,9 +304,11 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
                   .add("error", accepted.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
-  log_submission(log, *message, builder.message_id(), visit.uid, "local");
+  visit.hand_over = builder.hand_over_id();
+  if (*accepted == message->id)  // else it was stored before
+    log_submission(log, *message, builder.message_id(), visit.uid, "local");
   SubmitAnswer answer;
-  answer.id = to_string(message->id);
+  answer.id = to_string(*accepted);
   co_return answer;
 }
 
@@ -350,8 +354,7 @@ Task<void> SubmitServer::State::serve(std::shared_ptr<State> self, Visits::itera
   const auto answer = co_await self->take(*visit, limits);
   const std::string line = encode(answer);
   const bool is_answer = !answer.id.empty() || !answer.error.empty();
-  if (is_answer)
-    stream.write_now(line);
+  const bool was_written = is_answer && stream.write_now(line) == line.size();
   stream.shut_down_sending();
   // The peer may still be writing: what it sends now would make its end fail before it has read.
   char room[4096];
@@ -359,6 +362,10 @@ Task<void> SubmitServer::State::serve(std::shared_ptr<State> self, Visits::itera
   stream.set_deadline(Duration(5000));
   while (is_answer && !self->stopping && discarded < kMostDiscarded) {
     const auto got = co_await stream.read_some(room, sizeof room);
+    // Who closes with the answer unread resets the connection: he will hand the message over again.
+    const bool was_read = was_written && !got && got.error().code() == asio::error::eof;
+    if (was_read && !visit->hand_over.empty())
+      self->queue.forget_dropped({visit->hand_over});
     if (!got)
       break;
     discarded += *got;
@@ -414,7 +421,7 @@ void SubmitServer::State::admit(const std::shared_ptr<State>& self, std::unique_
   }
   auto& visits = self->visits;
   const auto visit =
-      visits.insert(visits.end(), Visit{std::move(stream), uid, party, 0, false, false});
+      visits.insert(visits.end(), Visit{std::move(stream), uid, party, 0, {}, false, false});
   ++self->connections;
   ++self->by_party[party].connections;
   self->loop.spawn(serve(self, visit), self->log, "submission");

@@ -1,5 +1,6 @@
 #include "daemon/protocol/submit_protocol.h"
 
+#include "base/random.h"
 #include "base/text.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/control_protocol.h"
@@ -10,6 +11,10 @@
 #include <boost/json/serialize.hpp>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
 #include <fcntl.h>
 #include <iterator>
 #include <set>
@@ -35,6 +40,9 @@ constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size",
                                            "body",      "notify",     "ret"};
 constexpr std::size_t kMostMembers = 16;  // there are ten
 constexpr std::size_t kMostText = 1024;   // of each of them
+constexpr std::size_t kMostHandOver = 64;
+constexpr char kHandOver = '+';  // begins its name; no id of a file begins so
+constexpr std::chrono::hours kRememberedFor{7 * 24};
 
 Result<void> take_texts(const json::object& object, SubmitHeader& header) {
   for (const auto& key : kTextKeys) {
@@ -45,6 +53,20 @@ Result<void> take_texts(const json::object& object, SubmitHeader& header) {
       return malformed(key.name);
     header.*key.member = std::string(value->get_string());
   }
+  return {};
+}
+
+Result<void> take_hand_over(const json::object& object, SubmitHeader& header) {
+  const auto* value = object.if_contains("postrider");
+  if (value == nullptr || !value->is_string())
+    return {};
+  const std::string_view text = value->get_string();
+  const auto is_meant = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || c == '-';
+  };
+  if (text.size() > kMostHandOver || !std::all_of(text.begin(), text.end(), is_meant))
+    return malformed("postrider");
+  header.hand_over = std::string(text);
   return {};
 }
 
@@ -103,7 +125,9 @@ Result<void> take_numbers(const json::object& object, SubmitHeader& header) {
 
 std::string encode(const SubmitHeader& header) {
   json::object object;
-  object["postrider"] = 1;
+  // A daemon of an earlier version does not look at this member, and refuses those it does not
+  // know.
+  object["postrider"] = header.hand_over.empty() ? json::value(1) : json::value(header.hand_over);
   for (const auto& key : kTextKeys)
     if (!(header.*key.member).empty())
       object[key.name] = header.*key.member;
@@ -128,10 +152,40 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
   if (auto known = check_keys(*object); !known)
     return known.error();
   SubmitHeader header;
-  for (const auto take : {take_texts, take_recipients, take_numbers})
+  for (const auto take : {take_texts, take_hand_over, take_recipients, take_numbers})
     if (auto taken = take(*object, header); !taken)
       return taken.error();
   return header;
+}
+
+std::string new_hand_over() {
+  SystemRandom random;
+  std::array<char, 64> text{};
+  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::snprintf(text.data(), text.size(), "%llx-%016llx%016llx",
+                static_cast<unsigned long long>(now),
+                static_cast<unsigned long long>(random.next()),
+                static_cast<unsigned long long>(random.next()));
+  return text.data();
+}
+
+std::string hand_over_id(const SubmitHeader& header, std::uint64_t uid) {
+  if (header.hand_over.empty())
+    return {};
+  return kHandOver + std::to_string(uid) + "." + header.hand_over;
+}
+
+bool is_hand_over(std::string_view id) {
+  return id.starts_with(kHandOver);
+}
+
+bool is_forgettable_hand_over(std::string_view id, TimePoint now) {
+  const auto made = id.substr(id.find('.') + 1);
+  long long seconds = 0;
+  (void)std::from_chars(made.data(), made.data() + made.size(), seconds, 16);
+  const auto age = std::chrono::system_clock::to_time_t(now) - seconds;
+  const auto most = std::chrono::duration_cast<std::chrono::seconds>(kRememberedFor).count();
+  return age < -most || age > most;
 }
 
 Result<std::string> complete_address(const std::string& address, std::string_view origin) {

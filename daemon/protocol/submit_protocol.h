@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "base/time.h"
 #include "mail/envelope.h"
 
 #include <cstdint>
@@ -28,7 +29,17 @@ struct SubmitHeader {
   mail::Notify notify;                              // -N, for every recipient
   mail::Return ret = mail::Return::unspecified;     // -R
   std::string envelope_id;                          // -V, in xtext
+  // Of this hand-over, the same on the socket and in a file, so that it counts once. May be empty.
+  std::string hand_over;
 };
+
+// "TIME-RANDOM" in hexadecimal digits, for SubmitHeader::hand_over.
+std::string new_hand_over();
+// The name by which the queue knows it; empty if it has none.
+std::string hand_over_id(const SubmitHeader& header, std::uint64_t uid);
+// Whether the queue may forget it, since the sender has long given up: a week after it was made.
+bool is_forgettable_hand_over(std::string_view id, TimePoint now);
+bool is_hand_over(std::string_view id);  // rather than the id of a file
 
 std::string encode(const SubmitHeader& header);  // one line with its end
 // A member that is not ours refuses the line: nobody may make us build what we do not read.

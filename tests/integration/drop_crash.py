@@ -116,6 +116,33 @@ class DropCrash(scenario.Scenario):
                 self.server.log_file.write_text("")
                 self.peer.messages.clear()
 
+    def test_a_daemon_killed_between_the_commit_and_its_answer_to_sendmail(self):
+        """sendmail leaves in the drop folder what the queue has already, and nobody has it twice."""
+        self.is_open = False
+        self.peer.script["mail"] = lambda *_: None if self.is_open else "451 4.3.0 later"
+        self.server.start()
+        tracer = subprocess.Popen(
+            [tools.tool("strace"), "-f", "-P", f"{self.server.spool}/queue.db-wal", "-e", "trace=fdatasync",
+             "-e", "inject=fdatasync:signal=KILL:when=1", "-o", "/dev/null",
+             "-p", str(self.server.process.pid)], stderr=subprocess.PIPE, text=True)
+        self.assertIn("attached", tracer.stderr.readline())
+        self.server.sendmail(TO, stdin=b"Subject: once\n\nbody\n")
+        self.server.process.wait(wait.DEADLINE)
+        self.server.process = None
+        tracer.stderr.read()
+        tracer.wait()
+        tracer.stderr.close()
+        # All of the transaction is written, and the next start finds it.
+        self.assertIn(b"Subject: once", (self.server.spool / "queue.db-wal").read_bytes())
+        self.assertEqual(len(os.listdir(self.drop)), 1)
+        self.server.start()
+        wait.until(lambda: not os.listdir(self.drop), "an empty folder")
+        self.assertEqual(len(self.server.queue()), 1)
+        self.is_open = True
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(self.subjects(), ["once"])
+
     def test_a_file_that_cannot_be_removed_is_sent_once(self):
         _, self.server.wrapper = self.traced("-P", str(self.drop), "-e", "trace=unlinkat",
                                              "-e", "inject=unlinkat:error=EIO")

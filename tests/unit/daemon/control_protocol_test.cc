@@ -128,6 +128,7 @@ SubmitHeader full_header() {
   header.notify.bits = mail::Notify::kSuccess | mail::Notify::kDelay;
   header.ret = mail::Return::headers;
   header.envelope_id = "a+2Bb";
+  header.hand_over = new_hand_over();
   return header;
 }
 
@@ -137,6 +138,31 @@ TEST_CASE("a submission's header survives its line", "[daemon][unit]") {
   const auto read = decode_submit_header(line);
   REQUIRE(read);
   CHECK(encode(*read) == line);
+}
+
+TEST_CASE("a hand-over is known by its user and what he calls it, for a week", "[daemon][unit]") {
+  SubmitHeader header;
+  CHECK(hand_over_id(header, 1000).empty());
+  header.hand_over = new_hand_over();
+  CHECK(header.hand_over != new_hand_over());
+  const auto id = hand_over_id(header, 1000);
+  CHECK(id == "+1000." + header.hand_over);
+  CHECK(id != hand_over_id(header, 100));
+  CHECK(is_hand_over(id));
+  CHECK_FALSE(is_hand_over("00000000001.1000"));  // of a file
+  const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  CHECK_FALSE(is_forgettable_hand_over(id, now));
+  CHECK_FALSE(is_forgettable_hand_over(id, now + std::chrono::hours(7 * 24 - 1)));
+  CHECK(is_forgettable_hand_over(id, now + std::chrono::hours(7 * 24 + 1)));
+  CHECK(is_forgettable_hand_over(id, now - std::chrono::hours(7 * 24 + 1)));
+  for (const char* odd : {"+1000.", "+1000.-", "+1000.ffffffffffffffffffff", "+", "+x"})
+    CHECK(is_forgettable_hand_over(odd, now));
+}
+
+TEST_CASE("a submission's header of an earlier version names no hand-over", "[daemon][unit]") {
+  const auto read = decode_submit_header(R"({"postrider":1,"recipients":["a"],"size":1})");
+  REQUIRE(read);
+  CHECK(read->hand_over.empty());
 }
 
 TEST_CASE("a submission's header becomes an envelope with whole addresses", "[daemon][unit]") {
@@ -157,7 +183,11 @@ TEST_CASE("a submission's header that is hostile is refused", "[daemon][unit]") 
         R"({"recipients":["a"],"size":18446744073709551615})", R"({"recipients":"a","size":1})",
         R"({"recipients":[1],"size":1})", R"({"recipients":["a"],"size":1,"body":2})",
         R"({"recipients":["a"],"size":1,"notify":16})", R"({"recipients":["a"],"size":1,"ret":3})",
-        R"({"recipients":["a"],"size":1,"sender":{}})", R"({"recipients":["a"]})"}) {
+        R"({"recipients":["a"],"size":1,"sender":{}})", R"({"recipients":["a"]})",
+        R"({"postrider":"a.b","recipients":["a"],"size":1})",
+        R"({"postrider":"A","recipients":["a"],"size":1})",
+        R"({"postrider":"00000000000000000000000000000000000000000000000000000000000000000",)"
+        R"("recipients":["a"],"size":1})"}) {
     INFO(line);
     CHECK_FALSE(decode_submit_header(line));
   }

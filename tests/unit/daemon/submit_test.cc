@@ -1,13 +1,17 @@
 #include "doors.h"
 
+#include "base/file.h"
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "daemon/pickup/drop_folder.h"
 #include "daemon/pickup/submit_server.h"
 #include "daemon/protocol/control_client.h"
 #include "daemon/protocol/submit_protocol.h"
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <functional>
 #include <future>
 #include <optional>
 #include <sys/stat.h>
@@ -189,6 +193,59 @@ TEST_CASE("nothing is stored for a sender who has left without an answer", "[dae
   CHECK(is_noticed);
   CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
   CHECK(door.listed().size() == 1);
+}
+
+// It was stored, and its sender never heard so: he leaves it in the drop folder.
+TEST_CASE("a hand-over counts once, on whichever way it comes again", "[daemon][unit]") {
+  SubmitDoor door;
+  DropFolder::Rests rests;
+  rests.usual = std::chrono::hours(1);
+  auto opened = DropFolder::open(door.spool, door.loop, *door.pool, *door.queue, door.clock,
+                                 door.log, settings(), rests);
+  REQUIRE(opened);
+  auto& drop = **opened;
+  const auto path = door.spool + "/drop/";
+  const auto wait_until = [](const std::function<bool()>& is_so) {
+    for (int i = 0; i < 12000 && !is_so(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return is_so();
+  };
+  const auto leave = [&](const SubmitHeader& header, const std::string& name) {
+    REQUIRE(replace_file(path + "tmp." + name, encode(header) + "x\n", 0640));
+    std::filesystem::rename(path + "tmp." + name, path + "msg." + name);
+    return wait_until([&] { return std::filesystem::is_empty(path); });
+  };
+  const auto known = [&] { return door.queue->dropped().value(); };
+  auto unheard = header(2);
+  unheard.hand_over = new_hand_over();
+  {
+    auto connection = door.connect();
+    REQUIRE(connection.write(encode(unheard) + "x\n"));
+    REQUIRE(wait_until([&] { return door.listed().size() == 1; }));
+  }
+  door.on_loop([&] { drop.start(); });
+  auto heard = header(2);
+  heard.hand_over = new_hand_over();
+  CHECK(door.send(heard, "x\n").exit_code == EX_OK);
+  const std::vector<std::string> kept{hand_over_id(unheard, ::geteuid())};
+  CHECK(wait_until([&] { return known() == kept; }));
+  CHECK(leave(unheard, "a"));
+  CHECK(door.listed().size() == 2);
+  // By the socket, too, and it hears of the message that there is.
+  const auto again = door.send(unheard, "x\n");
+  CHECK(again.exit_code == EX_OK);
+  CHECK(door.listed().size() == 2);
+  bool is_there = false;
+  for (const auto& entry : door.listed())
+    is_there = is_there || to_string(entry.id) == again.id;
+  CHECK(is_there);
+  // Another hand-over of the same message is another one.
+  unheard.hand_over = new_hand_over();
+  CHECK(leave(unheard, "b"));
+  CHECK(door.listed().size() == 3);
+  CHECK(door.send(unheard, "x\n").exit_code == EX_OK);
+  CHECK(door.listed().size() == 3);
+  door.on_loop([&] { drop.stop(); });
 }
 
 TEST_CASE("a table's failure is no fault of a local message", "[daemon][unit]") {
