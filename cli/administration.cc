@@ -181,7 +181,7 @@ int ask(const Administration& how, const ControlRequest& request, const daemon::
   const auto places = daemon::find_places(how.options);
   if (!places)
     return complain(how.program, EX_CONFIG, places.error().step());
-  if (!places->warning.empty())
+  if (!places->warning.empty() && request.act != "reload")  // the daemon says it, too
     complain(how.program, EX_OK, places->warning);
   const auto end = daemon::administrate(*places, request, on_line);
   if (end.exit_code != 0)

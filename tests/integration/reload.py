@@ -51,6 +51,7 @@ class Reload(scenario.Scenario):
         server.config_file.write_text(good + "\n[acept]\nx = 1\n[queue]\nroom = -5\n")
         said = self.refused(server, "acept: unknown key, did you mean accept?")
         self.assertIn("queue: unknown key", said)
+        self.assertEqual(said.count("acept"), 1, said)
         self.assertRegex(said, rf"(?m)^postrider reload: {server.config_file}:\d+: acept")
         server.config_file.write_text(good)
         self.mended(server)
