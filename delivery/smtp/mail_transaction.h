@@ -45,6 +45,7 @@ struct MailTransaction {
   std::size_t next_rcpt = 0;       // in round, without PIPELINING
   std::size_t rcpt_answers = 0;
   std::size_t body_answers_left = 0;
+  std::size_t most_in_round = 0;  // after a round that had too many; 0: as many as may be
   std::uint64_t size = 0;
   mail::Outcome why;  // of the unsettled
   Phase phase = Phase::waiting;

@@ -89,8 +89,10 @@ void Transactions::start(MailTransaction& transaction) {
   transaction.answered = transaction.mail_refused = false;
   transaction.next_rcpt = transaction.rcpt_answers = 0;
   transaction.round.clear();
-  const std::size_t most =
+  std::size_t most =
       capabilities().most_recipients > 0 ? capabilities().most_recipients : kMostRecipients;
+  if (transaction.most_in_round > 0)
+    most = std::min(most, transaction.most_in_round);
   for (std::size_t i = 0; i < transaction.recipients.size(); ++i)
     if (transaction.recipients[i].at == At::waiting && transaction.round.size() < most)
       transaction.round.push_back(i);
@@ -231,6 +233,20 @@ void Transactions::on_envelope_answered(MailTransaction& transaction) {
   finish_round(transaction);
 }
 
+// Some hosts refuse a message of which they have called recipients too many: no verdict on those
+// that were accepted, who are named again without the others. A round gets smaller each time.
+bool Transactions::goes_in_smaller_rounds(MailTransaction& transaction, const Reply& reply) {
+  using At = MailTransaction::At;
+  const auto accepted = transaction.count(At::accepted);
+  if (!reply.is_permanent() || accepted == 0 || transaction.count(At::later) == 0)
+    return false;
+  transaction.most_in_round = accepted;
+  for (auto& recipient : transaction.recipients)
+    if (recipient.at == At::accepted)
+      recipient.at = At::later;
+  return true;
+}
+
 Result<void> Transactions::on_data(MailTransaction& transaction, const Reply& reply) {
   using At = MailTransaction::At;
   if (reply.is_positive())
@@ -248,6 +264,11 @@ Result<void> Transactions::on_data(MailTransaction& transaction, const Reply& re
     return {};
   }
   const auto outcome = judge(Stage::data, reply, remote_);
+  if (goes_in_smaller_rounds(transaction, reply)) {
+    dirty_ = true;
+    finish_round(transaction);
+    return {};
+  }
   if (!may_be_of_another_mind(Stage::data, reply))
     transaction.settle_all(At::accepted, outcome);
   else if (transaction.count(At::accepted) > 0)  // otherwise what refused them stands
@@ -273,6 +294,8 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
     if (reply.code == 421 && !dismissed_)
       dismissed_ = outcome;
     transaction.settle(transaction.recipients[position], std::move(outcome));
+  } else if (transaction.is_written() && goes_in_smaller_rounds(transaction, reply)) {
+    // They are named again when this round has ended.
   } else if (is_about_host(Stage::body_end, reply)) {
     if (transaction.count(At::accepted) > 0)
       transaction.unsettle_all(At::accepted, outcome);

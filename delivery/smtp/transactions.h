@@ -61,6 +61,7 @@ class Transactions {
   void send_data_or_chunk(MailTransaction& transaction);
   void send_body(MailTransaction& transaction);
   void expect_body_end(MailTransaction& transaction);
+  static bool goes_in_smaller_rounds(MailTransaction& transaction, const mail::Reply& reply);
   bool may_be_of_another_mind(mail::Stage stage, const mail::Reply& reply) const;
   void on_mail(MailTransaction& transaction, const mail::Reply& reply);
   void on_rcpt(MailTransaction& transaction, std::size_t position, const mail::Reply& reply);

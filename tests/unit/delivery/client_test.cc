@@ -506,6 +506,40 @@ TEST_CASE("recipients that are too many go into the next transaction", "[deliver
   CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0");
 }
 
+// As Exim does it with recipients_max_reject.
+TEST_CASE("a message refused because some recipients were too many goes in smaller rounds",
+          "[delivery][client]") {
+  const bool at_data = GENERATE(true, false);
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  const std::string envelope = "250 ok\r\n250 ok\r\n250 ok\r\n552 5.5.3 too many recipients\r\n";
+  std::string next;
+  if (at_data) {
+    next = talk.reply(envelope + "554 5.5.3 too many recipients\r\n");
+  } else {
+    CHECK(talk.reply(envelope + "354 go\r\n") == kBody + ".\r\n");
+    next = talk.reply("554 5.5.3 too many recipients\r\n");
+  }
+  CHECK(talk.ended().empty());
+  CHECK(next.find("RCPT TO:<a@x.test>") != std::string::npos);
+  CHECK(next.find("RCPT TO:<b@x.test>") != std::string::npos);
+  CHECK(next.find("RCPT TO:<c@x.test>") == std::string::npos);
+  const std::string reset = next.starts_with("RSET") ? "250 ok\r\n" : "";
+  talk.reply(reset + "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  next = talk.reply("250 2.0.0 taken\r\n");
+  CHECK(next.find("RCPT TO:<c@x.test>") != std::string::npos);
+  talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  SECTION("the last is taken") {
+    talk.reply("250 2.0.0 taken\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0");
+  }
+  SECTION("a refusal of those that were not too many stands") {
+    talk.reply("554 5.7.1 no\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 bounce 5.7.1");
+  }
+}
+
 TEST_CASE("RCPTMAX and MAILMAX are kept", "[delivery][client]") {
   Talk talk;
   talk.open("250-mx.test\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=2 MAILMAX=1\r\n");
