@@ -133,8 +133,9 @@ TEST_CASE("a socket that holds nothing is closed where it is", "[base][passed]")
 
 TEST_CASE("whose descriptors close slowly holds up nobody else's", "[base][passed]") {
   constexpr std::uint64_t kSlow = 7, kOther = 8;
+  constexpr std::size_t kSlowOnes = 140;  // more than there are threads
   std::vector<FileDescriptor> peers;
-  for (int i = 0; i < 40; ++i) {
+  for (std::size_t i = 0; i < kSlowOnes; ++i) {
     auto pair = local_pair();
     auto slow = lingering();
     pass(pair.other, "x", {slow.one.get()});
@@ -142,7 +143,7 @@ TEST_CASE("whose descriptors close slowly holds up nobody else's", "[base][passe
     peers.push_back(std::move(slow.other));
     close_local(std::move(pair.one), kSlow);
   }
-  CHECK(closing_of(kSlow) == 40);
+  CHECK(closing_of(kSlow) == kSlowOnes);
   for (int i = 0; i < 20; ++i) {
     auto pair = local_pair();
     auto pipe = new_pipe();
