@@ -197,6 +197,8 @@ class Slips(scenario.Scenario):
                                               rf'"127.0.0.1:{port}"')
                 self.assertIn("name the host that is to take it, or leave the route out", done.stdout)
         server = self.daemon(start=False)
+        server.write_config(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{wait.free_port()}"}])
+        self.assertNotIn("our own listener", server.tool("postrider", "check").stdout)  # somebody else's port
         server.write_config(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{server.port}", "tls": "off"}],
                             accept={"relay_from": ["127.0.0.1/32"]})
         server.start()
@@ -236,6 +238,8 @@ class Slips(scenario.Scenario):
             with self.subTest(words):
                 self.assertEqual([message["queue_id"] for message in server.queue(*words)], [one])
                 self.assertEqual(server.postrider("queue", "count", *words), "1 message, 1 recipient\n")
+        self.assertEqual(server.postrider("queue", "count", *(message["queue_id"] for message in server.queue())),
+                         "2 messages, 2 recipients\n")
         self.assertIn("Subject: one", server.postrider("queue", "show", one))
         self.assertIn("held", server.postrider("queue", "freeze", one))
         self.assertEqual(server.postrider("queue", "show", one), server.postrider("show", one))
