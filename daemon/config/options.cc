@@ -406,7 +406,9 @@ const Option kOptions[] = {
     {"delivery.family", CHOICE(kFamilies, delivery.family), false, nullptr,
      "The kind of addresses that are used to reach other servers."},
     {"delivery.double_bounces_to", Text{AT(delivery.double_bounces_to), check_optional_address}, false, nullptr,
-     "Who gets a notice that could not be delivered and has no sender to go back to; empty for the log alone."},
+     "Who gets a notice that could not be delivered and has no sender to go back to; empty for the log alone. In an hour there "
+     "are ten at most. Those behind them are counted, and one digest tells of them when an hour has passed: how many, to which "
+     "domains, and why. A notice that was for this address itself, or a digest, is never the cause of another."},
 
     {"mta_sts.enabled", Flag{AT(mta_sts.enabled)}, false, nullptr,
      "Whether the policies that domains publish by MTA-STS are fetched and honoured."},
