@@ -34,7 +34,7 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
 struct ReceivingTables {
   std::vector<smtpd::TablePtr> senders, recipient_map, relay_recipients;
   std::shared_ptr<const mail::Rewriter> rewriter;
-  std::vector<smtpd::TablePtr> exceptions = {};
+  std::vector<smtpd::TablePtr> exceptions = {}, clients = {}, route_map = {};
 };
 Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
                                               std::shared_ptr<const delivery::LocalAddresses> book);

@@ -249,11 +249,12 @@ void Running::make_parts(StartProblems& problems) {
     return *lanes_[loop.number()]->resolver;
   };
   auth_->set_resolvers(resolver_of);
-  auto of_clients = client_checks(config, client_checks_);
+  auto of_clients = client_checks(config, receiving_tables_, client_checks_);
   if (!of_clients)
     return add(problems, of_clients.error());
-  auto receiving = smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_,
-                                  filters(config), &checks_, *std::move(of_clients));
+  auto receiving =
+      smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_, filters(config),
+                     &checks_, *std::move(of_clients), failure_counter(config));
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;

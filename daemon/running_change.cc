@@ -152,11 +152,12 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
-  auto of_clients = client_checks(config, client_checks_);
+  auto of_clients = client_checks(config, *tables, client_checks_);
   if (!of_clients)
     return of_clients.error();
-  auto receiving = smtpd_settings(config, directory_, auth_, *tables, &*local_limits_,
-                                  filters(config), &checks_, *std::move(of_clients));
+  auto receiving =
+      smtpd_settings(config, directory_, auth_, *tables, &*local_limits_, filters(config), &checks_,
+                     *std::move(of_clients), failure_counter(config));
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);

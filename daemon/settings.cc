@@ -289,6 +289,11 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   settings->proxy_from = std::move(*proxy_from);
   for (const auto& fingerprint : config.accept.relay_certificates)
     settings->relay_certificates.push_back(hex_digits(fingerprint));
+  settings->looks_up_names = config.accept.client_names || config.checks.client_name != 0 ||
+                             !config.checks.clients.empty();
+  settings->name_patience = config.checks.time_limit;
+  settings->greeting_delay = config.accept.greeting_delay;
+  settings->note_failure = std::move(note_failure);
   settings->senders = tables.senders;
   settings->recipient_map = tables.recipient_map;
   settings->relay_recipients = tables.relay_recipients;
@@ -363,6 +368,7 @@ Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
   using namespace smtpd::filter;
   const auto& wanted = config.checks;
   ClientCheckSettings settings;
+  settings.clients = tables.clients;
   for (const auto& [texts, lists] : {std::pair(&wanted.client_lists, &settings.client_lists),
                                      std::pair(&wanted.domain_lists, &settings.domain_lists)})
     for (const auto& text : *texts) {

@@ -282,6 +282,8 @@ boost::json::object RunningStatus::status() {
   }
   if (const auto checked = client_checks_.checked.load(); checked > 0) {
     out["clients_checked"] = checked;
+    out["clients_in_table"] = client_checks_.in_table.load();
+    out["clients_over_rate"] = client_checks_.over_rate.load();
     out["clients_listed"] = client_checks_.listed.load();
     out["clients_welcome"] = client_checks_.welcome.load();
     out["clients_without_name"] = client_checks_.unnamed.load();

@@ -77,6 +77,7 @@ Task<void> Connection::live() {
     co_return;
   const auto session_id = to_string(reception_->custody().next_id());
   talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
+  ask_for_name();
   prepare_filters();
   allow_auth_in_clear();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
@@ -464,14 +465,20 @@ SessionLimits::Party Connection::party() const {
   return {SessionLimits::client_key(client.address).str(), !client.trusted};
 }
 
-// Ends the wait under way, whose end says why. Who waits for a reply about a message that may be
-// stored already hears it.
-void Connection::give_up() {
+void Connection::give_up_waiting() {
   has_given_up_ = true;
   if (lookup_)
     lookup_->give_up();
+  if (name_run_)
+    name_run_->give_up("the session ends");
   if (filtering_)
     filtering_->chain.give_up();
+}
+
+// Ends the wait under way, whose end says why. Who waits for a reply about a message that may be
+// stored already hears it.
+void Connection::give_up() {
+  give_up_waiting();
   if (!talk_)
     stream_.close();
   else if (!is_storing_)
@@ -479,11 +486,7 @@ void Connection::give_up() {
 }
 
 void Connection::close() {
-  has_given_up_ = true;
-  if (lookup_)
-    lookup_->give_up();
-  if (filtering_)
-    filtering_->chain.give_up();
+  give_up_waiting();
   stream_.close();
 }
 

@@ -57,6 +57,7 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   void let_go_here();
 
   Task<void> live();
+  void give_up_waiting();
   Task<bool> read_proxy_header();
   bool take_address_slot();
   bool take_strangers_slot();
@@ -72,6 +73,9 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   Task<SessionFramer::Need> store();
   Task<SessionFramer::Need> look_up();
   // connection_filter.cc
+  void ask_for_name();
+  Task<void> await_name();
+  void name_client(const ClientName& name);
   void prepare_filters();
   void refresh_facts();
   Task<bool> run_aside(std::string key, std::function<void()> job);
@@ -131,6 +135,8 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   bool has_given_up_ = false;
   bool is_left_ = false;                   // by its client, before the reply to a message
   std::shared_ptr<Lookups::Wait> lookup_;  // while an address is looked up
+  // While the client's name is asked for.
+  std::shared_ptr<filter::Questioner::RunOf<ClientName>> name_run_;
   std::optional<SessionFramer> talk_;
   BufferPool::Lease buffer_;
   std::size_t last_read_ = 0;

@@ -28,6 +28,41 @@ std::size_t fields_size(std::string_view bytes) {
 
 }  // namespace
 
+// Asked for from the connection on, and waited for where it is needed first: by a filter, or for
+// Received.
+void Connection::ask_for_name() {
+  auto& session = talk_->session();
+  const auto& settings = policy_->settings();
+  auto* questioner = reception_->questioner();
+  if (!settings.looks_up_names || questioner == nullptr || session.role() != Role::mx ||
+      client_.trusted || client_.address.is_none())
+    return;
+  if (const auto known =
+          reception_->client_names().find(client_.address, reception_->clock().steady()))
+    return session.set_client_name(*known);
+  name_run_ = questioner->start(filter::find_client_name(client_.address), settings.name_patience);
+  if (name_run_->done())
+    name_client(name_run_->result());
+}
+
+Task<void> Connection::await_name() {
+  if (!name_run_)
+    co_return;
+  if (has_given_up_)
+    name_run_->give_up("the session ends");
+  co_await name_run_->wait();
+  name_client(name_run_->result());
+}
+
+void Connection::name_client(const ClientName& name) {
+  name_run_.reset();
+  if (!has_given_up_)
+    reception_->client_names().keep(client_.address, name, reception_->clock().steady());
+  talk_->session().set_client_name(name);
+  if (filtering_)
+    filtering_->facts.client.name = name;
+}
+
 void Connection::prepare_filters() {
   const auto& sources = policy_->settings().filters;
   if (sources.empty())
@@ -45,6 +80,7 @@ void Connection::prepare_filters() {
   around.aside = [this](std::string key, std::function<void()> job) {
     return run_aside(std::move(key), std::move(job));
   };
+  around.client_name = [this] { return await_name(); };
   filtering_ = std::make_unique<Filtering>(sources, std::move(facts), around);
   if (filtering_->chain.empty())
     return filtering_.reset();

@@ -120,6 +120,7 @@ Storage Connection::storage_trouble(IncomingContent& intake, const Error& error)
 
 Task<SessionFramer::Need> Connection::store() {
   stream_.clear_deadline();  // the client has done its part
+  co_await await_name();
   auto& intake = *talk_->intake();
   auto& replies = buffer_->replies;
   // What failed in the read that brought the end, the session does not know yet.
@@ -232,6 +233,8 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
     trace.tls_cipher = session.tls()->cipher;
   trace.helo = session.helo();
   trace.client = client_.address.literal();
+  if (const auto& name = session.client().name)
+    trace.client_name = name->shown();
   trace.by = policy_->settings().hostname;
   trace.protocol = session.protocol();
   trace.id = id;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/net/loop.h"
 #include "smtpd/buffer_pool.h"
+#include "smtpd/filter/client_names.h"
 #include "smtpd/filter/questioner.h"
 #include "smtpd/limited_log.h"
 #include "smtpd/lookups.h"
@@ -48,6 +49,7 @@ class LoopConnections {
   // Null: there is no resolver.
   filter::Questioner* questioner() { return questioner_.get(); }
   void ask_questions_of(dns::Resolver& resolver);
+  filter::ClientNames& client_names() { return client_names_; }
   LoopCounters& counters() { return counters_; }
   const LoopCounters& counters() const { return counters_; }
 
@@ -88,6 +90,7 @@ class LoopConnections {
   Lookups& lookups_;
   BufferPool buffers_;
   std::unique_ptr<filter::Questioner> questioner_;
+  filter::ClientNames client_names_;
   LoopCounters counters_;
   Connection* first_ = nullptr;  // linked through the connections
   bool stopping_ = false;

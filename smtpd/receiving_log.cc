@@ -22,15 +22,21 @@ void add_if(LogEvent& event, const char* key, std::string_view value) {
     event.add(key, value);
 }
 
+void add_client(LogEvent& event, const Client& client) {
+  event.add("client", name_of(client.address));
+  if (client.name)
+    event.add("client_name", client.name->shown());
+}
+
 }  // namespace
 
 void connected(Log& log, std::string_view session, const Client& client, const IpAddress& proxy) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "connected");
-  event.add("session", session)
-      .add("client", name_of(client.address))
-      .add("port", std::to_string(client.port));
+  event.add("session", session);
+  add_client(event, client);
+  event.add("port", std::to_string(client.port));
   add_if(event, "proxy", proxy.str());
   log.write(std::move(event));
 }
@@ -42,7 +48,7 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
   event.add("session", session.id())
       .add("stage", refusal.stage)
       .add("reply", first_line(refusal.reply));
-  event.add("client", name_of(session.client().address));
+  add_client(event, session.client());
   add_if(event, "helo", session.helo());
   if (session.in_transaction() || !refusal.sender.empty())
     event.add("from", refusal.sender);
@@ -58,7 +64,8 @@ void accepted(Log& log, const Session& session, const mail::Message& message,
     return;
   const auto& envelope = message.envelope;
   LogEvent event(Level::info, "accepted", to_string(message.id));
-  event.add("session", session.id()).add("client", name_of(session.client().address));
+  event.add("session", session.id());
+  add_client(event, session.client());
   add_if(event, "helo", session.helo());
   add_if(event, "user", session.client().authenticated);
   if (!session.client().authenticated.empty())
@@ -80,7 +87,8 @@ void discarded(Log& log, const Session& session, mail::MessageId id) {
     return;
   const auto& envelope = session.envelope();
   LogEvent event(Level::info, "discarded", to_string(id));
-  event.add("session", session.id()).add("client", name_of(session.client().address));
+  event.add("session", session.id());
+  add_client(event, session.client());
   event.add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
   log.write(std::move(event));
@@ -91,9 +99,9 @@ void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, end.passed ? "authenticated" : "auth_failed");
-  event.add("session", session.id())
-      .add("client", name_of(session.client().address))
-      .add("mechanism", end.mechanism);
+  event.add("session", session.id());
+  add_client(event, session.client());
+  event.add("mechanism", end.mechanism);
   add_if(event, "user", end.passed ? std::string_view(session.client().authenticated) : end.user);
   if (!end.passed)
     event.add("reply", first_line(end.reply));
@@ -104,9 +112,9 @@ void disconnected(Log& log, const Session& session, const Summary& summary) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "disconnected");
-  event.add("session", session.id())
-      .add("client", name_of(session.client().address))
-      .add("reason", name_of(summary.end));
+  event.add("session", session.id());
+  add_client(event, session.client());
+  event.add("reason", name_of(summary.end));
   event.add("commands", std::to_string(summary.commands));
   event.add("messages", std::to_string(summary.messages));
   add_if(event, "helo", session.helo());
@@ -130,9 +138,9 @@ void encrypted(Log& log, const Session& session) {
     return;
   const auto& tls = *session.tls();
   LogEvent event(Level::info, "encrypted");
-  event.add("session", session.id())
-      .add("client", name_of(session.client().address))
-      .add("tls_protocol", tls.protocol);
+  event.add("session", session.id());
+  add_client(event, session.client());
+  event.add("tls_protocol", tls.protocol);
   event.add("cipher", tls.cipher).add("bits", std::to_string(tls.bits));
   add_if(event, "group", tls.group);
   event.add("resumed", tls.resumed ? "yes" : "no").add("verify", verdict_on(session));
@@ -147,7 +155,8 @@ void tls_failed(Log& log, const Session& session, const TlsFacts* facts, const E
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "tls_failed");
-  event.add("session", session.id()).add("client", name_of(session.client().address));
+  event.add("session", session.id());
+  add_client(event, session.client());
   if (facts != nullptr)
     add_if(event, "sni", facts->sni);
   event.add("error", error.describe());

@@ -18,7 +18,8 @@
 // trouble       session   what error                                    (warn: ours, not theirs)
 // listening     -         address role tls                              (at start)
 //
-// client: "192.0.2.1", "2001:db8::1" or "local"; client_name is not looked up. stage: the verb,
+// client: "192.0.2.1", "2001:db8::1" or "local"; behind it client_name, once it was looked up: the
+// name that leads back to the address, or "unknown". stage: the verb,
 // CONNECT, END-OF-MESSAGE or UNKNOWN. reply: the first line as sent, without CRLF. from and to: the
 // addresses without brackets, from empty for the null sender; of `rejected` they may be malformed.
 // verify: of the client's certificate: none, unverified, trusted (in accept.relay_certificates);

@@ -86,13 +86,19 @@ struct ServerSettings {
   std::string hostname = "localhost";
   std::string origin;  // completes addresses of clients that may relay; empty: hostname
   std::uint64_t message_size = 50U << 20U;
-  std::uint32_t recipients = 1000;      // per message; never below 100 (RFC 5321 §4.5.3.1.8)
-  std::vector<Network> relay_from;      // clients that may send anywhere
-  std::vector<std::string> relay_to;    // "example.org", ".example.org" (below it), "*"; lower case
-  std::vector<Network> proxy_from;      // peers that may send a PROXY header
-  bool success_notices = false;         // strangers may ask for them; who may relay always may
-  std::vector<TablePtr> senders;        // who is refused
-  std::vector<TablePtr> recipient_map;  // the same of recipients
+  std::uint32_t recipients = 1000;    // per message; never below 100 (RFC 5321 §4.5.3.1.8)
+  std::vector<Network> relay_from;    // clients that may send anywhere
+  std::vector<std::string> relay_to;  // "example.org", ".example.org" (below it), "*"; lower case
+  std::vector<Network> proxy_from;    // peers that may send a PROXY header
+  bool success_notices = false;       // strangers may ask for them; who may relay always may
+  // The names of strangers on listeners of the role mx, and how long they are waited for from the
+  // connection on.
+  bool looks_up_names = false;
+  Duration name_patience{std::chrono::seconds(5)};
+  Duration greeting_delay{0};  // for them, and who talks meanwhile is refused
+  std::function<void(const IpAddress& client)> note_failure;  // of theirs; may be empty
+  std::vector<TablePtr> senders;                              // who is refused
+  std::vector<TablePtr> recipient_map;                        // the same of recipients
   std::vector<TablePtr> relay_recipients;            // who exists in relay_to; empty: everybody
   std::shared_ptr<const mail::Rewriter> rewriter;    // null: addresses stay as they are
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local

@@ -53,6 +53,8 @@ struct AcceptConfig {
   bool open_relay = false;                    // everybody may relay, as relay_from says
   std::vector<std::string> senders;           // tables: ok, reject or defer
   std::vector<std::string> recipient_map;     // the same
+  Duration greeting_delay{0};                 // for strangers
+  bool client_names = true;                   // of strangers are looked up
   std::vector<std::string> proxy_from;        // networks whose PROXY header is believed
   std::uint64_t sessions = 10000;
   std::uint64_t sessions_per_client = 50;
@@ -162,6 +164,7 @@ struct DkimConfig {
 
 // Who may hand in mail for us.
 struct ChecksConfig {
+  std::vector<std::string> clients;                     // tables
   std::vector<std::string> client_lists, domain_lists;  // "zen.example.org=127.0.0.[2..11]*2"
   std::uint64_t refused_from = 1;
   std::uint64_t welcome_from = 1;  // below zero

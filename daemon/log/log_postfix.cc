@@ -13,12 +13,13 @@ std::string clean(std::string_view value) {
   return escaped(value, kMostValue);
 }
 
-// "unknown[192.0.2.1]": names of clients are not looked up.
+// "unknown[192.0.2.1]", or with the name that leads back to the address.
 std::string client_of(const LogEvent& event) {
   const auto client = event.value("client");
   if (client.empty() || client == "local")
     return "localhost[127.0.0.1]";
-  return "unknown[" + clean(client) + "]";
+  const auto name = event.value("client_name");
+  return (name.empty() ? "unknown" : clean(name)) + "[" + clean(client) + "]";
 }
 
 class Lines {

@@ -117,9 +117,7 @@ class StrangerChecks final : public Filter {
   std::vector<Service> services_;
   bool has_given_up_ = false;
   Lookup client_, helo_domain_, sender_domain_;
-  Run<ClientName> name_run_;
   Run<bool> helo_run_;
-  std::optional<ClientName> name_;
   std::optional<bool> helo_is_missing_;
   std::string asked_helo_;
   std::optional<Verdict> of_client_;  // once judged
@@ -205,8 +203,6 @@ Task<Verdict> StrangerChecks::connect() {
     co_return Verdict{Verdict::Kind::done, {}, {}};
   const auto& client = facts_.client.address;
   client_ = look_up("client " + client.str(), client, settings_->client_lists);
-  if (settings_->name != ClientCheckSettings::Name::off && around_.dns != nullptr)
-    name_run_ = around_.dns->start(find_client_name(client), settings_->time_limit);
   co_return Verdict{};
 }
 
@@ -251,8 +247,8 @@ Verdict StrangerChecks::refused(mail::Reply reply, const char* why) {
 Task<Verdict> StrangerChecks::judge_client() {
   count_one(state_.checked);
   const auto* lists = co_await answer(client_);
-  if (auto found = co_await result_of(name_run_))
-    name_ = std::move(found);
+  if (around_.client_name)
+    co_await around_.client_name();
   if (auto missing = co_await result_of(helo_run_))
     helo_is_missing_ = missing;
   const int score = lists != nullptr ? lists->score : 0;
@@ -266,6 +262,13 @@ Task<Verdict> StrangerChecks::judge_client() {
     if (name_)
       event.add("name", name_->name);
     around_.log.write(std::move(event));
+  }
+  const auto access = co_await ask_tables();
+  if (access.kind == Access::Kind::ok)
+    is_welcome_ = true;
+  else if (access.kind != Access::Kind::none) {
+    count_one(state_.in_table);
+    co_return refused(refusal_of(access), "table");
   }
   if (is_welcome_) {
     count_one(state_.welcome);
@@ -360,15 +363,14 @@ Verdict StrangerChecks::greylisted(const std::string& recipient) {
 
 policy::Attributes StrangerChecks::attributes(const std::string& recipient) const {
   const auto& client = facts_.client;
-  const bool is_confirmed = name_ && name_->status == ClientName::Status::confirmed;
-  const std::string reverse = name_ && !name_->name.empty() ? name_->name : "unknown";
+  const auto name = client.name.value_or(ClientName());
   return {{"request", "smtpd_access_policy"},
           {"protocol_state", "RCPT"},
           {"protocol_name", facts_.protocol.starts_with("E") ? "ESMTP" : "SMTP"},
           {"client_address", client.address.str()},
-          {"client_name", is_confirmed ? reverse : "unknown"},
+          {"client_name", std::string(name.shown())},
           {"client_port", std::to_string(client.port)},
-          {"reverse_client_name", reverse},
+          {"reverse_client_name", std::string(name.reverse())},
           {"helo_name", facts_.helo},
           {"sender", message_.sender},
           {"recipient", recipient},
@@ -473,46 +475,11 @@ void StrangerChecks::give_up() {
   for (auto* lookup : {&client_, &helo_domain_, &sender_domain_})
     if (lookup->run)
       lookup->run->give_up("the session ends");
-  if (name_run_)
-    name_run_->give_up("the session ends");
   if (helo_run_)
     helo_run_->give_up("the session ends");
 }
 
 }  // namespace
-
-mailauth::Asking<ClientName> find_client_name(IpAddress client) {
-  using mailauth::Question;
-  using mailauth::Type;
-  ClientName found;
-  const auto names = co_await mailauth::ask(Question{mailauth::reverse_name(client), Type::ptr});
-  if (names.is_failure())
-    co_return found;
-  found.status = ClientName::Status::none;
-  if (!names.is_found())
-    co_return found;
-  std::vector<Question> questions;
-  for (const auto& host : names.hosts)
-    if (questions.size() < kMostNames && mailauth::can_be_asked(host))
-      questions.push_back({host, client.is_v4() ? Type::a : Type::aaaa});
-  if (questions.empty())
-    co_return found;
-  found.status = ClientName::Status::unconfirmed;
-  found.name = questions.front().name;
-  const auto answers = co_await mailauth::ask_all(questions);
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    const auto& addresses = answers[i].addresses;
-    if (std::find(addresses.begin(), addresses.end(), client) != addresses.end()) {
-      found.status = ClientName::Status::confirmed;
-      found.name = questions[i].name;
-      co_return found;
-    }
-    // It may lead back.
-    if (answers[i].is_failure())
-      found.status = ClientName::Status::unknown;
-  }
-  co_return found;
-}
 
 mailauth::Asking<bool> is_name_missing(std::string name) {
   using mailauth::Question;

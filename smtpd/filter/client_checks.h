@@ -1,5 +1,6 @@
-// Who may hand in mail, before any of it is there: lists in the DNS with scores, the client's name
-// in the DNS, what it says in EHLO, greylisting, and policy services as Postfix asks them.
+// Who may hand in mail, before any of it is there: tables of clients, lists in the DNS with scores,
+// the client's name in the DNS, what it says in EHLO, greylisting, and policy services as Postfix
+// asks them.
 //
 // Concerns strangers on listeners of the role mx. What is asked of the DNS is asked side by side
 // from the connection on, and waited for at the first recipient, until time_limit has passed since
@@ -25,14 +26,6 @@
 #include <vector>
 
 namespace postrider::smtpd::filter {
-
-// The name that an address leads to, and whether it leads back.
-struct ClientName {
-  enum class Status : std::uint8_t { confirmed, unconfirmed, none, unknown };
-  Status status = Status::unknown;
-  std::string name;  // empty: none
-};
-mailauth::Asking<ClientName> find_client_name(IpAddress client);
 
 // Whether the name of EHLO is there: none, no_name; anything else is no reason to doubt it.
 mailauth::Asking<bool> is_name_missing(std::string name);
@@ -82,9 +75,11 @@ struct PolicyService {
 };
 
 struct ClientCheckSettings {
-  enum class Name : std::uint8_t { off, present, confirmed };
+  enum class Name : std::uint8_t { off, present, confirmed };  // see ServerSettings::looks_up_names
   enum class Helo : std::uint8_t { off, syntax, present };
 
+  // By address, network and name: ok, reject TEXT, defer TEXT (smtpd/session/access.h).
+  std::vector<TablePtr> clients;
   std::vector<mailauth::DnsList> client_lists, domain_lists;
   int refused_from = 1;   // the least score that is refused
   int welcome_from = -1;  // the greatest that nothing else is asked of but policy services

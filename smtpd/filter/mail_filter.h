@@ -87,6 +87,8 @@ struct Surroundings {
   // Runs a job that may wait for a disk or a directory on a thread; it owns what it uses, and of
   // two with the same key one runs at a time. False: not in time, and it may yet run. May be empty.
   std::function<Task<bool>(std::string key, std::function<void()> job)> aside = {};
+  // Waits until Facts::client has the name that is looked up, if one is. May be empty.
+  std::function<Task<void>()> client_name = {};
 };
 
 // What stands behind the header section of a message that has ended, with its line ends: read in

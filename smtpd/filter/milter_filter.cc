@@ -58,6 +58,16 @@ std::vector<std::string> recipient_arguments(const mail::Recipient& recipient) {
   return arguments;
 }
 
+// sendmail's form where there is no name that leads back.
+std::string connected_name(const Facts& facts) {
+  const auto& client = facts.client;
+  if (client.address.is_none() || facts.is_sendmail)
+    return "localhost";
+  if (client.name && client.name->status == ClientName::Status::confirmed)
+    return client.name->name;
+  return "[" + client.address.str() + "]";
+}
+
 class MilterFilter final : public Filter {
  public:
   MilterFilter(std::shared_ptr<const MilterSettings> settings, std::shared_ptr<MilterPeer> peer,
@@ -66,6 +76,7 @@ class MilterFilter final : public Filter {
         peer_(std::move(peer)),
         facts_(facts),
         log_(around.log),
+        await_name_(around.client_name),
         client_(around.loop, around.clock, peer_->gate, settings_->address, settings_->timeouts,
                 limits(*settings_)) {}
 
@@ -111,6 +122,7 @@ class MilterFilter final : public Filter {
   const std::shared_ptr<MilterPeer> peer_;  // outlives client_
   const Facts& facts_;
   Log& log_;
+  const std::function<Task<void>()> await_name_;
   Client client_;
   std::string on_top_;
   std::string sender_, recipient_;
@@ -167,11 +179,11 @@ Task<Verdict> MilterFilter::begin(bool with_helo) {
     co_return trouble(opened.error());
   if (!*opened)
     co_return Verdict{};
+  if (await_name_)
+    co_await await_name_();
   const auto& client = facts_.client;
-  auto verdict = co_await ask(client_.session().connect(
-      client.address.is_none() || facts_.is_sendmail ? "localhost"
-                                                     : "[" + client.address.str() + "]",
-      client.address, client.port, macros()));
+  auto verdict = co_await ask(
+      client_.session().connect(connected_name(facts_), client.address, client.port, macros()));
   if (is_passed_over_ || verdict.kind != Verdict::Kind::go_on || !with_helo || facts_.helo.empty())
     co_return verdict;
   co_return co_await ask(client_.session().helo(facts_.helo, macros()));
@@ -340,10 +352,12 @@ void add_client(const Facts& facts, Macros& macros) {
   const auto& client = facts.client;
   const auto address = client.address.is_none() ? "127.0.0.1" : client.address.str();
   const bool is_here = client.address.is_none() || facts.is_sendmail;
-  macros.emplace_back("_", is_here ? "localhost [127.0.0.1]" : "[" + address + "]");
+  const auto known = client.name.value_or(ClientName());
+  const std::string name(is_here ? "localhost" : known.shown());
+  macros.emplace_back("_", is_here ? "localhost [127.0.0.1]" : name + " [" + address + "]");
   macros.emplace_back("{client_addr}", address);
-  macros.emplace_back("{client_name}", is_here ? "localhost" : "unknown");
-  macros.emplace_back("{client_ptr}", is_here ? "localhost" : "unknown");
+  macros.emplace_back("{client_name}", name);
+  macros.emplace_back("{client_ptr}", is_here ? "localhost" : known.reverse());
   macros.emplace_back("{client_port}", std::to_string(client.port));
   if (client.authenticated.empty())
     return;

@@ -4,6 +4,7 @@
 #include "mail/envelope.h"
 
 #include <algorithm>
+#include <array>
 
 namespace postrider::smtpd {
 
@@ -28,6 +29,23 @@ std::vector<Key> keys_of(std::string_view address) {
   for (auto dot = domain.find('.'); dot != domain.npos; dot = domain.find('.', dot + 1))
     keys.push_back({domain.substr(dot), false});
   keys.push_back({local_part + "@", false});
+  return keys;
+}
+
+std::vector<Key> keys_of(const IpAddress& address, const ClientName* name) {
+  std::vector<Key> keys = {{address.str(), true}};
+  const auto networks = address.is_v4() ? std::array{24U, 16U, 8U} : std::array{64U, 48U, 32U};
+  for (const auto bits : networks)
+    keys.push_back({address.masked(bits).str() + "/" + std::to_string(bits), false});
+  if (name == nullptr || name->status == ClientName::Status::unknown)
+    return keys;
+  if (name->status != ClientName::Status::confirmed) {
+    keys.push_back({"unknown", true});
+    return keys;
+  }
+  keys.push_back({name->name, true});
+  for (auto dot = name->name.find('.'); dot != name->name.npos; dot = name->name.find('.', dot + 1))
+    keys.push_back({name->name.substr(dot), false});
   return keys;
 }
 
@@ -63,10 +81,10 @@ std::string check_access_value(std::string_view value) {
          "\" says nothing; ok, reject TEXT or defer TEXT is allowed";
 }
 
-Access look_up_access(const std::vector<TablePtr>& tables, std::string_view address) {
-  if (tables.empty())
-    return {};
-  for (const auto& key : keys_of(address))
+namespace {
+
+Access first_of(const std::vector<TablePtr>& tables, const std::vector<Key>& keys) {
+  for (const auto& key : keys)
     for (const auto& table : tables) {
       if (table->has_patterns() && !key.whole)
         continue;
@@ -77,6 +95,17 @@ Access look_up_access(const std::vector<TablePtr>& tables, std::string_view addr
         return meaning_of(**found);
     }
   return {};
+}
+
+}  // namespace
+
+Access look_up_access(const std::vector<TablePtr>& tables, std::string_view address) {
+  return tables.empty() ? Access() : first_of(tables, keys_of(address));
+}
+
+Access look_up_client(const std::vector<TablePtr>& tables, const IpAddress& address,
+                      const ClientName* name) {
+  return tables.empty() ? Access() : first_of(tables, keys_of(address, name));
 }
 
 Result<bool> is_listed(const std::vector<TablePtr>& tables, std::string_view address) {

@@ -4,6 +4,7 @@
 
 #include "mail/envelope.h"
 #include "smtpd/server_settings.h"
+#include "smtpd/session/client_name.h"
 
 #include <memory>
 #include <optional>
@@ -21,6 +22,8 @@ struct Client {
   bool trusted = false;       // within relay_from, or on a Unix socket
   std::string authenticated;  // the user, once AUTH has succeeded; empty: nobody
   std::string mechanism;      // by which
+  // None: it is not looked up, or has no answer yet.
+  std::optional<ClientName> name = {};
 };
 
 class Policy {

@@ -147,6 +147,7 @@ class Session {
   State state() const { return state_; }
   const Policy& policy() const { return *policy_; }
   const Client& client() const { return client_; }
+  void set_client_name(ClientName name) { client_.name = std::move(name); }
   Role role() const { return role_; }
   const std::string& id() const { return id_; }
   const std::string& helo() const { return helo_; }

@@ -90,9 +90,10 @@ class Checks(scenario.Scenario):
             self.assertEqual(self.hand_in(server).code, 250)
         broken = {event["zone"] for event in server.wait_for_log("list_broken", 3)}
         self.assertEqual(broken, {"broken.example", "made-up.example", "dead.example"})
-        before = len(self.names.questions)
+        asked = lambda: [name for name, _ in self.names.questions if not name.endswith(".arpa.")]
+        before = len(asked())
         self.assertEqual(self.hand_in(server).code, 250)
-        self.assertEqual(len(self.names.questions), before)  # all of them are left alone
+        self.assertEqual(len(asked()), before)  # all of them are left alone
 
     def test_names_and_helo(self):
         server = self.checking(client_name="present", time_limit="10s")
@@ -110,6 +111,83 @@ class Checks(scenario.Scenario):
         self.reload(server, checks={"helo": "present"})
         for helo, code in (("mx.gone.example", 550), ("mx.src.example", 250)):
             self.assertEqual(self.hand_in(server, helo=helo).code, code, helo)
+
+    def test_names_of_clients(self):
+        """In Received, in the log and in tables; what the DNS does not say is held against no client."""
+        self.records[f"{REVERSED}.in-addr.arpa.", "PTR"] = "MX.src.example."
+        self.records["mx.src.example.", "A"] = "127.0.0.1"
+        server = self.checking()
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.assertIn(b"from mx.src.example (mx.src.example [127.0.0.1])", self.peer.wait_for(1)[-1].content)
+        self.assertEqual(server.wait_for_log("accepted")[-1]["client_name"], "mx.src.example")
+        asked = len(self.names.questions)
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.assertEqual(len(self.names.questions), asked)  # it is known now
+        for clients, code in (("mx.src.example=reject Not you", 550), (".example=defer Later", 450),
+                              ("127.0.0.0/8=reject", 550), ("127.0.0.1=ok, .example=reject", 250),
+                              ("unknown=reject", 250)):
+            self.reload(server, checks={"clients": "inline:{%s}" % clients})
+            self.assertEqual(self.hand_in(server).code, code, clients)
+            self.assertEqual(self.hand_in(server, "postmaster@far.example").code, 250)
+        self.reload(server, checks={"clients": f"text:{self.own_folder('tables')}/clients"})
+        self.assertEqual(self.hand_in(server).code, 451)  # a table that cannot be read
+        self.reload(server, accept={"client_names": False}, checks={"clients": []})
+        count = len(self.peer.messages)
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.assertIn(b"from mx.src.example ([127.0.0.1])", self.peer.wait_for(count + 1)[-1].content)
+
+    def test_names_that_lead_elsewhere(self):
+        pointer = f"{REVERSED}.in-addr.arpa."
+        self.records[pointer, "PTR"] = "mail.bank.example."
+        self.records["mail.bank.example.", "A"] = "192.0.2.1"
+        server = self.checking(clients="inline:{mail.bank.example=ok, unknown=reject Who are you}")
+        reply = self.hand_in(server)
+        self.assertEqual((reply.code, reply.text), (550, "5.7.1 Who are you"))
+        self.assertEqual(server.wait_for_log("rejected")[-1]["client_name"], "unknown")
+        self.assertRegex(server.postrider("status"), r"clients_in_table +1\n")
+
+    def test_silent_servers_of_names(self):
+        self.silent.add("in-addr.arpa.")
+        server = self.checking(clients="inline:{unknown=reject}", client_name="confirmed", time_limit="200ms")
+        for count in (1, 2):
+            self.assertEqual(self.hand_in(server).code, 250)
+            self.assertIn(b"(unknown [127.0.0.1])", self.peer.wait_for(count)[-1].content)
+        self.assertTrue([name for name, kind in self.names.questions if kind == "PTR"])
+
+    def test_limits_of_a_client(self):
+        server = self.checking(messages_per_hour=2)
+        self.assertEqual([self.hand_in(server).code for _ in range(3)], [250, 250, 450])
+        self.reload(server, checks={"messages_per_hour": 0, "recipients_per_hour": 4})
+        self.assertEqual([self.hand_in(server).code for _ in range(3)], [250, 250, 450])
+        self.assertEqual(self.hand_in(server, "postmaster@far.example").code, 250)
+        self.reload(server, checks={"recipients_per_hour": 0, "failures_per_hour": 3})
+        with server.client() as client:
+            client.hello()
+            for _ in range(4):
+                client.command("RCPT TO:<x@far.example>")
+        wait.until(lambda: self.greeted(server).startswith("421 4.7.0"), "connections are refused")
+        self.assertRegex(server.postrider("status"), r"clients_over_rate +[3-9]\n")
+        self.reload(server, accept={"relay_from": ["127.0.0.0/8"]})
+        self.assertEqual(self.hand_in(server).code, 250)  # one of ours has no such limit
+
+    @staticmethod
+    def greeted(server):
+        with socket.create_connection(("127.0.0.1", server.port), wait.DEADLINE) as one:
+            return one.makefile("r", encoding="ascii").readline()
+
+    def test_who_talks_before_the_greeting(self):
+        server = self.checking()
+        self.reload(server, accept={"greeting_delay": "30s"})
+        with socket.create_connection(("127.0.0.1", server.port), wait.DEADLINE) as one:
+            one.sendall(b"EHLO spammer.example\r\n")
+            self.assertTrue(one.makefile("r", encoding="ascii").readline().startswith("554"))
+        with socket.create_connection(("127.0.0.1", server.port), wait.DEADLINE) as one:
+            one.shutdown(socket.SHUT_WR)
+            one.makefile("r", encoding="ascii").read()  # who hangs up is let go
+        self.reload(server, accept={"greeting_delay": "200ms"})
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.reload(server, accept={"greeting_delay": "30s", "relay_from": ["127.0.0.0/8"]})
+        self.assertEqual(self.hand_in(server).code, 250)
 
     def test_greylisting(self):
         server = self.checking(greylist=True, greylist_delay="1s", greylist_successes=1)

@@ -4,11 +4,13 @@ made of the message; without them it goes as the configuration says, and no 250 
 import base64
 import pathlib
 import re
+import struct
 import subprocess
 
 import dkim
+import dns.rcode
 
-from support_py import milter, scenario, wait
+from support_py import milter, nameserver, scenario, wait
 
 PLAIN = (b"From: Ann <ann@src.example>\r\nTo: b@dst.example\r\nSubject: hello\r\nX-Gone: 1\r\n"
          b"Date: Mon, 23 Nov 2026 13:34:44 +0000\r\nMessage-ID: <1@src.example>\r\n\r\nHello.\r\n")
@@ -243,6 +245,31 @@ class Milters(scenario.Scenario):
         self.reload(server, milter=[])
         self.assertEqual(self.hand_in(server).code, 250)
         self.arrived(3)
+
+    def test_what_it_is_told_of_a_strangers_name(self):
+        records = {"1.0.0.127.in-addr.arpa.": ("PTR", "mx.src.example."), "mx.src.example.": ("A", "127.0.0.1")}
+
+        def answer(name, kind, data):
+            known = records.get(name)
+            if known is None or known[0] != kind:
+                return int(dns.rcode.NXDOMAIN)
+            return nameserver.records((name, kind, 60, known[1]))(data)
+
+        names = self.using(nameserver.FakeServer(answer))
+        wanted = struct.pack("!IIII", 6, 0x1ff, 0, 0) + b"_ {client_name} {client_ptr}\0"
+        one = self.scripted({"O": milter.frame(b"O", wanted)})
+        server = self.filtered(one, dns={"servers": [names.server]},
+                               accept={"relay_from": [], "relay_to": ["dst.example"]})
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.assertEqual((one.macros["_"], one.macros["{client_name}"], one.macros["{client_ptr}"]),
+                         ("mx.src.example [127.0.0.1]", "mx.src.example", "mx.src.example"))
+        told, = (data for kind, data in one.seen[0] if kind == "C")
+        self.assertTrue(told.startswith(b"mx.src.example\0004"), told)
+        records["mx.src.example."] = ("A", "192.0.2.1")
+        server.restart()
+        self.assertEqual(self.hand_in(server).code, 250)
+        self.assertEqual((one.macros["_"], one.macros["{client_name}"], one.macros["{client_ptr}"]),
+                         ("unknown [127.0.0.1]", "unknown", "mx.src.example"))
 
     def test_mail_of_sendmail(self):
         every = self.using(milter.every(self.place))

@@ -204,6 +204,8 @@ success_notices = true
 open_relay = true
 senders = "text:/etc/senders"
 recipient_map = "text:/etc/recipients"
+client_names = false
+greeting_delay = "2s"
 relay_from = []
 relay_to = ["backup.example", ".below.example"]
 proxy_from = ["192.0.2.1"]
@@ -213,6 +215,7 @@ errors = 7
 timeout = "30s"
 
 [checks]
+clients = "text:/etc/clients"
 client_lists = ["zen.example.org=127.0.0.[2..11]*2", "welcome.example.org*-2"]
 domain_lists = "names.example.org"
 refused_from = 3

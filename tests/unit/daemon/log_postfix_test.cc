@@ -52,6 +52,9 @@ std::vector<Case> cases() {
   };
   row("a connection", event("connected", "S1").add("client", "192.0.2.1").add("port", "4711"),
       "postfix/smtpd[1]: connect from unknown[192.0.2.1]");
+  row("one whose name leads back to it",
+      event("connected", "S1").add("client", "192.0.2.1").add("client_name", "mx.src.test"),
+      "postfix/smtpd[1]: connect from mx.src.test[192.0.2.1]");
   row("its end",
       event("disconnected", "S1")
           .add("client", "2001:db8::1")
