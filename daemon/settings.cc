@@ -240,6 +240,11 @@ Result<LocalRules> local_rules(const Config& all) {
 
 namespace {
 
+std::string authserv_id_of(const Config& config) {
+  const auto& id = config.authentication.authserv_id;
+  return id.empty() ? config.hostname : id;
+}
+
 // Null: nothing is checked.
 std::shared_ptr<const smtpd::filter::Source> authentication(
     const Config& config, const ReceivingTables& tables,
@@ -250,10 +255,10 @@ std::shared_ptr<const smtpd::filter::Source> authentication(
   AuthenticationSettings settings;
   settings.spf = wanted.spf;
   settings.dkim = wanted.dkim;
-  settings.arc = wanted.arc;
+  settings.arc = wanted.arc || config.local.arc;
   // The same values in the same order.
   settings.dmarc = static_cast<AuthenticationSettings::Dmarc>(wanted.dmarc);
-  settings.authserv_id = wanted.authserv_id.empty() ? config.hostname : wanted.authserv_id;
+  settings.authserv_id = authserv_id_of(config);
   settings.exceptions = tables.exceptions;
   settings.time_limit = wanted.time_limit;
   if (!settings.checks_anything())
@@ -467,6 +472,14 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
   if (!given_routes)
     return given_routes.error();
   auto settings = std::make_shared<delivery::DeliverySettings>();
+  if (config.local.arc) {
+    const auto domain = mail::to_ascii_domain(
+        config.local.arc_domain.empty() ? config.local.srs_domain : config.local.arc_domain);
+    if (!domain)
+      return domain.error().during("local.arc_domain");
+    settings->local.sealer =
+        std::make_shared<const delivery::ForwardSealer>(signer, *domain, authserv_id_of(config));
+  }
   settings->signer = std::move(signer);
   settings->own.hostname = config.hostname;
   for (const auto& text : listening)

@@ -33,6 +33,7 @@ LocalDelivery LocalMail::prepare(const Job& job) const {
   delivery.performer = performer_.get();
   delivery.minimum_uid = context_.settings->local.minimum_uid;
   delivery.limits = context_.settings->local.limits;
+  delivery.sealer = context_.settings->local.sealer;
   delivery.count_forward = context_.settings->local.count_forward;
   delivery.lifetime = context_.settings->lifetime;
   delivery.now = context_.clock.now();

@@ -19,25 +19,27 @@ std::string joined(const std::vector<std::string>& words) {
 
 }  // namespace
 
+const std::vector<SigningKey>* Signer::keys_for(std::string_view domain) const {
+  for (;;) {
+    const auto place = keys_.find(domain);
+    if (place != keys_.end())
+      return &place->second;
+    const auto dot = domain.find('.');
+    if (dot == std::string_view::npos)
+      return nullptr;
+    domain.remove_prefix(dot + 1);
+  }
+}
+
 // Of each domain in From that has any, once.
 std::vector<const std::vector<SigningKey>*> Signer::keys_of(const HeaderIndex& header) const {
   std::vector<const std::vector<SigningKey>*> found;
   if (keys_.empty())
     return found;
   for (const auto& author : read_authors(header).domains) {
-    std::string_view domain = author;
-    for (;;) {
-      const auto place = keys_.find(domain);
-      if (place != keys_.end()) {
-        if (std::find(found.begin(), found.end(), &place->second) == found.end())
-          found.push_back(&place->second);
-        break;
-      }
-      const auto dot = domain.find('.');
-      if (dot == std::string_view::npos)
-        break;
-      domain.remove_prefix(dot + 1);
-    }
+    const auto* keys = keys_for(author);
+    if (keys != nullptr && std::find(found.begin(), found.end(), keys) == found.end())
+      found.push_back(keys);
   }
   return found;
 }

@@ -40,6 +40,9 @@ class Signer {
 
   bool signs(SigningRole role) const { return !keys_.empty() && roles_.contains(role); }
   Form body_form() const { return options_.body_form; }
+  const SigningOptions& options() const { return options_; }
+  // Of this domain, or of the nearest one above it that has any; null: none.
+  const std::vector<SigningKey>* keys_for(std::string_view domain) const;
   // Whether a message with this header section would be signed, as far as its From field tells.
   bool has_key_for(std::string_view header) const;
 

@@ -128,6 +128,8 @@ struct LocalConfig {
   std::string catch_all;  // empty: unknown users are refused
   bool srs = false;
   std::string srs_domain;  // filled in by the loader
+  bool arc = false;
+  std::string arc_domain;  // empty: srs_domain
   std::string srs_key;     // file; empty: one in the spool, which is made
   std::string alias_user = "nobody";
   std::vector<std::string> command_users;  // accounts below minimum_uid that may have commands

@@ -256,6 +256,8 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.routes();
   checker.delivery();
   checker.dkim();
+  checker.sealing();
+  checker.header_checks();
   checker.milters();
   checker.control();
 }

@@ -196,12 +196,28 @@ class LocalWay {
     }
     if (!ends && !may_go_on({{}, {}, deed_of(expansion), false}))
       return false;
+    const auto seal = seal_for(expansion);
+    if (!seal)
+      return end(local_failure(seal.error()));
     auto onward = make_onward(*delivery_.message, delivery_.recipient, address_, expansion,
-                              *delivery_.custody, delivery_.open_body);
+                              *delivery_.custody, delivery_.open_body, *seal);
     if (!onward)
       return end(local_failure(onward.error()));
     result_.onward = std::move(*onward);
     return end(gone_onward(expansion));
+  }
+
+  // The fields that seal what goes on to other systems; a message that cannot be sealed goes
+  // without.
+  Result<std::string> seal_for(const Expansion& expansion) {
+    if (!delivery_.sealer || !goes_elsewhere(*delivery_.book, expansion))
+      return std::string();
+    auto seal = delivery_.sealer->seal(*delivery_.message, delivery_.open_body, delivery_.now);
+    if (!seal)
+      return seal.error();
+    if (!seal->why_not.empty())
+      result_.problems.push_back("goes on without an ARC seal: " + seal->why_not);
+    return std::move(seal->fields);
   }
 
   // Two addresses that stand for the same are expanded once.

@@ -16,6 +16,7 @@
 #include "delivery/local/addresses/forward_count.h"
 #include "delivery/local/addresses/resolved_recipient.h"
 #include "delivery/local/agents/delivery_agent.h"
+#include "delivery/local/forward_seal.h"
 #include "mail/directory.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
@@ -47,7 +48,8 @@ struct LocalDelivery {
   QueuePort* custody = nullptr;  // for new messages
   OpenBody open_body;
   DeliveryAgent* performer = nullptr;
-  std::uint32_t minimum_uid = 1000;  // of accounts with whose rights is delivered
+  std::shared_ptr<const ForwardSealer> sealer = {};  // null: what goes on is not sealed
+  std::uint32_t minimum_uid = 1000;                  // of accounts with whose rights is delivered
   TargetLimits limits;
   TimePoint now;
   // Asked before the user's files, a mailbox or a command are touched. False: not now, the result

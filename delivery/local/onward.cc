@@ -68,7 +68,8 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
                                                    std::uint32_t recipient,
                                                    const std::string& delivered_to,
                                                    const Expansion& expansion, QueuePort& custody,
-                                                   const OpenBody& open_body) {
+                                                   const OpenBody& open_body,
+                                                   const std::string& on_top) {
   const auto& from = original.envelope.recipients[recipient];
   const bool is_single = expansion.recipients.size() + expansion.discarded == 1;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<mail::Message>> by_sender;
@@ -90,7 +91,7 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
       }
       message->content = original.content;
       message->content.trace =
-          "Delivered-To: " + one_line(delivered_to) + "\r\n" + original.content.trace;
+          on_top + "Delivered-To: " + one_line(delivered_to) + "\r\n" + original.content.trace;
     }
     message->envelope.smtputf8 = message->envelope.smtputf8 || !is_ascii(to.address);
     message->envelope.recipients.push_back(onward_recipient(to, from, is_single, has_owner));

@@ -21,12 +21,15 @@ namespace postrider::delivery {
 // was rewritten, too, which leads back to the one who asked. A null sender stays null, so that no
 // notice is ever answered.
 //
-// A small body is shared. Of a large one each message needs a file of its own: blocks.
+// on_top: fields that stand above what goes to other systems, so that all recipients of one message
+// get the same. A small body is shared. Of a large one each message needs a file of its own:
+// blocks.
 Result<std::vector<queue::Submission>> make_onward(const mail::Message& original,
                                                    std::uint32_t recipient,
                                                    const std::string& delivered_to,
                                                    const Expansion& expansion, QueuePort& custody,
-                                                   const OpenBody& open_body);
+                                                   const OpenBody& open_body,
+                                                   const std::string& on_top = {});
 
 // "rfc822;ann@example.org" in xtext (RFC 3461 §4.2); empty for an address outside of ASCII.
 std::string as_original_recipient(std::string_view address);

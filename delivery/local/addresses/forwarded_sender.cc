@@ -5,6 +5,8 @@
 #include "delivery/local/addresses/local_addresses.h"
 #include "mail/envelope.h"
 
+#include <algorithm>
+
 namespace postrider::delivery {
 
 namespace {
@@ -29,7 +31,7 @@ bool is_domain_here(const LocalAddresses& book, std::string_view domain) {
 }
 
 bool goes_elsewhere(const LocalAddresses& book, const ExpandedRecipient& to) {
-  return to.owner.empty() && to.leaf.kind == ResolvedRecipient::Kind::address &&
+  return to.leaf.kind == ResolvedRecipient::Kind::address &&
          !is_domain_here(book, mail::domain_of(to.address));
 }
 
@@ -66,7 +68,7 @@ void rewrite_senders(const LocalAddresses& book, const mail::Message& message,
     return;
   std::optional<Result<std::string>> made;  // when the first needs it
   for (auto& to : expansion.recipients) {
-    if (!goes_elsewhere(book, to))
+    if (!to.owner.empty() || !goes_elsewhere(book, to))
       continue;
     if (!made) {
       made = rewriter->forward(sender);
@@ -77,6 +79,11 @@ void rewrite_senders(const LocalAddresses& book, const mail::Message& message,
     if (*made)
       to.sender = **made;
   }
+}
+
+bool goes_elsewhere(const LocalAddresses& book, const Expansion& expansion) {
+  return std::any_of(expansion.recipients.begin(), expansion.recipients.end(),
+                     [&](const auto& to) { return goes_elsewhere(book, to); });
 }
 
 std::string notified_sender(const LocalAddresses* book, const std::string& sender) {

@@ -49,6 +49,9 @@ class SenderRewriter {
 void rewrite_senders(const LocalAddresses& book, const mail::Message& message,
                      Expansion& expansion);
 
+// Whether any recipient, of a list too, is on another system.
+bool goes_elsewhere(const LocalAddresses& book, const Expansion& expansion);
+
 // Whom a notice about a message is for: behind a sender that was rewritten here stands another.
 std::string notified_sender(const LocalAddresses* book, const std::string& sender);
 

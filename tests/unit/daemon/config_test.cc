@@ -296,6 +296,8 @@ catch_all = "postmaster"
 srs = true
 srs_domain = "srs.example.org"
 srs_key = "/etc/srs"
+arc = true
+arc_domain = "example.org"
 alias_user = "mail"
 command_users = ["mail", "list"]
 expansion_recipients = 99
@@ -423,6 +425,8 @@ user = "viewer"
   CHECK(c.authentication.dmarc == 2);
   CHECK(c.authentication.exceptions == std::vector<std::string>{"text:/etc/exceptions"});
   CHECK(c.local.domains.size() == 2);
+  CHECK(c.local.arc);
+  CHECK(c.local.arc_domain == "example.org");
   REQUIRE(c.routes.size() == 2);
   CHECK(c.routes[0].tls == RouteTls::off);
   CHECK(c.routes[1].credentials == "/etc/secret");
