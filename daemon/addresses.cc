@@ -4,6 +4,7 @@
 #include "daemon/signing/srs_keys.h"
 #include "daemon/tool_folder.h"
 #include "delivery/local/addresses/address_list.h"
+#include "delivery/route_map.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
 #include "tables/scan.h"
@@ -41,6 +42,13 @@ tables::Options rewrite_options() {
 tables::Options access_options() {
   tables::Options options;
   options.check = smtpd::check_access_value;
+  return options;
+}
+
+tables::Options route_options() {
+  tables::Options options;
+  options.check = delivery::check_route_value;
+  options.substitutes = false;
   return options;
 }
 
@@ -324,8 +332,16 @@ Result<ReceivingTables> open_receiving_tables(
                              exception_options(), &watcher);
   if (!exceptions)
     return exceptions.error();
-  return ReceivingTables{*std::move(senders), *std::move(recipients), *std::move(relayed),
-                         *std::move(rewriter), *std::move(exceptions)};
+  auto clients = open_all(config.checks.clients, "checks.clients", access_options(), &watcher);
+  if (!clients)
+    return clients.error();
+  auto route_map =
+      open_all(config.delivery.route_map, "delivery.route_map", route_options(), &watcher);
+  if (!route_map)
+    return route_map.error();
+  return ReceivingTables{*std::move(senders),  *std::move(recipients), *std::move(relayed),
+                         *std::move(rewriter), *std::move(exceptions), *std::move(clients),
+                         *std::move(route_map)};
 }
 
 std::vector<TableProblem> check_tables(const Config& config) {
@@ -336,6 +352,8 @@ std::vector<TableProblem> check_tables(const Config& config) {
   check_all(config.rewrite.recipient, "rewrite.recipient", rewrite_options(), problems);
   check_all(config.accept.senders, "accept.senders", access_options(), problems);
   check_all(config.accept.recipient_map, "accept.recipient_map", access_options(), problems);
+  check_all(config.delivery.route_map, "delivery.route_map", route_options(), problems);
+  check_all(config.checks.clients, "checks.clients", access_options(), problems);
   check_all(config.accept.relay_recipients, "accept.relay_recipients", {}, problems);
   check_all(config.authentication.exceptions, "authentication.exceptions", exception_options(),
             problems);

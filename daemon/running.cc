@@ -274,7 +274,7 @@ void Running::make_parts(StartProblems& problems) {
   if (auto listening = server_->listen(*listeners); !listening)
     return add(problems, listening.error());
   auto sending = delivery_settings(config, server_->addresses(), book_, directory_, &*outbound_,
-                                   &*local_limits_, signer_);
+                                   &*local_limits_, signer_, receiving_tables_.route_map);
   if (!sending)
     return add(problems, sending.error());
   const OwnMail own_mail{&*queue_, loops.front(), &*pool_, log_.get(), signer_};

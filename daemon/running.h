@@ -122,6 +122,7 @@ class Running {
   void adopt_signing_keys(std::shared_ptr<const mailauth::Signer> signer, std::string stamp);
   void look_at_signing_keys();
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters(const Config& config);
+  std::function<void(const IpAddress&)> failure_counter(const Config& config);
   void read_greylist();
   void keep_greylist();
   SubmitSettings local_settings(const Config& config);

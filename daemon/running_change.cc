@@ -163,8 +163,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto listeners = listener_settings(config, sockets_);
   if (!listeners)
     return listeners.error();
-  if (auto sending =
-          delivery_settings(config, {}, *book, directory_, &*outbound_, &*local_limits_, signer_);
+  if (auto sending = delivery_settings(config, {}, *book, directory_, &*outbound_, &*local_limits_,
+                                       signer_, tables->route_map);
       !sending)
     return sending.error();
   auto keys_stamp = signing_stamp(config.dkim);
@@ -181,7 +181,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   if (auto adopted = parent_->adopt(); !adopted)
     return adopted.error().during("the parent's reload");
   const auto sending = delivery_settings(config, server_->addresses(), *book, directory_,
-                                         &*outbound_, &*local_limits_, signer_);
+                                         &*outbound_, &*local_limits_, signer_, tables->route_map);
   insight_->set_listeners(server_->addresses());
   book_ = std::move(*book);
   receiving_tables_ = std::move(*tables);

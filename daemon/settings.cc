@@ -41,6 +41,17 @@ Result<std::string> domain_pattern(std::string_view text) {
   return below ? "." + *domain : *domain;
 }
 
+// The same, "<>", or an address.
+Result<std::string> sender_pattern(const std::string& text) {
+  const auto at = text.rfind('@');
+  if (text == "<>" || at == std::string::npos)
+    return text == "<>" ? Result<std::string>(text) : domain_pattern(text);
+  auto domain = mail::to_ascii_domain(text.substr(at + 1));
+  if (!domain)
+    return domain.error();
+  return text.substr(0, at + 1) + *domain;
+}
+
 Result<std::vector<std::string>> domain_patterns(const std::vector<std::string>& texts,
                                                  const char* key) {
   std::vector<std::string> out;
@@ -82,6 +93,16 @@ Result<std::vector<delivery::Route>> routes(const Config& config) {
     route.next_hop = std::move(*next_hop);
     route.tls = static_cast<delivery::TlsMode>(given.tls);  // the same values in the same order
     route.tls_names = given.tls_names;
+    for (const auto& sender : given.from) {
+      auto pattern = sender_pattern(sender);
+      if (!pattern)
+        return pattern.error().during("route.from");
+      route.senders.push_back(*std::move(pattern));
+    }
+    for (const auto& source : given.source)
+      if (const auto address = IpAddress::parse(source))
+        route.sources.push_back(*address);
+    route.helo = given.helo;
     route.credentials = given.credentials;
     route.unverified_login = given.unverified_login;
     out.push_back(std::move(route));
@@ -273,7 +294,8 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     std::shared_ptr<smtpd::auth::Authenticator> gate, const ReceivingTables& tables,
     smtpd::LocalCounter* counter, std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
     smtpd::filter::AuthenticationCounters* checks,
-    std::shared_ptr<const smtpd::filter::Source> first) {
+    std::shared_ptr<const smtpd::filter::Source> first,
+    std::function<void(const IpAddress&)> note_failure) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
     return relay_from.error();
@@ -467,7 +489,7 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::LocalAddresses> book,
     std::shared_ptr<const delivery::Users> users, Outbound* outbound, LocalLimits* limits,
-    std::shared_ptr<const mailauth::LiveSigner> signer) {
+    std::shared_ptr<const mailauth::LiveSigner> signer, std::vector<smtpd::TablePtr> route_map) {
   auto given_routes = routes(config);
   if (!given_routes)
     return given_routes.error();
@@ -486,6 +508,9 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     if (auto address = own_address(text))
       settings->own.addresses.push_back(*address);
   settings->routes = std::move(*given_routes);
+  if (!route_map.empty())
+    settings->route_map = std::make_shared<const delivery::RouteMap>(std::move(route_map));
+  settings->map_separator = config.local.separator;
   settings->port = static_cast<std::uint16_t>(config.delivery.port);
   if (!config.delivery.retry.empty())
     settings->retry.steps = config.delivery.retry;

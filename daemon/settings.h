@@ -44,7 +44,8 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     smtpd::LocalCounter* counter = nullptr,
     std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {},
     smtpd::filter::AuthenticationCounters* checks = nullptr,
-    std::shared_ptr<const smtpd::filter::Source> first = nullptr);
+    std::shared_ptr<const smtpd::filter::Source> first = nullptr,
+    std::function<void(const IpAddress&)> note_failure = {});
 // The milters in their order. peers: what a reload does not begin again.
 Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milters(
     const Config& config, smtpd::filter::milter::MilterPeers& peers);
@@ -61,7 +62,8 @@ Result<std::shared_ptr<const delivery::DeliverySettings>> delivery_settings(
     const Config& config, const std::vector<std::string>& listening,
     std::shared_ptr<const delivery::LocalAddresses> book = nullptr,
     std::shared_ptr<const delivery::Users> users = nullptr, Outbound* outbound = nullptr,
-    LocalLimits* limits = nullptr, std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
+    LocalLimits* limits = nullptr, std::shared_ptr<const mailauth::LiveSigner> signer = nullptr,
+    std::vector<smtpd::TablePtr> route_map = {});
 // Lower case, A-labels.
 Result<std::vector<std::string>> local_domains(const Config& config);
 

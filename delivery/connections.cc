@@ -57,6 +57,19 @@ unsigned working(const Site& site) {
                                              [](const auto& link) { return link->was_ready; }));
 }
 
+// Addresses of the families that a site's connections come from.
+Families families_of(const Site& site, Families in_use) {
+  if (site.sources.empty())
+    return in_use;
+  const auto has = [&](bool v4) {
+    return std::any_of(site.sources.begin(), site.sources.end(),
+                       [&](const auto& source) { return source.is_v4() == v4; });
+  };
+  if (in_use == Families::both && has(true) && has(false))
+    return in_use;
+  return has(true) && in_use != Families::ipv6 ? Families::ipv4 : Families::ipv6;
+}
+
 // The recipient domain of the work that is next: a site may serve many.
 std::string domain_of_front(const Site& site) {
   if (site.ready.empty())
@@ -277,11 +290,12 @@ void Connections::on_hang(Site& site, const SiteConnection& link, const mail::Ou
 void Connections::start_courier(Site& site) {
   const auto loop = next_loop_++ % loops_.size();
   auto order = order_for(site, loop);
-  order.candidates = site.kind == Site::Kind::socket
-                         ? socket_candidate(site.hosts.front().name)
-                         : candidates_of(site.found, site.port,
-                                         site.families.value_or(context_.settings->families),
-                                         site.bad, context_.steady(), context_.random);
+  order.candidates =
+      site.kind == Site::Kind::socket
+          ? socket_candidate(site.hosts.front().name)
+          : candidates_of(site.found, site.port,
+                          families_of(site, site.families.value_or(context_.settings->families)),
+                          site.bad, context_.steady(), context_.random);
   if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order)) {
     site.is_crowded = true;
     line_.wait(site);
@@ -307,7 +321,8 @@ CourierOrder Connections::order_for(const Site& site, std::size_t loop) const {
   CourierOrder order;
   order.site = site.handle;
   order.dialect = site.dialect;
-  order.hostname = context_.settings->own.hostname;
+  order.hostname = site.helo.empty() ? context_.settings->own.hostname : site.helo;
+  order.sources = site.sources;
   order.settings = std::shared_ptr<const SmtpSettings>(context_.settings, &context_.settings->smtp);
   order.log = &context_.log;
   order.open_body = context_.open_body();

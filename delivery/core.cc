@@ -106,33 +106,35 @@ void Core::take_one(Lease lease) {
   leases_.close(handle);
 }
 
-// Which domains are ours a database may have to say: this loop does not wait for it.
+// Which domains are ours, and where others' mail goes, a database may have to say: this loop does
+// not wait for it.
 void Core::begin(std::uint64_t handle) {
   const auto& lease = leases_.lease(handle);
   const auto& recipients = lease.message->envelope.recipients;
-  Router::LocalDomains local;
+  Router::Known known;
   bool is_known = true;
   for (const auto& leased : lease.recipients)
-    is_known = is_known && router_.look_up_local(recipients[leased.index], local);
+    is_known = is_known && router_.look_up(recipients[leased.index], known);
   if (is_known)
-    return route(handle, local);
-  std::vector<std::string> domains;
+    return route(handle, known);
+  std::vector<std::string> addresses;
   for (const auto& leased : lease.recipients)
-    domains.push_back(mail::domain_of(recipients[leased.index].address));
-  home().spawn(find_domains(shared_from_this(), handle, std::move(domains)), context_.log,
-               "local domains");
+    if (recipients[leased.index].leaf.empty())
+      addresses.push_back(recipients[leased.index].address);
+  home().spawn(ask_tables(shared_from_this(), handle, std::move(addresses)), context_.log,
+               "tables of domains and routes");
 }
 
-Task<void> Core::find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
-                              std::vector<std::string> domains) {
-  const auto local = co_await router_.ask_tables(std::move(domains));
+Task<void> Core::ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,
+                            std::vector<std::string> addresses) {
+  const auto known = co_await router_.ask_tables(std::move(addresses));
   if (!leases_.has(handle))
     co_return;
-  route(handle, local);
+  route(handle, known);
   leases_.close(handle);
 }
 
-void Core::route(std::uint64_t handle, const Router::LocalDomains& local) {
+void Core::route(std::uint64_t handle, const Router::Known& known) {
   const auto& lease = leases_.lease(handle);
   struct Group {
     RouteDecision way;
@@ -146,9 +148,9 @@ void Core::route(std::uint64_t handle, const Router::LocalDomains& local) {
   const auto wish = is_notice ? mail::TlsWish::unspecified : envelope.tls;
   for (const auto& leased : lease.recipients) {
     auto chosen = leased.next_hop.empty() ? std::nullopt : router_.rerouted(leased.next_hop, wish);
-    auto way = chosen
-                   ? *std::move(chosen)
-                   : router_.decide(lease.message->envelope.recipients[leased.index], wish, local);
+    auto way =
+        chosen ? *std::move(chosen)
+               : router_.decide(envelope.recipients[leased.index], &envelope.sender, wish, known);
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;

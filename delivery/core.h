@@ -55,9 +55,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
  private:
   void take_one(queue::Lease lease);
   void begin(std::uint64_t handle);
-  Task<void> find_domains(std::shared_ptr<Core> self, std::uint64_t handle,
-                          std::vector<std::string> domains);
-  void route(std::uint64_t handle, const Router::LocalDomains& local);
+  Task<void> ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,
+                        std::vector<std::string> addresses);
+  void route(std::uint64_t handle, const Router::Known& known);
   void send_by(const RouteDecision& way, Job job);
   void check_drained();
   void remember_soon();

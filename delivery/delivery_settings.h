@@ -4,6 +4,7 @@
 
 #include "base/time.h"
 #include "delivery/local/local_settings.h"
+#include "delivery/route_map.h"
 #include "delivery/routing/own_hosts.h"
 #include "delivery/routing/route.h"
 #include "delivery/scheduler/retry_schedule.h"
@@ -24,8 +25,10 @@ namespace postrider::delivery {
 struct DeliverySettings {
   OwnHosts own;
   std::vector<Route> routes;
-  std::optional<Route> mailbox_route;  // where local.mailbox is lmtp:
-  std::uint16_t port = 25;             // of MX hosts
+  std::shared_ptr<const RouteMap> route_map;  // null: none; comes before the routes
+  std::string map_separator = "+";            // of an extension, in its keys
+  std::optional<Route> mailbox_route;         // where local.mailbox is lmtp:
+  std::uint16_t port = 25;                    // of MX hosts
   dns::Families families = dns::Families::both;
   SmtpSettings smtp;
   LocalSettings local;

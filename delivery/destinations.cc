@@ -46,7 +46,16 @@ std::string mx_site_name(const Destination& destination, const std::vector<Host>
   for (const auto& host : hosts)
     names.push_back(host.is_address ? std::string() : host.name);
   const auto name = hosts.front().is_address ? destination.domain : site_name(hosts, port);
-  return name + site_tag(destination.tls, names);
+  return name + site_tag(destination.tls, names) + destination.label;
+}
+
+void use_route(Site& site, const Route* route) {
+  site.sources = route == nullptr ? std::vector<IpAddress>() : route->sources;
+  site.helo = route == nullptr ? std::string() : route->helo;
+}
+
+bool is_aside(const Destination& destination) {
+  return destination.tls.message != mail::TlsWish::unspecified || !destination.label.empty();
 }
 
 TlsSources fixed_tls(const Route& route, mail::TlsWish wish) {
@@ -69,9 +78,11 @@ Destinations::Destinations(DispatchContext& context, LeaseBook& leases, SiteBook
       tls_(tls),
       connections_(connections) {}
 
-std::string Destinations::fixed_site_name(const Route& route, mail::TlsWish wish) {
+std::string Destinations::fixed_site_name(const Route& route, mail::TlsWish wish,
+                                          const std::string& label) {
   const auto& hop = route.next_hop;
-  auto name = hop.describe() + site_tag(fixed_tls(route, wish), {hop.host});
+  auto name = hop.describe() + site_tag(fixed_tls(route, wish), {hop.host}) + label +
+              connection_tag(&route);
   if (route.secrets)
     name += " as " + route.secrets->user();
   else if (!route.trouble.empty())
@@ -79,13 +90,14 @@ std::string Destinations::fixed_site_name(const Route& route, mail::TlsWish wish
   return name;
 }
 
-Site& Destinations::fixed_site(const Route& route, mail::TlsWish wish) {
+Site& Destinations::fixed_site(const Route& route, mail::TlsWish wish, const std::string& label) {
   const auto& hop = route.next_hop;
   auto tls = fixed_tls(route, wish);
-  auto& site = sites_.named(fixed_site_name(route, wish));
+  auto& site = sites_.named(fixed_site_name(route, wish, label));
   site.tls = std::move(tls);
   site.secrets = route.secrets;
-  site.is_aside = wish != mail::TlsWish::unspecified;
+  use_route(site, &route);
+  site.is_aside = wish != mail::TlsWish::unspecified || !label.empty();
   const bool is_lmtp = hop.kind == NextHop::Kind::lmtp || hop.kind == NextHop::Kind::lmtp_socket;
   site.kind = hop.kind == NextHop::Kind::lmtp_socket ? Site::Kind::socket : Site::Kind::fixed;
   site.dialect = is_lmtp ? Dialect::lmtp : Dialect::smtp;
@@ -100,7 +112,7 @@ Site& Destinations::fixed_site(const Route& route, mail::TlsWish wish) {
 }
 
 void Destinations::send_to_host(const RouteDecision& way, Job job) {
-  auto& site = fixed_site(*way.route, way.tls);
+  auto& site = fixed_site(*way.route, way.tls, way.label);
   if (!site.is_aside)
     assign(way.domain, site.name);
   connections_.send(site, std::move(job));
@@ -135,12 +147,15 @@ Destination& Destinations::destination_of(const RouteDecision& way) {
   auto fresh = std::make_unique<Destination>();
   fresh->key = way.key;
   fresh->domain = way.domain;
+  fresh->label = way.label;
   fresh->tls = TlsDemands::sources_of(way.route, way.domain, true, way.tls);
   return *by_key_.emplace(way.key, std::move(fresh)).first->second;
 }
 
 void Destinations::send_by_mx(const RouteDecision& way, Job job) {
   auto& destination = destination_of(way);
+  destination.sender = way.sender;
+  destination.mapped = way.mapped;
   auto* known = destination.site.empty() ? nullptr : sites_.find(destination.site);
   if (known != nullptr && known->kind != Site::Kind::dns &&
       destination.known_until > context_.steady()) {
@@ -149,7 +164,7 @@ void Destinations::send_by_mx(const RouteDecision& way, Job job) {
   }
   auto* trouble = sites_.find(dns_site_name(destination.domain));
   if (trouble != nullptr && sites_.is_blocked(*trouble)) {
-    if (way.tls == mail::TlsWish::unspecified)
+    if (!is_aside(destination))
       assign(destination.domain, trouble->name);
     sites_.park(*trouble, job);
     return;
@@ -159,13 +174,18 @@ void Destinations::send_by_mx(const RouteDecision& way, Job job) {
     context_.home.spawn(resolve(context_.alive(), destination.key), context_.log, "MX lookup");
 }
 
+const Route* Destinations::route_of(const Destination& destination) const {
+  if (destination.mapped)
+    return destination.mapped.get();
+  return find_route(context_.settings->routes, destination.domain, destination.sender);
+}
+
 Task<void> Destinations::resolve(std::shared_ptr<void> alive, std::string key) {
   auto& destination = *by_key_.at(key);  // not forgotten while it is resolved
   MailHosts hosts;
   Duration ttl = kMostKnown;
-  const auto* route = find_route(context_.settings->routes, destination.domain);
-  destination.tls =
-      TlsDemands::sources_of(route, destination.domain, true, destination.tls.message);
+  destination.tls = TlsDemands::sources_of(route_of(destination), destination.domain, true,
+                                           destination.tls.message);
   if (auto literal = literal_host(destination.domain)) {
     hosts.hosts.push_back(*std::move(literal));
   } else {
@@ -196,7 +216,7 @@ void Destinations::resolved(Destination& destination, const MailHosts& hosts) {
     auto& trouble = sites_.named(dns_site_name(destination.domain));
     trouble.kind = Site::Kind::dns;
     destination.site = trouble.name;
-    if (destination.tls.message == mail::TlsWish::unspecified)
+    if (!is_aside(destination))
       assign(destination.domain, trouble.name);
     trouble.ready = std::move(waiting);
     sites_.block(trouble, *hosts.outcome);
@@ -205,9 +225,12 @@ void Destinations::resolved(Destination& destination, const MailHosts& hosts) {
   if (auto* trouble = sites_.find(dns_site_name(destination.domain));
       trouble != nullptr && trouble->health.blocked_until() != TimePoint{})
     sites_.open_again(*trouble);
-  auto& site = sites_.named(mx_site_name(destination, hosts.hosts, context_.settings->port));
+  const auto* route = route_of(destination);
+  auto& site = sites_.named(mx_site_name(destination, hosts.hosts, context_.settings->port) +
+                            connection_tag(route));
   site.tls = destination.tls;
-  site.is_aside = destination.tls.message != mail::TlsWish::unspecified;
+  use_route(site, route);
+  site.is_aside = is_aside(destination);
   site.kind = Site::Kind::mx;
   site.port = context_.settings->port;
   site.hosts = hosts.hosts;

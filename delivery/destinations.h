@@ -24,8 +24,10 @@ class Destinations {
   void send_to_lmtp(const std::string& server, Job job);
 
   const Destination* find(const RouteDecision& way) const;
-  Site& fixed_site(const Route& route, mail::TlsWish wish);
-  static std::string fixed_site_name(const Route& route, mail::TlsWish wish);
+  // label: see RouteDecision.
+  Site& fixed_site(const Route& route, mail::TlsWish wish, const std::string& label = {});
+  static std::string fixed_site_name(const Route& route, mail::TlsWish wish,
+                                     const std::string& label);
 
   void on_reload();
   // What is known of a domain's or a site's hosts is asked for again, and blocked sites are tried.
@@ -35,6 +37,7 @@ class Destinations {
 
  private:
   Destination& destination_of(const RouteDecision& way);
+  const Route* route_of(const Destination& destination) const;
   Task<void> resolve(std::shared_ptr<void> alive, std::string key);
   void resolved(Destination& destination, const MailHosts& hosts);
   void assign(const std::string& domain, const std::string& site);

@@ -72,7 +72,13 @@ std::string conclude(const SiteStatus& site) {
 std::string describe_route(const RouteDecision& way) {
   if (way.kind == RouteDecision::Kind::local)
     return "local";
-  return way.route == nullptr ? "mx" : way.route->domain + " -> " + way.route->next_hop.describe();
+  auto text = way.route == nullptr ? "mx" : way.route->next_hop.describe();
+  if (way.mapped)
+    text = "delivery.route_map -> " + text;
+  else if (way.route != nullptr)
+    text = way.route->domain + " -> " + text;
+  text += connection_tag(way.route);
+  return way.label == " by sender" ? text + "; mail of some senders goes another way" : text;
 }
 
 }  // namespace
@@ -132,13 +138,15 @@ std::vector<SiteStatus> Explainer::all_sites() const {
 
 std::string Explainer::reason_of(const std::string& address) const {
   const mail::Recipient recipient{address, {}, {}};
-  Router::LocalDomains local;
-  if (!router_.look_up_local(recipient, local, true))
+  Router::Known known_ways;
+  if (!router_.look_up(recipient, known_ways, true))
     return {};
-  const auto way = router_.decide(recipient, mail::TlsWish::unspecified, local);
+  const auto way = router_.decide(recipient, nullptr, mail::TlsWish::unspecified, known_ways);
+  if (way.label == " by sender" && !way.mapped)
+    return {};  // whose mail it is, is not known here
   std::string name;
   if (way.kind == RouteDecision::Kind::fixed) {
-    name = Destinations::fixed_site_name(*way.route, way.tls);
+    name = Destinations::fixed_site_name(*way.route, way.tls, way.label);
   } else if (way.kind == RouteDecision::Kind::mx) {
     const auto* destination = destinations_.find(way);
     if (destination == nullptr)
@@ -212,7 +220,7 @@ Task<bool> Explainer::explain_way(const RouteDecision& way, Explanation& explana
       co_return false;
     case RouteDecision::Kind::fixed: {
       const auto& route = *way.route;
-      const auto& site = destinations_.fixed_site(route, way.tls);
+      const auto& site = destinations_.fixed_site(route, way.tls, way.label);
       prospect.site = site.name;
       prospect.tls = site.tls;
       prospect.port = site.port;
@@ -226,15 +234,16 @@ Task<bool> Explainer::explain_way(const RouteDecision& way, Explanation& explana
     case RouteDecision::Kind::mx:
       break;
   }
-  const bool goes_on = co_await explain_mx(way.domain, explanation, prospect);
+  const bool goes_on = co_await explain_mx(way, explanation, prospect);
   co_return goes_on;
 }
 
-Task<bool> Explainer::explain_mx(const std::string& domain, Explanation& explanation,
+Task<bool> Explainer::explain_mx(const RouteDecision& way, Explanation& explanation,
                                  Prospect& prospect) {
+  const auto& domain = way.domain;
+  const auto tag = way.label + connection_tag(way.route);
   prospect.by_mx = true;
-  prospect.tls = TlsDemands::sources_of(find_route(context_.settings->routes, domain), domain, true,
-                                        mail::TlsWish::unspecified);
+  prospect.tls = TlsDemands::sources_of(way.route, domain, true, mail::TlsWish::unspecified);
   if (const auto literal = literal_host(domain)) {
     prospect.hosts.push_back(*literal);
     prospect.site = domain;
@@ -256,7 +265,7 @@ Task<bool> Explainer::explain_mx(const std::string& domain, Explanation& explana
   std::vector<std::string> names;
   for (const auto& host : prospect.hosts)
     names.push_back(host.name);
-  prospect.site = site_name(prospect.hosts, prospect.port) + site_tag(prospect.tls, names);
+  prospect.site = site_name(prospect.hosts, prospect.port) + site_tag(prospect.tls, names) + tag;
   co_return true;
 }
 
@@ -286,8 +295,8 @@ Task<void> Explainer::complete(std::string& address) {
   bool is_name = book && address.find_first_of("@.[") == address.npos;
   if (is_name) {
     const auto domain = ascii_lower(address);
-    const auto asked = co_await router_.ask_tables({domain});
-    is_name = !asked.at(domain);
+    const bool is_local = co_await router_.ask_whether_local(domain);
+    is_name = !is_local;
   }
   if (is_name)
     address += "@" + book->home();

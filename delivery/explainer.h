@@ -41,7 +41,7 @@ class Explainer {
   Task<void> explain(std::shared_ptr<void> alive, std::string address,
                      std::function<void(Explanation)> answer);
   Task<bool> explain_way(const RouteDecision& way, Explanation& explanation, Prospect& prospect);
-  Task<bool> explain_mx(const std::string& domain, Explanation& explanation, Prospect& prospect);
+  Task<bool> explain_mx(const RouteDecision& way, Explanation& explanation, Prospect& prospect);
   Task<bool> explain_local(std::string& address, Explanation& explanation);
   Task<void> complete(std::string& address);
   Task<void> explain_hosts(const Prospect& prospect, Explanation& explanation);

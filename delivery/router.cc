@@ -23,37 +23,64 @@ Router::Router(DispatchContext& context, ResolverOf resolver_of, const mail::Dir
       directory_(directory),
       tables_(kAskers) {}
 
-bool Router::look_up_local(const mail::Recipient& recipient, LocalDomains& local,
-                           bool stale) const {
+bool Router::look_up(const mail::Recipient& recipient, Known& known, bool stale) const {
   auto domain = mail::domain_of(recipient.address);
-  if (domain.empty() || !recipient.leaf.empty() || local.contains(domain))
+  if (domain.empty() || !recipient.leaf.empty())
     return true;
   const MemoryOnly memory(stale);
-  const bool is_local = directory_.is_local_domain(domain);
+  auto found = known.local.find(domain);
+  if (found == known.local.end()) {
+    const bool is_local = directory_.is_local_domain(domain);
+    if (memory.was_not_enough())
+      return false;
+    found = known.local.emplace(std::move(domain), is_local).first;
+  }
+  const auto& settings = *context_.settings;
+  if (found->second || !settings.route_map || known.ways.contains(recipient.address))
+    return true;
+  auto way = settings.route_map->find(recipient.address, settings.map_separator, settings.routes);
   if (memory.was_not_enough())
     return false;
-  local.emplace(std::move(domain), is_local);
+  known.ways.emplace(recipient.address, std::move(way));
   return true;
 }
 
-Task<Router::LocalDomains> Router::ask_tables(std::vector<std::string> domains) {
-  std::function<LocalDomains()> job = [&directory = directory_, domains = std::move(domains)] {
-    LocalDomains local;
-    for (const auto& domain : domains)
-      if (!domain.empty() && !local.contains(domain))
-        local.emplace(domain, directory.is_local_domain(domain));
-    return local;
+Task<Router::Known> Router::ask_tables(std::vector<std::string> addresses) {
+  std::function<Known()> job = [&directory = directory_, settings = context_.settings,
+                                addresses = std::move(addresses)] {
+    Known known;
+    for (const auto& address : addresses) {
+      const auto domain = mail::domain_of(address);
+      if (domain.empty())
+        continue;
+      const auto found = known.local.find(domain);
+      const bool is_local =
+          found != known.local.end()
+              ? found->second
+              : known.local.emplace(domain, directory.is_local_domain(domain)).first->second;
+      if (!is_local && settings->route_map && !known.ways.contains(address))
+        known.ways.emplace(
+            address, settings->route_map->find(address, settings->map_separator, settings->routes));
+    }
+    return known;
   };
-  auto local = co_await tables_.run<LocalDomains>(context_.home, std::move(job));
-  co_return local;
+  auto known = co_await tables_.run<Known>(context_.home, std::move(job));
+  co_return known;
+}
+
+Task<bool> Router::ask_whether_local(std::string domain) {
+  std::function<bool()> job = [&directory = directory_, domain = std::move(domain)] {
+    return directory.is_local_domain(domain);
+  };
+  co_return co_await tables_.run<bool>(context_.home, std::move(job));
 }
 
 Task<RouteDecision> Router::decide(std::string address) {
   const mail::Recipient recipient{std::move(address), {}, {}};
-  LocalDomains local;
-  if (!look_up_local(recipient, local))
-    local = co_await ask_tables({mail::domain_of(recipient.address)});
-  co_return decide(recipient, mail::TlsWish::unspecified, local);
+  Known known;
+  if (!look_up(recipient, known))
+    known = co_await ask_tables({recipient.address});
+  co_return decide(recipient, nullptr, mail::TlsWish::unspecified, known);
 }
 
 std::optional<RouteDecision> Router::rerouted(const std::string& next_hop, mail::TlsWish wish) {
@@ -82,14 +109,14 @@ std::optional<RouteDecision> Router::rerouted(const std::string& next_hop, mail:
   return way;
 }
 
-RouteDecision Router::decide(const mail::Recipient& recipient, mail::TlsWish wish,
-                             const LocalDomains& local) const {
+RouteDecision Router::decide(const mail::Recipient& recipient, const std::string* sender,
+                             mail::TlsWish wish, const Known& known) const {
   RouteDecision way;
   way.tls = wish;
   const char* aside = mark_of(wish);
   way.domain = mail::domain_of(recipient.address);
-  const auto known = local.find(way.domain);
-  const bool is_local = known != local.end() && known->second;
+  const auto local = known.local.find(way.domain);
+  const bool is_local = local != known.local.end() && local->second;
   if (way.domain.empty() || !recipient.leaf.empty() || is_local) {
     // Aliases come before an LMTP server.
     const bool is_found = !context_.settings->local.book || recipient.leaf.starts_with("mailbox:");
@@ -99,12 +126,15 @@ RouteDecision Router::decide(const mail::Recipient& recipient, mail::TlsWish wis
     way.key = by_lmtp ? "lmtp" : "local";
     return way;
   }
-  way.route = find_route(context_.settings->routes, way.domain);
+  choose_route(recipient, sender, known, way);
   const auto kind = way.route == nullptr ? NextHop::Kind::mx : way.route->next_hop.kind;
   switch (kind) {
     case NextHop::Kind::mx:
       way.kind = RouteDecision::Kind::mx;
-      way.key = "mx" + std::string(aside) + ":" + way.domain;
+      way.key =
+          "mx" + std::string(aside) + ":" + way.domain + way.label + connection_tag(way.route);
+      if (way.route != nullptr && !way.label.empty() && !way.mapped)
+        way.key += " " + std::to_string(way.route - context_.settings->routes.data());
       return way;
     case NextHop::Kind::error:
       way.kind = RouteDecision::Kind::error;
@@ -117,8 +147,29 @@ RouteDecision Router::decide(const mail::Recipient& recipient, mail::TlsWish wis
       break;
   }
   way.key = "route" + std::string(aside) + ":" +
-            std::to_string(way.route - context_.settings->routes.data());
+            (way.mapped ? way.route->next_hop.describe()
+                        : std::to_string(way.route - context_.settings->routes.data()));
   return way;
+}
+
+// A table comes before the routes of the configuration.
+void Router::choose_route(const mail::Recipient& recipient, const std::string* sender,
+                          const Known& known, RouteDecision& way) const {
+  const auto& settings = *context_.settings;
+  if (sender != nullptr)
+    way.sender = *sender;
+  if (settings.route_map)
+    way.label = " by map";
+  else if (depends_on_sender(settings.routes, way.domain))
+    way.label = " by sender";
+  const auto mapped = known.ways.find(recipient.address);
+  if (mapped != known.ways.end() && mapped->second) {
+    way.mapped = mapped->second;
+    way.route = way.mapped.get();
+    return;
+  }
+  way.route = sender == nullptr ? find_route(settings.routes, way.domain)
+                                : find_route(settings.routes, way.domain, *sender);
 }
 
 Task<std::vector<FoundHost>> Router::look_up(std::vector<Host> hosts) {

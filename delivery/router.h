@@ -21,25 +21,34 @@ struct RouteDecision {
   enum class Kind : std::uint8_t { local, mx, fixed, error, discard };
   Kind kind = Kind::mx;
   std::string domain;
-  const Route* route = nullptr;                    // in the settings; null: none matched
+  const Route* route = nullptr;         // in the settings or in `mapped`; null: none matched
+  std::shared_ptr<const Route> mapped;  // by a table
+  std::string sender;                   // whose mail it is
+  // " by sender" or " by map": other mail of the domain may go another way; empty: all goes this.
+  std::string label;
   mail::TlsWish tls = mail::TlsWish::unspecified;  // of the message
   std::string key;                                 // equal for recipients that can travel together
 };
 
 class Router {
  public:
-  // Domains that were asked about: whether mail for them ends on this machine.
-  using LocalDomains = std::unordered_map<std::string, bool>;
+  // What tables said.
+  struct Known {
+    std::unordered_map<std::string, bool> local;  // domains: whether mail for them ends here
+    // Addresses that are not local, where there is a map; null: it does not know them.
+    std::unordered_map<std::string, std::shared_ptr<const Route>> ways;
+  };
 
   Router(DispatchContext& context, ResolverOf resolver_of, const mail::Directory& directory);
 
   // False: a table must be asked first. stale: what has been known for long will do.
-  bool look_up_local(const mail::Recipient& recipient, LocalDomains& local,
-                     bool stale = false) const;
-  Task<LocalDomains> ask_tables(std::vector<std::string> domains);
-  // Requires: the recipient's domain is among the local ones.
-  RouteDecision decide(const mail::Recipient& recipient, mail::TlsWish wish,
-                       const LocalDomains& local) const;
+  bool look_up(const mail::Recipient& recipient, Known& known, bool stale = false) const;
+  Task<Known> ask_tables(std::vector<std::string> addresses);
+  Task<bool> ask_whether_local(std::string domain);
+  // Requires: look_up() or ask_tables() with this recipient. sender: null: nobody that a route
+  // names.
+  RouteDecision decide(const mail::Recipient& recipient, const std::string* sender,
+                       mail::TlsWish wish, const Known& known) const;
   Task<RouteDecision> decide(std::string address);
   // The way to a host that an administrator chose (queue::Lease::Recipient::next_hop): by a route
   // of the settings that leads there, if there is one. nullopt: it is no host.
@@ -54,10 +63,13 @@ class Router {
   dns::Resolver& resolver() { return resolver_of_(context_.home); }
 
  private:
+  void choose_route(const mail::Recipient& recipient, const std::string* sender, const Known& known,
+                    RouteDecision& way) const;
+
   DispatchContext& context_;
   ResolverOf resolver_of_;
   const mail::Directory& directory_;
-  BlockingPool tables_;                                             // asks which domains are local
+  BlockingPool tables_;  // asks which domains are local, and for routes
   std::unordered_map<std::string, std::unique_ptr<Route>> chosen_;  // hosts of administrators
 };
 

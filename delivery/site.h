@@ -61,9 +61,11 @@ struct Site {
   std::vector<Host> hosts;                    // or the path of a socket, as the only name
   TlsSources tls;                             // what is demanded of its hosts
   std::shared_ptr<CredentialSource> secrets;  // to log in with; null: no AUTH
-  std::string unavailable;  // why nothing can be sent there as things are; empty: it can
-  bool is_aside = false;    // only some mail of its domains goes here, so the queue does not know
-  std::string alarm;        // what an administrator must put right; empty: nothing
+  std::string unavailable;         // why nothing can be sent there as things are; empty: it can
+  std::vector<IpAddress> sources;  // to connect from; empty: any
+  std::string helo;                // said in EHLO; empty: the host name
+  bool is_aside = false;  // only some mail of its domains goes here, so the queue does not know
+  std::string alarm;      // what an administrator must put right; empty: nothing
 
   SiteHealth health;
   scheduler::SitePace pace;
@@ -96,8 +98,11 @@ struct Site {
 struct Destination {
   std::string key;
   std::string domain;
-  std::string site;  // name; empty: not known
-  TlsSources tls;    // known with the site
+  std::string site;                     // name; empty: not known
+  TlsSources tls;                       // known with the site
+  std::string sender;                   // of some mail that goes there
+  std::shared_ptr<const Route> mapped;  // see RouteDecision, also below
+  std::string label;
   SteadyTime known_until;
   bool is_resolving = false;
   std::deque<Job> waiting;

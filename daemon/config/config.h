@@ -199,10 +199,13 @@ struct MilterConfig {
 };
 
 struct RouteConfig {
-  std::string domain;    // "example.org", ".example.org" or "*"
+  std::string domain;             // "example.org", ".example.org" or "*"
+  std::vector<std::string> from;  // senders, see delivery::Route; empty: all
   std::string next_hop;  // "mx", "smtp://host:port", "smtps://", "lmtp://", "error:...", "discard:"
   RouteTls tls = RouteTls::opportunistic;
   std::vector<std::string> tls_names;
+  std::vector<std::string> source;  // addresses of this machine; empty: any
+  std::string helo;                 // empty: hostname
   std::string credentials;
   bool unverified_login = false;
 };
@@ -222,6 +225,7 @@ struct DnsConfig {
 };
 
 struct DeliveryConfig {
+  std::vector<std::string> route_map;  // tables
   std::uint64_t port = 25;
   Duration lifetime{std::chrono::days(5)};
   std::vector<Duration> retry;                   // empty: by the reason of the refusal

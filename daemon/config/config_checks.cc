@@ -88,13 +88,28 @@ class Checker {
   void routes() {
     for (std::size_t i = 0; i < config_.routes.size(); ++i) {
       for (std::size_t earlier = 0; earlier < i; ++earlier)
-        if (covers(config_.routes[earlier].domain, config_.routes[i].domain)) {
+        if (covers(config_.routes[earlier].domain, config_.routes[i].domain) &&
+            covers_senders(config_.routes[earlier].from, config_.routes[i].from)) {
           report(routed(i, "domain"), "\"" + escaped(config_.routes[i].domain) +
                                           "\" is never reached, the route " +
                                           where(routed(earlier, "domain")) + " matches first");
           break;
         }
       login(i);
+      sources(i);
+    }
+  }
+
+  void sources(std::size_t i) {
+    for (const auto width : {32U, 128U}) {
+      const auto& all = config_.routes[i].source;
+      const auto of_family = std::count_if(all.begin(), all.end(), [&](const auto& text) {
+        const auto address = IpAddress::parse(text);
+        return address && address->width() == width;
+      });
+      if (of_family > 1)
+        report(routed(i, "source"), "names " + std::to_string(of_family) +
+                                        " addresses of one family, one of each is allowed");
     }
   }
 
@@ -228,6 +243,16 @@ class Checker {
              "\"" + escaped(hop->host) +
                  "\" is an address, which no certificate names; a host name is allowed, or "
                  "tls_names with the names to verify");
+  }
+
+  // Whether every sender of the later route is one of the earlier one.
+  static bool covers_senders(const std::vector<std::string>& earlier,
+                             const std::vector<std::string>& later) {
+    if (earlier.empty())
+      return true;
+    return !later.empty() && std::all_of(later.begin(), later.end(), [&](const auto& one) {
+      return std::find(earlier.begin(), earlier.end(), one) != earlier.end();
+    });
   }
 
   // Whether every domain of the later pattern is taken by the earlier one.

@@ -353,6 +353,8 @@ const Option kOptions[] = {
 
     {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
      "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
+    {"route.from", TextList{ROUTE(from), check_route_sender, true}, false, nullptr,
+     "Whose mail takes this route: an address, a domain, .domain for all below it, or <> for notices; empty for everybody's."},
     {"route.next_hop", Text{ROUTE(next_hop), check_next_hop}, true, nullptr,
      "Where it goes: mx, smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, "
      "error:text or discard:."},
@@ -360,6 +362,10 @@ const Option kOptions[] = {
      "How much TLS the next hop must offer."},
     {"route.tls_names", TextList{ROUTE(tls_names), check_domain_pattern, true}, false, nullptr,
      "With tls = verify: the names of which the certificate must hold one; .domain stands for all below it."},
+    {"route.source", TextList{ROUTE(source), check_address, true}, false, nullptr,
+     "The addresses of this machine that connections come from, one of a family at most; hosts are then reached by these families alone."},
+    {"route.helo", Text{ROUTE(helo), check_host_name}, false, "the value of hostname",
+     "The name that is said in EHLO; the DNS should have it for the address that connections come from."},
     {"route.credentials", Text{ROUTE(credentials), check_optional_path}, false, "none",
      "The file to log in to the next hop with: user and password, or how to get access tokens. With it "
      "tls is verify unless it is given, except for a next hop on loopback."},
@@ -384,6 +390,8 @@ const Option kOptions[] = {
     {"dns.trust_ad", OptionalFlag{AT(dns.trust_ad)}, false, "only if all servers are on loopback",
      "Whether the resolvers' word is taken for what DNSSEC has proved."},
 
+    {"delivery.route_map", TextList{AT(delivery.route_map), check_table, true}, false, nullptr,
+     "Tables of next hops as in route.next_hop, which come before routes: for user@domain, domain, .domain or *. A next hop that a [[route]] without from has, too, is that route, with its TLS, credentials, source and helo."},
     {"delivery.port", Number{AT(delivery.port), 1, 65535}, false, nullptr,
      "The port of MX hosts."},
     {"delivery.lifetime", Time{AT(delivery.lifetime), seconds(1), days(60)}, false, nullptr,

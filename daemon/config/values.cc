@@ -161,6 +161,23 @@ std::string check_retry_rule(std::string_view text) {
                "are allowed");
 }
 
+std::string check_route_sender(std::string_view text) {
+  const bool is_whole = text.find('@') != text.npos;
+  if (text == "<>" ||
+      (is_whole ? check_optional_address(text) : check_domain_pattern(text)).empty())
+    return {};
+  return wrong(
+      text, "is no sender",
+      "an address, a domain such as \"example.org\", \".example.org\" for all below it, or "
+      "\"<>\" is allowed");
+}
+
+std::string check_address(std::string_view text) {
+  if (IpAddress::parse(text))
+    return {};
+  return wrong(text, "is no address", "\"192.0.2.1\" or \"2001:db8::1\" is allowed");
+}
+
 std::string check_fingerprint(std::string_view text) {
   constexpr std::size_t kDigits = 64;
   std::string digits(text);

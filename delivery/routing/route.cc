@@ -5,6 +5,7 @@
 #include "mail/address.h"
 #include "mail/reply.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 
@@ -173,11 +174,51 @@ bool matches(std::string_view pattern, std::string_view domain) {
   return equals_ignoring_case(pattern, domain);
 }
 
-const Route* find_route(const std::vector<Route>& routes, std::string_view domain) {
+bool is_of_sender(const Route& route, std::string_view sender) {
+  if (route.senders.empty())
+    return true;
+  const auto at = sender.rfind('@');
+  const auto domain = at == sender.npos ? std::string_view() : sender.substr(at + 1);
+  return std::any_of(route.senders.begin(), route.senders.end(), [&](const std::string& pattern) {
+    if (pattern == "<>")
+      return sender.empty();
+    if (pattern.find('@') != pattern.npos)
+      return equals_ignoring_case(pattern, sender);
+    return !domain.empty() && matches(pattern, domain);
+  });
+}
+
+const Route* find_route(const std::vector<Route>& routes, std::string_view domain,
+                        std::string_view sender) {
   for (const auto& route : routes)
-    if (matches(route.domain, domain))
+    if (matches(route.domain, domain) && is_of_sender(route, sender))
       return &route;
   return nullptr;
+}
+
+const Route* find_route(const std::vector<Route>& routes, std::string_view domain) {
+  for (const auto& route : routes)
+    if (matches(route.domain, domain) && route.senders.empty())
+      return &route;
+  return nullptr;
+}
+
+bool depends_on_sender(const std::vector<Route>& routes, std::string_view domain) {
+  for (const auto& route : routes)
+    if (matches(route.domain, domain))
+      return !route.senders.empty();
+  return false;
+}
+
+std::string connection_tag(const Route* route) {
+  std::string tag;
+  if (route == nullptr)
+    return tag;
+  for (const auto& source : route->sources)
+    tag.append(tag.empty() ? " from " : ",").append(source.str());
+  if (!route->helo.empty())
+    tag.append(" as ").append(route->helo);
+  return tag;
 }
 
 }  // namespace postrider::delivery

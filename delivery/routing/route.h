@@ -1,6 +1,7 @@
 // Which way mail for a domain goes: the first matching route, or MX. Pure.
 #pragma once
 
+#include "base/network.h"
 #include "base/result.h"
 #include "delivery/tls/tls_policy.h"
 
@@ -37,18 +38,33 @@ Result<NextHop> lmtp_next_hop(std::string_view text);
 
 struct Route {
   std::string domain = "*";  // example.org | .example.org (every name below it) | *
+  // Whose mail: "ann@example.org", "example.org", ".example.org", "<>"; empty: everybody's.
+  std::vector<std::string> senders;
   NextHop next_hop;
   TlsMode tls = TlsMode::opportunistic;
   std::vector<std::string> tls_names;  // for `verify`: the names that count; empty: the usual
   std::string credentials;             // path; empty: none
-  bool unverified_login = false;       // used with a host whose certificate is not verified, too
+  // Of this machine, one of a family at most: connections come from them, and go to addresses of
+  // their families alone. Empty: the system chooses.
+  std::vector<IpAddress> sources;
+  std::string helo;               // said in EHLO; empty: the host name
+  bool unverified_login = false;  // used with a host whose certificate is not verified, too
   std::shared_ptr<CredentialSource> secrets;  // made of the file; null: none, or it cannot be used
   std::string trouble;                        // why the credentials cannot be used; empty: they can
 };
 // Whether the pattern is one of the three forms.
 bool is_route_domain(std::string_view pattern);
 bool matches(std::string_view pattern, std::string_view domain);
-// The first match, or null: by MX. domain: lower case, A-labels.
+bool is_of_sender(const Route& route, std::string_view sender);
+// The first match, or null: by MX. domain: lower case, A-labels. sender: the envelope's.
+const Route* find_route(const std::vector<Route>& routes, std::string_view domain,
+                        std::string_view sender);
+// The same for a sender that no route names.
 const Route* find_route(const std::vector<Route>& routes, std::string_view domain);
+// Whether mail for this domain goes different ways, by its sender.
+bool depends_on_sender(const std::vector<Route>& routes, std::string_view domain);
+// " from 192.0.2.1 as mx2.example.org": what tells its connections from those of others to the same
+// hosts; empty where nothing does. route: may be null.
+std::string connection_tag(const Route* route);
 
 }  // namespace postrider::delivery

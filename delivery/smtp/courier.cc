@@ -6,10 +6,12 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/connect.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include <array>
 #include <exception>
+#include <netinet/in.h>
 #include <new>
 
 namespace postrider::delivery {
@@ -259,9 +261,34 @@ std::uint32_t Courier::room() const {
   return 1;
 }
 
+// The port is chosen at connect(), where many connections from one address may share it.
+Result<void> Courier::leave_from(Socket& socket, const HostAddress& candidate) const {
+  const auto family = candidate.endpoint.protocol().family();
+  for (const auto& source : order_.sources) {
+    if (family != (source.is_v4() ? AF_INET : AF_INET6))
+      continue;
+    boost::system::error_code failed;
+    const auto address = asio::ip::make_address(source.str(), failed);
+    if (!failed && !socket.is_open())
+      socket.open(candidate.endpoint.protocol(), failed);
+    const int on = 1;
+    if (!failed)
+      (void)::setsockopt(socket.native_handle(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
+                         sizeof on);
+    if (!failed)
+      socket.bind(asio::ip::tcp::endpoint(address, 0), failed);
+    if (failed)
+      return Error(failed, "connect from " + source.str());
+    return {};
+  }
+  return {};
+}
+
 Task<Result<void>> Courier::reach(Stream& stream, const HostAddress& candidate) {
   const auto usual = order_.settings->timeouts.connect;
   stream.set_deadline(hurried_ ? std::min(usual, *hurried_) : usual);
+  if (auto bound = leave_from(stream.socket(), candidate); !bound)
+    co_return bound.error();
   const auto [code] =
       co_await stream.socket().async_connect(candidate.endpoint, asio::as_tuple(use_task));
   if (code && stream.timed_out())

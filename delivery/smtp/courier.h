@@ -7,6 +7,7 @@
 #include "base/net/loop.h"
 #include "base/net/signal.h"
 #include "base/net/tls/stream.h"
+#include "base/network.h"
 #include "delivery/auth/credential_source.h"
 #include "delivery/job/memory_budget.h"
 #include "delivery/job/message_body.h"
@@ -62,7 +63,8 @@ struct CourierOrder {
   std::vector<HostAddress> candidates;
   std::optional<AddressSlot::Hold> hold;  // a place at the first one
   Dialect dialect = Dialect::smtp;
-  std::string hostname;  // said in EHLO
+  std::string hostname;            // said in EHLO
+  std::vector<IpAddress> sources;  // of this machine, to connect from; empty: any
   std::shared_ptr<const SmtpSettings> settings;
   OpenBody open_body;
   std::function<void(CourierEvent)> tell;     // on the courier's loop
@@ -112,6 +114,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   Task<Next> visit(const HostAddress& candidate);
   Task<Next> try_candidate(const HostAddress& candidate);
   AddressSlot::Hold take_hold();
+  Result<void> leave_from(Socket& socket, const HostAddress& candidate) const;
   Task<Result<void>> reach(Stream& stream, const HostAddress& candidate);
   Task<void> converse(std::shared_ptr<Session> session);
   // Makes 7 bits of a message off the loop, when there is memory for it, and puts it back in front.

@@ -97,14 +97,15 @@ struct ClientCheckSettings {
            helo == Helo::present;
   }
   bool checks_anything() const {
-    return asks_dns() || helo != Helo::off || greylists || !services.empty();
+    return most_per_hour != decltype(most_per_hour){} || asks_dns() || helo != Helo::off ||
+           greylists || !services.empty() || !clients.empty();
   }
 };
 
 // What outlives a reload: counters since start, and what is known of clients.
 struct ClientCheckState {
-  std::atomic<std::uint64_t> checked{0}, listed{0}, unnamed{0}, bad_helo{0}, greylisted{0},
-      welcome{0}, policy_asked{0}, policy_refused{0}, policy_failed{0};
+  std::atomic<std::uint64_t> checked{0}, in_table{0}, over_rate{0}, listed{0}, unnamed{0},
+      bad_helo{0}, greylisted{0}, welcome{0}, policy_asked{0}, policy_refused{0}, policy_failed{0};
   ListCache lists;
   Greylist greylist{Greylist::Rules()};
   milter::Total total;

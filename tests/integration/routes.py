@@ -3,6 +3,7 @@
 TCP ports."""
 import os
 import socket
+import sqlite3
 import subprocess
 
 from support_py import daemon, scenario, sink, smtp, wait
@@ -44,6 +45,124 @@ class Routes(scenario.Scenario):
         self.assertEqual(one.wait_for(1)[0].addresses, ["x@one.example", "z@one.example"])
         self.assertEqual(two.wait_for(1)[0].addresses, ["y@two.example"])
         server.wait_for_mail(1)
+        server.wait_until_empty()
+
+    def test_by_sender(self):
+        ann, shop, notices, rest = (self.sink() for _ in range(4))
+        server = self.daemon(route=[
+            {"domain": "*", "from": ["ann@src.example"], "next_hop": f"smtp://127.0.0.1:{ann.port}"},
+            {"domain": "*", "from": ["shop.example", ".shop.example"], "next_hop": f"smtp://127.0.0.1:{shop.port}"},
+            {"domain": "*", "from": "<>", "next_hop": f"smtp://127.0.0.1:{notices.port}"},
+            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{rest.port}"}])
+        for sender in ("ann@src.example", "bob@src.example", "x@shop.example", "X@Mail.SHOP.example", "",
+                       "x@notshop.example"):
+            self.assertEqual(server.send(sender, ["one@far.example", "two@far.example"], CONTENT).code, 250)
+        server.wait_until_empty()
+        self.assertEqual([sorted(message.sender for message in one.messages) for one in (ann, shop, notices, rest)],
+                         [["ann@src.example"], ["X@Mail.SHOP.example", "x@shop.example"], [""],
+                          ["bob@src.example", "x@notshop.example"]])
+        self.assertTrue(all(len(message.addresses) == 2 for message in rest.messages))
+        said = server.postrider("explain", "one@far.example")
+        self.assertIn(f"127.0.0.1:{rest.port}", said)
+        self.assertIn("some senders", said)
+
+    def test_mail_of_one_sender_waits_and_that_of_others_goes(self):
+        rest = self.sink()
+        dead = wait.free_port()
+        server = self.daemon(route=[
+            {"domain": "*", "from": "ann@src.example", "next_hop": f"smtp://127.0.0.1:{dead}"},
+            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{rest.port}"}])
+        server.send("ann@src.example", "one@far.example", CONTENT)
+        server.wait_for_log("site_blocked")
+        server.send("bob@src.example", "one@far.example", CONTENT)
+        rest.wait_for(1)
+        alive = self.using(sink.Sink(port=dead))
+        self.assertEqual(alive.wait_for(1)[0].sender, "ann@src.example")
+        server.wait_until_empty()
+
+    @staticmethod
+    def said(peer, stage, session=None):
+        return [event.argument for event in peer.events
+                if event.stage == stage and session in (None, event.session)]
+
+    def test_source_and_helo(self):
+        """What other servers see: the connection's address, the name, and nothing shared with other mail."""
+        peer = self.sink()
+        hop = f"smtp://127.0.0.1:{peer.port}"
+        server = self.daemon(delivery={"idle": "1m"}, route=[
+            {"domain": "*", "from": "shop.example", "next_hop": hop, "source": ["127.0.0.7"], "helo": "shop.us.example"},
+            {"domain": "gone.example", "next_hop": hop, "source": "192.0.2.1"},
+            {"domain": "*", "next_hop": hop}])
+        for number, (sender, address, name) in enumerate((
+                ("a@shop.example", "127.0.0.7", "shop.us.example"), ("b@src.example", "127.0.0.1", "mx.us.example"),
+                ("c@shop.example", "127.0.0.7", "shop.us.example")), 1):
+            server.send(sender, "x@far.example", CONTENT)
+            message = peer.wait_for(number)[-1]
+            self.assertEqual(self.said(peer, "connect", message.session), [address])
+            self.assertEqual(self.said(peer, "ehlo", message.session), [name])
+        self.assertEqual(len(self.said(peer, "connect")), 2)
+        server.send("d@src.example", "x@gone.example", CONTENT)
+        blocked = server.wait_for_log("site_blocked")[0]
+        self.assertIn("from 192.0.2.1", blocked["site"])
+        self.assertIn("Cannot assign", blocked["reason"])
+
+    def test_a_family_without_a_source_is_not_used(self):
+        server = self.start_with_both_families("both MX 10 mxb\nmxb AAAA ::1\nmxb A 127.0.1.21")
+        six = self.using(sink.Sink(address="::1", port=self.four.port))
+        server.write_config(route=[{"domain": "*", "next_hop": "mx", "source": "127.0.0.9"}])
+        server.restart()
+        for _ in range(6):
+            server.send("a@us.example", "b@both.example", CONTENT)
+        self.four.wait_for(6)
+        self.assertEqual(six.messages, [])
+        self.assertEqual(set(self.said(self.four, "connect")), {"127.0.0.9"})
+
+    def test_a_map(self):
+        one, two, rest = self.sink(), self.sink(), self.sink()
+        table = self.own_folder("tables") / "routes"
+        table.write_text(f"ann@far.example smtp://127.0.0.1:{one.port}\n"
+                         f"far.example      smtp://127.0.0.1:{two.port}\n"
+                         f".far.example     error:5.1.2 This domain moved away\n"
+                         f"hole.example     discard:\n")
+        server = self.daemon(delivery={"route_map": f"text:{table}"}, route=[
+            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{rest.port}"}])
+        for to in ("ann@far.example", "ann+tag@far.example", "bob@far.example", "x@a.far.example", "x@hole.example",
+                   "x@other.example"):
+            server.send(f"{USER}@us.example", to, CONTENT)
+        server.wait_until_empty()
+        self.assertEqual([sorted(to for message in peer.messages for to in message.addresses)
+                          for peer in (one, two, rest)],
+                         [["ann+tag@far.example", "ann@far.example"], ["bob@far.example"], ["x@other.example"]])
+        self.assertIn(b"This domain moved away", server.wait_for_mail(1)[0])
+        said = server.postrider("explain", "ann@far.example")
+        self.assertIn(f"delivery.route_map -> smtp://127.0.0.1:{one.port}", said)
+        # Whole addresses of one message part ways, and a change of the file counts at once.
+        server.send("a@us.example", ["ann@far.example", "bob@far.example"], CONTENT)
+        one.wait_for(3)
+        two.wait_for(2)
+        beside = table.with_name("new")
+        beside.write_text(f"far.example smtp://127.0.0.1:{one.port}\n")
+        beside.rename(table)
+        wait.until(lambda: f":{one.port}" in server.postrider("explain", "bob@far.example"), "the new table")
+
+    def test_a_map_that_cannot_be_asked_puts_mail_off(self):
+        rest = self.sink()
+        folder = self.own_folder("tables")
+        (folder / "routes.db").write_bytes(b"no database")
+        server = self.daemon(delivery={"route_map": f"sqlite:{folder}/routes.db?SELECT hop FROM routes WHERE name = ?"},
+                             route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{rest.port}"}])
+        server.send("a@us.example", "b@far.example", CONTENT)
+        deferred = server.wait_for_log("attempted")[0]
+        self.assertEqual(deferred["dsn"][:4], "4.3.", deferred)
+        self.assertEqual(rest.messages, [])
+        (folder / "fresh.db").unlink(missing_ok=True)
+        with sqlite3.connect(folder / "fresh.db") as database:
+            database.execute("CREATE TABLE routes (name TEXT, hop TEXT)")
+            database.execute("INSERT INTO routes VALUES ('far.example', 'mx')")
+            database.execute("UPDATE routes SET hop = ?", (f"smtp://127.0.0.1:{rest.port}",))
+        database.close()
+        (folder / "fresh.db").rename(folder / "routes.db")
+        rest.wait_for(1)
         server.wait_until_empty()
 
     def test_LMTP(self):

@@ -338,6 +338,9 @@ tls = "off"
 [[route]]
 domain = "*"
 next_hop = "smtp://relay.example.net:587"
+from = ["ann@example.org", ".example.net", "<>"]
+source = ["192.0.2.1", "2001:db8::1"]
+helo = "out.example.org"
 tls = "verify"
 tls_names = "relay.example.net"
 credentials = "/etc/secret"
@@ -357,6 +360,7 @@ servers = ["127.0.0.1:5353", "::1"]
 trust_ad = false
 
 [delivery]
+route_map = "text:/etc/routes"
 port = 2525
 lifetime = "1h"
 retry = ["10s", "1m30s"]
@@ -431,6 +435,10 @@ user = "viewer"
   CHECK(c.routes[0].tls == RouteTls::off);
   CHECK(c.routes[1].credentials == "/etc/secret");
   CHECK(c.routes[1].unverified_login);
+  CHECK(c.routes[1].from.size() == 3);
+  CHECK(c.routes[1].source == std::vector<std::string>{"192.0.2.1", "2001:db8::1"});
+  CHECK(c.routes[1].helo == "out.example.org");
+  CHECK(c.delivery.route_map == std::vector<std::string>{"text:/etc/routes"});
   CHECK(c.dns.trust_ad == std::optional(false));
   CHECK(c.delivery.port == 2525);
   CHECK(c.delivery.retry == std::vector<Duration>{Duration(10000), Duration(90000)});

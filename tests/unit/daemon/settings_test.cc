@@ -61,7 +61,10 @@ next_hop = "error:5.1.2 gone"
 tls = "off"
 [[route]]
 domain = "*"
+from = ["ann@BÜCHER.example", ".bücher.example", "<>"]
 next_hop = "smtp://relay.example.net:587"
+source = ["192.0.2.1", "2001:db8::1"]
+helo = "out.example.org"
 tls = "opportunistic"
 [delivery]
 port = 2525
@@ -77,6 +80,10 @@ family = "ipv6"
   CHECK(it.routes[0].next_hop.kind == delivery::NextHop::Kind::error);
   CHECK(it.routes[0].tls == delivery::TlsMode::off);
   CHECK(it.routes[1].next_hop.port == 587);
+  CHECK(it.routes[1].senders ==
+        std::vector<std::string>{"ann@xn--bcher-kva.example", ".xn--bcher-kva.example", "<>"});
+  CHECK(it.routes[1].sources.size() == 2);
+  CHECK(it.routes[1].helo == "out.example.org");
   CHECK(it.routes[1].tls == delivery::TlsMode::opportunistic);
   REQUIRE(it.own.addresses.size() == 2);
   CHECK(it.own.addresses[1].port == 26);
