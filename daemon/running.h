@@ -40,6 +40,7 @@
 #include "smtpd/auth/auth_service.h"
 #include "smtpd/auth/pam_helper.h"
 #include "smtpd/filter/authentication.h"
+#include "smtpd/filter/header_checks.h"
 #include "smtpd/message_store.h"
 #include "smtpd/smtp_server.h"
 #include "tables/watcher.h"
@@ -170,6 +171,7 @@ class Running {
   smtpd::filter::AuthenticationCounters checks_;
   smtpd::filter::milter::MilterPeers milters_;
   smtpd::filter::ClientCheckState client_checks_;
+  smtpd::filter::HeaderCheckCounters header_checks_;
   SteadyTime next_greylist_;  // when it is written
   std::shared_ptr<smtpd::auth::PamHelper> pam_;
   std::shared_ptr<smtpd::auth::AuthService> auth_;

@@ -78,6 +78,8 @@ Result<std::shared_ptr<const mailauth::Signer>> Running::changed_signing_keys(
 std::vector<std::shared_ptr<const smtpd::filter::Source>> Running::filters(const Config& config) {
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters;
   // Their texts were checked with the configuration.
+  if (auto checks = header_checks(config, *signers_, header_checks_); checks && *checks)
+    filters.push_back(*std::move(checks));
   if (auto all = milters(config, milters_))
     filters.assign(all->begin(), all->end());
   if (config.dkim.is_used())
@@ -88,6 +90,9 @@ std::vector<std::shared_ptr<const smtpd::filter::Source>> Running::filters(const
 // The same for mail of this machine: without a milter the signature needs no filter.
 SubmitSettings Running::local_settings(const Config& config) {
   auto settings = submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_);
+  if (auto checks = header_checks(config, *signers_, header_checks_);
+      checks && *checks && (*checks)->is_for_sendmail())
+    settings.filters.push_back(*std::move(checks));
   if (auto all = milters(config, milters_))
     for (auto& one : *all)
       if (one->is_for_sendmail())

@@ -390,6 +390,27 @@ Result<smtpd::filter::milter::MilterSettings> milter_settings(const Config& conf
 
 }  // namespace
 
+Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
+    const Config& config, BlockingPool& pool, smtpd::filter::HeaderCheckCounters& counters) {
+  using namespace smtpd::filter;
+  HeaderCheckSettings settings;
+  for (const auto& given : config.header_checks) {
+    auto rule = parse_header_rule(given.pattern, given.action, given.in != 0);
+    if (!rule)
+      return rule.error().during("header_check");
+    rule->mail = 0;
+    for (const auto& [kind, bit] :
+         {std::pair("mx", HeaderRule::kMx), std::pair("submission", HeaderRule::kSubmission),
+          std::pair("sendmail", HeaderRule::kSendmail)})
+      if (std::find(given.mail.begin(), given.mail.end(), kind) != given.mail.end())
+        rule->mail = static_cast<std::uint8_t>(rule->mail | bit);
+    settings.rules.push_back(*std::move(rule));
+  }
+  if (settings.rules.empty())
+    return std::shared_ptr<const HeaderChecks>();
+  return std::make_shared<const HeaderChecks>(std::move(settings), pool, counters);
+}
+
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
     const Config& config, smtpd::filter::ClientCheckState& state) {
   using namespace smtpd::filter;

@@ -18,6 +18,7 @@
 #include "smtpd/auth/auth_settings.h"
 #include "smtpd/filter/authentication.h"
 #include "smtpd/filter/client_checks.h"
+#include "smtpd/filter/header_checks.h"
 #include "smtpd/filter/milter_filter.h"
 #include "smtpd/server_settings.h"
 
@@ -49,6 +50,9 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
 // The milters in their order. peers: what a reload does not begin again.
 Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milters(
     const Config& config, smtpd::filter::milter::MilterPeers& peers);
+// Null: there are none.
+Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
+    const Config& config, BlockingPool& pool, smtpd::filter::HeaderCheckCounters& counters);
 // Null: nothing is checked. Sets the rules of the state's greylist.
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
     const Config& config, smtpd::filter::ClientCheckState& state);

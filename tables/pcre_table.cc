@@ -13,10 +13,8 @@
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/lines.h"
+#include "tables/pattern.h"
 #include "tables/table_source.h"
-
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 
 #include <vector>
 
@@ -24,86 +22,15 @@ namespace postrider::tables {
 
 namespace {
 
-constexpr std::uint32_t kMostSteps = 100'000;
-constexpr std::uint32_t kMostDepth = 1'000;
-constexpr std::uint32_t kMostHeap = 1'024;  // KiB
 constexpr std::size_t kMostKey = 4096;
-
-struct FreeCode {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-};
-struct FreeMatch {
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-};
-struct FreeContext {
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
-};
 
 struct Rule {
   enum class Kind : std::uint8_t { value, begin_if, end_if };
   Kind kind = Kind::value;
   std::size_t line = 0;
-  bool negated = false;
-  std::unique_ptr<pcre2_code, FreeCode> code;
+  Pattern pattern;
   std::string value;
 };
-
-std::uint32_t flag_bit(char flag) {
-  switch (flag) {
-    case 'i':
-      return PCRE2_CASELESS;  // toggled: on by default
-    case 'm':
-      return PCRE2_MULTILINE;
-    case 's':
-      return PCRE2_DOTALL;
-    case 'x':
-      return PCRE2_EXTENDED;
-    case 'A':
-      return PCRE2_ANCHORED;
-    case 'U':
-      return PCRE2_UNGREEDY;
-    default:
-      return 0;
-  }
-}
-
-// The pattern at the start of `text`, compiled; `text` becomes what follows. The problem, or empty.
-std::string take_pattern(std::string_view& text, Rule& rule) {
-  if (text.starts_with('!')) {
-    rule.negated = true;
-    text = trim(text.substr(1));
-  }
-  if (text.empty())
-    return "/pattern/ is missing";
-  const char mark = text.front();
-  if (std::isalnum(static_cast<unsigned char>(mark)) != 0 || mark == '\\')
-    return "/pattern/ is missing";
-  std::size_t end = 1;
-  while (end < text.size() && text[end] != mark)
-    end += text[end] == '\\' ? 2U : 1U;
-  if (end >= text.size())
-    return std::string("the closing ") + mark + " of the pattern is missing";
-  const auto pattern = text.substr(1, end - 1);
-  text.remove_prefix(end + 1);
-  std::uint32_t bits = PCRE2_CASELESS | PCRE2_NEVER_BACKSLASH_C;
-  for (; !text.empty() && text.front() != ' ' && text.front() != '\t'; text.remove_prefix(1)) {
-    const auto bit = flag_bit(text.front());
-    if (bit == 0)
-      return std::string("\"") + escaped(text.substr(0, 1)) +
-             "\" is no flag, i, m, s, x, A and U are allowed";
-    bits ^= bit;
-  }
-  text = trim(text);
-  int number = 0;
-  std::size_t offset = 0;
-  rule.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), bits,
-                                &number, &offset, nullptr));
-  if (rule.code)
-    return {};
-  char words[200] = "";
-  pcre2_get_error_message(number, reinterpret_cast<PCRE2_UCHAR*>(words), sizeof words);
-  return "the pattern is wrong at its octet " + std::to_string(offset) + ": " + words;
-}
 
 // Takes "$1", "${1}", "$(1)", or "$$" (group -1) at the start; false: it is none of them.
 bool take_group(std::string_view& rest, int& group) {
@@ -129,8 +56,7 @@ bool take_group(std::string_view& rest, int& group) {
 }
 
 std::string check_groups(const Rule& rule, bool substitutes) {
-  std::uint32_t groups = 0;
-  pcre2_pattern_info(rule.code.get(), PCRE2_INFO_CAPTURECOUNT, &groups);
+  const auto groups = rule.pattern.groups();
   for (std::string_view rest = rule.value; !rest.empty();) {
     const auto dollar = rest.find('$');
     if (dollar == rest.npos)
@@ -143,7 +69,7 @@ std::string check_groups(const Rule& rule, bool substitutes) {
       continue;
     if (!substitutes)
       return "\"$" + std::to_string(group) + "\" is not allowed here: a sender would choose it";
-    if (rule.negated || static_cast<std::uint32_t>(group) > groups)
+    if (rule.pattern.is_negated() || static_cast<std::uint32_t>(group) > groups)
       return "there is no group $" + std::to_string(group) + " in the pattern";
   }
   return {};
@@ -185,7 +111,7 @@ class PcreTable : public Table {
         skipping += rule.kind == Rule::Kind::begin_if ? 1 : 0;
         continue;
       }
-      Groups groups;
+      Pattern::Groups groups;
       auto matched = match(rule, key, groups);
       if (!matched)
         return matched.error();
@@ -200,32 +126,20 @@ class PcreTable : public Table {
   }
 
  private:
-  using Groups = std::unique_ptr<pcre2_match_data, FreeMatch>;
-
-  Result<bool> match(const Rule& rule, std::string_view key, Groups& groups) const {
-    groups.reset(pcre2_match_data_create_from_pattern(rule.code.get(), nullptr));
-    const std::unique_ptr<pcre2_match_context, FreeContext> limits(
-        pcre2_match_context_create(nullptr));
-    if (!groups || !limits)
-      return Error(Errc::storage, "match " + path + ":" + std::to_string(rule.line));
-    pcre2_set_match_limit(limits.get(), kMostSteps);
-    pcre2_set_depth_limit(limits.get(), kMostDepth);
-    pcre2_set_heap_limit(limits.get(), kMostHeap);
-    const int result = pcre2_match(rule.code.get(), reinterpret_cast<PCRE2_SPTR>(key.data()),
-                                   key.size(), 0, 0, groups.get(), limits.get());
-    if (result < 0 && result != PCRE2_ERROR_NOMATCH)
-      return Error(Errc::too_long, path + ":" + std::to_string(rule.line) +
-                                       ": the pattern needs more steps than are allowed");
-    return (result >= 0) != rule.negated;
+  Result<bool> match(const Rule& rule, std::string_view key, Pattern::Groups& groups) const {
+    auto matched = rule.pattern.match(key, {}, &groups);
+    if (!matched)
+      return Error(matched.error().code(),
+                   path + ":" + std::to_string(rule.line) + ": " + matched.error().step());
+    return matched;
   }
 
   Result<std::optional<Entry>> made(const Rule& rule, std::string_view key,
-                                    const Groups& groups) const {
+                                    const Pattern::Groups& groups) const {
     Entry entry;
     entry.where = path + ":" + std::to_string(rule.line);
     entry.owner = owner;
     entry.folder = folder_of(path);
-    const auto* ends = pcre2_get_ovector_pointer(groups.get());
     for (std::string_view rest = rule.value; !rest.empty();) {
       const auto dollar = rest.find('$');
       entry.value.append(rest.substr(0, dollar));
@@ -237,10 +151,10 @@ class PcreTable : public Table {
         entry.value.push_back('$');
         continue;
       }
-      const auto begin = ends[2 * group];
-      if (begin == PCRE2_UNSET)
+      const auto [begin, end] = groups[static_cast<std::size_t>(group)];
+      if (begin == Pattern::kUnset)
         continue;
-      const auto chosen = key.substr(begin, ends[2 * group + 1] - begin);
+      const auto chosen = key.substr(begin, end - begin);
       if (!is_harmless(chosen))
         return std::optional<Entry>();
       entry.value.append(chosen);
@@ -259,7 +173,7 @@ std::string read_rule(std::string_view text, const Options& options, Rule& rule)
     rule.kind = Rule::Kind::begin_if;
     text = trim(text.substr(2));
   }
-  if (auto problem = take_pattern(text, rule); !problem.empty())
+  if (auto problem = rule.pattern.take(text); !problem.empty())
     return problem;
   if (rule.kind == Rule::Kind::begin_if)
     return text.empty() ? std::string() : "nothing may follow the pattern of \"if\"";
@@ -291,10 +205,7 @@ Opened read_patterns(const Spec&, const Source& source, const Options& options) 
       ++depth;
     if (rule.kind == Rule::Kind::end_if && depth-- == 0)
       return problem_at(source.path, line.number, "\"endif\" without \"if\"");
-    std::size_t compiled = 0;
-    if (rule.code)
-      pcre2_pattern_info(rule.code.get(), PCRE2_INFO_SIZE, &compiled);
-    octets += compiled;
+    octets += rule.pattern.size();
     if (octets > kMostPatterns)
       return problem_at(source.path, line.number,
                         "with this one the patterns would need more than " +

@@ -198,6 +198,14 @@ struct MilterConfig {
   Duration content_timeout{std::chrono::seconds(300)};
 };
 
+// A pattern on header fields, and what follows from it.
+struct HeaderCheckConfig {
+  std::string pattern;                                   // "/^Subject: .../"
+  std::string action;                                    // "reject TEXT"
+  std::uint64_t in = 0;                                  // header, mime
+  std::vector<std::string> mail = {"mx", "submission"};  // "sendmail"
+};
+
 struct RouteConfig {
   std::string domain;             // "example.org", ".example.org" or "*"
   std::vector<std::string> from;  // senders, see delivery::Route; empty: all
@@ -290,6 +298,7 @@ struct Config {
   RewriteConfig rewrite;
   DkimConfig dkim;
   std::vector<MilterConfig> milters;
+  std::vector<HeaderCheckConfig> header_checks;
   std::vector<RouteConfig> routes;
   std::vector<SiteConfig> sites;
   DnsConfig dns;

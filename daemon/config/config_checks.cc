@@ -135,6 +135,22 @@ class Checker {
              "leaves out From, which must be there or in dkim.signed_fields");
   }
 
+  void header_checks() {
+    for (std::size_t i = 0; i < config_.header_checks.size(); ++i) {
+      const auto& check = config_.header_checks[i];
+      const bool changes = check.action.starts_with("strip") || check.action.starts_with("prepend");
+      if (changes && check.in != 0)
+        report("header_check[" + std::to_string(i) + "].action",
+               "\"" + escaped(check.action) +
+                   "\" would change the header of a part, in = \"header\" is allowed with it");
+    }
+  }
+
+  void sealing() {
+    if (config_.local.arc && !config_.dkim.is_used())
+      report("local.arc", "needs a key to seal with, dkim.folder or dkim.keys must be given");
+  }
+
   void milters() {
     for (std::size_t i = 0; i < config_.milters.size(); ++i)
       for (const auto& wanted : config_.milters[i].listeners) {

@@ -31,6 +31,7 @@ constexpr const char* kClientNames[] = {"off", "present", "confirmed"};
 constexpr const char* kHelos[] = {"off", "syntax", "present"};
 constexpr const char* kPolicyDefaults[] = {"tempfail", "accept"};
 constexpr const char* kMilterActions[] = {"tempfail", "accept", "reject", "quarantine"};
+constexpr const char* kHeaders[] = {"header", "mime"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
@@ -46,6 +47,10 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 #define MILTER(member)                     \
   [](Config & c, std::size_t i) -> auto& { \
     return c.milters[i].member;            \
+  }
+#define HEADER_CHECK(member)               \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.header_checks[i].member;      \
   }
 #define ROUTE(member)                      \
   [](Config & c, std::size_t i) -> auto& { \
@@ -351,6 +356,15 @@ const Option kOptions[] = {
     {"milter.content_timeout", Time{MILTER(content_timeout), seconds(1), minutes(60)}, false, nullptr,
      "How long the answer to a whole message may take; each word of progress begins it again, for an hour at most."},
 
+    {"header_check.pattern", Text{HEADER_CHECK(pattern), check_pattern}, true, nullptr,
+     "The pattern of Perl's kind for a header field on one line, as /^Subject: .*words/; letters match in any case unless the flag i stands behind it. The first one that matches a field decides about it."},
+    {"header_check.action", Text{HEADER_CHECK(action), check_header_action}, true, nullptr,
+     "What follows: reject TEXT, hold TEXT, discard, warn TEXT (in the log), strip (the field goes), or prepend FIELD (one more stands above it)."},
+    {"header_check.in", CHOICE(kHeaders, header_checks[i].in), false, nullptr,
+     "Which header: that of the message, or those of the parts inside, which are never changed."},
+    {"header_check.mail", TextList{HEADER_CHECK(mail), check_milter_mail, true}, false, nullptr,
+     "Mail of which kind: mx and submission are listeners of that role, sendmail is mail of this machine's programs."},
+
     {"route.domain", Text{ROUTE(domain), check_route_domain}, true, nullptr,
      "Which mail takes this route: a domain, .domain for all below it, or * for the rest."},
     {"route.from", TextList{ROUTE(from), check_route_sender, true}, false, nullptr,
@@ -472,6 +486,8 @@ std::size_t listeners(const Config& config) { return config.listeners.size(); }
 void add_listener(Config& config) { config.listeners.emplace_back(); }
 std::size_t milters(const Config& config) { return config.milters.size(); }
 void add_milter(Config& config) { config.milters.emplace_back(); }
+std::size_t header_checks(const Config& config) { return config.header_checks.size(); }
+void add_header_check(Config& config) { config.header_checks.emplace_back(); }
 std::size_t routes(const Config& config) { return config.routes.size(); }
 void add_route(Config& config) { config.routes.emplace_back(); }
 std::size_t sites(const Config& config) { return config.sites.size(); }
@@ -491,6 +507,7 @@ constexpr Section kSections[] = {
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
     {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
     {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
+    {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is told to come again."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed. The first that matches counts."},
     {"dns", false, one, nothing, "How names are looked up."},

@@ -9,6 +9,7 @@
 #include "dns/name_server.h"
 #include "mail/address.h"
 #include "mailauth/dns_list.h"
+#include "smtpd/filter/header_checks.h"
 #include "smtpd/filter/milter_client.h"
 #include "tables/table.h"
 
@@ -429,6 +430,21 @@ std::string check_contact(std::string_view text) {
   if (is_whole && check_optional_address(text).empty())
     return {};
   return wrong(text, "is not an address", "\"user@example.org\" or \"\" is allowed");
+}
+
+std::string check_pattern(std::string_view text) {
+  const auto rule = smtpd::filter::parse_header_rule(text, "discard", false);
+  return rule ? std::string()
+              : wrong(text, "is no pattern: " + rule.error().step(),
+                      "\"/pattern/\" with flags i, m, s, x, A or U behind it is allowed");
+}
+
+std::string check_header_action(std::string_view text) {
+  const auto rule = smtpd::filter::parse_header_rule("/x/", text, false);
+  return rule ? std::string()
+              : wrong(text, "cannot be done: " + rule.error().step(),
+                      "\"reject TEXT\", \"hold TEXT\", \"discard\", \"warn TEXT\", \"strip\" or "
+                      "\"prepend NAME: VALUE\" is allowed");
 }
 
 std::string check_one_line(std::string_view text) {

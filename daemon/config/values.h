@@ -57,6 +57,8 @@ std::string check_macro(std::string_view text);             // "{daemon_name}=OR
 std::string check_site_pattern(std::string_view text);      // "example.org", "mx:.example.net"
 std::string check_rate(std::string_view text);              // "100/m", or empty
 std::string check_retry_rule(std::string_view text);        // "mailbox-full 1h 4h"
+std::string check_pattern(std::string_view text);           // "/pattern/flags"
+std::string check_header_action(std::string_view text);     // "reject TEXT", "strip", ...
 std::string check_one_line(std::string_view text);          // printable, at most 200 octets
 
 }  // namespace postrider::daemon

@@ -37,6 +37,7 @@ std::string default_text(const Option& option) {
   defaults.routes.emplace_back();
   defaults.milters.emplace_back();
   defaults.sites.emplace_back();
+  defaults.header_checks.emplace_back();
   if (option.required)
     return "Must be given.";
   const auto value = value_text(option, defaults, 0);
@@ -117,7 +118,7 @@ TEST_CASE("values in the shipped example are the defaults, where there are any",
   for (const auto& option : options()) {
     const std::string key = option.key;
     if (key.starts_with("listener.") || key.starts_with("route.") || key.starts_with("site.") ||
-        key.starts_with("milter.") || key == "local.domains")
+        key.starts_with("milter.") || key.starts_with("header_check.") || key == "local.domains")
       continue;
     CHECK(value_text(option, *loaded.config, 0) == value_text(option, *defaults.config, 0));
   }

@@ -312,6 +312,12 @@ signed_fields = ["List-Id"]
 oversigned_fields = ["From", "Subject"]
 valid_for = "7d"
 
+[[header_check]]
+pattern = "/^Subject: .*free/"
+action = "reject No, thank you"
+in = "mime"
+mail = ["mx", "sendmail"]
+
 [rewrite]
 sender = "text:/etc/canonical"
 recipient = "text:/etc/canonical"
@@ -422,6 +428,11 @@ user = "viewer"
   CHECK(c.checks.client_lists.size() == 2);
   CHECK(c.checks.client_name == 2);
   CHECK(c.checks.policy_default == 1);
+  REQUIRE(c.header_checks.size() == 1);
+  CHECK(c.header_checks[0].pattern == "/^Subject: .*free/");
+  CHECK(c.header_checks[0].action == "reject No, thank you");
+  CHECK(c.header_checks[0].in == 1);
+  CHECK(c.header_checks[0].mail == std::vector<std::string>{"mx", "sendmail"});
   REQUIRE(c.milters.size() == 1);
   CHECK(c.milters[0].mail == std::vector<std::string>{"mx", "sendmail"});
   CHECK(c.milters[0].default_action == 3);
