@@ -175,6 +175,20 @@ void add_daemon_commands(CLI::App& app, Typed& typed) {
       [&] { typed.run = [&] { return report(daemon::print_config({typed.config})); }; });
 }
 
+void add_doctor_command(CLI::App& app, Typed& typed) {
+  auto& doctor = add_verb(app, "doctor");
+  doctor.add_option("DOMAIN", typed.target, "Whose mail is sent (else origin)")->type_name("");
+  doctor.add_flag("--json", typed.json, "For programs");
+  doctor.callback([&] {
+    typed.run = [&] {
+      const auto found = daemon::examine({typed.config}, typed.target, typed.json);
+      if (found.exit_code == EX_CONFIG || found.exit_code == EX_USAGE)
+        return report(found);
+      return print(found.text) ? found.exit_code : EX_IOERR;
+    };
+  });
+}
+
 void add_passwd_command(CLI::App& app, Typed& typed) {
   auto& passwd = add_verb(app, "passwd");
   passwd.add_option("USER", typed.password.user, "The user")->type_name("")->required();
@@ -409,6 +423,7 @@ void add_all(CLI::App& app, Typed& typed) {
       "sysexits.h: 64 a wrong command line, 69 no queue, 77 not permitted, 78 a wrong "
       "configuration.");
   add_daemon_commands(app, typed);
+  add_doctor_command(app, typed);
   add_queue_command(app, typed);
   add_message_commands(app, typed);
   add_passwd_command(app, typed);

@@ -25,6 +25,8 @@ constexpr VerbText kVerbs[] = {
      "postrider reload\nsystemctl reload postrider     # the same", ""},
     {"config", kDaemon, "Print the configuration in effect, and where each value comes from",
      "postrider config\npostrider config | grep relay_from", ""},
+    {"doctor", kDaemon, "Look for what a mail server gets wrong: DNS, ports, certificate",
+     "postrider doctor\npostrider doctor example.org --json", ""},
     {"status", kDaemon, "Health on one screen",
      "postrider status\npostrider status --json\npostrider status --prometheus", ""},
     {"queue", kQueue, "List, count or change the messages in the queue",

@@ -26,6 +26,12 @@ Report print_config(const Options& options);
 // DNS.
 Report check_dkim_records(const Options& options, const std::string& domain);
 
+// `postrider doctor`: what a mail server gets wrong outside of its configuration, each with its
+// remedy: names and records in the DNS, port 25, the certificate, the clock, the spool. domain:
+// whose mail is sent; empty: origin. 0: no problem; 65: there is one; 75: none is known, and
+// something could not be found out; 78: a wrong configuration. Asks the DNS and other servers.
+Report examine(const Options& options, const std::string& domain, bool json);
+
 // `newaliases`: checks every table of aliases, and writes anew those that are compiled (cdb:). One
 // line a table. 0; 65 for a wrong line, 66 for a file that cannot be read, 73 for one that cannot
 // be written, 78 for a wrong configuration.

@@ -1,4 +1,6 @@
 // `postrider dkim check`: the records in the DNS beside the keys that sign.
+#include "daemon/dkim_check.h"
+
 #include "base/base64.h"
 #include "base/net/loop.h"
 #include "base/random.h"
@@ -22,10 +24,7 @@ namespace {
 // Those that are asked about side by side.
 constexpr std::size_t kAtOnce = 20;
 
-struct Finding {
-  std::string text;
-  int code = EX_OK;
-};
+using Finding = DkimRecordFinding;
 
 Finding compare(const mailauth::PrivateKey& key, const std::string& text) {
   const auto record = mailauth::parse_key_record(text);
@@ -43,19 +42,6 @@ Finding compare(const mailauth::PrivateKey& key, const std::string& text) {
   return {"ok", EX_OK};
 }
 
-Finding judge(const mailauth::PrivateKey& key, const dns::Answer<std::string>& answer) {
-  using dns::Status;
-  if (answer.status == Status::temporary_failure)
-    return {"the DNS gives no answer: " + escaped(answer.reason), EX_TEMPFAIL};
-  if (answer.status != Status::records)
-    return {"there is no record; `postrider dkim record` prints it", EX_DATAERR};
-  // RFC 6376 §3.6.2.2: what then happens is open.
-  if (answer.records.size() > 1)
-    return {"there are " + std::to_string(answer.records.size()) + " records, one is allowed",
-            EX_DATAERR};
-  return compare(key, answer.records.front());
-}
-
 struct Question {
   const mailauth::SigningKey* key;
   Finding finding;
@@ -69,7 +55,7 @@ Task<void> ask(Loop* loop, dns::Resolver* resolver, std::vector<Question>* quest
     const auto& key = *question.key;
     const auto name = mailauth::key_name(key.selector, key.domain);
     const auto answer = co_await resolver->txt(name.value_or(std::string()));
-    question.finding = judge(key.key, answer);
+    question.finding = judge_dkim_record(key.key, answer);
   }
   if (--*running == 0)
     loop->stop();
@@ -96,6 +82,20 @@ Config with_folder(const Loaded& loaded) {
 }
 
 }  // namespace
+
+DkimRecordFinding judge_dkim_record(const mailauth::PrivateKey& key,
+                                    const dns::Answer<std::string>& answer) {
+  using dns::Status;
+  if (answer.status == Status::temporary_failure)
+    return {"the DNS gives no answer: " + escaped(answer.reason), EX_TEMPFAIL};
+  if (answer.status != Status::records)
+    return {"there is no record; `postrider dkim record` prints it", EX_DATAERR};
+  // RFC 6376 §3.6.2.2: what then happens is open.
+  if (answer.records.size() > 1)
+    return {"there are " + std::to_string(answer.records.size()) + " records, one is allowed",
+            EX_DATAERR};
+  return compare(key, answer.records.front());
+}
 
 Report check_dkim_records(const Options& options, const std::string& domain) {
   const auto path = config_path(options);
