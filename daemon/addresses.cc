@@ -206,7 +206,7 @@ Report check_aliases_of(const std::string& text) {
     return one_line_report(EX_OK, name + ": does not exist, so there are no aliases");
   if (!table)
     return one_line_report(exit_code_of(table.error()), tables::told(table.error()));
-  if (spec->kind == tables::Kind::sqlite)
+  if (spec->kind == tables::Kind::sqlite || spec->kind == tables::Kind::socketmap)
     return one_line_report(EX_OK, name + ": can be read");
   return one_line_report(EX_OK, warnings((*table)->problems()) + name + ": " +
                                     std::to_string((*table)->size()) +

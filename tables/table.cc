@@ -14,7 +14,8 @@ struct Scheme {
 };
 constexpr Scheme kSchemes[] = {{"aliases:", Kind::aliases}, {"text:", Kind::text},
                                {"pcre:", Kind::pcre},       {"cdb:", Kind::cdb},
-                               {"sqlite:", Kind::sqlite},   {"inline:", Kind::inlined}};
+                               {"sqlite:", Kind::sqlite},   {"socketmap:", Kind::socketmap},
+                               {"inline:", Kind::inlined}};
 
 class EmptyTable : public Table {
  public:
@@ -35,6 +36,8 @@ Opened open_existing(const Spec& spec, const Options& options) {
       return open_cdb(spec);
     case Kind::sqlite:
       return open_sqlite(spec);
+    case Kind::socketmap:
+      return open_socketmap(spec);
     case Kind::aliases:
     case Kind::text:
     case Kind::pcre:
@@ -47,12 +50,30 @@ Opened open_existing(const Spec& spec, const Options& options) {
                                  : read_lines(spec, *std::move(source), options);
 }
 
+// "unix:/path:name", "inet:127.0.0.1:10001:name"
+Result<Spec> parse_socketmap(std::string_view text) {
+  Spec spec;
+  spec.kind = Kind::socketmap;
+  const auto colon = text.rfind(':');
+  if (colon == text.npos || colon + 1 == text.size() ||
+      text.substr(colon + 1).find_first_of(" ,\t") != text.npos)
+    return malformed("socketmap:unix:/path:NAME or socketmap:inet:ADDRESS:PORT:NAME");
+  spec.path = text.substr(0, colon);
+  spec.detail = text.substr(colon + 1);
+  if (auto checked = check_socketmap(spec); !checked)
+    return checked.error();
+  return spec;
+}
+
 }  // namespace
 
 std::string Spec::str() const {
   for (const auto& scheme : kSchemes)
     if (scheme.kind == kind)
-      return std::string(scheme.name) + path + (kind == Kind::sqlite ? "?" + detail : detail);
+      return std::string(scheme.name) + path +
+             (kind == Kind::sqlite      ? "?" + detail
+              : kind == Kind::socketmap ? ":" + detail
+                                        : detail);
   return path;
 }
 
@@ -65,7 +86,9 @@ Result<Spec> parse_spec(std::string_view text) {
       if (text.starts_with(scheme.name))
         found = &scheme;
     if (found == nullptr)
-      return malformed("aliases:, text:, pcre:, cdb: or sqlite: and a path, or inline:{...}");
+      return malformed(
+          "aliases:, text:, pcre:, cdb: or sqlite: and a path, "
+          "socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME, or inline:{...}");
     spec.kind = found->kind;
     text.remove_prefix(found->name.size());
   }
@@ -73,6 +96,8 @@ Result<Spec> parse_spec(std::string_view text) {
     spec.detail = text;
     return spec;
   }
+  if (spec.kind == Kind::socketmap)
+    return parse_socketmap(text);
   if (spec.kind == Kind::sqlite) {
     const auto mark = text.find('?');
     if (mark == text.npos || trim(text.substr(mark + 1)).empty())

@@ -7,6 +7,8 @@
 //   cdb:/path                a constant database (cdb(5)), replaced by rename
 //   sqlite:/path?QUERY       a read-only statement with one parameter, the key; several rows are
 //                            joined by ", "
+//   socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME
+//                            a program that speaks Postfix's socketmap protocol
 //   inline:{key=value, ...}  a few entries in the configuration itself
 //
 // Files of lines: "#" begins a comment line, a line that begins with space or tab continues the one
@@ -48,11 +50,11 @@ class Table {
   virtual std::vector<std::string> problems() const { return {}; }
 };
 
-enum class Kind : std::uint8_t { aliases, text, pcre, cdb, sqlite, inlined };
+enum class Kind : std::uint8_t { aliases, text, pcre, cdb, sqlite, socketmap, inlined };
 struct Spec {
   Kind kind = Kind::text;
-  std::string path;    // empty for inlined
-  std::string detail;  // the query, or the entries
+  std::string path;    // empty for inlined; of socketmap "unix:/path" or "inet:127.0.0.1:10001"
+  std::string detail;  // the query, the name or the entries
   std::string str() const;
 };
 // Errc::malformed with what is allowed.

@@ -32,5 +32,7 @@ Opened read_patterns(const Spec& spec, const Source& source, const Options& opti
 Opened read_inline(const Spec& spec, const Options& options);
 Opened open_cdb(const Spec& spec);
 Opened open_sqlite(const Spec& spec);
+Opened open_socketmap(const Spec& spec);
+Result<void> check_socketmap(const Spec& spec);
 
 }  // namespace postrider::tables
