@@ -30,7 +30,7 @@ Result<OpenedBook> open_address_book_now(const Config& config);
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,
     std::shared_ptr<const delivery::LocalAddresses> book);
-// What receiving needs of tables.
+// What receiving and routing need of tables.
 struct ReceivingTables {
   std::vector<smtpd::TablePtr> senders, recipient_map, relay_recipients;
   std::shared_ptr<const mail::Rewriter> rewriter;

@@ -81,10 +81,19 @@ std::vector<std::shared_ptr<const smtpd::filter::Source>> Running::filters(const
   if (auto checks = header_checks(config, *signers_, header_checks_); checks && *checks)
     filters.push_back(*std::move(checks));
   if (auto all = milters(config, milters_))
-    filters.assign(all->begin(), all->end());
+    filters.insert(filters.end(), all->begin(), all->end());
   if (config.dkim.is_used())
     filters.push_back(std::make_shared<const smtpd::filter::Signing>(signer_, *signers_));
   return filters;
+}
+
+// Empty: nobody asks.
+std::function<void(const IpAddress&)> Running::failure_counter(const Config& config) {
+  if (config.checks.failures_per_hour == 0)
+    return {};
+  return [this](const IpAddress& client) {
+    client_checks_.rates.note(client, smtpd::filter::ClientRates::failures, clock_.steady());
+  };
 }
 
 // The same for mail of this machine: without a milter the signature needs no filter.

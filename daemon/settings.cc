@@ -412,7 +412,7 @@ Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
 }
 
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
-    const Config& config, smtpd::filter::ClientCheckState& state) {
+    const Config& config, const ReceivingTables& tables, smtpd::filter::ClientCheckState& state) {
   using namespace smtpd::filter;
   const auto& wanted = config.checks;
   ClientCheckSettings settings;
@@ -434,6 +434,9 @@ Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
   settings.name = static_cast<ClientCheckSettings::Name>(wanted.client_name);
   settings.helo = static_cast<ClientCheckSettings::Helo>(wanted.helo);
   settings.reports_only = wanted.report_only;
+  settings.most_per_hour = {static_cast<std::uint32_t>(wanted.messages_per_hour),
+                            static_cast<std::uint32_t>(wanted.recipients_per_hour),
+                            static_cast<std::uint32_t>(wanted.failures_per_hour)};
   settings.greylists = wanted.greylist;
   settings.refuses_without_service = wanted.policy_default == 0;
   settings.time_limit = wanted.time_limit;

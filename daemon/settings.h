@@ -55,7 +55,7 @@ Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
     const Config& config, BlockingPool& pool, smtpd::filter::HeaderCheckCounters& counters);
 // Null: nothing is checked. Sets the rules of the state's greylist.
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
-    const Config& config, smtpd::filter::ClientCheckState& state);
+    const Config& config, const ReceivingTables& tables, smtpd::filter::ClientCheckState& state);
 // What the service is told; keys that name files are read by it.
 Result<smtpd::auth::AuthSettings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.

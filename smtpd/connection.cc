@@ -5,6 +5,8 @@
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/session/replies.h"
 
+#include <boost/asio/as_tuple.hpp>
+
 #include <algorithm>
 #include <new>
 #include <utility>
@@ -81,7 +83,7 @@ Task<void> Connection::live() {
   prepare_filters();
   allow_auth_in_clear();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
-  maillog::connected(log(), session_id, client_, proxy);
+  maillog::connected(log(), session_id, talk_->session().client(), proxy);
   if (arrival_.tls_start == TlsStart::starttls)
     talk_->session().offer_starttls();
   if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
@@ -166,6 +168,26 @@ void Connection::refresh_conditions() {
   }
 }
 
+bool Connection::is_stranger() const {
+  return arrival_.role == Role::mx && !client_.trusted && !client_.address.is_none();
+}
+
+// Programs that do not wait for a greeting do not wait for this long either. Slots that run low are
+// not spent on waiting.
+Task<void> Connection::hold_greeting() {
+  const auto delay = policy_->settings().greeting_delay;
+  if (delay.count() == 0 || !is_stranger() || arrival_.tls_start == TlsStart::at_once ||
+      reception_->is_stressed() || reception_->is_stopping() || buffer_->begin != buffer_->end)
+    co_return;
+  Deadline pause(reception_->loop().deadlines(), [this] {
+    boost::system::error_code ignored;
+    stream_.socket().cancel(ignored);
+  });
+  pause.set(delay);
+  // Whatever ends the wait, what comes next sees it.
+  (void)co_await stream_.socket().async_wait(Socket::wait_read, asio::as_tuple(use_task));
+}
+
 // Whoever talks before our greeting talks to nobody in particular (attacks.md P01).
 bool Connection::talks_early() {
   auto& buffer = *buffer_;
@@ -181,6 +203,7 @@ bool Connection::talks_early() {
 }
 
 Task<void> Connection::converse() {
+  co_await hold_greeting();
   refresh_conditions();
   if (talks_early())
     co_return;
@@ -505,6 +528,10 @@ void Connection::hurry() {
 
 void Connection::refused(const Refusal& refusal) {
   count(reception_->counters().rejected);
+  const auto& note_failure = policy_->settings().note_failure;
+  if (note_failure && refusal.reply.starts_with('5') && is_stranger() &&
+      !Policy::may_relay(talk_->session().client()))
+    note_failure(client_.address);
   maillog::rejected(log(), talk_->session(), refusal);
 }
 

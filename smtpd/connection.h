@@ -65,7 +65,9 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   bool count_held(std::size_t octets);
   SessionLimits::Party party() const;
   void keep_content();
+  Task<void> hold_greeting();
   bool talks_early();
+  bool is_stranger() const;
   Task<void> converse();
   SessionFramer::Need take();
   Task<Result<void>> read_more();

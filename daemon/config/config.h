@@ -175,6 +175,9 @@ struct ChecksConfig {
   bool report_only = false;
   std::vector<std::string> except_from;
   Duration time_limit{std::chrono::seconds(5)};
+  std::uint64_t messages_per_hour = 0;  // of one client; 0: no limit
+  std::uint64_t recipients_per_hour = 0;
+  std::uint64_t failures_per_hour = 0;
   bool greylist = false;
   Duration greylist_delay{std::chrono::minutes(5)};
   std::uint64_t greylist_successes = 5;

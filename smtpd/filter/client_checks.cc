@@ -1,12 +1,13 @@
 #include "smtpd/filter/client_checks.h"
 
 #include "base/log.h"
+#include "base/memory_only.h"
 #include "base/text.h"
 #include "mail/address.h"
 #include "mail/smtp_command.h"
 #include "mailauth/dns_name.h"
-#include "mailauth/reverse_name.h"
 #include "smtpd/filter/questioner.h"
+#include "smtpd/session/access.h"
 
 #include <algorithm>
 #include <utility>
@@ -15,7 +16,6 @@ namespace postrider::smtpd::filter {
 
 namespace {
 
-constexpr std::size_t kMostNames = 5;       // of one address, that are followed
 constexpr std::size_t kMostPrepended = 50;  // fields of one message
 
 bool takes_complaints(const std::string& recipient) {
@@ -43,6 +43,14 @@ std::string zones_of(const mailauth::ListVerdict* lists) {
     for (const auto& hit : lists->hits)
       zones.append(zones.empty() ? "" : " ").append(hit.zone);
   return zones;
+}
+
+mail::Reply refusal_of(const Access& access) {
+  if (access.kind == Access::Kind::reject)
+    return {550, {5, 7, 1}, access.text.empty() ? "Client refused by policy" : access.text};
+  if (access.kind == Access::Kind::defer)
+    return {450, {4, 7, 1}, access.text.empty() ? "Not now, by policy" : access.text};
+  return {451, {4, 3, 0}, "Cannot check this client now"};
 }
 
 void count_one(std::atomic<std::uint64_t>& counter) {
@@ -102,6 +110,8 @@ class StrangerChecks final : public Filter {
   Task<std::optional<T>> result_of(Run<T>& run);
   Task<Verdict> judge_client();
   Task<Verdict> judge_domains();
+  Task<Access> ask_tables();
+  bool is_over(ClientRates::Item item);
   Verdict judge_name() const;
   Verdict judge_helo() const;
   Verdict refused(mail::Reply reply, const char* why);
@@ -202,6 +212,9 @@ Task<Verdict> StrangerChecks::connect() {
   if (facts_.is_ours())
     co_return Verdict{Verdict::Kind::done, {}, {}};
   const auto& client = facts_.client.address;
+  if (is_over(ClientRates::failures))
+    co_return refused({421, {4, 7, 0}, "Too many refusals in an hour, come again later"},
+                      "failures_per_hour");
   client_ = look_up("client " + client.str(), client, settings_->client_lists);
   co_return Verdict{};
 }
@@ -226,6 +239,9 @@ Task<Verdict> StrangerChecks::mail(const mail::Envelope& envelope) {
   message_.number = ++messages_;
   if (facts_.is_ours())  // by a certificate
     co_return Verdict{Verdict::Kind::done, {}, {}};
+  if (is_over(ClientRates::messages))
+    co_return refused({450, {4, 7, 1}, "Too many messages in an hour, come again later"},
+                      "messages_per_hour");
   sender_domain_ = Lookup();
   if (const auto domain = mailauth::claimed_domain(mailauth::domain_of(envelope.sender)))
     sender_domain_ = look_up("domain " + *domain, *domain, settings_->domain_lists);
@@ -259,8 +275,8 @@ Task<Verdict> StrangerChecks::judge_client() {
     event.add("score", std::to_string(score));
     if (const auto zones = zones_of(lists); !zones.empty())
       event.add("listed", zones);
-    if (name_)
-      event.add("name", name_->name);
+    if (const auto& name = facts_.client.name)
+      event.add("name", name->name);
     around_.log.write(std::move(event));
   }
   const auto access = co_await ask_tables();
@@ -293,15 +309,48 @@ Task<Verdict> StrangerChecks::judge_client() {
   co_return Verdict{};
 }
 
+bool StrangerChecks::is_over(ClientRates::Item item) {
+  const auto most = settings_->most_per_hour[item];
+  if (most == 0 || state_.rates.count(facts_.client.address, item, around_.clock.steady()) < most)
+    return false;
+  count_one(state_.over_rate);
+  return true;
+}
+
+// From memory where that is enough, else aside.
+Task<Access> StrangerChecks::ask_tables() {
+  if (settings_->clients.empty())
+    co_return Access();
+  struct Job {
+    std::shared_ptr<const ClientCheckSettings> settings;
+    IpAddress address;
+    std::optional<ClientName> name;
+    Access found = {Access::Kind::cannot_tell, {}, {}};
+    void run() { found = look_up_client(settings->clients, address, name ? &*name : nullptr); }
+  };
+  Job job{settings_, facts_.client.address, facts_.client.name};
+  {
+    const MemoryOnly memory;
+    job.run();
+    if (!memory.was_not_enough())
+      co_return job.found;
+  }
+  const auto aside = std::make_shared<Job>(Job{settings_, job.address, job.name});
+  if (!around_.aside || !co_await around_.aside("clients", [aside] { aside->run(); }))
+    co_return Access{Access::Kind::cannot_tell, {}, {}};
+  co_return aside->found;
+}
+
 Verdict StrangerChecks::judge_name() const {
   using Name = ClientCheckSettings::Name;
   using Status = ClientName::Status;
-  if (settings_->name == Name::off || !name_ || name_->status == Status::unknown)
+  const auto& name = facts_.client.name;
+  if (settings_->name == Name::off || !name || name->status == Status::unknown)
     return {};
   const auto client = "[" + facts_.client.address.str() + "]";
-  if (name_->status == Status::none)
+  if (name->status == Status::none)
     return Verdict::refuse({550, {5, 7, 25}, "Client " + client + " has no name in the DNS"});
-  if (settings_->name == Name::confirmed && name_->status == Status::unconfirmed)
+  if (settings_->name == Name::confirmed && name->status == Status::unconfirmed)
     return Verdict::refuse(
         {550, {5, 7, 25}, "The name of client " + client + " does not lead back to it"});
   return {};
@@ -334,13 +383,18 @@ Task<Verdict> StrangerChecks::judge_domains() {
 
 Task<Verdict> StrangerChecks::recipient(const mail::Recipient& recipient) {
   const bool complains = takes_complaints(recipient.address);
+  if (!complains && is_over(ClientRates::recipients))
+    co_return refused({450, {4, 7, 1}, "Too many recipients in an hour, come again later"},
+                      "recipients_per_hour");
+  state_.rates.note(facts_.client.address, ClientRates::recipients, around_.clock.steady());
   if (!complains) {
     if (!of_client_)
       of_client_ = co_await judge_client();
     if (of_client_->refuses())
       co_return *of_client_;
-    if (auto verdict = co_await judge_domains(); verdict.refuses())
-      co_return verdict;
+    if (!is_welcome_)
+      if (auto verdict = co_await judge_domains(); verdict.refuses())
+        co_return verdict;
   }
   auto verdict = co_await ask_services(recipient.address);
   if (verdict.kind != Verdict::Kind::go_on || complains || is_welcome_)
@@ -451,6 +505,7 @@ std::optional<mail::Recipient> recipient_of(const std::string& address,
 }
 
 Task<Verdict> StrangerChecks::end(Ending& ending) {
+  state_.rates.note(facts_.client.address, ClientRates::messages, around_.clock.steady());
   auto& envelope = ending.envelope;
   std::string fields;
   for (const auto& field : message_.prepended)

@@ -11,10 +11,12 @@
 #include "base/network.h"
 #include "mailauth/asking.h"
 #include "mailauth/dns_list.h"
+#include "smtpd/filter/client_rates.h"
 #include "smtpd/filter/greylist.h"
 #include "smtpd/filter/mail_filter.h"
 #include "smtpd/filter/policy_client.h"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <list>
@@ -87,6 +89,7 @@ struct ClientCheckSettings {
   Helo helo = Helo::off;  // what EHLO must be
   bool reports_only = false;
   std::vector<Network> except_clients;
+  std::array<std::uint32_t, ClientRates::kItems> most_per_hour{};  // 0: no limit
   bool greylists = false;
   std::vector<PolicyService> services;
   bool refuses_without_service = true;  // for now; else goes on
@@ -108,6 +111,7 @@ struct ClientCheckState {
       bad_helo{0}, greylisted{0}, welcome{0}, policy_asked{0}, policy_refused{0}, policy_failed{0};
   ListCache lists;
   Greylist greylist{Greylist::Rules()};
+  ClientRates rates;
   milter::Total total;
   // By address of a service.
   std::shared_ptr<milter::Gate> gate(const std::string& address);

@@ -39,7 +39,9 @@ class Checks(scenario.Scenario):
         """The first reply that is no success, or that to the message."""
         with server.client() as client:
             client.hello(helo)
-            client.expect(f"MAIL FROM:<{sender}>", 250)
+            reply = client.command(f"MAIL FROM:<{sender}>")
+            if reply.code != 250:
+                return reply
             reply = client.command(f"RCPT TO:<{to}>")
             if reply.code != 250:
                 return reply

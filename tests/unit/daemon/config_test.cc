@@ -231,6 +231,9 @@ greylist_successes = 3
 policy_services = ["127.0.0.1:10023", "/run/policy"]
 policy_default = "accept"
 policy_timeout = "10s"
+messages_per_hour = 31
+recipients_per_hour = 32
+failures_per_hour = 33
 
 [authentication]
 spf = true
@@ -427,6 +430,11 @@ user = "viewer"
   CHECK(c.accept.timeout == std::chrono::seconds(30));
   CHECK(c.checks.client_lists.size() == 2);
   CHECK(c.checks.client_name == 2);
+  CHECK_FALSE(c.accept.client_names);
+  CHECK(c.accept.greeting_delay == std::chrono::seconds(2));
+  CHECK(c.checks.messages_per_hour + c.checks.recipients_per_hour + c.checks.failures_per_hour ==
+        96);
+  CHECK(c.checks.clients == std::vector<std::string>{"text:/etc/clients"});
   CHECK(c.checks.policy_default == 1);
   REQUIRE(c.header_checks.size() == 1);
   CHECK(c.header_checks[0].pattern == "/^Subject: .*free/");
