@@ -120,11 +120,15 @@ void check_all(const std::vector<std::string>& specs, const char* option,
     if (spec.empty() || !parsed)
       continue;  // told with the configuration
     const auto table = tables::open_table(*parsed, options);
-    if (!table)
-      problems.push_back({option, tables::told(table.error()), false});
-    else
+    if (!table) {
+      const auto code = table.error().code();
+      const bool was_read =
+          code == make_error_code(Errc::malformed) || code == make_error_code(Errc::corrupt);
+      problems.push_back({option, tables::told(table.error()), false, was_read});
+    } else {
       for (auto& problem : (*table)->problems())
         problems.push_back({option, std::move(problem), true});
+    }
   }
 }
 

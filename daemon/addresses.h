@@ -44,6 +44,7 @@ struct TableProblem {
   std::string option;
   std::string text;
   bool is_warning = false;  // the daemon goes on without that line
+  bool was_read = false;    // what is in it is wrong: a running daemon keeps the table as it was
 };
 std::vector<TableProblem> check_tables(const Config& config);
 

@@ -9,7 +9,8 @@
 
 namespace postrider::daemon {
 
-std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::string>* warnings) {
+std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::string>* warnings,
+                                       bool keeps_tables) {
   const auto& config = *loaded.config;
   auto found = check_tables(config);
   for (auto& problem : check_logins(config))
@@ -19,6 +20,8 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::st
   std::vector<Problem> problems;
   for (const auto& problem : found) {
     const auto origin = loaded.origins.find(problem.option);
+    if (keeps_tables && problem.was_read)
+      continue;
     if (!problem.is_warning)
       problems.push_back(
           {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});

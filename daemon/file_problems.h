@@ -11,8 +11,11 @@
 namespace postrider::daemon {
 
 // loaded: with a configuration. warnings: what the daemon goes on without, "key: what"; may be
-// null. Reads the files; blocking.
+// null. keeps_tables: for a daemon that runs, which goes on with a table as it was when there is
+// something wrong in its file; whose file that is, holds up no reload with it. Reads the files;
+// blocking.
 std::vector<Problem> problems_of_files(const Loaded& loaded,
-                                       std::vector<std::string>* warnings = nullptr);
+                                       std::vector<std::string>* warnings = nullptr,
+                                       bool keeps_tables = false);
 
 }  // namespace postrider::daemon

@@ -73,7 +73,8 @@ Result<void> check_file(const FileDescriptor& folder, const FileDescriptor& file
 Result<FileDescriptor> open_file_as_root(const std::string& path) {
   auto at = path;
   for (int links = 0; links <= kMostLinks; ++links) {
-    const auto folder = open_folder_as_root(at.substr(0, at.rfind('/') + 1));
+    const auto folder =
+        open_folder_as_root(at.substr(0, at.rfind('/') + 1), FolderUse::pass_through);
     if (!folder)
       return folder.error();
     auto file = open_file_at(*folder, name_in(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);

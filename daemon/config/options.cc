@@ -515,7 +515,7 @@ constexpr Section kSections[] = {
     {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
     {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is told to come again."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
-    {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed. The first that matches counts."},
+    {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed, and the first that matches counts."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},

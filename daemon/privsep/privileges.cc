@@ -90,11 +90,17 @@ bool is_kept_by(const Keepers& keepers, const struct stat& folder) {
 // the keepers) made them in a folder of theirs; one that another made, or could have, is refused.
 class Way {
  public:
-  explicit Way(const std::string& path) : path_(path) { push(path); }
+  explicit Way(const std::string& path, FolderUse use = FolderUse::change)
+      : path_(path), use_(use) {
+    push(path);
+  }
   // Each folder on it must be kept by these: nobody else could have put it there. Needs no right to
   // read the folders.
   Way(const std::string& path, Keepers keepers)
-      : path_(path), keepers_(std::move(keepers)), must_be_kept_(true) {
+      : path_(path),
+        keepers_(std::move(keepers)),
+        must_be_kept_(true),
+        use_(FolderUse::pass_through) {
     push(path);
   }
 
@@ -128,7 +134,7 @@ class Way {
     left_.insert(left_.begin(), parts.begin(), parts.end());
   }
   bool open(const std::string& name, int flags) {
-    const int kind = must_be_kept_ ? O_PATH : O_RDONLY;
+    const int kind = use_ == FolderUse::pass_through ? O_PATH : O_RDONLY;
     FileDescriptor opened(
         ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), kind | O_CLOEXEC | flags));
     if (!opened.is_open())
@@ -172,6 +178,7 @@ class Way {
   const std::string path_;
   const Keepers keepers_{0};
   const bool must_be_kept_ = false;
+  const FolderUse use_;
   std::string begin_ = path_.starts_with('/') ? "/" : ".";
   std::deque<std::string> left_;
   FileDescriptor at_;
@@ -195,8 +202,8 @@ Result<void> settle_folder(const Way& way, const std::string& path, const Accoun
 
 }  // namespace
 
-Result<FileDescriptor> open_folder_as_root(const std::string& path) {
-  Way way(path);
+Result<FileDescriptor> open_folder_as_root(const std::string& path, FolderUse use) {
+  Way way(path, use);
   while (!way.done())
     if (!way.next())
       return system_error(ENOENT, "open folder " + path);

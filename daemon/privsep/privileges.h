@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/result.h"
 
+#include <cstdint>
 #include <string>
 #include <sys/types.h>
 #include <vector>
@@ -40,8 +41,13 @@ Result<void> become_for_good(const Account& account);
 // root made it in a folder of root's, and refused otherwise: nobody leads root elsewhere.
 Result<void> provide_folder(const std::string& path, const Account& account, mode_t mode);
 
+enum class FolderUse : std::uint8_t {
+  change,        // what is in it can be listed and synced
+  pass_through,  // O_PATH: to open what is in it; needs no right to read it
+};
 // Opens a folder in that way. For root, where a path leads through folders of others.
-Result<FileDescriptor> open_folder_as_root(const std::string& path);
+Result<FileDescriptor> open_folder_as_root(const std::string& path,
+                                           FolderUse use = FolderUse::change);
 
 // The same with O_PATH, and only if nobody but these could have put each folder on the way there:
 // it is one's of them, and others may not write to it (or it is root's and sticky, as /tmp).

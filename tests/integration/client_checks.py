@@ -123,16 +123,20 @@ class Checks(scenario.Scenario):
         self.assertIn(b"from mx.src.example (mx.src.example [127.0.0.1])", self.peer.wait_for(1)[-1].content)
         self.assertEqual(server.wait_for_log("accepted")[-1]["client_name"], "mx.src.example")
         asked = len(self.names.questions)
-        self.assertEqual(self.hand_in(server).code, 250)
-        self.assertEqual(len(self.names.questions), asked)  # it is known now
+        loops = os.cpu_count()  # at most; each keeps what it was told
+        for _ in range(2 * loops):
+            self.assertEqual(self.hand_in(server).code, 250)
+        self.assertLessEqual(len(self.names.questions), loops * asked)
         for clients, code in (("mx.src.example=reject Not you", 550), (".example=defer Later", 450),
                               ("127.0.0.0/8=reject", 550), ("127.0.0.1=ok, .example=reject", 250),
                               ("unknown=reject", 250)):
             self.reload(server, checks={"clients": "inline:{%s}" % clients})
             self.assertEqual(self.hand_in(server).code, code, clients)
             self.assertEqual(self.hand_in(server, "postmaster@far.example").code, 250)
-        self.reload(server, checks={"clients": f"text:{self.own_folder('tables')}/clients"})
-        self.assertEqual(self.hand_in(server).code, 451)  # a table that cannot be read
+        table = self.own_folder("tables") / "clients"
+        table.write_text("no line of it is right\n")
+        self.reload(server, checks={"clients": f"text:{table}"})
+        self.assertEqual(self.hand_in(server).code, 451)  # a table that cannot be asked
         self.reload(server, accept={"client_names": False}, checks={"clients": []})
         count = len(self.peer.messages)
         self.assertEqual(self.hand_in(server).code, 250)

@@ -103,10 +103,10 @@ class MixedCrash(scenario.Scenario):
         wait.until(lambda: len(load.promised) > len(cuts), "promises between the cuts")
         load.stop()
         server = world.server
-        server.wait_until_empty(wait.DEADLINE * 3)
+        server.wait_until_empty(wait.DEADLINE * (15 if scenario.FULL else 3))
         wait.until(lambda: not [p for p in (server.spool / "drop").rglob("*") if p.is_file()],
                    "an empty drop folder", wait.DEADLINE * 2)
-        server.wait_until_empty(wait.DEADLINE * 3)
+        server.wait_until_empty(wait.DEADLINE * (15 if scenario.FULL else 3))
         server.stop()
         account = mixed_load.Account(world, load, cuts)
         print(f"  {len(cuts)} cuts: {account.summary()}", flush=True)

@@ -285,7 +285,7 @@ class Answers(scenario.Scenario):
                        "more attempts")
         wait.until(lambda: json.loads(self.server.postrider("status", "--json"))["since_start"]["deferrals"] >= 20 or
                    self.server.postrider("queue", "retry") is None, "twenty attempts")
-        self.assertIn("ALARM         everything is deferred", self.server.postrider("status"))
+        wait.until(lambda: "ALARM         everything is deferred" in self.server.postrider("status"), "the alarm")
 
     def shown(self, *words, **environment):
         """What a program writes to a terminal of 80 columns."""

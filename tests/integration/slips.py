@@ -286,7 +286,7 @@ class Slips(scenario.Scenario):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             return done.stdout.split("\n")[:-1]
         self.assertEqual(offered("postrider", "qu"), ["queue"])
-        self.assertEqual(offered("postrider", "queue", "re"), ["release", "retry", "remove"])
+        self.assertEqual(offered("postrider", "queue", "re"), ["release", "retry", "remove", "reroute", "resume"])
         self.assertEqual(offered("postrider", "queue", "--status", "he"), ["held"])
         self.assertEqual(offered("postrider", "queue", "hold", "--dr"), ["--dry-run"])
         self.assertEqual(offered("postrider", "-c", "x", "queue", "sal"), ["salvage"])

@@ -39,7 +39,7 @@ class Login(Relaying):
         server = self.relaying(host, "user = us@relay.example\npassword = wrong\n")
         server.send("a@us.example", "b@far.example", CONTENT)
         wait.until(lambda: "credentials_refused" in server.log_file.read_text(), "the alarm")
-        wait.until(lambda: "ALARM: the credentials of us@relay.example are refused" in
+        wait.until(lambda: "ALARM         the credentials of us@relay.example are refused" in
                    str(server.postrider("status")), "the alarm in status")
         self.assertEqual(host.refused, ["PLAIN"])
         events = [json.loads(line) for line in server.log_file.read_text().splitlines()]
