@@ -133,7 +133,7 @@ class Checks(scenario.Scenario):
             self.reload(server, checks={"clients": "inline:{%s}" % clients})
             self.assertEqual(self.hand_in(server).code, code, clients)
             self.assertEqual(self.hand_in(server, "postmaster@far.example").code, 250)
-        table = self.own_folder("tables") / "clients"
+        table = server.folder / "clients"  # which it may read
         table.write_text("no line of it is right\n")
         self.reload(server, checks={"clients": f"text:{table}"})
         self.assertEqual(self.hand_in(server).code, 451)  # a table that cannot be asked

@@ -175,6 +175,8 @@ class Milters(scenario.Scenario):
                 held = server.queue("--status", "held")
                 self.assertEqual(len(held), len(broken))
                 self.assertIn("milter m could not be asked", str(held[0]["recipients"][0]))
+            elif code == 250:
+                self.peer.wait_for(len(broken))
             server.stop()  # after which the log is complete
             self.assertEqual(len(server.log("accepted")), len(broken) if code == 250 else 0)
             self.assertGreaterEqual(len(server.log("milter_failed", action=action)), len(broken))
