@@ -292,7 +292,6 @@ class FullDisk(scenario.Scenario):
         self.assertEqual(len(peer.messages), 1)
         server.stop()
 
-
     def test_a_notice_that_is_refused_while_the_disk_is_full_reaches_the_postmaster(self):
         """Its end and the notice about it are one transaction, for which there is no room until later."""
         if not scenario.is_root():
