@@ -26,8 +26,8 @@ struct JsonWork {
   std::size_t values = 0;
 };
 
-// Errc::malformed for what is no JSON, Errc::too_long beyond a limit. The value's memory comes from
-// `storage`.
+// Errc::malformed for what is not JSON, Errc::too_long beyond a limit. The value's memory comes
+// from `storage`.
 Result<boost::json::value> parse_json(std::string_view text, const JsonLimits& limits = {},
                                       boost::json::storage_ptr storage = {},
                                       JsonWork* work = nullptr);

@@ -30,7 +30,7 @@ class Finder {
     for (;;) {
       const auto name = next_name();
       if (name.empty())
-        return refused("is no regular file");
+        return refused("is not a regular file");
       if (name == ".")
         continue;
       auto place = open_file_at(folder_, name, kPlace);
@@ -45,7 +45,7 @@ class Finder {
       } else if (S_ISDIR(about.st_mode)) {
         enter(*std::move(place), about);
       } else if (!S_ISREG(about.st_mode) || rest_.find_first_not_of('/') != rest_.npos) {
-        return refused("is no regular file");
+        return refused("is not a regular file");
       } else {
         return open(name);
       }
@@ -111,7 +111,7 @@ class Finder {
     if (::fstat(file->get(), &about) != 0)
       return system_error(shown_ + ": stat");
     if (!S_ISREG(about.st_mode))
-      return refused("is no regular file");
+      return refused("is not a regular file");
     if ((about.st_mode & S_IWOTH) != 0)
       return refused("everybody may write this file");
     if (!std::all_of(authors_.begin(), authors_.end(),

@@ -135,11 +135,11 @@ Result<DkimKey> checked(const DkimKey& wanted) {
   auto key = wanted;
   const auto domain = mail::to_ascii_domain(wanted.domain);
   if (!domain)
-    return malformed("\"" + escaped(wanted.domain) + "\" is no domain");
+    return malformed("\"" + escaped(wanted.domain) + "\" is not a domain");
   key.domain = *domain;
   key.selector = ascii_lower(wanted.selector);
   if (!key.selector.empty() && !mailauth::key_name(key.selector, key.domain))
-    return malformed("\"" + escaped(wanted.selector) + "\" is no selector for this domain");
+    return malformed("\"" + escaped(wanted.selector) + "\" is not a selector for this domain");
   return key;
 }
 

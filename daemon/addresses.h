@@ -16,7 +16,7 @@
 
 namespace postrider::daemon {
 
-// A table that cannot be read is told in the log and answers "not now" until it is mended; only
+// A table that cannot be read is reported in the log and answers "not now" until it is mended; only
 // what the configuration itself says wrongly is an error, and wrong keys for senders are.
 Result<std::shared_ptr<const delivery::LocalAddresses>> open_address_book(const Config& config,
                                                                           tables::Watcher& watcher,

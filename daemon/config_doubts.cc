@@ -41,7 +41,7 @@ class MachineDoubts {
       return;
     if (const auto account = find_account(config_.user); !account)
       add("user",
-          "\"" + escaped(config_.user) + "\" is no user of this machine: the start will fail");
+          "\"" + escaped(config_.user) + "\" is not a user of this machine: the start will fail");
   }
 
   void spool() {

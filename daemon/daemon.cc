@@ -33,7 +33,7 @@ namespace postrider::daemon {
 
 namespace {
 
-// A user that does not exist is told with the other problems, by prepare().
+// A user that does not exist is reported with the other problems, by prepare().
 Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
   const auto& config = *loaded.config;
   auto rules = parent_rules(config, loaded.file);

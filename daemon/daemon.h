@@ -32,7 +32,7 @@ Report check_dkim_records(const Options& options, const std::string& domain);
 // something could not be found out; 78: a wrong configuration. Asks the DNS and other servers.
 Report examine(const Options& options, const std::string& domain, bool json);
 
-// `newaliases`: checks every table of aliases, and writes anew those that are compiled (cdb:). One
+// `newaliases`: checks every table of aliases, and writes those again that are compiled (cdb:). One
 // line a table. 0; 65 for a wrong line, 66 for a file that cannot be read, 73 for one that cannot
 // be written, 78 for a wrong configuration.
 Report rebuild_aliases(const Options& options);

@@ -106,7 +106,7 @@ Report check_dkim_records(const Options& options, const std::string& domain) {
     return {EX_CONFIG, loaded.describe()};
   const auto wanted = domain.empty() ? Result<std::string>(domain) : mail::to_ascii_domain(domain);
   if (!wanted)
-    return {EX_DATAERR, "\"" + escaped(domain) + "\" is no domain\n"};
+    return {EX_DATAERR, "\"" + escaped(domain) + "\" is not a domain\n"};
   const auto config = with_folder(loaded);
   auto keys = load_signing_keys(config, loaded.origins);
   loaded.problems = std::move(keys.problems);

@@ -213,7 +213,7 @@ Task<void> NetworkChecks::find_outgoing(Findings& out) {
   outgoing_.front().addresses = co_await addresses_of(config_.hostname, &trouble);
   const bool is_name = config_.hostname.find('.') != std::string::npos;
   if (!is_name)
-    out.push_back(made(Kind::problem, "hostname", config_.hostname + " is no full name",
+    out.push_back(made(Kind::problem, "hostname", config_.hostname + " is not a full name",
                        "set hostname to the name that the DNS has for this machine's address"));
   else if (outgoing_.front().addresses.empty() && trouble.empty())
     out.push_back(made(Kind::problem, "hostname", config_.hostname + " has no address in the DNS",

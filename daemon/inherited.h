@@ -15,7 +15,7 @@ struct InheritedSocket {
 };
 
 // From LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, which are then removed from the environment.
-// What is no listening stream socket is closed. Call once, before other threads are started.
+// What is not a listening stream socket is closed. Call once, before other threads are started.
 // first: the number of the first descriptor; 3 by the protocol, another one in tests.
 std::vector<InheritedSocket> take_inherited_sockets(int first = 3);
 

@@ -52,7 +52,7 @@ Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& ev
       parent_(std::move(parent)),
       next_beat_(clock_.steady()) {}
 
-// Each step needs the ones before it; within a step every problem is told.
+// Each step needs the ones before it; within a step every problem is reported.
 StartProblems Running::prepare() {
   StartProblems problems;
   find_user(problems);
@@ -110,7 +110,8 @@ void Running::find_user(StartProblems& problems) {
   if (account)
     account_ = *account;
   else if (account.error().code() == make_error_code(Errc::not_found))
-    blame(problems, "user", "\"" + user + "\" is no user of this system, a login name is allowed");
+    blame(problems, "user",
+          "\"" + user + "\" is not a user of this system, a login name is allowed");
   else
     add(problems, account.error());
 }
@@ -138,8 +139,8 @@ void Running::provide_folders(StartProblems& problems) {
 // Before the first thread: Landlock holds for those that are started later.
 void Running::restrict_own_files() {
   reach_ = sandbox_paths(*loaded_.config, loaded_.file);
-  // What is missing now could not be made later; what cannot be made is told by who needs it. As
-  // the user, who may be able to.
+  // What is missing now could not be made later; what cannot be made is reported by who needs it.
+  // As the user, who may be able to.
   {
     auto acting = account_ ? std::optional(ActingAs::become(*account_)) : std::nullopt;
     if (!acting || *acting) {

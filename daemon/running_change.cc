@@ -135,7 +135,7 @@ ReloadVerdict Running::adopt(Loaded fresh) {
   return verdict;
 }
 
-// Everything that can fail comes before the first part is told.
+// Everything that can fail comes before the first part is changed.
 Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto book = open_address_book(config, *tables_, clock_);
   if (!book)

@@ -1,4 +1,4 @@
-// From the Config to what each folder is told, in its own types. The texts were checked when the
+// From the Config to the settings of each folder, in its own types. The texts were checked when the
 // configuration was read; one that a folder nevertheless refuses comes back as an error.
 #pragma once
 
@@ -56,7 +56,7 @@ Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
 // Null: nothing is checked. Sets the rules of the state's greylist.
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
     const Config& config, const ReceivingTables& tables, smtpd::filter::ClientCheckState& state);
-// What the service is told; keys that name files are read by it.
+// The settings of the service; keys that name files are read by it.
 Result<smtpd::auth::AuthSettings> auth_settings(const Config& config);
 // What is wrong with the files of [auth], each with its option: for `postrider check`. Reads them.
 std::vector<TableProblem> check_logins(const Config& config);

@@ -1,4 +1,4 @@
-// What the receiving side is told about logging in.
+// The receiving side's settings for logging in.
 #include "base/file.h"
 #include "base/text.h"
 #include "daemon/settings.h"

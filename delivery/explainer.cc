@@ -23,7 +23,7 @@ const char* word(SiteHealth::State state) {
   return "open";
 }
 
-// From here on it is told what mail waits for that is being tried.
+// From here on the answer says what mail waits for that is being tried.
 constexpr Duration kUnusual = std::chrono::seconds(5);
 
 std::string describe_mx(const dns::Answer<dns::Mx>& answer, const std::string& domain) {

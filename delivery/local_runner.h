@@ -1,10 +1,10 @@
 // Which local delivery runs when. Each recipient is a delivery of its own, on a pool of threads
-// that block; what came of it is told at once, whatever else of its message is under way.
+// that block; what came of it is reported at once, whatever else of its message is under way.
 //
 // One stuck mailbox, command or user never holds up another's mail: at most two deliveries run for
 // one address and for one place, a user has at most a quarter of the slots, and commands leave some
 // to mailboxes. Where an address leads is known only once it was followed: then a delivery may find
-// its place taken, and waits anew, for that place. What waits for a place where nothing ends is
+// its place taken, and waits again, for that place. What waits for a place where nothing ends is
 // deferred, so that it is not kept from the queue; a delivery that goes on beyond its time is
 // deferred too and gives its slot back, though not its place.
 //
@@ -33,7 +33,8 @@ namespace postrider::delivery {
 
 class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
  public:
-  // The dispatcher's part; called on the loop. Jobs that are told have one recipient, but for LMTP.
+  // The dispatcher's part; called on the loop. Jobs that are given have one recipient, but for
+  // LMTP.
   struct Host {
     std::function<LocalDelivery(const Job&)> prepare;
     std::function<void(const Job&, LocalResult)> ended;

@@ -34,9 +34,9 @@ bool tells_success(const mail::Recipient& recipient, const Outcome& outcome) {
          (outcome.stage == mail::Stage::local || outcome.relayed_to_non_dsn);
 }
 
-// What the sender is told, who may be anybody. The text of a delivery on this machine that is to be
-// tried again, or that succeeded, may name paths, commands and keys of the configuration: the log
-// has them. One without was made for the sender.
+// What the sender may read, who may be anybody. The text of a delivery on this machine that is to
+// be tried again, or that succeeded, may name paths, commands and keys of the configuration: the
+// log has them. One without was made for the sender.
 Outcome for_sender(Outcome outcome) {
   constexpr const char* kBlank = "it cannot be delivered on this machine now";
   constexpr mail::EnhancedCode kFull{4, 2, 2};

@@ -51,7 +51,7 @@ class Router {
                        mail::TlsWish wish, const Known& known) const;
   Task<RouteDecision> decide(std::string address);
   // The way to a host that an administrator chose (queue::Lease::Recipient::next_hop): by a route
-  // of the settings that leads there, if there is one. nullopt: it is no host.
+  // of the settings that leads there, if there is one. nullopt: it is not a host.
   std::optional<RouteDecision> rerouted(const std::string& next_hop, mail::TlsWish wish);
 
   // Addresses of both families, as far as they are in use.

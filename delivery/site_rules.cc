@@ -17,7 +17,7 @@ bool names(std::string_view pattern, std::string_view name) {
          equals_ignoring_case(pattern, name.substr(name.size() - pattern.size()));
 }
 
-// A domain that mixes providers is no site of either.
+// A domain that mixes providers is not a site of either.
 bool matches(std::string_view pattern, std::string_view domain, const std::vector<Host>& hosts) {
   constexpr std::string_view kHosts = "mx:";
   if (!pattern.starts_with(kHosts))

@@ -29,7 +29,7 @@ enum class Kind : std::uint8_t {
 };
 inline constexpr std::size_t kKinds = 13;
 
-// A field that is empty was not known or does not apply, and is left out; but `from` is told as
+// A field that is empty was not known or does not apply, and is left out; but `from` is given as
 // empty for the null sender. Values are octets as they came from outside.
 struct CloudEvent {
   Kind kind = Kind::accepted;

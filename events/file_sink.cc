@@ -54,7 +54,7 @@ Result<void> FileSink::open_if_needed() {
   if (::fstat(file->get(), &found) != 0)
     return system_error("look at " + path_);
   if (!S_ISREG(found.st_mode))
-    return Error(Errc::refused, "write to " + path_ + ", which is no regular file");
+    return Error(Errc::refused, "write to " + path_ + ", which is not a regular file");
   file_ = *std::move(file);
   auto ended = end_cut_line();
   if (!ended)

@@ -1,4 +1,4 @@
-// A file of JSON lines. It is opened anew when somebody has moved it away or cut it off, so a log
+// A file of JSON lines. It is opened again when somebody has moved it away or cut it off, so a log
 // rotation needs no signal. Blocking; of one thread.
 #pragma once
 

@@ -30,7 +30,7 @@ constexpr const char* kTables =
     " size INTEGER NOT NULL, text TEXT NOT NULL) STRICT;"
     "PRAGMA application_id=0x50524556; PRAGMA user_version=1;";
 
-// A number that is no number of ours is damage.
+// A number that is not a number of ours is damage.
 Error damaged(const char* what) {
   return Error(Errc::corrupt, std::string("read the outbox: ") + what);
 }

@@ -170,8 +170,8 @@ bool OutboxThread::State::open() {
   return true;
 }
 
-// Once in a row of failures it is told. The connection is made anew: what SQLite thinks of a file
-// after an error of the disk may be wrong.
+// Once in a row of failures it is logged. The connection is made again: what SQLite thinks of a
+// file after an error of the disk may be wrong.
 void OutboxThread::State::failed(const Error& error) {
   {
     const std::lock_guard lock(mutex);

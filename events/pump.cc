@@ -82,7 +82,7 @@ void Pump::tell_lost(std::uint64_t count) {
                  .add("reason", "too old or too much before the sink took them"));
 }
 
-// The outbox may have been set aside for another one: it is opened anew.
+// The outbox may have been set aside for another one: it is opened again.
 Pump::Step Pump::failed(const Error& error) {
   reader_.reset();
   ++counters_.failures;

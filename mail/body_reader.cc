@@ -78,7 +78,7 @@ std::size_t DataReader::feed(std::string_view in, std::string& out) {
         if (at == in.size())
           break;
         if (at == next_lf)
-          collector_.bare_line_end();  // is text: what follows is no line start
+          collector_.bare_line_end();  // is text: what follows is not a line start
         else
           at_ = At::cr;
         ++at;

@@ -212,7 +212,7 @@ void Converter::relabel() {
   copied_ = begin + entity_.encoding_field.size();
 }
 
-// A line that is no delimiter.
+// A line that is not a delimiter.
 void Converter::take_line(const Line& line) {
   if (at_ != At::header)
     return;

@@ -160,7 +160,7 @@ bool has_utf8_reason(const NoticeInput& input) {
   });
 }
 
-// How many are told of behind those that had room.
+// How many are only counted behind those that had room.
 void append_more_recipients(std::size_t count, std::string& out) {
   out.append("\r\n");
   notice::append_wrapped(

@@ -13,7 +13,7 @@ constexpr std::size_t kMostLines = 100;
 constexpr std::size_t kMostText = 16384;
 // A verdict must not be lost because its words are many: the message would be sent again.
 constexpr std::size_t kMostBytes = 16U << 20U;
-constexpr std::size_t kMostQuoted = 200;  // of a line that is no reply
+constexpr std::size_t kMostQuoted = 200;  // of a line that is not a reply
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';

@@ -92,7 +92,7 @@ std::string check_rewrite_value(std::string_view value) {
   // What "$1" will stand for only the match tells.
   if (text.find('$') != std::string::npos || parse_mailbox(whole, true))
     return {};
-  return "\"" + escaped(text, 80) + "\" is no address; user@domain, user or @domain is allowed";
+  return "\"" + escaped(text, 80) + "\" is not an address; user@domain, user or @domain is allowed";
 }
 
 Result<Rewriter::Step> Rewriter::changed(const std::string& address, const Find& find) const {
@@ -128,7 +128,7 @@ Result<Rewriter::Step> Rewriter::changed(const std::string& address, const Find&
     const auto mailbox = parse_mailbox(value, true);
     if (!mailbox)
       return Error(Errc::malformed, (*found)->where + ": \"" + (*found)->value.substr(0, 80) +
-                                        "\" is no address to rewrite to");
+                                        "\" is not an address to rewrite to");
     if (one.drops_extension && local_part_of(value).find_first_of(rules_.separator) == value.npos)
       value.insert(local_part_of(value).size(), extension);
     return Step{std::move(value), std::move((*found)->where)};

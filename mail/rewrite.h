@@ -66,7 +66,7 @@ bool has_recipient(const Envelope& envelope, std::string_view address);
 std::string check_rewrite_value(std::string_view value);
 
 // Where the addresses of a field's value stand: offset and length. Comments, names and groups are
-// stepped over; what is no address is not found.
+// stepped over; what is not an address is not found.
 std::vector<std::pair<std::size_t, std::size_t>> address_places(std::string_view value);
 
 }  // namespace postrider::mail

@@ -451,7 +451,7 @@ std::optional<std::string> without_forged_results(std::string_view header_sectio
   }
   if (!removed)
     return std::nullopt;
-  // A first line that is no field would be read otherwise where nothing stands above it.
+  // A first line that is not a field would be read otherwise where nothing stands above it.
   const auto rest = header_section.substr(scanner.consumed());
   if (kept.empty() && !rest.empty() && mail::first_header_line(rest) != mail::HeaderLine::empty)
     kept.assign("\r\n");

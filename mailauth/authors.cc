@@ -210,7 +210,7 @@ class FieldReader {
       return;
     has_mailbox_ = true;
     if (!is_mailbox(item))
-      note("what is no address");
+      note("what is not an address");
     collect_domains(item);
   }
 

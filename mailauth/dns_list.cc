@@ -85,7 +85,7 @@ bool is_in(std::string_view octets, std::initializer_list<unsigned> prefix) {
   });
 }
 
-// Why an address is no listing; empty if it is one.
+// Why an address is not a listing; empty if it is one.
 std::string_view fault_of(const IpAddress& code) {
   const auto octets = octets_of(code);
   if (!code.is_v4() || !is_in(octets, {127}))

@@ -69,7 +69,7 @@ struct ListVerdict {
 };
 // Asks all lists at once, each zone once, and those that hit for their text.
 Asking<ListVerdict> check_lists(IpAddress client, std::vector<DnsList> lists);
-// The same for lists of domains. What is no domain name is in none.
+// The same for lists of domains. What is not a domain name is in none.
 Asking<ListVerdict> check_lists(std::string domain, std::vector<DnsList> lists);
 
 }  // namespace postrider::mailauth

@@ -24,7 +24,7 @@ struct KeyRecord {
 // that is unknown, which must be ignored.
 Result<KeyRecord> parse_key_record(std::string_view text);
 
-// Where the record of a selector is: "selector._domainkey.domain"; nothing if that is no name.
+// Where the record of a selector is: "selector._domainkey.domain"; nothing if that is not a name.
 std::optional<std::string> key_name(std::string_view selector, std::string_view domain);
 
 // The record of a key, to be published: "v=DKIM1; k=ed25519; p=...".

@@ -95,7 +95,7 @@ class Evaluation {
       if (target.end)
         co_return std::move(*target.end);
       if (!target.name || target.name->find('.') == std::string::npos)
-        co_return permerror("redirect to what is no domain");
+        co_return permerror("redirect to what is not a domain");
       domain = *target.name;
     }
   }
@@ -195,10 +195,10 @@ class Evaluation {
     co_return co_await match_address(directive, std::move(*target.name));
   }
 
-  // §5.2. No record, and what is no domain, is a permerror.
+  // §5.2. No record, and what is not a domain, is a permerror.
   Asking<Match> include(std::optional<std::string> domain) {
     if (!domain || domain->find('.') == std::string::npos)
-      co_return Match::stop(permerror("include of what is no domain"));
+      co_return Match::stop(permerror("include of what is not a domain"));
     auto inner = co_await check(*domain);
     switch (inner.result) {
       case SpfResult::pass:

@@ -32,7 +32,7 @@ bool is_top_label(std::string_view label) {
          !std::all_of(label.begin(), label.end(), is_macro_digit);
 }
 
-// domain-end, where it is no macro: "." toplabel ["."]
+// domain-end, where it is not a macro: "." toplabel ["."]
 bool is_domain_end(std::string_view literal) {
   if (literal.ends_with('.'))
     literal.remove_suffix(1);

@@ -83,7 +83,7 @@ struct Mailbox {
 Result<Mailbox> split_mailbox(const std::string& text) {
   const auto parsed = mail::parse_mailbox(text, true);
   if (!parsed || parsed->rfind('@') == std::string::npos)
-    return malformed("'" + text + "' is no mailbox");
+    return malformed("'" + text + "' is not a mailbox");
   const auto at = parsed->rfind('@');
   Mailbox mailbox{mail::unquoted_local_part(parsed->substr(0, at)), parsed->substr(at + 1)};
   if (is_ascii(mailbox.domain))
@@ -100,7 +100,7 @@ Result<std::string> joined_mailbox(std::string_view meaning, std::string_view do
   if (mailbox.size() > kMostOfMailbox)
     return Error(Errc::too_long, "a mailbox of more than 254 octets");
   if (!mail::parse_mailbox(mailbox, true))
-    return malformed("what was rewritten is no mailbox");
+    return malformed("what was rewritten is not a mailbox");
   return mailbox;
 }
 

@@ -42,7 +42,7 @@ class Srs {
 
   // The sender for a message that is forwarded. The null sender and senders in our own domain stay.
   // Errc::too_long beyond a limit, of the local part or of 254 octets in all; Errc::malformed for
-  // what is no mailbox.
+  // what is not a mailbox.
   Result<std::string> forward(const std::string& sender, TimePoint now) const;
 
   // Whether a local part is written as an SRS address: "SRS0=", "SRS1+", in any case.

@@ -111,7 +111,7 @@ void IncomingBody::replace_header(std::string& bytes, const std::string& fields)
     return;
   const auto before = bytes.size();
   bytes.replace(0, old, fields);
-  // The first line of the body is no field now, either.
+  // The first line of the body is not a field now, either.
   if (fields.empty() && old > 0 && !bytes.starts_with("\r\n"))
     bytes.insert(0, "\r\n");
   taken_ += before - bytes.size();

@@ -1,4 +1,4 @@
-// What the receiving side is told from outside, in its final types. Immutable once shared: a reload
+// What the receiving side is configured with, in its final types. Immutable once shared: a reload
 // makes a new one, which new sessions use (Server::configure).
 #pragma once
 

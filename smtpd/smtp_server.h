@@ -8,7 +8,7 @@
 //   server.relisten(...)   a reload of the listeners
 //   server.drain(...)      SIGTERM: stops accepting, 421 to the idle, lets transactions finish
 //
-// All functions but drain's callback are called from one thread that is no loop, or before the
+// All functions but drain's callback are called from one thread that is not a loop, or before the
 // loops run. The loops must have stopped when the server is destroyed.
 #pragma once
 

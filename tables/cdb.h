@@ -17,7 +17,7 @@ namespace postrider::tables {
 using Entries = std::vector<std::pair<std::string, std::string>>;
 
 // What a file of the kinds aliases and text holds, keys in lower case; every line is checked.
-// Values that are wrong are told in `problems` and stay: lookups shall fail for now rather than
+// Values that are wrong are reported in `problems` and stay: lookups shall fail for now rather than
 // find nothing. owner: of the file.
 Result<Entries> read_entries(const Spec& spec, const Options& options,
                              std::vector<std::string>& problems, uid_t* owner = nullptr);

@@ -101,7 +101,7 @@ Opened open_cdb(const Spec& spec) {
     return copied.error().during("keep " + spec.path + " in memory");
   auto table = std::make_shared<CdbTable>(spec.path, source->owner, std::move(memory));
   if (!is_whole_cdb(source->text, source->text.size()) || !table->open())
-    return Error(Errc::corrupt, spec.path + ": is no constant database, or only a part of one");
+    return Error(Errc::corrupt, spec.path + ": is not a constant database, or only a part of one");
   return std::shared_ptr<const Table>(std::move(table));
 }
 

@@ -19,7 +19,7 @@ struct Line {
 
 class LineReader {
  public:
-  explicit LineReader(std::string_view text);  // a byte order mark at its start is no part of it
+  explicit LineReader(std::string_view text);  // a byte order mark at its start is not a part of it
   // False at the end, or where problem() is not empty: then `line` is what could be read of it, and
   // go_on() leads to the next.
   bool next(Line& line);

@@ -19,7 +19,7 @@ struct Source {
 inline constexpr std::size_t kMostFile = 256U << 20U;
 inline constexpr std::size_t kMostPatterns = 16U << 20U;  // octets of one table's, compiled
 
-// Errc::refused for a file that everybody may write, or that is no regular file.
+// Errc::refused for a file that everybody may write, or that is not a regular file.
 Result<FileDescriptor> open_source(const std::string& path, uid_t& owner);
 Result<Source> read_source(const std::string& path);
 // "path:line: problem"

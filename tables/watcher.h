@@ -1,7 +1,7 @@
 // Tables that follow their files: a changed file is read again within a second or two, on a thread
 // of its own, so that no lookup waits for it. A file that has become bad, or is gone, leaves the
-// table as it was and is told in the log, once; it is tried again, ever less often, for what failed
-// may have been the reading.
+// table as it was and is reported in the log, once; it is tried again, ever less often, for what
+// failed may have been the reading.
 //
 // Many programs write a file in place: for a moment it is empty, or ends within a line. A change
 // must stand still before it is read; what looks unfinished must do so for longer, while the old
@@ -29,11 +29,11 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  // Only a spec that is none is an error. A file that is bad from the start is told in the log, and
-  // lookups fail for now until it is mended; but a lenient one that is another user's than root's
-  // or ours is left out until then, for that user may not stop others' mail. A table that is still
-  // held is given again, so that a reload never loses a good one. The watcher may end before its
-  // tables. name: the option, for the log.
+  // Only a spec that is none is an error. A file that is bad from the start is reported in the log,
+  // and lookups fail for now until it is mended; but a lenient one that is another user's than
+  // root's or ours is left out until then, for that user may not stop others' mail. A table that is
+  // still held is given again, so that a reload never loses a good one. The watcher may end before
+  // its tables. name: the option, for the log.
   Result<std::shared_ptr<const Table>> open(const std::string& spec, const Options& options,
                                             const std::string& name);
 

@@ -200,7 +200,7 @@ int add_token(const daemon::Config& config, const std::string& role, const std::
   if (file.get() < 0 || ::fstat(file.get(), &found) != 0)
     return complain(EX_CANTCREAT, "cannot write " + path + ": " + system_error("open").describe());
   if (!S_ISREG(found.st_mode) || (found.st_uid != ::geteuid() && ::geteuid() != 0))
-    return complain(EX_NOPERM, path + " is no regular file of ours");
+    return complain(EX_NOPERM, path + " is not a regular file of ours");
   const auto account = daemon::find_account(config.web.user);
   if (found.st_size == 0 && ::geteuid() == 0 && account)
     if (::fchown(file.get(), 0, account->gid) != 0)

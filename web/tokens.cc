@@ -72,7 +72,7 @@ Result<std::vector<Token>> read_tokens(const std::string& path) {
   if (file.get() < 0 || ::fstat(file.get(), &found) != 0)
     return system_error("open " + path);
   if (!S_ISREG(found.st_mode))
-    return Error(Errc::refused, path + " is no regular file");
+    return Error(Errc::refused, path + " is not a regular file");
   if ((found.st_mode & (S_IWGRP | S_IRWXO)) != 0)
     return Error(
         Errc::refused,

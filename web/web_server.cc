@@ -36,14 +36,14 @@ Result<tcp::endpoint> endpoint_of(const std::string& address) {
                         ? std::nullopt
                         : parse_unsigned(std::string_view(address).substr(colon + 1));
   if (!port || *port > 65535)
-    return malformed("'" + address + "' is no address with a port");
+    return malformed("'" + address + "' is not an address with a port");
   auto host = address.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']')
     host = host.substr(1, host.size() - 2);
   boost::system::error_code bad;
   const auto parsed = asio::ip::make_address(host, bad);
   if (bad)
-    return malformed("'" + address + "' is no address with a port");
+    return malformed("'" + address + "' is not an address with a port");
   return tcp::endpoint(parsed, static_cast<std::uint16_t>(*port));
 }
 

@@ -172,7 +172,7 @@ Result<daemon::FilterText> filter_of(const Parameters& query,
     else if (std::find(others.begin(), others.end(), name) == others.end())
       return malformed(
           "\"" + escaped(name, 40) +
-          "\" is no filter; there are id, from, to, domain, site, status, reply, older "
+          "\" is not a filter; there are id, from, to, domain, site, status, reply, older "
           "and larger");
   }
   return filter;
@@ -247,7 +247,7 @@ Response WebSite::answer(const Request& request) {
   return response;
 }
 
-// What is no request that we could answer, whoever asks.
+// What is not a request that we could answer, whoever asks.
 std::optional<Response> WebSite::refusal(const Request& request) const {
   const auto& target = request.target;
   if (target.size() > kMostTarget)
@@ -475,7 +475,7 @@ Response WebSite::count(const Query& query) {
   return json_answer(std::move(out));
 }
 
-// Content comes as it is, so it is cut at a limit, and what is no UTF-8 is escaped.
+// Content comes as it is, so it is cut at a limit, and what is not UTF-8 is escaped.
 Response WebSite::show(const std::string& id, const Query& query) {
   daemon::ControlRequest request;
   request.act = "show";

@@ -158,7 +158,7 @@ class Checker {
         if (std::none_of(all.begin(), all.end(),
                          [&](const auto& listener) { return listener.address == wanted; }))
           report("milter[" + std::to_string(i) + "].listeners",
-                 "\"" + escaped(wanted) + "\" is no listener.address, one of those is allowed");
+                 "\"" + escaped(wanted) + "\" is not a listener.address, one of those is allowed");
       }
   }
 

@@ -288,7 +288,7 @@ std::string syntax_problem(std::string_view description) {
 }
 
 // Parses as far as it goes: a key that is given twice is reported and left out, and so is one line
-// that is no TOML at all. `broken` when something else than duplicates was left out.
+// that is not TOML at all. `broken` when something else than duplicates was left out.
 struct Syntax {
   toml::table table;
   bool complete = false;  // the table is what remains after the problems; else it is empty

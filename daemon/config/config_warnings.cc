@@ -31,7 +31,7 @@ class Doubts {
         ends_with_ignoring_case(name, ".localdomain"))
       add("hostname",
           "\"" + escaped(name) +
-              "\" is no name on the Internet, and many hosts refuse mail from one that "
+              "\" is not a name on the Internet, and many hosts refuse mail from one that "
               "calls itself so; say the name that the DNS has for this machine's address");
   }
 

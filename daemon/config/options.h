@@ -63,7 +63,7 @@ struct Option {
   const char* key;  // "accept.message_size"
   std::variant<Text, TextList, Flag, OptionalFlag, Number, Size, Time, TimeList, Choice> value;
   bool required = false;  // within its [[listener]] or [[route]]
-  const char* unset;      // what happens without it, where that is no value: "the system's name"
+  const char* unset;      // what happens without it, where that is not a value: "the system's name"
   const char* what;       // one sentence
 };
 

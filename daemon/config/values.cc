@@ -150,14 +150,14 @@ std::string check_site_pattern(std::string_view text) {
 std::string check_rate(std::string_view text) {
   if (text.empty() || scheduler::parse_rate(text))
     return {};
-  return wrong(text, "is no rate",
+  return wrong(text, "is not a rate",
                "a number from 1 to 1000000 by s, m, h or d, as in \"100/m\", is allowed");
 }
 
 std::string check_retry_rule(std::string_view text) {
   if (scheduler::parse_retry_rule(text))
     return {};
-  return wrong(text, "is no schedule of retries",
+  return wrong(text, "is not a schedule of retries",
                "a reason and at most 20 durations from 100ms to 7d, as in \"mailbox-full 1h 4h\", "
                "are allowed");
 }
@@ -168,7 +168,7 @@ std::string check_route_sender(std::string_view text) {
       (is_whole ? check_optional_address(text) : check_domain_pattern(text)).empty())
     return {};
   return wrong(
-      text, "is no sender",
+      text, "is not a sender",
       "an address, a domain such as \"example.org\", \".example.org\" for all below it, or "
       "\"<>\" is allowed");
 }
@@ -176,7 +176,7 @@ std::string check_route_sender(std::string_view text) {
 std::string check_address(std::string_view text) {
   if (IpAddress::parse(text))
     return {};
-  return wrong(text, "is no address", "\"192.0.2.1\" or \"2001:db8::1\" is allowed");
+  return wrong(text, "is not an address", "\"192.0.2.1\" or \"2001:db8::1\" is allowed");
 }
 
 std::string check_fingerprint(std::string_view text) {
@@ -260,7 +260,7 @@ std::string check_pam_service(std::string_view text) {
 std::string check_http_url(std::string_view text) {
   if (text.empty() || parse_http_url(text))
     return {};
-  return wrong(text, "is no URL of that kind", "https://host:port/path or http:// is allowed");
+  return wrong(text, "is not a URL of that kind", "https://host:port/path or http:// is allowed");
 }
 
 std::string check_claim(std::string_view text) {
@@ -435,7 +435,7 @@ std::string check_contact(std::string_view text) {
 std::string check_pattern(std::string_view text) {
   const auto rule = smtpd::filter::parse_header_rule(text, "discard", false);
   return rule ? std::string()
-              : wrong(text, "is no pattern: " + rule.error().step(),
+              : wrong(text, "is not a pattern: " + rule.error().step(),
                       "\"/pattern/\" with flags i, m, s, x, A or U behind it is allowed");
 }
 

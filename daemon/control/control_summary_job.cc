@@ -113,7 +113,7 @@ class SummaryJob : public ControlJob {
   std::size_t next_ = 0;
 };
 
-// nullopt: it is no number.
+// nullopt: it is not a number.
 std::optional<std::size_t> limit_of(const std::string& text) {
   if (text.empty())
     return kGroupsShown;

@@ -27,7 +27,7 @@ class FileToImport {
  public:
   explicit FileToImport(const FileDescriptor& file) : file_(file) {}
 
-  // Errc::malformed: it is no message; else it cannot be read.
+  // Errc::malformed: it is not a message; else it cannot be read.
   Result<MessageFileHead> read_head() {
     for (;;) {
       auto head = parse_message_file(rest_);

@@ -50,7 +50,7 @@ class StreamSink : public LineSink {
 };
 
 // syslog or the journal, one datagram for each line. Their service may be restarted at any time:
-// each datagram is addressed anew.
+// each datagram carries its address.
 class DatagramSink : public LineSink {
  public:
   explicit DatagramSink(const LogTarget& target);

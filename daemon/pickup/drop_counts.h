@@ -1,5 +1,5 @@
 // What already counts for its party (settings.party, or the user) of the files in the drop folder
-// that wait, so that nothing counts at each look anew. By the file and not by its name, which its
+// that wait, so that nothing counts again at each look. By the file and not by its name, which its
 // owner changes as he likes; whoever accepts the file for the queue forgets it here, so that no
 // count is good for two.
 #pragma once

@@ -595,7 +595,7 @@ Task<DropFolder::State::End> DropFolder::State::hand_over(Claimed claimed) {
   co_return End::trouble;
 }
 
-// Its sender was told that it is in custody, so he is told what became of it. Stored under the
+// Its sender was told that it is in custody, so he hears what became of it. Stored under the
 // file's id as the message would have been: once.
 Task<DropFolder::State::End> DropFolder::State::give_back(std::string name, DropFile unfit,
                                                           Error why) {

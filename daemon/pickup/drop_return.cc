@@ -47,7 +47,7 @@ std::string clean(std::string_view raw, mail::Content& about) {
   return text;
 }
 
-// A sender that is no address is not who wrote it: that one is named for the From field.
+// A sender that is not an address is not who wrote it: that one is named for the From field.
 std::string who_sent(const SubmitHeader& header, const std::string& origin) {
   if (header.sender.empty())
     return {};

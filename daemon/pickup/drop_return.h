@@ -1,4 +1,4 @@
-// What is told to whoever left a file in the drop folder that can never be taken. He heard from
+// What is answered to whoever left a file in the drop folder that can never be taken. He heard from
 // `sendmail` that it is in custody, so he hears of its end as of any other mail's.
 #pragma once
 

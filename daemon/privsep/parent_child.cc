@@ -59,7 +59,7 @@ Result<std::vector<gid_t>> groups_of(const ParentRules& rules, const Account& ac
 Result<std::string> read_job(const FileDescriptor& file) {
   struct stat about {};
   if (::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode))
-    return malformed("a delivery that is no file");
+    return malformed("a delivery that is not a file");
   const auto size = static_cast<std::size_t>(about.st_size);
   if (size > delivery::kMostLocalJob)
     return Error(Errc::too_long, "read a delivery");
@@ -167,7 +167,7 @@ void perform(const ParentRules& rules, const ParentRequest& request, const Accou
   if (auto allowed = check_source(rules, *job, *bytes, tables); !allowed)
     return answer_error(asker.get(), allowed.error());
   if (!is_readable_file(body))
-    return answer_error(asker.get(), malformed("a message that is no file"));
+    return answer_error(asker.get(), malformed("a message that is not a file"));
   settle_details(rules, *job);
   confine(*job);
   delivery::LocalBody content;

@@ -9,7 +9,7 @@
 // Each delivery, and each look at a .forward, has its own short-lived child that has become the
 // user before it reads anything. So has each command that prints an access token: as the daemon's
 // user, by the credentials file that the configuration names, which the child reads itself. What
-// a child is told to do it looks up again itself, and it ends when who asked no longer wants to
+// a child is ordered to do it looks up again itself, and it ends when who asked no longer wants to
 // know. Started without root, the same happens without any change of user.
 //
 // Of a delivery nothing is left when its child has ended: what a command started becomes a child

@@ -52,7 +52,7 @@ Result<std::string> complete_address(const std::string& address, std::string_vie
 Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view origin,
                                    std::size_t most_recipients);
 
-// What the sender of a message over the limit is told, by the daemon or by sendmail itself.
+// What the sender of a message over the limit is answered, by the daemon or by sendmail itself.
 std::string too_large(std::uint64_t most);
 
 struct SubmitAnswer {

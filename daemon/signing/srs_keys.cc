@@ -93,7 +93,7 @@ SrsKeys load_srs_keys(const std::string& path, bool follow) {
   if (::fstat(file->get(), &about) != 0)
     return useless("cannot be looked at");
   if (!S_ISREG(about.st_mode))
-    return useless("is no regular file");
+    return useless("is not a regular file");
   if ((about.st_mode & S_IRWXO) != 0)
     return useless("may be read by others; mode 0640 or less is allowed");
   const auto text = read_file(*file, path, kMostBytes);

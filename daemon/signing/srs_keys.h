@@ -28,7 +28,7 @@ struct SrsKeys {
 
 // 16 to 512 octets each, at most 20.
 SrsKeys parse_srs_keys(std::string_view text);
-// Refuses what is no regular file, above 64 KiB, or readable by others than its owner and group.
+// Refuses what is not a regular file, above 64 KiB, or readable by others than its owner and group.
 // follow: a symbolic link.
 SrsKeys load_srs_keys(const std::string& path, bool follow);
 

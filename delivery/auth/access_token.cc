@@ -99,7 +99,7 @@ Result<Token> judge_token_answer(const HttpResponse& response) {
 Result<Token> parse_token_answer(std::string_view json) {
   const auto object = parse_object(json);
   if (!object)
-    return malformed("the answer is no JSON object");
+    return malformed("the answer is not a JSON object");
   if (auto reason = reason_of(*object); !reason.empty())
     return Error(Errc::refused, std::move(reason));
   Token token;
@@ -126,7 +126,7 @@ Result<Token> parse_token_output(std::string_view output) {
   if (output.front() == '{')
     return parse_token_answer(output);
   if (!is_token(output))
-    return malformed("what it prints is no token on one line");
+    return malformed("what it prints is not a token on one line");
   Token token;
   token.text = std::string(output);
   return token;

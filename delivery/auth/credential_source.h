@@ -1,5 +1,6 @@
 // The secret of one smarthost account, ready for use: a password, or an access token that is got
-// when it is needed, kept until shortly before it expires, and got anew when a host refuses it.
+// when it is needed, kept until shortly before it expires, and fetched again when a host refuses
+// it.
 //
 // All that changes lives on one loop, the home; couriers of all loops ask by posted messages. One
 // request for a token is under way at a time, however many wait for it. After a failure the next

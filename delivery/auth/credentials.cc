@@ -235,7 +235,7 @@ LoadedCredentials load_credentials(const std::string& path) {
   if (::fstat(file.get(), &about) != 0)
     return cannot("looked at");
   if (!S_ISREG(about.st_mode))
-    return unusable("is no regular file");
+    return unusable("is not a regular file");
   if ((about.st_mode & S_IRWXO) != 0)
     return unusable("others may read this file; mode 0640 or less is allowed");
   std::string text(kMostBytes + 1, '\0');

@@ -54,7 +54,7 @@ struct LoadedCredentials {
 };
 
 LoadedCredentials parse_credentials(std::string_view text);
-// Refuses what is no regular file, above 64 KiB, or readable by others than its owner and group.
+// Refuses what is not a regular file, above 64 KiB, or readable by others than its owner and group.
 LoadedCredentials load_credentials(const std::string& path);
 
 }  // namespace postrider::delivery

@@ -90,7 +90,7 @@ class LocalWay {
     return true;
   }
 
-  // A user for commands of aliases is no person: one of its commands does not wait for another.
+  // A user for commands of aliases is not a person: one of its commands does not wait for another.
   std::string person(const std::string& user) const {
     if (!delivery_.book)
       return user;
@@ -411,7 +411,7 @@ class LocalWay {
            outcome.status == std::optional(mail::EnhancedCode{4, 2, 0});
   }
 
-  // The server is told the recipient's own address; another one needs a message of its own.
+  // The server receives the recipient's own address; another one needs a message of its own.
   void hand_to_lmtp(const std::string& server) {
     if (equals_ignoring_case(address_, recipient_.address)) {
       result_.lmtp = server;

@@ -32,7 +32,7 @@ Answer look_up_account(const std::string& user) {
   const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
   if (found != nullptr)
     return Answer::known;
-  // POSIX leaves open how "no such user" is told; these are the ways that exist.
+  // POSIX leaves open how "no such user" is reported; these are the ways that exist.
   const bool absent =
       failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;
   return absent ? Answer::unknown : Answer::cannot_tell;

@@ -108,8 +108,8 @@ Result<void> Client::on_reply(const Reply& reply) {
   return {};
 }
 
-// Behind the content LMTP answers for each recipient: what one is told is not the answer to those
-// whose replies may be on their way.
+// Behind the content LMTP answers for each recipient: what one of them hears is not the answer to
+// those whose replies may be on their way.
 bool Client::is_for_one_recipient(const Reply& reply) const {
   return reply.code == 421 && wire_.waits_for(Command::body_end) && wire_.next().position != kAll;
 }

@@ -508,7 +508,7 @@ void Courier::collect(Session& session) {
 }
 
 // Behind a message that went through, the usual cause is that the remote closes after each, or had
-// closed the idle connection: that is no failed try. The job goes first on a new connection.
+// closed the idle connection: that is not a failed try. The job goes first on a new connection.
 void Courier::keep_unsettled(Session& session, JobEnd& ended) {
   session.is_left = true;
   Job job = ended.job;

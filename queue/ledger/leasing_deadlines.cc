@@ -60,7 +60,8 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
     return recipient.state == RecipientState::bouncing &&
            !state_.leases.is_leased(id, recipient.index);
   });
-  // What an administrator ended is no time of the message: it is set again when that is recorded.
+  // What an administrator ended is not a time of the message: it is set again when that is
+  // recorded.
   const bool is_bouncing_in_hand = std::any_of(
       alive->begin(), alive->end(),
       [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });

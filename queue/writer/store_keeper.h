@@ -29,7 +29,7 @@ class StoreKeeper {
   // As a clean stop, if files of messages that have ended are gone; otherwise the next start looks
   // for them.
   void close(bool are_files_removed);
-  // The store cannot be used any more as it is. made: messages whose senders are told so, though
+  // The store cannot be used any more as it is. made: messages whose senders have heard so, though
   // what failed may still have reached the disk.
   void note_failure(const Error& error, const std::vector<mail::MessageId>& made);
   void failed();

@@ -1,6 +1,6 @@
 // Who may log in and what they may send: the one authority of all loops. It is the sessions' gate,
 // and answers their exchanges: on the connection's own loop (Dovecot, introspection), or on threads
-// of its own (password hashes; PAM). What waits for those is bounded; beyond, clients are told to
+// of its own (password hashes; PAM). What waits for those is bounded; beyond, clients are asked to
 // come back.
 //
 // Kept in <folder>: `secret`, `places` (from where users have logged in), `limits` (what they have

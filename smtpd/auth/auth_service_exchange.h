@@ -1,6 +1,6 @@
 // For smtpd/auth/service*.cc: how one AUTH is answered.
 //
-// Every try is charged to the guard before anything is looked up, and what it was is told to it
+// Every try is charged to the guard before anything is looked up, and what it was is reported to it
 // afterwards; a refusal is never sent before the configured delay, so that neither the time of a
 // lookup nor that of a hash tells who exists.
 #pragma once

@@ -122,12 +122,12 @@ Result<Token> read_jwt(std::string_view jwt, const TokenKeys& keys, const OauthR
                        TimePoint now) {
   const auto parts = split(jwt, '.');
   if (parts.size() != 3)
-    return bad("the token is no JWT");
+    return bad("the token is not a JWT");
   const auto header_text = decode_base64url(parts[0]);
   const auto claims_text = decode_base64url(parts[1]);
   const auto signature = decode_base64url(parts[2]);
   if (!header_text || !claims_text || !signature)
-    return bad("the token is no JWT");
+    return bad("the token is not a JWT");
   const auto header = parse_object(*header_text);
   if (!header || header->contains("crit"))  // RFC 7515 §4.1.11: we know no extension
     return bad("the token's header is not understood");
@@ -149,7 +149,7 @@ Result<Token> read_jwt(std::string_view jwt, const TokenKeys& keys, const OauthR
 Result<Token> read_introspection(std::string_view text, const OauthRules& rules, TimePoint now) {
   const auto answer = parse_object(text);
   if (!answer)
-    return malformed("the introspection's answer is no JSON object");
+    return malformed("the introspection's answer is not a JSON object");
   const auto* active = answer->if_contains("active");
   if (active == nullptr || !active->is_bool())
     return malformed("the introspection's answer does not say whether the token is active");

@@ -68,7 +68,7 @@ std::string server_nonce(std::size_t size) {
   return out;
 }
 
-// What Dovecot takes in names unless it is told otherwise, and a sign that many have.
+// What Dovecot takes in names unless it is configured otherwise, and a sign that many have.
 bool is_of_usual_name(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
          std::string_view(".-_+@").find(c) != std::string_view::npos;

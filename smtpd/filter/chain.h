@@ -33,7 +33,7 @@ class Chain {
   Task<Verdict> mail(const mail::Envelope& envelope);
   Task<Verdict> recipient(const mail::Recipient& recipient);
   Task<Verdict> data(const mail::Envelope& envelope);
-  // No verdict: what is refused from here on is told by end().
+  // No verdict: what is refused from here on is reported by end().
   Task<void> header(const mail::Envelope& envelope, std::string& section);
   Task<void> body(std::string_view piece);
   bool wants_body() const { return body_wanted_ > 0; }

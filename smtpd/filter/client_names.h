@@ -14,8 +14,8 @@
 
 namespace postrider::smtpd::filter {
 
-// The first name that leads back, or the first. A name that is no host name is none: it would stand
-// in Received fields, logs and questions to filters. Asks eleven questions at most.
+// The first name that leads back, or the first. A name that is not a host name is none: it would
+// stand in Received fields, logs and questions to filters. Asks eleven questions at most.
 mailauth::Asking<ClientName> find_client_name(IpAddress client);
 
 // What was found lately: confirmed names, and whose name servers do not answer. That there is no

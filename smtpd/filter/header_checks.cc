@@ -281,7 +281,7 @@ Result<HeaderRule> parse_header_rule(std::string_view pattern, std::string_view 
   });
   if (known == std::end(kActions))
     return malformed("\"" + escaped(action, 80) +
-                     "\" is no action, reject TEXT, hold TEXT, discard, warn TEXT, strip or "
+                     "\" is not an action, reject TEXT, hold TEXT, discard, warn TEXT, strip or "
                      "prepend FIELD is allowed");
   rule.action = known->second;
   if (space != action.npos)

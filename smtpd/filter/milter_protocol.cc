@@ -96,7 +96,7 @@ std::optional<int> reply_code(std::string_view line) {
   return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
 }
 
-// "550-5.7.1 one CRLF 550 5.7.1 two". Nothing: it is no reply.
+// "550-5.7.1 one CRLF 550 5.7.1 two". Nothing: it is not a reply.
 std::optional<mail::Reply> parse_reply(std::string_view text) {
   mail::Reply reply;
   std::size_t lines = 0;

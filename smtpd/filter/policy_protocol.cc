@@ -76,7 +76,7 @@ Result<std::optional<std::string>> AnswerReader::feed(std::string_view bytes) {
   for (const auto line : split(answer, '\n')) {
     const auto sign = line.find('=');
     if (sign == std::string_view::npos && !line.empty())
-      return malformed("policy service: \"" + escaped(line, 80) + "\" is no attribute");
+      return malformed("policy service: \"" + escaped(line, 80) + "\" is not an attribute");
     if (line.substr(0, sign) == "action")
       action = line.substr(sign + 1);
   }
@@ -113,10 +113,10 @@ Result<Action> parse_action(std::string_view text) {
   if (is("BCC"))
     return with_text(Kind::bcc, rest);
   if (!is("PREPEND"))
-    return malformed("policy service: \"" + escaped(word, 40) + "\" is no action");
+    return malformed("policy service: \"" + escaped(word, 40) + "\" is not an action");
   if (mail::field_name(rest).empty() || rest.size() > 8000 ||
       rest.find_first_of(std::string_view("\r\0", 2)) != std::string_view::npos)
-    return malformed("policy service: \"" + escaped(rest, 80) + "\" is no header field");
+    return malformed("policy service: \"" + escaped(rest, 80) + "\" is not a header field");
   return with_text(Kind::prepend, rest);
 }
 

@@ -20,7 +20,7 @@ using Attributes = std::vector<std::pair<std::string, std::string>>;
 std::string encode_request(const Attributes& attributes);
 
 // One answer, as its octets arrive. Gives the value of `action` once its empty line is there; an
-// error for more than 16 KiB, for a line that is no attribute, and without an action.
+// error for more than 16 KiB, for a line that is not an attribute, and without an action.
 class AnswerReader {
  public:
   static constexpr std::size_t kMost = 16384;

@@ -1,5 +1,5 @@
 // Whatever is accepted as a path is a mailbox on its own, without controls, within the limits, and
-// means the same when its local part is quoted anew.
+// means the same when its local part is quoted again.
 #include "base/assert.h"
 #include "base/text.h"
 #include "mail/address.h"

@@ -1,6 +1,6 @@
 // The client's side of AUTH against any server: which mechanisms are offered, what they are asked
 // and how it ends. No secret goes out in clear unasked, SCRAM never believes a server that has not
-// proven the password, and a token's refusal is no login.
+// proven the password, and a token's refusal is not a login.
 //
 // The first octet chooses the credentials, the second the connection; the rest are the server's
 // octets, with "%" and a letter for what a well-behaved one would send.

@@ -240,10 +240,10 @@ class ActingUsers(scenario.Scenario):
         ends = server.wait_for_log("attempted", count=len(names), verdict="deferred")
         for entry in ends:
             if entry["to"].startswith("box-"):
-                self.assertIn("it is no plain file", entry["reason"])
+                self.assertIn("it is not a plain file", entry["reason"])
         problems = str(server.log("address_problem"))
         for kind in kinds:
-            self.assertIn(f"{folder}/{kind}: is no regular file", problems)
+            self.assertIn(f"{folder}/{kind}: is not a regular file", problems)
 
     def test_what_a_forward_sends_on_is_counted_apart(self):
         server = self.start([(0, "")], sendmail={"messages_per_hour": 2, "recipients_per_hour": 2},

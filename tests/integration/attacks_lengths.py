@@ -135,7 +135,7 @@ class Lengths(scenario.Scenario):
             self.assertLess(self.server.memory() - before, 8 << 20)
 
     def test_L07_the_declared_size(self):
-        """L07 501 for what is no number, 552 5.3.4 for what is too much"""
+        """L07 501 for what is not a number, 552 5.3.4 for what is too much"""
         self.table([(b"MAIL FROM:<a@ext.example> " + parameter, codes) for parameter, codes in (
             (b"SIZE=18446744073709551616", (501, 552)), (b"SIZE=-1", (501,)), (b"SIZE=1e9", (501,)),
             (b"SIZE=", (501,)), (b"SIZE=5 SIZE=5", (501,)), (b"SIZE=" + b"1" * 21, (501, 552)),

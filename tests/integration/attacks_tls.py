@@ -118,7 +118,7 @@ class Rows(scenario.Scenario):
                       b"DATA\r\nSubject: x\r\n\r\nx\r\n.\r\n" % USER.encode())
 
     def test_T03_a_command_in_the_second_segment(self):
-        """T03 the same a millisecond later, before the 220 is read: it is no handshake"""
+        """T03 the same a millisecond later, before the 220 is read: it is not a handshake"""
         self.injected(b"STARTTLS\r\n", b"EHLO injected\r\n")
         self.server.wait_for_log("tls_failed")
 

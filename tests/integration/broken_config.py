@@ -20,7 +20,7 @@ BROKEN = {
     "an unknown section": lambda text: text + "\n[acept]\nx = 1\n",
     "a wrong value": lambda text: text.replace('hostname = "mx.us.example"',
                                                'hostname = "mx.us.example"\ndurable = 7'),
-    "a line that is no TOML": lambda text: "not TOML at all = = [\n" + text,
+    "a line that is not TOML": lambda text: "not TOML at all = = [\n" + text,
     "several mistakes": lambda text: "x = \n" + text + "\n[acept]\ny = 1\n]]\n[zz\n",
     "a NUL at its end": lambda text: text + "\0",
     "cut off in a line": lambda text: text + '[sandbox]\nread = ["/a',

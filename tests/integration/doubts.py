@@ -28,13 +28,13 @@ class Doubts(scenario.Scenario):
 
     def test_what_the_machine_does_not_have(self):
         folder = self.own_folder("places")
-        self.assert_warned("user", '"nobody-here" is no user', user="nobody-here")
+        self.assert_warned("user", '"nobody-here" is not a user', user="nobody-here")
         self.assert_warned("spool", f"lies in {folder}/missing", spool=f"{folder}/missing/spool")
         self.assert_warned("log.target", "which is not there: the start will fail",
                            log={"target": f"{folder}/missing/log"})
 
     def test_a_name_that_is_none(self):
-        self.assert_warned("hostname", "is no name on the Internet", hostname="localhost")
+        self.assert_warned("hostname", "is not a name on the Internet", hostname="localhost")
 
     def test_certificates(self):
         pair = certificates.Pair(self.own_folder("pair"), "other", names=["other.example"])

@@ -86,7 +86,7 @@ class HeaderChecks(scenario.Scenario):
         for rule, word in (({"pattern": "/(/", "action": "discard"}, "no pattern"),
                            ({"pattern": "x", "action": "discard"}, "no pattern"),
                            ({"pattern": "/x/", "action": "prepend nonsense"}, "prepend needs a header field"),
-                           ({"pattern": "/x/", "action": "REJECT"}, "is no action"),
+                           ({"pattern": "/x/", "action": "REJECT"}, "is not an action"),
                            ({"pattern": "/x/", "action": "strip", "in": "mime"}, "header of a part")):
             server.settings["header_check"] = [rule]
             server.write_config()

@@ -138,7 +138,7 @@ class Rewriting(LocalUsers):
         server.write_config(accept={"recipient_map": [f"text:{server.folder}/map"]})
         done = server.tool("postrider", "check", check=False)
         self.assertEqual(done.returncode, 78)
-        self.assertIn(f'rewrite.recipient: {server.folder}/recipient:1: "a b c" is no address; '
+        self.assertIn(f'rewrite.recipient: {server.folder}/recipient:1: "a b c" is not an address; '
                       "user@domain, user or @domain is allowed", done.stderr)
         self.assertIn(f'accept.recipient_map: {server.folder}/map:1: "REJCT" says nothing; ok, reject '
                       "TEXT or defer TEXT is allowed", done.stderr)

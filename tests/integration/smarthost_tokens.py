@@ -353,9 +353,9 @@ class Endpoints(Relaying):
     def test_answers_of_no_use(self):
         huge = json.dumps({"access_token": "x", "y": "z" * 200_000})
         for name, answer, wanted in (
-                ("garbage", (200, "<html>hello</html>"), "the answer is no JSON object"),
-                ("a list", (200, "[1]"), "the answer is no JSON object"),
-                ("deep", (200, "[" * 5000), "the answer is no JSON object"),
+                ("garbage", (200, "<html>hello</html>"), "the answer is not a JSON object"),
+                ("a list", (200, "[1]"), "the answer is not a JSON object"),
+                ("deep", (200, "[" * 5000), "the answer is not a JSON object"),
                 ("no token", (200, "{}"), "no usable access_token"),
                 ("a token with a line end", (200, '{"access_token": "a\\r\\nb"}'),
                  "no usable access_token"),

@@ -468,7 +468,7 @@ class PasswordFile(Submission):
         # Accounts that do not exist are limited in the same way.
         answers = [attempt(f"127.0.3.{i}", "ghost", f"guess{i}") for i in range(1, 9)]
         self.assertEqual(answers, [535] * 6 + [454] * 2)
-        # A forgotten program at home with the old password is no attacker.
+        # A forgotten program at home with the old password is not an attacker.
         self.assertEqual([attempt(home, ANNA, "old") for _ in range(12)], [535] * 12)
         self.assertEqual(attempt(home, ANNA, PASSWORD), 235)
         server.restart()
@@ -1385,7 +1385,7 @@ class Pam(Submission):
             except (OSError, ValueError, IndexError):
                 continue
             if words[0] == b"postrider-pam" and server.process.pid == above:
-                self.assertEqual(words[1], self.service.encode(), "the service is no word of the daemon's")
+                self.assertEqual(words[1], self.service.encode(), "the service is not a word of the daemon's")
                 return int(path.name)
         return None
 

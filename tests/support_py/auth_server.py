@@ -66,7 +66,7 @@ class AuthServer:
 
     @staticmethod
     def response(line):
-        """What the client has sent in it; nothing: it is no request"""
+        """What the client has sent in it; nothing: it is not a request"""
         fields = [field for field in line.split("\t") if field.startswith("resp=")]
         return base64.b64decode(fields[0][5:]).decode() if line.startswith("AUTH") else None
 

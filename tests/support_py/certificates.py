@@ -17,7 +17,7 @@ class Pair:
         self.certificate = folder / f"{name}.pem"
         self.key = folder / f"{name}.key"
         how = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"] if kind == "EC" else ["rsa:2048"]
-        # faketime is no package of ours: a certificate of the past is signed with its dates given.
+        # faketime is not a package of ours: a certificate of the past is signed with its dates given.
         begin = ["-days", str(days)]
         subprocess.run(
             [tool("openssl"), "req", "-x509", "-nodes", "-newkey", *how, *begin,

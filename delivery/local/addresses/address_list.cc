@@ -189,17 +189,17 @@ class ListParser {
       return "an address is empty";
     if (was_quoted || text.find('@') == text.npos) {
       if (!was_quoted && text.find_first_of(" \t\"<>;:\\") != text.npos)
-        return shown + " is no name; a comma is missing, or quotes";
+        return shown + " is not a name; a comma is missing, or quotes";
       // Brackets make no name of what begins as a command, a file or an included list.
       const bool is_special = std::string_view("|/:").find(text.front()) != std::string_view::npos;
       if (is_special || has_control(text) || text.size() > 254 || !is_utf8(text))
-        return shown + " is no local name";
+        return shown + " is not a local name";
       items_.push_back({ListItem::Kind::address, mail::quoted_local_part(text), literal});
       return {};
     }
     auto mailbox = mail::parse_mailbox(text, true);
     if (!mailbox)
-      return shown + " is no address: " + mailbox.error().step();
+      return shown + " is not an address: " + mailbox.error().step();
     items_.push_back({ListItem::Kind::address, *std::move(mailbox), literal});
     return {};
   }
@@ -221,7 +221,7 @@ class ListParser {
   std::string add_special(std::string text) {
     const auto shown = "\"" + escaped(text, 60) + "\"";
     if (text.size() > kMostPath || has_control(text))
-      return shown + " is no path";
+      return shown + " is not a path";
     if (starts_with_ignoring_case(text, kInclude)) {
       const auto path = stripped(std::string_view(text).substr(kInclude.size()));
       if (!rules_.includes)

@@ -554,7 +554,7 @@ class Walk {
       out_.problems.push_back(escaped(path) + ":" + problem);
     const bool is_text = file->text.find('\0') == std::string::npos;
     if (!is_text)
-      out_.problems.push_back(escaped(path) + ": is no text");
+      out_.problems.push_back(escaped(path) + ": is not text");
     if (!is_text || (!items.problems.empty() && items.items.empty()))
       return fail(Verdict::retry, {4, 3, 5}, "the list of " + escaped(origin_) + " cannot be used");
     for (const auto& one : items.items)

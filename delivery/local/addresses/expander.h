@@ -76,7 +76,7 @@ mail::Directory::Answer look_ahead(const LocalAddresses& book, const Users& user
                                    std::string_view address);
 
 // What a user's .forward says. The user's own name in it stands for the mailbox; commands and files
-// have the user's rights; nothing is included. Lines that are wrong are told in `problems`; if
+// have the user's rights; nothing is included. Lines that are wrong are reported in `problems`; if
 // nothing is left, the mail goes to the mailbox. where: the file, for the steps.
 Expansion expand_forward(const LocalAddresses& book, const Users& users, const std::string& user,
                          std::string_view address, std::string_view text, const std::string& where);

@@ -109,7 +109,7 @@ class Previewer {
     if (to.leaf.kind == ResolvedRecipient::Kind::command)
       return "command " + to.leaf.text + as;
     if (to.leaf.kind == ResolvedRecipient::Kind::nobody)
-      return "nobody: an entry of its list is no user";
+      return "nobody: an entry of its list is not a user";
     if (to.leaf.kind == ResolvedRecipient::Kind::include)
       return describe(to.leaf) + ", which cannot be used now";
     if (to.leaf.kind == ResolvedRecipient::Kind::file)

@@ -17,7 +17,7 @@ struct Preview {
   std::string conclusion;             // one sentence; empty if onward is set
 };
 
-// mailbox: the pattern of local.mailbox. At most some hundred lines of each kind are told.
+// mailbox: the pattern of local.mailbox. At most some hundred lines of each kind are reported.
 Preview preview(const LocalAddresses& book, const Users& users, DeliveryAgent& performer,
                 const std::string& mailbox, unsigned minimum_uid, const std::string& address);
 

@@ -13,7 +13,7 @@ namespace postrider::delivery {
 
 struct ResolvedRecipient {
   enum class Kind : std::uint8_t {
-    address,  // nothing more: an address of another machine, or one that is looked at anew
+    address,  // nothing more: an address of another machine, or one that is looked at again
     user,     // the user's .forward, then the mailbox; aliases have been looked at
     self,     // the same, for a member of the alias of its own name: no loop
     mailbox,  // the user's mailbox

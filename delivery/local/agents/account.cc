@@ -22,7 +22,7 @@ Result<std::string> acting_user(const std::string& user, uid_t minimum) {
   if (found != nullptr)
     return entry.pw_uid >= minimum && entry.pw_uid != 0 && entry.pw_uid != kNobody ? user
                                                                                    : std::string();
-  // POSIX leaves open how "no such user" is told; these are the ways that exist.
+  // POSIX leaves open how "no such user" is reported; these are the ways that exist.
   const bool absent =
       failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;
   if (absent)

@@ -41,7 +41,7 @@ Error refused(const std::string& path, const char* why) {
 // nullptr: it may be trusted.
 const char* why_not_trusted(const struct stat& about, uid_t owner) {
   if (!S_ISREG(about.st_mode))
-    return "it is no regular file";
+    return "it is not a regular file";
   if (about.st_uid != owner && about.st_uid != 0)
     return "it belongs to another user";
   if ((about.st_mode & (S_IWGRP | S_IWOTH)) != 0)
@@ -78,7 +78,7 @@ Result<std::optional<std::string>> read_forward_here(const std::string& home,
   if (!file.is_open() && errno == EACCES)
     return refused(path, "its user may not read it");
   if (const int number = errno; !file.is_open())
-    return is_special(path) ? refused(path, "it is no regular file")
+    return is_special(path) ? refused(path, "it is not a regular file")
                             : system_error(number, "open " + escaped(path));
   struct stat about {};
   if (::fstat(file.get(), &about) != 0)

@@ -52,7 +52,7 @@ struct LocalTarget {
   friend bool operator==(const LocalTarget&, const LocalTarget&) = default;
 };
 
-// What of the envelope a mailbox, or a command's environment, is told. Raw outside bytes.
+// What of the envelope a mailbox, or a command's environment, contains. Raw outside bytes.
 struct LocalEnvelope {
   std::string id;                  // of the message, as in the log
   std::string sender;              // empty: the null sender

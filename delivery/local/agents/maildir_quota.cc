@@ -17,8 +17,8 @@ namespace postrider::delivery {
 namespace {
 
 constexpr const char* kFile = "maildirsize";
-constexpr std::size_t kMostFile = 5120;     // the specification's: count anew beyond
-constexpr std::int64_t kFullFor = 15 * 60;  // seconds after which "full" is counted anew
+constexpr std::size_t kMostFile = 5120;     // the specification's: count again beyond
+constexpr std::int64_t kFullFor = 15 * 60;  // seconds after which "full" is counted again
 constexpr std::size_t kMostFolders = 10000;
 
 struct CloseFolder {

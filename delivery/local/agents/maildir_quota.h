@@ -1,7 +1,7 @@
 // The Maildir++ quota: the file maildirsize holds the limits in its first line ("1000000S,100C"),
 // then one "size count" line for each change. Who delivers honours and updates it; setting it is
 // the mail reader's side's affair. A file that is too long, or that says "full" for a while, is
-// counted anew.
+// counted again.
 #pragma once
 
 #include "base/file.h"

@@ -30,7 +30,7 @@ bool is_missing(const Error& error) {
 
 std::string why_not_trusted(const struct stat& about) {
   if (!S_ISREG(about.st_mode))
-    return "it is no plain file";
+    return "it is not a plain file";
   if (about.st_nlink != 1)
     return "it has " + std::to_string(about.st_nlink) + " names";
   if (about.st_uid != ::geteuid())
@@ -50,7 +50,7 @@ Result<FileDescriptor> open_mbox(const FileDescriptor& folder, const std::string
   const bool is_seen =
       file ? ::fstat(file->get(), &about) == 0
            : ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0;
-  // What is no file at all open(2) refuses in many ways: for a socket, with "no such device".
+  // What is not a file at all open(2) refuses in many ways: for a socket, with "no such device".
   const bool is_file = is_seen && S_ISREG(about.st_mode);
   if (!file && (!is_seen || is_file))
     return Error(file.error().code(), "open " + escaped(shown));

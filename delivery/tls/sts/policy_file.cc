@@ -69,7 +69,7 @@ Result<void> take_line(std::string_view line, Draft& draft) {
   else if (key == "mx") {
     auto host = ascii_lower(value);
     if (!is_host_pattern(host))
-      return malformed("mx is no host name");
+      return malformed("mx is not a host name");
     if (policy.mx.size() >= kMostHosts)
       return Error(Errc::too_long, "more than 1000 hosts");
     policy.mx.push_back(std::move(host));
@@ -93,7 +93,7 @@ Result<StsPolicyFile> finish(Draft draft) {
                        ? parse_unsigned(*draft.max_age)
                        : std::nullopt;
   if (!age)
-    return malformed("max_age is no number of at most ten digits");
+    return malformed("max_age is not a number of at most ten digits");
   file.max_age = std::chrono::seconds(std::min(*age, kMostAge));
   if (file.policy.mode != StsPolicy::Mode::none && file.policy.mx.empty())
     return malformed("there is no mx");

@@ -84,7 +84,7 @@ TEST_CASE("a lease on a file that somebody names holds up nobody", "[base][file]
   CHECK(open_named_file(path, ::geteuid()).has_value());
 }
 
-TEST_CASE("what is no regular file is refused, and not waited for", "[base][file]") {
+TEST_CASE("what is not a regular file is refused, and not waited for", "[base][file]") {
   const Folder folder;
   const auto fifo = folder.folder / "fifo";
   REQUIRE(::mkfifo(fifo.c_str(), 0644) == 0);

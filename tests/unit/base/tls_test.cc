@@ -300,7 +300,7 @@ TEST_CASE("T12: a handshake that does not go on ends with the deadline", "[base]
   CHECK(wire.server_result.error().code() == asio::error::timed_out);
 }
 
-TEST_CASE("T01, T03: clear text in place of a handshake is no handshake", "[base][tls]") {
+TEST_CASE("T01, T03: clear text in place of a handshake is not a handshake", "[base][tls]") {
   Wire wire;
   ::send(wire.client->socket().native_handle(), "EHLO injected\r\n", 15, MSG_NOSIGNAL);
   wire.run({[&]() -> Task<void> {

@@ -52,7 +52,7 @@ TEST_CASE("sendmail takes the command lines of the programs that call it", "[cli
       {"null sender", {"-f<>", "c@d"}, false, false, "<>", "", {"c@d"}},
       {"letters grouped with a value", {"-tiFA B", "c@d"}, true, true, {}, "A B", {"c@d"}},
       {"options behind recipients", {"c@d", "-i"}, false, true, {}, "", {"c@d"}},
-      {"a lone hyphen is no option", {"-"}, false, false, {}, "", {"-"}},
+      {"a lone hyphen is not an option", {"-"}, false, false, {}, "", {"-"}},
   };
   for (const auto& c : cases) {
     DYNAMIC_SECTION(c.name) {

@@ -45,7 +45,7 @@ TEST_CASE("a file rests since its last change, whatever its clock says", "[confi
   FileRest file({"one", Duration(0)}, asked);
   CHECK(file.look({"one", Duration(0)}, asked + milliseconds(400)) == Duration(400));
   CHECK(file.look({"one", Duration(5000)}, asked + milliseconds(500)) == Duration(5000));
-  // Changed while a reload waits: that has to wait anew.
+  // Changed while a reload waits: that has to wait again.
   CHECK(file.look({"two", Duration(0)}, asked + milliseconds(900)) == Duration(0));
   CHECK(file.look({"two", Duration(0)}, asked + milliseconds(1500)) == Duration(600));
   CHECK(file.look({"three", Duration(20)}, asked + milliseconds(2000)) == Duration(20));

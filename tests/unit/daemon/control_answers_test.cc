@@ -279,7 +279,7 @@ TEST_CASE("only recipients that match are exported", "[daemon][unit]") {
   CHECK((*head)->message.envelope.recipients[0].address == "e@f.test");
 }
 
-TEST_CASE("a file that is no exported message is refused", "[daemon][unit]") {
+TEST_CASE("a file that is not an exported message is refused", "[daemon][unit]") {
   Answering s;
   const auto id = s.add("a@b.test", {"c@d.test"}, "Subject: x\r\n\r\nbody\r\n");
   const auto text = exported(s, asking("export")).at(to_string(id));

@@ -193,7 +193,7 @@ TEST_CASE("a submission's header that is hostile is refused", "[daemon][unit]") 
   }
 }
 
-TEST_CASE("an envelope with what is no address is refused", "[daemon][unit]") {
+TEST_CASE("an envelope with what is not an address is refused", "[daemon][unit]") {
   for (const char* address : {"a@b\r\nRCPT TO:<x@y>", "a b@c", "@b", "a@", "", "a@b@c", "<a@b>",
                               "a\x01@b", "a@-b.", "a@[127.0.0.1"}) {
     SubmitHeader header;

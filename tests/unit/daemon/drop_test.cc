@@ -184,7 +184,7 @@ TEST_CASE("a file that was taken before a crash is not sent twice", "[daemon][un
   CHECK(door.wait_until_empty());
 }
 
-TEST_CASE("I12: what is no message is put aside, never followed, never waited for",
+TEST_CASE("I12: what is not a message is put aside, never followed, never waited for",
           "[daemon][unit]") {
   DropDoor door;
   const auto secret = door.folder.path() + "/secret";

@@ -85,7 +85,7 @@ TEST_CASE("the names of events are words and underscores, in the program and in 
   CHECK(found >= 3);
 }
 
-TEST_CASE("the page of the schema names each field that is no text", "[daemon][log]") {
+TEST_CASE("the page of the schema names each field that is not text", "[daemon][log]") {
   const auto page = text_of("doc/log.md");
   const auto listed = [&](const char* from) {
     const auto begin = page.find(from);

@@ -163,7 +163,7 @@ TEST_CASE("what stands in JSON is read back as it was", "[daemon][log]") {
     REQUIRE(read.has_value());
     CHECK(std::string_view(read->at("from").as_string()) == value);
   }
-  // What is no UTF-8 leaves its mark, and a long value is cut between two characters.
+  // What is not UTF-8 leaves its mark, and a long value is cut between two characters.
   CHECK(parse_json(json_of(sample("a\xff\x62")))->at("from").as_string() == "a\xef\xbf\xbd\x62");
   std::string umlauts = "x";
   for (int i = 0; i < 2000; ++i)

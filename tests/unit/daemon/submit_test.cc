@@ -91,7 +91,7 @@ TEST_CASE("a local message is in custody when it was answered", "[daemon][unit]"
   CHECK((*message)->content.trace.find("From: me@mx.test\r\n") != std::string::npos);
 }
 
-TEST_CASE("O01: what is no address does not come into From", "[daemon][unit]") {
+TEST_CASE("O01: what is not an address does not come into From", "[daemon][unit]") {
   SubmitDoor door;
   for (const auto& author :
        {std::string("a@x\n.\nMAIL FROM:<evil@x>\n"), std::string("a@x\r\nBcc: b@x"),
@@ -248,7 +248,7 @@ TEST_CASE("a hand-over counts once, on whichever way it comes again", "[daemon][
   door.on_loop([&] { drop.stop(); });
 }
 
-TEST_CASE("a table's failure is no fault of a local message", "[daemon][unit]") {
+TEST_CASE("a table's failure is not a fault of a local message", "[daemon][unit]") {
   for (const char* content : {"From: bad@mx.test\n\nx\n", "x\n"}) {
     INFO(content);
     auto limits = settings();

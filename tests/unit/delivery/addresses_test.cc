@@ -89,13 +89,13 @@ TEST_CASE("a list holds addresses, commands, files and includes", "[delivery][al
       {"/var/x, \"/var/a, b\"", "file /var/x; file /var/a, b"},
       {":include:/etc/l, \":include: /etc/m\"", "include /etc/l; include /etc/m"},
       {"", ""},
-      {"\"Ann\" <|/bin/false>", "error: \"|/bin/false\" is no local name"},
-      {"</etc/passwd>", "error: \"/etc/passwd\" is no local name"},
-      {"ann bob", "error: \"ann bob\" is no name; a comma is missing, or quotes"},
+      {"\"Ann\" <|/bin/false>", "error: \"|/bin/false\" is not a local name"},
+      {"</etc/passwd>", "error: \"/etc/passwd\" is not a local name"},
+      {"ann bob", "error: \"ann bob\" is not a name; a comma is missing, or quotes"},
       {"\"ann", "error: the closing quote is missing"},
       {"ann (", "error: the end of a comment is missing"},
-      {"ann@", "error: \"ann@\" is no address: no domain"},
-      {"ann@x.test@y", "error: \"ann@x.test@y\" is no address: character that no address has"},
+      {"ann@", "error: \"ann@\" is not an address: no domain"},
+      {"ann@x.test@y", "error: \"ann@x.test@y\" is not an address: character that no address has"},
       {"<ann", "error: \">\" is missing behind an address"},
       {":fail:", "error: \":fail:\" is unknown, :include:/path is allowed"},
       {":include:list", "error: :include: needs an absolute path"},
@@ -137,7 +137,7 @@ TEST_CASE("a list is bounded", "[delivery][aliases]") {
   CHECK(listed("a, b, c", few) == "error: more than 2 items");
   CHECK(listed(std::string(100, '(')) == "error: the end of a comment is missing");
   CHECK(listed(std::string(255, 'a')) ==
-        "error: \"" + std::string(60, 'a') + "...\" is no local name");
+        "error: \"" + std::string(60, 'a') + "...\" is not a local name");
 }
 
 TEST_CASE("a file of lists tells its wrong lines and keeps the others", "[delivery][aliases]") {
@@ -449,7 +449,7 @@ TEST_CASE("a file whose owner keeps moving its stamps is believed by our own clo
   }
   text = "bob\nann\n";
   CHECK_FALSE(look(seconds(20), true));
-  text = "bob\nanns\n";  // another content begins anew
+  text = "bob\nanns\n";  // another content begins again
   CHECK_FALSE(look(seconds(29), true));
   CHECK_FALSE(look(seconds(31), true));
   CHECK(look(seconds(39), true));
@@ -510,7 +510,7 @@ TEST_CASE("what an included list says is not for strangers", "[delivery][aliases
   REQUIRE(unknown.problems.size() == 2);
   CHECK(unknown.problems[0].starts_with("password=secret@us.test is unknown"));
   CHECK(shown(about("secret\n", "i@us.test")) == "i@us.test[nobody::]");
-  // With a domain it is an address that its writer gave away; and a table is no list.
+  // With a domain it is an address that its writer gave away; and a table is not a list.
   CHECK(shown(about("no@us.test\n", "m@us.test")) == "no@us.test[]");
   CHECK(shown(about("t\n", "m@us.test")) == "typo@us.test[]");
   CHECK(decode_leaf("nobody::")->kind == ResolvedRecipient::Kind::nobody);

@@ -392,7 +392,8 @@ TEST_CASE("M15: a positive reply behind the content counts, however odd it is",
   }
 }
 
-TEST_CASE("M15: what was said behind the content and is no reply is quoted", "[delivery][client]") {
+TEST_CASE("M15: what was said behind the content and is not a reply is quoted",
+          "[delivery][client]") {
   Talk talk;
   talk.open();
   talk.begin(make_message({"a@x.test"}));

@@ -110,7 +110,8 @@ TEST_CASE("only a small regular file that others cannot read is taken", "[delive
   const TemporaryFolder folder;
   const auto path = folder.path() + "/relay";
   CHECK(problems(load_credentials(path)) == "f: cannot be opened: No such file or directory");
-  CHECK(problems(load_credentials(folder.path())).find("is no regular file") != std::string::npos);
+  CHECK(problems(load_credentials(folder.path())).find("is not a regular file") !=
+        std::string::npos);
   std::ofstream(path) << "user = u\npassword = p\n";
   ::chmod(path.c_str(), 0644);
   CHECK(problems(load_credentials(path)).find("others may read") != std::string::npos);

@@ -131,7 +131,8 @@ TEST_CASE("what was counted is kept whole", "[delivery][notice]") {
   CHECK(again->may_tell(kNow + 60min));
 }
 
-TEST_CASE("a file that is no count is refused, or read as far as it goes", "[delivery][notice]") {
+TEST_CASE("a file that is not a count is refused, or read as far as it goes",
+          "[delivery][notice]") {
   for (const auto* bad : {"", "[]", "7", "{", "{\"count\":"})
     CHECK_FALSE(DoubleBounces::decode(bad).has_value());
   for (const auto* odd :

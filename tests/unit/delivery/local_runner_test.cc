@@ -170,7 +170,7 @@ TEST_CASE("a place is free again when what went on beyond its time has ended",
   CHECK(local.performer->most("stuck") == 2);
 }
 
-// Of aliases: they run as a user who is no person, and share nothing else.
+// Of aliases: they run as a user who is not a person, and share nothing else.
 TEST_CASE("commands leave a quarter of the places to mailboxes", "[delivery][local]") {
   LocalRunner::Limits limits;
   limits.slots = 8;

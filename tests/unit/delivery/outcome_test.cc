@@ -21,7 +21,7 @@ TEST_CASE("M14: one table says what a reply means at each stage", "[delivery][ou
     bool about_host;
   };
   const std::vector<Case> cases = {
-      {"220 is no end, 554 greeting is the host's",
+      {"220 is not an end, 554 greeting is the host's",
        Stage::greeting,
        554,
        {},

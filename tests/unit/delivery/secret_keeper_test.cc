@@ -212,7 +212,8 @@ TEST_CASE("a token command's output is a token, or its failure waits", "[deliver
   rig.run([](Rig& r) -> Task<void> {
     CHECK(co_await r.get() == "t1 fresh");
     r.keeper->refuse("t1");
-    CHECK(co_await r.get() == "token_command: what it prints is no token on one line: malformed");
+    CHECK(co_await r.get() ==
+          "token_command: what it prints is not a token on one line: malformed");
     r.clock.at += 10s;
     CHECK(co_await r.get() == "token_command: exit code 1: refused");
   });

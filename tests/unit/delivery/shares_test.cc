@@ -548,7 +548,7 @@ TEST_CASE("one mailbox in two spellings of its domain gets one copy", "[delivery
   CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<b@x.test>", "TO:<B@x.test>"});
 }
 
-TEST_CASE("a retry by hand asks anew what is known of a domain", "[delivery][dispatcher]") {
+TEST_CASE("a retry by hand asks again what is known of a domain", "[delivery][dispatcher]") {
   FakeMx mx({}, "127.0.0.2");
   Rig rig(kGood);
   rig.settings.port = mx.port();

@@ -82,7 +82,7 @@ TEST_CASE("a host or pattern of one label is in the grammar", "[delivery][sts]")
   }
 }
 
-TEST_CASE("E11: max_age is cut to a year, and what is no policy is refused", "[delivery][sts]") {
+TEST_CASE("E11: max_age is cut to a year, and what is not a policy is refused", "[delivery][sts]") {
   const auto with = [](const std::string& change) {
     return parse_sts_policy(change + "version: STSv1\nmode: enforce\nmx: a.b\nmax_age: 9\n");
   };

@@ -130,7 +130,7 @@ TEST_CASE("an mbox whose write fails is cut back to what it was", "[delivery][lo
   CHECK(contents(file) == before);
 }
 
-TEST_CASE("I01: an mbox that is no plain file of the user is not touched", "[delivery][local]") {
+TEST_CASE("I01: an mbox that is not a plain file of the user is not touched", "[delivery][local]") {
   const TemporaryFolder folder;
   const std::filesystem::path at = folder.path();
   std::ofstream(at / "other") << "x";
@@ -354,7 +354,7 @@ TEST_CASE("a command has surroundings of its own", "[delivery][local]") {
   CHECK(contents(out).find("POSTRIDER_SECRET") == std::string::npos);
 }
 
-TEST_CASE("what the machine forbids a command is no fault of the message", "[delivery][local]") {
+TEST_CASE("what the machine forbids a command is not a fault of the message", "[delivery][local]") {
   const TemporaryFolder folder;
   const auto script = folder / "script";
   const auto run = [&](const std::string& text) {
@@ -391,7 +391,7 @@ TEST_CASE("a mailbox that is not trusted is named with its path and the reason",
   }
   std::filesystem::remove(target.place);
   REQUIRE(::mkfifo(target.place.c_str(), 0600) == 0);
-  CHECK(why().find(target.place + " (it is no plain file)") != std::string::npos);
+  CHECK(why().find(target.place + " (it is not a plain file)") != std::string::npos);
 }
 
 TEST_CASE("a .forward is trusted if only its owner could have written it", "[delivery][local]") {

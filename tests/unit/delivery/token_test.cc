@@ -65,9 +65,9 @@ TEST_CASE("what a token endpoint answers", "[delivery][token]") {
        "the answer has no usable access_token"},
       {"a token that is a number", R"({"access_token":1})",
        "the answer has no usable access_token"},
-      {"nothing", "", "the answer is no JSON object"},
-      {"a text", R"("x")", "the answer is no JSON object"},
-      {"deep", std::string(100000, '['), "the answer is no JSON object"},
+      {"nothing", "", "the answer is not a JSON object"},
+      {"a text", R"("x")", "the answer is not a JSON object"},
+      {"deep", std::string(100000, '['), "the answer is not a JSON object"},
       {"a long token", R"({"access_token":")" + std::string(kMostToken + 1, 'a') + R"("})",
        "the answer has no usable access_token"},
   };
@@ -97,7 +97,7 @@ TEST_CASE("what a token command may print", "[delivery][token]") {
   CHECK(outcome(parse_token_output("{\"access_token\":\"a\",\"expires_in\":60}\n")) == "a 60 ");
   CHECK(outcome(parse_token_output("")) == "it prints nothing");
   CHECK(outcome(parse_token_output("\n")) == "it prints nothing");
-  CHECK(outcome(parse_token_output("a b")) == "what it prints is no token on one line");
-  CHECK(outcome(parse_token_output("a\nb")) == "what it prints is no token on one line");
-  CHECK(outcome(parse_token_output("\xC3\xA9")) == "what it prints is no token on one line");
+  CHECK(outcome(parse_token_output("a b")) == "what it prints is not a token on one line");
+  CHECK(outcome(parse_token_output("a\nb")) == "what it prints is not a token on one line");
+  CHECK(outcome(parse_token_output("\xC3\xA9")) == "what it prints is not a token on one line");
 }

@@ -18,7 +18,7 @@ TEST_CASE("a name is read from text, lower case, with or without the last dot", 
   CHECK(Name::from_text("_25._tcp.mx1.example.test")->is_host());
 }
 
-TEST_CASE("text that is no name is refused", "[dns][name]") {
+TEST_CASE("text that is not a name is refused", "[dns][name]") {
   struct Case {
     std::string name;
     std::string text;

@@ -101,7 +101,7 @@ TEST_CASE("a changed or replaced resolv.conf is noticed, after a few seconds",
   const auto second = watch.changed(later());
   REQUIRE(second);
   CHECK(servers(*second) == "192.0.2.2:53 ");
-  SECTION("a rewrite that says the same is no change") {
+  SECTION("a rewrite that says the same is not a change") {
     REQUIRE(replace_file(path, "nameserver 192.0.2.2\n# x\n", 0644));
     CHECK_FALSE(watch.changed(later()));
   }

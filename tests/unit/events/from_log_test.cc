@@ -71,7 +71,7 @@ TEST_CASE("sites and alarms have their names as subject", "[events]") {
   CHECK(on->subject == off->subject);
 }
 
-TEST_CASE("what concerns the administrator alone is no event", "[events]") {
+TEST_CASE("what concerns the administrator alone is not an event", "[events]") {
   for (const auto* name : {"connected", "disconnected", "encrypted", "reloaded", "notice_created"})
     CHECK_FALSE(event_of(LogEvent(Level::info, name, "S1")).has_value());
 }

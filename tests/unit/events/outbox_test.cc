@@ -245,7 +245,7 @@ TEST_CASE("the writer is killed at any moment: what was promised is there", "[ou
   }
 }
 
-TEST_CASE("a file that is no outbox is refused, and set aside", "[outbox]") {
+TEST_CASE("a file that is not an outbox is refused, and set aside", "[outbox]") {
   const TemporaryFolder folder;
   const auto path = folder / "events.db";
   std::ofstream(path) << std::string(50'000, 'x');

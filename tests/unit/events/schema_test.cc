@@ -90,7 +90,7 @@ TEST_CASE("the published schema has every event that is written", "[events]") {
   CHECK(complaint(texts) == "");
 }
 
-TEST_CASE("the published schema refuses what is no event", "[events]") {
+TEST_CASE("the published schema refuses what is not an event", "[events]") {
   auto text = encode(full(Kind::delivered));
   for (const auto& [from, to] : {std::pair<std::string, std::string>("postrider.delivered", "x.y"),
                                  {"\"delay\":0.53", "\"delay\":\"0.53\""},
@@ -161,7 +161,7 @@ TEST_CASE("the longest event is within the limit for reading", "[events]") {
   CHECK(decode(encode(event)).has_value());
 }
 
-TEST_CASE("what is no event is refused", "[events]") {
+TEST_CASE("what is not an event is refused", "[events]") {
   const auto good = encode(sample(Kind::delivered));
   REQUIRE(decode(good).has_value());
   CHECK_FALSE(decode("").has_value());

@@ -187,7 +187,7 @@ TEST_CASE("a file of lines survives its rotation and a cut line", "[sink]") {
   CHECK(content(path) == "5\n");
 }
 
-TEST_CASE("what is no regular file is refused, and never waited for", "[sink]") {
+TEST_CASE("what is not a regular file is refused, and never waited for", "[sink]") {
   const TemporaryFolder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   CHECK_FALSE(FileSink(folder / "pipe").write({"1"}).has_value());
@@ -262,7 +262,7 @@ TEST_CASE("what was lost to a sink is counted once", "[sink]") {
   CHECK(pump.counters().lost + pump.counters().taken == 2002);
 }
 
-TEST_CASE("an outbox made anew is read from its beginning", "[sink]") {
+TEST_CASE("an outbox made again is read from its beginning", "[sink]") {
   Rig rig;
   rig.add({"1@x", "2@x", "3@x"});
   FakeSink sink;
@@ -278,7 +278,7 @@ TEST_CASE("an outbox made anew is read from its beginning", "[sink]") {
   CHECK(sink.taken.back() == "4@x");
 }
 
-TEST_CASE("a position that is no position reads as none", "[sink]") {
+TEST_CASE("a position that is not a position reads as none", "[sink]") {
   Rig rig;
   rig.add({"1@x"});
   std::ofstream(rig.folder / "one") << "rubbish\n";

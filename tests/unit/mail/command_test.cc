@@ -85,7 +85,7 @@ TEST_CASE("MAIL takes a path and its parameters", "[mail][command]") {
       {"no brackets", "FROM:a@b.test", "501 5.1.7"},
       {"the wrong word", "TO:<a@b.test>", "501 5.5.4"},
       {"nothing", "", "501 5.5.4"},
-      {"bare postmaster is no sender", "FROM:<postmaster>", "501 5.1.7"},
+      {"bare postmaster is not a sender", "FROM:<postmaster>", "501 5.1.7"},
       {"source route", "FROM:<@x.test:a@b.test>", "<a@b.test>"},
       {"size", "FROM:<a@b.test> SIZE=1000000", "<a@b.test>"},
       {"size above the limit", "FROM:<a@b.test> SIZE=1000001", "552 5.3.4"},

@@ -59,7 +59,7 @@ NoticeInput input_for(const Message& message, NoticeKind kind = NoticeKind::fail
   return input;
 }
 
-// The files are written anew with REWRITE_GOLDEN=1; the diff is for review.
+// The files are written again with REWRITE_GOLDEN=1; the diff is for review.
 void check_golden(const std::string& name, const std::string& text) {
   const std::string path = test::tests_folder() + "/golden/" + name;
   if (std::getenv("REWRITE_GOLDEN") != nullptr)

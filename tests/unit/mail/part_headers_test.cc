@@ -47,7 +47,7 @@ TEST_CASE("parts: each header section is seen once, in any pieces", "[mail][part
   CHECK(sections(kMixed, bare).size() == 6);
 }
 
-TEST_CASE("parts: what is no multipart has none", "[mail][parts]") {
+TEST_CASE("parts: what is not a multipart has none", "[mail][parts]") {
   CHECK_FALSE(PartHeaders("Content-Type: text/plain\r\n").has_parts());
   CHECK_FALSE(PartHeaders("").has_parts());
   CHECK(sections("Content-Type: text/plain\r\n", kNested).empty());

@@ -124,7 +124,7 @@ TEST_CASE("replies are read at any splitting", "[mail][reply]") {
     }
 }
 
-TEST_CASE("what is no reply is quoted, and cannot move a cursor (I07)", "[mail][reply]") {
+TEST_CASE("what is not a reply is quoted, and cannot move a cursor (I07)", "[mail][reply]") {
   const auto step_of = [](std::string_view bytes) {
     ReplyParser parser;
     std::size_t used = 0;

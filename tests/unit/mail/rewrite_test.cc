@@ -63,7 +63,7 @@ TEST_CASE("the most exact entry of a table counts, and an extension stays", "[ma
   const auto wrong = rewriter.sender("bad@us.test");
   REQUIRE_FALSE(wrong.has_value());
   CHECK(wrong.error().step() ==
-        "table:bad@us.test: \"not an address\" is no address to rewrite to");
+        "table:bad@us.test: \"not an address\" is not an address to rewrite to");
 }
 
 TEST_CASE("a recipient that is changed keeps what it was for notices", "[mail][rewrite]") {

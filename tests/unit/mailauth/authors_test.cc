@@ -57,7 +57,7 @@ TEST_CASE("author domains of From fields that break the grammar", "[mailauth][dm
     std::string value;
     std::string want;
   };
-  const std::string no_address = " (From: what is no address)";
+  const std::string no_address = " (From: what is not an address)";
   const std::vector<Case> cases = {
       {"", " (From: no address)"},
       {" \r\n ", " (From: no address)"},
@@ -66,7 +66,7 @@ TEST_CASE("author domains of From fields that break the grammar", "[mailauth][dm
       {"<>", no_address},
       {"Friends:;", " (From: no address)"},
       {"@example.org", "example.org" + no_address},
-      {"ann@", " (From: what is no address)"},
+      {"ann@", " (From: what is not an address)"},
       {"ann@localhost", " (From: an address without a domain name)"},
       {"ann@[192.0.2.1]", " (From: an address without a domain name)"},
       {"ceo@bank.test <ann@example.org>", "bank.test example.org" + no_address},
@@ -79,13 +79,13 @@ TEST_CASE("author domains of From fields that break the grammar", "[mailauth][dm
       {"ann@bank.test@example.org", "bank.test example.org" + no_address},
       {"Ann Lee ann@example.org", "example.org" + no_address},
       {"ann@example.org Ann Lee", "example.org" + no_address},
-      {"(ann@example.org", " (From: what is no address)"},
-      {"\"ann@example.org", " (From: what is no address)"},
-      {"ann@[example.org", " (From: what is no address)"},
+      {"(ann@example.org", " (From: what is not an address)"},
+      {"\"ann@example.org", " (From: what is not an address)"},
+      {"ann@[example.org", " (From: what is not an address)"},
       {"ann)@example.org", "example.org" + no_address},
       {"ann\\@example.org", "example.org" + no_address},
       {std::string("ann\0@example.org", 16), "example.org" + no_address},
-      {"ann@exa\x01mple.org", " (From: what is no address)"},
+      {"ann@exa\x01mple.org", " (From: what is not an address)"},
       {"ann@example.org; bob@other.test", "example.org other.test (From: a semicolon)"},
       {"Friends: ann@example.org", "example.org (From: a group without an end)"},
       {"A: B: ann@example.org;", "example.org (From: a colon in an address)"},

@@ -187,7 +187,7 @@ TEST_CASE("signatures by their tags", "[mailauth][dkim]") {
       {"a= of another key", " v=1; a=ed25519-sha256; d=example.com; s=r; h=from; bh=$BH; b=$B",
        "permerror: key is not for this algorithm"},
       {"d= absent", " v=1; a=rsa-sha256; s=r; h=from; bh=$BH; b=$B", "permerror: no tag d="},
-      {"d= is no name", " v=1; a=rsa-sha256; d=exa mple; s=r; h=from; bh=$BH; b=$B",
+      {"d= is not a name", " v=1; a=rsa-sha256; d=exa mple; s=r; h=from; bh=$BH; b=$B",
        "permerror: invalid d="},
       {"s= empty", " v=1; a=rsa-sha256; d=example.com; s=; h=from; bh=$BH; b=$B",
        "permerror: invalid s="},

@@ -76,7 +76,7 @@ TEST_CASE("DMARC records", "[mailauth][dmarc]") {
   });
 }
 
-TEST_CASE("DMARC: what is no record", "[mailauth][dmarc]") {
+TEST_CASE("DMARC: what is not a record", "[mailauth][dmarc]") {
   check_all({
       {"", "no record"},
       {"v=DMARC1", "(does not apply)"},

@@ -256,7 +256,7 @@ TEST_CASE("DMARC: alignment", "[mailauth][dmarc]") {
           {"below psd=n", "x.n.example.com", "spf:y.n.example.com", "pass spf at n.example.com"},
           {"psd=n below a suffix that does not say so", "a.co.test", "spf:b.co.test",
            "fail reject at a.co.test"},
-          {"an identifier that is no name", "example.com",
+          {"an identifier that is not a name", "example.com",
            "dkim:.com dkim:com dkim:", "fail reject at example.com"},
       });
 }

@@ -419,7 +419,7 @@ TEST_CASE("SPF: include", "[mailauth][spf]") {
     fail.spf.test     TXT "v=spf1 -all"
     soft.spf.test     TXT "v=spf1 ~all"
     neutral.spf.test  TXT "v=spf1 ?all"
-    nothing.spf.test  TXT "v=spfl is no version"
+    nothing.spf.test  TXT "v=spfl is not a version"
     wrong.spf.test    TXT "v=spf1 include +all"
     nested.spf.test   TXT "v=spf1 include:yes.spf.test"
     deep.spf.test     TXT "v=spf1 redirect=nested.spf.test"

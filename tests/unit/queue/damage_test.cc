@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // A reader in the middle of a transaction. While it lives, what is committed stays in the log: an
-// idle queue thread moves it into the database, and the next commit would begin the log anew.
+// idle queue thread moves it into the database, and the next commit would begin the log again.
 class Reader {
  public:
   explicit Reader(const std::string& database) {
@@ -165,7 +165,7 @@ TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside"
   }
 }
 
-// Once all of it is in the database, the log is written anew from its begin.
+// Once all of it is in the database, the log is written again from its begin.
 TEST_CASE("what an earlier round of the log left behind its end is no lost mail",
           "[queue][failure]") {
   const TemporaryFolder folder;

@@ -258,7 +258,7 @@ TEST_CASE_METHOD(Hostile, "stray bodies are swept at the start, others stay", "[
 }
 
 // A kill of its second life: what the first one's stop said does not count any more.
-TEST_CASE_METHOD(QueueFixture, "a kill after a clean stop and a start is no clean stop",
+TEST_CASE_METHOD(QueueFixture, "a kill after a clean stop and a start is not a clean stop",
                  "[queue][start]") {
   constexpr std::size_t kMessages = 100;
   settings.leased_messages = 128;
@@ -394,7 +394,7 @@ TEST_CASE_METHOD(Hostile, "a database of another program or of a newer version i
   }
 }
 
-TEST_CASE_METHOD(Hostile, "a file that is no database is refused", "[queue][schema]") {
+TEST_CASE_METHOD(Hostile, "a file that is not a database is refused", "[queue][schema]") {
   queue.reset();
   std::ofstream(database(), std::ios::trunc) << std::string(20'000, 'x');
   CHECK_FALSE(Queue::open(settings, clock, log).has_value());

@@ -125,7 +125,7 @@ TEST_CASE_METHOD(Rows, "a sorted list of free pages is still the same list", "[q
   }
 }
 
-// Also where a failure is no power cut, and the program goes on with what it has.
+// Also where a failure is not a power cut, and the program goes on with what it has.
 TEST_CASE_METHOD(Rows, "a list is sorted or not, wherever it fails", "[queue][room][failure]") {
   add(400);
   thin(8);

@@ -585,7 +585,7 @@ TEST_CASE("a message counts with all its recipients, or not at all", "[smtpd][au
   CHECK(quota.add("uid 2", 10, kNow + hours(1)).limit.empty());
 }
 
-TEST_CASE("limits survive a restart, and what is no file of ours does not matter",
+TEST_CASE("limits survive a restart, and what is not a file of ours does not matter",
           "[smtpd][auth]") {
   SendingQuota::Rules rules;
   rules.hour = {0, 3, 2};

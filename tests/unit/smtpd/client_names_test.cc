@@ -67,7 +67,7 @@ TEST_CASE("client names: only one that leads back is shown", "[names]") {
   CHECK(found(dns, "192.0.2.1").status == Status::unknown);
 }
 
-TEST_CASE("client names: what is no host name is none, and many names cost few questions",
+TEST_CASE("client names: what is not a host name is none, and many names cost few questions",
           "[names]") {
   tests::FakeZones dns;
   const std::string reversed = "1.2.0.192.in-addr.arpa";

@@ -215,7 +215,7 @@ TEST_CASE("milter: connections are bounded, and who cannot be reached is given t
   REQUIRE(gate.enter(now).has_value());
   gate.note(true, now);
   CHECK(gate.enter(now).has_value());
-  // The next failure begins anew.
+  // The next failure begins again.
   gate.note(false, now);
   CHECK_FALSE(gate.enter(now + 999ms).has_value());
   CHECK(gate.enter(now + 1s).has_value());
@@ -254,7 +254,7 @@ TEST_CASE("milter: one connection serves the messages of a session", "[milter]")
        }});
 }
 
-TEST_CASE("milter: one that was restarted is told anew", "[milter]") {
+TEST_CASE("milter: one that was restarted hears everything again", "[milter]") {
   Setting s;
   Signal gone;
   run(s.loop, {[&]() -> Task<void> {

@@ -80,7 +80,7 @@ Right right_answer(const std::string& content) {
 void check(const Play& result, const std::string& content) {
   const auto right = right_answer(content);
   if (right.closed && content[expected_data(content).consumed] != 'M')
-    // A control octet before MAIL: what is left is no transaction at all.
+    // A control octet before MAIL: what is left is not a transaction at all.
     CHECK(result.last_codes().substr(0, 3) == right.codes.substr(0, 3));
   else
     CHECK(result.last_codes() == right.codes);

@@ -220,7 +220,7 @@ TEST_CASE("R01: DATA after a refused BDAT LAST finds no transaction", "[smtpd][a
   CHECK(play(script).last_codes() == "503");
 }
 
-TEST_CASE("R02: after a refusal at the dot all begins anew", "[smtpd][attacks]") {
+TEST_CASE("R02: after a refusal at the dot all begins again", "[smtpd][attacks]") {
   auto script = with_data("a\nb\r\n.\r\n");
   script.push_back("RCPT TO:<y@us.test>\r\n");
   script.push_back("DATA\r\n");

@@ -148,7 +148,7 @@ TEST_CASE("a file that everybody may write, or that is none, is refused", "[tabl
   const auto path = files.write("open", "a b\n");
   std::filesystem::permissions(path, std::filesystem::perms(0666));
   CHECK(problem_of("text:" + path).find("everybody may write this file") != std::string::npos);
-  CHECK(problem_of("text:" + files.folder.path()).find("no regular file") != std::string::npos);
+  CHECK(problem_of("text:" + files.folder.path()).find("not a regular file") != std::string::npos);
 }
 
 TEST_CASE("entries may stand in the configuration", "[tables]") {
@@ -208,7 +208,7 @@ TEST_CASE("wrong patterns are told with their place", "[tables]") {
   const std::vector<Case> cases = {
       {"/a b\n", ":1: the closing / of the pattern is missing"},
       {"\n/(a/ b\n", ":2: the pattern is wrong at its octet 2: missing closing parenthesis"},
-      {"/a/q b\n", ":1: \"q\" is no flag, i, m, s, x, A and U are allowed"},
+      {"/a/q b\n", ":1: \"q\" is not a flag, i, m, s, x, A and U are allowed"},
       {"/a/\n", ":1: the pattern has no value"},
       {"/a/ $2\n", ":1: there is no group $2 in the pattern"},
       {"/a/ $x\n", ":1: a number must follow \"$\", or another \"$\""},

@@ -45,7 +45,7 @@ TEST_CASE("http: a request in pieces of any size, and the next behind it", "[web
   }
 }
 
-TEST_CASE("http: what may mean two things is no request", "[web]") {
+TEST_CASE("http: what may mean two things is not a request", "[web]") {
   for (const std::string& wrong : std::vector<std::string>{
            "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -115,7 +115,7 @@ TEST_CASE("site: only our own host names are answered", "[web]") {
   }
 }
 
-TEST_CASE("site: what is no path of ours", "[web]") {
+TEST_CASE("site: what is not a path of ours", "[web]") {
   House house;
   for (const auto& [target, wanted] :
        std::vector<std::pair<std::string, unsigned>>{{"/", 200},

@@ -163,7 +163,7 @@ TEST_CASE("limit: refusals below what was proven pause first, the fourth counts"
   CHECK(finder.limit() == 4);
 }
 
-TEST_CASE("limit: one conversation in a hundred that breaks is no limit; many halve it",
+TEST_CASE("limit: one conversation in a hundred that breaks is not a limit; many halve it",
           "[limit_finder]") {
   LimitFinder finder(16);
   TimePoint now = kStart;

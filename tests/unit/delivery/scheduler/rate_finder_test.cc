@@ -105,7 +105,7 @@ TEST_CASE("rate: while it searches there is one message at a time", "[rate_finde
   CHECK(finder.next_send(kStart + seconds(41)) == kStart + seconds(100));
 }
 
-TEST_CASE("rate: a hint of an hour is no pause of an hour", "[rate_finder]") {
+TEST_CASE("rate: a hint of an hour is not a pause of an hour", "[rate_finder]") {
   RateFinder finder;
   finder.on_refused(hours(1), kStart);
   CHECK(finder.may_send(0, kStart + minutes(2)));

@@ -145,7 +145,7 @@ TEST_CASE("pace: an operator's rate is kept to", "[site_pace]") {
   CHECK(sent <= 122);
 }
 
-TEST_CASE("pace: stored and restored; what is no state is refused", "[site_pace]") {
+TEST_CASE("pace: stored and restored; what is not a state is refused", "[site_pace]") {
   SitePace pace;
   TimePoint now = kStart;
   take(pace, now, 40);

@@ -259,7 +259,7 @@ TEST_CASE("site: idle connections are closed, and those an operator does not wan
   CHECK(bench.first(Kind::close).connection == id);
 }
 
-TEST_CASE("site: what it learned outlives a restart; what is no state is refused",
+TEST_CASE("site: what it learned outlives a restart; what is not a state is refused",
           "[site_scheduler]") {
   Bench bench;
   bench.jobs(400);
