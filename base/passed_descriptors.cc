@@ -53,8 +53,6 @@ Passed receive_passed(int socket, void* room, std::size_t size, int flags) {
 // A look tells whether descriptors come with it, without opening one. What is read then is no more
 // than was looked at.
 ssize_t receive_plain(int socket, char* room, std::size_t size) {
-  if (!is_local_socket(socket))
-    return ::recv(socket, room, size, MSG_DONTWAIT);
   iovec part{room, size};
   msghdr header{};
   header.msg_iov = &part;

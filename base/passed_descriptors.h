@@ -26,9 +26,9 @@ struct Passed {
 };
 Passed receive_passed(int socket, void* room, std::size_t size, int flags = 0);
 
-// As recv(2), without waiting, for sockets over which none are to be passed: EPROTO if one was,
-// which stays where it is, unopened, together with all that follows. The socket is then good for
-// close_local() alone.
+// As recv(2), without waiting, for Unix sockets over which none are to be passed: EPROTO if one
+// was, which stays where it is, unopened, together with all that follows. The socket is then good
+// for close_local() alone.
 ssize_t receive_plain(int socket, char* room, std::size_t size);
 
 // Closes a Unix socket, aside if anything is left in it: what came with that closes too.

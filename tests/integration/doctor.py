@@ -149,7 +149,7 @@ class Doctor(scenario.Scenario):
 
     def test_this_machine(self):
         self.server.write_config(hostname="mail")
-        self.assertIn("no full name", self.of("hostname", "us.example")[1]["text"])
+        self.assertIn("not a full name", self.of("hostname", "us.example")[1]["text"])
         self.server.write_config(hostname="mx.us.example", accept={"open_relay": True, "relay_from": ["0.0.0.0/0"]})
         code, finding = self.of("open_relay")
         self.assertEqual((code, finding["result"]), (65, "problem"))

@@ -83,8 +83,8 @@ class HeaderChecks(scenario.Scenario):
 
     def test_wrong_rules(self):
         server = self.checked(start=False)
-        for rule, word in (({"pattern": "/(/", "action": "discard"}, "no pattern"),
-                           ({"pattern": "x", "action": "discard"}, "no pattern"),
+        for rule, word in (({"pattern": "/(/", "action": "discard"}, "not a pattern"),
+                           ({"pattern": "x", "action": "discard"}, "not a pattern"),
                            ({"pattern": "/x/", "action": "prepend nonsense"}, "prepend needs a header field"),
                            ({"pattern": "/x/", "action": "REJECT"}, "is not an action"),
                            ({"pattern": "/x/", "action": "strip", "in": "mime"}, "header of a part")):

@@ -23,9 +23,9 @@ std::uint64_t user_of(int socket) {
 }
 
 // What was passed with descriptors is not closed here.
-void close_socket(Socket& socket) {
+void close_socket(Socket& socket, bool is_local) {
   boost::system::error_code failed;
-  if (!socket.is_open() || !is_local_socket(socket.native_handle())) {
+  if (!socket.is_open() || !is_local) {
     socket.close(failed);
     return;
   }
@@ -45,12 +45,13 @@ Stream::Stream(Loop& loop, Socket socket)
       }) {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
+  is_local_ = socket_.is_open() && is_local_socket(socket_.native_handle());
 }
 
 Stream::~Stream() {
   if (tls_ && socket_.is_open())
     end_tls();
-  close_socket(socket_);
+  close_socket(socket_, is_local_);
 }
 
 Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
@@ -90,7 +91,8 @@ Result<std::size_t> Stream::read_now(char* room, std::size_t size) {
   if (tls_)
     return read_now_tls(room, size);
   for (;;) {
-    const auto got = receive_plain(socket_.native_handle(), room, size);
+    const auto got = is_local_ ? receive_plain(socket_.native_handle(), room, size)
+                               : ::recv(socket_.native_handle(), room, size, MSG_DONTWAIT);
     if (got > 0)
       return static_cast<std::size_t>(got);
     if (got == 0)
@@ -108,7 +110,7 @@ Task<Result<std::size_t>> Stream::read_some(char* room, std::size_t size) {
 }
 
 Task<Result<std::size_t>> Stream::read_some_in_clear(char* room, std::size_t size) {
-  while (!timed_out_ && is_local_socket(socket_.native_handle())) {
+  while (!timed_out_ && is_local_) {
     const auto [code] = co_await socket_.async_wait(Socket::wait_read, use_tuple);
     if (code)
       co_return error(code, "read");
@@ -210,7 +212,7 @@ void Stream::close() {
     if (closing_)
       return;
   }
-  close_socket(socket_);
+  close_socket(socket_, is_local_);
 }
 
 }  // namespace postrider

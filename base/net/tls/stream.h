@@ -102,7 +102,8 @@ class Stream {
   Socket socket_;
   Deadline deadline_;
   bool timed_out_ = false;
-  bool closing_ = false;  // as soon as the handshake lets go of the socket
+  bool is_local_ = false;  // a Unix socket, over which descriptors may be passed
+  bool closing_ = false;   // as soon as the handshake lets go of the socket
   std::unique_ptr<TlsChannel> tls_;
   std::size_t in_turn_ = 0;  // octets of TLS since the last wait
 };
