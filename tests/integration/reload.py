@@ -56,6 +56,34 @@ class Reload(scenario.Scenario):
         server.config_file.write_text(good)
         self.mended(server)
 
+    def test_the_service_manager_hears_the_verdict(self):
+        """What `systemctl status` shows: the whole of the first problem, until it is mended."""
+        server = self.daemon(start=False)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(server.folder / "manager"))
+            manager.settimeout(wait.DEADLINE)
+            plain = server.environment()
+            server.environment = lambda: {**plain, "NOTIFY_SOCKET": str(server.folder / "manager")}
+
+            def status():
+                while True:
+                    lines = manager.recv(4096).decode().splitlines()
+                    if "READY=1" in lines:
+                        return next(line for line in lines if line.startswith("STATUS="))
+            server.start(ready=False)
+            listening = f"STATUS=listening on 127.0.0.1:{server.port}"
+            self.assertEqual(status(), listening)
+            good = server.config_file.read_text()
+            line = len(good.splitlines()) + 2
+            server.config_file.write_text(good + "\n[acept]\nx = 1\n")
+            said = self.refused(server, "acept: unknown key, did you mean accept?")
+            problem = f"{server.config_file}:{line}: acept: unknown key, did you mean accept?"
+            self.assertIn(problem, said)
+            self.assertEqual(status(), f"STATUS=configuration refused: {problem}")
+            server.config_file.write_text(good)
+            self.mended(server)
+            self.assertEqual(status(), listening)
+
     def test_a_port_that_is_taken(self):
         server = self.daemon()
         with socket.socket() as busy:
