@@ -1,5 +1,5 @@
 """A day's mail in one go, for those who count it: what clients and other hosts do to the machine's daemon, which has the
-CONFIGURATION below. Run within the machine's network; the other host ends with standard input."""
+CONFIGURATION below, with a port that nobody has. Run within the machine's network; the other host ends with standard input."""
 import base64
 import smtplib
 import socket
@@ -33,7 +33,7 @@ tls = "off"
 
 [[route]]
 domain = "down.example"
-next_hop = "smtp://127.0.0.1:2"
+next_hop = "smtp://127.0.0.1:{down}"
 
 [[route]]
 domain = "*"
