@@ -1,11 +1,11 @@
 // Another program, asked by Postfix's socketmap protocol over a few connections that stay open. An
 // answer has a time limit; a program that is not there, or does not answer, is left alone for a
-// moment, so that not everybody waits for it. Answers are remembered as those of databases are: for
-// a moment, and for longer where nobody may wait and an old answer will do.
+// moment, so that not everybody waits for it. Answers are remembered as those of databases are.
 #include "base/memory_only.h"
 #include "base/network.h"
 #include "base/text.h"
 #include "tables/netstring.h"
+#include "tables/recent_answers.h"
 #include "tables/table_source.h"
 
 #include <arpa/inet.h>
@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <unordered_map>
 
 namespace postrider::tables {
 
@@ -32,7 +31,6 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kPatience = std::chrono::seconds(5);  // for an answer, with the connection
 constexpr auto kRemember = std::chrono::seconds(10);
 constexpr auto kFailedFor = std::chrono::seconds(1);
-constexpr std::size_t kMostRemembered = 10'000;
 constexpr std::size_t kMostConnections = 8;
 constexpr uid_t kNobody = 65534;
 
@@ -167,29 +165,19 @@ class SocketmapTable : public Table {
     if (MemoryOnly::forbids_waiting())
       return Error(Errc::storage, name() + ": must be asked");
     auto entry = ask(asked);
-    const std::lock_guard lock(mutex_);
-    if (remembered_.size() >= kMostRemembered)
-      remembered_.clear();
     if (entry)
-      remembered_[asked] = {*entry, Clock::now() + kRemember};
+      recent_.keep(asked, *entry);
     return entry;
   }
 
  private:
-  struct Remembered {
-    std::optional<Entry> entry;
-    Clock::time_point until;
-  };
-
   std::string name() const { return spec_.str(); }
 
   std::optional<Result<std::optional<Entry>>> recall(const std::string& key) const {
+    if (auto known = recent_.find(key))
+      return known;
     const std::lock_guard lock(mutex_);
-    const auto now = Clock::now();
-    const auto found = remembered_.find(key);
-    if (found != remembered_.end() && (found->second.until > now || MemoryOnly::takes_stale()))
-      return Result<std::optional<Entry>>(found->second.entry);
-    if (down_until_ > now)
+    if (down_until_ > Clock::now())
       return Result<std::optional<Entry>>(Error(Errc::storage, name() + ": " + why_));
     return std::nullopt;
   }
@@ -270,7 +258,7 @@ class SocketmapTable : public Table {
   mutable std::condition_variable given_back_;
   mutable std::size_t in_use_ = 0;
   mutable std::vector<Line> idle_;
-  mutable std::unordered_map<std::string, Remembered> remembered_;
+  mutable RecentAnswers recent_{kRemember};
   mutable Clock::time_point down_until_;
   mutable std::string why_;
 };

@@ -1,22 +1,18 @@
-// SQLite, read-only, by one prepared statement whose parameters are the key. Answers are remembered
-// for a moment, and for longer where nobody may wait for the database and an old answer will do; a
-// statement that runs too long is ended. That there was none is remembered for a moment, too: a
-// thousand messages for one name that takes long cost one question.
+// SQLite, read-only, by one prepared statement whose parameters are the key. A statement that runs
+// too long is ended. What it answers is remembered for a moment, failures included.
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "tables/recent_answers.h"
 #include "tables/table_source.h"
 
 #include <sqlite3.h>
 
 #include <chrono>
 #include <mutex>
-#include <unordered_map>
 
 namespace postrider::tables {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int kBusy = 50;             // ms to wait for a writer
 constexpr int kStepsAtOnce = 10'000;  // of SQLite's machine
@@ -24,8 +20,6 @@ constexpr int kMostSteps = 500;       // times that: some 100 ms
 constexpr std::size_t kMostRows = 10'000;
 constexpr std::size_t kMostValue = 1U << 20U;
 constexpr auto kRemember = std::chrono::seconds(2);
-constexpr std::size_t kMostRemembered = 10'000;
-constexpr std::size_t kMostFailed = 1'000;
 
 struct Close {
   void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
@@ -68,51 +62,22 @@ class SqliteTable : public Table {
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
     const auto asked = ascii_lower(key);
-    if (auto known = recall(asked))
+    if (auto known = recent_.find(asked))
       return *std::move(known);
     if (MemoryOnly::forbids_waiting())
       return Error(Errc::storage, name() + ": must be asked");
     const std::lock_guard lock(asking_);
-    if (auto known = recall(asked))  // who was here before asked the same
+    if (auto known = recent_.find(asked))  // who was here before asked the same
       return *std::move(known);
     auto entry = ask(asked);
-    const std::lock_guard remembering(mutex_);
-    if (!entry) {
-      if (failed_.size() >= kMostFailed)
-        failed_.clear();
-      failed_.insert_or_assign(asked, Failed{entry.error(), Clock::now() + kRemember});
-      return entry.error();
-    }
-    failed_.erase(asked);
-    if (remembered_.size() >= kMostRemembered)
-      remembered_.clear();
-    remembered_[asked] = {*entry, Clock::now() + kRemember};
+    if (entry)
+      recent_.keep(asked, *entry);
+    else
+      recent_.keep_failure(asked, entry.error());
     return entry;
   }
 
  private:
-  struct Remembered {
-    std::optional<Entry> entry;
-    Clock::time_point until;
-  };
-
-  struct Failed {
-    Error why;
-    Clock::time_point until;
-  };
-
-  std::optional<Result<std::optional<Entry>>> recall(const std::string& key) const {
-    const std::lock_guard lock(mutex_);
-    const auto now = Clock::now();
-    const auto found = remembered_.find(key);
-    if (found != remembered_.end() && (found->second.until > now || MemoryOnly::takes_stale()))
-      return Result<std::optional<Entry>>(found->second.entry);
-    const auto failed = failed_.find(key);
-    if (failed != failed_.end() && failed->second.until > now)
-      return Result<std::optional<Entry>>(failed->second.why);
-    return std::nullopt;
-  }
-
   std::string name() const { return "sqlite:" + spec_.path; }
   Error failed(const char* step) const {
     return Error(Errc::storage, name() + ": " + step + ": " + sqlite3_errmsg(database_.get()));
@@ -162,12 +127,10 @@ class SqliteTable : public Table {
   const Spec spec_;
   const uid_t owner_;
   mutable std::mutex asking_;  // the database; held while it answers
-  mutable std::mutex mutex_;   // what is remembered; never held for long
   mutable int steps_ = 0;
   std::unique_ptr<sqlite3, Close> database_;
   std::unique_ptr<sqlite3_stmt, Close> statement_;
-  mutable std::unordered_map<std::string, Remembered> remembered_;
-  mutable std::unordered_map<std::string, Failed> failed_;
+  mutable RecentAnswers recent_{kRemember};
 };
 
 }  // namespace
