@@ -6,7 +6,6 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
 
 from support_py import daemon, scenario, sink, wait
 from support_py.smtp import Client, Closed
@@ -221,14 +220,7 @@ class Lifecycle(scenario.Scenario):
 
 class FullDisk(scenario.Scenario):
     def test_a_full_disk_is_452_at_MAIL_and_delivery_goes_on(self):
-        if not scenario.is_root():
-            self.skipTest("mounting a small tmpfs needs root")
-        place = self.own_folder("small")
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)],
-                                 stderr=subprocess.PIPE)
-        if mounted.returncode != 0:
-            self.skipTest(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        place = self.small_disk("200m")
         peer = self.sink()
         peer.stop()
         server = self.relay(peer, start=False, spool=str(place / "spool"),
@@ -257,13 +249,7 @@ class FullDisk(scenario.Scenario):
         server.stop()
 
     def test_a_disk_that_fills_in_the_middle_of_a_message_never_ends_in_a_250(self):
-        if not scenario.is_root():
-            self.skipTest("mounting a small tmpfs needs root")
-        place = self.own_folder("small")
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)],
-                          stderr=subprocess.PIPE).returncode != 0:
-            self.skipTest("no tmpfs can be mounted here")
-        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        place = self.small_disk("60m")
         peer = self.sink()
         server = self.relay(peer, spool=str(place / "spool"), accept={"message_size": "10MiB"})
         with server.client() as client:
@@ -294,13 +280,7 @@ class FullDisk(scenario.Scenario):
 
     def test_a_notice_that_is_refused_while_the_disk_is_full_reaches_the_postmaster(self):
         """Its end and the notice about it are one transaction, for which there is no room until later."""
-        if not scenario.is_root():
-            self.skipTest("mounting a small tmpfs needs root")
-        place = self.own_folder("small")
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)],
-                          stderr=subprocess.PIPE).returncode != 0:
-            self.skipTest("no tmpfs can be mounted here")
-        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        place = self.small_disk("60m")
         ballast = place / "ballast"
 
         def refuse(_, address):

@@ -4,9 +4,9 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 
 from support_py import wait
+from support_py.listening import Listening
 
 DROP, HANG = object(), object()
 GO_ON, ACCEPT, DISCARD, REJECT, TEMPFAIL = b"c", b"a", b"d", b"r", b"t"
@@ -40,7 +40,7 @@ def quarantine(reason):
     return frame(b"q", text(reason))
 
 
-class Scripted:
+class Scripted(Listening):
     """answers: {the command's letter: an answer, or a list of which each message or command uses one up}; an answer is
     octets of one frame or more, DROP or HANG. What is not named is answered with GO_ON. `seen` has a list of
     (letter, data) for each connection; macros are kept apart, in `macros`, by the last of their name."""
@@ -49,46 +49,16 @@ class Scripted:
         self.path = str(path)
         self.answers = dict(answers or {})
         self.steps = steps
-        self.seen, self.macros, self.open = [], {}, []
-        self.lock = threading.Lock()
-        self.listener = socket.socket(socket.AF_UNIX)
+        self.seen, self.macros = [], {}
+        listener = socket.socket(socket.AF_UNIX)
         pathlib.Path(self.path).unlink(missing_ok=True)
-        self.listener.bind(self.path)
-        self.listener.listen(100)
-        self.thread = threading.Thread(target=self.accept, daemon=True)
-        self.thread.start()
+        listener.bind(self.path)
+        listener.listen(100)
+        self.listen(listener)
 
-    def close(self):
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
-        with self.lock:
-            for one in self.open:
-                try:
-                    one.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-        self.thread.join(wait.DEADLINE)
-
-    stop = close
-
-    def accept(self):
-        workers = []
-        while True:
-            try:
-                one, _ = self.listener.accept()
-            except OSError:
-                break
-            with self.lock:
-                self.open.append(one)
-                self.seen.append([])
-                place = self.seen[-1]
-            workers.append(threading.Thread(target=self.serve, args=(one, place), daemon=True))
-            workers[-1].start()
-        for worker in workers:
-            worker.join(wait.DEADLINE)
+    def began(self):
+        self.seen.append([])
+        return self.seen[-1]
 
     @staticmethod
     def exactly(one, size):

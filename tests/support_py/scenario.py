@@ -5,6 +5,7 @@ tests/integration/run, or by hand:  tests/integration/run NAME."""
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -57,6 +58,18 @@ class Scenario(unittest.TestCase):
         folder = self.folder / f"{Scenario.made}-{name}"
         folder.mkdir(parents=True)
         return folder
+
+    def small_disk(self, size):
+        """A folder that is a file system of its own, of that size ("60m"); the test is skipped where none can be mounted."""
+        if not is_root():
+            self.skipTest("mounting a small tmpfs needs root")
+        place = self.own_folder("small")
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
+                                 stderr=subprocess.PIPE)
+        if mounted.returncode != 0:
+            self.skipTest(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+        return place
 
     def daemon(self, start=True, **settings):
         one = daemon.Postrider(self.own_folder("daemon"), **settings)
