@@ -66,8 +66,8 @@ int converse(int count, const pam_message** messages, pam_response** responses, 
   return PAM_SUCCESS;
 }
 
-// PAM would sleep here, before it says no. The daemon waits instead, when nobody's turn is kept
-// back by it.
+// PAM would sleep here before it refuses. The daemon waits instead, where it holds up no other
+// question.
 void note_delay(int result, unsigned microseconds, void* data) {
   if (result != PAM_SUCCESS)
     static_cast<Question*>(data)->delay = microseconds;

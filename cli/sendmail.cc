@@ -61,8 +61,8 @@ int fail(int exit_code, std::string_view sentence) {
   return complain(kProgram, exit_code, sentence);
 }
 
-// Mail is taken whatever the configuration is like. That users may not read it, or that it is being
-// changed, is no news as long as the daemon has told what it runs with.
+// Mail is taken whatever the configuration is like. A configuration that the user may not read, or
+// that is being changed, is not worth a warning while the daemon has published what it runs with.
 Result<daemon::ToolPaths> places_for(const SendmailOptions& options) {
   auto places = daemon::find_places_for_mail({options.config});
   if (places && !places->is_live && !places->warning.empty())

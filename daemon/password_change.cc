@@ -115,8 +115,8 @@ Result<void> replace(const PasswordFile& old, const std::string& path, const std
   return sync_file(folder);
 }
 
-// What is locked is a file that the folder's owner and root can open, and nobody else: a lock on
-// what others may read is theirs to take, and to keep.
+// Locks a file that only the folder's owner and root can open: others could take, and keep, a lock
+// on a file that they may read.
 Result<FileDescriptor> lock_beside(const FileDescriptor& folder, const std::string& path) {
   const auto name = path.substr(path.rfind('/') + 1) + ".lock";
   auto lock = open_file_at(folder, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600);

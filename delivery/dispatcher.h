@@ -1,8 +1,8 @@
 // The sending side. Takes leases from the queue, groups their recipients by route, destination and
 // site, carries them over reused connections, and answers each lease with one Record.
 //
-//   Lease --route--> destination (next-hop domain) --MX--> site (set of hosts) --> courier -->
-//   Record
+//   Lease --route--> destination (next-hop domain) --MX--> site (set of hosts) --> courier
+//     ^---------------------------------- Record <-------------------------------------'
 //
 // One loop, the first, owns all scheduling; couriers (connections) live on any loop. They talk by
 // posted messages, in batches; there is no mutex. A site knows its health: while it is blocked, its

@@ -52,7 +52,7 @@ class DoubleBounces {
   const UndeliveredNotices* due(TimePoint now) const;
   // That digest is in custody; what was counted since stays for the next.
   void told(UndeliveredNotices digest, TimePoint now);
-  void forget();  // there is nobody who wants one
+  void forget();  // no digests are wanted
 
   const UndeliveredNotices& counted() const { return counted_; }
   std::uint64_t version() const { return version_; }  // another one after each change

@@ -14,10 +14,10 @@
 //    of it is left.
 //  - A recipient is attempted at least once; once an end has been recorded, never again.
 //  - A message delivered at once costs one insertion and one deletion and is never read back.
-//  - A full disk is Admission::disk_low; any other failure of storage is Admission::failed and
-//  lasts
-//    until the database has been reopened and checked. Records that could not be stored are kept in
-//    memory and stored again.
+//  - A full disk is Admission::disk_low; any other failure of storage is Admission::failed, until
+//    the database has been reopened and checked.
+//  - Records that could not be stored are kept in memory and stored again when the database can
+//    take them.
 #pragma once
 
 #include "base/file.h"

@@ -188,7 +188,7 @@ Task<void> Connection::hold_greeting() {
   (void)co_await stream_.socket().async_wait(Socket::wait_read, asio::as_tuple(use_task));
 }
 
-// Whoever talks before our greeting talks to nobody in particular (attacks.md P01).
+// A client that sends before it was greeted is not speaking SMTP with us (attacks.md P01).
 bool Connection::talks_early() {
   auto& buffer = *buffer_;
   if (buffer.begin == buffer.end) {

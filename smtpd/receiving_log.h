@@ -8,7 +8,7 @@
 // tls_failed    session   client [sni] error
 // rejected      session   stage reply client [helo] [from] [to] protocol
 // accepted      message   session client [helo] [user mechanism] protocol from nrcpt [to] size
-// [message_id] [dsn_id]
+//                         [message_id] [dsn_id]
 // discarded     message   session client from nrcpt        (taken and thrown away, by a filter)
 // disconnected  session   client reason commands messages [helo] [error]
 // turned_away   -         client reason reply

@@ -29,9 +29,9 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  // Only a spec that is none is an error. A file that is bad from the start is reported in the log,
-  // and lookups fail for now until it is mended; but a lenient one that is another user's than
-  // root's or ours is left out until then, for that user may not stop others' mail. A table that is
+  // Fails only if the specification cannot be parsed. A file that is bad from the start is reported
+  // in the log, and lookups fail for now until it is mended; but a lenient one of another user than
+  // root and ours is left out until then, for that user may not stop others' mail. A table that is
   // still held is given again, so that a reload never loses a good one. The watcher may end before
   // its tables. name: the option, for the log.
   Result<std::shared_ptr<const Table>> open(const std::string& spec, const Options& options,

@@ -115,7 +115,7 @@ std::string describe(const queue::Salvaged& done) {
   return text;
 }
 
-// Whom the places name; root if nobody.
+// The account that the paths name; root if they name none.
 Result<Account> account_of(const ToolPaths& places) {
   return places.user.empty() ? Account{"root", 0, 0} : find_account(places.user);
 }

@@ -77,8 +77,8 @@ class SubmissionBuilder {
   std::string signed_header_;
 };
 
-// What the submitter is answered when the queue takes nothing; nullopt: it does. No answer at all
-// (no id and no error) when we are stopping: the message is then left in the drop folder.
+// The reply to the submitter while the queue takes nothing; nullopt: it takes mail. An empty reply
+// (no id and no error) while we are stopping: the message is then left in the drop folder.
 std::optional<SubmitAnswer> refusal_of(queue::Admission admission);
 // message_id: the header's field, also when it is ours.
 void log_submission(Log& log, const mail::Message& message, std::string_view message_id,

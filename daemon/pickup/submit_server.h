@@ -45,7 +45,7 @@ struct SubmitSettings {
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters;
   std::uint64_t message_size = 50U << 20U;
   std::size_t recipients = 1000;
-  std::string double_bounce;  // who hears of what can be returned to nobody; empty: nobody
+  std::string double_bounce;  // gets notices whose sender cannot be reached; empty: no address
   // Counts a message of this user; an answer refuses it: EX_TEMPFAIL for now. Empty: no limits.
   std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
   // Whose share of places and turns a user's is part of; thread-safe. Empty: the user's own.

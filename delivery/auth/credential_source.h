@@ -23,7 +23,7 @@
 
 namespace postrider::delivery {
 
-// How tokens are come by: what the daemon gives.
+// Functions that fetch an access token; the daemon supplies them.
 struct TokenMeans {
   // Asks the token endpoint; on the home loop.
   std::function<Task<Result<HttpResponse>>(HttpRequest request, std::shared_ptr<HttpCall> call)>

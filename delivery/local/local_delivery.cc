@@ -173,8 +173,9 @@ class LocalWay {
     return follow(std::move(expansion), false);
   }
 
-  // One place on this machine: on to it. Otherwise new messages. ends: a user is no such place, for
-  // one with a .forward of the own must be looked at for a circle.
+  // Delivers to the one mailbox, file or command that the expansion ended in; hands several, or
+  // remote ones, on as new messages. ends: a local user is handed on too, because a .forward of
+  // that user may lead back here.
   bool follow(Expansion expansion, bool ends) {
     rewrite_senders(*delivery_.book, *delivery_.message, expansion);
     for (auto& problem : expansion.problems)

@@ -67,8 +67,8 @@ struct LocalResult {
   mail::Outcome outcome;
   std::vector<queue::Submission> onward;  // to be stored with the outcome
   std::vector<std::string> problems;      // with aliases and .forward files, for the log
-  // Not empty: it is the mailbox's turn, which is this LMTP server's matter (what follows "lmtp:"
-  // in a pattern); there is no outcome yet.
+  // Not empty: the message must be delivered to the mailbox by this LMTP server (what follows
+  // "lmtp:" in a pattern); there is no outcome yet.
   std::string lmtp;
   std::string deed;      // what was done, if it was delivered
   bool is_busy = false;  // may_go_on() said no; nothing was done, and there is no outcome

@@ -1,4 +1,4 @@
-// From DNS answers to the addresses that one attempt tries, in order. Pure but for the types.
+// From DNS answers to the addresses that one attempt tries, in order. Neither I/O nor a clock.
 #pragma once
 
 #include "base/random.h"

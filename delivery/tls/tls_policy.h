@@ -11,7 +11,7 @@
 // says opportunistic, which is the default, leaves the word to DANE and MTA-STS.
 //
 // Mail never goes in clear silently: each TlsVerdict that lets it has a reason, which is kept with
-// the attempt (TlsState) and reported (RFC 8460).
+// the outcome (mail::Outcome::tls) and reported (RFC 8460).
 #pragma once
 
 #include "base/time.h"

@@ -38,8 +38,8 @@ class Greylist {
                  TimePoint now);
   std::size_t size() const;
 
-  // What is known and what waits, to survive a restart: lines of text. A line that is none is
-  // passed over.
+  // What is known and what waits, as lines of text, to survive a restart. Skips a line that it
+  // cannot parse.
   std::string snapshot() const;
   void restore(std::string_view lines, TimePoint now);
 

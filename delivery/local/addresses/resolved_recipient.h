@@ -15,7 +15,7 @@ struct ResolvedRecipient {
   enum class Kind : std::uint8_t {
     address,  // nothing more: an address of another machine, or one that is looked at again
     user,     // the user's .forward, then the mailbox; aliases have been looked at
-    self,     // the same, for a member of the alias of its own name: no loop
+    self,     // as address, for an alias that lists its own name: not expanded again
     mailbox,  // the user's mailbox
     command,  // text: a command for split_command(), with the rights of user
     file,     // text: an absolute path; a maildir if it ends with a slash, else mbox

@@ -52,7 +52,8 @@ struct LocalTarget {
   friend bool operator==(const LocalTarget&, const LocalTarget&) = default;
 };
 
-// What of the envelope a mailbox, or a command's environment, contains. Raw outside bytes.
+// The parts of the envelope that are written to a mailbox or passed to a command in its
+// environment. Unescaped bytes from outside.
 struct LocalEnvelope {
   std::string id;                  // of the message, as in the log
   std::string sender;              // empty: the null sender

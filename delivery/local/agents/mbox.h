@@ -12,7 +12,7 @@
 namespace postrider::delivery {
 
 // A mailbox that stays locked for long is 4.2.0, a full one (target.limits.mailbox_size) 4.2.2, a
-// message larger than the limit 5.2.2. /dev/null is a mailbox that forgets.
+// message larger than the limit 5.2.2. /dev/null accepts and discards.
 mail::Outcome deliver_to_mbox(const LocalJob& job, const LocalBody& body);
 
 // Puts ">" before each line that is ">"s and "From ", over any splitting. Pure.

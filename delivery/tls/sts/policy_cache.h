@@ -1,8 +1,7 @@
 // What is known of the MTA-STS policies of domains, and what to do about one now (RFC 8461 §3.3,
 // §5.1). Pure: no clock, no I/O.
 //
-//   unknown --announced--> fetch --ok--> in force --half a day old, or half its age--> refresh
-//   behind
+//   unknown --announced--> fetch --ok--> in force --half a day or half its age--> refreshed behind
 //                            |              |  \--another id is announced--> fetch, wait for it
 //                            |              '--max_age over--> unknown
 //                            '--failed--> left alone for five minutes; a policy in force stays
