@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include "base/user_mounts.h"
+
 #include <cerrno>
 #include <fcntl.h>
 #include <filesystem>
@@ -49,7 +51,7 @@ Result<void> write_all(const FileDescriptor& file, std::string_view bytes) {
 }
 
 Result<std::string> read_file(const std::string& path, std::size_t most) {
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK);
+  const auto file = open_to_read(path);
   if (!file)
     return file.error();
   struct stat about {};

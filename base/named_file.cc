@@ -1,6 +1,7 @@
 #include "base/named_file.h"
 
 #include "base/text.h"
+#include "base/user_mounts.h"
 
 #include <climits>
 
@@ -37,6 +38,9 @@ class Finder {
       struct stat about {};
       if (!place)
         return unopened(place.error());
+      const auto mount = mount_of(*place);
+      if (mount != mount_ && is_users_mount(mount))
+        return refused("lies on a file system of a user's");
       if (::fstat(place->get(), &about) != 0)
         return system_error(shown_ + ": stat");
       if (S_ISLNK(about.st_mode)) {
@@ -44,10 +48,11 @@ class Finder {
           return followed.error();
       } else if (S_ISDIR(about.st_mode)) {
         enter(*std::move(place), about);
+        mount_ = mount;
       } else if (!S_ISREG(about.st_mode) || rest_.find_first_not_of('/') != rest_.npos) {
         return refused("is not a regular file");
       } else {
-        return open(name);
+        return open(*place);
       }
     }
   }
@@ -69,6 +74,7 @@ class Finder {
     if (!root)
       return root.error();
     folder_ = *std::move(root);
+    mount_ = mount_of(folder_);
     return {};
   }
 
@@ -103,8 +109,8 @@ class Finder {
     return author == 0 || author == about.st_uid || (about.st_mode & S_IROTH) != 0;
   }
 
-  Result<NamedFile> open(const std::string& name) const {
-    auto file = open_file_at(folder_, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  Result<NamedFile> open(const FileDescriptor& place) const {
+    auto file = reopen(place, O_RDONLY | O_NONBLOCK);
     if (!file)
       return unopened(file.error());
     struct stat about {};
@@ -124,6 +130,7 @@ class Finder {
   std::string rest_;
   std::vector<uid_t> authors_;  // the first wrote the path; the others own folders
   FileDescriptor folder_;
+  std::uint64_t mount_ = 0;
   int links_ = 0;
 };
 

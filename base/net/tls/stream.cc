@@ -3,12 +3,15 @@
 #include "base/assert.h"
 #include "base/net/tls/tls_channel.h"
 #include "base/passed_descriptors.h"
+#include "base/user_mounts.h"
 
 #include <boost/asio/as_tuple.hpp>
 
 #include <cerrno>
+#include <cstring>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 namespace postrider {
 
@@ -54,9 +57,30 @@ Stream::~Stream() {
   close_socket(socket_, is_local_);
 }
 
+namespace {
+
+// To look for a Unix socket's path must not wait, either.
+Result<void> check_place(const asio::generic::stream_protocol::endpoint& to) {
+  sockaddr_un address{};
+  if (to.protocol().family() != AF_UNIX || to.size() > sizeof address)
+    return {};
+  std::memcpy(&address, to.data(), to.size());
+  if (address.sun_path[0] != '/')
+    return {};
+  const auto place =
+      find_place({address.sun_path, ::strnlen(address.sun_path, sizeof address.sun_path)});
+  return place || place.error().code() != make_error_code(Errc::refused)
+             ? Result<void>()
+             : Result<void>(place.error());
+}
+
+}  // namespace
+
 Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
                                                       asio::generic::stream_protocol::endpoint to,
                                                       Duration limit) {
+  if (auto checked = check_place(to); !checked)
+    co_return checked.error();
   Socket socket(loop.context());
   boost::system::error_code failed;
   socket.open(asio::generic::stream_protocol(to.protocol().family(), to.protocol().protocol()),
