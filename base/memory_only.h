@@ -27,6 +27,8 @@ class MemoryOnly {
     current_->was_not_enough_ = true;
     return true;
   }
+  // Whether this thread is under such a promise.
+  static bool is_promised() { return current_ != nullptr; }
   static bool takes_stale() { return current_ != nullptr && current_->stale_; }
 
  private:

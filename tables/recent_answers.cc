@@ -7,7 +7,13 @@ namespace postrider::tables {
 namespace {
 
 constexpr std::size_t kMostEntries = 10'000;
+constexpr std::size_t kMostOctets = 8U << 20U;
+constexpr std::size_t kOfEach = 200;
 constexpr std::size_t kMostFailures = 1'000;
+
+std::size_t octets_of(const std::string& key, const std::optional<Entry>& entry) {
+  return kOfEach + key.size() + (entry ? entry->value.size() : 0);
+}
 
 }  // namespace
 
@@ -26,9 +32,22 @@ std::optional<RecentAnswers::Answer> RecentAnswers::find(const std::string& key)
 void RecentAnswers::keep(const std::string& key, const std::optional<Entry>& entry) {
   const std::lock_guard lock(mutex_);
   failures_.erase(key);
-  if (entries_.size() >= kMostEntries)
+  const auto octets = octets_of(key, entry);
+  if (const auto old = entries_.find(key); old != entries_.end()) {
+    octets_ -= octets_of(key, old->second.what);
+    entries_.erase(old);
+  }
+  if (entries_.size() >= kMostEntries || octets_ + octets > kMostOctets) {
     entries_.clear();
-  entries_.insert_or_assign(key, Kept<std::optional<Entry>>{entry, Clock::now() + kept_});
+    octets_ = 0;
+  }
+  entries_.emplace(key, Kept<std::optional<Entry>>{entry, Clock::now() + kept_});
+  octets_ += octets;
+}
+
+std::size_t RecentAnswers::octets() const {
+  const std::lock_guard lock(mutex_);
+  return octets_;
 }
 
 void RecentAnswers::keep_failure(const std::string& key, const Error& why) {

@@ -23,10 +23,12 @@ class RecentAnswers {
 
   // Nothing: the table must be asked.
   std::optional<Answer> find(const std::string& key) const;
-  // What the table has said, also that it has no such key.
+  // What the table has said, also that it has no such key. However long the answers are, they are
+  // bounded in octets, too.
   void keep(const std::string& key, const std::optional<Entry>& entry);
   // That it could not say it; what it said before is kept for those that take an old answer.
   void keep_failure(const std::string& key, const Error& why);
+  std::size_t octets() const;  // of memory, for the answers
 
  private:
   template <class What>
@@ -40,6 +42,7 @@ class RecentAnswers {
   const Clock::duration kept_;
   mutable std::mutex mutex_;  // never held for long
   Memory<std::optional<Entry>> entries_;
+  std::size_t octets_ = 0;
   Memory<Error> failures_;
 };
 

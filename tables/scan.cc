@@ -1,6 +1,7 @@
 #include "tables/scan.h"
 
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "tables/cdb.h"
 #include "tables/lines.h"
 #include "tables/table_source.h"
@@ -10,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <mutex>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -217,13 +219,21 @@ std::shared_ptr<const Table> scan_table(Spec spec, Options options) {
 bool is_of_others(const Spec& spec) {
   if (spec.path.empty())
     return false;
-  const auto is_other = [](int failed, const struct stat& about) {
-    return failed == 0 && about.st_uid != 0 && about.st_uid != ::geteuid();
+  const auto is_other = [](const FileDescriptor& place) {
+    struct stat about {};
+    return ::fstat(place.get(), &about) == 0 && about.st_uid != 0 && about.st_uid != ::geteuid();
   };
-  struct stat about {};
-  return is_other(::lstat(spec.path.c_str(), &about), about) ||
-         is_other(::stat(spec.path.c_str(), &about), about) ||
-         is_other(::stat(folder_of(spec.path).c_str(), &about), about);
+  const auto folder = find_place(folder_of(spec.path));
+  const auto place = find_place(spec.path);
+  for (const auto* found : {&folder, &place}) {
+    if (*found ? is_other(**found) : found->error().code() == make_error_code(Errc::refused))
+      return true;
+  }
+  struct stat link {};
+  const auto name = spec.path.substr(spec.path.rfind('/') + 1);
+  return folder && place &&
+         ::fstatat(folder->get(), name.c_str(), &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISLNK(link.st_mode) && link.st_uid != 0 && link.st_uid != ::geteuid();
 }
 
 }  // namespace postrider::tables

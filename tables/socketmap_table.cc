@@ -4,6 +4,7 @@
 #include "base/memory_only.h"
 #include "base/network.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "tables/netstring.h"
 #include "tables/recent_answers.h"
 #include "tables/table_source.h"
@@ -84,6 +85,9 @@ Result<Place> parse_place(std::string_view text) {
 class Line {
  public:
   Result<void> open(const Place& place, Clock::time_point until) {
+    if (!place.path.empty())
+      if (auto found = find_place(place.path); !found)
+        return found.error();
     socket_ = FileDescriptor(
         ::socket(place.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket_.is_open())
@@ -224,8 +228,7 @@ class SocketmapTable : public Table {
   // Whose program it is, as far as can be known: commands in its answers run as that user's would.
   uid_t owner() const {
     struct stat about {};
-    return !place_.path.empty() && ::stat(place_.path.c_str(), &about) == 0 ? about.st_uid
-                                                                            : kNobody;
+    return !place_.path.empty() && look_at(place_.path, about) ? about.st_uid : kNobody;
   }
 
   std::optional<Line> take(Clock::time_point until) const {

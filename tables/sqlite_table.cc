@@ -1,5 +1,7 @@
 // SQLite, read-only, by one prepared statement whose parameters are the key. A statement that runs
-// too long is ended. What it answers is remembered for a moment, failures included.
+// too long is ended. What it answers is remembered for a moment, failures included. The file may be
+// another user's, who may put anything into it and anything beside it: a view in the place of a
+// table, a pipe in the place of a journal.
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/recent_answers.h"
@@ -7,18 +9,27 @@
 
 #include <sqlite3.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <fcntl.h>
 #include <mutex>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace postrider::tables {
 
 namespace {
 
-constexpr int kBusy = 50;             // ms to wait for a writer
-constexpr int kStepsAtOnce = 10'000;  // of SQLite's machine
-constexpr int kMostSteps = 500;       // times that: some 100 ms
+using Clock = std::chrono::steady_clock;
+
+constexpr int kBusy = 50;                            // ms to wait for a writer
+constexpr int kStepsAtOnce = 1'000;                  // of SQLite's machine
+constexpr int kMostSteps = 5'000;                    // times that: some 100 ms
+constexpr auto kMostTime = std::chrono::seconds(2);  // for steps that are long ones
 constexpr std::size_t kMostRows = 10'000;
 constexpr std::size_t kMostValue = 1U << 20U;
+constexpr int kMostProgram = 25'000;  // instructions that a query is compiled to, with its views
 constexpr auto kRemember = std::chrono::seconds(2);
 
 struct Close {
@@ -26,11 +37,35 @@ struct Close {
   void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 };
 
+// For SQLite's own open(2), of a database and of what lies beside it: waits for no pipe and no
+// lease.
+int open_without_waiting(const char* path, int flags, int mode) {
+  const int fd = ::open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
+  struct stat about {};
+  if (fd < 0 || ::fstat(fd, &about) != 0)
+    return fd;
+  if (S_ISREG(about.st_mode) || S_ISDIR(about.st_mode) || std::strcmp(path, "/dev/null") == 0)
+    return fd;
+  ::close(fd);
+  errno = ENXIO;
+  return -1;
+}
+
+void forbid_waiting() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    if (auto* files = sqlite3_vfs_find("unix"))
+      files->xSetSystemCall(files, "open",
+                            reinterpret_cast<sqlite3_syscall_ptr>(open_without_waiting));
+  });
+}
+
 class SqliteTable : public Table {
  public:
   SqliteTable(Spec spec, uid_t owner) : spec_(std::move(spec)), owner_(owner) {}
 
   Result<void> open() {
+    forbid_waiting();
     sqlite3* handle = nullptr;
     const int opened = sqlite3_open_v2(spec_.path.c_str(), &handle,
                                        SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, nullptr);
@@ -40,6 +75,11 @@ class SqliteTable : public Table {
     sqlite3_busy_timeout(handle, kBusy);
     sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+    sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, static_cast<int>(kMostValue));
+    sqlite3_limit(handle, SQLITE_LIMIT_VDBE_OP, kMostProgram);
+    sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0);
+    sqlite3_exec(handle, "PRAGMA cell_size_check = ON", nullptr, nullptr, nullptr);
+    begin();
     sqlite3_progress_handler(handle, kStepsAtOnce, &SqliteTable::on_progress, this);
     sqlite3_stmt* statement = nullptr;
     const char* behind = nullptr;
@@ -83,13 +123,18 @@ class SqliteTable : public Table {
     return Error(Errc::storage, name() + ": " + step + ": " + sqlite3_errmsg(database_.get()));
   }
 
+  void begin() const {
+    steps_ = 0;
+    end_ = Clock::now() + kMostTime;
+  }
   static int on_progress(void* table) {
-    return ++static_cast<SqliteTable*>(table)->steps_ > kMostSteps ? 1 : 0;
+    const auto& self = *static_cast<const SqliteTable*>(table);
+    return ++self.steps_ > kMostSteps || Clock::now() > self.end_ ? 1 : 0;
   }
 
   Result<std::optional<Entry>> ask(const std::string& key) const {
     auto* statement = statement_.get();
-    steps_ = 0;
+    begin();
     const int parameters = sqlite3_bind_parameter_count(statement);
     for (int i = 1; i <= parameters; ++i)
       sqlite3_bind_text(statement, i, key.data(), static_cast<int>(key.size()), SQLITE_STATIC);
@@ -128,6 +173,7 @@ class SqliteTable : public Table {
   const uid_t owner_;
   mutable std::mutex asking_;  // the database; held while it answers
   mutable int steps_ = 0;
+  mutable Clock::time_point end_;
   std::unique_ptr<sqlite3, Close> database_;
   std::unique_ptr<sqlite3_stmt, Close> statement_;
   mutable RecentAnswers recent_{kRemember};

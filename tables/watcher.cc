@@ -1,12 +1,15 @@
 #include "tables/watcher.h"
 
 #include "base/file_at_rest.h"
+#include "base/memory_only.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "tables/left_out_lines.h"
 #include "tables/scan.h"
 #include "tables/table_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <ctime>
@@ -38,7 +41,7 @@ struct Signature {
 
 Signature signature_of(const Spec& spec) {
   struct stat about {};
-  if (spec.path.empty() || ::stat(spec.path.c_str(), &about) != 0)
+  if (spec.path.empty() || !look_at(spec.path, about))
     return {};
   Signature signature{true,          about.st_dev,  about.st_ino,
                       about.st_size, about.st_ctim, about.st_mode};
@@ -132,20 +135,22 @@ constexpr int kSettle = 2;
 constexpr int kUnfinished = 20;
 constexpr int kRetry = 2;
 constexpr int kRetryMost = 120;
+// That a database has not answered counts for so long: whoever asked has looked by then.
+constexpr auto kSilentFor = std::chrono::seconds(30);
 
 Duration time_at_rest_of(const Spec& spec) {
   struct stat about {};
-  return ::stat(spec.path.c_str(), &about) == 0 ? time_at_rest(about) : Duration(0);
+  return look_at(spec.path, about) ? time_at_rest(about) : Duration(0);
 }
 
 // As a program that writes the file in place leaves it for a moment; empty: it looks complete.
 std::string looks_unfinished(const Spec& spec, bool may_be_missing) {
   const bool has_lines = spec.kind != Kind::cdb && spec.kind != Kind::sqlite;
   uid_t owner = 0;
+  struct stat about {};
   const auto file = open_source(spec.path, owner);
   if (!file)  // who reads it says why
-    return may_be_missing && ::access(spec.path.c_str(), F_OK) != 0 ? "is gone" : "";
-  struct stat about {};
+    return may_be_missing && !look_at(spec.path, about) ? "is gone" : "";
   char last = 0;
   if (::fstat(file->get(), &about) != 0 || about.st_size == 0)
     return "is empty";
@@ -209,10 +214,19 @@ class WatchedTable : public Table {
     read(log, signature);
   }
 
-  bool is_left_out() const { return dynamic_cast<const LeftOutTable*>(get().get()) != nullptr; }
+  bool is_left_out() const {
+    return dynamic_cast<const LeftOutTable*>(get().get()) != nullptr ||
+           Steady::now() < silent_until_.load();
+  }
 
+  // A database can fail at any question, by its owner's doing too: as a file that is bad does.
   Result<std::optional<Entry>> find(std::string_view key) const override {
-    return get()->find(key);
+    auto found = get()->find(key);
+    if (found || spec_.kind != Kind::sqlite || !options_.lenient || !is_of_others(spec_))
+      return found;
+    if (!MemoryOnly::is_promised())  // else it may not have been asked
+      silent_until_ = Steady::now() + kSilentFor;
+    return std::optional<Entry>();
   }
   std::vector<std::string> problems() const override { return get()->problems(); }
   bool has_patterns() const override { return spec_.kind == Kind::pcre; }
@@ -221,8 +235,8 @@ class WatchedTable : public Table {
  private:
   Opened open() {
     struct stat about {};
-    const bool is_kept = spec_.kind != Kind::sqlite && ::stat(spec_.path.c_str(), &about) == 0 &&
-                         S_ISREG(about.st_mode);
+    const bool is_kept =
+        spec_.kind != Kind::sqlite && look_at(spec_.path, about) && S_ISREG(about.st_mode);
     const auto before = share_;
     const bool was_of_others = is_share_of_others_;
     const bool is_others = is_of_others(spec_);
@@ -259,7 +273,7 @@ class WatchedTable : public Table {
   Duration folder_at_rest() const {
     struct stat about {};
     const auto folder = std::filesystem::absolute(spec_.path).parent_path();
-    return ::stat(folder.c_str(), &about) == 0 ? time_at_rest(about) : kLongAtRest;
+    return look_at(folder.string(), about) ? time_at_rest(about) : kLongAtRest;
   }
 
   // Lookups fail for now until the file is whole, or has been at rest for long enough. Of one that
@@ -382,7 +396,8 @@ class WatchedTable : public Table {
   std::optional<Steady::time_point>
       retry_at_;       // when to read once more, though nothing has changed
   Duration pause_{0};  // the last one behind a failure; 0: it did not fail
-  std::string told_;   // the problem that the log has
+  mutable std::atomic<Steady::time_point> silent_until_{Steady::time_point::min()};
+  std::string told_;  // the problem that the log has
   std::vector<std::string> lines_told_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Table> table_;

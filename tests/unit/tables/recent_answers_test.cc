@@ -82,5 +82,16 @@ TEST_CASE("the memory of answers is bounded", "[tables]") {
   CHECK(found(answers, "f24999") == "failed");
 }
 
+TEST_CASE("the memory of long answers is bounded in octets", "[tables]") {
+  RecentAnswers answers(1h);
+  for (int i = 0; i < 200; ++i) {
+    const auto key = std::to_string(i);
+    answers.keep(key, entry(std::string(200'000, 'x')));
+    answers.keep(key, entry(std::string(100'000, 'y')));
+    CHECK(answers.octets() <= 8U << 20U);
+    CHECK(found(answers, key).front() == 'y');
+  }
+}
+
 }  // namespace
 }  // namespace postrider::tables

@@ -10,8 +10,13 @@
 #include <catch2/catch.hpp>
 #include <sqlite3.h>
 
+#include <chrono>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <sys/stat.h>
+#include <unistd.h>
 
 using namespace postrider;
 using namespace postrider::tables;
@@ -341,4 +346,45 @@ TEST_CASE("a query that would run for ever is ended", "[tables]") {
                                "SELECT max(x) FROM c WHERE x > ?");
   REQUIRE(table.has_value());
   CHECK(find(**table, "1").find("interrupted") != std::string::npos);
+}
+
+// Whoever owns the file may put anything beside it and into it.
+TEST_CASE("what lies beside a database holds nobody up", "[tables][attacks]") {
+  const Files files;
+  const auto path = (files.folder / "u.db");
+  fill(path, "CREATE TABLE t(a TEXT, g TEXT); INSERT INTO t VALUES('ann','bob');");
+  const auto spec = "sqlite:" + path + "?SELECT g FROM t WHERE a = :key";
+  const auto pipe = path + GENERATE(std::string("-journal"), std::string("-wal"), std::string());
+  INFO(pipe);
+  std::filesystem::remove(pipe);
+  REQUIRE(::mkfifo(pipe.c_str(), 0644) == 0);
+  auto asked = std::async(std::launch::async, [&] {
+    const auto table = open_text(spec);
+    return table ? find(**table, "ann") : "error: " + table.error().describe();
+  });
+  const bool has_answered = asked.wait_for(std::chrono::minutes(1)) == std::future_status::ready;
+  CHECK(has_answered);
+  while (asked.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready)
+    if (const int writer = ::open(pipe.c_str(), O_WRONLY | O_NONBLOCK); writer >= 0)
+      ::close(writer);  // lets go of who waits for one
+  CHECK(asked.get().starts_with("error: "));
+}
+
+TEST_CASE("a view in the place of a table takes neither memory nor time", "[tables][attacks]") {
+  const Files files;
+  const auto path = (files.folder / "u.db");
+  SECTION("a long value") {
+    fill(path, "CREATE VIEW t AS SELECT 'ann' AS a, hex(zeroblob(300000000)) AS g;");
+    const auto table = open_text("sqlite:" + path + "?SELECT g FROM t WHERE a = :key");
+    REQUIRE(table.has_value());
+    CHECK(find(**table, "ann").find("too big") != std::string::npos);
+  }
+  SECTION("few steps that are long ones") {
+    fill(path,
+         "CREATE VIEW t AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) "
+         "SELECT 'ann' AS a, max(length(hex(zeroblob(400000+x%1000)))) AS g FROM c;");
+    const auto table = open_text("sqlite:" + path + "?SELECT g FROM t WHERE a = :key");
+    REQUIRE(table.has_value());
+    CHECK(find(**table, "ann").find("interrupted") != std::string::npos);
+  }
 }

@@ -4,6 +4,7 @@
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
+#include <sqlite3.h>
 
 #include <atomic>
 #include <chrono>
@@ -516,4 +517,34 @@ TEST_CASE("another user's table that is bad from the start stops nobody else's n
   Watcher watcher(log, std::chrono::milliseconds(5));
   CHECK(find(**watcher.open("text:" + (folder / "roots"), options, "local.aliases"), "a") ==
         "error");
+}
+
+// Who owns a database may lock it for as long as it pleases.
+TEST_CASE("another user's database that does not answer stops nobody's mail", "[tables]") {
+  if (::geteuid() != 0)
+    return;  // only root can give a file away
+  const TemporaryFolder folder;
+  const auto path = folder / "u.db";
+  sqlite3* owner = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &owner) == SQLITE_OK);
+  const auto say = [&](const char* sql) {
+    REQUIRE(sqlite3_exec(owner, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+  };
+  say("CREATE TABLE t(a TEXT, g TEXT); INSERT INTO t VALUES('ann','bob');");
+  REQUIRE(::chmod(path.c_str(), 0644) == 0);
+  REQUIRE(::chown(path.c_str(), 3001, 3001) == 0);
+  KeptLog log;
+  Options options;
+  const auto is_lenient = GENERATE(true, false);
+  options.lenient = is_lenient;
+  Watcher watcher(log, std::chrono::hours(1));
+  const auto table =
+      *watcher.open("sqlite:" + path + "?SELECT g FROM t WHERE a = :key", options, "local.virtual");
+  CHECK(find(*table, "ann") == "bob");
+  CHECK_FALSE(is_left_out(*table));
+  say("BEGIN EXCLUSIVE");
+  CHECK(find(*table, "carl") == (is_lenient ? "-" : "error"));
+  // That nothing else knows the name is not known then.
+  CHECK(is_left_out(*table) == is_lenient);
+  sqlite3_close(owner);
 }
