@@ -16,8 +16,10 @@
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <chrono>
 #include <ctime>
 #include <sysexits.h>
+#include <thread>
 #include <unistd.h>
 
 namespace postrider::cli {
@@ -378,6 +380,39 @@ int show_sites(const Administration& how, bool trouble) {
   if (code == EX_OK && is_first && !how.json)
     print(trouble ? "no site is in trouble\n" : "no site is known\n");
   return code;
+}
+
+int show_events(const Administration& how, std::string after, const std::string& last,
+                bool follow) {
+  constexpr auto kPause = std::chrono::seconds(1);
+  auto request = request_for("events");
+  request.last = last;
+  for (;;) {
+    request.target = after;
+    const int code = ask(how, request, [&](const json::object& line) {
+      if (const auto* event = object_of(line, "event"))
+        return print_json(*event);
+      if (const auto* lost = line.if_contains("lost"))
+        complain(how.program, EX_OK,
+                 json::serialize(*lost) + " events before these are no longer kept");
+      if (const auto position = text_of(line, "position"); !position.empty())
+        after = position;
+      return true;
+    });
+    if (code != EX_OK || !follow)
+      return code;
+    request.last.clear();
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+int replay_events(const Administration& how, const std::string& sink, const std::string& id) {
+  auto request = request_for("events");
+  request.verb = "replay";
+  request.target = sink;
+  if (!id.empty())
+    request.filter.ids.push_back(id);
+  return ask(how, request, [](const json::object&) { return true; });
 }
 
 int show_status(const Administration& how) {

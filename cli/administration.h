@@ -36,6 +36,9 @@ int explain(const Administration& how, const std::string& target);
 int tls_reports(const Administration& how, bool send, bool today_too);
 int reload_daemon(const Administration& how);
 int show_sites(const Administration& how, bool trouble);
+// What is kept behind `after`, or the newest `last`; follow: and what comes, until it is ended.
+int show_events(const Administration& how, std::string after, const std::string& last, bool follow);
+int replay_events(const Administration& how, const std::string& sink, const std::string& id);
 int show_status(const Administration& how);
 // As Postfix's postqueue prints it.
 int print_mailq(const Administration& how);

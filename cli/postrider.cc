@@ -52,6 +52,8 @@ struct Typed {
   bool today = false;
   bool trouble = false;  // sites
   std::string target;
+  std::string last, sink, from_event;  // of events
+  bool follow = false;
   daemon::PasswordChange password;
   DkimKey dkim;
   bool remove = false;
@@ -393,6 +395,27 @@ void add_message_commands(CLI::App& app, Typed& typed) {
     typed.run = [&] {
       return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
     };
+  });
+  auto* events = app.add_subcommand("events", "What became of mail, as the sinks of events get it");
+  events->add_option("--after", typed.target, "Only those behind the event with this id");
+  events->add_option("--last", typed.last, "Only so many of the newest");
+  events->add_flag("--follow", typed.follow, "Go on with those that come");
+  auto* replay = events->add_subcommand("replay", "Give a sink again what is kept");
+  replay->add_option("SINK", typed.sink, "Its name")->required();
+  replay->add_option("--from", typed.from_event, "Beginning with the event with this id");
+  replay->callback([&] {
+    typed.run = [&] {
+      return replay_events(administration("postrider events", typed), typed.sink, typed.from_event);
+    };
+  });
+  events->require_subcommand(0, 1);
+  // Called behind the callback of replay, which has the say.
+  events->callback([&] {
+    if (!typed.run)
+      typed.run = [&] {
+        return show_events(administration("postrider events", typed), typed.target, typed.last,
+                           typed.follow);
+      };
   });
   for (auto* command : {&why, &status, &sites, &reports})
     command->add_flag("--json", typed.json, "As JSON");

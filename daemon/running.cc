@@ -7,8 +7,10 @@
 #include "daemon/privsep/capabilities.h"
 #include "daemon/settings.h"
 #include "daemon/signing/srs_keys.h"
+#include "dns/fetch.h"
 
 #include <algorithm>
+#include <future>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
@@ -25,6 +27,7 @@ constexpr unsigned kPoolThreads = 2;
 constexpr int kTlsNiceness = 10;
 constexpr mode_t kSpoolMode = 0700;
 constexpr mode_t kSocketFolderMode = 0755;
+constexpr mode_t kSinkFolderMode = 0750;
 
 std::string folder_of(const std::string& path) {
   return path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
@@ -127,6 +130,9 @@ void Running::provide_folders(StartProblems& problems) {
   };
   provide(config.spool, kSpoolMode);
   provide(folder_of(config.control.socket), kSocketFolderMode);
+  for (const auto& sink : config.events)
+    if (!sink.file.empty())
+      provide(folder_of(sink.file), kSinkFolderMode);
   provide(folder_of(config.control.submit), kSocketFolderMode);
   if (config.log.target.starts_with('/'))
     provide(folder_of(config.log.target), kSocketFolderMode);
@@ -185,7 +191,8 @@ void Running::open_log(StartProblems& problems) {
 void Running::open_queue(StartProblems& problems) {
   if (!log_)
     return;
-  auto queue = queue::Queue::open(queue_settings(*loaded_.config), clock_, *log_);
+  told_.emplace(*log_, clock_);
+  auto queue = queue::Queue::open(queue_settings(*loaded_.config), clock_, *told_);
   if (queue)
     queue_ = std::move(*queue);
   else
@@ -264,8 +271,8 @@ void Running::make_parts(StartProblems& problems) {
   custody_.emplace(*queue_);
   const auto own_resolver = [this]() -> dns::Resolver& { return *lanes_.front()->resolver; };
   outbound_.emplace(
-      Outbound::Parts{*loops.front(), own_resolver, clock_, *log_, parent_, config.spool});
-  server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *log_, *receiving);
+      Outbound::Parts{*loops.front(), own_resolver, clock_, *told_, parent_, config.spool});
+  server_ = std::make_unique<smtpd::Server>(loops, *custody_, clock_, *told_, *receiving);
   std::vector<dns::Resolver*> resolvers;
   for (const auto& lane : lanes_)
     resolvers.push_back(lane->resolver.get());
@@ -279,16 +286,60 @@ void Running::make_parts(StartProblems& problems) {
   if (!sending)
     return add(problems, sending.error());
   const OwnMail own_mail{&*queue_, loops.front(), &*pool_, log_.get(), signer_};
-  tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *log_, *pool_,
+  tls_parts_ = std::make_unique<TlsParts>(*loops.front(), own_resolver, clock_, *told_, *pool_,
                                           own_mail, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
-  dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *log_,
+  make_event_sinks(problems);
+  dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *told_,
                                                        *directory_, *sending);
   dispatcher_->use({tls_parts_->sts(), tls_parts_->observer()});
   digest_ = std::make_shared<NoticeDigest>(clock_, own_mail, config.spool + "/double-bounces.json");
   digest_->configure(digest_receiver(**sending));
   dispatcher_->set_double_bounces(digest_->double_bounces());
+}
+
+// Their threads begin with the others; what is wrong with them is told now.
+void Running::make_event_sinks(StartProblems& problems) {
+  const auto resolve = [this](const std::string& host, const std::atomic<bool>& is_over)
+      -> Result<std::vector<asio::ip::address>> { return resolve_for_sinks(host, is_over); };
+  sinks_.emplace(EventSinks::Parts{clock_, *log_, *told_, loaded_.config->spool,
+                                   loaded_.config->hostname, resolve});
+  sinks_->use(queue_.get());
+  auto made = sinks_->prepare(*loaded_.config);
+  if (!made)
+    return add(problems, made.error());
+  sinks_made_ = *std::move(made);
+}
+
+namespace {
+
+using SinkAddresses = Result<std::vector<asio::ip::address>>;
+
+Task<void> look_up_for_sink(dns::Resolver* resolver, std::string host, dns::Families families,
+                            std::shared_ptr<std::promise<SinkAddresses>> answer) {
+  auto found = co_await dns::addresses_of(*resolver, std::move(host), families);
+  answer->set_value(std::move(found));
+}
+
+}  // namespace
+
+// On a sink's thread, which waits for the loop, but not for ever.
+Result<std::vector<asio::ip::address>> Running::resolve_for_sinks(
+    const std::string& host, const std::atomic<bool>& is_over) {
+  constexpr auto kLookUp = std::chrono::seconds(30);
+  constexpr auto kPiece = std::chrono::milliseconds(100);
+  auto answer = std::make_shared<std::promise<SinkAddresses>>();
+  auto found = answer->get_future();
+  auto& lane = *lanes_.front();
+  lane.loop.post([&lane, &log = *told_, host, answer] {
+    lane.loop.spawn(look_up_for_sink(lane.resolver.get(), host, dns::Families::both, answer), log,
+                    "event sink");
+  });
+  for (auto waited = kPiece; waited < kLookUp && !is_over; waited += kPiece)
+    if (found.wait_for(kPiece) == std::future_status::ready)
+      return found.get();
+  return Error(Errc::stopped, "resolve " + host);
 }
 
 // The parent starts it, and starts it again.
@@ -330,6 +381,7 @@ void Running::open_doors(StartProblems& problems) {
   insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_, milters_,
                    client_checks_, config.hostname, loaded_.file);
   insight_->set_waker([&events = events_] { events.post(Event::reload); });
+  insight_->set_sinks(&*sinks_);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   const auto take = [&](auto& member, auto opened) {
@@ -338,9 +390,9 @@ void Running::open_doors(StartProblems& problems) {
     else
       add(problems, opened.error());
   };
-  take(submit_, SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *log_,
+  take(submit_, SubmitServer::open(config.control.submit, loop, *pool_, *queue_, clock_, *told_,
                                    local_settings(config)));
-  take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *log_,
+  take(drop_, DropFolder::open(config.spool, loop, *pool_, *queue_, clock_, *told_,
                                local_settings(config)));
   DropPlace drop{config.spool, config.origin, config.accept.message_size, {}};
   if (drop_)
@@ -372,7 +424,8 @@ std::string Running::summary() const {
 
 void Running::start_threads() {
   dispatcher_->restore(queue_->sites());
-  queue_->start(dispatcher_.get());
+  sinks_->adopt(std::move(sinks_made_));
+  queue_->start(dispatcher_.get(), &*sinks_);
   tls_parts_->start();
   digest_->load();
   digest_->start();
@@ -460,9 +513,9 @@ void Running::look_at_pam_helper() {
     const auto how = WIFSIGNALED(*status) ? "signal " + std::to_string(WTERMSIG(*status))
                                           : "exit code " + std::to_string(WEXITSTATUS(*status));
     insight_->note_pam_ended(how, clock_.now());
-    log_->write(LogEvent(Level::error, "pam_helper_ended")
-                    .add("how", how)
-                    .add("then", "it is started again"));
+    told_->write(LogEvent(Level::error, "pam_helper_ended")
+                     .add("how", how)
+                     .add("then", "it is started again"));
   }
 }
 

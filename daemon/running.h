@@ -17,6 +17,7 @@
 #include "daemon/config/config_file.h"
 #include "daemon/control/control_server.h"
 #include "daemon/control/control_service.h"
+#include "daemon/event_sinks.h"
 #include "daemon/heap.h"
 #include "daemon/inherited.h"
 #include "daemon/log/background_log.h"
@@ -95,6 +96,9 @@ class Running {
   void make_lanes();
   void read_certificates(StartProblems& problems);  // running_tls.cc
   void make_parts(StartProblems& problems);
+  void make_event_sinks(StartProblems& problems);
+  Result<std::vector<asio::ip::address>> resolve_for_sinks(const std::string& host,
+                                                           const std::atomic<bool>& is_over);
   void open_doors(StartProblems& problems);
   void find_pam_helper(StartProblems& problems);
   void look_at_pam_helper();
@@ -161,6 +165,7 @@ class Running {
   std::string fewer_stamp_;  // of files among which a domain's keys are missing
 
   std::unique_ptr<BackgroundLog> log_;
+  std::optional<events::EventLog> told_;  // before log_, for all that is an event too
   std::unique_ptr<queue::Queue> queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::optional<tables::Watcher> tables_;
@@ -184,6 +189,8 @@ class Running {
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
   std::shared_ptr<NoticeDigest> digest_;
+  EventSinks::Made sinks_made_;  // of the start
+  std::optional<EventSinks> sinks_;
   std::optional<RunningStatus> insight_;
   std::optional<ControlService> service_;
   std::unique_ptr<ControlServer> control_;

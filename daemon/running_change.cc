@@ -174,6 +174,9 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto tls = tls_parts_->prepared(config);
   if (!tls)
     return tls.error();
+  auto sinks = sinks_->prepare(config);
+  if (!sinks)
+    return sinks.error();
   if (auto error = change_certificates(config, origins); error.code())
     return error;
   if (auto listening = server_->relisten(*listeners); !listening)
@@ -192,6 +195,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   adopt_signing_keys(*std::move(keys), std::move(keys_stamp));
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
+  sinks_->adopt(*std::move(sinks));
   auto keeping = queue_settings(config);
   keeping.spool = loaded_.config->spool;
   queue_->reconfigure(std::move(keeping));
@@ -280,6 +284,9 @@ int Running::stop() {
   next_greylist_ = {};
   keep_greylist();
   queue_->stop();
+  if (received && sent)
+    stop_clock_->stage = "event sinks";
+  sinks_->stop();
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();

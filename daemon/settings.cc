@@ -175,6 +175,7 @@ queue::QueueSettings queue_settings(const Config& config) {
   settings.delay_notice = config.delivery.delay_notice;
   // Room for the largest message and half as much again (Postfix has the same rule).
   settings.room_needed = config.accept.message_size + config.accept.message_size / 2;
+  settings.keeps_facts = !config.events.empty();
   return settings;
 }
 

@@ -307,6 +307,7 @@ boost::json::object RunningStatus::status() {
     limited.emplace_back(user.user + ": " + std::to_string(user.most) + " " +
                          std::string(user.limit) + ", since " + format_rfc3339(user.since));
   out["users_at_their_limit"] = std::move(limited);
+  add_events(out);
   const auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
   if (!sending)
@@ -339,6 +340,65 @@ std::vector<boost::json::object> RunningStatus::sites() {
   for (const auto& site : known ? *known : std::vector<delivery::SiteStatus>())
     all.push_back(site_object(site));
   return all;
+}
+
+namespace {
+
+std::string sink_text(const SinkStatus& sink) {
+  auto text = sink.name + ": " + sink.place + ", ";
+  text += sink.waiting == 0 ? "up to date" : std::to_string(sink.waiting) + " events behind";
+  text += ", " + std::to_string(sink.state.counters.taken) + " taken";
+  if (sink.state.counters.lost > 0)
+    text += ", " + std::to_string(sink.state.counters.lost) + " lost";
+  if (!sink.state.error.empty())
+    text += "; FAILS since " + format_rfc3339(sink.state.failing_since) + ": " +
+            escaped(sink.state.error, 200) + "; next attempt " +
+            format_rfc3339(sink.state.next_attempt);
+  return text;
+}
+
+}  // namespace
+
+void RunningStatus::add_events(boost::json::object& out) const {
+  if (sinks_ == nullptr)
+    return;
+  const auto status = sinks_->status();
+  if (!status.is_on)
+    return;
+  boost::json::array sinks;
+  for (const auto& sink : status.sinks)
+    sinks.emplace_back(sink_text(sink));
+  out["event_sinks"] = std::move(sinks);
+  out["events_written"] = status.outbox.written;
+  out["events_waiting"] = status.outbox.waiting;
+  out["events_lost"] = status.outbox.lost + status.outbox.trimmed;
+  out["events_in_the_queue"] = status.facts;
+  if (!status.outbox.error.empty())
+    out["events_not_written"] = escaped(status.outbox.error, 200);
+}
+
+Result<StatusSource::EventPage> RunningStatus::events(const std::string& after,
+                                                      std::uint64_t last) {
+  constexpr std::size_t kPage = 200;
+  if (sinks_ == nullptr || !sinks_->status().is_on)
+    return Error(Errc::not_found, "read events: there is no sink");
+  auto from = after;
+  if (last > 0) {
+    auto position = sinks_->position_before_last(last);
+    if (!position)
+      return position.error();
+    from = *std::move(position);
+  }
+  auto kept = sinks_->kept(from, kPage);
+  if (!kept)
+    return kept.error();
+  return EventPage{std::move(kept->position), std::move(kept->events), kept->lost};
+}
+
+Result<void> RunningStatus::replay_events(const std::string& sink, const std::string& id) {
+  if (sinks_ == nullptr)
+    return Error(Errc::not_found, "find the sink");
+  return sinks_->replay(sink, id);
 }
 
 std::vector<ExplainedFact> RunningStatus::tls_reports(bool send, bool today_too) {

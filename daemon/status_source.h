@@ -3,6 +3,7 @@
 
 #include "daemon/addresses.h"
 #include "daemon/control/control_service.h"
+#include "daemon/event_sinks.h"
 #include "daemon/pickup/local_limits.h"
 #include "daemon/privsep/confinement.h"
 #include "daemon/tls_parts.h"
@@ -43,6 +44,9 @@ class RunningStatus : public StatusSource {
   void retried(const queue::Filter& filter) override;
   std::uint64_t ask_for_reload() override;
   std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override;
+  void set_sinks(EventSinks* sinks) { sinks_ = sinks; }  // before it is asked
+  Result<EventPage> events(const std::string& after, std::uint64_t last) override;
+  Result<void> replay_events(const std::string& sink, const std::string& id) override;
   void set_confinement(Confinement confinement);  // before it is asked
   void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
@@ -55,6 +59,7 @@ class RunningStatus : public StatusSource {
   void stop();  // who waits gets no answer
 
  private:
+  void add_events(boost::json::object& out) const;
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
   delivery::Dispatcher& dispatcher_;
@@ -67,6 +72,7 @@ class RunningStatus : public StatusSource {
   const smtpd::filter::ClientCheckState& client_checks_;
   const std::string hostname_;
   const std::string config_file_;
+  EventSinks* sinks_ = nullptr;
   std::atomic<bool> stopping_{false};
   Confinement confinement_;
   mutable std::mutex mutex_;

@@ -26,8 +26,9 @@ enum class Kind : std::uint8_t {
   site_open = 10,
   alarm_on = 11,  // somebody must act
   alarm_off = 12,
+  events_lost = 13,  // there were events that this stream does not have
 };
-inline constexpr std::size_t kKinds = 13;
+inline constexpr std::size_t kKinds = 14;
 
 // A field that is empty was not known or does not apply, and is left out; but `from` is given as
 // empty for the null sender. Values are octets as they came from outside.
@@ -37,6 +38,7 @@ struct CloudEvent {
   std::string id;           // unique together with source; the same when an event is sent again
   std::string source;       // a URI reference: "//mx.example.org/postrider"
   std::string subject;      // the message, session, site or alarm that it is about
+  std::int64_t fact = 0;    // of the queue (queue/fact.h), or 0; makes its id
   std::string traceparent;  // W3C Trace Context, as an application gave it
 
   // data
@@ -46,7 +48,7 @@ struct CloudEvent {
   bool has_from = false;         // there is an envelope
   std::string from, to;          // its addresses without brackets
   std::string nrcpt, size;       // of accepted
-  std::string client, helo, user, mechanism, protocol, tls;
+  std::string client, client_name, helo, user, mechanism, protocol, tls;
   std::string stage, reply;               // of rejected
   std::string attempt;                    // which one it was for this recipient, from 1
   std::string relay;                      // "mx1.example.org[192.0.2.1]:25"
@@ -54,6 +56,7 @@ struct CloudEvent {
   std::string delay, delays, reused;      // seconds; before/waiting/connecting/sending
   std::string site, until, failures;      // of site_*
   std::string alarm, by, uid;             // of alarm_*; who did it
+  std::string count, sink;                // of events_lost
 };
 
 }  // namespace postrider::events

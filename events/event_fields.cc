@@ -8,8 +8,8 @@ namespace postrider::events {
 namespace {
 
 constexpr std::array<const char*, kKinds> kKindNames = {
-    "accepted", "rejected", "deferred",     "delivered", "bounced",  "expired",  "removed",
-    "held",     "released", "site_blocked", "site_open", "alarm_on", "alarm_off"};
+    "accepted", "rejected", "deferred",     "delivered", "bounced",  "expired",   "removed",
+    "held",     "released", "site_blocked", "site_open", "alarm_on", "alarm_off", "events_lost"};
 
 constexpr auto kNumber = Field::Form::number;
 constexpr auto kDerived = Field::Origin::derived;
@@ -23,6 +23,7 @@ constexpr Field kFields[] = {
     {"nrcpt", &CloudEvent::nrcpt, kNumber},
     {"size", &CloudEvent::size, kNumber},
     {"client", &CloudEvent::client},
+    {"client_name", &CloudEvent::client_name},
     {"helo", &CloudEvent::helo},
     {"user", &CloudEvent::user},
     {"mechanism", &CloudEvent::mechanism},
@@ -44,6 +45,8 @@ constexpr Field kFields[] = {
     {"alarm", &CloudEvent::alarm, Field::Form::text, kDerived},
     {"by", &CloudEvent::by},
     {"uid", &CloudEvent::uid, kNumber},
+    {"count", &CloudEvent::count, kNumber},
+    {"sink", &CloudEvent::sink},
 };
 
 }  // namespace

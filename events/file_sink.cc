@@ -46,8 +46,11 @@ Result<void> FileSink::open_if_needed() {
     file_.reset();
   }
   // O_NONBLOCK: a pipe that nobody reads would hold us for ever; it is refused below.
-  auto file =
-      open_file(path_, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
+  constexpr int kFlags = O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  auto file = open_file(path_, O_RDWR | kFlags, 0640);
+  is_readable_ = file.has_value();
+  if (!file && file.error().code() == boost::system::errc::permission_denied)
+    file = open_file(path_, O_WRONLY | kFlags, 0640);
   if (!file)
     return file.error();
   struct stat found {};
@@ -69,6 +72,8 @@ Result<void> FileSink::end_cut_line() {
     return system_error("look at " + path_);
   if (found.st_size == 0)
     return {};
+  if (!is_readable_)  // an empty line is the lesser evil
+    return write_all(file_, "\n");
   char last = 0;
   if (::pread(file_.get(), &last, 1, found.st_size - 1) != 1)
     return system_error("read " + path_);

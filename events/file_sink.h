@@ -2,6 +2,8 @@
 // rotation needs no signal. Blocking; of one thread.
 #pragma once
 
+#include "events/pump.h"
+
 #include "base/file.h"
 #include "base/result.h"
 
@@ -10,9 +12,12 @@
 
 namespace postrider::events {
 
-class FileSink {
+class FileSink : public Sink {
  public:
   explicit FileSink(std::string path) : path_(std::move(path)) {}
+  Result<void> deliver(const std::string&, const std::vector<std::string>& events) override {
+    return write(events);
+  }
   // All of them, on stable storage. After an error none of them counts as written, though some may
   // stand there: they come again. A line that was cut in the middle is ended first.
   Result<void> write(const std::vector<std::string>& events);
@@ -24,6 +29,7 @@ class FileSink {
 
   std::string path_;
   FileDescriptor file_;
+  bool is_readable_ = true;
 };
 
 }  // namespace postrider::events

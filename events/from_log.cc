@@ -30,6 +30,8 @@ constexpr AlarmName kAlarms[] = {
     {"salvaged", "database_damaged", false},
     {"certificate_refused", "certificate_refused", true},
     {"pam_helper_ended", "pam_helper_ended", true},
+    {"events_not_written", "events_not_written", true},
+    {"events_written_again", "events_not_written", false},
 };
 
 // RFC 3463 §3.5: x.4.7 is "delivery time expired".
@@ -55,8 +57,8 @@ bool has_line_of_its_own(Kind kind) {
          kind != Kind::alarm_on && kind != Kind::alarm_off;
 }
 
-std::optional<Kind> kind_of(const LogEvent& line) {
-  const std::string_view name = line.name();
+template <class Line>
+std::optional<Kind> kind_of(const Line& line, std::string_view name) {
   if (name == "attempted")
     return kind_of_attempt(line.value("verdict"));
   if (name == "bounced")
@@ -74,14 +76,15 @@ const char* class_of(std::string_view dsn) {
   return dsn.starts_with("4.") ? "transient" : dsn.starts_with("5.") ? "permanent" : "";
 }
 
-void copy_fields(const LogEvent& line, CloudEvent& event) {
-  line.for_each([&](const char* key, std::string_view value) {
+template <class Line>
+void copy_fields(const Line& line, CloudEvent& event) {
+  line.for_each([&](std::string_view key, std::string_view value) {
     if (key == kFrom) {
       event.has_from = true;
       event.from = value;
-    } else if (std::string_view(key) == "dsn_id") {
+    } else if (key == "dsn_id") {
       event.tag = mail::decode_xtext(value).value_or(std::string(value));
-    } else if (std::string_view(key) == "traceparent") {
+    } else if (key == "traceparent") {
       event.traceparent = value;
     } else if (const auto* const field = find_field(key);
                field != nullptr && field->origin == Field::Origin::line) {
@@ -90,29 +93,50 @@ void copy_fields(const LogEvent& line, CloudEvent& event) {
   });
 }
 
-}  // namespace
-
-std::optional<CloudEvent> event_of(const LogEvent& line) {
-  const auto kind = kind_of(line);
+template <class Line>
+std::optional<CloudEvent> make_event(const Line& line, std::string_view name, std::string_view id) {
+  const auto kind = kind_of(line, name);
   if (!kind)
     return {};
   CloudEvent event;
   event.kind = *kind;
   event.time = line.when;
-  event.subject = line.id();
+  event.subject = id;
   copy_fields(line, event);
-  event.message = line.id();
+  event.message = id;
   if (*kind == Kind::rejected)
     event.subject = event.session;
   event.status_class = class_of(event.dsn);
   if (event.relay == "none")
     event.relay.clear();
+  if (*kind == Kind::events_lost)
+    event.subject = event.sink;
   if (*kind == Kind::site_blocked || *kind == Kind::site_open)
     event.subject = event.site;
-  if (const auto* const alarm = alarm_of(line.name())) {
+  if (const auto* const alarm = alarm_of(name)) {
     event.alarm = alarm->alarm;
     event.subject = event.alarm;
   }
+  return event;
+}
+
+}  // namespace
+
+bool is_of_queue(Kind kind) {
+  return kind <= Kind::released && kind != Kind::rejected;
+}
+
+std::optional<CloudEvent> event_of(const LogEvent& line) {
+  return make_event(line, line.name(), line.id());
+}
+
+std::optional<CloudEvent> event_of(const queue::Fact& fact) {
+  const auto line = queue::decode_fact(fact.bytes);
+  if (!line)
+    return {};
+  auto event = make_event(*line, line->name, line->id);
+  if (event)
+    event->fact = fact.number;
   return event;
 }
 

@@ -9,6 +9,7 @@
 #include "queue/store/sqlite.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,10 @@
 namespace postrider::events {
 
 struct OutboxLimits {
-  std::uint64_t bytes = 256U << 20U;  // of all events as text
-  Duration age = std::chrono::hours(24 * 7);
+  std::uint64_t bytes = 256U << 20U;          // of all events as text
+  Duration age = std::chrono::hours(24 * 7);  // then what somebody has not read is lost
+  Duration keep{0};        // for so long what all have read stays, if there is room
+  std::uint64_t room = 0;  // below so much free disk events give way to mail
 };
 
 // Where a reader stands. `outbox` names the database: in a new one all numbers begin again.
@@ -35,38 +38,61 @@ Result<void> save_position(const std::string& path, const Position& position);
 // The writer. One thread, one object.
 class Outbox {
  public:
-  // An unusable file is an error; see set_aside(). vfs: tests give one that fails.
+  // An unusable file is an error; see set_aside(). Check::all looks at every page, however many
+  // there are. vfs: tests give one that fails.
+  enum class Check : std::uint8_t { some, all };
   static Result<Outbox> open(const std::string& path, std::string source, OutboxLimits limits,
-                             const char* vfs = nullptr);
+                             const char* vfs = nullptr, Check check = Check::some);
   // Moves a damaged database out of the way. What was in it is lost to those who had not read it.
   static Result<void> set_aside(const std::string& path);
 
   const std::string& name() const { return name_; }
   std::uint64_t last() const { return last_; }
   std::uint64_t bytes() const { return bytes_; }
+  void limit(OutboxLimits limits) { limits_ = limits; }
 
-  // All of them, in this order, on stable storage; or none. Gives them their ids and source.
+  // All of them, in this order, on stable storage; or none. Gives them their ids and source. A fact
+  // that is not newer than the newest one here is here already, and is passed over.
   Result<void> append(std::vector<CloudEvent>& events);
-  // Forgets what everybody has read, that is up to `read`, and then what is too old or too much.
-  // How many of the latter there were: they are lost to somebody.
+  // Forgets what everybody has read, that is up to `read`, once it was kept long enough or room is
+  // needed, and then what is too old or too much.
+  // How many of the latter there were: they are lost to somebody. On a disk with less than
+  // OutboxLimits::room, a quarter of all is too much, each time.
   Result<std::uint64_t> trim(std::uint64_t read, TimePoint now);
   // Brings the log into the database as far as readers allow.
   Result<void> checkpoint();
+  // Another file has the name of the database or of its log, or none: what is written here is lost
+  // with us.
+  bool is_replaced() const;
 
  private:
-  Outbox() = default;
-  Result<void> prepare();
-  Result<std::uint64_t> forget(std::uint64_t up_to);
-  Result<std::uint64_t> beyond_limits(TimePoint now);
+  // Which files those are; 0: none.
+  struct Files {
+    std::uint64_t database = 0, log = 0;
+  };
 
+  Outbox() = default;
+  Files files_by_name() const;
+  Result<void> prepare(Check check);
+  bool is_room_short() const;
+  Result<void> give_back_room();
+  Result<std::uint64_t> forget(std::uint64_t up_to);
+  Result<std::uint64_t> beyond(TimePoint oldest, std::uint64_t most_bytes);
+
+  std::string path_;
+  Files files_;
   queue::Database database_;
-  queue::Statement insert_, forget_, oldest_, sum_;
+  queue::Statement insert_, set_fact_, forget_, oldest_, sum_;
   OutboxLimits limits_;
   std::string source_;
   std::string name_;
   std::uint64_t last_ = 0;
+  std::int64_t last_fact_ = 0;
   std::uint64_t bytes_ = 0;
 };
+
+// Of a reader or the writer: the file is not what it was.
+bool is_damaged(const Error& error);
 
 struct StoredEvent {
   std::uint64_t sequence = 0;
@@ -86,6 +112,9 @@ class OutboxReader {
   // What follows `position`, at most so many events and, but for the first, octets. After another
   // outbox's position it begins at the oldest.
   Result<Page> after(const Position& position, std::size_t most, std::size_t most_bytes);
+  // The number of the event with this id; nothing: it is not here.
+  Result<std::optional<std::uint64_t>> find(std::string_view id);
+  Result<std::uint64_t> last();  // of the newest, even if it is gone
   // The writer has set this one aside, or somebody has removed it: nothing more will come.
   bool is_replaced() const;
 
@@ -94,7 +123,7 @@ class OutboxReader {
   std::string path_;
   std::uint64_t inode_ = 0;
   queue::Database database_;
-  queue::Statement name_, first_, page_;
+  queue::Statement name_, first_, page_, find_, last_;
 };
 
 }  // namespace postrider::events

@@ -1,8 +1,12 @@
 #include "events/outbox_thread.h"
 
+#include "events/event_fields.h"
+#include "events/from_log.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <pthread.h>
@@ -15,6 +19,23 @@ namespace {
 
 constexpr std::size_t kMostInBatch = 1024;
 constexpr std::uint64_t kBytesBeforeCheckpoint = 4U << 20U;
+constexpr std::size_t kMostOwn = 64;
+
+// An event takes a kilobyte of fields, most of them empty; a fact is what it says.
+struct Posted {
+  std::unique_ptr<CloudEvent> event;
+  queue::Fact fact;
+
+  // About what it takes.
+  std::size_t size() const {
+    if (!event)
+      return sizeof *this + fact.bytes.size();
+    std::size_t size = sizeof *this + sizeof *event;
+    for (const auto& field : fields())
+      size += ((*event).*field.value).size();
+    return size + event->from.size();
+  }
+};
 
 }  // namespace
 
@@ -22,36 +43,48 @@ struct OutboxThread::State {
   State(OutboxThreadSettings settings_, const Clock& clock_, Log& log_)
       : settings(std::move(settings_)), clock(clock_), log(log_) {}
 
-  const OutboxThreadSettings settings;
+  OutboxThreadSettings settings;  // limits and readers: under the lock
   const Clock& clock;
   Log& log;
 
   mutable std::mutex mutex;
   std::condition_variable arrived, settled;
-  std::deque<CloudEvent> waiting;
+  std::deque<Posted> waiting;
+  std::size_t waiting_bytes = 0;
   std::uint64_t posted = 0, ended = 0;  // ended: written or lost
   bool is_stopping = false;
+  bool is_suspected = false;  // somebody has seen damage
   Counters counters;
 
-  // Of the thread alone.
+  // Of the thread alone, the outbox too.
   std::optional<Outbox> outbox;
   std::vector<CloudEvent> batch;
+  std::size_t taken = 0;        // into the batch: some become no event
+  std::int64_t batch_fact = 0;  // the newest in it
+  std::vector<CloudEvent> own;  // of the outbox itself: losses, and its alarm
   std::uint64_t lost_told = 0;
   bool is_failing = false;
   std::uint64_t unsettled = 0;
+  std::uint64_t unread = 0;  // by somebody, when the outbox was closed
   SteadyTime next_trim;
   std::thread thread;
 
+  void post(Posted one);
   void run();
   bool take_batch();
+  void take(Posted one);
+  void tell(LogEvent line);
+  void look_at_outbox();
+  void close_if_suspected();
+  void close();
   bool write_batch();
   bool open();
   void failed(const Error& error);
   void succeeded();
-  void tell_losses();
+  void tell_losses(bool is_end);
   void trim();
   std::uint64_t read_by_all() const;
-  void end_batch(std::uint64_t Counters::*as);
+  void end_batch(std::uint64_t Counters::*as, std::size_t count);
 };
 
 OutboxThread::OutboxThread(OutboxThreadSettings settings, const Clock& clock, Log& log)
@@ -66,14 +99,45 @@ OutboxThread::~OutboxThread() {
 
 void OutboxThread::post(CloudEvent event) {
   const std::lock_guard lock(state_->mutex);
-  if (state_->is_stopping || state_->waiting.size() >= state_->settings.most_waiting) {
+  if (state_->is_stopping)
     ++state_->counters.lost;
+  else
+    state_->post({std::make_unique<CloudEvent>(std::move(event)), {}});
+}
+
+// Under the lock.
+void OutboxThread::State::post(Posted one) {
+  const auto size = one.size();
+  if (waiting.size() >= settings.most_waiting || waiting_bytes + size > settings.most_bytes) {
+    ++counters.lost;
     return;
   }
-  ++state_->posted;
-  state_->waiting.push_back(std::move(event));
-  if (state_->waiting.size() == 1)
-    state_->arrived.notify_one();
+  ++posted;
+  waiting_bytes += size;
+  waiting.push_back(std::move(one));
+  if (waiting.size() == 1)
+    arrived.notify_one();
+}
+
+// After a stop they come again from the queue, at the next start.
+void OutboxThread::post(std::vector<queue::Fact> facts) {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->is_stopping)
+    return;
+  for (auto& fact : facts)
+    state_->post({nullptr, std::move(fact)});
+}
+
+void OutboxThread::suspect_damage() {
+  const std::lock_guard lock(state_->mutex);
+  state_->is_suspected = true;
+  state_->arrived.notify_one();
+}
+
+void OutboxThread::reconfigure(OutboxLimits limits, std::vector<std::string> readers) {
+  const std::lock_guard lock(state_->mutex);
+  state_->settings.limits = limits;
+  state_->settings.readers = std::move(readers);
 }
 
 bool OutboxThread::flush(Duration limit) {
@@ -94,13 +158,16 @@ void OutboxThread::stop() {
 
 OutboxThread::Counters OutboxThread::counters() const {
   const std::lock_guard lock(state_->mutex);
-  return state_->counters;
+  auto counters = state_->counters;
+  counters.waiting = state_->waiting.size();
+  return counters;
 }
 
 void OutboxThread::State::run() {
   while (take_batch()) {
+    close_if_suspected();
     const bool done = write_batch();
-    tell_losses();
+    tell_losses(false);
     if (done && clock.steady() >= next_trim)
       trim();
     if (done)
@@ -110,40 +177,99 @@ void OutboxThread::State::run() {
       break;
     arrived.wait_for(lock, settings.again, [&] { return is_stopping; });
   }
+  // Facts are not lost: the queue has them still.
   {
     const std::lock_guard lock(mutex);
-    for (; !waiting.empty(); waiting.pop_front())
-      batch.push_back(std::move(waiting.front()));
+    for (auto& each : waiting)
+      if (each.event)
+        batch.push_back(std::move(*each.event));
+    std::erase_if(batch, [](const auto& event) { return event.fact != 0; });
+    waiting.clear();
+    waiting_bytes = 0;
+    ended = posted;
   }
-  end_batch(&Counters::lost);
-  tell_losses();
+  end_batch(&Counters::lost, batch.size());
+  tell_losses(true);
 }
 
 // False: all is written, and it is time to go.
 bool OutboxThread::State::take_batch() {
   std::unique_lock lock(mutex);
   if (batch.empty())
-    arrived.wait_for(lock, settings.trim_every, [&] { return is_stopping || !waiting.empty(); });
-  while (!waiting.empty() && batch.size() < kMostInBatch) {
-    batch.push_back(std::move(waiting.front()));
+    arrived.wait_for(lock, settings.trim_every,
+                     [&] { return is_stopping || is_suspected || !waiting.empty(); });
+  while (!waiting.empty() && taken < kMostInBatch) {
+    waiting_bytes -= waiting.front().size();
+    take(std::move(waiting.front()));
     waiting.pop_front();
   }
-  return !batch.empty() || !is_stopping;
+  return taken > 0 || !is_stopping;
+}
+
+// A fact that cannot be read is passed over: the queue's database counts as hostile.
+void OutboxThread::State::take(Posted one) {
+  ++taken;
+  if (one.event)
+    return batch.push_back(std::move(*one.event));
+  batch_fact = one.fact.number;
+  if (auto event = event_of(one.fact))
+    batch.push_back(*std::move(event));
+}
+
+// To the log, and as an event, behind what is being written.
+void OutboxThread::State::tell(LogEvent line) {
+  line.when = clock.now();
+  if (auto event = event_of(line); event && own.size() < kMostOwn)
+    own.push_back(*std::move(event));
+  log.write(std::move(line));
+}
+
+// For status.
+void OutboxThread::State::look_at_outbox() {
+  const std::lock_guard lock(mutex);
+  counters.last = outbox->last();
+  counters.outbox = outbox->name();
+  counters.error.clear();
+}
+
+// A connection keeps pages in its cache that are damaged on the disk: a new one sees them.
+void OutboxThread::State::close_if_suspected() {
+  const bool is_doubtful = [&] {
+    const std::lock_guard lock(mutex);
+    return is_suspected;
+  }();
+  if (is_doubtful)
+    close();
+}
+
+void OutboxThread::State::close() {
+  if (outbox)
+    unread = outbox->last() - std::min(outbox->last(), read_by_all());
+  outbox.reset();
 }
 
 bool OutboxThread::State::write_batch() {
+  if (outbox && outbox->is_replaced())
+    failed(Error(Errc::corrupt, settings.path + " is gone, or another file"));
   if (!outbox && !open())
     return false;
-  if (batch.empty())
-    return true;
+  std::move(own.begin(), own.end(), std::back_inserter(batch));
+  own.clear();
   const auto before = outbox->bytes();
-  if (auto written = outbox->append(batch); !written) {
-    failed(written.error());
-    return false;
+  if (!batch.empty()) {
+    if (auto written = outbox->append(batch); !written) {
+      failed(written.error());
+      return false;
+    }
+    succeeded();
+    look_at_outbox();
   }
-  succeeded();
   unsettled += outbox->bytes() - before;
-  end_batch(&Counters::written);
+  if (batch_fact != 0 && settings.on_settled)
+    settings.on_settled(batch_fact);
+  if (!batch.empty() && settings.on_written)
+    settings.on_written();
+  end_batch(&Counters::written, taken);
   if (unsettled < kBytesBeforeCheckpoint)
     return true;
   unsettled = 0;
@@ -152,21 +278,31 @@ bool OutboxThread::State::write_batch() {
   return true;
 }
 
-void OutboxThread::State::end_batch(std::uint64_t Counters::*as) {
+void OutboxThread::State::end_batch(std::uint64_t Counters::*as, std::size_t count) {
   const std::lock_guard lock(mutex);
-  counters.*as += batch.size();
-  ended += batch.size();
+  counters.*as += count;
+  ended += taken;
+  taken = 0;
+  batch_fact = 0;
   batch.clear();
   settled.notify_all();
 }
 
 bool OutboxThread::State::open() {
-  auto opened = Outbox::open(settings.path, settings.source, settings.limits, settings.vfs);
+  bool is_doubtful = false;
+  const auto limits = [&] {
+    const std::lock_guard lock(mutex);
+    is_doubtful = std::exchange(is_suspected, false);
+    return settings.limits;
+  }();
+  auto opened = Outbox::open(settings.path, settings.source, limits, settings.vfs,
+                             is_doubtful ? Outbox::Check::all : Outbox::Check::some);
   if (!opened) {
     failed(opened.error());
     return false;
   }
   outbox.emplace(*std::move(opened));
+  look_at_outbox();
   return true;
 }
 
@@ -176,51 +312,66 @@ void OutboxThread::State::failed(const Error& error) {
   {
     const std::lock_guard lock(mutex);
     ++counters.failures;
+    counters.error = error.describe();
   }
-  outbox.reset();
-  const bool is_damage = queue::is_damage(error) || error.code() == Errc::corrupt;
-  if (is_damage) {
+  close();
+  if (is_damaged(error)) {
     const auto aside = Outbox::set_aside(settings.path);
     log.write(LogEvent(Level::error, "events_damaged")
                   .add("reason", error.describe())
                   .add("kept", aside ? settings.path + ".damaged" : aside.error().describe()));
+    LogEvent gap(Level::error, "events_lost");
+    if (unread > 0)
+      gap.add("count", std::to_string(std::exchange(unread, 0)));
+    tell(std::move(gap.add("reason", "the outbox was damaged; what sinks had not taken is gone")));
   } else if (!is_failing) {
-    log.write(LogEvent(Level::error, "events_not_written").add("reason", error.describe()));
+    tell(LogEvent(Level::error, "events_not_written").add("reason", error.describe()));
   }
   is_failing = true;
 }
 
 void OutboxThread::State::succeeded() {
   if (std::exchange(is_failing, false))
-    log.write(LogEvent(Level::info, "events_written_again"));
+    tell(LogEvent(Level::info, "events_written_again"));
 }
 
-void OutboxThread::State::tell_losses() {
+// All that were lost in a row of failures, once it is over.
+void OutboxThread::State::tell_losses(bool is_end) {
+  if (is_failing && !is_end)
+    return;
   const auto lost = [&] {
     const std::lock_guard lock(mutex);
     return counters.lost;
   }();
   if (lost == lost_told)
     return;
-  log.write(LogEvent(Level::error, "events_lost")
-                .add("count", lost - lost_told)
-                .add("reason", "they could not be written in time"));
+  tell(LogEvent(Level::error, "events_lost")
+           .add("count", lost - lost_told)
+           .add("reason", "they could not be written in time"));
   lost_told = lost;
 }
 
 // A reader that has not begun holds all back.
 std::uint64_t OutboxThread::State::read_by_all() const {
   std::uint64_t least = outbox->last();
-  for (const auto& path : settings.readers) {
+  const auto readers = [&] {
+    const std::lock_guard lock(mutex);
+    return settings.readers;
+  }();
+  for (const auto& path : readers) {
     const auto position = read_position(path);
     const bool counts = position && position->outbox == outbox->name();
     least = std::min(least, counts ? position->sequence : 0);
   }
-  return settings.readers.empty() ? 0 : least;
+  return readers.empty() ? 0 : least;
 }
 
 void OutboxThread::State::trim() {
   next_trim = clock.steady() + settings.trim_every;
+  {
+    const std::lock_guard lock(mutex);
+    outbox->limit(settings.limits);
+  }
   const auto lost = outbox->trim(read_by_all(), clock.now());
   if (!lost)
     return failed(lost.error());
@@ -230,9 +381,11 @@ void OutboxThread::State::trim() {
     const std::lock_guard lock(mutex);
     counters.trimmed += *lost;
   }
-  log.write(LogEvent(Level::error, "events_lost")
-                .add("count", *lost)
-                .add("reason", "too old or too much, and not yet read by all"));
+  tell(LogEvent(Level::error, "events_lost")
+           .add("count", *lost)
+           .add("reason",
+                "too old, too much, or more than a nearly full disk has room for; not yet read by "
+                "all"));
 }
 
 }  // namespace postrider::events

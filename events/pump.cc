@@ -11,13 +11,20 @@ Pump::Pump(PumpSettings settings, Sink& sink, Log& log)
 
 Pump::Step Pump::step() {
   const auto page = read();
-  if (!page)
+  if (!page && page.error().code() == Errc::not_found && !reader_)
+    return Step::idle;  // the outbox is not made yet
+  if (!page) {
+    if (settings_.on_damage && is_damaged(page.error()))
+      settings_.on_damage();
     return failed(page.error());
+  }
   if (page->lost > 0)
-    tell_lost(page->lost);
+    pass_over_lost(*page);
   if (page->events.empty()) {
-    if (!reader_->is_replaced())
+    if (!reader_->is_replaced()) {
+      error_.clear();
       return Step::idle;
+    }
     reader_.reset();
     return Step::moved;
   }
@@ -34,6 +41,7 @@ Pump::Step Pump::step() {
   position_ = next;
   if (auto saved = save_position(settings_.position, next); !saved)
     return failed(saved.error());
+  error_.clear();
   if (std::exchange(is_failing_, false))
     log_.write(LogEvent(Level::info, "sink_works").add("sink", settings_.name));
   return Step::moved;
@@ -55,8 +63,12 @@ Result<OutboxReader::Page> Pump::read() {
     reader_.emplace(*std::move(opened));
   }
   auto page = reader_->after(*position_, settings_.most, settings_.most_bytes);
-  if (page && page->lost > 0 && page->events.empty())
-    position_->sequence += page->lost;  // told once
+  // From now on what goes before it was taken is lost.
+  if (page && position_->outbox != page->outbox && !page->events.empty()) {
+    position_ = Position{page->outbox, page->events.front().sequence - 1};
+    if (auto saved = save_position(settings_.position, *position_); !saved)
+      return saved.error();
+  }
   return page;
 }
 
@@ -67,18 +79,22 @@ std::vector<std::string> Pump::wanted(const OutboxReader::Page& page) {
     if (!event)
       ++counters_.broken;
     else if (fits(settings_.filter, *event))
-      texts.push_back(stored.text);
+      texts.push_back(settings_.view.shows_all() ? stored.text
+                                                 : encode(seen_by(settings_.view, *event)));
     else
       ++counters_.passed;
   }
   return texts;
 }
 
-void Pump::tell_lost(std::uint64_t count) {
-  counters_.lost += count;
+// Told once, however long the sink takes nothing of what follows.
+void Pump::pass_over_lost(const OutboxReader::Page& page) {
+  counters_.lost += page.lost;
+  position_->sequence += page.lost;
+  (void)save_position(settings_.position, *position_);  // else told again after the next start
   log_.write(LogEvent(Level::error, "events_lost")
                  .add("sink", settings_.name)
-                 .add("count", count)
+                 .add("count", page.lost)
                  .add("reason", "too old or too much before the sink took them"));
 }
 
@@ -86,6 +102,7 @@ void Pump::tell_lost(std::uint64_t count) {
 Pump::Step Pump::failed(const Error& error) {
   reader_.reset();
   ++counters_.failures;
+  error_ = error.describe();
   if (!std::exchange(is_failing_, true))
     log_.write(LogEvent(Level::error, "sink_failed")
                    .add("sink", settings_.name)

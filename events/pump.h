@@ -5,12 +5,14 @@
 #pragma once
 
 #include "events/event_filter.h"
+#include "events/event_view.h"
 #include "events/outbox.h"
 
 #include "base/log.h"
 #include "base/result.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +25,8 @@ class Sink {
   // All of them, in this order, or an error; then the same come again. `id` names the batch, and is
   // the same when the same comes again. May block.
   virtual Result<void> deliver(const std::string& id, const std::vector<std::string>& events) = 0;
+  // Any thread: what blocks fails soon, and so does all that comes later.
+  virtual void stop() {}
 };
 
 struct PumpSettings {
@@ -30,8 +34,11 @@ struct PumpSettings {
   std::string outbox;    // path of events.db
   std::string position;  // path of the position file
   Filter filter;
+  View view = {};
   std::size_t most = 100;                // events in a batch
   std::size_t most_bytes = 512U << 10U;  // of a batch, but for its first event
+  // The outbox is damaged where it was read; its writer may not see that.
+  std::function<void()> on_damage = {};
 };
 
 class Pump {
@@ -53,11 +60,15 @@ class Pump {
   Pump(PumpSettings settings, Sink& sink, Log& log);
   Step step();
   const Counters& counters() const { return counters_; }
+  const std::optional<Position>& position() const { return position_; }  // none: not read yet
+  const std::string& error() const { return error_; }  // of the latest step; empty: it went well
+  // Goes on from there. Saved with the next batch that is taken.
+  void go_to(Position position) { position_ = std::move(position); }
 
  private:
   Result<OutboxReader::Page> read();
   std::vector<std::string> wanted(const OutboxReader::Page& page);
-  void tell_lost(std::uint64_t count);
+  void pass_over_lost(const OutboxReader::Page& page);
   Step failed(const Error& error);
 
   PumpSettings settings_;
@@ -66,6 +77,7 @@ class Pump {
   std::optional<OutboxReader> reader_;
   std::optional<Position> position_;
   Counters counters_;
+  std::string error_;
   bool is_failing_ = false;
 };
 

@@ -89,9 +89,11 @@ Result<void> SocketSink::read_answer(SteadyTime until) {
 }
 
 Result<void> SocketSink::wait_for(short what, SteadyTime until) {
+  if (is_stopping_)
+    return Error(Errc::stopped, "wait for " + path_);
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_.steady()).count();
   pollfd watched{socket_.get(), what, 0};
-  if (left > 0 && ::poll(&watched, 1, static_cast<int>(std::min<long>(left, 1000))) < 0 &&
+  if (left > 0 && ::poll(&watched, 1, static_cast<int>(std::min<long>(left, 250))) < 0 &&
       errno != EINTR)
     return system_error("wait for " + path_);
   if (left <= 0)

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/time.h"
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ class SocketSink : public Sink {
   SocketSink(std::string path, Duration limit, const Clock& clock)
       : path_(std::move(path)), limit_(limit), clock_(clock) {}
   Result<void> deliver(const std::string& id, const std::vector<std::string>& events) override;
+  void stop() override { is_stopping_ = true; }
 
  private:
   Result<void> connect();
@@ -32,6 +34,7 @@ class SocketSink : public Sink {
   Duration limit_;
   const Clock& clock_;
   FileDescriptor socket_;
+  std::atomic<bool> is_stopping_{false};
 };
 
 }  // namespace postrider::events

@@ -9,8 +9,10 @@
 
 #include <boost/asio/ip/address.hpp>
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -25,10 +27,13 @@ struct WebhookSettings {
 
 class WebhookSink : public Sink {
  public:
-  using Resolve = std::function<Result<std::vector<asio::ip::address>>(const std::string& host)>;
+  // May block, but not beyond the moment at which is_over says so.
+  using Resolve = std::function<Result<std::vector<asio::ip::address>>(
+      const std::string& host, const std::atomic<bool>& is_over)>;
   // Log and clock outlive it.
   WebhookSink(WebhookSettings settings, Resolve resolve, const Clock& clock, Log& log);
   Result<void> deliver(const std::string& id, const std::vector<std::string>& events) override;
+  void stop() override;
   // A receiver that said 410 is asked nothing more: each batch fails at once.
   bool is_gone() const { return is_gone_; }
 
@@ -38,9 +43,11 @@ class WebhookSink : public Sink {
   const Clock& clock_;
   Log& log_;
   bool is_gone_ = false;
+  // Of the request that is under way.
+  std::mutex mutex_;
+  Loop* loop_ = nullptr;
+  std::shared_ptr<HttpCall> call_;
+  std::atomic<bool> is_stopping_{false};
 };
-
-// By the system's resolver; blocks.
-Result<std::vector<asio::ip::address>> resolve_by_system(const std::string& host);
 
 }  // namespace postrider::events

@@ -26,6 +26,7 @@
 #include "base/result.h"
 #include "mail/message.h"
 #include "mail/outcome.h"
+#include "queue/fact.h"
 #include "queue/summary.h"
 
 #include <cstdint>
@@ -49,6 +50,7 @@ struct QueueSettings {
   std::size_t leased_messages = 2048;  // due work in memory at one time
   std::size_t leased_bytes = 64U << 20U;
   std::size_t leased_per_domain = 200;
+  bool keeps_facts = false;  // there is a witness who wants them
 };
 
 enum class Admission : std::uint8_t { open, disk_low, failed, stopping };
@@ -86,6 +88,8 @@ struct Submission {
   BodyFile body;        // not open when the content is in memory
   std::string drop_id;  // of a file or a hand-over that may come again; empty: it cannot
   std::string hold;     // why it waits for an administrator's word; empty: it does not
+  // encode_line() of its `accepted`, for its fact; empty: one is made of the message.
+  std::string line = {};
 };
 
 // What delivery is asked to do for some recipients of a message, and must answer with Records that
@@ -115,10 +119,12 @@ struct Record {
     // Verdict::retry needs next_attempt; the others are ends.
     mail::Outcome outcome;
     TimePoint next_attempt;
+    std::string line = {};  // encode_line() of the attempt; empty: one is made of the outcome
   };
   mail::MessageId id;
   std::vector<Result> results;
-  std::vector<std::uint32_t> untried;  // back to the queue unchanged (blocked site, stop)
+  std::vector<std::uint32_t> untried;      // back to the queue unchanged (blocked site, stop)
+  std::vector<std::string> untried_lines;  // encode_line() of why some of these wait
   bool delay_notice_sent = false;
   // Those whom it does not name are still being tried: the lease goes on for them. Otherwise this
   // record ends it.
@@ -299,13 +305,18 @@ class Queue {
                                                   Log& log, const char* vfs);
   ~Queue();  // stops if stop() was not called
 
-  // Starts the queue thread. consumer may be null (the tools, when the daemon is down).
-  void start(Consumer* consumer);
+  // Starts the queue thread. consumer may be null (the tools, when the daemon is down). Without a
+  // witness facts stay where they are, for the next one.
+  void start(Consumer* consumer, Witness* witness = nullptr);
   // Commits what waits, checkpoints, marks the stop as clean. Blocks; call from no loop.
   void stop();
 
   Admission admission() const;  // any thread, no system call
   mail::MessageId next_id();    // any thread
+  bool keeps_facts() const;     // any thread
+  // Any thread: the witness has all facts up to this one on stable storage, or gave them up.
+  void settle_facts(std::int64_t number);
+  std::uint64_t waiting_facts() const;
 
   // Receiving. On the loop's thread.
   Result<BodyFile> create_body(mail::MessageId id);

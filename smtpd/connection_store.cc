@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 namespace postrider::smtpd {
 
@@ -188,13 +189,22 @@ Task<SessionFramer::Need> Connection::hand_over(IncomingContent& intake, mail::M
   submission.message = message;
   submission.body = body.take_file();
   submission.hold = added.hold;
-  auto accepted = co_await reception_->custody().accept(reception_->loop(), std::move(submission));
+  auto& custody = reception_->custody();
+  auto& log = reception_->log();
+  const bool is_fact = custody.keeps_facts();
+  std::optional<LogEvent> line;
+  if (log.enabled(Level::info) || is_fact)
+    line = maillog::accepted(talk_->session(), *message, header_message_id);
+  if (is_fact)
+    submission.line = queue::encode_line(*line);
+  auto accepted = co_await custody.accept(reception_->loop(), std::move(submission));
   if (accepted) {
     ++summary_.messages;
     count(reception_->counters().messages);
     count(reception_->counters().recipients, message->envelope.recipients.size());
     count(reception_->counters().bytes, message->content.size);
-    maillog::accepted(reception_->log(), talk_->session(), *message, header_message_id);
+    if (line && log.enabled(Level::info))
+      log.write(*std::move(line));
     co_return talk_->stored(Storage::open, id, replies);
   }
   const auto error = accepted.error();

@@ -58,10 +58,8 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
   log.write(std::move(event));
 }
 
-void accepted(Log& log, const Session& session, const mail::Message& message,
-              std::string_view header_message_id) {
-  if (!log.enabled(Level::info))
-    return;
+LogEvent accepted(const Session& session, const mail::Message& message,
+                  std::string_view header_message_id) {
   const auto& envelope = message.envelope;
   LogEvent event(Level::info, "accepted", to_string(message.id));
   event.add("session", session.id());
@@ -79,7 +77,7 @@ void accepted(Log& log, const Session& session, const mail::Message& message,
   event.add("size", std::to_string(message.content.size));
   add_if(event, "message_id", header_message_id);
   add_if(event, "dsn_id", envelope.envelope_id);
-  log.write(std::move(event));
+  return event;
 }
 
 void discarded(Log& log, const Session& session, mail::MessageId id) {

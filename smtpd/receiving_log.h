@@ -38,8 +38,9 @@ namespace postrider::smtpd::maillog {
 
 void connected(Log& log, std::string_view session, const Client& client, const IpAddress& proxy);
 void rejected(Log& log, const Session& session, const Refusal& refusal);
-void accepted(Log& log, const Session& session, const mail::Message& message,
-              std::string_view header_message_id);
+// Made before the message is stored, written once it is.
+LogEvent accepted(const Session& session, const mail::Message& message,
+                  std::string_view header_message_id);
 
 void discarded(Log& log, const Session& session, mail::MessageId id);
 

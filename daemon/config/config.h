@@ -264,6 +264,26 @@ struct TlsReportConfig {
   Duration delay{std::chrono::hours(4)};
 };
 
+enum class EventPrivacy : std::uint8_t { none, domains };
+
+// One sink: exactly one of file, socket and webhook is given.
+struct EventsConfig {
+  std::string name;
+  std::string file, socket, webhook;
+  std::string secret;  // a file of keys that sign what a webhook gets
+  std::vector<std::string> types, domains, senders, tags;  // each: empty for all
+  std::vector<std::string> fields;                         // empty: all
+  EventPrivacy privacy = EventPrivacy::none;
+  std::uint64_t batch = 100;
+  Duration timeout{std::chrono::seconds(20)};
+};
+
+struct OutboxConfig {
+  std::uint64_t size = 256U << 20U;
+  Duration age{std::chrono::days(7)};
+  Duration keep{std::chrono::days(1)};
+};
+
 struct SandboxConfig {
   std::vector<std::string> read;  // further folders that the daemon may read
   bool core_dumps = false;
@@ -308,6 +328,8 @@ struct Config {
   DeliveryConfig delivery;
   MtaStsConfig mta_sts;
   TlsReportConfig tls_report;
+  std::vector<EventsConfig> events;
+  OutboxConfig outbox;
   ControlConfig control;
   SandboxConfig sandbox;
   WebConfig web;

@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "daemon/config/listened.h"
 #include "daemon/config/values.h"
 #include "delivery/routing/route.h"
@@ -162,6 +163,32 @@ class Checker {
       }
   }
 
+  void events() {
+    for (std::size_t i = 0; i < config_.events.size(); ++i) {
+      const auto& sink = config_.events[i];
+      const auto key = [&](const char* name) {
+        return "events[" + std::to_string(i) + "]." + name;
+      };
+      const int places = !sink.file.empty() + !sink.socket.empty() + !sink.webhook.empty();
+      if (places != 1)
+        report(key("name"), places == 0
+                                ? "has no place to go, one of file, socket and webhook is needed"
+                                : "has several places to go, one of file, socket and webhook "
+                                  "is allowed");
+      if (sink.webhook.empty() && !sink.secret.empty())
+        report(key("secret"), "is given without webhook, both are allowed");
+      if (const auto url = parse_http_url(sink.webhook); !sink.webhook.empty()) {
+        if (!url)
+          report(key("webhook"), "is not a URL, https://host:port/path is allowed");
+        else if (!url->is_https && !is_loopback_host(url->host))
+          report(key("webhook"), "is http:// to another machine, https:// is allowed");
+      }
+      for (std::size_t earlier = 0; earlier < i; ++earlier)
+        if (equals_ignoring_case(config_.events[earlier].name, sink.name))
+          report(key("name"), "\"" + escaped(sink.name) + "\" is the name of another sink too");
+    }
+  }
+
   void control() {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
@@ -169,6 +196,12 @@ class Checker {
   }
 
  private:
+  static bool is_loopback_host(std::string_view host) {
+    const auto address = IpAddress::parse(host);
+    return host == "localhost" ||
+           (address &&
+            Network::parse(address->is_v4() ? "127.0.0.0/8" : "::1")->contains(*address));
+  }
   // The key that a mechanism needs and that is missing.
   std::string lacks(std::string_view mechanism) const {
     const auto& auth = config_.auth;
@@ -300,6 +333,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.sealing();
   checker.header_checks();
   checker.milters();
+  checker.events();
   checker.control();
 }
 

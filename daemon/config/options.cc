@@ -33,6 +33,7 @@ constexpr const char* kPolicyDefaults[] = {"tempfail", "accept"};
 constexpr const char* kMilterActions[] = {"tempfail", "accept", "reject", "quarantine"};
 constexpr const char* kHeaders[] = {"header", "mime"};
 constexpr const char* kRouteTls[] = {"off", "opportunistic", "require", "verify", "dane"};
+constexpr const char* kPrivacies[] = {"none", "domains"};
 constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 
 // Shorthand for the functions of a row, so that the table stays a table.
@@ -59,6 +60,10 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
 #define SITE(member)                       \
   [](Config & c, std::size_t i) -> auto& { \
     return c.sites[i].member;              \
+  }
+#define EVENTS(member)                     \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.events[i].member;             \
   }
 #define CHOICE(names, expression)                                                         \
   Choice {                                                                                \
@@ -405,6 +410,40 @@ const Option kOptions[] = {
     {"site.family", CHOICE(kFamilies, sites[i].family), false, nullptr,
      "The kind of addresses that are used to reach it, among those that delivery.family allows."},
 
+    {"events.name", Text{EVENTS(name), check_sink_name}, true, nullptr,
+     "What the sink is called, in the log and in postrider status; its position is kept by it."},
+    {"events.file", Text{EVENTS(file), check_optional_path}, false, "none",
+     "A file of JSON lines, in a folder that the daemon's user may write to; it may be moved away or cut off at any time."},
+    {"events.socket", Text{EVENTS(socket), check_optional_path}, false, "none",
+     "The Unix socket of a program that takes batches of lines, each ended by an empty line, and answers ok."},
+    {"events.webhook", Text{EVENTS(webhook), check_http_url}, false, "none",
+     "Where batches are posted to; http:// only on loopback."},
+    {"events.secret", Text{EVENTS(secret), check_optional_path}, false, "none",
+     "The file of the keys that sign what a webhook gets, whsec_BASE64, one a line; nobody else may read it."},
+    {"events.types", TextList{EVENTS(types), check_event_type}, false, "all",
+     "Which events the sink gets, by their types without postrider."},
+    {"events.domains", TextList{EVENTS(domains), check_domain_pattern}, false, "all",
+     "Only events with a recipient in one of these domains; .domain for all below it."},
+    {"events.senders", TextList{EVENTS(senders), check_event_sender}, false, "all",
+     "Only events with one of these envelope senders: an address, @domain, or <> for the null sender."},
+    {"events.tags", TextList{EVENTS(tags), check_one_line}, false, "all",
+     "Only events whose message has one of these references (ENVID); with * at its end, all that begin so."},
+    {"events.fields", TextList{EVENTS(fields), check_event_field}, false, "all",
+     "Which members of data the sink gets; what an event is about is always there."},
+    {"events.privacy", CHOICE(kPrivacies, events[i].privacy), false, nullptr,
+     "How much of addresses the sink gets: none hides nothing, with domains the local part is *, in replies of servers too."},
+    {"events.batch", Number{EVENTS(batch), 1, 1000}, false, nullptr,
+     "The most events at a time."},
+    {"events.timeout", Time{EVENTS(timeout), seconds(1), minutes(5)}, false, nullptr,
+     "How long a socket or a webhook may take to answer; then the batch is tried again later."},
+
+    {"outbox.size", Size{AT(outbox.size), kMiB, 65536 * kMiB}, false, nullptr,
+     "The most that waits for sinks; beyond it the oldest events are lost, which is counted."},
+    {"outbox.age", Time{AT(outbox.age), minutes(1), days(365)}, false, nullptr,
+     "How long events wait for a sink that does not take them; then they are lost, which is counted."},
+    {"outbox.keep", Time{AT(outbox.keep), seconds(0), days(365)}, false, nullptr,
+     "How long events stay that all sinks have taken, for postrider events, if there is room."},
+
     {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
      "The resolvers to ask, in order of preference; a port may be given."},
     {"dns.trust_ad", OptionalFlag{AT(dns.trust_ad)}, false, "only if all servers are on loopback",
@@ -498,6 +537,8 @@ std::size_t routes(const Config& config) { return config.routes.size(); }
 void add_route(Config& config) { config.routes.emplace_back(); }
 std::size_t sites(const Config& config) { return config.sites.size(); }
 void add_site(Config& config) { config.sites.emplace_back(); }
+std::size_t event_sinks(const Config& config) { return config.events.size(); }
+void add_event_sink(Config& config) { config.events.emplace_back(); }
 
 constexpr Section kSections[] = {
     {"", false, one, nothing, "What concerns everything."},
@@ -516,6 +557,8 @@ constexpr Section kSections[] = {
     {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is told to come again."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed, and the first that matches counts."},
+    {"events", true, event_sinks, add_event_sink, "Sinks of events: programs that hear what becomes of mail (postrider-events(7))."},
+    {"outbox", false, one, nothing, "Where events wait for their sinks."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},

@@ -1,5 +1,7 @@
 #include "daemon/config/values.h"
 
+#include "events/event_fields.h"
+
 #include "base/network.h"
 #include "base/text.h"
 #include "base/url.h"
@@ -451,6 +453,40 @@ std::string check_one_line(std::string_view text) {
   if (text.size() <= 200 && is_utf8(text) && text.find_first_of("\r\n\t") == text.npos)
     return {};
   return wrong(text, "is too long or not one line", "a line of at most 200 octets is allowed");
+}
+
+std::string check_sink_name(std::string_view text) {
+  const bool is_name =
+      !text.empty() && text.size() <= 32 && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '-' || c == '_';
+      });
+  return is_name ? ""
+                 : wrong(text, "names no sink", "at most 32 letters, digits, - and _ are allowed");
+}
+
+std::string check_event_type(std::string_view text) {
+  if (events::parse_kind(text))
+    return {};
+  std::string names;
+  for (std::size_t i = 0; i < events::kKinds; ++i)
+    names.append(i == 0 ? "" : ", ").append(events::name_of(static_cast<events::Kind>(i)));
+  return wrong(text, "is not a type of event", names + " are allowed");
+}
+
+std::string check_event_field(std::string_view text) {
+  if (text == events::kFrom || events::find_field(text) != nullptr)
+    return {};
+  return wrong(text, "is not a field of an event", "the names in postrider-events(7) are allowed");
+}
+
+std::string check_event_sender(std::string_view text) {
+  if (text == "<>")
+    return {};
+  const auto at = text.rfind('@');
+  if (at != std::string_view::npos && check_domain(text.substr(at + 1)).empty())
+    return {};
+  return wrong(text, "is not a sender", "user@domain, @domain or <> is allowed");
 }
 
 }  // namespace postrider::daemon

@@ -57,6 +57,23 @@ class StatusSource {
   // `postrider reload`: asks for one, and gives its number; then waits a little for the verdict.
   virtual std::uint64_t ask_for_reload() = 0;
   virtual std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) = 0;
+  // `postrider events`: those behind a position or an id, or the newest `last`; a page at a time.
+  struct EventPage {
+    std::string position;             // of the next page
+    std::vector<std::string> events;  // as JSON
+    std::uint64_t lost = 0;           // before these
+  };
+  virtual Result<EventPage> events(const std::string& after, std::uint64_t last) {
+    (void)after;
+    (void)last;
+    return Error(Errc::unsupported, "read events");
+  }
+  // `postrider events replay`: the sink gets again what came behind this event, itself included.
+  virtual Result<void> replay_events(const std::string& sink, const std::string& id) {
+    (void)sink;
+    (void)id;
+    return Error(Errc::unsupported, "replay events");
+  }
   // `postrider queue retry` was stored: sites that this concerns may be tried at once.
   virtual void retried(const queue::Filter& filter) = 0;
 };

@@ -490,12 +490,14 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
       co_return Failed{done.error(), Failed::Whose::ours};
   }
   submission->drop_id = drop_id;
-  const auto message = submission->message;
+  auto line = accepted_line(*submission->message, builder.message_id(), dropped.uid, "drop");
+  if (queue.keeps_facts())
+    submission->line = queue::encode_line(line);
   auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
   if (!accepted)
     co_return Failed{accepted.error(), whose(accepted.error())};
   if (*accepted == id)  // else it was taken before
-    log_submission(log, *message, builder.message_id(), dropped.uid, "drop");
+    log.write(std::move(line));
   co_return std::nullopt;
 }
 

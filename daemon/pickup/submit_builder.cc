@@ -188,8 +188,8 @@ std::string SubmissionBuilder::message_id() const {
                                           : mail::make_message_id(id_, hostname_);
 }
 
-void log_submission(Log& log, const mail::Message& message, std::string_view message_id,
-                    std::uint64_t uid, const char* way) {
+LogEvent accepted_line(const mail::Message& message, std::string_view message_id, std::uint64_t uid,
+                       const char* way) {
   const auto& envelope = message.envelope;
   LogEvent event(Level::info, "accepted", to_string(message.id));
   event.add("client", "local").add("protocol", way).add("from", envelope.sender);
@@ -197,7 +197,7 @@ void log_submission(Log& log, const mail::Message& message, std::string_view mes
   event.add("to", envelope.recipients.front().address);
   event.add("size", std::to_string(message.content.size)).add("message_id", message_id);
   event.add("uid", std::to_string(uid));
-  log.write(std::move(event));
+  return event;
 }
 
 }  // namespace postrider::daemon

@@ -80,8 +80,9 @@ class SubmissionBuilder {
 // The reply to the submitter while the queue takes nothing; nullopt: it takes mail. An empty reply
 // (no id and no error) while we are stopping: the message is then left in the drop folder.
 std::optional<SubmitAnswer> refusal_of(queue::Admission admission);
-// message_id: the header's field, also when it is ours.
-void log_submission(Log& log, const mail::Message& message, std::string_view message_id,
-                    std::uint64_t uid, const char* way);
+// Made before the message is stored, written once it is. message_id: the header's field, also when
+// it is ours.
+LogEvent accepted_line(const mail::Message& message, std::string_view message_id, std::uint64_t uid,
+                       const char* way);
 
 }  // namespace postrider::daemon

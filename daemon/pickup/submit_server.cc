@@ -296,6 +296,9 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
   }
   const auto message = submission->message;
   submission->drop_id = builder.hand_over_id();
+  auto line = accepted_line(*message, builder.message_id(), visit.uid, "local");
+  if (queue.keeps_facts())
+    submission->line = queue::encode_line(line);
   auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
   if (!accepted && accepted.error().code() == Errc::stopped)
     co_return SubmitAnswer{};
@@ -306,7 +309,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
   }
   visit.hand_over = builder.hand_over_id();
   if (*accepted == message->id)  // else it was stored before
-    log_submission(log, *message, builder.message_id(), visit.uid, "local");
+    log.write(std::move(line));
   SubmitAnswer answer;
   answer.id = to_string(*accepted);
   co_return answer;

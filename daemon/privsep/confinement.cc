@@ -21,7 +21,8 @@ constexpr std::string_view kWide[] = {
     "/srv", "/opt", "/var/log", "/run",  "/var/mail", "/var/spool", "/var/lib"};
 // Not read by us: the parent's, or written below.
 constexpr std::string_view kNotRead[] = {"local.mailbox",  "spool",          "log.target",
-                                         "control.socket", "control.submit", "listener.address"};
+                                         "control.socket", "control.submit", "listener.address",
+                                         "events.file"};
 
 std::string folder_of(std::string_view path) {
   return std::string(path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));
@@ -69,6 +70,11 @@ SandboxPaths sandbox_paths(const Config& config, const std::string& config_file)
     const auto folder = folder_of(config.log.target);
     (is_wide(folder) ? paths.append : paths.write).push_back(folder);
   }
+  for (const auto& sink : config.events)
+    if (!sink.file.empty()) {
+      const auto folder = folder_of(sink.file);
+      (is_wide(folder) ? paths.append : paths.write).push_back(folder);
+    }
   constexpr std::string_view kUnix = "unix:";
   for (const auto& listener : config.listeners)
     if (listener.address.starts_with(kUnix))

@@ -31,7 +31,7 @@ constexpr TextKey kTextKeys[] = {
     {"act", &ControlRequest::act},           {"verb", &ControlRequest::verb},
     {"target", &ControlRequest::target},     {"by", &ControlRequest::by},
     {"limit", &ControlRequest::limit},       {"span", &ControlRequest::span},
-    {"next_hop", &ControlRequest::next_hop},
+    {"next_hop", &ControlRequest::next_hop}, {"last", &ControlRequest::last},
 };
 
 struct FlagKey {

@@ -26,7 +26,8 @@ struct FilterText {
 };
 
 struct ControlRequest {
-  // list, count, summary, export, change, pause, resume, show, explain, reload, status, tls_reports
+  // list, count, summary, export, change, pause, resume, show, explain, reload, status,
+  // tls_reports, events
   std::string act;
   FilterText filter;  // list, count, summary, export, change; pause, resume: one domain or sender
   // change: hold, release, retry, remove, bounce, expire, reroute; tls_reports: send
@@ -37,8 +38,11 @@ struct ControlRequest {
   std::string limit;     // summary: of groups; empty: 20, "0": none
   std::string next_hop;  // change: of reroute
   std::string span;      // pause: how long; empty: until it is resumed
-  std::string target;    // show, explain: an id or an address
-  bool body = false;     // show
+  // show, explain: an id or an address; events: behind which event, or the sink of a replay. The
+  // ids of the filter: from which event a replay begins.
+  std::string target;
+  std::string last;   // events: only so many of the newest; empty: all
+  bool body = false;  // show
 };
 
 std::string encode(const ControlRequest& request);  // one line with its end

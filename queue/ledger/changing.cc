@@ -1,5 +1,7 @@
 #include "queue/ledger/changing.h"
 
+#include "queue/ledger/fact_lines.h"
+
 #include <algorithm>
 
 namespace postrider::queue {
@@ -35,8 +37,12 @@ unsigned states_for(Verb verb) {
 }  // namespace
 
 ChangeRun::ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall,
-                     std::string next_hop_)
-    : verb(verb_), dry_run(dry_run_), prepared(filter, wall), next_hop(std::move(next_hop_)) {}
+                     std::string next_hop_, Actor actor_)
+    : verb(verb_),
+      actor(std::move(actor_)),
+      dry_run(dry_run_),
+      prepared(filter, wall),
+      next_hop(std::move(next_hop_)) {}
 
 void ChangeRun::return_to(const Place& place) {
   has_candidates = place.has_candidates;
@@ -138,6 +144,8 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
     want_again(*found);
   else
     run.picked = *std::move(found);
+  if (auto done = state_change(state_, run, effects); !done)
+    return done.error();
   auto done =
       run.verb == Verb::reroute
           ? state_.store->changes().reroute(run.next_hop, state_.now())

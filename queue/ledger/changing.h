@@ -8,8 +8,10 @@ namespace postrider::queue {
 // A change under way: it goes through the queue once, the oldest first. It concerns what had
 // arrived when it began; whether a message matches is decided when its turn comes.
 struct ChangeRun {
-  ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall, std::string next_hop_);
+  ChangeRun(Verb verb_, const Filter& filter, bool dry_run_, TimePoint wall, std::string next_hop_,
+            Actor actor_ = {});
   Verb verb;
+  Actor actor;
   bool dry_run;
   PreparedFilter prepared;
   std::string next_hop;  // of reroute

@@ -1,5 +1,6 @@
 #include "queue/ledger/damaged_mail.h"
 
+#include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
 
 namespace postrider::queue {
@@ -37,6 +38,11 @@ Result<void> DamagedMail::quarantine(mail::MessageId id, const std::string& why,
     recipient.next_attempt = kNever;
     recipient.last = last;
     if (auto done = state_.store->messages().update_recipient(id, recipient); !done)
+      return done.error();
+  }
+  if (state_.facts.are_wanted() && !alive->empty()) {
+    const auto held = LogEvent(Level::error, "held", to_string(id)).add("reason", why);
+    if (auto done = state_fact(state_, encode_line(held), effects); !done)
       return done.error();
   }
   if (auto done = state_.store->messages().mark_damaged(id); !done)

@@ -34,7 +34,11 @@ class DamagedMail {
   std::size_t passed_over() const { return passed_over_.size(); }
 
   // Whether the transaction failed for a damaged message that was not known before.
-  bool found() { return std::exchange(found_, false); }
+  // Or for the table of facts, which is then left alone.
+  bool found() {
+    const bool has_failed = state_.facts.has_failed();
+    return std::exchange(found_, false) || has_failed;
+  }
   void committed() { damaged_.clear(); }
   void forget();  // it has been repaired
 

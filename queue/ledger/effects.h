@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "queue/fact.h"
 #include "queue/leases.h"
 #include "queue/store/store.h"
 
@@ -29,6 +30,7 @@ struct Effects {
   };
   std::vector<Noted> removed;             // what was noted as removed of leased ones before
   std::vector<LogEvent> told;             // once it is committed
+  std::vector<Fact> facts;                // to the witness, then too
   std::optional<PauseSet> pauses_before;  // put back if the commit fails
   Queue::Counters counted;
 };

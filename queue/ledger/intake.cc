@@ -1,5 +1,6 @@
 #include "queue/ledger/intake.h"
 
+#include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -24,9 +25,10 @@ std::vector<RecipientRow> all_held(const mail::Message& message, const std::stri
 
 }  // namespace
 
-Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
-                            std::string_view head, const std::string& hold, Effects& effects,
+Result<void> Intake::submit(const Submission& submission, std::string_view head, Effects& effects,
                             Result<void>& refused) {
+  const auto& message = submission.message;
+  const auto& hold = submission.hold;
   const auto usage = state_.leases.fresh();
   const bool is_fresh = hold.empty() && state_.has_consumer &&
                         usage.messages < state_.settings.fresh_messages &&
@@ -34,7 +36,7 @@ Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
                         !state_.pauses.concerns(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
-    return submit_waiting(*message, head, hold, effects, refused);
+    return submit_waiting(submission, head, effects, refused);
   }
 
   // One statement: if it fails, nothing of it is left and the transaction goes on.
@@ -53,7 +55,7 @@ Result<void> Intake::submit(const std::shared_ptr<const mail::Message>& message,
   for (std::uint32_t i = 0; i < recipients.size(); ++i)
     recipients[i].index = i;
   state_.hand_out(std::move(leased), std::move(recipients), effects);
-  return {};
+  return state_accepted(state_, submission, effects);
 }
 
 // Mail to dead sites alone: delivery could only give it back.
@@ -80,13 +82,16 @@ Result<void> Intake::note_parked(const mail::Message& message, const mail::Recip
   LogEvent event(Level::info, "deferred", to_string(message.id));
   event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
   event.add("dsn", to_string(why.status)).add("reason", why.reason());
+  auto stated =
+      state_.facts.are_wanted() ? state_fact(state_, encode_line(event), effects) : Result<void>();
   effects.told.push_back(std::move(event));
-  return {};
+  return stated;
 }
 
-Result<void> Intake::submit_waiting(const mail::Message& message, std::string_view head,
-                                    const std::string& hold, Effects& effects,
-                                    Result<void>& refused) {
+Result<void> Intake::submit_waiting(const Submission& submission, std::string_view head,
+                                    Effects& effects, Result<void>& refused) {
+  const auto& message = *submission.message;
+  const auto& hold = submission.hold;
   auto savepoint = state_.store->begin_part();
   if (!savepoint)
     return savepoint.error();
@@ -102,12 +107,18 @@ Result<void> Intake::submit_waiting(const mail::Message& message, std::string_vi
     look_.expect(state_.now());
     return savepoint->roll_back();
   }
+  if (auto stated = state_accepted(state_, submission, effects); !stated)
+    return stated.error();
   if (!hold.empty()) {
     LogEvent event(Level::warn, "held", to_string(message.id));
     event.add("from", message.envelope.sender).add("reason", hold);
+    if (auto stated = state_.facts.are_wanted() ? state_fact(state_, encode_line(event), effects)
+                                                : Result<void>();
+        !stated)
+      return stated.error();
     effects.told.push_back(std::move(event));
   }
-  if (row.tried && state_.log.enabled(Level::info))
+  if (row.tried && (state_.log.enabled(Level::info) || state_.facts.are_wanted()))
     for (const auto& recipient : message.envelope.recipients)
       if (auto logged = note_parked(message, recipient, effects); !logged)
         return logged.error();

@@ -13,16 +13,16 @@ class Intake {
   // Stores one message; not for delivery but on hold, if there is a reason. Its own fault (a
   // constraint) comes back as `refused`, without harm to the transaction; any other failure is the
   // transaction's.
-  Result<void> submit(const std::shared_ptr<const mail::Message>& message, std::string_view head,
-                      const std::string& hold, Effects& effects, Result<void>& refused);
+  Result<void> submit(const Submission& submission, std::string_view head, Effects& effects,
+                      Result<void>& refused);
   // At start, in one transaction: mail that was in delivery's hands waits again. Returns how many.
   Result<std::size_t> recover();
   // After a salvage: what is leased and did not land where it was has moved.
   Result<void> follow_landed();
 
  private:
-  Result<void> submit_waiting(const mail::Message& message, std::string_view head,
-                              const std::string& hold, Effects& effects, Result<void>& refused);
+  Result<void> submit_waiting(const Submission& submission, std::string_view head, Effects& effects,
+                              Result<void>& refused);
   bool is_blocked(const mail::Message& message) const;
   Result<void> note_parked(const mail::Message& message, const mail::Recipient& recipient,
                            Effects& effects);

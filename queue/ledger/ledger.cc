@@ -5,6 +5,7 @@ namespace postrider::queue {
 void Ledger::adopt(QueueSettings settings) {
   settings.spool = state_.settings.spool;
   state_.settings = std::move(settings);
+  state_.facts.want(state_.settings.keeps_facts);
   look_again();
 }
 
@@ -37,6 +38,7 @@ void Ledger::undo(Effects& effects) {
   if (effects.pauses_before)
     state_.pauses = *std::move(effects.pauses_before);
   state_.store->destinations().forget();
+  state_.facts.undone();
   look_.at_once();
   effects = {};
 }

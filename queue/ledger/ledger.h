@@ -18,8 +18,8 @@ namespace postrider::queue {
 
 class Ledger {
  public:
-  Ledger(Spool& spool, QueueSettings settings, Log& log)
-      : state_(spool, log, std::move(settings)) {}
+  Ledger(Spool& spool, mail::MessageIds& ids, QueueSettings settings, Log& log)
+      : state_(spool, ids, log, std::move(settings)) {}
 
   Intake& intake() { return intake_; }
   Leasing& leasing() { return leasing_; }
@@ -28,6 +28,7 @@ class Ledger {
   Pausing& pausing() { return pausing_; }
   DamagedMail& damaged() { return damaged_; }
   const DamagedMail& damaged() const { return damaged_; }
+  Facts& facts() { return state_.facts; }
   const Leases& leases() const { return state_.leases; }
   const QueueTime& time() const { return state_.time; }
   const QueueSettings& settings() const { return state_.settings; }

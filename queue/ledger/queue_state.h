@@ -2,6 +2,7 @@
 #pragma once
 
 #include "queue/ledger/effects.h"
+#include "queue/ledger/facts.h"
 #include "queue/ledger/queue_time.h"
 #include "queue/spool.h"
 #include "queue/store/store.h"
@@ -11,13 +12,16 @@
 namespace postrider::queue {
 
 struct QueueState {
-  QueueState(Spool& spool_, Log& log_, QueueSettings settings_)
-      : spool(spool_), log(log_), settings(std::move(settings_)) {}
+  QueueState(Spool& spool_, mail::MessageIds& ids, Log& log_, QueueSettings settings_)
+      : spool(spool_), log(log_), settings(std::move(settings_)), facts(store, ids, log_) {
+    facts.want(settings.keeps_facts);
+  }
 
   Spool& spool;
   Log& log;
   QueueSettings settings;
   Store* store = nullptr;  // null while it is closed: then no part of the ledger is called
+  Facts facts;
   Leases leases;
   PauseSet pauses;  // a copy of what is stored
   QueueTime time;

@@ -1,6 +1,7 @@
 #include "queue/ledger/recording.h"
 
 #include "queue/body_file.h"
+#include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -72,11 +73,15 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
   effects.ended.push_back(std::move(node));
   const Leased& leased = effects.ended.back().mapped();
   count_results(effects.counted, record);
+  if (auto done = state_results(state_, record, *leased.message, effects); !done)
+    return done.error();
   if (!record.partial || !keep_rest(record, leased)) {
     // Those that came to no end of their own.
     effects.counted.removed += static_cast<std::uint64_t>(
         std::count_if(leased.removed.begin(), leased.removed.end(),
                       [&](std::uint32_t index) { return !has_ended(record, index); }));
+    if (auto done = state_removed(state_, record, leased, effects); !done)
+      return done.error();
   }
   leasing_.recorded(record, leased);
   return leased.landed ? record_landed(record, leased, effects)
@@ -271,7 +276,7 @@ Result<void> Recording::store_notices(const Record& record, Effects& effects) {
     // Refused means already there: the commit whose answer was lost had stored it.
     Result<void> refused;
     const std::string head = encode_head(*notice.message, content_checksum(notice));
-    auto done = intake_.submit(notice.message, head, notice.hold, effects, refused);
+    auto done = intake_.submit(notice, head, effects, refused);
     if (!done)
       return done.error();
   }

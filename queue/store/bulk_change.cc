@@ -150,6 +150,32 @@ class SqliteChange final : public BulkChange {
     return changed;
   }
 
+  Result<std::vector<Picked>> picked_recipients() override {
+    auto statement = database_.prepare(
+        "SELECT p.message, p.idx, r.address, m.sender, m.head FROM temp.picked p"
+        " JOIN recipient r ON r.message = p.message AND r.idx = p.idx"
+        " JOIN message m ON m.id = p.message ORDER BY p.message, p.idx");
+    if (!statement)
+      return statement.error();
+    std::vector<Picked> picked;
+    Query query(*statement);
+    auto done = query.for_each([&](const Query& row) {
+      Picked one;
+      one.id = {row.integer(0)};
+      one.index = static_cast<std::uint32_t>(row.integer(1));
+      one.address = row.text(2);
+      one.sender = row.text(3);
+      if (!picked.empty() && picked.back().id == one.id)
+        one.envelope_id = picked.back().envelope_id;
+      else if (auto head = decode_head(one.id, row.blob(4)); head)
+        one.envelope_id = head->envelope.envelope_id;
+      picked.push_back(std::move(one));
+    });
+    if (!done)
+      return done.error();
+    return picked;
+  }
+
   Result<std::vector<PickedLease>> picked_leases(const Leases& leases) override {
     std::vector<PickedLease> picked;
     if (leases.messages() == 0)

@@ -178,6 +178,13 @@ CREATE TABLE pause (
   PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
 )sql",
+    R"sql(
+-- What transactions made true and the outbox of events does not have yet (queue/fact.h).
+CREATE TABLE fact (
+  number INTEGER PRIMARY KEY,
+  line BLOB NOT NULL
+) STRICT;
+)sql",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion);
 

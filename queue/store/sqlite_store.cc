@@ -53,7 +53,9 @@ Result<void> SqliteStore::prepare() {
     return done.error();
   if (auto done = take(dropped_, prepare_dropped(database_)); !done)
     return done.error();
-  return take(pauses_, prepare_pauses(database_));
+  if (auto done = take(pauses_, prepare_pauses(database_)); !done)
+    return done.error();
+  return take(facts_, prepare_facts(database_));
 }
 
 Result<std::int64_t> SqliteStore::pages() {

@@ -17,6 +17,7 @@ Result<std::unique_ptr<DueIndex>> prepare_due(Database& database);
 Result<std::unique_ptr<BulkChange>> prepare_change(Database& database, Destinations& destinations);
 Result<std::unique_ptr<Meta>> prepare_meta(Database& database);
 Result<std::unique_ptr<DroppedFiles>> prepare_dropped(Database& database);
+Result<std::unique_ptr<FactRows>> prepare_facts(Database& database);
 Result<std::unique_ptr<PauseRows>> prepare_pauses(Database& database);
 
 // For every connection: the statement, and what its rows are.
@@ -48,6 +49,7 @@ class SqliteStore final : public Store {
   Meta& meta() override { return *meta_; }
   DroppedFiles& dropped() override { return *dropped_; }
   PauseRows& pauses() override { return *pauses_; }
+  FactRows& facts() override { return *facts_; }
   Result<Transaction> begin() override { return Transaction::begin(database_); }
   Result<Savepoint> begin_part() override { return Savepoint::begin(database_); }
 
@@ -64,6 +66,7 @@ class SqliteStore final : public Store {
   std::unique_ptr<Meta> meta_;
   std::unique_ptr<DroppedFiles> dropped_;
   std::unique_ptr<PauseRows> pauses_;
+  std::unique_ptr<FactRows> facts_;
 };
 
 }  // namespace postrider::queue

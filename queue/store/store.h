@@ -8,6 +8,7 @@
 //                     work is the first entry of an index, however many wait
 #pragma once
 
+#include "queue/fact.h"
 #include "queue/leases.h"
 #include "queue/store/pause_set.h"
 #include "queue/store/prepared_filter.h"
@@ -131,6 +132,12 @@ class BulkChange {
     mail::MessageId id;
     std::string file;
   };
+  // With whose message it is; envelope_id: of that, in xtext.
+  struct Picked {
+    mail::MessageId id;
+    std::uint32_t index = 0;
+    std::string address, sender, envelope_id;
+  };
   virtual ~BulkChange() = default;
   virtual Result<std::optional<std::vector<mail::MessageId>>> candidates(
       const PreparedFilter& filter) = 0;
@@ -141,6 +148,7 @@ class BulkChange {
   // The id of the message that is `messages` behind `after`, or kNever.
   virtual Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) = 0;
   virtual Result<Changed> picked() = 0;
+  virtual Result<std::vector<Picked>> picked_recipients() = 0;
   virtual Result<std::vector<PickedLease>> picked_leases(const Leases& leases) = 0;
   virtual Result<void> apply(Verb verb, std::int64_t now, Duration delay_notice) = 0;
   // From now on they belong to what stands for a host instead of their domain.
@@ -177,6 +185,16 @@ class PauseRows {
   virtual Result<void> remove(Pause::Of of, std::string_view name) = 0;
 };
 
+// Facts that wait for their witness (queue/fact.h), in the order of their numbers.
+class FactRows {
+ public:
+  virtual ~FactRows() = default;
+  virtual Result<void> add(const Fact& fact) = 0;
+  virtual Result<std::vector<Fact>> load(std::int64_t after) = 0;
+  virtual Result<std::uint64_t> remove_to(std::int64_t number) = 0;  // how many there were
+  virtual Result<void> remove(std::int64_t number) = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -189,6 +207,7 @@ class Store {
   virtual Meta& meta() = 0;
   virtual DroppedFiles& dropped() = 0;
   virtual PauseRows& pauses() = 0;
+  virtual FactRows& facts() = 0;
   virtual Result<Transaction> begin() = 0;
   virtual Result<Savepoint> begin_part() = 0;
 };

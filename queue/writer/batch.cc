@@ -43,11 +43,14 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
     return transaction.error();
   if (must_write)
     keeper_.set_marked({});  // something must be written to know whether it can
+  ledger_.facts().set_disk_full(must_write);
   if (auto done = store_inbox(effects); !done)
     return done.error();
   if (ledger_.is_work_due())
     if (auto done = ledger_.leasing().lease_due(effects); !done)
       return done.error().during("find due mail");
+  if (auto done = ledger_.facts().forget_settled(); !done)
+    return done.error().during("forget facts");
   if (auto done = keeper_.store_marks(kIdsAhead); !done)
     return done.error();
   ++effects.counted.commits;
@@ -109,9 +112,7 @@ Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
       return {};
     }
   }
-  if (auto done = ledger_.intake().submit(submission.message, each.head, submission.hold, effects,
-                                          each.refused);
-      !done)
+  if (auto done = ledger_.intake().submit(submission, each.head, effects, each.refused); !done)
     return done.error();
   if (!each.refused)
     return {};

@@ -17,7 +17,7 @@ class Batch {
   bool is_changing() const { return !changes_.is_empty(); }
 
   // In one transaction, if there is anything; done again around each damaged message that it meets.
-  // must_write: to know whether it can. Requires: the store is open.
+  // must_write: to know whether it can, for the disk was full. Requires: the store is open.
   Result<void> store(Effects& effects, bool must_write);
   // It was committed, or nothing was to be stored. consumer may be null.
   void answer_changes(Consumer* consumer);

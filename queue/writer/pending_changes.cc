@@ -12,7 +12,7 @@ constexpr std::chrono::microseconds kChangesAtOnce{4000}, kMostChangesAtOnce{20'
 }  // namespace
 
 PendingChanges::UnderWay::UnderWay(Inbox::Change change, TimePoint wall, Log& log)
-    : run(change.verb, change.filter, change.dry_run, wall, change.next_hop),
+    : run(change.verb, change.filter, change.dry_run, wall, change.next_hop, change.actor),
       told(std::make_shared<ChangeTold>(change.verb, std::move(change.filter), change.dry_run,
                                         std::move(change.actor), std::move(change.next_hop),
                                         std::move(change.on_done), log)) {}

@@ -60,8 +60,20 @@ Result<std::unique_ptr<Queue>> Queue::open_with(QueueSettings settings, const Cl
   return std::unique_ptr<Queue>(new Queue(std::move(impl)));
 }
 
-void Queue::start(Consumer* consumer) {
-  impl_->writer.start(consumer);
+void Queue::start(Consumer* consumer, Witness* witness) {
+  impl_->writer.start(consumer, witness);
+}
+
+bool Queue::keeps_facts() const {
+  return impl_->writer.facts().are_wanted();
+}
+
+void Queue::settle_facts(std::int64_t number) {
+  impl_->writer.facts().settle(number);
+}
+
+std::uint64_t Queue::waiting_facts() const {
+  return impl_->writer.facts().waiting();
 }
 
 void Queue::stop() {

@@ -17,7 +17,8 @@ constexpr Duration kLostAfter = std::chrono::minutes(1);
 constexpr Duration kRamp = std::chrono::seconds(6);
 constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
 
-constexpr std::string_view kOurs = "PStR";  // application_id in queue/store/schema.cc
+constexpr std::string_view kFactsWanted = "facts";  // in `meta`
+constexpr std::string_view kOurs = "PStR";          // application_id in queue/store/schema.cc
 
 // By its first page. Requires: no connection to it is open.
 bool is_ours(const std::string& database) {
@@ -86,6 +87,10 @@ Result<void> StoreKeeper::open_once(const char* vfs) {
 Result<void> StoreKeeper::begin() {
   if (auto done = resume(); !done)
     return done.error();
+  auto left = ledger_.facts().left();
+  if (!left)
+    return left.error();
+  facts_ = *std::move(left);
   if (auto done = repairs_.check_figures(); !done)
     return done.error();
   if (!was_clean_) {
@@ -128,11 +133,13 @@ Result<void> StoreKeeper::resume() {
   auto last = meta.get("last_id");
   auto is_new = meta.is_empty();
   auto unfinished = meta.get(kReindexMark);
-  for (auto* value : {&clean, &shift, &seen, &last, &unfinished})
+  auto wanted = meta.get(kFactsWanted);
+  for (auto* value : {&clean, &shift, &seen, &last, &unfinished, &wanted})
     if (!*value)
       return value->error().during("open the queue");
   if (!is_new)
     return is_new.error().during("open the queue");
+  were_facts_wanted_ = is_wanted_stored_ = *wanted == 1;
   was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_;
   if (clock_.now().time_since_epoch().count() * 1000 <= *last)
     ids_.continue_after({*last});  // the clock was set back
@@ -257,8 +264,6 @@ void StoreKeeper::salvage_if_damaged() {
 
 // A commit that failed may still have reached the disk; its senders were told otherwise.
 Result<void> StoreKeeper::forget_doubtful() {
-  if (doubtful_.empty())
-    return {};
   auto transaction = store_->begin();
   if (!transaction)
     return transaction.error();
@@ -268,8 +273,12 @@ Result<void> StoreKeeper::forget_doubtful() {
     if (auto done = store_->messages().remove(id); !done)
       return done.error();
   }
+  auto facts = ledger_.facts().resolve_doubt();
+  if (!facts)
+    return facts.error();
   if (auto done = transaction->commit(); !done)
     return done.error();
+  std::move(facts->begin(), facts->end(), std::back_inserter(facts_));
   doubtful_.clear();
   return {};
 }
@@ -286,6 +295,11 @@ Result<void> StoreKeeper::store_marks(std::int64_t ids_ahead) {
     return done.error();
   if (auto done = meta.set("shift", ledger_.time().shift().count()); !done)
     return done.error();
+  const bool are_wanted = ledger_.facts().are_wanted();
+  if (are_wanted || is_wanted_stored_)
+    if (auto done = meta.set(kFactsWanted, are_wanted ? 1 : 0); !done)
+      return done.error();
+  is_wanted_stored_ = is_wanted_stored_ || are_wanted;
   return meta.set("last_id", last);
 }
 
@@ -309,6 +323,8 @@ Result<void> StoreKeeper::mark_clean() {
   if (!transaction)
     return transaction.error();
   marked_ = {};
+  if (auto done = ledger_.facts().forget_settled(); !done)
+    return done.error();
   if (auto done = store_marks(0); !done)
     return done.error();
   if (auto done = store_->meta().set("clean", 1); !done)

@@ -39,7 +39,10 @@ class StoreKeeper {
   void salvage_if_damaged();
 
   bool is_open() const { return phase_ == Phase::open; }
-  bool is_lost() const { return is_lost_; }  // any thread
+  // For the witness: of before the start, or of a commit that was in doubt.
+  std::vector<Fact> take_facts() { return std::exchange(facts_, {}); }
+  bool were_facts_wanted() const { return were_facts_wanted_; }  // when the daemon ran last
+  bool is_lost() const { return is_lost_; }                      // any thread
   OpenStore& store() { return store_; }
   Upkeep& upkeep() { return upkeep_; }
   const Upkeep& upkeep() const { return upkeep_; }
@@ -77,6 +80,9 @@ class StoreKeeper {
   bool was_clean_ = false;
   bool log_hides_mail_ = false;
   std::vector<mail::MessageId> doubtful_;
+  std::vector<Fact> facts_;
+  bool were_facts_wanted_ = false;
+  bool is_wanted_stored_ = false;  // or was
   SteadyTime failed_since_;
   SteadyTime try_again_;
   Duration backoff_{0};

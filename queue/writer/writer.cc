@@ -21,7 +21,7 @@ Writer::Writer(Spool& spool, mail::MessageIds& ids, QueueSettings settings, cons
                Log& log)
     : clock_(clock),
       log_(log),
-      ledger_(spool, std::move(settings), log),
+      ledger_(spool, ids, std::move(settings), log),
       keeper_(spool, ids, ledger_, clock, log),
       room_(spool, clock),
       batch_(ledger_, keeper_, ids, clock, log),
@@ -39,8 +39,13 @@ Result<void> Writer::open(const char* vfs) {
   return {};
 }
 
-void Writer::start(Consumer* consumer) {
+void Writer::start(Consumer* consumer, Witness* witness) {
   consumer_ = consumer;
+  witness_ = witness;
+  bear_witness(keeper_.take_facts());
+  // The tools, while the daemon is down: what they change is told at its next start.
+  if (consumer == nullptr)
+    ledger_.facts().want(keeper_.were_facts_wanted());
   ledger_.set_consumer(consumer != nullptr);
   bodies_.start(consumer);
   thread_ = std::thread([this] { run(); });
@@ -58,6 +63,7 @@ void Writer::stop() {
   batch_.end_changes(Error(Errc::stopped, "change the queue"));
   if (keeper_.is_open())
     keeper_.close(bodies_.finish_removals());
+  witness_ = nullptr;
 }
 
 void Writer::run() {
@@ -96,6 +102,7 @@ void Writer::process() {
   check_room();
   if (!keeper_.is_open() && keeper_.reopen(batch_.kept().records.size()))
     room_.check_at_once(ledger_.settings().room_needed, true);
+  bear_witness(keeper_.take_facts());
   if (!keeper_.is_open() || !room_.has_room())
     batch_.refuse_submissions(keeper_.is_open() ? no_room()
                                                 : Error(Errc::storage, "store message"));
@@ -167,16 +174,24 @@ void Writer::committed(Effects& effects) {
       each.submission.body.state_->keep();
   batch_.kept().clear();
   count(effects.counted);
+  ledger_.facts().committed(effects.facts);
   if (room_.has_written())
     check_room();
   for (auto& event : effects.told)
-    log_.write(std::move(event));
+    if (log_.enabled(event.level()))
+      log_.write(std::move(event));
+  bear_witness(std::move(effects.facts));
   bodies_.hand_out(effects);
   if (!effects.files.empty())
     bodies_.remove(std::move(effects.files));
   if (log_.enabled(Level::info))
     for (const auto id : effects.gone)
       log_.write(LogEvent(Level::info, "removed", to_string(id)).add("by", "administrator"));
+}
+
+void Writer::bear_witness(std::vector<Fact> facts) {
+  if (witness_ != nullptr && !facts.empty())
+    witness_->witness(std::move(facts));
 }
 
 void Writer::count(const Queue::Counters& counted) {

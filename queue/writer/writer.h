@@ -24,7 +24,7 @@ class Writer {
   void use(StoreKeeper::Readers readers) { keeper_.use(std::move(readers)); }
   // At start: opens, recovers. `vfs` as in Database::open.
   Result<void> open(const char* vfs);
-  void start(Consumer* consumer);
+  void start(Consumer* consumer, Witness* witness);
   void stop();
 
   // Any thread: see SharedInbox::give().
@@ -37,6 +37,7 @@ class Writer {
   Admission admission() const { return room_.admission(); }
   Queue::Counters counters() const;
   Queue::Recent recent() const { return recent_.at(clock_.steady()); }
+  Facts& facts() { return ledger_.facts(); }
   const Leases& leases() const { return ledger_.leases(); }
   const QueueTime& time() const { return ledger_.time(); }
   const std::atomic<Duration::rep>& lifetime() const { return lifetime_; }
@@ -53,6 +54,7 @@ class Writer {
   bool store_all();  // false: it failed, or is not open
   Result<void> sync_notices();
   void committed(Effects& effects);
+  void bear_witness(std::vector<Fact> facts);
   void count(const Queue::Counters& counted);
   void failed(const Error& error, Effects& effects);
   void check_room() { room_.check(ledger_.settings().room_needed, keeper_.is_open()); }
@@ -64,6 +66,7 @@ class Writer {
   RoomWatch room_;
   SharedInbox inbox_;
   Consumer* consumer_ = nullptr;
+  Witness* witness_ = nullptr;
 
   // The thread's own.
   Batch batch_;

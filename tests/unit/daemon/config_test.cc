@@ -398,6 +398,30 @@ delay = "1h"
 socket = "/srv/control"
 submit = "/srv/door"
 
+[[events]]
+name = "audit"
+file = "/var/log/postrider/events"
+types = ["delivered", "bounced"]
+domains = ["example.net", ".example.org"]
+senders = ["shop@example.org", "@example.org", "<>"]
+tags = ["order *"]
+fields = ["from", "to", "reply"]
+privacy = "domains"
+batch = 7
+timeout = "3s"
+[[events]]
+name = "hook"
+webhook = "https://example.org/hook"
+secret = "/etc/postrider/hook.keys"
+[[events]]
+name = "app"
+socket = "/run/app/events"
+
+[outbox]
+size = "1GiB"
+age = "2d"
+keep = "0s"
+
 [sandbox]
 read = ["/srv/lists"]
 core_dumps = true
@@ -476,13 +500,47 @@ user = "viewer"
   CHECK(c.web.listen == std::vector<std::string>{"127.0.0.1:8025", "unix:/run/web/door"});
   CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
   CHECK(c.web.metrics_need_token);
+  REQUIRE(c.events.size() == 3);
+  CHECK(c.events[0].privacy == EventPrivacy::domains);
+  CHECK(c.events[0].senders.back() == "<>");
+  CHECK(c.events[1].timeout == Duration(20'000));
+  CHECK(c.outbox.size == 1U << 30U);
   // The table has no row that this file does not use.
   for (const auto& option : options()) {
     INFO(option.key);
     const bool is_given = loaded.origins.contains(origin_key(option, 0)) ||
-                          loaded.origins.contains(origin_key(option, 1));
+                          loaded.origins.contains(origin_key(option, 1)) ||
+                          loaded.origins.contains(origin_key(option, 2));
     CHECK((is_given || std::string(option.key).empty()));
   }
+}
+
+TEST_CASE("a sink of events has one place to go, and a name of its own", "[config]") {
+  const struct {
+    const char* lines;
+    const char* problem;
+  } cases[] = {
+      {"", "has no place to go"},
+      {"file = \"/a/b\"\nsocket = \"/a/c\"", "has several places to go"},
+      {"file = \"a\"", "path"},
+      {"file = \"/a/b\"\nsecret = \"/a/c\"", "is given without webhook"},
+      {"webhook = \"http://example.org/x\"", "is http:// to another machine"},
+      {"webhook = \"ftp://example.org/x\"", "is not a URL"},
+      {"file = \"/a/b\"\ntypes = [\"sent\"]", "is not a type of event"},
+      {"file = \"/a/b\"\nfields = [\"colour\"]", "is not a field of an event"},
+      {"file = \"/a/b\"\nsenders = [\"shop\"]", "is not a sender"},
+      {"file = \"/a/b\"\n[[events]]\nname = \"ONE\"\nfile = \"/a/c\"", "is the name of another"},
+  };
+  for (const auto& each : cases) {
+    const auto loaded = parse("[[events]]\nname = \"one\"\n" + std::string(each.lines) + "\n");
+    INFO(each.lines << "\n" << loaded.describe());
+    CHECK_FALSE(loaded.config);
+    CHECK(loaded.describe().find(each.problem) != std::string::npos);
+  }
+  for (const auto* url :
+       {"http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "https://example.org/x"})
+    CHECK(parse("[[events]]\nname = \"one\"\nwebhook = \"" + std::string(url) + "\"\n").config);
+  CHECK_FALSE(parse("[[events]]\nname = \"../x\"\nfile = \"/a/b\"\n").config);
 }
 
 TEST_CASE("the printed configuration says where each value comes from", "[config]") {

@@ -135,6 +135,32 @@ TEST_CASE("what all have read goes; too old and too much is counted", "[outbox]"
   CHECK(seen_lost == 106 - left.size() - 4);
 }
 
+TEST_CASE("on a nearly full disk the oldest events make room", "[outbox]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "events.db";
+  auto outbox = opened(path, {.keep = std::chrono::hours(24), .room = UINT64_MAX / 2});
+  auto events = some(0, 4000);
+  REQUIRE(outbox.append(events).has_value());
+  REQUIRE(outbox.checkpoint().has_value());
+  const auto before = outbox.bytes();
+  const auto size = std::filesystem::file_size(path);
+  SECTION("what was read without a loss") {
+    CHECK(*outbox.trim(4000, kStart) == 0);
+    CHECK(outbox.bytes() < before * 4 / 5);
+  }
+  SECTION("and the rest with one") {
+    const auto lost = outbox.trim(0, kStart);
+    CHECK(*lost > 900);
+    CHECK(*lost < 1100);
+    CHECK(messages(path).front() == std::to_string(*lost));
+    for (int i = 0; i < 15; ++i)
+      REQUIRE(outbox.trim(0, kStart).has_value());
+    CHECK(outbox.bytes() < before / 50);
+  }
+  CHECK(std::filesystem::file_size(path) < size);
+  CHECK(messages(path).back() == "3999");
+}
+
 TEST_CASE("a page holds one event at least and no more than asked for", "[outbox]") {
   const TemporaryFolder folder;
   auto outbox = opened(folder / "events.db");

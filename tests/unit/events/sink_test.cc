@@ -262,6 +262,85 @@ TEST_CASE("what was lost to a sink is counted once", "[sink]") {
   CHECK(pump.counters().lost + pump.counters().taken == 2002);
 }
 
+TEST_CASE("what was lost to a sink that takes nothing is told once too", "[sink]") {
+  Rig rig;
+  rig.add({"1@x"});
+  FakeSink sink;
+  {
+    Pump pump(rig.settings(), sink, rig.log);
+    run(pump);
+    rig.add(std::vector<std::string>(2000, "y@x"));
+    REQUIRE(rig.outbox->trim(0, TimePoint(Duration(1'763'904'884'000))).value() > 0);
+    sink.is_dead = true;
+    CHECK(pump.step() == Pump::Step::failed);
+    const auto lost = pump.counters().lost;
+    CHECK(lost > 0);
+    for (int attempt = 0; attempt < 3; ++attempt)
+      CHECK(pump.step() == Pump::Step::failed);
+    CHECK(pump.counters().lost == lost);
+  }
+  sink.is_dead = false;
+  Pump pump(rig.settings(), sink, rig.log);  // after a restart
+  run(pump);
+  CHECK(pump.counters().lost == 0);
+  CHECK(pump.counters().taken > 0);
+}
+
+TEST_CASE("a reader that sees damage says so", "[sink]") {
+  Rig rig;
+  rig.add(std::vector<std::string>(50, "y@x"));
+  REQUIRE(rig.outbox->checkpoint().has_value());
+  rig.outbox.reset();
+  std::filesystem::remove(rig.folder / "events.db-wal");
+  {
+    std::fstream file(rig.folder / "events.db", std::ios::in | std::ios::out | std::ios::binary);
+    for (std::streamoff page = 4096; page < 65536; page += 4096) {
+      file.seekp(page);
+      file << std::string(200, '\x55');
+    }
+  }
+  FakeSink sink;
+  auto settings = rig.settings();
+  int told = 0;
+  settings.on_damage = [&] { ++told; };
+  Pump pump(settings, sink, rig.log);
+  CHECK(pump.step() == Pump::Step::failed);
+  CHECK(told == 1);
+}
+
+TEST_CASE("what was lost to a sink before it took anything is told too", "[sink]") {
+  Rig rig;
+  rig.add({"1@x"});
+  FakeSink sink;
+  sink.is_dead = true;
+  for (int life = 0; life < 2; ++life) {
+    Pump pump(rig.settings(), sink, rig.log);
+    CHECK(pump.step() == Pump::Step::failed);
+    if (life == 0) {
+      rig.add(std::vector<std::string>(2000, "y@x"));
+      REQUIRE(rig.outbox->trim(0, TimePoint(Duration(1'763'904'884'000))).value() > 0);
+    } else {
+      CHECK(pump.counters().lost > 0);
+    }
+  }
+}
+
+TEST_CASE("a sink waits for an outbox that is not made yet", "[sink]") {
+  const TemporaryFolder folder;
+  FakeSink sink;
+  NullLog log;
+  PumpSettings settings;
+  settings.name = "one";
+  settings.outbox = folder / "events.db";
+  settings.position = folder / "one";
+  Pump pump(settings, sink, log);
+  CHECK(pump.step() == Pump::Step::idle);
+  std::ofstream(settings.outbox) << "";
+  CHECK(pump.step() == Pump::Step::idle);
+  CHECK(pump.error().empty());
+  CHECK(pump.counters().failures == 0);
+}
+
 TEST_CASE("an outbox made again is read from its beginning", "[sink]") {
   Rig rig;
   rig.add({"1@x", "2@x", "3@x"});

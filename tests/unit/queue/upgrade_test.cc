@@ -41,7 +41,7 @@ struct Old : QueueFixture {
 }  // namespace
 
 TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[queue][upgrade]") {
-  CHECK(value("PRAGMA user_version") == 3);
+  CHECK(value("PRAGMA user_version") == 4);
   const auto totals = queue->totals().value();
   CHECK(totals.messages == 5);
   CHECK(totals.recipients == 6);
