@@ -199,8 +199,17 @@ SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail:
     settings.admit = [limits](std::uint64_t uid, std::size_t recipients) {
       return limits->add(uid, recipients);
     };
+    settings.admit_token = [limits](const std::string& token, std::size_t recipients) {
+      return limits->add_token(token, recipients);
+    };
     settings.party = [limits](std::uint64_t uid) { return limits->party_of(uid); };
   }
+  // An empty name is nobody's.
+  const auto web = find_account(config.web.user);
+  settings.speaks_for_tokens = [uid = web ? std::optional(web->uid)
+                                          : std::nullopt](std::uint64_t asking) {
+    return asking == 0 || asking == ::geteuid() || (uid && asking == *uid);
+  };
   settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;
   settings.origin = config.origin;

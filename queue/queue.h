@@ -86,7 +86,7 @@ class BodyFile {
 struct Submission {
   std::shared_ptr<const mail::Message> message;
   BodyFile body;        // not open when the content is in memory
-  std::string drop_id;  // of a file or a hand-over that may come again; empty: it cannot
+  std::string drop_id;  // of a file, a hand-over or a key that may come again; or empty
   std::string hold;     // why it waits for an administrator's word; empty: it does not
   // encode_line() of its `accepted`, for its fact; empty: one is made of the message.
   std::string line = {};

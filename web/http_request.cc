@@ -7,6 +7,7 @@
 #include <boost/beast/http/string_body.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace postrider::web {
 
@@ -16,7 +17,8 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr std::uint32_t kMostHeader = 16U << 10U;
-constexpr std::uint64_t kMostBody = 64U << 10U;
+constexpr std::uint64_t kUsualBody = 64U << 10U;
+constexpr std::uint64_t kMostBody = 256U << 20U;  // whoever admits it
 // A request in hand, and as much of the next ones: who sends more waits for answers first.
 constexpr std::size_t kMostWaiting = 128U << 10U;
 
@@ -36,18 +38,32 @@ std::size_t count_of(const http::fields& fields, http::field name) {
   return static_cast<std::size_t>(std::distance(first, last));
 }
 
+Request head_of(const http::request_header<>& fields) {
+  Request request;
+  request.method = text_of(fields.method_string());
+  request.target = text_of(fields.target());
+  request.host = text_of(fields[http::field::host]);
+  request.origin = text_of(fields[http::field::origin]);
+  request.authorization = text_of(fields[http::field::authorization]);
+  request.content_type = text_of(fields[http::field::content_type]);
+  request.accept = text_of(fields[http::field::accept]);
+  request.idempotency_key = text_of(fields["Idempotency-Key"]);
+  return request;
+}
+
 }  // namespace
 
 struct RequestReader::Parser {
   Parser() {
     parser.header_limit(kMostHeader);
-    parser.body_limit(kMostBody);
-    parser.eager(true);
+    parser.body_limit(kMostBody);  // the usual one is ours, once the header is there
+    parser.eager(false);
   }
   http::request_parser<http::string_body> parser;
 };
 
-RequestReader::RequestReader() : parser_(std::make_unique<Parser>()) {}
+RequestReader::RequestReader(Admit admit)
+    : admit_(std::move(admit)), parser_(std::make_unique<Parser>()) {}
 RequestReader::~RequestReader() = default;
 
 bool RequestReader::has_begun() const {
@@ -65,23 +81,21 @@ Result<bool> RequestReader::feed(std::string_view bytes) {
   waiting_.append(bytes);
   while (!waiting_.empty() && !parser.is_done()) {
     boost::system::error_code code;
+    const bool had_head = parser.is_header_done();
     const auto taken = parser.put(asio::buffer(waiting_), code);
     waiting_.erase(0, taken);
+    if (!code && !had_head && parser.is_header_done()) {
+      if (auto judged = judge_head(); !judged) {
+        failed_ = true;
+        return judged.error();
+      }
+      continue;
+    }
     if (code == http::error::need_more || (!code && taken == 0))
       break;
     if (code) {
       failed_ = true;
       return refused(code);
-    }
-  }
-  if (parser.is_done()) {
-    // Whether they mean the same to a proxy in front of us is not to be found out here.
-    const auto& fields = parser.get();
-    if (fields.count(http::field::transfer_encoding) > 0 ||
-        count_of(fields, http::field::host) != 1) {
-      failed_ = true;
-      return Error(Errc::malformed,
-                   "read an HTTP request: it has one Host field and no Transfer-Encoding");
     }
   }
   // The parser's own limit counts complete lines.
@@ -92,18 +106,34 @@ Result<bool> RequestReader::feed(std::string_view bytes) {
   return parser.is_done();
 }
 
+// Before anything of the body is kept.
+Result<void> RequestReader::judge_head() {
+  auto& parser = parser_->parser;
+  const auto& fields = parser.get();
+  // Whether they mean the same to a proxy in front of us is not to be found out here.
+  if (fields.count(http::field::transfer_encoding) > 0 || count_of(fields, http::field::host) != 1)
+    return Error(Errc::malformed,
+                 "read an HTTP request: it has one Host field and no Transfer-Encoding");
+  const auto given = parser.content_length();
+  const std::uint64_t octets = given ? *given : 0;
+  if (octets > kUsualBody && !(admit_ && admit_(head_of(fields), octets)))
+    return Error(Errc::too_long, "read an HTTP request: its body");
+  is_expected_ = octets > 0 && waiting_.empty() &&
+                 equals_ignoring_case(text_of(fields[http::field::expect]), "100-continue");
+  parser.eager(true);
+  return {};
+}
+
+bool RequestReader::wants_continue() {
+  return std::exchange(is_expected_, false);
+}
+
 Request RequestReader::take() {
   auto& message = parser_->parser.get();
-  Request request;
-  request.method = text_of(message.method_string());
-  request.target = text_of(message.target());
-  request.host = text_of(message[http::field::host]);
-  request.origin = text_of(message[http::field::origin]);
-  request.authorization = text_of(message[http::field::authorization]);
-  request.content_type = text_of(message[http::field::content_type]);
-  request.accept = text_of(message[http::field::accept]);
+  auto request = head_of(message);
   request.body = std::move(message.body());
   keeps_alive_ = message.keep_alive();
+  is_expected_ = false;
   parser_ = std::make_unique<Parser>();
   return request;
 }

@@ -34,6 +34,7 @@ using namespace postrider;
 namespace {
 
 constexpr Duration kPatience{20000};  // for a line of the daemon's answer
+constexpr Duration kSubmitPatience{60000}, kRefusalPatience{1000};
 constexpr unsigned kThreads = 4;
 constexpr std::string_view kUnix = "unix:";
 
@@ -73,6 +74,26 @@ class SocketPort : public web::ControlPort {
  private:
   const std::string path_;
 };
+
+// As sendmail(1) hands a message over; but a daemon that is down or busy leaves it to who asked.
+Result<daemon::SubmitAnswer> submit(const std::string& path, const daemon::SubmitHeader& header,
+                                    std::string_view content) {
+  constexpr std::size_t kMostAnswer = 64U << 10U;
+  auto connection = daemon::LocalConnection::connect(path, kSubmitPatience);
+  if (!connection)
+    return connection.error();
+  connection->set_timeout(kSubmitPatience);
+  auto written = connection->write(encode(header));
+  if (written)
+    written = connection->write(content);
+  // One that was refused before it was read has an answer all the same.
+  if (!written)
+    connection->set_timeout(kRefusalPatience);
+  const auto line = connection->read_line(kMostAnswer);
+  if (!line)
+    return written ? line.error() : written.error();
+  return daemon::decode_submit_answer(*line);
+}
 
 std::string host_of(const std::string& address) {
   return ascii_lower(address.substr(0, address.rfind(':')));
@@ -145,6 +166,12 @@ int serve(const daemon::Config& config) {
   web::WebSite::Settings settings;
   settings.hosts = hosts_of(config);
   settings.metrics_need_token = config.web.metrics_need_token;
+  settings.request_size = config.web.request_size;
+  settings.message_size = config.accept.message_size;
+  if (!config.control.submit.empty())
+    settings.submit = [path = config.control.submit](const auto& header, auto content) {
+      return submit(path, header, content);
+    };
   settings.tokens = [path = config.web.tokens, &log]() -> Result<std::vector<web::Token>> {
     auto tokens = web::read_tokens(path);
     if (!tokens)
@@ -192,7 +219,7 @@ int add_token(const daemon::Config& config, const std::string& role, const std::
   if (name.empty() || name.size() > 64 ||
       !std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f'; }))
     return complain(EX_USAGE, "a name has 1 to 64 printable ASCII characters and no spaces");
-  const auto made = web::make_token(role == "change" ? web::Role::change : web::Role::read, name);
+  const auto made = web::make_token(web::parse_role(role), name);
   constexpr mode_t kMode = 0640;
   const FileDescriptor file(
       ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, kMode));
@@ -222,9 +249,9 @@ int main(int count, char** arguments) {
   app.set_version_flag("--version", "postrider-web " POSTRIDER_VERSION);
   auto* token =
       app.add_subcommand("token", "Makes a token, shows it once, and adds its hash to web.tokens");
-  token->add_option("role", role, "read or change")
+  token->add_option("role", role, "read, change or send")
       ->required()
-      ->check(CLI::IsMember({"read", "change"}));
+      ->check(CLI::IsMember({"read", "change", "send"}));
   token->add_option("name", name, "whose it is")->required();
   try {
     app.parse(count, arguments);

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kHashDigits = 64;
 constexpr std::size_t kMostName = 64;
+constexpr const char* kRoleNames[] = {"none", "read", "change", "send"};
 
 Error at_line(std::size_t number, const std::string& what) {
   return malformed("line " + std::to_string(number) + ": " + what);
@@ -35,17 +36,28 @@ Result<Token> parse_token(const std::string& line, std::size_t number) {
   std::istringstream words(line);
   std::string role, hash, name, more;
   words >> role >> hash >> name >> more;
-  if (role != "read" && role != "change")
-    return at_line(number, "a token's line begins with its role, read or change");
+  if (parse_role(role) == Role::none)
+    return at_line(number, "a token's line begins with its role: read, change or send");
   if (!is_hash(hash))
     return at_line(
         number, "the second word is the SHA-256 of the token, 64 hexadecimal digits in lower case");
   if (!is_name(name) || !more.empty())
     return at_line(number, "the third and last word is a name of at most 64 printable characters");
-  return Token{role == "change" ? Role::change : Role::read, hash, name};
+  return Token{parse_role(role), hash, name};
 }
 
 }  // namespace
+
+const char* name_of(Role role) {
+  return kRoleNames[static_cast<std::size_t>(role)];
+}
+
+Role parse_role(std::string_view name) {
+  for (const auto role : {Role::read, Role::change, Role::send})
+    if (name == name_of(role))
+      return role;
+  return Role::none;
+}
 
 Result<std::vector<Token>> parse_tokens(std::string_view text) {
   std::vector<Token> tokens;
@@ -99,8 +111,8 @@ NewToken make_token(Role role, const std::string& name) {
   constexpr std::size_t kOctets = 32;
   NewToken made;
   made.secret = "prt_" + encode_hex(random_bytes(kOctets));
-  made.line = std::string(role == Role::change ? "change " : "read ") +
-              encode_hex(sha256(made.secret)) + " " + name + "\n";
+  made.line =
+      std::string(name_of(role)) + " " + encode_hex(sha256(made.secret)) + " " + name + "\n";
   return made;
 }
 

@@ -1,6 +1,7 @@
-// Who may use the API: a file with a line for each token, "ROLE HASH NAME". ROLE is read or change,
-// HASH the SHA-256 of the token in hexadecimal digits, NAME says whose it is. A token is 32 random
-// octets, so a plain digest of it is as good as a slow one. Empty lines and those that begin with
+// Who may use the API: a file with a line for each token, "ROLE HASH NAME". ROLE is read, change
+// (which may read too) or send (which may do nothing else), HASH the SHA-256 of the token in
+// hexadecimal digits, NAME says whose it is. A token is 32 random octets, so a plain digest of it
+// is as good as a slow one. Empty lines and those that begin with
 // "#" count for nothing.
 #pragma once
 
@@ -15,7 +16,9 @@
 
 namespace postrider::web {
 
-enum class Role : std::uint8_t { none, read, change };
+enum class Role : std::uint8_t { none, read, change, send };
+const char* name_of(Role role);
+Role parse_role(std::string_view name);  // none: there is no such role
 
 struct Token {
   Role role = Role::none;

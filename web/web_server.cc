@@ -15,6 +15,8 @@
 
 #include <algorithm>
 #include <list>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace postrider::web {
@@ -71,7 +73,9 @@ struct WebServer::State {
   struct Connection {
     std::unique_ptr<Stream> stream;
     std::string client;
-    bool is_asking = true;  // no complete request is in hand
+    bool is_asking = true;                 // no complete request is in hand
+    std::uint64_t large = 0;               // octets of a large body that was admitted
+    std::optional<Response> refused = {};  // why none was
     SteadyTime since = SteadyClock::now();
   };
 
@@ -83,6 +87,7 @@ struct WebServer::State {
   std::vector<std::unique_ptr<Acceptor>> acceptors;
   std::vector<std::unique_ptr<LocalListener>> local;
   std::list<Connection> connections;
+  std::uint64_t large = 0;  // octets of all large bodies
   bool stopping = false;
 
   Result<void> listen_on_any(const std::shared_ptr<State>& self,
@@ -94,6 +99,10 @@ struct WebServer::State {
   void begin(const std::shared_ptr<State>& self, std::unique_ptr<Stream> stream,
              std::string client);
   void make_room();
+  bool admit(Connection& connection, const Request& head, std::uint64_t octets);
+  void forget_large(Connection& connection);
+  Duration time_for(const Connection& connection) const;
+  static Task<void> read_out(State& state, Stream& stream);
   Task<Result<bool>> read_request(Connection& connection, RequestReader& reader);
   Task<Result<void>> answer(Connection& connection, RequestReader& reader);
 };
@@ -150,6 +159,46 @@ Task<void> WebServer::State::accept_local(std::shared_ptr<State> self, LocalList
   }
 }
 
+// A body beyond the usual is kept in memory for those alone who may send mail, and of all together
+// no more than there is room for.
+bool WebServer::State::admit(Connection& connection, const Request& head, std::uint64_t octets) {
+  auto asked = head;
+  asked.client = connection.client;
+  connection.refused = site.refusal_of_large(asked, octets);
+  if (connection.refused)
+    return false;
+  if (large + octets > limits.large) {
+    connection.refused = WebSite::no_room();
+    return false;
+  }
+  large += octets;
+  connection.large = octets;
+  connection.stream->set_deadline(time_for(connection));
+  return true;
+}
+
+// For what has begun to come.
+Duration WebServer::State::time_for(const Connection& connection) const {
+  return limits.request + Duration(connection.large / limits.octets_per_ms);
+}
+
+void WebServer::State::forget_large(Connection& connection) {
+  large -= std::exchange(connection.large, 0);
+}
+
+// What a client that was refused still sends, so that it reads the answer.
+Task<void> WebServer::State::read_out(State& state, Stream& stream) {
+  constexpr std::uint64_t kMost = 64U << 20U;
+  stream.set_deadline(state.limits.request);
+  std::vector<char> room(kRoom);
+  for (std::uint64_t read = 0; read < kMost && !state.stopping;) {
+    const auto got = co_await stream.read_some(room.data(), room.size());
+    if (!got)
+      co_return;
+    read += *got;
+  }
+}
+
 // False: the client has ended the connection.
 Task<Result<bool>> WebServer::State::read_request(Connection& connection, RequestReader& reader) {
   auto& stream = *connection.stream;
@@ -157,7 +206,7 @@ Task<Result<bool>> WebServer::State::read_request(Connection& connection, Reques
   connection.since = SteadyClock::now();
   auto complete = reader.feed({});
   bool has_begun = reader.has_begun();
-  stream.set_deadline(has_begun ? limits.request : limits.idle);
+  stream.set_deadline(has_begun ? time_for(connection) : limits.idle);
   std::vector<char> room(kRoom);
   while (complete && !*complete) {
     const auto got = co_await stream.read_some(room.data(), room.size());
@@ -167,6 +216,8 @@ Task<Result<bool>> WebServer::State::read_request(Connection& connection, Reques
       stream.set_deadline(limits.request);
     has_begun = true;
     complete = reader.feed({room.data(), *got});
+    if (complete && reader.wants_continue())
+      stream.write_now("HTTP/1.1 100 Continue\r\n\r\n");
   }
   connection.is_asking = false;
   co_return complete;
@@ -186,6 +237,8 @@ Task<Result<void>> WebServer::State::answer(Connection& connection, RequestReade
     return encode(response, length, keeps_alive);
   };
   const auto bytes = co_await pool.run<std::string>(loop, job);
+  std::string().swap(request.body);
+  forget_large(connection);
   connection.stream->set_deadline(limits.write);
   auto written = co_await connection.stream->write(bytes);
   if (written && !keeps_alive)
@@ -195,12 +248,19 @@ Task<Result<void>> WebServer::State::answer(Connection& connection, RequestReade
 
 Task<void> WebServer::State::serve(std::shared_ptr<State> self,
                                    std::list<Connection>::iterator connection) {
-  RequestReader reader;
+  RequestReader reader([self, connection](const Request& head, std::uint64_t octets) {
+    return self->admit(*connection, head, octets);
+  });
   for (;;) {
     const auto complete = co_await self->read_request(*connection, reader);
     if (!complete) {
-      const auto response = unread(complete.error());
+      const auto response = connection->refused.value_or(unread(complete.error()));
       connection->stream->write_now(encode(response, response.body.size(), false));
+      if (!connection->refused)
+        break;
+      connection->is_asking = true;  // it gives way to others
+      connection->stream->shut_down_sending();
+      co_await read_out(*self, *connection->stream);
       break;
     }
     if (!*complete || self->stopping)
@@ -208,6 +268,7 @@ Task<void> WebServer::State::serve(std::shared_ptr<State> self,
     if (const auto answered = co_await self->answer(*connection, reader); !answered)
       break;
   }
+  self->forget_large(*connection);
   connection->stream->shut_down_sending();
   self->connections.erase(connection);
 }

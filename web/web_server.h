@@ -8,6 +8,7 @@
 #include "base/result.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -26,6 +27,9 @@ class WebServer {
     Duration request{10000};  // from its first octet, or the connection, to its end
     Duration idle{60000};     // between two requests
     Duration write{30000};    // to take an answer
+    // Bodies above the usual 64 KiB: of all together, and how slowly one may come.
+    std::uint64_t large = 48U << 20U;
+    std::uint64_t octets_per_ms = 50;
   };
   // The loop, the pool, the site and the log outlive it.
   WebServer(Loop& loop, BlockingPool& pool, WebSite& site, Log& log, Limits limits);

@@ -1,6 +1,7 @@
 #include "web/web_site.h"
 
 #include "web/assets.h"
+#include "web/mail_request.h"
 #include "web/metrics.h"
 
 #include "base/base64.h"
@@ -28,7 +29,9 @@ constexpr std::size_t kUsualListed = 100, kMostListed = 1000;
 constexpr std::size_t kMostShown = 256U << 10U;  // octets of a message's content
 constexpr Duration kFresh{1000};
 constexpr std::string_view kApi = "/api/v1/";
+constexpr std::string_view kSend = "messages";
 constexpr std::string_view kBearer = "Bearer ";
+constexpr std::size_t kMostKey = 255;
 
 Response json_answer(json::object object, unsigned status = 200) {
   return {status, "application/json", json::serialize(object) + "\n", {}};
@@ -56,6 +59,51 @@ unsigned status_of_exit(int code) {
       return 503;
     default:
       return 502;
+  }
+}
+
+constexpr const char* kMayNotSend = "this token may not send; one of the role send may";
+
+Response no_token(const std::string& trouble) {
+  auto refused = problem(401, trouble.empty() ? "a token is needed" : trouble);
+  refused.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"postrider\"");
+  return refused;
+}
+
+Response try_later(unsigned status, std::string_view sentence, const char* seconds) {
+  auto refused = problem(status, sentence);
+  refused.fields.emplace_back("Retry-After", seconds);
+  return refused;
+}
+
+// By "POST /api/v1/messages", or shorter.
+bool is_sending(const Request& request) {
+  const auto path = std::string_view(request.target)
+                        .substr(0, std::min(request.target.find('?'), request.target.size()));
+  return request.method == "POST" && (path == "/api/v1/messages" || path == "/v1/messages");
+}
+
+bool is_json(const Request& request) {
+  return ascii_lower(request.content_type).rfind("application/json", 0) == 0;
+}
+
+// What the daemon said to a message.
+Response refused_mail(const daemon::SubmitAnswer& answer) {
+  if (answer.cause == daemon::kCauseLimit)
+    return try_later(429, answer.error, "600");
+  if (answer.cause == daemon::kCauseKey)
+    return problem(422, answer.error);
+  switch (answer.exit_code) {
+    case EX_TEMPFAIL:
+      return try_later(503, answer.error, "30");
+    case EX_NOPERM:
+      return problem(403, answer.error);
+    case EX_DATAERR:
+      return problem(400, answer.error);
+    case EX_UNAVAILABLE:
+      return problem(422, answer.error);
+    default:
+      return problem(502, answer.error);
   }
 }
 
@@ -224,6 +272,11 @@ void add_safety(Response& response) {
   response.fields.emplace_back("Cache-Control", "no-store");
 }
 
+Response safe(Response response) {
+  add_safety(response);
+  return response;
+}
+
 }  // namespace
 
 WebSite::WebSite(Settings settings, ControlPort& port, const Clock& clock)
@@ -239,6 +292,8 @@ Response WebSite::answer(const Request& request) {
         std::string_view(request.target).substr(std::min(question + 1, request.target.size())));
     if (!query)
       return problem(400, "the query of the address is not well formed");
+    if (is_sending(request))
+      return api(request, std::string(kSend), *query);
     if (path.rfind(kApi, 0) == 0)
       return api(request, path.substr(kApi.size()), *query);
     return public_page(request, path);
@@ -254,8 +309,8 @@ std::optional<Response> WebSite::refusal(const Request& request) const {
     return problem(414, "the address is too long");
   if (target.empty() || target.front() != '/' || target.find("//") == 0)
     return problem(400, "the target of a request is a path that begins with one slash");
-  if (request.body.size() > kMostBody)
-    return problem(413, "a request has at most 64 KiB");
+  if (request.body.size() > (is_sending(request) ? settings_.request_size : kMostBody))
+    return too_large(request);
   const auto host = name_of_host(request.host);
   if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
     return problem(421, "this host name is not one of web.hosts");
@@ -274,7 +329,7 @@ Response WebSite::public_page(const Request& request, const std::string& path) {
     return ready();
   if (path == "/metrics") {
     std::string trouble;
-    if (settings_.metrics_need_token && role_of(request, trouble) == Role::none)
+    if (settings_.metrics_need_token && caller_of(request, trouble).role == Role::none)
       return problem(401, trouble.empty() ? "a token is needed" : trouble);
     return metrics(request);
   }
@@ -285,45 +340,51 @@ Response WebSite::public_page(const Request& request, const std::string& path) {
   return problem(404, "there is no such page");
 }
 
-// none: with the reason, unless there was no token at all.
-Role WebSite::role_of(const Request& request, std::string& trouble) {
+Token WebSite::caller_of(const Request& request, std::string& trouble) {
   if (request.authorization.empty())
-    return Role::none;
+    return {};
   const auto now = clock_.steady();
   {
     const std::lock_guard lock(mutex_);
     if (!guesses_.may_try(request.client, now)) {
       trouble = "too many wrong tokens from this address; wait a minute";
-      return Role::none;
+      return {};
     }
   }
   if (!starts_with_ignoring_case(request.authorization, kBearer)) {
     trouble = "the Authorization field is to be \"Bearer\" and a token";
-    return Role::none;
+    return {};
   }
   const auto tokens = settings_.tokens();
   if (!tokens) {
     trouble = "the tokens cannot be read; see the log of postrider-web";
-    return Role::none;
+    return {};
   }
   const auto given = trim(std::string_view(request.authorization).substr(kBearer.size()));
   if (const auto* token = find_token(*tokens, given))
-    return token->role;
+    return *token;
   const std::lock_guard lock(mutex_);
   guesses_.failed(request.client, now);
   trouble = "this token is not known";
-  return Role::none;
+  return {};
 }
 
 Response WebSite::api(const Request& request, const std::string& path, const Query& query) {
   std::string trouble;
-  const auto role = role_of(request, trouble);
-  if (role == Role::none) {
-    auto refused = problem(401, trouble.empty() ? "a token is needed" : trouble);
-    refused.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"postrider\"");
-    return refused;
-  }
+  const auto caller = caller_of(request, trouble);
+  const auto role = caller.role;
+  if (role == Role::none)
+    return no_token(trouble);
   constexpr std::string_view kChange = "queue/", kMessages = "messages/";
+  if (request.method == "POST" && path == kSend)
+    return role == Role::send ? send(request, caller.name) : problem(403, kMayNotSend);
+  if (path == "whoami" && request.method != "POST") {
+    json::object out;
+    out["role"] = name_of(role);
+    return json_answer(std::move(out));
+  }
+  if (role == Role::send)
+    return problem(403, "this token may send, and nothing else");
   if (request.method == "POST") {
     if (path.rfind(kChange, 0) != 0)
       return problem(404, "there is no such operation");
@@ -333,11 +394,6 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
   }
   if (path == "status")
     return status();
-  if (path == "whoami") {
-    json::object out;
-    out["role"] = role == Role::change ? "change" : "read";
-    return json_answer(std::move(out));
-  }
   if (path == "history")
     return history(query);
   if (path == "queue")
@@ -538,21 +594,28 @@ Response WebSite::explain(const Query& query) {
   return json_answer(std::move(out));
 }
 
+// What a page of another site could make a browser send.
+std::optional<Response> WebSite::refusal_of_origin(const Request& request) const {
+  if (!is_json(request))
+    return problem(415, "the body is to be application/json");
+  if (request.origin.empty())
+    return std::nullopt;
+  const auto behind = request.origin.find("://");
+  const auto host = behind == std::string::npos
+                        ? std::string()
+                        : name_of_host(std::string_view(request.origin).substr(behind + 3));
+  if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
+    return problem(403, "another site's page may change nothing");
+  return std::nullopt;
+}
+
 // {"dry_run": true, "all": false, "domain": "example.org", "id": ["..."]}. Without a filter "all"
 // must be said.
 Response WebSite::change(const std::string& verb, const Request& request) {
   if (std::find(kVerbs.begin(), kVerbs.end(), verb) == kVerbs.end())
     return problem(404, "the verbs are hold, release, retry, remove and bounce");
-  if (ascii_lower(request.content_type).rfind("application/json", 0) != 0)
-    return problem(415, "the body is to be application/json");
-  if (!request.origin.empty()) {
-    const auto behind = request.origin.find("://");
-    const auto host = behind == std::string::npos
-                          ? std::string()
-                          : name_of_host(std::string_view(request.origin).substr(behind + 3));
-    if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
-      return problem(403, "another site's page may change nothing");
-  }
+  if (auto refused = refusal_of_origin(request))
+    return *std::move(refused);
   const auto body = daemon::parse_json_line(request.body);
   if (!body)
     return problem(400, "the body is to be a JSON object");
@@ -586,6 +649,68 @@ Response WebSite::change(const std::string& verb, const Request& request) {
   if (auto failed = failure(end))
     return *std::move(failed);
   return json_answer(std::move(out));
+}
+
+Response WebSite::too_large(const Request& request) const {
+  if (!is_sending(request))
+    return problem(413, "a request has at most 64 KiB");
+  return problem(413, "a request that sends mail has at most " +
+                          format_size(settings_.request_size) + " (web.request_size)");
+}
+
+std::optional<Response> WebSite::refusal_of_large(const Request& head, std::uint64_t octets) {
+  if (!is_sending(head) || octets > settings_.request_size)
+    return safe(too_large(head));
+  if (auto refused = refusal(head))
+    return safe(*std::move(refused));
+  std::string trouble;
+  const auto caller = caller_of(head, trouble);
+  if (caller.role == Role::none)
+    return safe(no_token(trouble));
+  if (caller.role != Role::send)
+    return safe(problem(403, kMayNotSend));
+  return std::nullopt;
+}
+
+Response WebSite::no_room() {
+  return safe(try_later(503, "too many large requests at once", "5"));
+}
+
+// Once the daemon has the message in custody. The key makes a request that comes again the same
+// message, for a day, whatever ended in between; it goes with the digest of the request, so that
+// another message with the same key is found out.
+Response WebSite::send(const Request& request, const std::string& token) {
+  if (!settings_.submit)
+    return problem(503, "mail cannot be sent from here");
+  if (auto refused = refusal_of_origin(request))
+    return *std::move(refused);
+  const auto& key = request.idempotency_key;
+  const auto is_visible = [](char c) { return c >= ' ' && c < '\x7f'; };
+  if (key.size() > kMostKey || !std::all_of(key.begin(), key.end(), is_visible))
+    return problem(400, "an Idempotency-Key has at most 255 visible ASCII characters");
+  auto mail = read_mail_request(request.body);
+  if (!mail)
+    return problem(mail.error().code() == Errc::too_long ? 413 : 400, mail.error().step());
+  if (mail->content.size() > settings_.message_size)
+    return problem(413, daemon::too_large(settings_.message_size));
+  mail->header.size = mail->content.size();
+  mail->header.token = token;
+  if (!key.empty())
+    mail->header.key = daemon::submit_key(token, key, request.body);
+  const auto answer = settings_.submit(mail->header, mail->content);
+  if (!answer)
+    return try_later(503,
+                     "the daemon did not take the message, or did not say so; with an "
+                     "Idempotency-Key it may be sent again",
+                     "5");
+  if (answer->exit_code != EX_OK)
+    return refused_mail(*answer);
+  json::object out;
+  out["id"] = answer->id;
+  auto taken = json_answer(std::move(out), 202);
+  if (answer->cause == daemon::kCauseKey)
+    taken.fields.emplace_back("Idempotent-Replayed", "true");
+  return taken;
 }
 
 }  // namespace postrider::web

@@ -12,14 +12,17 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "daemon/protocol/control_protocol.h"
+#include "daemon/protocol/submit_protocol.h"
 
 #include <boost/json/object.hpp>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,6 +36,7 @@ struct Request {
   std::string authorization;
   std::string content_type;
   std::string accept;
+  std::string idempotency_key;
   std::string body;
   std::string client;  // an address, or "local"
 };
@@ -59,11 +63,21 @@ class WebSite {
   struct Settings {
     std::vector<std::string> hosts;  // names that requests may give, without a port
     bool metrics_need_token = false;
+    std::uint64_t request_size = 10U << 20U;  // of one that sends mail
+    std::uint64_t message_size = 50U << 20U;
+    // Gives a message to the daemon and waits until it has it; an error: it may have it or not.
+    // Empty: nothing can be sent.
+    std::function<Result<daemon::SubmitAnswer>(const daemon::SubmitHeader& header,
+                                               std::string_view content)>
+        submit = {};
     std::function<Result<std::vector<Token>>()> tokens;  // as they are now
   };
   WebSite(Settings settings, ControlPort& port, const Clock& clock);
 
   Response answer(const Request& request);
+  // Of a request whose body, of so many octets, has not come yet; nothing: it may.
+  std::optional<Response> refusal_of_large(const Request& head, std::uint64_t octets);
+  static Response no_room();  // for another large one now
   // Takes a sample for the plots: each History::kPace.
   void sample();
 
@@ -72,7 +86,10 @@ class WebSite {
   struct Call;
 
   std::optional<Response> refusal(const Request& request) const;
-  Role role_of(const Request& request, std::string& trouble);
+  Response too_large(const Request& request) const;
+  // Role::none: with the reason, unless there was no token at all.
+  Token caller_of(const Request& request, std::string& trouble);
+  std::optional<Response> refusal_of_origin(const Request& request) const;
   Response public_page(const Request& request, const std::string& path);
   Response api(const Request& request, const std::string& path, const Query& query);
   Response metrics(const Request& request);
@@ -84,6 +101,7 @@ class WebSite {
   Response show(const std::string& id, const Query& query);
   Response explain(const Query& query);
   Response change(const std::string& verb, const Request& request);
+  Response send(const Request& request, const std::string& token);
 
   // At most a second old: many scrapes ask the daemon once.
   std::shared_ptr<const boost::json::object> current_status();

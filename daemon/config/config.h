@@ -300,6 +300,7 @@ struct WebConfig {
   std::vector<std::string> hosts;   // further names that a request may give
   std::string tokens = "/etc/postrider/web.tokens";
   bool metrics_need_token = false;
+  std::uint64_t request_size = 10U << 20U;  // of a request that sends mail
   std::string user = "postrider-web";
 };
 

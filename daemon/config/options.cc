@@ -521,6 +521,8 @@ const Option kOptions[] = {
      "The file of the tokens that may use the API, made by postrider-web token."},
     {"web.metrics_need_token", Flag{AT(web.metrics_need_token)}, false, nullptr,
      "Whether /metrics needs a token, too."},
+    {"web.request_size", Size{AT(web.request_size), 64 * kKiB, 64 * kMiB}, false, nullptr,
+     "The largest request that sends mail (POST /api/v1/messages); attachments are in base64, a third larger than the files."},
     {"web.user", Text{AT(web.user), check_user}, false, nullptr,
      "Whom postrider-web becomes if root starts it, a member of the group of user; empty: it stays root."},
 };

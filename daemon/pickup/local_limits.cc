@@ -21,6 +21,11 @@ std::string name_of(std::uint64_t uid) {
   return "uid " + std::to_string(uid);
 }
 
+std::uint32_t count_of(std::size_t recipients) {
+  return static_cast<std::uint32_t>(
+      std::min<std::size_t>(recipients, std::numeric_limits<std::uint32_t>::max()));
+}
+
 // The least limit that holds one message's recipients at any time; 0: none does.
 std::uint32_t most_at_once(const SendingQuota::Rules& rules) {
   std::uint32_t least = 0;
@@ -67,25 +72,39 @@ void LocalLimits::set_rules(LocalRules rules) {
 }
 
 std::optional<SubmitAnswer> LocalLimits::add(std::uint64_t uid, std::size_t recipients) {
-  SendingQuota::Verdict verdict;
-  const auto count = static_cast<std::uint32_t>(
-      std::min<std::size_t>(recipients, std::numeric_limits<std::uint32_t>::max()));
   {
     const std::lock_guard lock(mutex_);
     if (rules_.unlimited.contains(uid))
       return std::nullopt;
     uid = owner_of(uid);
-    if (const auto most = most_at_once(rules_.most); most > 0 && count > most)
+  }
+  return add_for(name_of(uid), count_of(recipients));
+}
+
+std::optional<SubmitAnswer> LocalLimits::add_token(const std::string& token,
+                                                   std::size_t recipients) {
+  return add_for("token " + token, count_of(recipients));
+}
+
+std::optional<SubmitAnswer> LocalLimits::add_for(const std::string& user,
+                                                 std::uint32_t recipients) {
+  SendingQuota::Verdict verdict;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto most = most_at_once(rules_.most); most > 0 && recipients > most)
       return refused(EX_NOPERM, "you may send to at most " + std::to_string(most) +
-                                    " recipients, and this message has " + std::to_string(count));
-    verdict = sent_.quota.add(name_of(uid), count, clock_.now());
+                                    " recipients, and this message has " +
+                                    std::to_string(recipients));
+    verdict = sent_.quota.add(user, recipients, clock_.now());
     sent_.is_dirty = true;
   }
   save_sometimes();
   if (verdict.limit.empty())
     return std::nullopt;
-  return refused(EX_TEMPFAIL,
-                 "you may send at most " + judged(sent_, uid, verdict) + "; try again later");
+  auto answer = refused(
+      EX_TEMPFAIL, "you may send at most " + judged(sent_, user, verdict) + "; try again later");
+  answer.cause = kCauseLimit;
+  return answer;
 }
 
 delivery::ForwardVerdict LocalLimits::count_forward(const std::string& user,
@@ -94,8 +113,7 @@ delivery::ForwardVerdict LocalLimits::count_forward(const std::string& user,
   const auto account = find_account(user);
   if (!account)
     return {};  // a name without an account has no .forward of a user's
-  const auto count = static_cast<std::uint32_t>(
-      std::min<std::size_t>(recipients, std::numeric_limits<std::uint32_t>::max()));
+  const auto count = count_of(recipients);
   {
     const std::lock_guard lock(mutex_);
     const auto most = most_at_once(rules_.forwarded);
@@ -129,16 +147,16 @@ std::string LocalLimits::count(Counts& counts, std::uint64_t uid, const Add& add
     counts.is_dirty = true;
   }
   save_sometimes();
-  return verdict.limit.empty() ? std::string() : judged(counts, uid, verdict);
+  return verdict.limit.empty() ? std::string() : judged(counts, name_of(uid), verdict);
 }
 
 // The limit in words, which the log hears once an hour.
-std::string LocalLimits::judged(const Counts& counts, std::uint64_t uid,
+std::string LocalLimits::judged(const Counts& counts, const std::string& user,
                                 const SendingQuota::Verdict& verdict) {
   auto limit = std::to_string(verdict.most) + " " + std::string(verdict.limit);
   if (verdict.is_fresh)
     log_.write(LogEvent(Level::error, "user_limited")
-                   .add("user", name_of(uid))
+                   .add("user", user)
                    .add("client", counts.door)
                    .add("limit", limit));
   return limit;

@@ -42,6 +42,8 @@ class LocalLimits : public smtpd::LocalCounter {
   // Counts a message with so many recipients. Or counts nothing and says why not, for its sender:
   // EX_TEMPFAIL, later; EX_NOPERM, never. The first time in an hour the log gets an alarm.
   std::optional<SubmitAnswer> add(std::uint64_t uid, std::size_t recipients);
+  // The same for the owner of a token, who has the limits of a user.
+  std::optional<SubmitAnswer> add_token(const std::string& token, std::size_t recipients);
 
   // Whose share of places and turns this user's is part of, limited or not.
   std::uint64_t party_of(std::uint64_t uid) const;
@@ -53,7 +55,7 @@ class LocalLimits : public smtpd::LocalCounter {
   std::string begin_message(std::uint32_t uid) override;
   std::string add_recipient(std::uint32_t uid) override;
 
-  // Users at a limit: "uid 1000", "uid 1000 by .forward".
+  // Users at a limit: "uid 1000", "uid 1000 by .forward", "token shop".
   std::vector<smtpd::auth::SendingQuota::Limited> limited() const;
   void save();  // blocks
 
@@ -67,7 +69,8 @@ class LocalLimits : public smtpd::LocalCounter {
   };
   using Add = std::function<smtpd::auth::SendingQuota::Verdict(const std::string& user)>;
   std::string count(Counts& counts, std::uint64_t uid, const Add& add);
-  std::string judged(const Counts& counts, std::uint64_t uid,
+  std::optional<SubmitAnswer> add_for(const std::string& user, std::uint32_t recipients);
+  std::string judged(const Counts& counts, const std::string& user,
                      const smtpd::auth::SendingQuota::Verdict& verdict);
   void save_sometimes();
   Result<void> save(Counts& counts);

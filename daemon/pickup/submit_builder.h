@@ -37,6 +37,7 @@ class SubmissionBuilder {
   mail::MessageId id() const { return id_; }
   std::uint64_t uid() const { return uid_; }
   std::string hand_over_id() const { return daemon::hand_over_id(header_, uid_); }
+  const SubmitHeader& header() const { return header_; }
 
   // After read() and end(), of the header.
   bool waits_for_tables() const { return content_.waits_for_tables(); }

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "daemon/pickup/submit_filters.h"
 #include "daemon/pickup/submit_tables.h"
+#include "queue/key_id.h"
 
 #include <algorithm>
 #include <list>
@@ -72,6 +73,18 @@ Request understand(std::string_view line, const SubmitSettings& limits) {
   request.header = std::move(*header);
   request.envelope = std::move(*envelope);
   return request;
+}
+
+// A user's limits, or those of the token that postrider-web speaks for.
+std::optional<SubmitAnswer> refusal_of_sender(const SubmitSettings& limits, std::uint64_t uid,
+                                              const Request& request) {
+  const auto recipients = request.envelope.recipients.size();
+  const auto& token = request.header.token;
+  if (token.empty() && request.header.key.empty())
+    return limits.admit ? limits.admit(uid, recipients) : std::nullopt;
+  if (token.empty() || !limits.speaks_for_tokens || !limits.speaks_for_tokens(uid))
+    return refusal(EX_NOPERM, "postrider-web alone sends for a token");
+  return limits.admit_token ? limits.admit_token(token, recipients) : std::nullopt;
 }
 
 // Who waits no more for the answer was not told that the message is in custody, and has left it in
@@ -295,23 +308,37 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
     co_return SubmitAnswer{};
   }
   const auto message = submission->message;
-  submission->drop_id = builder.hand_over_id();
-  auto line = accepted_line(*message, builder.message_id(), visit.uid, "local");
+  const auto& header = builder.header();
+  auto line = accepted_line(*message, builder.message_id(), visit.uid,
+                            header.token.empty() ? "local" : "http");
+  if (!header.token.empty())
+    line.add("user", header.token);
   if (queue.keeps_facts())
     submission->line = queue::encode_line(line);
+  // A key is known for its time, whoever has read the answer; a hand-over until then.
+  const bool has_key = !header.key.empty();
+  submission->drop_id = has_key ? queue::key_id(header.key) : builder.hand_over_id();
   auto accepted = co_await queue.accept_dropped(loop, std::move(*submission));
   if (!accepted && accepted.error().code() == Errc::stopped)
     co_return SubmitAnswer{};
+  if (!accepted && accepted.error().code() == Errc::refused && has_key) {
+    auto answer = refusal(EX_DATAERR, "this Idempotency-Key was used for another request");
+    answer.cause = kCauseKey;
+    co_return answer;
+  }
   if (!accepted) {
     log.write(LogEvent(Level::error, "submission_failed", to_string(builder.id()))
                   .add("error", accepted.error().describe()));
     co_return refusal(EX_TEMPFAIL, "the message could not be stored; try again later");
   }
-  visit.hand_over = builder.hand_over_id();
-  if (*accepted == message->id)  // else it was stored before
-    log.write(std::move(line));
+  if (!has_key)
+    visit.hand_over = builder.hand_over_id();
   SubmitAnswer answer;
   answer.id = to_string(*accepted);
+  if (*accepted == message->id)  // else it was stored before
+    log.write(std::move(line));
+  else if (has_key)
+    answer.cause = kCauseKey;
   co_return answer;
 }
 
@@ -329,9 +356,8 @@ Task<SubmitAnswer> SubmitServer::State::take(Visit& visit, SubmitSettings limits
     co_return *std::move(request.refused);
   if (auto refused = refusal_of(queue.admission()))
     co_return *std::move(refused);
-  if (limits.admit)
-    if (auto refused = limits.admit(visit.uid, request.envelope.recipients.size()))
-      co_return *std::move(refused);
+  if (auto refused = refusal_of_sender(limits, visit.uid, request))
+    co_return *std::move(refused);
   const auto size = request.header.size;
   SubmissionBuilder builder(queue, limits, std::move(request.header), std::move(request.envelope),
                             visit.uid, queue.next_id());

@@ -48,6 +48,10 @@ struct SubmitSettings {
   std::string double_bounce;  // gets notices whose sender cannot be reached; empty: no address
   // Counts a message of this user; an answer refuses it: EX_TEMPFAIL for now. Empty: no limits.
   std::function<std::optional<SubmitAnswer>(std::uint64_t uid, std::size_t recipients)> admit;
+  // The same for a token of postrider-web, which speaks for it; and whether a user is that program.
+  std::function<std::optional<SubmitAnswer>(const std::string& token, std::size_t recipients)>
+      admit_token;
+  std::function<bool(std::uint64_t uid)> speaks_for_tokens;
   // Whose share of places and turns a user's is part of; thread-safe. Empty: the user's own.
   std::function<std::uint64_t(std::uint64_t uid)> party;
   std::size_t connections = 200;

@@ -1,5 +1,6 @@
 #include "daemon/protocol/submit_protocol.h"
 
+#include "base/digest.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "daemon/privsep/privileges.h"
@@ -31,14 +32,14 @@ struct TextKey {
   const char* name;
   std::string SubmitHeader::*member;
 };
-constexpr TextKey kTextKeys[] = {{"sender", &SubmitHeader::sender},
-                                 {"author", &SubmitHeader::author},
-                                 {"full_name", &SubmitHeader::full_name},
-                                 {"envid", &SubmitHeader::envelope_id}};
+constexpr TextKey kTextKeys[] = {
+    {"sender", &SubmitHeader::sender},       {"author", &SubmitHeader::author},
+    {"full_name", &SubmitHeader::full_name}, {"envid", &SubmitHeader::envelope_id},
+    {"token", &SubmitHeader::token},         {"key", &SubmitHeader::key}};
 
 constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size",
                                            "body",      "notify",     "ret"};
-constexpr std::size_t kMostMembers = 16;  // there are ten
+constexpr std::size_t kMostMembers = 16;  // there are twelve
 constexpr std::size_t kMostText = 1024;   // of each of them
 constexpr std::size_t kMostHandOver = 64;
 constexpr char kHandOver = '+';  // begins its name; no id of a file begins so
@@ -121,7 +122,26 @@ Result<void> take_numbers(const json::object& object, SubmitHeader& header) {
   return {};
 }
 
+constexpr std::size_t kKeyDigits = 32;  // of each half
+
+std::string digest(std::string_view bytes) {
+  return encode_hex(sha256(bytes)).substr(0, kKeyDigits);
+}
+
 }  // namespace
+
+std::string submit_key(std::string_view token, std::string_view name, std::string_view request) {
+  std::string both(token);  // has no spaces
+  both.append(" ").append(name);
+  return digest(both) + "." + digest(request);
+}
+
+bool is_submit_key(std::string_view key) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  return key.size() == 2 * kKeyDigits + 1 && key[kKeyDigits] == '.' &&
+         key.substr(0, kKeyDigits).find_first_not_of(kDigits) == key.npos &&
+         key.substr(kKeyDigits + 1).find_first_not_of(kDigits) == key.npos;
+}
 
 std::string encode(const SubmitHeader& header) {
   json::object object;
@@ -155,6 +175,8 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
   for (const auto take : {take_texts, take_hand_over, take_recipients, take_numbers})
     if (auto taken = take(*object, header); !taken)
       return taken.error();
+  if (!header.key.empty() && !is_submit_key(header.key))
+    return malformed("key");
   return header;
 }
 
@@ -246,6 +268,8 @@ std::string encode(const SubmitAnswer& answer) {
     object["error"] = answer.error;
   if (answer.busy)
     object["busy"] = true;
+  if (!answer.cause.empty())
+    object["cause"] = answer.cause;
   return json::serialize(object) + "\n";
 }
 
@@ -265,6 +289,7 @@ Result<SubmitAnswer> decode_submit_answer(std::string_view line) {
   answer.exit_code = static_cast<int>(*code);
   answer.id = text("id");
   answer.error = text("error");
+  answer.cause = text("cause");
   const auto* busy = object->if_contains("busy");
   answer.busy = busy != nullptr && busy->is_bool() && busy->get_bool();
   if (answer.exit_code == 0 ? answer.id.empty() : answer.error.empty())

@@ -31,6 +31,9 @@ struct SubmitHeader {
   std::string envelope_id;                          // -V, in xtext
   // Of this hand-over, the same on the socket and in a file, so that it counts once. May be empty.
   std::string hand_over;
+  // From postrider-web alone: whose token it was, who has limits of its own; and submit_key(), or
+  // empty.
+  std::string token, key;
 };
 
 // "TIME-RANDOM" in hexadecimal digits, for SubmitHeader::hand_over.
@@ -42,6 +45,10 @@ bool is_forgettable_hand_over(std::string_view id, TimePoint now);
 bool is_hand_over(std::string_view id);  // rather than the id of a file
 
 std::string encode(const SubmitHeader& header);  // one line with its end
+// What two submissions have in common if they are the same request: digests of the token with what
+// its owner calls the request, and of the request itself.
+std::string submit_key(std::string_view token, std::string_view name, std::string_view request);
+bool is_submit_key(std::string_view key);
 // A member that is not ours refuses the line: nobody may make us build what we do not read.
 Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work = nullptr);
 
@@ -60,7 +67,11 @@ struct SubmitAnswer {
   int exit_code = 0;  // sysexits.h
   std::string error;  // a sentence; empty if and only if exit_code is 0
   bool busy = false;  // with an error: nothing is wrong with the message, there is no room for it
+  // kCauseLimit: the sender's own. kCauseKey: with an error, the key names another request; without
+  // one, the message is in custody since an earlier submission.
+  std::string cause;
 };
+inline constexpr std::string_view kCauseLimit = "limit", kCauseKey = "key";
 std::string encode(const SubmitAnswer& answer);  // one line with its end
 Result<SubmitAnswer> decode_submit_answer(std::string_view line);
 

@@ -1,4 +1,5 @@
 // The tables `meta` and `dropped`.
+#include "queue/key_id.h"
 #include "queue/store/sqlite_store.h"
 
 namespace postrider::queue {
@@ -45,6 +46,10 @@ class SqliteDropped final : public DroppedFiles {
                            {find_dropped_, "SELECT message FROM dropped WHERE name = ?"},
                            {add_dropped_, "INSERT INTO dropped(name, message) VALUES(?, ?)"},
                            {forget_dropped_, "DELETE FROM dropped WHERE name = ?"},
+                           // Of keys (queue/key_id.h): "/" follows ".".
+                           {forget_keys_,
+                            "DELETE FROM dropped WHERE name > 'key.' AND name < 'key/'"
+                            " AND message < ?"},
                        });
   }
 
@@ -58,6 +63,9 @@ class SqliteDropped final : public DroppedFiles {
   }
 
   Result<void> add(std::string_view drop_id, mail::MessageId id) override {
+    if (is_key_id(drop_id) && added_keys_++ % kKeysBetween == 0)
+      if (auto done = Query(forget_keys_).bind(id.value - kKeysKept.count()).run(); !done)
+        return done.error();
     return Query(add_dropped_).bind_text(drop_id).bind(id.value).run();
   }
 
@@ -66,7 +74,12 @@ class SqliteDropped final : public DroppedFiles {
   }
 
  private:
-  Statement find_dropped_, add_dropped_, forget_dropped_;
+  // An id is the microsecond of its message; those that are too old are looked for now and then.
+  static constexpr std::chrono::microseconds kKeysKept = std::chrono::hours(24);
+  static constexpr std::uint64_t kKeysBetween = 1024;
+
+  Statement find_dropped_, add_dropped_, forget_dropped_, forget_keys_;
+  std::uint64_t added_keys_ = 0;
 };
 
 }  // namespace

@@ -202,7 +202,8 @@ class SqliteReader final : public Reader {
             {tally_rows_, "SELECT status, messages, recipients, bytes FROM tally"},
             {damaged_count_,
              "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
-            {dropped_names_, "SELECT name FROM dropped"},
+            {dropped_names_,
+             "SELECT name FROM dropped WHERE NOT (name > 'key.' AND name < 'key/')"},
             {pauses_, kAllPauses},
             {site_recipients_,
              "SELECT total(d.recipients) FROM domain d WHERE d.site ="

@@ -1,5 +1,7 @@
 #include "queue/writer/batch.h"
 
+#include "queue/key_id.h"
+
 #include <algorithm>
 
 namespace postrider::queue {
@@ -111,6 +113,15 @@ Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
       each.waiting->id = **known;
       return {};
     }
+    if (is_key_id(submission.drop_id)) {
+      auto other = keeper_.store()->dropped().find(first_half(submission.drop_id));
+      if (!other)
+        return other.error();
+      if (other->has_value()) {
+        each.refused = Error(Errc::refused, "the key is another request's");
+        return {};
+      }
+    }
   }
   if (auto done = ledger_.intake().submit(submission, each.head, effects, each.refused); !done)
     return done.error();
@@ -119,7 +130,12 @@ Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
   ++effects.counted.accepted;
   if (submission.drop_id.empty())
     return {};
-  return keeper_.store()->dropped().add(submission.drop_id, submission.message->id);
+  auto& dropped = keeper_.store()->dropped();
+  const auto id = submission.message->id;
+  if (is_key_id(submission.drop_id))
+    if (auto done = dropped.add(first_half(submission.drop_id), id); !done)
+      return done.error();
+  return dropped.add(submission.drop_id, id);
 }
 
 void Batch::refuse_submissions(const Error& error) {

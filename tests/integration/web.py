@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 """postrider-web over a real daemon: metrics that a real Prometheus understands, the API and what it refuses, the
 page in the hands of clients that are slow, many or hostile."""
+import base64
+import email
+import email.policy
 import http.client
 import json
 import os
@@ -18,6 +21,7 @@ from support_py import scenario, wait
 from support_py.daemon import BIN
 
 ETC = pathlib.Path(__file__).resolve().parents[2] / "etc" / "monitoring"
+ORDER = {"from": "Shop <shop@us.example>", "to": "ann@far.example", "subject": "Grüße", "text": "Thank you.", "tag": "order 17"}
 MESSAGE = b"From: <a@ext.example>\r\nSubject: <script>alert(1)</script>\r\n\r\nhi\r\n"
 
 
@@ -30,7 +34,7 @@ class Web:
         server.write_config(web={"listen": [f"localhost:{self.port}"], "tokens": str(self.tokens), "user": "", **settings})
         self.config = server.config_file
         self.environment = server.environment()
-        self.token = {role: self.run("token", role, "tester").stdout.strip() for role in ("read", "change")}
+        self.token = {role: self.run("token", role, "tester").stdout.strip() for role in ("read", "change", "send")}
         with open(server.folder / "web.log", "ab") as log:
             self.process = subprocess.Popen([BIN / "postrider-web", "-c", self.config], env=self.environment, stderr=log)
         try:
@@ -221,14 +225,18 @@ class Pages(WithWeb):
             for method, operation in operations.items():
                 real = path.replace("{id}", identifier)
                 bodies = [(None, real + queries.get(path, ""))]
-                if method == "post":
+                user, wanted = "change", "200"
+                if path == "/api/v1/messages":
+                    user, wanted, bodies = "send", "202", [(json.dumps(ORDER), path)]
+                    jsonschema.validate(ORDER, {"$ref": "#/components/schemas/Mail", "components": described["components"]})
+                elif method == "post":
                     bodies = [('{"all": true, "dry_run": true}', real.replace("{verb}", verb))
                               for verb in operation["parameters"][0]["schema"]["enum"]]
                 for sent, target in bodies:
-                    code, body, answer = self.web.ask(method.upper(), target, sent, "change", Content_Type="application/json")
-                    self.assertEqual(code, 200, target)
+                    code, body, answer = self.web.ask(method.upper(), target, sent, user, Content_Type="application/json")
+                    self.assertEqual(code, int(wanted), target)
                     kind = answer.getheader("Content-Type").split(";")[0]
-                    content = operation["responses"]["200"]["content"][kind]
+                    content = operation["responses"][wanted]["content"][kind]
                     if kind == "application/json":
                         jsonschema.validate(json.loads(body), {**content["schema"], "components": described["components"]})
                     asked += 1
@@ -242,6 +250,135 @@ class Pages(WithWeb):
     def test_it_ends_with_a_signal(self):
         self.web.process.send_signal(signal.SIGTERM)
         self.assertEqual(self.web.process.wait(wait.DEADLINE), 0)
+
+
+class Sending(WithWeb):
+    """Mail from applications, by POST /api/v1/messages."""
+
+    def setUp(self):
+        super().setUp()
+        self.restarted = None
+
+    def order(self, body, token="send", key=None, **fields):
+        if key:
+            fields["Idempotency_Key"] = key
+        body = body if isinstance(body, (bytes, str)) else json.dumps(body)
+        status, text, answer = self.web.ask("POST", "/api/v1/messages", body, token, **{"Content_Type": "application/json", **fields})
+        return status, json.loads(text), answer
+
+    def test_a_request_is_a_message_that_another_program_reads(self):
+        picture = bytes(range(256)) * 40
+        status, taken, _ = self.order({
+            **ORDER, "to": ["ann@far.example", "Bob <bob@far.example>"], "cc": "c@far.example", "bcc": ["secret@far.example"],
+            "html": "<p>Danke, <b>Łukasz</b></p>", "headers": {"X-Order": "17"},
+            "attachments": [{"filename": "Rechnung für Łukasz.png", "type": "image/png", "content": base64.b64encode(picture).decode()}]})
+        self.assertEqual(status, 202, taken)
+        self.peer.wait_for(1)
+        message = self.peer.messages[0]
+        self.assertEqual(sorted(message.addresses), [f"{name}@far.example" for name in ("ann", "bob", "c", "secret")])
+        self.assertEqual(message.sender, "shop@us.example")
+        read = email.message_from_bytes(message.content, policy=email.policy.SMTP)
+        self.assertEqual((read["subject"], read["to"], read["cc"], read["bcc"], read["x-order"]),
+                         ("Grüße", "ann@far.example, Bob <bob@far.example>", "c@far.example", None, "17"))
+        self.assertIsNotNone(read["date"])
+        self.assertIsNotNone(read["message-id"])
+        self.assertEqual(read.get_body(("plain",)).get_content().strip(), "Thank you.")
+        self.assertIn("Łukasz", read.get_body(("html",)).get_content())
+        [attached] = read.iter_attachments()
+        self.assertEqual((attached.get_filename(), attached.get_content()), ("Rechnung für Łukasz.png", picture))
+        accepted = self.server.log("accepted")[0]
+        self.assertEqual((accepted["id"], accepted["protocol"], accepted["user"]), (taken["id"], "http", "tester"))
+        status, taken, _ = self.order({"from": "a@us.example", "to": "raw@far.example", "raw": "Subject: whole\n\nbody\n"})
+        self.assertEqual(status, 202, taken)
+        self.peer.wait_for(2)
+        self.assertIn(b"Subject: whole\r\n\r\nbody\r\n", self.peer.messages[1].content)
+
+    def test_what_was_acknowledged_outlives_kills_and_a_key_is_one_message(self):
+        keys = {f"order {number}": {**ORDER, "to": f"n{number}@far.example"} for number in range(12)}
+        ids = {}
+        for number, (key, body) in enumerate(keys.items()):
+            def taken():
+                try:
+                    status, answer, _ = self.order(body, key=key)
+                except OSError:  # it was killed
+                    return None
+                self.assertIn(status, (202, 503), answer)
+                return answer.get("id")
+            if number % 4 == 1:
+                self.server.kill()
+                self.assertEqual(self.order(body, key=key)[0], 503)
+                self.server.start()
+            ids[key] = wait.until(taken, "a message in custody", pause=0.1)
+            if number % 4 == 3:
+                self.server.kill()
+                self.server.start()
+            if number % 4 == 2:  # the web server ends without an answer
+                self.web.process.kill()
+                self.web.process.wait()
+                self.web = self.using(Web(self.server))
+        for key, body in keys.items():
+            status, answer, fields = self.order(body, key=key)
+            self.assertEqual((status, answer["id"], fields.getheader("Idempotent-Replayed")), (202, ids[key], "true"))
+        self.assertEqual(self.order({**ORDER, "subject": "other"}, key="order 1")[0], 422)
+        self.server.wait_until_empty()
+        tried = [message.addresses[0] for message in self.peer.messages]
+        self.assertEqual(sorted(set(tried)), sorted(body["to"] for body in keys.values()))
+        self.assertEqual(len(set(ids.values())), len(ids))
+
+    def test_bad_input_is_a_clear_answer_and_no_mail(self):
+        ten = base64.b64encode(os.urandom(10_000_000)).decode()
+        injected = "x\r\nBcc: all@far.example"
+        cases = [
+            ("no JSON", "no JSON", 400), ("[]", "no object", 400), ("", "nothing", 400), (b"\xff\xfe{}", "no UTF-8", 400),
+            ("[" * 60000, "deep", 413), ('{"a":' * 10000 + "1" + "}" * 10000, "deep", 413),
+            ("{" + ",".join(f'"k{n}":1' for n in range(5000)) + "}", "wide", 413),
+            ({**ORDER, "attachments": [{"content": ten}]}, "10 MB", 413),
+            ({**ORDER, "to": ["a@far.example"] * 1001}, "recipients", 413),
+            ({**ORDER, "color": "red"}, "unknown", 400), ({**ORDER, "to": []}, "nobody", 400),
+            ({**ORDER, "attachments": [{"content": "%%%"}]}, "base64", 400)]
+        cases += [({**ORDER, member: injected}, member, 400) for member in ("from", "to", "cc", "bcc", "reply_to", "subject", "tag")]
+        cases += [({**ORDER, "headers": headers}, "headers", 400) for headers in (
+            {"X-A": injected}, {injected: "x"}, {"Bcc": "all@far.example"}, {"Content-Type": "text/x"}, {"a b": "c"})]
+        cases += [({**ORDER, "attachments": [{"content": "", member: injected}]}, member, 400)
+                  for member in ("filename", "type", "content_id")]
+        for body, what, wanted in cases:
+            status, answer, _ = self.order(body)
+            self.assertEqual((status, answer["error"]["status"]), (wanted, wanted), (what, answer))
+            self.assertGreater(len(answer["error"]["message"]), 10)
+        self.assertEqual(self.order(ORDER, None)[0], 401)
+        self.assertEqual(self.order(ORDER, "wrong")[0], 401)
+        self.assertEqual(self.order({**ORDER, "attachments": [{"content": ten[:2_000_000]}]}, "wrong")[0], 401)
+        self.assertEqual(self.order({**ORDER, "attachments": [{"content": ten[:2_000_000]}]}, "change")[0], 403)
+        self.assertEqual(self.order(ORDER, "read")[0], 403)
+        self.assertEqual(self.order(ORDER, Content_Type="text/plain")[0], 415)
+        self.assertEqual(self.order(ORDER, Origin="https://evil.test")[0], 403)
+        self.assertEqual(self.order(ORDER, key="x" * 256)[0], 400)
+        self.assertEqual(self.web.api("queue/count", "send")[0], 403)
+        self.assertEqual(self.server.log("accepted"), [])
+        self.assertEqual(self.order({**ORDER, "attachments": [{"content": ten[:6_000_000]}]})[0], 202)
+        self.peer.wait_for(1)
+
+    def test_a_token_has_the_limits_of_a_user(self):
+        self.server.stop()
+        self.server.write_config(sendmail={"messages_per_hour": 3})
+        self.server.start()
+        self.assertEqual([self.order(ORDER)[0] for _ in range(3)], [202] * 3)
+        status, answer, fields = self.order(ORDER)
+        self.assertEqual(status, 429, answer)
+        self.assertIsNotNone(fields.getheader("Retry-After"))
+        self.assertEqual(self.server.wait_for_log("user_limited")[0]["user"], "token tester")
+        other = self.web.run("token", "send", "another").stdout.strip()
+        self.assertEqual(self.order(ORDER, other)[0], 202)
+
+    def test_curl_sends_what_is_large_when_it_may(self):
+        if not (tool := shutil.which("curl")):
+            self.skipTest("needs curl")
+        body = self.server.folder / "body"
+        body.write_text(json.dumps({**ORDER, "text": "x" * 3_000_000}))
+        done = subprocess.run([tool, "-sS", "--expect100-timeout", "50", "-w", "%{http_code}", "-H", f"Authorization: Bearer {self.web.token['send']}", "-H", "Expect: 100-continue",
+                               "-H", "Content-Type: application/json", "--data-binary", f"@{body}",
+                               f"http://127.0.0.1:{self.web.port}/v1/messages"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=wait.DEADLINE)
+        self.assertEqual((done.returncode, done.stdout[-3:]), (0, "202"), done.stdout)
 
 
 def playwright():

@@ -430,6 +430,7 @@ listen = ["127.0.0.1:8025", "unix:/run/web/door"]
 hosts = ["status.example.org"]
 tokens = "/etc/tokens"
 metrics_need_token = true
+request_size = "2MiB"
 user = "viewer"
 )");
   INFO(loaded.describe());
@@ -500,6 +501,7 @@ user = "viewer"
   CHECK(c.web.listen == std::vector<std::string>{"127.0.0.1:8025", "unix:/run/web/door"});
   CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
   CHECK(c.web.metrics_need_token);
+  CHECK(c.web.request_size == 2U << 20U);
   REQUIRE(c.events.size() == 3);
   CHECK(c.events[0].privacy == EventPrivacy::domains);
   CHECK(c.events[0].senders.back() == "<>");

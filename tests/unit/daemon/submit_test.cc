@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <map>
 #include <optional>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -89,6 +90,61 @@ TEST_CASE("a local message is in custody when it was answered", "[daemon][unit]"
   REQUIRE(message);
   CHECK(*(*message)->content.bytes == "Subject: s\r\n\r\nbody\r\n");
   CHECK((*message)->content.trace.find("From: me@mx.test\r\n") != std::string::npos);
+}
+
+TEST_CASE("a token has limits of its own, and its keys make a request one message",
+          "[daemon][unit][token]") {
+  auto limits = settings();
+  std::map<std::string, int> counted;
+  limits.speaks_for_tokens = [](std::uint64_t uid) { return uid == ::getuid(); };
+  limits.admit = [&](std::uint64_t, std::size_t) {
+    ++counted["user"];
+    return std::optional<SubmitAnswer>();
+  };
+  limits.admit_token = [&](const std::string& token, std::size_t recipients) {
+    std::optional<SubmitAnswer> refused;
+    if (++counted[token] + static_cast<int>(recipients) > 5)
+      refused = SubmitAnswer{{}, EX_TEMPFAIL, "enough", false, std::string(kCauseLimit)};
+    return refused;
+  };
+  SubmitDoor door(limits);
+  auto mail = header(2);
+  mail.token = "shop";
+  mail.key = submit_key("shop", "order 17", "request");
+  const auto first = door.send(mail, "x\n");
+  REQUIRE(first.exit_code == EX_OK);
+  CHECK(first.cause.empty());
+  mail.hand_over = new_hand_over();  // the key has the say
+  const auto again = door.send(mail, "x\n");
+  CHECK(again.id == first.id);
+  CHECK(again.cause == kCauseKey);
+  mail.key = submit_key("shop", "order 17", "another request");
+  const auto other = door.send(mail, "x\n");
+  CHECK(other.exit_code == EX_DATAERR);
+  CHECK(other.cause == kCauseKey);
+  mail.key = submit_key("shop", "order 18", "request");
+  CHECK(door.send(mail, "x\n").id != first.id);
+  CHECK(door.listed().size() == 2);
+  const auto limited = door.send(mail, "x\n");
+  CHECK(limited.exit_code == EX_TEMPFAIL);
+  CHECK(limited.cause == kCauseLimit);
+  CHECK(counted["user"] == 0);
+  CHECK(door.queue->dropped().value().empty());  // keys are no names of files or hand-overs
+}
+
+TEST_CASE("nobody but postrider-web speaks for a token", "[daemon][unit][token]") {
+  auto limits = settings();
+  limits.speaks_for_tokens = [](std::uint64_t) { return false; };
+  SubmitDoor door(limits);
+  auto mail = header(2);
+  mail.token = "shop";
+  CHECK(door.send(mail, "x\n").exit_code == EX_NOPERM);
+  mail.token.clear();
+  mail.key = submit_key("shop", "order 17", "request");
+  CHECK(door.send(mail, "x\n").exit_code == EX_NOPERM);
+  mail.key = "rubbish";
+  CHECK(door.send(mail, "x\n").exit_code == EX_PROTOCOL);
+  CHECK(door.listed().empty());
 }
 
 TEST_CASE("O01: what is not an address does not come into From", "[daemon][unit]") {

@@ -1,5 +1,6 @@
 // Content is what was stored, or it does not go out; and figures are what a recount gives.
 #include "queue/checksum.h"
+#include "queue/key_id.h"
 #include "queue/row_codec.h"
 #include "tests/unit/queue/queue_fixture.h"
 
@@ -217,6 +218,39 @@ TEST_CASE_METHOD(Stored, "content that is not whole is refused", "[queue][accept
   nothing.body = BodyFile();
   CHECK_FALSE(accept(std::move(nothing)).has_value());
   CHECK(queue->totals()->messages == 0);
+}
+
+TEST_CASE_METHOD(Stored, "a request that comes again is one message, for a day", "[queue][drop]") {
+  const auto submit = [this](const std::string& key) {
+    Submission submission;
+    submission.message = std::make_shared<const mail::Message>(make("a@b.test", {"c@d.test"}));
+    submission.drop_id = key_id(key);
+    return accept_dropped(std::move(submission));
+  };
+  const auto first = submit("one.request");
+  REQUIRE(first.has_value());
+  CHECK(queue->dropped().value().empty());  // no file of the folder
+  SECTION("at once") {}
+  SECTION("though it was delivered") {
+    record(answer(hand.next(*first), Verdict::delivered));
+  }
+  SECTION("though the queue was started again") {
+    reopen();
+  }
+  SECTION("though others came in between") {
+    for (int i = 0; i < 5; ++i)
+      REQUIRE(submit("other" + std::to_string(i) + ".x").has_value());
+  }
+  CHECK(submit("one.request").value() == *first);
+  const auto another = submit("one.other");
+  REQUIRE_FALSE(another.has_value());
+  CHECK(another.error().code() == Errc::refused);
+  clock.pass(std::chrono::hours(25));
+  reopen();
+  REQUIRE(submit("new.x").has_value());
+  const auto later = submit("one.other");
+  REQUIRE(later.has_value());
+  CHECK(*later != *first);
 }
 
 TEST_CASE_METHOD(Stored, "a drop file is taken once", "[queue][drop]") {

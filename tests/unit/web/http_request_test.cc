@@ -80,6 +80,45 @@ TEST_CASE("http: sizes are limited", "[web]") {
   CHECK_FALSE(pipeline.feed(many));
 }
 
+TEST_CASE("http: a large body comes where somebody admits it, who sees the header first", "[web]") {
+  const auto text = [](std::size_t octets, const std::string& more) {
+    return "POST /api/v1/messages HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k 1\r\n" + more +
+           "Content-Length: " + std::to_string(octets) + "\r\n\r\n";
+  };
+  std::vector<std::uint64_t> asked;
+  const auto admit = [&](const Request& head, std::uint64_t octets) {
+    CHECK(head.target == "/api/v1/messages");
+    CHECK(head.idempotency_key == "k 1");
+    CHECK(head.body.empty());
+    asked.push_back(octets);
+    return octets <= 1'000'000;
+  };
+  {
+    RequestReader reader(admit);
+    CHECK_FALSE(reader.feed(text(1'000'000, "Expect: 100-continue\r\n")).value());
+    CHECK(reader.wants_continue());
+    CHECK_FALSE(reader.wants_continue());
+    const std::string piece(100'000, 'x');
+    for (int i = 0; i < 9; ++i)
+      REQUIRE_FALSE(reader.feed(piece).value());
+    REQUIRE(reader.feed(piece).value());
+    CHECK(reader.take().body.size() == 1'000'000);
+    CHECK(reader.feed(kPost).value());  // and the usual ones behind it
+    CHECK(reader.take().body == "{}");
+  }
+  RequestReader refused(admit);
+  const auto complete = refused.feed(text(1'000'001, "") + std::string(1000, 'x'));
+  REQUIRE_FALSE(complete.has_value());
+  CHECK(complete.error().code() == Errc::too_long);
+  CHECK(asked == std::vector<std::uint64_t>{1'000'000, 1'000'001});
+  RequestReader chunked(admit);
+  CHECK_FALSE(chunked.feed(text(1'000'000, "Transfer-Encoding: chunked\r\n")).has_value());
+  RequestReader small(admit);
+  CHECK(small.feed(text(2, "Expect: 100-continue\r\n") + "{}").value());
+  CHECK_FALSE(small.wants_continue());
+  CHECK(asked.size() == 2);
+}
+
 TEST_CASE("http: an answer has its length and says whether more may follow", "[web]") {
   Response response{404, "text/plain", "none\n", {{"Allow", "GET"}}};
   CHECK(encode(response, 5, true) ==

@@ -55,7 +55,8 @@ struct House {
     made.hosts = {"localhost", "127.0.0.1", "[::1]"};
     made.tokens = []() -> Result<std::vector<Token>> {
       return std::vector<Token>{{Role::read, encode_hex(sha256("reader")), "r"},
-                                {Role::change, encode_hex(sha256("changer")), "c"}};
+                                {Role::change, encode_hex(sha256("changer")), "c"},
+                                {Role::send, encode_hex(sha256("sender")), "shop"}};
     };
     return made;
   }
@@ -198,6 +199,152 @@ TEST_CASE("site: the API wants a token, a change one that may", "[web]") {
   CHECK(house.port.asked.back().filter.domain == "a.test");
   CHECK(house.port.asked.back().dry_run);
   CHECK_FALSE(house.port.asked.back().all);
+}
+
+namespace {
+
+// A site that takes mail as a test says.
+struct PostHouse : House {
+  PostHouse() : mail_site(with_mail(), port, clock) {}
+  WebSite::Settings with_mail() {
+    auto made = settings();
+    made.request_size = 100'000;
+    made.message_size = 120'000;
+    made.submit = [this](const daemon::SubmitHeader& header,
+                         std::string_view content) -> Result<daemon::SubmitAnswer> {
+      sent.emplace_back(header, content);
+      if (is_silent)
+        return Error(Errc::truncated, "answer");
+      return said;
+    };
+    return made;
+  }
+  static Request mail(const std::string& body, const std::string& token = "sender") {
+    auto request = post("", body, token);
+    request.target = "/api/v1/messages";
+    return request;
+  }
+  unsigned mail_status(const Request& request) { return mail_site.answer(request).status; }
+  bool is_silent = false;
+  daemon::SubmitAnswer said{.id = "01ABC", .exit_code = 0, .error = {}, .busy = false, .cause = {}};
+  std::vector<std::pair<daemon::SubmitHeader, std::string>> sent;
+  WebSite mail_site;
+};
+
+const std::string kMail = R"({"from":"a@b.example","to":"c@d.example","text":"x"})";
+
+}  // namespace
+
+TEST_CASE("site: mail is taken from who may send, once the daemon has it", "[web][send]") {
+  PostHouse house;
+  auto request = PostHouse::mail(kMail);
+  request.idempotency_key = "one";
+  const auto taken = house.mail_site.answer(request);
+  CHECK(taken.status == 202);
+  CHECK(json::parse(taken.body).at("id").as_string() == "01ABC");
+  CHECK(field(taken, "Idempotent-Replayed").empty());
+  REQUIRE(house.sent.size() == 1);
+  const auto first = house.sent[0].first;
+  CHECK(first.token == "shop");
+  CHECK(first.size == house.sent[0].second.size());
+  CHECK(daemon::is_submit_key(first.key));
+  house.said.cause = daemon::kCauseKey;
+  CHECK(field(house.mail_site.answer(request), "Idempotent-Replayed") == "true");
+  CHECK(house.sent[1].first.key == first.key);
+  request.body = R"({"from":"a@b.example","to":"c@d.example","text":"y"})";
+  CHECK(house.mail_status(request) == 202);
+  CHECK(house.sent[2].first.key != first.key);
+  CHECK(house.sent[2].first.key.substr(0, 32) == first.key.substr(0, 32));
+  request.target = "/v1/messages";
+  request.idempotency_key.clear();
+  CHECK(house.mail_status(request) == 202);
+  CHECK(house.sent[3].first.key.empty());
+}
+
+TEST_CASE("site: who may not send sends nothing, and who may does nothing else", "[web][send]") {
+  PostHouse house;
+  for (const auto& [token, wanted] : std::vector<std::pair<std::string, unsigned>>{
+           {"", 401}, {"wrong", 401}, {"reader", 403}, {"changer", 403}})
+    CHECK(house.mail_status(PostHouse::mail(kMail, token)) == wanted);
+  auto request = PostHouse::mail(kMail);
+  request.origin = "https://evil.test";
+  CHECK(house.mail_status(request) == 403);
+  request.origin.clear();
+  request.content_type = "text/plain";
+  CHECK(house.mail_status(request) == 415);
+  request.content_type = "application/json";
+  request.idempotency_key = std::string(256, 'x');
+  CHECK(house.mail_status(request) == 400);
+  request.idempotency_key = "a\tb";
+  CHECK(house.mail_status(request) == 400);
+  CHECK(house.sent.empty());
+  for (const auto* path : {"queue", "status", "history", "queue/count", "messages/01ABC"})
+    CHECK(house.mail_status(House::get(std::string("/api/v1/") + path, "sender")) == 403);
+  CHECK(house.mail_status(House::post("remove", R"({"all":true})", "sender")) == 403);
+  CHECK(house.port.asked.empty());
+  const auto who = house.mail_site.answer(House::get("/api/v1/whoami", "sender"));
+  CHECK(json::parse(who.body).at("role").as_string() == "send");
+}
+
+TEST_CASE("site: what the daemon says of mail goes on as a status", "[web][send]") {
+  PostHouse house;
+  const struct {
+    int code;
+    std::string_view cause;
+    unsigned status;
+    bool is_for_later;
+  } cases[] = {
+      {EX_TEMPFAIL, daemon::kCauseLimit, 429, true},
+      {EX_TEMPFAIL, "", 503, true},
+      {EX_NOPERM, "", 403, false},
+      {EX_DATAERR, "", 400, false},
+      {EX_DATAERR, daemon::kCauseKey, 422, false},
+      {EX_UNAVAILABLE, "", 422, false},
+      {EX_PROTOCOL, "", 502, false},
+  };
+  for (const auto& each : cases) {
+    house.said = {.id = {},
+                  .exit_code = each.code,
+                  .error = "why",
+                  .busy = false,
+                  .cause = std::string(each.cause)};
+    const auto answer = house.mail_site.answer(PostHouse::mail(kMail));
+    CHECK(answer.status == each.status);
+    CHECK(field(answer, "Retry-After").empty() != each.is_for_later);
+    CHECK(answer.body.find("why") != std::string::npos);
+  }
+  house.is_silent = true;
+  const auto answer = house.mail_site.answer(PostHouse::mail(kMail));
+  CHECK(answer.status == 503);
+  CHECK_FALSE(field(answer, "Retry-After").empty());
+}
+
+TEST_CASE("site: what is not a mail request, or too large, reaches no daemon", "[web][send]") {
+  PostHouse house;
+  CHECK(house.mail_status(PostHouse::mail("{")) == 400);
+  CHECK(house.mail_status(PostHouse::mail(std::string(50'000, '['))) == 413);
+  CHECK(house.mail_status(PostHouse::mail(R"({"from":"a@b.example","to":"c@d.example","text":")" +
+                                          std::string(100'000, 'x') + "\"}")) == 413);
+  // As a message it is three times as long.
+  std::string umlauts;
+  for (int i = 0; i < 45'000; ++i)
+    umlauts += "\u00fc";
+  CHECK(house.mail_status(PostHouse::mail(R"({"from":"a@b.example","to":"c@d.example","text":")" +
+                                          umlauts + "\"}")) == 413);
+  CHECK(house.sent.empty());
+  const auto large = [&](const std::string& token, std::uint64_t octets,
+                         const std::string& target = "/api/v1/messages") {
+    auto head = PostHouse::mail("", token);
+    head.target = target;
+    const auto refused = house.mail_site.refusal_of_large(head, octets);
+    return refused ? refused->status : 0U;
+  };
+  CHECK(large("sender", 100'000) == 0);
+  CHECK(large("sender", 100'001) == 413);
+  CHECK(large("reader", 100'000) == 403);
+  CHECK(large("", 100'000) == 401);
+  CHECK(large("wrong", 100'000) == 401);
+  CHECK(large("sender", 100'000, "/api/v1/queue/hold") == 413);
 }
 
 TEST_CASE("site: guesses from an address end, and its owner waits with them", "[web]") {

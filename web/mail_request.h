@@ -1,0 +1,29 @@
+// What an application asks for in POST /api/v1/messages: one message, of its parts or raw, as JSON
+// (web/page/openapi.json describes it). All of it is outside bytes: nothing of it gets into the
+// header of the message but by what folds and encodes, and a control character is refused wherever
+// it stands. Pure.
+#pragma once
+
+#include "base/result.h"
+#include "daemon/protocol/submit_protocol.h"
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace postrider::web {
+
+struct MailRequest {
+  daemon::SubmitHeader header;
+  std::string content;
+};
+
+inline constexpr std::size_t kMostRequestRecipients = 1000;
+inline constexpr std::size_t kMostRequestFields = 50;
+inline constexpr std::size_t kMostRequestAttachments = 100;
+
+// Errc::malformed, and its step is a sentence for who asked; the same with Errc::too_long beyond a
+// limit.
+Result<MailRequest> read_mail_request(std::string_view body);
+
+}  // namespace postrider::web
