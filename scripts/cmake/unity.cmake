@@ -8,7 +8,7 @@ set(compiled_alone
   daemon/pickup/drop_folder.cc daemon/pickup/drop_listing.cc delivery/local/onward.cc
   delivery/tls/sts/policy_file.cc web/web_site.cc
   base/digest.cc base/net/tls/stream_tls.cc cli/passwd_command.cc daemon/pickup/submit_tables.cc mailauth/dkim_sign.cc
-  daemon/protocol/effective.cc daemon/notify.cc daemon/privsep/parent_child.cc daemon/privsep/parent_process.cc daemon/pickup/submit_content.cc
+  daemon/protocol/effective.cc daemon/protocol/tool_paths.cc daemon/pickup/submit_server.cc daemon/notify.cc daemon/privsep/parent_child.cc daemon/privsep/parent_process.cc daemon/pickup/submit_content.cc
   daemon/protocol/submit_protocol.cc daemon/privsep/table_reader.cc daemon/config/values.cc
   delivery/core.cc delivery/local/agents/command_exit.cc delivery/local/addresses/expander.cc delivery/local/agents/local_content.cc
   delivery/local/agents/local_file.cc delivery/tls/reports/tally.cc

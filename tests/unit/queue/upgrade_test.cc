@@ -25,6 +25,13 @@ struct Old : QueueFixture {
     fs::permissions(settings.spool, fs::perms::owner_all);
     open();
   }
+  // Of the database of a queue that is closed.
+  void execute(const char* sql) const {
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    REQUIRE(sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(handle);
+  }
   std::int64_t value(const char* sql) const {
     sqlite3* handle = nullptr;
     REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
@@ -66,6 +73,22 @@ TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[
   CHECK(left.messages == 0);
   CHECK(left.recipients == 0);
   CHECK(left.bytes == 0);
+}
+
+TEST_CASE_METHOD(Old, "a queue without facts gets a table for them and keeps its mail",
+                 "[queue][upgrade]") {
+  queue.reset();
+  execute("DROP TABLE fact; PRAGMA user_version = 3");
+  open();
+  CHECK(value("PRAGMA user_version") == 4);
+  CHECK(value("SELECT count(*) FROM fact") == 0);
+  CHECK(queue->totals().value().messages == 5);
+  start();
+  CHECK(change(Verb::release, {}).messages == 1);
+  CHECK(change(Verb::retry, {}).messages == 5);
+  for (int i = 0; i < 5; ++i)
+    record(answer(hand.next(), Verdict::delivered));
+  CHECK(queue->totals().value().messages == 0);
 }
 
 }  // namespace postrider::queue::test
