@@ -149,7 +149,8 @@ Task<Verdict> Lookup::ask_over_tcp(Server server, Duration limit) {
 Task<Verdict> Lookup::ask_servers() {
   const std::size_t count = plan_->servers.size();
   std::vector<bool> hopeless(count);
-  Verdict worst = failure("no server is configured");
+  Verdict worst =
+      failure(count == 0 ? "no server is configured" : "no time was left to ask a server");
   worst.silent = true;
   bool was_silent = false;
   const auto now = std::chrono::steady_clock::now();

@@ -224,6 +224,14 @@ TEST_CASE_METHOD(DnsFixture, "without servers every lookup fails temporarily", "
   CHECK(mx("example.test").reason == "mx example.test: no server is configured");
 }
 
+TEST_CASE_METHOD(DnsFixture, "a lookup without time says so, not that servers are missing",
+                 "[dns][resolver]") {
+  settings.total = Duration(0);
+  start();
+  CHECK(mx("example.test").reason == "mx example.test: no time was left to ask a server");
+  CHECK(server.asked().empty());
+}
+
 TEST_CASE_METHOD(DnsFixture, "stopping answers all who wait", "[dns][resolver]") {
   settings.most_in_flight = 2;
   start();
