@@ -23,13 +23,16 @@ constexpr std::size_t kMostHookSecrets = 4U << 10U;
 constexpr std::size_t kMostHookKeys = 8;
 
 auto values_of(const EventsConfig& one) {
-  return std::tie(one.name, one.file, one.socket, one.webhook, one.secret, one.types, one.domains,
-                  one.senders, one.tags, one.fields, one.privacy, one.batch, one.timeout);
+  return std::tie(one.name, one.file, one.socket, one.webhook, one.broker, one.secret, one.types,
+                  one.domains, one.senders, one.tags, one.fields, one.privacy, one.batch,
+                  one.timeout);
 }
 
 std::string place_of(const EventsConfig& config) {
   if (!config.file.empty())
     return "file " + config.file;
+  if (!config.broker.empty())
+    return "broker " + config.broker;
   return config.socket.empty() ? "webhook " + config.webhook : "socket " + config.socket;
 }
 
@@ -95,8 +98,8 @@ Result<std::unique_ptr<events::Sink>> EventSinks::make_sink(const EventsConfig& 
                                                             const Config& all) const {
   if (!config.file.empty())
     return std::make_unique<events::FileSink>(config.file);
-  if (!config.socket.empty())
-    return std::make_unique<events::SocketSink>(config.socket, config.timeout, parts_.clock);
+  if (const auto door = config.door(); !door.empty())
+    return std::make_unique<events::SocketSink>(door, config.timeout, parts_.clock);
   events::WebhookSettings settings;
   const auto url = parse_http_url(config.webhook);
   if (!url)

@@ -26,5 +26,13 @@ configure_file("${SOURCE}/postrider.service.in" "${BINARY}/postrider@.service" @
 # Metrics and the page; it does not run until the configuration has web.listen.
 configure_file("${SOURCE}/postrider-web.service.in" "${BINARY}/postrider-web.service" @ONLY)
 
+# Events to message brokers, as far as their programs were built: BROKERS is a list of protocols.
+foreach(protocol ${BROKERS})
+  set(PROGRAM "postrider-${protocol}")
+  string(TOUPPER ${protocol} TITLE)
+  configure_file("${SOURCE}/postrider-broker.service.in" "${BINARY}/${PROGRAM}.service" @ONLY)
+  file(INSTALL "${BINARY}/${PROGRAM}.service" DESTINATION "${PREFIX}/lib/systemd/system")
+endforeach()
+
 file(INSTALL "${BINARY}/postrider.service" "${BINARY}/postrider@.service" "${BINARY}/postrider-web.service" "${SOURCE}/postrider.socket"
      DESTINATION "${PREFIX}/lib/systemd/system")

@@ -1,5 +1,7 @@
 #include "events/socket_sink.h"
 
+#include "base/text.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -11,7 +13,8 @@ namespace postrider::events {
 
 namespace {
 
-constexpr std::string_view kTaken = "ok\n";
+constexpr std::string_view kTaken = "ok";
+constexpr std::size_t kMostAnswer = 512;
 
 bool is_for_later(int number) {
   return number == EAGAIN || number == EINTR;
@@ -71,20 +74,22 @@ Result<void> SocketSink::send(std::string_view text, SteadyTime until) {
 
 Result<void> SocketSink::read_answer(SteadyTime until) {
   std::string answer;
-  while (answer.size() < kTaken.size()) {
-    char bytes[kTaken.size()];
-    const auto got = ::recv(socket_.get(), bytes, kTaken.size() - answer.size(), 0);
+  while (!answer.ends_with('\n') && answer.size() < kMostAnswer) {
+    char byte = 0;  // what follows the line is not ours to take
+    const auto got = ::recv(socket_.get(), &byte, 1, 0);
     if (got == 0)
       return Error(Errc::truncated, "wait for the answer of " + path_);
     if (got < 0 && !is_for_later(errno))
       return system_error("read from " + path_);
     if (got > 0)
-      answer.append(bytes, static_cast<std::size_t>(got));
+      answer.push_back(byte);
     else if (auto ready = wait_for(POLLIN, until); !ready)
       return ready.error();
   }
+  if (answer.ends_with('\n'))
+    answer.pop_back();
   if (answer != kTaken)
-    return Error(Errc::refused, "give events to " + path_ + ": it does not answer ok");
+    return Error(Errc::refused, "give events to " + path_ + " (" + escaped(answer) + ")");
   return {};
 }
 

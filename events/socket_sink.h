@@ -1,7 +1,7 @@
 // Events to a program on this machine, by a Unix stream socket that it listens on. A batch is its
 // events, a line each, and an empty line; the program answers "ok" and a line end once it has them.
-// Anything else, silence, and an end of the connection are failures: the batch comes again.
-// Blocks, but no longer than the limit; of one thread.
+// Any other line, which is the reason, silence, and an end of the connection are failures: the
+// batch comes again. Blocks, but no longer than the limit; of one thread.
 #pragma once
 
 #include "events/pump.h"

@@ -266,16 +266,29 @@ struct TlsReportConfig {
 
 enum class EventPrivacy : std::uint8_t { none, domains };
 
-// One sink: exactly one of file, socket and webhook is given.
+// One sink: exactly one of file, socket, webhook and broker is given, but a broker may have a
+// socket.
 struct EventsConfig {
   std::string name;
-  std::string file, socket, webhook;
-  std::string secret;  // a file of keys that sign what a webhook gets
+  std::string file, socket, webhook, broker;
+  std::string password;         // a file: of the user at the broker
+  std::string exchange, topic;  // there
+  std::string secret;           // a file of keys that sign what a webhook gets
   std::vector<std::string> types, domains, senders, tags;  // each: empty for all
   std::vector<std::string> fields;                         // empty: all
   EventPrivacy privacy = EventPrivacy::none;
   std::uint64_t batch = 100;
   Duration timeout{std::chrono::seconds(20)};
+
+  // The socket of the program that takes the events, that for the broker too; empty: there is none.
+  std::string door() const {
+    if (!socket.empty() || broker.empty())
+      return socket;
+    auto protocol = broker.substr(0, broker.find(':'));
+    if (protocol.ends_with('s'))  // with TLS
+      protocol.pop_back();
+    return "/run/postrider-" + protocol + "/" + name;
+  }
 };
 
 struct OutboxConfig {

@@ -1,5 +1,7 @@
 #include "daemon/config/config_checks.h"
 
+#include "events/broker_url.h"
+
 #include "base/network.h"
 #include "base/text.h"
 #include "base/url.h"
@@ -169,12 +171,15 @@ class Checker {
       const auto key = [&](const char* name) {
         return "events[" + std::to_string(i) + "]." + name;
       };
-      const int places = !sink.file.empty() + !sink.socket.empty() + !sink.webhook.empty();
+      const bool has_socket = !sink.socket.empty() && sink.broker.empty();
+      const int places =
+          !sink.file.empty() + has_socket + !sink.webhook.empty() + !sink.broker.empty();
       if (places != 1)
-        report(key("name"), places == 0
-                                ? "has no place to go, one of file, socket and webhook is needed"
-                                : "has several places to go, one of file, socket and webhook "
-                                  "is allowed");
+        report(key("name"), places == 0 ? "has no place to go, one of file, socket, webhook and "
+                                          "broker is needed"
+                                        : "has several places to go, one of file, socket, webhook "
+                                          "and broker is allowed");
+      broker(sink, key);
       if (sink.webhook.empty() && !sink.secret.empty())
         report(key("secret"), "is given without webhook, both are allowed");
       if (const auto url = parse_http_url(sink.webhook); !sink.webhook.empty()) {
@@ -196,6 +201,26 @@ class Checker {
   }
 
  private:
+  template <class Key>
+  void broker(const EventsConfig& sink, const Key& key) {
+    const auto url = events::parse_broker_url(sink.broker);
+    if (sink.broker.empty()) {
+      using Given = std::pair<const char*, const std::string*>;
+      for (const auto& [name, value] :
+           {Given("password", &sink.password), Given("exchange", &sink.exchange),
+            Given("topic", &sink.topic)})
+        if (!value->empty())
+          report(key(name), "is given without broker, both are allowed");
+      return;
+    }
+    if (sink.topic.empty())
+      report(key("topic"), "is missing, with broker it is needed");
+    if (url && !url->is_tls && !is_loopback_host(url->host))
+      report(key("broker"), "is without TLS to another machine, amqps:// is allowed");
+    if (url && url->user.empty() != sink.password.empty())
+      report(key("password"), "is needed for a user in broker, and allowed with one alone");
+  }
+
   static bool is_loopback_host(std::string_view host) {
     const auto address = IpAddress::parse(host);
     return host == "localhost" ||

@@ -1,5 +1,6 @@
 #include "daemon/config/values.h"
 
+#include "events/broker_url.h"
 #include "events/event_fields.h"
 
 #include "base/network.h"
@@ -472,6 +473,22 @@ std::string check_event_type(std::string_view text) {
   for (std::size_t i = 0; i < events::kKinds; ++i)
     names.append(i == 0 ? "" : ", ").append(events::name_of(static_cast<events::Kind>(i)));
   return wrong(text, "is not a type of event", names + " are allowed");
+}
+
+std::string check_broker_url(std::string_view text) {
+  if (text.empty() || events::parse_broker_url(text))
+    return {};
+  return wrong(text, "is not the URL of a broker",
+               "amqp:// or amqps://user@host:port/vhost, without a password, is allowed");
+}
+
+std::string check_topic(std::string_view text) {
+  constexpr std::size_t kMost = 200;  // AMQP has 255 octets, with what {type} stands for
+  const bool is_right =
+      text.size() <= kMost && is_utf8(text) && std::none_of(text.begin(), text.end(), [](char c) {
+        return static_cast<unsigned char>(c) < ' ' || c == '\x7f';
+      });
+  return is_right ? "" : wrong(text, "is not a name at a broker", "at most 200 octets are allowed");
 }
 
 std::string check_event_field(std::string_view text) {

@@ -22,7 +22,7 @@ constexpr std::string_view kWide[] = {
 // Not read by us: the parent's, or written below.
 constexpr std::string_view kNotRead[] = {"local.mailbox",  "spool",          "log.target",
                                          "control.socket", "control.submit", "listener.address",
-                                         "events.file"};
+                                         "events.file",    "events.password"};
 
 std::string folder_of(std::string_view path) {
   return std::string(path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));

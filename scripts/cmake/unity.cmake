@@ -49,7 +49,7 @@ endfunction()
 
 # Not the tests, each of which names its cases as it likes.
 if(POSTRIDER_UNITY)
-  foreach(folder base mail mailauth dns tables queue smtpd delivery events daemon web cli)
+  foreach(folder base mail mailauth dns tables queue smtpd delivery events daemon brokers web cli)
     unite_folder(${CMAKE_SOURCE_DIR}/${folder})
   endforeach()
 endif()

@@ -416,6 +416,12 @@ secret = "/etc/postrider/hook.keys"
 [[events]]
 name = "app"
 socket = "/run/app/events"
+[[events]]
+name = "bus"
+broker = "amqps://shop@rabbit.example.org/shop"
+password = "/etc/postrider/rabbit"
+exchange = "mail"
+topic = "mail.{type}"
 
 [outbox]
 size = "1GiB"
@@ -502,7 +508,10 @@ user = "viewer"
   CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
   CHECK(c.web.metrics_need_token);
   CHECK(c.web.request_size == 2U << 20U);
-  REQUIRE(c.events.size() == 3);
+  REQUIRE(c.events.size() == 4);
+  CHECK(c.events[2].door() == "/run/app/events");
+  CHECK(c.events[3].door() == "/run/postrider-amqp/bus");
+  CHECK(c.events[0].door().empty());
   CHECK(c.events[0].privacy == EventPrivacy::domains);
   CHECK(c.events[0].senders.back() == "<>");
   CHECK(c.events[1].timeout == Duration(20'000));
@@ -512,7 +521,8 @@ user = "viewer"
     INFO(option.key);
     const bool is_given = loaded.origins.contains(origin_key(option, 0)) ||
                           loaded.origins.contains(origin_key(option, 1)) ||
-                          loaded.origins.contains(origin_key(option, 2));
+                          loaded.origins.contains(origin_key(option, 2)) ||
+                          loaded.origins.contains(origin_key(option, 3));
     CHECK((is_given || std::string(option.key).empty()));
   }
 }
@@ -528,6 +538,16 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
       {"file = \"/a/b\"\nsecret = \"/a/c\"", "is given without webhook"},
       {"webhook = \"http://example.org/x\"", "is http:// to another machine"},
       {"webhook = \"ftp://example.org/x\"", "is not a URL"},
+      {"broker = \"amqp://localhost\"", "topic: is missing"},
+      {"broker = \"amqp://rabbit.example.org\"\ntopic = \"mail\"",
+       "is without TLS to another machine"},
+      {"broker = \"amqp://u:secret@localhost\"\ntopic = \"mail\"", "is not the URL of a broker"},
+      {"broker = \"amqp://u@localhost\"\ntopic = \"mail\"", "password: is needed for a user in broker"},
+      {"broker = \"amqp://localhost\"\ntopic = \"mail\"\nfile = \"/a/b\"",
+       "has several places to go"},
+      {"broker = \"amqp://localhost\"\ntopic = \"mail\"\nexchange = \"a\\tb\"",
+       "is not a name at a broker"},
+      {"file = \"/a/b\"\ntopic = \"mail\"", "topic: is given without broker"},
       {"file = \"/a/b\"\ntypes = [\"sent\"]", "is not a type of event"},
       {"file = \"/a/b\"\nfields = [\"colour\"]", "is not a field of an event"},
       {"file = \"/a/b\"\nsenders = [\"shop\"]", "is not a sender"},
@@ -542,6 +562,10 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
   for (const auto* url :
        {"http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "https://example.org/x"})
     CHECK(parse("[[events]]\nname = \"one\"\nwebhook = \"" + std::string(url) + "\"\n").config);
+  for (const auto* url : {"amqp://127.0.0.1:5673", "amqps://rabbit.example.org:5671/shop"})
+    CHECK(parse("[[events]]\nname = \"one\"\ntopic = \"mail\"\nsocket = \"/a/b\"\nbroker = \"" +
+                std::string(url) + "\"\n")
+              .config);
   CHECK_FALSE(parse("[[events]]\nname = \"../x\"\nfile = \"/a/b\"\n").config);
 }
 

@@ -47,7 +47,8 @@ TEST_CASE("a batch is given to a program, and only its ok counts", "[socket]") {
   std::vector<std::string> seen;
   std::thread program([&] {
     // Two batches on a connection; a refusal; an end without an answer; and well again.
-    for (const auto& answers : {std::vector<std::string>{"ok\n", "ok\n", "no\n"}, {""}, {"ok\n"}}) {
+    for (const auto& answers :
+         {std::vector<std::string>{"ok\n", "ok\n", "no, the broker is away\n"}, {""}, {"ok\n"}}) {
       const FileDescriptor socket(::accept(door.get(), nullptr, nullptr));
       for (const auto& answer : answers) {
         seen.push_back(batch_from(socket.get()));
@@ -57,7 +58,9 @@ TEST_CASE("a batch is given to a program, and only its ok counts", "[socket]") {
   });
   CHECK(sink.deliver("1", {"a", "b"}).has_value());
   CHECK(sink.deliver("2", {"c"}).has_value());
-  CHECK_FALSE(sink.deliver("3", {"d"}).has_value());
+  const auto refused = sink.deliver("3", {"d"});
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().describe().find("no, the broker is away") != std::string::npos);
   CHECK_FALSE(sink.deliver("3", {"d"}).has_value());
   CHECK(sink.deliver("3", {"d"}).has_value());
   program.join();

@@ -1,0 +1,235 @@
+#include "brokers/program.h"
+
+#include "brokers/batch_taker.h"
+#include "brokers/door.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/config/config_file.h"
+#include "daemon/notify.h"
+#include "daemon/privsep/privileges.h"
+#include "daemon/privsep/sandbox.h"
+#include "daemon/protocol/tool_paths.h"
+
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace postrider::brokers {
+
+namespace {
+
+constexpr const char* kUser = "postrider-events";  // whom root becomes
+constexpr std::size_t kMostPassword = 4096;
+constexpr Duration kPauseAfterTrouble{1000};
+
+// A few lines in the life of this process: the service manager keeps them.
+class JournalLog : public Log {
+ public:
+  bool enabled(Level level) const override { return level != Level::debug; }
+  void write(LogEvent event) override {
+    event.when = clock_.now();
+    std::string line;
+    format_text(event, line);
+    line += '\n';
+    (void)!::write(STDERR_FILENO, line.data(), line.size());
+  }
+
+ private:
+  const SystemClock clock_;
+};
+
+struct Served {
+  std::string name;
+  std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<BatchTaker> taker;
+  std::unique_ptr<Door> door;
+};
+
+int complain(const Program& program, int code, const std::string& sentence) {
+  std::fprintf(stderr, "%s: %s\n", program.name, escaped(sentence, 1000).c_str());
+  return code;
+}
+
+// One line, which nobody else may read.
+Result<std::string> read_password(const std::string& path) {
+  if (path.empty())
+    return std::string();
+  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file)
+    return file.error();
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("look at " + path);
+  if ((about.st_mode & 0007U) != 0)
+    return Error(Errc::refused, "read " + path + ": everybody may read or write it");
+  auto text = read_file(*file, path, kMostPassword);
+  if (!text)
+    return text.error();
+  while (text->ends_with('\n') || text->ends_with('\r'))
+    text->pop_back();
+  if (text->empty() || text->find('\n') != std::string::npos)
+    return malformed(path + ": one line is allowed, the password");
+  return text;
+}
+
+// Where the daemon stays root, so do we.
+Result<void> give_up_root(const daemon::Config& config) {
+  if (::geteuid() != 0 || config.user.empty())
+    return {};
+  const auto account = daemon::find_account(kUser);
+  if (!account)
+    return account.error();
+  return daemon::become_for_good(*account);
+}
+
+// Who may bring events: the daemon, root, and who we are.
+std::vector<uid_t> callers_of(const daemon::Config& config) {
+  std::vector<uid_t> callers = {0, ::geteuid()};
+  if (const auto account = daemon::find_account(config.user); account && !config.user.empty())
+    callers.push_back(account->uid);
+  return callers;
+}
+
+Result<Served> make(const Program& program, const daemon::Config& config,
+                    const daemon::EventsConfig& sink, const events::BrokerUrl& url,
+                    const Clock& clock) {
+  auto password = read_password(sink.password);
+  if (!password)
+    return password.error().during("events.password");
+  auto door = Door::open(sink.door(), callers_of(config));
+  if (!door)
+    return door.error().during("events.socket");
+  Served served;
+  served.name = sink.name;
+  served.publisher = program.make({sink.name, config.hostname, url, *std::move(password),
+                                   sink.exchange, sink.topic, config.delivery.tls_ca},
+                                  clock);
+  // The daemon waits for a quarter longer, and hears why.
+  served.taker =
+      std::make_unique<BatchTaker>(*served.publisher, clock, sink.timeout * 3 / 4,
+                                   [](Duration pause) { std::this_thread::sleep_for(pause); });
+  served.door = std::make_unique<Door>(*std::move(door));
+  return served;
+}
+
+// What the C library, its name services and the clients' libraries read later.
+void confine(const daemon::Config& config, Log& log) {
+  daemon::SandboxPaths paths;
+  paths.read = {"/etc/resolv.conf",
+                "/etc/hosts",
+                "/etc/nsswitch.conf",
+                "/etc/gai.conf",
+                "/etc/host.conf",
+                "/etc/services",
+                "/etc/ssl",
+                "/etc/pki",
+                "/run/systemd/resolve",
+                "/usr/lib",
+                "/lib",
+                "/lib64",
+                "/usr/share/ca-certificates",
+                "/usr/share/zoneinfo",
+                "/etc/localtime",
+                "/proc/self",
+                "/dev/urandom",
+                "/dev/null",
+                "/sys/devices/system/cpu"};
+  if (!config.delivery.tls_ca.empty())
+    paths.read.push_back(config.delivery.tls_ca);
+  for (const auto& trouble : {daemon::restrict_files(paths), daemon::restrict_calls()})
+    if (!trouble.empty())
+      log.write(LogEvent(Level::warn, "broker_not_confined").add("reason", trouble));
+  daemon::hide_memory(true);
+}
+
+[[noreturn]] void serve(Served& served, Log& log) {
+  for (;;) {
+    const auto done =
+        served.door->serve([&](std::string_view batch) { return served.taker->take(batch); },
+                           [&] { served.publisher->tend(); });
+    if (done)
+      continue;
+    log.write(LogEvent(Level::warn, "broker_caller_lost")
+                  .add("sink", served.name)
+                  .add("reason", done.error().describe()));
+    std::this_thread::sleep_for(kPauseAfterTrouble);
+  }
+}
+
+int wait_for_end(const Program& program, const sigset_t& signals, Log& log) {
+  int number = 0;
+  while (::sigwait(&signals, &number) != 0)
+    continue;
+  log.write(LogEvent(Level::info, "broker_program_stopped").add("program", program.name));
+  ::_exit(0);  // nothing is kept here; the threads may be waiting for a broker
+}
+
+int serve_all(const Program& program, const daemon::Config& config) {
+  static JournalLog log;
+  static const SystemClock clock;
+  static std::vector<Served> all;
+  if (auto rights = give_up_root(config); !rights)
+    return complain(program, EX_CONFIG, rights.error().describe());
+  for (const auto& sink : config.events) {
+    const auto url = events::parse_broker_url(sink.broker);
+    if (!url || url->protocol != program.protocol)
+      continue;
+    auto served = make(program, config, sink, *url, clock);
+    if (!served)
+      return complain(program, EX_CONFIG,
+                      served.error().during("the events sink " + sink.name).describe());
+    all.push_back(*std::move(served));
+  }
+  if (all.empty())
+    return complain(program, EX_CONFIG,
+                    "no sink of events has a broker of this protocol; for example: [[events]] "
+                    "broker = \"" +
+                        std::string(program.protocol) + "://localhost\"");
+  auto notifier = daemon::Notifier::from_environment();
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP})
+    ::sigaddset(&signals, number);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  confine(config, log);
+  for (auto& one : all)
+    std::thread([&one] { serve(one, log); }).detach();
+  log.write(LogEvent(Level::info, "broker_program_started")
+                .add("program", program.name)
+                .add("sinks", static_cast<std::uint64_t>(all.size())));
+  notifier.ready("serving");
+  return wait_for_end(program, signals, log);
+}
+
+}  // namespace
+
+int run_program(const Program& program, int count, char** arguments) {
+  CLI::App app("Carries Postrider's events to message brokers.", program.name);
+  std::string file;
+  app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
+  app.set_version_flag("--version", std::string(program.name) + " " POSTRIDER_VERSION);
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : EX_USAGE;
+  }
+  ::umask(077);
+  const auto loaded = daemon::load_or_defaults({file});
+  if (!loaded.config) {
+    std::fputs(loaded.describe().c_str(), stderr);
+    return EX_CONFIG;
+  }
+  return serve_all(program, *loaded.config);
+}
+
+}  // namespace postrider::brokers
