@@ -39,12 +39,13 @@ bool Leased::holds(std::uint32_t recipient) const {
 }
 
 bool Leased::is_wanted_again(std::uint32_t recipient) const {
-  return std::find(again.begin(), again.end(), recipient) != again.end();
+  return std::binary_search(again.begin(), again.end(), recipient);
 }
 
 void Leased::want_again(std::uint32_t recipient) {
-  if (!is_wanted_again(recipient))
-    again.push_back(recipient);
+  const auto at = std::lower_bound(again.begin(), again.end(), recipient);
+  if (at == again.end() || *at != recipient)
+    again.insert(at, recipient);
 }
 
 std::size_t memory_of(const mail::Message& message) {

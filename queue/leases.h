@@ -24,7 +24,7 @@ struct Leased {
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
   std::vector<Place> places;              // of these recipients, in their order; only of due ones
   std::vector<std::uint32_t> removed;     // by an administrator; not counted as such yet
-  std::vector<std::uint32_t> again;       // to be tried again at once if this attempt defers them
+  std::vector<std::uint32_t> again;       // to be tried again at once if deferred now; sorted
   bool holds(std::uint32_t recipient) const;
   bool is_wanted_again(std::uint32_t recipient) const;
   void want_again(std::uint32_t recipient);

@@ -30,10 +30,10 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
   const auto& message = submission.message;
   const auto& hold = submission.hold;
   const auto usage = state_.leases.fresh();
-  const bool is_fresh = hold.empty() && state_.has_consumer &&
-                        usage.messages < state_.settings.fresh_messages &&
-                        usage.bytes < state_.settings.fresh_bytes && !is_blocked(*message) &&
-                        !state_.pauses.concerns(*message);
+  const bool is_fresh =
+      hold.empty() && state_.has_consumer && usage.messages < state_.settings.fresh_messages &&
+      usage.bytes < state_.settings.fresh_bytes && (is_large(*message) || !is_blocked(*message)) &&
+      !state_.pauses.concerns(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
     return submit_waiting(submission, head, effects, refused);
@@ -58,7 +58,8 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
   return state_accepted(state_, submission, effects);
 }
 
-// Mail to dead sites alone: delivery could only give it back.
+// Mail to dead sites alone: delivery could only give it back. Of a large message it does, so that
+// its rows come in pieces.
 bool Intake::is_blocked(const mail::Message& message) const {
   const auto& recipients = message.envelope.recipients;
   return state_.store->destinations().has_blocked_sites() &&
@@ -155,6 +156,9 @@ Result<void> Intake::land_again(mail::MessageId id) {
       return message.error();
     return damaged_.quarantine_incoming(id, message.error().describe());
   }
+  if (is_large(**message))  // some of them may have got their rows before the stop
+    if (auto done = state_.store->messages().forget_recipients(id); !done)
+      return done.error();
   return state_.store->messages().move_in(**message, new_row(state_, **message),
                                           all_due(**message, state_.now()));
 }

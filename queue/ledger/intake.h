@@ -17,7 +17,7 @@ class Intake {
                       Result<void>& refused);
   // At start, in one transaction: mail that was in delivery's hands waits again. Returns how many.
   Result<std::size_t> recover();
-  // After a salvage: what is leased and did not land where it was has moved.
+  // When it has been opened again: what is leased and is not where it landed has moved.
   Result<void> follow_landed();
 
  private:

@@ -37,6 +37,7 @@ void Ledger::undo(Effects& effects) {
       leased->landed = true;
   if (effects.pauses_before)
     state_.pauses = *std::move(effects.pauses_before);
+  landing_.start_over();
   state_.store->destinations().forget();
   state_.facts.undone();
   look_.at_once();

@@ -4,6 +4,7 @@
 //
 //   Intake       new mail, and mail that comes back after a stop
 //   Leasing      what is handed out when
+//   Landing      rows for very many recipients, before that
 //   Recording    what delivery says came of it
 //   Changing     what administrators do to many messages
 //   Pausing      what they keep from being handed out
@@ -11,6 +12,7 @@
 #pragma once
 
 #include "queue/ledger/changing.h"
+#include "queue/ledger/landing.h"
 #include "queue/ledger/pausing.h"
 #include "queue/ledger/recording.h"
 
@@ -23,6 +25,7 @@ class Ledger {
 
   Intake& intake() { return intake_; }
   Leasing& leasing() { return leasing_; }
+  Landing& landing() { return landing_; }
   Recording& recording() { return recording_; }
   Changing& changing() { return changing_; }
   Pausing& pausing() { return pausing_; }
@@ -58,6 +61,7 @@ class Ledger {
   Intake intake_{state_, look_, damaged_};
   Pausing pausing_{state_, look_};
   Leasing leasing_{state_, look_, damaged_, pausing_};
+  Landing landing_{state_, look_};
   Recording recording_{state_, look_, intake_, leasing_};
   Changing changing_{state_, look_};
 };

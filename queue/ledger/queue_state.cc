@@ -32,20 +32,26 @@ std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
 }
 
 std::vector<RecipientRow> all_due(const mail::Message& message, std::int64_t now) {
-  std::vector<RecipientRow> rows;
-  rows.reserve(message.envelope.recipients.size());
-  for (const auto& recipient : message.envelope.recipients) {
-    RecipientRow row;
-    row.index = static_cast<std::uint32_t>(rows.size());
+  return due_rows(message, 0, message.envelope.recipients.size(), now);
+}
+
+std::vector<RecipientRow> due_rows(const mail::Message& message, std::size_t first, std::size_t end,
+                                   std::int64_t now) {
+  std::vector<RecipientRow> rows(end - first);
+  for (std::size_t i = first; i < end; ++i) {
+    auto& row = rows[i - first];
+    row.index = static_cast<std::uint32_t>(i);
     row.next_attempt = now;
-    row.address = recipient.address;
-    rows.push_back(std::move(row));
+    row.address = message.envelope.recipients[i].address;
   }
   return rows;
 }
 
 Result<void> move_leased(QueueState& state, Leased& leased, Effects& effects) {
   const auto& message = *leased.message;
+  if (is_large(message))  // some of them may have their rows already
+    if (auto done = state.store->messages().forget_recipients(message.id); !done)
+      return done.error();
   if (auto done = state.store->messages().move_in(message, new_row(state, message),
                                                   all_due(message, state.now()));
       !done)

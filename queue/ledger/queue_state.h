@@ -34,6 +34,13 @@ struct QueueState {
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
 };
 
+// A message with more recipients than that is stored in pieces, for mail that comes in meanwhile
+// not to wait for all of them.
+inline constexpr std::size_t kMostTogether = 1000;
+inline bool is_large(const mail::Message& message) {
+  return message.envelope.recipients.size() > kMostTogether;
+}
+
 // When work may be due: at once, or at a time.
 class NextLook {
  public:
@@ -58,6 +65,9 @@ std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
                          const MessageRow& row);
 // A row for each recipient, due now.
 std::vector<RecipientRow> all_due(const mail::Message& message, std::int64_t now);
+// The same for those from `first` to before `end`.
+std::vector<RecipientRow> due_rows(const mail::Message& message, std::size_t first, std::size_t end,
+                                   std::int64_t now);
 // From `incoming` to the mail that waits, though delivery has it in hand.
 Result<void> move_leased(QueueState& state, Leased& leased, Effects& effects);
 

@@ -5,6 +5,10 @@
 #include "queue/row_codec.h"
 
 #include <algorithm>
+#include <numeric>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace postrider::queue {
 
@@ -43,10 +47,12 @@ bool are_distinct(const Record& record, std::size_t recipients) {
   return std::find(seen.begin(), seen.end(), false) == seen.end();
 }
 
-bool has_ended(const Record& record, std::uint32_t index) {
-  return std::any_of(record.results.begin(), record.results.end(), [index](const auto& result) {
-    return result.index == index && result.outcome.verdict != mail::Verdict::retry;
-  });
+std::unordered_set<std::uint32_t> ended_of(const Record& record) {
+  std::unordered_set<std::uint32_t> ended;
+  for (const auto& result : record.results)
+    if (result.outcome.verdict != mail::Verdict::retry)
+      ended.insert(result.index);
+  return ended;
 }
 
 bool has_unended(const Record& record) {
@@ -54,6 +60,15 @@ bool has_unended(const Record& record) {
          std::any_of(record.results.begin(), record.results.end(), [](const auto& result) {
            return result.outcome.verdict == mail::Verdict::retry;
          });
+}
+
+// Sorted.
+std::vector<std::uint32_t> held_by(const Leased& leased) {
+  if (!leased.recipients.empty())
+    return leased.recipients;
+  std::vector<std::uint32_t> all(leased.message->envelope.recipients.size());
+  std::iota(all.begin(), all.end(), 0);
+  return all;
 }
 
 bool is_notice(Lease::Reason reason) {
@@ -75,11 +90,12 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
   count_results(effects.counted, record);
   if (auto done = state_results(state_, record, *leased.message, effects); !done)
     return done.error();
-  if (!record.partial || !keep_rest(record, leased)) {
+  if ((!record.partial || !keep_rest(record, leased)) && !leased.removed.empty()) {
     // Those that came to no end of their own.
+    const auto ended = ended_of(record);
     effects.counted.removed += static_cast<std::uint64_t>(
         std::count_if(leased.removed.begin(), leased.removed.end(),
-                      [&](std::uint32_t index) { return !has_ended(record, index); }));
+                      [&](std::uint32_t index) { return !ended.contains(index); }));
     if (auto done = state_removed(state_, record, leased, effects); !done)
       return done.error();
   }
@@ -98,13 +114,19 @@ bool Recording::keep_rest(const Record& record, const Leased& leased) {
   rest.recipients.clear();
   rest.places.clear();
   rest.landed = false;
-  std::erase_if(rest.removed, [&](std::uint32_t index) { return has_ended(record, index); });
-  for (std::uint32_t i = 0; i < leased.message->envelope.recipients.size(); ++i)
-    if (leased.holds(i) && !std::binary_search(named.begin(), named.end(), i))
-      rest.recipients.push_back(i);
-  for (std::size_t i = 0; i < leased.places.size(); ++i)
-    if (rest.holds(leased.recipients[i]))
+  if (!rest.removed.empty())
+    std::erase_if(rest.removed,
+                  [ended = ended_of(record)](auto index) { return ended.contains(index); });
+  const auto before = held_by(leased);
+  auto next = named.begin();
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    next = std::find_if(next, named.end(), [&](auto index) { return index >= before[i]; });
+    if (next != named.end() && *next == before[i])
+      continue;
+    rest.recipients.push_back(before[i]);
+    if (i < leased.places.size())
       rest.places.push_back(leased.places[i]);
+  }
   if (rest.recipients.empty())
     return false;
   state_.leases.add(std::move(rest));
@@ -176,6 +198,8 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
     tell_end(message, has_unended(record), effects);
     return store_notices(record, effects);
   }
+  if (is_large(message))
+    return record_large(record, leased, **row, effects);
   auto alive = state_.store->messages().load_alive(message.id);
   if (!alive)
     return alive.error();
@@ -209,6 +233,79 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
   if (auto done = state_.store->messages().update(message.id, **row, *left); !done)
     return done.error();
   return store_notices(record, effects);
+}
+
+// Looks at those whom the record names and at no others: there may be very many of them.
+Result<void> Recording::record_large(const Record& record, const Leased& leased, MessageRow row,
+                                     Effects& effects) {
+  const auto& message = *leased.message;
+  auto has_bouncing = store_named(record, leased, row);
+  if (!has_bouncing)
+    return has_bouncing.error();
+  const bool was_asked = is_notice(leased.reason) || leased.reason == Lease::Reason::delay_notice;
+  if (was_asked || row.waiting + row.held <= 0) {
+    auto counts = state_.store->messages().count_alive(message.id);
+    if (!counts)
+      return counts.error();
+    if (!counts->has_any()) {
+      if (auto done = remove_message(message, effects); !done)
+        return done.error();
+      return store_notices(record, effects);
+    }
+    row.waiting = counts->waiting;
+    row.held = counts->held;
+    *has_bouncing = counts->bouncing > 0;
+  }
+  auto waits = waits_for_site(record, message);
+  if (!waits)
+    return waits.error();
+  if (!record.untried.empty())
+    look_.expect(state_.now());  // which is when they are due, if they were before
+  row.tried = row.tried || *waits;
+  row.delayed = row.delayed || record.delay_notice_sent;
+  if (was_asked)
+    row.deadline = deadline_of(state_, message, row);
+  if (*has_bouncing)
+    row.deadline = 0;
+  if (was_asked && row.deadline <= state_.now())
+    row.deadline = state_.now() + kNoticePause;
+  look_.expect(row.deadline);
+  if (auto done = log_attempts(record, row); !done)
+    return done.error();
+  if (auto done = state_.store->messages().update(message.id, row); !done)
+    return done.error();
+  return store_notices(record, effects);
+}
+
+// Those who came to an end lose their rows, and the row of the message counts the rest. Returns
+// whether one of them is to be bounced.
+Result<bool> Recording::store_named(const Record& record, const Leased& leased, MessageRow& row) {
+  std::vector<std::uint32_t> named;
+  std::unordered_map<std::uint32_t, const Record::Result*> results;
+  for (const auto& result : record.results)
+    if (results.emplace(result.index, &result).second)
+      named.push_back(result.index);
+  auto alive = state_.store->messages().load_alive(record.id, named);
+  if (!alive)
+    return alive.error();
+  bool has_bouncing = false;
+  for (auto& before : *alive) {
+    auto& count = before.state == RecipientState::held ? row.held : row.waiting;
+    const auto recipient = after(before, *results.at(before.index), leased, row.expires);
+    auto done = recipient.is_alive()
+                    ? state_.store->messages().update_recipient(record.id, recipient)
+                    : state_.store->messages().remove_recipient(record.id, recipient.index);
+    if (!done)
+      return done.error();
+    if (!recipient.is_alive()) {
+      --count;
+      continue;
+    }
+    row.tried = true;
+    has_bouncing = has_bouncing || recipient.state == RecipientState::bouncing;
+    look_.expect(recipient.next_attempt);
+  }
+  return has_bouncing;
 }
 
 // Returns who is left. If nobody is, nothing was stored: the message goes as a whole.
@@ -261,7 +358,11 @@ RecipientRow Recording::after(RecipientRow row, const Record::Result& result, co
 }
 
 Result<void> Recording::log_attempts(const Record& record, MessageRow& row) {
-  for (const auto& result : record.results) {
+  // Of more than are kept only the latest are written.
+  const auto all = static_cast<std::int64_t>(record.results.size());
+  const auto skipped = std::max<std::int64_t>(all - AttemptRows::kKept, 0);
+  row.logged += skipped;
+  for (const auto& result : std::span(record.results).subspan(static_cast<std::size_t>(skipped))) {
     const std::string outcome = encode_outcome(result.outcome);
     if (auto done = state_.store->attempts().add(record.id, ++row.logged, state_.time.wall(),
                                                  result.index, outcome);

@@ -21,6 +21,9 @@ class Recording {
   bool keep_rest(const Record& record, const Leased& leased);
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);
+  Result<void> record_large(const Record& record, const Leased& leased, MessageRow row,
+                            Effects& effects);
+  Result<bool> store_named(const Record& record, const Leased& leased, MessageRow& row);
   Result<std::vector<RecipientRow>> store_results(const Record& record, const Leased& leased,
                                                   std::vector<RecipientRow>& alive,
                                                   MessageRow& row);

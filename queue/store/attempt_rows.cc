@@ -5,8 +5,6 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::int64_t kKeptAttempts = 100;
-
 class SqliteAttempts final : public AttemptRows {
  public:
   Result<void> prepare(Database& database) {
@@ -31,9 +29,9 @@ class SqliteAttempts final : public AttemptRows {
         .bind_blob(outcome);
     if (auto done = query.run(); !done)
       return done.error();
-    if (seq <= kKeptAttempts)
+    if (seq <= kKept)
       return {};
-    return Query(trim_attempts_).bind(id.value).bind(seq - kKeptAttempts).run();
+    return Query(trim_attempts_).bind(id.value).bind(seq - kKept).run();
   }
 
   Result<void> set_logged(mail::MessageId id, std::int64_t seq) override {

@@ -39,17 +39,29 @@ class SqliteMessages final : public MessageRows {
              "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, address, "
              "last)"
              " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+            {insert_if_missing_,
+             "INSERT OR IGNORE INTO recipient(message, idx, domain, state, attempts, next_attempt, "
+             "address, last)"
+             " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+            {delete_recipient_, "DELETE FROM recipient WHERE message = ? AND idx = ?"},
             {delete_message_, "DELETE FROM message WHERE id = ?"},
             {delete_body_, "DELETE FROM body WHERE id = ?"},
             {delete_recipients_, "DELETE FROM recipient WHERE message = ?"},
             {message_row_,
-             "SELECT deadline, expires, tried, delayed, logged FROM message WHERE id = ?"},
+             "SELECT deadline, expires, tried, delayed, logged, waiting, held FROM message WHERE "
+             "id = ?"},
             {message_sender_, "SELECT sender FROM message WHERE id = ?"},
             {message_head_, "SELECT head FROM message WHERE id = ?"},
             {body_, "SELECT data FROM body WHERE id = ?"},
             {alive_,
              "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
              " WHERE message = ? AND state < {ended} ORDER BY idx"},
+            {alive_one_,
+             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             " WHERE message = ? AND idx = ? AND state < {ended}"},
+            {count_alive_,
+             "SELECT count(*), total(state = {held} OR state < 0), total(state = {bouncing})"
+             " FROM recipient WHERE message = ? AND state < {ended}"},
             {update_recipient_,
              "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, last = ?"
              " WHERE message = ? AND idx = ?"},
@@ -75,7 +87,7 @@ class SqliteMessages final : public MessageRows {
     if (auto done = find_domains(recipients); !done)
       return done.error();
     Query query(insert_message_);
-    bind_message(query, message, row, recipients);
+    bind_message(query, message, row, counts_of(recipients));
     if (auto done = query.bind_blob(head).run(); !done)
       return done.error();
     if (message.content.bytes) {
@@ -83,29 +95,38 @@ class SqliteMessages final : public MessageRows {
       if (auto done = body.bind(message.id.value).bind_blob(*message.content.bytes).run(); !done)
         return done.error();
     }
-    return insert_recipients(message.id, recipients);
+    return insert_recipients(insert_recipient_, message.id, recipients);
   }
 
   Result<void> move_in(const mail::Message& message, const MessageRow& row,
                        std::vector<RecipientRow> recipients) override {
     if (auto done = find_domains(recipients); !done)
       return done.error();
-    {
-      Query query(move_message_);
-      bind_message(query, message, row, recipients);
-      if (auto done = query.run(); !done)
-        return done.error();
-    }
-    if (database_.changes() != 1)
-      return Error(Errc::corrupt, "move message " + to_string(message.id) + ": its row is missing");
-    if (auto done = Query(move_body_).bind(message.id.value).run(); !done)
+    if (auto done = move_content(message, row, counts_of(recipients)); !done)
       return done.error();
-    if (auto done = incoming_.remove(message.id); !done)
+    return insert_recipients(insert_recipient_, message.id, recipients);
+  }
+
+  Result<void> add_recipients(mail::MessageId id, std::vector<RecipientRow> recipients) override {
+    if (auto done = find_domains(recipients); !done)
       return done.error();
-    return insert_recipients(message.id, recipients);
+    return insert_recipients(insert_if_missing_, id, recipients);
+  }
+
+  Result<void> move_rest(const mail::Message& message, const MessageRow& row) override {
+    RecipientCounts counts;
+    counts.waiting = row.waiting;
+    counts.held = row.held;
+    return move_content(message, row, counts);
+  }
+
+  Result<void> forget_recipients(mail::MessageId id) override {
+    return Query(delete_recipients_).bind(id.value).run();
   }
 
   Result<void> quarantine_incoming(mail::MessageId id, const std::string& last) override {
+    if (auto done = forget_recipients(id); !done)
+      return done.error();
     if (auto done = Query(damaged_incoming_).bind(id.value).run(); !done)
       return done.error();
     if (auto done = Query(move_body_).bind(id.value).run(); !done)
@@ -118,7 +139,7 @@ class SqliteMessages final : public MessageRows {
     unknown.state = RecipientState::held;
     unknown.next_attempt = kNever;
     unknown.last = last;
-    if (auto done = insert_recipients(id, {&unknown, 1}); !done)
+    if (auto done = insert_recipients(insert_recipient_, id, {&unknown, 1}); !done)
       return done.error();
     return incoming_.remove(id);
   }
@@ -144,6 +165,8 @@ class SqliteMessages final : public MessageRows {
     message.tried = query.integer(2) != 0;
     message.delayed = query.integer(3) != 0;
     message.logged = query.integer(4);
+    message.waiting = query.integer(5);
+    message.held = query.integer(6);
     return std::optional(message);
   }
 
@@ -156,17 +179,34 @@ class SqliteMessages final : public MessageRows {
   }
 
   Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) override {
-    return Query(alive_).bind(id.value).rows([](const Query& row) {
-      RecipientRow recipient;
-      recipient.index = static_cast<std::uint32_t>(row.integer(0));
-      recipient.domain = row.integer(1);
-      const auto state = row.integer(2);  // a damaged one counts as held
-      recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
-      recipient.attempts = static_cast<std::uint32_t>(row.integer(3));
-      recipient.next_attempt = row.integer(4);
-      recipient.last = row.blob(5);
-      return recipient;
-    });
+    return Query(alive_).bind(id.value).rows(read_recipient);
+  }
+
+  Result<std::vector<RecipientRow>> load_alive(mail::MessageId id,
+                                               std::span<const std::uint32_t> indexes) override {
+    std::vector<RecipientRow> alive;
+    alive.reserve(indexes.size());
+    for (const auto index : indexes) {
+      Query query(alive_one_);
+      auto row = query.bind(id.value).bind(index).next();
+      if (!row)
+        return row.error();
+      if (*row)
+        alive.push_back(read_recipient(query));
+    }
+    return alive;
+  }
+
+  Result<RecipientCounts> count_alive(mail::MessageId id) override {
+    Query query(count_alive_);
+    auto row = query.bind(id.value).next();
+    if (!row)
+      return row.error();
+    RecipientCounts counts;
+    counts.held = query.integer(1);
+    counts.waiting = query.integer(0) - counts.held;
+    counts.bouncing = query.integer(2);
+    return counts;
   }
 
   Result<StoredMessage> load(mail::MessageId id) override {
@@ -216,14 +256,24 @@ class SqliteMessages final : public MessageRows {
     return {};
   }
 
+  Result<void> remove_recipient(mail::MessageId id, std::uint32_t index) override {
+    return Query(delete_recipient_).bind(id.value).bind(index).run();
+  }
+
   Result<void> update(mail::MessageId id, const MessageRow& row,
                       std::span<const RecipientRow> alive) override {
-    std::int64_t held = 0;
+    MessageRow counted = row;
+    counted.held = 0;
     for (const auto& recipient : alive)
-      held += recipient.state == RecipientState::held ? 1 : 0;
-    const auto waiting = static_cast<std::int64_t>(alive.size()) - held;
+      counted.held += recipient.state == RecipientState::held ? 1 : 0;
+    counted.waiting = static_cast<std::int64_t>(alive.size()) - counted.held;
+    return update(id, counted);
+  }
+
+  Result<void> update(mail::MessageId id, const MessageRow& row) override {
     Query query(update_message_);
-    query.bind(waiting > 0 ? row.deadline : kNever).bind(row.expires).bind(waiting).bind(held);
+    query.bind(row.waiting > 0 ? row.deadline : kNever).bind(row.expires);
+    query.bind(row.waiting).bind(row.held);
     query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0).bind(row.logged).bind(id.value);
     return query.run();
   }
@@ -252,24 +302,56 @@ class SqliteMessages final : public MessageRows {
     return {};
   }
 
-  static void bind_message(Query& query, const mail::Message& message, const MessageRow& row,
-                           const std::vector<RecipientRow>& recipients) {
-    std::int64_t waiting = 0;
-    std::int64_t held = 0;
+  static RecipientRow read_recipient(const Query& row) {
+    RecipientRow recipient;
+    recipient.index = static_cast<std::uint32_t>(row.integer(0));
+    recipient.domain = row.integer(1);
+    const auto state = row.integer(2);  // a damaged one counts as held
+    recipient.state = state < 0 ? RecipientState::held : static_cast<RecipientState>(state);
+    recipient.attempts = static_cast<std::uint32_t>(row.integer(3));
+    recipient.next_attempt = row.integer(4);
+    recipient.last = row.blob(5);
+    return recipient;
+  }
+
+  static RecipientCounts counts_of(const std::vector<RecipientRow>& recipients) {
+    RecipientCounts counts;
     for (const auto& recipient : recipients) {
-      held += recipient.state == RecipientState::held ? 1 : 0;
-      waiting += recipient.is_alive() && recipient.state != RecipientState::held ? 1 : 0;
+      counts.held += recipient.state == RecipientState::held ? 1 : 0;
+      counts.waiting += recipient.is_alive() && recipient.state != RecipientState::held ? 1 : 0;
     }
-    query.bind(message.id.value).bind(waiting > 0 ? row.deadline : kNever).bind(row.expires);
-    query.bind(message.received.time_since_epoch().count());
-    query.bind(static_cast<std::int64_t>(message.content.size)).bind(waiting).bind(held);
+    return counts;
+  }
+
+  Result<void> move_content(const mail::Message& message, const MessageRow& row,
+                            const RecipientCounts& counts) {
+    {
+      Query query(move_message_);
+      bind_message(query, message, row, counts);
+      if (auto done = query.run(); !done)
+        return done.error();
+    }
+    if (database_.changes() != 1)
+      return Error(Errc::corrupt, "move message " + to_string(message.id) + ": its row is missing");
+    if (auto done = Query(move_body_).bind(message.id.value).run(); !done)
+      return done.error();
+    return incoming_.remove(message.id);
+  }
+
+  static void bind_message(Query& query, const mail::Message& message, const MessageRow& row,
+                           const RecipientCounts& counts) {
+    query.bind(message.id.value).bind(counts.waiting > 0 ? row.deadline : kNever);
+    query.bind(row.expires).bind(message.received.time_since_epoch().count());
+    query.bind(static_cast<std::int64_t>(message.content.size));
+    query.bind(counts.waiting).bind(counts.held);
     query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0);
     query.bind_text(message.envelope.sender);
   }
 
-  Result<void> insert_recipients(mail::MessageId id, std::span<const RecipientRow> recipients) {
+  Result<void> insert_recipients(Statement& statement, mail::MessageId id,
+                                 std::span<const RecipientRow> recipients) {
     for (const auto& recipient : recipients) {
-      Query add(insert_recipient_);
+      Query add(statement);
       add.bind(id.value).bind(recipient.index).bind(recipient.domain);
       add.bind(static_cast<std::int64_t>(recipient.state)).bind(recipient.attempts);
       add.bind(recipient.next_attempt).bind_text(recipient.address);
@@ -293,7 +375,7 @@ class SqliteMessages final : public MessageRows {
   Statement insert_message_, move_message_, insert_body_, move_body_, insert_recipient_,
       delete_message_, delete_body_, delete_recipients_, message_row_, message_sender_,
       message_head_, body_, alive_, update_recipient_, update_message_, exists_, damaged_incoming_,
-      mark_damaged_, set_deadline_;
+      mark_damaged_, set_deadline_, insert_if_missing_, delete_recipient_, alive_one_, count_alive_;
 };
 
 }  // namespace

@@ -34,9 +34,19 @@ struct RecipientRow {
 struct MessageRow {
   std::int64_t deadline = 0;
   std::int64_t expires = 0;
+  std::int64_t waiting = 0;  // living recipients, but those held
+  std::int64_t held = 0;
   bool tried = false;
   bool delayed = false;  // the delay notice was sent, or is not wanted
   std::int64_t logged = 0;
+};
+
+// Of the living recipients of a message.
+struct RecipientCounts {
+  std::int64_t waiting = 0;
+  std::int64_t held = 0;
+  std::int64_t bouncing = 0;  // who are among those waiting
+  bool has_any() const { return waiting + held > 0; }
 };
 
 struct PauseRow {

@@ -39,6 +39,11 @@ class MessageRows {
   // Its head and content are in `incoming` and move here.
   virtual Result<void> move_in(const mail::Message& message, const MessageRow& row,
                                std::vector<RecipientRow> recipients) = 0;
+  // The same in steps, for many: rows for some recipients, who may have theirs already; then, when
+  // all have, the rest of the message. In between forget_recipients() undoes it.
+  virtual Result<void> add_recipients(mail::MessageId id, std::vector<RecipientRow> recipients) = 0;
+  virtual Result<void> move_rest(const mail::Message& message, const MessageRow& row) = 0;
+  virtual Result<void> forget_recipients(mail::MessageId id) = 0;
   // A landed row that does not decode: kept, held, without content checks.
   virtual Result<void> quarantine_incoming(mail::MessageId id, const std::string& last) = 0;
   // With content, recipients and attempts.
@@ -46,14 +51,21 @@ class MessageRows {
   virtual Result<std::optional<MessageRow>> load_row(mail::MessageId id) = 0;
   virtual Result<std::string> sender(mail::MessageId id) = 0;  // empty also if it is gone
   virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) = 0;
+  // Of those with these indexes. It costs as much as they are, however many others there are.
+  virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id,
+                                                       std::span<const std::uint32_t> indexes) = 0;
+  virtual Result<RecipientCounts> count_alive(mail::MessageId id) = 0;
   // With the content, checked, unless that is in a file.
   virtual Result<StoredMessage> load(mail::MessageId id) = 0;
   // Held because its content is damaged; shown as such until it is released.
   virtual Result<void> mark_damaged(mail::MessageId id) = 0;
   virtual Result<void> update_recipient(mail::MessageId id, const RecipientRow& row) = 0;
+  virtual Result<void> remove_recipient(mail::MessageId id, std::uint32_t index) = 0;
   // Counts are taken from the living recipients.
   virtual Result<void> update(mail::MessageId id, const MessageRow& row,
                               std::span<const RecipientRow> alive) = 0;
+  // Counts are those of the row.
+  virtual Result<void> update(mail::MessageId id, const MessageRow& row) = 0;
   virtual Result<void> set_deadline(mail::MessageId id, std::int64_t deadline) = 0;
   virtual Result<bool> exists(mail::MessageId id) = 0;  // here or in `incoming`
 };
@@ -61,6 +73,7 @@ class MessageRows {
 // The latest attempts of waiting mail, numbered by the message's row.
 class AttemptRows {
  public:
+  static constexpr std::int64_t kKept = 100;  // of one message
   virtual ~AttemptRows() = default;
   virtual Result<void> add(mail::MessageId id, std::int64_t seq, TimePoint when,
                            std::uint32_t recipient, std::string_view outcome) = 0;

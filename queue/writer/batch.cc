@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::int64_t kIdsAhead = 120'000'000;  // microseconds, more than marks are apart
 constexpr int kMostDamagedAtOnce = 64;
+// Results in one transaction, but those of one record are not divided.
+constexpr std::size_t kMostResults = 1000;
 
 template <class T>
 void move_to(std::vector<T>& from, std::vector<T>& to) {
@@ -21,6 +23,8 @@ void move_to(std::vector<T>& from, std::vector<T>& to) {
 
 // Each turn but the last finds one damaged message that was not known before.
 Result<void> Batch::store(Effects& effects, bool must_write) {
+  move_to(work_.records, kept_.records);  // behind those that were there
+  has_more_ = false;
   for (int turn = 0;; ++turn) {
     const auto marked = keeper_.marked();
     auto places = changes_.places();
@@ -64,7 +68,8 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
 }
 
 bool Batch::has_anything_to_store() const {
-  return !work_.is_empty() || !kept_.is_empty() || !changes_.is_empty() || ledger_.is_work_due();
+  return !work_.is_empty() || ledger_.landing().is_busy() || !kept_.is_empty() ||
+         !changes_.is_empty() || ledger_.is_work_due();
 }
 
 Result<void> Batch::store_inbox(Effects& effects) {
@@ -77,10 +82,11 @@ Result<void> Batch::store_inbox(Effects& effects) {
     for (const auto& site : inbox->sites)
       if (auto done = ledger_.recording().set_site(site); !done)
         return done.error().during("record site");
-    // Behind the sites, for what is given back because of them.
-    for (const auto& record : inbox->records)
-      if (auto done = ledger_.recording().record(record, effects); !done)
-        return done.error().during("record message " + to_string(record.id));
+  }
+  // Behind the sites, for what is given back because of them.
+  if (auto done = store_records(effects); !done)
+    return done.error();
+  for (auto* inbox : {&kept_, &work_}) {
     for (const auto& each : inbox->quarantines)
       if (auto done = ledger_.damaged().quarantine(each.id, each.why, effects); !done)
         return done.error().during("quarantine message");
@@ -94,7 +100,43 @@ Result<void> Batch::store_inbox(Effects& effects) {
   if (auto done = pause_answers_.apply(work_.pauses, ledger_.pausing(), effects); !done)
     return done.error();
   changes_.add(work_.changes);
-  return changes_.go_on(commit_took_, effects);
+  if (changes_.will_change())  // rows, so that all have to be there
+    ledger_.landing().begin_all();
+  if (!ledger_.landing().is_busy() || !changes_.will_change())
+    if (auto done = changes_.go_on(commit_took_, effects); !done)
+      return done.error();
+  return ledger_.landing().go_on(effects);
+}
+
+// In their order, as far as one transaction may take. Those of a message that has to land first
+// wait, and hold up no others.
+Result<void> Batch::store_records(Effects& effects) {
+  is_stored_.assign(kept_.records.size(), false);
+  std::size_t results = 0;
+  for (std::size_t i = 0; i < kept_.records.size(); ++i) {
+    const auto& record = kept_.records[i];
+    if (ledger_.landing().has_to_wait(record))
+      continue;
+    if (results > 0 && results + record.results.size() > kMostResults)
+      break;
+    if (auto done = ledger_.recording().record(record, effects); !done)
+      return done.error().during("record message " + to_string(record.id));
+    results += record.results.size();
+    is_stored_[i] = true;
+  }
+  return {};
+}
+
+std::vector<Record> Batch::take_stored() {
+  ledger_.landing().committed();
+  std::vector<Record> all, stored;
+  all.swap(kept_.records);
+  kept_.clear();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    (i < is_stored_.size() && is_stored_[i] ? stored : kept_.records).push_back(std::move(all[i]));
+  is_stored_.clear();
+  has_more_ = !kept_.records.empty() || ledger_.landing().is_busy();
+  return stored;
 }
 
 void Batch::answer_changes(Consumer* consumer) {

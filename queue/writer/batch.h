@@ -14,11 +14,15 @@ class Batch {
 
   Inbox& work() { return work_; }  // what came last
   Inbox& kept() { return kept_; }  // what waits for the store to work again; goes first
-  bool is_changing() const { return !changes_.is_empty(); }
+  // Whether there is more to store than the latest transaction took, which was committed.
+  bool has_more() const { return has_more_ || !changes_.is_empty(); }
+  bool has_more_records() const { return has_more_; }
 
   // In one transaction, if there is anything; done again around each damaged message that it meets.
   // must_write: to know whether it can, for the disk was full. Requires: the store is open.
   Result<void> store(Effects& effects, bool must_write);
+  // It was committed: which records were a part of it.
+  std::vector<Record> take_stored();
   // It was committed, or nothing was to be stored. consumer may be null.
   void answer_changes(Consumer* consumer);
   void answer_submissions();
@@ -32,6 +36,7 @@ class Batch {
   bool has_anything_to_store() const;
   Result<void> transact(Effects& effects, bool must_write);
   Result<void> store_inbox(Effects& effects);
+  Result<void> store_records(Effects& effects);
   Result<void> store_submission(Inbox::Submitted& each, Effects& effects);
 
   Ledger& ledger_;
@@ -40,6 +45,8 @@ class Batch {
   PauseAnswers pause_answers_;
   Inbox work_;
   Inbox kept_;
+  std::vector<bool> is_stored_;  // of kept_.records, by the latest transaction
+  bool has_more_ = false;
   std::chrono::microseconds commit_took_{0};  // the latest
 };
 

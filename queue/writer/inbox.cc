@@ -61,7 +61,7 @@ SharedInbox::Taken SharedInbox::take(Inbox& work, Duration most, Busy busy) {
       taken.is_idle = !wake_.wait_for(lock, most, is_awake);
   }
   if (!taken.is_idle && !stopping_ && !look_ && !inbox_.is_urgent() && !inbox_.is_many() &&
-      busy != Busy::with_changes) {
+      busy != Busy::with_more) {
     sleep_ = Sleep::light;
     wake_.wait_for(lock, kSoon, is_awake);
   }

@@ -92,7 +92,7 @@ class SharedInbox {
     bool is_stopping = false;
   };
   // What the thread would do without being given anything.
-  enum class Busy : std::uint8_t { no, with_due_work, with_changes };
+  enum class Busy : std::uint8_t { no, with_due_work, with_more };
   // Waits, at most for `most`, until there is something, and a little more where nobody waits for
   // the answer. work, which is empty, takes what came.
   Taken take(Inbox& work, Duration most, Busy busy);

@@ -38,6 +38,11 @@ Result<void> PendingChanges::go_on(std::chrono::microseconds commit_took, Effect
   return {};
 }
 
+bool PendingChanges::will_change() const {
+  return std::any_of(changes_.begin(), changes_.end(),
+                     [](const UnderWay& each) { return !each.run.dry_run; });
+}
+
 void PendingChanges::committed(Consumer* consumer) {
   for (auto& each : changes_) {
     if (!each.run.picked.empty() && consumer != nullptr)

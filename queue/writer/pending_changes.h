@@ -13,6 +13,7 @@ class PendingChanges {
       : ledger_(ledger), ids_(ids), clock_(clock), log_(log) {}
 
   bool is_empty() const { return changes_.empty(); }
+  bool will_change() const;                       // rather than only count
   void add(std::vector<Inbox::Change>& changes);  // which is empty then
   // The next piece of each, as a part of a transaction. commit_took: the latest.
   Result<void> go_on(std::chrono::microseconds commit_took, Effects& effects);

@@ -117,6 +117,7 @@ Result<bool> Repairs::salvage() {
     return false;
   salvaged_in_vain_ = false;
   ledger_.damaged().forget();
+  ledger_.landing().start_over();
   if (auto moved = ledger_.intake().follow_landed(); !moved)
     return moved.error();
   return true;

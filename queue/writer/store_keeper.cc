@@ -235,6 +235,8 @@ Result<void> StoreKeeper::open_again() {
     done = repairs_.check_store();
   if (done)
     done = forget_doubtful();
+  if (done)
+    done = ledger_.intake().follow_landed();  // what was said to have failed may have moved it
   if (done && readers_.open)
     done = readers_.open();
   return done;

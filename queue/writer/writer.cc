@@ -58,8 +58,11 @@ void Writer::stop() {
     thread_.join();
   }
   bodies_.stop();
+  // Once more: perhaps there is room now. And again for what one transaction does not take.
   if (keeper_.is_open() && !batch_.kept().is_empty())
-    process();  // once more: perhaps there is room now
+    do
+      process();
+    while (keeper_.is_open() && batch_.has_more_records());
   batch_.end_changes(Error(Errc::stopped, "change the queue"));
   if (keeper_.is_open())
     keeper_.close(bodies_.finish_removals());
@@ -86,9 +89,9 @@ bool Writer::wait() {
   using Busy = SharedInbox::Busy;
   batch_.work().clear();
   const bool is_due = keeper_.is_open() && ledger_.is_work_due();
-  const auto busy = batch_.is_changing() && keeper_.is_open() ? Busy::with_changes
-                    : is_due                                  ? Busy::with_due_work
-                                                              : Busy::no;
+  const auto busy = batch_.has_more() && keeper_.is_open() ? Busy::with_more
+                    : is_due                               ? Busy::with_due_work
+                                                           : Busy::no;
   const auto taken = inbox_.take(batch_.work(), most_sleep(), busy);
   is_idle_ = taken.is_idle;
   if (taken.look_again)
@@ -163,16 +166,14 @@ Result<void> Writer::sync_notices() {
 }
 
 void Writer::committed(Effects& effects) {
-  for (auto* inbox : {&batch_.kept(), &batch_.work()})
-    for (auto& record : inbox->records)
-      for (auto& notice : record.notices)
-        if (notice.body.is_open())
-          notice.body.state_->keep();
+  for (auto& record : batch_.take_stored())
+    for (auto& notice : record.notices)
+      if (notice.body.is_open())
+        notice.body.state_->keep();
   for (auto& each : batch_.work().submissions)
     if (each.refused && each.waiting->id == each.submission.message->id &&
         each.submission.body.is_open())
       each.submission.body.state_->keep();
-  batch_.kept().clear();
   count(effects.counted);
   ledger_.facts().committed(effects.facts);
   if (room_.has_written())

@@ -34,6 +34,7 @@ struct FailingVfs::State {
   sqlite3_vfs* real = nullptr;
   std::mutex mutex;
   std::uint64_t counted = 0, fail_at = 0, syncs = 0, writes = 0;
+  std::uint64_t written_to_log = 0, largest_commit = 0;
   int code = SQLITE_OK;
   Mode mode = Mode::once;
   bool failed = false;
@@ -78,6 +79,9 @@ int on_write(sqlite3_file* handle, const void* bytes, int amount, sqlite3_int64 
   const std::lock_guard lock(state->mutex);
   File& file = as_file(handle);
   ++state->writes;
+  if (file.path->ends_with("-wal"))
+    state->largest_commit = std::max(state->largest_commit,
+                                     state->written_to_log += static_cast<std::uint64_t>(amount));
   const int failure = state->count(file);
   if (!state->is_done(failure))
     return failure;
@@ -109,6 +113,8 @@ int on_sync(sqlite3_file* handle, int flags) {
   }
   const std::lock_guard lock(state->mutex);
   ++state->syncs;
+  if (file.path->ends_with("-wal"))
+    state->written_to_log = 0;
   const int failure = state->count(file);
   if (!state->is_done(failure))
     return failure;
@@ -252,6 +258,12 @@ void FailingVfs::fail_at(std::uint64_t number, int code, Mode mode) {
 
 void FailingVfs::heal() {
   fail_at(0, SQLITE_OK, Mode::once);
+}
+
+std::uint64_t FailingVfs::take_largest_commit() {
+  const std::lock_guard lock(state_->mutex);
+  state_->written_to_log = 0;
+  return std::exchange(state_->largest_commit, 0);
 }
 
 void FailingVfs::on_database_sync(std::function<void()> hook) {

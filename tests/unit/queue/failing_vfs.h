@@ -27,6 +27,8 @@ class FailingVfs {
   std::uint64_t operations() const;  // since the last fail_at() or heal()
   std::uint64_t syncs() const;       // in all
   std::uint64_t writes() const;      // in all
+  // The most octets for the log between two syncs of it, since the last call: what one commit was.
+  std::uint64_t take_largest_commit();
   bool has_failed() const;
 
   struct State;
