@@ -4,6 +4,8 @@
 #include "cli/recipient_list.h"
 #include "mail/header.h"
 
+#include <algorithm>
+
 namespace postrider::cli {
 
 namespace {
@@ -19,8 +21,7 @@ bool is_one_of(std::string_view name, std::initializer_list<std::string_view> na
 
 Result<HeaderRecipients> header_recipients(std::string_view content) {
   HeaderRecipients found;
-  std::vector<std::string> ordinary;
-  std::vector<std::string> resent;
+  HeaderRecipients resent;
   bool is_resent = false;
   mail::HeaderScanner scanner(content);
   mail::HeaderField field;
@@ -33,12 +34,36 @@ Result<HeaderRecipients> header_recipients(std::string_view content) {
     is_resent = is_resent || of_resent;
     if (!of_resent && !is_one_of(name, {"to", "cc", "bcc"}))
       continue;
-    if (auto parsed = parse_address_list(field.value, of_resent ? resent : ordinary); !parsed)
-      return parsed.error().during(std::string(name) + " field");
+    auto& to = of_resent ? resent : found;
+    const auto before = to.wrong.size();
+    if (auto gathered = gather_addresses(field.value, to.addresses, to.wrong); !gathered)
+      return gathered.error().during(std::string(name) + " field");
+    for (auto i = before; i < to.wrong.size(); ++i)
+      to.wrong[i].insert(0, std::string(name) + " field: ");
   }
   found.consumed = scanner.consumed();
-  found.addresses = std::move(is_resent ? resent : ordinary);
+  if (is_resent) {
+    found.addresses = std::move(resent.addresses);
+    found.wrong = std::move(resent.wrong);
+  }
   return found;
+}
+
+bool HeaderEnd::is_past(std::string_view content) {
+  for (;;) {
+    const auto end = content.find('\n', std::max(looked_at_, searched_));
+    const auto line = content.substr(looked_at_, end == content.npos ? end : end + 1 - looked_at_);
+    searched_ = content.size();
+    // Of a line that has not ended yet, no more than a name's length decides; a lone CR may be half
+    // of its end.
+    if (end == content.npos && line.size() <= mail::kMostOfFieldName)
+      return false;
+    if (!mail::is_in_header(mail::judge_header_line(line, looked_at_ == 0)))
+      return true;
+    if (end == content.npos)
+      return false;
+    looked_at_ = searched_ = end + 1;
+  }
 }
 
 }  // namespace postrider::cli

@@ -2,6 +2,9 @@
 
 #include "base/text.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace postrider::cli {
 
 namespace {
@@ -33,9 +36,33 @@ class Parser {
     return flush();
   }
 
+  // After run() failed: past the entry that was wrong. What it quotes does not part entries, and an
+  // error that was seen only at the entry's end leaves nothing of it to pass.
+  void skip_entry() {
+    for (bool past = is_past_entry_; !past && at_ < list_.size();) {
+      const char c = list_[at_];
+      if (c == '"' || c == '[')
+        (void)take_delimited(c == '"' ? '"' : ']');
+      else if (c == '(')
+        (void)skip_comment();
+      else
+        ++at_;
+      past = c == ',' || c == ';';
+    }
+    at_ = std::min(at_, list_.size());
+    clear();
+  }
+
  private:
+  void clear() {
+    angle_.clear();
+    bare_.clear();
+    in_angle_ = has_angle_ = angle_has_words_ = bare_has_words_ = gap_ = false;
+  }
+
   Result<void> take() {
     const char c = list_[at_];
+    is_past_entry_ = false;
     if (is_space(c)) {
       gap_ = true;
       ++at_;
@@ -62,6 +89,7 @@ class Parser {
         [[fallthrough]];
       case ';':
         ++at_;
+        is_past_entry_ = true;
         return in_angle_ ? unusable(list_.substr(at_ - 1), "\"<\" without \">\"") : flush();
       default:
         append(list_.substr(at_, 1));
@@ -194,6 +222,7 @@ class Parser {
   std::size_t at_ = 0;
   std::string bare_;
   std::string angle_;
+  bool is_past_entry_ = false;  // what was read last ended an entry
   bool in_angle_ = false;
   bool has_angle_ = false;
   bool bare_has_words_ = false;
@@ -205,6 +234,19 @@ class Parser {
 
 Result<void> parse_address_list(std::string_view list, std::vector<std::string>& addresses) {
   return Parser(list, addresses).run();
+}
+
+Result<void> gather_addresses(std::string_view list, std::vector<std::string>& addresses,
+                              std::vector<std::string>& wrong) {
+  Parser parser(list, addresses);
+  for (;;) {
+    auto done = parser.run();
+    if (done || done.error().code() == Errc::too_long)
+      return done;
+    if (wrong.size() < kMostListed)
+      wrong.push_back(done.error().step());
+    parser.skip_entry();
+  }
 }
 
 }  // namespace postrider::cli

@@ -118,11 +118,12 @@ Result<daemon::SubmitHeader> header_for(const SendmailOptions& options,
 // Reads the message; with -t its header is held back until it is whole, and goes on edited.
 class Collector {
  public:
-  Collector(const SendmailOptions& options, std::uint64_t most, daemon::SubmitHeader& header,
-            ContentStore& content)
+  Collector(const SendmailOptions& options, const daemon::ToolPaths& places,
+            daemon::SubmitHeader& header, ContentStore& content)
       : input_(options.dots_are_content),
         in_header_(options.header_recipients),
-        most_(most),
+        most_(places.message_size),
+        origin_(places.origin),
         header_(header),
         content_(content) {}
 
@@ -142,6 +143,8 @@ class Collector {
       return taken;
     return in_header_ ? edit_header() : Result<void>{};
   }
+  // What stands in the header for recipients and is no address: sentences.
+  const std::vector<std::string>& wrong() const { return wrong_; }
 
  private:
   Result<void> take(std::string_view bytes) {
@@ -149,12 +152,8 @@ class Collector {
       return Error(Errc::too_long, daemon::too_large(most_));
     if (!in_header_)
       return content_.append(bytes);
-    const auto seam = held_.size() < 3 ? 0 : held_.size() - 3;
     held_.append(bytes);
-    const bool ended = held_.find("\n\n", seam) != std::string::npos ||
-                       held_.find("\n\r\n", seam) != std::string::npos || held_.starts_with('\n') ||
-                       held_.starts_with("\r\n");
-    if (ended)
+    if (end_.is_past(held_))
       return edit_header();
     if (held_.size() > kMostHeader)
       return Error(Errc::too_long, "the header is larger than 1 MiB");
@@ -166,8 +165,12 @@ class Collector {
     auto found = header_recipients(held_);
     if (!found)
       return found.error();
-    auto& to = header_.recipients;
-    to.insert(to.end(), found->addresses.begin(), found->addresses.end());
+    wrong_ = std::move(found->wrong);
+    for (auto& address : found->addresses)
+      if (auto whole = daemon::complete_address(address, origin_))
+        header_.recipients.push_back(std::move(address));
+      else
+        wrong_.push_back(whole.error().step());
     if (auto kept = content_.append(found->header); !kept)
       return kept;
     return content_.append(std::string_view(held_).substr(found->consumed));
@@ -176,7 +179,10 @@ class Collector {
   MessageInput input_;
   bool in_header_;
   const std::uint64_t most_;  // octets
+  const std::string origin_;
   std::string held_;
+  HeaderEnd end_;
+  std::vector<std::string> wrong_;
   daemon::SubmitHeader& header_;
   ContentStore& content_;
 };
@@ -191,14 +197,19 @@ int deliver(const SendmailOptions& options) {
   if (!header)
     return fail(EX_DATAERR, sentence(header.error()));
   ContentStore content;
-  if (auto read = Collector(options, places->message_size, *header, content).run(); !read) {
+  Collector collector(options, *places, *header, content);
+  if (auto read = collector.run(); !read) {
     const auto& error = read.error();
     if (error.code() == Errc::too_long)
       return fail(EX_DATAERR, error.step());
     return fail(error.code() == Errc::malformed ? EX_DATAERR : EX_IOERR, sentence(error));
   }
+  // The others get it all the same, as everywhere where mail is sent.
+  for (const auto& one : collector.wrong())
+    complain(kProgram, EX_OK, "not sent to one recipient: " + one);
   if (header->recipients.empty())
-    return fail(EX_USAGE, "no recipients in the header");
+    return collector.wrong().empty() ? fail(EX_USAGE, "no recipients in the header")
+                                     : fail(EX_DATAERR, "no usable recipients in the header");
   const auto answer = hand_over(*places, std::move(*header), content);
   if (answer.exit_code != EX_OK)
     return fail(answer.exit_code, answer.error);

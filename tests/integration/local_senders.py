@@ -261,6 +261,26 @@ class Options(scenario.Scenario):
             f"{name}@far.example" for name in ("a", "b", "c", "d", "e", "more")])
         self.assertNotIn(b"bcc", message.content.lower())
 
+    def test_t_without_an_empty_line(self):
+        """The header ends at the first line that is no field, however much follows."""
+        line = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=\n"
+        message, _ = self.sent("-t", text="To: a@far.example\nBcc: b@far.example\n" + line * 40_000)
+        self.assertEqual(sorted(message.addresses), ["a@far.example", "b@far.example"])
+        self.assertEqual(message.content.count(line.strip().encode()), 40_000)
+        self.assertNotIn(b"Bcc", message.content)
+
+    def test_t_with_one_odd_address(self):
+        """The others get it, and the sender reads which one is wrong."""
+        for odd in ("John Doe", "<<b@far.example>>", "'b@far.example'", "<>",
+                    "<mailto:b@far.example>", '"Broken <b@far.example>'):
+            before = len(self.peer.messages)
+            done = self.server.sendmail("-t", stdin=f"Cc: c@far.example\nTo: {odd}\n\nx\n")
+            self.assertIn("not sent to one recipient: ", done.stderr, odd)
+            self.assertEqual(self.peer.wait_for(before + 1)[before].addresses, ["c@far.example"], odd)
+        done = self.server.sendmail("-t", stdin="To: John Doe\n\nx\n", check=False)
+        self.assertEqual(done.returncode, 65)
+        self.assertIn("John Doe", done.stderr)
+
     def test_senders(self):
         for arguments, sender in ((("-f", "s@us.example"), "s@us.example"), (("-rs@us.example",), "s@us.example"),
                                   (("-f", "<>"), ""), (("-f", ""), ""), (("-f", "S <s@us.example>"), "s@us.example"),

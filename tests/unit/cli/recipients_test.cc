@@ -96,9 +96,86 @@ TEST_CASE("-t of a message that is sent again takes the Resent- fields alone", "
   CHECK(found->header == "Resent-To: new@x\r\nTo: old@x\r\n");
 }
 
-TEST_CASE("-t refuses a header that it cannot understand", "[cli][unit]") {
-  CHECK_FALSE(header_recipients("To: a b c\n\n"));
-  CHECK_FALSE(header_recipients("To: a@b\nBcc: <x\n\n"));
+TEST_CASE("-t takes the addresses beside one that cannot be meant", "[cli][unit]") {
+  struct Case {
+    const char* name;
+    std::string list;
+    List want;
+    std::size_t wrong;
+  };
+  const Case cases[] = {
+      {"two words", "John Doe, c@x", {"c@x"}, 1},
+      {"two words at the end", "c@x, John Doe", {"c@x"}, 1},
+      {"an empty address", "<>, c@x", {"c@x"}, 1},
+      {"angles twice", "<<b@x>>, c@x", {"c@x"}, 1},
+      {"a link", "<mailto:b@x>; c@x", {"c@x"}, 1},
+      {"an angle without end", "Bob <b@x, c@x, d@x", {"c@x", "d@x"}, 1},
+      {"an angle without beginning", "b@x>, c@x", {"c@x"}, 1},
+      {"a quote without end takes the rest", "c@x, \"Broken <b@x>, d@x", {"c@x"}, 1},
+      {"a comment without end takes the rest", "c@x, b@x (Bob, d@x", {"c@x"}, 1},
+      {"what is quoted behind it is no address",
+       "<<b@x>> \"a, evil@x, b\" (y, evil@y), c@x",
+       {"c@x"},
+       1},
+      {"a control character", std::string("b\0@x, c@x", 9), {"c@x"}, 1},
+      {"signs right behind a comma", "a@x,>,\x01,<<b@x>,c@x", {"a@x", "c@x"}, 3},
+      {"one too long", std::string(5000, 'a') + "@x, c@x", {"c@x"}, 1},
+      {"several", "John Doe, c@x, <>, <<b@x>>, d@x, x y", {"c@x", "d@x"}, 4},
+      {"nothing else", "John Doe", {}, 1},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      const auto found = header_recipients("Subject: s\nTo: " + c.list + "\n\nx\n");
+      REQUIRE(found);
+      CHECK(found->addresses == c.want);
+      REQUIRE(found->wrong.size() == c.wrong);
+      CHECK(found->wrong.front().starts_with("To field: "));
+    }
+  }
+  const auto fields = header_recipients("To: John Doe\nCc: b@x\nBcc: <x\nBcc: d@x\n\n");
+  REQUIRE(fields);
+  CHECK(fields->addresses == List{"b@x", "d@x"});
+  CHECK(fields->wrong.size() == 2);
+  // Only what counts is complained of.
+  const auto resent = header_recipients("To: John Doe\nResent-To: b@x\n\n");
+  REQUIRE(resent);
+  CHECK(resent->addresses == List{"b@x"});
+  CHECK(resent->wrong.empty());
+}
+
+TEST_CASE("the header ends where it does for everybody, however it comes", "[cli][unit]") {
+  struct Case {
+    const char* name;
+    std::string content;
+    std::size_t past;  // octets after which it is known; 0: never
+  };
+  const std::string header = "To: a@x\nSubject: s\n more\n";
+  const Case cases[] = {
+      {"an empty line", header + "\nx\n", header.size() + 1},
+      {"an empty line with CR", "To: a@x\r\n\r\nx\r\n", 11},
+      {"no empty line", header + "hello world\nx\n", header.size() + 12},
+      {"a long line", header + std::string(5000, 'x'), header.size() + 998},
+      {"nothing but a body", "hello\n", 6},
+      {"an indented beginning", " hello\n", 7},
+      {"only a header", header, 0},
+      {"a field that is long", header + "X: " + std::string(5000, 'x'), 0},
+      {"a field without its end", header + "X-Longer-Name", 0},
+  };
+  for (const auto& c : cases)
+    for (const std::size_t step : {1U, 7U, 100'000U}) {
+      DYNAMIC_SECTION(c.name << " by " << step) {
+        HeaderEnd end;
+        std::size_t size = 0;
+        bool is_past = false;
+        while (!is_past && size < c.content.size()) {
+          size = std::min(size + step, c.content.size());
+          is_past = end.is_past(std::string_view(c.content).substr(0, size));
+        }
+        CHECK(is_past == (c.past > 0));
+        if (is_past && step == 1)
+          CHECK(size == c.past);
+      }
+    }
 }
 
 TEST_CASE("-t of content without a header finds nobody", "[cli][unit]") {
