@@ -23,6 +23,19 @@ namespace {
 // do: a crash would repeat it.
 constexpr auto kKnown = std::chrono::milliseconds(700);
 
+bool is_earlier(const Lease::Recipient& a, const Lease::Recipient& b) {
+  return a.index < b.index;
+}
+
+// Requires: they are in the order of their indexes.
+const Lease::Recipient* find_leased(const Lease& lease, std::uint32_t index) {
+  const auto& all = lease.recipients;
+  const auto at = std::lower_bound(
+      all.begin(), all.end(), index,
+      [](const Lease::Recipient& one, std::uint32_t wanted) { return one.index < wanted; });
+  return at == all.end() || at->index != index ? nullptr : &*at;
+}
+
 // RFC 5321 §2.4: the local part as it is, the domain without regard to case.
 bool is_same_mailbox(const mail::Recipient& a, const mail::Recipient& b) {
   if (a.address.size() != b.address.size() || a.leaf != b.leaf)
@@ -60,6 +73,8 @@ Outcome by_administrator(const Lease::Recipient& recipient) {
 
 std::uint64_t LeaseBook::open(Lease lease) {
   const auto handle = ++last_;
+  if (auto& all = lease.recipients; !std::is_sorted(all.begin(), all.end(), is_earlier))
+    std::sort(all.begin(), all.end(), is_earlier);
   auto owned = std::make_unique<InHand>();
   owned->record.id = lease.message->id;
   owned->open = lease.recipients.size();
@@ -113,10 +128,8 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   result.index = index;
   if (outcome.verdict == Verdict::retry) {
     ++counts_.deferred;
-    const auto& leased = given.lease.recipients;
-    const auto recipient = std::find_if(leased.begin(), leased.end(),
-                                        [&](const auto& one) { return one.index == index; });
-    POSTRIDER_ASSERT(recipient != leased.end());
+    const auto* const recipient = find_leased(given.lease, index);
+    POSTRIDER_ASSERT(recipient != nullptr);
     result.next_attempt = next_attempt(given, *recipient, outcome, site, again_within);
   } else {
     ++(outcome.verdict == Verdict::delivered ? counts_.delivered : counts_.bounced);
