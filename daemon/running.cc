@@ -277,6 +277,7 @@ void Running::make_parts(StartProblems& problems) {
   for (const auto& lane : lanes_)
     resolvers.push_back(lane->resolver.get());
   server_->ask_questions_of(resolvers);
+  server_->limit_users([this](std::uint32_t uid) { return local_limits_->limited_party(uid); });
   if (auto offered = server_->offer_tls(tls_offer_); !offered)
     return add(problems, offered.error());
   if (auto listening = server_->listen(*listeners); !listening)

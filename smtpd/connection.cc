@@ -6,6 +6,7 @@
 #include "smtpd/session/replies.h"
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
 
 #include <algorithm>
 #include <new>
@@ -21,8 +22,10 @@ namespace {
 // dropped: closing at once would reset the connection and take our last reply with it.
 constexpr Duration kLinger = std::chrono::seconds(1);
 constexpr std::size_t kMostLingering = 256U << 10U;
-// Content that drips in smaller pieces than this is waited for without a buffer (X01).
-constexpr std::size_t kDrip = 256;
+// What one connection may read before the loop's other work has its turn.
+constexpr std::size_t kTurn = 64U << 10U;
+// A line that is longer than most ever are: who is over its share of the memory keeps none.
+constexpr std::size_t kLongLine = 512;
 
 // What is likely to hang in the same place. An extension of a name changes nothing.
 std::string key_of(const Policy::Question& question) {
@@ -42,6 +45,7 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
       policy_(reception_->policy()),
       stream_(reception_->loop(), std::move(socket)),
       arrival_(arrival),
+      first_octets_(SessionLimits::first_octets(policy_->limits())),
       began_(reception_->clock().steady()) {
   client_.address = arrival.address;
   client_.port = arrival.port;
@@ -53,6 +57,8 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
 Connection::~Connection() {
   if (has_address_slot_)
     reception_->slots().give_back_for(client_.address);
+  if (user_slot_)
+    reception_->slots().give_back_for_user(*user_slot_);
   count_held(0);  // from here on nobody calls let_go()
   if (self_)
     *self_ = nullptr;
@@ -134,10 +140,22 @@ bool Connection::take_strangers_slot() {
   return false;
 }
 
-bool Connection::take_address_slot() {
-  if (client_.trusted)
+// A user of this machine is among our own clients, and so are the others.
+bool Connection::take_user_slot() {
+  const auto party = client_.local_user ? reception_->slots().party_of(*client_.local_user)
+                                        : std::optional<std::uint64_t>();
+  if (!party)
     return true;
-  has_address_slot_ = reception_->slots().take_for(client_.address, policy_->limits());
+  if (reception_->slots().take_for_user(*party, reception_->session_limit()))
+    user_slot_ = party;
+  return user_slot_.has_value();
+}
+
+bool Connection::take_address_slot() {
+  if (client_.trusted && take_user_slot())
+    return true;
+  if (!client_.trusted)
+    has_address_slot_ = reception_->slots().take_for(client_.address, policy_->limits());
   if (has_address_slot_)
     return true;
   count(reception_->counters().turned_away);
@@ -184,8 +202,10 @@ Task<void> Connection::hold_greeting() {
     stream_.socket().cancel(ignored);
   });
   pause.set(delay);
+  lay_buffer_aside();
   // Whatever ends the wait, what comes next sees it.
   (void)co_await stream_.socket().async_wait(Socket::wait_read, asio::as_tuple(use_task));
+  take_buffer();
 }
 
 // A client that sends before it was greeted is not speaking SMTP with us (attacks.md P01).
@@ -252,6 +272,12 @@ Task<void> Connection::converse() {
     if (filtering_ != nullptr)
       co_await show_content(need);
     keep_content();
+    if (must_end_for_memory()) {
+      say(buffer_->replies.append(replies::kNoMemory));
+      count(reception_->counters().turned_away);
+      summary_.end = maillog::End::refused;
+      co_return;
+    }
     if (body_.waits_for_tables() && need != Need::store && need != Need::close) {
       co_await rewrite_header();
       keep_content();
@@ -276,6 +302,22 @@ void Connection::keep_content() {
   note_held();
 }
 
+// What it keeps of lines cannot go to a file.
+bool Connection::must_end_for_memory() const {
+  return is_over_share_ && held_ > first_octets_ && talk_->line_octets() > kLongLine;
+}
+
+// For a wait that is not for the client's next octets either. What has come behind a line stays.
+void Connection::lay_buffer_aside() {
+  if (buffer_->begin == buffer_->end && buffer_->replies.empty())
+    buffer_.reset();
+}
+
+void Connection::take_buffer() {
+  if (!buffer_)
+    buffer_ = reception_->buffers().borrow();
+}
+
 // The session waits, and nobody else on this loop.
 Task<Need> Connection::look_up() {
   stream_.clear_deadline();  // the client has done its part
@@ -293,8 +335,10 @@ Task<Need> Connection::look_up() {
       found->answer = policy->judge(question);
     };
     lookup_ = std::make_shared<Lookups::Wait>();
+    lay_buffer_aside();
     is_answered = co_await reception_->lookups().run(reception_->loop(), lookup_, timeouts().lookup,
                                                      std::move(job));
+    take_buffer();
     lookup_.reset();
   }
   commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
@@ -320,7 +364,7 @@ Duration Connection::patience() {
     content_began_ = now;
     content_read_ = 0;
   }
-  const bool holds_much = held_ > SessionLimits::kAlwaysKept && reception_->is_tight();
+  const bool holds_much = held_ > first_octets_ && reception_->is_tight();
   const auto silence =
       is_patient() && !holds_much ? times.data : std::min(times.data, times.stressed);
   const auto earned = Duration(content_read_ * 1000 / std::max<std::uint64_t>(times.data_rate, 1));
@@ -341,22 +385,24 @@ Task<Result<void>> Connection::read_more() {
     commands_seen_ = talk_->reads_content() ? ~0ULL : talk_->commands();
     stream_.set_deadline(patience());
   }
-  const bool bufferless =
-      idle || (talk_->reads_content() && (last_read_ < kDrip || reception_->is_tight()));
+  if (in_turn_ >= kTurn) {
+    in_turn_ = 0;
+    co_await asio::post(reception_->loop().executor(), use_task);
+  }
   for (;;) {
     auto& buffer = *buffer_;
-    waits_for_client_ = true;
-    auto got = bufferless ? stream_.read_now(buffer.in.data(), buffer.in.size())
-                          : co_await stream_.read_some(buffer.in.data(), buffer.in.size());
-    waits_for_client_ = false;
+    auto got = stream_.read_now(buffer.in.data(), buffer.in.size());
     if (got) {
-      buffer.end = last_read_ = *got;
+      buffer.end = *got;
+      in_turn_ += *got;
       content_read_ += *got;
       co_return Result<void>{};
     }
     if (got.error().code() != asio::error::would_block)
       co_return got.error();
+    // However many wait, for a command's end or within content (X01), they wait without a buffer.
     buffer_.reset();
+    in_turn_ = 0;
     waiting_idle_ = idle;
     waits_for_client_ = true;
     auto readable = co_await stream_.wait_readable();
@@ -374,8 +420,19 @@ Task<Result<void>> Connection::send_replies() {
   if (taken < replies.size()) {
     stream_.set_deadline(is_patient() ? timeouts().reply
                                       : std::min(timeouts().reply, timeouts().stressed));
+    // What nobody reads is kept for a client, too.
+    unread_ = replies.capacity() + IoBuffer::kSize;
+    const bool is_within_share = note_held();
     const auto rest = std::string_view(replies).substr(taken);
-    auto sent = co_await stream_.write(rest);
+    waits_for_client_ = true;
+    Result<void> sent =
+        Error(boost::system::errc::make_error_code(boost::system::errc::not_enough_memory),
+              "keep replies that nobody reads");
+    if (is_within_share)
+      sent = co_await stream_.write(rest);
+    waits_for_client_ = false;
+    unread_ = 0;
+    note_held();
     if (!sent)
       co_return sent;
     commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
@@ -436,7 +493,7 @@ bool Connection::note_held() {
     held_by_ = party();
     has_logged_in_ = !talk_->session().client().authenticated.empty();
   }
-  auto octets = talk_->session().envelope_octets();
+  auto octets = unread_ + talk_->session().envelope_octets() + talk_->line_octets();
   if (const auto* intake = talk_->intake())
     octets += intake->capacity();
   if (filtering_ != nullptr)
@@ -446,11 +503,12 @@ bool Connection::note_held() {
 
 bool Connection::count_held(std::size_t octets) {
   const auto before = std::exchange(held_, octets);
-  if (octets <= SessionLimits::kAlwaysKept)
+  if (octets <= first_octets_)
     must_let_go_ = false;
   else if (!self_)
     self_ = std::make_shared<Connection*>(this);
-  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory, this);
+  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory, this,
+                                  first_octets_);
 }
 
 void Connection::let_go() {
@@ -464,13 +522,13 @@ void Connection::let_go() {
 // file is refused at its end; where there is none, and much is kept, the session ends.
 void Connection::let_go_here() {
   const auto before = held_;
-  if (before <= SessionLimits::kAlwaysKept)
+  if (before <= first_octets_)
     return;
   must_let_go_ = true;
   if (!waits_for_client_)
     return;
   keep_content();
-  if (held_ <= std::max(SessionLimits::kAlwaysKept, before / 2))
+  if (held_ <= std::max(first_octets_, before / 2))
     return;
   say(replies::kNoMemory);
   count(reception_->counters().turned_away);
@@ -522,7 +580,8 @@ void Connection::end_if_idle() {
 }
 
 void Connection::hurry() {
-  if (waiting_idle_ && !client_.trusted)
+  const bool waits_for_command = waits_for_client_ && talk_ && !talk_->reads_content();
+  if (waits_for_command && !client_.trusted)
     stream_.set_deadline(std::min(timeouts().command, timeouts().stressed));
 }
 

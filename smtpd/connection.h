@@ -60,11 +60,15 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   void give_up_waiting();
   Task<bool> read_proxy_header();
   bool take_address_slot();
+  bool take_user_slot();
   bool take_strangers_slot();
   bool note_held();
   bool count_held(std::size_t octets);
   SessionLimits::Party party() const;
   void keep_content();
+  bool must_end_for_memory() const;
+  void lay_buffer_aside();
+  void take_buffer();
   Task<void> hold_greeting();
   bool talks_early();
   bool is_stranger() const;
@@ -124,11 +128,14 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   Arrival arrival_;
   Client client_;
   bool has_address_slot_ = false;
+  std::optional<std::uint64_t> user_slot_;  // of this user of the machine
   bool is_nobody_ = false;        // a proxy does not know, or speaks for itself: never one of ours
   bool is_storing_ = false;       // the reply is on its way, and worth waiting for
+  std::size_t unread_ = 0;        // octets of replies that wait for their reader, and the buffer
   std::size_t held_ = 0;          // octets in memory, as SessionLimits::keep() counts them
   SessionLimits::Party held_by_;  // whose share they are part of
   bool has_logged_in_ = false;
+  const std::size_t first_octets_;
   bool is_over_share_ = false;
   bool must_let_go_ = false;  // of what is beyond the first octets
   std::atomic<bool> waits_for_client_{false};
@@ -141,7 +148,7 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   std::shared_ptr<filter::Questioner::RunOf<ClientName>> name_run_;
   std::optional<SessionFramer> talk_;
   BufferPool::Lease buffer_;
-  std::size_t last_read_ = 0;
+  std::size_t in_turn_ = 0;              // octets that were read without a wait
   std::uint64_t commands_seen_ = ~0ULL;  // when the deadline was last set
   SteadyTime began_;
   SteadyTime content_began_;

@@ -35,7 +35,9 @@ Task<SessionFramer::Need> Connection::authenticate() {
     exchange_ = policy_->settings().auth->begin(reception_->loop(), std::move(attempt));
   }
   auto question = session.question();
+  lay_buffer_aside();
   const auto answer = co_await exchange_->ask(std::move(question));
+  take_buffer();
   commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
   const auto need = talk_->answered(answer, buffer_->replies);
   if (!session.is_authenticating()) {

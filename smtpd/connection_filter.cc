@@ -117,6 +117,7 @@ Task<Need> Connection::ask_filters() {
   const auto& session = talk_->session();
   auto& chain = filtering_->chain;
   filter::Verdict verdict;
+  lay_buffer_aside();
   switch (session.filter_stage()) {
     case filter::Stage::connect:
       verdict = co_await chain.connect();
@@ -136,6 +137,7 @@ Task<Need> Connection::ask_filters() {
       filtering_->asked_data = true;
       break;
   }
+  take_buffer();
   commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
   refresh_conditions();
   co_return talk_->filtered(std::move(verdict), buffer_->replies);

@@ -8,8 +8,8 @@ namespace {
 
 constexpr std::size_t kMostAsked = 16;  // parties, to make room for one
 
-template <class Counts>
-void lower(Counts& counts, const IpAddress& key) {
+template <class Counts, class Key>
+void lower(Counts& counts, const Key& key) {
   const auto at = counts.find(key);
   if (at != counts.end() && --at->second == 0)
     counts.erase(at);
@@ -26,15 +26,21 @@ bool SessionLimits::take(std::uint32_t limit) {
   return true;
 }
 
+std::size_t SessionLimits::first_octets(const Limits& limits) {
+  const auto of_each = limits.content_memory / 2 / std::max<std::size_t>(limits.sessions, 1);
+  return std::clamp(of_each, kLeastFirst, kMostFirst);
+}
+
 // The sum is kept by the atomic alone.
 bool SessionLimits::keep(const Party& party, std::size_t octets, std::size_t before,
-                         std::size_t budget, Keeper* keeper) {
-  const auto held = held_.fetch_add(octets - before, std::memory_order_relaxed) + octets - before;
-  const auto more = std::max(octets, kAlwaysKept) - kAlwaysKept;
-  const auto less = std::max(before, kAlwaysKept) - kAlwaysKept;
+                         std::size_t budget, Keeper* keeper, std::size_t first) {
+  held_.fetch_add(octets - before, std::memory_order_relaxed);
+  const auto more = std::max(octets, first) - first;
+  const auto less = std::max(before, first) - first;
   if (more == 0 && less == 0)
     return true;
   const std::lock_guard lock(mutex_);
+  of_large_ += (more > 0 ? octets : 0) - (less > 0 ? before : 0);
   if (more == 0 && !kept_by_.contains(party.name))
     return true;  // there was no memory to count it
   auto& share = share_of(party);
@@ -44,7 +50,7 @@ bool SessionLimits::keep(const Party& party, std::size_t octets, std::size_t bef
     return true;
   }
   const auto common = party.is_stranger ? budget / 2 : budget;
-  const auto most = std::min(budget / 16, (std::max(held, common) - held) / 4);
+  const auto most = std::min(budget / 16, (std::max(of_large_, common) - of_large_) / 4);
   if (more == 0 || share.octets <= most)
     return true;
   // What is told to go is there for a moment yet: no more of it than an eighth.
@@ -174,6 +180,19 @@ bool SessionLimits::take_for(const IpAddress& client, const Limits& limits) {
   lower(by_client_, client_key(client));
   lower(by_network_, network_key(client));
   return false;
+}
+
+bool SessionLimits::take_for_user(std::uint64_t party, std::uint32_t limit) {
+  const std::lock_guard lock(mutex_);
+  if (++by_user_[party] <= std::max(limit / 4, 1U))
+    return true;
+  lower(by_user_, party);
+  return false;
+}
+
+void SessionLimits::give_back_for_user(std::uint64_t party) {
+  const std::lock_guard lock(mutex_);
+  lower(by_user_, party);
 }
 
 void SessionLimits::give_back_for(const IpAddress& client) {

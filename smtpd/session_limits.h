@@ -11,8 +11,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -31,8 +33,9 @@ class SessionLimits {
   // What one session keeps in memory of what its client sent: `octets` instead of `before`. False:
   // with the party's other sessions that is more than its share, and the session is to let go of
   // it. A share is a sixteenth of `budget`, and less where little is left: a quarter of that.
-  // Strangers share one half of it only. The first octets of a session count in the sum alone, and
-  // nobody is refused them.
+  // Strangers share one half of it only. A session that keeps no more than its first octets counts
+  // in the sum alone, is refused nothing, and takes nothing from the shares: all of these together
+  // have half as much as the budget besides, see first_octets().
   //
   // However many parties have taken all there is together: who asks for less than half of what one
   // of them has is given it, and the session of that one that has kept longest is told to let go.
@@ -50,15 +53,29 @@ class SessionLimits {
     // Is to keep no more than the first octets, soon. On any thread, and not to call back from it.
     virtual void let_go() = 0;
   };
-  static constexpr std::size_t kAlwaysKept = 16U << 10U;
-  // keeper: the same as long as it keeps anything. Null: can never be told.
+  static constexpr std::size_t kMostFirst = 16U << 10U, kLeastFirst = 4U << 10U;
+  // What every session may keep, so that as many as there may be have half of the memory.
+  static std::size_t first_octets(const Limits& limits);
+  // keeper: the same as long as it keeps anything. Null: can never be told. first: the same for all
+  // calls of one session.
   bool keep(const Party& party, std::size_t octets, std::size_t before, std::size_t budget,
-            Keeper* keeper = nullptr);
+            Keeper* keeper = nullptr, std::size_t first = kMostFirst);
   std::size_t held() const { return held_.load(std::memory_order_relaxed); }
 
   // By address. False: this client, or its network, has its share.
   bool take_for(const IpAddress& client, const Limits& limits);
   void give_back_for(const IpAddress& client);
+  // Of users of this machine, to whom no limit by address applies.
+  using PartyOf = std::function<std::optional<std::uint64_t>(std::uint32_t uid)>;
+  // Whose share a user's is part of; nothing for who has no limits. Before the first session;
+  // thread-safe.
+  void limit_users(PartyOf party_of) { party_of_ = std::move(party_of); }
+  std::optional<std::uint64_t> party_of(std::uint32_t uid) const {
+    return party_of_ ? party_of_(uid) : std::nullopt;
+  }
+  // False: this party has a quarter of all that there may be.
+  bool take_for_user(std::uint64_t party, std::uint32_t limit);
+  void give_back_for_user(std::uint64_t party);
   // The address, or the /64 that it is one of.
   static IpAddress client_key(const IpAddress& client);
 
@@ -99,8 +116,11 @@ class SessionLimits {
   std::mutex mutex_;
   Counts by_client_;
   Counts by_network_;
+  std::unordered_map<std::uint64_t, std::uint32_t> by_user_;
+  PartyOf party_of_;
   Shares kept_by_;
   std::array<BySize, 2> by_size_;  // ours, and strangers'
+  std::size_t of_large_ = 0;       // octets of the sessions in the shares, first ones too
   std::size_t promised_ = 0;       // of all shares
   std::uint64_t number_ = 0;
 };

@@ -124,6 +124,10 @@ void Server::ask_questions_of(const std::vector<dns::Resolver*>& resolvers) {
     impl_->faces[i].reception->ask_questions_of(*resolvers[i]);
 }
 
+void Server::limit_users(std::function<std::optional<std::uint64_t>(std::uint32_t)> party_of) {
+  impl_->slots->limit_users(std::move(party_of));
+}
+
 void Server::bind_elsewhere(BindElsewhere elsewhere) {
   impl_->elsewhere = std::move(elsewhere);
 }

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ class Server {
   void ask_questions_of(const std::vector<dns::Resolver*>& resolvers);
   // From now on, where we lack the right to bind.
   void bind_elsewhere(BindElsewhere elsewhere);
+  // Before start().
+  void limit_users(std::function<std::optional<std::uint64_t>(std::uint32_t uid)> party_of);
   // Later sessions get these certificates, on every listener; sessions under way keep theirs, and
   // tickets stay good. After an error nothing has changed.
   Result<void> offer_tls(TlsOffer offer);

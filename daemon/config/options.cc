@@ -141,7 +141,7 @@ const Option kOptions[] = {
     {"accept.proxy_from", TextList{AT(accept.proxy_from), check_network}, false, nullptr,
      "Networks of the proxies that may begin a connection with a PROXY header."},
     {"accept.sessions", Number{AT(accept.sessions), 1, 1000000}, false, nullptr,
-     "The most sessions at one time."},
+     "The most sessions at one time. A user of this machine other than root has a quarter of them."},
     {"accept.sessions_per_client", Number{AT(accept.sessions_per_client), 1, 1000000}, false, nullptr,
      "The most sessions of one client address; accept.relay_from is exempt."},
     {"accept.errors", Number{AT(accept.errors), 1, 1000}, false, nullptr,

@@ -56,6 +56,13 @@ std::uint64_t LocalLimits::party_of(std::uint64_t uid) const {
   return daemon::party_of(rules_.lent, uid);
 }
 
+std::optional<std::uint64_t> LocalLimits::limited_party(std::uint64_t uid) const {
+  const std::lock_guard lock(mutex_);
+  if (rules_.unlimited.contains(uid))
+    return std::nullopt;
+  return daemon::party_of(rules_.lent, uid);
+}
+
 LocalLimits::LocalLimits(const Clock& clock, Log& log, BlockingPool& pool, std::string folder)
     : clock_(clock), log_(log), pool_(pool), folder_(std::move(folder)), saved_(clock.steady()) {}
 

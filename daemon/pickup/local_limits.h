@@ -47,6 +47,8 @@ class LocalLimits : public smtpd::LocalCounter {
 
   // Whose share of places and turns this user's is part of, limited or not.
   std::uint64_t party_of(std::uint64_t uid) const;
+  // The same; nothing for who has no limits.
+  std::optional<std::uint64_t> limited_party(std::uint64_t uid) const;
 
   // What a user's .forward sends on. Looks at the user database: blocks.
   delivery::ForwardVerdict count_forward(const std::string& user, std::size_t recipients);

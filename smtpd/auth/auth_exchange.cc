@@ -13,6 +13,7 @@ AuthExchange::Step AuthExchange::begin(std::optional<std::string_view> initial) 
 }
 
 AuthExchange::Step AuthExchange::on_line(std::string_view line) {
+  said_ += line.size();
   if (line == "*")
     return {Kind::over, "501 5.7.0 Authentication cancelled\r\n"};
   const auto response = decode_base64(line);

@@ -37,6 +37,8 @@ class AuthExchange {
 
   const Question& question() const { return question_; }
   const std::string& user() const { return user_; }
+  // Of memory, at most: what was said is kept by the mechanism and goes with the question.
+  std::size_t octets() const { return 2 * said_; }
   // Who tries, as far as was said; for the log.
   const std::string& claimed() const { return question_.user; }
 
@@ -46,6 +48,7 @@ class AuthExchange {
   std::unique_ptr<Mechanism> mechanism_;
   Question question_;
   std::string user_;
+  std::size_t said_ = 0;  // octets of lines
 };
 
 }  // namespace postrider::smtpd::auth

@@ -138,6 +138,8 @@ class Session {
   const auth::Channel& channel() const { return channel_; }
   // AUTH has begun and not ended.
   bool is_authenticating() const { return dialogue_ != nullptr; }
+  // Of memory, as far as the client's part of it makes it grow.
+  std::size_t authentication_octets() const { return dialogue_ ? dialogue_->octets() : 0; }
   const auth::Question& question() const;
   const std::string& auth_mechanism() const { return auth_mechanism_; }
   const Policy::Question& address_question() const { return asking_->question; }

@@ -197,6 +197,11 @@ std::optional<Step> SessionFramer::take_chunk(std::string_view in, std::size_t& 
   return session_.on_content_end(intake_->content());
 }
 
+std::size_t SessionFramer::line_octets() const {
+  const auto part = partial_.empty() ? 0 : partial_.capacity();
+  return part + session_.authentication_octets();
+}
+
 SessionFramer::Need SessionFramer::stored(Storage result, mail::MessageId id,
                                           std::string& replies) {
   POSTRIDER_ASSERT(mode_ == Mode::storing);

@@ -60,6 +60,8 @@ class SessionFramer {
            !session_.is_authenticating();
   }
   std::uint64_t commands() const { return commands_; }
+  // Of memory, for what has come of a command line, and what was said since AUTH.
+  std::size_t line_octets() const;
 
  private:
   enum class Mode : std::uint8_t {

@@ -74,6 +74,22 @@ class Lengths(scenario.Scenario):
         if not scenario.SANITIZED:
             self.assertLess(self.server.memory() - before, 8 << 20)
 
+    def test_L02_many_commands_without_an_end(self):
+        """L02 what half-sent lines of many sessions take is little more than the lines"""
+        before = self.server.memory()
+        clients = []
+        for _ in range(180):
+            client = self.client()
+            client.send((b"NOOP " + b"x" * 3900 + b"\r\n") * 8 + b"MAIL FROM:<" + b"x" * 3000)
+            for _ in range(8):
+                self.assertEqual(client.reply().code, 250)
+            clients.append(client)
+        if not scenario.SANITIZED:
+            self.assertLess(self.server.memory() - before, 4 << 20)
+        for client in clients[::60]:  # each is still served
+            client.send(b"@ext.example>\r\n")
+            self.assertIn(client.reply().code, (250, 500, 501, 553))
+
     def test_L03_long_text_lines(self):
         """L03 accepted and passed on byte for byte, or refused; never split"""
         for length in (998, 999, 1000, 1 << 20):

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import time
 
@@ -85,6 +86,37 @@ print(answer[0], answer[1].decode())
         server.reload()
         server.wait_for_log("reloaded")
         self.assertEqual(self.speak(server, ANN)[0], 250)
+
+    def test_one_user_does_not_take_all_sessions(self):
+        server = self.relay_for_users()
+        server.stop()
+        server.write_config(accept={"sessions": 80})
+        server.start()
+        held = []
+        self.addCleanup(lambda: [one.close() for one in held])
+
+        def connect():
+            client = socket.create_connection(("127.0.0.1", server.port), timeout=wait.DEADLINE)
+            held.append(client)
+            return client
+
+        def connect_as(uid, count):
+            """Sockets belong to who made them. How many sessions were begun."""
+            os.setegid(uid)
+            os.seteuid(uid)
+            try:
+                clients = [connect() for _ in range(count)]
+            finally:
+                os.seteuid(0)
+                os.setegid(0)
+            greetings = [client.recv(200) for client in clients]
+            self.assertLessEqual({greeting[:3] for greeting in greetings}, {b"220", b"421"})
+            return sum(greeting.startswith(b"220") for greeting in greetings)
+        self.assertEqual(connect_as(ANN, 60), 20)
+        self.assertEqual(self.speak(server, BOB)[0], 250)
+        held.pop(0).close()
+        wait.until(lambda: connect_as(ANN, 1) == 1, "a place that is free again")
+        self.assertEqual(connect_as(0, 30), 30, "root is not limited")
 
     def test_without_limits_nobody_is_asked_for(self):
         server = self.relay_for_users(messages_per_hour=0, messages_per_day=0, recipients_per_hour=0,

@@ -3,6 +3,8 @@
 
 #include "base/file.h"
 #include "queue/queue.h"
+#include "smtpd/auth/authenticator.h"
+#include "smtpd/auth/sasl_exchange.h"
 #include "smtpd/message_store.h"
 #include "smtpd/session/replies.h"
 #include "smtpd/session_limits.h"
@@ -11,9 +13,12 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <utility>
 #include <vector>
 
@@ -240,6 +245,7 @@ TEST_CASE("content goes to its file early while much of it is held", "[smtpd][qu
   RealQueue real;
   auto settings = strict_settings();
   settings.limits.content_memory = 1'600'000;  // of which one client's share holds two of them
+  settings.limits.sessions = 50;
   RunningServer server(settings, 1, real.custody.get());
   // Three that are silent within 60 KB of content: the first two are in memory, and what the third
   // adds makes it much, so the third has a file.
@@ -264,6 +270,7 @@ TEST_CASE("header sections that do not end share the memory", "[smtpd][queue][tc
   RealQueue real;
   auto settings = trusting_settings();
   settings.limits.content_memory = 8'000'000;
+  settings.limits.sessions = 250;
   smtpd::ListenerSettings listener{"127.0.0.1:0"};
   listener.role = smtpd::Role::submission;
   RunningServer server(settings, 1, real.custody.get(), listener);
@@ -292,10 +299,117 @@ TEST_CASE("header sections that do not end share the memory", "[smtpd][queue][tc
   CHECK(real.list().size() >= 3);
 }
 
+namespace {
+
+// Whoever has a password is who they say they are.
+class Trusting : public smtpd::auth::Authenticator {
+ public:
+  std::vector<std::string> offered(const smtpd::auth::Channel&) const override { return {"PLAIN"}; }
+  std::unique_ptr<smtpd::auth::Mechanism> make(std::string_view,
+                                               const smtpd::auth::Channel&) const override {
+    return smtpd::auth::make_plain();
+  }
+  std::unique_ptr<smtpd::auth::Exchange> begin(Loop&, smtpd::auth::Attempt) override {
+    struct Granted : smtpd::auth::Exchange {
+      Task<smtpd::auth::Answer> ask(smtpd::auth::Question question) override {
+        smtpd::auth::Answer answer;
+        answer.verdict = smtpd::auth::Answer::Verdict::granted;
+        answer.user = question.user;
+        co_return answer;
+      }
+    };
+    return std::make_unique<Granted>();
+  }
+  bool may_send_as(std::string_view, std::string_view) const override { return true; }
+  std::string begin_message(std::string_view) override { return {}; }
+  std::string add_recipient(std::string_view, std::string_view) override { return {}; }
+};
+
+}  // namespace
+
+TEST_CASE("command lines that do not end share the memory", "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.auth = std::make_shared<Trusting>();
+  settings.auth_in_clear = true;
+  settings.limits.content_memory = 1'600'000;
+  settings.limits.sessions = 100;  // each may keep 8,000 octets, and one client 100,000 beyond them
+  smtpd::ListenerSettings listener{"127.0.0.1:0"};
+  listener.role = smtpd::Role::submission;
+  RunningServer server(settings, 1, real.custody.get(), listener);
+  const auto counters = [&] { return server.server().counters(); };
+  const auto begin = [&](const std::string& line) {
+    auto peer = ready_to_send(server, 1);
+    const auto before = counters();
+    CHECK(codes_of(peer.say("NOOP\r\n" + line)) == "250");
+    REQUIRE(eventually([&] {
+      const auto now = counters();
+      return now.held >= before.held + line.size() || now.turned_away > before.turned_away;
+    }));
+    if (counters().turned_away > before.turned_away)
+      CHECK(peer.reply() == smtpd::replies::kNoMemory);
+    return peer;
+  };
+  std::vector<Peer> peers;
+  for (int i = 0; i < 20; ++i)
+    peers.push_back(begin("MAIL FROM:<" + std::string(3'900, 'x')));
+  CHECK(counters().turned_away == 0);
+  for (int i = 0; i < 60; ++i) {
+    peers.push_back(begin("AUTH PLAIN " + std::string(12'000, 'A')));
+    CHECK(counters().held < 800'000);
+  }
+  CHECK(counters().turned_away >= 20);
+  CHECK(counters().turned_away <= 50);
+  // Who says no more than others do is served all the while, and who began within the share too.
+  auto other = ready_to_send(server, 1);
+  CHECK(codes_of(other.say("AUTH PLAIN AGFubgBzZWNyZXQ=\r\n")) == "235");
+  CHECK(codes_of(other.say("MAIL FROM:<ann@us.test>\r\n")) == "250");
+  CHECK(codes_of(peers.front().say(">\r\n")).substr(0, 1) == "5");
+  CHECK(codes_of(peers[20].say("\r\n")) == "501");
+  peers.clear();
+  CHECK(eventually([&] { return counters().held < 1'000; }));
+}
+
+TEST_CASE("replies that are not read share the memory", "[smtpd][queue]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.limits.content_memory = 1'600'000;  // one client's share is 100,000
+  settings.limits.sessions = 100;
+  settings.limits.junk = settings.limits.errors = 1U << 30U;
+  const auto path = real.folder / "socket";
+  RunningServer server(settings, 1, real.custody.get(), {"unix:" + path});
+  const auto counters = [&] { return server.server().counters(); };
+  std::string commands;
+  for (int i = 0; i < 20'000; ++i)
+    commands += "NOOP\r\n";
+  std::vector<FileDescriptor> peers;
+  for (int number = 1; number <= 6; ++number) {
+    FileDescriptor peer(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::copy(path.begin(), path.end(), address.sun_path);
+    REQUIRE(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+            0);
+    // Until it has gone, or what it says is not read for its replies are not.
+    const auto is_held_up = [&] {
+      const auto sent =
+          ::send(peer.get(), commands.data(), commands.size() / 6 * 6, MSG_DONTWAIT | MSG_NOSIGNAL);
+      return sent < 0 && (errno != EAGAIN || counters().held >= 60'000);
+    };
+    REQUIRE(eventually(is_held_up));
+    peers.push_back(std::move(peer));
+  }
+  CHECK(eventually([&] { return counters().open <= 2; }));
+  CHECK(counters().held < 200'000);
+  peers.clear();
+  CHECK(eventually([&] { return counters().open == 0 && counters().held == 0; }));
+}
+
 TEST_CASE("recipients that are named count as memory", "[smtpd][queue][tcp]") {
   RealQueue real;
   auto settings = trusting_settings();
   settings.limits.content_memory = 300'000;
+  settings.limits.sessions = 9;
   RunningServer server(settings, 1, real.custody.get());
   auto peer = ready_to_send(server, 2);
   const auto name = std::string(60, 'n') + "@" + std::string(60, 'd') + ".test";
@@ -335,7 +449,7 @@ TEST_CASE("however many strangers keep much, our users have a share", "[smtpd][u
   CHECK(limits.held() < kBudget);
   CHECK(limits.keep({"user bob", false}, 2 * kPiece, 0, kBudget));
   // Whatever there is, of the first octets nobody is deprived.
-  constexpr auto kFew = smtpd::SessionLimits::kAlwaysKept;
+  constexpr auto kFew = smtpd::SessionLimits::kMostFirst;
   CHECK(limits.keep({"one", true}, kFew, 0, kBudget));
   CHECK_FALSE(limits.keep({"one", true}, 2 * kPiece, kFew, kBudget));
 }
@@ -415,6 +529,27 @@ TEST_CASE("however many of our users keep much together, another has a place", "
   Holder stranger(limits, {"192.0.2.1", true}, kBudget);
   CHECK_FALSE(stranger.take(100'000));
   CHECK(sum_of_told() == 0);
+}
+
+// Many accounts, each of whose sessions keeps as much as every session may.
+TEST_CASE("the first octets of however many sessions leave the shares to others", "[smtpd][unit]") {
+  smtpd::Limits rules;
+  rules.sessions = 10'000;
+  const auto budget = rules.content_memory;
+  const auto first = smtpd::SessionLimits::first_octets(rules);
+  CHECK(first >= smtpd::SessionLimits::kLeastFirst);
+  CHECK(first * rules.sessions <= budget / 2);
+  smtpd::SessionLimits limits;
+  for (std::uint32_t session = 0; session < rules.sessions; ++session)
+    CHECK(limits.keep({"user " + std::to_string(session / 20), false}, first, 0, budget, nullptr,
+                      first));
+  CHECK(limits.held() == first * rules.sessions);
+  const smtpd::SessionLimits::Party ann{"user ann", false};
+  CHECK(limits.keep(ann, 1U << 20U, 0, budget, nullptr, first));
+  CHECK(limits.keep({"192.0.2.1", true}, 1U << 20U, 0, budget, nullptr, first));
+  // With few sessions there is room for more of each.
+  rules.sessions = 100;
+  CHECK(smtpd::SessionLimits::first_octets(rules) == smtpd::SessionLimits::kMostFirst);
 }
 
 TEST_CASE("who is told to let go is the one that has kept longest, and can", "[smtpd][unit]") {
