@@ -3,6 +3,7 @@
 #include "base/base64.h"
 #include "cli/output.h"
 #include "daemon/control/offline.h"
+#include "daemon/tool_folder.h"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -161,7 +162,7 @@ Result<void> ExportedFile::finish() {
 
 int export_queue(const Administration& how, const daemon::FilterText& filter,
                  const std::string& folder) {
-  auto opened = open_file(folder, O_RDONLY | O_DIRECTORY);
+  auto opened = daemon::open_folder_to_write(folder);
   if (!opened)
     return complain(how.program, EX_CANTCREAT, opened.error().describe());
   daemon::ControlRequest request;

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "daemon/config/config_file.h"
 #include "daemon/daemon.h"
+#include "daemon/privsep/privileges.h"
 #include "daemon/settings.h"
 #include "daemon/signing/signing_keys.h"
 #include "dns/stub_resolver.h"
@@ -121,6 +122,8 @@ Report check_dkim_records(const Options& options, const std::string& domain) {
   if (questions.empty())
     return {EX_NOINPUT,
             wanted->empty() ? "there is no key\n" : "there is no key of " + *wanted + "\n"};
+  if (const auto given_up = give_up_root(config.user); !given_up)
+    return {EX_NOUSER, "user: " + given_up.error().describe() + "\n"};
   ask_all(config, questions);
   Report report;
   for (const auto& question : questions) {

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "daemon/config_doubts.h"
 #include "daemon/daemon.h"
+#include "daemon/privsep/privileges.h"
 #include "daemon/settings.h"
 #include "daemon/signing/signing_keys.h"
 #include "dns/stub_resolver.h"
@@ -225,6 +226,8 @@ Report examine(const Options& options, const std::string& domain, bool json) {
   for (const auto& problem : keys.problems)
     findings.push_back({Kind::problem, "dkim", problem.key + ": " + problem.text,
                         "put the key right, then systemctl reload postrider"});
+  if (const auto given_up = give_up_root(config.user); !given_up)
+    return {EX_NOUSER, "user: " + given_up.error().describe() + "\n"};
   NullLog log;
   SystemRandom random;
   Loop loop(0);

@@ -71,6 +71,13 @@ Result<void> become_for_good(const Account& account) {
   return {};
 }
 
+Result<void> give_up_root(const std::string& user) {
+  if (geteuid() != 0 || user.empty())
+    return {};
+  const auto account = find_account(user);
+  return account ? become_for_good(*account) : account.error();
+}
+
 namespace {
 
 using Keepers = std::vector<uid_t>;

@@ -35,6 +35,9 @@ class ActingAs {
 
 // For good: groups, group, user; then makes sure that there is no way back.
 Result<void> become_for_good(const Account& account);
+// Of a tool that root has started, before it reads what strangers send: for good, the user of that
+// name. Without root, or a name, who it is.
+Result<void> give_up_root(const std::string& user);
 
 // Makes the folder if it is missing, as root, and gives it to the account; missing parents stay
 // root's and open to all, and what exists stays as it is. A symbolic link on the way is followed if

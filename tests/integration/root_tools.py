@@ -63,6 +63,19 @@ class RootTools(scenario.Scenario):
         (self.base / "short").symlink_to(self.roots)
         self.assertEqual(self.new_key(self.base / "short").returncode, 0)
 
+    def test_exported_mail_goes_where_no_other_leads_it(self):
+        server = self.daemon(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{wait.free_port()}",
+                                     "tls": "off"}])
+        self.assertEqual(server.send("a@ext.example", ["b@far.example"], b"Subject: x\r\n\r\nx\r\n").code, 250)
+        self.link("export", self.roots)
+        done = server.tool("postrider", "queue", "export", "--folder", str(self.eves / "export"),
+                           check=False)
+        self.assertEqual(done.returncode, 73, done)
+        self.assertEqual(list(self.roots.iterdir()), [])
+        done = server.tool("postrider", "queue", "export", "--folder", str(self.roots), check=False)
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual(len(list(self.roots.iterdir())), 1)
+
     def passwd(self, file, *more, stdin="secret\n"):
         return self.tool("passwd", "ann", "--no-scram", "--file", file, *more, stdin=stdin)
 
