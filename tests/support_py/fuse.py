@@ -1,5 +1,5 @@
-"""A file system of a hostile user's, by FUSE's own protocol: one file, whose close is never answered.
-Needs root to be mounted; whoever reads it needs not."""
+"""File systems of a hostile user's, by FUSE's own protocol: one with a file whose close is never answered,
+and one that answers nothing. Needs root to be mounted; whoever reads it needs not."""
 import ctypes
 import os
 import pathlib
@@ -16,10 +16,11 @@ DETACH = 2
 
 class Unclosed:
     """`path` is the file; `closers` the processes that have waited for its close."""
+    options = ""
 
     def __init__(self, folder, owner):
         self.folder, self.owner = pathlib.Path(folder), owner
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self.path = self.folder / "file"
         self.closers = []
         try:
@@ -27,7 +28,7 @@ class Unclosed:
         except OSError:
             self.is_mounted = False
             return
-        options = f"fd={self.device},rootmode=40000,user_id={owner},group_id={owner}"
+        options = f"fd={self.device},rootmode=40000,user_id={owner},group_id={owner}{self.options}"
         self.is_mounted = LIBC.mount(b"eve", os.fsencode(self.folder), b"fuse", 6, options.encode()) == 0
         if not self.is_mounted:
             os.close(self.device)
@@ -60,15 +61,24 @@ class Unclosed:
 
     def serve(self):
         while self.ending not in select.select([self.device, self.ending], [], [])[0]:
-            packet = os.read(self.device, 1 << 18)
+            try:
+                packet = os.read(self.device, 1 << 18)
+            except OSError:  # it was unmounted
+                return
             _, operation, unique, node, _, _, pid = struct.unpack_from("=IIQQIII", packet)
-            if operation == FLUSH:
-                self.closers.append(self.process_of(pid))
-            if operation in (FLUSH, FORGET, BATCH_FORGET, INTERRUPT):
+            self.note(operation, pid)
+            if self.is_passed_over(operation):
                 continue
             body = self.answer(operation, node)
             head = struct.pack("=IiQ", 16 + len(body or b""), 0 if body is not None else -38, unique)
             os.write(self.device, head + (body or b""))
+
+    def note(self, operation, thread):
+        if operation == FLUSH:
+            self.closers.append(self.process_of(thread))
+
+    def is_passed_over(self, operation):
+        return operation in (FLUSH, FORGET, BATCH_FORGET, INTERRUPT)
 
     def stop(self):
         """Ends all that waits."""
@@ -80,3 +90,19 @@ class Unclosed:
         self.serving.join()
         for descriptor in (self.device, self.ending, self.end):  # the first ends the file system
             os.close(descriptor)
+
+
+class Silent(Unclosed):
+    """Whoever asks for anything in it waits, whatever user that is. `askers` are the processes."""
+    options = ",allow_other"
+
+    def __init__(self, folder, owner):
+        self.askers = []
+        super().__init__(folder, owner)
+
+    def note(self, operation, thread):
+        if operation not in (INIT, FORGET, BATCH_FORGET, INTERRUPT):
+            self.askers.append(self.process_of(thread))
+
+    def is_passed_over(self, operation):
+        return operation != INIT
