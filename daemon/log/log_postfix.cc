@@ -212,21 +212,6 @@ void removed(const LogEvent& event, Lines& lines) {
       .append("removed");
 }
 
-// An administrator's change, as postsuper sums it up.
-void queue_changed(const LogEvent& event, Lines& lines) {
-  const auto verb = event.value("verb");
-  const char* words = verb == "remove"    ? "Deleted"
-                      : verb == "hold"    ? "Placed on hold"
-                      : verb == "release" ? "Released from hold"
-                      : verb == "retry"   ? "Requeued"
-                                          : "Bounced";
-  auto& out = lines.begin("postsuper").append(words).append(": ");
-  out.append(clean(event.value("messages"))).append(" messages, filter ");
-  out.append(clean(event.value("filter"))).append(", uid=").append(clean(event.value("uid")));
-  if (!event.value("user").empty())
-    out.append(" (").append(clean(event.value("user"))).append(")");
-}
-
 void notice_created(const LogEvent& event, Lines& lines) {
   const auto kind = event.value("kind");
   const char* words = kind == "delay"           ? "sender delay notification: "
@@ -273,6 +258,24 @@ void other(const LogEvent& event, Lines& lines) {
   event.for_each([&](const char* key, std::string_view value) {
     out.append(" ").append(key).append("=\"").append(clean(value)).append("\"");
   });
+}
+
+// An administrator's change: as postsuper sums it up, word for word, if it knows the like; and who
+// did what to which.
+void queue_changed(const LogEvent& event, Lines& lines) {
+  const auto verb = event.value("verb");
+  const char* words = verb == "remove"    ? "Deleted: "
+                      : verb == "hold"    ? "Placed on hold: "
+                      : verb == "release" ? "Released from hold: "
+                      : verb == "retry"   ? "Requeued: "
+                                          : nullptr;
+  const auto messages = event.value("messages");
+  if (words != nullptr)
+    lines.begin("postsuper")
+        .append(words)
+        .append(clean(messages))
+        .append(messages == "1" ? " message" : " messages");
+  other(event, lines);
 }
 
 // fail2ban's filter (mode = auth) looks for this line.

@@ -50,6 +50,29 @@ std::vector<Case> cases() {
   const auto row = [&](const char* name, LogEvent&& made, const char* want) {
     all.push_back({name, std::move(made), want});
   };
+  const auto changed = [](const char* verb, const char* messages) {
+    return std::move(event("queue_changed")
+                         .add("verb", verb)
+                         .add("filter", "--all")
+                         .add("messages", messages)
+                         .add("user", "root"));
+  };
+  row("removed by an administrator", changed("remove", "2"),
+      "postfix/postsuper[1]: Deleted: 2 messages\n"
+      "postrider[1]: queue_changed verb=\"remove\" filter=\"--all\" messages=\"2\" user=\"root\"");
+  row("held", changed("hold", "1"),
+      "postfix/postsuper[1]: Placed on hold: 1 message\n"
+      "postrider[1]: queue_changed verb=\"hold\" filter=\"--all\" messages=\"1\" user=\"root\"");
+  row("released", changed("release", "0"),
+      "postfix/postsuper[1]: Released from hold: 0 messages\n"
+      "postrider[1]: queue_changed verb=\"release\" filter=\"--all\" messages=\"0\" user=\"root\"");
+  row("tried again", changed("retry", "3"),
+      "postfix/postsuper[1]: Requeued: 3 messages\n"
+      "postrider[1]: queue_changed verb=\"retry\" filter=\"--all\" messages=\"3\" user=\"root\"");
+  row("expired, for which it has no words", changed("expire", "3"),
+      "postrider[1]: queue_changed verb=\"expire\" filter=\"--all\" messages=\"3\" user=\"root\"");
+  row("rerouted, likewise", changed("reroute", "3"),
+      "postrider[1]: queue_changed verb=\"reroute\" filter=\"--all\" messages=\"3\" user=\"root\"");
   row("a connection", event("connected", "S1").add("client", "192.0.2.1").add("port", "4711"),
       "postfix/smtpd[1]: connect from unknown[192.0.2.1]");
   row("one whose name leads back to it",

@@ -116,6 +116,23 @@ TEST_CASE("the service manager hears of every change", "[daemon][notify]") {
   }
 }
 
+TEST_CASE("what the manager shows is whole as far as it fits in a line", "[daemon][notify]") {
+  const Folder folder;
+  const auto name = (folder.path / "notify").string();
+  FakeManager manager(name);
+  Notifier notifier(name);
+  const std::string refused =
+      "configuration refused: /etc/postrider/postrider.toml:31: acept: unknown key, did you mean "
+      "accept? (one of several problems that stand in this file)";
+  for (const auto size : {refused.size(), std::size_t{200}}) {
+    const auto text = refused + std::string(size - refused.size(), 'x');
+    notifier.ready(text);
+    CHECK(manager.next() == "READY=1\nSTATUS=" + text);
+  }
+  notifier.ready(std::string(5000, 'x'));
+  CHECK(manager.next() == "READY=1\nSTATUS=" + std::string(200, 'x') + "...");
+}
+
 TEST_CASE("the manager's variables are taken once and not passed on", "[daemon][notify]") {
   setenv("NOTIFY_SOCKET", "/nowhere", 1);
   setenv("WATCHDOG_USEC", "3000000", 1);
