@@ -90,8 +90,8 @@ std::string drop_row(const json::object& drop, std::int64_t now) {
 std::string site_row(const json::object& site, std::int64_t now) {
   std::string out = "  ";
   out.append(text_of(site, "site")).append(": ");
-  out.append(counted(static_cast<std::uint64_t>(number_of(site, "recipients")), "recipient"));
-  out.append(" wait, ");
+  const auto waiting = static_cast<std::uint64_t>(number_of(site, "recipients"));
+  out.append(counted(waiting, "recipient")).append(waiting == 1 ? " waits, " : " wait, ");
   out.append(counted(static_cast<std::uint64_t>(number_of(site, "failures")), "failure"));
   out.append(" since ").append(local_time(number_of(site, "since")));
   const auto until = number_of(site, "blocked_until");
@@ -103,11 +103,15 @@ std::string site_row(const json::object& site, std::int64_t now) {
 // Those for whom most waits, as many as fit on a screen.
 std::string site_rows(const json::array& sites, std::int64_t now) {
   constexpr std::size_t kMostSites = 10;
-  std::string out = row("trouble", sites.empty() ? "no site" : counted(sites.size(), "site") + ":");
   std::vector<const json::object*> shown;
   for (const auto& value : sites)
-    if (const auto* site = value.if_object())
+    if (const auto* site = value.if_object(); site != nullptr && number_of(*site, "recipients") > 0)
       shown.push_back(site);
+  std::string out = row("trouble", shown.empty() ? "no site" : counted(shown.size(), "site") + ":");
+  if (shown.size() < sites.size())
+    out = row("trouble", (shown.empty() ? "" : counted(shown.size(), "site") + ", and ") +
+                             counted(sites.size() - shown.size(), "site") +
+                             " without mail: postrider sites --trouble");
   std::sort(shown.begin(), shown.end(), [](const auto* a, const auto* b) {
     const auto waiting = number_of(*a, "recipients"), others = number_of(*b, "recipients");
     return waiting != others ? waiting > others : a < b;
@@ -117,7 +121,7 @@ std::string site_rows(const json::array& sites, std::int64_t now) {
   if (shown.size() > kMostSites)
     out.append("  and ")
         .append(counted(shown.size() - kMostSites, "other site"))
-        .append(": postrider status --json\n");
+        .append(": postrider sites --trouble\n");
   return out;
 }
 

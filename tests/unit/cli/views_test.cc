@@ -37,8 +37,10 @@ TEST_CASE("the status of a thousand sites in trouble fits on a screen", "[cli][u
   status["sites_in_trouble"] = sites;
   const auto text = status_view(status);
   CHECK(lines_with(text, "recipients wait") == 10);
-  CHECK(text.find("1000 sites:") != std::string::npos);
-  CHECK(text.find("and 990 other sites") != std::string::npos);
+  CHECK(text.find("999 sites, and 1 site without mail: postrider sites --trouble\n") !=
+        std::string::npos);
+  CHECK(text.find("and 989 other sites") != std::string::npos);
+  CHECK(text.find("mx0.test") == std::string::npos);
   // Those for whom most waits come first.
   CHECK(text.find("mx500.test: 100000 recipients wait") < text.find("mx999.test"));
   CHECK(text.find("mx991.test") != std::string::npos);
@@ -46,6 +48,18 @@ TEST_CASE("the status of a thousand sites in trouble fits on a screen", "[cli][u
 
   status["sites_in_trouble"] = json::array(sites.begin(), sites.begin() + 10);
   CHECK(lines_with(status_view(status), "other site") == 0);
+  CHECK(status_view(status).find("mx1.test: 1 recipient waits, 1 failure") != std::string::npos);
+}
+
+TEST_CASE("a site in trouble without mail is no trouble of the queue's", "[cli][unit]") {
+  json::object status;
+  status["sites_in_trouble"] = json::array{site("mx.test", 0)};
+  CHECK(status_view(status).find("1 site without mail: postrider sites --trouble\n") !=
+        std::string::npos);
+  status["sites_in_trouble"] = json::array{site("mx.test", 1)};
+  CHECK(status_view(status).find("1 site:\n  mx.test: 1 recipient waits") != std::string::npos);
+  status["sites_in_trouble"] = json::array();
+  CHECK(status_view(status).find("no site\n") != std::string::npos);
 }
 
 TEST_CASE("status tells how many messages are in each state", "[cli][unit]") {
