@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <sysexits.h>
+#include <tuple>
 
 namespace postrider::daemon {
 
@@ -139,13 +140,61 @@ void add_pause_facts(const JobContext& context, const std::string& address, cons
   }
 }
 
-// sender: of the message that is in the queue; null: of none.
-void add_facts(const JobContext& context, const std::string& address, const char* sender,
-               std::string& out) {
+// What becomes of a recipient of a message that is in the queue, where that is not what would
+// become of new mail for the address; else empty.
+std::string conclusion_of(const queue::ListedRecipient& recipient, TimePoint now) {
+  if (recipient.active)
+    return "is being tried now";
+  if (recipient.state == queue::RecipientState::held)
+    return "is held, until `postrider queue release` lets it go";
+  if (recipient.state == queue::RecipientState::bouncing)
+    return "is returned to its sender";
+  if (recipient.paused)
+    return "waits, until it is resumed";
+  if (recipient.next_attempt <= now)
+    return {};
+  auto text = "is tried again at " + format_rfc3339(recipient.next_attempt);
+  return recipient.last ? text + ": " + recipient.last->reason() : text;
+}
+
+void set_conclusion(const std::string& text, std::vector<ExplainedFact>& facts) {
+  if (text.empty())
+    return;
+  std::erase_if(facts, [](const ExplainedFact& fact) { return fact.what == "conclusion"; });
+  facts.push_back({"conclusion", text});
+}
+
+// An administrator chose the host, whatever is known of the address.
+std::vector<ExplainedFact> facts_of_hop(const queue::ListedRecipient& recipient) {
+  std::vector<ExplainedFact> facts{{"route", "rerouted to " + recipient.next_hop}};
+  if (!recipient.site.empty())
+    facts.push_back({"site", recipient.site});
+  facts.push_back({"conclusion", "is tried at once, at " + recipient.next_hop});
+  return facts;
+}
+
+// recipient: of a message that is in the queue, with that sender.
+void add_facts_of(const JobContext& context, const queue::ListedRecipient& recipient,
+                  const std::string& sender, std::string& out) {
   std::vector<ExplainedFact> facts;
-  add_pause_facts(context, address, sender, facts);
+  add_pause_facts(context, recipient.next_hop.empty() ? recipient.address : "", sender.c_str(),
+                  facts);
+  if (context.insight == nullptr) {
+    facts.push_back({"daemon", "not running; nothing moves until it is started"});
+  } else {
+    auto known = recipient.next_hop.empty() ? context.insight->explain(recipient.address, true)
+                                            : facts_of_hop(recipient);
+    std::move(known.begin(), known.end(), std::back_inserter(facts));
+    set_conclusion(conclusion_of(recipient, context.clock.now()), facts);
+  }
+  add_fact_lines(facts, recipient.address, out);
+}
+
+void add_facts(const JobContext& context, const std::string& address, std::string& out) {
+  std::vector<ExplainedFact> facts;
+  add_pause_facts(context, address, nullptr, facts);
   if (context.insight != nullptr) {
-    auto known = context.insight->explain(address, sender != nullptr);
+    auto known = context.insight->explain(address, false);
     std::move(known.begin(), known.end(), std::back_inserter(facts));
   } else {
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
@@ -158,7 +207,7 @@ class ExplainAddressJob : public ControlJob {
   ExplainAddressJob(const JobContext& context, std::string address)
       : context_(context), address_(std::move(address)) {}
   bool step(std::string& out) override {
-    add_facts(context_, address_, nullptr, out);
+    add_facts(context_, address_, out);
     return finish(out);
   }
 
@@ -198,10 +247,11 @@ class ExplainMessageJob : public ControlJob {
     add_message_line(message, out);
     if (auto added = add_attempts(out); !added)
       return fail(EX_IOERR, added.error().describe(), out);
-    std::set<std::string> domains;
+    std::set<std::tuple<std::string, std::string, queue::RecipientState>> explained;
     for (const auto& recipient : message.recipients)
-      if (domains.size() < kMostExplained && domains.insert(recipient.domain).second)
-        add_facts(context_, recipient.address, message.sender.c_str(), out);
+      if (explained.size() < kMostExplained &&
+          explained.emplace(recipient.domain, recipient.next_hop, recipient.state).second)
+        add_facts_of(context_, recipient, message.sender, out);
     return finish(out);
   }
 

@@ -174,7 +174,8 @@ class StatusJob : public ControlJob {
     status["drop_folder"] = std::move(drop);
     if (context_.insight != nullptr)
       add_counters(status, totals ? totals->deferred : 0);
-    status["sites_in_trouble"] = sites();
+    if (totals)  // else what delivery knows must do
+      status["sites_in_trouble"] = sites();
     add_pauses(status);
     add_line("status", std::move(status), out);
     return finish(out);

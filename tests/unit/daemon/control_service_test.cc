@@ -6,6 +6,8 @@
 
 #include <boost/json/array.hpp>
 
+#include <future>
+#include <map>
 #include <sysexits.h>
 
 namespace postrider::daemon {
@@ -51,7 +53,7 @@ class FixedInsight : public StatusSource {
     return {{send ? "report" : "collected", today_too ? "today too" : "up to yesterday"}};
   }
   std::vector<ExplainedFact> explain(const std::string& address, bool) override {
-    return {{"route", "mx of " + address}};
+    return {{"route", "mx of " + address}, {"conclusion", "is delivered at once to mx"}};
   }
   std::vector<json::object> sites() override {
     return {{{"site", "mx.d.test"}, {"state", "blocked"}, {"limits", "1 connection"}},
@@ -203,14 +205,74 @@ TEST_CASE("explain takes an id or an address", "[daemon][unit]") {
   auto why = request("explain");
   why.target = "x@y.test";
   auto answer = serve(s.service, why);
-  REQUIRE(answer.lines.size() == 1);
+  REQUIRE(answer.lines.size() == 2);
   CHECK(answer.lines[0].at("fact").at("text").as_string() == "mx of x@y.test");
   why.target = to_string(id);
   answer = serve(s.service, why);
   CHECK(answer.end.exit_code == EX_OK);
-  CHECK(answer.lines.size() == 2);
+  CHECK(answer.lines.size() == 3);
   why.target = "neither";
   CHECK(serve(s.service, why).end.exit_code == EX_USAGE);
+}
+
+// Facts of the only address that an explanation is about, by what they are.
+std::map<std::string, std::string> facts_of(Served& s, mail::MessageId id) {
+  auto why = request("explain");
+  why.target = to_string(id);
+  std::map<std::string, std::string> facts;
+  for (const auto& line : serve(s.service, why).lines)
+    if (const auto* fact = line.if_contains("fact"))
+      facts[std::string(fact->at("what").as_string())] = fact->at("text").as_string();
+  return facts;
+}
+
+TEST_CASE("the conclusion of an explanation is about the message", "[daemon][unit]") {
+  Served s;
+  const auto id = s.add("a@b", {"c@d.test"}, "x\r\n");
+  const auto change = [&](const char* verb) {
+    auto wanted = request("change");
+    wanted.verb = verb;
+    wanted.all = true;
+    wanted.next_hop = "relay.test:2525";
+    REQUIRE(serve(s.service, wanted).end.exit_code == EX_OK);
+  };
+  CHECK(facts_of(s, id)["conclusion"] == "is delivered at once to mx");
+  SECTION("held") {
+    change("hold");
+    CHECK(facts_of(s, id)["conclusion"].starts_with("is held, until"));
+    change("release");
+    CHECK(facts_of(s, id)["conclusion"] == "is delivered at once to mx");
+  }
+  SECTION("its site is in trouble") {
+    queue::SiteState site;
+    site.site = "mx.d.test";
+    site.failures = 1;
+    site.blocked_until = s.clock.now() + std::chrono::hours(1);
+    site.last.text = "connection refused";
+    s.queue->assign_site("d.test", "mx.d.test");
+    s.queue->set_site(site);
+    s.add("x@b", {"z@other.test"}, "x\r\n");  // behind which both are stored
+    const auto conclusion = facts_of(s, id)["conclusion"];
+    CHECK(conclusion.starts_with("is tried again at 20"));
+    CHECK(conclusion.ends_with("connection refused"));
+  }
+  SECTION("rerouted") {
+    change("reroute");
+    auto facts = facts_of(s, id);
+    CHECK(facts["route"] == "rerouted to smtp://relay.test:2525");
+    CHECK(facts["conclusion"] == "is tried at once, at smtp://relay.test:2525");
+  }
+  SECTION("paused") {
+    queue::Pause pause;
+    pause.of = queue::Pause::Of::domain;
+    pause.name = "d.test";
+    std::promise<void> done;
+    s.queue->pause(pause, [&](const auto&) { done.set_value(); });
+    done.get_future().wait();
+    auto facts = facts_of(s, id);
+    CHECK(facts["conclusion"] == "waits, until it is resumed");
+    CHECK(facts["paused"].starts_with("mail to d.test is paused"));
+  }
 }
 
 TEST_CASE("status tells the queue's totals and what composition knows", "[daemon][unit]") {
