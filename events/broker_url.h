@@ -16,8 +16,9 @@ struct BrokerUrl {
   std::uint16_t port = 0;
   std::string path;  // decoded, without the first slash: of AMQP the virtual host; empty: "/"
 };
-// "amqp://user@host:port/vhost", or amqps:// with TLS. Nothing: another protocol, a password (it
-// has a file of its own), a query, a port out of range, or an octet that is no printable ASCII.
+// "amqp://user@host:port/vhost" or "mqtt://user@host:port", or amqps:// and mqtts:// with TLS.
+// Nothing: another protocol, a password (it has a file of its own), a query, a port out of range,
+// or an octet that is no printable ASCII.
 std::optional<BrokerUrl> parse_broker_url(std::string_view url);
 
 }  // namespace postrider::events

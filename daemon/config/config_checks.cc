@@ -216,7 +216,7 @@ class Checker {
     if (sink.topic.empty())
       report(key("topic"), "is missing, with broker it is needed");
     if (url && !url->is_tls && !is_loopback_host(url->host))
-      report(key("broker"), "is without TLS to another machine, amqps:// is allowed");
+      report(key("broker"), "is without TLS to another machine, amqps:// and mqtts:// are allowed");
     if (url && url->user.empty() != sink.password.empty())
       report(key("password"), "is needed for a user in broker, and allowed with one alone");
   }

@@ -138,7 +138,8 @@ class Carried:
         try:
             for place, victim in enumerate(kills):
                 want = MESSAGES * (place + 1) // (len(kills) + 2)
-                wait.until(lambda: done.is_set() or len(tags) >= want, "some mail")
+                wait.until(lambda: done.is_set() or len(tags) >= want, "some mail",
+                           5 * wait.DEADLINE)
                 if victim == "rabbit":
                     self.rabbit.kill()
                     self.rabbit.start()  # and the next victim does not wait for it

@@ -8,16 +8,17 @@ import subprocess
 import unittest
 
 from support_py import daemon, wait
+from support_py.tools import tool
 
 PROGRAMS = pathlib.Path("/usr/lib/rabbitmq/bin")
 USER, PASSWORD = "pr", "pr-secret"
 
 
-def need():
-    """Installs it if need be; skips only where that cannot be done."""
+def need(*programs):
+    """Installs it, and these, if need be; skips only where that cannot be done."""
     try:
         import pika  # noqa: F401
-        installed = (PROGRAMS / "rabbitmq-server").exists()
+        installed = (PROGRAMS / "rabbitmq-server").exists() and all(map(has, programs))
     except ImportError:
         installed = False
     if not installed:
@@ -25,7 +26,14 @@ def need():
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            raise unittest.SkipTest(f"RabbitMQ cannot be installed: {' '.join(last)}")
+            raise unittest.SkipTest(f"message brokers cannot be installed: {' '.join(last)}")
+
+
+def has(program):
+    try:
+        return bool(tool(program))
+    except FileNotFoundError:
+        return False
 
 
 class RabbitMq:

@@ -22,6 +22,8 @@ TEST_CASE("the URL of a broker says how it is reached", "[broker]") {
   CHECK(plain->port == 5672);
   CHECK(parse_broker_url("amqp://localhost/")->path.empty());
   CHECK(parse_broker_url("amqps://h")->port == 5671);
+  CHECK(parse_broker_url("mqtts://h")->port == 8883);
+  CHECK(parse_broker_url("mqtt://h")->protocol == "mqtt");
   CHECK(parse_broker_url("amqp://[::1]:5673")->host == "::1");
   CHECK(parse_broker_url("amqp://[::1]:5673")->port == 5673);
   CHECK(parse_broker_url("amqp://u@[::1]")->port == 5672);
