@@ -84,7 +84,7 @@ Result<void> Server::Impl::add(const ListenerSettings& settings, Bound bound) {
 
 void Server::Impl::run(LoopListeners& face, std::size_t place) {
   face.loop->post([loop = face.loop, listener = face.listeners[place], to = &log] {
-    loop->spawn(Listener::run(listener), *to, "smtpd listener");
+    loop->keep([listener] { return Listener::run(listener); }, *to, "smtpd listener");
   });
 }
 

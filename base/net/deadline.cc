@@ -75,16 +75,34 @@ void DeadlineWheel::file(Deadline& deadline) {
 void DeadlineWheel::schedule_tick() {
   if (ticking_ || stopped_)
     return;
-  ticking_ = true;
   timer_.expires_at(current_time_ + kTick);
   timer_.async_wait([this](const boost::system::error_code& error) {
     ticking_ = false;
     if (!error && !stopped_)
       tick();
   });
+  ticking_ = true;  // not before: where memory is short, the next deadline tries again
 }
 
+// What a function throws is its own matter: the others have their turn at the next tick.
 void DeadlineWheel::tick() {
+  try {
+    call_expired();
+  } catch (...) {
+    auto& slot = slots_[current_];
+    while (Deadline* deadline = slot.first) {
+      deadline->unlink();
+      file(*deadline);
+    }
+    if (linked_ > 0)
+      schedule_tick();
+    throw;
+  }
+  if (linked_ > 0)
+    schedule_tick();
+}
+
+void DeadlineWheel::call_expired() {
   const auto now = std::chrono::steady_clock::now();
   while (current_time_ + kTick <= now && linked_ > 0) {
     current_time_ += kTick;
@@ -103,8 +121,6 @@ void DeadlineWheel::tick() {
       expired();
     }
   }
-  if (linked_ > 0)
-    schedule_tick();
 }
 
 }  // namespace postrider

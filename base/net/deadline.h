@@ -55,6 +55,7 @@ class DeadlineWheel {
   };
   void file(Deadline& deadline);
   void tick();
+  void call_expired();
   void schedule_tick();
 
   using Timer = asio::basic_waitable_timer<std::chrono::steady_clock,

@@ -10,6 +10,38 @@
 
 namespace postrider {
 
+namespace {
+
+constexpr Duration kAgainAfter = std::chrono::seconds(1);
+
+// Memory may be short, so what cannot be written is left out.
+void log_bug(Log& log, const char* name, const std::exception_ptr& thrown) noexcept {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const std::exception& error) {
+    try {
+      log.write(LogEvent(Level::error, "bug").add("where", name).add("what", error.what()));
+    } catch (const std::bad_alloc&) {
+    }
+  }
+}
+
+}  // namespace
+
+struct Loop::Kept {
+  Kept(Loop& loop, std::function<Task<void>()> work, Log& to, const char* called)
+      : make(std::move(work)),
+        log(to),
+        name(called),
+        again(loop.deadlines(), [&loop, this] { loop.begin(*this); }) {}
+
+  std::function<Task<void>()> make;
+  Log& log;
+  const char* name;
+  Deadline again;
+  std::list<Kept>::iterator place;
+};
+
 Loop::Loop(unsigned number)
     : number_(number), context_(1), keep_running_(context_.get_executor()), deadlines_(context_) {}
 
@@ -43,21 +75,42 @@ void Loop::post(std::function<void()> work) {
 }
 
 void Loop::spawn(Task<void> task, Log& log, const char* name) {
-  const auto ended = [this, &log, name](const std::exception_ptr& thrown) {
+  spawn(std::move(task), log, name, nullptr);
+}
+
+void Loop::spawn(Task<void> task, Log& log, const char* name, End then) {
+  const auto ended = [this, &log, name, then = std::move(then)](const std::exception_ptr& thrown) {
     --children_;
-    if (!thrown)
-      return;
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const std::exception& error) {
-      log.write(LogEvent(Level::error, "bug").add("where", name).add("what", error.what()));
-    }
+    if (thrown)
+      log_bug(log, name, thrown);
+    if (then)
+      then(thrown != nullptr);
   };
   ++children_;
   try {
     asio::co_spawn(context_, std::move(task), ended);
   } catch (...) {
     --children_;
+    throw;
+  }
+}
+
+void Loop::keep(std::function<Task<void>()> make, Log& log, const char* name) {
+  auto& kept = kept_.emplace_back(*this, std::move(make), log, name);
+  kept.place = std::prev(kept_.end());
+  begin(kept);
+}
+
+void Loop::begin(Kept& kept) {
+  try {
+    spawn(kept.make(), kept.log, kept.name, [this, &kept](bool has_thrown) {
+      if (has_thrown)
+        kept.again.set(kAgainAfter);
+      else
+        kept_.erase(kept.place);
+    });
+  } catch (...) {
+    kept.again.set(kAgainAfter);
     throw;
   }
 }

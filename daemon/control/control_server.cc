@@ -222,7 +222,8 @@ ControlServer::ControlServer(std::shared_ptr<State> state) : state_(std::move(st
 ControlServer::~ControlServer() = default;
 
 void ControlServer::start() {
-  state_->loop.spawn(State::listen(state_), state_->log, "control socket");
+  state_->loop.keep([state = state_] { return State::listen(state); }, state_->log,
+                    "control socket");
 }
 
 void ControlServer::stop() {

@@ -801,9 +801,10 @@ DropFolder::DropFolder(std::shared_ptr<State> state) : state_(std::move(state)) 
 DropFolder::~DropFolder() = default;
 
 void DropFolder::start() {
-  state_->loop.spawn(State::work(state_), state_->log, "drop folder");
+  state_->loop.keep([state = state_] { return State::work(state); }, state_->log, "drop folder");
   if (state_->watch.is_open())
-    state_->loop.spawn(State::notice(state_), state_->log, "drop folder watch");
+    state_->loop.keep([state = state_] { return State::notice(state); }, state_->log,
+                      "drop folder watch");
 }
 
 void DropFolder::stop() {

@@ -491,7 +491,8 @@ SubmitServer::SubmitServer(std::shared_ptr<State> state) : state_(std::move(stat
 SubmitServer::~SubmitServer() = default;
 
 void SubmitServer::start() {
-  state_->loop.spawn(State::listen(state_), state_->log, "submit socket");
+  state_->loop.keep([state = state_] { return State::listen(state); }, state_->log,
+                    "submit socket");
 }
 
 void SubmitServer::stop() {

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +39,23 @@ TEST_CASE("a deadline expires on time, never early", "[base][deadline]") {
     CHECK(*took < wait + 30s);  // a busy machine
     CHECK_FALSE(deadline.is_set());
   }
+}
+
+TEST_CASE("what one deadline's function throws costs no other its turn", "[base][deadline]") {
+  Loop loop(0);
+  int expired = 0;
+  std::vector<std::unique_ptr<Deadline>> deadlines;
+  for (int i = 0; i < 20; ++i)
+    deadlines.push_back(std::make_unique<Deadline>(loop.deadlines(), [&] {
+      if (++expired == 20)
+        loop.stop();
+      throw std::bad_alloc();
+    }));
+  for (std::size_t i = 0; i < deadlines.size(); ++i)
+    deadlines[i]->set(i < 10 ? 100ms : 300ms);
+  for (int thrown = 0; thrown < 20; ++thrown)
+    CHECK_THROWS_AS(run_for(loop, 60s), std::bad_alloc);
+  CHECK(expired == 20);
 }
 
 TEST_CASE("a deadline that is set to now again and again still expires", "[base][deadline]") {

@@ -5,6 +5,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -45,6 +47,39 @@ TEST_CASE("what a coroutine throws is logged as a bug, and the loop goes on", "[
   CHECK(log.events[0].level() == Level::error);
   CHECK(log.events[0].value("where") == "first");
   CHECK(log.events[0].value("what") == "broken");
+}
+
+TEST_CASE("what is kept begins again after it threw, and ends when it has done its work",
+          "[base][loop]") {
+  Loop loop(0);
+  CollectingLog log;
+  int times = 0;
+  const auto work = [&]() -> Task<void> {
+    if (++times < 3)
+      throw std::bad_alloc();
+    loop.finish();
+    co_return;
+  };
+  auto owned = std::make_shared<int>(1);
+  loop.keep([&work, owned] { return work(); }, log, "accepting");
+  loop.run();
+  CHECK(times == 3);
+  CHECK(loop.children() == 0);
+  CHECK(log.events.size() == 2);
+  CHECK(owned.use_count() == 1);  // and lets go of what it owned
+}
+
+TEST_CASE("what waits to begin again does not keep a loop that finishes", "[base][loop]") {
+  Loop loop(0);
+  CollectingLog log;
+  const auto work = [&]() -> Task<void> {
+    loop.finish();
+    throw std::bad_alloc();
+    co_return;
+  };
+  loop.keep(work, log, "accepting");
+  loop.run();
+  CHECK(log.events.size() == 1);
 }
 
 TEST_CASE("work posted from another thread runs on the loop's", "[base][loop]") {
