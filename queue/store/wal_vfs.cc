@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 namespace postrider::queue {
@@ -23,24 +24,100 @@ struct Shim {
   sqlite3_vfs vfs{};
 };
 
+// Logs whose tail could not be taken back, and where that begins. Thread-safe.
+class Leftovers {
+ public:
+  void keep(const std::string& path, sqlite3_int64 from) {
+    const std::lock_guard lock(mutex_);
+    auto& known = from_.try_emplace(path, from).first->second;
+    known = std::min(known, from);
+  }
+  std::optional<sqlite3_int64> of(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    const auto known = from_.find(path);
+    return known == from_.end() ? std::nullopt : std::optional(known->second);
+  }
+  void forget(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    from_.erase(path);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, sqlite3_int64> from_;
+};
+
+Leftovers& leftovers() {
+  static Leftovers all;
+  return all;
+}
+
+constexpr sqlite3_int64 kNowhere = -1;
+
+struct LogTail {
+  std::string path;
+  std::string gathered;
+  sqlite3_int64 gathered_from = 0;
+  sqlite3_int64 unsynced_from = kNowhere;  // of what was written since the last sync
+  bool has_failed = false;                 // and SQLite knows that this is not committed
+};
+
 // The log of one connection. The real file stands right behind it in SQLite's allocation.
 struct LogFile {
   sqlite3_file handle;
-  sqlite3_int64 start;  // of what was gathered
-  std::string* gathered;
+  LogTail* tail;
 
   sqlite3_file* real() {
     return reinterpret_cast<sqlite3_file*>(reinterpret_cast<char*>(this) + sizeof(LogFile));
   }
+
   int flush() {
+    auto& gathered = tail->gathered;
+    if (gathered.empty())
+      return SQLITE_OK;
+    if (tail->has_failed && tail->gathered_from <= tail->unsynced_from)
+      tail->has_failed = false;  // what comes now takes its place
+    tail->unsynced_from = tail->unsynced_from == kNowhere
+                              ? tail->gathered_from
+                              : std::min(tail->unsynced_from, tail->gathered_from);
     int code = SQLITE_OK;
-    for (std::size_t at = 0; at < gathered->size() && code == SQLITE_OK; at += kMostAtOnce)
-      code =
-          real()->pMethods->xWrite(real(), gathered->data() + at,
-                                   static_cast<int>(std::min(kMostAtOnce, gathered->size() - at)),
-                                   start + static_cast<sqlite3_int64>(at));
-    gathered->clear();
+    for (std::size_t at = 0; at < gathered.size() && code == SQLITE_OK; at += kMostAtOnce)
+      code = real()->pMethods->xWrite(real(), gathered.data() + at,
+                                      static_cast<int>(std::min(kMostAtOnce, gathered.size() - at)),
+                                      tail->gathered_from + static_cast<sqlite3_int64>(at));
+    gathered.clear();
+    if (code != SQLITE_OK)
+      tail->has_failed = true;
     return code;
+  }
+
+  int sync(int flags) {
+    int code = flush();
+    if (code == SQLITE_OK)
+      code = real()->pMethods->xSync(real(), flags);
+    if (code != SQLITE_OK)
+      tail->has_failed = true;
+    else if (!tail->has_failed)
+      tail->unsynced_from = kNowhere;
+    return code;
+  }
+
+  // SQLite has told that this was not committed, but whoever opens the log next would find it
+  // valid.
+  int take_back() {
+    const int code = cut(tail->unsynced_from);
+    if (code != SQLITE_OK)
+      leftovers().keep(tail->path, tail->unsynced_from);
+    tail->unsynced_from = kNowhere;
+    tail->has_failed = false;
+    return code;
+  }
+
+  int cut(sqlite3_int64 from) {
+    sqlite3_int64 size = 0;
+    if (const int code = real()->pMethods->xFileSize(real(), &size); code != SQLITE_OK)
+      return code;
+    return size <= from ? SQLITE_OK : real()->pMethods->xTruncate(real(), from);
   }
 };
 
@@ -65,20 +142,40 @@ int pass(sqlite3_file* handle, Arguments... arguments) {
 
 int on_write(sqlite3_file* handle, const void* bytes, int amount, sqlite3_int64 offset) {
   LogFile& file = log_file(handle);
-  const bool follows = file.start + static_cast<sqlite3_int64>(file.gathered->size()) == offset;
-  if (!follows || file.gathered->size() >= kMostGathered)
+  auto& tail = *file.tail;
+  const bool follows =
+      tail.gathered_from + static_cast<sqlite3_int64>(tail.gathered.size()) == offset;
+  if (!follows || tail.gathered.size() >= kMostGathered)
     if (const int code = file.flush(); code != SQLITE_OK)
       return code;
-  if (file.gathered->empty())
-    file.start = offset;
-  file.gathered->append(static_cast<const char*>(bytes), static_cast<std::size_t>(amount));
+  if (tail.gathered.empty())
+    tail.gathered_from = offset;
+  tail.gathered.append(static_cast<const char*>(bytes), static_cast<std::size_t>(amount));
   return SQLITE_OK;
 }
 
+int on_sync(sqlite3_file* handle, int flags) {
+  return log_file(handle).sync(flags);
+}
+
+int on_truncate(sqlite3_file* handle, sqlite3_int64 size) {
+  LogFile& file = log_file(handle);
+  if (const int code = file.flush(); code != SQLITE_OK)
+    return code;
+  const int code = file.real()->pMethods->xTruncate(file.real(), size);
+  if (code == SQLITE_OK && size <= file.tail->unsynced_from) {
+    file.tail->unsynced_from = kNowhere;
+    file.tail->has_failed = false;
+  }
+  return code;
+}
+
+// What is gathered still was never committed.
 int on_close(sqlite3_file* handle) {
   LogFile& file = log_file(handle);
-  (void)file.flush();  // not synced, so nobody counts on it
-  delete file.gathered;
+  if (file.tail->has_failed && file.tail->unsynced_from != kNowhere)
+    (void)file.take_back();
+  delete file.tail;
   return file.real()->pMethods->xClose(file.real());
 }
 
@@ -90,8 +187,8 @@ const sqlite3_io_methods* methods() {
     made.xClose = on_close;
     made.xRead = after_flush<&Methods::xRead, void*, int, sqlite3_int64>;
     made.xWrite = on_write;
-    made.xTruncate = after_flush<&Methods::xTruncate, sqlite3_int64>;
-    made.xSync = after_flush<&Methods::xSync, int>;
+    made.xTruncate = on_truncate;
+    made.xSync = on_sync;
     made.xFileSize = after_flush<&Methods::xFileSize, sqlite3_int64*>;
     made.xLock = pass<&Methods::xLock, int>;
     made.xUnlock = pass<&Methods::xUnlock, int>;
@@ -117,8 +214,16 @@ int on_open(sqlite3_vfs* vfs, const char* name, sqlite3_file* handle, int flags,
   const int code = base->xOpen(base, name, file.real(), flags, out);
   if (code != SQLITE_OK)
     return code;
-  file.start = 0;
-  file.gathered = new std::string;
+  file.tail = new LogTail;
+  file.tail->path = name;
+  if (const auto from = leftovers().of(file.tail->path)) {
+    if (const int failed = file.cut(*from); failed != SQLITE_OK) {
+      delete file.tail;
+      (void)file.real()->pMethods->xClose(file.real());
+      return failed;
+    }
+    leftovers().forget(file.tail->path);
+  }
   handle->pMethods = methods();
   return SQLITE_OK;
 }

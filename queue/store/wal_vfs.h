@@ -3,6 +3,10 @@
 // Nothing is read, synced, truncated or closed before what was gathered has been written, so what
 // is durable, and in which order, stays as SQLite wants it. For the one writing connection: its
 // frames are seen by others only after the sync that publishes them.
+//
+// A commit whose write or sync failed has not happened: where its frames reached the log all the
+// same, they are cut off before the log is opened again in this process. Who does what it recorded
+// once more would otherwise do it twice.
 #pragma once
 
 namespace postrider::queue {

@@ -204,6 +204,45 @@ TEST_CASE("a refused message that reached the disk all the same is not sent", "[
   CHECK(life.stored().size() == 1);
 }
 
+// What is recorded is recorded again when the store is open again, so it must not be there already:
+// the message would have moved, its notice be stored, its attempt counted.
+TEST_CASE("what reached the disk by a commit that failed is undone before it is done again",
+          "[queue][failure]") {
+  bool has_failed = true;
+  for (std::uint64_t step = 1; has_failed; ++step) {
+    Life life;
+    INFO("step " << step);
+    REQUIRE(life.open_failing());
+    life.vfs.fail_at(step, SQLITE_IOERR_FSYNC, FailingVfs::Mode::unheard);
+    life.live();
+    life.clock.pass(std::chrono::seconds(1));
+    life.queue->wake();
+    life.try_settle();
+    has_failed = life.vfs.has_failed();
+    life.vfs.heal();
+    life.recover();
+    life.try_settle();
+    life.settle();
+    CHECK(life.queue->admission() == Admission::open);
+    CHECK(life.log.all().find("missing") == std::string::npos);
+    const auto stored = life.stored();
+    for (const auto id : life.acknowledged)
+      CHECK(stored.contains(id) == !life.delivered.contains(id));
+    for (const auto id : life.refused)
+      CHECK_FALSE(stored.contains(id));
+    for (const auto id : stored) {
+      const auto attempts = life.queue->attempts(id);
+      REQUIRE(attempts.has_value());
+      std::set<std::uint32_t> tried;
+      for (const auto& attempt : *attempts)
+        CHECK(tried.insert(attempt.recipient).second);
+    }
+    life.queue.reset();
+    life.check_integrity();
+    REQUIRE(step < 1000);
+  }
+}
+
 TEST_CASE("a full disk refuses mail as such and opens again by itself (X06)", "[queue][failure]") {
   Life life;
   REQUIRE(life.open_failing());
