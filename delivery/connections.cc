@@ -47,6 +47,13 @@ bool is_about_site(const Outcome& outcome) {
          (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
 }
 
+// By its sender or first recipient, whatever else is said.
+bool is_refused_as_one(const JobEnd& end) {
+  const auto& [index, outcome] = end.results.front();
+  const auto& envelope = end.job.message->envelope;
+  return is_of_one(outcome, envelope.sender, envelope.recipients[index].address);
+}
+
 unsigned under_way(const Site& site) {
   return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
                                              [](const auto& link) { return link->in_hand > 0; }));
@@ -473,7 +480,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
   }
   Outcome why;
   if (!success && !end.goes_on && !end.results.empty() &&
-      is_about_site(end.results.front().outcome)) {
+      is_about_site(end.results.front().outcome) && !is_refused_as_one(end)) {
     why = end.results.front().outcome;
     broken = &why;
   }

@@ -1,6 +1,9 @@
 #include "delivery/refusals.h"
 
+#include "base/text.h"
+
 #include <algorithm>
+#include <array>
 
 namespace postrider::delivery {
 
@@ -20,6 +23,20 @@ unsigned weight(const ReplyMeaning& meaning) {
   return 1;
 }
 
+// Codes that speak for themselves: of addresses and mailboxes (RFC 3463), unless a site that is
+// known uses them in its own way.
+bool is_of_one_by_code(const Outcome& outcome, const ReplyMeaning& meaning) {
+  const bool is_known = meaning.who != "common" && meaning.who != "enhanced code" &&
+                        meaning.who != "code" && meaning.who != "any";
+  const auto& code = outcome.reply.enhanced;
+  return !is_known && outcome.stage >= mail::Stage::mail && outcome.reply.code != 421 && code &&
+         (code.subject == 1 || code.subject == 2);
+}
+
+constexpr std::array<std::string_view, 10> kNamesOfOne = {
+    "sender",  "sending domain", "from domain",       "from address",   "mail from:",
+    "mailbox", "this user",      "recipient address", "this recipient", "the recipient"};
+
 }  // namespace
 
 std::string_view host_of_remote(std::string_view remote) {
@@ -33,6 +50,17 @@ ReplyMeaning meaning_of(const Outcome& outcome, bool is_first_try) {
                              is_first_try);
 }
 
+bool is_of_one(const Outcome& outcome, std::string_view sender, std::string_view recipient) {
+  if (outcome.stage < mail::Stage::mail || outcome.reply.code == 0)
+    return false;
+  const auto text = ascii_lower(outcome.reply.text);
+  const auto says = [&](std::string_view words) {
+    return !words.empty() && text.find(words) != std::string::npos;
+  };
+  return says(ascii_lower(sender)) || says(ascii_lower(recipient)) ||
+         std::any_of(kNamesOfOne.begin(), kNamesOfOne.end(), says);
+}
+
 WeightiestRefusal weightiest_refusal(const JobEnd& end) {
   WeightiestRefusal found;
   const mail::Reply* seen = nullptr;  // a hundred recipients are refused alike as a rule
@@ -42,6 +70,11 @@ WeightiestRefusal weightiest_refusal(const JobEnd& end) {
       continue;
     seen = &outcome.reply;
     const auto meaning = meaning_of(outcome, true);
+    const auto& envelope = end.job.message->envelope;
+    if (weight(meaning) > 1 &&
+        (is_of_one_by_code(outcome, meaning) ||
+         is_of_one(outcome, envelope.sender, envelope.recipients[index].address)))
+      continue;
     if (found.outcome == nullptr || weight(meaning) > weight(found.meaning))
       found = {&outcome, meaning};
   }

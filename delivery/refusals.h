@@ -15,8 +15,12 @@ std::string_view host_of_remote(std::string_view remote);
 // Requires: it is not delivered. is_first_try: of this message.
 scheduler::ReplyMeaning meaning_of(const mail::Outcome& outcome, bool is_first_try);
 
+// Whether a refusal of the message says that it is of one sender or of one mailbox, so that it means
+// nothing for the site's other mail: it has the address of one, or a word for one.
+bool is_of_one(const mail::Outcome& outcome, std::string_view sender, std::string_view recipient);
+
 // The refusal among the results of a job that says most of its site; nullptr: none was refused by a
-// reply.
+// reply, but for its rate by one that is of one sender or one mailbox.
 struct WeightiestRefusal {
   const mail::Outcome* outcome = nullptr;
   scheduler::ReplyMeaning meaning;

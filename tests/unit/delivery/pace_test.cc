@@ -100,6 +100,33 @@ TEST_CASE("a refusal of the rate stops a site until it takes mail", "[delivery][
   CHECK_THAT(rig.explain("a@x.test").site.limits, Catch::Contains("it refused for the rate"));
 }
 
+TEST_CASE("a sender or a mailbox that is refused stops no others", "[delivery][pace]") {
+  const auto [command, reply] = GENERATE(
+      std::pair("MAIL",
+                "450 4.7.1 <news@src.test>: Sender address rejected: rate limit exceeded\r\n"),
+      std::pair("RCPT", "452 4.2.2 <a@x.test>: mailbox is full, too many messages\r\n"),
+      std::pair("MAIL", "421 4.7.0 very low reputation of the sending domain\r\n"));
+  Behaviour behaviour;
+  behaviour.replies[command] = reply;
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.settings.site_connections = 1;
+  rig.settings.smtp.idle_connection = milliseconds(1);
+  rig.settings.retry_by_reason = schedule();
+  rig.route_to(mx.port());
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 20; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  for (const auto id : ids)
+    CHECK(describe(rig.custody->wait_for(id)).find("retry") !=
+          std::string::npos);  // each was tried
+  CHECK(rig.custody->sites()[site_of(mx)].blocked_until == TimePoint{});
+  rig.wait_until([&] { return rig.status().connections == 0; });
+  mx.behave({});
+  CHECK(describe(rig.deliver(make_message({"b@x.test"}))) == "0 delivered 2.0.0");
+}
+
 TEST_CASE("greylisting is waited for as the site asks", "[delivery][pace]") {
   Behaviour behaviour;
   Duration least{0}, most{0};

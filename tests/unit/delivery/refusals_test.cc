@@ -2,6 +2,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <memory>
+#include <string>
+
 using namespace postrider;
 using namespace postrider::delivery;
 using scheduler::ReplyClass;
@@ -19,6 +22,16 @@ RecipientEnd refused(std::uint32_t index, int code, mail::EnhancedCode enhanced,
   return end;
 }
 
+JobEnd end_of(std::size_t recipients) {
+  mail::Message message;
+  message.envelope.sender = "News@src.example";
+  for (std::size_t i = 0; i < recipients; ++i)
+    message.envelope.recipients.emplace_back().address = "u" + std::to_string(i) + "@far.example";
+  JobEnd end;
+  end.job.message = std::make_shared<const mail::Message>(std::move(message));
+  return end;
+}
+
 }  // namespace
 
 TEST_CASE("refusals: the host of a remote", "[delivery][refusals]") {
@@ -29,7 +42,7 @@ TEST_CASE("refusals: the host of a remote", "[delivery][refusals]") {
 }
 
 TEST_CASE("refusals: the one that says most of the site counts", "[delivery][refusals]") {
-  JobEnd end;
+  auto end = end_of(6);
   CHECK(weightiest_refusal(end).outcome == nullptr);
   RecipientEnd taken;
   taken.outcome.verdict = mail::Verdict::delivered;
@@ -46,4 +59,59 @@ TEST_CASE("refusals: the one that says most of the site counts", "[delivery][ref
   CHECK(weightiest_refusal(end).outcome == &end.results[3].outcome);
   end.results.push_back(refused(5, 421, {4, 7, 0}, "very low reputation"));
   CHECK(weightiest_refusal(end).meaning.klass == ReplyClass::reputation);
+}
+
+TEST_CASE("refusals: what is of one sender or one mailbox says nothing of the site",
+          "[delivery][refusals]") {
+  using mail::Stage;
+  struct Row {
+    Stage stage;
+    int code;
+    mail::EnhancedCode enhanced;
+    const char* text;
+    bool is_of_site;
+  };
+  const Row rows[] = {
+      // Of one.
+      {Stage::mail,
+       450,
+       {4, 7, 1},
+       "<news@src.example>: Sender address rejected: rate limit exceeded",
+       false},
+      {Stage::mail, 451, {4, 7, 1}, "You (NEWS@SRC.EXAMPLE) are sending too fast", false},
+      {Stage::data, 451, {4, 7, 1}, "too many messages from news@src.example", false},
+      {Stage::body_end, 450, {4, 7, 1}, "this sender is throttled", false},
+      {Stage::rcpt, 452, {4, 2, 2}, "<u0@far.example>: mailbox is full, too many messages", false},
+      {Stage::rcpt, 450, {4, 2, 1}, "rate limit exceeded", false},
+      {Stage::rcpt, 451, {4, 7, 1}, "the recipient has a rate limit", false},
+      {Stage::rcpt, 450, {4, 7, 1}, "u0@far.example: throttled", false},
+      {Stage::mail,
+       421,
+       {4, 7, 0},
+       "suspicious due to the very low reputation of the sending domain",
+       false},
+      {Stage::mail, 550, {}, "Sender frequency limited", false},
+      // Of us, or of all.
+      {Stage::mail, 450, {4, 7, 1}, "rate limit exceeded", true},
+      {Stage::mail, 450, {4, 7, 1}, "Error: too much mail from 192.0.2.1", true},
+      {Stage::rcpt, 450, {4, 7, 1}, "Error: too many recipients from 192.0.2.1", true},
+      {Stage::rcpt, 421, {4, 2, 0}, "Service refuse. Veuillez essayer plus tard. OFR_103", true},
+      {Stage::mail, 550, {}, "IP frequency limited", true},
+      {Stage::mail,
+       421,
+       {4, 7, 28},
+       "an unusual rate of unsolicited mail originating from your IP",
+       true},
+      {Stage::greeting, 421, {4, 7, 0}, "too many messages from this sender", true},
+  };
+  for (const auto& row : rows) {
+    INFO(row.code << " " << row.text);
+    auto end = end_of(1);
+    end.results.push_back(refused(0, row.code, row.enhanced, row.text));
+    end.results[0].outcome.stage = row.stage;
+    const auto found = weightiest_refusal(end);
+    CHECK((found.outcome != nullptr) == row.is_of_site);
+    if (row.is_of_site)
+      CHECK((found.meaning.limits_rate || found.meaning.suspend > Duration{0}));
+  }
 }
