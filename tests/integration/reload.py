@@ -7,6 +7,7 @@ import pathlib
 import socket
 import subprocess
 import threading
+import unittest.mock
 
 from support_py import daemon, scenario, wait
 
@@ -146,6 +147,28 @@ class Reload(scenario.Scenario):
         wait.until(lambda: "missing" in server.postrider("status"), "the alarm")
         (server.folder / "missing").touch()
         self.mended(server)
+
+    def test_the_service_manager_hears_the_end_of_a_refused_one(self):
+        """Else the unit would go on reloading until its time is over."""
+        server = self.daemon(start=False)
+        place = str(server.folder / "manager")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(place)
+            os.chmod(place, 0o777)
+            manager.settimeout(wait.DEADLINE)
+
+            def hear(word):
+                heard = b""
+                while word not in heard:
+                    heard = manager.recv(4096)
+                return heard
+            with unittest.mock.patch.dict(os.environ, NOTIFY_SOCKET=place):
+                server.start(ready=False)
+            hear(b"READY=1")
+            server.config_file.write_text(server.config_file.read_text() + "\n[acept]\nx = 1\n")
+            self.refused(server, "acept")
+            hear(b"RELOADING=1")
+            self.assertIn(b"STATUS=configuration refused", hear(b"READY=1"))
 
     def test_what_counts_after_a_restart_is_said(self):
         server = self.daemon()

@@ -202,7 +202,12 @@ class RootTools(scenario.Scenario):
         os.link(key, hard)  # as where the kernel does not protect them
         pipe = self.eves / "pipe.pem"
         as_user(EVE, lambda: os.mkfifo(pipe))
+        common = self.roots / "common"  # as /tmp
+        common.mkdir()
+        common.chmod(0o1777)
+        as_user(EVE, lambda: os.symlink(key, common / "key.pem"))
         for place, says in ((self.eves / "key.pem", "symbolic link"), (hard, "another name"),
+                            (common / "key.pem", "symbolic link"),
                             (self.eves / "folder" / "key.pem", "symbolic link"), (pipe, "cannot be read")):
             with self.subTest(place):
                 done = check(place)

@@ -32,6 +32,7 @@ struct Failures {
   unsigned after = 0, times = 0;  // syncs that go well first, and that fail then
 };
 std::map<Inode, Failures> failures;
+std::function<void()> before_failure;
 
 Inode inode_of(const struct stat& about) {
   return {about.st_dev, about.st_ino};
@@ -171,6 +172,8 @@ int fdatasync(int fd) {
 }
 int syncfs(int fd) noexcept {
   if (is_any_to_fail()) {
+    if (before_failure)
+      before_failure();
     errno = EIO;
     return -1;
   }
@@ -255,6 +258,7 @@ SyncRecord::~SyncRecord() {
   const std::lock_guard lock(mutex);
   is_recording = false;
   failures.clear();
+  before_failure = nullptr;
 }
 
 void SyncRecord::fail(const std::string& path, unsigned times, unsigned after) {
@@ -262,6 +266,10 @@ void SyncRecord::fail(const std::string& path, unsigned times, unsigned after) {
   struct stat about {};
   if (::stat(path.c_str(), &about) == 0)
     failures[inode_of(about)] = {after, times};
+}
+
+void SyncRecord::meanwhile(std::function<void()> what) {
+  before_failure = std::move(what);
 }
 
 std::string SyncRecord::lack(const std::string& path) {

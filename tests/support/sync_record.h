@@ -2,6 +2,7 @@
 // and sync are replaced by ones that are remembered while a record lives.
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace postrider {
@@ -16,6 +17,8 @@ class SyncRecord {
   // So many fsyncs of it fail from now on, or after so many others, with EIO; and syncfs until
   // then.
   static void fail(const std::string& path, unsigned times, unsigned after = 0);
+  // What happens before a syncfs fails.
+  static void meanwhile(std::function<void()> what);
 
   // Why a power cut now might cost the file, its content or its name; empty: it would stay. What
   // was there before the record began counts as synced.

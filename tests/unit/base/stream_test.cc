@@ -112,6 +112,23 @@ TEST_CASE("a read that waits too long ends with timed_out, for good", "[base][st
   CHECK(end.code() == asio::error::timed_out);
 }
 
+Task<void> read_once(Stream& stream, Error& end) {
+  char room[16];
+  const auto got = co_await stream.read_some(room, sizeof room);
+  end = got ? Error() : got.error();
+}
+
+TEST_CASE("what comes behind a deadline that has passed is not read", "[base][stream]") {
+  Loop loop(0);
+  const Pair pair(loop);
+  Error end;
+  run(loop, {[&] { return read_until_deadline(*pair.near, end); }});
+  REQUIRE(pair.near->timed_out());
+  CHECK(pair.far->write_now("x") == 1);
+  run(loop, {[&] { return read_once(*pair.near, end); }});
+  CHECK(end.code() == asio::error::timed_out);
+}
+
 Task<void> write_until_deadline(Stream& stream, Error& end) {
   const std::string bytes(16U << 20U, 'x');
   stream.set_deadline(150ms);

@@ -1,5 +1,6 @@
 #include "cli/hand_over.h"
 
+#include "base/file.h"
 #include "cli/content_store.h"
 #include "daemon/pickup/drop_file.h"
 #include "daemon/protocol/control_client.h"
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sysexits.h>
@@ -205,6 +207,38 @@ TEST_CASE("wherever the daemon breaks off, a message is handed over once", "[cli
   }
 }
 
+TEST_CASE("each part of a large submission is a hand-over of its own", "[cli]") {
+  const TemporaryFolder folder;
+  const auto drop = daemon::drop_folder_path(folder.path());
+  fs::create_directory(drop);
+  daemon::ToolPaths places;
+  places.submit_socket = folder / "submit";
+  places.spool = folder.path();
+  places.origin = "us.test";
+  places.message_size = 1U << 20U;
+  places.recipients = 2;
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"a@there.test", "b@there.test", "c@there.test", "d@there.test",
+                       "e@there.test"};
+  ContentStore content;
+  REQUIRE(content.append("x\n"));
+  header.size = content.size();
+  CHECK(hand_over(places, header, content, std::chrono::seconds(1)).exit_code == EX_OK);
+  std::set<std::string> names;
+  std::size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(drop)) {
+    const auto text = read_file(entry.path(), 4096).value();
+    const auto part = daemon::decode_submit_header(text.substr(0, text.find('\n')));
+    REQUIRE(part.has_value());
+    names.insert(part->hand_over);
+    ++files;
+  }
+  CHECK(files == 3);
+  CHECK(names.size() == files);
+  CHECK_FALSE(names.contains(""));
+}
+
 // `sendmail` says that it was taken.
 TEST_CASE("a message in the drop folder outlives a power cut", "[cli]") {
   const TemporaryFolder folder;
@@ -237,6 +271,27 @@ TEST_CASE("a message whose name cannot be synced is not left", "[cli]") {
   SyncRecord::fail(drop, 1000);
   CHECK_FALSE(drop_message(folder.path(), header, content));
   CHECK(count_in(drop) == 0);
+}
+
+// Else its sender would hear that it was not taken, and send it again.
+TEST_CASE("a message that the daemon took before its name could be synced was handed over",
+          "[cli]") {
+  const TemporaryFolder folder;
+  const auto drop = daemon::drop_folder_path(folder.path());
+  fs::create_directory(drop);
+  daemon::SubmitHeader header;
+  header.sender = "me";
+  header.recipients = {"you@there.test"};
+  ContentStore content;
+  REQUIRE(content.append("x\n"));
+  header.size = content.size();
+  const SyncRecord record;
+  SyncRecord::fail(drop, 1000);
+  SyncRecord::meanwhile([&] {
+    for (const auto& entry : fs::directory_iterator(drop))
+      fs::remove(entry.path());
+  });
+  CHECK(drop_message(folder.path(), header, content));
 }
 
 namespace {

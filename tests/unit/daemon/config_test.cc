@@ -139,6 +139,12 @@ TEST_CASE("a configuration that is being written at the start is waited for", "[
         std::string::npos);
 }
 
+TEST_CASE("a configuration without a key at the start is waited for longer", "[daemon][unit]") {
+  CHECK(started_with({""}).ends_with(" after 5"));
+  CHECK(started_with({"# nothing here\n"}, std::chrono::seconds(3)).ends_with(" after 2"));
+  CHECK(started_with({""}, std::chrono::seconds(60)).ends_with(" after 0"));
+}
+
 TEST_CASE("how long a configuration has been at rest its stamp says", "[daemon][unit]") {
   const Folder folder;
   const auto path = folder.file("postrider.toml", "hostname = \"a.test\"\n");

@@ -415,6 +415,20 @@ TEST_CASE("M15: what broke off before the end of the content is no verdict", "[d
   CHECK(talk.ended() == "0 unsettled");
 }
 
+TEST_CASE("M15: noise before the end of the content ends the conversation", "[delivery][client]") {
+  Talk talk;
+  talk.open(kChunking);
+  Job job;
+  job.message = make_message({"a@x.test"});
+  job.recipients = {0};
+  talk.client.begin(std::move(job), nullptr);
+  (void)talk.client.take_output();  // and its content is on the way
+  REQUIRE(talk.client.feed("250 ok\r\n250 ok\r\n"));
+  (void)talk.client.take_output();
+  const auto fed = talk.client.feed("warning: slow\r\n");
+  CHECK(fed.has_error());
+}
+
 TEST_CASE("M15: LMTP: a reply that broke off is of one recipient", "[delivery][client]") {
   Talk talk(Dialect::lmtp);
   talk.reply("220 lmtp\r\n");
@@ -539,6 +553,29 @@ TEST_CASE("a message refused because some recipients were too many goes in small
     talk.reply("554 5.7.1 no\r\n");
     CHECK(talk.ended() == "0 delivered 2.0.0, 1 delivered 2.0.0, 2 bounce 5.7.1");
   }
+}
+
+TEST_CASE("a message put off, of which some recipients were too many, is not named again at once",
+          "[delivery][client]") {
+  const bool at_data = GENERATE(true, false);
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  const std::string envelope = "250 ok\r\n250 ok\r\n250 ok\r\n552 5.5.3 too many recipients\r\n";
+  std::string next;
+  if (at_data) {
+    next = talk.reply(envelope + "450 4.7.1 greylisted\r\n");
+  } else {
+    CHECK(talk.reply(envelope + "354 go\r\n") == kBody + ".\r\n");
+    next = talk.reply("450 4.7.1 greylisted\r\n");
+  }
+  CHECK(next.find("<a@x.test>") == std::string::npos);
+  CHECK(next.find("<b@x.test>") == std::string::npos);
+  CHECK(next.find("<c@x.test>") != std::string::npos);
+  talk.reply(next.starts_with("RSET") ? "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n"
+                                      : "250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 2.0.0 taken\r\n");
+  CHECK(talk.ended() == "0 retry 4.7.1, 1 retry 4.7.1, 2 delivered 2.0.0");
 }
 
 TEST_CASE("RCPTMAX and MAILMAX are kept", "[delivery][client]") {

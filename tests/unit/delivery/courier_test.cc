@@ -172,3 +172,20 @@ TEST_CASE("only a connection that has been silent gives way", "[delivery][courie
   CHECK_FALSE(couriers.told.has(second->site(), Kind::stays));
   CHECK(before.times("MAIL") == 1);
 }
+
+TEST_CASE("a message that gets through takes back what was lost under TLS before",
+          "[delivery][courier]") {
+  FakeMx good;
+  Couriers couriers;
+  const auto remote = "127.0.0.1:" + std::to_string(good.port());
+  const auto lose = [&] {
+    TlsAttempt attempt;
+    attempt.step = TlsAttempt::Step::cut_off;
+    couriers.sessions->note_lost(remote, attempt, couriers.clock.steady());
+  };
+  lose();
+  const auto courier = couriers.send(good);
+  CHECK(couriers.told.wait_for(courier->site(), CourierEvent::Kind::ended));
+  lose();
+  CHECK_FALSE(couriers.sessions->broken(remote, couriers.clock.steady()));
+}

@@ -131,6 +131,26 @@ TEST_CASE("what was counted is kept whole", "[delivery][notice]") {
   CHECK(again->may_tell(kNow + 60min));
 }
 
+TEST_CASE("a digest tells of reports to other domains once", "[delivery][notice]") {
+  DoubleBounces bounces;
+  for (std::size_t i = 0; i < UndeliveredNotices::kMostDomains + 50; ++i)
+    bounces.count("x@d" + std::to_string(i) + ".test", refused(), kNow);
+  bounces.told(UndeliveredNotices(bounces.counted()), kNow + 1h);
+  CHECK(bounces.counted().elsewhere == 0);
+  bounces.count("x@far.test", refused(), kNow + 1h);
+  CHECK_FALSE(has(digest_of(bounces.counted()), "to other domains"));
+}
+
+TEST_CASE("the ten of an hour are ten, though there is a start in between", "[delivery][notice]") {
+  DoubleBounces bounces;
+  for (int i = 0; i < 10; ++i)
+    REQUIRE(bounces.may_tell(kNow));
+  auto again = DoubleBounces::decode(bounces.encode());
+  REQUIRE(again.has_value());
+  CHECK_FALSE(again->may_tell(kNow + 59min));
+  CHECK(again->may_tell(kNow + 60min));
+}
+
 TEST_CASE("a file that is not a count is refused, or read as far as it goes",
           "[delivery][notice]") {
   for (const auto* bad : {"", "[]", "7", "{", "{\"count\":"})

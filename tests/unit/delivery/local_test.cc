@@ -142,6 +142,23 @@ TEST_CASE("a mailbox that no file system can hold is refused, and not tried for 
   CHECK(mail::to_string(outcome.status) == (count == 4 ? "2.0.0" : "5.1.1"));
 }
 
+TEST_CASE("a mailbox may have a name as long as file systems allow", "[delivery][local]") {
+  Rig rig;
+  const auto octets = GENERATE(255U, 256U);
+  LocalDelivery delivery;
+  delivery.message = make_message({std::string(60, 'u') + "@here.test"});
+  delivery.mailbox =
+      "maildir:" + rig.folder.string() + "/mail/" + std::string(octets - 60, 'x') + "{user}";
+  delivery.hostname = "us.test";
+  delivery.directory = &rig.directory;
+  OwnPerformer performer;
+  delivery.performer = &performer;
+  delivery.now = rig.clock.now();
+  const auto outcome = deliver_locally(delivery).outcome;
+  INFO(outcome.text);
+  CHECK(outcome.verdict == (octets == 255 ? mail::Verdict::delivered : mail::Verdict::bounce));
+}
+
 namespace {
 
 // Everybody has this .forward, and a mailbox that takes all.

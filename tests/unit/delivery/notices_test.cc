@@ -90,6 +90,18 @@ TEST_CASE("a notice about a message under REQUIRETLS is under it too, and holds 
   CHECK(desk.text().find("Body.") == std::string::npos);
 }
 
+TEST_CASE("a report that several did not get counts for each of them", "[delivery][notice]") {
+  Desk desk({"a@x.test", "b@y.test"}, "");
+  desk.settings.double_bounce = "postmaster@us.test";
+  while (desk.double_bounces.may_tell(desk.now)) {
+  }
+  desk.end(0, Verdict::bounce);
+  desk.end(1, Verdict::bounce);
+  CHECK(desk.write().empty());
+  CHECK(desk.double_bounces.counted().count == 2);
+  CHECK(desk.double_bounces.counted().domains.contains("y.test"));
+}
+
 TEST_CASE("M05: NOTIFY is respected", "[delivery][notice]") {
   SECTION("NEVER") {
     Desk desk({"a@x.test"});

@@ -210,6 +210,67 @@ TEST_CASE("a newcomer begins at once, however many sites hang behind the content
   CHECK_THAT(record.results[0].outcome.text, Catch::Contains("(it may arrive twice)"));
 }
 
+TEST_CASE("who waits aside is left alone while there is room aside, however long he is silent",
+          "[delivery][shares]") {
+  Behaviour slow;
+  slow.end_takes = std::chrono::milliseconds(300);
+  FakeMx good(slow, "127.0.0.2");
+  FakeMx bad(hanging_at("."), "127.3.0.1", good.port());
+  std::string zone = silent_zone(8, {"127.3.0.1"});
+  for (int i = 0; i < 24; ++i) {
+    const auto name = std::to_string(i) + ".test";
+    zone += "g" + name + " MX 10 n" + name + "\nn" + name + " A 127.0.0.2\n";
+  }
+  Rig rig(zone);
+  rig.settings.port = good.port();
+  rig.settings.connections = 12;
+  rig.start();
+  for (int i = 0; i < 8; ++i)
+    rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] {
+    rig.clock.advance(std::chrono::milliseconds(100));
+    return bad.contents() == 8;
+  });
+  for (const int from : {0, 12}) {
+    std::vector<mail::MessageId> fresh;
+    for (int i = from; i < from + 12; ++i)
+      fresh.push_back(rig.send(make_message({"a@g" + std::to_string(i) + ".test"})));
+    const auto want = good.taken().size() + fresh.size();
+    rig.wait_until([&] {
+      rig.clock.advance(std::chrono::milliseconds(50));
+      return good.taken().size() == want;
+    });
+    for (const auto id : fresh)
+      CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+    rig.clock.advance(seconds(200));
+  }
+  CHECK(rig.custody->sites().empty());
+  CHECK(rig.custody->records_left() == 0);
+  CHECK(bad.contents() == 8);
+}
+
+TEST_CASE("a connection that was aside counts again when it has its reply", "[delivery][shares]") {
+  Behaviour slow;
+  slow.end_takes = std::chrono::milliseconds(500);
+  FakeMx host(slow, "127.3.0.1");
+  FakeMx second(slow, "127.3.0.2", host.port());
+  Rig rig(silent_zone(30, {"127.3.0.1", "127.3.0.2"}));
+  rig.settings.port = host.port();
+  rig.settings.connections = 12;
+  rig.settings.smtp.idle_connection = std::chrono::minutes(10);
+  rig.start();
+  std::vector<mail::MessageId> sent;
+  for (int i = 0; i < 30; ++i)
+    sent.push_back(rig.send(make_message({"a@s" + std::to_string(i) + ".test"})));
+  rig.wait_until([&] {
+    rig.clock.advance(std::chrono::milliseconds(300));
+    return host.taken().size() + second.taken().size() == 30;
+  });
+  for (const auto id : sent)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  rig.wait_until([&] { return rig.status().connections <= 12; });
+}
+
 // Filters of theirs take their time, and they have the message while they do.
 TEST_CASE("hosts that need long for a message get it once, however many others wait",
           "[delivery][shares]") {
@@ -362,6 +423,38 @@ TEST_CASE("sites that share an address take turns there", "[delivery][shares]") 
   rig.wait_until(came);
   CHECK(host.taken().size() < static_cast<std::size_t>(sent));
   rig.wait_until([&] { return host.taken().size() == static_cast<std::size_t>(sent) + 1; });
+}
+
+// The clock passes with the work: half a second for each message of every site.
+TEST_CASE("sites of one connection take turns however short their messages are",
+          "[delivery][shares]") {
+  Behaviour slow;
+  slow.end_takes = std::chrono::milliseconds(20);
+  FakeMx host(slow, "127.0.0.2");
+  Rig rig(silent_zone(25, {"127.0.0.2"}));
+  rig.settings.port = host.port();
+  rig.settings.connections = 200;
+  rig.settings.site_connections = 1;
+  rig.start();
+  constexpr std::size_t kSites = 20, kEach = 60;
+  for (std::size_t site = 0; site < kSites; ++site)
+    for (std::size_t i = 0; i < kEach; ++i)
+      rig.send(make_message({"a@s" + std::to_string(site) + ".test"}));
+  rig.wait_until([&] { return rig.status().connections == kSites; });
+  rig.send(make_message({"a@s24.test"}));
+  std::size_t next = host.taken().size();
+  rig.wait_until([&] {
+    const auto taken = host.taken();
+    if (taken.size() >= next) {
+      next = taken.size() + kSites;
+      rig.clock.advance(std::chrono::milliseconds(500));
+    }
+    return std::any_of(taken.begin(), taken.end(), [](const auto& one) {
+      return one.rcpts.front().find("@s24.test") != std::string::npos;
+    });
+  });
+  CHECK(host.taken().size() < kSites * kEach);
+  rig.wait_until([&] { return host.taken().size() == kSites * kEach + 1; });
 }
 
 TEST_CASE("a site has one connection until it has answered", "[delivery][shares]") {

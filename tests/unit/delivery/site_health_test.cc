@@ -108,3 +108,29 @@ TEST_CASE("for an hour TLS is not tried where it broke", "[delivery][tls]") {
   CHECK_FALSE(known.broken("mx.test", now + std::chrono::minutes(60)));
   CHECK_FALSE(known.broken("other.test", now));
 }
+
+TEST_CASE("TLS is not tried where mail was lost under it twice within an hour", "[delivery][tls]") {
+  using std::chrono::minutes;
+  TlsSessions known;
+  TlsAttempt attempt;
+  attempt.step = TlsAttempt::Step::cut_off;
+  const SteadyTime now{std::chrono::hours(1000)};
+  known.note_lost("mx.test", attempt, now);
+  CHECK_FALSE(known.broken("mx.test", now));
+  SECTION("within it") {
+    known.note_lost("mx.test", attempt, now + minutes(59));
+    CHECK(known.broken("mx.test", now + minutes(59)));
+    CHECK_FALSE(known.broken("other.test", now + minutes(59)));
+  }
+  SECTION("an hour later it is the first again") {
+    known.note_lost("mx.test", attempt, now + minutes(60));
+    CHECK_FALSE(known.broken("mx.test", now + minutes(60)));
+    known.note_lost("mx.test", attempt, now + minutes(119));
+    CHECK(known.broken("mx.test", now + minutes(119)));
+  }
+  SECTION("a message got through in between") {
+    known.note_through("mx.test");
+    known.note_lost("mx.test", attempt, now + minutes(1));
+    CHECK_FALSE(known.broken("mx.test", now + minutes(1)));
+  }
+}

@@ -283,6 +283,21 @@ TEST_CASE("I07, X08: a reply is bounded", "[mail][reply]") {
   }
 }
 
+TEST_CASE("the limit of octets is one reply's, and not a connection's", "[mail][reply]") {
+  std::string wire;
+  for (int i = 0; i < 1000; ++i)
+    wire += "250-" + std::string(1000, 'x') + "\r\n";
+  wire += "250 end\r\n";
+  ReplyParser parser;
+  for (int i = 0; i < 20; ++i) {
+    std::size_t used = 0;
+    const auto read = parser.feed(wire, used);
+    REQUIRE(read.has_value());
+    REQUIRE(read->has_value());
+    CHECK((*read)->code == 250);
+  }
+}
+
 TEST_CASE("a reply's enhanced code stands on each line of the wire (RFC 2034)", "[mail][reply]") {
   CHECK(Reply(250, {2, 0, 0}, "ok").wire() == "250 2.0.0 ok\r\n");
   CHECK(Reply(250, {}, "ok").wire() == "250 ok\r\n");

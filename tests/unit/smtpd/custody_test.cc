@@ -643,6 +643,38 @@ TEST_CASE("header sections of many clients give way to another's", "[smtpd][queu
   CHECK(eventually([&] { return server.server().counters().held == 0; }));
 }
 
+TEST_CASE("who has let go once may keep as much as before when there is room",
+          "[smtpd][queue][tcp]") {
+  RealQueue real;
+  auto settings = trusting_settings();
+  settings.limits.content_memory = 2'000'000;
+  settings.proxy_from = settings.relay_from;
+  smtpd::ListenerSettings listener{"127.0.0.1:0"};
+  listener.role = smtpd::Role::submission;
+  listener.proxy_protocol = true;
+  RunningServer server(settings, 2, real.custody.get(), listener);
+  // The first fill the memory, and the last, who want less than half as much, make some of them let
+  // go of a header section.
+  std::vector<Peer> holding;
+  for (int client = 0; client < 50; ++client) {
+    const auto octets = client < 30 ? 100'000U : client < 40 ? 60'000U : 50'000U;
+    const auto header = "X-Long: " + std::string(octets, 'x');
+    holding.push_back(ready_to_send(server, 3, "127.0.0." + std::to_string(2 + client)));
+    (void)holding.back().say("BDAT " + std::to_string(header.size()) + "\r\n" + header);
+  }
+  for (auto& one : holding)
+    CHECK(codes_of(one.say("RSET\r\n")) == "250");
+  const auto script = with_data("");
+  const auto half = "X-Long: " + std::string(40'000, 'x');
+  const std::string rest = "\r\n\r\nhello\r\n";
+  for (auto& one : holding) {
+    for (std::size_t i = 1; i < 3; ++i)
+      one.say(script[i]);
+    CHECK(codes_of(one.say("BDAT " + std::to_string(half.size()) + "\r\n" + half)) == "250");
+    CHECK(codes_of(one.say("BDAT " + std::to_string(rest.size()) + " LAST\r\n" + rest)) == "250");
+  }
+}
+
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {
   RealQueue real;
   const auto accept = [&](std::uint64_t said, std::shared_ptr<const std::string> bytes,
