@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "mail/byte_finder.h"
+#include "mail/hops.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -134,7 +135,7 @@ HeaderFacts header_facts(std::string_view content) {
   HeaderField field;
   while (scanner.next(field)) {
     const auto is = [&](std::string_view name) { return equals_ignoring_case(field.name, name); };
-    if (is("Received"))
+    if (is_received_field(field.name))
       ++facts.received_fields;
     facts.has_date = facts.has_date || is("Date");
     facts.has_message_id = facts.has_message_id || is("Message-ID");

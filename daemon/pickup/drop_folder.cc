@@ -471,6 +471,8 @@ Task<std::optional<Failed>> DropFolder::State::submit(DropFile& dropped,
   if (auto failed = co_await read_content(dropped, size, builder))
     co_return failed;
   auto submission = co_await tables.finish(loop, builder, clock.now());
+  if (!submission && builder.is_refused())
+    co_return Failed{submission.error(), Failed::Whose::file};
   if (!submission)
     co_return Failed{submission.error(),
                      builder.is_about_tables() ? Failed::Whose::ours : Failed::Whose::queue};

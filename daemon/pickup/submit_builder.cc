@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "mail/address.h"
+#include "mail/hops.h"
 
 #include <set>
 #include <sysexits.h>
@@ -123,6 +124,9 @@ Result<void> SubmissionBuilder::spill() {
 
 Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
   hash_fresh();
+  is_refused_ = mail::goes_in_circle(content_.header().received_fields);
+  if (is_refused_)
+    return Error(Errc::refused, mail::kTooManyHops);
   is_about_tables_ = true;
   if (content_.trouble())
     return content_.trouble()->during("rewrite the header");

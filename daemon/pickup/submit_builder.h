@@ -34,6 +34,8 @@ class SubmissionBuilder {
   Result<void> sign(queue::Submission& submission, Log& log) const;
   // That it failed because of a table of ours: mended, the same message is taken.
   bool is_about_tables() const { return is_about_tables_; }
+  // That it failed because of what the message is: it can never be taken.
+  bool is_refused() const { return is_refused_; }
   mail::MessageId id() const { return id_; }
   std::uint64_t uid() const { return uid_; }
   std::string hand_over_id() const { return daemon::hand_over_id(header_, uid_); }
@@ -73,6 +75,7 @@ class SubmissionBuilder {
   queue::BodyFile file_;
   std::optional<Result<Rewritten>> rewritten_;
   bool is_about_tables_ = false;
+  bool is_refused_ = false;
   std::shared_ptr<const mailauth::Signer> signer_;  // null: not signed
   std::unique_ptr<mailauth::MessageHasher> hasher_;
   std::string signed_header_;

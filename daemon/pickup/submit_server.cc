@@ -286,6 +286,12 @@ Task<std::optional<SubmitAnswer>> SubmitServer::State::filter(const SubmitSettin
 Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
                                               const SubmitSettings& limits, Visit& visit) {
   auto submission = co_await tables.finish(loop, builder, clock.now());
+  if (!submission && builder.is_refused()) {
+    log.write(LogEvent(Level::info, "submission_refused", to_string(builder.id()))
+                  .add("uid", visit.uid)
+                  .add("problem", submission.error().step()));
+    co_return refusal(EX_DATAERR, submission.error().step());
+  }
   if (!submission) {
     log.write(LogEvent(Level::error, "submission_failed", to_string(builder.id()))
                   .add("error", submission.error().describe()));

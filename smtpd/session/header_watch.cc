@@ -1,6 +1,7 @@
 #include "smtpd/session/header_watch.h"
 
 #include "base/text.h"
+#include "mail/hops.h"
 
 #include <algorithm>
 #include <utility>
@@ -55,7 +56,7 @@ void HeaderWatch::on_field(std::string_view name, std::string_view value) {
   in_message_id_ = false;
   switch (name.empty() ? '\0' : ascii_lower(name.front())) {
     case 'r':
-      received_fields_ += equals_ignoring_case(name, "Received") ? 1 : 0;
+      received_fields_ += mail::is_received_field(name) ? 1 : 0;
       break;
     case 'd':
       has_date_ |= equals_ignoring_case(name, "Date");

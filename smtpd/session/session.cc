@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "mail/hops.h"
 #include "smtpd/session/replies.h"
 
 #include <algorithm>
@@ -498,7 +499,7 @@ std::string_view Session::content_refusal(const Content& content) {
     return replies::kBadContent;
   if (content.header_too_large)
     return replies::kHeaderTooLarge;
-  if (content.received_fields >= policy_->limits().received_fields)
+  if (mail::goes_in_circle(content.received_fields, policy_->limits().received_fields))
     return replies::kLoop;
   if (content.storage == Storage::no_room)
     return replies::kNoRoom;

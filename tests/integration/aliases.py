@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 
-from support_py import scenario, wait
+from support_py import daemon, scenario, wait
 from support_py.local_users import CONTENT, USERS, LocalUsers
 
 class Forms(LocalUsers):
@@ -207,6 +207,24 @@ class Forms(LocalUsers):
         server.wait_for_mail(2, "bob")
         server.wait_until_empty()
         self.assertEqual(len(server.mailbox("ann")), 1)
+
+    def test_a_command_that_hands_the_message_in_again_ends(self):
+        """It takes away what Delivered-To says; the Received fields count all the same."""
+        server = self.machine()
+        again = server.folder / "again"
+        again.write_text("#!/bin/sh\ngrep -v '^Delivered-To:' | "
+                         f"POSTRIDER_CONFIG={server.config_file} exec {daemon.BIN}/sendmail -i "
+                         "-f dora@us.example loop@us.example\n")
+        again.chmod(0o755)
+        self.write(self.aliases, f'loop: "|{again}"\n')
+        server.write_config(sandbox={"read": [str(daemon.BIN)]})
+        server.start()
+        hop = b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+        self.assertEqual(server.send("a@far.example", "loop@us.example", hop * 96 + CONTENT).code, 250)
+        notice, = server.wait_for_mail(1, "dora")
+        self.assertIn(b"too many hops", notice)
+        server.wait_until_empty()
+        self.assertEqual(len(server.log("submission_refused")), 1)
 
     def test_one_copy_for_one_mailbox_however_many_ways_lead_there(self):
         server = self.machine("a: b, B, bob\nb: bob\nlist: ann, bob\nother: bob+x, bob+y\n"

@@ -241,6 +241,43 @@ class Size(scenario.Scenario):
             program.stdin = None
 
 
+class Circles(scenario.Scenario):
+    """RFC 5321 6.3: whatever way it comes, a message with 100 Received fields has gone far enough."""
+
+    HOP = "Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\n"
+    REST = "From: s@us.example\nSubject: round\n\nReceived: in the body\n"
+
+    def test_sendmail_and_its_dialog_refuse(self):
+        peer = self.sink()
+        server = self.using(daemon.Postrider(self.own_folder("d"), **scenario.to(peer)))
+        server.start()
+        server.sendmail("-i", TO, stdin=self.HOP * 99 + self.REST)
+        self.assertEqual(peer.wait_for(1)[0].content.count(b"Received: "), 101)
+        for body in ("x\n", "x" * 70 + "\n", ("x" * 70 + "\n") * 3000):
+            done = server.sendmail("-i", TO, stdin=self.HOP * 100 + self.REST + body, check=False)
+            self.assertEqual(done.returncode, 65)
+            self.assertIn("too many hops", done.stderr)
+        said = server.sendmail("-bs", stdin=(
+            f"HELO x\nMAIL FROM:<s@us.example>\nRCPT TO:<{TO}>\nDATA\n{self.HOP * 100}{self.REST}"
+            ".\nQUIT\n")).stdout
+        self.assertIn("too many hops", said)
+        self.assertIn("554 ", said)
+        self.assertEqual(server.queued(), 0)
+        self.assertEqual(len(peer.messages), 1)
+        self.assertEqual(len(server.log("submission_refused")), 4)
+
+    def test_the_drop_folder_sends_it_back(self):
+        peer = self.sink()
+        server = self.using(daemon.Postrider(self.own_folder("d"), **scenario.to(peer)))
+        server.start()
+        server.stop()
+        server.sendmail("-i", "-f", "s@far.example", TO, stdin=self.HOP * 100 + self.REST)
+        server.start()
+        notice, = peer.wait_for(1)
+        self.assertEqual((notice.sender, notice.addresses), ("", ["s@far.example"]))
+        self.assertIn(b"too many hops", notice.content)
+
+
 class Options(scenario.Scenario):
     """design: each option that cron, git, PHP, mutt and mdadm use."""
 
