@@ -127,6 +127,7 @@ Task<Need> Connection::ask_filters() {
       break;
     case filter::Stage::mail:
       filtering_->facts.message = reception_->custody().next_id();
+      filtering_->asked_data = false;  // a DATA before it may have been refused
       verdict = co_await chain.mail(session.envelope());
       break;
     case filter::Stage::recipient:

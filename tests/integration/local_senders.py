@@ -264,7 +264,7 @@ class Circles(scenario.Scenario):
         self.assertIn("554 ", said)
         self.assertEqual(server.queued(), 0)
         self.assertEqual(len(peer.messages), 1)
-        self.assertEqual(len(server.log("submission_refused")), 4)
+        server.wait_for_log("submission_refused", 4)
 
     def test_the_drop_folder_sends_it_back(self):
         peer = self.sink()

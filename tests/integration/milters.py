@@ -225,6 +225,20 @@ class Milters(scenario.Scenario):
         server.postrider("queue", "release", "--all")
         self.assertEqual(without_ours(self.arrived().content), PLAIN)
 
+    def test_each_message_is_shown_at_its_data(self):
+        """However it comes, and whatever was said of the one before it."""
+        one = self.scripted({"T": [milter.frame(b"y", b"554 5.7.7 No thanks\0")] * 3})
+        server = self.filtered(one)
+        with server.client() as client:
+            client.hello("client.example")
+            for is_chunked in (False, True, False):
+                self.assertEqual(client.command("MAIL FROM:<ann@src.example>").code, 250)
+                self.assertEqual(client.command("RCPT TO:<b@dst.example>").code, 250)
+                client.send(b"BDAT %d LAST\r\n" % len(PLAIN) + PLAIN if is_chunked else b"DATA\r\n")
+                self.assertEqual(client.reply().code, 554)
+                self.assertEqual(client.command("RSET").code, 250)
+        self.assertEqual([kind for seen in one.seen for kind, _ in seen].count("T"), 3)
+
     def test_whom_it_is_asked_about(self):
         one = self.scripted({"M": milter.frame(b"r")})
         server = self.filtered({"address": one.path, "mail": ["submission"]})

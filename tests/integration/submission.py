@@ -764,7 +764,7 @@ class Dovecot(Submission):
     def salts_of(self, server, names):
         salts = []
         for name in names:
-            reply = wait.until(lambda: self.challenge(server, name), f"a challenge for {name}")
+            reply = wait.until(lambda: self.challenge(server, name), f"a challenge for {name}", wait.DEADLINE * 3)
             salts.append(base64.b64decode(reply.text).decode().split(",")[1])
         return salts
 
