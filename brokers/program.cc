@@ -3,8 +3,8 @@
 #include "brokers/batch_taker.h"
 #include "brokers/door.h"
 
-#include "base/file.h"
 #include "base/log.h"
+#include "base/secret_file.h"
 #include "base/text.h"
 #include "daemon/config/config_file.h"
 #include "daemon/notify.h"
@@ -16,7 +16,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <thread>
@@ -63,15 +62,7 @@ int complain(const Program& program, int code, const std::string& sentence) {
 Result<std::string> read_password(const std::string& path) {
   if (path.empty())
     return std::string();
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!file)
-    return file.error();
-  struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("look at " + path);
-  if ((about.st_mode & 0007U) != 0)
-    return Error(Errc::refused, "read " + path + ": everybody may read or write it");
-  auto text = read_file(*file, path, kMostPassword);
+  auto text = read_secret_file(path, kMostPassword);
   if (!text)
     return text.error();
   while (text->ends_with('\n') || text->ends_with('\r'))

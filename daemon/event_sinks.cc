@@ -4,13 +4,12 @@
 #include "events/file_sink.h"
 #include "events/socket_sink.h"
 
-#include "base/file.h"
 #include "base/net/tls/tls_context.h"
+#include "base/secret_file.h"
 #include "base/text.h"
 #include "base/url.h"
 
 #include <algorithm>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <tuple>
 
@@ -38,15 +37,7 @@ std::string place_of(const EventsConfig& config) {
 
 // One key a line; empty lines and those that begin with # are passed over.
 Result<std::vector<std::string>> read_keys(const std::string& path) {
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!file)
-    return file.error();
-  struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("look at " + path);
-  if ((about.st_mode & 0007U) != 0)
-    return Error(Errc::refused, "read " + path + ": everybody may read or write it");
-  const auto text = read_file(*file, path, kMostHookSecrets);
+  const auto text = read_secret_file(path, kMostHookSecrets);
   if (!text)
     return text.error();
   std::vector<std::string> keys;

@@ -1,24 +1,13 @@
 #include "delivery/delivery_log.h"
 
 #include "base/text.h"
+#include "mail/verdict_word.h"
 
 #include <cstdint>
 
 namespace postrider::delivery::maillog {
 
 namespace {
-
-const char* word(mail::Verdict verdict) {
-  switch (verdict) {
-    case mail::Verdict::delivered:
-      return "sent";
-    case mail::Verdict::retry:
-      return "deferred";
-    case mail::Verdict::bounce:
-      return "bounced";
-  }
-  return "deferred";
-}
 
 // "0.01", "12", as Postfix writes them: two digits of what matters.
 void append_seconds(Duration value, std::string& out) {
@@ -62,7 +51,7 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
     return;
   const auto total = delays.before + delays.waiting + delays.connecting + delays.sending;
   LogEvent event(Level::info, "attempted", mail::to_string(message.id));
-  event.add("verdict", word(outcome.verdict)).add("from", message.envelope.sender);
+  event.add("verdict", mail::verdict_word(outcome.verdict)).add("from", message.envelope.sender);
   event.add("to", recipient.address);
   event.add("relay", outcome.remote.empty() ? "none" : outcome.remote);
   event.add("delay", seconds(total)).add("delays", four(delays));

@@ -1,23 +1,13 @@
 // The facts of each transaction: one for each thing that an application may hear of.
 #include "queue/ledger/fact_lines.h"
 
+#include "mail/verdict_word.h"
+
 #include <algorithm>
 
 namespace postrider::queue {
 
 namespace {
-
-const char* verdict_word(mail::Verdict verdict) {
-  switch (verdict) {
-    case mail::Verdict::delivered:
-      return "sent";
-    case mail::Verdict::retry:
-      return "deferred";
-    case mail::Verdict::bounce:
-      return "bounced";
-  }
-  return "deferred";
-}
 
 std::string accepted_line(const mail::Message& message) {
   const auto& envelope = message.envelope;
@@ -34,7 +24,8 @@ std::string attempted_line(const mail::Message& message, const Record::Result& r
   // Given up without an attempt: its lifetime ended, or an administrator said so.
   const bool is_given_up = result.outcome.stage >= mail::Stage::expired;
   LogEvent line(Level::info, is_given_up ? "bounced" : "attempted", to_string(message.id));
-  line.add("verdict", verdict_word(result.outcome.verdict)).add("from", message.envelope.sender);
+  line.add("verdict", mail::verdict_word(result.outcome.verdict))
+      .add("from", message.envelope.sender);
   if (result.index < message.envelope.recipients.size())
     line.add("to", message.envelope.recipients[result.index].address);
   line.add("relay", result.outcome.remote.empty() ? "none" : result.outcome.remote);

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/secret_file.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -132,6 +133,28 @@ TEST_CASE("errors tell the story from the outside in", "[base][result]") {
   CHECK(error.during("store body").during("accept message").describe() ==
         "accept message: store body: fsync: No space left on device");
   CHECK(Error(Errc::corrupt, "").describe() == "stored data is damaged");
+}
+
+TEST_CASE("a file with secrets is read unless others have rights to it", "[base][file]") {
+  const TemporaryFolder folder;
+  const auto path = folder / "secret";
+  REQUIRE(replace_file(path, "key\n", 0600).has_value());
+  for (const unsigned mode : {0600U, 0640U, 0400U, 0660U}) {
+    REQUIRE(::chmod(path.c_str(), mode) == 0);
+    const auto read = read_secret_file(path, 4);
+    REQUIRE(read.has_value());
+    CHECK(*read == "key\n");
+  }
+  for (const unsigned mode : {0604U, 0602U, 0601U, 0644U}) {
+    REQUIRE(::chmod(path.c_str(), mode) == 0);
+    CHECK(read_secret_file(path, 4).error().code() == make_error_code(Errc::refused));
+  }
+  REQUIRE(::chmod(path.c_str(), 0600) == 0);
+  CHECK(read_secret_file(path, 3).error().code() == make_error_code(Errc::too_long));
+  const auto pipe = folder / "pipe";  // nobody writes to it, and nobody waits for that
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_FALSE(read_secret_file(pipe, 4).has_value());
+  CHECK_FALSE(read_secret_file(folder / "missing", 4).has_value());
 }
 
 }  // namespace

@@ -1,0 +1,24 @@
+#include "base/secret_file.h"
+
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace postrider {
+
+Result<std::string> read_secret_file(const std::string& path, std::size_t most) {
+  const auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file)
+    return file.error();
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("look at " + path);
+  if (!S_ISREG(about.st_mode))
+    return Error(Errc::unsupported, "read " + path + " (not a regular file)");
+  if ((about.st_mode & 0007U) != 0)
+    return Error(Errc::refused, "read " + path + ": everybody may read or write it");
+  return read_file(*file, path, most);
+}
+
+}  // namespace postrider
