@@ -8,8 +8,9 @@
 
 namespace postrider {
 
-// Blocking. A whole regular file that others than its owner and group have no rights to. Errc::refused: they
-// have; Errc::unsupported: it is not a regular file; Errc::too_long: it has more than `most` octets.
+// A whole regular file that others than its owner and group have no rights to. Errc::refused: they
+// have; Errc::unsupported: it is not a regular file; Errc::too_long: it has more than `most`
+// octets. Blocking.
 Result<std::string> read_secret_file(const std::string& path, std::size_t most);
 
 }  // namespace postrider
