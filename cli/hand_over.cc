@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
+#include <utility>
 
 namespace postrider::cli {
 
@@ -168,11 +169,16 @@ SubmitAnswer hand_over(const daemon::ToolPaths& places, SubmitHeader header,
   const auto& all = envelope->recipients;
   const auto most = std::clamp<std::size_t>(places.recipients, 1, kMostInAPart);
   SubmitAnswer whole;
+  const auto asked = std::exchange(header.dsn, {});
   for (std::size_t at = 0; at < all.size(); at += most) {
     header.recipients.clear();
+    header.dsn.clear();
     header.hand_over = daemon::new_hand_over();
-    for (auto i = at; i < std::min(at + most, all.size()); ++i)
+    for (auto i = at; i < std::min(at + most, all.size()); ++i) {
       header.recipients.push_back(all[i].address);
+      if (!asked.empty())
+        header.dsn[all[i].address] = {all[i].notify, all[i].original_recipient};
+    }
     auto answer = hand_over_part(places, header, content, at > 0, patience);
     if (answer.exit_code != EX_OK) {
       if (at > 0)

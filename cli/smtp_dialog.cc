@@ -66,7 +66,7 @@ void SmtpDialog::ehlo(std::string_view arguments, std::string& out) {
       most_ < std::numeric_limits<std::uint64_t>::max() ? " " + std::to_string(most_) : "";
   say({250,
        {},
-       hostname_ + "\nPIPELINING\nSIZE" + size + "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"},
+       hostname_ + "\nPIPELINING\nSIZE" + size + "\n8BITMIME\nSMTPUTF8\nDSN\nENHANCEDSTATUSCODES"},
       out);
 }
 
@@ -99,10 +99,10 @@ void SmtpDialog::rcpt(std::string_view arguments, std::string& out) {
   if (header_.recipients.size() >= daemon::kMostSubmitRecipients)
     return say({452, {4, 5, 3}, "Too many recipients"}, out);
   header_.recipients.push_back(parsed->address);
-  // One setting serves all here; what was asked for any recipient holds.
-  header_.notify.bits = static_cast<std::uint8_t>(header_.notify.bits | parsed->notify.bits);
-  if (header_.notify.bits != mail::Notify::kNever)
-    header_.notify.bits = static_cast<std::uint8_t>(header_.notify.bits & ~mail::Notify::kNever);
+  // Named twice it is one recipient, and what was asked first holds.
+  if (parsed->notify != mail::Notify{} || !parsed->original_recipient.empty())
+    header_.dsn.try_emplace(parsed->address,
+                            daemon::SubmitDsn{parsed->notify, parsed->original_recipient});
   say({250, {2, 1, 5}, "OK"}, out);
 }
 

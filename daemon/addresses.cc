@@ -82,6 +82,29 @@ class PassedOver : public tables::Table {
   const Trouble trouble_;
 };
 
+// A domain is asked for in A-labels, and may be written in U-labels (RFC 5890 §2.3.2.1) in a table.
+class InBothLabels : public tables::Table {
+ public:
+  explicit InBothLabels(delivery::TablePtr table) : table_(std::move(table)) {}
+  Result<std::optional<tables::Entry>> find(std::string_view key) const override {
+    auto found = table_->find(key);
+    if (!found || found->has_value() || key.find("xn--") == key.npos)
+      return found;
+    // "user@domain", "@domain", ".domain" or "domain"
+    const auto at = key.rfind('@');
+    const auto begin = at == key.npos ? std::min(key.find_first_not_of('.'), key.size()) : at + 1;
+    const auto other =
+        std::string(key.substr(0, begin)) + mail::to_unicode_domain(key.substr(begin));
+    return other == key ? std::move(found) : table_->find(other);
+  }
+  bool has_patterns() const override { return table_->has_patterns(); }
+  std::size_t size() const override { return table_->size(); }
+  std::vector<std::string> problems() const override { return table_->problems(); }
+
+ private:
+  const delivery::TablePtr table_;
+};
+
 // watcher: null for one question to the files as they are.
 Result<delivery::TablePtr> open_one(const std::string& spec, const char* option,
                                     const tables::Options& options, tables::Watcher* watcher,
@@ -108,7 +131,7 @@ Result<std::vector<delivery::TablePtr>> open_all(const std::vector<std::string>&
     auto table = open_one(spec, option, options, watcher, trouble);
     if (!table)
       return table.error().during(option);
-    out.push_back(*std::move(table));
+    out.push_back(std::make_shared<InBothLabels>(*std::move(table)));
   }
   return out;
 }

@@ -401,4 +401,18 @@ Result<std::string> to_ascii_domain(std::string_view domain) {
   return ascii_lower(converted);
 }
 
+std::string to_unicode_domain(std::string_view domain) {
+  std::string source(domain);
+  if (domain.size() > kMostDomain || !is_ascii(domain) || domain.find('\0') != domain.npos ||
+      ascii_lower(domain).find("xn--") == std::string::npos)
+    return source;
+  char* converted = nullptr;
+  const int code = idn2_to_unicode_8z8z(source.c_str(), &converted, 0);
+  const std::unique_ptr<char, FreeIdn> owner(converted);
+  if (code != IDN2_OK)
+    return source;
+  const auto back = to_ascii_domain(converted);  // "xn--a" would become an empty label
+  return back && *back == ascii_lower(source) ? std::string(converted) : source;
+}
+
 }  // namespace postrider::mail

@@ -47,5 +47,8 @@ bool is_host_name(std::string_view name);
 bool is_dns_name(std::string_view name);
 // Lower-case A-labels by IDNA2008 (libidn2, NFC, non-transitional); an ASCII name is lowered.
 Result<std::string> to_ascii_domain(std::string_view domain);
+// The other way: the name with each A-label as the U-label that it stands for (RFC 5890 §2.3.2.1),
+// in UTF-8; as it is if there is none, or one that is not valid.
+std::string to_unicode_domain(std::string_view domain);
 
 }  // namespace postrider::mail

@@ -247,28 +247,37 @@ std::string utf8_original(std::string_view address) {
 }
 
 // RFC 3461 §4.2, RFC 6533 §3. Postfix sends the octets of UTF-8 in xtext, as rfc822: what is meant
-// is plain.
-Reply apply_orcpt(std::string_view value, const RcptRules& rules, Recipient& recipient) {
+// is plain. Empty: it is of no use; none: it is not well formed.
+std::optional<std::string> usable_original(std::string_view value, bool smtputf8) {
   const auto semicolon = value.find(';');
   if (semicolon == std::string_view::npos || !is_keyword(value.substr(0, semicolon)))
-    return bad_parameter("ORCPT");
+    return std::nullopt;
   const auto type = value.substr(0, semicolon);
   const auto address = value.substr(semicolon + 1);
   const auto decoded = decode_liberally(address);
   if (!decoded)
-    return bad_parameter("ORCPT");
+    return std::nullopt;
   const bool is_utf8_type = equals_ignoring_case(type, "utf-8");
   std::string original;
   if (is_ascii(*decoded) && (is_ascii(address) && address.find('=') == std::string_view::npos))
     original = value;
   else if (is_ascii(*decoded))
     original = std::string(type) + ";" + encode_xtext(*decoded);
-  else if (is_utf8_type && !is_ascii(address) && rules.smtputf8)
+  else if (is_utf8_type && !is_ascii(address) && smtputf8)
     original = value;
   else if (is_utf8(*decoded) && (is_utf8_type || equals_ignoring_case(type, "rfc822")))
     original = utf8_original(*decoded);
-  if (!decoded->empty() && original.size() <= kMostOriginal)
-    recipient.original_recipient = std::move(original);
+  if (decoded->empty() || original.size() > kMostOriginal)
+    original.clear();
+  return original;
+}
+
+Reply apply_orcpt(std::string_view value, const RcptRules& rules, Recipient& recipient) {
+  auto original = usable_original(value, rules.smtputf8);
+  if (!original)
+    return bad_parameter("ORCPT");
+  if (!original->empty())
+    recipient.original_recipient = *std::move(original);
   return {};
 }
 
@@ -363,6 +372,10 @@ Parsed<std::string> parse_helo(std::string_view arguments) {
   if (!good)
     return Reply(501, kBadArguments, "Expected a domain or an address literal");
   return std::string(arguments);
+}
+
+std::string original_recipient_of(std::string_view value, bool smtputf8) {
+  return usable_original(value, smtputf8).value_or("");
 }
 
 std::optional<std::string> decode_xtext(std::string_view text) {

@@ -56,6 +56,9 @@ struct RcptRules {
   std::string_view origin = {};
 };
 Parsed<Recipient> parse_rcpt(std::string_view arguments, const RcptRules& rules);
+// What RCPT keeps of the value of ORCPT (RFC 3461 §4.2), at most 500 octets; empty if it is of no
+// use. smtputf8: whether MAIL asked for it.
+std::string original_recipient_of(std::string_view value, bool smtputf8);
 
 struct BdatCommand {
   std::uint64_t size = 0;

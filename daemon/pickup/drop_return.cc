@@ -78,11 +78,14 @@ std::vector<mail::NoticeRecipient> recipients_of(const DropFile& unfit, const Er
   for (const auto& address : unfit.header.recipients) {
     if (recipients.size() == kMostNamed)
       break;
+    const auto dsn = dsn_of(unfit.header, address);
+    if (!dsn.notify.failure())
+      continue;
     auto whole = complete_address(address, origin);
     const auto shown = whole ? *whole : escaped(address, 100);
-    recipients.push_back({{shown, {}, unfit.header.notify}, outcome, now, {}, "failed"});
+    recipients.push_back({{shown, dsn.original_recipient, dsn.notify}, outcome, now, {}, "failed"});
   }
-  if (recipients.empty())
+  if (unfit.header.recipients.empty())
     recipients.push_back({{"nobody", {}, {}}, outcome, now, {}, "failed"});
   return recipients;
 }
@@ -97,7 +100,8 @@ std::optional<queue::Submission> return_to_sender(const DropFile& unfit, const E
   original.envelope.sender = who_sent(unfit.header, settings.origin);
   const auto to =
       original.envelope.sender.empty() ? settings.double_bounce : original.envelope.sender;
-  if (to.empty() || !unfit.header.notify.failure())
+  auto recipients = recipients_of(unfit, why, settings.origin, now);
+  if (to.empty() || recipients.empty())
     return std::nullopt;
   original.id = id;
   original.received = now;
@@ -109,7 +113,7 @@ std::optional<queue::Submission> return_to_sender(const DropFile& unfit, const E
   input.original = &original;
   input.original_text = text;
   input.original_complete = raw.size() == unfit.header.size;
-  input.recipients = recipients_of(unfit, why, settings.origin, now);
+  input.recipients = std::move(recipients);
   input.reporting_mta = settings.hostname;
   input.boundary = to_string(id) + "." + std::to_string(random.next()) + "/postrider";
   input.id = id;

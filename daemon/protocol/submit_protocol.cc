@@ -37,9 +37,9 @@ constexpr TextKey kTextKeys[] = {
     {"full_name", &SubmitHeader::full_name}, {"envid", &SubmitHeader::envelope_id},
     {"token", &SubmitHeader::token},         {"key", &SubmitHeader::key}};
 
-constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size",
-                                           "body",      "notify",     "ret"};
-constexpr std::size_t kMostMembers = 16;  // there are twelve
+constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size", "body",
+                                           "notify",    "ret",        "dsn"};
+constexpr std::size_t kMostMembers = 16;  // there are thirteen
 constexpr std::size_t kMostText = 1024;   // of each of them
 constexpr std::size_t kMostHandOver = 64;
 constexpr char kHandOver = '+';  // begins its name; no id of a file begins so
@@ -79,6 +79,30 @@ Result<void> take_recipients(const json::object& object, SubmitHeader& header) {
     if (!recipient.is_string() || recipient.get_string().size() > kMostText)
       return malformed("recipients");
     header.recipients.emplace_back(recipient.get_string());
+  }
+  return {};
+}
+
+// "NOTIFY ORCPT ADDRESS": the bits, what may be empty, and what may hold spaces.
+Result<void> take_dsn(const json::object& object, SubmitHeader& header) {
+  const auto* value = object.if_contains("dsn");
+  if (value == nullptr)
+    return {};
+  if (!value->is_array() || value->get_array().size() > kMostSubmitRecipients)
+    return malformed("dsn");
+  for (const auto& entry : value->get_array()) {
+    if (!entry.is_string() || entry.get_string().size() > 3 * kMostText)
+      return malformed("dsn");
+    const std::string_view text = entry.get_string();
+    const auto first = std::min(text.find(' '), text.size());
+    const auto second = text.find(' ', first + 1);
+    const auto bits = parse_unsigned(text.substr(0, first));
+    if (second == text.npos || !bits || *bits > 15)
+      return malformed("dsn");
+    auto& dsn = header.dsn[std::string(text.substr(second + 1))];
+    dsn.notify.bits = static_cast<std::uint8_t>(*bits);
+    dsn.original_recipient =
+        mail::original_recipient_of(text.substr(first + 1, second - first - 1), false);
   }
   return {};
 }
@@ -156,6 +180,12 @@ std::string encode(const SubmitHeader& header) {
   object["body"] = static_cast<std::int64_t>(header.body);
   object["notify"] = header.notify.bits;
   object["ret"] = static_cast<std::int64_t>(header.ret);
+  json::array wishes;
+  for (const auto& [address, dsn] : header.dsn)
+    wishes.emplace_back(std::to_string(dsn.notify.bits) + " " + dsn.original_recipient + " " +
+                        address);
+  if (!wishes.empty())
+    object["dsn"] = std::move(wishes);
   return json::serialize(object) + "\n";
 }
 
@@ -165,19 +195,24 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
   JsonLimits limits;
   limits.members = kMostMembers;
   limits.depth = 2;
-  limits.values = kMostSubmitRecipients + kMostMembers + 2;  // with the object and the array
+  limits.values = 2 * kMostSubmitRecipients + kMostMembers + 3;  // with the object and the arrays
   const auto object = parse_json_object(line, limits, {}, work);
   if (!object)
     return object.error();
   if (auto known = check_keys(*object); !known)
     return known.error();
   SubmitHeader header;
-  for (const auto take : {take_texts, take_hand_over, take_recipients, take_numbers})
+  for (const auto take : {take_texts, take_hand_over, take_recipients, take_numbers, take_dsn})
     if (auto taken = take(*object, header); !taken)
       return taken.error();
   if (!header.key.empty() && !is_submit_key(header.key))
     return malformed("key");
   return header;
+}
+
+SubmitDsn dsn_of(const SubmitHeader& header, const std::string& recipient) {
+  const auto asked = header.dsn.find(recipient);
+  return asked == header.dsn.end() ? SubmitDsn{header.notify, {}} : asked->second;
 }
 
 std::string new_hand_over() {
@@ -238,7 +273,11 @@ Result<mail::Envelope> to_envelope(const SubmitHeader& header, std::string_view 
     if (!seen.insert(*whole).second)
       continue;
     envelope.smtputf8 = envelope.smtputf8 || !is_ascii(*whole);
-    envelope.recipients.push_back({std::move(*whole), {}, header.notify});
+    auto& recipient = envelope.recipients.emplace_back();
+    recipient.address = std::move(*whole);
+    auto dsn = dsn_of(header, address);
+    recipient.notify = dsn.notify;
+    recipient.original_recipient = std::move(dsn.original_recipient);
   }
   if (envelope.recipients.empty())
     return Error(Errc::malformed, "no recipients");

@@ -10,6 +10,7 @@
 #include "mail/envelope.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,13 @@ namespace postrider::daemon {
 inline constexpr std::size_t kMostSubmitHeader = 4U << 20U;
 inline constexpr std::size_t kMostSubmitRecipients = 50'000;
 
+// What was asked for one recipient by RCPT (RFC 3461 §4.1, §4.2).
+struct SubmitDsn {
+  mail::Notify notify;
+  std::string original_recipient;  // ORCPT as given; empty if not given
+  friend bool operator==(const SubmitDsn&, const SubmitDsn&) = default;
+};
+
 struct SubmitHeader {
   std::string sender;                   // empty: the null sender; without "@": of this host
   std::vector<std::string> recipients;  // the same
@@ -26,9 +34,10 @@ struct SubmitHeader {
   std::string full_name;                // the name to go with it; may be empty
   std::uint64_t size = 0;
   mail::BodyType body = mail::BodyType::seven_bit;  // what -B said; 8 bits are noticed anyway
-  mail::Notify notify;                              // -N, for every recipient
+  mail::Notify notify;                              // -N, for recipients that dsn does not name
   mail::Return ret = mail::Return::unspecified;     // -R
   std::string envelope_id;                          // -V, in xtext
+  std::map<std::string, SubmitDsn> dsn;             // by the recipient as given above
   // Of this hand-over, the same on the socket and in a file, so that it counts once. May be empty.
   std::string hand_over;
   // From postrider-web alone: whose token it was, who has limits of its own; and submit_key(), or
@@ -36,6 +45,8 @@ struct SubmitHeader {
   std::string token, key;
 };
 
+// What was asked for the recipient that `header` names so.
+SubmitDsn dsn_of(const SubmitHeader& header, const std::string& recipient);
 // "TIME-RANDOM" in hexadecimal digits, for SubmitHeader::hand_over.
 std::string new_hand_over();
 // The name by which the queue knows it; empty if it has none.

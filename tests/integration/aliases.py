@@ -429,6 +429,39 @@ class Virtual(LocalUsers):
         self.assertTrue(self.rcpt(server, "postmaster@virtual.example").startswith("250"))
         server.wait_until_empty()
 
+    def test_names_written_in_U_labels(self):
+        server = self.machine(local={"virtual": []})
+        folder = server.folder
+        table = self.write(folder / "virtual",
+                           "b\u00fccher.example   anything\n"
+                           "info@b\u00fccher.example  ann\n"
+                           "xn--strae-oqa.example  anything\n"
+                           "@xn--strae-oqa.example  bob\n")
+        senders = self.write(folder / "senders", "b\u00fccher.example  reject no books\n"
+                                                 ".b\u00fccher.example  reject no parts of books\n")
+        server.write_config(local={"virtual": [f"text:{table}"]},
+                            accept={"senders": [f"text:{senders}"]})
+        server.start()
+        self.mail(server, "info@xn--bcher-kva.example")
+        server.wait_for_mail(1, "ann")
+        self.mail(server, "any@xn--strae-oqa.example")
+        server.wait_for_mail(1, "bob")
+        self.assertTrue(self.rcpt(server, "nobody@xn--bcher-kva.example").startswith("550 5.1.1"))
+        with server.client() as client:
+            client.hello()
+            for sender, answer in (("a@xn--bcher-kva.example", "no books"),
+                                   ("a@mx.xn--bcher-kva.example", "no parts of books"),
+                                   ("a@b\u00fccher.example", "no books")):
+                said = str(client.command(f"MAIL FROM:<{sender}> SMTPUTF8"))
+                said = said if said.startswith("5") else str(
+                    client.command("RCPT TO:<ann@us.example>"))
+                self.assertTrue(said.endswith(answer), said)
+                client.command("RSET")
+            client.command("MAIL FROM:<a@us.example> SMTPUTF8")
+            self.assertTrue(str(client.command(
+                "RCPT TO:<info@b\u00fccher.example>")).startswith("250"))
+        server.wait_until_empty()
+
     def test_a_catch_all_takes_what_is_unknown(self):
         server = self.machine(local={"catch_all": "ann"}).start()
         self.mail(server, "whoever@us.example")

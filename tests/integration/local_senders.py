@@ -434,6 +434,23 @@ class Options(scenario.Scenario):
         self.assertIn("500", codes)
         self.assertIn("503", codes)
 
+    def test_bs_keeps_DSN_parameters_of_each_recipient(self):
+        before = len(self.peer.messages)
+        done = self.server.sendmail("-bs", stdin=(
+            "EHLO x\r\nMAIL FROM:<a@us.example> RET=HDRS ENVID=e\r\n"
+            "RCPT TO:<b@far.example> NOTIFY=NEVER\r\n"
+            "RCPT TO:<c@far.example> NOTIFY=SUCCESS ORCPT=rfc822;old@us.example\r\n"
+            "RCPT TO:<d@far.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"))
+        self.assertIn("250-DSN", done.stdout)
+        message = self.peer.wait_for(before + 1)[before]
+        asked = {address: parameters for address, parameters in zip(
+            message.addresses, (parameters for _, parameters in message.recipients))}
+        self.assertIn("NOTIFY=NEVER", asked["b@far.example"])
+        self.assertIn("NOTIFY=SUCCESS", asked["c@far.example"])
+        self.assertIn("ORCPT=rfc822;old@us.example", asked["c@far.example"])
+        self.assertNotIn("NOTIFY", "".join(asked["d@far.example"]))
+        self.assertIn("ENVID=e", message.parameters)
+
     def test_bs_with_line_feeds(self):
         before = len(self.peer.messages)
         done = self.server.sendmail("-bs", stdin=(

@@ -221,6 +221,8 @@ TEST_CASE("each part of a large submission is a hand-over of its own", "[cli]") 
   header.sender = "me";
   header.recipients = {"a@there.test", "b@there.test", "c@there.test", "d@there.test",
                        "e@there.test"};
+  header.notify.bits = mail::Notify::kDelay;
+  header.dsn["d@there.test"] = {{mail::Notify::kNever}, "rfc822;x@y"};
   ContentStore content;
   REQUIRE(content.append("x\n"));
   header.size = content.size();
@@ -232,6 +234,10 @@ TEST_CASE("each part of a large submission is a hand-over of its own", "[cli]") 
     const auto part = daemon::decode_submit_header(text.substr(0, text.find('\n')));
     REQUIRE(part.has_value());
     names.insert(part->hand_over);
+    for (const auto& recipient : part->recipients)
+      CHECK(daemon::dsn_of(*part, recipient) == (recipient == "d@there.test"
+                                                     ? header.dsn["d@there.test"]
+                                                     : daemon::SubmitDsn{header.notify, {}}));
     ++files;
   }
   CHECK(files == 3);

@@ -58,6 +58,22 @@ TEST_CASE("sendmail -bs takes a message by SMTP, however the bytes are split", "
   }
 }
 
+TEST_CASE("sendmail -bs keeps what is asked for each recipient", "[cli][unit]") {
+  Fixture f;
+  const auto out = f.say(
+      "EHLO me\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d> NOTIFY=NEVER\r\n"
+      "RCPT TO:<e@f> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x@y\r\nRCPT TO:<g@h>\r\n"
+      "RCPT TO:<e@f> NOTIFY=NEVER\r\nDATA\r\nx\r\n.\r\n");
+  CHECK(out.find("250-DSN\r\n") != std::string::npos);
+  REQUIRE(f.handed.size() == 1);
+  const auto& header = f.handed[0].header;
+  using Notify = mail::Notify;
+  CHECK(daemon::dsn_of(header, "c@d") == daemon::SubmitDsn{{Notify::kNever}, {}});
+  CHECK(daemon::dsn_of(header, "e@f") ==
+        daemon::SubmitDsn{{Notify::kSuccess | Notify::kDelay}, "rfc822;x@y"});
+  CHECK(daemon::dsn_of(header, "g@h") == daemon::SubmitDsn{});
+}
+
 TEST_CASE("sendmail -bs refuses commands out of order and changes nothing", "[cli][unit]") {
   Fixture f;
   CHECK(f.say("DATA\r\n").substr(0, 3) == "503");

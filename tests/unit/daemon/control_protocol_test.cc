@@ -129,6 +129,7 @@ SubmitHeader full_header() {
   header.ret = mail::Return::headers;
   header.envelope_id = "a+2Bb";
   header.hand_over = new_hand_over();
+  header.dsn["root"] = {{mail::Notify::kFailure}, "rfc822;a+2Bb@c"};
   return header;
 }
 
@@ -138,6 +139,7 @@ TEST_CASE("a submission's header survives its line", "[daemon][unit]") {
   const auto read = decode_submit_header(line);
   REQUIRE(read);
   CHECK(encode(*read) == line);
+  CHECK(read->dsn == full_header().dsn);
 }
 
 TEST_CASE("a hand-over is known by its user and what he calls it, for a week", "[daemon][unit]") {
@@ -172,20 +174,52 @@ TEST_CASE("a submission's header becomes an envelope with whole addresses", "[da
   REQUIRE(envelope->recipients.size() == 2);
   CHECK(envelope->recipients[0].address == "c@d");
   CHECK(envelope->recipients[1].address == "root@mx.test");
-  CHECK(envelope->recipients[1].notify.success());
+  CHECK(envelope->recipients[0].notify == full_header().notify);
+  CHECK(envelope->recipients[0].original_recipient.empty());
+  CHECK(envelope->recipients[1].notify.bits == mail::Notify::kFailure);
+  CHECK(envelope->recipients[1].original_recipient == "rfc822;a+2Bb@c");
   CHECK(envelope->ret == mail::Return::headers);
   CHECK_FALSE(envelope->smtputf8);
 }
 
+TEST_CASE("a submission's ORCPT is kept only if RCPT would keep it", "[daemon][unit]") {
+  const std::pair<const char*, const char*> cases[] = {
+      {"rfc822;x@y", "rfc822;x@y"},
+      {"x@y", ""},
+      {"rfc822;a+0D+0Ab@y", ""},
+      {"utf-8;\xC3\xBC@y", "utf-8;\\x{FC}@y"},
+  };
+  for (const auto& [given, kept] : cases) {
+    INFO(given);
+    const auto read = decode_submit_header(R"({"recipients":["\"a b\"@c"],"size":1,"dsn":["2 )" +
+                                           std::string(given) + R"( \"a b\"@c"]})");
+    REQUIRE(read);
+    CHECK(dsn_of(*read, "\"a b\"@c") == SubmitDsn{{2}, kept});
+    CHECK(dsn_of(*read, "other") == SubmitDsn{});
+  }
+}
+
 TEST_CASE("a submission's header that is hostile is refused", "[daemon][unit]") {
   for (const char* line :
-       {"", "{}", R"({"recipients":[],"size":-1})", R"({"recipients":["a"],"size":1e3})",
-        R"({"recipients":["a"],"size":18446744073709551615})", R"({"recipients":"a","size":1})",
-        R"({"recipients":[1],"size":1})", R"({"recipients":["a"],"size":1,"body":2})",
-        R"({"recipients":["a"],"size":1,"notify":16})", R"({"recipients":["a"],"size":1,"ret":3})",
-        R"({"recipients":["a"],"size":1,"sender":{}})", R"({"recipients":["a"]})",
+       {"",
+        "{}",
+        R"({"recipients":[],"size":-1})",
+        R"({"recipients":["a"],"size":1e3})",
+        R"({"recipients":["a"],"size":18446744073709551615})",
+        R"({"recipients":"a","size":1})",
+        R"({"recipients":[1],"size":1})",
+        R"({"recipients":["a"],"size":1,"body":2})",
+        R"({"recipients":["a"],"size":1,"notify":16})",
+        R"({"recipients":["a"],"size":1,"ret":3})",
+        R"({"recipients":["a"],"size":1,"sender":{}})",
+        R"({"recipients":["a"]})",
         R"({"postrider":"a.b","recipients":["a"],"size":1})",
         R"({"postrider":"A","recipients":["a"],"size":1})",
+        R"({"recipients":["a"],"size":1,"dsn":"2  a"})",
+        R"({"recipients":["a"],"size":1,"dsn":["2 "]})",
+        R"({"recipients":["a"],"size":1,"dsn":["16  a"]})",
+        R"({"recipients":["a"],"size":1,"dsn":["-1  a"]})",
+        R"({"recipients":["a"],"size":1,"dsn":[2]})",
         R"({"postrider":"00000000000000000000000000000000000000000000000000000000000000000",)"
         R"("recipients":["a"],"size":1})"}) {
     INFO(line);

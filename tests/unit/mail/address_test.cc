@@ -346,6 +346,32 @@ TEST_CASE("domains become A-labels", "[mail][address]") {
   CHECK_FALSE(to_ascii_domain(std::string(300, 'a')).has_value());
 }
 
+TEST_CASE("A-labels become U-labels where they stand for some", "[mail][address]") {
+  const std::pair<std::string, std::string> cases[] = {
+      {"xn--bcher-kva.test",
+       "b\xc3\xbc"
+       "cher.test"},
+      {"mx.xn--bcher-kva.test",
+       "mx.b\xc3\xbc"
+       "cher.test"},
+      {"plain.test", "plain.test"},
+      {"xn--.test", "xn--.test"},
+      {"xn--a.test", "xn--a.test"},
+      {"", ""},
+      {"b\xc3\xbc"
+       "cher.test",
+       "b\xc3\xbc"
+       "cher.test"},
+      {"[192.0.2.1]", "[192.0.2.1]"},
+  };
+  for (const auto& [given, wanted] : cases) {
+    INFO(given);
+    CHECK(to_unicode_domain(given) == wanted);
+  }
+  const std::string with_nul("xn--bcher-kva\0.test", 19);
+  CHECK(to_unicode_domain(with_nul) == with_nul);
+}
+
 TEST_CASE("the meaning of a local part survives quoting", "[mail][address]") {
   CHECK(unquoted_local_part("\"a b\"") == "a b");
   CHECK(unquoted_local_part("\"a\\\"b\\\\\"") == "a\"b\\");
