@@ -81,7 +81,7 @@ Families families_of(const Site& site, Families in_use) {
 std::string domain_of_front(const Site& site) {
   if (site.ready.empty())
     return {};
-  const auto& job = site.ready.front();
+  const auto& job = site.ready.next();
   return mail::domain_of(job.message->envelope.recipients[job.recipients.front()].address);
 }
 
@@ -139,7 +139,7 @@ void Connections::send(Site& site, Job job) {
     sites_.park(site, job);
     return;
   }
-  site.ready.push_back(std::move(job));
+  site.ready.add(std::move(job));
   if (!site.unavailable.empty()) {
     sites_.block(site, decide(Verdict::retry, Stage::starttls, {4, 7, 4}, site.unavailable));
     return;
@@ -207,8 +207,7 @@ bool Connections::may_connect(const Site& site) const {
 
 void Connections::hand_over(Site& site, SiteConnection& link) {
   line_.on_job(link);
-  auto job = std::move(site.ready.front());
-  site.ready.pop_front();
+  auto job = site.ready.take();
   job.handed_over = link.busy_since = context_.steady();
   link.may_take = ConnectionLine::usual_time(*job.message);
   ++link.in_hand;
@@ -543,7 +542,7 @@ void Connections::take_returned(Site& site, CourierEvent& event) {
       leases_.settle_all(job, why);  // a host that greets and hangs up must not make us spin
       leases_.close(job.lease);
     } else {
-      site.ready.push_front(std::move(job));
+      site.ready.add_first(std::move(job));
     }
   }
 }

@@ -204,8 +204,12 @@ void Core::send_by(const RouteDecision& way, Job job) {
 void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer) {
   const auto in_hand = leases_.find(wanted);
   if (!in_hand.empty()) {
-    for (const auto& [name, site] : sites_.all())
-      leases_.reclaim(site->ready, in_hand);
+    for (const auto& [name, site] : sites_.all()) {
+      auto ready = site->ready.take_all();
+      leases_.reclaim(ready, in_hand);
+      for (auto& job : ready)
+        site->ready.add(std::move(job));
+    }
     destinations_.reclaim(in_hand);
   }
   answer(std::move(wanted));

@@ -218,7 +218,8 @@ void Destinations::resolved(Destination& destination, const MailHosts& hosts) {
     destination.site = trouble.name;
     if (!is_aside(destination))
       assign(destination.domain, trouble.name);
-    trouble.ready = std::move(waiting);
+    for (auto& job : waiting)
+      trouble.ready.add(std::move(job));
     sites_.block(trouble, *hosts.outcome);
     return;
   }

@@ -161,10 +161,11 @@ std::string Explainer::reason_of(const std::string& address) const {
 
 // How long the first of them has been in hand.
 Duration Explainer::waited(const std::deque<Job>& jobs) const {
-  if (jobs.empty())
-    return {};
-  return std::chrono::duration_cast<Duration>(context_.steady() -
-                                              leases_.taken(jobs.front().lease));
+  return jobs.empty() ? Duration() : in_hand_for(jobs.front());
+}
+
+Duration Explainer::in_hand_for(const Job& job) const {
+  return std::chrono::duration_cast<Duration>(context_.steady() - leases_.taken(job.lease));
 }
 
 std::string Explainer::reason_of(const Site& site) const {
@@ -186,7 +187,9 @@ std::string Explainer::reason_of(const Site& site) const {
   if (connecting >= kUnusual)
     return site.name + " has not answered yet, a connection is being tried" +
            for_seconds(connecting);
-  if (waited(site.ready) < kUnusual)
+  Duration waiting{};
+  site.ready.each([&](const Job& job) { waiting = std::max(waiting, in_hand_for(job)); });
+  if (waiting < kUnusual)
     return {};
   if (!site.pace.may_send(0, context_.pace_time()))
     return site.name + " takes no more in that time: " +

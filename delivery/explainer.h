@@ -38,6 +38,7 @@ class Explainer {
   SiteStatus status_of(const Site& site) const;
   std::string reason_of(const Site& site) const;
   Duration waited(const std::deque<Job>& jobs) const;
+  Duration in_hand_for(const Job& job) const;
   Task<void> explain(std::shared_ptr<void> alive, std::string address,
                      std::function<void(Explanation)> answer);
   Task<bool> explain_way(const RouteDecision& way, Explanation& explanation, Prospect& prospect);

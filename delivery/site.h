@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/net/deadline.h"
+#include "delivery/ready_jobs.h"
 #include "delivery/routing/hosts.h"
 #include "delivery/scheduler/site_pace.h"
 #include "delivery/site_health.h"
@@ -72,7 +73,7 @@ struct Site {
   std::unique_ptr<Deadline> wake;    // when its pace allows more
   std::string domain;                // the first that it served, for the rules
   std::optional<Families> families;  // of a rule
-  std::deque<Job> ready;
+  ReadyJobs ready;
   std::vector<std::unique_ptr<SiteConnection>> links;
   std::vector<SiteConnection*> idle;  // the last one was used last
   std::size_t connecting = 0;

@@ -174,7 +174,7 @@ void SiteBook::open_again(Site& site) {
 }
 
 void SiteBook::refuse_ready(Site& site, const Outcome& why) {
-  const auto ready = std::exchange(site.ready, {});
+  const auto ready = site.ready.take_all();
   for (const auto& job : ready) {
     leases_.settle_all(job, why);
     leases_.close(job.lease);
@@ -182,7 +182,7 @@ void SiteBook::refuse_ready(Site& site, const Outcome& why) {
 }
 
 void SiteBook::put_back_ready(Site& site, const Outcome& why) {
-  auto ready = std::exchange(site.ready, {});
+  const auto ready = site.ready.take_all();
   for (const auto& job : ready) {
     JobEnd end;
     end.job.lease = job.lease;

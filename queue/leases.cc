@@ -55,9 +55,20 @@ std::size_t memory_of(const mail::Message& message) {
 }
 
 void Leases::count(const Leased& leased, int sign) {
-  auto& usage = leased.reason == Lease::Reason::fresh ? fresh_ : due_;
-  usage.messages += static_cast<std::size_t>(sign);
-  usage.bytes += static_cast<std::size_t>(sign) * memory_of(*leased.message);
+  const auto bytes = memory_of(*leased.message);
+  const auto add = [&](Usage& usage) {
+    usage.messages += static_cast<std::size_t>(sign);
+    usage.bytes += static_cast<std::size_t>(sign) * bytes;
+  };
+  if (leased.reason == Lease::Reason::fresh) {
+    add(fresh_);
+    const auto its = fresh_by_lane_.try_emplace(leased.lane).first;
+    add(its->second);
+    if (its->second.messages == 0)
+      fresh_by_lane_.erase(its);
+  } else {
+    add(due_);
+  }
   for (const auto domain : keys_of(leased, &Leased::Place::domain))
     add_to(by_domain_, domain, sign);
   for (const auto site : keys_of(leased, &Leased::Place::site))
@@ -119,6 +130,11 @@ Leased* Leases::holder(mail::MessageId id, std::uint32_t recipient) {
   const auto at =
       std::find_if(first, last, [&](const auto& one) { return one.second.holds(recipient); });
   return at == last ? nullptr : &at->second;
+}
+
+Leases::Usage Leases::fresh_of(std::uint64_t lane) const {
+  const auto its = fresh_by_lane_.find(lane);
+  return its == fresh_by_lane_.end() ? Usage() : its->second;
 }
 
 std::size_t Leases::of_domain(std::int64_t domain) const {

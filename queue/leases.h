@@ -21,6 +21,7 @@ struct Leased {
   Lease::Reason reason = Lease::Reason::due;
   std::shared_ptr<const mail::Message> message;
   bool landed = false;                    // its row is still in `incoming`
+  std::uint64_t lane = 0;                 // mail::sender_lane(), of fresh ones
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
   std::vector<Place> places;              // of these recipients, in their order; only of due ones
   std::vector<std::uint32_t> removed;     // by an administrator; not counted as such yet
@@ -52,6 +53,7 @@ class Leases {
   Leased* find(mail::MessageId id, std::uint64_t number);
   Leased* holder(mail::MessageId id, std::uint32_t recipient);
   Usage fresh() const { return fresh_; }
+  Usage fresh_of(std::uint64_t lane) const;  // one sender's
   Usage due() const { return due_; }
   void each(const std::function<void(const Leased&)>& visit) const;
   // Leases with recipients there.
@@ -73,6 +75,7 @@ class Leases {
   std::unordered_map<std::int64_t, std::size_t> by_domain_;
   std::unordered_map<std::int64_t, std::size_t> by_site_;
   Usage fresh_;
+  std::unordered_map<std::uint64_t, Usage> fresh_by_lane_;
   Usage due_;
 };
 

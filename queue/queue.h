@@ -45,7 +45,8 @@ struct QueueSettings {
   Duration lifetime{std::chrono::hours(120)};    // then what is left bounces
   Duration delay_notice{std::chrono::hours(4)};  // 0: none
   std::uint64_t room_needed = 75U << 20U;        // free bytes below which new mail is refused
-  std::size_t fresh_messages = 4096;             // handed to delivery straight from accept()
+  // Handed to delivery straight from accept(); of one sender (mail::sender_lane()) at most half.
+  std::size_t fresh_messages = 8192;
   std::size_t fresh_bytes = 64U << 20U;
   std::size_t leased_messages = 2048;  // due work in memory at one time
   std::size_t leased_bytes = 64U << 20U;

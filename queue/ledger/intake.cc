@@ -1,5 +1,6 @@
 #include "queue/ledger/intake.h"
 
+#include "mail/sender_lane.h"
 #include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
 
@@ -29,11 +30,10 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
                             Result<void>& refused) {
   const auto& message = submission.message;
   const auto& hold = submission.hold;
-  const auto usage = state_.leases.fresh();
-  const bool is_fresh =
-      hold.empty() && state_.has_consumer && usage.messages < state_.settings.fresh_messages &&
-      usage.bytes < state_.settings.fresh_bytes && (is_large(*message) || !is_blocked(*message)) &&
-      !state_.pauses.concerns(*message);
+  const auto lane = mail::sender_lane(*message);
+  const bool is_fresh = hold.empty() && state_.has_consumer && has_room(lane) &&
+                        (is_large(*message) || !is_blocked(*message)) &&
+                        !state_.pauses.concerns(*message);
   if (!is_fresh) {
     effects.made.push_back(message->id);
     return submit_waiting(submission, head, effects, refused);
@@ -51,11 +51,23 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
   leased.reason = Lease::Reason::fresh;
   leased.message = message;
   leased.landed = true;
+  leased.lane = lane;
   std::vector<Lease::Recipient> recipients(message->envelope.recipients.size());
   for (std::uint32_t i = 0; i < recipients.size(); ++i)
     recipients[i].index = i;
   state_.hand_out(std::move(leased), std::move(recipients), effects);
   return state_accepted(state_, submission, effects);
+}
+
+// A sender has at most as much in hand as is still free: one at most half of all, two a third each,
+// so there is always room for one who comes new, however much others have sent.
+bool Intake::has_room(std::uint64_t lane) const {
+  const auto all = state_.leases.fresh();
+  const auto own = state_.leases.fresh_of(lane);
+  const auto& settings = state_.settings;
+  return all.messages < settings.fresh_messages && all.bytes < settings.fresh_bytes &&
+         own.messages < settings.fresh_messages - all.messages &&
+         own.bytes < settings.fresh_bytes - all.bytes;
 }
 
 // Mail to dead sites alone: delivery could only give it back. Of a large message it does, so that

@@ -23,6 +23,7 @@ class Intake {
  private:
   Result<void> submit_waiting(const Submission& submission, std::string_view head, Effects& effects,
                               Result<void>& refused);
+  bool has_room(std::uint64_t lane) const;
   bool is_blocked(const mail::Message& message) const;
   Result<void> note_parked(const mail::Message& message, const mail::Recipient& recipient,
                            Effects& effects);

@@ -3,6 +3,7 @@
 recorded whatever the other recipients of a message do."""
 import json
 import socket
+import threading
 
 from support_py import scenario, sink, wait
 
@@ -24,6 +25,25 @@ class Pit:
     def stop(self):
         for listener in self.sockets:
             listener.close()
+
+
+class Senders(scenario.Scenario):
+    MANY = 400
+
+    def test_a_sender_of_much_does_not_stand_before_one_of_little(self):
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        peer = self.sink(script={"end": lambda *_: gate.wait(120) and None})
+        server = self.relay(peer, delivery={"site_connections": 1})
+        for number in range(self.MANY):
+            server.send("bulk@src.example", f"b{number}@far.example", CONTENT)
+        peer.wait_for_stage("end")
+        server.send("small@other.example", "reset@far.example", CONTENT)
+        gate.set()
+        peer.wait_for(self.MANY + 1)
+        at = [message.sender for message in peer.messages].index("small@other.example")
+        self.assertLess(at, 40)
+        server.wait_until_empty()
 
 
 class Silent(scenario.Scenario):

@@ -898,6 +898,43 @@ TEST_CASE_METHOD(QueueFixture, "no more octets are in hand than allowed, and all
   CHECK(list().empty());
 }
 
+TEST_CASE_METHOD(QueueFixture, "what one sender sends leaves room in hand for the others",
+                 "[queue][due]") {
+  settings.fresh_messages = 40;
+  settings.leased_per_domain = 5;
+  open();
+  start();
+  std::set<MessageId> bulk;
+  for (int i = 0; i < 200; ++i)
+    bulk.insert(must_accept("a@bulk.test", {"c@d.test"}));
+  settle();
+  std::size_t fresh = 0;
+  std::vector<Lease> in_hand;
+  while (hand.count() > 0) {
+    in_hand.push_back(hand.next());
+    fresh += in_hand.back().reason == Lease::Reason::fresh ? 1U : 0U;
+  }
+  CHECK(fresh == 20);
+  // Each who comes new is handed out at once, while there are fewer than half of the others.
+  for (const std::string sender : {"a@one.test", "a@two.test", "a@three.test"}) {
+    const auto id = must_accept(sender, {"c@d.test"});
+    const Lease lease = hand.next(id);
+    CHECK(lease.reason == Lease::Reason::fresh);
+    in_hand.push_back(lease);
+  }
+  // What ends makes room for the one whose it was.
+  std::size_t ended = 0;
+  for (const auto& lease : in_hand)
+    if (lease.reason == Lease::Reason::fresh && bulk.contains(lease.message->id)) {
+      record(answer(lease, Verdict::delivered));
+      ++ended;
+    }
+  CHECK(ended == 20);
+  settle();
+  const auto again = must_accept("a@bulk.test", {"c@d.test"});
+  CHECK(hand.next(again).reason == Lease::Reason::fresh);
+}
+
 TEST_CASE_METHOD(Waiting, "what waits for a site in trouble is deferred, and its notices say why",
                  "[queue][deadline][site]") {
   settings.fresh_messages = 100;

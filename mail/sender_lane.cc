@@ -1,0 +1,55 @@
+#include "mail/sender_lane.h"
+
+#include "base/network.h"
+#include "base/text.h"
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace postrider::mail {
+
+namespace {
+
+std::string without_extension(std::string_view address) {
+  const auto at = address.rfind('@');
+  const auto local_part = address.substr(0, at);
+  std::string plain(local_part.substr(0, std::max<std::size_t>(local_part.find('+'), 1)));
+  if (at != address.npos)
+    plain.append(address.substr(at));
+  return ascii_lower(plain);
+}
+
+// "helo.name[192.0.2.1]": the network.
+std::string network_of(std::string_view client) {
+  const auto open = client.rfind('[');
+  if (open == client.npos || !client.ends_with(']'))
+    return std::string(client);
+  auto literal = client.substr(open + 1, client.size() - open - 2);
+  if (starts_with_ignoring_case(literal, "IPv6:"))
+    literal.remove_prefix(5);
+  const auto address = IpAddress::parse(literal);
+  if (!address)
+    return std::string(literal);
+  return address->masked(address->is_v4() ? 24 : 64).str();
+}
+
+}  // namespace
+
+std::uint64_t sender_lane(const Message& message) {
+  const auto& sender = message.envelope.sender;
+  const auto& origin = message.origin;
+  std::string who;
+  // RFC 3848: the A stands for AUTH.
+  if (origin.protocol.ends_with('A'))
+    who = "user " + without_extension(sender);
+  else if (origin.client.starts_with("local "))
+    who = origin.client;
+  else
+    who = (origin.client.empty() ? origin.protocol : network_of(origin.client)) + " " +
+          domain_of(sender);
+  return std::hash<std::string>()(who);
+}
+
+}  // namespace postrider::mail

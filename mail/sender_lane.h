@@ -1,0 +1,16 @@
+// Who sends, as far as senders share what there is fairly among each other.
+#pragma once
+
+#include "mail/message.h"
+
+#include <cstdint>
+
+namespace postrider::mail {
+
+// A number for the sender of a message, the same within one run of the program. Who logged in
+// counts by the sender address without its extension (it is one that the login may use); a user of
+// this machine by the uid; who is a stranger by the network, /24 or /64, and the sender's domain;
+// notices of our own are one sender. No extension, and no host of a network, makes a sender two.
+std::uint64_t sender_lane(const Message& message);
+
+}  // namespace postrider::mail
