@@ -17,7 +17,8 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr off_t kReserve = 4 << 20;  // octets
+constexpr off_t kReserve = 4 << 20;     // octets
+constexpr off_t kLogReserve = 1 << 20;  // enough for what one transaction of delivery's writes
 constexpr int kTriesForFolder = 50;
 constexpr std::chrono::milliseconds kPauseForFolder{10};
 
@@ -126,12 +127,21 @@ Result<FileIdentity> Spool::identity_of(const std::string& path) {
 }
 
 void Spool::make_reserve() const {
+  reserve_log();
   const auto path = folder_ + "/reserve";
   if (::access(path.c_str(), F_OK) == 0)
     return;
   auto file = open_file(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
   if (!file || ::posix_fallocate(file->get(), 0, kReserve) != 0)
     ::unlink(path.c_str());
+}
+
+void Spool::reserve_log() const {
+  constexpr blkcnt_t kBlock = 512;
+  const auto log = open_file(database() + "-wal", O_WRONLY | O_NOFOLLOW);
+  struct stat about {};
+  if (log && ::fstat(log->get(), &about) == 0 && about.st_blocks * kBlock < kLogReserve)
+    (void)::fallocate(log->get(), FALLOC_FL_KEEP_SIZE, 0, kLogReserve);  // not all file systems can
 }
 
 bool Spool::give_up_reserve() const {

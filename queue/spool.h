@@ -47,6 +47,9 @@ class Spool {
   // be recorded.
   void make_reserve() const;
   bool give_up_reserve() const;  // false: there was none
+  // Gives the database's log blocks of its own behind its end, as far as there are: what is written
+  // there takes none from a disk that is full.
+  void reserve_log() const;
 
   Result<FileDescriptor> create_body(const std::string& name) const;
   // The file of a message, checked (attacks.md I12): regular, ours, one link, the recorded size.

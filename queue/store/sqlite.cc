@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "queue/store/wal_vfs.h"
 
+#include <cerrno>
 #include <fcntl.h>
 
 namespace postrider::queue {
@@ -26,6 +27,13 @@ Error not_open(const char* step) {
   return Error(Errc::storage, std::string(step) + ": the database is not open");
 }
 
+// SQLite says SQLITE_FULL of a write to the database or the log alone, and not of a quota.
+int code_of(sqlite3* database) {
+  const int code = sqlite3_extended_errcode(database);
+  const int number = (code & 0xff) == SQLITE_IOERR ? sqlite3_system_errno(database) : 0;
+  return number == ENOSPC || number == EDQUOT ? SQLITE_FULL : code;
+}
+
 int primary_code(const Error& error) {
   return error.code().category() == category() ? error.code().value() & 0xff : SQLITE_OK;
 }
@@ -33,7 +41,7 @@ int primary_code(const Error& error) {
 }  // namespace
 
 Error sqlite_error(sqlite3* database, std::string step) {
-  const int code = database == nullptr ? SQLITE_NOMEM : sqlite3_extended_errcode(database);
+  const int code = database == nullptr ? SQLITE_NOMEM : code_of(database);
   if (database != nullptr) {
     const std::string_view words = sqlite3_errmsg(database);
     if (words != sqlite3_errstr(code))

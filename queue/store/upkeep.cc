@@ -64,6 +64,10 @@ void Upkeep::checkpoint(Checkpoint mode) {
   wal_pages_ = wal_commits_ = 0;
 }
 
+void Upkeep::reuse_log() {
+  checkpoint(Checkpoint::passive);
+}
+
 void Upkeep::idle() {
   if (log_state_ == LogState::grown) {
     const Checkpoint mode =

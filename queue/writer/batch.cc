@@ -42,14 +42,18 @@ Result<void> Batch::store(Effects& effects, bool must_write) {
 }
 
 Result<void> Batch::transact(Effects& effects, bool must_write) {
-  if (!must_write && !has_anything_to_store())
+  const bool owes_recovery = keeper_.owes_recovery();
+  if (!must_write && !owes_recovery && !has_anything_to_store())
     return {};
   auto transaction = keeper_.store()->begin();
   if (!transaction)
     return transaction.error();
-  if (must_write)
+  if (must_write || owes_recovery)
     keeper_.set_marked({});  // something must be written to know whether it can
   ledger_.facts().set_disk_full(must_write);
+  if (owes_recovery)
+    if (auto done = keeper_.pay_recovery(); !done)
+      return done.error();
   if (auto done = store_inbox(effects); !done)
     return done.error();
   if (ledger_.is_work_due())
@@ -64,6 +68,8 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
   auto done = transaction->commit();
   commit_took_ = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - begun);
+  if (done && owes_recovery)
+    keeper_.paid_recovery();
   return done;
 }
 

@@ -29,6 +29,11 @@ bool is_ours(const std::string& database) {
          std::string_view(id, sizeof id) == kOurs;
 }
 
+void tell_recovered(Log& log, std::size_t messages) {
+  if (messages > 0)
+    log.write(LogEvent(Level::info, "recovered").add("messages", messages));
+}
+
 }  // namespace
 
 StoreKeeper::StoreKeeper(Spool& spool, mail::MessageIds& ids, Ledger& ledger, const Clock& clock,
@@ -42,7 +47,7 @@ StoreKeeper::StoreKeeper(Spool& spool, mail::MessageIds& ids, Ledger& ledger, co
       store_(spool, ledger, upkeep_),
       repairs_(spool, ledger, store_, clock, log) {}
 
-// On a full disk the reserve makes room for what a start writes.
+// On a full disk the reserve makes room for a new database, or one of an earlier version.
 Result<void> StoreKeeper::open(const char* vfs) {
   auto opened = open_once(vfs);
   if (!opened && is_full(opened.error()) && spool_.give_up_reserve()) {
@@ -100,11 +105,50 @@ Result<void> StoreKeeper::begin() {
       return done.error();
   }
   auto recovered = recover_around_damage();
+  if (!recovered && is_full(recovered.error()))
+    recovered = recover_when_full(recovered.error());
   if (!recovered)
     return recovered.error();
-  if (*recovered > 0)
-    log_.write(LogEvent(Level::info, "recovered").add("messages", *recovered));
+  tell_recovered(log_, *recovered);
   return {};
+}
+
+// In the log's own blocks, or those of the reserve, or later.
+Result<std::size_t> StoreKeeper::recover_when_full(const Error& error) {
+  log_.write(LogEvent(Level::error, "disk_full").add("reason", error.describe()));
+  rolled_back();
+  upkeep_.reuse_log();
+  auto recovered = recover_around_damage();
+  if (!recovered && is_full(recovered.error()) && spool_.give_up_reserve()) {
+    rolled_back();
+    spool_.reserve_log();
+    recovered = recover_around_damage();
+  }
+  if (recovered || !is_full(recovered.error()))
+    return recovered;
+  rolled_back();
+  owes_recovery_ = true;
+  return 0;
+}
+
+// Nothing of what was not committed is known or counts as stored.
+void StoreKeeper::rolled_back() {
+  store_->destinations().forget();
+  marked_ = {};
+}
+
+Result<void> StoreKeeper::pay_recovery() {
+  auto recovered = store_recovery();
+  if (!recovered)
+    return recovered.error();
+  recovered_ = *recovered;
+  return {};
+}
+
+void StoreKeeper::paid_recovery() {
+  owes_recovery_ = false;
+  ledger_.look_again();
+  tell_recovered(log_, recovered_);
 }
 
 // What each turn but the last finds damaged is passed over by the next.
@@ -155,14 +199,21 @@ Result<std::size_t> StoreKeeper::recover() {
   auto transaction = store_->begin();
   if (!transaction)
     return transaction.error();
+  auto recovered = store_recovery();
+  if (!recovered)
+    return recovered.error();
+  if (auto done = transaction->commit(); !done)
+    return done.error();
+  return recovered;
+}
+
+Result<std::size_t> StoreKeeper::store_recovery() {
   auto recovered = ledger_.intake().recover();
   if (!recovered)
     return recovered.error();
   if (auto done = store_->meta().set("clean", 0); !done)
     return done.error();
   if (auto done = store_marks(0); !done)
-    return done.error();
-  if (auto done = transaction->commit(); !done)
     return done.error();
   return recovered;
 }
@@ -278,6 +329,10 @@ Result<void> StoreKeeper::forget_doubtful() {
   auto facts = ledger_.facts().resolve_doubt();
   if (!facts)
     return facts.error();
+  marked_ = {};  // something must be written to know whether it can
+  if (auto done = store_marks(0); !done)
+    return done.error();
+  marked_ = {};
   if (auto done = transaction->commit(); !done)
     return done.error();
   std::move(facts->begin(), facts->end(), std::back_inserter(facts_));
@@ -316,7 +371,9 @@ void StoreKeeper::close(bool are_files_removed) {
         LogEvent(Level::warn, "stop_not_marked").add("reason", "files in body/ cannot be removed"));
   else if (auto marked = mark_clean(); !marked)
     log_.write(LogEvent(Level::warn, "stop_not_marked").add("reason", marked.error().describe()));
-  (void)store_.database().checkpoint(Checkpoint::truncate);
+  // What the log has of a full disk is needed at the next start.
+  const bool has_room = spool_.has_room(ledger_.settings().room_needed);
+  (void)store_.database().checkpoint(has_room ? Checkpoint::truncate : Checkpoint::passive);
   store_.close();
 }
 

@@ -24,8 +24,13 @@ class StoreKeeper {
   };
   void use(Readers readers) { readers_ = std::move(readers); }
 
-  // At start: opens, recovers. `vfs` as in Database::open.
+  // At start: opens, recovers. `vfs` as in Database::open. On a full disk too: then nothing is
+  // recovered yet, and owes_recovery().
   Result<void> open(const char* vfs);
+  // Whether what an open() on a full disk could not write is still to be written, before all else.
+  bool owes_recovery() const { return owes_recovery_; }
+  Result<void> pay_recovery();  // in a transaction
+  void paid_recovery();         // which was committed
   // As a clean stop, if files of messages that have ended are gone; otherwise the next start looks
   // for them.
   void close(bool are_files_removed);
@@ -62,6 +67,9 @@ class StoreKeeper {
   Result<void> resume();
   Result<std::size_t> recover();
   Result<std::size_t> recover_around_damage();
+  Result<std::size_t> recover_when_full(const Error& error);
+  void rolled_back();
+  Result<std::size_t> store_recovery();
   void look_at_log();
   Result<void> sweep_bodies();
   Result<void> forget_doubtful();
@@ -79,6 +87,8 @@ class StoreKeeper {
   Phase phase_ = Phase::closed;
   bool was_clean_ = false;
   bool log_hides_mail_ = false;
+  bool owes_recovery_ = false;
+  std::size_t recovered_ = 0;  // messages; before it is committed
   std::vector<mail::MessageId> doubtful_;
   std::vector<Fact> facts_;
   bool were_facts_wanted_ = false;

@@ -35,6 +35,8 @@ Writer::~Writer() {
 Result<void> Writer::open(const char* vfs) {
   if (auto opened = keeper_.open(vfs); !opened)
     return opened.error();
+  if (keeper_.owes_recovery())
+    room_.found_full();
   check_room();
   return {};
 }
@@ -109,6 +111,8 @@ void Writer::process() {
   if (!keeper_.is_open() || !room_.has_room())
     batch_.refuse_submissions(keeper_.is_open() ? no_room()
                                                 : Error(Errc::storage, "store message"));
+  if (keeper_.is_open() && !room_.has_room())
+    keeper_.upkeep().reuse_log();
   const bool is_stored = store_all();
   batch_.answer_submissions();
   batch_.answer_changes(consumer_);

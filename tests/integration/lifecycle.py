@@ -6,6 +6,9 @@ import pathlib
 import re
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 
 from support_py import daemon, scenario, sink, wait
 from support_py.smtp import Client, Closed
@@ -209,7 +212,6 @@ class Lifecycle(scenario.Scenario):
     def test_a_newer_database_is_refused(self):
         server = self.daemon()
         server.stop()
-        import sqlite3
         with sqlite3.connect(server.spool / "queue.db") as database:
             database.execute("pragma user_version = 9999")
         database.close()
@@ -219,6 +221,130 @@ class Lifecycle(scenario.Scenario):
 
 
 class FullDisk(scenario.Scenario):
+    @staticmethod
+    def fill(place):
+        """To the last block."""
+        try:
+            with open(place / "ballast", "ab", buffering=0) as file:
+                while True:
+                    file.write(b"\0" * 4096)
+        except OSError:
+            pass
+
+    @staticmethod
+    def is_refused(server):
+        with server.client() as client:
+            client.hello()
+            reply = client.command("MAIL FROM:<a@ext.example>")
+            return (reply.code, reply.enhanced) == (452, "4.3.1")
+
+    def full_disk(self, messages=3):
+        """A daemon with mail for a peer that is down, the disk full and the reserve used up."""
+        place = self.small_disk("60m")
+        peer = self.sink()
+        peer.stop()
+        server = self.relay(peer, spool=str(place / "spool"), accept={"message_size": "1MiB"})
+        for number in range(messages):
+            self.assertEqual(server.send("a@ext.example", f"b{number}@far.example", CONTENT).code, 250)
+        wait.until(lambda: not server.queue("--status", "active"), "nothing under way", pause=0.1)
+        self.fill(place)
+        wait.until(lambda: self.is_refused(server), "452 4.3.1 at MAIL", pause=0.2)
+        return place, peer, server
+
+    def goes_on(self, place, peer, server, messages=3):
+        """On a disk that is full still: each message once, and its end recorded."""
+        self.assertTrue(self.is_refused(server))
+        peer.start()
+        peer.wait_for(messages)
+        server.wait_until_empty()
+        self.assertTrue(self.is_refused(server))
+        server.kill()
+        server.start()
+        self.assertEqual(server.queue(), [])
+        (place / "ballast").unlink()
+        wait.until(lambda: not self.is_refused(server), "recovery without a restart", pause=0.2)
+        self.assertEqual(server.send("a@ext.example", "last@far.example", CONTENT).code, 250)
+        peer.wait_for(messages + 1)
+        server.wait_until_empty()
+        self.assertEqual(len(peer.messages), messages + 1)
+        server.stop()
+
+    def test_a_start_on_a_full_disk_after_a_kill(self):
+        for is_reserve_left in (True, False):
+            with self.subTest(reserve=is_reserve_left):
+                place, peer, server = self.full_disk()
+                if not is_reserve_left:
+                    (server.spool / "reserve").unlink(missing_ok=True)  # as it is given up
+                    self.fill(place)
+                server.kill()
+                self.fill(place)
+                server.start()
+                self.goes_on(place, peer, server)
+
+    def test_a_start_on_a_full_disk_after_a_stop(self):
+        place, peer, server = self.full_disk()
+        (server.spool / "reserve").unlink(missing_ok=True)
+        self.fill(place)
+        server.stop()
+        self.fill(place)
+        server.start()
+        self.goes_on(place, peer, server)
+
+    def test_a_start_on_a_full_disk_without_any_room_waits_for_it(self):
+        for end in (daemon.Postrider.kill, daemon.Postrider.stop):
+            with self.subTest(end=end.__name__):
+                place, peer, server = self.full_disk()
+                end(server)
+                (server.spool / "reserve").unlink(missing_ok=True)
+                # The log loses the room that it has. Who closed the database would remove its files.
+                subprocess.run([sys.executable, "-c", f'''
+import os, sqlite3
+database = sqlite3.connect("{server.spool}/queue.db")
+assert database.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0
+os._exit(0)'''], check=True)
+                self.assertEqual((server.spool / "queue.db-wal").stat().st_size, 0)
+                self.fill(place)
+                before = len(server.log("disk_full"))
+                server.start()
+                server.wait_for_log("disk_full", count=before + 1)
+                self.assertTrue(self.is_refused(server))
+                self.assertEqual(len(server.queue()), 3)
+                peer.start()
+                (place / "ballast").unlink()
+                peer.wait_for(3)
+                server.wait_until_empty()
+                self.assertEqual(server.send("a@ext.example", "last@far.example", CONTENT).code, 250)
+                peer.wait_for(4)
+                server.wait_until_empty()
+                self.assertEqual(len(peer.messages), 4)
+                server.stop()
+
+    def test_a_stop_says_what_it_could_not_record(self):
+        """Somebody keeps the database to himself, so that nothing can be stored: what was delivered
+        meanwhile is delivered once more, which the log has to say."""
+        held = []
+
+        def hold(server):
+            if not held:
+                held.append(sqlite3.connect(server.spool / "queue.db", check_same_thread=False,
+                                            isolation_level=None))
+                held[0].execute("begin immediate")
+            return "250 2.1.5 ok"
+        servers = []
+        peer = self.sink(script={"rcpt": lambda *_: hold(servers[0])})
+        server = self.relay(peer)
+        servers.append(server)
+        server.send("a@ext.example", "b@far.example", CONTENT)
+        peer.wait_for(1)
+        server.wait_for_log("storage_failed")
+        server.stop()
+        stopped, = server.log("stopped")
+        self.assertEqual((stopped["complete"], stopped["records"]), ("no", "1"))
+        held[0].close()
+        server.start()
+        peer.wait_for(2)
+        server.wait_until_empty()
+
     def test_a_full_disk_is_452_at_MAIL_and_delivery_goes_on(self):
         place = self.small_disk("200m")
         peer = self.sink()
