@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Starting, reloading, draining, a second daemon, a full disk, and being started as root."""
+import datetime
 import json
 import os
 import pathlib
@@ -132,15 +133,48 @@ class Lifecycle(scenario.Scenario):
             client.begin("a@ext.example", ["b@far.example"])
             client.expect("DATA", 354)
             silent.append(client)
+        idle = server.client()
+        self.addCleanup(idle.close)
+        idle.hello()
         door = socket.socket(socket.AF_UNIX)
         self.addCleanup(door.close)
         door.connect(str(server.folder / "control"))
         server.stop()  # a remote would have five minutes, and a client three
-        stopped = server.log("stopped")
-        self.assertEqual(len(stopped), 1)
-        self.assertEqual(server.log("stopping")[0]["sessions"], "3")
+        stopping, = server.log("stopping")
+        stopped, = server.log("stopped")
+        self.assertEqual(stopping["sessions"], "4")
+        took = (datetime.datetime.fromisoformat(stopped["time"].replace("Z", "+00:00")) -
+                datetime.datetime.fromisoformat(stopping["time"].replace("Z", "+00:00")))
+        self.assertLess(took.total_seconds(), 11)  # by the clock of the daemon, which counts on 10
+        for client in silent + [idle]:
+            self.assertEqual(client.reply().code, 421)
+            self.assertTrue(client.is_closed())
         peer.script.clear()
         server.start()
+        peer.wait_for(2)
+        server.wait_until_empty()
+
+    def test_storage_that_stays_lost_ends_the_process(self):
+        """With the code that has a service manager start another one; that works when the file is back."""
+        peer = self.sink()
+        server = self.relay(peer)
+        server.send("a@ext.example", "b@far.example", CONTENT)
+        peer.wait_for(1)
+        server.wait_until_empty()
+        (server.spool / "queue.db").rename(server.spool / "aside")
+        with server.client() as client:
+            client.hello()
+            client.begin("a@ext.example", ["b@far.example"])
+            client.expect("DATA", 354)
+            client.send(CONTENT + b".\r\n")
+            self.assertEqual(client.reply().code, 451)
+        server.wait_for_log("storage_lost", deadline=3 * wait.DEADLINE)  # after a minute
+        self.assertEqual(server.process.wait(wait.DEADLINE), os.EX_IOERR)
+        server.process = None
+        server.assert_no_report()
+        (server.spool / "aside").rename(server.spool / "queue.db")
+        server.start()
+        self.assertEqual(server.send("a@ext.example", "c@far.example", CONTENT).code, 250)
         peer.wait_for(2)
         server.wait_until_empty()
 

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <optional>
 #include <unistd.h>
 
@@ -129,6 +130,35 @@ TEST_CASE_METHOD(Damaged, "storage that comes back is not lost any more", "[queu
   REQUIRE(::rename(aside.c_str(), file("queue.db").c_str()) == 0);
   REQUIRE(wait_until([&] { return queue->admission() == Admission::open; }));
   CHECK_FALSE(queue->is_lost());
+  CHECK(list().size() == 1);
+}
+
+TEST_CASE_METHOD(Damaged, "storage that failed is tried again every five seconds and afresh",
+                 "[queue][failure]") {
+  start();
+  must_accept("a@b.test", {"c@d.test"});
+  const auto aside = file("aside");
+  REQUIRE(::rename(file("queue.db").c_str(), aside.c_str()) == 0);
+  CHECK_FALSE(accept(make("a@b.test", {"c@d.test"})).has_value());
+  const auto look = [&] {  // and return when the queue thread has done so
+    clock.pass(std::chrono::seconds(5));
+    std::promise<void> told;
+    queue->change(Verb::retry, {}, true, [&](const Result<Changed>&) { told.set_value(); });
+    told.get_future().wait();
+  };
+  for (int tries = 1; tries <= 15; ++tries) {
+    look();
+    INFO(log.all());
+    REQUIRE(log.count("storage_failed") >= 1U + static_cast<unsigned>(tries));
+    // What SQLite knew of the files is left nowhere: readers are closed as well.
+    for (const auto& descriptor : fs::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      CHECK(fs::read_symlink(descriptor.path(), gone) != aside);
+    }
+  }
+  REQUIRE(::rename(aside.c_str(), file("queue.db").c_str()) == 0);
+  look();
+  CHECK(queue->admission() == Admission::open);
   CHECK(list().size() == 1);
 }
 
