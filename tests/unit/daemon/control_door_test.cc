@@ -4,7 +4,10 @@
 #include "daemon/control/control_server.h"
 #include "daemon/control/control_service.h"
 #include "daemon/protocol/control_client.h"
+#include "daemon/protocol/submit_protocol.h"
 
+#include <filesystem>
+#include <fstream>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -13,8 +16,44 @@
 namespace postrider::daemon {
 namespace {
 
+// Asked why each file of the drop folder waits, it may make the questioner wait.
+class HeldReasons {
+ public:
+  std::string why() {
+    std::unique_lock lock(mutex_);
+    ++asked_;
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !is_held_; });
+    --waiting_;
+    return {};
+  }
+  bool wait_for(unsigned questioners) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(120),
+                             [&] { return waiting_ >= questioners; });
+  }
+  void let_go() {
+    const std::lock_guard lock(mutex_);
+    is_held_ = false;
+    changed_.notify_all();
+  }
+  unsigned asked() const {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool is_held_ = true;
+  unsigned waiting_ = 0, asked_ = 0;
+};
+
 struct ControlDoor : Doors {
-  ControlService service{*queue, clock, nullptr};
+  HeldReasons reasons;
+  ControlService service{
+      *queue, clock, nullptr, {spool, "us.test", 1000, [this](auto) { return reasons.why(); }}};
   std::string path = folder.path() + "/run/control";
   std::unique_ptr<ControlServer> server;
 
@@ -26,6 +65,7 @@ struct ControlDoor : Doors {
     run();
   }
   ~ControlDoor() {
+    reasons.let_go();
     on_loop([this] { server->stop(); });
     loop.finish();
     thread.join();
@@ -36,10 +76,25 @@ struct ControlDoor : Doors {
     connection->set_timeout(Duration(120'000));
     return std::move(*connection);
   }
-  ControlEnd ask_for(const char* act) {
+  void drop_files(unsigned count) const {
+    const auto place = drop_folder_path(spool);
+    std::filesystem::create_directories(place);
+    for (unsigned i = 0; i < count; ++i)
+      std::ofstream(place + "/" + std::string(kDropReady) + std::to_string(i)) << "x";
+  }
+  // Asks, and reads nothing yet.
+  LocalConnection begin(const char* act) {
     auto connection = connect();
     ControlRequest request;
     request.act = act;
+    REQUIRE(connection.write(encode(request)));
+    return connection;
+  }
+  ControlEnd ask_for(const char* act, const std::string& target = {}) {
+    auto connection = connect();
+    ControlRequest request;
+    request.act = act;
+    request.target = target;
     auto end = ask(connection, request, [](const boost::json::object&) { return true; });
     REQUIRE(end);
     return *end;
@@ -186,6 +241,41 @@ TEST_CASE("a slow reader holds up nobody", "[daemon][unit]") {
   while (slow.read_line(1 << 20))
     ++lines;
   CHECK(lines == 501);
+}
+
+TEST_CASE("what is asked of one message never waits for those who count", "[daemon][unit]") {
+  ControlDoor door;
+  const auto id = mail::to_string(door.add("a@b.test", {"c@d.test"}, "x\r\n"));
+  door.drop_files(1000);
+  std::vector<LocalConnection> clients;
+  for (int i = 0; i < 8; ++i)  // more than there are threads for them
+    clients.push_back(door.begin(i % 2 == 0 ? "count" : "list"));
+  REQUIRE(door.reasons.wait_for(4));
+  CHECK(door.ask_for("explain", id).exit_code == EX_OK);
+  CHECK(door.ask_for("show", id).exit_code == EX_OK);
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+  door.reasons.let_go();
+  for (auto& client : clients) {
+    std::string last;
+    while (auto line = client.read_line(1 << 20))
+      last = *line;
+    const auto end = find_end(parse_json_line(last).value());
+    REQUIRE(end);
+    CHECK(end->exit_code == EX_OK);
+  }
+  CHECK(door.reasons.asked() == 8 * 1000);
+}
+
+TEST_CASE("a count ends when its client leaves", "[daemon][unit]") {
+  ControlDoor door;
+  door.drop_files(1000);
+  {
+    const auto client = door.begin("count");
+    REQUIRE(door.reasons.wait_for(1));
+  }
+  door.reasons.let_go();
+  CHECK(door.ask_for("count").exit_code == EX_OK);
+  CHECK(door.reasons.asked() == 1000 + 200);  // it ended behind the step in which that client left
 }
 
 TEST_CASE("a left-over socket is replaced, one in use and a file are not", "[daemon][unit]") {
