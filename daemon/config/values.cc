@@ -23,33 +23,14 @@ namespace postrider::daemon {
 
 namespace {
 
-constexpr std::size_t kMostName = 253;  // RFC 1035 §2.3.4, without the final dot
-constexpr std::size_t kMostLabel = 63;
 constexpr std::size_t kMostPath = 4000;
 
 std::string wrong(std::string_view text, std::string_view why, std::string_view allowed) {
   return "\"" + escaped(text, 80) + "\" " + std::string(why) + ", " + std::string(allowed);
 }
 
-bool is_label(std::string_view label, bool outside_ascii) {
-  if (label.empty() || label.size() > kMostLabel || label.front() == '-' || label.back() == '-')
-    return false;
-  return std::all_of(label.begin(), label.end(), [&](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || (outside_ascii && static_cast<unsigned char>(c) >= 0x80);
-  });
-}
-
-bool is_name(std::string_view text, bool outside_ascii) {
-  if (text.empty() || text.size() > kMostName || (outside_ascii && !is_utf8(text)))
-    return false;
-  const auto labels = split(text, '.');
-  return std::all_of(labels.begin(), labels.end(),
-                     [&](std::string_view label) { return is_label(label, outside_ascii); });
-}
-
 bool is_domain(std::string_view text) {
-  return is_name(text, true) && !IpAddress::parse(text) && mail::to_ascii_domain(text);
+  return !IpAddress::parse(text) && mail::to_ascii_domain(text);
 }
 
 bool is_port(std::string_view text, unsigned least) {
@@ -100,7 +81,7 @@ std::vector<std::string> listener_addresses(const std::string& configured) {
 }
 
 std::string check_host_name(std::string_view text) {
-  if (is_name(text, false) && !IpAddress::parse(text))
+  if (mail::is_host_name(text) && !IpAddress::parse(text))
     return {};
   return wrong(text, "is not a host name", "a name such as \"mx.example.org\" is allowed");
 }
@@ -341,7 +322,7 @@ std::string check_local_name(std::string_view text) {
 
 std::string check_signing_key(std::string_view text) {
   const auto parts = split(text, ':');
-  if (parts.size() == 3 && is_domain(parts[0]) && is_name(parts[1], false) && is_path(parts[2]))
+  if (parts.size() == 3 && is_domain(parts[0]) && mail::is_dns_name(parts[1]) && is_path(parts[2]))
     return {};
   return wrong(text, "names no key",
                "\"domain:selector:/path\" as in \"example.org:s1:/etc/postrider/s1.pem\" is "

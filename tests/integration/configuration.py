@@ -50,6 +50,24 @@ class Configuration(scenario.Scenario):
         self.assertIn("/nonexistent/postrider.toml", err + out)
 
 
+class Names(scenario.Scenario):
+    def test_names_with_underscores_work_all_the_way(self):
+        """As Docker gives them: what `check` takes is what mail goes out by."""
+        peer = self.sink()
+        server = self.daemon(start=False, hostname="web_app_1", route=[
+            {"domain": "my_dom.example", "next_hop": f"smtp://127.0.0.1:{peer.port}", "tls": "off"}])
+        checked = server.tool("postrider", "check")
+        self.assertNotIn("web_app_1", checked.stderr)
+        server.start()
+        server.sendmail("reader@my_dom.example", stdin="Subject: x\n\nx\n")
+        peer.wait_for(1)
+        message, = peer.messages
+        self.assertEqual(message.addresses, ["reader@my_dom.example"])
+        self.assertRegex(message.sender, r"@web_app_1\b")
+        self.assertIn(b"by web_app_1 ", message.content)
+        server.wait_until_empty()
+
+
 def add(path):
     def test(self):
         expected = path.with_suffix(".expected").read_text()
