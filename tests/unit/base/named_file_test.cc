@@ -129,6 +129,14 @@ TEST_CASE("a file is for its author to name by his own rights", "[base][file]") 
     REQUIRE(::lchown(link.c_str(), owner, owner) == 0);
     CHECK(open_named_file(link, kAnn).has_value() == (owner != kBob));
   }
+  // What is not ours to open may be so by its mode, or by the sandbox: the remedy is said.
+  const auto roots = folder.put("roots", 0600);
+  REQUIRE(::seteuid(kBob) == 0);
+  const auto denied = open_named_file(roots, 0);
+  REQUIRE(::seteuid(0) == 0);
+  REQUIRE_FALSE(denied.has_value());
+  CHECK(denied.error().describe().find("sandbox.read does not name its folder") !=
+        std::string::npos);
   std::filesystem::create_symlink("loop", folder.folder / "loop");
   CHECK_FALSE(open_named_file(folder.folder / "loop", 0).has_value());
 }
