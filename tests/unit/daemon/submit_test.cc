@@ -10,11 +10,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <future>
 #include <map>
 #include <optional>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sysexits.h>
@@ -339,6 +341,24 @@ TEST_CASE("a large local message goes to a file as it comes", "[daemon][unit]") 
   REQUIRE(stored);
   CHECK(stored->size() == (*message)->content.size);
   CHECK(stored->substr(0, 30) == "Subject: s\r\n\r\na line of the bo");
+}
+
+TEST_CASE("a large local message that cannot be stored is to be sent again", "[daemon][unit]") {
+  SubmitDoor door;
+  // No file becomes longer than this, as on a full disk; the database is shorter.
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  auto* const ignored = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit low{400'000, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &low) == 0);
+  const auto answer = door.send(header(700'000), "Subject: s\n\n" + std::string(699'988, 'x'));
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  std::signal(SIGXFSZ, ignored);
+  CHECK(answer.exit_code == EX_TEMPFAIL);
+  CHECK(answer.error.find("could not be stored") != std::string::npos);
+  CHECK(answer.error.find("try again later") != std::string::npos);
+  CHECK(door.listed().empty());
+  CHECK(door.send(header(2), "x\n").exit_code == EX_OK);
 }
 
 TEST_CASE("a local message over a limit is refused with a sentence", "[daemon][unit]") {
