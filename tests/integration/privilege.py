@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import stat
 import subprocess
 
@@ -217,7 +218,8 @@ mv "$HOME/said.tmp" "$HOME/said"
                 told.append(f"execve {path} -> {result}")
                 self.assertEqual(result, -1, told)
             for name, number, arguments in (("setuid 0", 105, (0,)), ("setresuid 0", 117, (0, 0, 0)),
-                                            ("fork", 57, ()), ("ptrace", 101, (0,)),
+                                            ("fork", 57, ()), ("clone", 56, (signal.SIGCHLD, 0, 0, 0, 0)),
+                                            ("ptrace", 101, (0,)),
                                             ("socket AF_PACKET", 41, (17, 3, 0)),
                                             ("unshare", 272, (0x10000000,)), ("bpf", 321, (0,)),
                                             ("io_uring_setup", 425, (1, 0))):
