@@ -42,6 +42,7 @@ std::string key_of(const Policy::Question& question) {
 Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket,
                        const Arrival& arrival)
     : reception_(std::move(reception)),
+      settings_(reception_->settings()),
       policy_(reception_->policy()),
       stream_(reception_->loop(), std::move(socket)),
       arrival_(arrival),
@@ -193,7 +194,7 @@ bool Connection::is_stranger() const {
 // Programs that do not wait for a greeting do not wait for this long either. Slots that run low are
 // not spent on waiting.
 Task<void> Connection::hold_greeting() {
-  const auto delay = policy_->settings().greeting_delay;
+  const auto delay = settings_->greeting_delay;
   if (delay.count() == 0 || !is_stranger() || arrival_.tls_start == TlsStart::at_once ||
       reception_->is_stressed() || reception_->is_stopping() || buffer_->begin != buffer_->end)
     co_return;
@@ -587,7 +588,7 @@ void Connection::hurry() {
 
 void Connection::refused(const Refusal& refusal) {
   count(reception_->counters().rejected);
-  const auto& note_failure = policy_->settings().note_failure;
+  const auto& note_failure = settings_->note_failure;
   if (note_failure && refusal.reply.starts_with('5') && is_stranger() &&
       !Policy::may_relay(talk_->session().client()))
     note_failure(client_.address);

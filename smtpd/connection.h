@@ -8,6 +8,7 @@
 #include "smtpd/incoming_body.h"
 #include "smtpd/loop_connections.h"
 #include "smtpd/receiving_log.h"
+#include "smtpd/server_settings.h"
 #include "smtpd/session/session_framer.h"
 
 #include <atomic>
@@ -120,9 +121,10 @@ class Connection final : private Observer, private SessionLimits::Keeper {
   void refused(const Refusal& refusal) override;
   void authenticated(const AuthEnd& end) override;
   Log& log();  // of what comes with every connection or refusal
-  const Timeouts& timeouts() const { return policy_->settings().timeouts; }
+  const Timeouts& timeouts() const { return settings_->timeouts; }
 
   std::shared_ptr<LoopConnections> reception_;
+  std::shared_ptr<const ServerSettings> settings_;
   std::shared_ptr<const Policy> policy_;
   Stream stream_;
   Arrival arrival_;

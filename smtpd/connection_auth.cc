@@ -15,8 +15,8 @@ bool is_loopback(const IpAddress& address) {
 
 // Nobody listens on loopback but root; whoever is behind a proxy is not on loopback.
 void Connection::allow_auth_in_clear() {
-  if (!policy_->settings().auth_in_clear || arrival_.tls_start != TlsStart::never ||
-      arrival_.proxied || !is_loopback(arrival_.address))
+  if (!settings_->auth_in_clear || arrival_.tls_start != TlsStart::never || arrival_.proxied ||
+      !is_loopback(arrival_.address))
     return;
   auth::Channel channel;
   channel.is_private = true;
@@ -32,7 +32,7 @@ Task<SessionFramer::Need> Connection::authenticate() {
     attempt.client = client_.address;
     attempt.mechanism = session.auth_mechanism();
     attempt.channel = session.channel();
-    exchange_ = policy_->settings().auth->begin(reception_->loop(), std::move(attempt));
+    exchange_ = settings_->auth->begin(reception_->loop(), std::move(attempt));
   }
   auto question = session.question();
   lay_buffer_aside();

@@ -32,7 +32,7 @@ std::size_t fields_size(std::string_view bytes) {
 // Received.
 void Connection::ask_for_name() {
   auto& session = talk_->session();
-  const auto& settings = policy_->settings();
+  const auto& settings = *settings_;
   auto* questioner = reception_->questioner();
   if (!settings.looks_up_names || questioner == nullptr || session.role() != Role::mx ||
       client_.trusted || client_.address.is_none())
@@ -64,13 +64,13 @@ void Connection::name_client(const ClientName& name) {
 }
 
 void Connection::prepare_filters() {
-  const auto& sources = policy_->settings().filters;
+  const auto& sources = settings_->filters;
   if (sources.empty())
     return;
   auto& session = talk_->session();
   filter::Facts facts;
   facts.session = session.id();
-  facts.hostname = policy_->settings().hostname;
+  facts.hostname = settings_->hostname;
   facts.role = session.role();
   facts.client = session.client();
   if (arrival_.listener)

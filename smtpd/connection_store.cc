@@ -62,7 +62,7 @@ IncomingBody& Connection::body_of_message() {
   if (body_.number() != talk_->messages_begun()) {
     IncomingBody::Repair repair;
     repair.ends_header = talk_->session().role() == Role::submission;
-    const auto& rewriter = policy_->settings().rewriter;
+    const auto& rewriter = settings_->rewriter;
     if (repair.ends_header && rewriter && rewriter->changes_headers())
       repair.rewriter = rewriter;
     if (talk_->session().checks_authors())
@@ -222,7 +222,7 @@ std::string Connection::missing_fields(mail::MessageId id) {
   if (!header.has_date())
     fields += "Date: " + mail::format_date(reception_->clock().now()) + "\r\n";
   if (!header.has_message_id())
-    fields += "Message-ID: " + mail::make_message_id(id, policy_->settings().hostname) + "\r\n";
+    fields += "Message-ID: " + mail::make_message_id(id, settings_->hostname) + "\r\n";
   return fields;
 }
 
@@ -245,7 +245,7 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
   trace.client = client_.address.literal();
   if (const auto& name = session.client().name)
     trace.client_name = name->shown();
-  trace.by = policy_->settings().hostname;
+  trace.by = settings_->hostname;
   trace.protocol = session.protocol();
   trace.id = id;
   trace.when = message->received;

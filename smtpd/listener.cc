@@ -1,6 +1,7 @@
 #include "smtpd/listener.h"
 
 #include "smtpd/connection.h"
+#include "smtpd/local_sender.h"
 #include "smtpd/session/replies.h"
 
 #include <boost/asio/as_tuple.hpp>
@@ -137,7 +138,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   if (!reception.slots().take(trusted ? limit : limit - limit / 8))
     return turn_away(socket, arrival.address, "all slots taken", replies::kAllBusy);
   reception.notice_stress();
-  if (reception.policy()->settings().local_counter != nullptr && !proxied_)
+  if (reception.settings()->local_counter != nullptr && !proxied_)
     arrival.local_user = local_user_of(socket.get(), peer);
   Socket stream(reception.loop().context());
   boost::system::error_code failed;

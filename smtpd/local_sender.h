@@ -1,22 +1,11 @@
-// Mail of this machine's users that comes over loopback or a Unix socket: whose it is, and who
-// counts it beside what the same user sends by sendmail.
+// Mail of this machine's users that comes over loopback or a Unix socket: whose it is.
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <sys/socket.h>
 
 namespace postrider::smtpd {
-
-// Thread-safe.
-class LocalCounter {
- public:
-  virtual ~LocalCounter() = default;
-  // Count one more of this user's, as auth::Authenticator does.
-  virtual std::string begin_message(std::uint32_t uid) = 0;
-  virtual std::string add_recipient(std::uint32_t uid) = 0;
-};
 
 // Counted as one user: those who had closed their end before we could ask for its owner.
 inline constexpr std::uint32_t kUnknownUser = 65534;

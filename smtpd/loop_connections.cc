@@ -24,6 +24,7 @@ std::uint32_t sessions_by_file_limit() {
 
 LoopConnections::LoopConnections(Loop& loop, MessageStore& custody, const Clock& clock, Log& log,
                                  std::shared_ptr<SessionLimits> slots,
+                                 std::shared_ptr<const ServerSettings> settings,
                                  std::shared_ptr<const Policy> policy, Lookups& lookups)
     : loop_(loop),
       custody_(custody),
@@ -31,6 +32,7 @@ LoopConnections::LoopConnections(Loop& loop, MessageStore& custody, const Clock&
       log_(log),
       limited_log_(log, clock, loop.deadlines()),
       slots_(std::move(slots)),
+      settings_(std::move(settings)),
       policy_(std::move(policy)),
       lookups_(lookups),
       grace_(loop.deadlines(), [this] { on_grace_end(); }),

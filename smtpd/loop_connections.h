@@ -10,6 +10,7 @@
 #include "smtpd/limited_log.h"
 #include "smtpd/lookups.h"
 #include "smtpd/message_store.h"
+#include "smtpd/server_settings.h"
 #include "smtpd/session/policy.h"
 #include "smtpd/session_limits.h"
 
@@ -34,8 +35,9 @@ inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
 class LoopConnections {
  public:
   LoopConnections(Loop& loop, MessageStore& custody, const Clock& clock, Log& log,
-                  std::shared_ptr<SessionLimits> slots, std::shared_ptr<const Policy> policy,
-                  Lookups& lookups);
+                  std::shared_ptr<SessionLimits> slots,
+                  std::shared_ptr<const ServerSettings> settings,
+                  std::shared_ptr<const Policy> policy, Lookups& lookups);
 
   Loop& loop() { return loop_; }
   MessageStore& custody() { return custody_; }
@@ -53,8 +55,14 @@ class LoopConnections {
   LoopCounters& counters() { return counters_; }
   const LoopCounters& counters() const { return counters_; }
 
+  const std::shared_ptr<const ServerSettings>& settings() const { return settings_; }
   const std::shared_ptr<const Policy>& policy() const { return policy_; }
-  void set_policy(std::shared_ptr<const Policy> policy) { policy_ = std::move(policy); }
+  // policy: made of these settings.
+  void configure(std::shared_ptr<const ServerSettings> settings,
+                 std::shared_ptr<const Policy> policy) {
+    settings_ = std::move(settings);
+    policy_ = std::move(policy);
+  }
   // The limit of sessions in all: as configured, or what the file limit leaves room for.
   std::uint32_t session_limit() const;
   // More than three quarters of the slots are taken (attacks.md X09, reliability.md 1.3).
@@ -86,6 +94,7 @@ class LoopConnections {
   Log& log_;
   LimitedLog limited_log_;
   std::shared_ptr<SessionLimits> slots_;
+  std::shared_ptr<const ServerSettings> settings_;
   std::shared_ptr<const Policy> policy_;
   Lookups& lookups_;
   BufferPool buffers_;

@@ -1,5 +1,7 @@
 #include "smtpd/receiving_log.h"
 
+#include "base/net/tls/tls.h"
+
 namespace postrider::smtpd::maillog {
 
 namespace {

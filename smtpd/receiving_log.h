@@ -30,6 +30,7 @@
 
 #include "base/log.h"
 #include "mail/message.h"
+#include "smtpd/server_settings.h"
 #include "smtpd/session/session.h"
 
 #include <string_view>

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "base/network.h"
-#include "smtpd/server_settings.h"
+#include "smtpd/session/session_settings.h"
 
 #include <algorithm>
 #include <array>

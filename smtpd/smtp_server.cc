@@ -100,10 +100,10 @@ void Server::Impl::remove(std::size_t place) {
 Server::Server(std::vector<Loop*> loops, MessageStore& custody, const Clock& clock, Log& log,
                std::shared_ptr<const ServerSettings> settings)
     : impl_(std::make_unique<Impl>(custody, clock, log)) {
-  const auto policy = std::make_shared<const Policy>(std::move(settings));
+  const auto policy = std::make_shared<const Policy>(settings);
   for (auto* loop : loops) {
     auto reception = std::make_shared<LoopConnections>(*loop, custody, clock, log, impl_->slots,
-                                                       policy, impl_->lookups);
+                                                       settings, policy, impl_->lookups);
     impl_->faces.push_back({loop, std::move(reception), {}});
   }
 }
@@ -215,9 +215,10 @@ std::vector<std::string> Server::addresses() const {
 }
 
 void Server::configure(std::shared_ptr<const ServerSettings> settings) {
-  const auto policy = std::make_shared<const Policy>(std::move(settings));
+  const auto policy = std::make_shared<const Policy>(settings);
   for (auto& face : impl_->faces)
-    face.loop->post([reception = face.reception, policy] { reception->set_policy(policy); });
+    face.loop->post(
+        [reception = face.reception, settings, policy] { reception->configure(settings, policy); });
 }
 
 void Server::drain(Duration grace, std::function<void()> done) {

@@ -11,7 +11,7 @@
 #include "daemon/protocol/submit_protocol.h"
 #include "delivery/local/addresses/forward_count.h"
 #include "smtpd/auth/sending_quota.h"
-#include "smtpd/local_sender.h"
+#include "smtpd/session/local_counter.h"
 
 #include <cstdint>
 #include <functional>

@@ -13,7 +13,7 @@ namespace postrider::smtpd {
 namespace {
 
 // more: lines of its own, "\r\n250-STARTTLS".
-std::string compose_ehlo(const ServerSettings& settings, std::string_view more = {}) {
+std::string compose_ehlo(const SessionSettings& settings, std::string_view more = {}) {
   const auto recipients = std::to_string(std::max(settings.recipients, 100U));
   return "250-" + settings.hostname +
          "\r\n250-PIPELINING"
@@ -45,7 +45,7 @@ bool domain_matches(std::string_view pattern, std::string_view domain) {
   return domain == pattern;
 }
 
-Policy::Policy(std::shared_ptr<const ServerSettings> settings)
+Policy::Policy(std::shared_ptr<const SessionSettings> settings)
     : settings_(std::move(settings)),
       greeting_("220 " + settings_->hostname + " ESMTP Postrider\r\n"),
       helo_reply_("250 " + settings_->hostname + "\r\n"),

@@ -1,10 +1,10 @@
-// Who may send what where. Immutable, made from Settings at start and at each reload, shared by the
+// Who may send what where. Immutable, made at start and at each reload, shared by the
 // sessions that began with it. Asks tables and the directory, does no other I/O.
 #pragma once
 
 #include "mail/envelope.h"
-#include "smtpd/server_settings.h"
 #include "smtpd/session/client_name.h"
+#include "smtpd/session/session_settings.h"
 
 #include <memory>
 #include <optional>
@@ -28,9 +28,9 @@ struct Client {
 
 class Policy {
  public:
-  explicit Policy(std::shared_ptr<const ServerSettings> settings);
+  explicit Policy(std::shared_ptr<const SessionSettings> settings);
 
-  const ServerSettings& settings() const { return *settings_; }
+  const SessionSettings& settings() const { return *settings_; }
   const Limits& limits() const { return settings_->limits; }
 
   // relay_from; a Unix socket is guarded by its folder's permissions.
@@ -90,7 +90,7 @@ class Policy {
   Answer judge_recipient(const Question& question) const;
   Verdict find_recipient(bool may_relay, std::string_view address) const;
 
-  std::shared_ptr<const ServerSettings> settings_;
+  std::shared_ptr<const SessionSettings> settings_;
   std::string greeting_;
   std::string helo_reply_;
   std::string ehlo_reply_;

@@ -252,7 +252,7 @@ void Session::on_tls(const TlsFacts& facts, auth::Channel channel) {
   state_ = State::start;
   extended_ = false;
   helo_.clear();
-  has_trusted_certificate_ = policy_->is_trusted_certificate(facts.fingerprint);
+  has_trusted_certificate_ = policy_->is_trusted_certificate(channel_.fingerprint);
   client_.trusted = client_.trusted || has_trusted_certificate_;
 }
 

@@ -26,6 +26,10 @@
 #include <string>
 #include <string_view>
 
+namespace postrider {
+struct TlsFacts;
+}
+
 namespace postrider::smtpd {
 
 // What the world is like, as far as a session cares. The driver keeps it up to date.

@@ -31,7 +31,7 @@ class Everybody : public mail::Directory {
 };
 
 std::shared_ptr<const smtpd::Policy> make_policy() {
-  auto settings = std::make_shared<smtpd::ServerSettings>();
+  auto settings = std::make_shared<smtpd::SessionSettings>();
   settings->hostname = "mx.us.test";
   settings->message_size = 2000;
   settings->directory = std::make_shared<const Everybody>();

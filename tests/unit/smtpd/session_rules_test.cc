@@ -1,6 +1,7 @@
 // Rules that a session keeps over several messages, logins and layers, played line by line.
 #include "support.h"
 
+#include "base/net/tls/tls.h"
 #include "smtpd/auth/authenticator.h"
 #include "smtpd/auth/sasl_exchange.h"
 #include "smtpd/session/replies.h"
