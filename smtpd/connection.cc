@@ -90,7 +90,7 @@ Task<void> Connection::live() {
   prepare_filters();
   allow_auth_in_clear();
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
-  maillog::connected(log(), session_id, talk_->session().client(), proxy);
+  maillog::connected(log(), session_id, talk_->session().facts().client, proxy);
   if (arrival_.tls_start == TlsStart::starttls)
     talk_->session().offer_starttls();
   if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
@@ -98,7 +98,7 @@ Task<void> Connection::live() {
   summary_.commands = talk_->commands();
   maillog::disconnected(log(), talk_->session(), summary_);
   if (summary_.end == maillog::End::refused ||
-      (summary_.end == maillog::End::stopping && talk_->session().in_transaction()))
+      (summary_.end == maillog::End::stopping && talk_->session().transaction().is_begun()))
     co_await linger();
 }
 
@@ -328,10 +328,10 @@ Task<Need> Connection::look_up() {
   const auto found = std::make_shared<Found>();
   bool is_answered = false;
   if (!has_given_up_) {
-    auto question = talk_->session().address_question();
+    auto question = talk_->session().transaction().question();
     Lookups::Job job;
     job.key = key_of(question);
-    job.is_own = Policy::may_relay(talk_->session().client());
+    job.is_own = Policy::may_relay(talk_->session().facts().client);
     job.ask = [found, policy = policy_, question = std::move(question)] {
       found->answer = policy->judge(question);
     };
@@ -484,17 +484,18 @@ Task<void> Connection::linger() {
 }
 
 Log& Connection::log() {
-  const bool is_ours = talk_ ? Policy::may_relay(talk_->session().client()) : client_.trusted;
+  const bool is_ours = talk_ ? Policy::may_relay(talk_->session().facts().client) : client_.trusted;
   return is_ours ? reception_->log() : reception_->limited_log();
 }
 
 bool Connection::note_held() {
-  if (held_by_.name.empty() || has_logged_in_ == talk_->session().client().authenticated.empty()) {
+  if (held_by_.name.empty() ||
+      has_logged_in_ == talk_->session().facts().client.authenticated.empty()) {
     count_held(0);
     held_by_ = party();
-    has_logged_in_ = !talk_->session().client().authenticated.empty();
+    has_logged_in_ = !talk_->session().facts().client.authenticated.empty();
   }
-  auto octets = unread_ + talk_->session().envelope_octets() + talk_->line_octets();
+  auto octets = unread_ + talk_->session().transaction().octets() + talk_->line_octets();
   if (const auto* intake = talk_->intake())
     octets += intake->capacity();
   if (filtering_ != nullptr)
@@ -539,7 +540,7 @@ void Connection::let_go_here() {
 // Whose share of the memory this client's is part of: many users may be behind one address, and one
 // user at many.
 SessionLimits::Party Connection::party() const {
-  const auto& client = talk_->session().client();
+  const auto& client = talk_->session().facts().client;
   if (!client.authenticated.empty())
     return {"user " + client.authenticated, false};
   if (client.local_user)
@@ -590,7 +591,7 @@ void Connection::refused(const Refusal& refusal) {
   count(reception_->counters().rejected);
   const auto& note_failure = settings_->note_failure;
   if (note_failure && refusal.reply.starts_with('5') && is_stranger() &&
-      !Policy::may_relay(talk_->session().client()))
+      !Policy::may_relay(talk_->session().facts().client))
     note_failure(client_.address);
   maillog::rejected(log(), talk_->session(), refusal);
 }

@@ -28,21 +28,21 @@ Task<SessionFramer::Need> Connection::authenticate() {
   auto& session = talk_->session();
   if (!exchange_) {
     auth::Attempt attempt;
-    attempt.session = session.id();
+    attempt.session = session.facts().id;
     attempt.client = client_.address;
-    attempt.mechanism = session.auth_mechanism();
-    attempt.channel = session.channel();
+    attempt.mechanism = session.login().mechanism();
+    attempt.channel = session.login().channel();
     exchange_ = settings_->auth->begin(reception_->loop(), std::move(attempt));
   }
-  auto question = session.question();
+  auto question = session.login().question();
   lay_buffer_aside();
   const auto answer = co_await exchange_->ask(std::move(question));
   take_buffer();
   commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
   const auto need = talk_->answered(answer, buffer_->replies);
-  if (!session.is_authenticating()) {
+  if (!session.login().is_under_way()) {
     exchange_.reset();
-    client_.authenticated = session.client().authenticated;
+    client_.authenticated = session.facts().client.authenticated;
   }
   co_return need;
 }

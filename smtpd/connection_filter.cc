@@ -34,7 +34,7 @@ void Connection::ask_for_name() {
   auto& session = talk_->session();
   const auto& settings = *settings_;
   auto* questioner = reception_->questioner();
-  if (!settings.looks_up_names || questioner == nullptr || session.role() != Role::mx ||
+  if (!settings.looks_up_names || questioner == nullptr || session.facts().role != Role::mx ||
       client_.trusted || client_.address.is_none())
     return;
   if (const auto known =
@@ -69,10 +69,10 @@ void Connection::prepare_filters() {
     return;
   auto& session = talk_->session();
   filter::Facts facts;
-  facts.session = session.id();
+  facts.session = session.facts().id;
   facts.hostname = settings_->hostname;
-  facts.role = session.role();
-  facts.client = session.client();
+  facts.role = session.facts().role;
+  facts.client = session.facts().client;
   if (arrival_.listener)
     facts.listener = *arrival_.listener;
   filter::Surroundings around{reception_->loop(), reception_->clock(), reception_->log(),
@@ -93,7 +93,7 @@ Task<bool> Connection::run_aside(std::string key, std::function<void()> job) {
   lookup_ = std::make_shared<Lookups::Wait>();
   Lookups::Job asked;
   asked.key = std::move(key);
-  asked.is_own = Policy::may_relay(talk_->session().client());
+  asked.is_own = Policy::may_relay(talk_->session().facts().client);
   asked.ask = std::move(job);
   const bool done = co_await reception_->lookups().run(reception_->loop(), lookup_,
                                                        timeouts().lookup, std::move(asked));
@@ -104,10 +104,10 @@ Task<bool> Connection::run_aside(std::string key, std::function<void()> job) {
 void Connection::refresh_facts() {
   const auto& session = talk_->session();
   auto& facts = filtering_->facts;
-  facts.client = session.client();
-  facts.helo = session.helo();
-  facts.protocol = session.protocol();
-  facts.tls = session.tls();
+  facts.client = session.facts().client;
+  facts.helo = session.facts().helo;
+  facts.protocol = protocol_of(session);
+  facts.tls = session.facts().tls;
 }
 
 // A command that the session accepts.
@@ -118,7 +118,7 @@ Task<Need> Connection::ask_filters() {
   auto& chain = filtering_->chain;
   filter::Verdict verdict;
   lay_buffer_aside();
-  switch (session.filter_stage()) {
+  switch (session.filter_gate().stage()) {
     case filter::Stage::connect:
       verdict = co_await chain.connect();
       break;
@@ -128,13 +128,13 @@ Task<Need> Connection::ask_filters() {
     case filter::Stage::mail:
       filtering_->facts.message = reception_->custody().next_id();
       filtering_->asked_data = false;  // a DATA before it may have been refused
-      verdict = co_await chain.mail(session.envelope());
+      verdict = co_await chain.mail(session.transaction().envelope());
       break;
     case filter::Stage::recipient:
-      verdict = co_await chain.recipient(session.envelope().recipients.back());
+      verdict = co_await chain.recipient(session.transaction().envelope().recipients.back());
       break;
     case filter::Stage::data:
-      verdict = co_await chain.data(session.envelope());
+      verdict = co_await chain.data(session.transaction().envelope());
       filtering_->asked_data = true;
       break;
   }
@@ -149,7 +149,7 @@ Task<void> Connection::show_content(Need need) {
   auto* intake = talk_->intake();
   auto& filters = *filtering_;
   if (intake == nullptr || !intake->is_wanted()) {
-    if (!talk_->session().in_transaction())
+    if (!talk_->session().transaction().is_begun())
       filters.chain.abort();
     co_return;
   }
@@ -183,7 +183,7 @@ Task<void> Connection::show_content(Need need) {
 
 Task<void> Connection::show_header(std::string& bytes) {
   auto& filters = *filtering_;
-  const auto& envelope = talk_->session().envelope();
+  const auto& envelope = talk_->session().transaction().envelope();
   refresh_facts();
   filters.shown_header = true;
   if (!std::exchange(filters.asked_data, false))

@@ -4,6 +4,7 @@
 #include "mail/header.h"
 #include "smtpd/complete_content.h"
 #include "smtpd/connection_filter.h"
+#include "smtpd/session/sending_rights.h"
 #include "smtpd/tls_wish.h"
 
 #include <algorithm>
@@ -61,13 +62,13 @@ void Connection::keep_large_content() {
 IncomingBody& Connection::body_of_message() {
   if (body_.number() != talk_->messages_begun()) {
     IncomingBody::Repair repair;
-    repair.ends_header = talk_->session().role() == Role::submission;
+    repair.ends_header = talk_->session().facts().role == Role::submission;
     const auto& rewriter = settings_->rewriter;
     if (repair.ends_header && rewriter && rewriter->changes_headers())
       repair.rewriter = rewriter;
-    if (talk_->session().checks_authors())
+    if (SendingRights(talk_->session().facts()).checks_authors())
       repair.judge = [this](std::string_view header) {
-        return talk_->session().may_write_as(header);
+        return SendingRights(talk_->session().facts()).may_write_as(header);
       };
     repair.is_filtered = filtering_ != nullptr;
     if (repair.is_filtered && filtering_->facts.message.value != 0)
@@ -112,7 +113,7 @@ Task<void> Connection::rewrite_header() {
 
 Storage Connection::storage_trouble(IncomingContent& intake, const Error& error) {
   auto& heard = error.code() == boost::system::errc::not_enough_memory ? log() : reception_->log();
-  maillog::trouble(heard, talk_->session().id(), "write message body", error);
+  maillog::trouble(heard, talk_->session().facts().id, "write message body", error);
   const auto state = is_no_room(error) ? Storage::no_room : Storage::failed;
   intake.storage_failed(state);
   body_ = IncomingBody();
@@ -125,7 +126,7 @@ Task<SessionFramer::Need> Connection::store() {
   auto& intake = *talk_->intake();
   auto& replies = buffer_->replies;
   // What failed in the read that brought the end, the session does not know yet.
-  if (const auto storage = intake.content().storage; storage != Storage::open)
+  if (const auto storage = intake.summary().storage; storage != Storage::open)
     co_return talk_->stored(storage, {}, replies);
   auto& body = body_of_message();
   if (filtering_ == nullptr || body.is_refused())
@@ -208,7 +209,7 @@ Task<SessionFramer::Need> Connection::hand_over(IncomingContent& intake, mail::M
     co_return talk_->stored(Storage::open, id, replies);
   }
   const auto error = accepted.error();
-  maillog::trouble(reception_->log(), talk_->session().id(), "store message", error);
+  maillog::trouble(reception_->log(), talk_->session().facts().id, "store message", error);
   refresh_conditions();
   const bool no_room =
       is_no_room(error) || talk_->session().conditions().storage == Storage::no_room;
@@ -234,22 +235,22 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
   auto message = std::make_shared<mail::Message>();
   message->id = id;
   message->received = reception_->clock().now();
-  message->origin.protocol = session.protocol();
-  message->origin.client = session.helo() + client_.address.literal();
+  message->origin.protocol = protocol_of(session);
+  message->origin.client = session.facts().helo + client_.address.literal();
   message->origin.tls = maillog::tls_summary(session);
   mail::TraceInfo trace;
   trace.tls = message->origin.tls;
-  if (session.tls() != nullptr)
-    trace.tls_cipher = session.tls()->cipher;
-  trace.helo = session.helo();
+  if (session.facts().tls != nullptr)
+    trace.tls_cipher = session.facts().tls->cipher;
+  trace.helo = session.facts().helo;
   trace.client = client_.address.literal();
-  if (const auto& name = session.client().name)
+  if (const auto& name = session.facts().client.name)
     trace.client_name = name->shown();
   trace.by = settings_->hostname;
-  trace.protocol = session.protocol();
+  trace.protocol = protocol_of(session);
   trace.id = id;
   trace.when = message->received;
-  message->envelope = session.take_envelope();
+  message->envelope = std::move(session.envelope_to_change());
   message->envelope.tls =
       tls_wish(message->envelope.tls,
                body.fresh_header() ? mail::header_facts(*body.fresh_header()).tls_not_required
@@ -258,10 +259,10 @@ std::shared_ptr<const mail::Message> Connection::compose_message(IncomingContent
     trace.recipient = message->envelope.recipients.front().address;
   auto& content = message->content;
   content.trace = on_top + mail::received_field(trace);
-  if (session.role() == Role::submission && !body.is_complete())
+  if (session.facts().role == Role::submission && !body.is_complete())
     content.trace += missing_fields(id);
   const auto first_line = body.first_line().value_or(intake.header().first_line());
-  content.trace += mail::header_joint(first_line, session.role() == Role::submission);
+  content.trace += mail::header_joint(first_line, session.facts().role == Role::submission);
   const auto& facts = intake.facts();
   content.has_8bit = facts.has_8bit;
   content.has_8bit_header = facts.has_8bit_header && first_line != mail::HeaderLine::indented;

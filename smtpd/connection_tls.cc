@@ -44,7 +44,7 @@ Task<bool> Connection::shake_hands() {
   }
   session.on_tls(*stream_.tls(), channel_of(stream_));
   talk_->in_tls();
-  client_.trusted = session.client().trusted;
+  client_.trusted = session.facts().client.trusted;
   maillog::encrypted(reception_->log(), session);
   co_return true;
 }

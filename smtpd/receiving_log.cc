@@ -47,15 +47,15 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "rejected");
-  event.add("session", session.id())
+  event.add("session", session.facts().id)
       .add("stage", refusal.stage)
       .add("reply", first_line(refusal.reply));
-  add_client(event, session.client());
-  add_if(event, "helo", session.helo());
-  if (session.in_transaction() || !refusal.sender.empty())
+  add_client(event, session.facts().client);
+  add_if(event, "helo", session.facts().helo);
+  if (session.transaction().is_begun() || !refusal.sender.empty())
     event.add("from", refusal.sender);
   add_if(event, "to", refusal.recipient);
-  event.add("protocol", session.protocol());
+  event.add("protocol", protocol_of(session));
   add_if(event, "problem", refusal.problem);
   log.write(std::move(event));
 }
@@ -64,14 +64,14 @@ LogEvent accepted(const Session& session, const mail::Message& message,
                   std::string_view header_message_id) {
   const auto& envelope = message.envelope;
   LogEvent event(Level::info, "accepted", to_string(message.id));
-  event.add("session", session.id());
-  add_client(event, session.client());
-  add_if(event, "helo", session.helo());
-  add_if(event, "user", session.client().authenticated);
-  if (!session.client().authenticated.empty())
-    event.add("mechanism", session.client().mechanism);
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
+  add_if(event, "helo", session.facts().helo);
+  add_if(event, "user", session.facts().client.authenticated);
+  if (!session.facts().client.authenticated.empty())
+    event.add("mechanism", session.facts().client.mechanism);
   event.add("protocol", message.origin.protocol);
-  if (const auto* tls = session.tls())
+  if (const auto* tls = session.facts().tls)
     event.add("tls", tls->protocol + ":" + tls->cipher);
   event.add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
@@ -85,10 +85,10 @@ LogEvent accepted(const Session& session, const mail::Message& message,
 void discarded(Log& log, const Session& session, mail::MessageId id) {
   if (!log.enabled(Level::info))
     return;
-  const auto& envelope = session.envelope();
+  const auto& envelope = session.transaction().envelope();
   LogEvent event(Level::info, "discarded", to_string(id));
-  event.add("session", session.id());
-  add_client(event, session.client());
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
   event.add("from", envelope.sender);
   event.add("nrcpt", std::to_string(envelope.recipients.size()));
   log.write(std::move(event));
@@ -99,10 +99,11 @@ void auth_ended(Log& log, const Session& session, const AuthEnd& end) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, end.passed ? "authenticated" : "auth_failed");
-  event.add("session", session.id());
-  add_client(event, session.client());
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
   event.add("mechanism", end.mechanism);
-  add_if(event, "user", end.passed ? std::string_view(session.client().authenticated) : end.user);
+  add_if(event, "user",
+         end.passed ? std::string_view(session.facts().client.authenticated) : end.user);
   if (!end.passed)
     event.add("reply", first_line(end.reply));
   log.write(std::move(event));
@@ -112,12 +113,12 @@ void disconnected(Log& log, const Session& session, const Summary& summary) {
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "disconnected");
-  event.add("session", session.id());
-  add_client(event, session.client());
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
   event.add("reason", name_of(summary.end));
   event.add("commands", std::to_string(summary.commands));
   event.add("messages", std::to_string(summary.messages));
-  add_if(event, "helo", session.helo());
+  add_if(event, "helo", session.facts().helo);
   if (summary.error.code())
     event.add("error", summary.error.describe());
   log.write(std::move(event));
@@ -126,9 +127,9 @@ void disconnected(Log& log, const Session& session, const Summary& summary) {
 namespace {
 
 const char* verdict_on(const Session& session) {
-  if (session.tls()->fingerprint.empty())
+  if (session.facts().tls->fingerprint.empty())
     return "none";
-  return session.has_trusted_certificate() ? "trusted" : "unverified";
+  return session.facts().has_trusted_certificate ? "trusted" : "unverified";
 }
 
 }  // namespace
@@ -136,10 +137,10 @@ const char* verdict_on(const Session& session) {
 void encrypted(Log& log, const Session& session) {
   if (!log.enabled(Level::info))
     return;
-  const auto& tls = *session.tls();
+  const auto& tls = *session.facts().tls;
   LogEvent event(Level::info, "encrypted");
-  event.add("session", session.id());
-  add_client(event, session.client());
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
   event.add("tls_protocol", tls.protocol);
   event.add("cipher", tls.cipher).add("bits", std::to_string(tls.bits));
   add_if(event, "group", tls.group);
@@ -155,8 +156,8 @@ void tls_failed(Log& log, const Session& session, const TlsFacts* facts, const E
   if (!log.enabled(Level::info))
     return;
   LogEvent event(Level::info, "tls_failed");
-  event.add("session", session.id());
-  add_client(event, session.client());
+  event.add("session", session.facts().id);
+  add_client(event, session.facts().client);
   if (facts != nullptr)
     add_if(event, "sni", facts->sni);
   event.add("error", error.describe());
@@ -164,7 +165,7 @@ void tls_failed(Log& log, const Session& session, const TlsFacts* facts, const E
 }
 
 std::string tls_summary(const Session& session) {
-  const auto* tls = session.tls();
+  const auto* tls = session.facts().tls;
   if (tls == nullptr)
     return {};
   std::string text = "using " + tls->protocol + " with cipher " + tls->cipher + " " +

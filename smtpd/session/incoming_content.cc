@@ -65,14 +65,14 @@ void IncomingContent::discard() {
   std::string().swap(bytes_);
 }
 
-Session::Content IncomingContent::content() const {
-  Session::Content content;
-  content.facts = facts();
-  content.too_large = facts().size > rules_.size_limit;
-  content.header_too_large = header_.is_too_large();
-  content.received_fields = header_.received_fields();
-  content.storage = storage_;
-  return content;
+ContentSummary IncomingContent::summary() const {
+  ContentSummary summary;
+  summary.facts = facts();
+  summary.too_large = facts().size > rules_.size_limit;
+  summary.header_too_large = header_.is_too_large();
+  summary.received_fields = header_.received_fields();
+  summary.storage = storage_;
+  return summary;
 }
 
 }  // namespace postrider::smtpd

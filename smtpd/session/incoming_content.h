@@ -4,7 +4,7 @@
 
 #include "mail/body_reader.h"
 #include "smtpd/session/header_watch.h"
-#include "smtpd/session/session.h"
+#include "smtpd/session/session_step.h"
 
 #include <cstdint>
 #include <string>
@@ -39,7 +39,7 @@ class IncomingContent {
   std::size_t capacity() const { return bytes_.capacity(); }
   const mail::BodyFacts& facts() const { return chunked_ ? chunks_.facts() : data_.facts(); }
   const HeaderWatch& header() const { return header_; }
-  Session::Content content() const;
+  ContentSummary summary() const;
 
  private:
   void make_room(std::size_t incoming);

@@ -7,9 +7,6 @@
 
 namespace postrider::smtpd {
 
-using Step = Session::Step;
-using Next = Session::Next;
-
 namespace {
 
 constexpr std::size_t kSmallLine = 128;
@@ -63,7 +60,7 @@ SessionFramer::Need SessionFramer::apply(const Step& step, std::string& replies)
   switch (step.next) {
     case Next::read_command:
       mode_ = Mode::command;
-      if (!session_.in_transaction() || session_.state() == Session::State::failed)
+      if (!session_.transaction().is_begun() || session_.state() == Session::State::failed)
         intake_.reset();
       return Need::input;
     case Next::read_data:
@@ -72,13 +69,13 @@ SessionFramer::Need SessionFramer::apply(const Step& step, std::string& replies)
       return Need::input;
     case Next::read_chunk:
       mode_ = Mode::chunk;
-      chunk_left_ = session_.chunk_size();
+      chunk_left_ = session_.transaction().chunk().size;
       if (!intake_)
         begin_content();
       return Need::input;
     case Next::skip_chunk:
       mode_ = Mode::skip;
-      chunk_left_ = session_.chunk_size();
+      chunk_left_ = session_.transaction().chunk().size;
       return Need::input;
     case Next::store:
       mode_ = Mode::storing;
@@ -105,13 +102,13 @@ SessionFramer::Need SessionFramer::apply(const Step& step, std::string& replies)
 
 void SessionFramer::begin_content() {
   ++messages_begun_;
-  const auto& policy = session_.policy();
+  const auto& policy = *session_.facts().policy;
   IncomingContent::Rules rules;
   rules.size_limit = policy.settings().message_size;
   rules.header_limit = policy.limits().header_size;
   rules.received_limit = policy.limits().received_fields;
-  rules.expected_size = std::max(session_.declared_size(), chunk_left_);
-  rules.binary = session_.envelope().body == mail::BodyType::binary_mime;
+  rules.expected_size = std::max(session_.transaction().declared_size(), chunk_left_);
+  rules.binary = session_.transaction().envelope().body == mail::BodyType::binary_mime;
   intake_.emplace(rules);
 }
 
@@ -140,7 +137,7 @@ std::optional<Step> SessionFramer::take_line(std::string_view in, std::size_t& u
   if (!line.ends_with('\r'))
     // Never the end of a command: another reader of these bytes might not think so (S25).
     step = session_.on_bad_line(replies::kBareLineFeed, true);
-  else if (line.size() + 1 > session_.line_limit())
+  else if (line.size() + 1 > line_limit())
     step = session_.on_bad_line(replies::kLineTooLong, false);
   else
     step = session_.on_line(line.substr(0, line.size() - 1), used < in.size());
@@ -152,8 +149,8 @@ std::optional<Step> SessionFramer::take_line(std::string_view in, std::size_t& u
 }
 
 std::optional<Step> SessionFramer::take_part_of_line(std::string_view rest) {
-  const auto& limits = session_.policy().limits();
-  if (!overlong_ && partial_.size() + rest.size() < session_.line_limit()) {
+  const auto& limits = session_.facts().policy->limits();
+  if (!overlong_ && partial_.size() + rest.size() < line_limit()) {
     partial_.append(rest);
     return std::nullopt;
   }
@@ -179,7 +176,7 @@ std::optional<Step> SessionFramer::take_data(std::string_view in, std::size_t& u
   used += intake_->feed_data(in.substr(used));
   if (!intake_->at_data_end())
     return std::nullopt;
-  return session_.on_content_end(intake_->content());
+  return session_.on_content_end(intake_->summary());
 }
 
 std::optional<Step> SessionFramer::take_chunk(std::string_view in, std::size_t& used) {
@@ -192,14 +189,18 @@ std::optional<Step> SessionFramer::take_chunk(std::string_view in, std::size_t& 
     return std::nullopt;
   if (mode_ == Mode::skip)
     return Step{};
-  if (session_.last_chunk())
+  if (session_.transaction().chunk().last)
     intake_->end_chunks();
-  return session_.on_content_end(intake_->content());
+  return session_.on_content_end(intake_->summary());
+}
+
+std::uint32_t SessionFramer::line_limit() const {
+  return session_.login().line_limit(session_.facts());
 }
 
 std::size_t SessionFramer::line_octets() const {
   const auto part = partial_.empty() ? 0 : partial_.capacity();
-  return part + session_.authentication_octets();
+  return part + session_.login().octets();
 }
 
 SessionFramer::Need SessionFramer::stored(Storage result, mail::MessageId id,

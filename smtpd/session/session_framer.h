@@ -56,8 +56,8 @@ class SessionFramer {
   }
   // Between two commands, with nothing begun: may wait for long and deserves no buffer.
   bool is_idle() const {
-    return mode_ == Mode::command && partial_.empty() && !overlong_ && !session_.in_transaction() &&
-           !session_.is_authenticating();
+    return mode_ == Mode::command && partial_.empty() && !overlong_ &&
+           !session_.transaction().is_begun() && !session_.login().is_under_way();
   }
   std::uint64_t commands() const { return commands_; }
   // Of memory, for what has come of a command line, and what was said since AUTH.
@@ -77,13 +77,14 @@ class SessionFramer {
     closed
   };
 
+  std::uint32_t line_limit() const;
   // A step, if a whole line had arrived.
-  std::optional<Session::Step> take_line(std::string_view in, std::size_t& used);
-  std::optional<Session::Step> take_part_of_line(std::string_view rest);
-  Session::Step end_overlong_line(bool clean);
-  std::optional<Session::Step> take_data(std::string_view in, std::size_t& used);
-  std::optional<Session::Step> take_chunk(std::string_view in, std::size_t& used);
-  Need apply(const Session::Step& step, std::string& replies);
+  std::optional<Step> take_line(std::string_view in, std::size_t& used);
+  std::optional<Step> take_part_of_line(std::string_view rest);
+  Step end_overlong_line(bool clean);
+  std::optional<Step> take_data(std::string_view in, std::size_t& used);
+  std::optional<Step> take_chunk(std::string_view in, std::size_t& used);
+  Need apply(const Step& step, std::string& replies);
   void begin_content();
 
   Session session_;

@@ -55,7 +55,7 @@ void check_replies(std::string_view replies) {
 // Messages must be legal for what became of them, and the state must be one of the model's.
 void check_state(const SessionFramer& talk) {
   const auto& session = talk.session();
-  const auto& envelope = session.envelope();
+  const auto& envelope = session.transaction().envelope();
   switch (session.state()) {
     case State::start:
     case State::ready:
@@ -71,7 +71,7 @@ void check_state(const SessionFramer& talk) {
     case State::failed:
       break;
   }
-  POSTRIDER_ASSERT(session.state() == State::start || !session.helo().empty());
+  POSTRIDER_ASSERT(session.state() == State::start || !session.facts().helo.empty());
 }
 
 struct Outcome {
@@ -103,7 +103,8 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
       piece.remove_prefix(used);
       outcome.replies += replies;
       if (need == SessionFramer::Need::store) {
-        const bool binary = talk.session().envelope().body == mail::BodyType::binary_mime;
+        const bool binary =
+            talk.session().transaction().envelope().body == mail::BodyType::binary_mime;
         const std::string content = talk.intake()->bytes();
         check_kept(content, *talk.intake());
         for (std::size_t i = 0; i < content.size() && !binary; ++i) {
@@ -115,8 +116,8 @@ Outcome run(const std::shared_ptr<const smtpd::Policy>& policy, std::string_view
       }
       if (need == SessionFramer::Need::look_up) {
         replies.clear();
-        need = talk.looked_up(talk.session().policy().judge(talk.session().address_question()),
-                              replies);
+        need = talk.looked_up(
+            talk.session().facts().policy->judge(talk.session().transaction().question()), replies);
         outcome.replies += replies;
       }
       check_state(talk);

@@ -103,7 +103,8 @@ class InMemory {
       if (need == Need::store)
         store(replies);
       else if (need == Need::look_up)
-        note(talk_.looked_up(policy_->judge(talk_.session().address_question()), replies), replies);
+        note(talk_.looked_up(policy_->judge(talk_.session().transaction().question()), replies),
+             replies);
       else if (need == Need::close) {
         play_.closed = true;
         return;
@@ -120,8 +121,8 @@ class InMemory {
     if (result == smtpd::Storage::open) {
       auto& session = talk_.session();
       Kept kept;
-      kept.protocol = session.protocol();
-      kept.envelope = session.take_envelope();
+      kept.protocol = smtpd::protocol_of(session);
+      kept.envelope = std::move(session.envelope_to_change());
       kept.content = talk_.intake()->bytes();
       play_.kept.push_back(std::move(kept));
     }
