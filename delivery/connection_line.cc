@@ -63,7 +63,8 @@ void ConnectionLine::on_begun(SiteConnection& link) {
 
 void ConnectionLine::on_idle(SiteConnection& link) {
   auto& site = *link.site;
-  site.idle.push_back(&link);
+  if (!link.is_of_others)
+    site.idle.push_back(&link);
   link.idle = idle_.insert(idle_.end(), &link);
   // Others have none: a site beyond its share goes on with less.
   const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();

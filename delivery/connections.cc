@@ -98,6 +98,12 @@ Connections::Connections(DispatchContext& context, std::vector<Loop*> loops, Lea
       pool_(pool),
       on_gone_(std::move(on_gone)),
       line_(context, sites, [this](Site& site) { schedule(site); }),
+      others_(context, leases, sites, line_,
+              {[this](const Site& site) { return candidates(site); },
+               [this](Site& site, std::vector<HostAddress> hosts) {
+                 return begin_for_refused(site, std::move(hosts));
+               },
+               [this](SiteConnection& link, Job job) { give(link, std::move(job)); }}),
       loops_(std::move(loops)) {}
 
 void Connections::open_channels() {
@@ -123,15 +129,20 @@ bool Connections::take_doubt(mail::MessageId id) {
 }
 
 void Connections::close_all() {
-  for (const auto& [name, site] : sites_.all())
+  for (const auto& [name, site] : sites_.all()) {
     for (auto& link : site->links)
       line_.close(*link);
+    for (auto& link : site->others)
+      line_.close(*link);
+    others_.schedule(*site);
+  }
 }
 
 void Connections::abort_all() {
   for (const auto& [name, site] : sites_.all())
-    for (auto& link : site->links)
-      link->courier->loop().post([courier = link->courier] { courier->abort(); });
+    for (const auto* links : {&site->links, &site->others})
+      for (const auto& link : *links)
+        link->courier->loop().post([courier = link->courier] { courier->abort(); });
 }
 
 void Connections::send(Site& site, Job job) {
@@ -206,8 +217,11 @@ bool Connections::may_connect(const Site& site) const {
 }
 
 void Connections::hand_over(Site& site, SiteConnection& link) {
+  give(link, site.ready.take());
+}
+
+void Connections::give(SiteConnection& link, Job job) {
   line_.on_job(link);
-  auto job = site.ready.take();
   job.handed_over = link.busy_since = context_.steady();
   link.may_take = ConnectionLine::usual_time(*job.message);
   ++link.in_hand;
@@ -293,15 +307,18 @@ void Connections::on_hang(Site& site, const SiteConnection& link, const mail::Ou
   site.is_patient = true;
 }
 
+std::vector<HostAddress> Connections::candidates(const Site& site) {
+  if (site.kind == Site::Kind::socket)
+    return socket_candidate(site.hosts.front().name);
+  return candidates_of(site.found, site.port,
+                       families_of(site, site.families.value_or(context_.settings->families)),
+                       site.bad, context_.steady(), context_.random);
+}
+
 void Connections::start_courier(Site& site) {
   const auto loop = next_loop_++ % loops_.size();
   auto order = order_for(site, loop);
-  order.candidates =
-      site.kind == Site::Kind::socket
-          ? socket_candidate(site.hosts.front().name)
-          : candidates_of(site.found, site.port,
-                          families_of(site, site.families.value_or(context_.settings->families)),
-                          site.bad, context_.steady(), context_.random);
+  order.candidates = candidates(site);
   if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order)) {
     site.is_crowded = true;
     line_.wait(site);
@@ -312,15 +329,33 @@ void Connections::start_courier(Site& site) {
                             "no host of " + site.name + " has an address of a family in use"));
     return;
   }
+  site.links.push_back(begin(site, std::move(order), loop));
+  ++site.connecting;
+}
+
+std::unique_ptr<SiteConnection> Connections::begin(Site& site, CourierOrder order,
+                                                   std::size_t loop) {
   auto link = std::make_unique<SiteConnection>();
   link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
   link->site = &site;
   link->loop = loop;
   line_.on_begun(*link);
   loops_[loop]->post([courier = link->courier] { courier->start(); });
-  site.links.push_back(std::move(link));
-  ++site.connecting;
   ++counts_.opened;
+  return link;
+}
+
+std::unique_ptr<SiteConnection> Connections::begin_for_refused(Site& site,
+                                                               std::vector<HostAddress> hosts) {
+  const auto loop = next_loop_++ % loops_.size();
+  auto order = order_for(site, loop);
+  order.candidates = std::move(hosts);
+  order.conversations = 1;
+  if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order))
+    return nullptr;
+  auto link = begin(site, std::move(order), loop);
+  link->is_of_others = true;
+  return link;
 }
 
 CourierOrder Connections::order_for(const Site& site, std::size_t loop) const {
@@ -348,6 +383,22 @@ void Connections::on_event(CourierEvent event) {
   auto* known = sites_.of_handle(event.courier->site());
   POSTRIDER_ASSERT(known != nullptr);
   auto& site = *known;
+  if (event.kind == CourierEvent::Kind::unreachable) {
+    if (site.bad.size() >= kMostBadAddresses)
+      site.bad.clear();
+    site.bad[event.address] = context_.steady() + kBadAddress;
+    ++counts_.failed;
+    return;
+  }
+  if (event.kind == CourierEvent::Kind::ended)
+    note_doubt(event.end);
+  if (others_.on_event(site, event)) {
+    if (event.kind == CourierEvent::Kind::gone) {
+      line_.feed();
+      on_gone_();
+    }
+    return;
+  }
   const auto found = std::find_if(site.links.begin(), site.links.end(),
                                   [&](const auto& link) { return link->courier == event.courier; });
   if (found == site.links.end()) {
@@ -356,6 +407,7 @@ void Connections::on_event(CourierEvent event) {
     event.was_ready = true;
     take_returned(site, event);
     schedule(site);
+    others_.schedule(site);
     return;
   }
   switch (event.kind) {
@@ -366,11 +418,7 @@ void Connections::on_event(CourierEvent event) {
       on_ended(site, **found, std::move(event));
       break;
     case CourierEvent::Kind::unreachable:
-      if (site.bad.size() >= kMostBadAddresses)
-        site.bad.clear();
-      site.bad[event.address] = context_.steady() + kBadAddress;
-      ++counts_.failed;
-      break;
+      break;  // above
     case CourierEvent::Kind::stays:
       line_.on_stays(**found);
       break;
@@ -472,11 +520,9 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
   if (end.reused && !end.goes_on)
     ++counts_.messages_on_reused;
   ++site.progress;
-  note_doubt(end);
-  for (const auto& result : end.results) {
+  OtherHosts::weigh_words(end);
+  for (const auto& result : end.results)
     success = success || result.outcome.verdict == Verdict::delivered;
-    leases_.log_attempt(end, result);
-  }
   Outcome why;
   if (!success && !end.goes_on && !end.results.empty() &&
       is_about_site(end.results.front().outcome) && !is_refused_as_one(end)) {
@@ -499,8 +545,12 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
   const auto stop = weigh_refusal(site, end);
   if (success || (was_heard && broken == nullptr && !stop))
     note_verdict(site);
-  for (auto& result : end.results)
+  if (!stop)
+    others_.take(site, link, end);
+  for (auto& result : end.results) {
+    leases_.log_attempt(end, result);
     leases_.settle(lease, result.index, std::move(result.outcome), {}, site.handle);
+  }
   leases_.close(lease);
   if (!event.partial) {
     POSTRIDER_ASSERT(link.in_hand > 0);
@@ -520,6 +570,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     sites_.block(site, *broken);
   else
     schedule(site);
+  others_.schedule(site);
   if (has_left_a_place)
     line_.feed();
 }
@@ -533,7 +584,11 @@ void Connections::take_returned(Site& site, CourierEvent& event) {
   if (event.was_useful && !event.returned.empty())
     site.is_one_by_one = true;
   for (auto& job : event.returned) {
-    if (context_.is_draining) {
+    if (!job.refused_by.empty()) {
+      std::vector<Job> back;
+      back.push_back(std::move(job));
+      others_.take_back(site, back);
+    } else if (context_.is_draining) {
       leases_.put_back(job);
       leases_.close(job.lease);
     } else if (sites_.is_blocked(site)) {

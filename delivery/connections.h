@@ -6,6 +6,7 @@
 #include "base/net/blocking_pool.h"
 #include "delivery/connection_line.h"
 #include "delivery/job/memory_budget.h"
+#include "delivery/other_hosts.h"
 #include "delivery/router.h"
 #include "delivery/site_book.h"
 #include "delivery/tls_demands.h"
@@ -53,7 +54,11 @@ class Connections {
   void hand_over(Site& site, SiteConnection& link);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<void> alive, Site& site);
+  std::vector<HostAddress> candidates(const Site& site);
   void start_courier(Site& site);
+  std::unique_ptr<SiteConnection> begin(Site& site, CourierOrder order, std::size_t loop);
+  std::unique_ptr<SiteConnection> begin_for_refused(Site& site, std::vector<HostAddress> hosts);
+  void give(SiteConnection& link, Job job);
   CourierOrder order_for(const Site& site, std::size_t loop) const;
 
   void on_event(CourierEvent event);
@@ -82,6 +87,7 @@ class Connections {
   BlockingPool& pool_;
   std::function<void()> on_gone_;
   ConnectionLine line_;
+  OtherHosts others_;
   std::vector<Loop*> loops_;
   std::size_t next_loop_ = 0;
   std::vector<std::shared_ptr<TlsSessions>> sessions_;  // of each loop

@@ -95,6 +95,12 @@ Explainer::Explainer(DispatchContext& context, const LeaseBook& leases, const Si
       local_(local),
       pool_(pool) {}
 
+std::uint32_t Explainer::count_idle(const Site& site) {
+  const auto idle_others = std::count_if(site.others.begin(), site.others.end(),
+                                         [](const auto& link) { return link->is_idle(); });
+  return static_cast<std::uint32_t>(site.idle.size()) + static_cast<std::uint32_t>(idle_others);
+}
+
 SiteStatus Explainer::status_of(const Site& site) const {
   const auto now = context_.clock.now();
   SiteStatus status;
@@ -105,8 +111,8 @@ SiteStatus Explainer::status_of(const Site& site) const {
   status.since = site.health.since();
   status.last = site.health.why();
   status.alarm = site.alarm;
-  status.connections = static_cast<std::uint32_t>(site.links.size());
-  status.idle = static_cast<std::uint32_t>(site.idle.size());
+  status.connections = static_cast<std::uint32_t>(site.links.size() + site.others.size());
+  status.idle = count_idle(site);
   status.limit = site.health.limit(now, site.pace.limit());
   status.rate = site.pace.rates().rate();
   status.limits = site.pace.explain(context_.pace_time());
@@ -118,7 +124,7 @@ void Explainer::add_sites(Status& status) const {
   status.sites = static_cast<std::uint32_t>(sites_.all().size());
   const auto now = context_.clock.now();
   for (const auto& [name, site] : sites_.all()) {
-    status.idle += static_cast<std::uint32_t>(site->idle.size());
+    status.idle += count_idle(*site);
     if (site->health.state(now) != SiteHealth::State::open || !site->alarm.empty())
       status.in_trouble.push_back(status_of(*site));
   }

@@ -35,6 +35,7 @@ class Explainer {
     bool by_mx = false;
     TlsSources tls;
   };
+  static std::uint32_t count_idle(const Site& site);
   SiteStatus status_of(const Site& site) const;
   std::string reason_of(const Site& site) const;
   Duration waited(const std::deque<Job>& jobs) const;

@@ -61,6 +61,18 @@ bool is_of_one(const Outcome& outcome, std::string_view sender, std::string_view
          std::any_of(kNamesOfOne.begin(), kNamesOfOne.end(), says);
 }
 
+bool may_pass_elsewhere(const Outcome& outcome) {
+  const auto& reply = outcome.reply;
+  if (outcome.verdict == mail::Verdict::delivered || reply.code == 0 || reply.code == 421 ||
+      outcome.stage < mail::Stage::mail || outcome.stage > mail::Stage::body_end)
+    return false;
+  const auto meaning = meaning_of(outcome, true);
+  if (reply.is_permanent())
+    return meaning.try_other_host;
+  return !meaning.limits_rate && meaning.suspend == Duration{0} &&
+         meaning.klass != ReplyClass::rate;
+}
+
 WeightiestRefusal weightiest_refusal(const JobEnd& end) {
   WeightiestRefusal found;
   const mail::Reply* seen = nullptr;  // a hundred recipients are refused alike as a rule

@@ -19,6 +19,12 @@ scheduler::ReplyMeaning meaning_of(const mail::Outcome& outcome, bool is_first_t
 // nothing for the site's other mail: it has the address of one, or a word for one.
 bool is_of_one(const mail::Outcome& outcome, std::string_view sender, std::string_view recipient);
 
+// Whether another host of the site may take a message that one has refused, so that it is asked at
+// once: what was refused for now behind MAIL, and what the reply table says is of the host or of our
+// address. Not where the site's rate, or what it thinks of us, is the reason: that is known to all
+// its hosts, and asking twice makes it worse.
+bool may_pass_elsewhere(const mail::Outcome& outcome);
+
 // The refusal among the results of a job that says most of its site; nullptr: none was refused by a
 // reply, but for its rate by one that is of one sender or one mailbox.
 struct WeightiestRefusal {

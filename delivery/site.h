@@ -35,6 +35,7 @@ struct SiteConnection {
   bool gave_way = false;     // to others; before it was ready this says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
+  bool is_of_others = false;  // for mail that another host has refused (other_hosts.h)
   bool is_aside = false;      // waits for the reply behind a message, and is not counted
   std::uint32_t carried = 0;  // jobs
   SteadyTime since;           // when it began
@@ -77,7 +78,10 @@ struct Site {
   std::vector<std::unique_ptr<SiteConnection>> links;
   std::vector<SiteConnection*> idle;  // the last one was used last
   std::size_t connecting = 0;
-  bool is_proven = false;   // it has brought a transaction to some end
+  std::deque<Job> refused;  // by one host for now, for another (other_hosts.h)
+  std::vector<std::unique_ptr<SiteConnection>> others;  // over which they go, and not among links
+  SteadyTime none_of_others_until;                      // no such connection could be made
+  bool is_proven = false;                               // it has brought a transaction to some end
   bool is_slow = false;     // the last one, or its connection, took long
   bool is_patient = false;  // gave way to others: its next try is given more time
   bool is_crowded = false;  // its addresses have as many connections as they may have

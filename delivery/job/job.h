@@ -8,9 +8,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace postrider::delivery {
+
+struct RecipientEnd {
+  std::uint32_t index = 0;
+  mail::Outcome outcome;
+};
 
 struct Job {
   std::uint64_t lease = 0;  // the dispatcher's handle
@@ -21,11 +27,9 @@ struct Job {
   std::uint64_t progress = 0;             // of the site, when it was returned last
   bool in_doubt = false;                  // lost in the middle before: on a connection of its own
   SteadyTime handed_over;                 // to a courier, for the log's delays
-};
-
-struct RecipientEnd {
-  std::uint32_t index = 0;
-  mail::Outcome outcome;
+  // What another host said of some of them in this attempt: it stands if no host says more.
+  std::vector<RecipientEnd> refused;
+  std::string refused_by;  // its address, where the dispatcher asks the next one
 };
 
 // How a job ended on one connection, or what is known of it while the rest goes on. Every recipient

@@ -96,6 +96,12 @@ bool is_about_connection(Stage stage, const Reply& reply) {
   return is_about_host(stage, reply) || reply.code == 503 || is_of_system(reply.enhanced);
 }
 
+const Outcome& last_word(const Outcome& before, const Outcome& last) {
+  const bool may_have_arrived = last.stage == Stage::body_end;
+  const bool is_word = last.verdict != Verdict::retry || last.reply.code != 0 || may_have_arrived;
+  return is_word || before.reply.code == 0 ? last : before;
+}
+
 bool takes_no_mail(Stage stage, const Reply& reply) {
   return stage == Stage::greeting && reply.code == 521;
 }

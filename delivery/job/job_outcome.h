@@ -32,6 +32,11 @@ bool is_about_host(mail::Stage stage, const mail::Reply& reply);
 // so many messages or recipients and no more. A new one may think otherwise.
 bool is_about_connection(mail::Stage stage, const mail::Reply& reply);
 
+// What is to be recorded of a recipient that two hosts were asked for: the last real word. A
+// connection that could not be made, or was lost before the message can have arrived, is none where
+// the host before has said something.
+const mail::Outcome& last_word(const mail::Outcome& before, const mail::Outcome& last);
+
 // RFC 7504: a host that greets with 521 takes no mail at all.
 bool takes_no_mail(mail::Stage stage, const mail::Reply& reply);
 

@@ -391,9 +391,7 @@ ReplyMeaning classify_failure(Stage stage) {
                      : stage == Stage::starttls ? ReplyClass::tls
                      : stage == Stage::auth     ? ReplyClass::our_fault
                                                 : ReplyClass::network;
-  auto meaning = plain(klass, "no reply");
-  meaning.try_other_host = true;
-  return meaning;
+  return plain(klass, "no reply");
 }
 
 }  // namespace postrider::scheduler

@@ -40,7 +40,7 @@ struct ReplyMeaning {
   ReplyClass klass = ReplyClass::busy;
   bool limits_rate = false;         // the site's rate finder hears of it
   bool limits_connections = false;  // the site's limit finder hears of it
-  bool try_other_host = false;      // the same message may pass elsewhere at once
+  bool try_other_host = false;      // by another address: even a 5xx may pass there at once
   bool try_other_family = false;    // over IPv4, to be precise
   bool new_connection = false;      // nothing is wrong: go on with a new connection or transaction
   bool alarm = false;               // an administrator must see it

@@ -20,8 +20,7 @@ using mail::Stage;
 
 namespace {
 
-constexpr unsigned kMostSessions = 2;  // conversations for one attempt, as RFC 5321 §5.1 suggests
-constexpr unsigned kMostTries = 2;     // hosts or connections for one job in one attempt
+constexpr unsigned kMostTries = 2;  // hosts or connections for one job in one attempt
 constexpr std::uint64_t kMostConverted = 64U << 20U;
 constexpr auto kMemoryPatience = std::chrono::minutes(2);
 constexpr auto kMemoryPause = std::chrono::milliseconds(200);
@@ -202,7 +201,7 @@ Task<void> Courier::visit_candidates() {
 
 // A connection, a conversation for as long as there is work, and what follows for the rest.
 Task<Courier::Next> Courier::visit(const HostAddress& candidate) {
-  if (sessions_ >= kMostSessions || aborted_ || (closing_ && jobs_.empty()))
+  if (sessions_ >= order_.conversations || aborted_ || (closing_ && jobs_.empty()))
     co_return Next::stop;
   if (std::exchange(retry_same_, false))
     sessions_ = 0;
@@ -518,10 +517,14 @@ void Courier::keep_unsettled(Session& session, JobEnd& ended) {
     jobs_.push_front({std::move(job), ended.why});
     return;
   }
-  if (++job.tries >= kMostTries)
+  if (++job.tries >= kMostTries) {
     end_with(std::move(job), ended.why);
-  else
-    jobs_.push_back({std::move(job), ended.why});
+    return;
+  }
+  if (ended.why.reply.code != 0)
+    for (const auto index : job.recipients)
+      job.refused.push_back({index, ended.why});
+  jobs_.push_back({std::move(job), ended.why});
 }
 
 // Whatever can be done now: begin jobs, write, close.

@@ -62,6 +62,7 @@ struct CourierOrder {
   std::uint64_t site = 0;  // the dispatcher's handle
   std::vector<HostAddress> candidates;
   std::optional<AddressSlot::Hold> hold;  // a place at the first one
+  unsigned conversations = 2;             // of hosts, for one attempt, as RFC 5321 §5.1 suggests
   Dialect dialect = Dialect::smtp;
   std::string hostname;            // said in EHLO
   std::vector<IpAddress> sources;  // of this machine, to connect from; empty: any

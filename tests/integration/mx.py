@@ -192,6 +192,69 @@ class ByMx(scenario.Scenario):
         self.server.start()
         self.assertRegex(self.bounced("empty.example"), r"Status: 5\.[14]\.\d")
 
+    def at_once(self):
+        """What is not taken in the same attempt waits for an hour."""
+        self.server.write_config(delivery={"retry": ["1h"]})
+        self.server.start()
+
+    def test_what_a_host_refuses_for_now_the_next_takes_at_once(self):
+        self.at_once()
+        for number, stage in enumerate(("mail", "rcpt", "data", "end"), 1):
+            self.sinks[0].script.clear()
+            self.sinks[0].script[stage] = "451 4.7.1 Greylisted, please come back later"
+            if stage == "data":
+                self.sinks[0].script["bdat"] = "451 4.7.1 Greylisted, please come back later"
+            self.send("ordered.example")
+            self.sinks[1].wait_for(number)
+        sent = self.server.wait_for_log("attempted", 4, verdict="sent")
+        self.assertEqual(len(sent), 4)
+        self.assertEqual(self.server.log("attempted", verdict="deferred"), [])
+        self.assertEqual(self.counts(), [0, 4, 0])
+
+    def test_what_two_hosts_refuse_for_now_is_deferred_once_in_the_words_of_the_last(self):
+        self.sinks[0].script["rcpt"] = "450 4.2.0 the first says later"
+        self.sinks[1].script["rcpt"] = "450 4.2.0 the second says later"
+        self.at_once()
+        self.assertIn("the second says later", self.deferred("ordered.example"))
+        self.assertEqual(len(self.server.log("attempted", verdict="deferred")), 1)
+        self.assertEqual([len(one.stages("connect")) for one in self.sinks], [1, 1, 0])
+
+    def test_the_words_of_a_host_stand_where_the_next_is_mute(self):
+        self.sinks[0].script["rcpt"] = "450 4.2.0 the first says later"
+        self.sinks[1].script["mail"] = sink.DROP
+        self.at_once()
+        self.assertIn("the first says later", self.deferred("ordered.example"))
+        self.assertEqual(len(self.server.log("attempted", verdict="deferred")), 1)
+
+    def test_a_host_that_puts_off_all_mail_costs_the_next_few_connections(self):
+        self.sinks[0].script["rcpt"] = lambda session, argument: "450 4.2.0 later"
+        self.at_once()
+
+        def one(number):
+            self.server.send("a@us.example", f"u{number}@ordered.example", CONTENT)
+        self.assertEqual(scenario.parallel(one, range(200), 8), [])
+        self.sinks[1].wait_for(200)
+        self.server.wait_until_empty()
+        self.assertLessEqual(len(self.sinks[1].stages("connect")), 10)
+        self.assertEqual(self.server.log("attempted", verdict="deferred"), [])
+
+    def test_a_host_lost_in_the_content_is_not_waited_for(self):
+        self.sinks[0].script["body"] = sink.DROP
+        self.at_once()
+        content = CONTENT + b"x" * 70 + b"\r\n"
+        large = content + (b"y" * 70 + b"\r\n") * 400_000  # more than a socket holds
+        self.assertEqual(self.server.send("a@us.example", "b@ordered.example", large).code, 250)
+        self.sinks[1].wait_for(1)
+        self.server.wait_until_empty()
+        self.assertEqual(self.counts(), [0, 1, 0])
+
+    def test_a_host_lost_behind_the_content_may_have_it(self):
+        """attacks.md M15"""
+        self.sinks[0].script["end"] = sink.DROP
+        self.at_once()
+        self.assertIn("may arrive twice", self.deferred("ordered.example"))
+        self.assertEqual(self.counts(), [0, 0, 0])
+
     def deferred(self, domain):
         """The message stays, with a reason; returns the reason."""
         self.send(domain)

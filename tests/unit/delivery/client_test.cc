@@ -508,6 +508,35 @@ TEST_CASE("lost at every stage before the content, another connection may be tri
   }
 }
 
+TEST_CASE("lost in the middle of the content, another host may be tried", "[delivery][client]") {
+  const bool is_chunked = GENERATE(true, false);
+  Talk talk;
+  talk.open(is_chunked ? kChunking : kEhlo);
+  auto message = make_message({"a@x.test", "b@x.test"});
+  Job job;
+  job.message = message;
+  job.recipients = {0, 1};
+  talk.client.begin(std::move(job), nullptr);
+  if (!is_chunked)
+    (void)talk.client.take_output();
+  const std::string envelope = "250 ok\r\n550 5.1.1 no\r\n250 ok\r\n";
+  REQUIRE(talk.client.feed(envelope + (is_chunked ? "" : "354 go\r\n")));
+  (void)talk.client.take_output();  // under way, not written to its end
+  SECTION("the connection") {
+    talk.client.lost(Error(boost::asio::error::connection_reset, "write"));
+    CHECK(talk.ended() == "0 bounce 5.1.1, 1 unsettled");
+  }
+  SECTION("by 421") {
+    REQUIRE(talk.client.feed("421 4.3.2 going\r\n"));
+    CHECK(talk.ended() == "0 bounce 5.1.1, 1 unsettled");
+  }
+  SECTION("not once its end is written") {
+    talk.client.body_written();
+    talk.client.lost(Error(boost::asio::error::connection_reset, "read"));
+    CHECK(talk.ended() == "0 bounce 5.1.1, 1 retry 4.4.2");
+  }
+}
+
 TEST_CASE("recipients that are too many go into the next transaction", "[delivery][client]") {
   Talk talk;
   talk.open();

@@ -186,6 +186,175 @@ TEST_CASE("MX hosts are tried by preference, and the next one when the first is 
   }
 }
 
+namespace {
+
+constexpr const char* kTwoHosts = R"(
+  x.test   MX 10 mx1.test
+  x.test   MX 20 mx2.test
+  mx1.test A 127.0.0.2
+  mx2.test A 127.0.0.3
+)";
+
+Behaviour saying(const std::string& command, const std::string& reply) {
+  Behaviour behaviour;
+  behaviour.replies[command] = reply;
+  return behaviour;
+}
+
+}  // namespace
+
+TEST_CASE("what one host refuses for now another one of the site is asked for at once",
+          "[delivery][dispatcher]") {
+  const std::string command = GENERATE("MAIL", "RCPT", "DATA", ".");
+  FakeMx second({}, "127.0.0.3");
+  FakeMx first(saying(command, "451 4.7.1 greylisted, come back later\r\n"), "127.0.0.2",
+               second.port());
+  Rig rig(kTwoHosts);
+  rig.settings.port = second.port();
+  rig.log.is_noting = true;
+  CAPTURE(command);
+  SECTION("which takes it") {
+    rig.start();
+    const auto message = make_message({"a@x.test", "b@x.test"});
+    const auto record = rig.deliver(message);
+    CHECK(describe(record) == "0 delivered 2.0.0, 1 delivered 2.0.0");
+    CHECK_THAT(record.results[0].outcome.remote, Catch::Contains("mx2.test"));
+    CHECK(second.taken().size() == 1);
+    CHECK(first.connections() == 1);
+    CHECK(second.connections() == 1);
+    CHECK(rig.log.count("attempted", message->id) == 2);  // one for each recipient
+  }
+  SECTION("which refuses it too: once in an attempt, with its words") {
+    second.behave(saying(command, "450 4.2.0 not here either\r\n"));
+    rig.start();
+    const auto message = make_message({"a@x.test"});
+    const auto record = rig.deliver(message);
+    CHECK(describe(record) == "0 retry 4.2.0");
+    CHECK_THAT(record.results[0].outcome.reason(), Catch::Contains("not here either"));
+    CHECK(first.connections() == 1);
+    CHECK(second.connections() == 1);
+    CHECK(rig.log.count("attempted", message->id) == 1);
+  }
+  SECTION("which refuses it for good") {
+    second.behave(saying(command, "550 5.7.1 never\r\n"));
+    rig.start();
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 bounce 5.7.1");
+  }
+  SECTION("and the first one's words stand where the second says nothing") {
+    Behaviour mute;
+    mute.drop_at = GENERATE("greeting", "EHLO", "MAIL", "RCPT");
+    second.behave(mute);
+    rig.start();
+    const auto record = rig.deliver(make_message({"a@x.test"}));
+    CHECK(describe(record) == "0 retry 4.7.1");
+    CHECK_THAT(record.results[0].outcome.reason(), Catch::Contains("greylisted"));
+    CHECK(second.connections() == 1);
+  }
+  SECTION("or is not there") {
+    second.stop();
+    rig.start();
+    const auto record = rig.deliver(make_message({"a@x.test"}));
+    CHECK(describe(record) == "0 retry 4.7.1");
+    CHECK_THAT(record.results[0].outcome.reason(), Catch::Contains("greylisted"));
+    CHECK(rig.custody->sites().empty());
+  }
+  SECTION("but not where the site's rate is the reason") {
+    first.behave(saying(command, "450 4.7.28 too many messages\r\n"));
+    rig.start();
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 retry 4.7.28");
+    CHECK(second.connections() == 0);
+  }
+  SECTION("behind whose content it was lost: it may have it") {
+    Behaviour behaviour;
+    behaviour.drop_at = ".";
+    second.behave(behaviour);
+    rig.start();
+    const auto record = rig.deliver(make_message({"a@x.test"}));
+    CHECK(describe(record) == "0 retry 4.4.2");
+    CHECK_THAT(record.results[0].outcome.text, Catch::Contains("(it may arrive twice)"));
+  }
+}
+
+TEST_CASE("only the recipients that a host refuses for now are asked for at another",
+          "[delivery][dispatcher]") {
+  FakeMx second({}, "127.0.0.3");
+  Behaviour behaviour;
+  behaviour.replies["RCPT TO:<later@"] = "450 4.2.1 come back\r\n";
+  behaviour.replies["RCPT TO:<bad@"] = "550 5.1.1 no such user\r\n";
+  FakeMx first(behaviour, "127.0.0.2", second.port());
+  Rig rig(kTwoHosts);
+  rig.settings.port = second.port();
+  rig.start();
+  const auto id = rig.send(make_message({"good@x.test", "bad@x.test", "later@x.test"}));
+  std::map<std::uint32_t, std::string> ends;
+  while (ends.size() < 3)
+    for (const auto& result : rig.custody->wait_for(id).results)
+      ends[result.index] = mail::to_string(result.outcome.status);
+  CHECK(ends == std::map<std::uint32_t, std::string>{{0, "2.0.0"}, {1, "5.1.1"}, {2, "2.0.0"}});
+  REQUIRE(first.taken().size() == 1);
+  CHECK(first.taken()[0].rcpts == std::vector<std::string>{"TO:<good@x.test>"});
+  REQUIRE(second.taken().size() == 1);
+  CHECK(second.taken()[0].rcpts == std::vector<std::string>{"TO:<later@x.test>"});
+}
+
+TEST_CASE("a host that puts off all mail costs the other one few connections",
+          "[delivery][dispatcher]") {
+  const bool takes = GENERATE(true, false);
+  CAPTURE(takes);
+  FakeMx second(takes ? Behaviour() : saying(".", "450 4.2.0 nor here\r\n"), "127.0.0.3");
+  FakeMx first(saying("RCPT", "450 4.2.0 later\r\n"), "127.0.0.2", second.port());
+  Rig rig(kTwoHosts);
+  rig.settings.port = second.port();
+  rig.settings.smtp.idle_connection = std::chrono::minutes(1);
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 200; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  std::size_t here = 0, put_off = 0;
+  for (const auto id : ids) {
+    const auto words = describe(rig.custody->wait_for(id));
+    here += words == "0 delivered 2.0.0" ? 1 : 0;
+    put_off += words == "0 retry 4.2.0" ? 1 : 0;
+  }
+  CHECK(here + put_off == 200);
+  CHECK((here > 0) == takes);
+  CHECK(second.connections() <= 5);
+  CHECK(first.connections() <= 20);
+  CHECK(rig.custody->sites().empty());
+}
+
+TEST_CASE("a message that is lost in the middle of its content goes to another host at once",
+          "[delivery][dispatcher]") {
+  FakeMx second({}, "127.0.0.3");
+  Behaviour behaviour;
+  behaviour.drop_in_content = 100'000;
+  FakeMx first(behaviour, "127.0.0.2", second.port());
+  Rig rig(kTwoHosts);
+  rig.settings.port = second.port();
+  rig.start();
+  std::string bytes = "Subject: large\r\n\r\n";
+  while (bytes.size() < 40'000'000)  // more than any socket holds
+    bytes += "a line of " + std::to_string(bytes.size()) + " octets\r\n";
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}, bytes))) == "0 delivered 2.0.0");
+  CHECK(first.taken().empty());
+  REQUIRE(second.taken().size() == 1);
+  CHECK(second.taken()[0].content.ends_with(bytes.substr(bytes.size() - 100)));
+}
+
+TEST_CASE("what a host of two addresses refuses for now is asked of its other address",
+          "[delivery][dispatcher]") {
+  FakeMx second({}, "127.0.0.3");
+  FakeMx first({}, "127.0.0.2", second.port());
+  Rig rig("x.test MX 10 mx.test\nmx.test A 127.0.0.2\nmx.test A 127.0.0.3\n");
+  rig.settings.port = second.port();
+  const bool refuses_first = GENERATE(true, false);
+  (refuses_first ? first : second).behave(saying("RCPT", "450 4.2.0 later\r\n"));
+  rig.start();
+  for (int i = 0; i < 10; ++i)
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  CHECK((refuses_first ? second : first).taken().size() == 10);
+}
+
 TEST_CASE("DNS decides as it should", "[delivery][dispatcher]") {
   FakeMx mx({}, "127.0.0.2");
   Rig rig(R"(

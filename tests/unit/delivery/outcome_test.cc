@@ -149,6 +149,41 @@ TEST_CASE("no more than the beginning of a reply is kept", "[delivery][outcome]"
   CHECK(outcome.reply.text.size() < 2010);
 }
 
+TEST_CASE("the last real word of two hosts is recorded", "[delivery][outcome]") {
+  const auto said = [](Stage stage, int code, EnhancedCode enhanced) {
+    return judge(stage, Reply(code, enhanced, "words"), "mx:25");
+  };
+  const auto lost = [](Stage stage) {
+    return judge(
+        stage,
+        Error(boost::system::errc::make_error_code(boost::system::errc::connection_reset), "read"),
+        "backup:25");
+  };
+  const auto first = said(Stage::rcpt, 450, {4, 2, 0});
+  struct Case {
+    std::string name;
+    mail::Outcome last;
+    bool is_last;
+  };
+  const std::vector<Case> cases = {
+      {"taken", said(Stage::body_end, 250, {2, 0, 0}), true},
+      {"refused for now", said(Stage::mail, 451, {4, 3, 0}), true},
+      {"refused for good", said(Stage::rcpt, 550, {5, 1, 1}), true},
+      {"may have arrived", lost(Stage::body_end), true},
+      {"no connection", lost(Stage::connect), false},
+      {"lost at MAIL", lost(Stage::mail), false},
+      {"lost in the content", lost(Stage::body), false},
+      {"not tried", {}, false},
+  };
+  for (const auto& c : cases) {
+    INFO(c.name);
+    CHECK(&last_word(first, c.last) == (c.is_last ? &c.last : &first));
+  }
+  const auto none = lost(Stage::connect);
+  const auto later = lost(Stage::mail);
+  CHECK(&last_word(none, later) == &later);
+}
+
 TEST_CASE("too many recipients is told from a full mailbox", "[delivery][outcome]") {
   CHECK(is_too_many_recipients(Reply(452, {}, "")));
   CHECK(is_too_many_recipients(Reply(452, {4, 5, 3}, "")));

@@ -61,6 +61,44 @@ TEST_CASE("refusals: the one that says most of the site counts", "[delivery][ref
   CHECK(weightiest_refusal(end).meaning.klass == ReplyClass::reputation);
 }
 
+TEST_CASE("refusals: what another host may take", "[delivery][refusals]") {
+  using mail::Stage;
+  struct Row {
+    Stage stage;
+    int code;
+    mail::EnhancedCode enhanced;
+    const char* text;
+    bool may_pass;
+  };
+  const Row rows[] = {
+      {Stage::mail, 451, {4, 3, 0}, "later", true},
+      {Stage::rcpt, 450, {4, 2, 0}, "greylisted", true},
+      {Stage::rcpt, 450, {}, "Empf\xc3\xa4nger zur Zeit nicht erreichbar", true},
+      {Stage::rcpt, 452, {4, 2, 2}, "mailbox full", true},
+      {Stage::data, 451, {4, 3, 1}, "disk full", true},
+      {Stage::body_end, 452, {4, 3, 1}, "disk full", true},
+      {Stage::greeting, 450, {}, "later", false},  // its connection has ended anyhow
+      {Stage::mail, 421, {4, 3, 2}, "closing", false},
+      {Stage::mail, 450, {4, 7, 28}, "x", false},
+      {Stage::mail, 451, {4, 7, 1}, "rate limit exceeded", false},
+      {Stage::rcpt, 451, {4, 7, 500}, "Access denied, please try again later", false},
+      {Stage::rcpt, 550, {5, 1, 1}, "no such user", false},
+      {Stage::body_end, 554, {5, 7, 1}, "spam", false},
+      {Stage::rcpt, 550, {5, 7, 510}, "does not accept email over IPv6", true},
+  };
+  for (const auto& row : rows) {
+    INFO(row.code << " " << row.text);
+    auto outcome = refused(0, row.code, row.enhanced, row.text).outcome;
+    outcome.stage = row.stage;
+    CHECK(may_pass_elsewhere(outcome) == row.may_pass);
+  }
+  CHECK_FALSE(may_pass_elsewhere({}));  // nothing was said
+  mail::Outcome ours;
+  ours.stage = Stage::body;
+  ours.status = {4, 3, 0};
+  CHECK_FALSE(may_pass_elsewhere(ours));
+}
+
 TEST_CASE("refusals: what is of one sender or one mailbox says nothing of the site",
           "[delivery][refusals]") {
   using mail::Stage;
