@@ -1,5 +1,7 @@
 #include "base/file_at_rest.h"
 
+#include "base/user_mounts.h"
+
 #include <algorithm>
 #include <ctime>
 #include <fcntl.h>
@@ -36,7 +38,8 @@ Duration time_at_rest(const struct stat& about) {
 bool was_made_empty(const std::string& path) {
   struct statx about {};
   constexpr unsigned kWanted = STATX_SIZE | STATX_MTIME | STATX_BTIME;
-  if (::statx(AT_FDCWD, path.c_str(), 0, kWanted, &about) != 0 ||
+  const auto place = find_place(path);
+  if (!place || ::statx(place->get(), "", AT_EMPTY_PATH, kWanted, &about) != 0 ||
       (about.stx_mask & kWanted) != kWanted || about.stx_size != 0)
     return false;
   return since_epoch(about.stx_mtime.tv_sec, about.stx_mtime.tv_nsec) -

@@ -1,14 +1,14 @@
 #include "base/secret_file.h"
 
 #include "base/file.h"
+#include "base/user_mounts.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 namespace postrider {
 
 Result<std::string> read_secret_file(const std::string& path, std::size_t most) {
-  const auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  const auto file = open_to_read(path);
   if (!file)
     return file.error();
   struct stat about {};

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sstream>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -56,7 +55,7 @@ Result<std::string> target_of(const FileDescriptor& link) {
 // From folder to folder, so that the mount of each is seen before it is asked.
 class Way {
  public:
-  explicit Way(const std::string& path) : path_(path), rest_(path) {}
+  Way(const std::string& path, LastLink last) : path_(path), rest_(path), last_(last) {}
 
   Result<FileDescriptor> walk() {
     if (auto began = begin(); !began)
@@ -86,7 +85,8 @@ class Way {
     struct stat about {};
     if (::fstat(place.get(), &about) != 0)
       return system_error("stat " + path_);
-    if (!S_ISLNK(about.st_mode))
+    const bool is_kept = last_ == LastLink::keep && rest_.empty();
+    if (!S_ISLNK(about.st_mode) || is_kept)
       return enter(std::move(place));
     if (++links_ > kMostLinks)
       return system_error(ELOOP, "open " + path_);
@@ -145,6 +145,7 @@ class Way {
 
   const std::string& path_;
   std::string rest_;
+  const LastLink last_;
   FileDescriptor folder_;
   std::uint64_t mount_ = 0;
   int links_ = 0;
@@ -175,18 +176,18 @@ bool is_users_mount(std::uint64_t mount) {
   return false;
 }
 
-Result<FileDescriptor> find_place(const std::string& path) {
+Result<FileDescriptor> find_place(const std::string& path, LastLink last) {
   if (path.empty())
     return system_error(ENOENT, "open " + path);
-  return Way(path).walk();
+  return Way(path, last).walk();
 }
 
 Result<FileDescriptor> reopen(const FileDescriptor& place, int flags) {
   return open_file("/proc/self/fd/" + std::to_string(place.get()), flags);
 }
 
-Result<FileDescriptor> open_to_read(const std::string& path) {
-  const auto place = find_place(path);
+Result<FileDescriptor> open_to_read(const std::string& path, LastLink last) {
+  const auto place = find_place(path, last);
   if (!place)
     return place.error();
   auto file = reopen(*place, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -195,63 +196,63 @@ Result<FileDescriptor> open_to_read(const std::string& path) {
   return file;
 }
 
+std::string why_unopened(const Error& error) {
+  return error.code() == Errc::refused ? "lies on a file system that a user has mounted"
+                                       : error.code().message();
+}
+
 bool look_at(const std::string& path, struct stat& about) {
   const auto place = find_place(path);
-  return place && ::fstat(place->get(), &about) == 0;
+  if (place)
+    return ::fstat(place->get(), &about) == 0;
+  errno = place.error().code() == Errc::refused ? EACCES : place.error().code().value();
+  return false;
+}
+
+// In two steps: with its mount, the kernel may ask a file system what else it wants to know.
+bool look_within(const FileDescriptor& folder, std::uint64_t mount, const std::string& name,
+                 struct stat& about) {
+  const FileDescriptor place(::openat(folder.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!place.is_open())
+    return false;
+  if (mount_of(place) != mount) {
+    errno = EXDEV;
+    return false;
+  }
+  return ::fstat(place.get(), &about) == 0;
 }
 
 namespace {
 
-struct stat as_stat(const struct statx& from) {
-  const auto time = [](const statx_timestamp& moment) {
-    timespec out{};
-    out.tv_sec = moment.tv_sec;
-    out.tv_nsec = moment.tv_nsec;
-    return out;
-  };
-  struct stat about {};
-  about.st_dev = makedev(from.stx_dev_major, from.stx_dev_minor);
-  about.st_ino = from.stx_ino;
-  about.st_mode = from.stx_mode;
-  about.st_nlink = from.stx_nlink;
-  about.st_uid = from.stx_uid;
-  about.st_gid = from.stx_gid;
-  about.st_size = static_cast<off_t>(from.stx_size);
-  about.st_atim = time(from.stx_atime);
-  about.st_mtim = time(from.stx_mtime);
-  about.st_ctim = time(from.stx_ctime);
-  return about;
-}
-
-}  // namespace
-
-bool look_within(const FileDescriptor& folder, std::uint64_t mount, const std::string& name,
-                 struct stat& about) {
-  struct statx found {};
-  if (::statx(folder.get(), name.c_str(), AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
-              STATX_BASIC_STATS | kMountId, &found) != 0)
-    return false;
-  if ((found.stx_mask & kMountId) != 0 && found.stx_mnt_id != mount) {
-    errno = EXDEV;
-    return false;
-  }
-  about = as_stat(found);
-  return true;
-}
-
-Result<FileDescriptor> open_within(const FileDescriptor& folder, const std::string& name,
-                                   int flags) {
+template <class IsOther>
+Result<FileDescriptor> open_unless(IsOther is_other, const FileDescriptor& folder,
+                                   const std::string& name, int flags) {
   auto place = open_file_at(folder, name, O_PATH | O_NOFOLLOW);
   if (!place)
     return place;
   struct stat about {};
-  if (mount_of(*place) != mount_of(folder))
+  if (is_other(mount_of(*place)))
     return Error(Errc::refused, "open " + name + ": something is mounted there");
   if (::fstat(place->get(), &about) != 0)
     return system_error("stat " + name);
   if (S_ISLNK(about.st_mode))
     return system_error(ELOOP, "open " + name);
-  return reopen(*place, flags);
+  return (flags & O_PATH) != 0 ? std::move(place) : reopen(*place, flags);
+}
+
+}  // namespace
+
+Result<FileDescriptor> open_within(const FileDescriptor& folder, const std::string& name,
+                                   int flags) {
+  const auto own = mount_of(folder);
+  return open_unless([own](std::uint64_t mount) { return mount != own; }, folder, name, flags);
+}
+
+Result<FileDescriptor> open_beside(const FileDescriptor& folder, const std::string& name,
+                                   int flags) {
+  const auto own = mount_of(folder);
+  return open_unless([own](std::uint64_t mount) { return mount != own && is_users_mount(mount); },
+                     folder, name, flags);
 }
 
 }  // namespace postrider

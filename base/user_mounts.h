@@ -17,22 +17,28 @@ std::uint64_t mount_of(const FileDescriptor& place);
 // Whether a user other than root and us has mounted it.
 bool is_users_mount(std::uint64_t mount);
 
-// O_PATH of what the path leads to, through links. Errc::refused, if that or anything on the way is
-// on such a file system; else as open(2) fails.
-Result<FileDescriptor> find_place(const std::string& path);
+enum class LastLink : std::uint8_t { follow, keep };
+// O_PATH of what the path leads to, through links; keep: a link in the last place is what is found.
+// Errc::refused, if that or anything on the way is on such a file system; else as open(2) fails.
+Result<FileDescriptor> find_place(const std::string& path, LastLink last = LastLink::follow);
 // The same place again, to be used.
 Result<FileDescriptor> reopen(const FileDescriptor& place, int flags);
 // What the path leads to, to be read: waits for no pipe, no terminal and no lease either.
-Result<FileDescriptor> open_to_read(const std::string& path);
-// As stat(2), or false.
+Result<FileDescriptor> open_to_read(const std::string& path, LastLink last = LastLink::follow);
+// Why one of these has failed, for whoever reads a configuration.
+std::string why_unopened(const Error& error);
+// As stat(2), or false with its errno; EACCES: it is on such a file system.
 bool look_at(const std::string& path, struct stat& about);
 
 // Of a folder in which others make what they like, on which they may mount what they like: names in
 // it that are links, or on another mount than it is itself, are not followed and not asked. mount:
-// that of the folder.
+// that of the folder. False with errno; EXDEV: something is mounted there.
 bool look_within(const FileDescriptor& folder, std::uint64_t mount, const std::string& name,
                  struct stat& about);
 Result<FileDescriptor> open_within(const FileDescriptor& folder, const std::string& name,
+                                   int flags);
+// The same, in a folder in which root may have mounted something.
+Result<FileDescriptor> open_beside(const FileDescriptor& folder, const std::string& name,
                                    int flags);
 
 }  // namespace postrider

@@ -1,8 +1,10 @@
 #include "daemon/certificates.h"
 
 #include "base/file.h"
+#include "base/in_time.h"
 #include "base/net/tls/tls_context.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "daemon/tool_folder.h"
 
 #include <algorithm>
@@ -124,7 +126,7 @@ std::string certificate_stamp(const TlsConfig& config) {
   for (const auto* files : {&config.certificate, &config.key})
     for (const auto& file : *files) {
       struct stat status {};
-      if (::stat(file.c_str(), &status) != 0)
+      if (!look_at(file, status))
         status = {};
       for (const auto number :
            {static_cast<std::int64_t>(status.st_ino), static_cast<std::int64_t>(status.st_size),
@@ -133,6 +135,17 @@ std::string certificate_stamp(const TlsConfig& config) {
         stamp.append(std::to_string(number)).append(" ");
     }
   return stamp;
+}
+
+std::optional<std::string> certificate_stamp_in_time(const TlsConfig& config) {
+  const auto stamp = std::make_shared<std::string>();
+  if (!done_in_time("certificates", [stamp, config] { *stamp = certificate_stamp(config); }))
+    return std::nullopt;
+  for (const auto* files : {&config.certificate, &config.key})
+    for (const auto& file : *files)
+      if (!answers_in_time(file))
+        return std::nullopt;
+  return *stamp;
 }
 
 }  // namespace postrider::daemon

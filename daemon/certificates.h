@@ -6,6 +6,7 @@
 #include "daemon/config/config_file.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,5 +21,7 @@ Certificates load_certificates(const Config& config, const Origins& origins, Tim
 
 // Another text as soon as one of the files is another one, as far as stat(2) can tell.
 std::string certificate_stamp(const TlsConfig& config);
+// The same, or nothing while the files cannot be read in time. For a process that does not fork.
+std::optional<std::string> certificate_stamp_in_time(const TlsConfig& config);
 
 }  // namespace postrider::daemon

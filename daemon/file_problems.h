@@ -18,4 +18,9 @@ std::vector<Problem> problems_of_files(const Loaded& loaded,
                                        std::vector<std::string>* warnings = nullptr,
                                        bool keeps_tables = false);
 
+// Files and folders that the configuration names and that cannot be read in time, for their file
+// system does not answer; with any, nothing else may look at them. Takes a few seconds at most. For
+// a process that does not fork.
+std::vector<Problem> silent_files(const Loaded& loaded);
+
 }  // namespace postrider::daemon

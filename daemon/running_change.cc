@@ -75,6 +75,8 @@ void Running::reload_if_settled() {
 ReloadVerdict Running::reload(Loaded fresh) {
   // What the file names may be there for others and not for us: the daemon finds out.
   if (fresh.config)
+    fresh.problems = silent_files(fresh);
+  if (fresh.config && fresh.problems.empty())
     fresh.problems = problems_of_files(fresh, nullptr, true);
   return fresh.problems.empty() ? adopt(std::move(fresh)) : refuse(fresh);
 }

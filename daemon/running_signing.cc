@@ -137,19 +137,19 @@ void Running::look_at_signing_keys() {
   if (!config.dkim.is_used() || now < next_keys_look_)
     return;
   next_keys_look_ = now + kLookEvery;
-  auto stamp = signing_stamp(config.dkim);
-  if (stamp == keys_stamp_)
+  auto stamp = signing_stamp_in_time(config.dkim);
+  if (!stamp || *stamp == keys_stamp_)
     return;
   auto fresh = changed_signing_keys(config, loaded_.origins);
   if (!fresh) {
-    keys_stamp_ = std::move(stamp);
+    keys_stamp_ = *std::move(stamp);
     return;
   }
-  if (lacks_a_domain(signer_->now().get(), fresh->get()) && stamp != fewer_stamp_) {
-    fewer_stamp_ = std::move(stamp);
+  if (lacks_a_domain(signer_->now().get(), fresh->get()) && *stamp != fewer_stamp_) {
+    fewer_stamp_ = *std::move(stamp);
     return;
   }
-  adopt_signing_keys(*std::move(fresh), std::move(stamp));
+  adopt_signing_keys(*std::move(fresh), *std::move(stamp));
 }
 
 }  // namespace postrider::daemon

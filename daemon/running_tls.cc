@@ -81,7 +81,8 @@ void Running::look_at_certificates() {
   if (config.tls.certificate.empty() || now < next_tls_look_)
     return;
   next_tls_look_ = now + kLookEvery;
-  if (certificate_stamp(config.tls) == tls_stamp_)
+  const auto stamp = certificate_stamp_in_time(config.tls);
+  if (!stamp || *stamp == tls_stamp_)
     return;
   if (const auto error = change_certificates(config, loaded_.origins); error.code())
     log_->write(LogEvent(Level::error, "certificate_refused").add("problem", error.describe()));

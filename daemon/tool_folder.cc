@@ -1,5 +1,6 @@
 #include "daemon/tool_folder.h"
 
+#include "base/user_mounts.h"
 #include "daemon/privsep/privileges.h"
 
 #include <array>
@@ -77,7 +78,7 @@ Result<FileDescriptor> open_file_as_root(const std::string& path) {
         open_folder_as_root(at.substr(0, at.rfind('/') + 1), FolderUse::pass_through);
     if (!folder)
       return folder.error();
-    auto file = open_file_at(*folder, name_in(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    auto file = open_beside(*folder, name_in(at), O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (file) {
       if (auto checked = check_file(*folder, *file, path); !checked)
         return checked.error();

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 
 #include <algorithm>
 #include <sys/stat.h>
@@ -72,7 +73,7 @@ ResolvConf parse_resolv_conf(std::string_view text) {
 
 std::optional<ResolvConfWatch::Version> ResolvConfWatch::version() const {
   struct stat status {};
-  if (::stat(path_.c_str(), &status) != 0)
+  if (!look_at(path_, status))
     return std::nullopt;
   Version version;
   version.device = status.st_dev;

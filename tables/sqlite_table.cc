@@ -4,11 +4,13 @@
 // table, a pipe in the place of a journal.
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "tables/recent_answers.h"
 #include "tables/table_source.h"
 
 #include <sqlite3.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -27,6 +29,7 @@ constexpr int kBusy = 50;                            // ms to wait for a writer
 constexpr int kStepsAtOnce = 1'000;                  // of SQLite's machine
 constexpr int kMostSteps = 5'000;                    // times that: some 100 ms
 constexpr auto kMostTime = std::chrono::seconds(2);  // for steps that are long ones
+constexpr auto kPatience = std::chrono::seconds(4);  // above all that a statement may take
 constexpr std::size_t kMostRows = 10'000;
 constexpr std::size_t kMostValue = 1U << 20U;
 constexpr int kMostProgram = 25'000;  // instructions that a query is compiled to, with its views
@@ -37,10 +40,18 @@ struct Close {
   void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 };
 
-// For SQLite's own open(2), of a database and of what lies beside it: waits for no pipe and no
-// lease.
+// For SQLite's own calls, of a database and of what lies beside it, where its owner may have mounted
+// something since: wait for no pipe, no lease and no file system of a user's.
 int open_without_waiting(const char* path, int flags, int mode) {
-  const int fd = ::open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
+  constexpr int kNoWait = O_NONBLOCK | O_NOCTTY;
+  const auto place = find_place(path);
+  if (!place && place.error().code() == Errc::refused) {
+    errno = EACCES;
+    return -1;
+  }
+  auto again = place ? reopen(*place, flags | kNoWait) : Result<FileDescriptor>(place.error());
+  // Else it is to be made, or there is no /proc.
+  const int fd = again ? again->release() : ::open(path, flags | kNoWait, mode);
   struct stat about {};
   if (fd < 0 || ::fstat(fd, &about) != 0)
     return fd;
@@ -51,12 +62,20 @@ int open_without_waiting(const char* path, int flags, int mode) {
   return -1;
 }
 
+int stat_without_waiting(const char* path, struct stat* about) {
+  return look_at(path, *about) ? 0 : -1;
+}
+
 void forbid_waiting() {
   static std::once_flag once;
   std::call_once(once, [] {
-    if (auto* files = sqlite3_vfs_find("unix"))
-      files->xSetSystemCall(files, "open",
-                            reinterpret_cast<sqlite3_syscall_ptr>(open_without_waiting));
+    auto* files = sqlite3_vfs_find("unix");
+    if (files == nullptr)
+      return;
+    files->xSetSystemCall(files, "open",
+                          reinterpret_cast<sqlite3_syscall_ptr>(open_without_waiting));
+    files->xSetSystemCall(files, "stat",
+                          reinterpret_cast<sqlite3_syscall_ptr>(stat_without_waiting));
   });
 }
 
@@ -106,7 +125,12 @@ class SqliteTable : public Table {
       return *std::move(known);
     if (MemoryOnly::forbids_waiting())
       return Error(Errc::storage, name() + ": must be asked");
-    const std::lock_guard lock(asking_);
+    if (began_.load() + kPatience < Clock::now())
+      return silent();
+    const std::unique_lock lock(asking_, kPatience);
+    if (!lock.owns_lock())
+      return silent();
+    const Asking asking(began_);
     if (auto known = recent_.find(asked))  // who was here before asked the same
       return *std::move(known);
     auto entry = ask(asked);
@@ -118,7 +142,22 @@ class SqliteTable : public Table {
   }
 
  private:
+  // While a question is asked.
+  struct Asking {
+    explicit Asking(std::atomic<Clock::time_point>& began_) : began(began_) {
+      began = Clock::now();
+    }
+    ~Asking() { began = Clock::time_point::max() - kPatience; }
+    Asking(const Asking&) = delete;
+    Asking& operator=(const Asking&) = delete;
+    std::atomic<Clock::time_point>& began;
+  };
+
   std::string name() const { return "sqlite:" + spec_.path; }
+  // Statements have limits: only its file system can take longer. Who asked first waits for it.
+  Error silent() const {
+    return Error(Errc::storage, name() + ": its file system does not answer");
+  }
   Error failed(const char* step) const {
     return Error(Errc::storage, name() + ": " + step + ": " + sqlite3_errmsg(database_.get()));
   }
@@ -171,7 +210,9 @@ class SqliteTable : public Table {
 
   const Spec spec_;
   const uid_t owner_;
-  mutable std::mutex asking_;  // the database; held while it answers
+  mutable std::timed_mutex asking_;  // the database; held while it answers
+  // When that began, far ahead if nobody asks.
+  mutable std::atomic<Clock::time_point> began_{Clock::time_point::max() - kPatience};
   mutable int steps_ = 0;
   mutable Clock::time_point end_;
   std::unique_ptr<sqlite3, Close> database_;

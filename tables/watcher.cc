@@ -1,6 +1,7 @@
 #include "tables/watcher.h"
 
 #include "base/file_at_rest.h"
+#include "base/in_time.h"
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
@@ -177,6 +178,8 @@ class WatchedTable : public Table {
   const std::string& name() const { return name_; }
 
   void load(Log& log) {
+    if (!answers_in_time(spec_.path))
+      return wait_for_answer(log);
     loaded_ = seen_ = signature_of(spec_);
     const auto now = Steady::now();
     since_ = now - time_at_rest_of(spec_);
@@ -195,6 +198,8 @@ class WatchedTable : public Table {
 
   // On the watcher's thread.
   void look(Log& log) {
+    if (!can_be_looked_at())
+      return tell(log, Level::error, "table_kept", silent().step());
     const auto signature = signature_of(spec_);
     const auto now = Steady::now();
     if (!(signature == seen_)) {
@@ -204,6 +209,8 @@ class WatchedTable : public Table {
     }
     const bool is_changed = is_awaited_ || !(signature == loaded_);
     if (!(is_changed ? now - since_ >= kSettle * every_ : retry_at_ && now >= *retry_at_))
+      return;
+    if (!answers_in_time(spec_.path))
       return;
     if (is_changed && (is_usable_ || is_awaited_) && now - since_ < kUnfinished * every_)
       if (const auto why = looks_unfinished(spec_, options_.missing_is_empty); !why.empty())
@@ -297,6 +304,27 @@ class WatchedTable : public Table {
       set(std::make_shared<UnusableTable>(error));
     is_usable_ = false;
     is_awaited_ = false;
+  }
+
+  // Its file system may have stopped answering.
+  bool can_be_looked_at() const {
+    return done_in_time("look " + spec_.path, [path = spec_.path] {
+      struct stat about {};
+      (void)look_at(path, about);
+    });
+  }
+  Error silent() const {
+    return Error(make_error_code(boost::system::errc::timed_out),
+                 spec_.path + ": could not be read in time: its file system does not answer");
+  }
+  // Whose file it is cannot be known either.
+  void wait_for_answer(Log& log) {
+    tell(log, Level::error, "table_unusable", silent().step());
+    set(std::make_shared<UnusableTable>(silent()));
+    is_usable_ = false;
+    is_awaited_ = false;
+    loaded_ = {};
+    try_later();
   }
 
   Error too_large(bool is_others) const {

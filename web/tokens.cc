@@ -3,9 +3,9 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 
 #include <algorithm>
-#include <fcntl.h>
 #include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -79,9 +79,11 @@ Result<std::vector<Token>> parse_tokens(std::string_view text) {
 }
 
 Result<std::vector<Token>> read_tokens(const std::string& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const auto file = open_to_read(path);
+  if (!file)
+    return file.error();
   struct stat found {};
-  if (file.get() < 0 || ::fstat(file.get(), &found) != 0)
+  if (::fstat(file->get(), &found) != 0)
     return system_error("open " + path);
   if (!S_ISREG(found.st_mode))
     return Error(Errc::refused, path + " is not a regular file");
@@ -89,7 +91,7 @@ Result<std::vector<Token>> read_tokens(const std::string& path) {
     return Error(
         Errc::refused,
         path + " may be written by its group, or read by everybody; run chmod 0640 " + path);
-  const auto text = read_file(file, path, kMostTokenFile);
+  const auto text = read_file(*file, path, kMostTokenFile);
   if (!text)
     return text.error();
   auto tokens = parse_tokens(*text);

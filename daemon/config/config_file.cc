@@ -3,11 +3,11 @@
 #include "base/file.h"
 #include "base/file_at_rest.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
@@ -77,12 +77,12 @@ struct FileText {
 
 FileText read_config(const std::string& path) {
   // Neither a FIFO nor a device may hold us up.
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  auto file = open_to_read(path);
   if (!file && file.error().code() == boost::system::errc::no_such_file_or_directory)
     return {"", "cannot be read: " + file.error().code().message() +
                     "; name another with -c (sendmail: -C)"};
   if (!file)
-    return {"", "cannot be read: " + file.error().code().message()};
+    return {"", "cannot be read: " + why_unopened(file.error())};
   struct stat status {};
   if (fstat(file->get(), &status) != 0)
     return {"", "cannot be read: " + std::string(std::strerror(errno))};
@@ -95,7 +95,7 @@ FileText read_config(const std::string& path) {
 }
 
 Result<std::string> first_line(const std::string& path) {
-  auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  auto file = open_to_read(path);
   if (!file)
     return file.error();
   auto text = read_up_to(*file, kMostConfig);
@@ -145,7 +145,7 @@ ConfigWaits real_waits() {
   ConfigWaits waits;
   waits.rest = [](const std::string& path) {
     struct stat about {};
-    return ::stat(path.c_str(), &about) == 0 ? time_at_rest(about) : kLongAtRest;
+    return look_at(path, about) ? time_at_rest(about) : kLongAtRest;
   };
   waits.sleep = [](Duration wait) { std::this_thread::sleep_for(wait); };
   return waits;
@@ -174,7 +174,7 @@ Loaded load_settled_config(const std::string& path, const ConfigWaits& waits) {
 
 FileStamp stamp_of(const std::string& path, TimePoint now) {
   struct stat about {};
-  if (::stat(path.c_str(), &about) != 0)
+  if (!look_at(path, about))
     return {std::strerror(errno), Duration::max()};
   const auto number = [](auto value) { return std::to_string(value) + " "; };
   const auto& m = about.st_mtim;

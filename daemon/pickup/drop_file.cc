@@ -1,5 +1,7 @@
 #include "daemon/pickup/drop_file.h"
 
+#include "base/user_mounts.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <dirent.h>
@@ -81,11 +83,10 @@ bool is_ours(std::string_view name) {
 }
 
 // A folder that is not empty stays: what is in it is none of our business, and it hides nothing.
-void remove_if_old(const FileDescriptor& folder, const std::string& name, std::int64_t now,
-                   std::vector<std::string>& removed) {
+void remove_if_old(const FileDescriptor& folder, std::uint64_t mount, const std::string& name,
+                   std::int64_t now, std::vector<std::string>& removed) {
   struct stat about {};
-  if (name == "." || name == ".." ||
-      ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
+  if (name == "." || name == ".." || !look_within(folder, mount, name, about))
     return;
   if (changed(about) >= now - (is_refused(name) ? kRefusedFor : kUnfinishedFor))
     return;
@@ -174,6 +175,7 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
   if (!entries)
     return system_error("read the drop folder");
   own.release();
+  const auto mount = mount_of(folder);
   DropScan scan;
   Parties parties;
   PartyOf party_of(turns);
@@ -182,7 +184,7 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
     const std::string name = entry->d_name;
     if (!is_ours(name)) {
       if (clean)
-        remove_if_old(folder, name, now, scan.removed);
+        remove_if_old(folder, mount, name, now, scan.removed);
       continue;
     }
     struct stat about {};
@@ -190,12 +192,10 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
       scan.is_whole = scan.taken.size() < kMostTaken;
       if (scan.is_whole)
         scan.taken.push_back(name);
-      if (clean && scan.is_whole &&
-          ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0)
+      if (clean && scan.is_whole && look_within(folder, mount, name, about))
         scan.inodes.insert(about.st_ino);
     }
-    if (passed.contains(name) ||
-        ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
+    if (passed.contains(name) || !look_within(folder, mount, name, about))
       continue;
     if (held.contains(about.st_uid))
       continue;
@@ -210,7 +210,7 @@ Result<DropScan> scan_drop_folder(const FileDescriptor& folder, std::int64_t now
 
 Result<DropFile> open_drop_file(const FileDescriptor& folder, const std::string& name,
                                 std::uint64_t most_size, std::optional<DropFile>* unfit) {
-  auto file = open_file_at(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  auto file = open_within(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!file) {
     const auto code = file.error().code();
     const bool odd = code == boost::system::errc::too_many_symbolic_link_levels ||

@@ -4,6 +4,7 @@
 #include "base/net/signal.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "daemon/pickup/drop_counts.h"
 #include "daemon/pickup/drop_file.h"
 #include "daemon/pickup/drop_return.h"
@@ -123,7 +124,7 @@ Result<void> rename_in(const FileDescriptor& folder, const std::string& from,
     return {};
   // File systems that know no flags.
   struct stat about {};
-  if (errno != EINVAL || ::fstatat(folder.get(), to.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 ||
+  if (errno != EINVAL || look_within(folder, mount_of(folder), to, about) || errno != ENOENT ||
       ::renameat(folder.get(), from.c_str(), folder.get(), to.c_str()) != 0)
     return system_error("rename");
   return {};
@@ -195,8 +196,7 @@ struct Claimed {
 // Its owner may have put another in its place, which then has its own turn.
 bool is_named(const FileDescriptor& folder, const std::string& name, const DropFile& file) {
   struct stat about {};
-  return ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
-         about.st_ino == file.inode;
+  return look_within(folder, mount_of(folder), name, about) && about.st_ino == file.inode;
 }
 
 // Our name for it is on stable storage before the queue hears of it: else it would come back under
@@ -223,9 +223,8 @@ Result<Claimed> claim(const FileDescriptor& folder, DropFile file, const std::st
 // rename one either. Whether it was one and is gone.
 bool remove_what_is_no_file(const FileDescriptor& folder, const std::string& name) {
   struct stat about {};
-  return ::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
-         !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode) &&
-         ::unlinkat(folder.get(), name.c_str(), 0) == 0;
+  return look_within(folder, mount_of(folder), name, about) && !S_ISREG(about.st_mode) &&
+         !S_ISDIR(about.st_mode) && ::unlinkat(folder.get(), name.c_str(), 0) == 0;
 }
 
 // Without the descriptor: what is left when the header has gone into the message.

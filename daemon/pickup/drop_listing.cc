@@ -1,6 +1,7 @@
 #include "daemon/pickup/drop_listing.h"
 
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "daemon/pickup/drop_file.h"
 #include "mail/envelope.h"
 
@@ -104,12 +105,12 @@ void DropListing::look() {
   if (!entries)
     return;
   own.release();
+  const auto mount = mount_of(folder_);
   while (const dirent* entry = names_.size() < kMostNames ? ::readdir(entries.get()) : nullptr) {
     Name name;
     name.name = entry->d_name;
     struct stat about {};
-    if (!is_message(name.name) ||
-        ::fstatat(folder_.get(), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0 ||
+    if (!is_message(name.name) || !look_within(folder_, mount, name.name, about) ||
         !S_ISREG(about.st_mode))
       continue;
     name.modified = about.st_mtim.tv_sec * std::int64_t{1'000'000'000} + about.st_mtim.tv_nsec;

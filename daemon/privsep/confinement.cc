@@ -1,7 +1,6 @@
 #include "daemon/privsep/confinement.h"
 
 #include "base/text.h"
-#include "daemon/config/options.h"
 
 #include <algorithm>
 
@@ -38,30 +37,40 @@ void add_reading(SandboxPaths& paths, const std::string& file) {
 }
 
 // Absolute paths in a value as it stands in TOML: behind a quote, or behind "kind:".
-void add_named(SandboxPaths& paths, std::string_view value) {
+std::vector<std::string> paths_in(std::string_view value) {
+  std::vector<std::string> paths;
   for (std::size_t at = 1; at < value.size(); ++at) {
     if (value[at] != '/' || (value[at - 1] != '"' && value[at - 1] != ':'))
       continue;
     const auto path = value.substr(at, value.find_first_of("\" {?", at) - at);
     if (path.size() > 1 && path[1] != '/')
-      add_reading(paths, std::string(path));
+      paths.emplace_back(path);
     at += path.size();
   }
+  return paths;
 }
 
 }  // namespace
 
-SandboxPaths sandbox_paths(const Config& config, const std::string& config_file) {
-  SandboxPaths paths;
-  paths.read.assign(std::begin(kSystem), std::end(kSystem));
-  add_reading(paths, config_file);
+std::vector<NamedPath> named_paths(const Config& config) {
+  std::vector<NamedPath> named;
   for (const auto& option : options()) {
     if (std::find(std::begin(kNotRead), std::end(kNotRead), option.key) != std::end(kNotRead))
       continue;
     const auto count = find_section(section_of(option))->count(config);
     for (std::size_t index = 0; index < count; ++index)
-      add_named(paths, value_text(option, config, index));
+      for (auto& path : paths_in(value_text(option, config, index)))
+        named.push_back({&option, index, std::move(path)});
   }
+  return named;
+}
+
+SandboxPaths sandbox_paths(const Config& config, const std::string& config_file) {
+  SandboxPaths paths;
+  paths.read.assign(std::begin(kSystem), std::end(kSystem));
+  add_reading(paths, config_file);
+  for (const auto& one : named_paths(config))
+    add_reading(paths, one.path);
   paths.read.insert(paths.read.end(), config.sandbox.read.begin(), config.sandbox.read.end());
   paths.write = {config.spool, folder_of(config.control.socket), "/dev/null"};
   if (!config.control.submit.empty())

@@ -2,12 +2,22 @@
 #pragma once
 
 #include "daemon/config/config.h"
+#include "daemon/config/options.h"
 #include "daemon/privsep/sandbox.h"
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
 namespace postrider::daemon {
+
+// What a configuration names to be read, or at least looked for.
+struct NamedPath {
+  const Option* option = nullptr;
+  std::size_t index = 0;  // of its section
+  std::string path;
+};
+std::vector<NamedPath> named_paths(const Config& config);
 
 // To read: the system's files (/etc, /usr, /run, ...), and the folders of all files that the
 // configuration names. To write: the spool, the folders of the sockets and of the log.

@@ -1,6 +1,7 @@
 #include "daemon/privsep/parent_checks.h"
 
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "daemon/config/values.h"
 #include "delivery/local/agents/mailbox_pattern.h"
 
@@ -146,7 +147,7 @@ Result<void> check_credentials_name(const ParentRules& rules, const std::string&
 
 gid_t mailbox_group(const ParentRules& rules) {
   struct stat about {};
-  if (rules.mailbox_root.empty() || ::stat(rules.mailbox_root.c_str(), &about) != 0)
+  if (rules.mailbox_root.empty() || !look_at(rules.mailbox_root, about))
     return 0;
   const bool is_shared =
       S_ISDIR(about.st_mode) && about.st_uid == 0 && (about.st_mode & S_IWGRP) != 0;

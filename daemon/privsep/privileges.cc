@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 
 #include <algorithm>
 #include <array>
@@ -141,13 +142,25 @@ class Way {
     left_.insert(left_.begin(), parts.begin(), parts.end());
   }
   bool open(const std::string& name, int flags) {
-    const int kind = use_ == FolderUse::pass_through ? O_PATH : O_RDONLY;
     FileDescriptor opened(
-        ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), kind | O_CLOEXEC | flags));
+        ::openat(at_.is_open() ? at_.get() : AT_FDCWD, name.c_str(), O_PATH | O_CLOEXEC | flags));
     if (!opened.is_open())
       return false;
+    const auto mount = mount_of(opened);
+    if (mount != mount_ && is_users_mount(mount))
+      failed_ = Error(Errc::refused, "open folder " + path_ + " (a user has mounted it)");
+    mount_ = mount;
+    if (use_ != FolderUse::pass_through && !failed_) {
+      auto again = reopen(opened, O_RDONLY | O_DIRECTORY);
+      if (!again) {
+        errno = again.error().code().value();
+        return false;
+      }
+      opened = *std::move(again);
+    }
     struct stat about {};
-    if (must_be_kept_ && (::fstat(opened.get(), &about) != 0 || !is_kept_by(keepers_, about)))
+    if (!failed_ && must_be_kept_ &&
+        (::fstat(opened.get(), &about) != 0 || !is_kept_by(keepers_, about)))
       failed_ = Error(Errc::refused, "open folder " + path_ + " (others could have put it there)");
     at_ = std::move(opened);
     return true;
@@ -189,6 +202,7 @@ class Way {
   std::string begin_ = path_.starts_with('/') ? "/" : ".";
   std::deque<std::string> left_;
   FileDescriptor at_;
+  std::uint64_t mount_ = 0;  // of at_
   std::string name_;
   std::optional<Error> failed_;
   int links_ = 0;

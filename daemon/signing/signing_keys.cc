@@ -1,7 +1,9 @@
 #include "daemon/signing/signing_keys.h"
 
 #include "base/file.h"
+#include "base/in_time.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "daemon/privsep/privileges.h"
 #include "mail/address.h"
 #include "mailauth/key_record.h"
@@ -10,7 +12,6 @@
 #include <cerrno>
 #include <cstring>
 #include <dirent.h>
-#include <fcntl.h>
 #include <optional>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,9 +36,13 @@ Result<std::vector<std::string>> names_in(const std::string& folder) {
   struct Close {
     void operator()(DIR* stream) const { ::closedir(stream); }
   };
-  const std::unique_ptr<DIR, Close> stream(::opendir(folder.c_str()));
+  auto opened = open_to_read(folder);
+  if (!opened)
+    return opened.error();
+  const std::unique_ptr<DIR, Close> stream(::fdopendir(opened->get()));
   if (!stream)
     return system_error("open folder");
+  opened->release();
   std::vector<std::string> names;
   while (const auto* entry = ::readdir(stream.get())) {
     if (entry->d_name[0] != '.')
@@ -49,9 +54,12 @@ Result<std::vector<std::string>> names_in(const std::string& folder) {
   return names;
 }
 
+// What cannot be asked is one, too: who reads it says why it cannot be.
 bool is_folder(const std::string& path) {
+  const auto place = find_place(path);
   struct stat about {};
-  return ::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
+  return place ? ::fstat(place->get(), &about) == 0 && S_ISDIR(about.st_mode)
+               : place.error().code() == Errc::refused;
 }
 
 // A key, by where it is to be found; nothing of it was read.
@@ -69,7 +77,7 @@ void find_in_domain(const std::string& folder, const std::string& domain, KeyFil
   const auto names = names_in(folder);
   if (!names)
     return (void)found.problems.emplace_back(
-        "dkim.folder", named(folder) + "cannot be read: " + names.error().code().message() +
+        "dkim.folder", named(folder) + "cannot be read: " + why_unopened(names.error()) +
                            ", a folder that the daemon can read is allowed");
   for (const auto& name : *names)
     if (name.ends_with(kEnding))
@@ -83,7 +91,7 @@ void find_in_folder(const std::string& folder, KeyFiles& found) {
   const auto names = names_in(folder);
   if (!names)
     return (void)found.problems.emplace_back(
-        "dkim.folder", named(folder) + "cannot be read: " + names.error().code().message() +
+        "dkim.folder", named(folder) + "cannot be read: " + why_unopened(names.error()) +
                            ", a folder with DOMAIN/SELECTOR.pem in it is allowed");
   for (const auto& name : *names) {
     const auto path = folder + "/" + name;
@@ -186,10 +194,9 @@ class Loader {
   }
 
   std::optional<std::string> read(const KeyFile& file) {
-    // Neither a FIFO nor a device may hold us up.
-    const auto opened = open_file(file.path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    const auto opened = open_to_read(file.path);
     if (!opened) {
-      report(file.option, named(file.path) + "cannot be read: " + opened.error().code().message() +
+      report(file.option, named(file.path) + "cannot be read: " + why_unopened(opened.error()) +
                               ", a file that the daemon's user can read is allowed (mode 0640 and "
                               "its group)");
       return std::nullopt;
@@ -266,6 +273,13 @@ std::string signing_stamp(const DkimConfig& config) {
   for (const auto& file : found.files)
     stamp.append(file.path).append(" ").append(stamp_of(file.path, TimePoint()).text).append("\n");
   return stamp;
+}
+
+std::optional<std::string> signing_stamp_in_time(const DkimConfig& config) {
+  const auto stamp = std::make_shared<std::string>();
+  if (!done_in_time("dkim", [stamp, config] { *stamp = signing_stamp(config); }))
+    return std::nullopt;
+  return *stamp;
 }
 
 std::string names_of_keys(const mailauth::Signer* signer) {

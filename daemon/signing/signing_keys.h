@@ -5,6 +5,7 @@
 #include "mailauth/signer.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ SigningKeys load_signing_keys(const Config& config, const Origins& origins);
 
 // Another text as soon as one of the files is another one, as far as stat(2) can tell.
 std::string signing_stamp(const DkimConfig& config);
+// The same, or nothing while the files cannot be read in time. For a process that does not fork.
+std::optional<std::string> signing_stamp_in_time(const DkimConfig& config);
 
 // "example.org/s1 example.org/s2", of all keys; empty: none.
 std::string names_of_keys(const mailauth::Signer* signer);

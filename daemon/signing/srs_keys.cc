@@ -4,11 +4,10 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "mail/address.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <fcntl.h>
 #include <sys/stat.h>
 
 namespace postrider::daemon {
@@ -34,8 +33,8 @@ std::string key_file(const Config& config) {
 }
 
 bool exists(const std::string& path) {
-  struct stat about {};
-  return ::lstat(path.c_str(), &about) == 0 || errno != ENOENT;
+  const auto place = find_place(path, LastLink::keep);
+  return place || place.error().code() != boost::system::errc::no_such_file_or_directory;
 }
 
 Result<void> make_keys(const std::string& path) {
@@ -86,9 +85,9 @@ SrsKeys parse_srs_keys(std::string_view text) {
 }
 
 SrsKeys load_srs_keys(const std::string& path, bool follow) {
-  const auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | (follow ? 0 : O_NOFOLLOW));
+  const auto file = open_to_read(path, follow ? LastLink::follow : LastLink::keep);
   if (!file)
-    return useless("cannot be opened: " + file.error().code().message());
+    return useless("cannot be opened: " + why_unopened(file.error()));
   struct stat about {};
   if (::fstat(file->get(), &about) != 0)
     return useless("cannot be looked at");

@@ -3,12 +3,12 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "base/url.h"
+#include "base/user_mounts.h"
 #include "delivery/local/agents/local_target.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <map>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -228,9 +228,10 @@ LoadedCredentials parse_credentials(std::string_view text) {
 }
 
 LoadedCredentials load_credentials(const std::string& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file.is_open())
-    return cannot("opened");
+  const auto opened = open_to_read(path);
+  if (!opened)
+    return unusable("cannot be opened: " + why_unopened(opened.error()));
+  const auto& file = *opened;
   struct stat about {};
   if (::fstat(file.get(), &about) != 0)
     return cannot("looked at");

@@ -2,6 +2,7 @@
 
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "delivery/local/addresses/left_out_entries.h"
 #include "delivery/local/agents/mailbox_pattern.h"
 #include "mail/address.h"
@@ -43,14 +44,20 @@ Answer look_up_mailbox(const std::string& pattern, const MailboxNames& names) {
   const auto place = mailbox_place(pattern, names);
   if (!place)
     return Answer::unknown;
+  const auto found = find_place(place->root + "/" + place->folder, LastLink::keep);
   struct stat about {};
-  const auto path = place->root + "/" + place->folder;
-  if (::lstat(path.c_str(), &about) == 0)
+  if (found && ::fstat(found->get(), &about) != 0)
+    return Answer::cannot_tell;
+  if (found)
     return (pattern.starts_with("mbox:") ? S_ISREG(about.st_mode) : S_ISDIR(about.st_mode))
                ? Answer::known
                : Answer::unknown;
-  const bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
-  return absent || errno == EACCES ? Answer::unknown : Answer::cannot_tell;
+  namespace errc = boost::system::errc;
+  for (const auto absent : {errc::no_such_file_or_directory, errc::not_a_directory,
+                            errc::filename_too_long, errc::permission_denied})
+    if (found.error().code() == absent)
+      return Answer::unknown;
+  return Answer::cannot_tell;  // Errc::refused: on a file system of the user's, which may be silent
 }
 
 // cannot_tell: it is an address like others.

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/file_at_rest.h"
 #include "base/text.h"
+#include "base/user_mounts.h"
 #include "smtpd/auth/user_key.h"
 
 #include <cstdint>
@@ -17,8 +18,8 @@ constexpr std::size_t kFingerprint = 64;  // hex digits of SHA-256
 // A file of lines that may be half of what is being written is not read.
 Result<void> check_lines(const std::string& path, std::string_view text) {
   struct stat about {};
-  if (text.ends_with('\n') || ::stat(path.c_str(), &about) != 0 ||
-      time_at_rest(about) >= kUnfinishedRest || was_made_empty(path))
+  if (text.ends_with('\n') || !look_at(path, about) || time_at_rest(about) >= kUnfinishedRest ||
+      was_made_empty(path))
     return {};
   return perhaps_unfinished(path, text.empty() ? "it is empty" : "it ends within a line");
 }

@@ -15,10 +15,11 @@ DETACH = 2
 
 
 class Unclosed:
-    """`path` is the file; `closers` the processes that have waited for its close."""
+    """`path` is the file; `closers` the processes that have waited for its close. process: in whose mount
+    namespace it is, if not in ours."""
     options = ""
 
-    def __init__(self, folder, owner):
+    def __init__(self, folder, owner, process=None):
         self.folder, self.owner = pathlib.Path(folder), owner
         self.folder.mkdir(exist_ok=True)
         self.path = self.folder / "file"
@@ -29,13 +30,24 @@ class Unclosed:
             self.is_mounted = False
             return
         options = f"fd={self.device},rootmode=40000,user_id={owner},group_id={owner}{self.options}"
-        self.is_mounted = LIBC.mount(b"eve", os.fsencode(self.folder), b"fuse", 6, options.encode()) == 0
+        self.is_mounted = self.mount(options, process)
         if not self.is_mounted:
             os.close(self.device)
             return
         self.ending, self.end = os.pipe()
         self.serving = threading.Thread(target=self.serve)
         self.serving.start()
+
+    def mount(self, options, process):
+        def do():
+            return LIBC.mount(b"eve", os.fsencode(self.folder), b"fuse", 6, options.encode()) == 0
+        if process is None:
+            return do()
+        with open(f"/proc/{process}/ns/mnt", encoding="ascii") as namespace:
+            child = os.fork()  # with one thread, as setns(2) wants it
+            if child == 0:
+                os._exit(0 if LIBC.setns(namespace.fileno(), 0) == 0 and do() else 1)
+        return os.waitpid(child, 0)[1] == 0
 
     def attributes(self, node):
         mode = FOLDER if node == 1 else FILE
@@ -96,9 +108,9 @@ class Silent(Unclosed):
     """Whoever asks for anything in it waits, whatever user that is. `askers` are the processes."""
     options = ",allow_other"
 
-    def __init__(self, folder, owner):
+    def __init__(self, folder, owner, process=None):
         self.askers = []
-        super().__init__(folder, owner)
+        super().__init__(folder, owner, process)
 
     def note(self, operation, thread):
         if operation not in (INIT, FORGET, BATCH_FORGET, INTERRUPT):
