@@ -99,6 +99,7 @@ class InBothLabels : public tables::Table {
   }
   bool has_patterns() const override { return table_->has_patterns(); }
   std::size_t size() const override { return table_->size(); }
+  bool is_left_out() const override { return table_->is_left_out(); }
   std::vector<std::string> problems() const override { return table_->problems(); }
 
  private:

@@ -46,6 +46,10 @@ class Table {
   virtual bool has_patterns() const { return false; }
   // How many entries there are; 0 where that is not known.
   virtual std::size_t size() const { return 0; }
+  // Of a table that a Watcher follows: whether what it would say is passed over now, as if it said
+  // nothing, for its file has been bad from the start (tables/watcher.h). That a key is in no table
+  // is not known then.
+  virtual bool is_left_out() const { return false; }
   // Of lines that do not count, "file:line: what is wrong": see Options::lenient.
   virtual std::vector<std::string> problems() const { return {}; }
 };

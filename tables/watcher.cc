@@ -5,7 +5,6 @@
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
-#include "tables/left_out_lines.h"
 #include "tables/scan.h"
 #include "tables/table_source.h"
 
@@ -221,7 +220,7 @@ class WatchedTable : public Table {
     read(log, signature);
   }
 
-  bool is_left_out() const {
+  bool is_left_out() const override {
     return dynamic_cast<const LeftOutTable*>(get().get()) != nullptr ||
            Steady::now() < silent_until_.load();
   }
@@ -470,11 +469,6 @@ struct Watcher::State {
   std::vector<std::weak_ptr<WatchedTable>> tables;
   std::thread thread;
 };
-
-bool is_left_out(const Table& table) {
-  const auto* watched = dynamic_cast<const WatchedTable*>(&table);
-  return watched != nullptr && watched->is_left_out();
-}
 
 Watcher::Watcher(Log& log, Duration every) : state_(std::make_unique<State>(log, every)) {}
 

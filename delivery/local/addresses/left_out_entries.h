@@ -1,4 +1,4 @@
-// Whether tables are left out now (tables/left_out_lines.h): that an address, or a domain, is not
+// Whether tables are left out now (tables/table.h): that an address, or a domain, is not
 // in this book is not known then.
 #pragma once
 

@@ -3,7 +3,6 @@
 #include "base/text.h"
 #include "delivery/local/addresses/left_out_entries.h"
 #include "mail/address.h"
-#include "tables/left_out_lines.h"
 
 #include <algorithm>
 
@@ -15,7 +14,7 @@ namespace {
 
 bool lacks_one_of(const std::vector<TablePtr>& tables) {
   return std::any_of(tables.begin(), tables.end(),
-                     [](const TablePtr& table) { return tables::is_left_out(*table); });
+                     [](const TablePtr& table) { return table->is_left_out(); });
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "tables/watcher.h"
 
-#include "tables/left_out_lines.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
@@ -290,7 +289,7 @@ TEST_CASE("a file that may be missing is waited for at the start, if it has just
   };
   SECTION("names that are not found wait") {
     Watcher watcher(log, std::chrono::hours(1));
-    CHECK(is_left_out(*open(watcher)));
+    CHECK(open(watcher)->is_left_out());
     CHECK(log.lines().find("is gone, perhaps because it is being written") != std::string::npos);
   }
   SECTION("it comes") {
@@ -298,18 +297,18 @@ TEST_CASE("a file that may be missing is waited for at the start, if it has just
     const auto table = open(watcher);
     write(path, "a new\n");
     CHECK(until_other(*table, "a", "-") == "new");
-    CHECK_FALSE(is_left_out(*table));
+    CHECK_FALSE(table->is_left_out());
   }
   SECTION("it stays away") {
     Watcher watcher(log, std::chrono::milliseconds(50));
     const auto table = open(watcher);
-    CHECK(comes_true([&] { return !is_left_out(*table); }));
+    CHECK(comes_true([&] { return !table->is_left_out(); }));
     CHECK(find(*table, "a") == "-");
   }
   SECTION("it was away for long") {
     set_age(folder.path(), std::chrono::seconds(60));
     Watcher watcher(log);
-    CHECK_FALSE(is_left_out(*open(watcher)));
+    CHECK_FALSE(open(watcher)->is_left_out());
   }
   SECTION("half written, and then gone") {
     write_in_place(path, "a ne");
@@ -318,7 +317,7 @@ TEST_CASE("a file that may be missing is waited for at the start, if it has just
     CHECK(find(*table, "a") == "error");
     std::filesystem::remove(path);
     CHECK(until_other(*table, "a", "error") == "-");
-    CHECK(comes_true([&] { return !is_left_out(*table); }));
+    CHECK(comes_true([&] { return !table->is_left_out(); }));
   }
 }
 
@@ -541,10 +540,10 @@ TEST_CASE("another user's database that does not answer stops nobody's mail", "[
   const auto table =
       *watcher.open("sqlite:" + path + "?SELECT g FROM t WHERE a = :key", options, "local.virtual");
   CHECK(find(*table, "ann") == "bob");
-  CHECK_FALSE(is_left_out(*table));
+  CHECK_FALSE(table->is_left_out());
   say("BEGIN EXCLUSIVE");
   CHECK(find(*table, "carl") == (is_lenient ? "-" : "error"));
   // That nothing else knows the name is not known then.
-  CHECK(is_left_out(*table) == is_lenient);
+  CHECK(table->is_left_out() == is_lenient);
   sqlite3_close(owner);
 }
