@@ -17,6 +17,21 @@ ANN, BOB = 3001, 3002
 TEXT = "Subject: x\n\nx\n"
 
 
+class Temporary(scenario.Scenario):
+    def test_a_TMPDIR_that_fills_up_is_left_for_another(self):
+        """In the middle of the content, which arrives whole."""
+        place = self.small_disk("1m")
+        peer = self.sink()
+        server = self.relay(peer)
+        text = "Subject: large\n\n" + "".join(f"line {number} of the content\n" for number in range(150_000))
+        done = subprocess.run([daemon.BIN / "sendmail", TO], input=text.encode(), capture_output=True,
+                              env={**server.environment(), "TMPDIR": str(place)}, timeout=wait.DEADLINE)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        peer.wait_for(1)
+        body = peer.messages[0].content.partition(b"\r\n\r\n")[2]
+        self.assertEqual(body.replace(b"\r\n", b"\n"), text.partition("\n\n")[2].encode())
+
+
 class Limits(scenario.Scenario):
     def setUp(self):
         super().setUp()

@@ -5,6 +5,7 @@ import mailbox
 import os
 import pathlib
 import shutil
+import subprocess
 import threading
 import time
 
@@ -68,6 +69,26 @@ class Files(scenario.Scenario):
         os.utime(lock, (time.time() - 1000,) * 2)
         server.wait_until_empty()
         self.assertIn(b"Subject: second", box.read_bytes())
+        self.assertFalse(lock.exists())
+
+    def test_a_lock_from_before_the_machine_was_started_is_nobodys(self):
+        """Its process is gone, though another has the number by now."""
+        up = float(pathlib.Path("/proc/uptime").read_text().split()[0])
+        since_a_minute = ["unshare", "-T", "--boottime", str(60 - int(up))]
+        seen = subprocess.run([*since_a_minute, "cat", "/proc/uptime"], capture_output=True, text=True)
+        if seen.returncode != 0 or not 50 < float(seen.stdout.split()[0]) < 90:
+            self.skipTest("the machine's start cannot be moved here: needs root and unshare -T")
+        server, box = self.to_mbox()
+        server.stop()
+        server.wrapper = since_a_minute
+        server.start()
+        box.parent.mkdir(exist_ok=True)
+        lock = pathlib.Path(f"{box}.lock")
+        lock.write_text("1 mx.us.example\n")  # which lives
+        os.utime(lock, (time.time() - 150,) * 2)  # five minutes would do for any lock
+        self.send(server, message("behind the lock"))
+        server.wait_until_empty()
+        self.assertIn(b"Subject: behind the lock", box.read_bytes())
         self.assertFalse(lock.exists())
 
     def test_a_maildir_quota_is_honoured(self):

@@ -20,6 +20,32 @@ def not_today(session, argument):
     return f"451 4.7.1 come back in {300 + len(argument)} seconds"
 
 
+class Damage(scenario.Scenario):
+    def test_status_has_an_alarm_for_what_is_held_because_of_damage(self):
+        peer = self.sink()
+        peer.stop()
+        server = self.relay(peer)
+        server.send("a@ext.example", "b@far.example", CONTENT + b"x" * 70 + b"\r\n")
+        server.send("a@ext.example", "c@far.example", CONTENT + (b"x" * 70 + b"\r\n") * 2000)
+        wait.until(lambda: len(server.queue()) == 2 and not server.queue("--status", "active"), "two that wait")
+        self.assertNotIn("damage", server.postrider("status"))
+        server.stop()  # its content is read again
+        file, = (server.spool / "body").iterdir()
+        with open(file, "r+b") as body:
+            body.seek(100_000)
+            body.write(b"y")
+        peer.start()
+        server.start()
+        peer.wait_for(1)
+        wait.until(lambda: server.queue("--status", "held"), "the damaged one held")
+        status = server.postrider("status")
+        self.assertRegex(status, r"ALARM +1 message held because of damage: see `postrider queue --status held`")
+        self.assertEqual(json.loads(server.postrider("status", "--json"))["queue"]["quarantined"], 1)
+        self.assertEqual([message.addresses for message in peer.messages], [["b@far.example"]])
+        server.postrider("queue", "remove", "--all")
+        self.assertNotIn("damage", server.postrider("status"))
+
+
 class Answers(scenario.Scenario):
     def setUp(self):
         super().setUp()

@@ -5,7 +5,9 @@ import json
 import socket
 import threading
 
-from support_py import scenario, sink, wait
+import dns.rcode
+
+from support_py import nameserver, scenario, sink, wait
 
 CONTENT = b"From: <a@src.example>\r\nSubject: shares\r\n\r\nbody\r\n"
 
@@ -80,6 +82,54 @@ class Silent(scenario.Scenario):
         """Those that are not idle."""
         status = json.loads(server.postrider("status", "--json"))
         return status["connections"] - status["connections_idle"]
+
+
+class SilentNames(scenario.Scenario):
+    NAMES = 600
+    PROMPT = 20  # seconds; a silent name server is asked for longer
+
+    def test_names_that_nobody_answers_for_do_not_stop_good_mail(self):
+        good = self.sink(address="127.0.0.2")
+        answers = {("good.test.", "MX"): "10 mx.test.", ("new.test.", "MX"): "10 mx.test.",
+                   ("mx.test.", "A"): "127.0.0.2"}
+
+        def answer(name, kind, data):
+            if name.endswith(".silent.test."):
+                return None
+            text = answers.get((name, kind))
+            return nameserver.records((name, kind, 1, text))(data) if text else int(dns.rcode.NOERROR)
+        names = self.using(nameserver.FakeServer(answer))
+        server = self.daemon(dns={"servers": [names.server]}, delivery={"port": good.port})
+        server.send("a@src.example", "a@good.test", CONTENT)
+        good.wait_for(1)
+        for first in range(0, self.NAMES, 100):
+            server.send("a@src.example", [f"a@s{i}.silent.test" for i in range(first, first + 100)],
+                        CONTENT)
+        wait.until(lambda: len([1 for name, _ in names.questions if "silent" in name]) >= 100,
+                   "a hundred questions that nobody answers")
+        for number in range(5):
+            server.send("a@src.example", "a@good.test", CONTENT)
+        server.send("a@src.example", "a@new.test", CONTENT)  # nobody has asked for it yet
+        good.wait_for(7, self.PROMPT)
+        server.wait_for_log("attempted", 7, verdict="sent")
+
+
+class OneSite(scenario.Scenario):
+    PROMPT = 20  # seconds; a host that hangs there has five minutes
+
+    def test_a_message_that_hangs_at_RCPT_holds_up_no_other_of_its_site(self):
+        peer = self.sink()
+        server = self.relay(peer)
+        server.send("a@src.example", "first@far.example", CONTENT)
+        peer.wait_for(1)
+        peer.script["rcpt"] = lambda _, address: sink.HANG if address.startswith("hangs") else None
+        server.send("a@src.example", "hangs@far.example", CONTENT)
+        peer.wait_for_stage("rcpt", 2)
+        for number in range(3):
+            server.send("a@src.example", f"{number}@far.example", CONTENT)
+        peer.wait_for(4, self.PROMPT)
+        self.assertEqual([m["recipients"][0]["address"] for m in server.queue("--status", "active")],
+                         ["hangs@far.example"])
 
 
 class Behind(scenario.Scenario):
