@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 
 from support_py import daemon, scenario, wait
 from support_py.accounts import ANN, BOB, DAEMON, LOW, Machine
@@ -33,8 +34,8 @@ class ActingUsers(scenario.Scenario):
                                 f"umask 077; id -u >{begun}; id -G >>{begun}; mv {begun} {whole}\n")
         os.chmod(self.program, 0o755)
 
-    def start(self, aliases, **settings):
-        """aliases: (owner, text) of each table, in order."""
+    def start(self, aliases, under=(), **settings):
+        """aliases: (owner, text) of each table, in order. under: what the daemon is started by."""
         machine = self.machine
         tables = []
         for number, (owner, text) in enumerate(aliases):
@@ -44,7 +45,7 @@ class ActingUsers(scenario.Scenario):
             tables.append(str(path))
         folder = machine.make("d", DAEMON, DAEMON, 0o755)
         server = daemon.Postrider(
-            folder, wrapper=machine.wrapper(), user="pridaemon",
+            folder, wrapper=[*machine.wrapper(), *under], user="pridaemon",
             local={"domains": ["us.example"], "mailbox": f"maildir:{machine.mail}/{{user}}/",
                    "aliases": tables, **settings.pop("local", {})}, **settings)
         os.chmod(server.config_file, 0o644)
@@ -138,6 +139,44 @@ class ActingUsers(scenario.Scenario):
              if e["to"].endswith("@us.example")}), "an attempt for each")
         self.assertEqual(ends, {**dict.fromkeys([*broken, "denied"], "deferred"),
                                 "gone": "bounced", "lowgone": "bounced"})
+
+    def test_what_the_unit_forbids_a_command_is_said_with_the_setting_that_allows_it(self):
+        """As MemoryDenyWriteExecute= and ProtectSystem= forbid it; and as a drop-in allows it."""
+        elsewhere = self.machine.make("elsewhere", NOBODY, NOBODY, 0o755)
+        under = [sys.executable, "-c", f'''
+import ctypes, os, subprocess, sys
+subprocess.run(["mount", "--bind", "{elsewhere}", "{elsewhere}"], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", "{elsewhere}"], check=True)
+PR_SET_MDWE = 65
+assert ctypes.CDLL(None).prctl(PR_SET_MDWE, 1, 0, 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])''']
+        if subprocess.run(["unshare", "-m", *under, "true"], capture_output=True).returncode != 0:
+            self.skipTest("this kernel cannot deny memory that is written and executed")
+        scripts = {"writer": f"#!/bin/sh\ncat >{elsewhere}/box\n"}
+        if shutil.which("node"):
+            scripts["node"] = "#!/bin/sh\nexec node -e 'process.exit(0)'\n"
+        if shutil.which("java"):
+            scripts["java"] = "#!/bin/sh\nexec java -version\n"
+        folder = self.machine.make("scripts", 0, 0, 0o755)
+        for name, text in scripts.items():
+            (folder / name).write_text(text)
+            os.chmod(folder / name, 0o755)
+        table = "".join(f'{name}: "|{folder}/{name}"\n' for name in scripts)
+        server = self.start([(0, table)], under, delivery={"retry": ["10m"]})
+        self.send(server, *scripts)
+        ends = wait.until(lambda: (lambda found: found if len(found) == len(scripts) else None)(
+            {e["to"].split("@")[0]: e for e in server.log("attempted", verdict="deferred")}), "an attempt for each")
+        for name, end in ends.items():
+            self.assertIn("ReadWritePaths=" if name == "writer" else "MemoryDenyWriteExecute=no",
+                          end["reason"], name)
+            self.assertIn("aliases(5)", end["reason"])
+        server.stop()
+        server.wrapper = self.machine.wrapper()
+        server.start()
+        server.retry_all()
+        server.wait_until_empty()
+        self.assertEqual(len(server.log("attempted", verdict="sent")), len(scripts))
+        self.assertIn("Subject: as whom", (elsewhere / "box").read_text())
 
     def test_local_alias_user_stands_in_for_root(self):
         server = self.start([(0, f'roots: "|{self.program} roots"\nfile: {self.said}/box\n')],

@@ -5,6 +5,7 @@
 #include "mail/reply.h"
 
 #include <algorithm>
+#include <csignal>
 #include <sysexits.h>
 #include <system_error>
 
@@ -62,7 +63,29 @@ constexpr std::string_view kTroubles[] = {"Read-only file system",
                                           "Exec format error",
                                           "bad interpreter",
                                           "error while loading shared",
-                                          "Bad system call"};
+                                          "Bad system call",
+                                          "memory page as executable"};
+
+// What a unit of systemd forbids its commands, which comes to light only when one of them runs.
+// node and java make their code as they run.
+struct Remedy {
+  std::string_view said;
+  int signal;
+  const char* setting;
+};
+constexpr Remedy kRemedies[] = {
+    {"Read-only file system", 0, "ReadWritePaths="},
+    {"memory page as executable", SIGTRAP, "MemoryDenyWriteExecute=no"},
+};
+
+// Behind what became of the command.
+std::string remedy(std::string_view said, int signal) {
+  for (const auto& each : kRemedies)
+    if (said.find(each.said) != said.npos || (signal != 0 && signal == each.signal))
+      return std::string(" (the unit of systemd may forbid it; ") + each.setting +
+             " in a drop-in allows it: see aliases(5))";
+  return {};
+}
 
 bool is_trouble(std::string_view said) {
   return std::any_of(std::begin(kTroubles), std::end(kTroubles),
@@ -90,17 +113,19 @@ Outcome judge_exit(const CommandEnd& end, std::string_view said) {
   if (end.number == EX_OK)
     return local_end(Verdict::delivered, {2, 0, 0}, "delivered to command");
   const bool is_ours = is_trouble(end.output);
+  const auto advice = remedy(end.output, end.number - kSignals);
   for (const auto& meaning : kMeanings)
     if (meaning.code == end.number)
-      return refused(is_ours ? kOurs : meaning.status, meaning.text, said);
+      return refused(is_ours ? kOurs : meaning.status, meaning.text + advice, said);
   if (end.number == kNotRun || end.number == kNotFound)
     return refused({4, 3, 5}, "the command, or one that it runs, could not be started", said);
   if (end.number > kSignals && end.number <= kSignals + kLastSignal)
-    return refused(
-        kOurs, "a program of the command died with signal " + std::to_string(end.number - kSignals),
-        said);
+    return refused(kOurs,
+                   "a program of the command died with signal " +
+                       std::to_string(end.number - kSignals) + advice,
+                   said);
   return refused(is_ours ? kOurs : EnhancedCode{5, 3, 0},
-                 "command exited with status " + std::to_string(end.number), said);
+                 "command exited with status " + std::to_string(end.number) + advice, said);
 }
 
 }  // namespace
@@ -117,7 +142,8 @@ Outcome judge_command(const CommandEnd& end, std::string_view command) {
     }
     case CommandEnd::Kind::killed:
       return local_end(Verdict::retry, {4, 3, 0},
-                       "command died with signal " + std::to_string(end.number) + name);
+                       "command died with signal " + std::to_string(end.number) +
+                           remedy(end.output, end.number) + name);
     case CommandEnd::Kind::too_slow:
       return local_end(Verdict::retry, {4, 3, 0}, "command took too long and was ended" + name);
     case CommandEnd::Kind::stopped:

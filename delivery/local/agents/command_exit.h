@@ -20,7 +20,8 @@ struct CommandEnd {
 // code: bounce. A status code at the start of the output ("4.2.2 over quota") decides instead.
 // Signals, time-outs and commands that cannot be started: to be tried again, also where a shell
 // says so (126 and above); and whatever the code, where the output names a trouble of the machine's
-// or of its sandbox. The output's first line goes into the text, escaped.
+// or of its sandbox. The output's first line goes into the text, escaped, and the remedy where it
+// may be the unit that forbids something.
 mail::Outcome judge_command(const CommandEnd& end, std::string_view command);
 
 }  // namespace postrider::delivery

@@ -367,9 +367,23 @@ TEST_CASE("what the machine forbids a command is not a fault of the message", "[
   CHECK(run("no program at all\n").verdict == mail::Verdict::retry);
   CHECK(run("#!/bin/sh\n/no/such/program\n").verdict == mail::Verdict::retry);
   CHECK(run("#!/bin/sh\nsh -c 'kill -SYS $$'\n").verdict == mail::Verdict::retry);
-  CHECK(run("#!/bin/sh\necho 'x: Read-only file system' >&2; exit 1\n").verdict ==
-        mail::Verdict::retry);
-  CHECK(run("#!/bin/sh\nexit 67\n").verdict == mail::Verdict::bounce);
+  // What a unit of systemd forbids is said with its remedy.
+  const auto check_remedy = [&](const std::string& text, const char* setting) {
+    const auto outcome = run(text);
+    INFO(outcome.text);
+    CHECK(outcome.verdict == mail::Verdict::retry);
+    CHECK(outcome.text.find(setting) != std::string::npos);
+    CHECK(outcome.text.find("aliases(5)") != std::string::npos);
+  };
+  check_remedy("#!/bin/sh\necho 'x: Read-only file system' >&2; exit 1\n", "ReadWritePaths=");
+  check_remedy("#!/bin/sh\necho 'x: Read-only file system' >&2; exit 73\n", "ReadWritePaths=");
+  const char* const code = "MemoryDenyWriteExecute=no";
+  check_remedy("#!/bin/sh\nsh -c 'kill -TRAP $$'\n", code);
+  check_remedy("#!/bin/sh\nkill -TRAP $$\n", code);
+  check_remedy("#!/bin/sh\necho 'Failed to mark memory page as executable' >&2; exit 1\n", code);
+  const auto honest = run("#!/bin/sh\nexit 67\n");
+  CHECK(honest.verdict == mail::Verdict::bounce);
+  CHECK(honest.text.find("systemd") == std::string::npos);
 }
 
 TEST_CASE("a mailbox that is not trusted is named with its path and the reason",
