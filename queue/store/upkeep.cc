@@ -119,11 +119,11 @@ Result<void> Upkeep::vacuum_some() {
   auto transaction = Transaction::begin(database);
   if (!transaction)
     return transaction.error();
-  const auto begun = std::chrono::steady_clock::now();
+  const auto begun = clock_.steady();
   const std::string step = "PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages_) + ")";
   if (auto done = database.execute(step.c_str()); !done)
     return done.error();
-  const auto took = std::chrono::steady_clock::now() - begun;
+  const auto took = clock_.steady() - begun;
   if (took > kVacuumStep) {
     is_vacuum_slow_ = is_vacuum_slow_ || vacuum_pages_ <= kFewPages;
     vacuum_pages_ = std::max<std::int64_t>(vacuum_pages_ / 2, 1);

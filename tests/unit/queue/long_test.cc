@@ -42,6 +42,20 @@ struct Long : QueueFixture {
 
   std::atomic<std::size_t> stored{0};
 
+  // One message behind the other; how many were answered before.
+  static Task<void> store_until(Long& self, const std::atomic<bool>& told,
+                                std::promise<std::size_t>& answered) {
+    std::size_t before = 0;
+    while (!told) {
+      Submission submission;
+      submission.message =
+          std::make_shared<const mail::Message>(self.make("a@b.test", {"c@d.test"}));
+      const auto accepted = co_await self.queue->accept(self.loop.loop, std::move(submission));
+      before += accepted && !told ? 1 : 0;
+    }
+    answered.set_value(before);
+  }
+
   static Task<void> store(Queue& queue, Loop& loop, Submission submission,
                           std::atomic<std::size_t>& stored) {
     const auto accepted = co_await queue.accept(loop, std::move(submission));
@@ -82,6 +96,22 @@ TEST_CASE_METHOD(Long, "a change of many is many transactions", "[queue][change]
   CHECK(queue->totals()->messages == 0);
   CHECK(log.count("queue_changed") == 5);
   CHECK(log.count("removed") >= 1498);  // two are in hand
+}
+
+TEST_CASE_METHOD(Long, "messages are answered while a dry run of many goes on", "[queue][change]") {
+  fill(3000);
+  settle();
+  std::promise<Result<Changed>> told;
+  std::promise<std::size_t> answered;
+  std::atomic<bool> is_told{false};
+  queue->change(Verb::hold, {}, true, [&](const Result<Changed>& changed) {
+    is_told = true;
+    told.set_value(changed);
+  });
+  loop.loop.post([&] { loop.loop.spawn(store_until(*this, is_told, answered), log, "store"); });
+  CHECK(told.get_future().get().value().messages >= 3000);
+  // Each of them waits for a part of it: as one, it would be over with the first.
+  CHECK(answered.get_future().get() >= 2);
 }
 
 TEST_CASE_METHOD(Long, "every way to count gives what a listing gives", "[queue][listing]") {

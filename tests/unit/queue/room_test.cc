@@ -1,11 +1,13 @@
 // What left the queue gives its room on the disk back, in steps, while mail comes and goes.
 #include "queue/store/free_list.h"
 #include "queue/store/schema.h"
+#include "queue/store/upkeep.h"
 #include "tests/unit/queue/failing_vfs.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <random>
@@ -78,7 +80,59 @@ struct Rows {
   Database database;
 };
 
+// As it says itself, each look at it takes as long as the test wants.
+class SlowClock : public Clock {
+ public:
+  TimePoint now() const override { return TimePoint(); }
+  SteadyTime steady() const override {
+    now_ += a_look_takes;
+    return SteadyTime(now_);
+  }
+  Duration a_look_takes{0};
+  void pass(Duration time) { now_ += time; }
+
+ private:
+  mutable std::chrono::milliseconds now_{1'000'000};
+};
+
 }  // namespace
+
+TEST_CASE("a step of giving room back takes no more pages than were quick", "[queue][room]") {
+  Rows rows;
+  rows.execute("BEGIN");
+  for (int i = 0; i < 3000; ++i)
+    rows.execute("INSERT INTO row(data) VALUES(randomblob(3000))");
+  rows.execute("COMMIT");
+  rows.execute("DELETE FROM row");
+  SlowClock clock;
+  CollectingLog log;
+  Upkeep upkeep(rows.path, clock, log);
+  upkeep.watch(rows.database, nullptr);
+  const auto step = [&] {
+    clock.pass(std::chrono::seconds(1));
+    const auto before = rows.value("PRAGMA freelist_count");
+    upkeep.give_back_room();
+    return before - rows.value("PRAGMA freelist_count");
+  };
+  REQUIRE(rows.value("PRAGMA freelist_count") > 2500);
+  std::int64_t pages = 0;
+  while (pages < 128) {
+    const auto more = step();
+    CHECK(more <= std::max<std::int64_t>(2 * pages, 1));
+    CHECK((more > pages || pages == 0));
+    pages = more;
+  }
+  clock.a_look_takes = std::chrono::milliseconds(5);  // more than a step may take
+  CHECK(step() <= 2 * pages);                         // which it finds out
+  for (auto most = pages; most >= 1; most /= 2) {
+    const auto taken = step();
+    CHECK(taken >= 1);
+    CHECK(taken <= most);
+  }
+  CHECK(step() == 1);
+  CHECK(rows.check() == "ok");
+  upkeep.forget();
+}
 
 TEST_CASE_METHOD(Rows, "a sorted list of free pages is still the same list", "[queue][room]") {
   add(3000);
