@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Bursts to next hops of every mind about what may be written when: no message may bounce, wait or
 arrive twice because of the order in which we write."""
+import re
 import unittest
 
 from support_py import (authority, haraka, remote_exim, remote_opensmtpd, remote_postfix,
-                        remote_sendmail, scenario, sink)
+                        remote_sendmail, scenario, sink, smtp)
 
 BURST = 200
 SENDER = "a@us.example"
@@ -141,6 +142,35 @@ class RealPeers(scenario.Scenario):
 
     def sendmail(self):
         return remote_sendmail.Sendmail(self.own_folder("sendmail"), self.certificate)
+
+
+class FromPostfix(scenario.Scenario):
+    @unittest.skipUnless(scenario.is_root(), "needs root")
+    def test_a_recipient_outside_ASCII_is_named_to_the_end(self):
+        """Postfix writes ORCPT=utf-8; of it, as its own relay does."""
+        peer = self.sink()
+        server = self.relay(peer)
+        postfix = self.using(remote_postfix.Postfix(
+            self.own_folder("postfix"), {"127.0.0.1": {}}, smtputf8_enable="yes",
+            default_transport=f"smtp:[127.0.0.1]:{server.port}"))
+        recipient = "j\u00fcrgen@b\u00fccher.example"
+        with smtp.Client(postfix.port) as client:
+            client.hello()
+            client.expect(f"MAIL FROM:<{SENDER}> SMTPUTF8 BODY=8BITMIME", 250)
+            client.expect(f"RCPT TO:<{recipient}> NOTIFY=FAILURE", 250)
+            client.expect("DATA", 354)
+            client.send("Subject: gr\u00fc\u00dfe\r\n\r\nx\r\n.\r\n".encode())
+            self.assertEqual(client.reply().code, 250)
+        peer.wait_for(1)
+        message, = peer.messages
+        (address, parameters), = message.recipients
+        self.assertEqual(address, recipient)
+        self.assertIn("SMTPUTF8", message.parameters.upper())
+        kind, _, named = parameters.partition("ORCPT=")[2].split(" ")[0].partition(";")
+        self.assertEqual(kind.lower(), "utf-8", parameters)
+        named = re.sub(r"\\x\{([0-9A-Fa-f]+)\}", lambda found: chr(int(found[1], 16)), named)
+        self.assertEqual(named, recipient)
+        server.wait_until_empty()
 
 
 if __name__ == "__main__":
