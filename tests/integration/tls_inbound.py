@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """TLS that others begin: STARTTLS and implicit TLS, certificates, tickets, reload, relaying."""
+import os
 import re
+import socket
 import ssl
 import subprocess
 
@@ -36,6 +38,35 @@ class Tls(scenario.Scenario):
                        "key": [str(pair.key) for pair in pairs]}, **settings})
         server.port = port
         return server.start()
+
+
+class Halves(Tls):
+    def test_records_and_handshakes_that_do_not_end_have_a_bound(self):
+        """Each session has 16 KiB of a record of which the end is missing; half of them in the handshake."""
+        if scenario.SANITIZED:
+            self.skipTest("a sanitized program's memory says nothing")
+        server = self.tls_daemon(accept={"sessions": 1000})
+        before, halves = server.memory(), []
+        self.addCleanup(lambda: [one.close() for one in halves])
+        rest = b"\x40\x00" + b"x" * 16000  # of a record of 16 KiB
+        for number in range(300):
+            plain = socket.create_connection(("127.0.0.1", self.secure_port), timeout=wait.DEADLINE)
+            if number % 2:
+                halves.append(plain)
+                plain.sendall(b"\x16\x03\x01" + rest)
+                continue
+            one = context().wrap_socket(plain, server_hostname="mx.us.example")
+            halves.append(one)
+            one.recv(4096)
+            os.write(one.fileno(), b"\x17\x03\x03" + rest)
+        with Client(server.port) as client:
+            client.hello()
+            client.start_tls()
+            client.message("a@ext.example", [f"{USER}@us.example"], CONTENT)
+        server.wait_for_mail(1)
+        each = (server.memory() - before) / len(halves)
+        print(f"\n  {each / 1024:.1f} KiB a half", flush=True)
+        self.assertLess(each, 64 << 10)
 
 
 class Handshakes(Tls):

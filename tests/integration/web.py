@@ -380,6 +380,50 @@ class Sending(WithWeb):
                                f"http://127.0.0.1:{self.web.port}/v1/messages"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=wait.DEADLINE)
         self.assertEqual((done.returncode, done.stdout[-3:]), (0, "202"), done.stdout)
 
+    def test_many_bodies_together_have_a_bound(self):
+        """Hundreds of clients with all but the end of the largest that each may send; and what becomes mail at
+        one time, which is read, decoded and written."""
+        size, announced = 9 << 20, 9
+        whole = json.dumps({"from": "a@us.example", "to": "big@far.example", "raw": "Subject: s\n\n" + "x" * (size - 200)})
+        whole += " " * (size - len(whole))
+        bearer = f"Authorization: Bearer {self.web.token['send']}\r\n"
+        head = f"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
+        peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{self.web.process.pid}/status").read_text())[1]) >> 10
+        before, open_ones = peak(), []
+        self.addCleanup(lambda: [one.close() for one in open_ones])
+
+        def connect():
+            one = socket.create_connection(("127.0.0.1", self.web.port), timeout=wait.DEADLINE)
+            open_ones.append(one)
+            return one
+        admitted, refused = [], 0
+        for _ in range(announced):
+            one = connect()
+            one.sendall((head % ("/api/v1/messages", size, bearer + "Expect: 100-continue\r\n")).encode())
+            answer = one.recv(4096)
+            if answer.startswith(b"HTTP/1.1 100"):
+                one.sendall(whole[:-10].encode())
+                admitted.append(one)
+            else:
+                self.assertTrue(answer.startswith(b"HTTP/1.1 503"), answer)
+                refused += 1
+        self.assertEqual((len(admitted), refused), (5, announced - 5), "48 MiB in all")
+        for _ in range(200):
+            long = "X-Long: " + "h" * 15000 + "\r\n"
+            connect().sendall((head % ("/api/v1/queue/hold", 65536, long)).encode() + b"{" * 65000)
+        self.assertEqual([self.web.get("/healthz")[0] for _ in range(20)], [200] * 20)
+        self.assertEqual(self.order(ORDER)[0], 202)
+        half = peak()
+        for one in admitted:
+            one.sendall(whole[-10:].encode())
+        for one in admitted:
+            answer = one.recv(4096)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 202"), answer)
+        self.assertEqual(self.web.get("/healthz")[0], 200)
+        print(f"peak of postrider-web, MiB: {before} at first, {half} with the bodies, {peak()} when they had become mail")
+        self.assertLess(half - before, 48 + 48)
+        self.assertLess(peak() - before, 48 * 5)
+
 
 def playwright():
     """The folder with playwright-core in it, from npm; it brings no browser of its own."""
