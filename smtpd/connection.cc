@@ -1,7 +1,6 @@
 #include "smtpd/connection.h"
 
 #include "base/text.h"
-#include "smtpd/connection_filter.h"
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/session/replies.h"
 
@@ -22,8 +21,6 @@ namespace {
 // dropped: closing at once would reset the connection and take our last reply with it.
 constexpr Duration kLinger = std::chrono::seconds(1);
 constexpr std::size_t kMostLingering = 256U << 10U;
-// What one connection may read before the loop's other work has its turn.
-constexpr std::size_t kTurn = 64U << 10U;
 // A line that is longer than most ever are: who is over its share of the memory keeps none.
 constexpr std::size_t kLongLine = 512;
 
@@ -37,6 +34,73 @@ std::string key_of(const Policy::Question& question) {
          ascii_lower(address.substr(0, std::min(at, address.find('+')))) + address.substr(at);
 }
 
+Client client_of(const Arrival& arrival) {
+  Client client;
+  client.address = arrival.address;
+  client.port = arrival.port;
+  client.local_user = arrival.local_user;
+  return client;
+}
+
+bool is_stranger(Role role, const Client& client) {
+  return role == Role::mx && !client.trusted && !client.address.is_none();
+}
+
+bool is_loopback(const IpAddress& address) {
+  static const auto v4 = Network::parse("127.0.0.0/8").value();
+  static const auto v6 = Network::parse("::1/128").value();
+  return address.is_none() || v4.contains(address) || v6.contains(address);
+}
+
+// Nobody listens on loopback but root; whoever is behind a proxy is not on loopback.
+bool may_log_in_in_clear(const ServerSettings& settings, const Arrival& arrival) {
+  return settings.auth_in_clear && arrival.tls_start == TlsStart::never && !arrival.proxied &&
+         is_loopback(arrival.address);
+}
+
+auth::Channel channel_of(const Stream& stream) {
+  auth::Channel channel;
+  channel.is_private = true;
+  channel.fingerprint = stream.tls()->fingerprint;
+  if (auto exporter = stream.channel_binding(ChannelBinding::exporter))
+    channel.bindings.tls_exporter = *std::move(exporter);
+  if (auto end_point = stream.channel_binding(ChannelBinding::server_end_point))
+    channel.bindings.server_end_point = *std::move(end_point);
+  return channel;
+}
+
+// None: the connection is over. What followed the header stays in the buffer.
+Task<std::optional<ProxyHeader>> read_proxy_header(Stream& stream, IoBuffer& buffer, Log& log,
+                                                   const IpAddress& proxy) {
+  for (;;) {
+    auto got =
+        co_await stream.read_some(buffer.in.data() + buffer.end, buffer.in.size() - buffer.end);
+    if (!got)
+      co_return std::nullopt;
+    buffer.end += *got;
+    std::size_t used = 0;
+    auto header = parse_proxy_header(std::string_view(buffer.in.data(), buffer.end), used);
+    if (!header) {
+      maillog::turned_away(log, proxy, header.error().describe(), {});
+      co_return std::nullopt;
+    }
+    if (!*header)
+      continue;
+    buffer.begin = used;
+    co_return **std::move(header);
+  }
+}
+
+Task<void> linger(Stream& stream, IoBuffer& buffer) {
+  stream.set_deadline(kLinger);
+  for (std::size_t dropped = 0; dropped < kMostLingering;) {
+    auto got = co_await stream.read_some(buffer.in.data(), buffer.in.size());
+    if (!got)
+      co_return;
+    dropped += *got;
+  }
+}
+
 }  // namespace
 
 Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket,
@@ -46,23 +110,17 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
       policy_(reception_->policy()),
       stream_(reception_->loop(), std::move(socket)),
       arrival_(arrival),
-      first_octets_(SessionLimits::first_octets(policy_->limits())),
-      began_(reception_->clock().steady()) {
-  client_.address = arrival.address;
-  client_.port = arrival.port;
-  client_.local_user = arrival.local_user;
+      client_(client_of(arrival)),
+      slots_(reception_->slots()),
+      memory_(*reception_, policy_->limits(), [this] { let_go(); }),
+      jobs_(reception_->loop(), reception_->lookups(), settings_->timeouts.lookup),
+      naming_(*reception_),
+      pace_(reception_->clock().steady()) {
   count(reception_->counters().connections);
   reception_->add(*this);
 }
 
 Connection::~Connection() {
-  if (has_address_slot_)
-    reception_->slots().give_back_for(client_.address);
-  if (user_slot_)
-    reception_->slots().give_back_for_user(*user_slot_);
-  count_held(0);  // from here on nobody calls let_go()
-  if (self_)
-    *self_ = nullptr;
   reception_->slots().give_back();
   reception_->remove(*this);
 }
@@ -79,124 +137,106 @@ Task<void> Connection::serve(std::unique_ptr<Connection> connection) {
 
 Task<void> Connection::live() {
   buffer_ = reception_->buffers().borrow();
-  if (arrival_.proxied && !co_await read_proxy_header())
-    co_return;
-  client_.trusted = !is_nobody_ && policy_->is_trusted(client_.address);
-  if (!take_strangers_slot() || !take_address_slot())
+  bool is_nobody = false;  // a proxy does not know, or speaks for itself: never one of ours
+  if (arrival_.proxied) {
+    stream_.set_deadline(settings_->timeouts.proxy);
+    const auto header = co_await read_proxy_header(stream_, *buffer_, log(), arrival_.address);
+    if (!header)
+      co_return;
+    is_nobody = header->is_local;
+    if (!is_nobody) {
+      client_.address = header->source;
+      client_.port = header->source_port;
+    }
+  }
+  client_.trusted = !is_nobody && policy_->is_trusted(client_.address);
+  if (!take_slots())
     co_return;
   const auto session_id = to_string(reception_->custody().next_id());
-  talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this));
-  ask_for_name();
-  prepare_filters();
-  allow_auth_in_clear();
+  begin_session(session_id);
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
-  maillog::connected(log(), session_id, talk_->session().facts().client, proxy);
-  if (arrival_.tls_start == TlsStart::starttls)
-    talk_->session().offer_starttls();
+  maillog::connected(log(), session_id, client(), proxy);
   if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
     co_await converse();
   summary_.commands = talk_->commands();
+  summary_.messages = intake_->stored();
   maillog::disconnected(log(), talk_->session(), summary_);
   if (summary_.end == maillog::End::refused ||
-      (summary_.end == maillog::End::stopping && talk_->session().transaction().is_begun()))
-    co_await linger();
-}
-
-Task<bool> Connection::read_proxy_header() {
-  stream_.set_deadline(timeouts().proxy);
-  for (;;) {
-    auto& buffer = *buffer_;
-    auto got =
-        co_await stream_.read_some(buffer.in.data() + buffer.end, buffer.in.size() - buffer.end);
-    if (!got)
-      co_return false;
-    buffer.end += *got;
-    std::size_t used = 0;
-    const auto header = parse_proxy_header(std::string_view(buffer.in.data(), buffer.end), used);
-    if (!header) {
-      maillog::turned_away(log(), arrival_.address, header.error().describe(), {});
-      co_return false;
-    }
-    if (!*header)
-      continue;
-    buffer.begin = used;
-    is_nobody_ = (*header)->is_local;
-    if (!is_nobody_) {
-      client_.address = (*header)->source;
-      client_.port = (*header)->source_port;
-    }
-    co_return true;
+      (summary_.end == maillog::End::stopping && talk_->session().transaction().is_begun())) {
+    stream_.shut_down_sending();
+    if (!reception_->is_stressed())
+      co_await linger(stream_, *buffer_);
   }
 }
 
 // The part of the slots that is kept for our own clients is not for those behind a proxy either.
-bool Connection::take_strangers_slot() {
+bool Connection::take_slots() {
   const auto limit = reception_->session_limit();
-  if (!arrival_.proxied || client_.trusted || reception_->slots().open() <= limit - limit / 8)
+  const bool is_full =
+      arrival_.proxied && !client_.trusted && reception_->slots().open() > limit - limit / 8;
+  if (!is_full && slots_.take(client_, policy_->limits(), limit))
     return true;
+  const auto reply = is_full ? replies::kAllBusy : replies::kTooManySessions;
   count(reception_->counters().turned_away);
-  maillog::turned_away(log(), client_.address, "all slots taken", replies::kAllBusy);
-  if (arrival_.tls_start != TlsStart::at_once)
-    say(replies::kAllBusy);
-  return false;
-}
-
-// A user of this machine is among our own clients, and so are the others.
-bool Connection::take_user_slot() {
-  const auto party = client_.local_user ? reception_->slots().party_of(*client_.local_user)
-                                        : std::optional<std::uint64_t>();
-  if (!party)
-    return true;
-  if (reception_->slots().take_for_user(*party, reception_->session_limit()))
-    user_slot_ = party;
-  return user_slot_.has_value();
-}
-
-bool Connection::take_address_slot() {
-  if (client_.trusted && take_user_slot())
-    return true;
-  if (!client_.trusted)
-    has_address_slot_ = reception_->slots().take_for(client_.address, policy_->limits());
-  if (has_address_slot_)
-    return true;
-  count(reception_->counters().turned_away);
-  maillog::turned_away(log(), client_.address, "too many sessions", replies::kTooManySessions);
+  maillog::turned_away(log(), client_.address, is_full ? "all slots taken" : "too many sessions",
+                       reply);
   if (arrival_.tls_start != TlsStart::at_once)  // who waits for a handshake cannot read it
-    say(replies::kTooManySessions);
+    say(reply);
   return false;
+}
+
+void Connection::begin_session(const std::string& session_id) {
+  auto& session =
+      talk_.emplace(Session(policy_, client_, arrival_.role, session_id, this)).session();
+  naming_.begin(client_, arrival_.role, *settings_, [this](const ClientName& name) {
+    talk_->session().set_client_name(name);
+    if (filters_)
+      filters_->set_client_name(name);
+  });
+  if (!settings_->filters.empty()) {
+    filter::Facts facts;
+    facts.session = session_id;
+    facts.hostname = settings_->hostname;
+    facts.role = arrival_.role;
+    facts.client = client();
+    if (arrival_.listener)
+      facts.listener = *arrival_.listener;
+    filter::Surroundings around{reception_->loop(), reception_->clock(), reception_->log(),
+                                reception_->questioner()};
+    around.aside = [this](std::string key, std::function<void()> job) {
+      return jobs_.run({std::move(key), Policy::may_relay(client()), std::move(job)});
+    };
+    around.client_name = [this] { return naming_.await(); };
+    filters_ = std::make_unique<SessionFilters>(settings_->filters, std::move(facts), around);
+    if (filters_->empty())
+      filters_.reset();
+    else
+      session.set_filtered(filters_->stages());
+  }
+  intake_.emplace(
+      MessageIntake::Parts{*reception_, stream_, *talk_, filters_.get(), jobs_, pace_, memory_});
+  if (may_log_in_in_clear(*settings_, arrival_)) {
+    auth::Channel channel;
+    channel.is_private = true;
+    session.set_channel(std::move(channel));
+  }
+  if (arrival_.tls_start == TlsStart::starttls)
+    session.offer_starttls();
 }
 
 void Connection::refresh_conditions() {
   auto& conditions = talk_->session().conditions();
-  conditions.stressed = reception_->is_stressed();
-  conditions.crowded = is_over_share_;
-  conditions.stopping = reception_->is_stopping();
-  switch (reception_->custody().admission()) {
-    case queue::Admission::open:
-      conditions.storage = Storage::open;
-      break;
-    case queue::Admission::disk_low:
-      conditions.storage = Storage::no_room;
-      break;
-    case queue::Admission::failed:
-      conditions.storage = Storage::failed;
-      break;
-    case queue::Admission::stopping:
-      conditions.stopping = true;
-      break;
-  }
-}
-
-bool Connection::is_stranger() const {
-  return arrival_.role == Role::mx && !client_.trusted && !client_.address.is_none();
+  reception_->note(conditions);
+  conditions.crowded = memory_.is_over_share();
 }
 
 // Programs that do not wait for a greeting do not wait for this long either. Slots that run low are
 // not spent on waiting.
 Task<void> Connection::hold_greeting() {
   const auto delay = settings_->greeting_delay;
-  if (delay.count() == 0 || !is_stranger() || arrival_.tls_start == TlsStart::at_once ||
-      reception_->is_stressed() || reception_->is_stopping() || buffer_->begin != buffer_->end)
+  if (delay.count() == 0 || !is_stranger(arrival_.role, client()) ||
+      arrival_.tls_start == TlsStart::at_once || reception_->is_stressed() ||
+      reception_->is_stopping() || buffer_->begin != buffer_->end)
     co_return;
   Deadline pause(reception_->loop().deadlines(), [this] {
     boost::system::error_code ignored;
@@ -235,16 +275,14 @@ Task<void> Connection::converse() {
     if (!is_in_group && !buffer_->replies.empty()) {
       auto sent = co_await send_replies();
       if (!sent) {
-        end_with(sent.error());
+        note_end(sent.error());
         co_return;
       }
     }
     if (need == Need::close)
       co_return note_hang_up();
     if (need == Need::store) {
-      is_storing_ = true;
       need = co_await store();
-      is_storing_ = false;
       if (need == Need::close)
         continue;
     } else if (need == Need::look_up) {
@@ -265,13 +303,13 @@ Task<void> Connection::converse() {
     } else if (need == Need::input) {
       auto read = co_await read_more();
       if (!read) {
-        end_with(read.error());
+        note_end(read.error());
         co_return;
       }
     }
     need = take();
-    if (filtering_ != nullptr)
-      co_await show_content(need);
+    if (filters_ != nullptr)
+      co_await intake_->show_to_filters(need);
     keep_content();
     if (must_end_for_memory()) {
       say(buffer_->replies.append(replies::kNoMemory));
@@ -279,8 +317,8 @@ Task<void> Connection::converse() {
       summary_.end = maillog::End::refused;
       co_return;
     }
-    if (body_.waits_for_tables() && need != Need::store && need != Need::close) {
-      co_await rewrite_header();
+    if (intake_->waits_for_tables() && need != Need::store && need != Need::close) {
+      co_await intake_->rewrite_header();
       keep_content();
     }
   }
@@ -297,15 +335,166 @@ Need Connection::take() {
   return need;
 }
 
-void Connection::keep_content() {
-  is_over_share_ = !note_held() || must_let_go_;
-  keep_large_content();
-  note_held();
+Task<Need> Connection::store() {
+  stream_.clear_deadline();  // the client has done its part
+  waiting_ = Waiting::storing;
+  co_await naming_.await();
+  const bool more_has_come = buffer_->begin < buffer_->end;
+  const auto need = co_await intake_->store(buffer_->replies, more_has_come);
+  waiting_ = Waiting::no;
+  co_return need;
 }
 
-// What it keeps of lines cannot go to a file.
-bool Connection::must_end_for_memory() const {
-  return is_over_share_ && held_ > first_octets_ && talk_->line_octets() > kLongLine;
+// The session waits, and nobody else on this loop.
+Task<Need> Connection::look_up() {
+  stream_.clear_deadline();  // the client has done its part
+  struct Found {
+    std::optional<Policy::Answer> answer;
+  };
+  const auto found = std::make_shared<Found>();
+  auto question = talk_->session().transaction().question();
+  Lookups::Job job;
+  job.key = key_of(question);
+  job.is_own = Policy::may_relay(client());
+  job.ask = [found, policy = policy_, question = std::move(question)] {
+    found->answer = policy->judge(question);
+  };
+  lay_buffer_aside();
+  const bool is_answered = co_await jobs_.run(std::move(job));
+  take_buffer();
+  pace_.restart();
+  refresh_conditions();
+  co_return talk_->looked_up(is_answered ? std::move(found->answer) : std::nullopt,
+                             buffer_->replies);
+}
+
+// A command that the session accepts.
+Task<Need> Connection::ask_filters() {
+  stream_.clear_deadline();  // the client has done its part
+  lay_buffer_aside();
+  auto verdict =
+      co_await filters_->ask(talk_->session(), [this] { return reception_->custody().next_id(); });
+  take_buffer();
+  pace_.restart();
+  refresh_conditions();
+  co_return talk_->filtered(std::move(verdict), buffer_->replies);
+}
+
+Task<Need> Connection::authenticate() {
+  stream_.clear_deadline();  // the client has done its part
+  const auto& session = talk_->session();
+  if (!exchange_) {
+    auth::Attempt attempt;
+    attempt.session = session.facts().id;
+    attempt.client = client_.address;
+    attempt.mechanism = session.login().mechanism();
+    attempt.channel = session.login().channel();
+    exchange_ = settings_->auth->begin(reception_->loop(), std::move(attempt));
+  }
+  auto question = session.login().question();
+  lay_buffer_aside();
+  const auto answer = co_await exchange_->ask(std::move(question));
+  take_buffer();
+  pace_.restart();
+  const auto need = talk_->answered(answer, buffer_->replies);
+  if (!session.login().is_under_way())
+    exchange_.reset();
+  co_return need;
+}
+
+// False: the session is over. Nothing that came in clear is left: behind STARTTLS it has ended the
+// session already (attacks.md T01), and what still waits in the socket is read as a handshake.
+// Only what followed a PROXY header in one piece belongs to the handshake.
+Task<bool> Connection::shake_hands() {
+  auto& buffer = *buffer_;
+  std::string received;
+  if (arrival_.tls_start == TlsStart::at_once)
+    received.assign(buffer.in.data() + buffer.begin, buffer.end - buffer.begin);
+  buffer.begin = buffer.end = 0;
+  buffer_.reset();
+  stream_.set_deadline(settings_->timeouts.handshake);
+  auto context = arrival_.tls;
+  auto done = co_await stream_.start_tls_server(std::move(context), std::move(received));
+  take_buffer();
+  pace_.restart();
+  auto& session = talk_->session();
+  if (!done) {
+    const auto error = done.error();
+    maillog::tls_failed(reception_->log(), session, stream_.tls(), error);
+    summary_.end =
+        error.code() == asio::error::timed_out ? maillog::End::timeout : maillog::End::lost;
+    summary_.error = error;
+    co_return false;
+  }
+  session.on_tls(*stream_.tls(), channel_of(stream_));
+  talk_->in_tls();
+  maillog::encrypted(reception_->log(), session);
+  co_return true;
+}
+
+Task<Result<void>> Connection::read_more() {
+  buffer_->begin = buffer_->end = 0;
+  const bool is_idle = talk_->is_idle();
+  const auto now = reception_->clock().steady();
+  if (jobs_.has_given_up() || (is_idle && reception_->is_stopping()))
+    co_return Error(Errc::stopped, "wait for command");
+  if (pace_.is_over(now, settings_->timeouts))
+    co_return Error(asio::error::timed_out, "session");
+  const bool holds_much = memory_.octets() > memory_.first_octets() && reception_->is_tight();
+  if (const auto limit =
+          pace_.deadline(*talk_, now, settings_->timeouts, {is_patient(), holds_much}))
+    stream_.set_deadline(*limit);
+  if (pace_.ends_turn())
+    co_await asio::post(reception_->loop().executor(), use_task);
+  for (;;) {
+    auto& buffer = *buffer_;
+    auto got = stream_.read_now(buffer.in.data(), buffer.in.size());
+    if (got) {
+      buffer.end = *got;
+      pace_.count(*got);
+      co_return Result<void>{};
+    }
+    if (got.error().code() != asio::error::would_block)
+      co_return got.error();
+    // However many wait, for a command's end or within content (X01), they wait without a buffer.
+    buffer_.reset();
+    pace_.begin_turn();
+    waiting_ = is_idle ? Waiting::idle : Waiting::no;
+    memory_.set_waits_for_client(true);
+    auto readable = co_await stream_.wait_readable();
+    memory_.set_waits_for_client(false);
+    waiting_ = Waiting::no;
+    take_buffer();
+    if (!readable)
+      co_return readable.error();
+  }
+}
+
+Task<Result<void>> Connection::send_replies() {
+  auto& replies = buffer_->replies;
+  const auto taken = stream_.write_now(replies);
+  if (taken < replies.size()) {
+    const auto& times = settings_->timeouts;
+    stream_.set_deadline(is_patient() ? times.reply : std::min(times.reply, times.stressed));
+    // What nobody reads is kept for a client, too.
+    unread_ = replies.capacity() + IoBuffer::kSize;
+    const bool is_within_share = memory_.note(octets_in_memory(), client());
+    const auto rest = std::string_view(replies).substr(taken);
+    memory_.set_waits_for_client(true);
+    Result<void> sent =
+        Error(boost::system::errc::make_error_code(boost::system::errc::not_enough_memory),
+              "keep replies that nobody reads");
+    if (is_within_share)
+      sent = co_await stream_.write(rest);
+    memory_.set_waits_for_client(false);
+    unread_ = 0;
+    memory_.note(octets_in_memory(), client());
+    if (!sent)
+      co_return sent;
+    pace_.restart();
+  }
+  replies.clear();
+  co_return Result<void>{};
 }
 
 // For a wait that is not for the client's next octets either. What has come behind a line stays.
@@ -319,132 +508,40 @@ void Connection::take_buffer() {
     buffer_ = reception_->buffers().borrow();
 }
 
-// The session waits, and nobody else on this loop.
-Task<Need> Connection::look_up() {
-  stream_.clear_deadline();  // the client has done its part
-  struct Found {
-    std::optional<Policy::Answer> answer;
-  };
-  const auto found = std::make_shared<Found>();
-  bool is_answered = false;
-  if (!has_given_up_) {
-    auto question = talk_->session().transaction().question();
-    Lookups::Job job;
-    job.key = key_of(question);
-    job.is_own = Policy::may_relay(talk_->session().facts().client);
-    job.ask = [found, policy = policy_, question = std::move(question)] {
-      found->answer = policy->judge(question);
-    };
-    lookup_ = std::make_shared<Lookups::Wait>();
-    lay_buffer_aside();
-    is_answered = co_await reception_->lookups().run(reception_->loop(), lookup_, timeouts().lookup,
-                                                     std::move(job));
-    take_buffer();
-    lookup_.reset();
-  }
-  commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
-  refresh_conditions();
-  co_return talk_->looked_up(is_answered ? std::move(found->answer) : std::nullopt,
-                             buffer_->replies);
+void Connection::keep_content() {
+  memory_.check(octets_in_memory(), client());
+  intake_->keep_large_content();
+  memory_.note(octets_in_memory(), client());
 }
 
-bool Connection::is_patient() const {
-  return client_.trusted || !reception_->is_stressed();
+std::size_t Connection::octets_in_memory() {
+  auto octets = unread_ + talk_->session().transaction().octets() + talk_->line_octets();
+  if (const auto* content = talk_->intake())
+    octets += content->capacity();
+  return filters_ != nullptr ? octets + filters_->octets() : octets;
 }
 
-// A command has its time as a whole, however slowly it drips; content may pause, but must keep a
-// least rate over all (attacks.md X01).
-Duration Connection::patience() {
-  const auto now = reception_->clock().steady();
-  const auto& times = timeouts();
-  if (!talk_->reads_content()) {
-    content_began_ = {};
-    return is_patient() ? times.command : std::min(times.command, times.stressed);
-  }
-  if (content_began_ == SteadyTime{}) {
-    content_began_ = now;
-    content_read_ = 0;
-  }
-  const bool holds_much = held_ > first_octets_ && reception_->is_tight();
-  const auto silence =
-      is_patient() && !holds_much ? times.data : std::min(times.data, times.stressed);
-  const auto earned = Duration(content_read_ * 1000 / std::max<std::uint64_t>(times.data_rate, 1));
-  const auto left =
-      std::chrono::duration_cast<Duration>(content_began_ + times.data + earned - now);
-  return std::clamp(left, Duration(0), silence);
+// What it keeps of lines cannot go to a file.
+bool Connection::must_end_for_memory() const {
+  return memory_.is_over_share() && memory_.octets() > memory_.first_octets() &&
+         talk_->line_octets() > kLongLine;
 }
 
-Task<Result<void>> Connection::read_more() {
-  buffer_->begin = buffer_->end = 0;
-  const bool idle = talk_->is_idle();
-  if (has_given_up_ || (idle && reception_->is_stopping()))
-    co_return Error(Errc::stopped, "wait for command");
-  if (reception_->clock().steady() - began_ > timeouts().session)
-    co_return Error(asio::error::timed_out, "session");
-  if (talk_->reads_content() || commands_seen_ != talk_->commands()) {
-    // Behind content, the next command has a time of its own.
-    commands_seen_ = talk_->reads_content() ? ~0ULL : talk_->commands();
-    stream_.set_deadline(patience());
-  }
-  if (in_turn_ >= kTurn) {
-    in_turn_ = 0;
-    co_await asio::post(reception_->loop().executor(), use_task);
-  }
-  for (;;) {
-    auto& buffer = *buffer_;
-    auto got = stream_.read_now(buffer.in.data(), buffer.in.size());
-    if (got) {
-      buffer.end = *got;
-      in_turn_ += *got;
-      content_read_ += *got;
-      co_return Result<void>{};
-    }
-    if (got.error().code() != asio::error::would_block)
-      co_return got.error();
-    // However many wait, for a command's end or within content (X01), they wait without a buffer.
-    buffer_.reset();
-    in_turn_ = 0;
-    waiting_idle_ = idle;
-    waits_for_client_ = true;
-    auto readable = co_await stream_.wait_readable();
-    waits_for_client_ = false;
-    waiting_idle_ = false;
-    buffer_ = reception_->buffers().borrow();
-    if (!readable)
-      co_return readable.error();
-  }
-}
-
-Task<Result<void>> Connection::send_replies() {
-  auto& replies = buffer_->replies;
-  const auto taken = stream_.write_now(replies);
-  if (taken < replies.size()) {
-    stream_.set_deadline(is_patient() ? timeouts().reply
-                                      : std::min(timeouts().reply, timeouts().stressed));
-    // What nobody reads is kept for a client, too.
-    unread_ = replies.capacity() + IoBuffer::kSize;
-    const bool is_within_share = note_held();
-    const auto rest = std::string_view(replies).substr(taken);
-    waits_for_client_ = true;
-    Result<void> sent =
-        Error(boost::system::errc::make_error_code(boost::system::errc::not_enough_memory),
-              "keep replies that nobody reads");
-    if (is_within_share)
-      sent = co_await stream_.write(rest);
-    waits_for_client_ = false;
-    unread_ = 0;
-    note_held();
-    if (!sent)
-      co_return sent;
-    commands_seen_ = ~0ULL;  // the deadline for reading is to be set again
-  }
-  replies.clear();
-  co_return Result<void>{};
+// Content that cannot go to a file is refused at its end; where there is none, and much is kept,
+// the session ends.
+void Connection::let_go() {
+  const auto before = memory_.octets();
+  keep_content();
+  if (memory_.octets() <= std::max(memory_.first_octets(), before / 2))
+    return;
+  say(replies::kNoMemory);
+  count(reception_->counters().turned_away);
+  close();
 }
 
 void Connection::note_hang_up() {
   using State = maillog::End;
-  if (is_left_) {
+  if (intake_->has_client_left()) {
     summary_.end = State::lost;
     summary_.error = Error(asio::error::eof, "wait for the reply to a message");
   } else if (reception_->is_stopping())
@@ -453,7 +550,7 @@ void Connection::note_hang_up() {
     summary_.end = talk_->session().has_quit() ? State::quit : State::refused;
 }
 
-void Connection::end_with(const Error& error) {
+void Connection::note_end(const Error& error) {
   if (reception_->is_stopping()) {
     summary_.end = maillog::End::stopping;
     say(replies::kStopping);
@@ -469,93 +566,11 @@ void Connection::say(std::string_view reply) {
   (void)stream_.write_now(reply);
 }
 
-Task<void> Connection::linger() {
-  stream_.shut_down_sending();
-  if (reception_->is_stressed())
-    co_return;
-  stream_.set_deadline(kLinger);
-  auto& buffer = *buffer_;
-  for (std::size_t dropped = 0; dropped < kMostLingering;) {
-    auto got = co_await stream_.read_some(buffer.in.data(), buffer.in.size());
-    if (!got)
-      co_return;
-    dropped += *got;
-  }
-}
-
-Log& Connection::log() {
-  const bool is_ours = talk_ ? Policy::may_relay(talk_->session().facts().client) : client_.trusted;
-  return is_ours ? reception_->log() : reception_->limited_log();
-}
-
-bool Connection::note_held() {
-  if (held_by_.name.empty() ||
-      has_logged_in_ == talk_->session().facts().client.authenticated.empty()) {
-    count_held(0);
-    held_by_ = party();
-    has_logged_in_ = !talk_->session().facts().client.authenticated.empty();
-  }
-  auto octets = unread_ + talk_->session().transaction().octets() + talk_->line_octets();
-  if (const auto* intake = talk_->intake())
-    octets += intake->capacity();
-  if (filtering_ != nullptr)
-    octets += filtering_->section.capacity();
-  return count_held(octets);
-}
-
-bool Connection::count_held(std::size_t octets) {
-  const auto before = std::exchange(held_, octets);
-  if (octets <= first_octets_)
-    must_let_go_ = false;
-  else if (!self_)
-    self_ = std::make_shared<Connection*>(this);
-  return reception_->slots().keep(held_by_, octets, before, policy_->limits().content_memory, this,
-                                  first_octets_);
-}
-
-void Connection::let_go() {
-  reception_->loop().post([self = self_] {
-    if (*self != nullptr)
-      (*self)->let_go_here();
-  });
-}
-
-// At once if it waits for its client, else at the end of what it does. Content that cannot go to a
-// file is refused at its end; where there is none, and much is kept, the session ends.
-void Connection::let_go_here() {
-  const auto before = held_;
-  if (before <= first_octets_)
-    return;
-  must_let_go_ = true;
-  if (!waits_for_client_)
-    return;
-  keep_content();
-  if (held_ <= std::max(first_octets_, before / 2))
-    return;
-  say(replies::kNoMemory);
-  count(reception_->counters().turned_away);
-  close();
-}
-
-// Whose share of the memory this client's is part of: many users may be behind one address, and one
-// user at many.
-SessionLimits::Party Connection::party() const {
-  const auto& client = talk_->session().facts().client;
-  if (!client.authenticated.empty())
-    return {"user " + client.authenticated, false};
-  if (client.local_user)
-    return {"uid " + std::to_string(*client.local_user), false};
-  return {SessionLimits::client_key(client.address).str(), !client.trusted};
-}
-
 void Connection::give_up_waiting() {
-  has_given_up_ = true;
-  if (lookup_)
-    lookup_->give_up();
-  if (name_run_)
-    name_run_->give_up("the session ends");
-  if (filtering_)
-    filtering_->chain.give_up();
+  jobs_.give_up();
+  naming_.give_up();
+  if (filters_)
+    filters_->give_up();
 }
 
 // Ends the wait under way, whose end says why. Who waits for a reply about a message that may be
@@ -564,7 +579,7 @@ void Connection::give_up() {
   give_up_waiting();
   if (!talk_)
     stream_.close();
-  else if (!is_storing_)
+  else if (waiting_ != Waiting::storing)
     stream_.set_deadline(Duration(0));
 }
 
@@ -577,23 +592,27 @@ void Connection::end_if_idle() {
   boost::system::error_code ignored;
   if (!talk_)
     stream_.close();
-  else if (waiting_idle_)
+  else if (waiting_ == Waiting::idle)
     stream_.socket().cancel(ignored);
 }
 
 void Connection::hurry() {
-  const bool waits_for_command = waits_for_client_ && talk_ && !talk_->reads_content();
-  if (waits_for_command && !client_.trusted)
-    stream_.set_deadline(std::min(timeouts().command, timeouts().stressed));
+  const bool waits_for_command = memory_.waits_for_client() && talk_ && !talk_->reads_content();
+  if (waits_for_command && !client().trusted)
+    stream_.set_deadline(std::min(settings_->timeouts.command, settings_->timeouts.stressed));
 }
 
 void Connection::refused(const Refusal& refusal) {
   count(reception_->counters().rejected);
   const auto& note_failure = settings_->note_failure;
-  if (note_failure && refusal.reply.starts_with('5') && is_stranger() &&
-      !Policy::may_relay(talk_->session().facts().client))
+  if (note_failure && refusal.reply.starts_with('5') && is_stranger(arrival_.role, client()) &&
+      !Policy::may_relay(client()))
     note_failure(client_.address);
   maillog::rejected(log(), talk_->session(), refusal);
+}
+
+void Connection::authenticated(const AuthEnd& end) {
+  maillog::auth_ended(reception_->log(), talk_->session(), end);
 }
 
 }  // namespace postrider::smtpd

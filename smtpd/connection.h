@@ -1,25 +1,29 @@
 // One client, from its first byte to its last: drives a SessionFramer over a Stream, with
-// deadlines, a borrowed buffer and the queue. Owns its stream and conversation; keeps its
-// LoopConnections alive.
+// deadlines and a borrowed buffer. Owns its stream and conversation; keeps its LoopConnections
+// alive. What has a subject of its own has an owner: ClientSlots and HeldMemory the client's
+// shares, ClientNaming its name, ReadingPace its deadlines, SessionFilters what filters see,
+// MessageIntake the way of its messages into the queue.
 #pragma once
 
 #include "base/net/tls/stream.h"
 #include "smtpd/auth/sasl_exchange.h"
-#include "smtpd/incoming_body.h"
+#include "smtpd/client_naming.h"
+#include "smtpd/client_slots.h"
+#include "smtpd/held_memory.h"
 #include "smtpd/loop_connections.h"
+#include "smtpd/message_intake.h"
+#include "smtpd/reading_pace.h"
 #include "smtpd/receiving_log.h"
 #include "smtpd/server_settings.h"
 #include "smtpd/session/session_framer.h"
+#include "smtpd/session_filters.h"
+#include "smtpd/side_jobs.h"
 
-#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace postrider::smtpd {
-
-namespace filter {
-struct Ending;
-}
 
 struct Arrival {
   IpAddress address;  // of the peer: the client, or the proxy in front of it
@@ -32,9 +36,9 @@ struct Arrival {
   std::shared_ptr<const std::string> listener;  // its address, as configured
 };
 
-class Connection final : private Observer, private SessionLimits::Keeper {
+class Connection final : private Observer {
  public:
-  // Holds one of Slots::take(); gives it back at its end.
+  // Holds one of SessionLimits::take(); gives it back at its end.
   Connection(std::shared_ptr<LoopConnections> reception, Socket socket, const Arrival& arrival);
   ~Connection() override;
   Connection(const Connection&) = delete;
@@ -52,116 +56,71 @@ class Connection final : private Observer, private SessionLimits::Keeper {
  private:
   friend class LoopConnections;
 
-  // From SessionLimits, on any thread.
-  bool can_let_go() const override { return waits_for_client_.load(std::memory_order_relaxed); }
-  void let_go() override;
-  void let_go_here();
-
   Task<void> live();
-  void give_up_waiting();
-  Task<bool> read_proxy_header();
-  bool take_address_slot();
-  bool take_user_slot();
-  bool take_strangers_slot();
-  bool note_held();
-  bool count_held(std::size_t octets);
-  SessionLimits::Party party() const;
-  void keep_content();
-  bool must_end_for_memory() const;
-  void lay_buffer_aside();
-  void take_buffer();
+  bool take_slots();
+  void begin_session(const std::string& session_id);
   Task<void> hold_greeting();
   bool talks_early();
-  bool is_stranger() const;
   Task<void> converse();
-  SessionFramer::Need take();
   Task<Result<void>> read_more();
   Task<Result<void>> send_replies();
+  // What the session needs before it takes the next octets; each says what it needs then.
   Task<SessionFramer::Need> store();
   Task<SessionFramer::Need> look_up();
-  // connection_filter.cc
-  void ask_for_name();
-  Task<void> await_name();
-  void name_client(const ClientName& name);
-  void prepare_filters();
-  void refresh_facts();
-  Task<bool> run_aside(std::string key, std::function<void()> job);
   Task<SessionFramer::Need> ask_filters();
-  Task<void> show_content(SessionFramer::Need need);
-  Task<void> show_header(std::string& bytes);
-  Task<bool> end_filters(filter::Ending& ending, filter::Verdict& verdict);
-  bool has_client_left();
-  Task<SessionFramer::Need> authenticate();  // connection_auth.cc
-  Task<bool> shake_hands();                  // connection_tls.cc
-  void allow_auth_in_clear();
-  Task<void> linger();
-  void keep_large_content();
-  Task<void> rewrite_header();
-  void excuse_since(SteadyTime began);
-  IncomingBody& body_of_message();
-  Storage storage_trouble(IncomingContent& intake, const Error& error);
-  Task<SessionFramer::Need> keep(IncomingContent& intake, IncomingBody& body);
-  Task<SessionFramer::Need> filter_and_keep(IncomingContent& intake, IncomingBody& body);
-  // Of what filters said: fields above our own, and why the message is held.
-  struct Added {
-    std::string on_top, hold;
-  };
-  Task<SessionFramer::Need> hand_over(IncomingContent& intake, mail::MessageId id,
-                                      FinishedBody& body, const Added& added);
-  std::string missing_fields(mail::MessageId id);
-  std::shared_ptr<const mail::Message> compose_message(IncomingContent& intake, mail::MessageId id,
-                                                       FinishedBody& body,
-                                                       const std::string& on_top);
+  Task<SessionFramer::Need> authenticate();
+  Task<bool> shake_hands();
+  SessionFramer::Need take();
+
+  void keep_content();
+  std::size_t octets_in_memory();
+  bool must_end_for_memory() const;
+  void let_go();
+  void lay_buffer_aside();
+  void take_buffer();
   void refresh_conditions();
-  Duration patience();
-  bool is_patient() const;
+  const Client& client() const { return talk_ ? talk_->session().facts().client : client_; }
+  bool is_patient() const { return client().trusted || !reception_->is_stressed(); }
+  void give_up_waiting();
+  void note_end(const Error& error);
   void note_hang_up();
-  void end_with(const Error& error);
   void say(std::string_view reply);
+  Log& log() { return reception_->log_about(Policy::may_relay(client())); }
+  // From the session.
   void refused(const Refusal& refusal) override;
   void authenticated(const AuthEnd& end) override;
-  Log& log();  // of what comes with every connection or refusal
-  const Timeouts& timeouts() const { return settings_->timeouts; }
+
+  // What end_if_idle() and give_up() may do to it.
+  enum class Waiting : std::uint8_t {
+    no,
+    idle,    // for the next command, with nothing begun
+    storing  // for the queue: the reply is on its way, and worth waiting for
+  };
+  struct Links {
+    Connection* previous = nullptr;
+    Connection* next = nullptr;
+  };
 
   std::shared_ptr<LoopConnections> reception_;
   std::shared_ptr<const ServerSettings> settings_;
   std::shared_ptr<const Policy> policy_;
   Stream stream_;
   Arrival arrival_;
-  Client client_;
-  bool has_address_slot_ = false;
-  std::optional<std::uint64_t> user_slot_;  // of this user of the machine
-  bool is_nobody_ = false;        // a proxy does not know, or speaks for itself: never one of ours
-  bool is_storing_ = false;       // the reply is on its way, and worth waiting for
-  std::size_t unread_ = 0;        // octets of replies that wait for their reader, and the buffer
-  std::size_t held_ = 0;          // octets in memory, as SessionLimits::keep() counts them
-  SessionLimits::Party held_by_;  // whose share they are part of
-  bool has_logged_in_ = false;
-  const std::size_t first_octets_;
-  bool is_over_share_ = false;
-  bool must_let_go_ = false;  // of what is beyond the first octets
-  std::atomic<bool> waits_for_client_{false};
-  std::shared_ptr<Connection*> self_;  // for who is to come back to this loop first
-  bool waiting_idle_ = false;
-  bool has_given_up_ = false;
-  bool is_left_ = false;                   // by its client, before the reply to a message
-  std::shared_ptr<Lookups::Wait> lookup_;  // while an address is looked up
-  // While the client's name is asked for.
-  std::shared_ptr<filter::Questioner::RunOf<ClientName>> name_run_;
+  Client client_;  // as it was before the session
+  ClientSlots slots_;
+  HeldMemory memory_;
+  SideJobs jobs_;
+  ClientNaming naming_;
+  ReadingPace pace_;
   std::optional<SessionFramer> talk_;
+  std::unique_ptr<SessionFilters> filters_;  // null: there are none
+  std::optional<MessageIntake> intake_;
   BufferPool::Lease buffer_;
-  std::size_t in_turn_ = 0;              // octets that were read without a wait
-  std::uint64_t commands_seen_ = ~0ULL;  // when the deadline was last set
-  SteadyTime began_;
-  SteadyTime content_began_;
-  std::uint64_t content_read_ = 0;
-  IncomingBody body_;                         // of the message at hand
+  std::size_t unread_ = 0;  // octets of replies that wait for their reader, and the buffer
   std::unique_ptr<auth::Exchange> exchange_;  // while AUTH is under way
-  struct Filtering;
-  std::unique_ptr<Filtering> filtering_;  // null: no filters
+  Waiting waiting_ = Waiting::no;
   maillog::Summary summary_;
-  Connection* previous_ = nullptr;
-  Connection* next_ = nullptr;
+  Links links_;
 };
 
 }  // namespace postrider::smtpd

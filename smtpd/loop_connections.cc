@@ -46,20 +46,39 @@ void LoopConnections::ask_questions_of(dns::Resolver& resolver) {
   questioner_ = std::make_unique<filter::Questioner>(loop_, resolver, log_);
 }
 
+void LoopConnections::note(Conditions& conditions) const {
+  conditions.stressed = is_stressed();
+  conditions.stopping = is_stopping();
+  switch (custody_.admission()) {
+    case queue::Admission::open:
+      conditions.storage = Storage::open;
+      break;
+    case queue::Admission::disk_low:
+      conditions.storage = Storage::no_room;
+      break;
+    case queue::Admission::failed:
+      conditions.storage = Storage::failed;
+      break;
+    case queue::Admission::stopping:
+      conditions.stopping = true;
+      break;
+  }
+}
+
 void LoopConnections::add(Connection& connection) {
-  connection.next_ = first_;
+  connection.links_.next = first_;
   if (first_ != nullptr)
-    first_->previous_ = &connection;
+    first_->links_.previous = &connection;
   first_ = &connection;
 }
 
 void LoopConnections::remove(Connection& connection) {
-  if (connection.next_ != nullptr)
-    connection.next_->previous_ = connection.previous_;
-  if (connection.previous_ != nullptr)
-    connection.previous_->next_ = connection.next_;
+  if (connection.links_.next != nullptr)
+    connection.links_.next->links_.previous = connection.links_.previous;
+  if (connection.links_.previous != nullptr)
+    connection.links_.previous->links_.next = connection.links_.next;
   else
-    first_ = connection.next_;
+    first_ = connection.links_.next;
   if (first_ == nullptr && empty_)
     loop_.post(std::exchange(empty_, {}));
 }
@@ -67,7 +86,7 @@ void LoopConnections::remove(Connection& connection) {
 void LoopConnections::notice_stress() {
   const bool stressed = is_stressed();
   if (stressed && !stressed_)
-    for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+    for (auto* connection = first_; connection != nullptr; connection = connection->links_.next)
       connection->hurry();
   stressed_ = stressed;
 }
@@ -79,7 +98,7 @@ void LoopConnections::stop(Duration grace, std::function<void()> empty) {
     return;
   }
   empty_ = std::move(empty);
-  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+  for (auto* connection = first_; connection != nullptr; connection = connection->links_.next)
     connection->end_if_idle();
   grace_.set(grace);
 }
@@ -87,13 +106,13 @@ void LoopConnections::stop(Duration grace, std::function<void()> empty) {
 void LoopConnections::on_grace_end() {
   if (std::exchange(gave_up_, true))
     return close_all();
-  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+  for (auto* connection = first_; connection != nullptr; connection = connection->links_.next)
     connection->give_up();
   grace_.set(kGoodbye);
 }
 
 void LoopConnections::close_all() {
-  for (auto* connection = first_; connection != nullptr; connection = connection->next_)
+  for (auto* connection = first_; connection != nullptr; connection = connection->links_.next)
     connection->close();
 }
 

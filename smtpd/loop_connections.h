@@ -12,6 +12,7 @@
 #include "smtpd/message_store.h"
 #include "smtpd/server_settings.h"
 #include "smtpd/session/policy.h"
+#include "smtpd/session/session_step.h"
 #include "smtpd/session_limits.h"
 
 #include <atomic>
@@ -45,6 +46,8 @@ class LoopConnections {
   Log& log() { return log_; }
   // For connections and refusals of strangers.
   Log& limited_log() { return limited_log_; }
+  // is_ours: about a client that may relay.
+  Log& log_about(bool is_ours) { return is_ours ? log_ : static_cast<Log&>(limited_log_); }
   SessionLimits& slots() { return *slots_; }
   Lookups& lookups() { return lookups_; }
   BufferPool& buffers() { return buffers_; }
@@ -73,6 +76,9 @@ class LoopConnections {
   }
   // Content goes to its file early.
   bool is_tight() const { return slots_->held() > policy_->limits().content_memory / 2; }
+
+  // Sets what is the same for every session: storage, stopping, stressed.
+  void note(Conditions& conditions) const;
 
   void add(Connection& connection);
   void remove(Connection& connection);
