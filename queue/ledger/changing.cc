@@ -92,6 +92,10 @@ Result<void> Changing::change_on(ChangeRun& run, std::chrono::microseconds most,
     return done.error();
   if (auto done = apply_piece(run, effects); !done)
     return done.error();
+  // Perhaps to a site in trouble.
+  if (run.is_done && !run.dry_run && (run.verb == Verb::release || run.verb == Verb::reroute))
+    if (auto done = deferring_.begin_all(); !done)
+      return done.error();
   const auto took = std::chrono::steady_clock::now() - begun;
   if (took > most)
     run.messages = std::max<std::int64_t>(run.messages / 2, 4);

@@ -1,7 +1,7 @@
 // What administrators do to many messages: in pieces, each a part of a short transaction.
 #pragma once
 
-#include "queue/ledger/queue_state.h"
+#include "queue/ledger/deferring.h"
 
 namespace postrider::queue {
 
@@ -43,7 +43,8 @@ struct ChangeRun {
 
 class Changing {
  public:
-  Changing(QueueState& state, NextLook& look) : state_(state), look_(look) {}
+  Changing(QueueState& state, NextLook& look, Deferring& deferring)
+      : state_(state), look_(look), deferring_(deferring) {}
 
   // last: the highest id of what had arrived.
   Result<void> begin(ChangeRun& run, std::int64_t last);
@@ -59,6 +60,7 @@ class Changing {
 
   QueueState& state_;
   NextLook& look_;
+  Deferring& deferring_;
 };
 
 }  // namespace postrider::queue

@@ -81,24 +81,17 @@ bool Intake::is_blocked(const mail::Message& message) const {
          });
 }
 
-// Nobody will write about it before its site's next probe, which may be another message's.
-Result<void> Intake::note_parked(const mail::Message& message, const mail::Recipient& recipient,
-                                 Effects& effects) {
-  auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
-  if (!domain)
-    return domain.error();
-  auto trouble = state_.store->destinations().site_trouble(*domain);
-  if (!trouble)
-    return trouble.error();
-  const auto last = trouble->empty() ? Error(Errc::not_found, "") : decode_outcome(*trouble);
-  const auto why = last ? *last : mail::Outcome();
-  LogEvent event(Level::info, "deferred", to_string(message.id));
-  event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
-  event.add("dsn", to_string(why.status)).add("reason", why.reason());
-  auto stated =
-      state_.facts.are_wanted() ? state_fact(state_, encode_line(event), effects) : Result<void>();
-  effects.told.push_back(std::move(event));
-  return stated;
+Result<void> Intake::tell_deferred(const mail::Message& message, Effects& effects) {
+  for (const auto& recipient : message.envelope.recipients) {
+    auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
+    if (!domain)
+      return domain.error();
+    if (auto told = deferring_.tell(message.id, message.envelope.sender, recipient.address, *domain,
+                                    effects);
+        !told)
+      return told.error();
+  }
+  return {};
 }
 
 Result<void> Intake::submit_waiting(const Submission& submission, std::string_view head,
@@ -109,7 +102,10 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   if (!savepoint)
     return savepoint.error();
   auto row = new_row(state_, message);
-  row.tried = hold.empty() && is_blocked(message);  // it waits as if it had been
+  auto waits = hold.empty() ? deferring_.concerns(message) : Result<bool>(false);
+  if (!waits)
+    return waits.error();
+  row.tried = *waits;  // it waits as if it had been
   auto rows = hold.empty() ? all_due(message, state_.now()) : all_held(message, hold);
   auto done = state_.store->messages().insert(message, head, row, std::move(rows));
   if (!done) {
@@ -132,9 +128,8 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
     effects.told.push_back(std::move(event));
   }
   if (row.tried && (state_.log.enabled(Level::info) || state_.facts.are_wanted()))
-    for (const auto& recipient : message.envelope.recipients)
-      if (auto logged = note_parked(message, recipient, effects); !logged)
-        return logged.error();
+    if (auto told = tell_deferred(message, effects); !told)
+      return told.error();
   look_.expect(state_.now());
   return savepoint->release();
 }

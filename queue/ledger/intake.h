@@ -1,14 +1,14 @@
 // New mail, and mail that comes back after a stop.
 #pragma once
 
-#include "queue/ledger/damaged_mail.h"
+#include "queue/ledger/deferring.h"
 
 namespace postrider::queue {
 
 class Intake {
  public:
-  Intake(QueueState& state, NextLook& look, DamagedMail& damaged)
-      : state_(state), look_(look), damaged_(damaged) {}
+  Intake(QueueState& state, NextLook& look, DamagedMail& damaged, Deferring& deferring)
+      : state_(state), look_(look), damaged_(damaged), deferring_(deferring) {}
 
   // Stores one message; not for delivery but on hold, if there is a reason. Its own fault (a
   // constraint) comes back as `refused`, without harm to the transaction; any other failure is the
@@ -25,13 +25,13 @@ class Intake {
                               Result<void>& refused);
   bool has_room(std::uint64_t lane) const;
   bool is_blocked(const mail::Message& message) const;
-  Result<void> note_parked(const mail::Message& message, const mail::Recipient& recipient,
-                           Effects& effects);
+  Result<void> tell_deferred(const mail::Message& message, Effects& effects);
   Result<void> land_again(mail::MessageId id);
 
   QueueState& state_;
   NextLook& look_;
   DamagedMail& damaged_;
+  Deferring& deferring_;
 };
 
 }  // namespace postrider::queue

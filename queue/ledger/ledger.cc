@@ -38,6 +38,7 @@ void Ledger::undo(Effects& effects) {
   if (effects.pauses_before)
     state_.pauses = *std::move(effects.pauses_before);
   landing_.start_over();
+  deferring_.start_over();
   state_.store->destinations().forget();
   state_.facts.undone();
   look_.at_once();

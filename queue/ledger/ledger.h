@@ -8,6 +8,7 @@
 //   Recording    what delivery says came of it
 //   Changing     what administrators do to many messages
 //   Pausing      what they keep from being handed out
+//   Deferring    what waits for sites in trouble
 //   DamagedMail  what cannot be read as it was stored
 #pragma once
 
@@ -29,6 +30,7 @@ class Ledger {
   Recording& recording() { return recording_; }
   Changing& changing() { return changing_; }
   Pausing& pausing() { return pausing_; }
+  Deferring& deferring() { return deferring_; }
   DamagedMail& damaged() { return damaged_; }
   const DamagedMail& damaged() const { return damaged_; }
   Facts& facts() { return state_.facts; }
@@ -58,12 +60,13 @@ class Ledger {
   QueueState state_;
   NextLook look_;
   DamagedMail damaged_{state_, look_};
-  Intake intake_{state_, look_, damaged_};
+  Deferring deferring_{state_, damaged_};
+  Intake intake_{state_, look_, damaged_, deferring_};
   Pausing pausing_{state_, look_};
   Leasing leasing_{state_, look_, damaged_, pausing_};
   Landing landing_{state_, look_};
-  Recording recording_{state_, look_, intake_, leasing_};
-  Changing changing_{state_, look_};
+  Recording recording_{state_, look_, intake_, leasing_, deferring_};
+  Changing changing_{state_, look_, deferring_};
 };
 
 }  // namespace postrider::queue

@@ -156,7 +156,8 @@ Result<void> Recording::record_landed(const Record& record, const Leased& leased
     if (recipient.is_alive())
       look_.expect(recipient.next_attempt);
   look_.expect(row.deadline);
-  auto waits = waits_for_site(record, message);
+  // Given back because their site is in trouble: they wait as if they had been tried.
+  auto waits = deferring_.concerns_any(message, record.untried);
   if (!waits)
     return waits.error();
   row.tried = row.tried || *waits;
@@ -168,22 +169,6 @@ Result<void> Recording::record_landed(const Record& record, const Leased& leased
     if (auto done = state_.store->attempts().set_logged(message.id, row.logged); !done)
       return done.error();
   return store_notices(record, effects);
-}
-
-// Given back because their site is blocked: they wait as if they had been tried.
-Result<bool> Recording::waits_for_site(const Record& record, const mail::Message& message) {
-  if (!state_.store->destinations().has_blocked_sites())
-    return false;
-  for (const auto index : record.untried) {
-    if (index >= message.envelope.recipients.size())
-      continue;
-    const auto domain = mail::domain_of(message.envelope.recipients[index].address);
-    if (auto known = state_.store->destinations().domain_id(domain); !known)
-      return known.error();
-    if (state_.store->destinations().is_known_blocked(domain, state_.now()))
-      return true;
-  }
-  return false;
 }
 
 Result<void> Recording::record_waiting(const Record& record, const Leased& leased,
@@ -215,7 +200,7 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
   const bool has_bouncing = std::any_of(left->begin(), left->end(), [](const auto& recipient) {
     return recipient.state == RecipientState::bouncing;
   });
-  auto waits = waits_for_site(record, message);
+  auto waits = deferring_.concerns_any(message, record.untried);
   if (!waits)
     return waits.error();
   (*row)->tried = (*row)->tried || *waits;
@@ -256,7 +241,7 @@ Result<void> Recording::record_large(const Record& record, const Leased& leased,
     row.held = counts->held;
     *has_bouncing = counts->bouncing > 0;
   }
-  auto waits = waits_for_site(record, message);
+  auto waits = deferring_.concerns_any(message, record.untried);
   if (!waits)
     return waits.error();
   if (!record.untried.empty())
@@ -406,9 +391,24 @@ Result<void> Recording::set_site(const SiteState& site) {
   const auto until = site.blocked_until == TimePoint()
                          ? 0
                          : state_.time.to_queue(site.blocked_until).time_since_epoch().count();
-  if (auto done = state_.store->destinations().set_site(site, until); !done)
-    return done.error();
+  auto troubled = state_.store->destinations().set_site(site, until);
+  if (!troubled)
+    return troubled.error();
   look_.at_once();
+  return *troubled == 0 ? Result<void>() : deferring_.begin_site(*troubled);
+}
+
+Result<void> Recording::assign_site(const std::string& domain, const std::string& site) {
+  auto moved = state_.store->destinations().assign_site(domain, site);
+  if (!moved)
+    return moved.error();
+  if (*moved == 0 || !state_.store->destinations().has_blocked_sites())
+    return {};
+  auto in_trouble = state_.store->destinations().is_in_trouble(*moved);
+  if (!in_trouble)
+    return in_trouble.error();
+  if (*in_trouble)
+    deferring_.begin_domain(*moved);
   return {};
 }
 

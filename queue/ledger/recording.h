@@ -8,14 +8,15 @@ namespace postrider::queue {
 
 class Recording {
  public:
-  Recording(QueueState& state, NextLook& look, Intake& intake, Leasing& leasing)
-      : state_(state), look_(look), intake_(intake), leasing_(leasing) {}
+  Recording(QueueState& state, NextLook& look, Intake& intake, Leasing& leasing,
+            Deferring& deferring)
+      : state_(state), look_(look), intake_(intake), leasing_(leasing), deferring_(deferring) {}
 
   Result<void> record(const Record& record, Effects& effects);
   Result<void> set_site(const SiteState& state);
+  Result<void> assign_site(const std::string& domain, const std::string& site);
 
  private:
-  Result<bool> waits_for_site(const Record& record, const mail::Message& message);
   RecipientRow after(RecipientRow row, const Record::Result& result, const Leased& leased,
                      std::int64_t expires) const;
   bool keep_rest(const Record& record, const Leased& leased);
@@ -36,6 +37,7 @@ class Recording {
   NextLook& look_;
   Intake& intake_;
   Leasing& leasing_;
+  Deferring& deferring_;
 };
 
 }  // namespace postrider::queue

@@ -48,6 +48,8 @@ class SqliteDestinations final : public Destinations {
              "UPDATE site SET wake = ?, blocked_until = ?, failures = ?, since = ?, last = ?"
              " WHERE id = ?"},
             {site_minimum_, "SELECT next_due FROM domain WHERE site = ? ORDER BY next_due LIMIT 1"},
+            {troubled_sites_, "SELECT id FROM site WHERE failures > 0 OR blocked_until > 0"},
+            {domains_of_, "SELECT id FROM domain WHERE site = ?"},
             {delete_site_, "DELETE FROM site WHERE id = ? AND id > 0 AND failures = 0"},
         });
   }
@@ -135,6 +137,28 @@ class SqliteDestinations final : public Destinations {
     return *site != nullptr && (*site)->blocked_until > now;
   }
 
+  Result<bool> is_in_trouble(std::int64_t domain) override {
+    auto row = find_domain(domain);
+    if (!row)
+      return row.error();
+    if (*row == nullptr || (*row)->site == 0)
+      return false;
+    auto site = find_site((*row)->site);
+    if (!site)
+      return site.error();
+    return *site != nullptr && (*site)->failures > 0;
+  }
+
+  Result<std::vector<std::int64_t>> troubled_sites() override {
+    auto sites = Query(troubled_sites_).rows([](const Query& row) { return row.integer(0); });
+    has_blocked_sites_ = has_blocked_sites_ || (sites && !sites->empty());
+    return sites;
+  }
+
+  Result<std::vector<std::int64_t>> domains_of(std::int64_t site) override {
+    return Query(domains_of_).bind(site).rows([](const Query& row) { return row.integer(0); });
+  }
+
   Result<std::int64_t> site_of(std::int64_t domain) override {
     auto row = find_domain(domain);
     if (!row)
@@ -165,9 +189,9 @@ class SqliteDestinations final : public Destinations {
     return *found == nullptr ? SiteRow() : **found;
   }
 
-  Result<void> set_site(const SiteState& state, std::int64_t blocked_until) override {
+  Result<std::int64_t> set_site(const SiteState& state, std::int64_t blocked_until) override {
     if (state.site.empty())
-      return {};
+      return 0;
     auto id = site_id(state.site);
     if (!id)
       return id.error();
@@ -178,7 +202,8 @@ class SqliteDestinations final : public Destinations {
     if (!minimum)
       return minimum.error();
     POSTRIDER_ASSERT(*site != nullptr);
-    has_blocked_sites_ = has_blocked_sites_ || blocked_until > 0;
+    has_blocked_sites_ = has_blocked_sites_ || blocked_until > 0 || state.failures > 0;
+    const bool is_new_trouble = state.failures > 0 && (*site)->failures == 0;
     (*site)->blocked_until = blocked_until;
     (*site)->failures = state.failures;
     (*site)->wake = *minimum == kNever ? kNever : std::max(*minimum, blocked_until);
@@ -188,10 +213,13 @@ class SqliteDestinations final : public Destinations {
     query.bind(state.since.time_since_epoch().count()).bind_blob(last).bind(*id);
     if (auto done = query.run(); !done)
       return done.error();
-    return state.failures == 0 ? remove_site_if_unused(*id) : Result<void>();
+    if (state.failures == 0)
+      if (auto done = remove_site_if_unused(*id); !done)
+        return done.error();
+    return is_new_trouble ? *id : 0;
   }
 
-  Result<void> assign_site(const std::string& name, const std::string& site_name) override {
+  Result<std::int64_t> assign_site(const std::string& name, const std::string& site_name) override {
     const auto known = domain_ids_.find(name);
     std::int64_t id = 0;
     if (known != domain_ids_.end()) {
@@ -205,7 +233,7 @@ class SqliteDestinations final : public Destinations {
       if (!*row) {
         limit(known_sites_);
         known_sites_[name] = site_name;
-        return {};
+        return 0;
       }
       id = find.integer(0);
     }
@@ -216,12 +244,15 @@ class SqliteDestinations final : public Destinations {
     if (!domain)
       return domain.error();
     if (*domain == nullptr || (*domain)->site == *site)
-      return {};
+      return 0;
     (*domain)->site = *site;
     const auto due = (*domain)->next_due;
     if (auto done = Query(set_domain_site_).bind(*site).bind(id).run(); !done)
       return done.error();
-    return due == kNever ? Result<void>() : touch_site(*site, due);
+    if (due != kNever)
+      if (auto done = touch_site(*site, due); !done)
+        return done.error();
+    return id;
   }
 
   bool has_blocked_sites() const override { return has_blocked_sites_; }
@@ -379,7 +410,8 @@ class SqliteDestinations final : public Destinations {
   std::unordered_map<std::string, std::string> known_sites_;  // of domains without mail here
   Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_,
       domain_minimum_, delete_domain_, site_trouble_, site_by_name_, site_name_, site_by_id_,
-      insert_site_, set_site_wake_, set_site_, site_minimum_, delete_site_;
+      insert_site_, set_site_wake_, set_site_, site_minimum_, troubled_sites_, domains_of_,
+      delete_site_;
 };
 
 }  // namespace

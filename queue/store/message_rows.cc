@@ -79,6 +79,13 @@ class SqliteMessages final : public MessageRows {
              " head, 1 FROM incoming WHERE id = ?"},
             {set_deadline_, "UPDATE message SET deadline = ? WHERE id = ?"},
             {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
+            {mark_tried_,
+             "UPDATE message SET tried = 1 WHERE id = ? AND tried = 0 AND waiting > 0"},
+            {queued_in_,
+             "SELECT next_attempt, message, idx, address FROM recipient INDEXED BY recipient_due"
+             " WHERE domain = ?1 AND state < {ended} AND next_attempt < {expire_now}"
+             " AND next_attempt >= ?2 AND (next_attempt, message, idx) > (?2, ?3, ?4)"
+             " ORDER BY next_attempt, message, idx LIMIT ?5"},
         });
   }
 
@@ -282,6 +289,24 @@ class SqliteMessages final : public MessageRows {
     return Query(set_deadline_).bind(deadline).bind(id.value).run();
   }
 
+  Result<std::vector<QueuedEntry>> queued_in(std::int64_t domain, const QueuedPlace& after,
+                                             std::size_t most) override {
+    Query query(queued_in_);
+    query.bind(domain).bind(after.next_attempt).bind(after.id.value).bind(after.index);
+    query.bind(static_cast<std::int64_t>(most));
+    return query.rows([](const Query& row) {
+      const QueuedPlace place{
+          row.integer(0), {row.integer(1)}, static_cast<std::uint32_t>(row.integer(2))};
+      return QueuedEntry{place, std::string(row.text(3))};
+    });
+  }
+
+  Result<bool> mark_tried(mail::MessageId id) override {
+    if (auto done = Query(mark_tried_).bind(id.value).run(); !done)
+      return done.error();
+    return database_.changes() == 1;
+  }
+
   Result<bool> exists(mail::MessageId id) override {
     auto found = Query(exists_).bind(id.value).first(0);
     if (!found)
@@ -375,7 +400,8 @@ class SqliteMessages final : public MessageRows {
   Statement insert_message_, move_message_, insert_body_, move_body_, insert_recipient_,
       delete_message_, delete_body_, delete_recipients_, message_row_, message_sender_,
       message_head_, body_, alive_, update_recipient_, update_message_, exists_, damaged_incoming_,
-      mark_damaged_, set_deadline_, insert_if_missing_, delete_recipient_, alive_one_, count_alive_;
+      mark_damaged_, mark_tried_, queued_in_, set_deadline_, insert_if_missing_, delete_recipient_,
+      alive_one_, count_alive_;
 };
 
 }  // namespace

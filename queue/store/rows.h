@@ -31,6 +31,17 @@ struct RecipientRow {
   bool is_alive() const { return state < RecipientState::delivered; }
 };
 
+// Where a recipient stands among those that wait for its domain, in the order of their times.
+struct QueuedPlace {
+  std::int64_t next_attempt = 0;
+  mail::MessageId id;
+  std::uint32_t index = 0;
+};
+struct QueuedEntry {
+  QueuedPlace place;
+  std::string address;
+};
+
 struct MessageRow {
   std::int64_t deadline = 0;
   std::int64_t expires = 0;

@@ -67,6 +67,11 @@ class MessageRows {
   // Counts are those of the row.
   virtual Result<void> update(mail::MessageId id, const MessageRow& row) = 0;
   virtual Result<void> set_deadline(mail::MessageId id, std::int64_t deadline) = 0;
+  // Recipients that wait for the domain by a time of their own, behind `after`, at most `most`.
+  virtual Result<std::vector<QueuedEntry>> queued_in(std::int64_t domain, const QueuedPlace& after,
+                                                     std::size_t most) = 0;
+  // False: it was marked before, or nobody of it waits.
+  virtual Result<bool> mark_tried(mail::MessageId id) = 0;
   virtual Result<bool> exists(mail::MessageId id) = 0;  // here or in `incoming`
 };
 
@@ -95,12 +100,17 @@ class Destinations {
   virtual Result<bool> is_blocked(std::int64_t domain, std::int64_t now) = 0;
   virtual Result<std::int64_t> site_of(std::int64_t domain) = 0;  // 0: not known
   virtual Result<std::string> name_of(std::int64_t domain) = 0;   // empty: it is gone
+  virtual Result<bool> is_in_trouble(std::int64_t domain) = 0;    // blocked or to be probed
+  virtual Result<std::vector<std::int64_t>> troubled_sites() = 0;
+  virtual Result<std::vector<std::int64_t>> domains_of(std::int64_t site) = 0;
   // Why the site of the domain is in trouble, encoded; empty: it is not.
   virtual Result<std::string> site_trouble(std::int64_t domain) = 0;
   virtual Result<SiteRow> load_site(std::int64_t id) = 0;
-  virtual Result<void> set_site(const SiteState& state, std::int64_t blocked_until) = 0;
-  virtual Result<void> assign_site(const std::string& domain, const std::string& site) = 0;
-  // Whether any site was blocked since the start; spares the usual message a look.
+  // Returns the site if it is in trouble now and was not before; or 0.
+  virtual Result<std::int64_t> set_site(const SiteState& state, std::int64_t blocked_until) = 0;
+  // Returns the domain if it has mail and another site than before; or 0.
+  virtual Result<std::int64_t> assign_site(const std::string& domain, const std::string& site) = 0;
+  // Whether any site was in trouble since the start; spares the usual message a look.
   virtual bool has_blocked_sites() const = 0;
   // From memory alone: true only if it is surely blocked.
   virtual bool is_known_blocked(const std::string& domain, std::int64_t now) const = 0;

@@ -74,16 +74,14 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
 }
 
 bool Batch::has_anything_to_store() const {
-  return !work_.is_empty() || ledger_.landing().is_busy() || !kept_.is_empty() ||
-         !changes_.is_empty() || ledger_.is_work_due();
+  return !work_.is_empty() || ledger_.landing().is_busy() || ledger_.deferring().is_busy() ||
+         !kept_.is_empty() || !changes_.is_empty() || ledger_.is_work_due();
 }
 
 Result<void> Batch::store_inbox(Effects& effects) {
   for (auto* inbox : {&kept_, &work_}) {
     for (const auto& assignment : inbox->assignments)
-      if (auto done =
-              keeper_.store()->destinations().assign_site(assignment.domain, assignment.site);
-          !done)
+      if (auto done = ledger_.recording().assign_site(assignment.domain, assignment.site); !done)
         return done.error().during("assign site");
     for (const auto& site : inbox->sites)
       if (auto done = ledger_.recording().set_site(site); !done)
@@ -111,7 +109,9 @@ Result<void> Batch::store_inbox(Effects& effects) {
   if (!ledger_.landing().is_busy() || !changes_.will_change())
     if (auto done = changes_.go_on(commit_took_, effects); !done)
       return done.error();
-  return ledger_.landing().go_on(effects);
+  if (auto done = ledger_.landing().go_on(effects); !done)
+    return done.error();
+  return ledger_.deferring().go_on(effects);
 }
 
 // In their order, as far as one transaction may take. Those of a message that has to land first
@@ -135,6 +135,7 @@ Result<void> Batch::store_records(Effects& effects) {
 
 std::vector<Record> Batch::take_stored() {
   ledger_.landing().committed();
+  ledger_.deferring().committed();
   std::vector<Record> all, stored;
   all.swap(kept_.records);
   kept_.clear();

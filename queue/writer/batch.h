@@ -15,7 +15,9 @@ class Batch {
   Inbox& work() { return work_; }  // what came last
   Inbox& kept() { return kept_; }  // what waits for the store to work again; goes first
   // Whether there is more to store than the latest transaction took, which was committed.
-  bool has_more() const { return has_more_ || !changes_.is_empty(); }
+  bool has_more() const {
+    return has_more_ || !changes_.is_empty() || ledger_.deferring().is_busy();
+  }
   bool has_more_records() const { return has_more_; }
 
   // In one transaction, if there is anything; done again around each damaged message that it meets.

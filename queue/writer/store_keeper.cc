@@ -211,6 +211,8 @@ Result<std::size_t> StoreKeeper::store_recovery() {
   auto recovered = ledger_.intake().recover();
   if (!recovered)
     return recovered.error();
+  if (auto done = ledger_.deferring().opened(); !done)
+    return done.error();
   if (auto done = store_->meta().set("clean", 0); !done)
     return done.error();
   if (auto done = store_marks(0); !done)
@@ -288,6 +290,8 @@ Result<void> StoreKeeper::open_again() {
     done = forget_doubtful();
   if (done)
     done = ledger_.intake().follow_landed();  // what was said to have failed may have moved it
+  if (done)
+    done = ledger_.deferring().opened();
   if (done && readers_.open)
     done = readers_.open();
   return done;

@@ -3,6 +3,7 @@
 delay notice and in the bounce, for people and for programs."""
 import email
 import email.policy
+import json
 import re
 import socket
 
@@ -150,6 +151,24 @@ class Reasons(scenario.Scenario):
         self.assertEqual((last["complete"], last["queued"], last["under_way"],
                           last["drop_folder"]), ("yes", str(everything), "0", "0"))
         self.assertEqual(len(server.queue("--status", "deferred")), everything)
+        for has_crashed in (False, True):  # and when it is up again
+            if has_crashed:
+                server.kill()
+            server.start()
+            for domain in of_sites:
+                self.assertEqual(server.send(SENDER, f"later@{domain}", CONTENT).code, 250)
+            everything += len(of_sites)
+            wait.until(lambda: all(m["status"] == "deferred" for m in server.queue()),
+                       lambda: f"all deferred after a restart: {server.queue()}")
+            for message in server.queue():
+                for recipient in message["recipients"]:
+                    self.assertEqual(recipient["state"], "deferred")
+                    self.assertRegex(recipient["delay_reason"], CAUSES[recipient["domain"]])
+            totals = json.loads(server.postrider("status", "--json"))["queue"]
+            self.assertEqual((totals["deferred"], totals["queued"], totals["messages"]), (everything, 0, everything))
+            for domain in of_sites:
+                lines = [e for e in server.log("deferred") if e["to"] == f"later@{domain}"]
+                self.assertTrue(lines and all(re.search(CAUSES[domain], e["reason"]) for e in lines), lines)
 
     def test_the_form_of_postfix_has_a_line_for_each_that_waits(self):
         server = self.start(retry=["10m"])

@@ -302,12 +302,11 @@ TEST_CASE("a recipient is never said to be further than its message", "[daemon][
   s.add("a@b", {"c@d.test", "e@d.test"}, "x\r\n");
   const auto lines = serve(s.service, request("list")).lines;
   REQUIRE(lines.size() == 2);
-  for (const auto& [line, wanted] :
-       {std::pair(lines[0], "queued"), std::pair(lines[1], "deferred")}) {
+  for (const auto& line : lines) {  // one that waited before, and one that came then
     const auto& message = line.at("message").as_object();
-    CHECK(message.at("status").as_string() == wanted);
+    CHECK(message.at("status").as_string() == "deferred");
     const auto& recipient = message.at("recipients").as_array()[0].as_object();
-    CHECK(recipient.at("state").as_string() == wanted);
+    CHECK(recipient.at("state").as_string() == "deferred");
     CHECK(recipient.at("delay_reason").as_string() == "connection refused");
   }
 }

@@ -86,15 +86,12 @@ TEST_CASE_METHOD(Waiting, "mail to blocked sites alone waits as if it had been t
     queue->assign_site(name, std::string("mx.") + name);
   queue->set_site(blocked("mx.d.test", hours(1)));
   queue->set_site(blocked("mx.e.test", hours(2)));
-  for (const char* known : {"a@d.test", "a@e.test"})
-    must_accept("a@b.test", {known});
-  settle();
   const auto parked = must_accept("a@b.test", {"c@d.test", "f@d.test", "c@e.test"});
   const auto tried = must_accept("a@b.test", {"c@d.test", "c@open.test"});
   hand.next(tried);
   settle();
   CHECK(hand.count() == 0);
-  CHECK(log.count("deferred") == 3);  // a line for each recipient
+  CHECK(log.count("deferred") == 3);  // a line for each recipient of the one that was not tried
   Filter deferred;
   deferred.status = "deferred";
   REQUIRE(list(deferred).size() == 1);
@@ -973,6 +970,174 @@ TEST_CASE_METHOD(Waiting, "what waits for a site in trouble is deferred, and its
   CHECK(expired.reason == Lease::Reason::expired);
   REQUIRE(expired.recipients[0].last);
   CHECK(expired.recipients[0].last->text == "connection refused");
+}
+
+namespace {
+
+using Figures = std::vector<std::uint64_t>;  // deferred, queued
+
+struct Deferred : Waiting {
+  // By the counters, and by the listing.
+  Figures deferred_and_queued() {
+    Filter filter;
+    filter.status = "deferred";
+    const auto deferred = list(filter).size();
+    filter.status = "queued";
+    const auto queued = list(filter).size();
+    const auto totals = queue->totals();
+    REQUIRE(totals.has_value());
+    CHECK(totals->deferred == deferred);
+    CHECK(totals->queued == queued);
+    for (const char* status : {"deferred", "queued"}) {
+      filter.status = status;
+      const auto counted = queue->count(filter);
+      REQUIRE(counted.has_value());
+      CHECK(counted->messages == (filter.status == "queued" ? queued : deferred));
+    }
+    return {deferred, queued};
+  }
+  void fails(const std::string& site) { queue->set_site(blocked(site, hours(5))); }
+  // Until what is marked in pieces has been.
+  void settle_pieces() {
+    for (int i = 0; i < 12; ++i)
+      settle();
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Deferred,
+                 "what was queued before its site came into trouble is deferred from then",
+                 "[queue][due][site]") {
+  settings.leased_messages = 4;
+  queue.reset();
+  open();
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  constexpr int kMany = 900;  // more than one piece
+  for (int i = 0; i < kMany; ++i)
+    must_accept("a@b.test", {"c@d.test"});
+  must_accept("a@b.test", {"c@d.test", "e@d.test"});
+  settle();
+  CHECK(hand.count() > 0);
+  fails("mx.d.test");
+  settle_pieces();
+  // What is in delivery's hands is told of when it comes back.
+  const auto in_hand = hand.count();
+  CHECK(log.count("deferred") == kMany + 2 - in_hand);  // of one message two recipients
+  CHECK(deferred_and_queued() == Figures{kMany + 1 - in_hand, 0});
+  while (hand.count() > 0)
+    record(untried(hand.next()));
+  settle_pieces();
+  CHECK(deferred_and_queued() == Figures{kMany + 1, 0});
+  SECTION("once, however often it is probed") {
+    const auto lines = log.count("deferred");
+    queue->set_site(blocked("mx.d.test", hours(6)));
+    settle_pieces();
+    SiteState open_again;
+    open_again.site = "mx.d.test";
+    queue->set_site(open_again);
+    fails("mx.d.test");
+    settle_pieces();
+    CHECK(log.count("deferred") == lines);
+  }
+  SECTION("over a restart, with the reason") {
+    reopen();
+    CHECK(deferred_and_queued()[0] == kMany + 1);
+    Filter reply;
+    reply.reply = "refused";
+    reply.domain = "d.test";
+    CHECK(queue->count(reply)->messages == kMany + 1);
+  }
+}
+
+TEST_CASE_METHOD(Deferred,
+                 "what comes or comes back behind a site in trouble is deferred after a restart",
+                 "[queue][due][site]") {
+  settings.fresh_messages = 100;
+  queue.reset();
+  open();
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  const auto first = must_accept("a@b.test", {"c@d.test"});
+  auto back = untried(hand.next(first));
+  fails("mx.d.test");
+  record(std::move(back));
+  settle_pieces();
+  CHECK(deferred_and_queued() == Figures{1, 0});
+  const auto in_hand = must_accept("a@b.test", {"c@good.test", "d@d.test"});
+  hand.next(in_hand);
+  reopen();
+  must_accept("a@b.test", {"e@d.test"});
+  record(untried(hand.next(in_hand)));
+  settle();
+  while (hand.count() > 0)
+    record(untried(hand.next()));
+  settle_pieces();
+  CHECK(deferred_and_queued()[1] == 0);
+  for (const auto& message : list())
+    for (const auto& recipient : message.recipients)
+      if (recipient.domain == "d.test") {
+        REQUIRE(recipient.last);
+        CHECK(recipient.last->text == "connection refused");
+      }
+}
+
+TEST_CASE_METHOD(Deferred, "what was not marked when the process ended is at the next start",
+                 "[queue][due][site]") {
+  queue->assign_site("d.test", "mx.d.test");
+  queue.reset();
+  open();
+  queue->start(nullptr);  // as a tool, which hands nothing out
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  queue->assign_site("d.test", "mx.d.test");
+  fails("mx.d.test");
+  settle_pieces();
+  queue.reset();
+  {
+    sqlite3* database = nullptr;
+    REQUIRE(sqlite3_open((settings.spool + "/queue.db").c_str(), &database) == SQLITE_OK);
+    CHECK(sqlite3_exec(database, "UPDATE message SET tried = 0", nullptr, nullptr, nullptr) ==
+          SQLITE_OK);
+    sqlite3_close(database);
+  }
+  open();
+  start();
+  settle_pieces();
+  CHECK(deferred_and_queued() == Figures{1, 0});
+  CHECK(list()[0].id == id);
+}
+
+TEST_CASE_METHOD(Deferred,
+                 "what is released or learned of to wait behind a site in trouble is deferred",
+                 "[queue][due][site][change]") {
+  start();
+  queue->assign_site("d.test", "mx.d.test");
+  const auto first = must_accept("a@b.test", {"c@d.test"});
+  hand.next(first);
+  SECTION("a release") {
+    const auto second = must_accept("a@b.test", {"e@d.test"});
+    record(untried(hand.next(second)));
+    Filter held;
+    held.ids = {second};
+    change(Verb::hold, held);
+    fails("mx.d.test");
+    settle_pieces();
+    CHECK(deferred_and_queued() == Figures{0, 0});
+    change(Verb::release, held);
+    settle_pieces();
+    CHECK(deferred_and_queued() == Figures{1, 0});
+  }
+  SECTION("the site of its domain becomes known") {
+    fails("mx.d.test");
+    const auto other = must_accept("a@b.test", {"c@other.test"});
+    record(untried(hand.next(other)));
+    settle_pieces();
+    CHECK(deferred_and_queued() == Figures{0, 1});
+    queue->assign_site("other.test", "mx.d.test");
+    settle_pieces();
+    CHECK(deferred_and_queued() == Figures{1, 0});
+  }
 }
 
 }  // namespace postrider::queue::test
