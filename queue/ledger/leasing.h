@@ -30,6 +30,8 @@ class Leasing {
   std::size_t share(const Budget& budget, std::size_t out, bool is_probed) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);
   Result<void> lease_deadline(mail::MessageId id, Effects& effects);
+  Result<std::optional<mail::Outcome>> reason_of(mail::MessageId id, const RecipientRow& recipient,
+                                                 Lease::Reason notice);
   Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);
   Result<void> lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                             Budget& budget, Effects& effects);

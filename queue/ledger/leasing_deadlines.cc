@@ -18,6 +18,15 @@ mail::Outcome being_tried() {
   return outcome;
 }
 
+// For senders: who paused it is nothing to them.
+mail::Outcome paused() {
+  mail::Outcome outcome;
+  outcome.stage = mail::Stage::admin;
+  outcome.status = {4, 3, 2};
+  outcome.text = "its delivery is paused by the administrator of this mail system";
+  return outcome;
+}
+
 bool is_expiring_now(const RecipientRow& row) {
   return row.state == RecipientState::bouncing && row.next_attempt == kExpireNow;
 }
@@ -43,6 +52,31 @@ Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
   }
   stopped_at_limit_ = stopped_at_limit_ || more;
   return {};
+}
+
+// Why it waits, for its sender: an administrator keeps it, its site is in trouble, or what its own
+// last attempt met. What ends because its time is over had its last chance before any pause.
+Result<std::optional<mail::Outcome>> Leasing::reason_of(mail::MessageId id,
+                                                        const RecipientRow& recipient,
+                                                        Lease::Reason notice) {
+  using Reason = std::optional<mail::Outcome>;
+  auto trouble = state_.store->destinations().site_trouble(recipient.domain);
+  if (!trouble)
+    return trouble.error();
+  const auto& known = trouble->empty() ? recipient.last : *trouble;
+  auto decoded = known.empty() ? Error(Errc::not_found, "") : decode_outcome(known);
+  auto last = decoded ? Reason(*std::move(decoded)) : Reason();
+  if (state_.leases.is_leased(id, recipient.index))
+    return last ? last : Reason(being_tried());
+  if ((last && notice != Lease::Reason::delay_notice) || state_.pauses.is_empty())
+    return last;
+  auto sender = state_.store->messages().sender(id);
+  if (!sender)
+    return sender.error();
+  auto domain = state_.store->destinations().name_of(recipient.domain);
+  if (!domain)
+    return domain.error();
+  return state_.pauses.find(*sender, *domain) == nullptr ? last : Reason(paused());
 }
 
 Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
@@ -88,17 +122,11 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
     if (recipient.state != wanted || is_expiring_now(recipient) != is_expiring ||
         (is_in_hand && leased.reason != Lease::Reason::delay_notice))
       continue;
-    // What it waits for may be its site, and so is the reason.
-    auto trouble = state_.store->destinations().site_trouble(recipient.domain);
-    if (!trouble)
-      return trouble.error();
-    const auto& known = trouble->empty() ? recipient.last : *trouble;
-    auto decoded = known.empty() ? Error(Errc::not_found, "") : decode_outcome(known);
-    auto last = decoded ? std::optional(*std::move(decoded)) : std::nullopt;
-    if (!last && is_in_hand)
-      last = being_tried();
+    auto last = reason_of(id, recipient, leased.reason);
+    if (!last)
+      return last.error();
     (is_in_hand ? in_hand : recipients)
-        .push_back({recipient.index, recipient.attempts, std::move(last), {}});
+        .push_back({recipient.index, recipient.attempts, *std::move(last), {}});
     if (!is_in_hand)
       leased.recipients.push_back(recipient.index);
   }

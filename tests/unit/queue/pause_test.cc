@@ -236,7 +236,55 @@ TEST_CASE_METHOD(Paused, "notices and ends of lifetimes do not wait for a pause"
   const auto id = must_accept("a@b.test", {"c@d.test"});
   clock.pass(settings.delay_notice);
   look();
-  CHECK(hand.next(id).reason == Lease::Reason::delay_notice);
+  const auto late = hand.next(id);
+  CHECK(late.reason == Lease::Reason::delay_notice);
+  REQUIRE(late.recipients[0].last);  // without a name: it is for the sender
+  CHECK(late.recipients[0].last->text ==
+        "its delivery is paused by the administrator of this mail system");
+  CHECK(to_string(late.recipients[0].last->status) == "4.3.2");
+  auto told = untried(late);
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  clock.pass(settings.lifetime);
+  look();
+  const auto end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  REQUIRE(end.recipients[0].last);
+  CHECK(end.recipients[0].last->status == late.recipients[0].last->status);
+}
+
+TEST_CASE_METHOD(Paused, "the notice of the end of what was tried before a pause says what it met",
+                 "[queue][pause]") {
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  pause(Pause::Of::domain, "d.test");
+  clock.pass(settings.delay_notice);
+  look();
+  auto late = hand.next(id);
+  REQUIRE(late.recipients[0].last);
+  CHECK(to_string(late.recipients[0].last->status) == "4.3.2");
+  auto told = untried(late);
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  clock.pass(settings.lifetime);
+  look();
+  const auto end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  REQUIRE(end.recipients[0].last);
+  CHECK(end.recipients[0].last->text == "said so");
+}
+
+TEST_CASE_METHOD(Paused, "nobody is told that held mail is late, and its lifetime has no end",
+                 "[queue][pause]") {
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  Filter filter;
+  filter.ids = {id};
+  change(Verb::hold, filter);
+  clock.pass(settings.delay_notice + settings.lifetime);
+  look();
+  CHECK(hand.count() == 0);
+  CHECK(listed(id).status == "held");
 }
 
 TEST_CASE_METHOD(Paused, "each pause is an event with who and what", "[queue][pause]") {
