@@ -319,7 +319,8 @@ int show_message(const Administration& how, const std::string& id, bool body) {
     message[name] = content;
   else
     message[std::string(name) + "_base64"] = encode_base64(content);
-  return print_json(message) ? EX_OK : EX_IOERR;
+  print_json(message);
+  return EX_OK;
 }
 
 int explain(const Administration& how, const std::string& target) {
@@ -363,7 +364,9 @@ int reload_daemon(const Administration& how) {
       complain(how.program, EX_OK, "note: " + text_of(*note, "text"));
     return true;
   });
-  return code == EX_OK && !print("reloaded\n") ? EX_IOERR : code;
+  if (code == EX_OK)
+    print("reloaded\n");
+  return code;
 }
 
 int show_sites(const Administration& how, bool trouble) {
@@ -387,11 +390,11 @@ int show_events(const Administration& how, std::string after, const std::string&
   constexpr auto kPause = std::chrono::seconds(1);
   auto request = request_for("events");
   request.last = last;
-  for (;;) {
+  for (bool is_read = true;;) {
     request.target = after;
     const int code = ask(how, request, [&](const json::object& line) {
       if (const auto* event = object_of(line, "event"))
-        return print_json(*event);
+        return is_read = print_json(*event);
       if (const auto* lost = line.if_contains("lost"))
         complain(how.program, EX_OK,
                  json::serialize(*lost) + " events before these are no longer kept");
@@ -399,7 +402,7 @@ int show_events(const Administration& how, std::string after, const std::string&
         after = position;
       return true;
     });
-    if (code != EX_OK || !follow)
+    if (code != EX_OK || !follow || !is_read)
       return code;
     request.last.clear();
     std::this_thread::sleep_for(kPause);

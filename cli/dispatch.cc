@@ -1,3 +1,4 @@
+#include "cli/output.h"
 #include "cli/programs.h"
 
 #include <csignal>
@@ -18,12 +19,13 @@ constexpr Program kPrograms[] = {
 int dispatch(int argc, char** argv) {
   // A reader that went away is an error of write(), not the end.
   std::signal(SIGPIPE, SIG_IGN);
+  guard_standard_streams();
   std::string_view name = argc > 0 ? argv[0] : "";
   name.remove_prefix(name.rfind('/') + 1);  // npos + 1 is 0
   for (const auto& program : kPrograms)
     if (program.name == name)
-      return program.run(argc, argv);
-  return postrider_main(argc, argv);
+      return end_output(name, program.run(argc, argv));
+  return end_output("postrider", postrider_main(argc, argv));
 }
 
 }  // namespace postrider::cli

@@ -9,15 +9,36 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 namespace postrider::cli {
 
 namespace json = boost::json;
+
+namespace {
+
+int output_error = 0;  // errno of the first piece that standard output did not take
+
+bool write_out(std::string_view octets) {
+  errno = 0;
+  return std::fwrite(octets.data(), 1, octets.size(), stdout) == octets.size() &&
+         std::fflush(stdout) == 0;
+}
+
+std::string lost_output(int error) {
+  return std::string("write to standard output: ") + std::strerror(error) +
+         "; what it shows is not complete";
+}
+
+}  // namespace
 
 int complain(std::string_view program, int exit_code, std::string_view sentence) {
   std::string line;
@@ -55,8 +76,42 @@ bool print_view(std::string_view text) {
 }
 
 bool print_raw(std::string_view octets) {
-  return std::fwrite(octets.data(), 1, octets.size(), stdout) == octets.size() &&
-         std::fflush(stdout) == 0;
+  if (output_error == 0 && !write_out(octets))
+    output_error = errno != 0 ? errno : EIO;
+  return output_error == 0;
+}
+
+void print_aside(std::string_view program, std::string_view text) {
+  if (output_error != 0 || write_out(escaped_text(text)))
+    return;
+  const int error = errno != 0 ? errno : EIO;
+  std::clearerr(stdout);
+  if (error != EPIPE)
+    complain(program, EX_OK, lost_output(error));
+}
+
+void guard_standard_streams() {
+  constexpr struct {
+    int descriptor;
+    int flags;  // so that it can be used neither as it is meant, nor for anything else
+  } kStreams[] = {{STDIN_FILENO, O_WRONLY}, {STDOUT_FILENO, O_RDONLY}, {STDERR_FILENO, O_RDONLY}};
+  for (const auto& [descriptor, flags] : kStreams)
+    if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF) {
+      const int opened = ::open("/dev/null", flags);  // the lowest that is free, so this one
+      if (opened >= 0 && opened != descriptor)
+        ::close(opened);
+    }
+}
+
+int end_output(std::string_view program, int exit_code) {
+  errno = 0;
+  if (std::fclose(stdout) != 0 && output_error == 0)  // some file systems say it only now
+    output_error = errno != 0 ? errno : EIO;
+  if (output_error == 0)
+    return exit_code;
+  if (output_error != EPIPE)
+    complain(program, EX_IOERR, lost_output(output_error));
+  return exit_code == EX_OK ? EX_IOERR : exit_code;
 }
 
 std::string json_line(const json::object& object) {

@@ -20,13 +20,22 @@ int complain(std::string_view program, int exit_code, std::string_view sentence)
 // An error as one: for people, what is wrong with their input is said by its step alone.
 std::string sentence(const Error& error);
 
-// False when nobody reads standard output any more.
+// False when standard output takes no more: nobody reads it, or its disk is full. end_output() says so.
 bool print(std::string_view text);
 // The same for whole lines that people look at: on a terminal as wide as that is, with its colours
 // (NO_COLOR).
 bool print_view(std::string_view text);
 // For programs that read, octet by octet: never what a terminal would show.
 bool print_raw(std::string_view octets);
+// What may be lost without harm, behind work that is done: failing changes no exit code.
+void print_aside(std::string_view program, std::string_view text);
+
+// At the start of a program: descriptors 0, 1 and 2 that were closed are made to fail, for no file
+// or socket that is opened later to be taken for one of them.
+void guard_standard_streams();
+// At its end. If not all that was printed has been taken, says so on standard error, unless the
+// reader went away, and gives EX_IOERR instead of EX_OK.
+int end_output(std::string_view program, int exit_code);
 
 // The object in a line, also for readers to whom U+2028 and U+2029 end one (JavaScript, Python),
 // and for terminals.

@@ -16,9 +16,9 @@
 
 #include <algorithm>
 #include <functional>
-#include <iostream>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <sysexits.h>
 #include <vector>
 
@@ -186,7 +186,8 @@ void add_doctor_command(CLI::App& app, Typed& typed) {
       const auto found = daemon::examine({typed.config}, typed.target, typed.json);
       if (found.exit_code == EX_CONFIG || found.exit_code == EX_USAGE)
         return report(found);
-      return print(found.text) ? found.exit_code : EX_IOERR;
+      print(found.text);
+      return found.exit_code;
     };
   });
 }
@@ -452,7 +453,10 @@ void add_all(CLI::App& app, Typed& typed) {
   add_passwd_command(app, typed);
   add_dkim_commands(app, typed);
   add_verb(app, "completion").callback([&] {
-    typed.run = [&] { return print(completion_script(app)) ? EX_OK : EX_IOERR; };
+    typed.run = [&] {
+      print(completion_script(app));
+      return EX_OK;
+    };
   });
 }
 
@@ -465,7 +469,10 @@ int postrider_main(int argc, char** argv) {
   try {
     app.parse(arguments_of(argc, argv));
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return app.exit(wanted, std::cout, std::cerr);
+    std::ostringstream text;
+    const int code = app.exit(wanted, text, text);
+    print_raw(text.str());
+    return code;
   } catch (const CLI::ParseError& error) {
     return complain_of_usage(app, error, typed.words);
   }

@@ -214,8 +214,8 @@ int deliver(const SendmailOptions& options) {
   if (answer.exit_code != EX_OK)
     return fail(answer.exit_code, answer.error);
   if (options.verbose)
-    print(answer.id == "dropped" ? "left for the daemon, which is down or busy\n"
-                                 : "queued as " + escaped(answer.id) + "\n");
+    print_aside(kProgram, answer.id == "dropped" ? "left for the daemon, which is down or busy\n"
+                                                 : "queued as " + escaped(answer.id) + "\n");
   return EX_OK;
 }
 
