@@ -14,17 +14,18 @@ const char* level_name(Level level) {
   return names[static_cast<int>(level)];
 }
 
-std::string& LogLines::begin(std::string_view program) {
+std::string& LogLines::begin(std::string_view program, Level level) {
   if (used_ == lines_.size())
     lines_.emplace_back();
   auto& line = lines_[used_++];
   line.program = program;
+  line.level = level;
   line.text.clear();
   return line.text;
 }
 
 void TextFormat::write(const LogEvent& event, LogLines& lines) const {
-  auto& line = lines.begin("postrider");
+  auto& line = lines.begin("postrider", event.level());
   format_text(event, line);
   line.erase(0, line.find(' ') + 1);  // the time
 }
@@ -34,7 +35,7 @@ void TextFormat::write_stamp(const LogEvent& event, std::string_view, std::strin
 }
 
 void JsonFormat::write(const LogEvent& event, LogLines& lines) const {
-  auto& line = lines.begin("postrider");
+  auto& line = lines.begin("postrider", event.level());
   line.append(R"({"time":")").append(format_rfc3339(event.when));
   line.append(R"(","level":")").append(level_name(event.level()));
   line.append(R"(","event":")").append(event.name()).append("\"");

@@ -17,10 +17,11 @@ class LogLines {
   struct Line {
     std::string program;  // who says it: "postrider", "postfix/smtpd"
     std::string text;
+    Level level = Level::info;  // the event's, or what the line says of itself
   };
 
   // The text of a line more.
-  std::string& begin(std::string_view program);
+  std::string& begin(std::string_view program, Level level);
   void clear() { used_ = 0; }
 
   const Line* begin() const { return lines_.data(); }

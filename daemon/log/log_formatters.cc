@@ -24,6 +24,10 @@ const LogEvent& event_of(const spdlog::details::log_msg& message) {
   return static_cast<const LineMessage&>(message).event;
 }
 
+int priority_of(const spdlog::details::log_msg& message) {
+  return static_cast<const LineMessage&>(message).priority;
+}
+
 void append(spdlog::memory_buf_t& out, std::string_view text) {
   out.append(text.data(), text.data() + text.size());
 }
@@ -56,9 +60,10 @@ std::string field_name(std::string_view key) {
 }  // namespace
 
 LineMessage::LineMessage(const LogEvent& of_event, const LogLines::Line& line)
-    : spdlog::details::log_msg(of_event.when, {}, view(line.program), level_of(of_event.level()),
+    : spdlog::details::log_msg(of_event.when, {}, view(line.program), level_of(line.level),
                                view(line.text)),
-      event(of_event) {}
+      event(of_event),
+      priority(priority_of(line.level)) {}
 
 int priority_of(Level level) {
   constexpr int priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
@@ -82,7 +87,7 @@ std::unique_ptr<spdlog::formatter> StampedFormatter::clone() const {
 
 void SyslogFormatter::format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) {
   const auto& event = event_of(message);
-  append(out, "<" + std::to_string(LOG_MAIL | priority_of(event.level())) + ">");
+  append(out, "<" + std::to_string(LOG_MAIL | priority_of(message)) + ">");
   append(out, local_stamp(event.when) + " ");
   append(out, of(message.logger_name));
   append(out, "[" + process_id() + "]: ");
@@ -96,7 +101,7 @@ std::unique_ptr<spdlog::formatter> SyslogFormatter::clone() const {
 void JournalFormatter::format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) {
   const auto& event = event_of(message);
   append_field(out, "MESSAGE", of(message.payload));
-  append_field(out, "PRIORITY", std::to_string(priority_of(event.level())));
+  append_field(out, "PRIORITY", std::to_string(priority_of(message)));
   append_field(out, "SYSLOG_FACILITY", std::to_string(LOG_MAIL >> 3));
   append_field(out, "SYSLOG_IDENTIFIER", of(message.logger_name));
   append_field(out, "SYSLOG_PID", process_id());

@@ -16,6 +16,7 @@ namespace postrider::daemon {
 struct LineMessage : spdlog::details::log_msg {
   LineMessage(const LogEvent& event, const LogLines::Line& line);
   const LogEvent& event;
+  const int priority;
 };
 
 // The priorities of syslog(3): 3 error, 4 warning, 6 info, 7 debug.

@@ -27,16 +27,22 @@ class Lines {
   Lines(const LogEvent& event, LogLines& lines) : event_(event), lines_(lines) {}
 
   // program: "smtpd", "qmgr"; empty for what Postfix has no line for.
-  std::string& begin(std::string_view program) {
-    if (program.empty())
-      return lines_.begin("postrider");
-    return lines_.begin(std::string("postfix/").append(program));
+  std::string& begin(std::string_view program) { return begin(program, event_.level()); }
+  // A line that Postfix logs as a warning is one of that priority, whatever the event is to us.
+  std::string& begin_warning(std::string_view program) {
+    return begin(program, std::max(event_.level(), Level::warn)).append("warning: ");
   }
   std::string& begin_message(std::string_view program) {
     return begin(program).append(clean(event_.id())).append(": ");
   }
 
  private:
+  std::string& begin(std::string_view program, Level level) {
+    if (program.empty())
+      return lines_.begin("postrider", level);
+    return lines_.begin(std::string("postfix/").append(program), level);
+  }
+
   const LogEvent& event_;
   LogLines& lines_;
 };
@@ -98,7 +104,7 @@ void encrypted(const LogEvent& event, Lines& lines) {
 
 void tls_failed(const LogEvent& event, Lines& lines) {
   lines.begin("smtpd").append("SSL_accept error from ").append(client_of(event)).append(": -1");
-  lines.begin("smtpd").append("warning: TLS library problem: ").append(clean(event.value("error")));
+  lines.begin_warning("smtpd").append("TLS library problem: ").append(clean(event.value("error")));
 }
 
 void rejected(const LogEvent& event, Lines& lines) {
@@ -160,8 +166,8 @@ void disconnected(const LogEvent& event, Lines& lines) {
 }
 
 void turned_away(const LogEvent& event, Lines& lines) {
-  lines.begin("smtpd")
-      .append("warning: Connection concurrency limit exceeded: from ")
+  lines.begin_warning("smtpd")
+      .append("Connection concurrency limit exceeded: from ")
       .append(client_of(event))
       .append(" (")
       .append(clean(event.value("reason")))
@@ -280,7 +286,7 @@ void queue_changed(const LogEvent& event, Lines& lines) {
 
 // fail2ban's filter (mode = auth) looks for this line.
 void auth_failed(const LogEvent& event, Lines& lines) {
-  auto& out = lines.begin("smtpd").append("warning: ").append(client_of(event));
+  auto& out = lines.begin_warning("smtpd").append(client_of(event));
   out.append(": SASL ").append(clean(event.value("mechanism")));
   out.append(" authentication failed: ").append(clean(event.value("reply")));
   if (!event.value("user").empty())

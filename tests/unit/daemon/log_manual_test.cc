@@ -1,11 +1,14 @@
 #include "base/file.h"
+#include "base/text.h"
 #include "daemon/log/log_fields.h"
 #include "tests/support/folder.h"
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <regex>
 #include <set>
 #include <string>
@@ -63,6 +66,72 @@ TEST_CASE("every event is in a manual", "[daemon][log]") {
   for (const auto& name : made) {
     INFO(name);
     CHECK(described.contains(name));
+  }
+}
+
+// By name: the levels at which it is logged, where they stand as literals.
+std::map<std::string, std::set<std::string>> levels_of_the_source() {
+  const std::regex made("LogEvent(\\s+\\w+)?\\(([^;\"]*)\"([a-z_-]+)\"(\\s*:\\s*\"([a-z_-]+)\")?");
+  const std::regex level("Level::(\\w+)");
+  std::map<std::string, std::set<std::string>> levels;
+  for_each_source([&](const std::string& text) {
+    for (std::sregex_iterator at(text.begin(), text.end(), made), end; at != end; ++at) {
+      const auto given = (*at)[2].str();
+      for (std::sregex_iterator of(given.begin(), given.end(), level); of != end; ++of)
+        for (const auto name : {(*at)[3], (*at)[5]})
+          if (name.matched)
+            levels[name].insert((*of)[1]);
+    }
+  });
+  return levels;
+}
+
+// By name: the levels that the manuals give to it.
+std::map<std::string, std::set<std::string>> levels_of_the_manuals() {
+  std::map<std::string, std::set<std::string>> levels;
+  std::set<std::string> now;
+  bool says_level = false;
+  const std::regex word("\\.Cm (error|warn|info|debug)( \\.)?");
+  const std::regex item("\\.It Ic ([a-z_]+)\\b.*");
+  std::smatch found;
+  const auto page = text_of("man/postrider-log.7");
+  for (const auto line : split(page, '\n')) {
+    const std::string text(line);
+    if (text.starts_with(".Sh "))
+      now.clear();
+    says_level = text.starts_with("The level is") || (says_level && !text.starts_with(".Bl"));
+    if (says_level && std::regex_match(text, found, word))
+      now.insert(found[1]);
+    if (std::regex_match(text, found, item))
+      levels[found[1]] = now;
+  }
+  // Of mail: all are info but those that a sentence names.
+  const auto mail = text_of("man/postrider.8");
+  const std::regex row("\n\\.It ([a-z_]+) Ta");
+  for (std::sregex_iterator at(mail.begin(), mail.end(), row), end; at != end; ++at)
+    levels.emplace((*at)[1], std::set<std::string>{"info", "debug"});
+  const auto from = mail.find("Their level is");
+  REQUIRE(from != std::string::npos);
+  const auto sentence = mail.substr(from, mail.find(".Pp", from) - from);
+  const std::regex named("\\.Ic ([a-z_ ,]+)");
+  for (std::sregex_iterator at(sentence.begin(), sentence.end(), named), end; at != end; ++at)
+    for (const auto name : split((*at)[1].str(), ' '))
+      if (name.size() > 1)
+        levels[std::string(name)] = {"warn", "error"};
+  return levels;
+}
+
+TEST_CASE("the level of every event is the one that its manual says", "[daemon][log]") {
+  const auto said = levels_of_the_manuals();
+  const auto made = levels_of_the_source();
+  CHECK(made.size() > 90);
+  for (const auto& [name, levels] : made) {
+    INFO(name);
+    const auto at = said.find(name);
+    REQUIRE(at != said.end());
+    // What depends on the case stands where its usual case does.
+    CHECK(std::any_of(levels.begin(), levels.end(),
+                      [&](const auto& level) { return at->second.contains(level); }));
   }
 }
 

@@ -281,6 +281,21 @@ TEST_CASE("pflogsumm counts what happened", "[log][postfix][programs]") {
   CHECK(std::regex_search(report, std::regex("User unknown")));
 }
 
+TEST_CASE("a line that says that it is a warning has that priority", "[daemon][log]") {
+  std::size_t warnings = 0;
+  for (const auto& c : cases()) {
+    INFO(c.name);
+    postrider::daemon::LogLines lines;
+    PostfixFormat("mx.example.org").write(c.event, lines);
+    for (const auto& line : lines) {
+      const bool says_so = line.text.starts_with("warning: ");
+      CHECK(line.level == (says_so ? Level::warn : c.event.level()));
+      warnings += says_so ? 1 : 0;
+    }
+  }
+  CHECK(warnings >= 3);  // logins, handshakes, and what Postfix has no line for
+}
+
 TEST_CASE("fail2ban's Postfix filter finds the refused client", "[log][postfix][programs]") {
   if (!has_program("fail2ban-regex")) {
     WARN("fail2ban is not installed");

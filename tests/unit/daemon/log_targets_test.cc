@@ -45,7 +45,7 @@ std::string json_of(const LogEvent& event) {
 class NameOnly : public LogFormat {
  public:
   void write(const LogEvent& event, LogLines& lines) const override {
-    lines.begin("postrider").append(event.name());
+    lines.begin("postrider", event.level()).append(event.name());
   }
   void write_stamp(const LogEvent&, std::string_view, std::string&) const override {}
 };
@@ -54,8 +54,8 @@ class NameOnly : public LogFormat {
 class TwoLines : public LogFormat {
  public:
   void write(const LogEvent& event, LogLines& lines) const override {
-    lines.begin("postfix/smtpd").append("one ").append(event.name());
-    lines.begin("postfix/qmgr").append("two ").append(event.name());
+    lines.begin("postfix/smtpd", event.level()).append("one ").append(event.name());
+    lines.begin("postfix/qmgr", Level::warn).append("two ").append(event.name());
   }
   void write_stamp(const LogEvent&, std::string_view, std::string&) const override {}
 };
@@ -308,11 +308,12 @@ TEST_CASE("syslog gets a datagram for each line: facility, priority, one stamp, 
   }
   log.reconfigure(std::make_shared<TwoLines>(), Level::info);
   log.write(LogEvent(Level::info, "x"));
-  for (const auto* want : {"postfix/smtpd\\[\\d+\\]: one x", "postfix/qmgr\\[\\d+\\]: two x"}) {
+  for (const auto& [priority, want] :
+       {std::pair("22", "postfix/smtpd\\[\\d+\\]: one x"), {"20", "postfix/qmgr\\[\\d+\\]: two x"}}) {
     const auto got = service.next();
     REQUIRE(got.has_value());
     INFO(*got);
-    CHECK(std::regex_match(*got, line("22", want)));
+    CHECK(std::regex_match(*got, line(priority, want)));
   }
 }
 
