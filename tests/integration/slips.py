@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """Slips of people at a terminal: each is answered on standard error with what is wrong and what helps,
 with an exit code of sysexits.h; and what they meant works: ids, addresses and domains without an option,
-the verbs of other mail systems, completion."""
+the verbs of other mail systems, completion.
+
+POSTRIDER_TRANSCRIPT=FILE appends to that file what was typed, what was answered, and the exit code."""
 import os
 import re
 import shutil
@@ -19,11 +21,18 @@ class Slips(scenario.Scenario):
         """One line of what is wrong, somewhere the remedy, nothing on standard output."""
         done = server.tool(program, *arguments, stdin=stdin, check=False)
         shown = f"$ {program} {' '.join(map(str, arguments))}\n{done.stderr}"
+        self.transcribe(server, shown, done.returncode)
         self.assertEqual(done.returncode, code, shown)
         self.assertEqual(done.stdout, "", shown)
         self.assertRegex(done.stderr, says, shown)
         self.assertRegex(done.stderr, helps, shown)
         self.assertLessEqual(len(done.stderr.splitlines()), 3, shown)
+
+    @staticmethod
+    def transcribe(server, shown, code):
+        if "POSTRIDER_TRANSCRIPT" in os.environ:
+            with open(os.environ["POSTRIDER_TRANSCRIPT"], "a", encoding="utf-8") as out:
+                out.write(shown.replace(str(server.folder), "/etc/postrider") + f"[{code}]\n\n")
 
     def wrong_file(self, text, code=CONFIG, says="", helps="", verb="check", **settings):
         server = self.daemon(start=False, **settings)
@@ -137,6 +146,7 @@ class Slips(scenario.Scenario):
                 ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all",
                  str(daemon.BIN / "postrider"), *arguments, "-c", str(server.config_file)],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait.DEADLINE)
+            self.transcribe(server, f"$ postrider {' '.join(arguments)}    # as nobody\n{done.stderr}", done.returncode)
             return done.returncode, done.stderr
         code, said = as_nobody("status")
         self.assertEqual(code, NOPERM, said)
