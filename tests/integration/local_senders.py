@@ -450,14 +450,14 @@ class Options(scenario.Scenario):
         self.assertIn("503", codes)
 
     def test_bs_keeps_DSN_parameters_of_each_recipient(self):
-        before = len(self.peer.messages)
         done = self.server.sendmail("-bs", stdin=(
             "EHLO x\r\nMAIL FROM:<a@us.example> RET=HDRS ENVID=e\r\n"
             "RCPT TO:<b@far.example> NOTIFY=NEVER\r\n"
             "RCPT TO:<c@far.example> NOTIFY=SUCCESS ORCPT=rfc822;old@us.example\r\n"
-            "RCPT TO:<d@far.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"))
+            "RCPT TO:<d@far.example>\r\nDATA\r\nSubject: wishes\r\n\r\nx\r\n.\r\nQUIT\r\n"))
         self.assertIn("250-DSN", done.stdout)
-        message = self.peer.wait_for(before + 1)[before]
+        message, = wait.until(lambda: [message for message in self.peer.messages
+                                       if b"Subject: wishes" in message.content], "the message")
         asked = {address: parameters for address, parameters in zip(
             message.addresses, (parameters for _, parameters in message.recipients))}
         self.assertIn("NOTIFY=NEVER", asked["b@far.example"])
