@@ -71,7 +71,9 @@ TEST_CASE("every event is in a manual", "[daemon][log]") {
 
 // By name: the levels at which it is logged, where they stand as literals.
 std::map<std::string, std::set<std::string>> levels_of_the_source() {
-  const std::regex made("LogEvent(\\s+\\w+)?\\(([^;\"]*)\"([a-z_-]+)\"(\\s*:\\s*\"([a-z_-]+)\")?");
+  const std::regex made(
+      "LogEvent(\\s+\\w+)?\\(([^;\"()]*(?:\\([^()\"]*\\)[^;\"()]*)*)\"([a-z_-]+)\"(\\s*:\\s*\"([a-"
+      "z_-]+)\")?");
   const std::regex level("Level::(\\w+)");
   std::map<std::string, std::set<std::string>> levels;
   for_each_source([&](const std::string& text) {
@@ -115,7 +117,7 @@ std::map<std::string, std::set<std::string>> levels_of_the_manuals() {
   const auto sentence = mail.substr(from, mail.find(".Pp", from) - from);
   const std::regex named("\\.Ic ([a-z_ ,]+)");
   for (std::sregex_iterator at(sentence.begin(), sentence.end(), named), end; at != end; ++at)
-    for (const auto name : split((*at)[1].str(), ' '))
+    for (const auto names = (*at)[1].str(); const auto name : split(names, ' '))
       if (name.size() > 1)
         levels[std::string(name)] = {"warn", "error"};
   return levels;
