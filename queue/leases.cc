@@ -54,11 +54,21 @@ std::size_t memory_of(const mail::Message& message) {
          message.envelope.recipients.size() * kPerRecipient;
 }
 
+// The parts of a large message share it. Called while this one is not among the others.
+std::size_t Leases::cost_of(const Leased& leased) const {
+  constexpr std::size_t kOverhead = 1024, kPerRecipient = 320;
+  const auto& message = *leased.message;
+  if (!is_large(message) || leased.recipients.empty())
+    return memory_of(message);
+  const auto shared = leased_.contains(message.id.value) ? 0 : memory_of(message);
+  return shared + kOverhead + leased.recipients.size() * kPerRecipient;
+}
+
 void Leases::count(const Leased& leased, int sign) {
-  const auto bytes = memory_of(*leased.message);
+  const auto bytes = cost_of(leased);
   const auto add = [&](Usage& usage) {
     usage.messages += static_cast<std::size_t>(sign);
-    usage.bytes += static_cast<std::size_t>(sign) * bytes;
+    usage.bytes = sign > 0 ? usage.bytes + bytes : usage.bytes - std::min(usage.bytes, bytes);
   };
   if (leased.reason == Lease::Reason::fresh) {
     add(fresh_);
@@ -143,6 +153,15 @@ std::size_t Leases::of_domain(std::int64_t domain) const {
 
 std::size_t Leases::of_site(std::int64_t site) const {
   return count_of(by_site_, site);
+}
+
+std::unordered_map<std::int64_t, std::size_t> Leases::places_of(mail::MessageId id) const {
+  std::unordered_map<std::int64_t, std::size_t> places;
+  const auto [first, last] = leased_.equal_range(id.value);
+  for (auto at = first; at != last; ++at)
+    for (const auto& place : at->second.places)
+      ++places[place.domain];
+  return places;
 }
 
 void Leases::each(const std::function<void(const Leased&)>& visit) const {

@@ -31,6 +31,13 @@ struct Leased {
   void want_again(std::uint32_t recipient);
 };
 
+// A message with more recipients than that is stored, and handed out, in parts, for other mail not
+// to wait for all of them.
+inline constexpr std::size_t kMostTogether = 1000;
+inline bool is_large(const mail::Message& message) {
+  return message.envelope.recipients.size() > kMostTogether;
+}
+
 // What a message costs in memory while it is leased.
 std::size_t memory_of(const mail::Message& message);
 
@@ -59,6 +66,8 @@ class Leases {
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
   std::size_t of_site(std::int64_t site) const;
+  // Recipients of due work of a message, by domain.
+  std::unordered_map<std::int64_t, std::size_t> places_of(mail::MessageId id) const;
 
   // Any thread.
   bool is_leased(mail::MessageId id) const;
@@ -68,6 +77,7 @@ class Leases {
 
  private:
   void count(const Leased& leased, int sign);
+  std::size_t cost_of(const Leased& leased) const;
 
   mutable std::mutex mutex_;  // held for changes of leased_, and for looks from other threads
   std::unordered_multimap<std::int64_t, Leased> leased_;

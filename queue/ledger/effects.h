@@ -23,6 +23,8 @@ struct Effects {
   std::vector<mail::MessageId> gone;   // removed by an administrator
   std::vector<mail::MessageId> made;   // of submissions; removed again if the commit is in doubt
   std::vector<mail::MessageId> moved;  // leased ones that left `incoming`
+  // Leases under which large ones land.
+  std::vector<std::pair<mail::MessageId, std::uint64_t>> landing;
   struct Noted {
     mail::MessageId id;
     std::uint64_t lease = 0;

@@ -29,12 +29,8 @@ std::vector<RecipientRow> all_held(const mail::Message& message, const std::stri
 Result<void> Intake::submit(const Submission& submission, std::string_view head, Effects& effects,
                             Result<void>& refused) {
   const auto& message = submission.message;
-  const auto& hold = submission.hold;
   const auto lane = mail::sender_lane(*message);
-  const bool is_fresh = hold.empty() && state_.has_consumer && has_room(lane) &&
-                        (is_large(*message) || !is_blocked(*message)) &&
-                        !state_.pauses.concerns(*message);
-  if (!is_fresh) {
+  if (!lands(submission, lane)) {
     effects.made.push_back(message->id);
     return submit_waiting(submission, head, effects, refused);
   }
@@ -47,6 +43,10 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
     return {};
   }
   effects.made.push_back(message->id);
+  if (is_large(*message)) {
+    landing_.begin(message, lane, effects);
+    return state_accepted(state_, submission, effects);
+  }
   Leased leased;
   leased.reason = Lease::Reason::fresh;
   leased.message = message;
@@ -70,8 +70,18 @@ bool Intake::has_room(std::uint64_t lane) const {
          own.bytes < settings.fresh_bytes - all.bytes;
 }
 
-// Mail to dead sites alone: delivery could only give it back. Of a large message it does, so that
-// its rows come in pieces.
+// Whether it is worth being stored where mail stays for a moment: before it is handed out, or, for
+// very many, before all have their rows.
+bool Intake::lands(const Submission& submission, std::uint64_t lane) const {
+  const auto& message = *submission.message;
+  if (!submission.hold.empty() || !has_room(lane))
+    return false;
+  if (is_large(message))
+    return !landing_.is_awaited();
+  return state_.has_consumer && !is_blocked(message) && !state_.pauses.concerns(message);
+}
+
+// Mail to dead sites alone: delivery could only give it back.
 bool Intake::is_blocked(const mail::Message& message) const {
   const auto& recipients = message.envelope.recipients;
   return state_.store->destinations().has_blocked_sites() &&

@@ -2,13 +2,15 @@
 #pragma once
 
 #include "queue/ledger/deferring.h"
+#include "queue/ledger/landing.h"
 
 namespace postrider::queue {
 
 class Intake {
  public:
-  Intake(QueueState& state, NextLook& look, DamagedMail& damaged, Deferring& deferring)
-      : state_(state), look_(look), damaged_(damaged), deferring_(deferring) {}
+  Intake(QueueState& state, NextLook& look, DamagedMail& damaged, Deferring& deferring,
+         Landing& landing)
+      : state_(state), look_(look), damaged_(damaged), deferring_(deferring), landing_(landing) {}
 
   // Stores one message; not for delivery but on hold, if there is a reason. Its own fault (a
   // constraint) comes back as `refused`, without harm to the transaction; any other failure is the
@@ -24,6 +26,7 @@ class Intake {
   Result<void> submit_waiting(const Submission& submission, std::string_view head, Effects& effects,
                               Result<void>& refused);
   bool has_room(std::uint64_t lane) const;
+  bool lands(const Submission& submission, std::uint64_t lane) const;
   bool is_blocked(const mail::Message& message) const;
   Result<void> tell_deferred(const mail::Message& message, Effects& effects);
   Result<void> land_again(mail::MessageId id);
@@ -32,6 +35,7 @@ class Intake {
   NextLook& look_;
   DamagedMail& damaged_;
   Deferring& deferring_;
+  Landing& landing_;
 };
 
 }  // namespace postrider::queue

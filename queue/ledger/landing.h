@@ -1,10 +1,10 @@
-// Messages with so many recipients that giving rows to all of them would keep new mail waiting.
-// Before the first record of one is stored, its recipients get their rows a piece a transaction.
-// Until the last piece the message stays where it landed: what stops in between lands again as a
-// whole.
+// Messages with so many recipients that giving rows to all of them at once would keep new mail
+// waiting. Their recipients get their rows a piece a transaction, and are handed out when all have
+// theirs. Until the last piece the message stays where it landed, under a lease that nobody else
+// knows of: what stops in between lands again as a whole.
 #pragma once
 
-#include "queue/ledger/queue_state.h"
+#include "queue/ledger/deferring.h"
 
 #include <deque>
 
@@ -12,13 +12,15 @@ namespace postrider::queue {
 
 class Landing {
  public:
-  Landing(QueueState& state, NextLook& look) : state_(state), look_(look) {}
+  Landing(QueueState& state, NextLook& look, Deferring& deferring)
+      : state_(state), look_(look), deferring_(deferring) {}
 
   bool is_busy() const { return !under_way_.empty(); }
-  // Whether the record's message has to get its rows first, which is begun.
-  bool has_to_wait(const Record& record);
-  // All that wait where they landed: for what changes rows.
-  void begin_all();
+  // A change waits for those that land, so that no more may begin to.
+  bool is_awaited() const { return is_awaited_; }
+  void set_awaited(bool is_awaited) { is_awaited_ = is_awaited; }
+  // Requires: it is stored where it lands.
+  void begin(std::shared_ptr<const mail::Message> message, std::uint64_t lane, Effects& effects);
   // The next piece.
   Result<void> go_on(Effects& effects);
   void committed();
@@ -28,15 +30,20 @@ class Landing {
  private:
   struct UnderWay {
     std::shared_ptr<const mail::Message> message;
-    std::size_t next = 0;  // recipient
+    std::size_t next = 0;       // recipient
+    bool is_deferred = false;   // some wait for sites in trouble
+    std::int64_t due = kNever;  // one time for all, so that they are handed out together
     bool is_done = false;
   };
-  void begin(const Leased& leased);
-  Result<void> land_piece(UnderWay& each, Leased& leased, Effects& effects);
+  Result<void> land_piece(UnderWay& each, Effects& effects);
+  Result<void> tell_deferred(UnderWay& each, Effects& effects);
+  void end(UnderWay& each, std::uint64_t lease, Effects& effects);
 
   QueueState& state_;
   NextLook& look_;
+  Deferring& deferring_;
   std::deque<UnderWay> under_way_;
+  bool is_awaited_ = false;
 };
 
 }  // namespace postrider::queue

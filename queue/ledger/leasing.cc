@@ -10,6 +10,10 @@ constexpr std::size_t kDuePage = 256;
 // Handed out in one transaction: reading them must not keep new mail waiting, nor the first of them
 // in delivery's hands wait for the last.
 constexpr std::size_t kAtOnce = 128;
+// Recipients of one message that are out at one time: as a whole, and of a domain.
+constexpr std::size_t kMostOut = 10 * kMostTogether;
+constexpr std::size_t kMostOutOfDomain = 2 * kMostTogether;
+constexpr std::size_t kMostKnownLarge = 4096;
 constexpr Duration kUntriedRest = std::chrono::seconds(1);
 // Mail of a paused sender is looked at again after so long, should its end pass unnoticed.
 constexpr Duration kParked = std::chrono::hours(4);
@@ -19,7 +23,7 @@ constexpr Duration kParked = std::chrono::hours(4);
 bool Leasing::has_room(const Budget& budget) const {
   const auto usage = state_.leases.due();
   return usage.messages < std::min(budget.messages, budget.now) && usage.bytes < budget.bytes &&
-         parked_ < kAtOnce;
+         parked_ < kAtOnce && left_of_large_ > 0;
 }
 
 Result<void> Leasing::lease_due(Effects& effects) {
@@ -27,6 +31,9 @@ Result<void> Leasing::lease_due(Effects& effects) {
   stopped_at_limit_ = false;
   wanting_domains_.clear();
   wanting_sites_.clear();
+  wanting_large_.clear();
+  parts_.clear();
+  left_of_large_ = kMostTogether;
   end_rests();
   parked_ = 0;
   if (auto done = pausing_.end_due(effects); !done)
@@ -60,8 +67,10 @@ Result<void> Leasing::lease_due(Effects& effects) {
         return done.error();
     }
   }
+  if (auto done = lease_parts(effects); !done)
+    return done.error();
   look_.expect(state_.pauses.next_end());
-  if (state_.leases.due().messages >= budget.now || parked_ > 0)
+  if (state_.leases.due().messages >= budget.now || parked_ > 0 || left_of_large_ == 0)
     look_.at_once();  // the rest in the next transaction, with what came in meanwhile
   auto next = state_.store->due().next(state_.now());
   if (!next)
@@ -140,12 +149,12 @@ Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::
   auto due = state_.store->due().messages(domain, state_.now(), state_.leases, most, more);
   if (!due)
     return due.error();
-  for (const auto id : *due) {
+  for (const auto& one : *due) {
     if (!has_room(budget)) {
       more = true;
       break;
     }
-    if (auto done = lease_message(id, effects); !done)
+    if (auto done = lease_message(one, domain, effects); !done)
       return done.error();
   }
   if (more) {
@@ -177,18 +186,28 @@ Result<StoredMessage> Leasing::load_checked(mail::MessageId id) {
 // What is in hand for other recipients already need not be read again.
 Result<StoredMessage> Leasing::load_leased(mail::MessageId id) {
   const auto* other = state_.leases.find(id);
-  if (other != nullptr && other->message->content.bytes)
+  if (other != nullptr && (other->message->content.bytes || is_large(*other->message)))
     return StoredMessage{other->message, std::nullopt};
   return load_checked(id);
 }
 
-// For all its recipients who are due, wherever they are.
-Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
+// For all its recipients who are due, wherever they are; of very many only for those of the domain.
+Result<void> Leasing::lease_message(const DueIndex::DueMessage& due, std::int64_t domain,
+                                    Effects& effects) {
+  const auto id = due.id;
   if (damaged_.is_passed_over(id))
     return {};
-  auto alive = state_.store->messages().load_alive(id);
+  if (large_.contains(id.value))
+    return take_part(due, domain, effects);
+  auto alive = state_.store->messages().load_alive(id, 0, kMostTogether + 1);
   if (!alive)
     return damaged_.hold_or_wait(id, alive.error(), effects);
+  if (alive->size() > kMostTogether) {
+    if (large_.size() >= kMostKnownLarge)
+      large_.clear();
+    large_.insert(id.value);
+    return take_part(due, domain, effects);
+  }
   if (state_.pauses.has_senders()) {
     auto sender = state_.store->messages().sender(id);
     if (!sender)
@@ -238,16 +257,117 @@ Result<void> Leasing::lease_message(mail::MessageId id, Effects& effects) {
   return {};
 }
 
+Result<Leasing::Part*> Leasing::part_of(mail::MessageId id) {
+  const auto [at, is_new] = parts_.try_emplace(id.value);
+  auto& part = at->second;
+  if (is_new) {
+    auto row = state_.store->messages().load_row(id);
+    if (!row)
+      return row.error();
+    part.is_expired = row->has_value() && (*row)->expires <= state_.now();
+    part.out = state_.leases.places_of(id);
+    for (const auto& [domain, out] : part.out)
+      part.all_out += out;
+  }
+  return &part;
+}
+
+// Those of the domain that are due since the same time, as far as there is room.
+Result<void> Leasing::take_part(const DueIndex::DueMessage& due, std::int64_t domain,
+                                Effects& effects) {
+  const auto id = due.id;
+  auto found = part_of(id);
+  if (!found)
+    return damaged_.hold_or_wait(id, found.error(), effects);
+  auto& part = **found;
+  auto& out = part.out[domain];
+  const auto room = std::min({left_of_large_, kMostOut - std::min(kMostOut, part.all_out),
+                              kMostOutOfDomain - std::min(kMostOutOfDomain, out)});
+  if (room == 0 || part.is_expired || is_resting(domain))
+    return {};
+  auto blocked = state_.store->destinations().is_blocked(domain, state_.now());
+  if (!blocked)
+    return blocked.error();
+  if (*blocked)
+    return {};
+  auto rows = state_.store->messages().load_due(id, domain, due.time, due.recipient, room);
+  if (!rows)
+    return damaged_.hold_or_wait(id, rows.error(), effects);
+  left_of_large_ -= std::min(left_of_large_, rows->size());
+  if (state_.pauses.has_senders()) {
+    auto sender = state_.store->messages().sender(id);
+    if (!sender)
+      return sender.error();
+    if (const auto* pause = state_.pauses.of_sender(*sender))
+      return park(id, *rows, *pause);
+  }
+  auto site = state_.store->destinations().site_of(domain);
+  if (!site)
+    return site.error();
+  auto name = state_.store->destinations().name_of(domain);
+  if (!name)
+    return name.error();
+  const auto next_hop = is_next_hop(*name) ? *name : std::string();
+  for (const auto& row : *rows) {
+    if (row.state != RecipientState::queued || state_.leases.is_leased(id, row.index))
+      continue;
+    part.taken.push_back({{row.index, row.attempts, std::nullopt, next_hop}, {domain, *site}});
+    ++out;
+    ++part.all_out;
+  }
+  return {};
+}
+
+Result<void> Leasing::lease_parts(Effects& effects) {
+  for (auto& [id, part] : std::exchange(parts_, {})) {
+    wanting_large_[id] = std::max<std::size_t>(part.all_out / 4, 1);
+    if (!part.taken.empty())
+      if (auto done = lease_part({id}, std::move(part), effects); !done)
+        return done.error();
+  }
+  return {};
+}
+
+Result<void> Leasing::lease_part(mail::MessageId id, Part part, Effects& effects) {
+  auto message = load_leased(id);
+  if (!message)
+    return damaged_.hold_or_wait(id, message.error(), effects);
+  std::sort(part.taken.begin(), part.taken.end(),
+            [](const auto& a, const auto& b) { return a.recipient.index < b.recipient.index; });
+  if (part.taken.back().recipient.index >= message->message->envelope.recipients.size())
+    return damaged_.quarantine(id, "recipients beyond the envelope", effects);
+  Leased leased;
+  leased.reason = Lease::Reason::due;
+  leased.message = message->message;
+  std::vector<Lease::Recipient> recipients;
+  recipients.reserve(part.taken.size());
+  for (auto& each : part.taken) {
+    leased.recipients.push_back(each.recipient.index);
+    leased.places.push_back(each.place);
+    recipients.push_back(std::move(each.recipient));
+  }
+  if (message->checksum && !message->message->content.file.empty())
+    effects.checks.push_back({id, *message->checksum});
+  state_.hand_out(std::move(leased), std::move(recipients), effects);
+  return {};
+}
+
 void Leasing::recorded(const Record& record, const Leased& leased) {
-  look_again_after(leased);
+  look_again_after(record, leased);
   rest(record, leased);
 }
 
 // Called after the lease, or a part of it, has ended. Hysteresis: a look passes over what is out,
 // so it must pay.
-void Leasing::look_again_after(const Leased& leased) {
+void Leasing::look_again_after(const Record& record, const Leased& leased) {
   if (leased.reason == Lease::Reason::fresh)
     return;
+  if (const auto at = wanting_large_.find(record.id.value); at != wanting_large_.end()) {
+    const auto ended = record.results.size() + record.untried.size();
+    at->second -= std::min(at->second, ended);
+    if (at->second == 0)
+      look_.at_once();
+  }
   const auto used = state_.leases.due();
   if (stopped_at_limit_ && used.messages <= state_.settings.leased_messages / 4 * 3 &&
       used.bytes <= state_.settings.leased_bytes / 4 * 3)

@@ -3,10 +3,18 @@
 // Each domain has at most settings.leased_per_domain messages out, each site at most as many as
 // are still free: one slow site takes at most half of all, two a third each, so there is always
 // room for one that was idle. A site that failed gets one probe.
+//
+// A message for very many recipients is handed out in parts, each by a lease of its own; what is out
+// of it at one time is limited as a whole and for each domain, and the next part goes out when some
+// of that has ended.
 #pragma once
 
 #include "queue/ledger/damaged_mail.h"
 #include "queue/ledger/pausing.h"
+
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 namespace postrider::queue {
 
@@ -35,10 +43,27 @@ class Leasing {
   Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);
   Result<void> lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                             Budget& budget, Effects& effects);
-  Result<void> lease_message(mail::MessageId id, Effects& effects);
+  Result<void> lease_message(const DueIndex::DueMessage& due, std::int64_t domain,
+                             Effects& effects);
+  // Of a message for very many: what the transaction hands out.
+  struct Part {
+    struct Taken {
+      Lease::Recipient recipient;
+      Leased::Place place;
+    };
+    std::vector<Taken> taken;
+    std::unordered_map<std::int64_t, std::size_t> out;  // recipients, by domain, these included
+    std::size_t all_out = 0;
+    bool is_expired = false;  // all of it ends by its deadline
+  };
+  Result<Part*> part_of(mail::MessageId id);
+  Result<void> take_part(const DueIndex::DueMessage& due, std::int64_t domain, Effects& effects);
+  Result<void> lease_parts(Effects& effects);
+  Result<void> lease_part(mail::MessageId id, Part part, Effects& effects);
+  Result<std::vector<RecipientRow>> load_wanted(mail::MessageId id, const MessageRow& row);
   Result<StoredMessage> load_checked(mail::MessageId id);
   Result<StoredMessage> load_leased(mail::MessageId id);
-  void look_again_after(const Leased& leased);
+  void look_again_after(const Record& record, const Leased& leased);
   Result<bool> is_paused(std::int64_t domain);
   Result<void> park(mail::MessageId id, std::span<const RecipientRow> alive, const PauseRow& pause);
   void rest(const Record& record, const Leased& leased);
@@ -53,6 +78,11 @@ class Leasing {
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
+  std::unordered_set<std::int64_t> large_;        // messages that are known to have very many
+  std::unordered_map<std::int64_t, Part> parts_;  // of these, in this transaction
+  std::size_t left_of_large_ = 0;                 // recipients, in this transaction
+  // Of these where there may be more than was handed out: how many are to end before the next look.
+  std::unordered_map<std::int64_t, std::size_t> wanting_large_;
   // Domains whose mail came back untried: not handed out again at once.
   std::unordered_map<std::int64_t, SteadyTime> resting_;
 };

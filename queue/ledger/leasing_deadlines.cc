@@ -79,17 +79,46 @@ Result<std::optional<mail::Outcome>> Leasing::reason_of(mail::MessageId id,
   return state_.pauses.find(*sender, *domain) == nullptr ? last : Reason(paused());
 }
 
+// Those whom a deadline may concern: all who live, or, of very many, those who end now as far as one
+// lease goes.
+Result<std::vector<RecipientRow>> Leasing::load_wanted(mail::MessageId id, const MessageRow& row) {
+  if (row.waiting + row.held <= static_cast<std::int64_t>(kMostTogether))
+    return state_.store->messages().load_alive(id);
+  auto counts = state_.store->messages().count_alive(id);
+  if (!counts)
+    return counts.error();
+  const auto wanted = counts->bouncing > 0 ? RecipientState::bouncing : RecipientState::queued;
+  std::vector<RecipientRow> found;
+  std::size_t free = 0;
+  std::uint32_t from = 0;
+  for (bool more = true; more && free < kMostTogether;) {
+    auto page = state_.store->messages().load_alive(id, from, kMostTogether);
+    if (!page)
+      return page.error();
+    more = page->size() == kMostTogether;
+    for (auto& each : *page) {
+      from = each.index + 1;
+      const bool is_free = !state_.leases.is_leased(id, each.index);
+      if (each.state != wanted || free == kMostTogether || (!is_free && found.size() > free))
+        continue;
+      free += is_free ? 1 : 0;
+      found.push_back(std::move(each));
+    }
+  }
+  return found;
+}
+
 Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
   if (damaged_.is_passed_over(id))
     return {};
   auto row = state_.store->messages().load_row(id);
   if (!row)
     return damaged_.hold_or_wait(id, row.error(), effects);
-  auto alive = state_.store->messages().load_alive(id);
-  if (!alive)
-    return damaged_.hold_or_wait(id, alive.error(), effects);
   if (!row->has_value())
     return {};
+  auto alive = load_wanted(id, **row);
+  if (!alive)
+    return damaged_.hold_or_wait(id, alive.error(), effects);
   const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
     return recipient.state == RecipientState::bouncing &&
            !state_.leases.is_leased(id, recipient.index);

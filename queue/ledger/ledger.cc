@@ -29,6 +29,8 @@ void Ledger::undo(Effects& effects) {
     state_.leases.take(node->mapped().message->id, node->mapped().number);
     state_.leases.put_back(std::move(*node));
   }
+  for (const auto& [id, number] : effects.landing)
+    state_.leases.take(id, number);
   for (auto before = effects.removed.rbegin(); before != effects.removed.rend(); ++before)
     if (auto* leased = state_.leases.find(before->id, before->lease))
       leased->removed = std::move(before->removed);

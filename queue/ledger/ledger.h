@@ -13,7 +13,6 @@
 #pragma once
 
 #include "queue/ledger/changing.h"
-#include "queue/ledger/landing.h"
 #include "queue/ledger/pausing.h"
 #include "queue/ledger/recording.h"
 
@@ -61,10 +60,10 @@ class Ledger {
   NextLook look_;
   DamagedMail damaged_{state_, look_};
   Deferring deferring_{state_, damaged_};
-  Intake intake_{state_, look_, damaged_, deferring_};
+  Landing landing_{state_, look_, deferring_};
+  Intake intake_{state_, look_, damaged_, deferring_, landing_};
   Pausing pausing_{state_, look_};
   Leasing leasing_{state_, look_, damaged_, pausing_};
-  Landing landing_{state_, look_};
   Recording recording_{state_, look_, intake_, leasing_, deferring_};
   Changing changing_{state_, look_, deferring_};
 };

@@ -34,13 +34,6 @@ struct QueueState {
   void hand_out(Leased leased, std::vector<Lease::Recipient> recipients, Effects& effects);
 };
 
-// A message with more recipients than that is stored in pieces, for mail that comes in meanwhile
-// not to wait for all of them.
-inline constexpr std::size_t kMostTogether = 1000;
-inline bool is_large(const mail::Message& message) {
-  return message.envelope.recipients.size() > kMostTogether;
-}
-
 // When work may be due: at once, or at a time.
 class NextLook {
  public:

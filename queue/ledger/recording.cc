@@ -252,7 +252,8 @@ Result<void> Recording::record_large(const Record& record, const Leased& leased,
     row.deadline = deadline_of(state_, message, row);
   if (*has_bouncing)
     row.deadline = 0;
-  if (was_asked && row.deadline <= state_.now())
+  // A part that ended is followed by the next.
+  if (was_asked && record.results.empty() && row.deadline <= state_.now())
     row.deadline = state_.now() + kNoticePause;
   look_.expect(row.deadline);
   if (auto done = log_attempts(record, row); !done)

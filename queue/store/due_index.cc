@@ -24,10 +24,10 @@ class SqliteDue final : public DueIndex {
              "SELECT id, next_due FROM domain WHERE site = ?1 AND next_due >= ?2 AND next_due <= ?3"
              " AND (next_due > ?2 OR id > ?4) ORDER BY next_due, id LIMIT ?5"},
             {due_messages_,
-             "SELECT message, idx FROM recipient WHERE domain = ? AND next_attempt <= ? AND state "
-             "< "
-             "{ended}"
-             " ORDER BY next_attempt, message"},
+             "SELECT message, idx, next_attempt FROM recipient WHERE domain = ? AND next_attempt "
+             "<= ?"
+             " AND (next_attempt, message) > (?, ?) AND state < {ended}"
+             " ORDER BY next_attempt, message, idx"},
             {due_deadlines_, "SELECT id FROM message WHERE deadline <= ? ORDER BY deadline, id"},
             {next_in_domain_,
              "SELECT next_attempt FROM recipient WHERE domain = ? AND next_attempt > ? AND state < "
@@ -56,26 +56,42 @@ class SqliteDue final : public DueIndex {
     return query.rows(read_due);
   }
 
-  Result<std::vector<mail::MessageId>> messages(std::int64_t domain, std::int64_t now,
-                                                const Leases& leases, std::size_t most,
-                                                bool& more) override {
-    std::vector<mail::MessageId> due;
+  // Goes past a message that has many more there by a new search.
+  Result<std::vector<DueMessage>> messages(std::int64_t domain, std::int64_t now,
+                                           const Leases& leases, std::size_t most,
+                                           bool& more) override {
+    constexpr int kMostPassed = 64;
+    std::vector<DueMessage> due;
     std::unordered_set<std::int64_t> seen;
-    auto done = Query(due_messages_).bind(domain).bind(now).for_each([&](const Query& row) {
-      const mail::MessageId id{row.integer(0)};
-      if (seen.contains(id.value) ||
-          leases.is_leased(id, static_cast<std::uint32_t>(row.integer(1))))
+    DueMessage after{{std::numeric_limits<std::int64_t>::min()},
+                     std::numeric_limits<std::int64_t>::min()};
+    for (bool goes_on = true; goes_on;) {
+      goes_on = false;
+      int passed = 0;
+      Query query(due_messages_);
+      query.bind(domain).bind(now).bind(after.time).bind(after.id.value);
+      auto done = query.for_each([&](const Query& row) {
+        const DueMessage found{
+            {row.integer(0)}, row.integer(2), static_cast<std::uint32_t>(row.integer(1))};
+        if (seen.contains(found.id.value)) {
+          goes_on = ++passed > kMostPassed;
+          after = found;
+          return !goes_on;
+        }
+        passed = 0;
+        if (leases.is_leased(found.id, found.recipient))
+          return true;
+        if (due.size() == most) {
+          more = true;
+          return false;
+        }
+        seen.insert(found.id.value);
+        due.push_back(found);
         return true;
-      if (due.size() == most) {
-        more = true;
-        return false;
-      }
-      seen.insert(id.value);
-      due.push_back(id);
-      return true;
-    });
-    if (!done)
-      return done.error();
+      });
+      if (!done)
+        return done.error();
+    }
     return due;
   }
 

@@ -56,6 +56,13 @@ class SqliteMessages final : public MessageRows {
             {alive_,
              "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
              " WHERE message = ? AND state < {ended} ORDER BY idx"},
+            {some_alive_,
+             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             " WHERE message = ? AND idx >= ? AND state < {ended} ORDER BY idx LIMIT ?"},
+            {due_,
+             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             " WHERE message = ? AND domain = ? AND next_attempt = ? AND idx >= ?"
+             " AND state < {ended} ORDER BY idx LIMIT ?"},
             {alive_one_,
              "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
              " WHERE message = ? AND idx = ? AND state < {ended}"},
@@ -187,6 +194,22 @@ class SqliteMessages final : public MessageRows {
 
   Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) override {
     return Query(alive_).bind(id.value).rows(read_recipient);
+  }
+
+  Result<std::vector<RecipientRow>> load_alive(mail::MessageId id, std::uint32_t from,
+                                               std::size_t most) override {
+    Query query(some_alive_);
+    query.bind(id.value).bind(from).bind(static_cast<std::int64_t>(most));
+    return query.rows(read_recipient);
+  }
+
+  Result<std::vector<RecipientRow>> load_due(mail::MessageId id, std::int64_t domain,
+                                             std::int64_t time, std::uint32_t from,
+                                             std::size_t most) override {
+    Query query(due_);
+    query.bind(id.value).bind(domain).bind(time).bind(from);
+    query.bind(static_cast<std::int64_t>(most));
+    return query.rows(read_recipient);
   }
 
   Result<std::vector<RecipientRow>> load_alive(mail::MessageId id,
@@ -401,7 +424,7 @@ class SqliteMessages final : public MessageRows {
       delete_message_, delete_body_, delete_recipients_, message_row_, message_sender_,
       message_head_, body_, alive_, update_recipient_, update_message_, exists_, damaged_incoming_,
       mark_damaged_, mark_tried_, queued_in_, set_deadline_, insert_if_missing_, delete_recipient_,
-      alive_one_, count_alive_;
+      alive_one_, count_alive_, some_alive_, due_;
 };
 
 }  // namespace

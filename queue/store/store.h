@@ -51,6 +51,13 @@ class MessageRows {
   virtual Result<std::optional<MessageRow>> load_row(mail::MessageId id) = 0;
   virtual Result<std::string> sender(mail::MessageId id) = 0;  // empty also if it is gone
   virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id) = 0;
+  // At most so many of them, from that index on.
+  virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id, std::uint32_t from,
+                                                       std::size_t most) = 0;
+  // Those of the domain that are due at exactly that time.
+  virtual Result<std::vector<RecipientRow>> load_due(mail::MessageId id, std::int64_t domain,
+                                                     std::int64_t time, std::uint32_t from,
+                                                     std::size_t most) = 0;
   // Of those with these indexes. It costs as much as they are, however many others there are.
   virtual Result<std::vector<RecipientRow>> load_alive(mail::MessageId id,
                                                        std::span<const std::uint32_t> indexes) = 0;
@@ -129,10 +136,16 @@ class DueIndex {
   virtual Result<std::vector<Due>> sites(std::int64_t now, Due after, std::size_t most) = 0;
   virtual Result<std::vector<Due>> domains(std::int64_t site, std::int64_t now, Due after,
                                            std::size_t most) = 0;
-  // Messages with due recipients of the domain who are not leased. more: there are others.
-  virtual Result<std::vector<mail::MessageId>> messages(std::int64_t domain, std::int64_t now,
-                                                        const Leases& leases, std::size_t most,
-                                                        bool& more) = 0;
+  // A message with the first recipient of the domain who is due and not leased.
+  struct DueMessage {
+    mail::MessageId id;
+    std::int64_t time = 0;
+    std::uint32_t recipient = 0;
+  };
+  // Each once. more: there are others.
+  virtual Result<std::vector<DueMessage>> messages(std::int64_t domain, std::int64_t now,
+                                                   const Leases& leases, std::size_t most,
+                                                   bool& more) = 0;
   virtual Result<std::vector<mail::MessageId>> deadlines(std::int64_t now, std::size_t most,
                                                          bool& more) = 0;
   // The first time after `now` at which mail of the domain is due: kNever if there is none.

@@ -98,14 +98,14 @@ Result<void> Batch::store_inbox(Effects& effects) {
       if (auto done = keeper_.store()->dropped().forget(drop_id); !done)
         return done.error().during("forget dropped file");
   }
+  ledger_.landing().set_awaited(changes_.will_change());
   for (auto& each : work_.submissions)
     if (auto done = store_submission(each, effects); !done)
       return done.error().during("store message");
   if (auto done = pause_answers_.apply(work_.pauses, ledger_.pausing(), effects); !done)
     return done.error();
   changes_.add(work_.changes);
-  if (changes_.will_change())  // rows, so that all have to be there
-    ledger_.landing().begin_all();
+  // What changes rows waits until all are there.
   if (!ledger_.landing().is_busy() || !changes_.will_change())
     if (auto done = changes_.go_on(commit_took_, effects); !done)
       return done.error();
@@ -114,15 +114,12 @@ Result<void> Batch::store_inbox(Effects& effects) {
   return ledger_.deferring().go_on(effects);
 }
 
-// In their order, as far as one transaction may take. Those of a message that has to land first
-// wait, and hold up no others.
+// In their order, as far as one transaction may take.
 Result<void> Batch::store_records(Effects& effects) {
   is_stored_.assign(kept_.records.size(), false);
   std::size_t results = 0;
   for (std::size_t i = 0; i < kept_.records.size(); ++i) {
     const auto& record = kept_.records[i];
-    if (ledger_.landing().has_to_wait(record))
-      continue;
     if (results > 0 && results + record.results.size() > kMostResults)
       break;
     if (auto done = ledger_.recording().record(record, effects); !done)
