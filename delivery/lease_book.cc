@@ -22,6 +22,14 @@ namespace {
 // What is known of some recipients is recorded so long after it became known, whatever the others
 // do: a crash would repeat it.
 constexpr auto kKnown = std::chrono::milliseconds(700);
+constexpr std::size_t kMany = 1000;   // recipients of a message
+constexpr std::size_t kEnough = 100;  // results of such a message to be recorded before that
+
+// Of a message whose recipients are leased in parts.
+bool is_shared(const Lease& lease) {
+  return lease.message->envelope.recipients.size() > kMany &&
+         (lease.reason == Lease::Reason::fresh || lease.reason == Lease::Reason::due);
+}
 
 bool is_earlier(const Lease::Recipient& a, const Lease::Recipient& b) {
   return a.index < b.index;
@@ -188,9 +196,32 @@ Duration LeaseBook::wait_by_reason(mail::MessageId id, const Lease::Recipient& r
 }
 
 void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {
+  if (given.open > 0 && given.record.results.size() >= kEnough && is_shared(given.lease))
+    record_plain(given);
   if (given.open == 0 || std::exchange(given.is_partly_known, true))
     return;
   partly_known_.push_back(handle);
+  flush_later();
+}
+
+// At once, so that the next part of the message goes out. What the sender is told of waits for more
+// of it.
+void LeaseBook::record_plain(InHand& given) {
+  auto& results = given.record.results;
+  const auto told = std::partition(results.begin(), results.end(), [&](const auto& result) {
+    return !needs_notice(given.lease, result);
+  });
+  if (told - results.begin() < static_cast<std::ptrdiff_t>(kEnough))
+    return;
+  queue::Record part;
+  part.id = given.record.id;
+  part.partial = true;
+  part.results.assign(std::move_iterator(results.begin()), std::move_iterator(told));
+  results.erase(results.begin(), told);
+  push(std::move(part));
+}
+
+void LeaseBook::flush_later() {
   if (!record_known_)
     record_known_ =
         std::make_unique<Deadline>(context_.home.deadlines(), [this] { record_known(); });
@@ -199,9 +230,73 @@ void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {
 }
 
 void LeaseBook::record_known() {
-  for (const auto handle : std::exchange(partly_known_, {}))
-    if (const auto found = in_hand_.find(handle); found != in_hand_.end())
-      record_part(handle, *found->second);
+  std::unordered_map<std::int64_t, Together> shared;
+  for (const auto handle : std::exchange(partly_known_, {})) {
+    const auto found = in_hand_.find(handle);
+    if (found == in_hand_.end())
+      continue;
+    auto& given = *found->second;
+    if (!is_shared(given.lease)) {
+      record_part(handle, given);
+      continue;
+    }
+    given.is_partly_known = false;
+    if (given.open == 0 || (given.record.results.empty() && given.record.untried.empty()))
+      continue;
+    auto& together = shared[given.record.id.value];
+    ++given.open;  // so that its last record comes behind this one
+    together.open.push_back(handle);
+    add_to(together, given.lease, take_part(given));
+  }
+  for (auto& closed : std::exchange(closed_, {})) {
+    auto& together = shared[closed->record.id.value];
+    ++together.closed;
+    add_to(together, closed->lease, std::move(closed->record));
+  }
+  for (auto& [id, together] : shared)
+    record_together(std::move(together));
+}
+
+void LeaseBook::add_to(Together& together, const Lease& lease, queue::Record record) {
+  if (!together.lease.message)
+    together.lease = {lease.reason, lease.message, {}};
+  together.records.push_back(std::move(record));
+}
+
+void LeaseBook::record_together(Together together) {
+  queue::Record about;
+  about.id = together.lease.message->id;
+  for (const auto& record : together.records)
+    for (const auto& result : record.results)
+      if (needs_notice(together.lease, result))
+        about.results.push_back({result.index, result.outcome, {}});
+  if (makes_slow_notice(together.lease, about)) {
+    context_.home.spawn(
+        record_with_notices(context_.alive(), std::move(together), std::move(about)), context_.log,
+        "notice");
+    return;
+  }
+  make_quick_notices(together.lease, about);
+  push_all(together, std::move(about));
+}
+
+Task<void> LeaseBook::record_with_notices(std::shared_ptr<void> alive, Together together,
+                                          queue::Record about) {
+  co_await make_notices(together.lease, about);
+  push_all(together, std::move(about));
+}
+
+// The notices go with the first, so that none of those they tell of is stored before them.
+void LeaseBook::push_all(Together& together, queue::Record about) {
+  auto& notices = together.records.front().notices;
+  std::move(about.notices.begin(), about.notices.end(), std::back_inserter(notices));
+  for (auto& record : together.records)
+    push(std::move(record));
+  closing_ -= together.closed;
+  for (const auto handle : together.open) {
+    --in_hand(handle).open;
+    close(handle);
+  }
 }
 
 // What has ended; the lease goes on for the rest.
@@ -209,12 +304,7 @@ void LeaseBook::record_part(std::uint64_t handle, InHand& given) {
   given.is_partly_known = false;
   if (given.open == 0 || (given.record.results.empty() && given.record.untried.empty()))
     return;
-  queue::Record part;
-  part.id = given.record.id;
-  part.partial = true;
-  part.results = std::exchange(given.record.results, {});
-  part.untried = std::exchange(given.record.untried, {});
-  part.notices = std::exchange(given.record.notices, {});
+  auto part = take_part(given);
   if (makes_slow_notice(given.lease, part)) {
     ++given.open;  // so that its last record comes behind this one
     context_.home.spawn(record_part_with_notice(context_.alive(), handle, std::move(part)),
@@ -223,6 +313,16 @@ void LeaseBook::record_part(std::uint64_t handle, InHand& given) {
   }
   make_quick_notices(given.lease, part);
   push(std::move(part));
+}
+
+queue::Record LeaseBook::take_part(InHand& given) {
+  queue::Record part;
+  part.id = given.record.id;
+  part.partial = true;
+  part.results = std::exchange(given.record.results, {});
+  part.untried = std::exchange(given.record.untried, {});
+  part.notices = std::exchange(given.record.notices, {});
+  return part;
 }
 
 Task<void> LeaseBook::record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
@@ -334,6 +434,12 @@ void LeaseBook::close(std::uint64_t handle) {
     return;
   auto done = std::move(found->second);
   in_hand_.erase(found);
+  if (is_shared(done->lease) && needs_notice(done->lease, done->record)) {
+    ++closing_;
+    closed_.push_back(std::move(done));
+    flush_later();
+    return;
+  }
   if (makes_slow_notice(done->lease, done->record)) {
     ++closing_;
     context_.home.spawn(close_with_notice(context_.alive(), std::move(done)), context_.log,

@@ -3,7 +3,9 @@
 //
 //   open() --> settle() | put_back(), for each recipient --> close(): the record goes to the queue
 //
-// What has ended is recorded within a second, whatever the other recipients of the lease do.
+// What has ended is recorded within a second, whatever the other recipients of the lease do. A
+// message for very many is leased in parts: what ends of them in the same part of a second shares
+// its notices, so that the sender does not hear of each part.
 #pragma once
 
 #include "base/net/blocking_pool.h"
@@ -94,8 +96,23 @@ class LeaseBook {
   void record_soon(std::uint64_t handle, InHand& in_hand);
   void record_known();
   void record_part(std::uint64_t handle, InHand& in_hand);
+  static queue::Record take_part(InHand& in_hand);
   Task<void> record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
                                      queue::Record part);
+  void record_plain(InHand& in_hand);
+  void flush_later();
+  // Of one message: what is recorded together.
+  struct Together {
+    queue::Lease lease;  // without recipients
+    std::vector<queue::Record> records;
+    std::vector<std::uint64_t> open;  // leases that go on
+    std::size_t closed = 0;
+  };
+  static void add_to(Together& together, const queue::Lease& lease, queue::Record record);
+  void record_together(Together together);
+  Task<void> record_with_notices(std::shared_ptr<void> alive, Together together,
+                                 queue::Record about);
+  void push_all(Together& together, queue::Record about);
   Task<void> close_with_notice(std::shared_ptr<void> alive, std::unique_ptr<InHand> in_hand);
   bool makes_slow_notice(const queue::Lease& lease, const queue::Record& record) const;
   Task<void> make_notices(const queue::Lease& lease, queue::Record& record);
@@ -111,7 +128,8 @@ class LeaseBook {
   std::uint64_t last_ = 0;
   std::vector<queue::Record> records_;
   bool flush_is_posted_ = false;
-  std::vector<std::uint64_t> partly_known_;  // leases with results to record soon
+  std::vector<std::uint64_t> partly_known_;      // leases with results to record soon
+  std::vector<std::unique_ptr<InHand>> closed_;  // of large messages, to be recorded with others
   std::unique_ptr<Deadline> record_known_;
   std::size_t closing_ = 0;  // records whose notices are being made
   Counts counts_;

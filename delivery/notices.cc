@@ -173,13 +173,16 @@ void add_double_bounce(Recipients recipients, const Lease& lease, std::string_vi
 
 }  // namespace
 
+bool needs_notice(const Lease& lease, const Record::Result& result) {
+  return result.outcome.verdict == Verdict::bounce ||
+         tells_success(recipient_of(lease, result.index), result.outcome);
+}
+
 bool needs_notice(const Lease& lease, const Record& record) {
   if (lease.reason == Lease::Reason::delay_notice)
     return true;
-  return std::any_of(record.results.begin(), record.results.end(), [&](const auto& result) {
-    return result.outcome.verdict == Verdict::bounce ||
-           tells_success(recipient_of(lease, result.index), result.outcome);
-  });
+  return std::any_of(record.results.begin(), record.results.end(),
+                     [&](const auto& result) { return needs_notice(lease, result); });
 }
 
 void add_notices(const Lease& lease, std::string_view original, Record& record,

@@ -29,6 +29,9 @@ struct NoticeContext {
 // Whether the record asks for any notice: then its original is needed.
 bool needs_notice(const queue::Lease& lease, const queue::Record& record);
 
+// The same for what became of one of them.
+bool needs_notice(const queue::Lease& lease, const queue::Record::Result& result);
+
 // Appends to record.notices; several recipients share one notice. NOTIFY is respected (RFC 3461
 // §5.2); there is never a notice about a message with a null sender, except, if so configured, one
 // to the administrator's address, of which there are few (double_bounces.h; attacks.md M03, M06).
