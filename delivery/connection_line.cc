@@ -14,8 +14,8 @@ constexpr std::uint64_t kSlowRate = 1000;  // octets a millisecond
 constexpr Duration kQuickTry = std::chrono::seconds(1);
 constexpr Duration kLongTry = std::chrono::seconds(10);
 // While others wait and no place changes hands: a connection that has been silent for that long
-// behind what it was given gives up its place. The first is for a stranger's first try, the second
-// for all others, the last for those aside where no more may be aside.
+// behind what it was given gives up its place, and waits aside. The first is for a stranger's first
+// try, the second for all others; the last ends those aside where no more may be aside.
 constexpr Duration kQuickHold = std::chrono::seconds(2);
 constexpr Duration kLongHold = std::chrono::seconds(30);
 constexpr Duration kLastHold = std::chrono::minutes(2);

@@ -1,10 +1,10 @@
 // All connections of the dispatcher together: who may have one more, who waits for one, and who
 // gives way when there are not enough (connection_shares.h).
 //
-// One whose host is silent behind the content of a message may have the message already, so it is
-// not ended for others (RFC 5321 §4.5.3.2.6: ten minutes). It is put aside: no longer counted, up
-// to twice as many as are counted. Where even those are taken, the one that has been silent longest
-// ends after two minutes.
+// A host that has answered is slow, not dead: in the middle of a message its connection is not ended
+// for others. RFC 5321 §4.5.3.2 gives it minutes for a reply, and behind the content it may have the
+// message already. It is put aside: no longer counted, up to twice as many as are counted. Where
+// even those are taken, the one that has been silent longest ends after two minutes.
 #pragma once
 
 #include "base/net/deadline.h"

@@ -6,8 +6,8 @@
 // promptly. Whoever has some already, leaves room for those that have none.
 //
 // Places are lent: where no place has changed hands for a while and others wait, those that have
-// been silent longest give theirs up, a batch at a time. Those that are silent behind the content
-// of a message keep their connection and are no longer counted (connection_line.h).
+// been silent longest give theirs up, a batch at a time. Those that are silent in the middle of a
+// message keep their connection and are no longer counted (connection_line.h).
 #pragma once
 
 #include <cstddef>

@@ -481,9 +481,9 @@ const Option kOptions[] = {
      "The most connections at one time to other servers in all; 0 for a quarter of the descriptors that the "
      "daemon may have open, at most 1000. Sites that have not taken a message yet get at most half of them, "
      "and slow ones leave a quarter to others. While others wait, a connection on which a host is silent in the "
-     "middle of a message may be ended: after 2 seconds on a new site's first try, after 30 otherwise. One that "
-     "waits for the reply to the end of a message is not, since the host may have the message: it is no longer "
-     "counted, up to twice as many as this; only beyond that the oldest of them ends after two minutes."},
+     "middle of a message gives up its place, after 2 seconds on a new site's first try, after 30 otherwise. It "
+     "is not ended, since the host has answered and is slow, or may have the message: it is no longer counted, "
+     "up to twice as many as this; only beyond that the oldest of them ends after two minutes."},
     {"delivery.tls_ca", Text{AT(delivery.tls_ca), check_optional_path}, false, "the system's",
      "The file with the certificates, in PEM, of those who may vouch for other servers."},
     {"delivery.connect_timeout", Time{AT(delivery.connect_timeout), seconds(1), minutes(10)}, false, nullptr,

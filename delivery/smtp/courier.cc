@@ -20,6 +20,9 @@ using mail::Stage;
 
 namespace {
 
+// The silence that a host which has answered may keep while others wait; no hanging one may take
+// all places by saying a greeting.
+constexpr Duration kAnswered = std::chrono::minutes(2);
 constexpr unsigned kMostTries = 2;  // hosts or connections for one job in one attempt
 constexpr std::uint64_t kMostConverted = 64U << 20U;
 constexpr auto kMemoryPatience = std::chrono::minutes(2);
@@ -149,15 +152,13 @@ void Courier::hurry(Duration most) {
   session_->stream.set_deadline(std::max(whole - silent, Duration(1)));
 }
 
-void Courier::give_way(Duration silence, bool ends_behind_content) {
+void Courier::give_way(Duration silence, bool ends) {
   if (gone_)
     return;
   const bool is_waiting = session_ != nullptr && session_->was_ready && session_->client.stage() &&
                           !session_->client.is_quitting();
   const bool is_silent = is_waiting && order_.clock->steady() - session_->heard >= silence;
-  // Queued for writing is not sent, but it may be by now.
-  const bool is_behind_content = is_waiting && *session_->client.stage() == Stage::body_end;
-  if (is_silent && (ends_behind_content || !is_behind_content)) {
+  if (is_silent && ends) {
     const auto busy = boost::system::errc::device_or_resource_busy;
     session_->client.lost(Error(make_error_code(busy), "wait for a reply"));
     collect(*session_);
@@ -638,7 +639,9 @@ Duration Courier::patience(const Session& session, Stage stage) const {
   if (session.client.is_tls_unsure())
     usual = std::min(usual, timeouts.handshake);
   const bool is_behind_data = stage == Stage::body || stage == Stage::body_end;
-  return hurried_ && !session.was_useful && !is_behind_data ? std::min(usual, *hurried_) : usual;
+  if (!hurried_ || session.was_useful || is_behind_data)
+    return usual;
+  return std::min(usual, stage > Stage::greeting ? std::max(kAnswered, *hurried_) : *hurried_);
 }
 
 }  // namespace postrider::delivery

@@ -39,7 +39,7 @@ struct CourierEvent {
     ended,        // a job has ended
     unreachable,  // a candidate could not be talked to; others may follow
     stays,        // was to give way, and has heard something since
-    waits_aside,  // was to give way, and stays for the reply to the end of a message
+    waits_aside,  // was to give way, and stays for the reply, though its host is silent
     gone,         // the last event; `returned` were not tried, or not by enough hosts
   };
   Kind kind = Kind::ended;
@@ -90,13 +90,13 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void take(Job job);
   void close();  // after what it has in hand, politely
   void abort();  // at once
-  // Others wait for a connection: until it has carried a message, it bears no longer silence. But
-  // for that behind a message: a shorter wait there makes duplicates.
+  // Others wait for a connection: a host that has not answered yet may be silent for so long, and one
+  // that has, but carried no message, for two minutes. But for the silence behind a message: a
+  // shorter wait there makes duplicates.
   void hurry(Duration most);
-  // Others wait for a connection: ends this one at once if its host has been silent for that long
-  // in the middle of a message. Behind all of its content only if told so, since the message may
-  // arrive twice then; otherwise says that it waits aside. Says also if it stays.
-  void give_way(Duration silence, bool ends_behind_content);
+  // Others wait for a connection: if its host has been silent for that long in the middle of a
+  // message, ends this one at once if told so, or says that it waits aside. Says also if it stays.
+  void give_way(Duration silence, bool ends);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }

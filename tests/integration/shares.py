@@ -132,6 +132,29 @@ class OneSite(scenario.Scenario):
                          ["hangs@far.example"])
 
 
+class Slow(scenario.Scenario):
+    """A host that answers, but takes its time, beside many that say nothing."""
+    SITES = 200
+    TAKES = 12  # seconds for a reply to RCPT
+
+    def test_a_slow_host_gets_its_mail_beside_silent_ones(self):
+        slow = self.sink(address="127.0.0.2", script={
+            "rcpt": lambda session, argument: sink.Late(self.TAKES, "250 2.1.5 ok")})
+        addresses = [f"127.2.2.{n}" for n in range(1, 21)]
+        self.using(Pit(addresses, slow.port))
+        text = "slow MX 10 mx\nmx A 127.0.0.2\n" + "".join(
+            f"s{i} MX 10 m{i}\nm{i} A {addresses[i % len(addresses)]}\n" for i in range(self.SITES))
+        knot = self.knot(test=text)
+        server = self.daemon(dns={"servers": [knot.server]},
+                             delivery={"port": slow.port, "connections": 100})
+        server.send("a@src.example", [f"a@s{i}.test" for i in range(self.SITES)], CONTENT)
+        wait.until(lambda: Silent.connections(server) >= 37, "the places of strangers in use")
+        server.send("a@src.example", "a@slow.test", CONTENT)
+        slow.wait_for(1, 2 * wait.DEADLINE)
+        self.assertEqual(len(slow.sessions), 1, "one conversation was enough")
+        server.wait_for_log("attempted", verdict="sent", to="a@slow.test")
+
+
 class Behind(scenario.Scenario):
     """Hosts that take a message and never say what became of it."""
     SITES = 60

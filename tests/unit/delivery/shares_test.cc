@@ -212,6 +212,42 @@ TEST_CASE("a newcomer begins at once, however many sites hang behind the content
   CHECK_THAT(record.results[0].outcome.text, Catch::Contains("(it may arrive twice)"));
 }
 
+// A host that has answered is slow: it keeps its conversation, and others get its place.
+TEST_CASE("a host that is silent in the middle of a message keeps its connection beside many",
+          "[delivery][shares]") {
+  const auto [stage, silence] =
+      GENERATE(table<const char*, int>({{"MAIL", 5}, {"RCPT", 5}, {"RCPT", 60}, {"DATA", 60}}));
+  CAPTURE(stage, silence);
+  FakeMx good({}, "127.0.0.2");
+  FakeMx slow(hanging_at(stage), "127.0.0.3", good.port());
+  const std::vector<std::string> pit = {"127.1.0.1", "127.1.0.2", "127.1.0.3"};
+  std::vector<std::unique_ptr<SilentMx>> silent;
+  for (const auto& address : pit)
+    silent.push_back(std::make_unique<SilentMx>(address, good.port()));
+  Rig rig(kGood + silent_zone(60, pit) +
+          "slow.test MX 10 mx.slow.test\nmx.slow.test A 127.0.0.3\n");
+  rig.settings.port = good.port();
+  rig.settings.connections = 12;
+  rig.start();
+  rig.send(make_message({"a@slow.test"}));
+  rig.wait_until([&] { return slow.times(stage) == 1; });
+  for (int i = 0; i < 60; ++i)
+    rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
+  rig.wait_until([&] { return rig.status().sites == 61; });
+  for (int second = 0; second < silence; ++second) {
+    rig.clock.advance(seconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  rig.send(make_message({"a@new.test"}));
+  rig.wait_until([&] {
+    rig.clock.advance(std::chrono::milliseconds(100));
+    return good.taken().size() == 1;
+  });
+  CHECK(slow.connections_open() == 1);
+  CHECK(slow.connections() == 1);
+  CHECK(rig.explain("a@slow.test").site.state == "open");
+}
+
 TEST_CASE("who waits aside is left alone while there is room aside, however long he is silent",
           "[delivery][shares]") {
   Behaviour slow;
