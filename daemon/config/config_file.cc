@@ -153,8 +153,9 @@ ConfigWaits real_waits() {
 
 Loaded load_settled_config(const std::string& path, const ConfigWaits& waits) {
   for (Duration waited(0);;) {
-    const auto rest = waits.rest(path);
+    // Before the rest is asked: what is written behind that question changes the stamp.
     const auto before = stamp_of(path, TimePoint()).text;
+    const auto rest = waits.rest(path);
     auto loaded = load_config(path);
     const bool is_doubtful = !loaded.ends_a_line || (loaded.config && loaded.origins.empty());
     const auto needed = is_doubtful ? kConfigSettledIfCut : kConfigSettled;

@@ -145,6 +145,26 @@ TEST_CASE("a configuration without a key at the start is waited for longer", "[d
   CHECK(started_with({""}, std::chrono::seconds(60)).ends_with(" after 0"));
 }
 
+TEST_CASE("a configuration that is written just after its rest was asked is waited for",
+          "[daemon][unit]") {
+  const Folder folder;
+  const auto path = folder.file("postrider.toml", "hostname = \"a.test\"\n");
+  int asked = 0;
+  ConfigWaits waits;
+  waits.rest = [&](const std::string&) {
+    if (asked++ == 0)
+      std::ofstream(path, std::ios::trunc) << "hostname = \"half.te";
+    return asked == 1 ? Duration(std::chrono::hours(1)) : Duration(0);
+  };
+  waits.sleep = [&](Duration) {
+    std::ofstream(path, std::ios::trunc) << "hostname = \"b.test\"\norigin = \"o.test\"\n";
+    waits.rest = [](const std::string&) { return Duration(std::chrono::hours(1)); };
+  };
+  const auto loaded = load_settled_config(path, waits);
+  REQUIRE(loaded.config);
+  CHECK(loaded.config->hostname == "b.test");
+}
+
 TEST_CASE("how long a configuration has been at rest its stamp says", "[daemon][unit]") {
   const Folder folder;
   const auto path = folder.file("postrider.toml", "hostname = \"a.test\"\n");
