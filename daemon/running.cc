@@ -469,15 +469,19 @@ int Running::serve() {
     log_->write(LogEvent(Level::warn, "runs_as_root").add("advice", "set user to another one"));
   tell_confinement();
   notifier_.ready("listening on " + summary());
+  look_at_routes();
   for (;;) {
     Event event{};
     const auto watchdog = notifier_.watchdog();
     auto pause = watchdog ? *watchdog / 4 : Duration(10000);
+    if (!loaded_.config->delivery.route_map.empty())
+      pause = std::min(pause, Duration(2000));
     if (reload_)
       pause = std::clamp(std::chrono::duration_cast<Duration>(reload_->look - clock_.steady()),
                          Duration(0), pause);
     const bool has_event = events_.wait(pause, event);
     if (!has_event && !reload_) {
+      look_at_routes();
       look_at_certificates();
       look_at_signing_keys();
       keep_greylist();

@@ -31,6 +31,7 @@
 #include "daemon/privsep/parent_client.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/effective.h"
+#include "daemon/route_changes.h"
 #include "daemon/status_source.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
@@ -126,6 +127,7 @@ class Running {
       const Config& config, const Origins& origins);  // running_signing.cc
   void adopt_signing_keys(std::shared_ptr<const mailauth::Signer> signer, std::string stamp);
   void look_at_signing_keys();
+  void look_at_routes();
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters(const Config& config);
   std::function<void(const IpAddress&)> failure_counter(const Config& config);
   void read_greylist();
@@ -161,6 +163,7 @@ class Running {
   smtpd::TlsOffer tls_offer_;
   const std::shared_ptr<mailauth::LiveSigner> signer_ = std::make_shared<mailauth::LiveSigner>();
   SteadyTime next_keys_look_;
+  RouteChanges route_changes_;
   std::string keys_stamp_;   // of the files that were read last
   std::string fewer_stamp_;  // of files among which a domain's keys are missing
 

@@ -130,11 +130,21 @@ ReloadVerdict Running::adopt(Loaded fresh) {
   }
   log_->reconfigure(log_format(config), config.log.level);
   loaded_ = std::move(fresh);
+  look_at_routes();
   publish_places();
   log_->write(LogEvent(Level::info, "reloaded")
                   .add("version", POSTRIDER_VERSION)
                   .add("config", loaded_.file));
   return verdict;
+}
+
+// What was put off on a way that is no longer its own is due at once on the new one, at the pace of
+// the sites there; the dispatcher knows the new routes before it is given any of it.
+void Running::look_at_routes() {
+  if (!route_changes_.look(*loaded_.config, clock_.steady()))
+    return;
+  log_->write(LogEvent(Level::info, "routes_changed"));
+  queue_->change(queue::Verb::retry, {}, false, [](const Result<queue::Changed>&) {});
 }
 
 // Everything that can fail comes before the first part is changed.

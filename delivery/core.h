@@ -29,7 +29,10 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
        std::shared_ptr<const DeliverySettings> settings);
 
   Loop& home() { return context_.home; }
-  void restore(const std::vector<queue::SiteState>& sites) { sites_.restore(sites); }
+  void restore(const std::vector<queue::SiteState>& sites) {
+    sites_.restore(sites);
+    destinations_.restore();
+  }
   void use(TlsHooks hooks) { tls_.use(std::move(hooks)); }
   void set_performer(std::shared_ptr<DeliveryAgent> performer) {
     local_.set_performer(std::move(performer));

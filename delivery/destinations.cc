@@ -6,6 +6,7 @@
 #include "mail/address.h"
 
 #include <algorithm>
+#include <set>
 
 namespace postrider::delivery {
 
@@ -29,6 +30,16 @@ void doubt(std::optional<Outcome>& outcome, const DeliverySettings& settings) {
 constexpr Duration kLeastKnown = std::chrono::seconds(30);
 constexpr Duration kMostKnown = std::chrono::hours(1);
 constexpr std::size_t kMostAssigned = 65'536;
+
+bool is_host(NextHop::Kind kind) {
+  return kind != NextHop::Kind::mx && kind != NextHop::Kind::error &&
+         kind != NextHop::Kind::discard;
+}
+
+// Whether a site of that name is a route's host.
+bool is_fixed_name(const std::string& site) {
+  return site.find("://") != std::string::npos;
+}
 
 std::string dns_site_name(const std::string& domain) {
   return "dns:" + domain;
@@ -76,7 +87,8 @@ Destinations::Destinations(DispatchContext& context, LeaseBook& leases, SiteBook
       sites_(sites),
       router_(router),
       tls_(tls),
-      connections_(connections) {}
+      connections_(connections),
+      routing_(routing()) {}
 
 std::string Destinations::fixed_site_name(const Route& route, mail::TlsWish wish,
                                           const std::string& label) {
@@ -254,9 +266,85 @@ void Destinations::assign(const std::string& domain, const std::string& site) {
   context_.queue->assign_site(domain, site);
 }
 
+void Destinations::restore() {
+  leave_old_sites();
+}
+
 void Destinations::on_reload() {
   for (auto& [key, destination] : by_key_)
     destination->known_until = {};
+  follow_routes();
+}
+
+// What decides by which way mail goes, as far as the configuration says it.
+std::string Destinations::routing() const {
+  const auto& settings = *context_.settings;
+  std::string all = settings.route_map ? "map\n" : "";
+  for (const auto& route : settings.routes) {
+    all += route.domain;
+    for (const auto& sender : route.senders)
+      all += " " + sender;
+    const auto& hop = route.next_hop;
+    all += " " +
+           (is_host(hop.kind) ? fixed_site_name(route, mail::TlsWish::unspecified, {})
+                              : hop.describe() + connection_tag(&route)) +
+           "\n";
+  }
+  return all;
+}
+
+void Destinations::follow_routes() {
+  auto now = routing();
+  if (routing_ == now || context_.is_draining)
+    return;
+  const auto before = std::exchange(routing_, std::move(now));
+  const auto& settings = *context_.settings;
+  const bool is_by_more = settings.route_map || before.starts_with("map\n") ||
+                          std::any_of(settings.routes.begin(), settings.routes.end(),
+                                      [](const Route& route) { return !route.senders.empty(); });
+  std::vector<std::pair<std::string, std::string>> moved;  // domains, and their new sites
+  for (const auto& [domain, site] : assigned_) {
+    if (is_fixed_name(domain))
+      continue;  // an administrator chose the host
+    const auto* route = find_route(settings.routes, domain);
+    const bool is_fixed = route != nullptr && is_host(route->next_hop.kind) && !is_by_more;
+    auto wanted =
+        is_fixed ? fixed_site_name(*route, mail::TlsWish::unspecified, {}) : std::string();
+    if (is_fixed ? wanted != site : is_fixed_name(site))
+      moved.emplace_back(domain, std::move(wanted));
+  }
+  for (auto& [domain, site] : moved) {
+    context_.queue->assign_site(domain, site);
+    if (site.empty())
+      assigned_.erase(domain);
+    else
+      assigned_[domain] = std::move(site);
+  }
+  leave_old_sites();
+}
+
+// No way leads there any more, so that nothing would ask whether they are well again.
+void Destinations::leave_old_sites() {
+  const auto& settings = *context_.settings;
+  std::set<std::string> current;
+  const auto add = [&current](const Route& route) {
+    for (const auto wish :
+         {mail::TlsWish::unspecified, mail::TlsWish::required, mail::TlsWish::optional})
+      for (const char* label : {"", " by map", " by sender"})
+        current.insert(fixed_site_name(route, wish, label));
+  };
+  for (const auto& route : settings.routes)
+    if (is_host(route.next_hop.kind))
+      add(route);
+  if (settings.mailbox_route)
+    add(*settings.mailbox_route);
+  for (const auto& [name, site] : sites_.all()) {
+    if (!is_fixed_name(name) || current.contains(name))
+      continue;
+    sites_.put_back_ready(*site, Outcome());
+    if (site->health.blocked_until() != TimePoint{})
+      sites_.open_again(*site);
+  }
 }
 
 void Destinations::unblock(const std::string& domain_or_site) {

@@ -29,6 +29,10 @@ class Destinations {
   static std::string fixed_site_name(const Route& route, mail::TlsWish wish,
                                      const std::string& label);
 
+  // Known before the loops run: what waited behind a route that is gone is tried by the new one.
+  void restore();
+  // Mail that waits for the site of a way that is not its domain's any more waits for it no longer,
+  // and so it stays if we stop.
   void on_reload();
   // What is known of a domain's or a site's hosts is asked for again, and blocked sites are tried.
   void unblock(const std::string& domain_or_site);
@@ -41,6 +45,9 @@ class Destinations {
   Task<void> resolve(std::shared_ptr<void> alive, std::string key);
   void resolved(Destination& destination, const MailHosts& hosts);
   void assign(const std::string& domain, const std::string& site);
+  std::string routing() const;
+  void follow_routes();
+  void leave_old_sites();
   void forget_unused();
 
   DispatchContext& context_;
@@ -51,6 +58,7 @@ class Destinations {
   Connections& connections_;
   std::unordered_map<std::string, std::unique_ptr<Destination>> by_key_;
   std::unordered_map<std::string, std::string> assigned_;  // domain to site, as the queue knows
+  std::string routing_;                                    // as follow_routes() last found it
   std::size_t forget_at_ = 0;  // destinations and sites; what was in use last time needs room
 };
 
