@@ -1,6 +1,7 @@
 #include "delivery/core.h"
 
 #include "base/file.h"
+#include "base/text.h"
 #include "delivery/job/job_outcome.h"
 
 #include <algorithm>
@@ -19,6 +20,16 @@ namespace {
 constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
 constexpr auto kRememberEach = std::chrono::minutes(1);
+
+// RFC 5321 §2.4: the local part as it is, the domain without regard to case. Equal for two addresses
+// of one mailbox; empty: it has no domain.
+std::string mailbox_of(const mail::Recipient& recipient) {
+  const auto at = recipient.address.rfind('@');
+  if (at == std::string::npos)
+    return {};
+  return recipient.address.substr(0, at) + ascii_lower(recipient.address.substr(at)) + '\0' +
+         recipient.leaf + '\0';
+}
 
 }  // namespace
 
@@ -142,6 +153,7 @@ void Core::route(std::uint64_t handle, const Router::Known& known) {
   };
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> by_key;
+  std::unordered_map<std::string, std::uint32_t> first_of;  // by mailbox and way
   // RFC 8689 §5: a notice is rather sent without what its message demanded than lost.
   const auto& envelope = lease.message->envelope;
   const bool is_notice = envelope.sender.empty() && envelope.tls == mail::TlsWish::required;
@@ -151,6 +163,15 @@ void Core::route(std::uint64_t handle, const Router::Known& known) {
     auto way =
         chosen ? *std::move(chosen)
                : router_.decide(envelope.recipients[leased.index], &envelope.sender, wish, known);
+    const auto mailbox =
+        lease.recipients.size() > 1 ? mailbox_of(envelope.recipients[leased.index]) : std::string();
+    if (!mailbox.empty()) {
+      const auto [first, is_new] = first_of.emplace(mailbox + way.key, leased.index);
+      if (!is_new) {
+        leases_.add_twin(handle, first->second, leased.index);
+        continue;
+      }
+    }
     const auto found = lease.recipients.size() > 1 ? by_key.find(way.key) : by_key.end();
     const bool joins =
         found != by_key.end() && groups[found->second].job.recipients.size() < kMostRecipients;
@@ -165,7 +186,7 @@ void Core::route(std::uint64_t handle, const Router::Known& known) {
       group.job.recipients.push_back(leased.index);
       continue;
     }
-    leases_.join(groups[found->second].job, leased.index);
+    groups[found->second].job.recipients.push_back(leased.index);
   }
   for (auto& group : groups) {
     if (context_.is_draining)

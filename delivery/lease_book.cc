@@ -1,7 +1,6 @@
 #include "delivery/lease_book.h"
 
 #include "base/assert.h"
-#include "base/text.h"
 #include "delivery/delivery_log.h"
 #include "delivery/notices.h"
 #include "delivery/refusals.h"
@@ -42,15 +41,6 @@ const Lease::Recipient* find_leased(const Lease& lease, std::uint32_t index) {
       all.begin(), all.end(), index,
       [](const Lease::Recipient& one, std::uint32_t wanted) { return one.index < wanted; });
   return at == all.end() || at->index != index ? nullptr : &*at;
-}
-
-// RFC 5321 §2.4: the local part as it is, the domain without regard to case.
-bool is_same_mailbox(const mail::Recipient& a, const mail::Recipient& b) {
-  if (a.address.size() != b.address.size() || a.leaf != b.leaf)
-    return false;
-  const auto at = a.address.rfind('@');
-  return at != std::string::npos && a.address.compare(0, at, b.address, 0, at) == 0 &&
-         equals_ignoring_case(a.address, b.address);
 }
 
 Outcome expired(const Lease::Recipient& recipient) {
@@ -117,15 +107,8 @@ void LeaseBook::give_up(std::uint64_t handle) {
   given.record.delay_notice_sent = lease.reason == Lease::Reason::delay_notice;
 }
 
-void LeaseBook::join(Job& job, std::uint32_t index) {
-  const auto& recipients = job.message->envelope.recipients;
-  const auto first = std::find_if(
-      job.recipients.begin(), job.recipients.end(),
-      [&](std::uint32_t known) { return is_same_mailbox(recipients[known], recipients[index]); });
-  if (first == job.recipients.end())
-    job.recipients.push_back(index);
-  else
-    in_hand(job.lease).twins[*first].push_back(index);
+void LeaseBook::add_twin(std::uint64_t handle, std::uint32_t first, std::uint32_t index) {
+  in_hand(handle).twins[first].push_back(index);
 }
 
 void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcome,

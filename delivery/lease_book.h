@@ -41,8 +41,8 @@ class LeaseBook {
   std::uint64_t open(queue::Lease lease);
   // A lease that asks for no attempt: all its recipients end as its reason says.
   void give_up(std::uint64_t handle);
-  // Adds a recipient to a job of the same lease; one mailbox named twice goes once.
-  void join(Job& job, std::uint32_t index);
+  // One mailbox named twice goes once: the second ends as the first does.
+  void add_twin(std::uint64_t handle, std::uint32_t first, std::uint32_t index);
 
   // again_within: where the schedule would wait longer.
   void settle(std::uint64_t handle, std::uint32_t index, mail::Outcome outcome,

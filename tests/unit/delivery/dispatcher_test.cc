@@ -760,6 +760,38 @@ TEST_CASE("local mail becomes a file in a maildir", "[delivery][local]") {
   }
 }
 
+TEST_CASE("one mailbox gets one copy, however many recipients the message has",
+          "[delivery][dispatcher]") {
+  constexpr std::uint32_t kOthers = 150;  // more than go in one transaction
+  const bool is_local = GENERATE(false, true);
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const std::string domain = is_local ? "@here.test" : "@x.test";
+  std::vector<std::string> addresses = {"ann" + domain};
+  for (std::uint32_t i = 0; i < kOthers; ++i)
+    addresses.push_back("u" + std::to_string(i) + domain);
+  addresses.emplace_back(is_local ? "Ann@Here.Test" : "ann@X.test");
+  const auto id = rig.send(make_message(addresses));
+  std::size_t delivered = 0;
+  while (delivered < addresses.size())
+    for (const auto& result : rig.custody->wait_for(id).results) {
+      CHECK(result.outcome.verdict == mail::Verdict::delivered);
+      ++delivered;
+    }
+  std::size_t copies = 0;
+  if (is_local) {
+    const auto folder = rig.folder / "mail/ann/new";
+    copies =
+        static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+  }
+  for (const auto& one : mx.taken())
+    for (const auto& rcpt : one.rcpts)
+      copies += ascii_lower(rcpt) == "to:<ann@x.test>" ? 1 : 0;
+  CHECK(copies == 1);
+}
+
 TEST_CASE("a drain puts back what waits and lets open transactions end", "[delivery][dispatcher]") {
   FakeMx mx;
   Rig rig;
