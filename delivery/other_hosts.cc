@@ -15,6 +15,8 @@ namespace {
 
 // Jobs of a site that wait for another host. Beyond them the first refusal stands.
 constexpr std::size_t kMostWaiting = 100;
+constexpr Duration kLongestWait = std::chrono::seconds(30);  // for a connection
+constexpr Duration kLookLate = std::chrono::seconds(1);
 constexpr std::uint32_t kMostReturned = 2;          // by connections that ended before they took it
 constexpr auto kNoneFor = std::chrono::minutes(1);  // after a connection that could not be made
 
@@ -82,13 +84,17 @@ void OtherHosts::take(Site& site, const SiteConnection& link, JobEnd& end) {
   const auto others = this->others(site, link.address);
   if (others.empty())
     return;
-  std::vector<RecipientEnd> refused;
-  std::erase_if(end.results, [&](RecipientEnd& result) {
-    if (!is_asked_again(result.outcome, others, link.address))
-      return false;
-    refused.push_back(std::move(result));
-    return true;
-  });
+  std::vector<RecipientEnd> refused, rest;
+  mail::Reply last;  // a hundred recipients are refused alike as a rule
+  bool was_asked_again = false;
+  for (auto& result : end.results) {
+    if (result.outcome.reply != last || result.outcome.verdict == Verdict::delivered) {
+      was_asked_again = is_asked_again(result.outcome, others, link.address);
+      last = result.outcome.reply;
+    }
+    (was_asked_again ? refused : rest).push_back(std::move(result));
+  }
+  end.results = std::move(rest);
   if (refused.empty())
     return;
   const bool joins = !site.refused.empty() && site.refused.back().lease == end.job.lease &&
@@ -100,6 +106,7 @@ void OtherHosts::take(Site& site, const SiteConnection& link, JobEnd& end) {
     job.tries = 1;
     job.in_doubt = end.job.in_doubt;
     job.refused_by = link.address;
+    job.handed_over = context_.steady();
   }
   auto& job = site.refused.back();
   for (auto& one : refused) {
@@ -178,6 +185,28 @@ void OtherHosts::schedule(Site& site) {
     for (const auto& link : site.others)
       if (link->is_idle() && !link->is_closing)
         line_.close(*link);
+  look_soon(site);
+}
+
+void OtherHosts::look_soon(Site& site) {
+  if (site.refused.empty())
+    return;
+  if (!site.look_at_refused)
+    site.look_at_refused = std::make_unique<Deadline>(context_.home.deadlines(),
+                                                      [this, &site] { give_up_late(site); });
+  if (!site.look_at_refused->is_set())
+    site.look_at_refused->set(kLookLate);
+}
+
+// Where the other hosts hang, what waits for them is better off with its next attempt.
+void OtherHosts::give_up_late(Site& site) {
+  while (!site.refused.empty() &&
+         context_.steady() - site.refused.front().handed_over >= kLongestWait) {
+    const auto job = std::move(site.refused.front());
+    site.refused.pop_front();
+    give_up(site, job);
+  }
+  look_soon(site);
 }
 
 bool OtherHosts::on_event(Site& site, CourierEvent& event) {

@@ -50,6 +50,8 @@ class OtherHosts {
   SiteConnection* pick(Site& site, const Job& job) const;
   bool begin_for(Site& site, const Job& job);
   void give_up(const Site& site, const Job& job);
+  void give_up_late(Site& site);
+  void look_soon(Site& site);
   void make_idle(SiteConnection& link);
 
   DispatchContext& context_;

@@ -80,6 +80,7 @@ struct Site {
   std::size_t connecting = 0;
   std::deque<Job> refused;  // by one host for now, for another (other_hosts.h)
   std::vector<std::unique_ptr<SiteConnection>> others;  // over which they go, and not among links
+  std::unique_ptr<Deadline> look_at_refused;            // whether they have waited long
   SteadyTime none_of_others_until;                      // no such connection could be made
   bool is_proven = false;                               // it has brought a transaction to some end
   bool is_slow = false;     // the last one, or its connection, took long

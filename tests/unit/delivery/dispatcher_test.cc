@@ -323,6 +323,27 @@ TEST_CASE("a host that puts off all mail costs the other one few connections",
   CHECK(rig.custody->sites().empty());
 }
 
+TEST_CASE("mail waits for another host no longer than it is worth", "[delivery][dispatcher]") {
+  Behaviour silent;
+  silent.ehlo = "250 mx.test\r\n";
+  silent.replies["MAIL"] = "";
+  FakeMx second(silent, "127.0.0.3");
+  FakeMx first(saying("RCPT", "450 4.2.0 later\r\n"), "127.0.0.2", second.port());
+  Rig rig(kTwoHosts);
+  rig.settings.port = second.port();
+  rig.settings.site_connections = 4;  // one of them for the second host
+  rig.start();
+  std::vector<mail::MessageId> ids;
+  for (int i = 0; i < 5; ++i)
+    ids.push_back(rig.send(make_message({"a@x.test"})));
+  rig.wait_until([&] { return second.times("MAIL") == 1 && first.times("RCPT") == 5; });
+  rig.wait_until([&] {
+    rig.clock.advance(std::chrono::seconds(1));
+    return rig.custody->records_left() == 4;
+  });
+  CHECK(second.connections() == 1);
+}
+
 TEST_CASE("a message that is lost in the middle of its content goes to another host at once",
           "[delivery][dispatcher]") {
   FakeMx second({}, "127.0.0.3");
