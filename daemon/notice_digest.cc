@@ -45,7 +45,7 @@ void NoticeDigest::load() {
     *bounces_ = *std::move(kept);
   else
     log_not_kept(*own_mail_.log, kept.error().during("read " + path_));
-  saved_ = bounces_->version();
+  saved_ = loaded_ = bounces_->version();
 }
 
 void NoticeDigest::configure(DigestReceiver receiver) {
@@ -61,8 +61,9 @@ void NoticeDigest::stop() {
   tick_.reset();
 }
 
+// Also what the pool was given and may never come to. Twice the same version is written once.
 void NoticeDigest::save_now() {
-  if (bounces_->version() != saved_)
+  if (bounces_->version() != loaded_)
     file_->write(path_, bounces_->encode(), bounces_->version(), *own_mail_.log);
 }
 

@@ -54,7 +54,8 @@ class NoticeDigest : public std::enable_shared_from_this<NoticeDigest> {
   const std::shared_ptr<delivery::DoubleBounces> bounces_ =
       std::make_shared<delivery::DoubleBounces>();
   const std::shared_ptr<File> file_ = std::make_shared<File>();
-  std::uint64_t saved_ = 0;  // the version that was handed to the pool
+  std::uint64_t saved_ = 0;   // the version that was handed to the pool
+  std::uint64_t loaded_ = 0;  // the one that the file had
   SteadyTime next_try_;
   bool is_sending_ = false;
   std::unique_ptr<Deadline> tick_;
