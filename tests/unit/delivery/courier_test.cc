@@ -124,23 +124,30 @@ void wait_until(const std::function<bool()>& came) {
 }  // namespace
 
 // The host may have the message by then, and would get it again.
-TEST_CASE("who is in a hurry waits behind the content all the same", "[delivery][courier]") {
+TEST_CASE("who is in a hurry waits for a host that has answered, and behind the content",
+          "[delivery][courier]") {
   using Kind = CourierEvent::Kind;
   FakeMx behind(silent_at("."));
+  FakeMx mute(silent_at("greeting"));
   FakeMx before(silent_at("MAIL"));
   Couriers couriers;
+  const auto answered = couriers.send(before);
+  wait_until([&] { return before.times("MAIL") == 1; });
+  couriers.hurry(answered);  // two minutes are left to it
   const auto patient = couriers.send(behind);
   wait_until([&] { return behind.contents() == 1; });
   couriers.hurry(patient);
   // Deadlines of one length come in the order in which they are set, or all at one time.
   for (std::size_t i = 1; i <= 2; ++i) {
-    const auto hurried = couriers.send(before);
-    wait_until([&] { return before.times("MAIL") == i; });
+    const auto hurried = couriers.send(mute);
+    wait_until([&] { return mute.connections() == i; });
     couriers.hurry(hurried);
     CHECK(couriers.told.wait_for(hurried->site(), Kind::gone));
   }
-  CHECK_FALSE(couriers.told.has(patient->site(), Kind::ended));
-  CHECK_FALSE(couriers.told.has(patient->site(), Kind::gone));
+  for (const auto& courier : {patient, answered}) {
+    CHECK_FALSE(couriers.told.has(courier->site(), Kind::ended));
+    CHECK_FALSE(couriers.told.has(courier->site(), Kind::gone));
+  }
 }
 
 TEST_CASE("only a connection that has been silent gives way", "[delivery][courier]") {
@@ -148,11 +155,8 @@ TEST_CASE("only a connection that has been silent gives way", "[delivery][courie
   FakeMx behind(silent_at("."));
   FakeMx before(silent_at("MAIL"));
   Couriers couriers;
-  const auto give_way = [&](const std::shared_ptr<Courier>& courier, Duration silence,
-                            bool ends_behind_content) {
-    couriers.loop.post([courier, silence, ends_behind_content] {
-      courier->give_way(silence, ends_behind_content);
-    });
+  const auto give_way = [&](const std::shared_ptr<Courier>& courier, Duration silence, bool ends) {
+    couriers.loop.post([courier, silence, ends] { courier->give_way(silence, ends); });
   };
   const auto first = couriers.send(behind);
   wait_until([&] { return behind.contents() == 1; });
@@ -164,8 +168,11 @@ TEST_CASE("only a connection that has been silent gives way", "[delivery][courie
   CHECK_FALSE(couriers.told.has(first->site(), Kind::ended));
   const auto second = couriers.send(before);
   wait_until([&] { return before.times("MAIL") == 1; });
+  give_way(second, Duration(0), false);  // nor is one that answers slowly ended for others
+  CHECK(couriers.told.wait_for(second->site(), Kind::waits_aside));
+  CHECK_FALSE(couriers.told.has(second->site(), Kind::ended));
   for (const auto& courier : {first, second}) {
-    give_way(courier, Duration(0), courier == first);
+    give_way(courier, Duration(0), true);
     CHECK(couriers.told.wait_for(courier->site(), Kind::gone));
     CHECK(couriers.told.has(courier->site(), Kind::ended));
   }
