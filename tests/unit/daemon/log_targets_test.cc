@@ -308,8 +308,8 @@ TEST_CASE("syslog gets a datagram for each line: facility, priority, one stamp, 
   }
   log.reconfigure(std::make_shared<TwoLines>(), Level::info);
   log.write(LogEvent(Level::info, "x"));
-  for (const auto& [priority, want] :
-       {std::pair("22", "postfix/smtpd\\[\\d+\\]: one x"), {"20", "postfix/qmgr\\[\\d+\\]: two x"}}) {
+  for (const auto& [priority, want] : {std::pair("22", "postfix/smtpd\\[\\d+\\]: one x"),
+                                       {"20", "postfix/qmgr\\[\\d+\\]: two x"}}) {
     const auto got = service.next();
     REQUIRE(got.has_value());
     INFO(*got);
