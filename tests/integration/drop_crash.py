@@ -120,6 +120,32 @@ class DropCrash(scenario.Scenario):
         """sendmail leaves in the drop folder what the queue has already, and nobody has it twice."""
         self.is_open = False
         self.peer.script["mail"] = lambda *_: None if self.is_open else "451 4.3.0 later"
+        for _ in range(5):
+            self.kill_before_the_sync()
+            # All of the transaction is written, and the next start finds it.
+            if b"Subject: once" in (self.server.spool / "queue.db-wal").read_bytes():
+                break
+            # It was another transaction of the daemon's own: once more.
+            self.server.start()
+            self.deliver_once()
+            self.is_open = False
+            self.peer.messages.clear()
+            self.server.stop()
+        else:
+            self.fail("each time another transaction was written first")
+        self.assertEqual(len(os.listdir(self.drop)), 1)
+        self.server.start()
+        wait.until(lambda: not os.listdir(self.drop), "an empty folder")
+        self.assertEqual(len(self.server.queue()), 1)
+        self.deliver_once()
+        self.assertEqual(self.subjects(), ["once"])
+
+    def deliver_once(self):
+        self.is_open = True
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+
+    def kill_before_the_sync(self):
         self.server.start()
         tracer = subprocess.Popen(
             [tools.tool("strace"), "-f", "-P", f"{self.server.spool}/queue.db-wal", "-e", "trace=fdatasync",
@@ -132,16 +158,6 @@ class DropCrash(scenario.Scenario):
         tracer.stderr.read()
         tracer.wait()
         tracer.stderr.close()
-        # All of the transaction is written, and the next start finds it.
-        self.assertIn(b"Subject: once", (self.server.spool / "queue.db-wal").read_bytes())
-        self.assertEqual(len(os.listdir(self.drop)), 1)
-        self.server.start()
-        wait.until(lambda: not os.listdir(self.drop), "an empty folder")
-        self.assertEqual(len(self.server.queue()), 1)
-        self.is_open = True
-        self.peer.wait_for(1)
-        self.server.wait_until_empty()
-        self.assertEqual(self.subjects(), ["once"])
 
     def test_a_file_that_cannot_be_removed_is_sent_once(self):
         _, self.server.wrapper = self.traced("-P", str(self.drop), "-e", "trace=unlinkat",

@@ -2,6 +2,7 @@
 """A file system whose server, a user's program, never answers: whoever asks it anything waits without
 end, and cannot be killed. Nothing of the daemon or its parent asks. One that root has mounted may hang, too:
 who asks it waits alone, and not for long. Needs root, to mount them."""
+import contextlib
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import shutil
 import signal
 import sqlite3
 
-from support_py import daemon, fuse, scenario, wait
+from support_py import daemon, fuse, scenario, tools, wait
 from support_py.accounts import BOB, DAEMON, Machine
 
 CONTENT = b"Subject: hello\r\n\r\nx\r\n"
@@ -51,6 +52,19 @@ class UserMounts(scenario.Scenario):
 
     def mails(self, user, folder=None):
         return len(list((folder or self.machine.mail / user).glob("new/*")))
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """The daemon's processes do nothing meanwhile."""
+        processes = [self.server.process.pid]
+        for one in processes:
+            os.kill(one, signal.SIGSTOP)
+            processes += tools.children_of(one)
+        try:
+            yield
+        finally:
+            for one in processes:
+                os.kill(one, signal.SIGCONT)
 
     def mounted(self, folder, owner, **settings):
         """Another one. Ended before the daemon is."""
@@ -177,10 +191,11 @@ class UserMounts(scenario.Scenario):
         self.start()
         drop = self.server.folder / "spool" / "drop"
         mounts = []
-        for name in ("msg.1", "taken.1", "other", "msg.9.bad"):
-            (drop / name).mkdir()
-            os.chown(drop / name, BOB, BOB)
-            mounts.append(self.mounted(drop / name, BOB, process=self.server.process.pid))
+        with self.stopped():  # a folder that is nothing but a wrong file is put aside at once
+            for name in ("msg.1", "taken.1", "other", "msg.9.bad"):
+                (drop / name).mkdir()
+                os.chown(drop / name, BOB, BOB)
+                mounts.append(self.mounted(drop / name, BOB, process=self.server.process.pid))
         os.mkfifo(drop / "msg.2")
         (drop / "msg.3").symlink_to(self.bobs)
         (drop / "tmp.ann").write_bytes(json.dumps({
