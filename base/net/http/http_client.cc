@@ -1,6 +1,7 @@
 #include "base/net/http/http_client.h"
 
 #include "base/net/tls/stream.h"
+#include "base/net/tls/tls_channel.h"
 
 #include <boost/asio/ip/tcp.hpp>
 
@@ -46,22 +47,11 @@ Task<Result<HttpResponse>> read_answer(Stream& stream, std::size_t most_body) {
   }
 }
 
-TlsClientOptions options_for(const std::string& host) {
-  boost::system::error_code is_name;
-  asio::ip::make_address(host, is_name);
-  TlsClientOptions options;
-  if (is_name)  // RFC 6066 §3: no address
-    options.server_name = host;
-  options.verify = TlsClientOptions::Verify::pkix;
-  options.names.push_back(host);
-  return options;
-}
-
 Task<Result<HttpResponse>> ask(Stream& stream, std::shared_ptr<const TlsContext> tls,
                                const HttpRequest& request, const HttpLimits& limits) {
   stream.set_deadline(limits.whole);
   if (request.is_https) {
-    auto options = options_for(request.host);
+    auto options = options_for_host(request.host);
     auto secured = co_await stream.start_tls_client(std::move(tls), std::move(options));
     if (!secured)
       co_return secured.error().during("set up TLS");

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/net/tls/tls_openssl.h"
 
+#include <boost/asio/ip/address.hpp>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -13,12 +14,25 @@
 
 namespace postrider {
 
+namespace asio = boost::asio;
+
 namespace {
 
 // Records without data in a row: a greeting's tickets and a key update now and then are few.
 constexpr unsigned kMostBarren = 128;
 
 }  // namespace
+
+TlsClientOptions options_for_host(const std::string& host) {
+  boost::system::error_code is_name;
+  asio::ip::make_address(host, is_name);
+  TlsClientOptions options;
+  if (is_name)  // RFC 6066 §3: no address
+    options.server_name = host;
+  options.verify = TlsClientOptions::Verify::pkix;
+  options.names.push_back(host);
+  return options;
+}
 
 // OpenSSL's own socket BIO would raise SIGPIPE, and would not say whether it was the socket that
 // had nothing more.

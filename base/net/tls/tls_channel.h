@@ -18,6 +18,9 @@ struct ssl_st;
 
 namespace postrider {
 
+// A trusted certificate that names the host, which is a name or an address.
+TlsClientOptions options_for_host(const std::string& host);
+
 enum class TlsStep : std::uint8_t { done, wait_readable, wait_writable, end, failed };
 
 class TlsChannel {
