@@ -352,7 +352,7 @@ std::string sink_text(const SinkStatus& sink) {
     text += ", " + std::to_string(sink.state.counters.lost) + " lost";
   if (!sink.state.error.empty())
     text += "; FAILS since " + format_rfc3339(sink.state.failing_since) + ": " +
-            escaped(sink.state.error, 200) + "; next attempt " +
+            escaped(sink.state.error, 400) + "; next attempt " +
             format_rfc3339(sink.state.next_attempt);
   return text;
 }

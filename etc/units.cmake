@@ -29,7 +29,11 @@ configure_file("${SOURCE}/postrider-web.service.in" "${BINARY}/postrider-web.ser
 # Events to message brokers, as far as their programs were built: BROKERS is a list of protocols.
 foreach(protocol ${BROKERS})
   set(PROGRAM "postrider-${protocol}")
-  string(TOUPPER ${protocol} TITLE)
+  if(protocol STREQUAL kafka)
+    set(TITLE Kafka)
+  else()
+    string(TOUPPER ${protocol} TITLE)
+  endif()
   configure_file("${SOURCE}/postrider-broker.service.in" "${BINARY}/${PROGRAM}.service" @ONLY)
   file(INSTALL "${BINARY}/${PROGRAM}.service" DESTINATION "${PREFIX}/lib/systemd/system")
 endforeach()

@@ -14,9 +14,10 @@ struct BrokerUrl {
   std::string user;  // decoded
   std::string host;  // lower case; an IPv6 address without its brackets
   std::uint16_t port = 0;
-  std::string path;  // decoded, without the first slash: of AMQP the virtual host; empty: "/"
+  std::string
+      path;  // decoded, without the first slash: of AMQP and STOMP the virtual host; empty: "/"
 };
-// "amqp://user@host:port/vhost" or "mqtt://user@host:port", or amqps:// and mqtts:// with TLS.
+// "amqp://user@host:port/vhost", or so with stomp, kafka and mqtt; with TLS "amqps://" and so on.
 // Nothing: another protocol, a password (it has a file of its own), a query, a port out of range,
 // or an octet that is no printable ASCII.
 std::optional<BrokerUrl> parse_broker_url(std::string_view url);

@@ -215,10 +215,27 @@ class Checker {
     }
     if (sink.topic.empty())
       report(key("topic"), "is missing, with broker it is needed");
+    if (url && url->protocol != "amqp" && !sink.exchange.empty())
+      report(key("exchange"), "is given for another protocol than AMQP, which alone has exchanges");
+    if (url && url->protocol == "kafka" && !is_kafka_topic(sink.topic))
+      report(key("topic"),
+             "is not the name of a topic of Kafka, letters, digits, '.', '_' and '-' are allowed");
     if (url && !url->is_tls && !is_loopback_host(url->host))
-      report(key("broker"), "is without TLS to another machine, amqps:// and mqtts:// are allowed");
+      report(key("broker"),
+             "is without TLS to another machine, " + url->protocol + "s:// is allowed");
     if (url && url->user.empty() != sink.password.empty())
       report(key("password"), "is needed for a user in broker, and allowed with one alone");
+  }
+
+  // {type} stands for letters.
+  static bool is_kafka_topic(std::string_view topic) {
+    constexpr std::string_view kType = "{type}";
+    constexpr std::string_view kAllowed =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    std::string rest(topic);
+    for (auto at = rest.find(kType); at != std::string::npos; at = rest.find(kType))
+      rest.erase(at, kType.size());
+    return rest.find_first_not_of(kAllowed) == std::string::npos;
   }
 
   static bool is_loopback_host(std::string_view host) {

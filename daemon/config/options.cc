@@ -420,14 +420,14 @@ const Option kOptions[] = {
     {"events.webhook", Text{EVENTS(webhook), check_http_url}, false, "none",
      "Where batches are posted to; http:// only on loopback."},
     {"events.broker", Text{EVENTS(broker), check_broker_url}, false, "none",
-     "A message broker, amqp://user@host:port/vhost or mqtt://user@host:port; amqps:// and mqtts:// are with TLS, which is "
-     "needed for another machine. postrider-amqp(8) or postrider-mqtt(8) carries the events there."},
+     "A message broker: amqp://user@host:port/vhost, or so with stomp, or kafka or mqtt without vhost; amqps:// and so on are with TLS, "
+     "which is needed for another machine. postrider-amqp(8) and its like carry the events there."},
     {"events.password", Text{EVENTS(password), check_optional_path}, false, "none",
      "The file of the user's password at the broker, one line; the program that carries the events must be able to read it and nobody else."},
     {"events.exchange", Text{EVENTS(exchange), check_topic}, false, "the default one",
      "AMQP: the exchange that gets the events; of the default one the topic is the name of a queue."},
     {"events.topic", Text{EVENTS(topic), check_topic}, false, "none",
-     "Where events go at the broker, of AMQP the routing key; {type} stands for the type of the event, such as delivered."},
+     "Where events go at the broker, of AMQP the routing key, of STOMP the destination; {type} stands for the type of the event, such as delivered."},
     {"events.secret", Text{EVENTS(secret), check_optional_path}, false, "none",
      "The file of the keys that sign what a webhook gets, whsec_BASE64, one a line; nobody else may read it."},
     {"events.types", TextList{EVENTS(types), check_event_type}, false, "all",

@@ -13,7 +13,7 @@ PROGRAM = "postrider-amqp"
 
 @unittest.skipUnless((daemon.BIN / PROGRAM).exists(),
                      f"{PROGRAM} is not built: librabbitmq-dev was not there")
-class BrokersAmqp(carriers.Carried, scenario.Scenario):
+class BrokersAmqp(carriers.ByRabbitMq, scenario.Scenario):
     told = events
     peer, send, remove_stuck = events.Events.peer, events.Events.send, events.Events.remove_stuck
     explanation = ""

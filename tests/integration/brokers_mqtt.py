@@ -15,7 +15,7 @@ PROGRAM = "postrider-mqtt"
 
 @unittest.skipUnless((daemon.BIN / PROGRAM).exists(),
                      f"{PROGRAM} is not built: libmosquitto-dev was not there")
-class BrokersMqtt(carriers.Carried, scenario.Scenario):
+class BrokersMqtt(carriers.ByRabbitMq, scenario.Scenario):
     told = events
     peer, send, remove_stuck = events.Events.peer, events.Events.send, events.Events.remove_stuck
     explanation = ""

@@ -42,18 +42,13 @@ class Carrier:
 
 
 class Carried:
-    """Mixed into a scenario that says: program, protocol, library, topic, secure_port, declare(),
-    check_message(), and takes from `events` how mail is sent and what must become of it."""
+    """Mixed into a scenario that says: program, protocol, library, topic, user, make_broker(), declare(),
+    take(), and takes from `events` how mail is sent and what must become of it."""
 
     @classmethod
     def setUpClass(cls):
-        rabbitmq.need()
         super().setUpClass()
-        roots = authority.Authority(cls.folder / "tls")
-        cls.roots = roots.certificate
-        (cls.folder / "rabbit").mkdir()
-        cls.rabbit = cls.shared(rabbitmq.RabbitMq(
-            cls.folder / "rabbit", roots.sign("localhost"), roots.certificate, cls.plugins))
+        cls.rabbit = cls.shared(cls.make_broker())
 
     def carried(self, password=rabbitmq.PASSWORD, tls=False, **changes):
         folder = self.own_folder("carrier")
@@ -61,9 +56,10 @@ class Carried:
         secret.write_text(password + "\n")
         secret.chmod(0o600)
         port = self.rabbit.ports[self.protocol + ("s" if tls else "")]
-        place = f"{self.protocol}s://{rabbitmq.USER}@localhost:{port}" if tls else \
-            f"{self.protocol}://{rabbitmq.USER}@127.0.0.1:{port}"
-        sink = {"name": "rabbit", "broker": place, "password": str(secret),
+        user = self.user and f"{self.user}@"
+        place = f"{self.protocol}s://{user}localhost:{port}" if tls else \
+            f"{self.protocol}://{user}127.0.0.1:{port}"
+        sink = {"name": "rabbit", "broker": place, "password": str(secret) if user else "",
                 "socket": str(folder / "door"), "topic": self.topic, **changes}
         more = {"delivery": {"tls_ca": str(self.roots)}} if tls else {}
         server = self.relay(self.peer(), start=False, events=[sink], **more)
@@ -75,12 +71,6 @@ class Carried:
         with server.client() as client:
             client.hello()
             return {self.send(client, number) for number in numbers}
-
-    def take(self):
-        found = self.rabbit.take_all(QUEUE)
-        for properties, body in found:
-            self.check_message(properties, json.loads(body))
-        return [json.loads(body) for _, body in found]
 
     def problem(self, server):
         return " ".join(json.loads(server.postrider("status", "--json")).get("event_sinks", []))
@@ -163,6 +153,27 @@ class Carried:
               f"{time.monotonic() - began:.0f} s; killed: {' '.join(kills)}")
         self.check(came, tags)
         self.assertEqual(server.log("events_lost"), [])
+
+
+class ByRabbitMq(Carried):
+    """The broker is a RabbitMQ with the plugins that the scenario names; check_message() looks at what it
+    has."""
+    user = rabbitmq.USER
+
+    @classmethod
+    def make_broker(cls):
+        rabbitmq.need()
+        roots = authority.Authority(cls.folder / "tls")
+        cls.roots = roots.certificate
+        (cls.folder / "rabbit").mkdir()
+        return rabbitmq.RabbitMq(cls.folder / "rabbit", roots.sign("localhost"), roots.certificate,
+                                 cls.plugins)
+
+    def take(self):
+        found = self.rabbit.take_all(QUEUE)
+        for properties, body in found:
+            self.check_message(properties, json.loads(body))
+        return [json.loads(body) for _, body in found]
 
     def test_a_wrong_password_is_said_and_a_right_one_mends_it(self):
         self.declare()

@@ -42,7 +42,7 @@ class RabbitMq:
         for name in ("home", "mnesia", "log", "gen"):
             (self.folder / name).mkdir()
         self.ports = {name: wait.free_port() for name in
-                      ("amqp", "amqps", "mqtt", "mqtts", "node", "epmd")}
+                      ("amqp", "amqps", "mqtt", "mqtts", "stomp", "stomps", "node", "epmd")}
         self.port = self.ports["amqp"]
         cookie = self.folder / "home" / ".erlang.cookie"
         cookie.write_text(f"PRTEST{self.port}")
@@ -56,9 +56,10 @@ class RabbitMq:
                   f"ssl_options.cacertfile = {roots}", f"ssl_options.certfile = {certificate}",
                   f"ssl_options.keyfile = {certificate}", "ssl_options.verify = verify_none",
                   "ssl_options.fail_if_no_peer_cert = false"]
-        if "rabbitmq_mqtt" in plugins:
-            lines += [f"mqtt.listeners.tcp.1 = 127.0.0.1:{self.ports['mqtt']}",
-                      f"mqtt.listeners.ssl.1 = 127.0.0.1:{self.ports['mqtts']}"]
+        for name in ("mqtt", "stomp"):
+            if f"rabbitmq_{name}" in plugins:
+                lines += [f"{name}.listeners.tcp.1 = 127.0.0.1:{self.ports[name]}",
+                          f"{name}.listeners.ssl.1 = 127.0.0.1:{self.ports[name + 's']}"]
         (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         self.process = None
         self.start()

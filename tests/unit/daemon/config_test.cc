@@ -565,6 +565,14 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
       {"webhook = \"http://example.org/x\"", "is http:// to another machine"},
       {"webhook = \"ftp://example.org/x\"", "is not a URL"},
       {"broker = \"amqp://localhost\"", "topic: is missing"},
+      {"broker = \"kafka://kafka.example.org\"\ntopic = \"mail\"",
+       "broker: is without TLS to another machine, kafkas:// is allowed"},
+      {"broker = \"kafka://localhost\"\ntopic = \"mail/{type}\"",
+       "topic: is not the name of a topic of Kafka"},
+      {"broker = \"mqtt://localhost\"\ntopic = \"mail\"\nexchange = \"x\"",
+       "exchange: is given for another protocol"},
+      {"broker = \"stomp://mq.example.org\"\ntopic = \"mail\"",
+       "broker: is without TLS to another machine, stomps:// is allowed"},
       {"broker = \"amqp://rabbit.example.org\"\ntopic = \"mail\"",
        "is without TLS to another machine"},
       {"broker = \"amqp://u:secret@localhost\"\ntopic = \"mail\"", "is not the URL of a broker"},
@@ -589,7 +597,8 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
   for (const auto* url :
        {"http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "https://example.org/x"})
     CHECK(parse("[[events]]\nname = \"one\"\nwebhook = \"" + std::string(url) + "\"\n").config);
-  for (const auto* url : {"amqp://127.0.0.1:5673", "amqps://rabbit.example.org:5671/shop"})
+  for (const auto* url : {"amqp://127.0.0.1:5673", "amqps://rabbit.example.org:5671/shop",
+                          "kafka://localhost", "stomps://mq.example.org/orders"})
     CHECK(parse("[[events]]\nname = \"one\"\ntopic = \"mail\"\nsocket = \"/a/b\"\nbroker = \"" +
                 std::string(url) + "\"\n")
               .config);

@@ -24,6 +24,12 @@ TEST_CASE("the URL of a broker says how it is reached", "[broker]") {
   CHECK(parse_broker_url("amqps://h")->port == 5671);
   CHECK(parse_broker_url("mqtts://h")->port == 8883);
   CHECK(parse_broker_url("mqtt://h")->protocol == "mqtt");
+  CHECK(parse_broker_url("stomp://h/orders")->path == "orders");
+  CHECK(parse_broker_url("stomp://h")->port == 61613);
+  CHECK(parse_broker_url("stomps://h")->port == 61614);
+  CHECK(parse_broker_url("kafka://h")->port == 9092);
+  CHECK(parse_broker_url("KAFKAS://h")->is_tls);
+  CHECK(parse_broker_url("kafkas://h")->port == 9093);
   CHECK(parse_broker_url("amqp://[::1]:5673")->host == "::1");
   CHECK(parse_broker_url("amqp://[::1]:5673")->port == 5673);
   CHECK(parse_broker_url("amqp://u@[::1]")->port == 5672);

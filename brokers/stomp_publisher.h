@@ -1,0 +1,44 @@
+// STOMP 1.2: each event is a persistent message, for which the broker sends a receipt when it has
+// it. By frames of our own: no client library is packaged.
+#pragma once
+
+#include "brokers/broker_connection.h"
+#include "brokers/program.h"
+#include "brokers/stomp_frame.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postrider::brokers {
+
+class StompPublisher : public Publisher {
+ public:
+  StompPublisher(PublisherSettings settings, const Clock& clock);  // clock outlives it
+  Result<void> publish(const Wave& wave, SteadyTime until, std::vector<bool>& taken) override;
+  void tend() override;  // heart-beats; an idle connection would be ended for want of them
+
+ private:
+  Result<void> connect(SteadyTime until);
+  Result<void> log_in(SteadyTime until);
+  Result<void> send(const Wave& wave, SteadyTime until);
+  Result<void> collect(std::size_t count, SteadyTime until, std::vector<bool>& taken);
+  Result<void> take_receipt(const StompFrame& frame, std::vector<bool>& taken);
+  Result<StompFrame> read_frame(SteadyTime until);
+  Result<void> beat(SteadyTime until);
+  Error lost(const Error& error, const std::string& step);
+  Error refused(const StompFrame& frame, const std::string& step);
+  std::string place() const;
+
+  const PublisherSettings settings_;
+  const Clock& clock_;
+  std::unique_ptr<BrokerConnection> connection_;
+  StompReader reader_;
+  std::uint64_t next_ = 0;   // the number of the next receipt of this connection
+  std::uint64_t first_ = 0;  // of the wave under way
+  SteadyTime last_sent_;
+};
+
+}  // namespace postrider::brokers
