@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include "base/escaped_text.h"
 #include "base/text.h"
 
 namespace postrider {
@@ -64,13 +65,13 @@ void format_text(const LogEvent& event, std::string& line) {
   line.append(format_rfc3339(event.when)).append(" ").append(level_name(event.level()));
   line.append(" ").append(event.name());
   if (!event.id().empty())
-    append_escaped(event.id(), line.append(" id="));
+    append_escaped_value(event.id(), line.append(" id="));
   event.for_each([&](const char* key, std::string_view value) {
     line.append(" ").append(key).append("=");
     const bool quoted = needs_quotes(value);
     if (quoted)
       line.push_back('"');
-    append_escaped(value, line, kMostValue);
+    append_escaped_value(value, line, kMostValue);
     if (quoted)
       line.push_back('"');
   });

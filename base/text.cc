@@ -187,7 +187,11 @@ std::string escaped(std::string_view outside, std::size_t most) {
   return out;
 }
 
-void append_escaped(std::string_view outside, std::string& out, std::size_t most) {
+namespace {
+
+// marks: printable characters that are escaped as well.
+void append_escaped_but(std::string_view outside, std::string_view marks, std::string& out,
+                        std::size_t most) {
   const bool cut = outside.size() > most;
   if (cut)
     outside = outside.substr(0, most);
@@ -201,8 +205,8 @@ void append_escaped(std::string_view outside, std::string& out, std::size_t most
       break;
     char32_t code_point = 0;
     const auto length = utf8_sequence(outside, code_point);
-    const bool keep =
-        length > 0 && !disturbs(code_point) && code_point != '"' && code_point != '\\';
+    const bool keep = length > 0 && !disturbs(code_point) &&
+                      marks.find(outside.front()) == std::string_view::npos;
     const std::size_t taken = length == 0 ? 1 : length;
     if (keep) {
       out.append(outside.substr(0, taken));
@@ -216,6 +220,16 @@ void append_escaped(std::string_view outside, std::string& out, std::size_t most
   }
   if (cut)
     out.append("...");
+}
+
+}  // namespace
+
+void append_escaped(std::string_view outside, std::string& out, std::size_t most) {
+  append_escaped_but(outside, "", out, most);
+}
+
+void append_escaped_value(std::string_view outside, std::string& out, std::size_t most) {
+  append_escaped_but(outside, "\"\\", out, most);
 }
 
 namespace {

@@ -24,9 +24,9 @@ bool is_utf8(std::string_view text);  // strict: no overlong forms, no surrogate
 // Digits only, no sign, no overflow; nothing else is a number.
 std::optional<std::uint64_t> parse_unsigned(std::string_view text);
 
-// The one escaping function for outside bytes in logs, listings and notices: printable ASCII and
-// valid UTF-8 letters stay; controls, DEL, bidi and line separators, quotes, backslashes and
-// invalid bytes become \xNN. Cut at `most` input bytes, with "..." as the mark.
+// The one escaping function for outside bytes that people read, in listings, sentences and notices:
+// printable ASCII and valid UTF-8 letters stay; controls, DEL, bidi and line separators and invalid
+// bytes become \xNN, so twice is as once. Cut at `most` input bytes, with "..." as the mark.
 std::string escaped(std::string_view outside, std::size_t most = 512);
 void append_escaped(std::string_view outside, std::string& out, std::size_t most = 512);
 

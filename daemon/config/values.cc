@@ -3,6 +3,7 @@
 #include "events/broker_url.h"
 #include "events/event_fields.h"
 
+#include "base/escaped_text.h"
 #include "base/network.h"
 #include "base/text.h"
 #include "base/url.h"
@@ -54,11 +55,18 @@ bool is_address_and_port(std::string_view text) {
   return is_address(host, 32);
 }
 
+// What needs no escape where it stands between quotes.
+bool is_plain(std::string_view text) {
+  std::string value;
+  append_escaped_value(text, value, text.size());
+  return value == text;
+}
+
 bool is_path(std::string_view text) {
   if (text.size() < 2 || text.size() > kMostPath || text.front() != '/')
     return false;
-  if (!is_utf8(text) || escaped(text, kMostPath) != text)
-    return false;  // a path with controls in it is a mistake
+  if (!is_utf8(text) || !is_plain(text))
+    return false;  // a path with controls or quotes in it is a mistake
   const auto parts = split(text, '/');
   return std::none_of(parts.begin(), parts.end(),
                       [](std::string_view part) { return part == ".." || part == "."; });
@@ -191,7 +199,7 @@ std::string check_listener(std::string_view text) {
   } else if (text.starts_with(kSystemd)) {
     const auto name = text.substr(kSystemd.size());
     if (!name.empty() && name.size() < 256 && name.find(':') == std::string_view::npos &&
-        escaped(name) == name)
+        is_plain(name))
       return {};
   } else if (is_address_and_port(listener_addresses(std::string(text)).front())) {
     return {};
@@ -363,8 +371,8 @@ std::string check_macro(std::string_view text) {
   constexpr std::size_t kMost = 500;
   const auto sign = text.find('=');
   const auto name = text.substr(0, sign);
-  if (sign != std::string_view::npos && !name.empty() && text.size() <= kMost &&
-      escaped(text) == text && name.find(' ') == std::string_view::npos)
+  if (sign != std::string_view::npos && !name.empty() && text.size() <= kMost && is_plain(text) &&
+      name.find(' ') == std::string_view::npos)
     return {};
   return wrong(text, "is not a macro", "name=value of printable characters is allowed");
 }
@@ -400,8 +408,7 @@ std::string check_optional_address(std::string_view text) {
   const auto at = text.rfind('@');
   const auto local_part = text.substr(0, at);
   const bool domain_fits = at == std::string_view::npos || is_domain(text.substr(at + 1));
-  const bool local_fits = !local_part.empty() && local_part.size() <= 64 &&
-                          escaped(local_part) == local_part &&
+  const bool local_fits = !local_part.empty() && local_part.size() <= 64 && is_plain(local_part) &&
                           local_part.find_first_of(" <>()[]\\,;:@\"") == std::string_view::npos;
   if (local_fits && domain_fits)
     return {};

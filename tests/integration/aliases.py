@@ -579,7 +579,7 @@ class Tables(LocalUsers):
                      f"team@us.example -> :include:{server.folder}/list ({self.aliases}:2)",
                      f"team@us.example -> bob ({server.folder}/list:1)",
                      f"team@us.example -> x@far.example ({server.folder}/list:2)",
-                     "ann@us.example -> \\x5cann (~ann/.forward:1)",
+                     "ann@us.example -> \\ann (~ann/.forward:1)",
                      f"maildir {server.folder}/mail/carl", "is delivered to 4 places"):
             self.assertIn(line, said)
         self.assertIn("there is no user", server.postrider("explain", "none@us.example"))

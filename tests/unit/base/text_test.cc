@@ -1,5 +1,7 @@
 #include "base/text.h"
 
+#include "base/escaped_text.h"
+
 #include <catch2/catch.hpp>
 
 #include <vector>
@@ -32,7 +34,7 @@ TEST_CASE("outside bytes are escaped to one harmless line (I06)", "[base][text]"
       {"tags", "\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81"},
       {"NUL", "a\0b"s, "a\\x00b"},
       {"DEL", "\x7f", "\\x7f"},
-      {"quote and backslash", "\"\\", "\\x22\\x5c"},
+      {"quote and backslash", "550 \"no\" such\\user", "550 \"no\" such\\user"},
       {"letters of any language", "gr\xc3\xbc\xc3\x9f \xe7\x94\xa8",
        "gr\xc3\xbc\xc3\x9f \xe7\x94\xa8"},
       {"invalid", "\xff\xc3", "\\xff\\xc3"},
@@ -42,9 +44,35 @@ TEST_CASE("outside bytes are escaped to one harmless line (I06)", "[base][text]"
   for (const auto& c : cases)
     DYNAMIC_SECTION(c.name) {
       CHECK(escaped(c.outside) == c.want);
+      CHECK(escaped(c.want) == c.want);  // in a sentence that is put into another
     }
   CHECK(escaped(std::string(65536, 'x')) == std::string(512, 'x') + "...");
   CHECK(escaped("\xc3\xbc\xc3\xbc", 3) == "\xc3\xbc\\xc3...");
+}
+
+TEST_CASE("a value between quotes cannot end before its last quote", "[base][text]") {
+  struct Case {
+    std::string outside;
+    std::string want;
+  };
+  const std::vector<Case> cases = {
+      {"user@example.org", "user@example.org"},
+      {"550 \"no\" such\\user", "550 \\x22no\\x22 such\\x5cuser"},
+      {"a\" forged=\"b", "a\\x22 forged=\\x22b"},
+      {"\x1b[2J\r\n", "\\x1b[2J\\x0d\\x0a"},
+      {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
+      {"\xff\xc3", "\\xff\\xc3"},
+      {"", ""},
+  };
+  for (const auto& c : cases)
+    DYNAMIC_SECTION(c.outside) {
+      std::string value = "=";
+      append_escaped_value(c.outside, value);
+      CHECK(value == "=" + c.want);
+    }
+  std::string cut;
+  append_escaped_value("\"\"\"", cut, 2);
+  CHECK(cut == "\\x22\\x22...");
 }
 
 TEST_CASE("durations need units and fall in order", "[base][text]") {
