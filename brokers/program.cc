@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/secret_file.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/config/config_file.h"
 #include "daemon/notify.h"
 #include "daemon/privsep/privileges.h"
@@ -208,7 +209,7 @@ int run_program(const Program& program, int count, char** arguments) {
   CLI::App app("Carries Postrider's events to message brokers.", program.name);
   std::string file;
   app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
-  app.set_version_flag("--version", std::string(program.name) + " " POSTRIDER_VERSION);
+  app.set_version_flag("--version", std::string(program.name) + " " + std::string(version()));
   try {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {

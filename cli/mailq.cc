@@ -1,5 +1,6 @@
 // `mailq` and `newaliases`.
 #include "base/text.h"
+#include "base/version.h"
 #include "cli/administration.h"
 #include "cli/output.h"
 #include "cli/programs.h"
@@ -33,7 +34,7 @@ int mailq_main(int argc, char** argv) {
     } else if ((argument == "-c" || argument == "-C") && i + 1 < arguments.size()) {
       how.options.config_file = arguments[++i];
     } else if (argument == "--version") {
-      print("mailq (Postrider " POSTRIDER_VERSION ")\n");
+      print("mailq (Postrider " + std::string(version()) + ")\n");
       return EX_OK;
     } else if (argument == "--help") {
       print("usage: mailq [--json] [-c FILE]\nLists the mail queue; see mailq(1).\n");
@@ -53,7 +54,7 @@ int newaliases_main(int argc, char** argv) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const auto& argument = arguments[i];
     if (argument == "--version") {
-      print("newaliases (Postrider " POSTRIDER_VERSION ")\n");
+      print("newaliases (Postrider " + std::string(version()) + ")\n");
       return EX_OK;
     }
     if (argument == "--help") {

@@ -1,5 +1,6 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
 #include "base/escaped_text.h"
+#include "base/version.h"
 #include "cli/administration.h"
 #include "cli/completion.h"
 #include "cli/dkim_keys.h"
@@ -436,7 +437,7 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
 }
 
 void add_all(CLI::App& app, Typed& typed) {
-  app.set_version_flag("--version", "postrider " POSTRIDER_VERSION);
+  app.set_version_flag("--version", "postrider " + std::string(version()));
   app.add_option("-c,--config", typed.config,
                  "Configuration file (else $POSTRIDER_CONFIG, /etc/postrider/postrider.toml)")
       ->type_name("FILE");

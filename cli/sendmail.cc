@@ -1,5 +1,6 @@
 // `sendmail`: a message from standard input into custody, and the other doors that share its name.
 #include "base/text.h"
+#include "base/version.h"
 #include "cli/administration.h"
 #include "cli/hand_over.h"
 #include "cli/header_recipients.h"
@@ -312,7 +313,7 @@ int sendmail_main(int argc, char** argv) {
     case Mode::flush:
       return flush(*options);
     case Mode::version:
-      print("sendmail (Postrider " POSTRIDER_VERSION ")\n");
+      print("sendmail (Postrider " + std::string(version()) + ")\n");
       return EX_OK;
     case Mode::help:
       print(

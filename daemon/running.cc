@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/file_at_rest.h"
+#include "base/version.h"
 #include "daemon/addresses.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/privsep/capabilities.h"
@@ -457,7 +458,7 @@ int Running::serve() {
   const auto& config = *loaded_.config;
   start_threads();
   log_->write(LogEvent(Level::info, "started")
-                  .add("version", POSTRIDER_VERSION)
+                  .add("version", version())
                   .add("config", loaded_.file)
                   .add("hostname", config.hostname)
                   .add("spool", config.spool)

@@ -1,6 +1,7 @@
 // Reload and stop.
 #include "base/file.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/config/config_file.h"
 #include "daemon/file_problems.h"
 #include "daemon/pickup/drop_file.h"
@@ -132,9 +133,8 @@ ReloadVerdict Running::adopt(Loaded fresh) {
   loaded_ = std::move(fresh);
   look_at_routes();
   publish_places();
-  log_->write(LogEvent(Level::info, "reloaded")
-                  .add("version", POSTRIDER_VERSION)
-                  .add("config", loaded_.file));
+  log_->write(
+      LogEvent(Level::info, "reloaded").add("version", version()).add("config", loaded_.file));
   return verdict;
 }
 

@@ -1,6 +1,7 @@
 #include "daemon/status_source.h"
 
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/control/control_json.h"
 #include "smtpd/session/policy.h"
 
@@ -235,7 +236,7 @@ void RunningStatus::stop() {
 
 boost::json::object RunningStatus::status() {
   boost::json::object out;
-  out["version"] = POSTRIDER_VERSION;
+  out["version"] = version();
   out["hostname"] = hostname_;
   out["pid"] = static_cast<std::int64_t>(getpid());
   out["config"] = config_file_;

@@ -2,6 +2,7 @@
 
 #include "base/base64.h"
 #include "base/digest.h"
+#include "base/version.h"
 
 #include <algorithm>
 #include <chrono>
@@ -59,7 +60,7 @@ HttpRequest webhook_request(const HttpUrl& url, const std::vector<std::string>& 
   request.port = url.port;
   request.target = url.target;
   request.fields = {{"Content-Type", "application/cloudevents-batch+json"},
-                    {"User-Agent", "Postrider/" POSTRIDER_VERSION},
+                    {"User-Agent", "Postrider/" + std::string(version())},
                     {"webhook-id", std::string(id)},
                     {"webhook-timestamp", timestamp}};
   if (!keys.empty())

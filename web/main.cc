@@ -9,6 +9,7 @@
 #include "base/net/blocking_pool.h"
 #include "base/net/loop.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/config/config_file.h"
 #include "daemon/notify.h"
 #include "daemon/privsep/privileges.h"
@@ -206,7 +207,7 @@ int serve(const daemon::Config& config) {
     loop.finish();
   });
   loop.spawn(take_samples(loop, pool, site, stopping), log, "web samples");
-  log.write(LogEvent(Level::info, "web_started").add("version", POSTRIDER_VERSION));
+  log.write(LogEvent(Level::info, "web_started").add("version", version()));
   notifier.ready("serving");
   loop.run();
   log.write(LogEvent(Level::info, "web_stopped"));
@@ -246,7 +247,7 @@ int main(int count, char** arguments) {
   CLI::App app("Metrics, the JSON API and the page of Postrider.", "postrider-web");
   std::string file, role, name;
   app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
-  app.set_version_flag("--version", "postrider-web " POSTRIDER_VERSION);
+  app.set_version_flag("--version", "postrider-web " + std::string(version()));
   auto* token =
       app.add_subcommand("token", "Makes a token, shows it once, and adds its hash to web.tokens");
   token->add_option("role", role, "read, change or send")

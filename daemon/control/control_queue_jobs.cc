@@ -1,5 +1,6 @@
 // Jobs over many messages: list, count, change, and the totals of status.
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/control/awaited.h"
 #include "daemon/control/control_filter.h"
 #include "daemon/control/control_jobs.h"
@@ -158,7 +159,7 @@ class StatusJob : public ControlJob {
     json::object status;
     if (context_.insight != nullptr)
       status = context_.insight->status();
-    status["version"] = POSTRIDER_VERSION;
+    status["version"] = version();
     status["running"] = context_.insight != nullptr;
     status["now"] = json_time(context_.clock.now());
     status["started"] = json_time(context_.started);

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """What the documents say of the tree and of the programs: each file that they name exists, each type stands
-in the file beside it, each verb and option is there, and so are the tables of the database."""
+in the file beside it, each verb and option is there, and so are the tables of the database. And all say the same version."""
+import json
+import pathlib
 import re
 import subprocess
 
@@ -63,6 +65,49 @@ class Documents(scenario.Scenario):
         pages = "".join((ROOT / "man" / name).read_text() for name in ("postrider.8", "postrider-queue.8"))
         for verb in verbs:
             self.assertRegex(pages, rf"\.(It|Nm postrider) Cm {verb}\b", verb)
+
+
+class Version(scenario.Scenario):
+    """project(VERSION) of CMakeLists.txt is the one place; what else says a version says that one."""
+
+    def setUp(self):
+        super().setUp()
+        self.version = re.search(r"^project\(postrider VERSION ([\d.]+) ", (ROOT / "CMakeLists.txt").read_text(), re.M)[1]
+
+    def test_documents(self):
+        short = self.version.rpartition(".")[0]
+        for name, pattern, wanted in (("CHANGELOG.md", r"^## (\S+)", self.version),
+                                      ("etc/debian/changelog", r"^postrider \(([^)]+)\)", self.version),
+                                      ("README.md", r"^State: version ([\d.]+)", short)):
+            self.assertEqual(re.search(pattern, (ROOT / name).read_text(), re.M)[1], wanted, name)
+
+    def test_programs(self):
+        asked = 0
+        for name in ("postrider", "sendmail", "mailq", "newaliases", "postrider-web", "postrider-amqp", "postrider-mqtt"):
+            program = daemon.BIN / name
+            if name.startswith("postrider-") and not program.exists():
+                continue
+            said = subprocess.run([str(program), "--version"], capture_output=True, text=True)
+            self.assertEqual((said.returncode, re.findall(r"\d+\.\d+\.\d+", said.stdout)), (0, [self.version]), name)
+            asked += 1
+        self.assertGreaterEqual(asked, 4)
+        server = self.daemon()
+        self.assertEqual(server.wait_for_log("started")[0]["version"], self.version)
+        self.assertEqual(json.loads(server.postrider("status", "--json"))["version"], self.version)
+
+    def test_manuals(self):
+        pages = sorted((daemon.BIN.parent / "man").glob("*.[1578]"))
+        self.assertGreaterEqual(len(pages), 8)
+        for page in pages:
+            source = (ROOT / "man" / page.name).read_text()
+            self.assertEqual(page.read_text(), source.replace("\n.Os Postrider\n", f"\n.Os Postrider {self.version}\n", 1),
+                             page.name)
+            self.assertIn(f"\n.Os Postrider {self.version}\n", page.read_text(), page.name)
+
+    def test_a_new_version_compiles_one_file(self):
+        commands = json.loads((daemon.BIN.parent / "compile_commands.json").read_text())
+        saying = [entry["file"] for entry in commands if self.version in entry["command"]]
+        self.assertEqual([pathlib.Path(file).name for file in saying], ["version.cc"])
 
 
 if __name__ == "__main__":
