@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/secret_file.h"
+#include "base/standard_streams.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/config/config_file.h"
@@ -17,6 +18,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <sstream>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <thread>
@@ -192,7 +194,6 @@ int serve_all(const Program& program, const daemon::Config& config) {
   for (const int number : {SIGTERM, SIGINT, SIGHUP})
     ::sigaddset(&signals, number);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
   confine(config, log);
   for (auto& one : all)
     std::thread([&one] { serve(one, log); }).detach();
@@ -206,6 +207,8 @@ int serve_all(const Program& program, const daemon::Config& config) {
 }  // namespace
 
 int run_program(const Program& program, int count, char** arguments) {
+  ::signal(SIGPIPE, SIG_IGN);
+  guard_standard_streams();
   CLI::App app("Carries Postrider's events to message brokers.", program.name);
   std::string file;
   app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
@@ -213,7 +216,10 @@ int run_program(const Program& program, int count, char** arguments) {
   try {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : EX_USAGE;
+    std::ostringstream help;  // which may be lost on the way out, and the reason of that with it
+    const int code = app.exit(error, help) == 0 ? EX_OK : EX_USAGE;
+    std::fputs(help.str().c_str(), stdout);
+    return end_standard_output(program.name, code);
   }
   ::umask(077);
   const auto loaded = daemon::load_or_defaults({file});

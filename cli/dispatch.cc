@@ -1,3 +1,4 @@
+#include "base/standard_streams.h"
 #include "cli/output.h"
 #include "cli/programs.h"
 

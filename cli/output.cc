@@ -14,7 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -88,19 +87,6 @@ void print_aside(std::string_view program, std::string_view text) {
   std::clearerr(stdout);
   if (error != EPIPE)
     complain(program, EX_OK, lost_output(error));
-}
-
-void guard_standard_streams() {
-  constexpr struct {
-    int descriptor;
-    int flags;  // so that it can be used neither as it is meant, nor for anything else
-  } kStreams[] = {{STDIN_FILENO, O_WRONLY}, {STDOUT_FILENO, O_RDONLY}, {STDERR_FILENO, O_RDONLY}};
-  for (const auto& [descriptor, flags] : kStreams)
-    if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF) {
-      const int opened = ::open("/dev/null", flags);  // the lowest that is free, so this one
-      if (opened >= 0 && opened != descriptor)
-        ::close(opened);
-    }
 }
 
 int end_output(std::string_view program, int exit_code) {

@@ -30,9 +30,6 @@ bool print_raw(std::string_view octets);
 // What may be lost without harm, behind work that is done: failing changes no exit code.
 void print_aside(std::string_view program, std::string_view text);
 
-// At the start of a program: descriptors 0, 1 and 2 that were closed are made to fail, for no file
-// or socket that is opened later to be taken for one of them.
-void guard_standard_streams();
 // At its end. If not all that was printed has been taken, says so on standard error, unless the
 // reader went away, and gives EX_IOERR instead of EX_OK.
 int end_output(std::string_view program, int exit_code);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "base/net/loop.h"
+#include "base/standard_streams.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/config/config_file.h"
@@ -23,9 +24,11 @@
 #include <boost/asio/signal_set.hpp>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
+#include <sstream>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -238,12 +241,17 @@ int add_token(const daemon::Config& config, const std::string& role, const std::
       ::fsync(file.get()) != 0)
     return complain(EX_IOERR, "cannot write " + path + ": " + system_error("write").describe());
   std::printf("%s\n", made.secret.c_str());
-  return 0;
+  const int code = end_standard_output("postrider-web", EX_OK);
+  if (code != EX_OK)
+    complain(code, "the token that nobody has seen is the last line of " + path + "; take it out");
+  return code;
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
+  std::signal(SIGPIPE, SIG_IGN);
+  guard_standard_streams();
   CLI::App app("Metrics, the JSON API and the page of Postrider.", "postrider-web");
   std::string file, role, name;
   app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
@@ -257,7 +265,10 @@ int main(int count, char** arguments) {
   try {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : EX_USAGE;
+    std::ostringstream help;  // which may be lost on the way out, and the reason of that with it
+    const int code = app.exit(error, help) == 0 ? EX_OK : EX_USAGE;
+    std::fputs(help.str().c_str(), stdout);
+    return end_standard_output("postrider-web", code);
   }
   const auto loaded = daemon::load_or_defaults({file});
   if (!loaded.config) {

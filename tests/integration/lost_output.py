@@ -14,7 +14,7 @@ LOST = r"^(postrider|sendmail|mailq|newaliases): write to standard output: {}; w
 SILENT = ("run", "doctor", "tlsrpt", "events", "events replay", "dkim", "dkim check")
 
 
-class LostOutput(scenario.Scenario):
+class Output(scenario.Scenario):
     def run_into(self, server, output, words, stdin=b"", program="postrider"):
         def closed():
             os.close(1)
@@ -48,6 +48,8 @@ class LostOutput(scenario.Scenario):
         wait.until(lambda: len(server.queue("--status", "deferred")) == 2, "two wait")
         return server
 
+
+class LostOutput(Output):
     def test_every_command(self):
         server = self.start()
         one, other = sorted(message["queue_id"] for message in server.queue())
@@ -111,6 +113,44 @@ class LostOutput(scenario.Scenario):
                 done = self.run_into(server, None, words, program=program)
                 self.assertEqual(done.returncode, IOERR)
                 self.assertRegex(done.stderr.decode(), LOST.format("Bad file descriptor"))
+
+
+class OtherPrograms(Output):
+    """Those that are no part of the one program: nothing that they open is taken for a closed stream."""
+
+    def test_help_and_version(self):
+        server = self.daemon(start=False)
+        for name in ("postrider-web", "postrider-amqp", "postrider-mqtt"):
+            if (daemon.BIN / name).exists():
+                for option in "--help", "--version":
+                    with self.subTest(name=name, option=option), open("/dev/full", "wb") as full:
+                        done = self.run_into(server, full, [option], program=name)
+                        self.assertEqual(done.returncode, IOERR, done.stderr)
+                        self.assertRegex(done.stderr.decode(), LOST.format("No space left on device").replace(
+                            "(postrider|", f"({name}|"))
+
+    def test_a_token_that_cannot_be_shown(self):
+        """A token is shown once: where it cannot be, that is said, and the file of tokens is not what gets it."""
+        server = self.daemon(start=False)
+        tokens = server.folder / "tokens"
+        server.write_config(web={"tokens": str(tokens), "user": ""})
+        for output in "full", "closed":
+            with self.subTest(output=output), open("/dev/full", "wb") as full:
+                tokens.unlink(missing_ok=True)
+                done = self.run_into(server, full if output == "full" else None, ["token", "read", "ann"],
+                                     program="postrider-web")
+                self.assertEqual(done.returncode, IOERR, done.stderr)
+                self.assertIn(f"the last line of {tokens}; take it out", done.stderr.decode())
+                self.assertEqual(tokens.read_text().count("\n"), 1)
+                self.assertIn("ann", tokens.read_text())
+
+    def test_a_reader_that_went_away(self):
+        server = self.daemon(start=False)
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as pipe:
+            done = self.run_into(server, pipe, ["--help"], program="postrider-web")
+        self.assertEqual((done.returncode, done.stderr), (IOERR, b""))
 
 
 if __name__ == "__main__":
