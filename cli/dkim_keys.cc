@@ -202,7 +202,7 @@ int make_dkim_key(const daemon::Options& options, const DkimKey& wanted) {
                     path + " exists; name another selector with --selector");
   const auto made = mailauth::PrivateKey::generate(type, wanted.bits);
   if (!made)
-    return fail(made.error(), EX_SOFTWARE);
+    return fail(made.error(), EX_CANTCREAT);
   if (auto written = write_key(*inner, name, path, made->pem(), group); !written)
     return fail(written.error(), code_of(written.error()));
   print("; private key: " + path + "\n" +

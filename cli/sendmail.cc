@@ -294,7 +294,7 @@ int sendmail_main(int argc, char** argv) {
   using Mode = SendmailOptions::Mode;
   switch (options->mode) {
     case Mode::deliver:
-      return deliver(*options);
+      break;
     case Mode::smtp:
       return speak_smtp(*options);
     case Mode::list: {
@@ -322,7 +322,7 @@ int sendmail_main(int argc, char** argv) {
           "Reads a message from standard input and hands it to Postrider; see sendmail(1).\n");
       return EX_OK;
   }
-  return EX_SOFTWARE;
+  return deliver(*options);
 }
 
 }  // namespace postrider::cli

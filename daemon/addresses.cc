@@ -236,9 +236,11 @@ Report check_aliases_of(const std::string& text) {
     return one_line_report(exit_code_of(table.error()), tables::told(table.error()));
   if (spec->kind == tables::Kind::sqlite || spec->kind == tables::Kind::socketmap)
     return one_line_report(EX_OK, name + ": can be read");
-  return one_line_report(EX_OK, warnings((*table)->problems()) + name + ": " +
-                                    std::to_string((*table)->size()) +
-                                    ((*table)->size() == 1 ? " alias" : " aliases"));
+  const bool is_useless = (*table)->size() == 0 && !(*table)->problems().empty();
+  return one_line_report(is_useless ? EX_DATAERR : EX_OK,
+                         warnings((*table)->problems()) + name + ": " +
+                             std::to_string((*table)->size()) +
+                             ((*table)->size() == 1 ? " alias" : " aliases"));
 }
 
 }  // namespace

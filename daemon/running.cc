@@ -491,10 +491,14 @@ int Running::serve() {
     if (watchdog)
       keep_alive();
     look_at_pam_helper();
-    if (queue_->is_lost())
-      return stop() == EX_OK ? EX_IOERR : EX_SOFTWARE;
-    if (parent_is_gone())
-      return stop() == EX_OK ? EX_OSERR : EX_SOFTWARE;
+    if (queue_->is_lost()) {
+      stop();
+      return EX_IOERR;
+    }
+    if (parent_is_gone()) {
+      stop();
+      return EX_OSERR;
+    }
     if (has_event && event == Event::stop)
       return stop();
     if (has_event && event == Event::reload)

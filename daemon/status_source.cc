@@ -382,7 +382,8 @@ Result<StatusSource::EventPage> RunningStatus::events(const std::string& after,
                                                       std::uint64_t last) {
   constexpr std::size_t kPage = 200;
   if (sinks_ == nullptr || !sinks_->status().is_on)
-    return Error(Errc::not_found, "read events: there is no sink");
+    return Error(Errc::unsupported,
+                 "this daemon keeps no events; name a sink of them in [[events]]");
   auto from = after;
   if (last > 0) {
     auto position = sinks_->position_before_last(last);

@@ -23,6 +23,8 @@ class EventsJob : public ControlJob {
     if (insight_ == nullptr)
       return fail(EX_UNAVAILABLE, kNoDaemon, out);
     const auto page = insight_->events(after_, std::exchange(last_, 0));
+    if (!page && page.error().code() == Errc::unsupported)
+      return fail(EX_UNAVAILABLE, page.error().step(), out);
     if (!page)
       return fail(EX_NOINPUT, page.error().describe(), out);
     if (page->lost > 0)

@@ -46,14 +46,14 @@ ControlEnd serve_here(const ToolPaths& places, queue::Queue& queue, const Clock&
       const auto object = parse_json_line(std::string_view(lines).substr(at, line_end - at));
       at = line_end + 1;
       if (!object)
-        return failure(EX_SOFTWARE, object.error().describe());
+        return failure(EX_PROTOCOL, object.error().describe());
       if (auto end = find_end(*object))
         return *std::move(end);
       if (!on_line(*object))
         return {};
     }
   }
-  return failure(EX_SOFTWARE, "the answer has no end");
+  return failure(EX_PROTOCOL, "the answer has no end");
 }
 
 ControlEnd open_and_serve(const ToolPaths& places, const ControlRequest& request,

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from support_py import smtp, wait
+from support_py import manuals, smtp, wait
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("POSTRIDER_BIN", ROOT / "build" / "bin"))
@@ -243,6 +243,10 @@ class Postrider:
         if text:
             done.stdout = done.stdout.decode("utf-8", "backslashreplace")
         done.stderr = done.stderr.decode("utf-8", "backslashreplace")
+        codes = manuals.documented(name, arguments)
+        if codes is not None and 0 < done.returncode != 86 and done.returncode not in codes:
+            raise AssertionError(f"{name} {' '.join(map(str, arguments))}: exit {done.returncode} is in no manual\n"
+                                 + done.stderr)
         if check and done.returncode != 0:
             raise AssertionError(f"{name} {' '.join(map(str, arguments))}: exit {done.returncode}\n"
                                  f"{done.stdout}{done.stderr}")
