@@ -16,7 +16,9 @@
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <ctime>
 #include <sysexits.h>
 #include <thread>
@@ -226,16 +228,46 @@ int count_queue(const Administration& how, const daemon::FilterText& filter) {
   });
 }
 
+namespace {
+
+// The numbers of one answer are added to those of the others.
+void add_up(const json::object& changed, json::object& sum) {
+  for (const auto& member : changed) {
+    const std::string_view name(member.key().data(), member.key().size());
+    if (member.value().is_int64() || member.value().is_uint64())
+      sum[member.key()] = number_of(sum, name) + number_of(changed, name);
+    else
+      sum[member.key()] = member.value();
+  }
+}
+
+}  // namespace
+
+// As many ids as a command line has, in requests of as many as the daemon takes.
 int change_queue(const Administration& how, const ControlRequest& request, bool say_what) {
+  constexpr std::size_t kMostIds = 1000;
+  auto ids = request.filter.ids;
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  auto part = request;
   Progress progress;
-  return ask(how, request, [&](const json::object& line) {
-    progress.show(line);
-    const auto* changed = object_of(line, "changed");
-    if (changed == nullptr || !say_what)
+  json::object sum;
+  int code = EX_OK;
+  for (std::size_t at = 0; code == EX_OK && (at == 0 || at < ids.size()); at += kMostIds) {
+    const auto end = std::min(at + kMostIds, ids.size());
+    part.filter.ids.assign(ids.begin() + static_cast<std::ptrdiff_t>(at),
+                           ids.begin() + static_cast<std::ptrdiff_t>(end));
+    code = ask(how, part, [&](const json::object& line) {
+      progress.show(line);
+      if (const auto* changed = object_of(line, "changed"))
+        add_up(*changed, sum);
       return true;
-    progress.clear();
-    return how.json ? print_json(*changed) : print_view(changed_text(*changed, request.verb));
-  });
+    });
+  }
+  progress.clear();
+  if (!sum.empty() && say_what)
+    how.json ? print_json(sum) : print_view(changed_text(sum, request.verb));
+  return code;
 }
 
 int summarize_queue(const Administration& how, const ControlRequest& request) {

@@ -66,7 +66,8 @@ Result<void> take_addresses(const FilterText& text, queue::Filter& filter) {
 
 Result<void> take_ids(const FilterText& text, queue::Filter& filter) {
   if (text.ids.size() > kMostIds)
-    return Error(Errc::too_long, "--id: at most 1000 ids in one request");
+    return Error(Errc::too_long,
+                 "at most 1000 ids at one time; `xargs -n 1000` gives them in parts");
   for (const auto& given : text.ids) {
     const auto id = mail::parse_message_id(given);
     if (!id)

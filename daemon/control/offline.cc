@@ -210,7 +210,8 @@ Report salvage_queue(const ToolPaths& places) {
 ControlEnd administrate(const ToolPaths& places, const ControlRequest& request,
                         const OnLine& on_line) {
   if (encode(request).size() > kMostRequest)
-    return failure(EX_USAGE, "the request is longer than 64 KiB");
+    return failure(EX_USAGE,
+                   "the request is longer than 64 KiB; `xargs -n 1000` gives ids in parts");
   auto connection = LocalConnection::connect(places.control_socket);
   if (!connection) {
     if (is_down(connection.error()) && request.act == "reload")
