@@ -23,6 +23,7 @@ constexpr Duration kLinger = std::chrono::seconds(1);
 constexpr std::size_t kMostLingering = 256U << 10U;
 // A line that is longer than most ever are: who is over its share of the memory keeps none.
 constexpr std::size_t kLongLine = 512;
+constexpr std::size_t kRecord = 17U << 10U;  // of TLS, on its way to the client
 
 // What is likely to hang in the same place. An extension of a name changes nothing.
 std::string key_of(const Policy::Question& question) {
@@ -113,6 +114,7 @@ Connection::Connection(std::shared_ptr<LoopConnections> reception, Socket socket
       client_(client_of(arrival)),
       slots_(reception_->slots()),
       memory_(*reception_, policy_->limits(), [this] { let_go(); }),
+      tls_memory_(*reception_, policy_->limits(), [this] { give_way(); }),
       jobs_(reception_->loop(), reception_->lookups(), settings_->timeouts.lookup),
       naming_(*reception_),
       pace_(reception_->clock().steady()) {
@@ -413,13 +415,18 @@ Task<bool> Connection::shake_hands() {
   buffer.begin = buffer.end = 0;
   buffer_.reset();
   stream_.set_deadline(settings_->timeouts.handshake);
+  stream_.watch_memory(
+      [this](std::size_t octets) { return tls_memory_.wait_with(octets, client()); });
   auto context = arrival_.tls;
   auto done = co_await stream_.start_tls_server(std::move(context), std::move(received));
+  tls_memory_.go_on();
   take_buffer();
   pace_.restart();
   auto& session = talk_->session();
   if (!done) {
     const auto error = done.error();
+    if (error.code() == boost::system::errc::not_enough_memory)
+      count(reception_->counters().turned_away);
     maillog::tls_failed(reception_->log(), session, stream_.tls(), error);
     summary_.end =
         error.code() == asio::error::timed_out ? maillog::End::timeout : maillog::End::lost;
@@ -450,6 +457,7 @@ Task<Result<void>> Connection::read_more() {
     auto& buffer = *buffer_;
     auto got = stream_.read_now(buffer.in.data(), buffer.in.size());
     if (got) {
+      tls_memory_.go_on();
       buffer.end = *got;
       pace_.count(*got);
       co_return Result<void>{};
@@ -463,6 +471,7 @@ Task<Result<void>> Connection::read_more() {
     memory_.set_waits_for_client(true);
     auto readable = co_await stream_.wait_readable();
     memory_.set_waits_for_client(false);
+    tls_memory_.go_on();
     waiting_ = Waiting::no;
     take_buffer();
     if (!readable)
@@ -477,7 +486,7 @@ Task<Result<void>> Connection::send_replies() {
     const auto& times = settings_->timeouts;
     stream_.set_deadline(is_patient() ? times.reply : std::min(times.reply, times.stressed));
     // What nobody reads is kept for a client, too.
-    unread_ = replies.capacity() + IoBuffer::kSize;
+    unread_ = replies.capacity() + IoBuffer::kSize + (stream_.tls() != nullptr ? kRecord : 0);
     const bool is_within_share = memory_.note(octets_in_memory(), client());
     const auto rest = std::string_view(replies).substr(taken);
     memory_.set_waits_for_client(true);
@@ -539,6 +548,13 @@ void Connection::let_go() {
   close();
 }
 
+// It has waited longest for the rest of a handshake, or of a record.
+void Connection::give_way() {
+  say(replies::kNoMemory);
+  count(reception_->counters().turned_away);
+  close();
+}
+
 void Connection::note_hang_up() {
   using State = maillog::End;
   if (intake_->has_client_left()) {
@@ -557,6 +573,10 @@ void Connection::note_end(const Error& error) {
   } else if (error.code() == asio::error::timed_out) {
     summary_.end = maillog::End::timeout;
     say(replies::kTimeout);
+  } else if (error.code() == boost::system::errc::not_enough_memory) {
+    summary_.end = maillog::End::refused;
+    say(replies::kNoMemory);
+    count(reception_->counters().turned_away);
   }
   summary_.error = error;
 }

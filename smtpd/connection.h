@@ -1,8 +1,8 @@
 // One client, from its first byte to its last: drives a SessionFramer over a Stream, with
 // deadlines and a borrowed buffer. Owns its stream and conversation; keeps its LoopConnections
-// alive. What has a subject of its own has an owner: ClientSlots and HeldMemory the client's
-// shares, ClientNaming its name, ReadingPace its deadlines, SessionFilters what filters see,
-// MessageIntake the way of its messages into the queue.
+// alive. What has a subject of its own has an owner: ClientSlots, HeldMemory and
+// TlsMemory the client's shares, ClientNaming its name, ReadingPace its deadlines, SessionFilters
+// what filters see, MessageIntake the way of its messages into the queue.
 #pragma once
 
 #include "base/net/tls/stream.h"
@@ -18,6 +18,7 @@
 #include "smtpd/session/session_framer.h"
 #include "smtpd/session_filters.h"
 #include "smtpd/side_jobs.h"
+#include "smtpd/tls_memory.h"
 
 #include <memory>
 #include <optional>
@@ -76,6 +77,7 @@ class Connection final : private Observer {
   std::size_t octets_in_memory();
   bool must_end_for_memory() const;
   void let_go();
+  void give_way();
   void lay_buffer_aside();
   void take_buffer();
   void refresh_conditions();
@@ -109,6 +111,7 @@ class Connection final : private Observer {
   Client client_;  // as it was before the session
   ClientSlots slots_;
   HeldMemory memory_;
+  TlsMemory tls_memory_;
   SideJobs jobs_;
   ClientNaming naming_;
   ReadingPace pace_;

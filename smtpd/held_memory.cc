@@ -5,10 +5,6 @@
 
 namespace postrider::smtpd {
 
-namespace {
-
-// Whose share of the memory this client's is part of: many users may be behind one address, and one
-// user at many.
 SessionLimits::Party party_of(const Client& client) {
   if (!client.authenticated.empty())
     return {"user " + client.authenticated, false};
@@ -16,8 +12,6 @@ SessionLimits::Party party_of(const Client& client) {
     return {"uid " + std::to_string(*client.local_user), false};
   return {SessionLimits::client_key(client.address).str(), !client.trusted};
 }
-
-}  // namespace
 
 HeldMemory::HeldMemory(LoopConnections& connections, const Limits& limits,
                        std::function<void()> let_go)

@@ -12,6 +12,10 @@
 
 namespace postrider::smtpd {
 
+// Whose share of the memory a client's is part of: many users may be behind one address, and one
+// user at many.
+SessionLimits::Party party_of(const Client& client);
+
 class HeldMemory final : private SessionLimits::Keeper {
  public:
   // let_go: called on the loop while the session waits for its client and is to keep no more than

@@ -6,6 +6,7 @@
 
 #include "base/network.h"
 #include "smtpd/session/session_settings.h"
+#include "smtpd/unfinished_tls.h"
 
 #include <algorithm>
 #include <array>
@@ -40,10 +41,7 @@ class SessionLimits {
   // However many parties have taken all there is together: who asks for less than half of what one
   // of them has is given it, and the session of that one that has kept longest is told to let go.
   // Strangers' go first, and for a stranger no others'.
-  struct Party {
-    std::string name;  // empty: none yet
-    bool is_stranger = true;
-  };
+  using Party = UnfinishedTls::Party;  // without a name: none yet
   // A session in these books.
   class Keeper {
    public:
@@ -61,6 +59,10 @@ class SessionLimits {
   bool keep(const Party& party, std::size_t octets, std::size_t before, std::size_t budget,
             Keeper* keeper = nullptr, std::size_t first = kMostFirst);
   std::size_t held() const { return held_.load(std::memory_order_relaxed); }
+
+  // Beside that, what they keep of TLS.
+  UnfinishedTls& unfinished_tls() { return unfinished_tls_; }
+  const UnfinishedTls& unfinished_tls() const { return unfinished_tls_; }
 
   // By address. False: this client, or its network, has its share.
   bool take_for(const IpAddress& client, const Limits& limits);
@@ -123,6 +125,7 @@ class SessionLimits {
   std::size_t of_large_ = 0;       // octets of the sessions in the shares, first ones too
   std::size_t promised_ = 0;       // of all shares
   std::uint64_t number_ = 0;
+  UnfinishedTls unfinished_tls_;
 };
 
 }  // namespace postrider::smtpd

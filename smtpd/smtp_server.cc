@@ -244,6 +244,7 @@ Server::Counters Server::counters() const {
   sum.waiting_to_look_up = lookups.waiting;
   sum.open = impl_->slots->open();
   sum.held = impl_->slots->held();
+  sum.unfinished_tls = impl_->slots->unfinished_tls().held();
   for (const auto& face : impl_->faces) {
     const auto& counters = face.reception->counters();
     if (const auto* questioner = face.reception->questioner()) {

@@ -67,9 +67,10 @@ class Server {
 
   struct Counters {  // since start; open: now
     std::uint64_t connections = 0, open = 0, messages = 0, recipients = 0, bytes = 0;
-    std::uint64_t rejected = 0;     // refused commands and messages
-    std::uint64_t turned_away = 0;  // connections beyond a limit
-    std::size_t held = 0;           // octets of content in memory, now
+    std::uint64_t rejected = 0;      // refused commands and messages
+    std::uint64_t turned_away = 0;   // connections beyond a limit
+    std::size_t held = 0;            // octets of content in memory, now
+    std::size_t unfinished_tls = 0;  // the same of handshakes and records, without their end
     bool stressed = false;
     // Addresses, on threads of their own and in line for them, now. Outlived by a session that did
     // not wait for its answer; such a thread may still run when the server ends.

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """TLS that others begin: STARTTLS and implicit TLS, certificates, tickets, reload, relaying."""
+import json
 import os
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -67,6 +69,81 @@ class Halves(Tls):
         each = (server.memory() - before) / len(halves)
         print(f"\n  {each / 1024:.1f} KiB a half", flush=True)
         self.assertLess(each, 64 << 10)
+
+
+    def test_thousands_that_do_not_end_share_one_sum(self):
+        """Of one client: half of 64 MiB, beside what every session costs. Who has waited longest gives way, and a
+        good client is served all the while."""
+        if scenario.SANITIZED:
+            self.skipTest("a sanitized program's memory says nothing")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        server = self.tls_daemon(accept={"sessions": 10000})
+        rest = b"\x40\x00" + b"x" * 16000  # of a record of 16 KiB
+        halves = []
+        self.addCleanup(lambda: [one.close() for one in halves])
+
+        def connect():
+            one = socket.create_connection(("127.0.0.1", self.secure_port), timeout=wait.DEADLINE)
+            halves.append(one)
+            return one
+
+        def hello():
+            """A client's first message, whole; it never answers the server's."""
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            try:
+                context().wrap_bio(incoming, outgoing, server_hostname="mx.us.example").do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            return outgoing.read()
+
+        def answered(plain):
+            plain.sendall(hello())
+            plain.recv(1)
+
+        def record(plain):
+            one = context().wrap_socket(plain, server_hostname="mx.us.example")
+            halves[-1] = one
+            one.recv(4096)
+            os.write(one.fileno(), b"\x17\x03\x03" + rest)
+
+        def has_ended(one):
+            try:
+                while (said := one.recv(65536)) and b"421 4.3.0" not in said:
+                    pass
+                return True
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return False
+            except OSError:
+                return True
+        rows = []
+        for kind, make, count in (
+                ("an answer that does not come", answered, 2500),
+                ("half a first record", lambda plain: plain.sendall(b"\x16\x03\x01" + rest), 3000),
+                ("an octet of one", lambda plain: plain.sendall(b"\x16"), 2000),
+                ("half a record of a session", record, 2500)):
+            before = server.memory()
+            for _ in range(count):
+                make(connect())
+            with Client(server.port) as client:
+                client.hello()
+                client.start_tls()
+                client.message("a@ext.example", [f"{USER}@us.example"], CONTENT)
+            grown, ended = server.memory() - before, 0
+            for one in halves:
+                one.setblocking(False)
+                ended += has_ended(one)
+            rows.append((kind, count, ended, f"{grown / count / 1024:.1f} KiB each", f"{grown >> 20} MiB"))
+            print("\n ", *rows[-1], sep="  ", flush=True)
+            base = 28 if make is record else 14
+            self.assertLess(grown, (36 << 20) + count * (base << 10), rows)
+            while halves:
+                halves.pop().close()
+            wait.until(lambda: json.loads(server.postrider("status", "--json"))["sessions"] == 0,
+                       "the end of all sessions")
+        self.assertEqual([ended > 300 for _, _, ended, *_ in rows], [True, True, False, True], rows)
+        server.wait_for_mail(4)
 
 
 class Handshakes(Tls):

@@ -11,6 +11,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -52,6 +53,11 @@ class Stream {
                                       std::string received);
   Task<Result<void>> start_tls_client(std::shared_ptr<const TlsContext> context,
                                       TlsClientOptions options);
+  // Asked before each wait under TLS, with the memory that is kept for the rest of a handshake or
+  // of a record. False: the wait ends with not_enough_memory. Not to end the stream.
+  void watch_memory(std::function<bool(std::size_t octets)> is_allowed) {
+    is_allowed_ = std::move(is_allowed);
+  }
   // Null: in clear.
   const TlsFacts* tls() const;
   Result<std::string> channel_binding(ChannelBinding kind) const;
@@ -105,6 +111,7 @@ class Stream {
   bool is_local_ = false;  // a Unix socket, over which descriptors may be passed
   bool closing_ = false;   // as soon as the handshake lets go of the socket
   std::unique_ptr<TlsChannel> tls_;
+  std::function<bool(std::size_t)> is_allowed_;
   std::size_t in_turn_ = 0;  // octets of TLS since the last wait
 };
 

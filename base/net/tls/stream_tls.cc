@@ -76,10 +76,10 @@ Task<Result<void>> Stream::shake_hands(BlockingPool* workers) {
   for (;;) {
     if (timed_out_)
       co_return Error(asio::error::timed_out, kStep);
-    auto step = TlsStep::failed;
-    if (workers == nullptr) {
+    auto step = tls_->await_hello();
+    if (step == TlsStep::done && workers == nullptr) {
       step = tls_->handshake();
-    } else {
+    } else if (step == TlsStep::done) {
       // Keys are slow: they must not hold up the loop.
       tls_->is_busy = true;
       std::function<TlsStep()> job = [channel = tls_.get()] { return channel->handshake(); };
@@ -111,6 +111,8 @@ Task<Result<void>> Stream::shake_hands(BlockingPool* workers) {
 Task<Result<void>> Stream::wait_for(bool writable, const char* step) {
   if (timed_out_)
     co_return Error(asio::error::timed_out, step);
+  if (is_allowed_ && !is_allowed_(tls_->octets()))
+    co_return Error(make_error_code(boost::system::errc::not_enough_memory), step);
   const auto what = writable ? Socket::wait_write : Socket::wait_read;
   const auto [code] = co_await socket_.async_wait(what, use_tuple);
   if (code)

@@ -20,6 +20,8 @@ namespace {
 
 // Records without data in a row: a greeting's tickets and a key update now and then are few.
 constexpr unsigned kMostBarren = 128;
+// What OpenSSL keeps for a handshake under way, beside what it keeps for a session.
+constexpr std::size_t kOfHandshake = 40U << 10U;
 
 }  // namespace
 
@@ -42,15 +44,7 @@ struct TlsChannel::Bio {
   static int read(BIO* bio, char* room, int size) {
     auto& channel = channel_of(bio);
     BIO_clear_retry_flags(bio);
-    if (!channel.received_.empty()) {
-      const auto had = channel.received_.copy(room, static_cast<std::size_t>(size));
-      channel.received_.erase(0, had);
-      return static_cast<int>(had);
-    }
-    ssize_t got = 0;
-    do
-      got = ::recv(channel.socket_, room, static_cast<std::size_t>(size), 0);
-    while (got < 0 && errno == EINTR);
+    const auto got = channel.records_.read(channel.socket_, room, static_cast<std::size_t>(size));
     if (got == 0)
       channel.socket_ended_ = true;
     if (got < 0)
@@ -116,10 +110,7 @@ Result<std::unique_ptr<TlsChannel>> TlsChannel::server(std::shared_ptr<const Tls
                                                        int socket, std::string received) {
   POSTRIDER_ASSERT(context->is_server());
   std::unique_ptr<TlsChannel> channel(new TlsChannel(std::move(context), socket));
-  channel->received_ = std::move(received);
-  if (auto opened = channel->open(); !opened)
-    return opened.error();
-  SSL_set_accept_state(channel->ssl_);
+  channel->records_ = TlsRecords(std::move(received));
   return channel;
 }
 
@@ -191,9 +182,35 @@ Result<void> TlsChannel::expect_dane(const TlsClientOptions& options) {
   return {};
 }
 
+std::size_t TlsChannel::octets() const {
+  return records_.octets() + (ssl_ != nullptr && !is_open_ ? kOfHandshake : 0);
+}
+
+TlsStep TlsChannel::await_hello() {
+  if (ssl_ != nullptr)
+    return TlsStep::done;
+  const auto got = records_.collect(socket_);
+  if (got > 0)
+    return TlsStep::done;
+  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    return TlsStep::wait_readable;
+  socket_ended_ = got == 0;
+  socket_error_ = got < 0 ? errno : 0;
+  return fail();
+}
+
 TlsStep TlsChannel::handshake() {
   if (has_failed_)
     return TlsStep::failed;
+  if (ssl_ == nullptr) {
+    if (auto opened = open(); !opened) {
+      has_failed_ = true;
+      code_ = opened.error().code();
+      reason_ = opened.error().describe();
+      return TlsStep::failed;
+    }
+    SSL_set_accept_state(ssl_);
+  }
   ERR_clear_error();
   const auto step = judge(SSL_do_handshake(ssl_));
   if (step == TlsStep::done) {
@@ -208,7 +225,7 @@ TlsStep TlsChannel::handshake() {
 
 TlsStep TlsChannel::read(char* room, std::size_t size, std::size_t& got) {
   for (;;) {
-    if (has_failed_)
+    if (has_failed_ || !is_open_)
       return TlsStep::failed;
     socket_waits_ = false;
     ERR_clear_error();
@@ -224,7 +241,7 @@ TlsStep TlsChannel::read(char* room, std::size_t size, std::size_t& got) {
 
 TlsStep TlsChannel::look() {
   for (;;) {
-    if (has_failed_)
+    if (has_failed_ || !is_open_)
       return TlsStep::done;
     socket_waits_ = false;
     ERR_clear_error();
@@ -248,7 +265,7 @@ bool TlsChannel::is_patient() {
 }
 
 TlsStep TlsChannel::write(const char* bytes, std::size_t size, std::size_t& taken) {
-  if (has_failed_)
+  if (has_failed_ || !is_open_)
     return TlsStep::failed;
   ERR_clear_error();
   return judge(SSL_write_ex(ssl_, bytes, size, &taken));
@@ -381,8 +398,8 @@ Result<std::string> TlsChannel::end_point_binding() const {
 }
 
 TlsSession TlsChannel::session() const {
-  const SSL_SESSION* current = SSL_get0_session(ssl_);
-  if (!is_open_ || current == nullptr || SSL_SESSION_is_resumable(current) != 1)
+  const SSL_SESSION* current = is_open_ ? SSL_get0_session(ssl_) : nullptr;
+  if (current == nullptr || SSL_SESSION_is_resumable(current) != 1)
     return {};
   // A copy: a connection that breaks marks its own session as spoiled.
   return TlsSession(SSL_SESSION_dup(current));

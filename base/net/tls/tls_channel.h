@@ -1,15 +1,18 @@
 // OpenSSL on a non-blocking socket: tries, and says what it waits for. No waiting, no event loop;
 // Stream drives it. One thread at a time; handshake() may run on another one than the rest.
 //
-// Between records nothing is held: OpenSSL gives its buffers back. A step takes one record that
-// carries no data at most, and they are counted: a peer that sends key updates, empty records or
-// alerts for ever costs little and is cut off (attacks.md T11, T20).
+// Between records nothing is held: OpenSSL gives its buffers back, and gets whole records only. A
+// client that has not finished its first one costs no session of OpenSSL either. A step takes one
+// record that carries no data at most, and they are counted: a peer that sends key updates, empty
+// records or alerts for ever costs little and is cut off (attacks.md T11, T20).
 #pragma once
 
 #include "base/net/tls/tls.h"
 #include "base/net/tls/tls_context.h"
+#include "base/net/tls/tls_records.h"
 #include "base/result.h"
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -37,7 +40,10 @@ class TlsChannel {
   TlsChannel(const TlsChannel&) = delete;
   TlsChannel& operator=(const TlsChannel&) = delete;
 
+  // done: handshake() has something to do. Cheap, and not for a worker.
+  TlsStep await_hello();
   TlsStep handshake();
+  // These fail before the handshake is done.
   TlsStep read(char* room, std::size_t size, std::size_t& got);
   // done: data, the end or an error can be read without waiting.
   TlsStep look();
@@ -49,6 +55,8 @@ class TlsChannel {
   // After `failed`.
   Error error(const char* step) const { return Error(code_, std::string(step) + ": " + reason_); }
   const TlsFacts& facts() const { return facts_; }
+  // Of memory that is kept for the end of a handshake or a record to come.
+  std::size_t octets() const;
   Result<std::string> binding(ChannelBinding kind) const;
   TlsSession session() const;
 
@@ -80,9 +88,9 @@ class TlsChannel {
   bool socket_ended_ = false;
   int socket_error_ = 0;
   unsigned barren_ = 0;  // records without data since the last data
-  boost::system::error_code code_;
+  boost::system::error_code code_ = make_error_code(Errc::tls);
   std::string reason_;
-  std::string received_;     // before the socket
+  TlsRecords records_;
   std::string server_name_;  // of a client's hello
   TlsFacts facts_;
 };

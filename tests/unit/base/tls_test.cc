@@ -3,6 +3,7 @@
 #include "base/net/blocking_pool.h"
 #include "base/net/tls/stream.h"
 #include "base/net/tls/tls_context.h"
+#include "base/net/tls/tls_records.h"
 #include "tests/support/certificates.h"
 #include "tests/unit/base/temporary_folder.h"
 
@@ -323,6 +324,118 @@ TEST_CASE("a handshake may begin with what was read before", "[base][tls]") {
             }});
   CHECK(wire.server_result.has_value());
   CHECK(wire.client_result.has_value());
+}
+
+// What of a record has come, and nothing for the rest.
+TEST_CASE("X01: a record of which the end is missing costs what has come of it", "[base][tls]") {
+  int ends[2] = {-1, -1};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+  const FileDescriptor ours(ends[0]);
+  const FileDescriptor theirs(ends[1]);
+  const auto send = [&](std::string_view bytes) {
+    REQUIRE(::send(theirs.get(), bytes.data(), bytes.size(), 0) ==
+            static_cast<ssize_t>(bytes.size()));
+  };
+  char room[20'000];
+  const auto read = [&](TlsRecords& records) {
+    const auto got = records.read(ours.get(), room, sizeof room);
+    return got < 0 ? std::string("nothing") : std::string(room, static_cast<std::size_t>(got));
+  };
+  const auto record = [](std::size_t size) {
+    return std::string("\x17\x03\x03", 3) + static_cast<char>(size >> 8U) +
+           static_cast<char>(size & 0xffU) + std::string(size, 'x');
+  };
+  const auto small = record(10), large = record(16'384);
+
+  SECTION("octet by octet") {
+    TlsRecords records;
+    std::string got;
+    for (const auto& all = small + large.substr(0, 2'000); const char octet : all) {
+      send({&octet, 1});
+      const auto more = read(records);
+      if (more != "nothing")
+        got += more;
+      CHECK(records.octets() < 4'100);
+    }
+    CHECK(got == small);
+    send(large.substr(2'000));
+    CHECK(read(records) == large);
+    CHECK(records.octets() == 0);
+  }
+  SECTION("all but the end") {
+    TlsRecords records;
+    send(large.substr(0, large.size() - 1));
+    CHECK(read(records) == "nothing");
+    CHECK(records.octets() >= 16'384);
+    CHECK(records.octets() <= 16'400);
+    send(large.substr(large.size() - 1) + small + small.substr(0, 6));
+    CHECK(read(records) == large);
+    CHECK(read(records) == small);
+    CHECK(records.octets() < 100);
+    CHECK(read(records) == "nothing");
+    ::shutdown(theirs.get(), SHUT_WR);
+    CHECK(read(records).empty());
+  }
+  SECTION("with octets that were read before, into too little room") {
+    TlsRecords records(small + large.substr(0, 100));
+    CHECK(records.read(ours.get(), room, 7) == 7);
+    CHECK(read(records) == small.substr(7));
+    send(large.substr(100));
+    CHECK(records.collect(ours.get()) > 0);
+    CHECK(read(records) == large);
+  }
+  SECTION("a first one in the form of SSL 2") {
+    TlsRecords records;
+    const std::string old = std::string("\x80\x2e\x01\x03\x01", 5) + std::string(43, 'x');
+    send(old.substr(0, 40));
+    CHECK(read(records) == "nothing");
+    send(old.substr(40) + small.substr(0, 5));
+    CHECK(read(records) == old);
+    CHECK(read(records) == "nothing");
+    send(small.substr(5));
+    CHECK(read(records) == small);
+  }
+  SECTION("what is no record is passed on") {
+    TlsRecords records;
+    send("EHLO a");
+    CHECK(read(records) == "EHLO a");
+    TlsRecords others;
+    send(small + record(20'000).substr(0, 9));
+    CHECK(read(others) == small + record(20'000).substr(0, 9));
+  }
+}
+
+TEST_CASE("X01: what is kept for the rest of a handshake or a record is told before each wait",
+          "[base][tls]") {
+  Wire wire;
+  std::vector<std::size_t> kept;
+  bool is_allowed = true;
+  wire.server->watch_memory([&](std::size_t octets) {
+    kept.push_back(octets);
+    return is_allowed;
+  });
+  SECTION("all of it") {
+    REQUIRE(wire.shake_hands(server_with({}), client_with()));
+    REQUIRE(kept.size() >= 2);
+    CHECK(kept.front() == 0);          // nothing has come
+    CHECK(kept.back() >= 16U << 10U);  // the client's answer
+    const auto part = std::string("\x17\x03\x03\x40\x00", 5) + std::string(100, 'x');
+    ::send(wire.client->socket().native_handle(), part.data(), part.size(), MSG_NOSIGNAL);
+    wire.server->set_deadline(200ms);
+    wire.run({[&]() -> Task<void> { (void)co_await wire.server->wait_readable(); }});
+    CHECK(kept.back() >= part.size());
+    CHECK(kept.back() < 2 * part.size());
+  }
+  SECTION("nothing") {
+    is_allowed = false;
+    wire.run({[&]() -> Task<void> {
+      wire.server_result = co_await wire.server->start_tls_server(server_with({}), "");
+    }});
+    CHECK(wire.server_result.error().code() == boost::system::errc::not_enough_memory);
+    char room[1];
+    CHECK_FALSE(wire.server->read_now(room, 1));
+    CHECK(wire.server->write_now("x") == 0);
+  }
 }
 
 TEST_CASE("a peer that hangs up during the handshake is the end", "[base][tls]") {

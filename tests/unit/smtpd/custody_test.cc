@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <new>
@@ -529,6 +530,97 @@ TEST_CASE("however many of our users keep much together, another has a place", "
   Holder stranger(limits, {"192.0.2.1", true}, kBudget);
   CHECK_FALSE(stranger.take(100'000));
   CHECK(sum_of_told() == 0);
+}
+
+namespace {
+
+class Half : public smtpd::UnfinishedTls::Waiter {
+ public:
+  Half(smtpd::UnfinishedTls& books, std::string party, bool is_stranger)
+      : books_(books), party_{std::move(party), is_stranger} {}
+  ~Half() override { keep(0); }
+  Half(const Half&) = delete;
+  Half& operator=(const Half&) = delete;
+
+  static constexpr std::size_t kBudget = 64U << 20U;
+  bool keep(std::size_t octets) { return books_.note(*this, party_, octets, kBudget); }
+  void give_way() override { is_told = true; }
+
+  bool is_told = false;
+
+ private:
+  smtpd::UnfinishedTls& books_;
+  const smtpd::UnfinishedTls::Party party_;
+};
+
+}  // namespace
+
+TEST_CASE("X01: handshakes without their end have a sum, and the oldest gives way",
+          "[smtpd][unit]") {
+  constexpr std::size_t kOne = 50'000;
+  smtpd::UnfinishedTls books;
+  std::deque<Half> halves;
+  const auto leave = [&] {  // those who were told, which may take its time
+    std::size_t left = 0;
+    for (auto& half : halves)
+      if (half.is_told) {
+        half.is_told = false;
+        half.keep(0);
+        ++left;
+      }
+    return left;
+  };
+  Half first(books, "us", false);
+  CHECK(first.keep(kOne));
+  SECTION("of one stranger") {
+    for (int i = 0; i < 1'000; ++i) {
+      CHECK(halves.emplace_back(books, "192.0.2.1", true).keep(kOne));
+      CHECK(leave() <= 1);
+      CHECK(books.held() <= Half::kBudget / 4 + 2 * kOne);
+    }
+  }
+  SECTION("of many strangers") {
+    std::size_t left = 0;
+    for (int i = 0; i < 10'000; ++i) {
+      // A few octets of a record more or less change nothing.
+      CHECK(halves.emplace_back(books, "stranger " + std::to_string(i), true)
+                .keep(kOne + static_cast<std::size_t>(i % 7)));
+      CHECK_FALSE(halves.back().is_told);
+      left += leave();
+      CHECK(books.held() <= Half::kBudget / 2 + 3 * kOne);
+    }
+    CHECK(left > 9'000);
+    CHECK(halves.back().keep(kOne / 2));
+  }
+  SECTION("of many of ours, who take from strangers") {
+    Half stranger(books, "192.0.2.1", true);
+    CHECK(stranger.keep(kOne));
+    for (int i = 0; i < 2'000; ++i) {
+      CHECK(halves.emplace_back(books, "user " + std::to_string(i), false).keep(kOne));
+      leave();
+      CHECK(books.held() <= Half::kBudget + 3 * kOne);
+    }
+    CHECK(first.is_told);
+    CHECK_FALSE(first.keep(kOne));
+    CHECK(stranger.is_told);
+    Half late(books, "192.0.2.2", true);
+    CHECK(late.keep(kOne));
+    CHECK_FALSE(late.is_told);
+    return;
+  }
+  SECTION("of who does not leave when told") {
+    std::size_t taken = 0;
+    while (halves.emplace_back(books, "stranger " + std::to_string(taken), true).keep(kOne))
+      ++taken;
+    CHECK(taken > 700);
+    CHECK(books.held() <= Half::kBudget * 9 / 8 + kOne);
+  }
+  CHECK_FALSE(first.is_told);
+  halves.clear();
+  CHECK(first.keep(kOne));
+  CHECK(books.held() == kOne);
+  CHECK(first.keep(0));
+  CHECK(books.held() == 0);
 }
 
 // Many accounts, each of whose sessions keeps as much as every session may.
