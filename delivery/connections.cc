@@ -47,13 +47,6 @@ bool is_about_site(const Outcome& outcome) {
          (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
 }
 
-// By its sender or first recipient, whatever else is said.
-bool is_refused_as_one(const JobEnd& end) {
-  const auto& [index, outcome] = end.results.front();
-  const auto& envelope = end.job.message->envelope;
-  return is_of_one(outcome, envelope.sender, envelope.recipients[index].address);
-}
-
 unsigned under_way(const Site& site) {
   return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
                                              [](const auto& link) { return link->in_hand > 0; }));
@@ -463,8 +456,10 @@ void Connections::make_idle(SiteConnection& link) {
     line_.on_idle(link);
 }
 
-void Connections::note_taken(Site& site, const CourierEvent& event) {
+void Connections::note_success(Site& site, const CourierEvent& event) {
   site.health.on_success();
+  note_taken(site.refusals, event.end, context_.steady());
+  note_taken(site.breaks, event.end, context_.steady());
   if (event.partial)
     return;
   const auto latency =
@@ -476,6 +471,13 @@ void Connections::note_taken(Site& site, const CourierEvent& event) {
 void Connections::note_verdict(Site& site) {
   if (site.health.on_verdict(context_.clock.now()))
     sites_.open_again(site);
+}
+
+// Rather than of a sender or a mailbox.
+bool Connections::is_of_site(Site& site, const WeightiestRefusal& refusal, const JobEnd& end) {
+  const auto scope = weigh_evidence(site.refusals, end, context_.steady());
+  const bool is_for_rate = refusal.meaning.limits_rate && refusal.meaning.suspend == Duration{0};
+  return scope == Evidence::Scope::site || (scope == Evidence::Scope::more && is_for_rate);
 }
 
 // What the site said of this job may be about itself, or about us.
@@ -492,6 +494,8 @@ std::optional<Connections::Stop> Connections::weigh_refusal(Site& site, const Jo
   }
   const auto& meaning = refusal.meaning;
   const auto& reply = refusal.outcome->reply;
+  if (refusal.may_be_of_one() && !is_of_site(site, refusal, end))
+    return std::nullopt;
   const auto wait = site.pace.on_refused(meaning, reply, under_way(site), now);
   if (reply.code == 421 && meaning.klass == scheduler::ReplyClass::busy &&
       !meaning.limits_connections)
@@ -525,7 +529,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     success = success || result.outcome.verdict == Verdict::delivered;
   Outcome why;
   if (!success && !end.goes_on && !end.results.empty() &&
-      is_about_site(end.results.front().outcome) && !is_refused_as_one(end)) {
+      is_about_site(end.results.front().outcome)) {
     why = end.results.front().outcome;
     broken = &why;
   }
@@ -541,8 +545,11 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     has_left_a_place = line_.prove(link);
   }
   if (success)
-    note_taken(site, event);
+    note_success(site, event);
   const auto stop = weigh_refusal(site, end);
+  const bool breaks_for_all =
+      broken != nullptr &&
+      weigh_break(site.breaks, end, context_.steady()) == Evidence::Scope::site;
   if (success || (was_heard && broken == nullptr && !stop))
     note_verdict(site);
   if (!stop)
@@ -566,7 +573,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     sites_.stop(site, stop->why, stop->wait);
   else if (broken != nullptr && link.gave_way)
     on_hang(site, link, *broken);
-  else if (broken != nullptr && site.health.on_broken())
+  else if (broken != nullptr && site.health.on_broken() && breaks_for_all)
     sites_.block(site, *broken);
   else
     schedule(site);

@@ -7,6 +7,7 @@
 #include "delivery/connection_line.h"
 #include "delivery/job/memory_budget.h"
 #include "delivery/other_hosts.h"
+#include "delivery/refusals.h"
 #include "delivery/router.h"
 #include "delivery/site_book.h"
 #include "delivery/tls_demands.h"
@@ -67,12 +68,13 @@ class Connections {
   void take_returned(Site& site, CourierEvent& event);
   void on_gone(Site& site, SiteConnection& link, CourierEvent event);
   void on_failure(Site& site, const mail::Outcome& why);
-  void note_taken(Site& site, const CourierEvent& event);
+  void note_success(Site& site, const CourierEvent& event);
   void note_verdict(Site& site);
   struct Stop {  // the site wants no mail for a while
     Duration wait{0};
     mail::Outcome why;
   };
+  bool is_of_site(Site& site, const WeightiestRefusal& refusal, const JobEnd& end);
   std::optional<Stop> weigh_refusal(Site& site, const JobEnd& end);
   void on_hang(Site& site, const SiteConnection& link, const mail::Outcome& why);
   void on_login_trouble(Site& site, const CourierEvent& event);

@@ -263,8 +263,11 @@ void OtherHosts::on_ended(Site& site, SiteConnection& link, CourierEvent& event)
   const bool is_taken = std::any_of(
       end.results.begin(), end.results.end(),
       [](const RecipientEnd& result) { return result.outcome.verdict == Verdict::delivered; });
-  if (is_taken)
+  if (is_taken) {
     site.health.on_success();
+    note_taken(site.refusals, end, context_.steady());
+    note_taken(site.breaks, end, context_.steady());
+  }
   for (auto& result : end.results) {
     leases_.log_attempt(end, result);
     leases_.settle(end.job.lease, result.index, std::move(result.outcome), {}, site.handle);

@@ -1,9 +1,6 @@
 #include "delivery/refusals.h"
 
-#include "base/text.h"
-
 #include <algorithm>
-#include <array>
 
 namespace postrider::delivery {
 
@@ -33,9 +30,16 @@ bool is_of_one_by_code(const Outcome& outcome, const ReplyMeaning& meaning) {
          (code.subject == 1 || code.subject == 2);
 }
 
-constexpr std::array<std::string_view, 10> kNamesOfOne = {
-    "sender",  "sending domain", "from domain",       "from address",   "mail from:",
-    "mailbox", "this user",      "recipient address", "this recipient", "the recipient"};
+bool may_be_of_one_by(const ReplyMeaning& meaning) {
+  return meaning.limits_rate || meaning.suspend > Duration{0};
+}
+
+// Which the site had been told when it said that.
+std::string_view mailbox_at(const JobEnd& end, const RecipientEnd& result) {
+  if (result.outcome.stage == mail::Stage::mail)
+    return {};
+  return end.job.message->envelope.recipients[result.index].address;
+}
 
 }  // namespace
 
@@ -48,17 +52,6 @@ ReplyMeaning meaning_of(const Outcome& outcome, bool is_first_try) {
     return scheduler::classify_failure(outcome.stage);
   return scheduler::classify(outcome.stage, outcome.reply, host_of_remote(outcome.remote),
                              is_first_try);
-}
-
-bool is_of_one(const Outcome& outcome, std::string_view sender, std::string_view recipient) {
-  if (outcome.stage < mail::Stage::mail || outcome.reply.code == 0)
-    return false;
-  const auto text = ascii_lower(outcome.reply.text);
-  const auto says = [&](std::string_view words) {
-    return !words.empty() && text.find(words) != std::string::npos;
-  };
-  return says(ascii_lower(sender)) || says(ascii_lower(recipient)) ||
-         std::any_of(kNamesOfOne.begin(), kNamesOfOne.end(), says);
 }
 
 bool may_pass_elsewhere(const Outcome& outcome) {
@@ -82,15 +75,50 @@ WeightiestRefusal weightiest_refusal(const JobEnd& end) {
       continue;
     seen = &outcome.reply;
     const auto meaning = meaning_of(outcome, true);
-    const auto& envelope = end.job.message->envelope;
-    if (weight(meaning) > 1 &&
-        (is_of_one_by_code(outcome, meaning) ||
-         is_of_one(outcome, envelope.sender, envelope.recipients[index].address)))
+    if (weight(meaning) > 1 && is_of_one_by_code(outcome, meaning))
       continue;
     if (found.outcome == nullptr || weight(meaning) > weight(found.meaning))
       found = {&outcome, meaning};
   }
   return found;
+}
+
+bool WeightiestRefusal::may_be_of_one() const {
+  return outcome != nullptr && outcome->stage >= mail::Stage::mail && may_be_of_one_by(meaning);
+}
+
+Evidence::Scope weigh_evidence(Evidence& evidence, const JobEnd& end, SteadyTime now) {
+  auto widest = Evidence::Scope::one;
+  const mail::Reply* seen = nullptr;
+  bool is_of_kind = false;
+  for (const auto& result : end.results) {
+    const auto& outcome = result.outcome;
+    if (outcome.verdict == mail::Verdict::delivered || outcome.reply.code == 0)
+      continue;
+    if (seen == nullptr || *seen != outcome.reply) {
+      const auto meaning = meaning_of(outcome, true);
+      is_of_kind = may_be_of_one_by(meaning) && !is_of_one_by_code(outcome, meaning);
+      seen = &outcome.reply;
+    }
+    if (is_of_kind)
+      widest = std::max(widest, evidence.on_refused(end.job.message->envelope.sender,
+                                                    mailbox_at(end, result), now));
+  }
+  return widest;
+}
+
+Evidence::Scope weigh_break(Evidence& evidence, const JobEnd& end, SteadyTime now) {
+  const auto& result = end.results.front();
+  if (result.outcome.stage < mail::Stage::mail)
+    return Evidence::Scope::site;  // before it had heard of the message
+  return evidence.on_refused(end.job.message->envelope.sender, mailbox_at(end, result), now);
+}
+
+void note_taken(Evidence& evidence, const JobEnd& end, SteadyTime now) {
+  for (const auto& result : end.results)
+    if (result.outcome.verdict == mail::Verdict::delivered)
+      evidence.on_taken(end.job.message->envelope.sender,
+                        end.job.message->envelope.recipients[result.index].address, now);
 }
 
 }  // namespace postrider::delivery

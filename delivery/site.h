@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/net/deadline.h"
+#include "delivery/evidence.h"
 #include "delivery/ready_jobs.h"
 #include "delivery/routing/hosts.h"
 #include "delivery/scheduler/site_pace.h"
@@ -70,6 +71,7 @@ struct Site {
   std::string alarm;      // what an administrator must put right; empty: nothing
 
   SiteHealth health;
+  Evidence refusals, breaks;  // whose mail it refused for what it thinks of us, or broke off
   scheduler::SitePace pace;
   std::unique_ptr<Deadline> wake;    // when its pace allows more
   std::string domain;                // the first that it served, for the rules

@@ -18,9 +18,12 @@ def taken_slowly(session, argument):
 
 
 class Limits(scenario.Scenario):
+    SENDERS = 10  # what one sender meets may be for his own sake
+
     def send(self, server, count, domain="far.example"):
         def one(number):
-            server.send("a@src.example", f"u{number}@{domain}", CONTENT)
+            sender = f"s{number % self.SENDERS}@src.example"
+            server.send(sender, f"u{number}@{domain}", CONTENT)
         self.assertEqual(scenario.parallel(one, range(count), 8), [])
 
     def assert_each_once(self, messages, count):
@@ -105,6 +108,34 @@ class Rate(Limits):
         self.assertLessEqual(len(refused), 25)
         if refused:
             self.assertRegex(self.site(server), r"/s|/min|it refused for the rate")
+
+
+class OneSender(Limits):
+    """Refused for the rate, or for what is thought of us, whatever the text says."""
+    BAD, GOOD = 20, 20
+
+    def refuse(self, reply, action=None):
+        def mail(session, argument):
+            if argument.startswith("bad@"):
+                return sink.Then(reply, action) if action else reply
+            return None
+        host = self.sink(script={"mail": mail})
+        server = self.relay(host)
+        for number in range(max(self.BAD, self.GOOD)):
+            server.send("bad@src.example", f"b{number}@far.example", CONTENT)
+            server.send("good@other.example", f"g{number}@far.example", CONTENT)
+        host.wait_for(self.GOOD)
+        server.wait_for_log("attempted", self.BAD, verdict="deferred")
+        self.assertEqual({message.sender for message in host.messages}, {"good@other.example"})
+        self.assertEqual(server.log("site_blocked"), [])
+        server.send("late@other.example", "late@far.example", CONTENT)
+        host.wait_for(self.GOOD + 1)
+
+    def test_the_rate_of_one_in_another_language(self):
+        self.refuse("450 4.7.28 Zu viele Nachrichten in zu kurzer Zeit")
+
+    def test_the_reputation_of_one(self):
+        self.refuse("421 4.7.0 very low reputation", sink.DROP)
 
 
 class Dying(Limits):
