@@ -21,10 +21,17 @@ constexpr Duration kLongHold = std::chrono::seconds(30);
 constexpr Duration kLastHold = std::chrono::minutes(2);
 constexpr Duration kLook = std::chrono::milliseconds(200);
 constexpr std::size_t kMostLooked = 64;
+// Of a site, that wait for the reply to the final dot for long, beside those that count.
+constexpr std::size_t kMostHanging = 10;
 constexpr unsigned kMostForAddress = 20;
 constexpr std::size_t kMostSlots = 4096;
 // Sites that share an address take turns there. The only connection of one goes on for that long.
 constexpr Duration kTurn = std::chrono::seconds(10);
+
+std::size_t aside_of(const Site& site) {
+  return static_cast<std::size_t>(std::count_if(site.links.begin(), site.links.end(),
+                                                [](const auto& link) { return link->is_aside; }));
+}
 
 }  // namespace
 
@@ -74,16 +81,20 @@ void ConnectionLine::on_idle(SiteConnection& link) {
     close(link);
 }
 
-void ConnectionLine::on_job(SiteConnection& link) {
+void ConnectionLine::on_job(SiteConnection& link, const Job& job) {
   forget_idle(link);
+  if (job.in_doubt && !std::exchange(link.has_doubt, true))
+    ++doubts_;
   if (!link.busy)
     link.busy = busy_.insert(busy_.end(), &link);
 }
 
 void ConnectionLine::on_job_ended(SiteConnection& link) {
   forget_aside(link);
-  if (link.in_hand == 0)
-    forget_busy(link);
+  if (link.in_hand > 0)
+    return;
+  forget_busy(link);
+  forget_doubt(link);
 }
 
 void ConnectionLine::on_stays(SiteConnection& link) {
@@ -105,8 +116,30 @@ void ConnectionLine::forget_aside(SiteConnection& link) {
   aside_ -= std::exchange(link.is_aside, false) ? 1 : 0;
 }
 
+void ConnectionLine::forget_doubt(SiteConnection& link) {
+  doubts_ -= std::exchange(link.has_doubt, false) ? 1 : 0;
+}
+
+std::size_t ConnectionLine::counted(const Site& site) {
+  return site.links.size() - std::min(aside_of(site), kMostHanging);
+}
+
+std::size_t ConnectionLine::room_aside(const Site& site) const {
+  const auto room = kMostHanging - std::min(aside_of(site), kMostHanging);
+  return std::min(room, most_aside() - std::min(aside_, most_aside()));
+}
+
+bool ConnectionLine::may_take_doubt(const Site& site) const {
+  const auto hanging = static_cast<std::size_t>(
+      std::count_if(site.links.begin(), site.links.end(),
+                    [](const auto& link) { return link->is_aside || link->has_doubt; }));
+  return hanging < kMostHanging &&
+         doubts_ < std::max<std::size_t>(context_.settings->connections / 4, 1);
+}
+
 void ConnectionLine::on_gone(SiteConnection& link) {
   forget_aside(link);
+  forget_doubt(link);
   forget_idle(link);
   forget_stranger(link);
   forget_unproven(link);

@@ -5,6 +5,10 @@
 // for others. RFC 5321 §4.5.3.2 gives it minutes for a reply, and behind the content it may have the
 // message already. It is put aside: no longer counted, up to twice as many as are counted. Where
 // even those are taken, the one that has been silent longest ends after two minutes.
+//
+// So it is within a site: of its connections that are silent behind the content up to ten are not
+// counted, so that its other mail goes on; and no more than ten carry what is known to meet that
+// silence (kMostHanging).
 #pragma once
 
 #include "base/net/deadline.h"
@@ -39,7 +43,7 @@ class ConnectionLine {
   // The life of a connection.
   void on_begun(SiteConnection& link);
   void on_idle(SiteConnection& link);
-  void on_job(SiteConnection& link);
+  void on_job(SiteConnection& link, const Job& job);
   void on_job_ended(SiteConnection& link);
   void on_stays(SiteConnection& link);
   void on_waits_aside(SiteConnection& link);
@@ -47,6 +51,14 @@ class ConnectionLine {
   void close(SiteConnection& link);
   // It carried a message to its end: no stranger any more. True: it was one.
   bool prove(SiteConnection& link);
+
+  // Connections of the site that are counted there.
+  static std::size_t counted(const Site& site);
+  // How many more of them may be put aside for other mail of the site.
+  std::size_t room_aside(const Site& site) const;
+  // A message that was lost behind its content before may have a connection of the site: there, and
+  // in all, not too many wait for a reply behind such a message.
+  bool may_take_doubt(const Site& site) const;
 
   std::size_t size() const { return links_; }
   // What takes longer, to connect or to carry the message, is slow.
@@ -61,6 +73,7 @@ class ConnectionLine {
   void forget_unproven(SiteConnection& link);
   void forget_busy(SiteConnection& link);
   void forget_aside(SiteConnection& link);
+  void forget_doubt(SiteConnection& link);
   void forget_idle(SiteConnection& link);
   void look_again();
   void relieve();
@@ -81,7 +94,8 @@ class ConnectionLine {
     }
   } waiting_;
   bool newest_next_ = true;
-  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0, aside_ = 0;
+  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0, aside_ = 0,
+              doubts_ = 0;
   SteadyTime newcomer_turn_, prompt_turn_;  // when one that had none last began a connection
   using Links = std::list<SiteConnection*>;
   Links unproven_;  // that have not finished a job, in the order of their beginning

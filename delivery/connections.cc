@@ -23,6 +23,10 @@ constexpr auto kBadAddress = std::chrono::minutes(1);
 constexpr std::size_t kMostBadAddresses = 1000;
 constexpr std::uint32_t kMostReturns = 3;
 constexpr std::size_t kMostInDoubt = 10000;
+// A connection that is silent behind the content for that long leaves its place to other mail of
+// its site, if there is some; which is looked at as often as the second says.
+constexpr Duration kHangs = std::chrono::seconds(5);
+constexpr Duration kLookAtSilent = std::chrono::seconds(1);
 constexpr Duration kLongestSleep = std::chrono::minutes(1);
 
 std::vector<HostAddress> socket_candidate(const std::string& path) {
@@ -48,8 +52,9 @@ bool is_about_site(const Outcome& outcome) {
 }
 
 unsigned under_way(const Site& site) {
-  return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
-                                             [](const auto& link) { return link->in_hand > 0; }));
+  return static_cast<unsigned>(
+      std::count_if(site.links.begin(), site.links.end(),
+                    [](const auto& link) { return link->in_hand > 0 && !link->is_aside; }));
 }
 
 unsigned working(const Site& site) {
@@ -159,6 +164,10 @@ void Connections::schedule(Site& site) {
   const auto now = context_.pace_time();
   bool may_send = true;
   while (!site.ready.empty()) {
+    if (site.ready.next().in_doubt && !line_.may_take_doubt(site)) {
+      stand_back(site);
+      continue;
+    }
     may_send = site.pace.may_send(under_way(site), now);
     SiteConnection* link = may_send ? pick(site) : nullptr;
     if (link == nullptr)
@@ -173,6 +182,64 @@ void Connections::schedule(Site& site) {
       break;  // a lookup is under way, or the site turned out to be blocked
   }
   wake_later(site);
+  look_at_silent(site);
+}
+
+// While mail waits there: connections that are silent behind the content leave their places to it.
+void Connections::look_at_silent(Site& site) {
+  if (site.ready.all() == 0)
+    return;
+  if (!site.look_at_silent)
+    site.look_at_silent = std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] {
+      auto room = line_.room_aside(site);
+      const auto now = context_.steady();
+      for (const auto& link : site.links) {
+        const bool may_hang = link->in_hand > 0 && !link->is_aside &&
+                              now - link->busy_since >= kHangs && now - link->asked >= kHangs;
+        if (!may_hang || room == 0)
+          continue;
+        --room;
+        link->asked = now;
+        link->courier->loop().post([courier = link->courier] { courier->stand_aside(kHangs); });
+      }
+      for (auto& job : site.ready.take_back())
+        site.ready.add(std::move(job));
+      schedule(site);
+      look_at_silent(site);
+    });
+  if (!site.look_at_silent->is_set())
+    site.look_at_silent->set(kLookAtSilent);
+}
+
+// The next one, which was lost behind its content before: as many as may be have a connection.
+// Where these hang it is not begun at all.
+void Connections::stand_back(Site& site) {
+  auto job = site.ready.take();
+  const auto now = context_.steady();
+  if (job.stood_back == SteadyTime{})
+    job.stood_back = now;
+  if (now - job.stood_back >= kHangs)
+    put_off(site, job);
+  else
+    site.ready.stand_back(std::move(job));
+}
+
+// One of their kind has ended.
+void Connections::bring_back(Site& site) {
+  for (auto& job : site.ready.take_back()) {
+    job.stood_back = {};
+    site.ready.add(std::move(job));
+  }
+}
+
+void Connections::put_off(const Site& site, const Job& job) {
+  if (in_doubt_.size() < kMostInDoubt)
+    in_doubt_.insert(job.message->id.value);
+  leases_.settle_all(job, decide(Verdict::retry, Stage::connect, {4, 4, 5},
+                                 "no reply came behind its content before, and others that met the "
+                                 "same wait for one from " +
+                                     site.name));
+  leases_.close(job.lease);
 }
 
 // Where only time brings what is not allowed now.
@@ -191,7 +258,7 @@ void Connections::wake_later(Site& site) {
 SiteConnection* Connections::pick(Site& site) const {
   if (!site.idle.empty())
     return site.idle.back();
-  if (site.links.size() < most_connections(site))
+  if (ConnectionLine::counted(site) < most_connections(site))
     return nullptr;
   for (const auto& link : site.links)
     if (link->room > link->in_hand && !(site.is_one_by_one && link->in_hand > 0))
@@ -204,9 +271,10 @@ unsigned Connections::most_connections(const Site& site) const {
 }
 
 bool Connections::may_connect(const Site& site) const {
-  return site.links.size() < most_connections(site) &&
-         site.pace.may_open(static_cast<unsigned>(site.links.size()),
-                            static_cast<unsigned>(site.connecting), context_.pace_time());
+  const auto open = ConnectionLine::counted(site);
+  return open < most_connections(site) && !(site.fault && site.fault->is_set()) &&
+         site.pace.may_open(static_cast<unsigned>(open), static_cast<unsigned>(site.connecting),
+                            context_.pace_time());
 }
 
 void Connections::hand_over(Site& site, SiteConnection& link) {
@@ -214,7 +282,7 @@ void Connections::hand_over(Site& site, SiteConnection& link) {
 }
 
 void Connections::give(SiteConnection& link, Job job) {
-  line_.on_job(link);
+  line_.on_job(link, job);
   job.handed_over = link.busy_since = context_.steady();
   link.may_take = ConnectionLine::usual_time(*job.message);
   ++link.in_hand;
@@ -417,6 +485,7 @@ void Connections::on_event(CourierEvent event) {
       break;
     case CourierEvent::Kind::waits_aside:
       line_.on_waits_aside(**found);
+      schedule(site);
       break;
     case CourierEvent::Kind::gone:
       on_gone(site, **found, std::move(event));
@@ -445,12 +514,13 @@ void Connections::make_idle(SiteConnection& link) {
   if (link.idle)
     return;
   const auto& site = *link.site;
-  const auto open = std::count_if(site.links.begin(), site.links.end(),
-                                  [](const auto& one) { return !one->is_closing; });
+  const auto closing = static_cast<std::size_t>(
+      std::count_if(site.links.begin(), site.links.end(),
+                    [](const auto& one) { return one->is_closing && !one->is_aside; }));
+  const auto open = ConnectionLine::counted(site) - closing;
   const auto most_jobs = site.pace.bounds().per_connection;
   const bool is_spent = most_jobs > 0 && link.carried >= most_jobs;
-  if (context_.is_draining || is_spent ||
-      static_cast<unsigned>(open) > std::max(1U, most_connections(site)))
+  if (context_.is_draining || is_spent || open > std::max(1U, most_connections(site)))
     line_.close(link);
   else
     line_.on_idle(link);
@@ -564,6 +634,8 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     --link.in_hand;
     ++link.carried;
     line_.on_job_ended(link);
+    if (end.job.in_doubt)
+      bring_back(site);
   }
   if (event.room == 0)
     link.room = 0;

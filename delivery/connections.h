@@ -52,6 +52,10 @@ class Connections {
   unsigned most_connections(const Site& site) const;
   bool may_connect(const Site& site) const;
   void wake_later(Site& site);
+  void look_at_silent(Site& site);
+  void stand_back(Site& site);
+  void bring_back(Site& site);
+  void put_off(const Site& site, const Job& job);
   void hand_over(Site& site, SiteConnection& link);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<void> alive, Site& site);

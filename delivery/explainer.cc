@@ -116,7 +116,7 @@ SiteStatus Explainer::status_of(const Site& site) const {
   status.limit = site.health.limit(now, site.pace.limit());
   status.rate = site.pace.rates().rate();
   status.limits = site.pace.explain(context_.pace_time());
-  status.waiting = static_cast<std::uint32_t>(site.ready.size());
+  status.waiting = static_cast<std::uint32_t>(site.ready.all());
   return status;
 }
 
@@ -202,7 +202,7 @@ std::string Explainer::reason_of(const Site& site) const {
            scheduler::explain_rate(site.pace.rates(), context_.pace_time());
   if (site.is_looking_up)
     return "the addresses of " + site.name + " are being looked up";
-  return "it waits for its turn: " + std::to_string(site.ready.size()) +
+  return "it waits for its turn: " + std::to_string(site.ready.all()) +
          " wait for connections to " + site.name + ", and " + std::to_string(site.links.size()) +
          " of these are in use";
 }
@@ -350,7 +350,7 @@ Task<void> Explainer::explain_hosts(const Prospect& prospect, Explanation& expla
     explanation.site = status_of(*known);
   if (has_hosts && usable.outcome && explanation.conclusion.empty())
     explanation.conclusion = conclude(*usable.outcome);
-  const auto waits = known != nullptr && !known->ready.empty() ? reason_of(*known) : "";
+  const auto waits = known != nullptr && known->ready.all() > 0 ? reason_of(*known) : "";
   if (explanation.conclusion.empty() && explanation.site.state == "open" && !waits.empty())
     explanation.conclusion = "waits: " + waits;
   if (explanation.conclusion.empty())

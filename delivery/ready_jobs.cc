@@ -52,6 +52,8 @@ std::deque<Job> ReadyJobs::take_all() {
   std::deque<Job> all;
   while (!empty())
     all.push_back(take());
+  for (auto& job : take_back())
+    all.push_back(std::move(job));
   return all;
 }
 
@@ -59,6 +61,8 @@ void ReadyJobs::each(const std::function<void(const Job&)>& visit) const {
   for (const auto& job : first_)
     visit(job);
   for (const auto& [id, job] : waiting_)
+    visit(job);
+  for (const auto& job : back_)
     visit(job);
 }
 

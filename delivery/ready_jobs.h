@@ -12,6 +12,7 @@
 #include <functional>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 namespace postrider::delivery {
 
@@ -24,14 +25,19 @@ class ReadyJobs {
   const Job& next() const;
   Job take();
   std::deque<Job> take_all();
+  // Not among those whose turn it may be, until it is taken back.
+  void stand_back(Job job) { back_.push_back(std::move(job)); }
+  std::deque<Job> take_back() { return std::exchange(back_, {}); }
   void each(const std::function<void(const Job&)>& visit) const;  // in no order
+  std::size_t all() const { return size() + back_.size(); }
+  // Of those whose turn it may be.
   std::size_t size() const { return first_.size() + waiting_.size(); }
   bool empty() const { return first_.empty() && waiting_.empty(); }
 
  private:
   void choose();
 
-  std::deque<Job> first_;
+  std::deque<Job> first_, back_;
   scheduler::JobLanes lanes_;  // of waiting_, but the chosen one
   std::unordered_map<std::uint64_t, Job> waiting_;
   std::optional<std::uint64_t> chosen_;  // of waiting_, if there is one

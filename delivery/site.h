@@ -38,6 +38,7 @@ struct SiteConnection {
   bool is_closing = false;
   bool is_of_others = false;  // for mail that another host has refused (other_hosts.h)
   bool is_aside = false;      // waits for the reply behind a message, and is not counted
+  bool has_doubt = false;     // carries a message that was lost behind its content before
   std::uint32_t carried = 0;  // jobs
   SteadyTime since;           // when it began
   SteadyTime busy_since;      // with the job in hand
@@ -85,8 +86,11 @@ struct Site {
   std::unique_ptr<Deadline> look_at_refused;            // whether they have waited long
   SteadyTime none_of_others_until;                      // no such connection could be made
   bool is_proven = false;                               // it has brought a transaction to some end
-  bool is_slow = false;     // the last one, or its connection, took long
-  bool is_patient = false;  // gave way to others: its next try is given more time
+  bool is_slow = false;                      // the last one, or its connection, took long
+  bool is_patient = false;                   // gave way to others: its next try is given more time
+  std::unique_ptr<Deadline> fault;           // while it is set no connection is made: we could not
+  unsigned faults = 0;                       // of ours, one behind the other
+  std::unique_ptr<Deadline> look_at_silent;  // whether connections are silent behind content
   bool is_crowded = false;  // its addresses have as many connections as they may have
   bool is_starved = false;  // stands in one of the lines for a connection
 

@@ -113,7 +113,7 @@ void SiteBook::forget_unused() {
   const auto now = context_.steady();
   std::erase_if(by_name_, [&](const auto& entry) {
     const auto& site = *entry.second;
-    const bool is_unused = site.ready.empty() && site.links.empty() && site.refused.empty() &&
+    const bool is_unused = site.ready.all() == 0 && site.links.empty() && site.refused.empty() &&
                            site.others.empty() && !site.is_looking_up &&
                            site.used + kForgetAfter < now &&
                            site.health.blocked_until() == TimePoint{};

@@ -25,6 +25,7 @@ class AddressSlot {
         slot_->taken_.fetch_sub(1, std::memory_order_relaxed);
     }
     explicit operator bool() const { return slot_ != nullptr; }
+    const std::shared_ptr<AddressSlot>& slot() const { return slot_; }
 
    private:
     std::shared_ptr<AddressSlot> slot_;

@@ -26,6 +26,7 @@ struct Job {
   std::uint32_t returns = 0;              // connections that ended before they took it
   std::uint64_t progress = 0;             // of the site, when it was returned last
   bool in_doubt = false;                  // lost in the middle before: on a connection of its own
+  SteadyTime stood_back;                  // since when, and nothing of its kind has ended
   SteadyTime handed_over;                 // to a courier, for the log's delays
   // What another host said of some of them in this attempt: it stands if no host says more.
   std::vector<RecipientEnd> refused;

@@ -170,6 +170,29 @@ void Courier::give_way(Duration silence, bool ends) {
   tell(std::move(event));
 }
 
+void Courier::stand_aside(Duration silence) {
+  const bool is_silent = !gone_ && session_ != nullptr && session_->was_ready &&
+                         session_->client.stage() == Stage::body_end &&
+                         order_.clock->steady() - session_->heard >= silence;
+  if (!is_silent)
+    return;
+  if (hold_)
+    left_ = hold_->slot();
+  hold_.reset();
+  CourierEvent event;
+  event.kind = CourierEvent::Kind::waits_aside;
+  tell(std::move(event));
+}
+
+// Behind the reply.
+void Courier::come_back() {
+  if (!left_)
+    return;
+  hold_.emplace(AddressSlot::take(left_));
+  left_.reset();
+  closing_ = closing_ || !*hold_;
+}
+
 void Courier::tell(CourierEvent event) {
   event.courier = shared_from_this();
   order_.tell(std::move(event));
@@ -315,8 +338,10 @@ Task<Courier::Next> Courier::try_candidate(const HostAddress& candidate) {
       co_return Next::next_host;
   }
   AddressSlot::Hold kept = take_hold();
-  const auto hold = kept || !candidate.slot ? std::move(kept) : AddressSlot::take(candidate.slot);
-  if (candidate.slot && !hold) {
+  hold_.reset();
+  left_.reset();
+  hold_.emplace(kept || !candidate.slot ? std::move(kept) : AddressSlot::take(candidate.slot));
+  if (candidate.slot && !*hold_) {
     is_crowded_ = true;
     co_return Next::next_host;
   }
@@ -361,6 +386,7 @@ Task<Courier::Next> Courier::try_candidate(const HostAddress& candidate) {
   }
   session_ = nullptr;
   session.stream.close();
+  hold_.reset();
   was_useful_ = session.was_useful;
   if (reached && tries_again(session)) {
     --sessions_;
@@ -486,6 +512,7 @@ void Courier::collect(Session& session) {
     tell(std::move(event));
   }
   for (auto& ended : client.take_ended()) {
+    come_back();
     const bool partial = !ended.unsettled.empty();
     if (partial)
       keep_unsettled(session, ended);

@@ -97,6 +97,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   // Others wait for a connection: if its host has been silent for that long in the middle of a
   // message, ends this one at once if told so, or says that it waits aside. Says also if it stays.
   void give_way(Duration silence, bool ends);
+  // Others of its site wait: if its host has been silent for that long behind the content, says that
+  // it waits aside, and leaves its place at the address. Ends behind the reply if there is none left.
+  void stand_aside(Duration silence);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }
@@ -115,6 +118,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   Task<Next> visit(const HostAddress& candidate);
   Task<Next> try_candidate(const HostAddress& candidate);
   AddressSlot::Hold take_hold();
+  void come_back();
   Result<void> leave_from(Socket& socket, const HostAddress& candidate) const;
   Task<Result<void>> reach(Stream& stream, const HostAddress& candidate);
   Task<void> converse(std::shared_ptr<Session> session);
@@ -166,6 +170,8 @@ class Courier : public std::enable_shared_from_this<Courier> {
   bool was_useful_ = false;
   bool was_tried_ = false;  // some candidate
   bool is_crowded_ = false;
+  std::optional<AddressSlot::Hold> hold_;  // at the address of the connection
+  std::shared_ptr<AddressSlot> left_;      // where it left its place
   std::optional<Duration> hurried_;
   bool closing_ = false;
   bool aborted_ = false;

@@ -132,6 +132,30 @@ class OneSite(scenario.Scenario):
                    == ["hangs@far.example"], "the one that hangs to be the only one under way")
 
 
+class Hanging(scenario.Scenario):
+    """A host that keeps its reply behind some messages, for ten minutes."""
+    PROMPT = 20  # seconds
+    BAD, GOOD = 8, 8
+
+    def test_other_messages_of_the_site_go_on(self):
+        def end(session, argument):
+            return sink.HANG if session.recipients[0][0].startswith("hangs") else None
+        peer = self.sink(script={"end": end})
+        server = self.relay(peer, delivery={"site_connections": 4})
+        server.send("a@src.example", "first@far.example", CONTENT)
+        peer.wait_for(1)
+        for number in range(self.BAD):
+            server.send("a@src.example", f"hangs{number}@far.example", CONTENT)
+        wait.until(lambda: len(peer.refused) >= 4, "all connections hang")
+        for number in range(self.GOOD):
+            server.send("a@src.example", f"good{number}@far.example", CONTENT)
+        peer.wait_for(1 + self.GOOD, self.PROMPT)
+        wait.until(lambda: len(peer.refused) == self.BAD, "each was sent")
+        self.assertEqual({m["recipients"][0]["address"] for m in server.queue("--status", "active")},
+                         {f"hangs{number}@far.example" for number in range(self.BAD)})
+        self.assertEqual(server.log("attempted", verdict="deferred"), [])
+
+
 class Slow(scenario.Scenario):
     """A host that answers, but takes its time, beside many that say nothing."""
     SITES = 200

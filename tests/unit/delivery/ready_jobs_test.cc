@@ -40,6 +40,28 @@ TEST_CASE("jobs of one sender go in their order", "[delivery][unit]") {
   CHECK(jobs.empty());
 }
 
+TEST_CASE("a job that stands back has no turn, and is not forgotten", "[delivery][unit]") {
+  ReadyJobs jobs;
+  for (std::uint64_t lease = 1; lease <= 3; ++lease)
+    jobs.add(job_of("a@us.test", lease));
+  jobs.stand_back(jobs.take());
+  CHECK(jobs.next().lease == 2);
+  CHECK(jobs.size() == 2);
+  CHECK(jobs.all() == 3);
+  std::set<std::uint64_t> seen;
+  jobs.each([&](const Job& job) { seen.insert(job.lease); });
+  CHECK(seen.size() == 3);
+  SECTION("it comes back") {
+    for (auto& job : jobs.take_back())
+      jobs.add(std::move(job));
+    CHECK(taken_at(jobs, 1) == 2);
+  }
+  SECTION("all are taken at once") {
+    CHECK(jobs.take_all().size() == 3);
+    CHECK(jobs.all() == 0);
+  }
+}
+
 TEST_CASE("who comes new does not wait for all of another's jobs", "[delivery][unit]") {
   for (const int before : {0, 1, 16, 500}) {
     ReadyJobs jobs;

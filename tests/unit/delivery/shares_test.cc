@@ -290,6 +290,92 @@ TEST_CASE("who waits aside is left alone while there is room aside, however long
   CHECK(bad.contents() == 8);
 }
 
+// A filter of theirs that chokes on some messages keeps them for ten minutes.
+TEST_CASE("messages that hang behind their content leave places to others of their site",
+          "[delivery][shares]") {
+  const bool is_by_mx = GENERATE(false, true);
+  FakeMx mx(hanging_at("."), "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.site_connections = 2;
+  rig.settings.port = mx.port();
+  if (!is_by_mx)
+    rig.route_to(mx.port()).next_hop.host = "127.0.0.2";
+  rig.start();
+  std::vector<mail::MessageId> hanging;
+  const auto send_hanging = [&] {
+    const auto want = mx.contents() + 1;
+    hanging.push_back(rig.send(make_message({"a@good.test"})));
+    rig.wait_until([&] {
+      rig.clock.advance(std::chrono::milliseconds(100));
+      return mx.contents() == want;
+    });
+  };
+  for (int i = 0; i < 3; ++i)
+    send_hanging();
+  SECTION("which go on") {
+    mx.behave({});
+    std::vector<mail::MessageId> others;
+    for (int i = 0; i < 5; ++i)
+      others.push_back(rig.send(make_message({"b@good.test"})));
+    rig.wait_until([&] {
+      rig.clock.advance(std::chrono::milliseconds(100));
+      return mx.taken().size() == 5;
+    });
+    for (const auto id : others)
+      CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+    CHECK(mx.connections_open() >= 3);
+  }
+  SECTION("up to ten of them") {
+    for (int i = 3; i < 12; ++i)
+      send_hanging();
+    rig.send(make_message({"a@good.test"}));
+    for (int second = 0; second < 20; ++second) {
+      rig.clock.advance(seconds(1));
+      std::this_thread::sleep_for(std::chrono::milliseconds(110));
+    }
+    CHECK(mx.contents() == 12);
+    CHECK(mx.connections_open() <= 12);
+  }
+  CHECK(rig.custody->sites().empty());
+  CHECK(rig.custody->records_left() == 0);  // none of them was ended for others
+}
+
+TEST_CASE("no more than ten connections of a site carry what met silence before",
+          "[delivery][shares]") {
+  Behaviour dropping;
+  dropping.drop_at = ".";
+  FakeMx mx(dropping);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  std::vector<std::shared_ptr<mail::Message>> doubtful;
+  for (int i = 0; i < 14; ++i) {
+    doubtful.push_back(make_message({"a@x.test"}));
+    CHECK(describe(rig.deliver(doubtful.back())) == "0 retry 4.4.2");
+  }
+  SECTION("where they hang the rest is not begun") {
+    mx.behave(hanging_at("."));
+    for (const auto& message : doubtful)
+      rig.send(message);
+    rig.wait_until([&] {
+      rig.clock.advance(std::chrono::milliseconds(100));
+      return rig.custody->records_left() == 4;
+    });
+    CHECK(mx.contents() == 10);
+    mx.behave({});
+    CHECK(describe(rig.deliver(make_message({"b@x.test"}))) == "0 delivered 2.0.0");
+  }
+  SECTION("and where they are taken all go at once") {
+    Behaviour slow;
+    slow.end_takes = std::chrono::milliseconds(50);
+    mx.behave(slow);
+    for (const auto& message : doubtful)
+      rig.send(message);
+    for (const auto& message : doubtful)
+      CHECK(describe(rig.custody->wait_for(message->id)) == "0 delivered 2.0.0");
+  }
+}
+
 TEST_CASE("a connection that was aside counts again when it has its reply", "[delivery][shares]") {
   Behaviour slow;
   slow.end_takes = std::chrono::milliseconds(500);
