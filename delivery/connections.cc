@@ -28,6 +28,13 @@ constexpr std::size_t kMostInDoubt = 10000;
 constexpr Duration kHangs = std::chrono::seconds(5);
 constexpr Duration kLookAtSilent = std::chrono::seconds(1);
 constexpr Duration kLongestSleep = std::chrono::minutes(1);
+// While this machine lacks something no connection is made to a site for that long, and for the
+// second where its token cannot be got, which is asked for no sooner. What has waited so for longer
+// than the third, and could not go otherwise, is tried again within the last.
+constexpr Duration kFaultPause = std::chrono::seconds(1);
+constexpr Duration kTokenPause = std::chrono::seconds(10);
+constexpr Duration kMostFault = std::chrono::seconds(10);
+constexpr Duration kAgainBehindFault = std::chrono::seconds(10);
 
 std::vector<HostAddress> socket_candidate(const std::string& path) {
   HostAddress candidate;
@@ -47,7 +54,7 @@ std::uint32_t count_return(const Site& site, Job& job) {
 
 // A failure that says more about the site than about the message.
 bool is_about_site(const Outcome& outcome) {
-  return outcome.verdict == Verdict::retry &&
+  return outcome.verdict == Verdict::retry && !is_our_fault(outcome) &&
          (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
 }
 
@@ -334,8 +341,28 @@ Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& s
   schedule(site);
 }
 
+// This machine could not do it. That is not the site's fault: what waits for it waits a little, and
+// if nothing else carries it and it is so again and again, by the schedule of each message.
+void Connections::on_own_fault(Site& site, const Outcome& why, Duration pause) {
+  ++site.faults;
+  const bool is_stuck = working(site) == 0 && site.connecting == 0;
+  if (is_stuck && site.faults * pause >= kMostFault) {
+    const auto ready = site.ready.take_all();
+    for (const auto& job : ready) {
+      leases_.settle_all(job, why, kAgainBehindFault);
+      leases_.close(job.lease);
+    }
+  }
+  if (!site.fault)
+    site.fault =
+        std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] { schedule(site); });
+  site.fault->set(pause);
+}
+
 // No candidate could be talked to.
 void Connections::on_failure(Site& site, const Outcome& why) {
+  if (is_our_fault(why))
+    return on_own_fault(site, why, kFaultPause);
   const auto others = working(site);
   Duration stop{0};
   bool is_for_rate = false;
@@ -502,6 +529,7 @@ void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent&
   link.address = event.address;
   link.room = event.room;
   site.is_patient = false;
+  site.faults = 0;
   if (site.health.on_answer())
     sites_.open_again(site);
   site.alarm.clear();
@@ -556,7 +584,8 @@ std::optional<Connections::Stop> Connections::weigh_refusal(Site& site, const Jo
   const auto now = context_.pace_time();
   if (refusal.outcome == nullptr) {
     const bool is_lost = std::any_of(end.results.begin(), end.results.end(), [](const auto& one) {
-      return one.outcome.verdict == Verdict::retry && one.outcome.reply.code == 0;
+      return one.outcome.verdict == Verdict::retry && one.outcome.reply.code == 0 &&
+             !is_our_fault(one.outcome);
     });
     if (is_lost)
       site.pace.on_broken(now);
@@ -720,6 +749,7 @@ void Connections::on_login_trouble(Site& site, const CourierEvent& event) {
   } else {
     site.alarm = user + ": " + event.failure.text;
     maillog::no_token(context_.log, site.name, user, event.failure);
+    return on_own_fault(site, event.failure, kTokenPause);
   }
   on_failure(site, event.failure);
 }

@@ -72,6 +72,7 @@ class Connections {
   void take_returned(Site& site, CourierEvent& event);
   void on_gone(Site& site, SiteConnection& link, CourierEvent event);
   void on_failure(Site& site, const mail::Outcome& why);
+  void on_own_fault(Site& site, const mail::Outcome& why, Duration pause);
   void note_success(Site& site, const CourierEvent& event);
   void note_verdict(Site& site);
   struct Stop {  // the site wants no mail for a while

@@ -317,13 +317,14 @@ Task<void> LeaseBook::record_part_with_notice(std::shared_ptr<void> alive, std::
   close(handle);
 }
 
-void LeaseBook::settle_all(const Job& job, const Outcome& outcome) {
+void LeaseBook::settle_all(const Job& job, const Outcome& outcome,
+                           std::optional<Duration> again_within) {
   JobEnd end;
   end.job = job;
   end.job.handed_over = context_.steady();
   for (const auto index : job.recipients) {
     log_attempt(end, {index, outcome});
-    settle(job.lease, index, outcome);
+    settle(job.lease, index, outcome, again_within);
   }
 }
 

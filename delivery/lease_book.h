@@ -48,7 +48,8 @@ class LeaseBook {
   void settle(std::uint64_t handle, std::uint32_t index, mail::Outcome outcome,
               std::optional<Duration> again_within = {}, std::uint64_t site = 0);
   // Without a conversation: the same end for all recipients of the job, logged.
-  void settle_all(const Job& job, const mail::Outcome& outcome);
+  void settle_all(const Job& job, const mail::Outcome& outcome,
+                  std::optional<Duration> again_within = {});
   void put_back(const Job& job);  // untried
   // New messages that the record carries: what an address here sends on.
   void add_onward(std::uint64_t handle, std::vector<queue::Submission> onward);

@@ -93,9 +93,18 @@ void SiteBook::on_reload() {
   for (auto& [name, site] : by_name_) {
     site->found_until = {};
     apply_rules(*site, {});
-    if (!site->alarm.empty())
-      open_again(*site);  // perhaps it has been put right
+    // Perhaps it has been put right.
+    if (!site->alarm.empty() && site->health.blocked_until() != TimePoint{})
+      open_again(*site);
+    site->alarm.clear();
+    end_fault(*site);
   }
+}
+
+// What this machine could not do is tried at once.
+void SiteBook::end_fault(Site& site) {
+  if (site.fault && site.fault->is_set())
+    site.fault->set(Duration{0});
 }
 
 void SiteBook::unblock(const std::string& wanted) {
@@ -104,6 +113,7 @@ void SiteBook::unblock(const std::string& wanted) {
       continue;
     site->found_until = {};
     site->bad.clear();
+    end_fault(*site);
     if (site->health.blocked_until() != TimePoint{})
       open_again(*site);
   }

@@ -53,6 +53,7 @@ class SiteBook {
  private:
   Duration wait_for_probe(const Site& site, const mail::Outcome& why);
   void on_blocked(Site& site);
+  static void end_fault(Site& site);
   void give_back(Site& site, const Job& job);
   void log_parked(const Site& site, const Job& job) const;
 

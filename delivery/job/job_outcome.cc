@@ -72,6 +72,18 @@ bool is_timeout(const Error& error) {
   return error.code() == boost::system::errc::timed_out;
 }
 
+// What this machine lacks, or what we ended for reasons of our own.
+bool is_of_this_machine(const Error& error) {
+  namespace errc = boost::system::errc;
+  const auto& code = error.code();
+  for (const auto ours :
+       {errc::too_many_files_open, errc::too_many_files_open_in_system, errc::no_buffer_space,
+        errc::not_enough_memory, errc::address_not_available})
+    if (code == ours)
+      return true;
+  return code == make_error_code(Errc::stopped) || code == make_error_code(Errc::corrupt);
+}
+
 bool is_out_of_step(const Error& error) {
   return error.code() == make_error_code(Errc::malformed) ||
          error.code() == make_error_code(Errc::too_long);
@@ -129,12 +141,14 @@ Outcome judge(Stage stage, const Error& error, const std::string& remote) {
   outcome.stage = stage;
   outcome.remote = remote;
   if (stage == Stage::connect) {
-    outcome.status = EnhancedCode{4, 4, 1};
+    outcome.status = is_of_this_machine(error) ? EnhancedCode{4, 3, 0} : EnhancedCode{4, 4, 1};
     outcome.text = "connect to " + remote + ": " +
                    (is_timeout(error) ? "Connection timed out" : error.code().message());
     return outcome;
   }
-  outcome.status = is_out_of_step(error) ? EnhancedCode{4, 5, 0} : EnhancedCode{4, 4, 2};
+  outcome.status = is_of_this_machine(error) ? EnhancedCode{4, 3, 0}
+                   : is_out_of_step(error)   ? EnhancedCode{4, 5, 0}
+                                             : EnhancedCode{4, 4, 2};
   if (is_out_of_step(error))
     outcome.text = "unexpected reply from " + remote + " (" + error.step() + ")";
   else if (is_timeout(error))
@@ -155,6 +169,12 @@ Outcome decide(Verdict verdict, Stage stage, EnhancedCode status, std::string te
   outcome.status = status;
   outcome.text = std::move(text);
   return outcome;
+}
+
+bool is_our_fault(const Outcome& outcome) {
+  const bool is_unsaid = outcome.verdict == Verdict::retry && outcome.reply.code == 0;
+  const bool is_of_token = outcome.stage == Stage::auth && outcome.status.subject == 7;
+  return is_unsaid && (outcome.status.subject == 3 || is_of_token);
 }
 
 }  // namespace postrider::delivery

@@ -19,7 +19,8 @@ namespace postrider::delivery {
 //  - all else: retry
 mail::Outcome judge(mail::Stage stage, const mail::Reply& reply, const std::string& remote);
 
-// A connection that could not be made, was lost, timed out or fell out of step: always retry.
+// A connection that could not be made, was lost, timed out or fell out of step: always retry. Where
+// this machine lacked something for it (descriptors, memory, buffers, an address) with 4.3.0.
 mail::Outcome judge(mail::Stage stage, const Error& error, const std::string& remote);
 
 // Whether a refusal is about the host or us rather than the message: another host may think
@@ -47,5 +48,10 @@ bool is_too_many_recipients(const mail::Reply& reply);
 // Our own decisions, with a status such as "5.4.6" and a sentence.
 mail::Outcome decide(mail::Verdict verdict, mail::Stage stage, mail::EnhancedCode status,
                      std::string text);
+
+// Whether this machine could not do it, so that it says nothing of the remote: X.3.Z of RFC 3463
+// without a reply (no file descriptors, no memory, a copy that cannot be read), or no token to log in
+// with.
+bool is_our_fault(const mail::Outcome& outcome);
 
 }  // namespace postrider::delivery

@@ -216,6 +216,8 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
 Task<void> Courier::visit_candidates() {
   for (std::size_t at = 0; at < order_.candidates.size();) {
     const auto next = co_await visit(order_.candidates[at]);
+    if (is_our_fault(failure_))
+      break;  // the next host would fare no better
     if (next == Next::delivered_all || next == Next::stop)
       break;
     if (next == Next::next_host)
@@ -396,6 +398,8 @@ Task<Courier::Next> Courier::try_candidate(const HostAddress& candidate) {
     co_return Next::next_host;
   if (reached)
     failure_ = session.client.failure();
+  if (is_our_fault(failure_))
+    co_return Next::next_host;
   CourierEvent event;
   event.kind = CourierEvent::Kind::unreachable;
   event.address = candidate.address;

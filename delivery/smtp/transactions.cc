@@ -355,9 +355,11 @@ void Transactions::end_all(const mail::Outcome& why) {
     const bool may_have_arrived = transaction.is_written() && transaction.answered;
     auto outcome = why;
     if (may_have_arrived && why.reply.code == 0) {
-      outcome = judge(Stage::body_end, Error(Errc::stopped, ""), remote_);
+      const auto reset = boost::system::errc::connection_reset;
+      outcome = judge(Stage::body_end, Error(make_error_code(reset), ""), remote_);
       outcome.text = why.text;
-      outcome.stage = Stage::body_end;
+      if (is_our_fault(why))
+        outcome.status = why.status;
     }
     for (auto& recipient : transaction.recipients) {
       if (recipient.at == At::settled || recipient.at == At::told || recipient.at == At::unsettled)

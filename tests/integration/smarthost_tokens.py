@@ -106,6 +106,9 @@ class Commands(Relaying):
         for text in wanted:
             self.assertIn(text, server.log("no_token")[0]["reason"])
         self.assert_nothing_bounced(server)
+        # It is not the host's fault; each message says why it waits.
+        server.wait_for_log("attempted", verdict="deferred")
+        self.assertEqual(server.log("site_blocked"), [])
         return server
 
     def test_a_command_that_fails(self):

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <fstream>
 #include <future>
+#include <sys/resource.h>
 
 using namespace postrider;
 using namespace postrider::delivery;
@@ -556,6 +557,49 @@ TEST_CASE("bodies in files go out in full, or not at all", "[delivery][dispatche
     CHECK(describe(rig.deliver(lost)) == "0 retry 4.3.0");
     CHECK(mx.taken().size() == 1);
   }
+}
+
+TEST_CASE("what this machine cannot do is not charged to a site", "[delivery][dispatcher]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.settings.site_connections = 1;
+  rig.start();
+  SECTION("no file descriptors") {
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const rlimit none{3, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const auto id = rig.send(make_message({"a@x.test"}));
+    rig.wait_until([&] {
+      const auto status = rig.status();
+      return status.connections_opened > 0 && status.connections == 0;
+    });
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");  // a second later
+  }
+  SECTION("no file descriptors for long: mail waits by itself, with the reason") {
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const rlimit none{3, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const auto record = rig.deliver(make_message({"a@x.test"}));
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(describe(record) == "0 retry 4.3.0");
+    CHECK_THAT(record.results[0].outcome.text, Catch::Contains("Too many open files"));
+    CHECK(record.results[0].next_attempt <= rig.clock.now() + std::chrono::seconds(10));
+  }
+  SECTION("copies that cannot be read") {
+    for (int i = 0; i < 15; ++i) {
+      auto lost = make_message({"u" + std::to_string(i) + "@x.test"}, "S: x\r\n\r\n\r\n",
+                               "s" + std::to_string(i) + "@sender.test");
+      lost->content.bytes = nullptr;
+      lost->content.file = "absent";
+      CHECK(describe(rig.deliver(lost)) == "0 retry 4.3.0");
+    }
+  }
+  CHECK(rig.custody->sites().empty());
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
 }
 
 TEST_CASE("O01: a spooled body with a bare line end is cut off and bounces",

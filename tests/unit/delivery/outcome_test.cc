@@ -10,6 +10,32 @@ using mail::Reply;
 using mail::Stage;
 using mail::Verdict;
 
+TEST_CASE("what this machine lacks is no word of the remote", "[delivery][outcome]") {
+  namespace errc = boost::system::errc;
+  struct Row {
+    errc::errc_t code;
+    bool is_ours;
+  };
+  const Row rows[] = {
+      {errc::too_many_files_open, true},     {errc::too_many_files_open_in_system, true},
+      {errc::no_buffer_space, true},         {errc::not_enough_memory, true},
+      {errc::address_not_available, true},   {errc::connection_refused, false},
+      {errc::connection_reset, false},       {errc::timed_out, false},
+      {errc::network_unreachable, false},    {errc::host_unreachable, false},
+      {errc::device_or_resource_busy, false}};
+  for (const auto& row : rows)
+    for (const auto stage : {Stage::connect, Stage::mail, Stage::body, Stage::body_end}) {
+      const auto outcome = judge(stage, Error(errc::make_error_code(row.code), "write"), "mx:25");
+      INFO(outcome.text);
+      CHECK(outcome.verdict == Verdict::retry);
+      CHECK(is_our_fault(outcome) == row.is_ours);
+      CHECK((outcome.status == EnhancedCode{4, 3, 0}) == row.is_ours);
+    }
+  // A host that says so of itself has said it.
+  CHECK_FALSE(is_our_fault(judge(Stage::rcpt, Reply(452, {4, 3, 1}, "no space"), "mx:25")));
+  CHECK_FALSE(is_our_fault(judge(Stage::auth, Reply(454, {4, 7, 0}, "later"), "mx:25")));
+}
+
 TEST_CASE("M14: one table says what a reply means at each stage", "[delivery][outcome]") {
   struct Case {
     std::string name;
