@@ -230,6 +230,7 @@ void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderW
       leases_.reclaim(ready, in_hand);
       for (auto& job : ready)
         site->ready.add(std::move(job));
+      leases_.reclaim(site->refused, in_hand);
     }
     destinations_.reclaim(in_hand);
   }

@@ -366,6 +366,7 @@ void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
     });
     for (const auto index : back.recipients) {
       std::erase(job.recipients, index);
+      std::erase_if(job.refused, [&](const RecipientEnd& one) { return one.index == index; });
       std::erase(recipients, index);
       if (const auto others = twins.find(index); others != twins.end())
         for (const auto twin : others->second)
@@ -376,9 +377,21 @@ void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
   }
   std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
   for (const auto& job : taken) {
+    log_refusals(job);
     put_back(job);
     close(job.lease);
   }
+}
+
+// By one host, while it waited for another: an attempt that nothing is recorded of.
+void LeaseBook::log_refusals(const Job& job) const {
+  JobEnd end;
+  end.job.lease = job.lease;
+  end.job.handed_over = job.handed_over;
+  for (const auto& one : job.refused)
+    if (one.outcome.verdict == Verdict::retry &&
+        std::find(job.recipients.begin(), job.recipients.end(), one.index) != job.recipients.end())
+      log_attempt(end, one);
 }
 
 LeaseBook::Wanted LeaseBook::find(std::vector<queue::Revocation>& wanted) const {

@@ -57,7 +57,8 @@ class LeaseBook {
   void close(std::uint64_t handle);
   // The leases of these messages.
   Wanted find(std::vector<queue::Revocation>& wanted) const;
-  // Puts back what is wanted of these jobs, and leaves in `wanted` what is not among them.
+  // Puts back what is wanted of these jobs, and leaves in `wanted` what is not among them. What one
+  // host has said of it is logged.
   void reclaim(std::deque<Job>& jobs, const Wanted& wanted);
   void log_attempt(const JobEnd& end, const RecipientEnd& result) const;
 
@@ -88,6 +89,7 @@ class LeaseBook {
   };
 
   InHand& in_hand(std::uint64_t handle);
+  void log_refusals(const Job& job) const;
   TimePoint next_attempt(InHand& in_hand, const queue::Lease::Recipient& recipient,
                          const mail::Outcome& outcome, std::uint64_t site,
                          std::optional<Duration> again_within);

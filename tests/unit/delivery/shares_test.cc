@@ -645,6 +645,32 @@ TEST_CASE("what is not under way is taken back", "[delivery][revoke]") {
   CHECK(mx.taken().empty());
 }
 
+TEST_CASE("what one host has refused, and waits for another, is taken back", "[delivery][revoke]") {
+  Behaviour behaviour;
+  behaviour.replies["RCPT"] = "450 4.2.0 later\r\n";
+  FakeMx first(behaviour, "127.0.0.2");
+  const SilentMx second("127.0.0.3", first.port());
+  Rig rig(
+      "x.test MX 10 mx1.test\nx.test MX 20 mx2.test\nmx1.test A 127.0.0.2\n"
+      "mx2.test A 127.0.0.3\n");
+  rig.settings.port = first.port();
+  rig.settings.site_connections = 1;
+  rig.log.is_noting = true;
+  rig.start();
+  const auto one = rig.send(make_message({"a@x.test"}));
+  const auto two = rig.send(make_message({"b@x.test", "c@x.test"}));
+  const auto third = rig.send(make_message({"d@x.test"}));  // begins when the others are refused
+  rig.wait_until([&] { return first.times("RCPT") == 4; });
+  for (const auto& left : revoke(rig, {{one, {0}}, {two, {1}}}))
+    CHECK(left.recipients.empty());
+  CHECK(describe(rig.custody->wait_for(one)) == "0 untried");
+  CHECK(rig.log.count("attempted", one) == 1);                 // it was tried, and refused
+  CHECK(describe(rig.custody->wait_for(two)) == "1 untried");  // known within a second
+  rig.drain(std::chrono::milliseconds(10));
+  CHECK(describe(rig.custody->wait_for(two)) == "0 retry 4.2.0");
+  CHECK(describe(rig.custody->wait_for(third)) == "0 retry 4.2.0");
+}
+
 TEST_CASE("two spellings of a mailbox go back as both", "[delivery][revoke]") {
   FakeMx mx(hanging_at("DATA"));
   Rig rig;
