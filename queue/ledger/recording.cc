@@ -99,7 +99,8 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
     if (auto done = state_removed(state_, record, leased, effects); !done)
       return done.error();
   }
-  leasing_.recorded(record, leased);
+  if (auto done = leasing_.recorded(record, leased); !done)
+    return done.error();
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
 }
