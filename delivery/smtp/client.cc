@@ -76,10 +76,15 @@ Result<void> Client::on_reply(const Reply& reply) {
     handshake_.give_up_tls(reply.str());
     return {};
   }
-  // RFC 5321 §3.8: the remote closes, whatever was asked.
+  // RFC 5321 §3.8: the remote closes, whatever was asked. But where the whole of a message is with it
+  // already, its verdict may be on the way, and who does not read it sends the message once more.
   if (reply.code == 421 && !is_for_one_recipient(reply)) {
-    close(judge(stage().value_or(Stage::mail), reply, remote_));
-    return {};
+    const auto why = judge(stage().value_or(Stage::mail), reply, remote_);
+    if (!is_content_ahead()) {
+      close(why);
+      return {};
+    }
+    transactions_.dismiss(why);
   }
   if (!wire_.is_waiting())
     return malformed("a reply to nothing");
@@ -114,6 +119,12 @@ bool Client::is_for_one_recipient(const Reply& reply) const {
   return reply.code == 421 && wire_.waits_for(Command::body_end) && wire_.next().position != kAll;
 }
 
+// What is waited for is of the envelope, or of before, and the content was sent with it.
+bool Client::is_content_ahead() const {
+  return wire_.is_waiting() && !wire_.waits_for(Command::body_end) &&
+         transactions_.is_sent_in_one_piece();
+}
+
 void Client::close(mail::Outcome why) {
   failure_ = std::move(why);
   failure_.tls = handshake_.tls_state();
@@ -140,8 +151,10 @@ void Client::lost(const Error& error) {
     return;
   take_unfinished();
   const auto is_noise = waits_for_verdict() && !parser_.noise().empty();
-  auto why =
-      judge(stage().value_or(Stage::mail), is_noise ? malformed(parser_.noise()) : error, remote_);
+  auto why = transactions_.dismissed() && transactions_.is_sent_in_one_piece()
+                 ? *transactions_.dismissed()
+                 : judge(stage().value_or(Stage::mail),
+                         is_noise ? malformed(parser_.noise()) : error, remote_);
   if (handshake_.is_waiting_for_tls()) {
     handshake_.give_up_tls(why.text);
     return;

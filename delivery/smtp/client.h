@@ -66,6 +66,8 @@ class Client {
            handshake_.state() == Handshake::State::failed;
   }
   bool may_quit() const;
+  // The remote has said that it closes, and its verdict on a message is still waited for.
+  bool is_dismissed() const { return !is_closing() && transactions_.dismissed(); }
   // Room for one more message. False for ever once the remote's MAILMAX is reached.
   bool can_begin() const;
   bool is_spent() const { return transactions_.is_spent(); }
@@ -118,6 +120,7 @@ class Client {
   Result<void> on_reply(const mail::Reply& reply);
   bool waits_for_verdict() const;
   void take_unfinished();
+  bool is_content_ahead() const;
   bool is_for_one_recipient(const mail::Reply& reply) const;
   void close(mail::Outcome why);
 

@@ -23,6 +23,8 @@ namespace {
 // The silence that a host which has answered may keep while others wait; no hanging one may take
 // all places by saying a greeting.
 constexpr Duration kAnswered = std::chrono::minutes(2);
+// For a verdict that is on the way when the host has said that it closes.
+constexpr Duration kDismissed = std::chrono::seconds(30);
 constexpr unsigned kMostTries = 2;  // hosts or connections for one job in one attempt
 constexpr std::uint64_t kMostConverted = 64U << 20U;
 constexpr auto kMemoryPatience = std::chrono::minutes(2);
@@ -669,6 +671,8 @@ Duration Courier::patience(const Session& session, Stage stage) const {
   auto usual = limit_of(stage, timeouts);
   if (session.client.is_tls_unsure())
     usual = std::min(usual, timeouts.handshake);
+  if (session.client.is_dismissed())
+    return std::min(usual, kDismissed);
   const bool is_behind_data = stage == Stage::body || stage == Stage::body_end;
   if (!hurried_ || session.was_useful || is_behind_data)
     return usual;

@@ -309,6 +309,8 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
     if (dismissed_)
       over_ = Over{*dismissed_, true};
     finish_round(transaction);
+    if (dismissed_ && are_open())  // there is no next round here
+      end_all(over_->why);
   }
   // Refused before its end: the rest cannot be taken back, so the conversation is over.
   if (cut_short && (!over_ || are_open())) {
@@ -374,6 +376,16 @@ void Transactions::end_all(const mail::Outcome& why) {
   while (!open_.empty())
     end(*open_.front());
   wire_.forget_replies();
+}
+
+void Transactions::dismiss(const mail::Outcome& why) {
+  if (!dismissed_)
+    dismissed_ = why;
+}
+
+bool Transactions::is_sent_in_one_piece() const {
+  return !open_.empty() && open_.front()->way == Way::one_shot &&
+         (open_.front()->phase == Phase::content || open_.front()->is_written());
 }
 
 void Transactions::body_written() {

@@ -41,6 +41,8 @@ class Transactions {
   // Starts the message, or its next round, once all that was written before is answered.
   void advance();
   Result<void> on_reply(const ClientWire::Expected& expected, const mail::Reply& reply);
+  // A 421 for something before the verdict on the content: the conversation ends behind that.
+  void dismiss(const mail::Outcome& why);
   void body_written();
   void abandon_body(const mail::Outcome& outcome);
   // The conversation is over: everything open ends.
@@ -52,6 +54,9 @@ class Transactions {
   bool is_spent() const;
   std::uint32_t messages() const { return messages_; }
   const std::optional<Over>& over() const { return over_; }
+  const std::optional<mail::Outcome>& dismissed() const { return dismissed_; }
+  // A message went out whole, with its envelope, and has no verdict yet.
+  bool is_sent_in_one_piece() const;
   bool is_chunking_refused() const { return chunking_refused_; }
 
  private:
@@ -80,7 +85,7 @@ class Transactions {
   std::deque<std::unique_ptr<MailTransaction>> open_;
   std::deque<MailTransaction*> writing_;  // whose bodies are queued, in order; null: already ended
   std::vector<JobEnd> ended_;
-  std::optional<mail::Outcome> dismissed_;  // a 421 came before the last of LMTP's replies
+  std::optional<mail::Outcome> dismissed_;  // a 421 came before the last reply
   std::optional<Over> over_;
   std::uint32_t messages_ = 0;
   bool has_carried_ = false;  // a message that was taken

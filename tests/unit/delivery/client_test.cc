@@ -335,6 +335,61 @@ TEST_CASE("M14: 421 at every stage ends the conversation, and another host may b
   }
 }
 
+TEST_CASE("421 in the envelope of a message that was sent whole is not the verdict on it",
+          "[delivery][client]") {
+  Talk talk;
+  talk.open("250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+  const auto out = talk.begin(make_message({"a@x.test", "b@x.test", "c@x.test"}));
+  REQUIRE(out.find("BDAT") != std::string::npos);
+  SECTION("of one recipient") {
+    talk.reply("250 ok\r\n250 ok\r\n421 4.7.1 greylisted\r\n250 ok\r\n");
+    CHECK_FALSE(talk.client.is_closing());
+    CHECK(talk.client.is_dismissed());
+    talk.reply("250 2.0.0 taken\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0, 1 unsettled, 2 delivered 2.0.0");
+  }
+  SECTION("of all recipients") {
+    talk.reply("250 ok\r\n421 no\r\n421 no\r\n421 no\r\n554 5.5.1 none\r\n");
+    CHECK(talk.ended() == "0 unsettled, 1 unsettled, 2 unsettled");
+  }
+  SECTION("of MAIL") {
+    talk.reply("421 4.3.2 no\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n");
+    CHECK(talk.ended() == "0 unsettled, 1 unsettled, 2 unsettled");
+  }
+  SECTION("and the content is refused") {
+    talk.reply("250 ok\r\n250 ok\r\n421 no\r\n250 ok\r\n550 5.7.1 spam\r\n");
+    CHECK(talk.ended() == "0 bounce 5.7.1, 1 unsettled, 2 bounce 5.7.1");
+  }
+  SECTION("too many, and no next round here") {
+    talk.reply("250 ok\r\n250 ok\r\n421 no\r\n452 4.5.3 too many\r\n250 2.0.0 taken\r\n");
+    CHECK(talk.ended() == "0 delivered 2.0.0, 1 unsettled, 2 unsettled");
+  }
+  SECTION("and it closes: as a 421 that closes at once") {
+    talk.reply("250 ok\r\n250 ok\r\n421 4.3.2 bye\r\n");
+    CHECK_FALSE(talk.client.is_closing());
+    talk.client.lost(Error(boost::asio::error::eof, "read"));
+    CHECK(talk.ended() == "0 retry 4.3.2, 1 unsettled, 2 unsettled");
+  }
+  CHECK(talk.client.is_closing());
+  CHECK_FALSE(talk.client.can_begin());
+}
+
+TEST_CASE("421 to a RSET that a whole message follows is not the verdict on it",
+          "[delivery][client]") {
+  Talk talk;
+  talk.open("250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+  talk.begin(make_message({"a@x.test"}));
+  talk.reply("250 ok\r\n550 5.1.1 no\r\n503 5.5.1 none\r\n");
+  CHECK(talk.ended() == "0 bounce 5.1.1");
+  const auto out = talk.begin(make_message({"b@x.test"}));
+  REQUIRE(out.starts_with("RSET"));
+  talk.reply("421 4.3.2 soon\r\n250 ok\r\n250 ok\r\n");
+  CHECK_FALSE(talk.client.is_closing());
+  talk.reply("250 2.0.0 taken\r\n");
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+  CHECK(talk.client.is_closing());
+}
+
 TEST_CASE("M15: lost behind the content, it is tried later and not at once", "[delivery][client]") {
   Talk talk;
   talk.open();
