@@ -7,6 +7,9 @@ import subprocess
 
 DAEMON, ANN, BOB, LOW = 2901, 3001, 3002, 450
 USERS = {"pridaemon": DAEMON, "ann": ANN, "bob": BOB, "low": LOW}
+# Of the programs beside the daemon. The first is in the daemon's group, too.
+WEB, EVENTS = 2904, 2905
+SERVICES = {"postrider-web": WEB, "postrider-events": EVENTS}
 MAIL_GROUP = 2908
 
 
@@ -29,11 +32,14 @@ class Machine:
         for name, uid in USERS.items():
             home = self.homes / name
             lines += f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"
-            groups += f"{name}:x:{uid}:\n"
+            groups += f"{name}:x:{uid}:{'postrider-web' if uid == DAEMON else ''}\n"
             if name != "pridaemon":
                 home.mkdir()
                 os.chmod(home, 0o700)
                 os.chown(home, uid, uid)
+        for name, uid in SERVICES.items():
+            lines += f"{name}:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n"
+            groups += f"{name}:x:{uid}:\n"
         (self.folder / "passwd").write_text(lines)
         (self.folder / "group").write_text(groups)
 
