@@ -24,7 +24,8 @@ Result<FileDescriptor> hold_socket(const std::string& path, sockaddr_un& address
   const auto slash = path.rfind('/');
   if (::geteuid() != 0 || slash == std::string::npos || path.front() != '/')
     return FileDescriptor();
-  const auto folder = open_folder_as_root(path.substr(0, slash + 1));
+  // A program that is confined may pass through folders that it may not list.
+  const auto folder = open_folder_as_root(path.substr(0, slash + 1), FolderUse::pass_through);
   if (!folder)
     return folder.error();
   auto held = open_file_at(*folder, path.substr(slash + 1), O_PATH | O_NOFOLLOW);
