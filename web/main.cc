@@ -185,8 +185,7 @@ int serve(const daemon::Config& config) {
   };
   web::WebSite site(std::move(settings), port, clock);
   Loop loop(0);
-  BlockingPool pool(kThreads);
-  web::WebServer server(loop, pool, site, log, web::WebServer::Limits());
+  web::WebServer server(loop, site, log, web::WebServer::Limits());
   for (const auto& address : config.web.listen) {
     if (auto bound = server.listen(address); !bound)
       return complain(EX_OSERR, "web.listen: " + bound.error().describe());
@@ -199,7 +198,9 @@ int serve(const daemon::Config& config) {
   auto notifier = daemon::Notifier::from_environment();
   if (auto rights = give_up_root(config); !rights)
     return complain(EX_CONFIG, rights.error().describe());
-  confine(config, log);
+  confine(config, log);  // Landlock binds this thread and those that it makes
+  BlockingPool pool(kThreads);
+  server.answer_by(pool);
   bool stopping = false;
   asio::basic_signal_set<Executor> signals(loop.executor(), SIGTERM, SIGINT);
   signals.async_wait([&](const boost::system::error_code& code, int) {

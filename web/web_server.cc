@@ -67,8 +67,8 @@ Task<void> pause(Loop& loop) {
 }  // namespace
 
 struct WebServer::State {
-  State(Loop& loop_, BlockingPool& pool_, WebSite& site_, Log& log_, Limits limits_)
-      : loop(loop_), pool(pool_), site(site_), log(log_), limits(limits_) {}
+  State(Loop& loop_, WebSite& site_, Log& log_, Limits limits_)
+      : loop(loop_), site(site_), log(log_), limits(limits_) {}
 
   struct Connection {
     std::unique_ptr<Stream> stream;
@@ -80,7 +80,7 @@ struct WebServer::State {
   };
 
   Loop& loop;
-  BlockingPool& pool;
+  BlockingPool* pool = nullptr;
   WebSite& site;
   Log& log;
   const Limits limits;
@@ -236,7 +236,7 @@ Task<Result<void>> WebServer::State::answer(Connection& connection, RequestReade
       response.body.clear();
     return encode(response, length, keeps_alive);
   };
-  const auto bytes = co_await pool.run<std::string>(loop, job);
+  const auto bytes = co_await pool->run<std::string>(loop, job);
   std::string().swap(request.body);
   forget_large(connection);
   connection.stream->set_deadline(limits.write);
@@ -273,8 +273,12 @@ Task<void> WebServer::State::serve(std::shared_ptr<State> self,
   self->connections.erase(connection);
 }
 
-WebServer::WebServer(Loop& loop, BlockingPool& pool, WebSite& site, Log& log, Limits limits)
-    : state_(std::make_shared<State>(loop, pool, site, log, limits)) {}
+WebServer::WebServer(Loop& loop, WebSite& site, Log& log, Limits limits)
+    : state_(std::make_shared<State>(loop, site, log, limits)) {}
+
+void WebServer::answer_by(BlockingPool& pool) {
+  state_->pool = &pool;
+}
 
 WebServer::~WebServer() = default;
 

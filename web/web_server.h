@@ -31,11 +31,14 @@ class WebServer {
     std::uint64_t large = 48U << 20U;
     std::uint64_t octets_per_ms = 50;
   };
-  // The loop, the pool, the site and the log outlive it.
-  WebServer(Loop& loop, BlockingPool& pool, WebSite& site, Log& log, Limits limits);
+  // The loop, the site and the log outlive it.
+  WebServer(Loop& loop, WebSite& site, Log& log, Limits limits);
   ~WebServer();  // after stop(), when the loop has no more children
   // "127.0.0.1:8025", "[::1]:8025" or "unix:/path" (mode 0660). Before the loop runs.
   Result<void> listen(const std::string& address);
+  // Before the loop runs; the pool outlives that. It is made behind listen(), when all rights but
+  // the needed ones are given up: a thread has those with which it was made.
+  void answer_by(BlockingPool& pool);
   // On the loop's thread.
   void stop();
 
