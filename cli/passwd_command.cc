@@ -79,7 +79,9 @@ int code_of(const Error& error) {
 int change_password(const daemon::Options& options, daemon::PasswordChange change, bool remove) {
   const auto path = daemon::password_file(options, change);
   if (!path) {
-    const bool is_unset = path.error().code() == make_error_code(Errc::not_found);
+    // The configuration names no file, or cannot be used.
+    const bool is_unset = path.error().code() == make_error_code(Errc::not_found) ||
+                          path.error().code() == make_error_code(Errc::unsupported);
     return is_unset ? fail(EX_CONFIG, path.error().step())
                     : fail(EX_DATAERR, sentence(path.error()));
   }

@@ -38,7 +38,7 @@ Result<Target> find_target(const Options& options, const PasswordChange& change)
   if (!target.path.empty())
     return target;
   if (!loaded.config)
-    return Error(Errc::malformed, loaded.describe());
+    return Error(Errc::unsupported, loaded.describe());
   if (loaded.config->auth.users.empty())
     return Error(Errc::not_found, "auth.users is not set in " + loaded.file +
                                       "; set it, or name the file with --file");

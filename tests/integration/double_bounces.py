@@ -47,7 +47,8 @@ class DoubleBounces(scenario.Scenario):
 
     def an_hour_later(self, less=0):
         """While the daemon is down: an hour passes, but for so many milliseconds."""
-        kept = self.kept()
+        kept = wait.until(self.kept, "the counts")
+        self.assertIn("sent", kept)
         passed = HOUR - less
         kept.update(sent=[when - passed for when in kept["sent"]], since=kept["since"] - passed,
                     until=kept["until"] - passed)

@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import time
 
 from support_py import scenario, tools, wait
 
@@ -147,6 +148,8 @@ class DropCrash(scenario.Scenario):
 
     def kill_before_the_sync(self):
         self.server.start()
+        log = self.server.spool / "queue.db-wal"
+        wait.until(lambda: time.time() - log.stat().st_mtime > 1, "an end of what a start writes")
         tracer = subprocess.Popen(
             [tools.tool("strace"), "-f", "-P", f"{self.server.spool}/queue.db-wal", "-e", "trace=fdatasync",
              "-e", "inject=fdatasync:signal=KILL:when=1", "-o", "/dev/null",
