@@ -274,6 +274,9 @@ Result<std::vector<ListItem>> parse_list(std::string_view text, const ListRules&
 }
 
 ListFile parse_list_file(std::string_view text, const ListRules& rules) {
+  constexpr std::string_view kMark = "\xef\xbb\xbf";  // as editors of other systems begin a file
+  if (text.starts_with(kMark))
+    text.remove_prefix(kMark.size());
   ListFile file;
   std::size_t number = 0;
   while (!text.empty()) {

@@ -44,7 +44,7 @@ struct ListRules {
 // In the order in which they stand. The error's text says what is wrong, without a place.
 Result<std::vector<ListItem>> parse_list(std::string_view text, const ListRules& rules);
 // The same for a file of lists: "#" begins a comment line, each line is a list of its own. Lines
-// that are wrong are reported and passed over.
+// that are wrong are reported and passed over. A byte order mark at its start is not a part of it.
 struct ListedItem {
   ListItem item;
   std::size_t line = 0;

@@ -137,6 +137,10 @@ class Walk {
     auto file = parse_list_file(text, rules);
     for (const auto& problem : file.problems)
       out_.problems.push_back(where + ":" + problem);
+    if (text.find('\0') != text.npos) {
+      out_.problems.push_back(where + ": is not text");
+      file.items.clear();  // what looks like an address in it is none
+    }
     Context context;
     context.depth = 1;
     context.rights = user;
@@ -555,7 +559,7 @@ class Walk {
     const bool is_text = file->text.find('\0') == std::string::npos;
     if (!is_text)
       out_.problems.push_back(escaped(path) + ": is not text");
-    if (!is_text || (!items.problems.empty() && items.items.empty()))
+    if (!is_text || items.problems.size() > items.items.size())
       return fail(Verdict::retry, {4, 3, 5}, "the list of " + escaped(origin_) + " cannot be used");
     for (const auto& one : items.items)
       follow_item(one.item, list.from, path + ":" + std::to_string(one.line), inner);

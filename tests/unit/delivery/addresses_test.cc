@@ -148,6 +148,43 @@ TEST_CASE("a file of lists tells its wrong lines and keeps the others", "[delive
   CHECK(file.problems[0].starts_with("4: "));
 }
 
+TEST_CASE("a byte order mark before a file of lists is no part of it", "[delivery][aliases]") {
+  const struct {
+    std::string text;
+    std::vector<std::string> names;
+    std::size_t problems;
+  } cases[] = {
+      {"\xef\xbb\xbf"
+       "ann\r\nbob\r\n",
+       {"ann", "bob"},
+       0},
+      {"\xef\xbb\xbf"
+       "# comment\nann\n",
+       {"ann"},
+       0},
+      {"\xef\xbb\xbf"
+       "|/bin/cat\n",
+       {"/bin/cat"},
+       0},
+      {"\xef\xbb\xbf", {}, 0},
+      {"ann\n\xef\xbb\xbf"
+       "bob@x.test\n",
+       {"ann",
+        "\xef\xbb\xbf"
+        "bob@x.test"},
+       0},
+  };
+  for (const auto& one : cases) {
+    INFO(one.text);
+    const auto file = parse_list_file(one.text, ListRules{});
+    std::vector<std::string> names;
+    for (const auto& item : file.items)
+      names.push_back(item.item.text);
+    CHECK(names == one.names);
+    CHECK(file.problems.size() == one.problems);
+  }
+}
+
 TEST_CASE("leaves survive the queue, and nothing else is one", "[delivery][aliases][attacks]") {
   for (const ResolvedRecipient& leaf :
        {ResolvedRecipient{ResolvedRecipient::Kind::user, "ann", {}},
