@@ -386,6 +386,7 @@ void Running::open_doors(StartProblems& problems) {
   insight_->set_sinks(&*sinks_);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
+  insight_->set_watcher(&*tables_);
   const auto take = [&](auto& member, auto opened) {
     if (opened)
       member = std::move(*opened);

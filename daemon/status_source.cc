@@ -324,6 +324,9 @@ boost::json::object RunningStatus::status() {
   if (!refused.empty())
     alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
                         refused);
+  if (watcher_ != nullptr)
+    for (const auto& problem : watcher_->not_read())
+      alarms.emplace_back("ALARM: " + problem);
   for (const auto& site : sending->in_trouble) {
     trouble.emplace_back(site_text(site));
     if (!site.alarm.empty())

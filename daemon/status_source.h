@@ -13,6 +13,7 @@
 #include "smtpd/filter/client_checks.h"
 #include "smtpd/filter/milter_filter.h"
 #include "smtpd/smtp_server.h"
+#include "tables/watcher.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -51,6 +52,7 @@ class RunningStatus : public StatusSource {
   void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
+  void set_watcher(const tables::Watcher* watcher) { watcher_ = watcher; }  // before it is asked
   // How to wake who reloads; before it is asked.
   void set_waker(std::function<void()> wake_for_reload);
   std::uint64_t reloads_asked_for() const;
@@ -73,6 +75,7 @@ class RunningStatus : public StatusSource {
   const std::string hostname_;
   const std::string config_file_;
   EventSinks* sinks_ = nullptr;
+  const tables::Watcher* watcher_ = nullptr;
   std::atomic<bool> stopping_{false};
   Confinement confinement_;
   mutable std::mutex mutex_;

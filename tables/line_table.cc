@@ -12,7 +12,6 @@ namespace postrider::tables {
 namespace {
 
 constexpr std::size_t kMostProblems = 100;
-constexpr std::size_t kGarbage = 3;  // lines of a file in which none is right
 
 struct Stored {
   std::string value;
@@ -27,6 +26,7 @@ class LineTable : public Table {
   std::unordered_map<std::string, Stored> entries;
   std::size_t wrong = 0;          // of the entries
   std::vector<std::string> told;  // the first problems
+  LineTally tally;
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
     const auto found = entries.find(ascii_lower(key));
@@ -48,9 +48,12 @@ class LineTable : public Table {
   // The problem, or empty.
   std::string add(KeyValue entry, std::size_t line, const Options& options) {
     if (options.check_key)
-      if (auto problem = options.check_key(entry.key); !problem.empty())
+      if (auto problem = options.check_key(entry.key); !problem.empty()) {
+        tally.add(LineTally::Line::useless);
         return problem;
+      }
     std::string wrong_value = options.check ? options.check(entry.value) : std::string();
+    tally.add(wrong_value.empty() ? LineTally::Line::entry : LineTally::Line::wrong);
     if (!wrong_value.empty() && !options.lenient)
       return wrong_value;
     const auto [at, is_new] =
@@ -98,6 +101,11 @@ namespace {
 
 Result<std::shared_ptr<LineTable>> read_table(const Spec& spec, const Source& source,
                                               const Options& options) {
+  if (const auto nul = source.text.find('\0'); nul != source.text.npos) {
+    const auto end = source.text.begin() + static_cast<std::ptrdiff_t>(nul);
+    const auto line = 1 + std::count(source.text.begin(), end, '\n');
+    return problem_at(source.path, static_cast<std::size_t>(line), kNulInLine);
+  }
   auto table = std::make_shared<LineTable>();
   table->path = source.path;
   table->owner = source.owner;
@@ -112,6 +120,8 @@ Result<std::shared_ptr<LineTable>> read_table(const Spec& spec, const Source& so
     KeyValue entry;
     const auto form =
         spec.kind == Kind::aliases ? split_alias(line.text, entry) : split_entry(line.text, entry);
+    if (!is_line || !form.empty())
+      table->tally.add(LineTally::Line::wrong);
     if (!is_line && form.empty())
       table->add_wrong(entry.key, line.number, problem);
     else if (is_line && form.empty())
@@ -123,13 +133,21 @@ Result<std::shared_ptr<LineTable>> read_table(const Spec& spec, const Source& so
     if (!problem.empty())
       table->tell(line.number, problem);
   }
-  // Rather no answer for now than "there is no such alias" for every one.
-  if (table->size() == 0 && table->told.size() >= kGarbage)
-    return malformed(table->told.front() + ", and no line is right");
+  if (const auto why = table->tally.problem(); !why.empty())
+    return malformed(table->told.front() + ", and " + why);
   return table;
 }
 
 }  // namespace
+
+std::string LineTally::problem() const {
+  const auto entries = count(Line::entry);
+  const auto useless = count(Line::useless);
+  const auto wrong = count(Line::wrong);
+  if (entries == 0 && useless + wrong > 0)
+    return "no line is right";
+  return wrong > entries + useless ? "most lines are wrong" : "";
+}
 
 Opened read_lines(const Spec& spec, Source source, const Options& options) {
   auto table = read_table(spec, source, options);

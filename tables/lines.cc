@@ -89,7 +89,7 @@ bool LineReader::next(Line& line) {
     }
   }
   if (line.text.find('\0') != line.text.npos) {
-    problem_ = "there is a NUL octet in the line";
+    problem_ = kNulInLine;
     return false;
   }
   return !line.text.empty();

@@ -10,6 +10,7 @@
 
 namespace postrider::tables {
 
+inline constexpr const char* kNulInLine = "there is a NUL octet in the line";
 inline constexpr std::size_t kMostLine = 4U << 20U;  // octets, continuations included
 
 struct Line {

@@ -146,9 +146,67 @@ class ScannedTable : public Table {
   }
 
   Found find_in_lines(const FileDescriptor& file, const std::string& key, uid_t owner) const {
+    Found found = std::optional<Entry>();
+    const auto wants = [&](std::string_view line) { return may_be(line, key); };
+    const auto take = [&](std::string_view text, std::size_t number) {
+      found = look_at(text, number, key, owner);
+      return found && !found->has_value();
+    };
+    if (auto walked = walk(file, wants, take); !walked)
+      return walked.error();
+    if (options_.lenient && found && !found->has_value())
+      if (auto checked = check_whole(file); !checked)
+        return checked.error();
+    return found;
+  }
+
+  // That nothing is said of a name counts only where the file is a table.
+  Result<void> check_whole(const FileDescriptor& file) const {
+    if (::lseek(file.get(), 0, SEEK_SET) != 0)
+      return system_error("read " + spec_.path);
+    LineTally tally;
+    bool has_nul = false;
+    std::size_t last = 0;
+    const auto take = [&](std::string_view text, std::size_t number) {
+      has_nul = text.find('\0') != text.npos;
+      last = number;
+      tally.add(judge(text));
+      return !has_nul && !tally.is_sure();
+    };
+    if (auto walked = walk(
+            file, [](std::string_view) { return true; }, take);
+        !walked)
+      return walked.error();
+    const auto why = has_nul ? std::string(kNulInLine) : tally.problem();
+    if (!why.empty())
+      return problem_at(spec_.path, last, why);
+    return {};
+  }
+
+  LineTally::Line judge(std::string_view text) const {
+    LineReader reader(text);
+    Line line;
+    KeyValue entry;
+    if (!reader.next(line) || !split_line(line, entry).empty())
+      return LineTally::Line::wrong;
+    if (options_.check_key && !options_.check_key(entry.key).empty())
+      return LineTally::Line::useless;
+    const bool is_wrong = options_.check && !options_.check(entry.value).empty();
+    return is_wrong ? LineTally::Line::wrong : LineTally::Line::entry;
+  }
+
+  std::string split_line(const Line& line, KeyValue& entry) const {
+    return spec_.kind == Kind::aliases ? split_alias(line.text, entry)
+                                       : split_entry(line.text, entry);
+  }
+
+  // Gives take() each entry with its continuations and its line, of those whose first line wants()
+  // likes, until it returns false.
+  template <typename Wants, typename Take>
+  Result<void> walk(const FileDescriptor& file, const Wants& wants, const Take& take) const {
     BlockLines lines(file, spec_.path);
     std::string_view line;
-    std::string taken;  // an entry that may be the one, with its continuations
+    std::string taken;  // an entry, as far as it was read
     std::size_t number = 0, first = 0;
     bool has_begun = false, is_taken = false;
     for (;;) {
@@ -160,18 +218,17 @@ class ScannedTable : public Table {
       const bool goes_on =
           *more && has_begun && (line.empty() || std::strchr(" \t#\r", line.front()) != nullptr);
       if (!goes_on) {
-        if (is_taken)
-          if (auto found = look_at(taken, first, key, owner); !found || found->has_value())
-            return found;
+        if (is_taken && !take(taken, first))
+          return {};
         if (!*more)
-          return std::optional<Entry>();
+          return {};
         taken.clear();
         is_taken = false;
         if (!has_begun && is_ignored(line))
           continue;
         has_begun = true;
         first = number;
-        is_taken = may_be(trim(line), key);
+        is_taken = wants(trim(line));
       }
       if (is_taken && taken.size() <= kMostLine + kMostEnds && !is_ignored(line))
         taken.append(line).push_back('\n');
@@ -188,8 +245,7 @@ class ScannedTable : public Table {
     Line line;
     const bool is_line = reader.next(line);
     KeyValue entry;
-    const auto form =
-        spec_.kind == Kind::aliases ? split_alias(line.text, entry) : split_entry(line.text, entry);
+    const auto form = split_line(line, entry);
     if (!form.empty() || entry.key != key)
       return std::optional<Entry>();
     if (is_line && options_.check_key && !options_.check_key(entry.key).empty())

@@ -75,7 +75,8 @@ struct Options {
   // Of a key: empty if it may stand, else why it can never match.
   std::function<std::string(std::string_view key)> check_key;
   // A wrong line costs that line alone. Lookups of a name whose value is wrong fail for now; of a
-  // name that stands twice the first counts.
+  // name that stands twice the first counts. A file with a NUL octet, without any right line among
+  // wrong ones, or with more wrong lines than others is no table: Errc::malformed.
   bool lenient = false;
 };
 

@@ -4,6 +4,8 @@
 #include "base/file.h"
 #include "tables/table.h"
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,6 +27,23 @@ Result<Source> read_source(const std::string& path);
 // "path:line: problem"
 Error problem_at(const std::string& path, std::size_t line, const std::string& problem);
 std::string folder_of(const std::string& path);
+
+// Whether a file of which wrong lines are passed over is a table at all, by its lines. One that was
+// overwritten with something else has few right ones, if any, and must not count as a table in
+// which nothing is: rather no answer for now than "there is no such name" for every one.
+class LineTally {
+ public:
+  enum class Line : std::uint8_t { entry, useless, wrong };  // useless: an entry that never matches
+  void add(Line line) { ++counts_[static_cast<std::size_t>(line)]; }
+  // Empty: it is a table. Comments alone are one.
+  std::string problem() const;
+  // Nobody writes that many entries by chance.
+  bool is_sure() const { return count(Line::entry) > count(Line::wrong) + 10'000; }
+
+ private:
+  std::size_t count(Line line) const { return counts_[static_cast<std::size_t>(line)]; }
+  std::array<std::size_t, 3> counts_{};
+};
 
 using Opened = Result<std::shared_ptr<const Table>>;
 Opened read_lines(const Spec& spec, Source source, const Options& options);

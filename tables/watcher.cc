@@ -175,6 +175,11 @@ class WatchedTable : public Table {
 
   const Spec& spec() const { return spec_; }
   const std::string& name() const { return name_; }
+  // Empty: what it says is what the file says now.
+  std::string not_read() const {
+    const std::lock_guard lock(mutex_);
+    return not_read_;
+  }
 
   void load(Log& log) {
     if (!answers_in_time(spec_.path))
@@ -207,6 +212,8 @@ class WatchedTable : public Table {
       return;
     }
     const bool is_changed = is_awaited_ || !(signature == loaded_);
+    if (!is_changed && is_usable_ && pause_ == Duration(0))
+      forget_problem();  // its file system answers again
     if (!(is_changed ? now - since_ >= kSettle * every_ : retry_at_ && now >= *retry_at_))
       return;
     if (!answers_in_time(spec_.path))
@@ -350,7 +357,7 @@ class WatchedTable : public Table {
     const bool is_news = is_new || pause_ != Duration(0);
     retry_at_ = std::nullopt;
     pause_ = Duration(0);
-    told_.clear();
+    forget_problem();
     if (is_news)
       log.write(LogEvent(Level::info, "table_read")
                     .add("option", name_)
@@ -392,10 +399,25 @@ class WatchedTable : public Table {
     if (problem == told_)
       return;
     told_ = problem;
+    const std::string_view name = event;
+    const auto meanwhile = name == "table_kept"       ? "the one before is in use"
+                           : name == "table_left_out" ? "it is left out until then"
+                                                      : "lookups fail until then";
+    note(level < Level::error ? ""
+                              : name_ + ": a table cannot be read, " + meanwhile + ": " + problem);
     log.write(LogEvent(level, event)
                   .add("option", name_)
                   .add("table", spec_.path)
                   .add("problem", problem));
+  }
+
+  void forget_problem() {
+    told_.clear();
+    note({});
+  }
+  void note(std::string problem) {
+    const std::lock_guard lock(mutex_);
+    not_read_ = std::move(problem);
   }
 
   std::shared_ptr<const Table> get() const {
@@ -427,6 +449,7 @@ class WatchedTable : public Table {
   std::string told_;  // the problem that the log has
   std::vector<std::string> lines_told_;
   mutable std::mutex mutex_;
+  std::string not_read_;  // why, for people
   std::shared_ptr<const Table> table_;
 };
 
@@ -480,6 +503,16 @@ Watcher::~Watcher() {
   state_->wake.notify_all();
   if (state_->thread.joinable())
     state_->thread.join();
+}
+
+std::vector<std::string> Watcher::not_read() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<std::string> all;
+  for (const auto& one : state_->tables)
+    if (const auto table = one.lock())
+      if (auto problem = table->not_read(); !problem.empty())
+        all.push_back(std::move(problem));
+  return all;
 }
 
 Result<std::shared_ptr<const Table>> Watcher::open(const std::string& spec, const Options& options,

@@ -16,6 +16,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace postrider::tables {
 
@@ -36,6 +37,10 @@ class Watcher {
   // its tables. name: the option, for the log.
   Result<std::shared_ptr<const Table>> open(const std::string& spec, const Options& options,
                                             const std::string& name);
+
+  // What is wrong with files that are not read as they are now, for people: the option, what counts
+  // meanwhile, the place and the problem. Not of one that may be half written.
+  std::vector<std::string> not_read() const;
 
  private:
   struct State;

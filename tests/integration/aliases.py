@@ -511,6 +511,36 @@ class Tables(LocalUsers):
         server.wait_for_log("reloaded")
         self.assertTrue(self.rcpt(server, "second@us.example").startswith("250"))
 
+    def test_a_table_that_was_overwritten_stays_and_bounces_nobodys_mail(self):
+        right = {"aliases": b"al: ann\nlist: bob\n",
+                 "virtual": b"v.example x\na@v.example ann@us.example\n"}
+        server = self.machine()
+        files = {"aliases": self.aliases, "virtual": server.folder / "virtual"}
+        for name, file in files.items():
+            file.write_bytes(right[name])
+            file.chmod(0o644)
+        server.write_config(local={"virtual": [f"text:{files['virtual']}"]})
+        server.start()
+        names = ("al@us.example", "list@us.example", "a@v.example")
+        garbage = {"a page": b"<html><body>404 Not Found</body></html>\n", "one word": b"garbage\n",
+                   "NULs": b"\0" * 4096 + b"\n", "octets": b"\xff\xfe\x01\n\x80\n"}
+        for told, (what, text) in enumerate(garbage.items(), 1):
+            with self.subTest(what):
+                for file in files.values():
+                    file.write_bytes(text)
+                server.wait_for_log("table_kept", count=2 * told)
+                for name in names:
+                    self.assertTrue(self.rcpt(server, name).startswith("250"), name)
+                self.assertEqual(server.postrider("status").count("the one before is in use"), 2)
+                for name, file in files.items():
+                    file.write_bytes(right[name])
+                wait.until(lambda: "the one before" not in server.postrider("status"), "the alarms' end")
+        for file in files.values():
+            file.write_bytes(garbage["a page"])
+        server.restart()
+        self.assertTrue(self.rcpt(server, "al@us.example").startswith("451"))
+        self.assertEqual(server.postrider("status").count("lookups fail until then"), 2)
+
     def test_a_wrong_line_costs_that_line(self):
         server = self.machine("one: ann\n").start()
         wrong = ("\ufefffirst: ann\nwrong line\nempty:\nfirst: bob\n*: ann\n"
