@@ -161,6 +161,34 @@ std::string addresses_of(const Recipients& recipients) {
   return all;
 }
 
+// Whether less of the same message might be taken. 552 without a code of its own says no more.
+bool is_for_size(const Outcome& outcome) {
+  constexpr mail::EnhancedCode kTooLarge[] = {{5, 3, 4}, {5, 2, 3}, {5, 2, 2}};
+  const auto& said = outcome.status;
+  return outcome.reply.code == 552 || std::any_of(std::begin(kTooLarge), std::end(kTooLarge),
+                                                  [&](const auto& code) { return said == code; });
+}
+
+// A notice of ours that was too large for where its sender is goes there once more, with the
+// headers of the original alone: that it cannot be made any smaller ends it. False: it is no such.
+bool was_sent_shorter(const Recipients& recipients, const Lease& lease, std::string_view original,
+                      Record& record, NoticeContext& context) {
+  if (lease.message->origin.protocol != mail::kNoticeProtocol || recipients.size() != 1 ||
+      !is_for_size(recipients.front().outcome))
+    return false;
+  auto shorter = mail::without_body(original);
+  if (!shorter)
+    return false;
+  const auto id = context.custody.next_id();
+  auto to = recipients.front().recipient.address;
+  maillog::notice_created(context.log, *lease.message, id, "failure", to);
+  queue::Submission notice;
+  notice.message = mail::notice_message(*std::move(shorter), id, std::move(to), context.now,
+                                        lease.message->envelope.tls);
+  record.notices.push_back(std::move(notice));
+  return true;
+}
+
 // A notice that cannot be delivered goes to the administrator alone, and once.
 void add_double_bounce(Recipients recipients, const Lease& lease, std::string_view original,
                        Record& record, NoticeContext& context) {
@@ -191,7 +219,7 @@ void add_notices(const Lease& lease, std::string_view original, Record& record,
       notified_sender(context.settings.local.book.get(), lease.message->envelope.sender);
   auto failures = failed(lease, record, context.now);
   if (sender.empty()) {
-    if (!failures.empty())
+    if (!failures.empty() && !was_sent_shorter(failures, lease, original, record, context))
       add_double_bounce(std::move(failures), lease, original, record, context);
     return;
   }

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/text.h"
 #include "mail/address.h"
+#include "mail/convert.h"
 #include "mail/header.h"
 #include "mail/notice_text.h"
 #include "mail/smtp_command.h"
@@ -88,9 +89,10 @@ bool may_return_all(const NoticeInput& input, bool utf8) {
          (utf8 || !content.has_8bit_header);
 }
 
-Quote make_quote(const NoticeInput& input, bool utf8) {
+// Headers alone, or all of it.
+Quote make_quote(const NoticeInput& input, bool full) {
   Quote quote;
-  quote.full = may_return_all(input, utf8);
+  quote.full = full;
   std::string raw = input.original->content.trace;
   raw.append(input.original_text);
   if (!quote.full)
@@ -280,10 +282,9 @@ bool is_about_double_bounces(std::string_view text) {
   return false;
 }
 
-std::string compose_notice(const NoticeInput& input) {
-  POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());
-  const bool utf8 = uses_utf8(input);
-  const Quote quote = make_quote(input, utf8);
+namespace {
+
+std::string compose(const NoticeInput& input, bool utf8, const Quote& quote) {
   const bool utf8_reasons = utf8 || has_utf8_reason(input);
   std::string out;
   out.reserve(4096 + quote.text.size());
@@ -296,6 +297,69 @@ std::string compose_notice(const NoticeInput& input) {
   open_part(input, text_for(input).description, quote_type(quote, utf8), quote.eight_bit, out);
   out.append(quote.text);
   return out.append("\r\n--").append(input.boundary).append("--\r\n");
+}
+
+// Signed mail and broken structures have no form in 7 bits: quoted whole, they would meet at a hop
+// without 8BITMIME what the original met there.
+bool is_for_every_hop(const std::string& notice) {
+  return is_ascii(notice) || to_seven_bit(notice, false).has_value();
+}
+
+}  // namespace
+
+std::string compose_notice(const NoticeInput& input) {
+  POSTRIDER_ASSERT(input.original != nullptr && !input.recipients.empty());
+  const bool utf8 = uses_utf8(input);
+  if (may_return_all(input, utf8))
+    if (auto whole = compose(input, utf8, make_quote(input, true)); is_for_every_hop(whole))
+      return whole;
+  return compose(input, utf8, make_quote(input, false));
+}
+
+namespace {
+
+// The value of a boundary parameter as append_headers() writes it.
+std::string_view boundary_of(std::string_view text) {
+  constexpr std::string_view kBefore = ";\r\n\tboundary=\"";
+  const auto header = text.substr(0, header_section_size(text));
+  const auto at = header.find(kBefore);
+  if (at == header.npos)
+    return {};
+  const auto value = header.substr(at + kBefore.size());
+  return value.substr(0, value.find('"'));
+}
+
+}  // namespace
+
+std::optional<std::string> without_body(std::string_view text) {
+  const auto boundary = boundary_of(text);
+  const auto opening = "\r\n--" + std::string(boundary) + "\r\nContent-Description: ";
+  // The third part is ours to find: what the quote holds cannot have our boundary.
+  const auto part = text.rfind(opening);
+  if (boundary.empty() || part == text.npos)
+    return std::nullopt;
+  const auto begin = text.find("\r\n\r\n", part + opening.size());
+  if (begin == text.npos)
+    return std::nullopt;
+  std::string head(text.substr(0, begin + 4));
+  bool is_full = false;
+  for (const auto& [full, headers] :
+       {std::pair<std::string_view, std::string_view>{"message/rfc822", "text/rfc822-headers"},
+        {"message/global", "message/global-headers"}}) {
+    const auto type = "\r\nContent-Type: " + std::string(full) + "\r\n";
+    const auto at = head.find(type, part + opening.size());
+    if (at == head.npos)
+      continue;
+    is_full = true;
+    head.replace(at, type.size(), "\r\nContent-Type: " + std::string(headers) + "\r\n");
+  }
+  if (!is_full)
+    return std::nullopt;
+  auto quoted = text.substr(begin + 4);
+  quoted = quoted.substr(0, header_section_size(quoted));
+  if (quoted.ends_with("\r\n\r\n"))
+    quoted.remove_suffix(2);
+  return head.append(quoted).append("\r\n--").append(boundary).append("--\r\n");
 }
 
 namespace {
@@ -318,7 +382,7 @@ std::shared_ptr<const Message> notice_message(std::string text, MessageId id, st
   if (tls == TlsWish::required)
     message->envelope.tls = tls;
   message->envelope.recipients.push_back({std::move(to), {}, {}});
-  message->origin.protocol = "notice";
+  message->origin.protocol = kNoticeProtocol;
   auto& content = message->content;
   content.size = text.size();
   content.has_8bit = !is_ascii(text);

@@ -7,6 +7,7 @@
 #include "mail/outcome.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ enum class NoticeKind : std::uint8_t { failure, delay, success };
 inline constexpr const char* kDoubleBounceMark = "X-Postrider-Notice: double-bounce";
 // Whether the header section at the beginning of this text has it.
 bool is_about_double_bounces(std::string_view text);
+
+// Of notice_message(), in Origin::protocol; no session has it.
+inline constexpr const char* kNoticeProtocol = "notice";
 
 struct NoticeRecipient {
   Recipient recipient;
@@ -45,8 +49,14 @@ struct NoticeInput {
 
 // The whole text, CRLF line ends: headers, a part for people, message/delivery-status (or
 // global-delivery-status), and the original as RET says: headers, or all of it up to 50,000 octets.
-// 7-bit unless the original needs 8 bits or UTF-8: the caller looks at the result for its Content.
+// Headers alone too where all of it would need 8BITMIME and could not be converted for a hop that
+// does not offer it (RFC 3461 §6.2 leaves that to us). 7-bit unless the original needs 8 bits or
+// UTF-8: the caller looks at the result for its Content.
 std::string compose_notice(const NoticeInput& input);
+
+// A notice by compose_notice() that quotes all of its original, with the headers of that alone; its
+// end may be missing. Null: it quotes no more than headers, or is none.
+std::optional<std::string> without_body(std::string_view notice);
 
 // The message with that text and a null sender. RFC 8689 §5: a notice about a message under
 // REQUIRETLS travels under it too.

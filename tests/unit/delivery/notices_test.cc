@@ -222,3 +222,51 @@ TEST_CASE("M03, M06: there is no notice about a message with a null sender", "[d
     CHECK(desk.write().empty());
   }
 }
+
+TEST_CASE("a notice that was too large goes once more, without the body", "[delivery][notice]") {
+  const struct {
+    const char* what;
+    mail::EnhancedCode status;
+    int reply;
+    bool is_ours, goes_again;
+  } cases[] = {
+      {"larger than the host's limit", {5, 3, 4}, 0, true, true},
+      {"larger than the mailbox takes", {5, 2, 3}, 550, true, true},
+      {"552 alone", {5, 0, 0}, 552, true, true},
+      {"there is no such user", {5, 1, 1}, 550, true, false},
+      {"another system's notice", {5, 3, 4}, 0, false, false},
+  };
+  for (const auto& one : cases) {
+    INFO(one.what);
+    Desk first({"a@x.test"});
+    first.end(0, Verdict::bounce);
+    REQUIRE(first.write().size() == 1);
+    CHECK(first.text().find("\r\n\r\nBody.\r\n") != std::string::npos);
+    const auto fail = [&](const std::shared_ptr<const mail::Message>& message, Desk& desk) {
+      auto notice = std::make_shared<mail::Message>(*message);
+      if (!one.is_ours)
+        notice->origin.protocol = "ESMTP";
+      desk.settings.double_bounce = "postmaster@us.test";
+      desk.lease.message = notice;
+      auto outcome = decide(Verdict::bounce, mail::Stage::mail, one.status, "words");
+      outcome.reply.code = one.reply;
+      desk.record.results.push_back({0, outcome, {}});
+      desk.write();
+    };
+    Desk again({"unused@x.test"});
+    fail(first.record.notices[0].message, again);
+    REQUIRE(again.record.notices.size() == 1);
+    const auto& shorter = again.record.notices[0].message;
+    CHECK(shorter->envelope.sender.empty());
+    CHECK(shorter->envelope.recipients[0].address ==
+          (one.goes_again ? "from@sender.test" : "postmaster@us.test"));
+    if (!one.goes_again)
+      continue;
+    CHECK(again.text().find("Subject: original") != std::string::npos);
+    CHECK(again.text().find("Body.") == std::string::npos);
+    Desk last({"unused@x.test"});
+    fail(shorter, last);
+    REQUIRE(last.record.notices.size() == 1);
+    CHECK(last.record.notices[0].message->envelope.recipients[0].address == "postmaster@us.test");
+  }
+}

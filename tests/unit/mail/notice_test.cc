@@ -311,6 +311,64 @@ TEST_CASE("a notice can be converted for any hop", "[mail][notice]") {
     }
 }
 
+TEST_CASE("what no hop without 8BITMIME can take is not quoted whole", "[mail][notice]") {
+  const std::string text =
+      "Content-Type: text/plain; charset=utf-8\r\n"
+      "Content-Transfer-Encoding: 8bit\r\n\r\ngr\xc3\xbcn\r\n";
+  const std::string ascii = "Content-Type: text/plain\r\n\r\ngreen\r\n";
+  const auto in = [](const char* type, const std::string& part) {
+    return std::string("Subject: a\r\nMIME-Version: 1.0\r\nContent-Type: ") + type +
+           "; boundary=b\r\n\r\n--b\r\n" + part + "--b--\r\n";
+  };
+  const struct {
+    const char* what;
+    std::string text;
+    bool is_whole;
+  } cases[] = {
+      {"8-bit text", "Subject: a\r\nMIME-Version: 1.0\r\n" + text, true},
+      {"in a multipart", in("multipart/mixed", text), true},
+      {"signed, 7 bits", in("multipart/signed", ascii), true},
+      {"signed, 8 bits", in("multipart/signed", text), false},
+      {"8 bits in a part that is encoded",
+       "Subject: a\r\nContent-Transfer-Encoding: base64\r\n\r\ngr\xc3\xbcn\r\n", false},
+      {"in a composite part", "Subject: a\r\nContent-Type: message/partial\r\n\r\ngr\xc3\xbcn\r\n",
+       false},
+  };
+  auto message = original();
+  message.envelope.ret = Return::full;
+  auto input = input_for(message);
+  for (const auto& one : cases) {
+    INFO(one.what);
+    message.content.has_8bit = !is_ascii(one.text);
+    input.original_text = one.text;
+    const auto notice = compose_notice(input);
+    CHECK((notice.find("Content-Type: message/rfc822\r\n") != std::string::npos) == one.is_whole);
+    CHECK(notice.find("\r\nSubject: a\r\n") != std::string::npos);
+    CHECK(to_seven_bit(notice, false).has_value());
+    check_clean(notice);
+  }
+}
+
+TEST_CASE("a notice can be made without the body that it quotes", "[mail][notice]") {
+  auto message = original();
+  auto input = input_for(message);
+  const auto whole = compose_notice(input);
+  const auto shorter = without_body(whole);
+  message.envelope.ret = Return::headers;
+  REQUIRE(shorter);
+  CHECK(*shorter == compose_notice(input));
+  CHECK_FALSE(without_body(*shorter));
+  CHECK(without_body(whole.substr(0, whole.size() - 30)) == shorter);  // its end is missing
+  message.envelope.ret = Return::full;
+  message.envelope.smtputf8 = true;
+  input.to = message.envelope.sender = "j\xc3\xbcrgen@client.test";
+  const auto global = without_body(compose_notice(input));
+  REQUIRE(global);
+  CHECK(global->find("Content-Type: message/global-headers\r\n") != std::string::npos);
+  for (const auto& other : {std::string(), kText, "Subject: a\r\n\r\n" + whole})
+    CHECK_FALSE(without_body(other));
+}
+
 TEST_CASE("a notice's header section is complete (RFC 3834, 3464)", "[mail][notice]") {
   const auto message = original();
   auto input = input_for(message);
