@@ -97,17 +97,13 @@ FileText read_config_here(const std::string& path) {
   return {std::move(*text), ""};
 }
 
-// Without it nothing begins, and a machine that starts is busy.
-constexpr Duration kConfigTime{15'000};
 constexpr const char* kSilent = "could not be read in time: its file system does not answer";
 
 FileText read_config(const std::string& path) {
-  const auto told = told_in_time(
-      [&path] {
-        const auto [text, problem, is_silent] = read_config_here(path);
-        return problem.empty() ? "+" + text : "-" + problem;
-      },
-      kConfigTime);
+  const auto told = told_in_time([&path] {
+    const auto [text, problem, is_silent] = read_config_here(path);
+    return problem.empty() ? "+" + text : "-" + problem;
+  });
   if (!told || told->empty())
     return {"", kSilent, true};
   const bool is_text = told->front() == '+';
@@ -126,16 +122,14 @@ Result<std::string> first_line_here(const std::string& path) {
 
 // The error, as a number: what it is of does not count.
 Result<std::string> first_line(const std::string& path) {
-  const auto told = told_in_time(
-      [&path] {
-        const auto line = first_line_here(path);
-        if (line)
-          return "+" + *line;
-        const auto& code = line.error().code();
-        const bool is_ours = code.category() == make_error_code(Errc::refused).category();
-        return (is_ours ? "o" : "s") + std::to_string(code.value());
-      },
-      kConfigTime);
+  const auto told = told_in_time([&path] {
+    const auto line = first_line_here(path);
+    if (line)
+      return "+" + *line;
+    const auto& code = line.error().code();
+    const bool is_ours = code.category() == make_error_code(Errc::refused).category();
+    return (is_ours ? "o" : "s") + std::to_string(code.value());
+  });
   if (!told || told->empty())
     return Error(boost::system::errc::make_error_code(boost::system::errc::timed_out), "read");
   const auto rest = told->substr(1);
@@ -193,7 +187,7 @@ Loaded load_config(const std::string& path, ReadBy by) {
   const auto load = [fresh, path] {
     *fresh = parsed(path, read_config_here(path), {system_host_name(), first_line_here});
   };
-  if (!done_in_time("load " + path, load, kConfigTime))
+  if (!done_in_time("load " + path, load))
     return unread(path, {"", kSilent, true});
   return std::move(*fresh);
 }
