@@ -7,7 +7,6 @@
 #include "base/time.h"
 
 #include <functional>
-#include <optional>
 #include <string>
 
 namespace postrider {
@@ -19,16 +18,6 @@ inline constexpr Duration kFileTime{5'000};
 // whatever it uses. What hangs keeps one thread for each key, 16 in all. Thread-safe; not for a
 // process that will fork.
 bool done_in_time(const std::string& key, std::function<void()> job, Duration limit = kFileTime);
-
-// The same, where many ask for what is answered one after another: one of the same key that runs is
-// waited for, unless it hangs.
-bool done_in_turn(const std::string& key, std::function<void()> job, Duration limit = kFileTime);
-
-// For a process with one thread, which may end or fork before the job has ended: the job runs in a
-// process of its own, with none of our descriptors. What it returns; nothing: not within the limit,
-// or it could not be begun.
-std::optional<std::string> told_in_time(const std::function<std::string()>& job,
-                                        Duration limit = kFileTime);
 
 // Whether the beginning of a file, or the names in a folder, can be read in that time, or at least
 // be refused.

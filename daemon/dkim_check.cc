@@ -100,10 +100,9 @@ DkimRecordFinding judge_dkim_record(const mailauth::PrivateKey& key,
 
 Report check_dkim_records(const Options& options, const std::string& domain) {
   const auto path = config_path(options);
-  auto loaded = load_config(path);
-  if (!loaded.config && !loaded.is_silent && options.config_file.empty() &&
-      ::access(path.c_str(), F_OK) != 0)
-    loaded = parse_config("", path, this_machine());
+  auto loaded = ::access(path.c_str(), F_OK) != 0 && options.config_file.empty()
+                    ? parse_config("", path, this_machine())
+                    : load_config(path);
   if (!loaded.config)
     return {EX_CONFIG, loaded.describe()};
   const auto wanted = domain.empty() ? Result<std::string>(domain) : mail::to_ascii_domain(domain);

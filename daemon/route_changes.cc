@@ -28,17 +28,12 @@ std::string routes_of(const Config& config) {
   return all;
 }
 
-// Nothing: one of them does not answer.
-std::optional<std::string> tables_of(const Config& config) {
+std::string tables_of(const Config& config) {
   std::string all;
   for (const auto& text : config.delivery.route_map) {
     const auto spec = tables::parse_spec(text);
-    if (!spec || spec->kind == tables::Kind::inlined || spec->kind == tables::Kind::socketmap)
-      continue;
-    const auto stamp = stamp_in_time(spec->path, TimePoint());
-    if (!stamp)
-      return std::nullopt;
-    all.append(stamp->text).append("\n");
+    if (spec && spec->kind != tables::Kind::inlined && spec->kind != tables::Kind::socketmap)
+      all.append(stamp_of(spec->path, TimePoint()).text).append("\n");
   }
   return all;
 }
@@ -47,7 +42,7 @@ std::optional<std::string> tables_of(const Config& config) {
 
 bool RouteChanges::look(const Config& config, SteadyTime now) {
   auto routes = routes_of(config);
-  auto tables = tables_of(config).value_or(tables_);
+  auto tables = tables_of(config);
   const bool is_first = !routes_;
   const bool has_changed = !is_first && *routes_ != routes;
   if (!is_first && tables != tables_)

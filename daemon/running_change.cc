@@ -42,8 +42,7 @@ void Running::ask_for_reload() {
     log_->write(LogEvent(Level::error, "log_not_reopened").add("error", error.what()));
   }
   if (!reload_)
-    reload_ =
-        Reload{now, now, {stamp_in_time(loaded_.file, clock_.now()).value_or(FileStamp()), now}};
+    reload_ = Reload{now, now, {stamp_of(loaded_.file, clock_.now()), now}};
   reload_->number = insight_->reloads_asked_for();
 }
 
@@ -52,21 +51,14 @@ void Running::ask_for_reload() {
 void Running::reload_if_settled() {
   const auto now = clock_.steady();
   const auto again = [&](Duration wait) { reload_->look = now + wait; };
-  const auto stamp = stamp_in_time(loaded_.file, clock_.now());
-  const auto still = reload_->file.look(stamp.value_or(FileStamp()), now);
+  const auto still = reload_->file.look(stamp_of(loaded_.file, clock_.now()), now);
   const bool is_late = now - reload_->asked >= kLongestConfigWait;
-  if (stamp && still < kConfigSettled && !is_late)
+  if (still < kConfigSettled && !is_late)
     return again(kConfigSettled - still);
-  auto fresh = load_config(loaded_.file, ReadBy::thread);
-  if (fresh.is_silent) {
-    const auto number = reload_->number;
-    reload_.reset();
-    return tell_reload(number, refuse(fresh));
-  }
+  auto fresh = load_config(loaded_.file);
   if (still < kConfigSettledIfCut && looks_cut(fresh, loaded_) && !is_late)
     return again(std::min(kConfigSettled, kConfigSettledIfCut - still));
-  const auto after = stamp_in_time(loaded_.file, clock_.now());
-  if (after && after->text != reload_->file.seen().text && !is_late)
+  if (stamp_of(loaded_.file, clock_.now()).text != reload_->file.seen().text && !is_late)
     return again(kConfigSettled);
   const auto number = reload_->number;
   reload_.reset();

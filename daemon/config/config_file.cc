@@ -2,14 +2,12 @@
 
 #include "base/file.h"
 #include "base/file_at_rest.h"
-#include "base/in_time.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <memory>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
@@ -75,10 +73,9 @@ std::string full_name(std::string_view hosts, std::string_view name) {
 struct FileText {
   std::string text;
   std::string problem;
-  bool is_silent = false;
 };
 
-FileText read_config_here(const std::string& path) {
+FileText read_config(const std::string& path) {
   // Neither a FIFO nor a device may hold us up.
   auto file = open_to_read(path);
   if (!file && file.error().code() == boost::system::errc::no_such_file_or_directory)
@@ -97,20 +94,7 @@ FileText read_config_here(const std::string& path) {
   return {std::move(*text), ""};
 }
 
-constexpr const char* kSilent = "could not be read in time: its file system does not answer";
-
-FileText read_config(const std::string& path) {
-  const auto told = told_in_time([&path] {
-    const auto [text, problem, is_silent] = read_config_here(path);
-    return problem.empty() ? "+" + text : "-" + problem;
-  });
-  if (!told || told->empty())
-    return {"", kSilent, true};
-  const bool is_text = told->front() == '+';
-  return {is_text ? told->substr(1) : "", is_text ? "" : told->substr(1)};
-}
-
-Result<std::string> first_line_here(const std::string& path) {
+Result<std::string> first_line(const std::string& path) {
   auto file = open_to_read(path);
   if (!file)
     return file.error();
@@ -118,42 +102,6 @@ Result<std::string> first_line_here(const std::string& path) {
   if (!text)
     return text.error();
   return std::string(trim(std::string_view(*text).substr(0, text->find_first_of("\r\n"))));
-}
-
-// The error, as a number: what it is of does not count.
-Result<std::string> first_line(const std::string& path) {
-  const auto told = told_in_time([&path] {
-    const auto line = first_line_here(path);
-    if (line)
-      return "+" + *line;
-    const auto& code = line.error().code();
-    const bool is_ours = code.category() == make_error_code(Errc::refused).category();
-    return (is_ours ? "o" : "s") + std::to_string(code.value());
-  });
-  if (!told || told->empty())
-    return Error(boost::system::errc::make_error_code(boost::system::errc::timed_out), "read");
-  const auto rest = told->substr(1);
-  if (told->front() == '+')
-    return rest;
-  const auto number = static_cast<int>(parse_unsigned(rest).value_or(0));
-  return told->front() == 'o' ? Error(static_cast<Errc>(number), "read")
-                              : system_error(number, "read");
-}
-
-Loaded unread(const std::string& path, FileText why) {
-  Loaded loaded;
-  loaded.file = path;
-  loaded.is_silent = why.is_silent;
-  loaded.problems.push_back({0, "", std::move(why.problem)});
-  return loaded;
-}
-
-Loaded parsed(const std::string& path, FileText found, const Machine& machine) {
-  if (!found.problem.empty())
-    return unread(path, std::move(found));
-  auto loaded = parse_config(found.text, path, machine);
-  loaded.ends_a_line = found.text.empty() || found.text.back() == '\n';
-  return loaded;
 }
 
 }  // namespace
@@ -180,16 +128,17 @@ std::string Loaded::describe() const {
   return out;
 }
 
-Loaded load_config(const std::string& path, ReadBy by) {
-  if (by == ReadBy::process)
-    return parsed(path, read_config(path), this_machine());
-  const auto fresh = std::make_shared<Loaded>();
-  const auto load = [fresh, path] {
-    *fresh = parsed(path, read_config_here(path), {system_host_name(), first_line_here});
-  };
-  if (!done_in_time("load " + path, load))
-    return unread(path, {"", kSilent, true});
-  return std::move(*fresh);
+Loaded load_config(const std::string& path) {
+  auto [text, problem] = read_config(path);
+  if (problem.empty()) {
+    auto loaded = parse_config(text, path, this_machine());
+    loaded.ends_a_line = text.empty() || text.back() == '\n';
+    return loaded;
+  }
+  Loaded loaded;
+  loaded.file = path;
+  loaded.problems.push_back({0, "", std::move(problem)});
+  return loaded;
 }
 
 ConfigWaits real_waits() {
@@ -203,8 +152,6 @@ ConfigWaits real_waits() {
 }
 
 Loaded load_settled_config(const std::string& path, const ConfigWaits& waits) {
-  if (auto first = load_config(path); first.is_silent)
-    return first;
   for (Duration waited(0);;) {
     // Before the rest is asked: what is written behind that question changes the stamp.
     const auto before = stamp_of(path, TimePoint()).text;
@@ -242,13 +189,6 @@ FileStamp stamp_of(const std::string& path, TimePoint now) {
   return stamp;
 }
 
-std::optional<FileStamp> stamp_in_time(const std::string& path, TimePoint now) {
-  const auto stamp = std::make_shared<FileStamp>();
-  if (!done_in_time("stamp " + path, [stamp, path, now] { *stamp = stamp_of(path, now); }))
-    return std::nullopt;
-  return *stamp;
-}
-
 Duration FileRest::look(FileStamp stamp, SteadyTime now) {
   if (stamp.text != seen_.text)
     since_ = now;
@@ -265,7 +205,7 @@ bool looks_cut(const Loaded& fresh, const Loaded& running) {
 }
 
 ConfigPtr load_leniently(const std::string& path) {
-  const auto [text, problem, is_silent] = read_config(path);
+  const auto [text, problem] = read_config(path);
   return problem.empty() ? std::make_shared<const Config>(parse_leniently(text, this_machine()))
                          : nullptr;
 }

@@ -10,10 +10,8 @@
 #include "daemon/config/config.h"
 #include "daemon/config/options.h"
 
-#include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,7 +38,6 @@ struct Loaded {
   Origins origins;
   std::vector<Problem> problems;  // in the order of lines
   bool ends_a_line = true;        // its text
-  bool is_silent = false;         // it could not be read in time: its file system does not answer
   // One line a problem: "file:line: key: text".
   std::string describe() const;
 };
@@ -52,8 +49,6 @@ struct FileStamp {
   Duration age{0};  // since anything about it changed; 0: just now, or the clock went back
 };
 FileStamp stamp_of(const std::string& path, TimePoint now);
-// Nothing: its file system does not answer in time. For a process with threads.
-std::optional<FileStamp> stamp_in_time(const std::string& path, TimePoint now);
 // For how long a file has been as it is: by its age, or since it was seen so, whatever its clock.
 class FileRest {
  public:
@@ -74,12 +69,10 @@ struct Machine {
   // The first line of a file, for origin.
   std::function<Result<std::string>(const std::string& path)> first_line;
 };
-// This machine. What does not answer in time cannot be read (base/in_time.h).
+// This machine.
 Machine this_machine();
 
-// Who waits for the file system: a process of its own, or a thread where there may be none.
-enum class ReadBy : std::uint8_t { process, thread };
-Loaded load_config(const std::string& path, ReadBy by = ReadBy::process);
+Loaded load_config(const std::string& path);
 
 // How long the configuration must have stayed as it is, so that nobody is writing it.
 inline constexpr Duration kConfigSettled{1'000};

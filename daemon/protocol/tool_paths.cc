@@ -31,10 +31,8 @@ std::string config_path(const Options& options) {
 
 Loaded load_or_defaults(const Options& options) {
   const auto path = config_path(options);
-  auto loaded = load_config(path);
-  const bool defaults = path == kDefaultFile && !loaded.config && !loaded.is_silent &&
-                        access(path.c_str(), F_OK) != 0;
-  return defaults ? parse_config("", path, this_machine()) : loaded;
+  const bool defaults = path == kDefaultFile && access(path.c_str(), F_OK) != 0;
+  return defaults ? parse_config("", path, this_machine()) : load_config(path);
 }
 
 namespace {
@@ -146,14 +144,12 @@ std::string first_problem(const Loaded& loaded) {
 }
 
 // The configuration is no help: what else is known of its daemon.
-// Where it is, nobody looks if that does not answer.
 std::optional<ToolPaths> places_without(const Loaded& broken) {
-  const auto lenient = broken.is_silent ? nullptr : load_leniently(broken.file);
+  const auto lenient = load_leniently(broken.file);
   const auto usual = usual_folder();
-  const auto effective =
-      find_effective(broken.file, lenient ? lenient->user : default_places().user,
-                     {lenient ? folder_of(lenient->control.submit) : usual, usual,
-                      broken.is_silent ? usual : folder_of(broken.file)});
+  const auto effective = find_effective(
+      broken.file, lenient ? lenient->user : default_places().user,
+      {lenient ? folder_of(lenient->control.submit) : usual, usual, folder_of(broken.file)});
   if (!effective && !lenient)
     return std::nullopt;
   auto places = effective ? effective->places : places_of(*lenient);
@@ -164,7 +160,10 @@ std::optional<ToolPaths> places_without(const Loaded& broken) {
   return places;
 }
 
-Result<ToolPaths> places_of_loaded(const Loaded& loaded) {
+}  // namespace
+
+Result<ToolPaths> find_places(const Options& options) {
+  const auto loaded = load_or_defaults(options);
   if (loaded.config)
     return places_with(loaded);
   if (auto places = places_without(loaded))
@@ -174,17 +173,9 @@ Result<ToolPaths> places_of_loaded(const Loaded& loaded) {
   return Error(make_error_code(Errc::malformed), std::move(lines));
 }
 
-}  // namespace
-
-Result<ToolPaths> find_places(const Options& options) {
-  return places_of_loaded(load_or_defaults(options));
-}
-
 Result<ToolPaths> find_places_for_mail(const Options& options) {
-  const auto loaded = load_or_defaults(options);
-  auto found = places_of_loaded(loaded);
-  const bool is_missing =
-      !loaded.is_silent && ::access(config_path(options).c_str(), F_OK) != 0 && errno == ENOENT;
+  auto found = find_places(options);
+  const bool is_missing = ::access(config_path(options).c_str(), F_OK) != 0 && errno == ENOENT;
   if (found || (is_missing && !options.config_file.empty()))
     return found;
   auto places = default_places();

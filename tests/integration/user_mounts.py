@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import signal
 import sqlite3
-import time
 
 from support_py import daemon, fuse, scenario, tools, wait
 from support_py.accounts import BOB, DAEMON, Machine
@@ -236,61 +235,6 @@ class UserMounts(scenario.Scenario):
         self.assertEqual(self.reload_with()[0], 0)
         hung.stop()  # a process does not end before its threads do
         self.server.stop()
-
-    def test_lists_on_a_mount_of_roots_that_hangs(self):
-        """They wait, with one thread for those of one folder; all other mail goes on."""
-        hung = self.mounted(self.machine.folder / "nfs", 0)
-        self.start()
-        lists = self.machine.make("lists", 0, 0, 0o755)
-        (lists / "good").write_text("ann@us.example\n")
-        self.write_aliases("".join(f"list{number}: :include:{hung.folder}/list{number}\n" for number in range(40))
-                           + f"good: :include:{lists}/good\n")
-        self.server.wait_for_log("table_read")
-        self.send(*(f"list{number}" for number in range(40)))
-        wait.until(lambda: hung.askers, "a list that is read")
-        self.send("ann")
-        wait.until(lambda: self.mails("ann") == 1, "the mail of another user")
-        self.send("good")
-        wait.until(lambda: self.mails("ann") == 2, "the mail of another list")
-        wait.until(lambda: len(self.server.log("attempted", verdict="deferred")) >= 40,
-                   "the lists, which cannot be used")
-        self.assertEqual(len(hung.askers), 1, "one for the folder")
-        self.assertEqual(self.reload_with()[0], 0)
-        hung.stop()
-        self.server.stop()
-
-    def test_a_configuration_on_a_mount_of_roots_that_hangs(self):
-        """A reload is refused, tools and another start say why and end; the daemon goes on with what it has."""
-        self.start()
-        server, machine = self.server, self.machine
-        server.stop()
-        folder = machine.make("conf", 0, 0, 0o755)
-        server.config_file = folder / "postrider.toml"
-        server.write_config()
-        server.start()
-        there = self.mounted(folder, 0, process=server.process.pid)
-        here = self.mounted(folder, 0)
-        refused = 0
-        for _ in range(2):
-            server.reload()
-            refused += 1
-            wait.until(lambda: len(server.log("config_refused")) == refused, "a reload that is refused")
-            self.assertIn("could not be read in time", server.log("config_refused")[-1]["problem"])
-        self.assertTrue(there.askers)
-        self.send("ann")
-        wait.until(lambda: self.mails("ann") == 1, "mail, which goes on")
-        for name, *arguments in (("postrider", "check"), ("postrider", "status"), ("postrider", "reload"),
-                                 ("postrider", "run"), ("mailq",), ("newaliases",),
-                                 ("sendmail", "-i", "ann@us.example")):
-            with self.subTest(tool=name, arguments=arguments):
-                began = time.monotonic()
-                done = server.tool(name, *arguments, stdin="Subject: s\n\nx\n", check=False)
-                self.assertNotEqual(done.returncode, 0)
-                self.assertIn("could not be read in time", done.stdout + done.stderr)
-                print(f"  {name} {' '.join(arguments)}: {done.returncode} after {time.monotonic() - began:.1f} s")
-        here.stop()
-        there.stop()
-        server.stop()
 
 
 if __name__ == "__main__":
