@@ -37,8 +37,12 @@ Result<Target> find_target(const Options& options, const PasswordChange& change)
     target.user = loaded.config->user;
   if (!target.path.empty())
     return target;
-  if (!loaded.config)
-    return Error(Errc::unsupported, loaded.describe());
+  if (!loaded.config) {
+    auto problems = loaded.describe();
+    while (problems.ends_with('\n'))
+      problems.pop_back();
+    return Error(Errc::unsupported, std::move(problems));
+  }
   if (loaded.config->auth.users.empty())
     return Error(Errc::not_found, "auth.users is not set in " + loaded.file +
                                       "; set it, or name the file with --file");

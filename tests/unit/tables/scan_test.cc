@@ -49,6 +49,7 @@ TEST_CASE("a scanned file says what a table of it says", "[tables]") {
   const auto path = folder / "t";
   const std::string block(65536, '#');
   const std::string nul("z: a\0b\nann: bob\n", 16);
+  const std::string words = "ann bob\nbob\tcarl\n";  // as aliases no line of it is right
   const std::vector<std::string> files = {
       "",
       "\n\n",
@@ -64,7 +65,7 @@ TEST_CASE("a scanned file says what a table of it says", "[tables]") {
       "ann: wrong\nann: right\n",
       "ann:\nann: right\n",
       "ann\nann right\n*: x\nbob: c\n",
-      "ann bob\nbob\tcarl\n",
+      words,
       nul,
       block + "\nann: behind\n",
       block.substr(1) + "\nann: at the end of a block\nbob: x\n",
@@ -83,7 +84,7 @@ TEST_CASE("a scanned file says what a table of it says", "[tables]") {
       const auto scanned = scan_table(spec, lenient());
       if (!whole) {  // it is no table, and says of no name that there is none
         INFO(i << " " << form);
-        CHECK(files[i] == nul);
+        CHECK((files[i] == nul || (files[i] == words && form == std::string("aliases:"))));
         CHECK(told(scanned->find("nobody")).starts_with("error: "));
         continue;
       }
