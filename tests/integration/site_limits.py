@@ -104,8 +104,8 @@ class Rate(Limits):
         host.wait_for(self.MESSAGES, deadline=240)
         server.wait_until_empty()
         self.assert_each_once(host.messages, self.MESSAGES)
-        # Those that were under way when it was full, and a probe or two.
-        self.assertLessEqual(len(refused), 25)
+        # Those that were under way when it was full, until three senders had met it, and a probe or two.
+        self.assertLessEqual(len(refused), 40)
         if refused:
             self.assertRegex(self.site(server), r"/s|/min|it refused for the rate")
 
