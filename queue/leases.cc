@@ -155,13 +155,6 @@ std::size_t Leases::of_site(std::int64_t site) const {
   return count_of(by_site_, site);
 }
 
-std::size_t Leases::of_sites(const std::function<bool(std::int64_t)>& is_one) const {
-  std::size_t count = 0;
-  for (const auto& [site, leases] : by_site_)
-    count += is_one(site) ? leases : 0;
-  return count;
-}
-
 std::unordered_map<std::int64_t, std::size_t> Leases::places_of(mail::MessageId id) const {
   std::unordered_map<std::int64_t, std::size_t> places;
   const auto [first, last] = leased_.equal_range(id.value);

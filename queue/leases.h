@@ -66,7 +66,6 @@ class Leases {
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
   std::size_t of_site(std::int64_t site) const;
-  std::size_t of_sites(const std::function<bool(std::int64_t)>& is_one) const;
   // Recipients of due work of a message, by domain.
   std::unordered_map<std::int64_t, std::size_t> places_of(mail::MessageId id) const;
 

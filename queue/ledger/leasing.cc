@@ -26,36 +26,6 @@ bool Leasing::has_room(const Budget& budget) const {
          parked_ < kAtOnce && left_of_large_ > 0;
 }
 
-// For sites that are not known to answer.
-std::size_t Leasing::room_for_others(const Budget& budget) const {
-  const auto most = budget.messages - budget.messages / 8;
-  return most > others_ ? most - others_ : 0;
-}
-
-Result<void> Leasing::count_others() {
-  std::optional<Error> failed;
-  others_ = state_.leases.of_sites([&](std::int64_t id) {
-    auto site = state_.store->destinations().load_site(id);
-    if (!site)
-      failed = site.error();
-    return site && !site->answers;
-  });
-  return failed ? Result<void>(*failed) : Result<void>();
-}
-
-Result<void> Leasing::lease_answering(Budget& budget, Effects& effects) {
-  auto sites = state_.store->destinations().due_answering(state_.now());
-  if (!sites)
-    return sites.error();
-  for (const auto site : *sites) {
-    if (!has_room(budget))
-      break;
-    if (auto done = lease_site(site, budget, effects); !done)
-      return done.error();
-  }
-  return {};
-}
-
 Result<void> Leasing::lease_due(Effects& effects) {
   look_.begin();
   stopped_at_limit_ = false;
@@ -80,8 +50,6 @@ Result<void> Leasing::lease_due(Effects& effects) {
   }
   if (auto done = lease_deadlines(budget, effects); !done)
     return done.error();
-  if (auto done = count_others(); !done)
-    return done.error();
   DueIndex::Due after{-1, std::numeric_limits<std::int64_t>::min()};
   for (bool more = !state_.pauses.has_all(); more;) {
     auto sites = state_.store->due().sites(state_.now(), after, kDuePage);
@@ -97,14 +65,6 @@ Result<void> Leasing::lease_due(Effects& effects) {
       after = site;
       if (auto done = lease_site(site.id, budget, effects); !done)
         return done.error();
-      if (room_for_others(budget) > 0)
-        continue;
-      // The others in their order would be looked at for nothing, and there may be very many.
-      if (auto done = lease_answering(budget, effects); !done)
-        return done.error();
-      stopped_at_limit_ = true;
-      more = false;
-      break;
     }
   }
   if (auto done = lease_parts(effects); !done)
@@ -122,12 +82,10 @@ Result<void> Leasing::lease_due(Effects& effects) {
 }
 
 // How many more may go out where `out` are: while no more are out there than are free in all.
-std::size_t Leasing::share(const Budget& budget, std::size_t out, const SiteRow& site) const {
+std::size_t Leasing::share(const Budget& budget, std::size_t out, bool is_probed) const {
   const auto used = state_.leases.due().messages;
-  auto free = budget.messages > used ? budget.messages - used : 0;
-  if (!site.answers)
-    free = std::min(free, room_for_others(budget));
-  if (site.failures > 0)
+  const auto free = budget.messages > used ? budget.messages - used : 0;
+  if (is_probed)
     return out == 0 && free > 0 ? 1 : 0;
   return free > out ? (free - out + 1) / 2 : 0;
 }
@@ -150,7 +108,7 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
                                  : 0;
       // Site 0 stands for all domains whose site is not known yet: each on its own.
       const auto out = site == 0 ? out_of_domain : state_.leases.of_site(site);
-      const auto of_site = share(budget, out, *row);
+      const auto of_site = share(budget, out, row->failures > 0);
       if (!has_room(budget)) {
         stopped_at_limit_ = true;
         return {};
@@ -188,10 +146,6 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
 Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                                    Budget& budget, Effects& effects) {
   bool more = false;
-  auto row = state_.store->destinations().load_site(site);
-  if (!row)
-    return row.error();
-  const bool answers = row->answers;
   auto due = state_.store->due().messages(domain, state_.now(), state_.leases, most, more);
   if (!due)
     return due.error();
@@ -200,14 +154,8 @@ Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::
       more = true;
       break;
     }
-    if (!answers && room_for_others(budget) == 0) {
-      stopped_at_limit_ = more = true;
-      break;
-    }
-    const auto before = state_.leases.due().messages;
     if (auto done = lease_message(one, domain, effects); !done)
       return done.error();
-    others_ += answers ? 0 : state_.leases.due().messages - before;
   }
   if (more) {
     wanting_domains_[domain] = state_.leases.of_domain(domain);
@@ -404,29 +352,9 @@ Result<void> Leasing::lease_part(mail::MessageId id, Part part, Effects& effects
   return {};
 }
 
-Result<void> Leasing::recorded(const Record& record, const Leased& leased) {
+void Leasing::recorded(const Record& record, const Leased& leased) {
   look_again_after(record, leased);
   rest(record, leased);
-  return note_answers(record, leased);
-}
-
-Result<void> Leasing::note_answers(const Record& record, const Leased& leased) {
-  const auto& recipients = leased.message->envelope.recipients;
-  std::string last;
-  for (const auto& result : record.results) {
-    const auto& outcome = result.outcome;
-    const bool is_answer = outcome.stage >= mail::Stage::mail &&
-                           outcome.stage <= mail::Stage::body_end && outcome.reply.code != 0;
-    if (!is_answer || result.index >= recipients.size())
-      continue;
-    auto domain = mail::domain_of(recipients[result.index].address);
-    if (domain == last)
-      continue;
-    if (auto done = state_.store->destinations().note_answer(domain); !done)
-      return done.error();
-    last = std::move(domain);
-  }
-  return {};
 }
 
 // Called after the lease, or a part of it, has ended. Hysteresis: a look passes over what is out,

@@ -4,9 +4,6 @@
 // are still free: one slow site takes at most half of all, two a third each, so there is always
 // room for one that was idle. A site that failed gets one probe.
 //
-// An eighth of all is kept for sites that are known to answer: however many domains are due at once
-// of which nothing is known, or nothing good, mail that would go at once does not wait for them.
-//
 // A message for very many recipients is handed out in parts, each by a lease of its own; what is out
 // of it at one time is limited as a whole and for each domain, and the next part goes out when some
 // of that has ended.
@@ -29,7 +26,7 @@ class Leasing {
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
   // The record has ended the lease, or a part of it.
-  Result<void> recorded(const Record& record, const Leased& leased);
+  void recorded(const Record& record, const Leased& leased);
 
  private:
   struct Budget {  // limits, what is out included
@@ -38,10 +35,7 @@ class Leasing {
     std::size_t now = 0;  // of messages, in this transaction
   };
   bool has_room(const Budget& budget) const;
-  std::size_t room_for_others(const Budget& budget) const;
-  std::size_t share(const Budget& budget, std::size_t out, const SiteRow& site) const;
-  Result<void> count_others();
-  Result<void> lease_answering(Budget& budget, Effects& effects);
+  std::size_t share(const Budget& budget, std::size_t out, bool is_probed) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);
   Result<void> lease_deadline(mail::MessageId id, Effects& effects);
   Result<std::optional<mail::Outcome>> reason_of(mail::MessageId id, const RecipientRow& recipient,
@@ -72,7 +66,6 @@ class Leasing {
   void look_again_after(const Record& record, const Leased& leased);
   Result<bool> is_paused(std::int64_t domain);
   Result<void> park(mail::MessageId id, std::span<const RecipientRow> alive, const PauseRow& pause);
-  Result<void> note_answers(const Record& record, const Leased& leased);
   void rest(const Record& record, const Leased& leased);
   bool is_resting(std::int64_t domain) const;
   void end_rests();
@@ -82,7 +75,6 @@ class Leasing {
   DamagedMail& damaged_;
   Pausing& pausing_;
   std::size_t parked_ = 0;         // messages of paused senders, in this transaction
-  std::size_t others_ = 0;         // messages out to sites that are not known to answer
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;

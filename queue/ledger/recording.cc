@@ -99,8 +99,7 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
     if (auto done = state_removed(state_, record, leased, effects); !done)
       return done.error();
   }
-  if (auto done = leasing_.recorded(record, leased); !done)
-    return done.error();
+  leasing_.recorded(record, leased);
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
 }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <unordered_map>
-#include <unordered_set>
 
 namespace postrider::queue {
 
@@ -40,7 +39,7 @@ class SqliteDestinations final : public Destinations {
              " WHERE d.id = ? AND s.failures > 0"},
             {site_by_name_, "SELECT id FROM site WHERE name = ?"},
             {site_name_, "SELECT name FROM site WHERE id = ?"},
-            {site_by_id_, "SELECT wake, blocked_until, failures, name FROM site WHERE id = ?"},
+            {site_by_id_, "SELECT wake, blocked_until, failures FROM site WHERE id = ?"},
             {insert_site_,
              "INSERT INTO site(name, wake, blocked_until, failures, since, last)"
              " VALUES(?, {never}, 0, 0, 0, NULL) RETURNING id"},
@@ -207,11 +206,6 @@ class SqliteDestinations final : public Destinations {
     const bool is_new_trouble = state.failures > 0 && (*site)->failures == 0;
     (*site)->blocked_until = blocked_until;
     (*site)->failures = state.failures;
-    if (state.failures > 0) {
-      answering_.erase(state.site);
-      answering_ids_.erase(*id);
-      (*site)->answers = false;
-    }
     (*site)->wake = *minimum == kNever ? kNever : std::max(*minimum, blocked_until);
     const std::string last = encode_outcome(state.last);
     Query query(set_site_);
@@ -259,50 +253,6 @@ class SqliteDestinations final : public Destinations {
       if (auto done = touch_site(*site, due); !done)
         return done.error();
     return id;
-  }
-
-  Result<void> note_answer(const std::string& name) override {
-    limit(answering_);
-    const auto id = domain_ids_.find(name);
-    if (id == domain_ids_.end()) {
-      if (const auto known = known_sites_.find(name); known != known_sites_.end())
-        answering_.insert(known->second);
-      return {};
-    }
-    auto domain = find_domain(id->second);
-    if (!domain)
-      return domain.error();
-    if (*domain == nullptr || (*domain)->site == 0)
-      return {};
-    auto site = find_site((*domain)->site);
-    if (!site)
-      return site.error();
-    if (*site == nullptr || (*site)->answers)
-      return {};
-    Query query(site_name_);
-    query.bind((*domain)->site);
-    auto row = query.next();
-    if (!row)
-      return row.error();
-    if (!*row)
-      return {};
-    answering_.insert(std::string(query.text(0)));
-    answering_ids_.insert((*domain)->site);
-    (*site)->answers = true;
-    return {};
-  }
-
-  Result<std::vector<std::int64_t>> due_answering(std::int64_t now) override {
-    std::vector<std::int64_t> due;
-    for (auto id = answering_ids_.begin(); id != answering_ids_.end();) {
-      auto site = find_site(*id);
-      if (!site)
-        return site.error();
-      if (*site != nullptr && (*site)->wake <= now)
-        due.push_back(*id);
-      id = *site == nullptr ? answering_ids_.erase(id) : std::next(id);
-    }
-    return due;
   }
 
   bool has_blocked_sites() const override { return has_blocked_sites_; }
@@ -359,10 +309,7 @@ class SqliteDestinations final : public Destinations {
     if (!*row)
       return static_cast<SiteRow*>(nullptr);
     SiteRow& kept = sites_[id];
-    kept = {query.integer(0), query.integer(1), static_cast<std::uint32_t>(query.integer(2)),
-            answering_.contains(std::string(query.text(3)))};
-    if (kept.answers)
-      answering_ids_.insert(id);
+    kept = {query.integer(0), query.integer(1), static_cast<std::uint32_t>(query.integer(2))};
     return &kept;
   }
 
@@ -452,7 +399,6 @@ class SqliteDestinations final : public Destinations {
     if (auto done = Query(delete_site_).bind(id).run(); !done)
       return done.error();
     sites_.erase(id);
-    answering_ids_.erase(id);
     return {};
   }
 
@@ -462,8 +408,6 @@ class SqliteDestinations final : public Destinations {
   std::unordered_map<std::int64_t, SiteRow> sites_;
   bool has_blocked_sites_ = false;
   std::unordered_map<std::string, std::string> known_sites_;  // of domains without mail here
-  std::unordered_set<std::string> answering_;                 // sites; ids of those with mail here
-  std::unordered_set<std::int64_t> answering_ids_;
   Statement domain_by_name_, domain_by_id_, insert_domain_, set_domain_due_, set_domain_site_,
       domain_minimum_, delete_domain_, site_trouble_, site_by_name_, site_name_, site_by_id_,
       insert_site_, set_site_wake_, set_site_, site_minimum_, troubled_sites_, domains_of_,

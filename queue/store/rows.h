@@ -73,7 +73,6 @@ struct SiteRow {
   std::int64_t wake = kNever;
   std::int64_t blocked_until = 0;
   std::uint32_t failures = 0;
-  bool answers = false;  // not stored: it has said something of a message, and not failed since
 };
 
 // A message with what its content must be: for content in a file, which is read elsewhere.

@@ -122,11 +122,6 @@ class Destinations {
   // From memory alone: true only if it is surely blocked.
   virtual bool is_known_blocked(const std::string& domain, std::int64_t now) const = 0;
   virtual void forget() = 0;
-  // The site of the domain, if it is known, has said something of a message. That is remembered until
-  // it is in trouble, in memory alone.
-  virtual Result<void> note_answer(const std::string& domain) = 0;
-  // Those with mail that is due.
-  virtual Result<std::vector<std::int64_t>> due_answering(std::int64_t now) = 0;
 };
 
 // What is due, by index.

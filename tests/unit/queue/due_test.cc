@@ -79,48 +79,6 @@ TEST_CASE_METHOD(Waiting, "slow sites leave room for one that was idle", "[queue
   hand.next(must_accept("a@b.test", {"c@idle.test"}));
 }
 
-TEST_CASE_METHOD(Waiting, "sites that are known to answer have places beside any number of others",
-                 "[queue][due]") {
-  const bool is_assigned = GENERATE(false, true);  // the site of each is known, and silent
-  settings.leased_messages = 64;
-  queue.reset();
-  open();
-  start();
-  const auto end_of_good = [&](const Lease& lease) {
-    auto end = answer(lease, Verdict::delivered);
-    for (auto& result : end.results) {
-      result.outcome.stage = mail::Stage::body_end;
-      result.outcome.reply = mail::Reply(250, {2, 0, 0}, "taken");
-    }
-    return end;
-  };
-  queue->assign_site("good.test", "mx.good.test");
-  record(end_of_good(hand.next(must_accept("a@b.test", {"c@good.test"}))));
-  for (int i = 0; i < 100; ++i) {
-    const auto name = std::to_string(i) + ".test";
-    if (is_assigned)
-      queue->assign_site("s" + name, "mx" + name);
-    must_accept("a@b.test", {"c@s" + name});
-  }
-  settle();
-  CHECK(hand.count() == 56);
-  auto lease = hand.next(must_accept("a@b.test", {"c@good.test"}));
-  CHECK(hand.count() == 56);
-  SECTION("for all their mail") {
-    record(end_of_good(lease));
-    for (int i = 0; i < 20; ++i)
-      record(end_of_good(hand.next(must_accept("a@b.test", {"c@good.test"}))));
-    CHECK(hand.count() == 56);
-  }
-  SECTION("until they are in trouble") {
-    record(untried(lease));
-    queue->set_site(blocked("mx.good.test", Duration{0}));
-    settle();
-    hand.clear();
-    CHECK_FALSE(hand.wait_for(1));
-  }
-}
-
 TEST_CASE_METHOD(Waiting, "mail to blocked sites alone waits as if it had been tried",
                  "[queue][due][site]") {
   start();
