@@ -230,18 +230,19 @@ TEST_CASE_METHOD(Long, "a change is said to the log with who asked", "[queue][ch
 }
 
 TEST_CASE_METHOD(Long, "room is given back when a long queue is empty", "[queue][room]") {
-  fill(1500, std::string(4000, 'x'));
-  CHECK(change(Verb::remove, {}).messages == 1500);
+  // Fewer free pages than this are kept for what comes, whatever the steps on the way there were.
+  constexpr std::uintmax_t kKept = (1024 + 128) * 4096;
+  fill(5000, std::string(4000, 'x'));
+  CHECK(change(Verb::remove, {}).messages == 5000);
   const auto file = settings.spool + "/queue.db";
-  for (int i = 0; i < 5000; ++i) {
+  CHECK(std::filesystem::file_size(file) > 3 * kKept);
+  for (int i = 0; i < 5000 && std::filesystem::file_size(file) >= kKept; ++i) {
     clock.pass(std::chrono::milliseconds(200));
     queue->wake();
     settle();
-    if (std::filesystem::file_size(file) > 0 && std::filesystem::file_size(file) < (1U << 20U))
-      break;
     ::usleep(20'000);  // the log goes to the file when nothing else happens
   }
-  CHECK(std::filesystem::file_size(file) < (1U << 20U));
+  CHECK(std::filesystem::file_size(file) < kKept);
   // And the queue works on.
   must_accept("a@b.test", {"c@d.test"});
   CHECK(list().size() == 1);
