@@ -4,9 +4,5 @@
 using namespace postrider::brokers;
 
 int main(int count, char** arguments) {
-  const Program program{"postrider-amqp", "amqp",
-                        [](PublisherSettings settings, const postrider::Clock& clock) {
-                          return std::make_unique<AmqpPublisher>(std::move(settings), clock);
-                        }};
-  return run_program(program, count, arguments);
+  return run_program({"postrider-amqp", "amqp", make_publisher<AmqpPublisher>}, count, arguments);
 }

@@ -57,10 +57,6 @@ boost::system::error_code code_of(int status) {
 AmqpPublisher::AmqpPublisher(PublisherSettings settings, const Clock& clock)
     : settings_(std::move(settings)), clock_(clock) {}
 
-std::string AmqpPublisher::place() const {
-  return settings_.url.host + ":" + std::to_string(settings_.url.port);
-}
-
 Result<void> AmqpPublisher::publish(const Wave& wave, SteadyTime until, std::vector<bool>& taken) {
   if (!connection_)
     if (auto connected = connect(until); !connected) {
@@ -76,7 +72,7 @@ Result<void> AmqpPublisher::publish(const Wave& wave, SteadyTime until, std::vec
 Result<void> AmqpPublisher::connect(SteadyTime until) {
   connection_.reset(amqp_new_connection());
   if (!connection_)
-    return system_error(ENOMEM, "connect to " + place());
+    return system_error(ENOMEM, "connect to " + settings_.place());
   if (auto opened = open_socket(until); !opened)
     return opened;
   // A broker that has no room stops reading, and would hold us for ever.
@@ -90,7 +86,7 @@ Result<void> AmqpPublisher::open_socket(SteadyTime until) {
   auto* const socket =
       settings_.url.is_tls ? amqp_ssl_socket_new(state) : amqp_tcp_socket_new(state);
   if (socket == nullptr)
-    return system_error(ENOMEM, "connect to " + place());
+    return system_error(ENOMEM, "connect to " + settings_.place());
   if (settings_.url.is_tls) {
     const auto& roots = settings_.roots.empty() ? std::string(kSystemRoots) : settings_.roots;
     if (amqp_ssl_socket_set_cacert(socket, roots.c_str()) != AMQP_STATUS_OK)
@@ -104,7 +100,7 @@ Result<void> AmqpPublisher::open_socket(SteadyTime until) {
   const int status =
       amqp_socket_open_noblock(socket, settings_.url.host.c_str(), settings_.url.port, &limit);
   if (status != AMQP_STATUS_OK)
-    return lost(status, "connect to " + place());
+    return lost(status, "connect to " + settings_.place());
   return {};
 }
 
@@ -119,14 +115,15 @@ Result<void> AmqpPublisher::log_in() {
   const auto host = url.path.empty() ? std::string("/") : url.path;
   if (auto done = check(amqp_login(state, host.c_str(), 0, kMostFrame, kHeartbeat,
                                    AMQP_SASL_METHOD_PLAIN, user.c_str(), password.c_str()),
-                        "log in to " + place());
+                        "log in to " + settings_.place());
       !done)
     return done;
   amqp_channel_open(state, kChannel);
-  if (auto done = check(amqp_get_rpc_reply(state), "open a channel at " + place()); !done)
+  if (auto done = check(amqp_get_rpc_reply(state), "open a channel at " + settings_.place()); !done)
     return done;
   amqp_confirm_select(state, kChannel);
-  if (auto done = check(amqp_get_rpc_reply(state), "ask " + place() + " for confirms"); !done)
+  if (auto done = check(amqp_get_rpc_reply(state), "ask " + settings_.place() + " for confirms");
+      !done)
     return done;
   next_ = 1;
   return {};
@@ -147,7 +144,7 @@ Result<void> AmqpPublisher::send(const Message& message) {
   const int status = amqp_basic_publish(connection_.get(), kChannel, bytes_of(settings_.exchange),
                                         bytes_of(topic), 1, 0, &properties, bytes_of(message.text));
   if (status != AMQP_STATUS_OK)
-    return lost(status, "send to " + place());
+    return lost(status, "send to " + settings_.place());
   ++next_;
   return {};
 }
@@ -165,7 +162,7 @@ Result<void> AmqpPublisher::collect(const Wave& wave, SteadyTime until, std::vec
     amqp_frame_t frame{};
     const int status = amqp_simple_wait_frame_noblock(connection_.get(), &frame, &limit);
     if (status != AMQP_STATUS_OK)
-      return lost(status, "wait for the confirms of " + place());
+      return lost(status, "wait for the confirms of " + settings_.place());
     if (frame.frame_type == AMQP_FRAME_METHOD)
       if (auto done = handle(frame.payload.method, wave, confirms, taken); !done)
         return done;
@@ -204,7 +201,7 @@ Result<void> AmqpPublisher::handle(const amqp_method_t& method, const Wave& wave
     case AMQP_BASIC_NACK_METHOD: {
       const auto* nack = static_cast<const amqp_basic_nack_t*>(method.decoded);
       settle(nack->delivery_tag, nack->multiple != 0, false);
-      confirms.trouble = "give an event to " + place() + ": the broker does not take it";
+      confirms.trouble = "give an event to " + settings_.place() + ": the broker does not take it";
       return {};
     }
     case AMQP_BASIC_RETURN_METHOD:
@@ -226,7 +223,7 @@ Result<void> AmqpPublisher::take_returned(const amqp_method_t& method, const Wav
                        "\" (" + text_of(returned->reply_text) + ")";
   amqp_message_t message{};
   if (auto read = check(amqp_read_message(connection_.get(), kChannel, &message, 0),
-                        "read what " + place() + " returns");
+                        "read what " + settings_.place() + " returns");
       !read)
     return read;
   const auto id = text_of(message.properties.message_id);
@@ -272,7 +269,7 @@ Error AmqpPublisher::closed_by_broker(const amqp_method_t& method) {
   }
   connection_.reset();
   const bool is_passing = code == kForced || code == kResources || code == kInternal;
-  return Error(is_passing ? Errc::truncated : Errc::refused, place() + " says " + said);
+  return Error(is_passing ? Errc::truncated : Errc::refused, settings_.place() + " says " + said);
 }
 
 Result<void> AmqpPublisher::check(const amqp_rpc_reply_t& reply, const std::string& step) {

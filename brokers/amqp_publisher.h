@@ -43,7 +43,6 @@ class AmqpPublisher : public Publisher {
   Error lost(int status, const std::string& step);
   Error closed_by_broker(const amqp_method_t& method);
   Result<void> check(const amqp_rpc_reply_t& reply, const std::string& step);
-  std::string place() const;
 
   const PublisherSettings settings_;
   const Clock& clock_;

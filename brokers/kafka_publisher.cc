@@ -48,10 +48,6 @@ void KafkaPublisher::Destroy::operator()(rd_kafka_t* producer) const {
 KafkaPublisher::KafkaPublisher(PublisherSettings settings, const Clock& clock)
     : settings_(std::move(settings)), clock_(clock) {}
 
-std::string KafkaPublisher::place() const {
-  return settings_.url.host + ":" + std::to_string(settings_.url.port);
-}
-
 Result<void> KafkaPublisher::publish(const Wave& wave, SteadyTime until, std::vector<bool>& taken) {
   if (!producer_)
     if (auto prepared = prepare(); !prepared)
@@ -64,12 +60,13 @@ Result<void> KafkaPublisher::publish(const Wave& wave, SteadyTime until, std::ve
   while (done && reports_.open > 0 && !reports_.is_over) {
     const auto left = std::chrono::ceil<Duration>(until - clock_.steady()).count();
     if (left <= 0)
-      done = failed(RD_KAFKA_RESP_ERR__TIMED_OUT, "wait for the acknowledgements of " + place());
+      done = failed(RD_KAFKA_RESP_ERR__TIMED_OUT,
+                    "wait for the acknowledgements of " + settings_.place());
     else
       rd_kafka_poll(producer_.get(), static_cast<int>(std::min<Duration::rep>(left, kLongestTurn)));
   }
   if (done && reports_.trouble != RD_KAFKA_RESP_ERR_NO_ERROR)
-    done = failed(reports_.trouble, "give an event to " + place());
+    done = failed(reports_.trouble, "give an event to " + settings_.place());
   // What failed must not come later from this producer, out of its order.
   if (!done)
     producer_.reset();
@@ -153,7 +150,7 @@ Result<void> KafkaPublisher::send(const Message& message, std::size_t place_in_w
   const std::unique_ptr<rd_kafka_error_t, void (*)(rd_kafka_error_t*)> trouble(
       rd_kafka_produceva(producer_.get(), parts, std::size(parts)), &rd_kafka_error_destroy);
   if (trouble)
-    return failed(rd_kafka_error_code(trouble.get()), "send to " + place());
+    return failed(rd_kafka_error_code(trouble.get()), "send to " + settings_.place());
   ++reports_.open;
   return {};
 }

@@ -39,7 +39,6 @@ class KafkaPublisher : public Publisher {
   static void delivered(rd_kafka_t* producer, const rd_kafka_message_t* record, void* self);
   static void troubled(rd_kafka_t* producer, int error, const char* reason, void* self);
   Error failed(rd_kafka_resp_err_t trouble, const std::string& step) const;
-  std::string place() const;
 
   const PublisherSettings settings_;
   const Clock& clock_;

@@ -5,9 +5,5 @@ using namespace postrider::brokers;
 
 int main(int count, char** arguments) {
   mosquitto_lib_init();
-  const Program program{"postrider-mqtt", "mqtt",
-                        [](PublisherSettings settings, const postrider::Clock& clock) {
-                          return std::make_unique<MqttPublisher>(std::move(settings), clock);
-                        }};
-  return run_program(program, count, arguments);
+  return run_program({"postrider-mqtt", "mqtt", make_publisher<MqttPublisher>}, count, arguments);
 }

@@ -37,10 +37,6 @@ boost::system::error_code code_of_mqtt(int status) {
 MqttPublisher::MqttPublisher(PublisherSettings settings, const Clock& clock)
     : settings_(std::move(settings)), clock_(clock) {}
 
-std::string MqttPublisher::place() const {
-  return settings_.url.host + ":" + std::to_string(settings_.url.port);
-}
-
 Result<void> MqttPublisher::publish(const Wave& wave, SteadyTime until, std::vector<bool>& taken) {
   open_.clear();
   acknowledged_.clear();
@@ -48,7 +44,7 @@ Result<void> MqttPublisher::publish(const Wave& wave, SteadyTime until, std::vec
   for (std::size_t i = 0; done && i < wave.size(); ++i)
     done = send(*wave[i], i);
   while (done && !open_.empty())
-    done = turn(until, "wait for the acknowledgements of " + place());
+    done = turn(until, "wait for the acknowledgements of " + settings_.place());
   for (const auto each : acknowledged_)
     taken[each] = true;
   return done;
@@ -59,22 +55,22 @@ Result<void> MqttPublisher::connect(SteadyTime until) {
   const auto name = "postrider-" + settings_.host + "-" + settings_.name;
   client_.reset(mosquitto_new(name.c_str(), true, this));
   if (!client_)
-    return system_error("connect to " + place());
+    return system_error("connect to " + settings_.place());
   if (auto prepared = prepare(); !prepared)
     return prepared;
   const int status = mosquitto_connect_async(client_.get(), settings_.url.host.c_str(),
                                              settings_.url.port, kKeepAlive);
   if (status != MOSQ_ERR_SUCCESS)
-    return lost(status, "connect to " + place());
+    return lost(status, "connect to " + settings_.place());
   const auto limit = std::min(until, clock_.steady() + kConnectLimit);
   while (answer_ < 0)
-    if (auto turned = turn(limit, "connect to " + place()); !turned)
+    if (auto turned = turn(limit, "connect to " + settings_.place()); !turned)
       return turned;
   if (answer_ == 0)
     return {};
   client_.reset();
   return Error(answer_ == kAnswerUnavailable ? Errc::truncated : Errc::refused,
-               "log in to " + place() + " (" + mosquitto_connack_string(answer_) + ")");
+               "log in to " + settings_.place() + " (" + mosquitto_connack_string(answer_) + ")");
 }
 
 Result<void> MqttPublisher::prepare() {
@@ -92,7 +88,7 @@ Result<void> MqttPublisher::prepare() {
     if (const int status = mosquitto_username_pw_set(client, settings_.url.user.c_str(),
                                                      settings_.password.c_str());
         status != MOSQ_ERR_SUCCESS)
-      return lost(status, "log in to " + place());
+      return lost(status, "log in to " + settings_.place());
   if (!settings_.url.is_tls)
     return {};
   const auto& roots = settings_.roots;
@@ -111,7 +107,7 @@ Result<void> MqttPublisher::send(const Message& message, std::size_t place_in_wa
                                        static_cast<int>(message.text.size()), message.text.data(),
                                        kAtLeastOnce, false);
   if (status != MOSQ_ERR_SUCCESS)
-    return lost(status, "send to " + place());
+    return lost(status, "send to " + settings_.place());
   open_[number] = place_in_wave;
   return {};
 }

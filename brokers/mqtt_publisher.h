@@ -29,7 +29,6 @@ class MqttPublisher : public Publisher {
   Result<void> send(const Message& message, std::size_t place);
   Result<void> turn(SteadyTime until, const std::string& step);
   Error lost(int status, const std::string& step);
-  std::string place() const;
 
   const PublisherSettings settings_;
   const Clock& clock_;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace postrider::brokers {
 
@@ -21,6 +22,8 @@ struct PublisherSettings {
   std::string exchange;
   std::string topic;  // "{type}" stands for the type of the event
   std::string roots;  // a file of certificates; empty: the system's
+
+  std::string place() const { return url.host + ":" + std::to_string(url.port); }  // for people
 };
 
 struct Program {
@@ -28,6 +31,11 @@ struct Program {
   const char* protocol;  // of events::BrokerUrl
   std::function<std::unique_ptr<Publisher>(PublisherSettings settings, const Clock& clock)> make;
 };
+
+template <class Client>
+std::unique_ptr<Publisher> make_publisher(PublisherSettings settings, const Clock& clock) {
+  return std::make_unique<Client>(std::move(settings), clock);
+}
 
 // Until it is ended. Gives the exit status.
 int run_program(const Program& program, int count, char** arguments);

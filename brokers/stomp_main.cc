@@ -4,9 +4,6 @@
 using namespace postrider::brokers;
 
 int main(int count, char** arguments) {
-  const Program program{"postrider-stomp", "stomp",
-                        [](PublisherSettings settings, const postrider::Clock& clock) {
-                          return std::make_unique<StompPublisher>(std::move(settings), clock);
-                        }};
-  return run_program(program, count, arguments);
+  return run_program({"postrider-stomp", "stomp", make_publisher<StompPublisher>}, count,
+                     arguments);
 }

@@ -30,10 +30,6 @@ std::string reason_of(const StompFrame& frame) {
 StompPublisher::StompPublisher(PublisherSettings settings, const Clock& clock)
     : settings_(std::move(settings)), clock_(clock) {}
 
-std::string StompPublisher::place() const {
-  return settings_.url.host + ":" + std::to_string(settings_.url.port);
-}
-
 Result<void> StompPublisher::publish(const Wave& wave, SteadyTime until, std::vector<bool>& taken) {
   if (!connection_)
     if (auto connected = connect(std::min(until, clock_.steady() + kConnectLimit)); !connected)
@@ -46,7 +42,7 @@ Result<void> StompPublisher::publish(const Wave& wave, SteadyTime until, std::ve
 Result<void> StompPublisher::connect(SteadyTime until) {
   auto opened = BrokerConnection::open(settings_.url, settings_.roots, clock_, until);
   if (!opened)
-    return lost(opened.error(), "connect to " + place());
+    return lost(opened.error(), "connect to " + settings_.place());
   connection_ = *std::move(opened);
   reader_ = StompReader();
   next_ = 0;
@@ -64,7 +60,7 @@ Result<void> StompPublisher::log_in(SteadyTime until) {
     hello.headers.emplace_back("login", url.user);
     hello.headers.emplace_back("passcode", settings_.password);
   }
-  const auto step = "log in to " + place();
+  const auto step = "log in to " + settings_.place();
   if (auto sent = connection_->send(encode(hello), until); !sent)
     return lost(sent.error(), step);
   last_sent_ = clock_.steady();
@@ -91,20 +87,20 @@ Result<void> StompPublisher::send(const Wave& wave, SteadyTime until) {
                       {"amqp-message-id", message->id}},
                      message->text});
   if (auto sent = connection_->send(bytes, until); !sent)
-    return lost(sent.error(), "send to " + place());
+    return lost(sent.error(), "send to " + settings_.place());
   last_sent_ = clock_.steady();
   return {};
 }
 
 Result<void> StompPublisher::collect(std::size_t count, SteadyTime until,
                                      std::vector<bool>& taken) {
-  const auto step = "wait for the receipts of " + place();
+  const auto step = "wait for the receipts of " + settings_.place();
   while (static_cast<std::size_t>(std::count(taken.begin(), taken.end(), true)) < count) {
     auto frame = read_frame(until);
     if (!frame)
       return lost(frame.error(), step);
     if (frame->command == "ERROR")
-      return refused(*frame, "give an event to " + place());
+      return refused(*frame, "give an event to " + settings_.place());
     if (frame->command != "RECEIPT")
       continue;
     if (auto known = take_receipt(*frame, taken); !known)

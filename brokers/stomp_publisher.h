@@ -30,7 +30,6 @@ class StompPublisher : public Publisher {
   Result<void> beat(SteadyTime until);
   Error lost(const Error& error, const std::string& step);
   Error refused(const StompFrame& frame, const std::string& step);
-  std::string place() const;
 
   const PublisherSettings settings_;
   const Clock& clock_;

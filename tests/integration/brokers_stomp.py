@@ -38,10 +38,7 @@ class BrokersStomp(carriers.ByRabbitMq, scenario.Scenario):
         server = self.carried(topic="/exchange/absent/mail.{type}")
         tags = self.send_one(server, 0)
         self.wait_for_problem(server, "not_found")
-        channel = self.rabbit.channel()
-        channel.exchange_declare("absent", "topic", durable=True)
-        channel.queue_bind(carriers.QUEUE, "absent", "mail.*")
-        channel.connection.close()
+        self.make_exchange("absent")
         self.wait_until_carried(server)
         self.check(self.take(), tags)
 

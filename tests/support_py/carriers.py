@@ -169,6 +169,13 @@ class ByRabbitMq(Carried):
         return rabbitmq.RabbitMq(cls.folder / "rabbit", roots.sign("localhost"), roots.certificate,
                                  cls.plugins)
 
+    def make_exchange(self, name):
+        """What is for mail goes to the queue."""
+        channel = self.rabbit.channel()
+        channel.exchange_declare(name, "topic", durable=True)
+        channel.queue_bind(QUEUE, name, "mail.*")
+        channel.connection.close()
+
     def take(self):
         found = self.rabbit.take_all(QUEUE)
         for properties, body in found:
