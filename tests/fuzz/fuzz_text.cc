@@ -1,5 +1,6 @@
 // Escaped text is harmless; what is parsed is formatted back to what means the same.
 #include "base/assert.h"
+#include "base/escaped_text.h"
 #include "base/network.h"
 #include "base/text.h"
 
@@ -8,13 +9,19 @@
 
 using namespace postrider;
 
+static bool steers(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto safe = escaped(text, 100);
-  POSTRIDER_ASSERT(is_utf8(safe) && safe.size() <= 403);
-  POSTRIDER_ASSERT(std::none_of(safe.begin(), safe.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == 0x7F || c == '"';
-  }));
+  POSTRIDER_ASSERT(is_utf8(safe) && safe.size() <= 403 && !steers(safe));
+  POSTRIDER_ASSERT(escaped(safe, safe.size()) == safe);
+  std::string value;
+  append_escaped_value(text, value, 100);
+  POSTRIDER_ASSERT(is_utf8(value) && !steers(value) && value.find('"') == value.npos);
   if (const auto duration = parse_duration(text))
     POSTRIDER_ASSERT(parse_duration(format_duration(*duration)) == duration);
   if (const auto bytes = parse_size(text))

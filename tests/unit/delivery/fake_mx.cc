@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <poll.h>
 #include <stdexcept>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,12 +15,17 @@ namespace postrider::delivery {
 
 struct FakeMx::Conversation {
   int socket;
-  Behaviour behaviour;
-  std::string buffer;
+  std::atomic<int>& working;
+  Behaviour behaviour = {};
+  std::string buffer = {};
   std::size_t sent = 0;
 
   bool fill() {
     char room[65536];
+    pollfd next{socket, POLLIN, 0};
+    --working;
+    ::poll(&next, 1, -1);  // what has come is taken by one that works
+    ++working;
     const auto got = ::recv(socket, room, sizeof room, 0);
     if (got <= 0)
       return false;
@@ -195,6 +202,17 @@ std::size_t FakeMx::contents() const {
   return contents_;
 }
 
+bool FakeMx::is_at_rest() const {
+  const std::lock_guard lock(mutex_);
+  pollfd knock{listener_, POLLIN, 0};
+  if (working_ > 0 || (acceptor_.joinable() && ::poll(&knock, 1, 0) > 0))
+    return false;
+  return std::none_of(open_.begin(), open_.end(), [](int socket) {
+    int unread = 0;
+    return ::ioctl(socket, FIONREAD, &unread) == 0 && unread > 0;
+  });
+}
+
 void FakeMx::accept_loop() {
   for (;;) {
     const int socket = ::accept(listener_, nullptr, nullptr);
@@ -203,8 +221,10 @@ void FakeMx::accept_loop() {
     const std::lock_guard lock(mutex_);
     ++connections_;
     open_.push_back(socket);
+    ++working_;
     threads_.emplace_back([this, socket] {
       serve(socket);
+      --working_;
       const std::lock_guard closing(mutex_);
       std::erase(open_, socket);
       ::close(socket);
@@ -222,7 +242,7 @@ bool FakeMx::is_full(const Behaviour& how) {
 }
 
 void FakeMx::serve(int socket) {
-  Conversation talk{socket, {}, {}, 0};
+  Conversation talk{socket, working_};
   {
     const std::lock_guard lock(mutex_);
     talk.behaviour = behaviour_;
@@ -279,7 +299,9 @@ void FakeMx::serve(int socket) {
         talk.say("502 5.5.1 not here\r\n");
         continue;
       }
+      --working_;
       std::this_thread::sleep_for(how.end_takes);
+      ++working_;
       if (message.rcpts.empty()) {
         talk.say("503 5.5.1 no recipients\r\n");
         continue;

@@ -2,6 +2,7 @@
 // does as it is told: answers what it likes, drops where it likes, and keeps what it was given.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -58,6 +59,8 @@ class FakeMx {
   std::size_t times(const std::string& verb) const;  // that a command was heard
   std::size_t contents() const;                      // that were heard to their end
   void stop();                                       // refuses connections from now on
+  // Whether it waits: for what its peers send next, or until `end_takes` is over.
+  bool is_at_rest() const;
 
  private:
   struct Conversation;
@@ -78,6 +81,7 @@ class FakeMx {
   std::size_t refused_ = 0;
   std::map<std::string, std::size_t> heard_;
   std::vector<int> open_;
+  std::atomic<int> working_{0};  // conversations that wait for nothing
   std::vector<std::thread> threads_;
   std::thread acceptor_;
 };

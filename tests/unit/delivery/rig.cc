@@ -150,6 +150,33 @@ void Rig::wait_until(const std::function<bool()>& came) {
   }
 }
 
+// Twice: what came from the network while the first was under way is seen before the second.
+void Rig::let_loops_work() {
+  for (int round = 0; round < 2; ++round)
+    for (auto& loop : loops_) {
+      std::promise<void> done;
+      loop->post([&] { done.set_value(); });
+      done.get_future().get();
+    }
+}
+
+void Rig::pass_time_until(Duration step, const std::vector<const FakeMx*>& hosts,
+                          const std::function<bool()>& came) {
+  const auto are_at_rest = [&] {
+    return std::all_of(hosts.begin(), hosts.end(), [](auto* host) { return host->is_at_rest(); });
+  };
+  wait_until([&] {
+    if (came())
+      return true;
+    if (are_at_rest()) {
+      let_loops_work();
+      if (are_at_rest())
+        clock.advance(step);
+    }
+    return false;
+  });
+}
+
 void Rig::drain(Duration grace) {
   drained_ = true;
   std::promise<void> done;

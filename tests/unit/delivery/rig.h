@@ -1,6 +1,7 @@
 // A whole dispatcher with loops of its own, DNS from zone text, and a custody that watches.
 #pragma once
 
+#include "fake_mx.h"
 #include "messages.h"
 
 #include "base/memory_only.h"
@@ -122,6 +123,10 @@ class Rig {
   Explanation explain(const std::string& address);
   // Waits, at most two minutes, for what no record tells.
   void wait_until(const std::function<bool()>& came);
+  // Sets the clock forward step by step until it came, each time when all has been done that could
+  // be done before: the hosts have answered what they have, and the loops know it.
+  void pass_time_until(Duration step, const std::vector<const FakeMx*>& hosts,
+                       const std::function<bool()>& came);
   void drain(Duration grace = std::chrono::minutes(1));
   Route& route_to(std::uint16_t port, const std::string& domain = "*");
 
@@ -136,6 +141,8 @@ class Rig {
   std::unique_ptr<Dispatcher> dispatcher;
 
  private:
+  void let_loops_work();
+
   std::vector<std::unique_ptr<Loop>> loops_;
   std::vector<std::thread> threads_;
   bool drained_ = false;

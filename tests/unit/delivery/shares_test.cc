@@ -242,10 +242,8 @@ TEST_CASE("a host that is silent in the middle of a message keeps its connection
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   rig.send(make_message({"a@new.test"}));
-  rig.wait_until([&] {
-    rig.clock.advance(std::chrono::milliseconds(100));
-    return good.taken().size() == 1;
-  });
+  rig.pass_time_until(std::chrono::milliseconds(100), {&good, &slow},
+                      [&] { return good.taken().size() == 1; });
   CHECK(slow.connections_open() == 1);
   CHECK(slow.connections() == 1);
   CHECK(rig.explain("a@slow.test").site.state == "open");
@@ -268,19 +266,15 @@ TEST_CASE("who waits aside is left alone while there is room aside, however long
   rig.start();
   for (int i = 0; i < 8; ++i)
     rig.send(make_message({"a@s" + std::to_string(i) + ".test"}));
-  rig.wait_until([&] {
-    rig.clock.advance(std::chrono::milliseconds(100));
-    return bad.contents() == 8;
-  });
+  rig.pass_time_until(std::chrono::milliseconds(100), {&good, &bad},
+                      [&] { return bad.contents() == 8; });
   for (const int from : {0, 12}) {
     std::vector<mail::MessageId> fresh;
     for (int i = from; i < from + 12; ++i)
       fresh.push_back(rig.send(make_message({"a@g" + std::to_string(i) + ".test"})));
     const auto want = good.taken().size() + fresh.size();
-    rig.wait_until([&] {
-      rig.clock.advance(std::chrono::milliseconds(50));
-      return good.taken().size() == want;
-    });
+    rig.pass_time_until(std::chrono::milliseconds(50), {&good, &bad},
+                        [&] { return good.taken().size() == want; });
     for (const auto id : fresh)
       CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
     rig.clock.advance(seconds(200));
@@ -305,10 +299,8 @@ TEST_CASE("messages that hang behind their content leave places to others of the
   const auto send_hanging = [&] {
     const auto want = mx.contents() + 1;
     hanging.push_back(rig.send(make_message({"a@good.test"})));
-    rig.wait_until([&] {
-      rig.clock.advance(std::chrono::milliseconds(100));
-      return mx.contents() == want;
-    });
+    rig.pass_time_until(std::chrono::milliseconds(100), {&mx},
+                        [&] { return mx.contents() == want; });
   };
   for (int i = 0; i < 3; ++i)
     send_hanging();
@@ -317,10 +309,8 @@ TEST_CASE("messages that hang behind their content leave places to others of the
     std::vector<mail::MessageId> others;
     for (int i = 0; i < 5; ++i)
       others.push_back(rig.send(make_message({"b@good.test"})));
-    rig.wait_until([&] {
-      rig.clock.advance(std::chrono::milliseconds(100));
-      return mx.taken().size() == 5;
-    });
+    rig.pass_time_until(std::chrono::milliseconds(100), {&mx},
+                        [&] { return mx.taken().size() == 5; });
     for (const auto id : others)
       CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
     CHECK(mx.connections_open() >= 3);
@@ -357,10 +347,8 @@ TEST_CASE("no more than ten connections of a site carry what met silence before"
     mx.behave(hanging_at("."));
     for (const auto& message : doubtful)
       rig.send(message);
-    rig.wait_until([&] {
-      rig.clock.advance(std::chrono::milliseconds(100));
-      return rig.custody->records_left() == 4;
-    });
+    rig.pass_time_until(std::chrono::milliseconds(100), {&mx},
+                        [&] { return rig.custody->records_left() == 4; });
     CHECK(mx.contents() == 10);
     mx.behave({});
     CHECK(describe(rig.deliver(make_message({"b@x.test"}))) == "0 delivered 2.0.0");
@@ -389,10 +377,8 @@ TEST_CASE("a connection that was aside counts again when it has its reply", "[de
   std::vector<mail::MessageId> sent;
   for (int i = 0; i < 30; ++i)
     sent.push_back(rig.send(make_message({"a@s" + std::to_string(i) + ".test"})));
-  rig.wait_until([&] {
-    rig.clock.advance(std::chrono::milliseconds(300));
-    return host.taken().size() + second.taken().size() == 30;
-  });
+  rig.pass_time_until(std::chrono::milliseconds(300), {&host, &second},
+                      [&] { return host.taken().size() + second.taken().size() == 30; });
   for (const auto id : sent)
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
   rig.wait_until([&] { return rig.status().connections <= 12; });
@@ -416,10 +402,8 @@ TEST_CASE("hosts that need long for a message get it once, however many others w
   const auto taken = [&] {
     return first.taken().size() + second.taken().size() + third.taken().size();
   };
-  rig.wait_until([&] {
-    rig.clock.advance(std::chrono::milliseconds(300));
-    return taken() >= 45;
-  });
+  rig.pass_time_until(std::chrono::milliseconds(300), {&first, &second, &third},
+                      [&] { return taken() >= 45; });
   for (const auto id : sent)
     CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
   CHECK(taken() == 45);
