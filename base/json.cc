@@ -103,6 +103,20 @@ class Builder {
   bool over_ = false;
 };
 
+// No deeper than JsonLimits::depth.
+std::size_t members_of(const json::value& value) {
+  std::size_t found = 0;
+  if (const auto* array = value.if_array()) {
+    for (const auto& one : *array)
+      found += members_of(one);
+  } else if (const auto* object = value.if_object()) {
+    found = object->size();
+    for (const auto& member : *object)
+      found += members_of(member.value());
+  }
+  return found;
+}
+
 }  // namespace
 
 Result<json::value> parse_json(std::string_view text, const JsonLimits& limits,
@@ -120,7 +134,10 @@ Result<json::value> parse_json(std::string_view text, const JsonLimits& limits,
     return Error(Errc::too_long, "JSON");
   if (failed || used < text.size())
     return malformed("JSON");
-  return builder.stack().release();
+  auto value = builder.stack().release();
+  if (!limits.allows_twice && members_of(value) != builder.work().members)
+    return Error(Errc::refused, "a name stands twice in one object");
+  return value;
 }
 
 Result<json::object> parse_json_object(std::string_view text, const JsonLimits& limits,

@@ -18,6 +18,7 @@ struct JsonLimits {
   std::size_t members = 256;  // of one object
   std::size_t depth = 16;
   std::size_t values = 1'000'000;  // in all
+  bool allows_twice = true;        // a name in one object: its last value counts (RFC 7493 §2.3)
 };
 
 // What was looked at, also of a text that was refused.
@@ -26,8 +27,8 @@ struct JsonWork {
   std::size_t values = 0;
 };
 
-// Errc::malformed for what is not JSON, Errc::too_long beyond a limit. The value's memory comes
-// from `storage`.
+// Errc::malformed for what is not JSON, Errc::too_long beyond a limit, Errc::refused for a name that
+// stands twice. The value's memory comes from `storage`.
 Result<boost::json::value> parse_json(std::string_view text, const JsonLimits& limits = {},
                                       boost::json::storage_ptr storage = {},
                                       JsonWork* work = nullptr);

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "mail/address.h"
+#include "mail/header.h"
 #include "mail/smtp_command.h"
 
 #include <algorithm>
@@ -205,6 +206,19 @@ Result<std::pair<std::string, std::string>> field_of(std::string_view name,
   return std::pair(std::string(name), *std::move(text));
 }
 
+// Who hears of it blindly is named by nobody but the envelope, as with sendmail -t.
+std::string without_blind_copies(std::string_view raw) {
+  std::string kept;
+  mail::HeaderScanner scanner(raw);
+  mail::HeaderField field;
+  while (scanner.next(field)) {
+    const auto name = trim(field.name);
+    if (!equals_ignoring_case(name, "Bcc") && !equals_ignoring_case(name, "Resent-Bcc"))
+      kept.append(field.whole);
+  }
+  return kept.append(raw.substr(scanner.consumed()));
+}
+
 // Takes the members one by one into a draft.
 class Reader {
  public:
@@ -331,7 +345,7 @@ class Reader {
       return wrong("raw", "is empty");
     auto request = envelope();
     if (request)
-      request->content = *std::move(raw_);
+      request->content = without_blind_copies(*raw_);
     return request;
   }
 
@@ -361,7 +375,10 @@ Result<MailRequest> read_mail_request(std::string_view body) {
   limits.members = kMostMembers;
   limits.depth = kMostDepth;
   limits.values = 4 * kMostRequestRecipients + 4096;
+  limits.allows_twice = false;
   const auto object = parse_json_object(body, limits);
+  if (!object && object.error().code() == Errc::refused)
+    return malformed("a name stands twice in one object of the JSON");
   if (!object)
     return Error(object.error().code(), object.error().code() == Errc::too_long
                                             ? "the JSON is too deep, or has too many members"

@@ -33,6 +33,18 @@ TEST_CASE("JSON is read as it was written", "[base][unit]") {
 
 // Keys that fall into one bucket cost the square of their number, so their number is limited
 // before one of them is put into an object.
+TEST_CASE("a name that stands twice in an object is refused where that matters", "[base][unit]") {
+  JsonLimits strict;
+  strict.allows_twice = false;
+  for (const char* text : {R"({"a":1,"a":2})", R"([{"b":{"a":1,"c":2,"\u0061":1}}])"}) {
+    CHECK(parse_json(text).has_value());
+    const auto refused = parse_json(text, strict);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().code() == Errc::refused);
+  }
+  CHECK(parse_json(R"({"a":{"a":1},"b":[{"a":1},{"a":2}]})", strict).has_value());
+}
+
 TEST_CASE("JSON with too much of anything is left where that shows", "[base][unit]") {
   JsonWork work;
   CHECK(parse_json(members(256), {}, {}, &work));

@@ -226,3 +226,27 @@ TEST_CASE("a raw message goes as it is", "[mail_request]") {
   CHECK(request->content == "Subject: x\n\nbody ü\n");
   CHECK(request->header.recipients.size() == 2);
 }
+
+TEST_CASE("a raw message names nobody of its blind copies", "[mail_request]") {
+  const auto raw = [](const char* text) {
+    const auto request = read({{"from", "a@example.org"}, {"to", "b@example.net"}, {"raw", text}});
+    REQUIRE(request.has_value());
+    return request->content;
+  };
+  CHECK(raw("Bcc: s@example.net\nTo: x\nbCC : s,\n t\nResent-Bcc: s\nX: y\n\nBcc: body\n") ==
+        "To: x\nX: y\n\nBcc: body\n");
+  CHECK(raw("Subject: x\r\nBcc:\r\n\tsecret\r\n\r\nx\r\n") == "Subject: x\r\n\r\nx\r\n");
+  CHECK(raw("no header\nBcc: body\n") == "no header\nBcc: body\n");
+  CHECK(raw("Bccs: x\n\n") == "Bccs: x\n\n");
+}
+
+TEST_CASE("a name that stands twice is refused", "[mail_request]") {
+  for (
+      const char* body :
+      {R"({"to":"a@b.example","to":"c@d.example","from":"x@y.example","text":"x"})",
+       R"({"to":"a@b.example","from":"x@y.example","text":"x","headers":{"X-A":"1","X-A":"2"}})"}) {
+    const auto request = read_mail_request(body);
+    REQUIRE_FALSE(request.has_value());
+    CHECK(request.error().step() == "a name stands twice in one object of the JSON");
+  }
+}
