@@ -241,6 +241,27 @@ void add_up(const json::object& changed, json::object& sum) {
   }
 }
 
+// Of `status --check`, as monitoring programs have it.
+constexpr int kWarning = 1;
+constexpr int kCritical = 2;
+
+// Metrics say "down" in a line of their own, and are kept by who collects them.
+int status_code(const Administration& how, const json::object& status) {
+  if (how.prometheus)
+    return EX_OK;
+  if (!flag_of(status, "running")) {
+    complain(
+        how.program, EX_UNAVAILABLE,
+        "the mail system is down; start it, by `systemctl start postrider` or `postrider run`");
+    return EX_UNAVAILABLE;
+  }
+  if (!how.is_check)
+    return EX_OK;
+  if (!is_accepting(status))
+    return kCritical;
+  return has_alarm(status) ? kWarning : EX_OK;
+}
+
 }  // namespace
 
 // As many ids as a command line has, in requests of as many as the daemon takes.
@@ -451,15 +472,18 @@ int replay_events(const Administration& how, const std::string& sink, const std:
 }
 
 int show_status(const Administration& how) {
-  return ask(how, request_for("status"), [&](const json::object& line) {
+  int code = EX_OK;
+  const int asked = ask(how, request_for("status"), [&](const json::object& line) {
     const auto* status = object_of(line, "status");
     if (status == nullptr)
       return true;
+    code = status_code(how, *status);
     if (how.prometheus)
       return print(
           web::metrics_of(status, web::process_use(*status), web::MetricsFormat::prometheus));
     return how.json ? print_json(*status) : print_view(status_view(*status));
   });
+  return asked == EX_OK ? code : asked;
 }
 
 int print_mailq(const Administration& how) {

@@ -15,6 +15,7 @@ struct Administration {
   daemon::Options options;
   bool json = false;
   bool prometheus = false;  // status alone
+  bool is_check = false;    // status alone: its exit status says how the mail system is
 };
 
 // Asks, gives each line of the answer to on_line, and complains of what went wrong.

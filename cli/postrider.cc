@@ -37,6 +37,7 @@ struct Typed {
   std::string config;
   bool json = false;
   bool prometheus = false;
+  bool is_check = false;
   std::map<std::string, std::string> filter;  // option to text
   std::vector<std::string> ids;
   std::vector<std::string> words;  // behind a verb of the queue: ids, an address, a domain
@@ -150,6 +151,7 @@ Administration administration(const std::string& program, const Typed& typed) {
   how.options.config_file = typed.config;
   how.json = typed.json;
   how.prometheus = typed.prometheus;
+  how.is_check = typed.is_check;
   return how;
 }
 
@@ -383,6 +385,8 @@ void add_message_commands(CLI::App& app, Typed& typed) {
   });
   auto& status = add_verb(app, "status");
   status.add_flag("--prometheus", typed.prometheus, "As metrics, in the text format of Prometheus");
+  status.add_flag("--check", typed.is_check,
+                  "Exit status 1 if there is an alarm, 2 if no mail is accepted");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
   auto& sites = add_verb(app, "sites");

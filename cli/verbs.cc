@@ -28,7 +28,9 @@ constexpr VerbText kVerbs[] = {
     {"doctor", kDaemon, "Look for what a mail server gets wrong: DNS, ports, certificate",
      "postrider doctor\npostrider doctor example.org --json", ""},
     {"status", kDaemon, "Health on one screen",
-     "postrider status\npostrider status --json\npostrider status --prometheus", ""},
+     "postrider status\npostrider status --json\npostrider status --check > /dev/null || echo "
+     "trouble\npostrider status --prometheus",
+     ""},
     {"queue", kQueue, "List, count or change the messages in the queue",
      "postrider queue                          # all of it\n"
      "postrider queue ann@example.org          # for a recipient\n"

@@ -128,9 +128,8 @@ std::string site_rows(const json::array& sites, std::int64_t now) {
 // What somebody has to look at, each in a line of its own.
 std::string alarm_rows(const json::object& status) {
   std::string out;
-  const auto admission = text_of(status, "admission");
-  if (admission.starts_with("no new mail"))
-    out.append(row("new mail", admission));
+  if (!is_accepting(status))
+    out.append(row("new mail", text_of(status, "admission")));
   constexpr std::string_view kMark = "ALARM: ";
   if (const auto* alarms = array_of(status, "alarms"))
     for (const auto& alarm : *alarms) {
@@ -260,6 +259,14 @@ std::string attempt_view(const json::object& attempt) {
   return out;
 }
 
+bool is_accepting(const json::object& status) {
+  return !text_of(status, "admission").starts_with("no new mail");
+}
+
+bool has_alarm(const json::object& status) {
+  return !alarm_rows(status).empty();
+}
+
 std::string status_view(const json::object& status) {
   const auto now = number_of(status, "now");
   std::string running = "not running";
@@ -269,8 +276,8 @@ std::string status_view(const json::object& status) {
   out.append(row("postrider", text_of(status, "version") + ", " + running));
   if (const auto hostname = text_of(status, "hostname"); !hostname.empty())
     out.append(row("hostname", hostname));
-  if (const auto admission = text_of(status, "admission"); !admission.starts_with("no new mail"))
-    out.append(row("new mail", admission));  // else it stands above
+  if (is_accepting(status))
+    out.append(row("new mail", text_of(status, "admission")));  // else it stands above
   if (const auto* queue = object_of(status, "queue"))
     out.append(queue_rows(*queue, now));
   if (const auto* drop = object_of(status, "drop_folder"))

@@ -21,5 +21,8 @@ std::string recipient_state(const boost::json::object& recipient, std::int64_t n
 
 std::string attempt_view(const boost::json::object& attempt);
 std::string status_view(const boost::json::object& status);
+// Of what the daemon reports about itself: that it takes no mail, and whatever else stands above all.
+bool is_accepting(const boost::json::object& status);
+bool has_alarm(const boost::json::object& status);
 
 }  // namespace postrider::cli

@@ -14,7 +14,8 @@ def section(page):
 
 
 def numbers(text):
-    return {int(code) for code in re.findall(r"(?<![\d.,])(6[4-9]|7[0-8])(?![\d.])", text)}
+    listed = re.findall(r"^\.It ([12])$", text, re.M)  # those of monitoring programs
+    return {int(code) for code in listed + re.findall(r"(?<![\d.,])(6[4-9]|7[0-8])(?![\d.])", text)}
 
 
 @functools.lru_cache
