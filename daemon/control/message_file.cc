@@ -16,6 +16,15 @@ Error not_ours() {
   return Error(Errc::malformed, "it is not a message that `postrider queue export` made");
 }
 
+// For people, and for import to see that nobody has changed it in vain.
+std::string envelope_fields(const mail::Message& message) {
+  std::string out("X-Postrider-From: <");
+  out.append(escaped(message.envelope.sender, 400)).append(">\r\n");
+  for (const auto& recipient : message.envelope.recipients)
+    out.append("X-Postrider-To: <").append(escaped(recipient.address, 400)).append(">\r\n");
+  return out;
+}
+
 }  // namespace
 
 std::string message_file_head(const mail::Message& message, std::uint32_t checksum) {
@@ -24,10 +33,7 @@ std::string message_file_head(const mail::Message& message, std::uint32_t checks
   const auto encoded = encode_base64(queue::encode_head(stored, checksum));
   std::string out(kMark);
   out.append(to_string(message.id)).append("\r\n");
-  out.append("X-Postrider-From: <").append(escaped(message.envelope.sender, 400)).append(">\r\n");
-  for (const auto& recipient : message.envelope.recipients)
-    out.append("X-Postrider-To: <").append(escaped(recipient.address, 400)).append(">\r\n");
-  out.append(kHeadField);
+  out.append(envelope_fields(message)).append(kHeadField);
   for (std::size_t at = 0; at < encoded.size(); at += kBase64Line)
     out.append(at == 0 ? "" : "\t").append(encoded, at, kBase64Line).append("\r\n");
   return out.append(message.content.trace);
@@ -37,7 +43,7 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
   using Head = std::optional<MessageFileHead>;
   if (beginning.substr(0, kMark.size()) != kMark.substr(0, beginning.size()))
     return not_ours();
-  std::string encoded;
+  std::string encoded, fields;
   bool is_head = false;
   std::size_t at = 0;
   std::optional<mail::MessageId> id;
@@ -58,6 +64,8 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
       id = mail::parse_message_id(line.substr(kMark.size()));
     else if ((is_head = line.starts_with(kHeadField)))
       encoded = line.substr(kHeadField.size());
+    else if (line.starts_with("X-Postrider-From: ") || line.starts_with("X-Postrider-To: "))
+      fields.append(line).append("\r\n");
     else if (!line.starts_with("X-Postrider-"))
       return not_ours();
   }
@@ -69,6 +77,12 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
   if (!message || !checksum || !message->content.file.empty() ||
       message->envelope.recipients.empty())
     return not_ours();
+  if (fields != envelope_fields(*message))
+    return Error(
+        Errc::malformed,
+        "its X-Postrider-From or X-Postrider-To fields were changed, but they are for reading "
+        "alone; what follows the X-Postrider fields is the message, which `sendmail` sends to "
+        "others");
   const auto& trace = message->content.trace;
   if (beginning.size() < at + trace.size())
     return Head();

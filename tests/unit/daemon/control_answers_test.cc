@@ -291,8 +291,17 @@ TEST_CASE("a file that is not an exported message is refused", "[daemon][unit]")
   changed[changed.size() - 4] = 'X';
   auto other_id = text;
   other_id.replace(other_id.find(to_string(id)), 3, "!!!");
+  const auto with = [&text](std::string_view old, std::string_view fresh) {
+    auto edited = text;
+    return edited.replace(edited.find(old), old.size(), fresh);
+  };
   const std::pair<const char*, std::string> cases[] = {
       {"empty", ""},
+      {"another recipient for people", with("To: <c@d.test>", "To: <x@d.test>")},
+      {"one more recipient for people",
+       with("X-Postrider-To:", "X-Postrider-To: <x@d.test>\r\nX-Postrider-To:")},
+      {"no recipient for people", with("X-Postrider-To: <c@d.test>\r\n", "")},
+      {"another sender for people", with("From: <a@b.test>", "From: <x@b.test>")},
       {"an ordinary message", "Subject: x\r\n\r\nbody\r\n"},
       {"cut off in its head", text.substr(0, 60)},
       {"cut off in its content", text.substr(0, text.size() - 1)},
