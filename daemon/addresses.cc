@@ -1,10 +1,12 @@
 #include "daemon/addresses.h"
 
+#include "daemon/config/listened.h"
 #include "daemon/settings.h"
 #include "daemon/signing/srs_keys.h"
 #include "daemon/tool_folder.h"
 #include "delivery/local/addresses/address_list.h"
 #include "delivery/route_map.h"
+#include "delivery/routing/hosts.h"
 #include "mail/address.h"
 #include "tables/cdb.h"
 #include "tables/scan.h"
@@ -260,6 +262,23 @@ Report rebuild_aliases(const Config& config) {
 
 namespace {
 
+// Of the addresses that are listened on. Addresses that this machine gets later count with the next
+// reload.
+std::vector<std::string> literals(const Config& config) {
+  std::vector<std::string> found;
+  bool is_any = false;
+  for (const auto& listener : config.listeners)
+    if (const auto place = listener_place(listener.address)) {
+      is_any = is_any || place->is_any();
+      found.push_back(place->address.literal());
+    }
+  if (is_any)
+    for (const auto& address : delivery::addresses_of_this_machine())
+      if (const auto parsed = IpAddress::parse(address.to_string()))
+        found.push_back(parsed->literal());
+  return found;
+}
+
 Result<std::shared_ptr<const delivery::LocalAddresses>> make_address_book(const Config& config,
                                                                           tables::Watcher* watcher,
                                                                           const Trouble& trouble,
@@ -282,6 +301,7 @@ Result<std::shared_ptr<const delivery::LocalAddresses>> make_address_book(const 
   if (!virtuals)
     return virtuals.error();
   rules.domains = std::move(*domains);
+  rules.literals = literals(config);
   rules.hostname = config.hostname;
   rules.aliases = std::move(*aliases);
   rules.virtuals = std::move(*virtuals);

@@ -267,7 +267,8 @@ const Option kOptions[] = {
     {"sendmail.unlimited", TextList{AT(sendmail.unlimited), check_user, true}, false, nullptr,
      "Users without such limits, by name or uid; the daemon's user is one always."},
     {"local.domains", TextList{AT(local.domains), check_local_domain}, false, nullptr,
-     "Domains whose mail is delivered on this machine; {hostname} and {origin} stand for those."},
+     "Domains whose mail is delivered on this machine; {hostname} and {origin} stand for those. Address "
+     "literals of the addresses that are listened on belong to the first."},
     {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
      "Where mail of a local user goes: maildir:, mbox:, lmtp: or command:; {user}, {local}, "
      "{extension} and {domain} stand for parts of the address."},

@@ -145,8 +145,9 @@ bool LocalDirectory::is_local_domain(std::string_view domain) const {
   return book()->is_ours(domain);
 }
 
-Answer LocalDirectory::lookup(std::string_view local_part, std::string_view domain) const {
+Answer LocalDirectory::lookup(std::string_view local_part, std::string_view given) const {
   const auto known = book();
+  const auto domain = known->meant(given);
   if (equals_ignoring_case(local_part, "postmaster") &&
       (!lacks_domains(*known) || known->is_ours(domain)))
     return Answer::known;

@@ -50,6 +50,8 @@ address plain(const address& any) {
   return any;
 }
 
+}  // namespace
+
 std::vector<address> addresses_of_this_machine() {
   std::vector<address> found;
   ifaddrs* list = nullptr;
@@ -73,6 +75,8 @@ std::vector<address> addresses_of_this_machine() {
   ::freeifaddrs(list);
   return found;
 }
+
+namespace {
 
 bool is_own(const address& candidate, std::uint16_t port, const OwnHosts& own,
             const std::vector<address>& machine, bool strict) {

@@ -36,6 +36,9 @@ struct MailHosts {
 MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& answer,
                        const OwnHosts& own);
 
+// IPv4-mapped ones as they are; empty if the system does not tell.
+std::vector<boost::asio::ip::address> addresses_of_this_machine();
+
 // The host of "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321 §4.1.3).
 std::optional<Host> literal_host(const std::string& domain);
 

@@ -89,6 +89,9 @@ class Relay(scenario.Scenario):
             reply = client.command(f"RCPT TO:<{address}>")
             self.assertIn(reply.code, (250, 501, 550, 553), f"{address}: {reply}")
             self.assertTrue(client.in_sync())
+        client.expect(f"RCPT TO:<{USER}@[{IP}]>", 250)  # it listens there (RFC 1123 §5.2.17)
+        client.expect(f"RCPT TO:<no-such-user@[{IP}]>", 550)
+        client.expect(f"RCPT TO:<{USER}@[IPv6:::1]>", 550)
 
     def test_A13_an_address_without_brackets(self):
         """A13 u@us without brackets: accepted or 501"""

@@ -245,7 +245,7 @@ class Walk {
   std::string completed(std::string_view given) const {
     const auto domain = mail::domain_of(given);
     return mail::quoted_local_part(mail::unquoted_local_part(mail::local_part_of(given))) + "@" +
-           (domain.empty() ? book_.home() : domain);
+           std::string(domain.empty() ? book_.home() : book_.meant(domain));
   }
 
   // An address, or a name of this machine. literal: its own aliases are not looked at.
@@ -253,7 +253,7 @@ class Walk {
     if (out_.failure || (is_shallow_ && context.depth > 0))
       return;
     const auto local_part = mail::unquoted_local_part(mail::local_part_of(given));
-    auto domain = mail::domain_of(given);
+    std::string domain(book_.meant(mail::domain_of(given)));
     if (domain.empty())
       domain = book_.home();
     const auto address = completed(given);

@@ -29,10 +29,20 @@ bool lacks_addresses(const LocalAddresses& book) {
 
 LocalAddresses::LocalAddresses(AddressRules rules) : rules_(std::move(rules)) {
   home_ = rules_.domains.empty() ? rules_.hostname : rules_.domains.front();
+  if (rules_.domains.empty())
+    rules_.literals.clear();  // there is no local mail
   std::sort(rules_.domains.begin(), rules_.domains.end());
 }
 
+std::string_view LocalAddresses::meant(std::string_view domain) const {
+  const bool is_literal =
+      domain.starts_with('[') &&
+      std::find(rules_.literals.begin(), rules_.literals.end(), domain) != rules_.literals.end();
+  return is_literal ? home_ : domain;
+}
+
 bool LocalAddresses::is_local(std::string_view domain) const {
+  domain = meant(domain);
   return std::binary_search(rules_.domains.begin(), rules_.domains.end(), domain);
 }
 

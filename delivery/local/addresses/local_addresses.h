@@ -24,7 +24,8 @@ namespace postrider::delivery {
 using TablePtr = std::shared_ptr<const tables::Table>;
 
 struct AddressRules {
-  std::vector<std::string> domains;  // local ones: lower case, A-labels
+  std::vector<std::string> domains;   // local ones: lower case, A-labels
+  std::vector<std::string> literals;  // of this machine's addresses: "[192.0.2.1]"
   std::string hostname;              // the domain of names without one, if there is no local domain
   std::vector<TablePtr> aliases;     // keys are names
   std::vector<TablePtr> virtuals;    // keys are addresses, "@domain" and "domain"
@@ -57,6 +58,8 @@ class LocalAddresses {
   // cannot be looked up now counts.
   bool is_ours(std::string_view domain) const;
   bool is_local(std::string_view domain) const;
+  // That of an address literal of this machine is home() (RFC 1123 §5.2.17); others stay.
+  std::string_view meant(std::string_view domain) const;
   // The domain that names without one belong to.
   const std::string& home() const { return home_; }
   LocalName split(std::string_view local_part) const;

@@ -239,6 +239,23 @@ TEST_CASE("an address leads where its tables say", "[delivery][aliases]") {
   CHECK(expand(LocalAddresses(with), SomeUsers(), "null@us.test").discarded == 1);
 }
 
+TEST_CASE("an address literal of this machine is its first local domain", "[delivery][aliases]") {
+  auto with = rules("list=x@far.test, self=ann@[192.0.2.1]", "bob@us.test=carl");
+  with.literals = {"[192.0.2.1]", "[IPv6:2001:db8::1]"};
+  CHECK(expanded(with, "ann@[192.0.2.1]") == "ann@us.test[user:ann]");
+  CHECK(expanded(with, "bob@[IPv6:2001:db8::1]") == "carl@us.test[user:carl]");
+  CHECK(expanded(with, "list@[192.0.2.1]") == "x@far.test[]");
+  CHECK(expanded(with, "self@us.test") == "ann@us.test[user:ann]");
+  CHECK(expanded(with, "none@[192.0.2.1]") == "5.1.1 there is no user none@us.test");
+  CHECK(expanded(with, "ann@[192.0.2.2]") == "ann@[192.0.2.2][]");
+  const LocalAddresses book(with);
+  CHECK(book.is_ours("[192.0.2.1]"));
+  CHECK_FALSE(book.is_ours("[192.0.2.2]"));
+  CHECK(book.knows("list", "us.test") == mail::Directory::Answer::known);
+  with.domains.clear();
+  CHECK_FALSE(LocalAddresses(with).is_ours("[192.0.2.1]"));
+}
+
 TEST_CASE("an expansion is bounded in depth and breadth", "[delivery][aliases]") {
   auto with = rules("a=b, b=c, c=d, d=ann, { many = ann, bob, carl }");
   with.most_steps = 2;
