@@ -217,6 +217,7 @@ Result<std::size_t> StoreKeeper::store_recovery() {
     return done.error();
   if (auto done = store_marks(0); !done)
     return done.error();
+  marked_ = {};  // the first batch says how far its ids may go
   return recovered;
 }
 

@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <set>
+
 namespace postrider::queue::test {
 
 using mail::Verdict;
@@ -22,6 +24,23 @@ TEST_CASE_METHOD(QueueFixture, "an accepted message is handed out at once and go
   CHECK(list().empty());
   CHECK(queue->counters().accepted == 1);
   CHECK(queue->counters().delivered == 2);
+}
+
+TEST_CASE_METHOD(QueueFixture, "no id is given twice, however soon one kill follows another",
+                 "[queue][accept]") {
+  std::set<mail::MessageId> given;
+  open();
+  for (const int lived : {61'000, 1000, 1000, 1000}) {
+    start();
+    CHECK(given.insert(must_accept("a@b.test", {"c@d.test"})).second);
+    clock.pass(Duration(lived));
+    for (int i = 0; i < 3; ++i)
+      CHECK(given.insert(must_accept("a@b.test", {"c@d.test"})).second);
+    settle();
+    die();
+    open();
+  }
+  CHECK(list().size() == given.size());
 }
 
 TEST_CASE_METHOD(QueueFixture, "a record ends those whom it names and nobody else",

@@ -64,14 +64,8 @@ struct Told : QueueFixture {
   Told() { settings.keeps_facts = true; }
   ~Told() { queue.reset(); }  // before its witness
   void begin() { queue->start(&hand, &keeper); }
-  // As after a kill: what is in the files now, and nothing that a stop would write.
   void die() {
-    const auto copy = folder.path() + "/copy";
-    std::filesystem::copy(settings.spool, copy, std::filesystem::copy_options::recursive);
-    queue.reset();
-    hand.clear();
-    std::filesystem::remove_all(settings.spool);
-    std::filesystem::rename(copy, settings.spool);
+    QueueFixture::die();
     open();
     begin();
   }

@@ -144,6 +144,15 @@ void QueueFixture::reopen() {
   start();
 }
 
+void QueueFixture::die() {
+  const auto copy = folder.path() + "/copy";
+  std::filesystem::copy(settings.spool, copy, std::filesystem::copy_options::recursive);
+  queue.reset();
+  hand.clear();
+  std::filesystem::remove_all(settings.spool);
+  std::filesystem::rename(copy, settings.spool);
+}
+
 mail::Message QueueFixture::make(const std::string& sender,
                                  const std::vector<std::string>& recipients,
                                  const std::string& content) {

@@ -93,8 +93,9 @@ struct QueueFixture {
 
   void open();
   void start() { queue->start(&hand); }
-  // As if the process had been killed is crash_test's; this is an orderly stop and start.
-  void reopen();
+  void reopen();  // an orderly stop and start
+  // As after a kill: what is in the files now, and nothing that a stop would write.
+  void die();
 
   mail::Message make(const std::string& sender, const std::vector<std::string>& recipients,
                      const std::string& content = "Subject: x\r\n\r\nbody\r\n");
