@@ -1,17 +1,15 @@
 #include "daemon/control/import_messages.h"
 
-#include "base/net/loop.h"
 #include "daemon/control/message_file.h"
+#include "daemon/control/offline_intake.h"
 #include "queue/checksum.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
-#include <future>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
-#include <thread>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -19,7 +17,6 @@ namespace postrider::daemon {
 namespace {
 
 constexpr std::size_t kReadAtOnce = 256U << 10U;
-constexpr std::size_t kKeptInMemory = 64U << 10U;  // as in every other way into the queue
 constexpr std::size_t kOtherDescriptors = 64;
 
 // One file, from its beginning to its end.
@@ -70,21 +67,9 @@ class FileToImport {
   std::string rest_;
 };
 
-Task<void> accept_imported(queue::Queue& queue, Loop& loop, queue::Submission submission,
-                           std::shared_ptr<std::promise<Result<void>>> stored) {
-  Result<void> accepted = co_await queue.accept(loop, std::move(submission));
-  stored->set_value(std::move(accepted));
-}
-
 class Importer {
  public:
-  explicit Importer(queue::Queue& queue) : queue_(queue), thread_([this] { loop_.run(); }) {}
-  ~Importer() {
-    loop_.finish();
-    thread_.join();
-  }
-  Importer(const Importer&) = delete;
-  Importer& operator=(const Importer&) = delete;
+  explicit Importer(queue::Queue& queue) : queue_(queue), intake_(queue) {}
 
   ImportedFile import(const std::string& name, const FileDescriptor& file) {
     ImportedFile done;
@@ -104,7 +89,7 @@ class Importer {
     auto submission = read_content(source, *std::move(head));
     if (!submission)
       return ended(std::move(done), submission.error());
-    if (auto stored = store(*std::move(submission)); !stored)
+    if (auto stored = intake_.accept(*std::move(submission)); !stored)
       return ended(std::move(done), stored.error());
     done.end = ImportedFile::End::imported;
     return done;
@@ -127,58 +112,37 @@ class Importer {
     return !found->empty();
   }
 
-  // In memory, or in a body file where it is large.
   Result<queue::Submission> read_content(FileToImport& source, MessageFileHead head) {
     auto message = std::make_shared<mail::Message>(std::move(head.message));
-    queue::Submission submission;
-    auto bytes = std::make_shared<std::string>();
-    const bool is_large = message->content.size > kKeptInMemory;
-    if (is_large) {
-      auto body = queue_.create_body(message->id);
-      if (!body)
-        return body.error();
-      submission.body = *std::move(body);
-      message->content.file = submission.body.name();
-    }
+    const auto wanted = message->content.size;
+    IntakeContent content(queue_, message->id);
     queue::Checksum checksum;
-    std::uint64_t size = 0;
+    bool is_longer = false;
     for (;;) {
       auto piece = source.next();
       if (!piece)
         return piece.error();
       if (piece->empty())
         break;
-      checksum.feed(*piece);
-      size += piece->size();
-      if (size > message->content.size)
+      is_longer = content.size() + piece->size() > wanted;
+      if (is_longer)
         break;
-      if (!is_large)
-        bytes->append(*piece);
-      else if (auto written = submission.body.append(*piece); !written)
-        return written.error();
+      checksum.feed(*piece);
+      if (auto appended = content.append(*piece); !appended)
+        return appended.error();
     }
-    if (size != message->content.size || checksum.value() != head.checksum)
+    if (auto finished = content.finish(); !finished)
+      return finished.error();
+    if (is_longer || content.size() != wanted || checksum.value() != head.checksum)
       return Error(Errc::corrupt, "its content is not what was exported");
-    if (!is_large)
-      message->content.bytes = std::move(bytes);
+    queue::Submission submission;
+    content.move_to(message->content, submission);
     submission.message = std::move(message);
     return submission;
   }
 
-  Result<void> store(queue::Submission submission) {
-    auto stored = std::make_shared<std::promise<Result<void>>>();
-    auto answer = stored->get_future();
-    auto shared = std::make_shared<queue::Submission>(std::move(submission));
-    loop_.post([this, shared, stored] {
-      loop_.spawn(accept_imported(queue_, loop_, std::move(*shared), stored), log_, "import");
-    });
-    return answer.get();
-  }
-
   queue::Queue& queue_;
-  NullLog log_;
-  Loop loop_{0};
-  std::thread thread_;
+  OfflineIntake intake_;
 };
 
 // As many as may be open; the rest is not begun.
