@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/passwd_command.h"
 #include "cli/programs.h"
+#include "cli/queue_takeover.h"
 #include "cli/queue_words.h"
 #include "cli/usage.h"
 #include "cli/verbs.h"
@@ -48,6 +49,7 @@ struct Typed {
   std::string next_hop;
   std::vector<std::string> files;
   bool dry_run = false;
+  bool keep = false;  // import postfix, exim
   bool all = false;
   bool body = false;
   bool send = false;
@@ -322,9 +324,35 @@ void add_files(CLI::App& app, Typed& typed) {
       return export_queue(administration("postrider queue export", typed), filter, typed.folder);
     });
   });
+}
+
+void add_imports(CLI::App& app, Typed& typed) {
   auto& in = add_verb(app, "queue import");
-  in.add_option("FILE", typed.files, "Files that an export made")->type_name("")->required();
+  in.add_option("FILE", typed.files, "Files that an export made")->type_name("");
+  in.require_subcommand(0, 1);
+  constexpr struct {
+    const char* path;
+    daemon::Predecessor whose;
+  } kPredecessors[] = {{"queue import postfix", daemon::Predecessor::postfix},
+                       {"queue import exim", daemon::Predecessor::exim}};
+  for (const auto& one : kPredecessors) {
+    auto& from = add_verb(app, one.path);
+    from.add_option("FOLDER", typed.folder, "Its queue's")->type_name("")->required();
+    from.add_flag("--dry-run", typed.dry_run, "Only say what would be taken");
+    from.add_flag("--keep", typed.keep, "Leave its files where they are");
+    from.callback([&typed, one] {
+      typed.run = [&typed, one] {
+        return take_over_queue(administration(std::string("postrider ") + one.path, typed),
+                               {one.whose, typed.folder, typed.keep, typed.dry_run});
+      };
+    });
+  }
+  // Called behind the callback of one of these, which has the say.
   in.callback([&typed] {
+    if (typed.run)
+      return;
+    if (typed.files.empty())
+      throw CLI::RequiredError("FILE");
     typed.run = [&typed] {
       return import_queue(administration("postrider queue import", typed), typed.files);
     };
@@ -364,6 +392,7 @@ void add_queue_command(CLI::App& app, Typed& typed) {
   add_summary(app, typed);
   add_pauses(app, typed);
   add_files(app, typed);
+  add_imports(app, typed);
   add_verb(app, "queue salvage").callback([&typed] {
     typed.run = [&typed] { return salvage_queue(administration("postrider queue", typed)); };
   });

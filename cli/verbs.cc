@@ -85,6 +85,14 @@ constexpr VerbText kVerbs[] = {
      ""},
     {"queue import", kQueue, "Put exported messages back; daemon stopped",
      "systemctl stop postrider && postrider queue import /root/mail/*.eml", ""},
+    {"queue import postfix", kQueue, "Take over the queue of a Postfix that is stopped",
+     "postrider queue import postfix /var/spool/postfix --dry-run\n"
+     "systemctl stop postfix postrider && postrider queue import postfix /var/spool/postfix",
+     ""},
+    {"queue import exim", kQueue, "Take over the queue of an Exim that is stopped",
+     "postrider queue import exim /var/spool/exim4 --dry-run\n"
+     "systemctl stop exim4 postrider && postrider queue import exim /var/spool/exim4",
+     ""},
     {"queue salvage", kQueue, "Save what can be read of a damaged queue; daemon stopped",
      "systemctl stop postrider && postrider queue salvage", ""},
     {"show", kQueue, "Show one message: envelope, recipients, headers",
@@ -131,7 +139,10 @@ std::span<const VerbText> verb_texts() {
 CLI::App& add_verb(CLI::App& app, std::string_view path) {
   const auto& text = text_of_verb(path);
   const auto space = path.rfind(' ');
-  auto* parent = space == path.npos ? &app : app.get_subcommand(std::string(path.substr(0, space)));
+  auto* parent = &app;
+  if (space != path.npos)
+    for (const auto name : split(path.substr(0, space), ' '))
+      parent = parent->get_subcommand(std::string(name));
   auto* verb = parent->add_subcommand(std::string(path.substr(space + 1)), text.summary);
   if (parent == &app)
     verb->group(text.group);

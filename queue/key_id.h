@@ -11,6 +11,10 @@ namespace postrider::queue {
 
 inline constexpr std::string_view kKeyIds = "key.";
 
+// A drop_id of what was taken out of the queue of another mail server. It is known until it is
+// forgotten, and no file of ours.
+inline constexpr std::string_view kOldMailIds = "old.";
+
 inline std::string key_id(std::string_view key) {
   return std::string(kKeyIds).append(key);
 }

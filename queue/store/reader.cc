@@ -203,7 +203,8 @@ class SqliteReader final : public Reader {
             {damaged_count_,
              "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
             {dropped_names_,
-             "SELECT name FROM dropped WHERE NOT (name > 'key.' AND name < 'key/')"},
+             "SELECT name FROM dropped WHERE NOT (name > 'key.' AND name < 'key/')"
+             " AND NOT (name > 'old.' AND name < 'old/')"},
             {pauses_, kAllPauses},
             {site_recipients_,
              "SELECT total(d.recipients) FROM domain d WHERE d.site ="

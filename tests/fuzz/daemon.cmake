@@ -1,3 +1,5 @@
 add_fuzzer(fuzz_config ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_config.cc postrider_config)
 include(${CMAKE_CURRENT_LIST_DIR}/control.cmake OPTIONAL)
 add_fuzzer(fuzz_message_file ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_message_file.cc postrider_control)
+add_fuzzer(fuzz_postfix_file ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_postfix_file.cc postrider_control)
+add_fuzzer(fuzz_exim_file ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_exim_file.cc postrider_control)
