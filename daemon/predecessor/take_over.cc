@@ -229,7 +229,7 @@ class TakingOver {
       return stop(EX_OSERR, taker.error().describe());
     auto ready = (*taker)->ready();
     if (!ready)
-      return stop(EX_SOFTWARE, ready.error().describe());
+      return stop(EX_IOERR, ready.error().describe());
     if (ready->exit_code != 0)
       return stop(ready->exit_code, ready->error);
     taker_ = *std::move(taker);
@@ -258,7 +258,7 @@ class TakingOver {
     for (const auto& entry : queue_->entries()) {
       auto taken = take(entry);
       if (!taken)
-        return stop(EX_SOFTWARE, taken.error().describe());
+        return stop(EX_IOERR, taken.error().describe());
       if (!tell(*taken))
         break;
     }
@@ -266,7 +266,7 @@ class TakingOver {
       return stop(EX_IOERR, settled.error().describe());
     if (!options_.dry_run)
       if (auto ended = taker_->end(); !ended)
-        return stop(EX_SOFTWARE, ended.error().describe());
+        return stop(EX_IOERR, ended.error().describe());
     return end_;
   }
 

@@ -222,7 +222,8 @@ class FromPostfix(Predecessor):
     def test_who_failed_fails_here_if_the_sender_was_not_told(self):
         silent = socket.create_server(("127.0.0.1", 0))  # greets nobody
         self.addCleanup(silent.close)
-        server = self.postfix(transport_maps="inline:{fail.example=error:unknown,done.example=discard:,"
+        server = self.postfix(smtpd_reject_unlisted_recipient="no",
+                              transport_maps="inline:{fail.example=error:unknown,done.example=discard:,"
                                              f"slow.example=smtp:[127.0.0.1]:{silent.getsockname()[1]}}}")
         try:
             with smtplib.SMTP("127.0.0.1", server.port) as client:
