@@ -1,5 +1,6 @@
 #include "daemon/predecessor/old_mail_taker.h"
 
+#include "base/digest.h"
 #include "base/text.h"
 #include "daemon/pickup/submit_builder.h"
 #include "daemon/predecessor/exim_file.h"
@@ -196,6 +197,13 @@ Result<void> OldMailTaker::read_to_end(const Source& source, TakenOver& taken) c
   });
 }
 
+// Of one envelope. The sender tells it from the others, however many are left of them.
+std::string OldMailTaker::drop_id_of(const OldMailOrder& order, std::int64_t when,
+                                     const std::string& sender) const {
+  return std::string(queue::kOldMailIds) + name_of(settings_.whose) + "." + order.id + "." +
+         std::to_string(when) + "." + encode_hex(sha256(sender)).substr(0, 32);
+}
+
 Result<void> OldMailTaker::store(const OldMailOrder& order, const Source& source,
                                  TakenOver& taken) {
   bool is_new = false;
@@ -207,8 +215,7 @@ Result<void> OldMailTaker::store(const OldMailOrder& order, const Source& source
     const auto own = submission->message->id;
     taken.size = submission->message->content.size;
     submission->hold = source.message.hold;
-    submission->drop_id = std::string(queue::kOldMailIds) + name_of(settings_.whose) + "." +
-                          order.id + "." + std::to_string(when) + "." + std::to_string(i);
+    submission->drop_id = drop_id_of(order, when, source.message.envelopes[i].sender);
     taken.drop_ids.push_back(submission->drop_id);
     const auto id = intake_->accept(*std::move(submission));
     if (!id)

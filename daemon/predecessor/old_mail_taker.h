@@ -45,6 +45,8 @@ class OldMailTaker {
                                           mail::Envelope envelope);
   Result<queue::Submission> complete(const OldMailOrder& order, const Source& source,
                                      mail::Envelope envelope);
+  std::string drop_id_of(const OldMailOrder& order, std::int64_t when,
+                         const std::string& sender) const;
   TimePoint received(const OldMailOrder& order, const OldMessage& message) const;
 
   queue::Queue* queue_;

@@ -66,19 +66,15 @@ Result<void> OldRecipients::add(OldMessage& message, const mail::Envelope& form,
       return completed.error().during("sender");
     from = *std::move(completed);
   }
-  // Those with one sender come one after the other, but for VERP, where all differ.
   auto& envelopes = message.envelopes;
-  auto found = envelopes.end();
-  if (!envelopes.empty() && envelopes.back().sender == from)
-    found = envelopes.end() - 1;
-  else if (!envelopes.empty() && envelopes.front().sender == from)
-    found = envelopes.begin();
-  if (found == envelopes.end()) {
-    found = envelopes.insert(envelopes.end(), form);
-    found->recipients.clear();
-    found->sender = from;
-    found->smtputf8 = found->smtputf8 || !is_ascii(from);
+  const auto [place, is_new] = of_sender_.emplace(from, envelopes.size());
+  if (is_new) {
+    auto& fresh = envelopes.emplace_back(form);
+    fresh.recipients.clear();
+    fresh.sender = from;
+    fresh.smtputf8 = fresh.smtputf8 || !is_ascii(from);
   }
+  auto* found = &envelopes[place->second];
   found->smtputf8 = found->smtputf8 || !is_ascii(*whole);
   auto& recipient = found->recipients.emplace_back();
   recipient.address = *std::move(whole);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,7 +29,7 @@ Result<std::string> read_whole(const OldFile& file, std::size_t most);
 using OnOldContent = std::function<Result<void>(std::string_view piece)>;
 
 struct OldMessage {
-  // Of the recipients that have not had it: one envelope for each sender, usually one in all.
+  // Of the recipients that have not had it: one for each sender, usually one in all.
   std::vector<mail::Envelope> envelopes;
   std::size_t done = 0;  // recipients that have had it, or got a notice instead
   std::optional<TimePoint> received;
@@ -42,7 +43,7 @@ struct OldMessage {
   std::size_t waiting() const;  // recipients, of all envelopes
 };
 
-// Collects what is asked for one recipient after the other.
+// Collects what is asked for one recipient of a message after the other.
 class OldRecipients {
  public:
   explicit OldRecipients(std::string_view origin) : origin_(origin) {}
@@ -55,6 +56,7 @@ class OldRecipients {
   static constexpr std::size_t kMost = 500'000;
   std::string origin_;
   std::size_t count_ = 0;
+  std::map<std::string, std::size_t> of_sender_;  // which of the envelopes is its
 };
 
 // A meaning as Postfix stores it: the last at sign parts it, and nothing is quoted.

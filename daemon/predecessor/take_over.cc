@@ -9,9 +9,11 @@
 #include "queue/queue.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -94,7 +96,11 @@ class TakerProcess {
     if (process->id_ < 0)
       return system_error("start a process");
     if (process->id_ == 0) {
-      process->socket_.reset();
+      // What root has opened of the old queue is not for it.
+      const auto own = static_cast<unsigned>(theirs.get());
+      if (own > STDERR_FILENO + 1)
+        ::close_range(STDERR_FILENO + 1, own - 1, 0);
+      ::close_range(own + 1, ~0U, 0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       ::_exit(::getppid() == parent ? serve(theirs, places, options) : EX_OSERR);
     }
@@ -224,6 +230,8 @@ class TakingOver {
     if (!why.empty() && !options_.dry_run)
       return stop(EX_UNAVAILABLE, std::move(why));
     end_.warning = std::move(why);
+    if (auto found = queue_->scan(); !found)  // as it is since nobody changes it any more
+      return stop(EX_IOERR, found.error().describe());
     auto taker = TakerProcess::start(places_, options_);
     if (!taker)
       return stop(EX_OSERR, taker.error().describe());

@@ -390,6 +390,25 @@ TEST_CASE("a message of Exim gives those who still wait, with all that was asked
   CHECK(read->header == "Received: x\n\tby y;\nFrom: new@later.example\nSubject: \xE5\n");
 }
 
+TEST_CASE("recipients of Exim with the same sender of their own have one envelope",
+          "[predecessor][exim]") {
+  const auto read =
+      read_exim(exim_file("", "XX\n",
+                          {"a@b.example", "b@b.example x@us.example 12,0#1",
+                           "c@b.example y@us.example 12,0#1", "d@b.example x@us.example 12,0#1"}));
+  REQUIRE(read);
+  std::string text;
+  for (const auto& envelope : read->message.envelopes) {
+    text += envelope.sender + ":";
+    for (const auto& recipient : envelope.recipients)
+      text += " " + recipient.address;
+    text += "\n";
+  }
+  CHECK(text ==
+        "ann@us.example: a@b.example\nx@us.example: b@b.example d@b.example\n"
+        "y@us.example: c@b.example\n");
+}
+
 TEST_CASE("options of Exim decide what becomes of a message", "[predecessor][exim]") {
   struct Case {
     std::string name, options, hold, client, protocol;
