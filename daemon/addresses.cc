@@ -236,7 +236,7 @@ Report check_aliases_of(const std::string& text) {
     return one_line_report(EX_OK, name + ": does not exist, so there are no aliases");
   if (!table)
     return one_line_report(exit_code_of(table.error()), tables::told(table.error()));
-  if (spec->kind == tables::Kind::sqlite || spec->kind == tables::Kind::socketmap)
+  if (tables::is_asked(spec->kind))
     return one_line_report(EX_OK, name + ": can be read");
   const bool is_useless = (*table)->size() == 0 && !(*table)->problems().empty();
   return one_line_report(is_useless ? EX_DATAERR : EX_OK,

@@ -32,7 +32,7 @@ std::string tables_of(const Config& config) {
   std::string all;
   for (const auto& text : config.delivery.route_map) {
     const auto spec = tables::parse_spec(text);
-    if (spec && spec->kind != tables::Kind::inlined && spec->kind != tables::Kind::socketmap)
+    if (spec && tables::has_file(spec->kind))
       all.append(stamp_of(spec->path, TimePoint()).text).append("\n");
   }
   return all;

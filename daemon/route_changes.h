@@ -16,7 +16,7 @@ class RouteChanges {
   static constexpr Duration kTableSettles = std::chrono::seconds(4);
 
   // With the configuration in effect, now and then. True: mail may go other ways than when this was
-  // asked before. The first time is none. Looks at the files of tables; what a socketmap answers
+  // asked before. The first time is none. Looks at the files of tables; what a server answers
   // may change unnoticed.
   bool look(const Config& config, SteadyTime now);
 

@@ -273,7 +273,7 @@ std::shared_ptr<const Table> scan_table(Spec spec, Options options) {
 }
 
 bool is_of_others(const Spec& spec) {
-  if (spec.path.empty())
+  if (!has_file(spec.kind))
     return false;
   const auto is_other = [](const FileDescriptor& place) {
     struct stat about {};

@@ -15,7 +15,7 @@ struct Scheme {
 constexpr Scheme kSchemes[] = {{"aliases:", Kind::aliases}, {"text:", Kind::text},
                                {"pcre:", Kind::pcre},       {"cdb:", Kind::cdb},
                                {"sqlite:", Kind::sqlite},   {"socketmap:", Kind::socketmap},
-                               {"inline:", Kind::inlined}};
+                               {"tcp:", Kind::tcp},         {"inline:", Kind::inlined}};
 
 class EmptyTable : public Table {
  public:
@@ -38,6 +38,8 @@ Opened open_existing(const Spec& spec, const Options& options) {
       return open_sqlite(spec);
     case Kind::socketmap:
       return open_socketmap(spec);
+    case Kind::tcp:
+      return open_tcp(spec);
     case Kind::aliases:
     case Kind::text:
     case Kind::pcre:
@@ -65,7 +67,25 @@ Result<Spec> parse_socketmap(std::string_view text) {
   return spec;
 }
 
+// "127.0.0.1:10001"
+Result<Spec> parse_tcp(std::string_view text) {
+  Spec spec;
+  spec.kind = Kind::tcp;
+  spec.path = text;
+  if (auto checked = check_tcp(spec); !checked)
+    return malformed("tcp:ADDRESS:PORT");
+  return spec;
+}
+
 }  // namespace
+
+bool has_file(Kind kind) {
+  return kind != Kind::inlined && kind != Kind::socketmap && kind != Kind::tcp;
+}
+
+bool is_asked(Kind kind) {
+  return kind == Kind::sqlite || kind == Kind::socketmap || kind == Kind::tcp;
+}
 
 std::string Spec::str() const {
   for (const auto& scheme : kSchemes)
@@ -88,7 +108,8 @@ Result<Spec> parse_spec(std::string_view text) {
     if (found == nullptr)
       return malformed(
           "aliases:, text:, pcre:, cdb: or sqlite: and a path, "
-          "socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME, or inline:{...}");
+          "socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME, tcp:ADDRESS:PORT, "
+          "or inline:{...}");
     spec.kind = found->kind;
     text.remove_prefix(found->name.size());
   }
@@ -98,6 +119,8 @@ Result<Spec> parse_spec(std::string_view text) {
   }
   if (spec.kind == Kind::socketmap)
     return parse_socketmap(text);
+  if (spec.kind == Kind::tcp)
+    return parse_tcp(text);
   if (spec.kind == Kind::sqlite) {
     const auto mark = text.find('?');
     if (mark == text.npos || trim(text.substr(mark + 1)).empty())

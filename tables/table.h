@@ -9,6 +9,7 @@
 //                            joined by ", "
 //   socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME
 //                            a program that speaks Postfix's socketmap protocol
+//   tcp:ADDRESS:PORT         one that speaks Postfix's protocol tcp_table(5)
 //   inline:{key=value, ...}  a few entries in the configuration itself
 //
 // Files of lines: "#" begins a comment line, a line that begins with space or tab continues the one
@@ -54,10 +55,22 @@ class Table {
   virtual std::vector<std::string> problems() const { return {}; }
 };
 
-enum class Kind : std::uint8_t { aliases, text, pcre, cdb, sqlite, socketmap, inlined };
+enum class Kind : std::uint8_t {
+  aliases,
+  text,
+  pcre,
+  cdb,
+  sqlite,
+  socketmap,
+  tcp, inlined
+};
+bool has_file(Kind kind);  // that Spec::path names
+bool is_asked(Kind kind);  // at each question: how many entries there are is not known
+
 struct Spec {
   Kind kind = Kind::text;
-  std::string path;    // empty for inlined; of socketmap "unix:/path" or "inet:127.0.0.1:10001"
+  std::string
+      path;  // empty for inlined; of socketmap "unix:/path" or "inet:127.0.0.1:10001", of tcp "127.0.0.1:10001"
   std::string detail;  // the query, the name or the entries
   std::string str() const;
 };

@@ -53,5 +53,7 @@ Opened open_cdb(const Spec& spec);
 Opened open_sqlite(const Spec& spec);
 Opened open_socketmap(const Spec& spec);
 Result<void> check_socketmap(const Spec& spec);
+Opened open_tcp(const Spec& spec);
+Result<void> check_tcp(const Spec& spec);
 
 }  // namespace postrider::tables

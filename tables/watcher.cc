@@ -520,7 +520,7 @@ Result<std::shared_ptr<const Table>> Watcher::open(const std::string& spec, cons
   auto parsed = parse_spec(spec);
   if (!parsed)
     return parsed.error();
-  if (parsed->kind == Kind::inlined || parsed->kind == Kind::socketmap)
+  if (!has_file(parsed->kind))
     return open_table(*parsed, options);
   if (auto known = state_->find(*parsed, name))
     return known;
