@@ -332,6 +332,15 @@ Result<OpenedBook> open_address_book_now(const Config& config) {
   return OpenedBook{*std::move(book), trouble};
 }
 
+bool book_asks_servers(const Config& config) {
+  const auto is_server = [](const std::string& text) {
+    const auto spec = tables::parse_spec(text);
+    return spec && tables::is_asked(spec->kind) && spec->kind != tables::Kind::sqlite;
+  };
+  return std::any_of(config.local.aliases.begin(), config.local.aliases.end(), is_server) ||
+         std::any_of(config.local.virtuals.begin(), config.local.virtuals.end(), is_server);
+}
+
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
     const Config& config, tables::Watcher& watcher,
     std::shared_ptr<const delivery::LocalAddresses> book) {

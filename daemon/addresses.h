@@ -25,6 +25,8 @@ Result<std::shared_ptr<const delivery::LocalAddresses>> open_address_book(const 
 // The same for one question: the files are read when it is asked, and nothing of them is kept.
 // Rewrites no sender.
 Result<OpenedBook> open_address_book_now(const Config& config);
+// Whether one of its tables is asked over a socket.
+bool book_asks_servers(const Config& config);
 
 // Null if nothing is rewritten. is_local: whether a domain's users stand in the tables by name.
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(

@@ -38,6 +38,7 @@ Result<std::shared_ptr<ParentClient>> start_parent(const Loaded& loaded) {
   const auto& config = *loaded.config;
   auto rules = parent_rules(config, loaded.file);
   rules.open_book = open_address_book_now;
+  rules.asks_servers = book_asks_servers;
   const auto account = geteuid() == 0 && !config.user.empty()
                            ? find_account(config.user)
                            : Result<Account>(Error(Errc::not_found, "act as another user"));

@@ -39,6 +39,8 @@ struct ParentRules {
   // Where virtual and alias tables are, and how to open them; may be null.
   std::shared_ptr<const Config> config;
   std::function<Result<OpenedBook>(const Config&)> open_book;
+  // Whether a table of it is asked over a socket.
+  std::function<bool(const Config&)> asks_servers;
 };
 ParentRules parent_rules(const Config& config, std::string config_file);
 

@@ -386,6 +386,7 @@ class Parent {
       return malformed("the configuration has problems");
     auto fresh = parent_rules(*loaded.config, rules_.config_file);
     fresh.open_book = rules_.open_book;
+    fresh.asks_servers = rules_.asks_servers;
     fresh.own = rules_.own;
     fresh.source.own_user = rules_.source.own_user;
     fresh.may_become_users = rules_.may_become_users;

@@ -38,7 +38,8 @@ void hide_memory(bool hidden);
 std::string restrict_helper_calls();
 
 // Short forms for processes that do one thing: no programs, sockets or other processes' memory.
-std::string forbid_programs();
+// asks_servers: but connections to others.
+std::string forbid_programs(bool asks_servers = false);
 // No user id 0, by whatever call; for the parent, which has the right.
 Result<void> forbid_root();
 

@@ -169,8 +169,6 @@ constexpr const char* kNeverNeeded[] = {"execve",
                                         "vfork",
                                         "clone",
                                         "clone3",
-                                        "socket",
-                                        "connect",
                                         "bind",
                                         "listen",
                                         "accept",
@@ -202,6 +200,8 @@ constexpr const char* kNeverNeeded[] = {"execve",
                                         "setgroups",
                                         "setfsuid",
                                         "setfsgid"};
+
+constexpr const char* kToServers[] = {"socket", "connect"};
 
 // Of the lower half, as the kernel reads ids, families and requests.
 scmp_arg_cmp is(unsigned argument, std::uint32_t value) {
@@ -389,9 +389,11 @@ void hide_memory(bool hidden) {
   (void)::prctl(PR_SET_DUMPABLE, hidden ? 0 : 1, 0, 0, 0);
 }
 
-std::string forbid_programs() {
+std::string forbid_programs(bool asks_servers) {
   Rules rules(SCMP_ACT_ALLOW, SCMP_ACT_ERRNO(EPERM));
   rules.add(kNeverNeeded);
+  if (!asks_servers)
+    rules.add(kToServers);
   return rules.enter(false);
 }
 

@@ -89,6 +89,15 @@ class Socketmaps(scenario.Scenario):
         self.assertEqual(self.rcpt(server, "bad@far.example").code, 550)
         self.assertEqual(len([one for one in program.asked[asked:] if "bad@" in one]), 0)  # it is remembered
 
+    def test_virtual_users_have_mailboxes(self):
+        """Whoever writes one asks the table once more, in a process that may do little else."""
+        boxes = self.own_folder("boxes")
+        program, path = self.program()
+        program.answers = {"users virt.example": "OK yes", "users box@virt.example": f"OK maildir:{boxes}/{{user}}/"}
+        server = self.daemon(local={"virtual": [f"socketmap:unix:{path}:users"]})
+        self.assertEqual(server.send("x@src.example", ["box@virt.example"], CONTENT).code, 250)
+        wait.until(lambda: list(boxes.glob("box/new/*")), "the mail in the box")
+
     def test_what_it_cannot_tell_is_451(self):
         program, path = self.program()
         for number, answer in enumerate(("TEMP no database", "PERM wrong", "TIMEOUT slow", HANG, DROP, NONSENSE)):
