@@ -15,7 +15,8 @@ struct Scheme {
 constexpr Scheme kSchemes[] = {{"aliases:", Kind::aliases}, {"text:", Kind::text},
                                {"pcre:", Kind::pcre},       {"cdb:", Kind::cdb},
                                {"sqlite:", Kind::sqlite},   {"socketmap:", Kind::socketmap},
-                               {"tcp:", Kind::tcp},         {"inline:", Kind::inlined}};
+                               {"tcp:", Kind::tcp},         {"pgsql:", Kind::pgsql},
+                               {"inline:", Kind::inlined}};
 
 class EmptyTable : public Table {
  public:
@@ -40,6 +41,8 @@ Opened open_existing(const Spec& spec, const Options& options) {
       return open_socketmap(spec);
     case Kind::tcp:
       return open_tcp(spec);
+    case Kind::pgsql:
+      return open_pgsql(spec);
     case Kind::aliases:
     case Kind::text:
     case Kind::pcre:
@@ -84,7 +87,8 @@ bool has_file(Kind kind) {
 }
 
 bool is_asked(Kind kind) {
-  return kind == Kind::sqlite || kind == Kind::socketmap || kind == Kind::tcp;
+  return kind == Kind::sqlite || kind == Kind::socketmap || kind == Kind::tcp ||
+         kind == Kind::pgsql;
 }
 
 std::string Spec::str() const {
@@ -107,7 +111,7 @@ Result<Spec> parse_spec(std::string_view text) {
         found = &scheme;
     if (found == nullptr)
       return malformed(
-          "aliases:, text:, pcre:, cdb: or sqlite: and a path, "
+          "aliases:, text:, pcre:, cdb:, sqlite: or pgsql: and a path, "
           "socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME, tcp:ADDRESS:PORT, "
           "or inline:{...}");
     spec.kind = found->kind;

@@ -10,6 +10,7 @@
 //   socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME
 //                            a program that speaks Postfix's socketmap protocol
 //   tcp:ADDRESS:PORT         one that speaks Postfix's protocol tcp_table(5)
+//   pgsql:/path              a PostgreSQL server, as the file says (tables/pgsql_settings.h)
 //   inline:{key=value, ...}  a few entries in the configuration itself
 //
 // Files of lines: "#" begins a comment line, a line that begins with space or tab continues the one
@@ -62,15 +63,18 @@ enum class Kind : std::uint8_t {
   cdb,
   sqlite,
   socketmap,
-  tcp, inlined
+  tcp,
+  pgsql,
+  inlined
 };
 bool has_file(Kind kind);  // that Spec::path names
 bool is_asked(Kind kind);  // at each question: how many entries there are is not known
 
 struct Spec {
   Kind kind = Kind::text;
-  std::string
-      path;  // empty for inlined; of socketmap "unix:/path" or "inet:127.0.0.1:10001", of tcp "127.0.0.1:10001"
+  // Empty for inlined; of socketmap "unix:/path" or "inet:127.0.0.1:10001", of tcp the same without
+  // "inet:".
+  std::string path;
   std::string detail;  // the query, the name or the entries
   std::string str() const;
 };

@@ -55,5 +55,6 @@ Opened open_socketmap(const Spec& spec);
 Result<void> check_socketmap(const Spec& spec);
 Opened open_tcp(const Spec& spec);
 Result<void> check_tcp(const Spec& spec);
+Opened open_pgsql(const Spec& spec);
 
 }  // namespace postrider::tables

@@ -16,6 +16,7 @@
 #include "smtpd/filter/header_checks.h"
 #include "smtpd/filter/milter_client.h"
 #include "tables/table.h"
+#include "tables/table_files.h"
 
 #include <algorithm>
 #include <sys/un.h>
@@ -300,6 +301,11 @@ std::string check_table(std::string_view text) {
     if (const auto table = tables::open_table(*spec, {}); !table)
       return wrong(text, "is not a table", table.error().step());
   return {};
+}
+
+std::vector<std::string> further_files_of_table(std::string_view text) {
+  const auto spec = tables::parse_spec(text);
+  return spec ? tables::further_files(*spec) : std::vector<std::string>();
 }
 
 std::string check_aliases(std::string_view text) {

@@ -67,4 +67,7 @@ std::string check_event_field(std::string_view text);   // "to"
 std::string check_event_sender(std::string_view text);  // "a@b", "@b" or "<>"
 std::string check_one_line(std::string_view text);      // printable, at most 200 octets
 
+// The files that a table needs besides the one that it names: of a password and the like.
+std::vector<std::string> further_files_of_table(std::string_view text);
+
 }  // namespace postrider::daemon

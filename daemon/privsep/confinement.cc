@@ -1,6 +1,7 @@
 #include "daemon/privsep/confinement.h"
 
 #include "base/text.h"
+#include "daemon/config/values.h"
 
 #include <algorithm>
 
@@ -36,6 +37,14 @@ void add_reading(SandboxPaths& paths, const std::string& file) {
   paths.read.push_back(is_wide(folder) ? file : folder);
 }
 
+// What the file of a table names in turn. before: what stands before its path.
+std::vector<std::string> files_of_table(std::string_view before, std::string_view path) {
+  for (const std::string_view kind : {"pgsql:"})
+    if (before.ends_with(kind))
+      return further_files_of_table(std::string(kind).append(path));
+  return {};
+}
+
 // Absolute paths in a value as it stands in TOML: behind a quote, or behind "kind:".
 std::vector<std::string> paths_in(std::string_view value) {
   std::vector<std::string> paths;
@@ -45,6 +54,8 @@ std::vector<std::string> paths_in(std::string_view value) {
     const auto path = value.substr(at, value.find_first_of("\" {?", at) - at);
     if (path.size() > 1 && path[1] != '/')
       paths.emplace_back(path);
+    for (auto& further : files_of_table(value.substr(0, at), path))
+      paths.push_back(std::move(further));
     at += path.size();
   }
   return paths;

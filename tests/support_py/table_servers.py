@@ -1,5 +1,18 @@
-"""Servers that answer tables, each private to a test."""
-from support_py import scenario, wait
+"""Servers that answer tables: PostgreSQL, from its Debian package, each private to a test; and
+one that answers anything."""
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import unittest
+
+from support_py import daemon, scenario, wait
+from support_py.policy_host import Authority
+from support_py.filter_programs import Program
 
 CONTENT = b"From: <ann@src.example>\r\nSubject: hello\r\n\r\nx\r\n"
 
@@ -16,3 +29,144 @@ class Asked(scenario.Scenario):
     def is_answered(self, server, address, code):
         """Soon: a server that was down is left alone for a moment."""
         wait.until(lambda: self.rcpt(server, address).code == code, f"{code} for {address}")
+
+    @classmethod
+    def needs(cls, kind):
+        """Skips the class where the build has no such tables."""
+        cls.folder.joinpath("table").touch()
+        checked = daemon.Postrider(cls.folder / "kind", accept={"recipient_map": f"{kind}:{cls.folder}/table"})
+        if "was built without" in "".join(cls.checked(checked)):
+            raise unittest.SkipTest(f"this build has no {kind}: tables")
+
+    @staticmethod
+    def checked(server):
+        """Whether postrider check is content, and what it says."""
+        done = subprocess.run([str(daemon.BIN / "postrider"), "check", "-c", str(server.config_file)], capture_output=True,
+                              text=True, env=server.environment())
+        return "" if done.returncode == 0 else "wrong: ", done.stdout + done.stderr
+
+
+def children_of(pid):
+    return [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*")
+            if f"\nPPid:\t{pid}\n" in read(path / "status")]
+
+
+def read(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+class Server:
+    """A program of ours with its children, which can be stopped and started again, and held."""
+    program = None
+
+    def stop(self):
+        if self.program is not None:
+            self.hold(False)
+            self.program.stop()
+            self.program = None
+
+    def hold(self, held=True):
+        for pid in (self.program.process.pid, *children_of(self.program.process.pid)):
+            try:
+                os.kill(pid, signal.SIGSTOP if held else signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+
+
+def open_way(folder):
+    for path in pathlib.Path(folder).parents:
+        if path != pathlib.Path("/") and not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o011)
+
+
+class Postgresql(Server):
+    """Roles with passwords over TCP and its socket; TLS with a certificate for localhost by `authority`."""
+    PASSWORD = "not-for-the-log"
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not programs:
+            raise unittest.SkipTest("needs postgres of the package postgresql")
+        self.programs = programs[-1].parent
+        self.port = wait.free_port()
+        self.authority = Authority(self.folder / "authority")
+        self.authority.context("localhost")
+        self.password = self.folder / "password"
+        self.password.write_text(self.PASSWORD + "\n")
+        self.password.chmod(0o600)
+        self.owner = []
+        self.own = self.folder / "own"
+        self.own.mkdir()
+        for name in ("localhost.pem", "localhost.key"):
+            shutil.copy(self.authority.folder / name, self.own / name)
+        shutil.copy(self.password, self.own / "password")
+        if scenario.is_root():  # which it refuses to be
+            user = pwd.getpwnam("postgres")
+            self.owner = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+            for path in (self.own, *self.own.iterdir()):
+                os.chown(path, user.pw_uid, user.pw_gid)
+            open_way(self.own / "x")
+        os.chmod(self.own / "localhost.key", 0o600)
+        subprocess.run([*self.owner, self.programs / "initdb", "-D", self.own / "data", "-U", "admin", "-N",
+                        "--auth=scram-sha-256",
+                        f"--pwfile={self.own}/password", "-E", "UTF8", "--locale=C"], check=True, stdout=subprocess.DEVNULL)
+        self.start()
+        self.sql(f"CREATE ROLE postrider LOGIN PASSWORD '{self.PASSWORD}'; CREATE DATABASE mail")
+
+    def start(self):
+        self.program = Program(self.folder, [
+            *self.owner, self.programs / "postgres", "-D", self.own / "data", "-h", "127.0.0.1", "-p", self.port,
+            "-k", self.own,
+            "-c", "fsync=off", "-c", "ssl=on", "-c", f"ssl_cert_file={self.own}/localhost.pem",
+            "-c", f"ssl_key_file={self.own}/localhost.key"], self.answers)
+
+    def psql(self, text, database):
+        return subprocess.run(["psql", "-h", str(self.own), "-p", str(self.port), "-U", "admin", "-d", database, "-v",
+                               "ON_ERROR_STOP=1", "-qAtX"], input=text, capture_output=True, text=True,
+                              env={**os.environ, "PGPASSWORD": self.PASSWORD})
+
+    def answers(self):
+        return self.psql("SELECT 1", "postgres").returncode == 0
+
+    def sql(self, text, database="postgres"):
+        for statement in text.split(";"):
+            done = self.psql(statement, database)
+            assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def stop(self):
+        if self.program is not None and self.program.process.poll() is None:
+            self.hold(False)
+            self.program.process.send_signal(signal.SIGINT)  # without waiting for its clients
+        super().stop()
+
+
+class Anything:
+    """Sends the same octets to each who connects, or nothing, and keeps the connection."""
+
+    def __init__(self, octets=b""):
+        self.octets, self.open = octets, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                one, _ = self.listener.accept()
+                self.open.append(one)
+                one.setblocking(False)
+                if self.octets:
+                    one.send(self.octets)
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for one in (self.listener, *self.open):
+            one.close()

@@ -1,0 +1,62 @@
+// What a key is put into.
+#include "tables/key_template.h"
+
+#include <catch2/catch.hpp>
+
+#include <string>
+
+using namespace postrider::tables;
+
+TEST_CASE("%s, %u and %d are parts of the key", "[tables][templates]") {
+  struct Case {
+    std::string text, key, want;
+  };
+  const std::vector<Case> cases = {
+      {"%s", "ann@us.test", "ann@us.test"},
+      {"%u", "ann@us.test", "ann"},
+      {"%d", "ann@us.test", "us.test"},
+      {"%u", "ann", "ann"},
+      {"%s", "ann", "ann"},
+      {"%d", "ann", "-"},       // it has none
+      {"%u", "@us.test", "-"},  // nobody
+      {"%d", "@us.test", "us.test"},
+      {"%d", "ann@", "-"},
+      {"%s", "", "-"},
+      {"%u", "a@b@us.test", "a@b"},
+      {"/vmail/%d/%u/", "ann@us.test", "/vmail/us.test/ann/"},
+      {"100%% %u", "ann", "100% ann"},
+      {"%s", "%d@us.test", "%d@us.test"},  // what is put in is not read again
+      {"plain", "ann", "plain"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.text << " of " << c.key);
+    CHECK(check_key_template(c.text).empty());
+    CHECK(expand_key(c.text, c.key).value_or("-") == c.want);
+  }
+  for (const char* wrong : {"%", "%x", "a%", "%S", "%1", "%%%"})
+    CHECK(check_key_template(wrong).ends_with("%s, %u, %d and %% are allowed"));
+}
+
+TEST_CASE("keys of other domains are not asked for", "[tables][templates]") {
+  const std::vector<std::string> domains = {"us.test", "x.test"};
+  for (const char* key : {"ann@us.test", "ann@US.test", "us.test", "@x.test"})
+    CHECK(is_key_of(domains, key));
+  for (const char* key : {"ann", "ann@sub.us.test", "ann@", "", "us.test@y.test"})
+    CHECK_FALSE(is_key_of(domains, key));
+  CHECK(is_key_of({}, "ann"));
+}
+
+TEST_CASE("values are joined, and bounded", "[tables][templates]") {
+  JoinedValues joined("%u@in.test");
+  CHECK(joined.add("ann@us.test"));
+  CHECK(joined.add("@us.test"));  // no answer for it
+  CHECK(joined.add("bob"));
+  CHECK(joined.text() == "ann@in.test, bob@in.test");
+  JoinedValues many("%s"), large("%s");
+  std::size_t count = 0;
+  while (count < 20'000 && many.add("x"))
+    ++count;
+  CHECK(count == 10'000);
+  CHECK(large.add(std::string(1U << 20U, 'x')));
+  CHECK_FALSE(large.add("x"));
+}

@@ -1,0 +1,88 @@
+// The files of tables that a server answers.
+#include "tables/pgsql_settings.h"
+#include "tests/support/folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <string>
+
+using namespace postrider;
+using namespace postrider::tables;
+
+namespace {
+
+Source file_of(const std::string& text) {
+  Source source;
+  source.path = "/t";
+  source.text = text;
+  return source;
+}
+
+const std::string kPgsql =
+    "dbname = \"mail\"\nuser = \"postrider\"\nquery = \"SELECT a FROM t WHERE k = $1\"\n";
+
+template <class Read>
+std::string problem(const Read& read, const std::string& text) {
+  const auto settings = read(file_of(text));
+  return settings ? std::string("none") : settings.error().step();
+}
+
+}  // namespace
+
+TEST_CASE("a PostgreSQL table's file", "[tables][pgsql]") {
+  const auto read =
+      read_pgsql_settings(file_of(
+          kPgsql + "server = [\"/run/p\", \"db.test\", \"[2001:db8::1]:5433\", \"127.0.0.1:1\"]\n"
+                   "time_limit = \"2s\"\ncache = \"0s\"\nconnections = 2\ndomains = \"x.test\"\n"));
+  REQUIRE(read.has_value());
+  REQUIRE(read->servers.size() == 4);
+  CHECK(read->servers[0].host == "/run/p");
+  CHECK(read->servers[2].host == "2001:db8::1");
+  CHECK(read->servers[2].port == "5433");
+  CHECK(read->servers[3].port == "1");
+  CHECK(read->verifies);
+  CHECK(read->common.time_limit.count() == 2000);
+  CHECK_FALSE(read_pgsql_settings(file_of(kPgsql))->verifies);  // a socket
+  CHECK_FALSE(read_pgsql_settings(file_of(kPgsql + "server = \"localhost\""))->verifies);
+  CHECK(
+      read_pgsql_settings(file_of(kPgsql + "server = \"localhost\"\ntls = \"verify\""))->verifies);
+  CHECK_FALSE(
+      read_pgsql_settings(file_of(kPgsql + "server = \"db.test\"\ntls = \"off\""))->verifies);
+}
+
+TEST_CASE("what is wrong in a PostgreSQL table's file", "[tables][pgsql]") {
+  struct Case {
+    std::string text, want;
+  };
+  const std::vector<Case> cases = {
+      {"",
+       "/t: dbname: is missing, the table needs one\n/t: query: is missing, the table needs "
+       "one\n/t: user: is missing, the table needs one"},
+      {kPgsql + "qeury = 1", "/t:4: qeury: unknown key, did you mean query?"},
+      {kPgsql + "user = \"x\"", "/t:4: is not TOML: "},
+      {kPgsql + "password = \"secret\"", "/t:4: password: unknown key, "},
+      {kPgsql + "server = \"a b\"", "/t:4: server: \"a b\" is not a server, "},
+      {kPgsql + "server = \"h:0\"", "/t:4: server: \"h:0\" is not a server, "},
+      {kPgsql + "server = \"h,i\"", "/t:4: server: \"h,i\" is not a server, "},
+      {kPgsql + "server = []", "/t:4: server: is empty, at least one server is allowed"},
+      {kPgsql + "tls = \"maybe\"",
+       "/t:4: tls: \"maybe\" is unknown, \"verify\" or \"off\" is allowed"},
+      {kPgsql + "parameters = [\"%u\", \"%d\"]",
+       "/t:3: query: uses $1, and there are 2 parameters, as many are allowed"},
+      {kPgsql + "parameters = \"%x\"", "/t:4: parameters: has \"%x\" in it, "},
+      {kPgsql + "time_limit = 5",
+       "/t:4: time_limit: is not a duration with a unit, from 100ms to 1m is allowed"},
+      {kPgsql + "connections = 0", "/t:4: connections: 0 is out of range, from 1 to 64 is allowed"},
+      {kPgsql + "password_file = \"x\"", "/t:4: password_file: \"x\" is not an absolute path, "},
+      {"dbname = \"m\"\nuser = \"u\"\nquery = \"SELECT a FROM t WHERE k = '%s'\"",
+       "/t:3: query: has %s in it, $1 is allowed, and parameters = [\"%s\"] says what that is"},
+      {"dbname = 1\nuser = true\nquery = \"SELECT 1\"",
+       "/t:1: dbname: is of another kind, a text is allowed\n/t:2: user: is of another kind, a "
+       "text "
+       "is allowed\n/t:3: query: does not use the key, "},
+  };
+  for (const auto& c : cases) {
+    INFO(c.text);
+    CHECK(problem(read_pgsql_settings, c.text).substr(0, c.want.size()) == c.want);
+  }
+}
