@@ -16,7 +16,7 @@ constexpr Scheme kSchemes[] = {{"aliases:", Kind::aliases}, {"text:", Kind::text
                                {"pcre:", Kind::pcre},       {"cdb:", Kind::cdb},
                                {"sqlite:", Kind::sqlite},   {"socketmap:", Kind::socketmap},
                                {"tcp:", Kind::tcp},         {"pgsql:", Kind::pgsql},
-                               {"inline:", Kind::inlined}};
+                               {"ldap:", Kind::ldap},       {"inline:", Kind::inlined}};
 
 class EmptyTable : public Table {
  public:
@@ -43,6 +43,8 @@ Opened open_existing(const Spec& spec, const Options& options) {
       return open_tcp(spec);
     case Kind::pgsql:
       return open_pgsql(spec);
+    case Kind::ldap:
+      return open_ldap(spec);
     case Kind::aliases:
     case Kind::text:
     case Kind::pcre:
@@ -88,7 +90,7 @@ bool has_file(Kind kind) {
 
 bool is_asked(Kind kind) {
   return kind == Kind::sqlite || kind == Kind::socketmap || kind == Kind::tcp ||
-         kind == Kind::pgsql;
+         kind == Kind::pgsql || kind == Kind::ldap;
 }
 
 std::string Spec::str() const {
@@ -111,7 +113,7 @@ Result<Spec> parse_spec(std::string_view text) {
         found = &scheme;
     if (found == nullptr)
       return malformed(
-          "aliases:, text:, pcre:, cdb:, sqlite: or pgsql: and a path, "
+          "aliases:, text:, pcre:, cdb:, sqlite:, pgsql: or ldap: and a path, "
           "socketmap:unix:/path:NAME, socketmap:inet:ADDRESS:PORT:NAME, tcp:ADDRESS:PORT, "
           "or inline:{...}");
     spec.kind = found->kind;

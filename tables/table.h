@@ -11,6 +11,7 @@
 //                            a program that speaks Postfix's socketmap protocol
 //   tcp:ADDRESS:PORT         one that speaks Postfix's protocol tcp_table(5)
 //   pgsql:/path              a PostgreSQL server, as the file says (tables/pgsql_settings.h)
+//   ldap:/path               an LDAP server, as the file says (tables/ldap_settings.h)
 //   inline:{key=value, ...}  a few entries in the configuration itself
 //
 // Files of lines: "#" begins a comment line, a line that begins with space or tab continues the one
@@ -65,6 +66,7 @@ enum class Kind : std::uint8_t {
   socketmap,
   tcp,
   pgsql,
+  ldap,
   inlined
 };
 bool has_file(Kind kind);  // that Spec::path names

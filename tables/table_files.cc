@@ -1,5 +1,6 @@
 #include "tables/table_files.h"
 
+#include "tables/ldap_settings.h"
 #include "tables/pgsql_settings.h"
 
 namespace postrider::tables {
@@ -16,12 +17,16 @@ std::vector<std::string> files_of(const ServerSettings& server) {
 }  // namespace
 
 std::vector<std::string> further_files(const Spec& spec) {
-  if (spec.kind != Kind::pgsql)
+  if (spec.kind != Kind::pgsql && spec.kind != Kind::ldap)
     return {};
   const auto source = read_source(spec.path);
   if (!source)
     return {};
-  const auto settings = read_pgsql_settings(*source);
+  if (spec.kind == Kind::pgsql) {
+    const auto settings = read_pgsql_settings(*source);
+    return settings ? files_of(settings->common) : std::vector<std::string>();
+  }
+  const auto settings = read_ldap_settings(*source);
   return settings ? files_of(settings->common) : std::vector<std::string>();
 }
 

@@ -56,5 +56,6 @@ Result<void> check_socketmap(const Spec& spec);
 Opened open_tcp(const Spec& spec);
 Result<void> check_tcp(const Spec& spec);
 Opened open_pgsql(const Spec& spec);
+Opened open_ldap(const Spec& spec);
 
 }  // namespace postrider::tables

@@ -39,7 +39,7 @@ void add_reading(SandboxPaths& paths, const std::string& file) {
 
 // What the file of a table names in turn. before: what stands before its path.
 std::vector<std::string> files_of_table(std::string_view before, std::string_view path) {
-  for (const std::string_view kind : {"pgsql:"})
+  for (const std::string_view kind : {"pgsql:", "ldap:"})
     if (before.ends_with(kind))
       return further_files_of_table(std::string(kind).append(path));
   return {};

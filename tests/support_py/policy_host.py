@@ -37,7 +37,8 @@ class Authority:
         self.openssl("req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt",
                      "ec_paramgen_curve:prime256v1", "-subj", f"/CN={names[0]}", "-keyout", key,
                      "-out", request)
-        extensions.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
+        extensions.write_text("subjectAltName=" + ",".join(
+            f"{'IP' if name[-1:].isdigit() else 'DNS'}:{name}" for name in names))
         self.openssl("x509", "-req", "-in", request, "-CA", self.roots, "-CAkey", self.key,
                      "-CAcreateserial", "-days", days, "-extfile", extensions,
                      "-out", certificate)

@@ -1,4 +1,4 @@
-"""Servers that answer tables: PostgreSQL, from its Debian package, each private to a test; and
+"""Servers that answer tables: PostgreSQL and OpenLDAP's slapd, from their Debian packages, each private to a test; and
 one that answers anything."""
 import os
 import pathlib
@@ -12,7 +12,7 @@ import unittest
 
 from support_py import daemon, scenario, wait
 from support_py.policy_host import Authority
-from support_py.filter_programs import Program
+from support_py.filter_programs import Program, found, listens
 
 CONTENT = b"From: <ann@src.example>\r\nSubject: hello\r\n\r\nx\r\n"
 
@@ -143,6 +143,56 @@ class Postgresql(Server):
             self.hold(False)
             self.program.process.send_signal(signal.SIGINT)  # without waiting for its clients
         super().stop()
+
+
+class Slapd(Server):
+    """People below ou=people,dc=us,dc=example, which cn=postrider may read; TLS with a certificate for 127.0.0.1."""
+    PASSWORD = "not-for-the-log"
+    SUFFIX = "dc=us,dc=example"
+    NAME = "cn=postrider,dc=us,dc=example"
+
+    def __init__(self, folder, people):
+        self.folder = pathlib.Path(folder)
+        self.slapd = found("slapd", "slapd")
+        self.port, self.tls_port = wait.free_port(), wait.free_port()
+        self.authority = Authority(self.folder / "authority")
+        self.authority.context("ldap", "127.0.0.1")
+        self.password = self.folder / "password"
+        self.password.write_text(self.PASSWORD + "\n")
+        self.password.chmod(0o600)
+        (self.folder / "data").mkdir()
+        self.socket = self.folder / "ldapi"
+        schemas = "\n".join(f"include /etc/ldap/schema/{name}.schema" for name in ("core", "cosine", "inetorgperson"))
+        self.config = self.folder / "slapd.conf"
+        self.config.write_text(f"""{schemas}
+pidfile {self.folder}/pid
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCACertificateFile {self.authority.roots}
+TLSCertificateFile {self.authority.folder}/ldap.pem
+TLSCertificateKeyFile {self.authority.folder}/ldap.key
+database mdb
+maxsize 67108864
+suffix "{self.SUFFIX}"
+directory {self.folder}/data
+index objectClass,mail eq
+access to attrs=userPassword by anonymous auth
+access to * by dn.exact="{self.NAME}" read by anonymous auth
+""")
+        entries = [f"dn: {self.SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: us\ndc: us\n",
+                   f"dn: {self.NAME}\nobjectClass: person\ncn: postrider\nsn: x\nuserPassword: {self.PASSWORD}\n",
+                   f"dn: ou=people,{self.SUFFIX}\nobjectClass: organizationalUnit\nou: people\n"]
+        for name, attributes in people.items():
+            entries.append(f"dn: cn={name},ou=people,{self.SUFFIX}\nobjectClass: inetOrgPerson\ncn: {name}\nsn: {name}\n" +
+                           "".join(f"{attribute}: {value}\n" for attribute, value in attributes))
+        subprocess.run([found("slapadd", "slapd"), "-q", "-f", str(self.config)], input="\n".join(entries), text=True,
+                       check=True)
+        self.start()
+
+    def start(self):
+        urls = (f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/ "
+                f"ldapi://{str(self.socket).replace('/', '%2F')}/")
+        self.program = Program(self.folder, [self.slapd, "-f", self.config, "-h", urls, "-d", "0"], lambda: listens(self.port))
 
 
 class Anything:

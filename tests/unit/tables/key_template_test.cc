@@ -1,6 +1,8 @@
 // What a key is put into.
 #include "tables/key_template.h"
 
+#include "tables/ldap_settings.h"
+
 #include <catch2/catch.hpp>
 
 #include <string>
@@ -35,6 +37,28 @@ TEST_CASE("%s, %u and %d are parts of the key", "[tables][templates]") {
   }
   for (const char* wrong : {"%", "%x", "a%", "%S", "%1", "%%%"})
     CHECK(check_key_template(wrong).ends_with("%s, %u, %d and %% are allowed"));
+}
+
+TEST_CASE("I05: a key stays one value in a filter and in a name", "[tables][templates][attacks]") {
+  struct Case {
+    std::string key, filter, dn;
+  };
+  const std::vector<Case> cases = {
+      {"ann@us.test", "(mail=ann@us.test)", "ou=us.test,dc=x"},
+      {"*@us.test", "(mail=\\2A@us.test)", "ou=us.test,dc=x"},
+      {"a)(uid=*", "(mail=a\\29\\28uid\\3D\\2A)", "-"},
+      {"a\\@us.test", "(mail=a\\5C@us.test)", "ou=us.test,dc=x"},
+      {"a@x,dc=y", "(mail=a@x\\2Cdc\\3Dy)", "ou=x\\2Cdc\\3Dy,dc=x"},
+      {"a@ #x+y;z<\">", "(mail=a@\\20\\23x\\2By\\3Bz\\3C\\22\\3E)",
+       "ou=\\20\\23x\\2By\\3Bz\\3C\\22\\3E,dc=x"},
+      {"j\xc3\xb6rg", "(mail=j\\C3\\B6rg)", "-"},
+      {std::string("a\0b", 3), "(mail=a\\00b)", "-"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.key);
+    CHECK(expand_key("(mail=%s)", c.key, escape_for_filter) == c.filter);
+    CHECK(expand_key("ou=%d,dc=x", c.key, escape_for_dn).value_or("-") == c.dn);
+  }
 }
 
 TEST_CASE("keys of other domains are not asked for", "[tables][templates]") {

@@ -1,4 +1,5 @@
 // The files of tables that a server answers.
+#include "tables/ldap_settings.h"
 #include "tables/pgsql_settings.h"
 #include "tests/support/folder.h"
 
@@ -20,6 +21,8 @@ Source file_of(const std::string& text) {
 
 const std::string kPgsql =
     "dbname = \"mail\"\nuser = \"postrider\"\nquery = \"SELECT a FROM t WHERE k = $1\"\n";
+const std::string kLdap =
+    "server = \"ldap://127.0.0.1\"\nbase = \"dc=x\"\nfilter = \"(mail=%s)\"\nattribute = \"uid\"\n";
 
 template <class Read>
 std::string problem(const Read& read, const std::string& text) {
@@ -84,5 +87,54 @@ TEST_CASE("what is wrong in a PostgreSQL table's file", "[tables][pgsql]") {
   for (const auto& c : cases) {
     INFO(c.text);
     CHECK(problem(read_pgsql_settings, c.text).substr(0, c.want.size()) == c.want);
+  }
+}
+
+TEST_CASE("an LDAP table's file", "[tables][ldap]") {
+  const auto read = [](const std::string& server, const std::string& more = {}) {
+    const auto settings = read_ldap_settings(file_of(
+        "server = \"" + server +
+        "\"\nbase = \"ou=%d,dc=x\"\nfilter = \"(&(a=b)(mail=%s))\"\nattribute = \"uid\"\n" + more));
+    return settings ? settings->servers.front().url +
+                          (settings->servers.front().starts_tls ? " starts TLS" : "")
+                    : settings.error().step();
+  };
+  CHECK(read("ldap://127.0.0.1:389") == "ldap://127.0.0.1:389");
+  CHECK(read("ldap://localhost/") == "ldap://localhost");
+  CHECK(read("ldap://[::1]:1", "tls = \"verify\"") == "ldap://[::1]:1 starts TLS");
+  CHECK(read("ldap://ldap.test") == "ldap://ldap.test starts TLS");
+  CHECK(read("ldap://ldap.test", "tls = \"off\"") == "ldap://ldap.test");
+  CHECK(read("ldaps://ldap.test:637") == "ldaps://ldap.test:637");
+  CHECK(read("ldapi:///run/slapd/ldapi") == "ldapi://%2Frun%2Fslapd%2Fldapi");
+}
+
+TEST_CASE("what is wrong in an LDAP table's file", "[tables][ldap]") {
+  struct Case {
+    std::string text, want;
+  };
+  const auto with_filter = [](const std::string& filter) {
+    return "server = \"ldap://127.0.0.1\"\nbase = \"dc=x\"\nattribute = \"uid\"\nfilter = \"" +
+           filter + "\"\n";
+  };
+  const std::vector<Case> cases = {
+      {kLdap + "tls = \"off\"\nscope = \"all\"", "/t:6: scope: \"all\" is unknown, "},
+      {kLdap + "bind_dn = \"cn=x\"", "/t:5: bind_dn: stands alone, "},
+      {kLdap + "password_file = \"/x\"", "/t:5: password_file: stands alone, "},
+      {with_filter("mail=%s"), "/t:4: filter: \"mail=%s\" is not a filter for a key, "},
+      {with_filter("(mail=%s"), "/t:4: filter: "},
+      {with_filter("(a=%s)(b=%s)"), "/t:4: filter: "},
+      {with_filter("(a=b)"), "/t:4: filter: "},
+      {with_filter("(mail=%x)"), "/t:4: filter: has \"%x\" in it, "},
+      {"server = \"http://x\"", "/t: attribute: is missing, "},
+      {"server = \"ldap://h?x\"\nbase = \"x\"\nfilter = \"(a=%s)\"\nattribute = \"u*\"",
+       "/t:1: server: \"ldap://h?x\" is not a server, \"ldap://host\", \"ldaps://host\" or "
+       "\"ldapi:///path\" is allowed\n/t:4: attribute: \"u*\" is not an attribute, "},
+      {"server = \"ldaps://h\"\nbase = \"x\"\nfilter = \"(a=%s)\"\nattribute = \"u\"\ntls = "
+       "\"off\"",
+       "/t:5: tls: is off, and ldaps://h has TLS, \"ldap://\" is allowed"},
+  };
+  for (const auto& c : cases) {
+    INFO(c.text);
+    CHECK(problem(read_ldap_settings, c.text).substr(0, c.want.size()) == c.want);
   }
 }
