@@ -2,6 +2,7 @@
 // One that no queue would get is an error, and comes again. By rabbitmq-c.
 #pragma once
 
+#include "brokers/amqp_connection.h"
 #include "brokers/program.h"
 
 #include <amqp.h>
@@ -19,11 +20,6 @@ class AmqpPublisher : public Publisher {
   void tend() override;  // heartbeats; an idle connection would be ended for want of them
 
  private:
-  struct Close {
-    void operator()(amqp_connection_state_t connection) const {
-      amqp_destroy_connection(connection);
-    }
-  };
   // What is known of a wave that was sent.
   struct Confirms {
     std::uint64_t first = 0;  // the broker's number of its first message
@@ -33,20 +29,16 @@ class AmqpPublisher : public Publisher {
   };
 
   Result<void> connect(SteadyTime until);
-  Result<void> open_socket(SteadyTime until);
-  Result<void> log_in();
   Result<void> send(const Message& message);
   Result<void> collect(const Wave& wave, SteadyTime until, std::vector<bool>& taken);
   Result<void> handle(const amqp_method_t& method, const Wave& wave, Confirms& confirms,
                       std::vector<bool>& taken);
   Result<void> take_returned(const amqp_method_t& method, const Wave& wave, Confirms& confirms);
-  Error lost(int status, const std::string& step);
-  Error closed_by_broker(const amqp_method_t& method);
-  Result<void> check(const amqp_rpc_reply_t& reply, const std::string& step);
+  Error given_up(const Error& error);
 
   const PublisherSettings settings_;
   const Clock& clock_;
-  std::unique_ptr<amqp_connection_state_t_, Close> connection_;
+  std::unique_ptr<AmqpConnection> connection_;
   std::uint64_t next_ = 1;  // the broker counts messages from 1 on each connection
 };
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <cerrno>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -12,6 +14,7 @@ namespace postrider::brokers {
 namespace {
 
 constexpr Duration kConnectLimit{10'000};       // for each address
+constexpr unsigned kUnsentLimit = 20'000;       // milliseconds in which the broker takes nothing
 constexpr std::size_t kMostReceived = 4 << 20;  // a broker that tells without end is none
 
 struct FreeAddresses {
@@ -50,6 +53,9 @@ Result<FileDescriptor> connect_to(const addrinfo& address, const Clock& clock, S
   FileDescriptor socket(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.is_open())
     return system_error("make a socket");
+  // A broker whose machine is gone says nothing; but heart-beats go out.
+  (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUnsentLimit,
+                     sizeof kUnsentLimit);
   if (::connect(socket.get(), address.ai_addr, address.ai_addrlen) == 0)
     return socket;
   if (errno != EINPROGRESS && errno != EINTR)

@@ -1,11 +1,11 @@
 #include "brokers/kafka_publisher.h"
 
+#include "brokers/kafka_client.h"
+
 #include "base/text.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <iterator>
-#include <syslog.h>
 #include <utility>
 
 namespace postrider::brokers {
@@ -16,26 +16,6 @@ constexpr int kLongestTurn = 500;              // milliseconds
 constexpr const char* kRecordLimit = "60000";  // milliseconds that the library tries; we end before
 constexpr const char* kLinger = "0";           // the wave is all that there is
 constexpr std::size_t kMostReason = 300;
-
-boost::system::error_code code_of_kafka(rd_kafka_resp_err_t trouble) {
-  switch (trouble) {
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-      return make_error_code(Errc::refused);
-    case RD_KAFKA_RESP_ERR__SSL:
-      return make_error_code(Errc::tls);
-    case RD_KAFKA_RESP_ERR__TIMED_OUT:
-    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
-      return {ETIMEDOUT, boost::system::generic_category()};
-    default:
-      return make_error_code(Errc::truncated);
-  }
-}
 
 }  // namespace
 
@@ -79,7 +59,11 @@ Result<void> KafkaPublisher::prepare() {
   rd_kafka_conf_set_opaque(options, this);
   rd_kafka_conf_set_dr_msg_cb(options, &KafkaPublisher::delivered);
   rd_kafka_conf_set_error_cb(options, &KafkaPublisher::troubled);
-  auto configured = configure(options);
+  auto configured = configure_kafka(options, settings_,
+                                    {{"enable.idempotence", "true"},
+                                     {"acks", "all"},
+                                     {"message.timeout.ms", kRecordLimit},
+                                     {"linger.ms", kLinger}});
   char reason[512] = "";
   if (configured)
     producer_.reset(rd_kafka_new(RD_KAFKA_PRODUCER, options, reason, sizeof reason));
@@ -88,46 +72,6 @@ Result<void> KafkaPublisher::prepare() {
   rd_kafka_conf_destroy(options);
   return configured ? Error(Errc::refused, "make a Kafka producer (" + std::string(reason) + ")")
                     : configured.error();
-}
-
-Result<void> KafkaPublisher::set(rd_kafka_conf_t* options, const char* name,
-                                 const std::string& value) const {
-  char reason[512] = "";
-  if (rd_kafka_conf_set(options, name, value.c_str(), reason, sizeof reason) == RD_KAFKA_CONF_OK)
-    return {};
-  return Error(Errc::refused, "make a Kafka producer (" + std::string(reason) + ")");
-}
-
-Result<void> KafkaPublisher::configure(rd_kafka_conf_t* options) const {
-  const auto& url = settings_.url;
-  const bool is_address6 = url.host.find(':') != std::string::npos;
-  const auto server =
-      (is_address6 ? "[" + url.host + "]" : url.host) + ":" + std::to_string(url.port);
-  std::vector<std::pair<const char*, std::string>> values = {
-      {"bootstrap.servers", server},
-      {"client.id", "postrider-" + settings_.host + "-" + settings_.name},
-      {"enable.idempotence", "true"},
-      {"acks", "all"},
-      {"message.timeout.ms", kRecordLimit},
-      {"linger.ms", kLinger},
-      {"log_level", std::to_string(LOG_EMERG)}};  // the error says it
-  const bool has_user = !url.user.empty();
-  values.emplace_back("security.protocol", has_user ? (url.is_tls ? "sasl_ssl" : "sasl_plaintext")
-                                                    : (url.is_tls ? "ssl" : "plaintext"));
-  if (has_user) {
-    values.emplace_back("sasl.mechanisms", "PLAIN");
-    values.emplace_back("sasl.username", url.user);
-    values.emplace_back("sasl.password", settings_.password);
-  }
-  if (url.is_tls) {
-    values.emplace_back("ssl.endpoint.identification.algorithm", "https");
-    if (!settings_.roots.empty())
-      values.emplace_back("ssl.ca.location", settings_.roots);
-  }
-  for (const auto& [name, value] : values)
-    if (auto done = set(options, name, value); !done)
-      return done;
-  return {};
 }
 
 Result<void> KafkaPublisher::send(const Message& message, std::size_t place_in_wave) {

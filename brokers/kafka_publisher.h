@@ -33,8 +33,6 @@ class KafkaPublisher : public Publisher {
   };
 
   Result<void> prepare();
-  Result<void> set(rd_kafka_conf_t* options, const char* name, const std::string& value) const;
-  Result<void> configure(rd_kafka_conf_t* options) const;
   Result<void> send(const Message& message, std::size_t place_in_wave);
   static void delivered(rd_kafka_t* producer, const rd_kafka_message_t* record, void* self);
   static void troubled(rd_kafka_t* producer, int error, const char* reason, void* self);

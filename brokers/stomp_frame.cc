@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace postrider::brokers {
 
@@ -86,34 +87,36 @@ std::string encode(const StompFrame& frame) {
 }
 
 Result<std::optional<StompFrame>> StompReader::next() {
-  // Line ends between frames are heart-beats.
-  const auto begin = bytes_.find_first_not_of("\r\n");
-  bytes_.erase(0, std::min(begin, bytes_.size()));
-  frame_ = StompFrame();
-  const auto head = read_head();
-  if (!head)
-    return head.error();
-  if (*head == 0)
+  if (!has_head_) {
+    // Line ends between frames are heart-beats.
+    bytes_.erase(0, std::min(bytes_.find_first_not_of("\r\n"), bytes_.size()));
+    const auto read = read_head();
+    if (!read)
+      return read.error();
+    if (!*read)
+      return std::optional<StompFrame>();
+    has_head_ = true;
+  }
+  const auto read = read_body();
+  if (!read)
+    return read.error();
+  if (!*read)
     return std::optional<StompFrame>();
-  const auto end = end_of_body(*head);
-  if (!end)
-    return end.error();
-  if (!*end)
-    return std::optional<StompFrame>();
-  frame_.body = bytes_.substr(*head, **end - *head);
-  bytes_.erase(0, **end + 1);
-  return std::optional<StompFrame>(std::move(frame_));
+  has_head_ = false;
+  left_.reset();
+  return std::optional(std::exchange(frame_, {}));
 }
 
-// Where the body begins; 0: the head has not come whole.
-Result<std::size_t> StompReader::read_head() {
+// Whether it has come whole.
+Result<bool> StompReader::read_head() {
+  frame_ = {};
   std::size_t at = 0;
   for (;;) {
     const auto end = bytes_.find('\n', at);
     if (std::min(end, bytes_.size()) > kMostHead)
       return Error(Errc::too_long, "read the head of a STOMP frame");
     if (end == std::string::npos)
-      return std::size_t{0};
+      return false;
     auto line = std::string_view(bytes_).substr(at, end - at);
     if (line.ends_with('\r'))
       line.remove_suffix(1);
@@ -125,7 +128,8 @@ Result<std::size_t> StompReader::read_head() {
         return malformed("the command of a STOMP frame");
       frame_.command = line;
     } else if (line.empty()) {
-      return at;
+      bytes_.erase(0, at);
+      return true;
     } else if (auto read = read_header(line); !read) {
       return read.error();
     }
@@ -150,26 +154,51 @@ Result<void> StompReader::read_header(std::string_view line) {
   return {};
 }
 
-// Where its NUL is; none while it has not come.
-Result<std::optional<std::size_t>> StompReader::end_of_body(std::size_t begin) const {
-  const auto length = frame_.header("content-length");
-  if (length.empty()) {
-    const auto end = bytes_.find('\0', begin);
-    if (std::min(end, bytes_.size()) - begin > kMostBody)
+// Whether it has come whole, with its NUL.
+Result<bool> StompReader::read_body() {
+  if (const auto length = frame_.header("content-length"); !length.empty())
+    return read_sized_body(length);
+  const auto end = bytes_.find('\0');
+  if (auto kept = keep(std::min(end, bytes_.size())); !kept)
+    return kept.error();
+  if (end != std::string::npos)
+    bytes_.erase(0, 1);
+  return end != std::string::npos;
+}
+
+Result<bool> StompReader::read_sized_body(std::string_view length) {
+  if (!left_) {
+    left_ = parse_unsigned(length);
+    if (!left_)
+      return malformed("the content-length of a STOMP frame");
+    frame_.is_cut = *left_ > limits_.body;
+    if (frame_.is_cut && !limits_.cuts)
       return Error(Errc::too_long, "read the body of a STOMP frame");
-    return end == std::string::npos ? std::optional<std::size_t>() : std::optional(end);
   }
-  const auto size = parse_unsigned(length);
-  if (!size)
-    return malformed("the content-length of a STOMP frame");
-  if (*size > kMostBody)
-    return Error(Errc::too_long, "read the body of a STOMP frame");
-  const auto end = begin + static_cast<std::size_t>(*size);
-  if (bytes_.size() <= end)
-    return std::optional<std::size_t>();
-  if (bytes_[end] != '\0')
+  const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(*left_, bytes_.size()));
+  *left_ -= size;
+  if (auto kept = keep(size); !kept)
+    return kept.error();
+  if (*left_ > 0 || bytes_.empty())
+    return false;
+  if (bytes_.front() != '\0')
     return malformed("the end of a STOMP frame");
-  return std::optional(end);
+  bytes_.erase(0, 1);
+  return true;
+}
+
+// These octets belong to the body.
+Result<void> StompReader::keep(std::size_t size) {
+  const bool is_too_long = frame_.body.size() + size > limits_.body;
+  if (is_too_long && !limits_.cuts)
+    return Error(Errc::too_long, "read the body of a STOMP frame");
+  frame_.is_cut = frame_.is_cut || is_too_long;
+  if (frame_.is_cut)
+    frame_.body.clear();
+  else
+    frame_.body.append(bytes_, 0, size);
+  bytes_.erase(0, size);
+  return {};
 }
 
 }  // namespace postrider::brokers

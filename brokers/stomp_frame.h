@@ -17,6 +17,7 @@ struct StompFrame {
   std::string command;  // "SEND"
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
+  bool is_cut = false;  // the body was too long and is not here
 
   // Of headers with the same name the first counts. Empty where there is none.
   std::string_view header(std::string_view name) const;
@@ -32,7 +33,13 @@ class StompReader {
  public:
   static constexpr std::size_t kMostHead = 16U << 10U;
   static constexpr std::size_t kMostHeaders = 100;
-  static constexpr std::size_t kMostBody = 256U << 10U;
+  struct Limits {
+    std::size_t body = 256U << 10U;
+    bool cuts = false;  // a longer body is read to its end and thrown away, instead of refused
+  };
+
+  StompReader() = default;
+  explicit StompReader(Limits limits) : limits_(limits) {}
 
   void feed(std::string_view bytes) { bytes_.append(bytes); }
   // The next frame that has come whole, or none yet. Errc::malformed, Errc::too_long: from here on
@@ -40,12 +47,17 @@ class StompReader {
   Result<std::optional<StompFrame>> next();
 
  private:
-  Result<std::size_t> read_head();
+  Result<bool> read_head();
   Result<void> read_header(std::string_view line);
-  Result<std::optional<std::size_t>> end_of_body(std::size_t begin) const;
+  Result<bool> read_body();
+  Result<bool> read_sized_body(std::string_view length);
+  Result<void> keep(std::size_t size);
 
+  Limits limits_;
   std::string bytes_;
-  StompFrame frame_;
+  StompFrame frame_;  // as far as it has come
+  bool has_head_ = false;
+  std::optional<std::uint64_t> left_;  // of the body, as its content-length says
 };
 
 }  // namespace postrider::brokers

@@ -2,13 +2,11 @@
 // it. By frames of our own: no client library is packaged.
 #pragma once
 
-#include "brokers/broker_connection.h"
 #include "brokers/program.h"
-#include "brokers/stomp_frame.h"
+#include "brokers/stomp_connection.h"
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,22 +20,16 @@ class StompPublisher : public Publisher {
 
  private:
   Result<void> connect(SteadyTime until);
-  Result<void> log_in(SteadyTime until);
   Result<void> send(const Wave& wave, SteadyTime until);
   Result<void> collect(std::size_t count, SteadyTime until, std::vector<bool>& taken);
   Result<void> take_receipt(const StompFrame& frame, std::vector<bool>& taken);
-  Result<StompFrame> read_frame(SteadyTime until);
-  Result<void> beat(SteadyTime until);
-  Error lost(const Error& error, const std::string& step);
-  Error refused(const StompFrame& frame, const std::string& step);
+  Error given_up(const Error& error);
 
   const PublisherSettings settings_;
   const Clock& clock_;
-  std::unique_ptr<BrokerConnection> connection_;
-  StompReader reader_;
+  std::unique_ptr<StompConnection> connection_;
   std::uint64_t next_ = 0;   // the number of the next receipt of this connection
   std::uint64_t first_ = 0;  // of the wave under way
-  SteadyTime last_sent_;
 };
 
 }  // namespace postrider::brokers

@@ -1,5 +1,5 @@
-// What a broker sends: reading ends, pieces make no difference, and what was read is the same after
-// it is written.
+// What a broker sends: reading ends, pieces make no difference, a body that is cut takes nothing
+// with it, and what was read is the same after it is written.
 #include "brokers/stomp_frame.h"
 
 #include "base/assert.h"
@@ -11,8 +11,10 @@ using namespace postrider::brokers;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  StompReader whole, pieces;
+  constexpr std::size_t kShort = 16;
+  StompReader whole, pieces, cut({kShort, true});
   whole.feed(bytes);
+  cut.feed(bytes);
   const auto half = size == 0 ? 0 : data[0] % size;
   pieces.feed(bytes.substr(0, half));
   bool is_half = true;
@@ -29,6 +31,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       return 0;
     POSTRIDER_ASSERT(*other && (**frame).headers == (**other).headers);
     POSTRIDER_ASSERT((**frame).body == (**other).body);
+    const auto shorter = cut.next();
+    const bool is_long = (**frame).body.size() > kShort;
+    POSTRIDER_ASSERT(shorter && *shorter && (**shorter).headers == (**frame).headers);
+    POSTRIDER_ASSERT((**shorter).is_cut == is_long);
+    POSTRIDER_ASSERT((**shorter).body == (is_long ? std::string() : (**frame).body));
     auto plain = **frame;
     std::erase_if(plain.headers, [](const auto& one) { return one.first == "content-length"; });
     if (plain.command == "CONNECTED" || plain.command == "CONNECT" || plain.command == "STOMP")

@@ -117,8 +117,8 @@ TEST_CASE("a broker that never ends its frame is refused", "[stomp]") {
   const std::string long_line(StompReader::kMostHead + 1, 'x');
   for (const auto& bytes :
        {many, long_line, "MESSAGE\n" + long_line,
-        "MESSAGE\n\n" + std::string(StompReader::kMostBody + 1, 'x'),
-        "MESSAGE\ncontent-length:" + std::to_string(StompReader::kMostBody + 1) + "\n\n"}) {
+        "MESSAGE\n\n" + std::string(StompReader::Limits().body + 1, 'x'),
+        "MESSAGE\ncontent-length:" + std::to_string(StompReader::Limits().body + 1) + "\n\n"}) {
     INFO(bytes.substr(0, 40));
     StompReader reader;
     reader.feed(bytes);
@@ -127,9 +127,32 @@ TEST_CASE("a broker that never ends its frame is refused", "[stomp]") {
     CHECK(frame.error().code() == Errc::too_long);
   }
   StompReader reader;
-  reader.feed("MESSAGE\ncontent-length:" + std::to_string(StompReader::kMostBody) + "\n\n" +
-              std::string(StompReader::kMostBody, 'x') + '\0');
+  reader.feed("MESSAGE\ncontent-length:" + std::to_string(StompReader::Limits().body) + "\n\n" +
+              std::string(StompReader::Limits().body, 'x') + '\0');
   const auto frame = reader.next();
   REQUIRE((frame.has_value() && frame->has_value()));
-  CHECK((**frame).body.size() == StompReader::kMostBody);
+  CHECK((**frame).body.size() == StompReader::Limits().body);
+}
+
+TEST_CASE("a body that is too long is thrown away where that is asked for", "[stomp]") {
+  for (const auto* length : {"content-length:9\n", ""}) {
+    INFO(length);
+    StompReader reader({8, true});
+    const auto bytes = "MESSAGE\n" + std::string(length) + "a:b\n\n123456789\0\nRECEIPT\n\n\0"s +
+                       "MESSAGE\n\n12345678\0"s;
+    std::vector<StompFrame> found;
+    for (const char c : bytes) {
+      reader.feed(std::string_view(&c, 1));
+      auto frame = reader.next();
+      REQUIRE(frame.has_value());
+      if (*frame)
+        found.push_back(**std::move(frame));
+    }
+    REQUIRE(found.size() == 3);
+    CHECK((found[0].is_cut && found[0].body.empty()));
+    CHECK(found[0].header("a") == "b");
+    CHECK(found[1].command == "RECEIPT");
+    CHECK_FALSE(found[1].is_cut);
+    CHECK((!found[2].is_cut && found[2].body == "12345678"));
+  }
 }
