@@ -1,7 +1,7 @@
 # The doors behind the tools. The protocols are what cli/ stands on; the rest serves them.
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 add_library(postrider_control_protocol STATIC
-  protocol/control_client.cc protocol/control_protocol.cc protocol/submit_protocol.cc)
+  protocol/control_client.cc protocol/control_protocol.cc protocol/submit_call.cc protocol/submit_protocol.cc)
 target_link_libraries(postrider_control_protocol
   PUBLIC postrider_mail Boost::json PRIVATE postrider_system postrider_warnings)
 

@@ -16,6 +16,7 @@
 #include "daemon/privsep/privileges.h"
 #include "daemon/privsep/sandbox.h"
 #include "daemon/protocol/control_client.h"
+#include "daemon/protocol/submit_call.h"
 #include "daemon/protocol/tool_paths.h"
 
 #include <CLI/CLI.hpp>
@@ -38,7 +39,6 @@ using namespace postrider;
 namespace {
 
 constexpr Duration kPatience{20000};  // for a line of the daemon's answer
-constexpr Duration kSubmitPatience{60000}, kRefusalPatience{1000};
 constexpr unsigned kThreads = 4;
 constexpr std::string_view kUnix = "unix:";
 
@@ -78,26 +78,6 @@ class SocketPort : public web::ControlPort {
  private:
   const std::string path_;
 };
-
-// As sendmail(1) hands a message over; but a daemon that is down or busy leaves it to who asked.
-Result<daemon::SubmitAnswer> submit(const std::string& path, const daemon::SubmitHeader& header,
-                                    std::string_view content) {
-  constexpr std::size_t kMostAnswer = 64U << 10U;
-  auto connection = daemon::LocalConnection::connect(path, kSubmitPatience);
-  if (!connection)
-    return connection.error();
-  connection->set_timeout(kSubmitPatience);
-  auto written = connection->write(encode(header));
-  if (written)
-    written = connection->write(content);
-  // One that was refused before it was read has an answer all the same.
-  if (!written)
-    connection->set_timeout(kRefusalPatience);
-  const auto line = connection->read_line(kMostAnswer);
-  if (!line)
-    return written ? line.error() : written.error();
-  return daemon::decode_submit_answer(*line);
-}
 
 std::string host_of(const std::string& address) {
   return ascii_lower(address.substr(0, address.rfind(':')));
@@ -174,7 +154,7 @@ int serve(const daemon::Config& config) {
   settings.message_size = config.accept.message_size;
   if (!config.control.submit.empty())
     settings.submit = [path = config.control.submit](const auto& header, auto content) {
-      return submit(path, header, content);
+      return daemon::submit_for(path, header, content);
     };
   settings.tokens = [path = config.web.tokens, &log]() -> Result<std::vector<web::Token>> {
     auto tokens = web::read_tokens(path);

@@ -695,6 +695,7 @@ Response WebSite::send(const Request& request, const std::string& token) {
     return problem(413, daemon::too_large(settings_.message_size));
   mail->header.size = mail->content.size();
   mail->header.token = token;
+  mail->header.way = "http";
   if (!key.empty())
     mail->header.key = daemon::submit_key(token, key, request.body);
   const auto answer = settings_.submit(mail->header, mail->content);

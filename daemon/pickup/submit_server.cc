@@ -83,7 +83,7 @@ std::optional<SubmitAnswer> refusal_of_sender(const SubmitSettings& limits, std:
   if (token.empty() && request.header.key.empty())
     return limits.admit ? limits.admit(uid, recipients) : std::nullopt;
   if (token.empty() || !limits.speaks_for_tokens || !limits.speaks_for_tokens(uid))
-    return refusal(EX_NOPERM, "postrider-web alone sends for a token");
+    return refusal(EX_CONFIG, "postrider-web and the programs for brokers alone send for a token");
   return limits.admit_token ? limits.admit_token(token, recipients) : std::nullopt;
 }
 
@@ -316,7 +316,7 @@ Task<SubmitAnswer> SubmitServer::State::store(SubmissionBuilder& builder,
   const auto message = submission->message;
   const auto& header = builder.header();
   auto line = accepted_line(*message, builder.message_id(), visit.uid,
-                            header.token.empty() ? "local" : "http");
+                            header.token.empty() ? "local" : header.way.c_str());
   if (!header.token.empty())
     line.add("user", header.token);
   if (queue.keeps_facts())

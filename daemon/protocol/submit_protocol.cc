@@ -32,16 +32,20 @@ struct TextKey {
   const char* name;
   std::string SubmitHeader::*member;
 };
-constexpr TextKey kTextKeys[] = {
-    {"sender", &SubmitHeader::sender},       {"author", &SubmitHeader::author},
-    {"full_name", &SubmitHeader::full_name}, {"envid", &SubmitHeader::envelope_id},
-    {"token", &SubmitHeader::token},         {"key", &SubmitHeader::key}};
+constexpr TextKey kTextKeys[] = {{"sender", &SubmitHeader::sender},
+                                 {"author", &SubmitHeader::author},
+                                 {"full_name", &SubmitHeader::full_name},
+                                 {"envid", &SubmitHeader::envelope_id},
+                                 {"token", &SubmitHeader::token},
+                                 {"key", &SubmitHeader::key},
+                                 {"way", &SubmitHeader::way}};
 
 constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size", "body",
                                            "notify",    "ret",        "dsn"};
-constexpr std::size_t kMostMembers = 16;  // there are thirteen
+constexpr std::size_t kMostMembers = 16;  // there are fourteen
 constexpr std::size_t kMostText = 1024;   // of each of them
 constexpr std::size_t kMostHandOver = 64;
+constexpr std::size_t kMostWay = 8;
 constexpr char kHandOver = '+';  // begins its name; no id of a file begins so
 constexpr std::chrono::hours kRememberedFor{7 * 24};
 
@@ -207,6 +211,9 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
       return taken.error();
   if (!header.key.empty() && !is_submit_key(header.key))
     return malformed("key");
+  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
+  if (header.way.size() > kMostWay || !std::all_of(header.way.begin(), header.way.end(), is_lower))
+    return malformed("way");
   return header;
 }
 

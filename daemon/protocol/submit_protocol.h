@@ -40,9 +40,10 @@ struct SubmitHeader {
   std::map<std::string, SubmitDsn> dsn;             // by the recipient as given above
   // Of this hand-over, the same on the socket and in a file, so that it counts once. May be empty.
   std::string hand_over;
-  // From postrider-web alone: whose token it was, who has limits of its own; and submit_key(), or
-  // empty.
-  std::string token, key;
+  // From postrider-web and the programs for brokers alone: whose token or which source it was, who
+  // has limits of its own; submit_key(), or empty; and how the request came, "http" or a broker's
+  // protocol.
+  std::string token, key, way;
 };
 
 // What was asked for the recipient that `header` names so.
