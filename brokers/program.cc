@@ -2,6 +2,7 @@
 
 #include "brokers/batch_taker.h"
 #include "brokers/door.h"
+#include "brokers/request_taker.h"
 
 #include "base/log.h"
 #include "base/secret_file.h"
@@ -12,6 +13,7 @@
 #include "daemon/notify.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/privsep/sandbox.h"
+#include "daemon/protocol/submit_call.h"
 #include "daemon/protocol/tool_paths.h"
 
 #include <CLI/CLI.hpp>
@@ -29,7 +31,6 @@ namespace postrider::brokers {
 
 namespace {
 
-constexpr const char* kUser = "postrider-events";  // whom root becomes
 constexpr std::size_t kMostPassword = 4096;
 constexpr Duration kPauseAfterTrouble{1000};
 
@@ -56,6 +57,13 @@ struct Served {
   std::unique_ptr<Door> door;
 };
 
+// One connection to a source of requests.
+struct Taken {
+  std::unique_ptr<Consumer> consumer;
+  std::unique_ptr<Publisher> refusals;
+  std::unique_ptr<RequestTaker> taker;
+};
+
 int complain(const Program& program, int code, const std::string& sentence) {
   std::fprintf(stderr, "%s: %s\n", program.name, escaped(sentence, 1000).c_str());
   return code;
@@ -79,7 +87,7 @@ Result<std::string> read_password(const std::string& path) {
 Result<void> give_up_root(const daemon::Config& config) {
   if (::geteuid() != 0 || config.user.empty())
     return {};
-  const auto account = daemon::find_account(kUser);
+  const auto account = daemon::find_account(daemon::kBrokersUser);
   if (!account)
     return account.error();
   return daemon::become_for_good(*account);
@@ -113,6 +121,36 @@ Result<Served> make(const Program& program, const daemon::Config& config,
                                    [](Duration pause) { std::this_thread::sleep_for(pause); });
   served.door = std::make_unique<Door>(*std::move(door));
   return served;
+}
+
+Result<void> make(const Program& program, const daemon::Config& config,
+                  const daemon::RequestsConfig& source, const events::BrokerUrl& url,
+                  const Clock& clock, Log& log, std::vector<Taken>& all) {
+  static RequestTaker::Large large;
+  auto password = read_password(source.password);
+  if (!password)
+    return password.error().during("requests.password");
+  PublisherSettings settings{source.name,   config.hostname,       url, *std::move(password), "",
+                             source.source, config.delivery.tls_ca};
+  auto told = settings;
+  told.topic = source.refused;
+  const auto refused = std::make_shared<RequestTaker::Count::element_type>();
+  for (std::uint64_t i = 0; i < source.connections; ++i) {
+    Taken one;
+    one.consumer = program.consume(settings, clock);
+    if (!source.refused.empty())
+      one.refusals = program.make(told, clock);
+    one.taker = std::make_unique<RequestTaker>(
+        RequestTaker::Settings{
+            source.name, config.hostname, url.protocol, config.accept.message_size,
+            [path = config.control.submit](const auto& header, std::string_view content) {
+              return daemon::submit_for(path, header, content);
+            },
+            [](Duration pause) { std::this_thread::sleep_for(pause); }, refused, &large},
+        *one.consumer, one.refusals.get(), clock, log);
+    all.push_back(std::move(one));
+  }
+  return {};
 }
 
 // What the C library, its name services and the clients' libraries read later.
@@ -167,10 +205,25 @@ int wait_for_end(const Program& program, const sigset_t& signals, Log& log) {
   ::_exit(0);  // nothing is kept here; the threads may be waiting for a broker
 }
 
+// Those of this program's protocol.
+Result<std::vector<Taken>> sources_of(const Program& program, const daemon::Config& config,
+                                      const Clock& clock, Log& log) {
+  std::vector<Taken> all;
+  for (const auto& source : config.requests) {
+    const auto url = events::parse_broker_url(source.broker);
+    if (!program.consume || !url || url->protocol != program.protocol)
+      continue;
+    if (auto made = make(program, config, source, *url, clock, log, all); !made)
+      return made.error().during("the source of requests " + source.name);
+  }
+  return all;
+}
+
 int serve_all(const Program& program, const daemon::Config& config) {
   static JournalLog log;
   static const SystemClock clock;
   static std::vector<Served> all;
+  static std::vector<Taken> sources;
   if (auto rights = give_up_root(config); !rights)
     return complain(program, EX_CONFIG, rights.error().describe());
   for (const auto& sink : config.events) {
@@ -183,11 +236,17 @@ int serve_all(const Program& program, const daemon::Config& config) {
                       served.error().during("the events sink " + sink.name).describe());
     all.push_back(*std::move(served));
   }
-  if (all.empty())
-    return complain(program, EX_CONFIG,
-                    "no sink of events has a broker of this protocol; for example: [[events]] "
-                    "broker = \"" +
-                        std::string(program.protocol) + "://localhost\"");
+  auto taken = sources_of(program, config, clock, log);
+  if (!taken)
+    return complain(program, EX_CONFIG, taken.error().describe());
+  sources = *std::move(taken);
+  if (all.empty() && sources.empty())
+    return complain(
+        program, EX_CONFIG,
+        "no sink of events and no source of requests has a broker of this protocol; for "
+        "example: [[events]] "
+        "broker = \"" +
+            std::string(program.protocol) + "://localhost\"");
   auto notifier = daemon::Notifier::from_environment();
   sigset_t signals;
   ::sigemptyset(&signals);
@@ -197,9 +256,15 @@ int serve_all(const Program& program, const daemon::Config& config) {
   confine(config, log);
   for (auto& one : all)
     std::thread([&one] { serve(one, log); }).detach();
+  for (auto& one : sources)
+    std::thread([&one] {
+      for (;;)
+        one.taker->turn();
+    }).detach();
   log.write(LogEvent(Level::info, "broker_program_started")
                 .add("program", program.name)
-                .add("sinks", static_cast<std::uint64_t>(all.size())));
+                .add("sinks", static_cast<std::uint64_t>(all.size()))
+                .add("request_connections", static_cast<std::uint64_t>(sources.size())));
   notifier.ready("serving");
   return wait_for_end(program, signals, log);
 }
@@ -209,7 +274,8 @@ int serve_all(const Program& program, const daemon::Config& config) {
 int run_program(const Program& program, int count, char** arguments) {
   ::signal(SIGPIPE, SIG_IGN);
   guard_standard_streams();
-  CLI::App app("Carries Postrider's events to message brokers.", program.name);
+  CLI::App app("Carries Postrider's events to message brokers, and mail requests from there.",
+               program.name);
   std::string file;
   app.add_option("-c", file, "The configuration; otherwise $POSTRIDER_CONFIG or the usual file");
   app.set_version_flag("--version", std::string(program.name) + " " + std::string(version()));

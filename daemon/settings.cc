@@ -205,10 +205,13 @@ SubmitSettings submit_settings(const Config& config, std::shared_ptr<const mail:
     settings.party = [limits](std::uint64_t uid) { return limits->party_of(uid); };
   }
   // An empty name is nobody's.
-  const auto web = find_account(config.web.user);
-  settings.speaks_for_tokens = [uid = web ? std::optional(web->uid)
-                                          : std::nullopt](std::uint64_t asking) {
-    return asking == 0 || asking == ::geteuid() || (uid && asking == *uid);
+  std::vector<std::uint64_t> speakers = {0, ::geteuid()};
+  for (const auto& name :
+       {config.web.user, std::string(config.requests.empty() ? "" : kBrokersUser)})
+    if (const auto account = find_account(name))
+      speakers.push_back(account->uid);
+  settings.speaks_for_tokens = [speakers = std::move(speakers)](std::uint64_t asking) {
+    return std::find(speakers.begin(), speakers.end(), asking) != speakers.end();
   };
   settings.rewriter = std::move(rewriter);
   settings.hostname = config.hostname;

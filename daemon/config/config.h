@@ -291,6 +291,19 @@ struct EventsConfig {
   }
 };
 
+// Who carries events to brokers and brings requests from there.
+inline constexpr const char* kBrokersUser = "postrider-events";
+
+// One place at a broker where applications ask for mail.
+struct RequestsConfig {
+  std::string name;      // whose limits count
+  std::string broker;    // a URL
+  std::string password;  // a file: of the user at the broker
+  std::string source;    // there: a queue, destination or topic
+  std::string refused;   // there: where it is told which requests were refused; empty: nowhere
+  std::uint64_t connections = 4;
+};
+
 struct OutboxConfig {
   std::uint64_t size = 256U << 20U;
   Duration age{std::chrono::days(7)};
@@ -343,6 +356,7 @@ struct Config {
   MtaStsConfig mta_sts;
   TlsReportConfig tls_report;
   std::vector<EventsConfig> events;
+  std::vector<RequestsConfig> requests;
   OutboxConfig outbox;
   ControlConfig control;
   SandboxConfig sandbox;

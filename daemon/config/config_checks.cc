@@ -194,6 +194,29 @@ class Checker {
     }
   }
 
+  void requests() {
+    for (std::size_t i = 0; i < config_.requests.size(); ++i) {
+      const auto& asked = config_.requests[i];
+      const auto key = [&](const char* name) {
+        return "requests[" + std::to_string(i) + "]." + name;
+      };
+      const auto url = events::parse_broker_url(asked.broker);
+      if (url && url->protocol == "mqtt")
+        report(key("broker"),
+               "is mqtt, by which a request cannot wait until its mail is taken, amqp, kafka and "
+               "stomp are allowed");
+      access(url, asked.password, key);
+      const bool is_kafka = url && url->protocol == "kafka";
+      if (is_kafka && !is_kafka_topic(asked.source))
+        report(key("source"), kNoKafkaTopic);
+      if (is_kafka && !is_kafka_topic(asked.refused))
+        report(key("refused"), kNoKafkaTopic);
+      for (std::size_t earlier = 0; earlier < i; ++earlier)
+        if (!asked.name.empty() && equals_ignoring_case(config_.requests[earlier].name, asked.name))
+          report(key("name"), "\"" + escaped(asked.name) + "\" is the name of another source too");
+    }
+  }
+
   void control() {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
@@ -218,15 +241,23 @@ class Checker {
     if (url && url->protocol != "amqp" && !sink.exchange.empty())
       report(key("exchange"), "is given for another protocol than AMQP, which alone has exchanges");
     if (url && url->protocol == "kafka" && !is_kafka_topic(sink.topic))
-      report(key("topic"),
-             "is not the name of a topic of Kafka, letters, digits, '.', '_' and '-' are allowed");
+      report(key("topic"), kNoKafkaTopic);
+    access(url, sink.password, key);
+  }
+
+  // To a broker: its URL and the file of a password.
+  template <class Key>
+  void access(const std::optional<events::BrokerUrl>& url, const std::string& password,
+              const Key& key) {
     if (url && !url->is_tls && !is_loopback_host(url->host))
       report(key("broker"),
              "is without TLS to another machine, " + url->protocol + "s:// is allowed");
-    if (url && url->user.empty() != sink.password.empty())
+    if (url && url->user.empty() != password.empty())
       report(key("password"), "is needed for a user in broker, and allowed with one alone");
   }
 
+  static constexpr const char* kNoKafkaTopic =
+      "is not the name of a topic of Kafka, letters, digits, '.', '_' and '-' are allowed";
   // {type} stands for letters.
   static bool is_kafka_topic(std::string_view topic) {
     constexpr std::string_view kType = "{type}";
@@ -376,6 +407,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.header_checks();
   checker.milters();
   checker.events();
+  checker.requests();
   checker.control();
 }
 

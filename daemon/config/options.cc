@@ -65,6 +65,10 @@ constexpr const char* kFamilies[] = {"any", "ipv4", "ipv6"};
   [](Config & c, std::size_t i) -> auto& { \
     return c.events[i].member;             \
   }
+#define REQUESTS(member)                   \
+  [](Config & c, std::size_t i) -> auto& { \
+    return c.requests[i].member;           \
+  }
 #define CHOICE(names, expression)                                                         \
   Choice {                                                                                \
     names,                                                                                \
@@ -448,6 +452,19 @@ const Option kOptions[] = {
     {"events.timeout", Time{EVENTS(timeout), seconds(1), minutes(5)}, false, nullptr,
      "How long a socket, a webhook or a broker may take to answer; then the batch is tried again later."},
 
+    {"requests.name", Text{REQUESTS(name), check_source_name}, true, nullptr,
+     "Who asks for the mail: named as the user in the log, with the limits of a user."},
+    {"requests.broker", Text{REQUESTS(broker), check_broker_url}, true, nullptr,
+     "The message broker, as events.broker has it, but not by mqtt. The program that carries events there takes requests, too."},
+    {"requests.password", Text{REQUESTS(password), check_optional_path}, false, "none",
+     "The file of the user's password at the broker, as events.password."},
+    {"requests.source", Text{REQUESTS(source), check_source}, true, nullptr,
+     "Where the requests are at the broker: the queue, of STOMP the destination, of Kafka the topic."},
+    {"requests.refused", Text{REQUESTS(refused), check_topic}, false, "none",
+     "Where the broker is told of a request that was refused, and why: the queue, destination or topic. Without it the log says so."},
+    {"requests.connections", Number{REQUESTS(connections), 1, 16}, false, nullptr,
+     "How many requests are worked on at a time, each from a connection of its own."},
+
     {"outbox.size", Size{AT(outbox.size), kMiB, 65536 * kMiB}, false, nullptr,
      "The most that waits for sinks; beyond it the oldest events are lost, which is counted."},
     {"outbox.age", Time{AT(outbox.age), minutes(1), days(365)}, false, nullptr,
@@ -552,6 +569,8 @@ std::size_t sites(const Config& config) { return config.sites.size(); }
 void add_site(Config& config) { config.sites.emplace_back(); }
 std::size_t event_sinks(const Config& config) { return config.events.size(); }
 void add_event_sink(Config& config) { config.events.emplace_back(); }
+std::size_t request_sources(const Config& config) { return config.requests.size(); }
+void add_request_source(Config& config) { config.requests.emplace_back(); }
 
 constexpr Section kSections[] = {
     {"", false, one, nothing, "What concerns everything."},
@@ -571,6 +590,7 @@ constexpr Section kSections[] = {
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed, and the first that matches counts."},
     {"events", true, event_sinks, add_event_sink, "Sinks of events: programs that hear what becomes of mail (postrider-events(7))."},
+    {"requests", true, request_sources, add_request_source, "Message brokers at which applications ask for mail (postrider-requests(7))."},
     {"outbox", false, one, nothing, "Where events wait for their sinks."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},

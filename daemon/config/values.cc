@@ -73,6 +73,13 @@ bool is_path(std::string_view text) {
                       [](std::string_view part) { return part == ".." || part == "."; });
 }
 
+bool is_short_name(std::string_view text) {
+  return !text.empty() && text.size() <= 32 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+}
+
 }  // namespace
 
 std::vector<std::string> listener_addresses(const std::string& configured) {
@@ -451,13 +458,15 @@ std::string check_one_line(std::string_view text) {
 }
 
 std::string check_sink_name(std::string_view text) {
-  const bool is_name =
-      !text.empty() && text.size() <= 32 && std::all_of(text.begin(), text.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == '-' || c == '_';
-      });
-  return is_name ? ""
-                 : wrong(text, "names no sink", "at most 32 letters, digits, - and _ are allowed");
+  return is_short_name(text)
+             ? ""
+             : wrong(text, "names no sink", "at most 32 letters, digits, - and _ are allowed");
+}
+
+std::string check_source_name(std::string_view text) {
+  return is_short_name(text) ? ""
+                             : wrong(text, "names no source of requests",
+                                     "at most 32 letters, digits, - and _ are allowed");
 }
 
 std::string check_event_type(std::string_view text) {
@@ -485,6 +494,11 @@ std::string check_topic(std::string_view text) {
         return static_cast<unsigned char>(c) < ' ' || c == '\x7f';
       });
   return is_right ? "" : wrong(text, "is not a name at a broker", "at most 200 octets are allowed");
+}
+
+std::string check_source(std::string_view text) {
+  return text.empty() ? wrong(text, "names nothing at a broker", "1 to 200 octets are allowed")
+                      : check_topic(text);
 }
 
 std::string check_event_field(std::string_view text) {

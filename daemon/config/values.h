@@ -60,9 +60,11 @@ std::string check_retry_rule(std::string_view text);        // "mailbox-full 1h 
 std::string check_pattern(std::string_view text);           // "/pattern/flags"
 std::string check_header_action(std::string_view text);     // "reject TEXT", "strip", ...
 std::string check_sink_name(std::string_view text);         // of letters, digits, "-" and "_"
-std::string check_event_type(std::string_view text);        // "delivered"
-std::string check_broker_url(std::string_view text);    // "amqps://user@host/vhost"; may be empty
-std::string check_topic(std::string_view text);         // may be empty
+std::string check_source_name(std::string_view text);
+std::string check_event_type(std::string_view text);  // "delivered"
+std::string check_broker_url(std::string_view text);  // "amqps://user@host/vhost"; may be empty
+std::string check_topic(std::string_view text);       // may be empty
+std::string check_source(std::string_view text);
 std::string check_event_field(std::string_view text);   // "to"
 std::string check_event_sender(std::string_view text);  // "a@b", "@b" or "<>"
 std::string check_one_line(std::string_view text);      // printable, at most 200 octets

@@ -39,6 +39,7 @@ std::string default_text(const Option& option) {
   defaults.sites.emplace_back();
   defaults.header_checks.emplace_back();
   defaults.events.emplace_back();
+  defaults.requests.emplace_back();
   if (option.required)
     return "Must be given.";
   const auto value = value_text(option, defaults, 0);

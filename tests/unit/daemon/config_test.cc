@@ -449,6 +449,14 @@ password = "/etc/postrider/rabbit"
 exchange = "mail"
 topic = "mail.{type}"
 
+[[requests]]
+name = "shop"
+broker = "stomps://shop@mq.example.org/shop"
+password = "/etc/postrider/stomp"
+source = "/queue/mail"
+refused = "/queue/refused"
+connections = 2
+
 [outbox]
 size = "1GiB"
 age = "2d"
@@ -541,6 +549,9 @@ user = "viewer"
   CHECK(c.events[0].privacy == EventPrivacy::domains);
   CHECK(c.events[0].senders.back() == "<>");
   CHECK(c.events[1].timeout == Duration(20'000));
+  REQUIRE(c.requests.size() == 1);
+  CHECK(c.requests[0].source == "/queue/mail");
+  CHECK(c.requests[0].connections == 2);
   CHECK(c.outbox.size == 1U << 30U);
   // The table has no row that this file does not use.
   for (const auto& option : options()) {
