@@ -22,6 +22,7 @@ Opened open_pgsql(const Spec& spec) {
 #include "tables/key_template.h"
 #include "tables/pgsql_settings.h"
 #include "tables/remote_table.h"
+#include "tables/served_table.h"
 
 #include <cerrno>
 #include <libpq-fe.h>
@@ -284,44 +285,10 @@ class PgsqlConnection : public RemoteConnection {
   std::size_t received_ = 0;
 };
 
-// The first server that answers; each has its part of the time.
-Result<std::unique_ptr<RemoteConnection> > connect(const Library& library,
-                                                   std::shared_ptr<const PgsqlSettings> settings,
-                                                   RemoteClock::time_point until) {
-  Error last;
-  auto left = static_cast<int>(settings->servers.size());
-  for (const auto& server : settings->servers) {
-    const auto now = RemoteClock::now();
-    auto connection = std::make_unique<PgsqlConnection>(library, settings);
-    auto opened = connection->open(server, now + (until - now) / left--);
-    if (opened)
-      return connection;
-    last = opened.error();
-  }
-  return last;
-}
-
 }  // namespace
 
-// The server need not be there yet.
 Opened open_pgsql(const Spec& spec) {
-  const auto source = read_source(spec.path);
-  if (!source)
-    return source.error();
-  auto read = read_pgsql_settings(*source);
-  if (!read)
-    return read.error();
-  const auto settings = std::make_shared<const PgsqlSettings>(*std::move(read));
-  const auto loaded = library();
-  if (!loaded)
-    return loaded.error().during(spec.str());
-  if (const auto password = read_password(settings->common.password_file); !password)
-    return password.error().during(spec.path + ": password_file");
-  auto rules = rules_of(settings->common, spec);
-  rules.connect = [settings, pq = *loaded](RemoteClock::time_point until) {
-    return connect(*pq, settings, until);
-  };
-  return make_remote_table(std::move(rules));
+  return open_served<PgsqlConnection>(spec, read_pgsql_settings, library);
 }
 
 }  // namespace postrider::tables

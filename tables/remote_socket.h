@@ -37,6 +37,23 @@ class RemoteSocket {
   Result<void> send(std::string_view bytes, RemoteClock::time_point until);
   // Appends what comes next, at least one octet. Errc::truncated: the other side has hung up.
   Result<void> receive(std::string& to, RemoteClock::time_point until);
+  // Sends the question and receives until `take` finds a whole answer in what has come, or an
+  // error: Result<std::optional<std::string>>(std::string& got).
+  template <class Take>
+  Result<std::string> ask(std::string_view question, RemoteClock::time_point until, Take take) {
+    if (auto sent = send(question, until); !sent)
+      return sent.error();
+    std::string got;
+    for (;;) {
+      auto answer = take(got);
+      if (!answer)
+        return answer.error();
+      if (*answer)
+        return **std::move(answer);
+      if (auto more = receive(got, until); !more)
+        return more.error();
+    }
+  }
 
  private:
   FileDescriptor socket_;

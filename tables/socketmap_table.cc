@@ -15,7 +15,7 @@ class SocketmapConnection : public RemoteConnection {
       : socket_(std::move(socket)), name_(std::move(name)) {}
 
   Answer ask(const std::string& key, RemoteClock::time_point until) override {
-    auto said = exchange(netstring(name_ + " " + key), until);
+    auto said = socket_.ask(netstring(name_ + " " + key), until, parse_netstring);
     if (said)
       return parse_socketmap_answer(*said);
     socket_.close();
@@ -24,21 +24,6 @@ class SocketmapConnection : public RemoteConnection {
   bool is_usable() const override { return socket_.is_quiet(); }
 
  private:
-  Result<std::string> exchange(const std::string& question, RemoteClock::time_point until) {
-    if (auto sent = socket_.send(question, until); !sent)
-      return sent.error();
-    std::string got;
-    for (;;) {
-      auto answer = parse_netstring(got);
-      if (!answer)
-        return answer.error();
-      if (*answer)
-        return **std::move(answer);
-      if (auto more = socket_.receive(got, until); !more)
-        return more.error();
-    }
-  }
-
   RemoteSocket socket_;
   const std::string name_;
 };

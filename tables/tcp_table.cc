@@ -11,7 +11,7 @@ class TcpConnection : public RemoteConnection {
   explicit TcpConnection(RemoteSocket socket) : socket_(std::move(socket)) {}
 
   Answer ask(const std::string& key, RemoteClock::time_point until) override {
-    auto said = exchange(tcp_request(key), until);
+    auto said = socket_.ask(tcp_request(key), until, take_tcp_reply);
     auto answer = said ? parse_tcp_reply(*said) : Answer(said.error());
     // Who says nonsense may be out of step: another question could get the answer to this one.
     if (!answer && answer.error().code() != make_error_code(Errc::storage))
@@ -21,21 +21,6 @@ class TcpConnection : public RemoteConnection {
   bool is_usable() const override { return socket_.is_quiet(); }
 
  private:
-  Result<std::string> exchange(const std::string& question, RemoteClock::time_point until) {
-    if (auto sent = socket_.send(question, until); !sent)
-      return sent.error();
-    std::string got;
-    for (;;) {
-      auto line = take_tcp_reply(got);
-      if (!line)
-        return line.error();
-      if (*line)
-        return **std::move(line);
-      if (auto more = socket_.receive(got, until); !more)
-        return more.error();
-    }
-  }
-
   RemoteSocket socket_;
 };
 

@@ -15,7 +15,7 @@ constexpr std::size_t kMostRecipients = 500'000;
 constexpr std::size_t kMostBehind = 20;
 
 // Of its macros.h.
-constexpr std::uint64_t kNotifyNever = 2, kNotifySuccess = 4, kNotifyFailure = 8, kNotifyDelay = 16;
+constexpr NotifyBits kNotify = {2, 4, 8, 16};
 constexpr std::uint64_t kHasErrorsTo = 1, kHasOriginal = 2;
 
 Error damaged(std::string sentence) {
@@ -276,7 +276,7 @@ class EximReader {
       }
       if (auto added = recipients_.add(header_.message, form_, text.address(),
                                        text.errors_to.empty() ? sender_ : text.errors_to,
-                                       notify_of(text.flags), std::string(text.original));
+                                       notify_of(text.flags, kNotify), std::string(text.original));
           !added)
         return damaged(added.error().step());
     }
@@ -284,20 +284,6 @@ class EximReader {
       if (!own.contains(address) && header_.message.behind.size() < kMostBehind)
         header_.message.behind.push_back(address);
     return {};
-  }
-
-  static mail::Notify notify_of(std::uint64_t flags) {
-    mail::Notify notify;
-    const auto set = [&](std::uint64_t flag, std::uint8_t bit) {
-      if ((flags & flag) != 0)
-        notify.bits = static_cast<std::uint8_t>(notify.bits | bit);
-    };
-    set(kNotifySuccess, mail::Notify::kSuccess);
-    set(kNotifyFailure, mail::Notify::kFailure);
-    set(kNotifyDelay, mail::Notify::kDelay);
-    if ((flags & kNotifyNever) != 0)
-      notify.bits = mail::Notify::kNever;
-    return notify;
   }
 
   // "181P Received: ...": its length, what it is ("*": it was taken out), and the field.

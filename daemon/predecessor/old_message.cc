@@ -83,6 +83,20 @@ Result<void> OldRecipients::add(OldMessage& message, const mail::Envelope& form,
   return {};
 }
 
+mail::Notify notify_of(std::uint64_t flags, const NotifyBits& bits) {
+  mail::Notify notify;
+  const auto set = [&](std::uint64_t flag, std::uint8_t bit) {
+    if ((flags & flag) != 0)
+      notify.bits = static_cast<std::uint8_t>(notify.bits | bit);
+  };
+  set(bits.success, mail::Notify::kSuccess);
+  set(bits.failure, mail::Notify::kFailure);
+  set(bits.delay, mail::Notify::kDelay);
+  if ((flags & bits.never) != 0)
+    notify.bits = mail::Notify::kNever;
+  return notify;
+}
+
 std::string quoted_address(std::string_view meaning) {
   const auto at = meaning.rfind('@');
   std::string address = mail::quoted_local_part(meaning.substr(0, at));

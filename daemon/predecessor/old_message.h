@@ -59,6 +59,11 @@ class OldRecipients {
   std::map<std::string, std::size_t> of_sender_;  // which of the envelopes is its
 };
 
+// Which bits of its flags the old server has for what is wanted (RFC 3461 §4.1).
+struct NotifyBits {
+  std::uint64_t never, success, failure, delay;
+};
+mail::Notify notify_of(std::uint64_t flags, const NotifyBits& bits);
 // A meaning as Postfix stores it: the last at sign parts it, and nothing is quoted.
 std::string quoted_address(std::string_view meaning);
 // ENVID in xtext from what it means; empty if it is of no use.

@@ -27,7 +27,7 @@ constexpr std::string_view kIgnored = "cIWKfdwreP<ionm";
 }  // namespace type
 
 // Of its dsn_mask.h, smtputf8.h or sendopts.h, and deliver_request.h.
-constexpr std::uint64_t kNotifyNever = 1, kNotifySuccess = 2, kNotifyFailure = 4, kNotifyDelay = 8;
+constexpr NotifyBits kNotify = {1, 2, 4, 8};
 constexpr std::uint64_t kReturnFull = 1, kReturnHeaders = 2;
 constexpr std::uint64_t kUtf8Requested = 1, kRequireTls = 32;
 constexpr std::uint64_t kProbes = 256 + 512;
@@ -267,7 +267,7 @@ class PostfixReader {
                   : number == kReturnHeaders ? mail::Return::headers
                                              : mail::Return::unspecified;
     else if (name == "notify_flags")
-      next_.notify = notify_of(number);
+      next_.notify = notify_of(number, kNotify);
     else if (name == "dsn_orig_rcpt")
       next_.original = original_of(value);
     else if (name == "encoding")
@@ -288,20 +288,6 @@ class PostfixReader {
       protocol_ = value;
     else if (name == "sasl_username")
       logged_in_ = !value.empty();
-  }
-
-  static mail::Notify notify_of(std::uint64_t flags) {
-    mail::Notify notify;
-    const auto set = [&](std::uint64_t flag, std::uint8_t bit) {
-      if ((flags & flag) != 0)
-        notify.bits = static_cast<std::uint8_t>(notify.bits | bit);
-    };
-    set(kNotifySuccess, mail::Notify::kSuccess);
-    set(kNotifyFailure, mail::Notify::kFailure);
-    set(kNotifyDelay, mail::Notify::kDelay);
-    if ((flags & kNotifyNever) != 0)
-      notify.bits = mail::Notify::kNever;
-    return notify;
   }
 
   // It is stored with its xtext decoded.
