@@ -216,7 +216,7 @@ class ByMx(scenario.Scenario):
         self.sinks[1].script["rcpt"] = "450 4.2.0 the second says later"
         self.at_once()
         self.assertIn("the second says later", self.deferred("ordered.example"))
-        self.assertEqual(len(self.server.log("attempted", verdict="deferred")), 1)
+        self.assertEqual(len(self.server.wait_for_log("attempted", verdict="deferred")), 1)
         self.assertEqual([len(one.stages("connect")) for one in self.sinks], [1, 1, 0])
 
     def test_the_words_of_a_host_stand_where_the_next_is_mute(self):

@@ -86,6 +86,7 @@ class PgsqlTables(Asked):
         server = self.access(time_limit="2s")
         self.is_answered(server, "nosuch@us.example", 550)
         self.base.hold()
+        self.addCleanup(self.base.hold, False)  # it is that of the other tests, too
         self.assertEqual(self.rcpt(server, "a@us.example").code, 451)
         self.base.hold(False)
         self.is_answered(server, "a@us.example", 550)

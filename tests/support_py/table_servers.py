@@ -69,11 +69,27 @@ class Server:
             self.program = None
 
     def hold(self, held=True):
-        for pid in (self.program.process.pid, *children_of(self.program.process.pid)):
+        """When it returns none of its threads runs: a signal is taken by one, and by the others later."""
+        pids = (self.program.process.pid, *children_of(self.program.process.pid))
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGSTOP if held else signal.SIGCONT)
             except ProcessLookupError:
                 pass
+        if held:
+            wait.until(lambda: not any(runs(pid) for pid in pids), "it is held")
+
+
+def runs(pid):
+    """Whether some thread of the process is not stopped."""
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            state = path.read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "TtZX":
+            return True
+    return False
 
 
 def open_way(folder):
