@@ -224,7 +224,7 @@ class ByMx(scenario.Scenario):
         self.sinks[1].script["mail"] = sink.DROP
         self.at_once()
         self.assertIn("the first says later", self.deferred("ordered.example"))
-        self.assertEqual(len(self.server.log("attempted", verdict="deferred")), 1)
+        self.assertEqual(len(self.server.wait_for_log("attempted", verdict="deferred")), 1)
 
     def test_a_host_that_puts_off_all_mail_costs_the_next_few_connections(self):
         self.sinks[0].script["rcpt"] = lambda session, argument: "450 4.2.0 later"
