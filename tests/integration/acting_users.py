@@ -175,7 +175,7 @@ os.execvp(sys.argv[1], sys.argv[1:])''']
         server.start()
         server.retry_all()
         server.wait_until_empty()
-        self.assertEqual(len(server.log("attempted", verdict="sent")), len(scripts))
+        self.assertEqual(len(server.wait_for_log("attempted", len(scripts), verdict="sent")), len(scripts))
         self.assertIn("Subject: as whom", (elsewhere / "box").read_text())
 
     def test_local_alias_user_stands_in_for_root(self):

@@ -224,7 +224,7 @@ class Forms(LocalUsers):
         notice, = server.wait_for_mail(1, "dora")
         self.assertIn(b"too many hops", notice)
         server.wait_until_empty()
-        self.assertEqual(len(server.log("submission_refused")), 1)
+        self.assertEqual(len(server.wait_for_log("submission_refused")), 1)
 
     def test_one_copy_for_one_mailbox_however_many_ways_lead_there(self):
         server = self.machine("a: b, B, bob\nb: bob\nlist: ann, bob\nother: bob+x, bob+y\n"

@@ -83,7 +83,7 @@ class DoubleBounces(scenario.Scenario):
         self.assertIn("13 reports to other.example", text)
         self.fail(12)  # the digest was the first of the next ten
         self.assertEqual(len(self.server.mailbox()), 20)
-        self.assertEqual(len(self.server.log("notice_dropped")), 31)
+        self.assertEqual(len(self.server.wait_for_log("notice_dropped", 31)), 31)
 
     def test_a_crash_in_the_middle(self):
         self.start()
@@ -97,7 +97,7 @@ class DoubleBounces(scenario.Scenario):
         self.server.kill()  # what was sent is not sent again
         self.server.start()
         self.fail(1)
-        self.assertEqual(len(self.server.log("digest_sent")), 1)
+        self.assertEqual(len(self.server.wait_for_log("digest_sent")), 1)
 
     def test_a_damaged_count_is_no_hindrance(self):
         self.start()
@@ -146,7 +146,7 @@ class DoubleBounces(scenario.Scenario):
         self.send_one()
         wait.until(lambda: self.server.log("notice_dropped"), "the end of the notice")
         self.server.wait_until_empty()
-        self.assertEqual(len(self.server.log("notice_created", kind="double-bounce")), 1)
+        self.assertEqual(len(self.server.wait_for_log("notice_created", kind="double-bounce")), 1)
         dropped, = self.server.log("notice_dropped")
         self.assertIn("told of notices that are undeliverable", dropped["reason"])
         self.assertEqual(dropped["to"], "boss@far.example")

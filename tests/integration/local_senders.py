@@ -206,7 +206,7 @@ print(answer[0], answer[1].decode())
         self.assertEqual(sorted(message.sender for message in self.peer.messages),
                          [f"u{ANN}@us.example"] * 2 + [f"u{BOB}@us.example"])
         self.assertEqual(len(os.listdir(server.spool / "drop")), 2)
-        self.assertEqual(len(server.log("user_limited")), 1)
+        self.assertEqual(len(server.wait_for_log("user_limited")), 1)
         server.write_config(sendmail={"messages_per_hour": 10})
         server.reload()
         self.peer.wait_for(5)

@@ -216,7 +216,7 @@ class Slips(scenario.Scenario):
         self.assertEqual(server.send("a@us.example", "b@far.example", b"Subject: round\r\n\r\nx\r\n").code, 250)
         wait.until(lambda: "loops back to us" in server.mailq(), lambda: f"the reason in mailq: {server.mailq()}")
         self.assertIn("loops back to us", server.postrider("explain", server.queue()[0]["queue_id"]))
-        self.assertEqual(len(server.log("accepted")), 1)  # it was found out before it went round
+        self.assertEqual(len(server.wait_for_log("accepted")), 1)  # it was found out before it went round
         sink = self.sink()
         server.write_config(route=[{"domain": "*", "next_hop": f"smtp://127.0.0.1:{sink.port}", "tls": "off"}])
         server.postrider("reload")
