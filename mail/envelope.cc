@@ -10,9 +10,14 @@ namespace postrider::mail {
 namespace {
 
 // version, flags, sender, envelope id, count, then per recipient: notify, address, ORCPT; in the
-// second version, which is written only where one is needed, its leaf too.
+// second version, which is written only where one is needed, its leaf too. The third, which is
+// written only for a message with a wish about time or priority, has these behind the flags: what
+// is given, then each in its order; and leaves, which may all be empty.
 constexpr char kVersion = 1;
 constexpr char kVersionWithLeaves = 2;
+constexpr char kVersionWithTimes = 3;
+constexpr unsigned kReleases = 1, kDelivers = 2, kReturnsLate = 4, kTraces = 8, kHasPriority = 16;
+constexpr int kMostPriority = 9;
 constexpr std::size_t kMostText = 4096;  // of one string; far above what commands allow
 // A command or a list with those who are not meant (delivery/local/addresses/resolved_recipient.h).
 // What delivery makes must fit: a longer one would be taken for damage when it is read again.
@@ -101,6 +106,62 @@ bool set_flags(Envelope& envelope, unsigned flags) {
   return true;
 }
 
+bool has_times(const Envelope& envelope) {
+  return envelope.deliver_by || envelope.release > TimePoint{} || envelope.priority != 0;
+}
+
+// At least 0; what does not fit is as late as what does.
+std::uint64_t seconds_of(TimePoint time) {
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+  constexpr decltype(seconds) kMost = (std::int64_t{1} << 35U) - 1;  // five bytes
+  return static_cast<std::uint64_t>(std::clamp(seconds, decltype(seconds){0}, kMost));
+}
+
+TimePoint time_of(std::uint64_t seconds) {
+  return TimePoint(std::chrono::seconds(seconds));
+}
+
+void append_times(std::string& out, const Envelope& envelope) {
+  const auto& by = envelope.deliver_by;
+  const bool is_released_later = envelope.release > TimePoint{};
+  out.push_back(static_cast<char>((is_released_later ? kReleases : 0U) | (by ? kDelivers : 0U) |
+                                  (by && by->returns ? kReturnsLate : 0U) |
+                                  (by && by->traces ? kTraces : 0U) |
+                                  (envelope.priority != 0 ? kHasPriority : 0U)));
+  if (is_released_later)
+    append_number(out, seconds_of(envelope.release));
+  if (by)
+    append_number(out, seconds_of(by->time));
+  if (envelope.priority != 0)
+    out.push_back(static_cast<char>(envelope.priority + kMostPriority));
+}
+
+// False: not as append_times() writes it.
+bool read_times(Decoder& from, Envelope& envelope) {
+  const unsigned given = from.byte();
+  const bool delivers = (given & kDelivers) != 0;
+  if (given > 31U || (given & (kReleases | kDelivers | kHasPriority)) == 0 ||
+      (!delivers && (given & (kReturnsLate | kTraces)) != 0))
+    return false;
+  if ((given & kReleases) != 0) {
+    envelope.release = time_of(from.number());
+    if (envelope.release == TimePoint{})
+      return false;
+  }
+  if (delivers)
+    envelope.deliver_by = DeliverBy{.time = time_of(from.number()),
+                                    .returns = (given & kReturnsLate) != 0,
+                                    .traces = (given & kTraces) != 0};
+  if ((given & kHasPriority) == 0)
+    return true;
+  const int priority = static_cast<int>(from.byte()) - kMostPriority;
+  if (priority == 0 || priority > kMostPriority)
+    return false;
+  envelope.priority = static_cast<std::int8_t>(priority);
+  return true;
+}
+
 bool is_known(Notify notify) {
   return notify.bits < Notify::kNever || notify.bits == Notify::kNever;
 }
@@ -138,8 +199,11 @@ std::string encode(const Envelope& envelope) {
     size +=
         8 + recipient.address.size() + recipient.original_recipient.size() + recipient.leaf.size();
   out.reserve(size);
-  out.push_back(has_leaves ? kVersionWithLeaves : kVersion);
+  const bool with_times = has_times(envelope);
+  out.push_back(with_times ? kVersionWithTimes : has_leaves ? kVersionWithLeaves : kVersion);
   out.push_back(static_cast<char>(flags_of(envelope)));
+  if (with_times)
+    append_times(out, envelope);
   append_text(out, envelope.sender);
   append_text(out, envelope.envelope_id);
   append_number(out, envelope.recipients.size());
@@ -147,7 +211,7 @@ std::string encode(const Envelope& envelope) {
     out.push_back(static_cast<char>(recipient.notify.bits));
     append_text(out, recipient.address);
     append_text(out, recipient.original_recipient);
-    if (has_leaves)
+    if (has_leaves || with_times)
       append_text(out, recipient.leaf);
   }
   return out;
@@ -157,9 +221,10 @@ Result<Envelope> decode_envelope(std::string_view bytes) {
   Decoder from(bytes);
   Envelope envelope;
   const auto version = from.byte();
-  const bool has_leaves = version == static_cast<std::uint8_t>(kVersionWithLeaves);
+  const bool with_times = version == static_cast<std::uint8_t>(kVersionWithTimes);
+  const bool has_leaves = with_times || version == static_cast<std::uint8_t>(kVersionWithLeaves);
   if ((version != static_cast<std::uint8_t>(kVersion) && !has_leaves) ||
-      !set_flags(envelope, from.byte()))
+      !set_flags(envelope, from.byte()) || (with_times && !read_times(from, envelope)))
     return damaged();
   envelope.sender = from.text();
   envelope.envelope_id = from.text();
@@ -181,7 +246,7 @@ Result<Envelope> decode_envelope(std::string_view bytes) {
       return damaged();
     envelope.recipients.push_back(std::move(recipient));
   }
-  if (from.failed() || from.left() > 0 || seen_leaf != has_leaves)
+  if (from.failed() || from.left() > 0 || (seen_leaf != has_leaves && !with_times))
     return damaged();
   return envelope;
 }

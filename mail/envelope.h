@@ -1,8 +1,9 @@
-// The envelope of a message (RFC 5321 §2.3.1, with the DSN parameters of RFC 3461): what MAIL and
-// RCPT said, kept unchanged while the message is in our custody.
+// The envelope of a message (RFC 5321 §2.3.1, with the parameters of RFC 2852, 3461, 4865 and 6710):
+// what MAIL and RCPT said, kept unchanged while the message is in our custody.
 #pragma once
 
 #include "base/result.h"
+#include "base/time.h"
 #include "mail/message_id.h"
 
 #include <cstdint>
@@ -42,6 +43,16 @@ struct Recipient {
   friend bool operator==(const Recipient&, const Recipient&) = default;
 };
 
+// RFC 2852 §4: by when the sender wants the message delivered, and what is to happen when it is not.
+// Whole seconds.
+struct DeliverBy {
+  TimePoint time;
+  bool returns =
+      false;  // mode R: late mail goes back; otherwise N: the sender hears that it is late
+  bool traces = false;  // T: the sender hears of each host that has it
+  friend bool operator==(const DeliverBy&, const DeliverBy&) = default;
+};
+
 struct Envelope {
   std::string sender;  // empty: the null reverse-path
   std::vector<Recipient> recipients;
@@ -50,6 +61,9 @@ struct Envelope {
   BodyType body = BodyType::seven_bit;
   bool smtputf8 = false;
   TlsWish tls = TlsWish::unspecified;
+  std::optional<DeliverBy> deliver_by = {};
+  TimePoint release = {};  // FUTURERELEASE (RFC 4865): not tried before; 0: at once. Whole seconds.
+  std::int8_t priority = 0;  // MT-PRIORITY (RFC 6710): -9 to 9
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
 

@@ -33,6 +33,7 @@ Error damaged(std::string what) {
 
 constexpr std::uint64_t kMostTime = std::uint64_t{1} << 62U;
 constexpr std::size_t kMostText = 1U << 20U;
+constexpr std::size_t kMostTraceParent = 64;
 constexpr std::size_t kMostEnvelope = 64U << 20U;
 
 }  // namespace
@@ -53,10 +54,13 @@ std::string encode_head(const mail::Message& message, std::optional<std::uint32_
   out.text(message.origin.client);
   out.text(message.origin.protocol);
   out.text(envelope);
-  if (checksum || !message.origin.tls.empty())
+  const bool has_trace_parent = !message.origin.trace_parent.empty();
+  if (checksum || has_trace_parent || !message.origin.tls.empty())
     out.text(message.origin.tls);
   if (checksum)
     out.number(*checksum);
+  if (has_trace_parent)
+    out.text(message.origin.trace_parent);
   return out.take();
 }
 
@@ -86,6 +90,11 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
     const auto wanted = static_cast<std::uint32_t>(in.number(UINT32_MAX));
     if (checksum != nullptr)
       *checksum = wanted;
+  }
+  if (!in.done()) {
+    message.origin.trace_parent = in.text(kMostTraceParent);
+    if (message.origin.trace_parent.empty())
+      return damaged("decode message");
   }
   if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))
     return damaged("decode message");

@@ -60,6 +60,9 @@ struct AcceptConfig {
   std::uint64_t sessions_per_client = 50;
   std::uint64_t errors = 20;
   Duration timeout{std::chrono::minutes(5)};  // RFC 5321 §4.5.3.2.7
+  // For how long at most submitted mail may ask to be kept before it is sent (RFC 4865); 0: not
+  // offered.
+  Duration future_release{std::chrono::hours(24 * 30)};
 };
 
 // Whether mail of strangers is from whom it says.
@@ -264,6 +267,20 @@ struct TlsReportConfig {
   Duration delay{std::chrono::hours(4)};
 };
 
+// What receivers tell the domains whose mail they judged (RFC 9990).
+struct DmarcReportConfig {
+  bool enabled = true;       // once there is a contact
+  std::string organisation;  // empty: the host name
+  std::string contact;
+  Duration delay{std::chrono::hours(4)};
+};
+
+// What is remembered of mail that is gone, for "postrider trace".
+struct TraceConfig {
+  Duration keep{std::chrono::hours(24 * 7)};  // 0: nothing is
+  std::uint64_t size = 1U << 30U;             // octets on disk; then the oldest goes
+};
+
 enum class EventPrivacy : std::uint8_t { none, domains };
 
 // One sink: exactly one of file, socket, webhook and broker is given, but a broker may have a
@@ -355,6 +372,8 @@ struct Config {
   DeliveryConfig delivery;
   MtaStsConfig mta_sts;
   TlsReportConfig tls_report;
+  DmarcReportConfig dmarc_report;
+  TraceConfig trace;
   std::vector<EventsConfig> events;
   std::vector<RequestsConfig> requests;
   OutboxConfig outbox;

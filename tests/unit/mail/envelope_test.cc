@@ -21,6 +21,23 @@ Envelope sample() {
   return envelope;
 }
 
+// With each wish about time and priority that `given` has a bit for.
+Envelope timed(unsigned given) {
+  using namespace std::chrono_literals;
+  Envelope envelope = sample();
+  if ((given & 1U) != 0)
+    envelope.release = TimePoint(1'790'000'000s);
+  if ((given & 2U) != 0)
+    envelope.deliver_by = DeliverBy{.time = TimePoint(1'790'003'600s),
+                                    .returns = (given & 4U) != 0,
+                                    .traces = (given & 8U) != 0};
+  if ((given & 16U) != 0)
+    envelope.priority = (given & 4U) != 0 ? -9 : 9;
+  if ((given & 32U) != 0)
+    envelope.recipients.front().leaf = "leaf";
+  return envelope;
+}
+
 TEST_CASE("an envelope comes back as it was stored", "[mail][envelope]") {
   const auto decoded = decode_envelope(encode(sample()));
   REQUIRE(decoded.has_value());
@@ -32,21 +49,41 @@ TEST_CASE("an envelope comes back as it was stored", "[mail][envelope]") {
   CHECK(*decode_envelope(encode(large)) == large);
 }
 
+TEST_CASE("wishes about time and priority come back as they were stored", "[mail][envelope]") {
+  for (unsigned given = 0; given < 64; ++given) {
+    CAPTURE(given);
+    const auto envelope = timed(given);
+    const auto decoded = decode_envelope(encode(envelope));
+    REQUIRE(decoded.has_value());
+    CHECK(*decoded == envelope);
+  }
+  Envelope late = sample();
+  late.release = TimePoint::max();  // no time of this world, and no damage either
+  late.deliver_by = DeliverBy{.time = TimePoint::min()};
+  const auto decoded = decode_envelope(encode(late));
+  REQUIRE(decoded.has_value());
+  CHECK(decoded->release > TimePoint(std::chrono::hours(24 * 365 * 500)));
+  CHECK(decoded->deliver_by->time == TimePoint{});
+}
+
 TEST_CASE("I11: a damaged envelope is refused, or is another valid one", "[mail][envelope]") {
-  const auto bytes = encode(sample());
-  for (std::size_t size = 0; size < bytes.size(); ++size)
-    CHECK_FALSE(decode_envelope(bytes.substr(0, size)).has_value());
-  CHECK_FALSE(decode_envelope(bytes + '\0').has_value());
-  for (std::size_t at = 0; at < bytes.size(); ++at)
-    for (unsigned value = 0; value < 256; ++value) {
-      auto damaged = bytes;
-      damaged[at] = static_cast<char>(value);
-      const auto decoded = decode_envelope(damaged);
-      if (decoded)
-        CHECK(encode(*decoded) == damaged);  // one form for each envelope
-      else
-        CHECK(decoded.error().code() == make_error_code(Errc::corrupt));
-    }
+  for (const unsigned given : {0U, 32U, 1U, 2U, 16U, 63U}) {
+    CAPTURE(given);
+    const auto bytes = encode(timed(given));
+    for (std::size_t size = 0; size < bytes.size(); ++size)
+      CHECK_FALSE(decode_envelope(bytes.substr(0, size)).has_value());
+    CHECK_FALSE(decode_envelope(bytes + '\0').has_value());
+    for (std::size_t at = 0; at < bytes.size(); ++at)
+      for (unsigned value = 0; value < 256; ++value) {
+        auto damaged = bytes;
+        damaged[at] = static_cast<char>(value);
+        const auto decoded = decode_envelope(damaged);
+        if (decoded)
+          CHECK(encode(*decoded) == damaged);  // one form for each envelope
+        else
+          CHECK(decoded.error().code() == make_error_code(Errc::corrupt));
+      }
+  }
 }
 
 TEST_CASE("I11: claims of size cost nothing", "[mail][envelope]") {

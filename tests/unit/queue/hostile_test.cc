@@ -191,6 +191,19 @@ TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]"
   CHECK(decoded->content.longest_line == 998);
   CHECK(decoded->content.file == "0ABC");
   CHECK(decoded->origin.client == message.origin.client);
+  CHECK(decoded->origin.trace_parent.empty());
+
+  message.origin.trace_parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  for (const auto& tls : {std::string(), std::string("TLSv1.3")})
+    for (const auto checksum : {std::optional<std::uint32_t>(), std::optional(7U)}) {
+      message.origin.tls = tls;
+      std::optional<std::uint32_t> wanted;
+      const auto traced = decode_head(message.id, encode_head(message, checksum), &wanted);
+      REQUIRE(traced.has_value());
+      CHECK(traced->origin.tls == tls);
+      CHECK(traced->origin.trace_parent == message.origin.trace_parent);
+      CHECK(wanted == checksum);
+    }
 
   auto given = outcome(Verdict::bounce, "no \xff such user");
   given.reply = {550, {5, 1, 1}, "gone\nfor good"};
