@@ -57,7 +57,7 @@ class ExportJob : public ControlJob {
     add_line("skipped", std::move(object), out);
   }
 
-  // With those recipients alone that match and are not at an end.
+  // With those recipients alone that match and are not at an end, nor to be bounced from here.
   void begin(const queue::ListedMessage& listed, std::string& out) {
     latest_ = listed.id;
     auto loaded = context_.queue.load(listed.id);
@@ -67,14 +67,22 @@ class ExportJob : public ControlJob {
                   out);
     auto message = std::make_shared<mail::Message>(**loaded);
     std::vector<mail::Recipient> recipients;
-    for (const auto& each : listed.recipients)
-      if (each.index < message->envelope.recipients.size())
-        recipients.push_back(message->envelope.recipients[each.index]);
+    std::vector<std::uint32_t> held;
+    for (const auto& each : listed.recipients) {
+      if (each.index >= message->envelope.recipients.size() ||
+          each.state == queue::RecipientState::bouncing)
+        continue;
+      if (each.state == queue::RecipientState::held)
+        held.push_back(static_cast<std::uint32_t>(recipients.size()));
+      recipients.push_back(message->envelope.recipients[each.index]);
+    }
+    if (recipients.empty())
+      return skip("it is about to bounce", out);
     message->envelope.recipients = std::move(recipients);
     const auto checksum = checksum_if_whole(message);
     if (!checksum)
       return skip(checksum.error().describe(), out);
-    head_ = message_file_head(*message, *checksum);
+    head_ = message_file_head(*message, *checksum, held);
     size_ = head_.size() + message->content.size;
     reader_.emplace(context_.queue, message);
     json::object object;

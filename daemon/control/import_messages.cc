@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <future>
+#include <set>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -86,11 +88,16 @@ class Importer {
       done.end = ImportedFile::End::known;
       return done;
     }
+    const auto freed = not_held(*head);
     auto submission = read_content(source, *std::move(head));
     if (!submission)
       return ended(std::move(done), submission.error());
+    const auto id = submission->message->id;
     if (auto stored = intake_.accept(*std::move(submission)); !stored)
       return ended(std::move(done), stored.error());
+    for (const auto& address : freed)
+      if (auto released = release(id, address); !released)
+        return ended(std::move(done), released.error());
     done.end = ImportedFile::End::imported;
     return done;
   }
@@ -110,6 +117,33 @@ class Importer {
     if (!found)
       return found.error();
     return !found->empty();
+  }
+
+  // A message of which anybody is held comes into the queue held as a whole, and these are let go
+  // afterwards: whenever that ends early, nothing is sent that was held.
+  static std::set<std::string> not_held(const MessageFileHead& head) {
+    std::set<std::string> freed;
+    if (head.held.empty())
+      return freed;
+    const auto& recipients = head.message.envelope.recipients;
+    for (const auto& recipient : recipients)
+      freed.insert(recipient.address);
+    for (const auto place : head.held)
+      freed.erase(recipients[place].address);
+    return freed;
+  }
+
+  Result<void> release(mail::MessageId id, const std::string& address) {
+    queue::Filter filter;
+    filter.ids.push_back(id);
+    filter.to = address;
+    std::promise<Result<queue::Changed>> promise;
+    queue_.change(queue::Verb::release, std::move(filter), false,
+                  [&promise](auto changed) { promise.set_value(std::move(changed)); });
+    auto changed = promise.get_future().get();
+    if (!changed)
+      return changed.error().during("release who was not held");
+    return {};
   }
 
   Result<queue::Submission> read_content(FileToImport& source, MessageFileHead head) {
@@ -138,6 +172,8 @@ class Importer {
     queue::Submission submission;
     content.move_to(message->content, submission);
     submission.message = std::move(message);
+    if (!head.held.empty())
+      submission.hold = "it was held when it was exported";
     return submission;
   }
 

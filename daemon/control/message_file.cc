@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::string_view kMark = "X-Postrider-Export: ";
 constexpr std::string_view kHeadField = "X-Postrider-Head: ";
+constexpr std::string_view kTo = "X-Postrider-To: ";
+constexpr std::string_view kHeld = ">; held";
 constexpr std::size_t kBase64Line = 76;
 
 Error not_ours() {
@@ -17,23 +19,43 @@ Error not_ours() {
 }
 
 // For people, and for import to see that nobody has changed it in vain.
-std::string envelope_fields(const mail::Message& message) {
+std::string envelope_fields(const mail::Message& message, const std::vector<std::uint32_t>& held) {
   std::string out("X-Postrider-From: <");
   out.append(escaped(message.envelope.sender, 400)).append(">\r\n");
-  for (const auto& recipient : message.envelope.recipients)
-    out.append("X-Postrider-To: <").append(escaped(recipient.address, 400)).append(">\r\n");
+  auto next = held.begin();
+  for (std::uint32_t i = 0; i < message.envelope.recipients.size(); ++i) {
+    const bool is_held = next != held.end() && *next == i;
+    next += is_held ? 1 : 0;
+    out.append(kTo).append("<").append(escaped(message.envelope.recipients[i].address, 400));
+    out.append(is_held ? kHeld : ">").append("\r\n");
+  }
   return out;
+}
+
+// Of fields as envelope_fields() writes them.
+std::vector<std::uint32_t> held_in(std::string_view fields) {
+  std::vector<std::uint32_t> held;
+  std::uint32_t place = 0;
+  for (const auto line : split(fields, '\n')) {
+    if (!line.starts_with(kTo))
+      continue;
+    if (line.ends_with(std::string(kHeld) + "\r"))
+      held.push_back(place);
+    ++place;
+  }
+  return held;
 }
 
 }  // namespace
 
-std::string message_file_head(const mail::Message& message, std::uint32_t checksum) {
+std::string message_file_head(const mail::Message& message, std::uint32_t checksum,
+                              const std::vector<std::uint32_t>& held) {
   mail::Message stored = message;
   stored.content.file.clear();
   const auto encoded = encode_base64(queue::encode_head(stored, checksum));
   std::string out(kMark);
   out.append(to_string(message.id)).append("\r\n");
-  out.append(envelope_fields(message)).append(kHeadField);
+  out.append(envelope_fields(message, held)).append(kHeadField);
   for (std::size_t at = 0; at < encoded.size(); at += kBase64Line)
     out.append(at == 0 ? "" : "\t").append(encoded, at, kBase64Line).append("\r\n");
   return out.append(message.content.trace);
@@ -64,7 +86,7 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
       id = mail::parse_message_id(line.substr(kMark.size()));
     else if ((is_head = line.starts_with(kHeadField)))
       encoded = line.substr(kHeadField.size());
-    else if (line.starts_with("X-Postrider-From: ") || line.starts_with("X-Postrider-To: "))
+    else if (line.starts_with("X-Postrider-From: ") || line.starts_with(kTo))
       fields.append(line).append("\r\n");
     else if (!line.starts_with("X-Postrider-"))
       return not_ours();
@@ -77,7 +99,8 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
   if (!message || !checksum || !message->content.file.empty() ||
       message->envelope.recipients.empty())
     return not_ours();
-  if (fields != envelope_fields(*message))
+  auto held = held_in(fields);
+  if (fields != envelope_fields(*message, held))
     return Error(
         Errc::malformed,
         "its X-Postrider-From or X-Postrider-To fields were changed, but they are for reading "
@@ -92,6 +115,7 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
   head.size = at + trace.size();
   head.checksum = *checksum;
   head.message = *std::move(message);
+  head.held = std::move(held);
   return Head(std::move(head));
 }
 

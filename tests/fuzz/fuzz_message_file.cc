@@ -12,9 +12,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!head || !head->has_value())
     return 0;
   POSTRIDER_ASSERT((*head)->size <= size && (*head)->message.content.file.empty());
-  const auto written = daemon::message_file_head((*head)->message, (*head)->checksum);
+  const auto written =
+      daemon::message_file_head((*head)->message, (*head)->checksum, (*head)->held);
   const auto again = daemon::parse_message_file(written);
   POSTRIDER_ASSERT(again && again->has_value() && (*again)->size == written.size());
   POSTRIDER_ASSERT((*again)->message.id == (*head)->message.id);
+  POSTRIDER_ASSERT((*again)->held == (*head)->held);
   return 0;
 }

@@ -247,6 +247,7 @@ class Answers(scenario.Scenario):
         ids = [m["queue_id"] for m in self.server.queue()]
         self.assertEqual(len(ids), 2)
         folder = self.own_folder("exported")
+        self.server.postrider("queue", "hold", "--to", "y@two.example")
         text = self.server.postrider("queue", "export", "--folder", folder)
         self.assertEqual(text, "".join(f"{id} -> {id}.eml\n" for id in ids) + "2 messages exported\n")
         files = [folder / f"{id}.eml" for id in ids]
@@ -254,7 +255,8 @@ class Answers(scenario.Scenario):
         for file, content in zip(files, (CONTENT, large)):
             self.assertEqual(file.stat().st_mode & 0o777, 0o600)
             self.assertTrue(file.read_bytes().endswith(content))
-        self.assertIn(b"X-Postrider-To: <y@two.example>\r\n", files[0].read_bytes())
+        self.assertIn(b"X-Postrider-To: <x@one.example>\r\nX-Postrider-To: <y@two.example>; held\r\n",
+                      files[0].read_bytes())
         # Nothing is written over, and no link is followed.
         files[1].unlink()
         aside = folder.parent / "aside"
@@ -286,12 +288,18 @@ class Answers(scenario.Scenario):
         self.peer.script.clear()
         self.server.start()
         self.peer.wait_for(2)
+        wait.until(lambda: [r["address"] for m in self.server.queue() for r in m["recipients"]] == ["y@two.example"],
+                   "all but who is held to be gone")
+        self.assertIn("it was held when it was exported", self.server.postrider("queue", "y@two.example"))
+        self.server.postrider("queue", "release", "--to", "y@two.example")
+        self.peer.wait_for(3)
         self.server.wait_until_empty()
         sent = sorted(self.peer.messages, key=lambda message: len(message.content))
-        self.assertEqual([sorted(message.addresses) for message in sent],
-                         [["x@one.example", "y@two.example"], ["z@one.example"]])
-        self.assertTrue(sent[0].content.endswith(CONTENT))
-        self.assertTrue(sent[1].content.endswith(large))
+        self.assertEqual(sorted(message.addresses for message in sent[:2]), [["x@one.example"], ["y@two.example"]])
+        self.assertEqual(sent[2].addresses, ["z@one.example"])
+        for message in sent[:2]:
+            self.assertTrue(message.content.endswith(CONTENT))
+        self.assertTrue(sent[2].content.endswith(large))
 
     def test_status_counts_what_happened_lately(self):
         self.fill(4)

@@ -279,6 +279,57 @@ TEST_CASE("only recipients that match are exported", "[daemon][unit]") {
   CHECK((*head)->message.envelope.recipients[0].address == "e@f.test");
 }
 
+// To are held or not, by the file; what the queue says of them then.
+TEST_CASE("who was held when a message was exported is held when it is imported",
+          "[daemon][unit]") {
+  Answering s;
+  const std::vector<std::string> all = {"c@d.test", "e@f.test", "g@h.test"};
+  for (const auto& held :
+       {std::vector<std::string>{}, {"e@f.test"}, {"c@d.test", "g@h.test"}, all}) {
+    CAPTURE(held);
+    const auto id = s.add("a@b.test", all, "x\r\n");
+    for (const auto& address : held) {
+      auto hold = asking("change");
+      hold.verb = "hold";
+      hold.filter.to = address;
+      REQUIRE(s.ask(hold).end.exit_code == EX_OK);
+    }
+    const auto text = exported(s, asking("export")).at(to_string(id));
+    auto remove = asking("change");
+    remove.verb = "remove";
+    remove.all = true;
+    REQUIRE(s.ask(remove).end.exit_code == EX_OK);
+    REQUIRE(imported(*s.queue, s.folder.path(), text).end == ImportedFile::End::imported);
+    const auto listed = s.queue->list({}, {}, 10);
+    REQUIRE(listed);
+    REQUIRE(listed->size() == 1);
+    REQUIRE(listed->front().recipients.size() == 3);
+    for (const auto& recipient : listed->front().recipients) {
+      INFO(recipient.address);
+      const bool is_held = std::find(held.begin(), held.end(), recipient.address) != held.end();
+      CHECK((recipient.state == queue::RecipientState::held) == is_held);
+    }
+    REQUIRE(s.ask(remove).end.exit_code == EX_OK);
+  }
+}
+
+TEST_CASE("who is about to bounce is not exported", "[daemon][unit]") {
+  Answering s;
+  const auto id = s.add("a@b.test", {"c@d.test", "e@f.test"}, "x\r\n");
+  auto bounce = asking("change");
+  bounce.verb = "bounce";
+  bounce.filter.to = "c@d.test";
+  REQUIRE(s.ask(bounce).end.exit_code == EX_OK);
+  const auto head = parse_message_file(exported(s, asking("export")).at(to_string(id)));
+  REQUIRE(head);
+  REQUIRE(head->has_value());
+  REQUIRE((*head)->message.envelope.recipients.size() == 1);
+  CHECK((*head)->message.envelope.recipients[0].address == "e@f.test");
+  bounce.filter.to = "e@f.test";
+  REQUIRE(s.ask(bounce).end.exit_code == EX_OK);
+  CHECK(exported(s, asking("export")).empty());
+}
+
 TEST_CASE("a file that is not an exported message is refused", "[daemon][unit]") {
   Answering s;
   const auto id = s.add("a@b.test", {"c@d.test"}, "Subject: x\r\n\r\nbody\r\n");
@@ -301,6 +352,8 @@ TEST_CASE("a file that is not an exported message is refused", "[daemon][unit]")
       {"one more recipient for people",
        with("X-Postrider-To:", "X-Postrider-To: <x@d.test>\r\nX-Postrider-To:")},
       {"no recipient for people", with("X-Postrider-To: <c@d.test>\r\n", "")},
+      {"held in other words", with("To: <c@d.test>", "To: <c@d.test>; HELD")},
+      {"a sender who is held", with("From: <a@b.test>", "From: <a@b.test>; held")},
       {"another sender for people", with("From: <a@b.test>", "From: <x@b.test>")},
       {"an ordinary message", "Subject: x\r\n\r\nbody\r\n"},
       {"cut off in its head", text.substr(0, 60)},
