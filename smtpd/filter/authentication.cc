@@ -176,8 +176,10 @@ Task<Verdict> Checks::end(Ending& ending) {
                    std::chrono::duration_cast<Duration>(around_.clock.steady() - began));
   if (verdict)
     co_return std::move(*verdict);
+  if (around_.client_name)
+    co_await around_.client_name();
   std::string fields = mailauth::authentication_results_field(
-      settings_->authserv_id, results_of(findings, facts_.helo, sender_), ending.envelope.smtputf8);
+      settings_->authserv_id, results_of(findings, facts_, sender_), ending.envelope.smtputf8);
   if (findings.disposition == Disposition::quarantine)
     fields += std::string(kQuarantineField) + ": DMARC (" +
               (is_plain_domain(findings.dmarc->author_domain) ? findings.dmarc->author_domain

@@ -83,8 +83,9 @@ struct Findings {
   std::string exception;  // why it is milder than the domain wishes: the key, or "postmaster"
 };
 
-// The results in the order spf, dkim, arc, dmarc. sender: of the envelope.
-std::vector<mailauth::MethodResult> results_of(const Findings& findings, std::string_view helo,
+// The results in the order iprev (if the client's name was looked up), spf, dkim, arc, dmarc. sender:
+// of the envelope.
+std::vector<mailauth::MethodResult> results_of(const Findings& findings, const Facts& facts,
                                                std::string_view sender);
 
 }  // namespace postrider::smtpd::filter

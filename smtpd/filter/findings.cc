@@ -8,6 +8,28 @@ using mailauth::MethodResult;
 
 namespace {
 
+// RFC 8601 §2.7.3, §3: whether the name of the client's address leads back to it.
+MethodResult iprev_result(const Client& client) {
+  using Status = ClientName::Status;
+  MethodResult result{"iprev", "temperror"};
+  switch (client.name->status) {
+    case Status::confirmed:
+      result.result = "pass";
+      result.comment = client.name->name;
+      break;
+    case Status::unconfirmed:
+      result.result = "fail";
+      break;
+    case Status::none:
+      result.result = "permerror";
+      break;
+    case Status::unknown:
+      break;
+  }
+  result.properties.push_back({"policy", "iprev", client.address.str()});
+  return result;
+}
+
 MethodResult spf_result(const mailauth::SpfVerdict& verdict, const char* identity,
                         std::string_view value) {
   MethodResult result{"spf", std::string(to_string(verdict.result))};
@@ -32,13 +54,15 @@ MethodResult dmarc_result(const Findings& findings) {
 
 }  // namespace
 
-std::vector<MethodResult> results_of(const Findings& findings, std::string_view helo,
+std::vector<MethodResult> results_of(const Findings& findings, const Facts& facts,
                                      std::string_view sender) {
   std::vector<MethodResult> results;
+  if (facts.client.name)
+    results.push_back(iprev_result(facts.client));
   if (findings.mail_from && !sender.empty())
     results.push_back(spf_result(*findings.mail_from, "mailfrom", sender));
   if (findings.helo)
-    results.push_back(spf_result(*findings.helo, "helo", helo));
+    results.push_back(spf_result(*findings.helo, "helo", facts.helo));
   if (findings.signatures)
     for (auto& each : mailauth::dkim_results(*findings.signatures))
       results.push_back(std::move(each));

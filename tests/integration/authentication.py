@@ -38,6 +38,7 @@ class Authentication(scenario.Scenario):
             "_dmarc.strict.example.": "v=DMARC1; p=reject",
             "bad.example.": "v=spf1 -all",
             **{f"i{i}.example.": f"v=spf1 include:i{i + 1}.example -all" for i in range(1000)}}
+        self.addresses = {}  # (name, type): of the client and its name
         self.failing, self.silent = set(), set()
         self.names = self.using(nameserver.FakeServer(self.answer))
         self.peer = self.sink()
@@ -51,6 +52,8 @@ class Authentication(scenario.Scenario):
             text = self.texts[name]
             parts = " ".join(f'"{text[at:at + 250]}"' for at in range(0, len(text), 250))
             return nameserver.records((name, "TXT", 1, parts))(data)
+        if (name, kind) in self.addresses:
+            return nameserver.records((name, kind, 1, self.addresses[name, kind]))(data)
         return int(dns.rcode.NOERROR if name in self.texts else dns.rcode.NXDOMAIN)
 
     def checking(self, relay_from=(), **settings):
@@ -103,6 +106,28 @@ class Authentication(scenario.Scenario):
         event, = server.wait_for_log("checked")
         self.assertEqual((event["spf"], event["dkim"], event["dmarc"], event["disposition"]),
                          ("pass", "pass", "pass", "none"))
+
+    def test_whether_the_name_of_the_client_leads_back_to_it(self):
+        pointer = "1.0.0.127.in-addr.arpa."
+        server = self.checking()
+        back = {(pointer, "PTR"): "mx.good.example.", ("mx.good.example.", "A"): "127.0.0.1"}
+        elsewhere = {**back, ("mx.good.example.", "A"): "192.0.2.9"}
+        nowhere = {(pointer, "PTR"): "mx.good.example."}
+        for number, (addresses, failing, result) in enumerate((
+                (back, (), "iprev=pass (mx.good.example) policy.iprev=127.0.0.1;"),
+                (elsewhere, (), "iprev=fail policy.iprev=127.0.0.1;"),
+                (nowhere, (), "iprev=fail policy.iprev=127.0.0.1;"),
+                ({}, (), "iprev=permerror policy.iprev=127.0.0.1;"),
+                ({}, (pointer,), "iprev=temperror policy.iprev=127.0.0.1;"))):
+            self.addresses, self.failing = addresses, set(failing)
+            server.restart()  # which remembers no name
+            self.assertEqual(self.hand_in(server, self.signed(PLAIN)).code, 250)
+            results = self.results(self.arrived(number + 1))
+            self.assertIn(result, results)
+            self.assertIn("dmarc=pass", results)
+        self.reload(server, accept={"client_names": False, "relay_from": [], "relay_to": ["far.example"]})
+        self.assertEqual(self.hand_in(server, self.signed(PLAIN)).code, 250)
+        self.assertNotIn("iprev", self.results(self.arrived(6)))
 
     def test_refused_marked_or_reported(self):
         message = PLAIN.replace(b"ann@good", b"ann@strict")
