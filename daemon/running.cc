@@ -387,6 +387,10 @@ void Running::open_doors(StartProblems& problems) {
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   insight_->set_watcher(&*tables_);
+  std::vector<const dns::StubResolver*> resolvers;
+  for (const auto& lane : lanes_)
+    resolvers.push_back(lane->resolver.get());
+  insight_->set_resolvers(std::move(resolvers));
   const auto take = [&](auto& member, auto opened) {
     if (opened)
       member = std::move(*opened);

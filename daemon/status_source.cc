@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/control/control_json.h"
+#include "delivery/delivery_timings.h"
 #include "smtpd/session/policy.h"
 
 #include <boost/json/array.hpp>
@@ -81,6 +82,16 @@ boost::json::object site_object(const delivery::SiteStatus& site) {
   object["blocked_until"] = json_time(site.blocked_until);
   object["reason"] = json_text(site.last.reason());
   return object;
+}
+
+void add_timings(boost::json::object& out, const delivery::DeliveryTimings& timings) {
+  add_histogram(out, "first_attempt_seconds", timings.first_attempt);
+  add_histogram(out, "delivery_seconds", timings.delivery);
+  boost::json::object deferred;
+  for (std::size_t i = 0; i < timings.deferred.size(); ++i)
+    deferred[scheduler::name(static_cast<scheduler::ReplyClass>(i))] =
+        timings.deferred[i].load(std::memory_order_relaxed);
+  out["deferred_by_class"] = std::move(deferred);
 }
 
 std::string milter_text(const std::string& name, const smtpd::filter::milter::MilterPeer& peer) {
@@ -268,6 +279,14 @@ boost::json::object RunningStatus::status() {
   out["messages_received"] = receiving.messages;
   out["rejected"] = receiving.rejected;
   out["turned_away"] = receiving.turned_away;
+  boost::json::object rejected;
+  for (const auto& [code, count] : receiving.rejected_with)
+    rejected[std::to_string(code)] = count;
+  out["rejected_with"] = std::move(rejected);
+  out["tls_handshakes"] = {{"TLSv1.3", receiving.tls_1_3},
+                           {"TLSv1.2", receiving.tls_1_2},
+                           {"older", receiving.tls_older},
+                           {"failed", receiving.tls_failed}};
   if (const auto checked = checks_.checked.load(); checked > 0) {
     out["authentication_checked"] = checked;
     out["authentication_spf_passed"] = checks_.spf_passed.load();
@@ -309,6 +328,7 @@ boost::json::object RunningStatus::status() {
                          std::string(user.limit) + ", since " + format_rfc3339(user.since));
   out["users_at_their_limit"] = std::move(limited);
   add_events(out);
+  add_dns(out);
   const auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
   if (!sending)
@@ -319,6 +339,7 @@ boost::json::object RunningStatus::status() {
   out["deferred"] = sending->deferred;
   out["bounced"] = sending->bounced;
   out["sites"] = sending->sites;
+  add_timings(out, *sending->timings);
   boost::json::array trouble;
   boost::json::array alarms;
   if (!refused.empty())
@@ -363,6 +384,21 @@ std::string sink_text(const SinkStatus& sink) {
 
 }  // namespace
 
+void RunningStatus::add_dns(boost::json::object& out) const {
+  std::uint64_t lookups = 0, cached = 0, queries = 0, over_tcp = 0, timeouts = 0, failures = 0;
+  for (const auto* resolver : resolvers_) {
+    const auto& counters = resolver->counters();
+    lookups += counters.lookups;
+    cached += counters.cached;
+    queries += counters.queries;
+    over_tcp += counters.over_tcp;
+    timeouts += counters.timeouts;
+    failures += counters.failures;
+  }
+  out["dns"] = {{"lookups", lookups},   {"from_memory", cached}, {"queries", queries},
+                {"over_tcp", over_tcp}, {"timeouts", timeouts},  {"failures", failures}};
+}
+
 void RunningStatus::add_events(boost::json::object& out) const {
   if (sinks_ == nullptr)
     return;
@@ -370,9 +406,13 @@ void RunningStatus::add_events(boost::json::object& out) const {
   if (!status.is_on)
     return;
   boost::json::array sinks;
-  for (const auto& sink : status.sinks)
+  boost::json::object behind;
+  for (const auto& sink : status.sinks) {
     sinks.emplace_back(sink_text(sink));
+    behind[sink.name] = sink.waiting;
+  }
   out["event_sinks"] = std::move(sinks);
+  out["events_behind"] = std::move(behind);
   out["events_written"] = status.outbox.written;
   out["events_waiting"] = status.outbox.waiting;
   out["events_lost"] = status.outbox.lost + status.outbox.trimmed;

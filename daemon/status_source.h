@@ -8,6 +8,7 @@
 #include "daemon/privsep/confinement.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
+#include "dns/stub_resolver.h"
 #include "smtpd/auth/auth_service.h"
 #include "smtpd/filter/authentication.h"
 #include "smtpd/filter/client_checks.h"
@@ -52,6 +53,10 @@ class RunningStatus : public StatusSource {
   void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
+  // Before it is asked; they outlive this.
+  void set_resolvers(std::vector<const dns::StubResolver*> resolvers) {
+    resolvers_ = std::move(resolvers);
+  }
   void set_watcher(const tables::Watcher* watcher) { watcher_ = watcher; }  // before it is asked
   // How to wake who reloads; before it is asked.
   void set_waker(std::function<void()> wake_for_reload);
@@ -62,6 +67,7 @@ class RunningStatus : public StatusSource {
 
  private:
   void add_events(boost::json::object& out) const;
+  void add_dns(boost::json::object& out) const;
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
   delivery::Dispatcher& dispatcher_;
@@ -76,6 +82,7 @@ class RunningStatus : public StatusSource {
   const std::string config_file_;
   EventSinks* sinks_ = nullptr;
   const tables::Watcher* watcher_ = nullptr;
+  std::vector<const dns::StubResolver*> resolvers_;
   std::atomic<bool> stopping_{false};
   Confinement confinement_;
   mutable std::mutex mutex_;

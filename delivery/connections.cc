@@ -290,6 +290,7 @@ void Connections::hand_over(Site& site, SiteConnection& link) {
 
 void Connections::give(SiteConnection& link, Job job) {
   line_.on_job(link, job);
+  leases_.note_attempt(job.lease);
   job.handed_over = link.busy_since = context_.steady();
   link.may_take = ConnectionLine::usual_time(*job.message);
   ++link.in_hand;

@@ -243,6 +243,7 @@ Status Core::status() const {
   status.delivered = recipients.delivered;
   status.deferred = recipients.deferred;
   status.bounced = recipients.bounced;
+  status.timings = context_.timings;
   const auto& made = connections_.counts();
   status.connections_opened = made.opened;
   status.connections_failed = made.failed;

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "delivery/delivery_settings.h"
+#include "delivery/delivery_timings.h"
 #include "delivery/double_bounces.h"
 #include "delivery/job/message_body.h"
 #include "delivery/job/queue_port.h"
@@ -22,6 +23,7 @@ struct DispatchContext {
   std::shared_ptr<const DeliverySettings> settings;  // replaced by a reload
   std::weak_ptr<void> owner{};                       // of all parts
   std::shared_ptr<DoubleBounces> double_bounces = std::make_shared<DoubleBounces>();
+  std::shared_ptr<DeliveryTimings> timings = std::make_shared<DeliveryTimings>();
   SystemRandom random{};
   bool is_draining = false;
 

@@ -44,12 +44,15 @@ struct SiteStatus {
   std::string limits;         // those that hold now, and which observations set them
 };
 
+struct DeliveryTimings;
+
 struct Status {
   std::vector<SiteStatus> in_trouble;  // blocked or probing
   std::uint32_t sites = 0, connections = 0, idle = 0;
   std::uint32_t leases = 0;                                // in hand
   std::uint64_t delivered = 0, deferred = 0, bounced = 0;  // recipients, since start
   std::uint64_t connections_opened = 0, connections_failed = 0, messages_on_reused = 0;
+  std::shared_ptr<const DeliveryTimings> timings;  // delivery/delivery_timings.h
 };
 
 // What would happen to mail for an address, and why.

@@ -111,6 +111,13 @@ void LeaseBook::add_twin(std::uint64_t handle, std::uint32_t first, std::uint32_
   in_hand(handle).twins[first].push_back(index);
 }
 
+void LeaseBook::note_attempt(std::uint64_t handle) {
+  auto& given = in_hand(handle);
+  if (std::exchange(given.is_begun, true) || given.lease.reason != Lease::Reason::fresh)
+    return;
+  context_.timings->first_attempt.add(context_.clock.now() - given.lease.message->received);
+}
+
 void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcome,
                        std::optional<Duration> again_within, std::uint64_t site) {
   auto& given = in_hand(handle);
@@ -121,9 +128,15 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
     ++counts_.deferred;
     const auto* const recipient = find_leased(given.lease, index);
     POSTRIDER_ASSERT(recipient != nullptr);
+    const auto klass = meaning_of(outcome, recipient->attempts == 0).klass;
+    context_.timings->deferred[static_cast<std::size_t>(klass)].fetch_add(
+        1, std::memory_order_relaxed);
     result.next_attempt = next_attempt(given, *recipient, outcome, site, again_within);
+  } else if (outcome.verdict == Verdict::delivered) {
+    ++counts_.delivered;
+    context_.timings->delivery.add(context_.clock.now() - given.lease.message->received);
   } else {
-    ++(outcome.verdict == Verdict::delivered ? counts_.delivered : counts_.bounced);
+    ++counts_.bounced;
   }
   result.outcome = std::move(outcome);
   const auto twins = given.twins.extract(index);

@@ -39,6 +39,8 @@ class LeaseBook {
       : context_(context), pool_(pool), on_flushed_(std::move(on_flushed)) {}
 
   std::uint64_t open(queue::Lease lease);
+  // An attempt for some recipients of the lease begins.
+  void note_attempt(std::uint64_t handle);
   // A lease that asks for no attempt: all its recipients end as its reason says.
   void give_up(std::uint64_t handle);
   // One mailbox named twice goes once: the second ends as the first does.
@@ -82,6 +84,7 @@ class LeaseBook {
     queue::Record record;
     std::size_t open = 0;  // recipients without a result
     SteadyTime taken;
+    bool is_begun = false;         // an attempt of it
     bool is_partly_known = false;  // has results that are soon recorded
     // The same mailbox named again, in another case of its domain: ends with the first one.
     std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;

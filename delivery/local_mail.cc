@@ -12,7 +12,10 @@ LocalMail::LocalMail(DispatchContext& context, LeaseBook& leases, const mail::Di
   LocalRunner::Limits limits;
   limits.slots = std::max(1U, context_.settings->local.deliveries);
   LocalRunner::Host host;
-  host.prepare = [this](const Job& job) { return prepare(job); };
+  host.prepare = [this](const Job& job) {
+    leases_.note_attempt(job.lease);
+    return prepare(job);
+  };
   host.ended = [this](const Job& job, LocalResult result) { on_ended(job, std::move(result)); };
   host.to_lmtp = std::move(to_lmtp);
   host.put_back = [this](const Job& job) { put_back(job); };

@@ -1,19 +1,33 @@
 // What a resolver has done so far.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace postrider::dns {
 
+// Counted by one thread, read by any.
+class Counter {
+ public:
+  Counter& operator++() {
+    value_.store(*this + 1, std::memory_order_relaxed);
+    return *this;
+  }
+  operator std::uint64_t() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
 struct Counters {
-  std::uint64_t lookups = 0;   // questions of callers
-  std::uint64_t cached = 0;    // answered from memory
-  std::uint64_t joined = 0;    // waited for a query that was already in flight
-  std::uint64_t queries = 0;   // sent over UDP or TCP
-  std::uint64_t over_tcp = 0;  // of these over TCP
-  std::uint64_t timeouts = 0;
-  std::uint64_t dropped = 0;   // datagrams with a wrong id or question
-  std::uint64_t failures = 0;  // lookups over the network that ended as temporary_failure
+  Counter lookups;   // questions of callers
+  Counter cached;    // answered from memory
+  Counter joined;    // waited for a query that was already in flight
+  Counter queries;   // sent over UDP or TCP
+  Counter over_tcp;  // of these over TCP
+  Counter timeouts;
+  Counter dropped;   // datagrams with a wrong id or question
+  Counter failures;  // lookups over the network that ended as temporary_failure
 };
 
 }  // namespace postrider::dns

@@ -40,6 +40,8 @@
 
 namespace postrider::queue {
 
+struct QueueTimings;
+
 struct QueueSettings {
   std::string spool;                             // the folder: queue.db, body/, drop/, lock
   Duration lifetime{std::chrono::hours(120)};    // then what is left bounces
@@ -380,7 +382,8 @@ class Queue {
   struct Recent {
     Counters minute, hour;  // up to now, or since the start
   };
-  Recent recent() const;  // any thread
+  Recent recent() const;                // any thread
+  const QueueTimings& timings() const;  // any thread; queue/queue_timings.h
   // Storage has failed for so long that only a fresh process can help.
   bool is_lost() const;
   // After stop(): ends that delivery reported and that could not be stored; these may be delivered

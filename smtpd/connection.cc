@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <new>
 #include <utility>
 
@@ -33,6 +34,19 @@ std::string key_of(const Policy::Question& question) {
   const auto at = std::min(address.rfind('@'), address.size());
   return (question.kind == Kind::sender ? "<" : ">") +
          ascii_lower(address.substr(0, std::min(at, address.find('+')))) + address.substr(at);
+}
+
+// Of a reply as it was sent; 0: it begins with none.
+int code_of(std::string_view reply) {
+  int code = 0;
+  std::from_chars(reply.data(), reply.data() + std::min<std::size_t>(reply.size(), 3), code);
+  return code;
+}
+
+std::atomic<std::uint64_t>& counter_of(const TlsFacts& tls, LoopCounters& counters) {
+  if (tls.protocol == "TLSv1.3")
+    return counters.tls_1_3;
+  return tls.protocol == "TLSv1.2" ? counters.tls_1_2 : counters.tls_older;
 }
 
 Client client_of(const Arrival& arrival) {
@@ -427,12 +441,14 @@ Task<bool> Connection::shake_hands() {
     const auto error = done.error();
     if (error.code() == boost::system::errc::not_enough_memory)
       count(reception_->counters().turned_away);
+    count(reception_->counters().tls_failed);
     maillog::tls_failed(reception_->log(), session, stream_.tls(), error);
     summary_.end =
         error.code() == asio::error::timed_out ? maillog::End::timeout : maillog::End::lost;
     summary_.error = error;
     co_return false;
   }
+  count(counter_of(*stream_.tls(), reception_->counters()));
   session.on_tls(*stream_.tls(), channel_of(stream_));
   talk_->in_tls();
   maillog::encrypted(reception_->log(), session);
@@ -623,7 +639,7 @@ void Connection::hurry() {
 }
 
 void Connection::refused(const Refusal& refusal) {
-  count(reception_->counters().rejected);
+  count_rejection(reception_->counters(), code_of(refusal.reply));
   const auto& note_failure = settings_->note_failure;
   if (note_failure && refusal.reply.starts_with('5') && is_stranger(arrival_.role, client()) &&
       !Policy::may_relay(client()))

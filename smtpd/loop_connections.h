@@ -15,6 +15,7 @@
 #include "smtpd/session/session_step.h"
 #include "smtpd/session_limits.h"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -28,9 +29,21 @@ class Connection;
 struct LoopCounters {
   std::atomic<std::uint64_t> connections{0}, messages{0}, recipients{0}, bytes{0}, rejected{0},
       turned_away{0};
+  static constexpr int kFirstCode = 400;
+  static constexpr std::size_t kCodes = 200;
+  std::array<std::atomic<std::uint64_t>, kCodes> rejected_with{};
+  std::atomic<std::uint64_t> tls_1_3{0}, tls_1_2{0}, tls_older{0}, tls_failed{0};
 };
 inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
+// code: of a reply.
+inline void count_rejection(LoopCounters& counters, int code) {
+  count(counters.rejected);
+  const auto place = static_cast<std::size_t>(code - LoopCounters::kFirstCode);
+  if (place < LoopCounters::kCodes)
+    count(counters.rejected_with[place]);
 }
 
 class LoopConnections {

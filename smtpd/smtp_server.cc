@@ -258,6 +258,13 @@ Server::Counters Server::counters() const {
     sum.recipients += counters.recipients.load(std::memory_order_relaxed);
     sum.bytes += counters.bytes.load(std::memory_order_relaxed);
     sum.rejected += counters.rejected.load(std::memory_order_relaxed);
+    for (std::size_t i = 0; i < counters.rejected_with.size(); ++i)
+      if (const auto count = counters.rejected_with[i].load(std::memory_order_relaxed); count > 0)
+        sum.rejected_with[LoopCounters::kFirstCode + static_cast<int>(i)] += count;
+    sum.tls_1_3 += counters.tls_1_3.load(std::memory_order_relaxed);
+    sum.tls_1_2 += counters.tls_1_2.load(std::memory_order_relaxed);
+    sum.tls_older += counters.tls_older.load(std::memory_order_relaxed);
+    sum.tls_failed += counters.tls_failed.load(std::memory_order_relaxed);
     sum.turned_away += counters.turned_away.load(std::memory_order_relaxed);
   }
   return sum;

@@ -21,12 +21,22 @@ namespace {
 constexpr std::size_t kMostSites = 10;      // that are named
 constexpr std::size_t kMostSiteName = 128;  // octets of a label
 
-enum class Kind { gauge, counter };
+enum class Kind { gauge, counter, histogram };
+
+constexpr const char* kTypes[] = {"gauge", "counter", "histogram"};
 
 std::string number_text(double value) {
   char room[32];
   const auto end = std::to_chars(room, room + sizeof room, value);
   return {room, end.ptr};
+}
+
+// OpenMetrics wants a point in each: "1.0".
+std::string bound_text(double bound) {
+  auto text = number_text(bound);
+  if (text.find_first_of(".e") == text.npos)
+    text += ".0";
+  return text;
 }
 
 // RFC-less, as both formats have it: backslash, quote and line feed are escaped. What is not UTF-8
@@ -63,7 +73,7 @@ class Page {
     const bool has_suffix = kind == Kind::counter && format_ == MetricsFormat::prometheus;
     const auto title = has_suffix ? name_ + "_total" : name_;
     text_ += "# HELP " + title + " " + std::string(help) + "\n";
-    text_ += "# TYPE " + title + (kind == Kind::counter ? " counter\n" : " gauge\n");
+    text_ += "# TYPE " + title + " " + kTypes[static_cast<int>(kind)] + "\n";
   }
   void sample(double value, std::string_view label = {}, std::string_view label_value = {}) {
     text_ += name_;
@@ -72,6 +82,18 @@ class Page {
     if (!label.empty())
       text_.append("{").append(label).append("=\"").append(label_text(label_value)).append("\"}");
     text_ += " " + number_text(value) + "\n";
+  }
+  // counts: of each bucket alone, one more than bounds.
+  void histogram(const std::vector<double>& bounds, const std::vector<double>& counts, double sum) {
+    double so_far = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      so_far += counts[i];
+      const auto bound = i < bounds.size() ? bound_text(bounds[i]) : "+Inf";
+      text_.append(name_).append("_bucket{le=\"").append(bound).append("\"} ");
+      text_ += number_text(so_far) + "\n";
+    }
+    text_ += name_ + "_sum " + number_text(sum) + "\n";
+    text_ += name_ + "_count " + number_text(so_far) + "\n";
   }
   std::string take() {
     if (format_ == MetricsFormat::open_metrics)
@@ -150,6 +172,19 @@ constexpr Row kOfStatus[] = {
      "Messages that could not be judged because of DNS."},
 };
 
+constexpr Row kOfDns[] = {
+    {"lookups", "postrider_dns_lookups", Kind::counter,
+     "Questions to the DNS, also those answered from memory."},
+    {"from_memory", "postrider_dns_lookups_from_memory", Kind::counter,
+     "Questions to the DNS that were answered from memory."},
+    {"queries", "postrider_dns_queries", Kind::counter,
+     "Queries that were sent to name servers, over UDP or TCP."},
+    {"timeouts", "postrider_dns_timeouts", Kind::counter,
+     "Queries that a name server did not answer in time."},
+    {"failures", "postrider_dns_lookups_failed", Kind::counter,
+     "Questions to the DNS that could not be answered for now."},
+};
+
 constexpr Row kOfTotals[] = {
     {"messages", "postrider_queue_messages", Kind::gauge, "Messages in the queue."},
     {"recipients", "postrider_queue_recipients", Kind::gauge,
@@ -170,6 +205,39 @@ constexpr Row kSinceStart[] = {
     {"commits", "postrider_queue_commits", Kind::counter, "Transactions of the queue's database."},
 };
 
+constexpr Row kHistograms[] = {
+    {"accept_seconds", "postrider_accept_seconds", Kind::histogram,
+     "Of each message that was taken: the time until it was on stable storage."},
+    {"commit_seconds", "postrider_queue_commit_seconds", Kind::histogram,
+     "Of each transaction of the queue: the time of its commit, with the sync."},
+    {"commit_changes", "postrider_queue_commit_changes", Kind::histogram,
+     "Messages that were taken and results that were recorded by one transaction."},
+    {"first_attempt_seconds", "postrider_delivery_first_attempt_seconds", Kind::histogram,
+     "Of each message that is tried at once: the time from its arrival to its first attempt."},
+    {"delivery_seconds", "postrider_delivery_seconds", Kind::histogram,
+     "Of each recipient that was delivered: the time from the arrival of the message."},
+};
+
+// Whose labels are few: codes, classes, versions, and what the configuration names.
+struct LabelledRow {
+  Row row;
+  const char* label;
+};
+constexpr LabelledRow kLabelled[] = {
+    {{"rejected_with", "postrider_smtp_rejections_by_code", Kind::counter,
+      "Commands and messages that were refused, by the code of the reply."},
+     "code"},
+    {{"tls_handshakes", "postrider_smtp_tls_handshakes", Kind::counter,
+      "TLS handshakes of SMTP clients, by version, and those that failed."},
+     "version"},
+    {{"deferred_by_class", "postrider_delivery_deferrals_by_class", Kind::counter,
+      "Attempts that are to be repeated, by why."},
+     "class"},
+    {{"events_behind", "postrider_events_behind", Kind::gauge,
+      "Events that wait for a sink, by its name."},
+     "sink"},
+};
+
 constexpr std::pair<const char*, const char*> kStates[] = {
     {"active", "active"}, {"queued", "queued"},           {"deferred", "deferred"},
     {"held", "held"},     {"quarantined", "quarantined"},
@@ -184,6 +252,44 @@ void add_rows(const json::object* object, const Row (&rows)[Count], Page& page) 
       page.family(row.name, row.kind, row.help);
       page.sample(*value);
     }
+}
+
+void add_labelled(const json::object& status, Page& page) {
+  for (const auto& [row, label] : kLabelled) {
+    const auto* values = object_of(status, row.key);
+    if (values == nullptr || values->empty())
+      continue;
+    page.family(row.name, row.kind, row.help);
+    for (const auto& member : *values)
+      page.sample(number_of(*values, member.key()).value_or(0), label,
+                  shortened(std::string_view(member.key())));
+  }
+}
+
+std::vector<double> numbers_of(const json::object& object, std::string_view key) {
+  std::vector<double> numbers;
+  const auto* value = object.if_contains(key);
+  if (value != nullptr && value->is_array())
+    for (const auto& one : value->get_array())
+      if (one.is_number())
+        numbers.push_back(one.to_number<double>());
+  return numbers;
+}
+
+void add_histograms(const json::object& status, Page& page) {
+  const auto* all = object_of(status, "histograms");
+  if (all == nullptr)
+    return;
+  for (const auto& row : kHistograms) {
+    const auto* one = object_of(*all, row.key);
+    if (one == nullptr)
+      continue;
+    const auto bounds = numbers_of(*one, "bounds"), counts = numbers_of(*one, "counts");
+    if (counts.size() != bounds.size() + 1 || !std::is_sorted(bounds.begin(), bounds.end()))
+      continue;
+    page.family(row.name, row.kind, row.help);
+    page.histogram(bounds, counts, number_of(*one, "sum").value_or(0));
+  }
 }
 
 void add_states(const json::object& totals, Page& page) {
@@ -312,12 +418,15 @@ std::string metrics_of(const json::object* status, const std::optional<ProcessUs
     return page.take();
   add_state(*status, page);
   add_rows(status, kOfStatus, page);
+  add_rows(object_of(*status, "dns"), kOfDns, page);
   if (const auto* totals = object_of(*status, "queue")) {
     add_rows(totals, kOfTotals, page);
     add_states(*totals, page);
   }
   add_ages(*status, page);
   add_rows(object_of(*status, "since_start"), kSinceStart, page);
+  add_labelled(*status, page);
+  add_histograms(*status, page);
   add_drop_folder(*status, page);
   add_sites(*status, page);
   if (use) {

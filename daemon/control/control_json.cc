@@ -105,6 +105,18 @@ void add_recipient(const queue::ListedRecipient& recipient, const queue::ListedM
 
 }  // namespace
 
+void add_histogram(json::object& object, std::string_view name, const Histogram& histogram) {
+  const auto figures = histogram.figures();
+  json::object one;
+  one["bounds"] = json::array(figures.bounds.begin(), figures.bounds.end());
+  one["counts"] = json::array(figures.counts.begin(), figures.counts.end());
+  one["sum"] = figures.sum;
+  auto& all = object["histograms"];
+  if (!all.is_object())
+    all = json::object();
+  all.as_object()[name] = std::move(one);
+}
+
 std::string json_text(std::string_view text) {
   if (text.size() <= kMostReason && is_utf8(text))
     return std::string(text);

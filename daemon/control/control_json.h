@@ -2,6 +2,7 @@
 // so that every line is valid JSON. Times are seconds since 1970, as in `postqueue -j`.
 #pragma once
 
+#include "base/histogram.h"
 #include "daemon/pickup/drop_listing.h"
 #include "queue/queue.h"
 
@@ -30,6 +31,10 @@ boost::json::object to_json(const mail::Envelope& envelope);
 
 // "mail to example.org is paused by ann: `postrider queue resume example.org`"
 std::string pause_sentence(const queue::Pause& pause);
+
+// Adds to object["histograms"]: {"bounds":[...],"counts":[...],"sum":n}, each count of one bucket
+// alone, the last of what is above all bounds.
+void add_histogram(boost::json::object& object, std::string_view name, const Histogram& histogram);
 
 std::string json_text(std::string_view text);
 std::int64_t json_time(TimePoint when);  // 0: never

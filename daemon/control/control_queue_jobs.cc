@@ -5,6 +5,7 @@
 #include "daemon/control/control_filter.h"
 #include "daemon/control/control_jobs.h"
 #include "daemon/control/control_json.h"
+#include "queue/queue_timings.h"
 
 #include <boost/json/array.hpp>
 
@@ -219,6 +220,10 @@ class StatusJob : public ControlJob {
 
   void add_counters(json::object& status, std::uint64_t deferred) {
     status["since_start"] = counters(context_.queue.counters());
+    const auto& timings = context_.queue.timings();
+    add_histogram(status, "accept_seconds", timings.accept);
+    add_histogram(status, "commit_seconds", timings.commit);
+    add_histogram(status, "commit_changes", timings.batch);
     const auto recent = context_.queue.recent();
     status["last_minute"] = counters(recent.minute);
     status["last_hour"] = counters(recent.hour);

@@ -32,6 +32,7 @@ class Batch {
   void refuse_submissions(const Error& error);
   void end_changes(const Error& error);
   void keep_for_later();
+  std::chrono::microseconds commit_took() const { return commit_took_; }  // the latest
   std::size_t unrecorded() const { return kept_.records.size() + work_.records.size(); }
 
  private:
@@ -49,7 +50,7 @@ class Batch {
   Inbox kept_;
   std::vector<bool> is_stored_;  // of kept_.records, by the latest transaction
   bool has_more_ = false;
-  std::chrono::microseconds commit_took_{0};  // the latest
+  std::chrono::microseconds commit_took_{0};
 };
 
 }  // namespace postrider::queue

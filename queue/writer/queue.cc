@@ -108,6 +108,7 @@ Task<Result<void>> Queue::accept(Loop& loop, Submission submission) {
 Task<Result<mail::MessageId>> Queue::accept_dropped(Loop& loop, Submission submission) {
   if (admission() == Admission::stopping)
     co_return Error(Errc::stopped, "store message");
+  const auto begun = impl_->clock.steady();
   if (auto whole =
           BodyFile::State::check_whole(submission.message->content, submission.body.state_.get());
       !whole)
@@ -128,6 +129,7 @@ Task<Result<mail::MessageId>> Queue::accept_dropped(Loop& loop, Submission submi
   co_await waiting.done.wait();
   if (!waiting.result)
     co_return waiting.result.error();
+  impl_->writer.timings().accept.add(impl_->clock.steady() - begun);
   co_return waiting.id;
 }
 
@@ -269,6 +271,10 @@ Result<Totals> Queue::totals() {
 
 Queue::Counters Queue::counters() const {
   return impl_->writer.counters();
+}
+
+const QueueTimings& Queue::timings() const {
+  return impl_->writer.timings();
 }
 
 Queue::Recent Queue::recent() const {

@@ -179,6 +179,7 @@ void Writer::committed(Effects& effects) {
         each.submission.body.is_open())
       each.submission.body.state_->keep();
   count(effects.counted);
+  note_timings(effects.counted);
   ledger_.facts().committed(effects.facts);
   if (room_.has_written())
     check_room();
@@ -192,6 +193,14 @@ void Writer::committed(Effects& effects) {
   if (log_.enabled(Level::info))
     for (const auto id : effects.gone)
       log_.write(LogEvent(Level::info, "removed", to_string(id)).add("by", "administrator"));
+}
+
+void Writer::note_timings(const Queue::Counters& counted) {
+  if (counted.commits == 0)
+    return;
+  timings_.commit.add(batch_.commit_took());
+  timings_.batch.add(static_cast<double>(counted.accepted + counted.delivered + counted.bounced +
+                                         counted.removed + counted.deferrals));
 }
 
 void Writer::bear_witness(std::vector<Fact> facts) {

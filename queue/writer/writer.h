@@ -7,6 +7,7 @@
 // same handle, for what the kernel still has of it is unknown.
 #pragma once
 
+#include "queue/queue_timings.h"
 #include "queue/writer/batch.h"
 #include "queue/writer/body_work.h"
 #include "queue/writer/recent_counts.h"
@@ -37,6 +38,7 @@ class Writer {
   Admission admission() const { return room_.admission(); }
   Queue::Counters counters() const;
   Queue::Recent recent() const { return recent_.at(clock_.steady()); }
+  QueueTimings& timings() { return timings_; }
   Facts& facts() { return ledger_.facts(); }
   const Leases& leases() const { return ledger_.leases(); }
   const QueueTime& time() const { return ledger_.time(); }
@@ -56,6 +58,7 @@ class Writer {
   void committed(Effects& effects);
   void bear_witness(std::vector<Fact> facts);
   void count(const Queue::Counters& counted);
+  void note_timings(const Queue::Counters& counted);
   void failed(const Error& error, Effects& effects);
   void check_room() { room_.check(ledger_.settings().room_needed, keeper_.is_open()); }
 
@@ -78,6 +81,7 @@ class Writer {
         commits{0};
   } counted_;
   RecentCounts recent_;
+  QueueTimings timings_;
   BodyWork bodies_;
   std::thread thread_;
 };

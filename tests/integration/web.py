@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import signal
+import smtplib
 import socket
 import subprocess
 import unittest
@@ -111,6 +112,11 @@ class Pages(WithWeb):
         self.assertEqual(values["postrider_up"], "1")
         self.assertEqual(values["postrider_queue_messages_accepted_total"], "1")
         self.assertEqual(values["postrider_queue_messages"], "0")
+        for name in ("accept", "delivery_first_attempt", "delivery"):
+            self.assertEqual(values[f"postrider_{name}_seconds_count"], "1", name)
+            self.assertEqual(values[f'postrider_{name}_seconds_bucket{{le="+Inf"}}'], "1", name)
+        self.assertGreater(int(values["postrider_queue_commit_seconds_count"]), 0)
+        self.assertEqual(values['postrider_delivery_deferrals_by_class_total{class="rate"}'], "0")
         by_tool = self.server.postrider("status", "--prometheus")
         self.assertIn("postrider_queue_messages_accepted_total 1\n", by_tool)
         if tool := shutil.which("promtool"):
@@ -482,10 +488,14 @@ class Files(WithWeb):
 
     def test_every_metric_that_alerts_and_dashboard_name_is_there(self):
         self.leave_waiting(1)
+        with smtplib.SMTP("127.0.0.1", self.server.port) as client:
+            client.helo("mx.ext.example")
+            self.assertEqual(client.docmd("MAIL", "FROM:<a")[0], 501)  # a code to count
         def scraped():
             lines = self.web.get("/metrics")[1].decode().splitlines()
             names = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
-            return names if "postrider_site_waiting_recipients" in names else None  # it is up to a second old
+            return names if "postrider_site_waiting_recipients" in names and \
+                "postrider_smtp_rejections_by_code_total" in names else None  # it is up to a second old
         names = wait.until(scraped, "a site in trouble in the metrics", pause=0.2)
         dashboard = json.loads((ETC / "grafana-dashboard.json").read_text())
         asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

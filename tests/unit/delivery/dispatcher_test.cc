@@ -3,6 +3,7 @@
 #include "fake_mx.h"
 #include "rig.h"
 
+#include "delivery/delivery_timings.h"
 #include "delivery/job/memory_budget.h"
 #include "mail/smtp_command.h"
 
@@ -28,6 +29,46 @@ TEST_CASE("a message goes through a route's next hop", "[delivery][dispatcher]")
   REQUIRE(mx.taken().size() == 1);
   CHECK(mx.taken()[0].content == message->content.trace + *message->content.bytes);
   CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<a@x.test>"});
+}
+
+TEST_CASE("how long mail waited, and why it waits, is counted", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.replies["RCPT TO:<full@"] = "452 4.2.2 mailbox full\r\n";
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto counts = [](const Histogram& histogram) { return histogram.figures().counts; };
+  auto message = std::make_shared<mail::Message>(
+      *make_message({"a@x.test", "full@x.test", "b@here.test", "c@x.test"}));
+  message->received = rig.clock.now() - std::chrono::seconds(90);
+  const auto id = rig.send(message);
+  std::size_t ended = 0;
+  while (ended < 4)
+    ended += rig.custody->wait_for(id).results.size();
+  const auto timings = rig.status().timings;
+  const auto bucket = [](double bound) {
+    const auto found = std::lower_bound(kLongTimes.begin(), kLongTimes.end(), bound);
+    return static_cast<std::size_t>(found - kLongTimes.begin());
+  };
+  std::vector<std::uint64_t> once(kLongTimes.size() + 1), delivered(once.size());
+  once[bucket(90)] = 1;  // the message, though two sites and this machine try it
+  delivered[bucket(90)] = 3;
+  CHECK(counts(timings->first_attempt) == once);
+  CHECK(counts(timings->delivery) == delivered);
+  const auto deferred = [&](scheduler::ReplyClass klass) {
+    return timings->deferred[static_cast<std::size_t>(klass)].load();
+  };
+  CHECK(deferred(scheduler::ReplyClass::mailbox_full) == 1);
+  CHECK(deferred(scheduler::ReplyClass::busy) == 0);
+
+  // One that comes back is no first attempt.
+  auto later = std::make_shared<mail::Message>(*make_message({"a@x.test"}));
+  later->received = message->received;
+  rig.custody->wait_for(rig.send(later, queue::Lease::Reason::due));
+  delivered[bucket(90)] = 4;
+  CHECK(counts(timings->first_attempt) == once);
+  CHECK(counts(timings->delivery) == delivered);
 }
 
 TEST_CASE("connections are reused, and closed politely at the end", "[delivery][dispatcher]") {

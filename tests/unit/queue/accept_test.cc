@@ -1,3 +1,4 @@
+#include "queue/queue_timings.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -7,6 +8,13 @@
 namespace postrider::queue::test {
 
 using mail::Verdict;
+
+std::uint64_t counted(const Histogram& histogram) {
+  std::uint64_t all = 0;
+  for (const auto count : histogram.figures().counts)
+    all += count;
+  return all;
+}
 
 TEST_CASE_METHOD(QueueFixture, "an accepted message is handed out at once and gone when delivered",
                  "[queue][accept]") {
@@ -24,6 +32,11 @@ TEST_CASE_METHOD(QueueFixture, "an accepted message is handed out at once and go
   CHECK(list().empty());
   CHECK(queue->counters().accepted == 1);
   CHECK(queue->counters().delivered == 2);
+  const auto& timings = queue->timings();
+  CHECK(counted(timings.accept) == 1);
+  CHECK(counted(timings.commit) == queue->counters().commits);
+  CHECK(counted(timings.batch) == queue->counters().commits);
+  CHECK(timings.batch.figures().sum == 3);  // one was taken, two were delivered
 }
 
 TEST_CASE_METHOD(QueueFixture, "no id is given twice, however soon one kill follows another",

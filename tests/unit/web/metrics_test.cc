@@ -15,9 +15,12 @@ namespace {
 json::object status() {
   return json::parse(
              R"({"version":"0.1.0","running":true,"admission":"open","now":1000,"started":400,
-    "sessions":3,"messages_received":7,"queue":{"messages":5,"recipients":9,"active":1,"queued":2,
+    "sessions":3,"messages_received":7,"dns":{"queries":21,"timeouts":2},"queue":{"messages":5,"recipients":9,"active":1,"queued":2,
     "deferred":2,"held":0,"quarantined":0,"bytes":12345,"oldest":940},
     "since_start":{"accepted":7,"commits":4},"alarms":["one"],"users_at_their_limit":[],
+    "rejected_with":{"450":3,"550":4},"tls_handshakes":{"TLSv1.3":9,"failed":1},
+    "deferred_by_class":{"rate":5,"mailbox-full":0},"events_behind":{"shop":12},
+    "histograms":{"commit_seconds":{"bounds":[0.001,1,60],"counts":[4,2,0,1],"sum":75.5}},
     "drop_folder":{"waiting":2,"refused":1,"oldest":0},
     "sites_in_trouble":[{"site":"a.test","recipients":1},{"site":"b.test","recipients":4}]})")
       .as_object();
@@ -45,6 +48,8 @@ TEST_CASE("metrics: what status says, under its names", "[web]") {
   CHECK(value_of(page, "postrider_queue_oldest_age_seconds") == "60");
   CHECK(value_of(page, "postrider_smtp_messages_received_total") == "7");
   CHECK(value_of(page, "postrider_queue_commits_total") == "4");
+  CHECK(value_of(page, "postrider_dns_queries_total") == "21");
+  CHECK(value_of(page, "postrider_dns_timeouts_total") == "2");
   CHECK(value_of(page, "postrider_drop_folder_messages{state=\"waiting\"}") == "2");
   CHECK(value_of(page, "postrider_alarms") == "1");
   CHECK(value_of(page, "postrider_sites_in_trouble") == "2");
@@ -53,6 +58,49 @@ TEST_CASE("metrics: what status says, under its names", "[web]") {
   CHECK(value_of(page, "postrider_process_resident_memory_bytes") == "4096");
   CHECK(page.find("# TYPE postrider_queue_commits_total counter\n") != page.npos);
   CHECK(page.find("# EOF") == page.npos);
+}
+
+TEST_CASE("metrics: counts by code, version, class and sink", "[web]") {
+  const auto object = status();
+  const auto page = metrics_of(&object, std::nullopt, MetricsFormat::prometheus);
+  CHECK(value_of(page, "postrider_smtp_rejections_by_code_total{code=\"450\"}") == "3");
+  CHECK(value_of(page, "postrider_smtp_rejections_by_code_total{code=\"550\"}") == "4");
+  CHECK(value_of(page, "postrider_smtp_tls_handshakes_total{version=\"TLSv1.3\"}") == "9");
+  CHECK(value_of(page, "postrider_smtp_tls_handshakes_total{version=\"failed\"}") == "1");
+  CHECK(value_of(page, "postrider_delivery_deferrals_by_class_total{class=\"rate\"}") == "5");
+  CHECK(value_of(page, "postrider_delivery_deferrals_by_class_total{class=\"mailbox-full\"}") ==
+        "0");
+  CHECK(value_of(page, "postrider_events_behind{sink=\"shop\"}") == "12");
+}
+
+TEST_CASE("metrics: a histogram adds up its buckets", "[web]") {
+  for (const auto format : {MetricsFormat::prometheus, MetricsFormat::open_metrics}) {
+    const auto object = status();
+    const auto page = metrics_of(&object, std::nullopt, format);
+    const auto bucket = [&](const std::string& bound) {
+      return value_of(page, "postrider_queue_commit_seconds_bucket{le=\"" + bound + "\"}");
+    };
+    CHECK(page.find("# TYPE postrider_queue_commit_seconds histogram\n") != page.npos);
+    CHECK(bucket("0.001") == "4");
+    CHECK(bucket("1.0") == "6");
+    CHECK(bucket("60.0") == "6");
+    CHECK(bucket("+Inf") == "7");
+    CHECK(value_of(page, "postrider_queue_commit_seconds_count") == "7");
+    CHECK(value_of(page, "postrider_queue_commit_seconds_sum") == "75.5");
+  }
+}
+
+TEST_CASE("metrics: a histogram that is none makes no wrong page", "[web]") {
+  for (const char* wrong :
+       {"7", "{}", R"({"bounds":[1,2],"counts":[1,2]})", R"({"bounds":[2,1],"counts":[1,2,3]})",
+        R"({"bounds":[1,2],"counts":[1,"x",3]})", R"({"bounds":1,"counts":2})"}) {
+    CAPTURE(wrong);
+    auto object = status();
+    object["histograms"] = {{"commit_seconds", json::parse(wrong)}};
+    const auto page = metrics_of(&object, std::nullopt, MetricsFormat::prometheus);
+    CHECK(page.find("postrider_queue_commit_seconds") == page.npos);
+    CHECK(value_of(page, "postrider_up") == "1");
+  }
 }
 
 TEST_CASE("metrics: OpenMetrics names a counter without its suffix, and ends", "[web]") {
@@ -117,6 +165,7 @@ TEST_CASE("metrics: every family has help, a type and samples behind them", "[we
   const auto object = status();
   std::istringstream lines(metrics_of(&object, ProcessUse{1, 2}, MetricsFormat::prometheus));
   std::string family;
+  bool is_histogram = false;
   std::set<std::string> seen;
   int samples = 1;
   for (std::string line; std::getline(lines, line);) {
@@ -128,9 +177,14 @@ TEST_CASE("metrics: every family has help, a type and samples behind them", "[we
       CHECK(seen.insert(family).second);
     } else if (line.rfind("# TYPE ", 0) == 0) {
       CHECK(line.substr(7, line.find(' ', 7) - 7) == family);
+      is_histogram = line.ends_with(" histogram");
     } else {
       ++samples;
-      CHECK(line.substr(0, line.find_first_of(" {")) == family);
+      const auto name = line.substr(0, line.find_first_of(" {"));
+      if (is_histogram)
+        CHECK((name == family + "_bucket" || name == family + "_sum" || name == family + "_count"));
+      else
+        CHECK(name == family);
     }
   }
   CHECK(samples > 0);
