@@ -112,7 +112,10 @@ void LeaseBook::add_twin(std::uint64_t handle, std::uint32_t first, std::uint32_
 }
 
 void LeaseBook::note_attempt(std::uint64_t handle) {
-  auto& given = in_hand(handle);
+  const auto found = in_hand_.find(handle);
+  if (found == in_hand_.end())
+    return;
+  auto& given = *found->second;
   if (std::exchange(given.is_begun, true) || given.lease.reason != Lease::Reason::fresh)
     return;
   context_.timings->first_attempt.add(context_.clock.now() - given.lease.message->received);

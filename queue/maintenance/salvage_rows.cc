@@ -197,6 +197,8 @@ class Salvage {
  private:
   Result<void> save_all();
   Result<void> save(std::int64_t id);
+  Result<void> save_namesake(std::int64_t id, std::string_view head);
+  Result<void> save(std::int64_t id, const Rescued& found);
   std::optional<Rescued> find_waiting(std::int64_t id);
   std::optional<Rescued> find_landed(std::int64_t id);
   void add_recipients(Rescued& found, std::int64_t alive_once);
@@ -215,6 +217,7 @@ class Salvage {
   Bodies bodies_;
   Salvaged& done_;
   Catalogue catalogue_;
+  std::int64_t last_id_ = 0;  // beyond every id that was given
 };
 
 Result<void> Salvage::run() {
@@ -235,6 +238,9 @@ Result<void> Salvage::save_all() {
   for (const auto& row : catalogue_.recipients)
     ids.push_back(row.message);
   std::sort(ids.begin(), ids.end());
+  last_id_ = now_.time_since_epoch().count() * 1000;
+  if (const auto at = catalogue_.meta.find("last_id"); at != catalogue_.meta.end())
+    last_id_ = std::max(last_id_, at->second);
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   for (std::size_t at = 0; at <= ids.size(); at += kMessagesAtOnce) {
     auto transaction = store_.begin();
@@ -254,14 +260,32 @@ Result<void> Salvage::save_all() {
 }
 
 Result<void> Salvage::save(std::int64_t id) {
-  auto found = find_waiting(id);
-  if (!found)
-    found = find_landed(id);
-  if (!found)
-    return note_lost(id);
-  if (found->alive() == 0)
+  if (const auto waiting = find_waiting(id)) {
+    if (auto done = save(id, *waiting); !done)
+      return done.error();
+    return save_namesake(id, waiting->head);
+  }
+  const auto landed = find_landed(id);
+  return landed ? save(id, *landed) : note_lost(id);
+}
+
+// Another message of that id, as faults of earlier versions could make one: under an id of its own.
+// head: of the first; one that is the same is no other message.
+Result<void> Salvage::save_namesake(std::int64_t id, std::string_view head) {
+  auto other = find_landed(id);
+  if (!other || other->head == head)
+    return {};
+  do
+    ++last_id_;
+  while (catalogue_.messages.contains(last_id_) || catalogue_.incoming.contains(last_id_));
+  other->message->id = {last_id_};
+  return save(last_id_, *other);
+}
+
+Result<void> Salvage::save(std::int64_t id, const Rescued& found) {
+  if (found.alive() == 0)
     return {};  // it had ended
-  auto stored = store_rescued(*found);
+  auto stored = store_rescued(found);
   if (!stored && is_constraint(stored.error())) {
     if (auto done = store_.messages().remove({id}); !done)
       return done.error();
@@ -270,12 +294,12 @@ Result<void> Salvage::save(std::int64_t id) {
   if (!stored)
     return stored.error();
   ++done_.messages;
-  done_.recipients += found->alive();
-  if (found->is_damaged)
+  done_.recipients += found.alive();
+  if (found.is_damaged)
     done_.damaged.push_back({id});
-  if (found->is_doubtful)
+  if (found.is_doubtful)
     done_.doubtful.push_back({id});
-  done_.held += found->is_damaged || found->is_doubtful ? 1 : 0;
+  done_.held += found.is_damaged || found.is_doubtful ? 1 : 0;
   return {};
 }
 
@@ -445,16 +469,12 @@ Result<void> Salvage::save_marks() {
   for (const auto& [name, id] : catalogue_.dropped)
     if (auto done = store_.dropped().add(name, {id}); !done)
       return done.error();
-  // Beyond every id that was given, however far the clock is set back later.
-  std::int64_t last = now_.time_since_epoch().count() * 1000;
-  if (const auto at = catalogue_.meta.find("last_id"); at != catalogue_.meta.end())
-    last = std::max(last, at->second);
   const auto value = [&](const char* key, std::int64_t otherwise) {
     const auto at = catalogue_.meta.find(key);
     return at == catalogue_.meta.end() ? otherwise : at->second;
   };
   const std::pair<const char*, std::int64_t> all[] = {
-      {"last_id", last},
+      {"last_id", last_id_},  // however far the clock is set back later
       {"shift", value("shift", 0)},
       {"seen", value("seen", now_.time_since_epoch().count())},
       {"clean", 1}};

@@ -74,7 +74,10 @@ Result<void> StoreKeeper::open_once(const char* vfs) {
   }
   auto done = begin();
   const bool was_clean = was_clean_;
-  if (done ? repairs_.has_passed_over_too_much() : is_damage(done.error())) {
+  const auto needs_salvage = [](const Error& error) {
+    return is_damage(error) || is_constraint(error);
+  };
+  if (done ? repairs_.has_passed_over_too_much() : needs_salvage(done.error())) {
     auto salvaged = repairs_.salvage();
     if (!salvaged)
       return salvaged.error();
@@ -264,14 +267,14 @@ bool StoreKeeper::reopen(std::size_t records) {
     store_.close();
     backoff_ = std::min(backoff_ * 2, kMostBackoff);
     try_again_ = clock_.steady() + backoff_;
-    if (clock_.steady() - failed_since_ >= kLostAfter && !is_lost_.exchange(true))
-      log_.write(LogEvent(Level::error, "storage_lost")
-                     .add("advice", "the process ends so that a fresh one can be started"));
+    if (clock_.steady() - failed_since_ >= kLostAfter)
+      note_lost();
     return false;
   }
   log_.write(LogEvent(Level::info, "storage_reopened").add("records", records));
   phase_ = Phase::open;
-  is_lost_ = false;
+  if (!refused_since_)
+    is_lost_ = false;
   ledger_.look_again();
   return true;
 }
@@ -300,11 +303,29 @@ Result<void> StoreKeeper::open_again() {
 
 void StoreKeeper::note_failure(const Error& error, const std::vector<mail::MessageId>& made) {
   failed_since_ = clock_.steady();
+  const bool is_refused_again = is_constraint(error) && refused_since_;
+  if (is_constraint(error))
+    note_refused();
   if (!repairs_.is_salvage_wanted())
     repairs_.want(is_damage(error) ? Repairs::Remedy::rebuild_indexes : Repairs::Remedy::none);
   doubtful_.insert(doubtful_.end(), made.begin(), made.end());
-  backoff_ = kFirstBackoff;
+  backoff_ = is_refused_again ? std::min(backoff_ * 2, kMostBackoff) : kFirstBackoff;
   try_again_ = clock_.steady() + backoff_;
+}
+
+// Two rows that must not both be there: no later try helps, but the next start does, which salvages
+// (queue/maintenance/salvage.h).
+void StoreKeeper::note_refused() {
+  if (!refused_since_)
+    refused_since_ = clock_.steady();
+  if (clock_.steady() - *refused_since_ >= kLostAfter)
+    note_lost();
+}
+
+void StoreKeeper::note_lost() {
+  if (!is_lost_.exchange(true))
+    log_.write(LogEvent(Level::error, "storage_lost")
+                   .add("advice", "the process ends so that a fresh one can be started"));
 }
 
 void StoreKeeper::failed() {

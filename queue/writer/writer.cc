@@ -170,6 +170,8 @@ Result<void> Writer::sync_notices() {
 }
 
 void Writer::committed(Effects& effects) {
+  if (effects.counted.commits > 0)
+    keeper_.stored();
   for (auto& record : batch_.take_stored())
     for (auto& notice : record.notices)
       if (notice.body.is_open())

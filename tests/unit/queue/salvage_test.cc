@@ -109,6 +109,14 @@ struct Salvaging : QueueFixture {
     fs::remove(settings.spool + "/queue.db-shm");
   }
 
+  static void execute(const std::string& spool, const std::string& statement) {
+    sqlite3* handle = nullptr;
+    REQUIRE(sqlite3_open((spool + "/queue.db").c_str(), &handle) == SQLITE_OK);
+    sqlite3_busy_timeout(handle, 60'000);
+    CHECK(sqlite3_exec(handle, statement.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(handle);
+  }
+
   std::vector<PageAbout> look_at_pages() const {
     std::vector<PageAbout> pages(fs::file_size(whole + "/queue.db") / kPage + 1);
     sqlite3* handle = nullptr;
@@ -390,6 +398,68 @@ TEST_CASE_METHOD(Salvaging, "a queue that is whole is saved whole", "[queue][sal
   CHECK(done.lost.empty());
   CHECK(count_hit(done) == 0);
   CHECK(deliver_all() == sent.size());
+}
+
+// As a fault of earlier versions made them.
+TEST_CASE_METHOD(Salvaging, "two messages of one id are both saved, by the next start too",
+                 "[queue][salvage]") {
+  const auto waiting = must_accept("one@b.test", {"c@d.test"});
+  record(answer(hand.next(waiting), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+  const auto landed = must_accept("two@b.test", {"e@f.test"});
+  hand.next(landed);
+  whole = settings.spool;
+  settings.spool = folder.path() + "/copy";
+  copy_spool();  // as if the process had been killed
+  queue.reset();
+  execute(settings.spool, "UPDATE incoming SET id=" + std::to_string(waiting.value));
+
+  SECTION("by the tool") {
+    const auto done = must_salvage();
+    CHECK(done.messages == 2);
+    CHECK(done.lost.empty());
+    open();
+  }
+  SECTION("by the daemon") {
+    open();
+    CHECK(log.count("salvaged") == 1);
+  }
+  std::set<std::string> senders;
+  std::set<std::int64_t> ids;
+  for (const auto& message : list()) {
+    senders.insert(message.sender);
+    ids.insert(message.id.value);
+  }
+  CHECK(senders == std::set<std::string>{"one@b.test", "two@b.test"});
+  CHECK(ids.size() == 2);
+  start();
+  const auto next = must_accept("three@b.test", {"c@d.test"});
+  CHECK_FALSE(ids.contains(next.value));
+}
+
+TEST_CASE_METHOD(Salvaging, "a row that is refused again and again ends the process",
+                 "[queue][failure]") {
+  const auto waiting = must_accept("one@b.test", {"c@d.test"});
+  record(answer(hand.next(waiting), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  const auto landed = must_accept("two@b.test", {"e@f.test"});
+  const auto lease = hand.next(landed);
+  execute(settings.spool, "UPDATE message SET id=" + std::to_string(landed.value));
+  std::vector<Record> records;
+  records.push_back(answer(lease, Verdict::retry, clock.now() + std::chrono::hours(1)));
+  queue->record(std::move(records));
+  for (int i = 0; i < 12000 && !queue->is_lost(); ++i) {
+    clock.pass(std::chrono::seconds(1));
+    queue->wake();
+    ::usleep(2000);
+  }
+  CHECK(queue->is_lost());
+  CHECK(log.count("storage_lost") == 1);
+  CHECK(log.count("storage_failed") < 60);  // it waits longer each time
+  queue->stop();
+  CHECK(queue->unrecorded() == 1);
+  queue.reset();
+  open();
+  CHECK(log.count("salvaged") == 1);
+  CHECK(list().size() == 2);
 }
 
 TEST_CASE_METHOD(Salvaging, "a queue that was cut short gives what is left", "[queue][salvage]") {
