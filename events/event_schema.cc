@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "mail/trace_parent.h"
 
 #include <boost/json/serialize.hpp>
 
@@ -132,7 +133,7 @@ Result<void> take_attributes(const boost::json::object& object, CloudEvent& even
   if (!take_string(object, "subject", event.subject))
     return bad("subject");
   if (!take_string(object, "traceparent", event.traceparent) ||
-      (!event.traceparent.empty() && !is_traceparent(event.traceparent)))
+      (!event.traceparent.empty() && !mail::is_trace_parent(event.traceparent)))
     return bad("traceparent");
   return {};
 }
@@ -151,10 +152,6 @@ Result<void> take_data(const boost::json::object& data, CloudEvent& event) {
   return {};
 }
 
-bool is_hex(std::string_view text) {
-  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 }  // namespace
 
 std::string encode(const CloudEvent& event) {
@@ -168,7 +165,7 @@ std::string encode(const CloudEvent& event) {
   append_member("time", format_rfc3339(event.time), out);
   if (!event.subject.empty())
     append_member("subject", event.subject, out);
-  if (is_traceparent(event.traceparent))
+  if (mail::is_trace_parent(event.traceparent))
     append_member("traceparent", event.traceparent, out);
   append_member("datacontenttype", "application/json", out);
   out.append(",\"data\":{");
@@ -195,16 +192,6 @@ Result<CloudEvent> decode(std::string_view text) {
   if (auto taken = take_data(data->get_object(), event); !taken)
     return taken.error();
   return event;
-}
-
-bool is_traceparent(std::string_view text) {
-  if (text.size() != 55 || !text.starts_with("00-") || text[35] != '-' || text[52] != '-')
-    return false;
-  const auto trace = text.substr(3, 32);
-  const auto parent = text.substr(36, 16);
-  return is_hex(trace) && is_hex(parent) && is_hex(text.substr(53)) &&
-         trace.find_first_not_of('0') != std::string_view::npos &&
-         parent.find_first_not_of('0') != std::string_view::npos;
 }
 
 }  // namespace postrider::events

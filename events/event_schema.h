@@ -22,7 +22,4 @@ std::string encode(const CloudEvent& event);
 // known are passed over. Errc::malformed or Errc::too_long.
 Result<CloudEvent> decode(std::string_view text);
 
-// Well formed as W3C Trace Context has it: version 00, ids that are not all zeros.
-bool is_traceparent(std::string_view text);
-
 }  // namespace postrider::events

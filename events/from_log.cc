@@ -3,6 +3,7 @@
 #include "events/event_fields.h"
 
 #include "mail/smtp_command.h"
+#include "mail/trace_parent.h"
 
 #include <algorithm>
 #include <string_view>
@@ -84,7 +85,7 @@ void copy_fields(const Line& line, CloudEvent& event) {
       event.from = value;
     } else if (key == "dsn_id") {
       event.tag = mail::decode_xtext(value).value_or(std::string(value));
-    } else if (key == "traceparent") {
+    } else if (key == mail::kTraceParent) {
       event.traceparent = value;
     } else if (const auto* const field = find_field(key);
                field != nullptr && field->origin == Field::Origin::line) {

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "mail/header.h"
 #include "mail/rewrite.h"
+#include "mail/trace_parent.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -30,6 +31,12 @@ void check_scanner(std::string_view content) {
   POSTRIDER_ASSERT(header_facts(content).size == scanner.consumed());
   const auto size = header_section_size(content);
   POSTRIDER_ASSERT(size >= scanner.consumed() && size <= content.size());
+}
+
+void check_trace_parent(std::string_view content) {
+  const auto found = trace_parent_of(content);
+  POSTRIDER_ASSERT(found.empty() ||
+                   (is_trace_parent(found) && content.find(found) != content.npos));
 }
 
 std::string cleaned(std::string_view text, std::size_t piece) {
@@ -98,5 +105,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_cleaner(bytes);
   check_trace(bytes);
   check_rewriting(bytes);
+  check_trace_parent(bytes);
   return 0;
 }
