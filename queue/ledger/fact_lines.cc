@@ -33,10 +33,12 @@ std::string attempted_line(const mail::Message& message, const Record::Result& r
   return encode_line(line);
 }
 
-// The sender's own reference, which lines of delivery do not have.
-std::string with_tag(std::string line, const mail::Message& message) {
+// The sender's own references, which not all lines of delivery have.
+std::string with_references(std::string line, const mail::Message& message) {
   if (!message.envelope.envelope_id.empty())
     append_field(line, "dsn_id", message.envelope.envelope_id);
+  if (!message.origin.trace_parent.empty())
+    append_field(line, "traceparent", message.origin.trace_parent);
   return line;
 }
 
@@ -70,7 +72,8 @@ Result<void> state_accepted(QueueState& state, const Submission& submission, Eff
     return {};
   const auto& message = *submission.message;
   return state_fact(
-      state, with_tag(submission.line.empty() ? accepted_line(message) : submission.line, message),
+      state,
+      with_references(submission.line.empty() ? accepted_line(message) : submission.line, message),
       effects);
 }
 
@@ -79,11 +82,11 @@ Result<void> state_results(QueueState& state, const Record& record, const mail::
   if (!state.facts.are_wanted())
     return {};
   for (const auto& line : record.untried_lines)
-    if (auto done = state_fact(state, with_tag(line, message), effects); !done)
+    if (auto done = state_fact(state, with_references(line, message), effects); !done)
       return done.error();
   for (const auto& result : record.results) {
     const auto line = result.line.empty() ? attempted_line(message, result) : result.line;
-    if (auto done = state_fact(state, with_tag(line, message), effects); !done)
+    if (auto done = state_fact(state, with_references(line, message), effects); !done)
       return done.error();
   }
   return {};
@@ -105,7 +108,7 @@ Result<void> state_removed(QueueState& state, const Record& record, const Leased
     LogEvent line(Level::info, "removed", to_string(message.id));
     line.add("from", message.envelope.sender).add("to", message.envelope.recipients[index].address);
     line.add("by", "administrator");
-    if (auto done = state_fact(state, with_tag(encode_line(line), message), effects); !done)
+    if (auto done = state_fact(state, with_references(encode_line(line), message), effects); !done)
       return done.error();
   }
   return {};
@@ -127,6 +130,8 @@ Result<void> state_change(QueueState& state, const ChangeRun& run, Effects& effe
     line.add("uid", std::to_string(run.actor.uid));
     if (!one.envelope_id.empty())
       line.add("dsn_id", one.envelope_id);
+    if (!one.trace_parent.empty())
+      line.add("traceparent", one.trace_parent);
     if (auto done = state_fact(state, encode_line(line), effects); !done)
       return done.error();
   }

@@ -165,10 +165,13 @@ class SqliteChange final : public BulkChange {
       one.index = static_cast<std::uint32_t>(row.integer(1));
       one.address = row.text(2);
       one.sender = row.text(3);
-      if (!picked.empty() && picked.back().id == one.id)
+      if (!picked.empty() && picked.back().id == one.id) {
         one.envelope_id = picked.back().envelope_id;
-      else if (auto head = decode_head(one.id, row.blob(4)); head)
-        one.envelope_id = head->envelope.envelope_id;
+        one.trace_parent = picked.back().trace_parent;
+      } else if (auto head = decode_head(one.id, row.blob(4)); head) {
+        one.envelope_id = std::move(head->envelope.envelope_id);
+        one.trace_parent = std::move(head->origin.trace_parent);
+      }
       picked.push_back(std::move(one));
     });
     if (!done)

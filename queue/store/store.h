@@ -168,11 +168,11 @@ class BulkChange {
     mail::MessageId id;
     std::string file;
   };
-  // With whose message it is; envelope_id: of that, in xtext.
+  // With whose message it is; envelope_id, in xtext, and trace_parent: of that.
   struct Picked {
     mail::MessageId id;
     std::uint32_t index = 0;
-    std::string address, sender, envelope_id;
+    std::string address, sender, envelope_id, trace_parent;
   };
   virtual ~BulkChange() = default;
   virtual Result<std::optional<std::vector<mail::MessageId>>> candidates(
