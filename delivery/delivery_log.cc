@@ -43,6 +43,12 @@ std::string four(const Delays& delays) {
   return text;
 }
 
+// The trace of the sending application, if there is one.
+void add_trace(LogEvent& event, const mail::Message& message) {
+  if (!message.origin.trace_parent.empty())
+    event.add("traceparent", message.origin.trace_parent);
+}
+
 }  // namespace
 
 void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
@@ -59,6 +65,7 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
   if (outcome.tls)
     event.add("tls", *outcome.tls);
   event.add("reused", reused ? "yes" : "no").add("reason", outcome.reason());
+  add_trace(event, message);
   log.write(std::move(event));
 }
 
@@ -69,6 +76,7 @@ void deferred(Log& log, const mail::Message& message, const mail::Recipient& rec
   LogEvent event(Level::info, "deferred", mail::to_string(message.id));
   event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
   event.add("dsn", mail::to_string(why.status)).add("reason", why.reason());
+  add_trace(event, message);
   log.write(std::move(event));
 }
 
@@ -92,6 +100,7 @@ void bounced(Log& log, const mail::Message& message, const mail::Recipient& reci
   LogEvent event(Level::info, "bounced", mail::to_string(message.id));
   event.add("from", message.envelope.sender).add("to", recipient.address);
   event.add("dsn", mail::to_string(outcome.status)).add("reason", outcome.reason());
+  add_trace(event, message);
   log.write(std::move(event));
 }
 

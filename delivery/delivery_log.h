@@ -19,6 +19,8 @@ struct Delays {
   Duration sending{0};     // the conversation
 };
 
+// attempted, deferred and bounced have the message's traceparent, if it has one.
+
 // One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
 void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                const mail::Outcome& outcome, const Delays& delays, bool reused);

@@ -34,6 +34,10 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   message->origin.protocol = protocol_of(session);
   message->origin.client = facts.helo + facts.client.address.literal();
   message->origin.tls = maillog::tls_summary(session);
+  // As it came, whatever filters make of the header. A stranger's would put his mail into traces
+  // that are ours.
+  if (Policy::may_relay(facts.client))
+    message->origin.trace_parent = header.trace_parent();
   mail::TraceInfo trace;
   trace.tls = message->origin.tls;
   if (facts.tls != nullptr)

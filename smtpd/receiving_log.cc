@@ -79,6 +79,7 @@ LogEvent accepted(const Session& session, const mail::Message& message,
   event.add("size", std::to_string(message.content.size));
   add_if(event, "message_id", header_message_id);
   add_if(event, "dsn_id", envelope.envelope_id);
+  add_if(event, "traceparent", message.origin.trace_parent);
   return event;
 }
 

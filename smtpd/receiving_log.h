@@ -8,7 +8,7 @@
 // tls_failed    session   client [sni] error
 // rejected      session   stage reply client [helo] [from] [to] protocol
 // accepted      message   session client [helo] [user mechanism] protocol from nrcpt [to] size
-//                         [message_id] [dsn_id]
+//                         [message_id] [dsn_id] [traceparent]
 // discarded     message   session client from nrcpt        (taken and thrown away, by a filter)
 // disconnected  session   client reason commands messages [helo] [error]
 // turned_away   -         client reason reply
@@ -25,6 +25,7 @@
 // verify: of the client's certificate: none, unverified, trusted (in accept.relay_certificates);
 // certificate: its SHA-256; subject: its common name.
 // to of `accepted` is the first recipient. message_id: the header's, with its brackets.
+// traceparent: W3C Trace Context, of those who may relay.
 // reason: quit, lost, timeout, refused, stopping. commands: lines read; error: why it was lost.
 #pragma once
 

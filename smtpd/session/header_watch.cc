@@ -50,10 +50,12 @@ void HeaderWatch::on_line(std::string_view line) {
     on_field(mail::field_name(line), line.substr(line.find(':') + 1));
   else if (in_message_id_ && message_id_.empty() && !ended_)
     message_id_ = trim(line).substr(0, kMostOfId);
+  else if (in_trace_parent_ && !ended_)
+    trace_parent_.go_on();
 }
 
 void HeaderWatch::on_field(std::string_view name, std::string_view value) {
-  in_message_id_ = false;
+  in_message_id_ = in_trace_parent_ = false;
   switch (name.empty() ? '\0' : ascii_lower(name.front())) {
     case 'r':
       received_fields_ += mail::is_received_field(name) ? 1 : 0;
@@ -69,6 +71,9 @@ void HeaderWatch::on_field(std::string_view name, std::string_view value) {
       break;
     case 't':
       tls_not_required_ |= mail::says_tls_not_required(name, value);
+      in_trace_parent_ = equals_ignoring_case(name, mail::kTraceParent);
+      if (in_trace_parent_)
+        trace_parent_.begin(value);
       break;
     default:
       break;

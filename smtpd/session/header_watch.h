@@ -4,6 +4,7 @@
 #pragma once
 
 #include "mail/header.h"
+#include "mail/trace_parent.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +28,7 @@ class HeaderWatch {
   bool has_message_id() const { return has_message_id_; }
   mail::HeaderLine first_line() const { return first_line_; }
   const std::string& message_id() const { return message_id_; }  // for the log; may be cut
+  const std::string& trace_parent() const { return trace_parent_.value(); }
 
  private:
   void on_line(std::string_view line);
@@ -37,6 +39,7 @@ class HeaderWatch {
   std::size_t received_fields_ = 0;
   std::string partial_;  // the beginning of a line whose end has not arrived
   std::string message_id_;
+  mail::TraceParentField trace_parent_;
   mail::HeaderLine first_line_ = mail::HeaderLine::empty;
   bool is_first_ = true;
   bool ended_ = false;
@@ -44,6 +47,7 @@ class HeaderWatch {
   bool has_message_id_ = false;
   bool tls_not_required_ = false;
   bool in_message_id_ = false;  // whose value may stand on the next line
+  bool in_trace_parent_ = false;
 };
 
 }  // namespace postrider::smtpd

@@ -96,6 +96,35 @@ TEST_CASE("the header watch sees the same however the header is cut", "[smtpd]")
   }
 }
 
+TEST_CASE("the header watch finds the traceparent that the whole section has", "[smtpd]") {
+  const std::string good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const auto field = "traceparent: " + good + "\r\n";
+  const std::string sections[] = {field,
+                                  "To: a@b.test\r\n" + field + "X: y\r\n z\r\n",
+                                  "TRACEPARENT:" + good + " \t\r\n",
+                                  field + field,
+                                  "traceparent: x\r\n" + field,
+                                  "traceparent:\r\n " + good + "\r\n",
+                                  "traceparent: " + good + "\r\n more\r\n",
+                                  "traceparent: " + good + "\r\n \r\n",
+                                  "traceparent: " + good + std::string(2000, ' ') + "x\r\n",
+                                  "traceparent: " + good + std::string(2000, ' ') + "\r\n",
+      "traceparent: " + good + std::string(2000, '1') + "\r\n",
+                                  "TLS-Required: No\r\n " + good + "\r\n"};
+  for (const auto& section : sections) {
+    const auto content = section + "\r\n" + field;  // what stands in the body does not count
+    for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, content.size()}) {
+      INFO(content << piece);
+      HeaderWatch watch(100000);
+      for (std::size_t at = 0; at < content.size(); at += piece)
+        watch.feed(std::string_view(content).substr(at, piece));
+      watch.finish();
+      CHECK(watch.trace_parent() == mail::trace_parent_of(section));
+    }
+  }
+  CHECK(mail::trace_parent_of(sections[0]) == good);
+}
+
 TEST_CASE("TLS-Required: No counts only where the client did not demand TLS", "[smtpd]") {
   using mail::TlsWish;
   CHECK(tls_wish(TlsWish::unspecified, true) == TlsWish::optional);
