@@ -15,6 +15,16 @@ amqp_bytes_t bytes_of(const std::string& text) {
   return {text.size(), const_cast<char*>(text.data())};
 }
 
+// The header of that name, if it is a text.
+std::string header_of(const amqp_table_t& headers, std::string_view name) {
+  for (int i = 0; i < headers.num_entries; ++i) {
+    const auto& [key, value] = headers.entries[i];
+    if (text_of(key) == name && value.kind == AMQP_FIELD_KIND_UTF8)
+      return text_of(value.value.bytes);
+  }
+  return {};
+}
+
 }  // namespace
 
 AmqpConsumer::AmqpConsumer(PublisherSettings settings, const Clock& clock)
@@ -85,6 +95,8 @@ Result<void> AmqpConsumer::read_content(SteadyTime until) {
       static_cast<const amqp_basic_properties_t*>(frame.payload.properties.decoded);
   if ((properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) != 0)
     request_.key = text_of(properties->message_id);
+  if ((properties->_flags & AMQP_BASIC_HEADERS_FLAG) != 0)
+    request_.trace_parent = header_of(properties->headers, "traceparent");
   request_.is_too_large = size > kMostRequest;
   for (std::uint64_t got = 0; got < size;) {
     if (auto read = read_frame(frame, until); !read)

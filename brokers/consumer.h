@@ -19,6 +19,8 @@ struct BrokerRequest {
   std::string key;
   std::string body;
   bool is_too_large = false;  // the body was thrown away
+  // The header "traceparent" of the message, as it came; empty: there is none.
+  std::string trace_parent = {};
 };
 
 enum class RequestEnd : std::uint8_t {

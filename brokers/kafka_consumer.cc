@@ -20,6 +20,18 @@ constexpr const char* kMostFetched = "4194304";
 constexpr const char* kMissingFor = "15000";
 constexpr const char* kKeyHeader = "idempotency-key";
 
+// The last of that name.
+std::optional<std::string> header_of(const rd_kafka_message_t& record, const char* name) {
+  rd_kafka_headers_t* headers = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  if (rd_kafka_message_headers(&record, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+      rd_kafka_header_get_last(headers, name, &value, &size) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+      value == nullptr)
+    return {};
+  return std::string(static_cast<const char*>(value), size);
+}
+
 }  // namespace
 
 KafkaConsumer::KafkaConsumer(PublisherSettings settings, const Clock& clock)
@@ -84,17 +96,13 @@ Result<BrokerRequest> KafkaConsumer::request_of(const rd_kafka_message_t& record
   request.is_too_large = record.len > kMostRequest;
   if (!request.is_too_large)
     request.body.assign(static_cast<const char*>(record.payload), record.len);
-  rd_kafka_headers_t* headers = nullptr;
-  const void* value = nullptr;
-  std::size_t size = 0;
-  if (rd_kafka_message_headers(&record, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-      rd_kafka_header_get_last(headers, kKeyHeader, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-      value != nullptr)
-    request.key.assign(static_cast<const char*>(value), size);
+  if (const auto key = header_of(record, kKeyHeader))
+    request.key = *key;
   else
     request.key = settings_.topic + "/" + std::to_string(record.partition) + "/" +
                   std::to_string(record.offset) + "/" +
                   std::to_string(rd_kafka_message_timestamp(&record, nullptr));
+  request.trace_parent = header_of(record, "traceparent").value_or("");
   return request;
 }
 

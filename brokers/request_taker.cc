@@ -110,6 +110,7 @@ RequestEnd RequestTaker::take(const BrokerRequest& request) {
   mail->header.size = mail->content.size();
   mail->header.token = settings_.name;
   mail->header.way = settings_.protocol;
+  web::set_trace_parent(*mail, request.trace_parent);
   if (!request.key.empty())
     mail->header.key = daemon::submit_key(settings_.name, request.key, request.body);
   return submit(request, mail->header, mail->content);

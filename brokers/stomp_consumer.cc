@@ -62,6 +62,7 @@ Result<std::optional<BrokerRequest>> StompConsumer::next(SteadyTime until) {
     acknowledgement_ = frame->header("ack");
     BrokerRequest request;
     request.key = key_of(*frame);
+    request.trace_parent = frame->header("traceparent");
     request.is_too_large = frame->is_cut;
     request.body = std::move(frame->body);
     return std::optional(std::move(request));

@@ -8,6 +8,7 @@
 #include "mail/address.h"
 #include "mail/header.h"
 #include "mail/smtp_command.h"
+#include "mail/trace_parent.h"
 
 #include <algorithm>
 #include <optional>
@@ -256,10 +257,10 @@ class Reader {
 
   Result<void> take_text(std::string_view key, const json::value& value) {
     const bool is_body = key == "text" || key == "html";
-    if (key != "subject" && key != "tag" && key != "raw" && !is_body)
+    if (key != "subject" && key != "tag" && key != "raw" && key != mail::kTraceParent && !is_body)
       return wrong(key,
                    "is not known; there are from, to, cc, bcc, reply_to, subject, text, html, "
-                   "attachments, headers, tag and raw");
+                   "attachments, headers, tag, traceparent and raw");
     if (key == "raw" && value.is_string()) {
       raw_ = std::string(value.get_string());
       return {};
@@ -267,6 +268,10 @@ class Reader {
     auto text = is_body ? body_text(value, key) : line_of(value, key);
     if (!text)
       return text.error();
+    if (key == mail::kTraceParent) {
+      trace_parent_ = *std::move(text);
+      return {};
+    }
     parts_ = parts_ || key != "tag";
     draft_.has_text = draft_.has_text || key == "text";
     draft_.has_html = draft_.has_html || key == "html";
@@ -335,12 +340,14 @@ class Reader {
     request.header.envelope_id = mail::encode_xtext(tag_);
     if (request.header.envelope_id.size() > kMostTag)
       return Error(Errc::too_long, "\"tag\" is too long: as an ENVID it has at most 100 octets");
+    set_trace_parent(request, trace_parent_);
     return request;
   }
 
   Result<MailRequest> raw_message() {
     if (parts_)
-      return wrong("raw", "is the whole message: from, to and tag alone may stand beside it");
+      return wrong("raw",
+                   "is the whole message: from, to, tag and traceparent alone may stand beside it");
     if (raw_->empty())
       return wrong("raw", "is empty");
     auto request = envelope();
@@ -364,11 +371,16 @@ class Reader {
   std::optional<Mailbox> from_;
   std::optional<std::string> raw_;
   std::vector<std::string> recipients_;
-  std::string tag_;
+  std::string tag_, trace_parent_;
   bool parts_ = false;  // members that a raw message has itself
 };
 
 }  // namespace
+
+void set_trace_parent(MailRequest& request, std::string_view given) {
+  if (request.header.trace_parent.empty() && mail::is_trace_parent(given))
+    request.header.trace_parent = given;
+}
 
 Result<MailRequest> read_mail_request(std::string_view body) {
   JsonLimits limits;

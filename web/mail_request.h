@@ -26,4 +26,8 @@ inline constexpr std::size_t kMostRequestAttachments = 100;
 // limit.
 Result<MailRequest> read_mail_request(std::string_view body);
 
+// As a field of the HTTP request or of the broker's message has it. What the request says itself
+// goes before it, and what is no traceparent of W3C Trace Context is passed over.
+void set_trace_parent(MailRequest& request, std::string_view given);
+
 }  // namespace postrider::web

@@ -696,6 +696,7 @@ Response WebSite::send(const Request& request, const std::string& token) {
   mail->header.size = mail->content.size();
   mail->header.token = token;
   mail->header.way = "http";
+  set_trace_parent(*mail, request.trace_parent);
   if (!key.empty())
     mail->header.key = daemon::submit_key(token, key, request.body);
   const auto answer = settings_.submit(mail->header, mail->content);

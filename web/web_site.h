@@ -37,6 +37,7 @@ struct Request {
   std::string content_type;
   std::string accept;
   std::string idempotency_key;
+  std::string trace_parent;  // empty also if there are two
   std::string body;
   std::string client;  // an address, or "local"
 };

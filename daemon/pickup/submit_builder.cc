@@ -163,6 +163,8 @@ Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
   else
     content.bytes = std::make_shared<const std::string>(std::move(bytes_));
   message->origin = {"local uid " + std::to_string(uid_), "local"};
+  message->origin.trace_parent =
+      header_.trace_parent.empty() ? content_.trace_parent() : header_.trace_parent;
   queue::Submission submission;
   submission.message = std::move(message);
   submission.body = std::move(file_);
@@ -201,6 +203,8 @@ LogEvent accepted_line(const mail::Message& message, std::string_view message_id
   event.add("to", envelope.recipients.front().address);
   event.add("size", std::to_string(message.content.size)).add("message_id", message_id);
   event.add("uid", std::to_string(uid));
+  if (!message.origin.trace_parent.empty())
+    event.add("traceparent", message.origin.trace_parent);
   return event;
 }
 

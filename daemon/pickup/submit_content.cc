@@ -3,6 +3,7 @@
 #include "base/base64.h"
 #include "base/memory_only.h"
 #include "base/text.h"
+#include "mail/trace_parent.h"
 
 #include <algorithm>
 
@@ -130,6 +131,7 @@ void SubmitContent::pass_header(std::string& out) {
   header_facts_ = mail::header_facts(whole.substr(0, looked_at_));
   if (header_facts_.has_message_id)
     message_id_ = first_value("Message-ID", whole.substr(0, looked_at_));
+  trace_parent_ = mail::trace_parent_of(whole.substr(0, looked_at_));
   chunks_.feed(whole.substr(0, looked_at_), out);
   if (adds_empty_line_)
     chunks_.feed("\r\n", out);

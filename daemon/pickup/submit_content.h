@@ -38,6 +38,7 @@ class SubmitContent {
   const mail::BodyFacts& body() const { return chunks_.facts(); }
   const mail::HeaderFacts& header() const { return header_facts_; }
   const std::string& message_id() const { return message_id_; }  // the header's first; may be empty
+  const std::string& trace_parent() const { return trace_parent_; }  // the header's, or empty
   // Octets that were searched for the header's end, each time they were.
   std::size_t work() const { return work_; }
 
@@ -59,7 +60,7 @@ class SubmitContent {
   bool is_finished_ = false;
   std::string cleaned_;  // scratch
   mail::HeaderFacts header_facts_;
-  std::string message_id_;
+  std::string message_id_, trace_parent_;
   std::shared_ptr<const mail::Rewriter> rewriter_;
   std::optional<Error> trouble_;
 };

@@ -7,6 +7,7 @@
 #include "daemon/protocol/control_protocol.h"
 #include "mail/address.h"
 #include "mail/smtp_command.h"
+#include "mail/trace_parent.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
@@ -38,11 +39,12 @@ constexpr TextKey kTextKeys[] = {{"sender", &SubmitHeader::sender},
                                  {"envid", &SubmitHeader::envelope_id},
                                  {"token", &SubmitHeader::token},
                                  {"key", &SubmitHeader::key},
-                                 {"way", &SubmitHeader::way}};
+                                 {"way", &SubmitHeader::way},
+                                 {"traceparent", &SubmitHeader::trace_parent}};
 
 constexpr std::string_view kOtherKeys[] = {"postrider", "recipients", "size", "body",
                                            "notify",    "ret",        "dsn"};
-constexpr std::size_t kMostMembers = 16;  // there are fourteen
+constexpr std::size_t kMostMembers = 16;  // there are fifteen
 constexpr std::size_t kMostText = 1024;   // of each of them
 constexpr std::size_t kMostHandOver = 64;
 constexpr std::size_t kMostWay = 8;
@@ -214,6 +216,8 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
   const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
   if (header.way.size() > kMostWay || !std::all_of(header.way.begin(), header.way.end(), is_lower))
     return malformed("way");
+  if (!header.trace_parent.empty() && !mail::is_trace_parent(header.trace_parent))
+    return malformed("traceparent");
   return header;
 }
 

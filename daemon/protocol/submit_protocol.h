@@ -44,6 +44,8 @@ struct SubmitHeader {
   // has limits of its own; submit_key(), or empty; and how the request came, "http" or a broker's
   // protocol.
   std::string token, key, way;
+  // W3C Trace Context, where it is known otherwise than by a field of the content; or empty.
+  std::string trace_parent;
 };
 
 // What was asked for the recipient that `header` names so.
