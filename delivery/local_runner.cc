@@ -1,5 +1,6 @@
 #include "delivery/local_runner.h"
 
+#include "base/probe.h"
 #include "base/text.h"
 #include "delivery/local/agents/local_file.h"
 #include "mail/address.h"
@@ -138,6 +139,7 @@ void LocalRunner::block(Lane& lane) {
 
 void LocalRunner::begin(const std::shared_ptr<Work>& work) {
   ++running_;
+  POSTRIDER_PROBE3(attempt_begin, work->job.message->id.value, "", work->job.recipients.size());
   begun_.push_back(work);
   work->shares = {first_share(work->job, limits_.slots)};
   auto delivery = host_.prepare(work->job);
@@ -180,6 +182,8 @@ void LocalRunner::begin(const std::shared_ptr<Work>& work) {
 }
 
 void LocalRunner::finished(const std::shared_ptr<Work>& work, LocalResult result) {
+  POSTRIDER_PROBE4(attempt_end, work->job.message->id.value, "", result.is_busy ? 0 : 1,
+                   result.is_busy ? 1 : 0);
   work->deadline.reset();
   std::erase(begun_, work);
   if (!work->has_lapsed)

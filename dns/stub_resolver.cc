@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "base/text.h"
 #include "dns/answer_cache.h"
 #include "dns/lookup.h"
@@ -241,12 +242,16 @@ Task<void> StubResolver::Core::fly(std::shared_ptr<Core> self, std::shared_ptr<F
   if (self->network_->stopped)
     co_return;
   const auto plan = self->plan_;
+  const auto& name = flight->question.name.wire();
+  const int type = static_cast<int>(flight->question.type);
+  POSTRIDER_PROBE3(dns_question, name.c_str(), name.size(), type);
   FoundPointer found;
   try {
     found = co_await look_up(self->network_, plan, flight->question, flight->deadline);
   } catch (const std::exception& bug) {  // those who wait shall not wait for ever
     found = failed_lookup(flight->question, bug.what());
   }
+  POSTRIDER_PROBE4(dns_answer, name.c_str(), name.size(), type, static_cast<int>(found->status));
   --self->flying_;
   if (flight->begun == self->pauses_)
     --self->fresh_;

@@ -1,5 +1,6 @@
 #include "smtpd/connection.h"
 
+#include "base/probe.h"
 #include "base/text.h"
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/session/replies.h"
@@ -172,11 +173,13 @@ Task<void> Connection::live() {
   begin_session(session_id);
   const IpAddress proxy = arrival_.proxied ? arrival_.address : IpAddress();
   maillog::connected(log(), session_id, client(), proxy);
+  POSTRIDER_PROBE2(session_begin, session_id.c_str(), client().port);
   if (arrival_.tls_start != TlsStart::at_once || co_await shake_hands())
     co_await converse();
   summary_.commands = talk_->commands();
   summary_.messages = intake_->stored();
   maillog::disconnected(log(), talk_->session(), summary_);
+  POSTRIDER_PROBE3(session_end, session_id.c_str(), summary_.commands, summary_.messages);
   if (summary_.end == maillog::End::refused ||
       (summary_.end == maillog::End::stopping && talk_->session().transaction().is_begun())) {
     stream_.shut_down_sending();

@@ -1,4 +1,5 @@
 #include "base/assert.h"
+#include "base/probe.h"
 #include "delivery/job/job_outcome.h"
 #include "delivery/smtp/body_sender.h"
 #include "delivery/smtp/courier_session.h"
@@ -519,6 +520,8 @@ void Courier::collect(Session& session) {
   }
   for (auto& ended : client.take_ended()) {
     come_back();
+    POSTRIDER_PROBE4(attempt_end, ended.job.message->id.value, client.remote().c_str(),
+                     ended.results.size(), ended.unsettled.size());
     const bool partial = !ended.unsettled.empty();
     if (partial)
       keep_unsettled(session, ended);
@@ -596,6 +599,8 @@ void Courier::begin(Session& session, Waiting waiting) {
     }
     converted = std::move(waiting.converted);
   }
+  POSTRIDER_PROBE3(attempt_begin, waiting.job.message->id.value, client.remote().c_str(),
+                   waiting.job.recipients.size());
   client.begin(std::move(waiting.job), std::move(converted));
 }
 

@@ -1,5 +1,6 @@
 #include "queue/writer/batch.h"
 
+#include "base/probe.h"
 #include "queue/key_id.h"
 
 #include <algorithm>
@@ -64,10 +65,12 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
   if (auto done = keeper_.store_marks(kIdsAhead); !done)
     return done.error();
   ++effects.counted.commits;
+  POSTRIDER_PROBE2(commit_begin, work_.submissions.size(), kept_.records.size());
   const auto begun = std::chrono::steady_clock::now();
   auto done = transaction->commit();
   commit_took_ = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - begun);
+  POSTRIDER_PROBE2(commit_end, done.has_value() ? 1 : 0, commit_took_.count());
   if (done && owes_recovery)
     keeper_.paid_recovery();
   return done;

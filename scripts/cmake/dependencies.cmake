@@ -19,3 +19,16 @@ target_compile_definitions(postrider_asio INTERFACE
   BOOST_ASIO_SEPARATE_COMPILATION BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE
   BOOST_ASIO_RECYCLING_ALLOCATOR_CACHE_SIZE=8)
 target_link_libraries(postrider_asio INTERFACE Boost::headers Threads::Threads)
+
+# USDT probes (base/probe.h). probed(FILE...): the sources that have some.
+option(WITH_PROBES "Probes for bpftrace, perf and SystemTap, if sys/sdt.h is there" ON)
+find_path(SDT_INCLUDE sys/sdt.h)
+mark_as_advanced(SDT_INCLUDE)
+if(NOT (WITH_PROBES AND SDT_INCLUDE))
+  message(STATUS "Without probes")
+endif()
+function(probed)
+  if(WITH_PROBES AND SDT_INCLUDE)
+    set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_DEFINITIONS POSTRIDER_PROBES)
+  endif()
+endfunction()

@@ -3,6 +3,7 @@
 #include "base/net/blocking_pool.h"
 #include "base/net/tls/stream.h"
 #include "base/net/tls/tls_channel.h"
+#include "base/probe.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
@@ -56,7 +57,9 @@ Task<Result<void>> Stream::start_tls_server(std::shared_ptr<const TlsContext> co
   if (!channel)
     co_return channel.error();
   tls_ = *std::move(channel);
+  POSTRIDER_PROBE2(tls_begin, socket_.native_handle(), 0);
   auto done = co_await shake_hands(context->workers());
+  POSTRIDER_PROBE3(tls_end, socket_.native_handle(), 0, done.has_value() ? 1 : 0);
   co_return done;
 }
 
@@ -67,7 +70,9 @@ Task<Result<void>> Stream::start_tls_client(std::shared_ptr<const TlsContext> co
   if (!channel)
     co_return channel.error();
   tls_ = *std::move(channel);
+  POSTRIDER_PROBE2(tls_begin, socket_.native_handle(), 1);
   auto done = co_await shake_hands(context->workers());
+  POSTRIDER_PROBE3(tls_end, socket_.native_handle(), 1, done.has_value() ? 1 : 0);
   co_return done;
 }
 
