@@ -69,15 +69,19 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
   log.write(std::move(event));
 }
 
-void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
-              const mail::Outcome& why) {
-  if (!log.enabled(Level::info))
-    return;
+LogEvent deferred_line(const mail::Message& message, const mail::Recipient& recipient,
+                       const mail::Outcome& why) {
   LogEvent event(Level::info, "deferred", mail::to_string(message.id));
   event.add("from", message.envelope.sender).add("to", recipient.address).add("relay", "none");
   event.add("dsn", mail::to_string(why.status)).add("reason", why.reason());
   add_trace(event, message);
-  log.write(std::move(event));
+  return event;
+}
+
+void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
+              const mail::Outcome& why) {
+  if (log.enabled(Level::info))
+    log.write(deferred_line(message, recipient, why));
 }
 
 void credentials_refused(Log& log, std::string_view site, std::string_view user,

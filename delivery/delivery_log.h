@@ -27,6 +27,9 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
 // It waits for a site that is in trouble, without an attempt of its own.
 void deferred(Log& log, const mail::Message& message, const mail::Recipient& recipient,
               const mail::Outcome& why);
+// The same line, not written.
+LogEvent deferred_line(const mail::Message& message, const mail::Recipient& recipient,
+                       const mail::Outcome& why);
 // A smarthost does not accept our credentials: an alarm, for the mail waits until somebody acts.
 void credentials_refused(Log& log, std::string_view site, std::string_view user,
                          const mail::Outcome& why, std::string_view detail);

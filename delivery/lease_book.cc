@@ -320,6 +320,7 @@ queue::Record LeaseBook::take_part(InHand& given) {
   part.partial = true;
   part.results = std::exchange(given.record.results, {});
   part.untried = std::exchange(given.record.untried, {});
+  part.untried_lines = std::exchange(given.record.untried_lines, {});
   part.notices = std::exchange(given.record.notices, {});
   return part;
 }
@@ -354,6 +355,15 @@ void LeaseBook::put_back(const Job& job) {
   given.record.untried.insert(given.record.untried.end(), all.begin(), all.end());
   given.open -= all.size();
   record_soon(job.lease, given);
+}
+
+void LeaseBook::put_back(const Job& job, const Outcome& why) {
+  auto& given = in_hand(job.lease);
+  const auto& message = *given.lease.message;
+  for (const auto index : job.recipients)
+    given.record.untried_lines.push_back(queue::encode_line(
+        maillog::deferred_line(message, message.envelope.recipients[index], why)));
+  put_back(job);
 }
 
 void LeaseBook::add_onward(std::uint64_t handle, std::vector<queue::Submission> onward) {

@@ -194,40 +194,43 @@ void SiteBook::refuse_ready(Site& site, const Outcome& why) {
 
 void SiteBook::put_back_ready(Site& site, const Outcome& why) {
   const auto ready = site.ready.take_all();
+  const bool is_told = why.status && !site.is_aside;
   for (const auto& job : ready) {
     JobEnd end;
     end.job.lease = job.lease;
     end.job.handed_over = context_.steady();
-    for (const auto index : job.recipients)
-      if (why.status && !site.is_aside)
+    if (is_told)
+      for (const auto index : job.recipients)
         leases_.log_attempt(end, {index, why});
-    give_back(site, job);
+    give_back(site, job, is_told ? &why : nullptr);
   }
 }
 
 void SiteBook::park(Site& site, const Job& job) {
-  log_parked(site, job);
-  give_back(site, job);
+  const bool is_told = is_to_be_told(site, job);
+  if (is_told)
+    for (const auto index : job.recipients)
+      maillog::deferred(context_.log, *job.message, job.message->envelope.recipients[index],
+                        site.health.why());
+  give_back(site, job, is_told ? &site.health.why() : nullptr);
 }
 
 // Untried. Where the queue does not know the site of this mail, it would give it out again at once:
 // then the mail waits by its own schedule.
-void SiteBook::give_back(Site& site, const Job& job) {
+void SiteBook::give_back(Site& site, const Job& job, const Outcome* why) {
   if (site.is_aside && !context_.is_draining && site.health.blocked_until() != TimePoint{})
     leases_.settle_all(job, site.health.why());
+  else if (why != nullptr)
+    leases_.put_back(job, *why);
   else
     leases_.put_back(job);
   leases_.close(job.lease);
 }
 
 // Once for a message: later probes of the site are not its own.
-void SiteBook::log_parked(const Site& site, const Job& job) const {
-  if (context_.is_draining || site.is_aside ||
-      leases_.lease(job.lease).reason != queue::Lease::Reason::fresh)
-    return;
-  for (const auto index : job.recipients)
-    maillog::deferred(context_.log, *job.message, job.message->envelope.recipients[index],
-                      site.health.why());
+bool SiteBook::is_to_be_told(const Site& site, const Job& job) const {
+  return !context_.is_draining && !site.is_aside &&
+         leases_.lease(job.lease).reason == queue::Lease::Reason::fresh;
 }
 
 }  // namespace postrider::delivery

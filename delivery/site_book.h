@@ -54,8 +54,8 @@ class SiteBook {
   Duration wait_for_probe(const Site& site, const mail::Outcome& why);
   void on_blocked(Site& site);
   static void end_fault(Site& site);
-  void give_back(Site& site, const Job& job);
-  void log_parked(const Site& site, const Job& job) const;
+  void give_back(Site& site, const Job& job, const mail::Outcome* why);
+  bool is_to_be_told(const Site& site, const Job& job) const;
 
   DispatchContext& context_;
   LeaseBook& leases_;

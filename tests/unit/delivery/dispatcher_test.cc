@@ -511,8 +511,17 @@ TEST_CASE("a dead site is blocked, probed and opened again", "[delivery][dispatc
   std::vector<mail::MessageId> ids;
   for (int i = 0; i < 50; ++i)
     ids.push_back(rig.send(make_message({"a@x.test"})));
-  for (const auto id : ids)
-    CHECK(describe(rig.custody->wait_for(id)) == "0 untried");
+  for (const auto id : ids) {
+    const auto record = rig.custody->wait_for(id);
+    CHECK(describe(record) == "0 untried");
+    REQUIRE(record.untried_lines.size() == 1);
+    const auto told = queue::decode_fact(queue::encode_fact({}, record.untried_lines.front()));
+    REQUIRE(told.has_value());
+    CHECK(told->name == "deferred");
+    CHECK(told->id == to_string(id));
+    CHECK(told->value("to") == "a@x.test");
+    CHECK(told->value("reason").find("Connection refused") != std::string_view::npos);
+  }
   const auto name = "smtp://127.0.0.1:" + std::to_string(port);
   auto site = rig.custody->sites()[name];
   CHECK(site.failures == 1);
