@@ -188,6 +188,20 @@ TEST_CASE("a request is acknowledged when its mail is in custody, and not before
   CHECK(rig.order.size() == 2);
 }
 
+TEST_CASE("mail has the trace of its request, and what is none does no harm", "[requests]") {
+  const std::string good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  for (const auto& given :
+       {good, std::string(), good + " ", std::string(100'000, '0'), std::string("00-\0\"\n", 6)}) {
+    Rig rig;
+    rig.answers = {answer(EX_OK)};
+    rig.consumer.waiting.push_back({"order 17", asked(), false, given});
+    rig.taker.turn();
+    CHECK(rig.order == Order{"submit", "ack"});
+    REQUIRE(rig.headers.size() == 1);
+    CHECK(rig.headers.front().trace_parent == (given == good ? good : ""));
+  }
+}
+
 TEST_CASE("without a key nothing makes two requests the same", "[requests]") {
   Rig rig;
   rig.answers = {answer(EX_OK)};

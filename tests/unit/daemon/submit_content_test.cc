@@ -15,6 +15,24 @@ std::string legal(const std::string& raw, std::size_t step, SubmitContent& conte
   return out;
 }
 
+TEST_CASE("local content has the traceparent of its header", "[daemon][unit]") {
+  const std::string good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const auto field = "traceparent: " + good + "\n";
+  for (const auto& [raw, wanted] : std::vector<std::pair<std::string, std::string>>{
+           {field + "S: s\n\nb\n", good},
+           {"S: s\n" + field, good},
+           {"S: s\n\n" + field, ""},
+           {field + field + "\nb\n", ""},
+           {field + " more\n\nb\n", ""},
+           {"traceparent: 00-" + std::string(32, '0') + good.substr(35) + "\n\nb\n", ""}})
+    for (const std::size_t step : {std::size_t{1}, std::size_t{5}, raw.size()}) {
+      INFO(raw << step);
+      SubmitContent content;
+      legal(raw, step, content);
+      CHECK(content.trace_parent() == wanted);
+    }
+}
+
 TEST_CASE("local content becomes legal, however it is split", "[daemon][unit]") {
   struct Case {
     const char* name;

@@ -45,6 +45,19 @@ TEST_CASE("http: a request in pieces of any size, and the next behind it", "[web
   }
 }
 
+TEST_CASE("http: two traces are none", "[web]") {
+  const std::string head = "GET / HTTP/1.1\r\nHost: a\r\n";
+  for (const auto& [fields, wanted] : std::vector<std::pair<std::string, std::string>>{
+           {"", ""},
+           {"Traceparent: 00-a\r\n", "00-a"},
+           {"traceparent: 00-a\r\nTRACEPARENT: 00-a\r\n", ""}}) {
+    INFO(fields);
+    RequestReader reader;
+    REQUIRE(reader.feed(head + fields + "\r\n").value());
+    CHECK(reader.take().trace_parent == wanted);
+  }
+}
+
 TEST_CASE("http: what may mean two things is not a request", "[web]") {
   for (const std::string& wrong : std::vector<std::string>{
            "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",

@@ -261,6 +261,33 @@ TEST_CASE("site: mail is taken from who may send, once the daemon has it", "[web
   CHECK(house.sent[3].first.key.empty());
 }
 
+TEST_CASE("site: mail has the trace of its request, which says it in one of two places",
+          "[web][send]") {
+  PostHouse house;
+  const std::string one = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                    two = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+  const auto trace_of = [&](const std::string& field, const std::string& member) {
+    auto request = PostHouse::mail(
+        member.empty() ? kMail
+                       : R"({"from":"a@b.example","to":"c@d.example","text":"x","traceparent":")" +
+                             member + "\"}");
+    request.trace_parent = field;
+    CHECK(house.mail_status(request) == 202);
+    return house.sent.back().first.trace_parent;
+  };
+  CHECK(trace_of("", "").empty());
+  CHECK(trace_of(one, "") == one);
+  CHECK(trace_of("", one) == one);
+  CHECK(trace_of(one, two) == two);
+  CHECK(trace_of(one, "rubbish") == one);
+  CHECK(trace_of("rubbish", "").empty());
+  CHECK(trace_of(one + "\r\nX: y", "").empty());
+  CHECK(trace_of(std::string(10'000, '0'), "").empty());
+  auto request =
+      PostHouse::mail(R"({"from":"a@b.example","to":"c@d.example","text":"x","traceparent":1})");
+  CHECK(house.mail_status(request) == 400);
+}
+
 TEST_CASE("site: who may not send sends nothing, and who may does nothing else", "[web][send]") {
   PostHouse house;
   for (const auto& [token, wanted] : std::vector<std::pair<std::string, unsigned>>{
