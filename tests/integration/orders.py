@@ -102,7 +102,7 @@ class Orders(scenario.Scenario):
         done = subprocess.run([RUN, "--bin", empty, "--broker", "kafka"], env=self.environment(),
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait.DEADLINE)
         self.assertEqual(done.returncode, 69, done.stderr)
-        self.assertIn(f"postrider is not there (in {empty})", done.stderr)
+        self.assertIn(f"postrider-kafka is not there (in {empty})", done.stderr)
         self.check_nothing_is_left()
 
 

@@ -3,9 +3,9 @@ them, in one folder, and all ended in the end."""
 import contextlib
 import ctypes
 import ctypes.util
-import getpass
 import os
 import pathlib
+import pwd
 import random
 import shutil
 import signal
@@ -18,6 +18,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 RABBITMQ = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in /usr/sbin wants to be root's
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+USER = pwd.getpwuid(os.getuid()).pw_name
 DEADLINE = float(os.environ.get("ORDERS_DEADLINE", 120))
 
 
@@ -103,8 +104,7 @@ class World:
         self.port(name.upper())
         config = self.file(f"{name}/postrider.toml", text)
         os.utime(config, (0, 0))  # one that was written this moment is waited for: it may not be whole
-        user = getpass.getuser()
-        self.file(f"{name}/aliases", f"{'ann' if name == 'customer' else name}: {user}\n")
+        self.file(f"{name}/aliases", f"{'ann' if name == 'customer' else name}: {USER}\n")
         one = self.start([program("postrider", self.programs), "run", "-c", config], name)
         self.wait_for(one, self.values[name.upper()])
         return config
@@ -214,7 +214,7 @@ class Mosquitto:
     def __init__(self, world):
         port = world.port("MQTT")
         config = world.file("mosquitto/conf", f"listener {port} 127.0.0.1\nallow_anonymous true\n"
-                                              f"user {getpass.getuser()}\n")
+                                              f"user {USER}\n")
         world.wait_for(world.start([program("mosquitto"), "-c", config], "mosquitto"), port)
 
 
