@@ -104,10 +104,26 @@ Result<void> Deferring::mark(Walk& walk, const QueuedEntry& entry, Effects& effe
   }
   if (!is_wanted())
     return {};
+  if (auto done = look_at(id); !done)
+    return done;
+  return tell(seen_, entry.address, walk.domain, effects);
+}
+
+// Recipients of one message that wait for the same time follow each other.
+Result<void> Deferring::look_at(mail::MessageId id) {
+  if (seen_.id == id)
+    return {};
+  auto head = state_.store->messages().load_head(id);
+  if (!head)
+    return head.error();
   auto sender = state_.store->messages().sender(id);
   if (!sender)
     return sender.error();
-  return tell(id, *sender, entry.address, walk.domain, effects);
+  seen_ = *head ? **std::move(head) : mail::Message();
+  seen_.id = id;
+  seen_.envelope.sender = *std::move(sender);
+  seen_.envelope.recipients = {};
+  return {};
 }
 
 void Deferring::committed() {
@@ -157,18 +173,19 @@ Result<bool> Deferring::concerns_any(const mail::Message& message,
 }
 
 // Nobody else will write about it before its site's next probe, which may be another message's.
-Result<void> Deferring::tell(mail::MessageId id, std::string_view sender,
-                             std::string_view recipient, std::int64_t domain, Effects& effects) {
+Result<void> Deferring::tell(const mail::Message& message, std::string_view recipient,
+                             std::int64_t domain, Effects& effects) {
   auto trouble = state_.store->destinations().site_trouble(domain);
   if (!trouble)
     return trouble.error();
   const auto last = trouble->empty() ? Error(Errc::not_found, "") : decode_outcome(*trouble);
   const auto why = last ? *last : mail::Outcome();
-  LogEvent event(Level::info, "deferred", to_string(id));
-  event.add("from", sender).add("to", recipient).add("relay", "none");
+  LogEvent event(Level::info, "deferred", to_string(message.id));
+  event.add("from", message.envelope.sender).add("to", recipient).add("relay", "none");
   event.add("dsn", to_string(why.status)).add("reason", why.reason());
-  auto stated =
-      state_.facts.are_wanted() ? state_fact(state_, encode_line(event), effects) : Result<void>();
+  if (!message.origin.trace_parent.empty())
+    event.add("traceparent", message.origin.trace_parent);
+  auto stated = state_fact(state_, event, message, effects);
   effects.told.push_back(std::move(event));
   return stated;
 }

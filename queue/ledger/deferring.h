@@ -38,8 +38,8 @@ class Deferring {
   // The same for any of those with these indexes.
   Result<bool> concerns_any(const mail::Message& message, std::span<const std::uint32_t> indexes);
   // The lines that say so of one recipient.
-  Result<void> tell(mail::MessageId id, std::string_view sender, std::string_view recipient,
-                    std::int64_t domain, Effects& effects);
+  Result<void> tell(const mail::Message& message, std::string_view recipient, std::int64_t domain,
+                    Effects& effects);
 
  private:
   struct Walk {
@@ -59,10 +59,12 @@ class Deferring {
   bool is_wanted() const { return state_.log.enabled(Level::info) || state_.facts.are_wanted(); }
   Result<std::size_t> walk_on(Walk& walk, std::size_t most, Effects& effects);
   Result<void> mark(Walk& walk, const QueuedEntry& entry, Effects& effects);
+  Result<void> look_at(mail::MessageId id);
 
   QueueState& state_;
   DamagedMail& damaged_;
   std::deque<Walk> walks_;
+  mail::Message seen_;  // the last of a walk, without its recipients
   std::unordered_map<std::int64_t, std::int64_t> walked_;  // domains, with the time of the walk
 };
 

@@ -67,6 +67,13 @@ Result<void> state_fact(QueueState& state, std::string_view line, Effects& effec
   return state.facts.add(line, state.time.wall(), effects.facts);
 }
 
+Result<void> state_fact(QueueState& state, const LogEvent& line, const mail::Message& message,
+                        Effects& effects) {
+  if (!state.facts.are_wanted())
+    return {};
+  return state_fact(state, with_references(encode_line(line), message), effects);
+}
+
 Result<void> state_accepted(QueueState& state, const Submission& submission, Effects& effects) {
   if (!state.facts.are_wanted())
     return {};

@@ -7,6 +7,9 @@ namespace postrider::queue {
 
 // In the transaction; nothing if no facts are wanted.
 Result<void> state_fact(QueueState& state, std::string_view line, Effects& effects);
+// With the sender's own references to the message.
+Result<void> state_fact(QueueState& state, const LogEvent& line, const mail::Message& message,
+                        Effects& effects);
 Result<void> state_accepted(QueueState& state, const Submission& submission, Effects& effects);
 Result<void> state_results(QueueState& state, const Record& record, const mail::Message& message,
                            Effects& effects);

@@ -96,9 +96,7 @@ Result<void> Intake::tell_deferred(const mail::Message& message, Effects& effect
     auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
     if (!domain)
       return domain.error();
-    if (auto told = deferring_.tell(message.id, message.envelope.sender, recipient.address, *domain,
-                                    effects);
-        !told)
+    if (auto told = deferring_.tell(message, recipient.address, *domain, effects); !told)
       return told.error();
   }
   return {};
@@ -131,9 +129,7 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   if (!hold.empty()) {
     LogEvent event(Level::warn, "held", to_string(message.id));
     event.add("from", message.envelope.sender).add("reason", hold);
-    if (auto stated = state_.facts.are_wanted() ? state_fact(state_, encode_line(event), effects)
-                                                : Result<void>();
-        !stated)
+    if (auto stated = state_fact(state_, event, message, effects); !stated)
       return stated.error();
     effects.told.push_back(std::move(event));
   }

@@ -70,7 +70,7 @@ Result<void> Landing::tell_deferred(UnderWay& each, Effects& effects) {
   auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
   if (!domain)
     return domain.error();
-  return deferring_.tell(message.id, message.envelope.sender, recipient.address, *domain, effects);
+  return deferring_.tell(message, recipient.address, *domain, effects);
 }
 
 void Landing::end(UnderWay& each, std::uint64_t lease, Effects& effects) {

@@ -184,6 +184,18 @@ class SqliteMessages final : public MessageRows {
     return std::optional(message);
   }
 
+  Result<std::optional<mail::Message>> load_head(mail::MessageId id) override {
+    Query query(message_head_);
+    query.bind(id.value);
+    auto row = query.next();
+    if (!row)
+      return row.error();
+    if (!*row)
+      return std::optional<mail::Message>();
+    auto message = decode_head(id, query.blob(0));
+    return message ? std::optional(*std::move(message)) : std::nullopt;
+  }
+
   Result<std::string> sender(mail::MessageId id) override {
     Query query(message_sender_);
     auto row = query.bind(id.value).next();

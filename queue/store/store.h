@@ -80,6 +80,8 @@ class MessageRows {
   // False: it was marked before, or nobody of it waits.
   virtual Result<bool> mark_tried(mail::MessageId id) = 0;
   virtual Result<bool> exists(mail::MessageId id) = 0;  // here or in `incoming`
+  // Without its content; none if it is gone, or cannot be read.
+  virtual Result<std::optional<mail::Message>> load_head(mail::MessageId id) = 0;
 };
 
 // The latest attempts of waiting mail, numbered by the message's row.

@@ -87,6 +87,9 @@ class Traces(scenario.Scenario):
             server.send("shop@us.example", f"{name}@far.example", content(TRACE), f" ENVID={name}")
             self.wait_for(name, "deferred")
             self.assertEqual({trace for _, trace in self.of(name)}, {TRACE}, self.of(name))
+        # By the sender's own reference, too: a sink may ask for it.
+        tags = [event["data"].get("tag") for event in self.events() if kind(event) == "deferred"]
+        self.assertEqual(set(tags), {"one", "two"})
 
     def test_what_is_none_is_passed_over_and_the_mail_goes(self):
         server = self.told()
