@@ -52,7 +52,8 @@ std::string site_text(const delivery::SiteStatus& site) {
   if (!site.alarm.empty())
     text += ", ALARM: " + site.alarm;
   if (site.failures > 0)
-    text += ", " + std::to_string(site.failures) + " failures since " + format_rfc3339(site.since);
+    text += ", " + std::to_string(site.failures) + (site.failures == 1 ? " failure" : " failures") +
+            " since " + format_rfc3339(site.since);
   if (site.blocked_until > TimePoint())
     text += ", next attempt " + format_rfc3339(site.blocked_until);
   if (const auto reason = site.last.reason(); site.failures > 0 && !reason.empty())
@@ -319,20 +320,35 @@ boost::json::object RunningStatus::status() {
     milters.emplace_back(milter_text(name, *peer));
   if (!milters.empty())
     out["milters"] = std::move(milters);
+  boost::json::array alarms;
+  if (!refused.empty())
+    alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
+                        refused);
+  for (const auto& [name, peer] : milters_.in_use())
+    if (!peer->gate.is_well())
+      alarms.emplace_back("ALARM: the milter " + name +
+                          " does not answer; mail gets its milter.default_action meanwhile");
   boost::json::array limited;
   auto at_limit = auth_.limited();
   for (auto& user : local_limits_.limited())
     at_limit.push_back(std::move(user));
-  for (const auto& user : at_limit)
-    limited.emplace_back(user.user + ": " + std::to_string(user.most) + " " +
-                         std::string(user.limit) + ", since " + format_rfc3339(user.since));
+  for (const auto& user : at_limit) {
+    const auto limit = std::to_string(user.most) + " " + std::string(user.limit);
+    limited.emplace_back(user.user + ": " + limit + ", since " + format_rfc3339(user.since));
+    alarms.emplace_back("ALARM: " + user.user + " is at the limit of " + limit + " since " +
+                        format_rfc3339(user.since));
+  }
   out["users_at_their_limit"] = std::move(limited);
-  add_events(out);
+  add_events(out, alarms);
   add_dns(out);
   const auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
-  if (!sending)
+  if (!sending) {
+    if (!stopping_)
+      alarms.emplace_back("ALARM: delivery did not answer in time");
+    out["alarms"] = std::move(alarms);
     return out;
+  }
   out["connections"] = sending->connections;
   out["connections_idle"] = sending->idle;
   out["delivered"] = sending->delivered;
@@ -341,10 +357,6 @@ boost::json::object RunningStatus::status() {
   out["sites"] = sending->sites;
   add_timings(out, *sending->timings);
   boost::json::array trouble;
-  boost::json::array alarms;
-  if (!refused.empty())
-    alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
-                        refused);
   if (watcher_ != nullptr)
     for (const auto& problem : watcher_->not_read())
       alarms.emplace_back("ALARM: " + problem);
@@ -399,7 +411,7 @@ void RunningStatus::add_dns(boost::json::object& out) const {
                 {"over_tcp", over_tcp}, {"timeouts", timeouts},  {"failures", failures}};
 }
 
-void RunningStatus::add_events(boost::json::object& out) const {
+void RunningStatus::add_events(boost::json::object& out, boost::json::array& alarms) const {
   if (sinks_ == nullptr)
     return;
   const auto status = sinks_->status();
@@ -410,6 +422,10 @@ void RunningStatus::add_events(boost::json::object& out) const {
   for (const auto& sink : status.sinks) {
     sinks.emplace_back(sink_text(sink));
     behind[sink.name] = sink.waiting;
+    if (!sink.state.error.empty())
+      alarms.emplace_back("ALARM: " + sink.name + " takes no events since " +
+                          format_rfc3339(sink.state.failing_since) + ": " +
+                          escaped(sink.state.error, 400));
   }
   out["event_sinks"] = std::move(sinks);
   out["events_behind"] = std::move(behind);
@@ -417,8 +433,10 @@ void RunningStatus::add_events(boost::json::object& out) const {
   out["events_waiting"] = status.outbox.waiting;
   out["events_lost"] = status.outbox.lost + status.outbox.trimmed;
   out["events_in_the_queue"] = status.facts;
-  if (!status.outbox.error.empty())
+  if (!status.outbox.error.empty()) {
     out["events_not_written"] = escaped(status.outbox.error, 200);
+    alarms.emplace_back("ALARM: events are not written: " + escaped(status.outbox.error, 200));
+  }
 }
 
 Result<StatusSource::EventPage> RunningStatus::events(const std::string& after,

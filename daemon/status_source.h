@@ -66,7 +66,7 @@ class RunningStatus : public StatusSource {
   void stop();  // who waits gets no answer
 
  private:
-  void add_events(boost::json::object& out) const;
+  void add_events(boost::json::object& out, boost::json::array& alarms) const;
   void add_dns(boost::json::object& out) const;
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
