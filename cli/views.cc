@@ -7,6 +7,9 @@
 #include <boost/json/array.hpp>
 
 #include <algorithm>
+#include <charconv>
+#include <pwd.h>
+#include <utility>
 #include <vector>
 
 namespace postrider::cli {
@@ -20,19 +23,38 @@ std::string sender_of(const json::object& message) {
   return sender.empty() ? "<>" : sender;
 }
 
-// Members of the status that have their own place; the rest is shown as composition gave it.
+// Members of the status that have their own place, or are said there: what delivery counted stands
+// in "since start". The rest is shown as composition gave it.
 bool is_placed(std::string_view name) {
-  for (const char* placed : {"version", "running", "now", "started", "admission", "queue",
-                             "since_start", "sites_in_trouble", "hostname", "drop_folder", "paused",
-                             "alarms", "last_minute", "last_hour"})
+  for (const char* placed :
+       {"version", "running", "now", "started", "admission", "queue", "since_start",
+        "sites_in_trouble", "hostname", "drop_folder", "paused", "alarms", "last_minute",
+        "last_hour", "config_refused", "delivered", "deferred", "bounced"})
     if (name == placed)
       return true;
   return false;
 }
 
+// "uid 33" as "uid 33 (www-data)", for accounts that have a name.
+std::string with_account_names(std::string_view text) {
+  constexpr std::string_view kMark = "uid ";
+  std::string out;
+  for (auto at = text.find(kMark); at != text.npos; at = text.find(kMark)) {
+    auto end = at + kMark.size();
+    uid_t uid = 0;
+    const auto [rest, error] = std::from_chars(text.data() + end, text.data() + text.size(), uid);
+    end = static_cast<std::size_t>(rest - text.data());
+    out.append(text.substr(0, end));
+    if (const passwd* entry = error == std::errc() ? ::getpwuid(uid) : nullptr; entry != nullptr)
+      out.append(" (").append(entry->pw_name).append(")");
+    text.remove_prefix(end);
+  }
+  return out.append(text);
+}
+
 std::string value_text(const json::value& value) {
   if (value.is_string())
-    return with_local_times(escaped(value.get_string(), 2000));
+    return with_account_names(with_local_times(escaped(value.get_string(), 2000)));
   if (value.is_bool())
     return value.get_bool() ? "yes" : "no";
   if (value.is_uint64())
@@ -46,8 +68,34 @@ std::string value_text(const json::value& value) {
   return joined;
 }
 
+constexpr std::size_t kLabel = 14;
+
 std::string row(std::string_view name, std::string_view text) {
-  return padded(name, 14) + (name.size() < 14 ? "" : " ") + std::string(text) + "\n";
+  return padded(name, kLabel) + (name.size() < kLabel ? "" : " ") + std::string(text) + "\n";
+}
+
+// "clients_listed" for people.
+std::string label_of(std::string_view name) {
+  std::string label(name);
+  std::replace(label.begin(), label.end(), '_', ' ');
+  return label;
+}
+
+// What composition gave, under each other in a column of its own.
+std::string other_rows(const json::object& status) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  std::size_t widest = kLabel;
+  for (const auto& [name, value] : status) {
+    auto text = is_placed(name) ? std::string() : value_text(value);
+    if (text.empty())
+      continue;
+    rows.emplace_back(label_of(name), std::move(text));
+    widest = std::max(widest, rows.back().first.size() + 2);
+  }
+  std::string out;
+  for (const auto& [label, text] : rows)
+    out.append(padded(label, widest)).append(text).append("\n");
+  return out;
 }
 
 std::string queue_rows(const json::object& queue, std::int64_t now) {
@@ -288,10 +336,7 @@ std::string status_view(const json::object& status) {
   for (const auto& [name, label] : kCounted)
     if (const auto* counters = object_of(status, name))
       out.append(row(label, counter_text(*counters)));
-  for (const auto& [name, value] : status)
-    if (!is_placed(name))
-      if (const auto text = value_text(value); !text.empty())
-        out.append(row(std::string_view(name.data(), name.size()), text));
+  out.append(other_rows(status));
   if (const auto* sites = array_of(status, "sites_in_trouble"))
     out.append(site_rows(*sites, now));
   return out;

@@ -147,7 +147,7 @@ class Authentication(scenario.Scenario):
         self.assertIn("dmarc=fail", self.results(content))
         self.assertNotIn(b"X-Postrider-Quarantine", content)
         status = server.postrider("status")
-        self.assertIn("authentication_refused", status)
+        self.assertIn("authentication refused", status)
 
     def test_trouble_with_dns_refuses_nothing(self):
         server = self.checking()

@@ -62,6 +62,18 @@ TEST_CASE("a site in trouble without mail is no trouble of the queue's", "[cli][
   CHECK(status_view(status).find("no site\n") != std::string::npos);
 }
 
+TEST_CASE("what the daemon adds to the status stands in words, in a column", "[cli][unit]") {
+  json::object status;
+  status["pid"] = 7;
+  status["users_at_their_limit"] = json::array{"uid 0: 5 messages an hour", "uid 4294967294: 6"};
+  status["delivered"] = 9;  // stands in "since start"
+  const auto text = status_view(status);
+  CHECK(text.find("pid                   7\n"
+                  "users at their limit  uid 0 (root): 5 messages an hour, uid 4294967294: 6\n") !=
+        std::string::npos);
+  CHECK(text.find("delivered") == std::string::npos);
+}
+
 TEST_CASE("status tells how many messages are in each state", "[cli][unit]") {
   json::object queue;
   queue["messages"] = 10;
