@@ -55,6 +55,7 @@ struct Typed {
   bool send = false;
   bool today = false;
   bool trouble = false;  // sites
+  bool strict = false;   // check
   std::string target;
   std::string last, sink, from_event;  // of events
   bool follow = false;
@@ -172,7 +173,9 @@ void add_daemon_commands(CLI::App& app, Typed& typed) {
   auto& run = add_verb(app, "run");
   run.callback([&] { typed.run = [&] { return daemon::run({typed.config}); }; });
   auto& check = add_verb(app, "check");
-  check.callback([&] { typed.run = [&] { return report(daemon::check({typed.config})); }; });
+  check.add_flag("--strict", typed.strict, "Exit status 78 for warnings, too");
+  check.callback(
+      [&] { typed.run = [&] { return report(daemon::check({typed.config}, typed.strict)); }; });
   auto& reload = add_verb(app, "reload");
   reload.callback([&] {
     typed.run = [&] { return reload_daemon(administration("postrider reload", typed)); };

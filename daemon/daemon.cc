@@ -78,7 +78,7 @@ int run(const Options& options) {
   return running.serve();
 }
 
-Report check(const Options& options) {
+Report check(const Options& options, bool is_strict) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
     return {EX_CONFIG, loaded.describe()};
@@ -99,6 +99,8 @@ Report check(const Options& options) {
     warnings += "warning: dkim: " + one + "\n";
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe() + warnings};
+  if (is_strict && !warnings.empty())
+    return {EX_CONFIG, warnings + loaded.file + ": no problems, but warnings, and --strict\n"};
   return {EX_OK, warnings + loaded.file + ": no problems\n"};
 }
 

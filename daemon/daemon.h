@@ -15,8 +15,9 @@ namespace postrider::daemon {
 // (EX_CONFIG) or 71 (EX_OSERR). Never half-starts. Call from the main thread, before other threads.
 int run(const Options& options);
 
-// `postrider check`: every problem, one a line, and exit code 78; or one line and 0.
-Report check(const Options& options);
+// `postrider check`: every problem, one a line, and exit code 78; or the warnings, one line, and 0.
+// is_strict: 78 for warnings, too.
+Report check(const Options& options, bool is_strict);
 // `postrider config`: the effective configuration, each value with its origin.
 Report print_config(const Options& options);
 

@@ -8,9 +8,9 @@ from support_py import certificates, daemon, scenario
 
 
 class Doubts(scenario.Scenario):
-    def check(self, **settings):
+    def check(self, *options, **settings):
         server = self.daemon(start=False, **settings)
-        done = subprocess.run([str(daemon.BIN / "postrider"), "check", "-c", str(server.config_file)],
+        done = subprocess.run([str(daemon.BIN / "postrider"), "check", "-c", str(server.config_file), *options],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return server, done.returncode, done.stdout
 
@@ -25,6 +25,14 @@ class Doubts(scenario.Scenario):
     def test_what_suits_has_no_warning(self):
         _, code, said = self.check()
         self.assertEqual((code, said.count("\n")), (0, 1), said)
+
+    def test_a_strict_check_fails_for_warnings(self):
+        _, code, said = self.check("--strict")
+        self.assertEqual((code, said.count("\n")), (0, 1), said)
+        _, code, said = self.check("--strict", hostname="localhost")
+        self.assertEqual(code, os.EX_CONFIG, said)
+        self.assertIn("warning: hostname: ", said)
+        self.assertIn("no problems, but warnings", said)
 
     def test_what_the_machine_does_not_have(self):
         folder = self.own_folder("places")
