@@ -431,7 +431,7 @@ int show_sites(const Administration& how, bool trouble) {
     if (site == nullptr)
       return true;
     is_first = false;
-    return how.json ? print_json(*site) : print(site_view(*site, now_seconds()));
+    return how.json ? print_json(*site) : print_view(site_view(*site, now_seconds()));
   });
   if (code == EX_OK && is_first && !how.json)
     print(trouble ? "no site is in trouble\n" : "no site is known\n");

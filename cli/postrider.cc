@@ -434,21 +434,23 @@ void add_message_commands(CLI::App& app, Typed& typed) {
       return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
     };
   });
-  auto* events = app.add_subcommand("events", "What became of mail, as the sinks of events get it");
-  events->add_option("--after", typed.target, "Only those behind the event with this id");
-  events->add_option("--last", typed.last, "Only so many of the newest");
-  events->add_flag("--follow", typed.follow, "Go on with those that come");
-  auto* replay = events->add_subcommand("replay", "Give a sink again what is kept");
-  replay->add_option("SINK", typed.sink, "Its name")->required();
-  replay->add_option("--from", typed.from_event, "Beginning with the event with this id");
-  replay->callback([&] {
+  auto& events = add_verb(app, "events");
+  events.add_option("--after", typed.target, "Only those behind the event with this id")
+      ->type_name("ID");
+  events.add_option("--last", typed.last, "Only so many of the newest")->type_name("NUMBER");
+  events.add_flag("--follow", typed.follow, "Go on with those that come");
+  auto& replay = add_verb(app, "events replay");
+  replay.add_option("SINK", typed.sink, "Its name")->type_name("")->required();
+  replay.add_option("--from", typed.from_event, "Beginning with the event with this id")
+      ->type_name("ID");
+  replay.callback([&] {
     typed.run = [&] {
       return replay_events(administration("postrider events", typed), typed.sink, typed.from_event);
     };
   });
-  events->require_subcommand(0, 1);
+  events.require_subcommand(0, 1);
   // Called behind the callback of replay, which has the say.
-  events->callback([&] {
+  events.callback([&] {
     if (!typed.run)
       typed.run = [&] {
         return show_events(administration("postrider events", typed), typed.target, typed.last,
