@@ -384,6 +384,7 @@ void Running::open_doors(StartProblems& problems) {
                    client_checks_, config.hostname, loaded_.file);
   insight_->set_waker([&events = events_] { events.post(Event::reload); });
   insight_->set_sinks(&*sinks_);
+  insight_->set_log(log_.get());
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   insight_->set_watcher(&*tables_);

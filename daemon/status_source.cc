@@ -324,6 +324,9 @@ boost::json::object RunningStatus::status() {
   if (!refused.empty())
     alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
                         refused);
+  if (const auto lost = log_ == nullptr ? 0 : log_->lost(); lost > 0)
+    alarms.emplace_back("ALARM: the log is not written: lines lost so far " + std::to_string(lost) +
+                        "; look at log.target, and at the room there");
   for (const auto& [name, peer] : milters_.in_use())
     if (!peer->gate.is_well())
       alarms.emplace_back("ALARM: the milter " + name +

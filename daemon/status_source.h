@@ -4,6 +4,7 @@
 #include "daemon/addresses.h"
 #include "daemon/control/control_service.h"
 #include "daemon/event_sinks.h"
+#include "daemon/log/background_log.h"
 #include "daemon/pickup/local_limits.h"
 #include "daemon/privsep/confinement.h"
 #include "daemon/tls_parts.h"
@@ -46,7 +47,8 @@ class RunningStatus : public StatusSource {
   void retried(const queue::Filter& filter) override;
   std::uint64_t ask_for_reload() override;
   std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override;
-  void set_sinks(EventSinks* sinks) { sinks_ = sinks; }  // before it is asked
+  void set_sinks(EventSinks* sinks) { sinks_ = sinks; }   // before it is asked
+  void set_log(const BackgroundLog* log) { log_ = log; }  // before it is asked
   Result<EventPage> events(const std::string& after, std::uint64_t last) override;
   Result<void> replay_events(const std::string& sink, const std::string& id) override;
   void set_confinement(Confinement confinement);  // before it is asked
@@ -81,6 +83,7 @@ class RunningStatus : public StatusSource {
   const std::string hostname_;
   const std::string config_file_;
   EventSinks* sinks_ = nullptr;
+  const BackgroundLog* log_ = nullptr;
   const tables::Watcher* watcher_ = nullptr;
   std::vector<const dns::StubResolver*> resolvers_;
   std::atomic<bool> stopping_{false};

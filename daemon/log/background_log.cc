@@ -239,6 +239,11 @@ void BackgroundLog::flush() {
   state_->written.wait(lock, [&] { return state_->done >= target; });
 }
 
+std::uint64_t BackgroundLog::lost() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->dropped;
+}
+
 void BackgroundLog::reconfigure(std::shared_ptr<const LogFormat> format, Level least) {
   flush();
   const std::lock_guard lock(state_->mutex);

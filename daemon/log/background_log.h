@@ -5,6 +5,7 @@
 #include "daemon/log/log_format.h"
 #include "daemon/log/log_sinks.h"
 
+#include <cstdint>
 #include <memory>
 
 namespace postrider::daemon {
@@ -22,6 +23,8 @@ class BackgroundLog : public Log {
   void reconfigure(std::shared_ptr<const LogFormat> format, Level least);  // reload
   void reopen();  // after the file was rotated
   void flush();   // returns when all written so far is out
+  // Lines that were not written, nor counted in a line that was: the target takes none now.
+  std::uint64_t lost() const;
 
  private:
   struct State;

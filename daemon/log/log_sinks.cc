@@ -67,12 +67,12 @@ std::string name_of(const struct stat& file) {
 
 }  // namespace
 
-LogTarget standard_error_target() {
+LogTarget standard_error_target(const std::string& journal) {
   const char* stream = std::getenv("JOURNAL_STREAM");
   struct stat standard_error {};
   if (stream != nullptr && fstat(STDERR_FILENO, &standard_error) == 0 &&
-      name_of(standard_error) == stream)
-    return {LogTarget::Kind::journal, "/run/systemd/journal/socket"};
+      name_of(standard_error) == stream && access(journal.c_str(), F_OK) == 0)
+    return {LogTarget::Kind::journal, journal};
   return {LogTarget::Kind::standard_error, ""};
 }
 

@@ -18,8 +18,9 @@ struct LogTarget {
   std::string path;  // of the file or of the socket
 };
 
-// The journal, when standard error is a stream of it: it then takes priorities and fields.
-LogTarget standard_error_target();
+// The journal, when standard error is a stream of it and its socket is there: it then takes
+// priorities and fields.
+LogTarget standard_error_target(const std::string& journal = "/run/systemd/journal/socket");
 LogTarget syslog_target();
 
 class LineSink : public spdlog::sinks::base_sink<std::mutex> {

@@ -69,6 +69,16 @@ class Alarms(scenario.Scenario):
         server.postrider("reload")
         self.calm(server)
 
+    def test_a_log_that_takes_no_lines(self):
+        folder = self.own_folder("logs")
+        (folder / "log").symlink_to("/dev/full")
+        server = self.daemon(log={"target": str(folder / "log")})
+        self.alarmed(server, "the log is not written: lines lost so far ")
+        (folder / "log").rename(folder / "old")
+        server.reload()
+        self.calm(server)
+        self.assertIn('"log_overrun"', (folder / "log").read_text())
+
     def test_a_milter_that_is_gone(self):
         place = self.own_folder("milter") / "socket"
         server = self.daemon(milter=[{"name": "judge", "address": str(place)}])

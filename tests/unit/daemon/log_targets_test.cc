@@ -271,11 +271,13 @@ TEST_CASE("lines that a full disk did not take are counted", "[daemon][log]") {
     log.write(LogEvent(Level::info, "lost"));
     log.flush();
   }
+  CHECK(log.lost() == 3);
   // The disk has room again.
   std::filesystem::remove(folder / "log");
   log.reopen();
   log.write(LogEvent(Level::info, "kept"));
   log.flush();
+  CHECK(log.lost() == 0);
   const auto text = *read_file(folder / "log");
   CHECK(std::regex_search(text,
                           std::regex("^[^\n]+ warn log_overrun dropped=3\n[^\n]+ info kept\n$")));
@@ -375,11 +377,13 @@ TEST_CASE("standard error is the journal's when the environment says so, and it 
   REQUIRE(fstat(STDERR_FILENO, &file) == 0);
   const auto name = std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino);
   setenv("JOURNAL_STREAM", name.c_str(), 1);
-  CHECK(standard_error_target().kind == Kind::journal);
+  CHECK(standard_error_target("/dev/null").kind == Kind::journal);
+  CHECK(standard_error_target("/dev/null").path == "/dev/null");
+  CHECK(standard_error_target("/nonexistent/socket").kind == Kind::standard_error);
   setenv("JOURNAL_STREAM", (name + "1").c_str(), 1);
-  CHECK(standard_error_target().kind == Kind::standard_error);
+  CHECK(standard_error_target("/dev/null").kind == Kind::standard_error);
   unsetenv("JOURNAL_STREAM");
-  CHECK(standard_error_target().kind == Kind::standard_error);
+  CHECK(standard_error_target("/dev/null").kind == Kind::standard_error);
 }
 
 }  // namespace
