@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "mail/envelope.h"
+#include "mail/verdict_word.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
@@ -39,11 +40,6 @@ const char* state_name(const queue::ListedRecipient& recipient,
       (recipient.attempts > 0 || (recipient.last && message.status != "queued")))
     return "deferred";
   return names[static_cast<int>(recipient.state)];
-}
-
-const char* verdict_name(mail::Verdict verdict) {
-  constexpr const char* names[] = {"delivered", "retry", "bounce"};
-  return names[static_cast<int>(verdict)];
 }
 
 // Appends to one object; the caller writes its brackets.
@@ -197,7 +193,7 @@ json::object to_json(const DropTotals& totals) {
 
 json::object to_json(const mail::Outcome& outcome) {
   json::object object;
-  object["verdict"] = verdict_name(outcome.verdict);
+  object["verdict"] = mail::verdict_word(outcome.verdict);
   object["stage"] = mail::phrase(outcome.stage);
   object["status"] = mail::to_string(outcome.status);
   if (!outcome.remote.empty())

@@ -31,7 +31,8 @@ std::string time_ago(TimePoint time, TimePoint now) {
 }
 
 std::string explain_limit(const LimitFinder& limit, TimePoint now) {
-  const auto count = std::to_string(limit.limit()) + " connections at one time: ";
+  const auto count = std::to_string(limit.limit()) +
+                     (limit.limit() == 1 ? " connection" : " connections") + " at one time: ";
   switch (limit.cause()) {
     case LimitFinder::Cause::beginning:
       return count + "still finding out";

@@ -4,6 +4,7 @@ delay notice and the bounce give the same reason, with the words of whoever refu
 
 POSTRIDER_TABLE=1 prints what each of them said."""
 import collections
+import json
 import os
 
 import reasons
@@ -120,7 +121,11 @@ class Failures(scenario.Scenario):
                 self.assertRegex(reason, KINDS[kind].says)
                 self.assertEqual(logged[kind], reason)
                 self.assertIn(one_line(reason), mailq)
-                self.assertIn(one_line(reason), one_line(server.postrider("explain", id)))
+                explained = server.postrider("explain", id)
+                self.assertIn(one_line(reason), one_line(explained))
+                self.assertNotRegex(explained, r"\b1 (failures|connections)\b")
+                attempts = json.loads(server.postrider("explain", id, "--json"))["attempts"]
+                self.assertLessEqual({attempt["verdict"] for attempt in attempts}, {"deferred"})  # as the log has it
                 if KINDS[kind].of_site:
                     self.assertIn(one_line(reason), status)
             self.tell(kind, ("log, queue, mailq, explain", reason),
