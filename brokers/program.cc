@@ -281,11 +281,15 @@ int run_program(const Program& program, int count, char** arguments) {
   app.set_version_flag("--version", std::string(program.name) + " " + std::string(version()));
   try {
     app.parse(count, arguments);
-  } catch (const CLI::ParseError& error) {
+  } catch (const CLI::Success& wanted) {  // --help, --version
     std::ostringstream help;  // which may be lost on the way out, and the reason of that with it
-    const int code = app.exit(error, help) == 0 ? EX_OK : EX_USAGE;
+    app.exit(wanted, help);
     std::fputs(help.str().c_str(), stdout);
-    return end_standard_output(program.name, code);
+    return end_standard_output(program.name, EX_OK);
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "%s: %s; see `%s --help`\n", program.name,
+                 escaped(error.what(), 1000).c_str(), program.name);
+    return EX_USAGE;
   }
   ::umask(077);
   const auto loaded = daemon::load_or_defaults({file});

@@ -245,11 +245,13 @@ int main(int count, char** arguments) {
   token->add_option("name", name, "whose it is")->required();
   try {
     app.parse(count, arguments);
-  } catch (const CLI::ParseError& error) {
+  } catch (const CLI::Success& wanted) {  // --help, --version
     std::ostringstream help;  // which may be lost on the way out, and the reason of that with it
-    const int code = app.exit(error, help) == 0 ? EX_OK : EX_USAGE;
+    app.exit(wanted, help);
     std::fputs(help.str().c_str(), stdout);
-    return end_standard_output("postrider-web", code);
+    return end_standard_output("postrider-web", EX_OK);
+  } catch (const CLI::ParseError& error) {
+    return complain(EX_USAGE, error.what() + std::string("; see `postrider-web --help`"));
   }
   const auto loaded = daemon::load_or_defaults({file});
   if (!loaded.config) {
