@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <utility>
 
 namespace postrider::daemon {
@@ -39,9 +40,13 @@ class MachineDoubts {
   void user() {
     if (config_.user.empty())
       return;
-    if (const auto account = find_account(config_.user); !account)
+    const auto account = find_account(config_.user);
+    if (!account)
       add("user",
           "\"" + escaped(config_.user) + "\" is not a user of this machine: the start will fail");
+    else if (account->uid == 0)
+      add("user", "\"" + escaped(config_.user) +
+                      "\" has every right, and so would a fault of the daemon: make a user for it");
   }
 
   void spool() {
@@ -51,6 +56,14 @@ class MachineDoubts {
           "lies in " + escaped(parent.string()) + ", which is not there: make that folder first");
   }
 
+  void control() {
+    for (const auto& [key, path] : {std::pair{"control.socket", config_.control.socket},
+                                    std::pair{"control.submit", config_.control.submit}})
+      if (path.size() >= sizeof sockaddr_un::sun_path)
+        add(key,
+            "is longer than the 107 octets that a socket's path may have: the start will fail");
+  }
+
   void log() {
     const auto& target = config_.log.target;
     if (!target.starts_with('/'))
@@ -58,7 +71,7 @@ class MachineDoubts {
     const auto folder = fs::path(target).parent_path();
     if (!is_folder(folder))
       return add("log.target", "lies in " + escaped(folder.string()) +
-                                   ", which is not there: the start will fail");
+                                   ", which is not there: make it, unless the daemon's user may");
     // What the unit lets the daemon write.
     const bool is_writable = is_below(target, "/var/log/postrider") ||
                              is_below(target, config_.spool) ||
@@ -112,6 +125,7 @@ std::vector<Problem> doubts_about_machine(const Config& config, const Certificat
   doubts.user();
   doubts.spool();
   doubts.log();
+  doubts.control();
   doubts.keys(certificates);
   return std::move(doubts.found);
 }

@@ -38,7 +38,7 @@ class Doubts(scenario.Scenario):
         folder = self.own_folder("places")
         self.assert_warned("user", '"nobody-here" is not a user', user="nobody-here")
         self.assert_warned("spool", f"lies in {folder}/missing", spool=f"{folder}/missing/spool")
-        self.assert_warned("log.target", "which is not there: the start will fail",
+        self.assert_warned("log.target", "which is not there: make it",
                            log={"target": f"{folder}/missing/log"})
 
     def test_a_name_that_is_none(self):
