@@ -20,8 +20,8 @@
 #include <chrono>
 #include <cstddef>
 #include <ctime>
+#include <poll.h>
 #include <sysexits.h>
-#include <thread>
 #include <unistd.h>
 
 namespace postrider::cli {
@@ -100,16 +100,13 @@ class Progress {
   bool is_shown_ = false;
 };
 
-// Content is not for terminals: what could steer one is shown escaped, line by line.
+// Content is not for terminals: what could steer one is shown escaped, but for line ends and tabs.
 bool print_content(std::string_view content) {
   if (::isatty(STDOUT_FILENO) != 1)
     return print_raw(content);
-  std::string text;
-  for (const auto line : split(content, '\n')) {
-    text.append(text.empty() ? "" : "\n");
-    const bool with_cr = line.ends_with('\r');
-    text.append(escaped(line.substr(0, line.size() - (with_cr ? 1 : 0)), line.size()));
-  }
+  std::string text(content);
+  for (auto at = text.find("\r\n"); at != text.npos; at = text.find("\r\n", at))
+    text.erase(at, 1);
   return print(text);
 }
 
@@ -241,6 +238,12 @@ void add_up(const json::object& changed, json::object& sum) {
   }
 }
 
+// Waits so long, or until nobody reads what standard output gets: `| head` has its lines.
+bool is_reader_gone(std::chrono::milliseconds pause) {
+  pollfd reader{STDOUT_FILENO, 0, 0};
+  return ::poll(&reader, 1, static_cast<int>(pause.count())) > 0;
+}
+
 // Of `status --check`, as monitoring programs have it.
 constexpr int kWarning = 1;
 constexpr int kCritical = 2;
@@ -288,6 +291,13 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
   progress.clear();
   if (!sum.empty() && say_what)
     how.json ? print_json(sum) : print_view(changed_text(sum, request.verb));
+  if (!sum.empty() && !ids.empty() && number_of(sum, "messages") == 0 &&
+      number_of(sum, "under_way_messages") == 0)
+    complain(
+        how.program, EX_OK,
+        (ids.size() == 1 ? ids.front() + " is not in the queue, or does not match"
+                         : "none of these ids is in the queue, and matches") +
+            "; what became of a message is in the log: journalctl POSTRIDER_ID=" + ids.front());
   return code;
 }
 
@@ -458,7 +468,8 @@ int show_events(const Administration& how, std::string after, const std::string&
     if (code != EX_OK || !follow || !is_read)
       return code;
     request.last.clear();
-    std::this_thread::sleep_for(kPause);
+    if (is_reader_gone(kPause))
+      return code;
   }
 }
 

@@ -40,9 +40,10 @@ int mailq_main(int argc, char** argv) {
       print("usage: mailq [--json] [-c FILE]\nLists the mail queue; see mailq(1).\n");
       return EX_OK;
     } else if (argument != "-v" && !argument.starts_with("-A")) {
-      return complain(
-          "mailq", EX_USAGE,
-          "unexpected argument \"" + escaped(argument, 40) + "\"; usage: mailq [--json] [-c FILE]");
+      return complain("mailq", EX_USAGE,
+                      "unexpected argument \"" + escaped(argument, 40) +
+                          "\"; usage: mailq [--json] [-c FILE]; for a part of the queue: postrider "
+                          "queue --help");
     }
   }
   return print_mailq(how);

@@ -108,7 +108,8 @@ void add_filter(CLI::App& command, Typed& typed) {
 
 daemon::FilterText filter_of(const CLI::App& app, const Typed& typed) {
   daemon::FilterText filter;
-  filter.ids = typed.ids;
+  for (const auto& id : typed.ids)
+    filter.ids.push_back(unmarked_id(id));
   const auto given = [&](const CLI::App* command, const char* name) {
     const auto* option = command->get_option_no_throw(name);
     return option != nullptr && option->count() > 0;
@@ -369,7 +370,8 @@ void add_show(CLI::App& app, const char* path, Typed& typed) {
   show.add_flag("--json", typed.json, "As JSON");
   show.callback([&typed, program = "postrider " + std::string(path)] {
     typed.run = [&typed, program] {
-      return show_message(administration(program.c_str(), typed), typed.target, typed.body);
+      return show_message(administration(program.c_str(), typed), unmarked_id(typed.target),
+                          typed.body);
     };
   });
 }
@@ -413,7 +415,9 @@ void add_message_commands(CLI::App& app, Typed& typed) {
       ->type_name("")
       ->required();
   why.callback([&] {
-    typed.run = [&] { return explain(administration("postrider explain", typed), typed.target); };
+    typed.run = [&] {
+      return explain(administration("postrider explain", typed), unmarked_id(typed.target));
+    };
   });
   auto& status = add_verb(app, "status");
   status.add_flag("--prometheus", typed.prometheus, "As metrics, in the text format of Prometheus");
@@ -505,12 +509,17 @@ int postrider_main(int argc, char** argv) {
   CLI::App app("Store-and-forward mail transfer agent", "postrider");
   Typed typed;
   add_all(app, typed);
+  const bool is_help = argc > 1 && std::string_view(argv[1]) == "help";
   try {
     app.parse(arguments_of(argc, argv));
+    if (app.count("--config") > 0 && typed.config.empty())
+      return complain_of_usage(app, "--config: its value is empty");
   } catch (const CLI::Success& wanted) {  // --help, --version
+    if (const auto extras = app.remaining(true); is_help && !extras.empty())
+      return complain_of_usage(app, CLI::ExtrasError(extras), extras);
     std::ostringstream text;
     const int code = app.exit(wanted, text, text);
-    print_raw(text.str());
+    print_view(text.str());
     return code;
   } catch (const CLI::ParseError& error) {
     return complain_of_usage(app, error, typed.words);

@@ -21,8 +21,8 @@ std::string set_once(std::optional<std::string>& member, const std::string& word
 }
 
 std::string add_word(const std::string& word, daemon::FilterText& filter) {
-  if (mail::parse_message_id(word)) {
-    filter.ids.push_back(word);
+  if (const auto id = unmarked_id(word); mail::parse_message_id(id)) {
+    filter.ids.push_back(id);
     return {};
   }
   if (is_bare_word(word))
@@ -36,8 +36,14 @@ std::string add_word(const std::string& word, daemon::FilterText& filter) {
 
 }  // namespace
 
+std::string unmarked_id(const std::string& word) {
+  const bool is_marked = word.ends_with('*') || word.ends_with('!');
+  auto id = word.substr(0, word.size() - (is_marked ? 1 : 0));
+  return mail::parse_message_id(id) ? id : word;
+}
+
 bool is_bare_word(const std::string& word) {
-  return !mail::parse_message_id(word) && word.find_first_of("@.") == word.npos;
+  return !mail::parse_message_id(unmarked_id(word)) && word.find_first_of("@.") == word.npos;
 }
 
 std::string add_words(const std::vector<std::string>& words, daemon::FilterText& filter) {

@@ -108,7 +108,8 @@ Result<void> set_mode(SendmailOptions& options, const std::string& value) {
     }
   if (value == "d" || value == "D")
     return usage("-bd: the daemon is started by \"postrider run\"");
-  return usage("-b" + escaped(value, 10) + ": this mode is not supported");
+  return usage("-b" + escaped(value, 10) + ": this mode is not supported" +
+               (value == "t" ? "; `postrider explain ADDRESS` says where mail goes" : ""));
 }
 
 // Letters with a value, glued or in the next argument.

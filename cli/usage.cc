@@ -75,7 +75,10 @@ std::string unexpected(const CLI::App& command, const std::vector<std::string>& 
       return "unknown option " + quoted(word) + did_you_mean(word, options_of(command));
   if (command.get_require_subcommand_min() > 0)
     return unknown_verb(command, extras.front());
-  return "unexpected argument " + quoted(extras.front());
+  const auto& word = extras.front();
+  const bool is_path = word.find('/') != word.npos || word.ends_with(".toml");
+  return "unexpected argument " + quoted(word) +
+         (is_path ? "; a configuration is named with -c" : "");
 }
 
 // CLI11's sentence begins with the option's name where a value is missing.
@@ -83,6 +86,8 @@ std::string reworded(const CLI::App& command, const CLI::ParseError& error) {
   const std::string text = error.what();
   if (command.get_require_subcommand_min() > 0 && error.get_name() == "RequiredError")
     return "a verb is missing: " + joined(verbs_below(command, false));
+  if (error.get_name() == "ConversionError")  // "Could not convert: --bits = abc"
+    return text.substr(std::min(text.find("--"), text.size())) + " is not a number";
   if (error.get_name() == "ArgumentMismatch")
     return text.substr(0, text.find(':')) + ": its value is missing";
   if (const auto required = text.find(" is required"); required != text.npos)

@@ -218,7 +218,7 @@ Report examine(const Options& options, const std::string& domain, bool json) {
   const auto& config = *loaded.config;
   const auto wanted = mail::to_ascii_domain(domain.empty() ? config.origin : domain);
   if (!wanted)
-    return {EX_USAGE, "\"" + escaped(domain) + "\" is not a domain\n"};
+    return {EX_USAGE, "postrider doctor: \"" + escaped(domain) + "\" is not a domain\n"};
   const auto certificates = load_certificates(config, loaded.origins, SystemClock().now());
   auto keys = load_signing_keys(config, loaded.origins);
   const Patient patient{config, certificates, keys.signer.get(), *wanted};

@@ -276,7 +276,8 @@ Result<void> EventSinks::replay(const std::string& sink, const std::string& id) 
   const std::lock_guard lock(mutex_);
   const auto known = running_.find(sink);
   if (known == running_.end())
-    return Error(Errc::not_found, "find the sink " + escaped(sink, 64));
+    return Error(Errc::not_found,
+                 "look for \"" + escaped(sink, 64) + "\" among the names in [[events]]");
   known->second.runner->replay(position);
   return {};
 }

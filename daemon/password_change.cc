@@ -196,7 +196,7 @@ Result<void> change_password(const Options& options, const PasswordChange& chang
     return parsed.error().during("read " + target->path);
   const auto changed = auth::with_user(old->text, user, entry ? &*entry : nullptr);
   if (!changed)
-    return Error(Errc::not_found, "\"" + user + "\" is not in " + target->path);
+    return Error(Errc::not_found, "look for \"" + user + "\" in " + target->path);
   return replace(*old, target->path, *changed);
 }
 

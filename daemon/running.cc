@@ -34,8 +34,10 @@ std::string folder_of(const std::string& path) {
   return path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
 }
 
+// What was refused is a whole sentence, to which the word adds nothing.
 void add(StartProblems& problems, const Error& error) {
-  problems.lines.push_back("postrider: " + error.describe());
+  problems.lines.push_back("postrider: " +
+                           (error.code() == Errc::refused ? error.step() : error.describe()));
   if (problems.exit_code == 0)
     problems.exit_code = EX_OSERR;
 }

@@ -38,7 +38,9 @@ Result<unsigned> check_folder(const std::string& folder) {
                    " is open to other users; it must have mode 0700, 0711 or 0750");
   // Root too: who owns it can put links and files into the way of what is done in it.
   if (about.st_uid != ::geteuid())
-    return refused("the spool " + folder + " belongs to another user");
+    return refused("the spool " + folder + " belongs to user " + std::to_string(about.st_uid) +
+                   " and not to user " + std::to_string(::geteuid()) +
+                   ", who runs this: chown it, or correct the key user");
   return about.st_uid;
 }
 
@@ -53,7 +55,8 @@ Result<FileDescriptor> take_lock(const std::string& folder) {
     const auto size = ::pread(lock->get(), holder, sizeof holder - 1, 0);
     std::string pid(holder, size > 0 ? static_cast<std::size_t>(size) : 0);
     pid = pid.substr(0, pid.find('\n'));
-    return refused("the spool " + folder + " is in use by process " + (pid.empty() ? "?" : pid));
+    return refused("the spool " + folder + " is in use by process " + (pid.empty() ? "?" : pid) +
+                   ": stop that one, or name another spool");
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(lock->get(), 0) != 0 || ::pwrite(lock->get(), pid.data(), pid.size(), 0) < 0) {

@@ -9,8 +9,6 @@ namespace postrider::daemon {
 
 namespace {
 
-constexpr const char* kNoDaemon = "the daemon does not run";
-
 // What is kept, a page a step; the last line says from where to go on.
 class EventsJob : public ControlJob {
  public:
@@ -21,7 +19,7 @@ class EventsJob : public ControlJob {
 
   bool step(std::string& out) override {
     if (insight_ == nullptr)
-      return fail(EX_UNAVAILABLE, kNoDaemon, out);
+      return fail(EX_UNAVAILABLE, kIsDown, out);
     const auto page = insight_->events(after_, std::exchange(last_, 0));
     if (!page && page.error().code() == Errc::unsupported)
       return fail(EX_UNAVAILABLE, page.error().step(), out);
@@ -54,7 +52,7 @@ class ReplayJob : public ControlJob {
 
   bool step(std::string& out) override {
     if (insight_ == nullptr)
-      return fail(EX_UNAVAILABLE, kNoDaemon, out);
+      return fail(EX_UNAVAILABLE, kIsDown, out);
     if (auto done = insight_->replay_events(sink_, id_); !done)
       return fail(EX_NOINPUT, done.error().describe(), out);
     return finish(out);

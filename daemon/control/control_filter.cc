@@ -39,6 +39,9 @@ Result<std::string> address_filter(const char* option, const std::string& given)
     address = address.substr(1, address.size() - 2);
   if (address.size() > kMostPattern)
     return unusable(option, given, "an address of at most 256 octets");
+  // A bare name or domain would match nothing, and that would look like an answer.
+  if (address.find('@') == address.npos && !equals_ignoring_case(address, "postmaster"))
+    return unusable(option, given, "an address, @domain or <>");
   return std::string(address);
 }
 

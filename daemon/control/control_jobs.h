@@ -41,6 +41,10 @@ void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messa
 // For the jobs: who asks, by name where it is known, for the log.
 queue::Actor actor_of(const JobContext& context);
 
+// For the jobs: what needs the daemon, which is down.
+constexpr const char* kIsDown =
+    "the mail system is down; start it, by `systemctl start postrider` or `postrider run`";
+
 // For the jobs: the end of an answer, appended; always false, as step() gives it.
 bool finish(std::string& out);
 bool fail(int exit_code, std::string sentence, std::string& out);

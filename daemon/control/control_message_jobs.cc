@@ -4,6 +4,7 @@
 #include "daemon/control/content_reader.h"
 #include "daemon/control/control_jobs.h"
 #include "daemon/control/control_json.h"
+#include "mail/address.h"
 #include "mail/header.h"
 
 #include <algorithm>
@@ -122,6 +123,18 @@ void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& 
   }
 }
 
+// A dot at its end is passed over; a domain without one is none that a person means.
+bool is_address_or_domain(std::string_view text) {
+  if (text.ends_with('.'))
+    text.remove_suffix(1);
+  if (text.find('@') != text.npos)
+    return mail::parse_mailbox(text, true).has_value();
+  if (mail::is_address_literal(text) || text == "postmaster")
+    return true;
+  const auto domain = mail::to_ascii_domain(text);
+  return domain && text.find('.') != text.npos && mail::is_host_name(*domain);
+}
+
 // What keeps mail for it from being tried; of a sender only where one is known.
 void add_pause_facts(const JobContext& context, const std::string& address, const char* sender,
                      std::vector<ExplainedFact>& facts) {
@@ -222,7 +235,7 @@ class TlsReportsJob : public ControlJob {
       : context_(context), send_(send), today_too_(today_too) {}
   bool step(std::string& out) override {
     if (context_.insight == nullptr)
-      return fail(EX_UNAVAILABLE, "the daemon does not run", out);
+      return fail(EX_UNAVAILABLE, kIsDown, out);
     add_fact_lines(context_.insight->tls_reports(send_, today_too_), {}, out);
     return finish(out);
   }
@@ -289,11 +302,11 @@ std::unique_ptr<ControlJob> explain_job(const JobContext& context, const Control
   const auto id = mail::parse_message_id(request.target);
   if (id)
     return std::make_unique<ExplainMessageJob>(context, *id);
-  if (request.target.find_first_of("@.") == std::string::npos && request.target != "postmaster")
-    return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
-                                     "\" is neither a queue id nor an address nor a domain");
   if (request.target.size() > 512)
     return refused_job(EX_USAGE, "the address is too long");
+  if (!is_address_or_domain(request.target))
+    return refused_job(EX_USAGE, "\"" + escaped(request.target, 100) +
+                                     "\" is neither a queue id nor an address nor a domain");
   return std::make_unique<ExplainAddressJob>(context, request.target);
 }
 
