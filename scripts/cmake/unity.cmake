@@ -5,7 +5,7 @@ option(POSTRIDER_UNITY "Compile several source files at once" OFF)
 
 # These have names of their own file that another file of their folder has too.
 set(compiled_alone
-  daemon/pickup/drop_folder.cc daemon/pickup/drop_listing.cc delivery/local/onward.cc
+  daemon/pickup/drop_folder.cc daemon/pickup/drop_listing.cc daemon/predecessor/postfix_file.cc delivery/local/onward.cc
   delivery/tls/sts/policy_file.cc web/web_site.cc
   base/digest.cc base/net/tls/stream_tls.cc cli/passwd_command.cc daemon/pickup/submit_tables.cc mailauth/dkim_sign.cc
   daemon/protocol/effective.cc daemon/protocol/tool_paths.cc daemon/pickup/submit_server.cc daemon/notify.cc daemon/privsep/parent_child.cc daemon/privsep/parent_process.cc daemon/pickup/submit_content.cc
