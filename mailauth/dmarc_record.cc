@@ -129,6 +129,21 @@ std::optional<std::string> percent_decoded(std::string_view text) {
   return out;
 }
 
+// "10m", in powers of 1024 (RFC 7489 §6.4).
+std::optional<std::uint64_t> parse_size_limit(std::string_view text) {
+  constexpr std::string_view kUnits = "kmgt";
+  unsigned shift = 0;
+  if (!text.empty())
+    if (const auto unit = kUnits.find(ascii_lower(text.back())); unit != std::string_view::npos) {
+      shift = 10 * (static_cast<unsigned>(unit) + 1);
+      text.remove_suffix(1);
+    }
+  const auto number = parse_unsigned(text);
+  if (!number || *number > (~std::uint64_t{0} >> shift))
+    return std::nullopt;
+  return *number << shift;
+}
+
 bool is_scheme(std::string_view text) {
   return !text.empty() && ascii_lower(text.front()) >= 'a' && ascii_lower(text.front()) <= 'z' &&
          text.find_first_not_of(
@@ -156,7 +171,10 @@ DmarcPolicy one_step_milder(DmarcPolicy policy) {
 
 std::optional<ReportUri> parse_report_uri(std::string_view text) {
   ReportUri uri;
-  text = text.substr(0, text.find('!'));
+  const auto mark = text.find('!');
+  if (mark != std::string_view::npos)
+    uri.most_size = parse_size_limit(text.substr(mark + 1));
+  text = text.substr(0, mark);
   const auto colon = text.find(':');
   if (text.size() > kMostOfUri || colon == std::string_view::npos || colon + 1 == text.size() ||
       !is_scheme(text.substr(0, colon)))

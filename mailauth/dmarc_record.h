@@ -16,9 +16,12 @@ DmarcPolicy one_step_milder(DmarcPolicy policy);                     // what tes
 
 // An address for reports.
 struct ReportUri {
-  std::string text;     // as published, without an obsolete size limit ("!10m")
+  std::string text;     // as published, without a size limit
   std::string scheme;   // lower case
   std::string mailbox;  // of a mailto URI, decoded, without its headers
+  // "!10m" behind it: the octets of the largest report that is wanted there, as it is sent (RFC
+  // 9990 §3.5); none: any.
+  std::optional<std::uint64_t> most_size;
 };
 
 // More are ignored.
@@ -51,8 +54,9 @@ struct DmarcRecord {
   static std::optional<DmarcRecord> parse(std::string_view text);
 };
 
-// The URI at the start of a member of rua or ruf (RFC 3986 §3, no comma and no exclamation mark).
-// Nothing for what is none, and for a mailto URI without a mailbox.
+// A member of rua or ruf: a URI (RFC 3986 §3, no comma and no exclamation mark) and its size limit,
+// where there is one that can be read. Nothing for what is none, and for a mailto URI without a
+// mailbox.
 std::optional<ReportUri> parse_report_uri(std::string_view text);
 
 }  // namespace postrider::mailauth

@@ -4,16 +4,23 @@
 #include "mailauth/dns_name.h"
 
 #include <algorithm>
-#include <optional>
 
 namespace postrider::mailauth {
 
 namespace {
 
-constexpr std::size_t kMostOfReported = 253;
-
-std::string shortened(std::string_view text) {
-  return std::string(text.substr(0, kMostOfReported));
+// The octets of one character of UTF-8 that XML 1.0 may hold; 0 if there is none.
+std::size_t xml_character(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  const std::size_t size = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  const auto character = text.substr(0, size);
+  if (character.size() != size || !is_utf8(character))
+    return 0;
+  if (size == 1)
+    return (lead >= 0x20 && lead != 0x7f) || lead == '\t' ? 1 : 0;
+  const bool is_non_character =
+      size == 3 && (character == "\xef\xbf\xbe" || character == "\xef\xbf\xbf");
+  return is_non_character ? 0 : size;
 }
 
 std::string_view to_string(OverrideReason reason) {
@@ -52,7 +59,7 @@ std::vector<ReportRow::Signature> row_signatures(const std::vector<SignatureRepo
     for (const auto& report : reports)
       if (rank(report, verdict) == wanted && signatures.size() < ReportRow::kMostSignatures &&
           !report.domain.empty())
-        signatures.push_back({shortened(report.domain), shortened(report.selector),
+        signatures.push_back({reported_text(report.domain), reported_text(report.selector),
                               std::string(to_string(report.result))});
   return signatures;
 }
@@ -71,20 +78,6 @@ OverrideReason reason_of(const DmarcVerdict& verdict, const Treatment& treatment
   return verdict.record.testing && treatment.action == verdict.applied
              ? OverrideReason::policy_test_mode
              : OverrideReason::local_policy;
-}
-
-// The octets of one character of UTF-8 that XML 1.0 may hold; 0 if there is none.
-std::size_t xml_character(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text.front());
-  const std::size_t size = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  const auto character = text.substr(0, size);
-  if (character.size() != size || !is_utf8(character))
-    return 0;
-  if (size == 1)
-    return (lead >= 0x20 && lead != 0x7f) || lead == '\t' ? 1 : 0;
-  const bool is_non_character =
-      size == 3 && (character == "\xef\xbf\xbe" || character == "\xef\xbf\xbf");
-  return is_non_character ? 0 : size;
 }
 
 std::string xml_text(std::string_view text) {
@@ -217,81 +210,35 @@ std::string head_xml(const ReportHead& head, const PublishedPolicy& policy,
   return xml.text();
 }
 
-// What one URI of rua leads to.
-class Destination {
- public:
-  Destination(std::string policy_domain, ReportUri uri)
-      : policy_domain_(std::move(policy_domain)), uri_(std::move(uri)) {}
-
-  Asking<ReportDestinations> find() {
-    ReportDestinations found;
-    const auto host = claimed_domain(domain_of(uri_.mailbox));
-    if (uri_.scheme != "mailto" || !host)
-      co_return found;
-    const auto theirs = co_await organizational_domain(*host);
-    const auto ours = co_await organizational_domain(policy_domain_);
-    if (theirs && ours && *theirs == *ours)
-      found.mailboxes.push_back(uri_.mailbox);
-    else if (!theirs || !ours)
-      found.unknown.push_back(uri_.mailbox);
-    else
-      co_await ask_for_consent(*host, found);
-    co_return found;
-  }
-
- private:
-  Asking<void> ask_for_consent(const std::string& host, ReportDestinations& found) {
-    const auto name = policy_domain_ + "._report._dmarc." + host;
-    if (!can_be_asked(name))
-      co_return;
-    const auto answer = co_await ask(Question{name, Type::txt});
-    if (answer.is_failure()) {
-      found.unknown.push_back(uri_.mailbox);
-      co_return;
-    }
-    bool has_consent = false;
-    std::vector<ReportUri> instead;
-    for (const auto& text : answer.texts)
-      if (const auto record = DmarcRecord::parse(text)) {
-        has_consent = true;
-        instead.insert(instead.end(), record->rua.begin(), record->rua.end());
-      }
-    // Another host there: neither gets it.
-    if (!std::all_of(instead.begin(), instead.end(), [&](const ReportUri& uri) {
-          return claimed_domain(domain_of(uri.mailbox)) == host;
-        }))
-      co_return;
-    if (has_consent && instead.empty())
-      found.mailboxes.push_back(uri_.mailbox);
-    for (const auto& uri : instead)
-      if (found.mailboxes.size() < kMostReportUris)
-        found.mailboxes.push_back(uri.mailbox);
-  }
-
-  std::string policy_domain_;
-  ReportUri uri_;
-};
-
-void add_new(std::vector<std::string>& to, const std::vector<std::string>& from) {
-  for (const auto& one : from)
-    if (std::find(to.begin(), to.end(), one) == to.end())
-      to.push_back(one);
-}
-
 }  // namespace
+
+std::string reported_text(std::string_view text) {
+  constexpr std::size_t kMost = 253;
+  std::string out;
+  text = text.substr(0, kMost);
+  while (!text.empty()) {
+    const auto size = xml_character(text);
+    if (size == 0)
+      out += '?';
+    else
+      out += text.substr(0, size);
+    text.remove_prefix(std::max<std::size_t>(size, 1));
+  }
+  return out;
+}
 
 ReportRow report_row(const DmarcVerdict& verdict, const IpAddress& client,
                      const SpfVerdict& mail_from, const std::vector<SignatureReport>& signatures,
                      const Treatment& treatment) {
   ReportRow row;
   row.source = client.str();
-  row.header_from = shortened(verdict.author_domain);
-  row.envelope_from = shortened(mail_from.domain);
+  row.header_from = reported_text(verdict.author_domain);
+  row.envelope_from = reported_text(mail_from.domain);
   row.disposition = disposition_of(verdict, treatment);
   row.dkim_aligned = verdict.dkim_aligned;
   row.spf_aligned = verdict.spf_aligned;
   row.reason = to_string(reason_of(verdict, treatment));
-  row.comment = row.reason.empty() ? "" : shortened(treatment.comment);
+  row.comment = row.reason.empty() ? "" : reported_text(treatment.comment);
   row.spf_result = to_string(mail_from.result);
   row.signatures = row_signatures(signatures, verdict);
   return row;
@@ -313,50 +260,33 @@ PublishedPolicy published_policy(const DmarcVerdict& verdict) {
   if (!record.has_valid_policy)
     policy.error = "p, sp or np is missing or cannot be read";
   for (const auto& uri : record.rua)
-    policy.rua.push_back(uri.text);
+    policy.rua.push_back(uri.most_size ? uri.text + "!" + std::to_string(*uri.most_size)
+                                       : uri.text);
   return policy;
 }
 
-void ReportTally::add(const PublishedPolicy& policy, ReportRow row) {
-  auto found = policies_.find(policy);
-  if (found == policies_.end() && policies_.size() < limits_.policies && rows_ < limits_.rows)
-    found = policies_.emplace(policy, Rows()).first;
-  if (found == policies_.end()) {
-    ++lost_;
-    return;
-  }
-  auto& rows = found->second;
-  if (const auto known = rows.find(row); known != rows.end()) {
-    ++known->second;
-  } else if (rows.size() < limits_.rows_of_policy && rows_ < limits_.rows) {
-    rows.emplace(std::move(row), 1);
-    ++rows_;
-  } else {
-    ++lost_;
-  }
-}
-
-std::string report_xml(const ReportHead& head, const PublishedPolicy& policy,
-                       const ReportTally::Rows& rows, std::size_t most_size) {
-  std::vector<const ReportTally::Rows::value_type*> sorted;
-  for (const auto& row : rows)
+std::string report_xml(const ReportHead& head, const PolicyRows& policy, std::size_t most_size) {
+  std::vector<const PolicyRows::Rows::value_type*> sorted;
+  for (const auto& row : policy.rows)
     sorted.push_back(&row);
   // Of equal counts in the order of the map, so that it is the same each time.
   std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
     return a->second != b->second ? a->second > b->second : a->first < b->first;
   });
   std::string records;
-  std::uint64_t left_out = 0;
+  auto left_out = policy.lost;
+  bool is_full = false;
   for (const auto* row : sorted) {
-    const auto record = left_out == 0 ? record_xml(row->first, row->second) : std::string();
-    if (left_out == 0 && records.size() + record.size() <= most_size)
-      records += record;
-    else
+    const auto record = is_full ? std::string() : record_xml(row->first, row->second);
+    is_full = is_full || records.size() + record.size() > most_size;
+    if (is_full)
       left_out += row->second;
+    else
+      records += record;
   }
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
          "<feedback xmlns=\"urn:ietf:params:xml:ns:dmarc-2.0\">\n" +
-         head_xml(head, policy, left_out) + records + "</feedback>\n";
+         head_xml(head, policy.published, left_out) + records + "</feedback>\n";
 }
 
 std::string report_file_name(const ReportHead& head, const PublishedPolicy& policy) {
@@ -369,25 +299,8 @@ std::string report_file_name(const ReportHead& head, const PublishedPolicy& poli
 }
 
 std::string report_subject(const ReportHead& head, const PublishedPolicy& policy) {
-  return "Report Domain: " + policy.domain + " Submitter: " + head.submitter +
-         " Report-ID: " + head.id;
-}
-
-Asking<ReportDestinations> report_destinations(std::string policy_domain,
-                                               std::vector<std::string> rua) {
-  ReportDestinations all;
-  if (rua.size() > kMostReportUris)
-    rua.resize(kMostReportUris);
-  for (const auto& text : rua) {
-    auto uri = parse_report_uri(text);
-    if (!uri)
-      continue;
-    Destination destination(policy_domain, std::move(*uri));
-    const auto found = co_await destination.find();
-    add_new(all.mailboxes, found.mailboxes);
-    add_new(all.unknown, found.unknown);
-  }
-  co_return all;
+  return "Report Domain: " + policy.domain + "\r\n\tSubmitter: " + head.submitter +
+         "\r\n\tReport-ID: <" + head.id + "@" + head.submitter + ">";
 }
 
 }  // namespace postrider::mailauth

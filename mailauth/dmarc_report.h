@@ -1,10 +1,9 @@
-// Aggregate reports for domains that publish DMARC records (RFC 9990): what was seen is counted,
-// and written as XML. Pure; who may get a report is a question to the DNS.
+// Aggregate reports for domains that publish DMARC records (RFC 9990): what is told of a message,
+// and a report as XML. Pure.
 #pragma once
 
 #include "base/network.h"
 #include "base/time.h"
-#include "mailauth/asking.h"
 #include "mailauth/dkim_verify.h"
 #include "mailauth/dmarc.h"
 #include "mailauth/spf.h"
@@ -16,7 +15,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace postrider::mailauth {
@@ -37,7 +35,7 @@ struct Treatment {
 };
 
 // One kind of message: all of a kind are one record of the report, with their number. Texts are cut
-// at 253 octets. Envelope recipients are not kept: nobody needs them.
+// at 253 octets, and are UTF-8 that XML can hold. Envelope recipients are not kept: nobody needs them.
 struct ReportRow {
   static constexpr std::size_t kMostSignatures = 100;  // §3.1.3
   struct Signature {
@@ -57,6 +55,8 @@ struct ReportRow {
   std::vector<Signature> signatures;  // aligned passes, other passes, what did not pass
   friend auto operator<=>(const ReportRow&, const ReportRow&) = default;
 };
+// Outside text as a row has it.
+std::string reported_text(std::string_view text);
 // Requires: the verdict has a record.
 ReportRow report_row(const DmarcVerdict& verdict, const IpAddress& client,
                      const SpfVerdict& mail_from, const std::vector<SignatureReport>& signatures,
@@ -68,32 +68,17 @@ struct PublishedPolicy {
   std::string p, sp, np;  // sp, np empty: not published
   std::string adkim, aspf, fo, testing;
   std::string error;             // what is wrong with the record; empty: nothing
-  std::vector<std::string> rua;  // as published
+  std::vector<std::string> rua;  // as published, size limits in octets
   friend auto operator<=>(const PublishedPolicy&, const PublishedPolicy&) = default;
 };
 PublishedPolicy published_policy(const DmarcVerdict& verdict);
 
-// What was seen in a time. Bounded: what there is no room for is counted as lost.
-class ReportTally {
- public:
+// What a report tells.
+struct PolicyRows {
   using Rows = std::map<ReportRow, std::uint64_t>;
-  struct Limits {
-    std::size_t policies = 10'000;
-    std::size_t rows_of_policy = 10'000;
-    std::size_t rows = 200'000;
-  };
-  explicit ReportTally(Limits limits) : limits_(limits) {}
-  ReportTally() : ReportTally(Limits()) {}
-
-  void add(const PublishedPolicy& policy, ReportRow row);
-  const std::map<PublishedPolicy, Rows>& policies() const { return policies_; }
-  std::uint64_t lost() const { return lost_; }
-
- private:
-  Limits limits_;
-  std::map<PublishedPolicy, Rows> policies_;
-  std::size_t rows_ = 0;
-  std::uint64_t lost_ = 0;
+  PublishedPolicy published;
+  Rows rows;               // with their numbers
+  std::uint64_t lost = 0;  // messages of kinds for which there was no room
 };
 
 struct ReportHead {
@@ -107,24 +92,12 @@ struct ReportHead {
 
 // The XML document, in the namespace of RFC 9990. Outside text is escaped, and what XML cannot hold
 // becomes "?". The rows with the highest counts come first; those beyond most_size octets are left
-// out, and an error in the document says how many messages they were.
-std::string report_xml(const ReportHead& head, const PublishedPolicy& policy,
-                       const ReportTally::Rows& rows, std::size_t most_size = 10'000'000);
+// out, and an error in the document says how many messages they were, with those that were lost.
+std::string report_xml(const ReportHead& head, const PolicyRows& policy,
+                       std::size_t most_size = 10'000'000);
 // "mx.example.org!example.com!1796342400!1796428799!ID.xml.gz": what is sent again has it again.
 std::string report_file_name(const ReportHead& head, const PublishedPolicy& policy);
-// The value of Subject (§4.2): one line of more than 78 octets if names are long.
+// The value of Subject (§3.5.2), folded.
 std::string report_subject(const ReportHead& head, const PublishedPolicy& policy);
-
-// Who gets a report.
-struct ReportDestinations {
-  std::vector<std::string> mailboxes;  // each once
-  // The DNS does not say whether these may have it: to be asked again later.
-  std::vector<std::string> unknown;
-};
-// §5: addresses in another organization must have asked for it, with a record at
-// POLICY-DOMAIN._report._dmarc.HOST; that may name other addresses at the same host. Only mailto
-// URIs are served. Asks at most 17 questions for each of rua.
-Asking<ReportDestinations> report_destinations(std::string policy_domain,
-                                               std::vector<std::string> rua);
 
 }  // namespace postrider::mailauth

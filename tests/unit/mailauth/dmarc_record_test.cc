@@ -145,6 +145,24 @@ TEST_CASE("DMARC: addresses for reports", "[mailauth][dmarc]") {
   CHECK(DmarcRecord::parse(many)->rua.size() == kMostReportUris);
 }
 
+TEST_CASE("DMARC: size limits of addresses for reports", "[mailauth][dmarc]") {
+  const auto limit = [](const std::string& text) {
+    const auto uri = parse_report_uri("mailto:a@b.test" + text);
+    REQUIRE(uri);
+    CHECK(uri->text == "mailto:a@b.test");
+    return uri->most_size;
+  };
+  CHECK(limit("!500") == 500);
+  CHECK(limit("!0") == 0);
+  CHECK(limit("!2k") == 2048);
+  CHECK(limit("!10M") == 10U << 20U);
+  CHECK(limit("!1g") == 1U << 30U);
+  CHECK(limit("!1t") == 1ULL << 40U);
+  for (const auto* text :
+       {"", "!", "!m", "!-1", "!1x", "!1 k", "!99999999999999999999", "!99999999999t"})
+    CHECK_FALSE(limit(text));
+}
+
 TEST_CASE("DMARC: records of 64 KiB", "[mailauth][dmarc]") {
   const auto repeated = [](const std::string& text) {
     std::string out = "v=DMARC1; p=reject;";

@@ -1,9 +1,12 @@
-#include "mailauth/dmarc_report.h"
-
+#include "mailauth/dmarc_destinations.h"
+#include "mailauth/dmarc_tally.h"
 #include "tests/support/fake_zones.h"
+#include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -70,7 +73,7 @@ TEST_CASE("an aggregate report", "[mailauth][dmarc]") {
   tally.add(policy, row);
   tally.add(policy, row);
   REQUIRE(tally.policies().size() == 1);
-  CHECK(report_xml(head(), policy, tally.policies().at(policy)) ==
+  CHECK(report_xml(head(), tally.policies().begin()->second) ==
         R"(<?xml version="1.0" encoding="UTF-8"?>
 <feedback xmlns="urn:ietf:params:xml:ns:dmarc-2.0">
   <version>1.0</version>
@@ -131,7 +134,8 @@ TEST_CASE("an aggregate report", "[mailauth][dmarc]") {
   CHECK(report_file_name(head(), policy) ==
         "mx.example.org!example.com!1796342400!1796428799!20261129a1.xml.gz");
   CHECK(report_subject(head(), policy) ==
-        "Report Domain: example.com Submitter: mx.example.org Report-ID: 20261129.a-1");
+        "Report Domain: example.com\r\n\tSubmitter: mx.example.org\r\n\tReport-ID: "
+        "<20261129.a-1@mx.example.org>");
 }
 
 TEST_CASE("rows tell what was done and why", "[mailauth][dmarc]") {
@@ -200,10 +204,45 @@ TEST_CASE("reports hold nothing that XML cannot", "[mailauth][dmarc]") {
   ReportTally tally;
   const auto policy = published_policy(verdict);
   tally.add(policy, row);
-  const auto xml = report_xml(head(), policy, tally.policies().at(policy));
+  const auto xml = report_xml(head(), tally.policies().begin()->second);
   CHECK(xml.find("<header_from>&lt;a&gt;&amp;&quot;b&quot;]]&gt;<") != std::string::npos);
   CHECK(xml.find("<envelope_from>????\xc3\xbc?") != std::string::npos);
   CHECK(xml.find("<domain>d??&lt;/dkim&gt;</domain>") != std::string::npos);
+}
+
+// By libxml2, where xmllint is installed.
+TEST_CASE("reports fit the schema, whatever strangers write", "[mailauth][dmarc]") {
+  if (std::system("xmllint --version >/dev/null 2>&1") != 0) {
+    WARN("xmllint is not installed");
+    return;
+  }
+  ReportTally tally;
+  auto verdict = failed_verdict(
+      "v=DMARC1; p=none; sp=reject; np=quarantine; aspf=s; t=y; ruf=mailto:a@b.test; fo=1:d:s");
+  std::string all;
+  for (int c = 0; c < 256; ++c)
+    all += static_cast<char>(c);
+  for (const auto& text :
+       {std::string("]]></record><!--"), std::string("&lt;&#0;<![CDATA["), all,
+        std::string(253, '"'), std::string("\xed\xa0\x80\xf4\x90\x80\x80\xc0\xaf"),
+        std::string(252, 'x') + "\xc3\xbc"}) {
+    verdict.author_domain = text;
+    auto row = report_row(verdict, kClient, spf(SpfResult::permerror, text),
+                          {signature(SignatureResult::policy, text)},
+                          {DmarcPolicy::none, OverrideReason::other, text});
+    tally.add(published_policy(verdict), row);
+    row.source = "2001:db8::1";
+    tally.add(published_policy(verdict), row);
+  }
+  const TemporaryFolder folder;
+  const auto file = folder / "report.xml";
+  std::ofstream(file) << report_xml(head(), tally.policies().begin()->second);
+  CHECK(std::system(("xmllint --nonet --noout --schema " DMARC_REPORT_SCHEMA " " + file + " >&2")
+                        .c_str()) == 0);
+  std::ofstream(file, std::ios::app) << "<more/>";
+  CHECK(std::system(
+            ("xmllint --nonet --noout --schema " DMARC_REPORT_SCHEMA " " + file + " 2>/dev/null")
+                .c_str()) != 0);
 }
 
 TEST_CASE("tallies and reports are bounded", "[mailauth][dmarc]") {
@@ -218,30 +257,61 @@ TEST_CASE("tallies and reports are bounded", "[mailauth][dmarc]") {
       verdict.policy_domain = "d" + std::to_string(domain) + ".test";
       auto row = report_row(verdict, kClient, spf(SpfResult::fail, ""), {}, {});
       row.source = "192.0.2." + std::to_string(i);
-      tally.add(published_policy(verdict), row);
-      tally.add(published_policy(verdict), row);
+      CHECK(tally.add(published_policy(verdict), row) == tally.add(published_policy(verdict), row));
     }
   CHECK(tally.policies().size() == 2);
   std::uint64_t counted = 0;
-  for (const auto& [policy, rows] : tally.policies())
-    for (const auto& [row, count] : rows)
+  for (const auto& [key, policy] : tally.policies())
+    for (const auto& [row, count] : policy.rows)
       counted += count;
   CHECK(counted == 30);
   CHECK(tally.lost() == 90);
+  CHECK(tally.lost_elsewhere() == 40);
 
-  const auto& [policy, rows] = *tally.policies().begin();
-  const auto xml = report_xml(head(), policy, rows, 2000);
+  const auto& policy = tally.policies().begin()->second;
+  CHECK(policy.lost == 20);
+  CHECK(report_xml(head(), policy).find("<error>20 messages are left out of this report</error>") !=
+        std::string::npos);
+  const auto xml = report_xml(head(), policy, 2000);
   CHECK(xml.size() < 3500);
   CHECK(xml.find(" messages are left out of this report</error>") != std::string::npos);
 }
 
-// RFC 9990 §5
+TEST_CASE("a stranger cannot fill memory with what rows hold", "[mailauth][dmarc]") {
+  ReportTally::Limits limits;
+  limits.octets = 1'000'000;
+  ReportTally tally(limits);
+  const auto verdict = failed_verdict("v=DMARC1; p=reject; rua=mailto:a@example.com");
+  const auto policy = published_policy(verdict);
+  std::vector<SignatureReport> signatures;
+  for (int i = 0; i < 50; ++i) {
+    signatures.push_back(signature(SignatureResult::fail, std::string(1000, 'd')));
+    signatures.back().selector = std::string(1000, 's');
+  }
+  auto row = report_row(verdict, kClient, spf(SpfResult::fail, "a.test"), signatures, {});
+  std::uint64_t kept = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    row.source = "2001:db8::" + std::to_string(i);
+    kept += tally.add(policy, row) ? 1U : 0U;
+  }
+  CHECK(kept > 10);
+  CHECK(kept < 40);  // 25 kB each
+  CHECK(tally.octets() <= limits.octets);
+  CHECK(tally.lost() == 100'000 - kept);
+  tally.remove(ReportTally::key_of(policy));
+  CHECK(tally.is_empty());
+  CHECK(tally.octets() == 0);
+  CHECK(tally.add(policy, row));
+}
+
+// RFC 9990 §4
 TEST_CASE("reports go where they are wanted", "[mailauth][dmarc]") {
   const auto zone = R"(
     _dmarc.example.com       TXT "v=DMARC1; p=reject"
     _dmarc.sub.example.com   TXT "v=DMARC1; p=reject"
     example.com._report._dmarc.yes.test      TXT "v=DMARC1"
     example.com._report._dmarc.other.test    TXT "v=DMARC1; rua=mailto:in@other.test"
+    example.com._report._dmarc.small.test    TXT "v=DMARC1; rua=mailto:in@small.test!2k"
     example.com._report._dmarc.away.test     TXT "v=DMARC1; rua=mailto:victim@bank.test"
     example.com._report._dmarc.text.test     TXT "yes please"
     example.com._report._dmarc.several.test  TXT "noise"
@@ -267,6 +337,9 @@ TEST_CASE("reports go where they are wanted", "[mailauth][dmarc]") {
       {"the DNS fails before", {"mailto:a@lost.test"}, "(a@lost.test)"},
       {"the rest gets it", {"mailto:a@no.test", "mailto:b@yes.test"}, "b@yes.test"},
       {"each once", {"mailto:a@yes.test", "mailto:a@yes.test!1m"}, "a@yes.test"},
+      {"a size limit", {"mailto:a@example.com!10m"}, "a@example.com!10485760"},
+      {"a size limit there", {"mailto:a@small.test!10m"}, "in@small.test!2048"},
+      {"letters beyond ASCII", {"mailto:%C3%BC@example.com"}, ""},
       {"other schemes", {"https://example.com/r", "mailto:x", "nonsense"}, ""},
       {"no host name", {"mailto:a@[192.0.2.1]", "mailto:a@localhost"}, ""},
   };
@@ -276,7 +349,8 @@ TEST_CASE("reports go where they are wanted", "[mailauth][dmarc]") {
       const auto found = dns.run(report_destinations("example.com", c.rua));
       std::string got;
       for (const auto& mailbox : found.mailboxes)
-        got += (got.empty() ? "" : " ") + mailbox;
+        got += (got.empty() ? "" : " ") + mailbox.address +
+               (mailbox.most_size ? "!" + std::to_string(*mailbox.most_size) : "");
       for (const auto& mailbox : found.unknown)
         got += "(" + mailbox + ")";
       CHECK(got == c.want);
