@@ -1,11 +1,12 @@
-// Mail that the daemon writes of itself, beside the notices that belong to a record: daily TLS
-// reports, the digest of notices that could not be delivered.
+// Mail that the daemon writes of itself, beside the notices that belong to a record: daily reports
+// to other domains, the digest of notices that could not be delivered.
 #pragma once
 
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "base/net/loop.h"
 #include "base/net/task.h"
+#include "delivery/reports/report_mail.h"
 #include "mailauth/signer.h"
 #include "queue/queue.h"
 
@@ -24,5 +25,8 @@ struct OwnMail {
 
 // Signs it, if notices are signed, and gives it into custody. Its content is in memory.
 Task<Result<void>> submit_own(OwnMail by, queue::Submission submission);
+
+// How reports of a day are sent by it. The clock outlives the post.
+delivery::ReportPost report_post(OwnMail by, const Clock& clock);
 
 }  // namespace postrider::daemon

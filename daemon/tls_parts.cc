@@ -16,28 +16,6 @@ dns::Families families_of(const Config& config) {
   return dns::Families::both;
 }
 
-// Reports are ordinary mail, which must arrive although TLS does not work, and about whose failure
-// nobody wants a notice.
-queue::Submission as_submission(delivery::ReportMail mail, TimePoint now) {
-  auto message = std::make_shared<mail::Message>();
-  message->id = mail.id;
-  message->received = now;
-  message->envelope.sender = std::move(mail.sender);
-  message->envelope.tls = mail::TlsWish::optional;
-  mail::Recipient recipient;
-  recipient.address = std::move(mail.recipient);
-  recipient.notify.bits = mail::Notify::kNever;
-  message->envelope.recipients.push_back(std::move(recipient));
-  message->origin.protocol = "report";
-  auto& content = message->content;
-  content.size = mail.text.size();
-  content.longest_line = 998;
-  content.bytes = std::make_shared<const std::string>(std::move(mail.text));
-  queue::Submission submission;
-  submission.message = std::move(message);
-  return submission;
-}
-
 }  // namespace
 
 TlsParts::TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock,
@@ -46,13 +24,8 @@ TlsParts::TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const C
       sts_(
           std::make_shared<delivery::MtaSts>(home, resolver, clock, log, pool, spool + "/mta-sts")),
       history_(std::make_shared<delivery::TlsHistory>()) {
-  delivery::TlsReporter::Post post;
-  post.next_id = [queue = own_mail.queue] { return queue->next_id(); };
-  post.submit = [own_mail, &clock](delivery::ReportMail mail) {
-    return submit_own(own_mail, as_submission(std::move(mail), clock.now()));
-  };
-  reporter_ = std::make_shared<delivery::TlsReporter>(home, resolver, clock, log, pool,
-                                                      spool + "/tls-results.json", std::move(post));
+  reporter_ = std::make_shared<delivery::TlsReporter>(
+      home, resolver, clock, log, pool, spool + "/tls-results.json", report_post(own_mail, clock));
 }
 
 Result<std::function<void()>> TlsParts::prepared(const Config& config) {

@@ -2,6 +2,7 @@
 // (RFC 8460 §4.4, §5.3). Pure.
 #pragma once
 
+#include "delivery/reports/report_mail.h"
 #include "delivery/tls/reports/tally.h"
 #include "mail/message_id.h"
 
@@ -23,9 +24,6 @@ std::string tls_report_json(const TlsReportHead& head, const DomainTally& polici
 
 // "mx.us.example!example.org!1796342400!1796428799!id.json.gz"
 std::string tls_report_file_name(const TlsReportHead& head);
-
-// RFC 1952.
-std::string gzip(std::string_view bytes);
 
 // The whole message, CRLF line ends, 7-bit. It says "TLS-Required: No": a report must arrive
 // although TLS does not work (RFC 8460 §3, RFC 8689 §5).

@@ -9,9 +9,6 @@ namespace postrider::delivery {
 
 namespace {
 
-constexpr Duration kTick = std::chrono::seconds(60);
-constexpr Duration kTryAgain = std::chrono::hours(1);
-constexpr std::chrono::days kKept{2};  // RFC 8460 §5.5: try for a day
 constexpr std::size_t kMostFile = 256U << 20U;
 
 }  // namespace
@@ -32,11 +29,9 @@ struct TlsReporter::Saved {
 };
 
 TlsReporter::TlsReporter(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock,
-                         Log& log, BlockingPool& pool, std::string file, Post post)
-    : home_(home),
+                         Log& log, BlockingPool& pool, std::string file, ReportPost post)
+    : DailyReporter(home, clock, log, {"TLS reports", "tls_report.contact", 1}),
       resolver_(std::move(resolver)),
-      clock_(clock),
-      log_(log),
       pool_(pool),
       file_(std::move(file)),
       post_(std::move(post)),
@@ -53,21 +48,14 @@ void TlsReporter::load() {
     log_.write(LogEvent(Level::warn, "tls_report_trouble").add("reason", tally.error().describe()));
 }
 
-void TlsReporter::start() {
-  tick_ = std::make_unique<Deadline>(home_.deadlines(), [this] { tick(); });
-  tick_->set(kTick);
-}
-
 void TlsReporter::configure(TlsReportSettings settings) {
   settings_ = std::move(settings);
-  jitter_ = Duration(static_cast<Duration::rep>(
-      random_.below(static_cast<std::uint64_t>(settings_.delay.count()) + 1)));
+  schedule(settings_.enabled, settings_.delay);
 }
 
 void TlsReporter::stop() {
-  is_stopped_ = true;
+  DailyReporter::stop();
   call_->abort();
-  tick_.reset();
 }
 
 void TlsReporter::save_now() {
@@ -85,7 +73,7 @@ void TlsReporter::save() {
 // What a message waives says nothing of the domain's policies; and a report that counted the
 // delivery of the report before it would never end.
 void TlsReporter::add(const TlsReport& report) {
-  if (!settings_.enabled || is_stopped_ || report.source == TlsSource::message)
+  if (!is_collecting() || report.source == TlsSource::message)
     return;
   tally_.add(report);
   has_changed_ = true;
@@ -106,60 +94,15 @@ std::vector<std::string> TlsReporter::collected() const {
   return lines;
 }
 
-void TlsReporter::tick() {
-  tick_->set(kTick);
-  if (tally_.is_empty() && !has_changed_)
-    return;
-  tally_.remove_before(today() - kKept);
-  save();
-  const auto now = clock_.now();
-  if (!settings_.enabled || now < today() + jitter_)
-    return;
-  auto work = work_before(today(), now, false);
-  if (!work.empty() && !std::exchange(is_sending_, true))
-    home_.spawn(run(shared_from_this(), std::move(work), nullptr), log_, "TLS reports");
-}
-
-void TlsReporter::send(bool today_too, std::function<void(std::vector<std::string>)> done) {
-  const auto end = today() + std::chrono::days(today_too ? 1 : 0);
-  auto work = work_before(end, clock_.now(), true);
-  const bool cannot = !settings_.enabled || is_stopped_ || is_sending_;
-  if (cannot) {
-    done({is_sending_ ? "reports are being sent already" : "tls_report.contact is not set"});
-    return;
-  }
-  is_sending_ = true;
-  home_.spawn(run(shared_from_this(), std::move(work), std::move(done)), log_, "TLS reports");
-}
-
-std::vector<TlsReporter::Work> TlsReporter::work_before(Day end, TimePoint now,
-                                                        bool impatient) const {
+std::vector<DailyReporter::Work> TlsReporter::reports_before(Day end) const {
   std::vector<Work> work;
   for (const auto& [day, domains] : tally_.days()) {
     if (day >= end)
       break;
-    for (const auto& [domain, policies] : domains) {
-      const auto later = put_off_.find({day, domain});
-      if (impatient || later == put_off_.end() || later->second <= now)
-        work.push_back({day, domain});
-    }
+    for (const auto& [domain, policies] : domains)
+      work.push_back({day, domain, domain});
   }
   return work;
-}
-
-Task<void> TlsReporter::run(std::shared_ptr<TlsReporter> self, std::vector<Work> work,
-                            std::function<void(std::vector<std::string>)> done) {
-  std::vector<std::string> lines;
-  for (const auto& one : work) {
-    if (is_stopped_)
-      break;
-    auto line = co_await send_one(one);
-    lines.push_back(one.domain + ": " + line);
-  }
-  is_sending_ = false;
-  save();
-  if (done)
-    done(std::move(lines));
 }
 
 Task<std::string> TlsReporter::send_one(const Work& work) {
@@ -219,6 +162,7 @@ Task<Result<void>> TlsReporter::send_to(const TlsReportTarget& target, const Tls
   mail.sender = settings_.contact;
   mail.recipient = target.address;
   mail.id = post_.next_id();
+  mail.needs_no_tls = true;
   mail.text = tls_report_mail(head, compressed, target.address, mail.id, clock_.now());
   auto done = co_await post_.submit(std::move(mail));
   co_return done;
@@ -248,13 +192,9 @@ Task<Result<void>> TlsReporter::send_by_https(const TlsReportTarget& target,
   co_return Result<void>{};
 }
 
-void TlsReporter::put_off(const Work& work) {
-  put_off_[{work.day, work.domain}] = clock_.now() + kTryAgain;
-}
-
 void TlsReporter::forget(const Work& work) {
   tally_.remove(work.day, work.domain);
-  put_off_.erase({work.day, work.domain});
+  settled(work);
   has_changed_ = true;
 }
 

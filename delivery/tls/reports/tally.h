@@ -4,17 +4,15 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "delivery/reports/report_mail.h"
 #include "delivery/tls/tls_policy.h"
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
 namespace postrider::delivery {
-
-using Day = std::chrono::sys_days;
 
 // Failures that are equal in all that a report says of them.
 struct TlsFailure {

@@ -35,7 +35,7 @@ struct Office {
   std::vector<std::string> lines;
 
   std::shared_ptr<TlsReporter> open(Loop& loop) {
-    TlsReporter::Post post;
+    ReportPost post;
     post.next_id = [] { return mail::MessageId{77}; };
     post.submit = [this](ReportMail mail) { return submit(this, std::move(mail)); };
     auto reporter = std::make_shared<TlsReporter>(
