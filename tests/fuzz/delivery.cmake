@@ -2,6 +2,7 @@ add_fuzzer(fuzz_client ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_client.cc postrider_deli
 add_fuzzer(fuzz_credentials ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_credentials.cc postrider_delivery)
 add_fuzzer(fuzz_sasl_client ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_sasl_client.cc postrider_delivery)
 add_fuzzer(fuzz_sts ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_sts.cc postrider_delivery)
+add_fuzzer(fuzz_dmarc_journal ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_dmarc_journal.cc postrider_delivery)
 add_fuzzer(fuzz_tlsrpt ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_tlsrpt.cc postrider_delivery)
 add_fuzzer(fuzz_http ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_http.cc postrider_base)
 add_fuzzer(fuzz_local_job ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_local_job.cc postrider_delivery)
