@@ -172,6 +172,9 @@ Task<Verdict> Checks::end(Ending& ending) {
   co_await find(findings);
   auto verdict = co_await judge(ending, findings);
   count_of(findings);
+  // What is told to come again is judged again.
+  if (!has_given_up_ && (!verdict || findings.disposition == Disposition::reject))
+    report(*settings_, findings, facts_.client.address, ending.envelope);
   maillog::checked(around_.log, facts_, ending.id, findings,
                    std::chrono::duration_cast<Duration>(around_.clock.steady() - began));
   if (verdict)
@@ -230,8 +233,8 @@ Task<void> Checks::find_dmarc(Findings& findings, SteadyTime until) {
   if (has_given_up_)
     give_up();
   co_await dmarc_->wait();
-  const auto verdicts = dmarc_->result();
-  findings.dmarc = mailauth::strictest(verdicts);
+  findings.of_authors = dmarc_->result();
+  findings.dmarc = mailauth::strictest(findings.of_authors);
 }
 
 std::vector<mailauth::Identifier> Checks::identifiers(const Findings& findings) const {

@@ -15,12 +15,14 @@
 #include "mailauth/arc.h"
 #include "mailauth/dkim_verify.h"
 #include "mailauth/dmarc.h"
+#include "mailauth/dmarc_report.h"
 #include "mailauth/spf.h"
 #include "smtpd/filter/mail_filter.h"
 #include "smtpd/filter/questioner.h"
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +49,12 @@ struct AuthenticationSettings {
   // "sealer:lists.example" (whose word in an ARC chain is taken that DMARC passed before it).
   std::vector<TablePtr> exceptions;
   Duration time_limit{std::chrono::seconds(20)};
+  // Where each message goes that DMARC judged, once for each domain in From whose record asks for
+  // aggregate reports (RFC 9990); on the session's thread. Null: nowhere.
+  std::function<void(const mailauth::PublishedPolicy& policy, mailauth::ReportRow row)> reports;
+  // Mail for this address alone is not reported on: it is what reports come from, so that those
+  // about bounces and answers of reports would never end.
+  std::string reports_from;
 
   bool checks_spf() const { return spf || dmarc != Dmarc::off; }
   bool checks_dkim() const { return dkim || dmarc != Dmarc::off; }
@@ -77,11 +85,16 @@ struct Findings {
   std::optional<mailauth::SpfVerdict> helo, mail_from;
   std::optional<std::vector<mailauth::SignatureReport>> signatures;
   std::optional<mailauth::ChainReport> chain;
-  std::optional<mailauth::DmarcVerdict> dmarc;
-  std::string from_problem;  // why DMARC has no verdict
+  std::vector<mailauth::DmarcVerdict> of_authors;  // one for each domain in From
+  std::optional<mailauth::DmarcVerdict> dmarc;     // the strictest
+  std::string from_problem;                        // why DMARC has no verdict
   Disposition disposition = Disposition::none;
   std::string exception;  // why it is milder than the domain wishes: the key, or "postmaster"
 };
+
+// Tells settings.reports of a message that was taken or refused for good.
+void report(const AuthenticationSettings& settings, const Findings& findings,
+            const IpAddress& client, const mail::Envelope& envelope);
 
 // The results in the order iprev (if the client's name was looked up), spf, dkim, arc, dmarc. sender:
 // of the envelope.

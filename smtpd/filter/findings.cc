@@ -1,6 +1,9 @@
-// What was found out about a message, as results of RFC 8601.
+// What was found out about a message, as results of RFC 8601, and for the reports of DMARC.
+#include "base/text.h"
 #include "mailauth/auth_results.h"
 #include "smtpd/filter/authentication.h"
+
+#include <algorithm>
 
 namespace postrider::smtpd::filter {
 
@@ -52,7 +55,51 @@ MethodResult dmarc_result(const Findings& findings) {
   return result;
 }
 
+mailauth::Treatment treatment_of(const Findings& findings, const mailauth::DmarcVerdict& verdict) {
+  using mailauth::OverrideReason;
+  mailauth::Treatment treatment;
+  if (findings.disposition == Findings::Disposition::quarantine)
+    treatment.action = mailauth::DmarcPolicy::quarantine;
+  else if (findings.disposition == Findings::Disposition::reject)
+    treatment.action = mailauth::DmarcPolicy::reject;
+  if (verdict.result == mailauth::DmarcResult::temperror &&
+      verdict.published != mailauth::DmarcPolicy::none) {
+    treatment.reason = OverrideReason::other;
+    treatment.comment = "no answer from the DNS";
+  } else if (findings.exception.starts_with("sealer:")) {
+    treatment.reason = OverrideReason::trusted_forwarder;
+    treatment.comment = "arc=pass";
+  } else if (findings.exception == "postmaster") {
+    treatment.reason = OverrideReason::local_policy;
+    treatment.comment = "to postmaster or abuse";
+  } else if (!findings.exception.empty()) {
+    treatment.reason = OverrideReason::local_policy;
+  }
+  return treatment;
+}
+
+bool is_for_reporter_alone(const mail::Envelope& envelope, const std::string& address) {
+  return std::all_of(envelope.recipients.begin(), envelope.recipients.end(),
+                     [&](const mail::Recipient& recipient) {
+                       return equals_ignoring_case(recipient.address, address);
+                     });
+}
+
 }  // namespace
+
+void report(const AuthenticationSettings& settings, const Findings& findings,
+            const IpAddress& client, const mail::Envelope& envelope) {
+  if (!settings.reports || !findings.mail_from ||
+      is_for_reporter_alone(envelope, settings.reports_from))
+    return;
+  for (const auto& verdict : findings.of_authors)
+    if (!verdict.record.rua.empty())
+      settings.reports(mailauth::published_policy(verdict),
+                       mailauth::report_row(
+                           verdict, client, *findings.mail_from,
+                           findings.signatures.value_or(std::vector<mailauth::SignatureReport>()),
+                           treatment_of(findings, verdict)));
+}
 
 std::vector<MethodResult> results_of(const Findings& findings, const Facts& facts,
                                      std::string_view sender) {
