@@ -406,8 +406,8 @@ int explain(const Administration& how, const std::string& target) {
   return code;
 }
 
-int tls_reports(const Administration& how, bool send, bool today_too) {
-  auto request = request_for("tls_reports");
+int daily_reports(const Administration& how, const char* act, bool send, bool today_too) {
+  auto request = request_for(act);
   request.verb = send ? "send" : "";
   request.all = today_too;
   ExplanationView view(now_seconds());

@@ -34,7 +34,8 @@ int pause_queue(const Administration& how, const daemon::ControlRequest& request
 int salvage_queue(const Administration& how);
 int show_message(const Administration& how, const std::string& id, bool body);
 int explain(const Administration& how, const std::string& target);
-int tls_reports(const Administration& how, bool send, bool today_too);
+// act: tls_reports, dmarc_reports.
+int daily_reports(const Administration& how, const char* act, bool send, bool today_too);
 int reload_daemon(const Administration& how);
 int show_sites(const Administration& how, bool trouble);
 // What is kept behind `after`, or the newest `last`; follow: and what comes, until it is ended.

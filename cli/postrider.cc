@@ -408,6 +408,25 @@ void add_queue_command(CLI::App& app, Typed& typed) {
   });
 }
 
+void add_report_commands(CLI::App& app, Typed& typed) {
+  constexpr struct {
+    const char* verb;
+    const char* act;
+  } kReports[] = {{"tlsrpt", "tls_reports"}, {"dmarc-reports", "dmarc_reports"}};
+  for (const auto& one : kReports) {
+    auto& reports = add_verb(app, one.verb);
+    reports.add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
+    reports.add_flag("--today", typed.today, "With --send: today's results too");
+    reports.add_flag("--json", typed.json, "As JSON");
+    reports.callback([&typed, one] {
+      typed.run = [&typed, one] {
+        return daily_reports(administration(std::string("postrider ") + one.verb, typed), one.act,
+                             typed.send, typed.today);
+      };
+    });
+  }
+}
+
 void add_message_commands(CLI::App& app, Typed& typed) {
   add_show(app, "show", typed);
   auto& why = add_verb(app, "explain");
@@ -429,14 +448,6 @@ void add_message_commands(CLI::App& app, Typed& typed) {
   sites.add_flag("--trouble", typed.trouble, "Those alone that are blocked, or have an alarm");
   sites.callback([&] {
     typed.run = [&] { return show_sites(administration("postrider sites", typed), typed.trouble); };
-  });
-  auto& reports = add_verb(app, "tlsrpt");
-  reports.add_flag("--send", typed.send, "Send the reports now instead of after midnight UTC");
-  reports.add_flag("--today", typed.today, "With --send: today's results too");
-  reports.callback([&] {
-    typed.run = [&] {
-      return tls_reports(administration("postrider tlsrpt", typed), typed.send, typed.today);
-    };
   });
   auto& events = add_verb(app, "events");
   events.add_option("--after", typed.target, "Only those behind the event with this id")
@@ -461,7 +472,7 @@ void add_message_commands(CLI::App& app, Typed& typed) {
                            typed.follow);
       };
   });
-  for (auto* command : {&why, &status, &sites, &reports})
+  for (auto* command : {&why, &status, &sites})
     command->add_flag("--json", typed.json, "As JSON");
 }
 
@@ -493,6 +504,7 @@ void add_all(CLI::App& app, Typed& typed) {
   add_doctor_command(app, typed);
   add_queue_command(app, typed);
   add_message_commands(app, typed);
+  add_report_commands(app, typed);
   add_passwd_command(app, typed);
   add_dkim_commands(app, typed);
   add_verb(app, "completion").callback([&] {

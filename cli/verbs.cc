@@ -108,6 +108,8 @@ constexpr VerbText kVerbs[] = {
      "postrider events replay my-webhook", ""},
     {"tlsrpt", kQueue, "TLS results collected for other domains",
      "postrider tlsrpt\npostrider tlsrpt --send", ""},
+    {"dmarc-reports", kQueue, "DMARC results collected for other domains",
+     "postrider dmarc-reports\npostrider dmarc-reports --send", ""},
     {"passwd", kKeys, "Set a user's password in the password file",
      "postrider passwd ann\nprintf '%s\\n' \"$password\" | postrider passwd ann\n"
      "postrider passwd --delete ann",

@@ -265,7 +265,7 @@ void Running::make_parts(StartProblems& problems) {
     return add(problems, of_clients.error());
   auto receiving =
       smtpd_settings(config, directory_, auth_, receiving_tables_, &*local_limits_, filters(config),
-                     &checks_, *std::move(of_clients), failure_counter(config));
+                     check_parts(), *std::move(of_clients), failure_counter(config));
   if (!receiving)
     return add(problems, receiving.error());
   std::vector<Loop*> loops;
@@ -294,6 +294,9 @@ void Running::make_parts(StartProblems& problems) {
                                           own_mail, config.spool);
   if (auto configured = tls_parts_->configure(config); !configured)
     return add(problems, configured.error());
+  dmarc_parts_ = std::make_unique<DmarcParts>(*loops.front(), own_resolver, clock_, *told_, *pool_,
+                                              own_mail, config.spool);
+  dmarc_parts_->prepared(config)();
   make_event_sinks(problems);
   dispatcher_ = std::make_unique<delivery::Dispatcher>(loops, *queue_, resolver_of, clock_, *told_,
                                                        *directory_, *sending);
@@ -382,8 +385,8 @@ void Running::open_doors(StartProblems& problems) {
   server_->bind_elsewhere([parent = parent_](int socket, const sockaddr* address, socklen_t size) {
     return parent->bind(socket, address, size);
   });
-  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *auth_, *local_limits_, checks_, milters_,
-                   client_checks_, config.hostname, loaded_.file);
+  insight_.emplace(*dispatcher_, *server_, *tls_parts_, *dmarc_parts_, *auth_, *local_limits_,
+                   checks_, milters_, client_checks_, config.hostname, loaded_.file);
   insight_->set_waker([&events = events_] { events.post(Event::reload); });
   insight_->set_sinks(&*sinks_);
   insight_->set_log(log_.get());
@@ -437,6 +440,7 @@ void Running::start_threads() {
   sinks_->adopt(std::move(sinks_made_));
   queue_->start(dispatcher_.get(), &*sinks_);
   tls_parts_->start();
+  dmarc_parts_->start();
   digest_->load();
   digest_->start();
   server_->start();

@@ -17,6 +17,7 @@
 #include "daemon/config/config_file.h"
 #include "daemon/control/control_server.h"
 #include "daemon/control/control_service.h"
+#include "daemon/dmarc_parts.h"
 #include "daemon/event_sinks.h"
 #include "daemon/heap.h"
 #include "daemon/inherited.h"
@@ -32,6 +33,7 @@
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/effective.h"
 #include "daemon/route_changes.h"
+#include "daemon/settings.h"
 #include "daemon/status_source.h"
 #include "daemon/tls_parts.h"
 #include "delivery/dispatcher.h"
@@ -130,6 +132,7 @@ class Running {
   void look_at_routes();
   std::vector<std::shared_ptr<const smtpd::filter::Source>> filters(const Config& config);
   std::function<void(const IpAddress&)> failure_counter(const Config& config);
+  CheckParts check_parts();
   void read_greylist();
   void keep_greylist();
   SubmitSettings local_settings(const Config& config);
@@ -191,6 +194,7 @@ class Running {
   std::optional<BlockingPool> signers_;      // for signatures
   std::optional<BlockingPool> pool_;
   std::unique_ptr<TlsParts> tls_parts_;
+  std::unique_ptr<DmarcParts> dmarc_parts_;
   std::shared_ptr<NoticeDigest> digest_;
   EventSinks::Made sinks_made_;  // of the start
   std::optional<EventSinks> sinks_;

@@ -168,8 +168,8 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   if (!of_clients)
     return of_clients.error();
   auto receiving =
-      smtpd_settings(config, directory_, auth_, *tables, &*local_limits_, filters(config), &checks_,
-                     *std::move(of_clients), failure_counter(config));
+      smtpd_settings(config, directory_, auth_, *tables, &*local_limits_, filters(config),
+                     check_parts(), *std::move(of_clients), failure_counter(config));
   if (!receiving)
     return receiving.error();
   auto listeners = listener_settings(config, sockets_);
@@ -216,6 +216,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
       lane.resolver->reconfigure(settings);
     });
   lanes_.front()->loop.post(*std::move(tls));
+  lanes_.front()->loop.post(dmarc_parts_->prepared(config));
   lanes_.front()->loop.post(
       [this, receiver = digest_receiver(**sending)] { digest_->configure(receiver); });
   lanes_.front()->loop.post([this, settings = local_settings(config)] {
@@ -277,6 +278,7 @@ int Running::stop() {
     submit_->stop();
     drop_->stop();
     tls_parts_->stop();
+    dmarc_parts_->stop();
     digest_->stop();
   });
   const auto stage_done = [this] { events_.post(Event::stage_done); };
@@ -361,6 +363,7 @@ bool Running::end_lanes() {
   for (auto& lane : lanes_)
     lane->thread.join();
   tls_parts_->save();
+  dmarc_parts_->save();
   digest_->save_now();
   return true;
 }

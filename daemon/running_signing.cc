@@ -96,6 +96,16 @@ std::function<void(const IpAddress&)> Running::failure_counter(const Config& con
   };
 }
 
+// Sessions begin when all parts are made.
+CheckParts Running::check_parts() {
+  CheckParts parts;
+  parts.counters = &checks_;
+  parts.reports = [this](const mailauth::PublishedPolicy& policy, mailauth::ReportRow row) {
+    dmarc_parts_->add(policy, std::move(row));
+  };
+  return parts;
+}
+
 // The same for mail of this machine: without a milter the signature needs no filter.
 SubmitSettings Running::local_settings(const Config& config) {
   auto settings = submit_settings(config, receiving_tables_.rewriter, &*local_limits_, signer_);

@@ -280,9 +280,9 @@ std::string authserv_id_of(const Config& config) {
 }
 
 // Null: nothing is checked.
-std::shared_ptr<const smtpd::filter::Source> authentication(
-    const Config& config, const ReceivingTables& tables,
-    smtpd::filter::AuthenticationCounters& counters) {
+std::shared_ptr<const smtpd::filter::Source> authentication(const Config& config,
+                                                            const ReceivingTables& tables,
+                                                            const CheckParts& checks) {
   using smtpd::filter::Authentication;
   using smtpd::filter::AuthenticationSettings;
   const auto& wanted = config.authentication;
@@ -295,19 +295,26 @@ std::shared_ptr<const smtpd::filter::Source> authentication(
   settings.authserv_id = authserv_id_of(config);
   settings.exceptions = tables.exceptions;
   settings.time_limit = wanted.time_limit;
+  if (sends_dmarc_reports(config)) {
+    settings.reports = checks.reports;
+    settings.reports_from = config.dmarc_report.contact;
+  }
   if (!settings.checks_anything())
     return nullptr;
-  return std::make_shared<const Authentication>(std::move(settings), counters);
+  return std::make_shared<const Authentication>(std::move(settings), *checks.counters);
 }
 
 }  // namespace
+
+bool sends_dmarc_reports(const Config& config) {
+  return config.dmarc_report.enabled && !config.dmarc_report.contact.empty();
+}
 
 Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Authenticator> gate, const ReceivingTables& tables,
     smtpd::LocalCounter* counter, std::vector<std::shared_ptr<const smtpd::filter::Source>> filters,
-    smtpd::filter::AuthenticationCounters* checks,
-    std::shared_ptr<const smtpd::filter::Source> first,
+    const CheckParts& checks, std::shared_ptr<const smtpd::filter::Source> first,
     std::function<void(const IpAddress&)> note_failure) {
   auto relay_from = networks(config.accept.relay_from, "accept.relay_from");
   if (!relay_from)
@@ -350,8 +357,8 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   // Clients before their mail, and before milters what those should see.
   if (first)
     settings->filters.push_back(std::move(first));
-  if (checks != nullptr)
-    if (auto filter = authentication(config, tables, *checks))
+  if (checks.counters != nullptr)
+    if (auto filter = authentication(config, tables, checks))
       settings->filters.push_back(std::move(filter));
   std::move(filters.begin(), filters.end(), std::back_inserter(settings->filters));
   settings->auth_in_clear = config.auth.clear;

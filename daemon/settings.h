@@ -39,13 +39,20 @@ SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mailauth::LiveSigner> signer = nullptr);
 // Looks users up: blocks.
 Result<LocalRules> local_rules(const Config& config);
+// Whether other domains get aggregate reports of DMARC.
+bool sends_dmarc_reports(const Config& config);
+// What checks of mail from strangers share over reloads.
+struct CheckParts {
+  smtpd::filter::AuthenticationCounters* counters = nullptr;  // null: nothing is checked
+  // See AuthenticationSettings; used where reports are configured.
+  std::function<void(const mailauth::PublishedPolicy&, mailauth::ReportRow)> reports = {};
+};
 Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
     const Config& config, std::shared_ptr<const mail::Directory> directory,
     std::shared_ptr<smtpd::auth::Authenticator> gate = nullptr, const ReceivingTables& tables = {},
     smtpd::LocalCounter* counter = nullptr,
     std::vector<std::shared_ptr<const smtpd::filter::Source>> filters = {},
-    smtpd::filter::AuthenticationCounters* checks = nullptr,
-    std::shared_ptr<const smtpd::filter::Source> first = nullptr,
+    const CheckParts& checks = {}, std::shared_ptr<const smtpd::filter::Source> first = nullptr,
     std::function<void(const IpAddress&)> note_failure = {});
 // The milters in their order. peers: what a reload does not begin again.
 Result<std::vector<std::shared_ptr<const smtpd::filter::milter::Milter>>> milters(

@@ -108,7 +108,8 @@ std::string milter_text(const std::string& name, const smtpd::filter::milter::Mi
 }  // namespace
 
 RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                             const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
+                             DmarcParts& dmarc, const smtpd::auth::AuthService& auth,
+                             const LocalLimits& local_limits,
                              const smtpd::filter::AuthenticationCounters& checks,
                              const smtpd::filter::milter::MilterPeers& milters,
                              const smtpd::filter::ClientCheckState& client_checks,
@@ -116,6 +117,7 @@ RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& se
     : dispatcher_(dispatcher),
       server_(server),
       tls_(tls),
+      dmarc_(dmarc),
       auth_(auth),
       local_limits_(local_limits),
       checks_(checks),
@@ -467,12 +469,13 @@ Result<void> RunningStatus::replay_events(const std::string& sink, const std::st
   return sinks_->replay(sink, id);
 }
 
-std::vector<ExplainedFact> RunningStatus::tls_reports(bool send, bool today_too) {
+std::vector<ExplainedFact> RunningStatus::reports(ReportKind kind, bool send, bool today_too) {
+  auto reports = kind == ReportKind::tls ? tls_.reports() : dmarc_.reports();
   const auto lines = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
     if (send)
-      tls_.send_reports(today_too, std::move(on_answer));
+      reports.send(today_too, std::move(on_answer));
     else
-      tls_.collected(std::move(on_answer));
+      reports.collected(std::move(on_answer));
   });
   if (!lines)
     return {{"reports", "are still being sent"}};

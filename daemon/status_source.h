@@ -3,6 +3,7 @@
 
 #include "daemon/addresses.h"
 #include "daemon/control/control_service.h"
+#include "daemon/dmarc_parts.h"
 #include "daemon/event_sinks.h"
 #include "daemon/log/background_log.h"
 #include "daemon/pickup/local_limits.h"
@@ -34,7 +35,8 @@ class RunningStatus : public StatusSource {
  public:
   // All references outlive this.
   RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                const smtpd::auth::AuthService& auth, const LocalLimits& local_limits,
+                DmarcParts& dmarc, const smtpd::auth::AuthService& auth,
+                const LocalLimits& local_limits,
                 const smtpd::filter::AuthenticationCounters& checks,
                 const smtpd::filter::milter::MilterPeers& milters,
                 const smtpd::filter::ClientCheckState& client_checks, std::string hostname,
@@ -43,7 +45,7 @@ class RunningStatus : public StatusSource {
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
   boost::json::object status() override;
-  std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override;
+  std::vector<ExplainedFact> reports(ReportKind kind, bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
   std::uint64_t ask_for_reload() override;
   std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override;
@@ -75,6 +77,7 @@ class RunningStatus : public StatusSource {
   delivery::Dispatcher& dispatcher_;
   smtpd::Server& server_;
   TlsParts& tls_;
+  DmarcParts& dmarc_;
   const smtpd::auth::AuthService& auth_;
   const LocalLimits& local_limits_;
   const smtpd::filter::AuthenticationCounters& checks_;

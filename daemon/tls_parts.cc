@@ -95,14 +95,4 @@ void TlsParts::last_handshakes(std::string domain,
   });
 }
 
-void TlsParts::collected(std::function<void(std::vector<std::string>)> answer) {
-  home_.post([reporter = reporter_, answer = std::move(answer)] { answer(reporter->collected()); });
-}
-
-void TlsParts::send_reports(bool today_too, std::function<void(std::vector<std::string>)> answer) {
-  home_.post([reporter = reporter_, today_too, answer = std::move(answer)] {
-    reporter->send(today_too, answer);
-  });
-}
-
 }  // namespace postrider::daemon

@@ -4,6 +4,7 @@
 
 #include "base/net/blocking_pool.h"
 #include "daemon/config/config.h"
+#include "daemon/daily_reports.h"
 #include "daemon/own_mail.h"
 #include "delivery/tls/reports/reporter.h"
 #include "delivery/tls/sts/mta_sts.h"
@@ -34,8 +35,7 @@ class TlsParts {
 
   // Any thread; answers run on the loop.
   void last_handshakes(std::string domain, std::function<void(std::vector<std::string>)> answer);
-  void collected(std::function<void(std::vector<std::string>)> answer);
-  void send_reports(bool today_too, std::function<void(std::vector<std::string>)> answer);
+  DailyReports reports() { return {home_, reporter_}; }
 
  private:
   Loop& home_;

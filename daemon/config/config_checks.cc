@@ -138,6 +138,13 @@ class Checker {
              "leaves out From, which must be there or in dkim.signed_fields");
   }
 
+  void dmarc_report() {
+    const auto& wanted = config_.dmarc_report;
+    if (wanted.enabled && !wanted.contact.empty() && config_.authentication.dmarc == 0)
+      report("dmarc_report.contact",
+             "needs something to report on, authentication.dmarc must not be \"off\"");
+  }
+
   void header_checks() {
     for (std::size_t i = 0; i < config_.header_checks.size(); ++i) {
       const auto& check = config_.header_checks[i];
@@ -404,6 +411,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.delivery();
   checker.dkim();
   checker.sealing();
+  checker.dmarc_report();
   checker.header_checks();
   checker.milters();
   checker.events();

@@ -531,6 +531,17 @@ const Option kOptions[] = {
     {"tls_report.delay", Time{AT(tls_report.delay), seconds(0), hours(20)}, false, nullptr,
      "Reports are sent at a random time within this after midnight UTC."},
 
+    {"dmarc_report.enabled", Flag{AT(dmarc_report.enabled)}, false, nullptr,
+     "Whether domains whose DMARC record asks for it (rua) are sent daily reports about mail in their name; a "
+     "contact and authentication.dmarc are needed."},
+    {"dmarc_report.contact", Text{AT(dmarc_report.contact), check_contact}, false, "none, so no reports",
+     "The address that reports come from and that answers for them; mail for it alone is not reported on. Reports of a domain "
+     "that does not pass DMARC itself are thrown away: it should sign with DKIM."},
+    {"dmarc_report.organisation", Text{AT(dmarc_report.organisation), check_one_line}, false, "the host name",
+     "Who reports, in words."},
+    {"dmarc_report.delay", Time{AT(dmarc_report.delay), seconds(0), hours(20)}, false, nullptr,
+     "Reports are sent at a random time within this after midnight UTC."},
+
     {"control.socket", Text{AT(control.socket), check_path}, false, nullptr,
      "The socket of administration, for root, the daemon's user and its group."},
     {"control.submit", Text{AT(control.submit), check_path}, false, "submit beside control.socket",
@@ -596,6 +607,7 @@ constexpr Section kSections[] = {
     {"delivery", false, one, nothing, "How mail is sent on."},
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},
     {"tls_report", false, one, nothing, "Daily reports to recipient domains about TLS (RFC 8460)."},
+    {"dmarc_report", false, one, nothing, "Daily reports to the domains that mail says to be from, about DMARC (RFC 9990)."},
     {"control", false, one, nothing, "The local sockets."},
     {"sandbox", false, one, nothing, "What the daemon may reach besides what it needs."},
     {"web", false, one, nothing, "Metrics and a page, by postrider-web, which is a service of its own."},

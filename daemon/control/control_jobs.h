@@ -29,6 +29,8 @@ std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlReq
 std::unique_ptr<ControlJob> explain_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
                                             const ControlRequest& request);
+std::unique_ptr<ControlJob> dmarc_reports_job(const JobContext& context,
+                                              const ControlRequest& request);
 std::unique_ptr<ControlJob> reload_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> sites_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> events_job(const JobContext& context, const ControlRequest& request);

@@ -229,19 +229,20 @@ class ExplainAddressJob : public ControlJob {
   std::string address_;
 };
 
-class TlsReportsJob : public ControlJob {
+class ReportsJob : public ControlJob {
  public:
-  TlsReportsJob(const JobContext& context, bool send, bool today_too)
-      : context_(context), send_(send), today_too_(today_too) {}
+  ReportsJob(const JobContext& context, ReportKind kind, bool send, bool today_too)
+      : context_(context), kind_(kind), send_(send), today_too_(today_too) {}
   bool step(std::string& out) override {
     if (context_.insight == nullptr)
       return fail(EX_UNAVAILABLE, kIsDown, out);
-    add_fact_lines(context_.insight->tls_reports(send_, today_too_), {}, out);
+    add_fact_lines(context_.insight->reports(kind_, send_, today_too_), {}, out);
     return finish(out);
   }
 
  private:
   JobContext context_;
+  ReportKind kind_;
   bool send_;
   bool today_too_;
 };
@@ -312,7 +313,14 @@ std::unique_ptr<ControlJob> explain_job(const JobContext& context, const Control
 
 std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,
                                             const ControlRequest& request) {
-  return std::make_unique<TlsReportsJob>(context, request.verb == "send", request.all);
+  return std::make_unique<ReportsJob>(context, ReportKind::tls, request.verb == "send",
+                                      request.all);
+}
+
+std::unique_ptr<ControlJob> dmarc_reports_job(const JobContext& context,
+                                              const ControlRequest& request) {
+  return std::make_unique<ReportsJob>(context, ReportKind::dmarc, request.verb == "send",
+                                      request.all);
 }
 
 }  // namespace postrider::daemon

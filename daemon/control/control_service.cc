@@ -38,6 +38,7 @@ constexpr Row kActs[] = {
     {"sites", sites_job},
     {"status", status_job},
     {"tls_reports", tls_reports_job},
+    {"dmarc_reports", dmarc_reports_job},
     {"events", events_job},
 };
 

@@ -34,6 +34,9 @@ struct ReloadVerdict {
   std::vector<std::string> notes;  // what else is to be known of the new one
 };
 
+// Reports of each day to other domains.
+enum class ReportKind : std::uint8_t { tls, dmarc };
+
 // What only the running parts know. Implemented by composition; called on a thread of the pool for
 // blocking work, so an implementation may post to a loop and wait for the answer.
 class StatusSource {
@@ -52,8 +55,9 @@ class StatusSource {
   virtual boost::json::object status() = 0;
   // `postrider sites`: each that delivery knows, by name.
   virtual std::vector<boost::json::object> sites() { return {}; }
-  // `postrider tlsrpt`: what is collected; or sends reports now, today's results too if so asked.
-  virtual std::vector<ExplainedFact> tls_reports(bool send, bool today_too) = 0;
+  // `postrider tlsrpt`, `postrider dmarc-reports`: what is collected; or sends reports now, today's
+  // results too if so asked.
+  virtual std::vector<ExplainedFact> reports(ReportKind kind, bool send, bool today_too) = 0;
   // `postrider reload`: asks for one, and gives its number; then waits a little for the verdict.
   virtual std::uint64_t ask_for_reload() = 0;
   virtual std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) = 0;

@@ -27,13 +27,13 @@ struct FilterText {
 
 struct ControlRequest {
   // list, count, summary, export, change, pause, resume, show, explain, reload, status,
-  // tls_reports, events
+  // tls_reports, dmarc_reports, events
   std::string act;
   FilterText filter;  // list, count, summary, export, change; pause, resume: one domain or sender
-  // change: hold, release, retry, remove, bounce, expire, reroute; tls_reports: send
+  // change: hold, release, retry, remove, bounce, expire, reroute; tls_reports, dmarc_reports: send
   std::string verb;
   bool dry_run = false;  // change, pause, resume
-  bool all = false;      // change, pause, resume: "--all" was given; tls_reports: today's too
+  bool all = false;      // change, pause, resume: "--all" was given; reports: today's too
   std::string by;        // summary: domain, site, sender, client, reason, age
   std::string limit;     // summary: of groups; empty: 20, "0": none
   std::string next_hop;  // change: of reroute

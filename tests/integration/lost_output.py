@@ -11,7 +11,7 @@ from support_py import daemon, scenario, wait
 IOERR = 74
 LOST = r"^(postrider|sendmail|mailq|newaliases): write to standard output: {}; what it shows is not complete$"
 # Verbs that print nothing but their help, or not here: doctor asks strangers, the others have nothing to tell.
-SILENT = ("run", "doctor", "tlsrpt", "events", "events replay", "dkim", "dkim check")
+SILENT = ("run", "doctor", "tlsrpt", "dmarc-reports", "events", "events replay", "dkim", "dkim check")
 
 
 class Output(scenario.Scenario):
@@ -33,7 +33,7 @@ class Output(scenario.Scenario):
         """Of the help: "  verb [TEXT]..." behind a heading."""
         text = server.postrider(*above, "--help")
         found = []
-        for verb in re.findall(r"^  ([a-z]+)(?:,[a-z, ]+)? +[A-Z]", text, re.M):
+        for verb in re.findall(r"^  ([a-z-]+)(?:,[a-z, ]+)? +[A-Z]", text, re.M):
             words = (*above, verb)
             found.append(words)
             if len(words) < 3:

@@ -49,7 +49,7 @@ ControlRequest request(const char* act, const char* verb = "") {
 
 class FixedInsight : public StatusSource {
  public:
-  std::vector<ExplainedFact> tls_reports(bool send, bool today_too) override {
+  std::vector<ExplainedFact> reports(ReportKind, bool send, bool today_too) override {
     return {{send ? "report" : "collected", today_too ? "today too" : "up to yesterday"}};
   }
   std::vector<ExplainedFact> explain(const std::string& address, bool) override {
