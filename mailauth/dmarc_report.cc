@@ -265,6 +265,18 @@ PublishedPolicy published_policy(const DmarcVerdict& verdict) {
   return policy;
 }
 
+bool is_report_domain(std::string_view domain) {
+  return !domain.empty() && std::all_of(domain.begin(), domain.end(), [](char c) {
+    const char lower = ascii_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == '.';
+  });
+}
+
+bool asks_for_reports(const DmarcVerdict& verdict) {
+  return !verdict.record.rua.empty() && is_report_domain(verdict.policy_domain);
+}
+
 std::string report_xml(const ReportHead& head, const PolicyRows& policy, std::size_t most_size) {
   std::vector<const PolicyRows::Rows::value_type*> sorted;
   for (const auto& row : policy.rows)

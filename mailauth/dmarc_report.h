@@ -73,6 +73,11 @@ struct PublishedPolicy {
 };
 PublishedPolicy published_policy(const DmarcVerdict& verdict);
 
+// Letters, digits, "-", "_" and dots: what can stand in the name of a report's file and in a header.
+bool is_report_domain(std::string_view domain);
+// The record that applies asks for reports, and its domain can have one.
+bool asks_for_reports(const DmarcVerdict& verdict);
+
 // What a report tells.
 struct PolicyRows {
   using Rows = std::map<ReportRow, std::uint64_t>;

@@ -1,5 +1,7 @@
 #include "delivery/reports/daily_reporter.h"
 
+#include <exception>
+
 namespace postrider::delivery {
 
 namespace {
@@ -81,7 +83,13 @@ Task<void> DailyReporter::help(std::shared_ptr<DailyReporter> self, std::shared_
   while (round->next < round->work.size() && !is_stopped_) {
     const auto place = round->next++;
     const auto& one = round->work[place];
-    auto line = co_await send_one(one);
+    std::string line;
+    try {
+      line = co_await send_one(one);
+    } catch (const std::exception& failed) {  // no memory for this one: the others may do with less
+      line = std::string("later: ") + failed.what();
+      put_off(one);
+    }
     round->lines[place] = one.domain + ": " + line;
   }
   if (--round->helpers > 0)

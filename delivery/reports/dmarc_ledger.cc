@@ -124,7 +124,7 @@ std::optional<PublishedPolicy> policy_from(Values& values) {
   Values uris(rua);
   for (std::size_t i = 0; i < std::min(rua.size(), mailauth::kMostReportUris); ++i)
     policy.rua.push_back(uris.text());
-  if (!values.is_good() || !uris.is_good() || policy.domain.empty())
+  if (!values.is_good() || !uris.is_good() || !mailauth::is_report_domain(policy.domain))
     return std::nullopt;
   return policy;
 }
@@ -216,14 +216,14 @@ void DmarcLedger::note_reached(Day day, const Key& key, const std::string& addre
     add_line(book.marks, {"s", open.number, address});
 }
 
-void DmarcLedger::finish(Day day, const Key& key, const PolicyRows& reported) {
+void DmarcLedger::finish(Day day, const Key& key, PolicyRows reported) {
   if (report(day, key) == nullptr)
     return;
   auto& book = book_of(day);
   const auto had = *book.tally.find(key);
   const auto& open = book.open.at(key);
   if (open.is_written)
-    add_line(book.marks, {"d", open.number});
+    add_line(book.ends, {"d", open.number});
   book.tally.remove(key);
   book.open.erase(key);
   book.changed.erase(key);
@@ -247,6 +247,7 @@ std::string DmarcLedger::take_journal(Day day) {
   if (found == days_.end())
     return out;
   auto& book = found->second;
+  out = std::exchange(book.ends, {});
   for (const auto& key : book.changed) {
     auto& open = book.open.at(key);
     if (!std::exchange(open.is_written, true))
@@ -319,6 +320,7 @@ class DmarcLedger::Reader {
       open.unsaved_lost = 0;
     }
     book_.changed.clear();
+    book_.ends.clear();
     book_.marks.clear();
     book_.unsaved_lost_elsewhere = 0;
     if (book_.tally.is_empty() && book_.tally.lost_elsewhere() == 0)

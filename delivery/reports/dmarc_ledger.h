@@ -40,7 +40,7 @@ class DmarcLedger {
   void note_reached(Day day, const Key& key, const std::string& address);
   // It was reported, as far as it is in here: what came meanwhile stays for another report. The day
   // goes with the last.
-  void finish(Day day, const Key& key, const mailauth::PolicyRows& reported);
+  void finish(Day day, const Key& key, mailauth::PolicyRows reported);
   void drop(Day day);
 
   // What has happened since it was last asked, or nothing.
@@ -66,7 +66,8 @@ class DmarcLedger {
     std::set<Key> changed;     // have something unsaved
     std::uint64_t last_number = 0;
     std::uint64_t unsaved_lost_elsewhere = 0;
-    std::string marks;  // lines that are to be written behind the others
+    std::string ends;   // lines that are to be written before the others
+    std::string marks;  // and behind them
   };
   class Reader;
 

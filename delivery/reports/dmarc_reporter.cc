@@ -306,9 +306,12 @@ Task<std::string> DmarcReporter::send_to_all(const Work& work, const Paper& pape
     const bool is_too_large = paper.attachment.size() > mailbox.most_size.value_or(~0ULL);
     auto done = is_too_large ? Result<void>(Error(Errc::too_long, "send more than is wanted there"))
                              : co_await send_to(paper, mailbox);
-    LogEvent event(done ? Level::info : Level::warn, done ? "dmarc_report" : "dmarc_report_failed");
-    event.add("domain", work.domain).add("to", mailbox.address).add("report", paper.head.id);
-    event.add("messages", std::to_string(sum_of(paper.policy).messages));
+    auto event =
+        LogEvent(done ? Level::info : Level::warn, done ? "dmarc_report" : "dmarc_report_failed")
+            .add("domain", work.domain)
+            .add("to", mailbox.address)
+            .add("report", paper.head.id)
+            .add("messages", sum_of(paper.policy).messages);
     if (!done)
       event.add("reason", done.error().describe());
     log_.write(std::move(event));

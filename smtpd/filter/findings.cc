@@ -93,7 +93,7 @@ void report(const AuthenticationSettings& settings, const Findings& findings,
       is_for_reporter_alone(envelope, settings.reports_from))
     return;
   for (const auto& verdict : findings.of_authors)
-    if (!verdict.record.rua.empty())
+    if (asks_for_reports(verdict))
       settings.reports(mailauth::published_policy(verdict),
                        mailauth::report_row(
                            verdict, client, *findings.mail_from,

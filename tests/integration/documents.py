@@ -51,7 +51,7 @@ class Documents(scenario.Scenario):
     def test_verbs_and_options_of_the_readme(self):
         text = (ROOT / "README.md").read_text()
         for words in re.findall(r"^\| `postrider ([^`]*)`", text, re.M):
-            verbs = re.match(r"[a-z]+( (new|record|check|salvage|show|expire|reroute|summary|pause|resume|export))?", words)[0].split()
+            verbs = re.match(r"[a-z-]+( (new|record|check|salvage|show|expire|reroute|summary|pause|resume|export))?", words)[0].split()
             helped = subprocess.run([str(daemon.BIN / "postrider"), *verbs, "--help"], capture_output=True,
                                     text=True)
             self.assertEqual(helped.returncode, 0, words)
@@ -60,7 +60,7 @@ class Documents(scenario.Scenario):
 
     def test_manuals_have_every_verb(self):
         helped = subprocess.run([str(daemon.BIN / "postrider"), "--help"], capture_output=True, text=True)
-        verbs = re.findall(r"^  ([a-z]+)  ", helped.stdout, re.M)
+        verbs = re.findall(r"^  ([a-z-]+)  ", helped.stdout, re.M)
         self.assertGreater(len(verbs), 8)
         pages = "".join((ROOT / "man" / name).read_text() for name in ("postrider.8", "postrider-queue.8"))
         for verb in verbs:

@@ -50,7 +50,7 @@ mailauth::ReportRow row(const std::string& source) {
 }
 
 std::string gunzipped(const std::string& compressed) {
-  std::string out(1U << 20U, '\0');
+  std::string out(4U << 20U, '\0');
   z_stream stream{};
   inflateInit2(&stream, 15 + 16);
   std::string in = compressed;
@@ -120,8 +120,10 @@ struct Office {
   }
   void send(DmarcReporter& reporter, Loop& loop, bool today_too) {
     lines.clear();
-    reporter.send(today_too, [this](auto result) { lines = std::move(result); });
-    loop.finish();
+    reporter.send(today_too, [&](auto result) {
+      lines = std::move(result);
+      loop.finish();
+    });
     loop.run();
   }
 };
@@ -181,8 +183,7 @@ TEST_CASE("without a contact nothing is collected", "[delivery][dmarc]") {
   reporter->add(policy("example.test"), row("192.0.2.1"));
   CHECK(reporter->collected().empty());
   office.send(*reporter, loop, true);
-  CHECK(office.lines ==
-        std::vector<std::string>{"dmarc_report.contact is not set"});
+  CHECK(office.lines == std::vector<std::string>{"dmarc_report.contact is not set"});
   reporter->save_now();
   CHECK_FALSE(std::filesystem::exists(office.journals()));
 }
@@ -283,10 +284,10 @@ TEST_CASE("a domain whose name servers are slow is given up for now", "[delivery
     explicit Slow(HandClock& clock) : clock_(clock) {}
     Task<dns::Answer<std::string>> txt(std::string) override {
       clock_.time += 15s;
-      ++asked_;
+      ++questions;
       co_return dns::Answer<std::string>{};
     }
-    int asked_ = 0;
+    int questions = 0;
 
    private:
     HandClock& clock_;
@@ -305,7 +306,7 @@ TEST_CASE("a domain whose name servers are slow is given up for now", "[delivery
     many.push_back("mailto:a@d" + std::to_string(i) + ".test");
   reporter->add(policy("example.test", many), row("192.0.2.1"));
   office.send(*reporter, loop, true);
-  CHECK(slow.asked_ <= 3);
+  CHECK(slow.questions <= 3);
   REQUIRE(office.lines.size() == 1);
   CHECK(has(office.lines[0], "later: "));
 }

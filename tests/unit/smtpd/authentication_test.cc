@@ -12,6 +12,8 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <functional>
+#include <mutex>
 
 using namespace postrider;
 using namespace postrider::tests;
@@ -261,8 +263,12 @@ TEST_CASE("a table of exceptions that does not answer refuses nothing for good",
   };
   auto settings = all_checks();
   settings.exceptions.push_back(std::make_shared<const NoTable>());
-  Checked checked(settings);
-  CHECK(checked.send(from("ann@strict.test")).starts_with("451 4.7.1"));
+  unsigned told = 0;
+  settings.reports = [&](const mailauth::PublishedPolicy&, mailauth::ReportRow) { ++told; };
+  Checked checked(settings,
+                  "_dmarc.asks.test TXT \"v=DMARC1; p=reject; rua=mailto:r@asks.test\"\n");
+  CHECK(checked.send(from("ann@asks.test")).starts_with("451 4.7.1"));
+  CHECK(told == 0);  // it comes again
   CHECK(checked.send(from("ann@mild.test")).starts_with("250"));
 }
 
@@ -284,6 +290,67 @@ TEST_CASE("mail for postmaster alone is never refused by policy", "[authenticati
   CHECK(
       checked.send(from("ann@strict.test"), "ann@good.test", {"postmaster@us.test", "user@us.test"})
           .starts_with("550"));
+}
+
+namespace {
+
+// What was told of messages for reports: "asks.test: reject local_policy".
+struct Told {
+  std::function<void(const mailauth::PublishedPolicy&, mailauth::ReportRow)> sink() {
+    return [this](const mailauth::PublishedPolicy& policy, mailauth::ReportRow row) {
+      const std::lock_guard lock(mutex);
+      lines.push_back(policy.domain + ": " + row.disposition +
+                      (row.reason.empty() ? "" : " " + row.reason));
+    };
+  }
+  Lines taken() {
+    const std::lock_guard lock(mutex);
+    return std::exchange(lines, {});
+  }
+  std::mutex mutex;
+  Lines lines;
+};
+
+const std::string kAsking =
+    "_dmarc.asks.test TXT \"v=DMARC1; p=reject; rua=mailto:r@asks.test\"\nasks.test EXISTS\n";
+
+}  // namespace
+
+TEST_CASE("what DMARC found is told once for each domain that asks for it", "[authentication]") {
+  Told told;
+  auto settings = all_checks();
+  settings.reports = told.sink();
+  settings.reports_from = "User@us.test";
+  Checked checked(settings, kAsking);
+  const std::vector<std::string> both = {"postmaster@us.test", "user@us.test"};
+  CHECK(checked.send(from("ann@asks.test"), "ann@good.test", both).starts_with("550"));
+  CHECK(told.taken() == Lines{"asks.test: reject"});
+  CHECK(checked.send(from("ann@asks.test"), "ann@good.test", {"postmaster@us.test"})
+            .starts_with("250"));
+  CHECK(told.taken() == Lines{"asks.test: quarantine local_policy"});
+  CHECK(checked.send(from("ann@strict.test"), "ann@good.test", both).starts_with("550"));
+  CHECK(checked.send(kPlain, "ann@good.test", both).starts_with("250"));
+  CHECK(told.taken().empty());
+  // Answers to reports.
+  CHECK(checked.send(from("ann@asks.test")).starts_with("550"));
+  CHECK(told.taken().empty());
+  checked.dns.servfail("s._domainkey.asks.test");
+  CHECK(checked.send(signed_by("asks.test", from("ann@asks.test")), "ann@good.test", both)
+            .starts_with("250"));
+  CHECK(told.taken() == Lines{"asks.test: none other"});
+}
+
+TEST_CASE("exceptions are told with their reason", "[authentication]") {
+  Told told;
+  auto settings = all_checks();
+  settings.reports = told.sink();
+  const bool is_sealer = GENERATE(false, true);
+  settings.exceptions.push_back(table(is_sealer ? "sealer:lists.test=ok" : "asks.test=ok"));
+  Checked checked(settings, kAsking);
+  CHECK(
+      checked.send(sealed_by("lists.test", from("ann@asks.test"), "asks.test")).starts_with("250"));
+  CHECK(told.taken() ==
+        Lines{is_sealer ? "asks.test: none trusted_forwarder" : "asks.test: none local_policy"});
 }
 
 TEST_CASE("our own clients are not checked", "[authentication]") {
