@@ -4,6 +4,7 @@
 #pragma once
 
 #include "events/event.h"
+#include "events/kept_database.h"
 
 #include "base/result.h"
 #include "queue/store/sqlite.h"
@@ -38,13 +39,10 @@ Result<void> save_position(const std::string& path, const Position& position);
 // The writer. One thread, one object.
 class Outbox {
  public:
-  // An unusable file is an error; see set_aside(). Check::all looks at every page, however many
-  // there are. vfs: tests give one that fails.
-  enum class Check : std::uint8_t { some, all };
+  // As KeptDatabase::open().
+  using Check = KeptDatabase::Check;
   static Result<Outbox> open(const std::string& path, std::string source, OutboxLimits limits,
                              const char* vfs = nullptr, Check check = Check::some);
-  // Moves a damaged database out of the way. What was in it is lost to those who had not read it.
-  static Result<void> set_aside(const std::string& path);
 
   const std::string& name() const { return name_; }
   std::uint64_t last() const { return last_; }
@@ -59,29 +57,16 @@ class Outbox {
   // How many of the latter there were: they are lost to somebody. On a disk with less than
   // OutboxLimits::room, a quarter of all is too much, each time.
   Result<std::uint64_t> trim(std::uint64_t read, TimePoint now);
-  // Brings the log into the database as far as readers allow.
-  Result<void> checkpoint();
-  // Another file has the name of the database or of its log, or none: what is written here is lost
-  // with us.
-  bool is_replaced() const;
+  Result<void> checkpoint() { return kept_.checkpoint(); }
+  bool is_replaced() const { return kept_.is_replaced(); }
 
  private:
-  // Which files those are; 0: none.
-  struct Files {
-    std::uint64_t database = 0, log = 0;
-  };
-
   Outbox() = default;
-  Files files_by_name() const;
-  Result<void> prepare(Check check);
-  bool is_room_short() const;
-  Result<void> give_back_room();
+  Result<void> prepare();
   Result<std::uint64_t> forget(std::uint64_t up_to);
   Result<std::uint64_t> beyond(TimePoint oldest, std::uint64_t most_bytes);
 
-  std::string path_;
-  Files files_;
-  queue::Database database_;
+  KeptDatabase kept_;
   queue::Statement insert_, set_fact_, forget_, oldest_, sum_;
   OutboxLimits limits_;
   std::string source_;
@@ -90,9 +75,6 @@ class Outbox {
   std::int64_t last_fact_ = 0;
   std::uint64_t bytes_ = 0;
 };
-
-// Of a reader or the writer: the file is not what it was.
-bool is_damaged(const Error& error);
 
 struct StoredEvent {
   std::uint64_t sequence = 0;

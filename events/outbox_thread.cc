@@ -1,11 +1,10 @@
 #include "events/outbox_thread.h"
 
+#include "events/backlog.h"
 #include "events/event_fields.h"
 #include "events/from_log.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
 #include <iterator>
 #include <mutex>
 #include <optional>
@@ -41,18 +40,17 @@ struct Posted {
 
 struct OutboxThread::State {
   State(OutboxThreadSettings settings_, const Clock& clock_, Log& log_)
-      : settings(std::move(settings_)), clock(clock_), log(log_) {}
+      : settings(std::move(settings_)),
+        clock(clock_),
+        log(log_),
+        backlog(settings.most_waiting, settings.most_bytes) {}
 
   OutboxThreadSettings settings;  // limits and readers: under the lock
   const Clock& clock;
   Log& log;
+  Backlog<Posted> backlog;
 
   mutable std::mutex mutex;
-  std::condition_variable arrived, settled;
-  std::deque<Posted> waiting;
-  std::size_t waiting_bytes = 0;
-  std::uint64_t posted = 0, ended = 0;  // ended: written or lost
-  bool is_stopping = false;
   bool is_suspected = false;  // somebody has seen damage
   Counters counters;
 
@@ -69,7 +67,6 @@ struct OutboxThread::State {
   SteadyTime next_trim;
   std::thread thread;
 
-  void post(Posted one);
   void run();
   bool take_batch();
   void take(Posted one);
@@ -84,7 +81,7 @@ struct OutboxThread::State {
   void tell_losses(bool is_end);
   void trim();
   std::uint64_t read_by_all() const;
-  void end_batch(std::uint64_t Counters::*as, std::size_t count);
+  void end_batch(std::size_t written, std::size_t lost);
 };
 
 OutboxThread::OutboxThread(OutboxThreadSettings settings, const Clock& clock, Log& log)
@@ -98,40 +95,26 @@ OutboxThread::~OutboxThread() {
 }
 
 void OutboxThread::post(CloudEvent event) {
-  const std::lock_guard lock(state_->mutex);
-  if (state_->is_stopping)
-    ++state_->counters.lost;
-  else
-    state_->post({std::make_unique<CloudEvent>(std::move(event)), {}});
-}
-
-// Under the lock.
-void OutboxThread::State::post(Posted one) {
+  Posted one{std::make_unique<CloudEvent>(std::move(event)), {}};
   const auto size = one.size();
-  if (waiting.size() >= settings.most_waiting || waiting_bytes + size > settings.most_bytes) {
-    ++counters.lost;
-    return;
-  }
-  ++posted;
-  waiting_bytes += size;
-  waiting.push_back(std::move(one));
-  if (waiting.size() == 1)
-    arrived.notify_one();
+  state_->backlog.post(std::move(one), size);
 }
 
 // After a stop they come again from the queue, at the next start.
 void OutboxThread::post(std::vector<queue::Fact> facts) {
-  const std::lock_guard lock(state_->mutex);
-  if (state_->is_stopping)
-    return;
-  for (auto& fact : facts)
-    state_->post({nullptr, std::move(fact)});
+  for (auto& fact : facts) {
+    Posted one{nullptr, std::move(fact)};
+    const auto size = one.size();
+    state_->backlog.post(std::move(one), size, Backlog<Posted>::AfterStop::left);
+  }
 }
 
 void OutboxThread::suspect_damage() {
-  const std::lock_guard lock(state_->mutex);
-  state_->is_suspected = true;
-  state_->arrived.notify_one();
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->is_suspected = true;
+  }
+  state_->backlog.wake();
 }
 
 void OutboxThread::reconfigure(OutboxLimits limits, std::vector<std::string> readers) {
@@ -141,17 +124,11 @@ void OutboxThread::reconfigure(OutboxLimits limits, std::vector<std::string> rea
 }
 
 bool OutboxThread::flush(Duration limit) {
-  std::unique_lock lock(state_->mutex);
-  const auto until = state_->posted;
-  return state_->settled.wait_for(lock, limit, [&] { return state_->ended >= until; });
+  return state_->backlog.flush(limit);
 }
 
 void OutboxThread::stop() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->is_stopping = true;
-    state_->arrived.notify_one();
-  }
+  state_->backlog.stop();
   if (state_->thread.joinable())
     state_->thread.join();
 }
@@ -159,7 +136,8 @@ void OutboxThread::stop() {
 OutboxThread::Counters OutboxThread::counters() const {
   const std::lock_guard lock(state_->mutex);
   auto counters = state_->counters;
-  counters.waiting = state_->waiting.size();
+  counters.waiting = state_->backlog.waiting();
+  counters.lost = state_->backlog.lost();
   return counters;
 }
 
@@ -172,38 +150,27 @@ void OutboxThread::State::run() {
       trim();
     if (done)
       continue;
-    std::unique_lock lock(mutex);
-    if (is_stopping)
+    if (backlog.is_stopping())
       break;
-    arrived.wait_for(lock, settings.again, [&] { return is_stopping; });
+    backlog.pause(settings.again);
   }
   // Facts are not lost: the queue has them still.
-  {
-    const std::lock_guard lock(mutex);
-    for (auto& each : waiting)
-      if (each.event)
-        batch.push_back(std::move(*each.event));
-    std::erase_if(batch, [](const auto& event) { return event.fact != 0; });
-    waiting.clear();
-    waiting_bytes = 0;
-    ended = posted;
-  }
-  end_batch(&Counters::lost, batch.size());
+  taken += backlog.take(SIZE_MAX, [this](Posted one) {
+    if (one.event)
+      batch.push_back(std::move(*one.event));
+  });
+  std::erase_if(batch, [](const auto& event) { return event.fact != 0; });
+  end_batch(0, batch.size());
   tell_losses(true);
 }
 
 // False: all is written, and it is time to go.
 bool OutboxThread::State::take_batch() {
-  std::unique_lock lock(mutex);
   if (batch.empty())
-    arrived.wait_for(lock, settings.trim_every,
-                     [&] { return is_stopping || is_suspected || !waiting.empty(); });
-  while (!waiting.empty() && taken < kMostInBatch) {
-    waiting_bytes -= waiting.front().size();
-    take(std::move(waiting.front()));
-    waiting.pop_front();
-  }
-  return taken > 0 || !is_stopping;
+    backlog.wait(1, settings.trim_every);
+  backlog.take(kMostInBatch - std::min(kMostInBatch, taken),
+               [this](Posted one) { take(std::move(one)); });
+  return taken > 0 || !backlog.is_stopping();
 }
 
 // A fact that cannot be read is passed over: the queue's database counts as hostile.
@@ -269,7 +236,7 @@ bool OutboxThread::State::write_batch() {
     settings.on_settled(batch_fact);
   if (!batch.empty() && settings.on_written)
     settings.on_written();
-  end_batch(&Counters::written, taken);
+  end_batch(taken, 0);
   if (unsettled < kBytesBeforeCheckpoint)
     return true;
   unsettled = 0;
@@ -278,14 +245,14 @@ bool OutboxThread::State::write_batch() {
   return true;
 }
 
-void OutboxThread::State::end_batch(std::uint64_t Counters::*as, std::size_t count) {
-  const std::lock_guard lock(mutex);
-  counters.*as += count;
-  ended += taken;
-  taken = 0;
+void OutboxThread::State::end_batch(std::size_t written, std::size_t lost) {
+  {
+    const std::lock_guard lock(mutex);
+    counters.written += written;
+  }
+  backlog.end(std::exchange(taken, 0), lost);
   batch_fact = 0;
   batch.clear();
-  settled.notify_all();
 }
 
 bool OutboxThread::State::open() {
@@ -316,7 +283,7 @@ void OutboxThread::State::failed(const Error& error) {
   }
   close();
   if (is_damaged(error)) {
-    const auto aside = Outbox::set_aside(settings.path);
+    const auto aside = KeptDatabase::set_aside(settings.path);
     log.write(LogEvent(Level::error, "events_damaged")
                   .add("reason", error.describe())
                   .add("kept", aside ? settings.path + ".damaged" : aside.error().describe()));
@@ -339,10 +306,7 @@ void OutboxThread::State::succeeded() {
 void OutboxThread::State::tell_losses(bool is_end) {
   if (is_failing && !is_end)
     return;
-  const auto lost = [&] {
-    const std::lock_guard lock(mutex);
-    return counters.lost;
-  }();
+  const auto lost = backlog.lost();
   if (lost == lost_told)
     return;
   tell(LogEvent(Level::error, "events_lost")

@@ -278,7 +278,7 @@ TEST_CASE("a file that is not an outbox is refused, and set aside", "[outbox]") 
   const auto refused = Outbox::open(path, "//mx/postrider", {});
   REQUIRE_FALSE(refused.has_value());
   CHECK(queue::is_damage(refused.error()));
-  REQUIRE(Outbox::set_aside(path).has_value());
+  REQUIRE(KeptDatabase::set_aside(path).has_value());
   CHECK(std::filesystem::exists(path + ".damaged"));
   auto outbox = opened(path);
   CHECK(outbox.last() == 0);

@@ -175,7 +175,7 @@ TEST_CASE("a fact that comes again is the same event, and is told to be safe", "
     REQUIRE(reader.has_value());
     id = decode(reader->after({}, 1, SIZE_MAX)->events.at(0).text)->id;
     CHECK(reader->find(id).value() == std::uint64_t{1});
-    REQUIRE(Outbox::set_aside(folder / "events.db").has_value());
+    REQUIRE(KeptDatabase::set_aside(folder / "events.db").has_value());
     OutboxThread outbox(settings, clock, log);  // a new outbox: the id is of the fact
     outbox.post({fact(1'000'000, "one")});
     REQUIRE(outbox.flush(kLong));

@@ -348,7 +348,7 @@ TEST_CASE("an outbox made again is read from its beginning", "[sink]") {
   Pump pump(rig.settings(), sink, rig.log);
   run(pump);
   rig.outbox.reset();
-  REQUIRE(Outbox::set_aside(rig.folder / "events.db").has_value());
+  REQUIRE(KeptDatabase::set_aside(rig.folder / "events.db").has_value());
   auto opened = Outbox::open(rig.folder / "events.db", "//mx/postrider", {});
   REQUIRE(opened.has_value());
   rig.outbox.emplace(*std::move(opened));
