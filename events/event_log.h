@@ -1,9 +1,11 @@
-// A log that also tells the outbox: it stands before the daemon's own where mail is logged. What
-// becomes of messages is left out: that is told by the queue, once it is stored.
+// A log that also tells the outbox and the trace: it stands before the daemon's own where mail is
+// logged. Of what becomes of messages the outbox is told by the queue, once it is stored; the trace
+// has it from the lines, and may lose the last of them.
 #pragma once
 
 #include "events/from_log.h"
 #include "events/outbox_thread.h"
+#include "events/trace_thread.h"
 
 #include <atomic>
 #include <utility>
@@ -16,17 +18,24 @@ class EventLog : public Log {
   EventLog(Log& log, const Clock& clock) : log_(log), clock_(clock) {}
   // Any thread. The outbox outlives it; nullptr: nobody wants events.
   void use(OutboxThread* outbox) { outbox_ = outbox; }
+  // The same for the trace.
+  void trace_into(TraceThread* trace) { trace_ = trace; }
 
-  // Whatever the log leaves out, events are made of `info` and above.
+  // Whatever the log leaves out, events and steps are made of `info` and above.
   bool enabled(Level level) const override {
-    return (outbox_ != nullptr && level >= Level::info) || log_.enabled(level);
+    return ((outbox_ != nullptr || trace_ != nullptr) && level >= Level::info) ||
+           log_.enabled(level);
   }
   void write(LogEvent line) override {
-    if (auto* const outbox = outbox_.load()) {
+    auto* const outbox = outbox_.load();
+    auto* const trace = trace_.load();
+    if (outbox != nullptr || trace != nullptr)
       line.when = clock_.now();
+    if (outbox != nullptr)
       if (auto event = event_of(line); event && !is_of_queue(event->kind))
         outbox->post(*std::move(event));
-    }
+    if (trace != nullptr && is_traced(line))
+      trace->post(encode_trace(line));
     if (log_.enabled(line.level()))
       log_.write(std::move(line));
   }
@@ -35,6 +44,7 @@ class EventLog : public Log {
   Log& log_;
   const Clock& clock_;
   std::atomic<OutboxThread*> outbox_{nullptr};
+  std::atomic<TraceThread*> trace_{nullptr};
 };
 
 }  // namespace postrider::events

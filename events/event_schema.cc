@@ -38,22 +38,14 @@ void append_string(std::string_view value, std::string& out) {
     out.append(boost::json::serialize(boost::json::string_view(value)));
 }
 
-void append_member(std::string_view name, std::string_view value, std::string& out) {
-  if (out.back() != '{')
-    out.push_back(',');
-  out.append("\"").append(name).append("\":");
-  append_string(value, out);
-}
-
 void append_field(const Field& field, const CloudEvent& event, std::string& out) {
   const std::string& value = event.*field.value;
-  if (value.empty() || (field.is_number() && !is_number(value)))
+  if (value.empty())
     return;
-  if (!field.is_number())
-    return append_member(field.name, value, out);
-  if (out.back() != '{')
-    out.push_back(',');
-  out.append("\"").append(field.name).append("\":").append(value);
+  if (field.is_number())
+    append_number(field.name, value, out);
+  else
+    append_member(field.name, value, out);
 }
 
 // The text of a member; empty if there is none. False: it is there and no string.
@@ -153,6 +145,21 @@ Result<void> take_data(const boost::json::object& data, CloudEvent& event) {
 }
 
 }  // namespace
+
+void append_member(std::string_view name, std::string_view value, std::string& out) {
+  if (out.back() != '{')
+    out.push_back(',');
+  out.append("\"").append(name).append("\":");
+  append_string(value, out);
+}
+
+void append_number(std::string_view name, std::string_view value, std::string& out) {
+  if (!is_number(value))
+    return;
+  if (out.back() != '{')
+    out.push_back(',');
+  out.append("\"").append(name).append("\":").append(value);
+}
 
 std::string encode(const CloudEvent& event) {
   std::string out;

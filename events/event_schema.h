@@ -18,6 +18,11 @@ inline constexpr std::size_t kMostEvent = 1U << 18U;  // octets of one event as 
 // is escaped as in the log, and cut.
 std::string encode(const CloudEvent& event);
 
+// A member of an object that has begun with "{", with the comma before it, as in an event.
+void append_member(std::string_view name, std::string_view value, std::string& out);
+// Only if the value is one.
+void append_number(std::string_view name, std::string_view value, std::string& out);
+
 // What encode() wrote, or something like it: our own file counts as hostile. Members that are not
 // known are passed over. Errc::malformed or Errc::too_long.
 Result<CloudEvent> decode(std::string_view text);

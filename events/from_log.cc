@@ -33,6 +33,8 @@ constexpr AlarmName kAlarms[] = {
     {"pam_helper_ended", "pam_helper_ended", true},
     {"events_not_written", "events_not_written", true},
     {"events_written_again", "events_not_written", false},
+    {"trace_not_written", "trace_not_written", true},
+    {"trace_written_again", "trace_not_written", false},
 };
 
 // RFC 3463 §3.5: x.4.7 is "delivery time expired".
@@ -59,7 +61,7 @@ bool has_line_of_its_own(Kind kind) {
 }
 
 template <class Line>
-std::optional<Kind> kind_of(const Line& line, std::string_view name) {
+std::optional<Kind> kind_by_name(const Line& line, std::string_view name) {
   if (name == "attempted")
     return kind_of_attempt(line.value("verdict"));
   if (name == "bounced")
@@ -96,7 +98,7 @@ void copy_fields(const Line& line, CloudEvent& event) {
 
 template <class Line>
 std::optional<CloudEvent> make_event(const Line& line, std::string_view name, std::string_view id) {
-  const auto kind = kind_of(line, name);
+  const auto kind = kind_by_name(line, name);
   if (!kind)
     return {};
   CloudEvent event;
@@ -129,6 +131,10 @@ bool is_of_queue(Kind kind) {
 
 std::optional<CloudEvent> event_of(const LogEvent& line) {
   return make_event(line, line.name(), line.id());
+}
+
+std::optional<Kind> kind_of(const queue::FactLine& line) {
+  return kind_by_name(line, line.name);
 }
 
 std::optional<CloudEvent> event_of(const queue::Fact& fact) {

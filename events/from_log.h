@@ -17,6 +17,8 @@ namespace postrider::events {
 std::optional<CloudEvent> event_of(const LogEvent& line);
 std::optional<CloudEvent> event_of(const queue::Fact& fact);
 
+std::optional<Kind> kind_of(const queue::FactLine& line);
+
 // What becomes of messages: true once a transaction of the queue says so, and made of its facts,
 // not of the lines of the log.
 bool is_of_queue(Kind kind);
