@@ -61,6 +61,12 @@ const char* word_of(Verb verb) {
   return nullptr;
 }
 
+// Who keeps the steps of mail (events/) wants one for each recipient. Of level debug: the log itself
+// has one line for the whole change.
+LogEvent line_of_change(const char* word, mail::MessageId id) {
+  return LogEvent(Level::debug, "recipient_changed", to_string(id)).add("change", word);
+}
+
 }  // namespace
 
 Result<void> state_fact(QueueState& state, std::string_view line, Effects& effects) {
@@ -102,7 +108,8 @@ Result<void> state_results(QueueState& state, const Record& record, const mail::
 // Of leased ones that an administrator removed: now it is known that they came to no other end.
 Result<void> state_removed(QueueState& state, const Record& record, const Leased& leased,
                            Effects& effects) {
-  if (!state.facts.are_wanted())
+  const bool is_fact = state.facts.are_wanted(), is_told = state.log.enabled(Level::info);
+  if (!is_fact && !is_told)
     return {};
   const auto& message = *leased.message;
   for (const auto index : leased.removed) {
@@ -112,10 +119,17 @@ Result<void> state_removed(QueueState& state, const Record& record, const Leased
         });
     if (has_ended || index >= message.envelope.recipients.size())
       continue;
-    LogEvent line(Level::info, "removed", to_string(message.id));
-    line.add("from", message.envelope.sender).add("to", message.envelope.recipients[index].address);
-    line.add("by", "administrator");
-    if (auto done = state_fact(state, with_references(encode_line(line), message), effects); !done)
+    const auto fill = [&](LogEvent line) {
+      line.add("from", message.envelope.sender);
+      line.add("to", message.envelope.recipients[index].address).add("by", "administrator");
+      return line;
+    };
+    if (is_told)
+      effects.told.push_back(fill(line_of_change("removed", message.id)));
+    if (!is_fact)
+      continue;
+    const auto line = encode_line(fill(LogEvent(Level::info, "removed", to_string(message.id))));
+    if (auto done = state_fact(state, with_references(line, message), effects); !done)
       return done.error();
   }
   return {};
@@ -124,7 +138,8 @@ Result<void> state_removed(QueueState& state, const Record& record, const Leased
 // Requires: what it concerns is picked, and not changed yet.
 Result<void> state_change(QueueState& state, const ChangeRun& run, Effects& effects) {
   const char* const word = word_of(run.verb);
-  if (!state.facts.are_wanted() || word == nullptr)
+  const bool is_fact = state.facts.are_wanted(), is_told = state.log.enabled(Level::info);
+  if ((!is_fact && !is_told) || word == nullptr)
     return {};
   const auto picked = state.store->changes().picked_recipients();
   if (!picked)
@@ -132,13 +147,20 @@ Result<void> state_change(QueueState& state, const ChangeRun& run, Effects& effe
   for (const auto& one : *picked) {
     if (run.verb == Verb::remove && state.leases.is_leased(one.id, one.index))
       continue;  // when delivery has said what came of it
-    LogEvent line(Level::info, word, to_string(one.id));
-    line.add("from", one.sender).add("to", one.address).add("by", "administrator");
-    line.add("uid", std::to_string(run.actor.uid));
-    if (!one.envelope_id.empty())
-      line.add("dsn_id", one.envelope_id);
-    if (!one.trace_parent.empty())
-      line.add("traceparent", one.trace_parent);
+    const auto fill = [&](LogEvent line) {
+      line.add("from", one.sender).add("to", one.address).add("by", "administrator");
+      line.add("uid", std::to_string(run.actor.uid));
+      if (!one.envelope_id.empty())
+        line.add("dsn_id", one.envelope_id);
+      if (!one.trace_parent.empty())
+        line.add("traceparent", one.trace_parent);
+      return line;
+    };
+    if (is_told)
+      effects.told.push_back(fill(line_of_change(word, one.id)));
+    if (!is_fact)
+      continue;
+    const auto line = fill(LogEvent(Level::info, word, to_string(one.id)));
     if (auto done = state_fact(state, encode_line(line), effects); !done)
       return done.error();
   }

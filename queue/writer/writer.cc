@@ -185,8 +185,9 @@ void Writer::committed(Effects& effects) {
   ledger_.facts().committed(effects.facts);
   if (room_.has_written())
     check_room();
+  // Lines of level debug too: who stands before the log may want what it leaves out.
   for (auto& event : effects.told)
-    if (log_.enabled(event.level()))
+    if (log_.enabled(event.level()) || event.level() == Level::debug)
       log_.write(std::move(event));
   bear_witness(std::move(effects.facts));
   bodies_.hand_out(effects);
