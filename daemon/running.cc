@@ -195,6 +195,7 @@ void Running::open_queue(StartProblems& problems) {
   if (!log_)
     return;
   told_.emplace(*log_, clock_);
+  trace_.emplace(clock_, *told_, loaded_.config->spool);
   auto queue = queue::Queue::open(queue_settings(*loaded_.config), clock_, *told_);
   if (queue)
     queue_ = std::move(*queue);
@@ -390,6 +391,7 @@ void Running::open_doors(StartProblems& problems) {
   insight_->set_waker([&events = events_] { events.post(Event::reload); });
   insight_->set_sinks(&*sinks_);
   insight_->set_log(log_.get());
+  insight_->set_trace(&*trace_);
   insight_->set_listeners(server_->addresses());
   insight_->set_tables(receiving_tables_);
   insight_->set_watcher(&*tables_);
@@ -437,6 +439,7 @@ std::string Running::summary() const {
 
 void Running::start_threads() {
   dispatcher_->restore(queue_->sites());
+  trace_->adopt(*loaded_.config);
   sinks_->adopt(std::move(sinks_made_));
   queue_->start(dispatcher_.get(), &*sinks_);
   tls_parts_->start();

@@ -23,6 +23,7 @@
 #include "daemon/inherited.h"
 #include "daemon/log/background_log.h"
 #include "daemon/log/events.h"
+#include "daemon/mail_trace.h"
 #include "daemon/notice_digest.h"
 #include "daemon/notify.h"
 #include "daemon/outbound.h"
@@ -172,6 +173,7 @@ class Running {
 
   std::unique_ptr<BackgroundLog> log_;
   std::optional<events::EventLog> told_;  // before log_, for all that is an event too
+  std::optional<MailTrace> trace_;
   std::unique_ptr<queue::Queue> queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::optional<tables::Watcher> tables_;

@@ -208,6 +208,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   server_->configure(*receiving);
   dispatcher_->configure(*sending);
   sinks_->adopt(*std::move(sinks));
+  trace_->adopt(config);
   auto keeping = queue_settings(config);
   keeping.spool = loaded_.config->spool;
   queue_->reconfigure(std::move(keeping));
@@ -301,6 +302,7 @@ int Running::stop() {
   if (received && sent)
     stop_clock_->stage = "event sinks";
   sinks_->stop();
+  trace_->stop();
   if (received && sent)
     stop_clock_->stage = "threads";
   const bool ended = received && sent && end_lanes();

@@ -346,6 +346,7 @@ boost::json::object RunningStatus::status() {
   out["users_at_their_limit"] = std::move(limited);
   add_events(out, alarms);
   add_dns(out);
+  add_trace(out);
   const auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
   if (!sending) {
@@ -362,6 +363,9 @@ boost::json::object RunningStatus::status() {
   out["sites"] = sending->sites;
   add_timings(out, *sending->timings);
   boost::json::array trouble;
+  if (const auto* trouble_of_trace = out.if_contains("trace_not_written"))
+    alarms.emplace_back("ALARM: the trace is not written: " +
+                        std::string(trouble_of_trace->as_string()));
   if (watcher_ != nullptr)
     for (const auto& problem : watcher_->not_read())
       alarms.emplace_back("ALARM: " + problem);
@@ -442,6 +446,17 @@ void RunningStatus::add_events(boost::json::object& out, boost::json::array& ala
     out["events_not_written"] = escaped(status.outbox.error, 200);
     alarms.emplace_back("ALARM: events are not written: " + escaped(status.outbox.error, 200));
   }
+}
+
+void RunningStatus::add_trace(boost::json::object& out) const {
+  if (trace_ == nullptr || !trace_->is_on())
+    return;
+  const auto counters = trace_->counters();
+  out["trace_written"] = counters.written;
+  out["trace_waiting"] = counters.waiting;
+  out["trace_lost"] = counters.lost;
+  if (!counters.error.empty())
+    out["trace_not_written"] = escaped(counters.error, 200);
 }
 
 Result<StatusSource::EventPage> RunningStatus::events(const std::string& after,

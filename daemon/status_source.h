@@ -6,6 +6,7 @@
 #include "daemon/dmarc_parts.h"
 #include "daemon/event_sinks.h"
 #include "daemon/log/background_log.h"
+#include "daemon/mail_trace.h"
 #include "daemon/pickup/local_limits.h"
 #include "daemon/privsep/confinement.h"
 #include "daemon/tls_parts.h"
@@ -49,8 +50,12 @@ class RunningStatus : public StatusSource {
   void retried(const queue::Filter& filter) override;
   std::uint64_t ask_for_reload() override;
   std::optional<ReloadVerdict> reload_verdict(std::uint64_t number) override;
-  void set_sinks(EventSinks* sinks) { sinks_ = sinks; }   // before it is asked
-  void set_log(const BackgroundLog* log) { log_ = log; }  // before it is asked
+  void set_sinks(EventSinks* sinks) { sinks_ = sinks; }       // before it is asked
+  void set_log(const BackgroundLog* log) { log_ = log; }      // before it is asked
+  void set_trace(const MailTrace* trace) { trace_ = trace; }  // before it is asked
+  bool keeps_trace() override { return trace_ != nullptr && trace_->is_on(); }
+  void settle_trace() override { trace_->settle(); }
+  void suspect_trace() override { trace_->suspect_damage(); }
   Result<EventPage> events(const std::string& after, std::uint64_t last) override;
   Result<void> replay_events(const std::string& sink, const std::string& id) override;
   void set_confinement(Confinement confinement);  // before it is asked
@@ -72,6 +77,7 @@ class RunningStatus : public StatusSource {
  private:
   void add_events(boost::json::object& out, boost::json::array& alarms) const;
   void add_dns(boost::json::object& out) const;
+  void add_trace(boost::json::object& out) const;
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
   delivery::Dispatcher& dispatcher_;
@@ -87,6 +93,7 @@ class RunningStatus : public StatusSource {
   const std::string config_file_;
   EventSinks* sinks_ = nullptr;
   const BackgroundLog* log_ = nullptr;
+  const MailTrace* trace_ = nullptr;
   const tables::Watcher* watcher_ = nullptr;
   std::vector<const dns::StubResolver*> resolvers_;
   std::atomic<bool> stopping_{false};

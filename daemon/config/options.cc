@@ -472,6 +472,11 @@ const Option kOptions[] = {
     {"outbox.keep", Time{AT(outbox.keep), seconds(0), days(365)}, false, nullptr,
      "How long events stay that all sinks have taken, for postrider events, if there is room."},
 
+    {"trace.keep", Time{AT(trace.keep), seconds(0), days(365)}, false, nullptr,
+     "How long it is remembered what became of mail, for postrider trace; 0: it is not."},
+    {"trace.size", Size{AT(trace.size), 8 * kMiB, 65536 * kMiB}, false, nullptr,
+     "The most that this takes on the disk; then the oldest goes."},
+
     {"dns.servers", TextList{AT(dns.servers), check_server}, false, "those of /etc/resolv.conf",
      "The resolvers to ask, in order of preference; a port may be given."},
     {"dns.trust_ad", OptionalFlag{AT(dns.trust_ad)}, false, "only if all servers are on loopback",
@@ -603,6 +608,7 @@ constexpr Section kSections[] = {
     {"events", true, event_sinks, add_event_sink, "Sinks of events: programs that hear what becomes of mail (postrider-events(7))."},
     {"requests", true, request_sources, add_request_source, "Message brokers at which applications ask for mail (postrider-requests(7))."},
     {"outbox", false, one, nothing, "Where events wait for their sinks."},
+    {"trace", false, one, nothing, "What is remembered of mail that is gone."},
     {"dns", false, one, nothing, "How names are looked up."},
     {"delivery", false, one, nothing, "How mail is sent on."},
     {"mta_sts", false, one, nothing, "Policies of recipient domains (RFC 8461)."},

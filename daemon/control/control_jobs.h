@@ -34,6 +34,7 @@ std::unique_ptr<ControlJob> dmarc_reports_job(const JobContext& context,
 std::unique_ptr<ControlJob> reload_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> sites_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> events_job(const JobContext& context, const ControlRequest& request);
+std::unique_ptr<ControlJob> trace_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest& request);
 
 // For the jobs: why those wait of whom the queue does not know it, because they are being tried, or

@@ -25,8 +25,8 @@ constexpr std::size_t kMostExplained = 20;
 
 std::string no_such_message(std::string_view target) {
   const auto id = escaped(target, 40);
-  return "no message " + id + " in the queue; what became of it is in the log: journalctl " +
-         "POSTRIDER_ID=" + id;
+  return "no message " + id + " in the queue; what became of it says `postrider trace " + id +
+         "`, and the log: journalctl POSTRIDER_ID=" + id;
 }
 
 // The state of one message, as `list` gives it; empty when it has vanished.

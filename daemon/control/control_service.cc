@@ -40,6 +40,7 @@ constexpr Row kActs[] = {
     {"tls_reports", tls_reports_job},
     {"dmarc_reports", dmarc_reports_job},
     {"events", events_job},
+    {"trace", trace_job},
 };
 
 }  // namespace

@@ -78,6 +78,11 @@ class StatusSource {
     (void)id;
     return Error(Errc::unsupported, "replay events");
   }
+  // `postrider trace`: whether anything is remembered; brings what waits in memory to the disk, in a
+  // moment; and a reader has seen that the file is damaged.
+  virtual bool keeps_trace() { return true; }
+  virtual void settle_trace() {}
+  virtual void suspect_trace() {}
   // `postrider queue retry` was stored: sites that this concerns may be tried at once.
   virtual void retried(const queue::Filter& filter) = 0;
 };
@@ -98,7 +103,7 @@ class ControlJob {
 class ControlService {
  public:
   // insight: null when the daemon does not run.
-  // drop: mail that is not in the queue yet is listed with it.
+  // drop: mail that is not in the queue yet is listed with it. Beside it is the trace.
   ControlService(queue::Queue& queue, const Clock& clock, StatusSource* insight,
                  DropPlace drop = {});
   // A malformed request becomes a job that says so. `line` comes without its end.

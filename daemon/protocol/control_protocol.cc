@@ -32,6 +32,7 @@ constexpr TextKey kTextKeys[] = {
     {"target", &ControlRequest::target},     {"by", &ControlRequest::by},
     {"limit", &ControlRequest::limit},       {"span", &ControlRequest::span},
     {"next_hop", &ControlRequest::next_hop}, {"last", &ControlRequest::last},
+    {"since", &ControlRequest::since},
 };
 
 struct FlagKey {
@@ -42,6 +43,7 @@ constexpr FlagKey kFlagKeys[] = {
     {"dry_run", &ControlRequest::dry_run},
     {"all", &ControlRequest::all},
     {"body", &ControlRequest::body},
+    {"rejected", &ControlRequest::rejected},
 };
 
 template <class Table>

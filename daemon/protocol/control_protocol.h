@@ -27,7 +27,7 @@ struct FilterText {
 
 struct ControlRequest {
   // list, count, summary, export, change, pause, resume, show, explain, reload, status,
-  // tls_reports, dmarc_reports, events
+  // tls_reports, dmarc_reports, events, trace
   std::string act;
   FilterText filter;  // list, count, summary, export, change; pause, resume: one domain or sender
   // change: hold, release, retry, remove, bounce, expire, reroute; tls_reports, dmarc_reports: send
@@ -35,14 +35,17 @@ struct ControlRequest {
   bool dry_run = false;  // change, pause, resume
   bool all = false;      // change, pause, resume: "--all" was given; reports: today's too
   std::string by;        // summary: domain, site, sender, client, reason, age
-  std::string limit;     // summary: of groups; empty: 20, "0": none
+  // summary: of groups; empty: 20, "0": none; trace: of messages; empty: 100, "0": as many as can be
+  std::string limit;
   std::string next_hop;  // change: of reroute
   std::string span;      // pause: how long; empty: until it is resumed
-  // show, explain: an id or an address; events: behind which event, or the sink of a replay. The
-  // ids of the filter: from which event a replay begins.
+  // show, explain: an id or an address; trace: these, or a Message-ID; events: behind which event,
+  // or the sink of a replay. The ids of the filter: from which event a replay begins.
   std::string target;
-  std::string last;   // events: only so many of the newest; empty: all
-  bool body = false;  // show
+  std::string last;       // events: only so many of the newest; empty: all
+  bool body = false;      // show
+  std::string since;      // trace: a span or a date; from and to are those of the filter
+  bool rejected = false;  // trace
 };
 
 std::string encode(const ControlRequest& request);  // one line with its end
