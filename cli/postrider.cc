@@ -10,6 +10,7 @@
 #include "cli/programs.h"
 #include "cli/queue_takeover.h"
 #include "cli/queue_words.h"
+#include "cli/trace_command.h"
 #include "cli/usage.h"
 #include "cli/verbs.h"
 #include "daemon/daemon.h"
@@ -59,6 +60,8 @@ struct Typed {
   std::string target;
   std::string last, sink, from_event;  // of events
   bool follow = false;
+  std::string since;  // trace
+  bool rejected = false;
   daemon::PasswordChange password;
   DkimKey dkim;
   bool remove = false;
@@ -427,6 +430,41 @@ void add_report_commands(CLI::App& app, Typed& typed) {
   }
 }
 
+void add_trace(CLI::App& app, Typed& typed) {
+  auto& trace = add_verb(app, "trace");
+  trace
+      .add_option("ID|ADDRESS|MESSAGE-ID", typed.target,
+                  "Queue id; sender, recipient or @domain; or Message-ID")
+      ->type_name("");
+  for (const char* name : {"--from", "--to"})
+    trace
+        .add_option(name, typed.filter[name],
+                    name == std::string_view("--from") ? "Sender: an address, @domain, or <>"
+                                                       : "Recipient: an address or @domain")
+        ->type_name("ADDRESS");
+  trace.add_option("--since", typed.since, "Not before: 2h, 2026-11-29, 2026-11-29T13:05")
+      ->type_name("TIME");
+  trace.add_option("--limit", typed.limit, "So many messages, the newest (100; 0: all)")
+      ->type_name("NUMBER");
+  trace.add_flag("--rejected", typed.rejected, "Mail that was refused, which has no queue id");
+  trace.add_flag("--json", typed.json, "One JSON document");
+  trace.callback([&typed, &trace] {
+    typed.run = [&typed, &trace] {
+      daemon::ControlRequest request;
+      request.act = "trace";
+      request.target = typed.target;
+      if (trace.count("--from") > 0)
+        request.filter.from = typed.filter["--from"];
+      if (trace.count("--to") > 0)
+        request.filter.to = typed.filter["--to"];
+      request.since = typed.since;
+      request.limit = typed.limit;
+      request.rejected = typed.rejected;
+      return trace_mail(administration("postrider trace", typed), std::move(request));
+    };
+  });
+}
+
 void add_message_commands(CLI::App& app, Typed& typed) {
   add_show(app, "show", typed);
   auto& why = add_verb(app, "explain");
@@ -444,6 +482,7 @@ void add_message_commands(CLI::App& app, Typed& typed) {
                   "Exit status 1 if there is an alarm, 2 if no mail is accepted");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
+  add_trace(app, typed);
   auto& sites = add_verb(app, "sites");
   sites.add_flag("--trouble", typed.trouble, "Those alone that are blocked, or have an alarm");
   sites.callback([&] {

@@ -100,6 +100,13 @@ constexpr VerbText kVerbs[] = {
     {"explain", kQueue, "What happens, or would happen, and why",
      "postrider explain 1K1BX3F7Q2A\npostrider explain ann@example.org\npostrider explain root",
      ""},
+    {"trace", kQueue, "What became of mail: every step and attempt, also of mail that is gone",
+     "postrider trace 1K1BX3F7Q2A\n"
+     "postrider trace ann@example.org --since 2h\n"
+     "postrider trace '<20261130.1@example.net>'       # a Message-ID\n"
+     "postrider trace --from @example.net --to ann@example.org\n"
+     "postrider trace --rejected --since 1d",
+     "track"},
     {"sites", kQueue, "Where mail goes: limits found, and why; trouble; next tries",
      "postrider sites\npostrider sites --trouble\npostrider sites --json", ""},
     {"events", kQueue, "What became of mail, as the sinks of events get it",

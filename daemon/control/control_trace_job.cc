@@ -206,6 +206,11 @@ class TraceJob : public ControlJob {
       return more.error();
     if (!story.has_begun && (!steps.empty() || story.queued)) {
       story.has_begun = true;
+      // A quick delivery may be told before its client has been answered.
+      const auto accepted = std::find_if(steps.begin(), steps.end(),
+                                         [](const auto& step) { return step.name == "accepted"; });
+      if (accepted != steps.end())
+        std::rotate(steps.begin(), accepted, accepted + 1);
       add_line("trace", boost::json::object{{"id", json_text(story.id)}}, out);
     }
     for (const auto& step : steps)

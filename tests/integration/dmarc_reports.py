@@ -28,7 +28,7 @@ class Report:
     """One that arrived: its mail, and its XML, which fits the schema."""
 
     def __init__(self, test, message):
-        self.recipient = message.recipients[0]
+        self.recipient, = message.addresses
         self.mail = email.message_from_bytes(message.content)
         part, = [one for one in self.mail.walk() if one.get_content_type() == "application/gzip"]
         self.file = part.get_filename()

@@ -33,7 +33,7 @@ class Output(scenario.Scenario):
         """Of the help: "  verb [TEXT]..." behind a heading."""
         text = server.postrider(*above, "--help")
         found = []
-        for verb in re.findall(r"^  ([a-z-]+)(?:,[a-z, ]+)? +[A-Z]", text, re.M):
+        for verb in re.findall(r"^  ([a-z][a-z-]*)(?:,[a-z, ]+)? +[A-Z]", text, re.M):
             words = (*above, verb)
             found.append(words)
             if len(words) < 3:
@@ -67,7 +67,7 @@ class LostOutput(Output):
             "queue hold": (one,), "queue release": (one,), "queue retry": (one,),
             "queue reroute": (one, "--to", "127.0.0.1:1", "--dry-run"),
             "queue export": (other, "--folder", folder),
-            "show": (one,), "explain": (one,), "completion": (),
+            "show": (one,), "explain": (one,), "trace": (one,), "completion": (),
             "passwd": ("ann", "--file", users),
             "dkim new": ("us.example", "--selector", "one", "--folder", keys),
             "dkim record": ("us.example", "--folder", keys),

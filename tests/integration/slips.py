@@ -290,7 +290,8 @@ class Slips(scenario.Scenario):
                                               "remove", "bounce", "expire", "reroute", "summary", "pause", "resume",
                                               "export", "import", "salvage")]
         verbs += [(verb, "") for verb in ("run", "check", "reload", "config", "doctor", "status", "show", "explain",
-                                          "sites", "events", "tlsrpt", "dmarc-reports", "passwd", "dkim", "completion")]
+                                          "sites", "events", "trace", "tlsrpt", "dmarc-reports", "passwd", "dkim",
+                                          "completion")]
         verbs += [("events", "replay"), ("dkim", "new"), ("dkim", "record"), ("dkim", "check")]
         for words in verbs:
             words = [word for word in words if word]
