@@ -76,6 +76,7 @@ void SmtpDialog::mail(std::string_view arguments, std::string& out) {
   mail::MailRules rules;
   rules.size_limit = most_;
   rules.binary_mime = false;
+  rules.wishes = false;
   rules.lenient = true;  // the daemon completes what has no domain
   const auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)

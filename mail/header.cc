@@ -216,6 +216,8 @@ std::string received_field(const TraceInfo& info) {
     out.append("\r\n\tfor <").append(info.recipient).append(">");
   if (!info.tls_cipher.empty())
     out.append("\r\n\ttls ").append(token(info.tls_cipher));
+  if (info.priority != 0)
+    out.append("\r\n\tpriority ").append(std::to_string(info.priority));
   return out.append(";\r\n\t").append(format_date(info.when)).append("\r\n");
 }
 

@@ -94,6 +94,7 @@ struct TraceInfo {
   std::string tls;          // "using TLSv1.3 with cipher ...", for a comment; or empty
   std::string tls_cipher;   // its registered name, for the clause of RFC 8314 §4.3; or empty
   std::string recipient;    // the "for" clause; empty if there are several
+  int priority = 0;         // the clause of RFC 6710 §4.1; 0: none
   MessageId id;
   TimePoint when;
 };

@@ -187,6 +187,47 @@ Reply apply_auth(std::string_view value, const MailRules& rules, MailCommand& co
   return {};
 }
 
+Reply apply_by(std::string_view value, const MailRules& rules, MailCommand& command) {
+  if (!rules.wishes)
+    return Reply(555, kBadArguments, "Unknown parameter");
+  command.by = parse_by(value);
+  return command.by ? Reply() : bad_parameter("BY");
+}
+
+// RFC 4865 §4: one of the two, for no longer than was offered. What is past cannot be meant.
+Reply hold_until(TimePoint release, const MailRules& rules, MailCommand& command) {
+  if (command.release)
+    return Reply(501, kBadArguments, "HOLDFOR and HOLDUNTIL exclude each other");
+  if (release <= rules.now)
+    return Reply(501, kBadArguments, "The time to hold the message until has passed");
+  if (release - rules.now > rules.future_release)
+    return Reply(501, kBadArguments, "The message would be held for too long");
+  // Whole seconds, and never before its time.
+  command.release = std::chrono::ceil<std::chrono::seconds>(release);
+  return {};
+}
+
+Reply apply_hold_for(std::string_view value, const MailRules& rules, MailCommand& command) {
+  if (rules.future_release <= Duration(0))
+    return Reply(555, kBadArguments, "Unknown parameter");
+  const auto wait = parse_hold_for(value);
+  return wait ? hold_until(rules.now + *wait, rules, command) : bad_parameter("HOLDFOR");
+}
+
+Reply apply_hold_until(std::string_view value, const MailRules& rules, MailCommand& command) {
+  if (rules.future_release <= Duration(0))
+    return Reply(555, kBadArguments, "Unknown parameter");
+  const auto time = parse_date_time(value);
+  return time ? hold_until(*time, rules, command) : bad_parameter("HOLDUNTIL");
+}
+
+Reply apply_priority(std::string_view value, const MailRules& rules, MailCommand& command) {
+  if (!rules.wishes)
+    return Reply(555, kBadArguments, "Unknown parameter");
+  command.priority = parse_priority(value);
+  return command.priority ? Reply() : bad_parameter("MT-PRIORITY");
+}
+
 constexpr Handler<MailCommand, MailRules> kMailParameters[] = {
     {"SIZE", true, apply_size},
     {"BODY", true, apply_body},
@@ -195,6 +236,10 @@ constexpr Handler<MailCommand, MailRules> kMailParameters[] = {
     {"ENVID", true, apply_envid},
     {"AUTH", true, apply_auth},
     {"REQUIRETLS", false, apply_require_tls},
+    {"BY", true, apply_by},
+    {"HOLDFOR", true, apply_hold_for},
+    {"HOLDUNTIL", true, apply_hold_until},
+    {"MT-PRIORITY", true, apply_priority},
 };
 
 Reply apply_notify(std::string_view value, const RcptRules&, Recipient& recipient) {
@@ -329,6 +374,10 @@ Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rule
     return refused;
   if (!command.smtputf8 && !is_ascii(command.sender))
     return Reply(553, {5, 6, 7}, "Address needs SMTPUTF8");
+  // RFC 4865 §4: it could not be delivered in time.
+  if (command.by && command.release &&
+      *command.release >= rules.now + std::chrono::seconds(command.by->seconds))
+    return Reply(501, kBadArguments, "The message would be held until after its BY time");
   return command;
 }
 

@@ -1,10 +1,12 @@
-// SMTP commands as a server reads them (RFC 5321 §4.1, with the parameters of RFC 1870, 2852's
-// siblings left out, 3030, 3461, 4954, 6152, 6531, 8689). Parsing only: whether a command is
-// allowed now is the session's business.
+// SMTP commands as a server reads them (RFC 5321 §4.1, with the parameters of RFC 1870, 2852, 3030,
+// 3461, 4865, 4954, 6152, 6531, 6710, 8689). Parsing only: whether a command is allowed now is the
+// session's business.
 #pragma once
 
 #include "base/result.h"
+#include "base/time.h"
 #include "mail/address.h"
+#include "mail/delivery_wishes.h"
 #include "mail/envelope.h"
 #include "mail/reply.h"
 
@@ -37,6 +39,9 @@ struct MailCommand {
   Return ret = Return::unspecified;
   std::string envelope_id;          // ENVID, xtext as given, checked
   std::optional<std::string> auth;  // AUTH=, decoded; "<>" is empty
+  std::optional<ByRequest> by;
+  std::optional<TimePoint> release;  // HOLDFOR or HOLDUNTIL
+  std::optional<std::int8_t> priority;
 };
 struct MailRules {
   std::uint64_t size_limit = 0;  // 552 5.3.4 above it
@@ -45,6 +50,9 @@ struct MailRules {
   bool require_tls = false;  // RFC 8689: offered over TLS only
   bool lenient = false;      // as in PathRules
   std::string_view origin = {};
+  bool wishes = true;            // RFC 2852 and 6710
+  TimePoint now = {};            // from which times are counted
+  Duration future_release = {};  // for how long mail may be held; 0: RFC 4865 is not offered
 };
 Parsed<MailCommand> parse_mail(std::string_view arguments, const MailRules& rules);
 

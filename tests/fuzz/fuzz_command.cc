@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 
 using namespace postrider;
 using namespace postrider::mail;
@@ -25,9 +26,19 @@ void check_clean(std::string_view text) {
 }
 
 void check_mail(std::string_view arguments) {
-  const auto command = parse_mail(arguments, {.size_limit = 1000000});
+  const TimePoint now{std::chrono::days(20000)};
+  const auto command = parse_mail(
+      arguments, {.size_limit = 1000000, .now = now, .future_release = std::chrono::days(365)});
   if (!command)
     return check_refusal(command.error());
+  if (const auto& release = command->release) {
+    POSTRIDER_ASSERT(*release > now && *release <= now + std::chrono::days(365));
+    POSTRIDER_ASSERT(parse_date_time(format_date_time(*release)) == release);
+    POSTRIDER_ASSERT(!command->by || now + std::chrono::seconds(command->by->seconds) > *release);
+  }
+  if (const auto& by = command->by)
+    POSTRIDER_ASSERT(std::abs(by->seconds) <= 999999999 && (!by->returns || by->seconds > 0));
+  POSTRIDER_ASSERT(std::abs(command->priority.value_or(0)) <= 9);
   POSTRIDER_ASSERT(!command->size || *command->size <= 1000000);
   check_clean(command->sender);
   POSTRIDER_ASSERT(command->smtputf8 || is_ascii(command->sender));

@@ -191,6 +191,10 @@ TEST_CASE("the trace field says who, how and when (RFC 5321 4.4)", "[mail][heade
             "\t(TLSv1.3 cipher TLS_AES_256_GCM_SHA384)\r\n"
             "\tfor <a@b.test>;\r\n"
             "\tMon, 23 Nov 2026 13:34:44 +0000\r\n");
+  TraceInfo urgent = trace();
+  urgent.priority = -3;  // RFC 6710 §4.1
+  CHECK(received_field(urgent).find("\r\n\tfor <a@b.test>\r\n\tpriority -3;\r\n") !=
+        std::string::npos);
   TraceInfo local = trace();
   local.client.clear();
   local.tls.clear();
