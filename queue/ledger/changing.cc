@@ -23,7 +23,7 @@ unsigned states_for(Verb verb) {
     case Verb::retry:
       return kQueued;
     case Verb::release:
-      return kHeld;
+      return kQueued | kHeld;  // of those queued, what waits for its sender's time
     case Verb::bounce:
     case Verb::expire:
     case Verb::reroute:
@@ -134,6 +134,10 @@ Result<void> Changing::pick_piece(ChangeRun& run) {
 }
 
 Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
+  if (auto done =
+          state_.store->changes().sort_unreleased(run.verb, state_.now(), state_.time.wall());
+      !done)
+    return done.error();
   auto changed = state_.store->changes().picked();
   if (!changed)
     return changed.error();

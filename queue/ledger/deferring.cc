@@ -94,6 +94,9 @@ Result<void> Deferring::mark(Walk& walk, const QueuedEntry& entry, Effects& effe
   const auto id = entry.place.id;
   if (damaged_.is_passed_over(id) || state_.leases.is_leased(id, entry.place.index))
     return {};
+  // Tried before, or kept for its sender: that is why it waits.
+  if (entry.place.next_attempt > state_.now())
+    return {};
   if (walk.next.marked != id) {
     auto marked = state_.store->messages().mark_tried(id);
     if (!marked)

@@ -1,5 +1,6 @@
 #include "queue/ledger/intake.h"
 
+#include "mail/delivery_wishes.h"
 #include "mail/sender_lane.h"
 #include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
@@ -21,6 +22,20 @@ std::vector<RecipientRow> all_held(const mail::Message& message, const std::stri
     row.state = RecipientState::held;
     row.last = last;
   }
+  return rows;
+}
+
+// Its sender's wish is why it waits, until there is a better reason.
+std::vector<RecipientRow> all_unreleased(const mail::Message& message, std::int64_t release) {
+  mail::Outcome outcome;
+  outcome.stage = mail::Stage::admin;
+  outcome.status = {4, 3, 2};
+  outcome.text =
+      "its sender asked to send it not before " + mail::format_date_time(message.envelope.release);
+  const auto last = encode_outcome(outcome);
+  auto rows = all_due(message, release);
+  for (auto& row : rows)
+    row.last = last;
   return rows;
 }
 
@@ -74,7 +89,7 @@ bool Intake::has_room(std::uint64_t lane) const {
 // very many, before all have their rows.
 bool Intake::lands(const Submission& submission, std::uint64_t lane) const {
   const auto& message = *submission.message;
-  if (!submission.hold.empty() || !has_room(lane))
+  if (!submission.hold.empty() || release_of(state_, message) > state_.now() || !has_room(lane))
     return false;
   if (is_large(message))
     return !landing_.is_awaited();
@@ -110,11 +125,15 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   if (!savepoint)
     return savepoint.error();
   auto row = new_row(state_, message);
-  auto waits = hold.empty() ? deferring_.concerns(message) : Result<bool>(false);
+  const auto release = release_of(state_, message);
+  const bool is_unreleased = hold.empty() && release > state_.now();
+  auto waits = hold.empty() && !is_unreleased ? deferring_.concerns(message) : Result<bool>(false);
   if (!waits)
     return waits.error();
   row.tried = *waits;  // it waits as if it had been
-  auto rows = hold.empty() ? all_due(message, state_.now()) : all_held(message, hold);
+  auto rows = !hold.empty()   ? all_held(message, hold)
+              : is_unreleased ? all_unreleased(message, release)
+                              : all_due(message, state_.now());
   auto done = state_.store->messages().insert(message, head, row, std::move(rows));
   if (!done) {
     if (!is_constraint(done.error()))
@@ -136,7 +155,8 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   if (row.tried && (state_.log.enabled(Level::info) || state_.facts.are_wanted()))
     if (auto told = tell_deferred(message, effects); !told)
       return told.error();
-  look_.expect(state_.now());
+  look_.expect(is_unreleased ? release : state_.now());
+  look_.expect(row.deadline);
   return savepoint->release();
 }
 

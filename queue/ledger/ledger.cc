@@ -12,12 +12,15 @@ void Ledger::adopt(QueueSettings settings) {
 void Ledger::resume(Duration shift, TimePoint last_seen, const Clock& clock, Duration ramp) {
   state_.steady_now = clock.steady();
   state_.time.resume(shift, last_seen, clock.now(), clock.steady());
+  if (state_.time.shift() != shift)
+    releasing_.clock_jumped();
   if (ramp > Duration(0))
     state_.ramp_until = clock.steady() + ramp;
 }
 
 void Ledger::observe(const Clock& clock) {
-  state_.time.observe(clock.now(), clock.steady());
+  if (state_.time.observe(clock.now(), clock.steady()))
+    releasing_.clock_jumped();
   state_.steady_now = clock.steady();
 }
 
@@ -41,6 +44,7 @@ void Ledger::undo(Effects& effects) {
     state_.pauses = *std::move(effects.pauses_before);
   landing_.start_over();
   deferring_.start_over();
+  releasing_.start_over();
   state_.store->destinations().forget();
   state_.facts.undone();
   look_.at_once();

@@ -9,12 +9,14 @@
 //   Changing     what administrators do to many messages
 //   Pausing      what they keep from being handed out
 //   Deferring    what waits for sites in trouble
+//   Releasing    what waits for a time that its sender chose, when the clock has jumped
 //   DamagedMail  what cannot be read as it was stored
 #pragma once
 
 #include "queue/ledger/changing.h"
 #include "queue/ledger/pausing.h"
 #include "queue/ledger/recording.h"
+#include "queue/ledger/releasing.h"
 
 namespace postrider::queue {
 
@@ -30,6 +32,7 @@ class Ledger {
   Changing& changing() { return changing_; }
   Pausing& pausing() { return pausing_; }
   Deferring& deferring() { return deferring_; }
+  Releasing& releasing() { return releasing_; }
   DamagedMail& damaged() { return damaged_; }
   const DamagedMail& damaged() const { return damaged_; }
   Facts& facts() { return state_.facts; }
@@ -60,6 +63,7 @@ class Ledger {
   NextLook look_;
   DamagedMail damaged_{state_, look_};
   Deferring deferring_{state_, damaged_};
+  Releasing releasing_{state_, look_};
   Landing landing_{state_, look_, deferring_};
   Intake intake_{state_, look_, damaged_, deferring_, landing_};
   Pausing pausing_{state_, look_};

@@ -11,24 +11,59 @@ void QueueState::hand_out(Leased leased, std::vector<Lease::Recipient> recipient
   leases.add(std::move(leased));
 }
 
+std::int64_t release_of(const QueueState& state, const mail::Message& message) {
+  return state.time.to_queue(message.envelope.release).time_since_epoch().count();
+}
+
+namespace {
+
+std::int64_t queue_time(const QueueState& state, TimePoint wall) {
+  return state.time.to_queue(wall).time_since_epoch().count();
+}
+
+// From which its time in the queue counts.
+std::int64_t begin_of(const QueueState& state, const mail::Message& message) {
+  return std::max(queue_time(state, message.received), release_of(state, message));
+}
+
+// RFC 2852 §4.1.3: what was late when it came was told of by whoever had it then.
+bool is_told_when_late(const mail::Message& message) {
+  const auto& by = message.envelope.deliver_by;
+  return by && !by->returns && by->time > message.received;
+}
+
+}  // namespace
+
 MessageRow new_row(const QueueState& state, const mail::Message& message) {
   MessageRow row;
-  row.expires =
-      (state.time.to_queue(message.received) + state.settings.lifetime).time_since_epoch().count();
+  const auto lifetime = state.settings.lifetime.count();
+  const auto first = std::max(state.now(), release_of(state, message));
   // A message with a damaged date must not expire at once (attacks.md M18).
-  row.expires = std::clamp(row.expires, state.now(), state.now() + state.settings.lifetime.count());
+  row.expires = std::clamp(begin_of(state, message) + lifetime, state.now(), first + lifetime);
+  // Mode R of RFC 2852 is a shorter lifetime.
+  if (const auto& by = message.envelope.deliver_by; by && by->returns)
+    row.expires = std::min(row.expires, queue_time(state, by->time));
   // Nobody to tell: bounces and notices.
   row.delayed = message.envelope.sender.empty() || state.settings.delay_notice <= Duration(0);
+  row.late_told = message.envelope.sender.empty() || !is_told_when_late(message);
   row.deadline = deadline_of(state, message, row);
   return row;
 }
 
 std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
                          const MessageRow& row) {
-  if (row.delayed || state.settings.delay_notice <= Duration(0))
-    return row.expires;
-  const auto notice = state.time.to_queue(message.received) + state.settings.delay_notice;
-  return std::min(row.expires, notice.time_since_epoch().count());
+  auto deadline = row.expires;
+  if (!row.delayed && state.settings.delay_notice > Duration(0))
+    deadline = std::min(deadline, begin_of(state, message) + state.settings.delay_notice.count());
+  if (!row.late_told && is_told_when_late(message))
+    deadline = std::min(deadline, queue_time(state, message.envelope.deliver_by->time));
+  return deadline;
+}
+
+void note_told(const QueueState& state, const mail::Message& message, MessageRow& row) {
+  row.delayed = true;
+  const auto& by = message.envelope.deliver_by;
+  row.late_told = row.late_told || (by && queue_time(state, by->time) <= state.now());
 }
 
 std::vector<RecipientRow> all_due(const mail::Message& message, std::int64_t now) {

@@ -51,11 +51,15 @@ class NextLook {
   std::int64_t next_ = 0;
 };
 
+// When its first attempt may be, as its sender asked (RFC 4865); long ago if he did not.
+std::int64_t release_of(const QueueState& state, const mail::Message& message);
 // The row of a message that has to wait from now on.
 MessageRow new_row(const QueueState& state, const mail::Message& message);
 // When something is to be done about it, whatever its recipients' times are.
 std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
                          const MessageRow& row);
+// A notice has been sent that it waits.
+void note_told(const QueueState& state, const mail::Message& message, MessageRow& row);
 // A row for each recipient, due now.
 std::vector<RecipientRow> all_due(const mail::Message& message, std::int64_t now);
 // The same for those from `first` to before `end`.

@@ -14,6 +14,7 @@ namespace postrider::queue {
 
 namespace {
 
+constexpr std::int64_t kLastChance = 30'000;   // before a message is late
 constexpr std::int64_t kNoticePause = 60'000;  // before a notice is tried again that was not made
 
 RecipientState end_state(mail::Verdict verdict) {
@@ -204,7 +205,8 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
   if (!waits)
     return waits.error();
   (*row)->tried = (*row)->tried || *waits;
-  (*row)->delayed = (*row)->delayed || record.delay_notice_sent;
+  if (record.delay_notice_sent)
+    note_told(state_, message, **row);
   (*row)->deadline = deadline_of(state_, message, **row);
   if (has_bouncing)
     (*row)->deadline = 0;
@@ -247,7 +249,8 @@ Result<void> Recording::record_large(const Record& record, const Leased& leased,
   if (!record.untried.empty())
     look_.expect(state_.now());  // which is when they are due, if they were before
   row.tried = row.tried || *waits;
-  row.delayed = row.delayed || record.delay_notice_sent;
+  if (record.delay_notice_sent)
+    note_told(state_, message, row);
   if (was_asked)
     row.deadline = deadline_of(state_, message, row);
   if (*has_bouncing)
@@ -324,6 +327,16 @@ Result<std::vector<RecipientRow>> Recording::store_results(const Record& record,
   return left;
 }
 
+// RFC 2852 §4: a last attempt before the time by which its sender wants it is worth more than one
+// behind that.
+std::int64_t Recording::in_time(std::int64_t wanted, const mail::Message& message) const {
+  const auto& by = message.envelope.deliver_by;
+  if (!by)
+    return wanted;
+  const auto last = state_.time.to_queue(by->time).time_since_epoch().count() - kLastChance;
+  return state_.now() < last ? std::min(wanted, last) : wanted;
+}
+
 RecipientRow Recording::after(RecipientRow row, const Record::Result& result, const Leased& leased,
                               std::int64_t expires) const {
   ++row.attempts;
@@ -336,9 +349,11 @@ RecipientRow Recording::after(RecipientRow row, const Record::Result& result, co
   // Held or to be bounced since it was leased: that stays.
   if (row.state != RecipientState::queued)
     return row;
-  const auto wanted = leased.is_wanted_again(row.index)
-                          ? state_.now()
-                          : state_.time.to_queue(result.next_attempt).time_since_epoch().count();
+  const auto wanted =
+      leased.is_wanted_again(row.index)
+          ? state_.now()
+          : in_time(state_.time.to_queue(result.next_attempt).time_since_epoch().count(),
+                    *leased.message);
   row.next_attempt = std::clamp(wanted, state_.now(), std::max(state_.now(), expires));
   return row;
 }

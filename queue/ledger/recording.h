@@ -17,6 +17,7 @@ class Recording {
   Result<void> assign_site(const std::string& domain, const std::string& site);
 
  private:
+  std::int64_t in_time(std::int64_t wanted, const mail::Message& message) const;
   RecipientRow after(RecipientRow row, const Record::Result& result, const Leased& leased,
                      std::int64_t expires) const;
   bool keep_rest(const Record& record, const Leased& leased);

@@ -321,7 +321,8 @@ std::optional<Rescued> Salvage::find_waiting(std::int64_t id) {
   found.row.deadline = (*row)[1].integer;
   found.row.expires = (*row)[2].integer;
   found.row.tried = (*row)[7].integer != 0;
-  found.row.delayed = (*row)[8].integer != 0;
+  found.row.delayed = ((*row)[8].integer & kDelayed) != 0;
+  found.row.late_told = ((*row)[8].integer & kLateTold) != 0;
   found.row.logged = std::max<std::int64_t>((*row)[9].integer, 0);
   add_recipients(found, (*row)[5].integer + (*row)[6].integer);
   std::optional<std::string> stored;

@@ -17,7 +17,8 @@ constexpr const char* kRelease[] = {
     " WHERE recipient.message = p.message AND recipient.idx = p.idx",
     "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
     " WHERE id IN (SELECT message FROM temp.picked)",
-    "UPDATE message SET deadline = CASE WHEN delayed THEN expires ELSE min(expires, ?1 + ?2) END"
+    "UPDATE message SET deadline = CASE WHEN delayed & 1 THEN expires"
+    " ELSE min(expires, ?1 + ?2) END"
     " WHERE id IN (SELECT message FROM temp.picked)"};
 
 constexpr const char* kRetry[] = {
@@ -41,7 +42,8 @@ constexpr const char* kExpire[] = {
 // What is not due by itself stays so.
 constexpr const char* kReroute =
     "UPDATE recipient SET domain = ?2,"
-    " next_attempt = CASE state WHEN {queued} THEN ?1 ELSE next_attempt END FROM temp.picked p"
+    " next_attempt = CASE WHEN state = {queued} AND NOT p.is_unreleased THEN ?1"
+    " ELSE next_attempt END FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx";
 
 constexpr const char* kCount[] = {
@@ -76,6 +78,23 @@ constexpr const char* kDelete[] = {
     "DELETE FROM recipient WHERE message IN (SELECT message FROM temp.picked)",
     "DELETE FROM attempt WHERE message IN (SELECT message FROM temp.picked)"};
 
+// What may wait for a time that its sender chose.
+constexpr const char* kPerhapsUnreleased =
+    "SELECT DISTINCT m.id, m.head FROM temp.picked p"
+    " JOIN recipient r ON r.message = p.message AND r.idx = p.idx JOIN message m ON m.id = "
+    "r.message"
+    " WHERE r.state = {queued} AND r.attempts = 0 AND r.next_attempt > ?1 AND r.last NOTNULL";
+
+constexpr const char* kMarkUnreleased =
+    "UPDATE temp.picked SET is_unreleased = 1 WHERE message = ?2 AND idx IN (SELECT idx FROM"
+    " recipient WHERE message = ?2 AND state = {queued} AND attempts = 0 AND next_attempt > ?1)";
+
+constexpr const char* kUnpickUnreleased[] = {"DELETE FROM temp.picked WHERE is_unreleased"};
+
+constexpr const char* kUnpickReleased[] = {
+    "DELETE FROM temp.picked WHERE NOT is_unreleased AND EXISTS (SELECT 1 FROM recipient r"
+    " WHERE r.message = picked.message AND r.idx = picked.idx AND r.state = {queued})"};
+
 std::span<const char* const> statements_for(Verb verb) {
   switch (verb) {
     case Verb::hold:
@@ -104,12 +123,14 @@ class SqliteChange final : public BulkChange {
   Result<void> prepare(Database&) {
     if (auto done = database_.execute(
             "CREATE TEMP TABLE IF NOT EXISTS picked(message INTEGER, idx INTEGER, domain INTEGER,"
-            " PRIMARY KEY(message, idx)) WITHOUT ROWID");
+            " is_unreleased INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(message, idx)) WITHOUT ROWID");
         !done)
       return done.error();
-    if (auto done = pick_.prepare_recipients(
-            database_, "INSERT OR IGNORE INTO temp.picked SELECT r.message, r.idx, r.domain",
-            " AND (:states >> r.state) & 1");
+    if (auto done =
+            pick_.prepare_recipients(database_,
+                                     "INSERT OR IGNORE INTO temp.picked(message, idx, domain)"
+                                     " SELECT r.message, r.idx, r.domain",
+                                     " AND (:states >> r.state) & 1");
         !done)
       return done.error();
     return prepare_all(
@@ -131,6 +152,23 @@ class SqliteChange final : public BulkChange {
   }
 
   Result<void> unpick(mail::MessageId id) override { return Query(unpick_).bind(id.value).run(); }
+
+  Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall) override {
+    if (verb != Verb::retry && verb != Verb::release && verb != Verb::reroute)
+      return {};
+    auto unreleased = find_unreleased(now, wall);
+    if (!unreleased)
+      return unreleased.error();
+    auto mark = prepare_named(database_, kMarkUnreleased);
+    if (!mark)
+      return mark.error();
+    for (const auto id : *unreleased)
+      if (auto done = Query(*mark).bind(now).bind(id).run(); !done)
+        return done.error();
+    if (verb == Verb::release)
+      return run_all(kUnpickReleased, now, 0);
+    return verb == Verb::retry ? run_all(kUnpickUnreleased, now, 0) : Result<void>();
+  }
 
   Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) override {
     return Query(end_of_piece_).bind(after).bind(messages - 1).first(kNever);
@@ -247,6 +285,23 @@ class SqliteChange final : public BulkChange {
   Result<void> clear() override { return database_.execute("DELETE FROM temp.picked"); }
 
  private:
+  Result<std::vector<std::int64_t>> find_unreleased(std::int64_t now, TimePoint wall) {
+    auto statement = prepare_named(database_, kPerhapsUnreleased);
+    if (!statement)
+      return statement.error();
+    std::vector<std::int64_t> found;
+    Query query(*statement);
+    query.bind(now);
+    auto done = query.for_each([&](const Query& row) {
+      const auto head = decode_head({row.integer(0)}, row.blob(1));
+      if (head && head->envelope.release > wall)
+        found.push_back(row.integer(0));
+    });
+    if (!done)
+      return done.error();
+    return found;
+  }
+
   Result<std::vector<Unused>> find_unused() {
     auto statement = database_.prepare(kGone);
     if (!statement)

@@ -4,6 +4,7 @@
 #include "queue/store/sqlite_store.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace postrider::queue {
 
@@ -88,6 +89,12 @@ class SqliteMessages final : public MessageRows {
             {mark_damaged_, "UPDATE message SET damaged = 1 WHERE id = ?"},
             {mark_tried_,
              "UPDATE message SET tried = 1 WHERE id = ? AND tried = 0 AND waiting > 0"},
+            {untried_,
+             "SELECT r.message, r.idx, r.next_attempt, r.domain, m.head FROM recipient r"
+             " JOIN message m ON m.id = r.message"
+             " WHERE (r.message, r.idx) > (?1, ?2) AND r.state = {queued} AND r.attempts = 0"
+             " AND r.last NOTNULL ORDER BY r.message, r.idx LIMIT ?3"},
+            {postpone_, "UPDATE recipient SET next_attempt = ?3 WHERE message = ?1 AND idx = ?2"},
             {queued_in_,
              "SELECT next_attempt, message, idx, address FROM recipient INDEXED BY recipient_due"
              " WHERE domain = ?1 AND state < {ended} AND next_attempt < {expire_now}"
@@ -177,7 +184,8 @@ class SqliteMessages final : public MessageRows {
     message.deadline = query.integer(0);
     message.expires = query.integer(1);
     message.tried = query.integer(2) != 0;
-    message.delayed = query.integer(3) != 0;
+    message.delayed = (query.integer(3) & kDelayed) != 0;
+    message.late_told = (query.integer(3) & kLateTold) != 0;
     message.logged = query.integer(4);
     message.waiting = query.integer(5);
     message.held = query.integer(6);
@@ -316,7 +324,7 @@ class SqliteMessages final : public MessageRows {
     Query query(update_message_);
     query.bind(row.waiting > 0 ? row.deadline : kNever).bind(row.expires);
     query.bind(row.waiting).bind(row.held);
-    query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0).bind(row.logged).bind(id.value);
+    query.bind(row.tried ? 1 : 0).bind(notices_of(row)).bind(row.logged).bind(id.value);
     return query.run();
   }
 
@@ -334,6 +342,34 @@ class SqliteMessages final : public MessageRows {
           row.integer(0), {row.integer(1)}, static_cast<std::uint32_t>(row.integer(2))};
       return QueuedEntry{place, std::string(row.text(3))};
     });
+  }
+
+  Result<std::vector<UntriedEntry>> untried(const UntriedEntry& after, std::size_t most) override {
+    Query query(untried_);
+    query.bind(after.id.value).bind(after.index).bind(static_cast<std::int64_t>(most));
+    mail::MessageId id;
+    TimePoint release;
+    return query.rows([&](const Query& row) {
+      UntriedEntry entry;
+      entry.id = {row.integer(0)};
+      entry.index = static_cast<std::uint32_t>(row.integer(1));
+      entry.next_attempt = row.integer(2);
+      entry.domain = row.integer(3);
+      if (entry.id != std::exchange(id, entry.id)) {
+        const auto head = decode_head(entry.id, row.blob(4));
+        release = head ? head->envelope.release : TimePoint();
+      }
+      entry.release = release;
+      return entry;
+    });
+  }
+
+  Result<void> postpone(const UntriedEntry& entry, std::int64_t next_attempt) override {
+    Query query(postpone_);
+    query.bind(entry.id.value).bind(entry.index).bind(next_attempt);
+    if (auto done = query.run(); !done)
+      return done.error();
+    return destinations_.touch(entry.domain, next_attempt);
   }
 
   Result<bool> mark_tried(mail::MessageId id) override {
@@ -360,6 +396,10 @@ class SqliteMessages final : public MessageRows {
       recipient.domain = *domain;
     }
     return {};
+  }
+
+  static std::int64_t notices_of(const MessageRow& row) {
+    return (row.delayed ? kDelayed : 0) | (row.late_told ? kLateTold : 0);
   }
 
   static RecipientRow read_recipient(const Query& row) {
@@ -404,7 +444,7 @@ class SqliteMessages final : public MessageRows {
     query.bind(row.expires).bind(message.received.time_since_epoch().count());
     query.bind(static_cast<std::int64_t>(message.content.size));
     query.bind(counts.waiting).bind(counts.held);
-    query.bind(row.tried ? 1 : 0).bind(row.delayed ? 1 : 0);
+    query.bind(row.tried ? 1 : 0).bind(notices_of(row));
     query.bind_text(message.envelope.sender);
   }
 
@@ -436,7 +476,7 @@ class SqliteMessages final : public MessageRows {
       delete_message_, delete_body_, delete_recipients_, message_row_, message_sender_,
       message_head_, body_, alive_, update_recipient_, update_message_, exists_, damaged_incoming_,
       mark_damaged_, mark_tried_, queued_in_, set_deadline_, insert_if_missing_, delete_recipient_,
-      alive_one_, count_alive_, some_alive_, due_;
+      alive_one_, count_alive_, some_alive_, due_, untried_, postpone_;
 };
 
 }  // namespace

@@ -42,13 +42,25 @@ struct QueuedEntry {
   std::string address;
 };
 
+struct UntriedEntry {
+  mail::MessageId id;
+  std::uint32_t index = 0;
+  std::int64_t domain = 0;
+  std::int64_t next_attempt = 0;
+  TimePoint release;  // as of mail::Envelope
+};
+
+// In the column `delayed`. Stored.
+inline constexpr std::int64_t kDelayed = 1, kLateTold = 2;
+
 struct MessageRow {
   std::int64_t deadline = 0;
   std::int64_t expires = 0;
   std::int64_t waiting = 0;  // living recipients, but those held
   std::int64_t held = 0;
   bool tried = false;
-  bool delayed = false;  // the delay notice was sent, or is not wanted
+  bool delayed = false;    // the delay notice was sent, or is not wanted
+  bool late_told = false;  // the same of the notice that it is later than its sender wished
   std::int64_t logged = 0;
 };
 

@@ -77,6 +77,12 @@ class MessageRows {
   // Recipients that wait for the domain by a time of their own, behind `after`, at most `most`.
   virtual Result<std::vector<QueuedEntry>> queued_in(std::int64_t domain, const QueuedPlace& after,
                                                      std::size_t most) = 0;
+  // Recipients who have not been tried and may wait for a time that their sender chose, behind
+  // `after`, at most `most`.
+  virtual Result<std::vector<UntriedEntry>> untried(const UntriedEntry& after,
+                                                    std::size_t most) = 0;
+  // Their next attempt is at another time.
+  virtual Result<void> postpone(const UntriedEntry& entry, std::int64_t next_attempt) = 0;
   // False: it was marked before, or nobody of it waits.
   virtual Result<bool> mark_tried(mail::MessageId id) = 0;
   virtual Result<bool> exists(mail::MessageId id) = 0;  // here or in `incoming`
@@ -183,6 +189,9 @@ class BulkChange {
   virtual Result<void> pick(const PreparedFilter& filter, IdRange range, unsigned states,
                             std::int64_t now) = 0;
   virtual Result<void> unpick(mail::MessageId id) = 0;
+  // What its sender asked not to send yet (RFC 4865) is not what a retry means, and of what is not
+  // held it is all that a release means; a reroute leaves its time alone. wall: now, by the clock.
+  virtual Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall) = 0;
   // The id of the message that is `messages` behind `after`, or kNever.
   virtual Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) = 0;
   virtual Result<Changed> picked() = 0;

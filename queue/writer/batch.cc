@@ -78,7 +78,8 @@ Result<void> Batch::transact(Effects& effects, bool must_write) {
 
 bool Batch::has_anything_to_store() const {
   return !work_.is_empty() || ledger_.landing().is_busy() || ledger_.deferring().is_busy() ||
-         !kept_.is_empty() || !changes_.is_empty() || ledger_.is_work_due();
+         ledger_.releasing().is_busy() || !kept_.is_empty() || !changes_.is_empty() ||
+         ledger_.is_work_due();
 }
 
 Result<void> Batch::store_inbox(Effects& effects) {
@@ -114,6 +115,8 @@ Result<void> Batch::store_inbox(Effects& effects) {
       return done.error();
   if (auto done = ledger_.landing().go_on(effects); !done)
     return done.error();
+  if (auto done = ledger_.releasing().go_on(); !done)
+    return done.error();
   return ledger_.deferring().go_on(effects);
 }
 
@@ -136,6 +139,7 @@ Result<void> Batch::store_records(Effects& effects) {
 std::vector<Record> Batch::take_stored() {
   ledger_.landing().committed();
   ledger_.deferring().committed();
+  ledger_.releasing().committed();
   std::vector<Record> all, stored;
   all.swap(kept_.records);
   kept_.clear();
