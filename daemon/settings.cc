@@ -331,6 +331,7 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   settings->message_size = config.accept.message_size;
   settings->success_notices = config.accept.success_notices;
   settings->recipients = static_cast<std::uint32_t>(config.accept.recipients);
+  settings->future_release = config.accept.future_release;
   settings->relay_from = std::move(*relay_from);
   settings->relay_to = std::move(*relay_to);
   settings->proxy_from = std::move(*proxy_from);

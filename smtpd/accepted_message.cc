@@ -55,6 +55,7 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
       tls_wish(message->envelope.tls,
                body.fresh_header() ? mail::header_facts(*body.fresh_header()).tls_not_required
                                    : header.tls_not_required());
+  trace.priority = message->envelope.priority;
   if (message->envelope.recipients.size() == 1)
     trace.recipient = message->envelope.recipients.front().address;
   auto& kept = message->content;

@@ -246,6 +246,7 @@ void Connection::begin_session(const std::string& session_id) {
 void Connection::refresh_conditions() {
   auto& conditions = talk_->session().conditions();
   reception_->note(conditions);
+  conditions.now = reception_->clock().now();
   conditions.crowded = memory_.is_over_share();
 }
 

@@ -150,6 +150,8 @@ const Option kOptions[] = {
      "The most sessions of one client address; accept.relay_from is exempt."},
     {"accept.errors", Number{AT(accept.errors), 1, 1000}, false, nullptr,
      "Refused commands after which a session is ended."},
+    {"accept.future_release", Time{AT(accept.future_release), seconds(0), days(365)}, false, nullptr,
+     "For how long at most clients that may send to anyone may have mail kept before it is sent (FUTURERELEASE); 0: not offered."},
     {"accept.timeout", Time{AT(accept.timeout), seconds(10), hours(1)}, false, nullptr,
      "How long a client may stay silent."},
 

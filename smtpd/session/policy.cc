@@ -26,7 +26,10 @@ std::string compose_ehlo(const SessionSettings& settings, std::string_view more 
          "\r\n250-DSN"
          "\r\n250-ENHANCEDSTATUSCODES"
          "\r\n250-LIMITS RCPTMAX=" +
-         recipients + std::string(more) + "\r\n250 HELP\r\n";
+         recipients +
+         "\r\n250-DELIVERBY"
+         "\r\n250-MT-PRIORITY" +
+         std::string(more) + "\r\n250 HELP\r\n";
 }
 
 // Routing hidden in a local part, which the next host might act on (Postfix calls it untrusted
@@ -151,12 +154,32 @@ std::string Policy::refusal(const Access& access) {
 }
 
 void Policy::limit_notices(const Client& client, mail::Notify& notify) const {
-  if (settings_->success_notices || may_relay(client) ||
-      (notify.bits & mail::Notify::kSuccess) == 0)
+  if (reports_success_to(client) || (notify.bits & mail::Notify::kSuccess) == 0)
     return;
   notify.bits = static_cast<std::uint8_t>(notify.bits & ~mail::Notify::kSuccess);
   if (notify.bits == 0)
     notify.bits = mail::Notify::kNever;  // nothing else was wanted
+}
+
+void Policy::limit_reports(const Client& client, mail::DeliverBy& by) const {
+  by.traces = by.traces && reports_success_to(client);
+}
+
+// delivery/notices.cc: who names DELAY and not SUCCESS hears only of what is late.
+void Policy::limit_reports(const Client& client, const mail::Envelope& envelope,
+                           mail::Notify& notify) const {
+  const auto& by = envelope.deliver_by;
+  if (!by || by->returns || reports_success_to(client) || notify.bits == mail::Notify::kNever)
+    return;
+  if (notify.bits == 0)
+    notify.bits = mail::Notify::kFailure;
+  notify.bits |= mail::Notify::kDelay;
+}
+
+bool Policy::would_return(const Client& client, const mail::Envelope& envelope,
+                          std::string_view recipient) const {
+  const auto& by = envelope.deliver_by;
+  return by && by->returns && !reports_success_to(client) && relays_to(mail::domain_of(recipient));
 }
 
 // A local part is never taken apart: "u%ext@us" and "ext!u@us" are users of that name, who do not

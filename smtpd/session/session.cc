@@ -232,12 +232,21 @@ Step Session::greeted(std::string_view arguments, bool is_extended) {
   const auto& reply = facts_.tls != nullptr    ? policy.ehlo_reply_in_tls()
                       : facts_.offers_starttls ? policy.ehlo_reply_with_starttls()
                                                : policy.ehlo_reply();
-  const auto offer = login_.offer(facts_);
+  const auto offer = future_release_offer() + login_.offer(facts_);
   if (offer.empty())
     return {reply};
   const auto last_line = reply.rfind("250 ");
   const std::string_view whole = reply;
   return {reply_.compose({whole.substr(0, last_line), offer, whole.substr(last_line)})};
+}
+
+// RFC 4865 §4: by how much, and until when.
+std::string Session::future_release_offer() const {
+  const auto most = std::chrono::floor<std::chrono::seconds>(facts_.future_release());
+  if (most.count() <= 0)
+    return {};
+  return "250-FUTURERELEASE " + std::to_string(most.count()) + " " +
+         mail::format_date_time(conditions_.now + most) + "\r\n";
 }
 
 void Session::on_tls(const TlsFacts& tls, auth::Channel channel) {

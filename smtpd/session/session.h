@@ -110,6 +110,7 @@ class Session {
   Step run(const CommandRule& command, std::string_view arguments, bool more_follows);
   Step carry_out(Verb verb, std::string_view arguments);
   Step greeted(std::string_view arguments, bool is_extended);
+  std::string future_release_offer() const;
   Step on_login_line(std::string_view line, bool more_follows);
   Step after_login(SessionLogin::Outcome outcome);
   Step count_and_report(Step step, std::string_view stage, std::string_view argument);

@@ -29,6 +29,11 @@ struct SessionFacts {
   auth::Authenticator* authenticator() const {
     return role == Role::submission ? policy->settings().auth.get() : nullptr;
   }
+  // For how long its mail may be held, which is for first submissions (RFC 4865 §3); 0: it may not.
+  Duration future_release() const {
+    const bool submits = role == Role::submission || Policy::may_relay(client);
+    return submits ? policy->settings().future_release : Duration(0);
+  }
 };
 
 }  // namespace postrider::smtpd

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/network.h"
+#include "base/time.h"
 #include "mail/directory.h"
 #include "mail/rewrite.h"
 #include "smtpd/session/access.h"
@@ -48,6 +49,7 @@ struct SessionSettings {
   std::vector<std::string> relay_to;    // "example.org", ".example.org" (below it), "*"; lower case
   std::vector<Network> proxy_from;      // peers that may send a PROXY header
   bool success_notices = false;         // strangers may ask for them; who may relay always may
+  Duration future_release = {};         // for how long mail may be held; 0: that is not offered
   std::vector<TablePtr> senders;        // who is refused
   std::vector<TablePtr> recipient_map;  // the same of recipients
   std::vector<TablePtr> relay_recipients;            // who exists in relay_to; empty: everybody

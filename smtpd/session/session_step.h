@@ -2,6 +2,7 @@
 // by (pure).
 #pragma once
 
+#include "base/time.h"
 #include "mail/body_reader.h"
 
 #include <cstddef>
@@ -19,6 +20,7 @@ struct Conditions {
   bool stopping = false;  // finish what is begun, begin nothing
   bool stressed = false;  // slots run low: no patience with strangers
   bool crowded = false;   // the client has its share of the memory: no more recipients now
+  TimePoint now = {};     // of the command at hand
 };
 
 // What the driver does once it has the reply.

@@ -46,6 +46,8 @@ Step SessionTransaction::on_mail(std::string_view arguments, const Around& aroun
   rules.require_tls = facts.tls != nullptr;  // RFC 8689 §4.1: offered under TLS only
   rules.lenient = Policy::may_relay(facts.client);
   rules.origin = policy.origin();
+  rules.now = around.conditions.now;
+  rules.future_release = facts.future_release();
   auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
     return {around.reply.set(parsed.error())};
@@ -84,7 +86,29 @@ Step SessionTransaction::begin(mail::MailCommand& mail, Policy::Answer& answer,
     envelope.tls = mail::TlsWish::required;
   said_.declared_size = mail.size.value_or(0);
   phase_ = Phase::sender;
-  return {replies::kSenderOk};
+  const auto changed = take_wishes(mail, around, envelope);
+  return {changed.empty() ? replies::kSenderOk : changed};
+}
+
+std::string_view SessionTransaction::take_wishes(const mail::MailCommand& mail,
+                                                 const Around& around, mail::Envelope& envelope) {
+  const auto& policy = *around.facts.policy;
+  const auto& client = around.facts.client;
+  if (const auto& by = mail.by) {
+    using std::chrono::seconds;
+    const auto deadline = around.conditions.now + seconds(by->seconds);
+    envelope.deliver_by = mail::DeliverBy{.time = std::chrono::floor<seconds>(deadline),
+                                          .returns = by->returns,
+                                          .traces = by->traces};
+    policy.limit_reports(client, *envelope.deliver_by);
+  }
+  envelope.release = mail.release.value_or(TimePoint());
+  envelope.priority = mail.priority.value_or(0);
+  if (envelope.priority <= 0 || Policy::may_relay(client))
+    return {};
+  // RFC 6710 §5: whom we do not know has no precedence over others.
+  envelope.priority = 0;
+  return around.reply.set("250 2.3.6 0 is the new priority; a higher one needs authentication\r\n");
 }
 
 Step SessionTransaction::on_rcpt(std::string_view arguments, const Around& around) {
@@ -108,6 +132,7 @@ Step SessionTransaction::on_rcpt(std::string_view arguments, const Around& aroun
     return {around.reply.set(recipient.error())};
   }
   policy.limit_notices(client, recipient->notify);
+  policy.limit_reports(client, said_.envelope, recipient->notify);
   Policy::Question question;
   question.kind = Policy::Question::Kind::recipient;
   question.may_relay = Policy::may_relay(client);
@@ -135,6 +160,10 @@ Step SessionTransaction::add(mail::Recipient& recipient, Policy::Answer& answer,
       break;
   }
   auto& taken = answer.rewritten ? *answer.rewritten : recipient;
+  if (around.facts.policy->would_return(around.facts.client, said_.envelope, taken.address)) {
+    ++said_.recipients_refused;
+    return {replies::kNotByReturn};
+  }
   if (auto refusal = SendingRights(around.facts).count_recipient(taken.address); !refusal.empty()) {
     ++said_.recipients_refused;
     return {around.reply.set(std::move(refusal))};

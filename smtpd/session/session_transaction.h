@@ -91,6 +91,9 @@ class SessionTransaction {
   Step look_up(Policy::Question question, mail::MailCommand mail, std::string_view argument);
   Step begin(mail::MailCommand& mail, Policy::Answer& answer, const Around& around);
   Step add(mail::Recipient& recipient, Policy::Answer& answer, const Around& around);
+  // The reply to MAIL, if its priority is not the one that was asked for; empty: it is.
+  static std::string_view take_wishes(const mail::MailCommand& mail, const Around& around,
+                                      mail::Envelope& envelope);
 
   Phase phase_ = Phase::none;
   Said said_;

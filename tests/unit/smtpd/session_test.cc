@@ -65,7 +65,8 @@ TEST_CASE("EHLO offers what is served", "[smtpd][session]") {
   CHECK(play({kEhlo}).replies.back() ==
         "250-mx.us.test\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"
         "250-SMTPUTF8\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n"
-        "250-ENHANCEDSTATUSCODES\r\n250-LIMITS RCPTMAX=1000\r\n250 HELP\r\n");
+        "250-ENHANCEDSTATUSCODES\r\n250-LIMITS "
+        "RCPTMAX=1000\r\n250-DELIVERBY\r\n250-MT-PRIORITY\r\n250 HELP\r\n");
   CHECK(play({"HELO client.test\r\n"}).replies.back() == "250 mx.us.test\r\n");
 }
 
