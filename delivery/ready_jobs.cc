@@ -9,8 +9,21 @@
 
 namespace postrider::delivery {
 
+namespace {
+
+// RFC 6710: what is urgent has a larger share, and takes none away.
+scheduler::JobClass class_of(int priority) {
+  constexpr int kUrgent = 2, kBulk = -2;
+  return priority >= kUrgent ? scheduler::JobClass::urgent
+         : priority <= kBulk ? scheduler::JobClass::bulk
+                             : scheduler::JobClass::normal;
+}
+
+}  // namespace
+
 void ReadyJobs::add(Job job) {
   scheduler::SiteJob turn;
+  turn.klass = class_of(job.message->envelope.priority);
   turn.id = ++last_;
   turn.sender = mail::sender_lane(*job.message);
   turn.size = static_cast<std::uint32_t>(std::min<std::uint64_t>(

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -38,6 +39,27 @@ TEST_CASE("jobs of one sender go in their order", "[delivery][unit]") {
     CHECK(jobs.take().lease == lease);
   }
   CHECK(jobs.empty());
+}
+
+TEST_CASE("priority is a larger share, and nobody starves (RFC 6710)", "[delivery][unit]") {
+  ReadyJobs jobs;
+  const auto add = [&](int priority) {
+    for (int i = 0; i < 700; ++i) {
+      // The same sender: his urgent mail passes his own bulk.
+      auto job = job_of("a@us.test", static_cast<std::uint64_t>(priority + 10));
+      std::const_pointer_cast<mail::Message>(job.message)->envelope.priority =
+          static_cast<std::int8_t>(priority);
+      jobs.add(std::move(job));
+    }
+  };
+  for (const int priority : {-9, 0, 4})
+    add(priority);
+  std::map<std::uint64_t, int> taken;
+  for (int i = 0; i < 700; ++i)
+    ++taken[jobs.take().lease];
+  CHECK(taken[1] >= 80);
+  CHECK(taken[10] >= taken[1] * 3 / 2);
+  CHECK(taken[14] >= taken[10] * 3 / 2);
 }
 
 TEST_CASE("a job that stands back has no turn, and is not forgotten", "[delivery][unit]") {
