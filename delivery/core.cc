@@ -108,9 +108,13 @@ void Core::take(std::vector<Lease> leases) {
 }
 
 void Core::take_one(Lease lease) {
-  const auto reason = lease.reason;
+  const bool is_for_delivery =
+      lease.reason == Lease::Reason::fresh || lease.reason == Lease::Reason::due;
+  const bool is_late = is_for_delivery && is_to_be_returned(*lease.message, context_.clock.now());
+  if (is_late)
+    lease.reason = Lease::Reason::expired;
   const auto handle = leases_.open(std::move(lease));
-  if (reason == Lease::Reason::fresh || reason == Lease::Reason::due)
+  if (is_for_delivery && !is_late)
     begin(handle);
   else
     leases_.give_up(handle);

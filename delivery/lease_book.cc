@@ -5,6 +5,7 @@
 #include "delivery/notices.h"
 #include "delivery/refusals.h"
 #include "delivery/scheduler/retry_hint.h"
+#include "mail/delivery_wishes.h"
 #include "queue/schedule.h"
 
 #include <algorithm>
@@ -43,13 +44,17 @@ const Lease::Recipient* find_leased(const Lease& lease, std::uint32_t index) {
   return at == all.end() || at->index != index ? nullptr : &*at;
 }
 
-Outcome expired(const Lease::Recipient& recipient) {
+Outcome expired(const mail::Message& message, const Lease::Recipient& recipient, TimePoint now) {
   auto outcome = recipient.last.value_or(Outcome());
   const auto last = recipient.last ? outcome.reason() : "it could not be tried";
   outcome.verdict = Verdict::bounce;
   outcome.stage = Stage::expired;
   outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
-  outcome.text = "the message was too long in the queue; last: " + last;
+  outcome.text =
+      is_to_be_returned(message, now)
+          ? "it was to be delivered by " + mail::format_date_time(message.envelope.deliver_by->time)
+          : "the message was too long in the queue";
+  outcome.text += "; last: " + last;
   return outcome;
 }
 
@@ -68,6 +73,11 @@ Outcome by_administrator(const Lease::Recipient& recipient) {
 }
 
 }  // namespace
+
+bool is_to_be_returned(const mail::Message& message, TimePoint now) {
+  const auto& by = message.envelope.deliver_by;
+  return by && by->returns && by->time <= now;
+}
 
 std::uint64_t LeaseBook::open(Lease lease) {
   const auto handle = ++last_;
@@ -97,8 +107,9 @@ void LeaseBook::give_up(std::uint64_t handle) {
       given.record.untried.push_back(recipient.index);
       continue;
     }
-    auto outcome =
-        lease.reason == Lease::Reason::expired ? expired(recipient) : by_administrator(recipient);
+    auto outcome = lease.reason == Lease::Reason::expired
+                       ? expired(*lease.message, recipient, context_.clock.now())
+                       : by_administrator(recipient);
     maillog::bounced(context_.log, *lease.message,
                      lease.message->envelope.recipients[recipient.index], outcome);
     ++counts_.bounced;

@@ -27,6 +27,9 @@
 
 namespace postrider::delivery {
 
+// Its sender wants it back rather than delivered by now (mode R of RFC 2852).
+bool is_to_be_returned(const mail::Message& message, TimePoint now);
+
 class LeaseBook {
  public:
   struct Counts {  // recipients, since start

@@ -34,6 +34,32 @@ bool tells_success(const mail::Recipient& recipient, const Outcome& outcome) {
          (outcome.stage == mail::Stage::local || outcome.relayed_to_non_dsn);
 }
 
+bool may_hear(const mail::Recipient& recipient) {
+  return recipient.notify.bits != mail::Notify::kNever;
+}
+
+// RFC 2852 §4.1: each host that has it, if it is to be traced, or the one behind which nobody tells
+// that it is late. Who names the occasions, and a delay among them, has named all.
+bool tells_passing(const mail::Envelope& envelope, const mail::Recipient& recipient,
+                   const Outcome& outcome) {
+  const auto& by = envelope.deliver_by;
+  const bool is_passed_on = outcome.verdict == Verdict::delivered &&
+                            outcome.stage != mail::Stage::local && !outcome.remote.starts_with('/');
+  if (!by || !is_passed_on || !may_hear(recipient))
+    return false;
+  if (by->traces)
+    return true;
+  const bool has_named_all =
+      (recipient.notify.bits & mail::Notify::kDelay) != 0 && !recipient.notify.success();
+  return !by->returns && outcome.relayed_to_non_dsn && !has_named_all;
+}
+
+bool tells_success(const Lease& lease, const Record::Result& result) {
+  const auto& recipient = recipient_of(lease, result.index);
+  return tells_success(recipient, result.outcome) ||
+         tells_passing(lease.message->envelope, recipient, result.outcome);
+}
+
 // What the sender may read, who may be anybody. The text of a delivery on this machine that is to
 // be tried again, or that succeeded, may name paths, commands and keys of the configuration: the
 // log has them. One without was made for the sender.
@@ -68,7 +94,7 @@ Recipients succeeded(const Lease& lease, const Record& record, TimePoint now) {
   Recipients found;
   for (const auto& result : record.results) {
     const auto& recipient = recipient_of(lease, result.index);
-    if (!tells_success(recipient, result.outcome))
+    if (!tells_success(lease, result))
       continue;
     const bool is_local = result.outcome.stage == mail::Stage::local;
     const bool is_expanded = result.outcome.onward == Outcome::Onward::expanded;
@@ -85,16 +111,28 @@ Outcome untried() {
   return outcome;
 }
 
+// Mode N of RFC 2852: its time has passed, and who wanted it by then hears of that.
+bool is_late(const Message& message, TimePoint now) {
+  const auto& by = message.envelope.deliver_by;
+  return by && !by->returns && by->time > message.received && by->time <= now;
+}
+
 Recipients delayed(const Lease& lease, const NoticeContext& context) {
   Recipients found;
   if (lease.reason != Lease::Reason::delay_notice)
     return found;
+  const auto& message = *lease.message;
+  const bool late = is_late(message, context.now);
+  const auto until =
+      std::max(message.received, message.envelope.release) + context.settings.lifetime;
   for (const auto& leased : lease.recipients) {
     const auto& recipient = recipient_of(lease, leased.index);
-    if (!recipient.notify.delay())
+    if (late ? !may_hear(recipient) : !recipient.notify.delay())
       continue;
-    found.push_back({recipient, for_sender(leased.last.value_or(untried())), context.now,
-                     lease.message->received + context.settings.lifetime, "delayed"});
+    auto outcome = for_sender(leased.last.value_or(untried()));
+    if (late)
+      outcome.status = {4, 4, 7};
+    found.push_back({recipient, std::move(outcome), context.now, until, "delayed"});
   }
   return found;
 }
@@ -119,8 +157,9 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   input.to = to;
   maillog::notice_created(context.log, *lease.message, input.id, word, to);
   queue::Submission notice;
-  notice.message = mail::notice_message(mail::compose_notice(input), input.id, std::move(to),
-                                        context.now, lease.message->envelope.tls);
+  notice.message =
+      mail::notice_message(mail::compose_notice(input), input.id, std::move(to), context.now,
+                           lease.message->envelope.tls, lease.message->envelope.priority);
   record.notices.push_back(std::move(notice));
 }
 
@@ -202,8 +241,7 @@ void add_double_bounce(Recipients recipients, const Lease& lease, std::string_vi
 }  // namespace
 
 bool needs_notice(const Lease& lease, const Record::Result& result) {
-  return result.outcome.verdict == Verdict::bounce ||
-         tells_success(recipient_of(lease, result.index), result.outcome);
+  return result.outcome.verdict == Verdict::bounce || tells_success(lease, result);
 }
 
 bool needs_notice(const Lease& lease, const Record& record) {

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "mail/address.h"
 #include "mail/convert.h"
+#include "mail/delivery_wishes.h"
 #include "mail/header.h"
 #include "mail/notice_text.h"
 #include "mail/smtp_command.h"
@@ -147,7 +148,9 @@ std::string explanation(const NoticeInput& input, const NoticeRecipient& one) {
   if (input.kind != NoticeKind::success)
     return brief(one.outcome).reason();
   if (action == "relayed")
-    return "passed on to a mail system that sends no reports; you may hear no more of it";
+    return one.outcome.relayed_to_non_dsn
+               ? "passed on to a mail system that sends no reports; you may hear no more of it"
+               : "passed on to another mail system";
   if (action == "expanded")
     return "passed on to the members of a list or alias";
   return "delivered";
@@ -211,6 +214,11 @@ void append_message_fields(const NoticeInput& input, bool utf8, std::string& out
   if (const auto id = decode_xtext(original.envelope.envelope_id); id && !id->empty())
     append_field("Original-Envelope-Id", notice::one_line(*id, false), out);
   append_field("Arrival-Date", format_date(original.received), out);
+  if (const auto& by = original.envelope.deliver_by)
+    append_field("Deliver-By-Date", format_date(by->time), out);  // RFC 2852 §5
+  if (original.envelope.release > TimePoint())                    // RFC 4865 §5
+    append_field("Future-Release-Request", "until;" + format_date_time(original.envelope.release),
+                 out);
 }
 
 // What the remote said, or else what we say; RFC 3464 §2.3.6.
@@ -374,13 +382,14 @@ std::uint32_t longest_line(std::string_view text) {
 }  // namespace
 
 std::shared_ptr<const Message> notice_message(std::string text, MessageId id, std::string to,
-                                              TimePoint now, TlsWish tls) {
+                                              TimePoint now, TlsWish tls, std::int8_t priority) {
   auto message = std::make_shared<Message>();
   message->id = id;
   message->received = now;
   message->envelope.smtputf8 = !is_ascii(to);
   if (tls == TlsWish::required)
     message->envelope.tls = tls;
+  message->envelope.priority = priority;
   message->envelope.recipients.push_back({std::move(to), {}, {}});
   message->origin.protocol = kNoticeProtocol;
   auto& content = message->content;

@@ -59,8 +59,8 @@ std::string compose_notice(const NoticeInput& input);
 std::optional<std::string> without_body(std::string_view notice);
 
 // The message with that text and a null sender. RFC 8689 §5: a notice about a message under
-// REQUIRETLS travels under it too.
+// REQUIRETLS travels under it too; RFC 6710 §6: and with its priority.
 std::shared_ptr<const Message> notice_message(std::string text, MessageId id, std::string to,
-                                              TimePoint now, TlsWish tls);
+                                              TimePoint now, TlsWish tls, std::int8_t priority = 0);
 
 }  // namespace postrider::mail

@@ -82,6 +82,10 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
       message->origin = original.origin;
       message->envelope = original.envelope;
       message->envelope.recipients.clear();
+      message->envelope.release = {};  // that was for the original
+      // RFC 2852 §1: it has been delivered, and what becomes of it then is beyond that. A host
+      // behind an address here that offers nothing must not return strangers' mail, either.
+      message->envelope.deliver_by.reset();
       if (!to.sender.empty())
         message->envelope.sender = to.sender;
       if (has_owner) {

@@ -75,6 +75,8 @@ class Client {
   // connection, for what was sent as a chunk may have been read as commands.
   bool is_chunking_refused() const { return transactions_.is_chunking_refused(); }
   void never_chunk() { handshake_.never_chunk(); }  // before the answer to EHLO
+  // Before both: what time it is by the wall clock.
+  void set_time(TimePoint now) { transactions_.set_time(now); }
   // Requires can_begin(). converted: the content in 7 bits, when fitting() asked for it.
   void begin(Job job, std::shared_ptr<const std::string> converted);
   Compatibility fitting(const Job& job) const { return transactions_.fitting(job); }

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
 #include "mail/address.h"
+#include "mail/delivery_wishes.h"
 
 #include <algorithm>
 
@@ -16,6 +17,7 @@ using mail::Message;
 using mail::Return;
 
 constexpr std::size_t kMostMechanisms = 32;
+constexpr std::int64_t kMostBy = 999'999'999;  // seconds, nine digits (RFC 2852 §4)
 
 void read_limits(const std::vector<std::string_view>& words, Capabilities& found) {
   const auto number = [](std::string_view text) {
@@ -28,6 +30,13 @@ void read_limits(const std::vector<std::string_view>& words, Capabilities& found
     else if (starts_with_ignoring_case(word, "MAILMAX="))
       found.most_messages = number(word.substr(8));
   }
+}
+
+// RFC 2852 §3: the first of the options, separated by commas, is the least time.
+std::uint32_t least_by(const std::vector<std::string_view>& words) {
+  const auto option = words.size() > 1 ? split(words[1], ',').front() : std::string_view();
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(parse_unsigned(option).value_or(0), kMostBy));
 }
 
 void read_keyword(std::string_view line, Capabilities& found) {
@@ -47,6 +56,11 @@ void read_keyword(std::string_view line, Capabilities& found) {
     found.dsn = true;
   } else if (is("REQUIRETLS")) {
     found.require_tls = true;
+  } else if (is("DELIVERBY")) {
+    found.deliver_by = true;
+    found.least_by = least_by(words);
+  } else if (is("MT-PRIORITY")) {
+    found.priorities = true;
   } else if (is("STARTTLS")) {
     found.starttls = true;
   } else if (starts_with_ignoring_case(words.front(), "AUTH=")) {  // before RFC 2554
@@ -129,6 +143,34 @@ Compatibility refused(EnhancedCode status, std::string text, const std::string& 
   return fitting;
 }
 
+// What is left of the time; below 0: it is over.
+std::int64_t seconds_left(const mail::DeliverBy& by, TimePoint now) {
+  const auto left = std::chrono::floor<std::chrono::seconds>(by.time - now).count();
+  return std::clamp<std::int64_t>(left, -kMostBy, kMostBy);
+}
+
+// RFC 2852 §4.1.4: mode R must not be passed on to a host that might deliver too late. A mailbox is
+// the end of the way.
+Compatibility fit_by(const mail::DeliverBy& by, const Capabilities& capabilities,
+                     const std::string& remote, TimePoint now) {
+  constexpr EnhancedCode kTimeExpired{5, 4, 7};
+  const auto left = seconds_left(by, now);
+  if (left <= 0)
+    return refused(kTimeExpired,
+                   "the message was to be delivered by " + mail::format_date_time(by.time), remote);
+  if (capabilities.is_mailbox || (capabilities.deliver_by && left >= capabilities.least_by))
+    return {};
+  auto fitting = refused(
+      kTimeExpired,
+      capabilities.deliver_by
+          ? "the remote host does not deliver within the " + std::to_string(left) +
+                " seconds that are left"
+          : std::string("the remote host does not offer DELIVERBY, which the sender asked for"),
+      remote);
+  fitting.is_of_host = true;
+  return fitting;
+}
+
 }  // namespace
 
 Capabilities parse_capabilities(const mail::Reply& reply) {
@@ -140,7 +182,8 @@ Capabilities parse_capabilities(const mail::Reply& reply) {
 }
 
 Compatibility fit(const Message& message, const std::vector<std::uint32_t>& recipients,
-                  const Capabilities& capabilities, bool converted, const std::string& remote) {
+                  const Capabilities& capabilities, bool converted, const std::string& remote,
+                  TimePoint now) {
   const auto& content = message.content;
   if (!are_sendable(message, recipients))
     return refused({5, 1, 3}, "an address holds characters that cannot be sent", remote);
@@ -161,6 +204,10 @@ Compatibility fit(const Message& message, const std::vector<std::uint32_t>& reci
     fitting.is_of_host = true;
     return fitting;
   }
+  if (const auto& by = message.envelope.deliver_by; by && by->returns)
+    if (auto fitting = fit_by(*by, capabilities, remote, now);
+        fitting.kind == Compatibility::Kind::refused)
+      return fitting;
   if (converted)
     return {};
   Compatibility fitting;
@@ -180,7 +227,7 @@ mail::Outcome bare_line_end(const std::string& remote) {
 }
 
 void append_mail(const Message& message, const Capabilities& capabilities, bool converted,
-                 std::uint64_t size, std::string& out) {
+                 std::uint64_t size, TimePoint now, std::string& out) {
   const auto& envelope = message.envelope;
   out.append("MAIL FROM:");
   append_address(envelope.sender, capabilities.smtputf8, out);
@@ -191,6 +238,12 @@ void append_mail(const Message& message, const Capabilities& capabilities, bool 
     out.append(" SMTPUTF8");
   if (capabilities.require_tls && envelope.tls == mail::TlsWish::required)
     out.append(" REQUIRETLS");
+  if (const auto& by = envelope.deliver_by; by && capabilities.deliver_by) {
+    out.append(" BY=").append(std::to_string(seconds_left(*by, now)));
+    out.append(by->returns ? ";R" : ";N").append(by->traces ? "T" : "");
+  }
+  if (capabilities.priorities && envelope.priority != 0)
+    out.append(" MT-PRIORITY=").append(std::to_string(envelope.priority));
   if (capabilities.dsn) {
     if (envelope.ret != Return::unspecified)
       out.append(envelope.ret == Return::full ? " RET=FULL" : " RET=HDRS");

@@ -30,11 +30,14 @@ struct Capabilities {
   bool size = false;
   bool starttls = false;
   bool require_tls = false;           // RFC 8689
+  bool deliver_by = false;            // RFC 2852
+  bool priorities = false;            // RFC 6710
   bool is_mailbox = false;            // LMTP: behind it, RFC 8689 asks nothing more
   std::vector<std::string> auth;      // SASL mechanisms, as offered
   std::uint64_t size_limit = 0;       // 0: none told
   std::uint32_t most_recipients = 0;  // LIMITS RCPTMAX; 0: none told
   std::uint32_t most_messages = 0;    // LIMITS MAILMAX
+  std::uint32_t least_by = 0;         // seconds that BY has to leave in mode R; 0: none told
 };
 Capabilities parse_capabilities(const mail::Reply& reply);
 
@@ -44,9 +47,11 @@ struct Compatibility {
   mail::Outcome refusal;    // verdict bounce
   bool is_of_host = false;  // of a refusal: another host of the domain may do
 };
-// converted: the content has been made 7-bit already.
+// converted: the content has been made 7-bit already. now: what is left of the time by which the
+// message is wanted counts from here; without it none has passed.
 Compatibility fit(const mail::Message& message, const std::vector<std::uint32_t>& recipients,
-                  const Capabilities& capabilities, bool converted, const std::string& remote);
+                  const Capabilities& capabilities, bool converted, const std::string& remote,
+                  TimePoint now = {});
 
 // The bounce of content that would break the line discipline.
 mail::Outcome bare_line_end(const std::string& remote);
@@ -54,7 +59,7 @@ mail::Outcome bare_line_end(const std::string& remote);
 // "MAIL FROM:<...> SIZE=..." and "RCPT TO:<...> ..." with CRLF, with the parameters that the remote
 // understands. Appended to out.
 void append_mail(const mail::Message& message, const Capabilities& capabilities, bool converted,
-                 std::uint64_t size, std::string& out);
+                 std::uint64_t size, TimePoint now, std::string& out);
 void append_rcpt(const mail::Message& message, std::uint32_t index,
                  const Capabilities& capabilities, std::string& out);
 

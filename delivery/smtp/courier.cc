@@ -589,6 +589,7 @@ void Courier::pump(Session& session) {
 
 void Courier::begin(Session& session, Waiting waiting) {
   auto& client = session.client;
+  client.set_time(order_.clock->now());
   std::shared_ptr<const std::string> converted;
   if (client.fitting(waiting.job).kind == Compatibility::Kind::needs_seven_bit) {
     if (!waiting.converted) {

@@ -22,7 +22,7 @@ constexpr std::uint64_t kMostOneShot = 64U << 10U;
 }  // namespace
 
 Compatibility Transactions::fitting(const Job& job) const {
-  return fit(*job.message, job.recipients, capabilities(), false, remote_);
+  return fit(*job.message, job.recipients, capabilities(), false, remote_, now_);
 }
 
 void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) {
@@ -41,7 +41,7 @@ void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) 
   const auto& message = *transaction.job.message;
   const bool in_memory = transaction.converted || message.content.bytes;
   const auto fitting = fit(message, transaction.job.recipients, capabilities(),
-                           transaction.converted != nullptr, remote_);
+                           transaction.converted != nullptr, remote_, now_);
   POSTRIDER_ASSERT(fitting.kind != Compatibility::Kind::needs_seven_bit);
   mail::Outcome refusal = fitting.refusal;
   const bool is_whole = capabilities().pipelining && in_memory && dialect_ == Dialect::smtp &&
@@ -97,7 +97,7 @@ void Transactions::start(MailTransaction& transaction) {
     if (transaction.recipients[i].at == At::waiting && transaction.round.size() < most)
       transaction.round.push_back(i);
   append_mail(*transaction.job.message, capabilities(), transaction.converted != nullptr,
-              transaction.size, wire_.tail());
+              transaction.size, now_, wire_.tail());
   wire_.expect(Command::mail, &transaction);
   if (!capabilities().pipelining)
     return;
@@ -278,6 +278,19 @@ Result<void> Transactions::on_data(MailTransaction& transaction, const Reply& re
   return {};
 }
 
+// The remote sends none of its own: it knows nothing of DSN, or not by when the message is wanted.
+// Of a mailbox that matters only to who asked for word of success.
+bool Transactions::ends_reports(const MailTransaction& transaction, std::size_t position) const {
+  const auto& envelope = transaction.job.message->envelope;
+  const bool is_timed = envelope.deliver_by && !envelope.deliver_by->returns;
+  if (!is_timed)
+    return !capabilities().dsn;
+  if (!capabilities().is_mailbox)
+    return !capabilities().dsn || !capabilities().deliver_by;
+  return !capabilities().dsn && position != kAll &&
+         envelope.recipients[transaction.recipients[position].index].notify.success();
+}
+
 Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t position,
                                        const Reply& reply) {
   using At = MailTransaction::At;
@@ -288,7 +301,7 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
     return {};
   }
   auto outcome = judge(Stage::body_end, reply, remote_);
-  outcome.relayed_to_non_dsn = reply.is_positive() && !capabilities().dsn;
+  outcome.relayed_to_non_dsn = reply.is_positive() && ends_reports(transaction, position);
   has_carried_ = has_carried_ || (reply.is_positive() && transaction.count(At::accepted) > 0);
   if (position != kAll) {
     if (reply.code == 421 && !dismissed_)

@@ -35,6 +35,8 @@ class Transactions {
   Transactions(ClientWire& wire, const Handshake& handshake, std::string remote, Dialect dialect)
       : wire_(wire), handshake_(handshake), remote_(std::move(remote)), dialect_(dialect) {}
 
+  // By the wall clock: from it counts what is left of the time by which a message is wanted.
+  void set_time(TimePoint now) { now_ = now; }
   Compatibility fitting(const Job& job) const;
   // Requires: none is open.
   void begin(Job job, std::shared_ptr<const std::string> converted);
@@ -66,6 +68,7 @@ class Transactions {
   void send_data_or_chunk(MailTransaction& transaction);
   void send_body(MailTransaction& transaction);
   void expect_body_end(MailTransaction& transaction);
+  bool ends_reports(const MailTransaction& transaction, std::size_t position) const;
   static bool goes_in_smaller_rounds(MailTransaction& transaction, const mail::Reply& reply);
   bool may_be_of_another_mind(mail::Stage stage, const mail::Reply& reply) const;
   void on_mail(MailTransaction& transaction, const mail::Reply& reply);
@@ -87,6 +90,7 @@ class Transactions {
   std::vector<JobEnd> ended_;
   std::optional<mail::Outcome> dismissed_;  // a 421 came before the last reply
   std::optional<Over> over_;
+  TimePoint now_;
   std::uint32_t messages_ = 0;
   bool has_carried_ = false;  // a message that was taken
   bool dirty_ = false;        // the remote may still hold a transaction: RSET before the next MAIL

@@ -777,6 +777,44 @@ TEST_CASE("DSN parameters are passed on to hosts that know them", "[delivery][cl
   }
 }
 
+TEST_CASE("RFC 2852: behind a host without DELIVERBY nobody tells that mail is late",
+          "[delivery][client]") {
+  auto message = make_message({"a@x.test"});
+  const TimePoint now{std::chrono::hours(500000)};
+  message->envelope.deliver_by = mail::DeliverBy{.time = now + std::chrono::seconds(60)};
+  const auto ends_reports = [&](const std::string& extensions, const std::string& by) {
+    Talk talk;
+    talk.client.set_time(now);
+    talk.open(("250-mx.test\r\n250-PIPELINING\r\n" + extensions + "\r\n").c_str());
+    CHECK(talk.begin(message).starts_with("MAIL FROM:<from@sender.test>" + by + "\r\n"));
+    talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+    talk.reply("250 ok\r\n");
+    return talk.client.take_ended()[0].results[0].outcome.relayed_to_non_dsn;
+  };
+  CHECK(ends_reports("250 DSN", ""));
+  CHECK(ends_reports("250 DELIVERBY", " BY=60;N"));
+  CHECK_FALSE(ends_reports("250-DSN\r\n250 DELIVERBY", " BY=60;N"));
+  message->envelope.deliver_by->returns = true;
+  CHECK_FALSE(ends_reports("250-DSN\r\n250 DELIVERBY", " BY=60;R"));
+}
+
+TEST_CASE("RFC 2852: a mailbox is the end of the way", "[delivery][client]") {
+  auto message = make_message({"a@x.test", "b@x.test"});
+  message->envelope.deliver_by = mail::DeliverBy{.time = TimePoint(std::chrono::seconds(60))};
+  message->envelope.recipients[1].notify.bits = mail::Notify::kSuccess;
+  Talk talk(Dialect::lmtp);
+  CHECK(talk.reply("220 lmtp\r\n") == "LHLO us.test\r\n");
+  talk.reply("250-lmtp\r\n250 PIPELINING\r\n");
+  talk.begin(message);
+  talk.reply("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+  talk.reply("250 ok\r\n250 ok\r\n");
+  const auto ended = talk.client.take_ended();
+  REQUIRE(ended.size() == 1);
+  REQUIRE(ended[0].results.size() == 2);
+  CHECK_FALSE(ended[0].results[0].outcome.relayed_to_non_dsn);
+  CHECK(ended[0].results[1].outcome.relayed_to_non_dsn);
+}
+
 TEST_CASE("LMTP answers for each recipient behind the content", "[delivery][client]") {
   Talk talk(Dialect::lmtp);
   CHECK(talk.reply("220 lmtp\r\n") == "LHLO us.test\r\n");

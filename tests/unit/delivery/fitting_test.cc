@@ -84,7 +84,7 @@ TEST_CASE("BINARYMIME is passed on where it is known, and converted elsewhere",
   all.chunking = all.binary_mime = all.eight_bit_mime = true;
   CHECK(fit(*message, {0}, all, false, "mx").kind == Compatibility::Kind::fits);
   std::string line;
-  append_mail(*message, all, false, 10, line);
+  append_mail(*message, all, false, 10, {}, line);
   CHECK(line == "MAIL FROM:<from@sender.test> BODY=BINARYMIME\r\n");
   all.binary_mime = false;
   CHECK(fit(*message, {0}, all, false, "mx").kind == Compatibility::Kind::needs_seven_bit);
@@ -102,13 +102,13 @@ TEST_CASE("E16: a message under REQUIRETLS goes only where that is offered",
   const auto offered = parse_capabilities(ehlo("x\nrequiretls"));
   CHECK(fit(*message, {0}, offered, false, "mx").kind == Compatibility::Kind::fits);
   std::string line;
-  append_mail(*message, offered, false, 10, line);
+  append_mail(*message, offered, false, 10, {}, line);
   CHECK(line == "MAIL FROM:<from@sender.test> REQUIRETLS\r\n");
   message->envelope.sender.clear();
   CHECK(fit(*message, {0}, capabilities, false, "mx").kind == Compatibility::Kind::fits);
   message->envelope.tls = mail::TlsWish::optional;
   line.clear();
-  append_mail(*message, offered, false, 10, line);
+  append_mail(*message, offered, false, 10, {}, line);
   CHECK(line == "MAIL FROM:<>\r\n");
 }
 
@@ -122,6 +122,83 @@ TEST_CASE("SMTPUTF8 is asked for only where it is needed", "[delivery][fitting]"
   Capabilities utf8;
   utf8.smtputf8 = true;
   line.clear();
-  append_mail(*message, utf8, false, 0, line);
+  append_mail(*message, utf8, false, 0, {}, line);
   CHECK(line == "MAIL FROM:<from@sender.test> SMTPUTF8\r\n");
+}
+
+namespace {
+
+const TimePoint kNow{std::chrono::hours(500000)};
+
+std::shared_ptr<mail::Message> wanted_within(std::int64_t seconds, bool returns,
+                                             bool traces = false) {
+  auto message = make_message({"a@x.test"});
+  message->envelope.deliver_by = mail::DeliverBy{
+      .time = kNow + std::chrono::seconds(seconds), .returns = returns, .traces = traces};
+  return message;
+}
+
+std::string mail_line(const mail::Message& message, const std::string& extensions,
+                      Duration passed = {}) {
+  std::string line;
+  append_mail(message, parse_capabilities(ehlo("x\n" + extensions)), false, 10, kNow + passed,
+              line);
+  return line;
+}
+
+}  // namespace
+
+TEST_CASE("RFC 2852: what is left of the time is passed on to who knows it",
+          "[delivery][fitting]") {
+  using std::chrono::milliseconds;
+  CHECK(mail_line(*wanted_within(120, true, true), "DELIVERBY") ==
+        "MAIL FROM:<from@sender.test> BY=120;RT\r\n");
+  CHECK(mail_line(*wanted_within(120, false), "deliverby 60", milliseconds(20001)) ==
+        "MAIL FROM:<from@sender.test> BY=99;N\r\n");
+  CHECK(mail_line(*wanted_within(-5, false, true), "DELIVERBY") ==
+        "MAIL FROM:<from@sender.test> BY=-5;NT\r\n");
+  CHECK(mail_line(*wanted_within(10'000'000'000, false), "DELIVERBY") ==
+        "MAIL FROM:<from@sender.test> BY=999999999;N\r\n");
+  CHECK(mail_line(*wanted_within(120, false), "DSN") == "MAIL FROM:<from@sender.test>\r\n");
+}
+
+TEST_CASE("RFC 2852: mode R goes only where it may come in time", "[delivery][fitting]") {
+  const auto fitting_of = [](const mail::Message& message, const std::string& extensions,
+                             bool is_mailbox = false) {
+    auto capabilities = parse_capabilities(ehlo("x\n" + extensions));
+    capabilities.is_mailbox = is_mailbox;
+    return fit(message, {0}, capabilities, false, "mx", kNow);
+  };
+  const auto refused = Compatibility::Kind::refused;
+  const auto fits = Compatibility::Kind::fits;
+  const auto without = fitting_of(*wanted_within(120, true), "DSN");
+  CHECK(without.kind == refused);
+  CHECK(without.is_of_host);
+  CHECK(mail::to_string(without.refusal.status) == "5.4.7");
+  CHECK(without.refusal.text.find("DELIVERBY") != std::string::npos);
+  CHECK(fitting_of(*wanted_within(120, true), "DELIVERBY").kind == fits);
+  CHECK(fitting_of(*wanted_within(120, true), "DELIVERBY 120").kind == fits);
+  const auto slow = fitting_of(*wanted_within(120, true), "DELIVERBY 121,FUTURE=1");
+  CHECK(slow.kind == refused);
+  CHECK(slow.is_of_host);
+  CHECK(fitting_of(*wanted_within(120, true), "DELIVERBY 99999999999999999999").kind == fits);
+  CHECK(fitting_of(*wanted_within(120, true), "DELIVERBY -5").kind == fits);
+  CHECK(fitting_of(*wanted_within(120, true), "DSN", true).kind == fits);
+  for (const bool is_mailbox : {false, true}) {
+    const auto late = fitting_of(*wanted_within(0, true), "DELIVERBY", is_mailbox);
+    CHECK(late.kind == refused);
+    CHECK_FALSE(late.is_of_host);
+  }
+  CHECK(fitting_of(*wanted_within(120, false), "DSN").kind == fits);
+  CHECK(fitting_of(*wanted_within(-120, false), "DELIVERBY 60").kind == fits);
+}
+
+TEST_CASE("RFC 6710: a priority is passed on to who knows it", "[delivery][fitting]") {
+  auto message = make_message({"a@x.test"});
+  message->envelope.priority = -4;
+  CHECK(mail_line(*message, "MT-PRIORITY MIXER") ==
+        "MAIL FROM:<from@sender.test> MT-PRIORITY=-4\r\n");
+  CHECK(mail_line(*message, "DSN") == "MAIL FROM:<from@sender.test>\r\n");
+  message->envelope.priority = 0;
+  CHECK(mail_line(*message, "MT-PRIORITY") == "MAIL FROM:<from@sender.test>\r\n");
 }

@@ -270,3 +270,88 @@ TEST_CASE("a notice that was too large goes once more, without the body", "[deli
     CHECK(last.record.notices[0].message->envelope.recipients[0].address == "postmaster@us.test");
   }
 }
+
+namespace {
+
+struct TimedDesk : Desk {
+  TimedDesk(bool returns, bool traces = false) : Desk({"a@x.test"}) {
+    auto& message = *std::const_pointer_cast<mail::Message>(lease.message);
+    message.received = now - std::chrono::hours(2);
+    message.envelope.deliver_by =
+        mail::DeliverBy{.time = now - std::chrono::hours(1), .returns = returns, .traces = traces};
+  }
+  void pass_on(bool knows_by) {
+    end(0, Verdict::delivered, mail::Stage::body_end);
+    record.results[0].outcome.relayed_to_non_dsn = !knows_by;
+  }
+  void be_late() {
+    lease.reason = queue::Lease::Reason::delay_notice;
+    lease.recipients.resize(1);
+    lease.recipients[0].last = decide(Verdict::retry, mail::Stage::rcpt, {4, 2, 1}, "greylisted");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("RFC 2852: mode N tells of a host behind which nobody would", "[delivery][notice]") {
+  const auto told = [](bool returns, bool knows_by, std::uint8_t notify) {
+    TimedDesk desk(returns);
+    desk.notify(0, notify);
+    desk.pass_on(knows_by);
+    return desk.write().size() == 1 && desk.text().find("Action: relayed") != std::string::npos;
+  };
+  CHECK(told(false, false, 0));
+  CHECK(told(false, false, Notify::kFailure));
+  CHECK(told(false, false, Notify::kSuccess | Notify::kDelay));
+  CHECK_FALSE(told(false, false, Notify::kNever));
+  // Who is told of delays and not of success: strangers, too (smtpd/session/policy.h).
+  CHECK_FALSE(told(false, false, Notify::kFailure | Notify::kDelay));
+  CHECK_FALSE(told(false, true, 0));
+  CHECK_FALSE(told(true, true, 0));
+}
+
+TEST_CASE("RFC 2852: a trace tells of each host", "[delivery][notice]") {
+  for (const bool returns : {false, true}) {
+    TimedDesk desk(returns, true);
+    desk.pass_on(true);
+    REQUIRE(desk.write().size() == 1);
+    CHECK(desk.text().find("Action: relayed") != std::string::npos);
+    CHECK(desk.text().find("passed on to another mail system\r\n") != std::string::npos);
+    CHECK(desk.text().find("\r\nDeliver-By-Date: ") != std::string::npos);
+    TimedDesk never(returns, true);
+    never.notify(0, Notify::kNever);
+    never.pass_on(true);
+    CHECK(never.write().empty());
+    TimedDesk here(returns, true);
+    here.end(0, Verdict::delivered, mail::Stage::local);
+    CHECK(here.write().empty());
+  }
+}
+
+TEST_CASE("RFC 2852: mode N tells that it is late, to all but those who never hear",
+          "[delivery][notice]") {
+  TimedDesk desk(false);
+  desk.notify(0, Notify::kFailure);
+  desk.be_late();
+  REQUIRE(desk.write().size() == 1);
+  CHECK(desk.text().find("Action: delayed\r\nStatus: 4.4.7\r\n") != std::string::npos);
+  CHECK(desk.text().find("greylisted") != std::string::npos);
+  TimedDesk never(false);
+  never.notify(0, Notify::kNever);
+  never.be_late();
+  CHECK(never.write().empty());
+}
+
+TEST_CASE("RFC 4865, 6710: a notice tells of the release and has the priority",
+          "[delivery][notice]") {
+  Desk desk({"a@x.test"});
+  auto& message = *std::const_pointer_cast<mail::Message>(desk.lease.message);
+  message.envelope.release = desk.now - std::chrono::hours(1);
+  message.envelope.priority = 5;
+  desk.end(0, Verdict::bounce);
+  REQUIRE(desk.write().size() == 1);
+  CHECK(desk.text().find("\r\nFuture-Release-Request: until;2027-01-15T07:00:00Z\r\n") !=
+        std::string::npos);
+  CHECK(desk.record.notices[0].message->envelope.priority == 5);
+  CHECK(desk.record.notices[0].message->envelope.release == TimePoint());
+}
