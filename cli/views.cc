@@ -294,6 +294,13 @@ std::string envelope_view(const json::object& envelope) {
   for (const char* name : {"ret", "envelope_id"})
     if (const auto text = text_of(envelope, name); !text.empty())
       out.append(row(name, text));
+  if (const auto release = number_of(envelope, "release"); release != 0)
+    out.append(row("not before", local_time(release)));
+  if (const auto by = number_of(envelope, "deliver_by"); by != 0)
+    out.append(
+        row("deliver by", local_time(by) + " (" + text_of(envelope, "deliver_by_mode") + ")"));
+  if (const auto priority = number_of(envelope, "priority"); priority != 0)
+    out.append(row("priority", std::to_string(priority)));
   return out;
 }
 

@@ -287,6 +287,15 @@ json::object to_json(const mail::Envelope& envelope) {
   object["smtputf8"] = envelope.smtputf8;
   object["ret"] = returns[static_cast<int>(envelope.ret)];
   object["envelope_id"] = json_text(envelope.envelope_id);
+  if (const auto& by = envelope.deliver_by) {
+    object["deliver_by"] = json_time(by->time);
+    object["deliver_by_mode"] =
+        std::string(by->returns ? "return" : "notify") + (by->traces ? " trace" : "");
+  }
+  if (envelope.release > TimePoint())
+    object["release"] = json_time(envelope.release);
+  if (envelope.priority != 0)
+    object["priority"] = envelope.priority;
   return object;
 }
 
