@@ -1,0 +1,150 @@
+#!/usr/bin/python3
+"""Wishes of senders about time and priority: DELIVERBY (RFC 2852), FUTURERELEASE (RFC 4865) and
+MT-PRIORITY (RFC 6710), from the session to the peer, the queue, its tools and the notices."""
+import datetime
+import email
+import email.policy
+import re
+import time
+
+from support_py import scenario, sink, wait
+from support_py.daemon import USER
+
+SENDER = f"{USER}@us.example"
+CONTENT = b"From: <a@us.example>\r\nSubject: the original\r\n\r\nbody\r\n"
+TIMED = sink.PLAIN_EXTENSIONS + ("DELIVERBY", "MT-PRIORITY")
+
+
+def utc(seconds):
+    when = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class SenderWishes(scenario.Scenario):
+    def start(self, extensions=TIMED, script=None, **settings):
+        self.peer = self.sink(extensions=extensions, script=script or {})
+        self.server = self.relay(self.peer, **settings)
+
+    def send(self, parameters, rcpt="", code=250):
+        with self.server.client() as client:
+            client.hello()
+            reply = client.expect(f"MAIL FROM:<{SENDER}> {parameters}", code)
+            if code != 250:
+                return reply
+            client.expect(f"RCPT TO:<b@far.example>{rcpt}", 250)
+            client.expect("DATA", 354)
+            client.send(CONTENT + b".\r\n")
+            self.assertEqual(client.reply().code, 250)
+            return reply
+
+    def notices(self, count):
+        if count:
+            self.server.wait_for_mail(count)
+        texts = self.server.mailbox()
+        self.assertEqual(len(texts), count)
+        return [email.message_from_bytes(text, policy=email.policy.default) for text in texts]
+
+    def test_what_is_offered(self):
+        self.start(accept={"future_release": "1h"})
+        with self.server.client() as client:
+            text = client.hello().text
+        self.assertIn("DELIVERBY", text)
+        self.assertIn("MT-PRIORITY", text)
+        self.assertRegex(text, r"FUTURERELEASE 3600 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+        for parameters, code in (("BY=0;R", 501), ("BY=9999999999;N", 501), ("HOLDFOR=3601", 501),
+                                 ("HOLDFOR=60 BY=30;R", 501), (f"HOLDUNTIL={utc(-5)}", 501),
+                                 (f"HOLDFOR=60 HOLDUNTIL={utc(60)}", 501), ("MT-PRIORITY=10", 501)):
+            with self.subTest(parameters=parameters):
+                self.assertEqual(self.send(parameters, code=code).enhanced, "5.5.4")
+        self.assertEqual(self.server.queue(), [])
+
+    def test_mail_is_kept_until_its_senders_time_over_a_restart_and_retries(self):
+        self.start()
+        begun = time.time()
+        self.send("HOLDFOR=20 MT-PRIORITY=4")
+        waiting, = self.server.queue()
+        recipient, = waiting["recipients"]
+        self.assertIn("its sender asked to send it not before", recipient["delay_reason"])
+        self.assertIn("its sender asked", self.server.mailq())
+        shown = self.server.postrider("queue", "show", waiting["queue_id"])
+        self.assertRegex(shown, r"not before +20")
+        self.assertRegex(shown, r"priority +4")
+        self.server.postrider("queue", "retry", "--all")
+        self.server.reload()
+        self.server.kill()
+        self.server.start()
+        self.assertEqual(self.server.queued(), 1)
+        message, = self.peer.wait_for(1)
+        self.assertGreaterEqual(message.when, begun + 19.9)
+        self.assertIn("MT-PRIORITY=4", message.parameters)
+        self.assertNotIn("HOLD", message.parameters)
+        self.assertRegex(message.content, rb"\r\n\tpriority 4;\r\n")
+        self.server.wait_until_empty()
+
+    def test_an_administrator_releases_or_removes_it(self):
+        self.start()
+        self.send(f"HOLDUNTIL={utc(3600)}")
+        self.server.postrider("queue", "release", "--all")
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        self.send(f"HOLDUNTIL={utc(3600)}")
+        self.server.postrider("queue", "remove", "--all")
+        self.assertEqual(self.server.queue(), [])
+        self.notices(0)
+
+    def test_what_is_left_of_the_time_is_passed_on_and_traced(self):
+        self.start()
+        self.send("BY=600;RT")
+        message, = self.peer.wait_for(1)
+        left = re.search(r"\bBY=(\d+);RT\b", message.parameters)
+        self.assertTrue(left, message.parameters)
+        self.assertTrue(580 <= int(left[1]) <= 600, message.parameters)
+        notice, = self.notices(1)
+        status = notice.get_payload()[1].get_payload()
+        self.assertIn("Deliver-By-Date", status[0])
+        self.assertEqual(status[1]["Action"], "relayed")
+
+    def test_a_host_without_the_extension(self):
+        self.start(sink.PLAIN_EXTENSIONS)
+        self.send("BY=600;R")
+        notice, = self.notices(1)
+        fields = notice.get_payload()[1].get_payload()[1]
+        self.assertEqual((fields["Action"], fields["Status"]), ("failed", "5.4.7"))
+        self.assertEqual(self.peer.messages, [])
+        self.send("BY=600;N", " NOTIFY=NEVER")
+        self.send("BY=600;N")
+        self.assertTrue(all("BY=" not in message.parameters
+                            for message in self.peer.wait_for(2)))
+        notices = self.notices(2)
+        self.server.wait_until_empty()
+        self.assertEqual(sorted(notice.get_payload()[1].get_payload()[1]["Action"]
+                                for notice in notices), ["failed", "relayed"])
+        self.notices(2)
+
+    def test_late_mail_of_mode_R_comes_back_at_its_time(self):
+        self.start(script={"rcpt": lambda *_: "451 4.2.1 busy"})
+        begun = time.time()
+        self.send("BY=5;R")
+        self.server.wait_for_mail(1)
+        self.assertGreaterEqual(time.time(), begun + 4)
+        notice, = self.notices(1)
+        fields = notice.get_payload()[1].get_payload()[1]
+        self.assertEqual((fields["Action"], fields["Status"]), ("failed", "5.4.7"))
+        self.assertIn("was to be delivered by", notice.get_payload()[0].get_content())
+        self.server.wait_until_empty()
+
+    def test_late_mail_of_mode_N_is_told_of_once_and_goes_on(self):
+        answers = ["451 4.2.1 busy"] * 2
+        self.start(script={"rcpt": answers}, delivery={"retry": ["8s"]})
+        self.send("BY=4;N")
+        notice, = self.notices(1)
+        fields = notice.get_payload()[1].get_payload()[1]
+        self.assertEqual((fields["Action"], fields["Status"]), ("delayed", "4.4.7"))
+        message, = self.peer.wait_for(1)
+        self.assertRegex(message.parameters, r"\bBY=-\d+;N\b")
+        self.server.wait_until_empty()
+        self.notices(1)
+
+
+if __name__ == "__main__":
+    scenario.main()
