@@ -9,7 +9,7 @@ namespace postrider::mail {
 
 namespace {
 
-constexpr std::size_t kMostDigits = 9;  // of seconds (RFC 2852 §4, RFC 4865 §4)
+constexpr std::size_t kMostSecondsDigits = 9;  // of seconds (RFC 2852 §4, RFC 4865 §4)
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
@@ -102,7 +102,7 @@ std::optional<ByRequest> parse_by(std::string_view value) {
   if (!is_negative)
     take(value, '+');
   const auto digits = value.substr(0, value.find(';'));
-  if (digits.size() > kMostDigits || !are_digits(digits))
+  if (digits.size() > kMostSecondsDigits || !are_digits(digits))
     return std::nullopt;
   value.remove_prefix(digits.size());
   request.seconds = static_cast<std::int32_t>(parse_unsigned(digits).value_or(0));
@@ -120,7 +120,7 @@ std::optional<ByRequest> parse_by(std::string_view value) {
 }
 
 std::optional<Duration> parse_hold_for(std::string_view value) {
-  if (value.size() > kMostDigits || !are_digits(value) || value.front() == '0')
+  if (value.size() > kMostSecondsDigits || !are_digits(value) || value.front() == '0')
     return std::nullopt;
   return std::chrono::seconds(parse_unsigned(value).value_or(0));
 }
