@@ -61,6 +61,13 @@ std::optional<std::string> unescaped(std::string_view text) {
   return out;
 }
 
+// By the protocol, wherever in the head it stands; it is short then, and the first counts.
+bool is_needed(const StompFrame& frame, std::string_view name, std::size_t line) {
+  constexpr std::size_t kMostNeeded = 1024;
+  const bool is_of_protocol = name == "ack" || name == "content-length" || name == "message-id";
+  return is_of_protocol && line <= kMostNeeded && frame.header(name).empty();
+}
+
 }  // namespace
 
 std::string_view StompFrame::header(std::string_view name) const {
@@ -88,8 +95,8 @@ std::string encode(const StompFrame& frame) {
 
 Result<std::optional<StompFrame>> StompReader::next() {
   if (!has_head_) {
-    // Line ends between frames are heart-beats.
-    bytes_.erase(0, std::min(bytes_.find_first_not_of("\r\n"), bytes_.size()));
+    if (frame_.command.empty())  // line ends between frames are heart-beats
+      bytes_.erase(0, std::min(bytes_.find_first_not_of("\r\n"), bytes_.size()));
     const auto read = read_head();
     if (!read)
       return read.error();
@@ -103,45 +110,69 @@ Result<std::optional<StompFrame>> StompReader::next() {
   if (!*read)
     return std::optional<StompFrame>();
   has_head_ = false;
+  head_ = kept_ = 0;
   left_.reset();
   return std::optional(std::exchange(frame_, {}));
 }
 
 // Whether it has come whole.
 Result<bool> StompReader::read_head() {
-  frame_ = {};
+  const auto most = limits_.cuts ? kMostCutHead : kMostHead;
   std::size_t at = 0;
-  for (;;) {
+  bool is_whole = false;
+  while (!is_whole) {
     const auto end = bytes_.find('\n', at);
-    if (std::min(end, bytes_.size()) > kMostHead)
+    const auto size = std::min(end, bytes_.size()) - at;
+    if (head_ + size > most)
       return Error(Errc::too_long, "read the head of a STOMP frame");
     if (end == std::string::npos)
-      return false;
-    auto line = std::string_view(bytes_).substr(at, end - at);
+      break;
+    auto line = std::string_view(bytes_).substr(at, size);
     if (line.ends_with('\r'))
       line.remove_suffix(1);
     at = end + 1;
-    if (frame_.command.empty()) {
-      const bool is_command =
-          std::all_of(line.begin(), line.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
-      if (line.empty() || !is_command)
-        return malformed("the command of a STOMP frame");
-      frame_.command = line;
-    } else if (line.empty()) {
-      bytes_.erase(0, at);
-      return true;
-    } else if (auto read = read_header(line); !read) {
+    head_ += size + 1;
+    is_whole = line.empty() && !frame_.command.empty() && !is_skipping_;
+    if (std::exchange(is_skipping_, false) || is_whole)
+      continue;
+    if (auto read = read_line(line); !read)
       return read.error();
-    }
   }
+  bytes_.erase(0, at);
+  if (!is_whole && bytes_.size() > kMostHead && !frame_.command.empty()) {
+    head_ += bytes_.size();
+    bytes_.clear();
+    is_skipping_ = true;
+  }
+  return is_whole;
+}
+
+Result<void> StompReader::read_line(std::string_view line) {
+  if (!frame_.command.empty())
+    return read_header(line);
+  const bool is_command =
+      std::all_of(line.begin(), line.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  if (line.empty() || !is_command || line.size() > kMostHead)
+    return malformed("the command of a STOMP frame");
+  frame_.command = line;
+  kept_ += line.size() + 1;
+  return {};
+}
+
+bool StompReader::has_room_for(std::string_view line) const {
+  return frame_.headers.size() < kMostHeaders && kept_ + line.size() <= kMostHead;
 }
 
 Result<void> StompReader::read_header(std::string_view line) {
   const auto colon = line.find(':');
   if (colon == 0 || colon == std::string_view::npos)
     return malformed("a header of a STOMP frame");
-  if (frame_.headers.size() == kMostHeaders)
+  if (!has_room_for(line) && !is_needed(frame_, line.substr(0, colon), line.size())) {
+    if (limits_.cuts)
+      return {};
     return Error(Errc::too_long, "read the headers of a STOMP frame");
+  }
+  kept_ += line.size() + 1;
   const auto name = line.substr(0, colon), value = line.substr(colon + 1);
   if (!has_escapes(frame_.command)) {
     frame_.headers.emplace_back(name, value);

@@ -31,11 +31,14 @@ std::string encode(const StompFrame& frame);
 // Takes a frame apart that comes in any pieces.
 class StompReader {
  public:
-  static constexpr std::size_t kMostHead = 16U << 10U;
+  static constexpr std::size_t kMostHead = 16U << 10U;  // octets that are kept
+  static constexpr std::size_t kMostCutHead = 16U << 20U;
   static constexpr std::size_t kMostHeaders = 100;
   struct Limits {
     std::size_t body = 256U << 10U;
-    bool cuts = false;  // a longer body is read to its end and thrown away, instead of refused
+    // A longer body is read to its end and thrown away, instead of refused; of a head beyond its
+    // limits, headers that the protocol itself does not need.
+    bool cuts = false;
   };
 
   StompReader() = default;
@@ -48,7 +51,9 @@ class StompReader {
 
  private:
   Result<bool> read_head();
+  Result<void> read_line(std::string_view line);
   Result<void> read_header(std::string_view line);
+  bool has_room_for(std::string_view line) const;
   Result<bool> read_body();
   Result<bool> read_sized_body(std::string_view length);
   Result<void> keep(std::size_t size);
@@ -57,6 +62,8 @@ class StompReader {
   std::string bytes_;
   StompFrame frame_;  // as far as it has come
   bool has_head_ = false;
+  std::size_t head_ = 0, kept_ = 0;    // octets of it so far
+  bool is_skipping_ = false;           // a line, to its end
   std::optional<std::uint64_t> left_;  // of the body, as its content-length says
 };
 

@@ -134,6 +134,49 @@ TEST_CASE("a broker that never ends its frame is refused", "[stomp]") {
   CHECK((**frame).body.size() == StompReader::Limits().body);
 }
 
+// Otherwise the broker would give the same message again, before all others, for ever.
+TEST_CASE("headers beyond what is kept are left out where that is asked for", "[stomp]") {
+  const std::string long_line = "long:" + std::string(5 * StompReader::kMostHead, 'x') + "\n";
+  std::string many;
+  for (int i = 0; i < 5000; ++i)
+    many += "n" + std::to_string(i) + ":value\n";
+  const std::string needed = "ack:7\r\ncontent-length:2\nmessage-id:m\nack:8\n";
+  for (const auto& bytes : {"MESSAGE\na:b\n" + long_line + needed, "MESSAGE\na:b\n" + many + needed,
+                            "MESSAGE\na:b\n" + needed + many + long_line + "z:y\n"})
+    for (const std::size_t piece : {std::size_t{1} << 20U, std::size_t{1000}}) {
+      StompReader reader({64, true});
+      const auto all = bytes + "\nhi\0RECEIPT\nr:1\n\n\0"s;
+      std::vector<StompFrame> found;
+      for (std::size_t at = 0; at < all.size(); at += piece) {
+        reader.feed(std::string_view(all).substr(at, piece));
+        for (auto frame = reader.next();; frame = reader.next()) {
+          REQUIRE(frame.has_value());
+          if (!*frame)
+            break;
+          found.push_back(**std::move(frame));
+        }
+      }
+      REQUIRE(found.size() == 2);
+      CHECK(found[0].header("a") == "b");
+      CHECK(found[0].header("ack") == "7");
+      CHECK(found[0].header("message-id") == "m");
+      CHECK(found[0].header("long").empty());
+      CHECK(found[0].body == "hi");
+      CHECK(found[0].headers.size() <= StompReader::kMostHeaders + 3);
+      CHECK(found[1].command == "RECEIPT");
+      CHECK(found[1].header("r") == "1");
+    }
+  StompReader endless({64, true});
+  endless.feed("MESSAGE\n");
+  bool is_refused = false;
+  std::size_t fed = 0;
+  for (; !is_refused && fed < 2 * StompReader::kMostCutHead; fed += long_line.size()) {
+    endless.feed(long_line);
+    is_refused = !endless.next().has_value();
+  }
+  CHECK(is_refused);
+}
+
 TEST_CASE("a body that is too long is thrown away where that is asked for", "[stomp]") {
   for (const auto* length : {"content-length:9\n", ""}) {
     INFO(length);
