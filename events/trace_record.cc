@@ -61,7 +61,7 @@ bool is_name(std::string_view key) {
   return key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == key.npos;
 }
 
-bool is_number(std::string_view name) {
+bool is_numeric_name(std::string_view name) {
   const auto* const field = find_field(name);
   return field != nullptr && field->is_number();
 }
@@ -160,7 +160,7 @@ std::string trace_json(const queue::FactLine& line) {
   line.for_each([&](std::string_view key, std::string_view value) {
     if (key == "verdict" || key == "change" || !is_name(key))
       return;  // the first two are the name of the event
-    if (is_number(key))
+    if (is_numeric_name(key))
       append_number(key, value, out);
     else
       append_member(key, value, out);

@@ -345,7 +345,7 @@ class TraceJob : public ControlJob {
   mail::MessageId after_;
 };
 
-Result<std::uint64_t> limit_of(const std::string& text) {
+Result<std::uint64_t> message_limit_of(const std::string& text) {
   if (text.empty())
     return kUsualLimit;
   const auto limit = parse_unsigned(text);
@@ -366,7 +366,7 @@ std::unique_ptr<ControlJob> trace_job(const JobContext& context, const ControlRe
   auto query = events::parse_trace_query(words, context.clock.now());
   if (!query)
     return refused_job(EX_USAGE, query.error().step());
-  const auto limit = limit_of(request.limit);
+  const auto limit = message_limit_of(request.limit);
   if (!limit)
     return refused_job(EX_USAGE, limit.error().step());
   return std::make_unique<TraceJob>(context, *std::move(query), *limit);

@@ -28,7 +28,7 @@ using mailauth::ReportRow;
 using mailauth::ReportTally;
 
 constexpr std::size_t kMostLine = 256U << 10U;  // a row with all its signatures is half as long
-constexpr std::size_t kMostText = 2048;         // of what is not a row: a URI, an address
+constexpr std::size_t kMostEntryText = 2048;    // of what is not a row: a URI, an address
 
 constexpr std::string PublishedPolicy::*kPolicyTexts[] = {
     &PublishedPolicy::domain, &PublishedPolicy::p,       &PublishedPolicy::sp,
@@ -90,7 +90,7 @@ class Values {
     good_ = good_ && value->is_bool();
     return good_ && value->get_bool();
   }
-  std::string text(std::size_t most = kMostText) {
+  std::string text(std::size_t most = kMostEntryText) {
     const auto* value = next();
     good_ = good_ && value->is_string() && value->get_string().size() <= most;
     return good_ ? std::string(value->get_string()) : std::string();

@@ -224,6 +224,7 @@ protocol = "TLSv1.3"
 [accept]
 message_size = "10MiB"
 recipients = 200
+future_release = "12h"
 relay_certificates = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
 relay_recipients = "text:/etc/relayed"
 success_notices = true
@@ -414,6 +415,14 @@ enabled = false
 port = 8443
 timeout = "3s"
 
+[trace]
+keep = "3d"
+size = "2GiB"
+[dmarc_report]
+enabled = false
+contact = "dmarc@example.org"
+organisation = "Example"
+delay = "2h"
 [tls_report]
 enabled = false
 contact = "tls@example.org"
@@ -553,6 +562,13 @@ user = "viewer"
   CHECK(c.requests[0].source == "/queue/mail");
   CHECK(c.requests[0].connections == 2);
   CHECK(c.outbox.size == 1U << 30U);
+  CHECK(c.accept.future_release == std::chrono::hours(12));
+  CHECK(c.trace.keep == std::chrono::hours(72));
+  CHECK(c.trace.size == 2ULL << 30U);
+  CHECK_FALSE(c.dmarc_report.enabled);
+  CHECK(c.dmarc_report.contact == "dmarc@example.org");
+  CHECK(c.dmarc_report.organisation == "Example");
+  CHECK(c.dmarc_report.delay == std::chrono::hours(2));
   // The table has no row that this file does not use.
   for (const auto& option : options()) {
     INFO(option.key);

@@ -121,7 +121,10 @@ TEST_CASE("a success notice reads like this", "[mail][notice]") {
   one.outcome.verdict = Verdict::delivered;
   one.outcome.status = {2, 0, 0};
   one.outcome.reply = Reply(250, {2, 0, 0}, "Ok: queued as 12345");
+  one.outcome.relayed_to_non_dsn = true;
   check_golden("notice_success.txt", compose_notice(input));
+  one.outcome.relayed_to_non_dsn = false;  // a trace of RFC 2852, or of a host behind it
+  CHECK(compose_notice(input).find("passed on to another mail system\r\n") != std::string::npos);
 }
 
 TEST_CASE("M03: a double bounce tells the postmaster what it is", "[mail][notice]") {
