@@ -47,9 +47,9 @@ function(unite_folder folder)
   endforeach()
 endfunction()
 
-# Not the tests, each of which names its cases as it likes.
+# Not the tests, each of which names its cases as it likes, nor the small programs for brokers.
 if(POSTRIDER_UNITY)
-  foreach(folder base mail mailauth dns tables queue smtpd delivery events daemon brokers web cli)
+  foreach(folder base mail mailauth dns tables queue smtpd delivery events daemon web cli)
     unite_folder(${CMAKE_SOURCE_DIR}/${folder})
   endforeach()
 endif()

@@ -109,7 +109,7 @@ TEST_CASE("the header watch finds the traceparent that the whole section has", "
                                   "traceparent: " + good + "\r\n \r\n",
                                   "traceparent: " + good + std::string(2000, ' ') + "x\r\n",
                                   "traceparent: " + good + std::string(2000, ' ') + "\r\n",
-      "traceparent: " + good + std::string(2000, '1') + "\r\n",
+                                  "traceparent: " + good + std::string(2000, '1') + "\r\n",
                                   "TLS-Required: No\r\n " + good + "\r\n"};
   for (const auto& section : sections) {
     const auto content = section + "\r\n" + field;  // what stands in the body does not count
