@@ -47,15 +47,14 @@ Result<void> check_pages(Database& database, KeptDatabase::Check check) {
   return {};
 }
 
-// A pipe would be opened and waited for, and a link is somebody else's file.
+}  // namespace
+
 Result<void> look_at_file(const std::string& path) {
   struct stat found {};
   if (::lstat(path.c_str(), &found) != 0 || S_ISREG(found.st_mode))
     return {};
   return Error(Errc::corrupt, "open " + path + ": it is no regular file");
 }
-
-}  // namespace
 
 Result<void> prepare_all(Database& database, std::initializer_list<StatementText> all) {
   for (const auto& one : all) {
@@ -127,6 +126,14 @@ Result<void> KeptDatabase::set_aside(const std::string& path) {
   for (const char* end : {"", "-wal", "-shm"}) {
     const auto from = path + end;
     const auto to = path + ".damaged" + end;
+    struct stat found {};
+    const bool is_other =
+        ::lstat(from.c_str(), &found) == 0 && !S_ISREG(found.st_mode) && !S_ISDIR(found.st_mode);
+    if (is_other) {  // which the confined daemon may not make anew elsewhere, and holds nothing
+      if (::unlink(from.c_str()) != 0)
+        return system_error("remove " + from);
+      continue;
+    }
     if (std::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT)
       return system_error("rename " + from);
   }

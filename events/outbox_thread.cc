@@ -146,7 +146,7 @@ void OutboxThread::State::run() {
     close_if_suspected();
     const bool done = write_batch();
     tell_losses(false);
-    if (done && clock.steady() >= next_trim)
+    if (done && outbox && clock.steady() >= next_trim)
       trim();
     if (done)
       continue;

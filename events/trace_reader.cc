@@ -56,6 +56,8 @@ Result<TraceReader> TraceReader::open(const std::string& path) {
   TraceReader reader;
   if (inode_of(path) == 0)
     return Error(Errc::not_found, "open " + path);
+  if (auto fit = look_at_file(path); !fit)
+    return fit.error();
   auto database = Database::open(path, Database::Mode::reader);
   if (!database)
     return database.error();

@@ -125,7 +125,7 @@ void TraceThread::State::run() {
   while (take_batch()) {
     const bool done = limits().keep <= Duration(0) ? (forget_all(), true) : write_batch();
     tell_losses(false);
-    if (done && limits().keep > Duration(0) && clock.steady() >= next_trim)
+    if (done && store && clock.steady() >= next_trim)
       trim();
     if (done)
       continue;
@@ -187,8 +187,10 @@ bool TraceThread::State::write_batch() {
   if (unsettled < kBytesBeforeCheckpoint)
     return true;
   unsettled = 0;
-  if (auto done = store->checkpoint(); !done)
+  if (auto done = store->checkpoint(); !done) {
     failed(done.error());
+    return false;
+  }
   return true;
 }
 
@@ -202,9 +204,10 @@ void TraceThread::State::failed(const Error& error) {
   store.reset();
   if (is_damaged(error)) {
     const auto aside = KeptDatabase::set_aside(settings.path);
-    log.write(LogEvent(Level::error, "trace_damaged")
-                  .add("reason", error.describe())
-                  .add("kept", aside ? settings.path + ".damaged" : aside.error().describe()));
+    if (aside || !is_failing)
+      log.write(LogEvent(Level::error, "trace_damaged")
+                    .add("reason", error.describe())
+                    .add("kept", aside ? settings.path + ".damaged" : aside.error().describe()));
   } else if (!is_failing) {
     log.write(LogEvent(Level::error, "trace_not_written").add("reason", error.describe()));
   }

@@ -123,7 +123,8 @@ class Importer {
   // afterwards: whenever that ends early, nothing is sent that was held.
   static std::set<std::string> not_held(const MessageFileHead& head) {
     std::set<std::string> freed;
-    if (head.held.empty())
+    // A release would send what is to wait for a time that its sender chose.
+    if (head.held.empty() || head.message.envelope.release > SystemClock().now())
       return freed;
     const auto& recipients = head.message.envelope.recipients;
     for (const auto& recipient : recipients)

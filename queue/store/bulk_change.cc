@@ -13,7 +13,8 @@ constexpr const char* kHold[] = {
 
 // What was held beyond its lifetime gets an hour more: a release is a wish to have it tried.
 constexpr const char* kRelease[] = {
-    "UPDATE recipient SET state = {queued}, next_attempt = ?1 FROM temp.picked p"
+    "UPDATE recipient SET state = {queued}, next_attempt = ?1,"
+    " last = CASE WHEN p.is_unreleased THEN NULL ELSE recipient.last END FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx",
     "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
     " WHERE id IN (SELECT message FROM temp.picked)",

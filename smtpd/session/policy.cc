@@ -176,10 +176,12 @@ void Policy::limit_reports(const Client& client, const mail::Envelope& envelope,
   notify.bits |= mail::Notify::kDelay;
 }
 
+// To one of our own users too: who waits with the content until the time is over would have it sent
+// to whoever he claims to be.
 bool Policy::would_return(const Client& client, const mail::Envelope& envelope,
-                          std::string_view recipient) const {
+                          std::string_view) const {
   const auto& by = envelope.deliver_by;
-  return by && by->returns && !reports_success_to(client) && relays_to(mail::domain_of(recipient));
+  return by && by->returns && !reports_success_to(client);
 }
 
 // A local part is never taken apart: "u%ext@us" and "ext!u@us" are users of that name, who do not
