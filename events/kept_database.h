@@ -43,7 +43,7 @@ class KeptDatabase {
   // What is no regular file is refused as damaged.
   static Result<KeptDatabase> open(const std::string& path, const KeptFormat& format,
                                    const char* vfs, Check check);
-  // Moves a damaged database out of the way.
+  // Moves a damaged database out of the way; a pipe or a link in its place is removed.
   static Result<void> set_aside(const std::string& path);
 
   queue::Database& database() { return database_; }

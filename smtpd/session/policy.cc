@@ -161,27 +161,9 @@ void Policy::limit_notices(const Client& client, mail::Notify& notify) const {
     notify.bits = mail::Notify::kNever;  // nothing else was wanted
 }
 
-void Policy::limit_reports(const Client& client, mail::DeliverBy& by) const {
-  by.traces = by.traces && reports_success_to(client);
-}
-
-// delivery/notices.cc: who names DELAY and not SUCCESS hears only of what is late.
-void Policy::limit_reports(const Client& client, const mail::Envelope& envelope,
-                           mail::Notify& notify) const {
-  const auto& by = envelope.deliver_by;
-  if (!by || by->returns || reports_success_to(client) || notify.bits == mail::Notify::kNever)
-    return;
-  if (notify.bits == 0)
-    notify.bits = mail::Notify::kFailure;
-  notify.bits |= mail::Notify::kDelay;
-}
-
-// To one of our own users too: who waits with the content until the time is over would have it sent
-// to whoever he claims to be.
-bool Policy::would_return(const Client& client, const mail::Envelope& envelope,
-                          std::string_view) const {
-  const auto& by = envelope.deliver_by;
-  return by && by->returns && !reports_success_to(client);
+// To one of our own users too: who waits with the content until the time is over would have it sent.
+bool Policy::would_return(const Client& client, const mail::Envelope& envelope) const {
+  return envelope.deliver_by && envelope.deliver_by->returns && !reports_success_to(client);
 }
 
 // A local part is never taken apart: "u%ext@us" and "ext!u@us" are users of that name, who do not

@@ -72,16 +72,9 @@ class Policy {
   // A report of success goes to whoever the sender claims to be: a stranger could have it sent to
   // anybody, and larger than what it cost him. The other words of NOTIFY stay.
   void limit_notices(const Client& client, mail::Notify& notify) const;
-  // Reports that it was passed on are such reports too (RFC 2852 §4.1): a stranger's mail has none
-  // of each host, and of a host without DELIVERBY only whoever names no occasions. The second is
-  // for a recipient of mail with a limit by the first.
-  void limit_reports(const Client& client, mail::DeliverBy& by) const;
-  void limit_reports(const Client& client, const mail::Envelope& envelope,
-                     mail::Notify& notify) const;
-  // Whether a host behind us, which is not known to deliver in time, would have such mail returned
-  // to whoever its sender claims to be (mode R of RFC 2852).
-  bool would_return(const Client& client, const mail::Envelope& envelope,
-                    std::string_view recipient) const;
+  // Whether mail to be returned when it is late (mode R of RFC 2852) is not taken: of a stranger, it
+  // would go to whoever he claims to be.
+  bool would_return(const Client& client, const mail::Envelope& envelope) const;
   // Completes addresses without a domain.
   const std::string& origin() const {
     return settings_->origin.empty() ? settings_->hostname : settings_->origin;

@@ -10,7 +10,7 @@ using namespace std::string_view_literals;
 
 inline constexpr auto kOk = "250 2.0.0 Ok\r\n"sv;
 inline constexpr auto kNotByReturn =
-    "550 5.7.1 Mail to be returned when late (BY) is not relayed for strangers\r\n"sv;
+    "550 5.7.1 Mail to be returned when late (BY) is not taken from strangers\r\n"sv;
 inline constexpr auto kSenderOk = "250 2.1.0 Ok\r\n"sv;
 inline constexpr auto kRecipientOk = "250 2.1.5 Ok\r\n"sv;
 inline constexpr auto kStartTls = "220 2.0.0 Ready to start TLS\r\n"sv;

@@ -102,7 +102,6 @@ std::string_view SessionTransaction::take_wishes(const mail::MailCommand& mail,
     envelope.deliver_by = mail::DeliverBy{.time = std::chrono::floor<seconds>(deadline),
                                           .returns = by->returns,
                                           .traces = by->traces};
-    policy.limit_reports(client, *envelope.deliver_by);
   }
   envelope.release = mail.release.value_or(TimePoint());
   envelope.priority = mail.priority.value_or(0);
@@ -134,7 +133,6 @@ Step SessionTransaction::on_rcpt(std::string_view arguments, const Around& aroun
     return {around.reply.set(recipient.error())};
   }
   policy.limit_notices(client, recipient->notify);
-  policy.limit_reports(client, said_.envelope, recipient->notify);
   Policy::Question question;
   question.kind = Policy::Question::Kind::recipient;
   question.may_relay = Policy::may_relay(client);
@@ -162,7 +160,7 @@ Step SessionTransaction::add(mail::Recipient& recipient, Policy::Answer& answer,
       break;
   }
   auto& taken = answer.rewritten ? *answer.rewritten : recipient;
-  if (around.facts.policy->would_return(around.facts.client, said_.envelope, taken.address)) {
+  if (around.facts.policy->would_return(around.facts.client, said_.envelope)) {
     ++said_.recipients_refused;
     return {replies::kNotByReturn};
   }
