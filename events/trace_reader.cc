@@ -72,11 +72,14 @@ Result<TraceReader> TraceReader::open(const std::string& path) {
           reader.database_,
           {{reader.segments_,
             "SELECT number, steps, begin, end FROM segment"
-            " WHERE dying = 0 AND lane = ? ORDER BY number"},
+            " WHERE dying = 0 AND lane = ? AND number BETWEEN 1 AND 1099511627776 ORDER BY number"},
            {reader.begin_, "SELECT min(begin) FROM segment WHERE dying = 0 AND steps > 0"},
-           {reader.places_, "SELECT place FROM place WHERE segment = ? AND key BETWEEN ? AND ?"},
-           {reader.step_, "SELECT bytes FROM step WHERE sequence = ?"}});
+           {reader.chunk_,
+            "SELECT sequence, bytes FROM chunk WHERE sequence <= ? ORDER BY sequence DESC LIMIT "
+            "1"}});
       !done)
+    return done.error();
+  if (auto done = reader.index_.prepare(reader.database_); !done)
     return done.error();
   return reader;
 }
@@ -101,25 +104,39 @@ Result<std::optional<TimePoint>> TraceReader::begin() {
 }
 
 Result<Places> TraceReader::places(std::int64_t segment, TraceKeyRange range) {
-  Query query(places_);
-  query.bind(segment);
-  query.bind(static_cast<std::int64_t>(range.first)).bind(static_cast<std::int64_t>(range.last));
-  auto places = query.rows([](const Query& row) { return row.integer(0); });
-  if (places && range.first != range.last) {
-    std::sort(places->begin(), places->end());
-    places->erase(std::unique(places->begin(), places->end()), places->end());
-  }
-  return places;
+  const auto transaction = queue::Transaction::begin_reading(database_);
+  if (!transaction)
+    return transaction.error();
+  return index_.places(segment, range);
 }
 
-Result<std::optional<queue::FactLine>> TraceReader::step(std::int64_t segment, std::int64_t place) {
-  Query query(step_);
-  const auto row = query.bind(segment * kSegmentSteps + place).next();
+Result<bool> TraceReader::fetch(std::int64_t sequence) {
+  const auto is_at_hand = [&] {
+    return sequence >= first_ && sequence - first_ < static_cast<std::int64_t>(steps_.size());
+  };
+  if (is_at_hand())
+    return true;
+  Query query(chunk_);
+  const auto row = query.bind(sequence).next();
   if (!row)
     return row.error();
   if (!*row)
+    return false;
+  first_ = query.integer(0);
+  if (first_ < sequence - kSegmentSteps)
+    return false;  // of another segment
+  steps_ = steps_of(query.blob(1));
+  return is_at_hand();
+}
+
+Result<std::optional<queue::FactLine>> TraceReader::step(std::int64_t segment, std::int64_t place) {
+  const auto sequence = segment * kSegmentSteps + place;
+  const auto found = fetch(sequence);
+  if (!found)
+    return found.error();
+  if (!*found)
     return std::optional<queue::FactLine>();
-  auto line = queue::decode_fact(query.blob(0));
+  auto line = queue::decode_fact(steps_[static_cast<std::size_t>(sequence - first_)]);
   return line ? std::optional(*std::move(line)) : std::nullopt;
 }
 

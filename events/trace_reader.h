@@ -4,6 +4,7 @@
 #pragma once
 
 #include "events/kept_database.h"
+#include "events/trace_index.h"
 #include "events/trace_query.h"
 
 #include <cstdint>
@@ -38,8 +39,14 @@ class TraceReader {
 
  private:
   TraceReader() = default;
+  // Whether the steps at hand are now those among which that one stands, if it is there.
+  Result<bool> fetch(std::int64_t sequence);
+
   queue::Database database_;
-  queue::Statement segments_, begin_, places_, step_;
+  TraceIndexReader index_;
+  queue::Statement segments_, begin_, chunk_;
+  std::int64_t first_ = 0;  // sequence of the first of the steps at hand
+  std::vector<std::string> steps_;
 };
 
 // Steps that match, the newest first, each by itself. One that has the Message-ID that is asked for

@@ -1,7 +1,10 @@
 #include "events/trace_store.h"
 
+#include "base/packing.h"
+
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 namespace postrider::events {
 
@@ -14,13 +17,15 @@ constexpr const char* kTables =
     "CREATE TABLE segment(number INTEGER PRIMARY KEY, lane INTEGER NOT NULL,"
     " begin INTEGER NOT NULL, end INTEGER NOT NULL, steps INTEGER NOT NULL,"
     " bytes INTEGER NOT NULL, dying INTEGER NOT NULL DEFAULT 0) STRICT;"
-    "CREATE TABLE step(sequence INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
-    "CREATE TABLE place(segment INTEGER NOT NULL, key INTEGER NOT NULL, place INTEGER NOT NULL,"
-    " PRIMARY KEY(segment, key, place)) STRICT, WITHOUT ROWID;"
-    "PRAGMA application_id=0x50525452; PRAGMA user_version=1;";  // "PRTR"
+    "CREATE TABLE chunk(sequence INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
+    "CREATE TABLE run(number INTEGER PRIMARY KEY, level INTEGER NOT NULL, block INTEGER NOT NULL,"
+    " firsts BLOB NOT NULL) STRICT;"
+    "CREATE TABLE block(number INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
+    "PRAGMA application_id=0x50525452; PRAGMA user_version=2;";  // "PRTR"
 
-constexpr std::int64_t kSlice = 4096;  // rows that go at a time
-constexpr int kParts = 16;             // of what is kept, that go at a time
+constexpr std::int64_t kSlice = 4096;  // steps that go at a time
+constexpr std::size_t kMostStep = std::size_t{1} << 24U;
+constexpr int kParts = 16;  // of what is kept, that go at a time
 
 std::int64_t count_of(TimePoint time) {
   return time.time_since_epoch().count();
@@ -28,7 +33,25 @@ std::int64_t count_of(TimePoint time) {
 
 }  // namespace
 
-const KeptFormat kTraceFormat{0x50525452, 1, kTables};
+const KeptFormat kTraceFormat{0x50525452, 2, kTables};
+
+void append_step(std::string_view step, std::string& chunk) {
+  Packer packer(step.size() + 4);
+  packer.text(step);
+  chunk += packer.take();
+}
+
+std::vector<std::string> steps_of(std::string_view chunk) {
+  std::vector<std::string> steps;
+  Unpacker unpacker(chunk);
+  while (!unpacker.done()) {
+    const auto step = unpacker.text(kMostStep);
+    if (step.empty())
+      break;  // none is
+    steps.emplace_back(step);
+  }
+  return steps;
+}
 
 Result<TraceStore> TraceStore::open(const std::string& path, TraceLimits limits, const char* vfs,
                                     KeptDatabase::Check check) {
@@ -53,8 +76,7 @@ Result<void> TraceStore::prepare() {
             "INSERT INTO segment(number, lane, begin, end, steps, bytes)"
             " VALUES(?, ?, ?, ?, 0, 0)"},
            {save_, "UPDATE segment SET begin = ?, end = ?, steps = ?, bytes = ? WHERE number = ?"},
-           {step_, "INSERT INTO step(sequence, bytes) VALUES(?, ?)"},
-           {place_, "INSERT INTO place(segment, key, place) VALUES(?, ?, ?)"},
+           {chunk_, "INSERT INTO chunk(sequence, bytes) VALUES(?, ?)"},
            {dying_, "SELECT number FROM segment WHERE dying = 1 ORDER BY number LIMIT 1"},
            {mark_, "UPDATE segment SET dying = 1 WHERE number = ?"},
            {oldest_, "SELECT number FROM segment WHERE dying = 0 ORDER BY number LIMIT 1"},
@@ -67,14 +89,14 @@ Result<void> TraceStore::prepare() {
            {refused_,
             "SELECT number, (SELECT sum(bytes) FROM segment WHERE lane = 1) FROM segment"
             " WHERE dying = 0 AND lane = 1 ORDER BY number LIMIT 1"},
-           {last_key_, "SELECT key FROM place WHERE segment = ? ORDER BY key LIMIT 1 OFFSET ?"},
-           {forget_keys_, "DELETE FROM place WHERE segment = ? AND key <= ?"},
-           {steps_left_,
-            "SELECT sequence FROM step WHERE sequence >= ? AND sequence < ?"
+           {chunks_left_,
+            "SELECT sequence FROM chunk WHERE sequence >= ? AND sequence < ?"
             " ORDER BY sequence LIMIT 1"},
-           {forget_steps_, "DELETE FROM step WHERE sequence >= ? AND sequence < ?"},
+           {forget_chunks_, "DELETE FROM chunk WHERE sequence >= ? AND sequence < ?"},
            {forget_segment_, "DELETE FROM segment WHERE number = ?"}});
       !done)
+    return done.error();
+  if (auto done = index_.prepare(database); !done)
     return done.error();
   auto segments = database.prepare(
       "SELECT number, lane, steps, begin, end, bytes FROM segment WHERE dying = 0 ORDER BY number");
@@ -117,7 +139,24 @@ Result<void> TraceStore::begin_segment(TraceLane lane, std::int64_t time) {
   return {};
 }
 
-Result<void> TraceStore::save(const Open& open) {
+Result<void> TraceStore::write_chunk(const Open& open, Added& added) {
+  if (added.chunk.empty())
+    return {};
+  Query query(chunk_);
+  auto done = query.bind(open.number * kSegmentSteps + added.first).bind_blob(added.chunk).run();
+  added.chunk.clear();
+  added.first = open.steps;
+  return done;
+}
+
+// What was added to the segment is written.
+Result<void> TraceStore::settle(const Open& open, Added& added) {
+  if (open.number == 0)
+    return {};
+  if (auto done = write_chunk(open, added); !done)
+    return done.error();
+  if (auto done = index_.add(open.number, std::exchange(added.entries, {})); !done)
+    return done.error();
   Query query(save_);
   query.bind(open.begin).bind(open.end).bind(open.steps).bind(open.bytes).bind(open.number);
   return query.run();
@@ -129,58 +168,50 @@ Result<void> TraceStore::add(const std::string& bytes) {
     return {};
   const auto lane = lane_of(*line);
   auto& open = open_[static_cast<std::size_t>(lane)];
+  auto& added = added_[static_cast<std::size_t>(lane)];
   const auto time = count_of(line->when);
   if (is_full(open, time)) {
-    if (open.number != 0)
-      if (auto done = save(open); !done)
-        return done.error();
+    if (auto done = settle(open, added); !done)
+      return done.error();
+    if (auto done = index_.close(open.number); !done)
+      return done.error();
     if (auto done = begin_segment(lane, time); !done)
       return done.error();
+    added.first = 0;
   }
-  const auto sequence = open.number * kSegmentSteps + open.steps++;
+  const auto place = static_cast<std::uint16_t>(open.steps++);
   open.begin = std::min(open.begin, time);
   open.end = std::max(open.end, time);
-  Query query(step_);
-  if (auto done = query.bind(sequence).bind_blob(bytes).run(); !done)
-    return done.error();
+  append_step(bytes, added.chunk);
   const auto keys = keys_of(*line);
   for (const auto key : keys)
-    keys_.emplace_back(key, sequence);
-  constexpr std::size_t kOfKey = 24, kOfStep = 12;  // about, on the disk
-  open.bytes += static_cast<std::int64_t>(bytes.size() + kOfStep + keys.size() * kOfKey);
-  return {};
+    added.entries.push_back({key, place});
+  constexpr std::size_t kOfStep = 4;  // about, on the disk
+  open.bytes += static_cast<std::int64_t>(bytes.size() + kOfStep + keys.size() * kEntryBytes);
+  if (added.chunk.size() < kChunkBytes)
+    return {};
+  return write_chunk(open, added);
 }
 
-// Keys go into the index in its order: each of its pages is changed once.
+Result<void> TraceStore::write(const std::vector<std::string>& lines) {
+  auto transaction = Transaction::begin(kept_.database());
+  if (!transaction)
+    return transaction.error();
+  for (std::size_t lane = 0; lane < open_.size(); ++lane)
+    added_[lane] = {open_[lane].steps, {}, {}};
+  for (const auto& line : lines)
+    if (auto done = add(line); !done)
+      return done.error();
+  for (std::size_t lane = 0; lane < open_.size(); ++lane)
+    if (auto done = settle(open_[lane], added_[lane]); !done)
+      return done.error();
+  return transaction->commit();
+}
+
 Result<void> TraceStore::append(const std::vector<std::string>& lines) {
   const auto before = open_;
   const auto last_before = last_segment_;
-  const auto write = [&]() -> Result<void> {
-    auto transaction = Transaction::begin(kept_.database());
-    if (!transaction)
-      return transaction.error();
-    for (const auto& line : lines)
-      if (auto done = add(line); !done)
-        return done.error();
-    std::sort(keys_.begin(), keys_.end(), [](const auto& a, const auto& b) {
-      const auto segment = a.second / kSegmentSteps, other = b.second / kSegmentSteps;
-      return segment != other ? segment < other : a < b;
-    });
-    for (const auto& [key, sequence] : keys_) {
-      Query query(place_);
-      query.bind(sequence / kSegmentSteps).bind(static_cast<std::int64_t>(key));
-      if (auto done = query.bind(sequence % kSegmentSteps).run(); !done)
-        return done.error();
-    }
-    for (const auto& open : open_)
-      if (open.number != 0)
-        if (auto done = save(open); !done)
-          return done.error();
-    return transaction->commit();
-  };
-  keys_.clear();
-  auto done = write();
-  keys_.clear();
+  auto done = write(lines);
   if (done)
     return {};
   open_ = before;
@@ -233,27 +264,15 @@ Result<void> TraceStore::mark_dying(std::int64_t segment) {
 
 // False: nothing of it is left.
 Result<bool> TraceStore::shrink(std::int64_t segment) {
-  {
-    Query query(last_key_);
-    query.bind(segment).bind(kSlice);
-    const auto row = query.next();
-    if (!row)
-      return row.error();
-    const bool is_last = !*row;
-    const auto up_to = is_last ? INT64_MAX : query.integer(0);
-    Query forget(forget_keys_);
-    if (auto done = forget.bind(segment).bind(up_to).run(); !done)
-      return done.error();
-    if (!is_last)
-      return true;
-  }
+  if (auto more = index_.shrink(segment); !more || *more)
+    return more;
   const auto end = (segment + 1) * kSegmentSteps;
-  Query left(steps_left_);
+  Query left(chunks_left_);
   const auto first = left.bind(segment * kSegmentSteps).bind(end).first(-1);
   if (!first)
     return first.error();
   if (*first >= 0) {
-    Query forget(forget_steps_);
+    Query forget(forget_chunks_);
     if (auto done = forget.bind(*first).bind(std::min(end, *first + kSlice)).run(); !done)
       return done.error();
     return true;

@@ -3,11 +3,12 @@
 // too old or too much goes by whole segments, in slices.
 //
 //   segment  number lane begin end steps bytes dying     times of its first and last steps
-//   step     sequence = segment * kSegmentSteps + place, bytes (encode_trace())
-//   place    segment key place                           the index (keys_of())
+//   chunk    sequence = segment * kSegmentSteps + place of its first step, bytes (encode_chunk())
+//   run, block   the index (trace_index.h)
 #pragma once
 
 #include "events/kept_database.h"
+#include "events/trace_index.h"
 #include "events/trace_record.h"
 
 #include "base/time.h"
@@ -20,6 +21,13 @@
 namespace postrider::events {
 
 inline constexpr std::int64_t kSegmentSteps = 1 << 16;
+inline constexpr std::size_t kChunkBytes = 16384;  // about: of the steps in a row
+
+// Appends a step to a chunk.
+void append_step(std::string_view step, std::string& chunk);
+// The steps of a chunk, as far as they can be read.
+std::vector<std::string> steps_of(std::string_view chunk);
+
 extern const KeptFormat kTraceFormat;
 
 struct TraceLimits {
@@ -46,25 +54,34 @@ class TraceStore {
   struct Open {
     std::int64_t number = 0, steps = 0, begin = 0, end = 0, bytes = 0;
   };
+  // What a batch adds to it and is not written yet.
+  struct Added {
+    std::int64_t first = 0;  // place of the chunk's first step
+    std::string chunk;       // encode_step() of each
+    std::vector<TraceEntry> entries;
+  };
 
   TraceStore() = default;
   Result<void> prepare();
   bool is_full(const Open& open, std::int64_t time) const;
   Result<void> begin_segment(TraceLane lane, std::int64_t time);
+  Result<void> write(const std::vector<std::string>& lines);
   Result<void> add(const std::string& bytes);
-  Result<void> save(const Open& open);
+  Result<void> write_chunk(const Open& open, Added& added);
+  Result<void> settle(const Open& open, Added& added);
   Result<std::int64_t> used();
   Result<std::int64_t> next_victim(TimePoint now);
   Result<bool> shrink(std::int64_t segment);
   Result<void> mark_dying(std::int64_t segment);
 
   KeptDatabase kept_;
-  queue::Statement begin_, save_, step_, place_, dying_, mark_, oldest_, too_old_, refused_;
-  queue::Statement last_key_, forget_keys_, forget_steps_, forget_segment_, steps_left_;
+  TraceIndexWriter index_;
+  queue::Statement begin_, save_, chunk_, dying_, mark_, oldest_, too_old_, refused_;
+  queue::Statement forget_chunks_, forget_segment_, chunks_left_;
   TraceLimits limits_;
   std::int64_t last_segment_ = 0;
-  std::array<Open, 2> open_;
-  std::vector<std::pair<TraceKey, std::int64_t>> keys_;  // of a batch: key and sequence
+  std::array<Open, 2> open_;  // of each lane
+  std::array<Added, 2> added_;
 };
 
 }  // namespace postrider::events

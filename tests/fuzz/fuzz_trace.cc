@@ -1,6 +1,7 @@
 // What somebody asks the trace for, and what stands in its file: a question is taken or refused,
 // and each step that can be read is one line of JSON that is found under its own addresses.
 #include "events/trace_query.h"
+#include "events/trace_store.h"
 
 #include "base/assert.h"
 #include "base/json.h"
@@ -38,11 +39,23 @@ void look_at(const queue::FactLine& step, const events::TraceQuery* query) {
                    has_message_id(*query, step));
 }
 
+// As what stands in a row of the file.
+void look_at_rows(std::string_view bytes) {
+  std::string again;
+  for (const auto& step : events::steps_of(bytes))
+    events::append_step(step, again);
+  POSTRIDER_ASSERT(again.size() <= bytes.size());
+  const auto entries = events::decode_block(bytes);
+  POSTRIDER_ASSERT(events::encode_block(entries.data(), entries.size()) ==
+                   bytes.substr(0, bytes.size() / events::kEntryBytes * events::kEntryBytes));
+}
+
 }  // namespace
 
 // A question, an empty line, and a step.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  look_at_rows(bytes);
   const auto end = bytes.find("\n\n");
   const auto parts = split(bytes.substr(0, end), '\n');
   events::TraceWords words;

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import struct
 import subprocess
 import threading
 import time
@@ -274,25 +275,31 @@ class Trace(scenario.Scenario):
         """The two steps that are there, under so many other ids."""
         alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
         with sqlite3.connect(path) as database:
-            steps = [row[0] for row in database.execute("SELECT bytes FROM step ORDER BY sequence")]
-            segment, = database.execute("SELECT number FROM segment").fetchone()
-            ident = re.search(rb"\x0b([0-9A-HJKMNP-TV-Z]{11})", steps[0]).group(1)
-            keys = [row[0] for row in database.execute("SELECT DISTINCT key FROM place WHERE key >= ?", (1 << 60,))]
-            value = 0
+            chunk, = database.execute("SELECT group_concat(hex(bytes), '') FROM (SELECT bytes FROM chunk ORDER BY sequence)").fetchone()
+            chunk = bytes.fromhex(chunk)
+            segment, place = database.execute("SELECT number, steps FROM segment").fetchone()
+            ident = re.search(rb"\x0b([0-9A-HJKMNP-TV-Z]{11})", chunk).group(1)
+            entries = b"".join(row[0] for row in database.execute("SELECT bytes FROM block"))
+            keys = sorted({key for key, _ in struct.iter_unpack(">QH", entries) if key >= 1 << 60})
+            value, per_message, index = 0, place, []
             for letter in ident.decode():
                 value = value * 32 + alphabet.index(letter)
-            place = len(steps)
             for number in range(1, count + 1):
                 other, left = "", value - number * 1000
                 for _ in range(11):
                     other, left = alphabet[left % 32] + other, left // 32
-                for step in steps:
-                    database.execute("INSERT INTO step VALUES(?, ?)",
-                                     (segment * 65536 + place, step.replace(ident, other.encode())))
-                    database.execute("INSERT INTO place VALUES(?, ?, ?)", (segment, value - number * 1000, place))
-                    for key in keys:
-                        database.execute("INSERT INTO place VALUES(?, ?, ?)", (segment, key, place))
+                database.execute("INSERT INTO chunk VALUES(?, ?)",
+                                 (segment * 65536 + place, chunk.replace(ident, other.encode())))
+                for _ in range(per_message):
+                    index += [(key, place) for key in keys + [value - number * 1000]]
                     place += 1
+            index.sort()
+            blocks = [index[begin:begin + 400] for begin in range(0, len(index), 400)]
+            begin = database.execute("SELECT max(number) + 1 FROM block").fetchone()[0]
+            database.executemany("INSERT INTO block VALUES(?, ?)", (
+                (begin + i, b"".join(struct.pack(">QH", *entry) for entry in block)) for i, block in enumerate(blocks)))
+            database.execute("INSERT INTO run VALUES(?, 3, ?, ?)", (
+                segment * (1 << 18) + 1000, begin, b"".join(struct.pack(">Q", block[0][0]) for block in blocks)))
             database.execute("UPDATE segment SET steps = ?", (place,))
         database.close()
 

@@ -1,18 +1,23 @@
+#include "events/trace_index.h"
 #include "events/trace_query.h"
 #include "events/trace_reader.h"
 #include "events/trace_store.h"
 
+#include "mail/envelope.h"
 #include "tests/unit/base/temporary_folder.h"
 #include "tests/unit/queue/failing_vfs.h"
 
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <random>
 #include <set>
 #include <sys/stat.h>
+#include <thread>
 
 using namespace postrider;
 using namespace postrider::events;
@@ -145,10 +150,13 @@ TraceQuery query(const std::string& target) {
   return *std::move(query);
 }
 
+// Empty: whoever it is; "<>" is the null sender.
 TraceQuery between(const std::string& from, const std::string& to) {
   TraceWords words;
-  words.from = from;
-  words.to = to;
+  if (!from.empty())
+    words.from = from;
+  if (!to.empty())
+    words.to = to;
   return *parse_trace_query(words, kNow);
 }
 
@@ -384,12 +392,146 @@ TEST_CASE("a message with 50,000 recipients is one story, in pieces", "[trace]")
   CHECK(trace.find(query("@d")).size() == 70'001);
 }
 
+TEST_CASE("whatever the batches were, look-ups find what a list of all steps would", "[trace]") {
+  TraceLimits limits;
+  limits.keep = std::chrono::hours(1600);
+  Filled trace(limits);
+  std::vector<LogEvent> all;
+  std::mt19937 random(7);  // NOLINT: the same each time
+  // One step at a time, as on a quiet machine, until runs of runs have been merged; then many.
+  for (int batch = 0; batch < 640; ++batch) {
+    std::vector<LogEvent> lines;
+    const int count = batch < 600 ? 1 + batch % 2 : 900;
+    for (int i = 0; i < count; ++i) {
+      const auto number = all.size() + lines.size();
+      lines.push_back(
+          attempted(number % 3 == 0 ? kId : kOther, std::to_string(random() % 50) + "@from",
+                    std::to_string(random() % 500) + "@to" + std::to_string(number % 4)));
+    }
+    trace.add(lines);
+    all.insert(all.end(), lines.begin(), lines.end());
+  }
+  const auto count = [&](std::string_view key, std::string_view value) {
+    return std::count_if(all.begin(), all.end(), [&](const LogEvent& line) {
+      const auto step = queue::decode_fact(encode_trace(line));
+      return key == "domain" ? mail::domain_of(step->value("to")) == value
+                             : step->value(key) == value;
+    });
+  };
+  for (int i = 0; i < 50; i += 7) {
+    const auto from = std::to_string(i) + "@from";
+    CAPTURE(from);
+    CHECK(static_cast<std::ptrdiff_t>(trace.find(between(from, "")).size()) == count("from", from));
+  }
+  for (const char* to : {"1@to1", "499@to3", "77@to0", "500@to0"})
+    CHECK(static_cast<std::ptrdiff_t>(trace.find(between("", to)).size()) == count("to", to));
+  for (const char* domain : {"to0", "to1", "to3", "to4"})
+    CHECK(static_cast<std::ptrdiff_t>(trace.find(query(std::string("@") + domain)).size()) ==
+          count("domain", domain));
+  CHECK(trace.story(kId).size() == (all.size() + 2) / 3);
+  // Few runs, each of many keys: what makes a look-up short.
+  auto database = queue::Database::open(trace.path(), queue::Database::Mode::reader);
+  CHECK(*database->value("SELECT count(*) FROM run") < 3 * 16);
+  CHECK(*database->value("SELECT max(blocks) FROM (SELECT length(firsts) / 8 AS blocks FROM run)") >
+        10);
+  // Nothing of the runs that were merged is left.
+  CHECK(*database->value("SELECT count(*) FROM block") ==
+        *database->value("SELECT sum(length(firsts) / 8) FROM run"));
+}
+
+TEST_CASE("a full segment has one run, and when it goes nothing of it is left", "[trace]") {
+  TraceLimits limits;
+  limits.keep = std::chrono::hours(16);
+  Filled trace(limits);
+  for (int hour = 0; hour < 3; ++hour)
+    for (int batch = 0; batch < 5; ++batch) {
+      std::vector<LogEvent> lines;
+      for (int i = 0; i < 3000; ++i)
+        lines.push_back(attempted(kId, "a@b", std::to_string(i) + "@d", "sent",
+                                  kNow + std::chrono::hours(2 * hour)));
+      trace.add(lines);
+    }
+  auto database = queue::Database::open(trace.path(), queue::Database::Mode::reader);
+  CHECK(*database->value("SELECT count(*) FROM segment") == 3);
+  CHECK(*database->value("SELECT count(*) FROM run") == 1 + 1 + 5);
+  CHECK(trace.find(query("2999@d")).size() == 15);
+  trace.trim(kNow + std::chrono::hours(19));
+  CHECK(trace.find(query("2999@d")).size() == 5);
+  trace.trim(kNow + std::chrono::hours(100));
+  for (const char* table : {"segment", "chunk", "run", "block"}) {
+    CAPTURE(table);
+    CHECK(*database->value((std::string("SELECT count(*) FROM ") + table).c_str()) == 0);
+  }
+}
+
+TEST_CASE("who looks things up while runs are merged misses nothing", "[trace][threads]") {
+  Filled trace;
+  trace.add({attempted(kId, "a@b", "sought@d")});
+  std::atomic<bool> is_over{false};
+  std::atomic<int> looks{0}, misses{0};
+  std::thread reader([&] {
+    auto reader = TraceReader::open(trace.path());
+    while (!is_over) {
+      const auto key = key_of_recipient("sought@d");
+      const auto places = reader->places(1, {key, key});
+      ++looks;
+      misses += places && places->size() == 1 ? 0 : 1;
+    }
+  });
+  for (int i = 0; i < 600; ++i)
+    trace.add({attempted(kOther, "a@b", std::to_string(i) + "@d")});
+  is_over = true;
+  reader.join();
+  CHECK(looks > 0);
+  CHECK(misses == 0);
+}
+
+TEST_CASE("blocks and chunks are read as far as they are whole", "[trace]") {
+  const std::vector<TraceEntry> entries{
+      {0, 0}, {1, 65535}, {0x0102030405060708U, 9}, {~TraceKey{0}, 1}};
+  const auto block = encode_block(entries.data(), entries.size());
+  CHECK(block.size() == entries.size() * kEntryBytes);
+  CHECK(block.substr(20, 10) == std::string("\1\2\3\4\5\6\7\x8\0\x9", 10));
+  CHECK(decode_block(block) == entries);
+  CHECK(decode_block(block.substr(0, 25)).size() == 2);
+  CHECK(decode_block("").empty());
+  std::string chunk;
+  for (const auto size : {std::size_t{1}, std::size_t{127}, std::size_t{128}, std::size_t{70'000}})
+    append_step(std::string(size, 'x'), chunk);
+  const auto steps = steps_of(chunk);
+  REQUIRE(steps.size() == 4);
+  CHECK((steps[1].size() == 127 && steps[2].size() == 128 && steps[3].size() == 70'000));
+  CHECK(steps_of(chunk.substr(0, 200)).size() == 2);
+  CHECK(steps_of("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").empty());
+  CHECK(steps_of("").empty());
+}
+
 TEST_CASE("what is damaged in the file is passed over, or an error, and never more", "[trace]") {
   Filled trace;
   trace.add({attempted(kId, "a@b", "c@d")});
+  SECTION("the index") {
+    auto database = queue::Database::open(trace.path(), queue::Database::Mode::writer);
+    const auto look = [&](const char* sql) {
+      REQUIRE(database->execute(sql).has_value());
+      CHECK(trace.find(query("c@d")).empty());
+      CHECK(trace.story(kId).empty());
+    };
+    look("UPDATE block SET bytes = x'00'");
+    look("UPDATE run SET block = 9223372036854775807");
+    look("UPDATE run SET block = -9223372036854775807, level = -1");
+    look("UPDATE run SET firsts = x'0000000000000000ffffffffffffffff'");
+    CHECK(trace.store().append({encode_trace(attempted(kOther, "a@b", "e@f"))}).has_value());
+    look("UPDATE segment SET number = 9223372036854775807");
+  }
+  SECTION("numbers that have no next") {
+    auto database = queue::Database::open(trace.path(), queue::Database::Mode::writer);
+    REQUIRE(database->execute("UPDATE block SET number = 9223372036854775807").has_value());
+    const auto done = trace.store().append({encode_trace(attempted(kOther, "a@b", "e@f"))});
+    CHECK((!done.has_value() && is_damaged(done.error())));
+  }
   SECTION("a step") {
     auto database = queue::Database::open(trace.path(), queue::Database::Mode::writer);
-    REQUIRE(database->execute("UPDATE step SET bytes = x'ff00ff'").has_value());
+    REQUIRE(database->execute("UPDATE chunk SET bytes = x'ff00ff'").has_value());
     CHECK(trace.find(query("c@d")).empty());
     CHECK(trace.story(kId).empty());
   }
