@@ -50,7 +50,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void unblock(const std::string& domain_or_site) { destinations_.unblock(domain_or_site); }
   Status status() const;
   std::vector<SiteStatus> sites() const { return explainer_.all_sites(); }
-  std::string reason_of(const std::string& address) const { return explainer_.reason_of(address); }
+  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses) const {
+    return explainer_.reasons_of(addresses);
+  }
   void explain(std::string address, std::function<void(Explanation)> answer) {
     explainer_.start(std::move(address), std::move(answer));
   }

@@ -71,11 +71,7 @@ void Dispatcher::explain(std::string address, std::function<void(Explanation)> a
 void Dispatcher::reasons(std::vector<std::string> addresses,
                          std::function<void(std::vector<std::string>)> answer) {
   core_->home().post([core = core_, addresses = std::move(addresses), answer = std::move(answer)] {
-    std::vector<std::string> reasons;
-    reasons.reserve(addresses.size());
-    for (const auto& address : addresses)
-      reasons.push_back(core->reason_of(address));
-    answer(std::move(reasons));
+    answer(core->reasons_of(addresses));
   });
 }
 

@@ -6,6 +6,8 @@
 #include "mail/envelope.h"
 
 #include <algorithm>
+#include <unordered_map>
+#include <utility>
 
 namespace postrider::delivery {
 
@@ -142,27 +144,47 @@ std::vector<SiteStatus> Explainer::all_sites() const {
   return all;
 }
 
-std::string Explainer::reason_of(const std::string& address) const {
+// A site's reason takes a look at all its mail in hand: once for all addresses that lead there.
+std::vector<std::string> Explainer::reasons_of(const std::vector<std::string>& addresses) const {
+  std::unordered_map<const Site*, std::string> known;
+  std::vector<std::string> reasons;
+  reasons.reserve(addresses.size());
+  for (const auto& address : addresses) {
+    std::string reason;
+    if (const auto* site = site_of(address, reason); site != nullptr) {
+      const auto [at, is_new] = known.try_emplace(site);
+      if (is_new)
+        at->second = reason_of(*site);
+      reason = at->second;
+    }
+    reasons.push_back(std::move(reason));
+  }
+  return reasons;
+}
+
+// nullptr: none is known yet, and the reason is what is.
+const Site* Explainer::site_of(const std::string& address, std::string& reason) const {
   const mail::Recipient recipient{address, {}, {}};
   Router::Known known_ways;
   if (!router_.look_up(recipient, known_ways, true))
-    return {};
+    return nullptr;
   const auto way = router_.decide(recipient, nullptr, mail::TlsWish::unspecified, known_ways);
   if (way.label == " by sender" && !way.mapped)
-    return {};  // whose mail it is, is not known here
+    return nullptr;  // whose mail it is, is not known here
   std::string name;
   if (way.kind == RouteDecision::Kind::fixed) {
     name = Destinations::fixed_site_name(*way.route, way.tls, way.label);
   } else if (way.kind == RouteDecision::Kind::mx) {
     const auto* destination = destinations_.find(way);
     if (destination == nullptr)
-      return {};
-    if (waited(destination->waiting) >= kUnusual)
-      return "the mail hosts of " + way.domain + " are being looked up";
+      return nullptr;
+    if (waited(destination->waiting) >= kUnusual) {
+      reason = "the mail hosts of " + way.domain + " are being looked up";
+      return nullptr;
+    }
     name = destination->site;
   }
-  const auto* known = sites_.find(name);
-  return known == nullptr ? std::string() : reason_of(*known);
+  return sites_.find(name);
 }
 
 // How long the first of them has been in hand.

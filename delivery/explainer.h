@@ -23,8 +23,9 @@ class Explainer {
   // Adds the sites, and those among them that are in trouble.
   void add_sites(Status& status) const;
   std::vector<SiteStatus> all_sites() const;  // by name
-  // What mail waits for that is in hand, before anything has failed; empty: all goes as usual.
-  std::string reason_of(const std::string& address) const;
+  // For each address what mail waits for that is in hand, before anything has failed; empty: all
+  // goes as usual.
+  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses) const;
   void start(std::string address, std::function<void(Explanation)> answer);
 
  private:
@@ -37,6 +38,7 @@ class Explainer {
   };
   static std::uint32_t count_idle(const Site& site);
   SiteStatus status_of(const Site& site) const;
+  const Site* site_of(const std::string& address, std::string& reason) const;
   std::string reason_of(const Site& site) const;
   Duration waited(const std::deque<Job>& jobs) const;
   Duration in_hand_for(const Job& job) const;
