@@ -54,6 +54,16 @@ bool ConnectionLine::may_add(const Site& site) const {
   return shares().may_add(standing_of(site), site.is_patient, site.links.size(), usage());
 }
 
+// Whether it would be opened now, were it not there: what has just been opened may stay.
+bool ConnectionLine::may_keep(const SiteConnection& link) const {
+  const auto& site = *link.site;
+  auto others = usage();
+  others.all -= others.all > 0 ? 1 : 0;
+  others.strangers -= link.is_stranger ? 1 : 0;
+  others.patient -= link.is_patient ? 1 : 0;
+  return shares().may_add(standing_of(site), site.is_patient, site.links.size() - 1, others);
+}
+
 void ConnectionLine::on_begun(SiteConnection& link) {
   const auto& site = *link.site;
   const auto standing = standing_of(site);
@@ -73,12 +83,21 @@ void ConnectionLine::on_idle(SiteConnection& link) {
   if (!link.is_of_others)
     site.idle.push_back(&link);
   link.idle = idle_.insert(idle_.end(), &link);
-  // Others have none: a site beyond its share goes on with less.
-  const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();
   const bool are_too_many = links_ - aside_ > context_.settings->connections;  // it was aside
-  if ((somebody_has_none && site.links.size() > 1 && !may_add(site)) || are_too_many ||
-      must_share_address(link))
+  if (are_too_many || (!has_its_turn_yet(link) && must_share(link)))
     close(link);
+}
+
+// It was opened for mail that waits, and has carried none: to close it would be to open the next.
+bool ConnectionLine::has_its_turn_yet(const SiteConnection& link) {
+  return link.carried == 0 && !link.site->ready.empty();
+}
+
+// Others have none: a site beyond its share goes on with less.
+bool ConnectionLine::must_share(const SiteConnection& link) const {
+  const bool somebody_has_none = !waiting_.prompt.empty() || !waiting_.patient.empty();
+  return (somebody_has_none && link.site->links.size() > 1 && !may_keep(link)) ||
+         must_share_address(link);
 }
 
 void ConnectionLine::on_job(SiteConnection& link, const Job& job) {

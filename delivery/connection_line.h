@@ -81,6 +81,9 @@ class ConnectionLine {
   bool evict_idle();
   void feed_line(std::deque<std::uint64_t>& line, bool from_both_ends);
   void close_idle_at(const std::vector<HostAddress>& candidates);
+  bool may_keep(const SiteConnection& link) const;
+  static bool has_its_turn_yet(const SiteConnection& link);
+  bool must_share(const SiteConnection& link) const;
   bool must_share_address(const SiteConnection& link) const;
 
   DispatchContext& context_;

@@ -179,6 +179,30 @@ class Slow(scenario.Scenario):
         server.wait_for_log("attempted", verdict="sent", to="a@slow.test")
 
 
+class Crowded(scenario.Scenario):
+    """More sites than there are places at the address of all, and mail for each, sent at a steady rate."""
+    SITES, MESSAGES = 30, 600
+    SILENT = 40
+
+    def test_a_connection_carries_what_it_was_opened_for(self):
+        slow = self.sink(address="127.0.0.2", keep_content=False, script={
+            "mail": lambda *_: sink.Late(0.2, "250 2.1.0 ok"), "data": lambda *_: sink.Late(0.2, "354 go on")})
+        addresses = [f"127.2.3.{n}" for n in range(1, 5)]
+        self.using(Pit(addresses, slow.port))
+        text = "mx A 127.0.0.2\n" + "".join(f"d{i} MX 10 n{i}\nn{i} A 127.0.0.2\n" for i in range(self.SITES)) + "".join(
+            f"s{i} MX 10 m{i}\nm{i} A {addresses[i % len(addresses)]}\n" for i in range(self.SILENT))
+        knot = self.knot(test=text)
+        server = self.daemon(dns={"servers": [knot.server]}, accept={"sessions_per_client": 100},
+                             delivery={"port": slow.port, "connections": 60, "site_connections": 5})
+        server.send("a@src.example", [f"a@s{i}.test" for i in range(self.SILENT)], CONTENT)
+
+        def send(number):
+            server.send("a@src.example", f"a{number}@d{number % self.SITES}.test", CONTENT)
+        self.assertEqual(scenario.parallel(send, range(self.MESSAGES)), [])
+        slow.wait_for(self.MESSAGES, 4 * wait.DEADLINE)
+        self.assertLessEqual(len(slow.sessions), self.MESSAGES)
+
+
 class Behind(scenario.Scenario):
     """Hosts that take a message and never say what became of it."""
     SITES = 60
