@@ -16,12 +16,13 @@ from support_py.daemon import USER
 KINDS = ("ok", "onedead", "greylist", "unknown", "dropsdata", "slow", "slower", "busy", "badtls",
          "small")
 DELIVERED = {"ok", "onedead", "greylist", "slow", "slower", "busy", "badtls"}
-DOMAINS, MESSAGES, SLOW, SLOWER = (30, 2000, 2, 5) if scenario.FULL else (3, 60, 0.1, 0.3)
+DOMAINS, MESSAGES, SLOW, SLOWER = (30, 2000, 0.2, 0.4) if scenario.FULL else (3, 60, 0.1, 0.3)
 SMALL = 3000  # octets that the kind "small" takes
 DEAD = "127.3.0.99"
 
 # The stream: a third of it is for hosts that take it at once.
 STREAM_DOMAINS = 25  # of each kind
+STREAM_SLOW, STREAM_SLOWER = (2, 5) if scenario.FULL else (SLOW, SLOWER)  # seconds for a reply
 STREAM_ADDRESSES = {"slow": 5, "slower": 5, "silent": 5}
 STREAM_MESSAGES = int(os.environ.get("POSTRIDER_MESSAGES", 20000 if scenario.FULL else 200))
 STREAM_RATE = float(os.environ.get("POSTRIDER_RATE", 40))  # messages a second
@@ -181,7 +182,7 @@ class Mixed(scenario.Scenario):
                     "data": lambda *_: sink.Late(seconds, "354 go on")}
 
         scripts = {
-            "ok": {}, "slow": late(SLOW), "slower": late(SLOWER), "temporary": later(1), "greylist": later(2),
+            "ok": {}, "slow": late(STREAM_SLOW), "slower": late(STREAM_SLOWER), "temporary": later(1), "greylist": later(2),
             "some": {"rcpt": lambda _, address: "550 5.1.1 no such user" if is_refused(address) else None},
             "refusesdata": {"end": lambda *_: "554 5.7.1 not this"},
             "drops": {stage: sometimes(sink.DROP, 0.02)
