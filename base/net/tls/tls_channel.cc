@@ -22,6 +22,23 @@ namespace {
 constexpr unsigned kMostBarren = 128;
 // What OpenSSL keeps for a handshake under way, beside what it keeps for a session.
 constexpr std::size_t kOfHandshake = 40U << 10U;
+// Octets of a session that is kept to be resumed, with the server's certificate.
+constexpr int kMostKept = 8 << 10;
+
+// A copy, since a connection that breaks marks its own session as spoiled. By its encoding, which has the server's own
+// certificate only, not yet taken apart: a thousand sessions are kept, and a chain takes what a server likes.
+// Null: too large.
+SSL_SESSION* copy_without_chain(const SSL_SESSION& session) {
+  unsigned char* encoded = nullptr;
+  const int size = i2d_SSL_SESSION(&session, &encoded);
+  if (size <= 0)
+    return nullptr;
+  const unsigned char* at = encoded;
+  SSL_SESSION* copy = size <= kMostKept ? d2i_SSL_SESSION(nullptr, &at, size) : nullptr;
+  OPENSSL_clear_free(encoded, static_cast<std::size_t>(size));
+  ERR_clear_error();
+  return copy;
+}
 
 }  // namespace
 
@@ -183,7 +200,21 @@ Result<void> TlsChannel::expect_dane(const TlsClientOptions& options) {
 }
 
 std::size_t TlsChannel::octets() const {
-  return records_.octets() + (ssl_ != nullptr && !is_open_ ? kOfHandshake : 0);
+  if (ssl_ == nullptr || is_open_)
+    return records_.octets() + certificates_;
+  return records_.octets() + kOfHandshake + certificate_octets();
+}
+
+std::size_t TlsChannel::certificate_octets() const {
+  const X509* own = SSL_get0_peer_certificate(ssl_);
+  if (own == nullptr)
+    return 0;
+  auto sum = octets_in_memory(*own);
+  const auto* chain = SSL_get_peer_cert_chain(ssl_);  // of a server with its own
+  for (int i = 0; i < sk_X509_num(chain); ++i)
+    if (const X509* one = sk_X509_value(chain, i); one != own)
+      sum += octets_in_memory(*one);
+  return sum;
 }
 
 TlsStep TlsChannel::await_hello() {
@@ -215,6 +246,7 @@ TlsStep TlsChannel::handshake() {
   const auto step = judge(SSL_do_handshake(ssl_));
   if (step == TlsStep::done) {
     is_open_ = true;
+    certificates_ = certificate_octets();
     SSL_set_msg_callback(ssl_, Bio::count_record);
     SSL_set_msg_callback_arg(ssl_, this);
   }
@@ -401,8 +433,7 @@ TlsSession TlsChannel::session() const {
   const SSL_SESSION* current = is_open_ ? SSL_get0_session(ssl_) : nullptr;
   if (current == nullptr || SSL_SESSION_is_resumable(current) != 1)
     return {};
-  // A copy: a connection that breaks marks its own session as spoiled.
-  return TlsSession(SSL_SESSION_dup(current));
+  return TlsSession(copy_without_chain(*current));
 }
 
 TlsSession::TlsSession(ssl_session_st* session) {

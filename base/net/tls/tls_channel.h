@@ -55,7 +55,7 @@ class TlsChannel {
   // After `failed`.
   Error error(const char* step) const { return Error(code_, std::string(step) + ": " + reason_); }
   const TlsFacts& facts() const { return facts_; }
-  // Of memory that is kept for the end of a handshake or a record to come.
+  // Of memory that is kept for the end of a handshake or a record to come, and for the peer's certificates.
   std::size_t octets() const;
   Result<std::string> binding(ChannelBinding kind) const;
   TlsSession session() const;
@@ -76,6 +76,7 @@ class TlsChannel {
   bool is_patient();
   void learn();
   void learn_peer();
+  std::size_t certificate_octets() const;
   Result<std::string> end_point_binding() const;
 
   std::shared_ptr<const TlsContext> context_;
@@ -90,6 +91,7 @@ class TlsChannel {
   unsigned barren_ = 0;  // records without data since the last data
   boost::system::error_code code_ = make_error_code(Errc::tls);
   std::string reason_;
+  std::size_t certificates_ = 0;  // octets of the peer's, in memory
   TlsRecords records_;
   std::string server_name_;  // of a client's hello
   TlsFacts facts_;

@@ -27,6 +27,8 @@ constexpr const char* kCiphers =
 constexpr const char* kGroups = "X25519:P-256:P-384";
 constexpr std::string_view kAlpn = "smtp";
 constexpr long kMostCertificates = 64 << 10;  // octets of a peer's chain (attacks.md T18)
+// Of a client's, of which the first alone counts, and which is kept as long as its session.
+constexpr long kMostOfClient = 16 << 10;
 
 int number_of(TlsVersion version) {
   switch (version) {
@@ -252,6 +254,7 @@ Result<ssl_ctx_st*> TlsContext::context_with(const TlsServerSettings& settings,
   SSL_CTX_set_client_hello_cb(context.get(), TlsCallbacks::hello, nullptr);
   SSL_CTX_set_alpn_select_cb(context.get(), choose_alpn, nullptr);
   if (settings.asks_for_certificate) {
+    SSL_CTX_set_max_cert_list(context.get(), kMostOfClient);
     SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
     SSL_CTX_set_cert_verify_callback(context.get(), take_any_certificate, nullptr);
   }

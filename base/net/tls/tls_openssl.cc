@@ -2,6 +2,7 @@
 
 #include "base/digest.h"
 
+#include <openssl/asn1.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
@@ -77,6 +78,52 @@ Result<std::string> binding_digest(const x509_st& certificate) {
   if (kind == nullptr)
     return Error(Errc::unsupported, "digest certificate");
   return digest_of(certificate, kind);
+}
+
+namespace {
+
+// Each element becomes a few allocations: a name of one letter takes about a hundred octets.
+constexpr std::size_t kOfElement = 128;
+// Its encodings, whole and of parts.
+constexpr std::size_t kCopies = 3;
+constexpr int kDeepest = 32;
+
+// Elements of BER between these, with those inside; in_string: there may be none. Of what is not in the form of DER, as
+// many as there can be.
+std::size_t elements_between(const unsigned char* at, const unsigned char* end, bool in_string,
+                             int depth) {
+  std::size_t sum = 0;
+  while (at < end) {
+    const auto most = sum + static_cast<std::size_t>(end - at) / 2;
+    long size = 0;
+    int tag = 0;
+    int kind = 0;
+    const int form = ASN1_get_object(&at, &size, &tag, &kind, end - at);
+    if ((form & 0x80) != 0)
+      return in_string ? sum : most;
+    if ((form & 1) != 0 || depth == kDeepest)
+      return most;
+    ++sum;
+    const bool is_constructed = (form & V_ASN1_CONSTRUCTED) != 0;
+    // Values of extensions are elements in a string of octets.
+    if (is_constructed || tag == V_ASN1_OCTET_STRING)
+      sum += elements_between(at, at + size, !is_constructed, depth + 1);
+    at += size;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::size_t octets_in_memory(const x509_st& certificate) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509(&certificate, &der);
+  if (size < 0)
+    return 0;
+  const auto elements = elements_between(der, der + size, false, 0);
+  OPENSSL_free(der);
+  ERR_clear_error();
+  return elements * kOfElement + static_cast<std::size_t>(size) * kCopies;
 }
 
 }  // namespace postrider

@@ -3,6 +3,7 @@
 
 #include "base/result.h"
 
+#include <cstddef>
 #include <string>
 
 struct x509_st;
@@ -18,5 +19,8 @@ std::string certificate_digest(const x509_st& certificate);  // SHA-256, lower-c
 std::string public_key_digest(const x509_st& certificate);   // of the SubjectPublicKeyInfo
 // RFC 5929 §4.1: raw octets; Errc::unsupported where its signature has no single hash.
 Result<std::string> binding_digest(const x509_st& certificate);
+// About what OpenSSL keeps for it in memory, rather more: many times its encoded size, where a peer has made it of
+// very many small parts.
+std::size_t octets_in_memory(const x509_st& certificate);
 
 }  // namespace postrider

@@ -710,6 +710,63 @@ TEST_CASE("a server that asks for a certificate knows it by its fingerprint", "[
   }
 }
 
+TEST_CASE("T18: a client's certificates are told for as long as their session lasts",
+          "[base][tls]") {
+  TlsServerSettings settings;
+  settings.asks_for_certificate = true;
+  CertificateWish wish;
+  TlsClientSettings client;
+  Wire wire;
+  std::size_t kept = 0;
+  wire.server->watch_memory([&](std::size_t octets) {
+    kept = octets;
+    return true;
+  });
+  const auto kept_while_idle = [&] {
+    wire.server->set_deadline(50ms);
+    wire.run({[&]() -> Task<void> { (void)co_await wire.server->wait_readable(); }});
+    return kept;
+  };
+  SECTION("one of few parts") {
+    client.identity = identity(wish);
+    REQUIRE(wire.shake_hands(server_with(settings), client_with(client)));
+    CHECK(kept_while_idle() > 2'000);
+    CHECK(kept_while_idle() < 20'000);
+  }
+  SECTION("one of very many small parts") {  // half a megabyte, as OpenSSL has it
+    wish.names.assign(4'500, "a");
+    client.identity = identity(wish);
+    REQUIRE(wire.shake_hands(server_with(settings), client_with(client)));
+    CHECK(kept_while_idle() > 500'000);
+    CHECK(kept_while_idle() < 1'000'000);
+  }
+  SECTION("none") {
+    REQUIRE(wire.shake_hands(server_with(settings), client_with()));
+    CHECK(kept_while_idle() == 0);
+  }
+  SECTION("a long one is refused") {
+    wish.names.assign(6'000, "a");
+    client.identity = identity(wish);
+    CHECK_FALSE(wire.shake_hands(server_with(settings), client_with(client)));
+  }
+}
+
+TEST_CASE("T18: a server's certificate that is very long is not kept to resume a session",
+          "[base][tls]") {
+  TlsServerSettings settings;
+  settings.tickets = std::make_shared<TlsTicketKeys>(kClock, 1h);
+  CertificateWish wish;
+  const auto is_kept = [&] {
+    settings.identities = {identity(wish)};
+    Wire wire;
+    REQUIRE(wire.shake_hands(server_with(settings), client_with()));
+    return static_cast<bool>(wire.client->tls_session());
+  };
+  CHECK(is_kept());
+  wish.names.assign(4'000, "a");
+  CHECK_FALSE(is_kept());
+}
+
 TEST_CASE("another protocol than smtp is refused in ALPN", "[base][tls]") {
   TlsClientSettings client;
   client.alpn = "h2";
