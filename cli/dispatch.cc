@@ -18,8 +18,9 @@ constexpr Program kPrograms[] = {
 }  // namespace
 
 int dispatch(int argc, char** argv) {
-  // A reader that went away is an error of write(), not the end.
+  // A reader that went away, or a file that is to grow beyond `ulimit -f`, is an error of write(), not the end.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   guard_standard_streams();
   std::string_view name = argc > 0 ? argv[0] : "";
   name.remove_prefix(name.rfind('/') + 1);  // npos + 1 is 0

@@ -36,7 +36,7 @@ bool lose_rights(const ParentRules& rules) {
 }
 
 [[noreturn]] void become_helper(const ParentRules& rules, int socket, const std::string& service) {
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD})
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ, SIGCHLD})
     ::signal(number, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import shutil
 import struct
 import subprocess
@@ -93,6 +94,18 @@ class OddSurroundings(scenario.Scenario):
             self.assertIn(b"`xargs -n 1000`", done.stderr)
         done = self.run_tool("sendmail", *(f"r{number}@us.example" for number in range(10000)), stdin=b"x\n")
         self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_without_room_for_a_file(self):
+        """`ulimit -f 0`, while the daemon is down: the message is not lost in silence, and leaves nothing behind."""
+        self.server.stop()
+        drop = self.server.spool / "drop"
+        for size, content in ((0, b"x\n"), (4096, b"x\n" * 10_000)):
+            done = self.run_tool("sendmail", "-i", "a@far.example", stdin=b"Subject: one\n\n" + content,
+                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+            self.assertEqual(done.returncode, 75, done)
+            self.assertIn(b"File too large", done.stderr)
+            self.assertEqual(os.listdir(drop), [])
+        self.server.start()
 
     def test_as_nobody(self):
         if not scenario.is_root() or not shutil.which("setpriv"):
