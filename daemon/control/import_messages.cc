@@ -1,5 +1,6 @@
 #include "daemon/control/import_messages.h"
 
+#include "base/user_mounts.h"
 #include "daemon/control/message_file.h"
 #include "daemon/control/offline_intake.h"
 #include "queue/checksum.h"
@@ -194,8 +195,9 @@ std::size_t allow_descriptors(std::size_t wanted) {
   return limit.rlim_cur > kOtherDescriptors ? limit.rlim_cur - kOtherDescriptors : 0;
 }
 
+// Users may have made it, and folders on the way: root waits for none of theirs.
 Result<FileDescriptor> open_message_file(const std::string& name) {
-  auto file = open_file(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  auto file = open_to_read(name, LastLink::keep);
   if (!file)
     return file;
   struct stat about {};

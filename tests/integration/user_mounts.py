@@ -207,6 +207,17 @@ class UserMounts(scenario.Scenario):
         self.assert_all_is_well(mails=2)
         self.assert_nobody_asked(*mounts)
 
+    def test_messages_that_root_imports(self):
+        """What a user gives to root to be imported."""
+        self.start().stop()
+        (self.machine.homes / "ann" / "mail").symlink_to(self.bobs)
+        for path in (self.bobs / "1.eml", self.machine.homes / "ann" / "mail" / "1.eml"):
+            done = self.server.tool("postrider", "queue", "import", path, check=False)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("lies on a file system of a user's", done.stdout + done.stderr)
+        self.assert_nobody_asked()
+        self.silent.stop()
+
     def test_a_mount_of_roots_that_hangs(self):
         """A reload that needs it is refused and says which key; what does not need it goes on."""
         hung = self.mounted(self.machine.folder / "nfs", 0)
