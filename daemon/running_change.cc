@@ -1,5 +1,6 @@
 // Reload and stop.
 #include "base/file.h"
+#include "base/in_time.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/config/config_file.h"
@@ -41,8 +42,10 @@ void Running::ask_for_reload() {
   } catch (const std::exception& error) {  // the old file is still written
     log_->write(LogEvent(Level::error, "log_not_reopened").add("error", error.what()));
   }
-  if (!reload_)
-    reload_ = Reload{now, now, {stamp_of(loaded_.file, clock_.now()), now}};
+  if (!reload_) {
+    auto stamp = answers_in_time(loaded_.file) ? stamp_of(loaded_.file, clock_.now()) : FileStamp();
+    reload_ = Reload{now, now, {std::move(stamp), now}};
+  }
   reload_->number = insight_->reloads_asked_for();
 }
 
@@ -50,6 +53,15 @@ void Running::ask_for_reload() {
 // routes.
 void Running::reload_if_settled() {
   const auto now = clock_.steady();
+  if (!answers_in_time(loaded_.file)) {
+    Loaded silent;
+    silent.file = loaded_.file;
+    silent.problems.push_back(
+        {0, "", "could not be read in time: its file system does not answer"});
+    const auto number = reload_->number;
+    reload_.reset();
+    return tell_reload(number, refuse(silent));
+  }
   const auto again = [&](Duration wait) { reload_->look = now + wait; };
   const auto still = reload_->file.look(stamp_of(loaded_.file, clock_.now()), now);
   const bool is_late = now - reload_->asked >= kLongestConfigWait;

@@ -247,6 +247,28 @@ class UserMounts(scenario.Scenario):
         hung.stop()  # a process does not end before its threads do
         self.server.stop()
 
+    def test_a_configuration_on_a_mount_of_roots_that_hangs(self):
+        """A reload is refused, and the daemon goes on with what it has."""
+        self.start()
+        server, machine = self.server, self.machine
+        server.stop()
+        folder = machine.make("conf", 0, 0, 0o755)
+        server.config_file = folder / "postrider.toml"
+        server.write_config()
+        server.start()
+        hung = self.mounted(folder, 0, process=server.process.pid)
+        for refused in (1, 2):
+            server.reload()
+            line = server.wait_for_log("config_refused", count=refused)[-1]
+            self.assertIn("could not be read in time", line["problem"])
+        self.assertTrue(hung.askers)
+        self.send("ann")
+        wait.until(lambda: self.mails("ann") == 1, "mail, which goes on")
+        hung.stop()
+        server.reload()
+        server.wait_for_log("reloaded")
+        server.stop()
+
 
 if __name__ == "__main__":
     scenario.main()
