@@ -456,7 +456,12 @@ Task<bool> Connection::shake_hands() {
   session.on_tls(*stream_.tls(), channel_of(stream_));
   talk_->in_tls();
   maillog::encrypted(reception_->log(), session);
-  co_return true;
+  if (tls_memory_.begin_session(client()))
+    co_return true;
+  say(replies::kNoMemory);
+  count(reception_->counters().turned_away);
+  summary_.end = maillog::End::refused;
+  co_return false;
 }
 
 Task<Result<void>> Connection::read_more() {

@@ -85,7 +85,8 @@ class LoopConnections {
   // Content that is held counts too: memory for it is one budget for all sessions.
   bool is_stressed() const {
     return slots_->open() > session_limit() / 4 * 3 ||
-           slots_->held() > policy_->limits().content_memory;
+           slots_->held() > policy_->limits().content_memory ||
+           slots_->tls() > policy_->limits().content_memory / 4 * 3;
   }
   // Content goes to its file early.
   bool is_tight() const { return slots_->held() > policy_->limits().content_memory / 2; }

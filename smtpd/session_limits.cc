@@ -31,6 +31,16 @@ std::size_t SessionLimits::first_octets(const Limits& limits) {
   return std::clamp(of_each, kLeastFirst, kMostFirst);
 }
 
+bool SessionLimits::take_tls(const Party& party, std::size_t octets, std::size_t budget) {
+  const auto most = party.is_stranger ? budget - budget / 8 : budget;
+  auto held = tls_.load(std::memory_order_relaxed);
+  do {
+    if (held + octets > most)
+      return false;
+  } while (!tls_.compare_exchange_weak(held, held + octets, std::memory_order_relaxed));
+  return true;
+}
+
 // The sum is kept by the atomic alone.
 bool SessionLimits::keep(const Party& party, std::size_t octets, std::size_t before,
                          std::size_t budget, Keeper* keeper, std::size_t first) {

@@ -60,7 +60,13 @@ class SessionLimits {
             Keeper* keeper = nullptr, std::size_t first = kMostFirst);
   std::size_t held() const { return held_.load(std::memory_order_relaxed); }
 
-  // Beside that, what they keep of TLS.
+  // What TLS itself takes of each session that is under it. False: all of these together have no more of `budget`, of
+  // which strangers have seven eighths.
+  bool take_tls(const Party& party, std::size_t octets, std::size_t budget);
+  void give_back_tls(std::size_t octets) { tls_.fetch_sub(octets, std::memory_order_relaxed); }
+  std::size_t tls() const { return tls_.load(std::memory_order_relaxed); }
+
+  // Beside that, what they keep of TLS that has not come to its end.
   UnfinishedTls& unfinished_tls() { return unfinished_tls_; }
   const UnfinishedTls& unfinished_tls() const { return unfinished_tls_; }
 
@@ -115,6 +121,7 @@ class SessionLimits {
 
   std::atomic<std::uint32_t> open_{0};
   std::atomic<std::size_t> held_{0};
+  std::atomic<std::size_t> tls_{0};
   std::mutex mutex_;
   Counts by_client_;
   Counts by_network_;

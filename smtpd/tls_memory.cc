@@ -11,6 +11,8 @@ namespace {
 
 // Room for some handshakes, however little there is for content.
 constexpr std::size_t kLeastBudget = 1U << 20U;
+// 15 KiB with OpenSSL 3.0, which gives its buffers back between records.
+constexpr std::size_t kOfSession = 16U << 10U;
 
 }  // namespace
 
@@ -20,6 +22,15 @@ TlsMemory::TlsMemory(LoopConnections& connections, const Limits& limits,
 
 TlsMemory::~TlsMemory() {
   go_on();  // from here on nobody calls give_way()
+  connections_.slots().give_back_tls(of_session_);
+}
+
+bool TlsMemory::begin_session(const Client& client) {
+  const auto budget = std::max(limits_.content_memory, kLeastBudget);
+  if (!connections_.slots().take_tls(party_of(client), kOfSession, budget))
+    return false;
+  of_session_ = kOfSession;
+  return true;
 }
 
 bool TlsMemory::wait_with(std::size_t octets, const Client& client) {

@@ -1,5 +1,6 @@
-// What one session keeps in memory of an unfinished handshake or TLS record, in the books of
-// UnfinishedTls. Lives on the session's loop; the books call it from any thread.
+// What one session keeps in memory of TLS: the share of all sessions that are under it, in the books of SessionLimits,
+// and what it has of an unfinished handshake or record, in those of UnfinishedTls. Lives on the session's loop; the
+// books call it from any thread.
 #pragma once
 
 #include "smtpd/loop_connections.h"
@@ -25,6 +26,8 @@ class TlsMemory final : private UnfinishedTls::Waiter {
   // What was waited for has come.
   void go_on();
   bool waits() const { return octets_ > UnfinishedTls::kFree; }
+  // After a handshake, once; until the end. False: the session is to end.
+  bool begin_session(const Client& client);
 
  private:
   void give_way() override;
@@ -33,6 +36,7 @@ class TlsMemory final : private UnfinishedTls::Waiter {
   const Limits& limits_;
   const std::function<void()> on_give_way_;
   std::size_t octets_ = 0;
+  std::size_t of_session_ = 0;
   SessionLimits::Party party_;        // of the time of its first octets
   std::shared_ptr<TlsMemory*> self_;  // for who is to come back to this loop first
 };

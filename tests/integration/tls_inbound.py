@@ -146,6 +146,83 @@ class Halves(Tls):
         server.wait_for_mail(4)
 
 
+class Sessions(Tls):
+    """What sessions under TLS keep while they do nothing."""
+
+    def setUp(self):
+        super().setUp()
+        if scenario.SANITIZED:
+            self.skipTest("a sanitized program's memory says nothing")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        self.held = []
+        self.addCleanup(lambda: [one.close() for one in self.held])
+
+    def greeting(self, how, source="127.0.0.1"):
+        """Of a session that stays."""
+        plain = socket.create_connection(("127.0.0.1", self.secure_port), timeout=wait.DEADLINE,
+                                         source_address=(source, 0))
+        one = how.wrap_socket(plain, server_hostname="mx.us.example")
+        self.held.append(one)
+        return one.recv(4096)
+
+    @staticmethod
+    def has_ended(one):
+        one.setblocking(False)
+        try:
+            return one.recv(4096)[:9] in (b"", b"421 4.3.0")
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            return True
+
+    def certificate(self, names):
+        """That a client shows, of as many names of one letter: each takes three octets, and a hundred in memory."""
+        return context(pair=Pair(self.own_folder(f"client {names}"), "client", ["a"] * names))
+
+    def test_certificates_of_very_many_parts_have_a_bound(self):
+        """Whoever may show one shows what takes half a megabyte for as long as the session lasts. Of one client they
+        have its share of what is kept for TLS, 32 MiB: who has waited longest gives way."""
+        server = self.tls_daemon(accept={"sessions": 1000, "relay_certificates": ["00" * 32]})
+        before = server.memory()
+        how = self.certificate(4500)
+        self.assertEqual({self.greeting(how)[:4] for _ in range(300)}, {b"220 "})
+        grown = server.memory() - before
+        stay = [one for one in self.held if not self.has_ended(one)]
+        print(f"\n  {grown >> 20} MiB, {len(stay)} of {len(self.held)} stay", flush=True)
+        self.assertGreater(len(stay), 20)
+        self.assertLess(len(stay), 100)
+        self.assertLess(grown, 64 << 20)
+        for some in (context(), self.certificate(3)):
+            with Client(self.secure_port, implicit=True, with_context=some) as client:
+                client.hello()
+                client.message("a@ext.example", [f"{USER}@us.example"], CONTENT)
+        server.wait_for_mail(2)
+
+    def test_a_client_shows_no_long_chain(self):
+        server = self.tls_daemon(accept={"relay_certificates": ["00" * 32]})
+        how = self.certificate(6000)
+        with self.assertRaises(OSError):
+            self.greeting(how)
+        server.wait_for_log("tls_failed")
+
+    def test_idle_sessions_have_one_sum(self):
+        """128 MiB, 16 KiB each; a client that may have no more is told so, and there is room again when one goes."""
+        server = self.tls_daemon(accept={"sessions": 10000})
+        before, how = server.memory(), context()
+        answers = [self.greeting(how)[:4] for _ in range(8192 + 50)]
+        each = (server.memory() - before) / 8192
+        print(f"\n  {each / 1024:.1f} KiB an idle session under TLS", flush=True)
+        self.assertEqual([answers[:8192].count(b"220 "), answers[8192:].count(b"421 ")], [8192, 50])
+        self.assertLess(each, 28 << 10)
+        with server.client() as client:
+            client.hello()
+        for one in self.held[:10]:
+            one.close()
+        wait.until(lambda: self.greeting(how).startswith(b"220 "), "room for another")
+
+
 class Handshakes(Tls):
     def setUp(self):
         super().setUp()

@@ -555,6 +555,25 @@ class Half : public smtpd::UnfinishedTls::Waiter {
 
 }  // namespace
 
+TEST_CASE("X01: TLS of all sessions has a sum, of which an eighth is for our own",
+          "[smtpd][unit]") {
+  constexpr std::size_t kBudget = 1U << 20U;
+  constexpr std::size_t kOne = 16U << 10U;
+  const smtpd::SessionLimits::Party stranger{"192.0.2.1", true};
+  const smtpd::SessionLimits::Party ours{"user anna", false};
+  smtpd::SessionLimits limits;
+  for (int i = 0; i < 56; ++i)
+    CHECK(limits.take_tls(stranger, kOne, kBudget));
+  CHECK_FALSE(limits.take_tls(stranger, kOne, kBudget));
+  for (int i = 0; i < 8; ++i)
+    CHECK(limits.take_tls(ours, kOne, kBudget));
+  CHECK_FALSE(limits.take_tls(ours, kOne, kBudget));
+  CHECK(limits.tls() == kBudget);
+  limits.give_back_tls(kOne);
+  CHECK_FALSE(limits.take_tls(stranger, kOne, kBudget));
+  CHECK(limits.take_tls(ours, kOne, kBudget));
+}
+
 TEST_CASE("X01: handshakes without their end have a sum, and the oldest gives way",
           "[smtpd][unit]") {
   constexpr std::size_t kOne = 50'000;
