@@ -107,14 +107,21 @@ Task<Result<void>> flush(Stream& stream, Client& client, Gathered& gathered, Sen
   co_return Result<void>{};
 }
 
+// What came by SMTP is known to be good text; what was imported, or changed by a filter, is not.
+bool may_hold_anything(const Body& body) {
+  return body.chunked && !body.converted &&
+         body.message->envelope.body == mail::BodyType::binary_mime;
+}
+
 // One block, dots doubled if need be. False: the content may not be sent.
 bool prepare_block(const Body& body, std::string_view raw, LineScanner& lines,
                    mail::DotStuffer& stuffer, std::string& stuffed) {
   stuffed.clear();
-  if (body.chunked)
+  if (may_hold_anything(body))
     return true;
   lines.feed(raw);
-  stuffer.feed(raw, stuffed);
+  if (!body.chunked)
+    stuffer.feed(raw, stuffed);
   return !lines.has_bare_line_end();
 }
 
@@ -155,7 +162,7 @@ Task<Result<void>> send_file(Stream& stream, Client& client, const Body& body,
   }
   stuffed.clear();
   lines.finish();
-  if (!body.chunked && lines.has_bare_line_end())
+  if (lines.has_bare_line_end())
     co_return give_up(client, bare_line_end(client.remote()));
   if (!body.chunked)
     stuffer.finish(stuffed);

@@ -221,7 +221,8 @@ Compatibility fit(const Message& message, const std::vector<std::uint32_t>& reci
 }
 
 mail::Outcome bare_line_end(const std::string& remote) {
-  return refused({5, 6, 0}, "the message holds a bare CR or LF, which cannot be sent by DATA",
+  return refused({5, 6, 0},
+                 "the message holds a bare CR, a bare LF or a NUL, which only binary mail may",
                  remote)
       .refusal;
 }
@@ -280,6 +281,7 @@ void append_rcpt(const Message& message, std::uint32_t index, const Capabilities
 
 // Each line costs two searches that the C library does a vector at a time.
 void LineScanner::feed(std::string_view content) {
+  bare_ = bare_ || content.find('\0') != content.npos;
   if (content.empty() || bare_)
     return;
   if (after_cr_) {

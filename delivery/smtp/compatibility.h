@@ -67,8 +67,8 @@ void append_rcpt(const mail::Message& message, std::uint32_t index,
 class LineScanner {
  public:
   void feed(std::string_view content);
-  void finish();  // a CR at the very end is a bare one
-  bool has_bare_line_end() const { return bare_; }
+  void finish();                                    // a CR at the very end is a bare one
+  bool has_bare_line_end() const { return bare_; }  // or a NUL
   bool has_leading_dot() const { return dot_; }
 
  private:

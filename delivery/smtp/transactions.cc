@@ -19,6 +19,12 @@ constexpr std::size_t kMostRecipients = 100;
 // Content up to this size follows its envelope unasked: little is wasted if all are refused.
 constexpr std::uint64_t kMostOneShot = 64U << 10U;
 
+// As for content that is not in memory: body_sender.cc.
+bool may_hold_anything(const mail::Message& message, const MailTransaction& transaction) {
+  return transaction.is_chunked() && !transaction.converted &&
+         message.envelope.body == mail::BodyType::binary_mime;
+}
+
 }  // namespace
 
 Compatibility Transactions::fitting(const Job& job) const {
@@ -49,7 +55,7 @@ void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) 
   if (capabilities().chunking)
     transaction.way = is_whole ? Way::one_shot : Way::chunk;
   bool refused = fitting.kind == Compatibility::Kind::refused;
-  if (!refused && !transaction.is_chunked() && in_memory) {
+  if (!refused && in_memory && !may_hold_anything(message, transaction)) {
     LineScanner lines;
     lines.feed(transaction.converted ? *transaction.converted : message.content.trace);
     if (!transaction.converted)

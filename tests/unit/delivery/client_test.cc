@@ -728,6 +728,23 @@ TEST_CASE("what the remote cannot take is refused before anything is sent", "[de
       CHECK(talk.ended() == "0 bounce 5.6.0");
     }
   }
+  SECTION("O01: nor by BDAT, whatever brought it into the queue, and no NUL either way") {
+    const std::string nul("a\0b\r\n", 5);
+    talk.open();
+    CHECK(talk.begin(make_message({"a@x.test"}, nul)).empty());
+    CHECK(talk.ended() == "0 bounce 5.6.0");
+    Talk chunking;
+    chunking.open(
+        "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 BINARYMIME\r\n");
+    for (const auto& bytes :
+         {std::string("a\nb\r\n"), std::string("a\rb\r\n"), std::string("x\r\n.\n"), nul}) {
+      CHECK(chunking.begin(make_message({"a@x.test"}, bytes)).empty());
+      CHECK(chunking.ended() == "0 bounce 5.6.0");
+    }
+    auto binary = make_message({"a@x.test"}, "a\nb\r\n");
+    binary->envelope.body = mail::BodyType::binary_mime;
+    CHECK(chunking.begin(binary).ends_with("a\nb\r\n"));
+  }
   SECTION("an address with a line end in it, from a damaged queue") {
     talk.open();
     CHECK(talk.begin(make_message({"a@x.test>\r\nRCPT TO:<b@y.test"})).empty());
