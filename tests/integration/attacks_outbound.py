@@ -4,6 +4,8 @@ lines of dots arrive as they were. The peer records the octets of the wire."""
 import os
 import random
 import re
+import socket
+import threading
 
 from support_py import daemon, scenario, sink, wait
 
@@ -181,6 +183,74 @@ class Outbound(scenario.Scenario):
 
 
 LEGAL = [o for o in range(1, 256) if o not in (10, 13)] + [46] * 60
+
+
+class Conversions(scenario.Scenario):
+    """Hosts without 8BITMIME that stop reading: what is converted for them is held meanwhile."""
+
+    def stalled(self):
+        """The port of such a host; a good message still comes there, when it is let go."""
+        listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+
+        def talk(peer):
+            with peer, peer.makefile("rb") as lines:
+                peer.sendall(b"220 stalled\r\n")
+                for line in lines:
+                    verb = line[:4].upper()
+                    peer.sendall({b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}.get(verb, b"250 fine\r\n"))
+                    if verb != b"DATA":
+                        continue
+                    self.reached.append(listener)
+                    self.go_on.wait()
+                    while lines.readline() not in (b".\r\n", b""):
+                        pass
+                    peer.sendall(b"250 taken\r\n")
+
+        def serve():
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=talk, args=(peer,), daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
+        return listener.getsockname()[1]
+
+    def test_what_is_converted_at_one_time_is_bounded(self):
+        """23 MiB of 8 bits to twenty of them: 32 MiB each in seven, and 192 MiB with the sources at most. The others
+        wait; other mail does not."""
+        if scenario.SANITIZED:
+            self.skipTest("a sanitized program's memory says nothing")
+        self.reached, self.go_on = [], threading.Event()
+        self.addCleanup(self.go_on.set)
+        peer = self.sink()
+        server = self.using(daemon.Postrider(self.own_folder("d"), delivery={"retry": ["1s"]}, route=[
+            *({"domain": f"d{number}.example", "next_hop": f"smtp://127.0.0.1:{self.stalled()}"} for number in range(20)),
+            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{peer.port}"}])).start()
+        content = b"Subject: large\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + \
+            (b"\xc3\xa4" * 36 + b"\r\n") * (20 << 14)
+        before, most = server.memory(), 0
+        with server.client() as client:
+            client.hello()
+            client.begin("a@us.example", [f"b@d{number}.example" for number in range(20)], " BODY=8BITMIME")
+            client.expect("DATA", 354)
+            client.send(content + b".\r\n")
+            self.assertEqual(client.reply().code, 250)
+        wait.until(lambda: len(self.reached) >= 2, "some that are sent to")
+
+        def is_steady(seen=[]):
+            seen.append(len(self.reached))
+            return len(seen) > 10 and len(set(seen[-10:])) == 1
+        wait.until(is_steady, "no more of them", pause=0.3)
+        most = server.memory() - before
+        print(f"\n  {len(self.reached)} of 20 at one time, {most >> 20} MiB", flush=True)
+        self.assertLess(len(self.reached), 10)
+        self.assertLess(most, 300 << 20)
+        self.assertEqual(server.send("a@us.example", "b@good.example", b"Subject: s\r\n\r\nx\r\n").code, 250)
+        wait.until(lambda: len(peer.messages) == 1, "mail that needs no conversion")
+        self.go_on.set()
+        server.wait_until_empty()
+        self.assertEqual(len(set(self.reached)), 20)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,26 @@ class Notices(scenario.Scenario):
         actions = re.findall(rb"^Action: (\w+)", b"\n".join(self.server.mailbox()), re.M)
         self.assertEqual(actions, [b"delivered"])
 
+    def test_strangers_get_no_success_notices_for_senders_that_they_forge(self):
+        """Nor is the option there for them, unless accept.success_notices says so."""
+        for allowed, reports in ((False, 0), (True, 5)):
+            self.peer = self.sink()
+            self.server = self.relay(self.peer, accept={"relay_from": [], "success_notices": allowed})
+            for _ in range(5):
+                self.send("", " NOTIFY=SUCCESS" if allowed else "", recipient=f"{USER}@us.example",
+                          sender="victim@far.example")
+                with self.server.client() as client:
+                    client.hello()
+                    client.expect("MAIL FROM:<victim@far.example>", 250)
+                    code = client.command(f"RCPT TO:<{USER}@us.example> NOTIFY=SUCCESS").code
+                    self.assertIn(code, (250,) if allowed else (250, 501, 555))
+                    if code == 250 and not allowed:
+                        client.expect("DATA", 354)
+                        client.send(CONTENT + b".\r\n")
+                        self.assertEqual(client.reply().code, 250)
+            self.server.wait_until_empty()
+            self.assertEqual(len(self.peer.messages), reports)
+
     def test_no_notice_about_a_notice(self):
         """attacks.md M03"""
         self.refusing()
