@@ -29,7 +29,7 @@ Result<FileDescriptor> nameless_file(const std::string& folder) {
 // Where a temporary file may be; the later ones for when the earlier cannot be used, or are full.
 std::vector<std::string> temporary_folders() {
   std::vector<std::string> folders;
-  if (const char* given = std::getenv("TMPDIR"); given != nullptr && *given == '/')
+  if (const char* given = ::secure_getenv("TMPDIR"); given != nullptr && *given == '/')
     folders.emplace_back(given);
   for (const char* usual : {"/tmp", "/var/tmp", "/dev/shm"})
     folders.emplace_back(usual);

@@ -25,7 +25,8 @@ constexpr const char* kDefaultFile = "/etc/postrider/postrider.toml";
 std::string config_path(const Options& options) {
   if (!options.config_file.empty())
     return options.config_file;
-  const char* named = std::getenv("POSTRIDER_CONFIG");
+  // Not of a program with the rights of another, which `sendmail` may be called by.
+  const char* named = ::secure_getenv("POSTRIDER_CONFIG");
   return named != nullptr && *named != '\0' ? named : kDefaultFile;
 }
 

@@ -107,6 +107,14 @@ class OddSurroundings(scenario.Scenario):
             self.assertEqual(os.listdir(drop), [])
         self.server.start()
 
+    def test_called_by_a_program_with_rights_of_its_own(self):
+        """A set-user-id program that sends mail: the environment is its user's, and leads it nowhere."""
+        if not scenario.is_root():
+            self.skipTest("needs root")
+        for uids, is_led in (((0, 0, 0), True), ((3001, 0, 0), False)):
+            done = self.run_tool("postrider", "check", preexec_fn=lambda: os.setresuid(*uids))
+            self.assertEqual(str(self.server.config_file).encode() in done.stdout + done.stderr, is_led, done)
+
     def test_as_nobody(self):
         if not scenario.is_root() or not shutil.which("setpriv"):
             self.skipTest("needs root and setpriv")
