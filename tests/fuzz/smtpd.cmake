@@ -6,3 +6,4 @@ add_fuzzer(fuzz_name_form ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_name_form.cc postride
 add_fuzzer(fuzz_milter ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_milter.cc postrider_filter)
 add_fuzzer(fuzz_policy ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_policy.cc postrider_filter)
 add_fuzzer(fuzz_tls_records ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_tls_records.cc postrider_base)
+add_fuzzer(fuzz_certificate ${CMAKE_CURRENT_SOURCE_DIR}/fuzz_certificate.cc postrider_base)
