@@ -66,6 +66,16 @@ class Documents(scenario.Scenario):
         for verb in verbs:
             self.assertRegex(pages, rf"\.(It|Nm postrider) Cm {verb}\b", verb)
 
+    def test_the_package_is_built_with_what_the_tree_is(self):
+        """Every header package of scripts/packages, in Build-Depends of the Debian package too."""
+        wanted = subprocess.run([str(ROOT / "scripts/packages"), "list", "build", "tables"], check=True, capture_output=True,
+                                text=True).stdout.split()
+        control = (ROOT / "etc/debian/control").read_text()
+        depends = re.split(r"[\s,|]+", re.search(r"(?ms)^Build-Depends:(.*?)^\S", control)[1])
+        headers = [name for name in wanted if name.endswith("-dev") and not name.startswith("libclang-rt")]
+        self.assertGreater(len(headers), 15)
+        self.assertEqual([name for name in headers if name not in depends], [])
+
 
 class Version(scenario.Scenario):
     """project(VERSION) of CMakeLists.txt is the one place; what else says a version says that one."""
