@@ -274,6 +274,30 @@ class Scripts(scenario.Scenario):
                                         smarthost_password="x")
         self.assertEqual((text, asked, (etc / "relay").exists()), ("# mine\n", "", False))
 
+    def questions(self, hostname):
+        """Of the config script on a machine that has nothing yet: what is asked, with its priority."""
+        etc = pathlib.Path(self.top) / "nothing"
+        stub = pathlib.Path(self.top) / f"confmodule.{hostname}"
+        stub.write_text(f"""hostname() {{ echo {hostname}; }}
+db_get() {{ RET=; case $1 in */mailname) RET=$name ;; */smarthost*) RET=given ;; esac; }}
+db_set() {{ name=$2; }}
+db_input() {{ echo "$1 $2"; }}
+db_go() {{ :; }}
+name=
+""")
+        text = (SCRIPTS / "postrider.config").read_text().replace("/usr/share/debconf/confmodule", str(stub)).replace(
+            "/etc/", f"{etc}/")
+        said = subprocess.run(["sh", "-ec", text], capture_output=True, text=True, timeout=60)
+        self.assertEqual(said.returncode, 0, said.stderr)
+        return dict(reversed(line.split(" postrider/")) for line in said.stdout.splitlines())
+
+    def test_what_decides_the_first_message_is_asked(self):
+        """Debconf leaves out what is below high, unless it was told otherwise."""
+        wanted = {"mailname": "medium", "root_recipient": "low", "smarthost": "high", "smarthost_user": "high",
+                  "smarthost_password": "high"}
+        self.assertEqual(self.questions("box.example.net"), wanted)
+        self.assertEqual(self.questions("box"), {**wanted, "mailname": "high"})
+
     def test_tmpfiles_follow_nothing_either(self):
         tool = shutil.which("systemd-tmpfiles")
         if tool is None:
