@@ -146,13 +146,15 @@ std::string describe(const Address& address) {
   return "[" + std::string(text) + "]:" + std::to_string(ntohs(in6.sin6_port));
 }
 
-Result<Bound> bind_inet(Address address, std::size_t loops, const BindElsewhere& elsewhere) {
+Result<Bound> bind_inet(Address address, std::size_t loops, const BindElsewhere& elsewhere,
+                        bool beside_own) {
   Bound bound;
   // With SO_REUSEPORT alone, a second daemon of the same user would share the port unnoticed.
-  if (auto probe = bind_only(address, false, elsewhere); !probe)
-    return probe.error();
+  if (!beside_own)
+    if (auto probe = bind_only(address, false, elsewhere); !probe)
+      return probe.error();
   for (std::size_t i = 0; i < loops; ++i) {
-    auto socket = bind_one(address, loops > 1, elsewhere);
+    auto socket = bind_one(address, loops > 1 || beside_own, elsewhere);
     if (!socket)
       return socket.error();
     if (i == 0)  // the others share the port that the first was given
@@ -186,7 +188,7 @@ bool is_not_here(const Error& error) {
 }
 
 Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
-                            const BindElsewhere& elsewhere) {
+                            const BindElsewhere& elsewhere, bool beside_own) {
   const std::string step = "listen on " + settings.address;
   Bound bound;
   if (settings.inherited >= 0) {
@@ -199,7 +201,7 @@ Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
     const auto address = parse_inet(settings.address);
     if (!address)
       return address.error().during(step);
-    auto result = bind_inet(*address, loops, elsewhere);
+    auto result = bind_inet(*address, loops, elsewhere, beside_own);
     if (!result)
       return result.error().during(step + remedy(result.error()));
     return result;

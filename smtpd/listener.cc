@@ -83,6 +83,11 @@ Task<void> Listener::run(std::shared_ptr<Listener> self) {
   }
 }
 
+void Listener::share_port() {
+  const int on = 1;
+  ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+}
+
 void Listener::close() {
   boost::system::error_code ignored;
   socket_.close(ignored);

@@ -23,6 +23,8 @@ class Listener {
   static Task<void> run(std::shared_ptr<Listener> self);
   void set_tls(std::shared_ptr<const TlsContext> tls) { tls_ = std::move(tls); }
   void close();
+  // Lets other sockets of ours have its port until it is closed. On any thread.
+  void share_port();
 
  private:
   enum class Accepted : std::uint8_t { one, none, no_descriptors, closed };
@@ -50,8 +52,9 @@ struct Bound {
 };
 // Whether a bind failed because this machine has no such address, or no IPv6.
 bool is_not_here(const Error& error);
-// elsewhere: who binds where we may not (EACCES); empty: nobody.
+// elsewhere: who binds where we may not (EACCES); empty: nobody. beside_own: a listener of ours that has
+// shared its port is still there.
 Result<Bound> bind_listener(const ListenerSettings& settings, std::size_t loops,
-                            const BindElsewhere& elsewhere);
+                            const BindElsewhere& elsewhere, bool beside_own = false);
 
 }  // namespace postrider::smtpd

@@ -43,7 +43,17 @@ struct Server::Impl {
   Result<void> add(const ListenerSettings& settings, Bound bound);
   void run(LoopListeners& face, std::size_t place);
   void remove(std::size_t place);
+  // Whether a listener that does not stay has the port of the new one: each has it until the other is gone.
+  bool shares_port(const ListenerSettings& fresh, const std::vector<bool>& stays);
 };
+
+namespace {
+
+std::string_view port_text(std::string_view address) {
+  return address.substr(address.rfind(':') + 1);
+}
+
+}  // namespace
 
 // Null for a listener without TLS.
 Result<std::shared_ptr<const TlsContext>> Server::Impl::context(const BoundListener& place,
@@ -95,6 +105,18 @@ void Server::Impl::remove(std::size_t place) {
     face.listeners.erase(face.listeners.begin() + at);
   }
   places.erase(places.begin() + at);
+}
+
+bool Server::Impl::shares_port(const ListenerSettings& fresh, const std::vector<bool>& stays) {
+  bool shares = false;
+  for (std::size_t i = 0; i < stays.size(); ++i) {
+    if (stays[i] || port_text(places[i].settings.address) != port_text(fresh.address))
+      continue;
+    shares = true;
+    for (auto& face : faces)
+      face.listeners[i]->share_port();
+  }
+  return shares;
 }
 
 Server::Server(std::vector<Loop*> loops, MessageStore& custody, const Clock& clock, Log& log,
@@ -177,22 +199,26 @@ void Server::start() {
 
 Result<void> Server::relisten(const std::vector<ListenerSettings>& listeners) {
   const auto& before = impl_->places;
+  std::vector<const ListenerSettings*> wanted;
   std::vector<const ListenerSettings*> fresh;
   std::vector<Bound> bound;
   std::vector<bool> stays(before.size());
   for (const auto& settings : listeners) {
     const auto known = std::find_if(before.begin(), before.end(),
                                     [&](const auto& place) { return place.is(settings); });
-    if (known != before.end()) {
+    if (known != before.end())
       stays[static_cast<std::size_t>(known - before.begin())] = true;
-      continue;
-    }
-    auto made = bind_listener(settings, impl_->faces.size(), impl_->elsewhere);
-    if (!made && settings.if_here && is_not_here(made.error()))
+    else
+      wanted.push_back(&settings);
+  }
+  for (const auto* settings : wanted) {
+    const bool beside_own = impl_->shares_port(*settings, stays);
+    auto made = bind_listener(*settings, impl_->faces.size(), impl_->elsewhere, beside_own);
+    if (!made && settings->if_here && is_not_here(made.error()))
       continue;
     if (!made)
       return made.error();
-    fresh.push_back(&settings);
+    fresh.push_back(settings);
     bound.push_back(*std::move(made));
   }
   for (std::size_t i = stays.size(); i-- > 0;)

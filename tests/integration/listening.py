@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Addresses by name: "localhost:25" and "*:25" take what the machine has of IPv4 and IPv6, and a machine
 without IPv6 is no reason not to start."""
+import json
 import shutil
 import socket
 import subprocess
 
-from support_py import scenario, wait
+from support_py import certificates, scenario, wait
 
 NO_IPV6 = """ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 &&
 echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6 && exec "$@" """
@@ -78,6 +79,58 @@ class Listening(scenario.Scenario):
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, port), timeout=wait.DEADLINE) as client:
                 self.assertTrue(client.recv(100).startswith(b"220 "), host)
+
+    def answers(self, port, host="127.0.0.1"):
+        with socket.create_connection((host, port), timeout=wait.DEADLINE) as client:
+            self.assertTrue(client.recv(100).startswith(b"220 "), host)
+            client.sendall(b"EHLO here.example\r\n")
+            said = b""
+            while b"250 " not in said:
+                said += client.recv(1000)
+            return said
+
+    def reload(self, server, code=0):
+        done = server.tool("postrider", "reload", check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stderr
+
+    def test_a_reload_takes_a_port_from_its_own_listener(self):
+        """Loopback becomes every address, and back: the port is taken by nobody but the daemon itself."""
+        for threads in (1, 2):
+            with self.subTest(threads=threads):
+                port = wait.free_port(("127.0.0.1",))
+                here, everywhere = f"127.0.0.1:{port}", f"0.0.0.0:{port}"
+                server = self.daemon(listeners=[{"address": here}], threads=threads)
+                for address in (everywhere, here, everywhere):
+                    server.write_config(listener=[{"address": address}])
+                    self.reload(server)
+                    self.assertEqual(json.loads(server.postrider("status", "--json"))["listeners"], [address])
+                    self.answers(port)
+                self.answers(port, "127.0.0.2")
+
+    def test_a_reload_changes_what_a_listener_offers(self):
+        port = wait.free_port(("127.0.0.1",))
+        address = f"127.0.0.1:{port}"
+        server = self.daemon(listeners=[{"address": address, "tls": "off"}])
+        pair = certificates.Pair(server.folder, "one")
+        self.assertNotIn(b"STARTTLS", self.answers(port))
+        server.write_config(listener=[{"address": address, "tls": "starttls"}],
+                            tls={"certificate": str(pair.certificate), "key": str(pair.key)})
+        self.reload(server)
+        self.assertIn(b"STARTTLS", self.answers(port))
+
+    def test_another_program_keeps_its_port(self):
+        """Also where a listener of the daemon that goes has the same one at another address, and that one stays."""
+        with socket.socket() as busy:
+            busy.bind(("127.0.0.2", 0))
+            busy.listen()
+            port = busy.getsockname()[1]
+            server = self.daemon(listeners=[{"address": f"127.0.0.1:{port}"}])
+            server.write_config(listener=[{"address": f"0.0.0.0:{port}"}])
+            self.assertIn("another program listens there", self.reload(server, 78))
+            self.answers(port)
+        self.reload(server)
+        self.answers(port, "127.0.0.2")
 
 
 if __name__ == "__main__":
