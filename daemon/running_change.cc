@@ -129,7 +129,11 @@ ReloadVerdict Running::adopt(Loaded fresh) {
   if (error.code()) {
     (void)parent_->stay();
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
-    return {{fresh.file + ": " + error.describe()}, {}};
+    ReloadVerdict refused{{fresh.file + ": " + error.describe()}, {}};
+    for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file)))
+      refused.problems.push_back(fresh.file + ": the daemon reaches " + path +
+                                 " after a restart: systemctl restart postrider");
+    return refused;
   }
   ReloadVerdict verdict;
   for (const auto& key : need_restart(*loaded_.config, config)) {

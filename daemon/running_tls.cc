@@ -60,6 +60,9 @@ Error Running::change_certificates(const Config& config, const Origins& origins)
                     .add("key", problem.key)
                     .add("problem", problem.text)
                     .add("kept", offer.identities.empty() ? "none" : "the old ones"));
+  // There are no old ones that listeners could go on with.
+  if (!found.problems.empty() && offer.identities.empty())
+    return {Errc::refused, found.problems.front().key + ": " + found.problems.front().text};
   const auto same = [](const auto& a, const auto& b) {
     return a->fingerprint() == b->fingerprint();
   };

@@ -119,6 +119,16 @@ class Listening(scenario.Scenario):
         self.reload(server)
         self.assertIn(b"STARTTLS", self.answers(port))
 
+    def test_a_certificate_that_cannot_be_used_is_named(self):
+        """Where there was none before, and the listener wants one now."""
+        server = self.daemon()
+        missing = str(server.folder / "missing.pem")
+        server.write_config(listener=[{"address": f"127.0.0.1:{server.port}", "tls": "starttls"}],
+                            tls={"certificate": missing, "key": missing})
+        said = self.reload(server, 78)
+        self.assertIn(f'tls.certificate: "{missing}" cannot be read: No such file or directory', said)
+        self.assertNotIn(b"STARTTLS", self.answers(server.port))
+
     def test_another_program_keeps_its_port(self):
         """Also where a listener of the daemon that goes has the same one at another address, and that one stays."""
         with socket.socket() as busy:
