@@ -119,10 +119,13 @@ class Scripts(scenario.Scenario):
             (queues / name).touch()
         said = self.stranded(queues)
         self.assertIn(f"3 messages wait in the queue of Postfix, in {queues}/postfix.", said)
-        self.assertIn("apt-get install postfix && postqueue -f", said)
+        self.assertIn(f"postrider queue import postfix {queues}/postfix &&", said)
         self.assertIn(f"1 message waits in the queue of Exim, in {queues}/exim4.", said)
-        self.assertIn("apt-get install exim4-daemon-light && exim4 -qff", said)
+        self.assertIn(f"postrider queue import exim {queues}/exim4 &&", said)
         self.assertNotIn("Sendmail", said)
+        (queues / "mqueue").mkdir()
+        (queues / "mqueue" / "qf1").touch()
+        self.assertIn("sendmail -q\n", self.stranded(queues))
 
     def test_a_removal_says_what_stays_in_the_queue(self):
         done = self.run_script("prerm", "remove", count="3 messages, 4 recipients, 5KiB")
