@@ -41,6 +41,24 @@ Result<void> Writer::open(const char* vfs) {
   return {};
 }
 
+// On the brink it changes with each check: the log hears of it once a minute.
+void Writer::check_room() {
+  constexpr auto kSettled = std::chrono::minutes(1);
+  room_.check(ledger_.settings().room_needed, keeper_.is_open());
+  const bool is_low = room_.admission() == Admission::disk_low;
+  const auto now = clock_.steady();
+  if (is_low == is_low_ || (!is_low && now < low_since_ + kSettled))
+    return;
+  is_low_ = is_low;
+  low_since_ = now;
+  if (is_low)
+    log_.write(LogEvent(Level::warn, "disk_low")
+                   .add("spool", ledger_.settings().spool)
+                   .add("needed", ledger_.settings().room_needed));
+  else
+    log_.write(LogEvent(Level::info, "disk_has_room").add("spool", ledger_.settings().spool));
+}
+
 void Writer::start(Consumer* consumer, Witness* witness) {
   consumer_ = consumer;
   witness_ = witness;

@@ -60,7 +60,7 @@ class Writer {
   void count(const Queue::Counters& counted);
   void note_timings(const Queue::Counters& counted);
   void failed(const Error& error, Effects& effects);
-  void check_room() { room_.check(ledger_.settings().room_needed, keeper_.is_open()); }
+  void check_room();
 
   const Clock& clock_;
   Log& log_;
@@ -74,6 +74,8 @@ class Writer {
   // The thread's own.
   Batch batch_;
   bool is_idle_ = false;
+  bool is_low_ = false;  // as the log has it
+  SteadyTime low_since_;
 
   std::atomic<Duration::rep> lifetime_;
   struct {

@@ -319,6 +319,7 @@ TEST_CASE("too little room refuses mail before it is full (X06)", "[queue][failu
   fixture.open();
   fixture.start();
   CHECK(fixture.queue->admission() == Admission::disk_low);
+  CHECK(fixture.log.count("disk_low") == 1);
   auto refused = fixture.accept(fixture.make("a@b.test", {"c@d.test"}));
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().code() == boost::system::errc::no_space_on_device);
@@ -328,6 +329,11 @@ TEST_CASE("too little room refuses mail before it is full (X06)", "[queue][failu
   fixture.clock.pass(std::chrono::seconds(1));
   fixture.settle();
   CHECK(fixture.queue->admission() == Admission::open);
+  CHECK(fixture.log.count("disk_has_room") == 0);  // it may change with each check
+  fixture.clock.pass(std::chrono::minutes(1));
+  fixture.settle();
+  CHECK(fixture.log.count("disk_low") == 1);
+  CHECK(fixture.log.count("disk_has_room") == 1);
   fixture.must_accept("a@b.test", {"c@d.test"});
 }
 
