@@ -1,0 +1,246 @@
+#!/usr/bin/python3
+"""What doc/recipes.md says is done as it stands there, but for paths, ports and users: Let's Encrypt's hook,
+Dovecot, tokens for a smarthost."""
+import imaplib
+import os
+import re
+import shutil
+import smtplib
+import stat
+import subprocess
+import tomllib
+
+from support_py import certificates, daemon, scenario, smarthost, smtp, token_endpoint, wait
+from support_py.accounts import ANN, DAEMON
+from support_py.relaying import Relaying
+from support_py.tools import tool
+from taken_over import World
+
+
+def blocks(section):
+    """The indented blocks of a section of the recipes, without their indent."""
+    text = (daemon.ROOT / "doc" / "recipes.md").read_text()
+    body = re.search(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)[1]
+    return [re.sub(r"(?m)^    ", "", block) for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", body)]
+
+
+def block_with(section, words):
+    found, = [block for block in blocks(section) if words in block]
+    return found
+
+
+class LetsEncrypt(World):
+    SECTION = "Certificates of Let's Encrypt"
+
+    def hook(self, pair):
+        lineage = self.machine.folder / "letsencrypt" / "live" / "mx.example.org"
+        lineage.mkdir(parents=True, exist_ok=True)
+        os.chmod(self.machine.folder / "letsencrypt", 0o700)  # as certbot has it
+        shutil.copy(pair.certificate, lineage / "fullchain.pem")
+        shutil.copy(pair.key, lineage / "privkey.pem")
+        os.chmod(lineage / "privkey.pem", 0o600)
+        done = subprocess.run(
+            [*self.machine.wrapper(), str(daemon.ROOT / "doc" / "examples" / "certbot" / "postrider")],
+            env={**os.environ, "RENEWED_LINEAGE": str(lineage), "POSTRIDER_TLS": str(self.machine.folder / "tls"),
+                 "POSTRIDER_GROUP": "pridaemon"}, capture_output=True, text=True, timeout=wait.DEADLINE)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def shown(self, server):
+        with smtplib.SMTP("127.0.0.1", server.port, timeout=wait.DEADLINE) as client:
+            client.starttls(context=certificates.context())
+            return client.sock.getpeercert(binary_form=True)
+
+    def test_a_renewal_is_taken_up_by_a_daemon_that_is_not_root(self):
+        first, second = (certificates.Pair(self.own_folder(name), "mx") for name in ("first", "second"))
+        self.hook(first)
+        text = block_with(self.SECTION, "[tls]").replace("/etc/postrider/tls", str(self.machine.folder / "tls"))
+        port = wait.free_port()
+        server = self.start(tls=tomllib.loads(text)["tls"],
+                            listeners=[{"address": f"127.0.0.1:{port}", "role": "mx", "tls": "starttls"}])
+        server.port = port
+        self.assertEqual(self.shown(server), first.der)
+        for name, mode in (("", 0o750), ("fullchain.pem", 0o640), ("privkey.pem", 0o640)):
+            about = os.stat(self.machine.folder / "tls" / "mx.example.org" / name)
+            self.assertEqual((about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)), (0, DAEMON, mode), name)
+        self.hook(second)
+        wait.until(lambda: self.shown(server) == second.der, "the new certificate")
+        # It needs the rights of the recipe: of a plain copy, for root alone, nothing is taken.
+        third = certificates.Pair(self.own_folder("third"), "mx")
+        place = self.machine.folder / "tls" / "mx.example.org"
+        for source, name in (third.key, "privkey.pem"), (third.certificate, "fullchain.pem"):
+            (place / name).unlink()
+            shutil.copy(source, place / name)
+            os.chmod(place / name, 0o600)
+        server.wait_for_log("certificate_refused")
+        self.assertEqual(self.shown(server), second.der)
+
+    def test_a_hook_that_fails_leaves_what_was_there(self):
+        pair = certificates.Pair(self.own_folder("first"), "mx")
+        self.hook(pair)
+        place = self.machine.folder / "tls" / "mx.example.org"
+        done = subprocess.run([str(daemon.ROOT / "doc" / "examples" / "certbot" / "postrider")],
+                              env={**os.environ, "RENEWED_LINEAGE": "/nonexistent/mx.example.org",
+                                   "POSTRIDER_TLS": str(self.machine.folder / "tls"), "POSTRIDER_GROUP": "root"},
+                              capture_output=True, text=True, timeout=wait.DEADLINE)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual((place / "fullchain.pem").read_bytes(), pair.certificate.read_bytes())
+
+
+class Dovecot(World):
+    SECTION = "Dovecot: mailboxes by LMTP, logins"
+    BASE = """
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+ssl = no
+listen = 127.0.0.1
+mail_location = maildir:{folder}/mail/%n
+disable_plaintext_auth = no
+first_valid_uid = 1
+passdb {{
+  driver = passwd-file
+  args = {folder}/passwd
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={uid} home={folder}/mail/%n
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {imap}
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.place = self.machine.make("dovecot", 0, 0, 0o755)
+        self.imap = wait.free_port()
+        (self.place / "mail").mkdir()
+        os.chown(self.place / "mail", ANN, ANN)
+        (self.place / "passwd").write_text("ann:{PLAIN}secret::::::\ncarol@box.example.org:{PLAIN}secret::::::\n")
+
+    def as_here(self, text):
+        return text.replace("/run/dovecot", str(self.place / "run"))
+
+    def run_dovecot(self, **changes):
+        text = block_with(self.SECTION, "service lmtp").replace("user = postrider", "user = pridaemon")
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        file = self.place / "dovecot.conf"
+        file.write_text(self.BASE.format(folder=self.place, uid=ANN, imap=self.imap) + text)
+        process = subprocess.Popen([*self.machine.wrapper(), tool("dovecot"), "-F", "-c", str(file)],
+                                   stdout=subprocess.DEVNULL, stderr=open(self.place / "stderr", "wb"))
+
+        def stop():
+            process.terminate()
+            process.wait(wait.DEADLINE)
+        self.addCleanup(stop)
+        wait.until(lambda: all((self.place / "run" / name).exists() for name in ("lmtp", "postrider-auth")),
+                   lambda: "Dovecot's sockets\n" + self.report())
+
+    def report(self):
+        return "".join((self.place / name).read_text() for name in ("stderr", "log") if (self.place / name).exists())
+
+    def read(self, user):
+        with imaplib.IMAP4("127.0.0.1", self.imap) as imap:
+            imap.login(user, "secret")
+            imap.select("INBOX")
+            return [imap.fetch(number, "(RFC822)")[1][0][1] for number in imap.search(None, "ALL")[1][0].split()]
+
+    def test_users_of_this_machine(self):
+        self.run_dovecot()
+        for name in ("lmtp", "postrider-auth"):
+            about = os.stat(self.place / "run" / name)
+            self.assertEqual((about.st_uid, stat.S_IMODE(about.st_mode)), (DAEMON, 0o600))
+        given = tomllib.loads(self.as_here(block_with(self.SECTION, "[auth]")))
+        pair = certificates.Pair(self.own_folder("tls"), "mx")
+        for path in (pair.certificate, pair.key):
+            os.chown(path, DAEMON, DAEMON)
+        os.chmod(pair.key.parent, 0o755)
+        ports = wait.free_port(), wait.free_port()
+        listeners = [{"address": f"127.0.0.1:{ports[0]}", "role": "mx", "tls": "off"},
+                     {**given["listener"][0], "address": f"127.0.0.1:{ports[1]}"}]
+        server = self.start(local=given["local"], auth=given["auth"], listeners=listeners,
+                            tls={"certificate": str(pair.certificate), "key": str(pair.key)})
+        smtp.send(ports[0], "a@ext.example", ["ann@us.example"], b"Subject: by LMTP\r\n\r\nx\r\n")
+        wait.until(lambda: len(self.read("ann")) == 1, lambda: "the message\n" + self.report())
+        self.assertIn(b"Subject: by LMTP", self.read("ann")[0])
+        with smtp.Client(ports[0]) as client:
+            client.hello()
+            client.expect("MAIL FROM:<a@ext.example>", 250)
+            client.expect("RCPT TO:<nobody-here@us.example>", 550)
+        with smtplib.SMTP("127.0.0.1", ports[1], timeout=wait.DEADLINE) as client:
+            client.starttls(context=certificates.context())
+            with self.assertRaises(smtplib.SMTPAuthenticationError):
+                client.login("ann", "wrong")
+        with smtplib.SMTP("127.0.0.1", ports[1], timeout=wait.DEADLINE) as client:
+            client.starttls(context=certificates.context())
+            client.login("ann", "secret")
+            client.sendmail("ann@us.example", ["ann@us.example"], "Subject: by login\r\n\r\nx\r\n")
+        wait.until(lambda: len(self.read("ann")) == 2, "the second message")
+
+    def test_users_that_Dovecot_alone_has(self):
+        self.run_dovecot(**{"%Ln": "%Lu"})
+        boxes = self.machine.folder / "boxes"
+        line, = re.findall(r"(?m)`(carol@box\.example\.org x)`", (daemon.ROOT / "doc" / "recipes.md").read_text())
+        boxes.write_text(line + "\n")
+        text = self.as_here(block_with(self.SECTION, "relay_recipients")).replace("/etc/postrider/boxes", str(boxes))
+        server = self.start(**tomllib.loads(text))
+        with smtp.Client(server.port) as client:
+            client.hello()
+            client.expect("MAIL FROM:<a@ext.example>", 250)
+            client.expect("RCPT TO:<dave@box.example.org>", 550)
+        smtp.send(server.port, "a@ext.example", ["carol@box.example.org"], b"Subject: to carol\r\n\r\nx\r\n")
+        wait.until(lambda: len(self.read("carol@box.example.org")) == 1, lambda: "the message\n" + self.report())
+
+
+class Smarthosts(Relaying):
+    """The files of credentials as the recipe has them, judged by a host and an endpoint of ours."""
+    SECTION = "Gmail or Microsoft 365 as the smarthost"
+
+    def use(self, endpoint, scope):
+        given = block_with(self.SECTION, f"token_endpoint = {endpoint}")
+        keys = dict(line.split(" = ", 1) for line in given.splitlines() if line)
+        host = self.using(smarthost.Smarthost(self.certificate, ["XOAUTH2"]))
+        trader = self.using(token_endpoint.TokenEndpoint(self.certificate, good=host.tokens,
+                                                         refresh=(keys["refresh_token"],)))
+        trader.CLIENT = keys["client_id"], keys.get("client_secret")
+        ours = dict(line.split(" = ", 1) for line in trader.credentials(keys["user"]).splitlines())
+        text = given.replace(keys["token_endpoint"], ours["token_endpoint"])
+        server = self.relaying(host, text)
+        self.send_on(server, host)
+        self.assertEqual(host.logins, [("XOAUTH2", keys["user"], True)])
+        form = trader.asked[0][1]
+        self.assertEqual(form["client_id"], keys["client_id"])
+        self.assertEqual(form.get("client_secret"), keys.get("client_secret"))
+        self.assertEqual(form.get("scope"), scope)
+        self.assert_no_alarm(server)
+
+    def test_Gmail(self):
+        self.use("https://oauth2.googleapis.com/token", None)
+
+    def test_Microsoft_365(self):
+        self.use("https://login.microsoftonline.com/TENANT/oauth2/v2.0/token",
+                 "https://outlook.office.com/SMTP.Send offline_access")
+
+    def test_the_routes_verify_their_host(self):
+        """As they stand: check refuses neither, and both have TLS that is verified, since it is not said otherwise."""
+        for name, place in (("gmail", "smtp.gmail.com"), ("m365", "smtp.office365.com")):
+            server = self.daemon(start=False)
+            file = server.folder / name
+            words = {"gmail": "oauth2.googleapis.com", "m365": "login.microsoftonline.com/TENANT/oauth2/v2.0/token\nclient"}[name]
+            file.write_text(block_with(self.SECTION, words))
+            file.chmod(0o640)
+            route, = tomllib.loads(block_with(self.SECTION, place).replace(f"/etc/postrider/{name}", str(file)))["route"]
+            server.write_config(route=[route])
+            server.tool("postrider", "check")
+            self.assertIn('tls = "verify"', server.postrider("config"))
+
+
+if __name__ == "__main__":
+    scenario.main()
