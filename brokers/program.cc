@@ -79,7 +79,7 @@ Result<std::string> read_password(const std::string& path) {
   while (text->ends_with('\n') || text->ends_with('\r'))
     text->pop_back();
   if (text->empty() || text->find('\n') != std::string::npos)
-    return malformed(path + ": one line is allowed, the password");
+    return malformed(path + ": is not a password; expected one line");
   return text;
 }
 
@@ -295,7 +295,7 @@ int run_program(const Program& program, int count, char** arguments) {
   const auto loaded = daemon::load_or_defaults({file});
   if (!loaded.config) {
     std::fputs(loaded.describe().c_str(), stderr);
-    return EX_CONFIG;
+    return loaded.exit_code();
   }
   return serve_all(program, *loaded.config);
 }

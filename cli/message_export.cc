@@ -179,7 +179,8 @@ int export_queue(const Administration& how, const daemon::FilterText& filter,
 int import_queue(const Administration& how, const std::vector<std::string>& files) {
   const auto places = daemon::find_places(how.options);
   if (!places)
-    return complain(how.program, EX_CONFIG, places.error().step());
+    return complain(how.program, daemon::exit_code_without_places(places.error()),
+                    places.error().step());
   if (!places->warning.empty())
     complain(how.program, EX_OK, places->warning);
   const auto done = daemon::import_messages(*places, files);

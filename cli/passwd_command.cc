@@ -82,6 +82,8 @@ int change_password(const daemon::Options& options, daemon::PasswordChange chang
     // The configuration names no file, or cannot be used.
     const bool is_unset = path.error().code() == make_error_code(Errc::not_found) ||
                           path.error().code() == make_error_code(Errc::unsupported);
+    if (path.error().code() == boost::system::errc::permission_denied)
+      return fail(EX_NOPERM, path.error().step());
     return is_unset ? fail(EX_CONFIG, path.error().step())
                     : fail(EX_DATAERR, sentence(path.error()));
   }

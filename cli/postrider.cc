@@ -196,7 +196,8 @@ void add_doctor_command(CLI::App& app, Typed& typed) {
   doctor.callback([&] {
     typed.run = [&] {
       const auto found = daemon::examine({typed.config}, typed.target, typed.json);
-      if (found.exit_code == EX_CONFIG || found.exit_code == EX_USAGE)
+      if (found.exit_code == EX_CONFIG || found.exit_code == EX_NOPERM ||
+          found.exit_code == EX_USAGE)
         return report(found);
       print(found.text);
       return found.exit_code;

@@ -127,7 +127,8 @@ class TakeOverView {
 int take_over_queue(const Administration& how, const daemon::TakeOverOptions& options) {
   const auto places = daemon::find_places(how.options);
   if (!places)
-    return complain(how.program, EX_CONFIG, places.error().step());
+    return complain(how.program, daemon::exit_code_without_places(places.error()),
+                    places.error().step());
   if (!places->warning.empty())
     complain(how.program, EX_OK, places->warning);
   TakeOverView view(how, options);

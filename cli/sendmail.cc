@@ -193,7 +193,7 @@ int deliver(const SendmailOptions& options) {
     return fail(EX_USAGE, "no recipients; name them, or use -t to take them from the header");
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().step());
+    return fail(daemon::exit_code_without_places(places.error()), places.error().step());
   auto header = header_for(options, *places);
   if (!header)
     return fail(EX_DATAERR, sentence(header.error()));
@@ -223,7 +223,7 @@ int deliver(const SendmailOptions& options) {
 int speak_smtp(const SendmailOptions& options) {
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().step());
+    return fail(daemon::exit_code_without_places(places.error()), places.error().step());
   SmtpDialog dialog(places->hostname, current_user().name + "@" + places->origin,
                     places->message_size,
                     [&](daemon::SubmitHeader header, const ContentStore& content) {
@@ -268,7 +268,7 @@ int verify(const SendmailOptions& options) {
     return fail(EX_USAGE, "-bv: no addresses");
   const auto places = places_for(options);
   if (!places)
-    return fail(EX_CONFIG, places.error().step());
+    return fail(daemon::exit_code_without_places(places.error()), places.error().step());
   const auto header = header_for(options, *places);
   if (!header)
     return fail(EX_DATAERR, sentence(header.error()));

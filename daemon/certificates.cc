@@ -70,7 +70,7 @@ class Loader {
                     (text         ? "is empty"
                      : is_refused ? "is not read by root: refused to " + text.error().step()
                                   : "cannot be read: " + text.error().code().message()) +
-                    ", a file in PEM form is allowed");
+                    "; expected a file in PEM form");
     return {};
   }
 
@@ -78,23 +78,23 @@ class Loader {
               const std::string& key_file) {
     if (error.code() == Errc::refused)
       return report("tls.key", named(key_file) + "is not the key of " + named(certificate_file) +
-                                   "(their order counts), the certificate's own key is allowed");
+                                   "(their order counts); expected the certificate's own key");
     const bool is_key = error.step().find("key") != std::string::npos;
     report(is_key ? "tls.key" : "tls.certificate",
            named(is_key ? key_file : certificate_file) + "is of no use: " + error.step() +
-               (is_key ? ", a key without a password is allowed"
-                       : ", the certificate and then its chain are allowed"));
+               (is_key ? "; expected a key without a password"
+                       : "; expected the certificate and then its chain"));
   }
 
   void check_time(const TlsIdentity& identity, const std::string& file) {
     if (now_ >= identity.not_after())
       report("tls.certificate", named(file) + "has expired on " +
                                     format_rfc3339(identity.not_after()) +
-                                    ", a valid certificate is allowed");
+                                    "; expected a valid certificate");
     else if (now_ < identity.not_before())
       report("tls.certificate", named(file) + "is not valid before " +
                                     format_rfc3339(identity.not_before()) +
-                                    ", a valid certificate is allowed");
+                                    "; expected a valid certificate");
   }
 
   // OpenSSL refuses some only in use: keys that are too small, weak signatures in the chain.
@@ -102,8 +102,8 @@ class Loader {
     TlsServerSettings settings;
     settings.identities = found_.identities;
     if (const auto made = TlsContext::server(settings); !made)
-      report("tls.certificate", "is of no use: " + made.error().step() +
-                                    ", certificates that TLS accepts are allowed");
+      report("tls.certificate",
+             "is of no use: " + made.error().step() + "; expected certificates that TLS accepts");
   }
 
   const Origins& origins_;

@@ -63,7 +63,7 @@ int run(const Options& options) {
   auto loaded = load_settled_config(config_path(options), real_waits());
   if (!loaded.config) {
     std::fputs(loaded.describe().c_str(), stderr);
-    return EX_CONFIG;
+    return loaded.exit_code();
   }
   raise_file_limit();
   auto parent = start_parent(loaded);  // while there is one thread, and nothing from outside
@@ -81,7 +81,7 @@ int run(const Options& options) {
 Report check(const Options& options, bool is_strict) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   std::string warnings;
   for (const auto& one : warnings_about(*loaded.config))
     warnings += "warning: " + one.key + ": " + one.text + "\n";
@@ -107,14 +107,14 @@ Report check(const Options& options, bool is_strict) {
 Report print_config(const Options& options) {
   const auto loaded = load_config(config_path(options));
   if (!loaded.config)
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   return {EX_OK, print_config(loaded)};
 }
 
 Report rebuild_aliases(const Options& options) {
   const auto loaded = load_or_defaults(options);
   if (!loaded.config)
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   return rebuild_aliases(*loaded.config);
 }
 

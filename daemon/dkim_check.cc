@@ -93,7 +93,7 @@ DkimRecordFinding judge_dkim_record(const mailauth::PrivateKey& key,
     return {"there is no record; `postrider dkim record` prints it", EX_DATAERR};
   // RFC 6376 §3.6.2.2: what then happens is open.
   if (answer.records.size() > 1)
-    return {"there are " + std::to_string(answer.records.size()) + " records, one is allowed",
+    return {"there are " + std::to_string(answer.records.size()) + " records; expected one",
             EX_DATAERR};
   return compare(key, answer.records.front());
 }
@@ -104,7 +104,7 @@ Report check_dkim_records(const Options& options, const std::string& domain) {
                     ? parse_config("", path, this_machine())
                     : load_config(path);
   if (!loaded.config)
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   const auto wanted = domain.empty() ? Result<std::string>(domain) : mail::to_ascii_domain(domain);
   if (!wanted)
     return {EX_DATAERR, "\"" + escaped(domain) + "\" is not a domain\n"};
@@ -112,7 +112,7 @@ Report check_dkim_records(const Options& options, const std::string& domain) {
   auto keys = load_signing_keys(config, loaded.origins);
   loaded.problems = std::move(keys.problems);
   if (!loaded.problems.empty())
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   std::vector<Question> questions;
   if (keys.signer)
     for (const auto& [of, some] : keys.signer->keys())

@@ -214,7 +214,7 @@ std::vector<Finding> examine_machine(const Patient& patient) {
 Report examine(const Options& options, const std::string& domain, bool json) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
-    return {EX_CONFIG, loaded.describe()};
+    return {loaded.exit_code(), loaded.describe()};
   const auto& config = *loaded.config;
   const auto wanted = mail::to_ascii_domain(domain.empty() ? config.origin : domain);
   if (!wanted)

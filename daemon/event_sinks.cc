@@ -51,7 +51,8 @@ Result<std::vector<std::string>> read_keys(const std::string& path) {
     keys.push_back(*std::move(key));
   }
   if (keys.empty() || keys.size() > kMostHookKeys)
-    return malformed(path + ": from one to " + std::to_string(kMostHookKeys) + " keys are allowed");
+    return malformed(path + ": holds " + std::to_string(keys.size()) +
+                     " keys; expected from 1 to " + std::to_string(kMostHookKeys));
   return keys;
 }
 

@@ -41,7 +41,8 @@ Result<Target> find_target(const Options& options, const PasswordChange& change)
     auto problems = loaded.describe();
     while (problems.ends_with('\n'))
       problems.pop_back();
-    return Error(Errc::unsupported, std::move(problems));
+    return loaded.is_forbidden ? system_error(EACCES, std::move(problems))
+                               : Error(Errc::unsupported, std::move(problems));
   }
   if (loaded.config->auth.users.empty())
     return Error(Errc::not_found, "auth.users is not set in " + loaded.file +

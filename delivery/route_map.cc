@@ -73,8 +73,9 @@ std::string check_route_value(std::string_view value) {
   if (parse_next_hop(trim(value)))
     return {};
   return "\"" + escaped(trim(value), 80) +
-         "\" is not a next hop; mx, smtp://host:port, smtps://host:port, lmtp://host:port, "
-         "lmtp:///path, error:text or discard: is allowed";
+         "\" is not a next hop; expected mx, smtp://host:port, smtps://host:port, "
+         "lmtp://host:port, "
+         "lmtp:///path, error:text or discard:";
 }
 
 }  // namespace postrider::delivery

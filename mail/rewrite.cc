@@ -92,7 +92,7 @@ std::string check_rewrite_value(std::string_view value) {
   // What "$1" will stand for only the match tells.
   if (text.find('$') != std::string::npos || parse_mailbox(whole, true))
     return {};
-  return "\"" + escaped(text, 80) + "\" is not an address; user@domain, user or @domain is allowed";
+  return "\"" + escaped(text, 80) + "\" is not an address; expected user@domain, user or @domain";
 }
 
 Result<Rewriter::Step> Rewriter::changed(const std::string& address, const Find& find) const {

@@ -16,7 +16,7 @@ constexpr std::size_t kMostOctets = 1U << 20U;  // together
 std::string check_key_template(std::string_view text) {
   for (std::size_t at = text.find('%'); at != text.npos; at = text.find('%', at + 2))
     if (at + 1 == text.size() || std::string_view("sud%").find(text[at + 1]) == text.npos)
-      return "has \"" + escaped(text.substr(at, 2), 10) + "\" in it, %s, %u, %d and %% are allowed";
+      return "has \"" + escaped(text.substr(at, 2), 10) + "\" in it; expected %s, %u, %d or %%";
   return {};
 }
 

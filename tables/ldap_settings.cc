@@ -51,8 +51,8 @@ std::optional<Url> parse_url(std::string_view text) {
 std::string check_server(std::string_view text) {
   return parse_url(text) ? std::string()
                          : "\"" + escaped(text, 80) +
-                               "\" is not a server, \"ldap://host\", \"ldaps://host\" or "
-                               "\"ldapi:///path\" is allowed";
+                               "\" is not a server; expected \"ldap://host\", \"ldaps://host\" "
+                               "or \"ldapi:///path\"";
 }
 
 std::string check_filter(std::string_view text) {
@@ -68,7 +68,7 @@ std::string check_filter(std::string_view text) {
   if (is_one && depth == 0 && (uses_key || text.find("%d") != text.npos))
     return {};
   return "\"" + escaped(text, 80) +
-         "\" is not a filter for a key, one in parentheses such as \"(mail=%s)\" is allowed";
+         "\" is not a filter for a key; expected one in parentheses such as \"(mail=%s)\"";
 }
 
 std::string check_attribute(std::string_view text) {
@@ -76,15 +76,15 @@ std::string check_attribute(std::string_view text) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == ';' || c == '.';
   });
-  return fits
-             ? std::string()
-             : "\"" + escaped(text, 80) + "\" is not an attribute, one such as \"mail\" is allowed";
+  return fits ? std::string()
+              : "\"" + escaped(text, 80) + "\" is not an attribute; expected one such as \"mail\"";
 }
 
 std::string check_scope(std::string_view text) {
   return text == "sub" || text == "one" || text == "base"
              ? std::string()
-             : "\"" + escaped(text, 40) + "\" is unknown, \"sub\", \"one\" or \"base\" is allowed";
+             : "\"" + escaped(text, 40) +
+                   "\" is not allowed; expected \"sub\", \"one\" or \"base\"";
 }
 
 constexpr char kDigits[] = "0123456789ABCDEF";
@@ -147,20 +147,20 @@ Result<LdapSettings> read_ldap_settings(const Source& source) {
   if (auto read = file.read(source, known); !read)
     return read.error();
   if (servers.empty())
-    return file.problem("server", "is empty, at least one server is allowed");
+    return file.problem("server", "is empty; expected at least one server");
   if (settings.attributes.empty())
-    return file.problem("attribute", "is empty, at least one attribute is allowed");
+    return file.problem("attribute", "is empty; expected at least one attribute");
   // A name without a password is no login (RFC 4513 §5.1.2), and a password needs its name.
   if (settings.bind_dn.empty() != settings.common.password_file.empty())
     return file.problem(settings.bind_dn.empty() ? "password_file" : "bind_dn",
-                        "stands alone, bind_dn together with password_file is allowed");
+                        "stands alone; expected bind_dn together with password_file");
   settings.scope = scope == "one"    ? LdapScope::one
                    : scope == "base" ? LdapScope::base
                                      : LdapScope::sub;
   for (const auto& server : servers) {
     const auto url = *parse_url(server);
     if (url.scheme == kTls && tls == "off")
-      return file.problem("tls", "is off, and " + server + " has TLS, \"ldap://\" is allowed");
+      return file.problem("tls", "is off, and " + server + " has TLS; expected \"ldap://\"");
     const bool is_clear = tls.empty() ? is_loopback_url(url) : tls == "off";
     settings.servers.push_back({url_of(url), url.scheme == kClear && !is_clear});
   }

@@ -181,7 +181,7 @@ Result<Entries> read_entries(const Spec& spec, const Options& options,
 Opened read_inline(const Spec& spec, const Options& options) {
   auto rest = trim(spec.detail);
   if (rest.size() < 2 || !rest.starts_with('{') || !rest.ends_with('}'))
-    return malformed("inline: {key=value, ...} is allowed");
+    return malformed("inline: is not a list; expected {key=value, ...}");
   rest = rest.substr(1, rest.size() - 2);
   auto table = std::make_shared<LineTable>();
   while (!rest.empty()) {
@@ -195,7 +195,7 @@ Opened read_inline(const Spec& spec, const Options& options) {
     entry.key = ascii_lower(trim(item.substr(0, equals)));
     if (equals != item.npos)
       entry.value = trim(item.substr(equals + 1));
-    std::string problem = "key=value is allowed";
+    std::string problem = "has no key or no value; expected key=value";
     if (!entry.key.empty() && !entry.value.empty())
       problem = table->add(std::move(entry), 0, options);
     if (!problem.empty())

@@ -61,7 +61,7 @@ std::string Pattern::take(std::string_view& text) {
     const auto bit = flag_bit(text.front());
     if (bit == 0)
       return std::string("\"") + escaped(text.substr(0, 1)) +
-             "\" is not a flag, i, m, s, x, A and U are allowed";
+             "\" is not a flag; expected i, m, s, x, A or U";
     bits ^= bit;
   }
   text = trim(text);

@@ -39,8 +39,8 @@ std::optional<PgsqlServer> parse_server(std::string_view text) {
 std::string check_server(std::string_view text) {
   return parse_server(text) ? std::string()
                             : "\"" + escaped(text, 80) +
-                                  "\" is not a server, \"host\", \"host:port\" or the folder of a "
-                                  "socket such as \"/run/postgresql\" is allowed";
+                                  "\" is not a server; expected \"host\", \"host:port\" or the "
+                                  "folder of a socket such as \"/run/postgresql\"";
 }
 
 // The largest n of $n.
@@ -58,10 +58,10 @@ std::size_t most_parameter(std::string_view query) {
 std::string check_query(std::string_view query) {
   for (const char* name : {"%s", "%u", "%d"})
     if (query.find(name) != query.npos)
-      return std::string("has ") + name + " in it, $1 is allowed, and parameters = [\"" + name +
-             "\"] says what that is";
+      return std::string("has ") + name + " in it; expected $1, and parameters = [\"" + name +
+             "\"] to say what that is";
   if (most_parameter(query) == 0)
-    return "does not use the key, a SELECT of one column with the parameter $1 is allowed";
+    return "does not use the key; expected a SELECT of one column with the parameter $1";
   return {};
 }
 
@@ -88,14 +88,15 @@ Result<PgsqlSettings> read_pgsql_settings(const Source& source) {
   for (const auto& server : servers)
     settings.servers.push_back(*parse_server(server));
   if (settings.servers.empty())
-    return file.problem("server", "is empty, at least one server is allowed");
+    return file.problem("server", "is empty; expected at least one server");
   if (settings.parameters.empty() || settings.parameters.size() > kMostParameters)
-    return file.problem("parameters", "from 1 to 9 texts such as \"%s\" are allowed");
+    return file.problem("parameters", "holds " + std::to_string(settings.parameters.size()) +
+                                          " texts; expected from 1 to 9 such as \"%s\"");
   const auto most = most_parameter(settings.query);
   if (most != settings.parameters.size())
     return file.problem("query", "uses $" + std::to_string(most) + ", and there are " +
                                      std::to_string(settings.parameters.size()) +
-                                     " parameters, as many are allowed");
+                                     " parameters; expected as many");
   const bool any_remote = std::any_of(settings.servers.begin(), settings.servers.end(), is_remote);
   settings.verifies = tls.empty() ? any_remote : tls == "verify";
   return settings;

@@ -263,10 +263,10 @@ class PgsqlConnection : public RemoteConnection {
     if (status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE)
       return said(pq_.result_error(&result));
     if (status != PGRES_SINGLE_TUPLE && status != PGRES_TUPLES_OK)
-      return malformed("the query is none that answers, a SELECT of one column is allowed");
+      return malformed("the query is none that answers; expected a SELECT of one column");
     if (pq_.fields(&result) != 1)
       return malformed("the query answers " + std::to_string(pq_.fields(&result)) +
-                       " columns, a SELECT of one column is allowed");
+                       " columns; expected a SELECT of one column");
     for (int row = 0; row < pq_.rows(&result); ++row) {
       if (pq_.is_null(&result, row, 0) == 1)
         continue;

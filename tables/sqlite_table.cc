@@ -111,11 +111,14 @@ class SqliteTable : public Table {
     const std::string_view rest(
         behind, static_cast<std::size_t>(spec_.detail.data() + spec_.detail.size() - behind));
     if (statement == nullptr || rest.find_first_not_of(" \t\n;") != rest.npos)
-      return malformed(name() + ": one statement is allowed");
+      return malformed(name() + ": has several statements or none; expected one");
     if (sqlite3_stmt_readonly(statement) == 0 || sqlite3_column_count(statement) != 1)
-      return malformed(name() + ": a SELECT of one column is allowed");
+      return malformed(
+          name() +
+          ": the query changes something or has no single column; expected a SELECT of one "
+          "column");
     if (sqlite3_bind_parameter_count(statement) == 0)
-      return malformed(name() + ": the query must use the parameter :key");
+      return malformed(name() + ": the query does not use the key; expected the parameter :key");
     return {};
   }
 

@@ -1,9 +1,11 @@
 #include "tables/table_settings.h"
 
+#include "base/expected.h"
 #include "base/nearest.h"
 #include "base/network.h"
 #include "base/secret_file.h"
 #include "base/text.h"
+#include "base/toml_words.h"
 #include "tables/key_template.h"
 
 #include <toml++/toml.h>
@@ -18,12 +20,12 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kMostPassword = 4096;
 
-std::string wrong_type(const char* allowed) {
-  return std::string("is of another kind, ") + allowed + " is allowed";
+std::string wrong_type(const char* expected) {
+  return but_expected("is of another kind", expected);
 }
 
-std::string range(const std::string& least, const std::string& most) {
-  return "from " + least + " to " + most + " is allowed";
+std::string outside(const std::string& value, const std::string& least, const std::string& most) {
+  return but_expected(value + " is out of range", "from " + least + " to " + most);
 }
 
 struct Set {
@@ -72,19 +74,18 @@ struct Set {
       return wrong_type("a whole number");
     if (*value < 0 || static_cast<std::uint64_t>(*value) < to.least ||
         static_cast<std::uint64_t>(*value) > to.most)
-      return std::to_string(*value) + " is out of range, " +
-             range(std::to_string(to.least), std::to_string(to.most));
+      return outside(std::to_string(*value), std::to_string(to.least), std::to_string(to.most));
     to.value = static_cast<std::size_t>(*value);
     return {};
   }
   std::string operator()(const Setting::Time& to) const {
-    const auto allowed = range(format_duration(to.least), format_duration(to.most));
     const auto text = node.value_exact<std::string>();
     const auto value = text ? parse_duration(*text) : std::nullopt;
     if (!value)
-      return "is not a duration with a unit, " + allowed;
+      return but_expected("is not a duration with a unit",
+                          "from " + format_duration(to.least) + " to " + format_duration(to.most));
     if (*value < to.least || *value > to.most)
-      return escaped(*text, 40) + " is out of range, " + allowed;
+      return outside(escaped(*text, 40), format_duration(to.least), format_duration(to.most));
     to.value = std::chrono::duration_cast<milliseconds>(*value);
     return {};
   }
@@ -92,7 +93,7 @@ struct Set {
  private:
   static std::string check(const std::string& value, CheckText check) {
     if (value.find('\0') != value.npos)
-      return "has a NUL octet in it, text is allowed";
+      return but_expected("has a NUL octet in it", "text alone");
     return check == nullptr ? std::string() : check(value);
   }
 };
@@ -100,8 +101,8 @@ struct Set {
 std::string check_path(std::string_view text) {
   return text.starts_with('/') ? ""
                                : "\"" + escaped(text, 80) +
-                                     "\" is not an absolute path, one such as \"/etc/postrider/x\" "
-                                     "is allowed";
+                                     "\" is not an absolute path; expected one such as "
+                                     "\"/etc/postrider/x\"";
 }
 
 std::string unknown(std::string_view key, const std::vector<Setting>& settings) {
@@ -109,10 +110,11 @@ std::string unknown(std::string_view key, const std::vector<Setting>& settings) 
   std::string all;
   for (const auto& setting : settings) {
     known.emplace_back(setting.key);
-    all.append(all.empty() ? "" : ", ").append(setting.key);
+    all.append(all.empty() ? "" : &setting == &settings.back() ? " or " : ", ").append(setting.key);
   }
   const auto near = nearest(key, known);
-  return "unknown key, " + (near.empty() ? all + " are allowed" : "did you mean " + near + "?");
+  return near.empty() ? but_expected("unknown key", all)
+                      : "unknown key; did you mean " + near + "?";
 }
 
 }  // namespace
@@ -120,7 +122,7 @@ std::string unknown(std::string_view key, const std::vector<Setting>& settings) 
 std::string check_tls(std::string_view text) {
   return text == "verify" || text == "off"
              ? std::string()
-             : "\"" + escaped(text, 40) + "\" is unknown, \"verify\" or \"off\" is allowed";
+             : "\"" + escaped(text, 40) + "\" is not allowed; expected \"verify\" or \"off\"";
 }
 
 std::vector<Setting> settings_of(ServerSettings& server) {
@@ -154,8 +156,7 @@ Result<void> SettingsFile::read(const Source& source, const std::vector<Setting>
   try {
     document = toml::parse(source.text);
   } catch (const toml::parse_error& error) {
-    return problem_at(path_, error.source().begin.line,
-                      "is not TOML: " + escaped(error.description(), 200));
+    return problem_at(path_, error.source().begin.line, toml_problem(error.description()));
   }
   std::vector<std::pair<std::size_t, std::string>> problems;
   for (auto&& [name, node] : document) {
@@ -171,7 +172,7 @@ Result<void> SettingsFile::read(const Source& source, const std::vector<Setting>
   }
   for (const auto& setting : settings)
     if (setting.is_required && !has(setting.key))
-      problems.emplace_back(0, setting.key + std::string(": is missing, the table needs one"));
+      problems.emplace_back(0, setting.key + std::string(": is missing; expected one"));
   if (problems.empty())
     return {};
   std::sort(problems.begin(), problems.end());

@@ -256,7 +256,7 @@ int main(int count, char** arguments) {
   const auto loaded = daemon::load_or_defaults({file});
   if (!loaded.config) {
     std::fputs(loaded.describe().c_str(), stderr);
-    return EX_CONFIG;
+    return loaded.exit_code();
   }
   if (token->parsed())
     return add_token(*loaded.config, role, name);

@@ -36,42 +36,42 @@ class Checker {
       if (is_everybody(text))
         return report("accept.relay_from",
                       "\"" + escaped(text) +
-                          "\" makes an open relay: everybody who reaches a "
-                          "listener may send to anyone; name your own networks, or say "
-                          "accept.open_relay = true");
+                          "\" makes an open relay: everybody who reaches a listener may send to "
+                          "anyone; expected your own networks, or accept.open_relay = true");
   }
 
   void tls() {
     const auto& certificate = config_.tls.certificate;
     const auto& key = config_.tls.key;
     if (!certificate.empty() && key.empty())
-      report("tls.certificate", "is given without tls.key, both or none are allowed");
+      report("tls.certificate", "is given without tls.key; expected both or none");
     if (certificate.empty() && !key.empty())
-      report("tls.key", "is given without tls.certificate, both or none are allowed");
+      report("tls.key", "is given without tls.certificate; expected both or none");
     if (!certificate.empty() && !key.empty() && certificate.size() != key.size())
       report("tls.key", "names " + std::to_string(key.size()) + " and tls.certificate " +
                             std::to_string(certificate.size()) +
-                            ", one key for each certificate is allowed");
+                            "; expected one key for each certificate");
   }
 
   void auth() {
     const auto& auth = config_.auth;
     const int sources = !auth.users.empty() + !auth.dovecot.empty() + !auth.pam.empty();
     if (sources > 1)
-      report(!auth.pam.empty() ? "auth.pam" : "auth.dovecot",
-             "is a second source of passwords, one of auth.users, auth.dovecot and auth.pam is "
-             "allowed");
+      report(
+          !auth.pam.empty() ? "auth.pam" : "auth.dovecot",
+          "is a second source of passwords; expected one of auth.users, auth.dovecot and auth.pam");
     for (const auto& name : auth.mechanisms)
       if (const auto needs = lacks(name); !needs.empty())
-        report("auth.mechanisms", "\"" + name + "\" needs " + needs + ", which is not given");
+        report("auth.mechanisms",
+               "\"" + name + "\" lacks its source; expected " + needs + " to be given");
     if (!auth.oauth_client.empty() && auth.oauth_introspect.empty())
-      report("auth.oauth_client", "is given without auth.oauth_introspect, both are allowed");
+      report("auth.oauth_client", "is given without auth.oauth_introspect; expected both");
     // RFC 8725 §3.8 and 3.9: or a token that the same keys have signed for any other service
     // counts.
     if (!auth.oauth_keys.empty() && auth.oauth_issuer.empty() && auth.oauth_audience.empty())
       report("auth.oauth_keys",
-             "takes every token of these keys, auth.oauth_issuer or auth.oauth_audience, better "
-             "both, must be given");
+             "takes every token of these keys; expected auth.oauth_issuer or auth.oauth_audience, "
+             "better both, beside it");
   }
 
   void domains() {
@@ -81,10 +81,10 @@ class Checker {
           [&](const std::string& local) { return equals_ignoring_case(local, domain); });
       if (is_local)
         report("accept.relay_to",
-               "\"" + escaped(domain) + "\" is also in local.domains, one of them is allowed");
+               "\"" + escaped(domain) + "\" is also in local.domains; expected in one of them");
       else if (config_.local.srs && equals_ignoring_case(config_.local.srs_domain, domain))
         report("accept.relay_to",
-               "\"" + escaped(domain) + "\" is also local.srs_domain, one of them is allowed");
+               "\"" + escaped(domain) + "\" is also local.srs_domain; expected one of them");
     }
   }
 
@@ -94,8 +94,9 @@ class Checker {
         if (covers(config_.routes[earlier].domain, config_.routes[i].domain) &&
             covers_senders(config_.routes[earlier].from, config_.routes[i].from)) {
           report(routed(i, "domain"), "\"" + escaped(config_.routes[i].domain) +
-                                          "\" is never reached, the route " +
-                                          where(routed(earlier, "domain")) + " matches first");
+                                          "\" is never reached; expected before the route " +
+                                          where(routed(earlier, "domain")) +
+                                          ", which matches first");
           break;
         }
       login(i);
@@ -112,7 +113,7 @@ class Checker {
       });
       if (of_family > 1)
         report(routed(i, "source"), "names " + std::to_string(of_family) +
-                                        " addresses of one family, one of each is allowed");
+                                        " addresses of one family; expected one of each");
     }
   }
 
@@ -121,8 +122,8 @@ class Checker {
     if (!delivery.retry.empty() && delivery.lifetime < delivery.retry.front())
       report(origins_.contains("delivery.lifetime") ? "delivery.lifetime" : "delivery.retry",
              "the lifetime " + format_duration(delivery.lifetime) +
-                 " ends before the first retry, at least " +
-                 format_duration(delivery.retry.front()) + " is allowed");
+                 " ends before the first retry; expected at least " +
+                 format_duration(delivery.retry.front()));
   }
 
   // RFC 6376 §5.4: a signature that does not cover From is worth nothing.
@@ -135,14 +136,14 @@ class Checker {
     };
     if (!oversigned.empty() && !names_from(oversigned) && (covered.empty() || !names_from(covered)))
       report("dkim.oversigned_fields",
-             "leaves out From, which must be there or in dkim.signed_fields");
+             "leaves out From; expected it here or in dkim.signed_fields");
   }
 
   void dmarc_report() {
     const auto& wanted = config_.dmarc_report;
     if (wanted.enabled && !wanted.contact.empty() && config_.authentication.dmarc == 0)
       report("dmarc_report.contact",
-             "needs something to report on, authentication.dmarc must not be \"off\"");
+             "has nothing to report on; expected authentication.dmarc other than \"off\"");
   }
 
   void header_checks() {
@@ -152,13 +153,13 @@ class Checker {
       if (changes && check.in != 0)
         report("header_check[" + std::to_string(i) + "].action",
                "\"" + escaped(check.action) +
-                   "\" would change the header of a part, in = \"header\" is allowed with it");
+                   "\" would change the header of a part; expected in = \"header\" with it");
     }
   }
 
   void sealing() {
     if (config_.local.arc && !config_.dkim.is_used())
-      report("local.arc", "needs a key to seal with, dkim.folder or dkim.keys must be given");
+      report("local.arc", "has no key to seal with; expected dkim.folder or dkim.keys beside it");
   }
 
   void milters() {
@@ -168,7 +169,7 @@ class Checker {
         if (std::none_of(all.begin(), all.end(),
                          [&](const auto& listener) { return listener.address == wanted; }))
           report("milter[" + std::to_string(i) + "].listeners",
-                 "\"" + escaped(wanted) + "\" is not a listener.address, one of those is allowed");
+                 "\"" + escaped(wanted) + "\" is not a listener.address; expected one of those");
       }
   }
 
@@ -182,22 +183,22 @@ class Checker {
       const int places =
           !sink.file.empty() + has_socket + !sink.webhook.empty() + !sink.broker.empty();
       if (places != 1)
-        report(key("name"), places == 0 ? "has no place to go, one of file, socket, webhook and "
-                                          "broker is needed"
-                                        : "has several places to go, one of file, socket, webhook "
-                                          "and broker is allowed");
+        report(key("name"),
+               std::string(places == 0 ? "has no place to go" : "has several places to go") +
+                   "; expected one of file, socket, webhook and broker");
       broker(sink, key);
       if (sink.webhook.empty() && !sink.secret.empty())
-        report(key("secret"), "is given without webhook, both are allowed");
+        report(key("secret"), "is given without webhook; expected both");
       if (const auto url = parse_http_url(sink.webhook); !sink.webhook.empty()) {
         if (!url)
-          report(key("webhook"), "is not a URL, https://host:port/path is allowed");
+          report(key("webhook"), "is not a URL; expected https://host:port/path");
         else if (!url->is_https && !is_loopback_host(url->host))
-          report(key("webhook"), "is http:// to another machine, https:// is allowed");
+          report(key("webhook"), "is http:// to another machine; expected https://");
       }
       for (std::size_t earlier = 0; earlier < i; ++earlier)
         if (equals_ignoring_case(config_.events[earlier].name, sink.name))
-          report(key("name"), "\"" + escaped(sink.name) + "\" is the name of another sink too");
+          report(key("name"), "\"" + escaped(sink.name) +
+                                  "\" is the name of another sink too; expected a name of its own");
     }
   }
 
@@ -209,9 +210,10 @@ class Checker {
       };
       const auto url = events::parse_broker_url(asked.broker);
       if (url && url->protocol == "mqtt")
-        report(key("broker"),
-               "is mqtt, by which a request cannot wait until its mail is taken, amqp, kafka and "
-               "stomp are allowed");
+        report(
+            key("broker"),
+            "is mqtt, by which a request cannot wait until its mail is taken; expected amqp, kafka "
+            "or stomp");
       access(url, asked.password, key);
       const bool is_kafka = url && url->protocol == "kafka";
       if (is_kafka && !is_kafka_topic(asked.source))
@@ -220,14 +222,16 @@ class Checker {
         report(key("refused"), kNoKafkaTopic);
       for (std::size_t earlier = 0; earlier < i; ++earlier)
         if (!asked.name.empty() && equals_ignoring_case(config_.requests[earlier].name, asked.name))
-          report(key("name"), "\"" + escaped(asked.name) + "\" is the name of another source too");
+          report(key("name"),
+                 "\"" + escaped(asked.name) +
+                     "\" is the name of another source too; expected a name of its own");
     }
   }
 
   void control() {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
-             "names the socket of both administration and sendmail, two paths are needed");
+             "names the socket of both administration and sendmail; expected two paths");
   }
 
  private:
@@ -240,13 +244,14 @@ class Checker {
            {Given("password", &sink.password), Given("exchange", &sink.exchange),
             Given("topic", &sink.topic)})
         if (!value->empty())
-          report(key(name), "is given without broker, both are allowed");
+          report(key(name), "is given without broker; expected both");
       return;
     }
     if (sink.topic.empty())
-      report(key("topic"), "is missing, with broker it is needed");
+      report(key("topic"), "is missing; expected with broker");
     if (url && url->protocol != "amqp" && !sink.exchange.empty())
-      report(key("exchange"), "is given for another protocol than AMQP, which alone has exchanges");
+      report(key("exchange"),
+             "is given for another protocol; expected with AMQP alone, which has exchanges");
     if (url && url->protocol == "kafka" && !is_kafka_topic(sink.topic))
       report(key("topic"), kNoKafkaTopic);
     access(url, sink.password, key);
@@ -258,13 +263,14 @@ class Checker {
               const Key& key) {
     if (url && !url->is_tls && !is_loopback_host(url->host))
       report(key("broker"),
-             "is without TLS to another machine, " + url->protocol + "s:// is allowed");
+             "is without TLS to another machine; expected " + url->protocol + "s://");
     if (url && url->user.empty() != password.empty())
-      report(key("password"), "is needed for a user in broker, and allowed with one alone");
+      report(key("password"), password.empty() ? "is missing; expected for the user in broker"
+                                               : "is given for nobody; expected a user in broker");
   }
 
   static constexpr const char* kNoKafkaTopic =
-      "is not the name of a topic of Kafka, letters, digits, '.', '_' and '-' are allowed";
+      "is not the name of a topic of Kafka; expected letters, digits, '.', '_' and '-' alone";
   // {type} stands for letters.
   static bool is_kafka_topic(std::string_view topic) {
     constexpr std::string_view kType = "{type}";
@@ -332,13 +338,13 @@ class Checker {
       if (share_an_address(config_.listeners[earlier].address, address))
         return report(listener(index, "address"), "\"" + escaped(address) + "\" is already taken " +
                                                       where(listener(earlier, "address")) +
-                                                      ", another one is allowed");
+                                                      "; expected another one");
   }
 
   void proxies(std::size_t index) {
     if (config_.listeners[index].proxy_protocol && config_.accept.proxy_from.empty())
       report(listener(index, "proxy_protocol"),
-             "is true without accept.proxy_from, the networks of the proxies must be given");
+             "is true without accept.proxy_from; expected the networks of the proxies there");
   }
 
   void listener_tls(std::size_t index) {
@@ -347,7 +353,7 @@ class Checker {
       return;
     report(listener(index, "tls"),
            std::string(mode == ListenerTls::starttls ? "\"starttls\"" : "\"implicit\"") +
-               " needs tls.certificate and tls.key, without them \"off\" is allowed");
+               " has no certificate; expected tls.certificate and tls.key, or \"off\"");
   }
 
   void login(std::size_t index) {
@@ -358,20 +364,21 @@ class Checker {
     if (route.credentials.empty()) {
       if (route.unverified_login)
         report(routed(index, "unverified_login"),
-               "is true without route.credentials, both are allowed");
+               "is true without route.credentials; expected both");
       return;
     }
     const bool is_verified = route.tls >= RouteTls::verify;
     if (!is_verified && !route.unverified_login && !hop->is_on_this_machine())
       report(routed(index, "tls"),
-             "verifies nobody, and the credentials would go to whoever answers; \"verify\" or "
-             "\"dane\" is allowed, or unverified_login = true beside it");
+             "verifies nobody, and the credentials would go to whoever answers; expected "
+             "\"verify\" or "
+             "\"dane\", or unverified_login = true beside it");
     const bool has_name = !IpAddress::parse(hop->host);
     if (route.tls == RouteTls::verify && !has_name && route.tls_names.empty())
       report(routed(index, "next_hop"),
              "\"" + escaped(hop->host) +
-                 "\" is an address, which no certificate names; a host name is allowed, or "
-                 "tls_names with the names to verify");
+                 "\" is an address, which no certificate names; expected a host name, or tls_names "
+                 "with the names to verify");
   }
 
   // Whether every sender of the later route is one of the earlier one.

@@ -1,5 +1,6 @@
 #include "daemon/config/config_file.h"
 
+#include "base/expected.h"
 #include "base/file.h"
 #include "base/file_at_rest.h"
 #include "base/text.h"
@@ -9,6 +10,7 @@
 #include <array>
 #include <cstring>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <thread>
 #include <unistd.h>
 
@@ -21,16 +23,16 @@ constexpr std::size_t kMostName = 256;
 // attacks.md I15: whoever can write this file can make root run as anybody and read any file.
 std::string distrust(const struct stat& status) {
   if (!S_ISREG(status.st_mode))
-    return "is not a regular file, a regular file is allowed";
+    return but_expected("is not a regular file", "a regular file");
   if (static_cast<std::size_t>(status.st_size) > kMostConfig)
-    return "has " + std::to_string(status.st_size) + " bytes, at most " + format_size(kMostConfig) +
-           " are allowed";
+    return but_expected("has " + std::to_string(status.st_size) + " bytes",
+                        "at most " + format_size(kMostConfig));
   if (geteuid() != 0)
     return {};
   if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    return "can be written by its group or by everyone, mode 0644 or less is allowed";
+    return but_expected("can be written by its group or by everyone", "mode 0644 or less");
   if (status.st_uid != 0)
-    return "belongs to user " + std::to_string(status.st_uid) + ", a file of root is allowed";
+    return but_expected("belongs to user " + std::to_string(status.st_uid), "a file of root");
   return {};
 }
 
@@ -73,6 +75,7 @@ std::string full_name(std::string_view hosts, std::string_view name) {
 struct FileText {
   std::string text;
   std::string problem;
+  bool is_forbidden = false;
 };
 
 FileText read_config(const std::string& path) {
@@ -81,6 +84,11 @@ FileText read_config(const std::string& path) {
   if (!file && file.error().code() == boost::system::errc::no_such_file_or_directory)
     return {"", "cannot be read: " + file.error().code().message() +
                     "; name another with -c (sendmail: -C)"};
+  if (!file && file.error().code() == boost::system::errc::permission_denied)
+    return {"",
+            "cannot be read: " + file.error().code().message() +
+                "; run this as root, or make it readable (mode 0644, its folders 0755)",
+            true};
   if (!file)
     return {"", "cannot be read: " + why_unopened(file.error())};
   struct stat status {};
@@ -114,6 +122,10 @@ std::string origin_key(const Option& option, std::size_t index) {
          std::string(name_in_section(option));
 }
 
+int Loaded::exit_code() const {
+  return is_forbidden ? EX_NOPERM : EX_CONFIG;
+}
+
 std::string Loaded::describe() const {
   std::string out;
   for (const auto& problem : problems) {
@@ -129,7 +141,7 @@ std::string Loaded::describe() const {
 }
 
 Loaded load_config(const std::string& path) {
-  auto [text, problem] = read_config(path);
+  auto [text, problem, is_forbidden] = read_config(path);
   if (problem.empty()) {
     auto loaded = parse_config(text, path, this_machine());
     loaded.ends_a_line = text.empty() || text.back() == '\n';
@@ -137,6 +149,7 @@ Loaded load_config(const std::string& path) {
   }
   Loaded loaded;
   loaded.file = path;
+  loaded.is_forbidden = is_forbidden;
   loaded.problems.push_back({0, "", std::move(problem)});
   return loaded;
 }
@@ -205,7 +218,7 @@ bool looks_cut(const Loaded& fresh, const Loaded& running) {
 }
 
 ConfigPtr load_leniently(const std::string& path) {
-  const auto [text, problem] = read_config(path);
+  const auto [text, problem, is_forbidden] = read_config(path);
   return problem.empty() ? std::make_shared<const Config>(parse_leniently(text, this_machine()))
                          : nullptr;
 }

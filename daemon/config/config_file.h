@@ -38,6 +38,9 @@ struct Loaded {
   Origins origins;
   std::vector<Problem> problems;  // in the order of lines
   bool ends_a_line = true;        // its text
+  bool is_forbidden = false;      // we may not read it
+  // Of a program that cannot go on with it: 78, or 77 for a file that it may not read.
+  int exit_code() const;
   // One line a problem: "file:line: key: text".
   std::string describe() const;
 };

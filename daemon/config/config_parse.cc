@@ -1,5 +1,7 @@
 // The one file that knows the TOML library.
+#include "base/expected.h"
 #include "base/text.h"
+#include "base/toml_words.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
 #include "daemon/config/suggest.h"
@@ -42,11 +44,9 @@ struct SetValue {
   Config& config;
   std::size_t index;
 
-  std::string mismatch() const {
-    return "is " + type_name(node) + ", " + allowed(option) + " is allowed";
-  }
+  std::string mismatch() const { return but_expected("is " + type_name(node), allowed(option)); }
   std::string outside(const std::string& value) const {
-    return value + " is out of range, " + allowed(option) + " is allowed";
+    return but_expected(value + " is out of range", allowed(option));
   }
 
   std::string operator()(const Text& o) const {
@@ -73,7 +73,7 @@ struct SetValue {
     for (const auto& item : *list) {
       const auto value = item.value_exact<std::string>();
       if (!value)
-        return "has " + type_name(item) + " in it, " + allowed(option) + " is allowed";
+        return but_expected("has " + type_name(item) + " in it", allowed(option));
       if (auto problem = o.check(*value); !problem.empty())
         return problem;
       values.push_back(*value);
@@ -115,8 +115,8 @@ struct SetValue {
       return mismatch();
     const auto value = parse_size(*text);
     if (!value)
-      return "\"" + escaped(*text, 80) + "\" is not a size with a unit, " + allowed(option) +
-             " is allowed";
+      return but_expected("\"" + escaped(*text, 80) + "\" is not a size with a unit",
+                          allowed(option));
     if (*value < o.least || *value > o.most)
       return outside(*text);
     o.member(config, index) = *value;
@@ -128,11 +128,11 @@ struct SetValue {
   std::string read_time(const toml::node& item, const TimeLike& limits, Duration& out) const {
     const auto text = item.value_exact<std::string>();
     if (!text)
-      return "is " + type_name(item) + ", " + allowed(option) + " is allowed";
+      return but_expected("is " + type_name(item), allowed(option));
     const auto value = parse_duration(*text);
     if (!value)
-      return "\"" + escaped(*text, 80) + "\" is not a duration with a unit, " + allowed(option) +
-             " is allowed";
+      return but_expected("\"" + escaped(*text, 80) + "\" is not a duration with a unit",
+                          allowed(option));
     if (*value < limits.least || *value > limits.most)
       return outside(*text);
     out = *value;
@@ -148,7 +148,7 @@ struct SetValue {
     if (list == nullptr)
       return mismatch();
     if (list->empty())
-      return "is empty, " + allowed(option) + " is allowed";
+      return but_expected("is empty", allowed(option));
     std::vector<Duration> values(list->size());
     for (std::size_t i = 0; i < values.size(); ++i)
       if (auto problem = read_time((*list)[i], o, values[i]); !problem.empty())
@@ -163,7 +163,7 @@ struct SetValue {
       return mismatch();
     const auto found = std::find(o.names.begin(), o.names.end(), *text);
     if (found == o.names.end())
-      return "\"" + escaped(*text, 80) + "\" is unknown, " + allowed(option) + " is allowed";
+      return but_expected("\"" + escaped(*text, 80) + "\" is not allowed", allowed(option));
     o.set(config, index, static_cast<std::size_t>(found - o.names.begin()));
     return {};
   }
@@ -208,18 +208,17 @@ class Reader {
         return keys(*table, &section, 0);
       const auto* list = node.as_array();
       const bool doubled = list != nullptr && list->is_homogeneous(toml::node_type::table);
-      return report(
-          line, section.name,
-          doubled ? "is written as [[" + std::string(section.name) + "]], [" + section.name +
-                        "] is allowed"
-                  : "is " + type_name(node) + ", the section [" + section.name + "] is allowed");
+      const std::string name(section.name);
+      return report(line, name,
+                    doubled ? but_expected("is written as [[" + name + "]]", "[" + name + "]")
+                            : but_expected("is " + type_name(node), "the section [" + name + "]"));
     }
     const auto* list = node.as_array();
     if (list == nullptr || !std::all_of(list->begin(), list->end(),
                                         [](const toml::node& item) { return item.is_table(); }))
-      return report(line, section.name,
-                    "is not written as [[" + std::string(section.name) + "]], sections [[" +
-                        section.name + "]] are allowed");
+      return report(
+          line, section.name,
+          but_expected("is " + type_name(node), "sections [[" + std::string(section.name) + "]]"));
     for (const auto& item : *list)
       repeated(section, *item.as_table());
   }
@@ -232,14 +231,14 @@ class Reader {
       if (option.required && section_of(option) == section.name &&
           !table.contains(name_in_section(option)))
         report(table.source().begin.line, origin_key(option, index),
-               "is missing, every [[" + std::string(section.name) + "]] needs one");
+               but_expected("is missing", "one in every [[" + std::string(section.name) + "]]"));
   }
 
   void unknown(const std::string& name, const Section* section, std::size_t index, unsigned line) {
     auto full = escaped(name, 80);
     if (section != nullptr)
       full = section->name + (section->repeats ? "[" + std::to_string(index) + "]." : ".") + full;
-    report(line, full, "unknown key, " + suggest_key(name, section));
+    report(line, full, unknown_key(name, section));
   }
 
   Config& config_;
@@ -279,14 +278,6 @@ std::string redefined_key(std::string_view description) {
              : escaped(description.substr(first + 1, last - first - 1), 80);
 }
 
-// The library begins with what it was parsing, which only its authors understand.
-std::string syntax_problem(std::string_view description) {
-  constexpr std::string_view kPrefix = "Error while parsing ";
-  if (description.starts_with(kPrefix))
-    description.remove_prefix(std::min(description.size(), kPrefix.size()));
-  return "is not TOML: " + escaped(description, 200);
-}
-
 // Parses as far as it goes: a key that is given twice is reported and left out, and so is one line
 // that is not TOML at all. `broken` when something else than duplicates was left out.
 struct Syntax {
@@ -306,8 +297,9 @@ Syntax parse_syntax(std::string text, Loaded& loaded) {
       if (broken || (key.empty() && !loaded.problems.empty()))
         return {};  // may be a consequence of what was left out
       broken = key.empty();
-      loaded.problems.push_back(broken ? Problem{line, "", syntax_problem(error.description())}
-                                       : Problem{line, key, "is given twice, once is allowed"});
+      loaded.problems.push_back(broken
+                                    ? Problem{line, "", toml_problem(error.description())}
+                                    : Problem{line, key, but_expected("is given twice", "once")});
       text = without(text, line);
     }
   }
@@ -328,8 +320,8 @@ std::string find_origin(const Config& config, const Machine& machine, Loaded& lo
     return report(" cannot be read: " + line.error().code().message());
   if (check_host_name(*line).empty())
     return *line;
-  return report(" begins with \"" + escaped(*line, 80) +
-                "\", a line with a name such as \"example.org\" is allowed");
+  return report(but_expected(" begins with \"" + escaped(*line, 80) + "\"",
+                             "a line with a name such as \"example.org\""));
 }
 
 // {hostname} and {origin} become what they stand for, each domain once.
@@ -388,7 +380,7 @@ bool refuse_nul(std::string_view text, Loaded& loaded) {
     return false;
   const auto before = text.substr(0, at);
   const auto line = static_cast<unsigned>(1 + std::count(before.begin(), before.end(), '\n'));
-  loaded.problems.push_back({line, "", "has a NUL byte in it, text is allowed"});
+  loaded.problems.push_back({line, "", but_expected("has a NUL byte in it", "text alone")});
   return true;
 }
 

@@ -1,10 +1,27 @@
+#include "base/text.h"
 #include "daemon/config/config_file.h"
+
+#include <algorithm>
 
 namespace postrider::daemon {
 
 namespace {
 
 constexpr std::size_t kCommentColumn = 48;
+constexpr std::size_t kMostColumns = 80;
+
+// Lines of comment, as wide as they may be, but for a word that is wider.
+void print_comment(std::string_view comment, std::string& out) {
+  std::size_t column = 0;
+  for (const auto word : split(comment, ' ')) {
+    const bool fits = column > 0 && column + 1 + word.size() <= kMostColumns;
+    if (!fits)
+      out.append(column > 0 ? "\n#" : "#");
+    column = (fits ? column : 1) + 1 + word.size();
+    out.append(" ").append(word);
+  }
+  out.append("\n");
+}
 
 void print_option(const Loaded& loaded, const Option& option, std::size_t index, std::string& out) {
   const auto value = value_text(option, *loaded.config, index);
@@ -14,14 +31,20 @@ void print_option(const Loaded& loaded, const Option& option, std::size_t index,
   const bool open = value.empty() || (!given && value == "\"\"" && option.unset != nullptr);
   std::string line(open ? "# " : "");
   line.append(name_in_section(option)).append(" = ").append(open ? "" : value);
-  line.append(line.size() < kCommentColumn ? kCommentColumn - line.size() : 1, ' ');
-  line.append("# ");
+  std::string comment;
   if (given)
-    line.append(loaded.file).append(":").append(std::to_string(origin->second));
+    comment.append(loaded.file).append(":").append(std::to_string(origin->second));
   else
-    line.append("default")
+    comment.append("default")
         .append(option.unset != nullptr ? ": " : "")
         .append(option.unset != nullptr ? option.unset : "");
+  const auto column = std::max(kCommentColumn, line.size() + 1);
+  if (column + 2 + comment.size() <= kMostColumns) {
+    line.append(column - line.size(), ' ').append("# ").append(comment);
+  } else {
+    print_comment(comment, out);  // above it
+    line.erase(line.find_last_not_of(' ') + 1);
+  }
   out.append(line).append("\n");
 }
 

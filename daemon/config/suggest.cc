@@ -1,5 +1,6 @@
 #include "daemon/config/suggest.h"
 
+#include "base/expected.h"
 #include "base/nearest.h"
 #include "base/text.h"
 
@@ -32,16 +33,16 @@ std::string elsewhere(std::string_view name) {
 
 }  // namespace
 
-std::string suggest_key(std::string_view name, const Section* section) {
+std::string unknown_key(std::string_view name, const Section* section) {
   const auto names = names_in(section);
   if (const auto known = nearest(name, names); !known.empty())
-    return "did you mean " + known + "?";
+    return "unknown key; did you mean " + known + "?";
   if (const auto key = elsewhere(ascii_lower(name)); !key.empty())
-    return "did you mean " + key + "?";
-  std::string out;
+    return "unknown key; did you mean " + key + "?";
+  std::string all;
   for (const auto& known : names)
-    out.append(out.empty() ? "" : ", ").append(known);
-  return out + " are allowed";
+    all.append(all.empty() ? "" : &known == &names.back() ? " or " : ", ").append(known);
+  return but_expected("unknown key", all);
 }
 
 }  // namespace postrider::daemon

@@ -8,8 +8,8 @@
 
 namespace postrider::daemon {
 
-// The sentence behind "unknown key, ": "did you mean hostname?", or which keys are allowed here.
+// "unknown key; did you mean hostname?", or which keys are expected here.
 // section: null above the first section.
-std::string suggest_key(std::string_view name, const Section* section);
+std::string unknown_key(std::string_view name, const Section* section);
 
 }  // namespace postrider::daemon

@@ -37,6 +37,7 @@ std::string check_pam_service(std::string_view text);       // a file's name, or
 std::string check_http_url(std::string_view text);          // "https://host:port/path", or empty
 std::string check_claim(std::string_view text);             // "email"
 std::string check_log_target(std::string_view text);        // "stderr", "syslog" or a path
+std::string check_group(std::string_view text);             // of this system, or empty
 std::string check_user(std::string_view text);              // a login name, or empty
 std::string check_mailbox(std::string_view text);           // "maildir:/var/mail/{user}/"
 std::string check_next_hop(std::string_view text);          // "mx", "smtp://host:port", ...

@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <sysexits.h>
 #include <unistd.h>
 #include <vector>
 
@@ -171,7 +172,13 @@ Result<ToolPaths> find_places(const Options& options) {
     return *std::move(places);
   auto lines = loaded.describe();
   lines.pop_back();
+  if (loaded.is_forbidden)
+    return system_error(EACCES, std::move(lines));
   return Error(make_error_code(Errc::malformed), std::move(lines));
+}
+
+int exit_code_without_places(const Error& error) {
+  return error.code() == boost::system::errc::permission_denied ? EX_NOPERM : EX_CONFIG;
 }
 
 Result<ToolPaths> find_places_for_mail(const Options& options) {

@@ -50,6 +50,8 @@ struct ToolPaths {
 // itself is believed of root and the daemon's user only, and of root alone who that user is. Fails,
 // in a line a problem, if the file was named and nothing is known of it.
 Result<ToolPaths> find_places(const Options& options);
+// Of the program that ends because of it: 78, or 77 for a file that it may not read.
+int exit_code_without_places(const Error& error);
 // The same for a program that has mail in its hands: it fails only for a file that was named in
 // `options` and does not exist. At worst the defaults hold, without limits that only the daemon
 // knows.

@@ -78,7 +78,7 @@ void find_in_domain(const std::string& folder, const std::string& domain, KeyFil
   if (!names)
     return (void)found.problems.emplace_back(
         "dkim.folder", named(folder) + "cannot be read: " + why_unopened(names.error()) +
-                           ", a folder that the daemon can read is allowed");
+                           "; expected a folder that the daemon can read");
   for (const auto& name : *names)
     if (name.ends_with(kEnding))
       found.files.push_back({"dkim.folder", domain,
@@ -92,7 +92,7 @@ void find_in_folder(const std::string& folder, KeyFiles& found) {
   if (!names)
     return (void)found.problems.emplace_back(
         "dkim.folder", named(folder) + "cannot be read: " + why_unopened(names.error()) +
-                           ", a folder with DOMAIN/SELECTOR.pem in it is allowed");
+                           "; expected a folder with DOMAIN/SELECTOR.pem in it");
   for (const auto& name : *names) {
     const auto path = folder + "/" + name;
     if (!is_folder(path))
@@ -101,8 +101,8 @@ void find_in_folder(const std::string& folder, KeyFiles& found) {
       find_in_domain(path, *domain, found);
     else
       found.problems.emplace_back("dkim.folder", named(path) +
-                                                     "is not named by a domain, a name such as "
-                                                     "\"example.org\" is allowed");
+                                                     "is not named by a domain; expected a name "
+                                                     "such as \"example.org\"");
   }
 }
 
@@ -123,14 +123,14 @@ KeyFiles find_keys(const DkimConfig& config) {
 // What is wrong with who can read a key; empty if nothing is.
 std::string distrust(const struct stat& about, const std::optional<uid_t>& user) {
   if (!S_ISREG(about.st_mode))
-    return "is not a regular file, a regular file is allowed";
+    return "is not a regular file; expected a regular file";
   char mode[16];
   std::snprintf(mode, sizeof mode, "%04o", about.st_mode & 07777U);
   if ((about.st_mode & (S_IRWXO | S_IWGRP)) != 0)
-    return "is open to others (mode " + std::string(mode) + "), mode 0600 or 0640 is allowed";
+    return "is open to others (mode " + std::string(mode) + "); expected mode 0600 or 0640";
   if (about.st_uid != 0 && about.st_uid != ::geteuid() && (!user || about.st_uid != *user))
     return "belongs to user " + std::to_string(about.st_uid) +
-           ", a file of root or of the daemon's user is allowed";
+           "; expected a file of root or of the daemon's user";
   return {};
 }
 
@@ -148,8 +148,8 @@ class Loader {
     for (const auto& file : found.files)
       load(file);
     if (keys_.size() > kMostDomains)
-      report("dkim.folder", "holds keys of " + std::to_string(keys_.size()) + " domains, at most " +
-                                std::to_string(kMostDomains) + " are allowed");
+      report("dkim.folder", "holds keys of " + std::to_string(keys_.size()) +
+                                " domains; expected at most " + std::to_string(kMostDomains));
     if (loaded_.problems.empty() && keys_.empty())
       loaded_.warnings.emplace_back("there is no key, so nothing is signed");
     if (loaded_.problems.empty() && !keys_.empty())
@@ -167,16 +167,16 @@ class Loader {
   void load(const KeyFile& file) {
     if (!mailauth::key_name(file.selector, file.domain))
       return report(file.option, named(file.path) +
-                                     "is not named by a selector, a name such as \"s1\" is "
-                                     "allowed");
+                                     "is not named by a selector; expected a name such as "
+                                     "\"s1\"");
     const auto pem = read(file);
     if (!pem)
       return;
     auto key = mailauth::PrivateKey::from_pem(*pem);
     if (!key)
       return report(file.option, named(file.path) + "is of no use: " + key.error().step() +
-                                     ", an RSA key of 1024 to 8192 bits or an Ed25519 key in PEM "
-                                     "form without a password is allowed");
+                                     "; expected an RSA key of 1024 to 8192 bits or an Ed25519 "
+                                     "key in PEM form without a password");
     if (key->type() == mailauth::KeyType::rsa && key->bits() < mailauth::kLeastSigningRsaBits)
       loaded_.warnings.push_back(named(file.path) + "has " + std::to_string(key->bits()) +
                                  " bits, which some will not trust; 2048 are sensible");
@@ -185,20 +185,21 @@ class Loader {
       if (other.selector == file.selector)
         return report(file.option, named(file.path) + "is a second key of the selector \"" +
                                        file.selector + "\" of " + file.domain +
-                                       ", one for each is allowed");
+                                       "; expected one for each");
     if (of_domain.size() == kMostKeysOfDomain)
       return report(file.option, named(file.path) + "is one key too many of " + file.domain +
-                                     ", at most " + std::to_string(kMostKeysOfDomain) +
-                                     " for each domain are allowed");
+                                     "; expected at most " + std::to_string(kMostKeysOfDomain) +
+                                     " for each domain");
     of_domain.push_back({file.domain, file.selector, *std::move(key)});
   }
 
   std::optional<std::string> read(const KeyFile& file) {
     const auto opened = open_to_read(file.path);
     if (!opened) {
-      report(file.option, named(file.path) + "cannot be read: " + why_unopened(opened.error()) +
-                              ", a file that the daemon's user can read is allowed (mode 0640 and "
-                              "its group)");
+      report(file.option,
+             named(file.path) + "cannot be read: " + why_unopened(opened.error()) +
+                 "; expected a file that the daemon's user can read (mode 0640 and its "
+                 "group)");
       return std::nullopt;
     }
     struct stat about {};
@@ -212,7 +213,7 @@ class Loader {
     if (pem)
       return *std::move(pem);
     report(file.option, named(file.path) + "cannot be read: " + pem.error().code().message() +
-                            ", a key in PEM form is allowed");
+                            "; expected a key in PEM form");
     return std::nullopt;
   }
 

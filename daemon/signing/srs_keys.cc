@@ -68,10 +68,10 @@ SrsKeys parse_srs_keys(std::string_view text) {
     const bool is_clean =
         std::none_of(line.begin(), line.end(), [](unsigned char c) { return c < ' ' || c == 127; });
     if (!is_clean)
-      out.problems.push_back({number, "holds controls, a text without them is allowed"});
+      out.problems.push_back({number, "holds controls; expected a text without them"});
     else if (line.size() < kLeast || line.size() > kMost)
       out.problems.push_back({number, "is a key of " + std::to_string(line.size()) +
-                                          " octets, from 16 to 512 are allowed"});
+                                          " octets; expected from 16 to 512"});
     else if (std::find(out.keys.begin(), out.keys.end(), line) != out.keys.end())
       out.problems.push_back({number, "is a key that stands there already"});
     else
@@ -80,7 +80,7 @@ SrsKeys parse_srs_keys(std::string_view text) {
   if (out.keys.size() > kMostKeys)
     out.problems.push_back({0, "holds more than 20 keys"});
   if (out.keys.empty() && out.problems.empty())
-    out.problems.push_back({0, "holds no key, a line with one is needed"});
+    out.problems.push_back({0, "holds no key; expected a line with one"});
   return out;
 }
 
@@ -94,7 +94,7 @@ SrsKeys load_srs_keys(const std::string& path, bool follow) {
   if (!S_ISREG(about.st_mode))
     return useless("is not a regular file");
   if ((about.st_mode & S_IRWXO) != 0)
-    return useless("may be read by others; mode 0640 or less is allowed");
+    return useless("may be read by others; expected mode 0640 or less");
   const auto text = read_file(*file, path, kMostBytes);
   if (!text)
     return useless(text.error().code() == make_error_code(Errc::too_long)

@@ -80,26 +80,26 @@ class Parser {
       return;
     const auto equals = line.find('=');
     if (equals == line.npos)
-      return wrong("", "is no \"key = value\"");
+      return wrong("", "is not a setting; expected key = value");
     const auto key = trim(line.substr(0, equals));
     auto value = trim(line.substr(equals + 1));
     if (value.size() > 1 && value.front() == '"' && value.back() == '"')
       value = value.substr(1, value.size() - 2);
     if (value.find('\0') != value.npos)
-      return wrong(escaped(key, 64), "holds a NUL");
+      return wrong(escaped(key, 64), "holds a NUL; expected text alone");
     set(key, value);
   }
 
   void set(std::string_view key, std::string_view value) {
     if (!is_key(key))
       return wrong(escaped(key, 64),
-                   "unknown key; allowed: user, password, token_command, token_endpoint, "
-                   "client_id, client_secret, client_auth, refresh_token, scope, mechanisms, "
+                   "unknown key; expected user, password, token_command, token_endpoint, "
+                   "client_id, client_secret, client_auth, refresh_token, scope, mechanisms or "
                    "allow_clear");
     if (!lines_.emplace(key, number_).second)
-      return wrong(key, "is given twice");
+      return wrong(key, "is given twice; expected once");
     if (value.empty())
-      return wrong(key, "is empty");
+      return wrong(key, "is empty; expected a value");
     if (key == "mechanisms")
       return set_mechanisms(value);
     if (key == "token_command")
@@ -123,7 +123,7 @@ class Parser {
   void set_choice(std::string_view key, std::string_view value, const char* yes, const char* no,
                   bool& member) {
     if (value != yes && value != no)
-      return wrong(key, std::string("allowed: ") + yes + ", " + no);
+      return wrong(key, std::string("is not allowed; expected ") + yes + " or " + no);
     member = value == yes;
   }
 
@@ -133,9 +133,10 @@ class Parser {
         continue;
       const auto* known = find_mechanism(word);
       if (known == nullptr)
-        return wrong("mechanisms", escaped(word, 64) +
-                                       " is unknown; allowed: SCRAM-SHA-256-PLUS, SCRAM-SHA-256, "
-                                       "CRAM-MD5, PLAIN, LOGIN, OAUTHBEARER, XOAUTH2");
+        return wrong("mechanisms", "\"" + escaped(word, 64) +
+                                       "\" is not a mechanism; expected SCRAM-SHA-256-PLUS, "
+                                       "SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN, OAUTHBEARER or "
+                                       "XOAUTH2");
       loaded_.file.mechanisms.emplace_back(known);
     }
   }
@@ -149,13 +150,16 @@ class Parser {
 
   void check() {
     if (!has("user"))
-      wrong_later("user", "is missing");
+      wrong_later("user", "is missing; expected the name to log in with");
     const int sources = (has("password") ? 1 : 0) + (has("token_command") ? 1 : 0) +
                         (has("token_endpoint") ? 1 : 0);
     if (sources != 1)
       return report(0, "",
-                    "one of password, token_command and token_endpoint is needed, and only "
-                    "one");
+                    sources == 0
+                        ? "has nothing to log in with; expected one of password, token_command "
+                          "and token_endpoint"
+                        : "has several things to log in with; expected one of password, "
+                          "token_command and token_endpoint");
     check_endpoint();
     check_mechanisms();
   }
@@ -166,19 +170,19 @@ class Parser {
     const bool is_used = has("token_endpoint");
     for (const auto* key : kNeeded)
       if (is_used && !has(key))
-        wrong_later(key, "is missing; token_endpoint needs it");
+        wrong_later(key, "is missing; expected with token_endpoint");
     const auto without = [&](const char* key) {
       if (!is_used && has(key))
-        wrong_later(key, "is of no use without token_endpoint");
+        wrong_later(key, "is given without token_endpoint; expected both");
     };
     std::for_each(std::begin(kNeeded), std::end(kNeeded), without);
     std::for_each(std::begin(kOptional), std::end(kOptional), without);
     if (has("client_auth") && !has("client_secret"))
-      wrong_later("client_auth", "is of no use without client_secret");
+      wrong_later("client_auth", "is given without client_secret; expected both");
     const auto& endpoint = loaded_.file.token_endpoint;
     const auto url = parse_http_url(endpoint);
     if (!endpoint.empty() && (!url || !url->is_https))
-      wrong_later("token_endpoint", "is no such URL; allowed: https://host:port/path");
+      wrong_later("token_endpoint", "is not a URL of that kind; expected https://host:port/path");
   }
 
   void check_mechanisms() {
@@ -191,9 +195,10 @@ class Parser {
     if (wanted.empty())
       return;
     if (has("password") && !is_of(kOfPasswords))
-      wrong_later("mechanisms", "none of them takes a password");
+      wrong_later("mechanisms",
+                  "none of them takes a password; expected SCRAM-SHA-256 or PLAIN, for example");
     if (!has("password") && !is_of(kOfTokens))
-      wrong_later("mechanisms", "none of them takes a token; allowed: OAUTHBEARER, XOAUTH2");
+      wrong_later("mechanisms", "none of them takes a token; expected OAUTHBEARER or XOAUTH2");
   }
 
   LoadedCredentials loaded_;
@@ -238,7 +243,7 @@ LoadedCredentials load_credentials(const std::string& path) {
   if (!S_ISREG(about.st_mode))
     return unusable("is not a regular file");
   if ((about.st_mode & S_IRWXO) != 0)
-    return unusable("others may read this file; mode 0640 or less is allowed");
+    return unusable("may be read by others; expected mode 0640 or less");
   std::string text(kMostBytes + 1, '\0');
   std::size_t have = 0;
   while (have < text.size()) {

@@ -280,9 +280,10 @@ Result<HeaderRule> parse_header_rule(std::string_view pattern, std::string_view 
     return each.first == action.substr(0, space);
   });
   if (known == std::end(kActions))
-    return malformed("\"" + escaped(action, 80) +
-                     "\" is not an action, reject TEXT, hold TEXT, discard, warn TEXT, strip or "
-                     "prepend FIELD is allowed");
+    return malformed(
+        "\"" + escaped(action, 80) +
+        "\" is not an action; expected reject TEXT, hold TEXT, discard, warn TEXT, strip or "
+        "prepend FIELD");
   rule.action = known->second;
   if (space != action.npos)
     rule.text = trim(action.substr(space));

@@ -78,7 +78,7 @@ std::string check_access_value(std::string_view value) {
   if (meaning_of({std::string(value), {}, 0, {}}).kind != Access::Kind::cannot_tell)
     return {};
   return "\"" + escaped(trim(value), 80) +
-         "\" says nothing; ok, reject TEXT or defer TEXT is allowed";
+         "\" says nothing; expected ok, reject TEXT or defer TEXT";
 }
 
 namespace {

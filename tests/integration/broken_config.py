@@ -263,6 +263,18 @@ class BrokenConfiguration(scenario.Scenario):
                 self.assertRegex(done.stderr, r"^[a-z ]+: " + missing +
                                  r": cannot be read: No such file or directory; name another with -c \(sendmail: -C\)\n$")
 
+    def test_a_file_that_may_not_be_read(self):
+        """Not a wrong configuration: 77, and what to do."""
+        if not scenario.is_root():
+            self.skipTest("acts as another user")
+        self.write(self.text, mode=0o600)
+        for arguments in (["check"], ["config"], ["run"], ["doctor"], ["dkim", "check"]):
+            with self.subTest(arguments=arguments):
+                done = self.run_tool("postrider", *arguments, "-c", str(self.server.config_file), uid=NOBODY)
+                self.assertEqual(done.returncode, 77, done.stdout + done.stderr)
+                self.assertIn(f"{self.server.config_file}: cannot be read: Permission denied; run this as root, or make it "
+                              "readable", done.stdout + done.stderr)
+
     def test_nothing_is_known_and_the_defaults_hold(self):
         """The file is for root alone, nothing was published, and no daemon is where it usually is:
         the drop folder of the defaults is tried at last."""
@@ -272,7 +284,8 @@ class BrokenConfiguration(scenario.Scenario):
         self.write(self.text, mode=0o600)
         done = self.run_tool("sendmail", "-i", TO, stdin=MAIL, uid=NOBODY)
         self.assertEqual(done.returncode, 75)
-        self.assertIn("cannot be read: Permission denied; going on with the defaults\n", done.stderr)
+        self.assertIn("cannot be read: Permission denied; run this as root, or make it readable (mode 0644, its folders "
+                      "0755); going on with the defaults\n", done.stderr)
         self.assertIn("could not be left for it", done.stderr)
 
     def test_what_needs_the_configuration_says_what_is_wrong(self):

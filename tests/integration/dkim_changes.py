@@ -120,7 +120,7 @@ class Checking(Signing):
         key = self.keys / "us.example" / "r1.pem"
         good = key.read_bytes()
         os.chmod(key, 0o644)
-        line = self.refused(server, "dkim.folder", "is open to others (mode 0644), mode 0600 or 0640 is allowed")
+        line = self.refused(server, "dkim.folder", "is open to others (mode 0644); expected mode 0600 or 0640")
         self.assertRegex(line, r"postrider\.toml:\d+: dkim\.folder: ")
         os.chmod(key, 0o660)
         self.refused(server, "is open to others (mode 0660)")

@@ -59,6 +59,12 @@ class ExitStatuses(scenario.Scenario):
             self.assertRegex((done.stderr or done.stdout).decode(), r"\S.*\n\Z", f"{program} {arguments}: it says nothing")
         self.given.add(code)
 
+    def forbidden_file(self):
+        path = self.folder / "forbidden.toml"
+        path.write_text("")
+        path.chmod(0o600)
+        return path
+
     def full(self, server, *words, **more):
         with open("/dev/full", "wb") as full:
             self.ends(server, IOERR, *words, stdout=full, **more)
@@ -175,6 +181,7 @@ class ExitStatuses(scenario.Scenario):
         self.full(server, "newaliases")
         self.ends(server, 0, "newaliases")
         self.ends(server, CONFIG, "newaliases", "-c", "/nonexistent")
+        self.ends(server, NOPERM, "newaliases", "-c", self.forbidden_file(), by=NOBODY)
         server.write_config(local={"aliases": f"cdb:{server.folder}/other.cdb"})
         self.ends(server, NOINPUT, "newaliases")
         server.write_config(local={"aliases": f"cdb:{server.folder}/none/aliases.cdb"})
@@ -192,8 +199,10 @@ class ExitStatuses(scenario.Scenario):
         self.ends(server, USAGE, "postrider", *words, "--nope")
         self.full(server, "postrider", *words, "--help")
         if common:
-            self.ends(server, CONFIG, "postrider", *words, *(("ann",) if verb == "passwd" else ()), "-c", "/nonexistent")
-        self.has_given(manuals.of_verbs()[verb] - (set() if common else {CONFIG}), verb)
+            more = ("ann",) if verb == "passwd" else ()
+            self.ends(server, CONFIG, "postrider", *words, *more, "-c", "/nonexistent")
+            self.ends(server, NOPERM, "postrider", *words, *more, "-c", self.forbidden_file(), by=NOBODY)
+        self.has_given(manuals.of_verbs()[verb] - (set() if common else {CONFIG, NOPERM}), verb)
 
     def test_run_check_config_reload(self):
         server = self.open_to_others(self.daemon())

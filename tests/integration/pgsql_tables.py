@@ -149,7 +149,7 @@ class PgsqlTables(Asked):
             file.write(right + "qurey = 1\n")
         wrong, said = self.checked(server)
         self.assertTrue(wrong)
-        self.assertIn(f"{path}:7: qurey: unknown key, did you mean query?", said)
+        self.assertIn(f"{path}:7: qurey: unknown key; did you mean query?", said)
         server.wait_for_log("table_kept")
         self.assertEqual(self.rcpt(server, "another@us.example").text, "5.7.1 Not there")
 

@@ -50,7 +50,7 @@ class Reload(scenario.Scenario):
         server = self.daemon()
         good = server.config_file.read_text()
         server.config_file.write_text(good + "\n[acept]\nx = 1\n[queue]\nroom = -5\n")
-        said = self.refused(server, "acept: unknown key, did you mean accept?")
+        said = self.refused(server, "acept: unknown key; did you mean accept?")
         self.assertIn("queue: unknown key", said)
         self.assertEqual(said.count("acept"), 1, said)
         self.assertRegex(said, rf"(?m)^postrider reload: {server.config_file}:\d+: acept")
@@ -77,8 +77,8 @@ class Reload(scenario.Scenario):
             good = server.config_file.read_text()
             line = len(good.splitlines()) + 2
             server.config_file.write_text(good + "\n[acept]\nx = 1\n")
-            said = self.refused(server, "acept: unknown key, did you mean accept?")
-            problem = f"{server.config_file}:{line}: acept: unknown key, did you mean accept?"
+            said = self.refused(server, "acept: unknown key; did you mean accept?")
+            problem = f"{server.config_file}:{line}: acept: unknown key; did you mean accept?"
             self.assertIn(problem, said)
             self.assertEqual(status(), f"STATUS=configuration refused: {problem}")
             server.config_file.write_text(good)

@@ -232,7 +232,7 @@ class ListParser {
       return {};
     }
     if (text.starts_with(':'))
-      return shown + " is unknown, :include:/path is allowed";
+      return shown + " is not allowed; expected :include:/path";
     if (text.starts_with('/')) {
       if (!rules_.commands)
         return "files are not allowed here";

@@ -42,6 +42,12 @@ TEST_CASE("a wrong configuration is refused with every problem and what is allow
       const auto loaded =
           parse_config(contents(file), file.filename().string(), {"mx.example.org", {}});
       CHECK_FALSE(loaded.config);
+      for (const auto& problem : loaded.problems) {
+        INFO(problem.key << ": " << problem.text);
+        CHECK((problem.text.find("; expected ") != std::string::npos ||
+               problem.text.find("; did you mean ") != std::string::npos));
+        CHECK(problem.text.find("allowed,") == std::string::npos);
+      }
       auto expected = file;
       expected.replace_extension(".expected");
       if (std::getenv("UPDATE_GOLDEN") != nullptr)

@@ -37,10 +37,10 @@ TEST_CASE("keys of senders stand one a line", "[daemon][srs]") {
   CHECK(problems(parse_srs_keys("the first key of all\nshort\nthe first key of all\n"
                                 "a key with\ta control\n" +
                                 std::string(513, 'x'))) ==
-        "2: is a key of 5 octets, from 16 to 512 are allowed\n"
+        "2: is a key of 5 octets; expected from 16 to 512\n"
         "3: is a key that stands there already\n"
-        "4: holds controls, a text without them is allowed\n"
-        "5: is a key of 513 octets, from 16 to 512 are allowed\n");
+        "4: holds controls; expected a text without them\n"
+        "5: is a key of 513 octets; expected from 16 to 512\n");
   std::string many;
   for (int i = 0; i < 21; ++i)
     many += "a key that is long enough " + std::to_string(i) + "\n";

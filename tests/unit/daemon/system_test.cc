@@ -122,7 +122,7 @@ TEST_CASE("what the manager shows is whole as far as it fits in a line", "[daemo
   FakeManager manager(name);
   Notifier notifier(name);
   const std::string refused =
-      "configuration refused: /etc/postrider/postrider.toml:31: acept: unknown key, did you mean "
+      "configuration refused: /etc/postrider/postrider.toml:31: acept: unknown key; did you mean "
       "accept? (one of several problems that stand in this file)";
   for (const auto size : {refused.size(), std::size_t{200}}) {
     const auto text = refused + std::string(size - refused.size(), 'x');

@@ -97,7 +97,7 @@ TEST_CASE("a list holds addresses, commands, files and includes", "[delivery][al
       {"ann@", "error: \"ann@\" is not an address: no domain"},
       {"ann@x.test@y", "error: \"ann@x.test@y\" is not an address: character that no address has"},
       {"<ann", "error: \">\" is missing behind an address"},
-      {":fail:", "error: \":fail:\" is unknown, :include:/path is allowed"},
+      {":fail:", "error: \":fail:\" is not allowed; expected :include:/path"},
       {":include:list", "error: :include: needs an absolute path"},
       {"/var/../etc/x", "error: \"/var/../etc/x\" has \"..\" in its path"},
       {"maildir:/x", "error: \"maildir:/x\" is allowed in tables of virtual users alone"},

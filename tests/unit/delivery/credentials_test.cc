@@ -64,31 +64,34 @@ TEST_CASE("each mistake is told with its line, and no secret", "[delivery][crede
   };
   const std::vector<Case> cases = {
       {"",
-       "f: user: is missing\n"
-       "f: one of password, token_command and token_endpoint is needed, and only one"},
-      {"user = u\nhush\npassword = p", "f:2: is no \"key = value\""},
-      {"user = u\nuser = v\npassword = p", "f:2: user: is given twice"},
-      {"user =\npassword = p", "f:1: user: is empty"},
-      {"user = u\npassword = p\nallow_clear = true", "f:3: allow_clear: allowed: yes, no"},
+       "f: user: is missing; expected the name to log in with\n"
+       "f: has nothing to log in with; expected one of password, token_command and "
+       "token_endpoint"},
+      {"user = u\nhush\npassword = p", "f:2: is not a setting; expected key = value"},
+      {"user = u\nuser = v\npassword = p", "f:2: user: is given twice; expected once"},
+      {"user =\npassword = p", "f:1: user: is empty; expected a value"},
+      {"user = u\npassword = p\nallow_clear = true",
+       "f:3: allow_clear: is not allowed; expected yes or no"},
       {"user = u\npassword = p\ntoken_command = /bin/true",
-       "f: one of password, token_command and token_endpoint is needed, and only one"},
-      {"user = u\npassword = p\nscope = s", "f:3: scope: is of no use without token_endpoint"},
+       "f: has several things to log in with; expected one of password, "},
+      {"user = u\npassword = p\nscope = s",
+       "f:3: scope: is given without token_endpoint; expected both"},
       {"user = u\npassword = p\nmechanisms = XOAUTH2",
-       "f:3: mechanisms: none of them takes a password"},
+       "f:3: mechanisms: none of them takes a password; expected "},
       {"user = u\ntoken_command = /bin/true\nmechanisms = PLAIN",
-       "f:3: mechanisms: none of them takes a token; allowed: OAUTHBEARER, XOAUTH2"},
+       "f:3: mechanisms: none of them takes a token; expected OAUTHBEARER or XOAUTH2"},
       {"user = u\ntoken_command = token\n",
        "f:2: token_command: command token: expected the absolute path of a program"},
       {"user = u\ntoken_command = /bin/a | /bin/b\n",
        "f:2: token_command: command /bin/a | /bin/b: no shell reads it; put the text into a "
        "script"},
       {"user = u\ntoken_endpoint = https://a.example/\n",
-       "f: client_id: is missing; token_endpoint needs it\n"
-       "f: refresh_token: is missing; token_endpoint needs it"},
+       "f: client_id: is missing; expected with token_endpoint\n"
+       "f: refresh_token: is missing; expected with token_endpoint"},
       {"user = u\ntoken_endpoint = http://a.example/\nclient_id = c\nrefresh_token = r\n",
-       "f:2: token_endpoint: is no such URL; allowed: https://host:port/path"},
+       "f:2: token_endpoint: is not a URL of that kind; expected https://host:port/path"},
       {std::string(kEndpoint) + "client_auth = basic\n",
-       "f:5: client_auth: is of no use without client_secret"},
+       "f:5: client_auth: is given without client_secret; expected both"},
       {std::string("user = u\npassword = a\0b", 23), "f:2: password: holds a NUL"},
   };
   for (const auto& c : cases)
@@ -97,7 +100,7 @@ TEST_CASE("each mistake is told with its line, and no secret", "[delivery][crede
       CHECK(told.substr(0, c.want.size()) == c.want);
     }
   const auto unknown = problems(parse_credentials("user = u\npasword = secret\npassword = p\n"));
-  CHECK(unknown.substr(0, 38) == "f:2: pasword: unknown key; allowed: us");
+  CHECK(unknown.substr(0, 38) == "f:2: pasword: unknown key; expected us");
   CHECK(unknown.find("secret") == unknown.rfind("client_secret") + 7);
   CHECK(parse_credentials(std::string(100000, '\n') + "user").problems.size() == 3);
   std::string many;
@@ -114,7 +117,7 @@ TEST_CASE("only a small regular file that others cannot read is taken", "[delive
         std::string::npos);
   std::ofstream(path) << "user = u\npassword = p\n";
   ::chmod(path.c_str(), 0644);
-  CHECK(problems(load_credentials(path)).find("others may read") != std::string::npos);
+  CHECK(problems(load_credentials(path)).find("may be read by others") != std::string::npos);
   ::chmod(path.c_str(), 0640);
   CHECK(problems(load_credentials(path)) == "");
   std::ofstream(path) << std::string((64U << 10U) + 1, '#');
