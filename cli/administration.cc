@@ -181,7 +181,8 @@ std::string whole_target(const Administration& how, const std::string& target) {
 int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
   const auto places = daemon::find_places(how.options);
   if (!places)
-    return complain(how.program, EX_CONFIG, places.error().step());
+    return complain(how.program, daemon::exit_code_without_places(places.error()),
+                    places.error().step());
   if (!places->warning.empty() && request.act != "reload")  // the daemon says it, too
     complain(how.program, EX_OK, places->warning);
   const auto end = daemon::administrate(*places, request, on_line);
@@ -337,7 +338,8 @@ int pause_queue(const Administration& how, const ControlRequest& request) {
 int salvage_queue(const Administration& how) {
   const auto places = daemon::find_places(how.options);
   if (!places)
-    return complain(how.program, EX_CONFIG, places.error().step());
+    return complain(how.program, daemon::exit_code_without_places(places.error()),
+                    places.error().step());
   if (!places->warning.empty())
     complain(how.program, EX_OK, places->warning);
   const auto report = daemon::salvage_queue(*places);
@@ -353,6 +355,7 @@ int show_message(const Administration& how, const std::string& id, bool body) {
   request.body = body;
   json::object message;
   std::string content;
+  bool is_shown = false;
   const auto now = now_seconds();
   const int code = ask(how, request, [&](const json::object& line) {
     if (const auto* found = object_of(line, "message")) {
@@ -369,18 +372,24 @@ int show_message(const Administration& how, const std::string& id, bool body) {
     auto chunk = decode_base64(raw_text_of(line, "content"));
     if (!chunk)
       return true;
+    is_shown = is_shown || line.contains("content");
     if (how.json) {
       content.append(*chunk);
       return true;
     }
     return print_content(*chunk);
   });
-  if (code != EX_OK || !how.json)
+  if (code != EX_OK)
     return code;
+  if (!how.json) {
+    if (!is_shown)
+      print_view("the header is not shown to members of the group of control.readers\n");
+    return code;
+  }
   const char* name = body ? "content" : "header";
-  if (is_utf8(content))
+  if (is_shown && is_utf8(content))
     message[name] = content;
-  else
+  else if (is_shown)
     message[std::string(name) + "_base64"] = encode_base64(content);
   print_json(message);
   return EX_OK;

@@ -68,6 +68,11 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::st
     problems.push_back(std::move(problem));
   for (auto& problem : check_srs_keys(config, loaded.origins))
     problems.push_back(std::move(problem));
+  if (const auto readers = control_readers(config); !readers) {
+    const auto origin = loaded.origins.find("control.readers");
+    problems.push_back({origin == loaded.origins.end() ? 0 : origin->second, "control.readers",
+                        readers.error().step()});
+  }
   return problems;
 }
 

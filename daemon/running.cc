@@ -116,8 +116,7 @@ void Running::find_user(StartProblems& problems) {
   if (account)
     account_ = *account;
   else if (account.error().code() == make_error_code(Errc::not_found))
-    blame(problems, "user",
-          "\"" + user + "\" is not a user of this system, a login name is allowed");
+    blame(problems, "user", "\"" + user + "\" is not a user of this system; expected a login name");
   else
     add(problems, account.error());
 }
@@ -414,6 +413,12 @@ void Running::open_doors(StartProblems& problems) {
     drop.why = drop_->reasons();
   service_.emplace(*queue_, clock_, &*insight_, std::move(drop));
   take(control_, ControlServer::open(config.control.socket, loop, *service_, *log_, {}));
+  const auto readers = control_readers(config);
+  if (!readers)
+    return add(problems, readers.error());
+  if (control_)
+    if (auto set = control_->set_readers(*readers); !set)
+      return add(problems, set.error().during("control.readers"));
   opened_ = places_of(config);
   publish_places();
 }

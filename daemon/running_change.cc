@@ -180,6 +180,9 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   auto limits = local_rules(config);
   if (!limits)
     return limits.error().during("sendmail.unlimited");
+  const auto readers = control_readers(config);
+  if (!readers)
+    return readers.error().during("control.readers");
   auto of_clients = client_checks(config, *tables, client_checks_);
   if (!of_clients)
     return of_clients.error();
@@ -239,6 +242,10 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   lanes_.front()->loop.post([this, settings = local_settings(config)] {
     submit_->reconfigure(settings);
     drop_->reconfigure(settings);
+  });
+  lanes_.front()->loop.post([this, group = *readers] {
+    if (auto set = control_->set_readers(group); !set)
+      log_->write(LogEvent(Level::error, "control_failed").add("error", set.error().describe()));
   });
   return {};
 }

@@ -6,6 +6,7 @@
 #include "daemon/config/options.h"
 #include "daemon/config/values.h"
 #include "daemon/log/log_postfix.h"
+#include "daemon/privsep/privileges.h"
 #include "delivery/scheduler/operator_words.h"
 #include "delivery/scheduler/retry_schedule.h"
 #include "mail/address.h"
@@ -630,6 +631,20 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
       return Error(make_error_code(Errc::not_found), "take over the socket " + given.address);
   }
   return out;
+}
+
+Result<std::optional<gid_t>> control_readers(const Config& config) {
+  const auto& name = config.control.readers;
+  if (name.empty())
+    return std::optional<gid_t>();
+  const auto group = find_group(name);
+  if (group)
+    return std::optional<gid_t>(*group);
+  if (group.error().code() != Errc::not_found)
+    return Error(group.error().code(), "the group \"" + name + "\" cannot be looked up: " +
+                                           group.error().code().message());
+  return malformed("\"" + name +
+                   "\" is not a group of this system; expected one that `getent group` shows");
 }
 
 std::vector<std::string> need_restart(const Config& old, const Config& fresh) {

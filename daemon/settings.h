@@ -23,6 +23,7 @@
 #include "smtpd/server_settings.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,9 @@ Result<std::vector<std::string>> local_domains(const Config& config);
 // reload those are taken already, and only their addresses tell that they stay.
 Result<std::vector<smtpd::ListenerSettings>> listener_settings(
     const Config& config, std::vector<InheritedSocket>& inherited);
+
+// The group of control.readers; nullopt: it is not given.
+Result<std::optional<gid_t>> control_readers(const Config& config);
 
 // What a reload cannot change: keys whose values differ and that need a restart.
 std::vector<std::string> need_restart(const Config& old, const Config& fresh);

@@ -15,9 +15,12 @@ struct JobContext {
   TimePoint started;
   unsigned uid;  // of who asks
   const DropPlace& drop;
+  bool shows_content;  // of mail, to who asks
 };
 
 std::unique_ptr<ControlJob> refused_job(int exit_code, std::string sentence);
+// For what a member of control.readers may not do.
+std::unique_ptr<ControlJob> forbidden_job(ControlRight right);
 std::unique_ptr<ControlJob> list_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> count_job(const JobContext& context, const ControlRequest& request);
 std::unique_ptr<ControlJob> summary_job(const JobContext& context, const ControlRequest& request);

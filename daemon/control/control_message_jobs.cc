@@ -74,7 +74,7 @@ class ShowJob : public ControlJob {
     message_ = std::move(*message);
     add_message_line(state->front(), out);
     add_line("envelope", to_json(message_->envelope), out);
-    return true;
+    return context_.shows_content ? true : finish(out);
   }
 
   Result<void> next_chunk(std::string& chunk) {
@@ -111,9 +111,17 @@ class ShowJob : public ControlJob {
   std::string tail_;
 };
 
-void add_fact_lines(const std::vector<ExplainedFact>& facts, const std::string& address,
-                    std::string& out) {
+// What repeats tables and users' .forward files, with the arguments of their commands, is for those
+// who may read these anyway.
+bool is_private(const ExplainedFact& fact) {
+  return fact.what == "step" || fact.what == "problem" || fact.what == "ends at";
+}
+
+void add_fact_lines(const JobContext& context, const std::vector<ExplainedFact>& facts,
+                    const std::string& address, std::string& out) {
   for (const auto& fact : facts) {
+    if (!context.shows_content && is_private(fact))
+      continue;
     json::object object;
     if (!address.empty())
       object["address"] = json_text(address);
@@ -200,7 +208,7 @@ void add_facts_of(const JobContext& context, const queue::ListedRecipient& recip
     std::move(known.begin(), known.end(), std::back_inserter(facts));
     set_conclusion(conclusion_of(recipient, context.clock.now()), facts);
   }
-  add_fact_lines(facts, recipient.address, out);
+  add_fact_lines(context, facts, recipient.address, out);
 }
 
 void add_facts(const JobContext& context, const std::string& address, std::string& out) {
@@ -212,7 +220,7 @@ void add_facts(const JobContext& context, const std::string& address, std::strin
   } else {
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
   }
-  add_fact_lines(facts, address, out);
+  add_fact_lines(context, facts, address, out);
 }
 
 class ExplainAddressJob : public ControlJob {
@@ -236,7 +244,7 @@ class ReportsJob : public ControlJob {
   bool step(std::string& out) override {
     if (context_.insight == nullptr)
       return fail(EX_UNAVAILABLE, kIsDown, out);
-    add_fact_lines(context_.insight->reports(kind_, send_, today_too_), {}, out);
+    add_fact_lines(context_, context_.insight->reports(kind_, send_, today_too_), {}, out);
     return finish(out);
   }
 
@@ -296,6 +304,8 @@ std::unique_ptr<ControlJob> show_job(const JobContext& context, const ControlReq
   if (!id)
     return refused_job(EX_USAGE, "\"" + escaped(request.target, 40) +
                                      "\" is not a queue id (11 letters and digits)");
+  if (request.body && !context.shows_content)
+    return forbidden_job(ControlRight::content);
   return std::make_unique<ShowJob>(context, *id, request.body);
 }
 

@@ -1,5 +1,6 @@
 // The administrator's door: a Unix socket for root, the daemon's user and members of its group
-// (SO_PEERCRED, SO_PEERGROUPS; attacks.md I14). Accepts and writes on one loop; reads of the queue
+// (SO_PEERCRED, SO_PEERGROUPS; attacks.md I14), and for questions alone, members of a group of
+// readers, who have places and threads of their own. Accepts and writes on one loop; reads of the queue
 // run on threads of its own, a page at a time, and the next page is read when the last was taken.
 // Long jobs have other threads than short ones, so `show` and `explain` never wait for a listing; a
 // job ends when its client leaves. Clients beyond the most wait until one has been served, and one
@@ -11,7 +12,9 @@
 #include "base/result.h"
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <sys/types.h>
 
 namespace postrider::daemon {
 
@@ -20,11 +23,12 @@ class ControlService;
 class ControlServer {
  public:
   struct Limits {
-    std::size_t connections = 32;
-    Duration request{std::chrono::seconds(10)};  // to send it
-    Duration silence{std::chrono::seconds(1)};   // before it, while others wait
-    Duration write{std::chrono::seconds(60)};    // to take a page
-    Duration work{std::chrono::minutes(10)};     // of a job that may be cut off
+    std::size_t connections = 32;                 // of administrators
+    std::size_t readers = 16, of_one_reader = 4;  // connections; more are sent away
+    Duration request{std::chrono::seconds(10)};   // to send it
+    Duration silence{std::chrono::seconds(1)};    // before it, while others wait
+    Duration write{std::chrono::seconds(60)};     // to take a page
+    Duration work{std::chrono::minutes(10)};      // of a job that may be cut off, or of a reader
   };
   // Binds, after privileges were given up; replaces a socket that nobody listens on, refuses one
   // that is in use. Makes the folder of the path if it is missing.
@@ -33,6 +37,9 @@ class ControlServer {
                                                      Limits limits);
   ~ControlServer();  // after stop(), when the loop has no more children
   void start();      // on the loop's thread, or before it runs
+  // Members of this group may ask from now on; nullopt: only administrators, as at the start. What is
+  // being answered goes on. On the loop's thread, or before it runs.
+  Result<void> set_readers(std::optional<gid_t> group);
   // On the loop's thread: no more connections; ends those that there are; removes the socket.
   void stop();
 

@@ -20,30 +20,61 @@ class RefusedJob : public ControlJob {
   std::string sentence_;
 };
 
-struct Row {
-  std::string_view act;
-  std::unique_ptr<ControlJob> (*make)(const JobContext&, const ControlRequest&);
-};
-constexpr Row kActs[] = {
-    {"list", list_job},
-    {"count", count_job},
-    {"summary", summary_job},
-    {"change", change_job},
-    {"export", export_job},
-    {"pause", pause_job},
-    {"resume", resume_job},
-    {"show", show_job},
-    {"explain", explain_job},
-    {"reload", reload_job},
-    {"sites", sites_job},
-    {"status", status_job},
-    {"tls_reports", tls_reports_job},
-    {"dmarc_reports", dmarc_reports_job},
-    {"events", events_job},
-    {"trace", trace_job},
+class ForbiddenJob : public RefusedJob {
+ public:
+  explicit ForbiddenJob(std::string sentence) : RefusedJob(EX_NOPERM, std::move(sentence)) {}
+  bool is_forbidden() const override { return true; }
 };
 
+struct Row {
+  ControlAct act;
+  std::unique_ptr<ControlJob> (*make)(const JobContext&, const ControlRequest&);
+};
+// A trial run (--dry-run) of a change takes the place of one in the queue's own order, and is one.
+constexpr Row kActs[] = {
+    {{"list", "", ControlRight::read}, list_job},
+    {{"count", "", ControlRight::read}, count_job},
+    {{"summary", "", ControlRight::read}, summary_job},
+    {{"change", "*", ControlRight::change}, change_job},
+    {{"export", "", ControlRight::content}, export_job},
+    {{"pause", "", ControlRight::change}, pause_job},
+    {{"resume", "", ControlRight::change}, resume_job},
+    {{"show", "", ControlRight::read}, show_job},  // to readers without header and body
+    {{"explain", "", ControlRight::read}, explain_job},
+    {{"reload", "", ControlRight::change}, reload_job},
+    {{"sites", "", ControlRight::read}, sites_job},
+    {{"status", "", ControlRight::read}, status_job},
+    {{"tls_reports", "", ControlRight::read}, tls_reports_job},
+    {{"tls_reports", "send", ControlRight::change}, tls_reports_job},
+    {{"dmarc_reports", "", ControlRight::read}, dmarc_reports_job},
+    {{"dmarc_reports", "send", ControlRight::change}, dmarc_reports_job},
+    {{"events", "", ControlRight::read}, events_job},
+    {{"events", "replay", ControlRight::change}, events_job},
+    {{"trace", "", ControlRight::read}, trace_job},
+};
+
+const Row* find_row(const ControlRequest& request) {
+  for (const auto& row : kActs)
+    if (row.act.act == request.act && (row.act.takes_any_verb() || row.act.verb == request.verb))
+      return &row;
+  return nullptr;
+}
+
 }  // namespace
+
+std::vector<ControlAct> control_acts() {
+  std::vector<ControlAct> acts;
+  for (const auto& row : kActs)
+    acts.push_back(row.act);
+  return acts;
+}
+
+std::unique_ptr<ControlJob> forbidden_job(ControlRight right) {
+  return std::make_unique<ForbiddenJob>(
+      std::string("members of the group of control.readers ") +
+      (right == ControlRight::content ? "do not see the content of mail" : "change nothing") +
+      ": only root, the daemon's user and its group may do this");
+}
 
 bool finish(std::string& out) {
   out.append(encode(ControlEnd{}));
@@ -78,20 +109,27 @@ ControlService::ControlService(queue::Queue& queue, const Clock& clock, StatusSo
       drop_(std::move(drop)),
       started_(clock.now()) {}
 
-std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigned uid) {
+std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigned uid,
+                                                  Asker asker) {
   auto request = decode_control_request(line);
   if (!request)
     return refused_job(EX_PROTOCOL, "the request was not understood: " + request.error().step());
-  return start(std::move(*request), uid);
+  return start(std::move(*request), uid, asker);
 }
 
-std::unique_ptr<ControlJob> ControlService::start(ControlRequest request, unsigned uid) {
-  const JobContext context{queue_, clock_, insight_, started_, uid, drop_};
-  for (const auto& row : kActs)
-    if (row.act == request.act)
-      return row.make(context, request);
-  return refused_job(EX_PROTOCOL, "this daemon does not know the request \"" +
-                                      escaped(request.act, 40) + "\"; is it of another version?");
+std::unique_ptr<ControlJob> ControlService::start(ControlRequest request, unsigned uid,
+                                                  Asker asker) {
+  const bool is_administrator = asker == Asker::administrator;
+  const Row* const row = find_row(request);
+  if (row == nullptr)
+    return refused_job(EX_PROTOCOL,
+                       "this daemon does not know the request \"" + escaped(request.act, 40) +
+                           (request.verb.empty() ? "" : " ") + escaped(request.verb, 40) +
+                           "\"; is it of another version?");
+  if (!is_administrator && row->act.right != ControlRight::read)
+    return forbidden_job(row->act.right);
+  const JobContext context{queue_, clock_, insight_, started_, uid, drop_, is_administrator};
+  return row->make(context, request);
 }
 
 }  // namespace postrider::daemon

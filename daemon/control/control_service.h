@@ -97,7 +97,27 @@ class ControlJob {
   // Whether it only reads, and gives nothing before it has read all: then it may be ended when it
   // takes too long.
   virtual bool may_be_cut_off() const { return false; }
+  // Whether it only says that the request is not for who made it.
+  virtual bool is_forbidden() const { return false; }
 };
+
+// Who asks: may do everything, or belongs to the group of control.readers.
+enum class Asker : std::uint8_t { administrator, reader };
+
+// What a request does, and so who may make it.
+enum class ControlRight : std::uint8_t {
+  read,     // gives facts about mail and the daemon, never content or a secret: readers too
+  content,  // shows content of mail: administrators alone
+  change,   // changes something or makes the daemon act: administrators alone
+};
+// One thing that may be asked. Without a row there is no such request.
+struct ControlAct {
+  std::string_view act;
+  std::string_view verb;  // "": without one; "*": whatever it is, the job judges it
+  ControlRight right;
+  bool takes_any_verb() const { return verb == "*"; }
+};
+std::vector<ControlAct> control_acts();
 
 // Thread-safe. The queue, the clock and the insight outlive it.
 class ControlService {
@@ -107,9 +127,11 @@ class ControlService {
   ControlService(queue::Queue& queue, const Clock& clock, StatusSource* insight,
                  DropPlace drop = {});
   // A malformed request becomes a job that says so. `line` comes without its end.
-  // uid: of who asks.
-  std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid);
-  std::unique_ptr<ControlJob> start(ControlRequest request, unsigned uid);
+  // uid: of who asks. What `asker` may not do becomes a job that says so, with EX_NOPERM.
+  std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid,
+                                    Asker asker = Asker::administrator);
+  std::unique_ptr<ControlJob> start(ControlRequest request, unsigned uid,
+                                    Asker asker = Asker::administrator);
 
  private:
   queue::Queue& queue_;

@@ -36,6 +36,22 @@ Result<Account> find_account(const std::string& name) {
   return Account{name, found->pw_uid, found->pw_gid};
 }
 
+Result<gid_t> find_group(const std::string& name) {
+  constexpr std::size_t kMostRoom = 4U << 20U;  // a group has as many members as it likes
+  group entry{};
+  group* found = nullptr;
+  int failure = ERANGE;
+  for (std::size_t room = 16384; failure == ERANGE && room <= kMostRoom; room *= 4) {
+    std::vector<char> buffer(room);
+    failure = getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  }
+  if (failure != 0)
+    return system_error(failure, "look up group " + name);
+  if (found == nullptr)
+    return Error(make_error_code(Errc::not_found), "look up group " + name);
+  return entry.gr_gid;
+}
+
 Result<ActingAs> ActingAs::become(const Account& account) {
   if (geteuid() != 0 || account.uid == 0)
     return ActingAs(false);

@@ -18,6 +18,7 @@ struct Account {
   gid_t gid = 0;
 };
 Result<Account> find_account(const std::string& name);
+Result<gid_t> find_group(const std::string& name);  // not_found: there is none
 
 // Acts as the account until it is destroyed (effective ids and groups, of every thread).
 // Without root, or with an account of root's, it does nothing.

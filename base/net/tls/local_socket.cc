@@ -64,6 +64,21 @@ Result<void> provide_folder(const std::string& folder) {
   return {};
 }
 
+// None on a kernel that does not know them: then the primary one must do.
+std::vector<gid_t> groups_of(int socket) {
+  std::vector<gid_t> groups(256);
+  for (int tries = 0; tries < 2; ++tries) {
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    const bool failed = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0;
+    if (failed && errno != ERANGE)
+      return {};
+    groups.resize(size / sizeof(gid_t));  // as many as there are
+    if (!failed)
+      return groups;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Peer> peer_of(int socket) {
@@ -75,18 +90,16 @@ Result<Peer> peer_of(int socket) {
   peer.uid = credentials.uid;
   peer.gid = credentials.gid;
   peer.pid = credentials.pid;
-  peer.groups.resize(256);
-  size = static_cast<socklen_t>(peer.groups.size() * sizeof(gid_t));
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &size) != 0)
-    size = 0;  // an old kernel, or more groups than anybody has: the primary one must do
-  peer.groups.resize(size / sizeof(gid_t));
+  peer.groups = groups_of(socket);
   return peer;
 }
 
+bool Peer::is_in(gid_t group) const {
+  return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end();
+}
+
 bool may_administrate(const Peer& peer) {
-  if (peer.uid == 0 || peer.uid == ::geteuid() || peer.gid == ::getegid())
-    return true;
-  return std::find(peer.groups.begin(), peer.groups.end(), ::getegid()) != peer.groups.end();
+  return peer.uid == 0 || peer.uid == ::geteuid() || peer.is_in(::getegid());
 }
 
 LocalListener::LocalListener(std::string path, Loop& loop, FileDescriptor socket)
@@ -147,6 +160,12 @@ Task<Result<std::unique_ptr<Stream>>> LocalListener::accept() {
     if (code)
       co_return Error(code, "accept");
   }
+}
+
+Result<void> LocalListener::set_mode(unsigned mode) {
+  if (::chmod(path_.c_str(), mode) != 0)
+    return system_error("chmod " + path_);
+  return {};
 }
 
 void LocalListener::close() {

@@ -20,6 +20,7 @@ struct Peer {
   gid_t gid = 0;
   pid_t pid = 0;
   std::vector<gid_t> groups;  // supplementary
+  bool is_in(gid_t group) const;
 };
 // As the kernel noted them when the peer connected.
 Result<Peer> peer_of(int socket);
@@ -35,7 +36,8 @@ class LocalListener {
 
   // The next connection. Fails with operation_aborted after close().
   Task<Result<std::unique_ptr<Stream>>> accept();
-  void close();  // removes the file
+  Result<void> set_mode(unsigned mode);  // of the socket file
+  void close();                          // removes the file
   const std::string& path() const { return path_; }
 
  private:

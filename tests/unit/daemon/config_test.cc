@@ -433,6 +433,7 @@ delay = "1h"
 
 [control]
 socket = "/srv/control"
+readers = "readers"
 submit = "/srv/door"
 
 [[events]]
@@ -549,6 +550,7 @@ user = "viewer"
   CHECK(c.delivery.connections == 400);
   CHECK(c.delivery.family == Family::ipv4);
   CHECK(c.control.submit == "/srv/door");
+  CHECK(c.control.readers == "readers");
   CHECK(c.web.listen == std::vector<std::string>{"127.0.0.1:8025", "unix:/run/web/door"});
   CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
   CHECK(c.web.metrics_need_token);

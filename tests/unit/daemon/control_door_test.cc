@@ -117,11 +117,28 @@ TEST_CASE("I14: who may administrate is decided by credentials", "[daemon][unit]
   CHECK_FALSE(may_administrate(peer));
   peer.groups = {::getegid()};
   CHECK(may_administrate(peer));
+  CHECK(peer.is_in(::getegid()));
+  CHECK(peer.is_in(peer.gid));
+  CHECK_FALSE(peer.is_in(::getegid() + 1));
   peer.groups.clear();
   peer.uid = 0;
   CHECK(may_administrate(peer));
   peer.uid = ::geteuid();
   CHECK(may_administrate(peer));
+}
+
+TEST_CASE("with readers the socket is open to all, and closed again without", "[daemon][unit]") {
+  ControlDoor door;
+  const auto mode = [&] {
+    struct stat about {};
+    REQUIRE(::stat(door.path.c_str(), &about) == 0);
+    return about.st_mode & 0777U;
+  };
+  door.on_loop([&] { CHECK(door.server->set_readers(12345)); });
+  CHECK(mode() == 0666U);
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+  door.on_loop([&] { CHECK(door.server->set_readers(std::nullopt)); });
+  CHECK(mode() == 0660U);
 }
 
 TEST_CASE("I14: an endless request is cut off with an answer", "[daemon][unit]") {

@@ -5,10 +5,12 @@
 #include "base/base64.h"
 
 #include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
 
 #include <future>
 #include <map>
 #include <sysexits.h>
+#include <utility>
 
 namespace postrider::daemon {
 namespace {
@@ -21,9 +23,9 @@ struct Answer {
   std::size_t steps = 0;
 };
 
-Answer serve(ControlService& service, ControlRequest request) {
+Answer serve(ControlService& service, ControlRequest request, Asker asker = Asker::administrator) {
   Answer answer;
-  const auto job = service.start(std::move(request), 1234);
+  const auto job = service.start(std::move(request), 1234, asker);
   for (bool more = true; more;) {
     std::string out;
     more = job->step(out);
@@ -53,7 +55,9 @@ class FixedInsight : public StatusSource {
     return {{send ? "report" : "collected", today_too ? "today too" : "up to yesterday"}};
   }
   std::vector<ExplainedFact> explain(const std::string& address, bool) override {
-    return {{"route", "mx of " + address}, {"conclusion", "is delivered at once to mx"}};
+    return {{"step", address + " -> |/usr/bin/prog --key secret"},
+            {"route", "mx of " + address},
+            {"conclusion", "is delivered at once to mx"}};
   }
   std::vector<json::object> sites() override {
     return {{{"site", "mx.d.test"}, {"state", "blocked"}, {"limits", "1 connection"}},
@@ -103,6 +107,90 @@ TEST_CASE("a reload is answered when it has been judged", "[daemon][unit]") {
   CHECK(answer.lines[0] == json::object{{"problem", {{"text", "a.toml:5: acept: unknown key"}}}});
   ControlService without(*s.queue, s.clock, nullptr);
   CHECK(serve(without, request("reload")).end.exit_code == EX_UNAVAILABLE);
+}
+
+// Who adds a request decides here, once more, whether it changes or shows something.
+TEST_CASE("I14: what members of control.readers may ask is the table, row by row",
+          "[daemon][unit]") {
+  Served s;
+  const auto id = mail::to_string(s.add("a@b", {"c@d.test"}, "Subject: secret\r\n\r\nx\r\n"));
+  std::map<std::string, ControlRight> rights;
+  for (const auto& act : control_acts()) {
+    const auto name = std::string(act.act) + (act.verb.empty() ? "" : " ") + std::string(act.verb);
+    rights[name] = act.right;
+    auto asked = request(std::string(act.act).c_str(), std::string(act.verb).c_str());
+    asked.target = act.act == "show" || act.act == "explain" ? id : "";
+    asked.all = true;
+    const auto answer = serve(s.service, asked, Asker::reader);
+    INFO(name << ": " << answer.end.error);
+    CHECK((answer.end.exit_code == EX_NOPERM) == (act.right != ControlRight::read));
+  }
+  constexpr auto read = ControlRight::read, change = ControlRight::change;
+  CHECK(rights == std::map<std::string, ControlRight>{
+                      {"list", read},
+                      {"count", read},
+                      {"summary", read},
+                      {"change *", change},
+                      {"export", ControlRight::content},
+                      {"pause", change},
+                      {"resume", change},
+                      {"show", read},
+                      {"explain", read},
+                      {"reload", change},
+                      {"sites", read},
+                      {"status", read},
+                      {"tls_reports", read},
+                      {"tls_reports send", change},
+                      {"dmarc_reports", read},
+                      {"dmarc_reports send", change},
+                      {"events", read},
+                      {"events replay", change},
+                      {"trace", read},
+                  });
+  CHECK(s.listed().size() == 1);
+  CHECK(s.insight.reloads == 0);
+}
+
+TEST_CASE("I14: a verb that the table does not have is nobody's", "[daemon][unit]") {
+  Served s;
+  for (const auto asker : {Asker::administrator, Asker::reader})
+    for (const auto& [act, verb] :
+         {std::pair("events", "Replay"), std::pair("status", "x"), std::pair("list", "*"),
+          std::pair("tls_reports", "send "), std::pair("", ""), std::pair("LIST", "")}) {
+      const auto end = serve(s.service, request(act, verb), asker).end;
+      INFO(act << " " << verb);
+      CHECK(end.exit_code == EX_PROTOCOL);
+      CHECK(end.error.find("does not know the request") != std::string::npos);
+    }
+  // Of changes the job judges the verb, and not for everybody.
+  CHECK(serve(s.service, request("change", "retry"), Asker::reader).end.exit_code == EX_NOPERM);
+  CHECK(serve(s.service, request("change", "no such"), Asker::reader).end.exit_code == EX_NOPERM);
+  CHECK(s.insight.retries == 0);
+}
+
+TEST_CASE("I14: members of control.readers are shown no content", "[daemon][unit]") {
+  Served s;
+  auto show = request("show");
+  show.target = mail::to_string(s.add("a@b", {"c@d.test"}, "Subject: secret\r\n\r\nx\r\n"));
+  auto answer = serve(s.service, show);
+  CHECK(answer.lines.size() > 2);
+  CHECK(answer.lines.back().contains("content"));
+  answer = serve(s.service, show, Asker::reader);
+  CHECK(answer.end.exit_code == EX_OK);
+  REQUIRE(answer.lines.size() == 2);
+  CHECK(answer.lines[0].contains("message"));
+  CHECK(answer.lines[1].contains("envelope"));
+  auto explain = request("explain");
+  explain.target = "ann@d.test";
+  answer = serve(s.service, explain);
+  CHECK(answer.lines.size() == 3);
+  answer = serve(s.service, explain, Asker::reader);
+  CHECK(answer.lines.size() == 2);
+  CHECK(json::serialize(answer.lines.front()).find("secret") == std::string::npos);
+  show.body = true;
+  answer = serve(s.service, show, Asker::reader);
+  CHECK(answer.end.exit_code == EX_NOPERM);
+  CHECK(answer.lines.empty());
 }
 
 TEST_CASE("messages that vanish during a listing do not break it", "[daemon][unit]") {
@@ -207,12 +295,12 @@ TEST_CASE("explain takes an id or an address", "[daemon][unit]") {
   auto why = request("explain");
   why.target = "x@y.test";
   auto answer = serve(s.service, why);
-  REQUIRE(answer.lines.size() == 2);
-  CHECK(answer.lines[0].at("fact").at("text").as_string() == "mx of x@y.test");
+  REQUIRE(answer.lines.size() == 3);
+  CHECK(answer.lines[1].at("fact").at("text").as_string() == "mx of x@y.test");
   why.target = to_string(id);
   answer = serve(s.service, why);
   CHECK(answer.end.exit_code == EX_OK);
-  CHECK(answer.lines.size() == 3);
+  CHECK(answer.lines.size() == 4);
   why.target = "neither";
   CHECK(serve(s.service, why).end.exit_code == EX_USAGE);
 }
