@@ -2,6 +2,7 @@
 
 #include "base/close_aside.h"
 #include "base/passed_descriptors.h"
+#include "base/process_title.h"
 #include "base/time.h"
 #include "daemon/config/config_file.h"
 #include "daemon/privsep/capabilities.h"
@@ -51,6 +52,7 @@ bool may_become_users() {
 // Loses all that is not needed, for good.
 Result<void> settle(const ParentRules& rules, bool privileged) {
   ::prctl(PR_SET_NAME, "postrider-parent");
+  set_process_title("postrider: parent");
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (!privileged)
     return {};
@@ -364,6 +366,7 @@ class Parent {
       pam_.forget_socket();
       for (auto& other : children_)
         other.asker.reset();
+      set_process_title("postrider: delivery");
       run_child(rules_, groups_, received.request, account, std::move(received.descriptors));
     }
     if (pid < 0)

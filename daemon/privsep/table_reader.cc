@@ -1,5 +1,6 @@
 #include "daemon/privsep/table_reader.h"
 
+#include "base/process_title.h"
 #include "daemon/privsep/capabilities.h"
 #include "daemon/privsep/confinement.h"
 #include "daemon/privsep/parent_process.h"
@@ -137,6 +138,7 @@ Result<void> TableReader::start(const ParentRules& rules, std::initializer_list<
     ours.reset();
     for (const int fd : closed)
       ::close(fd);
+    set_process_title("postrider: tables");
     serve(rules, theirs.get());
   }
   socket_ = std::move(ours);

@@ -163,6 +163,14 @@ mv "$HOME/said.tmp" "$HOME/said"
         entry = server.wait_for_log("confined")[0]
         self.assertEqual((entry["calls"], entry["files"]), ("on", "on"), entry)
 
+    def test_ps_shows_which_process_is_the_parent(self):
+        server = self.start()
+
+        def shown(pid):
+            return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        self.assertEqual(shown(self.parent_of(server)[0]), "postrider: parent")
+        self.assertIn(f"postrider run -c {server.config_file}", shown(server.process.pid))
+
     def test_a_reload_binds_a_new_low_port_through_the_parent(self):
         server = self.start(listeners=[{"address": "127.77.0.3:25", "role": "mx", "tls": "off"}])
         server.write_config(listener=[{"address": "127.77.0.3:587", "role": "mx", "tls": "off"}])
