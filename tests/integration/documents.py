@@ -88,6 +88,7 @@ class Version(scenario.Scenario):
         short = self.version.rpartition(".")[0]
         for name, pattern, wanted in (("CHANGELOG.md", r"^## (\S+)", self.version),
                                       ("etc/debian/changelog", r"^postrider \(([^)]+)\)", self.version),
+                                      ("etc/debian/NEWS", r"^postrider \(([^)]+)\)", self.version),
                                       ("README.md", r"^State: version ([\d.]+)", short)):
             self.assertEqual(re.search(pattern, (ROOT / name).read_text(), re.M)[1], wanted, name)
 
