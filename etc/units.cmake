@@ -7,7 +7,9 @@ set(CONFLICTS "Conflicts=postfix.service exim4.service sendmail.service\n")
 set(OPTIONS "")
 set(NAME "postrider")
 set(SPOOL "/var/spool/postrider")
-set(FOLDERS "")
+# A spool that was removed is there again after a restart, as after a boot: the confined daemon cannot make it, and without it
+# the unit would fail before the daemon could say why.
+set(FOLDERS "ExecStartPre=+-/bin/sh -c 'systemd-tmpfiles --create postrider.conf'\n")
 configure_file("${SOURCE}/postrider.service.in" "${BINARY}/postrider.service" @ONLY)
 
 # One more daemon beside it: postrider@NAME reads /etc/postrider/NAME.toml, which names a spool and
