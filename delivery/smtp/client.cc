@@ -89,12 +89,19 @@ Result<void> Client::on_reply(const Reply& reply) {
   if (!wire_.is_waiting())
     return malformed("a reply to nothing");
   const auto expected = wire_.next();
+  // Where one reply came too many, the next ones would be taken for those of other commands.
+  if (expected.transaction != nullptr && !expected.is_handed_out)
+    return malformed("a " + std::to_string(reply.code) + " reply before its command");
   // No verdict, and one that is missed means that the message is sent once more.
   if (reply.is_intermediate() && expected.command == Command::body_end)
     return {};
   if (reply.is_intermediate() && expected.command != Command::data &&
-      expected.command != Command::auth)
-    return malformed("a " + std::to_string(reply.code) + " reply");
+      expected.command != Command::auth) {
+    if (!is_content_ahead())
+      return malformed("a " + std::to_string(reply.code) + " reply");
+    // As for 421: the verdict on the message is on its way, and it is the last one here.
+    transactions_.dismiss(judge(stage().value_or(Stage::mail), reply, remote_));
+  }
   wire_.pop();
   ++replies_;
   if (expected.transaction != nullptr)

@@ -46,6 +46,15 @@ void ClientWire::attach(Body body) {
   output_.back().body = std::move(body);
 }
 
+std::vector<Piece> ClientWire::take_output() {
+  for (auto expected = expected_.rbegin(); expected != expected_.rend(); ++expected) {
+    if (expected->is_handed_out)
+      break;
+    expected->is_handed_out = true;
+  }
+  return std::exchange(output_, {});
+}
+
 std::optional<Stage> ClientWire::stage() const {
   if (expected_.empty())
     return std::nullopt;

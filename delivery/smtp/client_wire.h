@@ -57,16 +57,17 @@ class ClientWire {
     Command command;
     MailTransaction* transaction;  // null: of the session
     std::size_t position;          // in the transaction's recipients, or kAll
+    bool is_handed_out = false;    // the command: before that nothing can be a reply to it
   };
 
   void say(std::string_view text) { tail().append(text); }
   std::string& tail();  // of the text that is sent last
   void attach(Body body);
   void expect(Command command, MailTransaction* transaction = nullptr, std::size_t position = 0) {
-    expected_.push_back({command, transaction, position});
+    expected_.push_back({command, transaction, position, false});
   }
   bool has_output() const { return !output_.empty(); }
-  std::vector<Piece> take_output() { return std::exchange(output_, {}); }
+  std::vector<Piece> take_output();
 
   bool is_waiting() const { return !expected_.empty(); }
   bool waits_for(Command command) const {

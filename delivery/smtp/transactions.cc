@@ -52,8 +52,10 @@ void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) 
   mail::Outcome refusal = fitting.refusal;
   const bool is_whole = capabilities().pipelining && in_memory && dialect_ == Dialect::smtp &&
                         transaction.size <= kMostOneShot;
-  if (capabilities().chunking)
-    transaction.way = is_whole ? Way::one_shot : Way::chunk;
+  const bool is_binary =
+      !transaction.converted && message.envelope.body == mail::BodyType::binary_mime;
+  if (capabilities().chunking && (has_carried_ || is_binary))
+    transaction.way = is_whole && has_carried_ ? Way::one_shot : Way::chunk;
   bool refused = fitting.kind == Compatibility::Kind::refused;
   if (!refused && in_memory && !may_hold_anything(message, transaction)) {
     LineScanner lines;
@@ -302,13 +304,16 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
   using At = MailTransaction::At;
   if (reply.is_positive() && !transaction.is_written())
     return malformed("a " + std::to_string(reply.code) + " reply in the middle of the content");
+  if (is_of_an_address(transaction, reply))
+    return malformed("a " + mail::to_string(reply.enhanced) + " reply to the content");
   if (transaction.is_chunked() && (reply.code == 500 || reply.code == 502)) {
     refuse_chunking(transaction, reply);
     return {};
   }
   auto outcome = judge(Stage::body_end, reply, remote_);
   outcome.relayed_to_non_dsn = reply.is_positive() && ends_reports(transaction, position);
-  has_carried_ = has_carried_ || (reply.is_positive() && transaction.count(At::accepted) > 0);
+  if (reply.is_positive() && transaction.count(At::accepted) > 0)
+    note_usual(reply);
   if (position != kAll) {
     if (reply.code == 421 && !dismissed_)
       dismissed_ = outcome;
@@ -340,6 +345,19 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
     end_all(over_->why);
   }
   return {};
+}
+
+void Transactions::note_usual(const Reply& reply) {
+  if (!std::exchange(has_carried_, true) && reply.enhanced)
+    usual_subject_ = reply.enhanced.subject;
+}
+
+// RFC 3463 §3.2: X.1 is about an address. By a chunk such a reply may be one to a recipient that
+// came late, unless the host says so of every message.
+bool Transactions::is_of_an_address(const MailTransaction& transaction, const Reply& reply) const {
+  constexpr std::uint16_t kOfAddress = 1;
+  return transaction.is_chunked() && reply.is_positive() && reply.enhanced &&
+         reply.enhanced.subject == kOfAddress && usual_subject_.value_or(kOfAddress) != kOfAddress;
 }
 
 // No verdict on the message: the command is not known.

@@ -1,7 +1,9 @@
 // The messages of a conversation: envelope, content, and what the replies mean for them.
 //
 // With PIPELINING an envelope goes out in one piece; with CHUNKING too, a small message goes out
-// whole, behind its envelope. Nothing is written behind the end of a message before its reply has
+// whole, behind its envelope, once a message has gone by DATA: where a host sends a reply too many,
+// its 354 is not where it should be, while behind a chunk the reply to a recipient would pass for the
+// one to the message. Nothing is written behind the end of a message before its reply has
 // been read: RFC 2920 would allow the next envelope there, but there are hosts that answer it with
 // 503, hang up, or never see it, and what they say then is no verdict on the next message.
 #pragma once
@@ -77,6 +79,8 @@ class Transactions {
   Result<void> on_data(MailTransaction& transaction, const mail::Reply& reply);
   Result<void> on_body_end(MailTransaction& transaction, std::size_t position,
                            const mail::Reply& reply);
+  void note_usual(const mail::Reply& reply);
+  bool is_of_an_address(const MailTransaction& transaction, const mail::Reply& reply) const;
   void refuse_chunking(MailTransaction& transaction, const mail::Reply& reply);
   void finish_round(MailTransaction& transaction);
   void end(MailTransaction& transaction);
@@ -92,8 +96,9 @@ class Transactions {
   std::optional<Over> over_;
   TimePoint now_;
   std::uint32_t messages_ = 0;
-  bool has_carried_ = false;  // a message that was taken
-  bool dirty_ = false;        // the remote may still hold a transaction: RSET before the next MAIL
+  bool has_carried_ = false;                    // a message that was taken
+  std::optional<std::uint16_t> usual_subject_;  // of the enhanced code with which the first was
+  bool dirty_ = false;  // the remote may still hold a transaction: RSET before the next MAIL
   bool chunking_refused_ = false;
 };
 

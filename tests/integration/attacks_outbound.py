@@ -185,6 +185,33 @@ class Outbound(scenario.Scenario):
 LEGAL = [o for o in range(1, 256) if o not in (10, 13)] + [46] * 60
 
 
+class Talkative(scenario.Scenario):
+    """A host that answers one command twice, and refuses every message behind its content."""
+    TWICE = {"mail": "250 2.1.0 ok\n250 2.1.0 ok", "rcpt": "250 2.1.5 ok\n250 2.1.5 ok"}
+
+    def check(self, extensions, refusal, codes=lambda reply: reply):
+        for stage, twice in self.TWICE.items():
+            for size in (100, 200_000):
+                with self.subTest(stage=stage, size=size):
+                    peer = self.sink(extensions=extensions, script={
+                        stage: codes(twice), "bdat": refusal, "end": refusal})
+                    server = self.relay(peer, delivery={"retry": ["1h"]})
+                    server.send("a@src.example", "b@far.example", b"Subject: x\r\n\r\n" + b"x" * 70 * (size // 70) + b"\r\n")
+                    ends = server.wait_for_log("attempted")
+                    self.assertEqual([end["verdict"] for end in ends if end["verdict"] == "sent"], [], ends)
+                    self.assertEqual(len(peer.messages), 0)
+                    server.stop()
+
+    def test_M17_a_reply_too_many_is_not_the_verdict(self):
+        for refusal in ("452 4.3.1 full", "550 5.7.1 no"):
+            for extensions in (["PIPELINING", "CHUNKING"], ["CHUNKING"], ["PIPELINING"], []):
+                with self.subTest(extensions=extensions, refusal=refusal):
+                    self.check(extensions, refusal)
+
+    def test_M17_nor_of_a_host_without_enhanced_codes(self):
+        self.check(["PIPELINING", "CHUNKING"], "452 full", lambda reply: re.sub(r" 2\.1\.\d", "", reply))
+
+
 class Conversions(scenario.Scenario):
     """Hosts without 8BITMIME that stop reading: what is converted for them is held meanwhile."""
 
