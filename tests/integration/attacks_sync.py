@@ -4,7 +4,7 @@ floods, and connections that end at any octet."""
 import socket
 import time
 
-from support_py import daemon, scenario, sink
+from support_py import daemon, scenario, sink, wait
 from support_py.smtp import Client, Closed
 
 SESSION = [b"EHLO client.example\r\n", b"MAIL FROM:<a@ext.example>\r\n",
@@ -239,6 +239,8 @@ class Sync(scenario.Scenario):
             client.expect("DATA", 354)
             client.send(SESSION[4])
             client.abort()
+        # What was sent is taken when it is read: the sessions end behind that.
+        wait.until(lambda: len(self.server.log("connected")) == len(self.server.log("disconnected")), "the sessions' ends")
         arrived = self.arrived()
         # A reset can overtake the end itself, which then was not received.
         self.assertLessEqual(arrived, 20)
