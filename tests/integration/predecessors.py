@@ -136,7 +136,8 @@ class FromPostfix(Predecessor):
 
     def test_all_that_waited_is_taken_as_postcat_shows_it(self):
         first, held = self.filled()
-        path, = self.old.glob(f"deferred/**/{first}")
+        # Stopped in the middle of an attempt, Postfix leaves it among the active ones.
+        path, = [*self.old.glob(f"deferred/**/{first}"), *self.old.glob(f"active/{first}")]
         content = with_crlf(self.postcat(path, "-bh"))
         arrival = int(path.stat().st_mtime)
         before = files_below(self.old)
@@ -290,7 +291,8 @@ class FromPostfix(Predecessor):
 
     def test_what_is_damaged_stays_and_the_others_go_on(self):
         first, held = self.filled()
-        path, = self.old.glob(f"deferred/**/{first}")
+        # Stopped in the middle of an attempt, Postfix leaves it among the active ones.
+        path, = [*self.old.glob(f"deferred/**/{first}"), *self.old.glob(f"active/{first}")]
         path.write_bytes(path.read_bytes()[:5000])
         os.symlink("/etc/passwd", self.old / "deferred" / "5AAAAAA")
         os.mkfifo(self.old / "hold" / "5BBBBBB", 0o700)
