@@ -42,6 +42,11 @@ Result<std::string> address_filter(const char* option, const std::string& given)
   // A bare name or domain would match nothing, and that would look like an answer.
   if (address.find('@') == address.npos && !equals_ignoring_case(address, "postmaster"))
     return unusable(option, given, "an address, @domain or <>");
+  // As SMTP took it, which drops a dot at the end of the domain.
+  if (auto mailbox = mail::parse_mailbox(address, true))
+    return mailbox;
+  if (address.front() == '@' && address.ends_with('.'))
+    address.remove_suffix(1);
   return std::string(address);
 }
 

@@ -131,16 +131,21 @@ void add_fact_lines(const JobContext& context, const std::vector<ExplainedFact>&
   }
 }
 
-// A dot at its end is passed over; a domain without one is none that a person means.
-bool is_address_or_domain(std::string_view text) {
+// As SMTP reads it, which passes over a dot at the end of its domain; a domain without one elsewhere
+// is none that a person means. nullopt: it is neither.
+std::optional<std::string> address_or_domain(std::string_view text) {
+  if (text.find('@') != text.npos) {
+    auto mailbox = mail::parse_mailbox(text, true);
+    return mailbox ? std::optional(*std::move(mailbox)) : std::nullopt;
+  }
   if (text.ends_with('.'))
     text.remove_suffix(1);
-  if (text.find('@') != text.npos)
-    return mail::parse_mailbox(text, true).has_value();
   if (mail::is_address_literal(text) || text == "postmaster")
-    return true;
+    return std::string(text);
   const auto domain = mail::to_ascii_domain(text);
-  return domain && text.find('.') != text.npos && mail::is_host_name(*domain);
+  if (!domain || text.find('.') == text.npos || !mail::is_host_name(*domain))
+    return std::nullopt;
+  return std::string(text);
 }
 
 // What keeps mail for it from being tried; of a sender only where one is known.
@@ -315,10 +320,11 @@ std::unique_ptr<ControlJob> explain_job(const JobContext& context, const Control
     return std::make_unique<ExplainMessageJob>(context, *id);
   if (request.target.size() > 512)
     return refused_job(EX_USAGE, "the address is too long");
-  if (!is_address_or_domain(request.target))
+  auto address = address_or_domain(request.target);
+  if (!address)
     return refused_job(EX_USAGE, "\"" + escaped(request.target, 100) +
                                      "\" is neither a queue id nor an address nor a domain");
-  return std::make_unique<ExplainAddressJob>(context, request.target);
+  return std::make_unique<ExplainAddressJob>(context, *std::move(address));
 }
 
 std::unique_ptr<ControlJob> tls_reports_job(const JobContext& context,

@@ -102,6 +102,19 @@ TEST_CASE("a filter is checked before the queue sees it", "[daemon][unit]") {
   FilterText text;
   text.domain = "EXAMPLE.org.";
   CHECK(to_filter(text)->domain == "example.org");
+  // As SMTP took it; what is no address is left as it was typed.
+  for (const auto& [given, meant] : {std::pair("x@far.test.", "x@far.test"),
+                                     {"<x@far.test.>", "x@far.test"},
+                                     {"@far.test.", "@far.test"},
+                                     {"Postmaster", "Postmaster"},
+                                     {"a b@far.test.", "a b@far.test."}}) {
+    FilterText of_address;
+    of_address.to = of_address.from = given;
+    const auto filter = to_filter(of_address);
+    REQUIRE(filter.has_value());
+    CHECK(filter->to == meant);
+    CHECK(filter->from == meant);
+  }
   text.ids = {"not an id"};
   CHECK_FALSE(to_filter(text));
 }

@@ -297,12 +297,22 @@ TEST_CASE("explain takes an id or an address", "[daemon][unit]") {
   auto answer = serve(s.service, why);
   REQUIRE(answer.lines.size() == 3);
   CHECK(answer.lines[1].at("fact").at("text").as_string() == "mx of x@y.test");
+  // RCPT takes the dot at the end of a domain, and drops it.
+  for (const auto& [given, meant] : {std::pair("x@y.test.", "x@y.test"), {"y.test.", "y.test"}}) {
+    why.target = given;
+    answer = serve(s.service, why);
+    REQUIRE(answer.lines.size() == 3);
+    CHECK(answer.lines[1].at("fact").at("text").as_string() == std::string("mx of ") + meant);
+    CHECK(answer.lines[1].at("fact").at("address").as_string() == meant);
+  }
   why.target = to_string(id);
   answer = serve(s.service, why);
   CHECK(answer.end.exit_code == EX_OK);
   CHECK(answer.lines.size() == 4);
-  why.target = "neither";
-  CHECK(serve(s.service, why).end.exit_code == EX_USAGE);
+  for (const char* neither : {"neither", "neither.", "x@y.test.."}) {
+    why.target = neither;
+    CHECK(serve(s.service, why).end.exit_code == EX_USAGE);
+  }
 }
 
 // Facts of the only address that an explanation is about, by what they are.
