@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
+#include "mail/address.h"
 
 #include <algorithm>
 #include <unordered_map>
@@ -21,14 +22,17 @@ constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
 constexpr auto kRememberEach = std::chrono::minutes(1);
 
-// RFC 5321 §2.4: the local part as it is, the domain without regard to case. Equal for two addresses
-// of one mailbox; empty: it has no domain.
+// RFC 5321 §2.4: the local part as it is, the domain without regard to case; and what they mean,
+// however they are quoted (§4.1.2) or encoded (RFC 5890 §2.3.2.4). Equal for two addresses of one
+// mailbox; empty: it has no domain.
 std::string mailbox_of(const mail::Recipient& recipient) {
   const auto at = recipient.address.rfind('@');
   if (at == std::string::npos)
     return {};
-  return recipient.address.substr(0, at) + ascii_lower(recipient.address.substr(at)) + '\0' +
-         recipient.leaf + '\0';
+  const std::string_view address = recipient.address;
+  const auto domain = mail::to_ascii_domain(address.substr(at + 1));
+  return mail::unquoted_local_part(address.substr(0, at)) + '\0' +
+         (domain ? *domain : ascii_lower(address.substr(at + 1))) + '\0' + recipient.leaf + '\0';
 }
 
 }  // namespace

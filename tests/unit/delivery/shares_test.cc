@@ -827,6 +827,25 @@ TEST_CASE("one mailbox in two spellings of its domain gets one copy", "[delivery
   CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<b@x.test>", "TO:<B@x.test>"});
 }
 
+TEST_CASE("one mailbox, quoted or not, under its name in any script gets one copy",
+          "[delivery][record]") {
+  FakeMx mx;
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  const auto record = rig.deliver(make_message({"c@x.test", "\"c\"@x.test", "b@xn--bcher-kva.test",
+                                                "b@b\xC3\xBC"
+                                                "cher.test",
+                                                "\"c d\"@x.test"}));
+  CHECK(describe(record) ==
+        "0 delivered 2.0.0, 1 delivered 2.0.0, 2 delivered 2.0.0, 3 delivered 2.0.0, "
+        "4 delivered 2.0.0");
+  REQUIRE(mx.taken().size() == 1);
+  CHECK(mx.taken()[0].rcpts == std::vector<std::string>{"TO:<c@x.test>",
+                                                        "TO:<b@xn--bcher-kva.test>",
+                                                        "TO:<\"c d\"@x.test>"});
+}
+
 TEST_CASE("a retry by hand asks again what is known of a domain", "[delivery][dispatcher]") {
   FakeMx mx({}, "127.0.0.2");
   Rig rig(kGood);
