@@ -32,14 +32,15 @@ Result<std::string> domain_filter(const std::string& given) {
 }
 
 Result<std::string> address_filter(const char* option, const std::string& given) {
-  if (given == "<>" || given.empty())
-    return std::string("<>");
+  if (given == "<>")
+    return given;
   std::string_view address = given;
   if (address.size() > 2 && address.front() == '<' && address.back() == '>')
     address = address.substr(1, address.size() - 2);
   if (address.size() > kMostPattern)
     return unusable(option, given, "an address of at most 256 octets");
-  // A bare name or domain would match nothing, and that would look like an answer.
+  // A bare name or domain would match nothing, and that would look like an answer; nothing at all,
+  // as an empty variable of a shell, would match what nobody meant.
   if (address.find('@') == address.npos && !equals_ignoring_case(address, "postmaster"))
     return unusable(option, given, "an address, @domain or <>");
   // As SMTP took it, which drops a dot at the end of the domain.
@@ -131,6 +132,10 @@ std::string host_of_next_hop(std::string_view text) {
 
 Result<queue::Filter> to_filter(const FilterText& text) {
   queue::Filter filter;
+  if (text.reply && text.reply->empty())
+    return unusable("--reply", *text.reply, "a part of a reply");
+  if (text.site && text.site->empty())
+    return unusable("--site", *text.site, "the name of a site, as `postrider sites` has it");
   for (const auto take : {take_ids, take_addresses, take_measures})
     if (auto taken = take(text, filter); !taken)
       return taken.error();

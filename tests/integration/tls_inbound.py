@@ -456,7 +456,7 @@ class Checking(Tls):
                     self.assertEqual(done.returncode, 78, done)
                     text = done.stdout + done.stderr
                     self.assertRegex(text, rf"postrider\.toml:\d+: tls\.(certificate|key): "
-                                           rf".*{words}.*allowed")
+                                           rf".*{words}.*expected")
 
 
 class Formats(Tls):

@@ -13,10 +13,21 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <sys/stat.h>
 
 namespace postrider {
 
 namespace {
+
+// OpenSSL opens it by its name, and would wait at a pipe for who writes into it.
+Result<void> check_roots(const std::string& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) != 0)
+    return system_error("read trusted roots " + path);
+  if (!S_ISREG(found.st_mode))
+    return Error(Errc::refused, "read trusted roots " + path + ": it is no regular file");
+  return {};
+}
 
 // Mozilla's "intermediate" list without finite-field DHE, which costs much and is needed by nobody.
 constexpr const char* kCiphers =
@@ -280,6 +291,9 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientSett
   set_common(context.get(), settings.lowest);
   if (settings.lenient)
     SSL_CTX_set_security_level(context.get(), settings.lowest < TlsVersion::tls1_2 ? 0 : 1);
+  if (!settings.roots.empty())
+    if (auto fit = check_roots(settings.roots); !fit)
+      return fit.error();
   if (settings.roots.empty())
     SSL_CTX_set_default_verify_paths(context.get());
   else if (SSL_CTX_load_verify_file(context.get(), settings.roots.c_str()) != 1)

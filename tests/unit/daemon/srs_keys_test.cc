@@ -33,7 +33,7 @@ TEST_CASE("keys of senders stand one a line", "[daemon][srs]") {
   const auto good = parse_srs_keys("# ours\n\n  the first key of all \r\nthe second key, too\n");
   CHECK(problems(good).empty());
   CHECK(good.keys == std::vector<std::string>{"the first key of all", "the second key, too"});
-  CHECK(problems(parse_srs_keys("# nothing\n")) == "0: holds no key, a line with one is needed\n");
+  CHECK(problems(parse_srs_keys("# nothing\n")) == "0: holds no key; expected a line with one\n");
   CHECK(problems(parse_srs_keys("the first key of all\nshort\nthe first key of all\n"
                                 "a key with\ta control\n" +
                                 std::string(513, 'x'))) ==
