@@ -334,7 +334,7 @@ struct SandboxConfig {
 
 struct ControlConfig {
   std::string socket = "/run/postrider/control";
-  std::string submit;  // empty: "submit" beside socket; filled in by the loader
+  std::string submit;   // empty: "submit" beside socket; filled in by the loader
   std::string readers;  // a group whose members may ask, and change nothing; empty: nobody
 };
 
