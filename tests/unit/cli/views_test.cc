@@ -86,5 +86,17 @@ TEST_CASE("status tells how many messages are in each state", "[cli][unit]") {
   CHECK(status_view(status).find("1 active, 2 queued, 3 deferred, 4 held") != std::string::npos);
 }
 
+TEST_CASE("status counts what happened lately, each span in its row", "[cli][unit]") {
+  json::object status;
+  int accepted = 0;
+  for (const char* span : {"last_minute", "last_hour", "since_start"})
+    status[span] = json::object{{"accepted", ++accepted}};
+  const auto text = status_view(status);
+  const std::string others = " accepted, 0 delivered, 0 bounced, 0 removed, 0 deferrals\n";
+  CHECK(text.find("last minute   1" + others) != std::string::npos);
+  CHECK(text.find("last hour     2" + others) != std::string::npos);
+  CHECK(text.find("since start   3" + others) != std::string::npos);
+}
+
 }  // namespace
 }  // namespace postrider::cli
