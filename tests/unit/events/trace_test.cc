@@ -307,6 +307,11 @@ TEST_CASE("what happened before a time is left out, whatever the clock does", "[
   CHECK(trace.find(recent) == Names{std::string(kId) + " accepted"});
   recent.since = kNow + std::chrono::hours(3);
   CHECK(trace.find(recent).empty());
+  // A Message-ID says which one is meant: it is found however old it is, and its steps since then.
+  auto named = query("<old@b>");
+  named.since = kNow + std::chrono::hours(3);
+  trace.add({accepted(kOther, "a@b", "c@d", "<old@b>", kNow - std::chrono::hours(2))});
+  CHECK(trace.find(named) == Names{std::string(kOther) + " accepted"});
   CHECK((*trace.reader().begin() == std::optional(kNow - std::chrono::hours(2))));
 }
 
@@ -360,6 +365,14 @@ TEST_CASE("the file stays below its size, and refused mail below a quarter of it
   for (int round = 0; round < 15; ++round) {
     trace.add(lines);
     trace.trim(kNow);
+  }
+  {
+    auto database = queue::Database::open(trace.path(), queue::Database::Mode::reader);
+    REQUIRE(database.has_value());
+    const auto refused = database->value("SELECT sum(bytes) FROM segment WHERE lane = 1");
+    REQUIRE(refused.has_value());
+    CHECK(*refused > 0);
+    CHECK(*refused <= static_cast<std::int64_t>(limits.size / 4));
   }
   CHECK(trace.find(query("first@d")).size() == 1);  // no flood of refusals pushes it out
   struct stat file {};
