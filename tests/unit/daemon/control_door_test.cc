@@ -1,3 +1,4 @@
+#include "apart.h"
 #include "doors.h"
 
 #include "base/net/tls/local_socket.h"
@@ -8,8 +9,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <grp.h>
+#include <numeric>
+#include <regex>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -293,6 +298,145 @@ TEST_CASE("a count ends when its client leaves", "[daemon][unit]") {
   door.reasons.let_go();
   CHECK(door.ask_for("count").exit_code == EX_OK);
   CHECK(door.reasons.asked() == 1000 + 200);  // it ended behind the step in which that client left
+}
+
+// Of the group of readers. Another user is met only where the tests run as root.
+constexpr uid_t kAnn = 54'001, kBob = 54'002, kCarl = 54'003;
+constexpr gid_t kReaders = 54'000;
+
+bool may_become_others() {
+  if (::geteuid() == 0)
+    return true;
+  WARN("needs root");
+  return false;
+}
+
+// A member's connection. The thread alone changes its rights, and ends with them.
+Result<LocalConnection> connect_as(uid_t user, gid_t group, const std::string& path) {
+  std::optional<Result<LocalConnection>> connection;
+  std::thread([&] {
+    if (::syscall(SYS_setgroups, 0, nullptr) == 0 && ::syscall(SYS_setresgid, -1, group, -1) == 0 &&
+        ::syscall(SYS_setresuid, -1, user, -1) == 0)
+      connection = LocalConnection::connect(path);
+    else
+      connection = system_error("become another user");
+  }).join();
+  if (*connection)
+    (*connection)->set_timeout(Duration(30'000));
+  return *std::move(connection);
+}
+
+struct ReadersDoor : ControlDoor {
+  explicit ReadersDoor(ControlServer::Limits limits = {}) : ControlDoor(limits) {
+    std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+    on_loop([this] { REQUIRE(server->set_readers(kReaders)); });
+  }
+  LocalConnection connect_member(uid_t user) {
+    auto connection = connect_as(user, kReaders, path);
+    REQUIRE(connection);
+    return *std::move(connection);
+  }
+  // What an answer ends with; nothing while none comes.
+  static std::optional<ControlEnd> end_of(LocalConnection& connection) {
+    std::optional<ControlEnd> end;
+    while (auto line = connection.read_line(1 << 20))
+      end = find_end(parse_json_line(*line).value());
+    return end;
+  }
+  std::optional<ControlEnd> ask_as(uid_t user, const char* act) {
+    auto connection = connect_member(user);
+    ControlRequest request;
+    request.act = act;
+    (void)connection.write(encode(request));  // it may be refused already
+    return end_of(connection);
+  }
+};
+
+TEST_CASE("I14: readers have so many places each, so many in all, and no administrator's",
+          "[daemon][unit]") {
+  if (!may_become_others())
+    return;
+  ControlServer::Limits limits;
+  limits.connections = 2;
+  limits.readers = 3;
+  limits.of_one_reader = 2;
+  limits.request = Duration(600'000);
+  ReadersDoor door(limits);
+  const auto is_sent_away = [&](uid_t user) {
+    const auto end = door.ask_as(user, "status");
+    REQUIRE(end);
+    CHECK((end->exit_code == EX_OK || end->exit_code == EX_TEMPFAIL));
+    return end->exit_code == EX_TEMPFAIL;
+  };
+  std::vector<LocalConnection> silent;
+  silent.push_back(door.connect_member(kAnn));
+  CHECK_FALSE(is_sent_away(kAnn));
+  silent.push_back(door.connect_member(kAnn));
+  CHECK(is_sent_away(kAnn));
+  CHECK_FALSE(is_sent_away(kBob));
+  silent.push_back(door.connect_member(kBob));
+  CHECK(is_sent_away(kCarl));
+  CHECK(door.ask_for("status").exit_code == EX_OK);
+  silent.clear();
+  bool is_away = true;
+  for (int i = 0; i < 3000 && is_away; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    is_away = is_sent_away(kCarl);
+  }
+  CHECK_FALSE(is_away);
+}
+
+TEST_CASE("I14: whatever a reader asks is ended when it takes too long", "[daemon][unit]") {
+  if (!may_become_others())
+    return;
+  ControlServer::Limits limits;
+  limits.work = Duration(0);
+  ReadersDoor door(limits);
+  for (int i = 0; i < 60; ++i)
+    door.add("a@b", {"c@d.test"}, "x\r\n");
+  CHECK(door.ask_for("list").exit_code == EX_OK);  // an administrator's is not
+  const auto end = door.ask_as(kAnn, "list");
+  REQUIRE(end);
+  CHECK(end->exit_code == EX_TEMPFAIL);
+  CHECK(end->error.find("too long") != std::string::npos);
+}
+
+TEST_CASE("I14: the log has each of those who were refused once, in few lines", "[daemon][unit]") {
+  if (!may_become_others())
+    return;
+  ReadersDoor door;
+  std::size_t refused = 0, lines = 0, told = 0;
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+       lines < 3 && std::chrono::steady_clock::now() < end;) {
+    auto stranger = connect_as(kCarl, kReaders + 1, door.path);
+    REQUIRE(stranger);
+    const auto answer = ReadersDoor::end_of(*stranger);
+    REQUIRE(answer);
+    CHECK(answer->exit_code == EX_NOPERM);
+    ++refused;
+    const auto text = door.log.text();
+    lines = told = 0;
+    const std::regex line("control_refused uid=54003 count=(\\d+)\n");
+    for (std::sregex_iterator at(text.begin(), text.end(), line), none; at != none; ++at, ++lines)
+      told += std::stoul((*at)[1]);
+  }
+  CHECK(lines == 3);
+  CHECK(told == refused);
+}
+
+TEST_CASE("I14: who is in more groups than most is in each of them", "[daemon][unit]") {
+  if (!may_become_others())
+    return;
+  CHECK(apart([] {
+          std::vector<gid_t> groups(1000);
+          std::iota(groups.begin(), groups.end(), kReaders);
+          int ends[2];
+          if (::setgroups(groups.size(), groups.data()) != 0 ||
+              ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
+            return 1;
+          const auto peer = peer_of(ends[0]);
+          return peer && peer->is_in(groups.front()) && peer->is_in(groups.back()) ? 0 : 2;
+        }) == 0);
 }
 
 TEST_CASE("a left-over socket is replaced, one in use and a file are not", "[daemon][unit]") {

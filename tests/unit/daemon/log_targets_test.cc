@@ -8,8 +8,10 @@
 #include <boost/json/value.hpp>
 #include <catch2/catch.hpp>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -281,6 +283,78 @@ TEST_CASE("lines that a full disk did not take are counted", "[daemon][log]") {
   const auto text = *read_file(folder / "log");
   CHECK(std::regex_search(text,
                           std::regex("^[^\n]+ warn log_overrun dropped=3\n[^\n]+ info kept\n$")));
+}
+
+// A disk that has room for so many bytes of a file.
+class Room {
+ public:
+  explicit Room(rlim_t bytes) {
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~Room() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = nullptr;
+};
+
+TEST_CASE("behind a line that the disk took in part the next one begins a line of its own",
+          "[daemon][log]") {
+  const TemporaryFolder folder;
+  BackgroundLog log({Kind::file, folder / "log"}, std::make_shared<NameOnly>(), Level::info);
+  {
+    const Room little(9);  // "first\n" and three bytes
+    log.write(LogEvent(Level::info, "first"));
+    log.write(LogEvent(Level::info, "second"));
+    log.flush();
+  }
+  log.write(LogEvent(Level::info, "third"));
+  log.flush();
+  CHECK(*read_file(folder / "log") == "first\nsec\nlog_overrun\nthird\n");
+  CHECK(log.lost() == 0);
+}
+
+TEST_CASE("events for which there is no room while the log is slow are counted", "[daemon][log]") {
+  const TemporaryFolder folder;
+  REQUIRE(mkfifo((folder / "log").c_str(), 0600) == 0);
+  const FileDescriptor reader(open((folder / "log").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  REQUIRE(reader.is_open());
+  constexpr std::size_t kWritten = 200'000;
+  std::string all;
+  std::thread reading;
+  {
+    BackgroundLog log({Kind::file, folder / "log"}, std::make_shared<TextFormat>(), Level::info);
+    for (std::size_t i = 0; i < kWritten; ++i)
+      log.write(LogEvent(Level::info, "event"));
+    CHECK(log.lost() > 0);
+    reading = std::thread([&] {
+      std::string room(65536, ' ');
+      pollfd ready{reader.get(), POLLIN, 0};
+      while (poll(&ready, 1, 30'000) == 1) {
+        const auto got = read(reader.get(), room.data(), room.size());
+        if (got <= 0)
+          break;
+        all.append(room, 0, static_cast<std::size_t>(got));
+      }
+    });
+  }
+  reading.join();
+  std::size_t written = 0, dropped = 0;
+  for (const auto line : lines_of(all)) {
+    const auto number = line.find("dropped=");
+    written += line.ends_with(" info event") ? 1 : 0;
+    if (number != std::string_view::npos)
+      dropped += std::stoul(std::string(line.substr(number + 8)));
+  }
+  CHECK(written + dropped == kWritten);
 }
 
 TEST_CASE("syslog gets a datagram for each line: facility, priority, one stamp, the program",
