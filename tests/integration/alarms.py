@@ -114,6 +114,16 @@ class Alarms(scenario.Scenario):
         server.reload()  # it is asked at once
         self.calm(server)
 
+    def test_a_table_that_cannot_be_read(self):
+        senders = self.own_folder("tables") / "senders"
+        senders.write_text("spam@far.example reject\n")
+        server = self.daemon(accept={"senders": [f"text:{senders}"]})
+        self.calm(server)
+        senders.unlink()
+        self.alarmed(server, str(senders))
+        senders.write_text("spam@far.example reject\n")
+        self.calm(server)
+
     @unittest.skipUnless(scenario.is_root(), "needs root: mail is sent as another user")
     def test_a_user_at_the_limit(self):
         nobody = pwd.getpwnam("nobody")

@@ -82,7 +82,8 @@ class OddSurroundings(scenario.Scenario):
         """As many ids as xargs gives are taken in parts; where there are none, the remedy is said."""
         ids = self.queue_some(3)
         others = [f"1K{number:09}" for number in range(10000)]
-        done = self.run_tool("postrider", "queue", "hold", *others[:2500], ids[0], *others, ids[1], ids[0])
+        later = [f"2K{number:09}" for number in range(2000)]  # in parts behind the one with ours
+        done = self.run_tool("postrider", "queue", "hold", *later, *others[:2500], ids[0], *others, ids[1], ids[0])
         self.assertEqual((done.returncode, done.stdout), (0, b"2 messages (2 recipients): held\n"), done.stderr)
         self.assertEqual({message["queue_id"] for message in self.server.queue("--status", "held")}, set(ids[:2]))
         done = self.run_tool("postrider", "queue", "release", "--json", *others, *ids[:2])

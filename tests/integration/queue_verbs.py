@@ -6,6 +6,7 @@ import json
 
 from support_py import scenario, smtp, wait
 from support_py.daemon import USER
+from support_py.sink import HANG
 
 CONTENT = b"From: <a@us.example>\r\nSubject: verbs\r\n\r\nbody of the message\r\n"
 
@@ -238,6 +239,19 @@ class Verbs(scenario.Scenario):
         self.assertRegex(self.server.mailq(), r"(?i)queue is empty")
         done = self.server.tool("postrider", "status", check=False)
         self.assertRegex(done.stdout + done.stderr, r"(?i)not running|down|no daemon")
+
+
+class UnderWay(scenario.Scenario):
+    def test_what_is_under_way_is_not_said_to_be_missing(self):
+        peer = self.sink(script={"mail": lambda session, argument: HANG})
+        server = self.relay(peer)
+        server.send("b@ext.example", ["one@far.example", "two@far.example"], CONTENT)
+        peer.wait_for_stage("mail")
+        message, = server.queue()
+        done = server.tool("postrider", "queue", "hold", message["queue_id"])
+        self.assertEqual(done.stdout, "0 messages (0 recipients): held\n"
+                                      "1 message (2 recipients) under way is not stopped\n")
+        self.assertEqual(done.stderr, "")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,17 @@ class Reasons(scenario.Scenario):
                 lines = [e for e in server.log("deferred") if e["to"] == f"later@{domain}"]
                 self.assertTrue(lines and all(re.search(CAUSES[domain], e["reason"]) for e in lines), lines)
 
+    def test_a_blocked_site_says_when_it_is_tried_again(self):
+        server = self.start(retry=["10m"])
+        self.assertEqual(server.send(SENDER, "a@refused.example", CONTENT).code, 250)
+
+        def blocked():
+            sites = [json.loads(line) for line in server.postrider("sites", "--json").splitlines()]
+            return [site for site in sites if site["state"] == "blocked"]
+        site, = wait.until(blocked, "the site is blocked")
+        self.assertGreater(site["blocked_until"], site["since"])
+        self.assertRegex(server.postrider("sites"), r"1 failure, next try in \d+[sm]")
+
     def test_the_form_of_postfix_has_a_line_for_each_that_waits(self):
         server = self.start(retry=["10m"])
         server.stop()

@@ -231,7 +231,9 @@ class UserMounts(scenario.Scenario):
         for change, key in (({"dkim": {"folder": str(hung.folder)}}, "dkim.folder"),
                             ({"tls": {"certificate": f"{hung.folder}/c", "key": f"{hung.folder}/k"}},
                              "tls.certificate"),
-                            ({"local": {"virtual": [f"text:{hung.folder}/v"]}}, "local.virtual")):
+                            ({"local": {"virtual": [f"text:{hung.folder}/v"]}}, "local.virtual"),
+                            ({"route": [{"domain": "*", "next_hop": "smtps://relay.example:465",
+                                         "credentials": f"{hung.folder}/c"}]}, "route.credentials")):
             with self.subTest(key=key):
                 code, said, lines = self.reload_with(**change)
                 self.assertEqual(code, 78)
