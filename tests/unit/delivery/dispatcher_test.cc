@@ -3,6 +3,7 @@
 #include "fake_mx.h"
 #include "rig.h"
 
+#include "base/text.h"
 #include "delivery/delivery_timings.h"
 #include "delivery/job/memory_budget.h"
 #include "mail/smtp_command.h"
@@ -531,7 +532,9 @@ TEST_CASE("a dead site is blocked, probed and opened again", "[delivery][dispatc
   CHECK(rig.status().connections_opened <= 6);
   REQUIRE(rig.status().in_trouble.size() == 1);
   CHECK(rig.status().in_trouble[0].state == "blocked");
-  CHECK(rig.explain("a@x.test").conclusion.find("waits until") == 0);
+  const auto trouble = rig.explain("a@x.test");
+  CHECK(trouble.site.blocked_until > rig.clock.now());
+  CHECK(trouble.conclusion.find("waits until " + format_rfc3339(trouble.site.blocked_until)) == 0);
   // Its time comes: one probe, and a longer wait.
   rig.clock.advance(std::chrono::minutes(2));
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 untried");
@@ -923,6 +926,22 @@ TEST_CASE("a drain puts back what waits and lets open transactions end", "[deliv
   }
   CHECK(delivered + untried == 100);
   CHECK(delivered == mx.taken().size());
+}
+
+TEST_CASE("no mail is said to be under way over a connection that is idle",
+          "[delivery][dispatcher]") {
+  FakeMx mx;
+  Rig rig;
+  rig.settings.smtp.idle_connection = std::chrono::minutes(10);
+  rig.route_to(mx.port());
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  rig.wait_until([&] { return rig.status().idle == 1; });
+  rig.clock.advance(std::chrono::seconds(10));
+  std::promise<std::vector<std::string>> reasons;
+  rig.dispatcher->reasons({"a@x.test"}, [&](auto answer) { reasons.set_value(std::move(answer)); });
+  CHECK(reasons.get_future().get() == std::vector<std::string>{""});
+  CHECK(rig.status().idle == 1);
 }
 
 TEST_CASE("explain tells route, hosts and site", "[delivery][dispatcher]") {
