@@ -109,8 +109,7 @@ Task<Result<void>> flush(Stream& stream, Client& client, Gathered& gathered, Sen
 
 // What came by SMTP is known to be good text; what was imported, or changed by a filter, is not.
 bool may_hold_anything(const Body& body) {
-  return body.chunked && !body.converted &&
-         body.message->envelope.body == mail::BodyType::binary_mime;
+  return body.chunked && is_binary(*body.message, body.converted != nullptr);
 }
 
 // One block, dots doubled if need be. False: the content may not be sent.

@@ -220,6 +220,10 @@ Compatibility fit(const Message& message, const std::vector<std::uint32_t>& reci
   return fitting;
 }
 
+bool is_binary(const Message& message, bool is_converted) {
+  return !is_converted && message.envelope.body == BodyType::binary_mime;
+}
+
 mail::Outcome bare_line_end(const std::string& remote) {
   return refused({5, 6, 0},
                  "the message holds a bare CR, a bare LF or a NUL, which only binary mail may",

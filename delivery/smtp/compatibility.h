@@ -63,6 +63,9 @@ void append_mail(const mail::Message& message, const Capabilities& capabilities,
 void append_rcpt(const mail::Message& message, std::uint32_t index,
                  const Capabilities& capabilities, std::string& out);
 
+// Content that goes as BODY=BINARYMIME, by BDAT alone: no other may hold a bare line end or a NUL.
+bool is_binary(const mail::Message& message, bool is_converted);
+
 // What DATA needs to know of content, found in one pass over any splitting of it.
 class LineScanner {
  public:

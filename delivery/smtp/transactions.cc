@@ -19,12 +19,6 @@ constexpr std::size_t kMostRecipients = 100;
 // Content up to this size follows its envelope unasked: little is wasted if all are refused.
 constexpr std::uint64_t kMostOneShot = 64U << 10U;
 
-// As for content that is not in memory: body_sender.cc.
-bool may_hold_anything(const mail::Message& message, const MailTransaction& transaction) {
-  return transaction.is_chunked() && !transaction.converted &&
-         message.envelope.body == mail::BodyType::binary_mime;
-}
-
 }  // namespace
 
 Compatibility Transactions::fitting(const Job& job) const {
@@ -52,12 +46,11 @@ void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) 
   mail::Outcome refusal = fitting.refusal;
   const bool is_whole = capabilities().pipelining && in_memory && dialect_ == Dialect::smtp &&
                         transaction.size <= kMostOneShot;
-  const bool is_binary =
-      !transaction.converted && message.envelope.body == mail::BodyType::binary_mime;
-  if (capabilities().chunking && (has_carried_ || is_binary))
+  const bool is_as_it_came = is_binary(message, transaction.converted != nullptr);
+  if (capabilities().chunking && (has_carried_ || is_as_it_came))
     transaction.way = is_whole && has_carried_ ? Way::one_shot : Way::chunk;
   bool refused = fitting.kind == Compatibility::Kind::refused;
-  if (!refused && in_memory && !may_hold_anything(message, transaction)) {
+  if (!refused && in_memory && !(transaction.is_chunked() && is_as_it_came)) {
     LineScanner lines;
     lines.feed(transaction.converted ? *transaction.converted : message.content.trace);
     if (!transaction.converted)
