@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "delivery/job/job_outcome.h"
+#include "delivery/smtp/compatibility.h"
 #include "mail/dot_stuffing.h"
 
 #include <deque>
