@@ -221,6 +221,37 @@ TEST_CASE_METHOD(Long, "listing a message is work in proportion to its recipient
   CHECK(work_with(8000) < 8 * few);  // 4 times, and not 16
 }
 
+TEST_CASE_METHOD(Long,
+                 "what status and count say of a long queue is no more work than of a short one",
+                 "[queue][listing]") {
+  const auto work = [this](const Filter& filter, std::size_t messages) {
+    double least = 1000;
+    for (int i = 0; i < 5; ++i)
+      least = std::min(least, postrider::test::cpu_seconds([&] {
+                         for (int again = 0; again < 50; ++again) {
+                           CHECK(queue->totals()->messages == messages);
+                           CHECK(queue->count(filter).has_value());
+                         }
+                       }));
+    return least;
+  };
+  std::vector<Filter> filters(6);
+  filters[1].status = "queued";
+  filters[2].status = "deferred";
+  filters[3].status = "held";
+  filters[4].status = "active";
+  filters[5].domain = "nowhere.test";  // known by the domains, of which there are eight
+  fill(100);
+  std::vector<double> few;
+  for (const auto& filter : filters)
+    few.push_back(work(filter, 100));
+  fill(4900);
+  for (std::size_t i = 0; i < filters.size(); ++i) {
+    INFO(i);
+    CHECK(work(filters[i], 5000) < 8 * few[i]);  // and not 50 times
+  }
+}
+
 TEST_CASE_METHOD(Long, "a change is said to the log with who asked", "[queue][change]") {
   fill(3);
   Filter filter;
