@@ -4,9 +4,7 @@
 #include "delivery/delivery_log.h"
 #include "delivery/notices.h"
 #include "delivery/refusals.h"
-#include "delivery/scheduler/retry_hint.h"
 #include "mail/delivery_wishes.h"
-#include "queue/schedule.h"
 
 #include <algorithm>
 
@@ -58,10 +56,6 @@ Outcome expired(const mail::Message& message, const Lease::Recipient& recipient,
   return outcome;
 }
 
-std::optional<Duration> hint_of(const Outcome& outcome) {
-  return outcome.reply.is_temporary() ? scheduler::find_hint(outcome.reply.text) : std::nullopt;
-}
-
 Outcome by_administrator(const Lease::Recipient& recipient) {
   auto outcome = recipient.last.value_or(Outcome());
   outcome.verdict = Verdict::bounce;
@@ -70,6 +64,46 @@ Outcome by_administrator(const Lease::Recipient& recipient) {
   outcome.reply = {};
   outcome.text = "returned by the administrator";
   return outcome;
+}
+
+// What has ended; the record goes on for the rest.
+queue::Record take_part(queue::Record& record) {
+  queue::Record part;
+  part.id = record.id;
+  part.partial = true;
+  part.results = std::exchange(record.results, {});
+  part.untried = std::exchange(record.untried, {});
+  part.untried_lines = std::exchange(record.untried_lines, {});
+  part.notices = std::exchange(record.notices, {});
+  return part;
+}
+
+// What its sender need not hear of, if that is enough: the rest waits for more that goes with it in
+// one notice.
+std::optional<queue::Record> take_plain(const Lease& lease, queue::Record& record) {
+  auto& results = record.results;
+  const auto plain_end = std::partition(results.begin(), results.end(), [&](const auto& result) {
+    return !needs_notice(lease, result);
+  });
+  if (plain_end - results.begin() < static_cast<std::ptrdiff_t>(kEnough))
+    return std::nullopt;
+  queue::Record part;
+  part.id = record.id;
+  part.partial = true;
+  part.results.assign(std::move_iterator(results.begin()), std::move_iterator(plain_end));
+  results.erase(results.begin(), plain_end);
+  return part;
+}
+
+// By one host, while it waited for another: an attempt that nothing is recorded of.
+void log_refusals(const LeaseBook& book, const Job& job) {
+  JobEnd end;
+  end.job.lease = job.lease;
+  end.job.handed_over = job.handed_over;
+  for (const auto& one : job.refused)
+    if (one.outcome.verdict == Verdict::retry &&
+        std::find(job.recipients.begin(), job.recipients.end(), one.index) != job.recipients.end())
+      book.log_attempt(end, one);
 }
 
 }  // namespace
@@ -145,7 +179,8 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
     const auto klass = meaning_of(outcome, recipient->attempts == 0).klass;
     context_.timings->deferred[static_cast<std::size_t>(klass)].fetch_add(
         1, std::memory_order_relaxed);
-    result.next_attempt = next_attempt(given, *recipient, outcome, site, again_within);
+    result.next_attempt =
+        given.retry.next(context_, given.record.id, *recipient, outcome, site, again_within);
   } else if (outcome.verdict == Verdict::delivered) {
     ++counts_.delivered;
     context_.timings->delivery.add(context_.clock.now() - given.lease.message->received);
@@ -167,68 +202,15 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   record_soon(handle, given);
 }
 
-// Drawn once for a message and site.
-TimePoint LeaseBook::next_attempt(InHand& given, const Lease::Recipient& recipient,
-                                  const Outcome& outcome, std::uint64_t site,
-                                  std::optional<Duration> again_within) {
-  const auto now = context_.clock.now();
-  const auto attempts = recipient.attempts;
-  const auto meaning = meaning_of(outcome, attempts == 0);
-  const auto wait = wait_by_reason(given.record.id, recipient, outcome, meaning, site);
-  if (again_within)
-    return now + std::min<Duration>(wait, *again_within * (attempts + 1));
-  for (auto& known : given.waits)
-    if (known.site == site && known.klass == meaning.klass && known.attempts == attempts) {
-      if (known.until < now + wait / 2)
-        known.until = now + wait;
-      return known.until;
-    }
-  given.waits.push_back({site, meaning.klass, attempts, now + wait});
-  return now + wait;
-}
-
-Duration LeaseBook::wait_by_reason(mail::MessageId id, const Lease::Recipient& recipient,
-                                   const Outcome& outcome, const scheduler::ReplyMeaning& meaning,
-                                   std::uint64_t site) {
-  const auto tries = recipient.attempts + 1;
-  const auto& by_reason = context_.settings->retry_by_reason;
-  if (!by_reason)
-    return queue::retry_wait(context_.settings->retry, tries, context_.random);
-  scheduler::RetrySchedule::Reason reason;
-  reason.klass = meaning.klass;
-  reason.tries = tries;
-  reason.row_wait = meaning.wait;
-  reason.hint = hint_of(outcome);
-  // One that was obeyed and led to a refusal is obeyed once more.
-  if (recipient.last && hint_of(*recipient.last))
-    reason.hints_obeyed = recipient.attempts;
-  return by_reason->wait(reason, static_cast<std::uint64_t>(id.value), site);
-}
-
 void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {
+  // At once, so that the next part of the message goes out.
   if (given.open > 0 && given.record.results.size() >= kEnough && is_shared(given.lease))
-    record_plain(given);
+    if (auto part = take_plain(given.lease, given.record))
+      records_.push(*std::move(part));
   if (given.open == 0 || std::exchange(given.is_partly_known, true))
     return;
   partly_known_.push_back(handle);
   flush_later();
-}
-
-// At once, so that the next part of the message goes out. What the sender is told of waits for more
-// of it.
-void LeaseBook::record_plain(InHand& given) {
-  auto& results = given.record.results;
-  const auto told = std::partition(results.begin(), results.end(), [&](const auto& result) {
-    return !needs_notice(given.lease, result);
-  });
-  if (told - results.begin() < static_cast<std::ptrdiff_t>(kEnough))
-    return;
-  queue::Record part;
-  part.id = given.record.id;
-  part.partial = true;
-  part.results.assign(std::move_iterator(results.begin()), std::move_iterator(told));
-  results.erase(results.begin(), told);
-  push(std::move(part));
 }
 
 void LeaseBook::flush_later() {
@@ -256,21 +238,21 @@ void LeaseBook::record_known() {
     auto& together = shared[given.record.id.value];
     ++given.open;  // so that its last record comes behind this one
     together.open.push_back(handle);
-    add_to(together, given.lease, take_part(given));
+    together.add(given.lease, take_part(given.record));
   }
   for (auto& closed : std::exchange(closed_, {})) {
     auto& together = shared[closed->record.id.value];
     ++together.closed;
-    add_to(together, closed->lease, std::move(closed->record));
+    together.add(closed->lease, std::move(closed->record));
   }
   for (auto& [id, together] : shared)
     record_together(std::move(together));
 }
 
-void LeaseBook::add_to(Together& together, const Lease& lease, queue::Record record) {
-  if (!together.lease.message)
-    together.lease = {lease.reason, lease.message, {}};
-  together.records.push_back(std::move(record));
+void LeaseBook::Together::add(const Lease& of, queue::Record record) {
+  if (!lease.message)
+    lease = {of.reason, of.message, {}};
+  records.push_back(std::move(record));
 }
 
 void LeaseBook::record_together(Together together) {
@@ -280,19 +262,19 @@ void LeaseBook::record_together(Together together) {
     for (const auto& result : record.results)
       if (needs_notice(together.lease, result))
         about.results.push_back({result.index, result.outcome, {}});
-  if (makes_slow_notice(together.lease, about)) {
+  if (notices_.takes_long(together.lease, about)) {
     context_.home.spawn(
         record_with_notices(context_.alive(), std::move(together), std::move(about)), context_.log,
         "notice");
     return;
   }
-  make_quick_notices(together.lease, about);
+  notices_.make_now(together.lease, about);
   push_all(together, std::move(about));
 }
 
 Task<void> LeaseBook::record_with_notices(std::shared_ptr<void> alive, Together together,
                                           queue::Record about) {
-  co_await make_notices(together.lease, about);
+  co_await notices_.make(together.lease, about);
   push_all(together, std::move(about));
 }
 
@@ -301,7 +283,7 @@ void LeaseBook::push_all(Together& together, queue::Record about) {
   auto& notices = together.records.front().notices;
   std::move(about.notices.begin(), about.notices.end(), std::back_inserter(notices));
   for (auto& record : together.records)
-    push(std::move(record));
+    records_.push(std::move(record));
   closing_ -= together.closed;
   for (const auto handle : together.open) {
     --in_hand(handle).open;
@@ -314,33 +296,22 @@ void LeaseBook::record_part(std::uint64_t handle, InHand& given) {
   given.is_partly_known = false;
   if (given.open == 0 || (given.record.results.empty() && given.record.untried.empty()))
     return;
-  auto part = take_part(given);
-  if (makes_slow_notice(given.lease, part)) {
+  auto part = take_part(given.record);
+  if (notices_.takes_long(given.lease, part)) {
     ++given.open;  // so that its last record comes behind this one
     context_.home.spawn(record_part_with_notice(context_.alive(), handle, std::move(part)),
                         context_.log, "notice");
     return;
   }
-  make_quick_notices(given.lease, part);
-  push(std::move(part));
-}
-
-queue::Record LeaseBook::take_part(InHand& given) {
-  queue::Record part;
-  part.id = given.record.id;
-  part.partial = true;
-  part.results = std::exchange(given.record.results, {});
-  part.untried = std::exchange(given.record.untried, {});
-  part.untried_lines = std::exchange(given.record.untried_lines, {});
-  part.notices = std::exchange(given.record.notices, {});
-  return part;
+  notices_.make_now(given.lease, part);
+  records_.push(std::move(part));
 }
 
 Task<void> LeaseBook::record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
                                               queue::Record part) {
   auto& given = in_hand(handle);
-  co_await make_notices(given.lease, part);
-  push(std::move(part));
+  co_await notices_.make(given.lease, part);
+  records_.push(std::move(part));
   --given.open;
   close(handle);
 }
@@ -414,21 +385,10 @@ void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
   }
   std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
   for (const auto& job : taken) {
-    log_refusals(job);
+    log_refusals(*this, job);
     put_back(job);
     close(job.lease);
   }
-}
-
-// By one host, while it waited for another: an attempt that nothing is recorded of.
-void LeaseBook::log_refusals(const Job& job) const {
-  JobEnd end;
-  end.job.lease = job.lease;
-  end.job.handed_over = job.handed_over;
-  for (const auto& one : job.refused)
-    if (one.outcome.verdict == Verdict::retry &&
-        std::find(job.recipients.begin(), job.recipients.end(), one.index) != job.recipients.end())
-      log_attempt(end, one);
 }
 
 LeaseBook::Wanted LeaseBook::find(std::vector<queue::Revocation>& wanted) const {
@@ -474,83 +434,21 @@ void LeaseBook::close(std::uint64_t handle) {
     flush_later();
     return;
   }
-  if (makes_slow_notice(done->lease, done->record)) {
+  if (notices_.takes_long(done->lease, done->record)) {
     ++closing_;
     context_.home.spawn(close_with_notice(context_.alive(), std::move(done)), context_.log,
                         "notice");
     return;
   }
-  make_quick_notices(done->lease, done->record);
-  push(std::move(done->record));
+  notices_.make_now(done->lease, done->record);
+  records_.push(std::move(done->record));
 }
 
 Task<void> LeaseBook::close_with_notice(std::shared_ptr<void> alive,
                                         std::unique_ptr<InHand> given) {
-  co_await make_notices(given->lease, given->record);
+  co_await notices_.make(given->lease, given->record);
   --closing_;
-  push(std::move(given->record));
-}
-
-// Of a large original, or one that will be signed: the pool has time for that.
-bool LeaseBook::makes_slow_notice(const Lease& lease, const queue::Record& record) const {
-  const auto& signer = context_.settings->signer;
-  const bool is_slow =
-      !lease.message->content.bytes || (signer && signer->now_for(mailauth::SigningRole::notices));
-  return is_slow && needs_notice(lease, record);
-}
-
-Task<void> LeaseBook::make_notices(const Lease& lease, queue::Record& record) {
-  const auto bytes = lease.message->content.bytes;
-  std::string beginning;
-  if (!bytes)
-    beginning = co_await read_original(lease.message);
-  const NoticeContext context{*context_.settings, *context_.queue,      context_.log,
-                              context_.random,    context_.clock.now(), *context_.double_bounces};
-  add_notices(lease, bytes ? std::string_view(*bytes) : std::string_view(beginning), record,
-              context);
-  const auto signer = context_.settings->signer;
-  if (!signer || record.notices.empty())
-    co_return;
-  const std::function<bool()> sign = [&record, signer, &log = context_.log, now = context.now] {
-    for (auto& notice : record.notices)
-      mailauth::sign_own(*signer, notice.message, log, now);
-    return true;
-  };
-  (void)co_await pool_.run<bool>(context_.home, sign);
-}
-
-// Whose original is in memory, or that makes none.
-void LeaseBook::make_quick_notices(const Lease& lease, queue::Record& record) {
-  const auto& bytes = lease.message->content.bytes;
-  const std::string_view original = bytes ? std::string_view(*bytes) : std::string_view();
-  add_notices(lease, original, record,
-              {*context_.settings, *context_.queue, context_.log, context_.random,
-               context_.clock.now(), *context_.double_bounces});
-}
-
-// The beginning of a large original is read on the pool.
-Task<std::string> LeaseBook::read_original(std::shared_ptr<const mail::Message> message) {
-  std::function<std::string()> read = [open_body = context_.open_body(),
-                                       message = std::move(message)] {
-    auto bytes = load_bytes(*message, open_body, kMostQuoted);
-    return bytes ? *std::move(bytes) : std::string();
-  };
-  auto original = co_await pool_.run<std::string>(context_.home, std::move(read));
-  co_return original;
-}
-
-// What ends in one turn of the loop goes to the queue in one call.
-void LeaseBook::push(queue::Record record) {
-  records_.push_back(std::move(record));
-  if (std::exchange(flush_is_posted_, true))
-    return;
-  context_.home.post([this, alive = context_.alive()] { flush(); });
-}
-
-void LeaseBook::flush() {
-  flush_is_posted_ = false;
-  context_.queue->record(std::exchange(records_, {}));
-  on_flushed_();
+  records_.push(std::move(given->record));
 }
 
 }  // namespace postrider::delivery

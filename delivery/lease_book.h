@@ -12,7 +12,9 @@
 #include "base/net/deadline.h"
 #include "delivery/dispatch_context.h"
 #include "delivery/job/job.h"
-#include "delivery/scheduler/reply_class.h"
+#include "delivery/notice_maker.h"
+#include "delivery/record_batch.h"
+#include "delivery/retry_times.h"
 #include "queue/queue.h"
 
 #include <cstdint>
@@ -39,7 +41,7 @@ class LeaseBook {
 
   // on_flushed: called when records have gone to the queue.
   LeaseBook(DispatchContext& context, BlockingPool& pool, std::function<void()> on_flushed)
-      : context_(context), pool_(pool), on_flushed_(std::move(on_flushed)) {}
+      : context_(context), notices_(context, pool), records_(context, std::move(on_flushed)) {}
 
   std::uint64_t open(queue::Lease lease);
   // An attempt for some recipients of the lease begins.
@@ -73,16 +75,10 @@ class LeaseBook {
   const queue::Lease& lease(std::uint64_t handle) const { return in_hand_.at(handle)->lease; }
   SteadyTime taken(std::uint64_t handle) const { return in_hand_.at(handle)->taken; }
   std::size_t size() const { return in_hand_.size(); }
-  bool is_settled() const { return in_hand_.empty() && closing_ == 0 && !flush_is_posted_; }
+  bool is_settled() const { return in_hand_.empty() && closing_ == 0 && records_.is_empty(); }
   const Counts& counts() const { return counts_; }
 
  private:
-  struct Wait {  // drawn once: who is deferred together comes back together
-    std::uint64_t site = 0;
-    scheduler::ReplyClass klass = scheduler::ReplyClass::busy;
-    std::uint32_t attempts = 0;
-    TimePoint until;
-  };
   // There may be others of its message, for other recipients.
   struct InHand {
     queue::Lease lease;
@@ -93,52 +89,35 @@ class LeaseBook {
     bool is_partly_known = false;  // has results that are soon recorded
     // The same mailbox named again, in another case of its domain: ends with the first one.
     std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
-    std::vector<Wait> waits;
+    RetryTimes retry;
   };
 
   InHand& in_hand(std::uint64_t handle);
-  void log_refusals(const Job& job) const;
-  TimePoint next_attempt(InHand& in_hand, const queue::Lease::Recipient& recipient,
-                         const mail::Outcome& outcome, std::uint64_t site,
-                         std::optional<Duration> again_within);
-  Duration wait_by_reason(mail::MessageId id, const queue::Lease::Recipient& recipient,
-                          const mail::Outcome& outcome, const scheduler::ReplyMeaning& meaning,
-                          std::uint64_t site);
   void record_soon(std::uint64_t handle, InHand& in_hand);
   void record_known();
   void record_part(std::uint64_t handle, InHand& in_hand);
-  static queue::Record take_part(InHand& in_hand);
   Task<void> record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
                                      queue::Record part);
-  void record_plain(InHand& in_hand);
   void flush_later();
   // Of one message: what is recorded together.
   struct Together {
+    void add(const queue::Lease& of, queue::Record record);
     queue::Lease lease;  // without recipients
     std::vector<queue::Record> records;
     std::vector<std::uint64_t> open;  // leases that go on
     std::size_t closed = 0;
   };
-  static void add_to(Together& together, const queue::Lease& lease, queue::Record record);
   void record_together(Together together);
   Task<void> record_with_notices(std::shared_ptr<void> alive, Together together,
                                  queue::Record about);
   void push_all(Together& together, queue::Record about);
   Task<void> close_with_notice(std::shared_ptr<void> alive, std::unique_ptr<InHand> in_hand);
-  bool makes_slow_notice(const queue::Lease& lease, const queue::Record& record) const;
-  Task<void> make_notices(const queue::Lease& lease, queue::Record& record);
-  void make_quick_notices(const queue::Lease& lease, queue::Record& record);
-  Task<std::string> read_original(std::shared_ptr<const mail::Message> message);
-  void push(queue::Record record);
-  void flush();
 
   DispatchContext& context_;
-  BlockingPool& pool_;
-  std::function<void()> on_flushed_;
+  NoticeMaker notices_;
   std::unordered_map<std::uint64_t, std::unique_ptr<InHand>> in_hand_;
   std::uint64_t last_ = 0;
-  std::vector<queue::Record> records_;
-  bool flush_is_posted_ = false;
+  RecordBatch records_;
   std::vector<std::uint64_t> partly_known_;      // leases with results to record soon
   std::vector<std::unique_ptr<InHand>> closed_;  // of large messages, to be recorded with others
   std::unique_ptr<Deadline> record_known_;
