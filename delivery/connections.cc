@@ -5,7 +5,8 @@
 #include "delivery/job/job_outcome.h"
 #include "delivery/local/addresses/left_out_entries.h"
 #include "delivery/refusals.h"
-#include "mail/address.h"
+#include "delivery/site_links.h"
+#include "delivery/site_verdicts.h"
 
 #include <boost/asio/local/stream_protocol.hpp>
 
@@ -22,7 +23,6 @@ namespace {
 constexpr auto kBadAddress = std::chrono::minutes(1);
 constexpr std::size_t kMostBadAddresses = 1000;
 constexpr std::uint32_t kMostReturns = 3;
-constexpr std::size_t kMostInDoubt = 10000;
 // A connection that is silent behind the content for that long leaves its place to other mail of
 // its site, if there is some; which is looked at as often as the second says.
 constexpr Duration kHangs = std::chrono::seconds(5);
@@ -58,17 +58,6 @@ bool is_about_site(const Outcome& outcome) {
          (outcome.stage < Stage::mail || outcome.reply.code == 421 || outcome.reply.code == 0);
 }
 
-unsigned under_way(const Site& site) {
-  return static_cast<unsigned>(
-      std::count_if(site.links.begin(), site.links.end(),
-                    [](const auto& link) { return link->in_hand > 0 && !link->is_aside; }));
-}
-
-unsigned working(const Site& site) {
-  return static_cast<unsigned>(std::count_if(site.links.begin(), site.links.end(),
-                                             [](const auto& link) { return link->was_ready; }));
-}
-
 // Addresses of the families that a site's connections come from.
 Families families_of(const Site& site, Families in_use) {
   if (site.sources.empty())
@@ -82,14 +71,6 @@ Families families_of(const Site& site, Families in_use) {
   return has(true) && in_use != Families::ipv6 ? Families::ipv4 : Families::ipv6;
 }
 
-// The recipient domain of the work that is next: a site may serve many.
-std::string domain_of_front(const Site& site) {
-  if (site.ready.empty())
-    return {};
-  const auto& job = site.ready.next();
-  return mail::domain_of(job.message->envelope.recipients[job.recipients.front()].address);
-}
-
 }  // namespace
 
 Connections::Connections(DispatchContext& context, std::vector<Loop*> loops, LeaseBook& leases,
@@ -100,37 +81,19 @@ Connections::Connections(DispatchContext& context, std::vector<Loop*> loops, Lea
       sites_(sites),
       router_(router),
       tls_(tls),
-      pool_(pool),
       on_gone_(std::move(on_gone)),
       line_(context, sites, [this](Site& site) { schedule(site); }),
+      couriers_(context, std::move(loops), tls, pool),
+      doubts_(context, leases),
       others_(context, leases, sites, line_,
               {[this](const Site& site) { return candidates(site); },
                [this](Site& site, std::vector<HostAddress> hosts) {
                  return begin_for_refused(site, std::move(hosts));
                },
-               [this](SiteConnection& link, Job job) { give(link, std::move(job)); }}),
-      loops_(std::move(loops)) {}
+               [this](SiteConnection& link, Job job) { give(link, std::move(job)); }}) {}
 
 void Connections::open_channels() {
-  const auto owner = context_.owner;
-  for (auto* loop : loops_) {
-    sessions_.push_back(std::make_shared<TlsSessions>());
-    to_loops_.push_back(std::make_shared<BatchChannel<Handover>>(
-        context_.home, *loop, [](std::vector<Handover> jobs) {
-          for (auto& one : jobs)
-            one.courier->take(std::move(one.job));
-        }));
-    from_loops_.push_back(std::make_shared<BatchChannel<CourierEvent>>(
-        *loop, context_.home, [this, owner](std::vector<CourierEvent> events) {
-          if (const auto alive = owner.lock())
-            for (auto& event : events)
-              on_event(std::move(event));
-        }));
-  }
-}
-
-bool Connections::take_doubt(mail::MessageId id) {
-  return !in_doubt_.empty() && in_doubt_.erase(id.value) > 0;
+  couriers_.open_channels([this](CourierEvent event) { on_event(std::move(event)); });
 }
 
 void Connections::close_all() {
@@ -147,7 +110,7 @@ void Connections::abort_all() {
   for (const auto& [name, site] : sites_.all())
     for (const auto* links : {&site->links, &site->others})
       for (const auto& link : *links)
-        link->courier->loop().post([courier = link->courier] { courier->abort(); });
+        Couriers::abort(*link);
 }
 
 void Connections::send(Site& site, Job job) {
@@ -172,15 +135,15 @@ void Connections::schedule(Site& site) {
   bool may_send = true;
   while (!site.ready.empty()) {
     if (site.ready.next().in_doubt && !line_.may_take_doubt(site)) {
-      stand_back(site);
+      doubts_.stand_back(site);
       continue;
     }
     may_send = site.pace.may_send(under_way(site), now);
-    SiteConnection* link = may_send ? pick(site) : nullptr;
+    SiteConnection* link = may_send ? free_link(site, most_connections(site)) : nullptr;
     if (link == nullptr)
       break;
     site.pace.on_sent(now);
-    hand_over(site, *link);
+    give(*link, site.ready.take());
   }
   while (may_send && site.connecting < site.ready.size() && may_connect(site)) {
     const auto before = site.connecting;
@@ -218,37 +181,6 @@ void Connections::look_at_silent(Site& site) {
     site.look_at_silent->set(kLookAtSilent);
 }
 
-// The next one, which was lost behind its content before: as many as may be have a connection.
-// Where these hang it is not begun at all.
-void Connections::stand_back(Site& site) {
-  auto job = site.ready.take();
-  const auto now = context_.steady();
-  if (job.stood_back == SteadyTime{})
-    job.stood_back = now;
-  if (now - job.stood_back >= kHangs)
-    put_off(site, job);
-  else
-    site.ready.stand_back(std::move(job));
-}
-
-// One of their kind has ended.
-void Connections::bring_back(Site& site) {
-  for (auto& job : site.ready.take_back()) {
-    job.stood_back = {};
-    site.ready.add(std::move(job));
-  }
-}
-
-void Connections::put_off(const Site& site, const Job& job) {
-  if (in_doubt_.size() < kMostInDoubt)
-    in_doubt_.insert(job.message->id.value);
-  leases_.settle_all(job, decide(Verdict::retry, Stage::connect, {4, 4, 5},
-                                 "no reply came behind its content before, and others that met the "
-                                 "same wait for one from " +
-                                     site.name));
-  leases_.close(job.lease);
-}
-
 // Where only time brings what is not allowed now.
 void Connections::wake_later(Site& site) {
   const auto now = context_.pace_time();
@@ -259,18 +191,6 @@ void Connections::wake_later(Site& site) {
     site.wake =
         std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] { schedule(site); });
   site.wake->set(std::min<Duration>(next - now, kLongestSleep));
-}
-
-// An idle link; or, when no more connections may be made, one with room behind its job.
-SiteConnection* Connections::pick(Site& site) const {
-  if (!site.idle.empty())
-    return site.idle.back();
-  if (ConnectionLine::counted(site) < most_connections(site))
-    return nullptr;
-  for (const auto& link : site.links)
-    if (link->room > link->in_hand && !(site.is_one_by_one && link->in_hand > 0))
-      return link.get();
-  return nullptr;
 }
 
 unsigned Connections::most_connections(const Site& site) const {
@@ -284,17 +204,13 @@ bool Connections::may_connect(const Site& site) const {
                             context_.pace_time());
 }
 
-void Connections::hand_over(Site& site, SiteConnection& link) {
-  give(link, site.ready.take());
-}
-
 void Connections::give(SiteConnection& link, Job job) {
   line_.on_job(link, job);
   leases_.note_attempt(job.lease);
   job.handed_over = link.busy_since = context_.steady();
   link.may_take = ConnectionLine::usual_time(*job.message);
   ++link.in_hand;
-  to_loops_[link.loop]->put({link.courier, std::move(job)});
+  couriers_.give(link, std::move(job));
 }
 
 void Connections::connect(Site& site) {
@@ -405,8 +321,8 @@ std::vector<HostAddress> Connections::candidates(const Site& site) {
 }
 
 void Connections::start_courier(Site& site) {
-  const auto loop = next_loop_++ % loops_.size();
-  auto order = order_for(site, loop);
+  auto prepared = couriers_.order_for(site);
+  auto& order = prepared.order;
   order.candidates = candidates(site);
   if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order)) {
     site.is_crowded = true;
@@ -418,54 +334,29 @@ void Connections::start_courier(Site& site) {
                             "no host of " + site.name + " has an address of a family in use"));
     return;
   }
-  site.links.push_back(begin(site, std::move(order), loop));
+  site.links.push_back(begin(site, std::move(prepared)));
   ++site.connecting;
 }
 
-std::unique_ptr<SiteConnection> Connections::begin(Site& site, CourierOrder order,
-                                                   std::size_t loop) {
-  auto link = std::make_unique<SiteConnection>();
-  link->courier = std::make_shared<Courier>(*loops_[loop], std::move(order));
-  link->site = &site;
-  link->loop = loop;
+std::unique_ptr<SiteConnection> Connections::begin(Site& site, Couriers::Order order) {
+  auto link = couriers_.prepare(site, std::move(order));
   line_.on_begun(*link);
-  loops_[loop]->post([courier = link->courier] { courier->start(); });
+  couriers_.start(*link);
   ++counts_.opened;
   return link;
 }
 
 std::unique_ptr<SiteConnection> Connections::begin_for_refused(Site& site,
                                                                std::vector<HostAddress> hosts) {
-  const auto loop = next_loop_++ % loops_.size();
-  auto order = order_for(site, loop);
+  auto prepared = couriers_.order_for(site);
+  auto& order = prepared.order;
   order.candidates = std::move(hosts);
   order.conversations = 1;
   if (site.kind == Site::Kind::mx && !line_.reserve_address(site, order))
     return nullptr;
-  auto link = begin(site, std::move(order), loop);
+  auto link = begin(site, std::move(prepared));
   link->is_of_others = true;
   return link;
-}
-
-CourierOrder Connections::order_for(const Site& site, std::size_t loop) const {
-  CourierOrder order;
-  order.site = site.handle;
-  order.dialect = site.dialect;
-  order.hostname = site.helo.empty() ? context_.settings->own.hostname : site.helo;
-  order.sources = site.sources;
-  order.settings = std::shared_ptr<const SmtpSettings>(context_.settings, &context_.settings->smtp);
-  order.log = &context_.log;
-  order.open_body = context_.open_body();
-  order.secrets = site.secrets;
-  order.sessions = sessions_[loop];
-  order.observer = tls_.observer();
-  order.domain = domain_of_front(site);
-  order.sts = site.tls.sts;
-  order.pool = &pool_;
-  order.conversions = conversions_;
-  order.clock = &context_.clock;
-  order.tell = [bag = from_loops_[loop]](CourierEvent event) { bag->put(std::move(event)); };
-  return order;
 }
 
 void Connections::on_event(CourierEvent event) {
@@ -480,7 +371,7 @@ void Connections::on_event(CourierEvent event) {
     return;
   }
   if (event.kind == CourierEvent::Kind::ended)
-    note_doubt(event.end);
+    doubts_.note_end(event.end);
   if (others_.on_event(site, event)) {
     if (event.kind == CourierEvent::Kind::gone) {
       line_.feed();
@@ -555,68 +446,6 @@ void Connections::make_idle(SiteConnection& link) {
     line_.on_idle(link);
 }
 
-void Connections::note_success(Site& site, const CourierEvent& event) {
-  site.health.on_success();
-  note_taken(site.refusals, event.end, context_.steady());
-  note_taken(site.breaks, event.end, context_.steady());
-  if (event.partial)
-    return;
-  const auto latency =
-      std::chrono::duration_cast<Duration>(context_.steady() - event.end.job.handed_over);
-  site.pace.on_taken(latency, under_way(site), !site.ready.empty(), context_.pace_time());
-}
-
-// It took mail, or refused it on the mail's own account.
-void Connections::note_verdict(Site& site) {
-  if (site.health.on_verdict(context_.clock.now()))
-    sites_.open_again(site);
-}
-
-// Rather than of a sender or a mailbox.
-bool Connections::is_of_site(Site& site, const WeightiestRefusal& refusal, const JobEnd& end) {
-  const auto scope = weigh_evidence(site.refusals, end, context_.steady());
-  const bool is_for_rate = refusal.meaning.limits_rate && refusal.meaning.suspend == Duration{0};
-  return scope == Evidence::Scope::site || (scope == Evidence::Scope::more && is_for_rate);
-}
-
-// What the site said of this job may be about itself, or about us.
-std::optional<Connections::Stop> Connections::weigh_refusal(Site& site, const JobEnd& end) {
-  const auto refusal = weightiest_refusal(end);
-  const auto now = context_.pace_time();
-  if (refusal.outcome == nullptr) {
-    const bool is_lost = std::any_of(end.results.begin(), end.results.end(), [](const auto& one) {
-      return one.outcome.verdict == Verdict::retry && one.outcome.reply.code == 0 &&
-             !is_our_fault(one.outcome);
-    });
-    if (is_lost)
-      site.pace.on_broken(now);
-    return std::nullopt;
-  }
-  const auto& meaning = refusal.meaning;
-  const auto& reply = refusal.outcome->reply;
-  if (refusal.may_be_of_one() && !is_of_site(site, refusal, end))
-    return std::nullopt;
-  const auto wait = site.pace.on_refused(meaning, reply, under_way(site), now);
-  if (reply.code == 421 && meaning.klass == scheduler::ReplyClass::busy &&
-      !meaning.limits_connections)
-    site.pace.on_broken(now);
-  return wait > Duration{0} ? std::optional<Stop>({wait, *refusal.outcome}) : std::nullopt;
-}
-
-// Lost behind its content, the message may have arrived.
-void Connections::note_doubt(const JobEnd& end) {
-  const bool is_lost = std::any_of(end.results.begin(), end.results.end(), [](const auto& result) {
-    const auto& outcome = result.outcome;
-    return outcome.verdict == Verdict::retry && outcome.reply.code == 0 &&
-           (outcome.stage == Stage::body || outcome.stage == Stage::body_end);
-  });
-  if (!is_lost)
-    return;
-  if (in_doubt_.size() >= kMostInDoubt)
-    in_doubt_.clear();
-  in_doubt_.insert(end.job.message->id.value);
-}
-
 void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event) {
   auto& end = event.end;
   bool success = false;
@@ -645,13 +474,15 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     has_left_a_place = line_.prove(link);
   }
   if (success)
-    note_success(site, event);
-  const auto stop = weigh_refusal(site, end);
+    note_success(site, event, context_.steady(), context_.pace_time());
+  const auto stop = weigh_refusal(site, end, context_.steady(), context_.pace_time());
   const bool breaks_for_all =
       broken != nullptr &&
       weigh_break(site.breaks, end, context_.steady()) == Evidence::Scope::site;
-  if (success || (was_heard && broken == nullptr && !stop))
-    note_verdict(site);
+  // It took mail, or refused it on the mail's own account.
+  if ((success || (was_heard && broken == nullptr && !stop)) &&
+      site.health.on_verdict(context_.clock.now()))
+    sites_.open_again(site);
   if (!stop)
     others_.take(site, link, end);
   for (auto& result : end.results) {
@@ -665,7 +496,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
     ++link.carried;
     line_.on_job_ended(link);
     if (end.job.in_doubt)
-      bring_back(site);
+      doubts_.bring_back(site);
   }
   if (event.room == 0)
     link.room = 0;

@@ -6,6 +6,7 @@
 #include "delivery/evidence.h"
 #include "delivery/ready_jobs.h"
 #include "delivery/routing/hosts.h"
+#include "delivery/routing/route.h"
 #include "delivery/scheduler/site_pace.h"
 #include "delivery/site_health.h"
 #include "delivery/smtp/courier.h"
