@@ -12,16 +12,16 @@
 #pragma once
 
 #include "base/net/deadline.h"
+#include "delivery/address_places.h"
 #include "delivery/connection_shares.h"
+#include "delivery/connection_tally.h"
 #include "delivery/dispatch_context.h"
 #include "delivery/site_book.h"
+#include "delivery/waiting_sites.h"
 
-#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace postrider::delivery {
@@ -52,63 +52,42 @@ class ConnectionLine {
   // It carried a message to its end: no stranger any more. True: it was one.
   bool prove(SiteConnection& link);
 
-  // Connections of the site that are counted there.
-  static std::size_t counted(const Site& site);
   // How many more of them may be put aside for other mail of the site.
   std::size_t room_aside(const Site& site) const;
   // A message that was lost behind its content before may have a connection of the site: there, and
   // in all, not too many wait for a reply behind such a message.
   bool may_take_doubt(const Site& site) const;
 
-  std::size_t size() const { return links_; }
-  // What takes longer, to connect or to carry the message, is slow.
-  static Duration usual_time(const mail::Message& message);
+  std::size_t size() const { return tally_.links; }
 
  private:
-  Standing standing_of(const Site& site) const;
   ConnectionShares shares() const { return ConnectionShares(context_.settings->connections); }
-  ConnectionShares::Usage usage() const { return {links_ - aside_, strangers_, patient_}; }
+  ConnectionShares::Usage usage() const {
+    return {tally_.links - tally_.aside, tally_.strangers, tally_.patient};
+  }
   std::size_t most_aside() const { return std::size_t{2} * context_.settings->connections; }
-  void forget_stranger(SiteConnection& link);
   void forget_unproven(SiteConnection& link);
   void forget_busy(SiteConnection& link);
-  void forget_aside(SiteConnection& link);
-  void forget_doubt(SiteConnection& link);
   void forget_idle(SiteConnection& link);
   void look_again();
   void relieve();
   void ask_the_silent();
   bool evict_idle();
-  void feed_line(std::deque<std::uint64_t>& line, bool from_both_ends);
   void close_idle_at(const std::vector<HostAddress>& candidates);
   bool may_keep(const SiteConnection& link) const;
-  static bool has_its_turn_yet(const SiteConnection& link);
   bool must_share(const SiteConnection& link) const;
-  bool must_share_address(const SiteConnection& link) const;
 
   DispatchContext& context_;
   SiteBook& sites_;
   std::function<void(Site&)> on_turn_;
-  struct Waiting {  // sites that wait for a connection, by handle
-    std::deque<std::uint64_t> prompt, newcomers, patient;
-    std::deque<std::uint64_t> growing;  // have some already, or are kept by their addresses
-    bool is_empty() const {
-      return prompt.empty() && newcomers.empty() && patient.empty() && growing.empty();
-    }
-  } waiting_;
-  bool newest_next_ = true;
-  std::size_t links_ = 0, strangers_ = 0, patient_ = 0, giving_way_ = 0, closing_ = 0, aside_ = 0,
-              doubts_ = 0;
+  WaitingSites waiting_;
+  ConnectionTally tally_;
   SteadyTime newcomer_turn_, prompt_turn_;  // when one that had none last began a connection
   using Links = std::list<SiteConnection*>;
   Links unproven_;  // that have not finished a job, in the order of their beginning
   Links idle_;      // in the order in which they became so
   Links busy_;      // with a job, in the order of its handing over
-  struct Address {
-    std::shared_ptr<AddressSlot> slot;
-    SteadyTime refused{};  // when a site that has no connection last found no place there
-  };
-  std::unordered_map<std::string, Address> addresses_;
+  AddressPlaces addresses_;
   std::unique_ptr<Deadline> look_;
 };
 

@@ -198,7 +198,7 @@ unsigned Connections::most_connections(const Site& site) const {
 }
 
 bool Connections::may_connect(const Site& site) const {
-  const auto open = ConnectionLine::counted(site);
+  const auto open = counted(site);
   return open < most_connections(site) && !(site.fault && site.fault->is_set()) &&
          site.pace.may_open(static_cast<unsigned>(open), static_cast<unsigned>(site.connecting),
                             context_.pace_time());
@@ -208,7 +208,7 @@ void Connections::give(SiteConnection& link, Job job) {
   line_.on_job(link, job);
   leases_.note_attempt(job.lease);
   job.handed_over = link.busy_since = context_.steady();
-  link.may_take = ConnectionLine::usual_time(*job.message);
+  link.may_take = usual_time(*job.message);
   ++link.in_hand;
   couriers_.give(link, std::move(job));
 }
@@ -415,7 +415,7 @@ void Connections::on_event(CourierEvent event) {
 void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent& event) {
   if (!std::exchange(link.was_ready, true)) {
     --site.connecting;
-    site.is_slow = context_.steady() - link.since > ConnectionLine::usual_time({});
+    site.is_slow = context_.steady() - link.since > usual_time({});
     site.pace.on_greeted(working(site), context_.pace_time());
   }
   link.address = event.address;
@@ -437,7 +437,7 @@ void Connections::make_idle(SiteConnection& link) {
   const auto closing = static_cast<std::size_t>(
       std::count_if(site.links.begin(), site.links.end(),
                     [](const auto& one) { return one->is_closing && !one->is_aside; }));
-  const auto open = ConnectionLine::counted(site) - closing;
+  const auto open = counted(site) - closing;
   const auto most_jobs = site.pace.bounds().per_connection;
   const bool is_spent = most_jobs > 0 && link.carried >= most_jobs;
   if (context_.is_draining || is_spent || open > std::max(1U, most_connections(site)))
@@ -469,8 +469,7 @@ void Connections::on_ended(Site& site, SiteConnection& link, CourierEvent event)
       });
   bool has_left_a_place = false;
   if (was_heard && !event.partial) {
-    site.is_slow =
-        context_.steady() - end.job.handed_over > ConnectionLine::usual_time(*end.job.message);
+    site.is_slow = context_.steady() - end.job.handed_over > usual_time(*end.job.message);
     has_left_a_place = line_.prove(link);
   }
   if (success)
