@@ -79,11 +79,12 @@ constexpr const char* kDelete[] = {
     "DELETE FROM recipient WHERE message IN (SELECT message FROM temp.picked)",
     "DELETE FROM attempt WHERE message IN (SELECT message FROM temp.picked)"};
 
-// What may wait for a time that its sender chose.
+// What may wait for a time that its sender chose. CROSS JOIN: in that order. SQLite knows nothing of
+// how much there is, and would go through all recipients of the queue instead.
 constexpr const char* kPerhapsUnreleased =
     "SELECT DISTINCT m.id, m.head FROM temp.picked p"
-    " JOIN recipient r ON r.message = p.message AND r.idx = p.idx JOIN message m ON m.id = "
-    "r.message"
+    " CROSS JOIN recipient r ON r.message = p.message AND r.idx = p.idx"
+    " CROSS JOIN message m ON m.id = r.message"
     " WHERE r.state = {queued} AND r.attempts = 0 AND r.next_attempt > ?1 AND r.last NOTNULL";
 
 constexpr const char* kMarkUnreleased =

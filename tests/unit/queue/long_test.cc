@@ -4,11 +4,16 @@
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
+#include <sqlite3.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <future>
+#include <map>
+#include <mutex>
+#include <string>
 #include <unistd.h>
+#include <utility>
 
 namespace postrider::queue::test {
 
@@ -68,6 +73,51 @@ struct Long : QueueFixture {
 struct HasVfs {
   FailingVfs vfs;  // outlives the queue
 };
+
+// The steps through whole tables that each statement took at most, of all databases that are opened
+// while it lives. Only one at a time.
+class Scans {
+ public:
+  Scans() {
+    worst().clear();
+    sqlite3_auto_extension(reinterpret_cast<void (*)()>(&Scans::watch));
+  }
+  ~Scans() { sqlite3_cancel_auto_extension(reinterpret_cast<void (*)()>(&Scans::watch)); }
+  Scans(const Scans&) = delete;
+  Scans& operator=(const Scans&) = delete;
+
+  static std::map<std::string, int> take() {
+    const std::lock_guard lock(mutex());
+    return std::exchange(worst(), {});
+  }
+
+ private:
+  static int watch(sqlite3* database, char**, const sqlite3_api_routines*) {
+    return sqlite3_trace_v2(database, SQLITE_TRACE_PROFILE, &Scans::note, nullptr);
+  }
+  static int note(unsigned, void*, void* statement, void*) {
+    auto* const done = static_cast<sqlite3_stmt*>(statement);
+    const int steps = sqlite3_stmt_status(done, SQLITE_STMTSTATUS_FULLSCAN_STEP, 1);
+    const std::lock_guard lock(mutex());
+    auto& most = worst()[sqlite3_sql(done)];
+    most = std::max(most, steps);
+    return 0;
+  }
+  static std::mutex& mutex() {
+    static std::mutex one;
+    return one;
+  }
+  static std::map<std::string, int>& worst() {
+    static std::map<std::string, int> all;
+    return all;
+  }
+};
+
+struct HasScans {
+  Scans scans;  // before the queue is opened
+};
+
+struct LongScanned : HasScans, Long {};
 
 struct LongOnVfs : HasVfs, Long {
   LongOnVfs() : Long(vfs.name()) {}
@@ -219,6 +269,48 @@ TEST_CASE_METHOD(Long, "listing a message is work in proportion to its recipient
   };
   const auto few = work_with(2000);
   CHECK(work_with(8000) < 8 * few);  // 4 times, and not 16
+}
+
+TEST_CASE_METHOD(LongScanned, "no statement goes through the whole queue", "[queue][change]") {
+  static constexpr int kMost = 300;  // of 3,000 messages and 6,000 recipients
+  fill(3000);
+  settle();
+  const auto none_is_long = [](const char* what) {
+    for (const auto& [sql, steps] : Scans::take()) {
+      INFO(what << ": " << sql);
+      CHECK(steps <= kMost);
+    }
+  };
+  none_is_long("accepting");
+  const auto all = list();
+  Scans::take();
+  Filter one;
+  one.ids = {all[100].id};
+  Filter sender;
+  sender.from = "nobody@b.test";  // in pieces
+  Filter domain;
+  domain.domain = "nowhere.test";
+  for (const auto& filter : {one, sender, domain})
+    for (const auto verb :
+         {Verb::hold, Verb::release, Verb::retry, Verb::bounce, Verb::expire, Verb::remove})
+      for (const bool dry_run : {true, false}) {
+        change(verb, filter, dry_run);
+        none_is_long("a change");
+      }
+  for (int i = 0; i < 20; ++i)
+    record(answer(hand.next(), i % 2 ? Verdict::delivered : Verdict::retry,
+                  clock.now() + std::chrono::hours(1)));
+  clock.pass(std::chrono::hours(2));
+  queue->wake();
+  settle();
+  none_is_long("delivering");
+  for (const auto& filter : {one, domain}) {
+    list(filter);
+    CHECK(queue->count(filter).has_value());
+    none_is_long("a listing");
+  }
+  CHECK(queue->totals().has_value());
+  none_is_long("the totals");
 }
 
 TEST_CASE_METHOD(Long,
