@@ -433,6 +433,38 @@ Result<std::shared_ptr<const smtpd::filter::HeaderChecks>> header_checks(
   return std::make_shared<const HeaderChecks>(std::move(settings), pool, counters);
 }
 
+namespace {
+
+// One service is one, whatever it is asked at: a session has one connection to it.
+Result<void> add_policy_services(const ChecksConfig& wanted,
+                                 smtpd::filter::ClientCheckSettings& settings) {
+  using namespace smtpd::filter;
+  struct Kind {
+    const char* key;
+    const std::vector<std::string>& texts;
+    PolicyService::Moment moment;
+  };
+  for (const auto& kind :
+       {Kind{"checks.policy_services", wanted.policy_services, PolicyService::at_recipient},
+        Kind{"checks.policy_data_services", wanted.policy_data_services, PolicyService::at_data},
+        Kind{"checks.policy_end_services", wanted.policy_end_services, PolicyService::at_end}})
+    for (const auto& text : kind.texts) {
+      auto address = milter::Address::parse(text);
+      if (!address)
+        return address.error().during(kind.key);
+      auto& all = settings.services;
+      const auto same = std::find_if(all.begin(), all.end(), [&](const PolicyService& one) {
+        return one.address.str() == address->str();
+      });
+      settings.asked_at[kind.moment].push_back(static_cast<std::size_t>(same - all.begin()));
+      if (same == all.end())
+        all.push_back({*std::move(address), {.answer = wanted.policy_timeout}});
+    }
+  return {};
+}
+
+}  // namespace
+
 Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
     const Config& config, const ReceivingTables& tables, smtpd::filter::ClientCheckState& state) {
   using namespace smtpd::filter;
@@ -462,12 +494,8 @@ Result<std::shared_ptr<const smtpd::filter::Source>> client_checks(
   settings.greylists = wanted.greylist;
   settings.refuses_without_service = wanted.policy_default == 0;
   settings.time_limit = wanted.time_limit;
-  for (const auto& text : wanted.policy_services) {
-    auto address = milter::Address::parse(text);
-    if (!address)
-      return address.error().during("checks.policy_services");
-    settings.services.push_back({*std::move(address), {.answer = wanted.policy_timeout}});
-  }
+  if (auto done = add_policy_services(wanted, settings); !done)
+    return done.error();
   Greylist::Rules rules;
   rules.delay = wanted.greylist_delay;
   rules.successes = static_cast<std::uint32_t>(wanted.greylist_successes);

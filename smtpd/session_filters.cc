@@ -25,6 +25,7 @@ void SessionFilters::refresh_facts(const Session& session) {
   facts_.helo = known.helo;
   facts_.protocol = protocol_of(session);
   facts_.tls = known.tls;
+  facts_.declared_size = session.transaction().declared_size();
 }
 
 Task<filter::Verdict> SessionFilters::ask(const Session& session,

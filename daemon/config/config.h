@@ -184,7 +184,8 @@ struct ChecksConfig {
   bool greylist = false;
   Duration greylist_delay{std::chrono::minutes(5)};
   std::uint64_t greylist_successes = 5;
-  std::vector<std::string> policy_services;
+  std::vector<std::string> policy_services;  // asked at each recipient
+  std::vector<std::string> policy_data_services, policy_end_services;
   std::uint64_t policy_default = 0;  // tempfail, accept
   Duration policy_timeout{std::chrono::seconds(100)};
 };

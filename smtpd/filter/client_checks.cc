@@ -63,16 +63,19 @@ class StrangerChecks final : public Filter {
                  const Facts& facts, const Surroundings& around);
 
   Stages stages() const override {
-    return bit(Stage::connect) | bit(Stage::helo) | bit(Stage::mail) | bit(Stage::recipient);
+    const Stages at_data = asks_at(PolicyService::at_data) ? bit(Stage::data) : 0;
+    return bit(Stage::connect) | bit(Stage::helo) | bit(Stage::mail) | bit(Stage::recipient) |
+           at_data;
   }
   bool changes_at_end() const override { return !services_.empty(); }
   Task<Verdict> connect() override;
   Task<Verdict> helo() override;
   Task<Verdict> mail(const mail::Envelope& envelope) override;
   Task<Verdict> recipient(const mail::Recipient& recipient) override;
-  Task<Verdict> header(const mail::Envelope&, std::string&) override { co_return Verdict{}; }
-  bool wants_body() const override { return false; }
-  Task<Verdict> body(std::string_view) override { co_return Verdict{}; }
+  Task<Verdict> data(const mail::Envelope& envelope) override;
+  Task<Verdict> header(const mail::Envelope&, std::string& section) override;
+  bool wants_body() const override { return asks_at(PolicyService::at_end); }
+  Task<Verdict> body(std::string_view piece) override;
   Task<Verdict> end(Ending& ending) override;
   void abort() override { message_ = Message(); }
   void give_up() override;
@@ -90,6 +93,7 @@ class StrangerChecks final : public Filter {
   struct Message {
     std::string sender;
     std::uint64_t number = 0;
+    std::uint64_t size = 0;  // of its content, as far as it was seen
     std::vector<std::string> prepended;
     std::string hold;
     std::optional<std::string> redirect;
@@ -116,9 +120,13 @@ class StrangerChecks final : public Filter {
   Verdict judge_helo() const;
   Verdict refused(mail::Reply reply, const char* why);
   Verdict greylisted(const std::string& recipient);
-  Task<Verdict> ask_services(const std::string& recipient);
+  bool asks_at(PolicyService::Moment moment) const { return !settings_->asked_at[moment].empty(); }
+  Task<Verdict> ask_services(PolicyService::Moment moment, std::string recipient,
+                             std::size_t recipients);
+  Task<Verdict> ask_services(PolicyService::Moment moment, const mail::Envelope& envelope);
   Verdict carry_out(policy::Action action);
-  policy::Attributes attributes(const std::string& recipient) const;
+  policy::Attributes attributes(PolicyService::Moment moment, const std::string& recipient,
+                                std::size_t recipients) const;
 
   const std::shared_ptr<const ClientCheckSettings> settings_;
   ClientCheckState& state_;
@@ -396,7 +404,7 @@ Task<Verdict> StrangerChecks::recipient(const mail::Recipient& recipient) {
       if (auto verdict = co_await judge_domains(); verdict.refuses())
         co_return verdict;
   }
-  auto verdict = co_await ask_services(recipient.address);
+  auto verdict = co_await ask_services(PolicyService::at_recipient, recipient.address, 0);
   if (verdict.kind != Verdict::Kind::go_on || complains || is_welcome_)
     co_return verdict;
   co_return greylisted(recipient.address);
@@ -415,11 +423,18 @@ Verdict StrangerChecks::greylisted(const std::string& recipient) {
                  "greylisted");
 }
 
-policy::Attributes StrangerChecks::attributes(const std::string& recipient) const {
+// As SMTPD_POLICY_README has them: the recipient, if there is one alone; how many there are, and the
+// id, once all are known; the size as it was announced, and at the end as it is.
+policy::Attributes StrangerChecks::attributes(PolicyService::Moment moment,
+                                              const std::string& recipient,
+                                              std::size_t recipients) const {
+  static constexpr std::array<const char*, PolicyService::kMoments> kStates = {"RCPT", "DATA",
+                                                                               "END-OF-MESSAGE"};
+  const bool is_at_end = moment == PolicyService::at_end;
   const auto& client = facts_.client;
   const auto name = client.name.value_or(ClientName());
   return {{"request", "smtpd_access_policy"},
-          {"protocol_state", "RCPT"},
+          {"protocol_state", kStates[moment]},
           {"protocol_name", facts_.protocol.starts_with("E") ? "ESMTP" : "SMTP"},
           {"client_address", client.address.str()},
           {"client_name", std::string(name.shown())},
@@ -428,10 +443,10 @@ policy::Attributes StrangerChecks::attributes(const std::string& recipient) cons
           {"helo_name", facts_.helo},
           {"sender", message_.sender},
           {"recipient", recipient},
-          {"recipient_count", "0"},
-          {"queue_id", ""},
+          {"recipient_count", std::to_string(recipients)},
+          {"queue_id", recipients > 0 ? to_string(facts_.message) : std::string()},
           {"instance", facts_.session + "." + std::to_string(message_.number)},
-          {"size", "0"},
+          {"size", std::to_string(is_at_end ? message_.size : facts_.declared_size)},
           {"etrn_domain", ""},
           {"stress", ""},
           {"sasl_method", client.mechanism},
@@ -443,10 +458,21 @@ policy::Attributes StrangerChecks::attributes(const std::string& recipient) cons
           {"policy_context", ""}};
 }
 
-Task<Verdict> StrangerChecks::ask_services(const std::string& recipient) {
-  for (auto& service : services_) {
+Task<Verdict> StrangerChecks::ask_services(PolicyService::Moment moment,
+                                           const mail::Envelope& envelope) {
+  const auto& recipients = envelope.recipients;
+  co_return co_await ask_services(
+      moment, recipients.size() == 1 ? recipients.front().address : std::string(),
+      recipients.size());
+}
+
+Task<Verdict> StrangerChecks::ask_services(PolicyService::Moment moment, std::string recipient,
+                                           std::size_t recipients) {
+  for (const auto place : settings_->asked_at[moment]) {
+    auto& service = services_[place];
     count_one(state_.policy_asked);
-    auto action = co_await service.client->ask(policy::encode_request(attributes(recipient)));
+    auto action = co_await service.client->ask(
+        policy::encode_request(attributes(moment, recipient, recipients)));
     if (!action) {
       if (action.error().code() != Errc::stopped) {
         count_one(state_.policy_failed);
@@ -504,7 +530,24 @@ std::optional<mail::Recipient> recipient_of(const std::string& address,
   return parsed ? std::optional(*std::move(parsed)) : std::nullopt;
 }
 
+Task<Verdict> StrangerChecks::data(const mail::Envelope& envelope) {
+  co_return co_await ask_services(PolicyService::at_data, envelope);
+}
+
+Task<Verdict> StrangerChecks::header(const mail::Envelope&, std::string& section) {
+  message_.size = section.size() + 2;  // with the empty line
+  co_return Verdict{};
+}
+
+Task<Verdict> StrangerChecks::body(std::string_view piece) {
+  message_.size += piece.size();
+  co_return Verdict{};
+}
+
 Task<Verdict> StrangerChecks::end(Ending& ending) {
+  if (auto verdict = co_await ask_services(PolicyService::at_end, ending.envelope);
+      verdict.kind != Verdict::Kind::go_on)
+    co_return verdict;
   state_.rates.note(facts_.client.address, ClientRates::messages, around_.clock.steady());
   auto& envelope = ending.envelope;
   std::string fields;

@@ -72,6 +72,11 @@ class ListCache {
 };
 
 struct PolicyService {
+  // When it is asked, as Postfix has it: at each recipient, before the content (DATA), and when all
+  // of it is there (END-OF-MESSAGE).
+  enum Moment : std::uint8_t { at_recipient, at_data, at_end };
+  static constexpr std::size_t kMoments = 3;
+
   milter::Address address;
   policy::Patience patience;
 };
@@ -92,6 +97,8 @@ struct ClientCheckSettings {
   std::array<std::uint32_t, ClientRates::kItems> most_per_hour{};  // 0: no limit
   bool greylists = false;
   std::vector<PolicyService> services;
+  // For each moment those that are asked then, in that order: places in `services`.
+  std::array<std::vector<std::size_t>, PolicyService::kMoments> asked_at;
   bool refuses_without_service = true;  // for now; else goes on
   Duration time_limit{std::chrono::seconds(5)};
 

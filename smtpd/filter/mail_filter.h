@@ -67,12 +67,13 @@ struct Facts {
   std::string hostname;  // ours
   Role role = Role::mx;
   Client client;
-  std::string listener;           // its address; empty: none
-  bool is_sendmail = false;       // from a program of this machine, without a session
-  mail::MessageId message;        // the id that the message at hand will have; 0 before MAIL
-  std::string helo;               // as given; empty before EHLO
-  std::string protocol = "SMTP";  // the keyword of Received
-  const TlsFacts* tls = nullptr;  // null: in clear
+  std::string listener;             // its address; empty: none
+  bool is_sendmail = false;         // from a program of this machine, without a session
+  mail::MessageId message;          // the id that the message at hand will have; 0 before MAIL
+  std::uint64_t declared_size = 0;  // of it, as MAIL says; 0: it does not
+  std::string helo;                 // as given; empty before EHLO
+  std::string protocol = "SMTP";    // the keyword of Received
+  const TlsFacts* tls = nullptr;    // null: in clear
 
   // Logged in, of relay_from, or local.
   bool is_ours() const { return Policy::may_relay(client); }

@@ -234,6 +234,49 @@ class Checks(scenario.Scenario):
         service.stop()
         self.assertEqual(self.hand_in(server).code, 250)
 
+    def test_policy_services_before_and_behind_the_content(self):
+        answers = {("DATA", "no@far.example"): "REJECT not at data", ("END-OF-MESSAGE", "late@far.example"): "450 4.2.0 Not now",
+                   ("END-OF-MESSAGE", "hold@far.example"): "HOLD looks odd", ("DATA", "mark@far.example"): "PREPEND X-Data: 1",
+                   ("END-OF-MESSAGE", "mark@far.example"): "PREPEND X-End: 1",
+                   ("END-OF-MESSAGE", "drop@far.example"): "DISCARD", ("END-OF-MESSAGE", "gone@far.example"): policy_service.DROP}
+        service = self.using(policy_service.PolicyService(answers))
+        server = self.checking(policy_services=[service.address], policy_data_services=[service.address],
+                               policy_end_services=[service.address])
+        content = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 5000  # in many pieces
+        with server.client() as client:
+            client.hello("mx.src.example")
+            for to in (["one@far.example"], ["one@far.example", "two@far.example"]):
+                self.assertEqual(client.message("ann@src.example", to, content).code, 250)
+            client.begin("ann@src.example", ["one@far.example"])
+            client.send(f"BDAT {len(content)} LAST\r\n".encode() + content)
+            self.assertEqual(client.reply().code, 250)
+        wanted = [("RCPT", "one@far.example", "0", "0"), ("DATA", "one@far.example", "1", "0"),
+                  ("END-OF-MESSAGE", "one@far.example", "1", str(len(content))),
+                  ("RCPT", "one@far.example", "0", "0"), ("RCPT", "two@far.example", "0", "0"), ("DATA", "", "2", "0"),
+                  ("END-OF-MESSAGE", "", "2", str(len(content)))]
+        self.assertEqual([(one["protocol_state"], one["recipient"], one["recipient_count"], one["size"])
+                          for one in service.asked], [*wanted, *wanted[:3]])
+        self.assertEqual(service.connections, 1)
+        ids = [one["queue_id"] for one in service.asked]
+        self.assertEqual((ids[0], ids[1] != "", ids[1] == ids[2], ids[1] == ids[5]), ("", True, True, False))
+        self.assertEqual(len({one["instance"] for one in service.asked[:3]}), 1)
+        with server.client() as client:  # what it is announced to be
+            client.hello("mx.src.example")
+            client.command("MAIL FROM:<ann@src.example> SIZE=4711")
+            client.command("RCPT TO:<no@far.example>")
+            reply = client.command("DATA")
+            self.assertEqual((reply.code, reply.text), (554, "5.7.1 not at data"))
+        self.assertEqual([one["size"] for one in service.asked[-2:]], ["4711", "4711"])
+        replies = {to: self.hand_in(server, f"{to}@far.example") for to in ("late", "hold", "drop", "gone", "mark")}
+        self.assertEqual({to: reply.code for to, reply in replies.items()},
+                         {"late": 450, "hold": 250, "drop": 250, "gone": 451, "mark": 250})
+        self.assertEqual(replies["late"].text, "4.2.0 Not now")
+        message = self.peer.wait_for(4)[-1]
+        self.assertEqual(message.addresses, ["mark@far.example"])
+        self.assertIn(b"X-Data: 1\r\nX-End: 1\r\n", message.content)
+        held, = server.queue()
+        self.assertEqual((held["status"], held["recipients"][0]["address"]), ("held", "hold@far.example"))
+
     def test_one_connection_for_a_session(self):
         service = self.using(policy_service.PolicyService(questions=2))
         server = self.checking(policy_services=[service.address])

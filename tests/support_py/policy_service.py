@@ -7,8 +7,8 @@ DROP, HANG = object(), object()
 
 
 class PolicyService(Listening):
-    """answers: {a recipient: an action}; others get `usual`. An action is text, DROP or HANG. `asked` has the attributes
-    of each question, `connections` how many there were."""
+    """answers: {a recipient, or a state and a recipient: an action}; others get `usual`. An action is text, DROP or
+    HANG. `asked` has the attributes of each question, `connections` how many there were."""
 
     def __init__(self, answers=None, usual="DUNNO", questions=None):
         self.answers, self.usual, self.most = dict(answers or {}), usual, questions
@@ -31,7 +31,8 @@ class PolicyService(Listening):
                         attributes[name] = value
                         continue
                     self.asked.append(attributes)
-                    action = self.answers.get(attributes.get("recipient"), self.usual)
+                    to = attributes.get("recipient")
+                    action = self.answers.get((attributes.get("protocol_state"), to), self.answers.get(to, self.usual))
                     attributes, count = {}, count + 1
                     if action is DROP:
                         return

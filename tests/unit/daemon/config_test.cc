@@ -258,6 +258,8 @@ greylist = true
 greylist_delay = "1m"
 greylist_successes = 3
 policy_services = ["127.0.0.1:10023", "/run/policy"]
+policy_data_services = ["127.0.0.1:10024"]
+policy_end_services = ["127.0.0.1:10025"]
 policy_default = "accept"
 policy_timeout = "10s"
 messages_per_hour = 31
@@ -512,6 +514,8 @@ user = "viewer"
   CHECK(c.checks.messages_per_hour + c.checks.recipients_per_hour + c.checks.failures_per_hour ==
         96);
   CHECK(c.checks.clients == std::vector<std::string>{"text:/etc/clients"});
+  CHECK(c.checks.policy_data_services.size() == 1);
+  CHECK(c.checks.policy_end_services.size() == 1);
   CHECK(c.checks.policy_default == 1);
   REQUIRE(c.header_checks.size() == 1);
   CHECK(c.header_checks[0].pattern == "/^Subject: .*free/");
