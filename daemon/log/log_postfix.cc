@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <algorithm>
+#include <optional>
 #include <unistd.h>
 
 namespace postrider::daemon {
@@ -63,17 +64,63 @@ bool is_about_address(std::string_view enhanced) {
   return detail == "7.1" || detail == "3.0" || detail.starts_with("1.");
 }
 
-// The tools that read Postfix's log look for its own words, so a refusal of an address gets those
-// of its cause; the reply's code, enhanced code and text stay ours.
+// What a list in the DNS has, and of what: ours is "Service unavailable; WHAT is listed by ZONE:
+// TEXT", Postfix's "Service unavailable; Client host [...] blocked using ZONE; TEXT".
+std::string listed_text(const LogEvent& event, std::string_view text) {
+  const auto by = text.find(" is listed by ");
+  if (by == std::string_view::npos)
+    return clean(text);
+  const auto what = text.substr(0, by);
+  const auto zone = text.substr(by + std::string_view(" is listed by ").size());
+  const auto end = std::min(zone.find(':'), zone.size());
+  std::string said = "Service unavailable; ";
+  if (what.ends_with("the sender's domain"))
+    said += "Sender address [" + clean(event.value("from")) + "]";
+  else if (what.ends_with("the name in EHLO"))
+    said += "Helo command [" + clean(event.value("helo")) + "]";
+  else
+    said += "Client host [" + clean(event.value("client")) + "]";
+  said += " blocked using " + clean(zone.substr(0, end));
+  return end < zone.size() ? said + ";" + clean(zone.substr(end + 1)) : said;
+}
+
+// What one of our checks refused, by the name that it has in `problem`. Nothing: none of them, or
+// one that speaks of an address.
+std::optional<std::string> text_of_check(const LogEvent& event, std::string_view text) {
+  const auto check = event.value("problem");
+  if (check == "listed")
+    return listed_text(event, text);
+  if (check == "table" || check.ends_with("_per_hour"))
+    return "<" + client_of(event) + ">: Client host rejected: " + clean(text);
+  if (check == "name")
+    return "Client host rejected: " + clean(text);
+  if (check == "helo")
+    return bracketed(event.value("helo")) + ": Helo command rejected: " + clean(text);
+  const auto stage = event.value("stage");
+  if (check == "policy service" && stage == "DATA")
+    return "<DATA>: Data command rejected: " + clean(text);
+  if (check == "policy service" && stage == "END-OF-MESSAGE")
+    return "<END-OF-MESSAGE>: End-of-data rejected: " + clean(text);
+  if ((check == "policy service" || check == "greylisted") && stage == "RCPT")
+    return bracketed_once(event.value("to")) + ": Recipient address rejected: " + clean(text);
+  if (check.starts_with("milter "))
+    return clean(text);
+  return std::nullopt;
+}
+
+// The tools that read Postfix's log look for its own words, so a refusal gets those of its cause;
+// the reply's code, enhanced code and text stay ours.
 std::string refusal_text(const LogEvent& event) {
   const auto reply = event.value("reply");
   const auto code = reply.substr(0, reply.find(' '));
   const auto rest = reply.substr(std::min(reply.size(), code.size() + 1));
   const auto enhanced = rest.substr(0, rest.find(' '));
   const auto text = rest.substr(std::min(rest.size(), enhanced.size() + 1));
+  const auto codes = clean(code) + " " + clean(enhanced) + " ";
+  if (const auto said = text_of_check(event, text))
+    return codes + *said;
   if (!is_about_address(enhanced))
     return clean(reply);
-  const auto codes = clean(code) + " " + clean(enhanced) + " ";
   if (event.value("stage") == "MAIL")
     return codes + bracketed_once(event.value("from")) +
            ": Sender address rejected: " + clean(text);
@@ -82,7 +129,7 @@ std::string refusal_text(const LogEvent& event) {
   const auto to = bracketed_once(event.value("to"));
   if (reply == "550 5.7.1 Relaying denied")
     return codes + to + ": Relay access denied";
-  if (enhanced == "5.1.1")
+  if (reply == "550 5.1.1 No such user here")
     return codes + to + ": Recipient address rejected: User unknown in local recipient table";
   return codes + to + ": Recipient address rejected: " + clean(text);
 }
@@ -108,7 +155,9 @@ void tls_failed(const LogEvent& event, Lines& lines) {
 }
 
 void rejected(const LogEvent& event, Lines& lines) {
-  auto& out = lines.begin("smtpd").append("NOQUEUE: reject: ");
+  auto& out = lines.begin("smtpd").append(event.value("problem").starts_with("milter ")
+                                              ? "NOQUEUE: milter-reject: "
+                                              : "NOQUEUE: reject: ");
   out.append(clean(event.value("stage"))).append(" from ").append(client_of(event)).append(": ");
   out.append(refusal_text(event)).append(";");
   const bool in_transaction = !event.value("to").empty() || !event.value("from").empty();

@@ -165,7 +165,7 @@ Task<Verdict> MilterFilter::ask(Session::Step step) {
     co_return trouble(verdict.error());
   if (verdict->refuses()) {
     count(peer_->refused);
-    verdict->problem = settings_->name + (verdict->problem.empty() ? "" : ": ") + verdict->problem;
+    verdict->problem = "milter " + settings_->name + (verdict->problem.empty() ? "" : ": ") + verdict->problem;
   }
   if (verdict->kind == Verdict::Kind::discard)
     count(peer_->discarded);

@@ -134,6 +134,160 @@ std::vector<Case> cases() {
           .add("protocol", "SMTP"),
       "postfix/smtpd[1]: NOQUEUE: reject: MAIL from unknown[192.0.2.1]: 550 5.7.1 "
       "<a@b.example>: Sender address rejected: go away; from=<a@b.example> proto=SMTP helo=<>");
+  row("a client on a list",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply",
+               "554 5.7.1 Service unavailable; client [192.0.2.1] is listed by zen.example: see us")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "listed"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 554 5.7.1 Service "
+      "unavailable; Client host [192.0.2.1] blocked using zen.example; see us; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a sender's domain on a list",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply",
+               "554 5.7.1 Service unavailable; the sender's domain is listed by dbl.example")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "listed"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 554 5.7.1 Service "
+      "unavailable; Sender address [a@b.example] blocked using dbl.example; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a name in EHLO on a list",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "554 5.7.1 Service unavailable; the name in EHLO is listed by dbl.example")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "listed"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 554 5.7.1 Service "
+      "unavailable; Helo command [pc.example] blocked using dbl.example; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a client that a table refuses",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.7.1 go away")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "table"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.7.1 "
+      "<unknown[192.0.2.1]>: Client host rejected: go away; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a client without a name",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.7.25 Client [192.0.2.1] has no name in the DNS")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "name"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.7.25 Client host "
+      "rejected: Client [192.0.2.1] has no name in the DNS; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a wrong name in EHLO",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.7.1 EHLO refused: there is no such host")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "helo"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.7.1 <pc.example>: "
+      "Helo command rejected: EHLO refused: there is no such host; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("too many messages in an hour",
+      event("rejected", "S1")
+          .add("stage", "MAIL")
+          .add("reply", "450 4.7.1 Too many messages in an hour, come again later")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("protocol", "ESMTP")
+          .add("problem", "messages_per_hour"),
+      "postfix/smtpd[1]: NOQUEUE: reject: MAIL from unknown[192.0.2.1]: 450 4.7.1 "
+      "<unknown[192.0.2.1]>: Client host rejected: Too many messages in an hour, come again later; "
+      "from=<a@b.example> proto=ESMTP helo=<pc.example>");
+  row("a greylisted recipient",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "450 4.2.0 Greylisted, try again in 300 s")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "greylisted"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 450 4.2.0 <x@us.example>: "
+      "Recipient address rejected: Greylisted, try again in 300 s; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a policy service at a recipient, with the code of an unknown user",
+      event("rejected", "S1")
+          .add("stage", "RCPT")
+          .add("reply", "550 5.1.1 not you")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("to", "<x@us.example>")
+          .add("protocol", "ESMTP")
+          .add("problem", "policy service"),
+      "postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 550 5.1.1 <x@us.example>: "
+      "Recipient address rejected: not you; "
+      "from=<a@b.example> to=<x@us.example> proto=ESMTP helo=<pc.example>");
+  row("a policy service at DATA",
+      event("rejected", "S1")
+          .add("stage", "DATA")
+          .add("reply", "554 5.7.1 no")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("protocol", "ESMTP")
+          .add("problem", "policy service"),
+      "postfix/smtpd[1]: NOQUEUE: reject: DATA from unknown[192.0.2.1]: 554 5.7.1 <DATA>: Data "
+      "command rejected: no; "
+      "from=<a@b.example> proto=ESMTP helo=<pc.example>");
+  row("a policy service at the end",
+      event("rejected", "S1")
+          .add("stage", "END-OF-MESSAGE")
+          .add("reply", "554 5.7.1 no")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("protocol", "ESMTP")
+          .add("problem", "policy service"),
+      "postfix/smtpd[1]: NOQUEUE: reject: END-OF-MESSAGE from unknown[192.0.2.1]: 554 5.7.1 "
+      "<END-OF-MESSAGE>: End-of-data rejected: no; "
+      "from=<a@b.example> proto=ESMTP helo=<pc.example>");
+  row("a milter",
+      event("rejected", "S1")
+          .add("stage", "END-OF-MESSAGE")
+          .add("reply", "550 5.7.1 Virus")
+          .add("client", "192.0.2.1")
+          .add("helo", "pc.example")
+          .add("from", "a@b.example")
+          .add("protocol", "ESMTP")
+          .add("problem", "milter clamav"),
+      "postfix/smtpd[1]: NOQUEUE: milter-reject: END-OF-MESSAGE from unknown[192.0.2.1]: 550 5.7.1 "
+      "Virus; "
+      "from=<a@b.example> proto=ESMTP helo=<pc.example>");
   row("a refusal that is about no address",
       event("rejected", "S1")
           .add("stage", "RCPT")
