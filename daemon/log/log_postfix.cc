@@ -93,7 +93,9 @@ std::optional<std::string> text_of_check(const LogEvent& event, std::string_view
   if (check == "table" || check.ends_with("_per_hour"))
     return "<" + client_of(event) + ">: Client host rejected: " + clean(text);
   if (check == "name")
-    return "Client host rejected: " + clean(text);
+    return std::string("Client host rejected: cannot find your ") +
+           (text.ends_with("has no name in the DNS") ? "reverse " : "") + "hostname, [" +
+           clean(event.value("client")) + "]";
   if (check == "helo")
     return bracketed(event.value("helo")) + ": Helo command rejected: " + clean(text);
   const auto stage = event.value("stage");

@@ -274,7 +274,7 @@ class Checks(scenario.Scenario):
         message = self.peer.wait_for(4)[-1]
         self.assertEqual(message.addresses, ["mark@far.example"])
         self.assertIn(b"X-Data: 1\r\nX-End: 1\r\n", message.content)
-        held, = server.queue()
+        held, = server.queue("--status", "held")
         self.assertEqual((held["status"], held["recipients"][0]["address"]), ("held", "hold@far.example"))
 
     def test_one_connection_for_a_session(self):
