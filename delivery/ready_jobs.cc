@@ -11,9 +11,14 @@ namespace postrider::delivery {
 
 namespace {
 
-// RFC 6710: what is urgent has a larger share, and takes none away.
-scheduler::JobClass class_of(int priority) {
+// RFC 6710: what is urgent has a larger share, and takes none away. What the client says in the
+// envelope counts before what stands in the header.
+scheduler::JobClass class_of(const mail::Message& message) {
   constexpr int kUrgent = 2, kBulk = -2;
+  const int priority = message.envelope.priority;
+  if (priority == 0 && message.precedence != mail::Precedence::none)
+    return message.precedence == mail::Precedence::junk ? scheduler::JobClass::junk
+                                                        : scheduler::JobClass::bulk;
   return priority >= kUrgent ? scheduler::JobClass::urgent
          : priority <= kBulk ? scheduler::JobClass::bulk
                              : scheduler::JobClass::normal;
@@ -23,7 +28,7 @@ scheduler::JobClass class_of(int priority) {
 
 void ReadyJobs::add(Job job) {
   scheduler::SiteJob turn;
-  turn.klass = class_of(job.message->envelope.priority);
+  turn.klass = class_of(*job.message);
   turn.id = ++last_;
   turn.sender = mail::sender_lane(*job.message);
   turn.size = static_cast<std::uint32_t>(std::min<std::uint64_t>(

@@ -1,6 +1,7 @@
 // The jobs of a site that wait for a connection, and whose turn it is: senders take turns
 // (scheduler/job_lanes.h), so that a thousand messages of one of them do not stand before the
-// one of another. Those of one sender and of one class of priority (RFC 6710) go in their order.
+// one of another. Those of one sender and of one class of priority (RFC 6710, or the field
+// Precedence) go in their order.
 // Pure; on one thread.
 #pragma once
 

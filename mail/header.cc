@@ -142,6 +142,8 @@ HeaderFacts header_facts(std::string_view content) {
     facts.has_from = facts.has_from || is("From");
     facts.tls_not_required =
         facts.tls_not_required || says_tls_not_required(field.name, field.value);
+    if (!facts.precedence && is("Precedence"))
+      facts.precedence = parse_precedence(field.value);
   }
   facts.size = scanner.consumed();
   facts.first_line = first_header_line(content);

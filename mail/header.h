@@ -3,9 +3,11 @@
 
 #include "base/time.h"
 #include "mail/message_id.h"
+#include "mail/precedence.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -70,7 +72,8 @@ struct HeaderFacts {
   bool has_message_id = false;
   bool has_from = false;
   bool tls_not_required = false;  // says "TLS-Required: No" (RFC 8689 §5)
-  std::size_t size = 0;           // of the header section
+  std::optional<Precedence> precedence;
+  std::size_t size = 0;  // of the header section
   HeaderLine first_line = HeaderLine::empty;
 };
 HeaderFacts header_facts(std::string_view content);

@@ -3,6 +3,7 @@
 
 #include "base/time.h"
 #include "mail/envelope.h"
+#include "mail/precedence.h"
 
 #include <cstdint>
 #include <memory>
@@ -39,6 +40,7 @@ struct Message {
   Envelope envelope;
   Content content;
   Origin origin;
+  Precedence precedence = Precedence::none;  // as its header says
 };
 
 }  // namespace postrider::mail

@@ -11,7 +11,8 @@ namespace {
 constexpr std::uint8_t kVersion = 1;      // of outcomes
 constexpr std::uint8_t kPlainHead = 1;    // as 0.1.0 wrote it
 constexpr std::uint8_t kCheckedHead = 2;  // with a checksum of the content
-constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4;
+constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4, kBulk = 8, kJunk = 16;
+constexpr std::uint64_t kAllFlags = 31;
 
 void pack(Packer& out, const mail::EnhancedCode& code) {
   out.number(code.klass);
@@ -47,7 +48,10 @@ std::string encode_head(const mail::Message& message, std::optional<std::uint32_
       std::max<Duration::rep>(message.received.time_since_epoch().count(), 0)));
   out.number(content.size);
   out.number((content.has_8bit ? k8bit : 0U) | (content.has_8bit_header ? k8bitHeader : 0U) |
-             (content.ends_with_crlf ? kEndsWithCrlf : 0U));
+             (content.ends_with_crlf ? kEndsWithCrlf : 0U) |
+             (message.precedence == mail::Precedence::bulk   ? kBulk
+              : message.precedence == mail::Precedence::junk ? kJunk
+                                                             : 0U));
   out.number(content.longest_line);
   out.text(content.file);
   out.text(content.trace);
@@ -74,10 +78,13 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
   message.id = id;
   message.received = TimePoint(Duration(in.number(kMostTime)));
   message.content.size = in.number(kMostTime);
-  const auto flags = in.number(7);
+  const auto flags = in.number(kAllFlags);
   message.content.has_8bit = (flags & k8bit) != 0;
   message.content.has_8bit_header = (flags & k8bitHeader) != 0;
   message.content.ends_with_crlf = (flags & kEndsWithCrlf) != 0;
+  message.precedence = (flags & kJunk) != 0   ? mail::Precedence::junk
+                       : (flags & kBulk) != 0 ? mail::Precedence::bulk
+                                              : mail::Precedence::none;
   message.content.longest_line = static_cast<std::uint32_t>(in.number(UINT32_MAX));
   message.content.file = in.text(64);
   message.content.trace = in.text(kMostText);
@@ -110,9 +117,9 @@ std::string client_in_head(std::string_view head) {
   const auto version = in.number(kCheckedHead);
   if (version != kPlainHead && version != kCheckedHead)
     return {};
-  in.number(kMostTime);   // received
-  in.number(kMostTime);   // size
-  in.number(7);           // flags
+  in.number(kMostTime);  // received
+  in.number(kMostTime);  // size
+  in.number(kAllFlags);
   in.number(UINT32_MAX);  // longest line
   in.text(64);            // file
   in.text(kMostText);     // trace

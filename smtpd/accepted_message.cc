@@ -51,6 +51,7 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   trace.id = id;
   trace.when = message->received;
   message->envelope = std::move(session.envelope_to_change());
+  message->precedence = header.precedence();
   message->envelope.tls =
       tls_wish(message->envelope.tls,
                body.fresh_header() ? mail::header_facts(*body.fresh_header()).tls_not_required

@@ -162,6 +162,7 @@ Result<queue::Submission> SubmissionBuilder::finish(TimePoint now) {
     content.file = file_.name();
   else
     content.bytes = std::make_shared<const std::string>(std::move(bytes_));
+  message->precedence = content_.header().precedence.value_or(mail::Precedence::none);
   message->origin = {"local uid " + std::to_string(uid_), "local"};
   message->origin.trace_parent =
       header_.trace_parent.empty() ? content_.trace_parent() : header_.trace_parent;

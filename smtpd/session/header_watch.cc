@@ -50,12 +50,20 @@ void HeaderWatch::on_line(std::string_view line) {
     on_field(mail::field_name(line), line.substr(line.find(':') + 1));
   else if (in_message_id_ && message_id_.empty() && !ended_)
     message_id_ = trim(line).substr(0, kMostOfId);
+  else if (in_precedence_ && !ended_)
+    begin_precedence(line);
   else if (in_trace_parent_ && !ended_)
     trace_parent_.go_on();
 }
 
+// Its word may stand on the next line.
+void HeaderWatch::begin_precedence(std::string_view value) {
+  precedence_ = mail::parse_precedence(value);
+  in_precedence_ = trim(value).empty();
+}
+
 void HeaderWatch::on_field(std::string_view name, std::string_view value) {
-  in_message_id_ = in_trace_parent_ = false;
+  in_message_id_ = in_trace_parent_ = in_precedence_ = false;
   switch (name.empty() ? '\0' : ascii_lower(name.front())) {
     case 'r':
       received_fields_ += mail::is_received_field(name) ? 1 : 0;
@@ -68,6 +76,10 @@ void HeaderWatch::on_field(std::string_view name, std::string_view value) {
         break;
       has_message_id_ = in_message_id_ = true;
       message_id_ = trim(value).substr(0, kMostOfId);
+      break;
+    case 'p':
+      if (!precedence_ && equals_ignoring_case(name, "Precedence"))
+        begin_precedence(value);
       break;
     case 't':
       tls_not_required_ |= mail::says_tls_not_required(name, value);

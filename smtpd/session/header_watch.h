@@ -4,10 +4,12 @@
 #pragma once
 
 #include "mail/header.h"
+#include "mail/precedence.h"
 #include "mail/trace_parent.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -29,10 +31,12 @@ class HeaderWatch {
   mail::HeaderLine first_line() const { return first_line_; }
   const std::string& message_id() const { return message_id_; }  // for the log; may be cut
   const std::string& trace_parent() const { return trace_parent_.value(); }
+  mail::Precedence precedence() const { return precedence_.value_or(mail::Precedence::none); }
 
  private:
   void on_line(std::string_view line);
   void on_field(std::string_view name, std::string_view value);
+  void begin_precedence(std::string_view value);
 
   std::uint32_t limit_;
   std::uint64_t size_ = 0;
@@ -40,6 +44,7 @@ class HeaderWatch {
   std::string partial_;  // the beginning of a line whose end has not arrived
   std::string message_id_;
   mail::TraceParentField trace_parent_;
+  std::optional<mail::Precedence> precedence_;
   mail::HeaderLine first_line_ = mail::HeaderLine::empty;
   bool is_first_ = true;
   bool ended_ = false;
@@ -48,6 +53,7 @@ class HeaderWatch {
   bool tls_not_required_ = false;
   bool in_message_id_ = false;  // whose value may stand on the next line
   bool in_trace_parent_ = false;
+  bool in_precedence_ = false;
 };
 
 }  // namespace postrider::smtpd

@@ -62,6 +62,30 @@ TEST_CASE("priority is a larger share, and nobody starves (RFC 6710)", "[deliver
   CHECK(taken[14] >= taken[10] * 3 / 2);
 }
 
+TEST_CASE("what says that it may wait has a smaller share, and nobody starves",
+          "[delivery][unit]") {
+  ReadyJobs jobs;
+  const auto add = [&](mail::Precedence precedence, int priority, std::uint64_t lease) {
+    for (int i = 0; i < 700; ++i) {
+      auto job = job_of("a@us.test", lease);
+      auto& message = *std::const_pointer_cast<mail::Message>(job.message);
+      message.precedence = precedence;
+      message.envelope.priority = static_cast<std::int8_t>(priority);
+      jobs.add(std::move(job));
+    }
+  };
+  add(mail::Precedence::junk, 0, 1);
+  add(mail::Precedence::bulk, 0, 2);
+  add(mail::Precedence::none, 0, 3);
+  add(mail::Precedence::junk, 4, 4);  // the envelope counts first
+  std::map<std::uint64_t, int> taken;
+  for (int i = 0; i < 700; ++i)
+    ++taken[jobs.take().lease];
+  CHECK(taken[1] >= 30);
+  for (std::uint64_t lease = 2; lease <= 4; ++lease)
+    CHECK(taken[lease] >= taken[lease - 1] * 3 / 2);
+}
+
 TEST_CASE("a job that stands back has no turn, and is not forgotten", "[delivery][unit]") {
   ReadyJobs jobs;
   for (std::uint64_t lease = 1; lease <= 3; ++lease)

@@ -59,6 +59,20 @@ TEST_CASE("facts about a header section", "[mail][header]") {
   CHECK_FALSE(facts.has_message_id);
   CHECK(facts.size == 48);
   CHECK(header_facts("Message-Id: <a@b>\r\n").has_message_id);
+  CHECK_FALSE(header_facts("Subject: bulk\r\n\r\nPrecedence: bulk\r\n").precedence);
+  for (const auto& [value, wanted] : {std::pair("bulk", Precedence::bulk),
+                                      {" LIST ", Precedence::bulk},
+                                      {"\r\n junk", Precedence::junk},
+                                      {"first-class", Precedence::none},
+                                      {"", Precedence::none},
+                                      {"bulky", Precedence::none},
+                                      {"bulk junk", Precedence::none}}) {
+    INFO(value);
+    CHECK(parse_precedence(value) == wanted);
+    CHECK(
+        header_facts("precedence:" + std::string(value) + "\r\nPrecedence: junk\r\n").precedence ==
+        wanted);  // the first one
+  }
   CHECK(header_facts("tls-REQUIRED: \r\n nO \r\n").tls_not_required);
   CHECK_FALSE(header_facts("TLS-Required: None\r\n").tls_not_required);
   CHECK_FALSE(header_facts("TLS-Required:\r\n\r\nTLS-Required: no").tls_not_required);

@@ -193,6 +193,17 @@ TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]"
   CHECK(decoded->origin.client == message.origin.client);
   CHECK(decoded->origin.trace_parent.empty());
 
+  CHECK(decoded->precedence == mail::Precedence::none);
+  for (const auto precedence : {mail::Precedence::bulk, mail::Precedence::junk}) {
+    message.precedence = precedence;
+    const auto marked = decode_head(message.id, encode_head(message));
+    REQUIRE(marked.has_value());
+    CHECK(marked->precedence == precedence);
+    CHECK(marked->content.has_8bit);
+    CHECK_FALSE(marked->content.has_8bit_header);
+    CHECK(client_in_head(encode_head(message)) == message.origin.client);
+  }
+
   message.origin.trace_parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   for (const auto& tls : {std::string(), std::string("TLSv1.3")})
     for (const auto checksum : {std::optional<std::uint32_t>(), std::optional(7U)}) {

@@ -81,7 +81,8 @@ TEST_CASE("I16: PROXY headers of both versions, and what is none", "[smtpd][atta
 TEST_CASE("the header watch sees the same however the header is cut", "[smtpd]") {
   const std::string content =
       "Received: one\r\n by two\r\nrECEIVED: three\r\nReceived-SPF: none\r\nMessage-ID:\r\n"
-      " <id@x>\r\nDate: now\r\nTLS-required:no\r\n\r\nReceived: body\r\n";
+      " <id@x>\r\nPrecedence:\r\n list\r\nPrecedence: junk\r\nDate: "
+      "now\r\nTLS-required:no\r\n\r\nReceived: body\r\n";
   for (std::size_t piece = 1; piece <= content.size(); ++piece) {
     HeaderWatch watch(1000);
     for (std::size_t at = 0; at < content.size(); at += piece)
@@ -92,6 +93,7 @@ TEST_CASE("the header watch sees the same however the header is cut", "[smtpd]")
     CHECK(watch.has_message_id());
     CHECK(watch.tls_not_required());
     CHECK(watch.message_id() == "<id@x>");
+    CHECK(watch.precedence() == mail::Precedence::bulk);
     CHECK_FALSE(watch.is_too_large());
   }
 }
