@@ -156,6 +156,8 @@ Outcome judge(Stage stage, const Error& error, const std::string& remote) {
   else if (error.code() == boost::system::errc::device_or_resource_busy)
     outcome.text = "ended the connection with " + remote +
                    ", which was silent while other mail waited for connections,";
+  else if (error.code() == boost::system::errc::not_enough_memory)
+    outcome.text = "there is no memory now for the connection with " + remote;
   else
     outcome.text = "lost connection with " + remote;
   outcome.text += std::string(" while ") + mail::phrase(stage);

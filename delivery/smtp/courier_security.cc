@@ -142,6 +142,11 @@ Task<void> Courier::shake_hands(Session& session) {
     options.session = order_.sessions->take(session.session_key);
   session.stream.set_deadline(settings.timeouts.handshake);
   auto shaken = co_await session.stream.start_tls_client(std::move(context), std::move(options));
+  if (!shaken && shaken.error().code() == boost::system::errc::not_enough_memory) {
+    // Our own fault says nothing about its TLS: nothing goes in clear for that.
+    session.client.lost(shaken.error());
+    co_return;
+  }
   if (shaken && order_.secrets) {
     auto binding = session.stream.channel_binding(ChannelBinding::exporter);
     if (binding)

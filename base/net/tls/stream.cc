@@ -45,6 +45,8 @@ Stream::Stream(Loop& loop, Socket socket)
         timed_out_ = true;
         boost::system::error_code ignored;
         socket_.cancel(ignored);
+        if (const auto turn = turn_)
+          turn->set();
       }) {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
@@ -97,6 +99,7 @@ Task<Result<std::unique_ptr<Stream>>> Stream::connect(Loop& loop,
 }
 
 void Stream::set_deadline(Duration from_now) {
+  limit_ = from_now;
   deadline_.set(from_now);
 }
 
@@ -230,6 +233,8 @@ void Stream::shut_down_sending() {
 
 void Stream::close() {
   deadline_.clear();
+  if (turn_)
+    loop_.post([turn = turn_] { turn->set(); });
   if (tls_ && socket_.is_open()) {
     end_tls();
     closing_ = tls_->is_busy;

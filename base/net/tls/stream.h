@@ -4,6 +4,8 @@
 #pragma once
 
 #include "base/net/loop.h"
+#include "base/net/signal.h"
+#include "base/net/tls/outgoing_tls.h"
 #include "base/net/tls/tls.h"
 #include "base/result.h"
 
@@ -51,6 +53,9 @@ class Stream {
   // received: the beginning of the client's handshake that came along with what stood before it.
   Task<Result<void>> start_tls_server(std::shared_ptr<const TlsContext> context,
                                       std::string received);
+  // Of a client: where the context's books have no room it waits for its turn first, for two minutes at most, and the
+  // deadline begins anew behind that; not_enough_memory says nothing about the peer, but that its certificates may be
+  // very large.
   Task<Result<void>> start_tls_client(std::shared_ptr<const TlsContext> context,
                                       TlsClientOptions options);
   // Asked before each wait under TLS, with the memory that is kept for the rest of a handshake or
@@ -94,6 +99,8 @@ class Stream {
   Task<Result<std::size_t>> read_some_in_clear(char* room, std::size_t size);
   Task<Result<void>> wait_readable_in_clear();
   Task<Result<void>> write_in_clear(const std::string_view* parts, std::size_t count);
+  Task<Result<void>> wait_for_turn();
+  Result<void> count_memory(bool is_done);
   Task<Result<void>> shake_hands(BlockingPool* workers);
   Task<Result<void>> wait_for(bool writable, const char* step);
   Task<void> let_others_run();
@@ -112,7 +119,10 @@ class Stream {
   bool closing_ = false;   // as soon as the handshake lets go of the socket
   std::unique_ptr<TlsChannel> tls_;
   std::function<bool(std::size_t)> is_allowed_;
-  std::size_t in_turn_ = 0;  // octets of TLS since the last wait
+  std::size_t in_turn_ = 0;                    // octets of TLS since the last wait
+  std::unique_ptr<OutgoingTls::Share> share_;  // of a client's TLS
+  std::shared_ptr<Signal> turn_;               // while it waits for one
+  Duration limit_{0};                          // of the deadline, when it was set last
 };
 
 }  // namespace postrider

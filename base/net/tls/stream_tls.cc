@@ -18,6 +18,8 @@ namespace postrider {
 namespace {
 
 constexpr auto use_tuple = asio::as_tuple(use_task);
+constexpr const char* kHandshake = "TLS handshake";
+constexpr Duration kLongestTurn = std::chrono::minutes(2);
 // What one connection may read or write before the loop's other work has its turn.
 constexpr std::size_t kTurn = 256U << 10U;
 
@@ -69,6 +71,9 @@ Task<Result<void>> Stream::start_tls_client(std::shared_ptr<const TlsContext> co
   auto channel = TlsChannel::client(context, socket_.native_handle(), options);
   if (!channel)
     co_return channel.error();
+  share_ = std::make_unique<OutgoingTls::Share>(context->memory());
+  if (auto has_turn = co_await wait_for_turn(); !has_turn)
+    co_return has_turn;
   tls_ = *std::move(channel);
   POSTRIDER_PROBE2(tls_begin, socket_.native_handle(), 1);
   auto done = co_await shake_hands(context->workers());
@@ -76,11 +81,44 @@ Task<Result<void>> Stream::start_tls_client(std::shared_ptr<const TlsContext> co
   co_return done;
 }
 
+// The peer hears nothing meanwhile, which is no fault of its own: no deadline passes.
+Task<Result<void>> Stream::wait_for_turn() {
+  const auto turn = std::make_shared<Signal>();
+  auto& loop = loop_;
+  if (share_->begin([&loop, turn] { loop.post([turn] { turn->set(); }); }))
+    co_return Result<void>{};
+  const auto usual = limit_;
+  const bool was_set = deadline_.is_set();
+  set_deadline(kLongestTurn);
+  turn_ = turn;
+  co_await turn->wait();
+  turn_.reset();
+  if (!is_open())
+    co_return Error(asio::error::operation_aborted, kHandshake);
+  if (timed_out_)
+    co_return Error(make_error_code(boost::system::errc::not_enough_memory), kHandshake);
+  clear_deadline();
+  if (was_set)
+    set_deadline(usual);
+  co_return Result<void>{};
+}
+
+// Of a client, after each step.
+Result<void> Stream::count_memory(bool is_done) {
+  if (!share_)
+    return {};
+  const auto octets = OutgoingTls::kOfSession + tls_->certificate_octets();
+  if (share_->resize(is_done ? octets : std::max(octets, OutgoingTls::kOfHandshake)))
+    return {};
+  return Error(make_error_code(boost::system::errc::not_enough_memory),
+               "the server's certificates take " + std::to_string(octets >> 10U) +
+                   " KiB, for which there is no room");
+}
+
 Task<Result<void>> Stream::shake_hands(BlockingPool* workers) {
-  constexpr const char* kStep = "TLS handshake";
   for (;;) {
     if (timed_out_)
-      co_return Error(asio::error::timed_out, kStep);
+      co_return Error(asio::error::timed_out, kHandshake);
     auto step = tls_->await_hello();
     if (step == TlsStep::done && workers == nullptr) {
       step = tls_->handshake();
@@ -92,19 +130,23 @@ Task<Result<void>> Stream::shake_hands(BlockingPool* workers) {
       tls_->is_busy = false;
       if (closing_) {
         close();
-        co_return Error(asio::error::operation_aborted, kStep);
+        co_return Error(asio::error::operation_aborted, kHandshake);
       }
     }
+    const bool goes_on = step == TlsStep::wait_readable || step == TlsStep::wait_writable;
+    if (goes_on || step == TlsStep::done)
+      if (auto counted = count_memory(!goes_on); !counted)
+        co_return counted;
     switch (step) {
       case TlsStep::done:
         co_return Result<void>{};
       case TlsStep::end:
-        co_return Error(asio::error::eof, kStep);
+        co_return Error(asio::error::eof, kHandshake);
       case TlsStep::failed:
-        co_return tls_->error(kStep);
+        co_return tls_->error(kHandshake);
       case TlsStep::wait_readable:
       case TlsStep::wait_writable: {
-        auto ready = co_await wait_for(step == TlsStep::wait_writable, kStep);
+        auto ready = co_await wait_for(step == TlsStep::wait_writable, kHandshake);
         if (!ready)
           co_return ready;
         break;

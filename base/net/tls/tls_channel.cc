@@ -202,10 +202,14 @@ Result<void> TlsChannel::expect_dane(const TlsClientOptions& options) {
 std::size_t TlsChannel::octets() const {
   if (ssl_ == nullptr || is_open_)
     return records_.octets() + certificates_;
-  return records_.octets() + kOfHandshake + certificate_octets();
+  return records_.octets() + kOfHandshake + count_certificates();
 }
 
 std::size_t TlsChannel::certificate_octets() const {
+  return ssl_ == nullptr || is_open_ ? certificates_ : count_certificates();
+}
+
+std::size_t TlsChannel::count_certificates() const {
   const X509* own = SSL_get0_peer_certificate(ssl_);
   if (own == nullptr)
     return 0;
@@ -246,7 +250,7 @@ TlsStep TlsChannel::handshake() {
   const auto step = judge(SSL_do_handshake(ssl_));
   if (step == TlsStep::done) {
     is_open_ = true;
-    certificates_ = certificate_octets();
+    certificates_ = count_certificates();
     SSL_set_msg_callback(ssl_, Bio::count_record);
     SSL_set_msg_callback_arg(ssl_, this);
   }

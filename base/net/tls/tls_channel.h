@@ -57,6 +57,8 @@ class TlsChannel {
   const TlsFacts& facts() const { return facts_; }
   // Of memory that is kept for the end of a handshake or a record to come, and for the peer's certificates.
   std::size_t octets() const;
+  // Of these, for the certificates.
+  std::size_t certificate_octets() const;
   Result<std::string> binding(ChannelBinding kind) const;
   TlsSession session() const;
 
@@ -76,7 +78,7 @@ class TlsChannel {
   bool is_patient();
   void learn();
   void learn_peer();
-  std::size_t certificate_octets() const;
+  std::size_t count_certificates() const;
   Result<std::string> end_point_binding() const;
 
   std::shared_ptr<const TlsContext> context_;

@@ -308,6 +308,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::client(const TlsClientSett
                             static_cast<unsigned>(wire.size()));
   }
   made->workers_ = settings.workers;
+  made->memory_ = settings.memory ? settings.memory : OutgoingTls::of_process();
   made->fallback_ = context.get();
   made->contexts_.emplace(std::vector<std::size_t>{}, std::move(context));
   return std::shared_ptr<const TlsContext>(made);

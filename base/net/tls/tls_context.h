@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/net/blocking_pool.h"
+#include "base/net/tls/outgoing_tls.h"
 #include "base/net/tls/tls.h"
 #include "base/net/tls/tls_identity.h"
 #include "base/net/tls/tls_tickets.h"
@@ -41,6 +42,7 @@ struct TlsClientSettings {
   std::shared_ptr<const TlsIdentity> identity;  // shown when asked for; null: none
   std::string alpn;                             // offered; empty: none
   BlockingPool* workers = nullptr;              // for handshakes; null: on the loop itself
+  std::shared_ptr<OutgoingTls> memory;          // null: of the process
 };
 
 class TlsContext {
@@ -50,6 +52,8 @@ class TlsContext {
 
   bool is_server() const { return is_server_; }
   BlockingPool* workers() const { return workers_; }
+  // Of a client: the books that its sessions are in.
+  const std::shared_ptr<OutgoingTls>& memory() const { return memory_; }
   // The context with the certificates for this name; the name may be empty.
   ssl_ctx_st* context_for(std::string_view server_name) const;
   const std::string& name() const { return name_; }
@@ -73,6 +77,7 @@ class TlsContext {
   ssl_ctx_st* fallback_ = nullptr;
   std::map<std::vector<std::size_t>, Handle> contexts_;    // by the identities in them
   std::map<std::string, ssl_ctx_st*, std::less<>> names_;  // "a.example", "*.example"
+  std::shared_ptr<OutgoingTls> memory_;
 };
 
 }  // namespace postrider

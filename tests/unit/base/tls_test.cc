@@ -1,12 +1,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
+#include "base/net/tls/outgoing_tls.h"
 #include "base/net/tls/stream.h"
 #include "base/net/tls/tls_context.h"
 #include "base/net/tls/tls_records.h"
 #include "tests/support/certificates.h"
 #include "tests/unit/base/temporary_folder.h"
 
+#include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 
 #include <functional>
@@ -770,6 +772,98 @@ TEST_CASE("T18: a server's certificate that is very long is not kept to resume a
   CHECK(is_kept());
   wish.names.assign(4'000, "a");
   CHECK_FALSE(is_kept());
+}
+
+// Two connections of one client, whose books have room for one handshake and a half.
+struct TwoOutgoing {
+  explicit TwoOutgoing(const CertificateWish& wish = {}, std::size_t budget = kHandshake * 3 / 2)
+      : books(std::make_shared<OutgoingTls>(budget)) {
+    TlsClientSettings settings;
+    settings.memory = books;
+    client = client_with(settings);
+    TlsServerSettings server_settings;
+    server_settings.identities = {identity(wish)};
+    server = server_with(server_settings);
+  }
+  static constexpr std::size_t kHandshake = OutgoingTls::kOfHandshake;
+
+  std::shared_ptr<OutgoingTls> books;
+  std::shared_ptr<const TlsContext> client, server;
+};
+
+TEST_CASE("T18: TLS with other servers has a sum, and who finds no room waits for its turn",
+          "[base][tls]") {
+  TwoOutgoing two;
+  Wire wire;
+  auto holder = std::make_unique<OutgoingTls::Share>(two.books);
+  REQUIRE(holder->begin([] {}));
+  std::string order;
+  const auto server = [&]() -> Task<void> {
+    wire.server_result = co_await wire.server->start_tls_server(two.server, "");
+  };
+  const auto client = [&]() -> Task<void> {
+    wire.client->set_deadline(10s);
+    wire.client_result = co_await wire.client->start_tls_client(two.client, {});
+    order += "done";
+  };
+  SECTION("its turn comes when another has ended") {
+    const auto end_of_other = [&]() -> Task<void> {
+      while (two.books->waiting() == 0)
+        co_await asio::post(wire.loop.executor(), use_task);
+      order += "ended ";
+      holder.reset();
+    };
+    wire.run({server, client, end_of_other});
+    CHECK(order == "ended done");
+    CHECK(wire.client_result);
+    CHECK(two.books->held() > OutgoingTls::kOfSession);
+    CHECK(two.books->held() < TwoOutgoing::kHandshake);
+    wire.client.reset();
+    CHECK(two.books->held() == 0);
+  }
+  SECTION("it is closed meanwhile") {
+    const auto close = [&]() -> Task<void> {
+      while (two.books->waiting() == 0)
+        co_await asio::post(wire.loop.executor(), use_task);
+      wire.client->close();
+      wire.server->close();
+    };
+    wire.run({server, client, close});
+    CHECK(wire.client_result.error().code() == asio::error::operation_aborted);
+    wire.client.reset();
+    CHECK(two.books->waiting() == 0);
+    CHECK(two.books->held() == TwoOutgoing::kHandshake);
+  }
+  SECTION("others want the connection") {
+    const auto hurry = [&]() -> Task<void> {
+      while (two.books->waiting() == 0)
+        co_await asio::post(wire.loop.executor(), use_task);
+      wire.client->set_deadline(1ms);
+    };
+    wire.run({client, hurry});
+    CHECK(wire.client_result.error().code() == boost::system::errc::not_enough_memory);
+  }
+}
+
+TEST_CASE("T18: certificates of another server are taken as far as there is room for large ones",
+          "[base][tls]") {
+  CertificateWish wish;
+  wish.names.assign(4'500, "a");  // half a megabyte in memory
+  const auto result_with = [&](std::size_t budget) {
+    TwoOutgoing two(wish, budget);
+    Wire wire;
+    wire.shake_hands(two.server, two.client);
+    return wire.client_result;
+  };
+  CHECK(result_with(8U << 20U));
+  const auto refused = result_with(1U << 20U);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code() == boost::system::errc::not_enough_memory);
+}
+
+TEST_CASE("T18: a process has one sum for all clients", "[base][tls]") {
+  CHECK(client_with()->memory() == client_with()->memory());
+  CHECK(client_with()->memory() == OutgoingTls::of_process());
 }
 
 TEST_CASE("another protocol than smtp is refused in ALPN", "[base][tls]") {

@@ -1,4 +1,5 @@
 #include "base/base64.h"
+#include "delivery/job/job_outcome.h"
 #include "delivery/smtp/client.h"
 
 #include <boost/asio/error.hpp>
@@ -198,6 +199,22 @@ TEST_CASE("TLS that breaks anywhere is tried again in clear only where it was a 
     talk.reply("421 4.7.0 not you\r\n");  // a word under TLS: TLS works
     CHECK_FALSE(talk.client.is_cut_off());
   }
+}
+
+TEST_CASE("no memory for a handshake is our own fault, and nothing goes in clear for it",
+          "[delivery][tls]") {
+  Talk talk(with(TlsMode::opportunistic));
+  talk.reply("220 hi\r\n");
+  talk.reply(kOffer);
+  talk.reply("220 go\r\n");
+  REQUIRE(talk.client.wants_handshake());
+  talk.client.lost(Error(make_error_code(boost::system::errc::not_enough_memory), "TLS handshake"));
+  CHECK(talk.client.is_closing());
+  CHECK_FALSE(talk.client.is_tls_settled());
+  CHECK_FALSE(talk.client.is_cut_off());
+  CHECK(is_our_fault(talk.client.failure()));
+  CHECK(talk.client.failure().text ==
+        "there is no memory now for the connection with mx.test[192.0.2.1]:25 while starting TLS");
 }
 
 TEST_CASE("T08: an attack is not called a lack of what was not asked for", "[delivery][tls]") {
