@@ -222,17 +222,21 @@ void Connections::connect(Site& site) {
     start_courier(site);
     return;
   }
-  if (!std::exchange(site.is_looking_up, true))
+  if (std::exchange(site.is_looking_up, true))
+    return;
+  try {
     context_.home.spawn(look_up_and_connect(context_.alive(), site), context_.log,
                         "address lookup");
+  } catch (...) {
+    site.is_looking_up = false;
+    throw;
+  }
 }
 
-// Site lives: sites under lookup are not forgotten.
-Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& site) {
+Task<Found> Connections::look_up(Site& site) {
   const bool by_mx = site.kind == Site::Kind::mx;
   auto hosts = co_await router_.look_up_usable(site.hosts, site.port, by_mx);
   co_await tls_.demand(hosts, site.tls, site.port);
-  site.is_looking_up = false;
   const auto refused = tls_.drop_refused(site.tls, domain_of_front(site), hosts);
   Found found;
   if (refused && hosts.empty())
@@ -245,6 +249,18 @@ Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& s
     found.outcome->verdict = Verdict::retry;
     found.outcome->status.klass = 4;
   }
+  co_return found;
+}
+
+// Site lives: sites under lookup are not forgotten.
+Task<void> Connections::look_up_and_connect(std::shared_ptr<void> alive, Site& site) {
+  Found found;
+  try {
+    found = co_await look_up(site);
+  } catch (const std::exception& error) {  // its mail shall not wait for ever
+    found.outcome = went_wrong_here(Stage::route, error);
+  }
+  site.is_looking_up = false;
   if (found.outcome && found.outcome->verdict == Verdict::bounce) {
     sites_.refuse_ready(site, *found.outcome);
     co_return;

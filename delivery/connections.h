@@ -46,6 +46,7 @@ class Connections {
   void look_at_silent(Site& site);
   void connect(Site& site);
   Task<void> look_up_and_connect(std::shared_ptr<void> alive, Site& site);
+  Task<Found> look_up(Site& site);
   std::vector<HostAddress> candidates(const Site& site);
   void start_courier(Site& site);
   std::unique_ptr<SiteConnection> begin(Site& site, Couriers::Order order);

@@ -182,8 +182,14 @@ void Destinations::send_by_mx(const RouteDecision& way, Job job) {
     return;
   }
   destination.waiting.push_back(std::move(job));
-  if (!std::exchange(destination.is_resolving, true))
+  if (std::exchange(destination.is_resolving, true))
+    return;
+  try {
     context_.home.spawn(resolve(context_.alive(), destination.key), context_.log, "MX lookup");
+  } catch (...) {
+    destination.is_resolving = false;
+    throw;
+  }
 }
 
 const Route* Destinations::route_of(const Destination& destination) const {
@@ -196,6 +202,25 @@ Task<void> Destinations::resolve(std::shared_ptr<void> alive, std::string key) {
   auto& destination = *by_key_.at(key);  // not forgotten while it is resolved
   MailHosts hosts;
   Duration ttl = kMostKnown;
+  std::optional<mail::Outcome> broken;
+  try {
+    co_await look_up(destination, hosts, ttl);
+  } catch (const std::exception& error) {  // its mail shall not wait for ever
+    broken = went_wrong_here(mail::Stage::route, error);
+  }
+  destination.is_resolving = false;
+  if (broken) {
+    for (const auto& job : std::exchange(destination.waiting, {})) {
+      leases_.settle_all(job, *broken);
+      leases_.close(job.lease);
+    }
+    co_return;
+  }
+  destination.known_until = context_.steady() + ttl;
+  resolved(destination, hosts);
+}
+
+Task<void> Destinations::look_up(Destination& destination, MailHosts& hosts, Duration& ttl) {
   destination.tls = TlsDemands::sources_of(route_of(destination), destination.domain, true,
                                            destination.tls.message);
   if (auto literal = literal_host(destination.domain)) {
@@ -209,9 +234,6 @@ Task<void> Destinations::resolve(std::shared_ptr<void> alive, std::string key) {
     if (!hosts.outcome)
       (void)co_await tls_.find_policy(destination.tls, destination.domain, true);
   }
-  destination.is_resolving = false;
-  destination.known_until = context_.steady() + ttl;
-  resolved(destination, hosts);
 }
 
 void Destinations::resolved(Destination& destination, const MailHosts& hosts) {

@@ -43,6 +43,7 @@ class Destinations {
   Destination& destination_of(const RouteDecision& way);
   const Route* route_of(const Destination& destination) const;
   Task<void> resolve(std::shared_ptr<void> alive, std::string key);
+  Task<void> look_up(Destination& destination, MailHosts& hosts, Duration& ttl);
   void resolved(Destination& destination, const MailHosts& hosts);
   void assign(const std::string& domain, const std::string& site);
   std::string routing() const;

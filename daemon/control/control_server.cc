@@ -79,13 +79,16 @@ struct ControlServer::State {
   struct Presence {
     Presence(State& state_, Stream& stream_, Visitor visitor_)
         : state(state_), stream(stream_), visitor(visitor_) {
+      const bool is_reader = visitor.asker == Asker::reader;
+      auto* const own = is_reader ? &state.reading[visitor.uid] : nullptr;
       state.writing[&stream] = false;
-      if (visitor.asker == Asker::reader) {
-        ++state.reading[visitor.uid];
+      if (is_reader) {
+        ++*own;
         ++state.reading_in_all;
       }
     }
     ~Presence() {
+      has_asked();
       state.writing.erase(&stream);
       if (visitor.asker == Asker::reader) {
         --state.reading_in_all;
@@ -96,6 +99,10 @@ struct ControlServer::State {
     }
     Presence(const Presence&) = delete;
     Presence& operator=(const Presence&) = delete;
+    // Is silent no more.
+    void has_asked() const {
+      std::erase_if(state.silent, [this](const Silent& each) { return each.stream == &stream; });
+    }
     State& state;
     Stream& stream;
     const Visitor visitor;
@@ -235,7 +242,7 @@ Task<void> ControlServer::State::serve(std::shared_ptr<State> self, std::unique_
   if (visitor.asker == Asker::administrator)
     self->silent.push_back({stream.get(), Steady::now()});
   auto request = co_await self->read_request(*stream);
-  std::erase_if(self->silent, [&](const Silent& each) { return each.stream == stream.get(); });
+  presence.has_asked();
   if (request) {
     std::shared_ptr<ControlJob> job = self->service.start(*request, visitor.uid, visitor.asker);
     if (job->is_forbidden())

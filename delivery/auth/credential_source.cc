@@ -105,12 +105,23 @@ void CredentialSource::ask(Answer answer) {
   if (waiting_.empty() && now < not_before_)
     return answer(failure_);
   waiting_.push_back(std::move(answer));
-  if (waiting_.size() == 1)
+  if (waiting_.size() > 1)
+    return;
+  try {
     home_.spawn(fetch(shared_from_this()), log_, "access token");
+  } catch (...) {
+    waiting_.pop_back();
+    throw;
+  }
 }
 
 Task<void> CredentialSource::fetch(std::shared_ptr<CredentialSource> self) {
-  auto token = co_await obtain();
+  Result<Token> token = Error(Errc::stopped, "get an access token");
+  try {
+    token = co_await obtain();
+  } catch (const std::exception& error) {  // those who wait shall not wait for ever
+    token = Error(Errc::refused, std::string("get an access token: ") + error.what());
+  }
   if (is_stopped_)
     co_return;  // stop() has answered
   if (!token) {

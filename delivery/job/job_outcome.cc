@@ -173,6 +173,11 @@ Outcome decide(Verdict verdict, Stage stage, EnhancedCode status, std::string te
   return outcome;
 }
 
+Outcome went_wrong_here(Stage stage, const std::exception& error) {
+  return decide(Verdict::retry, stage, {4, 3, 0},
+                std::string("something went wrong here: ") + error.what());
+}
+
 bool is_our_fault(const Outcome& outcome) {
   const bool is_unsaid = outcome.verdict == Verdict::retry && outcome.reply.code == 0;
   const bool is_of_token = outcome.stage == Stage::auth && outcome.status.subject == 7;

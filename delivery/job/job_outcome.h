@@ -5,6 +5,7 @@
 #include "mail/outcome.h"
 #include "mail/reply.h"
 
+#include <exception>
 #include <string>
 
 namespace postrider::delivery {
@@ -48,6 +49,9 @@ bool is_too_many_recipients(const mail::Reply& reply);
 // Our own decisions, with a status such as "5.4.6" and a sentence.
 mail::Outcome decide(mail::Verdict verdict, mail::Stage stage, mail::EnhancedCode status,
                      std::string text);
+
+// An exception ended what was under way: a lack of memory, or a bug. Our own fault.
+mail::Outcome went_wrong_here(mail::Stage stage, const std::exception& error);
 
 // Whether this machine could not do it, so that it says nothing of the remote: X.3.Z of RFC 3463
 // without a reply (no file descriptors, no memory, a copy that cannot be read), or no token to log in

@@ -207,8 +207,7 @@ Task<void> Courier::run(std::shared_ptr<Courier> self) {
     co_await visit_candidates();
   } catch (const std::exception& error) {
     session_ = nullptr;
-    failure_ = decide(mail::Verdict::retry, Stage::connect, {4, 3, 0},
-                      std::string("something went wrong here: ") + error.what());
+    failure_ = went_wrong_here(Stage::connect, error);
     order_.log->write(LogEvent(Level::error, "courier_broken").add("reason", error.what()));
   }
   while (is_converting_)
@@ -472,8 +471,23 @@ void Courier::read_what_came(Session& session) {
     client.lost(fed.error());
 }
 
+// The reader waits for its end, however it comes.
 Task<void> Courier::write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Session> shared) {
-  auto& session = *shared;
+  struct Farewell {
+    ~Farewell() { session.writer_gone.set(); }
+    Session& session;
+  };
+  const Farewell farewell{*shared};
+  try {
+    co_await write_all(*shared);
+  } catch (const std::exception&) {
+    shared->stream.close();
+    shared->client.lost(Error(Errc::stopped, "write"));
+    throw;
+  }
+}
+
+Task<void> Courier::write_all(Session& session) {
   const SendLimits limits{order_.settings->timeouts.block, order_.settings->timeouts.body_end};
   while (!session.is_over) {
     if (!session.client.has_output()) {
@@ -494,7 +508,6 @@ Task<void> Courier::write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Se
     }
     break;
   }
-  session.writer_gone.set();
 }
 
 // Brings what the client has learned to the dispatcher.
@@ -593,9 +606,7 @@ void Courier::begin(Session& session, Waiting waiting) {
   std::shared_ptr<const std::string> converted;
   if (client.fitting(waiting.job).kind == Compatibility::Kind::needs_seven_bit) {
     if (!waiting.converted) {
-      is_converting_ = true;
-      loop_.spawn(convert(shared_from_this(), std::move(waiting), client.remote()), *order_.log,
-                  "conversion");
+      begin_converting(std::move(waiting), client.remote());
       return;
     }
     converted = std::move(waiting.converted);
@@ -617,35 +628,75 @@ Task<Result<void>> Courier::wait_for_memory(std::uint64_t octets) {
   co_return Result<void>{};
 }
 
-Task<void> Courier::convert(std::shared_ptr<Courier> self, Waiting waiting, std::string remote) {
+void Courier::begin_converting(Waiting waiting, std::string remote) {
+  const auto shared = std::make_shared<Waiting>(std::move(waiting));
+  is_converting_ = true;
+  try {
+    loop_.spawn(convert(shared_from_this(), shared, std::move(remote)), *order_.log, "conversion");
+  } catch (...) {
+    is_converting_ = false;
+    jobs_.push_front(std::move(*shared));
+    throw;
+  }
+}
+
+// Counted for as long as anybody needs the result.
+Task<Result<std::shared_ptr<const std::string>>> Courier::make_seven_bit(
+    std::shared_ptr<const mail::Message> message) {
   using Converted = Result<std::shared_ptr<const std::string>>;
-  const auto message = waiting.job.message;
-  const auto octets = memory_for(*message);
-  Converted made = Error(Errc::unsupported, "convert a message of this size");
-  if (message->content.size <= kMostConverted) {
-    auto room = co_await wait_for_memory(octets);
-    if (room) {
-      std::function<Converted()> job = [message, open_body = order_.open_body] {
-        return to_seven_bit(*message, open_body);
-      };
-      made = co_await order_.pool->run<Converted>(loop_, std::move(job));
-      const auto kept = made ? std::min<std::uint64_t>(octets, (*made)->size()) : 0;
-      order_.conversions->give(octets - kept);
-      if (made)  // counted until nobody needs it
-        made = std::shared_ptr<const std::string>(
-            made->get(), [source = *made, budget = order_.conversions, kept](const std::string*) {
-              budget->give(kept);
-            });
-    } else {
-      made = room.error();
+  struct Taken {
+    ~Taken() {
+      if (budget)
+        budget->give(octets);
     }
+    std::shared_ptr<MemoryBudget> budget;
+    std::uint64_t octets = 0;
+    std::shared_ptr<const std::string> text;
+  };
+  if (message->content.size > kMostConverted)
+    co_return Error(Errc::unsupported, "convert a message of this size");
+  const auto octets = memory_for(*message);
+  auto room = co_await wait_for_memory(octets);
+  if (!room)
+    co_return room.error();
+  std::shared_ptr<Taken> taken;
+  try {
+    taken = std::make_shared<Taken>();
+  } catch (const std::bad_alloc&) {
+    order_.conversions->give(octets);
+    throw;
+  }
+  taken->budget = order_.conversions;
+  taken->octets = octets;
+  std::function<Converted()> job = [message, open_body = order_.open_body] {
+    return to_seven_bit(*message, open_body);
+  };
+  auto made = co_await order_.pool->run<Converted>(loop_, std::move(job));
+  if (!made)
+    co_return made.error();
+  const auto kept = std::min<std::uint64_t>(octets, (*made)->size());
+  taken->octets = kept;
+  taken->budget->give(octets - kept);
+  taken->text = *std::move(made);
+  co_return std::shared_ptr<const std::string>(taken, taken->text.get());
+}
+
+// Whatever happens, the job goes on or ends, and who waits for it is told.
+Task<void> Courier::convert(std::shared_ptr<Courier> self, std::shared_ptr<Waiting> waiting,
+                            std::string remote) {
+  const auto message = waiting->job.message;
+  Result<std::shared_ptr<const std::string>> made = Error(Errc::stopped, "convert to 7 bits");
+  try {
+    made = co_await make_seven_bit(message);
+  } catch (const std::exception& error) {
+    order_.log->write(LogEvent(Level::error, "courier_broken").add("reason", error.what()));
   }
   is_converting_ = false;
   if (made) {
-    waiting.converted = *std::move(made);
-    jobs_.push_front(std::move(waiting));
+    waiting->converted = *std::move(made);
+    jobs_.push_front(std::move(*waiting));
   } else {
-    end_with(std::move(waiting.job), not_convertible(made.error(), *message, remote));
+    end_with(std::move(waiting->job), not_convertible(made.error(), *message, remote));
   }
   converted_.set();
   if (session_ != nullptr)

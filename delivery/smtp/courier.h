@@ -123,7 +123,11 @@ class Courier : public std::enable_shared_from_this<Courier> {
   Task<Result<void>> reach(Stream& stream, const HostAddress& candidate);
   Task<void> converse(std::shared_ptr<Session> session);
   // Makes 7 bits of a message off the loop, when there is memory for it, and puts it back in front.
-  Task<void> convert(std::shared_ptr<Courier> self, Waiting waiting, std::string remote);
+  void begin_converting(Waiting waiting, std::string remote);
+  Task<void> convert(std::shared_ptr<Courier> self, std::shared_ptr<Waiting> waiting,
+                     std::string remote);
+  Task<Result<std::shared_ptr<const std::string>>> make_seven_bit(
+      std::shared_ptr<const mail::Message> message);
   Task<Result<void>> wait_for_memory(std::uint64_t octets);
   // courier_security.cc
   Task<bool> get_credentials(const HostAddress& candidate);
@@ -137,6 +141,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
   void note_trouble(const Session& session);
   bool tries_again(const Session& session);
   Task<void> write_loop(std::shared_ptr<Courier> self, std::shared_ptr<Session> session);
+  Task<void> write_all(Session& session);
   static void end_session(Session& session);
   void read_what_came(Session& session);
   void pump(Session& session);

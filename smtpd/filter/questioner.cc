@@ -145,8 +145,12 @@ void Questioner::State::serve() {
 
 Task<void> Questioner::State::look_up(std::shared_ptr<State> self, Waiting waiting) {
   auto answer = Answer::failure("the resolver has gone");
-  if (self->resolver != nullptr)
-    answer = co_await self->ask(waiting.posed.question);
+  try {
+    if (self->resolver != nullptr)
+      answer = co_await self->ask(waiting.posed.question);
+  } catch (const std::exception& error) {  // its place shall not be taken for ever
+    answer = Answer::failure(error.what());
+  }
   --self->open;
   self->serve();
   if (const auto run = waiting.run.lock())

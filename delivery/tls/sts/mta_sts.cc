@@ -89,9 +89,18 @@ Task<StsFinding> MtaSts::find_for(std::shared_ptr<MtaSts> self, std::string doma
     if (step == StsStep::fetch)
       co_await fetch_or_wait(domain, id);
     else if (running_.try_emplace(domain).second)
-      home_.spawn(fetch(shared_from_this(), domain, id), log_, "MTA-STS refresh");
+      refresh(domain, id);
   }
   co_return finding(domain, announced);
+}
+
+void MtaSts::refresh(const std::string& domain, const std::string& id) {
+  try {
+    home_.spawn(fetch(shared_from_this(), domain, id), log_, "MTA-STS refresh");
+  } catch (...) {
+    running_.erase(domain);
+    throw;
+  }
 }
 
 Task<StsAnnouncement> MtaSts::announcement(const std::string& domain) {
@@ -111,7 +120,12 @@ Task<void> MtaSts::fetch_or_wait(const std::string& domain, const std::string& i
   const auto found = running_.find(domain);
   if (found == running_.end()) {
     running_[domain];
-    co_await fetch(shared_from_this(), domain, id);
+    try {
+      co_await fetch(shared_from_this(), domain, id);
+    } catch (...) {
+      running_.erase(domain);
+      throw;
+    }
     co_return;
   }
   auto done = std::make_shared<Signal>();
@@ -120,8 +134,12 @@ Task<void> MtaSts::fetch_or_wait(const std::string& domain, const std::string& i
 }
 
 Task<void> MtaSts::fetch(std::shared_ptr<MtaSts> self, std::string domain, std::string id) {
-  auto answer = co_await get(domain);
-  judge(domain, id, std::move(answer));
+  try {
+    auto answer = co_await get(domain);
+    judge(domain, id, std::move(answer));
+  } catch (const std::exception& error) {  // those who wait shall not wait for ever
+    log_.write(LogEvent(Level::error, "bug").add("where", "MTA-STS").add("what", error.what()));
+  }
   const auto ended = running_.extract(domain);
   for (const auto& done : ended.mapped().waiting)
     done->set();

@@ -46,6 +46,7 @@ class MtaSts : public std::enable_shared_from_this<MtaSts> {
  private:
   Task<StsFinding> find_for(std::shared_ptr<MtaSts> self, std::string domain);
   Task<StsAnnouncement> announcement(const std::string& domain);
+  void refresh(const std::string& domain, const std::string& id);
   Task<void> fetch(std::shared_ptr<MtaSts> self, std::string domain, std::string id);
   Task<void> fetch_or_wait(const std::string& domain, const std::string& id);
   Task<Result<HttpResponse>> get(const std::string& domain);

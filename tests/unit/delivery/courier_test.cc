@@ -64,7 +64,8 @@ struct Couriers {
     loop.finish();
     thread.join();
   }
-  std::shared_ptr<Courier> send(const FakeMx& mx) {
+  std::shared_ptr<Courier> send(const FakeMx& mx) { return send(mx, make_message({"a@x.test"})); }
+  std::shared_ptr<Courier> send(const FakeMx& mx, std::shared_ptr<mail::Message> message) {
     CourierOrder order;
     order.site = couriers.size();
     HostAddress candidate;
@@ -79,10 +80,11 @@ struct Couriers {
     order.conversions = conversions;
     order.clock = &clock;
     order.log = &log;
+    order.open_body = open_body;
     auto courier = std::make_shared<Courier>(loop, std::move(order));
     couriers.push_back(courier);
     Job job;
-    job.message = make_message({"a@x.test"});
+    job.message = std::move(message);
     job.recipients = {0};
     loop.post([courier, job] {
       courier->start();
@@ -101,6 +103,7 @@ struct Couriers {
   std::shared_ptr<TlsSessions> sessions = std::make_shared<TlsSessions>();
   std::shared_ptr<MemoryBudget> conversions = std::make_shared<MemoryBudget>(kMostConverting);
   BlockingPool pool{1};
+  OpenBody open_body;
   Loop loop{0};
   std::thread thread;
   std::vector<std::shared_ptr<Courier>> couriers;
@@ -195,4 +198,28 @@ TEST_CASE("a message that gets through takes back what was lost under TLS before
   CHECK(couriers.told.wait_for(courier->site(), CourierEvent::Kind::ended));
   lose();
   CHECK_FALSE(couriers.sessions->broken(remote, couriers.clock.steady()));
+}
+
+// The place where memory may be short: the job comes back all the same, and the connection ends.
+TEST_CASE("what a writer or a conversion throws ends the job and the courier",
+          "[delivery][courier]") {
+  using Kind = CourierEvent::Kind;
+  const bool is_converted = GENERATE(false, true);
+  INFO((is_converted ? "the conversion throws" : "the writer throws"));
+  Behaviour behaviour;
+  if (is_converted)
+    behaviour.ehlo = "250 mx.test\r\n";  // without 8BITMIME
+  FakeMx mx(behaviour);
+  Couriers couriers;
+  couriers.open_body = [](const mail::Message&) -> Result<FileDescriptor> {
+    throw std::runtime_error("short");
+  };
+  auto message = make_message({"a@x.test"}, "Subject: \r\n\r\ncaf\xc3\xa9\r\n");
+  message->content.bytes.reset();
+  const auto courier = couriers.send(mx, message);
+  CHECK(couriers.told.wait_for(courier->site(), Kind::ended));
+  couriers.loop.post([courier] { courier->close(); });
+  CHECK(couriers.told.wait_for(courier->site(), Kind::gone));
+  CHECK(couriers.conversions->left() == kMostConverting);
+  CHECK(mx.taken().empty());
 }

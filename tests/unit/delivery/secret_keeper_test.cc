@@ -43,6 +43,7 @@ struct Rig {
   std::string kept;                // a refresh token on disk
   std::vector<std::string> outputs;
   Signal* hold = nullptr;  // the endpoint waits for it
+  bool throws = false;
   std::shared_ptr<CredentialSource> keeper;
 
   explicit Rig(const std::string& source =
@@ -68,6 +69,8 @@ struct Rig {
     asked.push_back(request.body);
     if (hold != nullptr)
       co_await hold->wait();
+    if (throws)
+      throw std::runtime_error("no memory");
     if (call->is_aborted() || answers.empty())
       co_return Error(asio::error::connection_refused, "connect");
     auto first = answers.front();
@@ -115,6 +118,18 @@ TEST_CASE("a token is kept until shortly before it expires", "[delivery][token]"
     CHECK(co_await r.get() == "t3");
   });
   CHECK(rig.asked.size() == 3);
+}
+
+TEST_CASE("what a fetch throws is an answer to all that wait", "[delivery][token]") {
+  Rig rig;
+  rig.throws = true;
+  rig.run([](Rig& r) -> Task<void> {
+    CHECK((co_await r.get()).find("no memory") != std::string::npos);
+    r.throws = false;
+    r.answers = {good("t1", 3600)};
+    r.clock.at += 1h;
+    CHECK(co_await r.get() == "t1 fresh");
+  });
 }
 
 TEST_CASE("a token that was refused is not given again, another one is", "[delivery][token]") {
