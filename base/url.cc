@@ -64,6 +64,75 @@ std::optional<HttpUrl> parse_http_url(std::string_view url) {
   return found;
 }
 
+namespace {
+
+constexpr std::string_view kEndsOfUrl = " \t\r\n\"'`<>";
+
+bool is_of_scheme(char c) {
+  const char lower = ascii_lower(c);
+  return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '-' ||
+         c == '.';
+}
+
+bool is_of_user(char c) {
+  return is_unreserved(c) || std::string_view("%!$&*+,;=").find(c) != std::string_view::npos;
+}
+
+// Behind "scheme://", or of a text without: "user:password@" and what follows. A password may hold what should have
+// been encoded, so it goes to the last "@" there is.
+std::string hide_in(std::string_view rest) {
+  const auto at = rest.rfind('@');
+  const auto colon = rest.find(':');
+  if (at == rest.npos || colon == rest.npos || colon > at)
+    return std::string(rest);
+  return std::string(rest.substr(0, colon + 1)).append(kHiddenPassword).append(rest.substr(at));
+}
+
+// "user:secret@host", and no address with a colon elsewhere, nor a path.
+bool is_login_at_host(std::string_view text) {
+  const auto colon = text.find(':');
+  const auto at = text.rfind('@');
+  return colon != text.npos && at != text.npos && colon > 0 && colon + 1 < at &&
+         at + 1 < text.size() && text[colon + 1] != '/' &&
+         text.find_first_of(kEndsOfUrl) == text.npos &&
+         std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(colon), is_of_user);
+}
+
+bool begins_with_scheme(std::string_view text, std::size_t separator) {
+  return separator > 0 &&
+         std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(separator),
+                     is_of_scheme);
+}
+
+}  // namespace
+
+std::string without_passwords(std::string_view text) {
+  constexpr std::string_view kSeparator = "://";
+  const auto first = text.find(kSeparator);
+  if (first == text.npos)
+    return is_login_at_host(text) ? hide_in(text) : std::string(text);
+  if (begins_with_scheme(text, first) && text.find(kSeparator, first + 1) == text.npos) {
+    const auto behind = first + kSeparator.size();
+    const auto rest = text.substr(behind);
+    // A sentence begins so, too: then the "@" is one of its own.
+    const auto blank = rest.find_first_of(kEndsOfUrl);
+    const auto at = rest.rfind('@');
+    if (blank == rest.npos || (at != rest.npos && at > blank && rest.find(':') < blank))
+      return std::string(text.substr(0, behind)) + hide_in(rest);
+  }
+  std::string shown;
+  while (!text.empty()) {
+    const auto separator = text.find(kSeparator);
+    const auto behind = separator == text.npos ? text.size() : separator + kSeparator.size();
+    shown.append(text.substr(0, behind));
+    text.remove_prefix(behind);
+    const auto end = std::min(text.find_first_of(kEndsOfUrl), text.size());
+    shown.append(hide_in(text.substr(0, end)));
+    text.remove_prefix(end);
+  }
+  return shown;
+}
+
 std::string percent_encoded(std::string_view text) {
   std::string out;
   for (const char c : text) {

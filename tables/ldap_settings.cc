@@ -1,6 +1,7 @@
 #include "tables/ldap_settings.h"
 
 #include "base/text.h"
+#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <algorithm>
@@ -50,7 +51,7 @@ std::optional<Url> parse_url(std::string_view text) {
 
 std::string check_server(std::string_view text) {
   return parse_url(text) ? std::string()
-                         : "\"" + escaped(text, 80) +
+                         : "\"" + escaped(without_passwords(text), 80) +
                                "\" is not a server; expected \"ldap://host\", \"ldaps://host\" "
                                "or \"ldapi:///path\"";
 }
@@ -67,7 +68,7 @@ std::string check_filter(std::string_view text) {
   const bool uses_key = text.find("%s") != text.npos || text.find("%u") != text.npos;
   if (is_one && depth == 0 && (uses_key || text.find("%d") != text.npos))
     return {};
-  return "\"" + escaped(text, 80) +
+  return "\"" + escaped(without_passwords(text), 80) +
          "\" is not a filter for a key; expected one in parentheses such as \"(mail=%s)\"";
 }
 
@@ -77,7 +78,8 @@ std::string check_attribute(std::string_view text) {
            c == ';' || c == '.';
   });
   return fits ? std::string()
-              : "\"" + escaped(text, 80) + "\" is not an attribute; expected one such as \"mail\"";
+              : "\"" + escaped(without_passwords(text), 80) +
+                    "\" is not an attribute; expected one such as \"mail\"";
 }
 
 std::string check_scope(std::string_view text) {

@@ -1,6 +1,7 @@
 #include "tables/lines.h"
 
 #include "base/text.h"
+#include "base/url.h"
 
 namespace postrider::tables {
 
@@ -39,7 +40,7 @@ std::string finish(std::string key, std::string_view value, KeyValue& out) {
   out.key = ascii_lower(key);
   out.value = trim(value);
   if (out.value.empty())
-    return "\"" + escaped(out.key, 80) + "\" has no value";
+    return "\"" + escaped(without_passwords(out.key), 80) + "\" has no value";
   return {};
 }
 

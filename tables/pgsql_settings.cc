@@ -1,6 +1,7 @@
 #include "tables/pgsql_settings.h"
 
 #include "base/text.h"
+#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <algorithm>
@@ -38,7 +39,7 @@ std::optional<PgsqlServer> parse_server(std::string_view text) {
 
 std::string check_server(std::string_view text) {
   return parse_server(text) ? std::string()
-                            : "\"" + escaped(text, 80) +
+                            : "\"" + escaped(without_passwords(text), 80) +
                                   "\" is not a server; expected \"host\", \"host:port\" or the "
                                   "folder of a socket such as \"/run/postgresql\"";
 }

@@ -6,6 +6,7 @@
 #include "base/secret_file.h"
 #include "base/text.h"
 #include "base/toml_words.h"
+#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <toml++/toml.h>
@@ -100,7 +101,7 @@ struct Set {
 
 std::string check_path(std::string_view text) {
   return text.starts_with('/') ? ""
-                               : "\"" + escaped(text, 80) +
+                               : "\"" + escaped(without_passwords(text), 80) +
                                      "\" is not an absolute path; expected one such as "
                                      "\"/etc/postrider/x\"";
 }

@@ -2,6 +2,7 @@
 #include "base/expected.h"
 #include "base/text.h"
 #include "base/toml_words.h"
+#include "base/url.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
 #include "daemon/config/suggest.h"
@@ -115,7 +116,7 @@ struct SetValue {
       return mismatch();
     const auto value = parse_size(*text);
     if (!value)
-      return but_expected("\"" + escaped(*text, 80) + "\" is not a size with a unit",
+      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not a size with a unit",
                           allowed(option));
     if (*value < o.least || *value > o.most)
       return outside(*text);
@@ -131,7 +132,7 @@ struct SetValue {
       return but_expected("is " + type_name(item), allowed(option));
     const auto value = parse_duration(*text);
     if (!value)
-      return but_expected("\"" + escaped(*text, 80) + "\" is not a duration with a unit",
+      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not a duration with a unit",
                           allowed(option));
     if (*value < limits.least || *value > limits.most)
       return outside(*text);
@@ -163,7 +164,7 @@ struct SetValue {
       return mismatch();
     const auto found = std::find(o.names.begin(), o.names.end(), *text);
     if (found == o.names.end())
-      return but_expected("\"" + escaped(*text, 80) + "\" is not allowed", allowed(option));
+      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not allowed", allowed(option));
     o.set(config, index, static_cast<std::size_t>(found - o.names.begin()));
     return {};
   }
@@ -190,8 +191,8 @@ class Reader {
   }
 
  private:
-  void report(unsigned line, std::string key, std::string text) {
-    loaded_.problems.push_back({line, std::move(key), std::move(text)});
+  void report(unsigned line, std::string key, std::string_view text) {
+    loaded_.problems.push_back({line, std::move(key), without_passwords(text)});
   }
 
   void value(const Option& option, const toml::node& node, std::size_t index, unsigned line) {

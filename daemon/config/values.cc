@@ -29,7 +29,8 @@ namespace {
 constexpr std::size_t kMostPath = 4000;
 
 std::string wrong(std::string_view text, std::string_view why, std::string_view expected) {
-  return but_expected("\"" + escaped(text, 80) + "\" " + std::string(why), expected);
+  return but_expected("\"" + escaped(without_passwords(text), 80) + "\" " + std::string(why),
+                      expected);
 }
 
 bool is_domain(std::string_view text) {
@@ -314,7 +315,8 @@ std::string check_table(std::string_view text) {
     return wrong(text, "is not a table", spec.error().step());
   if (spec->kind == tables::Kind::inlined)
     if (const auto table = tables::open_table(*spec, {}); !table)
-      return "\"" + escaped(text, 80) + "\" is not a table: " + table.error().step();
+      return "\"" + escaped(without_passwords(text), 80) +
+             "\" is not a table: " + table.error().step();
   return {};
 }
 

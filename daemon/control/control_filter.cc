@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -15,8 +16,9 @@ constexpr std::size_t kMostIds = 1000;
 constexpr std::size_t kMostPattern = 512;
 
 Error unusable(const char* option, const std::string& given, const char* allowed) {
-  return Error(Errc::malformed,
-               std::string(option) + ": \"" + escaped(given, 100) + "\" is not " + allowed);
+  return Error(Errc::malformed, std::string(option) + ": \"" +
+                                    escaped(without_passwords(given), 100) + "\" is not " +
+                                    allowed);
 }
 
 Result<std::string> domain_filter(const std::string& given) {

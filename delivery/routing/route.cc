@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "mail/address.h"
 #include "mail/reply.h"
 
@@ -14,7 +15,7 @@ namespace postrider::delivery {
 namespace {
 
 Error bad(std::string_view text, const char* why) {
-  return malformed("next hop " + escaped(text) + ": " + why);
+  return malformed("next hop " + escaped(without_passwords(text)) + ": " + why);
 }
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "mail/header.h"
 #include "mail/part_headers.h"
 
@@ -281,7 +282,7 @@ Result<HeaderRule> parse_header_rule(std::string_view pattern, std::string_view 
   });
   if (known == std::end(kActions))
     return malformed(
-        "\"" + escaped(action, 80) +
+        "\"" + escaped(without_passwords(action), 80) +
         "\" is not an action; expected reject TEXT, hold TEXT, discard, warn TEXT, strip or "
         "prepend FIELD");
   rule.action = known->second;

@@ -833,3 +833,32 @@ TEST_CASE("a route that logs in verifies its next hop unless it says otherwise",
     CHECK(tls_of("next_hop = \"smtp://" + here + "\"\ntls = \"off\"\n" + login) == RouteTls::off);
   }
 }
+
+TEST_CASE("no problem repeats the password of a URL, whatever key it was given to", "[config]") {
+  const std::string secrets[] = {"smtp://user:s3cret@relay.example:587",
+                                 "amqps://user:s3cret@broker.example/x",
+                                 "https://user:s3cret@example.org/hook",
+                                 "user:s3cret@relay.example:25",
+                                 "ldap://user:s3cret@ldap.example/dc=x",
+                                 "smtp://user:" + std::string(100, 'x') + "s3cret@relay.example"};
+  for (const auto& option : options())
+    for (const auto& secret : secrets) {
+      const std::string section(section_of(option));
+      const auto* const known = find_section(section);
+      REQUIRE(known != nullptr);
+      const auto quoted = "\"" + secret + "\"";
+      const bool is_list = std::holds_alternative<TextList>(option.value) ||
+                           std::holds_alternative<TimeList>(option.value);
+      std::string text = section.empty()  ? ""
+                         : known->repeats ? "[[" + section + "]]\n"
+                                          : "[" + section + "]\n";
+      text.append(name_in_section(option))
+          .append(" = ")
+          .append(is_list ? "[" + quoted + ", " + quoted + "]" : quoted);
+      const auto loaded = parse(text + "\n");
+      INFO(text << "\n" << loaded.describe());
+      CHECK(loaded.describe().find("xxxs3cret") == std::string::npos);
+      CHECK(loaded.describe().find(":s3cret") == std::string::npos);
+      CHECK(loaded.describe().find("xxxxxxxxxx") == std::string::npos);
+    }
+}
