@@ -45,6 +45,12 @@ struct SetValue {
   Config& config;
   std::size_t index;
 
+  struct ItemProblem {
+    unsigned line = 0;
+    std::string text;
+  };
+  std::vector<ItemProblem>& of_items;  // of a list; what is wrong with all of it is given back
+
   std::string mismatch() const { return but_expected("is " + type_name(node), allowed(option)); }
   std::string outside(const std::string& value) const {
     return but_expected(value + " is out of range", allowed(option));
@@ -73,13 +79,15 @@ struct SetValue {
     std::vector<std::string> values;
     for (const auto& item : *list) {
       const auto value = item.value_exact<std::string>();
-      if (!value)
-        return but_expected("has " + type_name(item) + " in it", allowed(option));
-      if (auto problem = o.check(*value); !problem.empty())
-        return problem;
-      values.push_back(*value);
+      auto problem = value ? o.check(*value)
+                           : but_expected("has " + type_name(item) + " in it", allowed(option));
+      if (problem.empty())
+        values.push_back(*value);
+      else
+        of_items.push_back({item.source().begin.line, std::move(problem)});
     }
-    o.member(config, index) = std::move(values);
+    if (of_items.empty())
+      o.member(config, index) = std::move(values);
     return {};
   }
 
@@ -116,8 +124,9 @@ struct SetValue {
       return mismatch();
     const auto value = parse_size(*text);
     if (!value)
-      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not a size with a unit",
-                          allowed(option));
+      return but_expected(
+          "\"" + escaped(without_passwords(*text), 80) + "\" is not a size with a unit",
+          allowed(option));
     if (*value < o.least || *value > o.most)
       return outside(*text);
     o.member(config, index) = *value;
@@ -132,8 +141,9 @@ struct SetValue {
       return but_expected("is " + type_name(item), allowed(option));
     const auto value = parse_duration(*text);
     if (!value)
-      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not a duration with a unit",
-                          allowed(option));
+      return but_expected(
+          "\"" + escaped(without_passwords(*text), 80) + "\" is not a duration with a unit",
+          allowed(option));
     if (*value < limits.least || *value > limits.most)
       return outside(*text);
     out = *value;
@@ -153,8 +163,9 @@ struct SetValue {
     std::vector<Duration> values(list->size());
     for (std::size_t i = 0; i < values.size(); ++i)
       if (auto problem = read_time((*list)[i], o, values[i]); !problem.empty())
-        return problem;
-    o.member(config, index) = std::move(values);
+        of_items.push_back({(*list)[i].source().begin.line, std::move(problem)});
+    if (of_items.empty())
+      o.member(config, index) = std::move(values);
     return {};
   }
 
@@ -164,7 +175,8 @@ struct SetValue {
       return mismatch();
     const auto found = std::find(o.names.begin(), o.names.end(), *text);
     if (found == o.names.end())
-      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not allowed", allowed(option));
+      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not allowed",
+                          allowed(option));
     o.set(config, index, static_cast<std::size_t>(found - o.names.begin()));
     return {};
   }
@@ -198,9 +210,12 @@ class Reader {
   void value(const Option& option, const toml::node& node, std::size_t index, unsigned line) {
     const auto key = origin_key(option, index);
     loaded_.origins[key] = line;
-    auto problem = std::visit(SetValue{option, node, config_, index}, option.value);
+    std::vector<SetValue::ItemProblem> of_items;
+    auto problem = std::visit(SetValue{option, node, config_, index, of_items}, option.value);
     if (!problem.empty())
       report(line, key, std::move(problem));
+    for (auto& one : of_items)
+      report(one.line, key, std::move(one.text));
   }
 
   void subsection(const Section& section, const toml::node& node, unsigned line) {

@@ -862,3 +862,17 @@ TEST_CASE("no problem repeats the password of a URL, whatever key it was given t
       CHECK(loaded.describe().find("xxxxxxxxxx") == std::string::npos);
     }
 }
+
+TEST_CASE("each wrong item of a list is reported, with its line", "[config]") {
+  const auto loaded = parse(
+      "[accept]\nrelay_from = [\n\"192.0.2.0/24\",\n\"192.0.2.1/33\",\n7,\n\"nonsense\"]\n"
+      "[delivery]\nretry = [\"5m\", \"1\",\n\"0s\"]\n");
+  std::vector<std::pair<unsigned, std::string>> seen;
+  for (const auto& problem : loaded.problems)
+    seen.emplace_back(problem.line, problem.key);
+  CHECK(seen == std::vector<std::pair<unsigned, std::string>>{{4, "accept.relay_from"},
+                                                              {5, "accept.relay_from"},
+                                                              {6, "accept.relay_from"},
+                                                              {8, "delivery.retry"},
+                                                              {9, "delivery.retry"}});
+}
