@@ -19,7 +19,9 @@ struct Remedy {
 constexpr Remedy kRemedies[] = {
     {"", "utf-8", "text in UTF-8"},
     {"comment", "control characters", "a comment without control characters"},
-    {"string", "control characters", "the closing quote in the same line"},
+    {"string", "control characters",
+     "the closing quote in the same line, and \\u and four hexadecimal digits for a control "
+     "character"},
     {"string", "end-of-file", "the closing quote"},
     {"string", "escape sequence", "\\\\ for a backslash, or the text in single quotes"},
     {"unicode scalar", "", "four hexadecimal digits behind \\u, or eight behind \\U"},

@@ -30,7 +30,8 @@ TEST_CASE("what is not TOML is said with what is expected", "[base]") {
       {"decimal integer: expected digit, saw 'm'",
        "a whole number, or a text in quotes, as for a number with a unit"},  // a = 10m
       {"string: unescaped control characters other than TAB (U+0009) are explicitly prohibited",
-       "the closing quote in the same line"},
+       "the closing quote in the same line, and \\u and four hexadecimal digits for a control "
+       "character"},
       {"table header: cannot redefine existing table 'listener' as array-of-tables",
        "each [section] once, and [[section]] for those that repeat"},
       {"root table: expected keys, tables, whitespace or comments, saw '='",
