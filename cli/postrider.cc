@@ -199,8 +199,8 @@ void add_doctor_command(CLI::App& app, Typed& typed) {
       if (found.exit_code == EX_CONFIG || found.exit_code == EX_NOPERM ||
           found.exit_code == EX_USAGE)
         return report(found);
-      print(found.text);
-      return found.exit_code;
+      // The code says what was found only to who could read it.
+      return print(found.text) ? found.exit_code : EX_IOERR;
     };
   });
 }

@@ -242,6 +242,7 @@ class ExitStatuses(scenario.Scenario):
         masterless = self.daemon(start=False, user="no-such-user-of-ours")
         open_relay = self.daemon(start=False, accept={"open_relay": True, "relay_from": ["0.0.0.0/0"]})
         self.given.add(TEMPFAIL)  # doctor.py: when a healthy server's DNS fails
+        self.full(open_relay, "postrider", "doctor")  # what it found is lost
         self.of_verb(server, "doctor", (DATAERR, {"server": open_relay}), (NOUSER, {"server": masterless}))
         keeper = self.daemon(events=[{"name": "file", "file": f"{self.folder}/events"}])
         self.of_verb(server, "events", (NOINPUT, "--after", UNKNOWN_ID, {"server": keeper}), (UNAVAILABLE,),
