@@ -29,6 +29,14 @@ std::size_t weight(const std::string& key, const PublishedPolicy& policy) {
   return sum;
 }
 
+// The last two labels: what is below them one owner makes for nothing. Its own word for where it begins (psd=) would
+// be as cheap. Below a public suffix of two labels ("co.uk") many share one part.
+std::string organisation_of(std::string_view domain) {
+  const auto last = domain.rfind('.');
+  const auto before = last == 0 || last == domain.npos ? domain.npos : domain.rfind('.', last - 1);
+  return std::string(before == domain.npos ? domain : domain.substr(before + 1));
+}
+
 void add_up(std::uint64_t& sum, std::uint64_t count) {
   sum = std::min(ReportTally::kMostMessages, sum + std::min(ReportTally::kMostMessages, count));
 }
@@ -45,14 +53,33 @@ std::string ReportTally::key_of(const PublishedPolicy& policy) {
   return key;
 }
 
+bool ReportTally::has_room(const std::string& organisation, const Used& more) const {
+  const auto fits = [&](const Used& used, std::size_t part) {
+    return used.policies + more.policies <= limits_.policies / part &&
+           used.rows + more.rows <= limits_.rows / part &&
+           used.octets + more.octets <= limits_.octets / part;
+  };
+  const auto own = by_organisation_.find(organisation);
+  return fits(used_, 1) && (own == by_organisation_.end() || fits(own->second, limits_.share));
+}
+
+void ReportTally::use(const std::string& organisation, const Used& more) {
+  for (auto* used : {&used_, &by_organisation_[organisation]}) {
+    used->policies += more.policies;
+    used->rows += more.rows;
+    used->octets += more.octets;
+  }
+}
+
 bool ReportTally::add(const PublishedPolicy& policy, ReportRow row, std::uint64_t count) {
   const auto key = key_of(policy);
-  const auto octets = weight(row);
+  const auto organisation = organisation_of(policy.domain);
   const auto found = policies_.find(key);
-  auto whole = octets + (found == policies_.end() ? weight(key, policy) : 0);
-  const bool has_room = rows_ < limits_.rows && octets_ + whole <= limits_.octets;
+  Used more{0, 1, weight(row)};
   if (found == policies_.end()) {
-    if (!has_room || policies_.size() >= limits_.policies) {
+    more.policies = 1;
+    more.octets += weight(key, policy);
+    if (!has_room(organisation, more)) {
       add_lost(count);
       return false;
     }
@@ -65,14 +92,13 @@ bool ReportTally::add(const PublishedPolicy& policy, ReportRow row, std::uint64_
       add_up(known->second, count);
       return true;
     }
-    if (!has_room || rows.size() >= limits_.rows_of_policy) {
+    if (!has_room(organisation, more) || rows.size() >= limits_.rows_of_policy) {
       add_up(lost, count);
       return false;
     }
     rows.emplace(std::move(row), count);
   }
-  ++rows_;
-  octets_ += whole;
+  use(organisation, more);
   return true;
 }
 
@@ -89,10 +115,17 @@ void ReportTally::remove(const std::string& key) {
   const auto found = policies_.find(key);
   if (found == policies_.end())
     return;
-  octets_ -= weight(key, found->second.published);
+  Used less{1, found->second.rows.size(), weight(key, found->second.published)};
   for (const auto& [row, count] : found->second.rows)
-    octets_ -= weight(row);
-  rows_ -= found->second.rows.size();
+    less.octets += weight(row);
+  const auto own = by_organisation_.find(organisation_of(found->second.published.domain));
+  for (auto* used : {&used_, &own->second}) {
+    used->policies -= less.policies;
+    used->rows -= less.rows;
+    used->octets -= less.octets;
+  }
+  if (own->second.policies == 0)
+    by_organisation_.erase(own);
   policies_.erase(found);
 }
 

@@ -13,8 +13,8 @@
 namespace postrider::mailauth {
 
 // What was seen in a time. Bounded: whatever strangers send, it holds no more than its limits, and
-// what there is no room for is counted as lost. The order in which messages come decides who has
-// room: a stranger who fills it keeps others out of it for that time.
+// what there is no room for is counted as lost. The domains of one organisation, which makes as many as
+// it likes, have a quarter of each of them.
 class ReportTally {
  public:
   struct Limits {
@@ -22,6 +22,7 @@ class ReportTally {
     std::size_t rows_of_policy = 10'000;
     std::size_t rows = 200'000;
     std::size_t octets = 32U << 20U;  // of memory, about
+    std::size_t share = 4;            // the part of each that an organisation has
   };
   static constexpr std::uint64_t kMostMessages = 1ULL << 53U;  // no sum is higher
   using Policies = std::map<std::string, PolicyRows>;
@@ -45,13 +46,19 @@ class ReportTally {
   bool is_empty() const { return policies_.empty(); }
   std::uint64_t lost_elsewhere() const { return lost_elsewhere_; }
   std::uint64_t lost() const;  // of all
-  std::size_t octets() const { return octets_; }
+  std::size_t octets() const { return used_.octets; }
 
  private:
+  struct Used {
+    std::size_t policies = 0, rows = 0, octets = 0;
+  };
+  bool has_room(const std::string& organisation, const Used& more) const;
+  void use(const std::string& organisation, const Used& more);
+
   Limits limits_;
   Policies policies_;
-  std::size_t rows_ = 0;
-  std::size_t octets_ = 0;
+  Used used_;
+  std::map<std::string, Used> by_organisation_;
   std::uint64_t lost_elsewhere_ = 0;
 };
 

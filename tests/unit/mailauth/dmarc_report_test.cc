@@ -260,6 +260,7 @@ TEST_CASE("tallies and reports are bounded", "[mailauth][dmarc]") {
   limits.policies = 2;
   limits.rows_of_policy = 10;
   limits.rows = 15;
+  limits.share = 1;
   ReportTally tally(limits);
   auto verdict = failed_verdict("v=DMARC1; p=reject");
   for (int domain = 0; domain < 3; ++domain)
@@ -290,6 +291,7 @@ TEST_CASE("tallies and reports are bounded", "[mailauth][dmarc]") {
 TEST_CASE("a stranger cannot fill memory with what rows hold", "[mailauth][dmarc]") {
   ReportTally::Limits limits;
   limits.octets = 1'000'000;
+  limits.share = 1;
   ReportTally tally(limits);
   const auto verdict = failed_verdict("v=DMARC1; p=reject; rua=mailto:a@example.com");
   const auto policy = published_policy(verdict);
