@@ -7,6 +7,7 @@
 #include <boost/json/serialize.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -241,49 +242,97 @@ void DmarcLedger::drop(Day day) {
   days_.erase(day);
 }
 
-std::string DmarcLedger::take_journal(Day day) {
-  std::string out;
+std::string DmarcLedger::Entries::text() const {
+  std::string out = before;
+  for (const auto& policy : policies) {
+    if (policy.published)
+      add_policy(out, policy.number, policy.id, *policy.published);
+    for (const auto& [row, count] : policy.rows)
+      add_row(out, policy.number, row, count);
+    if (policy.lost > 0)
+      add_line(out, {"l", policy.number, policy.lost});
+    for (const auto& address : policy.reached)
+      add_line(out, {"s", policy.number, address});
+  }
+  if (lost_elsewhere > 0)
+    add_line(out, {"x", lost_elsewhere});
+  return out += behind;
+}
+
+std::size_t DmarcLedger::Entries::octets() const {
+  constexpr std::size_t kOfPolicy = 200, kOfRow = 150;
+  auto sum = before.size() + behind.size() + (lost_elsewhere > 0 ? 1 : 0);
+  for (const auto& policy : policies)
+    sum += kOfPolicy + policy.rows.size() * kOfRow;
+  return sum;
+}
+
+DmarcLedger::Entries DmarcLedger::take_entries(Day day) {
+  Entries taken;
   const auto found = days_.find(day);
   if (found == days_.end())
-    return out;
+    return taken;
   auto& book = found->second;
-  out = std::exchange(book.ends, {});
+  taken.before = std::exchange(book.ends, {});
   for (const auto& key : book.changed) {
     auto& open = book.open.at(key);
+    auto& one = taken.policies.emplace_back();
+    one.number = open.number;
+    one.id = open.report.id;
     if (!std::exchange(open.is_written, true))
-      add_policy(out, open.number, open.report.id, book.tally.find(key)->published);
-    for (const auto& [row, count] : std::exchange(open.unsaved, {}))
-      add_row(out, open.number, row, count);
-    if (const auto lost = std::exchange(open.unsaved_lost, 0); lost > 0)
-      add_line(out, {"l", open.number, lost});
+      one.published = book.tally.find(key)->published;
+    one.rows = std::exchange(open.unsaved, {});
+    one.lost = std::exchange(open.unsaved_lost, 0);
   }
   book.changed.clear();
-  if (const auto lost = std::exchange(book.unsaved_lost_elsewhere, 0); lost > 0)
-    add_line(out, {"x", lost});
-  out += std::exchange(book.marks, {});
-  return out;
+  taken.lost_elsewhere = std::exchange(book.unsaved_lost_elsewhere, 0);
+  taken.behind = std::exchange(book.marks, {});
+  return taken;
+}
+
+// Who has been told of a policy that comes to its turn later is said twice, which does no harm; and so is the end of one
+// that is gone by then.
+DmarcLedger::Entries DmarcLedger::next_of(Day day, Whole& whole, std::size_t most_rows) {
+  Entries part;
+  const auto found = days_.find(day);
+  whole.is_done_ = found == days_.end();
+  if (whole.is_done_)
+    return part;
+  auto& book = found->second;
+  if (!whole.after_)
+    book.ends = book.marks = {};
+  auto at = whole.after_ ? book.open.upper_bound(*whole.after_) : book.open.begin();
+  for (std::size_t rows = 0; at != book.open.end() && rows < most_rows; ++at) {
+    auto& [key, open] = *at;
+    const auto& policy = *book.tally.find(key);
+    auto& one = part.policies.emplace_back();
+    one.number = open.number;
+    one.id = open.report.id;
+    one.published = policy.published;
+    one.rows = policy.rows;
+    one.lost = policy.lost;
+    one.reached = open.report.reached;
+    rows += policy.rows.size();
+    open.is_written = true;
+    open.unsaved.clear();
+    open.unsaved_lost = 0;
+    book.changed.erase(key);
+    whole.after_ = key;
+  }
+  if (!whole.after_)
+    whole.after_.emplace();
+  whole.is_done_ = at == book.open.end();
+  if (whole.is_done_) {
+    part.lost_elsewhere = book.tally.lost_elsewhere();
+    book.unsaved_lost_elsewhere = 0;
+  }
+  return part;
 }
 
 std::string DmarcLedger::whole_journal(Day day) {
   std::string out;
-  const auto found = days_.find(day);
-  if (found == days_.end())
-    return out;
-  auto& book = found->second;
-  (void)take_journal(day);
-  for (auto& [key, open] : book.open) {
-    const auto& policy = *book.tally.find(key);
-    open.is_written = true;
-    add_policy(out, open.number, open.report.id, policy.published);
-    for (const auto& [row, count] : policy.rows)
-      add_row(out, open.number, row, count);
-    if (policy.lost > 0)
-      add_line(out, {"l", open.number, policy.lost});
-    for (const auto& address : open.report.reached)
-      add_line(out, {"s", open.number, address});
-  }
-  if (book.tally.lost_elsewhere() > 0)
-    add_line(out, {"x", book.tally.lost_elsewhere()});
+  for (Whole whole; !whole.is_done();)
+    out += next_of(day, whole, SIZE_MAX).text();
   return out;
 }
 

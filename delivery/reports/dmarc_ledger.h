@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -43,9 +44,42 @@ class DmarcLedger {
   void finish(Day day, const Key& key, mailauth::PolicyRows reported);
   void drop(Day day);
 
+  // Lines of a journal that are not written out yet, which takes long and may be done on any thread.
+  class Entries {
+   public:
+    std::string text() const;
+    std::size_t octets() const;  // of the text, about
+    bool is_empty() const { return octets() == 0; }
+
+   private:
+    friend class DmarcLedger;
+    struct OfPolicy {
+      std::uint64_t number = 0;
+      std::string id;
+      std::optional<mailauth::PublishedPolicy> published;  // where it was not written before
+      mailauth::PolicyRows::Rows rows;
+      std::uint64_t lost = 0;
+      std::set<std::string> reached;
+    };
+    std::string before, behind;
+    std::vector<OfPolicy> policies;
+    std::uint64_t lost_elsewhere = 0;
+  };
   // What has happened since it was last asked, or nothing.
-  std::string take_journal(Day day);
-  // A journal that says all; what happened before is in it.
+  Entries take_entries(Day day);
+  std::string take_journal(Day day) { return take_entries(day).text(); }
+  // A journal that says all, in parts of so many rows, about, for which there may be pauses: what happens meanwhile is
+  // in a later part, or in what is taken behind the last. Nothing is to be taken before that.
+  class Whole {
+   public:
+    bool is_done() const { return is_done_; }
+
+   private:
+    friend class DmarcLedger;
+    std::optional<Key> after_;
+    bool is_done_ = false;
+  };
+  Entries next_of(Day day, Whole& whole, std::size_t most_rows);
   std::string whole_journal(Day day);
   // Adds what the journal says. Its lines count as outside bytes. Gives the number of those that
   // could not be read.

@@ -4,7 +4,10 @@
 #include "base/text.h"
 #include "base/version.h"
 
+#include <boost/asio/post.hpp>
+
 #include <algorithm>
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -165,22 +168,24 @@ void DmarcReporter::save() {
   // A disk that hangs gets no more work; what happens meanwhile is handed over later.
   if (!files_->is_idle())
     return;
-  hand_over();
+  hand_over(Pace::in_parts);
   if (!files_->is_idle())
     pool_.post([files = files_] { files->work(); });
 }
 
 void DmarcReporter::save_now() {
-  hand_over();
+  for (auto& [day, journal] : journals_)
+    journal.must_be_new = std::exchange(journal.is_collected, false) || journal.must_be_new;
+  hand_over(Pace::at_once);
   files_->work();
   tell_trouble();
 }
 
-void DmarcReporter::hand_over() {
+void DmarcReporter::hand_over(Pace pace) {
   for (auto at = journals_.begin(); at != journals_.end();) {
     const auto day = at->first;
     if (ledger_.tally(day) != nullptr) {
-      save_day(day);
+      save_day(day, pace);
       ++at;
     } else {
       if (at->second.size > 0 || at->second.must_be_new)
@@ -190,16 +195,61 @@ void DmarcReporter::hand_over() {
   }
 }
 
-void DmarcReporter::save_day(Day day) {
+void DmarcReporter::save_day(Day day, Pace pace) {
   auto& journal = journals_[day];
-  if (journal.must_be_new || journal.size > journal.whole + journal.whole / 2 + kGrowth) {
+  if (journal.is_collected)
+    return;
+  const bool is_anew =
+      journal.must_be_new || journal.size > journal.whole + journal.whole / 2 + kGrowth;
+  if (is_anew && pace == Pace::in_parts) {
+    home_.spawn(write_anew(shared_from_this(), day), log_, "journal of DMARC");
+    journal.is_collected = true;
+  } else if (is_anew) {
     auto text = ledger_.whole_journal(day);
-    journal = {text.size(), text.size(), false, journal.has_overflowed};
-    files_->replace(file_name(day), std::move(text));
-  } else if (auto text = ledger_.take_journal(day); !text.empty()) {
-    journal.size += text.size();
-    files_->append(file_name(day), std::move(text));
+    journal = {text.size(), text.size(), false, journal.has_overflowed, false};
+    files_->replace(file_name(day), [text = std::move(text)] { return text; });
+  } else if (auto entries = std::make_shared<DmarcLedger::Entries>(ledger_.take_entries(day));
+             !entries->is_empty()) {
+    journal.size += entries->octets();
+    files_->append(file_name(day), [entries] { return entries->text(); });
   }
+}
+
+// A full day has twelve million octets, and to write them out takes seconds: the loop copies them, a part in each of its
+// turns, and the pool does the rest.
+Task<void> DmarcReporter::write_anew(std::shared_ptr<DailyReporter> self, Day day) {
+  try {
+    co_await collect(day);
+  } catch (const std::exception&) {
+    if (const auto journal = journals_.find(day); journal != journals_.end()) {
+      journal->second.is_collected = false;
+      journal->second.must_be_new = true;
+    }
+    throw;
+  }
+}
+
+Task<void> DmarcReporter::collect(Day day) {
+  constexpr std::size_t kRowsOfPart = 2000;
+  auto parts = std::make_shared<std::vector<DmarcLedger::Entries>>();
+  std::size_t size = 0;
+  for (DmarcLedger::Whole whole; !whole.is_done();) {
+    co_await asio::post(home_.executor(), use_task);
+    parts->push_back(ledger_.next_of(day, whole, kRowsOfPart));
+    size += parts->back().octets();
+  }
+  const auto found = journals_.find(day);
+  if (found == journals_.end() || !found->second.is_collected)
+    co_return;
+  auto& journal = found->second;
+  journal = {size, size, false, journal.has_overflowed, false};
+  files_->replace(file_name(day), [parts] {
+    std::string text;
+    for (const auto& part : *parts)
+      text += part.text();
+    return text;
+  });
+  pool_.post([files = files_] { files->work(); });
 }
 
 void DmarcReporter::tell_trouble() {

@@ -15,6 +15,7 @@
 #include "dns/resolver.h"
 #include "mailauth/dmarc_destinations.h"
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -55,6 +56,8 @@ class DmarcReporter final : public DailyReporter {
     std::size_t whole = 0;        // when it was last written anew
     bool must_be_new = false;     // it ends in the middle of a line, or lacks some
     bool has_overflowed = false;  // which was said
+    bool is_collected =
+        false;  // it is being written anew; what happens meanwhile is written behind that
   };
 
   bool has_nothing() const override { return ledger_.is_empty() && journals_.empty(); }
@@ -63,8 +66,11 @@ class DmarcReporter final : public DailyReporter {
   void drop_before(Day day) override;
   Task<std::string> send_one(const Work& work) override;
 
-  void hand_over();
-  void save_day(Day day);
+  enum class Pace : std::uint8_t { in_parts, at_once };
+  void hand_over(Pace pace);
+  void save_day(Day day, Pace pace);
+  Task<void> write_anew(std::shared_ptr<DailyReporter> self, Day day);
+  Task<void> collect(Day day);
   void drop(Day day, const char* reason);
   void tell_trouble();
   mailauth::ReportHead head_of(Day day, std::string id) const;

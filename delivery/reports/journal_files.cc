@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <new>
 #include <unistd.h>
 
 namespace postrider::delivery {
@@ -51,8 +52,14 @@ Result<void> JournalFiles::carry_out(const Order& order) const {
   }
   if (auto made = make_folder(folder_, 0700); !made)
     return made;
-  return order.kind == Order::Kind::replace ? replace_file(path, order.text, 0600)
-                                            : append_to(path, order.text);
+  std::string text;
+  try {
+    text = order.text();
+  } catch (const std::bad_alloc&) {
+    return Error(make_error_code(boost::system::errc::not_enough_memory), "write " + path);
+  }
+  return order.kind == Order::Kind::replace ? replace_file(path, text, 0600)
+                                            : append_to(path, text);
 }
 
 Result<void> JournalFiles::append_to(const std::string& path, const std::string& text) const {

@@ -4,6 +4,7 @@
 #include "base/result.h"
 
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -15,11 +16,12 @@ class JournalFiles {
   // The folder is made when it is needed.
   explicit JournalFiles(std::string folder) : folder_(std::move(folder)) {}
 
-  // Thread-safe; do not block.
-  void append(std::string name, std::string text) {
+  // Thread-safe; do not block. The text is made where it is written.
+  using Text = std::function<std::string()>;
+  void append(std::string name, Text text) {
     put({Order::Kind::append, std::move(name), std::move(text)});
   }
-  void replace(std::string name, std::string text) {
+  void replace(std::string name, Text text) {
     put({Order::Kind::replace, std::move(name), std::move(text)});
   }
   void remove(std::string name) { put({Order::Kind::remove, std::move(name), {}}); }
@@ -35,7 +37,8 @@ class JournalFiles {
   struct Order {
     enum class Kind { append, replace, remove };
     Kind kind;
-    std::string name, text;
+    std::string name;
+    Text text;
   };
   void put(Order order);
   bool next(Order& order);

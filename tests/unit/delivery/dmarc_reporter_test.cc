@@ -350,6 +350,49 @@ TEST_CASE("a journal does not grow for ever", "[delivery][dmarc]") {
   CHECK(has(ledger.whole_journal(kDay), "[\"r\",1,50,"));
 }
 
+TEST_CASE("a journal is written anew in parts, whatever happens between them",
+          "[delivery][dmarc]") {
+  int ids = 0;
+  const auto new_id = [&] { return "id" + std::to_string(++ids); };
+  DmarcLedger ledger(new_id);
+  const auto add = [&](const std::string& domain, const std::string& source) {
+    ledger.add(kDay, policy(domain), row(source));
+  };
+  const auto key = [](const std::string& domain) {
+    return mailauth::ReportTally::key_of(policy(domain));
+  };
+  for (const char* domain : {"b.test", "c.test", "d.test", "e.test"})
+    add(domain, "192.0.2.1");
+  const bool is_written = GENERATE(false, true);
+  if (is_written)
+    (void)ledger.take_journal(kDay);
+  std::string text;
+  DmarcLedger::Whole whole;
+  text += ledger.next_of(kDay, whole, 1).text();
+  add("b.test", "192.0.2.1");  // of a part that is over
+  add("b.test", "192.0.2.2");
+  add("a.test", "192.0.2.1");
+  add("d.test", "192.0.2.1");  // of one to come
+  ledger.note_reached(kDay, key("b.test"), "dmarc@b.test");
+  ledger.finish(kDay, key("c.test"), *ledger.tally(kDay)->find(key("c.test")));
+  ledger.finish(kDay, key("e.test"), {});
+  while (!whole.is_done())
+    text += ledger.next_of(kDay, whole, 1).text();
+  text += ledger.take_journal(kDay);
+  DmarcLedger again(new_id);
+  CHECK(again.read_journal(kDay, text) == 0);
+  REQUIRE(again.tally(kDay) != nullptr);
+  CHECK(again.tally(kDay)->policies().size() == ledger.tally(kDay)->policies().size());
+  for (const auto& [name, known] : ledger.tally(kDay)->policies()) {
+    INFO(known.published.domain);
+    const auto* found = again.tally(kDay)->find(name);
+    REQUIRE(found != nullptr);
+    CHECK(found->rows == known.rows);
+    CHECK(again.report(kDay, name)->id == ledger.report(kDay, name)->id);
+    CHECK(again.report(kDay, name)->reached == ledger.report(kDay, name)->reached);
+  }
+}
+
 TEST_CASE("an organisation has a quarter of a day, however many domains it makes",
           "[delivery][dmarc]") {
   mailauth::ReportTally tally({100, 1000, 2000, 10U << 20U});
