@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "delivery/delivery_log.h"
+#include "delivery/local/agents/command_exit.h"
 #include "mail/header.h"
 #include "mail/notice.h"
 
@@ -67,16 +68,19 @@ Outcome for_sender(Outcome outcome) {
   constexpr const char* kBlank = "it cannot be delivered on this machine now";
   constexpr mail::EnhancedCode kFull{4, 2, 2};
   const bool is_local = outcome.remote == "local" && outcome.reply.code == 0;
-  const bool is_ours = outcome.text.find('/') != std::string::npos ||
-                       outcome.text.find("local.") != std::string::npos;
+  const auto own_size = std::min(outcome.text.find(kCommandOutput), outcome.text.size());
+  const auto own = std::string_view(outcome.text).substr(0, own_size);
+  const bool is_ours =
+      own.find('/') != std::string_view::npos || own.find("local.") != std::string_view::npos;
   if (!is_local || !is_ours)
     return outcome;
+  const auto words = outcome.text.substr(own_size);
   if (outcome.stage == mail::Stage::expired)
-    outcome.text = std::string("the message was too long in the queue; last: ") + kBlank;
+    outcome.text = std::string("the message was too long in the queue; last: ") + kBlank + words;
   else if (outcome.stage == mail::Stage::local && outcome.verdict != Verdict::bounce)
     outcome.text = outcome.verdict == Verdict::delivered ? "delivered"
-                   : outcome.status == kFull             ? "the mailbox is full"
-                                                         : kBlank;
+                   : outcome.status == kFull             ? "the mailbox is full" + words
+                                                         : kBlank + words;
   return outcome;
 }
 

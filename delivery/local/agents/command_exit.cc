@@ -105,7 +105,7 @@ Outcome refused(EnhancedCode status, std::string text, std::string_view said) {
   if (const auto own = mail::parse_enhanced_code(said); own && (own->klass == 4 || own->klass == 5))
     status = *own;
   if (!said.empty())
-    text += ". Command output: " + escaped(said, kMostShown);
+    text.append(kCommandOutput).append(escaped(said, kMostShown));
   return local_end(status.klass == 4 ? Verdict::retry : Verdict::bounce, status, std::move(text));
 }
 

@@ -9,6 +9,9 @@
 
 namespace postrider::delivery {
 
+// What stands behind it in the text of an outcome is the command's own words, for the sender.
+inline constexpr std::string_view kCommandOutput = ". Command output: ";
+
 struct CommandEnd {
   enum class Kind : std::uint8_t { exited, killed, too_slow, stopped, not_started };
   Kind kind = Kind::exited;

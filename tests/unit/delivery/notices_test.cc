@@ -7,6 +7,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <regex>
+
 using namespace postrider;
 using namespace postrider::delivery;
 using mail::Notify;
@@ -220,6 +222,33 @@ TEST_CASE("M03, M06: there is no notice about a message with a null sender", "[d
     desk.lease.reason = queue::Lease::Reason::delay_notice;
     desk.lease.recipients.resize(1);
     CHECK(desk.write().empty());
+  }
+}
+
+TEST_CASE("a notice has a command's own words, and no path of ours", "[delivery][notice]") {
+  struct Case {
+    const char *text, *shown;
+  };
+  const Case cases[] = {
+      {"temporary failure. Command output: see https://us.test/quota",
+       "temporary failure. Command output: see https://us.test/quota"},
+      {"open /var/mail/ann. Command output: try a/b",
+       "it cannot be delivered on this machine now. Command output: try a/b"},
+      {"open /var/mail/ann: Permission denied", "it cannot be delivered on this machine now"},
+  };
+  for (const auto& c : cases) {
+    Desk desk({"a@x.test"});
+    desk.end(0, Verdict::bounce, mail::Stage::local);
+    auto& outcome = desk.record.results[0].outcome;
+    outcome.text = c.text;
+    outcome.remote = "local";
+    outcome.reply = {};
+    outcome.stage = mail::Stage::expired;
+    desk.write();
+    INFO(desk.text());
+    const auto shown = std::regex_replace(desk.text(), std::regex("\r\n *"), " ");
+    CHECK(shown.find(c.shown) != std::string::npos);
+    CHECK(shown.find("/var/mail") == std::string::npos);
   }
 }
 
