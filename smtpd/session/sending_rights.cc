@@ -98,7 +98,17 @@ std::string_view SendingRights::refusal_of(std::string_view sender) const {
                                                                  : replies::kNotYourAddress;
 }
 
-std::string SendingRights::count_message() const {
+// Each day for which it is to be kept counts as a message: else a day's limit would let in thirty days' mail, to be
+// kept here for all of them.
+std::string SendingRights::count_message(Duration kept_for) const {
+  std::string refusal;
+  for (auto left = kept_for; refusal.empty() && left >= std::chrono::hours(24);
+       left -= std::chrono::hours(24))
+    refusal = count_one();
+  return refusal.empty() ? count_one() : refusal;
+}
+
+std::string SendingRights::count_one() const {
   const auto& client = facts_.client;
   if (auto* asked = facts_.authenticator(); asked != nullptr && !client.authenticated.empty())
     return refusal_of_limit(asked->begin_message(client.authenticated));

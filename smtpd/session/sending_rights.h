@@ -19,8 +19,8 @@ class SendingRights {
   std::string_view refusal_of(std::string_view sender) const;
   // Count one more of this user's; a reply where that would exceed a limit, and then nothing was
   // counted, else empty. Users of this machine have the same limits here as by sendmail, in the
-  // same counts.
-  std::string count_message() const;
+  // same counts. kept_for: before it is sent; where it is days, some of them may have been counted.
+  std::string count_message(Duration kept_for) const;
   std::string count_recipient(std::string_view recipient) const;
   // Whether the authors that a header section names may be checked, and may all be this client's:
   // From and Sender, every address in them, by the sender map.
@@ -28,6 +28,7 @@ class SendingRights {
   bool may_write_as(std::string_view header_section) const;
 
  private:
+  std::string count_one() const;
   const SessionFacts& facts_;
 };
 

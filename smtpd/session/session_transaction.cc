@@ -73,7 +73,9 @@ Step SessionTransaction::begin(mail::MailCommand& mail, Policy::Answer& answer,
                                            around.facts.id, std::move(answer.problem))};
   if (answer.verdict != Policy::Verdict::accepted)
     return {around.reply.set(std::move(answer.refusal))};
-  if (auto refusal = SendingRights(around.facts).count_message(); !refusal.empty())
+  const auto release = mail.release.value_or(TimePoint());
+  const auto kept_for = std::max<Duration>(release - around.conditions.now, Duration(0));
+  if (auto refusal = SendingRights(around.facts).count_message(kept_for); !refusal.empty())
     return {around.reply.set(std::move(refusal))};
   said_ = Said{};
   auto& envelope = said_.envelope;

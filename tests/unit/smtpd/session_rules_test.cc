@@ -28,8 +28,11 @@ class OnlyAnn : public smtpd::auth::Authenticator {
   bool may_send_as(std::string_view user, std::string_view sender) const override {
     return sender.empty() || sender == std::string(user) + "@us.test";
   }
-  std::string begin_message(std::string_view) override { return {}; }
+  std::string begin_message(std::string_view) override {
+    return ++messages > most ? "messages an hour" : "";
+  }
   std::string add_recipient(std::string_view, std::string_view) override { return {}; }
+  unsigned messages = 0, most = ~0U;
 };
 
 smtpd::Session session_of(const ServerSettings& settings, smtpd::Role role = smtpd::Role::mx,
@@ -141,4 +144,34 @@ TEST_CASE("a user sends as himself and nobody else", "[smtpd]") {
   CHECK(reply("MAIL FROM:<bob@us.test>", "ann") == replies::kNotYourAddress);
   CHECK(reply("MAIL FROM:<ann@us.test>", "bob") == replies::kNotYourAddress);
   CHECK(reply("MAIL FROM:<ann@us.test>", "") == replies::kAuthenticationNeeded);
+}
+
+TEST_CASE("RFC 4865: a message counts once more for each whole day for which it is kept",
+          "[smtpd]") {
+  struct Case {
+    std::chrono::hours kept;
+    unsigned messages;
+  };
+  for (const auto& c :
+       {Case{std::chrono::hours(0), 1}, Case{std::chrono::hours(23), 1},
+        Case{std::chrono::hours(24), 2}, Case{std::chrono::hours(30 * 24 - 1), 30}}) {
+    const auto counter = std::make_shared<OnlyAnn>();
+    auto settings = strict_settings();
+    settings.auth = counter;
+    settings.future_release = std::chrono::hours(30 * 24);
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(c.kept).count();
+    const auto mail = "MAIL FROM:<ann@us.test>" +
+                      (seconds > 0 ? " HOLDFOR=" + std::to_string(seconds) : std::string());
+    INFO(mail);
+    const auto begin = [&] {
+      auto session = session_of(settings, smtpd::Role::submission, "ann");
+      session.greet();
+      session.on_line("EHLO client.test", false);
+      return code_of(session.on_line(mail, false));
+    };
+    CHECK(begin() == "250");
+    CHECK(counter->messages == c.messages);
+    counter->most = c.messages * 2 - 1;
+    CHECK(begin() == "450");
+  }
 }
