@@ -8,8 +8,9 @@ import re
 import shutil
 import stat
 import subprocess
+import tomllib
 
-from support_py import daemon, scenario
+from support_py import daemon, scenario, smtp, wait
 
 USER, UID = "nobody", 65534
 SCRIPTS = daemon.ROOT / "etc" / "debian"
@@ -127,6 +128,26 @@ class Scripts(scenario.Scenario):
         (queues / "mqueue" / "qf1").touch()
         self.assertIn("sendmail -q\n", self.stranded(queues))
 
+    def said_of_check(self, code, *lines):
+        """What the postinst says where `postrider check` says this."""
+        text = self.text_of("postinst")
+        function = text[text.index("say_doubts() {"):text.index("# queued_in WHAT")]
+        answer = "; ".join(f"echo '{line}'" for line in lines)
+        done = subprocess.run(["sh", "-ec", f"postrider() {{ {answer}; return {code}; }}\n{function}\nsay_doubts\n"],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        return done.stderr
+
+    def test_what_check_finds_is_said_at_install(self):
+        good = "/etc/postrider/postrider.toml: no problems"
+        doubt = "warning: hostname: many hosts refuse mail from it"
+        self.assertEqual(self.said_of_check(0, good), "")
+        self.assertEqual(self.said_of_check(0, doubt, good), f"{doubt}\n")
+        wrong = "/etc/postrider/postrider.toml:3: spool: is missing"
+        said = self.said_of_check(78, wrong)
+        self.assertTrue(said.startswith(f"{wrong}\n"), said)
+        self.assertIn("cannot start", said)
+
     def test_a_removal_says_what_stays_in_the_queue(self):
         done = self.run_script("prerm", "remove", count="3 messages, 4 recipients, 5KiB")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -206,7 +227,7 @@ class Scripts(scenario.Scenario):
         """What the postinst makes of these answers to debconf: its functions, with the paths
         exchanged and debconf's calls answered."""
         text = (SCRIPTS / "postrider.postinst").read_text()
-        functions = text[text.index("# The relay of the answers"):text.index('if [ "$1" = configure ]')]
+        functions = text[text.index("# The next hop of the answers"):text.index('if [ "$1" = configure ]')]
         etc = pathlib.Path(self.top) / name
         etc.mkdir(exist_ok=True)
         functions = functions.replace("/etc/postrider/", f"{etc}/").replace("/etc/postrider", str(etc))
@@ -232,6 +253,7 @@ class Scripts(scenario.Scenario):
         done = subprocess.run([str(daemon.BIN / "postrider"), "check", "-c", str(path)],
                               capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertNotIn("warning: route", done.stdout, "what serves badly is not for a package to write")
 
     def test_without_a_smarthost_the_configuration_is_the_shipped_one(self):
         etc, text, asked = self.configure("plain")
@@ -242,16 +264,30 @@ class Scripts(scenario.Scenario):
 
     def test_a_smarthost_becomes_a_route(self):
         for number, (given, wanted) in enumerate((
-                ("relay.example.net", "relay.example.net:587"),
-                ("relay.example.net:25", "relay.example.net:25"),
-                ("[relay.example.net]:465", "relay.example.net:465"))):
+                ("relay.example.net", "smtp://relay.example.net:587"),
+                ("relay.example.net:25", "smtp://relay.example.net:25"),
+                ("[relay.example.net]:465", "smtps://relay.example.net:465"))):
             with self.subTest(given):
                 etc, text, _ = self.configure(f"relay{number}", smarthost=given)
                 self.assertIn('\n[[route]] ', text)
-                self.assertIn(f'\ndomain = "*"\nnext_hop = "smtp://{wanted}"\n', text)
+                self.assertIn(f'\ndomain = "*"\nnext_hop = "{wanted}"\n', text)
                 self.assertNotIn("credentials", text)
                 self.assertFalse((etc / "relay").exists())
                 self.assert_is_good(text, f"relay{number}")
+
+    def test_a_machine_may_keep_its_mail_to_itself(self):
+        etc, text, asked = self.configure("none", smarthost="none", smarthost_user="ann", smarthost_password="x")
+        self.assertEqual((asked, (etc / "relay").exists()), ("", False))
+        self.assert_is_good(text, "none")
+        given = tomllib.loads(text)
+        server = self.daemon(start=False, local={"domains": ["box.example.net"], "mailbox": f"mbox:{self.top}/{{user}}"},
+                             accept=given["accept"])
+        server.write_config(route=given["route"])
+        server.start()
+        smtp.send(server.port, "root@box.example.net", ["someone@elsewhere.example"], b"Subject: x\r\n\r\nx\r\n")
+        bounced, = server.wait_for_log("attempted", verdict="bounced")
+        self.assertEqual(bounced["reason"], "this machine sends no mail to others")
+        wait.until((pathlib.Path(self.top) / "root").exists, "its notice is delivered here")
 
     def test_its_password_is_for_nobody_elses_eyes(self):
         etc, text, asked = self.configure("login", smarthost="relay.example.net", smarthost_user="ann",
@@ -277,12 +313,12 @@ class Scripts(scenario.Scenario):
                                         smarthost_password="x")
         self.assertEqual((text, asked, (etc / "relay").exists()), ("# mine\n", "", False))
 
-    def questions(self, hostname):
+    def questions(self, hostname, relay="given"):
         """Of the config script on a machine that has nothing yet: what is asked, with its priority."""
         etc = pathlib.Path(self.top) / "nothing"
         stub = pathlib.Path(self.top) / f"confmodule.{hostname}"
         stub.write_text(f"""hostname() {{ echo {hostname}; }}
-db_get() {{ RET=; case $1 in */mailname) RET=$name ;; */smarthost*) RET=given ;; esac; }}
+db_get() {{ RET=; case $1 in */mailname) RET=$name ;; */smarthost*) RET={relay} ;; esac; }}
 db_set() {{ name=$2; }}
 db_input() {{ echo "$1 $2"; }}
 db_go() {{ :; }}
@@ -300,6 +336,7 @@ name=
                   "smarthost_password": "high"}
         self.assertEqual(self.questions("box.example.net"), wanted)
         self.assertEqual(self.questions("box"), {**wanted, "mailname": "high"})
+        self.assertNotIn("smarthost_user", self.questions("box.example.net", relay="none"))
 
     def test_tmpfiles_follow_nothing_either(self):
         tool = shutil.which("systemd-tmpfiles")
