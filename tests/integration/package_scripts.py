@@ -120,13 +120,37 @@ class Scripts(scenario.Scenario):
             (queues / name).touch()
         said = self.stranded(queues)
         self.assertIn(f"3 messages wait in the queue of Postfix, in {queues}/postfix.", said)
-        self.assertIn(f"postrider queue import postfix {queues}/postfix &&", said)
+        self.assertIn(f"postrider queue import postfix {queues}/postfix; systemctl start postrider; }}\n", said)
         self.assertIn(f"1 message waits in the queue of Exim, in {queues}/exim4.", said)
-        self.assertIn(f"postrider queue import exim {queues}/exim4 &&", said)
+        self.assertIn(f"postrider queue import exim {queues}/exim4; systemctl start postrider; }}\n", said)
         self.assertNotIn("Sendmail", said)
         (queues / "mqueue").mkdir()
         (queues / "mqueue" / "qf1").touch()
         self.assertIn("sendmail -q\n", self.stranded(queues))
+
+    def test_the_advice_starts_the_daemon_whatever_becomes_of_the_import(self):
+        """One damaged file among them: import leaves it where it is, ends with 65, and mail goes on."""
+        queues = pathlib.Path(self.top) / "queues"
+        damaged = queues / "postfix" / "deferred" / "4" / "4F1"
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(b"no queue file\n")
+        os.chmod(damaged, 0o700)
+        line, = re.findall(r"(?m)^ +(systemctl .*)$", self.stranded(queues))
+        server = self.daemon()
+        server.stop()  # there is a queue now
+        tools = pathlib.Path(self.top) / "advised"
+        tools.mkdir()
+        for name, text in (("systemctl", f'echo "$1 $2" >>{tools}/did'),
+                           ("postrider", f'{daemon.BIN}/postrider "$@" -c {server.config_file}; code=$?\n'
+                                         f'echo "import $code" >>{tools}/did; exit $code')):
+            (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+            os.chmod(tools / name, 0o755)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+        self.assertEqual((tools / "did").read_text(), "stop postrider\nimport 65\nstart postrider\n",
+                         done.stdout + done.stderr)
+        self.assertIn("4F1", done.stdout + done.stderr)
+        self.assertTrue(damaged.exists())
 
     def said_of_check(self, code, *lines):
         """What the postinst says where `postrider check` says this."""
