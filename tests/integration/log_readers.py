@@ -7,10 +7,12 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import stat
 import subprocess
 
+import recipes
 from support_py import daemon, journal, scenario, smtp, wait
 from support_py.daemon import USER
 
@@ -19,6 +21,7 @@ SENDER = "a@far.example"
 CONTENT = b"From: <a@far.example>\r\nMessage-ID: <good@far.example>\r\nSubject: s\r\n\r\nbody\r\n"
 GOOD, UNKNOWN, RELAY, CLOSED, SENDERS, LOGINS, DEFERRED, BOUNCED = 4, 3, 2, 2, 2, 5, 2, 2
 REFUSED = UNKNOWN + RELAY + CLOSED + SENDERS
+RECIPE = "Counting, banning, rotating: the log"
 READERS = ("pflogsumm", "fail2ban-regex", "logwatch")
 
 
@@ -166,6 +169,46 @@ class Readers(scenario.Scenario):
         entries = [entry for entry in entries if entry["_TRANSPORT"] == transport]
         self.assertEqual({entry["SYSLOG_FACILITY"] for entry in entries}, {"2"})
         self.assertIn("postfix/smtpd", {entry["SYSLOG_IDENTIFIER"] for entry in entries})
+        if transport == "journal":
+            self.check_jail_of_the_journal(service)
+
+    def check_jail_of_the_journal(self, service):
+        """That of the recipe, but for the unit, which there is none of here."""
+        if subprocess.run(["/usr/bin/python3", "-c", "import systemd.journal"], capture_output=True).returncode != 0:
+            self.skipTest("needs python3-systemd")
+        jail = recipes.block_with(RECIPE, "backend = systemd")
+        self.check_jail(jail)
+        unit, program = re.search(r"(?m)^journalmatch = (\S+) (\S+)$", jail).groups()
+        self.assertEqual(unit, "_SYSTEMD_UNIT=postrider.service")
+        self.assertEqual(program, "_EXE=/usr/sbin/postrider")
+        mode, = re.findall(r"(?m)^mode += (\w+)$", jail)
+
+        def found(*match):
+            done = service.inside("fail2ban-regex", "-m", " ".join(match), "systemd-journal[journalpath=/run/log/journal]",
+                                  f"postfix[mode={mode}]")
+            return int(re.search(r"Failregex: (\d+) total", done.stdout)[1])
+        here = (daemon.BIN / "postrider").resolve()
+        self.assertEqual(found(f"_EXE={here}"), LOGINS + UNKNOWN + RELAY)
+        # What another program writes under the daemon's name bans nobody.
+        line = "warning: unknown[192.0.2.1]: SASL LOGIN authentication failed: x"
+        service.inside("sh", "-c", f"printf 'SYSLOG_IDENTIFIER=postfix/smtpd\nMESSAGE={line}\n' | logger --journald")
+        wait.until(lambda: service.read("-o", "cat").count(line) == 1, "the line of another")
+        self.assertEqual(found(f"_EXE={here}"), LOGINS + UNKNOWN + RELAY)
+        self.assertEqual(found("SYSLOG_IDENTIFIER=postfix/smtpd"), LOGINS + UNKNOWN + RELAY + 1)
+
+    def test_the_jail_of_a_file_is_one_that_fail2ban_takes(self):
+        if "fail2ban-regex" in self.missing:
+            self.skipTest("needs fail2ban")
+        mail_log = self.own_folder("logs") / "mail.log"
+        mail_log.touch()
+        self.check_jail(recipes.block_with(RECIPE, "logpath").replace("/var/log/mail.log", str(mail_log)))
+
+    def check_jail(self, text):
+        configured = self.own_folder("fail2ban") / "fail2ban"
+        shutil.copytree("/etc/fail2ban", configured, ignore=lambda *_: {"defaults-debian.conf"})  # of sshd
+        (configured / "jail.d" / "postrider.conf").write_text(text)
+        said = self.run_reader("fail2ban-client", "-c", str(configured), "-t")
+        self.assertIn("OK: configuration test is successful", said)
 
     def test_the_journal_follows_a_message_and_has_priorities(self):
         if not scenario.is_root() or not journal.is_here():
@@ -229,12 +272,11 @@ class Readers(scenario.Scenario):
         folder = self.own_folder("logs")
         mail_log = folder / "mail.log"
         server = self.daemon_with({"format": "text", "target": str(mail_log)})
+        other = self.daemon(log={"format": "text", "target": str(folder / "other.log")})  # postrider@other
         self.assertEqual(stat.S_IMODE(mail_log.stat().st_mode), 0o640)
         shipped = (scenario.daemon.ROOT / "etc/debian/postrider.logrotate").read_text()
         owner = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
-        for old, new in (("/var/log/postrider/", f"{folder}/"), ("su postrider adm", f"su {owner}"),
-                         ("systemctl kill -s HUP --kill-whom=main postrider.service 2>/dev/null || true",
-                          f"kill -HUP {server.process.pid}")):
+        for old, new in (("/var/log/postrider/", f"{folder}/"), ("su postrider adm", f"su {owner}")):
             self.assertIn(old, shipped)
             shipped = shipped.replace(old, new)
         rules = self.home / "logrotate.conf"
@@ -243,10 +285,24 @@ class Readers(scenario.Scenario):
         self.assertEqual(server.send(SENDER, f"{USER}@us.example", CONTENT).code, 250)
         server.wait_for_mail(1)
         server.wait_until_empty()
+        tools = self.own_folder("tools")
+        (tools / "systemctl").write_text(
+            f"""#!/bin/sh
+echo "$1 $2 $3 $4" >{tools}/asked; shift 4
+for unit; do
+  case $unit in
+    postrider.service) kill -HUP {server.process.pid} ;;
+    "postrider@*.service") kill -HUP {other.process.pid} ;;
+  esac
+done
+""")
+        os.chmod(tools / "systemctl", 0o755)
         done = subprocess.run(["logrotate", "--force", "--state", str(self.home / "state"), str(rules)],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
         self.assertEqual((done.returncode, done.stdout), (0, ""))
-        wait.until(mail_log.exists, "a new file")
+        self.assertEqual((tools / "asked").read_text(), "kill -s HUP --kill-whom=main\n")
+        wait.until(lambda: mail_log.exists() and (folder / "other.log").exists(), "new files")
         self.assertEqual(server.send(SENDER, f"{USER}@us.example", CONTENT).code, 250)
         server.wait_for_mail(2)
         server.stop()
