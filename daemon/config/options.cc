@@ -99,7 +99,8 @@ const Option kOptions[] = {
     {"log.format", CHOICE(kFormats, log.format), false, nullptr,
      "How an event is written: key=value text, one JSON object a line, or Postfix's lines."},
     {"log.target", Text{AT(log.target), check_log_target}, false, nullptr,
-     "Where the log goes: stderr, syslog, or the absolute path of a file."},
+     "Where the log goes: stderr (under systemd the journal, with priorities and fields), syslog, or the "
+     "absolute path of a file."},
 
     {"listener.address", Text{LISTENER(address), check_listener}, true, nullptr,
      "Where to listen: an address and port, localhost or * (all) of IPv4 and IPv6 with a port, a Unix "
@@ -176,7 +177,7 @@ const Option kOptions[] = {
     {"checks.time_limit", Time{AT(checks.time_limit), milliseconds(100), minutes(1)}, false, nullptr,
      "How long answers of the DNS are waited for; what has none by then is no reason to refuse."},
     {"checks.messages_per_hour", Number{AT(checks.messages_per_hour), 0, 1000000}, false, nullptr,
-     "The most messages of one client in an hour, an IPv6 client counted by its /64; 0 for no limit, also below. More are told to come again."},
+     "The most messages of one client in an hour, an IPv6 client counted by its /64; 0 for no limit, also below. Those beyond it are asked to come again later (450)."},
     {"checks.recipients_per_hour", Number{AT(checks.recipients_per_hour), 0, 1000000}, false, nullptr,
      "The same of recipients."},
     {"checks.failures_per_hour", Number{AT(checks.failures_per_hour), 0, 1000000}, false, nullptr,
@@ -275,13 +276,15 @@ const Option kOptions[] = {
     {"sendmail.recipients_per_day", Number{AT(sendmail.recipients_per_day), 0, 10000000}, false, nullptr,
      "The most recipients of one user in a day."},
     {"sendmail.unlimited", TextList{AT(sendmail.unlimited), check_user, true}, false, nullptr,
-     "Users without such limits, by name or uid; the daemon's user is one always."},
+     "Users without such limits, by name or uid; the daemon's user is one always. A list of yours stands "
+     "in place of the default: name root in it too."},
     {"local.domains", TextList{AT(local.domains), check_local_domain}, false, nullptr,
      "Domains whose mail is delivered on this machine; {hostname} and {origin} stand for those. Address "
      "literals of the addresses that are listened on belong to the first."},
     {"local.mailbox", Text{AT(local.mailbox), check_mailbox}, false, nullptr,
      "Where mail of a local user goes: maildir:, mbox:, lmtp: or command:; {user}, {local}, "
-     "{extension} and {domain} stand for parts of the address."},
+     "{extension} and {domain} stand for parts of the address. The unit of the package lets mailboxes lie "
+     "below /var/mail, /home and the spool; elsewhere they need ReadWritePaths= in a drop-in of it."},
     {"local.minimum_uid", Number{AT(local.minimum_uid), 1, 4294967294}, false, nullptr,
      "The least user id with whose rights mail is delivered; for mailboxes of others the daemon's user stands in, for their commands and files local.alias_user."},
     {"local.users", TextList{AT(local.users), check_user}, false, nullptr,
@@ -610,7 +613,7 @@ constexpr Section kSections[] = {
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
     {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
     {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
-    {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is told to come again."},
+    {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is asked for again later (450)."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed, and the first that matches counts."},
     {"events", true, event_sinks, add_event_sink, "Sinks of events: programs that hear what becomes of mail (postrider-events(7))."},

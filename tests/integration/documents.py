@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """What the documents say of the tree and of the programs: each file that they name exists, each type stands
 in the file beside it, each verb and option is there, and so are the tables of the database. And all say the same version."""
+import itertools
 import json
 import pathlib
 import re
 import subprocess
+import tomllib
 
 from support_py import daemon, scenario
 
@@ -75,6 +77,74 @@ class Documents(scenario.Scenario):
         headers = [name for name in wanted if name.endswith("-dev") and not name.startswith("libclang-rt")]
         self.assertGreater(len(headers), 15)
         self.assertEqual([name for name in headers if name not in depends], [])
+
+
+class Samples(scenario.Scenario):
+    """Who takes the comment sign off a line of a shipped configuration gets what the line says."""
+    # What `postrider config` shows then; a list holds these.
+    WANTED = {"hostname": "mx.example.org", "origin": "example.org", "accept.success_notices": True,
+              "auth.users": "{etc}/users", "sendmail.messages_per_hour": 500,
+              "sendmail.unlimited": ["root", "www-data"], "dkim.folder": "{etc}/dkim",
+              "route.domain": "*", "route.next_hop": "smtp://relay.example.net:587",
+              "route.credentials": "{etc}/relay", "tls_report.contact": "postmaster@example.org",
+              "delivery.retry": ["1m", "5m", "15m", "1h"]}
+    # "... then its certificate must be in order"
+    FOLLOWS = {"route.credentials": ("route.tls", "verify")}
+
+    def setUp(self):
+        super().setUp()
+        self.etc = self.own_folder("etc")
+        for name in ("users", "relay"):
+            (self.etc / name).write_text("user = ann\npassword = x\n" if name == "relay" else "")
+            (self.etc / name).chmod(0o640)
+        self.run_tool("dkim", "new", "example.org", "--folder", str(self.etc / "dkim"))
+
+    def run_tool(self, *arguments):
+        done = subprocess.run([str(daemon.BIN / "postrider"), *arguments], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def in_effect(self, text):
+        file = self.etc / "postrider.toml"
+        file.write_text(text.replace("/etc/postrider", str(self.etc)).replace("/etc/mailname", str(self.etc / "mailname")))
+        (self.etc / "mailname").write_text("example.org\n")
+        checked = self.run_tool("check", "-c", str(file))
+        self.assertNotRegex(checked, r"warning: (route|sendmail|dkim|auth|delivery|tls_report|accept)")
+        return tomllib.loads(self.run_tool("config", "-c", str(file)))
+
+    def value(self, config, key):
+        section, _, name = key.rpartition(".")
+        inside = config[section] if section else config
+        return (inside[0] if isinstance(inside, list) else inside)[name]
+
+    def test_each_line_that_is_taken_in_does_what_it_says(self):
+        seen = set()
+        for name in ("etc/postrider.toml", "etc/debian/postrider.toml"):
+            lines = (ROOT / name).read_text().splitlines()
+            section = is_commented = None
+            for number, line in enumerate(lines):
+                header = re.match(r"(#?)\[+(\w+)\]+", line)
+                if header:
+                    section, is_commented, opened = header[2], bool(header[1]), number
+                    continue
+                given = re.match(r"#(\w+) = ", line)
+                if not given:
+                    continue
+                key = f"{section}.{given[1]}" if section else given[1]
+                taken = {number}
+                if section and is_commented:  # with the head of its section; a route with all of it
+                    taken.add(opened)
+                    if section == "route":
+                        taken |= set(itertools.takewhile(lambda at: at < len(lines) and lines[at].startswith("#"),
+                                                         itertools.count(opened)))
+                text = "\n".join(one[1:] if at in taken else one for at, one in enumerate(lines)) + "\n"
+                with self.subTest(f"{name}: {line}"):
+                    config = self.in_effect(text)
+                    seen.add(key)
+                    for asked, wanted in filter(None, ((key, self.WANTED[key]), self.FOLLOWS.get(key))):
+                        wanted = wanted.format(etc=self.etc) if isinstance(wanted, str) else wanted
+                        self.assertEqual(self.value(config, asked), wanted, asked)
+        self.assertEqual(seen, set(self.WANTED))
 
 
 class Version(scenario.Scenario):

@@ -92,7 +92,7 @@ TEST_CASE("the manual page describes exactly the keys of the option table", "[co
 TEST_CASE("the shipped example is short, correct, and listens on loopback only",
           "[config][manual]") {
   const auto text = contents(kExample);
-  CHECK(std::count(text.begin(), text.end(), '\n') < 40);
+  CHECK(std::count(text.begin(), text.end(), '\n') < 50);
   const auto loaded = parse_config(text, "postrider.toml", {"mx.example.org", {}});
   INFO(loaded.describe());
   REQUIRE(loaded.config);
@@ -110,6 +110,9 @@ TEST_CASE("what the shipped example gives or leaves out in comments is allowed t
   REQUIRE(loaded.config);
   CHECK(loaded.config->hostname == "mx.example.org");
   CHECK(loaded.config->routes.size() == 1);
+  // A list replaces the default.
+  const auto& unlimited = loaded.config->sendmail.unlimited;
+  CHECK(std::count(unlimited.begin(), unlimited.end(), "root") == 1);
 }
 
 TEST_CASE("values in the shipped example are the defaults, where there are any",
