@@ -8,10 +8,11 @@ import shutil
 import smtplib
 import stat
 import subprocess
+import sys
 import tomllib
 
 from support_py import certificates, daemon, scenario, smarthost, smtp, token_endpoint, wait
-from support_py.accounts import ANN, DAEMON
+from support_py.accounts import ANN, DAEMON, MAIL_GROUP
 from support_py.relaying import Relaying
 from support_py.tools import tool
 from taken_over import World
@@ -84,6 +85,68 @@ class LetsEncrypt(World):
                               capture_output=True, text=True, timeout=wait.DEADLINE)
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual((place / "fullchain.pem").read_bytes(), pair.certificate.read_bytes())
+
+
+class MailboxesElsewhere(World):
+    SECTION = "Mailboxes in a folder of their own"
+
+    def under_the_unit(self, folder):
+        """As ProtectSystem=strict has a folder that ReadWritePaths= does not name."""
+        return [sys.executable, "-c", f'''
+import os, subprocess, sys
+subprocess.run(["mount", "--bind", "{folder}", "{folder}"], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", "{folder}"], check=True)
+os.execvp(sys.argv[1], sys.argv[1:])''']
+
+    def test_a_folder_that_the_unit_may_not_write_and_then_may(self):
+        made = re.match(r"install -d -o postrider -g postrider -m (\d+) (\S+)$", block_with(self.SECTION, "postrider -g").strip())
+        mode, named = made.groups()
+        self.assertEqual(block_with(self.SECTION, "[Service]").strip(), f"[Service]\nReadWritePaths=-{named}")
+        folder = self.machine.make("srv", DAEMON, DAEMON, int(mode, 8))
+        virtual, table = block_with(self.SECTION, "virtual").split("\n\n")
+        boxes = self.machine.folder / "boxes"
+        boxes.write_text(table.replace(named, str(folder)))
+        given = tomllib.loads(virtual.replace("/etc/postrider/boxes", str(boxes)))
+        self.machine_wrapper = self.machine.wrapper
+        self.machine.wrapper = lambda: [*self.machine_wrapper(), *self.under_the_unit(folder)]
+        server = self.start(local=given["local"], delivery={"retry": ["10m"]})
+        smtp.send(server.port, "a@ext.example", ["ann@box.example.org"], b"Subject: to a box\r\n\r\nx\r\n")
+        waits, = server.wait_for_log("attempted", verdict="deferred")
+        self.assertIn("Read-only file system", waits["reason"])
+        server.stop()
+        server.wrapper = self.machine_wrapper()  # the drop-in, and a restart
+        server.start()
+        server.retry_all()
+        server.wait_until_empty()
+        box = folder / "box.example.org" / "ann"
+        message, = (box / "new").iterdir()
+        self.assertIn("Subject: to a box", message.read_text())
+        self.assertEqual((os.stat(message).st_uid, stat.S_IMODE(os.stat(box).st_mode) & 0o077), (DAEMON, 0))
+
+    def test_the_other_folder_as_it_is_said(self):
+        line, = re.findall(r"`install -d -o root -g mail -m (\d+) /srv/mail`",
+                           (daemon.ROOT / "doc" / "recipes.md").read_text())
+        folder = self.machine.make("srv", 0, MAIL_GROUP, int(line, 8))
+        server = self.start(local={"mailbox": f"maildir:{folder}/{{user}}/"})
+        smtp.send(server.port, "a@ext.example", ["ann@us.example"], b"Subject: to ann\r\n\r\nx\r\n")
+        server.wait_until_empty()
+        message, = (folder / "ann" / "new").iterdir()
+        self.assertEqual(os.stat(message).st_uid, ANN)
+
+
+class Dropins(scenario.Scenario):
+    UNIT = daemon.ROOT / "etc" / "postrider.service.in"
+
+    def test_each_folder_that_a_recipe_writes_is_one_of_the_units_or_of_a_drop_in(self):
+        """Places for mail and commands' folders in the recipes, the manuals and the samples of tables."""
+        unit = re.findall(r"-(/\S+)", " ".join(re.findall(r"(?m)^ReadWritePaths=(.*)", self.UNIT.read_text())))
+        allowed = [*unit, "/var/spool/postrider", "/run", "/dev/null"]
+        for name in ("doc/recipes.md", "README.md", "man/aliases.5", "man/postrider.toml.5", "etc/postrider.toml",
+                     "etc/debian/postrider.toml", *[f"etc/tables/{one.name}" for one in (daemon.ROOT / "etc/tables").iterdir()]):
+            text = (daemon.ROOT / name).read_text()
+            added = re.findall(r"ReadWritePaths=-(/[\w./-]+)", text)
+            for place in re.findall(r"\b(?:maildir|mbox):(/[\w./-]*)", text):
+                self.assertTrue(any(place.startswith(one) for one in (*allowed, *added)), f"{name}: {place}")
 
 
 class Dovecot(World):
