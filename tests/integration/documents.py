@@ -68,6 +68,26 @@ class Documents(scenario.Scenario):
         for verb in verbs:
             self.assertRegex(pages, rf"\.(It|Nm postrider) Cm {verb}\b", verb)
 
+    def test_states_are_the_same_everywhere(self):
+        """doc/glossary.md and postrider-queue(8) say the same of each, and the help and the manuals have all."""
+        glossary = dict(re.findall(r"(?m)^\| (\w+) \| (.*) \|$", (ROOT / "doc/glossary.md").read_text()))
+        page = (ROOT / "man/postrider-queue.8").read_text()
+        listed = re.search(r"(?ms)^\.It Fl -status.*?\.El", page)[0]
+        for state in ("active", "queued", "deferred", "held"):
+            self.assertIn(f"\n.It Cm {state}\n{glossary[state]}\n", listed)
+        helped = subprocess.run([str(daemon.BIN / "postrider"), "queue", "--help"], capture_output=True, text=True).stdout
+        line = re.search(r"--status STATUS(.*(?:\n {20,}.*)*)", helped)[1]
+        for state in re.findall(r"\.It Cm (.*)", listed):
+            for word in state.split(" , "):
+                self.assertIn(word, line)
+
+    def test_the_manual_says_what_needs_a_restart(self):
+        source = (ROOT / "daemon/settings.cc").read_text()
+        fixed = re.findall(r'"([a-z_.]+)"', re.search(r"kFixed\[\] = \{(.*?)\};", source, re.S)[1])
+        sentence = re.search(r"(?ms)^The keys\n(.*?)^need a restart", (ROOT / "man/postrider.toml.5").read_text())[1]
+        said = re.sub(r"\.Ic |\band\b|,", " ", sentence).split()
+        self.assertEqual(sorted(said), sorted(fixed))
+
     def test_the_package_is_built_with_what_the_tree_is(self):
         """Every header package of scripts/packages, in Build-Depends of the Debian package too."""
         wanted = subprocess.run([str(ROOT / "scripts/packages"), "list", "build", "tables"], check=True, capture_output=True,
