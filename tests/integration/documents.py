@@ -60,6 +60,39 @@ class Documents(scenario.Scenario):
             for option in re.findall(r"--[a-z0-9-]+", words):
                 self.assertIn(option, helped.stdout, words)
 
+    def test_the_readme_has_every_verb_and_page(self):
+        text = (ROOT / "README.md").read_text()
+        helped = subprocess.run([str(daemon.BIN / "postrider"), "--help"], capture_output=True, text=True)
+        for verb in re.findall(r"^  ([a-z][a-z-]*)(?:, [a-z-]+)*  ", helped.stdout, re.M):
+            self.assertRegex(text, rf"(?m)^\| `postrider {verb}\b", verb)
+        table = re.search(r"(?ms)^## More$.*", text)[0]
+        for page in (ROOT / "man").glob("*.[1-8]"):
+            self.assertRegex(table, rf"`(man )?{re.escape(page.stem)}`", page.name)
+
+    def test_the_readme_says_of_speed_what_was_measured(self):
+        ratios = [float(text) for text in re.findall(r"\| ([\d.]+) x \|", (ROOT / "doc/speed.md").read_text())]
+        self.assertGreater(len(ratios), 3)
+        self.assertIn(f"{int(min(ratios))} to {int(max(ratios))} times as many messages a second as Postfix",
+                      (ROOT / "README.md").read_text())
+
+    def test_pages_name_each_other(self):
+        """postrider(8) lists every page, each page what its text names, and nothing is named that is not there."""
+        pages = {(page.stem, page.suffix[1:]) for page in (ROOT / "man").glob("*.[1-8]")}
+        names = {name for name, _ in pages}
+        for name, section in pages:
+            text = (ROOT / f"man/{name}.{section}").read_text()
+            body, _, rest = text.partition("\n.Sh SEE ALSO\n")
+            listed = set(re.findall(r"(?m)^\.Xr (\S+) (\d)", rest.partition("\n.Sh ")[0]))
+            named = {one for one in re.findall(r"(?m)^\.Xr (\S+) (\d)", body) if one[0] in names}
+            self.assertEqual({one for one in listed | named if one[0].startswith("postrider")} - pages, set(), name)
+            self.assertEqual({one for one in listed | named if one[0] in names} - pages, set(), name)
+            self.assertEqual(named - listed - {(name, section)}, set(), f"{name}({section}), SEE ALSO")
+            if (name, section) == ("postrider", "8"):
+                self.assertEqual(pages - listed, {("postrider", "8")})
+        for page in PAGES:
+            for one in re.findall(r"`(postrider[\w.-]*|sendmail|mailq|newaliases|aliases)\((\d)\)`", page.read_text()):
+                self.assertIn(one, pages, page.name)
+
     def test_manuals_have_every_verb(self):
         helped = subprocess.run([str(daemon.BIN / "postrider"), "--help"], capture_output=True, text=True)
         verbs = re.findall(r"^  ([a-z][a-z-]*)(?:, [a-z-]+)*  ", helped.stdout, re.M)

@@ -37,6 +37,14 @@ class Installation(scenario.Scenario):
                      "share/man/man8/postrider.8", "share/bash-completion/completions/postrider"):
             self.assertTrue((self.prefix / name).exists(), name)
 
+    def test_what_the_manual_takes_from_a_prefix_is_there(self):
+        page = (daemon.ROOT / "man/postrider.8").read_text()
+        section = page[page.index(".Sh INSTALLATION"):page.index(".Sh SIGNALS")]
+        named = re.findall(r"\bPREFIX(/\S+)", section)
+        self.assertGreater(len(named), 4)
+        for name in named:
+            self.assertTrue((self.prefix / name[1:]).is_file(), name)
+
     def test_the_programs_run(self):
         for name in ("sbin/postrider", "sbin/sendmail", "bin/mailq", "bin/newaliases", "lib/sendmail"):
             done = subprocess.run([str(self.prefix / name), "--version"], capture_output=True, text=True,
