@@ -81,7 +81,7 @@ class LoopConnections {
   }
   // The limit of sessions in all: as configured, or what the file limit leaves room for.
   std::uint32_t session_limit() const;
-  // More than three quarters of the slots are taken (attacks.md X09, reliability.md 1.3).
+  // More than three quarters of the slots are taken (attacks.md X09).
   // Content that is held counts too: memory for it is one budget for all sessions.
   bool is_stressed() const {
     return slots_->open() > session_limit() / 4 * 3 ||

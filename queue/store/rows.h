@@ -74,7 +74,7 @@ struct RecipientCounts {
 
 struct PauseRow {
   Pause::Of of = Pause::Of::all;
-  std::string name;        // canonical (queue/pause_set.h)
+  std::string name;        // canonical (queue/store/pause_set.h)
   std::int64_t since = 0;  // wall clock
   std::int64_t until = kNever;
   unsigned uid = 0;

@@ -25,6 +25,32 @@ class Documents(scenario.Scenario):
             for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text()):
                 self.assertTrue((page.parent / name).exists(), f"{page.name}: {name}")
 
+    def test_files_that_comments_name_exist(self):
+        """In sources, tests and scripts: `folder/file.ext`, and pages by their name alone."""
+        listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+        if listed.returncode != 0:
+            self.skipTest("needs git, and a clone")
+        files = set(listed.stdout.split())
+        names = {name.rpartition("/")[2] for name in files}
+        path = re.compile(rf"(?<![\w/.-])((?:{FOLDERS}|web|brokers)/[\w./-]*\w\.(?:h|cc|py|md|in|cmake))\b(?!\.)")
+        page = re.compile(r"(?<![\w/.-])([a-z_-]+\.md)\b")
+        seen = 0
+        for name in sorted(files):
+            if not name.endswith((".cc", ".h", ".py", ".cmake", ".in", "CMakeLists.txt")) or not (ROOT / name).is_file():
+                continue
+            for number, line in enumerate((ROOT / name).read_text(errors="replace").splitlines(), 1):
+                comment = re.search(r'//|#(?!include)|"""', line)
+                said = line[comment.start():] if comment else ""
+                for cited, known in (*((one, files) for one in path.findall(said)), *((one, names) for one in page.findall(said))):
+                    self.assertIn(cited, known, f"{name}:{number}")
+                    seen += 1
+        self.assertGreater(seen, 150)
+
+    def test_faults_can_be_reported(self):
+        text = (ROOT / "SECURITY.md").read_text()
+        self.assertNotRegex(text, r"@[\w.-]*example\.")  # no mail reaches those names
+        self.assertRegex(re.sub(r"\s+", " ", text), "private advisory")
+
     def test_types_stand_in_the_files_beside_them(self):
         text = (ROOT / "doc/architecture.md").read_text()
         named = re.findall(r"`(\w+)`[,.]?\s+\(`([\w/]+\.h)`\)", text)

@@ -170,7 +170,7 @@ class Verbs(scenario.Scenario):
         self.assertTrue(status)
 
     def test_the_listing_goes_on_while_entries_vanish(self):
-        """reliability.md 1.4: read-after-free in queue listing while entries vanish"""
+        """No entry is read after it is gone, and the listing comes to its end."""
         def work(kind):
             for _ in range(15):
                 if kind == 0:
