@@ -87,6 +87,37 @@ class LetsEncrypt(World):
         self.assertEqual((place / "fullchain.pem").read_bytes(), pair.certificate.read_bytes())
 
 
+class Network(Relaying):
+    HOOK = daemon.ROOT / "doc" / "examples" / "network" / "postrider"
+
+    def test_what_waits_is_tried_when_the_network_is_up(self):
+        port = wait.free_port()
+        server = self.daemon(delivery={"retry": ["10m"]}, route=[
+            {"domain": "*", "next_hop": f"smtp://127.0.0.1:{port}", "tls": "off"}])
+        smtp.send(server.port, "a@ext.example", ["b@far.example"], b"Subject: later\r\n\r\nx\r\n")
+        server.wait_for_log("attempted", verdict="deferred")
+        environment = {**server.environment(), "PATH": f"{daemon.BIN}:{os.environ['PATH']}"}
+
+        def hook(*arguments, **variables):
+            done = subprocess.run([str(self.HOOK), *arguments], env={**environment, **variables}, capture_output=True,
+                                  text=True, timeout=wait.DEADLINE)
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
+        tried = len(server.log("attempted"))
+        hook("eth0", "down")
+        hook("lo", "up")
+        hook(IFACE="lo")
+        self.assertEqual(len(server.log("attempted")), tried)
+        self.assertEqual(server.log("queue_changed"), [])
+        host = self.sink(port=port)
+        hook("eth0", "up")
+        host.wait_for(1)
+        server.wait_until_empty()
+        hook(IFACE="eth0")
+        self.assertEqual(len(server.wait_for_log("queue_changed", 2)), 2)
+        server.stop()
+        hook("eth0", "up")  # nobody has to hurry
+
+
 class MailboxesElsewhere(World):
     SECTION = "Mailboxes in a folder of their own"
 
