@@ -1,6 +1,7 @@
 #include "queue/body_file.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <unistd.h>
 #include <utility>
 
@@ -8,13 +9,66 @@ namespace postrider::queue {
 
 BodyFile::State::~State() {
   if (file.is_open() && has_name)
+    remove_name();
+}
+
+void BodyFile::State::remove_name() const {
+  if (folder == spool->body_folder().current())
     spool->remove_body(name);
+  else
+    ::unlinkat(folder->file.get(), name.c_str(), 0);  // nobody looks there any more
 }
 
 Result<void> BodyFile::State::sync() {
+  auto here = spool->body_folder().follow();
+  if (!here)
+    return here.error().during("sync body " + name);
+  if (*here != folder)
+    if (auto moved = move_to(*std::move(here)); !moved)
+      return moved.error().during("move body " + name + " to the folder in the place of its own");
   if (auto synced = sync_file(file); !synced)
     return synced.error().during("sync body " + name);
-  return spool->sync_bodies();
+  if (auto synced = sync_file(folder->file); !synced)
+    return synced.error().during("sync folder body");
+  return {};
+}
+
+Result<void> BodyFile::State::check_place() const {
+  auto here = spool->body_folder().follow();
+  if (!here)
+    return here.error();
+  if (*here == folder)
+    return {};
+  return Error(Errc::storage, "another folder has taken the place of " + spool->bodies());
+}
+
+Result<void> BodyFile::State::move_to(BodyFolder::Handle other) {
+  ::unlinkat(other->file.get(), name.c_str(), 0);  // a copy of this one while it was not whole
+  auto copy = open_file_at(other->file, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  if (!copy)
+    return copy.error();
+  std::string block(256U << 10U, '\0');
+  Result<void> done;
+  for (std::uint64_t at = 0; done && at < size;) {
+    const auto got = ::pread(file.get(), block.data(), block.size(), static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0) {
+      done =
+          got < 0 ? system_error("read body " + name) : Error(Errc::truncated, "read body " + name);
+      break;
+    }
+    done = write_all(*copy, {block.data(), static_cast<std::size_t>(got)});
+    at += static_cast<std::uint64_t>(got);
+  }
+  if (!done) {
+    ::unlinkat(other->file.get(), name.c_str(), 0);
+    return done;
+  }
+  remove_name();
+  folder = std::move(other);
+  file = *std::move(copy);
+  return {};
 }
 
 void BodyFile::State::keep() {
@@ -23,7 +77,7 @@ void BodyFile::State::keep() {
 
 void BodyFile::State::give_name_away() {
   if (std::exchange(has_name, false))
-    spool->remove_body(name);
+    remove_name();
 }
 
 Result<void> BodyFile::State::check_whole(const mail::Content& content, const State* body) {

@@ -109,16 +109,9 @@ Result<Spool> Spool::open(const std::string& folder) {
   if (!folder_lock)
     return folder_lock.error();
   spool.locked_folder_ = *std::move(folder_lock);
-  if (::mkdir(spool.bodies().c_str(), 0700) == 0) {
-    if (auto synced = sync_folder(folder); !synced)
-      return synced.error();
-  } else if (errno != EEXIST) {
-    return system_error("make " + spool.bodies());
-  }
-  auto bodies = open_file(spool.bodies(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (!bodies)
-    return bodies.error();
-  spool.bodies_ = *std::move(bodies);
+  spool.bodies_ = std::make_unique<BodyFolder>(folder, *owner);
+  if (auto opened = spool.bodies_->open(); !opened)
+    return opened.error();
   return spool;
 }
 
@@ -159,15 +152,37 @@ bool Spool::has_room(std::uint64_t needed) const {
   return !no_inodes && std::uint64_t{about.f_bavail} * about.f_frsize >= needed;
 }
 
-Result<FileDescriptor> Spool::create_body(const std::string& name) const {
-  return open_file_at(bodies_, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+Result<FileDescriptor> Spool::create_body(const std::string& name, BodyFolder::Handle& in) const {
+  auto folder = bodies_->follow();
+  if (!folder)
+    return folder.error();
+  in = *std::move(folder);
+  return open_file_at(in->file, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 }
 
 Result<FileDescriptor> Spool::open_body(const mail::Message& message) const {
-  const auto& name = message.content.file;
-  if (!is_body_name(name))
+  if (!is_body_name(message.content.file))
     return Error(Errc::corrupt, "open body: illegal name");
-  auto file = open_file_at(bodies_, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const auto known = bodies_->current();
+  auto file = open_checked(*known, message);
+  if (file || file.error().code() != Errc::corrupt)
+    return file;
+  // Not there, or another: so it may be because the folder is another.
+  const auto folder = bodies_->follow();
+  if (!folder)
+    return folder.error();
+  if (*folder != known)
+    file = open_checked(**folder, message);
+  if (!file && file.error().code() == Errc::corrupt && bodies_->is_settling())
+    return Error(Errc::storage, file.error().describe() + " (another folder took the place of " +
+                                    bodies() + " just now)");
+  return file;
+}
+
+Result<FileDescriptor> Spool::open_checked(const BodyFolder::Opened& folder,
+                                           const mail::Message& message) const {
+  const auto& name = message.content.file;
+  auto file = open_file_at(folder.file, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) {
     // Not there, or a link in its place: damage. All else passes (descriptors, memory, a folder
     // that somebody closed, a file server that is away).
@@ -204,7 +219,8 @@ Result<std::uint32_t> Spool::checksum_of_body(const mail::Message& message,
 }
 
 void Spool::remove_body(const std::string& name) const {
-  if (!is_body_name(name) || ::unlinkat(bodies_.get(), name.c_str(), 0) == 0 || errno == ENOENT)
+  if (!is_body_name(name) || ::unlinkat(bodies_->current()->file.get(), name.c_str(), 0) == 0 ||
+      errno == ENOENT)
     return;
   const std::lock_guard lock(left_->mutex);
   if (left_->names.size() < kMostLeft)
@@ -214,6 +230,7 @@ void Spool::remove_body(const std::string& name) const {
 }
 
 bool Spool::remove_left() const {
+  (void)bodies_->follow();
   std::vector<std::string> names;
   {
     const std::lock_guard lock(left_->mutex);
@@ -222,7 +239,7 @@ bool Spool::remove_left() const {
   for (const auto& name : names)
     remove_body(name);
   const std::lock_guard lock(left_->mutex);
-  return left_->names.empty() && !left_->are_more;
+  return left_->names.empty() && !left_->are_more && !bodies_->was_replaced();
 }
 
 std::vector<std::string> Spool::body_names() const {
@@ -234,13 +251,6 @@ std::vector<std::string> Spool::body_names() const {
   return names;
 }
 
-Result<void> Spool::sync_bodies() const {
-  auto synced = sync_file(bodies_);
-  if (!synced)
-    return synced.error().during("sync folder body");
-  return {};
-}
-
 Result<std::size_t> Spool::sweep(
     const std::function<Result<bool>(const std::string& name)>& is_known, Unknown what) {
   const auto lost = folder_ + "/lost";
@@ -250,6 +260,7 @@ Result<std::size_t> Spool::sweep(
   std::unique_ptr<DIR, CloseFolder> folder(::opendir(bodies().c_str()));
   if (!folder)
     return system_error("read " + bodies());
+  const auto bodies = bodies_->current();
   std::size_t swept = 0;
   while (const dirent* entry = ::readdir(folder.get())) {
     const std::string name(entry->d_name);
@@ -260,17 +271,17 @@ Result<std::size_t> Spool::sweep(
       return known.error();
     if (*known)
       continue;
-    const int done = what == Unknown::remove ? ::unlinkat(bodies_.get(), name.c_str(), 0)
-                                             : ::renameat(bodies_.get(), name.c_str(), AT_FDCWD,
-                                                          (lost + "/" + name).c_str());
+    const int done = what == Unknown::remove ? ::unlinkat(bodies->file.get(), name.c_str(), 0)
+                                             : ::renameat(bodies->file.get(), name.c_str(),
+                                                          AT_FDCWD, (lost + "/" + name).c_str());
     swept += done == 0 ? 1 : 0;
   }
   // The next start no longer knows that the log was damaged, and would remove them.
   if (what == Unknown::move_aside && swept > 0) {
     if (auto synced = sync_folder(lost); !synced)
       return synced.error();
-    if (auto synced = sync_bodies(); !synced)
-      return synced.error();
+    if (auto synced = sync_file(bodies->file); !synced)
+      return synced.error().during("sync folder body");
   }
   return swept;
 }

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "mail/message.h"
+#include "queue/body_folder.h"
 
 #include <atomic>
 #include <functional>
@@ -21,19 +22,13 @@
 
 namespace postrider::queue {
 
-// Of a file: to notice that another one, or none, has taken its place.
-struct FileIdentity {
-  std::uint64_t device = 0, number = 0;
-  bool operator==(const FileIdentity&) const = default;
-};
-
 class Spool {
  public:
   // Makes what is missing, refuses a folder open to others, takes the lock.
   static Result<Spool> open(const std::string& folder);
 
   std::string database() const { return folder_ + "/queue.db"; }
-  std::string bodies() const { return folder_ + "/body"; }
+  const std::string& bodies() const { return bodies_->path(); }
   std::string body(const std::string& name) const { return bodies() + "/" + name; }
   const std::string& folder() const { return folder_; }
 
@@ -51,20 +46,21 @@ class Spool {
   // there takes none from a disk that is full.
   void reserve_log() const;
 
-  Result<FileDescriptor> create_body(const std::string& name) const;
+  // The folder of large content, wherever its name leads at the time.
+  BodyFolder& body_folder() const { return *bodies_; }
+  // In the folder that the name leads to, which is `in` then.
+  Result<FileDescriptor> create_body(const std::string& name, BodyFolder::Handle& in) const;
   // The file of a message, checked (attacks.md I12): regular, ours, one link, the recorded size.
-  // Errc::corrupt if it is anything else.
+  // Errc::corrupt if it is anything else, unless another folder took the place of body/ just now.
   Result<FileDescriptor> open_body(const mail::Message& message) const;
   // Of what stands in the file; reads all of it. Ends early once `ending` is set.
   Result<std::uint32_t> checksum_of_body(const mail::Message& message,
                                          const std::atomic<bool>& ending) const;
   // What cannot be removed now is remembered. Thread-safe, as is remove_left.
   void remove_body(const std::string& name) const;
-  // Tries those again; true: none is left.
+  // Tries those again; true: none is left, nor may be in a folder that came instead of another.
   bool remove_left() const;
   std::vector<std::string> body_names() const;  // of all that is in body/ with a name of ours
-  // Makes names durable that were added to body/.
-  Result<void> sync_bodies() const;
   // Removes the files in body/ for which is_known(name) is false, or moves them to lost/: then what
   // knew them may have been lost. Returns how many.
   enum class Unknown : std::uint8_t { remove, move_aside };
@@ -72,11 +68,14 @@ class Spool {
                             Unknown what);
 
  private:
+  Result<FileDescriptor> open_checked(const BodyFolder::Opened& folder,
+                                      const mail::Message& message) const;
+
   std::string folder_;
   unsigned owner_ = 0;  // of the folder: us
   FileDescriptor lock_;
   FileDescriptor locked_folder_;  // the same lock, which nobody can unlink
-  FileDescriptor bodies_;
+  std::unique_ptr<BodyFolder> bodies_;
 
   struct Left {
     std::mutex mutex;

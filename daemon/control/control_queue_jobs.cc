@@ -169,6 +169,10 @@ class StatusJob : public ControlJob {
       status["queue"] = to_json(*totals);
     else
       add_alarm(status, unreadable_queue(totals.error()));
+    if (context_.insight != nullptr && context_.queue.admission() == queue::Admission::failed)
+      add_alarm(status,
+                "no new mail is taken: the storage failed, or the folder body of the spool "
+                "is gone or not the daemon's; the log has more of it (storage_failed)");
     const DropListing dropped(context_.drop, context_.queue);
     auto drop = to_json(dropped.totals());
     if (const auto why = dropped.why_all_wait(); !why.empty())

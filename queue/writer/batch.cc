@@ -123,11 +123,16 @@ Result<void> Batch::store_inbox(Effects& effects) {
 // In their order, as far as one transaction may take.
 Result<void> Batch::store_records(Effects& effects) {
   is_stored_.assign(kept_.records.size(), false);
+  waiting_ = 0;
   std::size_t results = 0;
   for (std::size_t i = 0; i < kept_.records.size(); ++i) {
     const auto& record = kept_.records[i];
     if (results > 0 && results + record.results.size() > kMostResults)
       break;
+    if (must_wait_(record)) {
+      ++waiting_;
+      continue;
+    }
     if (auto done = ledger_.recording().record(record, effects); !done)
       return done.error().during("record message " + to_string(record.id));
     results += record.results.size();
@@ -146,7 +151,7 @@ std::vector<Record> Batch::take_stored() {
   for (std::size_t i = 0; i < all.size(); ++i)
     (i < is_stored_.size() && is_stored_[i] ? stored : kept_.records).push_back(std::move(all[i]));
   is_stored_.clear();
-  has_more_ = !kept_.records.empty() || ledger_.landing().is_busy();
+  has_more_ = kept_.records.size() > waiting_ || ledger_.landing().is_busy();
   return stored;
 }
 
@@ -192,14 +197,23 @@ Result<void> Batch::store_submission(Inbox::Submitted& each, Effects& effects) {
 }
 
 void Batch::refuse_submissions(const Error& error) {
-  std::vector<Inbox::Submitted> refused;
-  std::swap(refused, work_.submissions);
-  for (auto& each : refused)
-    each.refused = error;
-  if (refused.empty())
+  refuse_submissions_if([&](const Submission&) -> Result<void> { return error; });
+}
+
+void Batch::refuse_submissions_if(const std::function<Result<void>(const Submission&)>& check) {
+  bool are_refused = false;
+  for (auto& each : work_.submissions) {
+    each.refused = check(each.submission);
+    are_refused = are_refused || !each.refused;
+  }
+  if (!are_refused)
     return;
-  std::swap(refused, work_.submissions);
+  std::vector<Inbox::Submitted> refused, others;
+  for (auto& each : work_.submissions)
+    (each.refused ? others : refused).push_back(std::move(each));
+  work_.submissions = std::move(refused);
   answer_submissions();
+  work_.submissions = std::move(others);
 }
 
 // One posted message for each loop, whatever the number of waiters.

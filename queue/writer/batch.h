@@ -5,12 +5,20 @@
 #include "queue/writer/pending_changes.h"
 #include "queue/writer/store_keeper.h"
 
+#include <functional>
+
 namespace postrider::queue {
 
 class Batch {
  public:
-  Batch(Ledger& ledger, StoreKeeper& keeper, mail::MessageIds& ids, const Clock& clock, Log& log)
-      : ledger_(ledger), keeper_(keeper), changes_(ledger, ids, clock, log) {}
+  // must_wait: of a record that cannot be stored now, though others can.
+  using MustWait = std::function<bool(const Record&)>;
+  Batch(Ledger& ledger, StoreKeeper& keeper, mail::MessageIds& ids, const Clock& clock, Log& log,
+        MustWait must_wait)
+      : ledger_(ledger),
+        keeper_(keeper),
+        changes_(ledger, ids, clock, log),
+        must_wait_(std::move(must_wait)) {}
 
   Inbox& work() { return work_; }  // what came last
   Inbox& kept() { return kept_; }  // what waits for the store to work again; goes first
@@ -30,6 +38,8 @@ class Batch {
   void answer_submissions();
   // At once: they do not wait for what else the batch does.
   void refuse_submissions(const Error& error);
+  // Those alone for which check() fails, with its error.
+  void refuse_submissions_if(const std::function<Result<void>(const Submission&)>& check);
   void end_changes(const Error& error);
   void keep_for_later();
   std::chrono::microseconds commit_took() const { return commit_took_; }  // the latest
@@ -48,7 +58,9 @@ class Batch {
   PauseAnswers pause_answers_;
   Inbox work_;
   Inbox kept_;
+  MustWait must_wait_;
   std::vector<bool> is_stored_;  // of kept_.records, by the latest transaction
+  std::size_t waiting_ = 0;      // of kept_.records, that had to wait then
   bool has_more_ = false;
   std::chrono::microseconds commit_took_{0};
 };

@@ -91,10 +91,14 @@ mail::MessageId Queue::next_id() {
 Result<BodyFile> Queue::create_body(mail::MessageId id) {
   BodyFile body;
   body.name_ = to_string(id);
-  auto file = impl_->spool.create_body(body.name_);
-  if (!file)
+  BodyFolder::Handle folder;
+  auto file = impl_->spool.create_body(body.name_, folder);
+  if (!file) {
+    impl_->writer.look_at_bodies();  // whether new mail can be taken at all
     return file.error().during("create body");
-  body.state_ = std::make_unique<BodyFile::State>(impl_->spool, *std::move(file), body.name_);
+  }
+  body.state_ = std::make_unique<BodyFile::State>(impl_->spool, std::move(folder), *std::move(file),
+                                                  body.name_);
   return body;
 }
 
@@ -265,7 +269,10 @@ Result<std::vector<Attempt>> Queue::attempts(mail::MessageId id) {
   return impl_->listing.attempts(id);
 }
 
+// Who asks how things stand is told the truth though nobody has tried to store anything: a look at
+// the folder of large content belongs to the figures.
 Result<Totals> Queue::totals() {
+  impl_->writer.look_at_bodies();
   return impl_->listing.totals();
 }
 

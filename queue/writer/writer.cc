@@ -19,12 +19,14 @@ Error no_room() {
 
 Writer::Writer(Spool& spool, mail::MessageIds& ids, QueueSettings settings, const Clock& clock,
                Log& log)
-    : clock_(clock),
+    : spool_(spool),
+      clock_(clock),
       log_(log),
       ledger_(spool, ids, std::move(settings), log),
       keeper_(spool, ids, ledger_, clock, log),
       room_(spool, clock),
-      batch_(ledger_, keeper_, ids, clock, log),
+      batch_(ledger_, keeper_, ids, clock, log,
+             [](const Record& record) { return is_misplaced(record); }),
       lifetime_(ledger_.settings().lifetime.count()),
       bodies_(spool, inbox_, log) {}
 
@@ -44,7 +46,7 @@ Result<void> Writer::open(const char* vfs) {
 // On the brink it changes with each check: the log hears of it once a minute.
 void Writer::check_room() {
   constexpr auto kSettled = std::chrono::minutes(1);
-  room_.check(ledger_.settings().room_needed, keeper_.is_open());
+  room_.check(ledger_.settings().room_needed, can_store());
   const bool is_low = room_.admission() == Admission::disk_low;
   const auto now = clock_.steady();
   if (is_low == is_low_ || (!is_low && now < low_since_ + kSettled))
@@ -95,7 +97,7 @@ void Writer::run() {
 }
 
 Duration Writer::most_sleep() const {
-  if (!keeper_.is_open() || !room_.has_room())
+  if (!can_store() || !room_.has_room())
     return RoomWatch::kEvery;
   if (keeper_.upkeep().is_wanted())
     return kIdle;
@@ -122,13 +124,15 @@ bool Writer::wait() {
 void Writer::process() {
   ledger_.observe(clock_);
   take_settings();
+  follow_bodies();
   check_room();
   if (!keeper_.is_open() && keeper_.reopen(batch_.kept().records.size()))
-    room_.check_at_once(ledger_.settings().room_needed, true);
+    room_.check_at_once(ledger_.settings().room_needed, can_store());
   bear_witness(keeper_.take_facts());
   if (!keeper_.is_open() || !room_.has_room())
     batch_.refuse_submissions(keeper_.is_open() ? no_room()
                                                 : Error(Errc::storage, "store message"));
+  refuse_misplaced();
   if (keeper_.is_open() && !room_.has_room())
     keeper_.upkeep().reuse_log();
   const bool is_stored = store_all();
@@ -176,15 +180,54 @@ void Writer::take_settings() {
   batch_.work().settings.clear();
 }
 
-// The large body of a notice has nobody who awaits its sync: rare, so done here.
+// The large body of a notice has nobody who awaits its sync: rare, so done here. Without a folder
+// for it the record waits, and with it what came of the mail that it is about.
 Result<void> Writer::sync_notices() {
   for (auto* inbox : {&batch_.kept(), &batch_.work()})
     for (auto& record : inbox->records)
       for (auto& notice : record.notices)
-        if (notice.body.is_open())
+        if (notice.body.is_open() && body_trouble_.empty())
           if (auto done = notice.body.state_->sync(); !done)
             return done.error();
   return {};
+}
+
+void Writer::look_at_bodies() {
+  if (spool_.body_folder().follow())
+    return;
+  room_.set(Admission::failed);
+  inbox_.look_again();  // and the log says why
+}
+
+// As the tools and the clients are to see it: who has no folder for large content takes no mail.
+void Writer::follow_bodies() {
+  const auto found = spool_.body_folder().follow();
+  spool_.body_folder().settle(clock_.steady());
+  const auto trouble = found ? std::string() : found.error().describe();
+  if (trouble == body_trouble_)
+    return;
+  body_trouble_ = trouble;
+  if (!trouble.empty()) {
+    log_.write(LogEvent(Level::error, "storage_failed").add("reason", trouble));
+    room_.set(Admission::failed);
+    return;
+  }
+  log_.write(
+      LogEvent(Level::info, "storage_reopened").add("records", batch_.kept().records.size()));
+  room_.check_at_once(ledger_.settings().room_needed, can_store());
+}
+
+bool Writer::is_misplaced(const Record& record) {
+  return std::any_of(record.notices.begin(), record.notices.end(), [](const Submission& notice) {
+    return notice.body.is_open() && !notice.body.state_->check_place();
+  });
+}
+
+// What was synced in a folder that is not the spool's any more is not promised.
+void Writer::refuse_misplaced() {
+  batch_.refuse_submissions_if([](const Submission& submission) -> Result<void> {
+    return submission.body.is_open() ? submission.body.state_->check_place() : Result<void>();
+  });
 }
 
 void Writer::committed(Effects& effects) {

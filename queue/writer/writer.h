@@ -34,6 +34,8 @@ class Writer {
     inbox_.give(add);
   }
   void look_again() { inbox_.look_again(); }
+  // Any thread: admission() is true of the folder of large content when this returns.
+  void look_at_bodies();
 
   Admission admission() const { return room_.admission(); }
   Queue::Counters counters() const;
@@ -55,13 +57,18 @@ class Writer {
   void take_settings();
   bool store_all();  // false: it failed, or is not open
   Result<void> sync_notices();
+  void follow_bodies();
+  void refuse_misplaced();
+  static bool is_misplaced(const Record& record);
   void committed(Effects& effects);
   void bear_witness(std::vector<Fact> facts);
   void count(const Queue::Counters& counted);
   void note_timings(const Queue::Counters& counted);
   void failed(const Error& error, Effects& effects);
   void check_room();
+  bool can_store() const { return keeper_.is_open() && body_trouble_.empty(); }
 
+  Spool& spool_;
   const Clock& clock_;
   Log& log_;
   Ledger ledger_;
@@ -76,6 +83,7 @@ class Writer {
   bool is_idle_ = false;
   bool is_low_ = false;  // as the log has it
   SteadyTime low_since_;
+  std::string body_trouble_;  // why large content has no folder
 
   std::atomic<Duration::rep> lifetime_;
   struct {

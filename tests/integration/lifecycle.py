@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -180,6 +181,43 @@ class Lifecycle(scenario.Scenario):
         self.assertEqual(server.send("a@ext.example", "c@far.example", CONTENT).code, 250)
         peer.wait_for(2)
         server.wait_until_empty()
+
+    def test_the_folder_of_large_content_is_replaced_and_removed(self):
+        """A backup that is put back while the daemon runs: what waits goes out, what comes is found."""
+        peer = self.sink()
+        peer.stop()
+        server = self.relay(peer, accept={"message_size": "10MiB"},
+                            delivery={"retry": ["1s"]})
+        body, aside = server.spool / "body", server.spool / "body.old"
+        large = b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 3000
+        server.send("a@ext.example", "b@far.example", large)
+        server.wait_for_log("attempted", verdict="deferred")
+        body.rename(aside)
+
+        def status():
+            shown = server.postrider("status", "--json", check=False)
+            return json.loads(shown)
+
+        without = status()
+        self.assertEqual(without["admission"], "no new mail: the storage failed")
+        self.assertTrue([each for each in without["alarms"] if "body of the spool is gone" in each], without)
+        server.wait_for_log("storage_failed")
+        with server.client() as client:
+            client.hello()
+            self.assertEqual(client.command("MAIL FROM:<a@ext.example>").code, 451)
+        shutil.copytree(aside, body)
+        server.wait_for_log("storage_reopened")
+        self.assertEqual(status()["admission"], "open")
+        self.assertFalse(status().get("alarms"))
+        shutil.rmtree(aside)
+        server.send("a@ext.example", "c@far.example", large)
+        self.assertEqual(len(list(body.iterdir())), 2)
+        server.restart()
+        peer.start()
+        peer.wait_for(2)
+        server.wait_until_empty()
+        self.assertEqual(server.log("quarantined"), [])
+        self.assertEqual(list(body.iterdir()), [])
 
     def test_SIGHUP_opens_a_new_listener_and_closes_an_old_one(self):
         server = self.daemon()

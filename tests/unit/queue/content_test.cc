@@ -203,6 +203,154 @@ TEST_CASE_METHOD(Stored, "what passes does not hold a message", "[queue][checksu
   CHECK(hand.next(id).message->id == id);
 }
 
+TEST_CASE_METHOD(Stored, "a folder in the place of body/ is taken up", "[queue][body]") {
+  namespace fs = std::filesystem;
+  const fs::path body = settings.spool + "/body", aside = settings.spool + "/body.old";
+  const auto restore = [&] {
+    fs::rename(body, aside);
+    fs::copy(aside, body, fs::copy_options::recursive);
+    fs::permissions(body, fs::perms::owner_all);
+  };
+
+  SECTION("what is in it goes out") {
+    const auto id = leave_large();
+    restore();
+    fs::remove_all(aside);
+    make_due();
+    CHECK(hand.next(id).message->content.size == 200'000);
+    CHECK(log.count("quarantined") == 0);
+  }
+  SECTION("what is not in it yet waits, and is held in the end") {
+    const auto id = leave_large();
+    fs::rename(body, aside);
+    fs::create_directory(body);
+    fs::permissions(body, fs::perms::owner_all);
+    make_due();
+    settle();
+    CHECK(status_of(id) == "deferred");
+    CHECK(log.count("content_unreadable") == 1);
+    SECTION("it comes") {
+      fs::copy(aside / to_string(id), body / to_string(id));
+      make_due();
+      CHECK(hand.next(id).message->id == id);
+    }
+    SECTION("it does not come") {
+      clock.pass(std::chrono::minutes(11));
+      queue->wake();
+      wait_until_held(id);
+    }
+  }
+  SECTION("new content is written there") {
+    restore();
+    auto submission = large(200'000);
+    const auto name = to_string(submission.message->id);
+    CHECK(fs::exists(body / name));
+    REQUIRE(accept(std::move(submission)).has_value());
+    CHECK(fs::file_size(body / name) == 200'000);
+    CHECK_FALSE(fs::exists(aside / name));
+  }
+  SECTION("content that was on its way comes along") {
+    auto submission = large(200'000);
+    const auto id = submission.message->id;
+    SECTION("from a folder that stands elsewhere") {
+      restore();
+    }
+    SECTION("from one that is gone") {
+      restore();
+      fs::remove_all(aside);
+    }
+    SECTION("though it was not copied") {
+      fs::rename(body, aside);
+      fs::create_directory(body);
+    }
+    fs::permissions(body, fs::perms::owner_all);
+    REQUIRE(accept(std::move(submission)).has_value());
+    CHECK(fs::file_size(body / to_string(id)) == 200'000);
+    CHECK_FALSE(fs::exists(aside / to_string(id)));
+    reopen();
+    CHECK(hand.next(id).message->content.size == 200'000);
+  }
+  SECTION("so does a notice's") {
+    const auto id = must_accept("a@b.test", {"c@d.test"});
+    const auto lease = hand.next(id);
+    auto notice = large(200'000, "");
+    const auto notice_id = notice.message->id;
+    restore();
+    auto bounced = answer(lease, Verdict::bounce);
+    bounced.notices.push_back(std::move(notice));
+    record(std::move(bounced));
+    CHECK(hand.next(notice_id).message->content.size == 200'000);
+    CHECK(fs::file_size(body / to_string(notice_id)) == 200'000);
+  }
+  SECTION("what nobody knows there is removed at the next start") {
+    const auto id = leave_large();
+    restore();
+    std::ofstream(body / "STRAY") << "x";
+    reopen();
+    CHECK_FALSE(fs::exists(body / "STRAY"));
+    CHECK(fs::exists(body / to_string(id)));
+  }
+}
+
+TEST_CASE_METHOD(Stored, "without a folder for large content no mail is taken", "[queue][body]") {
+  namespace fs = std::filesystem;
+  const fs::path body = settings.spool + "/body", aside = settings.spool + "/body.old";
+  const auto id = leave_large();
+  auto under_way = large(200'000);
+  const auto under_way_id = under_way.message->id;
+  const auto small = must_accept("a@b.test", {"c@d.test"});
+  const auto lease = hand.next(small);
+  auto notice = large(200'000, "");
+  const auto notice_id = notice.message->id;
+
+  fs::rename(body, aside);
+  fs::rename(aside / to_string(id), settings.spool + "/kept");
+  std::string sentence = "is gone";
+  SECTION("none") {}
+  SECTION("a link") {
+    fs::create_directory_symlink(aside, body);
+    sentence = "is not a folder";
+  }
+  SECTION("one that others may write") {
+    fs::create_directory(body);
+    fs::permissions(body, fs::perms::all);
+    sentence = "is open to other users";
+  }
+  CHECK(queue->totals().has_value());
+  CHECK(queue->admission() == Admission::failed);
+  settle();
+  CHECK(log.all().find(sentence) != std::string::npos);
+  CHECK(queue->admission() == Admission::failed);
+  CHECK(log.count("storage_failed") == 1);
+  CHECK_FALSE(queue->create_body(queue->next_id()).has_value());
+  CHECK_FALSE(accept(std::move(under_way)).has_value());
+
+  // Nothing is held for it, and what needs no such folder goes on.
+  make_due();
+  settle();
+  CHECK(status_of(id) == "deferred");
+  CHECK(log.count("quarantined") == 0);
+  const auto other = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(other), Verdict::delivered));
+  CHECK(status_of(other).empty());
+  // A notice that has no place waits, and what it is about with it.
+  auto bounced = answer(lease, Verdict::bounce);
+  bounced.notices.push_back(std::move(notice));
+  record(std::move(bounced));
+  CHECK_FALSE(status_of(small).empty());
+
+  fs::rename(settings.spool + "/kept", aside / to_string(id));
+  fs::remove_all(body);
+  fs::rename(aside, body);
+  clock.pass(std::chrono::minutes(1));
+  CHECK(hand.next(notice_id).message->content.size == 200'000);
+  CHECK(status_of(small).empty());
+  CHECK(queue->admission() == Admission::open);
+  CHECK(log.count("storage_reopened") == 1);
+  CHECK(hand.next(id).message->id == id);
+  CHECK(status_of(under_way_id).empty());
+}
+
 TEST_CASE_METHOD(Stored, "content that is not whole is refused", "[queue][accept]") {
   auto message = make("a@b.test", {"c@d.test"});
   message.content.size = 70'000;

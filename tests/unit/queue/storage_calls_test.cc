@@ -10,9 +10,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 
 namespace {
 
@@ -20,6 +22,7 @@ std::atomic<int> calls_left = -1;  // until the process ends; below zero: it doe
 std::atomic<int> bad_reads = 0;    // of files in body/, that many fail
 std::atomic<bool> notes = false;
 std::mutex noted_mutex;
+std::function<void()> behind_folder;  // done once, behind the sync of the folder body/
 std::vector<std::string> noted;
 
 void note(const char* call, const std::string& path) {
@@ -46,8 +49,13 @@ std::string path_at(int folder, const char* name) {
 
 extern "C" {
 int fsync(int fd) {
-  note("sync", path_of(fd));
-  return static_cast<int>(::syscall(SYS_fsync, fd));
+  const auto path = path_of(fd);
+  note("sync", path);
+  const auto done = static_cast<int>(::syscall(SYS_fsync, fd));
+  if (path.ends_with("/body"))
+    if (const auto act = std::exchange(behind_folder, {}))
+      act();
+  return done;
 }
 int fdatasync(int fd) {
   note("sync", path_of(fd));
@@ -144,6 +152,39 @@ TEST_CASE_METHOD(Watched, "content that cannot be read at the moment holds no me
   clock.pass(std::chrono::minutes(2));
   queue->wake();
   CHECK(hand.next(id).message->content.size == 200'000);
+}
+
+TEST_CASE_METHOD(Watched, "content in a folder that was replaced before the commit is not promised",
+                 "[queue][body]") {
+  const auto body = settings.spool + "/body", aside = settings.spool + "/body.old";
+  auto submission = large(200'000);
+  const auto id = submission.message->id;
+  behind_folder = [&] {
+    fs::rename(body, aside);
+    fs::create_directory(body);
+    fs::permissions(body, fs::perms::owner_all);
+  };
+  CHECK_FALSE(accept(std::move(submission)).has_value());
+  CHECK(list().empty());
+  CHECK_FALSE(fs::exists(aside + "/" + to_string(id)));
+  CHECK(queue->admission() == Admission::open);
+  CHECK(accept(large(200'000)).has_value());
+}
+
+TEST_CASE_METHOD(Watched, "a large message is synced in the folder that its name leads to",
+                 "[queue][body]") {
+  const auto body = settings.spool + "/body", aside = settings.spool + "/body.old";
+  auto submission = large(200'000);
+  const auto name = to_string(submission.message->id);
+  fs::rename(body, aside);
+  fs::create_directory(body);
+  fs::permissions(body, fs::perms::owner_all);
+  watch();
+  REQUIRE(accept(std::move(submission)).has_value());
+  notes = false;
+  CHECK(came_behind("sync " + settings.spool, "sync " + aside));  // the name of the new folder
+  CHECK(came_behind("sync " + body + "/" + name, "sync " + aside));
+  CHECK(came_behind("sync " + body, "sync " + body + "/"));
 }
 
 TEST_CASE_METHOD(Watched, "bodies that are moved aside are aside for good", "[queue][failure]") {
