@@ -41,13 +41,24 @@ Result<void> DamagedMail::quarantine(mail::MessageId id, const std::string& why,
       return done.error();
   }
   if (state_.facts.are_wanted() && !alive->empty()) {
-    const auto held = LogEvent(Level::error, "held", to_string(id)).add("reason", why);
-    if (auto done = state_fact(state_, encode_line(held), effects); !done)
+    if (auto done = state_held(id, why, effects); !done)
       return done.error();
   }
   if (auto done = state_.store->messages().mark_damaged(id); !done)
     return done.error();
   return state_.store->messages().update(id, **row, *alive);
+}
+
+// With the sender's references, as far as they can be read.
+Result<void> DamagedMail::state_held(mail::MessageId id, const std::string& why, Effects& effects) {
+  LogEvent held(Level::error, "held", to_string(id));
+  const auto head = state_.store->messages().load_head(id);
+  if (!head || !head->has_value()) {
+    held.add("reason", why);
+    return state_fact(state_, encode_line(held), effects);
+  }
+  held.add("from", (*head)->envelope.sender).add("reason", why);
+  return state_fact(state_, held, **head, effects);
 }
 
 Result<void> DamagedMail::quarantine_incoming(mail::MessageId id, const std::string& why) {

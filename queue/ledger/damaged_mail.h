@@ -43,6 +43,7 @@ class DamagedMail {
   void forget();  // it has been repaired
 
  private:
+  Result<void> state_held(mail::MessageId id, const std::string& why, Effects& effects);
   Result<void> hold(mail::MessageId id, const std::string& why, Effects& effects);
   Result<void> postpone(mail::MessageId id, const Error& error);
 

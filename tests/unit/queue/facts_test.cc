@@ -143,6 +143,27 @@ TEST_CASE_METHOD(Told, "each message's facts are complete and in order", "[queue
   CHECK(keeper.last().value("by") == "administrator");
 }
 
+TEST_CASE_METHOD(Told, "a message that is quarantined is told of with its sender's references",
+                 "[queue][facts]") {
+  open();
+  begin();
+  auto message = make("a@b.test", {"c@d.test"});
+  message.envelope.envelope_id = "order+2B1";
+  message.origin.trace_parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const auto id = message.id;
+  const auto trace = message.origin.trace_parent;
+  REQUIRE(accept(std::move(message)));
+  record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  queue->quarantine(id, "its content is gone");
+  settle();
+  const auto held = keeper.last();
+  CHECK(held.name == "held");
+  CHECK(held.value("reason") == "its content is gone");
+  CHECK(held.value("from") == "a@b.test");
+  CHECK(held.value("dsn_id") == "order+2B1");
+  CHECK(held.value("traceparent") == trace);
+}
+
 TEST_CASE_METHOD(Told, "what expires is told once it is given up, and a reroute by what follows",
                  "[queue][facts]") {
   open();
