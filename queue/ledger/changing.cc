@@ -160,8 +160,22 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
           : state_.store->changes().apply(run.verb, state_.now(), state_.settings.delay_notice);
   if (!done)
     return done.error();
+  if (run.verb == Verb::release)
+    if (auto kept = keep_wishes(); !kept)
+      return kept.error();
   look_.at_once();
   return run.verb == Verb::remove ? remove_piece(run, *changed, effects) : Result<void>();
+}
+
+// A hold and a release change nothing of what a sender asked for.
+Result<void> Changing::keep_wishes() {
+  const auto wishing = state_.store->changes().picked_with_wishes();
+  if (!wishing)
+    return wishing.error();
+  for (const auto& message : *wishing)
+    if (auto done = state_.store->changes().keep_wish(wish_behind_release(state_, *message)); !done)
+      return done.error();
+  return {};
 }
 
 // What is being tried is not due before its attempt has ended, and the time that this sets for the

@@ -54,6 +54,7 @@ class Changing {
  private:
   Result<void> change_landed(ChangeRun& run, mail::MessageId id, Effects& effects);
   Result<void> pick_piece(ChangeRun& run);
+  Result<void> keep_wishes();
   Result<void> apply_piece(ChangeRun& run, Effects& effects);
   void want_again(const std::vector<BulkChange::PickedLease>& under_way);
   Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);

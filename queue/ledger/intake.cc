@@ -1,6 +1,5 @@
 #include "queue/ledger/intake.h"
 
-#include "mail/delivery_wishes.h"
 #include "mail/sender_lane.h"
 #include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
@@ -27,12 +26,7 @@ std::vector<RecipientRow> all_held(const mail::Message& message, const std::stri
 
 // Its sender's wish is why it waits, until there is a better reason.
 std::vector<RecipientRow> all_unreleased(const mail::Message& message, std::int64_t release) {
-  mail::Outcome outcome;
-  outcome.stage = mail::Stage::admin;
-  outcome.status = {4, 3, 2};
-  outcome.text =
-      "its sender asked to send it not before " + mail::format_date_time(message.envelope.release);
-  const auto last = encode_outcome(outcome);
+  const auto last = waits_for_release(message);
   auto rows = all_due(message, release);
   for (auto& row : rows)
     row.last = last;

@@ -1,5 +1,8 @@
 #include "queue/ledger/queue_state.h"
 
+#include "mail/delivery_wishes.h"
+#include "queue/row_codec.h"
+
 #include <algorithm>
 
 namespace postrider::queue {
@@ -58,6 +61,32 @@ std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
   if (!row.late_told && is_told_when_late(message))
     deadline = std::min(deadline, queue_time(state, message.envelope.deliver_by->time));
   return deadline;
+}
+
+std::string waits_for_release(const mail::Message& message) {
+  mail::Outcome outcome;
+  outcome.stage = mail::Stage::admin;
+  outcome.status = {4, 3, 2};
+  outcome.text =
+      "its sender asked to send it not before " + mail::format_date_time(message.envelope.release);
+  return encode_outcome(outcome);
+}
+
+BulkChange::Wish wish_behind_release(const QueueState& state, const mail::Message& message) {
+  BulkChange::Wish wish;
+  wish.id = message.id;
+  const auto release = release_of(state, message);
+  if (message.envelope.release > state.time.wall()) {
+    wish.release = release;
+    wish.waits = waits_for_release(message);
+  }
+  if (const auto& by = message.envelope.deliver_by; by && by->returns)
+    wish.expires = queue_time(state, by->time);
+  else if (is_told_when_late(message))
+    wish.late = queue_time(state, by->time);
+  if (state.settings.delay_notice > Duration(0))
+    wish.delayed = std::max(state.now(), wish.release) + state.settings.delay_notice.count();
+  return wish;
 }
 
 void note_told(const QueueState& state, const mail::Message& message, MessageRow& row) {

@@ -56,6 +56,10 @@ std::int64_t release_of(const QueueState& state, const mail::Message& message);
 // The row of a message that has to wait from now on.
 MessageRow new_row(const QueueState& state, const mail::Message& message);
 // When something is to be done about it, whatever its recipients' times are.
+// How that waits: the outcome, encoded.
+std::string waits_for_release(const mail::Message& message);
+// RFC 2852 and RFC 4865: what an administrator's release leaves of the sender's wishes.
+BulkChange::Wish wish_behind_release(const QueueState& state, const mail::Message& message);
 std::int64_t deadline_of(const QueueState& state, const mail::Message& message,
                          const MessageRow& row);
 // A notice has been sent that it waits.

@@ -22,6 +22,16 @@ constexpr const char* kRelease[] = {
     " ELSE min(expires, ?1 + ?2) END"
     " WHERE id IN (SELECT message FROM temp.picked)"};
 
+constexpr const char* kWaitForSender =
+    "UPDATE recipient SET next_attempt = ?2, last = ?3 FROM temp.picked p WHERE p.message = ?1"
+    " AND NOT p.is_unreleased AND recipient.message = ?1 AND recipient.idx = p.idx"
+    " AND recipient.attempts = 0";
+constexpr const char* kKeepEnd = "UPDATE message SET expires = min(expires, ?2) WHERE id = ?1";
+// The bits of `delayed` are those of message_rows.cc.
+constexpr const char* kKeepDeadline =
+    "UPDATE message SET deadline = min(CASE WHEN delayed & 1 THEN expires"
+    " ELSE min(expires, ?2) END, CASE WHEN delayed & 2 THEN expires ELSE ?3 END) WHERE id = ?1";
+
 constexpr const char* kRetry[] = {
     "UPDATE recipient SET next_attempt = ?1 FROM temp.picked p"
     " WHERE recipient.message = p.message AND recipient.idx = p.idx",
@@ -259,6 +269,40 @@ class SqliteChange final : public BulkChange {
         return done.error();
     destinations_.forget();  // what it remembers of these rows
     return {};
+  }
+
+  Result<std::vector<std::shared_ptr<const mail::Message>>> picked_with_wishes() override {
+    auto statement = database_.prepare(
+        "SELECT id, head FROM message WHERE id IN (SELECT message FROM temp.picked)");
+    if (!statement)
+      return statement.error();
+    std::vector<std::shared_ptr<const mail::Message>> wishing;
+    Query query(*statement);
+    auto done = query.for_each([&](const Query& row) {
+      auto head = decode_head({row.integer(0)}, row.blob(1));
+      if (head && (head->envelope.deliver_by || head->envelope.release != TimePoint()))
+        wishing.push_back(std::make_shared<const mail::Message>(*std::move(head)));
+    });
+    if (!done)
+      return done.error();
+    return wishing;
+  }
+
+  Result<void> keep_wish(const Wish& wish) override {
+    auto wait = prepare_named(database_, kWaitForSender);
+    auto end = prepare_named(database_, kKeepEnd);
+    auto deadline = prepare_named(database_, kKeepDeadline);
+    for (auto* statement : {&wait, &end, &deadline})
+      if (!*statement)
+        return statement->error();
+    if (wish.release != 0)
+      if (auto done =
+              Query(*wait).bind(wish.id.value).bind(wish.release).bind_blob(wish.waits).run();
+          !done)
+        return done.error();
+    if (auto done = Query(*end).bind(wish.id.value).bind(wish.expires).run(); !done)
+      return done.error();
+    return Query(*deadline).bind(wish.id.value).bind(wish.delayed).bind(wish.late).run();
   }
 
   Result<void> reroute(const std::string& next_hop, std::int64_t now) override {

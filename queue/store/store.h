@@ -182,6 +182,15 @@ class BulkChange {
     std::uint32_t index = 0;
     std::string address, sender, envelope_id, trace_parent;
   };
+  // What remains of a sender's wishes about time behind a release, in the queue's time.
+  struct Wish {
+    mail::MessageId id;
+    std::int64_t release = 0;       // 0: none, or it is past
+    std::string waits;              // why it waits for that: an encoded outcome
+    std::int64_t expires = kNever;  // at the latest
+    std::int64_t delayed = kNever;  // when its sender is to be told that it waits
+    std::int64_t late = kNever;     // that it is late
+  };
   virtual ~BulkChange() = default;
   virtual Result<std::optional<std::vector<mail::MessageId>>> candidates(
       const PreparedFilter& filter) = 0;
@@ -198,6 +207,11 @@ class BulkChange {
   virtual Result<std::vector<Picked>> picked_recipients() = 0;
   virtual Result<std::vector<PickedLease>> picked_leases(const Leases& leases) = 0;
   virtual Result<void> apply(Verb verb, std::int64_t now, Duration delay_notice) = 0;
+  // Of those picked, the messages whose sender has wishes about time, without their content.
+  virtual Result<std::vector<std::shared_ptr<const mail::Message>>> picked_with_wishes() = 0;
+  // Behind apply(Verb::release). Those who were held wait for `release`; what was waiting for it
+  // was released from that.
+  virtual Result<void> keep_wish(const Wish& wish) = 0;
   // From now on they belong to what stands for a host instead of their domain.
   virtual Result<void> reroute(const std::string& next_hop, std::int64_t now) = 0;
   // Of those picked, the messages without living recipients.

@@ -196,10 +196,34 @@ TEST_CASE_METHOD(Wishing, "a retry and a reroute release nothing, a release does
     change(Verb::remove, only(other));
     CHECK(change(Verb::hold, only(id)).messages == 1);
     CHECK(list(only(id))[0].status == "held");
-    clock.pass(hours(101));
-    expect_nothing();
-    CHECK(change(Verb::release, only(id)).messages == 1);
-    CHECK(hand.next(id).recipients.size() == 1);
+    SECTION("before its time: it waits for that, until it is released from it too") {
+      CHECK(change(Verb::release, only(id)).messages == 1);
+      expect_nothing();
+      CHECK(list(only(id))[0].status == "queued");
+      CHECK(list(only(id))[0].recipients[0].next_attempt == release);
+      CHECK(list(only(id))[0].recipients[0].last->text.starts_with("its sender asked"));
+      SECTION("its time comes") {
+        clock.pass(hours(100));
+        queue->wake();
+      }
+      SECTION("after a jump of the clock") {
+        clock.jump(hours(10));
+        expect_nothing();
+        clock.pass(hours(90));
+        queue->wake();
+      }
+      SECTION("a second release") {
+        CHECK(change(Verb::release, only(id)).messages == 1);
+      }
+    }
+    SECTION("behind its time") {
+      clock.pass(hours(101));
+      expect_nothing();
+      CHECK(change(Verb::release, only(id)).messages == 1);
+    }
+    const Lease lease = hand.next(id);
+    CHECK(lease.reason == Lease::Reason::due);
+    CHECK(lease.recipients.size() == 1);
   }
 }
 
@@ -322,6 +346,39 @@ TEST_CASE_METHOD(Wishing, "late mail of mode N is told of once, and goes on", "[
     }
     clock.pass(hours(1));
     expect_nothing();
+  }
+}
+
+TEST_CASE_METHOD(Wishing, "a hold and a release keep the time of DELIVERBY", "[queue][wishes]") {
+  const bool returns = GENERATE(true, false);
+  const auto id = wanted_by(clock.now() + minutes(30), returns);
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(100)));
+  CHECK(change(Verb::hold, only(id)).messages == 1);
+  const auto wanted = returns ? Lease::Reason::expired : Lease::Reason::delay_notice;
+  SECTION("before it") {
+    clock.pass(minutes(10));
+    CHECK(change(Verb::release, only(id)).messages == 1);
+    if (returns)
+      CHECK(list()[0].expires == clock.now() + minutes(20));
+    record(answer(hand.next(id), Verdict::retry, clock.now() + hours(100)));
+    clock.pass(minutes(20) - seconds(31));
+    expect_nothing();
+    clock.pass(seconds(30));
+    queue->wake();
+    if (returns)  // its last chance
+      record(answer(hand.next(id), Verdict::retry, clock.now() + hours(100)));
+    clock.pass(seconds(1));
+    queue->wake();
+    CHECK(hand.next(id).reason == wanted);
+  }
+  SECTION("behind it") {
+    clock.pass(minutes(40));
+    CHECK(change(Verb::release, only(id)).messages == 1);
+    queue->wake();
+    Lease lease = hand.next(id);
+    if (!returns && lease.reason == Lease::Reason::due)
+      lease = hand.next(id);
+    CHECK(lease.reason == wanted);
   }
 }
 
