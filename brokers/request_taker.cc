@@ -83,7 +83,7 @@ void RequestTaker::turn() {
     settings_.sleep(kTurn);
 }
 
-RequestEnd RequestTaker::take_in_turn(const BrokerRequest& request) {
+RequestEnd RequestTaker::take_in_turn(BrokerRequest& request) {
   if (settings_.large == nullptr || request.body.size() <= kLarge)
     return take(request);
   const auto until = clock_.steady() + kPatience;
@@ -97,12 +97,15 @@ RequestEnd RequestTaker::take_in_turn(const BrokerRequest& request) {
   return take(request);
 }
 
-RequestEnd RequestTaker::take(const BrokerRequest& request) {
+// The key that the broker's message has goes before the one in the request.
+RequestEnd RequestTaker::take(BrokerRequest& request) {
   if (request.is_too_large)
     return refuse(request, "the request has more than " + format_size(kMostRequest));
+  auto mail = web::read_mail_request(request.body);
+  if (mail && request.key.empty())
+    request.key = mail->key;
   if (!is_key(request.key))
     return refuse(request, "the key has at most 255 visible ASCII characters");
-  auto mail = web::read_mail_request(request.body);
   if (!mail)
     return refuse(request, mail.error().step());
   if (mail->content.size() > settings_.most_size)

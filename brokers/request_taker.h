@@ -45,8 +45,8 @@ class RequestTaker {
   void turn();
 
  private:
-  RequestEnd take(const BrokerRequest& request);
-  RequestEnd take_in_turn(const BrokerRequest& request);
+  RequestEnd take(BrokerRequest& request);
+  RequestEnd take_in_turn(BrokerRequest& request);
   RequestEnd submit(const BrokerRequest& request, const daemon::SubmitHeader& header,
                     std::string_view content);
   RequestEnd put_off(const BrokerRequest& request, const std::string& reason);

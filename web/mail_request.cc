@@ -257,10 +257,11 @@ class Reader {
 
   Result<void> take_text(std::string_view key, const json::value& value) {
     const bool is_body = key == "text" || key == "html";
-    if (key != "subject" && key != "tag" && key != "raw" && key != mail::kTraceParent && !is_body)
+    if (key != "subject" && key != "tag" && key != "raw" && key != "key" &&
+        key != mail::kTraceParent && !is_body)
       return wrong(key,
                    "is not known; there are from, to, cc, bcc, reply_to, subject, text, html, "
-                   "attachments, headers, tag, traceparent and raw");
+                   "attachments, headers, tag, key, traceparent and raw");
     if (key == "raw" && value.is_string()) {
       raw_ = std::string(value.get_string());
       return {};
@@ -268,8 +269,8 @@ class Reader {
     auto text = is_body ? body_text(value, key) : line_of(value, key);
     if (!text)
       return text.error();
-    if (key == mail::kTraceParent) {
-      trace_parent_ = *std::move(text);
+    if (key == mail::kTraceParent || key == "key") {
+      (key == "key" ? key_ : trace_parent_) = *std::move(text);
       return {};
     }
     parts_ = parts_ || key != "tag";
@@ -341,13 +342,15 @@ class Reader {
     if (request.header.envelope_id.size() > kMostTag)
       return Error(Errc::too_long, "\"tag\" is too long: as an ENVID it has at most 100 octets");
     set_trace_parent(request, trace_parent_);
+    request.key = key_;
     return request;
   }
 
   Result<MailRequest> raw_message() {
     if (parts_)
-      return wrong("raw",
-                   "is the whole message: from, to, tag and traceparent alone may stand beside it");
+      return wrong(
+          "raw",
+          "is the whole message: from, to, tag, key and traceparent alone may stand beside it");
     if (raw_->empty())
       return wrong("raw", "is empty");
     auto request = envelope();
@@ -371,7 +374,7 @@ class Reader {
   std::optional<Mailbox> from_;
   std::optional<std::string> raw_;
   std::vector<std::string> recipients_;
-  std::string tag_, trace_parent_;
+  std::string tag_, trace_parent_, key_;
   bool parts_ = false;  // members that a raw message has itself
 };
 

@@ -16,6 +16,7 @@ namespace postrider::web {
 struct MailRequest {
   daemon::SubmitHeader header;
   std::string content;
+  std::string key;  // as the request itself gives it: the same when it comes again; empty: none
 };
 
 inline constexpr std::size_t kMostRequestRecipients = 1000;

@@ -684,13 +684,13 @@ Response WebSite::send(const Request& request, const std::string& token) {
     return problem(503, "mail cannot be sent from here");
   if (auto refused = refusal_of_origin(request))
     return *std::move(refused);
-  const auto& key = request.idempotency_key;
-  const auto is_visible = [](char c) { return c >= ' ' && c < '\x7f'; };
-  if (key.size() > kMostKey || !std::all_of(key.begin(), key.end(), is_visible))
-    return problem(400, "an Idempotency-Key has at most 255 visible ASCII characters");
   auto mail = read_mail_request(request.body);
   if (!mail)
     return problem(mail.error().code() == Errc::too_long ? 413 : 400, mail.error().step());
+  const auto& key = request.idempotency_key.empty() ? mail->key : request.idempotency_key;
+  const auto is_visible = [](char c) { return c >= ' ' && c < '\x7f'; };
+  if (key.size() > kMostKey || !std::all_of(key.begin(), key.end(), is_visible))
+    return problem(400, "an Idempotency-Key has at most 255 visible ASCII characters");
   if (mail->content.size() > settings_.message_size)
     return problem(413, daemon::too_large(settings_.message_size));
   mail->header.size = mail->content.size();

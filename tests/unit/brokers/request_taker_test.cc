@@ -188,6 +188,20 @@ TEST_CASE("a request is acknowledged when its mail is in custody, and not before
   CHECK(rig.order.size() == 2);
 }
 
+TEST_CASE("a request may have its key itself, and the one of the broker's message goes before it",
+          "[requests]") {
+  const std::string body = R"({"from":"a@us.example","to":"b@far.example","text":"x","key":"k"})";
+  for (const auto* given : {"", "order 17"}) {
+    Rig rig;
+    rig.answers = {answer(EX_OK)};
+    rig.consumer.waiting.push_back({given, body, false});
+    rig.taker.turn();
+    REQUIRE(rig.headers.size() == 1);
+    const std::string key = *given == '\0' ? "k" : given;
+    CHECK(rig.headers.front().key == daemon::submit_key("shop", key, body));
+  }
+}
+
 TEST_CASE("mail has the trace of its request, and what is none does no harm", "[requests]") {
   const std::string good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
   for (const auto& given :

@@ -255,8 +255,13 @@ TEST_CASE("site: mail is taken from who may send, once the daemon has it", "[web
   CHECK(house.mail_status(request) == 202);
   CHECK(house.sent[2].first.key != first.key);
   CHECK(house.sent[2].first.key.substr(0, 32) == first.key.substr(0, 32));
-  request.target = "/v1/messages";
+  request.body = R"({"from":"a@b.example","to":"c@d.example","text":"y","key":"one"})";
   request.idempotency_key.clear();
+  CHECK(house.mail_status(request) == 202);
+  CHECK(house.sent[3].first.key.substr(0, 32) == first.key.substr(0, 32));
+  house.sent.pop_back();
+  request.body = kMail;
+  request.target = "/v1/messages";
   CHECK(house.mail_status(request) == 202);
   CHECK(house.sent[3].first.key.empty());
 }
