@@ -123,6 +123,11 @@ Result<Served> make(const Program& program, const daemon::Config& config,
   return served;
 }
 
+// By MQTT each would have all messages.
+std::uint64_t connections_to(const events::BrokerUrl& url, const daemon::RequestsConfig& source) {
+  return url.protocol == "mqtt" ? 1 : source.connections;
+}
+
 Result<void> make(const Program& program, const daemon::Config& config,
                   const daemon::RequestsConfig& source, const events::BrokerUrl& url,
                   const Clock& clock, Log& log, std::vector<Taken>& all) {
@@ -134,8 +139,9 @@ Result<void> make(const Program& program, const daemon::Config& config,
                              source.source, config.delivery.tls_ca};
   auto told = settings;
   told.topic = source.refused;
+  told.name += ".refused";  // a client's name, of which a broker may suffer one
   const auto refused = std::make_shared<RequestTaker::Count::element_type>();
-  for (std::uint64_t i = 0; i < source.connections; ++i) {
+  for (std::uint64_t i = 0; i < connections_to(url, source); ++i) {
     Taken one;
     one.consumer = program.consume(settings, clock);
     if (!source.refused.empty())

@@ -1,6 +1,7 @@
 #include "daemon/config/config_checks.h"
 
 #include "events/broker_url.h"
+#include "events/mqtt_topic.h"
 
 #include "base/network.h"
 #include "base/text.h"
@@ -209,12 +210,11 @@ class Checker {
         return "requests[" + std::to_string(i) + "]." + name;
       };
       const auto url = events::parse_broker_url(asked.broker);
-      if (url && url->protocol == "mqtt")
-        report(
-            key("broker"),
-            "is mqtt, by which a request cannot wait until its mail is taken; expected amqp, kafka "
-            "or stomp");
       access(url, asked.password, key);
+      if (url && url->protocol == "mqtt")
+        mqtt_source(asked, key);
+      else if (!asked.refused.empty() && asked.refused == asked.source)
+        report(key("refused"), kRefusedIsSource);
       const bool is_kafka = url && url->protocol == "kafka";
       if (is_kafka && !is_kafka_topic(asked.source))
         report(key("source"), kNoKafkaTopic);
@@ -254,7 +254,26 @@ class Checker {
              "is given for another protocol; expected with AMQP alone, which has exchanges");
     if (url && url->protocol == "kafka" && !is_kafka_topic(sink.topic))
       report(key("topic"), kNoKafkaTopic);
+    if (url && url->protocol == "mqtt" && !events::is_mqtt_topic(sink.topic))
+      report(key("topic"), kNoMqttTopic);
     access(url, sink.password, key);
+  }
+
+  template <class Key>
+  void mqtt_source(const RequestsConfig& asked, const Key& key) {
+    const bool is_filter = events::is_mqtt_filter(asked.source);
+    if (!is_filter)
+      report(key("source"),
+             "is not a topic filter of MQTT; expected such as mail/requests, or mail/+ or mail/# "
+             "with a whole level for a wildcard");
+    if (!asked.refused.empty() && !events::is_mqtt_topic(asked.refused))
+      report(key("refused"), kNoMqttTopic);
+    else if (is_filter && events::mqtt_filter_takes(asked.source, asked.refused))
+      report(key("refused"), kRefusedIsSource);
+    if (asked.connections != 1 && origins_.contains(key("connections")))
+      report(key("connections"),
+             "is more than one, each of which would take every message of a topic of MQTT; "
+             "expected 1");
   }
 
   // To a broker: its URL and the file of a password.
@@ -269,6 +288,11 @@ class Checker {
                                                : "is given for nobody; expected a user in broker");
   }
 
+  static constexpr const char* kRefusedIsSource =
+      "is where requests are taken from, too, and what was refused would come again for ever; "
+      "expected another place";
+  static constexpr const char* kNoMqttTopic =
+      "is not a topic of MQTT to publish at; expected no + and no #, which are wildcards";
   static constexpr const char* kNoKafkaTopic =
       "is not the name of a topic of Kafka; expected letters, digits, '.', '_' and '-' alone";
   // {type} stands for letters.

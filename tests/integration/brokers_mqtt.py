@@ -1,14 +1,10 @@
 #!/usr/bin/python3
 """As brokers_amqp.py, by MQTT: RabbitMQ's plugin puts what is published into its exchange amq.topic. And
 by Mosquitto, which is stopped and started again; what it has when it is killed it does not keep reliably."""
-import json
-import socket
-import subprocess
 import unittest
 
 import events
-from support_py import carriers, daemon, rabbitmq, scenario, wait
-from support_py.tools import tool
+from support_py import carriers, daemon, mosquitto, rabbitmq, scenario, wait
 
 PROGRAM = "postrider-mqtt"
 
@@ -34,53 +30,6 @@ class BrokersMqtt(carriers.ByRabbitMq, scenario.Scenario):
         self.assertIn("type", event)
 
 
-class Mosquitto:
-    """And somebody who has subscribed, with a session that the broker keeps."""
-
-    def __init__(self, folder):
-        self.folder, self.port, self.process = folder, wait.free_port(), None
-        (folder / "password").touch(0o600)
-        subprocess.run([tool("mosquitto_passwd"), "-b", folder / "password", "pr", "pr-secret"], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        (folder / "conf").write_text(
-            f"allow_anonymous false\npassword_file {folder}/password\npersistence true\n"
-            f"persistence_location {folder}/\nmax_queued_messages 0\nuser {daemon.USER}\n"
-            f"listener {self.port} 127.0.0.1\n")
-        self.start()
-        with open(folder / "read", "wb") as read:
-            self.reader = subprocess.Popen(
-                [tool("stdbuf"), "-oL", tool("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(self.port), "-u",
-                 "pr", "-P", "pr-secret", "-i", "reader", "-c", "-q", "1", "-t", "mail/#", "-d"],
-                stdin=subprocess.DEVNULL, stdout=read, stderr=subprocess.STDOUT)
-        wait.until(lambda: b"Subscribed" in (folder / "read").read_bytes(), "the subscription")
-
-    def start(self):
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([tool("mosquitto"), "-c", self.folder / "conf"],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait.until(self.listens, "Mosquitto")
-
-    def listens(self):
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        except OSError:
-            return False
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait()
-
-    def stop(self):
-        self.reader.kill()
-        self.reader.wait()
-        self.end()
-
-    def events(self):
-        lines = (self.folder / "read").read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
-
-
 @unittest.skipUnless((daemon.BIN / PROGRAM).exists(),
                      f"{PROGRAM} is not built: libmosquitto-dev was not there")
 class BrokersMosquitto(scenario.Scenario):
@@ -91,7 +40,7 @@ class BrokersMosquitto(scenario.Scenario):
 
     def test_a_broker_that_is_stopped_has_everything_in_the_end(self):
         rabbitmq.need("mosquitto", "mosquitto_sub")
-        broker = self.using(Mosquitto(self.own_folder("mosquitto")))
+        broker = self.using(mosquitto.Mosquitto(self.own_folder("mosquitto")))
         folder = self.own_folder("carrier")
         (folder / "password").write_text("pr-secret\n")
         (folder / "password").chmod(0o600)
@@ -104,7 +53,7 @@ class BrokersMosquitto(scenario.Scenario):
         broker.end()
         tags |= self.send_one(server, *range(20, 40))
         self.remove_stuck(server)
-        broker.start()
+        broker.start().wait()
         server.wait_until_empty()
 
         def ended():

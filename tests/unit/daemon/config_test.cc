@@ -606,6 +606,7 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
        "topic: is not the name of a topic of Kafka"},
       {"broker = \"mqtt://localhost\"\ntopic = \"mail\"\nexchange = \"x\"",
        "exchange: is given for another protocol"},
+      {"broker = \"mqtt://localhost\"\ntopic = \"mail/#\"", "topic: is not a topic of MQTT"},
       {"broker = \"stomp://mq.example.org\"\ntopic = \"mail\"",
        "broker: is without TLS to another machine; expected stomps://"},
       {"broker = \"amqp://rabbit.example.org\"\ntopic = \"mail\"",
