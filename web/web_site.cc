@@ -3,6 +3,7 @@
 #include "web/assets.h"
 #include "web/mail_request.h"
 #include "web/metrics.h"
+#include "web/trace_answer.h"
 
 #include "base/base64.h"
 #include "base/text.h"
@@ -27,6 +28,7 @@ constexpr std::size_t kMostParameters = 32;
 constexpr std::size_t kMostBody = 64U << 10U;
 constexpr std::size_t kUsualListed = 100, kMostListed = 1000;
 constexpr std::size_t kMostShown = 256U << 10U;  // octets of a message's content
+constexpr unsigned kMostTraces = 2;              // at once: a search may take seconds
 constexpr Duration kFresh{1000};
 constexpr std::string_view kApi = "/api/v1/";
 constexpr std::string_view kSend = "messages";
@@ -226,6 +228,44 @@ Result<daemon::FilterText> filter_of(const Parameters& query,
   return filter;
 }
 
+std::optional<bool> yes_or_no(const std::string* text) {
+  if (text == nullptr || *text == "false")
+    return false;
+  if (*text == "true")
+    return true;
+  return std::nullopt;
+}
+
+Result<daemon::ControlRequest> trace_request_of(const Parameters& query) {
+  daemon::ControlRequest request;
+  request.act = "trace";
+  request.limit = std::to_string(kUsualListed);
+  for (const auto& [name, value] : query) {
+    if (name == "target")
+      request.target = value;
+    else if (name == "from")
+      request.filter.from = value;
+    else if (name == "to")
+      request.filter.to = value;
+    else if (name == "since")
+      request.since = value;
+    else if (name == "limit")
+      request.limit = value;
+    else if (name != "rejected")
+      return malformed(
+          "\"" + escaped(name, 40) +
+          "\" is not known here; there are target, from, to, since, rejected and limit");
+  }
+  const auto rejected = yes_or_no(value_of(query, "rejected"));
+  if (!rejected)
+    return malformed("rejected is true or false");
+  request.rejected = *rejected;
+  const auto limit = number_of<std::size_t>(request.limit);
+  if (!limit || *limit < 1 || *limit > kMostListed)
+    return malformed("limit is a number from 1 to " + std::to_string(kMostListed));
+  return request;
+}
+
 constexpr std::array<std::string_view, 5> kVerbs{"hold", "release", "retry", "remove", "bounce"};
 
 Result<Parameters> parameters_of(const json::object& object) {
@@ -402,6 +442,8 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
     return count(query);
   if (path == "explain")
     return explain(query);
+  if (path == "trace")
+    return trace(query);
   if (path.rfind(kMessages, 0) == 0)
     return show(path.substr(kMessages.size()), query);
   return problem(404, "there is no such operation");
@@ -592,6 +634,25 @@ Response WebSite::explain(const Query& query) {
   out["attempts"] = std::move(attempts);
   out["facts"] = std::move(facts);
   return json_answer(std::move(out));
+}
+
+// Searches may take long, so they leave threads to all else.
+Response WebSite::trace(const Query& query) {
+  const auto request = trace_request_of(query);
+  if (!request)
+    return problem(400, request.error().step());
+  struct Place {
+    std::atomic<unsigned>& taken;
+    const unsigned before = taken++;
+    ~Place() { --taken; }
+  } place{traces_};
+  if (place.before >= kMostTraces)
+    return try_later(503, "too many searches at once", "5");
+  TraceAnswer answer(request->rejected);
+  const auto end = port_.ask(*request, [&](const json::object& line) { return answer.take(line); });
+  if (auto failed = failure(end))
+    return *std::move(failed);
+  return {200, "application/json", answer.document() + "\n", {}};
 }
 
 // What a page of another site could make a browser send.

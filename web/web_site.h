@@ -16,6 +16,7 @@
 
 #include <boost/json/object.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -101,6 +102,7 @@ class WebSite {
   Response count(const Query& query);
   Response show(const std::string& id, const Query& query);
   Response explain(const Query& query);
+  Response trace(const Query& query);
   Response change(const std::string& verb, const Request& request);
   Response send(const Request& request, const std::string& token);
 
@@ -116,6 +118,7 @@ class WebSite {
   std::mutex status_mutex_;
   std::shared_ptr<const boost::json::object> status_;
   SteadyTime status_taken_{};
+  std::atomic<unsigned> traces_{0};  // that are being searched
 };
 
 }  // namespace postrider::web

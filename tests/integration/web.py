@@ -156,6 +156,39 @@ class Pages(WithWeb):
         self.server.wait_until_empty()
         self.assertEqual(self.web.api("messages/" + identifier)[0], 404)
 
+    def test_what_became_of_mail_that_is_gone(self):
+        self.server.send("ann@ext.example", ["gone@far.example", "also@far.example"], MESSAGE.replace(b"Subject", b"Message-ID: <1@ext.example>\r\nSubject"))
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+
+        def traced(query):
+            """A step comes to the trace in a moment."""
+            def ask():
+                status, found = self.web.api("trace?" + query)
+                return found if status == 200 and len(found.get("messages", [{}])[0].get("events", "...")) == wanted else None
+            return wait.until(ask, f"a trace of {query}", pause=0.2)
+        wanted = 3
+        message, = traced("target=%3C1@ext.example%3E")["messages"]
+        self.assertEqual(sorted(step["event"] for step in message["events"]), ["accepted", "delivered", "delivered"])
+        self.assertEqual(message, json.loads(self.server.postrider("trace", message["id"], "--json"))["messages"][0])
+        self.assertNotIn("queued", message)
+        self.assertEqual(self.web.api("messages/" + message["id"])[0], 404)
+        wanted = 2
+        self.assertEqual(traced("target=gone@far.example")["messages"][0]["events"][-1]["to"], "gone@far.example")
+        with smtplib.SMTP("127.0.0.1", self.server.port) as client:
+            client.helo("mx.ext.example")
+            client.docmd("MAIL", "FROM:<eve@bad.example>")
+            self.assertEqual(client.docmd("RCPT", "TO:<nobody-here@us.example>")[0] // 100, 5)
+        wanted = 3  # of "..."
+        refused, = traced("rejected=true&from=eve@bad.example")["refused"]
+        self.assertEqual((refused["to"], refused["helo"]), ("nobody-here@us.example", "mx.ext.example"))
+        status, answer = self.web.api("trace?target=nobody@far.example")
+        self.assertEqual(status, 404)
+        self.assertIn("the trace goes back to", answer["error"]["message"])
+        self.assertEqual(self.web.api("trace")[0], 400)
+        self.assertEqual(self.web.api("trace?since=yesterday")[0], 400)
+        self.assertEqual(self.web.api("trace?target=a", "send")[0], 403)
+
     def test_who_may_not_does_not(self):
         self.leave_waiting(1)
         for token in (None, "wrong", self.web.token["read"][:-1]):
@@ -225,7 +258,7 @@ class Pages(WithWeb):
         self.assertEqual((status, answer.getheader("Content-Type")), (200, "application/json"))
         described = json.loads(body)
         identifier = self.server.queue()[0]["queue_id"]
-        queries = {"/api/v1/explain": "?target=b0@far.example", "/api/v1/queue": "?limit=1&domain=far.example"}
+        queries = {"/api/v1/explain": "?target=b0@far.example", "/api/v1/trace": "?target=b0@far.example", "/api/v1/queue": "?limit=1&domain=far.example"}
         asked = 0
         for path, operations in described["paths"].items():
             for method, operation in operations.items():
@@ -447,11 +480,15 @@ class Browsed(WithWeb):
             folder = playwright()
         except subprocess.CalledProcessError as problem:
             self.skipTest(f"npm does not install playwright-core: {problem.stderr.decode()[-200:]}")
+        self.server.send('"<script>alert(2)</script>"@ext.example', "gone@far.example", MESSAGE.replace(b"Subject", b"Message-ID: <<b>3</b>@ext.example>\r\nSubject"))
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        gone = self.server.log("accepted")[0]["id"]
         self.leave_waiting(5)
         script = pathlib.Path(__file__).with_name("web_page.js").read_text()
         (folder / "page.js").write_text(script)
         done = subprocess.run(["node", folder / "page.js", shutil.which("chromium"), f"http://127.0.0.1:{self.web.port}/",
-                               self.web.token["change"], self.server.queue()[0]["queue_id"]], text=True,
+                               self.web.token["change"], self.server.queue()[0]["queue_id"], gone], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
         self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
         self.assertEqual({one["status"] for one in self.server.queue()}, {"held"})

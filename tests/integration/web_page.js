@@ -1,8 +1,9 @@
-// Drives the page in a real browser: node web_page.js BROWSER URL TOKEN MESSAGE-ID. Prints what is wrong, as JSON.
+// Drives the page in a real browser: node web_page.js BROWSER URL TOKEN WAITING-ID GONE-ID. Prints what is wrong, as JSON.
+// SHOTS: a folder for pictures of every view.
 const { chromium } = require("playwright-core");
 
 (async () => {
-  const [path, base, token, id] = process.argv.slice(2);
+  const [path, base, token, id, gone] = process.argv.slice(2);
   const browser = await chromium.launch({ executablePath: path, args: ["--no-sandbox"] });
   const problems = [];
   for (const scheme of ["light", "dark"])
@@ -18,15 +19,25 @@ const { chromium } = require("playwright-core");
       await page.fill("input[name=token]", token);
       await page.keyboard.press("Enter");
       const views = [["#/", ".tiles", "messages in the queue"], ["#/queue", "table", "refused"], ["#/sites", "table", "refused"],
-        [`#/message?id=${id}`, "pre", "<script>"], ["#/explain?target=b0@far.example", "table", "conclusion"]];
+        [`#/message?id=${id}`, "pre", "<script>"], ["#/explain?target=b0@far.example", "table", "conclusion"],
+        ["#/trace?target=b0@far.example", "table", "b0@far.example"], [`#/message?id=${id}`, ".story", "deferred"],
+        ["#/trace?target=gone@far.example", "table", "<script>alert(2)"], [`#/message?id=${gone}`, ".story", "delivered"]];
       for (const [hash, selector, text] of views) {
         await page.evaluate((to) => { location.hash = to; }, hash);
         await page.waitForFunction(([selector, text]) => document.querySelector(`main ${selector}`) &&
-          document.querySelector("main").textContent.toLowerCase().includes(text), [selector, text]);
+          document.querySelector("main").textContent.toLowerCase().includes(text), [selector, text])
+          .catch(async () => { throw new Error(`${hash} without "${text}": ${await page.textContent("main")}`); });
         const seen = await page.evaluate(() => ({ text: document.body.textContent, wide: document.documentElement.scrollWidth > innerWidth + 1 }));
         if (seen.text.includes("[object") || seen.text.includes("undefined") || seen.text.includes("NaN")) problems.push(`${hash}: ${seen.text}`);
+        if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${hash.replace(/\W+/g, "-")}-${scheme}-${width}.png`, fullPage: true });
         if (seen.wide) problems.push(`${hash} at ${width} scrolls sideways`);
       }
+      await page.evaluate(() => { location.hash = "#/trace"; }); // a search by the keyboard alone
+      await page.waitForFunction(() => document.querySelector("main").textContent.includes("Shows what became of mail"));
+      await page.locator("input[name=target]").focus();
+      await page.keyboard.type("gone@far.example");
+      await page.keyboard.press("Enter");
+      await page.waitForFunction(() => document.querySelector("main").textContent.includes("delivered"));
       if (width === 1280 && scheme === "light") { // a change by the keyboard alone: dry run, then for good
         await page.evaluate(() => { location.hash = "#/queue?domain=far.example"; });
         await page.waitForFunction(() => [...document.querySelectorAll(".verbs button")].some((one) => one.textContent === "hold"));

@@ -78,10 +78,11 @@ function query(filters) {
   return out.toString();
 }
 
-function table(heads, rows, empty) {
+// kind "stack": on a phone each row is a block of lines, for what has long cells.
+function table(heads, rows, empty, kind) {
   if (rows.length === 0) return element("p", { class: "quiet" }, empty);
   return element("div", { class: "scroll", tabindex: "0" },
-    element("table", {},
+    element("table", { class: kind },
       element("thead", {}, element("tr", {}, heads.map(([text, kind]) => element("th", { class: kind, scope: "col" }, text)))),
       element("tbody", {}, rows.map((cells) =>
         element("tr", {}, cells.map((cell, i) => element("td", { class: heads[i][1] }, cell)))))));
@@ -256,25 +257,35 @@ function verbs(filters, counted, ids) {
   return place;
 }
 
+// Of mail that is gone the trace alone knows; of mail that waits, the queue does too.
 async function message(parameters) {
   const id = parameters.get("id") ?? "";
-  const [shown, explained] = await Promise.all([
-    ask(`messages/${encodeURIComponent(id)}`), ask(`explain?${query({ target: id })}`).catch(() => ({ attempts: [], facts: [] }))]);
+  const or = (instead) => (error) => {
+    if (error.status === 401) throw error;
+    return { ...instead, trouble: error.message };
+  };
+  const traced = await ask(`trace?${query({ target: id })}`).catch(or({ messages: [] }));
+  const story = traced.messages[0];
+  const [shown, explained] = story && !story.queued ? [{ trouble: "gone" }, {}] : await Promise.all([
+    ask(`messages/${encodeURIComponent(id)}`).catch(or({})), ask(`explain?${query({ target: id })}`).catch(or({ attempts: [], facts: [] }))]);
   const told = shown.message ?? {};
   return [
     element("h2", {}, "Message ", element("span", { class: "id" }, id)),
-    element("div", { class: "panel" }, facts([
-      ["State", told.status], ["From", told.sender === "" ? "<> (a notice)" : told.sender], ["Arrived", when(told.arrival_time)],
-      ["Expires", when(told.expires)], ["Size", octets(told.message_size)], ["Client", told.client], ["Protocol", told.protocol], ["User", told.user]])),
-    verbs({}, { messages: 1 }, [id]),
-    element("h2", {}, "Recipients"),
-    table([["Address", ""], ["State", ""], ["Attempts", "number"], ["Next", ""], ["Last answer", ""]],
-      (told.recipients ?? []).map((one) => [one.address, one.state, number(one.attempts), when(one.next_attempt), one.delay_reason ?? ""]),
-      "All recipients are done."),
-    element("h2", {}, "What happens to it"),
-    factTable(explained),
-    element("h2", {}, "Header"),
-    element("pre", { tabindex: "0" }, shown.content ?? ""),
+    shown.trouble ? element("p", { class: "quiet" }, story ? "It is not in the queue any more." : shown.trouble) : [
+      element("div", { class: "panel" }, facts([
+        ["State", told.status], ["From", told.sender === "" ? "<> (a notice)" : told.sender], ["Arrived", when(told.arrival_time)],
+        ["Expires", when(told.expires)], ["Size", octets(told.message_size)], ["Client", told.client], ["Protocol", told.protocol], ["User", told.user]])),
+      verbs({}, { messages: 1 }, [id]),
+      element("h2", {}, "Recipients that wait"),
+      table([["Address", ""], ["State", ""], ["Attempts", "number"], ["Next", ""], ["Last answer", ""]],
+        (told.recipients ?? []).map((one) => [one.address, one.state, number(one.attempts), when(one.next_attempt), one.delay_reason ?? ""]),
+        "All recipients are done.")],
+    element("h2", {}, "What became of it"),
+    story ? steps(story.events) : element("p", { class: "quiet" }, traced.trouble ?? "Nothing is known."),
+    traced.more ? element("p", { class: "quiet" }, "There are more steps than are shown; postrider trace has all.") : null,
+    shown.trouble ? null : [
+      element("h2", {}, "What happens to it"), factTable(explained),
+      element("h2", {}, "Header"), element("pre", { tabindex: "0" }, shown.content ?? "")],
   ];
 }
 
@@ -304,7 +315,84 @@ async function sites() {
   ];
 }
 
-// Search
+// Search: what became of mail
+
+const from = (step) => (step.from === "" ? "<>" : step.from ?? "");
+const ENDS = { delivered: "active", sent: "active", bounced: "held", rejected: "held", deferred: "deferred" };
+
+function tag(word) {
+  return element("span", { class: `tag ${ENDS[word] ?? ""}` }, word);
+}
+
+function joined(parts) {
+  return parts.filter((part) => part !== undefined && part !== "").join(", ");
+}
+
+function clientOf(step) {
+  return step.client_name && step.client_name !== "unknown" ? `${step.client_name} [${step.client}]` : step.client;
+}
+
+// What stands behind the name of a step, for people.
+function details(step) {
+  const lines = step.event === "accepted" ? [
+    `from ${from(step)} for ${step.to ?? "?"}${step.nrcpt > 1 ? ` and ${plural(step.nrcpt - 1, "other", "others")}` : ""}`,
+    joined([clientOf(step), step.helo && `HELO ${step.helo}`, step.user && `user ${step.user}`, step.protocol, step.tls]),
+    joined([step.size === undefined ? "" : octets(Number(step.size)), step.message_id])] : [
+    step.to ?? "",
+    joined([step.relay === "none" ? "" : step.relay, step.tls && !step.tls.startsWith("TLS") ? `TLS ${step.tls}` : step.tls, step.delay === undefined ? "" : `${step.delay} s`,
+      step.delays && `delays ${step.delays}`, step.reused === "yes" || step.reused === true ? "connection used again" : ""]),
+    joined([step.notice && `${step.notice} (${step.kind})`, step.by && `by ${step.by}`]), step.reason ?? ""];
+  return lines.filter((line) => line).map((line, i) => element("div", { class: i ? "quiet" : undefined }, line));
+}
+
+function steps(events) {
+  return element("ol", { class: "story" }, events.map((step) => element("li", {},
+    element("time", { datetime: step.time, class: "quiet" }, new Date(step.time).toLocaleString()), " ", tag(step.event), details(step))));
+}
+
+function tracedRow(message) {
+  const first = message.events[0] ?? {};
+  const ends = new Map(); // of each recipient the latest
+  for (const step of message.events) if (step.to && step.event !== "accepted") ends.set(step.to, step);
+  const shown = [...ends.values()].slice(0, 3).map((step) => element("div", {}, tag(step.event), " ", step.to,
+    step.reason ? element("div", { class: "quiet" }, step.reason) : null));
+  if (ends.size > 3) shown.push(element("div", { class: "quiet" }, `and ${plural(ends.size - 3, "other", "others")}`));
+  if (message.queued) shown.push(element("div", {}, tag(message.queued.status), " in the queue"));
+  return [messageLink(message.id), first.time ? new Date(first.time).toLocaleString() : when(message.queued?.arrival_time),
+    first.event === "accepted" ? from(first) : message.queued?.envelope_sender ?? "", shown];
+}
+
+async function trace(parameters) {
+  const asked = Object.fromEntries(["target", "since", "rejected"].map((name) => [name, parameters.get(name) ?? ""]));
+  const form = element("form", { class: "filters", onsubmit: (event) => {
+    event.preventDefault();
+    location.hash = `#/trace?${query(Object.fromEntries(new FormData(form)))}`;
+  } },
+  element("label", {}, "An address, a queue id or a Message-ID", element("input", { name: "target", value: asked.target, size: "40", autocomplete: "off" })),
+  element("label", {}, "Not before", element("input", { name: "since", value: asked.since, size: "12", placeholder: "2h or 2026-11-29", autocomplete: "off" })),
+  element("label", { class: "check" }, element("input", { type: "checkbox", name: "rejected", value: "true", checked: asked.rejected === "true" }), "Refused mail"),
+  element("button", { class: "main" }, "Search"));
+  if (!asked.target && !asked.since && !asked.rejected)
+    return [form, element("p", { class: "quiet" }, "Shows what became of mail, also of mail that is gone: each step and attempt, with its time, host and reply.")];
+  let found;
+  try {
+    found = await ask(`trace?${query({ ...asked, limit: "100" })}`);
+  } catch (error) {
+    if (error.status === 401) throw error;
+    return [form, element("p", { class: "alarm", role: "status" }, error.message)];
+  }
+  return [
+    form,
+    found.more ? element("p", { class: "quiet" }, "The newest are shown; there are more.") : null,
+    found.refused
+      ? table([["When", ""], ["From", ""], ["To", ""], ["Client", ""], ["Reply", ""]], found.refused.map((step) => [
+        new Date(step.time).toLocaleString(), from(step), step.to ?? "", joined([clientOf(step), step.helo && `HELO ${step.helo}`]), step.reply ?? ""]),
+      "No such mail was refused.", "stack")
+      : table([["Id", ""], ["When", ""], ["From", ""], ["What became of it", ""]], found.messages.map(tracedRow), "No such mail is known.", "stack"),
+  ];
+}
+
+// Explain: what would happen to mail now
 
 async function explain(parameters) {
   const target = parameters.get("target") ?? "";
@@ -356,7 +444,7 @@ function login(trouble) {
   return form;
 }
 
-const VIEWS = { "": overview, queue, sites, explain, message };
+const VIEWS = { "": overview, queue, sites, trace, explain, message };
 
 async function show() {
   const mine = ++serial;

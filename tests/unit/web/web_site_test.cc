@@ -9,6 +9,7 @@
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
+#include <functional>
 #include <string>
 #include <sysexits.h>
 #include <vector>
@@ -35,6 +36,8 @@ class FakePort : public ControlPort {
   Result<daemon::ControlEnd> ask(const daemon::ControlRequest& request,
                                  const OnLine& on_line) override {
     asked.push_back(request);
+    if (on_ask)
+      on_ask();
     if (is_down)
       return Error(Errc::stopped, "connect");
     for (const auto& line : lines)
@@ -46,6 +49,7 @@ class FakePort : public ControlPort {
   std::vector<std::string> lines;
   daemon::ControlEnd end;
   bool is_down = false;
+  std::function<void()> on_ask;
 };
 
 struct House {
@@ -377,6 +381,85 @@ TEST_CASE("site: what is not a mail request, or too large, reaches no daemon", "
   CHECK(large("", 100'000) == 401);
   CHECK(large("wrong", 100'000) == 401);
   CHECK(large("sender", 100'000, "/api/v1/queue/hold") == 413);
+}
+
+TEST_CASE("site: a search of the trace is one document, as the tool prints it", "[web][trace]") {
+  House house;
+  house.port.lines = {R"({"trace":{"id":"01A"}})",
+                      R"({"event":{"event":"accepted","from":"a"}})",
+                      R"({"event":{"event":"delivered"}})",
+                      R"({"trace":{"id":"01B"}})",
+                      R"({"message":{"queue_id":"01B"}})",
+                      R"({"event":{"event":"late"}})",
+                      R"({"more":true})"};
+  const auto found = house.site.answer(
+      House::get("/api/v1/trace?target=a%40b.test&from=c%40d.test&to=&since=2h&limit=7"));
+  CHECK(found.status == 200);
+  CHECK(
+      found.body ==
+      R"({"messages":[{"id":"01A","events":[{"event":"accepted","from":"a"},)"
+      R"({"event":"delivered"}]},{"id":"01B","events":[],"queued":{"queue_id":"01B"}}],"more":true})"
+      "\n");
+  REQUIRE(house.port.asked.size() == 1);
+  const auto& asked = house.port.asked.back();
+  CHECK(asked.act == "trace");
+  CHECK(asked.target == "a@b.test");
+  CHECK(asked.filter.from == "c@d.test");
+  CHECK(asked.filter.to == "");
+  CHECK(asked.since == "2h");
+  CHECK(asked.limit == "7");
+  CHECK_FALSE(asked.rejected);
+  house.port.lines = {R"({"event":{"event":"rejected"}})", R"({"event":{"event":"rejected"}})"};
+  const auto refused = house.site.answer(House::get("/api/v1/trace?rejected=true"));
+  CHECK(refused.body ==
+        "{\"refused\":[{\"event\":\"rejected\"},{\"event\":\"rejected\"}],\"more\":false}\n");
+  CHECK(house.port.asked.back().rejected);
+  CHECK(house.port.asked.back().limit == "100");
+  house.port.lines.clear();
+  CHECK(house.site.answer(House::get("/api/v1/trace?rejected=true")).body ==
+        "{\"refused\":[],\"more\":false}\n");
+  house.port.end.exit_code = EX_NOINPUT;
+  house.port.end.error = "no such mail is known";
+  CHECK(house.status(House::get("/api/v1/trace?target=x")) == 404);
+  house.port.end.exit_code = EX_UNAVAILABLE;
+  CHECK(house.status(House::get("/api/v1/trace?target=x")) == 503);
+}
+
+TEST_CASE("site: a search of the trace is bounded, and nobody without a right has one",
+          "[web][trace]") {
+  House house;
+  for (const char* query : {"limit=0", "limit=1001", "limit=x", "limit=", "rejected=yes",
+                            "target=a&color=red", "id=01A", "target=%00"}) {
+    INFO(query);
+    CHECK(house.status(House::get(std::string("/api/v1/trace?") + query)) == 400);
+  }
+  CHECK(house.status(House::get("/api/v1/trace?target=a", "")) == 401);
+  CHECK(house.status(House::get("/api/v1/trace?target=a", "sender")) == 403);
+  CHECK(house.port.asked.empty());
+  // A story without an end.
+  house.port.lines = {R"({"trace":{"id":"01A"}})"};
+  for (int i = 0; i < 3000; ++i)
+    house.port.lines.push_back(R"({"event":{"reason":")" + std::string(2000, 'x') + "\"}}");
+  const auto found = house.site.answer(House::get("/api/v1/trace?target=a"));
+  CHECK(found.status == 200);
+  CHECK(found.body.size() < (4U << 20U) + 4096);
+  CHECK(json::parse(found.body).at("more").as_bool());
+  // Two at once; the third is to come again, and all else goes on.
+  house.port.lines = {R"({"trace":{"id":"01A"}})"};
+  unsigned deep = 0;
+  std::vector<unsigned> seen;
+  house.port.on_ask = [&] {
+    if (++deep > 2)
+      return;
+    const auto inner = house.site.answer(House::get("/api/v1/trace?target=a"));
+    seen.push_back(inner.status);
+    if (inner.status == 503)
+      CHECK_FALSE(field(inner, "Retry-After").empty());
+  };
+  CHECK(house.status(House::get("/api/v1/trace?target=a")) == 200);
+  CHECK(seen == std::vector<unsigned>{503, 200});
+  house.port.on_ask = {};
+  CHECK(house.status(House::get("/api/v1/trace?target=a")) == 200);
 }
 
 TEST_CASE("site: guesses from an address end, and its owner waits with them", "[web]") {
