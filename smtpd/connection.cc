@@ -446,7 +446,7 @@ Task<bool> Connection::shake_hands() {
     if (error.code() == boost::system::errc::not_enough_memory)
       count(reception_->counters().turned_away);
     count(reception_->counters().tls_failed);
-    maillog::tls_failed(reception_->log(), session, stream_.tls(), error);
+    maillog::tls_failed(log(), session, stream_.tls(), error);
     summary_.end =
         error.code() == asio::error::timed_out ? maillog::End::timeout : maillog::End::lost;
     summary_.error = error;
@@ -455,7 +455,7 @@ Task<bool> Connection::shake_hands() {
   count(counter_of(*stream_.tls(), reception_->counters()));
   session.on_tls(*stream_.tls(), channel_of(stream_));
   talk_->in_tls();
-  maillog::encrypted(reception_->log(), session);
+  maillog::encrypted(log(), session);
   if (tls_memory_.begin_session(client()))
     co_return true;
   say(replies::kNoMemory);
@@ -657,7 +657,7 @@ void Connection::refused(const Refusal& refusal) {
 }
 
 void Connection::authenticated(const AuthEnd& end) {
-  maillog::auth_ended(reception_->log(), talk_->session(), end);
+  maillog::auth_ended(end.passed ? reception_->log() : log(), talk_->session(), end);
 }
 
 }  // namespace postrider::smtpd

@@ -144,7 +144,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
     return turn_away(socket, arrival.address, "all slots taken", replies::kAllBusy);
   reception.notice_stress();
   if (reception.settings()->local_counter != nullptr && !proxied_)
-    arrival.local_user = local_user_of(socket.get(), peer);
+    arrival.local_user = local_user_of(socket.get(), peer, trusted);
   Socket stream(reception.loop().context());
   boost::system::error_code failed;
   stream.assign(protocol_of(peer->sa_family), socket.get(), failed);

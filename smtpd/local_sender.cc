@@ -14,6 +14,7 @@ namespace postrider::smtpd {
 namespace {
 
 constexpr std::uint8_t kLoopback = 127;
+constexpr std::uint8_t kListening = 10;  // TCP_LISTEN of the kernel
 
 // One end of a connection; a mapped IPv4 address is one of IPv4.
 struct End {
@@ -44,6 +45,19 @@ bool is_loopback(const End& end) {
   in6_addr address{};
   std::memcpy(&address, end.address, sizeof address);
   return end.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address);
+}
+
+// Of an interface of this machine: a socket can be bound to it.
+bool is_of_this_machine(const sockaddr* address) {
+  const FileDescriptor socket(::socket(address->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage bound{};
+  const socklen_t size =
+      address->sa_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  std::memcpy(&bound, address, size);
+  // The port stands at the same place in both.
+  reinterpret_cast<sockaddr_in*>(&bound)->sin_port = 0;
+  return socket.is_open() &&
+         ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&bound), size) == 0;
 }
 
 struct Query {
@@ -91,14 +105,15 @@ std::optional<std::uint32_t> owner_of(const End& theirs, const End& ours) {
     std::memcpy(&header, answer, sizeof header);
   } while (header.nlmsg_seq != number);
   std::memcpy(&message, answer + NLMSG_HDRLEN, sizeof message);
-  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY)  // an error: there is no such socket
+  // An error: there is no such socket. One that listens is not the other end, which is gone.
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || message.idiag_state == kListening)
     return std::nullopt;
   return message.idiag_inode == 0 ? kUnknownUser : message.idiag_uid;  // closed: owned by nobody
 }
 
 }  // namespace
 
-std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer) {
+std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer, bool any_address) {
   if (peer->sa_family == AF_UNIX) {
     ucred who{};
     socklen_t size = sizeof who;
@@ -106,7 +121,7 @@ std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer) {
     return is_known ? std::optional<std::uint32_t>(who.uid) : std::nullopt;
   }
   const auto theirs = end_of(peer);
-  if (!is_loopback(theirs))
+  if (!is_loopback(theirs) && !(any_address && is_of_this_machine(peer)))
     return std::nullopt;
   sockaddr_storage local{};
   socklen_t size = sizeof local;

@@ -12,6 +12,9 @@ inline constexpr std::uint32_t kUnknownUser = 65534;
 
 // The user at the other end of an accepted connection, if that end is on this machine. Asks the
 // kernel, which answers at once. Nothing: a peer elsewhere, or in another network namespace.
-std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer);
+// any_address: also a peer at an address of this machine that is not of loopback, which takes some
+// microseconds to find out for each peer.
+std::optional<std::uint32_t> local_user_of(int socket, const sockaddr* peer,
+                                           bool any_address = false);
 
 }  // namespace postrider::smtpd

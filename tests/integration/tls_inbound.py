@@ -7,6 +7,8 @@ import resource
 import socket
 import ssl
 import subprocess
+import threading
+import time
 
 from support_py import certificates, scenario, smtp, wait
 from support_py.certificates import Client, Pair, context
@@ -70,6 +72,34 @@ class Halves(Tls):
         print(f"\n  {each / 1024:.1f} KiB a half", flush=True)
         self.assertLess(each, 64 << 10)
 
+
+    def test_a_flood_of_broken_handshakes_fills_no_log(self):
+        """Strangers choose how often; of each kind of event 2,000 stand there, and then 100 a second."""
+        server = self.tls_daemon()
+        many, threads = 3000, 4
+
+        def flood():
+            for _ in range(many // threads):
+                with socket.create_connection(("127.0.0.1", self.secure_port), timeout=wait.DEADLINE) as plain:
+                    plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    try:
+                        while plain.recv(100):
+                            pass
+                    except ConnectionError:
+                        pass
+        began = time.monotonic()
+        workers = [threading.Thread(target=flood) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        allowed = 2000 + 100 * (time.monotonic() - began + 1)
+        server.stop()
+        logged = len(server.log("tls_failed"))
+        self.assertGreater(logged, 1000)
+        self.assertLessEqual(logged, allowed)
+        if allowed < many:
+            self.assertTrue([one for one in server.log("log_limited") if one["of"] == "tls_failed"])
 
     def test_thousands_that_do_not_end_share_one_sum(self):
         """Of one client: half of 64 MiB, beside what every session costs. Who has waited longest gives way, and a

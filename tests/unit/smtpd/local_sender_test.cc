@@ -7,8 +7,11 @@
 
 #include <arpa/inet.h>
 #include <cstring>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <optional>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <thread>
@@ -99,6 +102,45 @@ TEST_CASE("as root: the user is the one of the other end", "[smtpd][local]") {
   })
       .join();
   CHECK(listener.user(accepted) == 4001U);
+}
+
+// A network of its own: "lo" with 10.9.9.9 beside 127.0.0.1. For this thread, which is to end.
+bool enter_network_with_another_address() {
+  if (::unshare(CLONE_NEWNET) != 0)
+    return false;
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq up{}, more{};
+  std::strcpy(up.ifr_name, "lo");
+  up.ifr_flags = IFF_UP;
+  std::strcpy(more.ifr_name, "lo:1");
+  const auto address = four("10.9.9.9", 0);
+  std::memcpy(&more.ifr_addr, &address, sizeof address);
+  return ::ioctl(socket.get(), SIOCSIFFLAGS, &up) == 0 &&
+         ::ioctl(socket.get(), SIOCSIFADDR, &more) == 0;
+}
+
+TEST_CASE("a connection over another address of this machine has one, where it is asked for",
+          "[smtpd][local]") {
+  std::thread([] {
+    if (!enter_network_with_another_address()) {
+      WARN("not run: needs root");
+      return;
+    }
+    const Listener listener;
+    FileDescriptor accepted;
+    const auto client = connected(four("10.9.9.9", listener.port));
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    accepted = FileDescriptor(
+        ::accept4(listener.socket.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+    CHECK(local_user_of(accepted.get(), plain(peer), true) == ::geteuid());
+    CHECK_FALSE(local_user_of(accepted.get(), plain(peer)));
+    // Somebody elsewhere, whose port is one that somebody listens at here.
+    auto elsewhere = four("192.0.2.1", listener.port);
+    CHECK_FALSE(local_user_of(accepted.get(), plain(elsewhere), true));
+    auto listens = four("10.9.9.9", listener.port);
+    CHECK_FALSE(local_user_of(accepted.get(), plain(listens), true));
+  }).join();
 }
 
 // Who sends all and closes before we ask is nobody in particular, least of all root.
