@@ -139,7 +139,8 @@ void Connections::schedule(Site& site) {
       continue;
     }
     may_send = site.pace.may_send(under_way(site), now);
-    SiteConnection* link = may_send ? free_link(site, most_connections(site)) : nullptr;
+    SiteConnection* link =
+        may_send ? free_link(site, most_connections(site, context_.clock.now())) : nullptr;
     if (link == nullptr)
       break;
     site.pace.on_sent(now);
@@ -193,13 +194,10 @@ void Connections::wake_later(Site& site) {
   site.wake->set(std::min<Duration>(next - now, kLongestSleep));
 }
 
-unsigned Connections::most_connections(const Site& site) const {
-  return site.health.limit(context_.clock.now(), site.pace.limit());
-}
-
 bool Connections::may_connect(const Site& site) const {
   const auto open = counted(site);
-  return open < most_connections(site) && !(site.fault && site.fault->is_set()) &&
+  return open < most_connections(site, context_.clock.now()) &&
+         !(site.fault && site.fault->is_set()) &&
          site.pace.may_open(static_cast<unsigned>(open), static_cast<unsigned>(site.connecting),
                             context_.pace_time());
 }
@@ -456,7 +454,8 @@ void Connections::make_idle(SiteConnection& link) {
   const auto open = counted(site) - closing;
   const auto most_jobs = site.pace.bounds().per_connection;
   const bool is_spent = most_jobs > 0 && link.carried >= most_jobs;
-  if (context_.is_draining || is_spent || open > std::max(1U, most_connections(site)))
+  if (context_.is_draining || is_spent ||
+      open > std::max(1U, most_connections(site, context_.clock.now())))
     line_.close(link);
   else
     line_.on_idle(link);

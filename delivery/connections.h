@@ -40,7 +40,6 @@ class Connections {
 
  private:
   void schedule(Site& site);
-  unsigned most_connections(const Site& site) const;
   bool may_connect(const Site& site) const;
   void wake_later(Site& site);
   void look_at_silent(Site& site);

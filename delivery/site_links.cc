@@ -36,6 +36,10 @@ Duration usual_time(const mail::Message& message) {
   return kSlow + Duration(static_cast<Duration::rep>(message.content.size / kSlowRate));
 }
 
+unsigned most_connections(const Site& site, TimePoint now) {
+  return site.health.limit(now, site.pace.limit());
+}
+
 SiteConnection* free_link(Site& site, unsigned most) {
   if (!site.idle.empty())
     return site.idle.back();

@@ -16,6 +16,8 @@ constexpr std::size_t kMostHanging = 10;
 std::size_t counted(const Site& site);
 // What takes longer, to connect or to carry the message, is slow.
 Duration usual_time(const mail::Message& message);
+// That it may have now, by its health and its pace.
+unsigned most_connections(const Site& site, TimePoint now);
 // An idle one; or, when no more than `most` may be counted, one with room behind its job. nullptr: a
 // further connection is to be made, or none can take the job.
 SiteConnection* free_link(Site& site, unsigned most);
