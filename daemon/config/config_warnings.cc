@@ -1,8 +1,10 @@
+#include "base/network.h"
 #include "base/text.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/listened.h"
 #include "delivery/routing/route.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -53,9 +55,30 @@ class Doubts {
     }
   }
 
+  // Whoever may connect as a proxy says who the client is.
+  void proxies() {
+    const auto is_here = [](const std::string& text) {
+      const auto network = Network::parse(text);
+      return network && (network->contains(*IpAddress::parse("127.0.0.1")) ||
+                         network->contains(*IpAddress::parse("::1")));
+    };
+    const auto& accept = config_.accept;
+    if (!accept.relay_from.empty() && has_proxied_listener() &&
+        std::any_of(accept.proxy_from.begin(), accept.proxy_from.end(), is_here))
+      add("accept.proxy_from",
+          "holds this machine: each of its users can name a client of accept.relay_from and "
+          "send without the limits of sendmail; let the proxy speak to a listener at a socket "
+          "(unix:), or leave accept.relay_from out");
+  }
+
   std::vector<Problem> found;
 
  private:
+  bool has_proxied_listener() const {
+    return std::any_of(config_.listeners.begin(), config_.listeners.end(),
+                       [](const auto& listener) { return listener.proxy_protocol; });
+  }
+
   using Kind = delivery::NextHop::Kind;
 
   void add(std::string key, std::string text) {
@@ -128,6 +151,7 @@ std::vector<Problem> warnings_about(const Config& config) {
   doubts.hostname();
   doubts.listeners();
   doubts.routes();
+  doubts.proxies();
   return std::move(doubts.found);
 }
 

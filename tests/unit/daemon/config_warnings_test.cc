@@ -118,6 +118,17 @@ TEST_CASE("TLS at a port that begins otherwise is warned of", "[config]") {
     CHECK(warned(route(fine)).empty());
 }
 
+TEST_CASE("a proxy of this machine is warned of, where some may relay", "[config]") {
+  const auto proxied = listening("192.0.2.1:25", "proxy_protocol = true\n");
+  const auto from = [](const std::string& networks) { return "proxy_from = [" + networks + "]\n"; };
+  const std::string relay = R"("192.0.2.0/24")";
+  for (const auto* here : {R"("127.0.0.1")", R"("127.0.0.0/8")", R"("198.51.100.7", "::1")"})
+    CHECK(warned(relaying(relay, from(here)) + proxied).find("accept.proxy_from: holds this") == 0);
+  CHECK(warned(relaying(relay, from(R"("198.51.100.7")")) + proxied).empty());
+  CHECK(warned(relaying("", from(R"("127.0.0.1")")) + proxied).empty());
+  CHECK(warned(relaying(relay, from(R"("127.0.0.1")")) + listening("192.0.2.1:25")).empty());
+}
+
 TEST_CASE("a submission listener to which no program can log in is warned of", "[config]") {
   const std::string submission = listening("0.0.0.0:587", "role = \"submission\"\n");
   CHECK(warned(submission).find("listener[0].role: ") == 0);
