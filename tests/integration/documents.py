@@ -19,11 +19,20 @@ class Documents(scenario.Scenario):
     def test_files_that_are_named_exist(self):
         for page in PAGES:
             for name in re.findall(rf"[`(]((?:{FOLDERS})/[\w./*-]*)", page.read_text()):
-                found = list(ROOT.glob(name.rstrip("/.")))
-                stem = name.endswith("*") or list(ROOT.glob(name.rstrip("/.") + "*"))
-                self.assertTrue(found or stem, f"{page.name}: {name}")
+                stem = name.rstrip("/.")
+                found = list(ROOT.glob(stem)) or (not stem.endswith("*") and list(ROOT.glob(stem + "*")))
+                self.assertTrue(found, f"{page.name}: {name}")
             for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text()):
                 self.assertTrue((page.parent / name).exists(), f"{page.name}: {name}")
+
+    def test_ids_are_as_they_are_in_the_program(self):
+        """11 letters and digits, for `show` takes no others."""
+        seen = 0
+        for page in (*PAGES, *(ROOT / "man").glob("*.[1-8]")):
+            for name in re.findall(r"\b1K[0-9A-Z]{4,}\b", page.read_text()):
+                self.assertEqual(len(name), 11, f"{page.name}: {name}")
+                seen += 1
+        self.assertGreater(seen, 2)
 
     def test_files_that_comments_name_exist(self):
         """In sources, tests and scripts: `folder/file.ext`, and pages by their name alone."""
