@@ -8,7 +8,7 @@ import re
 import subprocess
 import tomllib
 
-from support_py import daemon, scenario
+from support_py import daemon, scenario, wait
 
 ROOT = daemon.ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "doc").glob("*.md"))]
@@ -127,6 +127,25 @@ class Documents(scenario.Scenario):
         for page in PAGES:
             for one in re.findall(r"`(postrider[\w.-]*|sendmail|mailq|newaliases|aliases)\((\d)\)`", page.read_text()):
                 self.assertIn(one, pages, page.name)
+
+    def test_the_sample_of_the_readme_is_what_is_printed(self):
+        sample = re.search(r"(?m)^    \$ postrider explain (\S+)\n((?:    .*\n)+)", (ROOT / "README.md").read_text())
+        port = wait.free_port()
+        server = self.daemon(delivery={"retry": ["10m"]}, route=[{"domain": "example.com",
+                                                                  "next_hop": f"smtp://127.0.0.1:{port}"}])
+        self.assertEqual(server.send("a@src.example", sample[1], b"Subject: x\r\n\r\nx\r\n").code, 250)
+        server.wait_for_log("site_blocked")
+
+        def shape(text):
+            """Without what differs: times, hosts and ports, and what the sample leaves out."""
+            text = re.sub(r"relay\.example\.net\[192\.0\.2\.7\]|127\.0\.0\.1\[127\.0\.0\.1\]", "HOST", text)
+            text = re.sub(r"relay\.example\.net|127\.0\.0\.1|192\.0\.2\.7", "HOST", text).replace("HOST:HOST", "HOST")
+            text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+            return [re.sub(r":(2525|%d)\b" % port, ":PORT", line.strip()) for line in text.splitlines()]
+        for said, printed in zip(shape(sample[2]), shape(server.postrider("explain", sample[1])), strict=True):
+            if said.endswith(", ..."):
+                printed = printed[:len(said) - 4] + " ..."
+            self.assertEqual(said, printed)
 
     def test_manuals_have_every_verb(self):
         helped = subprocess.run([str(daemon.BIN / "postrider"), "--help"], capture_output=True, text=True)
