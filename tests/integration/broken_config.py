@@ -80,7 +80,9 @@ class BrokenConfiguration(scenario.Scenario):
         for name, *arguments in (("postrider", "queue"), ("postrider", "queue", "count"),
                                  ("postrider", "status"), ("postrider", "explain", TO), ("mailq",),
                                  ("sendmail", "-bp"), ("sendmail", "-bv", TO), ("sendmail", "-q"),
-                                 ("postrider", "queue", "retry", "--all")):
+                                 ("postrider", "queue", "retry", "--all"), ("postrider", "queue", "summary", "--by", "reason"),
+                                 ("postrider", "queue", "hold", "--all", "--dry-run"), ("postrider", "trace", TO, "--limit", "0"),
+                                 ("postrider", "sites")):
             with self.subTest(tool=[name, *arguments]):
                 done = self.run_tool(name, *arguments)
                 is_down = "status" in arguments and not self.server.running()
