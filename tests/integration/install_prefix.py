@@ -34,7 +34,9 @@ class Installation(scenario.Scenario):
                      "libexec/postrider/postrider-pam", "etc/postrider/postrider.toml",
                      "etc/ufw/applications.d/postrider", "lib/sysusers.d/postrider.conf",
                      "lib/tmpfiles.d/postrider.conf", "lib/systemd/system/postrider.socket",
-                     "share/man/man8/postrider.8", "share/bash-completion/completions/postrider"):
+                     "share/doc/postrider/LICENSE", "share/doc/postrider/README.md", "share/doc/postrider/json.md",
+                     "share/doc/postrider/log.md", "share/doc/postrider/examples/monitoring/check_postrider",
+                     "share/doc/postrider/examples/tables/users.ldap.toml", "share/man/man8/postrider.8", "share/bash-completion/completions/postrider"):
             self.assertTrue((self.prefix / name).exists(), name)
 
     def test_what_the_manual_takes_from_a_prefix_is_there(self):
