@@ -88,7 +88,8 @@ const Option kOptions[] = {
      "The domain of this machine's own mail, for addresses without one; or the absolute path of the "
      "file whose first line it is."},
     {"spool", Text{AT(spool), check_path}, false, nullptr,
-     "The folder of the queue; it must be on a local disk."},
+     "The folder of the queue; it must be on a local disk. Another than the default needs ReadWritePaths= "
+     "in a drop-in of the unit."},
     {"user", Text{AT(user), check_user}, false, nullptr,
      "Taken on after the sockets are bound, when started as root; empty to stay as it is."},
     {"threads", Number{AT(threads), 0, 256}, false, nullptr,

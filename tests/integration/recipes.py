@@ -118,9 +118,7 @@ class Network(Relaying):
         hook("eth0", "up")  # nobody has to hurry
 
 
-class MailboxesElsewhere(World):
-    SECTION = "Mailboxes in a folder of their own"
-
+class UnderTheUnit(World):
     def under_the_unit(self, folder):
         """As ProtectSystem=strict has a folder that ReadWritePaths= does not name."""
         return [sys.executable, "-c", f'''
@@ -128,6 +126,37 @@ import os, subprocess, sys
 subprocess.run(["mount", "--bind", "{folder}", "{folder}"], check=True)
 subprocess.run(["mount", "-o", "remount,bind,ro", "{folder}"], check=True)
 os.execvp(sys.argv[1], sys.argv[1:])''']
+
+
+class SpoolElsewhere(UnderTheUnit):
+    SECTION = "The spool on another disk"
+
+    def test_another_spool(self):
+        folders = dict(re.findall(r"install -d -o postrider -g postrider -m (\d+) /srv/spool(\S*)$",
+                                  block_with(self.SECTION, "install -d"), re.M))
+        self.assertEqual(block_with(self.SECTION, "[Service]").strip(), "[Service]\nReadWritePaths=-/srv/spool")
+        self.assertEqual(tomllib.loads(block_with(self.SECTION, "spool = ")), {"spool": "/srv/spool"})
+        top = None
+        for mode, name in folders.items():
+            top = self.machine.make("srv" + name, DAEMON, DAEMON, int(mode, 8)) if top is None else top
+            if name:
+                (top / name[1:]).mkdir()
+                os.chown(top / name[1:], DAEMON, DAEMON)
+                os.chmod(top / name[1:], int(mode, 8))
+        wrapper = self.machine.wrapper
+        self.machine.wrapper = lambda: [*wrapper(), *self.under_the_unit(top)]
+        with self.assertRaisesRegex(AssertionError, "(?i)read-only"):
+            self.start(spool=str(top))
+        server = self.things[-1]
+        server.wrapper = wrapper()  # the drop-in
+        server.start()
+        smtp.send(server.port, "a@ext.example", ["ann@us.example"], b"Subject: x\r\n\r\nx\r\n")
+        server.wait_until_empty()
+        self.assertTrue((top / "queue.db").exists())
+
+
+class MailboxesElsewhere(UnderTheUnit):
+    SECTION = "Mailboxes in a folder of their own"
 
     def test_a_folder_that_the_unit_may_not_write_and_then_may(self):
         made = re.match(r"install -d -o postrider -g postrider -m (\d+) (\S+)$", block_with(self.SECTION, "postrider -g").strip())
