@@ -6,6 +6,10 @@
 #include "base/text.h"
 #include "daemon/control/control_service.h"
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+
 #include <deque>
 #include <map>
 #include <optional>
@@ -28,6 +32,9 @@ constexpr unsigned kShortJobs = 4, kLongJobs = 4, kReaderJobs = 2;  // threads
 constexpr int kReaderNiceness = 10;
 // A line of the log for those who were refused, and no more, however many they are.
 constexpr Duration kBetweenRefusals{1000};
+
+// While too much waits to be read.
+constexpr std::chrono::milliseconds kLookForRoom{20};
 
 struct Page {
   std::string lines;
@@ -75,6 +82,17 @@ struct ControlServer::State {
   std::map<Stream*, bool> writing;
   std::map<uid_t, std::size_t> reading;  // of those: of readers, by user
   std::size_t reading_in_all = 0;
+  // Octets of answers that wait for who asked to read them: of administrators, and of readers.
+  std::size_t unread_of_administrators = 0, unread_of_readers = 0;
+  // A part of an answer, until it is read.
+  struct Unread {
+    Unread(std::size_t& sum_, std::size_t octets_) : sum(sum_), octets(octets_) { sum += octets; }
+    ~Unread() { sum -= octets; }
+    Unread(const Unread&) = delete;
+    Unread& operator=(const Unread&) = delete;
+    std::size_t& sum;
+    const std::size_t octets;
+  };
   // Keeps one in the books.
   struct Presence {
     Presence(State& state_, Stream& stream_, Visitor visitor_)
@@ -218,9 +236,17 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
     return page;
   };
   const auto end = Steady::now() + limits.work;
+  auto& unread_in_all = is_reader ? unread_of_readers : unread_of_administrators;
+  asio::steady_timer timer(loop.context());
   for (;;) {
     stream.clear_deadline();
+    // A part is as long as a message has recipients, and who asks may be slow to read it.
+    while (unread_in_all >= limits.unread && !stopping) {
+      timer.expires_after(kLookForRoom);
+      (void)co_await timer.async_wait(asio::as_tuple(use_task));
+    }
     const Page page = co_await pool.run<Page>(loop, step);
+    const Unread unread(unread_in_all, page.lines.size());
     stream.set_deadline(limits.write);
     writing[&stream] = true;
     auto written = co_await stream.write(page.lines);

@@ -28,7 +28,9 @@ class ControlServer {
     Duration request{std::chrono::seconds(10)};   // to send it
     Duration silence{std::chrono::seconds(1)};    // before it, while others wait
     Duration write{std::chrono::seconds(60)};     // to take a page
-    Duration work{std::chrono::minutes(10)};      // of a job that may be cut off, or of a reader
+    std::size_t unread =
+        64U << 20U;  // octets of pages that wait to be taken, of each kind of asker
+    Duration work{std::chrono::minutes(10)};  // of a job that may be cut off, or of a reader
   };
   // Binds, after privileges were given up; replaces a socket that nobody listens on, refuses one
   // that is in use. Makes the folder of the path if it is missing.

@@ -17,6 +17,15 @@ namespace postrider::daemon {
 namespace {
 
 constexpr std::size_t kMostNames = 100'000;
+// Of a part of a listing: users choose what stands in their files, and a message is never divided.
+constexpr std::size_t kMostOctets = 1U << 20U;
+
+std::size_t octets_of(const DroppedMessage& message) {
+  auto octets = message.sender.size();
+  for (const auto& recipient : message.recipients)
+    octets += sizeof recipient + recipient.size();
+  return octets;
+}
 constexpr std::size_t kIdLength = 11;
 constexpr const char* kDropped = "dropped";
 constexpr const char* kRefused = "refused";
@@ -208,9 +217,12 @@ bool DropListing::read_some(std::size_t most, const queue::Filter& filter, TimeP
                             std::vector<DroppedMessage>& found) {
   if (!may_match_dropped(filter))
     return false;
-  for (; next_ < names_.size() && most > 0; ++next_, --most)
-    if (auto message = read(names_[next_]); message && apply(filter, *message, now))
+  std::size_t octets = 0;
+  for (; next_ < names_.size() && most > 0 && octets < kMostOctets; ++next_, --most)
+    if (auto message = read(names_[next_]); message && apply(filter, *message, now)) {
+      octets += octets_of(*message);
       found.push_back(std::move(*message));
+    }
   return next_ < names_.size();
 }
 

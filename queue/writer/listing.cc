@@ -12,14 +12,29 @@ namespace {
 
 // Messages looked at in one read transaction, and before a reader that left is noticed.
 constexpr std::int64_t kChunk = 5000;
-// In one page, but those of one message are never divided.
-constexpr std::size_t kMostRecipients = 2000;
+// In one page, but recipients of one message are never divided. 2,000 of them without long reasons.
+constexpr std::size_t kMostOctets = 1U << 20U;
+constexpr std::size_t kOfRecipient = 500;  // beside its texts
 
-std::size_t recipients_of(const std::vector<ListedMessage>& messages) {
-  std::size_t recipients = 0;
+std::size_t octets_of(const ListedRecipient& recipient) {
+  auto octets = kOfRecipient + recipient.address.size() + recipient.site.size();
+  if (const auto& last = recipient.last)
+    octets += last->text.size() + last->reply.text.size() + last->remote.size();
+  return octets;
+}
+
+std::size_t octets_of(const ListedMessage& message) {
+  std::size_t octets = 0;
+  for (const auto& recipient : message.recipients)
+    octets += octets_of(recipient);
+  return octets;
+}
+
+std::size_t octets_of(const std::vector<ListedMessage>& messages) {
+  std::size_t octets = 0;
   for (const auto& message : messages)
-    recipients += message.recipients.size();
-  return recipients;
+    octets += octets_of(message);
+  return octets;
 }
 
 std::optional<mail::Outcome> read_outcome(std::string_view bytes) {
@@ -78,7 +93,7 @@ Result<ListedPage> Listing::list_page(Reader& reader, const PreparedFilter& filt
   std::vector<ListedMessage> fresh;
   if (auto done = list_incoming(reader, filter, after.value, most, fresh); !done)
     return done.error();
-  const bool has_all_fresh = fresh.size() < most && recipients_of(fresh) < kMostRecipients;
+  const bool has_all_fresh = fresh.size() < most && octets_of(fresh) < kMostOctets;
   ListedPage page;
   auto came_to = list_all_waiting(reader, filter, after.value, most, now, page.messages);
   if (!came_to)
@@ -107,9 +122,7 @@ Result<std::int64_t> Listing::list_all_waiting(Reader& reader, const PreparedFil
                                                std::int64_t after, std::size_t most,
                                                std::int64_t now,
                                                std::vector<ListedMessage>& listed) const {
-  const auto is_full = [&] {
-    return listed.size() >= most || recipients_of(listed) >= kMostRecipients;
-  };
+  const auto is_full = [&] { return listed.size() >= most || octets_of(listed) >= kMostOctets; };
   auto candidates = reader.candidates(filter);
   if (!candidates)
     return candidates.error();
@@ -168,13 +181,13 @@ std::optional<ListedMessage> Listing::incoming_message(const PreparedFilter& fil
 Result<void> Listing::list_incoming(Reader& reader, const PreparedFilter& filter,
                                     std::int64_t after, std::size_t most,
                                     std::vector<ListedMessage>& listed) const {
-  std::size_t recipients = 0;
-  const auto is_full = [&] { return listed.size() >= most || recipients >= kMostRecipients; };
+  std::size_t octets = 0;
+  const auto is_full = [&] { return listed.size() >= most || octets >= kMostOctets; };
   if (is_full())
     return {};
   return reader.each_incoming({after}, [&](const IncomingEntry& entry) {
     if (auto message = incoming_message(filter, entry)) {
-      recipients += message->recipients.size();
+      octets += octets_of(*message);
       listed.push_back(*std::move(message));
     }
     return !is_full();
@@ -184,11 +197,11 @@ Result<void> Listing::list_incoming(Reader& reader, const PreparedFilter& filter
 Result<void> Listing::list_waiting(Reader& reader, const PreparedFilter& filter, IdRange range,
                                    std::size_t most, std::int64_t now,
                                    std::vector<ListedMessage>& listed) const {
-  std::size_t recipients = recipients_of(listed);
+  std::size_t octets = octets_of(listed);
   Result<void> heads;
   auto done = reader.each_waiting(filter, range, now, [&](const WaitingEntry& entry) {
     if (listed.empty() || listed.back().id != entry.id) {
-      if (listed.size() == most || recipients >= kMostRecipients)
+      if (listed.size() == most || octets >= kMostOctets)
         return false;
       auto message = waiting_message(reader, entry);
       if (!message) {
@@ -200,7 +213,7 @@ Result<void> Listing::list_waiting(Reader& reader, const PreparedFilter& filter,
     const bool is_active =
         listed.back().status == "active" && leases_.is_leased(entry.id, entry.index);
     listed.back().recipients.push_back(recipient_of(entry, is_active, now));
-    ++recipients;
+    octets += octets_of(listed.back().recipients.back());
     return true;
   });
   return done ? heads : done;

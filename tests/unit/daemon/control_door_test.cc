@@ -265,6 +265,26 @@ TEST_CASE("a slow reader holds up nobody", "[daemon][unit]") {
   CHECK(lines == 501);
 }
 
+TEST_CASE("answers that nobody reads have a sum", "[daemon][unit]") {
+  ControlServer::Limits limits;
+  limits.unread = 1;
+  ControlDoor door(limits);
+  door.reasons.let_go();
+  std::vector<std::string> recipients;
+  for (int i = 0; i < 20'000; ++i)
+    recipients.push_back("r" + std::to_string(i) + "@there.test");
+  door.add("a@b.test", recipients, "x\r\n");
+  door.drop_files(1);
+  {
+    auto deaf = door.begin("list");
+    REQUIRE_FALSE(deaf.read_line(1000));  // it has begun, and the rest is more than a socket holds
+    auto next = door.begin("count");
+    next.set_timeout(Duration(300));
+    CHECK_FALSE(next.read_line(1U << 20U));
+  }
+  CHECK(door.ask_for("count").exit_code == EX_OK);
+}
+
 TEST_CASE("what is asked of one message never waits for those who count", "[daemon][unit]") {
   ControlDoor door;
   const auto id = mail::to_string(door.add("a@b.test", {"c@d.test"}, "x\r\n"));

@@ -907,6 +907,29 @@ TEST_CASE("mail in the drop folder is listed and counted with the queue's", "[da
   CHECK(out.find("\"exit\":64") != std::string::npos);
 }
 
+// A user writes what stands in them, 4 MiB each.
+TEST_CASE("a part of a listing of the drop folder is bounded by octets", "[daemon][unit]") {
+  DropDoor door;
+  SubmitHeader header = header_for("x\n");
+  header.recipients.clear();
+  for (int i = 0; i < 2'000; ++i)
+    header.recipients.push_back(std::string(50, 'r') + std::to_string(i) + "@" +
+                                std::string(60, 'd') + "." + std::string(60, 'd') + ".test");
+  constexpr std::size_t kFiles = 12;
+  for (std::size_t i = 0; i < kFiles; ++i)
+    door.put("msg." + std::to_string(i), encode(header) + "x\n");
+  DropListing listing({door.spool, "mx.test", 1U << 20U, {}}, *door.queue);
+  std::size_t parts = 0, files = 0;
+  for (bool more = true; more; ++parts) {
+    std::vector<DroppedMessage> found;
+    more = listing.read_some(200, {}, door.clock.now(), found);
+    CHECK(found.size() <= 4);
+    files += found.size();
+  }
+  CHECK(files == kFiles);
+  CHECK(parts >= kFiles / 4);
+}
+
 TEST_CASE("a drop folder tells why a user's mail waits", "[daemon][unit]") {
   DropDoor door(rests_long());
   auto limited = settings();

@@ -149,6 +149,30 @@ struct Large : HasVfs, QueueFixture {
 
 }  // namespace
 
+TEST_CASE_METHOD(QueueFixture, "a page of a listing is bounded by its octets", "[queue]") {
+  open();
+  start();
+  constexpr std::size_t kMessages = 19;
+  std::vector<std::string> recipients;
+  for (int i = 0; i < 100; ++i)
+    recipients.push_back(std::string(60, 'r') + std::to_string(i) + "@" + std::string(60, 'd') +
+                         "." + std::string(60, 'd') + "." + std::string(50, 'd') + ".test");
+  for (std::size_t i = 0; i < kMessages; ++i)
+    must_accept("a@b.test", recipients);
+  std::size_t seen = 0, pages = 0;
+  mail::MessageId after;
+  for (bool is_last = false; !is_last; ++pages) {
+    const auto page = queue->list_on({}, after, 200);
+    REQUIRE(page.has_value());
+    CHECK(page->messages.size() < kMessages);
+    seen += page->messages.size();
+    after = page->after;
+    is_last = page->is_last;
+  }
+  CHECK(pages > 1);
+  CHECK(seen == kMessages);
+}
+
 TEST_CASE_METHOD(Large, "however many recipients a message has, no commit is larger",
                  "[queue][large]") {
   const auto cost_of = [&](std::uint32_t recipients) {
