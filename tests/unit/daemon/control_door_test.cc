@@ -31,8 +31,9 @@ class HeldReasons {
     changed_.notify_all();
     changed_.wait(lock, [&] { return !is_held_; });
     --waiting_;
-    return {};
+    return words_;
   }
+  void say(std::string words) { words_ = std::move(words); }  // before it is asked
   bool wait_for(unsigned questioners) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(120),
@@ -53,6 +54,7 @@ class HeldReasons {
   std::condition_variable changed_;
   bool is_held_ = true;
   unsigned waiting_ = 0, asked_ = 0;
+  std::string words_;
 };
 
 struct ControlDoor : Doors {
@@ -404,6 +406,29 @@ TEST_CASE("I14: readers have so many places each, so many in all, and no adminis
     is_away = is_sent_away(kCarl);
   }
   CHECK_FALSE(is_away);
+}
+
+TEST_CASE("I14: a reader sees no path of a file, and an administrator does", "[daemon][unit]") {
+  if (!may_become_others())
+    return;
+  ReadersDoor door;
+  door.reasons.say("waits for /etc/postrider/aliases");
+  door.reasons.let_go();
+  door.drop_files(1);
+  const auto all_of = [](LocalConnection connection) {
+    std::string all;
+    while (auto line = connection.read_line(1 << 20))
+      all += *line + "\n";
+    return all;
+  };
+  CHECK(all_of(door.begin("list")).find("/etc/postrider/aliases") != std::string::npos);
+  auto member = door.connect_member(kAnn);
+  ControlRequest request;
+  request.act = "list";
+  REQUIRE(member.write(encode(request)));
+  const auto shown = all_of(std::move(member));
+  CHECK(shown.find("waits for (file)") != std::string::npos);
+  CHECK(shown.find("/etc") == std::string::npos);
 }
 
 TEST_CASE("I14: whatever a reader asks is ended when it takes too long", "[daemon][unit]") {
