@@ -9,6 +9,8 @@ namespace postrider::mailauth {
 
 namespace {
 
+constexpr std::size_t kMostSubject = 2000;
+
 // The octets of one character of UTF-8 that XML 1.0 may hold; 0 if there is none.
 std::size_t xml_character(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text.front());
@@ -313,6 +315,17 @@ std::string report_file_name(const ReportHead& head, const PublishedPolicy& poli
 std::string report_subject(const ReportHead& head, const PublishedPolicy& policy) {
   return "Report Domain: " + policy.domain + "\r\n\tSubmitter: " + head.submitter +
          "\r\n\tReport-ID: <" + head.id + "@" + head.submitter + ">";
+}
+
+bool is_report_subject(std::string_view value) {
+  // "Report Domain: x Submitter: y Report-ID: <z>", folded anywhere.
+  std::string words;
+  for (const char c : value.substr(0, kMostSubject))
+    if (c != ' ' && c != '\t' && c != '\r' && c != '\n')
+      words += ascii_lower(c);
+  const auto submitter = words.find("submitter:");
+  return words.starts_with("reportdomain:") && submitter != std::string::npos &&
+         words.find("report-id:", submitter) != std::string::npos;
 }
 
 }  // namespace postrider::mailauth

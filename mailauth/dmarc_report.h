@@ -104,5 +104,8 @@ std::string report_xml(const ReportHead& head, const PolicyRows& policy,
 std::string report_file_name(const ReportHead& head, const PublishedPolicy& policy);
 // The value of Subject (§3.5.2), folded.
 std::string report_subject(const ReportHead& head, const PublishedPolicy& policy);
+// The Subject of somebody's report (§3.5.2, and RFC 7489 §7.2.1.1): two receivers that tell each other of each report
+// would never end.
+bool is_report_subject(std::string_view value);
 
 }  // namespace postrider::mailauth

@@ -81,6 +81,12 @@ struct Content {
   std::optional<mailauth::ArcVerifier> arc;
 };
 
+bool is_report(const mailauth::HeaderIndex& header) {
+  const auto& subjects = header.named("Subject");
+  return subjects.size() == 1 &&
+         mailauth::is_report_subject(header.fields()[subjects.front()].value);
+}
+
 class Checks final : public Filter {
  public:
   Checks(std::shared_ptr<const AuthenticationSettings> settings, AuthenticationCounters& counters,
@@ -169,6 +175,7 @@ Duration Checks::left_until(SteadyTime until) const {
 Task<Verdict> Checks::end(Ending& ending) {
   const auto began = around_.clock.steady();
   Findings findings;
+  findings.is_report = is_report(content_->header);
   co_await find(findings);
   auto verdict = co_await judge(ending, findings);
   count_of(findings);

@@ -88,6 +88,7 @@ struct Findings {
   std::vector<mailauth::DmarcVerdict> of_authors;  // one for each domain in From
   std::optional<mailauth::DmarcVerdict> dmarc;     // the strictest
   std::string from_problem;                        // why DMARC has no verdict
+  bool is_report = false;  // it says of itself that it is an aggregate report
   Disposition disposition = Disposition::none;
   std::string exception;  // why it is milder than the domain wishes: the key, or "postmaster"
 };

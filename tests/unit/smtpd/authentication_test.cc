@@ -340,6 +340,30 @@ TEST_CASE("what DMARC found is told once for each domain that asks for it", "[au
   CHECK(told.taken() == Lines{"asks.test: none other"});
 }
 
+TEST_CASE(
+    "what a report is and proves to be is not told of, or two that report to each other never end",
+    "[authentication]") {
+  Told told;
+  auto settings = all_checks();
+  settings.reports = told.sink();
+  Checked checked(settings, kAsking + "s._domainkey.asks.test TXT \"v=DKIM1; k=ed25519; p=" +
+                                key().public_data() + "\"\n");
+  const auto with_subject = [](const std::string& subject) {
+    return "From: <dmarc@asks.test>\r\nSubject: " + subject + "\r\n\r\nHello.\r\n";
+  };
+  const std::string subject =
+      "Report Domain: us.test\r\n\tSubmitter: asks.test\r\n\tReport-ID: <1@asks.test>";
+  CHECK(checked.send(signed_by("asks.test", with_subject(subject))).starts_with("250"));
+  CHECK(told.taken().empty());
+  for (const auto& other :
+       {std::string("hello"), "Re: " + subject, std::string("Report Domain: x")}) {
+    CHECK(checked.send(signed_by("asks.test", with_subject(other))).starts_with("250"));
+    CHECK(told.taken() == Lines{"asks.test: pass"});
+  }
+  CHECK(checked.send(with_subject(subject)).starts_with("550"));  // somebody else's
+  CHECK(told.taken() == Lines{"asks.test: reject"});
+}
+
 TEST_CASE("exceptions are told with their reason", "[authentication]") {
   Told told;
   auto settings = all_checks();
