@@ -43,6 +43,21 @@ std::string four(const Delays& delays) {
   return text;
 }
 
+// Whom it was for, before an alias, a list or a .forward here sent it on: our own trace says so, above what the message
+// came with.
+std::string_view alias_of(const mail::Message& message) {
+  constexpr std::string_view kField = "Delivered-To: ";
+  const std::string_view trace = message.content.trace;
+  const auto received = trace.find("Received:");
+  const auto at = trace.substr(0, received).starts_with(kField)
+                      ? 0
+                      : trace.substr(0, received).find("\nDelivered-To: ");
+  if (at == trace.npos)
+    return {};
+  const auto value = trace.substr(at + (at == 0 ? 0 : 1) + kField.size());
+  return value.substr(0, value.find('\r'));
+}
+
 // The trace of the sending application, if there is one.
 void add_trace(LogEvent& event, const mail::Message& message) {
   if (!message.origin.trace_parent.empty())
@@ -59,6 +74,8 @@ void attempted(Log& log, const mail::Message& message, const mail::Recipient& re
   LogEvent event(Level::info, "attempted", mail::to_string(message.id));
   event.add("verdict", mail::verdict_word(outcome.verdict)).add("from", message.envelope.sender);
   event.add("to", recipient.address);
+  if (const auto alias = alias_of(message); !alias.empty())
+    event.add("orig_to", alias);
   event.add("relay", outcome.remote.empty() ? "none" : outcome.remote);
   event.add("delay", seconds(total)).add("delays", four(delays));
   event.add("dsn", mail::to_string(outcome.status));
@@ -108,10 +125,21 @@ void bounced(Log& log, const mail::Message& message, const mail::Recipient& reci
   log.write(std::move(event));
 }
 
-void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
-                    std::string_view to) {
+void notice_created(Log& log, const mail::Message& about, const mail::Message& notice,
+                    const char* kind, std::string_view to) {
   LogEvent event(Level::info, "notice_created", mail::to_string(about.id));
-  event.add("notice", mail::to_string(notice)).add("kind", kind).add("to", to);
+  event.add("notice", mail::to_string(notice.id)).add("kind", kind).add("to", to);
+  event.add("size", std::to_string(notice.content.size));
+  log.write(std::move(event));
+}
+
+void sent_on(Log& log, const mail::Message& about, const mail::Message& onward) {
+  const auto& envelope = onward.envelope;
+  LogEvent event(Level::info, "sent_on", mail::to_string(about.id));
+  event.add("message", mail::to_string(onward.id)).add("from", envelope.sender);
+  event.add("nrcpt", std::to_string(envelope.recipients.size()));
+  event.add("to", envelope.recipients.front().address);
+  event.add("size", std::to_string(onward.content.size));
   log.write(std::move(event));
 }
 

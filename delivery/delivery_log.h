@@ -21,7 +21,8 @@ struct Delays {
 
 // attempted, deferred and bounced have the message's traceparent, if it has one.
 
-// One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason.
+// One recipient of one attempt: verdict=sent|deferred|bounced, relay, delay, delays, dsn, reason; orig_to: the alias
+// by which it came to this recipient.
 void attempted(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                const mail::Outcome& outcome, const Delays& delays, bool reused);
 // It waits for a site that is in trouble, without an attempt of its own.
@@ -39,8 +40,10 @@ void no_token(Log& log, std::string_view site, std::string_view user, const mail
 void bounced(Log& log, const mail::Message& message, const mail::Recipient& recipient,
              const mail::Outcome& outcome);
 // kind: failure, delay, success, double-bounce.
-void notice_created(Log& log, const mail::Message& about, mail::MessageId notice, const char* kind,
-                    std::string_view to);
+void notice_created(Log& log, const mail::Message& about, const mail::Message& notice,
+                    const char* kind, std::string_view to);
+// What an alias, a list or a .forward made of a message, as a message of its own.
+void sent_on(Log& log, const mail::Message& about, const mail::Message& onward);
 // What is wrong with an alias, an included file or a .forward on the way of a recipient.
 void address_problem(Log& log, const mail::Message& message, const mail::Recipient& recipient,
                      std::string_view problem);

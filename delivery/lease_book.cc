@@ -349,9 +349,11 @@ void LeaseBook::put_back(const Job& job, const Outcome& why) {
 }
 
 void LeaseBook::add_onward(std::uint64_t handle, std::vector<queue::Submission> onward) {
-  auto& notices = in_hand(handle).record.notices;
-  for (auto& submission : onward)
-    notices.push_back(std::move(submission));
+  auto& given = in_hand(handle);
+  for (auto& submission : onward) {
+    maillog::sent_on(context_.log, *given.lease.message, *submission.message);
+    given.record.notices.push_back(std::move(submission));
+  }
 }
 
 void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {

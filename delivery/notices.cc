@@ -159,11 +159,11 @@ void add_notice(NoticeKind kind, const char* word, std::string to, Recipients re
   input.boundary = make_boundary(input.id, context.random);
   input.now = context.now;
   input.to = to;
-  maillog::notice_created(context.log, *lease.message, input.id, word, to);
   queue::Submission notice;
   notice.message =
-      mail::notice_message(mail::compose_notice(input), input.id, std::move(to), context.now,
+      mail::notice_message(mail::compose_notice(input), input.id, to, context.now,
                            lease.message->envelope.tls, lease.message->envelope.priority);
+  maillog::notice_created(context.log, *lease.message, *notice.message, word, to);
   record.notices.push_back(std::move(notice));
 }
 
@@ -224,10 +224,10 @@ bool was_sent_shorter(const Recipients& recipients, const Lease& lease, std::str
     return false;
   const auto id = context.custody.next_id();
   auto to = recipients.front().recipient.address;
-  maillog::notice_created(context.log, *lease.message, id, "failure", to);
   queue::Submission notice;
-  notice.message = mail::notice_message(*std::move(shorter), id, std::move(to), context.now,
-                                        lease.message->envelope.tls);
+  notice.message =
+      mail::notice_message(*std::move(shorter), id, to, context.now, lease.message->envelope.tls);
+  maillog::notice_created(context.log, *lease.message, *notice.message, "failure", to);
   record.notices.push_back(std::move(notice));
   return true;
 }

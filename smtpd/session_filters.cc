@@ -62,6 +62,8 @@ Task<void> SessionFilters::show_header(const Session& session, IncomingBody& bod
                                        std::string& bytes) {
   const auto& envelope = session.transaction().envelope();
   refresh_facts(session);
+  if (facts_.message.value == 0)  // nobody asked for it at MAIL
+    facts_.message = body.reserve_id();
   has_shown_header_ = true;
   if (!std::exchange(has_asked_data_, false))
     chain_.settle(co_await chain_.data(envelope));

@@ -136,6 +136,8 @@ std::string refusal_text(const LogEvent& event) {
   return codes + to + ": Recipient address rejected: " + clean(text);
 }
 
+void other(const LogEvent& event, Lines& lines);
+
 void connected(const LogEvent& event, Lines& lines) {
   lines.begin("smtpd").append("connect from ").append(client_of(event));
 }
@@ -156,7 +158,14 @@ void tls_failed(const LogEvent& event, Lines& lines) {
   lines.begin_warning("smtpd").append("TLS library problem: ").append(clean(event.value("error")));
 }
 
+// A command that was not understood, or came at the wrong time, is no mail that was refused: Postfix has no line for it.
+bool is_about_command(std::string_view reply) {
+  return reply.starts_with("500 ") || reply.starts_with("502 ") || reply.starts_with("503 ");
+}
+
 void rejected(const LogEvent& event, Lines& lines) {
+  if (is_about_command(event.value("reply")) && event.value("problem").empty())
+    return other(event, lines);
   auto& out = lines.begin("smtpd").append(event.value("problem").starts_with("milter ")
                                               ? "NOQUEUE: milter-reject: "
                                               : "NOQUEUE: reject: ");
@@ -225,16 +234,26 @@ void turned_away(const LogEvent& event, Lines& lines) {
       .append(")");
 }
 
+// "expanded to 2 recipients as ID1, ID2": what Postfix says of it is counted as forwarded, not as delivered.
+std::string local_reason(std::string_view reason) {
+  constexpr std::string_view kAs = " as ";
+  const auto at = reason.starts_with("expanded to ") ? reason.find(kAs) : reason.npos;
+  return at == reason.npos ? clean(reason)
+                           : "forwarded as " + clean(reason.substr(at + kAs.size()));
+}
+
 // One recipient of one attempt, as Postfix's delivery agents write it.
 void to_line(const LogEvent& event, Lines& lines, const char* program, std::string_view status,
              const char* before = "") {
   const auto value_or = [&](const char* key, const char* otherwise) {
     return event.value(key).empty() ? std::string(otherwise) : clean(event.value(key));
   };
-  lines.begin_message(program)
-      .append("to=")
-      .append(bracketed(event.value("to")))
-      .append(", relay=")
+  const bool is_local = event.value("relay") == "local";
+  const auto reason = is_local ? local_reason(event.value("reason")) : clean(event.value("reason"));
+  auto& out = lines.begin_message(program).append("to=").append(bracketed(event.value("to")));
+  if (!event.value("orig_to").empty())
+    out.append(", orig_to=").append(bracketed(event.value("orig_to")));
+  out.append(", relay=")
       .append(value_or("relay", "none"))
       .append(", delay=")
       .append(value_or("delay", "0"))
@@ -246,7 +265,7 @@ void to_line(const LogEvent& event, Lines& lines, const char* program, std::stri
       .append(clean(status))
       .append(" (")
       .append(before)
-      .append(clean(event.value("reason")))
+      .append(reason)
       .append(")");
 }
 
@@ -280,6 +299,41 @@ void notice_created(const LogEvent& event, Lines& lines) {
   auto& out = lines.begin("qmgr").append(notice).append(": from=<>, size=");
   out.append(event.value("size").empty() ? "0" : clean(event.value("size")));
   out.append(", nrcpt=1 (queue active)");
+}
+
+// Mail that an alias sends on is a message of its own, as with Postfix.
+void sent_on(const LogEvent& event, Lines& lines) {
+  const auto message = clean(event.value("message"));
+  lines.begin("cleanup").append(message).append(": message-id=<>");
+  lines.begin("qmgr")
+      .append(message)
+      .append(": from=")
+      .append(bracketed(event.value("from")))
+      .append(", size=")
+      .append(clean(event.value("size")))
+      .append(", nrcpt=")
+      .append(clean(event.value("nrcpt")))
+      .append(" (queue active)");
+}
+
+// What a rule on the header did to a message that it did not refuse, as Postfix's cleanup says it. A refusal has its line
+// as such.
+void header_check(const LogEvent& event, Lines& lines) {
+  const auto action = event.value("action");
+  const char* word = action == "hold"      ? "hold"
+                     : action == "discard" ? "discard"
+                     : action == "warn"    ? "warning"
+                                           : nullptr;
+  if (word == nullptr)
+    return other(event, lines);
+  auto& out = lines.begin_message("cleanup").append(word).append(": header ");
+  out.append(clean(event.value("field"))).append(" from ").append(client_of(event));
+  out.append("; from=").append(bracketed(event.value("from")));
+  out.append(" to=").append(bracketed(event.value("to")));
+  out.append(" proto=").append(clean(event.value("protocol")));
+  out.append(" helo=").append(bracketed(event.value("helo")));
+  if (!event.value("text").empty())
+    out.append(": ").append(clean(event.value("text")));
 }
 
 void started(const LogEvent& event, Lines& lines) {
@@ -367,6 +421,8 @@ constexpr Row kRows[] = {
     {"removed", removed},
     {"queue_changed", queue_changed},
     {"notice_created", notice_created},
+    {"sent_on", sent_on},
+    {"header_check", header_check},
     {"started", started},
     {"stopping", stopping},
     {"reloaded", reloaded},

@@ -181,6 +181,7 @@ class HeaderCheck final : public Filter {
   std::string pending_;  // sections of parts
   std::chrono::steady_clock::duration spent_{};
   std::string hold_;
+  std::string from_, to_;  // for the log; the first recipient
 };
 
 void HeaderCheck::abort() {
@@ -194,7 +195,12 @@ void HeaderCheck::tell(const Looked& looked) const {
   for (const auto& match : looked.matches) {
     const auto& rule = settings_->rules[match.rule];
     LogEvent event(Level::info, "header_check", to_string(facts_.message));
-    event.add("session", facts_.session).add("action", word_of(rule.action));
+    event.add("session", facts_.session).add("client", facts_.client.address.str());
+    if (facts_.client.name)
+      event.add("client_name", facts_.client.name->shown());
+    event.add("from", from_).add("to", to_);
+    event.add("protocol", facts_.protocol).add("helo", facts_.helo);
+    event.add("action", word_of(rule.action));
     event.add("rule", std::to_string(match.rule)).add("field", match.field);
     if (!rule.text.empty())
       event.add("text", rule.text);
@@ -231,8 +237,10 @@ Task<Verdict> HeaderCheck::look(std::string section, bool of_parts, std::string*
   co_return Verdict{};
 }
 
-Task<Verdict> HeaderCheck::header(const mail::Envelope&, std::string& section) {
+Task<Verdict> HeaderCheck::header(const mail::Envelope& envelope, std::string& section) {
   abort();
+  from_ = envelope.sender;
+  to_ = envelope.recipients.empty() ? std::string() : envelope.recipients.front().address;
   if (has_rules(true)) {
     parts_.emplace(section);
     if (!parts_->has_parts())

@@ -351,9 +351,72 @@ std::vector<Case> cases() {
       "postfix/error[1]: 01JDQ8V0000: to=<c@d.example>, relay=none, delay=0, delays=0/0/0/0, "
       "dsn=4.4.7, status=bounced (lifetime exceeded)");
   row("a bounce",
-      event("notice_created", "01JDQ8V0000").add("notice", "01JDQ8V0001").add("kind", "failure"),
+      event("notice_created", "01JDQ8V0000")
+          .add("notice", "01JDQ8V0001")
+          .add("kind", "failure")
+          .add("size", "2345"),
       "postfix/bounce[1]: 01JDQ8V0000: sender non-delivery notification: 01JDQ8V0001\n"
-      "postfix/qmgr[1]: 01JDQ8V0001: from=<>, size=0, nrcpt=1 (queue active)");
+      "postfix/qmgr[1]: 01JDQ8V0001: from=<>, size=2345, nrcpt=1 (queue active)");
+  row("an alias sends on",
+      event("sent_on", "01JDQ8V0000")
+          .add("message", "01JDQ8V0002")
+          .add("from", "a@b.example")
+          .add("nrcpt", "1")
+          .add("to", "v@us.example")
+          .add("size", "812"),
+      "postfix/cleanup[1]: 01JDQ8V0002: message-id=<>\n"
+      "postfix/qmgr[1]: 01JDQ8V0002: from=<a@b.example>, size=812, nrcpt=1 (queue active)");
+  row("what was sent on by an alias",
+      event("attempted", "01JDQ8V0000")
+          .add("verdict", "sent")
+          .add("to", "team@us.example")
+          .add("relay", "local")
+          .add("dsn", "2.0.0")
+          .add("reason", "expanded to 1 recipient as 01JDQ8V0002"),
+      "postfix/local[1]: 01JDQ8V0000: to=<team@us.example>, relay=local, delay=0, delays=0/0/0/0, "
+      "dsn=2.0.0, status=sent (forwarded as 01JDQ8V0002)");
+  row("its delivery",
+      event("attempted", "01JDQ8V0002")
+          .add("verdict", "sent")
+          .add("to", "v@us.example")
+          .add("orig_to", "team@us.example")
+          .add("relay", "local")
+          .add("dsn", "2.0.0")
+          .add("reason", "delivered to maildir"),
+      "postfix/local[1]: 01JDQ8V0002: to=<v@us.example>, orig_to=<team@us.example>, relay=local, "
+      "delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (delivered to maildir)");
+  const auto checked = [](const char* action) {
+    return std::move(event("header_check", "01JDQ8V0003")
+                         .add("session", "01JDQ8V0009")
+                         .add("client", "192.0.2.1")
+                         .add("from", "a@b.example")
+                         .add("to", "u@us.example")
+                         .add("protocol", "ESMTP")
+                         .add("helo", "b.example")
+                         .add("action", action)
+                         .add("rule", "0")
+                         .add("field", "Subject: x")
+                         .add("text", "why"));
+  };
+  const char* const kRest =
+      ": header Subject: x from unknown[192.0.2.1]; from=<a@b.example> to=<u@us.example> "
+      "proto=ESMTP helo=<b.example>: why";
+  static const std::string kHeld = std::string("postfix/cleanup[1]: 01JDQ8V0003: hold") + kRest;
+  static const std::string kDiscarded =
+      std::string("postfix/cleanup[1]: 01JDQ8V0003: discard") + kRest;
+  static const std::string kWarned =
+      std::string("postfix/cleanup[1]: 01JDQ8V0003: warning") + kRest;
+  row("a rule on the header holds", checked("hold"), kHeld.c_str());
+  row("a rule on the header discards", checked("discard"), kDiscarded.c_str());
+  row("a rule on the header warns", checked("warn"), kWarned.c_str());
+  row("a command at the wrong time is no refused mail",
+      event("rejected")
+          .add("stage", "DATA")
+          .add("reply", "503 5.5.1 Send MAIL first")
+          .add("client", "192.0.2.1")
+          .add("protocol", "ESMTP"),
+      "postrider[1]: rejected stage=\"DATA\" reply=\"503 5.5.1 Send MAIL first\" "
+      "client=\"192.0.2.1\" protocol=\"ESMTP\"");
   row("the end", event("removed", "01JDQ8V0000"), "postfix/qmgr[1]: 01JDQ8V0000: removed");
   row("I06 line ends and escapes of others stay on their line",
       event("rejected", "S1")
@@ -428,7 +491,12 @@ TEST_CASE("pflogsumm counts what happened", "[log][postfix][programs]") {
   const auto report = output_of("pflogsumm --smtpd-stats " + std::string(sample.path) + " 2>&1");
   INFO(report);
   CHECK(std::regex_search(report, std::regex("\n +2 +received\n")));
-  CHECK(std::regex_search(report, std::regex("\n +2 +delivered\n")));
+  CHECK(std::regex_search(report, std::regex("\n +3 +delivered\n")));
+  CHECK(std::regex_search(report, std::regex("\n +1 +forwarded\n")));
+  CHECK(std::regex_search(report, std::regex("\n +1 +held\n")));
+  CHECK(std::regex_search(report, std::regex("\n +1 +discarded")));
+  CHECK(std::regex_search(report, std::regex("\n +1 +reject warnings\n")));
+  CHECK(report.find("01JDQ8V000") == std::string::npos);  // none without a size
   CHECK(std::regex_search(report, std::regex("\n +1 +bounced\n")));
   CHECK(std::regex_search(report, std::regex("\n +17 +rejected")));
   CHECK(report.find("Relay access denied") != std::string::npos);
