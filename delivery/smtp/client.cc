@@ -56,13 +56,16 @@ Result<void> Client::feed(std::string_view bytes) {
     auto reply = parser_.feed(bytes, used,
                               waits_for_verdict() ? mail::ReplyParser::Noise::read_over
                                                   : mail::ReplyParser::Noise::refused);
-    if (!reply)
+    if (!reply) {
+      out_of_step_ = trouble_stage();
       return reply.error();
+    }
+    const auto part = bytes.substr(0, used);
     bytes.remove_prefix(used);
     if (!*reply) {
       // The rest of it would be taken for the beginning of the next reply.
       if (is_ready() && !wire_.is_waiting())
-        return malformed("a reply to nothing");
+        return malformed("a reply to nothing: " + quoted(part));
       break;
     }
     if (auto taken = on_reply(**reply); !taken)
@@ -71,7 +74,25 @@ Result<void> Client::feed(std::string_view bytes) {
   return {};
 }
 
+// The command that a reply which is out of step was for: one too many is for the command answered
+// last. That of a whole message is no trouble of the message behind it.
+Stage Client::trouble_stage() const {
+  const bool is_asked =
+      wire_.is_waiting() && (wire_.next().transaction == nullptr || wire_.next().is_handed_out);
+  if (is_asked || !answered_ || *answered_ == Command::body_end)
+    return stage().value_or(Stage::mail);
+  return ClientWire::stage_of(*answered_);
+}
+
 Result<void> Client::on_reply(const Reply& reply) {
+  out_of_step_ = trouble_stage();
+  auto taken = take(reply);
+  if (taken)
+    out_of_step_.reset();
+  return taken;
+}
+
+Result<void> Client::take(const Reply& reply) {
   if (reply.code == 421 && handshake_.is_waiting_for_tls()) {
     handshake_.give_up_tls(reply.str());
     return {};
@@ -87,23 +108,24 @@ Result<void> Client::on_reply(const Reply& reply) {
     transactions_.dismiss(why);
   }
   if (!wire_.is_waiting())
-    return malformed("a reply to nothing");
+    return malformed("a reply to nothing: " + quoted(reply.str()));
   const auto expected = wire_.next();
   // Where one reply came too many, the next ones would be taken for those of other commands.
   if (expected.transaction != nullptr && !expected.is_handed_out)
-    return malformed("a " + std::to_string(reply.code) + " reply before its command");
+    return malformed("a reply too many: " + quoted(reply.str()));
   // No verdict, and one that is missed means that the message is sent once more.
   if (reply.is_intermediate() && expected.command == Command::body_end)
     return {};
   if (reply.is_intermediate() && expected.command != Command::data &&
       expected.command != Command::auth) {
     if (!is_content_ahead())
-      return malformed("a " + std::to_string(reply.code) + " reply");
+      return malformed(quoted(reply.str()));
     // As for 421: the verdict on the message is on its way, and it is the last one here.
     transactions_.dismiss(judge(stage().value_or(Stage::mail), reply, remote_));
   }
   wire_.pop();
   ++replies_;
+  answered_ = expected.command;
   if (expected.transaction != nullptr)
     return transactions_.on_reply(expected, reply);
   switch (expected.command) {
@@ -160,7 +182,7 @@ void Client::lost(const Error& error) {
   const auto is_noise = waits_for_verdict() && !parser_.noise().empty();
   auto why = transactions_.dismissed() && transactions_.is_sent_in_one_piece()
                  ? *transactions_.dismissed()
-                 : judge(stage().value_or(Stage::mail),
+                 : judge(out_of_step_ ? *out_of_step_ : stage().value_or(Stage::mail),
                          is_noise ? malformed(parser_.noise()) : error, remote_);
   if (handshake_.is_waiting_for_tls()) {
     handshake_.give_up_tls(why.text);

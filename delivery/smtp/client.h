@@ -124,6 +124,8 @@ class Client {
   void take_unfinished();
   bool is_content_ahead() const;
   bool is_for_one_recipient(const mail::Reply& reply) const;
+  Result<void> take(const mail::Reply& reply);
+  mail::Stage trouble_stage() const;
   void close(mail::Outcome why);
 
   std::string remote_;
@@ -133,6 +135,8 @@ class Client {
   Transactions transactions_;
   mail::ReplyParser parser_;
   mail::Outcome failure_;
+  std::optional<Command> answered_;  // last
+  std::optional<mail::Stage> out_of_step_;
   bool may_quit_ = true;
   bool cut_off_ = false;
   std::uint64_t replies_ = 0;

@@ -1,14 +1,20 @@
 #include "delivery/smtp/client_wire.h"
 
+#include "base/text.h"
 #include "delivery/smtp/mail_transaction.h"
 
 namespace postrider::delivery {
 
 using mail::Stage;
 
-namespace {
+std::string quoted(std::string_view said) {
+  constexpr std::size_t kMostQuoted = 200;
+  while (!said.empty() && (said.back() == '\n' || said.back() == '\r'))
+    said.remove_suffix(1);
+  return "\"" + escaped(said, kMostQuoted) + "\"";
+}
 
-Stage stage_of(Command command) {
+Stage ClientWire::stage_of(Command command) {
   switch (command) {
     case Command::greeting:
       return Stage::greeting;
@@ -32,8 +38,6 @@ Stage stage_of(Command command) {
   }
   return Stage::mail;
 }
-
-}  // namespace
 
 std::string& ClientWire::tail() {
   if (output_.empty() || output_.back().body)

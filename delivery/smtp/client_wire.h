@@ -51,6 +51,9 @@ enum class Command : std::uint8_t {
 // A reply that counts for every accepted recipient, rather than for the one at a position.
 inline constexpr std::size_t kAll = static_cast<std::size_t>(-1);
 
+// What a remote said that is no answer to anything: its beginning, escaped, for people.
+std::string quoted(std::string_view said);
+
 class ClientWire {
  public:
   struct Expected {
@@ -78,6 +81,7 @@ class ClientWire {
   void forget_replies() { expected_.clear(); }
   // Of the reply that is waited for; nothing: none is.
   std::optional<mail::Stage> stage() const;
+  static mail::Stage stage_of(Command command);
 
  private:
   std::vector<Piece> output_;

@@ -251,7 +251,7 @@ bool Transactions::goes_in_smaller_rounds(MailTransaction& transaction, const Re
 Result<void> Transactions::on_data(MailTransaction& transaction, const Reply& reply) {
   using At = MailTransaction::At;
   if (reply.is_positive())
-    return malformed("a " + std::to_string(reply.code) + " reply to DATA");
+    return malformed(quoted(reply.str()) + " instead of a 354");
   if (reply.is_intermediate()) {
     if (transaction.count(At::accepted) > 0) {
       send_body(transaction);
@@ -296,9 +296,9 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
                                        const Reply& reply) {
   using At = MailTransaction::At;
   if (reply.is_positive() && !transaction.is_written())
-    return malformed("a " + std::to_string(reply.code) + " reply in the middle of the content");
+    return malformed(quoted(reply.str()) + " in the middle of the content");
   if (is_of_an_address(transaction, reply))
-    return malformed("a " + mail::to_string(reply.enhanced) + " reply to the content");
+    return malformed(quoted(reply.str()) + ", which is of a recipient");
   if (transaction.is_chunked() && (reply.code == 500 || reply.code == 502)) {
     refuse_chunking(transaction, reply);
     return {};

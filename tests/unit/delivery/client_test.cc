@@ -628,6 +628,86 @@ TEST_CASE("M17: a reply that nothing asked for ends the conversation", "[deliver
   }
 }
 
+TEST_CASE("a reply that is out of step is quoted, with the command that it was for",
+          "[delivery][client]") {
+  struct Case {
+    std::string name, ehlo;
+    std::vector<std::string> replies;
+    Stage stage;
+    std::string said;
+  };
+  const std::string long_one(5000, 'y');
+  const std::vector<Case> cases = {
+      {"MAIL is answered twice",
+       kPlain,
+       {"250 ok\r\n550 5.7.1 no\r\n"},
+       Stage::mail,
+       "a reply too many: \"550 5.7.1 no\""},
+      {"RCPT is answered twice",
+       kPlain,
+       {"250 ok\r\n", "250 ok\r\n451 later\r\n"},
+       Stage::rcpt,
+       "a reply too many: \"451 later\""},
+      {"no reply to MAIL",
+       kPlain,
+       {"hello\x1b[2J there\r\n"},
+       Stage::mail,
+       "\"hello\\x1b[2J there\""},
+      {"no reply to RCPT", kEhlo, {"250 ok\r\n999 what\r\n"}, Stage::rcpt, "\"999 what\""},
+      {"354 to RCPT", kEhlo, {"250 ok\r\n354 go\r\n"}, Stage::rcpt, "\"354 go\""},
+      {"250 to DATA",
+       kEhlo,
+       {"250 ok\r\n250 ok\r\n250 2.0.0 taken\r\n"},
+       Stage::data,
+       "\"250 2.0.0 taken\" instead of a 354"},
+      {"no reply to DATA", kEhlo, {"250 ok\r\n250 ok\r\nwell\r\n"}, Stage::data, "\"well\""},
+      {"of any length",
+       kEhlo,
+       {"250 ok\r\n" + long_one + "\r\n"},
+       Stage::rcpt,
+       "\"" + long_one.substr(0, 100)},
+  };
+  for (const auto& c : cases) {
+    DYNAMIC_SECTION(c.name) {
+      Talk talk;
+      talk.open(c.ehlo.c_str());
+      talk.begin(make_message({"a@x.test"}));
+      for (const auto& reply : c.replies)
+        talk.reply(reply);
+      CHECK(talk.client.is_closing());
+      const auto ended = talk.client.take_ended();
+      REQUIRE(ended.size() == 1);
+      CHECK(ended[0].why.verdict == Verdict::retry);
+      CHECK(ended[0].why.stage == c.stage);
+      INFO(ended[0].why.text);
+      CHECK(ended[0].why.text.find("unexpected reply from mx.test[192.0.2.1]:25 (" + c.said) == 0);
+      CHECK(ended[0].why.text.ends_with(std::string(" while ") + mail::phrase(c.stage)));
+      CHECK(ended[0].why.text.size() < 500);
+      CHECK(ended[0].why.text.find('\x1b') == std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("a second verdict on a message is no trouble of the next one", "[delivery][client]") {
+  Talk talk;
+  talk.open();
+  talk.begin(make_message({"a@x.test"}));
+  talk.reply("250 ok\r\n250 ok\r\n354 go\r\n");
+  REQUIRE(talk.client.feed("250 taken\r\n"));
+  CHECK(talk.ended() == "0 delivered 2.0.0");
+  Job next;
+  next.message = make_message({"b@x.test"});
+  next.recipients = {0};
+  talk.client.begin(std::move(next), nullptr);
+  const auto fed = talk.client.feed("250 taken again\r\n");
+  REQUIRE_FALSE(fed);
+  talk.client.lost(fed.error());
+  const auto ended = talk.client.take_ended();
+  REQUIRE(ended.size() == 1);
+  CHECK(ended[0].why.stage == Stage::mail);
+  CHECK(ended[0].why.text.find("\"250 taken again\"") != std::string::npos);
+}
+
 TEST_CASE("lost at every stage before the content, another connection may be tried",
           "[delivery][client]") {
   const std::string replies[] = {"250 ok\r\n", "250 ok\r\n", "250 ok\r\n"};
