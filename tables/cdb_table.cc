@@ -1,5 +1,6 @@
 // Constant databases. The file is copied into memory of our own first: whoever cuts it while it is
 // in use cannot end the program.
+#include "base/case_fold.h"
 #include "base/text.h"
 #include "tables/cdb.h"
 #include "tables/table_source.h"
@@ -30,7 +31,15 @@ class CdbTable : public Table {
   }
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
-    auto asked = ascii_lower(key);
+    auto entry = find_as(folded_case(key));
+    // Compiled by a version, or a Postfix, that folded ASCII alone.
+    if (entry && !*entry && !is_ascii(key))
+      entry = find_as(ascii_lower(key));
+    return entry;
+  }
+
+ private:
+  Result<std::optional<Entry>> find_as(std::string asked) const {
     auto cdb = cdb_;  // a search keeps its place in it
     int found = cdb_find(&cdb, asked.data(), static_cast<unsigned>(asked.size()));
     if (found == 0) {  // Postfix may end keys and values with a NUL
@@ -52,7 +61,6 @@ class CdbTable : public Table {
     return std::optional<Entry>(std::move(entry));
   }
 
- private:
   const std::string path_;
   const uid_t owner_;
   FileDescriptor memory_;

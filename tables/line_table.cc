@@ -1,4 +1,5 @@
 // The forms "name: value", "key value" and inline: all entries in one hash table.
+#include "base/case_fold.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "tables/cdb.h"
@@ -30,7 +31,7 @@ class LineTable : public Table {
   LineTally tally;
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
-    const auto found = entries.find(ascii_lower(key));
+    const auto found = entries.find(folded_case(key));
     if (found == entries.end())
       return std::optional<Entry>();
     if (!found->second.problem.empty())
@@ -193,7 +194,7 @@ Opened read_inline(const Spec& spec, const Options& options) {
       item = trim(item.substr(1, item.size() - 2));
     const auto equals = item.find('=');
     KeyValue entry;
-    entry.key = ascii_lower(trim(item.substr(0, equals)));
+    entry.key = folded_case(trim(item.substr(0, equals)));
     if (equals != item.npos)
       entry.value = trim(item.substr(equals + 1));
     std::string problem = "has no key or no value; expected key=value";

@@ -1,5 +1,6 @@
 #include "tables/lines.h"
 
+#include "base/case_fold.h"
 #include "base/text.h"
 #include "base/url.h"
 
@@ -37,7 +38,7 @@ std::string finish(std::string key, std::string_view value, KeyValue& out) {
     return "the name is missing";
   if (key.size() > kMostKey)
     return "the name is longer than " + std::to_string(kMostKey) + " octets";
-  out.key = ascii_lower(key);
+  out.key = folded_case(key);
   out.value = trim(value);
   if (out.value.empty())
     return "\"" + escaped(without_passwords(out.key), 80) + "\" has no value";

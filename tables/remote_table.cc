@@ -1,5 +1,6 @@
 #include "tables/remote_table.h"
 
+#include "base/case_fold.h"
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "tables/recent_answers.h"
@@ -27,7 +28,7 @@ class RemoteTable : public Table {
       : rules_(std::move(rules)), recent_(rules_.remembered_for) {}
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
-    const auto asked = rules_.folds_case ? ascii_lower(key) : std::string(key);
+    const auto asked = rules_.folds_case ? folded_case(key) : std::string(key);
     if (!rules_.may_have(asked))
       return std::optional<Entry>();
     if (auto known = recall(asked))

@@ -1,5 +1,6 @@
 #include "tables/scan.h"
 
+#include "base/case_fold.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
 #include "tables/cdb.h"
@@ -92,7 +93,7 @@ class ScannedTable : public Table {
   ScannedTable(Spec spec, Options options) : spec_(std::move(spec)), options_(std::move(options)) {}
 
   Result<std::optional<Entry>> find(std::string_view asked) const override {
-    const auto key = ascii_lower(asked);
+    const auto key = folded_case(asked);
     if (spec_.kind != Kind::aliases && spec_.kind != Kind::text && spec_.kind != Kind::cdb)
       return find_opened(key);
     uid_t owner = 0;

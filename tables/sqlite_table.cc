@@ -2,6 +2,7 @@
 // too long is ended. What it answers is remembered for a moment, failures included. The file may be
 // another user's, who may put anything into it and anything beside it: a view in the place of a
 // table, a pipe in the place of a journal.
+#include "base/case_fold.h"
 #include "base/memory_only.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
@@ -123,7 +124,7 @@ class SqliteTable : public Table {
   }
 
   Result<std::optional<Entry>> find(std::string_view key) const override {
-    const auto asked = ascii_lower(key);
+    const auto asked = folded_case(key);
     if (auto known = recent_.find(asked))
       return *std::move(known);
     if (MemoryOnly::forbids_waiting())

@@ -1,5 +1,6 @@
 #include "delivery/local/addresses/expander.h"
 
+#include "base/case_fold.h"
 #include "base/digest.h"
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
@@ -93,7 +94,7 @@ class Walk {
 
   Expansion start_set_aside(std::string_view address, const SetAside& aside) {
     origin_ = address;
-    seen_.insert(ascii_lower(completed(address)));
+    seen_.insert(folded_case(completed(address)));
     had_.insert(aside.others.begin(), aside.others.end());
     Context context;
     context.author = aside.author;
@@ -199,7 +200,7 @@ class Walk {
   }
 
   static std::string key_of(const ResolvedRecipient& leaf, std::string_view address) {
-    return encode(leaf) + "\n" + ascii_lower(address);
+    return encode(leaf) + "\n" + folded_case(address);
   }
 
   void fail(Verdict verdict, mail::EnhancedCode status, std::string text) {
@@ -260,7 +261,7 @@ class Walk {
     if (!book_.is_ours(domain) && domain != book_.home())
       return add(given, ResolvedRecipient{}, context);
     if (!literal) {
-      auto key = ascii_lower(address);
+      auto key = folded_case(address);
       if (!seen_.insert(key).second)
         return came_again();
       new_seen_.push_back(std::move(key));
@@ -479,7 +480,7 @@ class Walk {
       for (auto at = place.find(what); at != place.npos; at = place.find(what, at + by.size()))
         place.replace(at, what.size(), by);
     };
-    replace("{user}", path_component(ascii_lower(name)));
+    replace("{user}", path_component(folded_case(name)));
     replace("{domain}", path_component(mail::domain_of(address)));
     return place;
   }

@@ -1,5 +1,6 @@
 #include "delivery/local/agents/mailbox_pattern.h"
 
+#include "base/case_fold.h"
 #include "base/text.h"
 #include "delivery/local/agents/pipe_command.h"
 #include "delivery/routing/route.h"
@@ -108,7 +109,7 @@ std::string local_user(std::string_view local_part, std::string_view separator) 
   for (const char c : local_part)
     if (is_control(c) || c == '/' || c == '\\')
       return {};
-  return ascii_lower(local_part);
+  return folded_case(local_part);
 }
 
 std::string path_component(std::string_view text) {

@@ -87,6 +87,47 @@ TEST_CASE("lines are found whatever their case, with their place", "[tables]") {
   CHECK((*table)->size() == 2);
 }
 
+TEST_CASE("case does not count beyond ASCII either, in any kind of table", "[tables]") {
+  const Files files;
+  const auto path = files.write("t",
+                                "J\xc3\x9crgen@example.org  bob\nStra\xc3\x9f"
+                                "e carl\nl\xdc"
+                                "dwig dora\n");
+  const auto cdb = files.folder / "a.cdb";
+  REQUIRE(build_cdb(cdb, {{"j\xc3\xbcrgen@example.org", "bob"},
+                          {"strasse", "carl"},
+                          {"l\xdc"
+                           "dwig",
+                           "dora"},
+                          {"\xc3\x96yvind", "eve"}})  // as an earlier version compiled it
+              .has_value());
+  const auto database = files.folder / "u.db";
+  fill(database,
+       "CREATE TABLE t(a TEXT, g TEXT); INSERT INTO t VALUES('j\xc3\xbcrgen@example.org','bob'),"
+       "('strasse','carl'),(CAST(x'6cdc64776967' AS TEXT),'dora');");
+  const std::string specs[] = {"text:" + path, "cdb:" + cdb,
+                               "inline:{J\xc3\x9crgen@example.org=bob, Stra\xc3\x9f"
+                               "e=carl, l\xdc"
+                               "dwig=dora}",
+                               "sqlite:" + database + "?SELECT g FROM t WHERE a = :key"};
+  for (const auto& spec : specs) {
+    CAPTURE(spec);
+    const auto table = open_text(spec);
+    REQUIRE(table.has_value());
+    CHECK(find(**table, "j\xc3\xbcRGEN@example.org") == "bob");
+    CHECK(find(**table, "J\xc3\x9cRGEN@EXAMPLE.org") == "bob");
+    CHECK(find(**table, "STRASSE") == "carl");
+    CHECK(find(**table, "ju\xcc\x88rgen@example.org") == "-");
+    CHECK(find(**table,
+               "L\xdc"
+               "DWIG") == "dora");
+    CHECK(find(**table,
+               "L\xfc"
+               "DWIG") == "-");
+  }
+  CHECK(find(**open_text("cdb:" + cdb), "\xc3\x96YVIND") == "eve");
+}
+
 TEST_CASE("a wrong line is told with its place", "[tables]") {
   const Files files;
   CHECK(problem_of("text:" + files.write("a", "a b\nc\n")).ends_with("/a:2: \"c\" has no value"));
