@@ -17,7 +17,7 @@ constexpr std::size_t kMostLine = 998;
 constexpr std::size_t kMostGrowth = 64U << 10U;
 
 Error cannot(const char* why) {
-  return Error(Errc::unsupported, std::string("convert to 7 bits: ") + why);
+  return Error(Errc::unsupported, why);
 }
 
 // Neither encoded nor contradictory: its bytes mean themselves.

@@ -97,7 +97,8 @@ mail::Outcome not_convertible(const Error& error, const mail::Message& message,
                   std::string(is_binary(message) ? "the message is binary"
                                                  : "the message holds 8-bit content") +
                       ", which " + remote +
-                      " does not take and which cannot be converted without loss");
+                      " does not take and which cannot be converted without loss (" + error.step() +
+                      ")");
   const auto code = error.code();
   if (code == boost::system::errc::not_enough_memory || code == make_error_code(Errc::stopped))
     return decide(mail::Verdict::retry, Stage::mail, {4, 3, 1},

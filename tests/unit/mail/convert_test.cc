@@ -158,6 +158,29 @@ TEST_CASE("binary content ends where it ended", "[mail][convert]") {
   CHECK(converted(head + "\r\n" + "abc", true) == head + base64 + "YWJj\r\n");
 }
 
+TEST_CASE("the octets at the end of binary content are the same behind the conversion",
+          "[mail][convert]") {
+  const std::string head = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
+  const std::string binary = "Content-Transfer-Encoding: binary\r\n\r\n";
+  // The line end before a delimiter is the delimiter's.
+  const auto inner = converted(head + "--b\r\n" + binary + "a\nb\n\r\n--b--", true);
+  CHECK(inner == head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=0Ab=0A\r\n--b--\r\n");
+  // A part that is not closed ends where the content does.
+  CHECK(converted(head + "--b\r\n" + binary + "abc", true) ==
+        head + "--b\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n");
+}
+
+TEST_CASE("why content cannot be converted is said in words for its sender", "[mail][convert]") {
+  const auto signed_part =
+      "Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n"
+      "Content-Transfer-Encoding: binary\r\n\r\na\nb\r\n--s--\r\n"s;
+  CHECK(to_seven_bit(signed_part, true).error().step() == "signed part");
+  CHECK(to_seven_bit("Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n\xfc\r\n",
+                     false)
+            .error()
+            .step() == "8-bit text in a part that is encoded already");
+}
+
 TEST_CASE("where the header ends is the same for all", "[mail][convert]") {
   const std::string fields =
       "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
