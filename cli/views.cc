@@ -26,10 +26,13 @@ std::string sender_of(const json::object& message) {
 // Members of the status that have their own place, or are said there: what delivery counted stands
 // in "since start". The rest is shown as composition gave it.
 bool is_placed(std::string_view name) {
-  for (const char* placed :
-       {"version", "running", "now", "started", "admission", "queue", "since_start",
-        "sites_in_trouble", "hostname", "drop_folder", "paused", "alarms", "last_minute",
-        "last_hour", "config_refused", "delivered", "deferred", "bounced"})
+  for (const char* placed : {"version",       "running",          "now",
+                             "started",       "admission",        "queue",
+                             "since_start",   "sites_in_trouble", "hostname",
+                             "drop_folder",   "paused",           "alarms",
+                             "last_minute",   "last_hour",        "config_refused",
+                             "delivered",     "deferred",         "bounced",
+                             "busiest_sites", "queue_ages"})
     if (name == placed)
       return true;
   return false;

@@ -8,6 +8,7 @@
 
 #include <boost/json/array.hpp>
 
+#include <array>
 #include <future>
 #include <optional>
 #include <unistd.h>
@@ -93,6 +94,34 @@ void add_timings(boost::json::object& out, const delivery::DeliveryTimings& timi
     deferred[scheduler::name(static_cast<scheduler::ReplyClass>(i))] =
         timings.deferred[i].load(std::memory_order_relaxed);
   out["deferred_by_class"] = std::move(deferred);
+  out["delivered_by_tls"] = {{"TLSv1.3", timings.tls_1_3.load(std::memory_order_relaxed)},
+                             {"TLSv1.2", timings.tls_1_2.load(std::memory_order_relaxed)},
+                             {"older", timings.tls_older.load(std::memory_order_relaxed)},
+                             {"none", timings.in_clear.load(std::memory_order_relaxed)}};
+}
+
+// RFC 3463 section 3.
+constexpr std::array<const char*, 8> kSubjects = {"other",   "address",  "mailbox", "system",
+                                                  "network", "protocol", "content", "policy"};
+
+boost::json::object milter_figures(const smtpd::filter::milter::MilterPeer& peer) {
+  using smtpd::filter::milter::kAnswerNames;
+  const auto count = [](const std::atomic<std::uint64_t>& counter) {
+    return counter.load(std::memory_order_relaxed);
+  };
+  boost::json::object object, answers;
+  object["well"] = peer.gate.is_well();
+  object["connections"] = peer.gate.connections();
+  object["conversations"] = count(peer.conversations);
+  object["messages"] = count(peer.asked);
+  object["edited"] = count(peer.edited);
+  object["held"] = count(peer.held);
+  object["failures"] = count(peer.failed);
+  for (std::size_t i = 0; i < kAnswerNames.size(); ++i)
+    answers[kAnswerNames[i]] = count(peer.answers[i]);
+  object["replies"] = std::move(answers);
+  add_histogram(object, "answer_seconds", peer.answer_time);
+  return object;
 }
 
 std::string milter_text(const std::string& name, const smtpd::filter::milter::MilterPeer& peer) {
@@ -286,6 +315,10 @@ boost::json::object RunningStatus::status() {
   for (const auto& [code, count] : receiving.rejected_with)
     rejected[std::to_string(code)] = count;
   out["rejected_with"] = std::move(rejected);
+  boost::json::object about;
+  for (std::size_t i = 0; i < kSubjects.size(); ++i)
+    about[kSubjects[i]] = receiving.rejected_about[i];
+  out["rejected_about"] = std::move(about);
   out["tls_handshakes"] = {{"TLSv1.3", receiving.tls_1_3},
                            {"TLSv1.2", receiving.tls_1_2},
                            {"older", receiving.tls_older},
@@ -318,10 +351,15 @@ boost::json::object RunningStatus::status() {
     out["policy_failed"] = client_checks_.policy_failed.load();
   }
   boost::json::array milters;
-  for (const auto& [name, peer] : milters_.in_use())
+  boost::json::object figures;
+  for (const auto& [name, peer] : milters_.in_use()) {
     milters.emplace_back(milter_text(name, *peer));
-  if (!milters.empty())
+    figures[json_text(name)] = milter_figures(*peer);
+  }
+  if (!milters.empty()) {
     out["milters"] = std::move(milters);
+    out["milter_figures"] = std::move(figures);
+  }
   boost::json::array alarms;
   if (!refused.empty())
     alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
@@ -361,6 +399,13 @@ boost::json::object RunningStatus::status() {
   out["deferred"] = sending->deferred;
   out["bounced"] = sending->bounced;
   out["sites"] = sending->sites;
+  out["sites_by_state"] = {{"open", sending->sites_open},
+                           {"probing", sending->sites_probing},
+                           {"blocked", sending->sites_blocked}};
+  boost::json::array busiest;
+  for (const auto& site : sending->busiest)
+    busiest.emplace_back(site_object(site));
+  out["busiest_sites"] = std::move(busiest);
   add_timings(out, *sending->timings);
   boost::json::array trouble;
   if (const auto* trouble_of_trace = out.if_contains("trace_not_written"))

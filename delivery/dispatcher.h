@@ -47,7 +47,10 @@ struct SiteStatus {
 struct DeliveryTimings;
 
 struct Status {
+  static constexpr std::size_t kBusiest = 10;
   std::vector<SiteStatus> in_trouble;  // blocked or probing
+  std::vector<SiteStatus> busiest;     // those with most connections and jobs, the first first
+  std::uint32_t sites_open = 0, sites_probing = 0, sites_blocked = 0;
   std::uint32_t sites = 0, connections = 0, idle = 0;
   std::uint32_t leases = 0;                                // in hand
   std::uint64_t delivered = 0, deferred = 0, bounced = 0;  // recipients, since start

@@ -125,11 +125,25 @@ SiteStatus Explainer::status_of(const Site& site) const {
 void Explainer::add_sites(Status& status) const {
   status.sites = static_cast<std::uint32_t>(sites_.all().size());
   const auto now = context_.clock.now();
+  std::vector<std::pair<std::size_t, const Site*>> busy;
   for (const auto& [name, site] : sites_.all()) {
     status.idle += count_idle(*site);
-    if (site->health.state(now) != SiteHealth::State::open || !site->alarm.empty())
+    const auto state = site->health.state(now);
+    ++(state == SiteHealth::State::open      ? status.sites_open
+       : state == SiteHealth::State::probing ? status.sites_probing
+                                             : status.sites_blocked);
+    if (state != SiteHealth::State::open || !site->alarm.empty())
       status.in_trouble.push_back(status_of(*site));
+    busy.emplace_back(site->links.size() + site->others.size() + site->ready.all(), &*site);
   }
+  const auto shown = std::min(busy.size(), Status::kBusiest);
+  std::partial_sort(busy.begin(), busy.begin() + static_cast<std::ptrdiff_t>(shown), busy.end(),
+                    [](const auto& a, const auto& b) {
+                      return a.first != b.first ? a.first > b.first
+                                                : a.second->name < b.second->name;
+                    });
+  for (std::size_t i = 0; i < shown; ++i)
+    status.busiest.push_back(status_of(*busy[i].second));
   std::sort(status.in_trouble.begin(), status.in_trouble.end(),
             [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
 }

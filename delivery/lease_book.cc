@@ -42,6 +42,17 @@ const Lease::Recipient* find_leased(const Lease& lease, std::uint32_t index) {
   return at == all.end() || at->index != index ? nullptr : &*at;
 }
 
+// A mailbox of this machine has no connection that could be protected.
+void count_protection(const Outcome& outcome, DeliveryTimings& timings) {
+  if (!outcome.tls)
+    return;
+  auto& counter = outcome.tls->starts_with("TLSv1.3")   ? timings.tls_1_3
+                  : outcome.tls->starts_with("TLSv1.2") ? timings.tls_1_2
+                  : outcome.tls->starts_with("TLS")     ? timings.tls_older
+                                                        : timings.in_clear;
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
+
 Outcome expired(const mail::Message& message, const Lease::Recipient& recipient, TimePoint now) {
   auto outcome = recipient.last.value_or(Outcome());
   const auto last = recipient.last ? outcome.reason() : "it could not be tried";
@@ -184,6 +195,7 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   } else if (outcome.verdict == Verdict::delivered) {
     ++counts_.delivered;
     context_.timings->delivery.add(context_.clock.now() - given.lease.message->received);
+    count_protection(outcome, *context_.timings);
   } else {
     ++counts_.bounced;
   }

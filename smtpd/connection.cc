@@ -2,6 +2,7 @@
 
 #include "base/probe.h"
 #include "base/text.h"
+#include "mail/reply.h"
 #include "smtpd/proxy_protocol.h"
 #include "smtpd/session/replies.h"
 
@@ -42,6 +43,13 @@ int code_of(std::string_view reply) {
   int code = 0;
   std::from_chars(reply.data(), reply.data() + std::min<std::size_t>(reply.size(), 3), code);
   return code;
+}
+
+// Of its enhanced code; 0: it has none.
+std::size_t subject_of(std::string_view reply) {
+  constexpr std::size_t kCode = 4;  // "550 "
+  const auto code = mail::parse_enhanced_code(reply.substr(std::min(kCode, reply.size())));
+  return code ? code->subject : 0;
 }
 
 std::atomic<std::uint64_t>& counter_of(const TlsFacts& tls, LoopCounters& counters) {
@@ -648,7 +656,7 @@ void Connection::hurry() {
 }
 
 void Connection::refused(const Refusal& refusal) {
-  count_rejection(reception_->counters(), code_of(refusal.reply));
+  count_rejection(reception_->counters(), code_of(refusal.reply), subject_of(refusal.reply));
   const auto& note_failure = settings_->note_failure;
   if (note_failure && refusal.reply.starts_with('5') && is_stranger(arrival_.role, client()) &&
       !Policy::may_relay(client()))

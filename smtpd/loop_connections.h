@@ -32,15 +32,19 @@ struct LoopCounters {
   static constexpr int kFirstCode = 400;
   static constexpr std::size_t kCodes = 200;
   std::array<std::atomic<std::uint64_t>, kCodes> rejected_with{};
+  // By what the enhanced code says it was about (RFC 3463 section 3); 0: nothing, or no code.
+  static constexpr std::size_t kSubjects = 8;
+  std::array<std::atomic<std::uint64_t>, kSubjects> rejected_about{};
   std::atomic<std::uint64_t> tls_1_3{0}, tls_1_2{0}, tls_older{0}, tls_failed{0};
 };
 inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
 }
 
-// code: of a reply.
-inline void count_rejection(LoopCounters& counters, int code) {
+// code, subject: of a reply and its enhanced code.
+inline void count_rejection(LoopCounters& counters, int code, std::size_t subject) {
   count(counters.rejected);
+  count(counters.rejected_about[subject < LoopCounters::kSubjects ? subject : 0]);
   const auto place = static_cast<std::size_t>(code - LoopCounters::kFirstCode);
   if (place < LoopCounters::kCodes)
     count(counters.rejected_with[place]);

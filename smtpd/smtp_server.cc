@@ -284,6 +284,8 @@ Server::Counters Server::counters() const {
     sum.recipients += counters.recipients.load(std::memory_order_relaxed);
     sum.bytes += counters.bytes.load(std::memory_order_relaxed);
     sum.rejected += counters.rejected.load(std::memory_order_relaxed);
+    for (std::size_t i = 0; i < counters.rejected_about.size(); ++i)
+      sum.rejected_about[i] += counters.rejected_about[i].load(std::memory_order_relaxed);
     for (std::size_t i = 0; i < counters.rejected_with.size(); ++i)
       if (const auto count = counters.rejected_with[i].load(std::memory_order_relaxed); count > 0)
         sum.rejected_with[LoopCounters::kFirstCode + static_cast<int>(i)] += count;

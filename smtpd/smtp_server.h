@@ -18,6 +18,7 @@
 #include "smtpd/message_store.h"
 #include "smtpd/server_settings.h"
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -70,7 +71,9 @@ class Server {
     std::uint64_t connections = 0, open = 0, messages = 0, recipients = 0, bytes = 0;
     std::uint64_t rejected = 0;                  // refused commands and messages
     std::map<int, std::uint64_t> rejected_with;  // the same by the reply's code
-    std::uint64_t turned_away = 0;               // connections beyond a limit
+    // The same by the subject of its enhanced code (RFC 3463 section 3): other, address, ...
+    std::array<std::uint64_t, 8> rejected_about = {};
+    std::uint64_t turned_away = 0;  // connections beyond a limit
     std::uint64_t tls_1_3 = 0, tls_1_2 = 0, tls_older = 0, tls_failed = 0;  // handshakes
     std::size_t held = 0;            // octets of content in memory, now
     std::size_t unfinished_tls = 0;  // the same of handshakes and records, without their end

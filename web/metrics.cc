@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 #include <sstream>
 #include <string_view>
 #include <unistd.h>
@@ -62,6 +63,8 @@ std::string shortened(std::string_view text) {
   return std::string(text.substr(0, most));
 }
 
+using Labels = std::vector<std::pair<std::string_view, std::string>>;
+
 class Page {
  public:
   explicit Page(MetricsFormat format) : format_(format) {}
@@ -70,30 +73,38 @@ class Page {
   void family(std::string name, Kind kind, std::string_view help) {
     name_ = std::move(name);
     kind_ = kind;
+    seen_.clear();
     const bool has_suffix = kind == Kind::counter && format_ == MetricsFormat::prometheus;
     const auto title = has_suffix ? name_ + "_total" : name_;
     text_ += "# HELP " + title + " " + std::string(help) + "\n";
     text_ += "# TYPE " + title + " " + kTypes[static_cast<int>(kind)] + "\n";
   }
-  void sample(double value, std::string_view label = {}, std::string_view label_value = {}) {
+  // One that has these labels in this family already is left out: a series twice would spoil the
+  // whole page, and names may be alike once they are shortened.
+  void sample(double value, const Labels& labels = {}) {
+    const auto shown = label_list(labels);
+    if (!seen_.insert(shown).second)
+      return;
     text_ += name_;
     if (kind_ == Kind::counter)
       text_ += "_total";
-    if (!label.empty())
-      text_.append("{").append(label).append("=\"").append(label_text(label_value)).append("\"}");
-    text_ += " " + number_text(value) + "\n";
+    text_ += in_braces(shown) + " " + number_text(value) + "\n";
   }
   // counts: of each bucket alone, one more than bounds.
-  void histogram(const std::vector<double>& bounds, const std::vector<double>& counts, double sum) {
+  void histogram(const std::vector<double>& bounds, const std::vector<double>& counts, double sum,
+                 const Labels& labels = {}) {
+    const auto shown = label_list(labels);
+    if (!seen_.insert(shown).second)
+      return;
     double so_far = 0;
     for (std::size_t i = 0; i < counts.size(); ++i) {
       so_far += counts[i];
       const auto bound = i < bounds.size() ? bound_text(bounds[i]) : "+Inf";
-      text_.append(name_).append("_bucket{le=\"").append(bound).append("\"} ");
-      text_ += number_text(so_far) + "\n";
+      text_.append(name_).append("_bucket{").append(shown).append(shown.empty() ? "" : ",");
+      text_.append("le=\"").append(bound).append("\"} ").append(number_text(so_far) + "\n");
     }
-    text_ += name_ + "_sum " + number_text(sum) + "\n";
-    text_ += name_ + "_count " + number_text(so_far) + "\n";
+    text_ += name_ + "_sum" + in_braces(shown) + " " + number_text(sum) + "\n";
+    text_ += name_ + "_count" + in_braces(shown) + " " + number_text(so_far) + "\n";
   }
   std::string take() {
     if (format_ == MetricsFormat::open_metrics)
@@ -102,9 +113,21 @@ class Page {
   }
 
  private:
+  static std::string label_list(const Labels& labels) {
+    std::string out;
+    for (const auto& [name, value] : labels)
+      out.append(out.empty() ? "" : ",").append(name).append("=\"").append(label_text(value)) +=
+          '"';
+    return out;
+  }
+  static std::string in_braces(const std::string& labels) {
+    return labels.empty() ? "" : "{" + labels + "}";
+  }
+
   const MetricsFormat format_;
   std::string text_;
   std::string name_;
+  std::set<std::string> seen_;  // labels of this family
   Kind kind_ = Kind::gauge;
 };
 
@@ -181,8 +204,21 @@ constexpr Row kOfDns[] = {
      "Queries that were sent to name servers, over UDP or TCP."},
     {"timeouts", "postrider_dns_timeouts", Kind::counter,
      "Queries that a name server did not answer in time."},
+    {"over_tcp", "postrider_dns_queries_over_tcp", Kind::counter,
+     "Queries to name servers over TCP."},
     {"failures", "postrider_dns_lookups_failed", Kind::counter,
      "Questions to the DNS that could not be answered for now."},
+};
+
+constexpr Row kOfLog[] = {
+    {"bytes", "postrider_queue_log_bytes", Kind::gauge,
+     "Size of the file of the write-ahead log of the queue's database."},
+    {"pages", "postrider_queue_log_pages", Kind::gauge,
+     "Pages that the latest transaction left in the write-ahead log."},
+    {"pages_written", "postrider_queue_log_pages_written", Kind::counter,
+     "Pages that were written to the write-ahead log."},
+    {"checkpoints_unfinished", "postrider_queue_log_checkpoints_unfinished", Kind::counter,
+     "Checkpoints that could not bring all of the write-ahead log to the database."},
 };
 
 constexpr Row kOfTotals[] = {
@@ -210,6 +246,8 @@ constexpr Row kHistograms[] = {
      "Of each message that was taken: the time until it was on stable storage."},
     {"commit_seconds", "postrider_queue_commit_seconds", Kind::histogram,
      "Of each transaction of the queue: the time of its commit, with the sync."},
+    {"checkpoint_seconds", "postrider_queue_log_checkpoint_seconds", Kind::histogram,
+     "Of each checkpoint of the queue's database: its time, with the syncs."},
     {"commit_changes", "postrider_queue_commit_changes", Kind::histogram,
      "Messages that were taken and results that were recorded by one transaction."},
     {"first_attempt_seconds", "postrider_delivery_first_attempt_seconds", Kind::histogram,
@@ -227,6 +265,13 @@ constexpr LabelledRow kLabelled[] = {
     {{"rejected_with", "postrider_smtp_rejections_by_code", Kind::counter,
       "Commands and messages that were refused, by the code of the reply."},
      "code"},
+    {{"rejected_about", "postrider_smtp_rejections_by_reason", Kind::counter,
+      "Commands and messages that were refused, by the subject of the enhanced status code."},
+     "reason"},
+    {{"delivered_by_tls", "postrider_delivery_recipients_by_tls", Kind::counter,
+      "Recipients that were delivered to other hosts, by the version of TLS."},
+     "version"},
+    {{"sites_by_state", "postrider_sites_by_state", Kind::gauge, "Next hops, by state."}, "state"},
     {{"tls_handshakes", "postrider_smtp_tls_handshakes", Kind::counter,
       "TLS handshakes of SMTP clients, by version, and those that failed."},
      "version"},
@@ -236,6 +281,30 @@ constexpr LabelledRow kLabelled[] = {
     {{"events_behind", "postrider_events_behind", Kind::gauge,
       "Events that wait for a sink, by its name."},
      "sink"},
+};
+
+constexpr Row kOfSite[] = {
+    {"connections", "postrider_site_connections", Kind::gauge,
+     "Connections to a next hop, of the ten with most to do."},
+    {"limit", "postrider_site_connection_limit", Kind::gauge,
+     "Connections that a next hop may have at once, as found, of the ten with most to do."},
+    {"rate", "postrider_site_rate_limit", Kind::gauge,
+     "Messages a second that a next hop takes, as found, of the ten with most to do."},
+};
+
+constexpr Row kOfMilter[] = {
+    {"connections", "postrider_milter_connections", Kind::gauge,
+     "Connections to a milter that are open."},
+    {"conversations", "postrider_milter_conversations", Kind::counter,
+     "Connections to a milter that were made."},
+    {"messages", "postrider_milter_messages", Kind::counter,
+     "Messages that a milter saw up to their end, and let pass."},
+    {"edited", "postrider_milter_messages_edited", Kind::counter,
+     "Messages that a milter changed."},
+    {"held", "postrider_milter_messages_held", Kind::counter,
+     "Messages that a milter wanted held."},
+    {"failures", "postrider_milter_failures", Kind::counter,
+     "How often a milter could not be asked."},
 };
 
 constexpr std::pair<const char*, const char*> kStates[] = {
@@ -261,8 +330,8 @@ void add_labelled(const json::object& status, Page& page) {
       continue;
     page.family(row.name, row.kind, row.help);
     for (const auto& member : *values)
-      page.sample(number_of(*values, member.key()).value_or(0), label,
-                  shortened(std::string_view(member.key())));
+      page.sample(number_of(*values, member.key()).value_or(0),
+                  {{label, shortened(std::string_view(member.key()))}});
   }
 }
 
@@ -276,19 +345,34 @@ std::vector<double> numbers_of(const json::object& object, std::string_view key)
   return numbers;
 }
 
+struct HistogramFigures {
+  std::vector<double> bounds, counts;
+  double sum = 0;
+};
+
+// Nothing for what is no histogram.
+std::optional<HistogramFigures> figures_of(const json::object& all, std::string_view key) {
+  const auto* one = object_of(all, key);
+  if (one == nullptr)
+    return std::nullopt;
+  HistogramFigures figures{numbers_of(*one, "bounds"), numbers_of(*one, "counts"),
+                           number_of(*one, "sum").value_or(0)};
+  if (figures.counts.size() != figures.bounds.size() + 1 ||
+      !std::is_sorted(figures.bounds.begin(), figures.bounds.end()))
+    return std::nullopt;
+  return figures;
+}
+
 void add_histograms(const json::object& status, Page& page) {
   const auto* all = object_of(status, "histograms");
   if (all == nullptr)
     return;
   for (const auto& row : kHistograms) {
-    const auto* one = object_of(*all, row.key);
-    if (one == nullptr)
-      continue;
-    const auto bounds = numbers_of(*one, "bounds"), counts = numbers_of(*one, "counts");
-    if (counts.size() != bounds.size() + 1 || !std::is_sorted(bounds.begin(), bounds.end()))
+    const auto figures = figures_of(*all, row.key);
+    if (!figures)
       continue;
     page.family(row.name, row.kind, row.help);
-    page.histogram(bounds, counts, number_of(*one, "sum").value_or(0));
+    page.histogram(figures->bounds, figures->counts, figures->sum);
   }
 }
 
@@ -296,7 +380,7 @@ void add_states(const json::object& totals, Page& page) {
   page.family("postrider_queue_messages_by_state", Kind::gauge,
               "Messages in the queue by state; quarantined ones are held, too.");
   for (const auto& [key, label] : kStates)
-    page.sample(number_of(totals, key).value_or(0), "state", label);
+    page.sample(number_of(totals, key).value_or(0), {{"state", label}});
 }
 
 void add_ages(const json::object& status, Page& page) {
@@ -320,7 +404,7 @@ void add_drop_folder(const json::object& status, Page& page) {
   page.family("postrider_drop_folder_messages", Kind::gauge,
               "Messages that sendmail left in the drop folder.");
   for (const char* state : {"waiting", "refused"})
-    page.sample(number_of(*folder, state).value_or(0), "state", state);
+    page.sample(number_of(*folder, state).value_or(0), {{"state", state}});
 }
 
 // Those with most recipients first.
@@ -342,18 +426,71 @@ void add_sites(const json::object& status, Page& page) {
     return;
   page.family("postrider_site_waiting_recipients", Kind::gauge,
               "Recipients that wait for a next hop in trouble, of the ten with most.");
-  std::vector<std::string> named;
-  for (const auto& [recipients, name] : sites) {
-    if (std::find(named.begin(), named.end(), name) != named.end())
-      continue;  // alike once shortened: a series twice would spoil the whole page
-    page.sample(recipients, "site", name);
-    named.push_back(name);
+  for (const auto& [recipients, name] : sites)
+    page.sample(recipients, {{"site", name}});
+}
+
+// Of those that have most to do; the daemon names a few.
+void add_busiest(const json::object& status, Page& page) {
+  const auto* listed = status.if_contains("busiest_sites");
+  if (listed == nullptr || !listed->is_array())
+    return;
+  for (const auto& row : kOfSite) {
+    bool is_begun = false;
+    std::size_t named = 0;
+    for (const auto& one : listed->get_array()) {
+      const auto* site = one.if_object();
+      const auto value = site == nullptr ? std::nullopt : number_of(*site, row.key);
+      const auto name = site == nullptr ? std::string() : text_of(*site, "site");
+      if (!value || name.empty() || ++named > kMostSites)
+        continue;
+      if (!std::exchange(is_begun, true))
+        page.family(row.name, row.kind, row.help);
+      page.sample(*value, {{"site", shortened(name)}});
+    }
   }
+}
+
+void add_milters(const json::object& status, Page& page) {
+  const auto* milters = object_of(status, "milter_figures");
+  if (milters == nullptr || milters->empty())
+    return;
+  const auto each = [&](auto add) {
+    for (const auto& [name, value] : *milters)
+      if (const auto* one = value.if_object())
+        add(shortened(std::string_view(name)), *one);
+  };
+  page.family("postrider_milter_up", Kind::gauge, "1: the milter could be reached the last time.");
+  each([&](const std::string& name, const json::object& one) {
+    const auto* well = one.if_contains("well");
+    page.sample(well != nullptr && well->is_bool() && well->get_bool() ? 1 : 0, {{"milter", name}});
+  });
+  for (const auto& row : kOfMilter) {
+    page.family(row.name, row.kind, row.help);
+    each([&](const std::string& name, const json::object& one) {
+      page.sample(number_of(one, row.key).value_or(0), {{"milter", name}});
+    });
+  }
+  page.family("postrider_milter_replies", Kind::counter,
+              "Answers of a milter that were waited for, by kind.");
+  each([&](const std::string& name, const json::object& one) {
+    if (const auto* replies = object_of(one, "replies"))
+      for (const auto& reply : *replies)
+        page.sample(number_of(*replies, reply.key()).value_or(0),
+                    {{"milter", name}, {"reply", shortened(std::string_view(reply.key()))}});
+  });
+  page.family("postrider_milter_answer_seconds", Kind::histogram,
+              "Of each answer of a milter that was waited for: its time.");
+  each([&](const std::string& name, const json::object& one) {
+    if (const auto* all = object_of(one, "histograms"))
+      if (const auto figures = figures_of(*all, "answer_seconds"))
+        page.histogram(figures->bounds, figures->counts, figures->sum, {{"milter", name}});
+  });
 }
 
 void add_state(const json::object& status, Page& page) {
   page.family("postrider_build_info", Kind::gauge, "Always 1; the version is in the label.");
-  page.sample(1, "version", text_of(status, "version"));
+  page.sample(1, {{"version", text_of(status, "version")}});
   page.family("postrider_accepts_mail", Kind::gauge, "1: mail is accepted; 0: it is not, for now.");
   page.sample(text_of(status, "admission") == "open" ? 1 : 0);
   page.family("postrider_alarms", Kind::gauge, "Alarms that postrider status shows.");
@@ -378,7 +515,8 @@ std::optional<ProcessUse> parse_process_stat(const std::string& text, double tic
   std::vector<std::string> fields;
   for (std::string word; words >> word;)
     fields.push_back(std::move(word));
-  constexpr std::size_t kUser = 11, kSystem = 12, kResident = 21;  // proc(5), less the first two
+  constexpr std::size_t kUser = 11, kSystem = 12, kThreads = 17,
+                        kResident = 21;  // proc(5), less the first two
   if (fields.size() <= kResident)
     return std::nullopt;
   const auto value = [&](std::size_t index) {
@@ -388,9 +526,10 @@ std::optional<ProcessUse> parse_process_stat(const std::string& text, double tic
     return found;
   };
   const auto user = value(kUser), system = value(kSystem), resident = value(kResident);
-  if (user < 0 || system < 0 || resident < 0)
+  const auto threads = value(kThreads);
+  if (user < 0 || system < 0 || resident < 0 || threads < 0)
     return std::nullopt;
-  return ProcessUse{(user + system) / ticks_a_second, resident * page_size};
+  return ProcessUse{(user + system) / ticks_a_second, resident * page_size, threads};
 }
 
 std::optional<ProcessUse> process_use(std::int64_t pid) {
@@ -423,12 +562,15 @@ std::string metrics_of(const json::object* status, const std::optional<ProcessUs
     add_rows(totals, kOfTotals, page);
     add_states(*totals, page);
   }
+  add_rows(object_of(*status, "database_log"), kOfLog, page);
   add_ages(*status, page);
   add_rows(object_of(*status, "since_start"), kSinceStart, page);
   add_labelled(*status, page);
   add_histograms(*status, page);
   add_drop_folder(*status, page);
   add_sites(*status, page);
+  add_busiest(*status, page);
+  add_milters(*status, page);
   if (use) {
     page.family("postrider_process_cpu_seconds", Kind::counter,
                 "Processor time of the daemon, without its children.");
@@ -436,6 +578,8 @@ std::string metrics_of(const json::object* status, const std::optional<ProcessUs
     page.family("postrider_process_resident_memory_bytes", Kind::gauge,
                 "Memory of the daemon that is not swapped out.");
     page.sample(use->resident_bytes);
+    page.family("postrider_process_threads", Kind::gauge, "Threads of the daemon.");
+    page.sample(use->threads);
   }
   return page.take();
 }

@@ -16,6 +16,7 @@ enum class MetricsFormat { prometheus, open_metrics };
 struct ProcessUse {
   double cpu_seconds = 0;
   double resident_bytes = 0;
+  double threads = 0;
 };
 
 // Of /proc/PID/stat; nothing where it cannot be read or is not understood.

@@ -9,6 +9,7 @@
 
 #include <boost/json/array.hpp>
 
+#include <filesystem>
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
@@ -228,6 +229,7 @@ class StatusJob : public ControlJob {
     add_histogram(status, "accept_seconds", timings.accept);
     add_histogram(status, "commit_seconds", timings.commit);
     add_histogram(status, "commit_changes", timings.batch);
+    add_log(status);
     const auto recent = context_.queue.recent();
     status["last_minute"] = counters(recent.minute);
     status["last_hour"] = counters(recent.hour);
@@ -235,6 +237,19 @@ class StatusJob : public ControlJob {
       add_alarm(status, "everything is deferred: nothing was delivered in the last hour, and " +
                             std::to_string(recent.hour.deferrals) +
                             " attempts failed: `postrider queue summary --by reason`");
+  }
+
+  void add_log(json::object& status) {
+    const auto& figures = context_.queue.timings().log;
+    add_histogram(status, "checkpoint_seconds", figures.checkpoint);
+    json::object log;
+    log["pages"] = figures.pages.load(std::memory_order_relaxed);
+    log["pages_written"] = figures.written.load(std::memory_order_relaxed);
+    log["checkpoints_unfinished"] = figures.unfinished.load(std::memory_order_relaxed);
+    std::error_code none;
+    const auto size = std::filesystem::file_size(context_.drop.spool + "/queue.db-wal", none);
+    log["bytes"] = none ? 0 : size;
+    status["database_log"] = std::move(log);
   }
 
   static json::object counters(const queue::Queue::Counters& counted) {

@@ -46,6 +46,11 @@ void Upkeep::watch(Database& database, const char* vfs) {
 
 int Upkeep::on_wal(void* upkeep, sqlite3*, const char*, int pages) {
   auto& self = *static_cast<Upkeep*>(upkeep);
+  const auto in_log = static_cast<std::uint64_t>(std::max(pages, 0));
+  const auto before = self.figures_->pages.exchange(in_log, std::memory_order_relaxed);
+  const bool began_anew = in_log <= before;
+  self.figures_->written.fetch_add(began_anew ? in_log : in_log - before,
+                                   std::memory_order_relaxed);
   self.wal_pages_ = pages;
   ++self.wal_commits_;
   return SQLITE_OK;
@@ -60,7 +65,15 @@ void Upkeep::after_commit() {
 }
 
 void Upkeep::checkpoint(Checkpoint mode) {
-  (void)database_->checkpoint(mode);
+  const auto begun = clock_.steady();
+  const int how =
+      mode == Checkpoint::truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+  int pages = 0, written_back = 0;
+  const int code =
+      sqlite3_wal_checkpoint_v2(database_->handle(), nullptr, how, &pages, &written_back);
+  figures_->checkpoint.add(clock_.steady() - begun);
+  if (code != SQLITE_OK || written_back < pages)
+    figures_->unfinished.fetch_add(1, std::memory_order_relaxed);
   wal_pages_ = wal_commits_ = 0;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "queue/queue_timings.h"
 #include "queue/store/sqlite.h"
 
 namespace postrider::queue {
@@ -18,6 +19,8 @@ class Upkeep {
   // The connection that writes; to be forgotten before it is closed.
   void watch(Database& database, const char* vfs);
   void forget() { database_ = nullptr; }
+  // Whoever wants to know how the log does; outlives it. Before the first database is watched.
+  void report_to(LogFigures& figures) { figures_ = &figures; }
 
   // While a database is watched, and no transaction is open.
   void after_commit();
@@ -43,6 +46,8 @@ class Upkeep {
   Database* database_ = nullptr;
   const char* vfs_ = nullptr;
   LogState log_state_ = LogState::written_back;
+  LogFigures unread_;  // where nobody wants to know
+  LogFigures* figures_ = &unread_;
   int wal_pages_ = 0;
   int wal_commits_ = 0;  // since the last checkpoint
   SteadyTime vacuum_again_;

@@ -35,6 +35,7 @@ Writer::~Writer() {
 }
 
 Result<void> Writer::open(const char* vfs) {
+  keeper_.upkeep().report_to(timings_.log);
   if (auto opened = keeper_.open(vfs); !opened)
     return opened.error();
   if (keeper_.owes_recovery())

@@ -71,6 +71,7 @@ class Writer {
   Spool& spool_;
   const Clock& clock_;
   Log& log_;
+  QueueTimings timings_;  // outlives who reports to it
   Ledger ledger_;
   StoreKeeper keeper_;
   RoomWatch room_;
@@ -91,7 +92,6 @@ class Writer {
         commits{0};
   } counted_;
   RecentCounts recent_;
-  QueueTimings timings_;
   BodyWork bodies_;
   std::thread thread_;
 };

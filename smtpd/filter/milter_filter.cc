@@ -68,6 +68,13 @@ std::string connected_name(const Facts& facts) {
   return "[" + client.address.str() + "]";
 }
 
+// In kAnswerNames.
+std::size_t kind_of(const Verdict& verdict) {
+  if (verdict.refuses())
+    return verdict.reply.code >= 500 ? 3 : 4;
+  return static_cast<std::size_t>(verdict.kind);
+}
+
 class MilterFilter final : public Filter {
  public:
   MilterFilter(std::shared_ptr<const MilterSettings> settings, std::shared_ptr<MilterPeer> peer,
@@ -76,6 +83,7 @@ class MilterFilter final : public Filter {
         peer_(std::move(peer)),
         facts_(facts),
         log_(around.log),
+        clock_(around.clock),
         await_name_(around.client_name),
         client_(around.loop, around.clock, peer_->gate, settings_->address, settings_->timeouts,
                 limits(*settings_)) {}
@@ -122,6 +130,7 @@ class MilterFilter final : public Filter {
   const std::shared_ptr<MilterPeer> peer_;  // outlives client_
   const Facts& facts_;
   Log& log_;
+  const Clock& clock_;
   const std::function<Task<void>()> await_name_;
   Client client_;
   std::string on_top_;
@@ -160,9 +169,15 @@ Task<Verdict> MilterFilter::ask(Session::Step step) {
     co_return instead_;
   if (!client_.is_open())
     co_return trouble(Error(Errc::truncated, "ask the milter: it has hung up"));
+  const bool is_awaited = step.waits;
+  const auto begun = clock_.steady();
   auto verdict = co_await client_.perform(std::move(step));
   if (!verdict)
     co_return trouble(verdict.error());
+  if (is_awaited) {
+    peer_->answer_time.add(clock_.steady() - begun);
+    count(peer_->answers[kind_of(*verdict)]);
+  }
   if (verdict->refuses()) {
     count(peer_->refused);
     verdict->problem = "milter " + settings_->name + (verdict->problem.empty() ? "" : ": ") + verdict->problem;
@@ -179,6 +194,7 @@ Task<Verdict> MilterFilter::begin(bool with_helo) {
     co_return trouble(opened.error());
   if (!*opened)
     co_return Verdict{};
+  count(peer_->conversations);
   if (await_name_)
     co_await await_name_();
   const auto& client = facts_.client;

@@ -5,10 +5,12 @@
 // next message tries again; a milter that cannot be reached is spared by its Gate meanwhile.
 #pragma once
 
+#include "base/histogram.h"
 #include "base/network.h"
 #include "smtpd/filter/mail_filter.h"
 #include "smtpd/filter/milter_client.h"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -35,6 +37,11 @@ struct MilterSettings {
   std::string origin;  // completes addresses without a domain
 };
 
+// Kinds of answers, for metrics.
+inline constexpr std::array<const char*, 5> kAnswerNames = {"continue", "accept", "discard",
+                                                            "reject", "tempfail"};
+inline constexpr std::size_t kAnswers = kAnswerNames.size();
+
 // What all sessions share about one milter; survives a reload.
 struct MilterPeer {
   MilterPeer(const Gate::Limits& limits, std::shared_ptr<Total> sum)
@@ -44,6 +51,11 @@ struct MilterPeer {
   // Messages whose end it was told of, that it changed, refused (commands, too), threw away and
   // wanted held; and how often it could not be asked.
   std::atomic<std::uint64_t> asked{0}, edited{0}, refused{0}, discarded{0}, held{0}, failed{0};
+  // Connections that were made, and agreed on.
+  std::atomic<std::uint64_t> conversations{0};
+  // What it answered where it was waited for, and the time of each such answer.
+  std::array<std::atomic<std::uint64_t>, kAnswers> answers{};
+  Histogram answer_time{kShortTimes};
 };
 
 // Of all milters since start. Thread-safe.

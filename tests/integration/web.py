@@ -18,7 +18,7 @@ import unittest
 
 import jsonschema
 
-from support_py import scenario, wait
+from support_py import milter, scenario, wait
 from support_py.daemon import BIN
 
 ETC = pathlib.Path(__file__).resolve().parents[2] / "etc" / "monitoring"
@@ -90,6 +90,18 @@ class WithWeb(scenario.Scenario):
         self.server = self.relay(self.peer)
         self.web = self.using(Web(self.server))
 
+    def filtered(self, answers=None):
+        """From now on with a milter."""
+        filter_ = self.using(milter.Scripted(self.own_folder("milter") / "m.sock", answers))
+        self.server.write_config(milter=[{"address": filter_.path, "name": "scan"}])
+        self.server.postrider("reload")
+        return filter_
+
+    def scraped(self):
+        text = self.web.get("/metrics")[1].decode()
+        return {key: float(value) for key, value in
+                (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
     def leave_waiting(self, count=3):
         self.peer.stop()
         for number in range(count):
@@ -130,6 +142,42 @@ class Pages(WithWeb):
         self.assertEqual(self.web.get("/readyz")[0], 503)
         self.server.start()
         wait.until(lambda: self.web.get("/readyz")[0] == 200, "readiness", pause=0.2)
+
+    def test_metrics_of_filters_storage_sites_and_reasons(self):
+        self.filtered({"R": [milter.frame(milter.GO_ON), milter.frame(milter.REJECT)]})
+        self.server.send("a@ext.example", "b@far.example", MESSAGE)
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+        with smtplib.SMTP("127.0.0.1", self.server.port) as client:
+            client.helo("mx.ext.example")
+            client.docmd("MAIL", "FROM:<a@ext.example>")
+            self.assertEqual(client.docmd("RCPT", "TO:<b@far.example>")[0] // 100, 5)
+            self.assertEqual(client.docmd("MAIL", "FROM:<a")[0] // 100, 5)
+        values = wait.until(lambda: (lambda found: found if found.get('postrider_milter_replies_total{milter="scan",reply="reject"}') == 1
+                                     else None)(self.scraped()), "an answer of the milter in the metrics", pause=0.2)
+        one = 'milter="scan"'
+        self.assertEqual(values[f"postrider_milter_up{{{one}}}"], 1)
+        self.assertEqual(values[f"postrider_milter_conversations_total{{{one}}}"], 2)
+        self.assertEqual(values[f"postrider_milter_messages_total{{{one}}}"], 1)
+        self.assertEqual(values[f"postrider_milter_failures_total{{{one}}}"], 0)
+        answers = values[f"postrider_milter_answer_seconds_count{{{one}}}"]
+        self.assertGreater(answers, 5)
+        self.assertEqual(answers, sum(value for name, value in values.items() if name.startswith("postrider_milter_replies_total")))
+        self.assertEqual(values[f'postrider_milter_answer_seconds_bucket{{{one},le="+Inf"}}'], answers)
+        reasons = {name: value for name, value in values.items() if name.startswith("postrider_smtp_rejections_by_reason")}
+        self.assertEqual(sum(reasons.values()), values["postrider_smtp_rejections_total"])
+        self.assertEqual(len(reasons), 8)
+        self.assertEqual(values['postrider_delivery_recipients_by_tls_total{version="none"}'], 1)
+        self.assertEqual(values['postrider_sites_by_state{state="open"}'], values["postrider_sites"])
+        self.assertEqual(sum(name.startswith("postrider_site_connection_limit{") for name in values), 1)
+        self.assertGreater(values["postrider_queue_log_bytes"], 4096)
+        self.assertGreater(values["postrider_queue_log_pages_written_total"], values["postrider_queue_log_pages"] - 1)
+        wait.until(lambda: self.scraped()["postrider_queue_log_checkpoint_seconds_count"] > 0, "a checkpoint in the metrics", pause=0.2)
+        self.assertGreater(values["postrider_process_threads"], 3)
+        if tool := shutil.which("promtool"):
+            done = subprocess.run([tool, "check", "metrics"], input=self.web.get("/metrics")[1].decode(), text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (0, ""))
 
     def test_the_queue_is_asked_and_changed_with_a_dry_run_first(self):
         self.leave_waiting(3)
@@ -523,7 +571,8 @@ class Files(WithWeb):
         self.assertEqual(values["deferred.value"], "2")
         self.assertEqual(set(values), {"active.value", "queued.value", "deferred.value", "held.value"})
 
-    def test_every_metric_that_alerts_and_dashboard_name_is_there(self):
+    def test_every_metric_that_alerts_dashboard_and_manual_name_is_there(self):
+        self.filtered()
         self.leave_waiting(1)
         with smtplib.SMTP("127.0.0.1", self.server.port) as client:
             client.helo("mx.ext.example")
@@ -537,6 +586,7 @@ class Files(WithWeb):
         dashboard = json.loads((ETC / "grafana-dashboard.json").read_text())
         asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
         asked += re.findall(r"postrider_\w+", (ETC / "alerts.yml").read_text())
+        asked += re.findall(r"`(postrider_\w+)`", (ETC.parents[1] / "doc" / "metrics.md").read_text())
         for name in {name for text in asked for name in re.findall(r"postrider_\w+", text)}:
             self.assertIn(name, names)
         if tool := shutil.which("promtool"):

@@ -73,6 +73,73 @@ TEST_CASE("metrics: counts by code, version, class and sink", "[web]") {
   CHECK(value_of(page, "postrider_events_behind{sink=\"shop\"}") == "12");
 }
 
+TEST_CASE("metrics: the log of the database, sites and milters", "[web]") {
+  auto object = status();
+  const auto more = json::parse(R"({
+    "database_log":{"bytes":8192,"pages":2,"pages_written":70,"checkpoints_unfinished":1},
+    "sites_by_state":{"open":7,"probing":0,"blocked":1},
+    "rejected_about":{"policy":4,"address":2},"delivered_by_tls":{"TLSv1.3":5,"none":1},
+    "busiest_sites":[{"site":"a.test","connections":3,"limit":20,"rate":1.5},
+                     {"site":"b.test","connections":1,"limit":5},{"connections":9},7],
+    "milter_figures":{"sc\"an":{"well":true,"connections":1,"conversations":8,"messages":6,"edited":2,
+      "held":0,"failures":3,"replies":{"continue":40,"reject":1},
+      "histograms":{"answer_seconds":{"bounds":[0.1],"counts":[40,1],"sum":3.5}}},
+      "other":{"well":false},"none":7}})")
+                        .as_object();
+  for (const auto& [name, value] : more)
+    object[name] = value;
+  for (const auto format : {MetricsFormat::prometheus, MetricsFormat::open_metrics}) {
+    const auto page = metrics_of(&object, ProcessUse{1, 2, 9}, format);
+    CHECK(value_of(page, "postrider_queue_log_bytes") == "8192");
+    CHECK(value_of(page, "postrider_queue_log_pages") == "2");
+    CHECK(value_of(page, "postrider_queue_log_pages_written_total") == "70");
+    CHECK(value_of(page, "postrider_queue_log_checkpoints_unfinished_total") == "1");
+    CHECK(value_of(page, "postrider_sites_by_state{state=\"blocked\"}") == "1");
+    CHECK(value_of(page, "postrider_smtp_rejections_by_reason_total{reason=\"policy\"}") == "4");
+    CHECK(value_of(page, "postrider_delivery_recipients_by_tls_total{version=\"TLSv1.3\"}") == "5");
+    CHECK(value_of(page, "postrider_site_connection_limit{site=\"a.test\"}") == "20");
+    CHECK(value_of(page, "postrider_site_connection_limit{site=\"b.test\"}") == "5");
+    CHECK(value_of(page, "postrider_site_rate_limit{site=\"a.test\"}") == "1.5");
+    CHECK(value_of(page, "postrider_site_rate_limit{site=\"b.test\"}") == "-");
+    CHECK(value_of(page, "postrider_milter_up{milter=\"sc\\\"an\"}") == "1");
+    CHECK(value_of(page, "postrider_milter_up{milter=\"other\"}") == "0");
+    CHECK(value_of(page, "postrider_milter_failures_total{milter=\"sc\\\"an\"}") == "3");
+    CHECK(value_of(page, "postrider_milter_replies_total{milter=\"sc\\\"an\",reply=\"reject\"}") ==
+          "1");
+    CHECK(
+        value_of(page, "postrider_milter_answer_seconds_bucket{milter=\"sc\\\"an\",le=\"0.1\"}") ==
+        "40");
+    CHECK(
+        value_of(page, "postrider_milter_answer_seconds_bucket{milter=\"sc\\\"an\",le=\"+Inf\"}") ==
+        "41");
+    CHECK(value_of(page, "postrider_milter_answer_seconds_sum{milter=\"sc\\\"an\"}") == "3.5");
+    CHECK(value_of(page, "postrider_process_threads") == "9");
+  }
+}
+
+TEST_CASE("metrics: of any list of names, each series is there once, and sites are ten", "[web]") {
+  auto object = status();
+  json::array sites;
+  for (int i = 0; i < 500; ++i)
+    sites.push_back({{"site", std::to_string(i % 300) + ".test"}, {"limit", i}});
+  object["busiest_sites"] = sites;
+  const std::string long_name(5000, 'x');
+  object["milter_figures"] = {{long_name + "1", {{"well", true}}},
+                              {long_name + "2", {{"well", true}}}};
+  object["events_behind"] = {{long_name + "1", 1}, {long_name + "2", 2}};
+  std::istringstream lines(metrics_of(&object, std::nullopt, MetricsFormat::prometheus));
+  std::set<std::string> series;
+  int of_sites = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("#", 0) == 0)
+      continue;
+    INFO(line.substr(0, 300));
+    CHECK(series.insert(line.substr(0, line.rfind(' '))).second);
+    of_sites += line.rfind("postrider_site_connection_limit{", 0) == 0 ? 1 : 0;
+  }
+  CHECK(of_sites == 10);
+}
+
 TEST_CASE("metrics: a histogram adds up its buckets", "[web]") {
   for (const auto format : {MetricsFormat::prometheus, MetricsFormat::open_metrics}) {
     const auto object = status();
@@ -197,6 +264,7 @@ TEST_CASE("metrics: what /proc says of a process, whatever its name", "[web]") {
   REQUIRE(use);
   CHECK(use->cpu_seconds == 4.0);
   CHECK(use->resident_bytes == 50 * 4096.0);
+  CHECK(use->threads == 3);
   for (const std::string wrong :
        {"", "77 (a", "77 (a) S 1 2", "77 (a) S 1 77 77 0 -1 4 100 0 0 0 x y 0 0 20 0 3 0 1 2 z"}) {
     INFO(wrong);
