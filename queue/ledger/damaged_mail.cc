@@ -8,6 +8,9 @@ namespace postrider::queue {
 namespace {
 
 constexpr Duration kUnreadable = std::chrono::seconds(30);  // before content is looked for again
+// The same of a page of the database: a disk may try for seconds before it gives up, and the queue
+// thread waits for it.
+constexpr Duration kPageUnreadable = std::chrono::minutes(10);
 
 mail::Outcome damage(const std::string& why) {
   mail::Outcome outcome;
@@ -70,13 +73,13 @@ Result<void> DamagedMail::hold_or_wait(mail::MessageId id, const Error& error, E
   if (error.code() == Errc::corrupt)
     return hold(id, error.describe(), effects);
   if (is_damage(error)) {
-    damaged_.emplace(id.value, error.describe());
+    damaged_.emplace(id.value, error);
     found_ = true;
     return error;
   }
   if (is_of_store(error))
     return error;
-  return postpone(id, error);
+  return postpone(id, error, effects);
 }
 
 Result<void> DamagedMail::hold(mail::MessageId id, const std::string& why, Effects& effects) {
@@ -89,22 +92,39 @@ Result<void> DamagedMail::hold(mail::MessageId id, const std::string& why, Effec
 Error DamagedMail::pass_over(mail::MessageId id, const Error& error) {
   state_.log.write(
       LogEvent(Level::error, "passed_over", to_string(id)).add("reason", error.describe()));
-  passed_over_.insert(id.value);
+  const bool passes = is_unreadable(error);
+  passed_over_[id.value] = passes ? state_.steady_now + kPageUnreadable : SteadyTime::max();
+  if (passes)
+    look_.expect(state_.now() + kPageUnreadable.count());
   damaged_.erase(id.value);
   found_ = true;
   return error;
 }
 
+bool DamagedMail::is_passed_over(mail::MessageId id) const {
+  const auto at = passed_over_.find(id.value);
+  return at != passed_over_.end() && state_.steady_now < at->second;
+}
+
 Result<void> DamagedMail::hold_known(Effects& effects) {
   const auto known = damaged_;
   for (const auto& [id, why] : known)
-    if (auto done = hold({id}, why, effects); !done)
+    if (auto done = hold_or_postpone({id}, why, effects); !done)
       return done.error();
   return {};
 }
 
-Result<void> DamagedMail::postpone(mail::MessageId id, const Error& error) {
-  state_.log.write(
+Result<void> DamagedMail::hold_or_postpone(mail::MessageId id, const Error& why, Effects& effects) {
+  if (!is_unreadable(why))
+    return hold(id, why.describe(), effects);
+  auto done = postpone(id, why, effects);
+  if (!done && is_damage(done.error()))
+    return pass_over(id, done.error());
+  return done;
+}
+
+Result<void> DamagedMail::postpone(mail::MessageId id, const Error& error, Effects& effects) {
+  effects.told.push_back(
       LogEvent(Level::warn, "content_unreadable", to_string(id)).add("reason", error.describe()));
   auto row = state_.store->messages().load_row(id);
   if (!row || !row->has_value())
@@ -112,7 +132,7 @@ Result<void> DamagedMail::postpone(mail::MessageId id, const Error& error) {
   auto alive = state_.store->messages().load_alive(id);
   if (!alive)
     return alive.error();
-  const auto later = state_.now() + kUnreadable.count();
+  const auto later = state_.now() + (is_unreadable(error) ? kPageUnreadable : kUnreadable).count();
   for (auto& recipient : *alive) {
     if (recipient.state != RecipientState::queued || recipient.next_attempt > state_.now())
       continue;

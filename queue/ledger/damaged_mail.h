@@ -10,7 +10,6 @@
 
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 
 namespace postrider::queue {
 
@@ -22,15 +21,15 @@ class DamagedMail {
   // A landed row that does not decode.
   Result<void> quarantine_incoming(mail::MessageId id, const std::string& why);
   // For an error met with one message. Damage holds the message. What passes (no descriptors left,
-  // a folder closed by mistake) lets it wait, without harm to the rest; only what else the database
-  // says fails the transaction.
+  // a folder closed by mistake, a sector that cannot be read) lets it wait, without harm to the
+  // rest; only what else the database says fails the transaction.
   Result<void> hold_or_wait(mail::MessageId id, const Error& error, Effects& effects);
   // Those that were found before.
   Result<void> hold_known(Effects& effects);
   // Where nothing can be stored of a message, because its rows stand on the damaged page, it stays
-  // as it is until the next start. Gives back the error.
+  // as it is until the next start; ten minutes if the page cannot be read now. Gives back the error.
   Error pass_over(mail::MessageId id, const Error& error);
-  bool is_passed_over(mail::MessageId id) const { return passed_over_.contains(id.value); }
+  bool is_passed_over(mail::MessageId id) const;
   std::size_t passed_over() const { return passed_over_.size(); }
 
   // Whether the transaction failed for a damaged message that was not known before.
@@ -45,12 +44,14 @@ class DamagedMail {
  private:
   Result<void> state_held(mail::MessageId id, const std::string& why, Effects& effects);
   Result<void> hold(mail::MessageId id, const std::string& why, Effects& effects);
-  Result<void> postpone(mail::MessageId id, const Error& error);
+  Result<void> hold_or_postpone(mail::MessageId id, const Error& why, Effects& effects);
+  Result<void> postpone(mail::MessageId id, const Error& error, Effects& effects);
 
   QueueState& state_;
   NextLook& look_;
-  std::unordered_map<std::int64_t, std::string> damaged_;  // found, not held yet; and why
-  std::unordered_set<std::int64_t> passed_over_;  // messages whose rows cannot be changed either
+  std::unordered_map<std::int64_t, Error> damaged_;  // found, not held yet; and why
+  // Messages whose rows cannot be changed either, and until when they are left alone.
+  std::unordered_map<std::int64_t, SteadyTime> passed_over_;
   bool found_ = false;
 };
 

@@ -19,6 +19,7 @@ using Place = PageFile::Place;
 using Kind = Column::Kind;
 using Row = std::vector<Column>;
 
+constexpr std::uint32_t kMostRefused = 16;
 constexpr std::size_t kMessagesAtOnce = 1000;  // in one transaction
 
 bool has_kinds(const Row& row, std::initializer_list<Kind> kinds) {
@@ -225,6 +226,12 @@ Result<void> Salvage::run() {
   catalogue_.sort();
   done_.pages = pages_.pages();
   done_.unreadable = pages_.unreadable();
+  // The daemon does by itself what a few bad sectors ask for. Where much cannot be read, the disk
+  // has failed, perhaps for a moment, and a new database would lack what is still there.
+  const auto refused = pages_.refused();
+  if (bodies_ == Bodies::stay && (refused > kMostRefused || refused > pages_.pages() / 4))
+    return Error(Errc::storage,
+                 "read the old queue: " + std::to_string(refused) + " pages cannot be read");
   if (auto done = save_all(); !done)
     return done.error();
   return bodies_ == Bodies::stay ? store_.meta().set(kStrangersMark, 1) : note_strangers();

@@ -155,6 +155,8 @@ Result<PageFile> PageFile::open(const std::string& path) {
   pages.page_size_ = has_header && is_page_size(said) ? said : kUsualPage;
   pages.pages_ = static_cast<std::uint32_t>(std::min<std::int64_t>(
       (about.st_size + pages.page_size_ - 1) / pages.page_size_, UINT32_MAX - 1));
+  pages.in_file_ = static_cast<std::uint32_t>(
+      std::min<std::int64_t>(about.st_size / pages.page_size_, UINT32_MAX - 1));
   pages.read_log(path + "-wal");
   pages.read_free_list();
   return pages;
@@ -321,6 +323,7 @@ void PageFile::for_each_cell(const std::function<void(const Cell&)>& visit) {
   const auto all = pages_ + static_cast<std::uint32_t>(doubtful_.size());
   for (std::uint32_t number = 1; number <= all; ++number) {
     const bool is_read = read_page(number, page);
+    refused_ += !is_read && number <= in_file_ ? 1 : 0;
     if (!is_in_use(number, page))
       continue;
     const auto type = octet(page, number == 1 ? kFileHeader : 0);

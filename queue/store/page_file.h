@@ -49,6 +49,7 @@ class PageFile {
 
   std::uint32_t pages() const { return pages_; }
   std::uint32_t unreadable() const { return unreadable_; }  // in use, but no page of a database
+  std::uint32_t refused() const { return refused_; }        // there, and the system cannot read it
 
  private:
   struct Found {
@@ -68,7 +69,9 @@ class PageFile {
   FileDescriptor file_, log_;
   std::uint32_t page_size_ = 0;
   std::uint32_t pages_ = 0;
+  std::uint32_t in_file_ = 0;
   std::uint32_t unreadable_ = 0;
+  std::uint32_t refused_ = 0;
   std::unordered_map<std::uint32_t, std::int64_t> in_log_;  // page to offset
   std::vector<std::int64_t> doubtful_;                      // offsets of pages of bad frames
   std::unordered_set<std::uint32_t> free_;

@@ -60,7 +60,15 @@ bool is_full(const Error& error) {
 
 bool is_damage(const Error& error) {
   const int code = primary_code(error);
-  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB || is_unreadable(error);
+}
+
+// EIO of read() is SQLITE_IOERR_CORRUPTFS, and becomes SQLITE_CORRUPT where rows are read.
+bool is_unreadable(const Error& error) {
+  if (!is_of_store(error))
+    return false;
+  const int code = error.code().value();
+  return code == SQLITE_IOERR_READ || code == SQLITE_IOERR_CORRUPTFS || code == SQLITE_IOERR_DATA;
 }
 
 bool is_damage_of_index(const Error& error) {

@@ -40,12 +40,13 @@ Result<void> Repairs::check_store() {
   auto words = store_->check(*pages <= kComparedAtOnce  ? Check::tables_and_indexes
                              : *pages <= kCheckedAtOnce ? Check::tables
                                                         : Check::small_tables);
-  if (!words)
+  if (!words && !is_damage(words.error()))  // a page that cannot be read ends the check
     return words.error().during("check the queue");
-  if (*words == "ok")
+  if (words && *words == "ok")
     return {};
   // What else is damaged shows again when it is read, and holds up that message alone.
-  log_.write(LogEvent(Level::error, "database_damaged").add("reason", *words));
+  log_.write(LogEvent(Level::error, "database_damaged")
+                 .add("reason", words ? *words : words.error().describe()));
   auto repaired =
       rebuild_indexes(*pages <= kComparedAtOnce ? Repair::always : Repair::if_unreadable);
   return repaired ? Result<void>() : repaired.error();
@@ -81,6 +82,16 @@ Result<bool> Repairs::rebuild_indexes(Repair when) {
   if (is_rebuilt)
     ledger_.damaged().forget();
   return is_rebuilt;
+}
+
+Result<void> Repairs::check_indexes() {
+  auto unfinished = store_->meta().get(kReindexMark);
+  if (!unfinished)
+    return unfinished.error();
+  return *unfinished == 0 ? Result<void>()
+                          : Error(Errc::corrupt,
+                                  "open the queue: its indexes could not be rebuilt (`postrider "
+                                  "queue salvage`)");
 }
 
 bool Repairs::has_passed_over_too_much() const {

@@ -27,6 +27,9 @@ class Repairs {
   // Requires: no reader is open. True: what failed before may go well now. An error: the queue
   // could not be opened again.
   Result<bool> rebuild_indexes(Repair when);
+  // An error where an index may be empty that must not be: mail that no index names would wait
+  // without a word.
+  Result<void> check_indexes();
   // What `postrider queue salvage` does, if that is a matter of seconds and was not done again and
   // again. As rebuild_indexes().
   Result<bool> salvage();

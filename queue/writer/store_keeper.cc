@@ -75,7 +75,7 @@ Result<void> StoreKeeper::open_once(const char* vfs) {
   auto done = begin();
   const bool was_clean = was_clean_;
   const auto needs_salvage = [](const Error& error) {
-    return is_damage(error) || is_constraint(error);
+    return is_damage(error) || is_constraint(error) || error.code() == Errc::corrupt;
   };
   if (done ? repairs_.has_passed_over_too_much() : needs_salvage(done.error())) {
     auto salvaged = repairs_.salvage();
@@ -195,7 +195,7 @@ Result<void> StoreKeeper::resume() {
   if (*unfinished != 0)
     if (auto repaired = repairs_.rebuild_indexes(Repair::always); !repaired)
       return repaired.error();
-  return {};
+  return repairs_.check_indexes();
 }
 
 Result<std::size_t> StoreKeeper::recover() {
@@ -273,7 +273,7 @@ bool StoreKeeper::reopen(std::size_t records) {
   }
   log_.write(LogEvent(Level::info, "storage_reopened").add("records", records));
   phase_ = Phase::open;
-  if (!refused_since_)
+  if (failures_ <= 1)
     is_lost_ = false;
   ledger_.look_again();
   return true;
@@ -291,6 +291,8 @@ Result<void> StoreKeeper::open_again() {
   if (done)
     done = repairs_.check_store();
   if (done)
+    done = repairs_.check_indexes();
+  if (done)
     done = forget_doubtful();
   if (done)
     done = ledger_.intake().follow_landed();  // what was said to have failed may have moved it
@@ -301,25 +303,23 @@ Result<void> StoreKeeper::open_again() {
   return done;
 }
 
+// That it could be opened again proves little: what fails again and again behind that, a row that
+// must not be there twice or a page of which nothing can be said, no later attempt will mend. The
+// next start may, which salvages (queue/maintenance/salvage.h).
 void StoreKeeper::note_failure(const Error& error, const std::vector<mail::MessageId>& made) {
-  failed_since_ = clock_.steady();
-  const bool is_refused_again = is_constraint(error) && refused_since_;
-  if (is_constraint(error))
-    note_refused();
+  const auto now = clock_.steady();
+  if (++failures_ == 1) {
+    failed_since_ = now;
+    backoff_ = kFirstBackoff;
+  } else {
+    backoff_ = std::min(backoff_ * 2, kMostBackoff);
+    if (now - failed_since_ >= kLostAfter)
+      note_lost();
+  }
   if (!repairs_.is_salvage_wanted())
     repairs_.want(is_damage(error) ? Repairs::Remedy::rebuild_indexes : Repairs::Remedy::none);
   doubtful_.insert(doubtful_.end(), made.begin(), made.end());
-  backoff_ = is_refused_again ? std::min(backoff_ * 2, kMostBackoff) : kFirstBackoff;
-  try_again_ = clock_.steady() + backoff_;
-}
-
-// Two rows that must not both be there: no later try helps, but the next start does, which salvages
-// (queue/maintenance/salvage.h).
-void StoreKeeper::note_refused() {
-  if (!refused_since_)
-    refused_since_ = clock_.steady();
-  if (clock_.steady() - *refused_since_ >= kLostAfter)
-    note_lost();
+  try_again_ = now + backoff_;
 }
 
 void StoreKeeper::note_lost() {

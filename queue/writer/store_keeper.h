@@ -38,7 +38,7 @@ class StoreKeeper {
   // what failed may still have reached the disk.
   void note_failure(const Error& error, const std::vector<mail::MessageId>& made);
   void failed();
-  void stored() { refused_since_.reset(); }  // a transaction, after which all is well
+  void stored() { failures_ = 0; }  // a transaction, after which all is well
   // Once its time has come. records: that wait for it; for the log. True: it is open.
   bool reopen(std::size_t records);
   // Closes it where so many messages are passed over that it is to be salvaged at once.
@@ -74,7 +74,6 @@ class StoreKeeper {
   void look_at_log();
   Result<void> sweep_bodies();
   Result<void> forget_doubtful();
-  void note_refused();
   void note_lost();
   Result<void> mark_clean();
 
@@ -96,8 +95,8 @@ class StoreKeeper {
   std::vector<Fact> facts_;
   bool were_facts_wanted_ = false;
   bool is_wanted_stored_ = false;  // or was
+  int failures_ = 0;               // of transactions, since one was stored
   SteadyTime failed_since_;
-  std::optional<SteadyTime> refused_since_;  // a row that is to be stored, again and again
   SteadyTime try_again_;
   Duration backoff_{0};
   TimePoint marked_;

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -25,7 +26,13 @@ struct File {
   sqlite3_file base;
   sqlite3_file* real;  // behind this struct, in the same allocation
   std::string* path;
+  ino_t number;
 };
+
+ino_t number_of(const std::string& path) {
+  struct stat about {};
+  return ::stat(path.c_str(), &about) == 0 ? about.st_ino : 0;
+}
 
 }  // namespace
 
@@ -40,6 +47,10 @@ struct FailingVfs::State {
   bool failed = false;
   bool is_cut = false;
   std::function<void()> on_database_sync;
+  std::int64_t unreadable_at = 0;
+  int unreadable_code = SQLITE_OK;
+  ino_t unreadable_file = 0;
+  std::uint64_t failed_reads = 0;
   std::map<std::string, std::vector<Undo>> unsynced;
 
   // The code to fail with, or SQLITE_OK. Under the mutex.
@@ -89,6 +100,19 @@ int on_write(sqlite3_file* handle, const void* bytes, int amount, sqlite3_int64 
   return state->said(failure, file.real->pMethods->xWrite(file.real, bytes, amount, offset));
 }
 
+int on_read(sqlite3_file* handle, void* to, int amount, sqlite3_int64 offset) {
+  File& file = as_file(handle);
+  {
+    const std::lock_guard lock(state->mutex);
+    if (state->unreadable_at != 0 && state->unreadable_file == file.number &&
+        state->unreadable_at >= offset && state->unreadable_at < offset + amount) {
+      ++state->failed_reads;
+      return state->unreadable_code;
+    }
+  }
+  return real(handle)->pMethods->xRead(real(handle), to, amount, offset);
+}
+
 int on_truncate(sqlite3_file* handle, sqlite3_int64 size) {
   const std::lock_guard lock(state->mutex);
   File& file = as_file(handle);
@@ -133,9 +157,7 @@ const sqlite3_io_methods* methods() {
     sqlite3_io_methods m{};
     m.iVersion = 2;
     m.xClose = on_close;
-    m.xRead = [](sqlite3_file* f, void* to, int amount, sqlite3_int64 offset) {
-      return real(f)->pMethods->xRead(real(f), to, amount, offset);
-    };
+    m.xRead = on_read;
     m.xWrite = on_write;
     m.xTruncate = on_truncate;
     m.xSync = on_sync;
@@ -185,6 +207,7 @@ int on_open(sqlite3_vfs*, const char* name, sqlite3_file* handle, int flags, int
     return code;
   file.base.pMethods = methods();
   file.path = new std::string(name == nullptr ? "" : name);
+  file.number = number_of(*file.path);
   return SQLITE_OK;
 }
 
@@ -258,6 +281,18 @@ void FailingVfs::fail_at(std::uint64_t number, int code, Mode mode) {
 
 void FailingVfs::heal() {
   fail_at(0, SQLITE_OK, Mode::once);
+}
+
+void FailingVfs::fail_reads_at(const std::string& database, std::int64_t offset, int code) {
+  const std::lock_guard lock(state_->mutex);
+  state_->unreadable_at = offset;
+  state_->unreadable_code = code;
+  state_->unreadable_file = number_of(database);
+}
+
+std::uint64_t FailingVfs::failed_reads() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->failed_reads;
 }
 
 std::uint64_t FailingVfs::take_largest_commit() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace postrider::queue::test {
 
@@ -21,7 +22,11 @@ class FailingVfs {
   const char* name() const;
   // Counts writes, truncations and syncs from now; the one with this number (from 1) fails.
   void fail_at(std::uint64_t number, int code, Mode mode);
-  void heal();
+  void heal();  // but for pages that cannot be read
+  // Reads of the database that touch this offset fail from now on, while it is in the file that it
+  // is in now: a new file has other sectors. 0: no more.
+  void fail_reads_at(const std::string& database, std::int64_t offset, int code);
+  std::uint64_t failed_reads() const;
   // Called on the thread that syncs the database itself, not its log, before it does.
   void on_database_sync(std::function<void()> hook);
   std::uint64_t operations() const;  // since the last fail_at() or heal()

@@ -2,6 +2,8 @@
 #include "queue/maintenance/salvage.h"
 
 #include "queue/store/page_file.h"
+#include "tests/unit/queue/failing_vfs.h"
+#include "tests/unit/queue/hanging_read.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -10,6 +12,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <random>
 #include <set>
 #include <unistd.h>
@@ -276,9 +279,9 @@ struct Salvaging : QueueFixture {
   }
 
   // Whether new mail is taken and the figures are there, sooner or later.
-  bool works() {
+  bool works(bool has_figures = true) {
     for (int tries = 0; tries < 4000; ++tries) {
-      if (accept(make("new@b.test", {"new@d.test"})) && queue->totals())
+      if (accept(make("new@b.test", {"new@d.test"})) && (!has_figures || queue->totals()))
         return true;
       clock.pass(std::chrono::seconds(30));
       queue->wake();
@@ -340,7 +343,176 @@ struct Salvaging : QueueFixture {
   std::string whole;
 };
 
+struct SectorsVfs {
+  FailingVfs vfs;  // outlives the queue
+};
+
+// A page of the file cannot be read. EIO, as of a bad sector, is SQLITE_IOERR_CORRUPTFS to SQLite,
+// and damage where it reads rows; what else fails is SQLITE_IOERR_READ.
+struct Unreadable : SectorsVfs, Salvaging {
+  void open_failing() {
+    auto opened = Queue::open_with(settings, clock, log, vfs.name());
+    INFO((opened ? "" : opened.error().describe()));
+    REQUIRE(opened.has_value());
+    queue = *std::move(opened);
+  }
+
+  // 0: none.
+  void lose_page(std::size_t page, int code) {
+    vfs.fail_reads_at(settings.spool + "/queue.db",
+                      page == 0 ? 0 : static_cast<std::int64_t>((page - 1) * kPage) + 7, code);
+  }
+
+  MessageId must_accept_with(const std::string& sender, const std::string& recipient,
+                             const std::string& content) {
+    auto message = make(sender, {recipient}, content);
+    const auto id = message.id;
+    REQUIRE(accept(std::move(message)).has_value());
+    record(answer(hand.next(id), Verdict::retry, clock.now() + std::chrono::minutes(1)));
+    return id;
+  }
+
+  // One that is in use.
+  std::size_t page_of_content(const std::string& text) const {
+    const auto pages = look_at_pages();
+    const auto octets = read_file(whole + "/queue.db").value();
+    auto at = octets.find(text);
+    while (at != std::string::npos && pages[at / kPage + 1].name != "body")
+      at = octets.find(text, (at / kPage + 1) * kPage);
+    REQUIRE(at != std::string::npos);
+    return at / kPage + 1;
+  }
+};
+
 }  // namespace
+
+TEST_CASE_METHOD(Unreadable, "the daemon goes on, whatever page cannot be read",
+                 "[queue][failure]") {
+  fill(100);
+  const auto pages = look_at_pages();
+  for (std::size_t page = 2; page < pages.size(); ++page) {
+    copy_spool();
+    if (page % 3 == 0)  // then all of it is read at the start
+      execute("UPDATE meta SET value = 0 WHERE key = 'clean'");
+    const bool at_start = page % 4 < 2;
+    const int code = page % 2 == 0 ? SQLITE_IOERR_CORRUPTFS : SQLITE_IOERR_READ;
+    INFO("page " << page << " of " << pages[page].name << " " << pages[page].type
+                 << (at_start ? "" : ", while running"));
+    lose_page(at_start ? page : 0, code);
+    open_failing();
+    lose_page(page, code);
+    const auto before = log.count("storage_failed");
+    const auto hit = hit_at_most(pages[page]);
+    const auto out = deliver(sent.size() - hit);
+    CHECK(out + hit >= sent.size());
+    CHECK(works(at_start));  // an index that only the tools read is rebuilt at the next start
+    CHECK_FALSE(queue->is_lost());
+    CHECK(log.count("storage_failed") - before <= 3);
+    queue.reset();
+  }
+  CHECK(vfs.failed_reads() > 20);
+}
+
+TEST_CASE_METHOD(Unreadable, "content that cannot be read waits, and goes out when it can be",
+                 "[queue][failure]") {
+  const auto id = must_accept_with("s@b.test", "r@d.test", std::string(20'000, 'f'));
+  fill(40);
+  const auto page = page_of_content(std::string(4092, 'f'));
+  copy_spool();
+  open_failing();
+  lose_page(page, SQLITE_IOERR_READ);
+  const auto others = sent.size();
+  CHECK(deliver(others) == others);
+  const auto waits = [&] {
+    Filter filter;
+    filter.ids = {id};
+    const auto all = list(filter);
+    return all.size() == 1 && all[0].status != "held";
+  };
+  CHECK(waits());
+  CHECK(works());
+  // A word each ten minutes, and no more.
+  const auto before = log.count("content_unreadable");
+  const auto reads = vfs.failed_reads();
+  for (int i = 0; i < 180; ++i) {
+    clock.pass(std::chrono::seconds(10));
+    queue->wake();
+    settle();
+  }
+  const auto words = log.count("content_unreadable") - before;
+  CHECK(words >= 2);
+  CHECK(words <= 4);
+  CHECK(vfs.failed_reads() - reads <= 4 * words);
+  CHECK(log.count("storage_failed") == 0);
+  CHECK(waits());
+  hand.clear();
+  vfs.fail_reads_at(settings.spool + "/queue.db", 0, SQLITE_OK);
+  clock.pass(std::chrono::minutes(11));
+  queue->wake();
+  const auto lease = hand.next(id);
+  CHECK(*lease.message->content.bytes == std::string(20'000, 'f'));
+}
+
+TEST_CASE_METHOD(Unreadable, "a disk that reads nothing for a while loses nothing",
+                 "[queue][failure]") {
+  fill(100);
+  copy_spool();
+  open_failing();
+  start();
+  settle();
+  HangingRead disk;
+  disk.fail(settings.spool + "/queue.db");
+  vfs.fail_at(1, SQLITE_IOERR_FSYNC, FailingVfs::Mode::once);  // then nothing is in memory
+  CHECK_FALSE(accept(make("a@b.test", {"c@d.test"})).has_value());
+  for (int seconds = 0; seconds < 180 && !queue->is_lost(); ++seconds) {
+    clock.pass(std::chrono::seconds(1));
+    std::promise<void> told;
+    queue->change(Verb::retry, {}, true, [&](const Result<Changed>&) { told.set_value(); });
+    told.get_future().wait();
+  }
+  INFO(log.all());
+  CHECK(queue->is_lost());
+  CHECK(log.count("salvaged") == 0);
+  queue.reset();
+  disk.let_go();
+  open();
+  CHECK(log.count("salvaged") == 0);
+  CHECK(deliver(sent.size()) == sent.size());
+}
+
+// What no repair helps, for three were made: a fresh process may find the disk in order.
+TEST_CASE_METHOD(Unreadable, "storage that fails behind each good opening is lost",
+                 "[queue][failure]") {
+  fill(40);
+  const auto pages = look_at_pages();
+  const auto root = std::find_if(pages.begin(), pages.end(),
+                                 [](const auto& page) { return page.name == "site_wake"; });
+  REQUIRE(root != pages.end());
+  copy_spool();
+  for (const char* name : {"/damaged-1", "/damaged-2", "/damaged-3"})
+    fs::create_directory(settings.spool + name);
+  open_failing();
+  lose_page(static_cast<std::size_t>(root - pages.begin()), SQLITE_IOERR_READ);
+  hand.clear();
+  start();
+  settle();
+  execute(settings.spool, "PRAGMA wal_checkpoint(TRUNCATE)");
+  vfs.fail_at(1, SQLITE_IOERR_FSYNC, FailingVfs::Mode::once);  // then nothing is in memory
+  CHECK_FALSE(accept(make("a@b.test", {"c@d.test"})).has_value());
+  int seconds = 0;
+  for (; seconds < 180 && !queue->is_lost(); ++seconds) {
+    clock.pass(std::chrono::seconds(1));
+    std::promise<void> told;  // the queue thread has looked
+    queue->change(Verb::retry, {}, true, [&](const Result<Changed>&) { told.set_value(); });
+    told.get_future().wait();
+  }
+  INFO(log.all());
+  CHECK(queue->is_lost());
+  CHECK(seconds >= 59);
+  CHECK(seconds <= 70);
+  CHECK(log.count("storage_lost") == 1);
+  CHECK(log.count("storage_failed") <= 30);
+}
 
 TEST_CASE_METHOD(Salvaging, "any damaged page costs what stands on it and no more",
                  "[queue][salvage]") {
