@@ -19,6 +19,7 @@ namespace {
 
 constexpr off_t kReserve = 4 << 20;     // octets
 constexpr off_t kLogReserve = 1 << 20;  // enough for what one transaction of delivery's writes
+constexpr std::size_t kMostKeptLog = 256U << 20U;
 constexpr int kTriesForFolder = 50;
 constexpr std::chrono::milliseconds kPauseForFolder{10};
 
@@ -284,6 +285,25 @@ Result<std::size_t> Spool::sweep(
       return synced.error().during("sync folder body");
   }
   return swept;
+}
+
+Result<std::string> Spool::keep_log() const {
+  const auto log = database() + "-wal";
+  struct stat about {};
+  if (::stat(log.c_str(), &about) != 0)
+    return system_error("look at " + log);
+  const auto lost = folder_ + "/lost";
+  if (auto made = make_folder(lost, 0700); !made)
+    return made.error();
+  const auto kept = lost + "/queue.db-wal-" + std::to_string(about.st_mtime);
+  if (::access(kept.c_str(), F_OK) == 0)
+    return kept;
+  auto octets = read_file(log, kMostKeptLog);
+  if (!octets)
+    return octets.error();
+  if (auto done = replace_file(kept, *octets, 0600); !done)
+    return done.error();
+  return kept;
 }
 
 }  // namespace postrider::queue

@@ -4,7 +4,8 @@
 //   body/ID    the content of large messages, one file each
 //   drop/      mail handed in while the daemon was down (not ours)
 //   lock       held by the one program that writes here; has its pid
-//   lost/      bodies that nothing knows any more after the log or the database was damaged
+//   lost/      bodies that nothing knows any more after the log or the database was damaged, and
+//              damaged logs, in which small messages may still be
 //   damaged-*/ databases that were salvaged (queue/maintenance/salvage.h)
 //   reserve    room that is given up when the disk is full
 #pragma once
@@ -66,6 +67,9 @@ class Spool {
   enum class Unknown : std::uint8_t { remove, move_aside };
   Result<std::size_t> sweep(const std::function<Result<bool>(const std::string& name)>& is_known,
                             Unknown what);
+  // Copies the database's log to lost/, once: the next transaction overwrites what SQLite does not
+  // see in it. Gives the copy's path. Requires: no connection to the database is open.
+  Result<std::string> keep_log() const;
 
  private:
   Result<FileDescriptor> open_checked(const BodyFolder::Opened& folder,

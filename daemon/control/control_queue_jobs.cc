@@ -10,6 +10,7 @@
 #include <boost/json/array.hpp>
 
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
@@ -25,6 +26,13 @@ namespace json = boost::json;
 constexpr std::size_t kFirstPage = 25;
 constexpr std::size_t kPage = 200;
 constexpr std::uint64_t kManyDeferrals = 20;  // in an hour, without a delivery
+
+// 0 if there is no such folder.
+std::ptrdiff_t files_in(const std::string& folder) {
+  std::error_code failed;
+  const std::filesystem::directory_iterator files(folder, failed);
+  return failed ? 0 : std::distance(files, std::filesystem::directory_iterator());
+}
 
 // Messages that vanish between two pages are simply not in the next one.
 class ListJob : public ControlJob {
@@ -184,6 +192,7 @@ class StatusJob : public ControlJob {
     if (totals)  // else what delivery knows must do
       status["sites_in_trouble"] = sites();
     add_pauses(status);
+    add_lost(status);
     add_line("status", std::move(status), out);
     return finish(out);
   }
@@ -211,6 +220,17 @@ class StatusJob : public ControlJob {
     if (!alarms.is_array())
       alarms = json::array();
     alarms.as_array().emplace_back("ALARM: " + sentence);
+  }
+
+  // Until somebody has read the files and taken them away.
+  void add_lost(json::object& status) const {
+    const auto folder = context_.drop.spool + "/lost";
+    const auto files = context_.drop.spool.empty() ? 0 : files_in(folder);
+    if (files > 0)
+      add_alarm(status, std::to_string(files) + (files == 1 ? " file" : " files") + " in " +
+                            folder +
+                            ", with mail that damage of the queue made nobody's: read them, then "
+                            "remove them");
   }
 
   void add_pauses(json::object& status) {

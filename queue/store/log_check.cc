@@ -49,8 +49,43 @@ Result<bool> read_whole(const FileDescriptor& file, std::string& bytes) {
   return true;
 }
 
+bool is_page_size_of_log(std::uint32_t size) {
+  return std::has_single_bit(size) && size >= 512 && size <= 65536;
+}
+
+// By the database's own header, for a log whose header cannot be believed.
+std::uint32_t page_size_of_database(const std::string& log) {
+  constexpr std::size_t kSizeAt = 16;
+  constexpr std::uint32_t kUsual = 4096;  // queue/store/schema.cc
+  auto file =
+      open_file(log.substr(0, log.size() - std::string_view("-wal").size()), O_RDONLY | O_NOFOLLOW);
+  std::string begin(20, '\0');
+  if (!file)
+    return kUsual;
+  const auto read = read_whole(*file, begin);
+  const auto size = read && *read ? word(begin, kSizeAt) >> 16U : 0;
+  return size == 1 ? 65536 : is_page_size_of_log(size) ? size : kUsual;
+}
+
+// The two words that each frame of one round through the log repeats. The first counts the rounds,
+// the second is drawn anew: what has one of them is of that round, the other is damaged.
+struct Salts {
+  std::uint32_t round = 0, drawn = 0;
+  bool are_known() const { return round != 0 || drawn != 0; }
+  bool are_of_round(const Salts& other) const {
+    return round == other.round || drawn == other.drawn;
+  }
+  bool operator==(const Salts&) const = default;
+};
+
+Salts salts_at(std::string_view bytes, std::size_t at) {
+  return {word(bytes, at), word(bytes, at + 4)};
+}
+
 }  // namespace
 
+// A header that is not valid hides all frames. Then those of the round that the first of them is of
+// count: a round begins at the begin of the file.
 Result<LogCheck> check_log(const std::string& path) {
   LogCheck check;
   auto file = open_file(path, O_RDONLY | O_NOFOLLOW);
@@ -63,12 +98,15 @@ Result<LogCheck> check_log(const std::string& path) {
   if (!read || !*read)
     return read ? Result<LogCheck>(check) : read.error();
   const auto magic = word(header, 0);
-  const auto page = word(header, 8);
-  if ((magic & ~1U) != kMagic || !std::has_single_bit(page) || page < 512 || page > 65536)
-    return check;
+  auto page = word(header, 8);
   Sum sum{(magic & 1U) != 0};
   sum.feed(std::string_view(header).substr(0, 24));
-  bool is_valid = sum.first == word(header, 24) && sum.second == word(header, 28);
+  bool is_valid = (magic & ~1U) == kMagic && is_page_size_of_log(page) &&
+                  sum.first == word(header, 24) && sum.second == word(header, 28);
+  auto ours = is_valid ? salts_at(header, 16) : Salts();
+  check.has_bad_header = !is_valid;
+  if (!is_valid)
+    page = page_size_of_database(path);
   std::string frame(kFrameHeader + page, '\0');
   for (;;) {
     read = read_whole(*file, frame);
@@ -77,15 +115,17 @@ Result<LogCheck> check_log(const std::string& path) {
     if (!*read)
       return check;
     const std::string_view bytes(frame);
-    const bool is_ours = bytes.substr(8, 8) == std::string_view(header).substr(16, 8);
+    const auto its = salts_at(bytes, 8);
+    if (!ours.are_known())
+      ours = its;
     if (is_valid) {
       sum.feed(bytes.substr(0, 8));
       sum.feed(bytes.substr(kFrameHeader));
-      is_valid = is_ours && sum.first == word(bytes, 16) && sum.second == word(bytes, 20);
+      is_valid = its == ours && sum.first == word(bytes, 16) && sum.second == word(bytes, 20);
     }
     if (is_valid)
       ++check.valid_frames;
-    else if (is_ours && word(bytes, 4) != 0)
+    else if (its.are_known() && its.are_of_round(ours) && word(bytes, 4) != 0)
       ++check.hidden_commits;
   }
 }

@@ -15,6 +15,9 @@ struct LogCheck {
   // Ends of transactions behind the first frame that is not valid. One may be a transaction that
   // was being written when the power went; more were promised.
   std::uint64_t hidden_commits = 0;
+  // Its header is not valid, which hides all of them. It was synced before the first was written.
+  bool has_bad_header = false;
+  bool hides_mail() const { return hidden_commits > 1 || (has_bad_header && hidden_commits > 0); }
 };
 
 // Before SQLite opens it. A log that is missing or empty has nothing to hide.

@@ -230,10 +230,16 @@ void StoreKeeper::look_at_log() {
   if (!check || check->hidden_commits == 0)
     return;
   log_hides_mail_ = true;
-  log_.write(LogEvent(check->hidden_commits > 1 ? Level::error : Level::warn, "log_damaged")
-                 .add("valid_frames", check->valid_frames)
-                 .add("hidden_transactions", check->hidden_commits)
-                 .add("bodies", spool_.folder() + "/lost"));
+  const bool hides_mail = check->hides_mail();
+  auto event = LogEvent(hides_mail ? Level::error : Level::warn, "log_damaged")
+                   .add("valid_frames", check->valid_frames)
+                   .add("hidden_transactions", check->hidden_commits)
+                   .add("bodies", spool_.folder() + "/lost");
+  if (hides_mail) {
+    const auto kept = spool_.keep_log();
+    event.add("copy", kept ? *kept : kept.error().describe());
+  }
+  log_.write(std::move(event));
 }
 
 // A body is synced before its row is stored and removed after it is gone, so a file without a row

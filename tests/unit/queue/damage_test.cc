@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -184,6 +185,53 @@ TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside"
                   : 0;
     CHECK(kept == large.size());
   }
+  SECTION("damaged in its own header") {
+    // Magic number, version, page size, count of checkpoints, both salts, both checksums; and the
+    // first sector as a whole.
+    const int at = GENERATE(0, 3, 5, 8, 10, 11, 13, 16, 19, 20, 23, 24, 31, -1);
+    CAPTURE(at);
+    cut();
+    reader.reset();
+    if (at >= 0) {
+      spoil(file("queue.db-wal"), static_cast<std::uintmax_t>(at), 1);
+    } else {
+      std::fstream log_file(file("queue.db-wal"), std::ios::in | std::ios::out | std::ios::binary);
+      log_file.write(std::string(512, '\0').data(), 512);
+    }
+    const auto damaged = read_file(file("queue.db-wal")).value();
+    open();
+    CHECK(log.count("log_damaged") == 1);
+    CHECK(log.count("lost") == 1);
+    CHECK(log.count("swept") == 0);
+    CHECK(std::any_of(
+        fs::directory_iterator(file("lost")), fs::directory_iterator(),
+        [&](const auto& kept) { return read_file(kept.path().string()).value() == damaged; }));
+    for (const auto id : large)
+      CHECK(
+          (fs::exists(file("lost/") + to_string(id)) || fs::exists(file("body/") + to_string(id))));
+  }
+  SECTION("damaged at its end") {
+    // The salts of the last frame.
+    const int at = GENERATE(8, 12);
+    cut();
+    reader.reset();
+    constexpr std::uintmax_t header = 32, frame = 24 + 4096;
+    const auto frames = check_log(file("queue.db-wal")).value().valid_frames;
+    spoil(file("queue.db-wal"), header + (frames - 1) * frame + static_cast<std::uintmax_t>(at), 1);
+    open();
+    CHECK(log.count("log_damaged") == 1);
+    CHECK(log.count("swept") == 0);
+  }
+  SECTION("empty, or begun and not written") {
+    const auto size = GENERATE(0U, 31U, 32U, 9000U);
+    queue->stop();
+    queue.reset();
+    reader.reset();
+    std::ofstream(file("queue.db-wal"), std::ios::trunc) << std::string(size, '\0');
+    open();
+    CHECK(log.count("log_damaged") == 0);
+    CHECK(list().size() == 5);
+  }
   SECTION("whole") {
     cut();
     reader.reset();
@@ -218,6 +266,12 @@ TEST_CASE("what an earlier round of the log left behind its end is no lost mail"
   CHECK(after.valid_frames > 0);
   CHECK(after.valid_frames < before.valid_frames);
   CHECK(after.hidden_commits == 0);
+  run("PRAGMA wal_checkpoint(RESTART)");  // the next round begins with its first frame
+  const auto between = check_log(path + "-wal").value();
+  CHECK(between.hidden_commits == 0);
+  run("PRAGMA wal_checkpoint(TRUNCATE)");
+  CHECK(check_log(path + "-wal").value().valid_frames == 0);
+  CHECK(check_log(path + "-wal").value().hidden_commits == 0);
   sqlite3_close(database);
 }
 
