@@ -27,6 +27,24 @@ double gained(double before, double now) {
 
 }  // namespace
 
+// Under the lock. What is more than kMostClasses is left out.
+void History::add_classes(const json::object& status, Sample& sample) {
+  const auto* classes = status.if_contains("deferred_by_class");
+  if (classes == nullptr || !classes->is_object())
+    return;
+  for (const auto& [name, count] : classes->get_object()) {
+    if (!count.is_number() || name.size() > 64)
+      continue;
+    auto place = std::find(classes_.begin(), classes_.end(), std::string_view(name));
+    if (place == classes_.end()) {
+      if (classes_.size() >= kMostClasses)
+        continue;
+      place = classes_.insert(classes_.end(), std::string(name));
+    }
+    sample.by_class[static_cast<std::size_t>(place - classes_.begin())] = count.to_number<double>();
+  }
+}
+
 void History::add(const json::object& status) {
   const auto* now = status.if_contains("now");
   if (now == nullptr || !now->is_number())
@@ -43,6 +61,7 @@ void History::add(const json::object& status) {
   const std::lock_guard lock(mutex_);
   if (!samples_.empty() && sample.time <= samples_.back().time)
     return;
+  add_classes(status, sample);
   samples_.push_back(sample);
   if (samples_.size() > kMost)
     samples_.pop_front();
@@ -50,8 +69,10 @@ void History::add(const json::object& status) {
 
 std::string History::json_since(std::int64_t since) const {
   std::vector<Sample> taken;
+  std::vector<std::string> classes;
   {
     const std::lock_guard lock(mutex_);
+    classes = classes_;
     const auto first = std::lower_bound(
         samples_.begin(), samples_.end(), since,
         [](const Sample& sample, std::int64_t time) { return sample.time < time; });
@@ -84,6 +105,20 @@ std::string History::json_since(std::int64_t since) const {
   column("delivered", gain(&Sample::delivered));
   column("bounced", gain(&Sample::bounced));
   column("deferrals", gain(&Sample::deferrals));
+  json::object by_class;
+  for (std::size_t place = 0; place < classes.size(); ++place) {
+    json::array values;
+    double sum = 0;
+    for (std::size_t i = 0; i < taken.size(); ++i) {
+      const auto more =
+          i == 0 ? 0.0 : gained(taken[i - 1].by_class[place], taken[i].by_class[place]);
+      sum += more;
+      values.emplace_back(more);
+    }
+    if (sum > 0)
+      by_class[classes[place]] = std::move(values);
+  }
+  out["by_class"] = std::move(by_class);
   return json::serialize(out);
 }
 

@@ -436,6 +436,8 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
     return status();
   if (path == "history")
     return history(query);
+  if (path == "history/sites")
+    return site_history(query);
   if (path == "queue")
     return list(query);
   if (path == "queue/count")
@@ -470,8 +472,10 @@ std::shared_ptr<const json::object> WebSite::current_status() {
 }
 
 void WebSite::sample() {
-  if (const auto status = current_status())
+  if (const auto status = current_status()) {
     history_.add(*status);
+    site_history_.add(*status);
+  }
 }
 
 Response WebSite::metrics(const Request& request) {
@@ -509,17 +513,31 @@ Response WebSite::status() {
   return json_answer(*status);
 }
 
-Response WebSite::history(const Query& query) {
+Result<std::int64_t> WebSite::begin_of(const Query& query) const {
   std::int64_t seconds = 3600;
   if (const auto* text = value_of(query, "seconds")) {
     const auto given = number_of<std::int64_t>(*text);
     if (!given || *given < 1 || *given > 86400)
-      return problem(400, "seconds is a number from 1 to 86400");
+      return malformed("seconds is a number from 1 to 86400");
     seconds = *given;
   }
   const auto now =
       std::chrono::duration_cast<std::chrono::seconds>(clock_.now().time_since_epoch()).count();
-  return {200, "application/json", history_.json_since(now - seconds) + "\n", {}};
+  return now - seconds;
+}
+
+Response WebSite::history(const Query& query) {
+  const auto begin = begin_of(query);
+  if (!begin)
+    return problem(400, begin.error().step());
+  return {200, "application/json", history_.json_since(*begin) + "\n", {}};
+}
+
+Response WebSite::site_history(const Query& query) {
+  const auto begin = begin_of(query);
+  if (!begin)
+    return problem(400, begin.error().step());
+  return {200, "application/json", site_history_.json_since(*begin) + "\n", {}};
 }
 
 Response WebSite::list(const Query& query) {

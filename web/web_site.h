@@ -7,6 +7,7 @@
 #pragma once
 
 #include "web/history.h"
+#include "web/site_history.h"
 #include "web/tokens.h"
 
 #include "base/result.h"
@@ -98,6 +99,9 @@ class WebSite {
   Response ready();
   Response status();
   Response history(const Query& query);
+  Response site_history(const Query& query);
+  // Since when a history is asked for, in seconds since 1970.
+  Result<std::int64_t> begin_of(const Query& query) const;
   Response list(const Query& query);
   Response count(const Query& query);
   Response show(const std::string& id, const Query& query);
@@ -113,6 +117,7 @@ class WebSite {
   ControlPort& port_;
   const Clock& clock_;
   History history_;
+  SiteHistory site_history_;
   std::mutex mutex_;  // of the limiter
   GuessLimiter guesses_;
   std::mutex status_mutex_;

@@ -86,7 +86,7 @@ class Web:
 class WithWeb(scenario.Scenario):
     def setUp(self):
         super().setUp()
-        self.peer = self.sink()
+        self.peer = self.sink(script={"rcpt": lambda _, argument: "451 4.7.1 greylisted" if "later" in argument else None})
         self.server = self.relay(self.peer)
         self.web = self.using(Web(self.server))
 
@@ -532,6 +532,11 @@ class Browsed(WithWeb):
         self.peer.wait_for(1)
         self.server.wait_until_empty()
         gone = self.server.log("accepted")[0]["id"]
+        wait.until(lambda: self.web.api("history")[1]["time"], "a first sample")
+        self.server.send("a@ext.example", "later@far.example", MESSAGE)  # a deferral for the plot
+        self.server.wait_for_log("attempted", verdict="deferred")
+        wait.until(lambda: self.server.queue("--status", "deferred"), "a message that waits")
+        self.server.postrider("queue", "remove", "--to", "later@far.example")
         self.leave_waiting(5)
         script = pathlib.Path(__file__).with_name("web_page.js").read_text()
         (folder / "page.js").write_text(script)

@@ -18,7 +18,8 @@ const { chromium } = require("playwright-core");
       await page.waitForSelector("form.login");
       await page.fill("input[name=token]", token);
       await page.keyboard.press("Enter");
-      const views = [["#/", ".tiles", "messages in the queue"], ["#/queue", "table", "refused"], ["#/sites", "table", "refused"],
+      const views = [["#/", ".tiles", "messages in the queue"], ["#/", ".plot svg[aria-label^='Deferrals by class: greylisted']", "greylisted"],
+        ["#/sites", ".plot svg[aria-label^='Found limits: connections at once: ']", "busiest"], ["#/queue", "table", "refused"], ["#/sites", "table", "refused"],
         [`#/message?id=${id}`, "pre", "<script>"], ["#/explain?target=b0@far.example", "table", "conclusion"],
         ["#/trace?target=b0@far.example", "table", "b0@far.example"], [`#/message?id=${id}`, ".story", "deferred"],
         ["#/trace?target=gone@far.example", "table", "<script>alert(2)"], [`#/message?id=${gone}`, ".story", "delivered"]];
@@ -32,6 +33,10 @@ const { chromium } = require("playwright-core");
         if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${hash.replace(/\W+/g, "-")}-${scheme}-${width}.png`, fullPage: true });
         if (seen.wide) problems.push(`${hash} at ${width} scrolls sideways`);
       }
+      await page.evaluate(() => { location.hash = "#/"; });
+      await page.locator("button[aria-pressed=false]", { hasText: /^day$/ }).focus();
+      await page.keyboard.press("Enter");
+      await page.waitForFunction(() => document.querySelector("button[aria-pressed=true]")?.textContent === "day");
       await page.evaluate(() => { location.hash = "#/trace"; }); // a search by the keyboard alone
       await page.waitForFunction(() => document.querySelector("main").textContent.includes("Shows what became of mail"));
       await page.locator("input[name=target]").focus();

@@ -103,30 +103,63 @@ function tile(value, label) {
   return element("div", { class: "tile" }, element("b", {}, value), element("span", {}, label));
 }
 
-function plot(title, times, curves) {
+const COLORS = 6;
+
+// A curve may have times of its own; one with step holds its value until the next time.
+function plot(title, times, curves, options = {}) {
   const width = 600, height = 150, left = 4, bottom = 18, top = 14;
   const most = Math.max(1, ...curves.flatMap((curve) => curve.values));
-  const first = times[0] ?? 0, last = times[times.length - 1] ?? 1;
-  const x = (time) => left + ((width - 2 * left) * (time - first)) / Math.max(1, last - first);
+  const first = options.first ?? times[0] ?? 0, last = options.last ?? times[times.length - 1] ?? 1;
+  const x = (time) => left + ((width - 2 * left) * (Math.max(time, first) - first)) / Math.max(1, last - first);
   const y = (value) => height - bottom - ((height - bottom - top) * value) / most;
+  const newest = (curve) => curve.values[curve.values.length - 1] ?? 0;
   const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
-    "aria-label": `${title}: ${curves.map((curve) => `${curve.name} ${number(curve.values[curve.values.length - 1] ?? 0)}`).join(", ")}` });
+    "aria-label": `${title}: ${curves.map((curve) => `${curve.name} ${number(newest(curve))}`).join(", ")}` });
   for (const part of [0, 0.5, 1])
     drawing.append(shape("line", { class: "grid", x1: 0, x2: width, y1: y(most * part), y2: y(most * part) }));
   curves.forEach((curve, i) => {
-    const points = curve.values.map((value, at) => `${x(times[at]).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-    drawing.append(shape("polyline", { class: `curve c${curve.color ?? i}`, points }));
+    const at = curve.times ?? times;
+    const points = curve.values.map((value, k) => {
+      const here = `${x(at[k]).toFixed(1)},${y(value).toFixed(1)}`;
+      return curve.step ? `${here} ${x(at[k + 1] ?? last).toFixed(1)},${y(value).toFixed(1)}` : here;
+    }).join(" ");
+    drawing.append(shape("polyline", { class: `curve c${(curve.color ?? i) % COLORS}`, points }));
   });
+  const none = options.none !== undefined && curves.length === 0;
+  const early = !none && last - first < 1;
   return element("div", { class: "panel plot" },
     element("h3", {}, title),
-    times.length < 2 ? element("p", { class: "quiet" }, "Figures are collected; the first curve comes after 20 seconds.") : drawing,
+    none || early ? element("p", { class: "quiet" }, none ? options.none : "Figures are collected; the first curve comes after 20 seconds.") : drawing,
     element("div", { class: "legend" },
-      curves.map((curve, i) => element("span", {}, element("span", { class: `key k${curve.color ?? i}` }), curve.name)),
-      times.length < 2 ? null : element("span", {}, `up to ${number(most)}, ${age(last - first)} until now`)));
+      curves.map((curve, i) => element("span", {}, element("span", { class: `key k${(curve.color ?? i) % COLORS}` }),
+        options.latest ? `${curve.name}: ${number(newest(curve))}` : curve.name)),
+      none || early ? null : element("span", {}, `up to ${number(most)}, ${age(last - first)} until now`)));
+}
+
+const sum = (values) => values.reduce((all, value) => all + value, 0);
+
+function deferralPlot(past) {
+  const classes = Object.entries(past.by_class).sort((a, b) => sum(b[1]) - sum(a[1]));
+  const curves = classes.slice(0, COLORS - 1).map(([name, values]) => ({ name, values }));
+  if (classes.length >= COLORS)
+    curves.push({ name: "others", values: past.time.map((_, i) => sum(classes.slice(COLORS - 1).map(([, values]) => values[i]))) });
+  return plot("Deferrals by class", past.time, curves, { none: "Nothing was deferred in this time." });
+}
+
+// Of the page: kept while the tab is open.
+const SPANS = [["hour", 3600], ["6 hours", 21600], ["day", 86400]];
+let span = 3600;
+
+function spans() {
+  return element("div", { class: "verbs", role: "group", "aria-label": "Span of the plots" }, element("span", { class: "quiet" }, "Last"),
+    SPANS.map(([name, seconds]) => element("button", { type: "button", "aria-pressed": String(seconds === span), onclick: () => {
+      span = seconds;
+      show();
+    } }, name)));
 }
 
 async function overview() {
-  const [status, past] = await Promise.all([ask("status"), ask("history?seconds=3600")]);
+  const [status, past] = await Promise.all([ask("status"), ask(`history?seconds=${span}`)]);
   const queue = status.queue ?? {};
   const since = status.since_start ?? {};
   document.getElementById("host").textContent = status.hostname ?? "Postrider";
@@ -149,11 +182,13 @@ async function overview() {
       tile(number(since.delivered), "delivered since the start"),
       tile(number(since.bounced), "bounced since the start"),
       tile(number((status.sites_in_trouble ?? []).length), "sites in trouble")),
+    spans(),
     element("div", { class: "plots" },
       plot("Messages in the queue", past.time, [{ name: "all", values: past.queue }, { name: "deferred", values: past.deferred }]),
       plot("Accepted, and what came of recipients", past.time, [
         { name: "accepted", values: past.accepted }, { name: "delivered", values: past.delivered, color: 3 },
-        { name: "deferred", values: past.deferrals, color: 1 }, { name: "bounced", values: past.bounced, color: 2 }])),
+        { name: "deferred", values: past.deferrals, color: 1 }, { name: "bounced", values: past.bounced, color: 2 }]),
+      deferralPlot(past)),
     element("h2", {}, "The daemon"),
     element("div", { class: "panel" }, facts([
       ["Version", status.version], ["Running since", when(status.started)], ["Configuration", status.config],
@@ -300,12 +335,32 @@ function factTable(explained) {
 
 // Sites
 
+// A blocked site may have no connection: its limit is 0 then, and that is shown. A rate of 0 is none.
+function limitPlot(title, past, key, none) {
+  const last = Date.now() / 1000, first = last - span;
+  const curves = past.sites.filter((site) => key === "limit" || site[key].some((value) => value > 0)).slice(0, COLORS)
+    .map((site) => ({ name: site.site, times: site.time, values: site[key], step: true }));
+  const oldest = Math.min(...curves.map((curve) => curve.times[0]));
+  return plot(title, [], curves, { first: Math.max(first, Math.min(oldest, last - 1)), last, none, latest: true });
+}
+
 async function sites() {
-  const status = await ask("status");
+  const [status, past] = await Promise.all([ask("status"), ask(`history/sites?seconds=${span}`)]);
   const trouble = status.sites_in_trouble ?? [];
+  const busiest = status.busiest_sites ?? [];
   return [
     element("div", { class: "tiles" }, tile(number(status.sites), "sites known"), tile(number(trouble.length), "in trouble"),
       tile(number(status.connections), "connections"), tile(number(status.connections_idle), "of them idle")),
+    spans(),
+    element("div", { class: "plots" },
+      limitPlot("Found limits: connections at once", past, "limit", "No site has been busy in this time."),
+      limitPlot("Found limits: messages a second", past, "rate", "No site has shown such a limit in this time.")),
+    element("h2", {}, "Busiest"),
+    table([["Site", ""], ["State", ""], ["Connections", "number"], ["At most", "number"], ["A second", "number"], ["In hand", "number"], ["What set the limits", ""]],
+      busiest.map((site) => [
+        element("a", { href: `#/queue?${query({ site: site.site })}` }, site.site), element("span", { class: `tag ${site.state}` }, site.state),
+        number(site.connections), number(site.limit), site.rate ? number(site.rate) : "no limit", number(site.in_hand), site.limits ?? ""]),
+      "No site is known yet."),
     element("h2", {}, "In trouble"),
     table([["Site", ""], ["Waiting", "number"], ["Failures", "number"], ["Since", ""], ["Next attempt", ""], ["Last answer", ""]],
       trouble.map((site) => typeof site === "string" ? [site, "", "", "", "", ""] : [
