@@ -22,6 +22,8 @@ constexpr Duration kLook = std::chrono::milliseconds(200);
 constexpr std::size_t kMostLooked = 64;
 // Sites that share an address take turns there. The only connection of one goes on for that long.
 constexpr Duration kTurn = std::chrono::seconds(10);
+// Connections of a site that wait aside for the first word of its host.
+constexpr std::size_t kMostUnanswered = 2;
 
 Standing standing_of(const Site& site, SteadyTime now) {
   // The host of a route was chosen by the administrator, but it may hang all the same.
@@ -112,11 +114,27 @@ void ConnectionLine::on_stays(SiteConnection& link) {
 void ConnectionLine::on_waits_aside(SiteConnection& link) {
   on_stays(link);
   // Its job may have ended meanwhile.
-  if (link.is_aside || link.in_hand == 0 || tally_.aside >= most_aside())
+  const bool is_over = link.was_ready && link.in_hand == 0;
+  if (link.is_aside || is_over || tally_.aside >= most_aside())
     return;
   tally_.note_aside(link);
   tally_.forget_stranger(link);
   feed();
+}
+
+// A host that is silent from the start may be so to all: few of its connections wait, and all of
+// them leave most of the room to those that carry a message.
+std::size_t ConnectionLine::room_unanswered(const Site& site) const {
+  const auto waiting = static_cast<std::size_t>(
+      std::count_if(site.links.begin(), site.links.end(),
+                    [](const auto& link) { return link->is_aside && !link->was_ready; }));
+  const auto most = most_aside() / 4;
+  return std::min(kMostUnanswered - std::min(waiting, kMostUnanswered),
+                  most - std::min(tally_.aside, most));
+}
+
+void ConnectionLine::on_ready(SiteConnection& link) {
+  tally_.forget_aside(link);
 }
 
 std::size_t ConnectionLine::room_aside(const Site& site) const {

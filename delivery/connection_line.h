@@ -6,9 +6,10 @@
 // message already. It is put aside: no longer counted, up to twice as many as are counted. Where
 // even those are taken, the one that has been silent longest ends after two minutes.
 //
-// So it is within a site: of its connections that are silent behind the content up to ten are not
-// counted, so that its other mail goes on; and no more than ten carry what is known to meet that
-// silence (kMostHanging).
+// So it is within a site: of its connections that are silent behind a command or the content up to
+// ten are not counted, so that its other mail goes on; and no more than ten carry what is known to
+// meet that silence (kMostHanging). Of those to whose beginning its host says nothing, two are not
+// (kMostUnanswered).
 #pragma once
 
 #include "base/net/deadline.h"
@@ -42,6 +43,7 @@ class ConnectionLine {
 
   // The life of a connection.
   void on_begun(SiteConnection& link);
+  void on_ready(SiteConnection& link);
   void on_idle(SiteConnection& link);
   void on_job(SiteConnection& link, const Job& job);
   void on_job_ended(SiteConnection& link);
@@ -54,6 +56,8 @@ class ConnectionLine {
 
   // How many more of them may be put aside for other mail of the site.
   std::size_t room_aside(const Site& site) const;
+  // And how many of those whose host has not greeted yet.
+  std::size_t room_unanswered(const Site& site) const;
   // A message that was lost behind its content before may have a connection of the site: there, and
   // in all, not too many wait for a reply behind such a message.
   bool may_take_doubt(const Site& site) const;

@@ -71,6 +71,17 @@ Families families_of(const Site& site, Families in_use) {
   return has(true) && in_use != Families::ipv6 ? Families::ipv4 : Families::ipv6;
 }
 
+// Its turn comes behind the others for a while.
+void note_bad(Site& site, const std::string& address, SteadyTime now) {
+  if (site.bad.size() >= kMostBadAddresses)
+    site.bad.clear();
+  site.bad[address] = now + kBadAddress;
+}
+
+void no_longer_made(Site& site, SiteConnection& link) {
+  site.connecting -= std::exchange(link.is_being_made, false) ? 1 : 0;
+}
+
 }  // namespace
 
 Connections::Connections(DispatchContext& context, std::vector<Loop*> loops, LeaseBook& leases,
@@ -162,14 +173,16 @@ void Connections::look_at_silent(Site& site) {
     return;
   if (!site.look_at_silent)
     site.look_at_silent = std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] {
-      auto room = line_.room_aside(site);
+      auto room = line_.room_aside(site), unanswered = line_.room_unanswered(site);
       const auto now = context_.steady();
       for (const auto& link : site.links) {
-        const bool may_hang = link->in_hand > 0 && !link->is_aside &&
-                              now - link->busy_since >= kHangs && now - link->asked >= kHangs;
-        if (!may_hang || room == 0)
+        const auto began = link->was_ready ? link->busy_since : link->since;
+        const bool may_hang = (link->in_hand > 0 || !link->was_ready) && !link->is_aside &&
+                              now - began >= kHangs && now - link->asked >= kHangs;
+        auto& left = link->was_ready ? room : unanswered;
+        if (!may_hang || left == 0)
           continue;
-        --room;
+        --left;
         link->asked = now;
         link->courier->loop().post([courier = link->courier] { courier->stand_aside(kHangs); });
       }
@@ -349,6 +362,7 @@ void Connections::start_courier(Site& site) {
     return;
   }
   site.links.push_back(begin(site, std::move(prepared)));
+  site.links.back()->is_being_made = true;
   ++site.connecting;
 }
 
@@ -378,9 +392,7 @@ void Connections::on_event(CourierEvent event) {
   POSTRIDER_ASSERT(known != nullptr);
   auto& site = *known;
   if (event.kind == CourierEvent::Kind::unreachable) {
-    if (site.bad.size() >= kMostBadAddresses)
-      site.bad.clear();
-    site.bad[event.address] = context_.steady() + kBadAddress;
+    note_bad(site, event.address, context_.steady());
     ++counts_.failed;
     return;
   }
@@ -417,8 +429,7 @@ void Connections::on_event(CourierEvent event) {
       line_.on_stays(**found);
       break;
     case CourierEvent::Kind::waits_aside:
-      line_.on_waits_aside(**found);
-      schedule(site);
+      on_waits_aside(site, **found, event.address);
       break;
     case CourierEvent::Kind::gone:
       on_gone(site, **found, std::move(event));
@@ -426,9 +437,20 @@ void Connections::on_event(CourierEvent event) {
   }
 }
 
+// A host that has not greeted yet goes behind the others, and one more connection is made.
+void Connections::on_waits_aside(Site& site, SiteConnection& link, const std::string& address) {
+  line_.on_waits_aside(link);
+  if (link.is_aside && !link.was_ready) {
+    no_longer_made(site, link);
+    note_bad(site, address, context_.steady());
+  }
+  schedule(site);
+}
+
 void Connections::on_ready(Site& site, SiteConnection& link, const CourierEvent& event) {
   if (!std::exchange(link.was_ready, true)) {
-    --site.connecting;
+    line_.on_ready(link);
+    no_longer_made(site, link);
     site.is_slow = context_.steady() - link.since > usual_time({});
     site.pace.on_greeted(working(site), context_.pace_time());
   }
@@ -559,8 +581,8 @@ void Connections::take_returned(Site& site, CourierEvent& event) {
 void Connections::on_gone(Site& site, SiteConnection& link, CourierEvent event) {
   take_returned(site, event);
   const bool was_ready = link.was_ready;
-  if (!was_ready)
-    --site.connecting;
+  const bool was_aside = link.is_aside;
+  no_longer_made(site, link);
   const bool gave_way = link.gave_way && !was_ready;
   line_.on_gone(link);
   std::erase_if(site.links, [&](const auto& one) { return one.get() == &link; });
@@ -578,7 +600,7 @@ void Connections::on_gone(Site& site, SiteConnection& link, CourierEvent event) 
     line_.wait(site);
   } else if (event.login != LoginTrouble::none && !was_ready) {
     on_login_trouble(site, event);
-  } else if (!was_ready && event.failure.status) {
+  } else if (!was_ready && event.failure.status && !(was_aside && working(site) > 0)) {
     on_failure(site, event.failure);
   } else {
     schedule(site);

@@ -37,15 +37,16 @@ struct SiteConnection {
   bool gave_way = false;     // to others; before it was ready this says nothing about the site
   bool is_hurried = false;
   bool is_closing = false;
-  bool is_of_others = false;  // for mail that another host has refused (other_hosts.h)
-  bool is_aside = false;      // waits for the reply behind a message, and is not counted
-  bool has_doubt = false;     // carries a message that was lost behind its content before
-  std::uint32_t carried = 0;  // jobs
-  SteadyTime since;           // when it began
-  SteadyTime busy_since;      // with the job in hand
-  Duration may_take{0};       // that job, before it counts as slow
-  std::string address;        // once it is ready
-  SteadyTime asked;           // to give way, and stayed
+  bool is_of_others = false;   // for mail that another host has refused (other_hosts.h)
+  bool is_aside = false;       // its host is silent, and it is not counted
+  bool is_being_made = false;  // counted in Site::connecting
+  bool has_doubt = false;      // carries a message that was lost behind its content before
+  std::uint32_t carried = 0;   // jobs
+  SteadyTime since;            // when it began
+  SteadyTime busy_since;       // with the job in hand
+  Duration may_take{0};        // that job, before it counts as slow
+  std::string address;         // once it is ready
+  SteadyTime asked;            // to give way, and stayed
   std::optional<std::list<SiteConnection*>::iterator> unproven, idle,
       busy;  // where the dispatcher lists it
   bool is_idle() const { return room > 0 && in_hand == 0; }

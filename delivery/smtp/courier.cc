@@ -175,16 +175,20 @@ void Courier::give_way(Duration silence, bool ends) {
 }
 
 void Courier::stand_aside(Duration silence) {
-  const bool is_silent = !gone_ && session_ != nullptr && session_->was_ready &&
-                         session_->client.stage() == Stage::body_end &&
-                         order_.clock->steady() - session_->heard >= silence;
-  if (!is_silent)
+  if (gone_ || session_ == nullptr || session_->client.is_quitting())
     return;
-  if (hold_)
-    left_ = hold_->slot();
-  hold_.reset();
+  const auto stage = session_->client.stage();
+  // While content is sent the host has nothing to say.
+  if (!stage || stage == Stage::body || order_.clock->steady() - session_->heard < silence)
+    return;
+  if (stage == Stage::body_end) {
+    if (hold_)
+      left_ = hold_->slot();
+    hold_.reset();
+  }
   CourierEvent event;
   event.kind = CourierEvent::Kind::waits_aside;
+  event.address = session_->address;
   tell(std::move(event));
 }
 

@@ -46,7 +46,7 @@ struct CourierEvent {
   std::shared_ptr<Courier> courier;
   JobEnd end;
   bool partial = false;        // of ended: the courier still has the rest of the job in hand
-  std::string address;         // of ready and unreachable
+  std::string address;         // of ready, unreachable and waits_aside
   bool is_crowded = false;     // of gone: no address that it tried had room for one more
   mail::Outcome failure;       // of unreachable and gone: why
   bool was_ready = false;      // of gone: some conversation had begun
@@ -97,8 +97,9 @@ class Courier : public std::enable_shared_from_this<Courier> {
   // Others wait for a connection: if its host has been silent for that long in the middle of a
   // message, ends this one at once if told so, or says that it waits aside. Says also if it stays.
   void give_way(Duration silence, bool ends);
-  // Others of its site wait: if its host has been silent for that long behind the content, says that
-  // it waits aside, and leaves its place at the address. Ends behind the reply if there is none left.
+  // Others of its site wait: if its host has been silent for that long, before it has greeted or
+  // behind a command or the content, says that it waits aside. Behind the content it leaves its place
+  // at the address, and ends behind the reply if there is none left.
   void stand_aside(Duration silence);
 
   Loop& loop() { return loop_; }

@@ -330,6 +330,83 @@ TEST_CASE("messages that hang behind their content leave places to others of the
   CHECK(rig.custody->records_left() == 0);  // none of them was ended for others
 }
 
+// Seconds of the rig's clock until it came, at a pace at which its loops follow.
+int seconds_until(Rig& rig, const std::function<bool()>& came) {
+  int passed = 0;
+  for (; passed < 120 && !came(); ++passed) {
+    rig.clock.advance(seconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(110));
+  }
+  return passed;
+}
+
+// A tarpit, a filter that looks at some senders or recipients for minutes.
+TEST_CASE("messages that hang at a command leave places to others of their site",
+          "[delivery][shares]") {
+  const auto* const command = GENERATE("MAIL FROM:<bad", "RCPT TO:<bad");
+  CAPTURE(command);
+  FakeMx mx(hanging_at(command), "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.site_connections = 2;
+  rig.settings.port = mx.port();
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  for (int i = 0; i < 6; ++i) {
+    auto message = make_message({"bad@good.test"});
+    message->envelope.sender = "bad@src.test";
+    rig.send(std::move(message));
+  }
+  std::vector<mail::MessageId> others;
+  for (int i = 0; i < 5; ++i)
+    others.push_back(rig.send(make_message({"b@good.test"})));
+  CHECK(seconds_until(rig, [&] { return mx.taken().size() == 6; }) < 30);
+  for (const auto id : others)
+    CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  CHECK(rig.custody->sites().empty());
+  CHECK(rig.custody->records_left() == 0);  // none of the others was ended for it
+}
+
+TEST_CASE("a connection on which a host says nothing holds up no other mail of its site",
+          "[delivery][shares]") {
+  const auto* const command = GENERATE("", "EHLO");
+  CAPTURE(command);
+  FakeMx mx(hanging_at(command), "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.port = mx.port();
+  rig.start();
+  for (int i = 0; i < 5; ++i)
+    rig.send(make_message({"a@good.test"}));
+  const auto heard = [&] { return *command == 0 ? mx.connections() : mx.times("EHLO"); };
+  rig.wait_until([&] { return heard() == 1; });
+  SECTION("where it speaks on the next one") {
+    mx.behave({});
+    CHECK(seconds_until(rig, [&] { return mx.taken().size() == 5; }) < 12);
+    CHECK(rig.custody->sites().empty());
+    // And that says nothing about the next.
+    CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
+  }
+  SECTION("and three of them are all that one that never speaks gets") {
+    const auto begun = rig.clock.now();
+    seconds_until(rig, [&] { return rig.clock.now() - begun > seconds(40); });
+    CHECK(heard() == 3);
+    CHECK(mx.connections() == 3);
+  }
+}
+
+TEST_CASE("a preferred host that says nothing goes behind the others", "[delivery][shares]") {
+  FakeMx first(hanging_at(""), "127.0.0.2");
+  FakeMx second({}, "127.0.0.3", first.port());
+  Rig rig(
+      "two.test MX 10 m1.two.test\ntwo.test MX 20 m2.two.test\n"
+      "m1.two.test A 127.0.0.2\nm2.two.test A 127.0.0.3\n");
+  rig.settings.port = first.port();
+  rig.start();
+  for (int i = 0; i < 5; ++i)
+    rig.send(make_message({"a@two.test"}));
+  CHECK(seconds_until(rig, [&] { return second.taken().size() == 5; }) < 12);
+  CHECK(first.connections() == 1);
+}
+
 TEST_CASE("no more than ten connections of a site carry what met silence before",
           "[delivery][shares]") {
   Behaviour dropping;
