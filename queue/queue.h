@@ -314,9 +314,12 @@ class Queue {
   // Commits what waits, checkpoints, marks the stop as clean. Blocks; call from no loop.
   void stop();
 
-  Admission admission() const;  // any thread, no system call
-  mail::MessageId next_id();    // any thread
-  bool keeps_facts() const;     // any thread
+  Admission admission() const;  // any thread, no system call; as of the queue's latest work
+  // Any thread but the loops. As it is now, also of a queue that has nothing to do: the disk is
+  // asked, at most once a second, and what has changed is logged.
+  Admission ask_admission();
+  mail::MessageId next_id();  // any thread
+  bool keeps_facts() const;   // any thread
   // Any thread: the witness has all facts up to this one on stable storage, or gave them up.
   void settle_facts(std::int64_t number);
   std::uint64_t waiting_facts() const;

@@ -201,7 +201,7 @@ class StatusJob : public ControlJob {
   const char* admission() const {
     if (context_.insight == nullptr)
       return "not running";
-    switch (context_.queue.admission()) {
+    switch (context_.queue.ask_admission()) {
       case queue::Admission::open:
         return "open";
       case queue::Admission::disk_low:

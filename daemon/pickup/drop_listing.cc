@@ -152,7 +152,7 @@ DropTotals DropListing::totals() const {
 std::string DropListing::why_all_wait() const {
   if (!place_.why)
     return "the mail system is down";
-  switch (queue_.admission()) {
+  switch (queue_.ask_admission()) {
     case queue::Admission::open:
       return {};
     case queue::Admission::disk_low:

@@ -84,6 +84,10 @@ Admission Queue::admission() const {
   return impl_->writer.admission();
 }
 
+Admission Queue::ask_admission() {
+  return impl_->writer.ask_admission();
+}
+
 mail::MessageId Queue::next_id() {
   return impl_->ids.next(impl_->clock.now());
 }

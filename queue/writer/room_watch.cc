@@ -3,13 +3,15 @@
 namespace postrider::queue {
 
 void RoomWatch::check(std::uint64_t needed, bool is_open) {
+  needed_ = needed;
   const auto now = clock_.steady();
-  if (now < checked_ + kEvery)
+  if (now < checked_ + kEvery && !is_check_wanted_)
     return;
   checked_ = now;
   has_room_ = spool_.has_room(needed);
   if (is_open)
     set(has_room() ? Admission::open : Admission::disk_low);
+  is_check_wanted_ = false;
   if (has_room())
     spool_.make_reserve();
 }
@@ -17,6 +19,18 @@ void RoomWatch::check(std::uint64_t needed, bool is_open) {
 void RoomWatch::check_at_once(std::uint64_t needed, bool is_open) {
   checked_ = {};
   check(needed, is_open);
+}
+
+// Only a queue that takes mail may have nothing to do: without room its thread looks by itself.
+Admission RoomWatch::ask() {
+  const auto known = admission();
+  if (known != Admission::open)
+    return known;
+  const auto now = clock_.steady();
+  auto asked = asked_.load();
+  if (now >= asked + kAskedEvery && asked_.compare_exchange_strong(asked, now))
+    is_check_wanted_ = !spool_.has_room(needed_);
+  return is_check_wanted_ ? Admission::disk_low : known;
 }
 
 void RoomWatch::found_full() {

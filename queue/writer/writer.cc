@@ -8,8 +8,9 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr Duration kLook = std::chrono::seconds(1);         // at the clock, while mail waits
+constexpr Duration kLook = std::chrono::seconds(1);  // at the clock, while mail or a line waits
 constexpr Duration kIdle = std::chrono::milliseconds(100);  // then maintenance
+constexpr auto kSettled = std::chrono::minutes(1);  // until the log hears that there is room again
 
 Error no_room() {
   return Error(make_error_code(boost::system::errc::no_space_on_device), "store message");
@@ -46,7 +47,6 @@ Result<void> Writer::open(const char* vfs) {
 
 // On the brink it changes with each check: the log hears of it once a minute.
 void Writer::check_room() {
-  constexpr auto kSettled = std::chrono::minutes(1);
   room_.check(ledger_.settings().room_needed, can_store());
   const bool is_low = room_.admission() == Admission::disk_low;
   const auto now = clock_.steady();
@@ -104,8 +104,15 @@ Duration Writer::most_sleep() const {
     return kIdle;
   const auto due = ledger_.next_due();
   if (!ledger_.has_consumer() || due == kNever)
-    return Duration::max();
+    return is_low_ ? kLook : Duration::max();
   return std::clamp(Duration(due - ledger_.now()), Duration(1), kLook);
+}
+
+Admission Writer::ask_admission() {
+  const auto admission = room_.ask();
+  if (room_.is_check_wanted())
+    look_again();
+  return admission;
 }
 
 bool Writer::wait() {

@@ -38,6 +38,7 @@ class Writer {
   void look_at_bodies();
 
   Admission admission() const { return room_.admission(); }
+  Admission ask_admission();  // any thread; see Queue
   Queue::Counters counters() const;
   Queue::Recent recent() const { return recent_.at(clock_.steady()); }
   QueueTimings& timings() { return timings_; }

@@ -450,6 +450,26 @@ os._exit(0)'''], check=True)
         server.wait_until_empty()
         server.stop()
 
+    def test_status_tells_of_a_full_disk_though_nothing_happens(self):
+        place = self.small_disk("60m")
+        server = self.daemon(spool=str(place / "spool"), accept={"message_size": "10MiB"})
+
+        def admission():
+            return json.loads(server.tool("postrider", "status", "--json", check=False).stdout)["admission"]
+        self.assertEqual(admission(), "open")
+        ballast = place / "ballast"
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        ballast.write_bytes(b"\0" * (free - (4 << 20)))
+        full = "no new mail: the disk is nearly full"
+        wait.until(lambda: admission() == full, admission, 3)
+        server.wait_for_log("disk_low")
+        self.assertIn(full, server.tool("postrider", "status", check=False).stdout)
+        ballast.unlink()
+        wait.until(lambda: admission() == "open", admission, 3)
+        self.assertEqual(len(server.log("disk_low")), 1)
+        self.assertEqual(server.send("a@ext.example", f"{daemon.USER}@us.example", CONTENT).code, 250)
+        server.stop()
+
     def test_a_disk_that_fills_in_the_middle_of_a_message_never_ends_in_a_250(self):
         place = self.small_disk("60m")
         peer = self.sink()
