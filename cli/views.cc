@@ -217,7 +217,7 @@ std::string pause_rows(const json::object& status) {
 
 std::string counter_text(const json::object& counters) {
   std::string out;
-  for (const char* name : {"accepted", "delivered", "bounced", "removed", "deferrals"})
+  for (const char* name : {"accepted", "delivered", "bounced", "removed", "deferrals", "untried"})
     out.append(out.empty() ? "" : ", ")
         .append(std::to_string(number_of(counters, name)))
         .append(" ")

@@ -351,12 +351,20 @@ void LeaseBook::put_back(const Job& job) {
   record_soon(job.lease, given);
 }
 
-void LeaseBook::put_back(const Job& job, const Outcome& why) {
+void LeaseBook::put_back_deferred(const Job& job, const Outcome& why) {
   auto& given = in_hand(job.lease);
   const auto& message = *given.lease.message;
-  for (const auto index : job.recipients)
-    given.record.untried_lines.push_back(queue::encode_line(
-        maillog::deferred_line(message, message.envelope.recipients[index], why)));
+  const auto tell = [&](std::uint32_t index) {
+    const auto& recipient = message.envelope.recipients[index];
+    maillog::deferred(context_.log, message, recipient, why);
+    given.record.untried_lines.push_back(
+        queue::encode_line(maillog::deferred_line(message, recipient, why)));
+  };
+  for (const auto index : job.recipients) {
+    tell(index);
+    if (const auto twins = given.twins.find(index); twins != given.twins.end())
+      std::for_each(twins->second.begin(), twins->second.end(), tell);
+  }
   put_back(job);
 }
 

@@ -49,7 +49,7 @@ std::string_view host_of_remote(std::string_view remote) {
 
 ReplyMeaning meaning_of(const Outcome& outcome, bool is_first_try) {
   if (outcome.reply.code == 0)
-    return scheduler::classify_failure(outcome.stage);
+    return scheduler::classify_failure(outcome.stage, outcome.status);
   return scheduler::classify(outcome.stage, outcome.reply, host_of_remote(outcome.remote),
                              is_first_try);
 }

@@ -195,33 +195,21 @@ void SiteBook::refuse_ready(Site& site, const Outcome& why) {
 void SiteBook::put_back_ready(Site& site, const Outcome& why) {
   const auto ready = site.ready.take_all();
   const bool is_told = why.status && !site.is_aside;
-  for (const auto& job : ready) {
-    JobEnd end;
-    end.job.lease = job.lease;
-    end.job.handed_over = context_.steady();
-    if (is_told)
-      for (const auto index : job.recipients)
-        leases_.log_attempt(end, {index, why});
+  for (const auto& job : ready)
     give_back(site, job, is_told ? &why : nullptr);
-  }
 }
 
 void SiteBook::park(Site& site, const Job& job) {
-  const bool is_told = is_to_be_told(site, job);
-  if (is_told)
-    for (const auto index : job.recipients)
-      maillog::deferred(context_.log, *job.message, job.message->envelope.recipients[index],
-                        site.health.why());
-  give_back(site, job, is_told ? &site.health.why() : nullptr);
+  give_back(site, job, is_to_be_told(site, job) ? &site.health.why() : nullptr);
 }
 
-// Untried. Where the queue does not know the site of this mail, it would give it out again at once:
+// Untried; why: what the log says of it. Where the queue does not know the site of this mail, it would give it out again at once:
 // then the mail waits by its own schedule.
 void SiteBook::give_back(Site& site, const Job& job, const Outcome* why) {
   if (site.is_aside && !context_.is_draining && site.health.blocked_until() != TimePoint{})
     leases_.settle_all(job, site.health.why());
   else if (why != nullptr)
-    leases_.put_back(job, *why);
+    leases_.put_back_deferred(job, *why);
   else
     leases_.put_back(job);
   leases_.close(job.lease);

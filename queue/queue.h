@@ -378,8 +378,12 @@ class Queue {
   Result<std::vector<Attempt>> attempts(mail::MessageId id);  // the latest 100, oldest first
   Result<Totals> totals();
 
-  struct Counters {  // since start, for status and metrics
-    std::uint64_t accepted = 0, delivered = 0, bounced = 0, removed = 0, deferrals = 0, commits = 0;
+  // Since start, for status and metrics. By recipient, but for accepted and commits. deferrals:
+  // attempts that are to be repeated; untried: came to wait for a site in trouble without an
+  // attempt of their own. The log has a line for each of these, attempted or deferred.
+  struct Counters {
+    std::uint64_t accepted = 0, delivered = 0, bounced = 0, removed = 0, deferrals = 0, untried = 0,
+                  commits = 0;
   };
   Counters counters() const;
   struct Recent {

@@ -237,7 +237,10 @@ constexpr Row kSinceStart[] = {
      "Recipients that were recorded as failed."},
     {"removed", "postrider_queue_recipients_removed", Kind::counter,
      "Recipients that an administrator removed."},
-    {"deferrals", "postrider_queue_deferrals", Kind::counter, "Attempts that were deferred."},
+    {"deferrals", "postrider_queue_deferrals", Kind::counter,
+     "Attempts that are to be repeated, by recipient, as recorded."},
+    {"untried", "postrider_queue_recipients_untried", Kind::counter,
+     "Recipients that came to wait for a site in trouble without an attempt."},
     {"commits", "postrider_queue_commits", Kind::counter, "Transactions of the queue's database."},
 };
 

@@ -253,10 +253,13 @@ class StatusJob : public ControlJob {
     const auto recent = context_.queue.recent();
     status["last_minute"] = counters(recent.minute);
     status["last_hour"] = counters(recent.hour);
-    if (deferred > 0 && recent.hour.delivered == 0 && recent.hour.deferrals >= kManyDeferrals)
-      add_alarm(status, "everything is deferred: nothing was delivered in the last hour, and " +
-                            std::to_string(recent.hour.deferrals) +
-                            " attempts failed: `postrider queue summary --by reason`");
+    const auto& hour = recent.hour;
+    if (deferred > 0 && hour.delivered == 0 && hour.deferrals + hour.untried >= kManyDeferrals)
+      add_alarm(status, "everything is deferred: nothing was delivered in the last hour, " +
+                            std::to_string(hour.deferrals) + " attempts failed, and " +
+                            std::to_string(hour.untried) +
+                            " recipients came to wait untried for a site in trouble: "
+                            "`postrider queue summary --by reason`");
   }
 
   void add_log(json::object& status) {
@@ -279,6 +282,7 @@ class StatusJob : public ControlJob {
     object["bounced"] = counted.bounced;
     object["removed"] = counted.removed;
     object["deferrals"] = counted.deferrals;
+    object["untried"] = counted.untried;
     object["commits"] = counted.commits;
     return object;
   }

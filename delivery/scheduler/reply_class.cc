@@ -332,6 +332,17 @@ ReplyClass by_code(const Heard& heard, bool is_first_try) {
   }
 }
 
+// By a code of ours: trouble on this machine.
+ReplyClass local_class(mail::EnhancedCode status) {
+  constexpr std::pair<unsigned, unsigned> kOfSetup[] = {{3, 5}, {4, 6}, {5, 3}};
+  if (std::find(std::begin(kOfSetup), std::end(kOfSetup),
+                std::pair<unsigned, unsigned>(status.subject, status.detail)) != std::end(kOfSetup))
+    return ReplyClass::our_fault;
+  if (status.subject == 4)
+    return ReplyClass::busy;
+  return by_enhanced(status).value_or(ReplyClass::busy);
+}
+
 // A refusal before MAIL is of us or of the host: no message bounces by it.
 void spare_message(ReplyMeaning& meaning, Stage stage) {
   if (!is_before_mail(stage))
@@ -386,11 +397,13 @@ ReplyMeaning classify(Stage stage, const mail::Reply& reply, std::string_view ho
   return *meaning;
 }
 
-ReplyMeaning classify_failure(Stage stage) {
-  const auto klass = stage == Stage::route      ? ReplyClass::dns
-                     : stage == Stage::starttls ? ReplyClass::tls
-                     : stage == Stage::auth     ? ReplyClass::our_fault
-                                                : ReplyClass::network;
+ReplyMeaning classify_failure(Stage stage, mail::EnhancedCode status) {
+  constexpr unsigned kOfSystem = 3;
+  const auto klass = stage == Stage::local || status.subject == kOfSystem ? local_class(status)
+                     : stage == Stage::route                              ? ReplyClass::dns
+                     : stage == Stage::starttls                           ? ReplyClass::tls
+                     : stage == Stage::auth                               ? ReplyClass::our_fault
+                                                                          : ReplyClass::network;
   return plain(klass, "no reply");
 }
 

@@ -26,7 +26,7 @@ enum class ReplyClass : std::uint8_t {
   dns,             // our names or the sender's, or the DNS itself
   network,         // no conversation, or it broke
   tls,
-  busy,  // the site is in trouble, or says so
+  busy,  // the site, or this machine, is in trouble for now
   too_big,
   protocol,
   our_fault,  // we are set up wrongly, or speak to the wrong host
@@ -59,8 +59,9 @@ struct ReplyMeaning {
 // is_first_try: of this message at this site; only then is a bare 450 taken for greylisting.
 ReplyMeaning classify(mail::Stage stage, const mail::Reply& reply, std::string_view host,
                       bool is_first_try);
-// No reply: it could not be connected to, or the conversation broke.
-ReplyMeaning classify_failure(mail::Stage stage);
+// No reply: it could not be connected to, the conversation broke, or the trouble is of this machine
+// (a mailbox, a command, what it lacks), which only the outcome's own code tells.
+ReplyMeaning classify_failure(mail::Stage stage, mail::EnhancedCode status = {});
 
 // One row of the table. Alternatives are separated by '|', and '*' in a text stands for anything.
 struct ReplyRow {

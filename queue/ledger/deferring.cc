@@ -105,11 +105,12 @@ Result<void> Deferring::mark(Walk& walk, const QueuedEntry& entry, Effects& effe
       return {};
     walk.next.marked = id;
   }
+  ++effects.counted.untried;
   if (!is_wanted())
     return {};
   if (auto done = look_at(id); !done)
     return done;
-  return tell(seen_, entry.address, walk.domain, effects);
+  return state(seen_, entry.address, walk.domain, effects);
 }
 
 // Recipients of one message that wait for the same time follow each other.
@@ -175,9 +176,18 @@ Result<bool> Deferring::concerns_any(const mail::Message& message,
   return false;
 }
 
+Result<void> Deferring::tell(const mail::Message& message, const std::string& recipient,
+                             Effects& effects) {
+  ++effects.counted.untried;
+  if (!is_wanted())
+    return {};
+  auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient));
+  return domain ? state(message, recipient, *domain, effects) : domain.error();
+}
+
 // Nobody else will write about it before its site's next probe, which may be another message's.
-Result<void> Deferring::tell(const mail::Message& message, std::string_view recipient,
-                             std::int64_t domain, Effects& effects) {
+Result<void> Deferring::state(const mail::Message& message, std::string_view recipient,
+                              std::int64_t domain, Effects& effects) {
   auto trouble = state_.store->destinations().site_trouble(domain);
   if (!trouble)
     return trouble.error();

@@ -37,9 +37,8 @@ class Deferring {
   Result<bool> concerns(const mail::Message& message);
   // The same for any of those with these indexes.
   Result<bool> concerns_any(const mail::Message& message, std::span<const std::uint32_t> indexes);
-  // The lines that say so of one recipient.
-  Result<void> tell(const mail::Message& message, std::string_view recipient, std::int64_t domain,
-                    Effects& effects);
+  // Counts one such recipient, with the lines that say so.
+  Result<void> tell(const mail::Message& message, const std::string& recipient, Effects& effects);
 
  private:
   struct Walk {
@@ -60,6 +59,8 @@ class Deferring {
   Result<std::size_t> walk_on(Walk& walk, std::size_t most, Effects& effects);
   Result<void> mark(Walk& walk, const QueuedEntry& entry, Effects& effects);
   Result<void> look_at(mail::MessageId id);
+  Result<void> state(const mail::Message& message, std::string_view recipient, std::int64_t domain,
+                     Effects& effects);
 
   QueueState& state_;
   DamagedMail& damaged_;

@@ -101,13 +101,9 @@ bool Intake::is_blocked(const mail::Message& message) const {
 }
 
 Result<void> Intake::tell_deferred(const mail::Message& message, Effects& effects) {
-  for (const auto& recipient : message.envelope.recipients) {
-    auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
-    if (!domain)
-      return domain.error();
-    if (auto told = deferring_.tell(message, recipient.address, *domain, effects); !told)
+  for (const auto& recipient : message.envelope.recipients)
+    if (auto told = deferring_.tell(message, recipient.address, effects); !told)
       return told.error();
-  }
   return {};
 }
 
@@ -146,7 +142,7 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
       return stated.error();
     effects.told.push_back(std::move(event));
   }
-  if (row.tried && (state_.log.enabled(Level::info) || state_.facts.are_wanted()))
+  if (row.tried)
     if (auto told = tell_deferred(message, effects); !told)
       return told.error();
   look_.expect(is_unreleased ? release : state_.now());

@@ -64,13 +64,7 @@ Result<void> Landing::tell_deferred(UnderWay& each, Effects& effects) {
   if (!waits || !*waits)
     return waits ? Result<void>() : waits.error();
   each.is_deferred = true;
-  if (!state_.log.enabled(Level::info) && !state_.facts.are_wanted())
-    return {};
-  const auto& recipient = message.envelope.recipients[index];
-  auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient.address));
-  if (!domain)
-    return domain.error();
-  return deferring_.tell(message, recipient.address, *domain, effects);
+  return deferring_.tell(message, message.envelope.recipients[index].address, effects);
 }
 
 void Landing::end(UnderWay& each, std::uint64_t lease, Effects& effects) {

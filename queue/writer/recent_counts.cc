@@ -10,6 +10,7 @@ void add_counts(Queue::Counters& all, const Queue::Counters& some) {
   all.bounced += some.bounced;
   all.removed += some.removed;
   all.deferrals += some.deferrals;
+  all.untried += some.untried;
   all.commits += some.commits;
 }
 

@@ -287,6 +287,7 @@ void Writer::count(const Queue::Counters& counted) {
   counted_.bounced += counted.bounced;
   counted_.removed += counted.removed;
   counted_.deferrals += counted.deferrals;
+  counted_.untried += counted.untried;
   counted_.commits += counted.commits;
 }
 
@@ -316,6 +317,7 @@ Queue::Counters Writer::counters() const {
   counters.bounced = counted_.bounced;
   counters.removed = counted_.removed;
   counters.deferrals = counted_.deferrals;
+  counters.untried = counted_.untried;
   counters.commits = counted_.commits;
   return counters;
 }

@@ -90,7 +90,7 @@ class Writer {
   std::atomic<Duration::rep> lifetime_;
   struct {
     std::atomic<std::uint64_t> accepted{0}, delivered{0}, bounced{0}, removed{0}, deferrals{0},
-        commits{0};
+        untried{0}, commits{0};
   } counted_;
   RecentCounts recent_;
   BodyWork bodies_;

@@ -2,6 +2,7 @@
 """postrider-web over a real daemon: metrics that a real Prometheus understands, the API and what it refuses, the
 page in the hands of clients that are slow, many or hostile."""
 import base64
+import collections
 import email
 import email.policy
 import http.client
@@ -178,6 +179,71 @@ class Pages(WithWeb):
             done = subprocess.run([tool, "check", "metrics"], input=self.web.get("/metrics")[1].decode(), text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
             self.assertEqual((done.returncode, done.stdout), (0, ""))
+    def test_log_counters_and_metrics_have_the_same_numbers(self):
+        """Of a run with every end: sent, refused, put off by a reply, by a host that is not there, untried behind it,
+        local trouble, a lifetime that ends; then of another run over the same queue."""
+        self.peer.script = {"rcpt": lambda session, address: {
+            "grey": "450 4.2.0 greylisted", "gone": "550 5.1.1 no such user"}.get(address.partition("@")[0])}
+        program = self.server.folder / "later"
+        program.write_text("#!/bin/sh\nexit 75\n")
+        program.chmod(0o755)
+        (self.server.folder / "aliases").write_text(f'slow: "|{program}"\n')
+        self.server.write_config(
+            delivery={"retry": ["300ms", "1h"], "lifetime": "1d"},
+            route=[{"domain": "dead.example", "next_hop": "smtp://127.0.0.1:9", "tls": "off"},
+                   *scenario.to(self.peer)["route"]])
+        self.server.restart()
+        self.server.send("a@ext.example", ["b@far.example", "grey@far.example", "gone@far.example"], MESSAGE)
+        self.server.send("a@ext.example", ["slow@us.example"], MESSAGE)
+        self.server.send("a@ext.example", [f"x{number}@dead.example" for number in range(3)], MESSAGE)
+        self.server.wait_for_log("site_blocked")
+        for number in range(4):  # these wait untried
+            self.server.send("a@ext.example", [f"y{number}@dead.example", f"z{number}@dead.example"], MESSAGE)
+        self.server.wait_for_log("deferred", 8)
+        self.assert_same_numbers(untried=8)
+        # Nobody at the dead host was tried, and local trouble is not the network's.
+        self.assertEqual(self.classes(), {"greylisted", "busy"})
+        self.server.restart()  # what waits is deferred already; more comes to wait
+        self.server.send("a@ext.example", ["w@dead.example"], MESSAGE)
+        self.server.wait_for_log("deferred", 9)
+        self.server.postrider("queue", "bounce", "--to", "grey@far.example")
+        self.server.postrider("queue", "remove", "--to", "y1@dead.example")
+        self.server.wait_for_log("bounced", to="grey@far.example")
+        self.assert_same_numbers(untried=1)
+
+    def classes(self):
+        start = 'postrider_delivery_deferrals_by_class_total{class="'
+        return {name[len(start):-2] for name, value in self.scraped().items() if name.startswith(start) and value}
+
+    def assert_same_numbers(self, untried):
+        """Since the last start; until what was logged is recorded too, and the metrics are fresh."""
+        def numbers():
+            entries = self.server.log()
+            begun = max(at for at, entry in enumerate(entries) if entry["event"] == "started")
+            logged = collections.Counter(
+                (entry["event"], entry.get("verdict")) for entry in entries[begun:]
+                if entry["event"] in ("attempted", "deferred", "bounced"))
+            wanted = {"delivered": logged["attempted", "sent"],
+                      "bounced": logged["attempted", "bounced"] + logged["bounced", None],
+                      "deferrals": logged["attempted", "deferred"], "untried": logged["deferred", None]}
+            counted = json.loads(self.server.postrider("status", "--json"))["since_start"]
+            metrics = self.scraped()
+            names = {"delivered": "recipients_delivered", "bounced": "recipients_bounced", "deferrals": "deferrals",
+                     "untried": "recipients_untried"}
+            return [wanted, {key: counted[key] for key in wanted},
+                    {key: int(metrics[f"postrider_queue_{names[key]}_total"]) for key in wanted},
+                    {**wanted, **{key: int(metrics[f"postrider_delivery_recipients_{word}_total"])
+                                  for key, word in (("delivered", "delivered"), ("bounced", "bounced"),
+                                                    ("deferrals", "deferred"))}}]
+
+        def agree():
+            first, *others = numbers()
+            return all(each == first for each in others)
+        wait.until(agree, lambda: str(numbers()), pause=0.3)
+        self.assertGreaterEqual(numbers()[0]["untried"], untried)
+        by_class = sum(int(value) for name, value in self.scraped().items()
+                       if name.startswith("postrider_delivery_deferrals_by_class_total"))
+        self.assertEqual(by_class, numbers()[0]["deferrals"])
 
     def test_the_queue_is_asked_and_changed_with_a_dry_run_first(self):
         self.leave_waiting(3)

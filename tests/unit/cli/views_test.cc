@@ -92,7 +92,8 @@ TEST_CASE("status counts what happened lately, each span in its row", "[cli][uni
   for (const char* span : {"last_minute", "last_hour", "since_start"})
     status[span] = json::object{{"accepted", ++accepted}};
   const auto text = status_view(status);
-  const std::string others = " accepted, 0 delivered, 0 bounced, 0 removed, 0 deferrals\n";
+  const std::string others =
+      " accepted, 0 delivered, 0 bounced, 0 removed, 0 deferrals, 0 untried\n";
   CHECK(text.find("last minute   1" + others) != std::string::npos);
   CHECK(text.find("last hour     2" + others) != std::string::npos);
   CHECK(text.find("since start   3" + others) != std::string::npos);

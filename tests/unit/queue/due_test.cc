@@ -92,6 +92,7 @@ TEST_CASE_METHOD(Waiting, "mail to blocked sites alone waits as if it had been t
   settle();
   CHECK(hand.count() == 0);
   CHECK(log.count("deferred") == 3);  // a line for each recipient of the one that was not tried
+  CHECK(queue->counters().untried == 3);
   Filter deferred;
   deferred.status = "deferred";
   REQUIRE(list(deferred).size() == 1);

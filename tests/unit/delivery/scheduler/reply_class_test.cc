@@ -336,6 +336,25 @@ TEST_CASE("replies: none at all", "[reply_class]") {
   CHECK(classify_failure(Stage::starttls).klass == tls);
   CHECK(classify_failure(Stage::route).klass == dns);
   CHECK(!classify_failure(Stage::body_end).bounce);
+  CHECK(classify_failure(Stage::connect, {4, 4, 1}).klass == network);
+  CHECK(classify_failure(Stage::body, {4, 3, 1}).klass == busy);  // this machine lacks memory
+}
+
+TEST_CASE("trouble of this machine is not of the network", "[delivery][scheduler]") {
+  const std::pair<mail::EnhancedCode, ReplyClass> kRows[] = {
+      {{4, 2, 2}, mailbox_full},  // the quota, or the disk of the mailbox
+      {{4, 2, 0}, busy},          // a mailbox that is locked
+      {{4, 3, 0}, busy},          // a command that could not do it now
+      {{4, 3, 2}, busy},          // one that was ended because we stop
+      {{4, 3, 5}, our_fault},     // a command that is not there, a list that cannot be used
+      {{4, 4, 6}, our_fault},     // aliases in a circle
+      {{4, 5, 3}, our_fault},     // too many addresses behind one
+      {{4, 7, 1}, busy},         {{}, busy},
+  };
+  for (const auto& [status, klass] : kRows) {
+    INFO(mail::to_string(status));
+    CHECK(classify_failure(Stage::local, status).klass == klass);
+  }
 }
 
 }  // namespace
