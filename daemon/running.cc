@@ -174,7 +174,7 @@ void Running::restrict_own_calls(StartProblems& problems) {
   confinement_.calls = why_not.empty() ? "seccomp" : why_not;
   confinement_.calls_held = why_not.empty();
   confinement_.users =
-      parent_->may_become_users()
+      parent_->becomes_users()
           ? "as its user, by process " + std::to_string(parent_->pid())
           : "as " + (account_ ? account_->name : "uid " + std::to_string(geteuid())) + ", no other";
   insight_->set_confinement(confinement_);

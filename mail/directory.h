@@ -13,7 +13,8 @@ class Directory {
   // True if mail for this domain (lower case, A-labels) is delivered on this machine. May ask a
   // table.
   virtual bool is_local_domain(std::string_view domain) const = 0;
-  enum class Answer { known, unknown, cannot_tell };
+  // circle: aliases that lead back to themselves, and to nobody else.
+  enum class Answer { known, unknown, cannot_tell, circle };
   // local_part without quotes. Thread-safe; may look at the file system or ask a service, answers
   // from a short cache: on a network loop, under MemoryOnly. "postmaster" in any case is always
   // known.

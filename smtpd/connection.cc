@@ -658,8 +658,11 @@ void Connection::hurry() {
 void Connection::refused(const Refusal& refusal) {
   count_rejection(reception_->counters(), code_of(refusal.reply), subject_of(refusal.reply));
   const auto& note_failure = settings_->note_failure;
-  if (note_failure && refusal.reply.starts_with('5') && is_stranger(arrival_.role, client()) &&
-      !Policy::may_relay(client()))
+  const bool is_circle = refusal.reply == replies::kCircle;
+  if (is_circle)
+    maillog::alias_circle(log(), talk_->session(), refusal);
+  if (note_failure && !is_circle && refusal.reply.starts_with('5') &&
+      is_stranger(arrival_.role, client()) && !Policy::may_relay(client()))
     note_failure(client_.address);
   maillog::rejected(log(), talk_->session(), refusal);
 }

@@ -60,6 +60,12 @@ void rejected(Log& log, const Session& session, const Refusal& refusal) {
   log.write(std::move(event));
 }
 
+void alias_circle(Log& log, const Session& session, const Refusal& refusal) {
+  log.write(LogEvent(Level::warn, "alias_circle")
+                .add("session", session.facts().id)
+                .add("to", refusal.recipient));
+}
+
 LogEvent accepted(const Session& session, const mail::Message& message,
                   std::string_view header_message_id) {
   const auto& envelope = message.envelope;

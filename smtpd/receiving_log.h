@@ -6,6 +6,7 @@
 // encrypted     session   client tls_protocol cipher bits [group] resumed verify [sni] [alpn]
 //                         [certificate subject]
 // tls_failed    session   client [sni] error
+// alias_circle  session   to (warn)
 // rejected      session   stage reply client [helo] [from] [to] protocol
 // accepted      message   session client [helo] [user mechanism] protocol from nrcpt [to] size
 //                         [message_id] [dsn_id] [traceparent]
@@ -40,6 +41,7 @@ namespace postrider::smtpd::maillog {
 
 void connected(Log& log, std::string_view session, const Client& client, const IpAddress& proxy);
 void rejected(Log& log, const Session& session, const Refusal& refusal);
+void alias_circle(Log& log, const Session& session, const Refusal& refusal);
 // Made before the message is stored, written once it is.
 LogEvent accepted(const Session& session, const mail::Message& message,
                   std::string_view header_message_id);

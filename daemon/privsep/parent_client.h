@@ -37,7 +37,7 @@ class ParentClient : public delivery::DeliveryAgent {
   std::optional<int> helper_ended();
 
   pid_t pid() const { return link_.pid; }
-  bool may_become_users() const { return link_.may_become_users; }
+  bool becomes_users() const override { return link_.may_become_users; }
   const FileDescriptor& socket() const { return link_.socket; }  // readable once the parent is gone
 
  private:

@@ -152,7 +152,8 @@ Answer LocalDirectory::lookup(std::string_view local_part, std::string_view give
       (!lacks_domains(*known) || known->is_ours(domain)))
     return Answer::known;
   const auto answer = look_up(*known, *this, local_part, domain);
-  return answer == Answer::unknown && lacks_addresses(*known) ? Answer::cannot_tell : answer;
+  const bool is_refused = answer == Answer::unknown || answer == Answer::circle;
+  return is_refused && lacks_addresses(*known) ? Answer::cannot_tell : answer;
 }
 
 Answer LocalDirectory::find_user(const std::string& user, std::string_view domain) const {

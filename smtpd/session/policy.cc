@@ -182,6 +182,8 @@ Policy::Verdict Policy::find_recipient(bool may_relay, std::string_view address)
         return Verdict::accepted;
       case mail::Directory::Answer::unknown:
         return Verdict::no_such_user;
+      case mail::Directory::Answer::circle:
+        return Verdict::circle;
       case mail::Directory::Answer::cannot_tell:
         return Verdict::cannot_tell;
     }

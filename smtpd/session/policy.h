@@ -49,7 +49,14 @@ class Policy {
     mail::Recipient recipient;  // of Kind::recipient, for whom address is empty
   };
   struct Answer {
-    enum class Verdict : std::uint8_t { accepted, refused, no_relay, no_such_user, cannot_tell };
+    enum class Verdict : std::uint8_t {
+      accepted,
+      refused,
+      no_relay,
+      no_such_user,
+      circle,
+      cannot_tell
+    };
     Verdict verdict = Verdict::cannot_tell;
     std::string refusal;                       // of Verdict::refused: a reply for the wire
     std::string problem;                       // of Verdict::cannot_tell, for the log

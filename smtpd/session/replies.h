@@ -42,6 +42,7 @@ inline constexpr auto kNotHttp = "554 5.5.0 This is a mail server\r\n"sv;
 // Policy
 inline constexpr auto kNoRelay = "550 5.7.1 Relaying denied\r\n"sv;
 inline constexpr auto kNoSuchUser = "550 5.1.1 No such user here\r\n"sv;
+inline constexpr auto kCircle = "550 5.4.6 The aliases of this address go in a circle here\r\n"sv;
 inline constexpr auto kAuthenticationNeeded = "530 5.7.0 Authentication required\r\n"sv;
 inline constexpr auto kEncryptionNeeded = "538 5.7.11 Encryption required for authentication\r\n"sv;
 inline constexpr auto kNotYourAddress = "553 5.7.1 This sender address is not yours\r\n"sv;

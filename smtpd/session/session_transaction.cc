@@ -155,6 +155,8 @@ Step SessionTransaction::add(mail::Recipient& recipient, Policy::Answer& answer,
       return {replies::kNoRelay};
     case Policy::Verdict::no_such_user:
       return {replies::kNoSuchUser};
+    case Policy::Verdict::circle:
+      return {replies::kCircle};
     case Policy::Verdict::cannot_tell:
       return {around.reply.temporary_failure("451 4.3.0 Cannot check this recipient now",
                                              around.facts.id, std::move(answer.problem))};

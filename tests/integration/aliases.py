@@ -196,8 +196,13 @@ class Forms(LocalUsers):
                                  f"gone: nobody-here\nlost: gone, none-here\nhalf: dora, gone\n"
                                  f"ann: ann, bob\ninner: :include:{include}\n")
         server.start()
-        for circle in ("one", "two+tag", "gone", "lost"):
-            self.assertTrue(self.rcpt(server, f"{circle}@us.example").startswith("550 5.1.1"))
+        for circle in ("one", "two+tag"):
+            self.assertEqual(self.rcpt(server, f"{circle}@us.example"),
+                             "550 5.4.6 The aliases of this address go in a circle here")
+            server.wait_for_log("alias_circle", to=f"{circle}@us.example", level="warn")
+        for nobody in ("gone", "lost"):
+            self.assertTrue(self.rcpt(server, f"{nobody}@us.example").startswith("550 5.1.1"))
+        self.assertEqual(len(server.log("alias_circle")), 2)
         self.mail(server, "half@us.example")
         server.wait_for_mail(1, "dora")
         self.mail(server, "ann@us.example")  # Ann herself, beside another
@@ -613,6 +618,60 @@ class Tables(LocalUsers):
                      f"maildir {server.folder}/mail/carl", "is delivered to 4 places"):
             self.assertIn(line, said)
         self.assertIn("there is no user", server.postrider("explain", "none@us.example"))
+
+    def test_explain_says_that_an_alias_leads_nowhere(self):
+        server = self.machine()
+        self.write(server.folder / "empty", "# nobody\n")
+        self.write(server.folder / "strangers", "no-such-one\n")
+        self.write(self.aliases, f"""gone: nobody-here
+lost: gone, none-here
+half: ann, nobody-here
+one: two
+two: one
+empty: :include:{server.folder}/empty
+strangers: :include:{server.folder}/strangers
+null: /dev/null
+missing: :include:{server.folder}/missing
+out: x@far.example
+""")
+        self.write(self.home / "bob" / ".forward", "nobody-here\n")
+        server.start()
+        for name, conclusion, reply in (
+                ("gone", "is refused: it leads to a user that there is not", "550 5.1.1"),
+                ("lost", "is refused: it leads to 2 users that there are not", "550 5.1.1"),
+                ("half", "is delivered to 1 place, and is bounced for 1 user unknown here", "250"),
+                ("one", "is refused: the aliases of one@us.example go in a circle", "550 5.4.6"),
+                ("empty", "is bounced: the list empty@us.example has no members", "250"),
+                ("strangers", "is bounced: it leads to a user that there is not", "250"),
+                ("null", "is thrown away: it leads to /dev/null", "250"),
+                ("missing", "waits: a list of missing@us.example cannot be used", "250"),
+                ("bob", "is bounced: it leads to a user that there is not", "250")):
+            with self.subTest(name):
+                said = server.postrider("explain", f"{name}@us.example")
+                self.assertRegex(said, rf"(?m)^  conclusion +{conclusion}", said)
+                self.assertEqual(self.rcpt(server, f"{name}@us.example")[:len(reply)], reply)
+        self.assertIn(f"127.0.0.1:{self.remote.port}", server.postrider("explain", "out@us.example"))
+        self.mail(server, "empty@us.example")  # it is bounced, and the administrator hears of it
+        problem = server.wait_for_log("address_problem", to="empty@us.example")[0]
+        self.assertEqual(problem["problem"], "the list empty@us.example has no members")
+
+    def test_explain_says_that_the_user_of_commands_is_unknown(self):
+        if not scenario.is_root():
+            self.skipTest("needs root: else commands run as the daemon's own user")
+        server = self.machine('robot: "|/bin/cat"\n', local={"alias_user": "no-such-user"}, user="nobody")
+        self.open_all(server)
+        server.start()
+        said = server.postrider("explain", "robot@us.example")
+        self.assertIn("there is no user no-such-user (local.alias_user)", said)
+        self.assertRegex(said, r"(?m)^  conclusion +waits: 1 place that cannot be used now")
+
+    def open_all(self, server):
+        """For a daemon that is not root."""
+        at = server.folder
+        os.chmod(at, 0o777)
+        while at != at.parent:
+            os.chmod(at, os.stat(at).st_mode | 0o011)
+            at = at.parent
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ using mail::Outcome;
 using mail::Stage;
 using mail::Verdict;
 
+constexpr mail::EnhancedCode kCircle{5, 4, 6};
 constexpr std::size_t kMostLooked = 20;
 // Marks that the lists set aside of one expansion carry in all, of some 17 octets each.
 constexpr std::size_t kMostMarks = 50'000;
@@ -104,10 +105,11 @@ class Walk {
 
   // An error of its author's that the sender must hear of: the mail reached nobody.
   void fail_as_nobody() {
-    if (came_again_)
-      return fail(Verdict::bounce, {5, 4, 6},
-                  "the aliases of " + escaped(origin_) + " go in a circle");
-    fail(Verdict::bounce, {5, 2, 4}, "the list " + escaped(origin_) + " has no members");
+    const auto text = came_again_ ? "the aliases of " + escaped(origin_) + " go in a circle"
+                                  : "the list " + escaped(origin_) + " has no members";
+    out_.problems.push_back(text);
+    const auto status = came_again_ ? kCircle : mail::EnhancedCode{5, 2, 4};
+    fail(Verdict::bounce, status, text);
   }
   // A circle, or named twice.
   void came_again() { came_again_ = true; }
@@ -123,7 +125,9 @@ class Walk {
     if (is_more_)
       return Answer::known;
     if (found.failure)
-      return found.failure->verdict == Verdict::bounce ? Answer::unknown : Answer::cannot_tell;
+      return found.failure->verdict != Verdict::bounce ? Answer::cannot_tell
+             : found.failure->status == kCircle        ? Answer::circle
+                                                       : Answer::unknown;
     const bool is_nobody = found.discarded == 0 && found.recipients.size() == unknown_;
     return is_nobody ? Answer::unknown : Answer::known;
   }
@@ -422,6 +426,8 @@ class Walk {
       add(completed(origin_), {ResolvedRecipient::Kind::nobody, {}, {}}, context);
     else
       add(address, ResolvedRecipient{}, context);
+    if (out_.recipients.size() > before)
+      out_.recipients.back().is_unknown = true;
     unknown_ += out_.recipients.size() - before;
   }
 

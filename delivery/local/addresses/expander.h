@@ -27,6 +27,7 @@ struct ExpandedRecipient {
   ResolvedRecipient leaf;
   std::string owner;  // the new envelope sender, "owner-list@example.org"; empty: the old one stays
   std::string sender{};  // the old one as it goes on, if that is not as it came: rewrite_senders()
+  bool is_unknown = false;  // no user of this machine: its bounce says so
 };
 
 struct ExpansionStep {
@@ -69,8 +70,8 @@ Expansion expand_set_aside(const LocalAddresses& book, const Users& users, std::
 // anybody looked up.
 Expansion expand_once(const LocalAddresses& book, std::string_view address);
 
-// Whether mail for an address that is an alias can arrive anywhere: `unknown` if it goes in a
-// circle, or to nobody but unknown users of this machine. Looks at few members and at no included
+// Whether mail for an address that is an alias can arrive anywhere: `circle` if it comes back to
+// itself alone, `unknown` if it goes to nobody but unknown users of this machine. Looks at few members and at no included
 // file: where there is more, it is known. For RCPT, so that nobody must be sent a bounce.
 mail::Directory::Answer look_ahead(const LocalAddresses& book, const Users& users,
                                    std::string_view address);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,23 +12,40 @@
 namespace postrider::delivery {
 
 namespace {
-constexpr uid_t kNobody = 65534;
-}
 
-Result<std::string> acting_user(const std::string& user, uid_t minimum) {
+constexpr uid_t kNobody = 65534;
+
+// nullopt: there is no such account.
+Result<std::optional<uid_t>> uid_of_account(const std::string& user) {
   std::array<char, 16384> room{};
   passwd entry{};
   passwd* found = nullptr;
   const int failed = ::getpwnam_r(user.c_str(), &entry, room.data(), room.size(), &found);
   if (found != nullptr)
-    return entry.pw_uid >= minimum && entry.pw_uid != 0 && entry.pw_uid != kNobody ? user
-                                                                                   : std::string();
+    return std::optional(entry.pw_uid);
   // POSIX leaves open how "no such user" is reported; these are the ways that exist.
   const bool absent =
       failed == 0 || failed == ENOENT || failed == ESRCH || failed == EBADF || failed == EPERM;
   if (absent)
-    return std::string();
+    return std::optional<uid_t>();
   return system_error(failed, "look up user " + escaped(user));
+}
+
+}  // namespace
+
+Result<std::string> acting_user(const std::string& user, uid_t minimum) {
+  const auto uid = uid_of_account(user);
+  if (!uid)
+    return uid.error();
+  const bool is_usable = *uid && **uid >= minimum && **uid != 0 && **uid != kNobody;
+  return is_usable ? user : std::string();
+}
+
+Result<bool> has_account(const std::string& user) {
+  const auto uid = uid_of_account(user);
+  if (!uid)
+    return uid.error();
+  return uid->has_value();
 }
 
 Home home_of_this_user() {

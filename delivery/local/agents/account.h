@@ -14,6 +14,9 @@ namespace postrider::delivery {
 // at the user database: blocks.
 Result<std::string> acting_user(const std::string& user, uid_t minimum);
 
+// Whether there is an account of that name at all. Looks at the user database: blocks.
+Result<bool> has_account(const std::string& user);
+
 // The account that this process acts as; "nobody" and "/" where it has none.
 struct Home {
   std::string user = "nobody";

@@ -30,6 +30,9 @@ class DeliveryAgent {
 
   // This process ends: commands that run do not go on without it. Thread-safe.
   virtual void stop() {}
+
+  // Whether it has the rights of the targets' users, rather than those of this process.
+  virtual bool becomes_users() const { return false; }
 };
 
 // With the rights of this process, whatever the target's user is.
