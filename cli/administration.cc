@@ -58,6 +58,39 @@ const char* past(const std::string& verb) {
   return "changed";
 }
 
+// What a retry leaves alone, and what helps there.
+std::string kept_text(const json::object& changed) {
+  constexpr struct {
+    const char* name;
+    const char *one, *many;
+    const char* remedy;
+  } kRows[] = {
+      {"held", "is held and not tried", "are held and not tried", "postrider queue release"},
+      {"paused", "is paused and tried when that ends", "are paused and tried when that ends",
+       "postrider queue resume` (what is paused, `postrider status` says)"},
+      {"unreleased", "waits for the time that its sender chose",
+       "wait for the time that their senders chose", "postrider queue release"}};
+  std::string text;
+  for (const auto& row : kRows) {
+    const auto number = [&](const char* of) {
+      return static_cast<std::uint64_t>(number_of(changed, std::string(row.name) + of));
+    };
+    const auto messages = number("_messages");
+    if (messages == 0)
+      continue;
+    const std::string_view remedy = row.remedy;
+    text.append(counted(messages, "message"))
+        .append(" (")
+        .append(counted(number("_recipients"), "recipient"))
+        .append(") ")
+        .append(messages == 1 ? row.one : row.many)
+        .append(": `")
+        .append(remedy)
+        .append(remedy.ends_with(')') ? "\n" : "`\n");
+  }
+  return text;
+}
+
 std::string changed_text(const json::object& changed, const std::string& verb) {
   const auto messages = static_cast<std::uint64_t>(number_of(changed, "messages"));
   const auto recipients = static_cast<std::uint64_t>(number_of(changed, "recipients"));
@@ -69,7 +102,19 @@ std::string changed_text(const json::object& changed, const std::string& verb) {
   if (under_way > 0)
     text += counted(under_way, "message") + " (" + counted(delivering, "recipient") +
             (under_way == 1 ? ") under way is not stopped\n" : ") under way are not stopped\n");
-  return text;
+  return text + kept_text(changed);
+}
+
+// Of what was named and is in the queue: why the verb has nothing to do there.
+std::string unchanged_text(const json::object& message, const std::string& verb) {
+  const auto id = text_of(message, "queue_id"), status = text_of(message, "status");
+  const bool is_held = status == "held";
+  if (verb == "hold" && is_held)
+    return id + " is held already";
+  if (verb == "release" && !is_held)
+    return id + " is not held, it is " + status + ": `postrider queue retry " + id +
+           "` tries it now";
+  return id + " is in the queue (" + status + "), but nothing of it matches";
 }
 
 // Rewrites one line of standard error while the daemon works, when that takes longer than a second,
@@ -239,6 +284,13 @@ void add_up(const json::object& changed, json::object& sum) {
   }
 }
 
+bool changes_nothing(const json::object& sum) {
+  constexpr const char* kNumbers[] = {"messages", "under_way_messages", "held_messages",
+                                      "paused_messages", "unreleased_messages"};
+  return std::all_of(std::begin(kNumbers), std::end(kNumbers),
+                     [&](const char* name) { return number_of(sum, name) == 0; });
+}
+
 // Waits so long, or until nobody reads what standard output gets: `| head` has its lines.
 bool is_reader_gone(std::chrono::milliseconds pause) {
   pollfd reader{STDOUT_FILENO, 0, 0};
@@ -277,6 +329,7 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
   auto part = request;
   Progress progress;
   json::object sum;
+  std::vector<std::string> unchanged;
   int code = EX_OK;
   for (std::size_t at = 0; code == EX_OK && (at == 0 || at < ids.size()); at += kMostIds) {
     const auto end = std::min(at + kMostIds, ids.size());
@@ -286,14 +339,17 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
       progress.show(line);
       if (const auto* changed = object_of(line, "changed"))
         add_up(*changed, sum);
+      if (const auto* message = object_of(line, "unchanged"))
+        unchanged.push_back(unchanged_text(*message, request.verb));
       return true;
     });
   }
   progress.clear();
   if (!sum.empty() && say_what)
     how.json ? print_json(sum) : print_view(changed_text(sum, request.verb));
-  if (!sum.empty() && !ids.empty() && number_of(sum, "messages") == 0 &&
-      number_of(sum, "under_way_messages") == 0)
+  for (const auto& text : unchanged)
+    complain(how.program, EX_OK, text);
+  if (!sum.empty() && !ids.empty() && unchanged.empty() && changes_nothing(sum))
     complain(
         how.program, EX_OK,
         (ids.size() == 1 ? ids.front() + " is not in the queue, or does not match"

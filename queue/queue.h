@@ -236,6 +236,12 @@ struct Changed {
   // is changed too.
   std::uint64_t under_way_messages = 0;
   std::uint64_t under_way_recipients = 0;
+  // Of a retry, not among those either: nothing is tried of what is held, of what is paused before
+  // that ends, and of what its sender wants to go out later.
+  struct Kept {
+    std::uint64_t messages = 0, recipients = 0;
+  };
+  Kept held, paused, unreleased;
 };
 
 // Who asked for a change: for the log.

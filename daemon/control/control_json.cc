@@ -261,6 +261,15 @@ json::object to_json(const queue::Changed& changed) {
     object["under_way_messages"] = changed.under_way_messages;
     object["under_way_recipients"] = changed.under_way_recipients;
   }
+  const auto add = [&](const std::string& name, const queue::Changed::Kept& kept) {
+    if (kept.recipients == 0)
+      return;
+    object[name + "_messages"] = kept.messages;
+    object[name + "_recipients"] = kept.recipients;
+  };
+  add("held", changed.held);
+  add("paused", changed.paused);
+  add("unreleased", changed.unreleased);
   return object;
 }
 

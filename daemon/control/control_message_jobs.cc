@@ -234,7 +234,7 @@ class ExplainAddressJob : public ControlJob {
       : context_(context), address_(std::move(address)) {}
   bool step(std::string& out) override {
     add_facts(context_, address_, out);
-    return finish(out);
+    return context_.insight == nullptr ? fail(EX_UNAVAILABLE, kIsDown, out) : finish(out);
   }
 
  private:

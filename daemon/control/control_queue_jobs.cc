@@ -147,11 +147,33 @@ class ChangeJob : public ControlJob {
     auto object = to_json(*changed);
     object["dry_run"] = dry_run_;
     add_line("changed", std::move(object), out);
+    if (changed->messages + changed->under_way_messages + changed->held.messages +
+            changed->paused.messages + changed->unreleased.messages ==
+        0)
+      add_unchanged(out);
     return finish(out);
   }
   bool is_long() const override { return true; }
 
  private:
+  // What was named, and is in the queue all the same.
+  void add_unchanged(std::string& out) {
+    constexpr std::size_t kFew = 16;
+    queue::Filter named;
+    named.ids = filter_.ids;
+    if (named.ids.empty() || named.ids.size() > kFew)
+      return;
+    const auto found = context_.queue.list(named, {}, kFew);
+    if (!found)
+      return;
+    for (const auto& message : *found) {
+      json::object object;
+      object["queue_id"] = to_string(message.id);
+      object["status"] = message.status;
+      add_line("unchanged", std::move(object), out);
+    }
+  }
+
   JobContext context_;
   queue::Verb verb_;
   queue::Filter filter_;

@@ -44,7 +44,7 @@ class ReloadJob : public ControlJob {
 
 std::unique_ptr<ControlJob> reload_job(const JobContext& context, const ControlRequest&) {
   if (context.insight == nullptr)
-    return refused_job(EX_UNAVAILABLE, "the mail system is down");
+    return refused_job(EX_UNAVAILABLE, kIsDown);
   return std::make_unique<ReloadJob>(*context.insight);
 }
 

@@ -30,7 +30,8 @@ class SitesJob : public ControlJob {
       object["recipients"] = state.recipients;
       add_line("site", std::move(object), out);
     }
-    return finish(out);
+    // The queue knows those in trouble alone.
+    return context_.insight == nullptr ? fail(EX_UNAVAILABLE, kIsDown, out) : finish(out);
   }
 
  private:

@@ -20,8 +20,9 @@ unsigned states_for(Verb verb) {
   constexpr unsigned kHeld = bit(RecipientState::held);
   switch (verb) {
     case Verb::hold:
-    case Verb::retry:
       return kQueued;
+    case Verb::retry:
+      return kQueued | kHeld;  // of those held, to be counted
     case Verb::release:
       return kQueued | kHeld;  // of those queued, what waits for its sender's time
     case Verb::bounce:
@@ -134,8 +135,11 @@ Result<void> Changing::pick_piece(ChangeRun& run) {
 }
 
 Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
-  if (auto done =
-          state_.store->changes().sort_unreleased(run.verb, state_.now(), state_.time.wall());
+  if (run.verb == Verb::retry)
+    if (auto done = sort_held(run); !done)
+      return done.error();
+  if (auto done = state_.store->changes().sort_unreleased(run.verb, state_.now(),
+                                                          state_.time.wall(), run.piece);
       !done)
     return done.error();
   auto changed = state_.store->changes().picked();
@@ -143,6 +147,9 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
     return changed.error();
   run.piece.messages += changed->messages;
   run.piece.recipients += changed->recipients;
+  if (run.verb == Verb::retry && changed->messages > 0)
+    if (auto done = sort_paused(run); !done)
+      return done.error();
   if (run.dry_run || changed->messages == 0)
     return {};
   auto found = state_.store->changes().picked_leases(state_.leases);
@@ -175,6 +182,35 @@ Result<void> Changing::keep_wishes() {
   for (const auto& message : *wishing)
     if (auto done = state_.store->changes().keep_wish(wish_behind_release(state_, *message)); !done)
       return done.error();
+  return {};
+}
+
+Result<void> Changing::sort_held(ChangeRun& run) {
+  const auto held = state_.store->changes().unpick_held();
+  if (!held)
+    return held.error();
+  run.piece.held = *held;
+  return {};
+}
+
+// It is due, too, and is handed out as soon as the pause ends.
+Result<void> Changing::sort_paused(ChangeRun& run) {
+  if (state_.pauses.is_empty())
+    return {};
+  const auto picked = state_.store->changes().picked_recipients();
+  if (!picked)
+    return picked.error();
+  for (auto one = picked->begin(); one != picked->end();) {
+    const auto id = one->id;
+    std::uint64_t all = 0, paused = 0;
+    for (; one != picked->end() && one->id == id; ++one, ++all)
+      if (state_.pauses.find(one->sender, mail::domain_of(one->address)) != nullptr)
+        ++paused;
+    run.piece.paused.recipients += paused;
+    run.piece.paused.messages += paused > 0 ? 1 : 0;
+    run.piece.recipients -= paused;
+    run.piece.messages -= paused == all ? 1 : 0;
+  }
   return {};
 }
 

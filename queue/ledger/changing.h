@@ -56,6 +56,8 @@ class Changing {
   Result<void> pick_piece(ChangeRun& run);
   Result<void> keep_wishes();
   Result<void> apply_piece(ChangeRun& run, Effects& effects);
+  Result<void> sort_held(ChangeRun& run);
+  Result<void> sort_paused(ChangeRun& run);
   void want_again(const std::vector<BulkChange::PickedLease>& under_way);
   Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);
 

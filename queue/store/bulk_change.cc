@@ -101,6 +101,19 @@ constexpr const char* kMarkUnreleased =
     "UPDATE temp.picked SET is_unreleased = 1 WHERE message = ?2 AND idx IN (SELECT idx FROM"
     " recipient WHERE message = ?2 AND state = {queued} AND attempts = 0 AND next_attempt > ?1)";
 
+constexpr const char* kCountAll = "SELECT count(DISTINCT message), count(*) FROM temp.picked";
+
+constexpr const char* kCountUnreleased =
+    "SELECT count(DISTINCT message), count(*) FROM temp.picked WHERE is_unreleased";
+
+constexpr const char* kCountHeld =
+    "SELECT count(DISTINCT p.message), count(*) FROM temp.picked p"
+    " JOIN recipient r ON r.message = p.message AND r.idx = p.idx WHERE r.state = {held}";
+
+constexpr const char* kUnpickHeld[] = {
+    "DELETE FROM temp.picked WHERE EXISTS (SELECT 1 FROM recipient r"
+    " WHERE r.message = picked.message AND r.idx = picked.idx AND r.state = {held})"};
+
 constexpr const char* kUnpickUnreleased[] = {"DELETE FROM temp.picked WHERE is_unreleased"};
 
 constexpr const char* kUnpickReleased[] = {
@@ -165,7 +178,16 @@ class SqliteChange final : public BulkChange {
 
   Result<void> unpick(mail::MessageId id) override { return Query(unpick_).bind(id.value).run(); }
 
-  Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall) override {
+  Result<Changed::Kept> unpick_held() override {
+    auto held = count(kCountHeld);
+    if (held && held->recipients > 0)
+      if (auto done = run_all(kUnpickHeld, 0, 0); !done)
+        return done.error();
+    return held;
+  }
+
+  Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall,
+                               Changed& changed) override {
     if (verb != Verb::retry && verb != Verb::release && verb != Verb::reroute)
       return {};
     auto unreleased = find_unreleased(now, wall);
@@ -179,7 +201,13 @@ class SqliteChange final : public BulkChange {
         return done.error();
     if (verb == Verb::release)
       return run_all(kUnpickReleased, now, 0);
-    return verb == Verb::retry ? run_all(kUnpickUnreleased, now, 0) : Result<void>();
+    if (verb != Verb::retry || unreleased->empty())
+      return {};
+    auto kept = count(kCountUnreleased);
+    if (!kept)
+      return kept.error();
+    changed.unreleased = *kept;
+    return run_all(kUnpickUnreleased, now, 0);
   }
 
   Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) override {
@@ -187,16 +215,12 @@ class SqliteChange final : public BulkChange {
   }
 
   Result<Changed> picked() override {
-    auto statement = database_.prepare("SELECT count(DISTINCT message), count(*) FROM temp.picked");
-    if (!statement)
-      return statement.error();
-    Query query(*statement);
-    auto row = query.next();
-    if (!row)
-      return row.error();
+    const auto all = count(kCountAll);
+    if (!all)
+      return all.error();
     Changed changed;
-    changed.messages = static_cast<std::uint64_t>(query.integer(0));
-    changed.recipients = static_cast<std::uint64_t>(query.integer(1));
+    changed.messages = all->messages;
+    changed.recipients = all->recipients;
     return changed;
   }
 
@@ -331,6 +355,17 @@ class SqliteChange final : public BulkChange {
   Result<void> clear() override { return database_.execute("DELETE FROM temp.picked"); }
 
  private:
+  Result<Changed::Kept> count(const char* sql) {
+    auto statement = prepare_named(database_, sql);
+    if (!statement)
+      return statement.error();
+    Query query(*statement);
+    if (auto row = query.next(); !row)
+      return row.error();
+    return Changed::Kept{static_cast<std::uint64_t>(query.integer(0)),
+                         static_cast<std::uint64_t>(query.integer(1))};
+  }
+
   Result<std::vector<std::int64_t>> find_unreleased(std::int64_t now, TimePoint wall) {
     auto statement = prepare_named(database_, kPerhapsUnreleased);
     if (!statement)

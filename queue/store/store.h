@@ -200,7 +200,11 @@ class BulkChange {
   virtual Result<void> unpick(mail::MessageId id) = 0;
   // What its sender asked not to send yet (RFC 4865) is not what a retry means, and of what is not
   // held it is all that a release means; a reroute leaves its time alone. wall: now, by the clock.
-  virtual Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall) = 0;
+  // changed: of a retry, counts it.
+  virtual Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall,
+                                       Changed& changed) = 0;
+  // What is held is picked no more; returns how much it was.
+  virtual Result<Changed::Kept> unpick_held() = 0;
   // The id of the message that is `messages` behind `after`, or kNever.
   virtual Result<std::int64_t> end_of_piece(std::int64_t after, std::int64_t messages) = 0;
   virtual Result<Changed> picked() = 0;

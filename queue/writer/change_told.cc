@@ -11,6 +11,10 @@ void add_to(Changed& all, const Changed& piece) {
   all.recipients += piece.recipients;
   all.under_way_messages += piece.under_way_messages;
   all.under_way_recipients += piece.under_way_recipients;
+  for (const auto part : {&Changed::held, &Changed::paused, &Changed::unreleased}) {
+    (all.*part).messages += (piece.*part).messages;
+    (all.*part).recipients += (piece.*part).recipients;
+  }
 }
 
 constexpr std::size_t kMostIds = 20;  // in a line of the log

@@ -241,6 +241,62 @@ class Verbs(scenario.Scenario):
         self.assertRegex(done.stdout + done.stderr, r"(?i)not running|down|no daemon")
 
 
+class LeftAlone(scenario.Scenario):
+    """What a verb cannot change, and what can: no message in the queue is said to be missing."""
+
+    def setUp(self):
+        super().setUp()
+        self.peer = self.sink(script={"mail": lambda session, argument: "451 4.3.0 not today"})
+        self.server = self.relay(self.peer, delivery={"retry": ["1h"]},
+                                 accept={"future_release": "1d", "relay_from": ["127.0.0.1"]})
+        self.ids = {}
+        for name in ("one", "two", "three"):
+            self.server.send("b@ext.example", f"{name}@{name}.example", CONTENT)
+        for message in wait.until(
+                lambda: (lambda q: q if len(q) == 3 and all(m["recipients"][0]["attempts"] for m in q)
+                         else None)(self.server.queue()), "three deferred messages"):
+            self.ids[message["recipients"][0]["address"].partition("@")[0]] = message["queue_id"]
+
+    def says(self, *words):
+        done = self.server.tool("postrider", "queue", *words)
+        return done.stdout + done.stderr
+
+    def test_a_retry_of_what_is_held_or_paused(self):
+        self.says("hold", self.ids["one"])
+        self.says("pause", "two.example")
+        held = "1 message (1 recipient) is held and not tried: `postrider queue release`\n"
+        paused = ("1 message (1 recipient) is paused and tried when that ends: `postrider queue resume` "
+                  "(what is paused, `postrider status` says)\n")
+        none = "0 messages (0 recipients): tried again now\n"
+        self.assertEqual(self.says("retry", self.ids["one"]), none + held)
+        self.assertEqual(self.says("retry", self.ids["two"]), none + paused)
+        self.assertEqual(self.says("retry"), "1 message (1 recipient): tried again now\n" + held + paused)
+        self.assertEqual(self.says("retry", "--dry-run"),
+                         "1 message (1 recipient) would be tried again now\n" + held + paused)
+        changed = json.loads(self.says("retry", "--json"))
+        self.assertEqual({key: changed.get(key) for key in ("messages", "held_messages", "paused_recipients")},
+                         {"messages": 1, "held_messages": 1, "paused_recipients": 1})
+        self.says("resume", "two.example")
+        self.says("release", self.ids["one"])
+        self.assertEqual(self.says("retry"), "3 messages (3 recipients): tried again now\n")
+
+    def test_a_retry_of_what_its_sender_wants_later(self):
+        self.server.send("b@ext.example", "late@four.example", CONTENT, " HOLDFOR=3600")
+        ids = [m["queue_id"] for m in self.server.queue("--domain", "four.example")]
+        self.assertEqual(self.says("retry", *ids),
+                         "0 messages (0 recipients): tried again now\n1 message (1 recipient) waits for the time that "
+                         "its sender chose: `postrider queue release`\n")
+
+    def test_what_is_so_already_or_does_not_match(self):
+        one = self.ids["one"]
+        self.assertIn(f"{one} is not held, it is deferred: `postrider queue retry {one}`", self.says("release", one))
+        self.says("hold", one)
+        self.assertIn(f"{one} is held already", self.says("hold", one))
+        self.assertIn(f"{one} is in the queue (held), but nothing of it matches",
+                      self.says("remove", one, "--domain", "nowhere.example"))
+        self.assertIn("1K1BX3F7Q2A is not in the queue", self.says("remove", "1K1BX3F7Q2A"))
+
+
 class UnderWay(scenario.Scenario):
     def test_what_is_under_way_is_not_said_to_be_missing(self):
         peer = self.sink(script={"mail": lambda session, argument: HANG})

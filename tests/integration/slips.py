@@ -128,6 +128,37 @@ class Slips(scenario.Scenario):
             self.slip(server, "postrider", *arguments, code=UNAVAILABLE,
                       says="the mail system is down", helps="systemctl start postrider")
 
+    def test_every_verb_knows_that_the_daemon_is_down(self):
+        """What only it can answer or do is 69 with the sentence; what is in files is done without it."""
+        server = self.daemon()
+        server.send("a@ext.example", "b@far.example", b"Subject: x\r\n\r\nx\r\n")
+        message = wait.until(server.queue, "a message")[0]["queue_id"]
+        server.stop()
+        down = ("status", "reload", "sites", "sites --trouble", "explain b@far.example", "events", "events replay hook",
+                "tlsrpt", "tlsrpt --send", "dmarc-reports", "dmarc-reports --send")
+        without = ("queue", "queue list", "queue count", f"queue show {message}", f"show {message}",
+                   f"explain {message}", "queue summary", f"queue hold {message}", f"queue release {message}",
+                   "queue retry", "queue pause two.example", "queue resume two.example",
+                   f"queue reroute --to 127.0.0.1:9 {message}",
+                   f"queue export --folder {server.folder}/exported {message}", f"trace {message}",
+                   f"queue expire {message}", f"queue remove {message}", f"queue bounce {message}", "check", "config",
+                   "completion", "queue salvage")
+        elsewhere = {"run", "doctor", "queue import", "queue import postfix", "queue import exim", "passwd", "dkim",
+                     "dkim new", "dkim record", "dkim check"}  # they ask no daemon
+        (server.folder / "exported").mkdir()
+        for words in down:
+            done = server.tool("postrider", *words.split(), check=False)
+            self.assertEqual(done.returncode, UNAVAILABLE, f"{words}: {done.stdout}{done.stderr}")
+            self.assertIn("the mail system is down; start it, by `systemctl start postrider`", done.stderr, words)
+        for words in without:
+            done = server.tool("postrider", *words.split(), check=False)
+            self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
+        offered = next(line for line in server.postrider("completion").splitlines() if line.strip().startswith("' run'"))
+        verbs = set(re.findall(r"' ([a-z -]+)'", offered))
+        self.assertGreater(len(verbs), 35)
+        tried = {verb for verb in verbs for words in down + without if (words + " ").startswith(verb + " ")}
+        self.assertEqual(verbs - tried, elsewhere)
+
     def test_a_missing_file_and_a_missing_setting(self):
         server = self.daemon(start=False)
         self.slip(server, "postrider", "check", "-c", "/nonexistent/a.toml", code=CONFIG,

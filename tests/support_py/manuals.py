@@ -4,7 +4,7 @@ import pathlib
 import re
 
 PAGES = pathlib.Path(__file__).resolve().parents[2] / "man"
-QUEUE_VERBS = ("queue", "show", "explain", "trace", "status", "sites", "tlsrpt")
+QUEUE_VERBS = ("queue", "show", "explain", "trace", "status", "sites", "tlsrpt", "dmarc-reports")
 OTHERS = {"sendmail": "sendmail.1", "mailq": "mailq.1", "newaliases": "newaliases.1", "postrider-web": "postrider-web.8",
           "postrider-amqp": "postrider-amqp.8", "postrider-mqtt": "postrider-mqtt.8"}
 

@@ -443,7 +443,9 @@ TEST_CASE("sites: those that delivery knows, and others in trouble", "[daemon][u
   wanted.all = true;
   CHECK(names(serve(s.service, wanted).lines) == "mx.d.test mx.well.test relay mx.gone.test ");
   ControlService offline(*s.queue, s.clock, nullptr);
-  CHECK(serve(offline, request("sites")).lines.size() == 2);
+  const auto answer = serve(offline, request("sites"));
+  CHECK(answer.lines.size() == 2);
+  CHECK(answer.end.exit_code == EX_UNAVAILABLE);
 }
 
 TEST_CASE("status tells what waits behind a site in trouble", "[daemon][unit]") {

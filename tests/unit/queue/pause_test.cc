@@ -287,6 +287,34 @@ TEST_CASE_METHOD(Paused, "nobody is told that held mail is late, and its lifetim
   CHECK(listed(id).status == "held");
 }
 
+TEST_CASE_METHOD(Paused, "a retry counts apart what it leaves alone", "[queue][pause]") {
+  std::vector<mail::MessageId> ids;
+  for (const char* to : {"held@d.test", "paused@e.test", "free@f.test"}) {
+    ids.push_back(must_accept("a@b.test", {to}));
+    record(answer(hand.next(ids.back()), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  }
+  Filter one;
+  one.ids = {ids[0]};
+  change(Verb::hold, one);
+  pause(Pause::Of::domain, "e.test");
+  Filter all;
+  all.from = "a@b.test";
+  for (const bool is_dry : {true, false}) {
+    const auto changed = change(Verb::retry, all, is_dry);
+    CHECK(changed.messages == 1);
+    CHECK(changed.recipients == 1);
+    CHECK(changed.held.messages == 1);
+    CHECK(changed.held.recipients == 1);
+    CHECK(changed.paused.messages == 1);
+    CHECK(changed.paused.recipients == 1);
+    CHECK(changed.unreleased.messages == 0);
+  }
+  CHECK(hand.next(ids[2]).recipients.size() == 1);
+  CHECK(listed(ids[0]).status == "held");
+  resume(Pause::Of::domain, "e.test");
+  CHECK(hand.next(ids[1]).recipients.size() == 1);  // it was due, too
+}
+
 TEST_CASE_METHOD(Paused, "each pause is an event with who and what", "[queue][pause]") {
   pause(Pause::Of::sender, "@b.test", std::chrono::hours(1));
   resume(Pause::Of::sender, "@B.test");
