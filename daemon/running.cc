@@ -52,6 +52,7 @@ unsigned lane_count(const Config& config) {
 Running::Running(Loaded loaded, std::vector<InheritedSocket> sockets, Events& events,
                  Notifier& notifier, std::shared_ptr<ParentClient> parent)
     : loaded_(std::move(loaded)),
+      started_(loaded_.config),
       sockets_(std::move(sockets)),
       events_(events),
       notifier_(notifier),

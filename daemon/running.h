@@ -152,6 +152,7 @@ class Running {
   std::string summary() const;
 
   Loaded loaded_;
+  ConfigPtr started_;  // with whose values runs what a reload cannot change
   std::vector<InheritedSocket> sockets_;
   Events& events_;
   Notifier& notifier_;

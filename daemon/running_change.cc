@@ -136,7 +136,7 @@ ReloadVerdict Running::adopt(Loaded fresh) {
     return refused;
   }
   ReloadVerdict verdict;
-  for (const auto& key : need_restart(*loaded_.config, config)) {
+  for (const auto& key : need_restart(*started_, config)) {
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", key));
     verdict.notes.push_back(key + " counts after a restart: systemctl restart postrider");
   }
@@ -229,7 +229,7 @@ Error Running::configure_parts(const Config& config, const Origins& origins) {
   sinks_->adopt(*std::move(sinks));
   trace_->adopt(config);
   auto keeping = queue_settings(config);
-  keeping.spool = loaded_.config->spool;
+  keeping.spool = started_->spool;
   queue_->reconfigure(std::move(keeping));
   for (auto& lane : lanes_)
     lane->loop.post([&lane = *lane, settings = resolver_settings(config.dns)] {
@@ -346,7 +346,7 @@ Running::Remains Running::what_remains() const {
     remains.queued = totals->messages;
     remains.under_way = totals->active;
   }
-  const auto folder = open_file(loaded_.config->spool + "/drop", O_RDONLY | O_DIRECTORY);
+  const auto folder = open_file(started_->spool + "/drop", O_RDONLY | O_DIRECTORY);
   if (!folder)
     return remains;
   constexpr std::size_t kMostCounted = 100'000;

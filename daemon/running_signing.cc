@@ -124,7 +124,7 @@ SubmitSettings Running::local_settings(const Config& config) {
 // It is a help, and no mail: without it clients come again.
 void Running::read_greylist() {
   next_greylist_ = clock_.steady() + kGreylistEvery;
-  if (const auto lines = read_file(greylist_file(*loaded_.config), kMostGreylist))
+  if (const auto lines = read_file(greylist_file(*started_), kMostGreylist))
     client_checks_.greylist.restore(*lines, clock_.now());
 }
 
@@ -134,7 +134,7 @@ void Running::keep_greylist() {
     return;
   next_greylist_ = now + kGreylistEvery;
   const auto lines = client_checks_.greylist.snapshot();
-  if (auto kept = replace_file(greylist_file(*loaded_.config), lines, 0600); !kept)
+  if (auto kept = replace_file(greylist_file(*started_), lines, 0600); !kept)
     log_->write(LogEvent(Level::warn, "greylist_not_kept").add("error", kept.error().describe()));
 }
 

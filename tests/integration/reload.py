@@ -172,8 +172,21 @@ class Reload(scenario.Scenario):
 
     def test_what_counts_after_a_restart_is_said(self):
         server = self.daemon()
+        was = server.settings["spool"]
+        note = "note: spool counts after a restart"
         server.write_config(spool=str(server.folder / "elsewhere"))
-        self.assertIn("note: spool counts after a restart", self.reload(server))
+        self.assertIn(note, self.reload(server))
+        server.write_config(hostname="new.us.example")
+        self.assertIn(note, self.reload(server))  # still
+        good = server.config_file.read_text()
+        server.config_file.write_text(good + "\n[acept]\nx = 1\n")
+        self.refused(server, "acept")
+        server.config_file.write_text(good)
+        self.assertIn(note, self.reload(server))
+        server.write_config(spool=was)  # as it runs since its start
+        self.assertEqual(self.reload(server), "")
+        self.assertEqual({entry["key"] for entry in server.log("needs_restart")}, {"spool"})
+        self.assertEqual(server.send("a@ext.example", f"{daemon.USER}@us.example", b"Subject: x\r\n\r\nx\r\n").code, 250)
 
     def test_many_at_a_time(self):
         server = self.daemon()
