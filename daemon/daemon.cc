@@ -86,7 +86,7 @@ Report check(const Options& options, bool is_strict) {
   for (const auto& one : warnings_about(*loaded.config))
     warnings += "warning: " + one.key + ": " + one.text + "\n";
   std::vector<std::string> lines;
-  loaded.problems = problems_of_files(loaded, &lines);
+  loaded.problems = problems_of_files(loaded, {&lines, false, geteuid() == 0});
   for (const auto& line : lines)
     warnings += "warning: " + line + "\n";
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());

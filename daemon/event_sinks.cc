@@ -80,6 +80,11 @@ events::OutboxLimits limits_of(const Config& config) {
 
 }  // namespace
 
+Result<void> check_webhook_secret(const std::string& path) {
+  const auto keys = read_keys(path);
+  return keys ? Result<void>() : keys.error();
+}
+
 EventSinks::EventSinks(Parts parts) : parts_(std::move(parts)), folder_(parts_.spool + "/events") {}
 
 EventSinks::~EventSinks() {

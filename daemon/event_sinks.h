@@ -39,6 +39,9 @@ struct EventsStatus {
   std::vector<SinkStatus> sinks;
 };
 
+// Whether a file of events.secret holds keys. Reads it.
+Result<void> check_webhook_secret(const std::string& path);
+
 class EventSinks : public queue::Witness {
  public:
   // log: the daemon's own. Both outlive it. The sinks themselves log to `told`, so that their

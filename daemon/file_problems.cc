@@ -1,22 +1,125 @@
 #include "daemon/file_problems.h"
 
 #include "base/in_time.h"
+#include "base/net/tls/tls_context.h"
 #include "base/text.h"
 #include "daemon/addresses.h"
+#include "daemon/event_sinks.h"
 #include "daemon/outbound.h"
 #include "daemon/privsep/confinement.h"
+#include "daemon/privsep/privileges.h"
 #include "daemon/settings.h"
 #include "daemon/signing/signing_keys.h"
 #include "daemon/signing/srs_keys.h"
+#include "queue/spool.h"
+#include "smtpd/auth/pam_helper.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
 #include <iterator>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
 namespace {
 
 constexpr Duration kLeastFileTime{200};  // when the time of all is over
+
+// Where the start opens or reads what is there.
+class PlaceProblems {
+ public:
+  PlaceProblems(const Loaded& loaded, std::vector<Problem>& found)
+      : config_(*loaded.config), origins_(loaded.origins), found_(found) {}
+
+  void user() {
+    const auto& user = config_.user;
+    if (user.empty())
+      return;
+    const auto account = find_account(user);
+    if (!account && account.error().code() == make_error_code(Errc::not_found))
+      report("user", quoted(user) + " is not a user of this system; expected a login name");
+  }
+
+  void spool() {
+    if (const auto kept = queue::Spool::check(config_.spool); !kept)
+      report("spool", kept.error().step() + "; expected a folder of the daemon's alone");
+  }
+
+  void log() {
+    const auto& target = config_.log.target;
+    struct stat about {};
+    if (!target.starts_with('/'))
+      return;
+    const bool exists = ::stat(target.c_str(), &about) == 0;
+    if (exists && S_ISDIR(about.st_mode))
+      return report("log.target", quoted(target) + " is a folder; expected a file");
+    const auto folder = target.substr(0, std::max<std::size_t>(target.rfind('/'), 1));
+    // A folder that is missing is made.
+    if (!exists && ::stat(folder.c_str(), &about) != 0)
+      return;
+    if (!exists && !S_ISDIR(about.st_mode))
+      return report("log.target", quoted(folder) + " is not a folder; expected one");
+    const int rights = exists ? W_OK : W_OK | X_OK;
+    if (::faccessat(AT_FDCWD, exists ? target.c_str() : folder.c_str(), rights, AT_EACCESS) != 0)
+      report("log.target", quoted(target) +
+                               " cannot be written: " + std::generic_category().message(errno) +
+                               "; expected a file that the daemon's user may write");
+  }
+
+  void sockets() {
+    for (const auto& [key, path] : {std::pair{"control.socket", &config_.control.socket},
+                                    std::pair{"control.submit", &config_.control.submit}}) {
+      struct stat about {};
+      if (::lstat(path->c_str(), &about) == 0 && !S_ISSOCK(about.st_mode))
+        report(key, quoted(*path) + " is there and is not a socket; expected one, or nothing");
+    }
+  }
+
+  void trust() {
+    if (config_.delivery.tls_ca.empty())
+      return;
+    TlsClientSettings settings;
+    settings.roots = config_.delivery.tls_ca;
+    if (const auto made = TlsContext::client(settings); !made)
+      report("delivery.tls_ca", quoted(settings.roots) +
+                                    " is of no use: " + made.error().describe() +
+                                    "; expected a file with certificates in PEM form");
+  }
+
+  void secrets() {
+    const auto& option = *find_option("events.secret");
+    for (std::size_t index = 0; index < config_.events.size(); ++index) {
+      const auto& path = config_.events[index].secret;
+      if (path.empty())
+        continue;
+      if (const auto right = check_webhook_secret(path); !right)
+        report(origin_key(option, index), quoted(path) +
+                                              " is of no use: " + right.error().describe() +
+                                              "; expected a file of keys that begin with whsec_");
+    }
+  }
+
+  void helper() {
+    if (!config_.auth.pam.empty() && smtpd::auth::find_pam_program().empty())
+      report("auth.pam",
+             "needs the program postrider-pam, which is not there; expected it beside "
+             "postrider");
+  }
+
+ private:
+  static std::string quoted(const std::string& text) { return "\"" + escaped(text, 200) + "\""; }
+  void report(const std::string& key, std::string text) {
+    const auto origin = origins_.find(key);
+    found_.push_back({origin == origins_.end() ? 0 : origin->second, key, std::move(text)});
+  }
+
+  const Config& config_;
+  const Origins& origins_;
+  std::vector<Problem>& found_;
+};
 
 }  // namespace
 
@@ -45,8 +148,7 @@ std::vector<Problem> silent_files(const Loaded& loaded) {
   return silent;
 }
 
-std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::string>* warnings,
-                                       bool keeps_tables) {
+std::vector<Problem> problems_of_files(const Loaded& loaded, const Question& question) {
   const auto& config = *loaded.config;
   auto found = check_tables(config);
   for (auto& problem : check_logins(config))
@@ -56,13 +158,13 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::st
   std::vector<Problem> problems;
   for (const auto& problem : found) {
     const auto origin = loaded.origins.find(problem.option);
-    if (keeps_tables && problem.was_read)
+    if (question.keeps_tables && problem.was_read)
       continue;
     if (!problem.is_warning)
       problems.push_back(
           {origin == loaded.origins.end() ? 0 : origin->second, problem.option, problem.text});
-    else if (warnings != nullptr)
-      warnings->push_back(problem.option + ": " + problem.text);
+    else if (question.warnings != nullptr)
+      question.warnings->push_back(problem.option + ": " + problem.text);
   }
   for (auto& problem : check_credentials(config, loaded.origins))
     problems.push_back(std::move(problem));
@@ -73,6 +175,15 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, std::vector<std::st
     problems.push_back({origin == loaded.origins.end() ? 0 : origin->second, "control.readers",
                         readers.error().step()});
   }
+  PlaceProblems places(loaded, problems);
+  if (question.starts_as_root)
+    places.user();
+  places.spool();
+  places.log();
+  places.sockets();
+  places.trust();
+  places.secrets();
+  places.helper();
   return problems;
 }
 

@@ -32,6 +32,9 @@ constexpr Duration kHurriedGrace{500};
 constexpr Duration kBeyondGrace{500};  // for the parts to notice that their grace has ended
 constexpr Duration kThreadsEnd{1'000};
 
+constexpr const char* kReaches = "the daemon reaches ";
+constexpr const char* kAfterRestart = " after a restart: systemctl restart postrider";
+
 }  // namespace
 
 void Running::ask_for_reload() {
@@ -89,8 +92,13 @@ ReloadVerdict Running::reload(Loaded fresh) {
   // What the file names may be there for others and not for us: the daemon finds out.
   if (fresh.config)
     fresh.problems = silent_files(fresh);
-  if (fresh.config && fresh.problems.empty())
-    fresh.problems = problems_of_files(fresh, nullptr, true);
+  if (fresh.config && fresh.problems.empty()) {
+    fresh.problems = problems_of_files(fresh, {nullptr, true, account_.has_value()});
+    // Which may be all that is wrong with a file.
+    if (!fresh.problems.empty())
+      for (const auto& path : out_of_reach(reach_, sandbox_paths(*fresh.config, fresh.file)))
+        fresh.problems.push_back({0, "", kReaches + path + kAfterRestart});
+  }
   return fresh.problems.empty() ? adopt(std::move(fresh)) : refuse(fresh);
 }
 
@@ -131,8 +139,7 @@ ReloadVerdict Running::adopt(Loaded fresh) {
     log_->write(LogEvent(Level::error, "config_refused").add("problem", error.describe()));
     ReloadVerdict refused{{fresh.file + ": " + error.describe()}, {}};
     for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file)))
-      refused.problems.push_back(fresh.file + ": the daemon reaches " + path +
-                                 " after a restart: systemctl restart postrider");
+      refused.problems.push_back(fresh.file + ": " + kReaches + path + kAfterRestart);
     return refused;
   }
   ReloadVerdict verdict;
@@ -142,8 +149,7 @@ ReloadVerdict Running::adopt(Loaded fresh) {
   }
   for (const auto& path : out_of_reach(reach_, sandbox_paths(config, fresh.file))) {
     log_->write(LogEvent(Level::warn, "needs_restart").add("key", "sandbox").add("path", path));
-    verdict.notes.push_back("the daemon reaches " + path +
-                            " after a restart: systemctl restart postrider");
+    verdict.notes.push_back(kReaches + path + kAfterRestart);
   }
   log_->reconfigure(log_format(config), config.log.level);
   loaded_ = std::move(fresh);

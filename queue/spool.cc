@@ -28,15 +28,21 @@ Error refused(std::string sentence) {
 }
 
 // Anyone who could write here could replace files under our feet.
-Result<unsigned> check_folder(const std::string& folder) {
-  struct stat about {};
-  if (::lstat(folder.c_str(), &about) != 0)
-    return system_error("look at the spool " + folder);
+Result<void> check_kept(const std::string& folder, const struct stat& about) {
   if (!S_ISDIR(about.st_mode))
     return refused("the spool " + folder + " is not a folder");
   if ((about.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) != 0)
     return refused("the spool " + folder +
                    " is open to other users; it must have mode 0700, 0711 or 0750");
+  return {};
+}
+
+Result<unsigned> check_folder(const std::string& folder) {
+  struct stat about {};
+  if (::lstat(folder.c_str(), &about) != 0)
+    return system_error("look at the spool " + folder);
+  if (auto kept = check_kept(folder, about); !kept)
+    return kept.error();
   // Root too: who owns it can put links and files into the way of what is done in it.
   if (about.st_uid != ::geteuid())
     return refused("the spool " + folder + " belongs to user " + std::to_string(about.st_uid) +
@@ -92,6 +98,13 @@ struct CloseFolder {
 };
 
 }  // namespace
+
+Result<void> Spool::check(const std::string& folder) {
+  struct stat about {};
+  if (::lstat(folder.c_str(), &about) != 0)
+    return {};
+  return check_kept(folder, about);
+}
 
 Result<Spool> Spool::open(const std::string& folder) {
   Spool spool;

@@ -28,6 +28,10 @@ class Spool {
   // Makes what is missing, refuses a folder open to others, takes the lock.
   static Result<Spool> open(const std::string& folder);
 
+  // What can be seen of a folder that is to be one: that it is a folder, and kept from others. One
+  // that is missing is right.
+  static Result<void> check(const std::string& folder);
+
   std::string database() const { return folder_ + "/queue.db"; }
   const std::string& bodies() const { return bodies_->path(); }
   std::string body(const std::string& name) const { return bodies() + "/" + name; }

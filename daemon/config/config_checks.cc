@@ -11,6 +11,7 @@
 #include "delivery/routing/route.h"
 
 #include <algorithm>
+#include <sys/un.h>
 
 namespace postrider::daemon {
 
@@ -100,6 +101,7 @@ class Checker {
                                           ", which matches first");
           break;
         }
+      verified_names(i);
       login(i);
       sources(i);
     }
@@ -232,6 +234,12 @@ class Checker {
     if (config_.control.submit == config_.control.socket)
       report(origins_.contains("control.submit") ? "control.submit" : "control.socket",
              "names the socket of both administration and sendmail; expected two paths");
+    for (const auto& [key, path] : {std::pair{"control.socket", &config_.control.socket},
+                                    std::pair{"control.submit", &config_.control.submit}})
+      if (path->size() >= sizeof sockaddr_un::sun_path)
+        report(key,
+               "\"" + escaped(*path, 200) + "\" has " + std::to_string(path->size()) +
+                   " octets; expected at most 107, which is all that a socket's path may have");
   }
 
  private:
@@ -397,8 +405,14 @@ class Checker {
              "verifies nobody, and the credentials would go to whoever answers; expected "
              "\"verify\" or "
              "\"dane\", or unverified_login = true beside it");
-    const bool has_name = !IpAddress::parse(hop->host);
-    if (route.tls == RouteTls::verify && !has_name && route.tls_names.empty())
+  }
+
+  // Nothing would ever be sent there.
+  void verified_names(std::size_t index) {
+    const auto& route = config_.routes[index];
+    const auto hop = delivery::parse_next_hop(route.next_hop);
+    if (hop && route.tls == RouteTls::verify && route.tls_names.empty() &&
+        IpAddress::parse(hop->host))
       report(routed(index, "next_hop"),
              "\"" + escaped(hop->host) +
                  "\" is an address, which no certificate names; expected a host name, or tls_names "

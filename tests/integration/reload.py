@@ -137,6 +137,52 @@ class Reload(scenario.Scenario):
                 self.assertIn("new.us.example", self.greeting(server))
                 server.write_config(hostname="mx.us.example")
                 self.mended(server)
+    def test_what_the_next_start_would_refuse(self):
+        """The check says it, the reload says it, and so does the start."""
+        folder = self.own_folder("places")
+        (folder / "folder").mkdir()
+        (folder / "file").touch()
+        long = f"{folder}/{'x' * 108}"
+        hook = {"name": "hook", "webhook": "http://127.0.0.1:9/"}
+        verified = {"domain": "*", "next_hop": "smtp://192.0.2.1", "tls": "verify"}
+        cases = [
+            ("log.target", "is a folder; expected a file", {"log": {"target": str(folder / "folder")}}),
+            ("log.target", "is not a folder; expected one", {"log": {"target": str(folder / "file" / "log")}}),
+            ("spool", "is not a folder; expected", {"spool": str(folder / "file")}),
+            ("spool", "is open to other users", {"spool": "/tmp"}),
+            ("control.socket", "expected at most 107", {"control": {"socket": long}}),
+            ("control.submit", "expected at most 107", {"control": {"submit": long}}),
+            ("control.socket", "is there and is not a socket", {"control": {"socket": str(folder / "file")}}),
+            ("delivery.tls_ca", "No such file or directory", {"delivery": {"tls_ca": str(folder / "missing")}}),
+            ("delivery.tls_ca", "expected a file with certificates", {"delivery": {"tls_ca": str(folder / "file")}}),
+            (r"events\[0\].secret", "No such file or directory",
+             {"events": [{**hook, "secret": str(folder / "missing")}]}),
+            (r"events\[0\].secret", "holds 0 keys", {"events": [{**hook, "secret": str(folder / "file")}]}),
+            (r"route\[0\].next_hop", "is an address, which no certificate names", {"route": [verified]})]
+        if scenario.is_root():
+            cases.append(("user", "is not a user of this system", {"user": "no-such-user"}))
+        (folder / "file").chmod(0o600)
+        # Where this daemon may read what it is given.
+        reach = {"sandbox": {"read": [str(folder)]}}
+        for key, words, changes in cases:
+            with self.subTest(key=key, words=words):
+                server = self.daemon(**reach)
+                good = server.config_file.read_text()
+                server.write_config(**changes)
+                wrong = rf"{server.config_file}:\d+: {key}: .*{words}.*"
+                checked = server.tool("postrider", "check", check=False)
+                self.assertEqual(checked.returncode, CONFIG, checked)
+                self.assertRegex(checked.stderr, wrong)
+                self.assertIn("expected", checked.stderr)
+                if key != "user":  # this daemon was not started to become another
+                    done = server.tool("postrider", "reload", "-c", server.config_file, check=False)
+                    self.assertEqual(done.returncode, CONFIG, done)
+                    self.assertRegex(done.stderr, wrong)
+                server.config_file.write_text(good)
+                server.stop()
+                server.write_config(**changes)
+                started = server.tool("postrider", "run", check=False)
+                self.assertNotEqual(started.returncode, 0, started)
 
     def test_a_signal_is_judged_in_the_same_way(self):
         server = self.daemon()
