@@ -55,10 +55,12 @@ class Loader {
   }
 
  private:
-  void report(const char* key, std::string text) {
+  Problem problem(const char* key, std::string text) const {
     const auto origin = origins_.find(key);
-    found_.problems.push_back(
-        {origin == origins_.end() ? 0 : origin->second, key, std::move(text)});
+    return {origin == origins_.end() ? 0 : origin->second, key, std::move(text)};
+  }
+  void report(const char* key, std::string text) {
+    found_.problems.push_back(problem(key, std::move(text)));
   }
 
   std::string read(const char* key, const std::string& path) {
@@ -87,14 +89,10 @@ class Loader {
   }
 
   void check_time(const TlsIdentity& identity, const std::string& file) {
-    if (now_ >= identity.not_after())
-      report("tls.certificate", named(file) + "has expired on " +
-                                    format_rfc3339(identity.not_after()) +
-                                    "; expected a valid certificate");
-    else if (now_ < identity.not_before())
-      report("tls.certificate", named(file) + "is not valid before " +
-                                    format_rfc3339(identity.not_before()) +
-                                    "; expected a valid certificate");
+    if (const auto text = out_of_time(identity, now_); !text.empty())
+      found_.warnings.push_back(
+          problem("tls.certificate",
+                  named(file) + text + ": who verifies us will not send; renew it, and reload"));
   }
 
   // OpenSSL refuses some only in use: keys that are too small, weak signatures in the chain.
@@ -119,6 +117,14 @@ Certificates load_certificates(const Config& config, const Origins& origins, Tim
   for (std::size_t i = 0; i < std::min(certificates.size(), keys.size()); ++i)
     loader.load(certificates[i], keys[i]);
   return loader.take();
+}
+
+std::string out_of_time(const TlsIdentity& identity, TimePoint now) {
+  if (now >= identity.not_after())
+    return "has expired on " + format_rfc3339(identity.not_after());
+  if (now < identity.not_before())
+    return "is not valid before " + format_rfc3339(identity.not_before());
+  return {};
 }
 
 std::string certificate_stamp(const TlsConfig& config) {

@@ -92,6 +92,8 @@ Report check(const Options& options, bool is_strict) {
   auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
   for (const auto& one : doubts_about_machine(*loaded.config, found))
     warnings += "warning: " + one.key + ": " + one.text + "\n";
+  for (const auto& one : found.warnings)
+    warnings += "warning: " + one.key + ": " + one.text + "\n";
   std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
   auto keys = load_signing_keys(*loaded.config, loaded.origins);
   std::move(keys.problems.begin(), keys.problems.end(), std::back_inserter(loaded.problems));

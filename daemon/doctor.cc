@@ -61,6 +61,9 @@ class MachineChecks {
     for (const auto& problem : patient_.certificates.problems)
       add(Kind::problem, "certificate", problem.key + ": " + problem.text,
           "put the file right, then systemctl reload postrider");
+    for (const auto& warning : patient_.certificates.warnings)
+      add(Kind::problem, "certificate", warning.key + ": " + warning.text,
+          "renew it; a new file is taken up by itself");
     const auto& all = patient_.certificates.identities;
     if (all.empty()) {
       if (patient_.certificates.problems.empty())
@@ -80,7 +83,7 @@ class MachineChecks {
         add(Kind::advice, "certificate",
             "that of " + first_name(*one) + " ends " + format_rfc3339(one->not_after()),
             "renew it; a new file is taken up by itself");
-    if (is_named)
+    if (is_named && patient_.certificates.warnings.empty())
       add(Kind::ok, "certificate",
           "for " + config_.hostname + ", until " + format_rfc3339(all.front()->not_after()));
   }

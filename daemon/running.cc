@@ -393,6 +393,7 @@ void Running::open_doors(StartProblems& problems) {
   insight_->set_log(log_.get());
   insight_->set_trace(&*trace_);
   insight_->set_listeners(server_->addresses());
+  insight_->set_certificates(tls_offer_.identities);
   insight_->set_tables(receiving_tables_);
   insight_->set_watcher(&*tables_);
   std::vector<const dns::StubResolver*> resolvers;

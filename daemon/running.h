@@ -126,6 +126,7 @@ class Running {
   Error change_certificates(const Config& config, const Origins& origins);  // running_tls.cc
   void look_at_certificates();
   void log_certificates();
+  void log_out_of_time();
   Result<std::shared_ptr<const mailauth::Signer>> changed_signing_keys(
       const Config& config, const Origins& origins);  // running_signing.cc
   void adopt_signing_keys(std::shared_ptr<const mailauth::Signer> signer, std::string stamp);
@@ -164,7 +165,8 @@ class Running {
   SteadyTime next_beat_;
   HeapKeeper heap_;
   SteadyTime next_tls_look_;
-  std::string tls_stamp_;  // of the files that were read last
+  std::string tls_stamp_;    // of the files that were read last
+  std::string out_of_time_;  // fingerprints of those that the log was told of
   smtpd::TlsOffer tls_offer_;
   const std::shared_ptr<mailauth::LiveSigner> signer_ = std::make_shared<mailauth::LiveSigner>();
   SteadyTime next_keys_look_;

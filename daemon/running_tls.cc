@@ -33,6 +33,22 @@ void Running::log_certificates() {
                     .add("sha256", identity->fingerprint()));
 }
 
+// Once for each that has expired, or is not valid yet; `postrider status` has it as long as it is.
+void Running::log_out_of_time() {
+  std::string now_known;
+  for (const auto& identity : tls_offer_.identities) {
+    const auto text = out_of_time(*identity, clock_.now());
+    if (text.empty())
+      continue;
+    now_known.append(identity->fingerprint()).append(" ");
+    if (out_of_time_.find(identity->fingerprint()) == out_of_time_.npos)
+      log_->write(LogEvent(Level::warn, "certificate_out_of_time")
+                      .add("names", joined(identity->names()))
+                      .add("problem", text));
+  }
+  out_of_time_ = std::move(now_known);
+}
+
 void Running::read_certificates(StartProblems& problems) {
   const auto& config = *loaded_.config;
   tls_stamp_ = certificate_stamp(config.tls);
@@ -45,6 +61,7 @@ void Running::read_certificates(StartProblems& problems) {
       !config.accept.relay_certificates.empty() || !config.auth.certificates.empty();
   tls_offer_.workers = &*tls_workers_;
   log_certificates();
+  log_out_of_time();
 }
 
 // New files that are of no use leave the old certificates in place, and the log says why.
@@ -55,6 +72,12 @@ Error Running::change_certificates(const Config& config, const Origins& origins)
       !config.accept.relay_certificates.empty() || !config.auth.certificates.empty();
   tls_stamp_ = certificate_stamp(config.tls);
   auto found = load_certificates(config, origins, clock_.now());
+  // Valid ones are not given up for them.
+  const bool are_valid = std::all_of(
+      offer.identities.begin(), offer.identities.end(),
+      [&](const auto& identity) { return out_of_time(*identity, clock_.now()).empty(); });
+  if (!offer.identities.empty() && are_valid)
+    found.problems.insert(found.problems.end(), found.warnings.begin(), found.warnings.end());
   for (const auto& problem : found.problems)
     log_->write(LogEvent(Level::error, "certificate_refused")
                     .add("key", problem.key)
@@ -73,8 +96,10 @@ Error Running::change_certificates(const Config& config, const Origins& origins)
   if (auto offered = server_->offer_tls(offer); !offered)
     return offered.error();
   tls_offer_ = std::move(offer);
+  insight_->set_certificates(tls_offer_.identities);
   if (is_new && found.problems.empty())
     log_certificates();
+  log_out_of_time();
   return {};
 }
 
@@ -84,6 +109,7 @@ void Running::look_at_certificates() {
   if (config.tls.certificate.empty() || now < next_tls_look_)
     return;
   next_tls_look_ = now + kLookEvery;
+  log_out_of_time();
   const auto stamp = certificate_stamp_in_time(config.tls);
   if (!stamp || *stamp == tls_stamp_)
     return;

@@ -364,6 +364,7 @@ boost::json::object RunningStatus::status() {
   if (!refused.empty())
     alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
                         refused);
+  add_certificates(alarms);
   if (const auto lost = log_ == nullptr ? 0 : log_->lost(); lost > 0)
     alarms.emplace_back("ALARM: the log is not written: lines lost so far " + std::to_string(lost) +
                         "; look at log.target, and at the room there");
@@ -449,6 +450,17 @@ std::string sink_text(const SinkStatus& sink) {
 }
 
 }  // namespace
+
+void RunningStatus::add_certificates(boost::json::array& alarms) const {
+  const auto now = SystemClock().now();
+  const std::lock_guard lock(mutex_);
+  for (const auto& identity : certificates_)
+    if (const auto text = out_of_time(*identity, now); !text.empty())
+      alarms.emplace_back(
+          "ALARM: the certificate of " +
+          (identity->names().empty() ? "no name" : escaped(identity->names().front())) + " " +
+          text + ": who verifies us will not send; renew it");
+}
 
 void RunningStatus::add_dns(boost::json::object& out) const {
   std::uint64_t lookups = 0, cached = 0, queries = 0, over_tcp = 0, timeouts = 0, failures = 0;
@@ -560,6 +572,11 @@ void RunningStatus::note_pam_ended(const std::string& how, TimePoint when) {
 void RunningStatus::set_tables(ReceivingTables tables) {
   const std::lock_guard lock(mutex_);
   tables_ = std::move(tables);
+}
+
+void RunningStatus::set_certificates(std::vector<std::shared_ptr<const TlsIdentity>> identities) {
+  const std::lock_guard lock(mutex_);
+  certificates_ = std::move(identities);
 }
 
 void RunningStatus::set_listeners(std::vector<std::string> addresses) {

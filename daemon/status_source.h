@@ -2,6 +2,7 @@
 #pragma once
 
 #include "daemon/addresses.h"
+#include "daemon/certificates.h"
 #include "daemon/control/control_service.h"
 #include "daemon/dmarc_parts.h"
 #include "daemon/event_sinks.h"
@@ -62,6 +63,7 @@ class RunningStatus : public StatusSource {
   void note_pam_ended(const std::string& how, TimePoint when);
   void set_listeners(std::vector<std::string> addresses);
   void set_tables(ReceivingTables tables);
+  void set_certificates(std::vector<std::shared_ptr<const TlsIdentity>> identities);
   // Before it is asked; they outlive this.
   void set_resolvers(std::vector<const dns::StubResolver*> resolvers) {
     resolvers_ = std::move(resolvers);
@@ -76,6 +78,7 @@ class RunningStatus : public StatusSource {
 
  private:
   void add_events(boost::json::object& out, boost::json::array& alarms) const;
+  void add_certificates(boost::json::array& alarms) const;
   void add_dns(boost::json::object& out) const;
   void add_trace(boost::json::object& out) const;
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
@@ -108,6 +111,7 @@ class RunningStatus : public StatusSource {
   unsigned pam_ends_ = 0;
   std::string pam_end_;
   ReceivingTables tables_;
+  std::vector<std::shared_ptr<const TlsIdentity>> certificates_;
 };
 
 }  // namespace postrider::daemon

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import socket
 import ssl
 import subprocess
@@ -471,10 +472,8 @@ class Checking(Tls):
     def test_check_and_run_name_what_is_wrong(self):
         server = self.tls_daemon()
         server.stop()
-        old = certificates.expired(self.files, "old")
         folder = self.files
         cases = [(self.ec.certificate, self.rsa.key, "is not the key of"),
-                 (old.certificate, old.key, "has expired on"),
                  (folder / "absent.pem", self.ec.key, "cannot be read: No such file"),
                  (self.ec.key, self.ec.key, "no certificate in PEM form"),
                  (self.ec.certificate, self.ec.certificate, "no private key in PEM form")]
@@ -487,6 +486,39 @@ class Checking(Tls):
                     text = done.stdout + done.stderr
                     self.assertRegex(text, rf"postrider\.toml:\d+: tls\.(certificate|key): "
                                            rf".*{words}.*expected")
+
+
+    def test_a_certificate_out_of_its_time_is_used(self):
+        """The mail system goes on, and says so everywhere: in check, in the log, in status."""
+        folder = self.own_folder("pairs")
+        for pair, words in ((certificates.expired(folder, "old"), "has expired on"),
+                            (certificates.early(folder, "early"), "is not valid before")):
+            with self.subTest(words):
+                server = self.tls_daemon(tls={"certificate": str(pair.certificate), "key": str(pair.key)})
+
+                def shown():
+                    with Client(server.port) as client:
+                        return client.start_tls().certificate()
+                self.assertEqual(shown(), pair.fingerprint)
+                self.assertIn(words, server.wait_for_log("certificate_out_of_time", level="warn")[0]["problem"])
+                status = json.loads(server.postrider("status", "--json"))
+                self.assertEqual(len([one for one in status["alarms"] if words in one]), 1, status["alarms"])
+                checked = server.tool("postrider", "check")
+                self.assertRegex(checked.stdout, f"warning: tls.certificate: .*{words}.*renew it")
+                self.assertEqual(server.tool("postrider", "check", "--strict", check=False).returncode, 78)
+                self.assertEqual(server.tool("postrider", "reload").stdout, "reloaded\n")
+                # A valid one ends it, and is not given up for one that is not.
+                for name in ("ec.pem", "ec.key"):
+                    shutil.copy(self.files / name, folder)
+                server.write_config(tls={"certificate": f"{folder}/ec.pem", "key": f"{folder}/ec.key"})
+                server.tool("postrider", "reload")
+                self.assertEqual(shown(), self.ec.fingerprint)
+                self.assertNotIn(words, server.postrider("status"))
+                server.write_config(tls={"certificate": str(pair.certificate), "key": str(pair.key)})
+                server.tool("postrider", "reload", check=False)
+                server.wait_for_log("certificate_refused", kept="the old ones")
+                self.assertEqual(shown(), self.ec.fingerprint)
+                server.stop()
 
 
 class Formats(Tls):

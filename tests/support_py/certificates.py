@@ -1,4 +1,5 @@
 """Certificates made on the spot by the openssl program, and TLS clients that trust anything."""
+import datetime
 import hashlib
 import os
 import pathlib
@@ -50,6 +51,25 @@ def expired(folder, name):
                     "-days", "-1", "-out", folder / f"{name}.old"],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.replace(folder / f"{name}.old", pair.certificate)
+    return pair
+
+
+def early(folder, name):
+    """A certificate that begins tomorrow."""
+    folder = pathlib.Path(folder)
+    pair = Pair(folder, name)
+    request, config = folder / f"{name}.csr", folder / f"{name}.cnf"
+    for file, text in (("index", ""), ("serial", "1000\n")):
+        (folder / file).write_text(text)
+    config.write_text(f"[ca]\ndefault_ca=d\n[d]\ndatabase={folder}/index\nserial={folder}/serial\n"
+                      f"new_certs_dir={folder}\npolicy=p\ndefault_md=sha256\n[p]\ncommonName=supplied\n")
+    begin = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    for command in (["req", "-new", "-key", pair.key, "-subj", "/CN=mx.us.example", "-out", request],
+                    ["ca", "-batch", "-selfsign", "-config", config, "-keyfile", pair.key, "-in", request,
+                     "-startdate", begin.strftime("%Y%m%d%H%M%SZ"), "-days", "30", "-notext",
+                     "-out", folder / f"{name}.new"]):
+        subprocess.run([tool("openssl"), *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.replace(folder / f"{name}.new", pair.certificate)
     return pair
 
 
