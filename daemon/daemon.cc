@@ -1,6 +1,7 @@
 #include "daemon/daemon.h"
 
 #include "base/file.h"
+#include "base/text.h"
 #include "daemon/addresses.h"
 #include "daemon/certificates.h"
 #include "daemon/config/config_checks.h"
@@ -19,6 +20,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
 #include <filesystem>
 #include <initializer_list>
 #include <iterator>
@@ -78,27 +80,84 @@ int run(const Options& options) {
   return running.serve();
 }
 
+namespace {
+
+// What is wrong with a configuration and what it names, in the order in which a start meets it, and
+// with the rights that it has there: certificates are read as root, all else as the daemon's user.
+class Checkup {
+ public:
+  explicit Checkup(Loaded& loaded) : loaded_(loaded) {}
+
+  void run() {
+    add_warnings(warnings_about(config()));
+    const auto account = geteuid() == 0 && !config().user.empty()
+                             ? find_account(config().user)
+                             : Result<Account>(Error(Errc::not_found, "act as another user"));
+    const auto now = SystemClock().now();
+    auto certificates = load_certificates(config(), loaded_.origins, now);
+    add_warnings(doubts_about_machine(config(), certificates));
+    add_warnings(certificates.warnings);
+    const bool are_right = certificates.problems.empty();
+    add_problems(std::move(certificates.problems));
+    auto acting = account ? std::optional(ActingAs::become(*account)) : std::nullopt;
+    if (acting && !*acting)
+      add_problems({{0, "user", acting->error().describe()}});
+    if (acting && *acting && account->uid != 0)
+      look_again(*account, now, are_right);
+    look_as_user();
+  }
+
+  std::string warnings;
+
+ private:
+  const Config& config() const { return *loaded_.config; }
+
+  void add_warnings(const std::vector<Problem>& found) {
+    for (const auto& one : found)
+      warnings += "warning: " + one.key + ": " + one.text + "\n";
+  }
+  void add_problems(std::vector<Problem> found) {
+    std::move(found.begin(), found.end(), std::back_inserter(loaded_.problems));
+  }
+
+  // What the start reads as root and a reload does not.
+  void look_again(const Account& account, TimePoint now, bool are_right) {
+    if (auto file = open_file(loaded_.file, O_RDONLY); !file)
+      add_problems({{0, "",
+                     "cannot be read by user " + escaped(account.name) +
+                         ", as whom a reload does: " + file.error().code().message() +
+                         "; expected rights for that user's group, on the file and its folder"}});
+    if (!are_right)
+      return;
+    for (const auto& problem : load_certificates(config(), loaded_.origins, now).problems)
+      warnings += "warning: " + problem.key + ": user " + escaped(account.name) +
+                  " takes up no renewed one before a restart: " + problem.text + "\n";
+  }
+
+  void look_as_user() {
+    std::vector<std::string> lines;
+    add_problems(problems_of_files(loaded_, {&lines, false, is_root_}));
+    for (const auto& line : lines)
+      warnings += "warning: " + line + "\n";
+    auto keys = load_signing_keys(config(), loaded_.origins);
+    add_problems(std::move(keys.problems));
+    for (const auto& one : keys.warnings)
+      warnings += "warning: dkim: " + one + "\n";
+  }
+
+  Loaded& loaded_;
+  const bool is_root_ = geteuid() == 0;
+};
+
+}  // namespace
+
 Report check(const Options& options, bool is_strict) {
   auto loaded = load_config(config_path(options));
   if (!loaded.config)
     return {loaded.exit_code(), loaded.describe()};
-  std::string warnings;
-  for (const auto& one : warnings_about(*loaded.config))
-    warnings += "warning: " + one.key + ": " + one.text + "\n";
-  std::vector<std::string> lines;
-  loaded.problems = problems_of_files(loaded, {&lines, false, geteuid() == 0});
-  for (const auto& line : lines)
-    warnings += "warning: " + line + "\n";
-  auto found = load_certificates(*loaded.config, loaded.origins, SystemClock().now());
-  for (const auto& one : doubts_about_machine(*loaded.config, found))
-    warnings += "warning: " + one.key + ": " + one.text + "\n";
-  for (const auto& one : found.warnings)
-    warnings += "warning: " + one.key + ": " + one.text + "\n";
-  std::move(found.problems.begin(), found.problems.end(), std::back_inserter(loaded.problems));
-  auto keys = load_signing_keys(*loaded.config, loaded.origins);
-  std::move(keys.problems.begin(), keys.problems.end(), std::back_inserter(loaded.problems));
-  for (const auto& one : keys.warnings)
-    warnings += "warning: dkim: " + one + "\n";
+  Checkup checkup(loaded);
+  checkup.run();
+  const auto& warnings = checkup.warnings;
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe() + warnings};
   if (is_strict && !warnings.empty())

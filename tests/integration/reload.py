@@ -103,7 +103,7 @@ class Reload(scenario.Scenario):
         self.assertIn("new.us.example", self.greeting(server))
 
     def test_files_that_the_daemon_may_not_read(self):
-        """What the administrator can read, and a check by him finds nothing wrong with."""
+        """What the administrator can read; his check looks as the daemon's user."""
         if not scenario.is_root():
             self.skipTest("needs root")
         folder = self.own_folder("root")
@@ -129,14 +129,25 @@ class Reload(scenario.Scenario):
                     file.write_text("user = \"a\"\npassword = \"b\"\n")
                 file.chmod(0o600)
                 server.write_config(hostname="new.us.example", **changes)
-                self.assertIn("no problems", server.tool("postrider", "check").stdout)
-                self.assertIn("Permission denied", self.refused(server, str(file)))
+                said = self.refused(server, str(file))
+                self.assertIn("Permission denied", said)
+                checked = server.tool("postrider", "check", check=False)
+                self.assertEqual(checked.returncode, CONFIG)
+                line = next(one for one in checked.stderr.splitlines() if str(file) in one)
+                self.assertIn(line, said)
                 self.assertIn("mx.us.example", self.greeting(server))
                 file.chmod(0o644) if what == "senders" else os.chown(file, 65534, 65534)
                 self.mended(server)
+                self.assertIn("no problems", server.tool("postrider", "check").stdout)
                 self.assertIn("new.us.example", self.greeting(server))
                 server.write_config(hostname="mx.us.example")
                 self.mended(server)
+        server.config_file.chmod(0o600)
+        self.refused(server, "Permission denied")
+        checked = server.tool("postrider", "check", check=False)
+        self.assertEqual(checked.returncode, CONFIG)
+        self.assertIn(f"{server.config_file}: cannot be read by user nobody, as whom a reload does", checked.stderr)
+
     def test_what_the_next_start_would_refuse(self):
         """The check says it, the reload says it, and so does the start."""
         folder = self.own_folder("places")
