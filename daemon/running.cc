@@ -415,14 +415,23 @@ void Running::open_doors(StartProblems& problems) {
     drop.why = drop_->reasons();
   service_.emplace(*queue_, clock_, &*insight_, std::move(drop));
   take(control_, ControlServer::open(config.control.socket, loop, *service_, *log_, {}));
-  const auto readers = control_readers(config);
-  if (!readers)
-    return add(problems, readers.error());
   if (control_)
-    if (auto set = control_->set_readers(*readers); !set)
+    if (auto set = control_->set_readers(known_readers(config)); !set)
       return add(problems, set.error().during("control.readers"));
   opened_ = places_of(config);
   publish_places();
+}
+
+// A group that is gone since gives nobody a right, and is no reason to be down; whoever names one
+// anew hears of it by `postrider check` and the reload.
+std::optional<gid_t> Running::known_readers(const Config& config) {
+  const auto readers = control_readers(config);
+  if (readers)
+    return *readers;
+  log_->write(LogEvent(Level::warn, "doubtful")
+                  .add("key", "control.readers")
+                  .add("advice", readers.error().step()));
+  return std::nullopt;
 }
 
 // The tools can do without, as long as the configuration is right.

@@ -138,6 +138,7 @@ class Running {
   void read_greylist();
   void keep_greylist();
   SubmitSettings local_settings(const Config& config);
+  std::optional<gid_t> known_readers(const Config& config);
   void publish_places();
   int stop();
   bool wait_for_stage(Duration limit);

@@ -560,7 +560,8 @@ const Option kOptions[] = {
     {"control.socket", Text{AT(control.socket), check_path}, false, nullptr,
      "The socket of administration, for root, the daemon's user and its group."},
     {"control.readers", Text{AT(control.readers), check_group}, false, "nobody",
-     "A group whose members may ask at that socket, and change nothing: they see the queue, addresses too, but no content of mail."},
+     "A group whose members may ask at that socket, and change nothing: they see the queue, addresses too, but no content of mail. "
+     "One that does not exist is refused by postrider check and a reload; a start goes on without, and warns."},
     {"control.submit", Text{AT(control.submit), check_path}, false, "submit beside control.socket",
      "The socket of sendmail, for every local user."},
 

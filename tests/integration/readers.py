@@ -176,6 +176,11 @@ class Readers(World):
         self.assertEqual(done.returncode, 78)
         self.assertIn(problem, done.stdout + done.stderr)
         self.assertEqual(self.ask(server, "status").returncode, 0)  # as before
+        server.restart()  # a group that is gone is no reason to be down
+        doubt = server.wait_for_log("doubtful", key="control.readers")[0]
+        self.assertIn('"no-such-group" is not a group of this system', doubt["advice"])
+        self.assertEqual(self.mode(server), 0o660)
+        self.assertNotEqual(self.ask(server, "status").returncode, 0)
 
     def test_what_a_hostile_member_sends(self):
         server = self.serve()
