@@ -190,7 +190,7 @@ class RootTools(scenario.Scenario):
         key.chmod(0o600)
 
         def check(place):
-            config = self.config_with(f'[tls]\ncertificate = "{certificate}"\nkey = "{place}"\n')
+            config = self.config_with(f'user = ""\n[tls]\ncertificate = "{certificate}"\nkey = "{place}"\n')
             return self.tool("check", "-c", config)
         self.assertEqual(check(key).returncode, 0, check(key))
         (self.roots / "live").mkdir()
