@@ -136,10 +136,16 @@ void Core::begin(std::uint64_t handle) {
     is_known = is_known && router_.look_up(recipients[leased.index], known);
   if (is_known)
     return route(handle, known);
+  Job all;
+  all.lease = handle;
+  all.message = lease.message;
+  for (const auto& leased : lease.recipients)
+    all.recipients.push_back(leased.index);
   std::vector<std::string> addresses;
   for (const auto& leased : lease.recipients)
     if (recipients[leased.index].leaf.empty())
       addresses.push_back(recipients[leased.index].address);
+  unrouted_.emplace(handle, std::move(all));
   home().spawn(ask_tables(shared_from_this(), handle, std::move(addresses)), context_.log,
                "tables of domains and routes");
 }
@@ -147,13 +153,15 @@ void Core::begin(std::uint64_t handle) {
 Task<void> Core::ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,
                             std::vector<std::string> addresses) {
   const auto known = co_await router_.ask_tables(std::move(addresses));
-  if (!leases_.has(handle))
+  auto all = unrouted_.extract(handle);
+  if (!all)  // taken back
     co_return;
-  route(handle, known);
+  route(handle, known, &all.mapped());
   leases_.close(handle);
 }
 
-void Core::route(std::uint64_t handle, const Router::Known& known) {
+// left: those of its recipients who are still to be tried; null: all.
+void Core::route(std::uint64_t handle, const Router::Known& known, const Job* left) {
   const auto& lease = leases_.lease(handle);
   struct Group {
     RouteDecision way;
@@ -167,6 +175,9 @@ void Core::route(std::uint64_t handle, const Router::Known& known) {
   const bool is_notice = envelope.sender.empty() && envelope.tls == mail::TlsWish::required;
   const auto wish = is_notice ? mail::TlsWish::unspecified : envelope.tls;
   for (const auto& leased : lease.recipients) {
+    if (left != nullptr &&
+        !std::binary_search(left->recipients.begin(), left->recipients.end(), leased.index))
+      continue;
     auto chosen = leased.next_hop.empty() ? std::nullopt : router_.rerouted(leased.next_hop, wish);
     auto way =
         chosen ? *std::move(chosen)
@@ -241,8 +252,22 @@ void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderW
       leases_.reclaim(site->refused, in_hand);
     }
     destinations_.reclaim(in_hand);
+    local_.reclaim(in_hand);
+    reclaim_unrouted(in_hand);
   }
   answer(std::move(wanted));
+}
+
+void Core::reclaim_unrouted(const LeaseBook::Wanted& in_hand) {
+  std::deque<Job> jobs;
+  for (const auto& [handle, wanted] : in_hand)
+    if (auto all = unrouted_.extract(handle))
+      jobs.push_back(std::move(all.mapped()));
+  leases_.reclaim(jobs, in_hand);
+  for (auto& job : jobs) {
+    const auto handle = job.lease;
+    unrouted_.emplace(handle, std::move(job));
+  }
 }
 
 Status Core::status() const {

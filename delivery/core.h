@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace postrider::delivery {
@@ -62,8 +63,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void begin(std::uint64_t handle);
   Task<void> ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,
                         std::vector<std::string> addresses);
-  void route(std::uint64_t handle, const Router::Known& known);
+  void route(std::uint64_t handle, const Router::Known& known, const Job* left = nullptr);
   void send_by(const RouteDecision& way, Job job);
+  void reclaim_unrouted(const LeaseBook::Wanted& in_hand);
   void check_drained();
   void remember_soon();
   Task<void> remember(std::shared_ptr<Core> self, std::string file, std::string text);
@@ -83,6 +85,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   std::unique_ptr<Deadline> grace_;
   std::unique_ptr<Deadline> remember_;
   bool is_remembering_ = false;
+  std::unordered_map<std::uint64_t, Job> unrouted_;  // by lease, while the tables are asked
 };
 
 }  // namespace postrider::delivery

@@ -58,6 +58,13 @@ void LocalMail::on_ended(const Job& job, LocalResult result) {
   on_end_();
 }
 
+void LocalMail::reclaim(const LeaseBook::Wanted& wanted) {
+  auto waiting = runner_->take_waiting([&](std::uint64_t lease) { return wanted.contains(lease); });
+  leases_.reclaim(waiting, wanted);
+  for (auto& job : waiting)
+    runner_->add(std::move(job));
+}
+
 void LocalMail::put_back(const Job& job) {
   leases_.put_back(job);
   leases_.close(job.lease);

@@ -28,6 +28,8 @@ class LocalMail {
   }
   const std::shared_ptr<DeliveryAgent>& performer() const { return performer_; }
   void deliver(Job job) { runner_->add(std::move(job)); }
+  // What has not begun of these goes back to the queue.
+  void reclaim(const LeaseBook::Wanted& wanted);
   void drain() { runner_->drain(); }
   void stop() { performer_->stop(); }  // what runs
 

@@ -312,6 +312,38 @@ void LocalRunner::hand_over_all_of(std::uint64_t lease) {
     hand_over(GroupKey(at->first));
 }
 
+std::deque<Job> LocalRunner::take_waiting(
+    const std::function<bool(std::uint64_t lease)>& is_wanted) {
+  std::deque<Job> taken;
+  for (auto lane = lanes_.begin(); lane != lanes_.end();) {
+    auto& works = lane->second.works;
+    std::erase_if(works, [&](const auto& work) {
+      if (!is_wanted(work->job.lease))
+        return false;
+      taken.push_back(std::move(work->job));
+      return true;
+    });
+    if (!works.empty()) {
+      ++lane;
+      continue;
+    }
+    std::erase(rotation_, lane->first);
+    lane = lanes_.erase(lane);
+  }
+  for (const auto& job : taken)
+    close(job);
+  // Gathered for a server, and counted no more.
+  for (auto group = groups_.begin(); group != groups_.end();) {
+    if (!is_wanted(group->first.first)) {
+      ++group;
+      continue;
+    }
+    taken.push_back(std::move(group->second.job));
+    group = groups_.erase(group);
+  }
+  return taken;
+}
+
 void LocalRunner::drain() {
   is_draining_ = true;
   look_again_.reset();

@@ -50,6 +50,8 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   ~LocalRunner();  // waits for what runs
 
   void add(Job job);
+  // Those that have not begun, of leases that are wanted: they are the caller's then.
+  std::deque<Job> take_waiting(const std::function<bool(std::uint64_t lease)>& is_wanted);
   // From now on nothing begins; what had not begun is put back.
   void drain();
 

@@ -5,9 +5,15 @@
 
 namespace postrider::queue {
 
+namespace {
+
+constexpr unsigned kCheckers = 1;
+
+}  // namespace
+
 void BodyWork::start(Consumer* consumer) {
   consumer_ = consumer;
-  checks_.emplace(1U);
+  checks_.emplace(kCheckers);
 }
 
 void BodyWork::stop() {
@@ -16,44 +22,93 @@ void BodyWork::stop() {
 }
 
 void BodyWork::hand_out(Effects& effects) {
-  for (const auto& check : effects.checks) {
-    const auto at = std::find_if(effects.leases.begin(), effects.leases.end(),
-                                 [&](const auto& lease) { return lease.message->id == check.id; });
+  for (const auto& check_of : effects.checks) {
+    const auto at =
+        std::find_if(effects.leases.begin(), effects.leases.end(),
+                     [&](const auto& lease) { return lease.message->id == check_of.id; });
     if (at == effects.leases.end())
       continue;
     if (checks_)
-      checks_->post([this, lease = std::move(*at), checksum = check.checksum]() mutable {
-        check_body(std::move(lease), checksum);
-      });
+      check(std::move(*at), check_of.checksum);
     effects.leases.erase(at);
   }
   if (!effects.leases.empty())
     consumer_->take(std::move(effects.leases));
 }
 
+void BodyWork::check(Lease lease, std::uint32_t checksum) {
+  const auto number = ++last_check_;
+  const auto message = lease.message;
+  {
+    const std::lock_guard lock(mutex_);
+    checking_.emplace(number, std::move(lease));
+  }
+  checks_->post([this, number, message, checksum] { check_body(number, *message, checksum); });
+}
+
 // On a thread of the pool.
-void BodyWork::check_body(Lease lease, std::uint32_t checksum) {
-  auto read = spool_.checksum_of_body(*lease.message, ending_);
+void BodyWork::check_body(std::uint64_t number, const mail::Message& message,
+                          std::uint32_t checksum) {
+  auto read = spool_.checksum_of_body(message, ending_);
   if (ending_)
     return;  // the next start leases it again
+  // The consumer has it before anybody can ask for it back elsewhere.
+  const std::lock_guard lock(mutex_);
+  auto checked = checking_.extract(number);
+  auto& lease = checked.mapped();
   if (read && *read == checksum) {
+    if (lease.recipients.empty())
+      return;
     std::vector<Lease> one;
     one.push_back(std::move(lease));
     consumer_->take(std::move(one));
     return;
   }
-  Record back;
-  back.id = lease.message->id;
-  for (const auto& recipient : lease.recipients)
-    back.untried.push_back(recipient.index);
   const bool is_damaged = read ? true : read.error().code() == Errc::corrupt;
   if (!is_damaged)
-    log_.write(LogEvent(Level::warn, "content_unreadable", to_string(back.id))
+    log_.write(LogEvent(Level::warn, "content_unreadable", to_string(message.id))
                    .add("reason", read.error().describe()));
+  Record back;
+  back.id = message.id;
+  for (const auto& recipient : lease.recipients)
+    back.untried.push_back(recipient.index);
   inbox_.give([&](Inbox& inbox) {
     if (is_damaged)
       inbox.quarantines.push_back({back.id, read ? "the content is not what was stored (checksum)"
                                                  : read.error().describe()});
+    if (!back.untried.empty())
+      inbox.records.push_back(std::move(back));
+    return Urgency::soon;
+  });
+}
+
+void BodyWork::revoke(std::vector<Revocation> wanted, UnderWay answer) {
+  const std::lock_guard lock(mutex_);
+  std::unordered_map<std::int64_t, Revocation*> by_id;
+  if (!checking_.empty())
+    for (auto& one : wanted)
+      by_id.emplace(one.id.value, &one);
+  for (auto& [number, lease] : checking_)
+    if (lease.reason == Lease::Reason::fresh || lease.reason == Lease::Reason::due)
+      if (const auto at = by_id.find(lease.message->id.value); at != by_id.end())
+        take_back(lease, *at->second);
+  consumer_->revoke(std::move(wanted), std::move(answer));
+}
+
+// The file goes on being read; nobody is sent what is in it.
+void BodyWork::take_back(Lease& lease, Revocation& wanted) {
+  Record back;
+  back.id = lease.message->id;
+  std::erase_if(lease.recipients, [&](const Lease::Recipient& recipient) {
+    if (std::erase(wanted.recipients, recipient.index) == 0)
+      return false;
+    back.untried.push_back(recipient.index);
+    return true;
+  });
+  if (back.untried.empty())
+    return;
+  back.partial = !lease.recipients.empty();
+  inbox_.give([&](Inbox& inbox) {
     inbox.records.push_back(std::move(back));
     return Urgency::soon;
   });

@@ -145,7 +145,7 @@ void Writer::process() {
     keeper_.upkeep().reuse_log();
   const bool is_stored = store_all();
   batch_.answer_submissions();
-  batch_.answer_changes(consumer_);
+  batch_.answer_changes(consumer_ == nullptr ? nullptr : &bodies_);
   maintain(is_stored);
 }
 

@@ -1,5 +1,6 @@
 #include "delivery/local_runner.h"
 
+#include "fake_mx.h"
 #include "messages.h"
 #include "rig.h"
 
@@ -8,11 +9,14 @@
 #include "delivery/local/agents/account.h"
 #include "delivery/local/agents/local_file.h"
 #include "delivery/local/agents/pipe_command.h"
+#include "delivery/local/local_directory.h"
 #include "delivery/local_history.h"
 #include "delivery/local_shares.h"
 
 #include <catch2/catch.hpp>
 
+#include <fstream>
+#include <future>
 #include <set>
 
 using namespace postrider;
@@ -40,7 +44,16 @@ class StuckPerformer : public DeliveryAgent {
     return local_end(mail::Verdict::delivered, {2, 0, 0}, "");
   }
   Result<std::optional<std::string>> read_forward(const std::string&, const std::string&) override {
+    std::unique_lock lock(mutex_);
+    ++in_homes_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return gone_ || !do_homes_hang; });
     return std::optional<std::string>();
+  }
+  std::atomic<bool> do_homes_hang{false};  // before it is used
+  void wait_for_homes(unsigned asked) {
+    std::unique_lock lock(mutex_);
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(120), [&] { return in_homes_ >= asked; }));
   }
 
   void let_go() {
@@ -71,7 +84,7 @@ class StuckPerformer : public DeliveryAgent {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, unsigned> running_, most_;
-  unsigned stuck_ = 0;
+  unsigned stuck_ = 0, in_homes_ = 0;
   bool gone_ = false;
 };
 
@@ -223,6 +236,47 @@ TEST_CASE("a stuck mailbox does not hold up another's mail", "[delivery][local]"
     local.performer->let_go();
     drains.join();
   }
+}
+
+TEST_CASE("what waits for a stuck mailbox is taken back", "[delivery][local][revoke]") {
+  Stuck local(4);
+  auto& rig = local.rig;
+  std::vector<queue::Revocation> wanted;
+  for (int i = 0; i < 200; ++i)
+    wanted.push_back({rig.send(make_message({"stuck@here.test"})), {0}});
+  // One of two is wanted back.
+  const auto both = rig.send(make_message({"stuck+1@here.test", "stuck+2@here.test"}));
+  wanted.push_back({both, {1}});
+  const auto other = rig.send(make_message({"stuck+3@here.test"}));
+  local.performer->wait_for("stuck", 2);
+  std::promise<std::vector<queue::Revocation>> answered;
+  rig.dispatcher->revoke(wanted, [&](std::vector<queue::Revocation> under_way) {
+    answered.set_value(std::move(under_way));
+  });
+  std::set<std::int64_t> under_way;
+  for (const auto& one : answered.get_future().get())
+    if (!one.recipients.empty())
+      under_way.insert(one.id.value);
+  CHECK(under_way.size() == 2);
+  for (std::size_t i = 0; i < 200; ++i)
+    if (!under_way.contains(wanted[i].id.value))
+      CHECK(describe(rig.custody->wait_for(wanted[i].id)) == "0 untried");
+  local.performer->let_go();
+  for (const auto id : under_way)
+    CHECK(describe(rig.custody->wait_for({id})) == "0 delivered 2.0.0");
+  CHECK(describe(rig.custody->wait_for(other)) == "0 delivered 2.0.0");
+  rig.wait_until([&] { return rig.status().leases == 0; });
+  std::set<std::string> ends;
+  for (std::size_t size = 0; size < 2;) {
+    const auto record = rig.custody->wait_for(both);
+    size += record.results.size() + record.untried.size();
+    for (const auto index : record.untried)
+      ends.insert(std::to_string(index) + " untried");
+    for (const auto& result : record.results)
+      ends.insert(std::to_string(result.index) + " tried");
+  }
+  CHECK(ends == std::set<std::string>{"0 tried", "1 untried"});
+  CHECK(local.performer->most("stuck") == 2);
 }
 
 TEST_CASE("of few places one stuck mailbox does not take all", "[delivery][local]") {

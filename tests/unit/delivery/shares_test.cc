@@ -706,6 +706,33 @@ TEST_CASE("what is not under way is taken back", "[delivery][revoke]") {
   CHECK(mx.taken().empty());
 }
 
+TEST_CASE("what waits for the tables is taken back", "[delivery][revoke]") {
+  FakeMx mx({});
+  Rig rig;
+  std::promise<void> go_on;
+  rig.directory.table = [answer = go_on.get_future().share()] { answer.wait(); };
+  rig.route_to(mx.port());
+  rig.start();
+  const auto all = rig.send(make_message({"a@slow.test"}));
+  const auto one = rig.send(make_message({"b@slow.test", "c@slow.test"}));
+  const auto under_way = revoke(rig, {{all, {0}}, {one, {1}}});
+  for (const auto& each : under_way)
+    CHECK(each.recipients.empty());
+  CHECK(describe(rig.custody->wait_for(all)) == "0 untried");
+  go_on.set_value();
+  std::size_t ended = 0;
+  while (ended < 2) {
+    const auto record = rig.custody->wait_for(one);
+    ended += record.results.size() + record.untried.size();
+    for (const auto& result : record.results)
+      CHECK(result.index == 0);
+    for (const auto index : record.untried)
+      CHECK(index == 1);
+  }
+  rig.wait_until([&] { return rig.status().leases == 0; });
+  CHECK(mx.times("RCPT") == 1);
+}
+
 TEST_CASE("what one host has refused, and waits for another, is taken back", "[delivery][revoke]") {
   Behaviour behaviour;
   behaviour.replies["RCPT"] = "450 4.2.0 later\r\n";
