@@ -20,6 +20,7 @@ namespace {
 // A transaction carries at most this many recipients (RFC 5321 §4.5.3.1.8).
 constexpr std::size_t kMostRecipients = 100;
 constexpr unsigned kReaders = 2;
+constexpr unsigned kExplainers = 2;  // who may hang in homes: only explanations wait for them then
 constexpr auto kRememberEach = std::chrono::minutes(1);
 
 // RFC 5321 §2.4: the local part as it is, the domain without regard to case; and what they mean,
@@ -55,7 +56,8 @@ Core::Core(std::vector<Loop*> loops, std::unique_ptr<QueuePort> queue, ResolverO
             destinations_.send_to_lmtp(server, std::move(job));
           },
           [this] { check_drained(); }),
-      explainer_(context_, leases_, sites_, router_, tls_, destinations_, local_, pool_) {}
+      explaining_(kExplainers),
+      explainer_(context_, leases_, sites_, router_, tls_, destinations_, local_, explaining_) {}
 
 std::shared_ptr<Core> Core::create(std::vector<Loop*> loops, std::unique_ptr<QueuePort> queue,
                                    ResolverOf resolver_of, const Clock& clock, Log& log,

@@ -72,7 +72,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void note_memory(const Result<void>& written);
 
   DispatchContext context_;
-  BlockingPool pool_;  // reads what notices quote and explanations need
+  BlockingPool pool_;  // reads what notices quote
   LeaseBook leases_;
   SiteBook sites_;
   Router router_;
@@ -80,6 +80,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   Connections connections_;
   Destinations destinations_;
   LocalMail local_;
+  BlockingPool explaining_;  // follows aliases into homes
   Explainer explainer_;
   std::function<void()> on_drained_;
   std::unique_ptr<Deadline> grace_;

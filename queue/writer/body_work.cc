@@ -7,7 +7,9 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr unsigned kCheckers = 1;
+// Bodies that are read at one time. A file that hangs keeps one of these threads for good, and must
+// not keep the others' mail.
+constexpr unsigned kCheckers = 4;
 
 }  // namespace
 

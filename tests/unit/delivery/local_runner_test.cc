@@ -279,6 +279,42 @@ TEST_CASE("what waits for a stuck mailbox is taken back", "[delivery][local][rev
   CHECK(local.performer->most("stuck") == 2);
 }
 
+TEST_CASE("explanations that hang in homes hold up no notice", "[delivery][local]") {
+  const auto performer = std::make_shared<StuckPerformer>();
+  performer->do_homes_hang = true;
+  Behaviour refusing;
+  refusing.replies["RCPT"] = "550 5.1.1 no such user\r\n";
+  FakeMx mx(refusing);
+  Rig rig;
+  AddressRules here;
+  here.domains = {"here.test"};
+  here.forward = ".forward";
+  auto& local = rig.settings.local;
+  local.mailbox = "maildir:" + rig.folder.string() + "/{user}/";
+  local.minimum_uid = 1;
+  const auto book = std::make_shared<const LocalAddresses>(here);
+  local.book = book;
+  local.users = std::make_shared<const LocalDirectory>(book, local.mailbox, rig.clock);
+  rig.performer = performer;
+  rig.route_to(mx.port());
+  rig.start();
+  std::promise<void> explained[3];
+  for (auto& each : explained)
+    rig.dispatcher->explain("daemon@here.test", [&each](const Explanation&) { each.set_value(); });
+  performer->wait_for_homes(2);
+  // The beginning of its original is read where it may block.
+  std::shared_ptr<mail::Message> message = make_message({"a@x.test"});
+  std::ofstream(rig.folder / "original") << *message->content.bytes;
+  message->content.file = "original";
+  message->content.bytes.reset();
+  const auto record = rig.deliver(message);
+  CHECK(describe(record) == "0 bounce 5.1.1");
+  CHECK(record.notices.size() == 1);
+  performer->let_go();
+  for (auto& each : explained)
+    each.get_future().wait();
+}
+
 TEST_CASE("of few places one stuck mailbox does not take all", "[delivery][local]") {
   for (const unsigned slots : {1U, 2U, 3U, 4U}) {
     INFO(slots);

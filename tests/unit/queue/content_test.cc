@@ -2,6 +2,7 @@
 #include "queue/checksum.h"
 #include "queue/key_id.h"
 #include "queue/row_codec.h"
+#include "tests/unit/queue/hanging_read.h"
 #include "tests/unit/queue/queue_fixture.h"
 
 #include <catch2/catch.hpp>
@@ -175,6 +176,61 @@ TEST_CASE_METHOD(Stored, "content that could not be removed is removed later", "
     open();
     CHECK(names().empty());
   }
+}
+
+namespace {
+
+struct HangingBodies : HangingRead, Stored {
+  // Leased after a start, so that its content is read first.
+  std::vector<MessageId> leave_due(std::size_t messages) {
+    std::vector<MessageId> ids;
+    for (std::size_t i = 0; i < messages; ++i)
+      ids.push_back(leave_large());
+    hand.clear();
+    return ids;
+  }
+  void hang_body(MessageId id) { hang(settings.spool + "/body/" + to_string(id)); }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(HangingBodies, "bodies that hang do not hold up other large mail",
+                 "[queue][checksum]") {
+  const auto ids = leave_due(8);
+  for (int i = 0; i < 3; ++i)
+    hang_body(ids[static_cast<std::size_t>(i)]);
+  make_due();
+  wait_for(3);
+  CHECK(hand.wait_for(5));
+  CHECK(hand.count() == 5);
+  let_go();
+  CHECK(hand.wait_for(8));
+}
+
+TEST_CASE_METHOD(HangingBodies, "mail whose content is being read is taken back",
+                 "[queue][checksum][change]") {
+  const auto ids = leave_due(2);
+  hang_body(ids[0]);
+  make_due();
+  wait_for(1);
+  CHECK(hand.next().message->id == ids[1]);
+  Filter filter;
+  filter.ids = {ids[0]};
+  const auto verb = GENERATE(Verb::remove, Verb::hold);
+  const auto changed = change(verb, filter);
+  CHECK(changed.messages == 1);
+  CHECK(changed.under_way_messages == 0);
+  settle();
+  if (verb == Verb::remove)
+    CHECK(list(filter).empty());
+  else
+    CHECK(status_of(ids[0]) == "held");
+  let_go();
+  // What comes behind it: had it been handed out, it would be there by now.
+  const auto later = leave_large();
+  make_due();
+  CHECK(hand.next(later).message->id == later);
+  CHECK(hand.count() == 0);
 }
 
 TEST_CASE_METHOD(Stored, "what passes does not hold a message", "[queue][checksum]") {
