@@ -511,7 +511,10 @@ int Running::serve() {
     if (reload_)
       pause = std::clamp(std::chrono::duration_cast<Duration>(reload_->look - clock_.steady()),
                          Duration(0), pause);
-    const bool has_event = events_.wait(pause, event);
+    // Storage that has failed is given up after a minute.
+    if (queue_->admission() == queue::Admission::failed)
+      pause = std::min(pause, Duration(1000));
+    const bool has_event = events_.wait(pause, event, parent_->socket().get());
     if (!has_event && !reload_) {
       look_at_routes();
       look_at_certificates();

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -22,7 +25,8 @@ sigset_t handled_signals() {
 
 }  // namespace
 
-Events::Events() {
+Events::Events() : arrived_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  POSTRIDER_ASSERT(arrived_.is_open());
   const auto set = handled_signals();
   POSTRIDER_ASSERT(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   std::signal(SIGPIPE, SIG_IGN);
@@ -63,16 +67,36 @@ void Events::post(Event event) {
     else
       waiting_.push_back(event);
   }
-  arrived_.notify_one();
+  const std::uint64_t one = 1;
+  (void)!::write(arrived_.get(), &one, sizeof one);
 }
 
-bool Events::wait(Duration limit, Event& event) {
-  std::unique_lock lock(mutex_);
-  if (!arrived_.wait_for(lock, limit, [&] { return !waiting_.empty(); }))
+bool Events::take(Event& event) {
+  const std::lock_guard lock(mutex_);
+  if (waiting_.empty())
     return false;
   event = waiting_.front();
   waiting_.pop_front();
   return true;
+}
+
+// What is posted behind the reading of the counter makes it readable again.
+bool Events::wait(Duration limit, Event& event, int socket) {
+  const auto until = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    std::uint64_t posted = 0;
+    (void)!::read(arrived_.get(), &posted, sizeof posted);
+    if (take(event))
+      return true;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+    if (left <= std::chrono::milliseconds(0))
+      return false;
+    pollfd watched[] = {{arrived_.get(), POLLIN, 0}, {socket, 0, 0}};
+    (void)::poll(watched, 2, static_cast<int>(std::min<std::int64_t>(left.count(), 3'600'000)));
+    if (socket >= 0 && (watched[1].revents & (POLLHUP | POLLERR)) != 0)
+      return take(event);
+  }
 }
 
 }  // namespace postrider::daemon

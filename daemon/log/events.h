@@ -2,10 +2,10 @@
 // other thread has the signals blocked.
 #pragma once
 
+#include "base/file.h"
 #include "base/time.h"
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -29,14 +29,16 @@ class Events {
   Events& operator=(const Events&) = delete;
 
   void post(Event event);  // any thread
-  // The next event, a stop before all others; false when the time has passed without one.
-  bool wait(Duration limit, Event& event);
+  // The next event, a stop before all others; false when the time has passed without one, or when
+  // the other end of that socket is closed (-1: none is watched).
+  bool wait(Duration limit, Event& event, int socket = -1);
 
  private:
   void take_signals();
+  bool take(Event& event);
 
   std::mutex mutex_;
-  std::condition_variable arrived_;
+  FileDescriptor arrived_;  // readable: there may be an event
   std::deque<Event> waiting_;
   std::atomic<bool> ending_{false};
   std::thread thread_;

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 
 from support_py import daemon, inject, scenario, wait
 from support_py.accounts import ANN, BOB, DAEMON, LOW, MAIL_GROUP, Machine
@@ -189,7 +190,9 @@ mv "$HOME/said.tmp" "$HOME/said"
         server = self.start()
         pid, _ = self.parent_of(server)
         os.kill(int(pid), 9)
-        server.signal(1)  # whatever wakes it
+        killed = time.monotonic()
+        server.wait_for_log("parent_gone")
+        self.assertLess(time.monotonic() - killed, 5, "noticed at once, not at the next look at all things")
         self.assertNotEqual(server.process.wait(wait.DEADLINE), 0)
         server.process = None
         self.assertTrue(server.log("parent_gone"))

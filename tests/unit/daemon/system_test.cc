@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
@@ -291,6 +293,26 @@ TEST_CASE("reloads that wait are one, and a stop goes before them", "[daemon][ev
   CHECK_FALSE(events.wait(Duration(1), event));
   events.post(Event::reload);  // the one before has begun
   CHECK(events.wait(Duration(60000), event));
+}
+
+TEST_CASE("who waits for events hears at once that a process is gone", "[daemon][events]") {
+  Events events;
+  Event event{};
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+  const FileDescriptor ours(ends[0]);
+  FileDescriptor theirs(ends[1]);
+  CHECK_FALSE(events.wait(Duration(1), event, ours.get()));
+  events.post(Event::reload);
+  CHECK(events.wait(Duration(60000), event, ours.get()));
+  const auto begun = std::chrono::steady_clock::now();
+  std::thread dies([&] { theirs = FileDescriptor(); });
+  CHECK_FALSE(events.wait(Duration(600'000), event, ours.get()));
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::minutes(5));
+  dies.join();
+  events.post(Event::stop);
+  CHECK(events.wait(Duration(60000), event, ours.get()));
+  CHECK(event == Event::stop);
 }
 
 TEST_CASE("signals become events in order", "[daemon][events]") {
