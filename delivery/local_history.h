@@ -1,5 +1,6 @@
 // What was done for a message and for those that its expansions made, so that several ways to one
-// mailbox, list or .forward end in one copy. In memory: after a crash a second way is taken again.
+// mailbox, list or .forward end in one copy. In memory, as long as there is room: after a stop a
+// second way that was not ended yet is taken again.
 // Thread-safe.
 #pragma once
 

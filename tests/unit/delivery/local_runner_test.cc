@@ -348,6 +348,10 @@ TEST_CASE("what was done for a message counts for those that came of it", "[deli
   CHECK(history.was_done(history.root_of(3), "maildir /m/ann"));
   CHECK_FALSE(history.was_done(history.root_of(3), "maildir /m/bob"));
   CHECK_FALSE(history.was_done(4, "maildir /m/ann"));
+  // For as long as there is room, whatever the time.
+  for (std::int64_t i = 0; i < 20'000; ++i)
+    history.note_done(300'000 + i, "x", now + std::chrono::hours(24 * 4));
+  CHECK(history.was_done(1, "maildir /m/ann"));
   for (std::int64_t i = 0; i < 200'000; ++i)
     history.note_done(10 + i, "x", now + std::chrono::hours(1));
   CHECK_FALSE(history.was_done(1, "maildir /m/ann"));  // bounded
