@@ -8,7 +8,7 @@ target_link_libraries(postrider_control_protocol
 add_library(postrider_control STATIC
   control/content_reader.cc control/control_event_jobs.cc control/control_export_job.cc control/control_filter.cc control/control_json.cc control/control_message_jobs.cc control/control_pause_jobs.cc
   control/control_queue_jobs.cc control/control_reload_job.cc control/reader_view.cc control/control_server.cc control/control_service.cc control/control_sites_job.cc control/control_summary_job.cc control/control_trace_job.cc
-  control/import_messages.cc control/message_file.cc control/offline_intake.cc
+  control/import_messages.cc control/kept_log.cc control/message_file.cc control/offline_intake.cc
   predecessor/exim_file.cc predecessor/exim_queue.cc predecessor/field_filter.cc predecessor/old_mail_taker.cc predecessor/old_message.cc
   predecessor/old_queue.cc predecessor/postfix_file.cc predecessor/postfix_queue.cc predecessor/take_over.cc predecessor/taken_over.cc
   pickup/drop_file.cc pickup/drop_folder.cc pickup/drop_listing.cc pickup/drop_return.cc pickup/lent_uids.cc control/offline.cc

@@ -456,6 +456,7 @@ std::string Running::summary() const {
 void Running::start_threads() {
   dispatcher_->restore(queue_->sites());
   trace_->adopt(*loaded_.config);
+  tell_kept(loaded_.config->spool, *told_);
   sinks_->adopt(std::move(sinks_made_));
   queue_->start(dispatcher_.get(), &*sinks_);
   tls_parts_->start();

@@ -17,6 +17,7 @@
 #include "daemon/config/config_file.h"
 #include "daemon/control/control_server.h"
 #include "daemon/control/control_service.h"
+#include "daemon/control/kept_log.h"
 #include "daemon/dmarc_parts.h"
 #include "daemon/event_sinks.h"
 #include "daemon/heap.h"

@@ -30,7 +30,7 @@ class EventLog : public Log {
     auto* const outbox = outbox_.load();
     auto* const trace = trace_.load();
     if (outbox != nullptr || trace != nullptr)
-      line.when = clock_.now();
+      line.when = line.when == TimePoint() ? clock_.now() : line.when;  // what was kept has its own
     if (outbox != nullptr)
       if (auto event = event_of(line); event && !is_of_queue(event->kind))
         outbox->post(*std::move(event));

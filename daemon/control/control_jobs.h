@@ -45,7 +45,7 @@ std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlR
 void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messages);
 
 // For the jobs: who asks, by name where it is known, for the log.
-queue::Actor actor_of(const JobContext& context);
+queue::Actor actor_of(unsigned uid);
 
 // For the jobs: what needs the daemon, which is down.
 constexpr const char* kIsDown =

@@ -137,7 +137,7 @@ class EndPauseJob : public PauseJob {
         queue::Filter filter;
         filter.from = senders_->back();
         context_.queue.change(queue::Verb::retry, std::move(filter), false, woken_->setter(),
-                              actor_of(context_));
+                              actor_of(context_.uid));
       }
       if (!woken_->wait())
         return woken_->add_progress(out);
@@ -187,7 +187,7 @@ Result<PauseWish> to_wish(const JobContext& context, const ControlRequest& reque
     return Error(Errc::malformed, "\"" + escaped(text.domain.value_or(""), 100) +
                                       "\" is neither a domain nor a sender");
   wish.pause.name = *name;
-  wish.pause.by = actor_of(context);
+  wish.pause.by = actor_of(context.uid);
   if (!request.span.empty()) {
     const auto span = parse_duration(request.span);
     if (!span || *span <= Duration(0) || *span > kLongestPause)

@@ -134,7 +134,7 @@ class ChangeJob : public ControlJob {
   bool step(std::string& out) override {
     if (!answer_) {
       answer_.emplace();
-      context_.queue.change(verb_, filter_, dry_run_, answer_->setter(), actor_of(context_),
+      context_.queue.change(verb_, filter_, dry_run_, answer_->setter(), actor_of(context_.uid),
                             next_hop_);
     }
     if (!answer_->wait())
@@ -326,13 +326,13 @@ class StatusJob : public ControlJob {
 
 }  // namespace
 
-queue::Actor actor_of(const JobContext& context) {
+queue::Actor actor_of(unsigned uid) {
   passwd entry{};
   passwd* found = nullptr;
   std::string room(16384, '\0');
   const bool is_known =
-      ::getpwuid_r(context.uid, &entry, room.data(), room.size(), &found) == 0 && found != nullptr;
-  return {context.uid, is_known ? found->pw_name : ""};
+      ::getpwuid_r(uid, &entry, room.data(), room.size(), &found) == 0 && found != nullptr;
+  return {uid, is_known ? found->pw_name : ""};
 }
 
 void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messages) {

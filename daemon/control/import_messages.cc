@@ -1,6 +1,8 @@
 #include "daemon/control/import_messages.h"
 
 #include "base/user_mounts.h"
+#include "daemon/control/control_jobs.h"
+#include "daemon/control/kept_log.h"
 #include "daemon/control/message_file.h"
 #include "daemon/control/offline_intake.h"
 #include "queue/checksum.h"
@@ -72,7 +74,8 @@ class FileToImport {
 
 class Importer {
  public:
-  explicit Importer(queue::Queue& queue) : queue_(queue), intake_(queue) {}
+  Importer(queue::Queue& queue, Log& log, const queue::Actor& actor)
+      : queue_(queue), actor_(actor), intake_(queue, log, actor.uid) {}
 
   ImportedFile import(const std::string& name, const FileDescriptor& file) {
     ImportedFile done;
@@ -140,8 +143,9 @@ class Importer {
     filter.ids.push_back(id);
     filter.to = address;
     std::promise<Result<queue::Changed>> promise;
-    queue_.change(queue::Verb::release, std::move(filter), false,
-                  [&promise](auto changed) { promise.set_value(std::move(changed)); });
+    queue_.change(
+        queue::Verb::release, std::move(filter), false,
+        [&promise](auto changed) { promise.set_value(std::move(changed)); }, actor_);
     auto changed = promise.get_future().get();
     if (!changed)
       return changed.error().during("release who was not held");
@@ -180,6 +184,7 @@ class Importer {
   }
 
   queue::Queue& queue_;
+  const queue::Actor actor_;
   OfflineIntake intake_;
 };
 
@@ -221,10 +226,10 @@ int exit_code_of(const std::vector<ImportedFile>& files) {
 
 }  // namespace
 
-std::vector<ImportedFile> import_files(queue::Queue& queue,
+std::vector<ImportedFile> import_files(queue::Queue& queue, Log& log, const queue::Actor& actor,
                                        std::vector<std::pair<std::string, FileDescriptor>> files) {
   std::vector<ImportedFile> done;
-  Importer importer(queue);
+  Importer importer(queue, log, actor);
   for (const auto& [name, file] : files)
     done.push_back(importer.import(name, file));
   return done;
@@ -255,17 +260,18 @@ Imported import_messages(const ToolPaths& places, const std::vector<std::string>
                             is_no_file ? ImportedFile::End::refused : ImportedFile::End::failed,
                             is_no_file ? file.error().step() : file.error().describe()});
   }
+  const auto actor = actor_of(::getuid());  // who asks, not who enters the spool
   if (auto refused = enter_spool(places))
     return refuse(refused->exit_code, refused->error);
   const SystemClock clock;
-  NullLog log;
+  KeptLog log(places.spool, clock);
   queue::QueueSettings settings;
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);
   if (!queue)
     return refuse(EX_TEMPFAIL, "the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
-  auto done = import_files(**queue, std::move(opened));
+  auto done = import_files(**queue, log, actor, std::move(opened));
   (*queue)->stop();
   std::move(done.begin(), done.end(), std::back_inserter(result.files));
   result.exit_code = exit_code_of(result.files);

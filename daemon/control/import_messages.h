@@ -10,8 +10,8 @@
 namespace postrider::daemon {
 
 // Puts what is in the open files into the queue. A message whose id is there already is left as it
-// is. Requires: queue was started without a consumer.
-std::vector<ImportedFile> import_files(queue::Queue& queue,
+// is. actor: who imports, for `log`. Requires: queue was started without a consumer.
+std::vector<ImportedFile> import_files(queue::Queue& queue, Log& log, const queue::Actor& actor,
                                        std::vector<std::pair<std::string, FileDescriptor>> files);
 
 }  // namespace postrider::daemon

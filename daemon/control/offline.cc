@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "daemon/control/control_service.h"
+#include "daemon/control/kept_log.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/control_client.h"
 #include "queue/maintenance/salvage.h"
@@ -34,10 +35,10 @@ bool is_down(const Error& error) {
 }
 
 ControlEnd serve_here(const ToolPaths& places, queue::Queue& queue, const Clock& clock,
-                      const ControlRequest& request, const OnLine& on_line) {
+                      unsigned uid, const ControlRequest& request, const OnLine& on_line) {
   ControlService service(queue, clock, nullptr,
                          {places.spool, places.origin, places.message_size, {}});
-  const auto job = service.start(request, ::getuid());
+  const auto job = service.start(request, uid);
   for (bool more = true; more;) {
     std::string lines;
     more = job->step(lines);
@@ -58,10 +59,11 @@ ControlEnd serve_here(const ToolPaths& places, queue::Queue& queue, const Clock&
 
 ControlEnd open_and_serve(const ToolPaths& places, const ControlRequest& request,
                           const OnLine& on_line) {
+  const auto uid = ::getuid();  // who asks, not who enters the spool
   if (auto refused = enter_spool(places))
     return *std::move(refused);
   const SystemClock clock;
-  NullLog log;
+  KeptLog log(places.spool, clock);
   queue::QueueSettings settings;
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);
@@ -70,7 +72,7 @@ ControlEnd open_and_serve(const ToolPaths& places, const ControlRequest& request
                    "the daemon does not answer at " + places.control_socket +
                        ", and the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
-  auto end = serve_here(places, **queue, clock, request, on_line);
+  auto end = serve_here(places, **queue, clock, uid, request, on_line);
   (*queue)->stop();
   return end;
 }

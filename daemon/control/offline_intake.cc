@@ -17,6 +17,21 @@ Task<void> accept_it(queue::Queue& queue, Loop& loop, queue::Submission submissi
   stored->set_value(std::move(accepted));
 }
 
+LogEvent accepted_line(const mail::Message& message, unsigned uid) {
+  const auto& envelope = message.envelope;
+  LogEvent line(Level::info, "accepted", to_string(message.id));
+  line.add("protocol", "import").add("from", envelope.sender);
+  line.add("nrcpt", std::to_string(envelope.recipients.size()));
+  if (!envelope.recipients.empty())
+    line.add("to", envelope.recipients.front().address);
+  line.add("size", std::to_string(message.content.size)).add("uid", std::to_string(uid));
+  if (!envelope.envelope_id.empty())
+    line.add("dsn_id", envelope.envelope_id);
+  if (!message.origin.trace_parent.empty())
+    line.add("traceparent", message.origin.trace_parent);
+  return line;
+}
+
 }  // namespace
 
 Result<void> IntakeContent::append(std::string_view bytes) {
@@ -50,8 +65,8 @@ void IntakeContent::move_to(mail::Content& content, queue::Submission& submissio
   submission.body = std::move(body_);
 }
 
-OfflineIntake::OfflineIntake(queue::Queue& queue)
-    : queue_(queue), thread_([this] { loop_.run(); }) {}
+OfflineIntake::OfflineIntake(queue::Queue& queue, Log& log, unsigned uid)
+    : queue_(queue), log_(log), uid_(uid), thread_([this] { loop_.run(); }) {}
 
 OfflineIntake::~OfflineIntake() {
   loop_.finish();
@@ -61,11 +76,17 @@ OfflineIntake::~OfflineIntake() {
 Result<mail::MessageId> OfflineIntake::accept(queue::Submission submission) {
   auto stored = std::make_shared<Stored>();
   auto answer = stored->get_future();
+  const auto message = submission.message;
+  auto line = accepted_line(*message, uid_);
+  submission.line = queue::encode_line(line);
   auto shared = std::make_shared<queue::Submission>(std::move(submission));
   loop_.post([this, shared, stored] {
     loop_.spawn(accept_it(queue_, loop_, std::move(*shared), stored), log_, "import");
   });
-  return answer.get();
+  auto accepted = answer.get();
+  if (accepted && *accepted == message->id)
+    log_.write(std::move(line));
+  return accepted;
 }
 
 }  // namespace postrider::daemon

@@ -35,7 +35,8 @@ class IntakeContent {
 // consumer, and outlives this.
 class OfflineIntake {
  public:
-  explicit OfflineIntake(queue::Queue& queue);
+  // log: told what was taken, and by which user.
+  OfflineIntake(queue::Queue& queue, Log& log, unsigned uid);
   ~OfflineIntake();
   OfflineIntake(const OfflineIntake&) = delete;
   OfflineIntake& operator=(const OfflineIntake&) = delete;
@@ -45,7 +46,8 @@ class OfflineIntake {
 
  private:
   queue::Queue& queue_;
-  NullLog log_;
+  Log& log_;
+  const unsigned uid_;
   Loop loop_{0};
   std::thread thread_;
 };

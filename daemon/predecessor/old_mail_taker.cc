@@ -106,10 +106,10 @@ std::int64_t seconds_of(TimePoint when) {
 
 }  // namespace
 
-OldMailTaker::OldMailTaker(queue::Queue* queue, const Clock& clock, Settings settings)
+OldMailTaker::OldMailTaker(queue::Queue* queue, const Clock& clock, Settings settings, Log& log)
     : queue_(queue), clock_(clock), settings_(std::move(settings)) {
   if (queue_ != nullptr)
-    intake_ = std::make_unique<OfflineIntake>(*queue_);
+    intake_ = std::make_unique<OfflineIntake>(*queue_, log, 0U);
 }
 
 TakenOver OldMailTaker::take(const OldMailOrder& order, std::vector<FileDescriptor> files) {

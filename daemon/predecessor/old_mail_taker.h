@@ -21,8 +21,9 @@ class OldMailTaker {
     std::string hostname;  // for what local mail lacks in its header
     std::string origin;    // the domain of addresses without one
   };
-  // queue: started without a consumer; null: a dry run, in which messages are only read.
-  OldMailTaker(queue::Queue* queue, const Clock& clock, Settings settings);
+  // queue: started without a consumer; null: a dry run, in which messages are only read. log: told
+  // what was taken.
+  OldMailTaker(queue::Queue* queue, const Clock& clock, Settings settings, Log& log);
 
   // files: open ones, of Postfix its queue file, of Exim ID-H and ID-D, and if order.has_more the
   // file of bounce, or ID-J. In custody, or nothing of it is: but of one with several senders a part

@@ -2,6 +2,7 @@
 
 #include "base/passed_descriptors.h"
 #include "base/text.h"
+#include "daemon/control/kept_log.h"
 #include "daemon/control/offline.h"
 #include "daemon/predecessor/old_mail_taker.h"
 #include "daemon/predecessor/old_queue.h"
@@ -160,18 +161,19 @@ class TakerProcess {
 int TakerProcess::serve(const FileDescriptor& socket, const ToolPaths& places,
                         const TakeOverOptions& options) {
   const SystemClock clock;
-  NullLog log;
   const OldMailTaker::Settings settings{options.whose, places.hostname, places.origin};
   if (options.dry_run) {
     if (auto became = give_up_root(places.user); !became)
       return refuse(socket, EX_NOUSER, became.error().describe());
     answer(socket, encode(TakerReady{}));
-    OldMailTaker taker(nullptr, clock, settings);
+    NullLog log;
+    OldMailTaker taker(nullptr, clock, settings, log);
     answer_all(socket, taker);
     return EX_OK;
   }
   if (auto refused = enter_spool(places))
     return refuse(socket, refused->exit_code, refused->error);
+  KeptLog log(places.spool, clock);
   queue::QueueSettings ours;
   ours.spool = places.spool;
   auto queue = queue::Queue::open(ours, clock, log);
@@ -180,7 +182,7 @@ int TakerProcess::serve(const FileDescriptor& socket, const ToolPaths& places,
   (*queue)->start(nullptr);
   answer(socket, encode(TakerReady{}));
   {
-    OldMailTaker taker(queue->get(), clock, settings);
+    OldMailTaker taker(queue->get(), clock, settings, log);
     answer_all(socket, taker);
   }
   (*queue)->stop();

@@ -146,6 +146,39 @@ class Trace(scenario.Scenario):
                 self.assertEqual(steps[:2], ["accepted", "delivered"])
         self.assertEqual(server.log("trace_damaged"), [])
 
+    def test_what_the_tools_do_while_the_daemon_is_down_has_its_end_and_its_doer(self):
+        peer = self.sink()
+        peer.stop()
+        server = self.relay(peer)
+        for name in ("gone", "kept", "moved"):
+            server.send("ann@ext.example", [name + "@far.example"], content(name + "@ext.example"))
+        server.wait_for_log("accepted", count=3)
+        ids = {name: server.log("accepted", message_id=f"<{name}@ext.example>")[0]["id"] for name in ("gone", "kept", "moved")}
+        server.postrider("queue", "export", "--folder", str(self.folder), ids["moved"])
+        server.stop()
+        server.postrider("queue", "remove", ids["gone"])
+        server.postrider("queue", "hold", ids["kept"])
+        server.postrider("queue", "remove", ids["moved"])
+        server.postrider("queue", "import", str(self.folder / (ids["moved"] + ".eml")))
+        self.assertTrue((server.spool / "changes").exists())
+        server.start()
+        uid = str(os.getuid())
+        changes = wait.until(lambda: [e for e in server.log("queue_changed") if "done_at" in e], "the changes")
+        self.assertEqual([(e["verb"], e["uid"]) for e in changes], [("remove", uid), ("hold", uid), ("remove", uid)])
+        self.assertEqual([e["id"] for e in server.log("removed")], [ids["gone"], ids["moved"]])
+        taken, = server.log("accepted", protocol="import")
+        self.assertEqual((taken["id"], taken["uid"]), (ids["moved"], uid))
+        self.assertEqual([one[1][-1] for one in self.events(server, ids["gone"])], ["removed"])
+        self.assertEqual([one[1][-1] for one in self.events(server, ids["kept"])], ["held"])
+        (_, moved), = self.events(server, ids["moved"])
+        self.assertIn("accepted", moved[moved.index("removed"):])
+        step = self.asked(server, ids["gone"])["messages"][0]["events"][-1]
+        self.assertEqual(str(step["uid"]), uid)
+        self.assertEqual(step["time"], step["done_at"])
+        self.assertFalse((server.spool / "changes").exists())
+        server.restart()
+        self.assertEqual(len([e for e in server.log("queue_changed") if "done_at" in e]), 3, "told once")
+
     def test_what_was_never_tried_is_found_in_the_queue(self):
         server = self.daemon()
         server.postrider("queue", "pause", "--all")

@@ -225,7 +225,8 @@ FileDescriptor file_of(const std::string& folder, const std::string& text) {
 ImportedFile imported(queue::Queue& queue, const std::string& folder, const std::string& text) {
   std::vector<std::pair<std::string, FileDescriptor>> files;
   files.emplace_back("x.eml", file_of(folder, text));
-  auto done = import_files(queue, std::move(files));
+  NullLog log;
+  auto done = import_files(queue, log, {1000, "ann"}, std::move(files));
   REQUIRE(done.size() == 1);
   return done[0];
 }

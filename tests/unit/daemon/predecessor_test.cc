@@ -532,7 +532,7 @@ struct Taking {
     queue->start(nullptr);
     taker = std::make_unique<OldMailTaker>(
         queue.get(), clock,
-        OldMailTaker::Settings{Predecessor::postfix, "mx.us.example", "us.example"});
+        OldMailTaker::Settings{Predecessor::postfix, "mx.us.example", "us.example"}, log);
   }
   TakenOver take(const std::string& bytes, OldMailOrder order = {}) {
     const auto path = folder.path() + "/file";

@@ -1,0 +1,41 @@
+// What the tools did to the queue while the daemon was down: the lines of the log are kept in the
+// spool, and the daemon writes them when it starts; so the log and the trace know who did what.
+#pragma once
+
+#include "base/file.h"
+#include "base/log.h"
+
+#include <mutex>
+#include <string>
+
+namespace postrider::daemon {
+
+// Thread-safe. Requires: the queue of that spool is open here, whose lock keeps others out.
+class KeptLog : public Log {
+ public:
+  KeptLog(std::string spool, const Clock& clock) : path_(path_in(spool)), clock_(clock) {}
+  ~KeptLog() override { flush(); }
+  KeptLog(const KeptLog&) = delete;
+  KeptLog& operator=(const KeptLog&) = delete;
+
+  static std::string path_in(const std::string& spool) { return spool + "/changes"; }
+  bool enabled(Level level) const override { return level >= Level::info; }
+  // Lines about messages, changes and pauses; what else the tools meet they say themselves.
+  void write(LogEvent event) override;
+
+ private:
+  void flush();
+
+  const std::string path_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  FileDescriptor file_;
+  std::string waiting_;
+  std::uint64_t size_ = 0;
+};
+
+// Writes them to `log`, with the times at which they were made, and removes them: those that a
+// crash in between leaves come once more. A damaged end is left out.
+void tell_kept(const std::string& spool, Log& log);
+
+}  // namespace postrider::daemon
