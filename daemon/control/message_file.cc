@@ -11,6 +11,7 @@ namespace {
 constexpr std::string_view kMark = "X-Postrider-Export: ";
 constexpr std::string_view kHeadField = "X-Postrider-Head: ";
 constexpr std::string_view kTo = "X-Postrider-To: ";
+constexpr std::string_view kTrace = "X-Postrider-Traceparent: ";
 constexpr std::string_view kHeld = ">; held";
 constexpr std::size_t kBase64Line = 76;
 
@@ -29,6 +30,8 @@ std::string envelope_fields(const mail::Message& message, const std::vector<std:
     out.append(kTo).append("<").append(escaped(message.envelope.recipients[i].address, 400));
     out.append(is_held ? kHeld : ">").append("\r\n");
   }
+  if (!message.origin.trace_parent.empty())
+    out.append(kTrace).append(message.origin.trace_parent).append("\r\n");
   return out;
 }
 
@@ -86,7 +89,8 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
       id = mail::parse_message_id(line.substr(kMark.size()));
     else if ((is_head = line.starts_with(kHeadField)))
       encoded = line.substr(kHeadField.size());
-    else if (line.starts_with("X-Postrider-From: ") || line.starts_with(kTo))
+    else if (line.starts_with("X-Postrider-From: ") || line.starts_with(kTo) ||
+             line.starts_with(kTrace))
       fields.append(line).append("\r\n");
     else if (!line.starts_with("X-Postrider-"))
       return not_ours();
@@ -100,10 +104,14 @@ Result<std::optional<MessageFileHead>> parse_message_file(std::string_view begin
       message->envelope.recipients.empty())
     return not_ours();
   auto held = held_in(fields);
+  // A file of an earlier version has the trace where only import reads it.
+  if (fields.find(kTrace) == std::string::npos && !message->origin.trace_parent.empty())
+    fields.append(kTrace).append(message->origin.trace_parent).append("\r\n");
   if (fields != envelope_fields(*message, held))
     return Error(
         Errc::malformed,
-        "its X-Postrider-From or X-Postrider-To fields were changed, but they are for reading "
+        "its X-Postrider-From, X-Postrider-To or X-Postrider-Traceparent fields were changed, but "
+        "they are for reading "
         "alone; what follows the X-Postrider fields is the message, which `sendmail` sends to "
         "others");
   const auto& trace = message->content.trace;

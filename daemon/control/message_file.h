@@ -5,6 +5,7 @@
 //   X-Postrider-From: <ann@example.org>
 //   X-Postrider-To: <bob@example.net>           for people; one for each recipient
 //   X-Postrider-To: <eve@example.net>; held     whom an administrator holds
+//   X-Postrider-Traceparent: 00-...-01          for people; where its application has said it
 //   X-Postrider-Head: base64, in lines          what import reads
 //   Received: ...                               the message
 #pragma once

@@ -267,6 +267,36 @@ TEST_CASE("a message that was exported and removed comes back as it was", "[daem
   }
 }
 
+TEST_CASE("a message that was exported keeps the trace that it belongs to", "[daemon][unit]") {
+  Answering s;
+  const auto id = s.add("a@b.test", {"c@d.test"}, "x\r\n");
+  auto message = **s.queue->load(id);
+  const auto without = message_file_head(message, 1);
+  CHECK(without.find("Traceparent") == std::string::npos);
+  message.origin.trace_parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const auto text = message_file_head(message, 1);
+  const auto field = "X-Postrider-Traceparent: " + message.origin.trace_parent + "\r\n";
+  REQUIRE(text.find(field) != std::string::npos);
+  const auto trace_in = [](const std::string& file) {
+    const auto head = parse_message_file(file);
+    return head && *head ? (*head)->message.origin.trace_parent : "refused";
+  };
+  CHECK(trace_in(without).empty());
+  CHECK(trace_in(text) == message.origin.trace_parent);
+  auto earlier = text;  // a version that did not write the field
+  earlier.erase(earlier.find(field), field.size());
+  CHECK(trace_in(earlier) == message.origin.trace_parent);
+  auto changed = text;
+  changed[changed.find(field) + field.size() - 3] = '3';
+  CHECK(trace_in(changed) == "refused");
+  auto twice = text;
+  twice.insert(twice.find(field), field);
+  CHECK(trace_in(twice) == "refused");
+  auto added = without;
+  added.insert(added.find("X-Postrider-Head"), field);
+  CHECK(trace_in(added) == "refused");
+}
+
 TEST_CASE("only recipients that match are exported", "[daemon][unit]") {
   Answering s;
   const auto id = s.add("a@b.test", {"c@d.test", "e@f.test"}, "x\r\n");
