@@ -14,10 +14,11 @@ struct Scheme {
   bool is_tls;
   std::uint16_t port;
 };
-constexpr Scheme kSchemes[] = {{"amqp", "amqp", false, 5672},    {"amqps", "amqp", true, 5671},
-                               {"kafka", "kafka", false, 9092},  {"kafkas", "kafka", true, 9093},
-                               {"mqtt", "mqtt", false, 1883},    {"mqtts", "mqtt", true, 8883},
-                               {"stomp", "stomp", false, 61613}, {"stomps", "stomp", true, 61614}};
+constexpr Scheme kSchemes[] = {{"amqp", "amqp", false, 5672},     {"amqps", "amqp", true, 5671},
+                               {"amqp10", "amqp10", false, 5672}, {"amqp10s", "amqp10", true, 5671},
+                               {"kafka", "kafka", false, 9092},   {"kafkas", "kafka", true, 9093},
+                               {"mqtt", "mqtt", false, 1883},     {"mqtts", "mqtt", true, 8883},
+                               {"stomp", "stomp", false, 61613},  {"stomps", "stomp", true, 61614}};
 
 std::optional<unsigned> hex_digit(char c) {
   if (c >= '0' && c <= '9')

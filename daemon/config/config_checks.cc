@@ -259,7 +259,7 @@ class Checker {
       report(key("topic"), "is missing; expected with broker");
     if (url && url->protocol != "amqp" && !sink.exchange.empty())
       report(key("exchange"),
-             "is given for another protocol; expected with AMQP alone, which has exchanges");
+             "is given for another protocol; expected with AMQP 0.9.1 alone, which has exchanges");
     if (url && url->protocol == "kafka" && !is_kafka_topic(sink.topic))
       report(key("topic"), kNoKafkaTopic);
     if (url && url->protocol == "mqtt" && !events::is_mqtt_topic(sink.topic))

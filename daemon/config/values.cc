@@ -488,9 +488,10 @@ std::string check_event_type(std::string_view text) {
 std::string check_broker_url(std::string_view text) {
   if (text.empty() || events::parse_broker_url(text))
     return {};
-  return wrong(text, "is not the URL of a broker",
-               "amqp://user@host:port without a password, or so with kafka, mqtt or stomp, or "
-               "one of these with an s for TLS");
+  return wrong(
+      text, "is not the URL of a broker",
+      "amqp://user@host:port without a password, or so with amqp10, kafka, mqtt or stomp, or "
+      "one of these with an s for TLS");
 }
 
 std::string check_topic(std::string_view text) {

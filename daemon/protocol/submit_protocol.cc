@@ -213,8 +213,8 @@ Result<SubmitHeader> decode_submit_header(std::string_view line, JsonWork* work)
       return taken.error();
   if (!header.key.empty() && !is_submit_key(header.key))
     return malformed("key");
-  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
-  if (header.way.size() > kMostWay || !std::all_of(header.way.begin(), header.way.end(), is_lower))
+  const auto is_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  if (header.way.size() > kMostWay || !std::all_of(header.way.begin(), header.way.end(), is_name))
     return malformed("way");
   if (!header.trace_parent.empty() && !mail::is_trace_parent(header.trace_parent))
     return malformed("traceparent");

@@ -261,11 +261,11 @@ class Unit(scenario.Scenario):
             self.skipTest("needs systemd-analyze")
         etc = daemon.ROOT / "etc"
         subprocess.run(["cmake", f"-DSOURCE={etc}", f"-DBINARY={self.folder}", "-DPREFIX=/usr", "-DSBINDIR=/usr/sbin",
-                        "-DBROKERS=amqp;kafka;mqtt;stomp",
+                        "-DBROKERS=amqp;amqp10;kafka;mqtt;stomp",
                         "-P", etc / "units.cmake"], check=True, stdout=subprocess.DEVNULL, timeout=60,
                        env={**os.environ, "DESTDIR": str(self.folder / "installed")})
         for name in ("postrider.service", "postrider@.service", "postrider-web.service",
-                     "postrider-amqp.service", "postrider-kafka.service", "postrider-mqtt.service", "postrider-stomp.service"):
+                     "postrider-amqp.service", "postrider-amqp10.service", "postrider-kafka.service", "postrider-mqtt.service", "postrider-stomp.service"):
             unit = self.folder / "installed" / "usr" / "lib" / "systemd" / "system" / name
             done = subprocess.run([analyze, "security", "--offline=true", "--no-pager", str(unit)],
                                   capture_output=True, text=True, timeout=60)

@@ -117,7 +117,7 @@ class Rights(World):
         server = self.start(
             web={"listen": [f"localhost:{port}"], "tokens": str(tokens), "user": "postrider-web"},
             events=[{"name": name, "broker": f"{name}://127.0.0.1:{broker}", "socket": str(doors / name),
-                     "topic": "t"} for name in ("amqp", "kafka", "mqtt", "stomp")])
+                     "topic": "t"} for name in ("amqp", "amqp10", "kafka", "mqtt", "stomp")])
         programs = {}
 
         def run(name, *arguments):
@@ -125,7 +125,7 @@ class Rights(World):
                 return subprocess.Popen([*self.machine.wrapper(), daemon.BIN / name, "-c", server.config_file, *arguments],
                                         env=server.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self.assertEqual(run("postrider-web", "token", "read", "tester").wait(wait.DEADLINE), 0)
-        for name in ("postrider-web", "postrider-amqp", "postrider-kafka", "postrider-mqtt", "postrider-stomp"):
+        for name in ("postrider-web", "postrider-amqp", "postrider-amqp10", "postrider-kafka", "postrider-mqtt", "postrider-stomp"):
             if name != "postrider-web" and not (daemon.BIN / name).exists():
                 continue  # it can be left out of a build
             programs[name] = run(name)

@@ -84,7 +84,7 @@ class Slips(scenario.Scenario):
         self.slip(server, "sendmail", "-bt", code=USAGE, says="-bt: this mode is not supported", helps="postrider explain")
         self.slip(server, "postrider-web", "tokn", code=USAGE, says="^postrider-web: .*tokn", helps="postrider-web --help")
         self.slip(server, "postrider-web", "token", code=USAGE, says="^postrider-web: .*role", helps="postrider-web --help")
-        for name in ("postrider-amqp", "postrider-kafka", "postrider-mqtt", "postrider-stomp"):
+        for name in ("postrider-amqp", "postrider-amqp10", "postrider-kafka", "postrider-mqtt", "postrider-stomp"):
             if (daemon.BIN / name).exists():
                 self.slip(server, name, "nosuch", code=USAGE, says=f"^{name}: .*nosuch", helps=f"{name} --help")
         self.slip(server, "postrider", "doctor", "a b", code=USAGE, says='postrider doctor: "a b"', helps="is not a domain")

@@ -43,6 +43,7 @@ class RabbitMq:
             (self.folder / name).mkdir()
         self.ports = {name: wait.free_port() for name in
                       ("amqp", "amqps", "mqtt", "mqtts", "stomp", "stomps", "node", "epmd")}
+        self.ports |= {"amqp10": self.ports["amqp"], "amqp10s": self.ports["amqps"]}  # both at one port
         self.port = self.ports["amqp"]
         cookie = self.folder / "home" / ".erlang.cookie"
         cookie.write_text(f"PRTEST{self.port}")

@@ -606,6 +606,10 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
        "topic: is not the name of a topic of Kafka"},
       {"broker = \"mqtt://localhost\"\ntopic = \"mail\"\nexchange = \"x\"",
        "exchange: is given for another protocol"},
+      {"broker = \"amqp10://rabbit.example.org\"\ntopic = \"mail\"",
+       "broker: is without TLS to another machine; expected amqp10s://"},
+      {"broker = \"amqp10://localhost\"\ntopic = \"mail\"\nexchange = \"x\"",
+       "exchange: is given for another protocol"},
       {"broker = \"mqtt://localhost\"\ntopic = \"mail/#\"", "topic: is not a topic of MQTT"},
       {"broker = \"stomp://mq.example.org\"\ntopic = \"mail\"",
        "broker: is without TLS to another machine; expected stomps://"},
@@ -633,8 +637,9 @@ TEST_CASE("a sink of events has one place to go, and a name of its own", "[confi
   for (const auto* url :
        {"http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "https://example.org/x"})
     CHECK(parse("[[events]]\nname = \"one\"\nwebhook = \"" + std::string(url) + "\"\n").config);
-  for (const auto* url : {"amqp://127.0.0.1:5673", "amqps://rabbit.example.org:5671/shop",
-                          "kafka://localhost", "stomps://mq.example.org/orders"})
+  for (const auto* url :
+       {"amqp://127.0.0.1:5673", "amqps://rabbit.example.org:5671/shop", "amqp10://localhost",
+        "kafka://localhost", "stomps://mq.example.org/orders"})
     CHECK(parse("[[events]]\nname = \"one\"\ntopic = \"mail\"\nsocket = \"/a/b\"\nbroker = \"" +
                 std::string(url) + "\"\n")
               .config);

@@ -22,6 +22,9 @@ TEST_CASE("the URL of a broker says how it is reached", "[broker]") {
   CHECK(plain->port == 5672);
   CHECK(parse_broker_url("amqp://localhost/")->path.empty());
   CHECK(parse_broker_url("amqps://h")->port == 5671);
+  CHECK(parse_broker_url("amqp10://h/orders")->port == 5672);
+  CHECK(parse_broker_url("amqp10s://h")->port == 5671);
+  CHECK(parse_broker_url("amqp10s://h")->protocol == "amqp10");
   CHECK(parse_broker_url("mqtts://h")->port == 8883);
   CHECK(parse_broker_url("mqtt://h")->protocol == "mqtt");
   CHECK(parse_broker_url("stomp://h/orders")->path == "orders");
