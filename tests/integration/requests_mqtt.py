@@ -11,7 +11,7 @@ BUILT = (daemon.BIN / "postrider-mqtt").exists()
 NOT_BUILT = "postrider-mqtt is not built: libmosquitto-dev was not there"
 
 
-class ByMqtt(mail_requests.Asked):
+class ByMqtt(mail_requests.InHand, mail_requests.Asked):
     program, protocol, user = "postrider-mqtt", "mqtt", mosquitto.USER
 
     def test_what_comes_while_the_program_is_away_waits(self):
@@ -22,17 +22,6 @@ class ByMqtt(mail_requests.Asked):
         self.peer.wait_for(3)
         self.assertEqual(sorted(one.addresses[0] for one in self.peer.messages),
                          [f"c{number}@far.example" for number in range(3)])
-
-    def test_a_request_in_hand_is_not_lost_with_its_program(self):
-        """Not even acknowledged before its mail is in custody."""
-        server = self.carried()
-        server.stop()
-        self.put(("hand", json.dumps(request("hand")).encode()))
-        wait.until(self.is_in_hand, "the request")
-        self.carrier.kill()
-        server.start()
-        self.carrier.start()
-        self.peer.wait_for(1)
 
     def test_the_same_key_is_one_message(self):
         self.carried()
@@ -138,9 +127,6 @@ class RequestsRabbitMq(ByMqtt, mail_requests.AtRabbitMq, scenario.Scenario):
         channel.queue_purge(self.session)
         channel.connection.close()
         return server
-
-    def is_in_hand(self):
-        return self.waiting() == 0
 
     def put(self, *pairs):
         """MQTT 3.1.1 has no properties: the key is in the request."""

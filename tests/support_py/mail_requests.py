@@ -128,7 +128,22 @@ class Asked(carriers.Carried):
         self.assertEqual(len(self.peer.messages), 1)
 
 
-class AtRabbitMq(Asked):
+class InHand:
+    """Of a scenario that also says is_in_hand(): the program has what was put."""
+
+    def test_a_request_in_hand_is_not_lost_with_its_program(self):
+        """Not even acknowledged before its mail is in custody."""
+        server = self.carried()
+        server.stop()
+        self.put(("hand", json.dumps(request("hand")).encode()))
+        wait.until(self.is_in_hand, "the request")
+        self.carrier.kill()
+        server.start()
+        self.carrier.start()
+        self.peer.wait_for(1)
+
+
+class AtRabbitMq(InHand, Asked):
     user = rabbitmq.USER
     wrong = WRONG + ((HUGE, "16MiB"),)
     plugins = ("rabbitmq_stomp",)
@@ -160,6 +175,9 @@ class AtRabbitMq(Asked):
     def refusals(self):
         self.told += [body for _, body in self.rabbit.take_all(REFUSED)]
         return self.told
+
+    def is_in_hand(self):
+        return self.waiting() == 0
 
     def waiting(self):
         """Those in hand too, which come back when nobody has them."""
