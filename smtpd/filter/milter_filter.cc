@@ -180,7 +180,8 @@ Task<Verdict> MilterFilter::ask(Session::Step step) {
   }
   if (verdict->refuses()) {
     count(peer_->refused);
-    verdict->problem = "milter " + settings_->name + (verdict->problem.empty() ? "" : ": ") + verdict->problem;
+    verdict->problem =
+        "milter " + settings_->name + (verdict->problem.empty() ? "" : ": ") + verdict->problem;
   }
   if (verdict->kind == Verdict::Kind::discard)
     count(peer_->discarded);

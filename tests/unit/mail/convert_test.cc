@@ -164,7 +164,8 @@ TEST_CASE("the octets at the end of binary content are the same behind the conve
   const std::string binary = "Content-Transfer-Encoding: binary\r\n\r\n";
   // The line end before a delimiter is the delimiter's.
   const auto inner = converted(head + "--b\r\n" + binary + "a\nb\n\r\n--b--", true);
-  CHECK(inner == head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=0Ab=0A\r\n--b--\r\n");
+  CHECK(inner ==
+        head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=0Ab=0A\r\n--b--\r\n");
   // A part that is not closed ends where the content does.
   CHECK(converted(head + "--b\r\n" + binary + "abc", true) ==
         head + "--b\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n");
