@@ -261,15 +261,16 @@ json::object to_json(const queue::Changed& changed) {
     object["under_way_messages"] = changed.under_way_messages;
     object["under_way_recipients"] = changed.under_way_recipients;
   }
-  const auto add = [&](const std::string& name, const queue::Changed::Kept& kept) {
+  const auto add = [&](const char* messages, const char* recipients,
+                       const queue::Changed::Kept& kept) {
     if (kept.recipients == 0)
       return;
-    object[name + "_messages"] = kept.messages;
-    object[name + "_recipients"] = kept.recipients;
+    object[messages] = kept.messages;
+    object[recipients] = kept.recipients;
   };
-  add("held", changed.held);
-  add("paused", changed.paused);
-  add("unreleased", changed.unreleased);
+  add("held_messages", "held_recipients", changed.held);
+  add("paused_messages", "paused_recipients", changed.paused);
+  add("unreleased_messages", "unreleased_recipients", changed.unreleased);
   return object;
 }
 

@@ -179,6 +179,7 @@ class Pages(WithWeb):
             done = subprocess.run([tool, "check", "metrics"], input=self.web.get("/metrics")[1].decode(), text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
             self.assertEqual((done.returncode, done.stdout), (0, ""))
+
     def test_log_counters_and_metrics_have_the_same_numbers(self):
         """Of a run with every end: sent, refused, put off by a reply, by a host that is not there, untried behind it,
         local trouble, a lifetime that ends; then of another run over the same queue."""
