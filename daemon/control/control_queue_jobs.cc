@@ -14,6 +14,7 @@
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <unordered_map>
 
 namespace postrider::daemon {
@@ -200,7 +201,7 @@ class StatusJob : public ControlJob {
       status["queue"] = to_json(*totals);
     else
       add_alarm(status, unreadable_queue(totals.error()));
-    if (context_.insight != nullptr && context_.queue.admission() == queue::Admission::failed)
+    if (takes_none())
       add_alarm(status,
                 "no new mail is taken: the storage failed, or the folder body of the spool "
                 "is gone or not the daemon's; the log has more of it (storage_failed)");
@@ -220,6 +221,12 @@ class StatusJob : public ControlJob {
   }
 
  private:
+  // Where the whole spool is gone, the figures say so as soon as its files are let go.
+  bool takes_none() const {
+    return context_.insight != nullptr && context_.queue.admission() == queue::Admission::failed &&
+           ::access((context_.drop.spool + "/queue.db").c_str(), F_OK) == 0;
+  }
+
   const char* admission() const {
     if (context_.insight == nullptr)
       return "not running";
