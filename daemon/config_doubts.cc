@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -33,9 +35,57 @@ bool covers(const std::string& pattern, const std::string& name) {
          equals_ignoring_case(pattern.substr(1), name.substr(dot));
 }
 
+constexpr const char* kUnit = "postrider.service";
+
+// What the unit of this machine lets the daemon write.
+class UnitFolders {
+ public:
+  explicit UnitFolders(const std::vector<std::string>& units) {
+    for (const auto& folder : units)
+      if (std::error_code ignored; !is_there_ && fs::is_regular_file(folder + "/" + kUnit, ignored))
+        is_there_ = read(folder + "/" + kUnit);
+    for (const auto& folder : units) {
+      std::error_code ended;
+      for (fs::directory_iterator at(folder + "/" + kUnit + ".d", ended), end; !ended && at != end;
+           at.increment(ended))
+        if (at->path().extension() == ".conf")
+          read(at->path());
+    }
+  }
+
+  // Always, where there is no unit.
+  bool may_write(const std::string& path) const {
+    return !is_there_ || std::any_of(folders_.begin(), folders_.end(), [&](const auto& folder) {
+      return path == folder || is_below(path, folder);
+    });
+  }
+
+ private:
+  bool read(const fs::path& file) {
+    std::ifstream lines(file);
+    std::string line;
+    for (std::size_t left = kMostLines; left > 0 && std::getline(lines, line); --left)
+      if (const std::string_view key = "ReadWritePaths="; line.starts_with(key))
+        for (auto word : split(std::string_view(line).substr(key.size()), ' ')) {
+          while (word.starts_with('-') || word.starts_with('+'))
+            word.remove_prefix(1);
+          if (word.starts_with('/'))
+            folders_.emplace_back(word);
+        }
+    return true;
+  }
+
+  static constexpr std::size_t kMostLines = 1000;
+  bool is_there_ = false;
+  // Those that systemd makes for it, by StateDirectory, RuntimeDirectory and PrivateTmp.
+  std::vector<std::string> folders_ = {"/var/spool/postrider", "/run/postrider", "/tmp",
+                                       "/var/tmp"};
+};
+
 class MachineDoubts {
  public:
-  explicit MachineDoubts(const Config& config) : config_(config) {}
+  MachineDoubts(const Config& config, const std::vector<std::string>& units)
+      : config_(config), unit_(units) {}
 
   void user() {
     if (config_.user.empty())
@@ -54,6 +104,17 @@ class MachineDoubts {
     if (!is_folder(parent))
       add("spool",
           "lies in " + escaped(parent.string()) + ", which is not there: make that folder first");
+    else
+      by_unit("spool", config_.spool);
+  }
+
+  // Where the daemon makes files of its own beside the spool and the log.
+  void others() {
+    by_unit("control.socket", config_.control.socket);
+    by_unit("control.submit", config_.control.submit);
+    for (std::size_t i = 0; i < config_.events.size(); ++i)
+      by_unit("events[" + std::to_string(i) + "].file", config_.events[i].file);
+    by_unit("local.mailbox", config_.local.mailbox);
   }
 
   void log() {
@@ -64,14 +125,7 @@ class MachineDoubts {
     if (!is_folder(folder))
       return add("log.target", "lies in " + escaped(folder.string()) +
                                    ", which is not there: make it, unless the daemon's user may");
-    // What the unit lets the daemon write.
-    const bool is_writable = is_below(target, "/var/log/postrider") ||
-                             is_below(target, config_.spool) ||
-                             is_below(target, "/run/postrider") || is_below(target, "/var/mail");
-    if (has_unit() && !is_writable && !is_below(target, "/tmp") && !is_below(target, "/var/tmp"))
-      add("log.target",
-          "lies in a folder that postrider.service may not write; use "
-          "/var/log/postrider, or add the folder to ReadWritePaths with systemctl edit");
+    by_unit("log.target", target, "use /var/log/postrider, or ");
   }
 
   void keys(const Certificates& certificates) {
@@ -96,10 +150,10 @@ class MachineDoubts {
   std::vector<Problem> found;
 
  private:
-  static bool has_unit() {
-    std::error_code ignored;
-    return fs::exists("/lib/systemd/system/postrider.service", ignored) ||
-           fs::exists("/etc/systemd/system/postrider.service", ignored);
+  void by_unit(std::string key, const std::string& path, const std::string& instead = {}) {
+    if (path.starts_with('/') && !unit_.may_write(path))
+      add(std::move(key), "lies in a folder that postrider.service may not write; " + instead +
+                              "add the folder to ReadWritePaths with systemctl edit");
   }
 
   void add(std::string key, std::string text) {
@@ -107,16 +161,19 @@ class MachineDoubts {
   }
 
   const Config& config_;
+  const UnitFolders unit_;
   std::vector<std::string> other_names;
 };
 
 }  // namespace
 
-std::vector<Problem> doubts_about_machine(const Config& config, const Certificates& certificates) {
-  MachineDoubts doubts(config);
+std::vector<Problem> doubts_about_machine(const Config& config, const Certificates& certificates,
+                                          const std::vector<std::string>& units) {
+  MachineDoubts doubts(config, units);
   doubts.user();
   doubts.spool();
   doubts.log();
+  doubts.others();
   doubts.keys(certificates);
   return std::move(doubts.found);
 }

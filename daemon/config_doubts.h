@@ -5,11 +5,14 @@
 #include "daemon/certificates.h"
 #include "daemon/config/config_file.h"
 
+#include <string>
 #include <vector>
 
 namespace postrider::daemon {
 
-// Looks at files and users: blocks.
-std::vector<Problem> doubts_about_machine(const Config& config, const Certificates& certificates);
+// Looks at files and users: blocks. units: the folders of systemd's units, the first before the next.
+std::vector<Problem> doubts_about_machine(const Config& config, const Certificates& certificates,
+                                          const std::vector<std::string>& units = {
+                                              "/etc/systemd/system", "/lib/systemd/system"});
 
 }  // namespace postrider::daemon

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "daemon/config/config_file.h"
+#include "daemon/config_doubts.h"
 #include "daemon/pickup/local_limits.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/submit_protocol.h"
@@ -10,6 +11,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -26,6 +30,35 @@ Config config(std::string_view text) {
 }
 
 }  // namespace
+
+TEST_CASE("what the unit may not write is warned of", "[daemon][settings]") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    const auto file = folder.path() + "/" + name;
+    std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+    std::ofstream(file) << text;
+  };
+  const auto warned = [&](const std::string& text) {
+    std::string keys;
+    for (const auto& one : doubts_about_machine(config(text), {}, {folder.path(), "/no/units"}))
+      if (one.text.find("may not write") != std::string::npos)
+        keys += one.key + " ";
+    return keys;
+  };
+  const std::string elsewhere =
+      "spool = \"/srv/spool\"\n[log]\ntarget = \"/usr/x.log\"\n[control]\nsocket = \"/srv/c\"\n"
+      "[local]\nmailbox = \"/srv/mail/{user}/\"\n[[events]]\nfile = \"/srv/events\"\n";
+  CHECK(warned(elsewhere).empty());  // there is no unit
+  write("postrider.service",
+        "[Service]\nReadWritePaths=-/var/log/postrider\nReadWritePaths=-/var/mail -/home\n");
+  CHECK(warned(elsewhere) == "spool log.target control.socket events[0].file local.mailbox ");
+  CHECK(warned("[log]\ntarget = \"/var/log/postrider/mail.log\"\n").empty());
+  CHECK(warned("[log]\ntarget = \"/var/logs\"\n") == "log.target ");
+  CHECK(warned("[local]\nmailbox = \"/home/mail/{user}\"\n").empty());
+  CHECK(warned("[local]\nmailbox = \"/homes/{user}\"\n") == "local.mailbox ");
+  write("postrider.service.d/override.conf", "[Service]\nReadWritePaths=/srv\n");
+  CHECK(warned(elsewhere) == "log.target ");
+}
 
 TEST_CASE("receiving is told networks, domains in A-labels and limits", "[daemon][settings]") {
   const auto settings = smtpd_settings(config(R"(
