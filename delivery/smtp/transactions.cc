@@ -4,6 +4,7 @@
 #include "delivery/job/job_outcome.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace postrider::delivery {
 
@@ -299,7 +300,7 @@ Result<void> Transactions::on_body_end(MailTransaction& transaction, std::size_t
     return malformed(quoted(reply.str()) + " in the middle of the content");
   if (is_of_an_address(transaction, reply))
     return malformed(quoted(reply.str()) + ", which is of a recipient");
-  if (transaction.is_chunked() && (reply.code == 500 || reply.code == 502)) {
+  if (is_about_chunking(transaction, position, reply)) {
     refuse_chunking(transaction, reply);
     return {};
   }
@@ -353,7 +354,22 @@ bool Transactions::is_of_an_address(const MailTransaction& transaction, const Re
          reply.enhanced.subject == kOfAddress && usual_subject_.value_or(kOfAddress) != kOfAddress;
 }
 
-// No verdict on the message: the command is not known.
+// Not known, not with these parameters, not here (RFC 5321 §4.2.2, 555 of §4.1.1.11; RFC 3463 §3.6):
+// DATA may do. Where nobody was accepted, or of one recipient alone, it says no such thing.
+bool Transactions::is_about_chunking(const MailTransaction& transaction, std::size_t position,
+                                     const Reply& reply) {
+  if (!transaction.is_chunked() || transaction.count(MailTransaction::At::accepted) == 0)
+    return false;
+  constexpr std::uint16_t kCodes[] = {500, 501, 502, 504, 555};
+  if (std::find(std::begin(kCodes), std::end(kCodes), reply.code) != std::end(kCodes))
+    return true;
+  constexpr std::uint16_t kOfProtocol = 5;
+  constexpr std::uint16_t kTooManyRecipients = 3;
+  return position == kAll && reply.is_permanent() && reply.code != 503 && reply.enhanced &&
+         reply.enhanced.subject == kOfProtocol && reply.enhanced.detail != kTooManyRecipients;
+}
+
+// No verdict on the message: the command is not for this host.
 void Transactions::refuse_chunking(MailTransaction& transaction, const Reply& reply) {
   auto why = judge(Stage::body_end, reply, remote_);
   why.verdict = mail::Verdict::retry;

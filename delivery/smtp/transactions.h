@@ -81,6 +81,8 @@ class Transactions {
                            const mail::Reply& reply);
   void note_usual(const mail::Reply& reply);
   bool is_of_an_address(const MailTransaction& transaction, const mail::Reply& reply) const;
+  static bool is_about_chunking(const MailTransaction& transaction, std::size_t position,
+                                const mail::Reply& reply);
   void refuse_chunking(MailTransaction& transaction, const mail::Reply& reply);
   void finish_round(MailTransaction& transaction);
   void end(MailTransaction& transaction);

@@ -996,16 +996,37 @@ TEST_CASE("more destinations than are remembered", "[delivery][dispatcher]") {
   CHECK(record.results.size() == 20'100);
 }
 
-TEST_CASE("a host that announces CHUNKING and does not know BDAT gets DATA",
+TEST_CASE("a host that announces CHUNKING and refuses BDAT as such gets DATA",
           "[delivery][dispatcher]") {
   Behaviour behaviour;
   behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-  behaviour.refuses_chunks = true;
+  behaviour.refuses_chunks =
+      GENERATE("500 5.5.1 Unknown\r\n", "501 5.5.4 Syntax\r\n", "501 no\r\n", "502 no\r\n",
+               "504 5.5.4 Not with a parameter\r\n", "504 no\r\n", "554 5.5.1 no inline data\r\n",
+               "555 5.5.4 Parameters not recognized\r\n");
+  INFO(behaviour.refuses_chunks);
   FakeMx mx(behaviour);
   Rig rig;
   rig.route_to(mx.port());
   rig.start();
-  CHECK(describe(rig.deliver(make_message({"a@x.test", "b@x.test"}))) ==
-        "0 delivered 2.0.0, 1 delivered 2.0.0");
+  // The first goes by DATA; the content of the second, and of no other, is sent twice.
+  for (int i = 0; i < 3; ++i)
+    CHECK(describe(rig.deliver(make_message({"a@x.test", "b@x.test"}))) ==
+          "0 delivered 2.0.0, 1 delivered 2.0.0");
+  CHECK(mx.taken().size() == 3);
+  CHECK(mx.contents() > 3);
+}
+
+TEST_CASE("a chunk that is refused for what is in it bounces", "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+  behaviour.refuses_chunks = GENERATE("554 5.7.1 spam\r\n", "554 no\r\n", "550 5.6.0 no\r\n");
+  INFO(behaviour.refuses_chunks);
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.route_to(mx.port());
+  rig.start();
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+  CHECK(describe(rig.deliver(make_message({"a@x.test"}))).starts_with("0 bounce 5."));
   CHECK(mx.taken().size() == 1);
 }

@@ -295,8 +295,8 @@ void FakeMx::serve(int socket) {
         const std::lock_guard lock(mutex_);
         ++contents_;
       }
-      if (!is_data && how.refuses_chunks) {
-        talk.say("502 5.5.1 not here\r\n");
+      if (!is_data && !how.refuses_chunks.empty()) {
+        talk.say(how.refuses_chunks);
         continue;
       }
       --working_;

@@ -27,7 +27,7 @@ struct Behaviour {
   // How long the reply to the end of the content takes.
   std::chrono::milliseconds end_takes{0};
   // Swallows chunks and says that it does not know the command.
-  bool refuses_chunks = false;
+  std::string refuses_chunks{};  // the reply
   // Closes after that many messages on a connection.
   std::size_t messages_per_connection = static_cast<std::size_t>(-1);
   // Beyond so many connections at one time: refuses them by this greeting.
