@@ -77,7 +77,8 @@ class Client {
   void never_chunk() { handshake_.never_chunk(); }  // before the answer to EHLO
   // Before both: what time it is by the wall clock.
   void set_time(TimePoint now) { transactions_.set_time(now); }
-  // Requires can_begin(). converted: the content in 7 bits, when fitting() asked for it.
+  // Requires can_begin(). converted: the content in 7 bits, when fitting() asked for it;
+  // without it the content goes as it came, which binary content may not.
   void begin(Job job, std::shared_ptr<const std::string> converted);
   Compatibility fitting(const Job& job) const { return transactions_.fitting(job); }
   std::vector<JobEnd> take_ended() { return transactions_.take_ended(); }

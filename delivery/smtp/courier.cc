@@ -90,13 +90,11 @@ std::uint64_t memory_for(const mail::Message& message) {
   return size + size + size / 2;
 }
 
-mail::Outcome not_convertible(const Error& error, const mail::Message& message,
-                              const std::string& remote) {
+// Of binary content; other content goes as it came.
+mail::Outcome not_convertible(const Error& error, const std::string& remote) {
   if (error.code() == make_error_code(Errc::unsupported))
     return decide(mail::Verdict::bounce, Stage::mail, {5, 6, 3},
-                  std::string(is_binary(message) ? "the message is binary"
-                                                 : "the message holds 8-bit content") +
-                      ", which " + remote +
+                  "the message is binary, which " + remote +
                       " does not take and which cannot be converted without loss (" + error.step() +
                       ")");
   const auto code = error.code();
@@ -609,7 +607,8 @@ void Courier::begin(Session& session, Waiting waiting) {
   auto& client = session.client;
   client.set_time(order_.clock->now());
   std::shared_ptr<const std::string> converted;
-  if (client.fitting(waiting.job).kind == Compatibility::Kind::needs_seven_bit) {
+  if (!waiting.has_no_other_form &&
+      client.fitting(waiting.job).kind == Compatibility::Kind::needs_seven_bit) {
     if (!waiting.converted) {
       begin_converting(std::move(waiting), client.remote());
       return;
@@ -700,8 +699,11 @@ Task<void> Courier::convert(std::shared_ptr<Courier> self, std::shared_ptr<Waiti
   if (made) {
     waiting->converted = *std::move(made);
     jobs_.push_front(std::move(*waiting));
+  } else if (made.error().code() == make_error_code(Errc::unsupported) && !is_binary(*message)) {
+    waiting->has_no_other_form = true;
+    jobs_.push_front(std::move(*waiting));
   } else {
-    end_with(std::move(waiting->job), not_convertible(made.error(), *message, remote));
+    end_with(std::move(waiting->job), not_convertible(made.error(), remote));
   }
   converted_.set();
   if (session_ != nullptr)

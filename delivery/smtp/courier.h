@@ -111,6 +111,7 @@ class Courier : public std::enable_shared_from_this<Courier> {
     Job job;
     mail::Outcome why;                               // of the host that failed it, if tries > 0
     std::shared_ptr<const std::string> converted{};  // for hosts that need it so
+    bool has_no_other_form = false;                  // goes there as it came
   };
   Task<void> run(std::shared_ptr<Courier> self);
   // What a visit to a host leaves to do.

@@ -43,7 +43,8 @@ void Transactions::begin(Job job, std::shared_ptr<const std::string> converted) 
   const bool in_memory = transaction.converted || message.content.bytes;
   const auto fitting = fit(message, transaction.job.recipients, capabilities(),
                            transaction.converted != nullptr, remote_, now_);
-  POSTRIDER_ASSERT(fitting.kind != Compatibility::Kind::needs_seven_bit);
+  POSTRIDER_ASSERT(fitting.kind != Compatibility::Kind::needs_seven_bit ||
+                   !is_binary(message, transaction.converted != nullptr));
   mail::Outcome refusal = fitting.refusal;
   const bool is_whole = capabilities().pipelining && in_memory && dialect_ == Dialect::smtp &&
                         transaction.size <= kMostOneShot;

@@ -741,7 +741,7 @@ TEST_CASE("a family that does not work falls back to the other", "[delivery][dis
   CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
 }
 
-TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or bounces",
+TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or goes as it came",
           "[delivery][dispatcher]") {
   Behaviour behaviour;
   behaviour.ehlo = "250 mx.test\r\n";
@@ -763,10 +763,17 @@ TEST_CASE("8-bit content is converted for a remote without 8BITMIME, or bounces"
   CHECK(describe(rig.deliver(make_message({"a@x.test"}, "Subject: \xc3\xbc\r\n\r\nx\r\n"))) ==
         "0 delivered 2.0.0");
   CHECK(mx.taken()[1].content.find("Subject: \xc3\xbc\r\n") != std::string::npos);
-  CHECK(describe(
-            rig.deliver(make_message({"a@x.test"},
-                                     "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n"
-                                     "\xc3\xbc\r\n--x--\r\n"))) == "0 bounce 5.6.3");
+  for (const std::string content :
+       {"Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n\xc3\xbc\r\n--x--\r\n",
+        "Content-Type: multipart/mixed\r\n\r\n\xc3\xbc\r\n",
+        "Content-Transfer-Encoding: base64\r\n\r\n\xc3\xbc\r\n",
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n\xc3\xbc\r\n",
+        "Content-Type: message/partial; id=x\r\n\r\n\xc3\xbc\r\n"}) {
+    const auto message = make_message({"a@x.test"}, content);
+    CHECK(describe(rig.deliver(message)) == "0 delivered 2.0.0");
+    CHECK(mx.taken().back().content == message->content.trace + content);
+    CHECK(mx.taken().back().mail.find("BODY=") == std::string::npos);
+  }
   SECTION("many at once, and each in its turn") {
     std::vector<mail::MessageId> sent;
     for (int i = 0; i < 50; ++i)
