@@ -66,7 +66,7 @@ class TcpExchange {
   ~TcpExchange();
 
   // The limit covers connecting, sending and receiving.
-  Task<Reply> ask(Server server, Question question, Duration limit);
+  Task<Reply> ask(Server server, Question question, bool edns, Duration limit);
   void stop();  // those in flight end as stopped when the loop runs on
 
  private:

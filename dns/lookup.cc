@@ -10,6 +10,7 @@ namespace {
 
 constexpr Duration kPreferFor{30000};
 constexpr Duration kComplainEvery{60000};
+constexpr Duration kWithoutEdnsFor{900000};
 
 // What one server had to say.
 struct Verdict {
@@ -34,8 +35,10 @@ class Lookup {
  private:
   Task<Verdict> ask_servers();
   Task<Verdict> ask_server(Server server, Duration limit);
-  Task<Verdict> ask_over_tcp(Server server, Duration limit);
-  Verdict judge(const Message& message, const Server& server) const;
+  Task<Verdict> ask_over_tcp(Server server, bool edns, Duration limit);
+  bool knows_edns(const Server& server) const;
+  void note_without_edns(const Server& server);
+  Verdict judge(const Message& message, const Server& server, bool edns) const;
   Verdict no_reply(const Reply& reply, const Server& server);
   void note_silence(const Server& server);
   void prefer(std::size_t server);
@@ -63,21 +66,21 @@ Result<Message> read(const Reply& reply) {
   return decode(reply.packet);
 }
 
-// RFC 6891 section 7: servers that do not know EDNS may say so.
+// RFC 6891 section 7: servers that do not know EDNS may say so. Some do with the OPT that they got,
+// which they send back with the rest of the question.
 bool lacks_edns(const Message& message) {
-  return !message.has_edns && !message.truncated &&
-         (message.rcode == Rcode::format_error || message.rcode == Rcode::not_implemented);
+  return message.rcode == Rcode::format_error || message.rcode == Rcode::not_implemented;
 }
 
 Duration Lookup::time_left() const {
   return std::chrono::duration_cast<Duration>(deadline_ - std::chrono::steady_clock::now());
 }
 
-Verdict Lookup::judge(const Message& message, const Server& server) const {
+Verdict Lookup::judge(const Message& message, const Server& server, bool edns) const {
   network_->heard = std::chrono::steady_clock::now();
   Verdict verdict;
   verdict.finding = read_answer(message, question_, kMostLinks - links_);
-  verdict.authentic = message.authentic;
+  verdict.authentic = edns && message.authentic;
   if (!verdict.finding.reason.empty())
     verdict.finding.reason += " from " + to_string(server);
   return verdict;
@@ -110,12 +113,34 @@ void Lookup::prefer(std::size_t server) {
   plan_->preferred_until = std::chrono::steady_clock::now() + kPreferFor;
 }
 
+bool Lookup::knows_edns(const Server& server) const {
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& [known, until] : plan_->without_edns)
+    if (known == server && now < until)
+      return false;
+  return true;
+}
+
+// Without EDNS there is no DNSSEC, and what needs it is not looked at.
+void Lookup::note_without_edns(const Server& server) {
+  const auto until = std::chrono::steady_clock::now() + kWithoutEdnsFor;
+  std::erase_if(plan_->without_edns, [&](const auto& known) { return known.first == server; });
+  plan_->without_edns.emplace_back(server, until);
+  network_->log.write(
+      LogEvent(Level::warn, "dns_server_without_edns").add("server", to_string(server)));
+}
+
 Task<Verdict> Lookup::ask_server(Server server, Duration limit) {
-  auto reply = co_await network_->udp.ask(server, question_, true, limit);
+  bool edns = knows_edns(server);
+  auto reply = co_await network_->udp.ask(server, question_, edns, limit);
   auto message = read(reply);
-  if (message && lacks_edns(*message)) {
-    reply = co_await network_->udp.ask(server, question_, false, limit);
+  if (edns && message && lacks_edns(*message)) {
+    edns = false;
+    limit = std::clamp(time_left(), Duration(1), limit);
+    reply = co_await network_->udp.ask(server, question_, edns, limit);
     message = read(reply);
+    if (message && !lacks_edns(*message) && !network_->stopped)
+      note_without_edns(server);
   }
   // Malformed may mean mangled on the way: TCP is worth one question. So are guesses that somebody
   // sent us: they shall not win by patience (attack D10).
@@ -124,18 +149,23 @@ Task<Verdict> Lookup::ask_server(Server server, Duration limit) {
                             : reply.end == Reply::End::timed_out && reply.saw_strays;
   if (over_tcp) {
     limit = std::min(limit, time_left());
-    auto verdict = co_await ask_over_tcp(std::move(server), limit);
+    auto verdict = co_await ask_over_tcp(std::move(server), edns, limit);
     co_return verdict;
   }
   if (reply.end != Reply::End::answered)
     co_return no_reply(reply, server);
-  co_return judge(*message, server);
+  co_return judge(*message, server, edns);
 }
 
-Task<Verdict> Lookup::ask_over_tcp(Server server, Duration limit) {
+Task<Verdict> Lookup::ask_over_tcp(Server server, bool edns, Duration limit) {
   if (limit <= Duration(0))
     co_return failure("no time left to ask " + to_string(server) + " over TCP");
-  const auto reply = co_await network_->tcp.ask(server, question_, limit);
+  auto reply = co_await network_->tcp.ask(server, question_, edns, limit);
+  if (const auto first = read(reply); edns && first && lacks_edns(*first)) {
+    edns = false;
+    limit = std::clamp(time_left(), Duration(1), limit);
+    reply = co_await network_->tcp.ask(server, question_, edns, limit);
+  }
   if (reply.end != Reply::End::answered)
     co_return no_reply(reply, server);
   const auto message = read(reply);
@@ -143,7 +173,7 @@ Task<Verdict> Lookup::ask_over_tcp(Server server, Duration limit) {
     co_return failure(message.error().describe() + " from " + to_string(server));
   if (message->truncated)
     co_return failure("a truncated answer over TCP from " + to_string(server));
-  co_return judge(*message, server);
+  co_return judge(*message, server, edns);
 }
 
 Task<Verdict> Lookup::ask_servers() {

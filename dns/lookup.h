@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace postrider {
@@ -29,6 +30,8 @@ struct Plan {
   // The server that answered when another was silent; asked first for a while.
   std::size_t preferred = 0;
   SteadyTime preferred_until;
+  // Servers that answer only without EDNS, and until when that is taken for granted.
+  std::vector<std::pair<Server, SteadyTime>> without_edns;
   SteadyTime complained;  // when the log last heard of a silent server
 };
 

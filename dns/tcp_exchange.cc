@@ -88,7 +88,7 @@ void TcpExchange::stop() {
     stream->close();
 }
 
-Task<Reply> TcpExchange::ask(Server server, Question question, Duration limit) {
+Task<Reply> TcpExchange::ask(Server server, Question question, bool edns, Duration limit) {
   const auto open = open_;
   Reply reply;
   Socket socket(loop_.context());
@@ -105,7 +105,7 @@ Task<Reply> TcpExchange::ask(Server server, Question question, Duration limit) {
   stream.set_deadline(limit);
   ++counters_.queries;
   ++counters_.over_tcp;
-  std::string query = encode_query(static_cast<std::uint16_t>(random_.next()), question);
+  std::string query = encode_query(static_cast<std::uint16_t>(random_.next()), question, edns);
   auto packet = co_await converse(stream, std::move(server), std::move(query));
   open->remove(stream);
   if (open->stopped)

@@ -245,14 +245,47 @@ TEST_CASE_METHOD(DnsFixture, "D14 an answer is secure only if each of its parts 
   CHECK_FALSE(answer.secure);
 }
 
-TEST_CASE_METHOD(DnsFixture, "a server that does not know EDNS is asked without",
+// RFC 6891 section 7; some send the OPT back with the rest.
+TEST_CASE_METHOD(DnsFixture, "a server that does not know EDNS is asked without, then at once",
+                 "[dns][resolver]") {
+  settings.trust_ad = true;
+  const auto code = GENERATE(Rcode::format_error, Rcode::not_implemented);
+  const bool sends_opt_back = GENERATE(false, true);
+  start();
+  std::vector<bool> with_edns;
+  for (const auto* name : {"a.test", "b.test"})
+    server.on(std::string("a ") + name, [&, name](const Asked& asked) {
+      with_edns.push_back(asked.message.has_edns);
+      Message reply;
+      reply.authentic = true;
+      reply.answers = {record(name, 300, "A 192.0.2.1")};
+      if (asked.message.has_edns) {
+        reply.answers.clear();
+        reply.rcode = code;
+        reply.has_edns = sends_opt_back;
+      }
+      return says(reply)(asked);
+    });
+  const auto first = a("a.test");
+  CHECK(first.status == Status::records);
+  CHECK_FALSE(first.secure);  // DNSSEC needs EDNS
+  const auto second = a("b.test");
+  CHECK(second.status == Status::records);
+  CHECK_FALSE(second.secure);
+  CHECK(with_edns == std::vector<bool>{true, false, false});
+}
+
+TEST_CASE_METHOD(DnsFixture, "a server that fails without EDNS too is asked with it again",
                  "[dns][resolver]") {
   start();
-  server.on("a a.test", [](const Asked& asked) {
-    return asked.message.has_edns ? fails(Rcode::format_error)(asked) : good()(asked);
+  std::size_t with_edns = 0;
+  server.on_any([&](const Asked& asked) {
+    with_edns += asked.message.has_edns ? 1 : 0;
+    return fails(Rcode::not_implemented)(asked);
   });
-  CHECK(a("a.test").status == Status::records);
-  CHECK(server.asked().size() == 2);
+  CHECK(a("a.test").status == Status::temporary_failure);
+  CHECK(a("b.test").status == Status::temporary_failure);
+  CHECK(with_edns == 2);
 }
 
 }  // namespace postrider::dns
