@@ -1,10 +1,14 @@
 #include "daemon/addresses.h"
 
+#include "base/text.h"
+#include "base/time.h"
 #include "daemon/config/listened.h"
 #include "daemon/settings.h"
 #include "daemon/signing/srs_keys.h"
 #include "daemon/tool_folder.h"
 #include "delivery/local/addresses/address_list.h"
+#include "delivery/local/addresses/expander.h"
+#include "delivery/local/local_directory.h"
 #include "delivery/route_map.h"
 #include "delivery/routing/hosts.h"
 #include "mail/address.h"
@@ -156,6 +160,24 @@ void check_all(const std::vector<std::string>& specs, const char* option,
         problems.push_back({option, std::move(problem), true});
     }
   }
+}
+
+// What is known of it here and now: tables on a server are not asked.
+void check_catch_all(const Config& config, std::vector<TableProblem>& problems) {
+  const auto& to = config.local.catch_all;
+  if (to.empty() || book_asks_servers(config))
+    return;
+  const auto opened = open_address_book_now(config);
+  if (!opened || *opened->trouble)
+    return;
+  const SystemClock clock;
+  const delivery::LocalDirectory directory(opened->book, config.local.mailbox, clock);
+  if (delivery::look_ahead(*opened->book, directory, to) == mail::Directory::Answer::unknown)
+    problems.push_back({"local.catch_all",
+                        "\"" + escaped(to) +
+                            "\" leads to nobody, so mail for unknown users is refused; expected a "
+                            "user, an alias or an address, or an empty text",
+                        true});
 }
 
 mail::Rewriter::Find find_in(std::vector<delivery::TablePtr> tables) {
@@ -416,6 +438,8 @@ std::vector<TableProblem> check_tables(const Config& config) {
   check_all(config.accept.relay_recipients, "accept.relay_recipients", {}, problems);
   check_all(config.authentication.exceptions, "authentication.exceptions", exception_options(),
             problems);
+  if (problems.empty())
+    check_catch_all(config, problems);
   return problems;
 }
 

@@ -85,7 +85,7 @@ Answer look_up(const LocalAddresses& book, const Users& users, std::string_view 
     return Answer::known;
   const auto found = user.empty() ? Answer::unknown : users.find_user(user, domain);
   const bool is_caught = found == Answer::unknown && !book.rules().catch_all.empty();
-  return is_caught ? Answer::known : found;
+  return is_caught ? look_ahead(book, users, address) : found;
 }
 
 }  // namespace

@@ -473,6 +473,16 @@ class Virtual(LocalUsers):
         server.wait_for_mail(1, "ann")
         server.wait_until_empty()
 
+    def test_a_catch_all_that_leads_to_nobody_catches_nothing(self):
+        server = self.machine(local={"catch_all": "nosuchuser"})
+        said = server.tool("postrider", "check", check=False)
+        self.assertIn("local.catch_all", said.stdout + said.stderr)
+        self.assertIn("leads to nobody", said.stdout + said.stderr)
+        server.start()
+        for name in ("whoever", "nosuchuser"):
+            self.assertTrue(self.rcpt(server, f"{name}@us.example").startswith("550 5.1.1"))
+        self.assertTrue(self.rcpt(server, "ann@us.example").startswith("250"))
+
 
 class Tables(LocalUsers):
     def test_every_form_of_table(self):

@@ -406,7 +406,7 @@ class Walk {
                     : add(address, {ResolvedRecipient::Kind::user, user, {}}, context);
     }
     const auto& catch_all = book_.rules().catch_all;
-    if (catch_all.empty())
+    if (catch_all.empty() || folded_case(completed(catch_all)) == folded_case(address))
       return unknown(address, context);
     step(address, catch_all, "local.catch_all");
     follow_address(catch_all, deeper(context), false);

@@ -274,6 +274,24 @@ TEST_CASE("unknown users of a local domain are caught, those of a virtual one ar
   CHECK(expanded(with, "postmaster@v.test") == "postmaster@us.test[user:postmaster]");
 }
 
+TEST_CASE("a catch-all that leads to nobody catches nothing", "[delivery][aliases]") {
+  auto with = rules("x=ann, list=nobody-else, one=two, two=one", "");
+  for (const std::string to : {"no-such-user", "No-Such-User@us.test", "list", "one"}) {
+    INFO(to);
+    with.catch_all = to;
+    CHECK(look_ahead(LocalAddresses(with), SomeUsers(), "whoever@us.test") == Answer::unknown);
+    CHECK(look_ahead(LocalAddresses(with), SomeUsers(), "x@us.test") == Answer::known);
+  }
+  with.catch_all = "no-such-user";
+  CHECK(expanded(with, "whoever@us.test") == "no-such-user@us.test[]");
+  CHECK(expanded(with, "no-such-user@us.test") == "5.1.1 there is no user no-such-user@us.test");
+  for (const std::string to : {"bob", "x", "y@far.test", "postmaster"}) {
+    INFO(to);
+    with.catch_all = to;
+    CHECK(look_ahead(LocalAddresses(with), SomeUsers(), "whoever@us.test") == Answer::known);
+  }
+}
+
 TEST_CASE("the separator is the administrator's", "[delivery][aliases]") {
   auto with = rules("ann-x=bob, list=carl");
   with.separator = "-";

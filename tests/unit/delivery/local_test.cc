@@ -71,6 +71,22 @@ TEST_CASE("accounts, mailboxes and postmaster exist", "[delivery][local]") {
   CHECK(directory.lookup("no-such-user", "here.test") == Answer::known);
 }
 
+TEST_CASE("the catch-all knows everybody, unless it leads to nobody", "[delivery][local]") {
+  Rig rig;
+  AddressRules here;
+  here.domains = {"here.test"};
+  for (const std::string to : {"root", "no-such-user"}) {
+    INFO(to);
+    here.catch_all = to;
+    const LocalDirectory directory(std::make_shared<LocalAddresses>(here),
+                                   "maildir:" + rig.folder.string() + "/{user}/", rig.clock);
+    const auto wanted = to == "root" ? Answer::known : Answer::unknown;
+    CHECK(directory.lookup("whoever", "here.test") == wanted);
+    CHECK(directory.lookup("no-such-user", "here.test") == wanted);
+    CHECK(directory.lookup("root", "here.test") == Answer::known);
+  }
+}
+
 TEST_CASE("who is a user is known from memory alone, or not at all", "[delivery][local]") {
   Rig rig;
   AddressRules here;
