@@ -187,7 +187,9 @@ Result<void> StoreKeeper::resume() {
   if (!is_new)
     return is_new.error().during("open the queue");
   were_facts_wanted_ = is_wanted_stored_ = *wanted == 1;
-  was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_;
+  if (*is_new)
+    look_for_bodies();
+  was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_ && !is_bereft_;
   if (clock_.now().time_since_epoch().count() * 1000 <= *last)
     ids_.continue_after({*last});  // the clock was set back
   ledger_.resume(Duration(*shift), TimePoint(Duration(*seen)), clock_,
@@ -196,6 +198,20 @@ Result<void> StoreKeeper::resume() {
     if (auto repaired = repairs_.rebuild_indexes(Repair::always); !repaired)
       return repaired.error();
   return repairs_.check_indexes();
+}
+
+// Bodies are there and no database was: somebody took it away, and the mail is known to nobody.
+void StoreKeeper::look_for_bodies() {
+  const auto bodies = spool_.body_names().size();
+  if (bodies == 0)
+    return;
+  is_bereft_ = true;
+  log_.write(LogEvent(Level::error, "queue_missing")
+                 .add("bodies", bodies)
+                 .add("moved_to", spool_.folder() + "/lost")
+                 .add("advice",
+                      "stop the mail system, put queue.db and queue.db-wal back and the files of "
+                      "lost/ into body/, or read those files: each is somebody's mail"));
 }
 
 Result<std::size_t> StoreKeeper::recover() {
@@ -254,7 +270,7 @@ Result<void> StoreKeeper::sweep_bodies() {
   auto kept = store_->meta().get(kStrangersMark);
   if (!kept)
     return kept.error();
-  const bool are_lost = log_hides_mail_ || *kept != 0;
+  const bool are_lost = log_hides_mail_ || is_bereft_ || *kept != 0;
   auto swept =
       spool_.sweep(is_known, are_lost ? Spool::Unknown::move_aside : Spool::Unknown::remove);
   if (!swept)

@@ -66,6 +66,7 @@ class StoreKeeper {
   Result<void> open_again();
   Result<void> begin();
   Result<void> resume();
+  void look_for_bodies();
   Result<std::size_t> recover();
   Result<std::size_t> recover_around_damage();
   Result<std::size_t> recover_when_full(const Error& error);
@@ -89,6 +90,7 @@ class StoreKeeper {
   Phase phase_ = Phase::closed;
   bool was_clean_ = false;
   bool log_hides_mail_ = false;
+  bool is_bereft_ = false;  // there was content of mail and no database
   bool owes_recovery_ = false;
   std::size_t recovered_ = 0;  // messages; before it is committed
   std::vector<mail::MessageId> doubtful_;

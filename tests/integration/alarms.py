@@ -70,6 +70,24 @@ class Alarms(scenario.Scenario):
         server.postrider("reload")
         self.calm(server)
 
+    def test_a_queue_that_is_gone(self):
+        """Until somebody has looked at what is left of the mail, whatever is started again meanwhile."""
+        server = self.daemon(route=[{"domain": "far.test", "next_hop": "smtp://127.0.0.1:9", "tls": "off"}])
+        self.assertEqual(server.send("a@us.example", "b@far.test", CONTENT + (b"y" * 70 + b"\r\n") * 6000).code, 250)
+        body, = (server.spool / "body").iterdir()
+        server.kill()
+        for file in server.spool.glob("queue.db*"):
+            file.unlink()
+        for _ in range(2):
+            server.start()
+            self.alarmed(server, f"1 file in {server.spool}/lost, with mail that damage of the queue made nobody")
+            self.assertEqual(len(server.log("queue_missing")), 1)
+            self.assertEqual([file.name for file in (server.spool / "lost").iterdir()], [body.name])
+            server.kill()
+        server.start()
+        (server.spool / "lost" / body.name).unlink()
+        self.calm(server)
+
     def test_a_log_that_takes_no_lines(self):
         disk = self.small_disk("300k")
         server = self.daemon(log={"target": str(disk / "log")})

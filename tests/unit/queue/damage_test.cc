@@ -52,6 +52,14 @@ struct Damaged : QueueFixture {
     settings.spool = copy;
   }
 
+  void cut_again() {
+    const auto before = settings.spool;
+    fs::copy(before, before + "+", fs::copy_options::recursive);
+    fs::remove(before + "+/queue.db-shm");
+    queue.reset();
+    settings.spool = before + "+";
+  }
+
   static void spoil(const std::string& path, std::uintmax_t at, std::size_t octets) {
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     for (std::size_t i = 0; i < octets; ++i) {
@@ -240,6 +248,35 @@ TEST_CASE_METHOD(Damaged, "a damaged log is reported and bodies are moved aside"
     CHECK(log.count("log_damaged") == 0);
     CHECK(log.count("swept") == 1);
     CHECK(list().size() == 5);
+  }
+}
+
+TEST_CASE_METHOD(Damaged, "a start without the database says so and keeps the bodies",
+                 "[queue][failure]") {
+  start();
+  std::vector<mail::MessageId> large;
+  for (int i = 0; i < 3; ++i)
+    large.push_back(accept_large());
+  SECTION("it is gone") {
+    cut();
+    for (const auto* name : {"queue.db", "queue.db-wal", "queue.db-shm"})
+      fs::remove(file(name));
+    open();
+    CHECK(log.count("queue_missing") == 1);
+    CHECK(log.count("swept") == 0);
+    for (int starts = 0; starts < 2; ++starts) {
+      for (const auto id : large)
+        CHECK(fs::exists(file("lost/") + to_string(id)));
+      cut_again();
+      open();
+    }
+    CHECK(log.count("queue_missing") == 1);
+  }
+  SECTION("it is there") {
+    cut();
+    open();
+    CHECK(log.count("queue_missing") == 0);
+    CHECK(list().size() == 3);
   }
 }
 
