@@ -292,11 +292,11 @@ std::string utf8_original(std::string_view address) {
 }
 
 // RFC 3461 §4.2, RFC 6533 §3. Postfix sends the octets of UTF-8 in xtext, as rfc822: what is meant
-// is plain. Empty: it is of no use; none: it is not well formed.
+// is plain. Empty: it is of no use; none: it holds what no parameter may.
 std::optional<std::string> usable_original(std::string_view value, bool smtputf8) {
   const auto semicolon = value.find(';');
   if (semicolon == std::string_view::npos || !is_keyword(value.substr(0, semicolon)))
-    return std::nullopt;
+    return decode_liberally(value) ? std::optional(std::string()) : std::nullopt;
   const auto type = value.substr(0, semicolon);
   const auto address = value.substr(semicolon + 1);
   const auto decoded = decode_liberally(address);

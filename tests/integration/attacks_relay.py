@@ -41,7 +41,7 @@ RAW = [  # whole commands, for what a bracket helper would hide
              f"RCPT TO:<{USER}@us.example", f"RCPT TO:{USER}@us.example>",
              f"RCPT TO:< {USER}@us.example >", f"RCPT TO:<{USER}@us.example><v@ext.example>"]),
     ("A16", [f"RCPT TO:<{USER}@us.example> ORCPT={value}" for value in (
-        "rfc822;v+0D+0AX:y", "rfc822;+00", "x", "rfc822;+G0", "rfc822;a+4", ";a")]),
+        "rfc822;v+0D+0AX:y", "rfc822;+00", "v+0D+0AX", "rfc822;+G0", "rfc822;a+4")]),
 ]
 
 

@@ -51,8 +51,10 @@ TEST_CASE("ORCPT is advice: its faults cost it, not the mail", "[mail][command]"
     CHECK(original("rfc822;+FF", smtputf8).empty());
     CHECK(original("rfc822;", smtputf8).empty());
     CHECK(original("rfc822;" + std::string(494, 'x'), smtputf8).empty());
+    for (const auto* typeless : {"x", "junk@c.test", ";a", "a_b;c"})
+      CHECK(original(typeless, smtputf8).empty());
     for (const auto* attack :
-         {"rfc822;v+0D+0AX:y", "rfc822;+00", "x", "rfc822;+G0", "rfc822;a+4", ";a"})
+         {"rfc822;v+0D+0AX:y", "rfc822;+00", "v+0D+0AX", "+00", "rfc822;+G0", "rfc822;a+4"})
       CHECK(original(attack, smtputf8) == "501 5.5.4");
   }
   CHECK(original("utf-8;r\xc3\xbc@dst.example", true) == "utf-8;r\xc3\xbc@dst.example");
@@ -186,7 +188,7 @@ TEST_CASE("RCPT takes a path and its parameters", "[mail][command]") {
       {"orcpt", "TO:<a@b.test> ORCPT=rfc822;a+2Bb@c.test", "<a@b.test>"},
       {"A16: CR LF in ORCPT", "TO:<u@us.test> ORCPT=rfc822;v+0D+0AX:y", "501 5.5.4"},
       {"A16: NUL in ORCPT", "TO:<u@us.test> ORCPT=rfc822;+00", "501 5.5.4"},
-      {"A16: no type", "TO:<u@us.test> ORCPT=x", "501 5.5.4"},
+      {"A16: no type", "TO:<u@us.test> ORCPT=x", "<u@us.test>"},
       {"A16: no address", "TO:<u@us.test> ORCPT=rfc822;", "<u@us.test>"},
       {"ORCPT of 500", "TO:<u@us.test> ORCPT=rfc822;" + std::string(493, 'x'), "<u@us.test>"},
       {"ORCPT of 501", "TO:<u@us.test> ORCPT=rfc822;" + std::string(494, 'x'), "<u@us.test>"},

@@ -68,7 +68,7 @@ const std::vector<Row> kRows = {
     {"A15 UTF-7", "<+AGE-@us.test>", "550"},
     {"A16 CR LF in ORCPT", "<y@us.test> ORCPT=rfc822;v+0D+0AX:y", "501"},
     {"A16 NUL in ORCPT", "<y@us.test> ORCPT=rfc822;+00", "501"},
-    {"A16 no type in ORCPT", "<y@us.test> ORCPT=x", "501"},
+    {"A16 no type in ORCPT", "<y@us.test> ORCPT=x", "250"},
     {"A19 tag", "<user+tag@us.test>", "550"},
     {"A19 empty tag", "<user+@us.test>", "550"},
     {"A20 an unknown user", "<nobody@us.test>", "550"},
