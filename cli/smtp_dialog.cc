@@ -114,6 +114,7 @@ void SmtpDialog::data(std::string_view arguments, std::string& out) {
     return say({503, {5, 5, 1}, "RCPT first"}, out);
   in_content_ = true;
   at_line_start_ = true;
+  may_end_with_lf_ = true;
   say({354, {}, "End data with <CR><LF>.<CR><LF>"}, out);
 }
 
@@ -151,10 +152,18 @@ void SmtpDialog::keep(std::string_view bytes) {
 
 // `line`: from the start of a line to its end, or so much of it that it cannot be a lone dot.
 void SmtpDialog::line_of_content(std::string_view line, std::string& out) {
-  if (line == ".\r\n" || (line == ".\n" && lf_ends_lines_))
+  if (line == ".\r\n" || (line == ".\n" && (lf_ends_lines_ || may_end_with_lf_)))
     return end_of_data(out);
   at_line_start_ = line.back() == '\n';
+  note_line_end(line);
   keep(line.substr(line.front() == '.' ? 1 : 0));
+}
+
+// A CR that came apart from its LF counts as well. A content whose first lines end with CRLF holds a
+// bare LF only by somebody else's doing: that ends nothing.
+void SmtpDialog::note_line_end(std::string_view piece) {
+  if (piece.find('\r') != std::string_view::npos)
+    may_end_with_lf_ = false;
 }
 
 // Line ends are those of the program that speaks; what they become is decided with the rest of the
@@ -165,6 +174,7 @@ std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
   const auto piece = in.substr(0, end == std::string_view::npos ? end : end + 1);
   if (!at_line_start_) {
     at_line_start_ = piece.back() == '\n';
+    note_line_end(piece);
     keep(piece);
     return in.substr(piece.size());
   }
@@ -179,7 +189,7 @@ std::string_view SmtpDialog::content(std::string_view in, std::string& out) {
 bool SmtpDialog::finish(std::string& out) {
   if (over_)
     return true;
-  if (in_content_ && lf_ends_lines_ && at_line_start_ && line_ == ".") {
+  if (in_content_ && (lf_ends_lines_ || may_end_with_lf_) && at_line_start_ && line_ == ".") {
     line_.clear();
     end_of_data(out);
   } else if (!in_content_ && !line_.empty()) {

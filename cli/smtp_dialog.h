@@ -41,6 +41,7 @@ class SmtpDialog {
   void quit(std::string_view arguments, std::string& out);
   std::string_view content(std::string_view in, std::string& out);
   void keep(std::string_view bytes);
+  void note_line_end(std::string_view piece);
   void line_of_content(std::string_view line, std::string& out);
   void end_of_data(std::string& out);
   void forget();
@@ -56,7 +57,8 @@ class SmtpDialog {
   bool smtputf8_ = false;
   daemon::SubmitHeader header_;
   bool in_content_ = false;
-  bool lf_ends_lines_ = false;  // the DATA command ended with a bare LF, so a lone dot may too
+  bool lf_ends_lines_ = false;   // the DATA command ended with a bare LF, so a lone dot may too
+  bool may_end_with_lf_ = true;  // no line of the content has ended with CRLF
   bool at_line_start_ = true;
   ContentStore store_;
   bool store_failed_ = false;

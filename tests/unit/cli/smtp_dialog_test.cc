@@ -104,14 +104,31 @@ TEST_CASE("sendmail -bs takes LF for a line end, in commands and content", "[cli
   CHECK(mixed.handed[0].content == "x\ny\n");
 }
 
+TEST_CASE("sendmail -bs takes a lone dot with LF where no line of the content has CRLF",
+          "[cli][unit]") {
+  const std::string strict = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+  for (const std::size_t step : {1U, 1000U}) {
+    Fixture f;
+    const auto out = f.say(strict + "Subject: s\n\nx\n..\n.\nQUIT\r\n", step);
+    REQUIRE(f.handed.size() == 1);
+    CHECK(f.handed[0].content == "Subject: s\n\nx\n.\n");
+    CHECK(out.ends_with("221 2.0.0 Bye\r\n"));
+    Fixture other;
+    other.say(strict + "Subject: s\r\n\r\nx\n.\ny\r\n.\r\n" + strict + "a\n.\nNOOP\r\n", step);
+    REQUIRE(other.handed.size() == 2);
+    CHECK(other.handed[0].content == "Subject: s\r\n\r\nx\n\ny\r\n");
+    CHECK(other.handed[1].content == "a\n");
+  }
+}
+
 TEST_CASE("sendmail -bs is not led by a bare LF of somebody else's content", "[cli][unit]") {
   for (const std::size_t step : {1U, 1000U}) {
     Fixture f;
     const auto out = f.say(
-        "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\n.\nMAIL FROM:<e@f>\n\r\n.\r\nNOOP\r\n",
+        "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nw\r\nx\n.\nMAIL FROM:<e@f>\n\r\n.\r\nNOOP\r\n",
         step);
     REQUIRE(f.handed.size() == 1);
-    CHECK(f.handed[0].content == "x\n\nMAIL FROM:<e@f>\n\r\n");
+    CHECK(f.handed[0].content == "w\r\nx\n\nMAIL FROM:<e@f>\n\r\n");
     CHECK(out.ends_with("250 2.0.0 Queued as X\r\n250 2.0.0 OK\r\n"));
   }
 }
@@ -132,6 +149,7 @@ TEST_CASE("sendmail -bs tells an end of input in the middle from one at the end"
       {begun + "x\n.", true, 1},
       {begun + "x.", false, 0},
       {strict + "x\r\n.", false, 0},
+      {strict + "x\n.", true, 1},
       {strict + "x\r\n.\r\n", true, 1},
       {strict + "x\r\n.\r\nMAIL FROM:<a@b>\r\n", false, 1},
   };
