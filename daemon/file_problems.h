@@ -17,7 +17,8 @@ struct Question {
   // For a daemon that runs, which goes on with a table as it was when there is something wrong in
   // its file; whose file that is, holds up no reload with it.
   bool keeps_tables = false;
-  bool starts_as_root = false;  // and is the user of the configuration from then on
+  // For a daemon that was started as root, and is the user of the configuration behind the next start.
+  bool starts_as_root = false;
 };
 
 // loaded: with a configuration. Reads the files; blocking.

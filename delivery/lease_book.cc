@@ -67,6 +67,12 @@ Outcome expired(const mail::Message& message, const Lease::Recipient& recipient,
   return outcome;
 }
 
+void count_class(DispatchContext& context, const Outcome& outcome, bool is_first_try) {
+  const auto klass = meaning_of(outcome, is_first_try).klass;
+  context.timings->deferred[static_cast<std::size_t>(klass)].fetch_add(1,
+                                                                       std::memory_order_relaxed);
+}
+
 Outcome by_administrator(const Lease::Recipient& recipient) {
   auto outcome = recipient.last.value_or(Outcome());
   outcome.verdict = Verdict::bounce;
@@ -85,6 +91,7 @@ queue::Record take_part(queue::Record& record) {
   part.results = std::exchange(record.results, {});
   part.untried = std::exchange(record.untried, {});
   part.untried_lines = std::exchange(record.untried_lines, {});
+  part.unreached = std::exchange(record.unreached, 0);
   part.notices = std::exchange(record.notices, {});
   return part;
 }
@@ -184,12 +191,10 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   queue::Record::Result result;
   result.index = index;
   if (outcome.verdict == Verdict::retry) {
-    ++counts_.deferred;
     const auto* const recipient = find_leased(given.lease, index);
     POSTRIDER_ASSERT(recipient != nullptr);
-    const auto klass = meaning_of(outcome, recipient->attempts == 0).klass;
-    context_.timings->deferred[static_cast<std::size_t>(klass)].fetch_add(
-        1, std::memory_order_relaxed);
+    ++counts_.deferred;
+    count_class(context_, outcome, recipient->attempts == 0);
     result.next_attempt =
         given.retry.next(context_, given.record.id, *recipient, outcome, site, again_within);
   } else if (outcome.verdict == Verdict::delivered) {
@@ -351,12 +356,22 @@ void LeaseBook::put_back(const Job& job) {
   record_soon(job.lease, given);
 }
 
-void LeaseBook::put_back_deferred(const Job& job, const Outcome& why) {
+void LeaseBook::put_back_deferred(const Job& job, const Outcome& why, bool tried) {
   auto& given = in_hand(job.lease);
   const auto& message = *given.lease.message;
+  JobEnd end;
+  end.job.lease = job.lease;
+  end.job.handed_over = context_.steady();
   const auto tell = [&](std::uint32_t index) {
     const auto& recipient = message.envelope.recipients[index];
-    maillog::deferred(context_.log, message, recipient, why);
+    if (tried) {
+      log_attempt(end, {index, why});
+      ++counts_.deferred;
+      count_class(context_, why, false);
+      ++given.record.unreached;
+    } else {
+      maillog::deferred(context_.log, message, recipient, why);
+    }
     given.record.untried_lines.push_back(
         queue::encode_line(maillog::deferred_line(message, recipient, why)));
   };

@@ -58,8 +58,9 @@ class LeaseBook {
   void settle_all(const Job& job, const mail::Outcome& outcome,
                   std::optional<Duration> again_within = {});
   void put_back(const Job& job);  // untried
-  // The same, and the log, the counters and the facts have it that each waits, and why.
-  void put_back_deferred(const Job& job, const mail::Outcome& why);
+  // The same, and the log, the counters and the facts have it that each waits, and why. tried: the
+  // connection that failed was made for it, which is an attempt; its schedule is not touched by it.
+  void put_back_deferred(const Job& job, const mail::Outcome& why, bool tried);
   // New messages that the record carries: what an address here sends on.
   void add_onward(std::uint64_t handle, std::vector<queue::Submission> onward);
   // Answers the lease if all its recipients have ended. Requires: called behind each of the above.

@@ -196,20 +196,20 @@ void SiteBook::put_back_ready(Site& site, const Outcome& why) {
   const auto ready = site.ready.take_all();
   const bool is_told = why.status && !site.is_aside;
   for (const auto& job : ready)
-    give_back(site, job, is_told ? &why : nullptr);
+    give_back(site, job, is_told ? &why : nullptr, true);
 }
 
 void SiteBook::park(Site& site, const Job& job) {
-  give_back(site, job, is_to_be_told(site, job) ? &site.health.why() : nullptr);
+  give_back(site, job, is_to_be_told(site, job) ? &site.health.why() : nullptr, false);
 }
 
-// Untried; why: what the log says of it. Where the queue does not know the site of this mail, it would give it out again at once:
-// then the mail waits by its own schedule.
-void SiteBook::give_back(Site& site, const Job& job, const Outcome* why) {
+// Untried; why: what the log says of it. Where the queue does not know the site of this mail, it
+// would give it out again at once: then the mail waits by its own schedule.
+void SiteBook::give_back(Site& site, const Job& job, const Outcome* why, bool tried) {
   if (site.is_aside && !context_.is_draining && site.health.blocked_until() != TimePoint{})
     leases_.settle_all(job, site.health.why());
   else if (why != nullptr)
-    leases_.put_back_deferred(job, *why);
+    leases_.put_back_deferred(job, *why, tried);
   else
     leases_.put_back(job);
   leases_.close(job.lease);

@@ -54,7 +54,7 @@ class SiteBook {
   Duration wait_for_probe(const Site& site, const mail::Outcome& why);
   void on_blocked(Site& site);
   static void end_fault(Site& site);
-  void give_back(Site& site, const Job& job, const mail::Outcome* why);
+  void give_back(Site& site, const Job& job, const mail::Outcome* why, bool tried);
   bool is_to_be_told(const Site& site, const Job& job) const;
 
   DispatchContext& context_;

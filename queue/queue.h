@@ -128,6 +128,7 @@ struct Record {
   std::vector<Result> results;
   std::vector<std::uint32_t> untried;      // back to the queue unchanged (blocked site, stop)
   std::vector<std::string> untried_lines;  // encode_line() of why some of these wait
+  std::uint32_t unreached = 0;  // of these, for which a connection was tried: counted as deferrals
   bool delay_notice_sent = false;
   // Those whom it does not name are still being tried: the lease goes on for them. Otherwise this
   // record ends it.

@@ -27,7 +27,8 @@ void count_results(Queue::Counters& counted, const Record& record) {
     counted.bounced += result.outcome.verdict == mail::Verdict::bounce ? 1 : 0;
     counted.deferrals += result.outcome.verdict == mail::Verdict::retry ? 1 : 0;
   }
-  counted.untried += record.untried_lines.size();
+  counted.deferrals += record.unreached;
+  counted.untried += record.untried_lines.size() - record.unreached;
 }
 
 // The usual case: everybody at the first attempt.
