@@ -794,6 +794,7 @@ TEST_CASE("a conversion that fails gives its memory back", "[delivery][dispatche
   const auto message = make_message(
       {"a@x.test"}, "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\n\xc3\xbc\r\n" +
                         std::string(16U << 20U, 'x') + "\r\n--x--\r\n");
+  message->envelope.body = mail::BodyType::binary_mime;
   for (int i = 0; i < 12; ++i)
     CHECK(describe(rig.deliver(message)) == "0 bounce 5.6.3");
 }
