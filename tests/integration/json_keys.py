@@ -11,7 +11,7 @@ CONTENT = b"From: <a@src.example>\r\nSubject: keys\r\n\r\nbody\r\n"
 PAGE = daemon.ROOT / "doc" / "json.md"
 SOURCE = "".join(path.read_text() for room in ("daemon", "cli") for path in sorted((daemon.ROOT / room).rglob("*.cc")))
 # Objects whose members are named by what they are about.
-BY_NAME = ("rejected_with", "deferred_by_class", "events_behind", "histograms")
+BY_NAME = ("rejected_with", "deferred_by_class", "events_behind", "histograms", "milter_figures")
 TYPES = {str: "text", bool: "yes or no", int: "number", float: "number", list: "list", dict: "object"}
 
 
