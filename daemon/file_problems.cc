@@ -31,8 +31,9 @@ constexpr Duration kLeastFileTime{200};  // when the time of all is over
 // Where the start opens or reads what is there.
 class PlaceProblems {
  public:
-  PlaceProblems(const Loaded& loaded, std::vector<Problem>& found)
-      : config_(*loaded.config), origins_(loaded.origins), found_(found) {}
+  // is_daemon: who asks has the rights that the daemon has.
+  PlaceProblems(const Loaded& loaded, bool is_daemon, std::vector<Problem>& found)
+      : config_(*loaded.config), origins_(loaded.origins), is_daemon_(is_daemon), found_(found) {}
 
   void user() {
     const auto& user = config_.user;
@@ -63,7 +64,8 @@ class PlaceProblems {
     if (!exists && !S_ISDIR(about.st_mode))
       return report("log.target", quoted(folder) + " is not a folder; expected one");
     const int rights = exists ? W_OK : W_OK | X_OK;
-    if (::faccessat(AT_FDCWD, exists ? target.c_str() : folder.c_str(), rights, AT_EACCESS) != 0)
+    if (is_daemon_ &&
+        ::faccessat(AT_FDCWD, exists ? target.c_str() : folder.c_str(), rights, AT_EACCESS) != 0)
       report("log.target", quoted(target) +
                                " cannot be written: " + std::generic_category().message(errno) +
                                "; expected a file that the daemon's user may write");
@@ -118,6 +120,7 @@ class PlaceProblems {
 
   const Config& config_;
   const Origins& origins_;
+  const bool is_daemon_;
   std::vector<Problem>& found_;
 };
 
@@ -175,7 +178,10 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, const Question& que
     problems.push_back({origin == loaded.origins.end() ? 0 : origin->second, "control.readers",
                         readers.error().step()});
   }
-  PlaceProblems places(loaded, problems);
+  const auto account = config.user.empty() ? Result<Account>(Error(Errc::not_found, "user"))
+                                           : find_account(config.user);
+  const bool is_daemon = question.keeps_tables || (account && account->uid == ::geteuid());
+  PlaceProblems places(loaded, is_daemon, problems);
   if (question.starts_as_root)
     places.user();
   places.spool();
