@@ -176,8 +176,10 @@ void Courier::stand_aside(Duration silence) {
   if (gone_ || session_ == nullptr || session_->client.is_quitting())
     return;
   const auto stage = session_->client.stage();
-  // While content is sent the host has nothing to say.
-  if (!stage || stage == Stage::body || order_.clock->steady() - session_->heard < silence)
+  // While content is sent the host has nothing to say; a login that is slow is one that fails, and
+  // another one beside it makes it worse.
+  if (!stage || stage == Stage::body || stage == Stage::auth ||
+      order_.clock->steady() - session_->heard < silence)
     return;
   if (stage == Stage::body_end) {
     if (hold_)

@@ -18,7 +18,7 @@ const { chromium } = require("playwright-core");
       await page.waitForSelector("form.login");
       await page.fill("input[name=token]", token);
       await page.keyboard.press("Enter");
-      const views = [["#/", ".tiles", "messages in the queue"], ["#/", ".plot svg[aria-label^='Deferrals by class: greylisted']", "greylisted"],
+      const views = [["#/", ".tiles", "messages in the queue"], ["#/", ".plot svg[aria-label^='Deferrals by class: '][aria-label*='greylisted']", "greylisted"],
         ["#/sites", ".plot svg[aria-label^='Found limits: connections at once: ']", "busiest"], ["#/queue", "table", "refused"], ["#/sites", "table", "refused"],
         [`#/message?id=${id}`, "pre", "<script>"], ["#/explain?target=b0@far.example", "table", "conclusion"],
         ["#/trace?target=b0@far.example", "table", "b0@far.example"], [`#/message?id=${id}`, ".story", "deferred"],
