@@ -113,7 +113,9 @@ class MachineDoubts {
     by_unit("control.submit", config_.control.submit);
     for (std::size_t i = 0; i < config_.events.size(); ++i)
       by_unit("events[" + std::to_string(i) + "].file", config_.events[i].file);
-    by_unit("local.mailbox", config_.local.mailbox);
+    const auto& mailbox = config_.local.mailbox;
+    if (mailbox.starts_with("maildir:") || mailbox.starts_with("mbox:"))
+      by_unit("local.mailbox", mailbox.substr(mailbox.find(':') + 1));
   }
 
   void log() {

@@ -108,7 +108,7 @@ constexpr const char* kCountUnreleased =
 
 constexpr const char* kCountHeld =
     "SELECT count(DISTINCT p.message), count(*) FROM temp.picked p"
-    " JOIN recipient r ON r.message = p.message AND r.idx = p.idx WHERE r.state = {held}";
+    " CROSS JOIN recipient r ON r.message = p.message AND r.idx = p.idx WHERE r.state = {held}";
 
 constexpr const char* kUnpickHeld[] = {
     "DELETE FROM temp.picked WHERE EXISTS (SELECT 1 FROM recipient r"

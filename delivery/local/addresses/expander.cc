@@ -125,9 +125,9 @@ class Walk {
     if (is_more_)
       return Answer::known;
     if (found.failure)
-      return found.failure->verdict != Verdict::bounce ? Answer::cannot_tell
-             : found.failure->status == kCircle        ? Answer::circle
-                                                       : Answer::unknown;
+      return found.failure->verdict != Verdict::bounce         ? Answer::cannot_tell
+             : found.failure->status == kCircle && !is_caught_ ? Answer::circle
+                                                               : Answer::unknown;
     const bool is_nobody = found.discarded == 0 && found.recipients.size() == unknown_;
     return is_nobody ? Answer::unknown : Answer::known;
   }
@@ -408,6 +408,7 @@ class Walk {
     const auto& catch_all = book_.rules().catch_all;
     if (catch_all.empty() || folded_case(completed(catch_all)) == folded_case(address))
       return unknown(address, context);
+    is_caught_ = is_caught_ || context.depth == 0;
     step(address, catch_all, "local.catch_all");
     follow_address(catch_all, deeper(context), false);
   }
@@ -578,6 +579,7 @@ class Walk {
   std::string origin_;
   bool is_shallow_ = false;  // no address in a list is followed
   bool is_looking_ = false;  // ahead, not far
+  bool is_caught_ = false;   // the address itself is unknown, and the catch-all stands for it
   bool is_more_ = false;     // than was looked at
   std::size_t unknown_ = 0;  // of the recipients
   std::string forwarding_;   // the user whose .forward this is

@@ -918,7 +918,8 @@ TEST_CASE("a part of a listing of the drop folder is bounded by octets", "[daemo
   constexpr std::size_t kFiles = 12;
   for (std::size_t i = 0; i < kFiles; ++i)
     door.put("msg." + std::to_string(i), encode(header) + "x\n");
-  DropListing listing({door.spool, "mx.test", 1U << 20U, {}}, *door.queue);
+  const DropPlace place{door.spool, "mx.test", 1U << 20U, {}};
+  DropListing listing(place, *door.queue);
   std::size_t parts = 0, files = 0;
   for (bool more = true; more; ++parts) {
     std::vector<DroppedMessage> found;

@@ -47,15 +47,16 @@ TEST_CASE("what the unit may not write is warned of", "[daemon][settings]") {
   };
   const std::string elsewhere =
       "spool = \"/srv/spool\"\n[log]\ntarget = \"/usr/x.log\"\n[control]\nsocket = \"/srv/c\"\n"
-      "[local]\nmailbox = \"/srv/mail/{user}/\"\n[[events]]\nfile = \"/srv/events\"\n";
+      "[local]\nmailbox = \"maildir:/srv/mail/{user}/\"\n[[events]]\nname = \"x\"\nfile = "
+      "\"/srv/events\"\n";
   CHECK(warned(elsewhere).empty());  // there is no unit
   write("postrider.service",
         "[Service]\nReadWritePaths=-/var/log/postrider\nReadWritePaths=-/var/mail -/home\n");
   CHECK(warned(elsewhere) == "spool log.target control.socket events[0].file local.mailbox ");
   CHECK(warned("[log]\ntarget = \"/var/log/postrider/mail.log\"\n").empty());
   CHECK(warned("[log]\ntarget = \"/var/logs\"\n") == "log.target ");
-  CHECK(warned("[local]\nmailbox = \"/home/mail/{user}\"\n").empty());
-  CHECK(warned("[local]\nmailbox = \"/homes/{user}\"\n") == "local.mailbox ");
+  CHECK(warned("[local]\nmailbox = \"mbox:/home/mail/{user}\"\n").empty());
+  CHECK(warned("[local]\nmailbox = \"mbox:/homes/{user}\"\n") == "local.mailbox ");
   write("postrider.service.d/override.conf", "[Service]\nReadWritePaths=/srv\n");
   CHECK(warned(elsewhere) == "log.target ");
 }
