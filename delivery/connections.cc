@@ -174,6 +174,9 @@ void Connections::look_at_silent(Site& site) {
   if (!site.look_at_silent)
     site.look_at_silent = std::make_unique<Deadline>(context_.home.deadlines(), [this, &site] {
       auto room = line_.room_aside(site), unanswered = line_.room_unanswered(site);
+      const bool has_most = site.links.size() >= site.pace.hard_limit();
+      if (has_most)
+        unanswered = 0;
       const auto now = context_.steady();
       for (const auto& link : site.links) {
         const auto began = link->was_ready ? link->busy_since : link->since;
@@ -184,7 +187,8 @@ void Connections::look_at_silent(Site& site) {
           continue;
         --left;
         link->asked = now;
-        link->courier->loop().post([courier = link->courier] { courier->stand_aside(kHangs); });
+        link->courier->loop().post(
+            [courier = link->courier, has_most] { courier->stand_aside(kHangs, has_most); });
       }
       for (auto& job : site.ready.take_back())
         site.ready.add(std::move(job));
@@ -209,7 +213,8 @@ void Connections::wake_later(Site& site) {
 
 bool Connections::may_connect(const Site& site) const {
   const auto open = counted(site);
-  return open < most_connections(site, context_.clock.now()) &&
+  return site.links.size() < site.pace.hard_limit() + kMostHanging &&
+         open < most_connections(site, context_.clock.now()) &&
          !(site.fault && site.fault->is_set()) &&
          site.pace.may_open(static_cast<unsigned>(open), static_cast<unsigned>(site.connecting),
                             context_.pace_time());

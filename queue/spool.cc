@@ -319,4 +319,23 @@ Result<std::string> Spool::keep_log() const {
   return kept;
 }
 
+Result<std::string> Spool::keep_orphaned_log() const {
+  struct stat about {};
+  struct stat log {};
+  const auto path = database() + "-wal";
+  const bool is_there = ::stat(database().c_str(), &about) == 0;
+  const bool is_bereft = is_there ? about.st_size == 0 : errno == ENOENT;
+  if (!is_bereft || ::stat(path.c_str(), &log) != 0 || log.st_size == 0)
+    return std::string();
+  const auto lost = folder_ + "/lost";
+  if (auto made = make_folder(lost, 0700); !made)
+    return made.error();
+  auto kept = lost + "/queue.db-wal-" + std::to_string(log.st_mtime);
+  for (int other = 1; ::access(kept.c_str(), F_OK) == 0; ++other)
+    kept = lost + "/queue.db-wal-" + std::to_string(log.st_mtime) + "-" + std::to_string(other);
+  if (::rename(path.c_str(), kept.c_str()) != 0)
+    return system_error("move " + path + " to " + kept);
+  return kept;
+}
+
 }  // namespace postrider::queue

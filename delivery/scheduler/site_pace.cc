@@ -22,6 +22,10 @@ void SitePace::set_bounds(const SiteBounds& bounds) {
   rate_.set_most(bounds.rate);
 }
 
+unsigned SitePace::hard_limit() const {
+  return limit_.stored().is_refused ? std::min(bounds_.connections, limit()) : bounds_.connections;
+}
+
 bool SitePace::may_open(unsigned open, unsigned being_made, TimePoint now) const {
   if (!limit_.may_open(open, being_made, now))
     return false;

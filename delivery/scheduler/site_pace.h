@@ -31,6 +31,9 @@ class SitePace {
   const SiteBounds& bounds() const { return bounds_; }
 
   unsigned limit() const { return limit_.limit(); }
+  // That no more connections may be open, whatever they do: for the administrator says so, or the
+  // site has refused more.
+  unsigned hard_limit() const;
   bool may_open(unsigned open, unsigned being_made, TimePoint now) const;
   bool may_send(unsigned under_way, TimePoint now) const { return rate_.may_send(under_way, now); }
   // When what is not allowed now may be; TimePoint::max(): no time brings it.

@@ -172,7 +172,7 @@ void Courier::give_way(Duration silence, bool ends) {
   tell(std::move(event));
 }
 
-void Courier::stand_aside(Duration silence) {
+void Courier::stand_aside(Duration silence, bool only_behind_content) {
   if (gone_ || session_ == nullptr || session_->client.is_quitting())
     return;
   const auto stage = session_->client.stage();
@@ -180,6 +180,8 @@ void Courier::stand_aside(Duration silence) {
   // another one beside it makes it worse.
   if (!stage || stage == Stage::body || stage == Stage::auth ||
       order_.clock->steady() - session_->heard < silence)
+    return;
+  if (only_behind_content && stage != Stage::body_end)
     return;
   if (stage == Stage::body_end) {
     if (hold_)

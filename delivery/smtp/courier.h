@@ -98,9 +98,10 @@ class Courier : public std::enable_shared_from_this<Courier> {
   // message, ends this one at once if told so, or says that it waits aside. Says also if it stays.
   void give_way(Duration silence, bool ends);
   // Others of its site wait: if its host has been silent for that long, before it has greeted or
-  // behind a command or the content, says that it waits aside. Behind the content it leaves its place
-  // at the address, and ends behind the reply if there is none left.
-  void stand_aside(Duration silence);
+  // behind a command or the content, says that it waits aside; where the site may have no further
+  // connection, only behind the content. There it leaves its place at the address, and ends behind
+  // the reply if there is none left.
+  void stand_aside(Duration silence, bool only_behind_content);
 
   Loop& loop() { return loop_; }
   std::uint64_t site() const { return order_.site; }

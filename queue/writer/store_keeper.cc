@@ -64,6 +64,10 @@ Result<void> StoreKeeper::open_once(const char* vfs) {
     return Error(Errc::refused,
                  "open the queue: a salvage of it was cut off; stop the mail system and run "
                  "`postrider queue salvage` again");
+  if (auto kept = spool_.keep_orphaned_log(); !kept)
+    return kept.error().during("open the queue");
+  else if (!kept->empty())
+    orphaned_log_ = *std::move(kept);
   look_at_log();
   if (auto opened = store_.open(); !opened) {
     if (!is_damage(opened.error()) || !is_ours(spool_.database()))
@@ -203,15 +207,18 @@ Result<void> StoreKeeper::resume() {
 // Bodies are there and no database was: somebody took it away, and the mail is known to nobody.
 void StoreKeeper::look_for_bodies() {
   const auto bodies = spool_.body_names().size();
-  if (bodies == 0)
+  if (bodies == 0 && orphaned_log_.empty())
     return;
   is_bereft_ = true;
-  log_.write(LogEvent(Level::error, "queue_missing")
-                 .add("bodies", bodies)
-                 .add("moved_to", spool_.folder() + "/lost")
-                 .add("advice",
-                      "stop the mail system, put queue.db and queue.db-wal back and the files of "
-                      "lost/ into body/, or read those files: each is somebody's mail"));
+  auto event = LogEvent(Level::error, "queue_missing")
+                   .add("bodies", bodies)
+                   .add("moved_to", spool_.folder() + "/lost");
+  if (!orphaned_log_.empty())
+    event.add("log", orphaned_log_);
+  event.add("advice",
+            "stop the mail system, put queue.db back, its log beside it as queue.db-wal, and the "
+            "other files of lost/ into body/, or read those files: each is somebody's mail");
+  log_.write(std::move(event));
 }
 
 Result<std::size_t> StoreKeeper::recover() {

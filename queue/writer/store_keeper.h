@@ -90,7 +90,8 @@ class StoreKeeper {
   Phase phase_ = Phase::closed;
   bool was_clean_ = false;
   bool log_hides_mail_ = false;
-  bool is_bereft_ = false;  // there was content of mail and no database
+  std::string orphaned_log_;  // where the log is, of a database that is gone
+  bool is_bereft_ = false;    // there was content of mail and no database
   bool owes_recovery_ = false;
   std::size_t recovered_ = 0;  // messages; before it is committed
   std::vector<mail::MessageId> doubtful_;

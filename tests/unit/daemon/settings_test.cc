@@ -52,7 +52,8 @@ TEST_CASE("what the unit may not write is warned of", "[daemon][settings]") {
   CHECK(warned(elsewhere).empty());  // there is no unit
   write("postrider.service",
         "[Service]\nReadWritePaths=-/var/log/postrider\nReadWritePaths=-/var/mail -/home\n");
-  CHECK(warned(elsewhere) == "spool log.target control.socket events[0].file local.mailbox ");
+  CHECK(warned(elsewhere) ==
+        "spool log.target control.socket control.submit events[0].file local.mailbox ");
   CHECK(warned("[log]\ntarget = \"/var/log/postrider/mail.log\"\n").empty());
   CHECK(warned("[log]\ntarget = \"/var/logs\"\n") == "log.target ");
   CHECK(warned("[local]\nmailbox = \"mbox:/home/mail/{user}\"\n").empty());

@@ -347,7 +347,6 @@ TEST_CASE("messages that hang at a command leave places to others of their site"
   CAPTURE(command);
   FakeMx mx(hanging_at(command), "127.0.0.2");
   Rig rig(kGood);
-  rig.settings.site_connections = 2;
   rig.settings.port = mx.port();
   rig.start();
   CHECK(describe(rig.deliver(make_message({"a@good.test"}))) == "0 delivered 2.0.0");
@@ -391,6 +390,42 @@ TEST_CASE("a connection on which a host says nothing holds up no other mail of i
     CHECK(heard() == 3);
     CHECK(mx.connections() == 3);
   }
+}
+
+TEST_CASE("a silent connection is waited for where there may be no other", "[delivery][shares]") {
+  const auto* const command = GENERATE("", "EHLO", "MAIL", "RCPT", "DATA");
+  CAPTURE(command);
+  FakeMx mx(hanging_at(command), "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.site_connections = 1;
+  rig.settings.port = mx.port();
+  rig.start();
+  for (int i = 0; i < 3; ++i)
+    rig.send(make_message({"a@good.test"}));
+  rig.wait_until([&] { return mx.connections() == 1; });
+  const auto begun = rig.clock.now();
+  seconds_until(rig, [&] { return rig.clock.now() - begun > seconds(30); });
+  CHECK(mx.connections() == 1);
+}
+
+TEST_CASE("a host that refuses a second connection gets none for a silent one",
+          "[delivery][shares]") {
+  auto how = hanging_at("RCPT TO:<bad");
+  how.most_connections = 1;
+  FakeMx mx(how, "127.0.0.2");
+  Rig rig(kGood);
+  rig.settings.port = mx.port();
+  rig.start();
+  for (int i = 0; i < 10; ++i)
+    rig.send(make_message({"a@good.test"}));
+  CHECK(seconds_until(rig, [&] { return mx.taken().size() == 10; }) < 60);
+  rig.send(make_message({"bad@good.test"}));
+  for (int i = 0; i < 5; ++i)
+    rig.send(make_message({"b@good.test"}));
+  const auto refused = mx.connections_refused();
+  const auto begun = rig.clock.now();
+  seconds_until(rig, [&] { return rig.clock.now() - begun > seconds(40); });
+  CHECK(mx.connections_refused() <= refused + 2);
 }
 
 TEST_CASE("a preferred host that says nothing goes behind the others", "[delivery][shares]") {

@@ -272,6 +272,36 @@ TEST_CASE_METHOD(Damaged, "a start without the database says so and keeps the bo
     }
     CHECK(log.count("queue_missing") == 1);
   }
+  SECTION("its log is there, and is kept to be put back") {
+    const bool is_emptied = GENERATE(false, true);
+    const auto kept_log = [&] {
+      std::vector<fs::path> logs;
+      for (const auto& one : fs::directory_iterator(file("lost")))
+        if (one.path().filename().string().starts_with("queue.db-wal"))
+          logs.push_back(one.path());
+      return logs;
+    };
+    cut();
+    REQUIRE(fs::file_size(file("queue.db-wal")) > 0);
+    fs::copy_file(file("queue.db"), file("away.db"));
+    if (is_emptied)
+      fs::resize_file(file("queue.db"), 0);
+    else
+      fs::remove(file("queue.db"));
+    open();
+    CHECK(log.count("queue_missing") == 1);
+    CHECK(list().empty());
+    REQUIRE(kept_log().size() == 1);
+    cut_again();
+    for (const auto* name : {"queue.db", "queue.db-wal", "queue.db-shm"})
+      fs::remove(file(name));
+    fs::rename(file("away.db"), file("queue.db"));
+    fs::rename(kept_log().front(), file("queue.db-wal"));
+    for (const auto id : large)
+      fs::rename(file("lost/") + to_string(id), file("body/") + to_string(id));
+    open();
+    CHECK(list().size() == 3);
+  }
   SECTION("it is there") {
     cut();
     open();
