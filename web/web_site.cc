@@ -64,6 +64,8 @@ unsigned status_of_exit(int code) {
   }
 }
 
+constexpr const char* kMayNotSeeContent =
+    "this token may read, and does not see the content of mail; one of the role change does";
 constexpr const char* kMayNotSend = "this token may not send; one of the role send may";
 
 Response no_token(const std::string& trouble) {
@@ -433,53 +435,60 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
     return change(path.substr(kChange.size()), request);
   }
   if (path == "status")
-    return status();
+    return status(role);
   if (path == "history")
     return history(query);
   if (path == "history/sites")
     return site_history(query);
   if (path == "queue")
-    return list(query);
+    return list(role, query);
   if (path == "queue/count")
-    return count(query);
+    return count(role, query);
   if (path == "explain")
-    return explain(query);
+    return explain(role, query);
   if (path == "trace")
-    return trace(query);
+    return trace(role, query);
   if (path.rfind(kMessages, 0) == 0)
-    return show(path.substr(kMessages.size()), query);
+    return show(role, path.substr(kMessages.size()), query);
   return problem(404, "there is no such operation");
 }
 
-std::shared_ptr<const json::object> WebSite::current_status() {
+Result<daemon::ControlEnd> WebSite::ask(Role role, daemon::ControlRequest request,
+                                        const ControlPort::OnLine& on_line) {
+  request.as_reader = role != Role::change;
+  return port_.ask(request, on_line);
+}
+
+std::shared_ptr<const json::object> WebSite::current_status(Role role) {
   const std::lock_guard lock(status_mutex_);
+  auto& known = role == Role::change ? status_of_changers_ : status_of_readers_;
   const auto now = clock_.steady();
-  if (status_ && now - status_taken_ < kFresh)
-    return status_;
+  if (known.status && now - known.taken < kFresh)
+    return known.status;
   daemon::ControlRequest request;
   request.act = "status";
   std::shared_ptr<const json::object> found;
-  const auto end = port_.ask(request, [&](const json::object& line) {
+  const auto end = ask(role, request, [&](const json::object& line) {
     if (const auto* status = line.if_contains("status"); status && status->is_object())
       found = std::make_shared<const json::object>(status->get_object(), json::storage_ptr());
     return true;
   });
   if (!end || end->exit_code != 0)
     found.reset();
-  status_ = found;
-  status_taken_ = clock_.steady();
-  return status_;
+  known.status = found;
+  known.taken = clock_.steady();
+  return found;
 }
 
 void WebSite::sample() {
-  if (const auto status = current_status()) {
+  if (const auto status = current_status(Role::change)) {
     history_.add(*status);
     site_history_.add(*status);
   }
 }
 
 Response WebSite::metrics(const Request& request) {
-  const auto status = current_status();
+  const auto status = current_status(Role::change);
   const auto use = status ? process_use(*status) : std::nullopt;
   const auto format = request.accept.find("application/openmetrics-text") != std::string::npos
                           ? MetricsFormat::open_metrics
@@ -491,7 +500,7 @@ Response WebSite::ready() {
   const auto text = [](unsigned code, std::string line) {
     return Response{code, "text/plain; charset=utf-8", line + "\n", {}};
   };
-  const auto status = current_status();
+  const auto status = current_status(Role::change);
   if (!status)
     return text(503, "the daemon does not answer");
   const auto* running = status->if_contains("running");
@@ -506,8 +515,8 @@ Response WebSite::ready() {
   return text(200, "ready");
 }
 
-Response WebSite::status() {
-  const auto status = current_status();
+Response WebSite::status(Role role) {
+  const auto status = current_status(role);
   if (!status)
     return problem(503, "the daemon does not answer");
   return json_answer(*status);
@@ -540,7 +549,7 @@ Response WebSite::site_history(const Query& query) {
   return {200, "application/json", site_history_.json_since(*begin) + "\n", {}};
 }
 
-Response WebSite::list(const Query& query) {
+Response WebSite::list(Role role, const Query& query) {
   auto filter = filter_of(query, {"limit"});
   if (!filter)
     return problem(400, filter.error().step());
@@ -556,7 +565,7 @@ Response WebSite::list(const Query& query) {
   request.filter = *std::move(filter);
   json::array messages;
   bool is_more = false;
-  const auto end = port_.ask(request, [&](const json::object& line) {
+  const auto end = ask(role, request, [&](const json::object& line) {
     const auto* message = line.if_contains("message");
     if (message == nullptr || !message->is_object())
       return true;
@@ -573,7 +582,7 @@ Response WebSite::list(const Query& query) {
   return json_answer(std::move(out));
 }
 
-Response WebSite::count(const Query& query) {
+Response WebSite::count(Role role, const Query& query) {
   auto filter = filter_of(query, {});
   if (!filter)
     return problem(400, filter.error().step());
@@ -581,7 +590,7 @@ Response WebSite::count(const Query& query) {
   request.act = "count";
   request.filter = *std::move(filter);
   json::object out;
-  const auto end = port_.ask(request, [&](const json::object& line) {
+  const auto end = ask(role, request, [&](const json::object& line) {
     if (const auto* counted = line.if_contains("count"); counted && counted->is_object())
       out = json::object(counted->get_object(), json::storage_ptr());
     return true;
@@ -591,15 +600,17 @@ Response WebSite::count(const Query& query) {
   return json_answer(std::move(out));
 }
 
-// Content comes as it is, so it is cut at a limit, and what is not UTF-8 is escaped.
-Response WebSite::show(const std::string& id, const Query& query) {
+// Content comes as it is, so it is cut at a limit, and what is not UTF-8 is escaped. Who may only read gets none.
+Response WebSite::show(Role role, const std::string& id, const Query& query) {
   daemon::ControlRequest request;
   request.act = "show";
   request.target = id.substr(0, 64);
   request.body = value_of(query, "body") != nullptr;
+  if (request.body && role != Role::change)
+    return problem(403, kMayNotSeeContent);
   json::object out;
   std::string content;
-  const auto end = port_.ask(request, [&](const json::object& line) {
+  const auto end = ask(role, request, [&](const json::object& line) {
     for (const auto& [key, value] : line) {
       if (key != "content") {
         out[key] = json::value(value, json::storage_ptr());
@@ -614,6 +625,8 @@ Response WebSite::show(const std::string& id, const Query& query) {
   });
   if (auto failed = failure(end))
     return *std::move(failed);
+  if (role != Role::change)
+    return json_answer(std::move(out));
   out["cut"] = content.size() > kMostShown;
   if (content.size() > kMostShown)
     content.resize(kMostShown);
@@ -630,7 +643,7 @@ Response WebSite::show(const std::string& id, const Query& query) {
   return json_answer(std::move(out));
 }
 
-Response WebSite::explain(const Query& query) {
+Response WebSite::explain(Role role, const Query& query) {
   const auto* target = value_of(query, "target");
   if (target == nullptr || target->empty())
     return problem(400, "target is to be a queue id, an address or a domain");
@@ -638,7 +651,7 @@ Response WebSite::explain(const Query& query) {
   request.act = "explain";
   request.target = *target;
   json::array attempts, facts;
-  const auto end = port_.ask(request, [&](const json::object& line) {
+  const auto end = ask(role, request, [&](const json::object& line) {
     if (const auto* attempt = line.if_contains("attempt"))
       attempts.emplace_back(json::value(*attempt, json::storage_ptr()));
     if (const auto* fact = line.if_contains("fact"))
@@ -655,7 +668,7 @@ Response WebSite::explain(const Query& query) {
 }
 
 // Searches may take long, so they leave threads to all else.
-Response WebSite::trace(const Query& query) {
+Response WebSite::trace(Role role, const Query& query) {
   const auto request = trace_request_of(query);
   if (!request)
     return problem(400, request.error().step());
@@ -667,7 +680,7 @@ Response WebSite::trace(const Query& query) {
   if (place.before >= kMostTraces)
     return try_later(503, "too many searches at once", "5");
   TraceAnswer answer(request->rejected);
-  const auto end = port_.ask(*request, [&](const json::object& line) { return answer.take(line); });
+  const auto end = ask(role, *request, [&](const json::object& line) { return answer.take(line); });
   if (auto failed = failure(end))
     return *std::move(failed);
   return {200, "application/json", answer.document() + "\n", {}};

@@ -97,21 +97,29 @@ class WebSite {
   Response api(const Request& request, const std::string& path, const Query& query);
   Response metrics(const Request& request);
   Response ready();
-  Response status();
+  Response status(Role role);
   Response history(const Query& query);
   Response site_history(const Query& query);
   // Since when a history is asked for, in seconds since 1970.
   Result<std::int64_t> begin_of(const Query& query) const;
-  Response list(const Query& query);
-  Response count(const Query& query);
-  Response show(const std::string& id, const Query& query);
-  Response explain(const Query& query);
-  Response trace(const Query& query);
+  Response list(Role role, const Query& query);
+  Response count(Role role, const Query& query);
+  Response show(Role role, const std::string& id, const Query& query);
+  Response explain(Role role, const Query& query);
+  Response trace(Role role, const Query& query);
   Response change(const std::string& verb, const Request& request);
   Response send(const Request& request, const std::string& token);
 
-  // At most a second old: many scrapes ask the daemon once.
-  std::shared_ptr<const boost::json::object> current_status();
+  // Who may not change is answered as a member of control.readers.
+  Result<daemon::ControlEnd> ask(Role role, daemon::ControlRequest request,
+                                 const ControlPort::OnLine& on_line);
+  // At most a second old: many scrapes ask the daemon once. Figures and plots have
+  // that of Role::change: of its texts, they show the names of next hops alone.
+  struct KnownStatus {
+    std::shared_ptr<const boost::json::object> status;
+    SteadyTime taken{};
+  };
+  std::shared_ptr<const boost::json::object> current_status(Role role);
 
   const Settings settings_;
   ControlPort& port_;
@@ -120,9 +128,8 @@ class WebSite {
   SiteHistory site_history_;
   std::mutex mutex_;  // of the limiter
   GuessLimiter guesses_;
-  std::mutex status_mutex_;
-  std::shared_ptr<const boost::json::object> status_;
-  SteadyTime status_taken_{};
+  std::mutex status_mutex_;  // of both
+  KnownStatus status_of_readers_, status_of_changers_;
   std::atomic<unsigned> traces_{0};  // that are being searched
 };
 

@@ -5,7 +5,6 @@
 #include "base/net/tls/local_socket.h"
 #include "base/text.h"
 #include "daemon/control/control_service.h"
-#include "daemon/control/reader_view.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
@@ -231,11 +230,9 @@ Task<Result<void>> ControlServer::State::answer(Stream& stream, std::shared_ptr<
   const bool is_reader = asker == Asker::reader;
   // The job is shared with the pool's function only as long as the run is awaited.
   BlockingPool& pool = is_reader ? *reader_jobs : job->is_long() ? long_jobs : short_jobs;
-  const std::function<Page()> step = [job, is_reader] {
+  const std::function<Page()> step = [job] {
     Page page;
     page.more = job->step(page.lines);
-    if (is_reader)
-      page.lines = for_reader(page.lines);
     return page;
   };
   const auto end = Steady::now() + limits.work;

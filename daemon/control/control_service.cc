@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "daemon/control/control_jobs.h"
+#include "daemon/control/reader_view.h"
 
 #include <sysexits.h>
 
@@ -25,6 +26,30 @@ class ForbiddenJob : public RefusedJob {
   explicit ForbiddenJob(std::string sentence) : RefusedJob(EX_NOPERM, std::move(sentence)) {}
   bool is_forbidden() const override { return true; }
 };
+
+// Another job, as readers see it.
+class ReaderJob : public ControlJob {
+ public:
+  explicit ReaderJob(std::unique_ptr<ControlJob> job) : job_(std::move(job)) {}
+  bool step(std::string& out) override {
+    std::string lines;
+    const bool more = job_->step(lines);
+    out.append(for_reader(lines));
+    return more;
+  }
+  bool is_long() const override { return job_->is_long(); }
+  bool may_be_cut_off() const override { return job_->may_be_cut_off(); }
+  bool is_forbidden() const override { return job_->is_forbidden(); }
+
+ private:
+  std::unique_ptr<ControlJob> job_;
+};
+
+std::unique_ptr<ControlJob> shown_to(Asker asker, std::unique_ptr<ControlJob> job) {
+  if (asker == Asker::administrator)
+    return job;
+  return std::make_unique<ReaderJob>(std::move(job));
+}
 
 struct Row {
   ControlAct act;
@@ -113,12 +138,20 @@ std::unique_ptr<ControlJob> ControlService::start(std::string_view line, unsigne
                                                   Asker asker) {
   auto request = decode_control_request(line);
   if (!request)
-    return refused_job(EX_PROTOCOL, "the request was not understood: " + request.error().step());
+    return shown_to(asker, refused_job(EX_PROTOCOL, "the request was not understood: " +
+                                                        request.error().step()));
   return start(std::move(*request), uid, asker);
 }
 
 std::unique_ptr<ControlJob> ControlService::start(ControlRequest request, unsigned uid,
                                                   Asker asker) {
+  if (request.as_reader)
+    asker = Asker::reader;
+  return shown_to(asker, job_for(request, uid, asker));
+}
+
+std::unique_ptr<ControlJob> ControlService::job_for(const ControlRequest& request, unsigned uid,
+                                                    Asker asker) {
   const bool is_administrator = asker == Asker::administrator;
   const Row* const row = find_row(request);
   if (row == nullptr)

@@ -127,13 +127,16 @@ class ControlService {
   ControlService(queue::Queue& queue, const Clock& clock, StatusSource* insight,
                  DropPlace drop = {});
   // A malformed request becomes a job that says so. `line` comes without its end.
-  // uid: of who asks. What `asker` may not do becomes a job that says so, with EX_NOPERM.
+  // uid: of who asks. What `asker` may not do becomes a job that says so, with EX_NOPERM. An answer
+  // to a reader, or to a request as_reader, shows what readers are shown (reader_view.h).
   std::unique_ptr<ControlJob> start(std::string_view line, unsigned uid,
                                     Asker asker = Asker::administrator);
   std::unique_ptr<ControlJob> start(ControlRequest request, unsigned uid,
                                     Asker asker = Asker::administrator);
 
  private:
+  std::unique_ptr<ControlJob> job_for(const ControlRequest& request, unsigned uid, Asker asker);
+
   queue::Queue& queue_;
   const Clock& clock_;
   StatusSource* insight_;

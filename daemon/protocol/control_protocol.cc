@@ -40,10 +40,9 @@ struct FlagKey {
   bool ControlRequest::*member;
 };
 constexpr FlagKey kFlagKeys[] = {
-    {"dry_run", &ControlRequest::dry_run},
-    {"all", &ControlRequest::all},
-    {"body", &ControlRequest::body},
-    {"rejected", &ControlRequest::rejected},
+    {"dry_run", &ControlRequest::dry_run},     {"all", &ControlRequest::all},
+    {"body", &ControlRequest::body},           {"rejected", &ControlRequest::rejected},
+    {"as_reader", &ControlRequest::as_reader},
 };
 
 template <class Table>

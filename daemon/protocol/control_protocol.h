@@ -46,6 +46,8 @@ struct ControlRequest {
   bool body = false;      // show
   std::string since;      // trace: a span or a date; from and to are those of the filter
   bool rejected = false;  // trace
+  // Whoever asks is answered as a member of control.readers would be: it only takes rights away.
+  bool as_reader = false;
 };
 
 std::string encode(const ControlRequest& request);  // one line with its end

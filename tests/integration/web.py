@@ -19,7 +19,7 @@ import unittest
 
 import jsonschema
 
-from support_py import milter, scenario, wait
+from support_py import local_users, milter, scenario, wait
 from support_py.daemon import BIN
 
 ETC = pathlib.Path(__file__).resolve().parents[2] / "etc" / "monitoring"
@@ -253,7 +253,7 @@ class Pages(WithWeb):
         self.assertIn("refused", listed["messages"][0]["recipients"][0]["delay_reason"].lower())
         self.assertEqual(self.web.api("queue/count?domain=far.example")[1], {"messages": 3, "recipients": 3})
         identifier = listed["messages"][0]["queue_id"]
-        status, shown = self.web.api(f"messages/{identifier}")
+        status, shown = self.web.api(f"messages/{identifier}", "change")
         self.assertEqual((status, shown["message"]["queue_id"]), (200, identifier))
         self.assertIn("Subject: <script>alert(1)</script>", shown["content"])
         status, explained = self.web.api(f"explain?target={identifier}")
@@ -612,6 +612,36 @@ class Browsed(WithWeb):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
         self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
         self.assertEqual({one["status"] for one in self.server.queue()}, {"held"})
+
+
+class ReadOnly(local_users.LocalUsers):
+    def test_a_read_token_gets_no_content_no_table_and_no_path(self):
+        server = self.machine('robot: "|/bin/false --password=aliassecret"\n', delivery={"retry": ["1h"]})
+        forward = self.write(self.home / "ann" / ".forward", '"|/bin/false --password=forwardsecret"\n')
+        for owned in (self.home / "ann", forward):
+            if os.getuid() == 0:
+                os.chown(owned, 900, 900)
+        server.start()
+        web = self.using(Web(server))
+        self.remote.stop()
+        server.send("a@ext.example", "b@far.example", b"Subject: subjectsecret\r\n\r\nbodysecret\r\n")
+        wait.until(lambda: server.queue(), "a message that waits")
+        name = server.queue()[0]["queue_id"]
+        secrets = ("aliassecret", "forwardsecret", "subjectsecret", "bodysecret", str(server.folder), str(self.home))
+        targets = ["explain?target=robot@us.example", "explain?target=ann@us.example", f"explain?target={name}",
+                   f"messages/{name}", "status", "queue", "trace?target=b@far.example"]
+        for target in targets:
+            with self.subTest(target):
+                code, body, _ = web.get(f"/api/v1/{target}", "read")
+                self.assertEqual(code, 200, body)
+                self.assertEqual([secret for secret in secrets if secret in body.decode()], [])
+        for query in ("?body=true", "?body", "?body=1&x=2"):
+            code, answer = web.api(f"messages/{name}{query}", "read")
+            self.assertEqual((code, "does not see the content" in answer["error"]["message"]), (403, True), answer)
+        for target, secret in (("explain?target=robot@us.example", "aliassecret"),
+                               ("explain?target=ann@us.example", "forwardsecret"),
+                               (f"messages/{name}", "subjectsecret"), (f"messages/{name}?body=true", "bodysecret")):
+            self.assertIn(secret, json.dumps(web.api(target, "change")), target)
 
 
 class Files(WithWeb):

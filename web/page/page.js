@@ -322,7 +322,7 @@ async function message(parameters) {
     traced.more ? element("p", { class: "quiet" }, "There are more steps than are shown; postrider trace has all.") : null,
     shown.trouble ? null : [
       element("h2", {}, "What happens to it"), factTable(explained),
-      element("h2", {}, "Header"), element("pre", { tabindex: "0" }, shown.content ?? "")],
+      shown.content === undefined ? null : [element("h2", {}, "Header"), element("pre", { tabindex: "0" }, shown.content)]],
   ];
 }
 

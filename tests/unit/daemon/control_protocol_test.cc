@@ -15,7 +15,7 @@ ControlRequest full_request() {
   request.act = "change";
   request.verb = "hold";
   request.target = "x'/**/UNION/**/SELECT/**/1--@us";
-  request.dry_run = request.all = request.body = true;
+  request.dry_run = request.all = request.body = request.as_reader = true;
   request.filter.ids = {"06ABCDEFGHJ", "06ABCDEFGHK"};
   request.filter.from = "";
   request.filter.reply = "a \"quoted\"\r\n\x1b text";
@@ -31,6 +31,7 @@ TEST_CASE("a control request survives its line", "[daemon][unit]") {
   REQUIRE(read);
   CHECK(encode(*read) == line);
   CHECK(read->filter.from == "");
+  CHECK(read->as_reader);
   CHECK(read->filter.reply == request.filter.reply);
   CHECK_FALSE(read->filter.matches_all());
   CHECK(ControlRequest().filter.matches_all());
@@ -43,10 +44,10 @@ TEST_CASE("I14: a control request that is not one is refused", "[daemon][unit]")
   for (const std::string& line :
        {std::string(), std::string("{"), std::string("[]"), std::string("null"),
         std::string("{} {}"), std::string(R"({"act":1})"), std::string(R"({"unknown":"x"})"),
-        std::string(R"({"all":"yes"})"), std::string(R"({"filter":[]})"),
-        std::string(R"({"filter":{"ids":"x"}})"), std::string(R"({"filter":{"ids":[1]}})"),
-        std::string(R"({"filter":{"older":5}})"), std::string(R"({"filter":{"sql":"x"}})"),
-        std::string("{\"act\":\"\xff\"}"), deep,
+        std::string(R"({"all":"yes"})"), std::string(R"({"act":"list","as_reader":"no"})"),
+        std::string(R"({"filter":[]})"), std::string(R"({"filter":{"ids":"x"}})"),
+        std::string(R"({"filter":{"ids":[1]}})"), std::string(R"({"filter":{"older":5}})"),
+        std::string(R"({"filter":{"sql":"x"}})"), std::string("{\"act\":\"\xff\"}"), deep,
         "{\"act\":\"" + std::string(70'000, 'a') + "\"}"}) {
     INFO(line.substr(0, 60));
     CHECK_FALSE(decode_control_request(line));

@@ -196,6 +196,41 @@ TEST_CASE("I14: members of control.readers are shown no content", "[daemon][unit
   CHECK(answer.lines.empty());
 }
 
+// A program that asks for others, such as postrider-web, gives up rights that these do not have.
+TEST_CASE("I14: a request as_reader is answered as to a reader, whoever makes it",
+          "[daemon][unit]") {
+  Served s;
+  const auto id = mail::to_string(s.add("a@b", {"c@d.test"}, "Subject: secret\r\n\r\nx\r\n"));
+  for (const auto& act : control_acts()) {
+    auto asked = request(std::string(act.act).c_str(), std::string(act.verb).c_str());
+    asked.target = act.act == "show" || act.act == "explain" ? id : "";
+    asked.all = asked.as_reader = true;
+    for (const auto asker : {Asker::administrator, Asker::reader}) {
+      const auto answer = serve(s.service, asked, asker);
+      INFO(act.act << " " << act.verb << ": " << answer.end.error);
+      CHECK((answer.end.exit_code == EX_NOPERM) == (act.right != ControlRight::read));
+    }
+  }
+  auto show = request("show");
+  show.target = id;
+  show.as_reader = true;
+  for (const auto& line : serve(s.service, show).lines)
+    CHECK_FALSE(line.contains("content"));
+  show.body = true;
+  CHECK(serve(s.service, show).end.exit_code == EX_NOPERM);
+  auto explain = request("explain");
+  explain.target = "ann@d.test";
+  explain.as_reader = true;
+  CHECK(serve(s.service, explain).lines.size() == 2);
+  // What is repeated of the request goes through the reader's view, too.
+  explain.target = "no /etc/postrider/x";
+  CHECK(serve(s.service, explain).end.error.find("/etc") == std::string::npos);
+  explain.as_reader = false;
+  CHECK(serve(s.service, explain).end.error.find("/etc/postrider/x") != std::string::npos);
+  CHECK(s.listed().size() == 1);
+  CHECK(s.insight.reloads == 0);
+}
+
 TEST_CASE("messages that vanish during a listing do not break it", "[daemon][unit]") {
   Served s;
   for (int i = 0; i < 60; ++i)

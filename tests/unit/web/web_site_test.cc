@@ -547,7 +547,7 @@ TEST_CASE("site: a message is shown with its header, without what a terminal or 
   house.port.lines = {
       R"({"message":{"queue_id":"X"}})",
       R"({"content":")" + encode_base64("Subject: <script>\x1b[31m\r\nTo: b\xff\r\n") + "\"}"};
-  const auto response = house.site.answer(House::get("/api/v1/messages/X"));
+  const auto response = house.site.answer(House::get("/api/v1/messages/X", "changer"));
   CHECK(response.status == 200);
   CHECK(response.content_type == "application/json");
   const auto shown = json::parse(response.body).as_object();
@@ -558,10 +558,40 @@ TEST_CASE("site: a message is shown with its header, without what a terminal or 
   CHECK(shown.at("cut") == false);
   CHECK_FALSE(house.port.asked.back().body);
   house.port.lines.push_back(R"({"content":")" + encode_base64(std::string(300000, 'x')) + "\"}");
-  CHECK(json::parse(house.site.answer(House::get("/api/v1/messages/X?body=1")).body)
+  CHECK(json::parse(house.site.answer(House::get("/api/v1/messages/X?body=1", "changer")).body)
             .as_object()
             .at("cut") == true);
   CHECK(house.port.asked.back().body);
+}
+
+TEST_CASE("site: who may only read is answered as a reader, and without content", "[web]") {
+  const char* const targets[] = {"/api/v1/status",
+                                 "/api/v1/queue",
+                                 "/api/v1/queue/count",
+                                 "/api/v1/messages/X",
+                                 "/api/v1/explain?target=ann@us.test",
+                                 "/api/v1/trace?target=ann@us.test"};
+  House house;
+  house.port.lines = {R"({"message":{"queue_id":"X"}})", R"({"status":{"running":true}})",
+                      R"({"content":")" + encode_base64("Subject: secret\r\n") + "\"}"};
+  for (const bool may_change : {true, false})
+    for (const char* target : targets) {
+      INFO(target << " " << may_change);
+      house.port.asked.clear();
+      const auto response =
+          house.site.answer(House::get(target, may_change ? "changer" : "reader"));
+      CHECK(response.status == 200);
+      REQUIRE(house.port.asked.size() == 1);  // no answer to one is kept for the other
+      CHECK(house.port.asked.back().as_reader == !may_change);
+      CHECK((may_change || response.body.find("secret") == std::string::npos));
+    }
+  house.port.asked.clear();
+  for (const char* query : {"body=true", "body", "body=1&body=0", "%62ody=1"}) {
+    const auto refused = house.site.answer(House::get(std::string("/api/v1/messages/X?") + query));
+    CHECK(refused.status == 403);
+    CHECK(refused.body.find("does not see the content of mail") != std::string::npos);
+  }
+  CHECK(house.port.asked.empty());
 }
 
 TEST_CASE("site: what the daemon says goes on with its code", "[web]") {
