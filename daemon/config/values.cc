@@ -303,7 +303,8 @@ std::string check_mailbox(std::string_view text) {
       text.find("{user}") != text.npos || text.find("{local}") != text.npos || !is_file;
   if (names_user && delivery::check_pattern(text))
     return {};
-  return wrong(text, "is not a mailbox",
+  const bool is_lmtp = text.starts_with("lmtp:");
+  return wrong(is_lmtp ? delivery::without_login(text) : std::string(text), "is not a mailbox",
                "\"maildir:\" or \"mbox:\" and an absolute path with {user} in it, "
                "\"lmtp:unix:/path\", \"lmtp:host:port\", or \"command:\" and a program with its "
                "arguments");

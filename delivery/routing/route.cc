@@ -119,8 +119,21 @@ Result<NextHop> parse_next_hop(std::string_view text) {
   return hop;
 }
 
+std::string without_login(std::string_view place) {
+  const auto at = place.rfind('@');
+  if (at == place.npos)
+    return std::string(place);
+  const auto scheme = place.substr(0, std::min(place.find(':') + 1, at));
+  return std::string(scheme).append(kHiddenPassword).append(place.substr(at));
+}
+
+// A login has no use there, and its password would stand wherever the place of mail is named.
 Result<NextHop> lmtp_next_hop(std::string_view text) {
   const auto whole = text;
+  const bool is_path = starts_with_ignoring_case(text, "unix:/") && text.find("//") == text.npos;
+  if (text.starts_with('/') || (!is_path && text.find('@') != text.npos))
+    return malformed("\"" + escaped(without_login("lmtp:" + std::string(text)), 80) +
+                     "\": expected lmtp:unix:/path or lmtp:host:port");
   if (!take_prefix(text, "unix:"))
     return parse_next_hop("lmtp://" + std::string(text));
   if (text.empty() || text.front() != '/')

@@ -35,6 +35,8 @@ struct NextHop {
 Result<NextHop> parse_next_hop(std::string_view text);
 // What follows "lmtp:" in local.mailbox: "unix:/path/of/socket", "host:port" or "host".
 Result<NextHop> lmtp_next_hop(std::string_view text);
+// "lmtp:..." as it may be shown if it has a login, which is none: "lmtp:***@host:port".
+std::string without_login(std::string_view place);
 
 struct Route {
   std::string domain = "*";  // example.org | .example.org (every name below it) | *

@@ -12,6 +12,7 @@ namespace postrider::delivery {
 namespace {
 
 constexpr std::string_view kInclude = ":include:";
+constexpr std::string_view kLmtp = "lmtp:";
 constexpr std::string_view kMailboxes[] = {"maildir:", "mbox:", "lmtp:", "command:"};
 constexpr std::size_t kMostPath = 3900;
 constexpr std::size_t kMostComments = 20;  // within each other
@@ -219,7 +220,9 @@ class ListParser {
   }
 
   std::string add_special(std::string text) {
-    const auto shown = "\"" + escaped(text, 60) + "\"";
+    // What is written as a place for LMTP may have a password.
+    const bool is_lmtp = starts_with_ignoring_case(text, kLmtp);
+    const auto shown = "\"" + (is_lmtp ? std::string(kLmtp) : escaped(text, 60)) + "\"";
     if (text.size() > kMostPath || has_control(text))
       return shown + " is not a path";
     if (starts_with_ignoring_case(text, kInclude)) {
@@ -250,8 +253,10 @@ class ListParser {
   }
 
   static std::string check_place(std::string_view text) {
-    if (starts_with_ignoring_case(text, "lmtp:"))
-      return {};
+    if (starts_with_ignoring_case(text, kLmtp)) {
+      const auto checked = check_lmtp(text.substr(kLmtp.size()));
+      return checked ? std::string() : checked.error().step();
+    }
     if (starts_with_ignoring_case(text, "command:")) {
       const auto arguments = split_command(text.substr(text.find(':') + 1));
       return arguments ? std::string() : arguments.error().step();

@@ -176,6 +176,11 @@ Result<LocalTarget> mailbox_target(std::string_view pattern, const MailboxNames&
   return target;
 }
 
+Result<void> check_lmtp(std::string_view server) {
+  const auto hop = lmtp_next_hop(server);
+  return hop ? Result<void>() : hop.error();
+}
+
 Result<void> check_pattern(std::string_view pattern) {
   constexpr std::string_view kSchemes[] = {"maildir:", "mbox:", "lmtp:", "command:"};
   bool known = false;

@@ -40,6 +40,8 @@ Result<LocalTarget> mailbox_target(std::string_view pattern, const MailboxNames&
 
 // The pattern as configuration: nothing, or what is wrong with it.
 Result<void> check_pattern(std::string_view pattern);
+// What follows "lmtp:" in one.
+Result<void> check_lmtp(std::string_view server);
 
 struct MailboxPlace {
   std::string root;    // the part of the path that must exist or be ours to make: before "{"

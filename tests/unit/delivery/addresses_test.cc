@@ -131,6 +131,29 @@ TEST_CASE("I03: a command is never for a shell, and nobody but an alias may name
   CHECK_FALSE(check_virtual_value("@").empty());
 }
 
+TEST_CASE("a place for LMTP has no login, and what looks like one is not repeated",
+          "[delivery][aliases]") {
+  ListRules places;
+  places.mailboxes = true;
+  CHECK(listed("lmtp:unix:/run/a@b/lmtp", places) == "mailbox lmtp:unix:/run/a@b/lmtp");
+  CHECK(listed("lmtp:[::1]:24", places) == "mailbox lmtp:[::1]:24");
+  for (const std::string text :
+       {"lmtp://me:pa55@127.0.0.1:9", "lmtp:me:pa55@127.0.0.1:9", "lmtp:pa55@127.0.0.1:9",
+        "LMTP:pa55@x@127.0.0.1:9", "lmtp:unix://me:pa55@127.0.0.1:9", "lmtp:///pa55@127.0.0.1:9"}) {
+    INFO(text);
+    const auto said = listed(text, places);
+    CHECK(said.find("***@127.0.0.1:9\": expected lmtp:unix:/path or lmtp:host:port") != said.npos);
+    CHECK(said.find("pa55") == said.npos);
+    CHECK(check_virtual_value(text).find("pa55") == said.npos);
+    CHECK_FALSE(check_virtual_value(text).empty());
+    const auto elsewhere = listed(text);
+    CHECK(elsewhere.starts_with("error: "));
+    CHECK(elsewhere.find("pa55") == said.npos);
+  }
+  CHECK(
+      listed("lmtp://127.0.0.1:9", places).starts_with("error: \"lmtp://127.0.0.1:9\": expected"));
+}
+
 TEST_CASE("a list is bounded", "[delivery][aliases]") {
   ListRules few;
   few.most = 2;
