@@ -27,12 +27,25 @@ auto values_of(const EventsConfig& one) {
                   one.timeout);
 }
 
+// Path and query are often all that a receiver asks for as a proof, so they are a secret.
+std::string webhook_place(const std::string& webhook) {
+  const auto url = parse_http_url(webhook);
+  if (!url)
+    return "webhook";
+  const bool is_v6 = url->host.find(':') != std::string::npos;
+  auto place = std::string("webhook ") + (url->is_https ? "https://" : "http://") +
+               (is_v6 ? "[" + url->host + "]" : url->host);
+  if (url->port != (url->is_https ? 443 : 80))
+    place += ":" + std::to_string(url->port);
+  return place;
+}
+
 std::string place_of(const EventsConfig& config) {
   if (!config.file.empty())
     return "file " + config.file;
   if (!config.broker.empty())
     return "broker " + config.broker;
-  return config.socket.empty() ? "webhook " + config.webhook : "socket " + config.socket;
+  return config.socket.empty() ? webhook_place(config.webhook) : "socket " + config.socket;
 }
 
 // One key a line; empty lines and those that begin with # are passed over.

@@ -589,6 +589,10 @@ class Events(scenario.Scenario):
         self.wait_for_ends("file", lambda: self.lines.events, tags)
         kept = [json.loads(line) for line in server.postrider("events").splitlines()]
         self.assertEqual(kept, self.hook.events)
+        # What stands behind the host is for who may read the configuration.
+        for arguments in [], ["--json"], ["--prometheus"]:
+            self.assertNotIn("/hook", server.postrider("status", *arguments))
+        self.assertIn(f"hook: webhook http://127.0.0.1:{self.hook.port}, ", server.postrider("status"))
         self.assertEqual([json.loads(line) for line in
                           server.postrider("events", "--last", "1").splitlines()], kept[-1:])
         behind = server.postrider("events", "--after", kept[1]["id"]).splitlines()
