@@ -9,7 +9,8 @@
 // So it is within a site: of its connections that are silent behind a command or the content up to
 // ten are not counted, so that its other mail goes on; and no more than ten carry what is known to
 // meet that silence (kMostHanging). Of those to whose beginning its host says nothing, two are not
-// (kMostUnanswered).
+// (kMostUnanswered). But for silence behind the content none of this goes beyond what the
+// administrator allows, or what the site has refused (SitePace::hard_limit).
 #pragma once
 
 #include "base/net/deadline.h"

@@ -335,6 +335,9 @@ Result<std::string> Spool::keep_orphaned_log() const {
     kept = lost + "/queue.db-wal-" + std::to_string(log.st_mtime) + "-" + std::to_string(other);
   if (::rename(path.c_str(), kept.c_str()) != 0)
     return system_error("move " + path + " to " + kept);
+  for (const auto& folder : {lost, folder_})  // before another log is begun in its place
+    if (auto synced = sync_folder(folder); !synced)
+      return synced.error();
   return kept;
 }
 

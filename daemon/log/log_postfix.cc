@@ -187,6 +187,13 @@ std::string login_of(const LogEvent& event) {
          ", sasl_username=" + clean(event.value("user"));
 }
 
+// As qmgr says of each message that it takes up.
+void active(const LogEvent& event, std::string& out) {
+  out.append("from=").append(bracketed(event.value("from")));
+  out.append(", size=").append(clean(event.value("size")));
+  out.append(", nrcpt=").append(clean(event.value("nrcpt"))).append(" (queue active)");
+}
+
 void accepted(const LogEvent& event, Lines& lines) {
   const auto protocol = event.value("protocol");
   const bool is_submitted = protocol == "local" || protocol == "drop";
@@ -202,14 +209,7 @@ void accepted(const LogEvent& event, Lines& lines) {
   lines.begin_message("cleanup")
       .append("message-id=")
       .append(message_id.empty() ? "<>" : clean(message_id));
-  lines.begin_message("qmgr")
-      .append("from=")
-      .append(bracketed(event.value("from")))
-      .append(", size=")
-      .append(clean(event.value("size")))
-      .append(", nrcpt=")
-      .append(clean(event.value("nrcpt")))
-      .append(" (queue active)");
+  active(event, lines.begin_message("qmgr"));
 }
 
 void disconnected(const LogEvent& event, Lines& lines) {
@@ -305,19 +305,11 @@ void notice_created(const LogEvent& event, Lines& lines) {
 void sent_on(const LogEvent& event, Lines& lines) {
   const auto message = clean(event.value("message"));
   lines.begin("cleanup").append(message).append(": message-id=<>");
-  lines.begin("qmgr")
-      .append(message)
-      .append(": from=")
-      .append(bracketed(event.value("from")))
-      .append(", size=")
-      .append(clean(event.value("size")))
-      .append(", nrcpt=")
-      .append(clean(event.value("nrcpt")))
-      .append(" (queue active)");
+  active(event, lines.begin("qmgr").append(message).append(": "));
 }
 
-// What a rule on the header did to a message that it did not refuse, as Postfix's cleanup says it. A refusal has its line
-// as such.
+// What a rule on the header did to a message that it did not refuse, as Postfix's cleanup says it. A
+// refusal has its line as such.
 void header_check(const LogEvent& event, Lines& lines) {
   const auto action = event.value("action");
   const char* word = action == "hold"      ? "hold"

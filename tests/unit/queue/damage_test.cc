@@ -302,6 +302,15 @@ TEST_CASE_METHOD(Damaged, "a start without the database says so and keeps the bo
     open();
     CHECK(list().size() == 3);
   }
+  SECTION("its log is there, and cannot be kept: nothing is begun") {
+    cut();
+    fs::remove(file("queue.db"));
+    const auto size = fs::file_size(file("queue.db-wal"));
+    std::ofstream(file("lost")) << "in the way";
+    CHECK_FALSE(Queue::open(settings, clock, log).has_value());
+    CHECK(fs::file_size(file("queue.db-wal")) == size);
+    CHECK_FALSE(fs::exists(file("queue.db")));
+  }
   SECTION("it is there") {
     cut();
     open();
