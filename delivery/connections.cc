@@ -213,7 +213,11 @@ void Connections::wake_later(Site& site) {
 
 bool Connections::may_connect(const Site& site) const {
   const auto open = counted(site);
-  return site.links.size() < site.pace.hard_limit() + kMostHanging &&
+  // Those that are silent behind the content are beyond the limit, others are not.
+  const auto beyond = static_cast<std::size_t>(
+      std::count_if(site.links.begin(), site.links.end(),
+                    [](const auto& link) { return link->is_aside && !link->is_at_command; }));
+  return site.links.size() - std::min(beyond, kMostHanging) < site.pace.hard_limit() &&
          open < most_connections(site, context_.clock.now()) &&
          !(site.fault && site.fault->is_set()) &&
          site.pace.may_open(static_cast<unsigned>(open), static_cast<unsigned>(site.connecting),
@@ -434,7 +438,7 @@ void Connections::on_event(CourierEvent event) {
       line_.on_stays(**found);
       break;
     case CourierEvent::Kind::waits_aside:
-      on_waits_aside(site, **found, event.address);
+      on_waits_aside(site, **found, event);
       break;
     case CourierEvent::Kind::gone:
       on_gone(site, **found, std::move(event));
@@ -443,11 +447,12 @@ void Connections::on_event(CourierEvent event) {
 }
 
 // A host that has not greeted yet goes behind the others, and one more connection is made.
-void Connections::on_waits_aside(Site& site, SiteConnection& link, const std::string& address) {
+void Connections::on_waits_aside(Site& site, SiteConnection& link, const CourierEvent& event) {
+  link.is_at_command = event.is_at_command;
   line_.on_waits_aside(link);
   if (link.is_aside && !link.was_ready) {
     no_longer_made(site, link);
-    note_bad(site, address, context_.steady());
+    note_bad(site, event.address, context_.steady());
   }
   schedule(site);
 }

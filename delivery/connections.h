@@ -53,7 +53,7 @@ class Connections {
   void give(SiteConnection& link, Job job);
 
   void on_event(CourierEvent event);
-  void on_waits_aside(Site& site, SiteConnection& link, const std::string& address);
+  void on_waits_aside(Site& site, SiteConnection& link, const CourierEvent& event);
   void on_ready(Site& site, SiteConnection& link, const CourierEvent& event);
   void on_ended(Site& site, SiteConnection& link, CourierEvent event);
   void take_returned(Site& site, CourierEvent& event);

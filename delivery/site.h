@@ -38,6 +38,7 @@ struct SiteConnection {
   bool is_hurried = false;
   bool is_closing = false;
   bool is_of_others = false;   // for mail that another host has refused (other_hosts.h)
+  bool is_at_command = false;  // aside, for a silence before the content
   bool is_aside = false;       // its host is silent, and it is not counted
   bool is_being_made = false;  // counted in Site::connecting
   bool has_doubt = false;      // carries a message that was lost behind its content before

@@ -191,6 +191,7 @@ void Courier::stand_aside(Duration silence, bool only_behind_content) {
   CourierEvent event;
   event.kind = CourierEvent::Kind::waits_aside;
   event.address = session_->address;
+  event.is_at_command = stage != Stage::body_end;
   tell(std::move(event));
 }
 

@@ -45,13 +45,15 @@ struct CourierEvent {
   Kind kind = Kind::ended;
   std::shared_ptr<Courier> courier;
   JobEnd end;
-  bool partial = false;        // of ended: the courier still has the rest of the job in hand
-  std::string address;         // of ready, unreachable and waits_aside
-  bool is_crowded = false;     // of gone: no address that it tried had room for one more
-  mail::Outcome failure;       // of unreachable and gone: why
-  bool was_ready = false;      // of gone: some conversation had begun
-  bool was_useful = false;     // of gone: and its last one had carried a message
-  bool takes_no_mail = false;  // of gone: every candidate said 521
+  bool partial = false;     // of ended: the courier still has the rest of the job in hand
+  std::string address;      // of ready, unreachable and waits_aside
+  bool is_crowded = false;  // of gone: no address that it tried had room for one more
+  mail::Outcome failure;    // of unreachable and gone: why
+  bool is_at_command =
+      false;                // of waits_aside: its site waits, and the silence is before the content
+  bool was_ready = false;   // of gone: some conversation had begun
+  bool was_useful = false;  // of gone: and its last one had carried a message
+  bool takes_no_mail = false;               // of gone: every candidate said 521
   LoginTrouble login = LoginTrouble::none;  // of gone
   std::string login_detail;                 // of gone: what the host said of a token; may be empty
   std::vector<Job> returned;                // of gone
