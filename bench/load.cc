@@ -10,6 +10,9 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <netinet/tcp.h>
 #include <string>
@@ -29,6 +32,7 @@ struct Options {
   unsigned recipients = 1;
   unsigned domains = 1;
   std::string suffix = "bench.example";
+  std::string content;  // a file: the message as it is sent, but for the final dot
   bool connection_a_message = false;
   bool tls = false;         // STARTTLS
   bool implicit = false;    // TLS from the first octet
@@ -110,6 +114,16 @@ class Load {
 };
 
 void Load::make_content() {
+  if (!options_.content.empty()) {
+    std::ifstream file(options_.content, std::ios::binary);
+    content_.assign(std::istreambuf_iterator<char>(file), {});
+    if (!file || !content_.ends_with("\r\n")) {
+      std::fprintf(stderr, "bench-load: --content: expected a message that ends with CRLF\n");
+      std::exit(64);
+    }
+    content_ += ".\r\n";
+    return;
+  }
   content_ =
       "From: <sender@bench.example>\r\nTo: <recipient@bench.example>\r\nSubject: benchmark\r\n"
       "Date: Mon, 23 Nov 2026 13:34:44 +0000\r\nMessage-ID: <bench@bench.example>\r\n\r\n";
@@ -434,6 +448,8 @@ int main(int argc, char** argv) {
   app.add_option("--sessions", options.sessions, "connections at one time");
   app.add_option("--messages", options.messages, "how many in all");
   app.add_option("--size", options.size, "octets of content");
+  app.add_option("--content", options.content, "a file with the message; no line begins with a dot")
+      ->check(CLI::ExistingFile);
   app.add_option("--recipients", options.recipients, "of each message");
   app.add_option("--domains", options.domains, "that the recipients are spread over");
   app.add_option("--suffix", options.suffix, "of the recipients' domains");

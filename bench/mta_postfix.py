@@ -9,6 +9,8 @@ from mtas import Mta, wait_for_greeting
 class Postfix(Mta):
     """Debian's Postfix: no client look-ups, enough processes, 50 connections to the destination."""
     name = "postfix"
+    more = ""           # lines of main.cf
+    more_services = ()  # and of master.cf
 
     @property
     def config(self):
@@ -47,7 +49,7 @@ maillog_file = {folder}/log
 maillog_file_prefixes = /
 myhostname = mx.bench.example
 mydestination =
-inet_interfaces = 127.0.0.1
+inet_interfaces = {self.address}
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 relayhost = [127.0.0.1]:{self.sink_port}
@@ -69,7 +71,7 @@ alias_maps =
 alias_database =
 smtputf8_enable = yes
 {self.tls_settings()}
-defer_transports = {"smtp" if self.hold_back else ""}
+{self.more}defer_transports = {"smtp" if self.hold_back else ""}
 """)
         master = pathlib.Path("/usr/share/postfix/master.cf.dist")
         lines = []
@@ -78,7 +80,7 @@ defer_transports = {"smtp" if self.hold_back else ""}
             if line.startswith("#") or not fields:
                 continue
             if fields[0] == "smtp" and fields[1] == "inet":
-                line = f"127.0.0.1:{self.port} inet n - n - 200 smtpd"
+                line = f"{self.address}:{self.port} inet n - n - 200 smtpd"
             elif len(fields) > 7 and not line.startswith(" "):
                 fields[4] = "n"
                 line = " ".join(fields)
@@ -87,11 +89,12 @@ defer_transports = {"smtp" if self.hold_back else ""}
             line.startswith("postlog") for line in lines) else None
         if self.tls:  # connections under TLS are reused by way of this service
             lines.append("tlsproxy unix - - n - 0 tlsproxy")
+        lines += self.more_services
         (self.config / "master.cf").write_text("\n".join(lines) + "\n")
         subprocess.run(["postfix", "-c", str(self.config), "check"], check=True, capture_output=True)
         self.process = subprocess.Popen(["postfix", "-c", str(self.config), "start-fg"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for_greeting(self.port)
+        wait_for_greeting(self.port, address=self.address)
 
     def listing_command(self):
         return ["postqueue", "-c", str(self.config), "-p"]

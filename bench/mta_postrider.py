@@ -7,6 +7,7 @@ from mtas import Mta, wait_for_greeting
 class Postrider(Mta):
     name = "postrider"
     more = ""         # further configuration
+    accepted = ""     # more of [accept]
     dead_port = None  # where nothing listens: the next hop of dead.example
 
     @staticmethod
@@ -32,12 +33,12 @@ class Postrider(Mta):
 spool = "{self.folder}/spool"
 user = ""
 [[listener]]
-address = "127.0.0.1:{self.port}"
+address = "{self.address}:{self.port}"
 role = "mx"
 tls = "{"starttls" if self.tls else "off"}"
 {tls}{signing}[accept]
 relay_from = ["127.0.0.0/8"]
-{dead}[[route]]
+{self.accepted}{dead}[[route]]
 domain = "*"
 next_hop = "smtp://127.0.0.1:{self.sink_port}"
 tls = "{"opportunistic" if self.tls else "off"}"
@@ -49,7 +50,7 @@ socket = "{self.folder}/control"
 {self.more}""")
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen([self.binary, "run", "-c", str(config)], stderr=self.log)
-        wait_for_greeting(self.port)
+        wait_for_greeting(self.port, address=self.address)
 
     def keys(self):
         """An RSA key of 2048 bits and one of Ed25519, for the generator's sender."""

@@ -17,11 +17,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_greeting(port, limit=30):
+def wait_for_greeting(port, limit=30, address="127.0.0.1"):
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            with socket.create_connection((address, port), timeout=5) as connection:
                 if connection.recv(4).startswith(b"220"):
                     connection.sendall(b"QUIT\r\n")
                     return
@@ -49,6 +49,7 @@ def process_tree(root):
 
 class Mta:
     name = "?"
+    address = "127.0.0.1"
 
     def __init__(self, folder, sink_port, binaries):
         self.folder = pathlib.Path(folder) / self.name
