@@ -5,7 +5,7 @@ namespace postrider::daemon {
 namespace {
 
 // As for events: mail is refused below one and a half of the largest message.
-events::TraceLimits limits_of(const Config& config) {
+events::TraceLimits trace_limits_of(const Config& config) {
   events::TraceLimits limits;
   limits.keep = config.trace.keep;
   limits.size = config.trace.size;
@@ -24,7 +24,7 @@ MailTrace::~MailTrace() {
 
 // The thread is there even if nothing is to be remembered: it takes away what was.
 void MailTrace::adopt(const Config& config) {
-  const auto limits = limits_of(config);
+  const auto limits = trace_limits_of(config);
   const std::lock_guard lock(mutex_);
   is_on_ = limits.keep > Duration(0);
   if (!is_on_)

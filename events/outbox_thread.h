@@ -1,10 +1,9 @@
-// Takes events from any thread and brings them into the outbox on a thread of its own, whatever
-// waits in one transaction. It never makes anybody wait and never stops mail: while the database
-// cannot be written, events wait in memory up to a limit; beyond it the newest are lost. A damaged
-// database is set aside for a new one. All that is lost is counted and logged.
+// Takes events from any thread and brings them into the outbox on a thread of its own
+// (store_thread.h), whatever waits in one transaction.
 #pragma once
 
 #include "events/outbox.h"
+#include "events/store_thread.h"
 
 #include "base/log.h"
 #include "base/time.h"
@@ -13,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,40 +34,62 @@ struct OutboxThreadSettings {
   const char* vfs = nullptr;  // for tests
 };
 
-class OutboxThread {
+// What waits for the outbox. An event takes a kilobyte of fields, most of them empty; a fact is what
+// it says.
+struct WaitingEvent {
+  std::unique_ptr<CloudEvent> event;  // null: it is a fact
+  queue::Fact fact;
+
+  std::size_t size() const;  // about what it takes
+};
+
+class OutboxThread : public StoreThread<WaitingEvent> {
  public:
-  struct Counters {
-    std::uint64_t written = 0;
-    std::uint64_t lost = 0;      // never written
-    std::uint64_t trimmed = 0;   // written, and thrown out before all had read them
-    std::uint64_t failures = 0;  // of a write or an opening
-    std::uint64_t waiting = 0;   // in memory, now
-    std::uint64_t last = 0;      // number of the newest in the outbox
-    std::string outbox;          // its name
-    std::string error;           // while it cannot be written
+  struct Counters : StoreCounters {
+    std::uint64_t trimmed = 0;  // written, and thrown out before all had read them
+    std::uint64_t last = 0;     // number of the newest in the outbox
+    std::string outbox;         // its name
   };
 
   OutboxThread(OutboxThreadSettings settings, const Clock& clock, Log& log);
-  ~OutboxThread();  // stop()
-  OutboxThread(const OutboxThread&) = delete;
-  OutboxThread& operator=(const OutboxThread&) = delete;
+  ~OutboxThread() override;  // stop()
 
-  void post(CloudEvent event);  // thread-safe; never waits for the disk
-  // Thread-safe too; in the order of their numbers.
+  // Thread-safe, all of them. Never waits for the disk.
+  void post(CloudEvent event);
+  // In the order of their numbers.
   void post(std::vector<queue::Fact> facts);
-  // Thread-safe; from the next time on at which something is forgotten.
+  // From the next time on at which something is forgotten.
   void reconfigure(OutboxLimits limits, std::vector<std::string> readers);
-  // Thread-safe: a reader has seen damage. It is looked for, and a damaged database set aside.
-  void suspect_damage();
-  // Until all that was posted before is written or lost, or the time has passed; whether it was.
-  bool flush(Duration limit);
-  // Tries once more to write what waits; the rest is lost.
-  void stop();
   Counters counters() const;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  bool take_batch() override;
+  bool write_batch() override;
+  void trim() override;
+  void give_up() override;
+  bool has_store() const override { return outbox_.has_value(); }
+  Result<void> checkpoint_store() override { return outbox_->checkpoint(); }
+  void close_store() override;
+  void report_damage(const Error& error, const Result<void>& set_aside) override;
+  void report_failure(const Error& error) override;
+  void report_recovery() override;
+  void report_lost(std::uint64_t count) override;
+
+  bool open_store();
+  void take(WaitingEvent one);
+  void look_at_outbox();
+  void report(LogEvent line);
+  std::uint64_t read_by_all() const;
+
+  OutboxThreadSettings settings_;  // limits and readers: under the lock
+  Counters of_outbox_;             // what is not in StoreCounters; under the lock
+  // Of the thread alone.
+  std::optional<Outbox> outbox_;
+  std::vector<CloudEvent> batch_;
+  std::size_t taken_ = 0;        // into the batch: some become no event
+  std::int64_t batch_fact_ = 0;  // the newest in it
+  std::vector<CloudEvent> own_;  // of the outbox itself: losses, and its alarm
+  std::uint64_t unread_ = 0;     // by somebody, when the outbox was closed
 };
 
 }  // namespace postrider::events

@@ -1,15 +1,8 @@
 #include "events/trace_thread.h"
 
-#include "events/backlog.h"
-
-#include <mutex>
-#include <optional>
-#include <pthread.h>
-#include <sys/resource.h>
-#include <thread>
+#include <algorithm>
 #include <unistd.h>
 #include <utility>
-#include <vector>
 
 namespace postrider::events {
 
@@ -18,53 +11,16 @@ namespace {
 constexpr std::size_t kMostInBatch = 8192;
 constexpr std::uint64_t kBytesBeforeCheckpoint = 8U << 20U;
 constexpr std::size_t kOverhead = 64;  // of a step in memory
-// Mail goes first where the processor is short.
 constexpr int kNiceness = 10;
 
 }  // namespace
 
-struct TraceThread::State {
-  State(TraceThreadSettings settings_, const Clock& clock_, Log& log_)
-      : settings(std::move(settings_)),
-        clock(clock_),
-        log(log_),
-        backlog(settings.most_waiting, settings.most_bytes) {}
-
-  TraceThreadSettings settings;  // limits: under the lock
-  const Clock& clock;
-  Log& log;
-  Backlog<std::string> backlog;
-
-  mutable std::mutex mutex;
-  Counters counters;
-  bool is_suspected = false;  // somebody has seen damage
-
-  // Of the thread alone.
-  std::optional<TraceStore> store;
-  std::vector<std::string> batch;
-  bool is_failing = false;
-  std::uint64_t lost_told = 0;
-  std::uint64_t unsettled = 0;  // octets since the last checkpoint
-  SteadyTime next_write, next_trim;
-  std::thread thread;
-
-  void run();
-  bool take_batch();
-  bool write_batch();
-  bool open();
-  void failed(const Error& error);
-  void succeeded();
-  void tell_losses(bool is_end);
-  void trim();
-  void forget_all();
-  TraceLimits limits() const;
-  bool take_suspicion();
-};
-
 TraceThread::TraceThread(TraceThreadSettings settings, const Clock& clock, Log& log)
-    : state_(std::make_unique<State>(std::move(settings), clock, log)) {
-  state_->thread = std::thread([state = state_.get()] { state->run(); });
-  pthread_setname_np(state_->thread.native_handle(), "trace");
+    : StoreThread({settings.path, settings.most_waiting, settings.most_bytes, settings.again,
+                   settings.trim_every, kBytesBeforeCheckpoint},
+                  clock, log),
+      settings_(std::move(settings)) {
+  begin("trace", kNiceness);
 }
 
 TraceThread::~TraceThread() {
@@ -73,189 +29,126 @@ TraceThread::~TraceThread() {
 
 void TraceThread::post(std::string step) {
   const auto size = step.size() + kOverhead;
-  state_->backlog.post(std::move(step), size);
+  backlog_.post(std::move(step), size);
 }
 
 void TraceThread::reconfigure(TraceLimits limits) {
   {
-    const std::lock_guard lock(state_->mutex);
-    state_->settings.limits = limits;
+    const std::lock_guard lock(mutex_);
+    settings_.limits = limits;
   }
-  state_->backlog.wake();
+  backlog_.wake();
 }
 
-void TraceThread::suspect_damage() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->is_suspected = true;
+TraceLimits TraceThread::limits() const {
+  const std::lock_guard lock(mutex_);
+  return settings_.limits;
+}
+
+bool TraceThread::take_batch() {
+  const bool is_urgent = batch_.empty() && backlog_.wait(1, settings_.trim_every);
+  const auto now = clock_.steady();
+  if (!is_urgent && batch_.empty() && backlog_.waiting() > 0 && now < next_write_)
+    backlog_.wait(kMostInBatch, std::chrono::ceil<Duration>(next_write_ - now));
+  const auto room = kMostInBatch - std::min(kMostInBatch, batch_.size());
+  backlog_.take(room, [this](std::string step) { batch_.push_back(std::move(step)); });
+  return !batch_.empty() || !backlog_.is_stopping();
+}
+
+bool TraceThread::write_batch() {
+  if (limits().keep <= Duration(0)) {
+    forget_all();
+    return true;
   }
-  state_->backlog.wake();
-}
-
-bool TraceThread::flush(Duration limit) {
-  return state_->backlog.flush(limit);
-}
-
-void TraceThread::stop() {
-  state_->backlog.stop();
-  if (state_->thread.joinable())
-    state_->thread.join();
-}
-
-TraceThread::Counters TraceThread::counters() const {
-  const std::lock_guard lock(state_->mutex);
-  auto counters = state_->counters;
-  counters.waiting = state_->backlog.waiting();
-  counters.lost = state_->backlog.lost();
-  return counters;
-}
-
-TraceLimits TraceThread::State::limits() const {
-  const std::lock_guard lock(mutex);
-  return settings.limits;
-}
-
-bool TraceThread::State::take_suspicion() {
-  const std::lock_guard lock(mutex);
-  return std::exchange(is_suspected, false);
-}
-
-void TraceThread::State::run() {
-  (void)::setpriority(PRIO_PROCESS, 0, kNiceness);  // of this thread alone
-  while (take_batch()) {
-    const bool done = limits().keep <= Duration(0) ? (forget_all(), true) : write_batch();
-    tell_losses(false);
-    if (done && store && clock.steady() >= next_trim)
-      trim();
-    if (done)
-      continue;
-    if (backlog.is_stopping())
-      break;
-    backlog.pause(settings.again);
-  }
-  const auto left = backlog.take(SIZE_MAX, [](std::string) {});
-  backlog.end(left + batch.size(), left + batch.size());
-  batch.clear();
-  tell_losses(true);
-}
-
-// False: all is written, and it is time to go.
-bool TraceThread::State::take_batch() {
-  const bool is_urgent = batch.empty() && backlog.wait(1, settings.trim_every);
-  const auto now = clock.steady();
-  if (!is_urgent && batch.empty() && backlog.waiting() > 0 && now < next_write)
-    backlog.wait(kMostInBatch, std::chrono::ceil<Duration>(next_write - now));
-  const auto room = kMostInBatch - std::min(kMostInBatch, batch.size());
-  backlog.take(room, [this](std::string step) { batch.push_back(std::move(step)); });
-  return !batch.empty() || !backlog.is_stopping();
-}
-
-bool TraceThread::State::write_batch() {
   const bool is_doubtful = take_suspicion();
   if (is_doubtful)
-    store.reset();  // a connection has pages in its cache that are damaged on the disk
-  if (store && store->is_replaced())
-    failed(Error(Errc::corrupt, settings.path + " is gone, or another file"));
-  if (!store) {
-    auto opened =
-        TraceStore::open(settings.path, limits(), settings.vfs,
-                         is_doubtful ? KeptDatabase::Check::all : KeptDatabase::Check::some);
-    if (!opened) {
-      failed(opened.error());
-      return false;
-    }
-    store.emplace(*std::move(opened));
-    if (batch.empty())
-      succeeded();
-  }
-  if (batch.empty())
+    store_.reset();  // a connection has pages in its cache that are damaged on the disk
+  if (store_ && store_->is_replaced())
+    failed(Error(Errc::corrupt, settings_.path + " is gone, or another file"));
+  if (!store_ && !open_store(is_doubtful))
+    return false;
+  if (batch_.empty())
     return true;
-  if (auto written = store->append(batch); !written) {
+  if (auto written = store_->append(batch_); !written) {
     failed(written.error());
     return false;
   }
   succeeded();
-  next_write = clock.steady() + settings.pace;
-  for (const auto& step : batch)
-    unsettled += 2 * step.size();
-  {
-    const std::lock_guard lock(mutex);
-    counters.written += batch.size();
-  }
-  backlog.end(batch.size());
-  batch.clear();
-  if (unsettled < kBytesBeforeCheckpoint)
-    return true;
-  unsettled = 0;
-  if (auto done = store->checkpoint(); !done) {
-    failed(done.error());
-    return false;
-  }
+  next_write_ = clock_.steady() + settings_.pace;
+  std::uint64_t bytes = 0;
+  for (const auto& step : batch_)
+    bytes += 2 * step.size();
+  end_batch(batch_.size(), batch_.size());
+  batch_.clear();
+  settle(bytes);
   return true;
 }
 
-// Once in a row of failures it is logged. The connection is made again: what SQLite thinks of a
-// file after an error of the disk may be wrong.
-void TraceThread::State::failed(const Error& error) {
-  {
-    const std::lock_guard lock(mutex);
-    counters.error = error.describe();
+bool TraceThread::open_store(bool is_doubtful) {
+  auto opened =
+      TraceStore::open(settings_.path, limits(), settings_.vfs,
+                       is_doubtful ? KeptDatabase::Check::all : KeptDatabase::Check::some);
+  if (!opened) {
+    failed(opened.error());
+    return false;
   }
-  store.reset();
-  if (is_damaged(error)) {
-    const auto aside = KeptDatabase::set_aside(settings.path);
-    if (aside || !is_failing)
-      log.write(LogEvent(Level::error, "trace_damaged")
-                    .add("reason", error.describe())
-                    .add("kept", aside ? settings.path + ".damaged" : aside.error().describe()));
-  } else if (!is_failing) {
-    log.write(LogEvent(Level::error, "trace_not_written").add("reason", error.describe()));
-  }
-  is_failing = true;
+  store_.emplace(*std::move(opened));
+  if (batch_.empty())
+    succeeded();
+  return true;
 }
 
-void TraceThread::State::succeeded() {
-  {
-    const std::lock_guard lock(mutex);
-    counters.error.clear();
-  }
-  if (std::exchange(is_failing, false))
-    log.write(LogEvent(Level::info, "trace_written_again"));
+void TraceThread::give_up() {
+  const auto left = backlog_.take(SIZE_MAX, [](std::string) {});
+  backlog_.end(left + batch_.size(), left + batch_.size());
+  batch_.clear();
 }
 
-// All that were lost in a row of failures, once it is over.
-void TraceThread::State::tell_losses(bool is_end) {
-  const auto lost = backlog.lost();
-  if ((is_failing && !is_end) || lost == lost_told)
+void TraceThread::report_damage(const Error& error, const Result<void>& set_aside) {
+  if (!set_aside && is_failing_)
     return;
-  log.write(LogEvent(Level::error, "trace_lost").add("count", lost - lost_told));
-  lost_told = lost;
+  log_.write(
+      LogEvent(Level::error, "trace_damaged")
+          .add("reason", error.describe())
+          .add("kept", set_aside ? settings_.path + ".damaged" : set_aside.error().describe()));
+}
+
+void TraceThread::report_failure(const Error& error) {
+  log_.write(LogEvent(Level::error, "trace_not_written").add("reason", error.describe()));
+}
+
+void TraceThread::report_recovery() {
+  log_.write(LogEvent(Level::info, "trace_written_again"));
+}
+
+void TraceThread::report_lost(std::uint64_t count) {
+  log_.write(LogEvent(Level::error, "trace_lost").add("count", count));
 }
 
 // Slice after slice, as long as nothing is to be written.
-void TraceThread::State::trim() {
-  store->limit(limits());
+void TraceThread::trim() {
+  store_->limit(limits());
   for (bool more = true; more;) {
-    const auto trimmed = store->trim(clock.now());
+    const auto trimmed = store_->trim(clock_.now());
     if (!trimmed)
       return failed(trimmed.error());
     more = *trimmed;
-    if (backlog.is_urgent() || (backlog.waiting() > 0 && clock.steady() >= next_write))
+    if (backlog_.is_urgent() || (backlog_.waiting() > 0 && clock_.steady() >= next_write_))
       break;
     if (!more)
-      next_trim = clock.steady() + settings.trim_every;
+      next_trim_ = clock_.steady() + settings_.trim_every;
   }
 }
 
 // Nothing is to be remembered, nor what was.
-void TraceThread::State::forget_all() {
-  store.reset();
+void TraceThread::forget_all() {
+  store_.reset();
   for (const char* set : {"", ".damaged"})
     for (const char* end : {"", "-wal", "-shm"})
-      (void)::unlink((settings.path + set + end).c_str());
-  backlog.end(batch.size());
-  batch.clear();
-  if (is_failing)
+      (void)::unlink((settings_.path + set + end).c_str());
+  backlog_.end(batch_.size());
+  batch_.clear();
+  if (is_failing_)
     succeeded();
 }
 

@@ -1,17 +1,17 @@
-// Brings the trace to the disk on a thread of its own, of low priority: what has come, twice a
-// second at most. It never makes anybody wait and never stops mail: while the database cannot be
-// written, steps wait in memory up to a limit; beyond it the newest are lost, which is counted and
-// logged. A damaged database is set aside for a new one.
+// Brings the trace to the disk on a thread of its own (store_thread.h), of low priority: what has
+// come, twice a second at most.
 #pragma once
 
+#include "events/store_thread.h"
 #include "events/trace_store.h"
 
 #include "base/log.h"
 #include "base/time.h"
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace postrider::events {
 
@@ -26,34 +26,40 @@ struct TraceThreadSettings {
   const char* vfs = nullptr;  // for tests
 };
 
-class TraceThread {
+class TraceThread : public StoreThread<std::string> {
  public:
-  struct Counters {
-    std::uint64_t written = 0;
-    std::uint64_t lost = 0;     // never written
-    std::uint64_t waiting = 0;  // in memory, now
-    std::string error;          // while it cannot be written
-  };
+  using Counters = StoreCounters;
 
   TraceThread(TraceThreadSettings settings, const Clock& clock, Log& log);
-  ~TraceThread();  // stop()
-  TraceThread(const TraceThread&) = delete;
-  TraceThread& operator=(const TraceThread&) = delete;
+  ~TraceThread() override;  // stop()
 
   // Thread-safe, all of them. encode_trace() of a step; never waits for the disk.
   void post(std::string step);
   void reconfigure(TraceLimits limits);
-  // A reader has seen damage: it is looked for, and a damaged database set aside.
-  void suspect_damage();
-  // Until all that was posted before is written or lost, or the time has passed; whether it was.
-  bool flush(Duration limit);
-  // Tries once more to write what waits; the rest is lost.
-  void stop();
-  Counters counters() const;
+  Counters counters() const { return store_counters(); }
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  bool take_batch() override;
+  bool write_batch() override;
+  void trim() override;
+  void give_up() override;
+  bool has_store() const override { return store_.has_value(); }
+  Result<void> checkpoint_store() override { return store_->checkpoint(); }
+  void close_store() override { store_.reset(); }
+  void report_damage(const Error& error, const Result<void>& set_aside) override;
+  void report_failure(const Error& error) override;
+  void report_recovery() override;
+  void report_lost(std::uint64_t count) override;
+
+  bool open_store(bool is_doubtful);
+  void forget_all();
+  TraceLimits limits() const;
+
+  TraceThreadSettings settings_;  // limits: under the lock
+  // Of the thread alone.
+  std::optional<TraceStore> store_;
+  std::vector<std::string> batch_;
+  SteadyTime next_write_;
 };
 
 }  // namespace postrider::events

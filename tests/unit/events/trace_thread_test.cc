@@ -169,38 +169,6 @@ TEST_CASE("a damaged trace is set aside for a new one", "[trace]") {
     CHECK(std::filesystem::file_size(folder / "precious") == 8);
 }
 
-// Only a checkpoint syncs the database itself; behind it a trim is due at once.
-TEST_CASE("a trace whose checkpoint fails goes on", "[trace]") {
-  const TemporaryFolder folder;
-  const SystemClock clock;
-  KeptLog log;
-  FailingVfs vfs;
-  auto settings = settings_in(folder);
-  settings.vfs = vfs.name();
-  settings.trim_every = Duration(0);
-  std::atomic<int> failed{0};
-  TraceThread trace(settings, clock, log);
-  trace.post(step("first"));
-  REQUIRE(trace.flush(kLong));
-  vfs.on_database_sync([&] {
-    if (failed++ == 0)
-      vfs.fail_at(1, SQLITE_IOERR_FSYNC, FailingVfs::Mode::once);
-  });
-  const std::string filler(1000, 'x');
-  for (int number = 0; number < 10'000 && failed == 0; number += 100) {
-    for (int i = 0; i < 100; ++i)
-      trace.post(step(filler));
-    REQUIRE(trace.flush(kLong));
-  }
-  CHECK(failed > 0);
-  trace.post(step("last"));
-  REQUIRE(trace.flush(kLong));
-  CHECK(log.count("trace_not_written") == 1);
-  CHECK(log.count("trace_written_again") == 1);
-  CHECK(kept(folder / "trace.db").back() == "last");
-  vfs.on_database_sync({});
-}
-
 TEST_CASE("a trace that somebody takes away, or locks, is no trouble for long", "[trace]") {
   const TemporaryFolder folder;
   const SystemClock clock;
