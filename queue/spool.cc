@@ -300,21 +300,30 @@ Result<std::size_t> Spool::sweep(
   return swept;
 }
 
+namespace {
+
+// "<folder>/lost/queue.db-wal-1767225600", in a folder that exists.
+Result<std::string> place_for_log(const std::string& folder, std::time_t changed) {
+  const auto lost = folder + "/lost";
+  if (auto made = make_folder(lost, 0700); !made)
+    return made.error();
+  return lost + "/queue.db-wal-" + std::to_string(changed);
+}
+
+}  // namespace
+
 Result<std::string> Spool::keep_log() const {
   const auto log = database() + "-wal";
   struct stat about {};
   if (::stat(log.c_str(), &about) != 0)
     return system_error("look at " + log);
-  const auto lost = folder_ + "/lost";
-  if (auto made = make_folder(lost, 0700); !made)
-    return made.error();
-  const auto kept = lost + "/queue.db-wal-" + std::to_string(about.st_mtime);
-  if (::access(kept.c_str(), F_OK) == 0)
+  auto kept = place_for_log(folder_, about.st_mtime);
+  if (!kept || ::access(kept->c_str(), F_OK) == 0)
     return kept;
   auto octets = read_file(log, kMostKeptLog);
   if (!octets)
     return octets.error();
-  if (auto done = replace_file(kept, *octets, 0600); !done)
+  if (auto done = replace_file(*kept, *octets, 0600); !done)
     return done.error();
   return kept;
 }
@@ -327,15 +336,16 @@ Result<std::string> Spool::keep_orphaned_log() const {
   const bool is_bereft = is_there ? about.st_size == 0 : errno == ENOENT;
   if (!is_bereft || ::stat(path.c_str(), &log) != 0 || log.st_size == 0)
     return std::string();
-  const auto lost = folder_ + "/lost";
-  if (auto made = make_folder(lost, 0700); !made)
-    return made.error();
-  auto kept = lost + "/queue.db-wal-" + std::to_string(log.st_mtime);
+  const auto place = place_for_log(folder_, log.st_mtime);
+  if (!place)
+    return place.error();
+  auto kept = *place;
   for (int other = 1; ::access(kept.c_str(), F_OK) == 0; ++other)
-    kept = lost + "/queue.db-wal-" + std::to_string(log.st_mtime) + "-" + std::to_string(other);
+    kept = *place + "-" + std::to_string(other);
   if (::rename(path.c_str(), kept.c_str()) != 0)
     return system_error("move " + path + " to " + kept);
-  for (const auto& folder : {lost, folder_})  // before another log is begun in its place
+  for (const auto& folder :
+       {folder_ + "/lost", folder_})  // before another log is begun in its place
     if (auto synced = sync_folder(folder); !synced)
       return synced.error();
   return kept;
