@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "mailauth/resolved.h"
 
 #include <boost/asio/post.hpp>
 
@@ -48,24 +49,6 @@ std::string new_id(Random& random) {
   while (id.size() < kSize)
     id += kLetters[static_cast<std::size_t>(random.below(kLetters.size()))];
   return id;
-}
-
-mailauth::Answer converted(const dns::Answer<std::string>& from) {
-  using mailauth::Answer;
-  switch (from.status) {
-    case dns::Status::records:
-      break;
-    case dns::Status::no_data:
-      return Answer::none(Answer::Status::no_data);
-    case dns::Status::no_such_name:
-      return Answer::none(Answer::Status::no_name);
-    case dns::Status::temporary_failure:
-      return Answer::failure(from.reason);
-  }
-  Answer answer;
-  answer.status = Answer::Status::found;
-  answer.texts = from.records;
-  return answer;
 }
 
 struct Sum {
@@ -335,7 +318,7 @@ Task<DmarcReporter::Found> DmarcReporter::destinations(const mailauth::Published
     const auto open = inquiry.take();
     for (const auto& posed : open) {
       const auto answer = co_await resolver_().txt(posed.question.name);
-      inquiry.answer(posed.id, converted(answer));
+      inquiry.answer(posed.id, mailauth::resolved(answer, mailauth::take_text));
     }
     if (clock_.steady() > until)
       inquiry.give_up("the name servers take too long");

@@ -2,6 +2,7 @@
 
 #include "base/network.h"
 #include "base/text.h"
+#include "mailauth/resolved.h"
 #include "mailauth/reverse_name.h"
 
 #include <algorithm>
@@ -14,6 +15,7 @@ namespace postrider::smtpd::filter {
 using mailauth::Answer;
 using mailauth::Question;
 using mailauth::Questions;
+using mailauth::resolved;
 using mailauth::Type;
 
 struct Questioner::State : std::enable_shared_from_this<State> {
@@ -41,32 +43,9 @@ struct Questioner::State : std::enable_shared_from_this<State> {
 
 namespace {
 
-template <class Record, class Take>
-Answer converted(const dns::Answer<Record>& from, Take take) {
-  Answer answer;
-  switch (from.status) {
-    case dns::Status::records:
-      answer.status = Answer::Status::found;
-      break;
-    case dns::Status::no_data:
-      return Answer::none(Answer::Status::no_data);
-    case dns::Status::no_such_name:
-      return Answer::none(Answer::Status::no_name);
-    case dns::Status::temporary_failure:
-      return Answer::failure(from.reason);
-  }
-  for (const auto& record : from.records)
-    take(answer, record);
-  return answer;
-}
-
 void take_address(Answer& answer, const asio::ip::address& address) {
   answer.addresses.push_back(address.is_v4() ? IpAddress::v4(address.to_v4().to_bytes().data())
                                              : IpAddress::v6(address.to_v6().to_bytes().data()));
-}
-
-void take_text(Answer& answer, const std::string& text) {
-  answer.texts.push_back(text);
 }
 
 void take_host(Answer& answer, const std::string& host) {
@@ -100,18 +79,18 @@ std::optional<asio::ip::address> address_of(std::string_view name) {
 Task<Answer> Questioner::State::ask(const Question& question) {
   switch (question.type) {
     case Type::txt:
-      co_return converted(co_await resolver->txt(question.name), take_text);
+      co_return resolved(co_await resolver->txt(question.name), mailauth::take_text);
     case Type::a:
-      co_return converted(co_await resolver->a(question.name), take_address);
+      co_return resolved(co_await resolver->a(question.name), take_address);
     case Type::aaaa:
-      co_return converted(co_await resolver->aaaa(question.name), take_address);
+      co_return resolved(co_await resolver->aaaa(question.name), take_address);
     case Type::mx: {
       auto found = co_await resolver->mx(question.name);
       std::sort(found.records.begin(), found.records.end(), [](const auto& one, const auto& other) {
         return std::tie(one.preference, one.host) < std::tie(other.preference, other.host);
       });
-      co_return converted(found,
-                          [](Answer& answer, const dns::Mx& mx) { take_host(answer, mx.host); });
+      co_return resolved(found,
+                         [](Answer& answer, const dns::Mx& mx) { take_host(answer, mx.host); });
     }
     case Type::ptr:
       break;
@@ -119,7 +98,7 @@ Task<Answer> Questioner::State::ask(const Question& question) {
   const auto address = address_of(question.name);
   if (!address)
     co_return Answer::none(Answer::Status::no_name);
-  co_return converted(co_await resolver->ptr(*address), take_host);
+  co_return resolved(co_await resolver->ptr(*address), take_host);
 }
 
 bool Questioner::State::put(const std::shared_ptr<Run>& run, Questions::Posed& posed) {
