@@ -6,7 +6,15 @@
 // wrong passwords are counted here too, for an account and in all, far above what the daemon
 // allows.
 //
+// postrider-pam SERVICE UID READ CHANGE, with a socket that listens on descriptor 3: the same for
+// those who log in to the page of postrider-web. It takes one question from each connection of the
+// user UID, and from nobody else; the answer goes back on the connection, and instead of 'y' it is
+// 'r' or 'c': what this user may. READ and CHANGE are lists with commas of users, and of groups
+// with @. Who is on neither is refused whatever the password is, and PAM is asked about nobody
+// instead: so nobody's password is tested but theirs, and their names are not to be told by time.
+//
 // Not for people; without a socket on descriptor 3 it only says so.
+#include "cli/page_users.h"
 #include "cli/wrong_tries.h"
 #include "daemon/privsep/sandbox.h"
 
@@ -18,6 +26,8 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <optional>
+#include <poll.h>
 #include <security/pam_appl.h>
 #include <string>
 #include <sys/socket.h>
@@ -141,25 +151,57 @@ ssize_t receive(std::array<char, kMostPacket>& room, int& answer) {
 // What a child found is its exit code, so that wrong passwords are counted.
 enum Found { kRight = 0, kWrong = 1, kUnknown = 2 };
 
-[[noreturn]] void answer_question(const char* service, Question& question, int answer) {
+char judge_for_page(const char* service, Question& question,
+                    const postrider::cli::PageUsers& users) {
+  const char role = users.role_of(question.user);
+  if (role == 'n')
+    question.user = postrider::cli::kNobodysName;
+  const char found = judge(service, question);
+  return found == 'y' ? role : found;
+}
+
+[[noreturn]] void answer_question(const char* service, Question& question,
+                                  const std::optional<postrider::cli::PageUsers>& users,
+                                  int answer) {
   alarm(kPatience);
   close(kSocket);
-  const char letter = judge(service, question);
+  const char letter = users ? judge_for_page(service, question, *users) : judge(service, question);
   explicit_bzero(question.password.data(), question.password.size());
   std::array<char, 1 + sizeof question.delay> said{letter};
   std::memcpy(&said[1], &question.delay, sizeof question.delay);
   (void)!write(answer, said.data(), said.size());
-  _exit(letter == 'y' ? kRight : letter == 'n' ? kWrong : kUnknown);
+  _exit(letter == 'n' ? kWrong : letter == 't' ? kUnknown : kRight);
+}
+
+// The next question of that user, and its connection. Who says nothing is not waited for.
+ssize_t receive_from_caller(uid_t user, std::array<char, kMostPacket>& room, int& answer) {
+  constexpr int kSilent = 1000;  // milliseconds
+  answer = accept4(kSocket, nullptr, nullptr, SOCK_CLOEXEC);
+  if (answer < 0)
+    return -1;
+  ucred caller{};
+  socklen_t size = sizeof caller;
+  pollfd waiting{answer, POLLIN, 0};
+  const bool may_ask = getsockopt(answer, SOL_SOCKET, SO_PEERCRED, &caller, &size) == 0 &&
+                       caller.uid == user && poll(&waiting, 1, kSilent) == 1;
+  const auto got = may_ask ? recv(answer, room.data(), room.size(), MSG_DONTWAIT | MSG_TRUNC) : 0;
+  if (got > 0 && static_cast<std::size_t>(got) <= room.size())
+    return got;
+  close(std::exchange(answer, -1));
+  errno = EINTR;  // another may come
+  return -1;
 }
 
 class Helper {
  public:
   explicit Helper(const char* service) : service_(service) {}
+  Helper(const char* service, uid_t user, postrider::cli::PageUsers users)
+      : service_(service), user_(user), users_(std::move(users)) {}
 
   // False: the daemon has gone.
   bool take() {
     int answer = -1;
-    const auto got = receive(room_, answer);
+    const auto got = users_ ? receive_from_caller(user_, room_, answer) : receive(room_, answer);
     if (got < 0 && errno == EINTR)
       return true;
     if (got <= 0)
@@ -180,7 +222,7 @@ class Helper {
         parse(packet, question) && !wrong_.is_exhausted(question.user, time(nullptr));
     const auto child = may_ask ? fork() : -1;
     if (child == 0)
-      answer_question(service_, question, answer);
+      answer_question(service_, question, users_, answer);
     if (child > 0)
       children_[child] = question.user;
     else
@@ -205,6 +247,8 @@ class Helper {
   }
 
   const char* service_;
+  uid_t user_ = 0;
+  std::optional<postrider::cli::PageUsers> users_;  // none: it is asked by the daemon
   std::array<char, kMostPacket> room_{};
   std::map<pid_t, std::string> children_;  // with the user that each asks for
   postrider::cli::WrongTries wrong_;
@@ -216,8 +260,9 @@ int main(int count, char** arguments) {
   std::signal(SIGPIPE, SIG_IGN);
   int kind = 0;
   socklen_t size = sizeof kind;
+  constexpr int kOfPage = 5;
   const bool is_started = getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &kind, &size) == 0 &&
-                          kind == SOCK_SEQPACKET && count == 2;
+                          kind == SOCK_SEQPACKET && (count == 2 || count == kOfPage);
   // The service is a file's name below /etc/pam.d.
   if (!is_started || *arguments[1] == '\0' || std::strchr(arguments[1], '/') != nullptr) {
     std::fputs("postrider-pam is started by postrider\n", stderr);
@@ -227,7 +272,10 @@ int main(int count, char** arguments) {
   (void)postrider::daemon::restrict_signals();  // to the daemon and its parent, whose user this has
   if (const auto why = postrider::daemon::restrict_helper_calls(); !why.empty())
     std::fprintf(stderr, "postrider-pam: not restricted: %s\n", why.c_str());
-  Helper helper(arguments[1]);
+  Helper helper =
+      count == 2 ? Helper(arguments[1])
+                 : Helper(arguments[1], static_cast<uid_t>(std::strtoul(arguments[2], nullptr, 10)),
+                          postrider::cli::PageUsers(arguments[3], arguments[4]));
   while (helper.take()) {
   }
   return EX_OK;

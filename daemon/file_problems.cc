@@ -105,13 +105,35 @@ class PlaceProblems {
   }
 
   void helper() {
-    if (!config_.auth.pam.empty() && smtpd::auth::find_pam_program().empty())
-      report("auth.pam",
-             "needs the program postrider-pam, which is not there; expected it beside "
-             "postrider");
+    for (const auto& [key, service] :
+         {std::pair{"auth.pam", &config_.auth.pam}, std::pair{"web.pam", &config_.web.pam}})
+      if (!service->empty() && smtpd::auth::find_pam_program().empty())
+        report(key,
+               "needs the program postrider-pam, which is not there; expected it beside "
+               "postrider");
+  }
+
+  // A name that is misspelt lets nobody in, and says nothing.
+  void page_users() {
+    for (const auto& [key, names] : {std::pair{"web.pam_read", &config_.web.pam_read},
+                                     std::pair{"web.pam_change", &config_.web.pam_change}})
+      for (const auto& name : *names)
+        if (!is_known(name))
+          report(key, quoted(name) +
+                          " is not of this system; expected a user that `getent passwd` shows, or "
+                          "@ and a group that `getent group` shows");
   }
 
  private:
+  static bool is_known(const std::string& name) {
+    const auto missing = make_error_code(Errc::not_found);
+    if (!name.starts_with('@')) {
+      const auto user = find_account(name);
+      return user || user.error().code() != missing;
+    }
+    const auto group = find_group(name.substr(1));
+    return group || group.error().code() != missing;
+  }
   static std::string quoted(const std::string& text) { return "\"" + escaped(text, 200) + "\""; }
   void report(const std::string& key, std::string text) {
     const auto origin = origins_.find(key);
@@ -190,6 +212,7 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, const Question& que
   places.trust();
   places.secrets();
   places.helper();
+  places.page_users();
   return problems;
 }
 

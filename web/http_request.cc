@@ -47,6 +47,8 @@ Request head_of(const http::request_header<>& fields) {
   request.authorization = text_of(fields[http::field::authorization]);
   request.content_type = text_of(fields[http::field::content_type]);
   request.accept = text_of(fields[http::field::accept]);
+  request.cookie = text_of(fields[http::field::cookie]);
+  request.session_key = text_of(fields["Postrider-Session-Key"]);
   request.idempotency_key = text_of(fields["Idempotency-Key"]);
   if (fields.count("traceparent") == 1)
     request.trace_parent = text_of(fields["traceparent"]);

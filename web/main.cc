@@ -1,6 +1,7 @@
 // postrider-web: metrics, the JSON API and a page, for the daemon of this machine. A process of its
 // own, without the daemon's rights and without mail in its memory but what somebody asks for: it
 // reaches the daemon by the control socket alone, as the tools do.
+#include "web/pam_door.h"
 #include "web/web_server.h"
 #include "web/web_site.h"
 
@@ -39,7 +40,7 @@ using namespace postrider;
 namespace {
 
 constexpr Duration kPatience{20000};  // for a line of the daemon's answer
-constexpr unsigned kThreads = 4;
+constexpr unsigned kThreads = 6;      // two logins and two searches leave some
 constexpr std::string_view kUnix = "unix:";
 
 int complain(int code, const std::string& sentence) {
@@ -163,7 +164,12 @@ int serve(const daemon::Config& config) {
           LogEvent(Level::error, "web_tokens_unreadable").add("reason", tokens.error().describe()));
     return tokens;
   };
-  web::WebSite site(std::move(settings), port, clock);
+  if (!config.web.pam.empty())
+    settings.judge = [door = config.control.web_login()](const auto& user, const auto& password,
+                                                         const auto& client) {
+      return web::ask_pam(door, user, password, client);
+    };
+  web::WebSite site(std::move(settings), port, clock, log);
   Loop loop(0);
   web::WebServer server(loop, site, log, web::WebServer::Limits());
   for (const auto& address : config.web.listen) {

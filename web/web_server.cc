@@ -103,6 +103,7 @@ struct WebServer::State {
   void forget_large(Connection& connection);
   Duration time_for(const Connection& connection) const;
   static Task<void> read_out(State& state, Stream& stream);
+  static Task<void> hold_back(State& state, Connection& connection, SteadyTime until);
   Task<Result<bool>> read_request(Connection& connection, RequestReader& reader);
   Task<Result<void>> answer(Connection& connection, RequestReader& reader);
 };
@@ -223,22 +224,39 @@ Task<Result<bool>> WebServer::State::read_request(Connection& connection, Reques
   co_return complete;
 }
 
+// Holds no thread, and gives way to others.
+Task<void> WebServer::State::hold_back(State& state, Connection& connection, SteadyTime until) {
+  constexpr Duration kLookUp{200};  // whether the server stops
+  asio::basic_waitable_timer<SteadyClock, asio::wait_traits<SteadyClock>, Executor> timer(
+      state.loop.executor());
+  connection.is_asking = true;
+  while (!state.stopping && connection.stream->is_open() && SteadyClock::now() < until) {
+    timer.expires_at(std::min(until, SteadyClock::now() + kLookUp));
+    co_await timer.async_wait(asio::as_tuple(use_task));
+  }
+  connection.is_asking = false;
+}
+
 Task<Result<void>> WebServer::State::answer(Connection& connection, RequestReader& reader) {
   auto request = reader.take();
   request.client = connection.client;
   const bool keeps_alive = reader.keeps_alive() && !stopping;
   const bool is_head = request.method == "HEAD";
   connection.stream->clear_deadline();
-  const std::function<std::string()> job = [this, &request, keeps_alive, is_head] {
+  SteadyTime not_before{};
+  const std::function<std::string()> job = [this, &request, &not_before, keeps_alive, is_head] {
     auto response = site.answer(request);
     const auto length = response.body.size();
     if (is_head)
       response.body.clear();
+    not_before = response.not_before;
     return encode(response, length, keeps_alive);
   };
   const auto bytes = co_await pool->run<std::string>(loop, job);
   std::string().swap(request.body);
   forget_large(connection);
+  if (not_before > SteadyClock::now())
+    co_await hold_back(*this, connection, not_before);
   connection.stream->set_deadline(limits.write);
   auto written = co_await connection.stream->write(bytes);
   if (written && !keeps_alive)

@@ -34,6 +34,8 @@ constexpr std::string_view kApi = "/api/v1/";
 constexpr std::string_view kSend = "messages";
 constexpr std::string_view kBearer = "Bearer ";
 constexpr std::size_t kMostKey = 255;
+constexpr std::string_view kSession = "session", kSessionEnd = "session/end";
+constexpr std::string_view kCookie = "postrider-session";
 
 Response json_answer(json::object object, unsigned status = 200) {
   return {status, "application/json", json::serialize(object) + "\n", {}};
@@ -295,6 +297,30 @@ std::string name_of_host(std::string_view host) {
   return ascii_lower(host.substr(0, std::min(host.find(':'), host.size())));
 }
 
+// The first of that name; there may be those of other programs on this host.
+std::string session_cookie(std::string_view cookies) {
+  while (!cookies.empty()) {
+    const auto end = std::min(cookies.find(';'), cookies.size());
+    const auto one = trim(cookies.substr(0, end));
+    cookies.remove_prefix(std::min(end + 1, cookies.size()));
+    const auto equals = one.find('=');
+    if (equals != one.npos && one.substr(0, equals) == kCookie)
+      return std::string(one.substr(equals + 1));
+  }
+  return {};
+}
+
+Sessions::Secrets secrets_of(const Request& request) {
+  return {session_cookie(request.cookie), request.session_key};
+}
+
+// The page is behind a proxy with TLS if its origin says so.
+std::string cookie_field(const Request& request, const std::string& value, bool is_end) {
+  const bool is_secure = starts_with_ignoring_case(request.origin, "https://");
+  return std::string(kCookie) + "=" + value + "; Path=/; HttpOnly; SameSite=Strict" +
+         (is_secure ? "; Secure" : "") + (is_end ? "; Max-Age=0" : "");
+}
+
 bool is_html(const std::string& type) {
   return type.rfind("text/html", 0) == 0;
 }
@@ -321,8 +347,11 @@ Response safe(Response response) {
 
 }  // namespace
 
-WebSite::WebSite(Settings settings, ControlPort& port, const Clock& clock)
-    : settings_(std::move(settings)), port_(port), clock_(clock) {}
+WebSite::WebSite(Settings settings, ControlPort& port, const Clock& clock, Log& log)
+    : settings_(std::move(settings)),
+      port_(port),
+      clock_(clock),
+      logins_(settings_.judge, clock, log) {}
 
 Response WebSite::answer(const Request& request) {
   auto response = [&]() -> Response {
@@ -383,6 +412,12 @@ Response WebSite::public_page(const Request& request, const std::string& path) {
 }
 
 Token WebSite::caller_of(const Request& request, std::string& trouble) {
+  if (request.authorization.empty() && !request.session_key.empty()) {
+    if (const auto user = logins_.find(secrets_of(request)))
+      return {user->role, "", user->name};
+    trouble = "the session has ended; log in again";
+    return {};
+  }
   if (request.authorization.empty())
     return {};
   const auto now = clock_.steady();
@@ -412,6 +447,10 @@ Token WebSite::caller_of(const Request& request, std::string& trouble) {
 }
 
 Response WebSite::api(const Request& request, const std::string& path, const Query& query) {
+  if (path == kSession)
+    return session(request);
+  if (path == kSessionEnd)
+    return leave(request);
   std::string trouble;
   const auto caller = caller_of(request, trouble);
   const auto role = caller.role;
@@ -423,6 +462,8 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
   if (path == "whoami" && request.method != "POST") {
     json::object out;
     out["role"] = name_of(role);
+    if (request.authorization.empty())
+      out["user"] = caller.name;
     return json_answer(std::move(out));
   }
   if (role == Role::send)
@@ -699,6 +740,70 @@ std::optional<Response> WebSite::refusal_of_origin(const Request& request) const
   if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
     return problem(403, "another site's page may change nothing");
   return std::nullopt;
+}
+
+// GET: whether somebody can log in with a password; POST: somebody does.
+Response WebSite::session(const Request& request) {
+  if (request.method == "POST")
+    return enter(request);
+  json::object out;
+  out["password"] = logins_.are_possible();
+  return json_answer(std::move(out));
+}
+
+Response WebSite::enter(const Request& request) {
+  const auto begun = clock_.steady();
+  if (auto refused = refusal_of_origin(request))
+    return *std::move(refused);
+  if (!logins_.are_possible())
+    return problem(404, "nobody can log in with a password here (web.pam); a token will do");
+  const auto body = daemon::parse_json_line(request.body);
+  const auto text = [&](std::string_view name) -> const json::string* {
+    const auto* value = body ? body->if_contains(name) : nullptr;
+    return value != nullptr && value->is_string() ? &value->get_string() : nullptr;
+  };
+  const auto* user = text("user");
+  const auto* password = text("password");
+  if (user == nullptr || password == nullptr || body->size() != 2)
+    return problem(400, "the body is to be {\"user\": \"...\", \"password\": \"...\"}");
+  const auto entry = logins_.enter(std::string(*user), std::string(*password), request.client);
+  switch (entry.end) {
+    case Logins::End::too_many:
+      return try_later(429, "too many wrong passwords; wait, or use a token", "600");
+    case Logins::End::busy:
+      return try_later(503, "others are logging in just now", "2");
+    case Logins::End::unknown:
+      return try_later(503, "the password cannot be judged now; see the log of postrider-web",
+                       "30");
+    case Logins::End::wrong: {
+      auto refused = problem(401, "this user with this password may not log in");
+      refused.not_before = begun + Logins::kRefusal;
+      return refused;
+    }
+    case Logins::End::opened:
+      break;
+  }
+  json::object out;
+  out["role"] = name_of(entry.role);
+  out["user"] = *user;
+  out["key"] = entry.secrets.key;
+  auto opened = json_answer(std::move(out));
+  opened.fields.emplace_back("Set-Cookie", cookie_field(request, entry.secrets.cookie, false));
+  return opened;
+}
+
+Response WebSite::leave(const Request& request) {
+  if (request.method != "POST")
+    return problem(405, "a session is ended with POST");
+  if (auto refused = refusal_of_origin(request))
+    return *std::move(refused);
+  if (!logins_.leave(secrets_of(request), request.client))
+    return problem(401, "there is no such session");
+  json::object out;
+  out["ended"] = true;
+  auto ended = json_answer(std::move(out));
+  ended.fields.emplace_back("Set-Cookie", cookie_field(request, "", true));
+  return ended;
 }
 
 // {"dry_run": true, "all": false, "domain": "example.org", "id": ["..."]}. Without a filter "all"

@@ -2,11 +2,12 @@
 // sockets; blocks while the daemon answers. Thread-safe.
 //
 // Every answer forbids what the page does not need (CSP). A request must name a host that is ours
-// (DNS rebinding); a change needs a token in a header field that no other site's page can send
-// (CSRF), and there are no cookies.
+// (DNS rebinding). Whatever needs a right needs a header field that no other site's page can send
+// (CSRF): a token, or the key of a session whose cookie comes with it; either alone does nothing.
 #pragma once
 
 #include "web/history.h"
+#include "web/logins.h"
 #include "web/site_history.h"
 #include "web/tokens.h"
 
@@ -38,6 +39,8 @@ struct Request {
   std::string authorization;
   std::string content_type;
   std::string accept;
+  std::string cookie;       // the Cookie field
+  std::string session_key;  // of Postrider-Session-Key
   std::string idempotency_key;
   std::string trace_parent;  // empty also if there are two
   std::string body;
@@ -49,6 +52,7 @@ struct Response {
   std::string content_type;
   std::string body;
   std::vector<std::pair<std::string, std::string>> fields;
+  SteadyTime not_before{};  // to be sent
 };
 
 // The daemon.
@@ -74,8 +78,10 @@ class WebSite {
                                                std::string_view content)>
         submit = {};
     std::function<Result<std::vector<Token>>()> tokens;  // as they are now
+    Logins::Judge judge = {};                            // empty: nobody logs in with a password
   };
-  WebSite(Settings settings, ControlPort& port, const Clock& clock);
+  // The port, the clock and the log outlive it.
+  WebSite(Settings settings, ControlPort& port, const Clock& clock, Log& log);
 
   Response answer(const Request& request);
   // Of a request whose body, of so many octets, has not come yet; nothing: it may.
@@ -109,6 +115,9 @@ class WebSite {
   Response trace(Role role, const Query& query);
   Response change(const std::string& verb, const Request& request);
   Response send(const Request& request, const std::string& token);
+  Response session(const Request& request);
+  Response enter(const Request& request);
+  Response leave(const Request& request);
 
   // Who may not change is answered as a member of control.readers.
   Result<daemon::ControlEnd> ask(Role role, daemon::ControlRequest request,
@@ -128,6 +137,7 @@ class WebSite {
   SiteHistory site_history_;
   std::mutex mutex_;  // of the limiter
   GuessLimiter guesses_;
+  Logins logins_;
   std::mutex status_mutex_;  // of both
   KnownStatus status_of_readers_, status_of_changers_;
   std::atomic<unsigned> traces_{0};  // that are being searched

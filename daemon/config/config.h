@@ -337,6 +337,8 @@ struct ControlConfig {
   std::string socket = "/run/postrider/control";
   std::string submit;   // empty: "submit" beside socket; filled in by the loader
   std::string readers;  // a group whose members may ask, and change nothing; empty: nobody
+  // Of the postrider-pam that judges who logs in to the page: for web.user alone.
+  std::string web_login() const { return socket.substr(0, socket.rfind('/') + 1) + "web-login"; }
 };
 
 // Of postrider-web, which the daemon does not start.
@@ -347,6 +349,9 @@ struct WebConfig {
   bool metrics_need_token = false;
   std::uint64_t request_size = 10U << 20U;  // of a request that sends mail
   std::string user = "postrider-web";
+  std::string pam;                      // the service that judges passwords; empty: tokens alone
+  std::vector<std::string> pam_read;    // users, and groups with @, that may log in to read
+  std::vector<std::string> pam_change;  // and those that may change
 };
 
 struct Config {

@@ -76,6 +76,18 @@ class Checker {
              "better both, beside it");
   }
 
+  void web() {
+    const auto& web = config_.web;
+    const bool names_any = !web.pam_read.empty() || !web.pam_change.empty();
+    if (!web.pam.empty() && !names_any)
+      report("web.pam",
+             "lets nobody log in; expected users or @groups in web.pam_read or "
+             "web.pam_change");
+    if (web.pam.empty() && names_any)
+      report(web.pam_read.empty() ? "web.pam_change" : "web.pam_read",
+             "is given without web.pam; expected the PAM service that judges their passwords");
+  }
+
   void domains() {
     for (const auto& domain : config_.accept.relay_to) {
       const bool is_local = std::any_of(
@@ -460,6 +472,7 @@ void check_across(const Config& config, const Origins& origins, std::vector<Prob
   checker.header_checks();
   checker.milters();
   checker.events();
+  checker.web();
   checker.requests();
   checker.control();
 }

@@ -582,6 +582,12 @@ const Option kOptions[] = {
      "The largest request that sends mail (POST /api/v1/messages); attachments are in base64, a third larger than the files."},
     {"web.user", Text{AT(web.user), check_user}, false, nullptr,
      "Whom postrider-web becomes if root starts it, a member of the group of user; empty: it stays root."},
+    {"web.pam", Text{AT(web.pam), check_pam_service}, false, "none, so tokens alone",
+     "The PAM service that judges the passwords of users of this system who log in to the page, such as \"postrider\"; the daemon's postrider-pam asks it."},
+    {"web.pam_read", TextList{AT(web.pam_read), check_user_or_group, true}, false, nullptr,
+     "The users of this system, and with @ before them the groups, that may log in to read."},
+    {"web.pam_change", TextList{AT(web.pam_change), check_user_or_group, true}, false, nullptr,
+     "Those that may log in to change the queue too, as one who has a token of this role."},
 };
 
 std::size_t one(const Config&) { return 1; }

@@ -297,6 +297,14 @@ std::string check_group(std::string_view text) {
              : wrong(text, "is not a group's name", "a name of a group of this system or \"\"");
 }
 
+std::string check_user_or_group(std::string_view text) {
+  const auto name = text.substr(text.starts_with('@') ? 1 : 0);
+  return !name.empty() && is_login_name(name)
+             ? std::string()
+             : wrong(text, "is neither a user's name nor a group's",
+                     "a login name of this system, or @ and the name of a group");
+}
+
 std::string check_mailbox(std::string_view text) {
   const bool is_file = text.starts_with("maildir:") || text.starts_with("mbox:");
   const bool names_user =

@@ -150,7 +150,7 @@ class Parent {
     const FileDescriptor ended(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     std::vector<pollfd> waiting;
     ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    pam_.serve(rules_);
+    serve_pam();
     TableReader::prepare();
     for (;;) {
       const bool has_room = children_.size() < kMostChildren;
@@ -160,8 +160,10 @@ class Parent {
       if (::poll(waiting.data(), waiting.size(), patience()) < 0 && errno != EINTR)
         ::_exit(1);
       look_at_askers(waiting);
-      if (const auto now = std::chrono::steady_clock::now(); pam_.due() && *pam_.due() <= now)
-        pam_.start(rules_, now);
+      const auto now = std::chrono::steady_clock::now();
+      for (auto* keeper : {&pam_, &page_pam_})
+        if (keeper->due() && *keeper->due() <= now)
+          keeper->start(rules_, now);
       if (waiting[0].revents != 0 || is_more_to_reap_)
         reap(ended.get());
       if (waiting[1].revents != 0) {
@@ -175,13 +177,23 @@ class Parent {
   }
 
  private:
+  void serve_pam() {
+    pam_.serve(rules_);
+    page_pam_.serve(rules_);
+  }
+  // In a child, which has no business with them.
+  void forget_pam() {
+    pam_.forget_socket();
+    page_pam_.forget_socket();
+  }
+
   int patience() const {
     if (is_more_to_reap_)
       return 0;
     const bool is_any_unwanted = std::any_of(children_.begin(), children_.end(),
                                              [](const Child& child) { return child.unwanted; });
-    const bool has_more = is_any_unwanted || pam_.due() || !sweeps_.empty() || !emptied_.empty() ||
-                          !enders_.is_empty();
+    const bool has_more = is_any_unwanted || pam_.due() || page_pam_.due() || !sweeps_.empty() ||
+                          !emptied_.empty() || !enders_.is_empty();
     if (has_more)
       return kLookAgain;
     return children_.empty() ? -1 : kLookSometime;
@@ -199,7 +211,7 @@ class Parent {
 
   // The children that are none of ours: a delivery left them behind when it ended.
   std::vector<pid_t> strays() const {
-    std::unordered_set<pid_t> ours = {pam_.pid()};
+    std::unordered_set<pid_t> ours = {pam_.pid(), page_pam_.pid()};
     for (const auto& child : children_)
       ours.insert(child.pid);
     auto found = delivery::children_of(::getpid());
@@ -233,7 +245,7 @@ class Parent {
     const pid_t pid = ::fork();
     if (pid == 0) {
       socket_.reset();
-      pam_.forget_socket();
+      forget_pam();
       for (auto& child : children_)
         child.asker.reset();
       end_all_of(account, left, now);
@@ -294,7 +306,8 @@ class Parent {
         close_aside(std::move(child.asker), kOfAskers);
         return true;
       });
-      if (pam_.has_ended(pid, std::chrono::steady_clock::now()))
+      const auto now = std::chrono::steady_clock::now();
+      if (pam_.has_ended(pid, now) || page_pam_.has_ended(pid, now))
         answer(socket_.get(), ParentAnswer::helper_ended, system_error(status, ""), {});
     }
   }
@@ -363,7 +376,7 @@ class Parent {
     const pid_t pid = ::fork();
     if (pid == 0) {
       socket_.reset();
-      pam_.forget_socket();
+      forget_pam();
       for (auto& other : children_)
         other.asker.reset();
       set_process_title("postrider: delivery");
@@ -402,7 +415,7 @@ class Parent {
       return Error(Errc::refused, "adopt what was not read");
     if (is_adopted) {
       rules_ = *std::move(fresh_rules_);
-      pam_.serve(rules_);
+      serve_pam();
     }
     fresh_rules_.reset();
     return {};
@@ -424,6 +437,7 @@ class Parent {
 
   FileDescriptor socket_;
   PamKeeper pam_;
+  PamKeeper page_pam_ = PamKeeper::of_page();
   ParentRules rules_;
   std::optional<ParentRules> fresh_rules_;  // read, and not adopted yet
   CommandGroups groups_;

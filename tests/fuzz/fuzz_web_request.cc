@@ -37,7 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   web::WebSite::Settings settings;
   settings.hosts = {"localhost"};
   settings.tokens = [] { return Result<std::vector<web::Token>>(std::vector<web::Token>()); };
-  web::WebSite site(settings, port, clock);
+  NullLog log;
+  web::WebSite site(settings, port, clock, log);
   web::RequestReader reader;
   const std::size_t step = data[0] % 32 + 1;
   std::string_view left(reinterpret_cast<const char*>(data) + 1, size - 1);

@@ -3,6 +3,7 @@
 page in the hands of clients that are slow, many or hostile."""
 import base64
 import collections
+import concurrent.futures
 import email
 import email.policy
 import http.client
@@ -15,6 +16,7 @@ import signal
 import smtplib
 import socket
 import subprocess
+import time
 import unittest
 
 import jsonschema
@@ -383,6 +385,8 @@ class Pages(WithWeb):
                 if path == "/api/v1/messages":
                     user, wanted, bodies = "send", "202", [(json.dumps(ORDER), path)]
                     jsonschema.validate(ORDER, {"$ref": "#/components/schemas/Mail", "components": described["components"]})
+                elif path.startswith("/api/v1/session") and method == "post":  # with PAM: see PamUsers
+                    user, wanted, bodies = None, "401" if "end" in path else "404", [('{"user": "a", "password": "b"}', path)]
                 elif method == "post":
                     bodies = [('{"all": true, "dry_run": true}', real.replace("{verb}", verb))
                               for verb in operation["parameters"][0]["schema"]["enum"]]
@@ -612,6 +616,193 @@ class Browsed(WithWeb):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
         self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
         self.assertEqual({one["status"] for one in self.server.queue()}, {"held"})
+
+
+@unittest.skipUnless(scenario.is_root(), "a PAM service needs a file in /etc/pam.d: run as root")
+class PamUsers(WithWeb):
+    """Users of this system who log in with a password; pam_exec stands for any module, and is right for everybody whose
+    password is "secret-" and the name. Of Debian's own users games may change, mail (by its group) read, backup nothing."""
+
+    def setUp(self):
+        super().setUp()
+        self.asked = self.server.folder / "asked"
+        judge = self.server.folder / "judge"
+        judge.write_text(f'#!/bin/sh\nread -r p\necho "$PAM_USER $PAM_RHOST" >>{self.asked}\n[ "$p" = "secret-$PAM_USER" ]\n')
+        judge.chmod(0o755)
+        self.service = f"postrider-web-test-{os.getpid()}"
+        with open("/etc/pam.d/" + self.service, "w") as file:
+            file.write(f"auth [success=1 default=ignore] pam_exec.so expose_authtok quiet {judge}\n"
+                       "auth requisite pam_deny.so\nauth required pam_permit.so\naccount required pam_permit.so\n")
+        self.addCleanup(os.unlink, "/etc/pam.d/" + self.service)
+        self.web.stop()
+        self.web = self.using(Web(self.server, pam=self.service, pam_read=["@mail"], pam_change=["games"]))
+        self.server.reload()
+        self.door = self.server.folder / "web-login"
+        wait.until(lambda: self.helper(), "the helper of the page")
+
+    def helper(self):
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:2] == [b"postrider-pam", self.service.encode()]:
+                return int(path.name)
+        return None
+
+    def log_in(self, user, password=None, body=None, **fields):
+        fields = {"Content_Type": "application/json", **fields}
+        body = body if body is not None else json.dumps({"user": user, "password": password or f"secret-{user}"})
+        return self.web.ask("POST", "/api/v1/session", body, **fields)
+
+    def session(self, user, **fields):
+        """The header fields of one."""
+        status, body, answer = self.log_in(user, **fields)
+        self.assertEqual(status, 200, body)
+        return {"Cookie": answer.getheader("Set-Cookie").split(";")[0], "Postrider_Session_Key": json.loads(body)["key"]}
+
+    def remove(self, **fields):
+        body = json.dumps({"all": True, "dry_run": True})
+        return self.web.ask("POST", "/api/v1/queue/remove", body, **{"Content_Type": "application/json", **fields})[0]
+
+    def told(self, name):
+        return [line for line in (self.server.folder / "web.log").read_text().splitlines() if name in line]
+
+    def test_a_user_logs_in_reads_or_changes_and_leaves(self):
+        self.assertEqual(json.loads(self.web.get("/api/v1/session")[1]), {"password": True})
+        reader, changer = self.session("mail"), self.session("games")
+        for fields, role, code in ((reader, "read", 403), (changer, "change", 200)):
+            status, body, _ = self.web.get("/api/v1/whoami", **fields)
+            self.assertEqual((status, json.loads(body)), (200, {"role": role, "user": {"read": "mail", "change": "games"}[role]}))
+            self.assertEqual(self.web.get("/api/v1/queue", **fields)[0], 200)
+            self.assertEqual(self.remove(**fields), code)
+        self.assertEqual(self.web.ask("POST", "/api/v1/messages", json.dumps(ORDER), Content_Type="application/json", **changer)[0], 403)
+        described = json.loads(self.web.get("/openapi.json")[1])
+        status, body, answer = self.web.ask("POST", "/api/v1/session/end", "{}", Content_Type="application/json", **changer)
+        for path, text in (("session/end", body), ("session", self.log_in("mail")[1])):
+            schema = described["paths"]["/api/v1/" + path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+            jsonschema.validate(json.loads(text), {**schema, "components": described["components"]})
+        self.assertEqual((status, "Max-Age=0" in answer.getheader("Set-Cookie")), (200, True))
+        self.assertEqual(self.web.get("/api/v1/whoami", **changer)[0], 401)
+        self.assertEqual(self.web.get("/api/v1/whoami", **reader)[0], 200)
+        self.assertEqual(len(self.told("web_login ")), 3)
+        self.assertEqual(len(self.told("web_logout")), 1)
+        self.assertEqual(self.asked.read_text().split(), ["mail", "127.0.0.1", "games", "127.0.0.1", "mail", "127.0.0.1"])
+
+    def test_a_cookie_or_a_key_alone_is_nothing(self):
+        """Another port of this host is sent the cookie; a script that gets at the tab's storage has the key."""
+        fields, other = self.session("games"), self.session("mail")
+        for wrong in ({"Cookie": fields["Cookie"]}, {"Postrider_Session_Key": fields["Postrider_Session_Key"]},
+                      {**fields, "Postrider_Session_Key": other["Postrider_Session_Key"]},
+                      {**fields, "Cookie": "postrider-session=" + "0" * 64}, {**fields, "Cookie": "postrider-session="},
+                      {**fields, "Postrider_Session_Key": fields["Postrider_Session_Key"][:-1]}):
+            self.assertEqual(self.web.get("/api/v1/queue", **wrong)[0], 401, wrong)
+            self.assertEqual(self.remove(**wrong), 401, wrong)
+            self.assertEqual(self.web.ask("POST", "/api/v1/session/end", "{}", Content_Type="application/json", **wrong)[0], 401)
+        self.assertEqual(self.remove(**{**fields, "Cookie": "a=b; " + fields["Cookie"] + "; c=d"}), 200)
+
+    def test_another_sites_page_neither_logs_in_nor_changes(self):
+        fields = self.session("games")
+        for wrong, code in (({"Origin": "https://evil.test"}, 403), ({"Origin": "null"}, 403), ({"Content_Type": "text/plain"}, 415),
+                            ({"Content_Type": "application/x-www-form-urlencoded"}, 415), ({"Host": "evil.test"}, 421)):
+            self.assertEqual(self.remove(**{**fields, **wrong}), code, wrong)
+            self.assertEqual(self.log_in("games", **wrong)[0], code, wrong)
+        self.assertEqual(self.web.ask("OPTIONS", "/api/v1/queue/remove", Origin="http://localhost:1")[0], 405)
+        self.assertEqual(self.remove(**fields), 200)
+
+    def test_the_cookie_is_for_no_script_and_over_tls_for_tls_alone(self):
+        own = f"http://localhost:{self.web.port}"
+        for origin, is_secure in ((own, False), ("https://localhost", True)):
+            field = self.log_in("games", Origin=origin)[2].getheader("Set-Cookie")
+            self.assertRegex(field, "^postrider-session=[0-9a-f]{64}; Path=/; HttpOnly; SameSite=Strict")
+            self.assertEqual("Secure" in field, is_secure)
+
+    def test_passwords_are_not_guessed_for_ever(self):
+        held = self.session("games")
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            answers = list(pool.map(lambda number: self.log_in(f"backup{number % 3}", "guess")[0], range(30)))
+        self.assertLessEqual(set(answers), {401, 429, 503})
+        self.assertLessEqual(answers.count(401), 10)
+        begun = time.monotonic()
+        while (found := self.log_in("backup", "guess")[0]) != 429:
+            self.assertLess(time.monotonic() - begun, 60, "it goes on")
+        asked = len(self.asked.read_text().splitlines())
+        self.assertLess(asked, 13)
+        self.assertEqual(self.log_in("mail")[0], 429, "nor with what is right, from there")
+        self.assertEqual(len(self.asked.read_text().splitlines()), asked, "which PAM is not asked about")
+        self.assertEqual(self.session("games").keys(), held.keys(), "but who has logged in from there can")
+        self.assertEqual(self.remove(**held), 200)
+        self.assertEqual(len(self.told("web_logins_limited")), 1)
+        self.assertEqual(len(self.told("web_login_refused")), 10)
+
+    def test_who_may_not_log_in_is_told_as_late_as_whose_password_is_wrong(self):
+        took = {}
+        for user, password in (("backup", "secret-backup"), ("nobody-of-this-name", "x"), ("games", "wrong"), ("root", "x")):
+            begun = time.monotonic()
+            status, body, answer = self.log_in(user, password)
+            took[user] = time.monotonic() - begun
+            self.assertEqual((status, json.loads(body)["error"]["message"], answer.getheader("Set-Cookie")),
+                             (401, "this user with this password may not log in", None), user)
+        self.assertGreater(min(took.values()), 3.9)
+        self.assertLess(max(took.values()) - min(took.values()), 0.5, took)
+        self.assertEqual([line.split()[0] for line in self.asked.read_text().splitlines()], [":", ":", "games", ":"],
+                         "nobody's password is tested but theirs")
+
+    def test_what_is_no_login_reaches_no_pam(self):
+        for body, code in (("", 400), ("[]", 400), ('{"user": "games"}', 400), ('{"user": 1, "password": "x"}', 400),
+                           ('{"user": "games", "password": "x", "role": "change"}', 400), ("{" * 60000, 400)):
+            self.assertEqual(self.log_in("", body=body)[0], code, body[:40])
+        wrong = [{"user": "games\0", "password": "secret-games"}, {"user": "g" * 70, "password": "x"}, {"user": "", "password": "x"},
+                 {"user": "games", "password": ""}, {"user": "games", "password": "x" * 5000}, {"user": "games", "password": "secret-games\0x"}]
+        for one in wrong:
+            self.assertEqual(self.log_in("", body=json.dumps(one))[0], 401, one)
+        self.assertFalse(self.asked.exists())
+        self.log_in("a\r\nweb_login user=games", "x")
+        self.assertEqual([line for line in self.told("web_login ") if "web_login_refused" not in line], [], "a name makes no line of the log")
+
+    def test_the_helper_outlives_garbage_and_is_started_again(self):
+        for packet in (b"x", b"\0\0\0", b"games", b"a" * 5000, b"games\0"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+                one.settimeout(wait.DEADLINE)
+                one.connect(str(self.door))
+                one.send(packet)
+                self.assertIn(one.recv(16)[:1], (b"t", b""), packet)
+        silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(silent.close)
+        silent.connect(str(self.door))
+        self.assertEqual(self.log_in("games")[0], 200, "who says nothing is not waited for")
+        first = self.helper()
+        os.kill(first, signal.SIGKILL)
+        self.assertEqual(self.log_in("games")[0], 200, "a question waits in the socket")
+        self.assertNotEqual(self.helper(), first)
+        last = self.helper()
+        self.server.kill()
+        wait.until(lambda: not os.path.exists(f"/proc/{last}"), "its end with the daemon's")
+        status, body, answer = self.log_in("games")
+        self.assertEqual((status, answer.getheader("Retry-After")), (503, "30"), body)
+        self.assertEqual(len(self.told("web_login_not_judged")), 1)
+
+    def test_a_reload_changes_who_may(self):
+        self.server.write_config(web={"listen": [f"localhost:{self.web.port}"], "tokens": str(self.web.tokens), "user": "",
+                                      "pam": self.service, "pam_read": ["games"], "pam_change": []})
+        before = self.helper()
+        self.server.reload()
+        wait.until(lambda: self.helper() not in (None, before), "another helper")
+        self.assertEqual(json.loads(self.log_in("games")[1])["role"], "read")
+        self.assertEqual(self.log_in("mail")[0], 401)
+        self.server.write_config(web={"listen": [f"localhost:{self.web.port}"], "tokens": str(self.web.tokens), "user": "",
+                                      "pam": "", "pam_read": []})
+        self.server.reload()
+        wait.until(lambda: not self.helper() and not self.door.exists(), "its end")
+        self.assertEqual(self.log_in("games")[0], 503)
+
+    def test_a_name_that_is_misspelt_is_said_by_the_check(self):
+        settings = {"listen": [f"localhost:{self.web.port}"], "tokens": str(self.web.tokens), "user": "", "pam": self.service}
+        self.server.write_config(web={**settings, "pam_read": ["gamse"], "pam_change": ["@no-such-group"]})
+        done = self.server.tool("postrider", "check", "-c", self.server.config_file, check=False)
+        said = done.stdout + done.stderr
+        self.assertIn('web.pam_read: "gamse" is not of this system', said)
+        self.assertIn('web.pam_change: "@no-such-group" is not of this system', said)
 
 
 class ReadOnly(local_users.LocalUsers):

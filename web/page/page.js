@@ -1,8 +1,8 @@
 "use strict";
-// The page over the API of postrider-web. Text from outside is set as text, never as markup; the token stays
-// in this tab (sessionStorage) and goes out in a header field, so that no other site's page can use it.
+// The page over the API of postrider-web. Text from outside is set as text, never as markup; the token, or the key of
+// the session, stays in this tab (sessionStorage) and goes out in a header field, so that no other site's page can use it.
 
-const TOKEN = "postrider-token";
+const TOKEN = "postrider-token", KEY = "postrider-key";
 const PACE = 10000;
 let role = "";
 let serial = 0; // of the view that is shown: an answer for an older one is dropped
@@ -54,8 +54,16 @@ class Refused extends Error {
   }
 }
 
+const isIn = () => sessionStorage.getItem(TOKEN) || sessionStorage.getItem(KEY);
+function forget() {
+  sessionStorage.removeItem(TOKEN);
+  sessionStorage.removeItem(KEY);
+}
+
 async function ask(path, change) {
-  const options = { headers: { Authorization: `Bearer ${sessionStorage.getItem(TOKEN) ?? ""}` }, credentials: "omit" };
+  const options = { headers: {}, credentials: "same-origin" };
+  if (sessionStorage.getItem(KEY)) options.headers["Postrider-Session-Key"] = sessionStorage.getItem(KEY);
+  else if (sessionStorage.getItem(TOKEN)) options.headers.Authorization = `Bearer ${sessionStorage.getItem(TOKEN)}`;
   if (change) {
     options.method = "POST";
     options.headers["Content-Type"] = "application/json";
@@ -90,7 +98,7 @@ function table(heads, rows, empty, kind) {
 
 function failed(error) {
   if (error instanceof Refused && error.status === 401) {
-    sessionStorage.removeItem(TOKEN);
+    forget();
     return login(error.message);
   }
   document.getElementById("state").textContent = error.message;
@@ -478,27 +486,54 @@ function login(trouble) {
   role = "";
   document.getElementById("nav").hidden = true;
   document.getElementById("leave").hidden = true;
-  const field = element("input", { name: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "how" });
   const place = element("div", {});
-  const form = element("form", { class: "panel login", onsubmit: async (event) => {
-    event.preventDefault();
-    sessionStorage.setItem(TOKEN, field.value.trim());
-    try {
-      role = (await ask("whoami")).role;
-      show();
-    } catch (error) {
-      sessionStorage.removeItem(TOKEN);
-      place.replaceChildren(element("p", { class: "alarm", role: "alert" }, error.message));
-    }
-  } },
-  element("h2", {}, "A token, please"),
-  trouble && trouble !== "a token is needed" ? element("p", { class: "alarm", role: "alert" }, trouble) : null,
-  place,
-  element("label", {}, "Token", field),
-  element("p", { class: "quiet", id: "how" }, "Made on the server by: ", element("code", {}, "postrider-web token read|change NAME")),
-  element("button", { class: "main" }, "Log in"));
-  setTimeout(() => field.focus());
-  return form;
+  const entering = (enter, ...parts) => {
+    const button = element("button", { class: "main" }, "Log in");
+    return element("form", { class: "login", onsubmit: async (event) => {
+      event.preventDefault();
+      button.disabled = true; // a refusal takes a while
+      place.replaceChildren();
+      try {
+        role = (await enter()).role;
+        show();
+      } catch (error) {
+        forget();
+        place.replaceChildren(element("p", { class: "alarm", role: "alert" }, error.message));
+      }
+      button.disabled = false;
+    } }, ...parts, button);
+  };
+  const token = element("input", { name: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "how" });
+  const byToken = entering(() => {
+    sessionStorage.setItem(TOKEN, token.value.trim());
+    return ask("whoami");
+  }, element("label", {}, "Token", token),
+  element("p", { class: "quiet", id: "how" }, "Made on the server by: ", element("code", {}, "postrider-web token read|change NAME")));
+  const panel = element("div", { class: "panel entry" },
+    element("h2", {}, "Log in"),
+    trouble && trouble !== "a token is needed" ? element("p", { class: "alarm", role: "alert" }, trouble) : null,
+    place, byToken);
+  setTimeout(() => token.focus());
+  ask("session").then((way) => {
+    if (!way.password) return;
+    const user = element("input", { name: "user", autocomplete: "username", required: true, autocapitalize: "none", spellcheck: "false" });
+    const password = element("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
+    byToken.before(entering(async () => {
+      const entered = await ask("session", { user: user.value.trim(), password: password.value });
+      sessionStorage.setItem(KEY, entered.key);
+      return entered;
+    }, element("label", {}, "User of this system", user), element("label", {}, "Password", password)),
+    element("p", { class: "quiet or" }, "or with a token"));
+    if (document.activeElement === document.body || (document.activeElement === token && !token.value)) user.focus();
+  }, () => {}); // a token will do
+  return panel;
+}
+
+async function leave() {
+  if (sessionStorage.getItem(KEY)) await ask("session/end", {}).catch(() => {});
+  forget();
+  role = "";
+  show();
 }
 
 const VIEWS = { "": overview, queue, sites, trace, explain, message };
@@ -506,7 +541,7 @@ const VIEWS = { "": overview, queue, sites, trace, explain, message };
 async function show() {
   const mine = ++serial;
   clearTimeout(timer);
-  if (!sessionStorage.getItem(TOKEN)) return main.replaceChildren(login());
+  if (!isIn()) return main.replaceChildren(login());
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const view = VIEWS[path] ?? overview;
   for (const link of document.querySelectorAll("#nav a")) {
@@ -530,11 +565,7 @@ async function show() {
   if (view === overview || view === sites) timer = setTimeout(show, PACE);
 }
 
-document.getElementById("leave").addEventListener("click", () => {
-  sessionStorage.removeItem(TOKEN);
-  role = "";
-  show();
-});
+document.getElementById("leave").addEventListener("click", leave);
 window.addEventListener("hashchange", () => {
   show();
   main.focus();

@@ -486,6 +486,9 @@ tokens = "/etc/tokens"
 metrics_need_token = true
 request_size = "2MiB"
 user = "viewer"
+pam = "viewers"
+pam_read = "@adm"
+pam_change = ["anna", "@sudo"]
 )");
   INFO(loaded.describe());
   REQUIRE(loaded.config);
@@ -559,6 +562,9 @@ user = "viewer"
   CHECK(c.web.hosts == std::vector<std::string>{"status.example.org"});
   CHECK(c.web.metrics_need_token);
   CHECK(c.web.request_size == 2U << 20U);
+  CHECK(c.web.pam == "viewers");
+  CHECK(c.web.pam_read == std::vector<std::string>{"@adm"});
+  CHECK(c.web.pam_change == std::vector<std::string>{"anna", "@sudo"});
   REQUIRE(c.events.size() == 4);
   CHECK(c.events[2].door() == "/run/app/events");
   CHECK(c.events[3].door() == "/run/postrider-amqp/bus");

@@ -53,7 +53,7 @@ class FakePort : public ControlPort {
 };
 
 struct House {
-  House() : site(settings(), port, clock) {}
+  House() : site(settings(), port, clock, log) {}
   static WebSite::Settings settings() {
     WebSite::Settings made;
     made.hosts = {"localhost", "127.0.0.1", "[::1]"};
@@ -86,6 +86,7 @@ struct House {
 
   FakePort port;
   HandClock clock;
+  NullLog log;
   WebSite site;
 };
 
@@ -209,7 +210,7 @@ namespace {
 
 // A site that takes mail as a test says.
 struct PostHouse : House {
-  PostHouse() : mail_site(with_mail(), port, clock) {}
+  PostHouse() : mail_site(with_mail(), port, clock, log) {}
   WebSite::Settings with_mail() {
     auto made = settings();
     made.request_size = 100'000;
@@ -473,6 +474,113 @@ TEST_CASE("site: guesses from an address end, and its owner waits with them", "[
   CHECK(house.status(other) == 200);
   house.clock.advance(std::chrono::seconds(61));
   CHECK(house.status(House::get("/api/v1/status")) == 200);
+}
+
+namespace {
+
+struct LoginHouse : House {
+  LoginHouse() : house(with_judge(), port, clock, log) { port.lines = {kStatus}; }
+  static WebSite::Settings with_judge() {
+    auto made = settings();
+    made.judge = [](const auto& user, const auto& password, const auto&) -> Result<Role> {
+      if (password == "broken")
+        return Error(Errc::stopped, "ask");
+      return password != "right" ? Role::none : user == "ann" ? Role::change : Role::read;
+    };
+    return made;
+  }
+  static Request post_to(const std::string& path, const std::string& body) {
+    auto request = get("/api/v1/" + path, "");
+    request.method = "POST";
+    request.content_type = "application/json";
+    request.body = body;
+    return request;
+  }
+  static Request login(const std::string& user, const std::string& password) {
+    return post_to("session", R"({"user":")" + user + R"(","password":")" + password + "\"}");
+  }
+  // As a browser would with the answer.
+  void enter(const std::string& user) {
+    const auto answer = house.answer(login(user, "right"));
+    REQUIRE(answer.status == 200);
+    key = json::parse(answer.body).at("key").as_string().c_str();
+    cookie = field(answer, "Set-Cookie");
+    cookie = cookie.substr(0, cookie.find(';'));
+  }
+  Request as_user(Request request) const {
+    request.session_key = key;
+    request.cookie = cookie;
+    return request;
+  }
+  unsigned status(const Request& request) { return house.answer(request).status; }
+
+  WebSite house;
+  std::string key, cookie;
+};
+
+}  // namespace
+
+TEST_CASE("site: a user's session has that user's role, until it is ended", "[web][login]") {
+  LoginHouse house;
+  house.enter("bob");
+  CHECK(house.status(house.as_user(House::get("/api/v1/status", ""))) == 200);
+  CHECK(house.port.asked.back().as_reader);
+  CHECK(house.status(house.as_user(House::post("hold", R"({"all":true})", ""))) == 403);
+  house.enter("ann");
+  CHECK(house.status(house.as_user(House::post("hold", R"({"all":true})", ""))) == 200);
+  const auto who = house.house.answer(house.as_user(House::get("/api/v1/whoami", "")));
+  CHECK(json::parse(who.body) == json::parse(R"({"role":"change","user":"ann"})"));
+  auto without_key = House::get("/api/v1/status", "");
+  without_key.cookie = house.cookie;
+  CHECK(house.status(without_key) == 401);
+  auto without_cookie = House::get("/api/v1/status", "");
+  without_cookie.session_key = house.key;
+  CHECK(house.status(without_cookie) == 401);
+  const auto end = LoginHouse::post_to("session/end", "{}");
+  CHECK(house.status(end) == 401);
+  auto from_elsewhere = house.as_user(end);
+  from_elsewhere.origin = "https://evil.test";
+  CHECK(house.status(from_elsewhere) == 403);
+  CHECK(house.status(house.as_user(House::get("/api/v1/session/end", ""))) == 405);
+  CHECK(house.status(house.as_user(end)) == 200);
+  CHECK(house.status(house.as_user(House::get("/api/v1/status", ""))) == 401);
+}
+
+TEST_CASE("site: a refusal of a password waits, and what is no login is not judged",
+          "[web][login]") {
+  LoginHouse house;
+  const auto refused = house.house.answer(LoginHouse::login("ann", "wrong"));
+  CHECK(refused.status == 401);
+  CHECK(refused.not_before == house.clock.steady() + Logins::kRefusal);
+  CHECK(field(refused, "Set-Cookie").empty());
+  CHECK(house.house.answer(LoginHouse::login("ann", "right")).not_before == SteadyTime());
+  CHECK(house.status(LoginHouse::login("ann", "broken")) == 503);
+  for (const auto* body : {"", "{}", "[]", R"({"user":"ann"})", R"({"user":"ann","password":1})",
+                           R"({"user":"ann","password":"right","role":"change"})"})
+    CHECK(house.status(LoginHouse::post_to("session", body)) == 400);
+  auto as_form = LoginHouse::login("ann", "right");
+  as_form.content_type = "application/x-www-form-urlencoded";
+  CHECK(house.status(as_form) == 415);
+  auto from_elsewhere = LoginHouse::login("ann", "right");
+  from_elsewhere.origin = "http://evil.test";
+  CHECK(house.status(from_elsewhere) == 403);
+  CHECK(house.site.answer(LoginHouse::login("ann", "right")).status == 404);  // no web.pam
+  CHECK(house.site.answer(House::get("/api/v1/session", "")).body == "{\"password\":false}\n");
+  CHECK(house.house.answer(House::get("/api/v1/session", "")).body == "{\"password\":true}\n");
+}
+
+TEST_CASE("site: the cookie is for no script, and of TLS for TLS alone", "[web][login]") {
+  LoginHouse house;
+  auto request = LoginHouse::login("ann", "right");
+  CHECK(field(house.house.answer(request), "Set-Cookie").ends_with("; HttpOnly; SameSite=Strict"));
+  request.origin = "https://localhost";
+  CHECK(field(house.house.answer(request), "Set-Cookie").ends_with("SameSite=Strict; Secure"));
+  house.enter("ann");
+  auto among_others = house.as_user(House::get("/api/v1/status", ""));
+  among_others.cookie = "a=b;" + among_others.cookie + "; postrider-session=x";
+  CHECK(house.status(among_others) == 200);
+  among_others.cookie = "xpostrider-session=1; postrider-session";
+  CHECK(house.status(among_others) == 401);
 }
 
 TEST_CASE("site: a change that is not what it should be reaches no queue", "[web]") {
