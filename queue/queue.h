@@ -29,6 +29,7 @@
 #include "queue/fact.h"
 #include "queue/summary.h"
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -225,6 +226,7 @@ struct Totals {
   std::uint64_t active = 0, queued = 0, deferred = 0, held = 0;  // of messages, each once
   std::uint64_t quarantined = 0;  // of those held: because their content was damaged
   TimePoint oldest;
+  std::array<std::uint64_t, Summary::kAges> ages = {};  // of messages, to a minute
 };
 
 // expire: as bounce, but the sender is told that the lifetime is over. reroute: to another host

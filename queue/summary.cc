@@ -133,11 +133,14 @@ std::string reason_pattern(std::string_view reason) {
   return out;
 }
 
-void Summary::add(const Item& item) {
-  const auto minutes =
-      std::chrono::duration_cast<std::chrono::minutes>(now_ - item.received).count();
+std::size_t Summary::age_of(std::int64_t minutes) {
   const auto limit = std::upper_bound(kAgeLimits.begin(), kAgeLimits.end(), minutes);
-  const auto age = static_cast<std::size_t>(limit - kAgeLimits.begin());
+  return static_cast<std::size_t>(limit - kAgeLimits.begin());
+}
+
+void Summary::add(const Item& item) {
+  const auto age =
+      age_of(std::chrono::duration_cast<std::chrono::minutes>(now_ - item.received).count());
   count(total_, item, age);
   switch (by_) {
     case SummaryKey::domain:

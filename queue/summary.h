@@ -30,6 +30,7 @@ class Summary {
   // Ages in minutes: less than 5, less than 10, ..., less than 1280, and the rest.
   static constexpr std::array<int, 9> kAgeLimits = {5, 10, 20, 40, 80, 160, 320, 640, 1280};
   static constexpr std::size_t kAges = kAgeLimits.size() + 1;
+  static std::size_t age_of(std::int64_t minutes);  // which of these
   // Beyond so many groups, what belongs to another one is counted in others().
   static constexpr std::size_t kMostGroups = 100'000;
 

@@ -386,6 +386,20 @@ void add_states(const json::object& totals, Page& page) {
     page.sample(number_of(totals, key).value_or(0), {{"state", label}});
 }
 
+// The buckets of `postrider queue summary --by age`.
+constexpr const char* kAgeNames[] = {"0-5m",    "5-10m",    "10-20m",   "20-40m",    "40-80m",
+                                     "80-160m", "160-320m", "320-640m", "640-1280m", "1280m-"};
+
+void add_messages_by_age(const json::object& totals, Page& page) {
+  const auto ages = numbers_of(totals, "ages");
+  if (ages.size() != std::size(kAgeNames))
+    return;
+  page.family("postrider_queue_messages_by_age", Kind::gauge,
+              "Messages in the queue by age, in minutes.");
+  for (std::size_t i = 0; i < ages.size(); ++i)
+    page.sample(ages[i], {{"age", kAgeNames[i]}});
+}
+
 void add_ages(const json::object& status, Page& page) {
   const auto now = number_of(status, "now").value_or(0);
   const auto* totals = object_of(status, "queue");
@@ -564,6 +578,7 @@ std::string metrics_of(const json::object* status, const std::optional<ProcessUs
   if (const auto* totals = object_of(*status, "queue")) {
     add_rows(totals, kOfTotals, page);
     add_states(*totals, page);
+    add_messages_by_age(*totals, page);
   }
   add_rows(object_of(*status, "database_log"), kOfLog, page);
   add_ages(*status, page);

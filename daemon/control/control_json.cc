@@ -225,6 +225,7 @@ json::object to_json(const queue::Totals& totals) {
   object["deferred"] = totals.deferred;
   object["held"] = totals.held;
   object["quarantined"] = totals.quarantined;
+  object["ages"] = json::array(totals.ages.begin(), totals.ages.end());
   object["bytes"] = totals.bytes;
   object["oldest"] = json_time(totals.oldest);
   return object;

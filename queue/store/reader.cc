@@ -135,6 +135,12 @@ class SqliteReader final : public Reader {
     });
   }
 
+  Result<std::vector<ArrivedEntry>> arrived() override {
+    return Query(arrived_rows_).rows([](const Query& row) {
+      return ArrivedEntry{row.integer(0), row.integer(1)};
+    });
+  }
+
   Result<std::int64_t> damaged() override { return Query(damaged_count_).first(0); }
 
   Result<std::int64_t> oldest() override { return Query(oldest_id_).first(0); }
@@ -200,6 +206,7 @@ class SqliteReader final : public Reader {
              "SELECT name, blocked_until, failures, since, last FROM site"
              " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
             {tally_rows_, "SELECT status, messages, recipients, bytes FROM tally"},
+            {arrived_rows_, "SELECT minute, messages FROM arrived"},
             {damaged_count_,
              "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
             {dropped_names_,
@@ -218,8 +225,8 @@ class SqliteReader final : public Reader {
   Database database_;  // outlives its statements
   FilterStatement waiting_, count_messages_, count_recipients_;
   Statement incoming_, head_of_, of_domain_, chunk_end_, load_waiting_, load_incoming_,
-      attempts_of_, troubled_sites_, count_of_domain_, waiting_row_, tally_rows_, oldest_id_,
-      damaged_count_, dropped_names_, site_recipients_, pauses_;
+      attempts_of_, troubled_sites_, count_of_domain_, waiting_row_, tally_rows_, arrived_rows_,
+      oldest_id_, damaged_count_, dropped_names_, site_recipients_, pauses_;
 };
 
 }  // namespace

@@ -51,6 +51,11 @@ struct TallyEntry {
   std::int64_t messages = 0, recipients = 0, bytes = 0;
 };
 
+struct ArrivedEntry {
+  std::int64_t minute = 0;  // wall clock, since 1970
+  std::int64_t messages = 0;
+};
+
 struct AttemptEntry {
   std::int64_t when = 0;  // wall clock
   std::uint32_t recipient = 0;
@@ -100,6 +105,7 @@ class Reader {
   virtual Result<std::vector<AttemptEntry>> attempts(mail::MessageId id) = 0;  // oldest first
 
   virtual Result<std::vector<TallyEntry>> tally() = 0;
+  virtual Result<std::vector<ArrivedEntry>> arrived() = 0;
   virtual Result<std::int64_t> damaged() = 0;          // messages that are held as such
   virtual Result<std::int64_t> oldest() = 0;           // id; 0: there is none
   virtual Result<std::vector<SiteEntry>> sites() = 0;  // those in trouble

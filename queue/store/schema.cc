@@ -185,6 +185,23 @@ CREATE TABLE fact (
   line BLOB NOT NULL
 ) STRICT;
 )sql",
+    R"sql(
+-- How many messages wait, by the minute in which they came: their ids are microseconds. Kept by
+-- triggers, as tally is.
+CREATE TABLE arrived (
+  minute INTEGER PRIMARY KEY,
+  messages INTEGER NOT NULL
+) STRICT;
+INSERT INTO arrived SELECT id / 60000000, count(*) FROM message GROUP BY 1;
+CREATE TRIGGER message_came AFTER INSERT ON message BEGIN
+  INSERT INTO arrived VALUES (new.id / 60000000, 1)
+    ON CONFLICT (minute) DO UPDATE SET messages = messages + 1;
+END;
+CREATE TRIGGER message_went AFTER DELETE ON message BEGIN
+  UPDATE arrived SET messages = messages - 1 WHERE minute = old.id / 60000000;
+  DELETE FROM arrived WHERE minute = old.id / 60000000 AND messages <= 0;
+END;
+)sql",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion);
 

@@ -15,6 +15,6 @@ Result<void> configure_writer(Database& database);
 Result<void> prepare_database(Database& database);
 Result<void> configure_reader(Database& database);
 
-inline constexpr int kSchemaVersion = 4;
+inline constexpr int kSchemaVersion = 5;
 
 }  // namespace postrider::queue

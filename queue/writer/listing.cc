@@ -313,9 +313,9 @@ Result<void> Listing::count_on(Counting& counting, TimePoint wall) {
   });
 }
 
-Result<Totals> Listing::totals() {
+Result<Totals> Listing::totals(TimePoint wall) {
   return with_reader("count the queue",
-                     [&](Reader& reader) { return QueueCount(reader, leases_, 0).totals(); });
+                     [&](Reader& reader) { return QueueCount(reader, leases_, 0).totals(wall); });
 }
 
 Result<std::shared_ptr<const mail::Message>> Listing::load(mail::MessageId id) {

@@ -24,7 +24,7 @@ class Listing {
   Result<void> summarize_on(Summarizing& summarizing, TimePoint wall);
   Result<std::shared_ptr<const mail::Message>> load(mail::MessageId id);
   Result<std::vector<Attempt>> attempts(mail::MessageId id);
-  Result<Totals> totals();
+  Result<Totals> totals(TimePoint wall);
   Result<std::vector<SiteState>> sites();
   Result<std::vector<std::string>> dropped();
   Result<std::vector<Pause>> pauses(TimePoint wall);

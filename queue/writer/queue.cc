@@ -277,7 +277,7 @@ Result<std::vector<Attempt>> Queue::attempts(mail::MessageId id) {
 // the folder of large content belongs to the figures.
 Result<Totals> Queue::totals() {
   impl_->writer.look_at_bodies();
-  return impl_->listing.totals();
+  return impl_->listing.totals(impl_->clock.now());
 }
 
 Queue::Counters Queue::counters() const {

@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t kQueued = 0, kDeferred = 1, kHeld = 2;  // statuses in `tally`
 constexpr std::int64_t kActive = 3;                            // never there
 constexpr std::int64_t kCountedAtOnce = 10'000;
+constexpr std::int64_t kMicrosecondsOfMinute = 60'000'000;
 
 std::uint64_t count_of(std::int64_t number) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(number, 0));
@@ -145,7 +146,18 @@ Result<void> QueueCount::count_range(Counting& counting, const PreparedFilter& f
       });
 }
 
-Result<Totals> QueueCount::totals() {
+// Of waiting mail; a minute has as many rows as it has, so this costs what the longest wait is.
+Result<void> QueueCount::count_ages(Totals& totals, std::int64_t minute) {
+  const auto arrived = reader_.arrived();
+  if (!arrived)
+    return arrived.error();
+  for (const auto& entry : *arrived)
+    totals.ages[Summary::age_of(minute - entry.minute)] += count_of(entry.messages);
+  return {};
+}
+
+Result<Totals> QueueCount::totals(TimePoint wall) {
+  const auto minute = std::chrono::floor<std::chrono::minutes>(wall.time_since_epoch()).count();
   auto reading = reader_.begin();
   if (!reading)
     return reading.error();
@@ -163,12 +175,15 @@ Result<Totals> QueueCount::totals() {
   auto done = reader_.each_incoming({}, [&](const IncomingEntry& entry) {
     ++(leases_.is_leased(entry.id) ? totals.active : totals.queued);
     totals.bytes += count_of(entry.size);
+    ++totals.ages[Summary::age_of(minute - entry.id.value / kMicrosecondsOfMinute)];
     if (const auto message = decode_head(entry.id, entry.head))
       totals.recipients += message->envelope.recipients.size();
     return true;
   });
   if (!done)
     return done.error();
+  if (auto counted = count_ages(totals, minute); !counted)
+    return counted.error();
   auto damaged = reader_.damaged();
   auto oldest = reader_.oldest();
   if (!damaged || !oldest)

@@ -13,7 +13,7 @@ class QueueCount {
 
   // A part of a count, in one transaction.
   Result<void> go_on(Counting& counting, const PreparedFilter& filter);
-  Result<Totals> totals();
+  Result<Totals> totals(TimePoint wall);
 
  private:
   // Of waiting mail, by status.
@@ -26,6 +26,7 @@ class QueueCount {
   Result<void> count_of_domain(Counting& counting, const std::string& domain);
   Result<void> count_range(Counting& counting, const PreparedFilter& filter, IdRange range);
   Result<Tally> tally();
+  Result<void> count_ages(Totals& totals, std::int64_t minute);
 
   Reader& reader_;
   const Leases& leases_;

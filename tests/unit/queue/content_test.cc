@@ -8,8 +8,10 @@
 #include <catch2/catch.hpp>
 #include <sqlite3.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <random>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -551,7 +553,16 @@ TEST_CASE_METHOD(Stored, "the kept figures are those of a recount", "[queue][fig
   for (const auto& message : listed)
     recipients += message.recipients.size();
   CHECK(totals.recipients == recipients);
+  std::array<std::uint64_t, Summary::kAges> ages = {};
+  for (const auto& message : listed)
+    ++ages[Summary::age_of(clock.now().time_since_epoch().count() / 60'000 -
+                           message.id.value / 60'000'000)];
+  CHECK(std::accumulate(totals.ages.begin(), totals.ages.end(), std::uint64_t{0}) ==
+        totals.messages);
+  CHECK(totals.ages == ages);
   queue.reset();
+  CHECK(text("SELECT minute, messages FROM arrived ORDER BY minute") ==
+        text("SELECT id / 60000000, count(*) FROM message GROUP BY 1 ORDER BY 1"));
   CHECK(text("SELECT status, messages, recipients, bytes FROM tally WHERE messages > 0") ==
         text("SELECT CASE WHEN waiting = 0 THEN 2 WHEN tried THEN 1 ELSE 0 END s, count(*),"
              " sum(waiting + held), sum(size) FROM message GROUP BY s ORDER BY s"));

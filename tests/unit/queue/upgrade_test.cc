@@ -48,7 +48,7 @@ struct Old : QueueFixture {
 }  // namespace
 
 TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[queue][upgrade]") {
-  CHECK(value("PRAGMA user_version") == 4);
+  CHECK(value("PRAGMA user_version") == 5);
   const auto totals = queue->totals().value();
   CHECK(totals.messages == 5);
   CHECK(totals.recipients == 6);
@@ -56,6 +56,8 @@ TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[
   CHECK(totals.bytes == 30 + 25 + 67218 + 23 + 30);
   CHECK(value("SELECT sum(recipients) FROM domain") == 6);
   CHECK(list().size() == 5);
+  CHECK(totals.ages.front() == 5);  // the clock of the test is behind them
+  CHECK(value("SELECT sum(messages) FROM arrived") == 5);
 
   start();
   CHECK(change(Verb::release, {}).messages == 1);
@@ -73,14 +75,17 @@ TEST_CASE_METHOD(Old, "a spool of version 0.1.0 opens and its mail goes out", "[
   CHECK(left.messages == 0);
   CHECK(left.recipients == 0);
   CHECK(left.bytes == 0);
+  CHECK(value("SELECT count(*) FROM arrived") == 0);
 }
 
 TEST_CASE_METHOD(Old, "a queue without facts gets a table for them and keeps its mail",
                  "[queue][upgrade]") {
   queue.reset();
-  execute("DROP TABLE fact; PRAGMA user_version = 3");
+  execute(
+      "DROP TABLE fact; DROP TRIGGER message_came; DROP TRIGGER message_went; DROP TABLE arrived;"
+      " PRAGMA user_version = 3");
   open();
-  CHECK(value("PRAGMA user_version") == 4);
+  CHECK(value("PRAGMA user_version") == 5);
   CHECK(value("SELECT count(*) FROM fact") == 0);
   CHECK(queue->totals().value().messages == 5);
   start();

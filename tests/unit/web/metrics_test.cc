@@ -16,7 +16,7 @@ json::object status() {
   return json::parse(
              R"({"version":"0.1.0","running":true,"admission":"open","now":1000,"started":400,
     "sessions":3,"messages_received":7,"dns":{"queries":21,"timeouts":2},"queue":{"messages":5,"recipients":9,"active":1,"queued":2,
-    "deferred":2,"held":0,"quarantined":0,"bytes":12345,"oldest":940},
+    "deferred":2,"held":0,"quarantined":0,"ages":[1,0,0,0,0,0,0,2,0,4],"bytes":12345,"oldest":940},
     "since_start":{"accepted":7,"commits":4},"alarms":["one"],"users_at_their_limit":[],
     "rejected_with":{"450":3,"550":4},"tls_handshakes":{"TLSv1.3":9,"failed":1},
     "deferred_by_class":{"rate":5,"mailbox-full":0},"events_behind":{"shop":12},
@@ -45,6 +45,9 @@ TEST_CASE("metrics: what status says, under its names", "[web]") {
   CHECK(value_of(page, "postrider_build_info{version=\"0.1.0\"}") == "1");
   CHECK(value_of(page, "postrider_queue_messages") == "5");
   CHECK(value_of(page, "postrider_queue_messages_by_state{state=\"deferred\"}") == "2");
+  CHECK(value_of(page, "postrider_queue_messages_by_age{age=\"0-5m\"}") == "1");
+  CHECK(value_of(page, "postrider_queue_messages_by_age{age=\"320-640m\"}") == "2");
+  CHECK(value_of(page, "postrider_queue_messages_by_age{age=\"1280m-\"}") == "4");
   CHECK(value_of(page, "postrider_queue_oldest_age_seconds") == "60");
   CHECK(value_of(page, "postrider_smtp_messages_received_total") == "7");
   CHECK(value_of(page, "postrider_queue_commits_total") == "4");
