@@ -11,7 +11,7 @@ namespace postrider::delivery {
 
 namespace {
 
-// RFC 6710: what is urgent has a larger share, and takes none away. What the client says in the
+// RFC 6710: what is urgent has a larger share of its sender's turns, and takes no turn of others. What the client says in the
 // envelope counts before what stands in the header.
 scheduler::JobClass class_of(const mail::Message& message) {
   constexpr int kUrgent = 2, kBulk = -2;

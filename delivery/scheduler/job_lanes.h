@@ -1,13 +1,13 @@
-// The jobs that wait for a site, and whose turn it is: a ring of classes, in each a ring of
-// senders, both by deficit round robin with the size as the cost. Nobody starves; a sender who
-// comes new is first once. Pure.
+// The jobs that wait for a site, and whose turn it is: senders take turns by deficit round robin, with the size as the
+// cost; of one sender the classes do. A class orders the mail of its sender alone: it gives him no larger share of the
+// site than another has, and one that says it can wait a smaller one. Nobody starves; a sender who comes new is before
+// those who had their turn, but for some turns of theirs. Pure.
 #pragma once
 
 #include "base/time.h"
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <optional>
 #include <unordered_map>
@@ -15,7 +15,7 @@
 
 namespace postrider::scheduler {
 
-// By MT-PRIORITY (RFC 6710) and Precedence: weights 8, 4, 2, 1.
+// By MT-PRIORITY (RFC 6710) and Precedence: weights 8, 4, 2, 1 among the mail of one sender.
 enum class JobClass : std::uint8_t { urgent, normal, bulk, junk };
 inline constexpr std::size_t kJobClasses = 4;
 
@@ -38,26 +38,31 @@ class JobLanes {
   std::optional<SiteJob> next();
   std::vector<SiteJob> take_all();
   std::size_t size() const { return size_; }
-  std::size_t senders() const;
+  std::size_t senders() const { return senders_; }  // those with jobs
 
  private:
+  // One that ran empty stays until its next turn would come, so that he who has one job at a time is not new each time.
   struct Lane {
     std::uint64_t sender = 0;
-    std::int64_t deficit = 0;
-    bool has_begun = false;  // its turn; the quantum is given
-    std::deque<SiteJob> jobs;
+    std::int64_t deficit = 0;  // of the site
+    std::size_t size = 0;
+    std::array<std::list<SiteJob>, kJobClasses> jobs;
+    std::size_t klass = 0;      // whose turn it is
+    std::int64_t of_class = 0;  // its deficit
+    bool class_has_begun = false;
   };
-  struct Ring {
-    std::list<Lane> lanes;  // the front has the turn
-    std::unordered_map<std::uint64_t, std::list<Lane>::iterator> of_sender;
-    std::int64_t deficit = 0;
-  };
-  SiteJob take_from(Ring& ring);
+  using Lanes = std::list<Lane>;
 
-  std::array<Ring, kJobClasses> rings_;
-  std::size_t turn_ = 0;
-  bool turn_has_begun_ = false;
+  bool choose();
+  SiteJob take_from(Lane& lane);
+  void end_turn();
+
+  Lanes turn_;       // the one whose turn it is, or none
+  Lanes new_, old_;  // in their order
+  std::unordered_map<std::uint64_t, Lanes::iterator> of_sender_;
+  unsigned new_in_row_ = 0;
   std::size_t size_ = 0;
+  std::size_t senders_ = 0;
 };
 
 }  // namespace postrider::scheduler

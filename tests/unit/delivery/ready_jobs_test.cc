@@ -41,7 +41,8 @@ TEST_CASE("jobs of one sender go in their order", "[delivery][unit]") {
   CHECK(jobs.empty());
 }
 
-TEST_CASE("priority is a larger share, and nobody starves (RFC 6710)", "[delivery][unit]") {
+TEST_CASE("priority is a larger share of the sender's own, and nothing starves (RFC 6710)",
+          "[delivery][unit]") {
   ReadyJobs jobs;
   const auto add = [&](int priority) {
     for (int i = 0; i < 700; ++i) {
