@@ -1,5 +1,6 @@
 #include "daemon/addresses.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/time.h"
 #include "daemon/config/listened.h"
@@ -174,8 +175,8 @@ void check_catch_all(const Config& config, std::vector<TableProblem>& problems) 
   const delivery::LocalDirectory directory(opened->book, config.local.mailbox, clock);
   if (delivery::look_ahead(*opened->book, directory, to) == mail::Directory::Answer::unknown)
     problems.push_back({"local.catch_all",
-                        "\"" + escaped(to) +
-                            "\" leads to nobody, so mail for unknown users is refused; expected a "
+                        quote_value(to) +
+                            " leads to nobody, so mail for unknown users is refused; expected a "
                             "user, an alias or an address, or an empty text",
                         true});
 }

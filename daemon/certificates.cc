@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/in_time.h"
 #include "base/net/tls/tls_context.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
 #include "daemon/tool_folder.h"
@@ -18,7 +19,7 @@ namespace {
 constexpr std::size_t kMostPem = 1U << 20U;
 
 std::string named(const std::string& path) {
-  return "\"" + escaped(path) + "\" ";
+  return quote_value(path) + " ";
 }
 
 // Keys may lie in a folder of the program that renews them. It leads root, as whom they are read at

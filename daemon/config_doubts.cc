@@ -1,5 +1,6 @@
 #include "daemon/config_doubts.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
 #include "daemon/privsep/privileges.h"
 
@@ -91,11 +92,11 @@ class MachineDoubts {
       return;
     const auto account = find_account(config_.user);
     if (!account)  // who looks at a configuration may be about to make it
-      add("user", "\"" + escaped(config_.user) +
-                      "\" is not a user of this machine: a start as root will fail");
+      add("user",
+          quote_value(config_.user) + " is not a user of this machine: a start as root will fail");
     else if (account->uid == 0)
-      add("user", "\"" + escaped(config_.user) +
-                      "\" has every right, and so would a fault of the daemon: make a user for it");
+      add("user", quote_value(config_.user) +
+                      " has every right, and so would a fault of the daemon: make a user for it");
   }
 
   void spool() {

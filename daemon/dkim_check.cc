@@ -3,6 +3,7 @@
 
 #include "base/base64.h"
 #include "base/net/loop.h"
+#include "base/quoted.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "daemon/config/config_file.h"
@@ -107,7 +108,7 @@ Report check_dkim_records(const Options& options, const std::string& domain) {
     return {loaded.exit_code(), loaded.describe()};
   const auto wanted = domain.empty() ? Result<std::string>(domain) : mail::to_ascii_domain(domain);
   if (!wanted)
-    return {EX_DATAERR, "\"" + escaped(domain) + "\" is not a domain\n"};
+    return {EX_DATAERR, quote_value(domain) + " is not a domain\n"};
   const auto config = with_folder(loaded);
   auto keys = load_signing_keys(config, loaded.origins);
   loaded.problems = std::move(keys.problems);

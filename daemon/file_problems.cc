@@ -2,6 +2,7 @@
 
 #include "base/in_time.h"
 #include "base/net/tls/tls_context.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "daemon/addresses.h"
 #include "daemon/event_sinks.h"
@@ -134,7 +135,7 @@ class PlaceProblems {
     const auto group = find_group(name.substr(1));
     return group || group.error().code() != missing;
   }
-  static std::string quoted(const std::string& text) { return "\"" + escaped(text, 200) + "\""; }
+  static std::string quoted(const std::string& text) { return quote_value(text, 200); }
   void report(const std::string& key, std::string text) {
     const auto origin = origins_.find(key);
     found_.push_back({origin == origins_.end() ? 0 : origin->second, key, std::move(text)});
@@ -157,17 +158,16 @@ std::vector<Problem> silent_files(const Loaded& loaded) {
       continue;
     const auto origin = loaded.origins.find(origin_key(*option, index));
     silent.push_back({origin == loaded.origins.end() ? 0 : origin->second, option->key,
-                      "\"" + escaped(path) +
-                          "\" could not be read in time: its file system does not "
-                          "answer"});
+                      quote_value(path) + " could not be read in time: its file system does not "
+                                          "answer"});
   }
   // Below its folder others may be mounted.
   const auto& dkim = loaded.config->dkim;
   if (silent.empty() && dkim.is_used() && !signing_stamp_in_time(dkim)) {
     const auto origin = loaded.origins.find("dkim.folder");
     silent.push_back({origin == loaded.origins.end() ? 0 : origin->second, "dkim.folder",
-                      "\"" + escaped(dkim.folder) +
-                          "\" could not be read in time: a file system below it "
+                      quote_value(dkim.folder) +
+                          " could not be read in time: a file system below it "
                           "does not answer"});
   }
   return silent;

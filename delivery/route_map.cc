@@ -1,7 +1,7 @@
 #include "delivery/route_map.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -73,8 +73,8 @@ std::shared_ptr<const Route> RouteMap::find(std::string_view address, std::strin
 std::string check_route_value(std::string_view value) {
   if (parse_next_hop(trim(value)))
     return {};
-  return "\"" + escaped(without_passwords(trim(value)), 80) +
-         "\" is not a next hop; expected mx, smtp://host:port, smtps://host:port, "
+  return quote_value(trim(value), 80) +
+         " is not a next hop; expected mx, smtp://host:port, smtps://host:port, "
          "lmtp://host:port, "
          "lmtp:///path, error:text or discard:";
 }

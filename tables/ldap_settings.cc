@@ -1,7 +1,7 @@
 #include "tables/ldap_settings.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <algorithm>
@@ -51,8 +51,8 @@ std::optional<Url> parse_url(std::string_view text) {
 
 std::string check_server(std::string_view text) {
   return parse_url(text) ? std::string()
-                         : "\"" + escaped(without_passwords(text), 80) +
-                               "\" is not a server; expected \"ldap://host\", \"ldaps://host\" "
+                         : quote_value(text, 80) +
+                               " is not a server; expected \"ldap://host\", \"ldaps://host\" "
                                "or \"ldapi:///path\"";
 }
 
@@ -68,8 +68,8 @@ std::string check_filter(std::string_view text) {
   const bool uses_key = text.find("%s") != text.npos || text.find("%u") != text.npos;
   if (is_one && depth == 0 && (uses_key || text.find("%d") != text.npos))
     return {};
-  return "\"" + escaped(without_passwords(text), 80) +
-         "\" is not a filter for a key; expected one in parentheses such as \"(mail=%s)\"";
+  return quote_value(text, 80) +
+         " is not a filter for a key; expected one in parentheses such as \"(mail=%s)\"";
 }
 
 std::string check_attribute(std::string_view text) {
@@ -78,15 +78,13 @@ std::string check_attribute(std::string_view text) {
            c == ';' || c == '.';
   });
   return fits ? std::string()
-              : "\"" + escaped(without_passwords(text), 80) +
-                    "\" is not an attribute; expected one such as \"mail\"";
+              : quote_value(text, 80) + " is not an attribute; expected one such as \"mail\"";
 }
 
 std::string check_scope(std::string_view text) {
   return text == "sub" || text == "one" || text == "base"
              ? std::string()
-             : "\"" + escaped(text, 40) +
-                   "\" is not allowed; expected \"sub\", \"one\" or \"base\"";
+             : quote_value(text, 40) + " is not allowed; expected \"sub\", \"one\" or \"base\"";
 }
 
 constexpr char kDigits[] = "0123456789ABCDEF";

@@ -1,7 +1,7 @@
 // The forms "name: value", "key value" and inline: all entries in one hash table.
 #include "base/case_fold.h"
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "tables/cdb.h"
 #include "tables/lines.h"
 #include "tables/table_source.h"
@@ -64,7 +64,7 @@ class LineTable : public Table {
       wrong += wrong_value.empty() ? 0 : 1;
       return wrong_value;
     }
-    return "\"" + escaped(without_passwords(at->first), 80) + "\" is given twice" +
+    return quote_value(at->first, 80) + " is given twice" +
            (line > 0 ? ", first in line " + std::to_string(at->second.line) : "");
   }
 
@@ -201,7 +201,7 @@ Opened read_inline(const Spec& spec, const Options& options) {
     if (!entry.key.empty() && !entry.value.empty())
       problem = table->add(std::move(entry), 0, options);
     if (!problem.empty())
-      return malformed("inline: \"" + escaped(without_passwords(item), 80) + "\": " + problem);
+      return malformed("inline: " + quote_value(item, 80) + ": " + problem);
   }
   return std::shared_ptr<const Table>(std::move(table));
 }

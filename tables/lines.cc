@@ -1,8 +1,8 @@
 #include "tables/lines.h"
 
 #include "base/case_fold.h"
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 
 namespace postrider::tables {
 
@@ -41,7 +41,7 @@ std::string finish(std::string key, std::string_view value, KeyValue& out) {
   out.key = folded_case(key);
   out.value = trim(value);
   if (out.value.empty())
-    return "\"" + escaped(without_passwords(out.key), 80) + "\" has no value";
+    return quote_value(out.key, 80) + " has no value";
   return {};
 }
 

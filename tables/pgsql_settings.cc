@@ -1,7 +1,7 @@
 #include "tables/pgsql_settings.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <algorithm>
@@ -39,8 +39,8 @@ std::optional<PgsqlServer> parse_server(std::string_view text) {
 
 std::string check_server(std::string_view text) {
   return parse_server(text) ? std::string()
-                            : "\"" + escaped(without_passwords(text), 80) +
-                                  "\" is not a server; expected \"host\", \"host:port\" or the "
+                            : quote_value(text, 80) +
+                                  " is not a server; expected \"host\", \"host:port\" or the "
                                   "folder of a socket such as \"/run/postgresql\"";
 }
 

@@ -134,7 +134,8 @@ Result<Spec> parse_spec(std::string_view text) {
     spec.detail = trim(text.substr(mark + 1));
     text = text.substr(0, mark);
   }
-  if (!text.starts_with('/') || text.find('\0') != text.npos)
+  // Two slashes begin what is behind the scheme of a URL, which no table has.
+  if (!text.starts_with('/') || text.starts_with("//") || text.find('\0') != text.npos)
     return malformed("an absolute path");
   spec.path = text;
   return spec;

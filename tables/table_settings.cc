@@ -3,10 +3,10 @@
 #include "base/expected.h"
 #include "base/nearest.h"
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/secret_file.h"
 #include "base/text.h"
 #include "base/toml_words.h"
-#include "base/url.h"
 #include "tables/key_template.h"
 
 #include <toml++/toml.h>
@@ -101,9 +101,16 @@ struct Set {
 
 std::string check_path(std::string_view text) {
   return text.starts_with('/') ? ""
-                               : "\"" + escaped(without_passwords(text), 80) +
-                                     "\" is not an absolute path; expected one such as "
+                               : quote_value(text, 80) +
+                                     " is not an absolute path; expected one such as "
                                      "\"/etc/postrider/x\"";
+}
+
+// The secret itself may stand there by mistake: it is not repeated.
+std::string check_secret_path(std::string_view text) {
+  return text.starts_with('/')
+             ? ""
+             : "is not an absolute path; expected the one of the file that the password is in";
 }
 
 std::string unknown(std::string_view key, const std::vector<Setting>& settings) {
@@ -123,7 +130,7 @@ std::string unknown(std::string_view key, const std::vector<Setting>& settings) 
 std::string check_tls(std::string_view text) {
   return text == "verify" || text == "off"
              ? std::string()
-             : "\"" + escaped(text, 40) + "\" is not allowed; expected \"verify\" or \"off\"";
+             : quote_value(text, 40) + " is not allowed; expected \"verify\" or \"off\"";
 }
 
 std::vector<Setting> settings_of(ServerSettings& server) {
@@ -132,7 +139,7 @@ std::vector<Setting> settings_of(ServerSettings& server) {
           {"result_format",
            Setting::Text{server.result_format,
                          [](std::string_view text) { return check_key_template(text); }}},
-          {"password_file", Setting::Text{server.password_file, check_path}},
+          {"password_file", Setting::Text{server.password_file, check_secret_path}},
           {"tls_ca", Setting::Text{server.tls_ca, check_path}},
           {"time_limit", Setting::Time{server.time_limit, 100ms, 60s}},
           {"cache", Setting::Time{server.remembered_for, 0ms, 1h}},

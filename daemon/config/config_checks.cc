@@ -4,6 +4,7 @@
 #include "events/mqtt_topic.h"
 
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "daemon/config/listened.h"
@@ -37,8 +38,8 @@ class Checker {
     for (const auto& text : config_.accept.relay_from)
       if (is_everybody(text))
         return report("accept.relay_from",
-                      "\"" + escaped(text) +
-                          "\" makes an open relay: everybody who reaches a listener may send to "
+                      quote_value(text) +
+                          " makes an open relay: everybody who reaches a listener may send to "
                           "anyone; expected your own networks, or accept.open_relay = true");
   }
 
@@ -95,10 +96,10 @@ class Checker {
           [&](const std::string& local) { return equals_ignoring_case(local, domain); });
       if (is_local)
         report("accept.relay_to",
-               "\"" + escaped(domain) + "\" is also in local.domains; expected in one of them");
+               quote_value(domain) + " is also in local.domains; expected in one of them");
       else if (config_.local.srs && equals_ignoring_case(config_.local.srs_domain, domain))
         report("accept.relay_to",
-               "\"" + escaped(domain) + "\" is also local.srs_domain; expected one of them");
+               quote_value(domain) + " is also local.srs_domain; expected one of them");
     }
   }
 
@@ -107,8 +108,8 @@ class Checker {
       for (std::size_t earlier = 0; earlier < i; ++earlier)
         if (covers(config_.routes[earlier].domain, config_.routes[i].domain) &&
             covers_senders(config_.routes[earlier].from, config_.routes[i].from)) {
-          report(routed(i, "domain"), "\"" + escaped(config_.routes[i].domain) +
-                                          "\" is never reached; expected before the route " +
+          report(routed(i, "domain"), quote_value(config_.routes[i].domain) +
+                                          " is never reached; expected before the route " +
                                           where(routed(earlier, "domain")) +
                                           ", which matches first");
           break;
@@ -167,8 +168,8 @@ class Checker {
       const bool changes = check.action.starts_with("strip") || check.action.starts_with("prepend");
       if (changes && check.in != 0)
         report("header_check[" + std::to_string(i) + "].action",
-               "\"" + escaped(check.action) +
-                   "\" would change the header of a part; expected in = \"header\" with it");
+               quote_value(check.action) +
+                   " would change the header of a part; expected in = \"header\" with it");
     }
   }
 
@@ -184,7 +185,7 @@ class Checker {
         if (std::none_of(all.begin(), all.end(),
                          [&](const auto& listener) { return listener.address == wanted; }))
           report("milter[" + std::to_string(i) + "].listeners",
-                 "\"" + escaped(wanted) + "\" is not a listener.address; expected one of those");
+                 quote_value(wanted) + " is not a listener.address; expected one of those");
       }
   }
 
@@ -212,8 +213,8 @@ class Checker {
       }
       for (std::size_t earlier = 0; earlier < i; ++earlier)
         if (equals_ignoring_case(config_.events[earlier].name, sink.name))
-          report(key("name"), "\"" + escaped(sink.name) +
-                                  "\" is the name of another sink too; expected a name of its own");
+          report(key("name"), quote_value(sink.name) +
+                                  " is the name of another sink too; expected a name of its own");
     }
   }
 
@@ -236,9 +237,8 @@ class Checker {
         report(key("refused"), kNoKafkaTopic);
       for (std::size_t earlier = 0; earlier < i; ++earlier)
         if (!asked.name.empty() && equals_ignoring_case(config_.requests[earlier].name, asked.name))
-          report(key("name"),
-                 "\"" + escaped(asked.name) +
-                     "\" is the name of another source too; expected a name of its own");
+          report(key("name"), quote_value(asked.name) +
+                                  " is the name of another source too; expected a name of its own");
     }
   }
 
@@ -250,7 +250,7 @@ class Checker {
                                     std::pair{"control.submit", &config_.control.submit}})
       if (path->size() >= sizeof sockaddr_un::sun_path)
         report(key,
-               "\"" + escaped(*path, 200) + "\" has " + std::to_string(path->size()) +
+               quote_value(*path, 200) + " has " + std::to_string(path->size()) +
                    " octets; expected at most 107, which is all that a socket's path may have");
   }
 
@@ -380,7 +380,7 @@ class Checker {
       return;  // reported as missing; a port of the system's choice
     for (std::size_t earlier = 0; earlier < index; ++earlier)
       if (share_an_address(config_.listeners[earlier].address, address))
-        return report(listener(index, "address"), "\"" + escaped(address) + "\" is already taken " +
+        return report(listener(index, "address"), quote_value(address) + " is already taken " +
                                                       where(listener(earlier, "address")) +
                                                       "; expected another one");
   }
@@ -426,8 +426,8 @@ class Checker {
     if (hop && route.tls == RouteTls::verify && route.tls_names.empty() &&
         IpAddress::parse(hop->host))
       report(routed(index, "next_hop"),
-             "\"" + escaped(hop->host) +
-                 "\" is an address, which no certificate names; expected a host name, or tls_names "
+             quote_value(hop->host) +
+                 " is an address, which no certificate names; expected a host name, or tls_names "
                  "with the names to verify");
   }
 

@@ -1,5 +1,6 @@
 // The one file that knows the TOML library.
 #include "base/expected.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/toml_words.h"
 #include "base/url.h"
@@ -124,9 +125,7 @@ struct SetValue {
       return mismatch();
     const auto value = parse_size(*text);
     if (!value)
-      return but_expected(
-          "\"" + escaped(without_passwords(*text), 80) + "\" is not a size with a unit",
-          allowed(option));
+      return but_expected(quote_value(*text, 80) + " is not a size with a unit", allowed(option));
     if (*value < o.least || *value > o.most)
       return outside(*text);
     o.member(config, index) = *value;
@@ -141,9 +140,8 @@ struct SetValue {
       return but_expected("is " + type_name(item), allowed(option));
     const auto value = parse_duration(*text);
     if (!value)
-      return but_expected(
-          "\"" + escaped(without_passwords(*text), 80) + "\" is not a duration with a unit",
-          allowed(option));
+      return but_expected(quote_value(*text, 80) + " is not a duration with a unit",
+                          allowed(option));
     if (*value < limits.least || *value > limits.most)
       return outside(*text);
     out = *value;
@@ -175,8 +173,7 @@ struct SetValue {
       return mismatch();
     const auto found = std::find(o.names.begin(), o.names.end(), *text);
     if (found == o.names.end())
-      return but_expected("\"" + escaped(without_passwords(*text), 80) + "\" is not allowed",
-                          allowed(option));
+      return but_expected(quote_value(*text, 80) + " is not allowed", allowed(option));
     o.set(config, index, static_cast<std::size_t>(found - o.names.begin()));
     return {};
   }
@@ -336,7 +333,7 @@ std::string find_origin(const Config& config, const Machine& machine, Loaded& lo
     return report(" cannot be read: " + line.error().code().message());
   if (check_host_name(*line).empty())
     return *line;
-  return report(but_expected(" begins with \"" + escaped(*line, 80) + "\"",
+  return report(but_expected(" begins with " + quote_value(*line, 80),
                              "a line with a name such as \"example.org\""));
 }
 

@@ -1,4 +1,5 @@
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/listened.h"
@@ -32,8 +33,8 @@ class Doubts {
     if (equals_ignoring_case(name, "localhost") || name.find('.') == std::string::npos ||
         ends_with_ignoring_case(name, ".localdomain"))
       add("hostname",
-          "\"" + escaped(name) +
-              "\" is not a name on the Internet, and many hosts refuse mail from one that "
+          quote_value(name) +
+              " is not a name on the Internet, and many hosts refuse mail from one that "
               "calls itself so; say the name that the DNS has for this machine's address");
   }
 
@@ -96,8 +97,7 @@ class Doubts {
           (all->address.is_v4() && !place->address.is_v4()))
         continue;
       return add("listener[" + std::to_string(index) + "].address",
-                 "\"" + escaped(config_.listeners[index].address) +
-                     "\" is one of the addresses of \"" +
+                 quote_value(config_.listeners[index].address) + " is one of the addresses of \"" +
                      escaped(config_.listeners[other].address) +
                      "\", and the system gives a port once: the start will fail");
     }
@@ -126,8 +126,8 @@ class Doubts {
       if ((is_us && (place->is_any() || !address || place->address == *address)) ||
           (address && place->address == *address))
         return add(key,
-                   "leads to our own listener \"" + escaped(listener.address) +
-                       "\": its mail would wait here until it goes back; name the host that is to "
+                   "leads to our own listener " + quote_value(listener.address) +
+                       ": its mail would wait here until it goes back; name the host that is to "
                        "take it, or leave the route out, and mail goes by MX");
     }
   }

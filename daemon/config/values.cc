@@ -6,6 +6,7 @@
 #include "base/escaped_text.h"
 #include "base/expected.h"
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "delivery/local/agents/mailbox_pattern.h"
@@ -29,8 +30,7 @@ namespace {
 constexpr std::size_t kMostPath = 4000;
 
 std::string wrong(std::string_view text, std::string_view why, std::string_view expected) {
-  return but_expected("\"" + escaped(without_passwords(text), 80) + "\" " + std::string(why),
-                      expected);
+  return but_expected(quote_value(text, 80) + " " + std::string(why), expected);
 }
 
 bool is_domain(std::string_view text) {
@@ -66,7 +66,8 @@ bool is_plain(std::string_view text) {
 }
 
 bool is_path(std::string_view text) {
-  if (text.size() < 2 || text.size() > kMostPath || text.front() != '/')
+  // Two slashes begin what is behind the scheme of a URL.
+  if (text.size() < 2 || text.size() > kMostPath || text.front() != '/' || text[1] == '/')
     return false;
   if (!is_utf8(text) || !is_plain(text))
     return false;  // a path with controls or quotes in it is a mistake
@@ -244,6 +245,16 @@ std::string check_optional_path(std::string_view text) {
   return text.empty() ? std::string() : check_path(text);
 }
 
+std::string check_secret_path(std::string_view text) {
+  return is_path(text) ? std::string()
+                       : but_expected("is not the path of a file",
+                                      "one that begins with /, of the file that the secret is in");
+}
+
+std::string check_optional_secret_path(std::string_view text) {
+  return text.empty() ? std::string() : check_secret_path(text);
+}
+
 std::string check_any(std::string_view text) {
   const bool is_clean = std::none_of(text.begin(), text.end(), [](char c) { return c < ' '; });
   return is_clean ? std::string() : wrong(text, "holds controls", "a text without them");
@@ -324,8 +335,7 @@ std::string check_table(std::string_view text) {
     return wrong(text, "is not a table", spec.error().step());
   if (spec->kind == tables::Kind::inlined)
     if (const auto table = tables::open_table(*spec, {}); !table)
-      return "\"" + escaped(without_passwords(text), 80) +
-             "\" is not a table: " + table.error().step();
+      return quote_value(text, 80) + " is not a table: " + table.error().step();
   return {};
 }
 

@@ -30,7 +30,10 @@ std::string check_network(std::string_view text);         // "192.0.2.0/24", "20
 std::string check_listener(std::string_view text);  // "0.0.0.0:25", "localhost:25", "unix:/path"
 std::string check_server(std::string_view text);    // "127.0.0.1:53", "::1", "[::1]:53"
 std::string check_path(std::string_view text);      // absolute, without ".."
-std::string check_optional_path(std::string_view text);     // the same, or empty
+std::string check_optional_path(std::string_view text);  // the same, or empty
+// The same, of a file with a secret: where the secret itself is given, the problem does not repeat it.
+std::string check_secret_path(std::string_view text);
+std::string check_optional_secret_path(std::string_view text);
 std::string check_any(std::string_view text);               // no controls
 std::string check_mechanism(std::string_view text);         // "PLAIN", "SCRAM-SHA-256", ...
 std::string check_pam_service(std::string_view text);       // a file's name, or empty

@@ -1,8 +1,8 @@
 #include "daemon/control/control_filter.h"
 
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "mail/address.h"
 
 #include <algorithm>
@@ -16,9 +16,8 @@ constexpr std::size_t kMostIds = 1000;
 constexpr std::size_t kMostPattern = 512;
 
 Error unusable(const char* option, const std::string& given, const char* allowed) {
-  return Error(Errc::malformed, std::string(option) + ": \"" +
-                                    escaped(without_passwords(given), 100) + "\" is not " +
-                                    allowed);
+  return Error(Errc::malformed,
+               std::string(option) + ": " + quote_value(given, 100) + " is not " + allowed);
 }
 
 Result<std::string> domain_filter(const std::string& given) {

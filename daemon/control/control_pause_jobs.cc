@@ -1,4 +1,5 @@
 // Pause and resume: first how much that concerns is counted, then it is done.
+#include "base/quoted.h"
 #include "base/text.h"
 #include "daemon/control/awaited.h"
 #include "daemon/control/control_filter.h"
@@ -184,15 +185,15 @@ Result<PauseWish> to_wish(const JobContext& context, const ControlRequest& reque
                                                          : text.from ? *filter->from
                                                                      : "");
   if (!name)
-    return Error(Errc::malformed, "\"" + escaped(text.domain.value_or(""), 100) +
-                                      "\" is neither a domain nor a sender");
+    return Error(Errc::malformed,
+                 quote_value(text.domain.value_or(""), 100) + " is neither a domain nor a sender");
   wish.pause.name = *name;
   wish.pause.by = actor_of(context.uid);
   if (!request.span.empty()) {
     const auto span = parse_duration(request.span);
     if (!span || *span <= Duration(0) || *span > kLongestPause)
-      return Error(Errc::malformed, "--for: \"" + escaped(request.span, 40) +
-                                        "\" is not a time such as 90m, 2h or 5d");
+      return Error(Errc::malformed, "--for: " + quote_value(request.span, 40) +
+                                        " is not a time such as 90m, 2h or 5d");
     wish.pause.until = context.clock.now() + *span;
   }
   wish.filter = *std::move(filter);

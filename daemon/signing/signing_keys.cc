@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/in_time.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
 #include "daemon/privsep/privileges.h"
@@ -28,7 +29,7 @@ constexpr std::size_t kMostKeysOfDomain = 4;  // each is a signature in every me
 constexpr std::size_t kMostNames = 100'000;   // in one folder
 
 std::string named(const std::string& path) {
-  return "\"" + escaped(path) + "\" ";
+  return quote_value(path) + " ";
 }
 
 // In the order of the alphabet; nothing that is hidden.

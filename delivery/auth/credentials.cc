@@ -1,6 +1,8 @@
 #include "delivery/auth/credentials.h"
 
 #include "base/file.h"
+#include "base/nearest.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "base/user_mounts.h"
@@ -86,13 +88,13 @@ class Parser {
     if (value.size() > 1 && value.front() == '"' && value.back() == '"')
       value = value.substr(1, value.size() - 2);
     if (value.find('\0') != value.npos)
-      return wrong(escaped(key, 64), "holds a NUL; expected text alone");
+      return wrong(shown_key(key), "holds a NUL; expected text alone");
     set(key, value);
   }
 
   void set(std::string_view key, std::string_view value) {
     if (!is_key(key))
-      return wrong(escaped(key, 64),
+      return wrong(shown_key(key),
                    "unknown key; expected user, password, token_command, token_endpoint, "
                    "client_id, client_secret, client_auth, refresh_token, scope, mechanisms or "
                    "allow_clear");
@@ -111,6 +113,14 @@ class Parser {
     for (const auto& known : kTexts)
       if (key == known.name)
         loaded_.file.*known.member = std::string(value);
+  }
+
+  // What resembles no key may be a secret that ends with "=".
+  static std::string shown_key(std::string_view key) {
+    std::vector<std::string> known = {"mechanisms", "token_command", "allow_clear", "client_auth"};
+    for (const auto& text : kTexts)
+      known.emplace_back(text.name);
+    return nearest(key, known).empty() ? std::string() : escaped(key, 64);
   }
 
   static bool is_key(std::string_view key) {
@@ -133,8 +143,8 @@ class Parser {
         continue;
       const auto* known = find_mechanism(word);
       if (known == nullptr)
-        return wrong("mechanisms", "\"" + escaped(word, 64) +
-                                       "\" is not a mechanism; expected SCRAM-SHA-256-PLUS, "
+        return wrong("mechanisms", quote_value(word, 64) +
+                                       " is not a mechanism; expected SCRAM-SHA-256-PLUS, "
                                        "SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN, OAUTHBEARER or "
                                        "XOAUTH2");
       loaded_.file.mechanisms.emplace_back(known);

@@ -1,6 +1,7 @@
 #include "delivery/routing/route.h"
 
 #include "base/network.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "mail/address.h"
@@ -15,7 +16,7 @@ namespace postrider::delivery {
 namespace {
 
 Error bad(std::string_view text, const char* why) {
-  return malformed("next hop " + escaped(without_passwords(text)) + ": " + why);
+  return malformed("next hop " + escaped(quotable(text)) + ": " + why);
 }
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {
@@ -132,8 +133,8 @@ Result<NextHop> lmtp_next_hop(std::string_view text) {
   const auto whole = text;
   const bool is_path = starts_with_ignoring_case(text, "unix:/") && text.find("//") == text.npos;
   if (text.starts_with('/') || (!is_path && text.find('@') != text.npos))
-    return malformed("\"" + escaped(without_login("lmtp:" + std::string(text)), 80) +
-                     "\": expected lmtp:unix:/path or lmtp:host:port");
+    return malformed(quote_value(without_login("lmtp:" + std::string(text)), 80) +
+                     ": expected lmtp:unix:/path or lmtp:host:port");
   if (!take_prefix(text, "unix:"))
     return parse_next_hop("lmtp://" + std::string(text));
   if (text.empty() || text.front() != '/')

@@ -1,6 +1,7 @@
 #include "smtpd/auth/user_file.h"
 
 #include "base/base64.h"
+#include "base/quoted.h"
 #include "base/text.h"
 #include "smtpd/auth/user_key.h"
 
@@ -108,7 +109,7 @@ Result<UserFile> UserFile::parse(std::string_view text) {
     if (is_computable(entry.hash))
       costs[cost_of(parts[1])] = {costs[cost_of(parts[1])].first + 1, parts[1]};
     if (!file.users_.emplace(*user, std::move(entry)).second)
-      return bad_line(number, "\"" + escaped(*user) + "\" is there already");
+      return bad_line(number, quote_value(*user) + " is there already");
   }
   for (const auto& [cost, seen] : costs)
     file.costs_.emplace_back(seen.first, seen.second);

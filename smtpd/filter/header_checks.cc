@@ -1,8 +1,8 @@
 #include "smtpd/filter/header_checks.h"
 
 #include "base/log.h"
+#include "base/quoted.h"
 #include "base/text.h"
-#include "base/url.h"
 #include "mail/header.h"
 #include "mail/part_headers.h"
 
@@ -290,8 +290,8 @@ Result<HeaderRule> parse_header_rule(std::string_view pattern, std::string_view 
   });
   if (known == std::end(kActions))
     return malformed(
-        "\"" + escaped(without_passwords(action), 80) +
-        "\" is not an action; expected reject TEXT, hold TEXT, discard, warn TEXT, strip or "
+        quote_value(action, 80) +
+        " is not an action; expected reject TEXT, hold TEXT, discard, warn TEXT, strip or "
         "prepend FIELD");
   rule.action = known->second;
   if (space != action.npos)

@@ -1,6 +1,7 @@
 #include "smtpd/filter/milter_client.h"
 
 #include "base/assert.h"
+#include "base/quoted.h"
 #include "base/text.h"
 
 #include <boost/asio/ip/tcp.hpp>
@@ -38,7 +39,7 @@ std::optional<IpAddress> parse_host(std::string_view text) {
 Result<Address> Address::parse(std::string_view text) {
   const auto whole = text;
   const auto wrong = [&](std::string_view why) {
-    return malformed("\"" + escaped(whole, 120) + "\": " + std::string(why));
+    return malformed(quote_value(whole, 120) + ": " + std::string(why));
   };
   Address address;
   if (text.starts_with('/') || take_prefix(text, "unix:") || take_prefix(text, "local:")) {

@@ -1,5 +1,6 @@
 #include "smtpd/session/access.h"
 
+#include "base/quoted.h"
 #include "base/text.h"
 #include "mail/envelope.h"
 
@@ -77,8 +78,7 @@ Access meaning_of(const tables::Entry& entry) {
 std::string check_access_value(std::string_view value) {
   if (meaning_of({std::string(value), {}, 0, {}}).kind != Access::Kind::cannot_tell)
     return {};
-  return "\"" + escaped(trim(value), 80) +
-         "\" says nothing; expected ok, reject TEXT or defer TEXT";
+  return quote_value(trim(value), 80) + " says nothing; expected ok, reject TEXT or defer TEXT";
 }
 
 namespace {
