@@ -9,6 +9,7 @@
 #include "smtpd/session/policy.h"
 #include "smtpd/tls_wish.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 using namespace postrider;
@@ -206,6 +207,44 @@ TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attack
   limited.report();
   limited.report();
   CHECK(log.named("log_limited").size() == 2);
+}
+
+TEST_CASE("X15: the flood of one network hides no lines of another that are few",
+          "[smtpd][attacks]") {
+  tests::RecordingLog log;
+  class : public Clock {
+   public:
+    TimePoint now() const override { return {}; }
+    SteadyTime steady() const override { return at; }
+    SteadyTime at{std::chrono::hours(1)};
+  } clock;
+  Loop loop(0);
+  smtpd::LimitedLog limited(log, clock, loop.deadlines());
+  const auto fail = [&](const std::string& client) {
+    limited.write(LogEvent(Level::info, "auth_failed").add("client", client));
+  };
+  const auto lines_of = [&](std::string_view network) {
+    const auto all = log.named("auth_failed");
+    return std::count_if(all.begin(), all.end(), [&](const auto& event) {
+      return event.value("client").starts_with(network);
+    });
+  };
+  // A minute of it: 500 a second of two networks, one every second of a third, and of one by IPv6.
+  for (unsigned second = 0; second < 60; ++second) {
+    for (unsigned i = 0; i < 500; ++i)
+      fail("192.0." + std::to_string(2 + i % 2) + "." + std::to_string(1 + i % 200));
+    fail("198.51.100." + std::to_string(1 + second));
+    fail("2001:db8:0:" + std::to_string(second) + "::1");
+    clock.at += std::chrono::seconds(1);
+  }
+  CHECK(lines_of("198.51.100.") == 60);
+  CHECK(lines_of("2001:db8:") == 60);
+  CHECK(lines_of("192.0.") <= 2000 + 60 * 100 + 2 * 160);
+  // However many networks there are, the lines are not.
+  const auto before = log.named("auth_failed").size();
+  for (unsigned i = 0; i < 50'000; ++i)
+    fail("10." + std::to_string(i / 256) + "." + std::to_string(i % 256) + ".1");
+  CHECK(log.named("auth_failed").size() - before <= 5000 + 2000);
 }
 
 TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {
