@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "daemon/dkim_check.h"
 #include "daemon/doctor.h"
+#include "daemon/named_few.h"
 #include "delivery/routing/route.h"
 #include "delivery/tls/sts/policy_file.h"
 #include "delivery/tls/sts/tags.h"
@@ -36,6 +37,8 @@ constexpr const char* kSomeMailDomain = "gmail.com";
 constexpr const char* kSignedDomain = "ietf.org";
 constexpr Duration kConnect{std::chrono::seconds(10)};
 constexpr Duration kSpf{std::chrono::seconds(20)};
+constexpr std::size_t kMostLooked =
+    8;  // addresses that are looked at one by one, with a line for each
 
 // A name that we say in EHLO, and where connections under it come from.
 struct Outgoing {
@@ -71,10 +74,10 @@ bool is_private(const asio::ip::address& address) {
 }
 
 std::string joined(const std::vector<asio::ip::address>& addresses) {
-  std::string out;
+  std::vector<std::string> texts;
   for (const auto& address : addresses)
-    out.append(out.empty() ? "" : ", ").append(address.to_string());
-  return out;
+    texts.push_back(address.to_string());
+  return named_few(texts);
 }
 
 using Bytes = std::vector<std::uint8_t>;
@@ -148,6 +151,7 @@ class NetworkChecks {
   Task<void> mta_sts(Findings& out);
   Task<void> tlsa(Findings& out);
   Task<void> find_outgoing(Findings& out);
+  void look_at_few(std::vector<asio::ip::address>& addresses, Findings& out) const;
   Task<std::vector<asio::ip::address>> addresses_of(std::string name, std::string* trouble);
   Task<std::string> greeting(asio::ip::address address, std::uint16_t port);
   Task<Result<HttpResponse>> policy_file();
@@ -207,6 +211,17 @@ Task<std::vector<asio::ip::address>> NetworkChecks::addresses_of(std::string nam
   co_return found;
 }
 
+// No machine sends from more; a name that has them has others' answers, or is a pool.
+void NetworkChecks::look_at_few(std::vector<asio::ip::address>& addresses, Findings& out) const {
+  if (addresses.size() <= kMostLooked)
+    return;
+  out.push_back(made(Kind::advice, "hostname",
+                     config_.hostname + " has " + std::to_string(addresses.size()) +
+                         " addresses, of which " + std::to_string(kMostLooked) + " are looked at",
+                     "give hostname a name of this machine alone"));
+  addresses.resize(kMostLooked);
+}
+
 Task<void> NetworkChecks::find_outgoing(Findings& out) {
   std::string trouble;
   outgoing_.push_back({config_.hostname, {}, "hostname"});
@@ -223,6 +238,7 @@ Task<void> NetworkChecks::find_outgoing(Findings& out) {
   else
     out.push_back(made(Kind::ok, "hostname",
                        config_.hostname + " is " + joined(outgoing_.front().addresses)));
+  look_at_few(outgoing_.front().addresses, out);
   for (const auto& address : outgoing_.front().addresses)
     if (is_private(address) && !address.is_loopback())
       out.push_back(made(Kind::advice, "hostname",

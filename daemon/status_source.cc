@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/control/control_json.h"
+#include "daemon/named_few.h"
 #include "delivery/delivery_timings.h"
 #include "smtpd/session/policy.h"
 
@@ -32,17 +33,13 @@ std::optional<T> wait_for_answer(const std::atomic<bool>& stopping, Ask ask) {
   return std::nullopt;
 }
 
-std::string joined(const std::vector<std::string>& items) {
-  std::string out;
-  for (const auto& item : items)
-    out.append(out.empty() ? "" : ", ").append(item);
-  return out;
-}
+// Of a domain, whose owner can name a hundred.
+constexpr std::size_t kMostHostsNamed = 16;
 
 std::string host_text(const delivery::Explanation::Host& host) {
   auto text = host.name + " (preference " + std::to_string(host.preference) + ")";
   if (!host.addresses.empty())
-    text += ": " + joined(host.addresses);
+    text += ": " + named_few(host.addresses, 8);
   if (!host.tls.empty())
     text += "; TLS: " + host.tls;
   return host.note.empty() ? text : text + "; " + host.note;
@@ -210,8 +207,11 @@ std::vector<ExplainedFact> RunningStatus::explain(const std::string& given, bool
   add("domain", answer->domain);
   add("route", answer->route);
   add("dns", answer->dns);
-  for (const auto& host : answer->hosts)
-    add("host", host_text(host));
+  const auto named = std::min(answer->hosts.size(), kMostHostsNamed);
+  for (std::size_t i = 0; i < named; ++i)
+    add("host", host_text(answer->hosts[i]));
+  if (named < answer->hosts.size())
+    add("host", "and " + std::to_string(answer->hosts.size() - named) + " more");
   const auto handshakes = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
     tls_.last_handshakes(answer->domain, std::move(on_answer));
   });

@@ -61,7 +61,7 @@ class Doctor(scenario.Scenario):
             return 2  # SERVFAIL
         value = self.records.get((name, kind))
         if value is not None:
-            return nameserver.records((name, kind, 60, value))(data)
+            return nameserver.records((name, kind, 60, *([value] if isinstance(value, str) else value)))(data)
         return 0 if any(known == name for known, _ in self.records) else 3
 
     def examine(self, *words):
@@ -108,6 +108,14 @@ class Doctor(scenario.Scenario):
             self.assertEqual((code, finding["result"]), (65, "problem"), (check, finding))
             self.assertIn(word, finding["text"])
             self.assertIn(remedy, finding["remedy"])
+
+    def test_a_name_with_very_many_addresses(self):
+        self.records["mx.us.example.", "A"] = ["127.0.0.1", *(f"127.0.1.{n}" for n in range(1, 200))]
+        _, findings = self.examine()
+        texts = [one["text"] for one in findings]
+        self.assertLess(len(findings), 60, texts)
+        self.assertTrue(any("mx.us.example has 200 addresses, of which 8" in text for text in texts), texts)
+        self.assertTrue(any(text.endswith(" and 196 more") for text in texts), texts)
 
     def test_advice_is_no_problem(self):
         del self.records["_dmarc.us.example.", "TXT"]

@@ -155,12 +155,12 @@ class FakeServer:
 
 
 def records(*rrsets):
-    """An answer function's helper: a positive reply with these (name, type, ttl, text) records."""
+    """An answer function's helper: a positive reply with these (name, type, ttl, text...) records."""
     def reply(data):
         query = dns.message.from_wire(data)
         response = dns.message.make_response(query, recursion_available=True)
         response.flags |= dns.flags.AA
-        for name, kind, ttl, text in rrsets:
-            response.answer.append(dns.rrset.from_text(name, ttl, "IN", kind, text))
+        for name, kind, ttl, *texts in rrsets:
+            response.answer.append(dns.rrset.from_text(name, ttl, "IN", kind, *texts))
         return response.to_wire()
     return reply
