@@ -522,14 +522,14 @@ std::shared_ptr<const json::object> WebSite::current_status(Role role) {
 }
 
 void WebSite::sample() {
-  if (const auto status = current_status(Role::change)) {
+  if (const auto status = current_status(Role::read)) {  // whoever may read asks for these
     history_.add(*status);
     site_history_.add(*status);
   }
 }
 
 Response WebSite::metrics(const Request& request) {
-  const auto status = current_status(Role::change);
+  const auto status = current_status(Role::read);
   const auto use = status ? process_use(*status) : std::nullopt;
   const auto format = request.accept.find("application/openmetrics-text") != std::string::npos
                           ? MetricsFormat::open_metrics

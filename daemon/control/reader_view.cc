@@ -31,6 +31,14 @@ bool is_word(char c) {
          c == '.' || c == '/' || c == '~' || static_cast<unsigned char>(c) >= 0x80;
 }
 
+// As delivery/local/agents/command_exit.h begins it, in the middle of a reason.
+constexpr std::string_view kCommandOutput = ". Command output: ";
+
+// The place of a socket, which sites and hosts may have for a name.
+bool is_place(std::string_view text) {
+  return text.find('@') == text.npos && (text.starts_with('/') || text.find(":/") != text.npos);
+}
+
 // A value that is one, rather than a sentence with one.
 bool is_address(std::string_view text) {
   return text.find('@') != text.npos && text.find_first_of(" \t") == text.npos;
@@ -52,8 +60,8 @@ std::size_t end_of_path(std::string_view text, std::size_t at) {
 
 bool is_url(std::string_view text, std::size_t at) {
   const bool has_scheme = at > 0 && text[at - 1] == ':' && text.substr(at).starts_with("//");
-  if (!has_scheme)
-    return false;
+  if (!has_scheme || text.substr(at).starts_with("///"))
+    return false;  // of a socket: there is no host
   std::size_t begin = at - 1;
   while (begin > 0 && is_word(text[begin - 1]) && text[begin - 1] != '/')
     --begin;
@@ -73,7 +81,12 @@ void hide(json::value& value, std::string_view member) {
     for (auto& each : *array)
       hide(each, member);
   } else if (auto* text = value.if_string();
-             text != nullptr && !is_name(member) && !is_address(*text)) {
+             text != nullptr && (is_place(*text) || (!is_name(member) && !is_address(*text)))) {
+    // What a command says is its user's, whose mail it was for.
+    if (const auto said = text->find(kCommandOutput); said != json::string::npos) {
+      text->resize(said + kCommandOutput.size());
+      text->append(kHiddenOutput);
+    }
     if (text->find('/') != json::string::npos)
       *text = without_paths(*text);
   }
@@ -101,7 +114,7 @@ std::string without_paths(std::string_view text) {
 }
 
 std::string for_reader(std::string_view lines) {
-  if (lines.find('/') == lines.npos)
+  if (lines.find('/') == lines.npos && lines.find(kCommandOutput) == lines.npos)
     return std::string(lines);
   std::string shown;
   while (!lines.empty()) {

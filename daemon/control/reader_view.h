@@ -12,8 +12,11 @@ namespace postrider::daemon {
 inline constexpr std::string_view kHiddenPath = "(file)";
 std::string without_paths(std::string_view text);
 
-// Whole lines of an answer, each an object in JSON. Names by which mail and its sites are known stay as they are, all
-// other texts go through without_paths().
+// Instead of what a command of a user's said.
+inline constexpr std::string_view kHiddenOutput = "(not shown)";
+
+// Whole lines of an answer, each an object in JSON. Names by which mail and its sites are known stay as they are, unless
+// they are the path of a socket; all other texts go through without_paths(), and lose the output of a command.
 std::string for_reader(std::string_view lines);
 
 }  // namespace postrider::daemon

@@ -1,5 +1,7 @@
 #include "daemon/control/reader_view.h"
 
+#include "delivery/local/agents/command_exit.h"
+
 #include <catch2/catch.hpp>
 
 namespace postrider::daemon {
@@ -23,6 +25,9 @@ TEST_CASE("readers see reasons without the files in them", "[daemon][unit]") {
       {"/etc/postrider/postrider.toml:12: local.aliases: is wrong",
        "(file):12: local.aliases: is wrong"},
       {"file:///etc/aliases", "file:(file)"},
+      {"lmtp:///run/dovecot/lmtp: open", "lmtp:(file): open"},
+      {"lmtp:///run/dovecot/lmtp with /etc/postrider/x", "lmtp:(file) with (file)"},
+      {"host lmtp:unix:/run/lmtp.sock said: 450", "host lmtp:unix:(file) said: 450"},
       {"/etc/aliases", "(file)"},
       {"/etc/aliases.", "(file)."},
       {"unlink /var/mail/\xc3\xa9t\xc3\xa9: no", "unlink (file): no"},
@@ -46,6 +51,19 @@ TEST_CASE("readers see reasons without the files in them", "[daemon][unit]") {
   };
   for (const auto& c : cases)
     CHECK(without_paths(c.text) == c.shown);
+}
+
+TEST_CASE("readers see neither the place of a socket in a name nor what a command said",
+          "[daemon][unit]") {
+  const auto shown = [](const std::string& line) { return for_reader(line + "\n"); };
+  CHECK(shown("{\"site\":\"lmtp:///run/x/lmtp\",\"host\":\"/run/x/lmtp\",\"name\":\"lmtp:unix:/run/"
+              "x\"}") ==
+        "{\"site\":\"lmtp:(file)\",\"host\":\"(file)\",\"name\":\"lmtp:unix:(file)\"}\n");
+  const std::string begin =
+      "{\"reason\":\"command exited with status 1" + std::string(delivery::kCommandOutput);
+  CHECK(shown(begin + "my secret\"}") == begin + "(not shown)\"}\n");
+  CHECK(shown("{\"name\":\"mx.test:25\",\"client\":\"2001:db8::1\"}") ==
+        "{\"name\":\"mx.test:25\",\"client\":\"2001:db8::1\"}\n");
 }
 
 TEST_CASE("readers see names as they are, and all other texts of an answer without files",
