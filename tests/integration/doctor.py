@@ -110,12 +110,12 @@ class Doctor(scenario.Scenario):
             self.assertIn(remedy, finding["remedy"])
 
     def test_a_name_with_very_many_addresses(self):
-        self.records["mx.us.example.", "A"] = ["127.0.0.1", *(f"127.0.1.{n}" for n in range(1, 200))]
+        self.records["mx.us.example.", "A"] = ["127.0.0.1", *(f"127.0.1.{n}" for n in range(1, 60))]
         _, findings = self.examine()
         texts = [one["text"] for one in findings]
-        self.assertLess(len(findings), 60, texts)
-        self.assertTrue(any("mx.us.example has 200 addresses, of which 8" in text for text in texts), texts)
-        self.assertTrue(any(text.endswith(" and 196 more") for text in texts), texts)
+        self.assertLess(len(findings), 50, texts)
+        self.assertTrue(any("mx.us.example has 60 addresses, of which 8" in text for text in texts), texts)
+        self.assertTrue(any(text.endswith(" and 56 more") for text in texts), texts)
 
     def test_advice_is_no_problem(self):
         del self.records["_dmarc.us.example.", "TXT"]

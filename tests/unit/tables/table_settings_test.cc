@@ -127,7 +127,7 @@ TEST_CASE("what is wrong in an LDAP table's file", "[tables][ldap]") {
       {with_filter("(mail=%x)"), "/t:4: filter: has \"%x\" in it; expected "},
       {"server = \"http://x\"", "/t: attribute: is missing; expected one"},
       {"server = \"ldap://h?x\"\nbase = \"x\"\nfilter = \"(a=%s)\"\nattribute = \"u*\"",
-       "/t:1: server: \"ldap://h?x\" is not a server; expected \"ldap://host\", \"ldaps://host\" "
+       "/t:1: server: \"ldap://h?***\" is not a server; expected \"ldap://host\", \"ldaps://host\" "
        "or \"ldapi:///path\"\n/t:4: attribute: \"u*\" is not an attribute; expected "},
       {"server = \"ldaps://h\"\nbase = \"x\"\nfilter = \"(a=%s)\"\nattribute = \"u\"\ntls = "
        "\"off\"",
