@@ -4,7 +4,7 @@ import json
 import unittest
 
 import events
-from support_py import carriers, daemon, scenario
+from support_py import amqp10_peer, carriers, daemon, scenario
 
 PROGRAM = "postrider-amqp10"
 
@@ -71,6 +71,46 @@ class BrokersAmqp10(carriers.ByRabbitMq, scenario.Scenario):
         self.make_exchange("absent")
         self.wait_until_carried(server)
         self.check(self.take(), tags)
+
+
+@unittest.skipUnless((daemon.BIN / PROGRAM).exists(),
+                     f"{PROGRAM} is not built: libqpid-proton11-dev was not there")
+class BrokersAmqp10Dispositions(scenario.Scenario):
+    """What a peer says of a message: RabbitMQ's plugin knows no word but accepted."""
+    told = events
+    peer, send = events.Events.peer, events.Events.send
+    send_one, check = carriers.Carried.send_one, carriers.Carried.check
+    problem, wait_for_problem = carriers.Carried.problem, carriers.Carried.wait_for_problem
+    wait_until_carried = carriers.Carried.wait_until_carried
+    explanation = ""
+
+    def carried(self, *answers):
+        amqp10_peer.need()
+        self.taker = self.using(amqp10_peer.Peer())
+        self.taker.answers += answers
+        server = self.relay(self.peer(), start=False, events=[
+            {"name": "shelf", "broker": f"amqp10://127.0.0.1:{self.taker.port}", "topic": amqp10_peer.ADDRESS,
+             "socket": str(self.own_folder("carrier") / "door")}])
+        self.using(carriers.Carrier(server, PROGRAM)).start()
+        return server.start()
+
+    def comes_again_after(self, answer, *words):
+        server = self.carried(answer)
+        tags = self.send_one(server, 0, 1, 2)
+        self.wait_for_problem(server, amqp10_peer.ADDRESS, *words)
+        server.wait_until_empty()
+        self.wait_until_carried(server)
+        self.assertEqual(self.taker.came.count(answer), 1)
+        self.check([json.loads(body) for body in self.taker.kept], tags)
+
+    def test_what_is_rejected_is_said_with_the_reason_and_comes_again(self):
+        self.comes_again_after("rejected", "rejects it", amqp10_peer.CONDITION, amqp10_peer.REASON)
+
+    def test_what_is_released_comes_again(self):
+        self.comes_again_after("released", "does not take it")
+
+    def test_what_is_modified_comes_again(self):
+        self.comes_again_after("modified", "does not take it")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,15 @@ def need(*programs):
     except ImportError:
         installed = False
     if not installed:
-        done = subprocess.run([daemon.ROOT / "scripts" / "packages", "install", "events"],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode != 0:
-            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            raise unittest.SkipTest(f"message brokers cannot be installed: {' '.join(last)}")
+        install()
+
+
+def install():
+    done = subprocess.run([daemon.ROOT / "scripts" / "packages", "install", "events"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise unittest.SkipTest(f"message brokers cannot be installed: {' '.join(last)}")
 
 
 def has(program):
