@@ -1,5 +1,9 @@
-// What the tools did to the queue while the daemon was down: the lines of the log are kept in the
-// spool, and the daemon writes them when it starts; so the log and the trace know who did what.
+// What the tools did to the queue while the daemon was down, and what they found wrong there: the
+// lines of the log are kept in the spool, and the daemon writes them when it starts; so the log and
+// the trace know who did what, and damage that a tool met first is not unknown to the log.
+//
+// The file has a line for each record: its checksum in hex, a space, the record in base64. What is
+// written begins with a line end, so a record that was cut short costs itself alone.
 #pragma once
 
 #include "base/file.h"
@@ -7,6 +11,7 @@
 
 #include <mutex>
 #include <string>
+#include <string_view>
 
 namespace postrider::daemon {
 
@@ -20,11 +25,13 @@ class KeptLog : public Log {
 
   static std::string path_in(const std::string& spool) { return spool + "/changes"; }
   bool enabled(Level level) const override { return level >= Level::info; }
-  // Lines about messages, changes and pauses; what else the tools meet they say themselves.
+  // Lines about messages, changes and pauses, warnings and errors; what else the tools meet they
+  // say themselves.
   void write(LogEvent event) override;
 
  private:
   void flush();
+  Result<void> append(std::string_view bytes);
 
   const std::string path_;
   const Clock& clock_;
@@ -32,10 +39,13 @@ class KeptLog : public Log {
   FileDescriptor file_;
   std::string waiting_;
   std::uint64_t size_ = 0;
+  bool is_full_ = false;     // lines were left out, which is said
+  bool has_failed_ = false;  // so was that
 };
 
 // Writes them to `log`, with the times at which they were made, and removes them: those that a
-// crash in between leaves come once more. A damaged end is left out.
+// crash in between leaves come once more. What cannot be read is counted in a warning
+// (changes_damaged), and the file is put aside as changes.damaged.
 void tell_kept(const std::string& spool, Log& log);
 
 }  // namespace postrider::daemon

@@ -206,6 +206,15 @@ Report salvage_queue(const ToolPaths& places) {
   if (!done)
     return {done.error().code() == Errc::refused ? EX_UNAVAILABLE : EX_OSERR,
             "nothing was salvaged: " + done.error().describe() + "\n"};
+  const SystemClock clock;
+  KeptLog log(places.spool, clock);
+  log.write(LogEvent(Level::error, "salvaged")
+                .add("messages", done->messages)
+                .add("held", done->held)
+                .add("lost", done->lost.size())
+                .add("old_files", done->old_files));
+  for (const auto& lost : done->lost)
+    log.write(LogEvent(Level::error, "lost", to_string(lost.id)).add("content", lost.content));
   return {done->lost.empty() && done->held == 0 ? EX_OK : EX_TEMPFAIL, describe(*done)};
 }
 

@@ -7,6 +7,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,7 +53,7 @@ TEST_CASE("lines of the tools are told once, with their time", "[daemon][unit]")
   {
     KeptLog log(folder.path(), clock);
     log.write(LogEvent(Level::debug, "recipient_changed", "1ABC").add("change", "removed"));
-    log.write(LogEvent(Level::info, "swept").add("files", "3"));  // what the tool says itself
+    log.write(LogEvent(Level::info, "swept").add("files", "3"));  // of no interest later
     log.write(change("1000"));
   }
   struct stat about {};
@@ -91,25 +93,92 @@ TEST_CASE("what is damaged there, or is no file of ours, ends nothing", "[daemon
     REQUIRE(::stat(path.c_str(), &about) == 0);
     REQUIRE(::truncate(path.c_str(), about.st_size - 3) == 0);
     tell_kept(folder.path(), heard);
-    CHECK(heard.names() == "queue_changed");
+    CHECK(heard.names() == "queue_changed changes_damaged");
+    CHECK(heard.events.back().value("records") == "1");
+  }
+  SECTION("the end is cut off, and another tool goes on") {
+    struct stat about {};
+    REQUIRE(::stat(path.c_str(), &about) == 0);
+    const auto cut = GENERATE(1, 3, 40);
+    REQUIRE(::truncate(path.c_str(), about.st_size - cut) == 0);
+    {
+      KeptLog log(folder.path(), clock);
+      log.write(change("1002"));
+      log.write(change("1003"));
+    }
+    tell_kept(folder.path(), heard);
+    if (cut == 1) {  // nothing but its end
+      CHECK(heard.names() == "queue_changed queue_changed queue_changed queue_changed");
+      return;
+    }
+    CHECK(heard.names() == "queue_changed queue_changed queue_changed changes_damaged");
+    CHECK(heard.events[0].value("uid") == "1000");
+    CHECK(heard.events[1].value("uid") == "1002");
+    CHECK(heard.events[2].value("uid") == "1003");
+    const auto& told = heard.events.back();
+    CHECK(told.level() == Level::warn);
+    CHECK(told.value("records") == "1");
+    CHECK(told.value("file") == path + ".damaged");
+    CHECK_FALSE(told.value("advice").empty());
+    CHECK(std::filesystem::exists(path + ".damaged"));
+    heard.events.clear();
+    tell_kept(folder.path(), heard);  // once
+    CHECK(heard.events.empty());
+  }
+  SECTION("an octet is another") {
+    auto text = read_file(path).value();
+    const auto at = GENERATE_COPY(std::size_t{3}, std::size_t{40});
+    text[at] = text[at] == 'A' ? 'B' : 'A';
+    std::ofstream(path, std::ios::binary) << text;
+    tell_kept(folder.path(), heard);
+    CHECK(heard.names() == "queue_changed changes_damaged");
+    CHECK(heard.events.front().value("uid") == "1001");
   }
   SECTION("rubbish") {
     std::ofstream(path, std::ios::binary) << std::string(100'000, '\xff');
     tell_kept(folder.path(), heard);
-    CHECK(heard.events.empty());
+    CHECK(heard.names() == "changes_damaged");
+  }
+  SECTION("far too long") {
+    REQUIRE(::truncate(path.c_str(), off_t{200} << 20) == 0);
+    tell_kept(folder.path(), heard);
+    CHECK(heard.names() == "changes_damaged");
   }
   SECTION("a link") {
     REQUIRE(::rename(path.c_str(), (path + ".real").c_str()) == 0);
     REQUIRE(::symlink((path + ".real").c_str(), path.c_str()) == 0);
     tell_kept(folder.path(), heard);
-    CHECK(heard.events.empty());
+    CHECK(heard.names() == "changes_damaged");
   }
   SECTION("a pipe") {
     REQUIRE(::unlink(path.c_str()) == 0);
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     tell_kept(folder.path(), heard);
-    CHECK(heard.events.empty());
+    CHECK(heard.names() == "changes_damaged");
   }
+}
+
+TEST_CASE("damage that a tool meets first is in the log of the next start", "[daemon][unit]") {
+  TemporaryFolder folder;
+  const OneTime clock;
+  queue::QueueSettings settings;
+  settings.spool = folder.path();
+  {
+    NullLog none;
+    REQUIRE(queue::Queue::open(settings, clock, none).has_value());
+  }
+  std::ofstream(folder.path() + "/body/1ABC") << "somebody's mail";
+  REQUIRE(std::filesystem::remove(folder.path() + "/queue.db"));
+  std::ofstream(folder.path() + "/queue.db").close();  // what a tool takes for a queue
+  {
+    KeptLog log(folder.path(), clock);
+    REQUIRE(queue::Queue::open(settings, clock, log).has_value());
+  }
+  Heard heard;
+  tell_kept(folder.path(), heard);
+  CHECK(heard.names() == "queue_missing lost");
+  REQUIRE_FALSE(heard.events.empty());
+  CHECK(heard.events.front().value("bodies") == "1");
 }
 
 TEST_CASE("a change of very many messages ends the lines of single ones, not those of changes",
@@ -130,6 +199,9 @@ TEST_CASE("a change of very many messages ends the lines of single ones, not tho
   Heard all;
   tell_kept(folder.path(), all);
   CHECK(std::string(all.events.back().name()) == "queue_changed");
+  CHECK(std::count_if(all.events.begin(), all.events.end(), [](const LogEvent& event) {
+          return std::string_view(event.name()) == "changes_left_out";
+        }) == 1);
 }
 
 }  // namespace postrider::daemon
