@@ -268,7 +268,7 @@ void Destinations::resolved(Destination& destination, const MailHosts& hosts) {
   site.is_aside = is_aside(destination);
   site.kind = Site::Kind::mx;
   site.port = context_.settings->port;
-  site.hosts = hosts.hosts;
+  site.hosts = some_of(hosts.hosts, context_.random);
   sites_.apply_rules(site, destination.domain);
   destination.site = site.name;
   if (!site.is_aside)

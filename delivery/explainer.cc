@@ -311,6 +311,7 @@ Task<bool> Explainer::explain_mx(const RouteDecision& way, Explanation& explanat
   for (const auto& host : prospect.hosts)
     names.push_back(host.name);
   prospect.site = site_name(prospect.hosts, prospect.port) + site_tag(prospect.tls, names) + tag;
+  prospect.hosts = some_of(std::move(prospect.hosts), context_.random);
   co_return true;
 }
 

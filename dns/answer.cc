@@ -9,7 +9,7 @@ namespace postrider::dns {
 
 namespace {
 
-constexpr std::size_t kMostMx = 100;
+constexpr std::size_t kMostMx = 1000;        // delivery chooses among them
 constexpr std::size_t kMostAddresses = 500;  // the cache counts their octets
 constexpr std::size_t kMostOther = 50;
 constexpr std::size_t kMostAliases = 1;

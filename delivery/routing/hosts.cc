@@ -201,8 +201,6 @@ MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& an
   std::sort(chosen.hosts.begin(), chosen.hosts.end(), [](const Host& a, const Host& b) {
     return std::tie(a.preference, a.name) < std::tie(b.preference, b.name);
   });
-  if (chosen.hosts.size() > kMostHosts)
-    chosen.hosts.resize(kMostHosts);
   if (!chosen.hosts.empty())
     return chosen;
   if (ours < 65536)
@@ -239,15 +237,17 @@ std::string site_name(const std::vector<Host>& hosts, std::uint16_t port) {
   return port == 25 ? name : name + ":" + std::to_string(port);
 }
 
-std::vector<Host> lookup_order(std::vector<Host> hosts, Random& random) {
+namespace {
+
+// By preference, at random among equals. The last one of the first `count` stands for all that are
+// less preferred: each of those preferences must have its turn as well.
+std::vector<Host> in_turns(std::vector<Host> hosts, std::size_t count, Random& random) {
   shuffle(hosts, random);
   std::sort(hosts.begin(), hosts.end(),
             [](const Host& a, const Host& b) { return a.preference < b.preference; });
-  if (hosts.size() <= kHostsAtOnce)
+  if (hosts.size() <= count)
     return hosts;
-  // The last one of the first lookups stands for all that are less preferred: each of those
-  // preferences must have its turn as well.
-  const auto last = hosts.begin() + kHostsAtOnce - 1;
+  const auto last = hosts.begin() + static_cast<std::ptrdiff_t>(count) - 1;
   std::vector<std::vector<Host>::iterator> firsts;  // of each preference from there on
   for (auto host = last; host != hosts.end(); ++host)
     if (host->preference != hosts.front().preference &&
@@ -256,6 +256,20 @@ std::vector<Host> lookup_order(std::vector<Host> hosts, Random& random) {
   if (!firsts.empty())
     std::swap(*last, *firsts[random.below(firsts.size())]);
   return hosts;
+}
+
+}  // namespace
+
+std::vector<Host> some_of(std::vector<Host> hosts, Random& random) {
+  if (hosts.size() <= kMostHosts)
+    return hosts;
+  hosts = in_turns(std::move(hosts), kMostHosts, random);
+  hosts.resize(kMostHosts);
+  return hosts;
+}
+
+std::vector<Host> lookup_order(std::vector<Host> hosts, Random& random) {
+  return in_turns(std::move(hosts), kHostsAtOnce, random);
 }
 
 void add_addresses(FoundHost& host, const dns::Answer<asio::ip::address>& answer, Random& random) {

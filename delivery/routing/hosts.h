@@ -23,9 +23,7 @@ struct Host {
   bool is_address = false;  // an address literal, or a route's; never an MX target (attacks.md D13)
 };
 
-inline constexpr std::size_t kMostHosts = 100;  // hosts of a domain: no verdict on those behind
-
-// What the MX answer for a domain comes to: hosts in order of preference (at least one), or an
+// What the MX answer for a domain comes to: all hosts in order of preference (at least one), or an
 // outcome: a bounce (no such domain, null MX, ourselves), or a retry (DNS in trouble).
 struct MailHosts {
   std::vector<Host> hosts;
@@ -35,6 +33,11 @@ struct MailHosts {
 };
 MailHosts choose_hosts(const std::string& domain, const dns::Answer<dns::Mx>& answer,
                        const OwnHosts& own);
+
+// A site keeps so many hosts of a domain. Of more, others are chosen each time, at random among
+// equals; the last one is of a further preference. No verdict on those that were left out.
+inline constexpr std::size_t kMostHosts = 100;
+std::vector<Host> some_of(std::vector<Host> hosts, Random& random);
 
 // IPv4-mapped ones as they are; empty if the system does not tell.
 std::vector<boost::asio::ip::address> addresses_of_this_machine();

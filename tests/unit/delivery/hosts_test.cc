@@ -78,13 +78,15 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   for (int i = 0; i < 1000; ++i)
     answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
   const auto chosen = choose_hosts("x.test", answer, OwnHosts());
-  CHECK(chosen.hosts.size() == 100);
+  CHECK(chosen.hosts.size() == 1000);
+  const auto kept = some_of(chosen.hosts, random);
+  CHECK(kept.size() == 100);
   dns::Answer<asio::ip::address> addresses;
   addresses.status = dns::Status::records;
   for (std::uint32_t i = 0; i < 1000; ++i)
     addresses.records.emplace_back(asio::ip::address_v4(0xc0000200U + i));
   std::vector<FoundHost> found;
-  for (const auto& one : first_lookups(chosen.hosts, random)) {
+  for (const auto& one : first_lookups(kept, random)) {
     found.emplace_back();
     found.back().host = one;
     add_addresses(found.back(), addresses, random);
@@ -92,6 +94,35 @@ TEST_CASE("D08: a thousand hosts with a thousand addresses come to five", "[deli
   }
   CHECK(found.size() == 10);
   CHECK(candidates_of(found, 25, Families::both, {}, {}, random).size() == 5);
+}
+
+TEST_CASE("of more hosts than a site keeps, each has its turn", "[delivery][hosts]") {
+  Counting random;
+  dns::Answer<dns::Mx> answer;
+  answer.status = dns::Status::records;
+  for (int i = 0; i < 150; ++i)
+    answer.records.push_back({10, "mx" + std::to_string(i) + ".test"});
+  answer.records.push_back({20, "backup.test"});
+  answer.records.push_back({30, "last.test"});
+  std::set<std::string> seen;
+  std::string site;
+  for (int i = 0; i < 60; ++i) {
+    std::reverse(answer.records.begin(), answer.records.end());
+    const auto chosen = choose_hosts("x.test", answer, OwnHosts());
+    REQUIRE(chosen.hosts.size() == 152);
+    // One site, whichever of its hosts are kept.
+    const auto name = site_name(chosen.hosts, 25);
+    CHECK((site.empty() || name == site));
+    site = name;
+    const auto kept = some_of(chosen.hosts, random);
+    REQUIRE(kept.size() == kMostHosts);
+    CHECK(kept.back().preference > 10);
+    CHECK(std::all_of(kept.begin(), kept.end() - 1,
+                      [](const Host& one) { return one.preference == 10; }));
+    for (const auto& one : kept)
+      seen.insert(one.name);
+  }
+  CHECK(seen.size() == 152);
 }
 
 TEST_CASE("every host and every address has its turn", "[delivery][hosts]") {
