@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 namespace postrider::web {
 
@@ -28,6 +29,15 @@ Result<FileDescriptor> connect_to(const std::string& path) {
     return system_error("socket");
   if (::connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return system_error("connect to " + path + " (of the daemon, if web.pam is set and it runs)");
+  // The folder is the daemon's: it could put a socket of its own there, and hear passwords. Ours was
+  // opened by its parent, which is root, or by whoever runs all of it.
+  ucred listener{};
+  socklen_t size = sizeof listener;
+  if (::getsockopt(made.get(), SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0)
+    return system_error("look who listens on " + path);
+  if (listener.uid != 0 && listener.uid != ::geteuid())
+    return Error(Errc::refused, "connect to " + path + ": uid " + std::to_string(listener.uid) +
+                                    " listens there, expected root; no password was sent");
   return made;
 }
 

@@ -1,0 +1,71 @@
+#include "web/pam_door.h"
+
+#include "base/file.h"
+#include "tests/unit/base/temporary_folder.h"
+
+#include <catch2/catch.hpp>
+
+#include <cstring>
+#include <string>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace postrider;
+using namespace postrider::web;
+
+namespace {
+
+FileDescriptor listener_at(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  FileDescriptor made(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::listen(made.get(), 4) == 0);
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("a password goes to the socket of root or of ones own, and to no other") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() + "/web-login";
+
+  SECTION("of ones own") {
+    const auto door = listener_at(path);
+    std::string heard;
+    std::thread helper([&] {
+      const FileDescriptor asker(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      char room[256];
+      const auto got = ::recv(asker.get(), room, sizeof room, 0);
+      heard.assign(room, got > 0 ? static_cast<std::size_t>(got) : 0);
+      (void)::send(asker.get(), "c", 1, MSG_NOSIGNAL);
+    });
+    const auto role = ask_pam(path, "ann", "secret", "192.0.2.1");
+    helper.join();
+    REQUIRE(role.has_value());
+    CHECK((*role == Role::change));
+    CHECK(heard == std::string("ann\0secret\0"
+                               "192.0.2.1",
+                               20));
+  }
+
+  SECTION("of another user") {
+    if (::geteuid() != 0)
+      return;
+    constexpr uid_t kAnother = 12345;
+    REQUIRE(::chmod(folder.path().c_str(), 0777) == 0);
+    REQUIRE(::seteuid(kAnother) == 0);
+    const auto door = listener_at(path);
+    REQUIRE(::seteuid(0) == 0);
+    const auto role = ask_pam(path, "ann", "secret", "192.0.2.1");
+    REQUIRE_FALSE(role.has_value());
+    CHECK(role.error().describe().find("uid 12345 listens there") != std::string::npos);
+    const FileDescriptor asker(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char room[256];
+    CHECK(::recv(asker.get(), room, sizeof room, 0) == 0);
+  }
+}
