@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/secret_file.h"
+#include "base/standard_error_log.h"
 #include "base/standard_streams.h"
 #include "base/text.h"
 #include "base/version.h"
@@ -33,22 +34,6 @@ namespace {
 
 constexpr std::size_t kMostPassword = 4096;
 constexpr Duration kPauseAfterTrouble{1000};
-
-// A few lines in the life of this process: the service manager keeps them.
-class JournalLog : public Log {
- public:
-  bool enabled(Level level) const override { return level != Level::debug; }
-  void write(LogEvent event) override {
-    event.when = clock_.now();
-    std::string line;
-    format_text(event, line);
-    line += '\n';
-    (void)!::write(STDERR_FILENO, line.data(), line.size());
-  }
-
- private:
-  const SystemClock clock_;
-};
 
 struct Served {
   std::string name;
@@ -226,7 +211,7 @@ Result<std::vector<Taken>> sources_of(const Program& program, const daemon::Conf
 }
 
 int serve_all(const Program& program, const daemon::Config& config) {
-  static JournalLog log;
+  static StandardErrorLog log;
   static const SystemClock clock;
   static std::vector<Served> all;
   static std::vector<Taken> sources;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/net/blocking_pool.h"
 #include "base/net/loop.h"
+#include "base/standard_error_log.h"
 #include "base/standard_streams.h"
 #include "base/text.h"
 #include "base/version.h"
@@ -47,22 +48,6 @@ int complain(int code, const std::string& sentence) {
   std::fprintf(stderr, "postrider-web: %s\n", escaped(sentence, 1000).c_str());
   return code;
 }
-
-// A few lines in the life of this process: the service manager keeps them.
-class StandardErrorLog : public Log {
- public:
-  bool enabled(Level level) const override { return level != Level::debug; }
-  void write(LogEvent event) override {
-    event.when = clock_.now();
-    std::string line;
-    format_text(event, line);
-    line += '\n';
-    (void)!::write(STDERR_FILENO, line.data(), line.size());
-  }
-
- private:
-  const SystemClock clock_;
-};
 
 class SocketPort : public web::ControlPort {
  public:
