@@ -125,18 +125,6 @@ std::optional<Result<delivery::Route>> mailbox_route(std::string_view mailbox) {
   return route;
 }
 
-dns::Families families(Family family) {
-  switch (family) {
-    case Family::ipv4:
-      return dns::Families::ipv4;
-    case Family::ipv6:
-      return dns::Families::ipv6;
-    case Family::any:
-      break;
-  }
-  return dns::Families::both;
-}
-
 // "postmaster" may stand alone in an envelope; another user belongs to a domain of ours.
 std::string complete_address(const Config& config) {
   const auto& address = config.delivery.double_bounces_to;
@@ -178,6 +166,18 @@ queue::QueueSettings queue_settings(const Config& config) {
   settings.room_needed = config.accept.message_size + config.accept.message_size / 2;
   settings.keeps_facts = !config.events.empty();
   return settings;
+}
+
+dns::Families families(Family family) {
+  switch (family) {
+    case Family::ipv4:
+      return dns::Families::ipv4;
+    case Family::ipv6:
+      return dns::Families::ipv6;
+    case Family::any:
+      break;
+  }
+  return dns::Families::both;
 }
 
 dns::ResolverSettings resolver_settings(const DnsConfig& config) {

@@ -33,6 +33,7 @@ LogTarget log_target(const LogConfig& config);
 std::shared_ptr<const LogFormat> log_format(const Config& config);
 
 queue::QueueSettings queue_settings(const Config& config);
+dns::Families families(Family family);
 dns::ResolverSettings resolver_settings(const DnsConfig& config);
 SubmitSettings submit_settings(const Config& config,
                                std::shared_ptr<const mail::Rewriter> rewriter = nullptr,

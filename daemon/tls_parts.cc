@@ -1,22 +1,8 @@
 #include "daemon/tls_parts.h"
 
+#include "daemon/settings.h"
+
 namespace postrider::daemon {
-
-namespace {
-
-dns::Families families_of(const Config& config) {
-  switch (config.delivery.family) {
-    case Family::ipv4:
-      return dns::Families::ipv4;
-    case Family::ipv6:
-      return dns::Families::ipv6;
-    case Family::any:
-      break;
-  }
-  return dns::Families::both;
-}
-
-}  // namespace
 
 TlsParts::TlsParts(Loop& home, std::function<dns::Resolver&()> resolver, const Clock& clock,
                    Log& log, BlockingPool& pool, const OwnMail& own_mail, const std::string& spool)
@@ -38,7 +24,7 @@ Result<std::function<void()>> TlsParts::prepared(const Config& config) {
   sts.enabled = config.mta_sts.enabled;
   sts.port = static_cast<std::uint16_t>(config.mta_sts.port);
   sts.timeout = config.mta_sts.timeout;
-  sts.families = families_of(config);
+  sts.families = families(config.delivery.family);
   sts.tls = *tls;
   delivery::TlsReportSettings report;
   report.enabled = config.tls_report.enabled && !config.tls_report.contact.empty();
