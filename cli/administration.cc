@@ -223,13 +223,25 @@ std::string whole_target(const Administration& how, const std::string& target) {
 
 }  // namespace
 
-int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
-  const auto places = daemon::find_places(how.options);
-  if (!places)
-    return complain(how.program, daemon::exit_code_without_places(places.error()),
-                    places.error().step());
-  if (!places->warning.empty() && request.act != "reload")  // the daemon says it, too
+std::optional<daemon::ToolPaths> find_places_or_complain(const Administration& how, int& exit_code,
+                                                         bool warns) {
+  auto places = daemon::find_places(how.options);
+  if (!places) {
+    exit_code = complain(how.program, daemon::exit_code_without_places(places.error()),
+                         places.error().step());
+    return std::nullopt;
+  }
+  if (warns && !places->warning.empty())
     complain(how.program, EX_OK, places->warning);
+  return *std::move(places);
+}
+
+int ask(const Administration& how, const ControlRequest& request, const daemon::OnLine& on_line) {
+  int no_places = EX_OK;
+  const bool warns = request.act != "reload";  // the daemon says it, too
+  const auto places = find_places_or_complain(how, no_places, warns);
+  if (!places)
+    return no_places;
   const auto end = daemon::administrate(*places, request, on_line);
   if (end.exit_code != 0)
     return complain(how.program, end.exit_code, end.error);
@@ -392,12 +404,10 @@ int pause_queue(const Administration& how, const ControlRequest& request) {
 }
 
 int salvage_queue(const Administration& how) {
-  const auto places = daemon::find_places(how.options);
+  int no_places = EX_OK;
+  const auto places = find_places_or_complain(how, no_places);
   if (!places)
-    return complain(how.program, daemon::exit_code_without_places(places.error()),
-                    places.error().step());
-  if (!places->warning.empty())
-    complain(how.program, EX_OK, places->warning);
+    return no_places;
   const auto report = daemon::salvage_queue(*places);
   if (report.exit_code != EX_OK && report.exit_code != EX_TEMPFAIL)
     return complain(how.program, report.exit_code, report.text.substr(0, report.text.size() - 1));

@@ -5,7 +5,9 @@
 #include "daemon/daemon.h"
 #include "daemon/protocol/control_client.h"
 #include "daemon/protocol/control_protocol.h"
+#include "daemon/protocol/tool_paths.h"
 
+#include <optional>
 #include <string>
 
 namespace postrider::cli {
@@ -17,6 +19,11 @@ struct Administration {
   bool prometheus = false;  // status alone
   bool is_check = false;    // status alone: its exit status says how the mail system is
 };
+
+// Where the daemon has its files, with a complaint about what is wrong with the configuration. Nothing
+// if the command cannot go on; exit_code says why.
+std::optional<daemon::ToolPaths> find_places_or_complain(const Administration& how, int& exit_code,
+                                                         bool warns = true);
 
 // Asks, gives each line of the answer to on_line, and complains of what went wrong.
 int ask(const Administration& how, const daemon::ControlRequest& request,

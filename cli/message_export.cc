@@ -177,12 +177,10 @@ int export_queue(const Administration& how, const daemon::FilterText& filter,
 }
 
 int import_queue(const Administration& how, const std::vector<std::string>& files) {
-  const auto places = daemon::find_places(how.options);
+  int no_places = EX_OK;
+  const auto places = find_places_or_complain(how, no_places);
   if (!places)
-    return complain(how.program, daemon::exit_code_without_places(places.error()),
-                    places.error().step());
-  if (!places->warning.empty())
-    complain(how.program, EX_OK, places->warning);
+    return no_places;
   const auto done = daemon::import_messages(*places, files);
   if (!done.error.empty())
     return complain(how.program, done.exit_code, done.error);

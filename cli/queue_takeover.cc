@@ -125,12 +125,10 @@ class TakeOverView {
 }  // namespace
 
 int take_over_queue(const Administration& how, const daemon::TakeOverOptions& options) {
-  const auto places = daemon::find_places(how.options);
+  int no_places = EX_OK;
+  const auto places = find_places_or_complain(how, no_places);
   if (!places)
-    return complain(how.program, daemon::exit_code_without_places(places.error()),
-                    places.error().step());
-  if (!places->warning.empty())
-    complain(how.program, EX_OK, places->warning);
+    return no_places;
   TakeOverView view(how, options);
   bool takes_output = true;
   const auto end = daemon::take_over(
